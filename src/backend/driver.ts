@@ -1,0 +1,69 @@
+/**
+ * What somebody implements to add a backend: {@link BackendDriver}, plain data in and plain data out.
+ * `openBackend` (front.ts) puts the common checks in front of it, so a driver sees only sound arguments.
+ */
+import type { CheckValue, CheckValueMethod } from '../key/check-value.js'
+import type { KeyParity, P256PublicJwk } from '../key/key.js'
+import type { KeyAlgorithm, KeyUsage } from '../key/usage.js'
+import type { Capabilities, ContentKeyRequest, Health, MacRequest } from './backend.js'
+
+/** A result now, or a promise of it: a driver in this thread need not pay for promises. */
+export type MaybePromise<T> = T | Promise<T>
+
+/** What the front asks a driver to find. Shapes are checked; whether it matches the key is the driver's to say. */
+export interface KeyQuery {
+  readonly kid: string
+  readonly usage: KeyUsage
+  readonly algorithm: KeyAlgorithm | undefined
+  readonly hostDecipher: boolean
+  /** The method by which the caller's expected check value was made; undefined: the algorithm's usual one. */
+  readonly checkValueMethod: CheckValueMethod | undefined
+}
+
+/** A key as a driver found it. `Ref` is the driver's own way to reach it again. */
+export interface FoundKey<Ref> {
+  readonly ref: Ref
+  readonly algorithm: KeyAlgorithm
+  readonly checkValue: CheckValue
+  readonly parity: KeyParity
+  readonly publicJwk?: P256PublicJwk
+}
+
+/**
+ * The inside of a backend. All arguments have been validated; all errors are coded; all outputs are in memory of
+ * their own. Calls that wait for something honour `signal` until the key is in use.
+ */
+export interface BackendDriver<Ref> {
+  readonly name: string
+  /**
+   * Finds exactly one key. Errors: `ERR_KEY_NOT_FOUND`, `ERR_KEY_AMBIGUOUS`, `ERR_KEY_USAGE` (the key is for
+   * something else), `ERR_KEY_ALGORITHM`, `ERR_KEY_WEAK`, `ERR_KEY_MATERIAL`, `ERR_KEY_ATTRIBUTES`.
+   * The front compares algorithm and check value afterwards.
+   */
+  find(query: KeyQuery, signal: AbortSignal | undefined): MaybePromise<FoundKey<Ref>>
+  encipher(ref: Ref, blocks: Uint8Array, signal: AbortSignal | undefined): MaybePromise<Uint8Array>
+  decipher(ref: Ref, blocks: Uint8Array, signal: AbortSignal | undefined): MaybePromise<Uint8Array>
+  /** Called where `capabilities().reencipher` is `inside`, or where `from` admits host decipherment. */
+  reencipher(
+    from: Ref,
+    to: Ref,
+    blocks: Uint8Array,
+    signal: AbortSignal | undefined,
+  ): MaybePromise<Uint8Array>
+  mac(
+    ref: Ref,
+    request: MacRequest,
+    message: Uint8Array,
+    signal: AbortSignal | undefined,
+  ): MaybePromise<Uint8Array>
+  deriveContentKey(
+    ref: Ref,
+    request: ContentKeyRequest,
+    signal: AbortSignal | undefined,
+  ): MaybePromise<Uint8Array>
+  randomBytes(length: number, signal: AbortSignal | undefined): MaybePromise<Uint8Array>
+  capabilities(): Capabilities
+  health(signal: AbortSignal | undefined): MaybePromise<Health>
+  /** Called once, when nothing is in flight any more. */
+  close(): MaybePromise<void>
+}

@@ -1,0 +1,52 @@
+/** Byte helpers shared by all layers: strict hex, constant-time comparison, wiping. Nothing here knows a format. */
+import { timingSafeEqual } from 'node:crypto'
+import { ArgumentError, InputError } from './errors.js'
+
+const HEX = /^(?:[0-9a-fA-F]{2})*$/
+
+/** Upper-case hex of the bytes. */
+export function toHex(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex').toUpperCase()
+}
+
+/** Bytes of an even-length hex string, either case; `ERR_ENCODING` for anything else. `name` goes into the message. */
+export function fromHex(hex: string, name: string): Uint8Array<ArrayBuffer> {
+  if (typeof hex !== 'string') throw new ArgumentError(`${name} must be a string`)
+  if (!HEX.test(hex)) throw new InputError('ERR_ENCODING', `${name} must be an even number of hex digits`)
+  const bytes = new Uint8Array(hex.length / 2)
+  for (let i = 0; i < bytes.length; i++) bytes[i] = Number.parseInt(hex.slice(2 * i, 2 * i + 2), 16)
+  return bytes
+}
+
+/** A copy in memory of its own (never a slice of Node's buffer pool), so that wiping it wipes all there is. */
+export function ownCopy(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  const copy = new Uint8Array(bytes.length)
+  copy.set(bytes)
+  return copy
+}
+
+/** The parts, one after the other, in memory of its own. */
+export function concatBytes(...parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const whole = new Uint8Array(parts.reduce((length, part) => length + part.length, 0))
+  let offset = 0
+  for (const part of parts) {
+    whole.set(part, offset)
+    offset += part.length
+  }
+  return whole
+}
+
+/** Overwrites buffers with zeros. Tolerates `undefined`, so that a `finally` can name what may not exist yet. */
+export function wipe(...buffers: readonly (Uint8Array | undefined)[]): void {
+  for (const buffer of buffers) buffer?.fill(0)
+}
+
+/** Compares in time that depends on the lengths only. Different lengths are unequal. */
+export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && timingSafeEqual(a, b)
+}
+
+/** Throws `ERR_ARGUMENT` unless the value is a `Uint8Array` (a `Buffer` is one). */
+export function requireBytes(value: unknown, name: string): asserts value is Uint8Array {
+  if (!(value instanceof Uint8Array)) throw new ArgumentError(`${name} must be a Uint8Array`)
+}

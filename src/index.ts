@@ -1,0 +1,21 @@
+export type {
+  Backend,
+  BindSpec,
+  CallOptions,
+  Capabilities,
+  ContentKeyRequest,
+  Health,
+  MacPlan,
+  MacRequest,
+} from './backend/backend.js'
+export type { BackendDriver, FoundKey, KeyQuery, MaybePromise } from './backend/driver.js'
+export { openBackend } from './backend/front.js'
+export * from './errors.js'
+export type { CheckValue, CheckValueMethod } from './key/check-value.js'
+export type { Key, KeyFacts, KeyParity, P256PublicJwk } from './key/key.js'
+export type { KeyAlgorithm, KeyOperation, KeyUsage, UsageRule } from './key/usage.js'
+export { USAGES } from './key/usage.js'
+export type { MacAlgorithm, MacPadding, MacParameters } from './mac/algorithm.js'
+export { buildFormat0, checkFormat0, parseFormat0 } from './pin/format0.js'
+export { Pan } from './pin/pan.js'
+export { Pin } from './pin/pin.js'

@@ -1,0 +1,85 @@
+/**
+ * The usage table: what each kind of key is for, and nothing else. Every backend enforces it through
+ * `backend/front.ts`, so a key refuses the same verbs wherever it lives (ISO 11568: one key, one purpose).
+ */
+import type { MacAlgorithm } from '../mac/algorithm.js'
+
+/** The key algorithms this library knows. Lengths: TDEA 16 or 24 bytes with parity bits, AES 16, 24 or 32 bytes. */
+export type KeyAlgorithm = 'tdea-2key' | 'tdea-3key' | 'aes-128' | 'aes-192' | 'aes-256' | 'ec-p256'
+
+/** What a key may be used for. A key has one usage. */
+export type KeyUsage =
+  | 'pin-encryption'
+  | 'cbc-mac'
+  | 'retail-mac'
+  | 'cmac'
+  | 'prw-generate'
+  | 'prw-verify'
+  | 'jwe-key-agreement'
+
+/** The port's operations that need a key. */
+export type KeyOperation = 'encipher' | 'decipher' | 'reencipher' | 'mac' | 'deriveContentKey'
+
+/** One row of the usage table. */
+export interface UsageRule {
+  /** Key usage code of a key block header (ANSI X9.143, ISO 20038). */
+  readonly x9143: string
+  /** Mode of use code of the same header: B both ways, C generate and verify, G generate, V verify, X derive. */
+  readonly mode: string
+  readonly algorithms: readonly KeyAlgorithm[]
+  readonly operations: readonly KeyOperation[]
+  /** For `mac`: the algorithms this key may compute. */
+  readonly macs: readonly MacAlgorithm[]
+}
+
+const TDEA = ['tdea-2key', 'tdea-3key'] as const
+const AES = ['aes-128', 'aes-192', 'aes-256'] as const
+const MAC = ['mac'] as const
+const EVERY_MAC = ['iso9797-1-alg1', 'iso9797-1-alg3', 'cmac'] as const
+
+export const USAGES: Readonly<Record<KeyUsage, UsageRule>> = {
+  'pin-encryption': {
+    x9143: 'P0',
+    mode: 'B',
+    algorithms: TDEA,
+    operations: ['encipher', 'decipher', 'reencipher'],
+    macs: [],
+  },
+  'cbc-mac': { x9143: 'M1', mode: 'C', algorithms: TDEA, operations: MAC, macs: ['iso9797-1-alg1'] },
+  'retail-mac': { x9143: 'M3', mode: 'C', algorithms: TDEA, operations: MAC, macs: ['iso9797-1-alg3'] },
+  cmac: { x9143: 'M6', mode: 'C', algorithms: [...TDEA, ...AES], operations: MAC, macs: ['cmac'] },
+  'prw-generate': { x9143: 'V0', mode: 'G', algorithms: [...TDEA, ...AES], operations: MAC, macs: EVERY_MAC },
+  'prw-verify': { x9143: 'V0', mode: 'V', algorithms: [...TDEA, ...AES], operations: MAC, macs: EVERY_MAC },
+  'jwe-key-agreement': {
+    x9143: 'K3',
+    mode: 'X',
+    algorithms: ['ec-p256'],
+    operations: ['deriveContentKey'],
+    macs: [],
+  },
+}
+
+/** Length in bytes of the key material of each algorithm (for `ec-p256`, of the private scalar). */
+export const KEY_BYTES: Readonly<Record<KeyAlgorithm, number>> = {
+  'tdea-2key': 16,
+  'tdea-3key': 24,
+  'aes-128': 16,
+  'aes-192': 24,
+  'aes-256': 32,
+  'ec-p256': 32,
+}
+
+/** True for a member of {@link KeyUsage}; own properties only, so that `constructor` is not a usage. */
+export function isKeyUsage(value: unknown): value is KeyUsage {
+  return typeof value === 'string' && Object.hasOwn(USAGES, value)
+}
+
+/** True for a member of {@link KeyAlgorithm}. */
+export function isKeyAlgorithm(value: unknown): value is KeyAlgorithm {
+  return typeof value === 'string' && Object.hasOwn(KEY_BYTES, value)
+}
+
+/** True for the TDEA algorithms. */
+export function isTdea(algorithm: KeyAlgorithm): boolean {
+  return algorithm === 'tdea-2key' || algorithm === 'tdea-3key'
+}

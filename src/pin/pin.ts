@@ -1,0 +1,108 @@
+import { equalBytes, wipe } from '../bytes.js'
+import { ArgumentError, InputError } from '../errors.js'
+import { redactInspect } from '../redact.js'
+import { asciiDigits, readDigits } from './digits.js'
+
+const REDACTED = '[PIN redacted]'
+
+/** For the format code and verbs of this library: the live digit values of a PIN. Not exported from the package. */
+export let pinDigits: (pin: Pin) => Uint8Array
+
+/**
+ * A PIN of 4 to 12 decimal digits (ISO 9564-1, PIN length), held in memory that can be wiped.
+ *
+ * It shows itself as `[PIN redacted]` in template strings, JSON, `util.inspect` and logs. The digits leave only
+ * through {@link Pin.reveal} and {@link Pin.revealAscii}. Dispose it when done (`using pin = …` or `pin.dispose()`).
+ *
+ * Errors: `ERR_ARGUMENT` (not a string or bytes), `ERR_PIN` (not 4–12 digits), `ERR_DISPOSED` (used after disposal).
+ *
+ * @example
+ * ```ts
+ * using pin = Pin.from('1234')
+ * console.log(`${pin}`) // [PIN redacted]
+ * ```
+ */
+export class Pin implements Disposable {
+  #digits: Uint8Array | undefined
+
+  private constructor(digits: Uint8Array) {
+    this.#digits = digits
+  }
+
+  static {
+    redactInspect(Pin.prototype, () => REDACTED)
+    pinDigits = pin => pin.#live()
+  }
+
+  /**
+   * A PIN from a string, or from ASCII bytes (0x30–0x39), which are copied: wiping the input stays with the caller.
+   * Prefer bytes: a JavaScript string cannot be wiped.
+   */
+  static from(digits: string | Uint8Array): Pin {
+    const values = readDigits(digits, 'a PIN', { min: 4, max: 12 })
+    if (values === undefined) throw new InputError('ERR_PIN', 'a PIN is 4 to 12 decimal digits')
+    return new Pin(values)
+  }
+
+  /** For the format code: takes ownership of digit values that it has checked already. */
+  static ofDigitValues(digits: Uint8Array): Pin {
+    if (
+      !(digits instanceof Uint8Array) ||
+      digits.length < 4 ||
+      digits.length > 12 ||
+      digits.some(d => d > 9)
+    ) {
+      throw new InputError('ERR_PIN', 'a PIN is 4 to 12 decimal digits')
+    }
+    return new Pin(digits)
+  }
+
+  /** Number of digits, 4 to 12. */
+  get length(): number {
+    return this.#live().length
+  }
+
+  /** The clear PIN as a string. Strings cannot be wiped: prefer {@link Pin.revealAscii}. */
+  reveal(): string {
+    return this.#live().join('')
+  }
+
+  /** The clear PIN as fresh ASCII bytes, which the caller wipes. */
+  revealAscii(): Uint8Array {
+    return asciiDigits(this.#live())
+  }
+
+  /** Compares two PINs in time that depends on their lengths only. */
+  equals(other: Pin): boolean {
+    requirePin(other)
+    return equalBytes(this.#live(), other.#live())
+  }
+
+  /** Overwrites the digits with zeros. May be called more than once. */
+  dispose(): void {
+    wipe(this.#digits)
+    this.#digits = undefined
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
+
+  toString(): string {
+    return REDACTED
+  }
+
+  toJSON(): string {
+    return REDACTED
+  }
+
+  #live(): Uint8Array {
+    if (this.#digits === undefined) throw new InputError('ERR_DISPOSED', 'the PIN has been disposed of')
+    return this.#digits
+  }
+}
+
+/** Throws `ERR_ARGUMENT` unless the value is a {@link Pin}. */
+export function requirePin(value: unknown): asserts value is Pin {
+  if (!(value instanceof Pin)) throw new ArgumentError('pin must be a Pin: Pin.from(digits)')
+}

@@ -1,0 +1,22 @@
+import { defineConfig, type Options } from 'tsup'
+
+const config: Options = {
+  entry: {
+    index: 'src/index.ts',
+    software: 'src/software.ts',
+    pkcs11: 'src/pkcs11.ts',
+    d1: 'src/d1/index.ts',
+    testing: 'src/testing/index.ts',
+  },
+  format: ['esm', 'cjs'],
+  target: 'node20.19',
+  platform: 'node',
+  dts: true,
+  clean: true,
+  // Shared chunks keep one copy of each class per module system, so that `instanceof` holds across subpaths.
+  splitting: true,
+  sourcemap: false,
+  silent: true,
+}
+
+export default defineConfig(config) as ReturnType<typeof defineConfig>

@@ -1,0 +1,20 @@
+import { defineConfig } from 'vitest/config'
+
+const config: ReturnType<typeof defineConfig> = defineConfig({
+  test: {
+    coverage: {
+      provider: 'v8',
+      include: ['src/**/*.ts'],
+      reporter: ['text', 'json-summary'],
+    },
+    projects: [
+      { test: { name: 'unit', include: ['test/**/*.test.ts'] } },
+      {
+        // Native code: a process per file, so that a crash is one file's crash and each file has its own token.
+        test: { name: 'native', include: ['native-test/**/*.test.ts'], pool: 'forks', testTimeout: 120_000 },
+      },
+    ],
+  },
+})
+
+export default config
