@@ -2,6 +2,7 @@
  * The one place where the rules common to all backends are enforced: argument shapes, key ownership and usage, host
  * decipherment, abort, closing. A driver behind it cannot forget them, and cannot apply them differently.
  */
+import { requireOptions } from '../arguments.js'
 import { requireBytes, wipe } from '../bytes.js'
 import { AbortedError, ArgumentError, BackendError, InputError, KeyError } from '../errors.js'
 import { methodOf, readCheckValue, requireCheckValue, requireCheckValueShape } from '../key/check-value.js'
@@ -175,7 +176,7 @@ class BackendFront<Ref> implements Backend {
 }
 
 function requireSpec(spec: BindSpec): BindSpec {
-  if (typeof spec !== 'object' || spec === null) throw new ArgumentError('bind takes { kid, usage, … }')
+  requireOptions(spec, 'bind', ['kid', 'usage', 'algorithm', 'kcv', 'hostDecipher'])
   requireKid(spec.kid)
   if (!isKeyUsage(spec.usage))
     throw new ArgumentError(`usage must be one of ${Object.keys(USAGES).join(', ')}`)
@@ -189,14 +190,23 @@ function requireSpec(spec: BindSpec): BindSpec {
   return spec
 }
 
-/** Throws `ERR_ARGUMENT` unless the value is a kid: 1 to 128 characters, none of them a control character. */
-export function requireKid(kid: unknown): asserts kid is string {
-  if (typeof kid !== 'string' || kid.length < 1 || kid.length > MAX_KID_CHARACTERS || /\p{Cc}/u.test(kid)) {
-    throw new ArgumentError('kid must be 1 to 128 characters without control characters')
-  }
+/** True for a kid: 1 to 128 characters of well-formed Unicode, none of them a control character. */
+export function isKid(kid: unknown): kid is string {
+  return (
+    typeof kid === 'string' &&
+    kid.length >= 1 &&
+    kid.length <= MAX_KID_CHARACTERS &&
+    !/[\p{Cc}\p{Cs}]/u.test(kid)
+  )
 }
 
-function requireSignal(options: CallOptions | undefined): AbortSignal | undefined {
+/** Throws `ERR_ARGUMENT` unless the value is a kid. */
+export function requireKid(kid: unknown): asserts kid is string {
+  if (!isKid(kid)) throw new ArgumentError('kid must be 1 to 128 characters without control characters')
+}
+
+/** The signal of a call's options, or `ERR_ARGUMENT` where the options are not what they should be. */
+export function requireSignal(options: CallOptions | undefined): AbortSignal | undefined {
   if (options === undefined) return undefined
   if (typeof options !== 'object') throw new ArgumentError('options must be an object')
   const signal: unknown = options?.signal

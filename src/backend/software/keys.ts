@@ -1,0 +1,151 @@
+/** The keys of the software backend: clear material in, ready cipher objects out, one per key for its lifetime. */
+import { createCipheriv, createECDH, createHash, type ECDH } from 'node:crypto'
+import { requireOptions } from '../../arguments.js'
+import { equalBytes, ownCopy, wipe } from '../../bytes.js'
+import { ArgumentError, KeyError } from '../../errors.js'
+import { type CheckValue, type CheckValueMethod, checkValueOf, defaultMethod } from '../../key/check-value.js'
+import type { KeyParity } from '../../key/key.js'
+import { jwkOfPoint } from '../../key/p256.js'
+import { parityOf } from '../../key/tdea.js'
+import {
+  isKeyAlgorithm,
+  isKeyUsage,
+  isTdea,
+  type KeyAlgorithm,
+  type KeyUsage,
+  USAGES,
+} from '../../key/usage.js'
+import { cmac } from '../../mac/cmac.js'
+import { type BlockCipher, splitRetailKey } from '../../mac/iso9797.js'
+import { requireKid } from '../front.js'
+import type { TdeaCipher, TdeaEngine } from './engine.js'
+import { type KeyMaterial, publicPoint, readMaterial } from './material.js'
+
+/** A clear key for the software backend. For tests and development: the material stands in host memory. */
+export interface SoftwareKey {
+  /** Key identifier, 1 to 128 characters. */
+  readonly kid: string
+  readonly usage: KeyUsage
+  readonly algorithm: KeyAlgorithm
+  /** 16 or 24 bytes TDEA, 16/24/32 bytes AES, a 32-byte scalar or private JWK for P-256. Copied. */
+  readonly material: KeyMaterial
+}
+
+/** A key as it was given, its bytes copied. */
+export interface StoredKey {
+  readonly kid: string
+  readonly usage: KeyUsage
+  readonly algorithm: KeyAlgorithm
+  readonly bytes: Uint8Array
+}
+
+/** A key made ready for its operations. */
+export interface ReadyKey {
+  readonly tdea?: TdeaCipher
+  /** K1‖K1‖K1, for all but the last block of a retail MAC. */
+  readonly retailChain?: TdeaCipher
+  readonly aes?: BlockCipher
+  readonly ecdh?: ECDH
+}
+
+/** Copies and checks the declared keys. Errors: `ERR_ARGUMENT`, `ERR_KEY_MATERIAL`, `ERR_KEY_USAGE`. */
+export function storeKeys(keys: readonly SoftwareKey[]): StoredKey[] {
+  if (!Array.isArray(keys)) throw new ArgumentError('keys must be an array')
+  const stored: StoredKey[] = []
+  try {
+    for (const key of keys) stored.push(storeKey(key, stored))
+    return stored
+  } catch (error) {
+    wipe(...stored.map(key => key.bytes))
+    throw error
+  }
+}
+
+function storeKey(key: SoftwareKey, before: readonly StoredKey[]): StoredKey {
+  requireOptions(key, 'a key', ['kid', 'usage', 'algorithm', 'material'])
+  const { kid, usage, algorithm } = key
+  requireKid(kid)
+  if (!isKeyUsage(usage)) throw new ArgumentError(`key ${kid}: unknown usage`)
+  if (!isKeyAlgorithm(algorithm)) throw new ArgumentError(`key ${kid}: unknown algorithm`)
+  const bytes = readMaterial(kid, key.material, algorithm)
+  // One key, one purpose, also where it comes under two names. PRW generate and verify share a purpose (V0).
+  const twin = before.find(
+    other => USAGES[other.usage].x9143 !== USAGES[usage].x9143 && equalBytes(other.bytes, bytes),
+  )
+  if (twin === undefined) return { kid, usage, algorithm, bytes }
+  wipe(bytes)
+  throw new KeyError('ERR_KEY_USAGE', `key ${kid} is the same key as ${twin.kid}, for another usage`, kid)
+}
+
+/** Sets up ciphers under the key. What it copies is wiped by {@link closeKey}. */
+export function readyKey(key: StoredKey, engine: TdeaEngine): ReadyKey {
+  if (key.algorithm === 'ec-p256') {
+    const ecdh = createECDH('prime256v1')
+    ecdh.setPrivateKey(key.bytes)
+    return { ecdh }
+  }
+  if (!isTdea(key.algorithm)) return { aes: aesCbc(key.bytes) }
+  const tdea = engine.open(key.bytes)
+  if (!USAGES[key.usage].macs.includes('iso9797-1-alg3')) return { tdea }
+  const parts = splitRetailKey(key.bytes)
+  try {
+    return { tdea, retailChain: engine.open(parts.chain) }
+  } finally {
+    wipe(parts.chain, parts.last)
+  }
+}
+
+export function closeKey(key: ReadyKey): void {
+  key.tdea?.close()
+  key.retailChain?.close()
+}
+
+function aesCbc(key: Uint8Array): BlockCipher {
+  return {
+    blockBytes: 16,
+    encipherCbc: (iv, data) => {
+      const cipher = createCipheriv(`aes-${key.length * 8}-cbc`, key, iv).setAutoPadding(false)
+      const out = ownCopy(cipher.update(data))
+      cipher.final()
+      return out
+    },
+  }
+}
+
+/** Key check value, parity and public key of a ready key. */
+export function factsOf(
+  key: StoredKey,
+  ready: ReadyKey,
+  method: CheckValueMethod = defaultMethod(key.algorithm),
+): { checkValue: CheckValue; parity: KeyParity; publicJwk?: ReturnType<typeof jwkOfPoint> } {
+  if (key.algorithm === 'ec-p256') {
+    const publicJwk = jwkOfPoint(publicPoint(key.kid, key.bytes))
+    return { checkValue: thumbprint(publicJwk), parity: 'unknown', publicJwk }
+  }
+  const cipher = ready.tdea ?? ready.aes
+  if (cipher === undefined || method === 'jwk-thumbprint') {
+    throw new ArgumentError(`key ${key.kid}: a ${key.algorithm} key has no thumbprint`)
+  }
+  const zero = new Uint8Array(cipher.blockBytes)
+  const block = method === 'cmac' ? cmac(cipher, zero) : cipher.encipherCbc(zero, zero)
+  return {
+    checkValue: checkValueOf(method, block),
+    parity: isTdea(key.algorithm) ? parityOf(key.bytes) : 'unknown',
+  }
+}
+
+/** SHA-256 thumbprint of a public key: members in lexicographic order, no white space (RFC 7638, 3). */
+export function thumbprint({
+  crv,
+  kty,
+  x,
+  y,
+}: {
+  crv: string
+  kty: string
+  x: string
+  y: string
+}): CheckValue {
+  const value = createHash('sha256').update(JSON.stringify({ crv, kty, x, y })).digest('base64url')
+  return { method: 'jwk-thumbprint', value }
+}

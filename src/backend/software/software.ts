@@ -1,0 +1,145 @@
+import { randomFillSync } from 'node:crypto'
+import { requireOptions } from '../../arguments.js'
+import { wipe } from '../../bytes.js'
+import { BackendError, KeyError } from '../../errors.js'
+import { concatKdf } from '../../jwe/concat-kdf.js'
+import { USAGES } from '../../key/usage.js'
+import { computeMac } from '../../mac/compute.js'
+import type { Backend, Capabilities, ContentKeyRequest, Health, MacRequest } from '../backend.js'
+import type { BackendDriver, FoundKey, KeyQuery } from '../driver.js'
+import { openBackend } from '../front.js'
+import { chooseEngine, type EngineChoice, engineWorks, type TdeaEngine } from './engine.js'
+import {
+  closeKey,
+  factsOf,
+  type ReadyKey,
+  readyKey,
+  type SoftwareKey,
+  type StoredKey,
+  storeKeys,
+} from './keys.js'
+import { requireSoundMaterial } from './material.js'
+
+/** Options of {@link softwareBackend}. */
+export interface SoftwareBackendOptions {
+  readonly keys: readonly SoftwareKey[]
+  /** Who computes TDEA; `auto` where absent. What was chosen stands in `capabilities().tdea`. */
+  readonly engine?: EngineChoice
+}
+
+/**
+ * Opens a backend whose keys are clear bytes in this process. It is for tests, development and integration: it is
+ * not a secure cryptographic device, and whoever reads the process's memory reads the keys.
+ *
+ * Errors: `ERR_ARGUMENT`, `ERR_KEY_MATERIAL`, `ERR_KEY_USAGE` (the same material given for two usages),
+ * `ERR_UNSUPPORTED` (the engine asked for does not work here).
+ *
+ * @example
+ * ```ts
+ * await using backend = await softwareBackend({
+ *   keys: [{ kid: 'PEK', usage: 'pin-encryption', algorithm: 'tdea-2key', material: hexFromTheTestBench }],
+ * })
+ * const key = await backend.bind({ kid: 'PEK', usage: 'pin-encryption' })
+ * ```
+ */
+export async function softwareBackend(options: SoftwareBackendOptions): Promise<Backend> {
+  requireOptions(options, 'softwareBackend', ['keys', 'engine'])
+  const engine = await chooseEngine(options.engine ?? 'auto')
+  return openBackend(new SoftwareDriver(storeKeys(options.keys), engine))
+}
+
+class SoftwareDriver implements BackendDriver<ReadyKey> {
+  readonly name = 'software'
+  readonly #keys: readonly StoredKey[]
+  readonly #engine: TdeaEngine
+  readonly #ready = new Map<StoredKey, ReadyKey>()
+
+  constructor(keys: readonly StoredKey[], engine: TdeaEngine) {
+    this.#keys = keys
+    this.#engine = engine
+  }
+
+  find({ kid, usage, checkValueMethod }: KeyQuery): FoundKey<ReadyKey> {
+    const [key, second] = this.#keys.filter(candidate => candidate.kid === kid)
+    if (key === undefined) throw new KeyError('ERR_KEY_NOT_FOUND', `key ${kid} is not in this backend`, kid)
+    if (second !== undefined)
+      throw new KeyError('ERR_KEY_AMBIGUOUS', `there are two keys by the kid ${kid}`, kid)
+    if (key.usage !== usage) {
+      throw new KeyError('ERR_KEY_USAGE', `key ${kid} is for ${key.usage}, not ${usage}`, kid)
+    }
+    if (USAGES[usage].algorithms.includes(key.algorithm)) {
+      requireSoundMaterial(kid, key.bytes, key.algorithm)
+    }
+    const ready = this.#ready.get(key) ?? readyKey(key, this.#engine)
+    this.#ready.set(key, ready)
+    return { ref: ready, algorithm: key.algorithm, ...factsOf(key, ready, checkValueMethod) }
+  }
+
+  encipher(ref: ReadyKey, blocks: Uint8Array): Uint8Array {
+    return need(ref.tdea).encipher(blocks)
+  }
+
+  decipher(ref: ReadyKey, blocks: Uint8Array): Uint8Array {
+    return need(ref.tdea).decipher(blocks)
+  }
+
+  reencipher(from: ReadyKey, to: ReadyKey, blocks: Uint8Array): Uint8Array {
+    const clear = need(from.tdea).decipher(blocks)
+    try {
+      return need(to.tdea).encipher(clear)
+    } finally {
+      wipe(clear)
+    }
+  }
+
+  mac(ref: ReadyKey, request: MacRequest, message: Uint8Array): Uint8Array {
+    const last = need(ref.tdea ?? ref.aes)
+    return computeMac(
+      request,
+      ref.retailChain === undefined ? { last } : { last, chain: ref.retailChain },
+      message,
+    )
+  }
+
+  deriveContentKey(ref: ReadyKey, request: ContentKeyRequest): Uint8Array {
+    const z = need(ref.ecdh).computeSecret(request.ephemeralPublicKey)
+    try {
+      return concatKdf(z, request.otherInfo, request.length)
+    } finally {
+      wipe(z)
+    }
+  }
+
+  randomBytes(length: number): Uint8Array {
+    return randomFillSync(new Uint8Array(length))
+  }
+
+  capabilities(): Capabilities {
+    return {
+      backend: 'software',
+      tdea: this.#engine.name,
+      macs: { 'iso9797-1-alg1': 'native', 'iso9797-1-alg3': 'native', cmac: 'native' },
+      keyAgreement: 'host',
+      reencipher: 'host',
+      random: 'node:crypto',
+      notes: ['keys and PIN blocks stand in host memory: not a secure cryptographic device'],
+    }
+  }
+
+  health(): Health {
+    const ok = engineWorks(this.#engine)
+    return { ok, detail: `${this.#engine.name}: TDEA known answer ${ok ? 'right' : 'wrong'}` }
+  }
+
+  close(): void {
+    for (const key of this.#ready.values()) closeKey(key)
+    this.#ready.clear()
+    wipe(...this.#keys.map(key => key.bytes))
+  }
+}
+
+/** A part of a key that its usage implies; without it the front and this driver disagree, which is our bug. */
+function need<T>(part: T | undefined): T {
+  if (part === undefined) throw new BackendError('ERR_BACKEND_FAILED', 'the key lacks what its usage implies')
+  return part
+}

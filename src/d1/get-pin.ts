@@ -1,0 +1,68 @@
+import type { CallOptions } from '../backend/backend.js'
+import { wipe } from '../bytes.js'
+import { ArgumentError } from '../errors.js'
+import { type P256Recipient, sealJwe } from '../jwe/seal.js'
+import type { Key, P256PublicJwk } from '../key/key.js'
+import { requireKey } from '../key/require.js'
+import { encipherPin } from '../pin/encipher.js'
+import type { Pan } from '../pin/pan.js'
+import type { Pin } from '../pin/pin.js'
+import { type PinMessage, writeIso0Content } from './pin-block.js'
+import { type Translation, translateStored } from './translation.js'
+
+/** Where the answer goes, and the card's PAN (which is not in the message). */
+export interface GetPinTarget {
+  readonly pan: Pan
+  /** The TDEA key shared with D1 (`pin-encryption`); its kid goes into the message. */
+  readonly d1Zpk: Key
+  /** D1's public P-256 key: a JWK with a `kid`, or the reusable result of `importRecipient`. */
+  readonly d1PublicJwk: P256PublicJwk | P256Recipient
+}
+
+/** The issuer holds the PIN as a block enciphered under its own key (the usual case), or, by name, as a clear PIN. */
+export type GetPinInput = GetPinTarget &
+  (
+    | {
+        /** The stored format 0 block: 8 bytes, enciphered under `under`. */
+        readonly block: Uint8Array
+        /** The issuer's own PIN encryption key. */
+        readonly under: Key
+        /** How the block moves from `under` to `d1Zpk`; `checked` where absent. */
+        readonly translation?: Translation
+      }
+    | { readonly pin: Pin }
+  )
+
+/**
+ * The body of a Get PIN response: the PIN block under D1's TDEA key, inside a JWE to D1's public key.
+ *
+ * Errors: `ERR_PIN_BLOCK` (the stored block does not belong to this PAN and key), `ERR_HOST_DECIPHER` (a checked
+ * translation needs `under` bound with `hostDecipher`), `ERR_JWE_RECIPIENT`, `ERR_KEY_USAGE`, `ERR_ARGUMENT`,
+ * `ERR_ABORTED`, and what the backend reports. Source: Outbound PIN Management API 1.0, getPIN.
+ *
+ * @example
+ * ```ts
+ * const body = await getPinResponse({ block: storedBlock, under: storage, pan, d1Zpk, d1PublicJwk })
+ * response.end(JSON.stringify(body)) // {"type":"ISO0","encryptedPinBlock":"eyJ…"}
+ * ```
+ */
+export async function getPinResponse(input: GetPinInput, options?: CallOptions): Promise<PinMessage<'ISO0'>> {
+  if (typeof input !== 'object' || input === null)
+    throw new ArgumentError('getPinResponse takes an object of inputs')
+  const { pan, d1Zpk, d1PublicJwk } = input
+  requireKey(d1Zpk, 'd1Zpk')
+  const block =
+    'pin' in input
+      ? await encipherPin({ pin: input.pin, pan, format: 0, key: d1Zpk }, options)
+      : await translateStored(
+          { block: input.block, pan, from: input.under, to: d1Zpk, translation: input.translation },
+          options,
+        )
+  const content = writeIso0Content(block, d1Zpk)
+  try {
+    const encryptedPinBlock = await sealJwe({ plaintext: content, recipient: d1PublicJwk }, options)
+    return { type: 'ISO0', encryptedPinBlock }
+  } finally {
+    wipe(content, block)
+  }
+}

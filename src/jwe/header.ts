@@ -1,0 +1,119 @@
+/**
+ * The JOSE header of the one JWE profile spoken here: `ECDH-ES` (direct), `A256GCM`, P-256. It says who the message is
+ * for and how the content key comes about; anything that would change how it is read is refused.
+ */
+import { member, parseJsonObject } from '../json.js'
+import { jwkOfPoint, pointOfJwk } from '../key/p256.js'
+import { decodeBase64url, encodeBase64url } from './base64url.js'
+import { otherInfo } from './concat-kdf.js'
+
+const ALG = 'ECDH-ES'
+const ENC = 'A256GCM'
+/** Length of the content key in bytes. */
+export const CONTENT_KEY_BYTES = 32
+/** Longest decoded `apu` or `apv`: two of them fit the header, and OtherInfo within the port's 1024 bytes. */
+export const MAX_PARTY_BYTES = 256
+
+/** `zip`: compression tells the length of secrets. `crit`: we understand no extension (RFC 7516, 4.1.13). */
+const REFUSED: readonly string[] = ['zip', 'crit']
+
+/** The public facts of a JWE's header: all it says beside algorithm and ephemeral key. */
+export interface JweHeader {
+  /** The recipient's key, as the sender names it. */
+  readonly kid: string | undefined
+  /** PartyUInfo, decoded: about the sender. Not authenticated by ECDH-ES. At most 256 bytes. */
+  readonly apu: Uint8Array | undefined
+  /** PartyVInfo, decoded: about the recipient. At most 256 bytes. */
+  readonly apv: Uint8Array | undefined
+  readonly typ: string | undefined
+  readonly cty: string | undefined
+}
+
+/** A header that has passed every check, and the sender's ephemeral key: a 65-byte point on P-256. */
+export interface ParsedHeader {
+  readonly header: JweHeader
+  readonly ephemeralPublicKey: Uint8Array
+}
+
+/** What {@link buildHeader} writes. */
+export interface HeaderFields {
+  readonly kid: string
+  readonly ephemeralPublicKey: Uint8Array
+  readonly apu?: Uint8Array | undefined
+  readonly apv?: Uint8Array | undefined
+}
+
+/**
+ * Parses the protected header segment, or returns undefined where it is not canonical base64url of a strict JSON
+ * object with `alg` `ECDH-ES`, `enc` `A256GCM`, and an `epk` on P-256 without a private member.
+ *
+ * `zip` and every `crit` are refused; `kid`, `typ`, `cty`, `apu`, `apv` must be strings where present; other members
+ * are ignored (RFC 7516, 4). Sources: RFC 7516, 4; RFC 7518, 4.6.1; RFC 8725, 3.4 (on-curve check).
+ *
+ * @example
+ * ```ts
+ * parseHeader('eyJhbGciOiJub25lIn0') // undefined
+ * ```
+ */
+export function parseHeader(segment: string): ParsedHeader | undefined {
+  const json = decodeBase64url(segment)
+  const members = json && parseJsonObject(json)
+  if (members === undefined) return undefined
+  if (member(members, 'alg') !== ALG || member(members, 'enc') !== ENC) return undefined
+  if (REFUSED.some(name => Object.hasOwn(members, name))) return undefined
+  const ephemeralPublicKey = ephemeralPoint(member(members, 'epk'))
+  const header = {
+    kid: member(members, 'kid'),
+    apu: partyInfo(member(members, 'apu')),
+    apv: partyInfo(member(members, 'apv')),
+    typ: member(members, 'typ'),
+    cty: member(members, 'cty'),
+  }
+  return ephemeralPublicKey !== undefined && isHeader(header) ? { header, ephemeralPublicKey } : undefined
+}
+
+/** Builds the protected header segment, members in the order of D1's published sample; equal fields, equal text. */
+export function buildHeader({ kid, ephemeralPublicKey, apu, apv }: HeaderFields): string {
+  const json = JSON.stringify({
+    alg: ALG,
+    enc: ENC,
+    kid,
+    epk: jwkOfPoint(ephemeralPublicKey),
+    apu: apu && encodeBase64url(apu),
+    apv: apv && encodeBase64url(apv),
+  })
+  return Buffer.from(json).toString('base64url')
+}
+
+/** OtherInfo of the content key (RFC 7518, 4.6.2): with direct agreement, AlgorithmID is the `enc` value. */
+export function contentKeyInfo({ apu, apv }: Pick<JweHeader, 'apu' | 'apv'>): Uint8Array {
+  return otherInfo({
+    algorithmId: ENC,
+    keyBits: CONTENT_KEY_BYTES * 8,
+    ...(apu && { partyUInfo: apu }),
+    ...(apv && { partyVInfo: apv }),
+  })
+}
+
+function ephemeralPoint(epk: unknown): Uint8Array | undefined {
+  // A private key in a public place: whoever made this message, its content is already known to others.
+  if (typeof epk === 'object' && epk !== null && Object.hasOwn(epk, 'd')) return undefined
+  return pointOfJwk(epk)
+}
+
+/** The decoded value, undefined where absent, null where it is not acceptable. */
+function partyInfo(value: unknown): Uint8Array | undefined | null {
+  if (value === undefined) return undefined
+  if (typeof value !== 'string') return null
+  const bytes = decodeBase64url(value)
+  return bytes !== undefined && bytes.length <= MAX_PARTY_BYTES ? bytes : null
+}
+
+function isHeader(header: { readonly [Name in keyof JweHeader]: unknown }): header is JweHeader {
+  const { kid, apu, apv, typ, cty } = header
+  return apu !== null && apv !== null && [kid, typ, cty].every(isOptionalString)
+}
+
+function isOptionalString(value: unknown): boolean {
+  return value === undefined || typeof value === 'string'
+}

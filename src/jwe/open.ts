@@ -1,0 +1,124 @@
+/** Opening: the recipient's side of ECDH-ES, with the private key wherever its backend keeps it. */
+import { requireOptions } from '../arguments.js'
+import type { CallOptions } from '../backend/backend.js'
+import { requireSignal, throwIfAborted } from '../backend/front.js'
+import { wipe } from '../bytes.js'
+import { ArgumentError, BackendError, isIssuerPinError, JweError, KeyError } from '../errors.js'
+import { Key } from '../key/key.js'
+import { USAGES } from '../key/usage.js'
+import { type CompactJwe, parseCompact } from './compact.js'
+import { decryptContent } from './content.js'
+import { CONTENT_KEY_BYTES, contentKeyInfo, type JweHeader } from './header.js'
+
+/** What {@link openJwe} takes. */
+export interface OpenRequest {
+  /** The compact JWE. */
+  readonly jwe: string
+  /**
+   * The `jwe-key-agreement` key, or several, of one or more backends, while keys are being rotated. The header's kid
+   * picks one, by its exact text. A header without a kid is accepted where one key is given.
+   */
+  readonly keys: Key | readonly Key[]
+}
+
+/** What {@link openJwe} gives. */
+export interface OpenedJwe {
+  /** The content, in memory of its own, which the caller wipes. */
+  readonly plaintext: Uint8Array
+  /** The kid of the key that opened it. */
+  readonly kid: string
+  /** What else the header says. It has not been altered, but anybody who has the public key could have written it. */
+  readonly header: JweHeader
+}
+
+/**
+ * Opens a compact JWE (`ECDH-ES` direct, `A256GCM`, P-256) of at most 8192 characters.
+ *
+ * Everything that can be checked is checked before the key is used: form, lengths, canonical base64url, strict header
+ * JSON, algorithms, and that the ephemeral key is on the curve. Whatever is wrong with the JWE, the kid that no key
+ * has and the wrong tag included, is the one error `ERR_JWE` with one message: which check failed is an oracle.
+ * The content key is wiped on every path.
+ *
+ * Errors: `ERR_JWE`; `ERR_ARGUMENT` and `ERR_KEY_USAGE` for a mistake of the calling program; what the backend raises
+ * (`ERR_ABORTED`, `ERR_BACKEND_CLOSED`, …) under its own code. Source: RFC 7516, 5.2; RFC 7518, 4.6 and 5.3.
+ *
+ * @example
+ * ```ts
+ * const key = await backend.bind({ kid: 'ISSUER-2026', usage: 'jwe-key-agreement' })
+ * const { plaintext } = await openJwe({ jwe: request.encryptedPinBlock, keys: key })
+ * ```
+ */
+export async function openJwe(request: OpenRequest, options?: CallOptions): Promise<OpenedJwe> {
+  const { jwe, keys } = requireRequest(request)
+  throwIfAborted(requireSignal(options))
+  const opened = await open(jwe, keys, options)
+  if (opened === undefined) throw new JweError('ERR_JWE', 'the JWE does not open')
+  return opened
+}
+
+async function open(
+  jwe: string,
+  keys: readonly Key[],
+  options: CallOptions | undefined,
+): Promise<OpenedJwe | undefined> {
+  const parsed = parseCompact(jwe)
+  const key = parsed && selectKey(keys, parsed.header.kid)
+  if (parsed === undefined || key === undefined) return undefined
+  const contentKey = await deriveContentKey(key, parsed, options)
+  if (contentKey === undefined) return undefined
+  try {
+    requireContentKey(contentKey)
+    const plaintext = decryptContent(contentKey, parsed)
+    return plaintext && { plaintext, kid: key.kid, header: parsed.header }
+  } finally {
+    wipe(contentKey)
+  }
+}
+
+function selectKey(keys: readonly Key[], kid: string | undefined): Key | undefined {
+  return kid === undefined && keys.length === 1 ? keys[0] : keys.find(key => key.kid === kid)
+}
+
+async function deriveContentKey(key: Key, parsed: CompactJwe, options: CallOptions | undefined) {
+  const { ephemeralPublicKey, header } = parsed
+  const request = { ephemeralPublicKey, otherInfo: contentKeyInfo(header), length: CONTENT_KEY_BYTES }
+  try {
+    return await key.backend.deriveContentKey(key, request, options)
+  } catch (error) {
+    // The point has passed our own checks; a backend that still finds fault with it must not become an oracle.
+    if (isIssuerPinError(error) && error.code === 'ERR_POINT') return undefined
+    throw error
+  }
+}
+
+/** A backend that breaks its contract is told so; AES would otherwise fail with an error of another library. */
+function requireContentKey(contentKey: Uint8Array): void {
+  if (contentKey.length === CONTENT_KEY_BYTES) return
+  throw new BackendError('ERR_BACKEND_FAILED', 'the backend derived a content key of another length')
+}
+
+function requireRequest(request: OpenRequest): { jwe: string; keys: readonly Key[] } {
+  requireOptions(request, 'openJwe', ['jwe', 'keys'])
+  const { jwe } = request
+  if (typeof jwe !== 'string') throw new ArgumentError('jwe must be a string')
+  // A copy: the caller's array may change while the key is being used.
+  const keys: readonly unknown[] = Array.isArray(request.keys) ? [...request.keys] : [request.keys]
+  if (keys.length === 0) throw new ArgumentError('keys must name at least one key')
+  const kids = new Set<string>()
+  return { jwe, keys: keys.map(key => requireKey(key, kids)) }
+}
+
+function requireKey(key: unknown, kids: Set<string>): Key {
+  if (!(key instanceof Key))
+    throw new ArgumentError('keys must be a Key or an array of Keys: bind them first')
+  if (!USAGES[key.usage].operations.includes('deriveContentKey')) {
+    throw new KeyError(
+      'ERR_KEY_USAGE',
+      `key ${key.kid} is for ${key.usage}: opening a JWE is refused`,
+      key.kid,
+    )
+  }
+  if (kids.has(key.kid)) throw new ArgumentError(`keys: two keys by the kid ${key.kid}`)
+  kids.add(key.kid)
+  return key
+}

@@ -1,0 +1,90 @@
+import { isKid } from '../backend/front.js'
+import { ArgumentError, JweError } from '../errors.js'
+import type { P256PublicJwk } from '../key/key.js'
+import { jwkOfPoint, pointOfJwk } from '../key/p256.js'
+import { redactInspect } from '../redact.js'
+
+/** Members of a JWK that say what the key is for (RFC 7517, 4.2 and 4.4), and the value that admits this profile. */
+const PURPOSES = [
+  ['use', 'enc'],
+  ['alg', 'ECDH-ES'],
+] as const
+
+/** For `seal.ts`: whether this is a recipient and no look-alike. Not exported from the package. */
+export let isRecipient: (value: object) => value is P256Recipient
+/** For `seal.ts`: the 65-byte point of a recipient. Not exported from the package. */
+export let pointOfRecipient: (recipient: P256Recipient) => Uint8Array
+
+/**
+ * A recipient's public key that has been checked, to seal any number of JWEs to; made by {@link importRecipient} only.
+ */
+export class P256Recipient {
+  /** The kid of the JWK, where it had one. */
+  readonly kid: string | undefined
+  readonly #point: Uint8Array
+
+  static {
+    redactInspect(P256Recipient.prototype, function (this: P256Recipient) {
+      return `[${this.toString()}]`
+    })
+    isRecipient = (value): value is P256Recipient => #point in value
+    pointOfRecipient = recipient => recipient.#point
+  }
+
+  /** For {@link importRecipient}. */
+  constructor(point: Uint8Array, kid: string | undefined) {
+    this.#point = point
+    this.kid = kid
+    Object.freeze(this)
+  }
+
+  /** The public key as it was imported. */
+  get publicJwk(): P256PublicJwk {
+    const jwk = jwkOfPoint(this.#point)
+    return this.kid === undefined ? jwk : { ...jwk, kid: this.kid }
+  }
+
+  toString(): string {
+    return `P-256 recipient ${this.kid ?? 'without kid'}`
+  }
+}
+
+/**
+ * Checks a public key and makes a recipient of it, so that many JWEs to it pay for the checks once.
+ *
+ * `jwk` is a public JWK: `kty` EC, `crv` P-256, `x` and `y` unpadded base64url of 32 bytes, on the curve; `kid` optional.
+ * A JWK that says it is for something else (`use` other than `enc`, `alg` other than `ECDH-ES`) is refused; so is a
+ * private one, because a private key that travels as a public one is an accident to stop here.
+ *
+ * Errors: `ERR_ARGUMENT` (not an object), `ERR_JWE_RECIPIENT`. Source: RFC 7517, 4; RFC 7518, 6.2.1;
+ * NIST SP 800-56A Rev. 3, 5.6.2.3.3 (public key validation).
+ *
+ * @example
+ * ```ts
+ * const d1 = importRecipient({ kty: 'EC', crv: 'P-256', x, y, kid: 'D1-2026' })
+ * const jwe = await sealJwe({ plaintext, recipient: d1 })
+ * ```
+ */
+export function importRecipient(jwk: P256PublicJwk): P256Recipient {
+  requireObject(jwk)
+  const read = (name: string): unknown => (Object.hasOwn(jwk, name) ? Reflect.get(jwk, name) : undefined)
+  if (read('d') !== undefined) throw unusable('is a private key')
+  for (const [name, purpose] of PURPOSES) {
+    const value = read(name)
+    if (value !== undefined && value !== purpose) throw unusable(`is for another ${name} than ${purpose}`)
+  }
+  const kid = read('kid')
+  if (kid !== undefined && !isKid(kid)) throw unusable('has a kid that is not 1 to 128 characters of text')
+  const point = pointOfJwk(jwk)
+  if (point === undefined) throw unusable('is not a P-256 public key in canonical form')
+  return new P256Recipient(point, kid)
+}
+
+/** Throws `ERR_ARGUMENT` for what is neither a JWK nor a recipient. */
+export function requireObject(value: unknown): asserts value is object {
+  if (typeof value !== 'object' || value === null) throw new ArgumentError('recipient must be a public JWK')
+}
+
+function unusable(problem: string): JweError {
+  return new JweError('ERR_JWE_RECIPIENT', `the recipient's JWK ${problem}`)
+}

@@ -1,0 +1,68 @@
+/**
+ * The backend contract as executable cases, for any test runner: each case is a name and an async function that
+ * throws (from `node:assert`) where the backend breaks the contract. The same cases run against the software
+ * backend with both engines and against PKCS#11 tokens.
+ */
+import type { Backend } from '../backend/backend.js'
+import { bindCases } from './contract-bind.js'
+import { inputCases } from './contract-input.js'
+import { CONTRACT_KEYS, type ContractKey } from './contract-keys.js'
+import { lifeCases } from './contract-life.js'
+import { operationCases } from './contract-operations.js'
+
+/** One rule of the contract. */
+export interface ContractCase {
+  readonly name: string
+  run(): Promise<void>
+}
+
+/** How the suite reaches the backend under test. */
+export interface ContractHarness {
+  /**
+   * Opens a fresh backend that holds exactly these keys under these kids (a token is emptied and provisioned).
+   * May reject with the coded error by which the backend, or its provisioning, refuses a key.
+   */
+  open(keys: readonly ContractKey[]): Promise<Backend>
+}
+
+/** What the cases share: one backend holding {@link CONTRACT_KEYS}, and a way to open further ones. */
+export interface ContractContext extends ContractHarness {
+  shared(): Promise<Backend>
+}
+
+/** The cases, and the call that closes the backend they share. */
+export interface BackendContract {
+  readonly cases: readonly ContractCase[]
+  close(): Promise<void>
+}
+
+/**
+ * The whole contract for one backend. Cases may run in any order, one at a time.
+ *
+ * @example
+ * ```ts
+ * import { backendContract } from 'issuer-pin-crypto/testing'
+ *
+ * const contract = backendContract({ open: keys => openMyBackend(keys) })
+ * for (const { name, run } of contract.cases) test(name, run)
+ * afterAll(() => contract.close())
+ * ```
+ */
+export function backendContract(harness: ContractHarness): BackendContract {
+  let shared: Promise<Backend> | undefined
+  const context: ContractContext = {
+    open: keys => harness.open(keys),
+    shared: () => {
+      shared ??= harness.open(CONTRACT_KEYS)
+      return shared
+    },
+  }
+  const cases = [bindCases, operationCases, inputCases, lifeCases].flatMap(make => make(context))
+  return {
+    cases,
+    close: async () => {
+      const backend = await shared
+      await backend?.close()
+    },
+  }
+}

@@ -1,0 +1,189 @@
+import { describe, expect, test } from 'vitest'
+import { fromHex, toHex } from '../../src/bytes.js'
+import type { MacAlgorithm, MacPadding } from '../../src/mac/algorithm.js'
+import { cmac } from '../../src/mac/cmac.js'
+import { computeMac, macBytes } from '../../src/mac/compute.js'
+import { type BlockCipher, cbcMac, retailMac, splitRetailKey } from '../../src/mac/iso9797.js'
+import cmacVectors from '../../vectors/cmac.json' with { type: 'json' }
+import isoVectors from '../../vectors/mac-iso9797.json' with { type: 'json' }
+import reference from '../../vectors/seccos-reference.json' with { type: 'json' }
+import { nodeCiphers } from './ciphers.js'
+
+const KEY = fromHex('0123456789ABCDEFFEDCBA9876543210', 'key')
+const ZERO = new Uint8Array(8)
+const BYTES_123 = Uint8Array.from({ length: 123 }, (_, i) => i)
+
+describe('refused', () => {
+  const ciphers = nodeCiphers(KEY)
+  test.each([
+    [
+      'no algorithm',
+      () => computeMac({ algorithm: 'md5' as never, padding: 1 }, ciphers, ZERO),
+      'ERR_ARGUMENT',
+    ],
+    [
+      'toString',
+      () => computeMac({ algorithm: 'toString' as never, padding: 1 }, ciphers, ZERO),
+      'ERR_ARGUMENT',
+    ],
+    [
+      'alg 1 unpadded',
+      () => computeMac({ algorithm: 'iso9797-1-alg1', padding: 'none' }, ciphers, ZERO),
+      'ERR_ARGUMENT',
+    ],
+    [
+      'alg 3 unpadded',
+      () => computeMac({ algorithm: 'iso9797-1-alg3', padding: 'none' }, ciphers, ZERO),
+      'ERR_ARGUMENT',
+    ],
+    [
+      'a text',
+      () => computeMac({ algorithm: 'cmac', padding: 'none' }, ciphers, 'text' as never),
+      'ERR_ARGUMENT',
+    ],
+    [
+      'alg 3 without chain',
+      () => computeMac({ algorithm: 'iso9797-1-alg3', padding: 1 }, { last: ciphers.last }, ZERO),
+      'ERR_UNSUPPORTED',
+    ],
+    [
+      'a short iv',
+      () => computeMac({ algorithm: 'iso9797-1-alg1', padding: 1, iv: new Uint8Array(7) }, ciphers, ZERO),
+      'ERR_LENGTH',
+    ],
+    ['cbcMac of nothing', () => cbcMac(ciphers.last, ZERO, new Uint8Array()), 'ERR_LENGTH'],
+    ['cbcMac of 9 bytes', () => cbcMac(ciphers.last, ZERO, new Uint8Array(9)), 'ERR_LENGTH'],
+    ['a split of 8 bytes', () => splitRetailKey(new Uint8Array(8)), 'ERR_LENGTH'],
+    ['a split of a text', () => splitRetailKey('0123456789ABCDEF' as never), 'ERR_ARGUMENT'],
+  ])('%s', (_, call, code) => {
+    expect(call).toThrow(expect.objectContaining({ code }))
+  })
+})
+
+describe('known answers', () => {
+  const all = [...isoVectors.vectors, ...reference.vectors].filter(v => v.operation === 'mac.iso9797')
+  test.each(all)('$id: algorithm $inputs.algorithm, padding $inputs.padding', ({ inputs, outputs }) => {
+    const { key, data, padding } = inputs
+    const algorithm: MacAlgorithm = inputs.algorithm === 1 ? 'iso9797-1-alg1' : 'iso9797-1-alg3'
+    const mac = computeMac(
+      { algorithm, padding: padding as MacPadding },
+      nodeCiphers(fromHex(key ?? '', 'key')),
+      fromHex(data ?? '', 'data'),
+    )
+    expect(toHex(mac)).toBe(outputs.mac)
+  })
+
+  const cmacs = [...cmacVectors.vectors, ...reference.vectors].filter(v => v.operation === 'cmac')
+  test.each(cmacs)('$id: CMAC $inputs.cipher', ({ inputs, outputs }) => {
+    const family = inputs.cipher === 'AES' ? 'aes' : 'tdea'
+    const { last } = nodeCiphers(fromHex(inputs.key, 'key'), family)
+    expect(toHex(cmac(last, fromHex(inputs.data ?? '', 'data')))).toBe(outputs.mac)
+  })
+
+  test('ICAO 9303, part 11, appendix D.4: retail MAC, padding 2', () => {
+    const ciphers = nodeCiphers(fromHex('F1CB1F1FB5ADF208806B89DC579DC1F8', 'key'))
+    const data = fromHex('887022120C06C2270CA4020C800000008709016375432908C044F6', 'data')
+    expect(toHex(computeMac({ algorithm: 'iso9797-1-alg3', padding: 2 }, ciphers, data))).toBe(
+      'BF8B92D635FF24F8',
+    )
+  })
+
+  test('a 24-byte key with K3 = K1 is the 16-byte key', () => {
+    const long = new Uint8Array([...KEY, ...KEY.subarray(0, 8)])
+    for (const algorithm of ['iso9797-1-alg1', 'iso9797-1-alg3'] as const) {
+      expect(computeMac({ algorithm, padding: 2 }, nodeCiphers(long), BYTES_123)).toEqual(
+        computeMac({ algorithm, padding: 2 }, nodeCiphers(KEY), BYTES_123),
+      )
+    }
+  })
+
+  test('the iv stands before the first block', () => {
+    const iv = fromHex('FFEEDDCCBBAA9988', 'iv')
+    const flipped = BYTES_123.map((byte, i) => byte ^ (iv[i] ?? 0))
+    for (const algorithm of ['iso9797-1-alg1', 'iso9797-1-alg3'] as const) {
+      for (const message of [BYTES_123, BYTES_123.subarray(0, 5)]) {
+        const request = { algorithm, padding: 1 } as const
+        if (message.length < 8)
+          expect(computeMac({ ...request, iv }, nodeCiphers(KEY), message)).toHaveLength(8)
+        else {
+          expect(computeMac({ ...request, iv }, nodeCiphers(KEY), message)).toEqual(
+            computeMac(request, nodeCiphers(KEY), flipped),
+          )
+        }
+      }
+    }
+  })
+})
+
+describe('hygiene', () => {
+  /** Keeps every buffer that a cipher was given or gave, to look at afterwards. */
+  function watched(inner: BlockCipher, seen: Uint8Array[]): BlockCipher {
+    return {
+      blockBytes: inner.blockBytes,
+      encipherCbc: (iv, data) => {
+        const out = inner.encipherCbc(iv, data)
+        seen.push(iv, data, out)
+        return out
+      },
+    }
+  }
+
+  test.each([
+    ['iso9797-1-alg1', 2],
+    ['iso9797-1-alg3', 2],
+    ['cmac', 'none'],
+  ] as const)('%s wipes what it made and keeps what it was given', (algorithm, padding) => {
+    const seen: Uint8Array[] = []
+    const plain = nodeCiphers(KEY)
+    const ciphers = { last: watched(plain.last, seen), chain: watched(plain.chain as BlockCipher, seen) }
+    const message = BYTES_123.slice()
+    const mac = computeMac({ algorithm, padding }, ciphers, message)
+    expect(message).toEqual(BYTES_123)
+    expect(mac.some(byte => byte !== 0)).toBe(true)
+    expect(mac.buffer.byteLength).toBe(mac.length)
+    for (const buffer of seen) expect(buffer.every(byte => byte === 0)).toBe(true)
+  })
+
+  test('a failing cipher leaves nothing behind', () => {
+    const seen: Uint8Array[] = []
+    const { last, chain } = nodeCiphers(KEY)
+    const failing: BlockCipher = {
+      blockBytes: 8,
+      encipherCbc: (iv, data) => {
+        seen.push(iv, data)
+        throw new Error('token gone')
+      },
+    }
+    const request = { algorithm: 'iso9797-1-alg3', padding: 2 } as const
+    expect(() =>
+      computeMac(request, { last: failing, chain: watched(chain as BlockCipher, seen) }, BYTES_123),
+    ).toThrow('token gone')
+    expect(() =>
+      cmac(
+        {
+          ...failing,
+          encipherCbc: (iv, data) => (seen.length < 8 ? watched(last, seen) : failing).encipherCbc(iv, data),
+        },
+        BYTES_123,
+      ),
+    ).toThrow('token gone')
+    for (const buffer of seen) expect(buffer.every(byte => byte === 0)).toBe(true)
+  })
+
+  test('one block needs the last cipher only', () => {
+    const { last } = nodeCiphers(KEY)
+    const chain: BlockCipher = { blockBytes: 8, encipherCbc: () => expect.unreachable() }
+    expect(retailMac({ chain, last }, ZERO, ZERO)).toHaveLength(8)
+  })
+
+  test('the split copies', () => {
+    const { chain, last } = splitRetailKey(KEY)
+    expect(toHex(chain)).toBe('0123456789ABCDEF'.repeat(3))
+    expect(last).toEqual(KEY)
+    expect(last.buffer).not.toBe(KEY.buffer)
+  })
+})
+
+test('macBytes is one block', () => {
+  expect([macBytes('tdea-2key'), macBytes('tdea-3key'), macBytes('aes-128')]).toEqual([8, 8, 16])
+})
