@@ -134,6 +134,49 @@ export class D1MessageError extends IssuerPinError {
   }
 }
 
+/** `ERR_PROFILE`: a SECCOS profile that does not hold. `path` is the JSON pointer (RFC 6901) of the offending entry. */
+export class ProfileError extends IssuerPinError {
+  override readonly name: string = 'ProfileError'
+  readonly path: string
+
+  constructor(path: string, problem: string) {
+    super('ERR_PROFILE', `SECCOS profile: ${path === '' ? 'the profile' : path} ${problem}`)
+    this.path = path
+  }
+}
+
+/** `ERR_DATA_SET`: a value that a SECCOS data set cannot hold, or does not. `field` is its id, never its value. */
+export class DataSetError extends IssuerPinError {
+  override readonly name: string = 'DataSetError'
+  readonly field: string
+
+  constructor(field: string, problem: string) {
+    super('ERR_DATA_SET', `data set: ${field} ${problem}`)
+    this.field = field
+  }
+}
+
+/** Why a change counter refused, for the issuer's operator. To the outside there is one answer for all of them. */
+export type ChangeCounterReason =
+  | 'unknown'
+  | 'other-card'
+  | 'pcc'
+  | 'expired'
+  | 'spent'
+  | 'superseded'
+  | 'exhausted'
+
+/** `ERR_CHANGE_COUNTER`: the PIN change counter refuses. `reason` is for the issuer's operator only. */
+export class ChangeCounterError extends IssuerPinError {
+  override readonly name: string = 'ChangeCounterError'
+  readonly reason: ChangeCounterReason
+
+  constructor(reason: ChangeCounterReason) {
+    super('ERR_CHANGE_COUNTER', `the PIN change counter refuses: ${reason}`)
+    this.reason = reason
+  }
+}
+
 /** `ERR_ABORTED`: the caller's `AbortSignal` fired before the operation reached the backend. `cause` is its reason. */
 export class AbortedError extends IssuerPinError {
   override readonly name: string = 'AbortError'

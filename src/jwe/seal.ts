@@ -27,7 +27,7 @@ const ONE: Uint8Array = Uint8Array.from({ length: 32 }, (_, i) => (i === 31 ? 1 
 
 /** What {@link sealJwe} takes. */
 export interface SealRequest {
-  /** The content; it stays the caller's, who wipes it. At most 6143 bytes, fewer with a long header. */
+  /** The content; it stays the caller's, who wipes it. At most 5936 bytes, fewer with a longer header. */
   readonly plaintext: Uint8Array
   /** The recipient's public key; {@link importRecipient} for one that is used more than once. */
   readonly recipient: P256PublicJwk | P256Recipient

@@ -27,7 +27,14 @@ export const fromB64u = (value: string): Buffer => Buffer.from(value, 'base64url
 
 /** A key of the software backend. */
 export async function softwareKey(
-  material: { kid?: string; kty?: string; crv?: string; x?: string; y?: string; d?: string } = RECIPIENT_PRIVATE,
+  material: {
+    kid?: string
+    kty?: string
+    crv?: string
+    x?: string
+    y?: string
+    d?: string
+  } = RECIPIENT_PRIVATE,
   kid: string = material.kid ?? 'test-key',
 ): Promise<Key> {
   const usage = 'jwe-key-agreement'
@@ -44,12 +51,14 @@ export async function stubKey(
     throw new Error('not part of this test')
   }
   const ec = usage === 'jwe-key-agreement'
-  const backend = openBackend<undefined>({
+  const backend = openBackend<'the key'>({
     name: 'stub',
     find: () => ({
-      ref: undefined,
+      ref: 'the key',
       algorithm: ec ? 'ec-p256' : 'tdea-2key',
-      checkValue: ec ? { method: 'jwk-thumbprint', value: RECIPIENT.kid } : { method: 'encrypt-zero', value: '08D7B4' },
+      checkValue: ec
+        ? { method: 'jwk-thumbprint', value: RECIPIENT.kid }
+        : { method: 'encrypt-zero', value: '08D7B4' },
       parity: 'unknown',
     }),
     deriveContentKey: (_, request, signal) => deriveContentKey(request, signal),
@@ -88,8 +97,7 @@ export function forge(
   options: { apu?: string; apv?: string; plaintext?: Uint8Array; iv?: Buffer; tagBytes?: number } = {},
 ): string {
   const { apu = '', apv = '', plaintext, iv, tagBytes } = { ...CONTENT, ...options }
-  const json =
-    typeof header === 'string' || header instanceof Uint8Array ? header : JSON.stringify(header)
+  const json = typeof header === 'string' || header instanceof Uint8Array ? header : JSON.stringify(header)
   const aad = b64u(json)
   const z = EPHEMERAL.computeSecret(RECIPIENT_POINT)
   const cipher = createCipheriv('aes-256-gcm', contentKeyOf(z, fromB64u(apu), fromB64u(apv)), iv, {
@@ -112,7 +120,9 @@ export function contentKeyOf(z: Uint8Array, apu: Uint8Array, apv: Uint8Array): B
 }
 
 /** What a promise rejects with, as the caller sees it: class, code, message. */
-export async function failureOf(promise: Promise<unknown>): Promise<{ name: string; code: string; message: string }> {
+export async function failureOf(
+  promise: Promise<unknown>,
+): Promise<{ name: string; code: string; message: string }> {
   const error: unknown = await promise.then(
     () => undefined,
     reason => reason,

@@ -1,0 +1,118 @@
+/**
+ * What this backend needs of a PKCS#11 library: the synchronous calls it makes, one method each, under their names
+ * in the standard. Somebody else's binding replaces pkcs11js here, and a fake drives the tests.
+ *
+ * A call that fails throws `Pkcs11Error`. Input is not kept after the call; output is in memory of its own.
+ * Source: PKCS#11 Base Specification v3.1 (OASIS), 5.
+ */
+
+declare const SLOT: unique symbol
+declare const SESSION: unique symbol
+declare const OBJECT: unique symbol
+
+/** A slot id, as the binding likes to hold it. Opaque, like the handles below. */
+export type SlotId = Uint8Array & { readonly [SLOT]: true }
+export type SessionHandle = Uint8Array & { readonly [SESSION]: true }
+/** Good for one epoch of the module: after `C_Finalize` and `C_Initialize` it may name another key. */
+export type ObjectHandle = Uint8Array & { readonly [OBJECT]: true }
+
+export type AttributeValue = boolean | number | string | Uint8Array
+/** Attribute type and value; an entry without a value is left out. */
+export type Template = readonly (readonly [type: number, value: AttributeValue | undefined])[]
+
+/** `CK_ECDH1_DERIVE_PARAMS`. */
+export interface EcdhParameter {
+  readonly kdf: number
+  readonly publicData: Uint8Array
+  readonly sharedData?: Uint8Array
+}
+
+export interface Mechanism {
+  readonly mechanism: number
+  /** Bytes (an IV), a number (`CK_MAC_GENERAL_PARAMS`), or ECDH parameters; absent where there is none. */
+  readonly parameter?: Uint8Array | number | EcdhParameter
+}
+
+export interface ModuleInfo {
+  readonly description: string
+  readonly manufacturer: string
+  /** Of the library, such as `2.6`. */
+  readonly version: string
+}
+
+export interface TokenInfo {
+  readonly label: string
+  readonly manufacturer: string
+  readonly model: string
+  readonly serial: string
+  readonly flags: number
+  readonly maxSessions: number
+  readonly sessions: number
+}
+
+export interface Pkcs11Binding {
+  /** Always with `CKF_OS_LOCKING_OK`. `parameters` is the vendor's init string, where it takes one. */
+  C_Initialize(parameters: string | undefined): void
+  C_Finalize(): void
+  C_GetInfo(): ModuleInfo
+  /** Slots with a token in them. */
+  C_GetSlotList(): SlotId[]
+  /** Texts are trimmed of the spaces and NULs that pad them. */
+  C_GetTokenInfo(slot: SlotId): TokenInfo
+  C_OpenSession(slot: SlotId, flags: number): SessionHandle
+  C_CloseSession(session: SessionHandle): void
+  C_Login(session: SessionHandle, userType: number, pin: string): void
+  C_Logout(session: SessionHandle): void
+  C_GenerateRandom(session: SessionHandle, length: number): Uint8Array<ArrayBuffer>
+
+  C_CreateObject(session: SessionHandle, template: Template): ObjectHandle
+  C_DestroyObject(session: SessionHandle, object: ObjectHandle): void
+  /** One attribute: a call that asks for several fails for all when one is sensitive or unknown. */
+  C_GetAttributeValue(session: SessionHandle, object: ObjectHandle, type: number): Uint8Array
+  C_FindObjectsInit(session: SessionHandle, template: Template): void
+  C_FindObjects(session: SessionHandle, max: number): ObjectHandle[]
+  C_FindObjectsFinal(session: SessionHandle): void
+
+  C_EncryptInit(session: SessionHandle, mechanism: Mechanism, key: ObjectHandle): void
+  /** `length`: how many bytes to make room for. */
+  C_Encrypt(session: SessionHandle, data: Uint8Array, length: number): Uint8Array<ArrayBuffer>
+  C_DecryptInit(session: SessionHandle, mechanism: Mechanism, key: ObjectHandle): void
+  C_Decrypt(session: SessionHandle, data: Uint8Array, length: number): Uint8Array<ArrayBuffer>
+  C_SignInit(session: SessionHandle, mechanism: Mechanism, key: ObjectHandle): void
+  C_Sign(session: SessionHandle, data: Uint8Array, length: number): Uint8Array<ArrayBuffer>
+  C_DigestInit(session: SessionHandle, mechanism: Mechanism): void
+  C_DigestUpdate(session: SessionHandle, data: Uint8Array): void
+  C_DigestKey(session: SessionHandle, key: ObjectHandle): void
+  C_DigestFinal(session: SessionHandle, length: number): Uint8Array<ArrayBuffer>
+
+  C_GenerateKey(session: SessionHandle, mechanism: Mechanism, template: Template): ObjectHandle
+  C_GenerateKeyPair(
+    session: SessionHandle,
+    mechanism: Mechanism,
+    publicTemplate: Template,
+    privateTemplate: Template,
+  ): { publicKey: ObjectHandle; privateKey: ObjectHandle }
+  C_DeriveKey(
+    session: SessionHandle,
+    mechanism: Mechanism,
+    key: ObjectHandle,
+    template: Template,
+  ): ObjectHandle
+  C_WrapKey(
+    session: SessionHandle,
+    mechanism: Mechanism,
+    wrappingKey: ObjectHandle,
+    key: ObjectHandle,
+    length: number,
+  ): Uint8Array<ArrayBuffer>
+  C_UnwrapKey(
+    session: SessionHandle,
+    mechanism: Mechanism,
+    unwrappingKey: ObjectHandle,
+    wrapped: Uint8Array,
+    template: Template,
+  ): ObjectHandle
+}
+
+/** Loads the library at a path, once per process and path, and keeps it loaded for the life of the process. */
+export type LoadBinding = (modulePath: string) => Promise<Pkcs11Binding>

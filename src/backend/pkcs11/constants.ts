@@ -1,0 +1,202 @@
+/**
+ * The PKCS#11 numbers this backend uses: our own table, because pkcs11js stops at version 2.40 and calls every later
+ * return value `CKR_VENDOR_DEFINED`. Sources: PKCS#11 v2.40 and v3.1 (OASIS), header `pkcs11t.h`.
+ */
+
+/** Object classes. */
+export const CKO = { PUBLIC_KEY: 2, PRIVATE_KEY: 3, SECRET_KEY: 4 } as const
+
+/** Key types. */
+export const CKK = { EC: 0x03, GENERIC_SECRET: 0x10, DES: 0x13, DES2: 0x14, DES3: 0x15, AES: 0x1f } as const
+
+/** Attributes. */
+export const CKA = {
+  CLASS: 0x000,
+  TOKEN: 0x001,
+  PRIVATE: 0x002,
+  LABEL: 0x003,
+  VALUE: 0x011,
+  CHECK_VALUE: 0x090,
+  KEY_TYPE: 0x100,
+  ID: 0x102,
+  SENSITIVE: 0x103,
+  ENCRYPT: 0x104,
+  DECRYPT: 0x105,
+  WRAP: 0x106,
+  UNWRAP: 0x107,
+  SIGN: 0x108,
+  SIGN_RECOVER: 0x109,
+  VERIFY: 0x10a,
+  VERIFY_RECOVER: 0x10b,
+  DERIVE: 0x10c,
+  VALUE_LEN: 0x161,
+  EXTRACTABLE: 0x162,
+  MODIFIABLE: 0x170,
+  EC_PARAMS: 0x180,
+  EC_POINT: 0x181,
+} as const
+
+/** Mechanisms. */
+export const CKM = {
+  DES2_KEY_GEN: 0x130,
+  DES3_KEY_GEN: 0x131,
+  DES3_ECB: 0x132,
+  DES3_CBC: 0x133,
+  DES3_CMAC: 0x138,
+  SHA256: 0x250,
+  EC_KEY_PAIR_GEN: 0x1040,
+  ECDH1_DERIVE: 0x1050,
+  AES_KEY_GEN: 0x1080,
+  AES_ECB: 0x1081,
+  AES_CBC: 0x1082,
+  AES_CMAC: 0x108a,
+} as const
+
+/** Key derivation functions of `CKM_ECDH1_DERIVE`. The last is the one-step KDF of SP 800-56C, which is JOSE's. */
+export const CKD = { NULL: 0x01, SHA256_KDF_SP800: 0x10 } as const
+
+/** Flags of `C_Initialize`, tokens and sessions. */
+export const CKF = {
+  OS_LOCKING_OK: 0x02,
+  LOGIN_REQUIRED: 0x04,
+  USER_PIN_INITIALIZED: 0x08,
+  PROTECTED_AUTHENTICATION_PATH: 0x100,
+  TOKEN_INITIALIZED: 0x400,
+  USER_PIN_COUNT_LOW: 0x1_0000,
+  USER_PIN_FINAL_TRY: 0x2_0000,
+  USER_PIN_LOCKED: 0x4_0000,
+  RW_SESSION: 0x02,
+  SERIAL_SESSION: 0x04,
+} as const
+
+/** User types. Vendors add their own above 0x80000000. */
+export const CKU = { USER: 1 } as const
+
+/** Return values the code decides on; {@link returnValueName} knows them all. */
+export const CKR = {
+  ATTRIBUTE_SENSITIVE: 0x11,
+  ATTRIBUTE_TYPE_INVALID: 0x12,
+  ATTRIBUTE_VALUE_INVALID: 0x13,
+  SESSION_COUNT: 0xb1,
+  USER_ALREADY_LOGGED_IN: 0x100,
+  CRYPTOKI_ALREADY_INITIALIZED: 0x191,
+} as const
+
+const RETURN_VALUES: Readonly<Record<number, string>> = {
+  0: 'CKR_OK',
+  1: 'CKR_CANCEL',
+  2: 'CKR_HOST_MEMORY',
+  3: 'CKR_SLOT_ID_INVALID',
+  5: 'CKR_GENERAL_ERROR',
+  6: 'CKR_FUNCTION_FAILED',
+  7: 'CKR_ARGUMENTS_BAD',
+  8: 'CKR_NO_EVENT',
+  9: 'CKR_NEED_TO_CREATE_THREADS',
+  10: 'CKR_CANT_LOCK',
+  16: 'CKR_ATTRIBUTE_READ_ONLY',
+  17: 'CKR_ATTRIBUTE_SENSITIVE',
+  18: 'CKR_ATTRIBUTE_TYPE_INVALID',
+  19: 'CKR_ATTRIBUTE_VALUE_INVALID',
+  27: 'CKR_ACTION_PROHIBITED',
+  32: 'CKR_DATA_INVALID',
+  33: 'CKR_DATA_LEN_RANGE',
+  48: 'CKR_DEVICE_ERROR',
+  49: 'CKR_DEVICE_MEMORY',
+  50: 'CKR_DEVICE_REMOVED',
+  64: 'CKR_ENCRYPTED_DATA_INVALID',
+  65: 'CKR_ENCRYPTED_DATA_LEN_RANGE',
+  66: 'CKR_AEAD_DECRYPT_FAILED',
+  80: 'CKR_FUNCTION_CANCELED',
+  81: 'CKR_FUNCTION_NOT_PARALLEL',
+  84: 'CKR_FUNCTION_NOT_SUPPORTED',
+  96: 'CKR_KEY_HANDLE_INVALID',
+  98: 'CKR_KEY_SIZE_RANGE',
+  99: 'CKR_KEY_TYPE_INCONSISTENT',
+  100: 'CKR_KEY_NOT_NEEDED',
+  101: 'CKR_KEY_CHANGED',
+  102: 'CKR_KEY_NEEDED',
+  103: 'CKR_KEY_INDIGESTIBLE',
+  104: 'CKR_KEY_FUNCTION_NOT_PERMITTED',
+  105: 'CKR_KEY_NOT_WRAPPABLE',
+  106: 'CKR_KEY_UNEXTRACTABLE',
+  112: 'CKR_MECHANISM_INVALID',
+  113: 'CKR_MECHANISM_PARAM_INVALID',
+  130: 'CKR_OBJECT_HANDLE_INVALID',
+  144: 'CKR_OPERATION_ACTIVE',
+  145: 'CKR_OPERATION_NOT_INITIALIZED',
+  160: 'CKR_PIN_INCORRECT',
+  161: 'CKR_PIN_INVALID',
+  162: 'CKR_PIN_LEN_RANGE',
+  163: 'CKR_PIN_EXPIRED',
+  164: 'CKR_PIN_LOCKED',
+  176: 'CKR_SESSION_CLOSED',
+  177: 'CKR_SESSION_COUNT',
+  179: 'CKR_SESSION_HANDLE_INVALID',
+  180: 'CKR_SESSION_PARALLEL_NOT_SUPPORTED',
+  181: 'CKR_SESSION_READ_ONLY',
+  182: 'CKR_SESSION_EXISTS',
+  183: 'CKR_SESSION_READ_ONLY_EXISTS',
+  184: 'CKR_SESSION_READ_WRITE_SO_EXISTS',
+  192: 'CKR_SIGNATURE_INVALID',
+  193: 'CKR_SIGNATURE_LEN_RANGE',
+  208: 'CKR_TEMPLATE_INCOMPLETE',
+  209: 'CKR_TEMPLATE_INCONSISTENT',
+  224: 'CKR_TOKEN_NOT_PRESENT',
+  225: 'CKR_TOKEN_NOT_RECOGNIZED',
+  226: 'CKR_TOKEN_WRITE_PROTECTED',
+  240: 'CKR_UNWRAPPING_KEY_HANDLE_INVALID',
+  241: 'CKR_UNWRAPPING_KEY_SIZE_RANGE',
+  242: 'CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT',
+  256: 'CKR_USER_ALREADY_LOGGED_IN',
+  257: 'CKR_USER_NOT_LOGGED_IN',
+  258: 'CKR_USER_PIN_NOT_INITIALIZED',
+  259: 'CKR_USER_TYPE_INVALID',
+  260: 'CKR_USER_ANOTHER_ALREADY_LOGGED_IN',
+  261: 'CKR_USER_TOO_MANY_TYPES',
+  272: 'CKR_WRAPPED_KEY_INVALID',
+  274: 'CKR_WRAPPED_KEY_LEN_RANGE',
+  275: 'CKR_WRAPPING_KEY_HANDLE_INVALID',
+  276: 'CKR_WRAPPING_KEY_SIZE_RANGE',
+  277: 'CKR_WRAPPING_KEY_TYPE_INCONSISTENT',
+  288: 'CKR_RANDOM_SEED_NOT_SUPPORTED',
+  289: 'CKR_RANDOM_NO_RNG',
+  304: 'CKR_DOMAIN_PARAMS_INVALID',
+  320: 'CKR_CURVE_NOT_SUPPORTED',
+  336: 'CKR_BUFFER_TOO_SMALL',
+  352: 'CKR_SAVED_STATE_INVALID',
+  368: 'CKR_INFORMATION_SENSITIVE',
+  384: 'CKR_STATE_UNSAVEABLE',
+  400: 'CKR_CRYPTOKI_NOT_INITIALIZED',
+  401: 'CKR_CRYPTOKI_ALREADY_INITIALIZED',
+  416: 'CKR_MUTEX_BAD',
+  417: 'CKR_MUTEX_NOT_LOCKED',
+  432: 'CKR_NEW_PIN_MODE',
+  433: 'CKR_NEXT_OTP',
+  437: 'CKR_EXCEEDED_MAX_ITERATIONS',
+  438: 'CKR_FIPS_SELF_TEST_FAILED',
+  439: 'CKR_LIBRARY_LOAD_FAILED',
+  440: 'CKR_PIN_TOO_WEAK',
+  441: 'CKR_PUBLIC_KEY_INVALID',
+  512: 'CKR_FUNCTION_REJECTED',
+  513: 'CKR_TOKEN_RESOURCE_EXCEEDED',
+  514: 'CKR_OPERATION_CANCEL_FAILED',
+  515: 'CKR_KEY_EXHAUSTED',
+}
+
+const VENDOR_DEFINED = 0x8000_0000
+
+/** The name of a return value; a number unknown to us is `CKR_VENDOR_DEFINED` or `CKR_UNKNOWN`. */
+export function returnValueName(value: number): string {
+  return RETURN_VALUES[value] ?? (value >= VENDOR_DEFINED ? 'CKR_VENDOR_DEFINED' : 'CKR_UNKNOWN')
+}
+
+/** `0x…` of a number, as the standard writes it. */
+export function hexNumber(value: number): string {
+  return `0x${value.toString(16).toUpperCase()}`
+}
+
+/** The name of a number in one of the tables above, with its prefix; the number itself where the table lacks it. */
+export function constantName(prefix: string, table: Readonly<Record<string, number>>, value: number): string {
+  const found = Object.entries(table).find(([, number]) => number === value)
+  return found === undefined ? `${prefix}_${hexNumber(value)}` : `${prefix}_${found[0]}`
+}

@@ -1,0 +1,381 @@
+/**
+ * The binding by pkcs11js 2.1, and the one place that knows what it gets wrong:
+ *
+ * - it initialises without `CKF_OS_LOCKING_OK` (several threads then crash the process);
+ * - its init string arrives one character short;
+ * - an attribute value of an unforeseen type aborts the process, one that is undefined crashes NSS;
+ * - an empty buffer becomes a NULL pointer, which leaves the session with an active operation;
+ * - errors come in three shapes, and values later than PKCS#11 2.40 under a wrong name;
+ * - its callback forms do not keep their input alive, and some asynchronous forms leak: only the synchronous are used;
+ * - closing or collecting its object unloads the library under whoever still uses it: here it is loaded a second time
+ *   by the same object, whose destructor unloads once, and so stays for the life of the process.
+ */
+import type * as Pkcs11js from 'pkcs11js'
+import { BackendError } from '../../errors.js'
+import type {
+  AttributeValue,
+  LoadBinding,
+  Mechanism,
+  ModuleInfo,
+  ObjectHandle,
+  Pkcs11Binding,
+  SessionHandle,
+  SlotId,
+  Template,
+  TokenInfo,
+} from './binding.js'
+import { CKF } from './constants.js'
+import { Pkcs11Error } from './errors.js'
+
+/** `CK_PARAMS_EC_DH` of pkcs11js: tells it which structure the parameter is. */
+const EC_DH_PARAMETER = 6
+
+/** Not `Buffer.alloc(0)`, whose address is NULL. */
+const EMPTY: Buffer = Buffer.alloc(8).subarray(0, 0)
+
+/**
+ * The default {@link LoadBinding}. Errors: `ERR_PKCS11_UNAVAILABLE` (pkcs11js is not installed, or not built),
+ * `ERR_PKCS11_MODULE` (no such file, or no PKCS#11 library).
+ */
+export const loadPkcs11js: LoadBinding = async modulePath => {
+  const { PKCS11 } = await importPkcs11js()
+  const library = new PKCS11()
+  try {
+    library.load(modulePath)
+    library.load(modulePath)
+  } catch (error) {
+    // The text of dlerror: paths and symbol names.
+    const reason = error instanceof Error ? error.message : 'it does not load'
+    throw new BackendError('ERR_PKCS11_MODULE', `${modulePath} is no PKCS#11 module: ${reason}`)
+  }
+  return new Pkcs11jsBinding(library)
+}
+
+async function importPkcs11js(): Promise<typeof Pkcs11js> {
+  try {
+    const namespace: typeof Pkcs11js & { default?: typeof Pkcs11js } = await import('pkcs11js')
+    return namespace.default ?? namespace
+  } catch (cause) {
+    throw new BackendError(
+      'ERR_PKCS11_UNAVAILABLE',
+      'pkcs11js does not load: run `npm install pkcs11js` (it compiles on installation and needs python3, make and a C++ compiler)',
+      { cause },
+    )
+  }
+}
+
+class Pkcs11jsBinding implements Pkcs11Binding {
+  readonly #library: Pkcs11js.PKCS11
+
+  constructor(library: Pkcs11js.PKCS11) {
+    this.#library = library
+  }
+
+  C_Initialize(parameters: string | undefined): void {
+    const flags = CKF.OS_LOCKING_OK
+    call('C_Initialize', () =>
+      this.#library.C_Initialize(
+        parameters === undefined ? { flags } : { flags, libraryParameters: `${parameters} ` },
+      ),
+    )
+  }
+
+  C_Finalize(): void {
+    call('C_Finalize', () => this.#library.C_Finalize())
+  }
+
+  C_GetInfo(): ModuleInfo {
+    const info = call('C_GetInfo', () => this.#library.C_GetInfo())
+    return {
+      description: trimmed(info.libraryDescription),
+      manufacturer: trimmed(info.manufacturerID),
+      version: `${info.libraryVersion.major}.${info.libraryVersion.minor}`,
+    }
+  }
+
+  C_GetSlotList(): SlotId[] {
+    return call('C_GetSlotList', () => this.#library.C_GetSlotList(true)).map(slot => slot as Bytes as SlotId)
+  }
+
+  C_GetTokenInfo(slot: SlotId): TokenInfo {
+    const info = call('C_GetTokenInfo', () => this.#library.C_GetTokenInfo(asBuffer(slot)))
+    return {
+      label: trimmed(info.label),
+      manufacturer: trimmed(info.manufacturerID),
+      model: trimmed(info.model),
+      serial: trimmed(info.serialNumber),
+      flags: info.flags,
+      maxSessions: info.maxSessionCount,
+      sessions: info.sessionCount,
+    }
+  }
+
+  C_OpenSession(slot: SlotId, flags: number): SessionHandle {
+    const session: Bytes = call('C_OpenSession', () => this.#library.C_OpenSession(asBuffer(slot), flags))
+    return session as SessionHandle
+  }
+
+  C_CloseSession(session: SessionHandle): void {
+    call('C_CloseSession', () => this.#library.C_CloseSession(asBuffer(session)))
+  }
+
+  C_Login(session: SessionHandle, userType: number, pin: string): void {
+    call('C_Login', () => this.#library.C_Login(asBuffer(session), userType, pin))
+  }
+
+  C_Logout(session: SessionHandle): void {
+    call('C_Logout', () => this.#library.C_Logout(asBuffer(session)))
+  }
+
+  C_GenerateRandom(session: SessionHandle, length: number): Uint8Array<ArrayBuffer> {
+    const out = room(length)
+    call('C_GenerateRandom', () => this.#library.C_GenerateRandom(asBuffer(session), out))
+    return exactly(out, length)
+  }
+
+  C_CreateObject(session: SessionHandle, template: Template): ObjectHandle {
+    return handle(
+      call('C_CreateObject', () => this.#library.C_CreateObject(asBuffer(session), attributes(template))),
+    )
+  }
+
+  C_DestroyObject(session: SessionHandle, object: ObjectHandle): void {
+    call('C_DestroyObject', () => this.#library.C_DestroyObject(asBuffer(session), asBuffer(object)))
+  }
+
+  C_GetAttributeValue(session: SessionHandle, object: ObjectHandle, type: number): Uint8Array {
+    const [attribute] = call('C_GetAttributeValue', () =>
+      this.#library.C_GetAttributeValue(asBuffer(session), asBuffer(object), [{ type }]),
+    )
+    const value: unknown = attribute?.value
+    return value instanceof Uint8Array ? value : EMPTY
+  }
+
+  C_FindObjectsInit(session: SessionHandle, template: Template): void {
+    call('C_FindObjectsInit', () => this.#library.C_FindObjectsInit(asBuffer(session), attributes(template)))
+  }
+
+  C_FindObjects(session: SessionHandle, max: number): ObjectHandle[] {
+    return call('C_FindObjects', () => this.#library.C_FindObjects(asBuffer(session), max)).map(handle)
+  }
+
+  C_FindObjectsFinal(session: SessionHandle): void {
+    call('C_FindObjectsFinal', () => this.#library.C_FindObjectsFinal(asBuffer(session)))
+  }
+
+  C_EncryptInit(session: SessionHandle, mechanism: Mechanism, key: ObjectHandle): void {
+    call('C_EncryptInit', () =>
+      this.#library.C_EncryptInit(asBuffer(session), native(mechanism), asBuffer(key)),
+    )
+  }
+
+  C_Encrypt(session: SessionHandle, data: Uint8Array, length: number): Uint8Array<ArrayBuffer> {
+    const out = room(length)
+    return exactly(
+      out,
+      call('C_Encrypt', () => this.#library.C_Encrypt(asBuffer(session), asBuffer(data), out)).length,
+    )
+  }
+
+  C_DecryptInit(session: SessionHandle, mechanism: Mechanism, key: ObjectHandle): void {
+    call('C_DecryptInit', () =>
+      this.#library.C_DecryptInit(asBuffer(session), native(mechanism), asBuffer(key)),
+    )
+  }
+
+  C_Decrypt(session: SessionHandle, data: Uint8Array, length: number): Uint8Array<ArrayBuffer> {
+    const out = room(length)
+    return exactly(
+      out,
+      call('C_Decrypt', () => this.#library.C_Decrypt(asBuffer(session), asBuffer(data), out)).length,
+    )
+  }
+
+  C_SignInit(session: SessionHandle, mechanism: Mechanism, key: ObjectHandle): void {
+    call('C_SignInit', () => this.#library.C_SignInit(asBuffer(session), native(mechanism), asBuffer(key)))
+  }
+
+  C_Sign(session: SessionHandle, data: Uint8Array, length: number): Uint8Array<ArrayBuffer> {
+    const out = room(length)
+    return exactly(
+      out,
+      call('C_Sign', () => this.#library.C_Sign(asBuffer(session), asBuffer(data), out)).length,
+    )
+  }
+
+  C_DigestInit(session: SessionHandle, mechanism: Mechanism): void {
+    call('C_DigestInit', () => this.#library.C_DigestInit(asBuffer(session), native(mechanism)))
+  }
+
+  C_DigestUpdate(session: SessionHandle, data: Uint8Array): void {
+    call('C_DigestUpdate', () => this.#library.C_DigestUpdate(asBuffer(session), asBuffer(data)))
+  }
+
+  C_DigestKey(session: SessionHandle, key: ObjectHandle): void {
+    call('C_DigestKey', () => this.#library.C_DigestKey(asBuffer(session), asBuffer(key)))
+  }
+
+  C_DigestFinal(session: SessionHandle, length: number): Uint8Array<ArrayBuffer> {
+    const out = room(length)
+    return exactly(
+      out,
+      call('C_DigestFinal', () => this.#library.C_DigestFinal(asBuffer(session), out)).length,
+    )
+  }
+
+  C_GenerateKey(session: SessionHandle, mechanism: Mechanism, template: Template): ObjectHandle {
+    return handle(
+      call('C_GenerateKey', () =>
+        this.#library.C_GenerateKey(asBuffer(session), native(mechanism), attributes(template)),
+      ),
+    )
+  }
+
+  C_GenerateKeyPair(
+    session: SessionHandle,
+    mechanism: Mechanism,
+    publicTemplate: Template,
+    privateTemplate: Template,
+  ): { publicKey: ObjectHandle; privateKey: ObjectHandle } {
+    const pair = call('C_GenerateKeyPair', () =>
+      this.#library.C_GenerateKeyPair(
+        asBuffer(session),
+        native(mechanism),
+        attributes(publicTemplate),
+        attributes(privateTemplate),
+      ),
+    )
+    return { publicKey: handle(pair.publicKey), privateKey: handle(pair.privateKey) }
+  }
+
+  C_DeriveKey(
+    session: SessionHandle,
+    mechanism: Mechanism,
+    key: ObjectHandle,
+    template: Template,
+  ): ObjectHandle {
+    return handle(
+      call('C_DeriveKey', () =>
+        this.#library.C_DeriveKey(asBuffer(session), native(mechanism), asBuffer(key), attributes(template)),
+      ),
+    )
+  }
+
+  C_WrapKey(
+    session: SessionHandle,
+    mechanism: Mechanism,
+    wrappingKey: ObjectHandle,
+    key: ObjectHandle,
+    length: number,
+  ): Uint8Array<ArrayBuffer> {
+    const out = room(length)
+    const wrapped = call('C_WrapKey', () =>
+      this.#library.C_WrapKey(
+        asBuffer(session),
+        native(mechanism),
+        asBuffer(wrappingKey),
+        asBuffer(key),
+        out,
+      ),
+    )
+    return exactly(out, wrapped.length)
+  }
+
+  C_UnwrapKey(
+    session: SessionHandle,
+    mechanism: Mechanism,
+    unwrappingKey: ObjectHandle,
+    wrapped: Uint8Array,
+    template: Template,
+  ): ObjectHandle {
+    return handle(
+      call('C_UnwrapKey', () =>
+        this.#library.C_UnwrapKey(
+          asBuffer(session),
+          native(mechanism),
+          asBuffer(unwrappingKey),
+          asBuffer(wrapped),
+          attributes(template),
+        ),
+      ),
+    )
+  }
+}
+
+/** Between pkcs11js's `Buffer` and our branded handles. */
+type Bytes = Uint8Array
+
+function handle(buffer: Bytes): ObjectHandle {
+  return buffer as ObjectHandle
+}
+
+/** The same memory as a `Buffer`; never with a NULL address. */
+function asBuffer(bytes: Uint8Array): Buffer {
+  if (bytes.length === 0) return EMPTY
+  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+}
+
+/** Memory of its own, outside the pool of small buffers. */
+function room(length: number): Buffer<ArrayBuffer> {
+  return Buffer.allocUnsafeSlow(length)
+}
+
+/** The first bytes of a buffer made by {@link room}, as a plain array in memory of its own. */
+function exactly(out: Buffer<ArrayBuffer>, length: number): Uint8Array<ArrayBuffer> {
+  if (length === out.length) return new Uint8Array(out.buffer)
+  const copy = new Uint8Array(out.buffer.slice(0, length))
+  out.fill(0)
+  return copy
+}
+
+function native(mechanism: Mechanism): Pkcs11js.Mechanism {
+  const { parameter } = mechanism
+  if (parameter === undefined) return { mechanism: mechanism.mechanism }
+  if (typeof parameter === 'number') return { mechanism: mechanism.mechanism, parameter }
+  if (parameter instanceof Uint8Array) {
+    return { mechanism: mechanism.mechanism, parameter: asBuffer(parameter) }
+  }
+  const { kdf, publicData, sharedData } = parameter
+  const ecdh = { type: EC_DH_PARAMETER, kdf, publicData: asBuffer(publicData) }
+  return {
+    mechanism: mechanism.mechanism,
+    parameter: sharedData === undefined ? ecdh : { ...ecdh, sharedData: asBuffer(sharedData) },
+  }
+}
+
+function attributes(template: Template): { type: number; value: boolean | number | string | Buffer }[] {
+  return template.flatMap(([type, value]) =>
+    value === undefined ? [] : [{ type, value: soundValue(value) }],
+  )
+}
+
+/** What pkcs11js converts without harm; anything else aborts the process. */
+function soundValue(value: AttributeValue): boolean | number | string | Buffer {
+  if (typeof value === 'boolean' || typeof value === 'string') return value
+  if (typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= 0xffff_ffff) return value
+  if (value instanceof Uint8Array) return asBuffer(value)
+  throw new BackendError('ERR_BACKEND_FAILED', 'an attribute value has a type that cannot be passed on')
+}
+
+function trimmed(text: string): string {
+  return text.replace(/[\s\0]+$/u, '')
+}
+
+function call<T>(functionName: string, make: () => T): T {
+  try {
+    return make()
+  } catch (error) {
+    throw normalised(functionName, error)
+  }
+}
+
+/** One shape for `Pkcs11Error{code}`, `Error('CKR_…:<number>')` and `TypeError`. Nothing of the original is kept. */
+function normalised(functionName: string, error: unknown): Error {
+  if (error instanceof Error) {
+    const code: unknown = Reflect.get(error, 'code')
+    if (typeof code === 'number' && code !== 0) return new Pkcs11Error(functionName, code)
+    const [, number] = /CKR_\w+:(\d+)/.exec(error.message) ?? []
+    if (number !== undefined) return new Pkcs11Error(functionName, Number(number))
+  }
+  return new BackendError('ERR_BACKEND_FAILED', `${functionName}: pkcs11js refused the call`)
+}

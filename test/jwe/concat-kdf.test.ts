@@ -1,0 +1,114 @@
+import { readFileSync } from 'node:fs'
+import { describe, expect, it } from 'vitest'
+import { fromHex, toHex } from '../../src/bytes.js'
+import { concatKdf, otherInfo } from '../../src/jwe/concat-kdf.js'
+import { contentKeyOf, utf8 } from './support.js'
+
+interface Vector {
+  id: string
+  operation: string
+  inputs: {
+    hash?: string
+    z?: string
+    otherInfo?: string
+    keyBits: number
+    algorithmId?: string
+    partyUInfo?: string
+    partyVInfo?: string
+  }
+  expect: string
+  outputs: { derived: string; otherInfo: string }
+}
+
+const VECTORS: Vector[] = JSON.parse(
+  readFileSync(new URL('../../vectors/concat-kdf.json', import.meta.url), 'utf8'),
+).vectors
+const bytes = (hex = ''): Uint8Array => fromHex(hex, 'vector')
+
+describe('otherInfo and concatKdf refuse', () => {
+  const fields = { algorithmId: 'A256GCM', keyBits: 256 }
+  it.each([
+    ['an algorithmId that is no string', () => otherInfo({ ...fields, algorithmId: 7 as never })],
+    ['keyBits that are not whole', () => otherInfo({ ...fields, keyBits: 0.5 })],
+    ['keyBits that are no number', () => otherInfo({ ...fields, keyBits: '256' as never })],
+    ['partyUInfo as text', () => otherInfo({ ...fields, partyUInfo: 'Alice' as never })],
+    ['partyVInfo as text', () => otherInfo({ ...fields, partyVInfo: 'Bob' as never })],
+    ['z as text', () => concatKdf('00' as never, new Uint8Array(0), 32)],
+    ['info as text', () => concatKdf(new Uint8Array(32), '00' as never, 32)],
+    ['length 0', () => concatKdf(new Uint8Array(32), new Uint8Array(0), 0)],
+    ['a negative length', () => concatKdf(new Uint8Array(32), new Uint8Array(0), -1)],
+    ['a length that is not whole', () => concatKdf(new Uint8Array(32), new Uint8Array(0), 1.5)],
+    ['length 8161', () => concatKdf(new Uint8Array(32), new Uint8Array(0), 8161)],
+  ])('%s', (_, call) => {
+    expect(call).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT' }))
+  })
+})
+
+describe('RFC 7518, appendix C', () => {
+  const z = Uint8Array.of(
+    ...[158, 86, 217, 29, 129, 113, 53, 211, 114, 131, 66, 131, 191, 132, 38, 156],
+    ...[251, 49, 110, 163, 218, 128, 106, 72, 246, 218, 167, 121, 140, 254, 144, 196],
+  )
+  const info = otherInfo({
+    algorithmId: 'A128GCM',
+    partyUInfo: utf8('Alice'),
+    partyVInfo: utf8('Bob'),
+    keyBits: 128,
+  })
+
+  it('builds the published OtherInfo', () => {
+    expect([...info]).toEqual([
+      ...[0, 0, 0, 7, 65, 49, 50, 56, 71, 67, 77, 0, 0, 0, 5, 65, 108, 105, 99, 101],
+      ...[0, 0, 0, 3, 66, 111, 98, 0, 0, 0, 128],
+    ])
+  })
+
+  it('derives the published key', () => {
+    expect(Buffer.from(concatKdf(z, info, 16)).toString('base64url')).toBe('VqqN6vgjbSBcIijNcacQGg')
+  })
+})
+
+describe('vectors/concat-kdf.json', () => {
+  it.each(VECTORS.filter(v => v.operation === 'concat-kdf.other-info').map(v => [v.id, v] as const))(
+    '%s',
+    (_, { inputs, outputs }) => {
+      const { algorithmId = '', keyBits } = inputs
+      const partyUInfo = bytes(inputs.partyUInfo)
+      const partyVInfo = bytes(inputs.partyVInfo)
+      expect(toHex(otherInfo({ algorithmId, partyUInfo, partyVInfo, keyBits }))).toBe(outputs.otherInfo)
+    },
+  )
+
+  it.each(
+    VECTORS.filter(v => v.operation === 'concat-kdf' && v.inputs.hash === 'sha256').map(
+      v => [v.id, v] as const,
+    ),
+  )('%s', (_, { inputs, outputs }) => {
+    const derived = concatKdf(bytes(inputs.z), bytes(inputs.otherInfo), inputs.keyBits / 8)
+    expect(toHex(derived)).toBe(outputs.derived)
+  })
+})
+
+describe('concatKdf', () => {
+  it('gives the left part of a longer derivation, at every length to 100 and at the longest', () => {
+    const z = new Uint8Array(32).fill(3)
+    const longest = concatKdf(z, utf8('info'), 8160)
+    for (let length = 1; length <= 100; length++) {
+      expect(toHex(concatKdf(z, utf8('info'), length))).toBe(toHex(longest.subarray(0, length)))
+    }
+  })
+
+  it('agrees with a second implementation, and leaves absent party infos empty', () => {
+    const z = new Uint8Array(32).fill(9)
+    const info = otherInfo({ algorithmId: 'A256GCM', keyBits: 256 })
+    const expected = contentKeyOf(z, new Uint8Array(0), new Uint8Array(0))
+    expect(toHex(concatKdf(z, info, 32))).toBe(toHex(expected))
+  })
+
+  it('returns memory of its own and leaves z as it was', () => {
+    const z = new Uint8Array(32).fill(9)
+    const derived = concatKdf(z, new Uint8Array(0), 16)
+    expect(derived.buffer.byteLength).toBe(16)
+    expect(z).toEqual(new Uint8Array(32).fill(9))
+  })
+})

@@ -1,0 +1,261 @@
+import fc from 'fast-check'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import {
+  type Backend,
+  decipherPin,
+  encipherPin,
+  encipherPins,
+  type Key,
+  Pan,
+  Pin,
+  reencipherPinBlock,
+  TRANSLATIONS,
+  translatePinBlock,
+} from '../../src/index.js'
+import { requireTranslation } from '../../src/pin/policy.js'
+import { softwareBackend } from '../../src/software.js'
+import { failure } from '../support/errors.js'
+import { bytes, field, hex, vectorsOf } from '../support/vectors.js'
+
+const PAN = Pan.from('4000001234567899')
+const ZPK = '0123456789ABCDEFFEDCBA9876543210'
+const STORE = '89E88CF7931444F334BD7547FC3F380C'
+
+let backend: Backend
+let other: Backend
+let zpk: Key
+let store: Key
+let closed: Key
+let mac: Key
+let elsewhere: Key
+
+beforeAll(async () => {
+  backend = await softwareBackend({
+    keys: [
+      { kid: 'ZPK', usage: 'pin-encryption', algorithm: 'tdea-2key', material: ZPK },
+      { kid: 'STORE', usage: 'pin-encryption', algorithm: 'tdea-2key', material: STORE },
+      { kid: 'MAC', usage: 'cbc-mac', algorithm: 'tdea-2key', material: '7CA110454A1A6E570131D9619DC1376E' },
+    ],
+  })
+  other = await softwareBackend({
+    keys: [{ kid: 'STORE', usage: 'pin-encryption', algorithm: 'tdea-2key', material: STORE }],
+  })
+  zpk = await backend.bind({ kid: 'ZPK', usage: 'pin-encryption', hostDecipher: true })
+  closed = await backend.bind({ kid: 'ZPK', usage: 'pin-encryption' })
+  store = await backend.bind({ kid: 'STORE', usage: 'pin-encryption', hostDecipher: true })
+  mac = await backend.bind({ kid: 'MAC', usage: 'cbc-mac' })
+  elsewhere = await other.bind({ kid: 'STORE', usage: 'pin-encryption', hostDecipher: true })
+})
+afterAll(() => Promise.all([backend.close(), other.close()]))
+
+/** Every verb, called with one argument replaced. */
+const verbs = {
+  encipherPin: (more: object) =>
+    encipherPin({ pin: Pin.from('1234'), pan: PAN, format: 0, key: zpk, ...more }),
+  encipherPins: (more: object) =>
+    encipherPins({ pins: [{ pin: Pin.from('1234'), pan: PAN }], format: 0, key: zpk, ...more }),
+  decipherPin: (more: object) =>
+    decipherPin({ block: new Uint8Array(8), pan: PAN, format: 0, key: zpk, ...more }),
+  translatePinBlock: (more: object) =>
+    translatePinBlock({
+      block: new Uint8Array(8),
+      pan: PAN,
+      fromFormat: 0,
+      toFormat: 0,
+      from: zpk,
+      to: store,
+      ...more,
+    }),
+  reencipherPinBlock: (more: object) =>
+    reencipherPinBlock({ block: new Uint8Array(8), from: zpk, to: store, ...more }),
+}
+
+describe('bad input', () => {
+  test.each([
+    ['encipherPin', { pin: '1234' }],
+    ['encipherPin', { pan: '4000001234567899' }],
+    ['encipherPin', { format: undefined }],
+    ['encipherPin', { format: 1 }],
+    ['encipherPin', { format: '0' }],
+    ['encipherPin', { key: undefined }],
+    ['encipherPin', { key: { kid: 'ZPK' } }],
+    ['encipherPins', { pins: undefined }],
+    ['encipherPins', { pins: [undefined] }],
+    ['encipherPins', { pins: [{ pin: '1234', pan: PAN }] }],
+    ['encipherPins', { format: 4 }],
+    ['encipherPins', { key: 'ZPK' }],
+    ['decipherPin', { block: '0011223344556677' }],
+    ['decipherPin', { pan: undefined }],
+    ['decipherPin', { format: 3 }],
+    ['decipherPin', { key: null }],
+    ['translatePinBlock', { block: undefined }],
+    ['translatePinBlock', { pan: '4000001234567899' }],
+    ['translatePinBlock', { fromFormat: 5 }],
+    ['translatePinBlock', { toFormat: 'constructor' }],
+    ['translatePinBlock', { fromFormat: 3 }],
+    ['translatePinBlock', { toFormat: 3 }],
+    ['translatePinBlock', { from: undefined }],
+    ['translatePinBlock', { to: {} }],
+    ['reencipherPinBlock', { block: [] }],
+    ['reencipherPinBlock', { from: 7 }],
+    ['reencipherPinBlock', { to: undefined }],
+  ] as const)('%s refuses %j with ERR_ARGUMENT', async (verb, more) => {
+    await failure(() => verbs[verb](more), 'ERR_ARGUMENT', ['4000001234567899'])
+  })
+
+  test.each([undefined, null, 'x'])('every verb refuses %j as its input with ERR_ARGUMENT', async input => {
+    for (const verb of [encipherPin, encipherPins, decipherPin, translatePinBlock, reencipherPinBlock]) {
+      await failure(() => verb(input as never), 'ERR_ARGUMENT')
+    }
+  })
+
+  test('a key of another usage is ERR_KEY_USAGE in every verb', async () => {
+    await failure(() => verbs.encipherPin({ key: mac }), 'ERR_KEY_USAGE')
+    await failure(() => verbs.encipherPins({ key: mac }), 'ERR_KEY_USAGE')
+    await failure(() => verbs.decipherPin({ key: mac }), 'ERR_KEY_USAGE')
+    await failure(() => verbs.translatePinBlock({ from: mac }), 'ERR_KEY_USAGE')
+    await failure(() => verbs.reencipherPinBlock({ from: mac }), 'ERR_KEY_USAGE')
+    await failure(() => verbs.reencipherPinBlock({ to: mac }), 'ERR_KEY_USAGE')
+  })
+
+  test('host decipherment is opt-in: ERR_HOST_DECIPHER', async () => {
+    await failure(() => verbs.decipherPin({ key: closed }), 'ERR_HOST_DECIPHER')
+    await failure(() => verbs.translatePinBlock({ from: closed }), 'ERR_HOST_DECIPHER')
+    await failure(() => verbs.reencipherPinBlock({ from: closed }), 'ERR_HOST_DECIPHER')
+  })
+
+  test.each([0, 7, 9, 16])('a block of %d bytes is ERR_PIN_BLOCK', async length => {
+    const block = new Uint8Array(length)
+    await failure(() => verbs.decipherPin({ block }), 'ERR_PIN_BLOCK')
+    await failure(() => verbs.translatePinBlock({ block }), 'ERR_PIN_BLOCK')
+    await failure(() => verbs.reencipherPinBlock({ block }), 'ERR_PIN_BLOCK')
+  })
+
+  test('none or too many PINs in a batch are ERR_LENGTH', async () => {
+    await failure(() => verbs.encipherPins({ pins: [] }), 'ERR_LENGTH')
+    const pins = Array.from({ length: 8193 }, () => ({ pin: Pin.from('1234'), pan: PAN }))
+    await failure(() => verbs.encipherPins({ pins }), 'ERR_LENGTH')
+  })
+
+  test('reencipherPinBlock refuses keys of two backends, translatePinBlock does not', async () => {
+    await failure(() => verbs.reencipherPinBlock({ to: elsewhere }), 'ERR_KEY_FOREIGN')
+    const block = await verbs.encipherPin({})
+    const moved = await verbs.translatePinBlock({ block, to: elsewhere })
+    expect(hex(moved)).toBe(hex(await verbs.encipherPin({ key: store })))
+  })
+
+  test('a disposed PIN, an aborted signal', async () => {
+    const pin = Pin.from('1234')
+    pin.dispose()
+    await failure(() => verbs.encipherPin({ pin }), 'ERR_DISPOSED')
+    const options = { signal: AbortSignal.abort() }
+    await failure(
+      () => encipherPin({ pin: Pin.from('1234'), pan: PAN, format: 0, key: zpk }, options),
+      'ERR_ABORTED',
+    )
+  })
+})
+
+describe('one error whatever is wrong with an enciphered block', () => {
+  test('wrong key, wrong PAN, damaged block, all alike', async () => {
+    const block = await verbs.encipherPin({})
+    const damaged = block.map((byte, i) => (i === 0 ? byte ^ 1 : byte))
+    const cases = [{ key: store, block }, { block, pan: Pan.from('4000001234567800') }, { block: damaged }]
+    const shown = new Set<string>()
+    for (const more of [cases[0], { ...cases[1], pan: Pan.from('5111119876543210') }, cases[2]]) {
+      const error = await failure(() => verbs.decipherPin(more ?? {}), 'ERR_PIN_BLOCK', [hex(block)])
+      shown.add(`${error.name} ${error.message} ${error.retryable} ${error.cause}`)
+    }
+    await failure(
+      () => verbs.translatePinBlock({ block, pan: Pan.from('5111119876543210') }),
+      'ERR_PIN_BLOCK',
+      [hex(block)],
+    )
+    expect(shown.size).toBe(1)
+  })
+})
+
+describe('known answers', () => {
+  test.each(vectorsOf('pin-block-format0', 'pin-block.encipher'))(
+    '$id enciphers and deciphers',
+    async vector => {
+      const { key, pin, pan } = vector.inputs
+      const material = field(key)
+      await using own = await softwareBackend({
+        keys: [
+          {
+            kid: 'K',
+            usage: 'pin-encryption',
+            algorithm: material.length === 32 ? 'tdea-2key' : 'tdea-3key',
+            material,
+          },
+        ],
+      })
+      const bound = await own.bind({ kid: 'K', usage: 'pin-encryption', hostDecipher: true })
+      const input = { pin: Pin.from(field(pin)), pan: Pan.from(field(pan)), format: 0, key: bound } as const
+      expect(hex(await encipherPin(input))).toBe(vector.outputs?.['enciphered'])
+      const block = bytes(field(vector.outputs?.['enciphered']))
+      using back = await decipherPin({ block, pan: input.pan, format: 0, key: bound })
+      expect(back.reveal()).toBe(pin)
+    },
+  )
+})
+
+describe('properties', () => {
+  const digits = (min: number, max: number): fc.Arbitrary<string> =>
+    fc.string({ unit: fc.constantFrom(...'0123456789'), minLength: min, maxLength: max })
+
+  test('encipher, translate, re-encipher, decipher: the PIN comes back, under either key', async () => {
+    await fc.assert(
+      fc.asyncProperty(digits(4, 12), digits(12, 19), async (clear, account) => {
+        const pan = Pan.from(account)
+        const block = await encipherPin({ pin: Pin.from(clear), pan, format: 0, key: zpk })
+        const translated = await translatePinBlock({
+          block,
+          pan,
+          fromFormat: 0,
+          toFormat: 0,
+          from: zpk,
+          to: store,
+        })
+        const back = await reencipherPinBlock({ block: translated, from: store, to: zpk })
+        expect(hex(back)).toBe(hex(block))
+        using pin = await decipherPin({ block: translated, pan, format: 0, key: store })
+        return pin.reveal() === clear
+      }),
+      { numRuns: 200 },
+    )
+  })
+
+  test('a batch equals the PINs one by one', async () => {
+    const pins = Array.from({ length: 100 }, (_, i) => ({
+      pin: Pin.from(String(1000 + i)),
+      pan: Pan.from(String(4000000000000000 + i * 7)),
+    }))
+    const all = await encipherPins({ pins, format: 0, key: zpk })
+    for (const [i, { pin, pan }] of pins.entries()) {
+      expect(hex(all.subarray(8 * i, 8 * i + 8))).toBe(
+        hex(await encipherPin({ pin, pan, format: 0, key: zpk })),
+      )
+    }
+  })
+})
+
+describe('translation policy', () => {
+  const all = [0, 1, 2, 3, 4] as const
+
+  test.each(all.flatMap(from => all.map(to => [from, to] as const)))('format %d to %d', async (from, to) => {
+    if (!TRANSLATIONS[from].includes(to)) {
+      await failure(() => requireTranslation(from, to), 'ERR_TRANSLATION_REFUSED')
+    } else if (from === 0 && to === 0) {
+      expect(requireTranslation(from, to)).toBeUndefined()
+    } else {
+      await failure(() => requireTranslation(from, to), 'ERR_ARGUMENT')
+    }
+  })
+
+  test('nothing with a PAN becomes a block without one, and nothing becomes format 2', () => {
+    for (const from of [0, 3, 4] as const) expect(TRANSLATIONS[from]).not.toContain(1)
+    for (const from of all) expect(TRANSLATIONS[from]).not.toContain(2)
+  })
+})
