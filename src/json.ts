@@ -44,7 +44,7 @@ export function parseJsonObject(input: string | Uint8Array): Record<string, unkn
 }
 
 /** True for what a JSON object parses to: no array, no null. */
-function isJsonObject(value: unknown): value is Record<string, unknown> {
+export function isJsonObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
@@ -78,9 +78,8 @@ function isSound(text: string): boolean {
         break
       case '"': {
         const end = endOfString(text, at)
-        const string = stringValue(text.slice(at, end))
-        if (LONE_SURROGATE.test(string)) return false
-        if (nameComesNext && !isNewName(open.at(-1), string)) return false
+        const value = stringValue(text.slice(at, end))
+        if (value === undefined || (nameComesNext && !isNewName(open.at(-1), value))) return false
         nameComesNext = false
         at = end - 1
         break
@@ -100,9 +99,11 @@ function endOfString(text: string, start: number): number {
   }
 }
 
-/** The value of a string literal, quotes included. */
-function stringValue(literal: string): string {
-  return literal.includes('\\') ? JSON.parse(literal) : literal.slice(1, -1)
+/** The value of a string literal; undefined where its escapes amount to a lone surrogate. */
+function stringValue(literal: string): string | undefined {
+  if (!literal.includes('\\')) return literal.slice(1, -1)
+  const value: string = JSON.parse(literal)
+  return LONE_SURROGATE.test(value) ? undefined : value
 }
 
 function isNewName(names: Set<string> | undefined, name: string): boolean {

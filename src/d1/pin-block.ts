@@ -69,9 +69,8 @@ export function readIso0Content(plaintext: Uint8Array): Iso0Content {
 }
 
 /** The key a message names among those the caller offers; `ERR_D1_MESSAGE` naming `field` where there is none. */
-export function selectKey(keys: Key | readonly Key[], kid: string, field: string): Key {
-  const offered = Array.isArray(keys) ? keys : [keys]
-  const key = offered.find(candidate => candidate.kid === kid)
+export function selectKey(keys: readonly Key[], kid: string, field: string): Key {
+  const key = keys.find(candidate => candidate.kid === kid)
   if (key === undefined) throw new D1MessageError(field, 'names no key that was offered')
   return key
 }

@@ -2,8 +2,9 @@ import type { CallOptions } from '../backend/backend.js'
 import { ArgumentError, D1MessageError } from '../errors.js'
 import { openJwe } from '../jwe/open.js'
 import type { Key } from '../key/key.js'
+import { requireKey, requireKeys } from '../key/require.js'
 import { decipherPin } from '../pin/decipher.js'
-import type { Pan } from '../pin/pan.js'
+import { type Pan, requirePan } from '../pin/pan.js'
 import type { Pin } from '../pin/pin.js'
 import type { MessageInput } from './fields.js'
 import { type Iso0Content, readIso0Content, readPinMessage, selectKey, withWiped } from './pin-block.js'
@@ -60,6 +61,7 @@ export async function openSetPinRequest(
 ): Promise<OpenedSetPinRequest> {
   requireInput(input, 'openSetPinRequest')
   const { pan, storage, translation } = input
+  requireKey(storage, 'storage')
   const { content, from } = await openContent(input, options)
   const block = await withWiped(content.block, enciphered =>
     translateStored({ block: enciphered, pan, from, to: storage, translation }, options),
@@ -91,14 +93,16 @@ export async function openSetPinRequestToClearPin(
 }
 
 async function openContent(
-  { body, jweKeys, d1Zpk }: SetPinRequestInput,
+  { body, jweKeys, d1Zpk, pan }: SetPinRequestInput,
   options: CallOptions | undefined,
 ): Promise<{ content: Iso0Content; from: Key }> {
+  const zpks = requireKeys(d1Zpk, 'd1Zpk')
+  requirePan(pan)
   const { type, encryptedPinBlock } = readPinMessage(body)
   if (type !== 'ISO0') throw new D1MessageError('type', 'must be ISO0 here')
   const { plaintext } = await openJwe({ jwe: encryptedPinBlock, keys: jweKeys }, options)
   const content = await withWiped(plaintext, readIso0Content)
-  return { content, from: selectKey(d1Zpk, content.kid, 'kid') }
+  return { content, from: selectKey(zpks, content.kid, 'kid') }
 }
 
 function requireInput(input: unknown, verb: string): void {

@@ -5,3 +5,13 @@ import { Key } from './key.js'
 export function requireKey(value: unknown, name: string): asserts value is Key {
   if (!(value instanceof Key)) throw new ArgumentError(`${name} must be a Key: bind it first`)
 }
+
+/** One key or several as a list; `ERR_ARGUMENT` for anything else, an empty list included. */
+export function requireKeys(value: unknown, name: string): readonly Key[] {
+  const keys: readonly unknown[] = Array.isArray(value) ? [...value] : [value]
+  if (keys.length === 0) throw new ArgumentError(`${name} must name at least one key`)
+  return keys.map(key => {
+    requireKey(key, name)
+    return key
+  })
+}

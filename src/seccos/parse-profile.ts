@@ -1,5 +1,4 @@
 import { ProfileError } from '../errors.js'
-import { isJsonObject, member } from '../json.js'
 import { PIN_FORM_NAMES } from './pin-form.js'
 import {
   ALGORITHMS,
@@ -15,6 +14,7 @@ import {
 } from './profile.js'
 import {
   type Entry,
+  peek,
   readArray,
   readBoolean,
   readChoice,
@@ -75,7 +75,7 @@ export function parseProfile(json: unknown): SeccosProfile {
 }
 
 function readField(entry: Entry): ProfileField {
-  const constant = isJsonObject(entry.value) && member(entry.value, 'constant') !== undefined
+  const constant = peek(entry, 'constant').value !== undefined
   const place = constant
     ? readObject(entry, ['id', 'offset', 'length', 'constant'])
     : readObject(entry, ['id', 'offset', ...FORM_MEMBERS, 'masked'], ['pad'])
@@ -143,8 +143,7 @@ function readFormed(entry: Entry): ComputationInput {
 }
 
 function readInput(entry: Entry): ComputationInput {
-  if (!isJsonObject(entry.value)) throw new ProfileError(entry.path, 'must be an object')
-  const kind = { value: member(entry.value, 'input'), path: `${entry.path}/input` }
+  const kind = peek(entry, 'input')
   return INPUTS[readChoice(kind, Object.keys(INPUTS) as ComputationInput['input'][])](entry)
 }
 

@@ -15,6 +15,14 @@ function at(path: string, name: string | number): string {
   return `${path}/${String(name).replaceAll('~', '~0').replaceAll('/', '~1')}`
 }
 
+/** An own member, before it is known which members there may be; undefined where there is none. */
+export function peek({ value, path }: Entry, name: string): Entry {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new ProfileError(path, 'must be an object')
+  }
+  return { value: Object.hasOwn(value, name) ? Reflect.get(value, name) : undefined, path: at(path, name) }
+}
+
 /** The members of a JSON object that has all the `required` ones and none but these and the `optional` ones. */
 export function readObject<R extends string, O extends string = never>(
   { value, path }: Entry,

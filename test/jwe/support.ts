@@ -25,16 +25,19 @@ export const text = (bytes: Uint8Array): string => new TextDecoder().decode(byte
 export const b64u = (bytes: Uint8Array | string): string => Buffer.from(bytes).toString('base64url')
 export const fromB64u = (value: string): Buffer => Buffer.from(value, 'base64url')
 
+/** A JWK as a test meets one. */
+export interface TestJwk {
+  kid?: string
+  kty?: string
+  crv?: string
+  x?: string
+  y?: string
+  d?: string
+}
+
 /** A key of the software backend. */
 export async function softwareKey(
-  material: {
-    kid?: string
-    kty?: string
-    crv?: string
-    x?: string
-    y?: string
-    d?: string
-  } = RECIPIENT_PRIVATE,
+  material: TestJwk = RECIPIENT_PRIVATE,
   kid: string = material.kid ?? 'test-key',
 ): Promise<Key> {
   const usage = 'jwe-key-agreement'
@@ -86,20 +89,30 @@ export const EPK = {
 export const HEADER = { alg: 'ECDH-ES', enc: 'A256GCM', kid: RECIPIENT.kid, epk: EPK }
 
 const RECIPIENT_POINT = Buffer.concat([Buffer.of(4), fromB64u(RECIPIENT.x), fromB64u(RECIPIENT.y)])
-const CONTENT = { plaintext: utf8(SAMPLE_PLAINTEXT), iv: Buffer.alloc(12, 7), tagBytes: 16 }
+const CONTENT = {
+  plaintext: utf8(SAMPLE_PLAINTEXT),
+  iv: Buffer.alloc(12, 7),
+  tagBytes: 16,
+  z: EPHEMERAL.computeSecret(RECIPIENT_POINT),
+}
+
+interface ForgeOptions {
+  apu?: string
+  apv?: string
+  plaintext?: Uint8Array
+  iv?: Buffer
+  tagBytes?: number
+  z?: Uint8Array
+}
 
 /**
  * A JWE that is right in everything but what the header (object, text or bytes) or the options say, so that what the
  * reader refuses is that and nothing else: the content is sealed under the key this header stands for.
  */
-export function forge(
-  header: object | string,
-  options: { apu?: string; apv?: string; plaintext?: Uint8Array; iv?: Buffer; tagBytes?: number } = {},
-): string {
-  const { apu = '', apv = '', plaintext, iv, tagBytes } = { ...CONTENT, ...options }
+export function forge(header: object | string, options: ForgeOptions = {}): string {
+  const { apu = '', apv = '', plaintext, iv, tagBytes, z } = { ...CONTENT, ...options }
   const json = typeof header === 'string' || header instanceof Uint8Array ? header : JSON.stringify(header)
   const aad = b64u(json)
-  const z = EPHEMERAL.computeSecret(RECIPIENT_POINT)
   const cipher = createCipheriv('aes-256-gcm', contentKeyOf(z, fromB64u(apu), fromB64u(apv)), iv, {
     authTagLength: tagBytes,
   }).setAAD(Buffer.from(aad))

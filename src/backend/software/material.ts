@@ -36,6 +36,7 @@ export function readMaterial(kid: string, material: KeyMaterial, algorithm: KeyA
       kid,
     )
   }
+  if (algorithm === 'ec-p256') publicPoint(kid, bytes)
   return bytes
 }
 

@@ -1,0 +1,216 @@
+import { createPrivateKey, createPublicKey, createSecretKey, generateKeyPairSync } from 'node:crypto'
+import { describe, expect, test } from 'vitest'
+import { chooseEngine, engineWorks } from '../../src/backend/software/engine.js'
+import { forgeEngine } from '../../src/backend/software/engine-forge.js'
+import { nodeEngine } from '../../src/backend/software/engine-node.js'
+import type { KeyAlgorithm, KeyUsage } from '../../src/index.js'
+import { type KeyMaterial, softwareBackend } from '../../src/software.js'
+import { failure } from '../support/errors.js'
+import { bytes, field, hex, vectorsOf } from '../support/vectors.js'
+
+const TDEA = '0123456789ABCDEFFEDCBA9876543210'
+const EC = {
+  kty: 'EC',
+  crv: 'P-256',
+  x: 'UbInEqNbZZZ9SJptBwKTKO6qslSyuWvMkVK44Bx_d8U',
+  y: 'PUxeHMNVL0VRxOYJrkHcpe6sap7IG-Are0QborZDngI',
+  d: 'VS9rHVw6S5GQoWbKlXsW03kZH7U-NJcnfJLTIZyfRHs',
+} as const
+const ORDER = 'FFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551'
+
+const open = (material: unknown, algorithm: KeyAlgorithm = 'tdea-2key', usage: KeyUsage = 'pin-encryption') =>
+  softwareBackend({ keys: [{ kid: 'K', usage, algorithm, material: material as KeyMaterial }] })
+
+describe('options', () => {
+  test.each([
+    undefined,
+    null,
+    {},
+    { keys: 'none' },
+    { keys: [], engin: 'auto' },
+    { keys: [], engine: 'openssl' },
+    { keys: [null] },
+    { keys: [{ kid: 'K', usage: 'pin-encryption', algorithm: 'tdea-2key', material: TDEA, kcv: '08D7B4' }] },
+    { keys: [{ kid: '', usage: 'pin-encryption', algorithm: 'tdea-2key', material: TDEA }] },
+    { keys: [{ kid: 'K', usage: 'toString', algorithm: 'tdea-2key', material: TDEA }] },
+    { keys: [{ kid: 'K', usage: 'pin-encryption', algorithm: 'des', material: TDEA }] },
+    { keys: [{ kid: 'K', usage: 'pin-encryption', algorithm: 'tdea-2key', material: 7 }] },
+    { keys: [{ kid: 'K', usage: 'pin-encryption', algorithm: 'tdea-2key' }] },
+  ])('%j is ERR_ARGUMENT', async options => {
+    await failure(() => softwareBackend(options as never), 'ERR_ARGUMENT', [TDEA])
+  })
+})
+
+describe('key material', () => {
+  const bad: readonly [string, unknown, KeyAlgorithm][] = [
+    ['single DES', TDEA.slice(0, 16), 'tdea-2key'],
+    ['15 bytes', TDEA.slice(2), 'tdea-2key'],
+    ['24 bytes for two keys', TDEA + TDEA.slice(0, 16), 'tdea-2key'],
+    ['16 bytes for three keys', TDEA, 'tdea-3key'],
+    ['an empty string', '', 'aes-128'],
+    ['no hex', 'Z'.repeat(32), 'aes-128'],
+    ['odd hex', TDEA.slice(1), 'tdea-2key'],
+    ['an EC JWK for TDEA', EC, 'tdea-2key'],
+    ['an oct JWK for P-256', { kty: 'oct', k: 'AAAAAAAAAAAAAAAAAAAAAA' }, 'ec-p256'],
+    ['an oct JWK without k', { kty: 'oct' }, 'tdea-2key'],
+    ['an oct JWK with a long k', { kty: 'oct', k: 'A'.repeat(64) }, 'tdea-2key'],
+    ['a public JWK', { ...EC, d: undefined }, 'ec-p256'],
+    ['a JWK whose halves differ', { ...EC, d: `A${EC.d.slice(1)}` }, 'ec-p256'],
+    ['a JWK with a short d', { ...EC, d: EC.d.slice(0, 40) }, 'ec-p256'],
+    ['a JWK off the curve', { ...EC, x: EC.y }, 'ec-p256'],
+    ['the scalar zero', '00'.repeat(32), 'ec-p256'],
+    ['the group order as scalar', ORDER, 'ec-p256'],
+    ['a public KeyObject', createPublicKey({ key: { ...EC }, format: 'jwk' }), 'ec-p256'],
+    ['an RSA KeyObject', generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey, 'ec-p256'],
+    ['a P-384 KeyObject', generateKeyPairSync('ec', { namedCurve: 'P-384' }).privateKey, 'ec-p256'],
+    [
+      'a DSA KeyObject',
+      generateKeyPairSync('dsa', { modulusLength: 2048, divisorLength: 256 }).privateKey,
+      'ec-p256',
+    ],
+  ]
+  test.each(bad)('%s is ERR_KEY_MATERIAL', async (_name, material, algorithm) => {
+    const usage =
+      algorithm === 'ec-p256' ? 'jwe-key-agreement' : algorithm === 'aes-128' ? 'cmac' : 'pin-encryption'
+    await failure(() => open(material, algorithm, usage), 'ERR_KEY_MATERIAL', [TDEA, EC.d])
+  })
+
+  const scalars = vectorsOf('ecdh-p256', 'ecdh.p256', 'reject').filter(
+    ({ reason }) => reason === 'private-key',
+  )
+  test.each(scalars)('$id: $note', async ({ inputs }) => {
+    await failure(() => open(inputs['privateKey'], 'ec-p256', 'jwe-key-agreement'), 'ERR_KEY_MATERIAL')
+  })
+
+  test('a bad key among good ones: nothing is opened', async () => {
+    const good = { kid: 'A', usage: 'pin-encryption', algorithm: 'tdea-2key', material: TDEA } as const
+    await failure(
+      () => softwareBackend({ keys: [good, { ...good, kid: 'B', material: '00' }] }),
+      'ERR_KEY_MATERIAL',
+    )
+  })
+
+  const good: readonly [string, KeyMaterial][] = [
+    ['hex', TDEA],
+    ['lower-case hex', TDEA.toLowerCase()],
+    ['bytes', bytes(TDEA)],
+    ['a Buffer', Buffer.from(TDEA, 'hex')],
+    ['an oct JWK', { kty: 'oct', k: Buffer.from(TDEA, 'hex').toString('base64url') }],
+    ['a secret KeyObject', createSecretKey(bytes(TDEA))],
+  ]
+  test.each(good)('TDEA from %s', async (_name, material) => {
+    await using backend = await open(material)
+    const key = await backend.bind({ kid: 'K', usage: 'pin-encryption', kcv: '08D7B4' })
+    expect(key.parity).toBe('odd')
+  })
+
+  test.each([
+    ['a JWK', EC],
+    ['a private KeyObject', createPrivateKey({ key: { ...EC }, format: 'jwk' })],
+    ['the scalar as bytes', Uint8Array.from(Buffer.from(EC.d, 'base64url'))],
+    ['the scalar as hex', Buffer.from(EC.d, 'base64url').toString('hex')],
+  ] as const)('P-256 from %s', async (_name, material) => {
+    await using backend = await open(material, 'ec-p256', 'jwe-key-agreement')
+    const key = await backend.bind({ kid: 'K', usage: 'jwe-key-agreement' })
+    expect(key.publicJwk).toEqual({ kty: 'EC', crv: 'P-256', x: EC.x, y: EC.y })
+    expect(key.checkValue.value).toBe('ASDsL-Jx2XOkRnFtqW-QblWY-mDnQW2LgapadFx75tA')
+    expect(key.parity).toBe('unknown')
+  })
+
+  test('is copied: wiping the input afterwards changes nothing', async () => {
+    const material = bytes(TDEA)
+    await using backend = await open(material)
+    material.fill(0)
+    await backend.bind({ kid: 'K', usage: 'pin-encryption', kcv: '08D7B4' })
+  })
+
+  test('without odd parity is bound, and says so', async () => {
+    await using backend = await open('1123456789ABCDEFFEDCBA9876543210')
+    expect((await backend.bind({ kid: 'K', usage: 'pin-encryption' })).parity).toBe('mixed')
+  })
+
+  test('of one kind is refused for two usages, but PRW generate and verify share theirs', async () => {
+    const key = { kid: 'A', usage: 'pin-encryption', algorithm: 'tdea-2key', material: TDEA } as const
+    await failure(
+      () => softwareBackend({ keys: [key, { ...key, kid: 'B', usage: 'retail-mac' }] }),
+      'ERR_KEY_USAGE',
+      [TDEA],
+    )
+    await using backend = await softwareBackend({
+      keys: [
+        { ...key, usage: 'prw-generate' },
+        { ...key, kid: 'B', usage: 'prw-verify' },
+      ],
+    })
+    await backend.bind({ kid: 'A', usage: 'prw-generate' })
+    await backend.bind({ kid: 'B', usage: 'prw-verify' })
+  })
+
+  test('a check value by a method the key does not have is refused', async () => {
+    await using backend = await softwareBackend({
+      keys: [
+        { kid: 'T', usage: 'pin-encryption', algorithm: 'tdea-2key', material: TDEA },
+        { kid: 'E', usage: 'jwe-key-agreement', algorithm: 'ec-p256', material: EC },
+      ],
+    })
+    const thumbprint = { method: 'jwk-thumbprint', value: 'A'.repeat(43) } as const
+    await failure(() => backend.bind({ kid: 'T', usage: 'pin-encryption', kcv: thumbprint }), 'ERR_ARGUMENT')
+    const zero = { method: 'encrypt-zero', value: '08D7B4' } as const
+    await failure(
+      () => backend.bind({ kid: 'E', usage: 'jwe-key-agreement', kcv: zero }),
+      'ERR_KEY_CHECK_VALUE',
+    )
+  })
+
+  test('an algorithm that the usage does not admit is refused at bind', async () => {
+    await using backend = await open(TDEA, 'aes-128')
+    await failure(() => backend.bind({ kid: 'K', usage: 'pin-encryption' }), 'ERR_KEY_ALGORITHM')
+  })
+})
+
+describe('engines', () => {
+  const ecb = vectorsOf('tdea', 'tdea.encipher')
+
+  test.each([nodeEngine, forgeEngine])('$name passes every TDEA vector', engine => {
+    for (const { id, inputs, outputs } of ecb) {
+      const cipher = engine.open(bytes(field(inputs['key'])))
+      const clear = bytes(field(inputs['plaintext']))
+      const enciphered = field(outputs?.['ciphertext'])
+      if (inputs['mode'] === 'ECB') {
+        expect(hex(cipher.encipher(clear)), id).toBe(enciphered)
+        expect(hex(cipher.decipher(bytes(enciphered))), id).toBe(hex(clear))
+      } else {
+        expect(hex(cipher.encipherCbc(bytes(field(inputs['iv'])), clear)), id).toBe(enciphered)
+      }
+      cipher.close()
+    }
+  })
+
+  test('capabilities name the engine that was chosen', async () => {
+    for (const engine of ['auto', 'node:crypto', 'node-forge'] as const) {
+      await using backend = await softwareBackend({ keys: [], engine })
+      expect(backend.capabilities().tdea).toBe(engine === 'node-forge' ? 'node-forge' : 'node:crypto')
+      expect((await backend.health()).ok).toBe(true)
+    }
+  })
+
+  test('an engine that throws or answers wrongly does not work', () => {
+    const broken = {
+      ...nodeEngine,
+      open: () => {
+        throw new Error('unsupported')
+      },
+    }
+    expect(engineWorks(broken)).toBe(false)
+    const identity = {
+      ...nodeEngine.open(bytes(TDEA)),
+      encipher: (blocks: Uint8Array) => blocks,
+      close: () => {},
+    }
+    expect(engineWorks({ name: 'node-forge', open: () => identity as never })).toBe(false)
+  })
+
+  test('an unknown choice is ERR_ARGUMENT', async () => {
+    await failure(() => chooseEngine('openssl' as never), 'ERR_ARGUMENT')
+  })
+})

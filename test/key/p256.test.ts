@@ -1,0 +1,62 @@
+import { createPublicKey, generateKeyPairSync } from 'node:crypto'
+import { describe, expect, test } from 'vitest'
+import { isP256Point, jwkOfPoint, pointOfJwk } from '../../src/key/p256.js'
+import { bytes, field, hex, vectorsOf } from '../support/vectors.js'
+
+const X = 'UbInEqNbZZZ9SJptBwKTKO6qslSyuWvMkVK44Bx_d8U'
+const Y = 'PUxeHMNVL0VRxOYJrkHcpe6sap7IG-Are0QborZDngI'
+const GOOD = { kty: 'EC', crv: 'P-256', x: X, y: Y }
+
+describe('points', () => {
+  const refused = vectorsOf('ecdh-p256', 'ecdh.p256', 'reject').filter(vector => vector.reason === 'point')
+
+  test.each(refused)('$id is refused', ({ inputs }) => {
+    expect(isP256Point(bytes(field(inputs['peerPublicKey'])))).toBe(false)
+  })
+
+  test.each(vectorsOf('ecdh-p256', 'ecdh.p256', 'accept'))('$id is accepted', ({ inputs }) => {
+    expect(isP256Point(bytes(field(inputs['peerPublicKey'])))).toBe(true)
+  })
+
+  test('200 keys that OpenSSL made are accepted, and refused with any one bit flipped', () => {
+    for (let i = 0; i < 200; i++) {
+      const jwk = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'jwk' })
+      const point = pointOfJwk(jwk)
+      expect(point).toBeDefined()
+      if (point === undefined) return
+      expect(isP256Point(point)).toBe(true)
+      const at = 1 + ((i * 37) % 64)
+      expect(isP256Point(point.map((byte, k) => (k === at ? byte ^ (1 << (i % 8)) : byte)))).toBe(false)
+      expect(
+        createPublicKey({ key: { ...jwkOfPoint(point) }, format: 'jwk' }).export({ format: 'jwk' }),
+      ).toEqual(jwk)
+    }
+  })
+})
+
+describe('JWKs', () => {
+  test.each([
+    ['nothing', undefined],
+    ['null', null],
+    ['a string', 'EC'],
+    ['another key type', { ...GOOD, kty: 'OKP' }],
+    ['another curve', { ...GOOD, crv: 'P-384' }],
+    ['no x', { kty: 'EC', crv: 'P-256', y: Y }],
+    ['a number for y', { ...GOOD, y: 7 }],
+    ['padding', { ...GOOD, x: `${X}=` }],
+    ['a short coordinate', { ...GOOD, x: X.slice(1) }],
+    ['a coordinate with set trailing bits', { ...GOOD, x: `${X.slice(0, -1)}V` }],
+    ['standard base64', { ...GOOD, x: X.replace('_', '/') }],
+    ['white space', { ...GOOD, x: `${X.slice(0, -1)} ` }],
+    ['x and y exchanged', { ...GOOD, x: Y, y: X }],
+    ['inherited members', Object.create(GOOD)],
+  ])('%s gives no point', (_name, jwk) => {
+    expect(pointOfJwk(jwk)).toBeUndefined()
+  })
+
+  test('a good one gives its point and back', () => {
+    const point = pointOfJwk(GOOD)
+    expect(point && hex(point)).toMatch(/^04[0-9A-F]{128}$/)
+    expect(point && jwkOfPoint(point)).toEqual(GOOD)
+  })
+})

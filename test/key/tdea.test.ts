@@ -1,0 +1,43 @@
+import { describe, expect, test } from 'vitest'
+import { parityOf, requireStrongTdea } from '../../src/key/tdea.js'
+import { failure } from '../support/errors.js'
+import { bytes, field, vectorsOf } from '../support/vectors.js'
+
+const STRONG = '0123456789ABCDEF'
+
+describe('weak and semi-weak components', () => {
+  const classes = vectorsOf('des-keys', 'des.key-class')
+
+  test.each(classes)('$id: $outputs.classification', async vector => {
+    const key = field(vector.inputs['key'])
+    const refused = ['weak', 'semi-weak'].includes(field(vector.outputs?.['classification']))
+    for (const material of [key + STRONG, STRONG + key, key + STRONG + key]) {
+      if (refused) await failure(() => requireStrongTdea('K', bytes(material)), 'ERR_KEY_WEAK', [key])
+      else if (key !== STRONG) expect(requireStrongTdea('K', bytes(material))).toBeUndefined()
+    }
+  })
+})
+
+describe('degenerate bundles', () => {
+  test.each(vectorsOf('des-keys', 'tdea.key-class'))('$id: single DES $outputs.singleDes', async vector => {
+    const material = bytes(field(vector.inputs['key']))
+    if (vector.outputs?.['singleDes'] === true || vector.flags?.includes('weak-key') === true) {
+      await failure(() => requireStrongTdea('K', material), 'ERR_KEY_WEAK')
+    } else {
+      expect(requireStrongTdea('K', material)).toBeUndefined()
+    }
+  })
+
+  test('parity bits make no two keys out of one', async () => {
+    const flipped = bytes(STRONG).map(byte => byte ^ 1)
+    await failure(() => requireStrongTdea('K', Uint8Array.of(...bytes(STRONG), ...flipped)), 'ERR_KEY_WEAK')
+  })
+})
+
+describe('parity', () => {
+  test.each(vectorsOf('des-keys', 'des.check-parity'))('$id', vector => {
+    expect(parityOf(bytes(field(vector.inputs['key'])))).toBe(
+      vector.outputs?.['oddParity'] === true ? 'odd' : 'mixed',
+    )
+  })
+})
