@@ -8,6 +8,7 @@ import { AbortedError, ArgumentError, BackendError, InputError, KeyError } from 
 import { methodOf, readCheckValue, requireCheckValue, requireCheckValueShape } from '../key/check-value.js'
 import { Key } from '../key/key.js'
 import { isP256Point } from '../key/p256.js'
+import { requireKey } from '../key/require.js'
 import { isKeyAlgorithm, isKeyUsage, type KeyOperation, type KeyUsage, USAGES } from '../key/usage.js'
 import { MAC_PADDINGS } from '../mac/algorithm.js'
 import type {
@@ -36,7 +37,7 @@ export function openBackend<Ref>(driver: BackendDriver<Ref>): Backend {
 class BackendFront<Ref> implements Backend {
   readonly name: string
   readonly #driver: BackendDriver<Ref>
-  readonly #refs = new WeakMap<Key, Ref>()
+  readonly #refs = new WeakMap<Key, { readonly ref: Ref }>()
   readonly #usageOfKid = new Map<string, KeyUsage>()
   #inFlight = 0
   #drained: (() => void) | undefined
@@ -67,7 +68,7 @@ class BackendFront<Ref> implements Backend {
     const { ref, ...facts } = found
     const key = new Key({ kid, usage, hostDecipher, ...facts }, this)
     this.#usageOfKid.set(kid, usage)
-    this.#refs.set(key, ref)
+    this.#refs.set(key, { ref })
     return key
   }
 
@@ -138,30 +139,51 @@ class BackendFront<Ref> implements Backend {
     await this.#driver.close()
   }
 
-  /** Counts the operation in and out, so that `close` never pulls a session from under a call in flight. */
-  async #run<T>(
+  /**
+   * Counts the operation in and out, so that `close` never pulls a session from under a call in flight. A driver that
+   * answers at once is not made to wait for a promise.
+   */
+  #run<T>(
     options: CallOptions | undefined,
     operation: (signal: AbortSignal | undefined) => MaybePromise<T>,
-  ) {
+  ): MaybePromise<T> {
     if (this.#closing !== undefined) throw new BackendError('ERR_BACKEND_CLOSED', 'the backend is closed')
     const signal = requireSignal(options)
     throwIfAborted(signal)
     this.#inFlight++
+    let result: MaybePromise<T>
     try {
-      const result = await operation(signal)
+      result = operation(signal)
+    } catch (error) {
+      this.#leave()
+      throw error
+    }
+    if (result instanceof Promise) return this.#settle(result, signal)
+    this.#leave()
+    return result
+  }
+
+  /** A result that comes after the caller has lost interest is wiped, not returned. */
+  async #settle<T>(pending: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+    try {
+      const result = await pending
       if (signal?.aborted === true && result instanceof Uint8Array) wipe(result)
       throwIfAborted(signal)
       return result
     } finally {
-      this.#inFlight--
-      if (this.#inFlight === 0) this.#drained?.()
+      this.#leave()
     }
   }
 
+  #leave(): void {
+    this.#inFlight--
+    if (this.#inFlight === 0) this.#drained?.()
+  }
+
   #admit(key: Key, operation: KeyOperation): Ref {
-    if (!(key instanceof Key)) throw new ArgumentError('key must be a Key: bind it first')
-    const ref = this.#refs.get(key)
-    if (ref === undefined) {
+    requireKey(key, 'key')
+    const bound = this.#refs.get(key)
+    if (bound === undefined) {
       throw new KeyError('ERR_KEY_FOREIGN', `key ${key.kid} was not bound by this backend`, key.kid)
     }
     if (!USAGES[key.usage].operations.includes(operation)) {
@@ -171,7 +193,7 @@ class BackendFront<Ref> implements Backend {
         key.kid,
       )
     }
-    return ref
+    return bound.ref
   }
 }
 

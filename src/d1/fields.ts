@@ -21,9 +21,13 @@ export interface StringRule {
 /** A whole message: JSON text, its UTF-8 bytes, or the object a framework has parsed from it. */
 export type MessageInput = string | Uint8Array | object
 
+/** Longest text that is parsed, characters or bytes: twice what the longest JWE needs. */
+const MAX_MESSAGE = 16_384
+
 /** The message as an object; `ERR_D1_MESSAGE` where it is not one, or its text is not strict JSON. */
 export function readMessage(message: unknown, name: string): JsonObject {
   if (typeof message === 'string' || message instanceof Uint8Array) {
+    if (message.length > MAX_MESSAGE) throw new D1MessageError(name, `must be at most ${MAX_MESSAGE} long`)
     const parsed = parseJsonObject(message)
     if (parsed === undefined)
       throw new D1MessageError(name, 'must be a JSON object without duplicate members')

@@ -4,7 +4,8 @@ import type { CallOptions } from '../backend/backend.js'
 import { requireSignal, throwIfAborted } from '../backend/front.js'
 import { wipe } from '../bytes.js'
 import { ArgumentError, BackendError, isIssuerPinError, JweError, KeyError } from '../errors.js'
-import { Key } from '../key/key.js'
+import type { Key } from '../key/key.js'
+import { requireKey } from '../key/require.js'
 import { USAGES } from '../key/usage.js'
 import { type CompactJwe, parseCompact } from './compact.js'
 import { decryptContent } from './content.js'
@@ -105,12 +106,11 @@ function requireRequest(request: OpenRequest): { jwe: string; keys: readonly Key
   const keys: readonly unknown[] = Array.isArray(request.keys) ? [...request.keys] : [request.keys]
   if (keys.length === 0) throw new ArgumentError('keys must name at least one key')
   const kids = new Set<string>()
-  return { jwe, keys: keys.map(key => requireKey(key, kids)) }
+  return { jwe, keys: keys.map(key => requireOwnKid(key, kids)) }
 }
 
-function requireKey(key: unknown, kids: Set<string>): Key {
-  if (!(key instanceof Key))
-    throw new ArgumentError('keys must be a Key or an array of Keys: bind them first')
+function requireOwnKid(key: unknown, kids: Set<string>): Key {
+  requireKey(key, 'keys')
   if (!USAGES[key.usage].operations.includes('deriveContentKey')) {
     throw new KeyError(
       'ERR_KEY_USAGE',

@@ -29,6 +29,9 @@ export interface KeyFacts {
   readonly publicJwk?: P256PublicJwk
 }
 
+/** Whether a value is a key that a backend made: a look-alike, or `Object.create(Key.prototype)`, is none. */
+export let isKey: (value: unknown) => value is Key
+
 /**
  * An opaque, typed handle of a key: what it is called, what it is for, where it lives; never key bytes. Made by
  * {@link Backend.bind} only; a look-alike object is refused with `ERR_KEY_FOREIGN`.
@@ -44,6 +47,7 @@ export class Key implements KeyFacts {
   readonly #backend: Backend
 
   static {
+    isKey = (value): value is Key => typeof value === 'object' && value !== null && #backend in value
     redactInspect(Key.prototype, function (this: Key) {
       return `[${this.toString()}]`
     })

@@ -1,9 +1,9 @@
 import { ArgumentError } from '../errors.js'
-import { Key } from './key.js'
+import { isKey, type Key } from './key.js'
 
 /** Throws `ERR_ARGUMENT` unless the value is a {@link Key}. Whose key it is, and what for, the backend checks. */
 export function requireKey(value: unknown, name: string): asserts value is Key {
-  if (!(value instanceof Key)) throw new ArgumentError(`${name} must be a Key: bind it first`)
+  if (!isKey(value)) throw new ArgumentError(`${name} must be a Key: bind it first`)
 }
 
 /** One key or several as a list; `ERR_ARGUMENT` for anything else, an empty list included. */

@@ -28,17 +28,8 @@ export interface EncipherPinInput {
  * const block = await encipherPin({ pin, pan, format: 0, key: zpk }) // Uint8Array(8)
  * ```
  */
-export async function encipherPin(input: EncipherPinInput, options?: CallOptions): Promise<Uint8Array> {
-  requireInput(input)
-  const { pin, pan, format, key } = input
-  requireKey(key, 'key')
-  requireFormat(format, 'format')
-  const clear = buildFormat0(pin, pan)
-  try {
-    return await key.backend.encipherBlocks(key, clear, options)
-  } finally {
-    wipe(clear)
-  }
+export function encipherPin(input: EncipherPinInput, options?: CallOptions): Promise<Uint8Array> {
+  return encipherWiped(input, options, ({ pin, pan }) => buildFormat0(pin, pan))
 }
 
 /** What {@link encipherPins} takes: up to 8192 PINs for one call under one key. */
@@ -59,12 +50,14 @@ export interface EncipherPinsInput {
  * const second = blocks.subarray(8, 16)
  * ```
  */
-export async function encipherPins(input: EncipherPinsInput, options?: CallOptions): Promise<Uint8Array> {
-  requireInput(input)
-  const { pins, format, key } = input
-  requireKey(key, 'key')
-  requireFormat(format, 'format')
-  if (!Array.isArray(pins)) throw new ArgumentError('pins must be an array')
+export function encipherPins(input: EncipherPinsInput, options?: CallOptions): Promise<Uint8Array> {
+  return encipherWiped(input, options, ({ pins }) => {
+    if (!Array.isArray(pins)) throw new ArgumentError('pins must be an array')
+    return concatBlocks(pins)
+  })
+}
+
+function concatBlocks(pins: EncipherPinsInput['pins']): Uint8Array {
   const clear = new Uint8Array(8 * pins.length)
   try {
     for (const [i, entry] of pins.entries()) {
@@ -72,13 +65,35 @@ export async function encipherPins(input: EncipherPinsInput, options?: CallOptio
       clear.set(block, 8 * i)
       wipe(block)
     }
-    return await key.backend.encipherBlocks(key, clear, options)
-  } finally {
+    return clear
+  } catch (error) {
     wipe(clear)
+    throw error
   }
 }
 
-function requireInput(input: unknown): void {
-  if (typeof input !== 'object' || input === null)
-    throw new ArgumentError('the verb takes an object of inputs')
+/**
+ * The clear blocks are wiped as soon as the backend has read them, which by its contract is before it returns its
+ * promise: they do not stand in memory while a token works.
+ */
+function encipherWiped<Input extends { readonly format: SupportedFormat; readonly key: Key }>(
+  input: Input,
+  options: CallOptions | undefined,
+  build: (input: Input) => Uint8Array,
+): Promise<Uint8Array> {
+  try {
+    if (typeof input !== 'object' || input === null)
+      throw new ArgumentError('the verb takes an object of inputs')
+    const { format, key } = input
+    requireKey(key, 'key')
+    requireFormat(format, 'format')
+    const clear = build(input)
+    try {
+      return key.backend.encipherBlocks(key, clear, options)
+    } finally {
+      wipe(clear)
+    }
+  } catch (error) {
+    return Promise.reject(error)
+  }
 }

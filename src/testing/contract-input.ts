@@ -210,6 +210,8 @@ async function foreignKeys(context: ContractContext): Promise<void> {
     () => backend.encipherBlocks(untyped<Key>({ kid, usage, algorithm, backend }), new Uint8Array(8)),
     'ERR_ARGUMENT',
   )
+  const shell = Object.create(Object.getPrototypeOf(key)) as Key
+  await assertRejects(() => backend.encipherBlocks(shell, new Uint8Array(8)), 'ERR_ARGUMENT')
   await using other = await context.open([
     { ...CONTRACT_KEYS[0], kid: 'PEK-2' } as (typeof CONTRACT_KEYS)[number],
   ])

@@ -104,6 +104,7 @@ describe('the outer object', () => {
       'body',
       ['', '{', '[]', '"x"', 'null', '{"type":"ISO0","type":"ISO0","encryptedPinBlock":"x"}'],
     ],
+    ['too long a text', 'body', [`{"type":"ISO0","x":"${'x'.repeat(16_384)}"}`, new Uint8Array(16_385)]],
     ['a dangerous member', 'body', ['{"__proto__":{"type":"ISO0"},"type":"ISO0","encryptedPinBlock":"x"}']],
     ['no type', 'type', [{}, { encryptedPinBlock: 'x' }, Object.create({ type: 'ISO0' })]],
     [

@@ -1,0 +1,38 @@
+/** Prints the demo's story: numbered steps, values with their secret parts masked, and checks that count. */
+
+let step = 0
+let failures = 0
+
+export function chapter(title: string): void {
+  step = 0
+  console.log(`\n${title}\n${'─'.repeat(title.length)}`)
+}
+
+export function say(text: string): void {
+  step += 1
+  console.log(`${String(step).padStart(2)}. ${text}`)
+}
+
+export function show(name: string, value: string): void {
+  console.log(`      ${name.padEnd(22)} ${value}`)
+}
+
+/** A check of the story; a wrong one decides the exit status. */
+export function check(what: string, ok: boolean): void {
+  if (!ok) failures += 1
+  console.log(`      ${ok ? '✓' : '✗ FAILED:'} ${what}`)
+}
+
+/** First and last characters of an enciphered value: enough to recognise it, not enough to use it. */
+export function masked(value: string | Uint8Array): string {
+  const text = typeof value === 'string' ? value : Buffer.from(value).toString('hex').toUpperCase()
+  return text.length <= 16
+    ? `${text.slice(0, 4)}……${text.slice(-2)}`
+    : `${text.slice(0, 12)}…${text.slice(-6)} (${text.length} characters)`
+}
+
+/** Ends the program: status 1 where a check failed. */
+export function finish(): void {
+  console.log(failures === 0 ? '\nAll checks of the demo hold.' : `\n${failures} checks of the demo FAILED.`)
+  process.exitCode = failures === 0 ? 0 : 1
+}

@@ -1,0 +1,6 @@
+export { pkcs11Backend } from './backend/pkcs11/backend.js'
+export { Pkcs11Error, type Pkcs11ErrorKind } from './backend/pkcs11/errors.js'
+export type { KeyLocation } from './backend/pkcs11/keys.js'
+export type { Pkcs11Options } from './backend/pkcs11/options.js'
+export type { TokenQuery } from './backend/pkcs11/token.js'
+export type { RetailMacVendor } from './backend/pkcs11/vendors.js'
