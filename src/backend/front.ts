@@ -151,25 +151,20 @@ class BackendFront<Ref> implements Backend {
     const signal = requireSignal(options)
     throwIfAborted(signal)
     this.#inFlight++
-    let result: MaybePromise<T>
+    let waiting = false
     try {
-      result = operation(signal)
-    } catch (error) {
-      this.#leave()
-      throw error
+      const result = operation(signal)
+      if (!(result instanceof Promise)) return deliver(result, signal)
+      waiting = true
+      return this.#settle(result, signal)
+    } finally {
+      if (!waiting) this.#leave()
     }
-    if (result instanceof Promise) return this.#settle(result, signal)
-    this.#leave()
-    return result
   }
 
-  /** A result that comes after the caller has lost interest is wiped, not returned. */
   async #settle<T>(pending: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
     try {
-      const result = await pending
-      if (signal?.aborted === true && result instanceof Uint8Array) wipe(result)
-      throwIfAborted(signal)
-      return result
+      return deliver(await pending, signal)
     } finally {
       this.#leave()
     }
@@ -241,6 +236,13 @@ export function requireSignal(options: CallOptions | undefined): AbortSignal | u
 /** Throws `ERR_ABORTED` once the signal has fired. */
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted === true) throw new AbortedError(signal.reason)
+}
+
+/** A result that comes after the caller has lost interest is wiped, not returned. */
+function deliver<T>(result: T, signal: AbortSignal | undefined): T {
+  if (signal?.aborted === true && result instanceof Uint8Array) wipe(result)
+  throwIfAborted(signal)
+  return result
 }
 
 function requireLength(what: string, length: number, min: number, max: number): void {

@@ -52,21 +52,17 @@ describe('openJwe: a mistake of the calling program', () => {
       () => openJwe({ jwe: new String(SAMPLE), keys: key } as never),
       'jwe must be a string',
     ],
-    [
-      'no keys',
-      () => openJwe({ jwe: SAMPLE } as never),
-      'keys must be a Key or an array of Keys: bind them first',
-    ],
+    ['no keys', () => openJwe({ jwe: SAMPLE } as never), 'keys must be a Key: bind it first'],
     ['no key in keys', () => openJwe({ jwe: SAMPLE, keys: [] }), 'keys must name at least one key'],
     [
       'a JWK for a key',
       () => openJwe({ jwe: SAMPLE, keys: RECIPIENT_PRIVATE as never }),
-      'keys must be a Key or an array of Keys: bind them first',
+      'keys must be a Key: bind it first',
     ],
     [
       'a hole among the keys',
       () => openJwe({ jwe: SAMPLE, keys: [key, undefined as never] }),
-      'keys must be a Key or an array of Keys: bind them first',
+      'keys must be a Key: bind it first',
     ],
     [
       'one key twice',

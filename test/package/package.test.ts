@@ -1,0 +1,160 @@
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+
+const ROOT = new URL('../..', import.meta.url).pathname
+const MANIFEST = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
+  exports: Record<string, unknown>
+  dependencies: Record<string, string>
+}
+const CODE_SUBPATHS = Object.keys(MANIFEST.exports).filter(path => !path.includes('json'))
+
+let consumer: string
+let files: string[]
+
+/** A project that has the packed tarball and its two dependencies installed, and nothing else: no pkcs11js. */
+beforeAll(() => {
+  if (!existsSync(join(ROOT, 'dist/index.js'))) throw new Error('no dist: npm run build first')
+  consumer = mkdtempSync(join(tmpdir(), 'issuer-pin-crypto-consumer-'))
+  const packed = execFileSync('npm', ['pack', '--json', '--pack-destination', consumer], {
+    cwd: ROOT,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'ignore'],
+  })
+  // npm 10 prints a list, npm 11 an object by package name.
+  const report = JSON.parse(packed) as Record<string, { filename: string; files: { path: string }[] }>
+  const [tarball] = Object.values(report)
+  if (tarball === undefined) throw new Error('npm pack made nothing')
+  files = tarball.files.map(file => file.path)
+  const home = join(consumer, 'node_modules', 'issuer-pin-crypto')
+  mkdirSync(home, { recursive: true })
+  execFileSync('tar', ['-xzf', join(consumer, tarball.filename), '--strip-components=1', '-C', home])
+  for (const name of Object.keys(MANIFEST.dependencies)) {
+    symlinkSync(join(ROOT, 'node_modules', name), join(consumer, 'node_modules', name))
+  }
+}, 60_000)
+afterAll(() => rmSync(consumer, { recursive: true, force: true }))
+
+function run(name: string, code: string): string {
+  writeFileSync(join(consumer, name), code)
+  return execFileSync(process.execPath, [name], { cwd: consumer, encoding: 'utf8' })
+}
+
+describe('the tarball', () => {
+  test('holds the builds, their declarations, the vectors and the documents; no sources, no tests', () => {
+    const expected =
+      /^(dist\/[\w.-]+\.(js|cjs|d\.ts|d\.cts)|vectors\/([\w-]+\.json|README\.md)|package\.json|README\.md|SECURITY\.md|LICENSE)$/
+    expect(files.filter(path => !expected.test(path))).toEqual([])
+    for (const path of ['README.md', 'SECURITY.md', 'LICENSE', 'dist/index.d.cts', 'vectors/schema.json']) {
+      expect(files).toContain(path)
+    }
+  })
+})
+
+describe('without pkcs11js and without a compiler', () => {
+  test.each(CODE_SUBPATHS)('%s loads as ESM and as CommonJS', subpath => {
+    const name = `issuer-pin-crypto${subpath.slice(1)}`
+    const esm = run('load.mjs', `console.log(Object.keys(await import('${name}')).sort().join())`)
+    const cjs = run('load.cjs', `console.log(Object.keys(require('${name}')).sort().join())`)
+    expect(esm).toBe(cjs)
+    expect(esm.trim()).not.toBe('')
+  })
+
+  test('`.` and `./software` load no native addon', () => {
+    const out = run(
+      'native.mjs',
+      `const opened = []
+       const dlopen = process.dlopen
+       process.dlopen = (...args) => { opened.push(args[1]); return dlopen(...args) }
+       await import('issuer-pin-crypto')
+       const { softwareBackend } = await import('issuer-pin-crypto/software')
+       const backend = await softwareBackend({ keys: [] })
+       await backend.close()
+       console.log(JSON.stringify(opened))`,
+    )
+    expect(JSON.parse(out)).toEqual([])
+  })
+
+  test('errors are recognised across ESM and CommonJS by code and by isIssuerPinError', () => {
+    const out = run(
+      'mixed.mjs',
+      `import { createRequire } from 'node:module'
+       import { isIssuerPinError, Pin } from 'issuer-pin-crypto'
+       const cjs = createRequire(import.meta.url)('issuer-pin-crypto')
+       try { cjs.Pin.from('12') } catch (error) { console.log(error.code, isIssuerPinError(error), error instanceof cjs.InputError) }
+       try { Pin.from('12') } catch (error) { console.log(error.code, cjs.isIssuerPinError(error)) }`,
+    )
+    expect(out).toBe('ERR_PIN true true\nERR_PIN true\n')
+  })
+
+  test('a PIN goes round in CommonJS: subpaths share their classes', () => {
+    const out = run(
+      'round.cjs',
+      `const { Pin, Pan, encipherPin, decipherPin } = require('issuer-pin-crypto')
+       const { softwareBackend } = require('issuer-pin-crypto/software')
+       const { getPinResponse } = require('issuer-pin-crypto/d1')
+       ;(async () => {
+         const backend = await softwareBackend({ engine: 'node-forge', keys: [
+           { kid: 'K', usage: 'pin-encryption', algorithm: 'tdea-2key', material: '0123456789ABCDEFFEDCBA9876543210' }] })
+         const key = await backend.bind({ kid: 'K', usage: 'pin-encryption', hostDecipher: true })
+         const pan = Pan.from('9999990123456789')
+         const block = await encipherPin({ pin: Pin.from('1234'), pan, format: 0, key })
+         const pin = await decipherPin({ block, pan, format: 0, key })
+         console.log(pin.reveal(), typeof getPinResponse)
+         await backend.close()
+       })()`,
+    )
+    expect(out).toBe('1234 function\n')
+  })
+
+  test('the vectors and package.json are reachable', () => {
+    const out = run(
+      'vectors.cjs',
+      `console.log(require('issuer-pin-crypto/vectors/pin-block-format0.json').vectors.length > 100)
+       console.log(require('issuer-pin-crypto/package.json').name)`,
+    )
+    expect(out).toBe('true\nissuer-pin-crypto\n')
+  })
+})
+
+describe('TypeScript consumers', () => {
+  const source = `
+    import { type Backend, encipherPin, Pan, Pin } from 'issuer-pin-crypto'
+    import { softwareBackend } from 'issuer-pin-crypto/software'
+    import { getPinResponse } from 'issuer-pin-crypto/d1'
+    import { backendContract } from 'issuer-pin-crypto/testing'
+    export const open = (): Promise<Backend> => softwareBackend({ keys: [] })
+    export const verbs = [encipherPin, getPinResponse, backendContract, Pan, Pin] as const
+    // @ts-expect-error a format is never left out
+    export const wrong = encipherPin({ pin: Pin.from('1234'), pan: Pan.from('9999990123456789') })
+  `
+  test.each([
+    ['nodenext', { module: 'nodenext', moduleResolution: 'nodenext' }],
+    ['bundler', { module: 'esnext', moduleResolution: 'bundler' }],
+  ])(
+    'compile with moduleResolution %s',
+    (name, resolution) => {
+      const options = {
+        strict: true,
+        noEmit: true,
+        target: 'es2022',
+        lib: ['es2023', 'esnext.disposable'],
+        types: ['node'],
+      }
+      const project = {
+        compilerOptions: { ...options, ...resolution, typeRoots: [join(ROOT, 'node_modules/@types')] },
+      }
+      writeFileSync(join(consumer, 'index.mts'), source)
+      const config = join(consumer, `tsconfig.${name}.json`)
+      writeFileSync(config, JSON.stringify({ ...project, files: ['index.mts'] }))
+      const compile = () =>
+        execFileSync(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', config], {
+          encoding: 'utf8',
+        })
+      expect(compile()).toBe('')
+    },
+    60_000,
+  )
+})
