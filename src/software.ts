@@ -1,4 +1,4 @@
 export type { EngineChoice } from './backend/software/engine.js'
 export type { SoftwareKey } from './backend/software/keys.js'
-export type { JsonWebKeyLike, KeyMaterial } from './backend/software/material.js'
 export { type SoftwareBackendOptions, softwareBackend } from './backend/software/software.js'
+export type { JsonWebKeyLike, KeyMaterial } from './key/material.js'

@@ -1,7 +1,7 @@
 /** Opening: the recipient's side of ECDH-ES, with the private key wherever its backend keeps it. */
 import { requireOptions } from '../arguments.js'
 import type { CallOptions } from '../backend/backend.js'
-import { requireSignal, throwIfAborted } from '../backend/front.js'
+import { requireSignal, throwIfAborted } from '../backend/checks.js'
 import { wipe } from '../bytes.js'
 import { ArgumentError, BackendError, isIssuerPinError, JweError, KeyError } from '../errors.js'
 import type { Key } from '../key/key.js'

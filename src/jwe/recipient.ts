@@ -1,4 +1,4 @@
-import { isKid } from '../backend/front.js'
+import { isKid } from '../backend/checks.js'
 import { ArgumentError, JweError } from '../errors.js'
 import type { P256PublicJwk } from '../key/key.js'
 import { jwkOfPoint, pointOfJwk } from '../key/p256.js'

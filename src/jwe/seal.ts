@@ -2,7 +2,7 @@
 import { createECDH, randomFillSync } from 'node:crypto'
 import { requireOptions } from '../arguments.js'
 import type { CallOptions } from '../backend/backend.js'
-import { requireKid, requireSignal, throwIfAborted } from '../backend/front.js'
+import { requireKid, requireSignal, throwIfAborted } from '../backend/checks.js'
 import { requireBytes, wipe } from '../bytes.js'
 import { ArgumentError, InputError } from '../errors.js'
 import type { P256PublicJwk } from '../key/key.js'

@@ -5,6 +5,7 @@ import { equalBytes, ownCopy, wipe } from '../../bytes.js'
 import { ArgumentError, KeyError } from '../../errors.js'
 import { type CheckValue, type CheckValueMethod, checkValueOf, defaultMethod } from '../../key/check-value.js'
 import type { KeyParity } from '../../key/key.js'
+import { type KeyMaterial, publicPoint, readMaterial } from '../../key/material.js'
 import { jwkOfPoint } from '../../key/p256.js'
 import { parityOf } from '../../key/tdea.js'
 import {
@@ -17,9 +18,8 @@ import {
 } from '../../key/usage.js'
 import { cmac } from '../../mac/cmac.js'
 import { type BlockCipher, splitRetailKey } from '../../mac/iso9797.js'
-import { requireKid } from '../front.js'
+import { requireKid } from '../checks.js'
 import type { TdeaCipher, TdeaEngine } from './engine.js'
-import { type KeyMaterial, publicPoint, readMaterial } from './material.js'
 
 /** A clear key for the software backend. For tests and development: the material stands in host memory. */
 export interface SoftwareKey {

@@ -3,6 +3,7 @@ import { requireOptions } from '../../arguments.js'
 import { wipe } from '../../bytes.js'
 import { BackendError, KeyError } from '../../errors.js'
 import { concatKdf } from '../../jwe/concat-kdf.js'
+import { requireSoundMaterial } from '../../key/material.js'
 import { USAGES } from '../../key/usage.js'
 import { computeMac } from '../../mac/compute.js'
 import type { Backend, Capabilities, ContentKeyRequest, Health, MacRequest } from '../backend.js'
@@ -18,7 +19,6 @@ import {
   type StoredKey,
   storeKeys,
 } from './keys.js'
-import { requireSoundMaterial } from './material.js'
 
 /** Options of {@link softwareBackend}. */
 export interface SoftwareBackendOptions {

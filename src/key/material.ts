@@ -1,10 +1,10 @@
 /** Reads clear key material into bytes of our own and checks it against the algorithm it is declared to be. */
 import { createECDH, KeyObject } from 'node:crypto'
-import { equalBytes, fromHex, ownCopy, wipe } from '../../bytes.js'
-import { ArgumentError, KeyError } from '../../errors.js'
-import { pointOfJwk } from '../../key/p256.js'
-import { requireStrongTdea } from '../../key/tdea.js'
-import { isTdea, KEY_BYTES, type KeyAlgorithm } from '../../key/usage.js'
+import { equalBytes, fromHex, ownCopy, wipe } from '../bytes.js'
+import { ArgumentError, KeyError } from '../errors.js'
+import { pointOfJwk } from './p256.js'
+import { requireStrongTdea } from './tdea.js'
+import { isTdea, KEY_BYTES, type KeyAlgorithm } from './usage.js'
 
 /** Clear key material: raw bytes, hex, a JWK (`oct`, or a private `EC` key), or a `KeyObject` (secret or private). */
 export type KeyMaterial = Uint8Array | string | JsonWebKeyLike | KeyObject
