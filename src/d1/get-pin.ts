@@ -1,8 +1,9 @@
 import type { CallOptions } from '../backend/backend.js'
 import { wipe } from '../bytes.js'
 import { ArgumentError } from '../errors.js'
-import { type P256Recipient, sealJwe } from '../jwe/seal.js'
-import type { Key, P256PublicJwk } from '../key/key.js'
+import type { P256Recipient, PublicJwkLike } from '../jwe/recipient.js'
+import { sealJwe } from '../jwe/seal.js'
+import type { Key } from '../key/key.js'
 import { requireKey } from '../key/require.js'
 import { encipherPin } from '../pin/encipher.js'
 import type { Pan } from '../pin/pan.js'
@@ -16,7 +17,7 @@ export interface GetPinTarget {
   /** The TDEA key shared with D1 (`pin-encryption`); its kid goes into the message. */
   readonly d1Zpk: Key
   /** D1's public P-256 key: a JWK with a `kid`, or the reusable result of `importRecipient`. */
-  readonly d1PublicJwk: P256PublicJwk | P256Recipient
+  readonly d1PublicJwk: PublicJwkLike | P256Recipient
 }
 
 /** The issuer holds the PIN as a block enciphered under its own key (the usual case), or, by name, as a clear PIN. */

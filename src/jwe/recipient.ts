@@ -15,6 +15,17 @@ export let isRecipient: (value: object) => value is P256Recipient
 /** For `seal.ts`: the 65-byte point of a recipient. Not exported from the package. */
 export let pointOfRecipient: (recipient: P256Recipient) => Uint8Array
 
+/** A public JWK as it comes from a file, a key set or `KeyObject.export`: what it lacks is found when it is used. */
+export interface PublicJwkLike {
+  readonly kty?: string
+  readonly crv?: string
+  readonly x?: string
+  readonly y?: string
+  readonly kid?: string
+  readonly use?: string
+  readonly alg?: string
+}
+
 /**
  * A recipient's public key that has been checked, to seal any number of JWEs to; made by {@link importRecipient} only.
  */
@@ -65,7 +76,7 @@ export class P256Recipient {
  * const jwe = await sealJwe({ plaintext, recipient: d1 })
  * ```
  */
-export function importRecipient(jwk: P256PublicJwk): P256Recipient {
+export function importRecipient(jwk: PublicJwkLike): P256Recipient {
   requireObject(jwk)
   const read = (name: string): unknown => (Object.hasOwn(jwk, name) ? Reflect.get(jwk, name) : undefined)
   if (read('d') !== undefined) throw unusable('is a private key')

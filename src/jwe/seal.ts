@@ -5,7 +5,6 @@ import type { CallOptions } from '../backend/backend.js'
 import { requireKid, requireSignal, throwIfAborted } from '../backend/checks.js'
 import { requireBytes, wipe } from '../bytes.js'
 import { ArgumentError, InputError } from '../errors.js'
-import type { P256PublicJwk } from '../key/key.js'
 import { asciiBytes, buildCompact, compactLength, IV_BYTES, MAX_JWE_CHARACTERS } from './compact.js'
 import { concatKdf } from './concat-kdf.js'
 import { encryptContent } from './content.js'
@@ -14,11 +13,10 @@ import {
   importRecipient,
   isRecipient,
   type P256Recipient,
+  type PublicJwkLike,
   pointOfRecipient,
   requireObject,
 } from './recipient.js'
-
-export type { P256Recipient } from './recipient.js'
 
 const CURVE = 'prime256v1'
 
@@ -30,7 +28,7 @@ export interface SealRequest {
   /** The content; it stays the caller's, who wipes it. At most 5936 bytes, fewer with a longer header. */
   readonly plaintext: Uint8Array
   /** The recipient's public key; {@link importRecipient} for one that is used more than once. */
-  readonly recipient: P256PublicJwk | P256Recipient
+  readonly recipient: PublicJwkLike | P256Recipient
   /** What the header calls the recipient's key, 1 to 128 characters; the JWK's own kid where absent. */
   readonly kid?: string
   /** PartyUInfo, at most 256 bytes: about the sender. D1 is not known to use it. */

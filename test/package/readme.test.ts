@@ -1,0 +1,40 @@
+import { execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+
+const ROOT = new URL('../..', import.meta.url).pathname
+const README = readFileSync(join(ROOT, 'README.md'), 'utf8')
+
+/** The code blocks of the README that name the file they stand in as well. */
+const EXAMPLES = Array.from(
+  README.matchAll(/<!-- example: (\S+) -->\n```ts\n([\s\S]*?)```/g),
+  ([, path = '', code = '']) => ({ path, code }),
+)
+
+describe('examples of the README', () => {
+  test('there are some', () => {
+    expect(EXAMPLES.length).toBeGreaterThan(0)
+  })
+
+  test.each(EXAMPLES)(
+    '$path is what the README shows, and runs',
+    ({ path, code }) => {
+      expect(readFileSync(join(ROOT, path), 'utf8')).toBe(code)
+      // Against the built package, as a user's program would run.
+      execFileSync(process.execPath, ['--import', 'tsx', path], { cwd: ROOT, encoding: 'utf8' })
+    },
+    30_000,
+  )
+})
+
+test('every error code of the library is in the error table', () => {
+  const source = readFileSync(join(ROOT, 'src/errors.ts'), 'utf8')
+  const union = source.slice(
+    source.indexOf('export type ErrorCode'),
+    source.indexOf('export interface CodedError'),
+  )
+  const codes = Array.from(union.matchAll(/'(ERR_[A-Z0-9_]+)'/g), ([, code = '']) => code)
+  expect(codes.length).toBeGreaterThan(20)
+  for (const code of codes) expect(README).toContain(code.startsWith('ERR_PKCS11_') ? 'ERR_PKCS11_…' : code)
+})
