@@ -9,13 +9,12 @@ import { parseJsonObject } from '../json.js'
 /** A JSON object whose members have not been looked at yet. */
 export type JsonObject = Readonly<Record<string, unknown>>
 
-/** Bounds of a string member: characters, and an anchored pattern with its description. */
+/** Bounds of a string member, in characters. */
 export interface StringRule {
   readonly min?: number
   readonly max: number
-  readonly pattern?: RegExp
-  /** Completes «must be …» for a string that breaks the pattern. */
-  readonly shape?: string
+  /** An anchored pattern, and what completes «must be …» for a string that breaks it. */
+  readonly pattern?: { readonly test: RegExp; readonly shape: string }
 }
 
 /** A whole message: JSON text, its UTF-8 bytes, or the object a framework has parsed from it. */
@@ -44,15 +43,15 @@ export function readString(object: JsonObject, field: string, rule: StringRule):
   const value = Object.hasOwn(object, field) ? object[field] : undefined
   if (value === undefined) throw new D1MessageError(field, 'is missing')
   if (typeof value !== 'string') throw new D1MessageError(field, 'must be a string')
-  const { min = 1, max, pattern, shape } = rule
+  const { min = 1, max, pattern } = rule
   if (value.length < min || value.length > max) {
     throw new D1MessageError(
       field,
       min === max ? `must be ${max} characters` : `must be ${min} to ${max} characters`,
     )
   }
-  if (pattern !== undefined && !pattern.test(value))
-    throw new D1MessageError(field, `must be ${shape ?? 'well formed'}`)
+  if (pattern !== undefined && !pattern.test.test(value))
+    throw new D1MessageError(field, `must be ${pattern.shape}`)
   return value
 }
 

@@ -62,8 +62,7 @@ export function readIso0Content(plaintext: Uint8Array): Iso0Content {
   const kid = readString(object, 'kid', { max: MAX_KID })
   const pinValue = readString(object, 'pinValue', {
     max: MAX_ENCRYPTED_PIN_BLOCK,
-    pattern: /^[0-9A-Fa-f]{16}$/,
-    shape: '16 hex digits',
+    pattern: { test: /^[0-9A-Fa-f]{16}$/, shape: '16 hex digits' },
   })
   return { block: fromHex(pinValue, 'pinValue'), kid }
 }

@@ -16,16 +16,21 @@ export function readDigits(
   }
   if (value.length < bounds.min || value.length > bounds.max) return undefined
   const digits = new Uint8Array(value.length)
+  const codeAt = isText ? (i: number) => value.charCodeAt(i) : byteReader(value)
   let bad = 0
   for (let i = 0; i < digits.length; i++) {
-    const code = isText ? value.charCodeAt(i) : (value[i] ?? 0)
-    const digit = code - 0x30
+    const digit = codeAt(i) - 0x30
     bad |= digit < 0 || digit > 9 ? 1 : 0
     digits[i] = digit
   }
   if (bad === 0) return digits
   digits.fill(0)
   return undefined
+}
+
+function byteReader(bytes: Uint8Array): (i: number) => number {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  return i => view.getUint8(i)
 }
 
 /** ASCII bytes of digit values, in memory of its own. */

@@ -80,13 +80,14 @@ function inspectFormat0(block: Uint8Array, pan: Pan, rule: { digitsMustBeDecimal
   requirePan(pan)
   if (block.length !== BLOCK_BYTES) throw new PinBlockError()
   const account = panDigits(pan)
-  const first = block[0] ?? 0
+  const view = new DataView(block.buffer, block.byteOffset, BLOCK_BYTES)
+  const first = view.getUint8(0)
   const length = first & 0xf
   const body = new Uint8Array(BODY_NIBBLES)
   // Bits other than zero mean a failed check. `x >> 31` is all ones for a negative x, else zero.
   let bad = (first >> 4) | ((length - 4) >> 31) | ((12 - length) >> 31)
   for (let i = 0; i < BODY_NIBBLES; i++) {
-    const byte = block[1 + (i >> 1)] ?? 0
+    const byte = view.getUint8(1 + (i >> 1))
     const nibble = ((i & 1) === 0 ? byte >> 4 : byte & 0xf) ^ accountNibble(account, i)
     const isPin = (i - length) >> 31
     const notDecimal = ((9 - nibble) >> 31) & (rule.digitsMustBeDecimal ? -1 : 0)

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { chooseEngine, engineWorks } from '../../src/backend/software/engine.js'
 import { forgeEngine } from '../../src/backend/software/engine-forge.js'
 import { nodeEngine } from '../../src/backend/software/engine-node.js'
+import { SoftwareDriver } from '../../src/backend/software/software.js'
 import type { KeyAlgorithm, KeyUsage } from '../../src/index.js'
 import { type KeyMaterial, softwareBackend } from '../../src/software.js'
 import { failure } from '../support/errors.js'
@@ -212,5 +213,23 @@ describe('engines', () => {
 
   test('an unknown choice is ERR_ARGUMENT', async () => {
     await failure(() => chooseEngine('openssl' as never), 'ERR_ARGUMENT')
+  })
+})
+
+describe('what the front never lets happen', () => {
+  const identity = { name: 'node-forge', open: () => ({ ...nodeEngine.open(bytes(TDEA)) }) } as never
+
+  test('an operation on a key that lacks its part is ERR_BACKEND_FAILED', async () => {
+    const driver = new SoftwareDriver([], nodeEngine)
+    const request = { ephemeralPublicKey: new Uint8Array(65), otherInfo: new Uint8Array(0), length: 32 }
+    await failure(() => driver.encipher({}, new Uint8Array(8)), 'ERR_BACKEND_FAILED')
+    await failure(() => driver.deriveContentKey({}, request), 'ERR_BACKEND_FAILED')
+  })
+
+  test('health of an engine that has stopped answering rightly is not ok', () => {
+    expect(new SoftwareDriver([], identity).health()).toEqual({
+      ok: false,
+      detail: 'node-forge: TDEA known answer wrong',
+    })
   })
 })

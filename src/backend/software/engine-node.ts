@@ -48,9 +48,8 @@ class NodeTdea implements TdeaCipher {
   }
 }
 
-/** The same memory, as a plain Uint8Array; Node gives each cipher output a buffer of its own. */
+/** A plain Uint8Array in memory of its own; Node's buffer is wiped, for it may hold a clear block. */
 function plain(buffer: Buffer): Uint8Array {
-  if (buffer.byteLength === buffer.buffer.byteLength) return new Uint8Array(buffer.buffer)
   const copy = ownCopy(buffer)
   wipe(buffer)
   return copy

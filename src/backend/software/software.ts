@@ -48,7 +48,8 @@ export async function softwareBackend(options: SoftwareBackendOptions): Promise<
   return openBackend(new SoftwareDriver(storeKeys(options.keys), engine))
 }
 
-class SoftwareDriver implements BackendDriver<ReadyKey> {
+/** For {@link softwareBackend}, and for tests of what the front never lets happen. */
+export class SoftwareDriver implements BackendDriver<ReadyKey> {
   readonly name = 'software'
   readonly #keys: readonly StoredKey[]
   readonly #engine: TdeaEngine
