@@ -177,6 +177,14 @@ export class ChangeCounterError extends IssuerPinError {
   }
 }
 
+/** `ERR_PRW_MAC`: the MAC of a Set PIN request (3DES_SECCOS) is wrong. Nothing of the request may be stored. */
+export class PrwMacError extends IssuerPinError {
+  override readonly name: string = 'PrwMacError'
+  constructor() {
+    super('ERR_PRW_MAC', 'the MAC over the PRW is wrong')
+  }
+}
+
 /** `ERR_ABORTED`: the caller's `AbortSignal` fired before the operation reached the backend. `cause` is its reason. */
 export class AbortedError extends IssuerPinError {
   override readonly name: string = 'AbortError'

@@ -1,0 +1,77 @@
+import { requireOptions } from '../arguments.js'
+import type { CallOptions } from '../backend/backend.js'
+import { wipe } from '../bytes.js'
+import type { P256Recipient, PublicJwkLike } from '../jwe/recipient.js'
+import { sealJwe } from '../jwe/seal.js'
+import type { Key } from '../key/key.js'
+import type { Pan } from '../pin/pan.js'
+import type { Pin } from '../pin/pin.js'
+import { dataSetToHex } from '../seccos/data-set.js'
+import type { SeccosProfile } from '../seccos/profile.js'
+import { computePrw } from '../seccos/prw.js'
+import { generatePrwMac } from '../seccos/prw-mac.js'
+import type { PinMessage } from './pin-block.js'
+import type { SeccosContent } from './seccos-content.js'
+
+/** What {@link makeSeccosSetPinRequest} takes. */
+export interface MakeSeccosSetPinRequestInput {
+  readonly pin: Pin
+  readonly pan: Pan
+  /** As Get PIN Change Counter answered. */
+  readonly pcc: string
+  readonly intdatag: string
+  readonly profile: SeccosProfile
+  /** The profile's own fields of the data set. */
+  readonly fields?: Readonly<Record<string, string | Uint8Array>>
+  /** A `prw-generate` key. */
+  readonly prwKey: Key
+  /** A key of the usage that the profile's MAC has. */
+  readonly macKey: Key
+  /** The issuer's public P-256 key. */
+  readonly issuerPublicJwk: PublicJwkLike | P256Recipient
+}
+
+const NAMES = ['pin', 'pan', 'pcc', 'intdatag', 'profile', 'fields', 'prwKey', 'macKey', 'issuerPublicJwk']
+
+/**
+ * The body of a Set PIN request of type 3DES_SECCOS, as D1 makes it: PRW and MAC by the profile, inside a JWE to the
+ * issuer. For tests, simulators, and schemes that let the issuer compute.
+ *
+ * Errors: as `computePrw`, `generatePrwMac` and `sealJwe`.
+ *
+ * @example
+ * ```ts
+ * const body = await makeSeccosSetPinRequest({
+ *   pin, pan, pcc, intdatag, profile, fields: { psn: '01' }, prwKey, macKey, issuerPublicJwk,
+ * })
+ * ```
+ */
+export async function makeSeccosSetPinRequest(
+  input: MakeSeccosSetPinRequestInput,
+  options?: CallOptions,
+): Promise<PinMessage<'3DES_SECCOS'>> {
+  requireOptions(input, 'makeSeccosSetPinRequest', NAMES)
+  const { pin, pan, pcc, intdatag, profile, fields, prwKey, macKey, issuerPublicJwk } = input
+  const values = { pan, pcc, intdatag, fields }
+  const prw = await computePrw({ ...values, key: prwKey, profile, pin }, options)
+  const { prwValue, prwKid, dataSet, random } = prw
+  const { macValue, macKid } = await generatePrwMac(
+    { ...values, key: macKey, profile, dataSet, prwValue, random },
+    options,
+  )
+  const content: SeccosContent = {
+    intdatag,
+    prwDataSet: dataSetToHex(dataSet),
+    prwValue,
+    prwKid,
+    macValue,
+    macKid,
+  }
+  const plaintext = new TextEncoder().encode(JSON.stringify(content))
+  try {
+    const encryptedPinBlock = await sealJwe({ plaintext, recipient: issuerPublicJwk }, options)
+    return { type: '3DES_SECCOS', encryptedPinBlock }
+  } finally {
+    wipe(plaintext)
+  }
+}

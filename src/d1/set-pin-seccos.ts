@@ -1,0 +1,147 @@
+import { requireOptions } from '../arguments.js'
+import type { CallOptions } from '../backend/backend.js'
+import { ArgumentError, D1MessageError, PrwMacError } from '../errors.js'
+import { openJwe } from '../jwe/open.js'
+import type { Key } from '../key/key.js'
+import { requireKeys } from '../key/require.js'
+import { type Pan, requirePan } from '../pin/pan.js'
+import type { ChangeCounter } from '../seccos/change-counter.js'
+import type { AcceptRequest } from '../seccos/change-counter-input.js'
+import { type DataSetContent, dataSetFromHex, readDataSet } from '../seccos/data-set.js'
+import { requestFingerprint } from '../seccos/fingerprint.js'
+import type { ProfileMark, SeccosProfile } from '../seccos/profile.js'
+import { verifyPrwMac } from '../seccos/prw-mac.js'
+import type { MessageInput } from './fields.js'
+import { readPinMessage, selectKey, withWiped } from './pin-block.js'
+import { readSeccosContent, type SeccosContent } from './seccos-content.js'
+
+/** What {@link openSeccosSetPinRequest} takes. */
+export interface OpenSeccosSetPinRequestInput {
+  /** The request body: its text or bytes (parsed strictly), or the parsed object. */
+  readonly body: MessageInput
+  /** The card of the request's path. */
+  readonly cardId: string
+  /** The issuer's P-256 keys (`jwe-key-agreement`); the JWE's kid selects one. */
+  readonly jweKeys: Key | readonly Key[]
+  readonly profile: SeccosProfile
+  /** Keys of the usage that the profile's MAC has; the message's `macKid` selects one. */
+  readonly macKeys: Key | readonly Key[]
+  /** The names of the PRW keys that are known here; the message's `prwKid` must be one. */
+  readonly prwKids: readonly string[]
+  /** Issues and accepts intdatag and PCC. */
+  readonly counter: ChangeCounter
+  /** The card's PAN, where the profile's MAC covers it. */
+  readonly pan?: Pan
+  /** The PCC that was issued with the intdatag, where the profile's data set does not hold it. */
+  readonly pcc?: string
+  /** Fields of the profile's own that the MAC covers and the masked data set does not show. */
+  readonly fields?: Readonly<Record<string, string | Uint8Array>>
+}
+
+/** A Set PIN request (3DES_SECCOS) whose MAC is right and whose intdatag is open: what to store. */
+export interface OpenedSeccosSetPinRequest extends ProfileMark {
+  readonly type: '3DES_SECCOS'
+  readonly prwValue: string
+  readonly prwKid: string
+  /** The masked data set: 246 hex digits as received, and its 123 bytes. */
+  readonly prwDataSet: string
+  readonly dataSet: Uint8Array
+  readonly pcc: string
+  /** True: this very request was accepted and stored before. */
+  readonly replayed: boolean
+  /** Hand this to `counter.accept` together with what stores the PRW. */
+  readonly acceptance: AcceptRequest
+}
+
+/**
+ * Opens a Set PIN request of type 3DES_SECCOS: every field is validated, the data set must read by the profile and
+ * agree with the intdatag, the counter must know the intdatag for this card and PCC, and the MAC must be right. Nothing
+ * is changed: the counter moves in `counter.accept`.
+ *
+ * Errors: `ERR_D1_MESSAGE` (with `field`), `ERR_JWE`, `ERR_DATA_SET` (with `field`), `ERR_ENCODING`,
+ * `ERR_CHANGE_COUNTER` (with `reason`), `ERR_PRW_MAC`, `ERR_KEY_USAGE`, `ERR_KEY_ALGORITHM`, `ERR_ARGUMENT`,
+ * `ERR_ABORTED`, and what the backend reports. They tell the operator what is wrong; answer the outside with one text.
+ * Source: Outbound PIN Management API 1.0, SetPIN; the profile for everything else.
+ *
+ * @example
+ * ```ts
+ * const opened = await openSeccosSetPinRequest({ body, cardId, jweKeys, profile, macKeys, prwKids: ['PRW-1'], counter })
+ * await counter.accept(opened.acceptance, ({ sequence }) => cards.storePrw(cardId, opened, sequence))
+ * ```
+ */
+export async function openSeccosSetPinRequest(
+  input: OpenSeccosSetPinRequestInput,
+  options?: CallOptions,
+): Promise<OpenedSeccosSetPinRequest> {
+  const macKeys = requireInput(input)
+  const { cardId, profile, counter, pan, fields } = input
+  const content = await openContent(input, options)
+  const { intdatag, prwDataSet, prwValue, prwKid, macValue, macKid } = content
+  if (!input.prwKids.includes(prwKid)) throw new D1MessageError('prwKid', 'names no key that is known')
+  const key = selectKey(macKeys, macKid, 'macKid')
+  const dataSet = dataSetFromHex(prwDataSet)
+  const pcc = pccOf(readDataSet(profile, dataSet), intdatag, input.pcc)
+  const acceptance: AcceptRequest = { cardId, intdatag, pcc, fingerprint: requestFingerprint({ ...content }) }
+  const { replayed } = await counter.check(acceptance)
+  const verdict = await verifyPrwMac(
+    { key, profile, dataSet, prwValue, macValue, intdatag, pcc, pan, fields },
+    options,
+  )
+  if (!verdict.verified) throw new PrwMacError()
+  const { profile: mark, provenance } = verdict
+  return {
+    type: '3DES_SECCOS',
+    prwValue,
+    prwKid,
+    prwDataSet,
+    dataSet,
+    pcc,
+    replayed,
+    acceptance,
+    profile: mark,
+    provenance,
+  }
+}
+
+async function openContent(
+  { body, jweKeys }: OpenSeccosSetPinRequestInput,
+  options: CallOptions | undefined,
+): Promise<SeccosContent> {
+  const { type, encryptedPinBlock } = readPinMessage(body)
+  if (type !== '3DES_SECCOS') throw new D1MessageError('type', 'must be 3DES_SECCOS here')
+  const { plaintext } = await openJwe({ jwe: encryptedPinBlock, keys: jweKeys }, options)
+  return withWiped(plaintext, readSeccosContent)
+}
+
+/** The PCC by the data set, or by the caller where the profile's data set holds none; what both state must agree. */
+function pccOf(found: DataSetContent, intdatag: string, expected: string | undefined): string {
+  if (found.intdatag !== undefined && found.intdatag !== intdatag) {
+    throw new D1MessageError('intdatag', 'is not the one in the data set')
+  }
+  const pcc = found.pcc ?? expected
+  if (pcc === undefined) throw new ArgumentError('pcc is needed: the profile has none in its data set')
+  if (expected !== undefined && expected !== pcc) throw new D1MessageError('prwDataSet', 'has another PCC')
+  return pcc
+}
+
+const NAMES = [
+  'body',
+  'cardId',
+  'jweKeys',
+  'profile',
+  'macKeys',
+  'prwKids',
+  'counter',
+  'pan',
+  'pcc',
+  'fields',
+]
+
+function requireInput(input: OpenSeccosSetPinRequestInput): readonly Key[] {
+  requireOptions(input, 'openSeccosSetPinRequest', NAMES)
+  const { counter, prwKids, pan } = input
+  if (typeof counter?.check !== 'function') throw new ArgumentError('counter must be a ChangeCounter')
+  if (!Array.isArray(prwKids)) throw new ArgumentError('prwKids must be an array of kids')
+  if (pan !== undefined) requirePan(pan)
+  return requireKeys(input.macKeys, 'macKeys')
+}
