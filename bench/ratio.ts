@@ -65,7 +65,7 @@ export function report(verdicts: readonly Verdict[]): void {
       ours.toFixed(2),
       theirs.toFixed(2),
       `${ratio.toFixed(2)}×`,
-      `≥ ${target}×`,
+      `≥ ${target.toFixed(2)}×`,
       met ? 'met' : 'MISSED',
     )
   }

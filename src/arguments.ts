@@ -1,14 +1,37 @@
-/** Checks on option objects, so that a misspelt option is an error and not a silent default. */
+/**
+ * Option objects, read once and by own members only: a misspelt option is an error and not a silent default, a getter
+ * cannot answer a check and its use differently, and what somebody put on `Object.prototype` is not an option.
+ */
 import { ArgumentError } from './errors.js'
 
-/** Throws `ERR_ARGUMENT` unless the value is an object whose own members are all among `names`. */
+/** Throws `ERR_ARGUMENT` unless the value is an object whose own enumerable members are all among `names`. */
 export function requireOptions(
   value: unknown,
   what: string,
   names: readonly string[],
 ): asserts value is object {
-  if (typeof value !== 'object' || value === null) throw new ArgumentError(`${what} takes an options object`)
-  for (const name of Object.keys(value)) {
-    if (!names.includes(name)) throw new ArgumentError(`${what}: unknown option ${JSON.stringify(name)}`)
+  // An array or a typed array would be walked through member by member.
+  if (typeof value !== 'object' || value === null || Array.isArray(value) || ArrayBuffer.isView(value)) {
+    throw new ArgumentError(`${what} takes an options object`)
   }
+  for (const name in value) {
+    if (!names.includes(name) && Object.hasOwn(value, name)) {
+      throw new ArgumentError(`${what}: unknown option ${JSON.stringify(name.slice(0, 40))}`)
+    }
+  }
+}
+
+/**
+ * The named own members of an options object, each read once; what is absent is `undefined`, whatever the prototype
+ * says. Errors: as {@link requireOptions}.
+ */
+export function readOptions<T extends object>(
+  value: T,
+  what: string,
+  names: readonly (keyof T & string)[],
+): T {
+  requireOptions(value, what, names)
+  const own: Partial<Record<keyof T, unknown>> = {}
+  for (const name of names) own[name] = Object.hasOwn(value, name) ? value[name] : undefined
+  return own as T
 }

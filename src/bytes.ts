@@ -1,5 +1,6 @@
 /** Byte helpers shared by all layers: strict hex, constant-time comparison, wiping. Nothing here knows a format. */
 import { timingSafeEqual } from 'node:crypto'
+import { types } from 'node:util'
 import { ArgumentError, InputError } from './errors.js'
 
 const HEX = /^(?:[0-9a-fA-F]{2})*$/
@@ -46,7 +47,20 @@ export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && timingSafeEqual(a, b)
 }
 
-/** Throws `ERR_ARGUMENT` unless the value is a `Uint8Array` (a `Buffer` is one). */
+/** Throws `ERR_ARGUMENT` unless the value is a `Uint8Array` (a `Buffer` is one), of whatever realm. */
 export function requireBytes(value: unknown, name: string): asserts value is Uint8Array {
-  if (!(value instanceof Uint8Array)) throw new ArgumentError(`${name} must be a Uint8Array`)
+  if (!types.isUint8Array(value)) throw new ArgumentError(`${name} must be a Uint8Array`)
+}
+
+/**
+ * A plain copy of a caller's bytes, by their true length (a subclass may claim another), so that what is checked is
+ * what is used. `ERR_ARGUMENT` for anything but a `Uint8Array`, and for one whose buffer was taken away.
+ */
+export function snapshot(value: unknown, name: string): Uint8Array<ArrayBuffer> {
+  requireBytes(value, name)
+  try {
+    return new Uint8Array(value)
+  } catch {
+    throw new ArgumentError(`${name} must be a Uint8Array whose buffer is still attached`)
+  }
 }

@@ -34,6 +34,9 @@ export type ErrorCode =
   | 'ERR_CHANGE_COUNTER'
   | 'ERR_PRW_MAC'
   | 'ERR_D1_MESSAGE'
+  | 'ERR_D1_REQUEST'
+  | 'ERR_D1_RESPONSE'
+  | 'ERR_D1_UNREACHABLE'
   | 'ERR_ABORTED'
   | 'ERR_BACKEND_CLOSED'
   | 'ERR_BACKEND_BUSY'
@@ -131,6 +134,60 @@ export class D1MessageError extends IssuerPinError {
   constructor(field: string, problem: string) {
     super('ERR_D1_MESSAGE', `D1 message: ${field} ${problem}`)
     this.field = field
+  }
+}
+
+/** What is known of a request to D1 that failed: it never left, it may have been processed, or D1 answered it. */
+export type D1Delivery = 'not-sent' | 'unknown' | 'answered'
+
+/** The facts of a {@link D1ClientError}. */
+export interface D1Failure {
+  readonly operation: string
+  readonly attempt: number
+  readonly delivery: D1Delivery
+  readonly retryable: boolean
+  readonly correlationId: string
+  readonly status?: number | undefined
+  readonly errorCode?: string | undefined
+  readonly retryAfterSeconds?: number | undefined
+  readonly text?: string | undefined
+}
+
+/**
+ * A call to D1 that failed. `ERR_D1_REQUEST`: D1 refused it, with `status` and perhaps `errorCode`.
+ * `ERR_D1_RESPONSE`: D1 answered with what is not in its contract. `ERR_D1_UNREACHABLE`: no answer (network, TLS, time).
+ */
+export class D1ClientError extends IssuerPinError {
+  override readonly name: string = 'D1ClientError'
+  /** `token`, or what was asked: `create`, `register`, … */
+  readonly operation: string
+  /** Which attempt failed, from 1. After a repeated PUT, a refusal may mean that an earlier attempt had succeeded. */
+  readonly attempt: number
+  readonly delivery: D1Delivery
+  /** The `x-correlation-id` that was sent: what to tell D1's support. */
+  readonly correlationId: string
+  readonly status: number | undefined
+  /** D1's `errorCode`, or the OAuth2 `error` of the token endpoint. */
+  readonly errorCode: string | undefined
+  /** What D1 asked for by `Retry-After`. */
+  readonly retryAfterSeconds: number | undefined
+  readonly #text: string | undefined
+
+  constructor(code: ErrorCode, problem: string, failure: D1Failure) {
+    super(code, `D1 ${failure.operation}: ${problem}`, { retryable: failure.retryable })
+    this.operation = failure.operation
+    this.attempt = failure.attempt
+    this.delivery = failure.delivery
+    this.correlationId = failure.correlationId
+    this.status = failure.status
+    this.errorCode = failure.errorCode
+    this.retryAfterSeconds = failure.retryAfterSeconds
+    this.#text = failure.text
+  }
+
+  /** D1's own words, at most 512 characters, which may quote what was sent. Not part of the message, for that reason. */
+  revealText(): string | undefined {
+    return this.#text
   }
 }
 

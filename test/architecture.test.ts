@@ -15,7 +15,7 @@ function imports(file: string): readonly string[] {
 }
 
 /** Pure code: no key, no I/O; both sides of the port may use it (docs/decisions/0003). */
-const PURE = /^(errors|bytes|redact|arguments|json)\.ts$|^key\/|^mac\/|^jwe\/concat-kdf\.ts$/
+const PURE = /^(errors|bytes|base64url|freeze|redact|arguments|json)\.ts$|^key\/|^mac\/|^jwe\/concat-kdf\.ts$/
 const MAY_IMPORT: readonly (readonly [RegExp, RegExp])[] = [
   [/^backend\/software\//, /^backend\/(software\/|checks\.ts|front\.ts)/],
   [/^backend\/pkcs11\//, /^backend\/(pkcs11\/|checks\.ts|front\.ts)/],

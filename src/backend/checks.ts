@@ -1,11 +1,14 @@
-/** The checks of the port's arguments, for the front and for the verbs above it. Each throws a coded error or nothing. */
-import { requireOptions } from '../arguments.js'
-import { requireBytes } from '../bytes.js'
+/**
+ * The checks of the port's arguments, for the front and for the verbs above it. What comes from the caller is read once
+ * and handed on as a fresh, plain value: what was checked is what is used. Each throws a coded error or nothing.
+ */
+import { readOptions } from '../arguments.js'
+import { snapshot } from '../bytes.js'
 import { AbortedError, ArgumentError, InputError, KeyError } from '../errors.js'
-import { requireCheckValueShape } from '../key/check-value.js'
+import { type CheckValue, snapshotCheckValue } from '../key/check-value.js'
 import type { Key } from '../key/key.js'
 import { isP256Point } from '../key/p256.js'
-import { isKeyAlgorithm, isKeyUsage, USAGES } from '../key/usage.js'
+import { isKeyAlgorithm, isKeyUsage, isTdea, type KeyAlgorithm, type KeyUsage, USAGES } from '../key/usage.js'
 import { MAC_PADDINGS } from '../mac/algorithm.js'
 import type { BindSpec, CallOptions, ContentKeyRequest, MacRequest } from './backend.js'
 
@@ -16,29 +19,33 @@ const MAX_KID_CHARACTERS = 128
 const MAX_OTHER_INFO_BYTES = 1024
 const CONTENT_KEY_BYTES: readonly number[] = [16, 24, 32, 64]
 
-export function requireSpec(spec: BindSpec): BindSpec {
-  requireOptions(spec, 'bind', ['kid', 'usage', 'algorithm', 'kcv', 'hostDecipher'])
-  requireKid(spec.kid)
-  if (!isKeyUsage(spec.usage))
-    throw new ArgumentError(`usage must be one of ${Object.keys(USAGES).join(', ')}`)
-  if (spec.algorithm !== undefined && !isKeyAlgorithm(spec.algorithm)) {
-    throw new ArgumentError('algorithm is not one this library knows')
-  }
-  if (spec.kcv !== undefined) requireCheckValueShape(spec.kcv)
-  if (spec.hostDecipher !== undefined && typeof spec.hostDecipher !== 'boolean') {
-    throw new ArgumentError('hostDecipher must be a boolean')
-  }
-  return spec
+/** Control and format characters, line separators and lone surrogates: they forge log lines, or have no UTF-8 form. */
+const NO_TEXT = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u
+
+/** A {@link BindSpec} that has been read. */
+export interface ReadSpec {
+  readonly kid: string
+  readonly usage: KeyUsage
+  readonly algorithm: KeyAlgorithm | undefined
+  readonly kcv: string | CheckValue | undefined
+  readonly hostDecipher: boolean
 }
 
-/** True for a kid: 1 to 128 characters of well-formed Unicode, none of them a control character. */
+export function readSpec(spec: BindSpec): ReadSpec {
+  const names = ['kid', 'usage', 'algorithm', 'kcv', 'hostDecipher'] as const
+  const { kid, usage, algorithm, kcv, hostDecipher = false } = readOptions(spec, 'bind', names)
+  requireKid(kid)
+  if (!isKeyUsage(usage)) throw new ArgumentError(`usage must be one of ${Object.keys(USAGES).join(', ')}`)
+  if (algorithm !== undefined && !isKeyAlgorithm(algorithm)) {
+    throw new ArgumentError('algorithm is not one this library knows')
+  }
+  if (typeof hostDecipher !== 'boolean') throw new ArgumentError('hostDecipher must be a boolean')
+  return { kid, usage, algorithm, kcv: kcv === undefined ? undefined : snapshotCheckValue(kcv), hostDecipher }
+}
+
+/** True for a kid: 1 to 128 characters of text, none of them a control or format character. */
 export function isKid(kid: unknown): kid is string {
-  return (
-    typeof kid === 'string' &&
-    kid.length >= 1 &&
-    kid.length <= MAX_KID_CHARACTERS &&
-    !/[\p{Cc}\p{Cs}]/u.test(kid)
-  )
+  return typeof kid === 'string' && kid.length >= 1 && kid.length <= MAX_KID_CHARACTERS && !NO_TEXT.test(kid)
 }
 
 /** Throws `ERR_ARGUMENT` unless the value is a kid. */
@@ -46,11 +53,12 @@ export function requireKid(kid: unknown): asserts kid is string {
   if (!isKid(kid)) throw new ArgumentError('kid must be 1 to 128 characters without control characters')
 }
 
-/** The signal of a call's options, or `ERR_ARGUMENT` where the options are not what they should be. */
-export function requireSignal(options: CallOptions | undefined): AbortSignal | undefined {
-  if (options === undefined) return undefined
-  if (typeof options !== 'object') throw new ArgumentError('options must be an object')
-  const signal: unknown = options?.signal
+/** The signal of a call's options; `ERR_ARGUMENT` for a signal in place of the options, or another member. */
+export function requireSignal(options: CallOptions | undefined | null): AbortSignal | undefined {
+  if (options === undefined || options === null) return undefined
+  if (options instanceof AbortSignal)
+    throw new ArgumentError('options must be { signal }, not the signal itself')
+  const { signal } = readOptions(options, 'the call', ['signal'])
   if (signal !== undefined && !(signal instanceof AbortSignal)) {
     throw new ArgumentError('options.signal must be an AbortSignal')
   }
@@ -68,27 +76,33 @@ export function requireLength(what: string, length: number, min: number, max: nu
   }
 }
 
-export function requireBlocks(blocks: Uint8Array): void {
-  requireBytes(blocks, 'blocks')
-  requireLength('blocks', blocks.length, TDEA_BLOCK_BYTES, MAX_INPUT_BYTES)
-  if (blocks.length % TDEA_BLOCK_BYTES !== 0) {
-    throw new InputError('ERR_LENGTH', `blocks: ${blocks.length} bytes, expected a multiple of 8`)
-  }
+/** A copy of 1 to 8192 blocks of 8 bytes. */
+export function readBlocks(blocks: Uint8Array): Uint8Array {
+  const copy = snapshot(blocks, 'blocks')
+  requireLength('blocks', copy.length, TDEA_BLOCK_BYTES, MAX_INPUT_BYTES)
+  if (copy.length % TDEA_BLOCK_BYTES === 0) return copy
+  throw new InputError('ERR_LENGTH', `blocks: ${copy.length} bytes, expected a multiple of 8`)
+}
+
+/** A copy of a message of at most 65,536 bytes. */
+export function readMacMessage(message: Uint8Array): Uint8Array {
+  const copy = snapshot(message, 'message')
+  requireLength('message', copy.length, 0, MAX_INPUT_BYTES)
+  return copy
 }
 
 export function requireHostDecipher(key: Key): void {
   if (key.hostDecipher) return
   throw new KeyError(
     'ERR_HOST_DECIPHER',
-    `key ${key.kid}: deciphering in host memory is not allowed; bind it with hostDecipher: true if it should be`,
+    `key ${key.kid}: its blocks must not be deciphered in host memory. Re-encipher inside a token that can ` +
+      '(reencipherPinBlock), or bind the key with hostDecipher: true if your policy allows',
     key.kid,
   )
 }
 
-export function requireMacRequest(key: Key, request: MacRequest): void {
-  if (typeof request !== 'object' || request === null)
-    throw new ArgumentError('mac takes { algorithm, padding }')
-  const { algorithm, padding, iv } = request
+export function readMacRequest(key: Key, request: MacRequest): MacRequest {
+  const { algorithm, padding, iv } = readOptions(request, 'mac', ['algorithm', 'padding', 'iv'])
   if (typeof algorithm !== 'string' || !Object.hasOwn(MAC_PADDINGS, algorithm)) {
     throw new ArgumentError(`MAC algorithm must be one of ${Object.keys(MAC_PADDINGS).join(', ')}`)
   }
@@ -102,26 +116,28 @@ export function requireMacRequest(key: Key, request: MacRequest): void {
       key.kid,
     )
   }
-  if (algorithm !== 'cmac' && !key.algorithm.startsWith('tdea')) {
+  if (algorithm !== 'cmac' && !isTdea(key.algorithm)) {
     throw new KeyError('ERR_KEY_ALGORITHM', `key ${key.kid}: ${algorithm} takes a TDEA key`, key.kid)
   }
-  if (iv === undefined) return
-  requireBytes(iv, 'iv')
+  if (iv === undefined) return { algorithm, padding }
   if (algorithm === 'cmac') throw new ArgumentError('CMAC takes no iv')
-  requireLength('iv', iv.length, TDEA_BLOCK_BYTES, TDEA_BLOCK_BYTES)
+  const first = snapshot(iv, 'iv')
+  requireLength('iv', first.length, TDEA_BLOCK_BYTES, TDEA_BLOCK_BYTES)
+  return { algorithm, padding, iv: first }
 }
 
-export function requireContentKeyRequest(request: ContentKeyRequest): void {
-  if (typeof request !== 'object' || request === null) {
-    throw new ArgumentError('deriveContentKey takes { ephemeralPublicKey, otherInfo, length }')
-  }
-  requireBytes(request.ephemeralPublicKey, 'ephemeralPublicKey')
-  requireBytes(request.otherInfo, 'otherInfo')
-  requireLength('otherInfo', request.otherInfo.length, 0, MAX_OTHER_INFO_BYTES)
-  if (!CONTENT_KEY_BYTES.includes(request.length)) {
+export function readContentKeyRequest(request: ContentKeyRequest): ContentKeyRequest {
+  const names = ['ephemeralPublicKey', 'otherInfo', 'length'] as const
+  const given = readOptions(request, 'deriveContentKey', names)
+  const { length } = given
+  const ephemeralPublicKey = snapshot(given.ephemeralPublicKey, 'ephemeralPublicKey')
+  const otherInfo = snapshot(given.otherInfo, 'otherInfo')
+  requireLength('otherInfo', otherInfo.length, 0, MAX_OTHER_INFO_BYTES)
+  if (!CONTENT_KEY_BYTES.includes(length)) {
     throw new ArgumentError(`length must be one of ${CONTENT_KEY_BYTES.join(', ')}`)
   }
-  if (!isP256Point(request.ephemeralPublicKey)) {
+  if (!isP256Point(ephemeralPublicKey)) {
     throw new InputError('ERR_POINT', 'ephemeralPublicKey is not an uncompressed point on P-256')
   }
+  return { ephemeralPublicKey, otherInfo, length }
 }

@@ -30,8 +30,9 @@ export interface FoundKey<Ref> {
 }
 
 /**
- * The inside of a backend. All arguments have been validated; all errors are coded; all outputs are in memory of
- * their own. Calls that wait for something honour `signal` until the key is in use.
+ * The inside of a backend. Arguments have been validated, and byte inputs are the front's own copies, which it wipes
+ * when the driver is done. Errors are coded (an uncoded one becomes `ERR_BACKEND_FAILED`); outputs have the exact length
+ * due and belong to the front. Calls that wait for something honour `signal` until the key is in use.
  */
 export interface BackendDriver<Ref> {
   readonly name: string

@@ -2,12 +2,14 @@
  * The one place where the rules common to all backends are enforced: argument shapes, key ownership and usage, host
  * decipherment, abort, closing. A driver behind it cannot forget them, and cannot apply them differently.
  */
-import { requireBytes, wipe } from '../bytes.js'
-import { ArgumentError, BackendError, KeyError } from '../errors.js'
+import { types } from 'node:util'
+import { wipe } from '../bytes.js'
+import { ArgumentError, BackendError, isIssuerPinError, KeyError } from '../errors.js'
+import { deepFreeze } from '../freeze.js'
 import { methodOf, readCheckValue, requireCheckValue } from '../key/check-value.js'
 import { Key } from '../key/key.js'
 import { requireKey } from '../key/require.js'
-import { type KeyOperation, type KeyUsage, USAGES } from '../key/usage.js'
+import { isTdea, type KeyOperation, type KeyUsage, USAGES } from '../key/usage.js'
 import type {
   Backend,
   BindSpec,
@@ -19,25 +21,38 @@ import type {
 } from './backend.js'
 import {
   MAX_INPUT_BYTES,
-  requireBlocks,
-  requireContentKeyRequest,
+  type ReadSpec,
+  readBlocks,
+  readContentKeyRequest,
+  readMacMessage,
+  readMacRequest,
+  readSpec,
   requireHostDecipher,
   requireLength,
-  requireMacRequest,
   requireSignal,
-  requireSpec,
   throwIfAborted,
 } from './checks.js'
-import type { BackendDriver, MaybePromise } from './driver.js'
+import type { BackendDriver, FoundKey, MaybePromise } from './driver.js'
 
 /** Puts the common checks in front of a driver. `Ref` stays between the two. */
 export function openBackend<Ref>(driver: BackendDriver<Ref>): Backend {
+  if (typeof driver?.capabilities !== 'function') throw new ArgumentError('openBackend takes a BackendDriver')
   return new BackendFront(driver)
+}
+
+/** One operation as the front runs it. */
+interface Job<T> {
+  readonly run: (signal: AbortSignal | undefined) => MaybePromise<T>
+  /** The front's own copy of a secret input, wiped when the driver is done. */
+  readonly input?: Uint8Array
+  /** Where the result is bytes: how many they must be. */
+  readonly outputBytes?: number
 }
 
 class BackendFront<Ref> implements Backend {
   readonly name: string
   readonly #driver: BackendDriver<Ref>
+  readonly #capabilities: Capabilities
   readonly #refs = new WeakMap<Key, { readonly ref: Ref }>()
   readonly #usageOfKid = new Map<string, KeyUsage>()
   #inFlight = 0
@@ -47,27 +62,21 @@ class BackendFront<Ref> implements Backend {
   constructor(driver: BackendDriver<Ref>) {
     this.name = driver.name
     this.#driver = driver
+    this.#capabilities = deepFreeze(structuredClone(driver.capabilities()))
   }
 
   async bind(spec: BindSpec, options?: CallOptions): Promise<Key> {
-    const { kid, usage, algorithm, kcv } = requireSpec(spec)
-    const hostDecipher = spec.hostDecipher ?? false
-    const known = this.#usageOfKid.get(kid)
-    if (known !== undefined && known !== usage) {
-      throw new KeyError('ERR_KEY_USAGE', `key ${kid} is bound for ${known}; a key has one usage`, kid)
-    }
-    const found = await this.#run(options, signal =>
-      this.#driver.find({ kid, usage, algorithm, hostDecipher, checkValueMethod: methodOf(kcv) }, signal),
-    )
-    if (algorithm !== undefined && found.algorithm !== algorithm) {
-      throw new KeyError('ERR_KEY_ALGORITHM', `key ${kid} is ${found.algorithm}, not ${algorithm}`, kid)
-    }
-    if (!USAGES[usage].algorithms.includes(found.algorithm)) {
-      throw new KeyError('ERR_KEY_ALGORITHM', `key ${kid}: ${usage} does not admit ${found.algorithm}`, kid)
-    }
-    if (kcv !== undefined) requireCheckValue(kid, readCheckValue(kcv, found.algorithm), found.checkValue)
-    const { ref, ...facts } = found
-    const key = new Key({ kid, usage, hostDecipher, ...facts }, this)
+    const wanted = readSpec(spec)
+    const { kid, usage, algorithm, hostDecipher, kcv } = wanted
+    this.#requireOneUsage(kid, usage)
+    const query = { kid, usage, algorithm, hostDecipher, checkValueMethod: methodOf(kcv) }
+    const found = await this.#run(options, { run: signal => this.#driver.find(query, signal) })
+    requireMatch(wanted, found)
+    // Once more: another bind of this kid may have come first while the driver was looking.
+    this.#requireOneUsage(kid, usage)
+    const { ref, checkValue, parity, publicJwk } = found
+    const facts = { kid, usage, hostDecipher, algorithm: found.algorithm, checkValue, parity }
+    const key = new Key(publicJwk === undefined ? facts : { ...facts, publicJwk }, this)
     this.#usageOfKid.set(kid, usage)
     this.#refs.set(key, { ref })
     return key
@@ -75,51 +84,59 @@ class BackendFront<Ref> implements Backend {
 
   async encipherBlocks(key: Key, blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
     const ref = this.#admit(key, 'encipher')
-    requireBlocks(blocks)
-    return this.#run(options, signal => this.#driver.encipher(ref, blocks, signal))
+    const input = readBlocks(blocks)
+    const run: Job<Uint8Array>['run'] = signal => this.#driver.encipher(ref, input, signal)
+    return this.#run(options, { run, input, outputBytes: input.length })
   }
 
   async decipherBlocks(key: Key, blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
     const ref = this.#admit(key, 'decipher')
-    requireBlocks(blocks)
+    const input = readBlocks(blocks)
     requireHostDecipher(key)
-    return this.#run(options, signal => this.#driver.decipher(ref, blocks, signal))
+    const run: Job<Uint8Array>['run'] = signal => this.#driver.decipher(ref, input, signal)
+    return this.#run(options, { run, input, outputBytes: input.length })
   }
 
   async reencipherBlocks(from: Key, to: Key, blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
     const fromRef = this.#admit(from, 'reencipher')
     const toRef = this.#admit(to, 'reencipher')
-    requireBlocks(blocks)
-    if (this.#driver.capabilities().reencipher === 'host') requireHostDecipher(from)
-    return this.#run(options, signal => this.#driver.reencipher(fromRef, toRef, blocks, signal))
+    const input = readBlocks(blocks)
+    // Inside the token too, a block must not move to where the host may open it from where it may not.
+    if (this.#capabilities.reencipher !== 'inside' || to.hostDecipher) requireHostDecipher(from)
+    const run: Job<Uint8Array>['run'] = signal => this.#driver.reencipher(fromRef, toRef, input, signal)
+    return this.#run(options, { run, input, outputBytes: input.length })
   }
 
   async mac(key: Key, request: MacRequest, message: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
     const ref = this.#admit(key, 'mac')
-    requireMacRequest(key, request)
-    requireBytes(message, 'message')
-    requireLength('message', message.length, 0, MAX_INPUT_BYTES)
-    return this.#run(options, signal => this.#driver.mac(ref, request, message, signal))
+    const parameters = readMacRequest(key, request)
+    const input = readMacMessage(message)
+    const run: Job<Uint8Array>['run'] = signal => this.#driver.mac(ref, parameters, input, signal)
+    return this.#run(options, { run, input, outputBytes: isTdea(key.algorithm) ? 8 : 16 })
   }
 
   async deriveContentKey(key: Key, request: ContentKeyRequest, options?: CallOptions): Promise<Uint8Array> {
     const ref = this.#admit(key, 'deriveContentKey')
-    requireContentKeyRequest(request)
-    return this.#run(options, signal => this.#driver.deriveContentKey(ref, request, signal))
+    const parameters = readContentKeyRequest(request)
+    const run: Job<Uint8Array>['run'] = signal => this.#driver.deriveContentKey(ref, parameters, signal)
+    return this.#run(options, { run, outputBytes: parameters.length })
   }
 
   async randomBytes(length: number, options?: CallOptions): Promise<Uint8Array> {
     if (!Number.isInteger(length)) throw new ArgumentError('length must be a whole number')
     requireLength('randomBytes', length, 1, MAX_INPUT_BYTES)
-    return this.#run(options, signal => this.#driver.randomBytes(length, signal))
+    return this.#run(options, {
+      run: signal => this.#driver.randomBytes(length, signal),
+      outputBytes: length,
+    })
   }
 
   capabilities(): Capabilities {
-    return this.#driver.capabilities()
+    return this.#capabilities
   }
 
   async health(options?: CallOptions): Promise<Health> {
-    return this.#run(options, signal => this.#driver.health(signal))
+    return this.#run(options, { run: signal => this.#driver.health(signal) })
   }
 
   close(): Promise<void> {
@@ -144,36 +161,44 @@ class BackendFront<Ref> implements Backend {
    * Counts the operation in and out, so that `close` never pulls a session from under a call in flight. A driver that
    * answers at once is not made to wait for a promise.
    */
-  #run<T>(
-    options: CallOptions | undefined,
-    operation: (signal: AbortSignal | undefined) => MaybePromise<T>,
-  ): MaybePromise<T> {
+  #run<T>(options: CallOptions | undefined, job: Job<T>): MaybePromise<T> {
     if (this.#closing !== undefined) throw new BackendError('ERR_BACKEND_CLOSED', 'the backend is closed')
     const signal = requireSignal(options)
     throwIfAborted(signal)
     this.#inFlight++
     let waiting = false
     try {
-      const result = operation(signal)
-      if (!(result instanceof Promise)) return deliver(result, signal)
+      const result = job.run(signal)
+      if (!isThenable(result)) return deliver(result, job, signal)
       waiting = true
-      return this.#settle(result, signal)
+      return this.#settle(result, job, signal)
+    } catch (error) {
+      throw coded(error)
     } finally {
-      if (!waiting) this.#leave()
+      if (!waiting) this.#leave(job)
     }
   }
 
-  async #settle<T>(pending: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  async #settle<T>(pending: PromiseLike<T>, job: Job<T>, signal: AbortSignal | undefined): Promise<T> {
     try {
-      return deliver(await pending, signal)
+      return deliver(await pending, job, signal)
+    } catch (error) {
+      throw coded(error)
     } finally {
-      this.#leave()
+      this.#leave(job)
     }
   }
 
-  #leave(): void {
+  #leave(job: Job<unknown>): void {
+    wipe(job.input)
     this.#inFlight--
     if (this.#inFlight === 0) this.#drained?.()
+  }
+
+  #requireOneUsage(kid: string, usage: KeyUsage): void {
+    const known = this.#usageOfKid.get(kid)
+    if (known === undefined || known === usage) return
+    throw new KeyError('ERR_KEY_USAGE', `key ${kid} is bound for ${known}; a key has one usage`, kid)
   }
 
   #admit(key: Key, operation: KeyOperation): Ref {
@@ -193,9 +218,58 @@ class BackendFront<Ref> implements Backend {
   }
 }
 
-/** A result that comes after the caller has lost interest is wiped, not returned. */
-function deliver<T>(result: T, signal: AbortSignal | undefined): T {
-  if (signal?.aborted === true && result instanceof Uint8Array) wipe(result)
+/** Holds what was found against what was asked for. */
+function requireMatch({ kid, usage, algorithm, kcv }: ReadSpec, found: FoundKey<unknown>): void {
+  if (algorithm !== undefined && found.algorithm !== algorithm) {
+    throw new KeyError('ERR_KEY_ALGORITHM', `key ${kid} is ${found.algorithm}, not ${algorithm}`, kid)
+  }
+  if (!USAGES[usage].algorithms.includes(found.algorithm)) {
+    throw new KeyError('ERR_KEY_ALGORITHM', `key ${kid}: ${usage} does not admit ${found.algorithm}`, kid)
+  }
+  if (kcv !== undefined) requireCheckValue(kid, readCheckValue(kcv, found.algorithm), found.checkValue)
+}
+
+/** A promise of whatever realm or library. */
+function isThenable<T>(result: MaybePromise<T>): result is Promise<T> {
+  return (
+    typeof result === 'object' && result !== null && 'then' in result && typeof result.then === 'function'
+  )
+}
+
+/** A driver's uncoded error is its bug; what it says is not passed on, for it may quote what it was given. */
+function coded(error: unknown): Error {
+  if (isIssuerPinError(error)) return error
+  return new BackendError(
+    'ERR_BACKEND_FAILED',
+    'the backend failed with an error that is not of its contract',
+  )
+}
+
+/**
+ * The result as it goes to the caller: plain bytes in memory of their own, as many as were due. One that comes after
+ * the caller has lost interest is wiped, not returned.
+ */
+function deliver<T>(result: T, { outputBytes }: Job<T>, signal: AbortSignal | undefined): T {
+  if (outputBytes === undefined) {
+    throwIfAborted(signal)
+    return result
+  }
+  if (!types.isUint8Array(result)) {
+    throw new BackendError('ERR_BACKEND_FAILED', 'the backend answered with something else than bytes')
+  }
+  if (signal?.aborted === true || result.length !== outputBytes) wipe(result)
   throwIfAborted(signal)
-  return result
+  if (result.length !== outputBytes) {
+    throw new BackendError('ERR_BACKEND_FAILED', 'the backend answered with another number of bytes')
+  }
+  return ownMemory(result) as T
+}
+
+function ownMemory(bytes: Uint8Array): Uint8Array {
+  if (bytes.byteLength !== bytes.buffer.byteLength) {
+    const copy = new Uint8Array(bytes)
+    wipe(bytes)
+    return copy
+  }
+  return bytes.constructor === Uint8Array ? bytes : new Uint8Array(bytes.buffer)
 }

@@ -1,14 +1,15 @@
+import { readOptions } from '../arguments.js'
 import type { CallOptions } from '../backend/backend.js'
-import { wipe } from '../bytes.js'
+import { requireBytes } from '../bytes.js'
 import { ArgumentError } from '../errors.js'
-import type { P256Recipient, PublicJwkLike } from '../jwe/recipient.js'
+import { type P256Recipient, type PublicJwkLike, readRecipient } from '../jwe/recipient.js'
 import { sealJwe } from '../jwe/seal.js'
 import type { Key } from '../key/key.js'
 import { requireKey } from '../key/require.js'
 import { encipherPin } from '../pin/encipher.js'
-import type { Pan } from '../pin/pan.js'
-import type { Pin } from '../pin/pin.js'
-import { type PinMessage, writeIso0Content } from './pin-block.js'
+import { type Pan, requirePan } from '../pin/pan.js'
+import { type Pin, requirePin } from '../pin/pin.js'
+import { type PinMessage, withWiped, writeIso0Content } from './pin-block.js'
 import { type Translation, translateStored } from './translation.js'
 
 /** Where the answer goes, and the card's PAN (which is not in the message). */
@@ -37,7 +38,7 @@ export type GetPinInput = GetPinTarget &
 /**
  * The body of a Get PIN response: the PIN block under D1's TDEA key, inside a JWE to D1's public key.
  *
- * Errors: `ERR_PIN_BLOCK` (the stored block does not belong to this PAN and key), `ERR_HOST_DECIPHER` (a checked
+ * Errors: `ERR_PIN_BLOCK` (the stored block does not parse for this PAN under this key), `ERR_HOST_DECIPHER` (a checked
  * translation needs `under` bound with `hostDecipher`), `ERR_JWE_RECIPIENT`, `ERR_KEY_USAGE`, `ERR_ARGUMENT`,
  * `ERR_ABORTED`, and what the backend reports. Source: Outbound PIN Management API 1.0, getPIN.
  *
@@ -48,22 +49,48 @@ export type GetPinInput = GetPinTarget &
  * ```
  */
 export async function getPinResponse(input: GetPinInput, options?: CallOptions): Promise<PinMessage<'ISO0'>> {
-  if (typeof input !== 'object' || input === null)
-    throw new ArgumentError('getPinResponse takes an object of inputs')
-  const { pan, d1Zpk, d1PublicJwk } = input
-  requireKey(d1Zpk, 'd1Zpk')
+  const { pan, d1Zpk, recipient, source } = readInput(input)
   const block =
-    'pin' in input
-      ? await encipherPin({ pin: input.pin, pan, format: 0, key: d1Zpk }, options)
-      : await translateStored(
-          { block: input.block, pan, from: input.under, to: d1Zpk, translation: input.translation },
-          options,
-        )
-  const content = writeIso0Content(block, d1Zpk)
-  try {
-    const encryptedPinBlock = await sealJwe({ plaintext: content, recipient: d1PublicJwk }, options)
-    return { type: 'ISO0', encryptedPinBlock }
-  } finally {
-    wipe(content, block)
+    'pin' in source
+      ? await encipherPin({ pin: source.pin, pan, format: 0, key: d1Zpk }, options)
+      : await translateStored({ ...source, pan, to: d1Zpk }, options)
+  return withWiped(block, async () => {
+    const content = writeIso0Content(block, d1Zpk)
+    return withWiped(content, async plaintext => ({
+      type: 'ISO0',
+      encryptedPinBlock: await sealJwe({ plaintext, recipient }, options),
+    }))
+  })
+}
+
+const NAMES = ['pan', 'd1Zpk', 'd1PublicJwk', 'pin', 'block', 'under', 'translation'] as const
+
+/** All members a call may have, of either kind. */
+type AnyInput = GetPinTarget & {
+  readonly pin?: Pin
+  readonly block?: Uint8Array
+  readonly under?: Key
+  readonly translation?: Translation
+}
+
+/** Everything is looked at before a key is used: a key operation that ends in a refusal is wasted, or an oracle. */
+function readInput(input: AnyInput) {
+  const { pan, d1Zpk, d1PublicJwk, pin, block, under, translation } = readOptions(
+    input,
+    'getPinResponse',
+    NAMES,
+  )
+  requirePan(pan)
+  requireKey(d1Zpk, 'd1Zpk')
+  const recipient = readRecipient(d1PublicJwk)
+  if (pin !== undefined) {
+    if (block !== undefined || under !== undefined || translation !== undefined) {
+      throw new ArgumentError('getPinResponse takes either pin, or block and under')
+    }
+    requirePin(pin)
+    return { pan, d1Zpk, recipient, source: { pin } }
   }
+  requireKey(under, 'under')
+  requireBytes(block, 'block')
+  return { pan, d1Zpk, recipient, source: { block, from: under, translation } }
 }

@@ -1,4 +1,4 @@
-import { requireOptions } from '../arguments.js'
+import { readOptions } from '../arguments.js'
 import type { CallOptions } from '../backend/backend.js'
 import { wipe } from '../bytes.js'
 import type { P256Recipient, PublicJwkLike } from '../jwe/recipient.js'
@@ -31,7 +31,17 @@ export interface MakeSeccosSetPinRequestInput {
   readonly issuerPublicJwk: PublicJwkLike | P256Recipient
 }
 
-const NAMES = ['pin', 'pan', 'pcc', 'intdatag', 'profile', 'fields', 'prwKey', 'macKey', 'issuerPublicJwk']
+const NAMES = [
+  'pin',
+  'pan',
+  'pcc',
+  'intdatag',
+  'profile',
+  'fields',
+  'prwKey',
+  'macKey',
+  'issuerPublicJwk',
+] as const
 
 /**
  * The body of a Set PIN request of type 3DES_SECCOS, as D1 makes it: PRW and MAC by the profile, inside a JWE to the
@@ -50,8 +60,8 @@ export async function makeSeccosSetPinRequest(
   input: MakeSeccosSetPinRequestInput,
   options?: CallOptions,
 ): Promise<PinMessage<'3DES_SECCOS'>> {
-  requireOptions(input, 'makeSeccosSetPinRequest', NAMES)
-  const { pin, pan, pcc, intdatag, profile, fields, prwKey, macKey, issuerPublicJwk } = input
+  const request = readOptions(input, 'makeSeccosSetPinRequest', NAMES)
+  const { pin, pan, pcc, intdatag, profile, fields, prwKey, macKey, issuerPublicJwk } = request
   const values = { pan, pcc, intdatag, fields }
   const prw = await computePrw({ ...values, key: prwKey, profile, pin }, options)
   const { prwValue, prwKid, dataSet, random } = prw

@@ -1,4 +1,4 @@
-import { requireOptions } from '../arguments.js'
+import { readOptions } from '../arguments.js'
 import type { CallOptions } from '../backend/backend.js'
 import { ArgumentError, D1MessageError, PrwMacError } from '../errors.js'
 import { openJwe } from '../jwe/open.js'
@@ -47,6 +47,9 @@ export interface OpenedSeccosSetPinRequest extends ProfileMark {
   readonly prwDataSet: string
   readonly dataSet: Uint8Array
   readonly pcc: string
+  /** Which of the keys offered verified the MAC, and which opened the JWE. */
+  readonly macKid: string
+  readonly jweKid: string
   /** True: this very request was accepted and stored before. */
   readonly replayed: boolean
   /** Hand this to `counter.accept` together with what stores the PRW. */
@@ -73,14 +76,14 @@ export async function openSeccosSetPinRequest(
   input: OpenSeccosSetPinRequestInput,
   options?: CallOptions,
 ): Promise<OpenedSeccosSetPinRequest> {
-  const macKeys = requireInput(input)
-  const { cardId, profile, counter, pan, fields } = input
-  const content = await openContent(input, options)
+  const request = readInput(input)
+  const { cardId, profile, counter, pan, fields, macKeys, prwKids } = request
+  const { content, jweKid } = await openContent(request, options)
   const { intdatag, prwDataSet, prwValue, prwKid, macValue, macKid } = content
-  if (!input.prwKids.includes(prwKid)) throw new D1MessageError('prwKid', 'names no key that is known')
+  if (!prwKids.includes(prwKid)) throw new D1MessageError('prwKid', 'names no key that is known')
   const key = selectKey(macKeys, macKid, 'macKid')
   const dataSet = dataSetFromHex(prwDataSet)
-  const pcc = pccOf(readDataSet(profile, dataSet), intdatag, input.pcc)
+  const pcc = pccOf(readDataSet(profile, dataSet), intdatag, request.pcc)
   const acceptance: AcceptRequest = { cardId, intdatag, pcc, fingerprint: requestFingerprint({ ...content }) }
   const { replayed } = await counter.check(acceptance)
   const verdict = await verifyPrwMac(
@@ -96,6 +99,8 @@ export async function openSeccosSetPinRequest(
     prwDataSet,
     dataSet,
     pcc,
+    macKid,
+    jweKid,
     replayed,
     acceptance,
     profile: mark,
@@ -106,11 +111,11 @@ export async function openSeccosSetPinRequest(
 async function openContent(
   { body, jweKeys }: OpenSeccosSetPinRequestInput,
   options: CallOptions | undefined,
-): Promise<SeccosContent> {
+): Promise<{ content: SeccosContent; jweKid: string }> {
   const { type, encryptedPinBlock } = readPinMessage(body)
   if (type !== '3DES_SECCOS') throw new D1MessageError('type', 'must be 3DES_SECCOS here')
-  const { plaintext } = await openJwe({ jwe: encryptedPinBlock, keys: jweKeys }, options)
-  return withWiped(plaintext, readSeccosContent)
+  const { plaintext, kid: jweKid } = await openJwe({ jwe: encryptedPinBlock, keys: jweKeys }, options)
+  return { content: await withWiped(plaintext, readSeccosContent), jweKid }
 }
 
 /** The PCC by the data set, or by the caller where the profile's data set holds none; what both state must agree. */
@@ -135,13 +140,13 @@ const NAMES = [
   'pan',
   'pcc',
   'fields',
-]
+] as const
 
-function requireInput(input: OpenSeccosSetPinRequestInput): readonly Key[] {
-  requireOptions(input, 'openSeccosSetPinRequest', NAMES)
-  const { counter, prwKids, pan } = input
+function readInput(input: OpenSeccosSetPinRequestInput) {
+  const request = readOptions(input, 'openSeccosSetPinRequest', NAMES)
+  const { counter, prwKids, pan } = request
   if (typeof counter?.check !== 'function') throw new ArgumentError('counter must be a ChangeCounter')
   if (!Array.isArray(prwKids)) throw new ArgumentError('prwKids must be an array of kids')
   if (pan !== undefined) requirePan(pan)
-  return requireKeys(input.macKeys, 'macKeys')
+  return { ...request, macKeys: requireKeys(request.macKeys, 'macKeys') }
 }

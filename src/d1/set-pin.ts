@@ -1,5 +1,6 @@
+import { readOptions } from '../arguments.js'
 import type { CallOptions } from '../backend/backend.js'
-import { ArgumentError, D1MessageError } from '../errors.js'
+import { D1MessageError } from '../errors.js'
 import { openJwe } from '../jwe/open.js'
 import type { Key } from '../key/key.js'
 import { requireKey, requireKeys } from '../key/require.js'
@@ -39,6 +40,8 @@ export interface OpenedSetPinRequest {
   readonly kid: string
   /** Which of the keys shared with D1 the request used. */
   readonly zpkKid: string
+  /** Which of the issuer's P-256 keys opened the JWE. */
+  readonly jweKid: string
 }
 
 /**
@@ -59,14 +62,14 @@ export async function openSetPinRequest(
   input: OpenSetPinRequestInput,
   options?: CallOptions,
 ): Promise<OpenedSetPinRequest> {
-  requireInput(input, 'openSetPinRequest')
-  const { pan, storage, translation } = input
+  const request = readOptions(input, 'openSetPinRequest', [...NAMES, 'storage', 'translation'])
+  const { pan, storage, translation } = request
   requireKey(storage, 'storage')
-  const { content, from } = await openContent(input, options)
+  const { content, from, jweKid } = await openContent(request, options)
   const block = await withWiped(content.block, enciphered =>
     translateStored({ block: enciphered, pan, from, to: storage, translation }, options),
   )
-  return { type: 'ISO0', block, kid: storage.kid, zpkKid: from.kid }
+  return { type: 'ISO0', block, kid: storage.kid, zpkKid: from.kid, jweKid }
 }
 
 /**
@@ -85,27 +88,24 @@ export async function openSetPinRequestToClearPin(
   input: SetPinRequestInput,
   options?: CallOptions,
 ): Promise<Pin> {
-  requireInput(input, 'openSetPinRequestToClearPin')
-  const { content, from } = await openContent(input, options)
+  const request = readOptions(input, 'openSetPinRequestToClearPin', NAMES)
+  const { content, from } = await openContent(request, options)
   return withWiped(content.block, block =>
-    decipherPin({ block, pan: input.pan, format: 0, key: from }, options),
+    decipherPin({ block, pan: request.pan, format: 0, key: from }, options),
   )
 }
+
+const NAMES = ['body', 'jweKeys', 'd1Zpk', 'pan'] as const
 
 async function openContent(
   { body, jweKeys, d1Zpk, pan }: SetPinRequestInput,
   options: CallOptions | undefined,
-): Promise<{ content: Iso0Content; from: Key }> {
+): Promise<{ content: Iso0Content; from: Key; jweKid: string }> {
   const zpks = requireKeys(d1Zpk, 'd1Zpk')
   requirePan(pan)
   const { type, encryptedPinBlock } = readPinMessage(body)
   if (type !== 'ISO0') throw new D1MessageError('type', 'must be ISO0 here')
-  const { plaintext } = await openJwe({ jwe: encryptedPinBlock, keys: jweKeys }, options)
+  const { plaintext, kid: jweKid } = await openJwe({ jwe: encryptedPinBlock, keys: jweKeys }, options)
   const content = await withWiped(plaintext, readIso0Content)
-  return { content, from: selectKey(zpks, content.kid, 'kid') }
-}
-
-function requireInput(input: unknown, verb: string): void {
-  if (typeof input !== 'object' || input === null)
-    throw new ArgumentError(`${verb} takes an object of inputs`)
+  return { content, from: selectKey(zpks, content.kid, 'kid'), jweKid }
 }

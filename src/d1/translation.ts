@@ -17,7 +17,8 @@ export async function translateStored(
   input: { block: Uint8Array; pan: Pan; from: Key; to: Key; translation: Translation | undefined },
   options: CallOptions | undefined,
 ): Promise<Uint8Array> {
-  const { block, pan, from, to, translation = 'checked' } = input
+  const { block, pan, from, to } = input
+  const translation = input.translation ?? 'checked'
   if (translation === 'reencipher') return reencipherPinBlock({ block, from, to }, options)
   if (translation !== 'checked') throw new ArgumentError("translation must be 'checked' or 'reencipher'")
   return translatePinBlock({ block, pan, fromFormat: 0, toFormat: 0, from, to }, options)

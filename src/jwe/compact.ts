@@ -4,7 +4,7 @@
  *     protected header . (no encrypted key) . IV       . ciphertext . tag
  *     ≤ 2048 characters                       16          any         22 characters of base64url; 8192 in all
  */
-import { decodeBase64url, encodeBase64url } from './base64url.js'
+import { decodeBase64url, encodeBase64url } from '../base64url.js'
 import { type ParsedHeader, parseHeader } from './header.js'
 
 /** Longest JWE, in characters: the bound of D1's `encryptedPinBlock` and `encryptedData`. */

@@ -2,9 +2,10 @@
  * The JOSE header of the one JWE profile spoken here: `ECDH-ES` (direct), `A256GCM`, P-256. It says who the message is
  * for and how the content key comes about; anything that would change how it is read is refused.
  */
+
+import { decodeBase64url, encodeBase64url } from '../base64url.js'
 import { member, parseJsonObject } from '../json.js'
 import { jwkOfPoint, pointOfJwk } from '../key/p256.js'
-import { decodeBase64url, encodeBase64url } from './base64url.js'
 import { otherInfo } from './concat-kdf.js'
 
 const ALG = 'ECDH-ES'

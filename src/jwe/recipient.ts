@@ -10,8 +10,8 @@ const PURPOSES = [
   ['alg', 'ECDH-ES'],
 ] as const
 
-/** For `seal.ts`: whether this is a recipient and no look-alike. Not exported from the package. */
-export let isRecipient: (value: object) => value is P256Recipient
+/** Whether this is a recipient and no look-alike. */
+let isRecipient: (value: object) => value is P256Recipient
 /** For `seal.ts`: the 65-byte point of a recipient. Not exported from the package. */
 export let pointOfRecipient: (recipient: P256Recipient) => Uint8Array
 
@@ -91,8 +91,14 @@ export function importRecipient(jwk: PublicJwkLike): P256Recipient {
   return new P256Recipient(point, kid)
 }
 
+/** A recipient, imported now unless it has been; errors as {@link importRecipient}. */
+export function readRecipient(given: PublicJwkLike | P256Recipient): P256Recipient {
+  requireObject(given)
+  return isRecipient(given) ? given : importRecipient(given)
+}
+
 /** Throws `ERR_ARGUMENT` for what is neither a JWK nor a recipient. */
-export function requireObject(value: unknown): asserts value is object {
+function requireObject(value: unknown): asserts value is object {
   if (typeof value !== 'object' || value === null) throw new ArgumentError('recipient must be a public JWK')
 }
 

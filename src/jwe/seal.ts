@@ -1,27 +1,18 @@
 /** Sealing: the sender's side of ECDH-ES. No key of ours is involved, so no backend is. */
 import { createECDH, randomFillSync } from 'node:crypto'
-import { requireOptions } from '../arguments.js'
+import { readOptions } from '../arguments.js'
 import type { CallOptions } from '../backend/backend.js'
 import { requireKid, requireSignal, throwIfAborted } from '../backend/checks.js'
-import { requireBytes, wipe } from '../bytes.js'
+import { requireBytes, snapshot, wipe } from '../bytes.js'
 import { ArgumentError, InputError } from '../errors.js'
+import { forgetScalar } from '../key/material.js'
 import { asciiBytes, buildCompact, compactLength, IV_BYTES, MAX_JWE_CHARACTERS } from './compact.js'
 import { concatKdf } from './concat-kdf.js'
 import { encryptContent } from './content.js'
 import { buildHeader, CONTENT_KEY_BYTES, contentKeyInfo, MAX_PARTY_BYTES } from './header.js'
-import {
-  importRecipient,
-  isRecipient,
-  type P256Recipient,
-  type PublicJwkLike,
-  pointOfRecipient,
-  requireObject,
-} from './recipient.js'
+import { type P256Recipient, type PublicJwkLike, pointOfRecipient, readRecipient } from './recipient.js'
 
 const CURVE = 'prime256v1'
-
-/** A private scalar that is no secret, to put in the place of one that is. */
-const ONE: Uint8Array = Uint8Array.from({ length: 32 }, (_, i) => (i === 31 ? 1 : 0))
 
 /** What {@link sealJwe} takes. */
 export interface SealRequest {
@@ -55,52 +46,55 @@ export interface SealRequest {
  * ```
  */
 export async function sealJwe(request: SealRequest, options?: CallOptions): Promise<string> {
-  const { plaintext, recipient, kid, apu, apv } = requireRequest(request)
+  const { plaintext, recipient, kid, apu, apv } = readRequest(request)
   throwIfAborted(requireSignal(options))
+  const content = snapshot(plaintext, 'plaintext')
   const ephemeral = createECDH(CURVE)
   let z: Uint8Array | undefined
   let contentKey: Uint8Array | undefined
   try {
     const header = buildHeader({ kid, ephemeralPublicKey: ephemeral.generateKeys(), apu, apv })
-    requireJweLength(compactLength(header, plaintext.length))
+    requireJweLength(compactLength(header, content.length))
     z = ephemeral.computeSecret(pointOfRecipient(recipient))
     contentKey = concatKdf(z, contentKeyInfo({ apu, apv }), CONTENT_KEY_BYTES)
     const iv = randomFillSync(new Uint8Array(IV_BYTES))
-    return buildCompact(header, encryptContent(contentKey, { aad: asciiBytes(header), iv, plaintext }))
+    return buildCompact(
+      header,
+      encryptContent(contentKey, { aad: asciiBytes(header), iv, plaintext: content }),
+    )
   } finally {
-    wipe(z, contentKey)
-    // Replacing the ephemeral scalar makes OpenSSL cleanse it now; left alone, it lives until the object is collected.
-    ephemeral.setPrivateKey(ONE)
+    wipe(z, contentKey, content)
+    forgetScalar(ephemeral)
   }
 }
 
-function requireRequest(request: SealRequest) {
-  requireOptions(request, 'sealJwe', ['plaintext', 'recipient', 'kid', 'apu', 'apv'])
-  const { plaintext, apu, apv } = request
+function readRequest(request: SealRequest) {
+  const names = ['plaintext', 'recipient', 'kid', 'apu', 'apv'] as const
+  const { plaintext, recipient: given, kid: asked, apu, apv } = readOptions(request, 'sealJwe', names)
   requireBytes(plaintext, 'plaintext')
-  requirePartyInfo(apu, 'apu')
-  requirePartyInfo(apv, 'apv')
-  requireObject(request.recipient)
-  const recipient = isRecipient(request.recipient) ? request.recipient : importRecipient(request.recipient)
-  const kid = request.kid === undefined ? recipient.kid : request.kid
+  if (plaintext.length > MAX_JWE_CHARACTERS) throw tooLong(plaintext.length)
+  const recipient = readRecipient(given)
+  const kid = asked === undefined ? recipient.kid : asked
   if (kid === undefined) throw new ArgumentError('kid is needed: the recipient comes without one')
   requireKid(kid)
-  return { plaintext, recipient, kid, apu, apv }
+  const party = { apu: readPartyInfo(apu, 'apu'), apv: readPartyInfo(apv, 'apv') }
+  return { plaintext, recipient, kid, ...party }
 }
 
-function requirePartyInfo(value: unknown, name: string): void {
-  if (value === undefined) return
-  requireBytes(value, name)
-  if (value.length > MAX_PARTY_BYTES) {
-    throw new InputError('ERR_LENGTH', `${name}: ${value.length} bytes, expected 0 to ${MAX_PARTY_BYTES}`)
-  }
+function readPartyInfo(value: Uint8Array | undefined, name: string): Uint8Array | undefined {
+  if (value === undefined) return undefined
+  const copy = snapshot(value, name)
+  if (copy.length <= MAX_PARTY_BYTES) return copy
+  throw new InputError('ERR_LENGTH', `${name}: ${copy.length} bytes, expected 0 to ${MAX_PARTY_BYTES}`)
 }
 
 function requireJweLength(characters: number): void {
-  if (characters > MAX_JWE_CHARACTERS) {
-    throw new InputError(
-      'ERR_LENGTH',
-      `the JWE would be ${characters} characters, at most ${MAX_JWE_CHARACTERS}`,
-    )
-  }
+  if (characters > MAX_JWE_CHARACTERS) throw tooLong(characters)
+}
+
+function tooLong(characters: number): InputError {
+  return new InputError(
+    'ERR_LENGTH',
+    `the JWE would be ${characters} characters or more, at most ${MAX_JWE_CHARACTERS}`,
+  )
 }

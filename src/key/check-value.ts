@@ -34,12 +34,15 @@ const SHAPES: Readonly<Record<CheckValueMethod, RegExp>> = {
   'jwk-thumbprint': /^[A-Za-z0-9_-]{43}$/,
 }
 
-/** Throws `ERR_ARGUMENT` unless this is a check value by some method: all that can be said before the key is found. */
-export function requireCheckValueShape(given: unknown): asserts given is string | CheckValue {
-  if (typeof given === 'string' && Object.values(SHAPES).some(shape => shape.test(given))) return
+/**
+ * A caller's check value, read once; `ERR_ARGUMENT` unless it is one by some method, which is all that can be said
+ * before the key is found.
+ */
+export function snapshotCheckValue(given: unknown): string | CheckValue {
+  if (typeof given === 'string' && Object.values(SHAPES).some(shape => shape.test(given))) return given
   if (typeof given === 'object' && given !== null && 'method' in given && 'value' in given) {
     const { method, value } = given
-    if (isMethod(method) && typeof value === 'string' && SHAPES[method].test(value)) return
+    if (isMethod(method) && typeof value === 'string' && SHAPES[method].test(value)) return { method, value }
   }
   throw new ArgumentError(
     'kcv must be 6 to 10 hex digits, a 43-character thumbprint, or { method, value } of these',

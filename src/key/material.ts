@@ -1,6 +1,8 @@
 /** Reads clear key material into bytes of our own and checks it against the algorithm it is declared to be. */
-import { createECDH, KeyObject } from 'node:crypto'
-import { equalBytes, fromHex, ownCopy, wipe } from '../bytes.js'
+import { createECDH, type ECDH, KeyObject } from 'node:crypto'
+import { types } from 'node:util'
+import { decodeBase64url } from '../base64url.js'
+import { equalBytes, fromHex, ownCopy, snapshot, wipe } from '../bytes.js'
 import { ArgumentError, KeyError } from '../errors.js'
 import { pointOfJwk } from './p256.js'
 import { requireStrongTdea } from './tdea.js'
@@ -19,8 +21,10 @@ export interface JsonWebKeyLike {
   readonly d?: string
 }
 
-/** Canonical unpadded base64url of 16 to 32 bytes, the sizes of a key. */
-const BASE64URL = /^[A-Za-z0-9_-]{22,43}$/
+/** Longest text of a key: hex of 32 bytes. */
+const MAX_TEXT = 64
+/** A private scalar that is no secret, to put in the place of one that is. */
+const ONE: Uint8Array = Uint8Array.from({ length: 32 }, (_, i) => (i === 31 ? 1 : 0))
 
 /**
  * The bytes of the material: for `ec-p256` the 32-byte private scalar. They are a copy, which the caller wipes.
@@ -28,21 +32,23 @@ const BASE64URL = /^[A-Za-z0-9_-]{22,43}$/
  */
 export function readMaterial(kid: string, material: KeyMaterial, algorithm: KeyAlgorithm): Uint8Array {
   const bytes = bytesOf(kid, material, algorithm)
-  if (bytes.length !== KEY_BYTES[algorithm]) {
+  try {
+    if (bytes.length !== KEY_BYTES[algorithm]) {
+      throw unfit(kid, `${algorithm} takes ${KEY_BYTES[algorithm]} bytes`)
+    }
+    if (algorithm === 'ec-p256') requirePublicHalf(kid, bytes, material)
+    return bytes
+  } catch (error) {
     wipe(bytes)
-    throw new KeyError(
-      'ERR_KEY_MATERIAL',
-      `key ${kid}: ${algorithm} takes ${KEY_BYTES[algorithm]} bytes`,
-      kid,
-    )
+    throw error
   }
-  if (algorithm === 'ec-p256') publicPoint(kid, bytes)
-  return bytes
 }
 
 function bytesOf(kid: string, material: KeyMaterial, algorithm: KeyAlgorithm): Uint8Array {
-  if (material instanceof Uint8Array) return ownCopy(material)
+  if (types.isUint8Array(material)) return snapshot(material, 'material')
   if (typeof material === 'string') return hexBytes(kid, material)
+  if (material instanceof KeyObject && material.type === 'secret')
+    return secretBytes(kid, material, algorithm)
   if (material instanceof KeyObject) return bytesOfJwk(kid, exportJwk(kid, material), algorithm)
   if (typeof material === 'object' && material !== null) return bytesOfJwk(kid, material, algorithm)
   throw new ArgumentError(`key ${kid}: material must be bytes, hex, a JWK or a KeyObject`)
@@ -50,10 +56,19 @@ function bytesOf(kid: string, material: KeyMaterial, algorithm: KeyAlgorithm): U
 
 function hexBytes(kid: string, hex: string): Uint8Array {
   try {
-    return fromHex(hex, 'material')
+    if (hex.length <= MAX_TEXT) return fromHex(hex, 'material')
   } catch {
-    throw unfit(kid, 'the material is not hex')
+    // The reason is given below, without a word of the text.
   }
+  throw unfit(kid, 'the material is not hex of a key')
+}
+
+function secretBytes(kid: string, key: KeyObject, algorithm: KeyAlgorithm): Uint8Array {
+  if (algorithm === 'ec-p256') throw unfit(kid, 'a secret KeyObject is no P-256 key')
+  const exported = key.export()
+  const bytes = ownCopy(exported)
+  wipe(exported)
+  return bytes
 }
 
 function exportJwk(kid: string, key: KeyObject): JsonWebKeyLike {
@@ -67,26 +82,26 @@ function exportJwk(kid: string, key: KeyObject): JsonWebKeyLike {
 }
 
 function bytesOfJwk(kid: string, jwk: JsonWebKeyLike, algorithm: KeyAlgorithm): Uint8Array {
-  if (algorithm !== 'ec-p256') {
-    if (jwk.kty !== 'oct') throw unfit(kid, 'the JWK is not an oct key')
-    return base64urlBytes(kid, jwk.k)
-  }
-  const point = pointOfJwk(jwk)
-  if (point === undefined) throw unfit(kid, 'the JWK is not a P-256 key')
-  const scalar = base64urlBytes(kid, jwk.d)
-  const matches = scalar.length === KEY_BYTES[algorithm] && equalBytes(publicPoint(kid, scalar), point)
-  if (matches) return scalar
-  wipe(scalar)
-  throw unfit(kid, 'the private and the public half of the JWK do not belong together')
+  const [kty, member] = algorithm === 'ec-p256' ? ['EC', 'd'] : ['oct', 'k']
+  const text = readMember(jwk, member)
+  if (readMember(jwk, 'kty') !== kty) throw unfit(kid, `the JWK is not of type ${kty}`)
+  const bytes = typeof text === 'string' && text.length <= MAX_TEXT ? decodeBase64url(text) : undefined
+  if (bytes === undefined) throw unfit(kid, 'the JWK holds no private or secret value')
+  return bytes
 }
 
-function base64urlBytes(kid: string, text: unknown): Uint8Array {
-  if (typeof text !== 'string' || !BASE64URL.test(text))
-    throw unfit(kid, 'the JWK holds no private or secret value')
-  const decoded = Buffer.from(text, 'base64url')
-  const bytes = ownCopy(decoded)
-  wipe(decoded)
-  return bytes
+function readMember(jwk: object, name: string): unknown {
+  return Object.hasOwn(jwk, name) ? Reflect.get(jwk, name) : undefined
+}
+
+/** The scalar must be one; and where the material states the public half, the two must belong together. */
+function requirePublicHalf(kid: string, scalar: Uint8Array, material: KeyMaterial): void {
+  const point = publicPoint(kid, scalar)
+  if (typeof material === 'string' || types.isUint8Array(material) || material instanceof KeyObject) return
+  const stated = pointOfJwk(material)
+  if (stated === undefined) throw unfit(kid, 'the JWK is not a P-256 key')
+  if (!equalBytes(stated, point))
+    throw unfit(kid, 'the private and the public half of the JWK do not belong together')
 }
 
 /** The 65-byte public point of a private scalar; `ERR_KEY_MATERIAL` for a scalar outside 1 to n − 1. */
@@ -97,7 +112,14 @@ export function publicPoint(kid: string, scalar: Uint8Array): Uint8Array {
     return ownCopy(ecdh.getPublicKey())
   } catch {
     throw unfit(kid, 'the private value is not a P-256 scalar')
+  } finally {
+    forgetScalar(ecdh)
   }
+}
+
+/** Puts another scalar in the place of a secret one, which OpenSSL then cleanses: ECDH objects cannot be closed. */
+export function forgetScalar(ecdh: ECDH): void {
+  ecdh.setPrivateKey(ONE)
 }
 
 /** Refuses what must not be bound although it has the right length: `ERR_KEY_WEAK` for TDEA. */

@@ -2,6 +2,7 @@
  * The usage table: what each kind of key is for, and nothing else. Every backend enforces it through
  * `backend/front.ts`, so a key refuses the same verbs wherever it lives (ISO 11568: one key, one purpose).
  */
+import { deepFreeze } from '../freeze.js'
 import type { MacAlgorithm } from '../mac/algorithm.js'
 
 /** The key algorithms this library knows. Lengths: TDEA 16 or 24 bytes with parity bits, AES 16, 24 or 32 bytes. */
@@ -37,7 +38,7 @@ const AES = ['aes-128', 'aes-192', 'aes-256'] as const
 const MAC = ['mac'] as const
 const EVERY_MAC = ['iso9797-1-alg1', 'iso9797-1-alg3', 'cmac'] as const
 
-export const USAGES: Readonly<Record<KeyUsage, UsageRule>> = {
+export const USAGES: Readonly<Record<KeyUsage, UsageRule>> = deepFreeze({
   'pin-encryption': {
     x9143: 'P0',
     mode: 'B',
@@ -49,6 +50,7 @@ export const USAGES: Readonly<Record<KeyUsage, UsageRule>> = {
   'retail-mac': { x9143: 'M3', mode: 'C', algorithms: TDEA, operations: MAC, macs: ['iso9797-1-alg3'] },
   cmac: { x9143: 'M6', mode: 'C', algorithms: [...TDEA, ...AES], operations: MAC, macs: ['cmac'] },
   'prw-generate': { x9143: 'V0', mode: 'G', algorithms: [...TDEA, ...AES], operations: MAC, macs: EVERY_MAC },
+  // Mode V: the port computes, and only `verifyPrw` compares; no verb hands out what it computes.
   'prw-verify': { x9143: 'V0', mode: 'V', algorithms: [...TDEA, ...AES], operations: MAC, macs: EVERY_MAC },
   'jwe-key-agreement': {
     x9143: 'K3',
@@ -57,17 +59,17 @@ export const USAGES: Readonly<Record<KeyUsage, UsageRule>> = {
     operations: ['deriveContentKey'],
     macs: [],
   },
-}
+})
 
 /** Length in bytes of the key material of each algorithm (for `ec-p256`, of the private scalar). */
-export const KEY_BYTES: Readonly<Record<KeyAlgorithm, number>> = {
+export const KEY_BYTES: Readonly<Record<KeyAlgorithm, number>> = deepFreeze({
   'tdea-2key': 16,
   'tdea-3key': 24,
   'aes-128': 16,
   'aes-192': 24,
   'aes-256': 32,
   'ec-p256': 32,
-}
+})
 
 /** True for a member of {@link KeyUsage}; own properties only, so that `constructor` is not a usage. */
 export function isKeyUsage(value: unknown): value is KeyUsage {

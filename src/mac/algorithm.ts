@@ -1,4 +1,5 @@
 /** The names of MAC algorithms and padding methods, used by the port, the usage table and the profiles. */
+import { deepFreeze } from '../freeze.js'
 
 /**
  * - `iso9797-1-alg1`: CBC-MAC with TDEA (ISO/IEC 9797-1 MAC algorithm 1), 8 bytes.
@@ -20,8 +21,8 @@ export interface MacParameters {
 }
 
 /** The padding methods each algorithm takes. */
-export const MAC_PADDINGS: Readonly<Record<MacAlgorithm, readonly MacPadding[]>> = {
+export const MAC_PADDINGS: Readonly<Record<MacAlgorithm, readonly MacPadding[]>> = deepFreeze({
   'iso9797-1-alg1': [1, 2, 3],
   'iso9797-1-alg3': [1, 2, 3],
   cmac: ['none'],
-}
+})

@@ -1,8 +1,9 @@
+import { readOptions } from '../arguments.js'
 import type { CallOptions } from '../backend/backend.js'
-import { requireBytes, wipe } from '../bytes.js'
-import { ArgumentError, PinBlockError } from '../errors.js'
+import { wipe } from '../bytes.js'
 import type { Key } from '../key/key.js'
 import { requireKey } from '../key/require.js'
+import { readBlock } from './block.js'
 import { parseFormat0 } from './format0.js'
 import { type Pan, requirePan } from './pan.js'
 import type { Pin } from './pin.js'
@@ -21,7 +22,9 @@ export interface DecipherPinInput {
 /**
  * Deciphers a PIN block and hands out the clear PIN, which then stands in host memory: dispose of it.
  *
- * A wrong key, a wrong PAN and a damaged block are one error, `ERR_PIN_BLOCK`. Others: `ERR_ARGUMENT`,
+ * A wrong key, a damaged block and a wrong PAN are one error, `ERR_PIN_BLOCK`, as far as format 0 can notice them: the
+ * block holds only the 12 PAN digits before the check digit, so a PAN that differs elsewhere is not wrong to it, and a
+ * short PIN leaves a few of the 12 unbound. Others: `ERR_ARGUMENT`,
  * `ERR_HOST_DECIPHER` (the key was bound without `hostDecipher`), `ERR_KEY_USAGE`, `ERR_ABORTED`, and what the
  * backend reports. Source: ISO 9564-1:2017, 9.3.2 (format 0).
  *
@@ -31,15 +34,12 @@ export interface DecipherPinInput {
  * ```
  */
 export async function decipherPin(input: DecipherPinInput, options?: CallOptions): Promise<Pin> {
-  if (typeof input !== 'object' || input === null)
-    throw new ArgumentError('decipherPin takes an object of inputs')
-  const { block, pan, format, key } = input
+  const { block, pan, format, key } = readOptions(input, 'decipherPin', ['block', 'pan', 'format', 'key'])
   requireKey(key, 'key')
   requireFormat(format, 'format')
-  requireBytes(block, 'block')
+  const enciphered = readBlock(block)
   requirePan(pan)
-  if (block.length !== 8) throw new PinBlockError()
-  const clear = await key.backend.decipherBlocks(key, block, options)
+  const clear = await key.backend.decipherBlocks(key, enciphered, options)
   try {
     return parseFormat0(clear, pan)
   } finally {

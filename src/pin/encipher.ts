@@ -1,12 +1,16 @@
+import { readOptions } from '../arguments.js'
 import type { CallOptions } from '../backend/backend.js'
 import { wipe } from '../bytes.js'
-import { ArgumentError } from '../errors.js'
+import { ArgumentError, InputError } from '../errors.js'
 import type { Key } from '../key/key.js'
 import { requireKey } from '../key/require.js'
 import { buildFormat0 } from './format0.js'
 import type { Pan } from './pan.js'
 import type { Pin } from './pin.js'
 import { requireFormat, type SupportedFormat } from './policy.js'
+
+/** PINs of one call: as many blocks as the port takes. */
+const MAX_PINS = 8192
 
 /** What {@link encipherPin} takes. */
 export interface EncipherPinInput {
@@ -29,7 +33,12 @@ export interface EncipherPinInput {
  * ```
  */
 export function encipherPin(input: EncipherPinInput, options?: CallOptions): Promise<Uint8Array> {
-  return encipherWiped(input, options, ({ pin, pan }) => buildFormat0(pin, pan))
+  return rejecting(() => {
+    const { pin, pan, format, key } = readOptions(input, 'encipherPin', ['pin', 'pan', 'format', 'key'])
+    requireKey(key, 'key')
+    requireFormat(format, 'format')
+    return encipherWiped(key, buildFormat0(pin, pan), options)
+  })
 }
 
 /** What {@link encipherPins} takes: up to 8192 PINs for one call under one key. */
@@ -51,17 +60,25 @@ export interface EncipherPinsInput {
  * ```
  */
 export function encipherPins(input: EncipherPinsInput, options?: CallOptions): Promise<Uint8Array> {
-  return encipherWiped(input, options, ({ pins }) => {
-    if (!Array.isArray(pins)) throw new ArgumentError('pins must be an array')
-    return concatBlocks(pins)
+  return rejecting(() => {
+    const { pins, format, key } = readOptions(input, 'encipherPins', ['pins', 'format', 'key'])
+    requireKey(key, 'key')
+    requireFormat(format, 'format')
+    return encipherWiped(key, clearBlocks(pins), options)
   })
 }
 
-function concatBlocks(pins: EncipherPinsInput['pins']): Uint8Array {
-  const clear = new Uint8Array(8 * pins.length)
+function clearBlocks(pins: EncipherPinsInput['pins']): Uint8Array {
+  if (!Array.isArray(pins)) throw new ArgumentError('pins must be an array')
+  if (pins.length < 1 || pins.length > MAX_PINS) {
+    throw new InputError('ERR_LENGTH', `pins: ${pins.length}, expected 1 to ${MAX_PINS}`)
+  }
+  const entries = [...pins]
+  const clear = new Uint8Array(8 * entries.length)
   try {
-    for (const [i, entry] of pins.entries()) {
-      const block = buildFormat0(entry?.pin, entry?.pan)
+    for (const [i, entry] of entries.entries()) {
+      const { pin, pan } = readOptions(entry, 'an entry of pins', ['pin', 'pan'])
+      const block = buildFormat0(pin, pan)
       clear.set(block, 8 * i)
       wipe(block)
     }
@@ -72,27 +89,19 @@ function concatBlocks(pins: EncipherPinsInput['pins']): Uint8Array {
   }
 }
 
-/**
- * The clear blocks are wiped as soon as the backend has read them, which by its contract is before it returns its
- * promise: they do not stand in memory while a token works.
- */
-function encipherWiped<Input extends { readonly format: SupportedFormat; readonly key: Key }>(
-  input: Input,
-  options: CallOptions | undefined,
-  build: (input: Input) => Uint8Array,
-): Promise<Uint8Array> {
+/** The backend has read the clear blocks when it returns its promise: they do not stand here while a token works. */
+function encipherWiped(key: Key, clear: Uint8Array, options: CallOptions | undefined): Promise<Uint8Array> {
   try {
-    if (typeof input !== 'object' || input === null)
-      throw new ArgumentError('the verb takes an object of inputs')
-    const { format, key } = input
-    requireKey(key, 'key')
-    requireFormat(format, 'format')
-    const clear = build(input)
-    try {
-      return key.backend.encipherBlocks(key, clear, options)
-    } finally {
-      wipe(clear)
-    }
+    return key.backend.encipherBlocks(key, clear, options)
+  } finally {
+    wipe(clear)
+  }
+}
+
+/** A promise for a verb that is not `async`, because a promise less is a tenth of its time. */
+function rejecting<T>(verb: () => Promise<T>): Promise<T> {
+  try {
+    return verb()
   } catch (error) {
     return Promise.reject(error)
   }

@@ -8,7 +8,7 @@
 import { requireBytes, wipe } from '../bytes.js'
 import { PinBlockError } from '../errors.js'
 import { type Pan, panDigits, requirePan } from './pan.js'
-import { Pin, pinDigits, requirePin } from './pin.js'
+import { type Pin, pinDigits, pinOfDigits, requirePin } from './pin.js'
 
 const BLOCK_BYTES = 8
 /** Nibbles after control and length: up to 12 PIN digits, then filler. */
@@ -61,7 +61,7 @@ export function buildFormat0(pin: Pin, pan: Pan): Uint8Array {
  */
 export function parseFormat0(block: Uint8Array, pan: Pan): Pin {
   const digits = inspectFormat0(block, pan, { digitsMustBeDecimal: true })
-  return Pin.ofDigitValues(digits)
+  return pinOfDigits(digits)
 }
 
 /**

@@ -6,6 +6,11 @@ const REDACTED = '[PAN redacted]'
 
 /** For the format code and verbs of this library: all digit values of a PAN. Not exported from the package. */
 export let panDigits: (pan: Pan) => Uint8Array
+/** Whether a value is a Pan that was made here. */
+let isPan: (value: unknown) => value is Pan
+
+/** Known to this file only, because TypeScript's `private` ends where JavaScript begins. */
+const MAKER = Symbol('Pan')
 
 /**
  * A primary account number of 12 to 19 decimal digits, check digit included (ISO/IEC 7812-1). The Luhn check is not
@@ -24,20 +29,22 @@ export let panDigits: (pan: Pan) => Uint8Array
 export class Pan {
   readonly #digits: Uint8Array
 
-  private constructor(digits: Uint8Array) {
+  private constructor(digits: Uint8Array, maker: symbol) {
+    if (maker !== MAKER) throw new ArgumentError('a Pan is made by Pan.from(digits)')
     this.#digits = digits
   }
 
   static {
     redactInspect(Pan.prototype, () => REDACTED)
     panDigits = pan => pan.#digits
+    isPan = (value): value is Pan => typeof value === 'object' && value !== null && #digits in value
   }
 
   /** A PAN from a string or from ASCII bytes (0x30–0x39), which are copied. */
   static from(digits: string | Uint8Array): Pan {
     const values = readDigits(digits, 'a PAN', { min: 12, max: 19 })
     if (values === undefined) throw new InputError('ERR_PAN', 'a PAN is 12 to 19 decimal digits')
-    return new Pan(values)
+    return new Pan(values, MAKER)
   }
 
   /** Number of digits, 12 to 19. */
@@ -66,5 +73,6 @@ export class Pan {
 
 /** Throws `ERR_ARGUMENT` unless the value is a {@link Pan}. */
 export function requirePan(value: unknown): asserts value is Pan {
-  if (!(value instanceof Pan)) throw new ArgumentError('pan must be a Pan: Pan.from(digits)')
+  if (!isPan(value))
+    throw new ArgumentError('pan must be a Pan, made by Pan.from of this copy of the library')
 }

@@ -7,6 +7,13 @@ const REDACTED = '[PIN redacted]'
 
 /** For the format code and verbs of this library: the live digit values of a PIN. Not exported from the package. */
 export let pinDigits: (pin: Pin) => Uint8Array
+/** For the same: a Pin of digit values that it takes over. `ERR_PIN` unless they are 4 to 12 values 0–9. */
+export let pinOfDigits: (digits: Uint8Array) => Pin
+/** Whether a value is a Pin that was made here: `Object.create(Pin.prototype)` and a Proxy of one are not. */
+let isPin: (value: unknown) => value is Pin
+
+/** Known to this file only, because TypeScript's `private` ends where JavaScript begins. */
+const MAKER = Symbol('Pin')
 
 /**
  * A PIN of 4 to 12 decimal digits (ISO 9564-1, PIN length), held in memory that can be wiped.
@@ -25,13 +32,19 @@ export let pinDigits: (pin: Pin) => Uint8Array
 export class Pin implements Disposable {
   #digits: Uint8Array | undefined
 
-  private constructor(digits: Uint8Array) {
+  private constructor(digits: Uint8Array, maker: symbol) {
+    if (maker !== MAKER) throw new ArgumentError('a Pin is made by Pin.from(digits)')
     this.#digits = digits
   }
 
   static {
     redactInspect(Pin.prototype, () => REDACTED)
     pinDigits = pin => pin.#live()
+    isPin = (value): value is Pin => typeof value === 'object' && value !== null && #digits in value
+    pinOfDigits = digits => {
+      if (digits.length < 4 || digits.length > 12 || digits.some(digit => digit > 9)) throw badPin()
+      return new Pin(digits, MAKER)
+    }
   }
 
   /**
@@ -40,21 +53,8 @@ export class Pin implements Disposable {
    */
   static from(digits: string | Uint8Array): Pin {
     const values = readDigits(digits, 'a PIN', { min: 4, max: 12 })
-    if (values === undefined) throw new InputError('ERR_PIN', 'a PIN is 4 to 12 decimal digits')
-    return new Pin(values)
-  }
-
-  /** For the format code: takes ownership of digit values that it has checked already. */
-  static ofDigitValues(digits: Uint8Array): Pin {
-    if (
-      !(digits instanceof Uint8Array) ||
-      digits.length < 4 ||
-      digits.length > 12 ||
-      digits.some(d => d > 9)
-    ) {
-      throw new InputError('ERR_PIN', 'a PIN is 4 to 12 decimal digits')
-    }
-    return new Pin(digits)
+    if (values === undefined) throw badPin()
+    return new Pin(values, MAKER)
   }
 
   /** Number of digits, 4 to 12. */
@@ -104,5 +104,10 @@ export class Pin implements Disposable {
 
 /** Throws `ERR_ARGUMENT` unless the value is a {@link Pin}. */
 export function requirePin(value: unknown): asserts value is Pin {
-  if (!(value instanceof Pin)) throw new ArgumentError('pin must be a Pin: Pin.from(digits)')
+  if (!isPin(value))
+    throw new ArgumentError('pin must be a Pin, made by Pin.from of this copy of the library')
+}
+
+function badPin(): InputError {
+  return new InputError('ERR_PIN', 'a PIN is 4 to 12 decimal digits')
 }

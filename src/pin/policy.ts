@@ -6,6 +6,7 @@
  * way to a chip and is no target here.
  */
 import { ArgumentError, TranslationError } from '../errors.js'
+import { deepFreeze } from '../freeze.js'
 
 /** ISO 9564-1 PIN block formats. */
 export type PinBlockFormat = 0 | 1 | 2 | 3 | 4
@@ -16,13 +17,13 @@ export type SupportedFormat = 0
 const SUPPORTED: readonly PinBlockFormat[] = [0]
 
 /** Allowed target formats of a translation, by source format. */
-export const TRANSLATIONS: Readonly<Record<PinBlockFormat, readonly PinBlockFormat[]>> = {
+export const TRANSLATIONS: Readonly<Record<PinBlockFormat, readonly PinBlockFormat[]>> = deepFreeze({
   0: [0, 3, 4],
   1: [0, 3, 4],
   2: [],
   3: [0, 3, 4],
   4: [0, 3, 4],
-}
+})
 
 /** Throws `ERR_ARGUMENT` unless this release builds and parses the format. There is no default format. */
 export function requireFormat(format: unknown, name: string): asserts format is SupportedFormat {
@@ -33,7 +34,7 @@ export function requireFormat(format: unknown, name: string): asserts format is 
 
 /** Throws `ERR_TRANSLATION_REFUSED` where the table does not allow the translation, `ERR_ARGUMENT` for no format. */
 export function requireTranslation(from: PinBlockFormat, to: PinBlockFormat): void {
-  if (!Object.hasOwn(TRANSLATIONS, from) || !Object.hasOwn(TRANSLATIONS, to)) {
+  if (!isPinBlockFormat(from) || !isPinBlockFormat(to)) {
     throw new ArgumentError('fromFormat and toFormat must be PIN block formats 0 to 4')
   }
   if (!TRANSLATIONS[from].includes(to)) {
@@ -44,4 +45,8 @@ export function requireTranslation(from: PinBlockFormat, to: PinBlockFormat): vo
   }
   requireFormat(from, 'fromFormat')
   requireFormat(to, 'toFormat')
+}
+
+function isPinBlockFormat(format: unknown): format is PinBlockFormat {
+  return typeof format === 'number' && Object.hasOwn(TRANSLATIONS, format)
 }

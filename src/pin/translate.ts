@@ -1,8 +1,11 @@
+import { readOptions } from '../arguments.js'
 import type { CallOptions } from '../backend/backend.js'
-import { requireBytes, wipe } from '../bytes.js'
-import { ArgumentError, KeyError, PinBlockError } from '../errors.js'
+import { wipe } from '../bytes.js'
+import { KeyError } from '../errors.js'
 import type { Key } from '../key/key.js'
 import { requireKey } from '../key/require.js'
+import { USAGES } from '../key/usage.js'
+import { readBlock } from './block.js'
 import { checkFormat0 } from './format0.js'
 import { type Pan, requirePan } from './pan.js'
 import { type PinBlockFormat, requireTranslation } from './policy.js'
@@ -39,15 +42,16 @@ export async function translatePinBlock(
   input: TranslatePinBlockInput,
   options?: CallOptions,
 ): Promise<Uint8Array> {
-  requireInput(input, 'translatePinBlock')
-  const { block, pan, fromFormat, toFormat, from, to } = input
+  const names = ['block', 'pan', 'fromFormat', 'toFormat', 'from', 'to'] as const
+  const { block, pan, fromFormat, toFormat, from, to } = readOptions(input, 'translatePinBlock', names)
   requireKey(from, 'from')
   requireKey(to, 'to')
+  // Before anything is deciphered: whether `to` can take the block must not depend on what the block holds.
+  requirePinKey(to)
   requireTranslation(fromFormat, toFormat)
-  requireBytes(block, 'block')
+  const enciphered = readBlock(block)
   requirePan(pan)
-  if (block.length !== 8) throw new PinBlockError()
-  const clear = await from.backend.decipherBlocks(from, block, options)
+  const clear = await from.backend.decipherBlocks(from, enciphered, options)
   try {
     // Same format, same PAN: the block that was checked is the block that would be built.
     checkFormat0(clear, pan)
@@ -83,19 +87,17 @@ export async function reencipherPinBlock(
   input: ReencipherPinBlockInput,
   options?: CallOptions,
 ): Promise<Uint8Array> {
-  requireInput(input, 'reencipherPinBlock')
-  const { block, from, to } = input
+  const { block, from, to } = readOptions(input, 'reencipherPinBlock', ['block', 'from', 'to'])
   requireKey(from, 'from')
   requireKey(to, 'to')
-  requireBytes(block, 'block')
+  const enciphered = readBlock(block)
   if (from.backend !== to.backend) {
     throw new KeyError('ERR_KEY_FOREIGN', `keys ${from.kid} and ${to.kid} live in two backends`, to.kid)
   }
-  if (block.length !== 8) throw new PinBlockError()
-  return from.backend.reencipherBlocks(from, to, block, options)
+  return from.backend.reencipherBlocks(from, to, enciphered, options)
 }
 
-function requireInput(input: unknown, verb: string): void {
-  if (typeof input !== 'object' || input === null)
-    throw new ArgumentError(`${verb} takes an object of inputs`)
+function requirePinKey(key: Key): void {
+  if (USAGES[key.usage].operations.includes('encipher')) return
+  throw new KeyError('ERR_KEY_USAGE', `key ${key.kid} is for ${key.usage}: a PIN block is refused`, key.kid)
 }

@@ -213,7 +213,7 @@ describe('Set PIN', () => {
     async translation => {
       const opened = await open({ kid: 'ZPK', pinValue: forgeBlock('1234').toLowerCase() }, { translation })
       const expected = await encipherPin({ pin: Pin.from('1234'), pan: PAN, format: 0, key: keys.store })
-      expect(opened).toEqual({ type: 'ISO0', block: expected, kid: 'STORE', zpkKid: 'ZPK' })
+      expect(opened).toEqual({ type: 'ISO0', block: expected, kid: 'STORE', zpkKid: 'ZPK', jweKid: 'JWE' })
     },
   )
 

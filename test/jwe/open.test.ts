@@ -52,17 +52,21 @@ describe('openJwe: a mistake of the calling program', () => {
       () => openJwe({ jwe: new String(SAMPLE), keys: key } as never),
       'jwe must be a string',
     ],
-    ['no keys', () => openJwe({ jwe: SAMPLE } as never), 'keys must be a Key: bind it first'],
-    ['no key in keys', () => openJwe({ jwe: SAMPLE, keys: [] }), 'keys must name at least one key'],
+    [
+      'no keys',
+      () => openJwe({ jwe: SAMPLE } as never),
+      'keys must be a Key, bound by a backend of this copy of the library',
+    ],
+    ['no key in keys', () => openJwe({ jwe: SAMPLE, keys: [] }), 'keys must be 1 to 64 keys'],
     [
       'a JWK for a key',
       () => openJwe({ jwe: SAMPLE, keys: RECIPIENT_PRIVATE as never }),
-      'keys must be a Key: bind it first',
+      'keys must be a Key, bound by a backend of this copy of the library',
     ],
     [
       'a hole among the keys',
       () => openJwe({ jwe: SAMPLE, keys: [key, undefined as never] }),
-      'keys must be a Key: bind it first',
+      'keys must be a Key, bound by a backend of this copy of the library',
     ],
     [
       'one key twice',
@@ -82,7 +86,7 @@ describe('openJwe: a mistake of the calling program', () => {
     [
       'options that are none',
       () => openJwe({ jwe: SAMPLE, keys: key }, 1 as never),
-      'options must be an object',
+      'the call takes an options object',
     ],
   ])('%s', async (_, call, message) => {
     expect(await failureOf(call())).toEqual({ name: 'ArgumentError', code: 'ERR_ARGUMENT', message })
@@ -207,12 +211,20 @@ describe('openJwe: what the backend raises keeps its code', () => {
     new BackendError('ERR_BACKEND_BUSY', 'busy', { retryable: true }),
     new BackendError('ERR_PKCS11_CALL', 'C_DeriveKey: CKR_DEVICE_REMOVED'),
     new InputError('ERR_LENGTH', 'of the backend'),
-    new Error('a bug in somebody’s backend'),
   ])('%s', async error => {
     const stub = await stubKey(() => {
       throw error
     })
     await expect(openJwe({ jwe: SAMPLE, keys: stub })).rejects.toBe(error)
+  })
+
+  it('an uncoded error of somebody’s backend is ERR_BACKEND_FAILED, without a word of it', async () => {
+    const stub = await stubKey(() => {
+      throw new Error('z = 016C6C8AB1BF')
+    })
+    const failure = await failureOf(openJwe({ jwe: SAMPLE, keys: stub }))
+    expect(failure.code).toBe('ERR_BACKEND_FAILED')
+    expect(JSON.stringify(failure)).not.toContain('016C')
   })
 
   it.each([0, 16, 31, 33, 64])(
@@ -223,7 +235,7 @@ describe('openJwe: what the backend raises keeps its code', () => {
       expect(await failureOf(openJwe({ jwe: SAMPLE, keys: stub }))).toEqual({
         name: 'BackendError',
         code: 'ERR_BACKEND_FAILED',
-        message: 'the backend derived a content key of another length',
+        message: 'the backend answered with another number of bytes',
       })
       expect(wrong).toEqual(new Uint8Array(length))
     },

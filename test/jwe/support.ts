@@ -70,7 +70,15 @@ export async function stubKey(
     reencipher: unused,
     mac: unused,
     randomBytes: unused,
-    capabilities: unused,
+    capabilities: () => ({
+      backend: 'test',
+      tdea: 'none',
+      macs: { 'iso9797-1-alg1': 'none', 'iso9797-1-alg3': 'none', cmac: 'none' },
+      keyAgreement: 'host',
+      reencipher: 'host',
+      random: 'none',
+      notes: [],
+    }),
     health: unused,
     close: () => {},
   })

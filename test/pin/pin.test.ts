@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { Pan, Pin } from '../../src/index.js'
 import { asciiDigits } from '../../src/pin/digits.js'
 import { requirePan } from '../../src/pin/pan.js'
-import { pinDigits, requirePin } from '../../src/pin/pin.js'
+import { pinDigits, pinOfDigits, requirePin } from '../../src/pin/pin.js'
 import { failure } from '../support/errors.js'
 
 const BAD_DIGITS = [
@@ -34,11 +34,23 @@ describe('Pin', () => {
     await failure(() => Pin.from('1234').equals('1234' as never), 'ERR_ARGUMENT')
   })
 
-  test('digit values that were not checked do not become a Pin', async () => {
-    for (const values of [[1, 2, 3], [1, 2, 3, 10], Array.from({ length: 13 }, () => 1)]) {
-      await failure(() => Pin.ofDigitValues(Uint8Array.from(values)), 'ERR_PIN')
+  test('is not made by its constructor, nor by copying its prototype', async () => {
+    for (const Class of [Pin, Pan]) {
+      const make = Class as unknown as new (digits: unknown, maker?: unknown) => unknown
+      await failure(() => new make('12a4'), 'ERR_ARGUMENT')
+      await failure(() => new make(Uint8Array.of(1, 2, 3, 4), Symbol('Pin')), 'ERR_ARGUMENT')
     }
-    await failure(() => Pin.ofDigitValues([1, 2, 3, 4] as never), 'ERR_PIN')
+    const pin = Pin.from('1234')
+    for (const forged of [Object.create(Pin.prototype), new Proxy(pin, {})]) {
+      await failure(() => requirePin(forged), 'ERR_ARGUMENT')
+    }
+    await failure(() => requirePan(Object.create(Pan.prototype)), 'ERR_ARGUMENT')
+  })
+
+  test('is not made of digit values that are none', async () => {
+    for (const values of [[1, 2, 3], [1, 2, 3, 10], Array.from({ length: 13 }, () => 1)]) {
+      await failure(() => pinOfDigits(Uint8Array.from(values)), 'ERR_PIN')
+    }
   })
 
   test('comes from a string or from ASCII bytes, and gives the digits back when asked by name', () => {

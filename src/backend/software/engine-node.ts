@@ -1,5 +1,6 @@
 import { createCipheriv, createDecipheriv } from 'node:crypto'
 import { ownCopy, wipe } from '../../bytes.js'
+import { BackendError } from '../../errors.js'
 import type { TdeaCipher, TdeaEngine } from './engine.js'
 
 /**
@@ -26,31 +27,33 @@ class NodeTdea implements TdeaCipher {
   }
 
   encipher(blocks: Uint8Array): Uint8Array {
-    return plain(this.#encipher.update(blocks))
+    requireWholeBlocks(blocks)
+    return this.#encipher.update(blocks)
   }
 
   decipher(blocks: Uint8Array): Uint8Array {
-    return plain(this.#decipher.update(blocks))
+    requireWholeBlocks(blocks)
+    return this.#decipher.update(blocks)
   }
 
   encipherCbc(iv: Uint8Array, data: Uint8Array): Uint8Array {
+    requireWholeBlocks(data)
     const cipher = createCipheriv(this.#names.cbc, this.#key, iv).setAutoPadding(false)
-    const out = plain(cipher.update(data))
+    const out = cipher.update(data)
     cipher.final()
     return out
   }
 
   close(): void {
+    wipe(this.#key)
     // final() frees the OpenSSL context, which OpenSSL cleanses.
     this.#encipher.final()
     this.#decipher.final()
-    wipe(this.#key)
   }
 }
 
-/** A plain Uint8Array in memory of its own; Node's buffer is wiped, for it may hold a clear block. */
-function plain(buffer: Buffer): Uint8Array {
-  const copy = ownCopy(buffer)
-  wipe(buffer)
-  return copy
+/** A context that lives on must never be left with part of a block: the next caller's blocks would be shifted by it. */
+function requireWholeBlocks(data: Uint8Array): void {
+  if (data.length > 0 && data.length % 8 === 0) return
+  throw new BackendError('ERR_BACKEND_FAILED', 'the cipher was given part of a block')
 }

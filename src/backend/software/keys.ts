@@ -5,7 +5,7 @@ import { equalBytes, ownCopy, wipe } from '../../bytes.js'
 import { ArgumentError, KeyError } from '../../errors.js'
 import { type CheckValue, type CheckValueMethod, checkValueOf, defaultMethod } from '../../key/check-value.js'
 import type { KeyParity } from '../../key/key.js'
-import { type KeyMaterial, publicPoint, readMaterial } from '../../key/material.js'
+import { forgetScalar, type KeyMaterial, publicPoint, readMaterial } from '../../key/material.js'
 import { jwkOfPoint } from '../../key/p256.js'
 import { parityOf } from '../../key/tdea.js'
 import {
@@ -70,11 +70,35 @@ function storeKey(key: SoftwareKey, before: readonly StoredKey[]): StoredKey {
   const bytes = readMaterial(kid, key.material, algorithm)
   // One key, one purpose, also where it comes under two names. PRW generate and verify share a purpose (V0).
   const twin = before.find(
-    other => USAGES[other.usage].x9143 !== USAGES[usage].x9143 && equalBytes(other.bytes, bytes),
+    other => USAGES[other.usage].x9143 !== USAGES[usage].x9143 && isSameKey(other, { algorithm, bytes }),
   )
   if (twin === undefined) return { kid, usage, algorithm, bytes }
   wipe(bytes)
   throw new KeyError('ERR_KEY_USAGE', `key ${kid} is the same key as ${twin.kid}, for another usage`, kid)
+}
+
+/** Whether two keys compute the same: parity bits do not count, and K1‖K2 is K1‖K2‖K1. */
+function isSameKey(
+  a: Pick<StoredKey, 'algorithm' | 'bytes'>,
+  b: Pick<StoredKey, 'algorithm' | 'bytes'>,
+): boolean {
+  const [left, right] = [effectiveBytes(a), effectiveBytes(b)]
+  try {
+    return equalBytes(left, right)
+  } finally {
+    wipe(left, right)
+  }
+}
+
+function effectiveBytes({ algorithm, bytes }: Pick<StoredKey, 'algorithm' | 'bytes'>): Uint8Array {
+  if (!isTdea(algorithm)) return ownCopy(bytes)
+  const bundle = new Uint8Array(24)
+  bundle.set(bytes)
+  if (bytes.length === 16) bundle.set(bytes.subarray(0, 8), 16)
+  return bundle.map((byte, i) => {
+    bundle[i] = 0
+    return byte & 0xfe
+  })
 }
 
 /** Sets up ciphers under the key. What it copies is wiped by {@link closeKey}. */
@@ -98,6 +122,7 @@ export function readyKey(key: StoredKey, engine: TdeaEngine): ReadyKey {
 export function closeKey(key: ReadyKey): void {
   key.tdea?.close()
   key.retailChain?.close()
+  if (key.ecdh !== undefined) forgetScalar(key.ecdh)
 }
 
 function aesCbc(key: Uint8Array): BlockCipher {
@@ -105,7 +130,7 @@ function aesCbc(key: Uint8Array): BlockCipher {
     blockBytes: 16,
     encipherCbc: (iv, data) => {
       const cipher = createCipheriv(`aes-${key.length * 8}-cbc`, key, iv).setAutoPadding(false)
-      const out = ownCopy(cipher.update(data))
+      const out = cipher.update(data)
       cipher.final()
       return out
     },
@@ -128,9 +153,12 @@ export function factsOf(
   }
   const zero = new Uint8Array(cipher.blockBytes)
   const block = method === 'cmac' ? cmac(cipher, zero) : cipher.encipherCbc(zero, zero)
-  return {
-    checkValue: checkValueOf(method, block),
-    parity: isTdea(key.algorithm) ? parityOf(key.bytes) : 'unknown',
+  try {
+    const parity = isTdea(key.algorithm) ? parityOf(key.bytes) : 'unknown'
+    return { checkValue: checkValueOf(method, block), parity }
+  } finally {
+    // E(0) is the first subkey of CMAC.
+    wipe(block)
   }
 }
 

@@ -133,9 +133,9 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
   }
 
   close(): void {
+    wipe(...this.#keys.map(key => key.bytes))
     for (const key of this.#ready.values()) closeKey(key)
     this.#ready.clear()
-    wipe(...this.#keys.map(key => key.bytes))
   }
 }
 

@@ -1,5 +1,5 @@
 /** Base64url as RFC 7515, 2 wants it: no padding, no white space, and one text only for each sequence of bytes. */
-import { ownCopy } from '../bytes.js'
+import { ownCopy } from './bytes.js'
 
 /** Unpadded base64url of the bytes. */
 export function encodeBase64url(bytes: Uint8Array): string {
