@@ -1,3 +1,4 @@
+import { copyFileSync } from 'node:fs'
 import { defineConfig, type Options } from 'tsup'
 
 const config: Options = {
@@ -6,6 +7,7 @@ const config: Options = {
     software: 'src/software.ts',
     pkcs11: 'src/pkcs11.ts',
     d1: 'src/d1/index.ts',
+    sqlite: 'src/seccos/change-counter-sqlite.ts',
     testing: 'src/testing/index.ts',
   },
   format: ['esm', 'cjs'],
@@ -17,6 +19,7 @@ const config: Options = {
   splitting: true,
   sourcemap: false,
   silent: true,
+  onSuccess: async () => copyFileSync('src/seccos/profile.schema.json', 'dist/seccos-profile.schema.json'),
 }
 
 export default defineConfig(config) as ReturnType<typeof defineConfig>

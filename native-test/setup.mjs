@@ -1,6 +1,6 @@
 /**
- * Installs what the demo and the native tests need and npm does not bring: the pkcs11js addon (compiled here, because
- * `npm ci` runs no install script), SoftHSM and NSS softokn. Does nothing where everything is present; where it may
+ * Installs what the demo and the native tests need and npm does not bring: the addons pkcs11js and better-sqlite3
+ * (compiled here, because `npm ci` runs no install script), SoftHSM and NSS softokn. Does nothing where everything is present; where it may
  * not install (no root, no apt), it says what to install and leaves the decision to the caller.
  *
  * Exit status 0 also where a module is still missing: the tests then say what they could not run, and in CI
@@ -8,8 +8,6 @@
  */
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { createRequire } from 'node:module'
-import { dirname } from 'node:path'
 
 const NEEDS = [
   { what: 'SoftHSM', package: 'softhsm2', present: () => existsSync('/usr/lib/softhsm/libsofthsm2.so') },
@@ -53,17 +51,34 @@ function install(missing) {
   console.error(`  sudo apt-get install ${packages.join(' ')}`)
 }
 
-function addonWorks() {
-  // In a process of its own: a broken addon may crash, and a loaded one could not be rebuilt.
-  return spawnSync(process.execPath, ['-e', "require('pkcs11js')"], { stdio: 'ignore' }).status === 0
+/** Native addons, and the script of theirs that compiles them. */
+const ADDONS = [
+  { name: 'pkcs11js', script: 'build' },
+  { name: 'better-sqlite3', script: 'build-release' },
+]
+
+/** Loaded in a process of its own: a broken addon may crash, and a loaded one could not be rebuilt. */
+function addonWorks({ name }) {
+  const code = name === 'better-sqlite3' ? `new (require('${name}'))(':memory:')` : `require('${name}')`
+  return spawnSync(process.execPath, ['-e', code], { stdio: 'ignore' }).status === 0
 }
 
-const addonReady = addonWorks()
-install([...NEEDS, ...(addonReady ? [] : COMPILER)].filter(need => !need.present()))
-if (!addonReady) {
-  const folder = dirname(createRequire(import.meta.url).resolve('pkcs11js/package.json'))
-  console.log('setup: compiling pkcs11js')
-  if (!run('npm', ['run', '--silent', 'build'], { cwd: folder, stdio: 'ignore' })) {
-    console.error('setup: pkcs11js does not compile here; it needs python3, make and g++')
+function compile({ name, script }) {
+  const folder = new URL(`../node_modules/${name}`, import.meta.url)
+  if (!existsSync(folder)) {
+    console.error(`setup: ${name} is not installed; run npm ci first`)
+    return
   }
+  console.log(`setup: compiling ${name}`)
+  const { status, stderr, stdout } = spawnSync('npm', ['run', '--silent', script], {
+    cwd: folder,
+    encoding: 'utf8',
+  })
+  if (status === 0) return
+  console.error(`setup: ${name} does not compile here (it needs python3, make and g++):`)
+  console.error(`${stdout}${stderr}`.split('\n').slice(-15).join('\n'))
 }
+
+const missingAddons = ADDONS.filter(addon => !addonWorks(addon))
+install([...NEEDS, ...(missingAddons.length === 0 ? [] : COMPILER)].filter(need => !need.present()))
+for (const addon of missingAddons) compile(addon)

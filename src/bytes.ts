@@ -37,9 +37,12 @@ export function concatBytes(...parts: readonly Uint8Array[]): Uint8Array<ArrayBu
   return whole
 }
 
+/** The built-in one: `Buffer` has its own, ten times slower on a few bytes. */
+const { fill } = Uint8Array.prototype
+
 /** Overwrites buffers with zeros. Tolerates `undefined`, so that a `finally` can name what may not exist yet. */
 export function wipe(...buffers: readonly (Uint8Array | undefined)[]): void {
-  for (const buffer of buffers) buffer?.fill(0)
+  for (const buffer of buffers) if (buffer !== undefined) fill.call(buffer, 0)
 }
 
 /** Compares in time that depends on the lengths only. Different lengths are unequal. */

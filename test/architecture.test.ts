@@ -25,6 +25,7 @@ const MAY_IMPORT: readonly (readonly [RegExp, RegExp])[] = [
   [/^jwe\//, /^(jwe\/|backend\/checks\.ts)/],
   [/^key\//, /^key\//],
   [/^seccos\//, /^(seccos|pin|mac)\/|^backend\/checks\.ts/],
+  [/^inspect\//, /^(inspect|seccos|jwe|pin)\//],
   [/^d1\//, /^(d1|seccos|pin|mac|jwe)\/|^backend\/checks\.ts/],
 ]
 

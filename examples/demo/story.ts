@@ -1,8 +1,8 @@
 /** The issuer's side of the demo, the same on every backend: it knows kids and verbs, and no key byte. */
-import { type Backend, encipherPin, isIssuerPinError, type Key, Pan, Pin } from 'issuer-pin-crypto'
+import { type Backend, encipherPin, type Key, Pan, Pin } from 'issuer-pin-crypto'
 import { getPinResponse, openSetPinRequest } from 'issuer-pin-crypto/d1'
 import { D1 } from './d1.js'
-import { chapter, check, masked, say, show } from './transcript.js'
+import { chapter, check, checkRefusal, masked, say, show } from './transcript.js'
 
 /** The names of the keys, which the backend holds and D1 partly shares. */
 export const KIDS = { zpk: 'ZPK-D1-2026', storage: 'PEK-STORE', jwe: 'ISSUER-JWE-2026' } as const
@@ -99,12 +99,4 @@ export async function tellIso0Story(backend: Backend, zpkHex: string): Promise<v
 function spoil(body: string): string {
   const at = body.length - 12
   return body.slice(0, at) + (body[at] === 'A' ? 'B' : 'A') + body.slice(at + 1)
-}
-
-async function checkRefusal(what: string, code: string, call: () => Promise<unknown>): Promise<void> {
-  const error = await call().then(
-    () => undefined,
-    (thrown: unknown) => thrown,
-  )
-  check(`${what}: ${code}`, isIssuerPinError(error) && error.code === code)
 }

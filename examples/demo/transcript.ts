@@ -1,5 +1,7 @@
 /** Prints the demo's story: numbered steps, values with their secret parts masked, and checks that count. */
 
+import { isIssuerPinError } from 'issuer-pin-crypto'
+
 let step = 0
 let failures = 0
 
@@ -21,6 +23,15 @@ export function show(name: string, value: string): void {
 export function check(what: string, ok: boolean): void {
   if (!ok) failures += 1
   console.log(`      ${ok ? '✓' : '✗ FAILED:'} ${what}`)
+}
+
+/** Checks that a call is refused with this code. */
+export async function checkRefusal(what: string, code: string, call: () => Promise<unknown>): Promise<void> {
+  const error = await call().then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  )
+  check(`${what}: ${code}`, isIssuerPinError(error) && error.code === code)
 }
 
 /** First and last characters of an enciphered value: enough to recognise it, not enough to use it. */

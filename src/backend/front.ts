@@ -169,7 +169,7 @@ class BackendFront<Ref> implements Backend {
     let waiting = false
     try {
       const result = job.run(signal)
-      if (!isThenable(result)) return deliver(result, job, signal)
+      if (types.isUint8Array(result) || !isThenable(result)) return deliver(result, job, signal)
       waiting = true
       return this.#settle(result, job, signal)
     } catch (error) {
@@ -265,11 +265,13 @@ function deliver<T>(result: T, { outputBytes }: Job<T>, signal: AbortSignal | un
   return ownMemory(result) as T
 }
 
+/** Small results are copied: that costs less than to find out whether they share memory with others. */
+const SMALL = 256
+
 function ownMemory(bytes: Uint8Array): Uint8Array {
-  if (bytes.byteLength !== bytes.buffer.byteLength) {
-    const copy = new Uint8Array(bytes)
-    wipe(bytes)
-    return copy
-  }
-  return bytes.constructor === Uint8Array ? bytes : new Uint8Array(bytes.buffer)
+  if (bytes.length > SMALL && bytes.constructor === Uint8Array && bytes.length === bytes.buffer.byteLength)
+    return bytes
+  const copy = new Uint8Array(bytes)
+  wipe(bytes)
+  return copy
 }

@@ -1,6 +1,6 @@
 /** What generation and verification of a MAC share: argument checks, usage, the full-length value and its wiping. */
 import type { CallOptions } from '../backend/backend.js'
-import { requireBytes, wipe } from '../bytes.js'
+import { wipe } from '../bytes.js'
 import { ArgumentError, InputError, KeyError } from '../errors.js'
 import type { Key } from '../key/key.js'
 import { requireKey } from '../key/require.js'
@@ -30,19 +30,19 @@ export interface MacInput {
  */
 const MAC_USAGES: readonly KeyUsage[] = ['cbc-mac', 'retail-mac', 'cmac']
 
-/** Checks the input before anything is computed: `ERR_ARGUMENT`, `ERR_KEY_USAGE`. */
-export function requireMacInput(input: MacInput, verb: string): void {
-  if (typeof input !== 'object' || input === null)
-    throw new ArgumentError(`${verb} takes an object of inputs`)
-  const { key, message } = input
+/** The members of {@link MacInput}. */
+export const MAC_INPUT = ['key', 'message', 'algorithm', 'padding', 'iv'] as const
+
+/** Throws `ERR_KEY_USAGE` unless the key is one for MACs. */
+export function requireMacKey(key: unknown, verb: string): asserts key is Key {
   requireKey(key, 'key')
-  requireBytes(message, 'message')
   if (MAC_USAGES.includes(key.usage)) return
   throw new KeyError('ERR_KEY_USAGE', `key ${key.kid} is for ${key.usage}: ${verb} is refused`, key.kid)
 }
 
 /** Throws `ERR_LENGTH` unless a MAC of this length can come from the key. */
 export function requireMacLength(key: Key, length: number): void {
+  if (!Number.isInteger(length)) throw new ArgumentError('length must be a whole number')
   const full = macBytes(key.algorithm)
   if (length < MIN_MAC_BYTES || length > full) {
     throw new InputError('ERR_LENGTH', `mac: ${length} bytes, expected ${MIN_MAC_BYTES} to ${full}`)

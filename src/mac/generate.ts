@@ -1,7 +1,7 @@
+import { readOptions } from '../arguments.js'
 import type { CallOptions } from '../backend/backend.js'
 import { ownCopy } from '../bytes.js'
-import { ArgumentError } from '../errors.js'
-import { type MacInput, requireMacInput, requireMacLength, withFullMac } from './full-mac.js'
+import { MAC_INPUT, type MacInput, requireMacKey, requireMacLength, withFullMac } from './full-mac.js'
 
 /** What {@link generateMac} takes. */
 export interface GenerateMacInput extends MacInput {
@@ -23,9 +23,9 @@ export interface GenerateMacInput extends MacInput {
  * ```
  */
 export async function generateMac(input: GenerateMacInput, options?: CallOptions): Promise<Uint8Array> {
-  requireMacInput(input, 'generateMac')
-  const { key, length } = input
-  if (!Number.isInteger(length)) throw new ArgumentError('length must be a whole number')
+  const request = readOptions(input, 'generateMac', [...MAC_INPUT, 'length'])
+  const { key, length } = request
+  requireMacKey(key, 'generateMac')
   requireMacLength(key, length)
-  return withFullMac(input, options, full => ownCopy(full.subarray(0, length)))
+  return withFullMac(request, options, full => ownCopy(full.subarray(0, length)))
 }

@@ -1,34 +1,36 @@
+import { readOptions } from '../arguments.js'
 import type { CallOptions } from '../backend/backend.js'
-import { equalBytes, ownCopy, requireBytes } from '../bytes.js'
-import { type MacInput, requireMacInput, requireMacLength, withFullMac } from './full-mac.js'
+import { equalBytes, snapshot } from '../bytes.js'
+import { MAC_INPUT, type MacInput, requireMacKey, requireMacLength, withFullMac } from './full-mac.js'
 
 /** What {@link verifyMac} takes. */
 export interface VerifyMacInput extends MacInput {
-  /** The MAC to check: 4 to 8 bytes with TDEA, 4 to 16 with AES. Its length is the length that is compared. */
+  /** The MAC to check. */
   readonly mac: Uint8Array
+  /**
+   * How long a MAC the scheme has, in bytes: 4 to 8 with TDEA, 4 to 16 with AES. A `mac` of another length is wrong:
+   * whoever could send 4 bytes for 8 would need to guess 4 only.
+   */
+  readonly length: number
 }
 
 /**
- * Computes the MAC of a message and compares its leftmost bytes with `mac`, in time that does not depend on where they
- * differ. True: they are equal.
+ * Computes the MAC of a message and compares its leftmost `length` bytes with `mac`, in time that does not depend on
+ * where they differ. True: they are equal. A wrong MAC, or one of another length, is false and no error.
  *
- * A scheme fixes the length of its MACs. Check it before this call: whoever may choose to send 4 bytes instead of 8
- * needs to guess 4 bytes only.
- *
- * Errors: `ERR_ARGUMENT`; `ERR_LENGTH` (`mac` under 4 bytes or over the cipher block, message over 65,536 bytes, iv);
- * `ERR_KEY_USAGE`; `ERR_KEY_ALGORITHM`; `ERR_ABORTED`; and what the backend reports. A wrong MAC is no error. Sources:
- * as generateMac.
+ * Errors: `ERR_ARGUMENT`; `ERR_LENGTH` (`length` under 4 bytes or over the cipher block, message over 65,536 bytes,
+ * iv); `ERR_KEY_USAGE`; `ERR_KEY_ALGORITHM`; `ERR_ABORTED`; and what the backend reports. Sources: as generateMac.
  *
  * @example
  * ```ts
- * if (!(await verifyMac({ key, message, algorithm: 'cmac', padding: 'none', mac }))) refuse()
+ * const right = await verifyMac({ key, message, algorithm: 'iso9797-1-alg3', padding: 2, mac, length: 8 })
  * ```
  */
 export async function verifyMac(input: VerifyMacInput, options?: CallOptions): Promise<boolean> {
-  requireMacInput(input, 'verifyMac')
-  const { key, mac } = input
-  requireBytes(mac, 'mac')
-  requireMacLength(key, mac.length)
-  const given = ownCopy(mac)
-  return withFullMac(input, options, full => equalBytes(full.subarray(0, given.length), given))
+  const request = readOptions(input, 'verifyMac', [...MAC_INPUT, 'mac', 'length'])
+  const { key, mac, length } = request
+  requireMacKey(key, 'verifyMac')
+  requireMacLength(key, length)
+  const given = snapshot(mac, 'mac')
+  return withFullMac(request, options, full => equalBytes(full.subarray(0, length), given))
 }

@@ -1,4 +1,5 @@
 import { ProfileError } from '../errors.js'
+import { deepFreeze } from '../freeze.js'
 import { PIN_FORM_NAMES } from './pin-form.js'
 import {
   ALGORITHMS,
@@ -176,11 +177,4 @@ function readHex(entry: Entry, max: number): string {
   const hex = readString(entry, HEX_BYTES, 'an even number of upper-case hex digits')
   if (hex.length > 2 * max) throw new ProfileError(entry.path, `must be at most ${max} bytes`)
   return hex
-}
-
-function deepFreeze<T extends object>(value: T): T {
-  for (const member of Object.values(value)) {
-    if (typeof member === 'object' && member !== null) deepFreeze(member)
-  }
-  return Object.freeze(value)
 }

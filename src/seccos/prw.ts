@@ -7,7 +7,7 @@ import type { CallOptions } from '../backend/backend.js'
 import { equalBytes, ownCopy, wipe } from '../bytes.js'
 import type { Key } from '../key/key.js'
 import { type Pan, requirePan } from '../pin/pan.js'
-import { Pin, pinDigits, requirePin } from '../pin/pin.js'
+import { type Pin, pinDigits, pinOfDigits, requirePin } from '../pin/pin.js'
 import { compute, requireInput, requireKeyFor, requireRandom, valuesWith } from './computation.js'
 import { buildDataSet, maskDataSet } from './data-set.js'
 import type { DataSetValues } from './field-value.js'
@@ -61,7 +61,7 @@ export async function computePrw(input: ComputePrwInput, options?: CallOptions):
     return computeWith(input, given && ownCopy(given), options)
   }
   // The caller may dispose of the PIN and wipe its buffers as soon as it has the promise.
-  const pin = Pin.ofDigitValues(ownCopy(pinDigits(input.pin)))
+  const pin = pinOfDigits(ownCopy(pinDigits(input.pin)))
   try {
     const fields = copyOfFields(input.fields)
     const random = await key.backend.randomBytes(profile.randomBytes, options)

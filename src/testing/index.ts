@@ -1,4 +1,9 @@
 export {
+  changeCounterStoreContract,
+  type StoreContractCase,
+  type StoreHarness,
+} from '../seccos/change-counter-contract.js'
+export {
   type BackendContract,
   backendContract,
   type ContractCase,

@@ -36,7 +36,7 @@ describe('first byte wrong, last byte wrong: no difference', () => {
     const { dataSet, prwValue } = await computePrw({ ...values, key: keys.generate, profile })
     const { macValue } = await generatePrwMac({ key: keys.mac, profile, dataSet, prwValue })
     const common = { key: keys.mac, message: dataSet, algorithm: 'iso9797-1-alg3', padding: 2 } as const
-    mac = { ...common, mac: await generateMac({ ...common, length: 8 }) }
+    mac = { ...common, length: 8, mac: await generateMac({ ...common, length: 8 }) }
     prw = { key: keys.verify, profile, pin, pan, dataSet, prwValue }
     prwMac = { key: keys.mac, profile, dataSet, prwValue, macValue }
   })

@@ -114,5 +114,5 @@ export interface Pkcs11Binding {
   ): ObjectHandle
 }
 
-/** Loads the library at a path, once per process and path, and keeps it loaded for the life of the process. */
+/** Loads the library at a path, and keeps it loaded for the life of the process. */
 export type LoadBinding = (modulePath: string) => Promise<Pkcs11Binding>

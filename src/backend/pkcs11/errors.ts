@@ -110,3 +110,12 @@ export function isRefusal(error: unknown): error is Pkcs11Error {
     (error.kind === 'configuration' || error.kind === 'data' || error.kind === 'unclear')
   )
 }
+
+/** Takes a step of closing; a token that is gone is no reason not to take the next. */
+export function quietly(step: () => void): void {
+  try {
+    step()
+  } catch {
+    // Nobody could do anything about it.
+  }
+}

@@ -13,7 +13,6 @@
 import type * as Pkcs11js from 'pkcs11js'
 import { BackendError } from '../../errors.js'
 import type {
-  AttributeValue,
   LoadBinding,
   Mechanism,
   ModuleInfo,
@@ -25,13 +24,18 @@ import type {
   TokenInfo,
 } from './binding.js'
 import { CKF } from './constants.js'
-import { Pkcs11Error } from './errors.js'
-
-/** `CK_PARAMS_EC_DH` of pkcs11js: tells it which structure the parameter is. */
-const EC_DH_PARAMETER = 6
-
-/** Not `Buffer.alloc(0)`, whose address is NULL. */
-const EMPTY: Buffer = Buffer.alloc(8).subarray(0, 0)
+import {
+  asBuffer,
+  attributes,
+  type Bytes,
+  call,
+  EMPTY,
+  exactly,
+  handle,
+  native,
+  room,
+  trimmed,
+} from './pkcs11js-values.js'
 
 /**
  * The default {@link LoadBinding}. Errors: `ERR_PKCS11_UNAVAILABLE` (pkcs11js is not installed, or not built),
@@ -300,82 +304,4 @@ class Pkcs11jsBinding implements Pkcs11Binding {
       ),
     )
   }
-}
-
-/** Between pkcs11js's `Buffer` and our branded handles. */
-type Bytes = Uint8Array
-
-function handle(buffer: Bytes): ObjectHandle {
-  return buffer as ObjectHandle
-}
-
-/** The same memory as a `Buffer`; never with a NULL address. */
-function asBuffer(bytes: Uint8Array): Buffer {
-  if (bytes.length === 0) return EMPTY
-  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-}
-
-/** Memory of its own, outside the pool of small buffers. */
-function room(length: number): Buffer<ArrayBuffer> {
-  return Buffer.allocUnsafeSlow(length)
-}
-
-/** The first bytes of a buffer made by {@link room}, as a plain array in memory of its own. */
-function exactly(out: Buffer<ArrayBuffer>, length: number): Uint8Array<ArrayBuffer> {
-  if (length === out.length) return new Uint8Array(out.buffer)
-  const copy = new Uint8Array(out.buffer.slice(0, length))
-  out.fill(0)
-  return copy
-}
-
-function native(mechanism: Mechanism): Pkcs11js.Mechanism {
-  const { parameter } = mechanism
-  if (parameter === undefined) return { mechanism: mechanism.mechanism }
-  if (typeof parameter === 'number') return { mechanism: mechanism.mechanism, parameter }
-  if (parameter instanceof Uint8Array) {
-    return { mechanism: mechanism.mechanism, parameter: asBuffer(parameter) }
-  }
-  const { kdf, publicData, sharedData } = parameter
-  const ecdh = { type: EC_DH_PARAMETER, kdf, publicData: asBuffer(publicData) }
-  return {
-    mechanism: mechanism.mechanism,
-    parameter: sharedData === undefined ? ecdh : { ...ecdh, sharedData: asBuffer(sharedData) },
-  }
-}
-
-function attributes(template: Template): { type: number; value: boolean | number | string | Buffer }[] {
-  return template.flatMap(([type, value]) =>
-    value === undefined ? [] : [{ type, value: soundValue(value) }],
-  )
-}
-
-/** What pkcs11js converts without harm; anything else aborts the process. */
-function soundValue(value: AttributeValue): boolean | number | string | Buffer {
-  if (typeof value === 'boolean' || typeof value === 'string') return value
-  if (typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= 0xffff_ffff) return value
-  if (value instanceof Uint8Array) return asBuffer(value)
-  throw new BackendError('ERR_BACKEND_FAILED', 'an attribute value has a type that cannot be passed on')
-}
-
-function trimmed(text: string): string {
-  return text.replace(/[\s\0]+$/u, '')
-}
-
-function call<T>(functionName: string, make: () => T): T {
-  try {
-    return make()
-  } catch (error) {
-    throw normalised(functionName, error)
-  }
-}
-
-/** One shape for `Pkcs11Error{code}`, `Error('CKR_…:<number>')` and `TypeError`. Nothing of the original is kept. */
-function normalised(functionName: string, error: unknown): Error {
-  if (error instanceof Error) {
-    const code: unknown = Reflect.get(error, 'code')
-    if (typeof code === 'number' && code !== 0) return new Pkcs11Error(functionName, code)
-    const [, number] = /CKR_\w+:(\d+)/.exec(error.message) ?? []
-    if (number !== undefined) return new Pkcs11Error(functionName, Number(number))
-  }
-  return new BackendError('ERR_BACKEND_FAILED', `${functionName}: pkcs11js refused the call`)
 }

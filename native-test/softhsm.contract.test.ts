@@ -1,0 +1,14 @@
+import { afterAll, test } from 'vitest'
+import { backendContract, CONTRACT_KEYS } from '../src/testing/index.js'
+import { openWith } from './provision.js'
+import { describeSoftHsm, makeToken } from './softhsm.js'
+
+describeSoftHsm('backend contract: SoftHSM', () => {
+  const shared = { ...makeToken('shared'), composedMac: true }
+  const scratch = { ...makeToken('scratch'), composedMac: true }
+  const contract = backendContract({
+    open: keys => openWith(keys === CONTRACT_KEYS ? shared : scratch, keys),
+  })
+  test.each(contract.cases.map(({ name, run }) => [name, run] as const))('%s', (_name, run) => run())
+  afterAll(() => contract.close())
+})

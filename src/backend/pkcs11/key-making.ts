@@ -1,0 +1,182 @@
+/** The token objects of a new key: what they are for, generated or imported, all of them or none. */
+import { wipe } from '../../bytes.js'
+import { ArgumentError, BackendError, KeyError } from '../../errors.js'
+import type { CheckValue } from '../../key/check-value.js'
+import { type KeyMaterial, publicPoint } from '../../key/material.js'
+import { isKeyAlgorithm, isKeyUsage, type KeyAlgorithm, type KeyUsage, USAGES } from '../../key/usage.js'
+import type { MacAlgorithm } from '../../mac/algorithm.js'
+import { splitRetailKey } from '../../mac/iso9797.js'
+import { requireKid } from '../checks.js'
+import type { Mechanism, ObjectHandle } from './binding.js'
+import type { Station } from './cipher.js'
+import { CKK, CKM } from './constants.js'
+import { quietly } from './errors.js'
+import { type Plan, requireMeans } from './plan.js'
+import { asThreeKeys } from './probe-keys.js'
+import { chainId, chainLabel, type KeyPurpose, macsOf, newKeyBits } from './roles.js'
+import { type KeyName, privateKey, publicKey, secretKey } from './templates.js'
+
+/** What a new key is called and for. */
+export interface NewKey {
+  /** The kid: 1 to 128 characters, becomes CKA_LABEL. */
+  readonly kid: string
+  readonly usage: KeyUsage
+  readonly algorithm: KeyAlgorithm
+  /** The MACs a PRW key is for. Needed for TDEA PRW keys; an AES one is for CMAC. */
+  readonly macs?: readonly MacAlgorithm[]
+  /** `pin-encryption`: adds CKA_DECRYPT, for keys that are bound with `hostDecipher`. */
+  readonly hostDecipher?: boolean
+  /** `pin-encryption`: adds CKA_WRAP and CKA_UNWRAP, for translation inside the token (`translateInToken`). */
+  readonly translation?: boolean
+}
+
+/** A key to import. */
+export interface ImportedKey extends NewKey {
+  /** 16 or 24 bytes TDEA, 16/24/32 bytes AES, a 32-byte scalar or private JWK for P-256. Not kept. */
+  readonly material: KeyMaterial
+  /** Expected check value; the key is deleted again where the token's differs. */
+  readonly kcv?: string | CheckValue
+}
+
+/** Checks what a new key is for. Errors: `ERR_ARGUMENT`, `ERR_KEY_ALGORITHM`. */
+export function readPurpose(key: NewKey): KeyPurpose {
+  const { kid, usage, algorithm, hostDecipher = false, translation = false } = key
+  requireKid(kid)
+  if (!isKeyUsage(usage)) throw new ArgumentError(`key ${kid}: unknown usage`)
+  if (!isKeyAlgorithm(algorithm)) throw new ArgumentError(`key ${kid}: unknown algorithm`)
+  if (!USAGES[usage].algorithms.includes(algorithm)) {
+    throw new KeyError('ERR_KEY_ALGORITHM', `key ${kid}: ${usage} does not admit ${algorithm}`, kid)
+  }
+  for (const [name, value] of Object.entries({ hostDecipher, translation })) {
+    if (typeof value !== 'boolean') throw new ArgumentError(`${name} must be a boolean`)
+    if (value && usage !== 'pin-encryption') throw new ArgumentError(`${name} is for pin-encryption keys`)
+  }
+  return { usage, algorithm, macs: readMacs(key), hostDecipher, translation }
+}
+
+function readMacs({ kid, usage, algorithm, macs }: NewKey): readonly MacAlgorithm[] {
+  const possible = macsOf(usage, algorithm)
+  if (macs === undefined) {
+    if (possible.length <= 1) return possible
+    throw new ArgumentError(`key ${kid}: macs must say which of ${possible.join(', ')} it is for`)
+  }
+  if (!Array.isArray(macs) || macs.length === 0 || !macs.every(mac => possible.includes(mac))) {
+    throw new ArgumentError(`key ${kid}: macs must be among ${possible.join(', ') || 'none'}`)
+  }
+  return macs
+}
+
+/** Whether a retail MAC under this key is composed, and so takes an object with K1 beside it. */
+export function needsChain(plan: Plan, { usage, algorithm, macs }: KeyPurpose): boolean {
+  if (!macsOf(usage, algorithm).includes('iso9797-1-alg3') || !macs.includes('iso9797-1-alg3')) return false
+  return requireMeans(plan.retailMac, 'iso9797-1-alg3').way === 'cbc'
+}
+
+/** Has the token make the objects of a key; the key itself comes first. */
+export function generateObjects(
+  { binding, session }: Station,
+  plan: Plan,
+  purpose: KeyPurpose,
+  name: KeyName,
+): ObjectHandle[] {
+  const { algorithm } = purpose
+  if (algorithm === 'ec-p256') {
+    const pair = binding.C_GenerateKeyPair(
+      session,
+      { mechanism: CKM.EC_KEY_PAIR_GEN },
+      publicKey({ name }),
+      privateKey({ name }),
+    )
+    return [pair.privateKey, pair.publicKey]
+  }
+  const { mechanism, keyType, length } = GENERATE[algorithm]
+  if (algorithm === 'tdea-2key') {
+    const { twoKeyType } = requireMeans(plan.tdea, 'TDEA')
+    if (twoKeyType !== CKK.DES2) {
+      throw new BackendError(
+        'ERR_UNSUPPORTED_BY_TOKEN',
+        'this token does not generate two-key bundles: it has no CKK_DES2; use tdea-3key, or import',
+      )
+    }
+  }
+  const can = newKeyBits(plan, purpose)
+  const template = secretKey(length === undefined ? { keyType, can, name } : { keyType, can, name, length })
+  return [binding.C_GenerateKey(session, mechanism, template)]
+}
+
+/** Brings the objects of a clear key in; nothing stays behind where one of them fails. The key itself comes first. */
+export function importObjects(
+  station: Station,
+  plan: Plan,
+  purpose: KeyPurpose,
+  name: KeyName,
+  material: Uint8Array,
+): ObjectHandle[] {
+  const { binding, session } = station
+  const { algorithm } = purpose
+  if (algorithm === 'ec-p256') return importPair(station, name, material)
+  const can = newKeyBits(plan, purpose)
+  const threeKeys =
+    algorithm === 'tdea-2key' && requireMeans(plan.tdea, 'TDEA').twoKeyType !== CKK.DES2
+      ? asThreeKeys(material)
+      : undefined
+  const chain = needsChain(plan, purpose) ? splitRetailKey(material) : undefined
+  const objects: ObjectHandle[] = []
+  try {
+    const keyType = threeKeys === undefined ? GENERATE[algorithm].keyType : CKK.DES3
+    const value = threeKeys ?? material
+    objects.push(binding.C_CreateObject(session, secretKey({ keyType, can, name, value })))
+    if (chain !== undefined) {
+      objects.push(
+        binding.C_CreateObject(
+          session,
+          secretKey({
+            keyType: CKK.DES3,
+            can: ['ENCRYPT'],
+            name: { label: chainLabel(name.label), id: chainId(name.id) },
+            value: chain.chain,
+          }),
+        ),
+      )
+    }
+    return objects
+  } catch (error) {
+    undo(station, objects)
+    throw error
+  } finally {
+    wipe(threeKeys, chain?.chain, chain?.last)
+  }
+}
+
+/** A P-256 key and its public half, which is computed here. */
+function importPair(station: Station, name: KeyName, scalar: Uint8Array): ObjectHandle[] {
+  const { binding, session } = station
+  const point = publicPoint(name.label, scalar)
+  const der = Uint8Array.of(0x04, point.length, ...point)
+  const objects = [binding.C_CreateObject(session, privateKey({ name, value: scalar }))]
+  try {
+    objects.push(binding.C_CreateObject(session, publicKey({ name, point: der })))
+    return objects
+  } catch (error) {
+    undo(station, objects)
+    throw error
+  }
+}
+
+/** Deletes objects again, as far as that goes. */
+export function undo({ binding, session }: Station, objects: readonly ObjectHandle[]): void {
+  for (const object of objects) quietly(() => binding.C_DestroyObject(session, object))
+}
+
+const GENERATE: Readonly<
+  Record<
+    Exclude<KeyAlgorithm, 'ec-p256'>,
+    { readonly mechanism: Mechanism; readonly keyType: number; readonly length: number | undefined }
+  >
+> = {
+  'tdea-2key': { mechanism: { mechanism: CKM.DES2_KEY_GEN }, keyType: CKK.DES2, length: undefined },
+  'tdea-3key': { mechanism: { mechanism: CKM.DES3_KEY_GEN }, keyType: CKK.DES3, length: undefined },
+  'aes-128': { mechanism: { mechanism: CKM.AES_KEY_GEN }, keyType: CKK.AES, length: 16 },
+  'aes-192': { mechanism: { mechanism: CKM.AES_KEY_GEN }, keyType: CKK.AES, length: 24 },
+  'aes-256': { mechanism: { mechanism: CKM.AES_KEY_GEN }, keyType: CKK.AES, length: 32 },
+}

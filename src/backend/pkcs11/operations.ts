@@ -1,0 +1,229 @@
+/**
+ * The jobs: one public operation is one job, plain data in and plain data out, done by one synchronous function on
+ * one session that nobody else uses meanwhile. Nothing here knows a thread, a promise or a queue, so that the same
+ * code can run inside a worker thread or another process.
+ */
+import { equalBytes, wipe } from '../../bytes.js'
+import { KeyError } from '../../errors.js'
+import type { KeyAlgorithm } from '../../key/usage.js'
+import type { MacAlgorithm, MacPadding } from '../../mac/algorithm.js'
+import { computeMac, macBytes } from '../../mac/compute.js'
+import { type Iso9797Padding, padMessage } from '../../mac/padding.js'
+import type { Health } from '../backend.js'
+import type { FoundKey, KeyQuery } from '../driver.js'
+import { deriveContentKey } from './agreement.js'
+import type { Mechanism, ObjectHandle, Pkcs11Binding, SessionHandle, SlotId } from './binding.js'
+import { cbcCipher, DES3_ECB, decrypt, encrypt, type Station, sign, withObject, xorBlocks } from './cipher.js'
+import { CKK } from './constants.js'
+import type { KeyHandles, KeyRef, KeyTable } from './keys.js'
+import { MAC_MEANS, type Plan, requireMeans } from './plan.js'
+import { secretKey } from './templates.js'
+
+/** What the jobs of one token share. */
+export interface TokenContext {
+  readonly binding: Pkcs11Binding
+  readonly slot: SlotId
+  readonly plan: Plan
+  readonly keys: KeyTable
+  readonly probe: ProbeKey | undefined
+}
+
+/** A session key with a known answer, which lives as long as the login. */
+export interface ProbeKey {
+  readonly object: ObjectHandle
+  /** What the zero block enciphers to. */
+  readonly answer: Uint8Array
+}
+
+/** The jobs by name: what goes in and what comes out. All are idempotent. */
+export interface Jobs {
+  find: { job: { readonly query: KeyQuery }; result: FoundKey<KeyRef> }
+  encipher: { job: { readonly key: KeyRef; readonly blocks: Uint8Array }; result: Uint8Array }
+  decipher: { job: { readonly key: KeyRef; readonly blocks: Uint8Array }; result: Uint8Array }
+  reencipher: {
+    job: { readonly from: KeyRef; readonly to: KeyRef; readonly blocks: Uint8Array }
+    result: Uint8Array
+  }
+  mac: {
+    job: {
+      readonly key: KeyRef
+      readonly algorithm: MacAlgorithm
+      readonly padding: MacPadding
+      readonly iv: Uint8Array | undefined
+      readonly message: Uint8Array
+    }
+    result: Uint8Array
+  }
+  deriveContentKey: {
+    job: {
+      readonly key: KeyRef
+      readonly point: Uint8Array
+      readonly otherInfo: Uint8Array
+      readonly length: number
+    }
+    result: Uint8Array
+  }
+  randomBytes: { job: { readonly length: number }; result: Uint8Array }
+  health: { job: object; result: Health }
+}
+
+export type JobName = keyof Jobs
+
+type Operations = {
+  readonly [Name in JobName]: (
+    context: TokenContext,
+    station: Station,
+    job: Jobs[Name]['job'],
+  ) => Jobs[Name]['result']
+}
+
+/** Does one job on one session. */
+export function execute<Name extends JobName>(
+  context: TokenContext,
+  session: SessionHandle,
+  name: Name,
+  job: Jobs[Name]['job'],
+): Jobs[Name]['result'] {
+  const operation: Operations[Name] = OPERATIONS[name]
+  return operation(context, { binding: context.binding, session }, job)
+}
+
+const OPERATIONS: Operations = {
+  find: ({ keys }, station, { query }) => keys.find(station, query),
+
+  encipher: ({ keys }, station, { key, blocks }) =>
+    encrypt(station, DES3_ECB, keys.handles(station, key).key, blocks),
+
+  decipher: ({ keys }, station, { key, blocks }) =>
+    decrypt(station, DES3_ECB, keys.handles(station, key).key, blocks),
+
+  reencipher: ({ keys, plan }, station, { from, to, blocks }) => {
+    const source = keys.handles(station, from)
+    const target = keys.handles(station, to)
+    if (plan.translation.ok && source.can.has('UNWRAP') && target.can.has('WRAP')) {
+      return reencipherInside(station, source.key, target.key, blocks)
+    }
+    // The front asks for hostDecipher only where no key of this token can be translated inside.
+    if (!from.hostDecipher) {
+      const kid = source.can.has('UNWRAP') ? to.kid : from.kid
+      throw new KeyError(
+        'ERR_HOST_DECIPHER',
+        `key ${kid} was not made for translation inside the token, and deciphering in host memory is not allowed`,
+        kid,
+      )
+    }
+    const clear = decrypt(station, DES3_ECB, source.key, blocks)
+    try {
+      return encrypt(station, DES3_ECB, target.key, clear)
+    } finally {
+      wipe(clear)
+    }
+  },
+
+  mac: ({ keys, plan }, station, { key, algorithm, padding, iv, message }) => {
+    const by = requireMeans(MAC_MEANS[algorithm](plan, key.algorithm), `${algorithm} with ${key.algorithm}`)
+    const handles = keys.handles(station, key)
+    const bit = by.way === 'sign' ? 'SIGN' : 'ENCRYPT'
+    if (!handles.can.has(bit)) {
+      throw new KeyError(
+        'ERR_KEY_USAGE',
+        `key ${key.kid}: ${algorithm} needs CKA_${bit} here, which it does not have`,
+        key.kid,
+      )
+    }
+    if (by.way === 'cbc') {
+      const request = iv === undefined ? { algorithm, padding } : { algorithm, padding, iv }
+      return computeMac(request, ciphers(station, key, algorithm, handles), message)
+    }
+    const length = macBytes(key.algorithm)
+    if (padding === 'none') return sign(station, by.mechanism, handles.key, message, length)
+    return signPadded(station, by.mechanism, handles.key, padding, iv, message)
+  },
+
+  deriveContentKey: ({ keys, plan }, station, { key, point, otherInfo, length }) =>
+    deriveContentKey(station, requireMeans(plan.keyAgreement, 'ECDH-ES'), keys.handles(station, key).key, {
+      point,
+      otherInfo,
+      length,
+    }),
+
+  randomBytes: ({ plan }, { binding, session }, { length }) => {
+    requireMeans(plan.random, 'random numbers')
+    return binding.C_GenerateRandom(session, length)
+  },
+
+  health: ({ binding, slot, keys, probe }, station) => {
+    // A live session says nothing of a token that has gone, and a session key outlives it: ask for all three.
+    const { label } = binding.C_GetTokenInfo(slot)
+    const right =
+      probe === undefined ||
+      equalBytes(encrypt(station, DES3_ECB, probe.object, new Uint8Array(probe.answer.length)), probe.answer)
+    const missing = keys.missing(station)
+    const detail = [
+      `token ${JSON.stringify(label)} answers`,
+      probe === undefined ? 'no known answer to check' : `TDEA known answer ${right ? 'right' : 'wrong'}`,
+      missing.length === 0 ? 'all bound keys are there' : `bound keys missing: ${missing.join(', ')}`,
+    ]
+    return { ok: right && missing.length === 0, detail: detail.join('; ') }
+  },
+}
+
+/**
+ * Block by block: unwrap under one key into a generic secret, wrap it under the other. As a DES key the token would
+ * set the parity bits, and so change the PIN block.
+ */
+function reencipherInside(
+  station: Station,
+  from: ObjectHandle,
+  to: ObjectHandle,
+  blocks: Uint8Array,
+): Uint8Array {
+  const { binding, session } = station
+  const result = new Uint8Array(new ArrayBuffer(blocks.length))
+  for (let at = 0; at < blocks.length; at += BLOCK_BYTES) {
+    const block = blocks.subarray(at, at + BLOCK_BYTES)
+    const secret = binding.C_UnwrapKey(session, DES3_ECB, from, block, TRANSLATED_BLOCK)
+    result.set(
+      withObject(station, secret, object => binding.C_WrapKey(session, DES3_ECB, to, object, BLOCK_BYTES)),
+      at,
+    )
+  }
+  return result
+}
+
+const BLOCK_BYTES = 8
+const TRANSLATED_BLOCK = secretKey({ keyType: CKK.GENERIC_SECRET, can: [], extractable: true })
+
+function ciphers(station: Station, key: KeyRef, algorithm: MacAlgorithm, handles: KeyHandles) {
+  const last = cbcCipher(station, handles.key, key.algorithm)
+  if (algorithm !== 'iso9797-1-alg3') return { last }
+  if (handles.chain === undefined) {
+    throw new KeyError(
+      'ERR_KEY_USAGE',
+      `key ${key.kid} has no K1 object beside it, which a composed retail MAC needs`,
+      key.kid,
+    )
+  }
+  return { last, chain: cbcCipher(station, handles.chain, CHAIN_ALGORITHM) }
+}
+
+const CHAIN_ALGORITHM: KeyAlgorithm = 'tdea-3key'
+
+/** A vendor's MAC mechanism over the message as we pad it: whole blocks stay as they are. */
+function signPadded(
+  station: Station,
+  mechanism: Mechanism,
+  key: ObjectHandle,
+  padding: Iso9797Padding,
+  iv: Uint8Array | undefined,
+  message: Uint8Array,
+): Uint8Array {
+  const padded = padMessage(padding, message, BLOCK_BYTES)
+  try {
+    // The mechanism takes no IV, which is the same as a first block that holds it already.
+    if (iv !== undefined) padded.set(xorBlocks(padded.subarray(0, BLOCK_BYTES), iv))
+    return sign(station, mechanism, key, padded, BLOCK_BYTES)
+  } finally {
+    wipe(padded)
+  }
+}

@@ -1,0 +1,210 @@
+/**
+ * Finds out what a token can do by having it done: known answers with public test keys, as session objects, each
+ * step on a session of its own. Mechanism lists are not asked, for they promise what is then refused, and say
+ * nothing of what is then wrong.
+ *
+ * A wrong answer is fatal (`ERR_PKCS11_SELF_TEST`): wrong cryptography is worse than none. A refusal becomes the
+ * reason in the plan. A token that lets no clear key in generates its test keys, and is checked as far as that goes.
+ */
+import { createECDH } from 'node:crypto'
+import { equalBytes, wipe } from '../../bytes.js'
+import { BackendError } from '../../errors.js'
+import { concatKdf } from '../../jwe/concat-kdf.js'
+import { deriveContentKey } from './agreement.js'
+import type { ObjectHandle, Pkcs11Binding } from './binding.js'
+import { cbcCipher, DES3_ECB, decrypt, encrypt, type Station, withObject, xorBlocks } from './cipher.js'
+import { CKA, CKK, CKM } from './constants.js'
+import { pointOf } from './ec-point.js'
+import { isRefusal, type Pkcs11Error, quietly } from './errors.js'
+import { KNOWN, requireAnswer } from './known-answers.js'
+import type { KeyAgreementMeans, Means, Plan } from './plan.js'
+import { findTestKeys, type TestKeys, tdeaKey } from './probe-keys.js'
+import { NO_KNOWN_ANSWER, planCmac, planRetailMac } from './probe-mac.js'
+import type { SessionSource } from './sessions.js'
+import { privateKey, publicKey, secretKey } from './templates.js'
+import type { RetailMacProfile } from './vendors.js'
+
+/** What was opted in by name, and which vendor's mechanisms may be tried. */
+export interface ProbeOptions {
+  readonly composedMac: boolean
+  readonly retailMac: RetailMacProfile | undefined
+  readonly translateInToken: boolean
+  readonly extractSharedSecret: boolean
+}
+
+/** Probes a token. Errors: `ERR_PKCS11_SELF_TEST`, and PKCS#11 errors that are not refusals. */
+export function probeToken(
+  binding: Pkcs11Binding,
+  sessions: SessionSource,
+  options: ProbeOptions,
+): { plan: Plan; testKeys: TestKeys | undefined } {
+  const notes: string[] = []
+  const on: Probe = (what, step) => {
+    const session = sessions.open()
+    try {
+      return { ok: true, by: step({ binding, session }) }
+    } catch (error) {
+      if (!isRefusal(error)) throw error
+      const reason = refusalOf(error)
+      notes.push(`${what}: ${reason}`)
+      return { ok: false, reason }
+    } finally {
+      quietly(() => sessions.close(session))
+    }
+  }
+  const testKeys = findTestKeys(on)
+  const symmetric = testKeys === undefined ? noTdea(notes) : planSymmetric(on, testKeys, options)
+  if (testKeys?.known === false) {
+    notes.push('no known answers: this token imports no clear key, and was checked with keys it generated')
+  }
+  const keyAgreement = planAgreement(on, options)
+  const random = on('random numbers', probeRandom)
+  return { plan: { ...symmetric, keyAgreement, random, notes }, testKeys }
+}
+
+type SymmetricPlan = Omit<Plan, 'keyAgreement' | 'random' | 'notes'>
+
+function planSymmetric(on: Probe, keys: TestKeys, options: ProbeOptions): SymmetricPlan {
+  const tdea = on('TDEA', station => probeTdea(station, keys))
+  const cbc = on('TDEA CBC', station => probeCbc(station, keys))
+  return {
+    tdea: tdea.ok ? { ok: true, by: { twoKeyType: keys.twoKeyType } } : tdea,
+    cbcMac: cbc.ok ? { ok: true, by: { way: 'cbc', plan: 'native' } } : cbc,
+    retailMac: planRetailMac(on, keys, cbc, options),
+    cmacTdea: planCmac(on, keys, 'tdea-2key', cbc, options),
+    cmacAes: planCmac(on, keys, 'aes-128', undefined, options),
+    translation: planTranslation(on, keys, options),
+  }
+}
+
+function noTdea(notes: readonly string[]): SymmetricPlan {
+  const none = { ok: false, reason: `it takes no TDEA key (${notes.join('; ')})` } as const
+  return {
+    tdea: none,
+    cbcMac: none,
+    retailMac: none,
+    cmacTdea: none,
+    cmacAes: none,
+    translation: none,
+  }
+}
+
+/** Runs a step on a session of its own; a refusal becomes the reason. */
+export type Probe = <By>(what: string, step: (station: Station) => By) => Means<By>
+
+function refusalOf(error: Pkcs11Error): string {
+  return `${error.functionName} returned ${error.returnValueName}`
+}
+
+function probeTdea(station: Station, keys: TestKeys): true {
+  const { tdea2, tdea3 } = KNOWN
+  const key = tdeaKey(station, keys, tdea2.key, ['ENCRYPT', 'DECRYPT'])
+  const cipher = encrypt(station, DES3_ECB, key, tdea2.plain)
+  requireAnswer('the inverse of TDEA', decrypt(station, DES3_ECB, key, cipher), tdea2.plain)
+  if (!keys.known) return true
+  requireAnswer('TDEA with two keys', cipher, tdea2.cipher)
+  const three = tdeaKey(station, keys, tdea3.key, ['ENCRYPT'])
+  requireAnswer('TDEA with three keys', encrypt(station, DES3_ECB, three, tdea3.plain), tdea3.cipher)
+  return true
+}
+
+/** With known keys against a published chain, else against ECB under the same key. */
+function probeCbc(station: Station, keys: TestKeys): true {
+  const { key: value, plain, cipher } = KNOWN.cbc
+  const key = tdeaKey(station, keys, value, ['ENCRYPT'])
+  const { encipherCbc } = cbcCipher(station, key, 'tdea-2key')
+  const expected = keys.known ? cipher : chainByHand(station, key, plain)
+  requireAnswer('TDEA CBC', encipherCbc(new Uint8Array(8), plain), expected)
+  // And with an IV: the rest of the message after the first block.
+  requireAnswer('TDEA CBC', encipherCbc(expected.slice(0, 8), plain.subarray(8)), expected.subarray(8))
+  return true
+}
+
+function chainByHand(station: Station, key: ObjectHandle, plain: Uint8Array): Uint8Array {
+  const chain = new Uint8Array(plain.length)
+  let state = new Uint8Array(8)
+  for (let at = 0; at < plain.length; at += 8) {
+    state = encrypt(station, DES3_ECB, key, xorBlocks(plain.subarray(at, at + 8), state))
+    chain.set(state, at)
+  }
+  return chain
+}
+
+const AGREEMENT_NAMES: Readonly<Record<KeyAgreementMeans, string>> = {
+  'token-kdf': 'ECDH1_DERIVE with the KDF of SP 800-56C',
+  'token-digest-key': 'ECDH1_DERIVE and C_DigestKey',
+  'token-extract': 'ECDH1_DERIVE into a readable secret',
+}
+
+/** Against the host's own ECDH and KDF, with a key pair the token generates: this needs no import. */
+function planAgreement(on: Probe, { extractSharedSecret }: ProbeOptions): Means<KeyAgreementMeans> {
+  const candidates: KeyAgreementMeans[] = ['token-kdf', 'token-digest-key']
+  if (extractSharedSecret) candidates.push('token-extract')
+  const reasons: string[] = []
+  for (const candidate of candidates) {
+    const means = on(AGREEMENT_NAMES[candidate], station => {
+      probeAgreement(station, candidate)
+      return candidate
+    })
+    if (means.ok) return means
+    reasons.push(`${AGREEMENT_NAMES[candidate]}: ${means.reason}`)
+  }
+  return { ok: false, reason: reasons.join('; ') }
+}
+
+function probeAgreement(station: Station, means: KeyAgreementMeans): void {
+  const { binding, session } = station
+  const pair = binding.C_GenerateKeyPair(
+    session,
+    { mechanism: CKM.EC_KEY_PAIR_GEN },
+    publicKey({}),
+    privateKey({}),
+  )
+  const theirs = pointOf(binding.C_GetAttributeValue(session, pair.publicKey, CKA.EC_POINT))
+  const ours = createECDH('prime256v1')
+  const point = ours.generateKeys()
+  if (theirs === undefined) {
+    throw new BackendError(
+      'ERR_PKCS11_SELF_TEST',
+      'the token generates P-256 keys off the curve; do not use it',
+    )
+  }
+  const z = ours.computeSecret(theirs)
+  // 64 bytes take two rounds of the KDF.
+  const agreement = { point, otherInfo: KNOWN.retail.message, length: 64 }
+  const expected = concatKdf(z, agreement.otherInfo, agreement.length)
+  try {
+    requireAnswer('ECDH-ES', deriveContentKey(station, means, pair.privateKey, agreement), expected)
+  } finally {
+    wipe(z, expected)
+  }
+}
+
+function planTranslation(on: Probe, keys: TestKeys, { translateInToken }: ProbeOptions): Means<true> {
+  if (!translateInToken) return { ok: false, reason: 'it was not asked for with translateInToken' }
+  if (!keys.known) return NO_KNOWN_ANSWER
+  return on('translation inside the token', station => {
+    const { binding, session } = station
+    const { from, to, cipher, translated } = KNOWN.translation
+    const source = tdeaKey(station, keys, from, ['UNWRAP'])
+    const target = tdeaKey(station, keys, to, ['WRAP'])
+    const template = secretKey({ keyType: CKK.GENERIC_SECRET, can: [], extractable: true })
+    const secret = binding.C_UnwrapKey(session, DES3_ECB, source, cipher, template)
+    const answer = withObject(station, secret, object =>
+      binding.C_WrapKey(session, DES3_ECB, target, object, cipher.length),
+    )
+    requireAnswer('the translation of a block', answer, translated)
+    return true as const
+  })
+}
+
+function probeRandom({ binding, session }: Station): true {
+  const [one, two] = [binding.C_GenerateRandom(session, 32), binding.C_GenerateRandom(session, 32)]
+  if (equalBytes(one, two)) {
+    throw new BackendError(
+      'ERR_PKCS11_SELF_TEST',
+      'the token gives the same random bytes twice; do not use it',
+    )
+  }
+  return true
+}

@@ -1,0 +1,163 @@
+/**
+ * Which role bits a key has in a token: what each usage needs, what it may have beside, and what makes it too wide.
+ * A key that could do more than its usage is refused, for whoever reaches the token could make it do so.
+ *
+ * The bits alone do not tell all usages apart (PRW generate and PRW verify both sign), so keys made here carry
+ * their usage and algorithm in the first bytes of CKA_ID, which cannot be changed afterwards:
+ *
+ *     CKA_ID   'P0' 'B' '2' ‖ 12 random bytes      key usage and mode of use by X9.143, then the algorithm: 2 and 3
+ *                                                  TDEA of so many keys, A, B, C AES-128, -192, -256, E P-256
+ *
+ * For keys from elsewhere the bits decide, and the usage they are bound for is the operator's word.
+ */
+import { randomBytes } from 'node:crypto'
+import { concatBytes } from '../../bytes.js'
+import {
+  isKeyAlgorithm,
+  isKeyUsage,
+  isTdea,
+  type KeyAlgorithm,
+  type KeyUsage,
+  USAGES,
+} from '../../key/usage.js'
+import type { MacAlgorithm } from '../../mac/algorithm.js'
+import { CKA } from './constants.js'
+import { MAC_MEANS, type Plan, requireMeans } from './plan.js'
+
+/** The attributes that say what a key may do. */
+export type RoleBit =
+  | 'ENCRYPT'
+  | 'DECRYPT'
+  | 'WRAP'
+  | 'UNWRAP'
+  | 'SIGN'
+  | 'SIGN_RECOVER'
+  | 'VERIFY'
+  | 'VERIFY_RECOVER'
+  | 'DERIVE'
+
+export const ROLE_BITS: readonly RoleBit[] = [
+  'ENCRYPT',
+  'DECRYPT',
+  'WRAP',
+  'UNWRAP',
+  'SIGN',
+  'SIGN_RECOVER',
+  'VERIFY',
+  'VERIFY_RECOVER',
+  'DERIVE',
+]
+
+/** What a usage asks of a key's role bits: at least one of `needs`, none outside `needs` and `allows`. */
+export interface Role {
+  readonly needs: readonly RoleBit[]
+  readonly allows: readonly RoleBit[]
+}
+
+/** The role bits a key may have that is bound for a usage, given how this token does its operations. */
+export function roleOf(plan: Plan, usage: KeyUsage, algorithm: KeyAlgorithm): Role {
+  if (usage === 'pin-encryption') {
+    return { needs: ['ENCRYPT'], allows: plan.translation.ok ? ['DECRYPT', 'WRAP', 'UNWRAP'] : ['DECRYPT'] }
+  }
+  if (usage === 'jwe-key-agreement') return { needs: ['DERIVE'], allows: [] }
+  const needs = macsOf(usage, algorithm).flatMap(mac => macBits(plan, mac, algorithm))
+  return { needs, allows: needs.includes('SIGN') ? ['VERIFY'] : [] }
+}
+
+/** What a new key is for, beside its usage. */
+export interface KeyPurpose {
+  readonly usage: KeyUsage
+  readonly algorithm: KeyAlgorithm
+  /** The MACs a PRW key computes; the other usages imply theirs. */
+  readonly macs: readonly MacAlgorithm[]
+  /** `pin-encryption` only. */
+  readonly hostDecipher: boolean
+  /** `pin-encryption` only: may be used for re-encipherment inside the token. */
+  readonly translation: boolean
+}
+
+/** The role bits a new key gets: those it needs, and no other. Errors: `ERR_UNSUPPORTED_BY_TOKEN`. */
+export function newKeyBits(plan: Plan, purpose: KeyPurpose): readonly RoleBit[] {
+  const { usage, algorithm, macs, hostDecipher, translation } = purpose
+  if (usage === 'jwe-key-agreement') return ['DERIVE']
+  if (usage !== 'pin-encryption') {
+    const bits = macs.map(mac => {
+      const by = requireMeans(MAC_MEANS[mac](plan, algorithm), `${mac} with ${algorithm}`)
+      return by.way === 'cbc' ? 'ENCRYPT' : 'SIGN'
+    })
+    return [...new Set(bits)]
+  }
+  if (translation) requireMeans(plan.translation, 'translation inside the token')
+  return [
+    'ENCRYPT',
+    ...(hostDecipher ? (['DECRYPT'] as const) : []),
+    ...(translation ? (['WRAP', 'UNWRAP'] as const) : []),
+  ]
+}
+
+/**
+ * The bit a MAC algorithm needs: SIGN where the token has a mechanism for it, ENCRYPT where it is made by CBC calls.
+ * Either where it cannot be made: such a key can be bound, and the operation says why it is not done.
+ */
+function macBits(plan: Plan, mac: MacAlgorithm, algorithm: KeyAlgorithm): readonly RoleBit[] {
+  const means = MAC_MEANS[mac](plan, algorithm)
+  if (!means.ok) return ['SIGN', 'ENCRYPT']
+  return means.by.way === 'cbc' ? ['ENCRYPT'] : ['SIGN']
+}
+
+/** The MACs a key of this usage and algorithm can be for; for PRW usages the widest choice. */
+export function macsOf(usage: KeyUsage, algorithm: KeyAlgorithm): readonly MacAlgorithm[] {
+  return isTdea(algorithm) ? USAGES[usage].macs : USAGES[usage].macs.filter(mac => mac === 'cmac')
+}
+
+const ALGORITHM_CODES: Readonly<Record<KeyAlgorithm, string>> = {
+  'tdea-2key': '2',
+  'tdea-3key': '3',
+  'aes-128': 'A',
+  'aes-192': 'B',
+  'aes-256': 'C',
+  'ec-p256': 'E',
+}
+
+const ID_BYTES = 16
+const TAG_BYTES = 4
+
+/** A fresh CKA_ID of 16 bytes that carries usage and algorithm. */
+export function newKeyId(usage: KeyUsage, algorithm: KeyAlgorithm): Uint8Array {
+  const { x9143, mode } = USAGES[usage]
+  const id = new Uint8Array(randomBytes(ID_BYTES))
+  id.set(Buffer.from(`${x9143}${mode}${ALGORITHM_CODES[algorithm]}`, 'latin1'))
+  return id
+}
+
+/** What a CKA_ID made by {@link newKeyId} says; undefined for any other. */
+export function readKeyId(
+  id: Uint8Array | undefined,
+): { readonly usage: KeyUsage; readonly algorithm: KeyAlgorithm } | undefined {
+  if (id?.length !== ID_BYTES) return undefined
+  const tag = Buffer.from(id.subarray(0, TAG_BYTES)).toString('latin1')
+  const usage = Object.keys(USAGES)
+    .filter(isKeyUsage)
+    .find(name => tag.startsWith(`${USAGES[name].x9143}${USAGES[name].mode}`))
+  const algorithm = Object.keys(ALGORITHM_CODES)
+    .filter(isKeyAlgorithm)
+    .find(name => tag.endsWith(ALGORITHM_CODES[name]))
+  return usage === undefined || algorithm === undefined ? undefined : { usage, algorithm }
+}
+
+const CHAIN_MARK: Uint8Array = Uint8Array.of(0x4b, 0x31)
+
+/** Label of the object that holds K1 of a composed retail MAC key. */
+export function chainLabel(label: string): string {
+  return `${label}/K1`
+}
+
+/** CKA_ID of that object: the key's, with `4B31` ("K1") behind it. Not the same, for NSS keeps one key per CKA_ID. */
+export function chainId(id: Uint8Array): Uint8Array {
+  return concatBytes(id, CHAIN_MARK)
+}
+
+/** The attribute number of a role bit. */
+export function roleAttribute(bit: RoleBit): number {
+  return CKA[bit]
+}

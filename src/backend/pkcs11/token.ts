@@ -1,0 +1,203 @@
+/** Choosing the token and logging in: exactly one match or none, one login attempt or none. */
+import { ArgumentError, BackendError } from '../../errors.js'
+import type { Pkcs11Binding, SessionHandle, SlotId, TokenInfo } from './binding.js'
+import { CKF, CKR, CKU } from './constants.js'
+import { Pkcs11Error } from './errors.js'
+
+/** Which token: everything given must match. Slot numbers are not offered, for they change between starts. */
+export interface TokenQuery {
+  readonly label?: string
+  readonly serial?: string
+  readonly manufacturer?: string
+  readonly model?: string
+}
+
+/** Path attributes of a PKCS#11 URI that describe a token (RFC 7512, 2.3), and what they are called here. */
+const URI_ATTRIBUTES: Readonly<Record<string, keyof TokenQuery>> = {
+  token: 'label',
+  serial: 'serial',
+  manufacturer: 'manufacturer',
+  model: 'model',
+}
+const QUERY_MEMBERS: readonly (keyof TokenQuery)[] = ['label', 'serial', 'manufacturer', 'model']
+
+/**
+ * A token query of the `token` option: a label, a PKCS#11 URI (`pkcs11:token=…;serial=…`), or the query itself.
+ *
+ * Errors: `ERR_ARGUMENT`, also for a URI with attributes that are not about the token: an object is chosen at bind,
+ * a PIN comes from the `pin` option. Source: RFC 7512, 2.3.
+ *
+ * @example
+ * ```ts
+ * readTokenQuery('pkcs11:token=issuer;serial=a1b2') // { label: 'issuer', serial: 'a1b2' }
+ * ```
+ */
+export function readTokenQuery(token: unknown): TokenQuery {
+  if (typeof token === 'string') {
+    if (/^pkcs11:/i.test(token)) return queryOfUri(token)
+    if (token.trim() === '') throw new ArgumentError('token must not be empty')
+    return { label: token }
+  }
+  if (typeof token !== 'object' || token === null) {
+    throw new ArgumentError('token must be a label, a pkcs11: URI, or { label, serial, manufacturer, model }')
+  }
+  const query: Partial<Record<keyof TokenQuery, string>> = {}
+  for (const [name, value] of Object.entries(token)) {
+    const known = QUERY_MEMBERS.find(member => member === name)
+    if (known === undefined) throw new ArgumentError(`token: unknown member ${JSON.stringify(name)}`)
+    if (typeof value !== 'string' || value === '') throw new ArgumentError(`token.${known} must be a string`)
+    query[known] = value
+  }
+  return requireLabelOrSerial(query)
+}
+
+function queryOfUri(uri: string): TokenQuery {
+  const path = uri.slice('pkcs11:'.length)
+  if (path.includes('?')) {
+    throw new ArgumentError('token: a pkcs11: URI here has no query part; the PIN comes from the pin option')
+  }
+  const query: Partial<Record<keyof TokenQuery, string>> = {}
+  for (const attribute of path.split(';')) {
+    const [, name = '', value = ''] = /^([^=]*)=(.*)$/s.exec(attribute) ?? []
+    const member = Object.hasOwn(URI_ATTRIBUTES, name) ? URI_ATTRIBUTES[name] : undefined
+    if (member === undefined) {
+      throw new ArgumentError(
+        `token: in a pkcs11: URI only ${Object.keys(URI_ATTRIBUTES).join(', ')} choose a token`,
+      )
+    }
+    if (query[member] !== undefined) throw new ArgumentError(`token: ${name} stands twice in the pkcs11: URI`)
+    query[member] = percentDecoded(value, name)
+  }
+  return requireLabelOrSerial(query)
+}
+
+function percentDecoded(value: string, name: string): string {
+  try {
+    return decodeURIComponent(value)
+  } catch {
+    throw new ArgumentError(`token: ${name} is not percent-encoded UTF-8`)
+  }
+}
+
+function requireLabelOrSerial(query: TokenQuery): TokenQuery {
+  if (query.label === undefined && query.serial === undefined) {
+    throw new ArgumentError('token: a label or a serial must be given')
+  }
+  return query
+}
+
+/** A token that was found. */
+export interface FoundToken {
+  readonly slot: SlotId
+  readonly info: TokenInfo
+}
+
+/** The one initialised token that matches; `ERR_PKCS11_TOKEN` where there is none or more than one. */
+export function findToken(binding: Pkcs11Binding, query: TokenQuery): FoundToken {
+  const tokens: FoundToken[] = []
+  let silent = 0
+  for (const slot of binding.C_GetSlotList()) {
+    try {
+      tokens.push({ slot, info: binding.C_GetTokenInfo(slot) })
+    } catch (error) {
+      if (!(error instanceof Pkcs11Error)) throw error
+      silent++
+    }
+  }
+  const usable = tokens.filter(({ info }) => (info.flags & CKF.TOKEN_INITIALIZED) !== 0)
+  const matches = usable.filter(({ info }) =>
+    QUERY_MEMBERS.every(member => query[member] === undefined || info[member] === trimmed(query[member])),
+  )
+  const [match, second] = matches
+  if (match !== undefined && second === undefined) return match
+  const wanted = Object.entries(query).map(([name, value]) => `${name} ${JSON.stringify(value)}`)
+  if (match === undefined) {
+    const others = silent > 0 ? `; ${silent} did not answer` : ''
+    throw tokenError(`no initialised token has ${wanted.join(', ')}; there are: ${list(usable)}${others}`)
+  }
+  throw tokenError(`${matches.length} tokens have ${wanted.join(', ')}: ${list(matches)}; add the serial`)
+}
+
+function trimmed(text: string): string {
+  return text.replace(/[\s\0]+$/u, '')
+}
+
+function list(tokens: readonly FoundToken[]): string {
+  if (tokens.length === 0) return 'none'
+  return tokens.map(({ info }) => `${JSON.stringify(info.label)} (serial ${info.serial})`).join(', ')
+}
+
+function tokenError(message: string): BackendError {
+  return new BackendError('ERR_PKCS11_TOKEN', message)
+}
+
+/** How to log in. */
+export interface LoginOptions {
+  /** Called once, when everything else is ready. The string is passed on and dropped; it cannot be wiped. */
+  readonly pin?: (() => string | Promise<string>) | undefined
+  /** Default CKU_USER. Some vendors have user types of their own, such as Luna's crypto user. */
+  readonly userType?: number | undefined
+  /** Allows the attempt that, if wrong, locks the PIN. */
+  readonly allowFinalTry?: boolean | undefined
+}
+
+/**
+ * Logs in with one attempt, never more: a wrong PIN must not lock a token. True where this call made the login,
+ * false where the process was logged in already or the token needs none.
+ *
+ * Errors: `ERR_PKCS11_LOGIN`. Source: PKCS#11 v3.1, 5.6.8 (C_Login), 3.2 (token flags).
+ */
+export async function logIn(
+  binding: Pkcs11Binding,
+  session: SessionHandle,
+  info: TokenInfo,
+  options: LoginOptions,
+): Promise<boolean> {
+  if ((info.flags & CKF.LOGIN_REQUIRED) === 0) return false
+  requireUsablePin(info, options.allowFinalTry ?? false)
+  const onDevice = (info.flags & CKF.PROTECTED_AUTHENTICATION_PATH) !== 0 && options.pin === undefined
+  const pin = onDevice ? '' : await fetchPin(options.pin)
+  try {
+    binding.C_Login(session, options.userType ?? CKU.USER, pin)
+    return true
+  } catch (error) {
+    if (!(error instanceof Pkcs11Error)) throw error
+    if (error.returnValue === CKR.USER_ALREADY_LOGGED_IN) return false
+    throw error.as('ERR_PKCS11_LOGIN')
+  }
+}
+
+function requireUsablePin({ label, flags }: TokenInfo, allowFinalTry: boolean): void {
+  if ((flags & CKF.USER_PIN_INITIALIZED) === 0) {
+    throw loginError(`token ${JSON.stringify(label)} has no user PIN yet: its security officer must set one`)
+  }
+  if ((flags & CKF.USER_PIN_LOCKED) !== 0) {
+    throw loginError(
+      `the PIN of token ${JSON.stringify(label)} is locked: its security officer must reset it`,
+    )
+  }
+  if ((flags & CKF.USER_PIN_FINAL_TRY) !== 0 && !allowFinalTry) {
+    throw loginError(
+      `a wrong PIN would now lock token ${JSON.stringify(label)}: check it, then open once with allowFinalTry`,
+    )
+  }
+}
+
+async function fetchPin(pin: LoginOptions['pin']): Promise<string> {
+  if (pin === undefined) throw loginError('this token asks for a PIN: give pin, a function that returns it')
+  let value: unknown
+  try {
+    value = await pin()
+  } catch (cause) {
+    throw new BackendError('ERR_PKCS11_LOGIN', 'the pin function failed', { cause })
+  }
+  // What cannot be a PIN must not cost one of the few attempts; a line end from a file is the usual reason.
+  if (typeof value !== 'string' || value === '' || /\p{Cc}/u.test(value)) {
+    throw loginError('the pin function must return a string that is not empty and has no control characters')
+  }
+  return value
+}
+
+function loginError(message: string): BackendError {
+  return new BackendError('ERR_PKCS11_LOGIN', message)
+}

@@ -1,0 +1,571 @@
+/**
+ * A PKCS#11 token in memory, for unit tests: real cryptography by node:crypto, real rules for sessions, objects,
+ * role bits and active operations, and a switch that makes call number K fail. It notes what a token cannot tell:
+ * which session was used after a failure, how often somebody logged in, which buffers with secrets it gave out.
+ */
+
+import { createCipheriv, createDecipheriv, createECDH, createHash, randomBytes } from 'node:crypto'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type {
+  LoadBinding,
+  Mechanism,
+  ModuleInfo,
+  ObjectHandle,
+  Pkcs11Binding,
+  SessionHandle,
+  SlotId,
+  Template,
+  TokenInfo,
+} from '../../src/backend/pkcs11/binding.js'
+import { CKA, CKD, CKF, CKK, CKM, CKO } from '../../src/backend/pkcs11/constants.js'
+import { Pkcs11Error } from '../../src/backend/pkcs11/errors.js'
+import { concatKdf } from '../../src/jwe/concat-kdf.js'
+import { cmac } from '../../src/mac/cmac.js'
+
+type Attributes = Map<number, boolean | number | string | Uint8Array>
+
+interface FakeObject {
+  readonly attributes: Attributes
+  /** Undefined for token objects. */
+  readonly session: number | undefined
+}
+
+interface FakeSession {
+  operation:
+    | { readonly fn: string; readonly key: Attributes | undefined; readonly mechanism: Mechanism }
+    | undefined
+  digest: Uint8Array[]
+  search: number[]
+  /** The call that failed on it with something other than a data error. */
+  spoiltBy: string | undefined
+}
+
+/** What a fake token is like. */
+export interface FakeOptions {
+  readonly tokens?: readonly Partial<TokenInfo>[]
+  readonly pin?: string
+  /** Mechanisms (or key types, as negative numbers) that are refused. */
+  readonly without?: readonly number[]
+  /** Refuses clear keys. */
+  readonly noImport?: boolean
+  /** C_DigestKey is refused. */
+  readonly noDigestKey?: boolean
+  /** Knows CKD_SHA256_KDF_SP800. */
+  readonly kdf?: boolean
+  readonly maxSessions?: number
+  /** Vendor retail MAC mechanism and how many bytes of it come out. */
+  readonly retail?: { readonly mechanism: number; readonly bytes: number }
+  /** CKA_CHECK_VALUE is not kept. */
+  readonly noCheckValue?: boolean
+  /** CKA_VALUE_LEN of imported AES keys is not kept. */
+  readonly noValueLength?: boolean
+  /** Gives wrong answers for this mechanism. */
+  readonly wrong?: number
+  /** Sets DES parity on blocks that pass through C_UnwrapKey. */
+  readonly parityOnUnwrap?: boolean
+  readonly alreadyInitialised?: boolean
+}
+
+const FOLDER: string = mkdtempSync(join(tmpdir(), 'ipc-fake-'))
+process.once('exit', () => rmSync(FOLDER, { recursive: true, force: true }))
+let made = 0
+
+/** What may still be called on a session that failed, before it is closed. */
+const CLEANING_UP: readonly string[] = ['C_FindObjectsFinal', 'C_DestroyObject', 'C_Logout']
+const DATA_ERRORS: readonly number[] = [0x20, 0x21, 0x40, 0x41, 0xc0, 0xc1]
+
+export class FakeToken implements Pkcs11Binding {
+  readonly options: FakeOptions
+  /** A file of its own: modules are told apart by path. */
+  readonly path: string = join(FOLDER, `fake-${made++}.so`)
+  /** Every call since {@link reset}, by name. */
+  calls: string[] = []
+  /** The call that fails: its number since {@link reset}, counted from 1, and its return value. */
+  fault: { readonly at: number; readonly code: number } | undefined
+  /** Calls that used a session after it had failed. */
+  readonly violations: string[] = []
+  /** Secrets given out: what was decrypted, read or digested. The library wipes what it does not hand on. */
+  readonly given: Uint8Array[] = []
+  logins = 0
+  initialised = 0
+  readonly parameters: (string | undefined)[] = []
+  loggedIn = false
+  readonly sessions = new Map<number, FakeSession>()
+  readonly objects = new Map<number, FakeObject>()
+  #next = 1
+
+  constructor(options: FakeOptions = {}) {
+    this.options = options
+    writeFileSync(this.path, '')
+  }
+
+  get load(): LoadBinding {
+    return async () => this
+  }
+
+  reset(fault?: { at: number; code: number }): void {
+    this.calls = []
+    this.fault = fault
+    this.given.length = 0
+  }
+
+  /** Objects by whether they live in the token or in a session. */
+  get census(): { token: number; session: number } {
+    const all = [...this.objects.values()]
+    return {
+      token: all.filter(object => object.session === undefined).length,
+      session: all.filter(object => object.session !== undefined).length,
+    }
+  }
+
+  /** A token object as another tool would have made it. */
+  plant(template: Template): void {
+    this.#add(template, undefined)
+  }
+
+  /** Removes token objects by label, as another process would. */
+  remove(label: string): void {
+    for (const [id, { attributes }] of this.objects) {
+      if (attributes.get(CKA.LABEL) === label) this.objects.delete(id)
+    }
+  }
+
+  C_Initialize(parameters: string | undefined): void {
+    this.#enter('C_Initialize')
+    this.parameters.push(parameters)
+    if (this.initialised > 0 || this.options.alreadyInitialised === true)
+      throw new Pkcs11Error('C_Initialize', 0x191)
+    this.initialised++
+  }
+
+  C_Finalize(): void {
+    this.#enter('C_Finalize')
+    this.initialised--
+    this.sessions.clear()
+    this.loggedIn = false
+    for (const [id, { session }] of this.objects) if (session !== undefined) this.objects.delete(id)
+  }
+
+  C_GetInfo(): ModuleInfo {
+    this.#enter('C_GetInfo')
+    return { description: 'fake', manufacturer: 'test', version: '1.0' }
+  }
+
+  C_GetSlotList(): SlotId[] {
+    this.#enter('C_GetSlotList')
+    return this.#tokens().map((_, i) => handle<SlotId>(i))
+  }
+
+  C_GetTokenInfo(slot: SlotId): TokenInfo {
+    this.#enter('C_GetTokenInfo')
+    const info = this.#tokens()[number(slot)]
+    if (info === undefined) throw new Pkcs11Error('C_GetTokenInfo', 0x03)
+    return {
+      label: 'fake',
+      manufacturer: 'test',
+      model: 'fake',
+      serial: `s${number(slot)}`,
+      flags: CKF.TOKEN_INITIALIZED | CKF.LOGIN_REQUIRED | CKF.USER_PIN_INITIALIZED,
+      maxSessions: this.options.maxSessions ?? 0,
+      sessions: this.sessions.size,
+      ...info,
+    }
+  }
+
+  C_OpenSession(_slot: SlotId, _flags: number): SessionHandle {
+    this.#enter('C_OpenSession')
+    if (this.sessions.size >= (this.options.maxSessions ?? 1000)) throw new Pkcs11Error('C_OpenSession', 0xb1)
+    const id = this.#next++
+    this.sessions.set(id, { operation: undefined, digest: [], search: [], spoiltBy: undefined })
+    return handle<SessionHandle>(id)
+  }
+
+  C_CloseSession(session: SessionHandle): void {
+    this.#enter('C_CloseSession')
+    if (!this.sessions.delete(number(session))) throw new Pkcs11Error('C_CloseSession', 0xb3)
+    for (const [id, object] of this.objects) {
+      if (object.session === number(session)) this.objects.delete(id)
+    }
+  }
+
+  C_Login(session: SessionHandle, _userType: number, pin: string): void {
+    this.logins++
+    this.#on('C_Login', session)
+    if (this.loggedIn) throw new Pkcs11Error('C_Login', 0x100)
+    if (pin !== (this.options.pin ?? '1234')) throw new Pkcs11Error('C_Login', 0xa0)
+    this.loggedIn = true
+  }
+
+  C_Logout(session: SessionHandle): void {
+    this.#on('C_Logout', session)
+    this.loggedIn = false
+  }
+
+  C_GenerateRandom(session: SessionHandle, length: number): Uint8Array<ArrayBuffer> {
+    this.#on('C_GenerateRandom', session)
+    this.#mechanism('C_GenerateRandom', -1)
+    return this.options.wrong === -1 ? new Uint8Array(length) : new Uint8Array(randomBytes(length))
+  }
+
+  C_CreateObject(session: SessionHandle, template: Template): ObjectHandle {
+    this.#on('C_CreateObject', session)
+    if (this.options.noImport === true) throw new Pkcs11Error('C_CreateObject', 0x1b)
+    return this.#add(template, session)
+  }
+
+  C_DestroyObject(session: SessionHandle, object: ObjectHandle): void {
+    this.#on('C_DestroyObject', session)
+    if (!this.objects.delete(number(object))) throw new Pkcs11Error('C_DestroyObject', 0x82)
+  }
+
+  C_GetAttributeValue(session: SessionHandle, object: ObjectHandle, type: number): Uint8Array {
+    this.#on('C_GetAttributeValue', session)
+    const attributes = this.#object('C_GetAttributeValue', object, 0x82)
+    if (type === CKA.VALUE && attributes.get(CKA.SENSITIVE) !== false) {
+      throw new Pkcs11Error('C_GetAttributeValue', 0x11)
+    }
+    if (type === CKA.CHECK_VALUE) return this.#checkValue(attributes)
+    const value = attributes.get(type)
+    if (value === undefined) throw new Pkcs11Error('C_GetAttributeValue', 0x12)
+    const bytes = toBytes(value)
+    return type === CKA.VALUE ? this.#give(bytes) : bytes
+  }
+
+  C_FindObjectsInit(session: SessionHandle, template: Template): void {
+    const state = this.#start('C_FindObjectsInit', session)
+    const wanted = template.filter(([, value]) => value !== undefined)
+    state.search = [...this.objects].flatMap(([id, { attributes }]) =>
+      wanted.every(([type, value]) => same(attributes.get(type), value)) ? [id] : [],
+    )
+    state.operation = { fn: 'C_FindObjects', key: undefined, mechanism: { mechanism: 0 } }
+  }
+
+  C_FindObjects(session: SessionHandle, max: number): ObjectHandle[] {
+    return this.#active('C_FindObjects', session, 'C_FindObjects')
+      .search.splice(0, Math.min(max, 2))
+      .map(id => handle<ObjectHandle>(id))
+  }
+
+  C_FindObjectsFinal(session: SessionHandle): void {
+    this.#active('C_FindObjectsFinal', session, 'C_FindObjects').operation = undefined
+  }
+
+  C_EncryptInit(session: SessionHandle, mechanism: Mechanism, key: ObjectHandle): void {
+    this.#init('C_EncryptInit', session, mechanism, key, CKA.ENCRYPT)
+  }
+
+  C_Encrypt(session: SessionHandle, data: Uint8Array, length: number): Uint8Array<ArrayBuffer> {
+    const { mechanism, key } = this.#finish('C_Encrypt', session, 'C_EncryptInit')
+    return this.#answer(mechanism.mechanism, cipher('encrypt', mechanism, key, data), length)
+  }
+
+  C_DecryptInit(session: SessionHandle, mechanism: Mechanism, key: ObjectHandle): void {
+    this.#init('C_DecryptInit', session, mechanism, key, CKA.DECRYPT)
+  }
+
+  C_Decrypt(session: SessionHandle, data: Uint8Array, length: number): Uint8Array<ArrayBuffer> {
+    const { mechanism, key } = this.#finish('C_Decrypt', session, 'C_DecryptInit')
+    return this.#give(this.#answer(mechanism.mechanism, cipher('decrypt', mechanism, key, data), length))
+  }
+
+  C_SignInit(session: SessionHandle, mechanism: Mechanism, key: ObjectHandle): void {
+    this.#init('C_SignInit', session, mechanism, key, CKA.SIGN)
+  }
+
+  C_Sign(session: SessionHandle, data: Uint8Array, length: number): Uint8Array<ArrayBuffer> {
+    const { mechanism, key } = this.#finish('C_Sign', session, 'C_SignInit')
+    const { retail } = this.options
+    if (mechanism.mechanism === retail?.mechanism) {
+      return this.#answer(mechanism.mechanism, retailOf(key, data).subarray(0, retail.bytes), length)
+    }
+    const blockBytes = mechanism.mechanism === CKM.AES_CMAC ? 16 : 8
+    const cbc = { mechanism: blockBytes === 16 ? CKM.AES_CBC : CKM.DES3_CBC }
+    const mac = cmac(
+      { blockBytes, encipherCbc: (iv, blocks) => cipher('encrypt', { ...cbc, parameter: iv }, key, blocks) },
+      data,
+    )
+    return this.#answer(mechanism.mechanism, mac, length)
+  }
+
+  C_DigestInit(session: SessionHandle, mechanism: Mechanism): void {
+    const state = this.#start('C_DigestInit', session)
+    this.#mechanism('C_DigestInit', mechanism.mechanism)
+    state.digest = []
+    state.operation = { fn: 'C_DigestInit', key: undefined, mechanism }
+  }
+
+  C_DigestUpdate(session: SessionHandle, data: Uint8Array): void {
+    this.#active('C_DigestUpdate', session, 'C_DigestInit').digest.push(Uint8Array.from(data))
+  }
+
+  C_DigestKey(session: SessionHandle, key: ObjectHandle): void {
+    const state = this.#active('C_DigestKey', session, 'C_DigestInit')
+    if (this.options.noDigestKey === true) throw new Pkcs11Error('C_DigestKey', 0x67)
+    state.digest.push(keyBytes(this.#object('C_DigestKey', key, 0x60)))
+  }
+
+  C_DigestFinal(session: SessionHandle, length: number): Uint8Array<ArrayBuffer> {
+    const state = this.#active('C_DigestFinal', session, 'C_DigestInit')
+    state.operation = undefined
+    const hash = createHash('sha256')
+    for (const part of state.digest) hash.update(part)
+    return this.#give(this.#answer(CKM.SHA256, hash.digest(), length))
+  }
+
+  C_GenerateKey(session: SessionHandle, { mechanism }: Mechanism, template: Template): ObjectHandle {
+    this.#on('C_GenerateKey', session)
+    this.#mechanism('C_GenerateKey', mechanism)
+    const asked = template.find(([type]) => type === CKA.VALUE_LEN)?.[1]
+    const length = mechanism === CKM.DES2_KEY_GEN ? 16 : mechanism === CKM.DES3_KEY_GEN ? 24 : Number(asked)
+    return this.#add([...template, [CKA.VALUE, new Uint8Array(randomBytes(length))]], session)
+  }
+
+  C_GenerateKeyPair(
+    session: SessionHandle,
+    { mechanism }: Mechanism,
+    publicTemplate: Template,
+    privateTemplate: Template,
+  ): { publicKey: ObjectHandle; privateKey: ObjectHandle } {
+    this.#on('C_GenerateKeyPair', session)
+    this.#mechanism('C_GenerateKeyPair', mechanism)
+    const pair = createECDH('prime256v1')
+    const generated = pair.generateKeys()
+    const point = this.options.wrong === mechanism ? Buffer.alloc(65, 4) : generated
+    const parameters = publicTemplate.filter(([type]) => type === CKA.EC_PARAMS)
+    return {
+      publicKey: this.#add([...publicTemplate, [CKA.EC_POINT, Uint8Array.of(4, 65, ...point)]], session),
+      privateKey: this.#add([...privateTemplate, ...parameters, [CKA.VALUE, pair.getPrivateKey()]], session),
+    }
+  }
+
+  C_DeriveKey(
+    session: SessionHandle,
+    { mechanism, parameter }: Mechanism,
+    key: ObjectHandle,
+    template: Template,
+  ): ObjectHandle {
+    this.#on('C_DeriveKey', session)
+    this.#mechanism('C_DeriveKey', mechanism)
+    const base = this.#object('C_DeriveKey', key, 0x60)
+    if (base.get(CKA.DERIVE) !== true) throw new Pkcs11Error('C_DeriveKey', 0x68)
+    if (typeof parameter !== 'object' || parameter instanceof Uint8Array)
+      throw new Pkcs11Error('C_DeriveKey', 0x71)
+    const ecdh = createECDH('prime256v1')
+    ecdh.setPrivateKey(keyBytes(base))
+    const z = ecdh.computeSecret(parameter.publicData)
+    if (this.options.wrong === mechanism) z[0] = (z[0] ?? 0) ^ 1
+    if (parameter.kdf === CKD.NULL) return this.#add([...template, [CKA.VALUE, z]], session)
+    if (this.options.kdf !== true) throw new Pkcs11Error('C_DeriveKey', 0x71)
+    const length = Number(template.find(([type]) => type === CKA.VALUE_LEN)?.[1])
+    const derived = concatKdf(z, parameter.sharedData ?? new Uint8Array(0), length)
+    return this.#add([...template, [CKA.VALUE, derived]], session)
+  }
+
+  C_WrapKey(
+    session: SessionHandle,
+    mechanism: Mechanism,
+    wrappingKey: ObjectHandle,
+    key: ObjectHandle,
+    length: number,
+  ): Uint8Array<ArrayBuffer> {
+    this.#on('C_WrapKey', session)
+    this.#mechanism('C_WrapKey', mechanism.mechanism, 'wrap')
+    const wrapping = this.#object('C_WrapKey', wrappingKey, 0x113)
+    if (wrapping.get(CKA.WRAP) !== true) throw new Pkcs11Error('C_WrapKey', 0x68)
+    const wrapped = this.#object('C_WrapKey', key, 0x60)
+    if (wrapped.get(CKA.EXTRACTABLE) !== true) throw new Pkcs11Error('C_WrapKey', 0x6a)
+    return this.#answer(
+      mechanism.mechanism,
+      cipher('encrypt', mechanism, wrapping, keyBytes(wrapped)),
+      length,
+    )
+  }
+
+  C_UnwrapKey(
+    session: SessionHandle,
+    mechanism: Mechanism,
+    unwrappingKey: ObjectHandle,
+    wrapped: Uint8Array,
+    template: Template,
+  ): ObjectHandle {
+    this.#on('C_UnwrapKey', session)
+    this.#mechanism('C_UnwrapKey', mechanism.mechanism, 'wrap')
+    const unwrapping = this.#object('C_UnwrapKey', unwrappingKey, 0xf0)
+    if (unwrapping.get(CKA.UNWRAP) !== true) throw new Pkcs11Error('C_UnwrapKey', 0x68)
+    const value = cipher('decrypt', mechanism, unwrapping, wrapped)
+    const kept = this.options.parityOnUnwrap === true ? value.map(byte => byte | 1) : value
+    return this.#add([...template, [CKA.VALUE, kept]], session)
+  }
+
+  #tokens(): readonly Partial<TokenInfo>[] {
+    return this.options.tokens ?? [{}]
+  }
+
+  /** Counts a call, and fails it where it is its turn. */
+  #enter(fn: string): void {
+    this.calls.push(fn)
+    if (this.fault?.at === this.calls.length) throw new Pkcs11Error(fn, this.fault.code)
+  }
+
+  #on(fn: string, session: SessionHandle): FakeSession {
+    const state = this.sessions.get(number(session))
+    if (state?.spoiltBy !== undefined && !CLEANING_UP.includes(fn))
+      this.violations.push(`${fn} on the session where ${state.spoiltBy}`)
+    try {
+      this.#enter(fn)
+    } catch (error) {
+      const code = this.fault?.code ?? 0
+      // A failed call may leave its operation active, which only closing the session ends.
+      if (state !== undefined && !DATA_ERRORS.includes(code)) state.spoiltBy = `${fn} failed with ${code}`
+      throw error
+    }
+    if (state === undefined) throw new Pkcs11Error(fn, 0xb3)
+    return state
+  }
+
+  /** The start of an operation: one at a time. */
+  #start(fn: string, session: SessionHandle): FakeSession {
+    const state = this.#on(fn, session)
+    if (state.operation !== undefined) throw new Pkcs11Error(fn, 0x90)
+    return state
+  }
+
+  #active(fn: string, session: SessionHandle, started: string): FakeSession {
+    const state = this.#on(fn, session)
+    if (state.operation?.fn !== started) throw new Pkcs11Error(fn, 0x91)
+    return state
+  }
+
+  #init(fn: string, session: SessionHandle, mechanism: Mechanism, key: ObjectHandle, bit: number): void {
+    const state = this.#start(fn, session)
+    this.#mechanism(fn, mechanism.mechanism)
+    const attributes = this.#object(fn, key, 0x60)
+    if (attributes.get(bit) !== true) throw new Pkcs11Error(fn, 0x68)
+    state.operation = { fn, key: attributes, mechanism }
+  }
+
+  #finish(fn: string, session: SessionHandle, started: string): { mechanism: Mechanism; key: Attributes } {
+    const state = this.#on(fn, session)
+    const { operation } = state
+    if (operation?.fn !== started || operation.key === undefined) throw new Pkcs11Error(fn, 0x91)
+    state.operation = undefined
+    return { mechanism: operation.mechanism, key: operation.key }
+  }
+
+  #mechanism(fn: string, mechanism: number, use?: 'wrap'): void {
+    const { without = [], retail } = this.options
+    if (without.includes(mechanism)) throw new Pkcs11Error(fn, 0x70)
+    if (use === 'wrap' && without.includes(-2)) throw new Pkcs11Error(fn, 0x70)
+    if (mechanism > 0x8000_0000 && mechanism !== retail?.mechanism) throw new Pkcs11Error(fn, 0x70)
+  }
+
+  #object(fn: string, object: ObjectHandle, code: number): Attributes {
+    const found = this.objects.get(number(object))
+    if (found === undefined) throw new Pkcs11Error(fn, code)
+    return found.attributes
+  }
+
+  #add(template: Template, session: SessionHandle | undefined): ObjectHandle {
+    const attributes: Attributes = new Map()
+    for (const [type, value] of template) {
+      if (value !== undefined)
+        attributes.set(type, value instanceof Uint8Array ? Uint8Array.from(value) : value)
+    }
+    const keyType = attributes.get(CKA.KEY_TYPE)
+    if (typeof keyType === 'number' && this.options.without?.includes(-keyType)) {
+      throw new Pkcs11Error('C_CreateObject', 0x13)
+    }
+    const value = attributes.get(CKA.VALUE)
+    if (keyType === CKK.AES && value instanceof Uint8Array && this.options.noValueLength !== true)
+      attributes.set(CKA.VALUE_LEN, value.length)
+    const id = this.#next++
+    const inToken = attributes.get(CKA.TOKEN) === true || session === undefined
+    this.objects.set(id, { attributes, session: inToken ? undefined : number(session) })
+    return handle<ObjectHandle>(id)
+  }
+
+  #checkValue(attributes: Attributes): Uint8Array {
+    if (this.options.noCheckValue === true) throw new Pkcs11Error('C_GetAttributeValue', 0x12)
+    if (attributes.get(CKA.CLASS) !== CKO.SECRET_KEY) throw new Pkcs11Error('C_GetAttributeValue', 0x12)
+    const aes = attributes.get(CKA.KEY_TYPE) === CKK.AES
+    const mechanism = { mechanism: aes ? CKM.AES_ECB : CKM.DES3_ECB }
+    return cipher('encrypt', mechanism, attributes, new Uint8Array(aes ? 16 : 8)).slice(0, 3)
+  }
+
+  #answer(mechanism: number, bytes: Uint8Array, room: number): Uint8Array<ArrayBuffer> {
+    if (bytes.length > room) throw new Pkcs11Error('answer', 0x150)
+    const answer = Uint8Array.from(bytes)
+    if (this.options.wrong === mechanism) answer[0] = (answer[0] ?? 0) ^ 1
+    return answer
+  }
+
+  #give<T extends Uint8Array>(secret: T): T {
+    this.given.push(secret)
+    return secret
+  }
+}
+
+function keyBytes(attributes: Attributes): Uint8Array {
+  const value = attributes.get(CKA.VALUE)
+  if (!(value instanceof Uint8Array)) throw new Error('the object has no value')
+  return value
+}
+
+function cipher(
+  direction: 'encrypt' | 'decrypt',
+  { mechanism, parameter }: Mechanism,
+  key: Attributes,
+  data: Uint8Array,
+): Uint8Array {
+  const value = keyBytes(key)
+  const aes = key.get(CKA.KEY_TYPE) === CKK.AES
+  const mode = mechanism === CKM.DES3_CBC || mechanism === CKM.AES_CBC ? 'cbc' : 'ecb'
+  const name = aes ? `aes-${value.length * 8}-${mode}` : `des-ede3-${mode}`
+  const three = value.length === 16 && !aes ? Buffer.concat([value, value.subarray(0, 8)]) : value
+  const iv = mode === 'ecb' ? null : parameter instanceof Uint8Array ? parameter : new Uint8Array(8)
+  const make = direction === 'encrypt' ? createCipheriv : createDecipheriv
+  const engine = make(name, three, iv).setAutoPadding(false)
+  return Buffer.concat([engine.update(data), engine.final()])
+}
+
+/** ISO/IEC 9797-1 algorithm 3 with zero padding, the slow way round. */
+function retailOf(key: Attributes, data: Uint8Array): Uint8Array {
+  const value = keyBytes(key)
+  const k1 = value.subarray(0, 8)
+  const chain: Attributes = new Map([[CKA.VALUE, Buffer.concat([k1, k1, k1])]])
+  let state = Buffer.alloc(8)
+  for (let at = 0; at < data.length; at += 8) {
+    const last = at + 8 >= data.length
+    const block = data.slice(at, at + 8).map((byte, i) => byte ^ (state[i] ?? 0))
+    state = Buffer.from(cipher('encrypt', { mechanism: CKM.DES3_ECB }, last ? key : chain, block))
+  }
+  return state
+}
+
+function handle<T>(value: number): T {
+  const bytes = new Uint8Array(8)
+  new DataView(bytes.buffer).setUint32(0, value)
+  return bytes as T
+}
+
+function number(bytes: Uint8Array): number {
+  return new DataView(bytes.buffer, bytes.byteOffset).getUint32(0)
+}
+
+function toBytes(value: boolean | number | string | Uint8Array): Uint8Array {
+  if (value instanceof Uint8Array) return Uint8Array.from(value)
+  if (typeof value === 'string') return new TextEncoder().encode(value)
+  if (typeof value === 'boolean') return Uint8Array.of(value ? 1 : 0)
+  const bytes = new Uint8Array(8)
+  new DataView(bytes.buffer).setUint32(0, value, true)
+  return bytes
+}
+
+function same(actual: unknown, wanted: unknown): boolean {
+  if (actual instanceof Uint8Array && wanted instanceof Uint8Array) {
+    return Buffer.compare(actual, wanted) === 0
+  }
+  return actual === wanted
+}

@@ -1,0 +1,66 @@
+/** The whole contract over the binding interface, on tokens that exist in memory only and lack this or that. */
+import { afterAll, describe, test } from 'vitest'
+import { CKA, CKK, CKO } from '../../src/backend/pkcs11/constants.js'
+import type { KeyStoreOptions } from '../../src/pkcs11.js'
+import { backendContract } from '../../src/testing/index.js'
+import { type FakeOptions, FakeToken } from './fake-token.js'
+import { openBackendOn, openStoreOn } from './support.js'
+
+interface Case {
+  readonly name: string
+  readonly fake: FakeOptions
+  readonly options: Partial<KeyStoreOptions>
+  /** Where keys are made with other options than the backend is opened with. */
+  readonly storeOptions?: Partial<KeyStoreOptions>
+}
+
+const TOKENS: readonly Case[] = [
+  { name: 'everything, KDF inside', fake: { kdf: true }, options: { composedMac: true } },
+  { name: 'C_DigestKey', fake: {}, options: { composedMac: true } },
+  {
+    name: 'no CKK_DES2, no CMAC, no CKA_CHECK_VALUE, no CKA_VALUE_LEN, Z extracted',
+    fake: { without: [-CKK.DES2, 0x138, 0x108a], noDigestKey: true, noCheckValue: true, noValueLength: true },
+    options: { composedMac: true, extractSharedSecret: true },
+  },
+  {
+    name: 'a vendor retail MAC, translation inside',
+    fake: { retail: { mechanism: 0x8000_0135, bytes: 8 } },
+    options: { retailMac: 'utimaco', translateInToken: true },
+  },
+  { name: 'no retail MAC', fake: {}, options: {}, storeOptions: { composedMac: true } },
+  { name: 'one session', fake: { maxSessions: 2 }, options: { composedMac: true } },
+]
+
+describe.each(TOKENS)(
+  'backend contract: fake token, $name',
+  ({ fake: fakeOptions, options, storeOptions }) => {
+    const contract = backendContract({
+      open: async keys => {
+        const fake = new FakeToken(fakeOptions)
+        const store = await openStoreOn(fake, storeOptions ?? options)
+        const kids = new Set<string>()
+        try {
+          for (const key of keys) {
+            const translation = options.translateInToken === true && key.usage === 'pin-encryption'
+            if (kids.has(key.kid)) fake.plant(twinOf(key.kid))
+            else await store.importKey(translation ? { ...key, translation } : key)
+            kids.add(key.kid)
+          }
+        } finally {
+          await store.close()
+        }
+        return openBackendOn(fake, options)
+      },
+    })
+    test.each(contract.cases.map(({ name, run }) => [name, run] as const))('%s', (_name, run) => run())
+    afterAll(() => contract.close())
+  },
+)
+
+function twinOf(kid: string) {
+  return [
+    [CKA.CLASS, CKO.SECRET_KEY],
+    [CKA.TOKEN, true],
+    [CKA.LABEL, kid],
+  ] as const
+}

@@ -1,0 +1,262 @@
+/**
+ * Every call of every operation fails once, with every class of error: whatever happens, no session is used again
+ * after an error that is not about the data, no object and no secret stays behind, nobody logs in twice, and the
+ * backend goes on working.
+ */
+import { describe, expect, test } from 'vitest'
+import { Pkcs11Error } from '../../src/backend/pkcs11/errors.js'
+import { type Backend, isIssuerPinError, type Key } from '../../src/index.js'
+import type { KeyStoreOptions } from '../../src/pkcs11.js'
+import { type FakeOptions, FakeToken } from './fake-token.js'
+import { bindKey, openBackendOn, openStoreOn, provisionFake } from './support.js'
+
+/** A code of each class; the classes that are tried again by themselves come first. */
+const CODES: readonly { code: number; name: string; again: boolean; retryable: boolean }[] = [
+  { code: 0xb3, name: 'CKR_SESSION_HANDLE_INVALID', again: true, retryable: true },
+  { code: 0x90, name: 'CKR_OPERATION_ACTIVE', again: true, retryable: true },
+  { code: 0x82, name: 'CKR_OBJECT_HANDLE_INVALID', again: true, retryable: true },
+  { code: 0x60, name: 'CKR_KEY_HANDLE_INVALID', again: true, retryable: true },
+  { code: 0x20, name: 'CKR_DATA_INVALID', again: false, retryable: false },
+  { code: 0x05, name: 'CKR_GENERAL_ERROR', again: false, retryable: false },
+  { code: 0x30, name: 'CKR_DEVICE_ERROR', again: false, retryable: true },
+  { code: 0x31, name: 'CKR_DEVICE_MEMORY', again: false, retryable: true },
+  { code: 0x101, name: 'CKR_USER_NOT_LOGGED_IN', again: false, retryable: false },
+  { code: 0x190, name: 'CKR_CRYPTOKI_NOT_INITIALIZED', again: false, retryable: true },
+  { code: 0x8000_1234, name: 'CKR_VENDOR_DEFINED', again: false, retryable: false },
+]
+
+const BLOCKS = Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16)
+const POINT = Uint8Array.from(
+  Buffer.from(
+    '048578CABDC564C2F76DC77FE5BEB8CD6E6045FDEA007F72F16C19CF31346A71BA446F02C97E729A884B7ADAB5696F374E8CD03038463E6DC6E72A5D0DF5BE7C95',
+    'hex',
+  ),
+)
+const agreement = { ephemeralPublicKey: POINT, otherInfo: Uint8Array.of(1, 2, 3), length: 64 }
+
+interface Operation {
+  readonly name: string
+  readonly kid: string
+  readonly fake?: FakeOptions
+  readonly options?: Partial<KeyStoreOptions>
+  run(backend: Backend, key: Key, other: Key): Promise<Uint8Array>
+}
+
+const OPERATIONS: readonly Operation[] = [
+  { name: 'encipher', kid: 'PEK-2', run: (backend, key) => backend.encipherBlocks(key, BLOCKS) },
+  { name: 'decipher', kid: 'PEK-2', run: (backend, key) => backend.decipherBlocks(key, BLOCKS) },
+  {
+    name: 'reencipher on the host',
+    kid: 'PEK-2',
+    run: (backend, key, other) => backend.reencipherBlocks(key, other, BLOCKS),
+  },
+  {
+    name: 'reencipher inside',
+    kid: 'PEK-2',
+    options: { translateInToken: true },
+    run: (backend, key, other) => backend.reencipherBlocks(key, other, BLOCKS),
+  },
+  {
+    name: 'CBC-MAC',
+    kid: 'MAC-1',
+    run: (backend, key) => backend.mac(key, { algorithm: 'iso9797-1-alg1', padding: 2 }, BLOCKS),
+  },
+  {
+    name: 'composed retail MAC',
+    kid: 'MAC-3',
+    run: (backend, key) => backend.mac(key, { algorithm: 'iso9797-1-alg3', padding: 2 }, BLOCKS),
+  },
+  {
+    name: 'vendor retail MAC with an IV',
+    kid: 'MAC-3',
+    fake: { retail: { mechanism: 0x8000_7ea0, bytes: 8 } },
+    options: { retailMac: 'unbound' },
+    run: (backend, key) =>
+      backend.mac(key, { algorithm: 'iso9797-1-alg3', padding: 2, iv: BLOCKS.subarray(0, 8) }, BLOCKS),
+  },
+  {
+    name: 'CMAC',
+    kid: 'CMAC-A',
+    run: (backend, key) => backend.mac(key, { algorithm: 'cmac', padding: 'none' }, BLOCKS),
+  },
+  {
+    name: 'composed CMAC',
+    kid: 'CMAC-A',
+    fake: { without: [0x108a] },
+    run: (backend, key) => backend.mac(key, { algorithm: 'cmac', padding: 'none' }, BLOCKS),
+  },
+  {
+    name: 'ECDH by C_DigestKey',
+    kid: 'JWE-D1',
+    run: (backend, key) => backend.deriveContentKey(key, agreement),
+  },
+  {
+    name: 'ECDH with the KDF inside',
+    kid: 'JWE-D1',
+    fake: { kdf: true },
+    run: (backend, key) => backend.deriveContentKey(key, agreement),
+  },
+  {
+    name: 'ECDH with Z extracted',
+    kid: 'JWE-D1',
+    fake: { noDigestKey: true },
+    options: { extractSharedSecret: true },
+    run: (backend, key) => backend.deriveContentKey(key, agreement),
+  },
+  {
+    name: 'health',
+    kid: 'PEK-2',
+    run: async backend => {
+      const { ok, detail } = await backend.health()
+      return new TextEncoder().encode(ok ? detail : '')
+    },
+  },
+  { name: 'bind of a P-256 key', kid: 'JWE-D1', run: (backend, { kid }) => rebind(backend, kid) },
+  { name: 'bind of a MAC key', kid: 'MAC-3', run: (backend, { kid }) => rebind(backend, kid) },
+]
+
+async function rebind(backend: Backend, kid: string): Promise<Uint8Array> {
+  const { checkValue } = await bindKey(backend, kid)
+  return new TextEncoder().encode(JSON.stringify(checkValue))
+}
+
+async function prepare({ kid, fake: fakeOptions, options = {} }: Operation) {
+  const fake = new FakeToken(fakeOptions)
+  const all = { composedMac: true, ...options }
+  await using store = await openStoreOn(fake, all)
+  const { CONTRACT_KEYS } = await import('../../src/testing/index.js')
+  for (const key of CONTRACT_KEYS) {
+    if (key.kid !== kid && key.kid !== 'PEK-3') continue
+    const translation = options.translateInToken === true && key.usage === 'pin-encryption'
+    await store.importKey(translation ? { ...key, translation } : key)
+  }
+  await store.close()
+  fake.logins = 0
+  const backend = await openBackendOn(fake, all)
+  const hostDecipher = options.translateInToken !== true
+  const key = await bindKey(backend, kid, kid.startsWith('PEK') ? { hostDecipher } : {})
+  const other = await bindKey(backend, 'PEK-3', { hostDecipher })
+  return { fake, backend, key, other }
+}
+
+describe.each(OPERATIONS)('$name', operation => {
+  test.each(CODES)('each of its calls fails once with $name', async ({ code, name, again, retryable }) => {
+    const { fake, backend, key, other } = await prepare(operation)
+    const before = fake.census
+    fake.reset()
+    const expected = await operation.run(backend, key, other)
+    const calls = fake.calls.length
+    expect(calls).toBeGreaterThan(0)
+    for (let at = 1; at <= calls; at++) {
+      fake.reset({ at, code })
+      let result: Uint8Array | undefined
+      try {
+        result = await operation.run(backend, key, other)
+      } catch (error) {
+        expect(isIssuerPinError(error)).toBe(true)
+        expect(error).toBeInstanceOf(Pkcs11Error)
+        if (error instanceof Pkcs11Error) {
+          expect(error.functionName).toBe(fake.calls[at - 1])
+          expect(error).toMatchObject({ returnValue: code, returnValueName: name, retryable })
+          expect(error.code).toBe('ERR_PKCS11_CALL')
+        }
+        expect(again).toBe(false)
+      }
+      if (result !== undefined && result.length > 0) expect(result).toEqual(expected)
+      expect(fake.violations).toEqual([])
+      expect(fake.census).toEqual(before)
+      for (const secret of fake.given) {
+        if (result === undefined || secret.buffer !== result.buffer) {
+          expect(secret.every(byte => byte === 0)).toBe(true)
+        }
+      }
+      fake.reset()
+      expect(await operation.run(backend, key, other)).toEqual(expected)
+    }
+    expect(fake.logins).toBe(1)
+    await backend.close()
+    expect(fake.sessions.size).toBe(0)
+    expect(fake.initialised).toBe(0)
+    expect(fake.census.session).toBe(0)
+  })
+})
+
+test.each([0xb3, 0x82])('a lasting error %i is tried once more, not for ever', async code => {
+  const fake = new FakeToken()
+  await provisionFake(fake, { composedMac: true })
+  const backend = await openBackendOn(fake, { composedMac: true })
+  const key = await bindKey(backend, 'PEK-2')
+  fake.reset()
+  fake.C_EncryptInit = () => {
+    fake.calls.push('C_EncryptInit')
+    throw new Pkcs11Error('C_EncryptInit', code)
+  }
+  await expect(backend.encipherBlocks(key, BLOCKS)).rejects.toMatchObject({
+    code: 'ERR_PKCS11_CALL',
+    functionName: 'C_EncryptInit',
+    retryable: true,
+  })
+  // Where the handle was stale, the key is searched again and its check value is computed: one call more.
+  expect(fake.calls.filter(call => call === 'C_EncryptInit').length).toBe(2)
+})
+
+describe('opening', () => {
+  test.each(CODES)('each call fails once with $name: nothing stays open', async ({ code }) => {
+    const fake = new FakeToken()
+    await provisionFake(fake, { composedMac: true })
+    fake.reset()
+    await (await openBackendOn(fake, { composedMac: true })).close()
+    const calls = fake.calls.length
+    let failures = 0
+    for (let at = 1; at <= calls; at++) {
+      fake.reset({ at, code })
+      fake.logins = 0
+      try {
+        const backend = await openBackendOn(fake, { composedMac: true })
+        await backend.close()
+      } catch (error) {
+        failures++
+        expect(error).toSatisfy(isIssuerPinError)
+      }
+      expect(fake.logins).toBeLessThanOrEqual(1)
+      expect(fake.violations).toEqual([])
+      expect(fake.census.session).toBe(0)
+      // Only a failing C_Finalize or C_CloseSession itself leaves what it should have ended.
+      const failed = fake.calls[at - 1] ?? ''
+      if (!['C_Finalize', 'C_CloseSession'].includes(failed)) expect(fake.sessions.size).toBe(0)
+      if (failed !== 'C_Finalize') expect(fake.initialised).toBe(0)
+      fake.sessions.clear()
+      fake.initialised = 0
+      fake.loggedIn = false
+      for (const [id, object] of fake.objects) if (object.session !== undefined) fake.objects.delete(id)
+    }
+    expect(failures).toBeGreaterThan(0)
+  })
+})
+
+describe('provisioning', () => {
+  test.each(['MAC-3', 'JWE-D1', 'PEK-2'])('importing %s: all of its objects or none', async kid => {
+    const { CONTRACT_KEYS } = await import('../../src/testing/index.js')
+    const key = CONTRACT_KEYS.find(candidate => candidate.kid === kid)
+    if (key === undefined) throw new Error('no such key')
+    const fake = new FakeToken()
+    const store = await openStoreOn(fake, { composedMac: true })
+    fake.reset()
+    await store.importKey(key)
+    const calls = fake.calls.length
+    const complete = fake.census
+    await store.deleteKey(kid)
+    expect(fake.census.token).toBe(0)
+    for (let at = 1; at <= calls; at++) {
+      fake.reset({ at, code: 0x05 })
+      const failed = await store.importKey(key).then(
+        () => false,
+        () => true,
+      )
+      expect(fake.census).toEqual(failed ? { ...complete, token: 0 } : complete)
+      if (!failed) await store.deleteKey(kid)
+      expect(fake.violations).toEqual([])
+    }
+    await store.close()
+  })
+})

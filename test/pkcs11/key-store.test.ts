@@ -1,0 +1,373 @@
+import { describe, expect, test } from 'vitest'
+import { CKA, CKK, CKM, CKO } from '../../src/backend/pkcs11/constants.js'
+import type { ImportedKey, NewKey } from '../../src/pkcs11.js'
+import { CONTRACT_KEYS } from '../../src/testing/index.js'
+import { FakeToken } from './fake-token.js'
+import { bindKey, errorOf, openBackendOn, openStoreOn, optionsFor } from './support.js'
+
+const PEK = { kid: 'P', usage: 'pin-encryption', algorithm: 'tdea-2key' } as const
+const MATERIAL = '0123456789ABCDEFFEDCBA9876543210'
+
+function attributesOf(fake: FakeToken, label: string, objectClass: number = CKO.SECRET_KEY) {
+  const found = [...fake.objects.values()].find(
+    ({ attributes }) => attributes.get(CKA.LABEL) === label && attributes.get(CKA.CLASS) === objectClass,
+  )
+  if (found === undefined) throw new Error(`no object ${label}`)
+  return found.attributes
+}
+
+const BITS = {
+  E: CKA.ENCRYPT,
+  D: CKA.DECRYPT,
+  S: CKA.SIGN,
+  V: CKA.VERIFY,
+  W: CKA.WRAP,
+  U: CKA.UNWRAP,
+  X: CKA.DERIVE,
+}
+const bitsOf = (attributes: Map<number, unknown>) =>
+  Object.entries(BITS)
+    .filter(([, bit]) => attributes.get(bit) === true)
+    .map(([letter]) => letter)
+    .join('')
+
+describe('generateKey', () => {
+  test.each<[NewKey['usage'], NewKey['algorithm'], Partial<NewKey>, string]>([
+    ['pin-encryption', 'tdea-2key', {}, 'E'],
+    ['pin-encryption', 'tdea-3key', { hostDecipher: true }, 'ED'],
+    ['pin-encryption', 'tdea-2key', { translation: true }, 'EWU'],
+    ['cbc-mac', 'tdea-2key', {}, 'E'],
+    ['cmac', 'tdea-3key', {}, 'S'],
+    ['cmac', 'aes-192', {}, 'S'],
+    ['prw-generate', 'aes-128', {}, 'S'],
+    ['prw-verify', 'aes-256', { macs: ['cmac'] }, 'S'],
+    ['prw-verify', 'tdea-2key', { macs: ['iso9797-1-alg1', 'cmac'] }, 'ES'],
+  ])(
+    '%s, %s, %j: role bits %s and no other, inside, not modifiable',
+    async (usage, algorithm, more, bits) => {
+      const fake = new FakeToken()
+      const options = { translateInToken: true }
+      await using store = await openStoreOn(fake, options)
+      const made = await store.generateKey({ kid: 'K', usage, algorithm, ...more })
+      expect(made).toMatchObject({ kid: 'K', usage, algorithm })
+      const attributes = attributesOf(fake, 'K')
+      expect(bitsOf(attributes)).toBe(bits)
+      expect(attributes.get(CKA.TOKEN)).toBe(true)
+      expect(attributes.get(CKA.PRIVATE)).toBe(true)
+      expect(attributes.get(CKA.SENSITIVE)).toBe(true)
+      expect(attributes.get(CKA.EXTRACTABLE)).toBe(false)
+      expect(attributes.get(CKA.MODIFIABLE)).toBe(false)
+      await using backend = await openBackendOn(fake, options)
+      const key = await backend.bind({ kid: 'K', usage, kcv: made.checkValue })
+      expect(key.algorithm).toBe(algorithm)
+    },
+  )
+
+  test('a P-256 pair: DERIVE on the private key alone, one CKA_ID for both', async () => {
+    const fake = new FakeToken()
+    await using store = await openStoreOn(fake)
+    const made = await store.generateKey({ kid: 'J', usage: 'jwe-key-agreement', algorithm: 'ec-p256' })
+    expect(made.publicJwk).toMatchObject({ kty: 'EC', crv: 'P-256' })
+    const [priv, pub] = [attributesOf(fake, 'J', CKO.PRIVATE_KEY), attributesOf(fake, 'J', CKO.PUBLIC_KEY)]
+    expect([bitsOf(priv), bitsOf(pub)]).toEqual(['X', ''])
+    expect(priv.get(CKA.ID)).toEqual(pub.get(CKA.ID))
+    expect(priv.get(CKA.SENSITIVE)).toBe(true)
+  })
+
+  test('a CKA_ID is fresh each time and says what the key is for', async () => {
+    const fake = new FakeToken()
+    await using store = await openStoreOn(fake)
+    const ids = []
+    for (const kid of ['A', 'B']) ids.push((await store.generateKey({ ...PEK, kid })).id)
+    expect(new Set(ids).size).toBe(2)
+    for (const id of ids) expect(Buffer.from(id, 'hex').subarray(0, 4).toString()).toBe('P0B2')
+  })
+
+  test.each<[string, object, string]>([
+    ['no options', {}, 'ERR_ARGUMENT'],
+    ['an unknown option', { ...PEK, extractable: true }, 'ERR_ARGUMENT'],
+    ['an unknown usage', { ...PEK, usage: 'pin' }, 'ERR_ARGUMENT'],
+    ['an unknown algorithm', { ...PEK, algorithm: 'des' }, 'ERR_ARGUMENT'],
+    ['an algorithm the usage does not admit', { ...PEK, algorithm: 'aes-128' }, 'ERR_KEY_ALGORITHM'],
+    ['hostDecipher for a MAC key', { ...PEK, usage: 'cmac', hostDecipher: true }, 'ERR_ARGUMENT'],
+    ['hostDecipher that is no boolean', { ...PEK, hostDecipher: 1 }, 'ERR_ARGUMENT'],
+    ['translation where the token does none', { ...PEK, translation: true }, 'ERR_UNSUPPORTED_BY_TOKEN'],
+    ['a TDEA PRW key that does not say for which MACs', { ...PEK, usage: 'prw-verify' }, 'ERR_ARGUMENT'],
+    ['no MACs', { ...PEK, usage: 'prw-verify', macs: [] }, 'ERR_ARGUMENT'],
+    ['MACs for a PIN key', { ...PEK, macs: ['cmac'] }, 'ERR_ARGUMENT'],
+    [
+      'a retail MAC key without a way to compute it',
+      { ...PEK, usage: 'retail-mac' },
+      'ERR_UNSUPPORTED_BY_TOKEN',
+    ],
+  ])('refuses %s', async (_name, key, code) => {
+    const fake = new FakeToken()
+    await using store = await openStoreOn(fake)
+    const untyped: NewKey = JSON.parse(JSON.stringify(key))
+    expect(await errorOf(() => store.generateKey(untyped))).toMatchObject({ code })
+    expect(fake.census.token).toBe(0)
+  })
+
+  test('refuses a composed retail MAC key, whose K1 would stay inside', async () => {
+    await using store = await openStoreOn(new FakeToken(), { composedMac: true })
+    const error = await errorOf(() => store.generateKey({ ...PEK, usage: 'retail-mac' }))
+    expect(error).toMatchObject({ code: 'ERR_UNSUPPORTED_BY_TOKEN' })
+    expect(error.message).toContain('import it')
+  })
+
+  test('generates a retail MAC key for a vendor mechanism', async () => {
+    const fake = new FakeToken({ retail: { mechanism: 0x8000_0135, bytes: 8 } })
+    await using store = await openStoreOn(fake, { retailMac: 'protectserver' })
+    await store.generateKey({ ...PEK, usage: 'retail-mac' })
+    expect(bitsOf(attributesOf(fake, 'P'))).toBe('S')
+  })
+
+  test('refuses two-key bundles where the token has no CKK_DES2', async () => {
+    await using store = await openStoreOn(new FakeToken({ without: [-CKK.DES2] }))
+    expect(await errorOf(() => store.generateKey(PEK))).toMatchObject({ code: 'ERR_UNSUPPORTED_BY_TOKEN' })
+    expect((await store.generateKey({ ...PEK, algorithm: 'tdea-3key' })).algorithm).toBe('tdea-3key')
+  })
+
+  test('refuses a kid that is taken, by a key or by the K1 object of one', async () => {
+    const fake = new FakeToken()
+    await using store = await openStoreOn(fake, { composedMac: true })
+    await store.generateKey(PEK)
+    expect(await errorOf(() => store.generateKey(PEK))).toMatchObject({ code: 'ERR_KEY_AMBIGUOUS' })
+    await store.importKey({ ...PEK, kid: 'M', usage: 'retail-mac', material: MATERIAL })
+    expect(await errorOf(() => store.generateKey({ ...PEK, kid: 'M/K1' }))).toMatchObject({
+      code: 'ERR_KEY_AMBIGUOUS',
+    })
+  })
+
+  test('a mechanism the token lacks is named', async () => {
+    await using store = await openStoreOn(new FakeToken({ without: [CKM.AES_KEY_GEN] }))
+    expect(
+      await errorOf(() => store.generateKey({ kid: 'A', usage: 'cmac', algorithm: 'aes-128' })),
+    ).toMatchObject({
+      code: 'ERR_PKCS11_CALL',
+      functionName: 'C_GenerateKey',
+      returnValueName: 'CKR_MECHANISM_INVALID',
+    })
+  })
+})
+
+describe('importKey', () => {
+  test('must be opted in', async () => {
+    await using store = await openStoreOn(new FakeToken(), { importClearKeys: false })
+    const error = await errorOf(() => store.importKey({ ...PEK, material: MATERIAL }))
+    expect(error).toMatchObject({ code: 'ERR_ARGUMENT' })
+    expect(error.message).toContain('importClearKeys: true')
+  })
+
+  test('a retail MAC key comes with its K1 object: encrypt only, K1‖K1‖K1, a CKA_ID that links it', async () => {
+    const fake = new FakeToken()
+    await using store = await openStoreOn(fake, { composedMac: true })
+    const made = await store.importKey({ ...PEK, usage: 'retail-mac', material: MATERIAL, kcv: '08D7B4' })
+    const chain = attributesOf(fake, 'P/K1')
+    expect(bitsOf(chain)).toBe('E')
+    expect(chain.get(CKA.VALUE)).toEqual(Uint8Array.from(Buffer.from('0123456789ABCDEF'.repeat(3), 'hex')))
+    expect(chain.get(CKA.ID)).toEqual(Uint8Array.from(Buffer.from(`${made.id}4B31`, 'hex')))
+    expect((await store.listKeys()).map(({ kid }) => kid)).toEqual(['P'])
+    await store.deleteKey('P')
+    expect(fake.census.token).toBe(0)
+  })
+
+  test('a PRW key gets a K1 object only where it is for the retail MAC', async () => {
+    const fake = new FakeToken()
+    await using store = await openStoreOn(fake, { composedMac: true })
+    const key = { ...PEK, usage: 'prw-verify', material: MATERIAL } as const
+    await store.importKey({ ...key, kid: 'A', macs: ['iso9797-1-alg3'] })
+    await store.importKey({ ...key, kid: 'B', macs: ['cmac'] })
+    expect(fake.census.token).toBe(3)
+    await using backend = await openBackendOn(fake, { composedMac: true })
+    const [a, b] = [
+      await backend.bind({ kid: 'A', usage: 'prw-verify' }),
+      await backend.bind({ kid: 'B', usage: 'prw-verify' }),
+    ]
+    const retail = { algorithm: 'iso9797-1-alg3', padding: 1 } as const
+    const cmac = { algorithm: 'cmac', padding: 'none' } as const
+    expect((await backend.mac(a, retail, new Uint8Array(16))).length).toBe(8)
+    expect((await backend.mac(b, cmac, new Uint8Array(16))).length).toBe(8)
+    // What the key was not made for, the token would not do.
+    expect(await errorOf(() => backend.mac(a, cmac, new Uint8Array(16)))).toMatchObject({
+      code: 'ERR_KEY_USAGE',
+    })
+    expect(await errorOf(() => backend.mac(b, retail, new Uint8Array(16)))).toMatchObject({
+      code: 'ERR_KEY_USAGE',
+    })
+  })
+
+  test('an ENCRYPT-only PRW key without K1 object does CBC-MAC, and says what the retail MAC lacks', async () => {
+    const fake = new FakeToken()
+    await using store = await openStoreOn(fake, { composedMac: true })
+    await store.importKey({ ...PEK, usage: 'prw-generate', macs: ['iso9797-1-alg1'], material: MATERIAL })
+    await using backend = await openBackendOn(fake, { composedMac: true })
+    const key = await backend.bind({ kid: 'P', usage: 'prw-generate' })
+    await backend.mac(key, { algorithm: 'iso9797-1-alg1', padding: 1 }, new Uint8Array(8))
+    const error = await errorOf(() =>
+      backend.mac(key, { algorithm: 'iso9797-1-alg3', padding: 1 }, new Uint8Array(8)),
+    )
+    expect(error).toMatchObject({ code: 'ERR_KEY_USAGE' })
+    expect(error.message).toContain('K1 object')
+  })
+
+  test.each<[string, Partial<ImportedKey>, string]>([
+    ['15 bytes', { material: MATERIAL.slice(2) }, 'ERR_KEY_MATERIAL'],
+    ['no hex', { material: 'not hex' }, 'ERR_KEY_MATERIAL'],
+    ['K1 = K2', { material: MATERIAL.slice(0, 16).repeat(2) }, 'ERR_KEY_WEAK'],
+    ['another check value', { material: MATERIAL, kcv: '08D7B5' }, 'ERR_KEY_CHECK_VALUE'],
+    ['no check value', { material: MATERIAL, kcv: 'xyz' }, 'ERR_ARGUMENT'],
+    ['no material', {}, 'ERR_ARGUMENT'],
+  ])('refuses %s; nothing stays behind and nothing is shown', async (_name, more, code) => {
+    const fake = new FakeToken()
+    await using store = await openStoreOn(fake)
+    const error = await errorOf(() => store.importKey({ ...PEK, ...more } as ImportedKey))
+    expect(error).toMatchObject({ code })
+    expect(`${error.message} ${error.stack}`).not.toContain(MATERIAL.slice(0, 16))
+    expect(fake.census.token).toBe(0)
+  })
+
+  test('as K1‖K2‖K1 where the token has no CKK_DES2, and still known as two keys', async () => {
+    const fake = new FakeToken({ without: [-CKK.DES2] })
+    await using store = await openStoreOn(fake)
+    expect(await store.importKey({ ...PEK, material: MATERIAL, kcv: '08D7B4' })).toMatchObject({
+      algorithm: 'tdea-2key',
+    })
+    expect(attributesOf(fake, 'P').get(CKA.KEY_TYPE)).toBe(CKK.DES3)
+  })
+})
+
+describe('listKeys and deleteKey', () => {
+  test('list what can be bound, and what not with the reason', async () => {
+    const fake = new FakeToken()
+    await using store = await openStoreOn(fake, { composedMac: true })
+    for (const key of CONTRACT_KEYS) await store.importKey(key)
+    fake.plant([
+      [CKA.CLASS, CKO.SECRET_KEY],
+      [CKA.KEY_TYPE, CKK.DES2],
+      [CKA.TOKEN, true],
+      [CKA.LABEL, 'LOOSE'],
+      [CKA.SENSITIVE, false],
+    ])
+    fake.plant([
+      [CKA.CLASS, CKO.SECRET_KEY],
+      [CKA.KEY_TYPE, CKK.DES2],
+      [CKA.TOKEN, true],
+      [CKA.LABEL, 'FOREIGN'],
+      [CKA.ID, Buffer.from('x')],
+      [CKA.SENSITIVE, true],
+      [CKA.EXTRACTABLE, false],
+      [CKA.ENCRYPT, true],
+      [CKA.VALUE, Buffer.from(MATERIAL, 'hex')],
+    ])
+    fake.plant([
+      [CKA.CLASS, CKO.SECRET_KEY],
+      [CKA.TOKEN, true],
+    ])
+    const listed = await store.listKeys()
+    for (const { kid, usage, algorithm } of CONTRACT_KEYS) {
+      expect(listed.find(key => key.kid === kid)).toMatchObject({ usage, algorithm, problem: undefined })
+    }
+    expect(listed.find(({ kid }) => kid === 'LOOSE')).toMatchObject({
+      usage: undefined,
+      problem: expect.stringContaining('ERR_KEY_ATTRIBUTES'),
+    })
+    expect(listed.find(({ kid }) => kid === 'FOREIGN')).toMatchObject({
+      usage: undefined,
+      algorithm: 'tdea-2key',
+      id: '78',
+      checkValue: { value: '08D7B4' },
+    })
+    expect(listed.find(({ kid }) => kid === '')).toMatchObject({ problem: expect.any(String) })
+    expect(listed.length).toBe(CONTRACT_KEYS.length + 3)
+  })
+
+  test('delete a pair, one of two by CKA_ID, one without CKA_ID; refuse none and two', async () => {
+    const fake = new FakeToken()
+    await using store = await openStoreOn(fake)
+    await store.generateKey({ kid: 'J', usage: 'jwe-key-agreement', algorithm: 'ec-p256' })
+    await store.deleteKey('J')
+    expect(fake.census.token).toBe(0)
+    const twin = (id: number | undefined) =>
+      fake.plant([
+        [CKA.CLASS, CKO.SECRET_KEY],
+        [CKA.TOKEN, true],
+        [CKA.LABEL, 'T'],
+        [CKA.ID, id === undefined ? undefined : Buffer.of(id)],
+      ])
+    twin(1)
+    twin(2)
+    expect(await errorOf(() => store.deleteKey('T'))).toMatchObject({ code: 'ERR_KEY_AMBIGUOUS' })
+    await store.deleteKey('T', { id: '01' })
+    expect(await errorOf(() => store.deleteKey('T', { id: '01' }))).toMatchObject({
+      code: 'ERR_KEY_NOT_FOUND',
+    })
+    await store.deleteKey('T')
+    twin(undefined)
+    await store.deleteKey('T')
+    expect(fake.census.token).toBe(0)
+    expect(await errorOf(() => store.deleteKey('T', { id: 'xy' }))).toMatchObject({ code: 'ERR_ARGUMENT' })
+    expect(await errorOf(() => store.deleteKey(''))).toMatchObject({ code: 'ERR_ARGUMENT' })
+  })
+
+  test('a token error that is none of a key goes out', async () => {
+    const fake = new FakeToken()
+    await using store = await openStoreOn(fake)
+    await store.generateKey(PEK)
+    fake.C_GetAttributeValue = () => {
+      fake.reset({ at: 1, code: 0x30 })
+      return fake.C_GetInfo() as never
+    }
+    expect(await errorOf(() => store.listKeys())).toMatchObject({ returnValueName: 'CKR_DEVICE_ERROR' })
+  })
+})
+
+test('a closed store refuses; closing twice is fine', async () => {
+  const fake = new FakeToken()
+  const store = await openStoreOn(fake)
+  await store.close()
+  await store.close()
+  expect(fake.sessions.size).toBe(0)
+  for (const call of [() => store.listKeys(), () => store.generateKey(PEK), () => store.deleteKey('P')]) {
+    expect(await errorOf(call)).toMatchObject({ code: 'ERR_BACKEND_CLOSED' })
+  }
+})
+
+test('a session that cannot be closed does not undo what was done', async () => {
+  const fake = new FakeToken()
+  const store = await openStoreOn(fake)
+  const close = fake.C_CloseSession.bind(fake)
+  fake.C_CloseSession = session => {
+    close(session)
+    close(session)
+  }
+  expect((await store.generateKey(PEK)).kid).toBe('P')
+})
+
+test('the options are checked', async () => {
+  const { openKeyStoreOver } = await import('../../src/backend/pkcs11/key-store.js')
+  const fake = new FakeToken()
+  for (const options of [
+    undefined,
+    null,
+    7,
+    { ...optionsFor(fake), importClearKeys: 'yes' },
+    optionsFor(fake, JSON.parse('{"slot":0}')),
+  ]) {
+    expect(await errorOf(() => openKeyStoreOver(options as never, fake.load))).toMatchObject({
+      code: 'ERR_ARGUMENT',
+    })
+  }
+  expect(fake.calls).toEqual([])
+})
+
+test('keys of the contract are bound by a backend that did not make them', async () => {
+  const fake = new FakeToken()
+  {
+    await using store = await openStoreOn(fake, { composedMac: true })
+    for (const key of CONTRACT_KEYS) await store.importKey(key)
+  }
+  await using backend = await openBackendOn(fake, { composedMac: true })
+  for (const { kid, algorithm } of CONTRACT_KEYS)
+    expect((await bindKey(backend, kid)).algorithm).toBe(algorithm)
+})

@@ -1,0 +1,482 @@
+import { describe, expect, test } from 'vitest'
+import type { SessionHandle, Template } from '../../src/backend/pkcs11/binding.js'
+import { CKA, CKK, CKO } from '../../src/backend/pkcs11/constants.js'
+import { pointOf } from '../../src/backend/pkcs11/ec-point.js'
+import { Pkcs11Error } from '../../src/backend/pkcs11/errors.js'
+import { readNumber } from '../../src/backend/pkcs11/objects.js'
+import { ROLE_BITS, roleAttribute } from '../../src/backend/pkcs11/roles.js'
+import { P256_PARAMS } from '../../src/backend/pkcs11/templates.js'
+import type { KeyUsage } from '../../src/index.js'
+import { type FakeOptions, FakeToken } from './fake-token.js'
+import { bindKey, errorOf, openBackendOn, openStoreOn, provisionFake } from './support.js'
+
+const VALUE = Buffer.from('0123456789ABCDEFFEDCBA9876543210', 'hex')
+const OTHER = Buffer.from('FEDCBA98765432100123456789ABCDEF', 'hex')
+
+/** A key that another tool made well, with some attributes changed. */
+function planted(changes: Template): Template {
+  const changed = new Set(changes.map(([type]) => type))
+  const usual: Template = [
+    [CKA.CLASS, CKO.SECRET_KEY],
+    [CKA.KEY_TYPE, CKK.DES2],
+    [CKA.TOKEN, true],
+    [CKA.LABEL, 'K'],
+    [CKA.SENSITIVE, true],
+    [CKA.EXTRACTABLE, false],
+    ...ROLE_BITS.map(bit => [roleAttribute(bit), bit === 'ENCRYPT'] as const),
+    [CKA.VALUE, VALUE],
+  ]
+  return [...usual.filter(([type]) => !changed.has(type)), ...changes]
+}
+
+async function bindPlanted(
+  templates: readonly Template[],
+  usage: KeyUsage,
+  more = {},
+  fakeOptions: FakeOptions = {},
+) {
+  const fake = new FakeToken(fakeOptions)
+  for (const template of templates) fake.plant(template)
+  const backend = await openBackendOn(fake, more)
+  return backend.bind({ kid: 'K', usage })
+}
+
+describe('a key that another tool made', () => {
+  test('is bound where its attributes are right', async () => {
+    const key = await bindPlanted([planted([])], 'pin-encryption')
+    expect(key).toMatchObject({ algorithm: 'tdea-2key', parity: 'unknown' })
+    expect(key.checkValue).toEqual({ method: 'encrypt-zero', value: '08D7B4' })
+  })
+
+  test.each([
+    ['CKA_SENSITIVE false', [[CKA.SENSITIVE, false]], 'ERR_KEY_ATTRIBUTES', 'CKA_SENSITIVE'],
+    ['CKA_SENSITIVE not shown', [[CKA.SENSITIVE, undefined]], 'ERR_KEY_ATTRIBUTES', 'CKA_SENSITIVE'],
+    ['CKA_EXTRACTABLE true', [[CKA.EXTRACTABLE, true]], 'ERR_KEY_ATTRIBUTES', 'CKA_EXTRACTABLE'],
+    ['CKA_EXTRACTABLE not shown', [[CKA.EXTRACTABLE, undefined]], 'ERR_KEY_ATTRIBUTES', 'CKA_EXTRACTABLE'],
+    ['CKA_ENCRYPT false', [[CKA.ENCRYPT, false]], 'ERR_KEY_USAGE', 'needs CKA_ENCRYPT'],
+    ['CKA_SIGN true', [[CKA.SIGN, true]], 'ERR_KEY_USAGE', 'CKA_SIGN is set'],
+    ['CKA_WRAP true', [[CKA.WRAP, true]], 'ERR_KEY_USAGE', 'CKA_WRAP is set'],
+    ['CKA_DERIVE true', [[CKA.DERIVE, true]], 'ERR_KEY_USAGE', 'CKA_DERIVE is set'],
+    ['another class', [[CKA.CLASS, CKO.PRIVATE_KEY]], 'ERR_KEY_USAGE', 'private key'],
+    ['a public key only', [[CKA.CLASS, CKO.PUBLIC_KEY]], 'ERR_KEY_NOT_FOUND', 'not in this token'],
+    ['a session object', [[CKA.TOKEN, false]], 'ERR_KEY_NOT_FOUND', 'not in this token'],
+    ['single DES', [[CKA.KEY_TYPE, CKK.DES]], 'ERR_KEY_ALGORITHM', 'CKK_DES'],
+    ['no key type', [[CKA.KEY_TYPE, undefined]], 'ERR_KEY_ALGORITHM', 'without a key type'],
+    ['an unknown key type', [[CKA.KEY_TYPE, 0x99]], 'ERR_KEY_ALGORITHM', 'CKK_0x99'],
+    ['AES', [[CKA.KEY_TYPE, CKK.AES]], 'ERR_KEY_ALGORITHM', 'aes-128'],
+    [
+      'AES of unknown length',
+      [
+        [CKA.KEY_TYPE, CKK.AES],
+        [CKA.VALUE, undefined],
+      ],
+      'ERR_KEY_MATERIAL',
+      'unknown bytes',
+    ],
+    [
+      'AES of 17 bytes',
+      [
+        [CKA.KEY_TYPE, CKK.AES],
+        [CKA.VALUE, Buffer.alloc(17)],
+      ],
+      'ERR_KEY_MATERIAL',
+      '17 bytes',
+    ],
+  ] as const)('%s: refused, with what to change', async (_name, changes, code, text) => {
+    const error = await errorOf(() => bindPlanted([planted(changes)], 'pin-encryption'))
+    expect(error).toMatchObject({ code, kid: 'K' })
+    expect(error.message).toContain(text)
+  })
+
+  test('two by one label, also of different classes', async () => {
+    for (const twin of [planted([]), planted([[CKA.CLASS, CKO.PRIVATE_KEY]])]) {
+      expect(await errorOf(() => bindPlanted([planted([]), twin], 'pin-encryption'))).toMatchObject({
+        code: 'ERR_KEY_AMBIGUOUS',
+      })
+    }
+  })
+
+  test('the keys option tells two apart by CKA_ID, and gives a kid another label', async () => {
+    const twins = [
+      planted([[CKA.ID, Buffer.of(1)]]),
+      planted([
+        [CKA.ID, Buffer.of(2)],
+        [CKA.VALUE, OTHER],
+      ]),
+    ]
+    const second = await bindPlanted(twins, 'pin-encryption', { keys: { K: { id: '02' } } })
+    expect(second.checkValue.value).toBe('7B8358')
+    const renamed = [planted([[CKA.LABEL, 'ISS-ZPK']])]
+    const key = await bindPlanted(renamed, 'pin-encryption', { keys: { K: { label: 'ISS-ZPK' } } })
+    expect(key.kid).toBe('K')
+  })
+
+  test('hostDecipher asks for CKA_DECRYPT', async () => {
+    const fake = new FakeToken()
+    fake.plant(planted([]))
+    const backend = await openBackendOn(fake)
+    expect(
+      await errorOf(() => backend.bind({ kid: 'K', usage: 'pin-encryption', hostDecipher: true })),
+    ).toMatchObject({ code: 'ERR_KEY_ATTRIBUTES' })
+  })
+
+  test('a retail MAC key without its K1 object, with two, and with one that is too wide', async () => {
+    const id = Buffer.from('some id')
+    const main = planted([[CKA.ID, id]])
+    const chain = (changes: Template = []) =>
+      planted([
+        [CKA.LABEL, 'K/K1'],
+        [CKA.ID, Buffer.concat([id, Buffer.from('K1')])],
+        [CKA.KEY_TYPE, CKK.DES3],
+        [CKA.VALUE, Buffer.alloc(24, 1)],
+        ...changes,
+      ])
+    const bind = (...templates: Template[]) => bindPlanted(templates, 'retail-mac', { composedMac: true })
+    expect(await errorOf(() => bind(main))).toMatchObject({ code: 'ERR_KEY_ATTRIBUTES' })
+    expect(await errorOf(() => bind(planted([])))).toMatchObject({ code: 'ERR_KEY_ATTRIBUTES' })
+    expect(await errorOf(() => bind(main, chain(), chain()))).toMatchObject({ code: 'ERR_KEY_AMBIGUOUS' })
+    expect(await errorOf(() => bind(main, chain([[CKA.DECRYPT, true]])))).toMatchObject({
+      code: 'ERR_KEY_USAGE',
+    })
+    expect(await errorOf(() => bind(main, chain([[CKA.EXTRACTABLE, true]])))).toMatchObject({
+      code: 'ERR_KEY_ATTRIBUTES',
+    })
+    expect((await bind(main, chain())).usage).toBe('retail-mac')
+  })
+
+  test('a MAC key shows its check value as the token states it, else by CMAC, else not at all', async () => {
+    const mac = planted([
+      [CKA.ENCRYPT, false],
+      [CKA.SIGN, true],
+    ])
+    expect((await bindPlanted([mac], 'cmac')).checkValue).toEqual({ method: 'encrypt-zero', value: '08D7B4' })
+    const silent = { noCheckValue: true }
+    expect((await bindPlanted([mac], 'cmac', {}, silent)).checkValue.method).toBe('cmac')
+    const mute = { noCheckValue: true, without: [0x138] }
+    expect(await errorOf(() => bindPlanted([mac], 'cmac', {}, mute))).toMatchObject({
+      code: 'ERR_KEY_CHECK_VALUE',
+    })
+  })
+
+  test('a check value by the method the caller names, or not at all', async () => {
+    const fake = new FakeToken()
+    await provisionFake(fake, { composedMac: true })
+    await using backend = await openBackendOn(fake, { composedMac: true })
+    const bind = (kid: string, method: 'cmac' | 'encrypt-zero', value: string) =>
+      bindKey(backend, kid, { kcv: { method, value } })
+    // CMAC of a PIN key, from two single blocks; openssl mac -cipher DES-EDE3-CBC.
+    expect((await bind('PEK-2', 'cmac', '874AD5')).checkValue.method).toBe('cmac')
+    expect(await errorOf(() => bind('PEK-2', 'cmac', '000000'))).toMatchObject({
+      code: 'ERR_KEY_CHECK_VALUE',
+    })
+    expect((await bind('CMAC-A', 'encrypt-zero', '7DF76B')).checkValue.method).toBe('encrypt-zero')
+    expect(
+      await errorOf(() =>
+        bindKey(backend, 'PEK-2', { kcv: { method: 'jwk-thumbprint', value: 'A'.repeat(43) } }),
+      ),
+    ).toMatchObject({ code: 'ERR_KEY_CHECK_VALUE' })
+  })
+})
+
+describe('P-256 keys', () => {
+  async function pairIn(fake: FakeToken) {
+    await using store = await openStoreOn(fake)
+    return store.generateKey({ kid: 'J', usage: 'jwe-key-agreement', algorithm: 'ec-p256' })
+  }
+  const ofClass = (fake: FakeToken, objectClass: number) => {
+    const found = [...fake.objects.values()].find(
+      ({ attributes }) => attributes.get(CKA.CLASS) === objectClass && attributes.get(CKA.LABEL) === 'J',
+    )
+    if (found === undefined) throw new Error('no such object')
+    return found.attributes
+  }
+  const bind = async (fake: FakeToken) =>
+    (await openBackendOn(fake)).bind({ kid: 'J', usage: 'jwe-key-agreement' })
+
+  test('the public half is read and shown', async () => {
+    const fake = new FakeToken()
+    const { publicJwk } = await pairIn(fake)
+    expect((await bind(fake)).publicJwk).toEqual(publicJwk)
+  })
+
+  test('without a public object, with two, with a foreign one, with none on the curve', async () => {
+    const fake = new FakeToken()
+    await pairIn(fake)
+    const publicAttributes = ofClass(fake, CKO.PUBLIC_KEY)
+    const point = publicAttributes.get(CKA.EC_POINT)
+    if (!(point instanceof Uint8Array)) throw new Error('no point')
+    const { code } = await errorOf(async () => {
+      publicAttributes.set(CKA.LABEL, 'elsewhere')
+      await bind(fake)
+    })
+    expect(code).toBe('ERR_KEY_ATTRIBUTES')
+    publicAttributes.set(CKA.LABEL, 'J')
+    fake.plant([...publicAttributes])
+    expect(await errorOf(() => bind(fake))).toMatchObject({ code: 'ERR_KEY_AMBIGUOUS' })
+    // A public key of another pair by the same label, but another CKA_ID, is none of ours.
+    const second = [...fake.objects.values()].find(
+      ({ attributes }) => attributes.get(CKA.EC_POINT) !== undefined && attributes !== publicAttributes,
+    )?.attributes
+    second?.delete(CKA.ID)
+    expect((await bind(fake)).kid).toBe('J')
+    second?.set(CKA.LABEL, 'elsewhere')
+    const foreign = new FakeToken()
+    await pairIn(foreign)
+    publicAttributes.set(CKA.EC_POINT, ofClass(foreign, CKO.PUBLIC_KEY).get(CKA.EC_POINT) ?? '')
+    expect((await errorOf(() => bind(fake))).message).toContain('belongs to another private key')
+    publicAttributes.set(CKA.EC_POINT, Uint8Array.of(4, 65, ...new Uint8Array(65)))
+    expect(await errorOf(() => bind(fake))).toMatchObject({ code: 'ERR_KEY_MATERIAL' })
+    publicAttributes.delete(CKA.EC_POINT)
+    expect(await errorOf(() => bind(fake))).toMatchObject({ code: 'ERR_KEY_MATERIAL' })
+  })
+
+  test('another curve is refused', async () => {
+    const fake = new FakeToken()
+    await pairIn(fake)
+    ofClass(fake, CKO.PRIVATE_KEY).set(CKA.EC_PARAMS, P256_PARAMS.with(9, 0x22))
+    expect(await errorOf(() => bind(fake))).toMatchObject({ code: 'ERR_KEY_ALGORITHM' })
+    ofClass(fake, CKO.PRIVATE_KEY).delete(CKA.EC_PARAMS)
+    expect(await errorOf(() => bind(fake))).toMatchObject({ code: 'ERR_KEY_ALGORITHM' })
+  })
+
+  test('can be bound where the token does no key agreement, which then says why not', async () => {
+    const fake = new FakeToken()
+    await pairIn(fake)
+    const backend = await openBackendOn(new Proxied(fake))
+    const key = await backend.bind({ kid: 'J', usage: 'jwe-key-agreement' })
+    expect(backend.capabilities().keyAgreement).toBe('none')
+    const ephemeralPublicKey = Uint8Array.of(
+      4,
+      ...Buffer.from(key.publicJwk?.x ?? '', 'base64url'),
+      ...Buffer.from(key.publicJwk?.y ?? '', 'base64url'),
+    )
+    const error = await errorOf(() =>
+      backend.deriveContentKey(key, { ephemeralPublicKey, otherInfo: new Uint8Array(0), length: 16 }),
+    )
+    expect(error).toMatchObject({ code: 'ERR_UNSUPPORTED_BY_TOKEN' })
+    expect(error.message).toContain('CKR_MECHANISM_INVALID')
+  })
+
+  test.each([
+    ['DER', (point: Uint8Array) => Uint8Array.of(4, 65, ...point)],
+    ['the bare point', (point: Uint8Array) => point],
+    ['the bare point and a stray 04', (point: Uint8Array) => Uint8Array.of(...point, 4)],
+  ])('a point as %s', (_name, encode) => {
+    const point = Uint8Array.from(
+      Buffer.from(
+        '048578CABDC564C2F76DC77FE5BEB8CD6E6045FDEA007F72F16C19CF31346A71BA446F02C97E729A884B7ADAB5696F374E8CD03038463E6DC6E72A5D0DF5BE7C95',
+        'hex',
+      ),
+    )
+    expect(pointOf(encode(point))).toEqual(point)
+    expect(pointOf(encode(point).subarray(1))).toBeUndefined()
+  })
+})
+
+/** The same token after an update that took ECDH away. */
+class Proxied extends FakeToken {
+  constructor(from: FakeToken) {
+    super({ without: [0x1050] })
+    for (const [id, object] of from.objects) this.objects.set(id, object)
+  }
+}
+
+describe('time passes', () => {
+  async function bound() {
+    const fake = new FakeToken()
+    await provisionFake(fake, { composedMac: true })
+    const backend = await openBackendOn(fake, { composedMac: true })
+    return { fake, backend, key: await bindKey(backend, 'PEK-2') }
+  }
+  const replant = (fake: FakeToken, label: string, value: Uint8Array) => {
+    const old = [...fake.objects.values()].find(({ attributes }) => attributes.get(CKA.LABEL) === label)
+    fake.remove(label)
+    fake.plant([...(old?.attributes ?? []), [CKA.VALUE, value]])
+  }
+  const material = Buffer.from('AD192FD064B5579E7A4FB3C8F794F22A', 'hex')
+
+  test('a key that was deleted and put back is found again by itself', async () => {
+    const { fake, backend, key } = await bound()
+    const before = await backend.encipherBlocks(key, new Uint8Array(8))
+    replant(fake, 'PEK-2', material)
+    expect(await backend.encipherBlocks(key, new Uint8Array(8))).toEqual(before)
+    expect((await backend.health()).ok).toBe(true)
+  })
+
+  test('another key under the same label is an error, not a switch; health names it', async () => {
+    const { fake, backend, key } = await bound()
+    replant(fake, 'PEK-2', OTHER)
+    for (let i = 0; i < 2; i++) {
+      expect(await errorOf(() => backend.encipherBlocks(key, new Uint8Array(8)))).toMatchObject({
+        code: 'ERR_KEY_CHECK_VALUE',
+      })
+    }
+    expect(await backend.health()).toEqual({
+      ok: false,
+      detail: expect.stringContaining('PEK-2 (ERR_KEY_CHECK_VALUE)'),
+    })
+  })
+
+  test('binding the new key does not turn the old one into it', async () => {
+    const { fake, backend, key } = await bound()
+    replant(fake, 'PEK-2', OTHER)
+    const rotated = await bindKey(backend, 'PEK-2')
+    expect(rotated.checkValue.value).toBe('7B8358')
+    expect((await backend.encipherBlocks(rotated, new Uint8Array(8)))[0]).toBe(0x7b)
+    expect(await errorOf(() => backend.encipherBlocks(key, new Uint8Array(8)))).toMatchObject({
+      code: 'ERR_KEY_CHECK_VALUE',
+    })
+  })
+
+  test('a rotated K1 object is an error too', async () => {
+    const { fake, backend } = await bound()
+    const key = await bindKey(backend, 'MAC-3')
+    replant(fake, 'MAC-3/K1', Buffer.alloc(24, 0x57))
+    expect(
+      await errorOf(() => backend.mac(key, { algorithm: 'iso9797-1-alg3', padding: 1 }, new Uint8Array(16))),
+    ).toMatchObject({ code: 'ERR_KEY_CHECK_VALUE' })
+  })
+
+  test('a deleted key is ERR_KEY_NOT_FOUND; health names it', async () => {
+    const { fake, backend, key } = await bound()
+    fake.remove('PEK-2')
+    expect(await errorOf(() => backend.encipherBlocks(key, new Uint8Array(8)))).toMatchObject({
+      code: 'ERR_KEY_NOT_FOUND',
+    })
+    expect((await backend.health()).detail).toContain('PEK-2 (ERR_KEY_NOT_FOUND)')
+  })
+
+  test('a device that is gone: health says so instead of failing', async () => {
+    const { fake, backend } = await bound()
+    fake.C_GetTokenInfo = () => {
+      fake.reset({ at: 1, code: 0x30 })
+      return fake.C_GetInfo() as never
+    }
+    expect(await backend.health()).toEqual({ ok: false, detail: expect.stringContaining('CKR_DEVICE_ERROR') })
+    expect(await errorOf(() => backend.health({ signal: AbortSignal.abort() }))).toMatchObject({
+      code: 'ERR_ABORTED',
+    })
+  })
+})
+
+describe('after ten milliseconds of native calls', () => {
+  test('other work gets its turn, inputs are wiped all the same, and an abort counts', async () => {
+    const fake = new FakeToken()
+    await provisionFake(fake, { composedMac: true })
+    const backend = await openBackendOn(fake)
+    const key = await bindKey(backend, 'PEK-2')
+    const encrypt = fake.C_Encrypt.bind(fake)
+    const seen: Uint8Array[] = []
+    fake.C_Encrypt = (session, data, length) => {
+      seen.push(data)
+      const end = performance.now() + 11
+      while (performance.now() < end);
+      return encrypt(session, data, length)
+    }
+    const input = Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8)
+    // A new turn of the event loop: what bind used up does not count any more.
+    await new Promise(resolve => setImmediate(resolve))
+    const controller = new AbortController()
+    let turns = 0
+    setImmediate(() => {
+      turns++
+      controller.abort()
+    })
+    const first = await backend.encipherBlocks(key, input)
+    expect(turns).toBe(0)
+    const second = backend.encipherBlocks(key, input)
+    const third = errorOf(() => backend.encipherBlocks(key, input, { signal: controller.signal }))
+    input.fill(0)
+    expect(await second).toEqual(first)
+    expect(turns).toBe(1)
+    expect(await third).toMatchObject({ code: 'ERR_ABORTED' })
+    expect(seen.length).toBe(2)
+    expect(seen.every(data => data.every(byte => byte === 0))).toBe(true)
+  })
+})
+
+describe('translation', () => {
+  async function translating() {
+    const fake = new FakeToken()
+    const options = { translateInToken: true }
+    await using store = await openStoreOn(fake, options)
+    const pek = { usage: 'pin-encryption', algorithm: 'tdea-2key' } as const
+    await store.generateKey({ ...pek, kid: 'BOTH', translation: true, hostDecipher: true })
+    await store.generateKey({ ...pek, kid: 'OTHER', translation: true })
+    await store.generateKey({ ...pek, kid: 'INSIDE', translation: true })
+    await store.generateKey({ ...pek, kid: 'PLAIN' })
+    const backend = await openBackendOn(fake, options)
+    const bind = (kid: string, hostDecipher = false) =>
+      backend.bind({ kid, usage: 'pin-encryption', hostDecipher })
+    return { fake, backend, bind }
+  }
+  const block = Uint8Array.of(0x04, 0x12, 0x34, 0xff, 0xfe, 0xdc, 0xba, 0x98)
+
+  test('inside the token between keys made for it: nothing is deciphered on the host', async () => {
+    const { fake, backend, bind } = await translating()
+    const [from, to, open] = [await bind('INSIDE'), await bind('OTHER'), await bind('BOTH', true)]
+    const enciphered = await backend.encipherBlocks(from, block)
+    fake.reset()
+    const moved = await backend.reencipherBlocks(from, to, enciphered)
+    expect(fake.calls).not.toContain('C_Decrypt')
+    expect(moved).toEqual(await backend.encipherBlocks(to, block))
+    // To where the host may decipher only from where it may.
+    expect(await errorOf(() => backend.reencipherBlocks(from, open, enciphered))).toMatchObject({
+      code: 'ERR_HOST_DECIPHER',
+    })
+  })
+
+  test('on the host where a key was not made for it, and only where that is allowed', async () => {
+    const { backend, bind } = await translating()
+    const [both, inside, plain] = [await bind('BOTH', true), await bind('INSIDE'), await bind('PLAIN')]
+    const moved = await backend.reencipherBlocks(both, plain, await backend.encipherBlocks(both, block))
+    expect(moved).toEqual(await backend.encipherBlocks(plain, block))
+    const refused = async (from: typeof both, to: typeof both, kid: string) =>
+      expect(await errorOf(() => backend.reencipherBlocks(from, to, block))).toMatchObject({
+        code: 'ERR_HOST_DECIPHER',
+        kid,
+      })
+    await refused(plain, inside, 'PLAIN')
+    await refused(inside, plain, 'PLAIN')
+  })
+})
+
+test('numbers of a token that has CK_ULONG of 4 bytes, and values that are no number', async () => {
+  const fake = new FakeToken()
+  await openBackendOn(fake)
+  const [session] = fake.sessions.keys()
+  const station = { binding: fake, session: handleOf(session ?? 0) }
+  for (const [bytes, expected] of [
+    [new Uint8Array(new Uint32Array([7]).buffer), 7],
+    [new Uint8Array(new BigUint64Array([9n]).buffer), 9],
+    [Uint8Array.of(1, 2, 3), undefined],
+    [new Uint8Array(0), undefined],
+  ] as const) {
+    fake.C_GetAttributeValue = () => bytes
+    expect(readNumber(station.binding, station.session, handleOf(1) as never, CKA.CLASS)).toBe(expected)
+  }
+})
+
+function handleOf(id: number): SessionHandle {
+  const bytes = new Uint8Array(8)
+  new DataView(bytes.buffer).setUint32(0, id)
+  return bytes as SessionHandle
+}
+
+test('a call made from within a call waits for the session', async () => {
+  const fake = new FakeToken({ maxSessions: 2 })
+  await provisionFake(fake, { composedMac: true })
+  const backend = await openBackendOn(fake, { sessions: { max: 1 } })
+  const key = await bindKey(backend, 'PEK-2')
+  const encrypt = fake.C_Encrypt.bind(fake)
+  const inner: Promise<Uint8Array>[] = []
+  let faults = 1
+  fake.C_Encrypt = (session, data, length) => {
+    const result = encrypt(session, data, length)
+    if (inner.length < 2) inner.push(backend.encipherBlocks(key, data))
+    else if (faults-- > 0) throw new Pkcs11Error('C_Encrypt', 0xb3)
+    return result
+  }
+  const outer = await backend.encipherBlocks(key, new Uint8Array(8))
+  for (const call of inner) expect(await call).toEqual(outer)
+})

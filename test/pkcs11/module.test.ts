@@ -1,0 +1,98 @@
+import { symlinkSync } from 'node:fs'
+import { describe, expect, test, vi } from 'vitest'
+import { ModuleShare } from '../../src/backend/pkcs11/module.js'
+import { FakeToken } from './fake-token.js'
+import { errorOf, openBackendOn, optionsFor } from './support.js'
+
+describe('a module', () => {
+  test('is initialised by its first user and finalised by its last, under any of its names', async () => {
+    const fake = new FakeToken()
+    const other = `${fake.path}.link`
+    symlinkSync(fake.path, other)
+    let loads = 0
+    const load = async () => {
+      loads++
+      return fake
+    }
+    const shares = [
+      await ModuleShare.acquire(fake.path, undefined, load),
+      await ModuleShare.acquire(other, undefined, load),
+    ]
+    expect([loads, fake.initialised]).toEqual([2, 1])
+    shares[0]?.release()
+    shares[0]?.release()
+    expect(fake.initialised).toBe(1)
+    shares[1]?.release()
+    expect(fake.initialised).toBe(0)
+  })
+
+  test('is initialised once by two users at the same time', async () => {
+    const fake = new FakeToken()
+    const shares = await Promise.all([1, 2].map(() => ModuleShare.acquire(fake.path, 'init', fake.load)))
+    expect(fake.parameters).toEqual(['init'])
+    for (const share of shares) share.release()
+    expect(fake.initialised).toBe(0)
+  })
+
+  test('that something else initialised is not finalised', async () => {
+    const fake = new FakeToken({ alreadyInitialised: true })
+    ;(await ModuleShare.acquire(fake.path, undefined, fake.load)).release()
+    expect(fake.calls).toEqual(['C_Initialize'])
+  })
+
+  test('in use with other init parameters is refused', async () => {
+    const fake = new FakeToken()
+    await using backend = await openBackendOn(fake, { initParameters: 'a' })
+    expect(await errorOf(() => openBackendOn(fake, { initParameters: 'b' }))).toMatchObject({
+      code: 'ERR_PKCS11_MODULE',
+    })
+    expect((await backend.health()).ok).toBe(true)
+  })
+
+  test('path: absolute, and a file', async () => {
+    const fake = new FakeToken()
+    expect(await errorOf(() => openBackendOn(fake, { module: 'libsofthsm2.so' }))).toMatchObject({
+      code: 'ERR_ARGUMENT',
+    })
+    expect(await errorOf(() => openBackendOn(fake, { module: '/no/such.so' }))).toMatchObject({
+      code: 'ERR_PKCS11_MODULE',
+    })
+  })
+
+  test('a binding that throws something of its own keeps its error', async () => {
+    const fake = new FakeToken()
+    fake.C_Initialize = () => {
+      throw new RangeError('not ours')
+    }
+    expect(await errorOf(() => openBackendOn(fake))).toBeInstanceOf(RangeError)
+  })
+})
+
+test('a worker thread neither logs out nor finalises: it cannot know who else works', async () => {
+  vi.resetModules()
+  vi.doMock('node:worker_threads', () => ({ isMainThread: false }))
+  const { openPkcs11 } = await import('../../src/backend/pkcs11/backend.js')
+  // Of the same copy of the library, whose errors it must throw.
+  const { FakeToken } = await import('./fake-token.js')
+  const fake = new FakeToken()
+  await (await openPkcs11(optionsFor(fake), fake.load)).close()
+  expect(fake.calls).not.toContain('C_Logout')
+  expect(fake.calls).not.toContain('C_Finalize')
+  expect(fake.sessions.size).toBe(0)
+  vi.doUnmock('node:worker_threads')
+})
+
+test('two copies of this package, as ESM and CommonJS side by side, count together', async () => {
+  const fake = new FakeToken()
+  const first = await openBackendOn(fake)
+  vi.resetModules()
+  const { openPkcs11 } = await import('../../src/backend/pkcs11/backend.js')
+  const copy = await import('./fake-token.js')
+  const same = Object.assign(new copy.FakeToken(), { objects: fake.objects })
+  const second = await openPkcs11(optionsFor(fake), same.load)
+  await first.close()
+  expect(fake.initialised).toBe(1)
+  await second.close()
+  expect(same.calls).toContain('C_Finalize')
+  expect(same.calls).not.toContain('C_Initialize')
+})

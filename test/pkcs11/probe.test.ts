@@ -1,0 +1,207 @@
+import { describe, expect, test } from 'vitest'
+import { CKK, CKM } from '../../src/backend/pkcs11/constants.js'
+import type { KeyStoreOptions } from '../../src/pkcs11.js'
+import { type FakeOptions, FakeToken } from './fake-token.js'
+import { bindKey, errorOf, openBackendOn, openStoreOn, provisionFake } from './support.js'
+
+async function capabilitiesOf(fake: FakeOptions, more: Partial<KeyStoreOptions> = {}) {
+  const backend = await openBackendOn(new FakeToken(fake), more)
+  const capabilities = backend.capabilities()
+  await backend.close()
+  return { ...capabilities, all: capabilities.notes.join('\n') }
+}
+
+const EVERYTHING: Partial<KeyStoreOptions> = {
+  composedMac: true,
+  translateInToken: true,
+  extractSharedSecret: true,
+}
+
+describe('what a token can do is found out by having it done', () => {
+  test('a token with everything', async () => {
+    const { all, ...found } = await capabilitiesOf({ kdf: true }, EVERYTHING)
+    expect(found).toMatchObject({
+      backend: 'pkcs11',
+      macs: { 'iso9797-1-alg1': 'native', 'iso9797-1-alg3': 'composed', cmac: 'native' },
+      keyAgreement: 'token-kdf',
+      reencipher: 'inside',
+      random: 'C_GenerateRandom of fake 1.0',
+      notes: [],
+    })
+    expect(found.tdea).toContain('CKK_DES2')
+    expect(all).toBe('')
+  })
+
+  test('without opting in, nothing is composed, translated or extracted, and the operation says why', async () => {
+    const fake = new FakeToken()
+    await provisionFake(fake, { composedMac: true })
+    const backend = await openBackendOn(fake)
+    expect(backend.capabilities()).toMatchObject({
+      macs: { 'iso9797-1-alg3': 'none' },
+      keyAgreement: 'token-digest-key',
+      reencipher: 'host',
+    })
+    const key = await bindKey(backend, 'MAC-3')
+    const error = await errorOf(() =>
+      backend.mac(key, { algorithm: 'iso9797-1-alg3', padding: 1 }, new Uint8Array(8)),
+    )
+    expect(error).toMatchObject({ code: 'ERR_UNSUPPORTED_BY_TOKEN', retryable: false })
+    expect(error.message).toContain('composedMac')
+  })
+
+  test.each<[string, FakeOptions, Partial<KeyStoreOptions>, object, string]>([
+    ['no CKK_DES2', { without: [-CKK.DES2] }, {}, { macs: { cmac: 'native' } }, 'CKK_DES2'],
+    [
+      'no CBC',
+      { without: [CKM.DES3_CBC] },
+      EVERYTHING,
+      { macs: { 'iso9797-1-alg1': 'none', 'iso9797-1-alg3': 'none', cmac: 'native' } },
+      'TDEA CBC: C_EncryptInit returned CKR_MECHANISM_INVALID',
+    ],
+    [
+      'no CMAC',
+      { without: [CKM.DES3_CMAC, CKM.AES_CMAC] },
+      {},
+      { macs: { cmac: 'none' } },
+      'CKM_DES3_CMAC: C_SignInit returned CKR_MECHANISM_INVALID',
+    ],
+    [
+      'no CMAC, composed',
+      { without: [CKM.DES3_CMAC, CKM.AES_CMAC] },
+      EVERYTHING,
+      { macs: { cmac: 'composed' } },
+      'CKM_AES_CMAC',
+    ],
+    ['no TDEA CMAC', { without: [CKM.DES3_CMAC] }, {}, { macs: { cmac: 'native' } }, 'CKM_DES3_CMAC'],
+    [
+      'no C_DigestKey',
+      { noDigestKey: true },
+      {},
+      { keyAgreement: 'none' },
+      'C_DigestKey returned CKR_KEY_INDIGESTIBLE',
+    ],
+    [
+      'no C_DigestKey, extracted',
+      { noDigestKey: true },
+      EVERYTHING,
+      { keyAgreement: 'token-extract' },
+      'C_DigestKey',
+    ],
+    ['no EC', { without: [CKM.EC_KEY_PAIR_GEN] }, EVERYTHING, { keyAgreement: 'none' }, 'C_GenerateKeyPair'],
+    [
+      'no wrapping',
+      { without: [-2] },
+      EVERYTHING,
+      { reencipher: 'host' },
+      'translation inside the token: C_UnwrapKey',
+    ],
+    ['no random', { without: [-1] }, {}, { random: 'none' }, 'random numbers: C_GenerateRandom'],
+    [
+      'a vendor MAC it has not',
+      {},
+      { retailMac: 'luna' },
+      { macs: { 'iso9797-1-alg3': 'none' } },
+      'retail MAC (luna): C_SignInit',
+    ],
+    [
+      'a vendor MAC of 8 bytes',
+      { retail: { mechanism: 0x8000_0150, bytes: 8 } },
+      { retailMac: 'luna' },
+      { macs: { 'iso9797-1-alg3': 'native' } },
+      '',
+    ],
+    [
+      'a vendor MAC of 4 bytes',
+      { retail: { mechanism: 0x8000_0150, bytes: 4 } },
+      { retailMac: 'luna' },
+      { macs: { 'iso9797-1-alg3': 'none' } },
+      '',
+    ],
+    ['no ECB', { without: [CKM.DES3_ECB] }, {}, { tdea: 'none' }, 'TDEA: C_EncryptInit'],
+  ])('%s', async (_name, fake, more, expected, note) => {
+    const { all, ...found } = await capabilitiesOf(fake, more)
+    expect(found).toMatchObject(expected)
+    expect(all).toContain(note)
+  })
+
+  test('no clear import: generated keys, what can be checked is checked, the rest is not used', async () => {
+    const { all, ...found } = await capabilitiesOf({ noImport: true }, EVERYTHING)
+    expect(found).toMatchObject({
+      macs: { 'iso9797-1-alg1': 'native', 'iso9797-1-alg3': 'none', cmac: 'native' },
+      keyAgreement: 'token-digest-key',
+      reencipher: 'host',
+    })
+    expect(all).toContain('C_CreateObject returned CKR_ACTION_PROHIBITED')
+    expect(all).toContain('checked with keys it generated')
+    const vendor = { retail: { mechanism: 0x8000_0150, bytes: 8 }, noImport: true }
+    expect(await capabilitiesOf(vendor, { retailMac: 'luna' })).toMatchObject({
+      macs: { 'iso9797-1-alg3': 'none' },
+    })
+    expect((await capabilitiesOf({ noImport: true, without: [CKM.DES2_KEY_GEN] })).tdea).toContain('CKK_DES3')
+  })
+
+  test('no clear import: keys are made and used, and health has an answer to compare', async () => {
+    const fake = new FakeToken({ noImport: true })
+    await using store = await openStoreOn(fake)
+    const made = await store.generateKey({ kid: 'PEK', usage: 'pin-encryption', algorithm: 'tdea-2key' })
+    await using backend = await openBackendOn(fake)
+    const key = await backend.bind({ kid: 'PEK', usage: 'pin-encryption', kcv: made.checkValue })
+    expect((await backend.encipherBlocks(key, new Uint8Array(8))).length).toBe(8)
+    expect((await backend.health()).ok).toBe(true)
+  })
+
+  test('neither import nor generation of TDEA keys', async () => {
+    const without = [CKM.DES2_KEY_GEN, CKM.DES3_KEY_GEN]
+    const fake = new FakeToken({ noImport: true, without })
+    await using backend = await openBackendOn(fake)
+    expect(backend.capabilities()).toMatchObject({ tdea: 'none', keyAgreement: 'token-digest-key' })
+    expect(await backend.health()).toMatchObject({
+      ok: true,
+      detail: expect.stringContaining('no known answer'),
+    })
+  })
+
+  test('an operation without a way says so', async () => {
+    const fake = new FakeToken({ without: [-1] })
+    await using backend = await openBackendOn(fake)
+    expect(await errorOf(() => backend.randomBytes(8))).toMatchObject({ code: 'ERR_UNSUPPORTED_BY_TOKEN' })
+  })
+})
+
+describe('a wrong answer is fatal', () => {
+  test.each<[string, FakeOptions, Partial<KeyStoreOptions>]>([
+    ['ECB', { wrong: CKM.DES3_ECB }, {}],
+    ['CBC', { wrong: CKM.DES3_CBC }, {}],
+    ['TDEA CMAC', { wrong: CKM.DES3_CMAC }, {}],
+    ['AES CMAC', { wrong: CKM.AES_CMAC }, {}],
+    ['ECDH', { wrong: CKM.ECDH1_DERIVE }, {}],
+    ['SHA-256', { wrong: CKM.SHA256 }, {}],
+    ['a key pair off the curve', { wrong: CKM.EC_KEY_PAIR_GEN }, {}],
+    ['random numbers', { wrong: -1 }, {}],
+    [
+      'a vendor MAC',
+      { wrong: 0x8000_0150, retail: { mechanism: 0x8000_0150, bytes: 8 } },
+      { retailMac: 'luna' },
+    ],
+    ['a translation that sets parity bits', { parityOnUnwrap: true }, { translateInToken: true }],
+    ['generated keys', { wrong: CKM.DES3_ECB, noImport: true }, {}],
+  ])('%s', async (_name, options, more) => {
+    const fake = new FakeToken(options)
+    expect(await errorOf(() => openBackendOn(fake, more))).toMatchObject({
+      code: 'ERR_PKCS11_SELF_TEST',
+      retryable: false,
+    })
+    expect(fake.sessions.size).toBe(0)
+    expect(fake.initialised).toBe(0)
+  })
+
+  test('later too: health says so', async () => {
+    const fake = new FakeToken()
+    await using backend = await openBackendOn(fake)
+    Object.assign(fake.options, { wrong: CKM.DES3_ECB })
+    expect(await backend.health()).toMatchObject({
+      ok: false,
+      detail: expect.stringContaining('known answer wrong'),
+    })
+  })
+})

@@ -1,0 +1,46 @@
+import { openPkcs11 } from '../../src/backend/pkcs11/backend.js'
+import { type KeyStore, type KeyStoreOptions, openKeyStoreOver } from '../../src/backend/pkcs11/key-store.js'
+import type { Backend, BindSpec, Key } from '../../src/index.js'
+import { CONTRACT_KEYS, type ContractKey } from '../../src/testing/index.js'
+import type { FakeToken } from './fake-token.js'
+
+export function optionsFor(fake: FakeToken, more: Partial<KeyStoreOptions> = {}): KeyStoreOptions {
+  return { module: fake.path, token: 'fake', pin: () => '1234', ...more }
+}
+
+export function openBackendOn(fake: FakeToken, more: Partial<KeyStoreOptions> = {}): Promise<Backend> {
+  return openPkcs11(optionsFor(fake, more), fake.load)
+}
+
+export function openStoreOn(fake: FakeToken, more: Partial<KeyStoreOptions> = {}): Promise<KeyStore> {
+  return openKeyStoreOver(optionsFor(fake, { importClearKeys: true, ...more }), fake.load)
+}
+
+/** Puts contract keys into a fake. */
+export async function provisionFake(
+  fake: FakeToken,
+  more: Partial<KeyStoreOptions> = {},
+  keys: readonly ContractKey[] = CONTRACT_KEYS,
+): Promise<void> {
+  await using store = await openStoreOn(fake, more)
+  for (const key of keys) await store.importKey(key)
+}
+
+/** Binds a contract key for what it is. */
+export function bindKey(backend: Backend, kid: string, more: Partial<BindSpec> = {}): Promise<Key> {
+  const key = CONTRACT_KEYS.find(candidate => candidate.kid === kid)
+  if (key === undefined) throw new Error(`no contract key ${kid}`)
+  const { usage, hostDecipher = false } = key
+  return backend.bind({ kid, usage, hostDecipher, ...more })
+}
+
+/** The error a call fails with; fails itself where the call does not. */
+export async function errorOf(call: () => unknown): Promise<Error & { code?: unknown; retryable?: unknown }> {
+  try {
+    await call()
+  } catch (error) {
+    if (error instanceof Error) return error
+    throw error
+  }
+  throw new Error('the call did not fail')
+}

@@ -1,0 +1,598 @@
+import { randomBytes } from 'node:crypto'
+import { inspect } from 'node:util'
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { ChangeCounter } from '../../src/seccos/change-counter.js'
+import { changeCounterStoreContract } from '../../src/seccos/change-counter-contract.js'
+import type { AcceptRequest, ChangeCounterOptions } from '../../src/seccos/change-counter-input.js'
+import { memoryStore } from '../../src/seccos/change-counter-memory.js'
+import type { ChangeCounterStore } from '../../src/seccos/change-counter-store.js'
+import { requestFingerprint } from '../../src/seccos/fingerprint.js'
+import { softwareBackend } from '../../src/software.js'
+
+const backend = { randomBytes: async (length: number) => Uint8Array.from(randomBytes(length)) }
+const nothing = async (): Promise<void> => undefined
+const fingerprint = (n: number): Uint8Array => new Uint8Array(32).fill(n)
+
+/** A store that can be looked into, and that lets a test act between read and write. */
+class WatchedStore implements ChangeCounterStore {
+  readonly inner = memoryStore()
+  readonly written = new Map<string, string>()
+  beforeWrite: ((key: string) => Promise<void>) | undefined
+  read(key: string) {
+    return this.inner.read(key)
+  }
+  async compareAndSet(
+    key: string,
+    expected: string | undefined,
+    value: string,
+    options?: { expiresAt?: number },
+  ) {
+    const hook = this.beforeWrite
+    this.beforeWrite = undefined
+    await hook?.(key)
+    const done = await this.inner.compareAndSet(key, expected, value, options)
+    if (done) this.written.set(key, value)
+    return done
+  }
+  purge(now: number) {
+    return this.inner.purge(now)
+  }
+}
+
+function setUp(more: Partial<ChangeCounterOptions> = {}) {
+  const store = new WatchedStore()
+  const clock = { now: 1_000_000 }
+  const counter = new ChangeCounter({
+    store,
+    backend,
+    firstPcc: '0001',
+    rule: 'increment-on-accept',
+    wrap: 'refuse',
+    ttlSeconds: 300,
+    now: () => clock.now,
+    ...more,
+  })
+  const issue = async (cardId = 'card-1'): Promise<AcceptRequest> => {
+    const { pcc, intdatag } = await counter.issue(cardId)
+    return { cardId, pcc, intdatag, fingerprint: fingerprint(1) }
+  }
+  return { store, clock, counter, issue }
+}
+
+const refused = (reason: string) => ({ code: 'ERR_CHANGE_COUNTER', reason, retryable: false })
+
+describe('options', () => {
+  const good: ChangeCounterOptions = {
+    store: memoryStore(),
+    backend,
+    firstPcc: '0001',
+    rule: 'increment-on-accept',
+    wrap: 'refuse',
+    ttlSeconds: 300,
+  }
+  test.each([
+    ['none', undefined],
+    ['no store', { ...good, store: undefined }],
+    ['half a store', { ...good, store: { read: nothing, compareAndSet: nothing } }],
+    ['no backend', { ...good, backend: {} }],
+    ['no first PCC', { ...good, firstPcc: undefined }],
+    ['a short first PCC', { ...good, firstPcc: '1' }],
+    ['no rule', { ...good, rule: undefined }],
+    ['an inherited rule', { ...good, rule: 'toString' }],
+    ['no wrap', { ...good, wrap: undefined }],
+    ['another wrap', { ...good, wrap: 'wrap' }],
+    ['no time to live', { ...good, ttlSeconds: undefined }],
+    ['no time at all', { ...good, ttlSeconds: 0 }],
+    ['half a second', { ...good, ttlSeconds: 0.5 }],
+    ['two days', { ...good, ttlSeconds: 172_800 }],
+    ['a clock that is none', { ...good, now: 5 }],
+    ['a misspelt option', { ...good, ttl: 300 }],
+  ])('%s', (_, options) => {
+    expect(() => new ChangeCounter(options as never)).toThrow(
+      expect.objectContaining({ code: 'ERR_ARGUMENT' }),
+    )
+  })
+
+  test('a first PCC by card, which must be four digits', async () => {
+    const { counter } = setUp({ firstPcc: async cardId => (cardId === 'a' ? '0815' : '815') })
+    expect(await counter.issue('a')).toMatchObject({ pcc: '0815' })
+    await expect(counter.issue('b')).rejects.toMatchObject({ code: 'ERR_ARGUMENT' })
+  })
+
+  test('the clock is the system clock where none is given', async () => {
+    const { expiresAt } = await new ChangeCounter(good).issue('card-1')
+    expect(Math.abs(expiresAt - 300_000 - Date.now())).toBeLessThan(5000)
+  })
+})
+
+describe('arguments', () => {
+  const { counter } = setUp()
+  const request = { cardId: 'card-1', intdatag: 'A'.repeat(20), pcc: '0001', fingerprint: fingerprint(1) }
+  test.each([
+    ['no request', undefined],
+    ['a cardId with a slash', { ...request, cardId: 'card/1' }],
+    ['an empty cardId', { ...request, cardId: '' }],
+    ['49 characters of cardId', { ...request, cardId: 'c'.repeat(49) }],
+    ['a cardId with a line break', { ...request, cardId: 'card-1\n' }],
+    ['a short fingerprint', { ...request, fingerprint: new Uint8Array(31) }],
+    ['a fingerprint in hex', { ...request, fingerprint: '00'.repeat(32) }],
+    ['a number for a pcc', { ...request, pcc: 1 }],
+    ['no intdatag', { ...request, intdatag: undefined }],
+  ])('%s', async (_, given) => {
+    await expect(counter.check(given as never)).rejects.toMatchObject({ code: 'ERR_ARGUMENT' })
+    await expect(counter.accept(given as never, nothing)).rejects.toMatchObject({ code: 'ERR_ARGUMENT' })
+  })
+  test('no store function, a cardId to issue that is none', async () => {
+    await expect(counter.accept(request, undefined as never)).rejects.toMatchObject({ code: 'ERR_ARGUMENT' })
+    await expect(counter.issue('card 1')).rejects.toMatchObject({ code: 'ERR_ARGUMENT' })
+  })
+})
+
+describe('issue', () => {
+  test('20 unambiguous characters, 100 bits, no two alike, all of them used', async () => {
+    const { counter } = setUp()
+    const seen = new Map<string, number>()
+    const tags = new Set<string>()
+    for (let i = 0; i < 400; i++) {
+      const { intdatag } = await counter.issue('card-1')
+      expect(intdatag).toMatch(/^[0-9A-HJKMNP-TV-Z]{20}$/)
+      tags.add(intdatag)
+      for (const character of intdatag) seen.set(character, (seen.get(character) ?? 0) + 1)
+    }
+    expect(tags.size).toBe(400)
+    expect(seen.size).toBe(32)
+    // 8000 draws of 32: 250 each. Six standard deviations are 94.
+    for (const count of seen.values()) expect(Math.abs(count - 250)).toBeLessThan(94)
+  })
+
+  test('every character has the same number of byte values', async () => {
+    const counts = new Map<string, number>()
+    for (let start = 0; start < 256; start += 16) {
+      const bytes = Uint8Array.from({ length: 20 }, (_, i) => start + (i % 16))
+      const { counter } = setUp({ backend: { randomBytes: async () => bytes.slice() } })
+      const { intdatag } = await counter.issue('card-1')
+      for (const character of intdatag.slice(0, 16)) counts.set(character, (counts.get(character) ?? 0) + 1)
+    }
+    expect([...counts.values()]).toEqual(Array.from({ length: 32 }, () => 8))
+  })
+
+  test('the random numbers are the backend’s, and wiped', async () => {
+    const given: Uint8Array[] = []
+    await using software = await softwareBackend({ keys: [] })
+    const { counter } = setUp({
+      backend: {
+        randomBytes: async length => {
+          given.push(await software.randomBytes(length))
+          return given.at(-1) ?? expect.unreachable()
+        },
+      },
+    })
+    await counter.issue('card-1')
+    expect(given).toHaveLength(1)
+    expect(given[0]).toEqual(new Uint8Array(20))
+  })
+
+  test('a backend that gives less, or the same again, is not believed', async () => {
+    const short = setUp({ backend: { randomBytes: async () => new Uint8Array(19) } })
+    await expect(short.counter.issue('card-1')).rejects.toMatchObject({ code: 'ERR_BACKEND_FAILED' })
+    const stuck = setUp({ backend: { randomBytes: async () => new Uint8Array(20) } })
+    await stuck.counter.issue('card-1')
+    await expect(stuck.counter.issue('card-2')).rejects.toMatchObject({ code: 'ERR_BACKEND_FAILED' })
+  })
+
+  test('an aborted issue leaves no open intdatag', async () => {
+    const { counter, store } = setUp()
+    const abort = new AbortController()
+    store.beforeWrite = async () => abort.abort()
+    await expect(counter.issue('card-1', { signal: abort.signal })).rejects.toMatchObject({
+      code: 'ERR_ABORTED',
+    })
+    expect(await store.read('card/card-1')).toBeUndefined()
+  })
+
+  test('two at once for one card: both are good, with one PCC, until one is accepted', async () => {
+    const { counter } = setUp()
+    const [a, b] = await Promise.all([counter.issue('card-1'), counter.issue('card-1')])
+    expect([a.pcc, b.pcc]).toEqual(['0001', '0001'])
+    const request = (issued: typeof a) => ({ cardId: 'card-1', ...issued, fingerprint: fingerprint(1) })
+    expect(await counter.check(request(a))).toEqual({ replayed: false })
+    await counter.accept(request(b), nothing)
+    await expect(counter.accept(request(a), nothing)).rejects.toMatchObject(refused('superseded'))
+  })
+
+  test('the ninth open one supersedes the first', async () => {
+    const { counter, issue } = setUp()
+    const issued = []
+    for (let i = 0; i < 9; i++) issued.push(await issue())
+    const verdicts = await Promise.allSettled(issued.map(request => counter.check(request)))
+    expect(verdicts.map(({ status }) => status)).toEqual([
+      'rejected',
+      ...Array.from({ length: 8 }, () => 'fulfilled'),
+    ])
+    expect(verdicts[0]).toMatchObject({ reason: refused('superseded') })
+  })
+
+  test('a record does not grow without end, and remembers what was spent', async () => {
+    const { counter, issue, store } = setUp()
+    const spent = await issue()
+    await counter.accept(spent, nothing)
+    for (let i = 0; i < 50; i++) await issue()
+    expect(store.written.get('card/card-1')?.length).toBeLessThan(4096)
+    expect(await counter.check(spent)).toEqual({ replayed: true })
+    for (let i = 0; i < 20; i++) await counter.accept(await issue(), nothing)
+    expect(store.written.get('card/card-1')?.length).toBeLessThan(8192)
+    await expect(counter.check(spent)).rejects.toMatchObject(refused('unknown'))
+  })
+})
+
+describe('refusals leave the counter as it is', () => {
+  const cases: readonly [
+    reason: string,
+    what: string,
+    make: (set: ReturnType<typeof setUp>) => Promise<AcceptRequest>,
+  ][] = [
+    [
+      'unknown',
+      'a card that has none',
+      async () => ({ cardId: 'card-9', intdatag: 'A'.repeat(20), pcc: '0001', fingerprint: fingerprint(1) }),
+    ],
+    [
+      'unknown',
+      'an intdatag nobody issued',
+      async ({ issue }) => ({ ...(await issue()), intdatag: 'A'.repeat(20) }),
+    ],
+    [
+      'unknown',
+      'an intdatag in lower case',
+      async ({ issue }) => {
+        const request = await issue()
+        return { ...request, intdatag: `${request.intdatag.slice(0, 19)}u` }
+      },
+    ],
+    [
+      'unknown',
+      'an intdatag too short',
+      async ({ issue }) => ({ ...(await issue()), intdatag: 'TOO-SHORT-INTDATAG' }),
+    ],
+    [
+      'unknown',
+      'an intdatag of other characters',
+      async ({ issue }) => ({ ...(await issue()), intdatag: 'ä'.repeat(20) }),
+    ],
+    [
+      'other-card',
+      'an intdatag of another card',
+      async ({ issue }) => ({ ...(await issue('card-2')), cardId: 'card-1' }),
+    ],
+    ['pcc', 'the next pcc', async ({ issue }) => ({ ...(await issue()), pcc: '0002' })],
+    ['pcc', 'a pcc that is none', async ({ issue }) => ({ ...(await issue()), pcc: '1' })],
+    [
+      'expired',
+      'the very millisecond',
+      async ({ issue, clock }) => {
+        const request = await issue()
+        clock.now += 300_000
+        return request
+      },
+    ],
+    [
+      'spent',
+      'another request with the intdatag',
+      async ({ issue, counter }) => {
+        const request = await issue()
+        await counter.accept(request, nothing)
+        return { ...request, fingerprint: fingerprint(2) }
+      },
+    ],
+    [
+      'spent',
+      'another request while the first is being stored',
+      async ({ issue, counter }) => {
+        const request = await issue()
+        await counter.accept(request, () => Promise.reject(new Error('down'))).catch(() => undefined)
+        return { ...request, fingerprint: fingerprint(2) }
+      },
+    ],
+    [
+      'superseded',
+      'an earlier one after a later was accepted',
+      async ({ issue, counter }) => {
+        const request = await issue()
+        await counter.accept(await issue(), nothing)
+        return request
+      },
+    ],
+  ]
+  test.each(cases)('%s: %s', async (reason, _, make) => {
+    const set = setUp()
+    const request = await make(set)
+    const before = new Map(set.store.written)
+    const stored: unknown[] = []
+    await expect(set.counter.check(request)).rejects.toMatchObject(refused(reason))
+    const error = await set.counter
+      .accept(request, async () => void stored.push(1))
+      .catch((thrown: unknown) => thrown)
+    expect(error).toMatchObject(refused(reason))
+    expect(inspect(error)).not.toContain(request.intdatag.slice(0, 12))
+    expect(stored).toEqual([])
+    expect(set.store.written).toEqual(before)
+  })
+})
+
+describe('accept', () => {
+  test('once, then the very same again, then nothing else', async () => {
+    const { counter, issue } = setUp()
+    const request = await issue()
+    const stored: number[] = []
+    const store = async ({ sequence }: { sequence: number }) => void stored.push(sequence)
+    expect(await counter.accept(request, store)).toEqual({ sequence: 1, replayed: false })
+    expect(await counter.accept(request, store)).toEqual({ sequence: 1, replayed: true })
+    expect(await counter.check(request)).toEqual({ replayed: true })
+    expect(stored).toEqual([1])
+    expect(await counter.issue('card-1')).toMatchObject({ pcc: '0002' })
+    expect(await counter.accept(request, store)).toEqual({ sequence: 1, replayed: true })
+  })
+
+  test('a millisecond before it expires', async () => {
+    const { counter, issue, clock } = setUp()
+    const request = await issue()
+    clock.now += 299_999
+    expect(await counter.accept(request, nothing)).toMatchObject({ replayed: false })
+  })
+
+  test('a store that fails: its error comes out, the same request may come again, even after the expiry', async () => {
+    const { counter, issue, clock } = setUp()
+    const request = await issue()
+    const down = new Error('database down')
+    await expect(counter.accept(request, () => Promise.reject(down))).rejects.toBe(down)
+    clock.now += 1_000_000
+    const stored: number[] = []
+    expect(await counter.accept(request, async ({ sequence }) => void stored.push(sequence))).toEqual({
+      sequence: 1,
+      replayed: false,
+    })
+    expect(stored).toEqual([1])
+    expect(await counter.accept(request, () => expect.unreachable())).toMatchObject({ replayed: true })
+  })
+
+  test('a PCC whose storage is unclear is not issued again', async () => {
+    const { counter, issue } = setUp()
+    const request = await issue()
+    await counter.accept(request, () => Promise.reject(new Error('down'))).catch(() => undefined)
+    const next = await issue()
+    expect(next.pcc).toBe('0002')
+    expect(await counter.accept(next, nothing)).toEqual({ sequence: 2, replayed: false })
+    await expect(counter.accept(request, () => expect.unreachable())).rejects.toMatchObject(
+      refused('superseded'),
+    )
+  })
+
+  test('a store that is overtaken is told apart by its sequence, and its request refused', async () => {
+    const { counter, issue } = setUp()
+    const slow = await issue()
+    const order: number[] = []
+    const result = counter.accept(slow, async ({ sequence }) => {
+      const later = await issue()
+      await counter.accept(later, async acceptance => void order.push(acceptance.sequence))
+      order.push(sequence)
+    })
+    await expect(result).rejects.toMatchObject(refused('superseded'))
+    expect(order).toEqual([2, 1])
+  })
+
+  test('the same request twice at once: both succeed', async () => {
+    const { counter, issue } = setUp()
+    const request = await issue()
+    const results = await Promise.all([counter.accept(request, nothing), counter.accept(request, nothing)])
+    for (const result of results) expect(result.sequence).toBe(1)
+    expect(await counter.issue('card-1')).toMatchObject({ pcc: '0002' })
+  })
+
+  test('of different requests at once, one', async () => {
+    const { counter, issue } = setUp()
+    const request = await issue()
+    const stored: number[] = []
+    const results = await Promise.allSettled(
+      Array.from({ length: 20 }, (_, n) =>
+        counter.accept({ ...request, fingerprint: fingerprint(n) }, async () => void stored.push(n)),
+      ),
+    )
+    expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(1)
+    expect(stored).toHaveLength(1)
+    for (const result of results) {
+      if (result.status === 'rejected') expect(result.reason).toMatchObject(refused('spent'))
+    }
+  })
+
+  test('somebody else between reading and writing: decided again on what is there', async () => {
+    const { counter, issue, store } = setUp()
+    const request = await issue()
+    store.beforeWrite = async () => {
+      await counter.accept({ ...request, fingerprint: fingerprint(9) }, nothing)
+    }
+    await expect(counter.accept(request, () => expect.unreachable())).rejects.toMatchObject(refused('spent'))
+  })
+
+  test('an abort before the claim, and none after', async () => {
+    const { counter, issue, store } = setUp()
+    const request = await issue()
+    const abort = new AbortController()
+    const before = new Map(store.written)
+    await expect(counter.accept(request, nothing, { signal: AbortSignal.abort() })).rejects.toMatchObject({
+      code: 'ERR_ABORTED',
+    })
+    expect(store.written).toEqual(before)
+    const result = await counter.accept(request, async () => abort.abort(), { signal: abort.signal })
+    expect(result).toEqual({ sequence: 1, replayed: false })
+  })
+
+  test('a store under siege gives up, and says that trying again may help', async () => {
+    const store = {
+      ...memoryStore(),
+      read: async () => undefined,
+      compareAndSet: async (key: string) => key.startsWith('tag/'),
+      purge: async () => 0,
+    }
+    const { counter } = setUp({ store })
+    await expect(counter.issue('card-1')).rejects.toMatchObject({ code: 'ERR_BACKEND_BUSY', retryable: true })
+  })
+
+  test.each(['', '{}', 'null', '{"v":2,"pcc":1,"sequence":1,"issued":[]}'])(
+    'a record that is none: %j',
+    async value => {
+      const { counter, store } = setUp()
+      await store.inner.compareAndSet('card/card-1', undefined, value)
+      await expect(counter.issue('card-1')).rejects.toMatchObject({ code: 'ERR_BACKEND_FAILED' })
+    },
+  )
+})
+
+describe('how the PCC moves', () => {
+  const walk = async (more: Partial<ChangeCounterOptions>) => {
+    const { counter, issue } = setUp({ firstPcc: '9998', ...more })
+    const seen: string[] = []
+    for (let i = 0; i < 3; i++) {
+      const request = await issue()
+      seen.push(request.pcc)
+      await counter.accept(request, nothing)
+    }
+    return seen
+  }
+  test('increment-on-accept, wrapping to 0000 or 0001', async () => {
+    expect(await walk({ wrap: 'wrap-to-0000' })).toEqual(['9998', '9999', '0000'])
+    expect(await walk({ wrap: 'wrap-to-0001' })).toEqual(['9998', '9999', '0001'])
+  })
+  test('increment-on-issue, wrapping', async () => {
+    expect(await walk({ rule: 'increment-on-issue', wrap: 'wrap-to-0000' })).toEqual(['9998', '9999', '0000'])
+  })
+  test.each(['increment-on-accept', 'increment-on-issue'] as const)('%s, refusing after 9999', async rule => {
+    await expect(walk({ rule })).rejects.toMatchObject(refused('exhausted'))
+  })
+  test('refusing: what was accepted with 9999 can still be repeated', async () => {
+    const { counter, issue } = setUp({ firstPcc: '9999' })
+    const request = await issue()
+    await counter.accept(request, nothing)
+    await expect(counter.issue('card-1')).rejects.toMatchObject(refused('exhausted'))
+    expect(await counter.accept(request, nothing)).toMatchObject({ replayed: true })
+  })
+  test('increment-on-issue: each issue has its own, an abandoned one is skipped', async () => {
+    const { counter, issue } = setUp({ rule: 'increment-on-issue' })
+    const [first, second] = [await issue(), await issue()]
+    expect([first.pcc, second.pcc]).toEqual(['0001', '0002'])
+    await counter.accept(second, nothing)
+    await expect(counter.accept(first, nothing)).rejects.toMatchObject(refused('superseded'))
+    expect((await issue()).pcc).toBe('0003')
+  })
+})
+
+describe('what the store sees', () => {
+  test('no intdatag, no fingerprint’s source, nothing but hashes', async () => {
+    const { counter, issue, store } = setUp()
+    const request = await issue()
+    await counter.accept(request, nothing)
+    const all = [...store.written].flat().join(' ')
+    expect(all).not.toContain(request.intdatag)
+    expect(all).toContain('card-1')
+  })
+
+  test('the index of an intdatag goes a week after its expiry, the record of the card stays', async () => {
+    const { counter, issue, clock, store } = setUp()
+    const request = await issue('card-2')
+    clock.now += 300_000 + 7 * 86_400_000 - 1
+    expect(await counter.purge()).toBe(0)
+    await expect(counter.check({ ...request, cardId: 'card-1' })).rejects.toMatchObject(refused('other-card'))
+    clock.now += 1
+    expect(await counter.purge()).toBe(1)
+    await expect(counter.check({ ...request, cardId: 'card-1' })).rejects.toMatchObject(refused('unknown'))
+    await expect(counter.check(request)).rejects.toMatchObject(refused('expired'))
+    expect(await store.read('card/card-2')).toBeDefined()
+  })
+})
+
+test('whatever comes, at most one request is stored per PCC, in order', async () => {
+  const command = fc.oneof(
+    fc.record({ do: fc.constant('issue' as const) }),
+    fc.record({ do: fc.constant('wait' as const) }),
+    fc.record({
+      do: fc.constant('accept' as const),
+      which: fc.nat(20),
+      fingerprint: fc.nat(2),
+      fails: fc.boolean(),
+    }),
+  )
+  await fc.assert(
+    fc.asyncProperty(fc.array(command, { maxLength: 40 }), async commands => {
+      const { counter, issue, clock } = setUp()
+      const issued: AcceptRequest[] = []
+      const stored = new Map<string, Set<number>>()
+      const sequences: number[] = []
+      for (const step of commands) {
+        if (step.do === 'issue') issued.push(await issue())
+        else if (step.do === 'wait') clock.now += 100_000
+        else {
+          const request = issued[step.which % Math.max(1, issued.length)]
+          if (request === undefined) continue
+          const given = { ...request, fingerprint: fingerprint(step.fingerprint) }
+          await counter
+            .accept(given, async ({ sequence }) => {
+              stored.set(request.pcc, (stored.get(request.pcc) ?? new Set()).add(step.fingerprint))
+              sequences.push(sequence)
+              if (step.fails) throw new Error('down')
+            })
+            .catch(() => undefined)
+        }
+      }
+      for (const fingerprints of stored.values()) expect(fingerprints.size).toBe(1)
+      expect(sequences).toEqual(sequences.toSorted((a, b) => a - b))
+    }),
+    { numRuns: 200 },
+  )
+})
+
+describe('requestFingerprint', () => {
+  const members = { intdatag: 'A'.repeat(20), prwValue: '00', macKid: 'M' }
+  test('does not depend on the order, and on everything else', () => {
+    const { macKid, ...rest } = members
+    expect(requestFingerprint({ macKid, ...rest })).toEqual(requestFingerprint(members))
+    for (const other of [
+      { ...members, macKid: 'N' },
+      rest,
+      { ...members, more: '' },
+      { ...rest, macKidM: '' },
+    ]) {
+      expect(requestFingerprint(other)).not.toEqual(requestFingerprint(members))
+    }
+    expect(requestFingerprint(members)).toHaveLength(32)
+  })
+  test('takes strings only', () => {
+    expect(() => requestFingerprint({ pcc: 1 } as never)).toThrow(
+      expect.objectContaining({ code: 'ERR_ARGUMENT' }),
+    )
+    expect(() => requestFingerprint(null as never)).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT' }))
+  })
+})
+
+describe('the store contract', () => {
+  const open = async () => {
+    const store = memoryStore()
+    return [store, store] as const
+  }
+  test.each(changeCounterStoreContract({ open }))('memory: $name', ({ run }) => run())
+
+  test('the suite notices a store that breaks it', async () => {
+    const forgetful = async () => {
+      const store = memoryStore()
+      const compareAndSet: ChangeCounterStore['compareAndSet'] = async (key, _expected, value, options) => {
+        const now = await store.read(key)
+        return store.compareAndSet(key, now?.version, value, options)
+      }
+      const broken = { read: store.read.bind(store), purge: store.purge.bind(store), compareAndSet }
+      return [broken, broken] as const
+    }
+    const verdicts = await Promise.allSettled(
+      changeCounterStoreContract({ open: forgetful }).map(({ run }) => run()),
+    )
+    expect(verdicts.filter(({ status }) => status === 'rejected').length).toBeGreaterThanOrEqual(4)
+  })
+})
