@@ -1,18 +1,34 @@
 import assert from 'node:assert/strict'
 import { inspect } from 'node:util'
 import type { BindSpec } from '../backend/backend.js'
-import type { ErrorCode } from '../errors.js'
+import type { CodedError, ErrorCode } from '../errors.js'
+import type { CheckValue } from '../key/check-value.js'
+import { parityOf } from '../key/tdea.js'
 import { type KeyUsage, USAGES } from '../key/usage.js'
 import type { ContractCase, ContractContext } from './contract.js'
-import { assertRejects, bindContractKey, contractKey } from './contract-helpers.js'
+import { assertRejects, bindContractKey, bytes, contractKey } from './contract-helpers.js'
 import { CONTRACT_KEYS, type ContractKey } from './contract-keys.js'
 
-/** Published or independently computed (OpenSSL command line) check values. */
+/** Check values by the usual method of the algorithm, computed with OpenSSL's command line. */
 const CHECK_VALUES: Readonly<Record<string, string>> = {
   'PEK-2': '96A0CB',
   'PEK-3': '4EBA73',
+  'PEK-CLOSED': 'A13F4A',
+  'MAC-1': 'E1CC69',
+  'MAC-3': '29A9C3',
+  'CMAC-T': '91A1BB',
   'CMAC-A': '7AD386C376',
+  'CMAC-192': '3A072A425D',
+  'PRW-G': '8C69C78C85',
+  'PRW-V': '1A0B2DF267',
 }
+
+/** Check values by the method that is not the usual one. */
+const OTHER_CHECK_VALUES: readonly { kid: string; kcv: CheckValue }[] = [
+  { kid: 'CMAC-T', kcv: { method: 'cmac', value: 'CA6116' } },
+  { kid: 'CMAC-A', kcv: { method: 'encrypt-zero', value: '7DF76B' } },
+  { kid: 'CMAC-192', kcv: { method: 'encrypt-zero', value: '22452D' } },
+]
 
 const FACE_OFF: readonly { name: string; spec: BindSpec; code: ErrorCode }[] = [
   { name: 'an unknown kid', spec: { kid: 'NOBODY', usage: 'pin-encryption' }, code: 'ERR_KEY_NOT_FOUND' },
@@ -74,6 +90,43 @@ export function bindCases(context: ContractContext): readonly ContractCase[] {
         await assertRejects(() => backend.bind({ kid: 'TWIN', usage: 'pin-encryption' }), 'ERR_KEY_AMBIGUOUS')
       },
     },
+    ...OTHER_CHECK_VALUES.map(({ kid, kcv }) => ({
+      name: `${kid}: a check value by ${kcv.method} is compared, or refused with a code; a wrong one never passes`,
+      run: async () => {
+        const backend = await context.shared()
+        const refusals: readonly ErrorCode[] = ['ERR_KEY_CHECK_VALUE', 'ERR_UNSUPPORTED_BY_TOKEN']
+        await bindContractKey(backend, kid, { kcv }).catch((error: CodedError) => {
+          assert.ok(refusals.includes(error.code), error.message)
+        })
+        const wrong = { ...kcv, value: 'FFFFFF' }
+        await assertRejects(() => bindContractKey(backend, kid, { kcv: wrong }), refusals)
+      },
+    })),
+    {
+      name: 'a kid that was bound for its usage is still refused for another',
+      run: async () => {
+        const backend = await context.shared()
+        await bindContractKey(backend, 'CMAC-T')
+        await assertRejects(() => backend.bind({ kid: 'CMAC-T', usage: 'retail-mac' }), 'ERR_KEY_USAGE')
+      },
+    },
+    {
+      name: 'material of a wrong length is refused with ERR_KEY_MATERIAL',
+      run: async () => {
+        for (const material of ['0123456789ABCDEF', 'AD192FD064B5579E7A4FB3C8F794F2', '']) {
+          const short: ContractKey = {
+            kid: 'SHORT',
+            usage: 'pin-encryption',
+            algorithm: 'tdea-2key',
+            material,
+          }
+          await assertRejects(async () => {
+            await using backend = await context.open([short])
+            await backend.bind({ kid: 'SHORT', usage: 'pin-encryption' })
+          }, 'ERR_KEY_MATERIAL')
+        }
+      },
+    },
     {
       name: 'a bound key states its kid, usage, algorithm, check value and backend, and is frozen',
       run: () => statesFacts(context),
@@ -116,6 +169,9 @@ async function statesFacts(context: ContractContext): Promise<void> {
     assert.ok(Object.isFrozen(key))
     const expected = CHECK_VALUES[declared.kid]
     if (expected !== undefined) assert.equal(key.checkValue.value.slice(0, expected.length), expected)
+    const clear = typeof declared.material === 'string' ? bytes(declared.material) : undefined
+    const parity = clear !== undefined && declared.algorithm.startsWith('tdea') ? parityOf(clear) : 'unknown'
+    assert.ok([parity, 'unknown'].includes(key.parity), `${declared.kid}: parity ${key.parity}`)
     if (typeof declared.material !== 'string') {
       assert.equal(key.publicJwk?.x, declared.material.x)
       assert.equal(key.publicJwk?.y, declared.material.y)

@@ -41,6 +41,13 @@ export const CONTRACT_KEYS: readonly ContractKey[] = [
   { kid: 'CMAC-T', usage: 'cmac', algorithm: 'tdea-2key', material: '042666B4918430A368DE9628D03984C9' },
   // NIST SP 800-38B, appendix D.1.
   { kid: 'CMAC-A', usage: 'cmac', algorithm: 'aes-128', material: '2B7E151628AED2A6ABF7158809CF4F3C' },
+  // NIST SP 800-38B, appendix D.2.
+  {
+    kid: 'CMAC-192',
+    usage: 'cmac',
+    algorithm: 'aes-192',
+    material: '8E73B0F7DA0E6452C810F32B809079E562F8EAD2522C6B7B',
+  },
   { kid: 'PRW-G', usage: 'prw-generate', algorithm: 'aes-128', material: '77A77FAF290C1FA30C683DF16BA7A77B' },
   // NIST SP 800-38B, appendix D.3.
   {

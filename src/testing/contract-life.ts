@@ -1,26 +1,32 @@
 import assert from 'node:assert/strict'
-import type { Backend, CallOptions } from '../backend/backend.js'
+import type { Backend, CallOptions, ContentKeyRequest, MacRequest } from '../backend/backend.js'
 import type { ContractCase, ContractContext } from './contract.js'
 import { assertBytes, assertRejects, bindContractKey, bytes, contractKey } from './contract-helpers.js'
 
 const CLEAR = '13BAD542F3652D67'
 const ENCIPHERED = '908E543CF2CB254F'
 
+/** NIST SP 800-38B, appendix D.1, second example. */
+const CMAC: MacRequest = { algorithm: 'cmac', padding: 'none' }
+const CMAC_MESSAGE = '6BC1BEE22E409F96E93D7E117393172A'
+const CMAC_ANSWER = '070A16B46B4D4144F79BDD9DD04A287C'
+
+/** RFC 7518, appendix C. */
+const BOB_ANSWER = '56AA8DEAF8236D205C2228CD71A7101A'
+const bobRequest = (): ContentKeyRequest => ({
+  ephemeralPublicKey: bytes(
+    '04808D060082C176EED3E776A4AC598CC8672C1779F974EECC9B03411CA5B9495D' +
+      '48B5BFC527DFCE53D6AC7115237D031CCFF87A0570B77350A9E503EE7305A69B',
+  ),
+  otherInfo: bytes('000000074131323847434D00000005416C69636500000003426F6200000080'),
+  length: 16,
+})
+
 export function lifeCases(context: ContractContext): readonly ContractCase[] {
   return [
     {
       name: 'inputs are read before the call returns: wiping them at once changes nothing',
-      run: async () => {
-        const backend = await context.shared()
-        const key = await bindContractKey(backend, 'PEK-2')
-        const calls = Array.from({ length: 32 }, () => {
-          const input = bytes(CLEAR)
-          const call = backend.encipherBlocks(key, input)
-          input.fill(0)
-          return call
-        })
-        for (const out of await Promise.all(calls)) assertBytes(out, ENCIPHERED, 'encipherBlocks')
-      },
+      run: () => wipedInputs(context),
     },
     { name: '200 concurrent mixed operations each give their own answer', run: () => concurrency(context) },
     {
@@ -33,6 +39,10 @@ export function lifeCases(context: ContractContext): readonly ContractCase[] {
           () => backend.bind({ kid: 'PEK-2', usage: 'pin-encryption' }, options),
           () => backend.encipherBlocks(key, bytes(CLEAR), options),
           () => backend.decipherBlocks(key, bytes(CLEAR), options),
+          () => backend.reencipherBlocks(key, key, bytes(CLEAR), options),
+          async () => backend.mac(await bindContractKey(backend, 'CMAC-A'), CMAC, bytes(CLEAR), options),
+          async () =>
+            backend.deriveContentKey(await bindContractKey(backend, 'JWE-BOB'), bobRequest(), options),
           () => backend.randomBytes(8, options),
           () => backend.health(options),
         ]
@@ -77,6 +87,48 @@ export function lifeCases(context: ContractContext): readonly ContractCase[] {
   ]
 }
 
+/** Every operation that takes bytes, its inputs wiped as soon as the promise is there. */
+async function wipedInputs(context: ContractContext): Promise<void> {
+  const backend = await context.shared()
+  const two = await bindContractKey(backend, 'PEK-2')
+  const three = await bindContractKey(backend, 'PEK-3')
+  const bob = await bindContractKey(backend, 'JWE-BOB')
+  const cmac = await bindContractKey(backend, 'CMAC-A')
+  const underThree = Buffer.from(await backend.encipherBlocks(three, bytes(CLEAR))).toString('hex')
+  const wiped = <T>(input: Uint8Array[], call: () => T): T => {
+    const result = call()
+    for (const buffer of input) buffer.fill(0)
+    return result
+  }
+  const starts: readonly (readonly [string, () => Promise<Uint8Array>, string])[] = [
+    ['encipher', onOne(CLEAR, input => backend.encipherBlocks(two, input)), ENCIPHERED],
+    ['decipher', onOne(ENCIPHERED, input => backend.decipherBlocks(two, input)), CLEAR],
+    ['reencipher', onOne(underThree, input => backend.reencipherBlocks(three, two, input)), ENCIPHERED],
+    ['mac', onOne(CMAC_MESSAGE, input => backend.mac(cmac, CMAC, input)), CMAC_ANSWER],
+    [
+      'deriveContentKey',
+      () => {
+        const request = bobRequest()
+        const { ephemeralPublicKey, otherInfo } = request
+        return wiped([ephemeralPublicKey, otherInfo], () => backend.deriveContentKey(bob, request))
+      },
+      BOB_ANSWER,
+    ],
+  ]
+  for (const [name, start, answer] of starts) {
+    if (name === 'mac' && backend.capabilities().macs.cmac === 'none') continue
+    const calls = Array.from({ length: 16 }, start)
+    for (const out of await Promise.all(calls)) assertBytes(out, answer, name)
+  }
+
+  function onOne(hex: string, call: (input: Uint8Array) => Promise<Uint8Array>): () => Promise<Uint8Array> {
+    return () => {
+      const input = bytes(hex)
+      return wiped([input], () => call(input))
+    }
+  }
+}
+
 async function concurrency(context: ContractContext): Promise<void> {
   const backend = await context.shared()
   const two = await bindContractKey(backend, 'PEK-2')
@@ -84,11 +136,20 @@ async function concurrency(context: ContractContext): Promise<void> {
   const answers = new Map<string, string>()
   const block = (i: number): Uint8Array => Uint8Array.of(i, i >> 8, 3, 4, 5, 6, 7, i)
   const hex = (data: Uint8Array): string => Buffer.from(data).toString('hex')
+  const cmac = await bindContractKey(backend, 'CMAC-A')
+  const bob = await bindContractKey(backend, 'JWE-BOB')
+  const cmacWorks = backend.capabilities().macs.cmac !== 'none'
+  const operations: readonly ((i: number) => Promise<Uint8Array>)[] = [
+    i => backend.encipherBlocks(two, block(i)),
+    i => backend.decipherBlocks(three, block(i)),
+    i => backend.reencipherBlocks(two, three, block(i)),
+    i => (cmacWorks ? backend.mac(cmac, CMAC, block(i)) : backend.encipherBlocks(three, block(i))),
+    i => backend.deriveContentKey(bob, { ...bobRequest(), otherInfo: block(i) }),
+    async () => Uint8Array.of((await backend.randomBytes(8)).length),
+  ]
   const operation = async (i: number): Promise<string> => {
-    if (i % 4 === 0) return hex(await backend.encipherBlocks(two, block(i)))
-    if (i % 4 === 1) return hex(await backend.decipherBlocks(three, block(i)))
-    if (i % 4 === 2) return hex(await backend.reencipherBlocks(two, three, block(i)))
-    return String((await backend.randomBytes(8)).length)
+    const run = operations[i % operations.length]
+    return run === undefined ? '' : hex(await run(i))
   }
   const indices = Array.from({ length: 200 }, (_, i) => i)
   const together = await Promise.all(indices.map(operation))

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import type { Backend, MacRequest } from '../backend/backend.js'
 import type { ContractCase, ContractContext } from './contract.js'
 import { assertBytes, assertRejects, bindContractKey, bytes } from './contract-helpers.js'
+import { MAC_ANSWERS, patternOf } from './contract-macs.js'
 
 const ECB: readonly { kid: string; clear: string; enciphered: string; source: string }[] = [
   {
@@ -98,6 +99,37 @@ const AGREEMENTS: readonly { kid: string; epk: string; otherInfo: string; key: s
   },
 ]
 
+/** Z begins with a zero byte: it must go into the KDF as 32 bytes all the same (RFC 7518, 4.6.1). */
+const LEADING_ZERO_EPK =
+  '049807D699FCD81356FA9AA25B89D9D34EA03B0A533AA872FD65C100F3CB2CD793' +
+  'C2A59CDCCAB11BF286A01A4D1D091B2FFFE630B96C5878532F6BF92479634AF4'
+
+/** Computed with Python's hashlib from Z, by SP 800-56A Rev. 3, 5.8.2.1. */
+const DERIVED: readonly { name: string; epk: string; otherInfo: Uint8Array; key: string }[] = [
+  {
+    name: 'Z with a leading zero byte',
+    epk: LEADING_ZERO_EPK,
+    otherInfo: bytes('000000074132353647434D000000000000000000000100'),
+    key: '0251B008B63B0EDEAE060CC04C13BBA79D51FF178615DEC946BFD98E3CAF55AC',
+  },
+  {
+    name: 'empty OtherInfo',
+    epk: D1_SAMPLE_EPK,
+    otherInfo: new Uint8Array(0),
+    key:
+      '0456E6E41B5B22AF9D16DDD656BFC235F8F032DA406D2ADDF29E96E5D2DCDD4F' +
+      '7D687A7416FA27BAE0DE24A561FED3006784B83B2A8D6CA4D070A8640FEFBEF1',
+  },
+  {
+    name: 'OtherInfo of 1024 bytes',
+    epk: D1_SAMPLE_EPK,
+    otherInfo: patternOf(1024),
+    key:
+      '4D496DE0C62F0FC0A7C4FD39703652D7E6AB57FF4392CAC5DAD929082F774B2C' +
+      '104C317DC5F5360FF058C046A9228B4E630E7B9EB3F73BE411B25C6318E1B7B7',
+  },
+]
+
 export function operationCases(context: ContractContext): readonly ContractCase[] {
   return [
     ...ECB.map(({ kid, clear, enciphered, source }) => ({
@@ -109,13 +141,18 @@ export function operationCases(context: ContractContext): readonly ContractCase[
         assertBytes(await backend.decipherBlocks(key, bytes(enciphered)), clear, 'decipherBlocks')
       },
     })),
-    { name: 'a batch of 8192 blocks equals the blocks one by one', run: () => batches(context) },
+    ...['PEK-2', 'PEK-3'].map(kid => ({
+      name: `${kid}: a batch of 8192 blocks equals the blocks one by one`,
+      run: () => batches(context, kid),
+    })),
     {
       name: 'decipherment needs a key bound with hostDecipher: ERR_HOST_DECIPHER',
       run: async () => {
         const backend = await context.shared()
         const key = await bindContractKey(backend, 'PEK-CLOSED')
         await assertRejects(() => backend.decipherBlocks(key, new Uint8Array(8)), 'ERR_HOST_DECIPHER')
+        const unopened = await bindContractKey(backend, 'PEK-2', { hostDecipher: false })
+        await assertRejects(() => backend.decipherBlocks(unopened, new Uint8Array(8)), 'ERR_HOST_DECIPHER')
         if (backend.capabilities().reencipher !== 'host') return
         const to = await bindContractKey(backend, 'PEK-2')
         await assertRejects(() => backend.reencipherBlocks(key, to, new Uint8Array(8)), 'ERR_HOST_DECIPHER')
@@ -140,20 +177,15 @@ export function operationCases(context: ContractContext): readonly ContractCase[
         await macOrRefusal(backend, request, () => backend.mac(key, request, bytes(message)), mac)
       },
     })),
-    {
-      name: 'the iv of an ISO/IEC 9797-1 MAC enters the first block',
+    ...MAC_ANSWERS.map(([kid, algorithm, padding, length, iv, mac]) => ({
+      name: `${kid}: ${algorithm}, padding ${padding}, ${length} bytes${iv === '' ? '' : ', with iv'}`,
       run: async () => {
         const backend = await context.shared()
-        const key = await bindContractKey(backend, 'MAC-1')
-        const request = { algorithm: 'iso9797-1-alg1', padding: 1, iv: bytes('68656C6C6F20776F') } as const
-        // The first block is the iv itself, so its XOR is zero and the chain begins as with iv 0 and a zero block.
-        const zeroFirst = () =>
-          backend.mac(key, { algorithm: 'iso9797-1-alg1', padding: 1 }, bytes('0000000000000000726C64'))
-        if (backend.capabilities().macs['iso9797-1-alg1'] === 'none') return
-        const expected = Buffer.from(await zeroFirst()).toString('hex')
-        assertBytes(await backend.mac(key, request, bytes('68656C6C6F20776F726C64')), expected, 'mac with iv')
+        const key = await bindContractKey(backend, kid)
+        const request: MacRequest = iv === '' ? { algorithm, padding } : { algorithm, padding, iv: bytes(iv) }
+        await macOrRefusal(backend, request, () => backend.mac(key, request, patternOf(length)), mac)
       },
-    },
+    })),
     ...AGREEMENTS.map(({ kid, epk, otherInfo, key: derived, source }) => ({
       name: `${kid}: deriveContentKey gives the known answer (${source})`,
       run: async () => {
@@ -167,18 +199,20 @@ export function operationCases(context: ContractContext): readonly ContractCase[
         assertBytes(await backend.deriveContentKey(key, request), derived, 'deriveContentKey')
       },
     })),
-    {
-      name: 'a derived key of 64 bytes takes two rounds of the KDF, the first equal to the 32-byte key',
-      run: async () => {
-        const backend = await context.shared()
-        const key = await bindContractKey(backend, 'JWE-D1')
-        const request = { ephemeralPublicKey: bytes(D1_SAMPLE_EPK), otherInfo: bytes('0102') }
-        const short = await backend.deriveContentKey(key, { ...request, length: 32 })
-        const long = await backend.deriveContentKey(key, { ...request, length: 64 })
-        assert.deepEqual(long.slice(0, 32), short)
-        assert.notDeepEqual(long.slice(32), short)
-      },
-    },
+    ...DERIVED.flatMap(({ name, epk, otherInfo, key: derived }) =>
+      [16, 24, 32, 64]
+        .filter(length => 2 * length <= derived.length)
+        .map(length => ({
+          name: `JWE-D1: deriveContentKey of ${length} bytes, ${name}`,
+          run: async () => {
+            const backend = await context.shared()
+            const key = await bindContractKey(backend, 'JWE-D1')
+            const request = { ephemeralPublicKey: bytes(epk), otherInfo, length }
+            const expected = derived.slice(0, 2 * length)
+            assertBytes(await backend.deriveContentKey(key, request), expected, 'deriveContentKey')
+          },
+        })),
+    ),
     {
       name: 'randomBytes gives as many bytes as asked for, and other ones each time',
       run: async () => {
@@ -186,9 +220,14 @@ export function operationCases(context: ContractContext): readonly ContractCase[
         for (const length of [1, 16, 65_536]) {
           assert.equal((await backend.randomBytes(length)).length, length)
         }
-        const [a, b] = [await backend.randomBytes(32), await backend.randomBytes(32)]
-        assert.notDeepEqual(a, b)
-        assert.equal(a.buffer.byteLength, 32)
+        const seen = new Set<string>()
+        for (let i = 0; i < 64; i++) {
+          const random = await backend.randomBytes(16)
+          assert.equal(random.buffer.byteLength, 16)
+          assert.ok(new Set(random).size > 4, 'random bytes that are hardly random')
+          seen.add(Buffer.from(random).toString('hex'))
+        }
+        assert.equal(seen.size, 64)
       },
     },
     {
@@ -208,9 +247,9 @@ export function operationCases(context: ContractContext): readonly ContractCase[
   ]
 }
 
-async function batches(context: ContractContext): Promise<void> {
+async function batches(context: ContractContext, kid: string): Promise<void> {
   const backend = await context.shared()
-  const key = await bindContractKey(backend, 'PEK-2')
+  const key = await bindContractKey(backend, kid)
   const blocks = new Uint8Array(65_536)
   for (let i = 0; i < blocks.length; i++) blocks[i] = (i * 131 + (i >> 8)) & 0xff
   const all = await backend.encipherBlocks(key, blocks)
@@ -219,6 +258,9 @@ async function batches(context: ContractContext): Promise<void> {
     assert.deepEqual(all.slice(at, at + 8), one)
   }
   assert.deepEqual(await backend.decipherBlocks(key, all), blocks)
+  const other = await bindContractKey(backend, kid === 'PEK-2' ? 'PEK-3' : 'PEK-2')
+  const moved = await backend.reencipherBlocks(key, other, all)
+  assert.deepEqual(await backend.decipherBlocks(other, moved), blocks)
 }
 
 /** A backend that says it cannot compute a MAC must refuse it with a code; one that says it can must be right. */
