@@ -34,7 +34,8 @@ export let isKey: (value: unknown) => value is Key
 
 /**
  * An opaque, typed handle of a key: what it is called, what it is for, where it lives; never key bytes. Made by
- * {@link Backend.bind} only; a look-alike object is refused with `ERR_KEY_FOREIGN`.
+ * {@link Backend.bind} only; a look-alike is refused with `ERR_ARGUMENT`, a key of another backend with
+ * `ERR_KEY_FOREIGN`.
  */
 export class Key implements KeyFacts {
   readonly kid: string
