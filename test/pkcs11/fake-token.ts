@@ -66,6 +66,8 @@ export interface FakeOptions {
   /** Sets DES parity on blocks that pass through C_UnwrapKey. */
   readonly parityOnUnwrap?: boolean
   readonly alreadyInitialised?: boolean
+  /** Longest generic secret; longer ones are refused, or cut short. */
+  readonly maxSecret?: { readonly bytes: number; readonly cut: boolean }
 }
 
 const FOLDER: string = mkdtempSync(join(tmpdir(), 'ipc-fake-'))
@@ -396,7 +398,9 @@ export class FakeToken implements Pkcs11Binding {
     if (unwrapping.get(CKA.UNWRAP) !== true) throw new Pkcs11Error('C_UnwrapKey', 0x68)
     const value = cipher('decrypt', mechanism, unwrapping, wrapped)
     const kept = this.options.parityOnUnwrap === true ? value.map(byte => byte | 1) : value
-    return this.#add([...template, [CKA.VALUE, kept]], session)
+    const { bytes, cut } = this.options.maxSecret ?? { bytes: Number.POSITIVE_INFINITY, cut: false }
+    if (kept.length > bytes && !cut) throw new Pkcs11Error('C_UnwrapKey', 0x112)
+    return this.#add([...template, [CKA.VALUE, kept.subarray(0, bytes)]], session)
   }
 
   #tokens(): readonly Partial<TokenInfo>[] {

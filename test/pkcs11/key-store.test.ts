@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { CKA, CKK, CKM, CKO } from '../../src/backend/pkcs11/constants.js'
+import { Pkcs11Error } from '../../src/backend/pkcs11/errors.js'
 import type { ImportedKey, NewKey } from '../../src/pkcs11.js'
 import { CONTRACT_KEYS } from '../../src/testing/index.js'
 import { FakeToken } from './fake-token.js'
@@ -314,9 +315,8 @@ describe('listKeys and deleteKey', () => {
     const fake = new FakeToken()
     await using store = await openStoreOn(fake)
     await store.generateKey(PEK)
-    fake.C_GetAttributeValue = () => {
-      fake.reset({ at: 1, code: 0x30 })
-      return fake.C_GetInfo() as never
+    fake.C_EncryptInit = () => {
+      throw new Pkcs11Error('C_EncryptInit', 0x30)
     }
     expect(await errorOf(() => store.listKeys())).toMatchObject({ returnValueName: 'CKR_DEVICE_ERROR' })
   })

@@ -111,6 +111,22 @@ describe('a key that another tool made', () => {
     expect(key.kid).toBe('K')
   })
 
+  test.each(['P0BX', 'P0B ', 'XXX2', 'p0b2'])(
+    'a CKA_ID that only looks like ours (%s) says nothing',
+    async tag => {
+      const id = Buffer.from(`${tag}0123456789ab`)
+      expect((await bindPlanted([planted([[CKA.ID, id]])], 'cbc-mac')).usage).toBe('cbc-mac')
+    },
+  )
+
+  test('a CKA_ID of ours says what a key is for, whatever its bits', async () => {
+    const id = Buffer.from('P0B20123456789ab')
+    expect(await errorOf(() => bindPlanted([planted([[CKA.ID, id]])], 'cbc-mac'))).toMatchObject({
+      code: 'ERR_KEY_USAGE',
+      message: expect.stringContaining('it is for pin-encryption'),
+    })
+  })
+
   test('hostDecipher asks for CKA_DECRYPT', async () => {
     const fake = new FakeToken()
     fake.plant(planted([]))
@@ -353,6 +369,10 @@ describe('time passes', () => {
       return fake.C_GetInfo() as never
     }
     expect(await backend.health()).toEqual({ ok: false, detail: expect.stringContaining('CKR_DEVICE_ERROR') })
+    fake.C_GetTokenInfo = () => {
+      throw new RangeError('not of the contract')
+    }
+    expect(await errorOf(() => backend.health())).toMatchObject({ code: 'ERR_BACKEND_FAILED' })
     expect(await errorOf(() => backend.health({ signal: AbortSignal.abort() }))).toMatchObject({
       code: 'ERR_ABORTED',
     })

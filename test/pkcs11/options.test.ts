@@ -15,7 +15,7 @@ test.each<[string, unknown]>([
   ['an empty module', { module: '' }],
   ['a PIN that is no function', { pin: '1234' }],
   ['a user type that is no number', { userType: 'user' }],
-  ['a negative user type', { userType: -1 }],
+  ['a security officer', { userType: 0 }],
   ['allowFinalTry', { allowFinalTry: 'yes' }],
   ['initParameters', { initParameters: 7 }],
   ['sessions', { sessions: 8 }],

@@ -88,13 +88,7 @@ describe('what a token can do is found out by having it done', () => {
       'C_DigestKey',
     ],
     ['no EC', { without: [CKM.EC_KEY_PAIR_GEN] }, EVERYTHING, { keyAgreement: 'none' }, 'C_GenerateKeyPair'],
-    [
-      'no wrapping',
-      { without: [-2] },
-      EVERYTHING,
-      { reencipher: 'host' },
-      'translation inside the token: C_UnwrapKey',
-    ],
+    ['no wrapping', { without: [-2] }, EVERYTHING, { reencipher: 'host' }, '8 bytes at a time: C_UnwrapKey'],
     ['no random', { without: [-1] }, {}, { random: 'none' }, 'random numbers: C_GenerateRandom'],
     [
       'a vendor MAC it has not',
@@ -165,6 +159,54 @@ describe('what a token can do is found out by having it done', () => {
     const fake = new FakeToken({ without: [-1] })
     await using backend = await openBackendOn(fake)
     expect(await errorOf(() => backend.randomBytes(8))).toMatchObject({ code: 'ERR_UNSUPPORTED_BY_TOKEN' })
+  })
+})
+
+describe('translation inside the token', () => {
+  const pek = { usage: 'pin-encryption', algorithm: 'tdea-2key', translation: true } as const
+
+  test.each([
+    ['without a limit', undefined, 1],
+    ['of 300 bytes', { bytes: 300, cut: false }, 4],
+    ['of 40 bytes, cut short', { bytes: 40, cut: true }, 32],
+    ['of 8 bytes', { bytes: 8, cut: false }, 128],
+  ])('takes as many blocks at a time as fit into a secret %s', async (_name, maxSecret, calls) => {
+    const fake = new FakeToken(maxSecret === undefined ? {} : { maxSecret })
+    const options = { translateInToken: true }
+    await using store = await openStoreOn(fake, options)
+    for (const kid of ['A', 'B']) await store.generateKey({ ...pek, kid })
+    await using backend = await openBackendOn(fake, options)
+    expect(backend.capabilities().reencipher).toBe('inside')
+    const [from, to] = [
+      await backend.bind({ kid: 'A', usage: 'pin-encryption' }),
+      await backend.bind({ kid: 'B', usage: 'pin-encryption' }),
+    ]
+    const clear = Uint8Array.from({ length: 1024 }, (_, i) => (i * 7) & 0xff)
+    const enciphered = await backend.encipherBlocks(from, clear)
+    fake.reset()
+    const moved = await backend.reencipherBlocks(from, to, enciphered)
+    expect(fake.calls.filter(call => call === 'C_UnwrapKey').length).toBe(calls)
+    expect(moved).toEqual(await backend.encipherBlocks(to, clear))
+  })
+
+  test('is not done where even one block is cut short; a cut later on is an error, not a result', async () => {
+    const short = new FakeToken({ maxSecret: { bytes: 0, cut: true } })
+    await using none = await openBackendOn(short, { translateInToken: true })
+    expect(none.capabilities().reencipher).toBe('host')
+    const fake = new FakeToken()
+    await using store = await openStoreOn(fake, { translateInToken: true })
+    for (const kid of ['A', 'B']) await store.generateKey({ ...pek, kid })
+    await using backend = await openBackendOn(fake, { translateInToken: true })
+    const [from, to] = [
+      await backend.bind({ kid: 'A', usage: 'pin-encryption' }),
+      await backend.bind({ kid: 'B', usage: 'pin-encryption' }),
+    ]
+    const before = fake.census
+    Object.assign(fake.options, { maxSecret: { bytes: 8, cut: true } })
+    expect(await errorOf(() => backend.reencipherBlocks(from, to, new Uint8Array(16)))).toMatchObject({
+      code: 'ERR_BACKEND_FAILED',
+    })
+    expect(fake.census).toEqual(before)
   })
 })
 

@@ -7,7 +7,7 @@ import { isKeyAlgorithm, isKeyUsage, type KeyAlgorithm, type KeyUsage, USAGES } 
 import type { MacAlgorithm } from '../../mac/algorithm.js'
 import { splitRetailKey } from '../../mac/iso9797.js'
 import { requireKid } from '../checks.js'
-import type { Mechanism, ObjectHandle } from './binding.js'
+import type { Mechanism, ObjectHandle, Template } from './binding.js'
 import type { Station } from './cipher.js'
 import { CKK, CKM } from './constants.js'
 import { quietly } from './errors.js'
@@ -72,13 +72,16 @@ export function needsChain(plan: Plan, { usage, algorithm, macs }: KeyPurpose): 
   return requireMeans(plan.retailMac, 'iso9797-1-alg3').way === 'cbc'
 }
 
+/** The objects of a key, the key itself first. */
+export type KeyObjects = [ObjectHandle, ...ObjectHandle[]]
+
 /** Has the token make the objects of a key; the key itself comes first. */
 export function generateObjects(
   { binding, session }: Station,
   plan: Plan,
   purpose: KeyPurpose,
   name: KeyName,
-): ObjectHandle[] {
+): KeyObjects {
   const { algorithm } = purpose
   if (algorithm === 'ec-p256') {
     const pair = binding.C_GenerateKeyPair(
@@ -111,7 +114,7 @@ export function importObjects(
   purpose: KeyPurpose,
   name: KeyName,
   material: Uint8Array,
-): ObjectHandle[] {
+): KeyObjects {
   const { binding, session } = station
   const { algorithm } = purpose
   if (algorithm === 'ec-p256') return importPair(station, name, material)
@@ -121,42 +124,40 @@ export function importObjects(
       ? asThreeKeys(material)
       : undefined
   const chain = needsChain(plan, purpose) ? splitRetailKey(material) : undefined
-  const objects: ObjectHandle[] = []
   try {
     const keyType = threeKeys === undefined ? GENERATE[algorithm].keyType : CKK.DES3
     const value = threeKeys ?? material
-    objects.push(binding.C_CreateObject(session, secretKey({ keyType, can, name, value })))
+    const objects: KeyObjects = [binding.C_CreateObject(session, secretKey({ keyType, can, name, value }))]
     if (chain !== undefined) {
-      objects.push(
-        binding.C_CreateObject(
-          session,
-          secretKey({
-            keyType: CKK.DES3,
-            can: ['ENCRYPT'],
-            name: { label: chainLabel(name.label), id: chainId(name.id) },
-            value: chain.chain,
-          }),
-        ),
-      )
+      const chainName = { label: chainLabel(name.label), id: chainId(name.id) }
+      const template = secretKey({
+        keyType: CKK.DES3,
+        can: ['ENCRYPT'],
+        name: chainName,
+        value: chain.chain,
+      })
+      addOrUndo(station, objects, template)
     }
     return objects
-  } catch (error) {
-    undo(station, objects)
-    throw error
   } finally {
     wipe(threeKeys, chain?.chain, chain?.last)
   }
 }
 
 /** A P-256 key and its public half, which is computed here. */
-function importPair(station: Station, name: KeyName, scalar: Uint8Array): ObjectHandle[] {
+function importPair(station: Station, name: KeyName, scalar: Uint8Array): KeyObjects {
   const { binding, session } = station
   const point = publicPoint(name.label, scalar)
   const der = Uint8Array.of(0x04, point.length, ...point)
-  const objects = [binding.C_CreateObject(session, privateKey({ name, value: scalar }))]
+  const objects: KeyObjects = [binding.C_CreateObject(session, privateKey({ name, value: scalar }))]
+  addOrUndo(station, objects, publicKey({ name, point: der }))
+  return objects
+}
+
+/** A further object of a key, or none of them. */
+function addOrUndo(station: Station, objects: KeyObjects, template: Template): void {
   try {
-    objects.push(binding.C_CreateObject(session, publicKey({ name, point: der })))
-    return objects
+    objects.push(station.binding.C_CreateObject(station.session, template))
   } catch (error) {
     undo(station, objects)
     throw error

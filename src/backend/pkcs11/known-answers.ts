@@ -63,12 +63,12 @@ export const KNOWN: {
     message: hex('6BC1BEE22E409F96E93D7E117393172A'),
     mac: hex('070A16B46B4D4144F79BDD9DD04A287C'),
   },
-  // A block of even and odd bytes, so that a token that sets parity bits on the way is caught.
+  // A block of even and odd bytes, so that a token that sets parity bits on the way is caught, and a zero block.
   translation: {
     from: hex('0123456789ABCDEFFEDCBA9876543210'),
     to: hex('23456789ABCDEF0189ABCDEF01234567'),
-    cipher: hex('BE9E3B6B391200CC'),
-    translated: hex('5CB0090F6FB24500'),
+    cipher: hex('BE9E3B6B391200CC08D7B4FB629D0885'),
+    translated: hex('5CB0090F6FB2450078AC3F121E17E3A1'),
   },
 }
 

@@ -13,11 +13,10 @@ import type { Health } from '../backend.js'
 import type { FoundKey, KeyQuery } from '../driver.js'
 import { deriveContentKey } from './agreement.js'
 import type { Mechanism, ObjectHandle, Pkcs11Binding, SessionHandle, SlotId } from './binding.js'
-import { cbcCipher, DES3_ECB, decrypt, encrypt, type Station, sign, withObject, xorBlocks } from './cipher.js'
-import { CKK } from './constants.js'
+import { cbcCipher, DES3_ECB, decrypt, encrypt, type Station, sign, xorBlocks } from './cipher.js'
 import type { KeyHandles, KeyRef, KeyTable } from './keys.js'
 import { MAC_MEANS, type Plan, requireMeans } from './plan.js'
-import { secretKey } from './templates.js'
+import { translateInside } from './translation.js'
 
 /** What the jobs of one token share. */
 export interface TokenContext {
@@ -101,7 +100,8 @@ const OPERATIONS: Operations = {
     const source = keys.handles(station, from)
     const target = keys.handles(station, to)
     if (plan.translation.ok && source.can.has('UNWRAP') && target.can.has('WRAP')) {
-      return reencipherInside(station, source.key, target.key, blocks)
+      const keys = { from: source.key, to: target.key }
+      return translateInside(station, keys, blocks, plan.translation.by.chunkBytes)
     }
     // The front asks for hostDecipher only where no key of this token can be translated inside.
     if (!from.hostDecipher) {
@@ -168,31 +168,7 @@ const OPERATIONS: Operations = {
   },
 }
 
-/**
- * Block by block: unwrap under one key into a generic secret, wrap it under the other. As a DES key the token would
- * set the parity bits, and so change the PIN block.
- */
-function reencipherInside(
-  station: Station,
-  from: ObjectHandle,
-  to: ObjectHandle,
-  blocks: Uint8Array,
-): Uint8Array {
-  const { binding, session } = station
-  const result = new Uint8Array(new ArrayBuffer(blocks.length))
-  for (let at = 0; at < blocks.length; at += BLOCK_BYTES) {
-    const block = blocks.subarray(at, at + BLOCK_BYTES)
-    const secret = binding.C_UnwrapKey(session, DES3_ECB, from, block, TRANSLATED_BLOCK)
-    result.set(
-      withObject(station, secret, object => binding.C_WrapKey(session, DES3_ECB, to, object, BLOCK_BYTES)),
-      at,
-    )
-  }
-  return result
-}
-
 const BLOCK_BYTES = 8
-const TRANSLATED_BLOCK = secretKey({ keyType: CKK.GENERIC_SECRET, can: [], extractable: true })
 
 function ciphers(station: Station, key: KeyRef, algorithm: MacAlgorithm, handles: KeyHandles) {
   const last = cbcCipher(station, handles.key, key.algorithm)

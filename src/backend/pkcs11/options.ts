@@ -89,7 +89,7 @@ export function readSettings(options: Pkcs11Options, what: string): Settings {
   if (pin !== undefined && typeof pin !== 'function') {
     throw new ArgumentError('pin must be a function that returns the PIN, so that the PIN is fetched late')
   }
-  requireCount(userType, 'userType', 0, 0xffff_ffff)
+  requireCount(userType, 'userType', 1, 0xffff_ffff)
   requireBoolean(allowFinalTry, 'allowFinalTry')
   if (initParameters !== undefined && typeof initParameters !== 'string') {
     throw new ArgumentError('initParameters must be a string')

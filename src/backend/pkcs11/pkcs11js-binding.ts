@@ -32,9 +32,10 @@ import {
   EMPTY,
   exactly,
   handle,
+  moduleInfo,
   native,
   room,
-  trimmed,
+  tokenInfo,
 } from './pkcs11js-values.js'
 
 /**
@@ -89,12 +90,7 @@ class Pkcs11jsBinding implements Pkcs11Binding {
   }
 
   C_GetInfo(): ModuleInfo {
-    const info = call('C_GetInfo', () => this.#library.C_GetInfo())
-    return {
-      description: trimmed(info.libraryDescription),
-      manufacturer: trimmed(info.manufacturerID),
-      version: `${info.libraryVersion.major}.${info.libraryVersion.minor}`,
-    }
+    return moduleInfo(call('C_GetInfo', () => this.#library.C_GetInfo()))
   }
 
   C_GetSlotList(): SlotId[] {
@@ -102,16 +98,7 @@ class Pkcs11jsBinding implements Pkcs11Binding {
   }
 
   C_GetTokenInfo(slot: SlotId): TokenInfo {
-    const info = call('C_GetTokenInfo', () => this.#library.C_GetTokenInfo(asBuffer(slot)))
-    return {
-      label: trimmed(info.label),
-      manufacturer: trimmed(info.manufacturerID),
-      model: trimmed(info.model),
-      serial: trimmed(info.serialNumber),
-      flags: info.flags,
-      maxSessions: info.maxSessionCount,
-      sessions: info.sessionCount,
-    }
+    return tokenInfo(call('C_GetTokenInfo', () => this.#library.C_GetTokenInfo(asBuffer(slot))))
   }
 
   C_OpenSession(slot: SlotId, flags: number): SessionHandle {

@@ -1,7 +1,6 @@
 /** Values on their way to and from pkcs11js: buffers, mechanisms, templates, errors. */
-import type * as Pkcs11js from 'pkcs11js'
 import { BackendError } from '../../errors.js'
-import type { AttributeValue, Mechanism, ObjectHandle, Template } from './binding.js'
+import type { AttributeValue, Mechanism, ModuleInfo, ObjectHandle, Template, TokenInfo } from './binding.js'
 import { Pkcs11Error } from './errors.js'
 
 /** `CK_PARAMS_EC_DH` of pkcs11js: tells it which structure the parameter is. */
@@ -37,8 +36,18 @@ export function exactly(out: Buffer<ArrayBuffer>, length: number): Uint8Array<Ar
   return copy
 }
 
+interface NativeEcdhParameter {
+  type: number
+  kdf: number
+  publicData: Buffer
+  sharedData?: Buffer
+}
+
 /** A mechanism as pkcs11js takes it. */
-export function native(mechanism: Mechanism): Pkcs11js.Mechanism {
+export function native(mechanism: Mechanism): {
+  mechanism: number
+  parameter?: number | Buffer | NativeEcdhParameter
+} {
   const { parameter } = mechanism
   if (parameter === undefined) return { mechanism: mechanism.mechanism }
   if (typeof parameter === 'number') return { mechanism: mechanism.mechanism, parameter }
@@ -46,7 +55,7 @@ export function native(mechanism: Mechanism): Pkcs11js.Mechanism {
     return { mechanism: mechanism.mechanism, parameter: asBuffer(parameter) }
   }
   const { kdf, publicData, sharedData } = parameter
-  const ecdh: Pkcs11js.ECDH1 = { type: EC_DH_PARAMETER, kdf, publicData: asBuffer(publicData) }
+  const ecdh: NativeEcdhParameter = { type: EC_DH_PARAMETER, kdf, publicData: asBuffer(publicData) }
   // Present and undefined is a type error there.
   if (sharedData !== undefined) ecdh.sharedData = asBuffer(sharedData)
   return { mechanism: mechanism.mechanism, parameter: ecdh }
@@ -69,8 +78,44 @@ function soundValue(value: AttributeValue): boolean | number | string | Buffer {
   throw new BackendError('ERR_BACKEND_FAILED', 'an attribute value has a type that cannot be passed on')
 }
 
+interface NativeModuleInfo {
+  libraryDescription: string
+  manufacturerID: string
+  libraryVersion: { major: number; minor: number }
+}
+
+export function moduleInfo(info: NativeModuleInfo): ModuleInfo {
+  return {
+    description: trimmed(info.libraryDescription),
+    manufacturer: trimmed(info.manufacturerID),
+    version: `${info.libraryVersion.major}.${info.libraryVersion.minor}`,
+  }
+}
+
+interface NativeTokenInfo {
+  label: string
+  manufacturerID: string
+  model: string
+  serialNumber: string
+  flags: number
+  maxSessionCount: number
+  sessionCount: number
+}
+
+export function tokenInfo(info: NativeTokenInfo): TokenInfo {
+  return {
+    label: trimmed(info.label),
+    manufacturer: trimmed(info.manufacturerID),
+    model: trimmed(info.model),
+    serial: trimmed(info.serialNumber),
+    flags: info.flags,
+    maxSessions: info.maxSessionCount,
+    sessions: info.sessionCount,
+  }
+}
+
 /** Without the spaces and NULs that pad the texts of the standard. */
-export function trimmed(text: string): string {
+function trimmed(text: string): string {
   return text.replace(/[\s\0]+$/u, '')
 }
 

@@ -26,8 +26,8 @@ export interface Plan {
   readonly cmacTdea: Means<MacMeans>
   readonly cmacAes: Means<MacMeans>
   readonly keyAgreement: Means<KeyAgreementMeans>
-  /** Re-encipherment inside the token. */
-  readonly translation: Means<true>
+  /** Re-encipherment inside the token, so many bytes at a time. */
+  readonly translation: Means<{ readonly chunkBytes: number }>
   readonly random: Means<true>
   readonly notes: readonly string[]
 }

@@ -12,8 +12,8 @@ import { BackendError } from '../../errors.js'
 import { concatKdf } from '../../jwe/concat-kdf.js'
 import { deriveContentKey } from './agreement.js'
 import type { ObjectHandle, Pkcs11Binding } from './binding.js'
-import { cbcCipher, DES3_ECB, decrypt, encrypt, type Station, withObject, xorBlocks } from './cipher.js'
-import { CKA, CKK, CKM } from './constants.js'
+import { cbcCipher, DES3_ECB, decrypt, encrypt, type Station, xorBlocks } from './cipher.js'
+import { CKA, CKM } from './constants.js'
 import { pointOf } from './ec-point.js'
 import { isRefusal, type Pkcs11Error, quietly } from './errors.js'
 import { KNOWN, requireAnswer } from './known-answers.js'
@@ -21,7 +21,8 @@ import type { KeyAgreementMeans, Means, Plan } from './plan.js'
 import { findTestKeys, type TestKeys, tdeaKey } from './probe-keys.js'
 import { NO_KNOWN_ANSWER, planCmac, planRetailMac } from './probe-mac.js'
 import type { SessionSource } from './sessions.js'
-import { privateKey, publicKey, secretKey } from './templates.js'
+import { privateKey, publicKey } from './templates.js'
+import { CHUNK_BYTES, translateChunk } from './translation.js'
 import type { RetailMacProfile } from './vendors.js'
 
 /** What was opted in by name, and which vendor's mechanisms may be tried. */
@@ -180,22 +181,39 @@ function probeAgreement(station: Station, means: KeyAgreementMeans): void {
   }
 }
 
-function planTranslation(on: Probe, keys: TestKeys, { translateInToken }: ProbeOptions): Means<true> {
+function planTranslation(
+  on: Probe,
+  keys: TestKeys,
+  { translateInToken }: ProbeOptions,
+): Means<{ readonly chunkBytes: number }> {
   if (!translateInToken) return { ok: false, reason: 'it was not asked for with translateInToken' }
   if (!keys.known) return NO_KNOWN_ANSWER
-  return on('translation inside the token', station => {
-    const { binding, session } = station
-    const { from, to, cipher, translated } = KNOWN.translation
-    const source = tdeaKey(station, keys, from, ['UNWRAP'])
-    const target = tdeaKey(station, keys, to, ['WRAP'])
-    const template = secretKey({ keyType: CKK.GENERIC_SECRET, can: [], extractable: true })
-    const secret = binding.C_UnwrapKey(session, DES3_ECB, source, cipher, template)
-    const answer = withObject(station, secret, object =>
-      binding.C_WrapKey(session, DES3_ECB, target, object, cipher.length),
-    )
-    requireAnswer('the translation of a block', answer, translated)
-    return true as const
-  })
+  let reason = ''
+  for (const chunkBytes of CHUNK_BYTES) {
+    const what = `translation inside the token, ${chunkBytes} bytes at a time`
+    const found = on(what, station => probeTranslation(station, keys, chunkBytes))
+    if (found.ok && found.by) return { ok: true, by: { chunkBytes } }
+    reason = found.ok ? 'the token cuts the blocks short' : found.reason
+  }
+  return { ok: false, reason }
+}
+
+/** False where another number of bytes comes out: some tokens hold secrets up to a length, and say nothing. */
+function probeTranslation(station: Station, testKeys: TestKeys, chunkBytes: number): boolean {
+  const { from, to, cipher, translated } = KNOWN.translation
+  const keys = {
+    from: tdeaKey(station, testKeys, from, ['UNWRAP']),
+    to: tdeaKey(station, testKeys, to, ['WRAP']),
+  }
+  const repeated = (blocks: Uint8Array): Uint8Array => {
+    const all = new Uint8Array(Math.max(chunkBytes, blocks.length))
+    for (let at = 0; at < all.length; at += blocks.length) all.set(blocks, at)
+    return all.subarray(0, chunkBytes)
+  }
+  const answer = translateChunk(station, keys, repeated(cipher))
+  if (answer.length !== chunkBytes) return false
+  requireAnswer('the translation of blocks', answer, repeated(translated))
+  return true
 }
 
 function probeRandom({ binding, session }: Station): true {

@@ -76,10 +76,9 @@ export interface KeyPurpose {
   readonly translation: boolean
 }
 
-/** The role bits a new key gets: those it needs, and no other. Errors: `ERR_UNSUPPORTED_BY_TOKEN`. */
+/** The role bits a new symmetric key gets: those it needs, and no other. Errors: `ERR_UNSUPPORTED_BY_TOKEN`. */
 export function newKeyBits(plan: Plan, purpose: KeyPurpose): readonly RoleBit[] {
   const { usage, algorithm, macs, hostDecipher, translation } = purpose
-  if (usage === 'jwe-key-agreement') return ['DERIVE']
   if (usage !== 'pin-encryption') {
     const bits = macs.map(mac => {
       const by = requireMeans(MAC_MEANS[mac](plan, algorithm), `${mac} with ${algorithm}`)

@@ -21,6 +21,7 @@ import {
   generateObjects,
   type ImportedKey,
   importObjects,
+  type KeyObjects,
   type NewKey,
   needsChain,
   readPurpose,
@@ -194,7 +195,7 @@ export class TokenKeyStore implements KeyStore {
     station: Station,
     key: NewKey,
     { hostDecipher }: KeyPurpose,
-    make: () => ObjectHandle[],
+    make: () => KeyObjects,
     kcv: string | CheckValue | undefined,
   ): StoredTokenKey {
     const { kid, usage, algorithm } = key
@@ -204,9 +205,8 @@ export class TokenKeyStore implements KeyStore {
       const checkValueMethod = methodOf(kcv)
       const found = table.find(station, { kid, usage, algorithm, hostDecipher, checkValueMethod })
       if (kcv !== undefined) requireCheckValue(kid, readCheckValue(kcv, algorithm), found.checkValue)
-      const [object] = objects
       const { ref: _ref, parity: _parity, ...facts } = found
-      return { kid, usage, id: object === undefined ? '' : idOf(station, object), ...facts }
+      return { kid, usage, id: idOf(station, objects[0]), ...facts }
     } catch (error) {
       undo(station, objects)
       throw error

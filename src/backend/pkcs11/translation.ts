@@ -1,0 +1,45 @@
+/**
+ * Re-encipherment inside the token: blocks are unwrapped under one key into a generic secret, sensitive, and wrapped
+ * under the other; the clear blocks never reach the host. As a DES key the token would set the parity bits, and so
+ * change the PIN blocks; that a generic secret keeps them is proven by the probe.
+ */
+import { BackendError } from '../../errors.js'
+import type { ObjectHandle } from './binding.js'
+import { DES3_ECB, type Station, withObject } from './cipher.js'
+import { CKK } from './constants.js'
+import { secretKey } from './templates.js'
+
+/** How many bytes to try as one secret, the most first; one block is what must work. */
+export const CHUNK_BYTES: readonly number[] = [1024, 256, 32, 8]
+
+const TRANSLATED_BLOCKS = secretKey({ keyType: CKK.GENERIC_SECRET, can: [], extractable: true })
+
+/** `chunkBytes` at a time: a call for each block costs a token several round trips a block. */
+export function translateInside(
+  station: Station,
+  keys: { readonly from: ObjectHandle; readonly to: ObjectHandle },
+  blocks: Uint8Array,
+  chunkBytes: number,
+): Uint8Array<ArrayBuffer> {
+  const result = new Uint8Array(new ArrayBuffer(blocks.length))
+  for (let at = 0; at < blocks.length; at += chunkBytes) {
+    const chunk = blocks.subarray(at, at + chunkBytes)
+    const translated = translateChunk(station, keys, chunk)
+    if (translated.length !== chunk.length) {
+      throw new BackendError('ERR_BACKEND_FAILED', 'the token translated blocks into another number of bytes')
+    }
+    result.set(translated, at)
+  }
+  return result
+}
+
+/** One secret's worth of blocks. */
+export function translateChunk(
+  station: Station,
+  { from, to }: { readonly from: ObjectHandle; readonly to: ObjectHandle },
+  chunk: Uint8Array,
+): Uint8Array<ArrayBuffer> {
+  const { binding, session } = station
+  const secret = binding.C_UnwrapKey(session, DES3_ECB, from, chunk, TRANSLATED_BLOCKS)
+  return withObject(station, secret, object => binding.C_WrapKey(session, DES3_ECB, to, object, chunk.length))
+}
