@@ -19,16 +19,19 @@ export function fromHex(hex: string, name: string): Uint8Array<ArrayBuffer> {
   return bytes
 }
 
-/** A copy in memory of its own (never a slice of Node's buffer pool), so that wiping it wipes all there is. */
+/**
+ * A copy in memory of its own (never a slice of Node's buffer pool), so that wiping it wipes all there is. The buffer is
+ * made first: V8 keeps small arrays on its own heap, and moves those that native code uses, leaving a copy behind.
+ */
 export function ownCopy(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
-  const copy = new Uint8Array(bytes.length)
+  const copy = new Uint8Array(new ArrayBuffer(bytes.length))
   copy.set(bytes)
   return copy
 }
 
 /** The parts, one after the other, in memory of its own. */
 export function concatBytes(...parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const whole = new Uint8Array(parts.reduce((length, part) => length + part.length, 0))
+  const whole = new Uint8Array(new ArrayBuffer(parts.reduce((length, part) => length + part.length, 0)))
   let offset = 0
   for (const part of parts) {
     whole.set(part, offset)

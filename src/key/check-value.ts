@@ -1,6 +1,8 @@
 /** Key check values: a KCV is a value and the method that made it, for two methods give two values for one key. */
+import { createHash } from 'node:crypto'
 import { equalBytes, fromHex, toHex } from '../bytes.js'
 import { ArgumentError, KeyError } from '../errors.js'
+import type { P256PublicJwk } from './key.js'
 import type { KeyAlgorithm } from './usage.js'
 
 /**
@@ -92,4 +94,10 @@ export function requireCheckValue(kid: string, expected: CheckValue, actual: Che
   if (want.length > have.length || !equalBytes(want, have.subarray(0, want.length))) {
     throw new KeyError('ERR_KEY_CHECK_VALUE', `key ${kid}: the check value does not match`, kid)
   }
+}
+
+/** SHA-256 thumbprint of a public key: members in lexicographic order, no white space (RFC 7638, 3). */
+export function thumbprintOf({ crv, kty, x, y }: P256PublicJwk): CheckValue {
+  const value = createHash('sha256').update(JSON.stringify({ crv, kty, x, y })).digest('base64url')
+  return { method: 'jwk-thumbprint', value }
 }

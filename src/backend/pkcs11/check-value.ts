@@ -1,5 +1,4 @@
 /** Key check values of token keys: computed by the token where the key's role bits let it, else as the token states. */
-import { createHash } from 'node:crypto'
 import { wipe } from '../../bytes.js'
 import { KeyError } from '../../errors.js'
 import {
@@ -8,7 +7,6 @@ import {
   type CheckValueMethod,
   checkValueOf,
 } from '../../key/check-value.js'
-import type { P256PublicJwk } from '../../key/key.js'
 import { isTdea, type KeyAlgorithm } from '../../key/usage.js'
 import { cmac } from '../../mac/cmac.js'
 import { macBytes } from '../../mac/compute.js'
@@ -101,10 +99,4 @@ function ofSingleBlocks(station: Station, object: ObjectHandle, algorithm: KeyAl
 
 function zeroBlock(algorithm: KeyAlgorithm): Uint8Array {
   return new Uint8Array(macBytes(algorithm))
-}
-
-/** SHA-256 thumbprint of a public key (RFC 7638, 3: members in lexicographic order, no white space). */
-export function thumbprint({ crv, kty, x, y }: P256PublicJwk): CheckValue {
-  const value = createHash('sha256').update(JSON.stringify({ crv, kty, x, y })).digest('base64url')
-  return { method: 'jwk-thumbprint', value }
 }

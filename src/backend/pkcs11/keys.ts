@@ -8,13 +8,13 @@
  */
 import { equalBytes } from '../../bytes.js'
 import { KeyError } from '../../errors.js'
-import { type CheckValue, requireCheckValue } from '../../key/check-value.js'
+import { type CheckValue, requireCheckValue, thumbprintOf } from '../../key/check-value.js'
 import type { P256PublicJwk } from '../../key/key.js'
 import { jwkOfPoint } from '../../key/p256.js'
 import { type KeyAlgorithm, type KeyUsage, USAGES } from '../../key/usage.js'
 import type { FoundKey, KeyQuery } from '../driver.js'
 import type { ObjectHandle, Template } from './binding.js'
-import { thumbprint, tokenCheckValue } from './check-value.js'
+import { tokenCheckValue } from './check-value.js'
 import type { Station } from './cipher.js'
 import { CKA, CKO } from './constants.js'
 import { isPair, pointOf } from './ec-point.js'
@@ -173,7 +173,7 @@ export class KeyTable {
       return {
         handles: { key: object, chain: undefined, can },
         algorithm,
-        checkValue: thumbprint(publicJwk),
+        checkValue: thumbprintOf(publicJwk),
         chainCheckValue: undefined,
         publicJwk,
       }

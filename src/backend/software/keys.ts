@@ -1,9 +1,15 @@
 /** The keys of the software backend: clear material in, ready cipher objects out, one per key for its lifetime. */
-import { createCipheriv, createECDH, createHash, type ECDH } from 'node:crypto'
+import { createCipheriv, createECDH, type ECDH } from 'node:crypto'
 import { requireOptions } from '../../arguments.js'
 import { equalBytes, ownCopy, wipe } from '../../bytes.js'
 import { ArgumentError, KeyError } from '../../errors.js'
-import { type CheckValue, type CheckValueMethod, checkValueOf, defaultMethod } from '../../key/check-value.js'
+import {
+  type CheckValue,
+  type CheckValueMethod,
+  checkValueOf,
+  defaultMethod,
+  thumbprintOf,
+} from '../../key/check-value.js'
 import type { KeyParity } from '../../key/key.js'
 import { forgetScalar, type KeyMaterial, publicPoint, readMaterial } from '../../key/material.js'
 import { jwkOfPoint } from '../../key/p256.js'
@@ -145,7 +151,7 @@ export function factsOf(
 ): { checkValue: CheckValue; parity: KeyParity; publicJwk?: ReturnType<typeof jwkOfPoint> } {
   if (key.algorithm === 'ec-p256') {
     const publicJwk = jwkOfPoint(publicPoint(key.kid, key.bytes))
-    return { checkValue: thumbprint(publicJwk), parity: 'unknown', publicJwk }
+    return { checkValue: thumbprintOf(publicJwk), parity: 'unknown', publicJwk }
   }
   const cipher = ready.tdea ?? ready.aes
   if (cipher === undefined || method === 'jwk-thumbprint') {
@@ -160,20 +166,4 @@ export function factsOf(
     // E(0) is the first subkey of CMAC.
     wipe(block)
   }
-}
-
-/** SHA-256 thumbprint of a public key: members in lexicographic order, no white space (RFC 7638, 3). */
-export function thumbprint({
-  crv,
-  kty,
-  x,
-  y,
-}: {
-  crv: string
-  kty: string
-  x: string
-  y: string
-}): CheckValue {
-  const value = createHash('sha256').update(JSON.stringify({ crv, kty, x, y })).digest('base64url')
-  return { method: 'jwk-thumbprint', value }
 }
