@@ -31,7 +31,7 @@ export function readOptions<T extends object>(
   names: readonly (keyof T & string)[],
 ): T {
   requireOptions(value, what, names)
-  const own: Partial<Record<keyof T, unknown>> = {}
+  const own: Partial<Record<keyof T, unknown>> = Object.create(null)
   for (const name of names) own[name] = Object.hasOwn(value, name) ? value[name] : undefined
   return own as T
 }

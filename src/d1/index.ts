@@ -1,4 +1,6 @@
 export { type ChangeCounterMessage, changeCounterResponse } from './change-counter.js'
+export * from './client/index.js'
+export * from './endpoints/index.js'
 export type { MessageInput } from './fields.js'
 export { type GetPinInput, type GetPinTarget, getPinResponse } from './get-pin.js'
 export { type MakeSeccosSetPinRequestInput, makeSeccosSetPinRequest } from './make-set-pin-seccos.js'

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { BackendDriver } from '../../src/index.js'
-import { openBackend } from '../../src/index.js'
+import { openBackend, TRANSLATIONS, USAGES } from '../../src/index.js'
 import { failure } from '../support/errors.js'
 
 /** A driver that answers when told to, so that tests decide what is in flight. */
@@ -105,4 +105,157 @@ test('a kid that was bound for one usage is refused for another', async () => {
 test('options may be absent, null or empty', async () => {
   const backend = openBackend(slowDriver().driver)
   for (const options of [undefined, null, {}]) expect((await backend.health(options as never)).ok).toBe(true)
+})
+
+describe('what a driver answers is checked', () => {
+  const answer = async (result: unknown) => {
+    const { driver } = slowDriver()
+    driver.randomBytes = () => result as Uint8Array
+    return openBackend(driver).randomBytes(8)
+  }
+
+  test.each([
+    ['too few bytes', new Uint8Array(3)],
+    ['too many bytes', new Uint8Array(9)],
+    ['text', '12345678'],
+    ['nothing', undefined],
+    ['a promise of too few bytes', Promise.resolve(new Uint8Array(3))],
+  ])('%s is ERR_BACKEND_FAILED', async (_name, result) => {
+    await failure(() => answer(result), 'ERR_BACKEND_FAILED')
+  })
+
+  test('bytes of a wrong number are wiped, for they may be secret', async () => {
+    const wrong = Uint8Array.of(1, 2, 3)
+    await failure(() => answer(wrong), 'ERR_BACKEND_FAILED')
+    expect([...wrong]).toEqual([0, 0, 0])
+  })
+
+  test.each([8, 512])(
+    'a slice of %d bytes comes back in memory of its own, and the slice is wiped',
+    async length => {
+      const pool = new Uint8Array(1024).fill(7)
+      const { driver } = slowDriver()
+      driver.randomBytes = () => Buffer.from(pool.buffer, 16, length)
+      const bytes = await openBackend(driver).randomBytes(length)
+      expect(bytes.buffer.byteLength).toBe(length)
+      expect(bytes.constructor).toBe(Uint8Array)
+      expect([...bytes]).toEqual(Array.from({ length }, () => 7))
+      expect(pool[16]).toBe(0)
+    },
+  )
+
+  test('large bytes in memory of their own are handed on as they are', async () => {
+    const own = new Uint8Array(512)
+    const { driver } = slowDriver()
+    driver.randomBytes = () => own
+    expect(await openBackend(driver).randomBytes(512)).toBe(own)
+  })
+
+  test('a thenable of another library counts as in flight', async () => {
+    let resolve: (value: Uint8Array) => void = () => {}
+    const { driver, calls } = slowDriver()
+    // biome-ignore lint/suspicious/noThenProperty: a promise of another library is what is tested
+    driver.randomBytes = () => ({ then: (take: typeof resolve) => (resolve = take) }) as never
+    const backend = openBackend(driver)
+    const call = backend.randomBytes(8)
+    const closed = backend.close()
+    await Promise.resolve()
+    expect(calls).not.toContain('close')
+    resolve(new Uint8Array(8))
+    expect(await call).toHaveLength(8)
+    await closed
+  })
+})
+
+describe('what could change between check and use', () => {
+  test('getters are read once', async () => {
+    const { driver, waiting } = slowDriver()
+    let seen: unknown
+    driver.find = () => ({
+      ref: undefined,
+      algorithm: 'tdea-2key',
+      checkValue: { method: 'encrypt-zero', value: '000000' },
+      parity: 'unknown',
+    })
+    driver.mac = (_ref, request) => {
+      seen = request.algorithm
+      return new Uint8Array(8)
+    }
+    const backend = openBackend(driver)
+    const key = await backend.bind({ kid: 'K', usage: 'cmac' })
+    const algorithms = ['cmac', 'iso9797-1-alg1', 'iso9797-1-alg1']
+    const request = {
+      get algorithm() {
+        return algorithms.shift()
+      },
+      padding: 'none',
+    }
+    await backend.mac(key, request as never, new Uint8Array(8))
+    expect(seen).toBe('cmac')
+    expect(waiting).toHaveLength(0)
+  })
+
+  test('capabilities and usage tables cannot be changed by whoever reads them', async () => {
+    const { driver } = slowDriver()
+    const backend = openBackend({
+      ...driver,
+      capabilities: () => ({ ...driver.capabilities(), reencipher: 'host' }),
+    })
+    const key = await backend.bind({ kid: 'K', usage: 'pin-encryption' })
+    expect(() => Object.assign(backend.capabilities(), { reencipher: 'inside' })).toThrow(TypeError)
+    expect(() => (USAGES['pin-encryption'].operations as string[]).push('mac')).toThrow(TypeError)
+    expect(() => (TRANSLATIONS[0] as number[]).push(1)).toThrow(TypeError)
+    await failure(() => backend.reencipherBlocks(key, key, new Uint8Array(8)), 'ERR_HOST_DECIPHER')
+  })
+
+  test('what somebody put on Object.prototype is no option', async () => {
+    const { driver } = slowDriver()
+    Object.defineProperty(Object.prototype, 'hostDecipher', {
+      value: true,
+      configurable: true,
+      enumerable: true,
+      writable: true,
+    })
+    try {
+      const key = await openBackend(driver).bind({ kid: 'K', usage: 'pin-encryption' })
+      expect(key.hostDecipher).toBe(false)
+    } finally {
+      Reflect.deleteProperty(Object.prototype, 'hostDecipher')
+    }
+  })
+
+  test('what a driver finds does not decide kid, usage or hostDecipher', async () => {
+    const { driver } = slowDriver()
+    const find = driver.find
+    driver.find = (...args) =>
+      ({ ...(find(...args) as object), usage: 'cmac', hostDecipher: true, kid: 'X' }) as never
+    const key = await openBackend(driver).bind({ kid: 'K', usage: 'pin-encryption' })
+    expect(key).toMatchObject({ kid: 'K', usage: 'pin-encryption', hostDecipher: false })
+  })
+
+  test('two binds of one kid for two usages at once: one of them is refused', async () => {
+    const { driver } = slowDriver()
+    const find = driver.find
+    driver.find = async (...args) => find(...args)
+    const backend = openBackend(driver)
+    const binds = [
+      backend.bind({ kid: 'K', usage: 'pin-encryption' }),
+      backend.bind({ kid: 'K', usage: 'cmac' }),
+    ]
+    const outcomes = await Promise.allSettled(binds)
+    expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected'])
+  })
+
+  test('inside a token too, no block moves from a closed key to an open one', async () => {
+    const { driver } = slowDriver()
+    const backend = openBackend(driver)
+    const closed = await backend.bind({ kid: 'K', usage: 'pin-encryption' })
+    const open = await backend.bind({ kid: 'L', usage: 'pin-encryption', hostDecipher: true })
+    await failure(() => backend.reencipherBlocks(closed, open, new Uint8Array(8)), 'ERR_HOST_DECIPHER')
+  })
+})
+
+test('openBackend refuses what is no driver', async () => {
+  await failure(() => openBackend(undefined as never), 'ERR_ARGUMENT')
+  await failure(() => openBackend({} as never), 'ERR_ARGUMENT')
 })

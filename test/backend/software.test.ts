@@ -233,3 +233,45 @@ describe('what the front never lets happen', () => {
     })
   })
 })
+
+describe('a cipher context that lives on', () => {
+  test.each([nodeEngine, forgeEngine])('$name is not put out of step by part of a block', async engine => {
+    const cipher = engine.open(bytes(TDEA))
+    if (engine === nodeEngine) {
+      for (const length of [0, 7, 9]) {
+        await failure(() => cipher.encipher(new Uint8Array(length)), 'ERR_BACKEND_FAILED')
+        await failure(() => cipher.decipher(new Uint8Array(length)), 'ERR_BACKEND_FAILED')
+      }
+    }
+    expect(hex(cipher.encipher(new Uint8Array(8)))).toBe('08D7B4FB629D0885')
+    cipher.close()
+  })
+
+  test('a view that lies about its length is read by its true length, and harms nobody', async () => {
+    class Liar extends Uint8Array {
+      override get length(): number {
+        return 8
+      }
+    }
+    await using backend = await open(TDEA)
+    const key = await backend.bind({ kid: 'K', usage: 'pin-encryption' })
+    await failure(() => backend.encipherBlocks(key, new Liar(7)), 'ERR_LENGTH')
+    expect(hex(await backend.encipherBlocks(key, new Uint8Array(8)))).toBe('08D7B4FB629D0885')
+    const detached = new Uint8Array(8)
+    structuredClone(detached.buffer, { transfer: [detached.buffer] })
+    await failure(() => backend.encipherBlocks(key, detached), 'ERR_ARGUMENT')
+  })
+})
+
+describe('the same key for two purposes', () => {
+  const pin = { kid: 'A', usage: 'pin-encryption', algorithm: 'tdea-2key', material: TDEA } as const
+  test.each([
+    ['as it is', 'tdea-2key', TDEA],
+    ['with other parity bits', 'tdea-2key', '0022446688AACCEEFFDDBB9977553311'],
+    ['spelt K1‖K2‖K1', 'tdea-3key', TDEA + TDEA.slice(0, 16)],
+  ] as const)('%s is refused', async (_name, algorithm, material) => {
+    const mac = { kid: 'B', usage: 'cbc-mac', algorithm, material } as const
+    await failure(() => softwareBackend({ keys: [pin, mac] }), 'ERR_KEY_USAGE', [TDEA])
+    await failure(() => softwareBackend({ keys: [mac, pin] }), 'ERR_KEY_USAGE', [TDEA])
+  })
+})

@@ -274,6 +274,11 @@ describe('Get PIN', () => {
     await failure(() => getPinResponse({ ...input, d1Zpk: 'ZPK' } as never), 'ERR_ARGUMENT', shown)
     await failure(() => getPinResponse({ ...input, d1PublicJwk: 'key' } as never), 'ERR_ARGUMENT', shown)
     await failure(() => getPinResponse(undefined as never), 'ERR_ARGUMENT')
+    await failure(() => getPinResponse({ ...input, pin } as never), 'ERR_ARGUMENT', shown)
+    await failure(
+      () => getPinResponse({ ...input, pan: undefined, translation: 'reencipher' } as never),
+      'ERR_ARGUMENT',
+    )
     await failure(() => getPinResponse(input, { signal: AbortSignal.abort() }), 'ERR_ABORTED', shown)
   })
 })

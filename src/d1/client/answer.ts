@@ -1,0 +1,99 @@
+/** What D1's answers mean: success with a JSON object, a refusal with its code, or something that is no answer of D1. */
+import { D1ClientError, type D1Failure } from '../../errors.js'
+import { member, parseJsonObject } from '../../json.js'
+import type { JsonObject } from '../fields.js'
+import { type Answer, MAX_RESPONSE_BYTES } from './exchange.js'
+import { isPlainCode } from './network.js'
+
+/** A success: the status, and the body where there was one. */
+export interface JsonAnswer {
+  readonly status: number
+  readonly body: JsonObject | undefined
+}
+
+/** What an error has in common with all others of its request. */
+export type RequestFacts = Pick<D1Failure, 'operation' | 'attempt' | 'correlationId'>
+
+/**
+ * Statuses after which the same request may succeed. D1 documents a «retryable» column per `errorCode`, of which
+ * little is public (a 400 without code: no). Feed what you know of it as `retryableErrorCodes`, which goes before this table.
+ */
+const RETRYABLE: readonly { readonly from: number; readonly to: number; readonly source: string }[] = [
+  { from: 408, to: 408, source: 'RFC 9110, 15.5.9: the request did not arrive in time' },
+  { from: 429, to: 429, source: 'RFC 6585, 4: too many requests' },
+  { from: 500, to: 599, source: 'RFC 9110, 15.6: the server failed' },
+]
+
+const MAX_TEXT = 512
+const DELTA_SECONDS = /^\d{1,9}$/
+/** IMF-fixdate (RFC 9110, 5.6.7); `Date.parse` alone reads much that is no date. */
+const HTTP_DATE = /^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/
+
+/**
+ * The answer as a success, or its error: `ERR_D1_REQUEST` (status 400 to 599), `ERR_D1_RESPONSE` (a redirect, another
+ * status, a body that is no JSON object or too long). Source: Inbound Card API 2.0, errors `{ errorCode, error }`.
+ */
+export function readAnswer(
+  answer: Answer,
+  facts: RequestFacts,
+  policy: { readonly now: number; readonly retryableErrorCodes: ReadonlyMap<string, boolean> },
+): JsonAnswer {
+  const { status, body } = answer
+  if (status >= 400 && status <= 599) throw refusal(answer, facts, policy)
+  if (!(status >= 200 && status <= 299)) {
+    throw noAnswer(
+      status >= 300 && status <= 399 ? 'redirects are refused' : 'a status that is none',
+      facts,
+      status,
+    )
+  }
+  if (body === undefined) throw noAnswer(`more than ${MAX_RESPONSE_BYTES} bytes came back`, facts, status)
+  if (body.length === 0) return { status, body: undefined }
+  const object = parseJsonObject(body)
+  if (object === undefined) throw noAnswer('something else than a JSON object came back', facts, status)
+  return { status, body: object }
+}
+
+/** `ERR_D1_RESPONSE`. What D1 did is not known from it; trying again brings the same. */
+export function noAnswer(problem: string, facts: RequestFacts, status: number): D1ClientError {
+  const shown = Number.isInteger(status) ? status : undefined
+  return new D1ClientError('ERR_D1_RESPONSE', `${problem} (status ${shown})`, {
+    ...facts,
+    status: shown,
+    delivery: 'answered',
+    retryable: false,
+  })
+}
+
+function refusal(
+  { status, retryAfter, body }: Answer,
+  facts: RequestFacts,
+  policy: { readonly now: number; readonly retryableErrorCodes: ReadonlyMap<string, boolean> },
+): D1ClientError {
+  // A gateway's page in place of D1's JSON changes nothing: the status has said it.
+  const object = (body && parseJsonObject(body)) ?? {}
+  const error = member(object, 'error')
+  // The token endpoint speaks OAuth2 (RFC 6749, 5.2): its `error` is the code.
+  const codes = [member(object, 'errorCode'), facts.operation === 'token' ? error : undefined]
+  const errorCode = codes.find(isPlainCode)
+  const byCode = errorCode === undefined ? undefined : policy.retryableErrorCodes.get(errorCode)
+  const problem = errorCode === undefined ? `status ${status}` : `status ${status}, ${errorCode}`
+  return new D1ClientError('ERR_D1_REQUEST', `refused with ${problem}`, {
+    ...facts,
+    status,
+    errorCode,
+    delivery: 'answered',
+    retryable: byCode ?? RETRYABLE.some(({ from, to }) => status >= from && status <= to),
+    retryAfterSeconds: retryAfterSeconds(retryAfter, policy.now),
+    // Control characters would forge lines in a log.
+    text: typeof error === 'string' ? error.slice(0, MAX_TEXT).replace(/\p{Cc}/gu, ' ') : undefined,
+  })
+}
+
+/** Seconds by a `Retry-After` header in either form (RFC 9110, 10.2.3); undefined for anything else. */
+export function retryAfterSeconds(header: string | null, now: number): number | undefined {
+  if (header === null) return undefined
+  if (DELTA_SECONDS.test(header)) return Number(header)
+  const date = HTTP_DATE.test(header) ? Date.parse(header) : Number.NaN
+  return Number.isNaN(date) ? undefined : Math.max(0, Math.ceil((date - now) / 1000))
+}

@@ -1,0 +1,139 @@
+/**
+ * D1's access token: fetched when one is needed, kept until shortly before it expires, shared by all calls.
+ *
+ *     get ── fresh? ── yes ──▶ the token
+ *            └ no ──▶ the flight under way, or a new one ──▶ assertion ─▶ POST /oauth2/token ─▶ the token
+ *
+ * One flight at a time. A caller who aborts leaves the flight to the others; it is bounded by a deadline of its own. A
+ * flight that failed is not remembered as an answer: the next caller starts another, after a pause that grows with the
+ * failures, so that a wrong key does not become a flood.
+ */
+import { randomUUID } from 'node:crypto'
+import { type AssertionSigner, makeAssertion } from './assertion.js'
+import { Deadline } from './deadline.js'
+import { backoffMs, withRetries } from './retry.js'
+import { type AccessToken, readToken } from './token-answer.js'
+import { type D1Request, sendOnce, type Transport, timedOut } from './transport.js'
+
+/** Most of a token's remaining life that is given away, so that it does not expire on its way. */
+const MARGIN_SECONDS = 60
+const GRANT_TYPE = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
+
+/** What a {@link TokenSource} is made of. */
+export interface TokenSourceOptions {
+  readonly transport: Transport
+  /** Without a slash at the end; `/oauth2/token` is appended. */
+  readonly authBase: string
+  readonly signer: AssertionSigner
+  /** `iss` and `sub` of the assertion. */
+  readonly issuer: string
+  readonly audience: string | undefined
+  readonly lifetimeSeconds: number | undefined
+}
+
+interface CachedToken {
+  readonly value: string
+  /** On the clock that does not jump. */
+  readonly freshUntil: number
+}
+
+/** See the head of this file. The token stands in private fields only. */
+export class TokenSource {
+  readonly #options: TokenSourceOptions
+  #cached: CachedToken | undefined
+  #flight: Promise<string> | undefined
+  #failures = 0
+  #notBefore = 0
+
+  constructor(options: TokenSourceOptions) {
+    this.#options = options
+  }
+
+  /**
+   * A token that is good for some time yet. The caller bounds its own wait.
+   *
+   * Errors: `ERR_D1_REQUEST`, `ERR_D1_RESPONSE`, `ERR_D1_UNREACHABLE`, each with `operation` `token`; what the signer
+   * raises. Source: RFC 6749, 5; RFC 7523, 2.1; D1 OAuth API 1.0.
+   */
+  get(): Promise<string> {
+    const { clock } = this.#options.transport
+    if (this.#cached !== undefined && clock.elapsed() < this.#cached.freshUntil) {
+      return Promise.resolve(this.#cached.value)
+    }
+    if (this.#flight !== undefined) return this.#flight
+    const flight = this.#fly()
+    this.#flight = flight
+    const landed = (): void => {
+      this.#flight = undefined
+    }
+    flight.then(landed, landed)
+    return flight
+  }
+
+  /** D1 has refused this token: the next {@link TokenSource.get} fetches another, unless somebody has already. */
+  refuse(token: string): void {
+    if (this.#cached?.value === token) this.#cached = undefined
+  }
+
+  async #fly(): Promise<string> {
+    const { transport } = this.#options
+    const { clock, totalMs, retry, random } = transport
+    const correlationId = randomUUID()
+    const facts = { operation: 'token', attempt: 1, correlationId }
+    const deadline = new Deadline({ clock, ms: totalMs, expired: () => timedOut(facts, totalMs, 'unknown') })
+    try {
+      await deadline.pause(Math.max(0, this.#notBefore - clock.elapsed()))
+      const repetition = { operation: 'token', repeatable: true, policy: retry, random, deadline }
+      const token = await withRetries(repetition, attempt => this.#fetch({ ...facts, attempt }, deadline))
+      this.#failures = 0
+      this.#cached = token
+      return token.value
+    } catch (error) {
+      this.#failures++
+      this.#notBefore = clock.elapsed() + backoffMs(this.#failures, retry, random)
+      throw error
+    } finally {
+      deadline.end()
+    }
+  }
+
+  /** One attempt, with an assertion of its own: a `jti` counts once. */
+  async #fetch(
+    facts: { operation: string; attempt: number; correlationId: string },
+    deadline: Deadline,
+  ): Promise<CachedToken> {
+    const { transport, authBase, signer, issuer, audience, lifetimeSeconds } = this.#options
+    const { clock } = transport
+    const assertion = await deadline.race(
+      makeAssertion(
+        {
+          signer,
+          issuer,
+          now: clock.now(),
+          ...(audience !== undefined && { audience }),
+          ...(lifetimeSeconds !== undefined && { lifetimeSeconds }),
+        },
+        { signal: deadline.signal },
+      ),
+    )
+    const request: D1Request = {
+      method: 'POST',
+      url: `${authBase}/oauth2/token`,
+      headers: {
+        'content-type': 'application/x-www-form-urlencoded',
+        accept: 'application/json',
+        'x-correlation-id': facts.correlationId,
+      },
+      body: new URLSearchParams({ grant_type: GRANT_TYPE, assertion }).toString(),
+    }
+    // The life of a token is counted from before it was asked for, so never too long.
+    const asked = clock.elapsed()
+    const token = readToken(await sendOnce(transport, request, facts, deadline), facts)
+    return { value: token.value, freshUntil: asked + freshMs(token) }
+  }
+}
+
+/** A token of short life keeps half of it. */
+function freshMs({ expiresInSeconds }: AccessToken): number {
+  return (expiresInSeconds - Math.min(MARGIN_SECONDS, expiresInSeconds / 2)) * 1000
+}

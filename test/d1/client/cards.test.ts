@@ -1,0 +1,197 @@
+import { generateKeyPairSync } from 'node:crypto'
+import { inspect } from 'node:util'
+import { compactDecrypt } from 'jose'
+import { describe, expect, test } from 'vitest'
+import { d1Client, sealCardDetails, softwareSigner } from '../../../src/d1/client/index.js'
+import { importRecipient, Pan } from '../../../src/index.js'
+import { failure } from '../../support/errors.js'
+
+const CLEAR_PAN = '4000001234567899'
+const PAN = Pan.from(CLEAR_PAN)
+const CARD = { consumerId: 'consumer-1', cardProductId: 'debit' }
+const REGISTER = { ...CARD, pan: PAN, exp: '1229' }
+const SECRETS = [CLEAR_PAN, 'VALUE']
+
+const agreement = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+const d1PublicJwk = { ...agreement.publicKey.export({ format: 'jwk' }), kid: 'D1' }
+const signer = softwareSigner({
+  kid: 'S',
+  privateKey: generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey,
+})
+const OPTIONS = { environment: 'staging', issuerId: 'is_tbank01', signer } as const
+
+/** A client that must not send anything. */
+const { cards } = d1Client({ ...OPTIONS, d1PublicJwk, fetch: () => expect.fail('nothing may be sent') })
+
+describe('fields that are refused, by name and without their value', () => {
+  const pattern = ['VALUE!', '', 'a b', 'ä', 'VALUE\n', 7, null, ['VALUE'], 'x'.repeat(65)]
+  test.each<[string, unknown[]]>([
+    ['consumerId', [undefined, ...pattern]],
+    ['cardProductId', [undefined, ...pattern, 'x'.repeat(49)]],
+    ['state', ['VALUE', 'active', '', 1, null]],
+    ['name', ['VALUE1', 'x'.repeat(27), 'Ä', 7, null]],
+    ['encryptedData', ['VALUE', { pan: 'VALUE' }, 'a.b.c', 'x'.repeat(8193), `a.b.c.d.${CLEAR_PAN}!`]],
+    ['pan', [CLEAR_PAN, 'VALUE', PAN]],
+    ['exp', ['1229']],
+  ])('%s', async (field, values) => {
+    for (const value of values) {
+      const error = await failure(() => cards.create({ ...CARD, [field]: value }), 'ERR_D1_MESSAGE', SECRETS)
+      expect(error, inspect(value)).toMatchObject({ field })
+    }
+  })
+
+  test.each(['1', '122', '12299', '0029', '1329', '12/9', '٠١٢٩', 'VALUE', 1229, undefined, null])(
+    'exp %j',
+    async exp => {
+      const call = () => cards.register('card-1', { ...REGISTER, exp: exp as string })
+      expect(await failure(call, 'ERR_D1_MESSAGE', SECRETS)).toMatchObject({ field: 'exp' })
+    },
+  )
+
+  test.each(['', 'a b', 'a/b', '../x', 'a%2Fb', 'x'.repeat(49), 'ä', 7, undefined, null])(
+    'cardId %j',
+    async cardId => {
+      for (const call of [
+        () => cards.register(cardId as string, REGISTER),
+        () => cards.renew(cardId as string),
+        () => cards.replace(cardId as string),
+        () => cards.delete(cardId as string),
+      ]) {
+        expect(await failure(call, 'ERR_D1_MESSAGE')).toMatchObject({ field: 'cardId' })
+      }
+    },
+  )
+
+  test.each([
+    ['x-correlation-id', { correlationId: '' }],
+    ['x-correlation-id', { correlationId: 'a\r\nx-evil: 1' }],
+    ['x-correlation-id', { correlationId: 'x'.repeat(65) }],
+    ['x-correlation-id', { correlationId: 7 }],
+    ['x-user-id', { userId: 'x'.repeat(16) }],
+    ['x-user-id', { userId: 'a b' }],
+  ])('%s of %j', async (field, options) => {
+    expect(await failure(() => cards.create(CARD, options as never), 'ERR_D1_MESSAGE')).toMatchObject({
+      field,
+    })
+  })
+
+  test('encryptedData is not taken from the caller of register, and pan and exp not by the open operations', async () => {
+    const call = () => cards.register('card-1', { ...REGISTER, encryptedData: 'a..b.c.d' })
+    expect(await failure(call, 'ERR_D1_MESSAGE')).toMatchObject({ field: 'encryptedData' })
+    expect(
+      await failure(() => cards.renew('card-1', { pan: CLEAR_PAN }), 'ERR_D1_MESSAGE', SECRETS),
+    ).toMatchObject({
+      field: 'pan',
+    })
+  })
+})
+
+describe('a PAN in clear does not leave', () => {
+  test.each<[string, () => unknown]>([
+    ['cardId', () => cards.register(CLEAR_PAN, REGISTER)],
+    ['cardId', () => cards.register(`card-${CLEAR_PAN}-1`, REGISTER)],
+    ['cardId', () => cards.register('4000-0012-3456-7899', REGISTER)],
+    ['cardId', () => cards.register('9_4000_001234567899', { ...REGISTER, consumerId: '!' })],
+    ['x-correlation-id', () => cards.register('card-1', REGISTER, { correlationId: CLEAR_PAN })],
+    [
+      'x-user-id',
+      () => cards.register('c', { ...REGISTER, pan: Pan.from('400000123456') }, { userId: '400000123456' }),
+    ],
+    ['consumerId', () => cards.register('card-1', { ...REGISTER, consumerId: `c${CLEAR_PAN}` })],
+    [
+      'further',
+      () => cards.register('card-1', { ...REGISTER, further: [{ number: '4000 0012 3456 7899' }] }),
+    ],
+    ['further', () => cards.register('card-1', { ...REGISTER, further: Number(CLEAR_PAN) })],
+    ['further', () => cards.register('card-1', { ...REGISTER, further: { [CLEAR_PAN]: 1 } })],
+    ['body', () => cards.register('card-1', { ...REGISTER, [CLEAR_PAN]: 1 })],
+    ['cardId', () => cards.register(CLEAR_PAN, { ...REGISTER, cardId: 'card-1' })],
+  ])('in %s', async (field, call) => {
+    const error = await failure(call, 'ERR_D1_MESSAGE', [CLEAR_PAN, '400000123456'])
+    expect(error).toMatchObject({ field, message: `D1 message: ${field} holds the PAN in clear` })
+  })
+})
+
+describe('programmer mistakes', () => {
+  const circle: Record<string, unknown> = { ...CARD }
+  circle['self'] = circle
+  test.each<[string, () => unknown]>([
+    ['no card', () => cards.create(undefined as never)],
+    ['a list', () => cards.create([CARD] as never)],
+    ['text', () => cards.create('{}' as never)],
+    ['a circle', () => cards.create(circle as never)],
+    ['a BigInt', () => cards.create({ ...CARD, x: 1n })],
+    ['toJSON to nothing', () => cards.create({ ...CARD, toJSON: () => undefined })],
+    ['toJSON to a list', () => cards.create({ ...CARD, toJSON: () => [] })],
+    ['too deep', () => cards.create({ ...CARD, x: [[[[[[[[1]]]]]]]] })],
+    ['too long', () => cards.create({ ...CARD, x: 'x'.repeat(65_536) })],
+    ['a lone surrogate', () => cards.create({ ...CARD, x: '\ud800' })],
+    ['a dangerous name', () => cards.create({ ...CARD, x: JSON.parse('{"__proto__":1}') })],
+    ['a PAN that is text', () => cards.register('card-1', { ...REGISTER, pan: CLEAR_PAN as never })],
+    ['no card to register', () => cards.register('card-1', null as never)],
+    ['a misspelt option', () => cards.create(CARD, { corelationId: 'x' } as never)],
+    ['a signal that is none', () => cards.create(CARD, { signal: 7 } as never)],
+    ['a signal of null', () => cards.create(CARD, { signal: null } as never)],
+    ['options of null', () => cards.create(CARD, null as never)],
+    ['no public key', () => d1Client(OPTIONS).cards.register('card-1', REGISTER)],
+    ['a body that is none', () => cards.renew('card-1', 'x' as never)],
+  ])('%s is ERR_ARGUMENT', async (_name, call) => {
+    await failure(call, 'ERR_ARGUMENT', SECRETS)
+  })
+
+  test.each<[string, object]>([
+    ['an issuerId of another length', { issuerId: 'is_tbank1' }],
+    ['an issuerId with a slash', { issuerId: 'is/tbank01' }],
+    ['no signer', { signer: undefined }],
+    ['an aggregatorId that is empty', { aggregatorId: '' }],
+    ['an audience with a space', { audience: 'a b' }],
+    ['a lifetime beyond 15 minutes', { assertionLifetimeSeconds: 901 }],
+    ['a public key without kid', { d1PublicJwk: { ...d1PublicJwk, kid: undefined } }],
+    ['no fetch', { fetch: 'fetch' }],
+    ['no clock', { clock: { now: () => 0 } }],
+    ['a clock of nothing', { clock: null }],
+    ['no random', { random: 0.5 }],
+    ['no time', { attemptTimeoutMs: 99 }],
+    ['too much time', { totalTimeoutMs: 600_001 }],
+    ['no attempts', { maxAttempts: 0 }],
+    ['half an attempt', { maxAttempts: 1.5 }],
+    ['a wait that is text', { maxRetryAfterSeconds: '30' }],
+    ['codes that are a list of text', { retryableErrorCodes: ['X'] }],
+    ['codes that are text', { retryableErrorCodes: 'X' }],
+    ['codes that are nothing', { retryableErrorCodes: null }],
+    ['codes to something else', { retryableErrorCodes: { CODE: 'yes' } }],
+    ['a permission that is text', { allowInsecureLoopback: 'true' }],
+    ['an unknown option', { timeout: 1 }],
+    ['http', { environment: { api: 'http://localhost', auth: 'http://localhost' } }],
+  ])('a client with %s is ERR_ARGUMENT', async (_name, more) => {
+    await failure(() => d1Client({ ...OPTIONS, ...more } as never), 'ERR_ARGUMENT')
+  })
+
+  test('a private key in place of D1’s public one is ERR_JWE_RECIPIENT', async () => {
+    const privateJwk = { ...agreement.privateKey.export({ format: 'jwk' }), kid: 'D1' }
+    const call = () => d1Client({ ...OPTIONS, d1PublicJwk: privateJwk })
+    await failure(call, 'ERR_JWE_RECIPIENT', [String(privateJwk.d)])
+  })
+})
+
+describe('sealCardDetails', () => {
+  test.each(['400000123456', CLEAR_PAN, '4000001234567899012'])('jose opens it: PAN of %s', async digits => {
+    const jwe = await sealCardDetails({
+      pan: Pan.from(digits),
+      exp: '0130',
+      d1PublicJwk: importRecipient(d1PublicJwk),
+    })
+    const { plaintext, protectedHeader } = await compactDecrypt(jwe, agreement.privateKey)
+    expect(new TextDecoder().decode(plaintext)).toBe(`{"pan":"${digits}","exp":"0130"}`)
+    expect(protectedHeader).toMatchObject({ alg: 'ECDH-ES', enc: 'A256GCM', kid: 'D1' })
+  })
+
+  test('refuses', async () => {
+    const details = { pan: PAN, exp: '0130', d1PublicJwk }
+    await failure(() => sealCardDetails({ ...details, exp: '1330' }), 'ERR_D1_MESSAGE', SECRETS)
+    await failure(() => sealCardDetails({ ...details, pan: CLEAR_PAN as never }), 'ERR_ARGUMENT', SECRETS)
+    await failure(() => sealCardDetails({ ...details, d1PublicJwk: {} }), 'ERR_JWE_RECIPIENT', SECRETS)
+    await failure(() => sealCardDetails(details, { signal: AbortSignal.abort() }), 'ERR_ABORTED', SECRETS)
+    await failure(() => sealCardDetails({ ...details, cvv: '123' } as never), 'ERR_ARGUMENT', SECRETS)
+  })
+})
