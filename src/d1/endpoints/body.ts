@@ -1,0 +1,78 @@
+/** Request bodies: their type and size are checked while they come in, before anything is parsed. */
+import { concatBytes } from '../../bytes.js'
+import { Refusal } from './refusal.js'
+
+/** What a body must be. */
+export interface BodyRule {
+  readonly mediaType: string
+  readonly maxBytes: number
+}
+
+/** Set PIN: twice the longest JWE. The token request: far more than its two members need. */
+export const JSON_BODY: BodyRule = { mediaType: 'application/json', maxBytes: 16_384 }
+export const FORM_BODY: BodyRule = { mediaType: 'application/x-www-form-urlencoded', maxBytes: 4096 }
+
+const PARAMETERS = /^\s*charset\s*=\s*"?utf-8"?\s*$/i
+
+/**
+ * The bytes of a body, refused as soon as it is certain that they are too many (by its declared length, else when they
+ * have come), and when the signal fires. What has not been read by then is left to the server.
+ */
+export async function readBody(request: Request, rule: BodyRule, signal: AbortSignal): Promise<Uint8Array> {
+  requireHeaders(request.headers, rule)
+  if (request.body === null) return new Uint8Array()
+  const reader = readerOf(request.body)
+  // Ends a read that is waiting. Not waited for: a source that hangs would hang here as well.
+  const stop = (): void => {
+    reader.cancel().catch(() => {})
+  }
+  signal.addEventListener('abort', stop, { once: true })
+  try {
+    return await readAll(reader, rule.maxBytes, signal)
+  } catch (error) {
+    stop()
+    throw error instanceof Refusal ? error : new Refusal('body-broken', { cause: error })
+  } finally {
+    signal.removeEventListener('abort', stop)
+  }
+}
+
+async function readAll(
+  reader: ReadableStreamDefaultReader<unknown>,
+  maxBytes: number,
+  signal: AbortSignal,
+): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = []
+  let length = 0
+  for (;;) {
+    signal.throwIfAborted()
+    const { done, value } = await reader.read()
+    // The end may be that of the signal.
+    signal.throwIfAborted()
+    if (done) return concatBytes(...chunks)
+    if (!(value instanceof Uint8Array)) throw new Refusal('body-broken')
+    length += value.length
+    if (length > maxBytes) throw new Refusal('body-size')
+    chunks.push(value)
+  }
+}
+
+function requireHeaders(headers: Headers, { mediaType, maxBytes }: BodyRule): void {
+  const [type = '', ...parameters] = (headers.get('content-type') ?? '').split(';')
+  const sound = parameters.length === 0 || (parameters.length === 1 && PARAMETERS.test(parameters.join()))
+  if (type.trim().toLowerCase() !== mediaType || !sound) throw new Refusal('content-type')
+  if ((headers.get('content-encoding') ?? 'identity').toLowerCase() !== 'identity') {
+    throw new Refusal('content-encoding')
+  }
+  // What is no number is left to the count of what comes.
+  if (Number(headers.get('content-length') ?? 0) > maxBytes) throw new Refusal('body-size')
+}
+
+/** A body that a framework has read already, or is reading, cannot be read here. */
+function readerOf(body: ReadableStream<unknown>): ReadableStreamDefaultReader<unknown> {
+  try {
+    return body.getReader()
+  } catch (error) {
+    throw new Refusal('body-broken', { cause: error })
+  }
+}

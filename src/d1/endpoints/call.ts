@@ -1,0 +1,81 @@
+/** One request for a PIN operation on its way, and the steps that all of them share. */
+import type { CallOptions } from '../../backend/backend.js'
+import { requirePan } from '../../pin/pan.js'
+import type { Facts } from './audit.js'
+import type { Card, CardRef, CardState, PinOperation } from './interfaces.js'
+import type { Issuer } from './options.js'
+import { Refusal, type RefusalReason, supplied } from './refusal.js'
+import type { Matched } from './routes.js'
+import type { Service } from './service.js'
+
+/** A request, matched to an operation. */
+export interface Call {
+  readonly service: Service
+  readonly request: Request
+  readonly matched: Matched
+  /** Fires when the client is gone or the time is over. */
+  readonly signal: AbortSignal
+  readonly facts: Facts
+}
+
+/** A call that is authorised, for an issuer that is known and a card that may be. */
+export interface PinCall extends Call {
+  readonly operation: PinOperation
+  readonly issuer: Issuer
+  readonly card: CardRef
+  readonly options: CallOptions
+}
+
+const ISSUER_ID_CHARACTERS = 10
+const CARD_ID = /^[A-Za-z0-9_-]{1,48}$/
+
+/** What each state refuses; undefined: nothing. */
+export const CARD_STATES: Readonly<
+  Record<CardState, Readonly<Record<PinOperation, RefusalReason | undefined>>>
+> = {
+  active: { getPIN: undefined, SetPIN: undefined, getPINChangeCounter: undefined },
+  'pin-change-forbidden': {
+    getPIN: undefined,
+    SetPIN: 'pin-change-forbidden',
+    getPINChangeCounter: 'pin-change-forbidden',
+  },
+  'not-active': {
+    getPIN: 'card-not-active',
+    SetPIN: 'card-not-active',
+    getPINChangeCounter: 'card-not-active',
+  },
+}
+
+/** Looks at the ids of the path. */
+export function pinCall(call: Call, operation: PinOperation): PinCall {
+  const { service, matched, signal, facts } = call
+  const { issuerId, cardId } = matched
+  if (issuerId.length !== ISSUER_ID_CHARACTERS) throw new Refusal('issuer-id')
+  const issuer = service.issuers.get(issuerId)
+  if (issuer === undefined) throw new Refusal('issuer-unknown')
+  facts.issuerId = issuerId
+  if (!CARD_ID.test(cardId)) throw new Refusal('card-id')
+  facts.cardId = cardId
+  return { ...call, operation, issuer, card: { issuerId, cardId }, options: { signal } }
+}
+
+/** The card, where it is known and its state allows the operation. */
+export async function findCard(call: PinCall): Promise<Card> {
+  const { issuer, card: ref, operation, facts, options } = call
+  const card = await supplied('directory-failed', async () => {
+    const found = await issuer.cards.find({ ...ref, operation }, options)
+    return found && checked(found)
+  })
+  if (card === undefined) throw new Refusal('card-unknown')
+  facts.cardKnown = true
+  const reason = CARD_STATES[card.state][operation]
+  if (reason !== undefined) throw new Refusal(reason)
+  return card
+}
+
+/** A state that is misspelt must not be one that allows everything. */
+function checked(card: Card): Card {
+  requirePan(card.pan)
+  if (!Object.hasOwn(CARD_STATES, card.state)) throw new TypeError('the card has a state that is not one')
+  return card
+}

@@ -1,0 +1,125 @@
+/**
+ * What an issuer supplies to its endpoints: who its cards are, and where their PINs are kept. The endpoints decide
+ * about messages, keys and answers; these decide about cards.
+ *
+ * 1. Each method may be called at any time, several times at once, for one card too. Set PIN alone is serialised per
+ *    card, within one process.
+ * 2. Each may be called again for what it has done already: D1 repeats a request whose answer it did not get.
+ * 3. What rejects is answered with 500, whatever it rejects with. Nothing of the reason goes out.
+ * 4. A promise that never settles keeps the card's Set PIN waiting for as long: give your database a timeout.
+ */
+import type { CallOptions } from '../../backend/backend.js'
+import type { Pan } from '../../pin/pan.js'
+import type { ProfileMark } from '../../seccos/profile.js'
+import type { PinBlockType } from '../pin-block.js'
+
+/** The PIN operations of the Outbound PIN Management API 1.0, by their operationId. */
+export type PinOperation = 'getPIN' | 'SetPIN' | 'getPINChangeCounter'
+
+/** A card as D1 names it. */
+export interface CardRef {
+  /** Exactly 10 characters; one that the endpoints were configured for. */
+  readonly issuerId: string
+  /** `^[A-Za-z0-9_-]{1,48}$`. Not the PAN, nor made from it. */
+  readonly cardId: string
+}
+
+/** Which card is wanted, and what for: a directory whose states depend on the operation can tell. */
+export interface CardQuery extends CardRef {
+  readonly operation: PinOperation
+}
+
+/**
+ * What the state of a card allows.
+ * - `active`: everything.
+ * - `pin-change-forbidden`: Get PIN only. The change counter answers `PIN_CHANGE_FORBIDDEN`.
+ * - `not-active`: nothing. The change counter answers `CARD_NOT_ACTIVE`.
+ */
+export type CardState = 'active' | 'pin-change-forbidden' | 'not-active'
+
+/** What the endpoints must know of a card. */
+export interface Card {
+  readonly state: CardState
+  /** It is not in D1's messages: the PIN blocks are bound to it. */
+  readonly pan: Pan
+  /**
+   * How the PIN of this card may be set. Name one way where the card has one: a Set PIN of type ISO0 carries no MAC and
+   * no counter, and should not get past those of a 3DES_SECCOS card.
+   */
+  readonly setPinTypes: readonly PinBlockType[]
+  /** What a SECCOS profile wants beside the message; see `OpenSeccosSetPinRequestInput`. */
+  readonly seccos?: {
+    readonly pcc?: string
+    readonly fields?: Readonly<Record<string, string | Uint8Array>>
+  }
+}
+
+/** Finds cards. */
+export interface CardDirectory {
+  /** The card, or undefined where the issuer has none by this id (answered with 404). `signal`: the answer is late. */
+  find(query: CardQuery, options: CallOptions): Promise<Card | undefined>
+}
+
+/** A PIN block at rest. */
+export interface StoredPinBlock {
+  /** The format 0 block, enciphered: 8 bytes. */
+  readonly block: Uint8Array
+  /** The `pin-encryption` key it is enciphered under; one of the endpoints' storage keys. */
+  readonly kid: string
+}
+
+/** A PIN reference value at rest, whose MAC was right: everything `verifyPrw` needs beside key, PAN and PIN. */
+export interface StoredPrw extends ProfileMark {
+  readonly prwValue: string
+  readonly prwKid: string
+  /** The masked data set, 246 hex digits. */
+  readonly prwDataSet: string
+  readonly pcc: string
+  /** Grows with every PRW accepted for the card. Never write over one with a higher sequence. */
+  readonly sequence: number
+}
+
+/**
+ * Keeps PINs. A card has one PIN: to store it one way is to forget what was stored the other way, or Get PIN would go
+ * on showing a PIN that is no longer the card's.
+ */
+export interface PinStore {
+  /** The card's PIN block, or undefined where there is none to show (answered with 403). */
+  readBlock(card: CardRef, options: CallOptions): Promise<StoredPinBlock | undefined>
+  /** Stores a block over whatever was there; the same block again is no error. Resolved means durable. */
+  storeBlock(card: CardRef, pin: StoredPinBlock): Promise<void>
+  /** Stores a PRW, unless one with a higher sequence is there (no error either). Resolved means durable. */
+  storePrw(card: CardRef, prw: StoredPrw): Promise<void>
+}
+
+/** Who a token was issued to, or why it is refused. */
+export type TokenVerdict =
+  | {
+      readonly verified: true
+      /** Goes into the audit event where it is 1 to 64 printable characters. */
+      readonly subject?: string
+    }
+  | {
+      readonly verified: false
+      /** For the operator: a short name such as `ERR_JWT_EXPIRED`. */
+      readonly reason: string
+    }
+
+/** Judges bearer tokens; made by `ownTokens` or `providerTokens`, or an issuer's own. */
+export interface TokenVerifier {
+  /** The verdict. Rejects only where it cannot tell (keys out of reach): that is answered with 500, not with 401. */
+  verify(token: string, options: CallOptions): Promise<TokenVerdict>
+}
+
+/** A token as the token endpoint hands it out. */
+export interface IssuedToken {
+  readonly token: string
+  readonly expiresInSeconds: number
+  /** Milliseconds since 1970. */
+  readonly expiresAt: number
+}
+
+/** Issues bearer tokens; made by `ownTokens`, or an issuer's own. */
+export interface TokenIssuer {
+  issue(grant: { readonly subject: string; readonly scopes: readonly string[] }): Promise<IssuedToken>
+}

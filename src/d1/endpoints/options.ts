@@ -1,0 +1,196 @@
+/** What the endpoints are configured with, checked once, when the service starts. */
+import { requireOptions } from '../../arguments.js'
+import { ArgumentError } from '../../errors.js'
+import { importRecipient, P256Recipient, type PublicJwkLike } from '../../jwe/recipient.js'
+import type { Key } from '../../key/key.js'
+import { requireKeys } from '../../key/require.js'
+import type { KeyUsage } from '../../key/usage.js'
+import type { ChangeCounter } from '../../seccos/change-counter.js'
+import { ALGORITHMS, requireProfile, type SeccosProfile } from '../../seccos/profile.js'
+import type { Translation } from '../translation.js'
+import type { AuditHook } from './audit.js'
+import type { TokenClient } from './basic.js'
+import type { Authorization } from './bearer.js'
+import type { EndpointClock } from './deadline.js'
+import type { CardDirectory, PinStore, TokenIssuer } from './interfaces.js'
+import { PATH_CHARACTERS } from './routes.js'
+
+/** Keys for Get PIN, and for Set PIN of type ISO0. All are bound: the endpoints hold handles and no key. */
+export interface Iso0Options {
+  /** `pin-encryption` keys shared with D1. Get PIN uses the first; a Set PIN names one. */
+  readonly d1Zpk: Key | readonly Key[]
+  /** The issuer's own `pin-encryption` keys. New blocks go under the first; a stored block names one. */
+  readonly storage: Key | readonly Key[]
+  /** D1's public P-256 key, with its kid. */
+  readonly d1PublicJwk: PublicJwkLike | P256Recipient
+  /** How blocks move between the two; `checked` where absent. */
+  readonly translation?: Translation
+}
+
+/** What Get PIN Change Counter, and Set PIN of type 3DES_SECCOS, need. */
+export interface SeccosOptions {
+  readonly profile: SeccosProfile
+  /** Keys of the usage that the profile's MAC has. */
+  readonly macKeys: Key | readonly Key[]
+  /** The names of the PRW keys that are known here. */
+  readonly prwKids: readonly string[]
+  /** This issuer's own: two issuers may have cards of one id. */
+  readonly counter: ChangeCounter
+}
+
+/** One issuer of the service. What it does not offer (`iso0`, `seccos`), its cards are refused (403). */
+export interface IssuerOptions {
+  readonly cards: CardDirectory
+  readonly pins: PinStore
+  /** The issuer's P-256 keys (`jwe-key-agreement`); a JWE's kid selects one. */
+  readonly jweKeys: Key | readonly Key[]
+  readonly iso0?: Iso0Options
+  readonly seccos?: SeccosOptions
+}
+
+/** POST /oauth2/token, where D1 fetches its tokens from the issuer. */
+export interface TokenEndpointOptions {
+  readonly tokens: TokenIssuer
+  readonly clients: readonly TokenClient[]
+  /** What every token is granted; none where absent. A scope that D1 asks for is checked for its form, no more. */
+  readonly scopes?: readonly string[]
+}
+
+/** Options of `issuerEndpoints`. */
+export interface IssuerEndpointsOptions {
+  /** By issuerId: exactly 10 characters (letters, digits, `.`, `_`, `~`, `-`). */
+  readonly issuers: Readonly<Record<string, IssuerOptions>>
+  readonly authorization: Authorization
+  /** Where absent, the path does not exist. */
+  readonly tokenEndpoint?: TokenEndpointOptions
+  /** Takes one event for each request. */
+  readonly audit: AuditHook
+  /** Before `/cms/api/v1/…`; nothing where absent. */
+  readonly prefix?: string
+  /** Before `/oauth2/token`; `/authz/d1/v1`, as published, where absent. */
+  readonly tokenPrefix?: string
+  /** How long a body may take to come: 10,000 ms where absent. */
+  readonly bodyTimeoutMs?: number
+  /** How long a request may take in all: 30,000 ms where absent. */
+  readonly timeoutMs?: number
+  readonly clock?: EndpointClock
+}
+
+/** An {@link IssuerOptions} that has been read: lists are lists, the recipient is checked. */
+export interface Issuer {
+  readonly cards: CardDirectory
+  readonly pins: PinStore
+  readonly jweKeys: readonly Key[]
+  readonly iso0: Iso0 | undefined
+  readonly seccos: (Omit<SeccosOptions, 'macKeys'> & { readonly macKeys: readonly Key[] }) | undefined
+}
+
+/** An {@link Iso0Options} that has been read. */
+export interface Iso0 {
+  readonly d1Zpk: readonly [Key, ...Key[]]
+  readonly storage: readonly [Key, ...Key[]]
+  readonly recipient: P256Recipient
+  readonly recipientKid: string
+  readonly translation: Translation
+}
+
+const ISSUER_ID = /^[A-Za-z0-9._~-]{10}$/
+const LONGEST_TIMEOUT = 600_000
+
+/** The issuers by id; `ERR_ARGUMENT` and what `importRecipient` reports. */
+export function readIssuers(issuers: IssuerEndpointsOptions['issuers']): ReadonlyMap<string, Issuer> {
+  if (typeof issuers !== 'object' || issuers === null) throw new ArgumentError('issuers must be an object')
+  const counters = new Set<ChangeCounter>()
+  const read = new Map<string, Issuer>()
+  for (const [issuerId, options] of Object.entries(issuers)) {
+    if (!ISSUER_ID.test(issuerId)) {
+      throw new ArgumentError('an issuerId is 10 characters: letters, digits, . _ ~ -')
+    }
+    const issuer = readIssuer(options)
+    if (issuer.seccos !== undefined && counters.size === counters.add(issuer.seccos.counter).size) {
+      throw new ArgumentError('each issuer must have a change counter of its own')
+    }
+    read.set(issuerId, issuer)
+  }
+  if (read.size === 0) throw new ArgumentError('issuers must name at least one')
+  return read
+}
+
+function readIssuer(options: IssuerOptions): Issuer {
+  requireOptions(options, 'an issuer', ['cards', 'pins', 'jweKeys', 'iso0', 'seccos'])
+  const { cards, pins, jweKeys, iso0, seccos } = options
+  requireMethods(cards, 'cards', ['find'])
+  requireMethods(pins, 'pins', ['readBlock', 'storeBlock', 'storePrw'])
+  if (iso0 === undefined && seccos === undefined) {
+    throw new ArgumentError('an issuer must have iso0, seccos or both')
+  }
+  return {
+    cards,
+    pins,
+    jweKeys: readKeys(jweKeys, 'jweKeys', 'jwe-key-agreement'),
+    iso0: iso0 && readIso0(iso0),
+    seccos: seccos && readSeccos(seccos),
+  }
+}
+
+function readIso0(options: Iso0Options): Iso0 {
+  requireOptions(options, 'iso0', ['d1Zpk', 'storage', 'd1PublicJwk', 'translation'])
+  const { d1Zpk, storage, d1PublicJwk, translation = 'checked' } = options
+  if (translation !== 'checked' && translation !== 'reencipher') {
+    throw new ArgumentError("translation must be 'checked' or 'reencipher'")
+  }
+  const recipient = d1PublicJwk instanceof P256Recipient ? d1PublicJwk : importRecipient(d1PublicJwk)
+  if (recipient.kid === undefined)
+    throw new ArgumentError('d1PublicJwk must have a kid: D1 finds its key by it')
+  return {
+    d1Zpk: readKeys(d1Zpk, 'd1Zpk', 'pin-encryption'),
+    storage: readKeys(storage, 'storage', 'pin-encryption'),
+    recipient,
+    recipientKid: recipient.kid,
+    translation,
+  }
+}
+
+function readSeccos(options: SeccosOptions): Issuer['seccos'] {
+  requireOptions(options, 'seccos', ['profile', 'macKeys', 'prwKids', 'counter'])
+  const { profile, prwKids, counter } = options
+  requireProfile(profile)
+  requireMethods(counter, 'counter', ['issue', 'check', 'accept'])
+  if (!Array.isArray(prwKids) || prwKids.length === 0) {
+    throw new ArgumentError('prwKids must name at least one key')
+  }
+  const macKeys = readKeys(options.macKeys, 'macKeys', ALGORITHMS[profile.mac.algorithm].macUsage)
+  return { profile, prwKids: [...prwKids], counter, macKeys }
+}
+
+/** A key for something else would fail with the first request; it is better to fail with the first start. */
+function readKeys(value: unknown, name: string, usage: KeyUsage): readonly [Key, ...Key[]] {
+  const [first, ...others] = requireKeys(value, name)
+  const keys: readonly [Key, ...Key[]] = [first as Key, ...others]
+  if (keys.some(key => key.usage !== usage)) throw new ArgumentError(`${name}: keys must be for ${usage}`)
+  return keys
+}
+
+/** Throws `ERR_ARGUMENT` unless the value has these methods. */
+export function requireMethods(value: unknown, name: string, methods: readonly string[]): void {
+  const isObject = typeof value === 'object' && value !== null
+  for (const method of methods) {
+    if (isObject && typeof Reflect.get(value, method) === 'function') continue
+    throw new ArgumentError(`${name} must have the method ${method}`)
+  }
+}
+
+/** A path to stand before others: empty, or a slash and something; `ERR_ARGUMENT`. */
+export function readPrefix(prefix: string, name: string): string {
+  const sound = typeof prefix === 'string' && PATH_CHARACTERS.test(prefix) && !prefix.includes('//')
+  if (sound && (prefix === '' || (prefix.startsWith('/') && !prefix.endsWith('/')))) return prefix
+  throw new ArgumentError(`${name} must begin with a slash, and end without one`)
+}
+
+/** A number of milliseconds up to ten minutes; `ERR_ARGUMENT`. */
+export function readTimeout(milliseconds: number, name: string): number {
+  if (Number.isInteger(milliseconds) && milliseconds >= 1 && milliseconds <= LONGEST_TIMEOUT) {
+    return milliseconds
+  }
+  throw new ArgumentError(`${name} must be a whole number from 1 to ${LONGEST_TIMEOUT}`)
+}

@@ -1,0 +1,178 @@
+import { randomUUID, webcrypto } from 'node:crypto'
+import {
+  type CryptoKey,
+  errors,
+  importJWK,
+  type JWK,
+  type JWTHeaderParameters,
+  type JWTPayload,
+  jwtVerify,
+  SignJWT,
+} from 'jose'
+import { requireOptions } from '../../arguments.js'
+import { ArgumentError } from '../../errors.js'
+import type { IssuedToken, TokenIssuer, TokenVerdict, TokenVerifier } from './interfaces.js'
+import { TokenMemory } from './token-memory.js'
+import { judgeToken } from './token-verdict.js'
+
+/** How own tokens are signed. HS256: by who also verifies. ES256: where others verify with the public half. */
+export type OwnTokenAlgorithm = 'HS256' | 'ES256'
+
+/** Options of {@link ownTokens}. */
+export interface OwnTokensOptions {
+  readonly algorithm: OwnTokenAlgorithm
+  /**
+   * Private JWKs, each with a `kid`: `{ kty: 'oct', kid, k }` of 32 bytes or more, or `{ kty: 'EC', crv: 'P-256', kid,
+   * x, y, d }`. The first signs, all verify. To replace a key: add the new one last everywhere, put it first
+   * everywhere, and after one lifetime take the old one away.
+   */
+  readonly keys: readonly JWK[]
+  /** `iss`: who issues, say the URL of the token endpoint. */
+  readonly issuer: string
+  /** `aud`: what the tokens are for, say the URL of the PIN API. */
+  readonly audience: string
+  /** Whole seconds, 60 to 3600. D1's example is 900. */
+  readonly lifetimeSeconds: number
+  /** Milliseconds since 1970; `Date.now` where absent. */
+  readonly now?: () => number
+}
+
+/** Issues and verifies. */
+export interface OwnTokens extends TokenIssuer, TokenVerifier {}
+
+/** RFC 9068: an access token does not pass for another kind of JWT, nor the other way round. */
+const TYPE = 'at+jwt'
+/** Seconds by which the clocks of replicas may differ. */
+const CLOCK_TOLERANCE = 5
+const MIN_SECRET_BYTES = 32
+
+interface OwnKey {
+  readonly kid: string
+  readonly signing: CryptoKey
+  readonly verifying: CryptoKey
+}
+
+/**
+ * Short-lived bearer tokens (JWT, RFC 9068) that the issuer's own token endpoint hands out and its PIN endpoints verify:
+ * one pinned algorithm, a known `kid`, issuer, audience, type and lifetime, each of which is checked.
+ *
+ * Errors: `ERR_ARGUMENT` (options, or a key that is not for the algorithm).
+ * Source: Get Authorization Token (D1 OAuth API 1.0); RFC 7519; RFC 8725 for what is pinned.
+ *
+ * @example
+ * ```ts
+ * const tokens = await ownTokens({
+ *   algorithm: 'HS256', keys: [{ kty: 'oct', kid: '2026-1', k }],
+ *   issuer: 'https://pin.bank.example/authz/d1/v1', audience: 'https://pin.bank.example', lifetimeSeconds: 900,
+ * })
+ * issuerEndpoints({ authorization: { bearer: tokens }, tokenEndpoint: { tokens, clients }, … })
+ * ```
+ */
+export async function ownTokens(options: OwnTokensOptions): Promise<OwnTokens> {
+  requireOwnTokens(options)
+  const { algorithm, issuer, audience, lifetimeSeconds, now = Date.now } = options
+  const keys = await Promise.all(options.keys.map(jwk => readKey(algorithm, jwk)))
+  const byKid = new Map(keys.map(key => [key.kid, key.verifying]))
+  const [first] = keys
+  if (first === undefined || byKid.size !== keys.length) {
+    throw new ArgumentError('ownTokens: keys must name at least one key, and each kid once')
+  }
+
+  async function issue(grant: { subject: string; scopes: readonly string[] }): Promise<IssuedToken> {
+    const { kid, signing } = first as OwnKey
+    const issuedAt = Math.floor(now() / 1000)
+    const expires = issuedAt + lifetimeSeconds
+    const scope = grant.scopes.length === 0 ? {} : { scope: grant.scopes.join(' ') }
+    const token = await new SignJWT({ client_id: grant.subject, ...scope })
+      .setProtectedHeader({ alg: algorithm, kid, typ: TYPE })
+      .setIssuer(issuer)
+      .setAudience(audience)
+      .setSubject(grant.subject)
+      .setIssuedAt(issuedAt)
+      .setExpirationTime(expires)
+      .setJti(randomUUID())
+      .sign(signing)
+    return { token, expiresInSeconds: lifetimeSeconds, expiresAt: 1000 * expires }
+  }
+
+  function keyOf({ kid }: JWTHeaderParameters): CryptoKey {
+    const key = byKid.get(kid ?? '')
+    if (key === undefined) throw new errors.JWKSNoMatchingKey()
+    return key
+  }
+
+  const memory = new TokenMemory(1000 * lifetimeSeconds)
+
+  async function claimsOf(token: string, at: number): Promise<JWTPayload> {
+    const { payload } = await jwtVerify(token, keyOf, {
+      algorithms: [algorithm],
+      typ: TYPE,
+      issuer,
+      audience,
+      requiredClaims: ['sub', 'exp', 'iat'],
+      maxTokenAge: lifetimeSeconds,
+      clockTolerance: CLOCK_TOLERANCE,
+      currentDate: new Date(at),
+    })
+    return payload
+  }
+
+  function verify(token: string): Promise<TokenVerdict> {
+    const at = now()
+    return judgeToken(token, { memory, now: at, verify: () => claimsOf(token, at), allow: () => true })
+  }
+
+  return { issue, verify }
+}
+
+const NAMES = ['algorithm', 'keys', 'issuer', 'audience', 'lifetimeSeconds', 'now']
+
+function requireOwnTokens(options: OwnTokensOptions): void {
+  requireOptions(options, 'ownTokens', NAMES)
+  const { algorithm, keys, issuer, audience, lifetimeSeconds, now } = options
+  if (algorithm !== 'HS256' && algorithm !== 'ES256') {
+    throw new ArgumentError('ownTokens: algorithm must be HS256 or ES256')
+  }
+  if (!Array.isArray(keys)) throw new ArgumentError('ownTokens: keys must be an array of private JWKs')
+  for (const text of [issuer, audience]) {
+    if (typeof text !== 'string' || text === '') {
+      throw new ArgumentError('ownTokens: issuer and audience must be given')
+    }
+  }
+  if (!Number.isInteger(lifetimeSeconds) || lifetimeSeconds < 60 || lifetimeSeconds > 3600) {
+    throw new ArgumentError('ownTokens: lifetimeSeconds must be a whole number from 60 to 3600')
+  }
+  if (now !== undefined && typeof now !== 'function') {
+    throw new ArgumentError('ownTokens: now must be a function')
+  }
+}
+
+/** A JWK as jose takes it. What is said of an unfit one may quote it, and goes no further. */
+async function readKey(algorithm: OwnTokenAlgorithm, jwk: JWK): Promise<OwnKey> {
+  const { kid, kty, crv, x, y, d, k } = jwk ?? {}
+  if (typeof kid !== 'string' || kid === '') throw new ArgumentError('ownTokens: each key must have a kid')
+  const unfit = new ArgumentError(`ownTokens: a key is not a private JWK for ${algorithm}`)
+  try {
+    if (algorithm === 'HS256') {
+      const key = await importSecret({ kty, k } as JWK)
+      return { kid, signing: key, verifying: key }
+    }
+    if (kty !== 'EC' || typeof d !== 'string') throw unfit
+    const point = { kty, crv, x, y } as JWK
+    const [signing, verifying] = [
+      await importJWK({ ...point, d }, algorithm),
+      await importJWK(point, algorithm),
+    ]
+    return { kid, signing: signing as CryptoKey, verifying: verifying as CryptoKey }
+  } catch {
+    throw unfit
+  }
+}
+
+/** Imported once: jose would import the bytes anew for every token, which takes longer than to verify it. */
+async function importSecret(jwk: JWK): Promise<CryptoKey> {
+  const bytes = await importJWK(jwk, 'HS256')
+  if (!(bytes instanceof Uint8Array) || bytes.length < MIN_SECRET_BYTES) throw new ArgumentError('too short')
+  const hmac = { name: 'HMAC', hash: 'SHA-256' }
+  return webcrypto.subtle.importKey('raw', bytes, hmac, false, ['sign', 'verify'])
+}

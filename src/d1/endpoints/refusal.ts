@@ -1,0 +1,163 @@
+/**
+ * Everything a request can be refused for, and what the outside sees of it: a status, and at one place an errorCode.
+ * Reasons that belong to the inside of a message share one entry, so that no answer tells them apart.
+ */
+import { type ErrorCode, isIssuerPinError } from '../../errors.js'
+
+/** The statuses of the contract. It has no 405, 408, 409, 413, 415, 422, 429, 503. */
+export type RefusalStatus = 400 | 401 | 403 | 404 | 500
+
+/** The errorCode of the 403 of Get PIN Change Counter. */
+export type CounterErrorCode = 'PIN_CHANGE_FORBIDDEN' | 'CARD_NOT_ACTIVE'
+
+/** Why a request was refused, for the issuer's operator. */
+export type RefusalReason =
+  | 'path'
+  | 'query'
+  | 'method'
+  | 'route'
+  | 'issuer-id'
+  | 'issuer-unknown'
+  | 'card-id'
+  | 'card-unknown'
+  | 'token-missing'
+  | 'token-invalid'
+  | 'content-type'
+  | 'content-encoding'
+  | 'body-size'
+  | 'body-timeout'
+  | 'body-broken'
+  | 'message'
+  | 'client-gone'
+  | 'client-credentials'
+  | 'token-request'
+  | 'grant-type'
+  | 'scope'
+  | 'card-not-active'
+  | 'pin-change-forbidden'
+  | 'counter-exhausted'
+  | 'pin-type'
+  | 'pin-not-available'
+  | 'card-busy'
+  | 'directory-failed'
+  | 'store-failed'
+  | 'storage-key-unknown'
+  | 'verifier-failed'
+  | 'token-issuer-failed'
+  | 'service-failed'
+  | 'timeout'
+
+/** What the outside sees. */
+export interface RefusalRule {
+  readonly status: RefusalStatus
+  /** For Get PIN Change Counter. */
+  readonly errorCode?: CounterErrorCode
+  /** For the token endpoint: RFC 6749, 5.2. */
+  readonly oauthError?: string
+}
+
+const BAD_REQUEST: RefusalRule = { status: 400 }
+const UNAUTHORIZED: RefusalRule = { status: 401 }
+const NOT_FOUND: RefusalRule = { status: 404 }
+const CHANGE_FORBIDDEN: RefusalRule = { status: 403, errorCode: 'PIN_CHANGE_FORBIDDEN' }
+const FAILED: RefusalRule = { status: 500 }
+
+/**
+ * The table. A wrong method on a path that exists is 400 («unsupported»), because 404 would say that the card is
+ * unknown. A body that comes too slowly is 400: what has come is not a request.
+ */
+export const REFUSALS: Readonly<Record<RefusalReason, RefusalRule>> = {
+  path: BAD_REQUEST,
+  query: BAD_REQUEST,
+  method: BAD_REQUEST,
+  route: NOT_FOUND,
+  'issuer-id': BAD_REQUEST,
+  'issuer-unknown': NOT_FOUND,
+  'card-id': BAD_REQUEST,
+  'card-unknown': NOT_FOUND,
+  'token-missing': UNAUTHORIZED,
+  'token-invalid': UNAUTHORIZED,
+  'content-type': BAD_REQUEST,
+  'content-encoding': BAD_REQUEST,
+  'body-size': BAD_REQUEST,
+  'body-timeout': BAD_REQUEST,
+  'body-broken': BAD_REQUEST,
+  message: BAD_REQUEST,
+  'client-gone': BAD_REQUEST,
+  'client-credentials': { status: 401, oauthError: 'invalid_client' },
+  'token-request': BAD_REQUEST,
+  'grant-type': { status: 400, oauthError: 'unsupported_grant_type' },
+  scope: { status: 400, oauthError: 'invalid_scope' },
+  'card-not-active': { status: 403, errorCode: 'CARD_NOT_ACTIVE' },
+  'pin-change-forbidden': CHANGE_FORBIDDEN,
+  'counter-exhausted': CHANGE_FORBIDDEN,
+  'pin-type': CHANGE_FORBIDDEN,
+  'pin-not-available': { status: 403 },
+  'card-busy': FAILED,
+  'directory-failed': FAILED,
+  'store-failed': FAILED,
+  'storage-key-unknown': FAILED,
+  'verifier-failed': FAILED,
+  'token-issuer-failed': FAILED,
+  'service-failed': FAILED,
+  timeout: FAILED,
+}
+
+/** Which codes of this library are the sender's fault, by operation. Any other, and any foreign error, is ours: 500. */
+export type Faults = Readonly<Partial<Record<ErrorCode, RefusalReason>>>
+
+/** Get PIN takes nothing from the sender but ids: a stored block that does not read is our trouble. */
+export const GET_PIN_FAULTS: Faults = {}
+
+export const SET_PIN_FAULTS: Faults = {
+  ERR_D1_MESSAGE: 'message',
+  ERR_JWE: 'message',
+  ERR_PIN_BLOCK: 'message',
+  ERR_DATA_SET: 'message',
+  ERR_ENCODING: 'message',
+  ERR_CHANGE_COUNTER: 'message',
+  ERR_PRW_MAC: 'message',
+}
+
+/** The counter refuses to issue for one reason only. */
+export const COUNTER_FAULTS: Faults = { ERR_CHANGE_COUNTER: 'counter-exhausted' }
+
+/** A request that is refused. Internal: what leaves the endpoints is an answer and an audit event. */
+export class Refusal extends Error {
+  override readonly name: string = 'Refusal'
+  readonly reason: RefusalReason
+  /** A word more for the operator; made here, or checked to be one. */
+  readonly detail: string | undefined
+
+  constructor(reason: RefusalReason, more?: { readonly cause?: unknown; readonly detail?: string }) {
+    super(reason, { cause: more?.cause })
+    this.reason = reason
+    this.detail = more?.detail
+  }
+
+  get rule(): RefusalRule {
+    return REFUSALS[this.reason]
+  }
+}
+
+/** Runs a verb of this library, and makes a refusal of what it throws. */
+export async function judged<T>(faults: Faults, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    throw error instanceof Refusal ? error : new Refusal(reasonOf(faults, error), { cause: error })
+  }
+}
+
+/** Runs what the issuer supplied, and makes one refusal of whatever it throws: its codes are not for us to judge. */
+export async function supplied<T>(reason: RefusalReason, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    throw new Refusal(reason, { cause: error })
+  }
+}
+
+function reasonOf(faults: Faults, error: unknown): RefusalReason {
+  return (isIssuerPinError(error) && faults[error.code]) || 'service-failed'
+}

@@ -1,0 +1,89 @@
+/**
+ * Set PIN. The body is read and validated before the card's turn comes, so that a slow sender holds nobody up; all
+ * else happens in turn. What has reached the issuer's store is seen to its end, even where the client is gone or the
+ * time is over; in the latter case the answer is 500 before it is known what became of it, and D1 repeats its request.
+ *
+ * The same request again is answered with 204 again. ISO0: the block is stored again. 3DES_SECCOS: the change counter
+ * knows the request, and nothing is stored twice. An older ISO0 request that is repeated after a newer one is stored
+ * too: the message has nothing by which to tell.
+ */
+import type { Key } from '../../key/key.js'
+import { type PinBlockType, type PinMessage, readPinMessage } from '../pin-block.js'
+import { openSetPinRequest } from '../set-pin.js'
+import { openSeccosSetPinRequest } from '../set-pin-seccos.js'
+import type { Answer } from './answer.js'
+import { auditKey, type KeyRole } from './audit.js'
+import { JSON_BODY, readBody } from './body.js'
+import { findCard, type PinCall } from './call.js'
+import { withDeadline } from './deadline.js'
+import type { Card } from './interfaces.js'
+import { judged, Refusal, SET_PIN_FAULTS, supplied } from './refusal.js'
+
+type Setter = (call: PinCall, card: Card, message: PinMessage) => Promise<void>
+
+const SETTERS: Readonly<Record<PinBlockType, Setter>> = { ISO0: setIso0, '3DES_SECCOS': setSeccos }
+
+/** SetPIN. */
+export async function setPin(call: PinCall): Promise<Answer> {
+  const { service, request, signal, facts, card: ref } = call
+  const { clock, bodyTimeoutMs: milliseconds } = service
+  const bytes = await withDeadline({ clock, milliseconds, reason: 'body-timeout', parent: signal }, inTime =>
+    readBody(request, JSON_BODY, inTime),
+  )
+  const message = await judged(SET_PIN_FAULTS, async () => readPinMessage(bytes))
+  const { type } = message
+  facts.pinType = type
+  await service.setPins.run(`${ref.issuerId}/${ref.cardId}`, signal, async () => {
+    const card = await findCard(call)
+    if (!card.setPinTypes.includes(type)) throw new Refusal('pin-type')
+    await SETTERS[type](call, card, message)
+  })
+  return { status: 204 }
+}
+
+async function setIso0(call: PinCall, { pan }: Card, body: PinMessage): Promise<void> {
+  const { issuer, card: ref, options, signal } = call
+  const { iso0, jweKeys, pins } = issuer
+  if (iso0 === undefined) throw new Refusal('pin-type')
+  const { d1Zpk, translation } = iso0
+  const [storage] = iso0.storage
+  const opened = await judged(SET_PIN_FAULTS, () =>
+    openSetPinRequest({ body, jweKeys, d1Zpk, pan, storage, translation }, options),
+  )
+  const { block, kid, zpkKid, jweKid } = opened
+  note(call, 'jwe', jweKeys, jweKid)
+  note(call, 'd1-zpk', d1Zpk, zpkKid)
+  note(call, 'storage', [storage], kid)
+  signal.throwIfAborted()
+  await supplied('store-failed', () => pins.storeBlock(ref, { block, kid }))
+}
+
+async function setSeccos(call: PinCall, { pan, seccos: more }: Card, body: PinMessage): Promise<void> {
+  const { issuer, card: ref, options, facts } = call
+  const { seccos, jweKeys, pins } = issuer
+  if (seccos === undefined) throw new Refusal('pin-type')
+  const { cardId } = ref
+  const { counter, macKeys } = seccos
+  const opened = await judged(SET_PIN_FAULTS, () =>
+    openSeccosSetPinRequest({ ...more, ...seccos, body, cardId, jweKeys, pan }, options),
+  )
+  const { prwValue, prwKid, prwDataSet, pcc, profile, provenance } = opened
+  note(call, 'jwe', jweKeys, opened.jweKid)
+  note(call, 'prw-mac', macKeys, opened.macKid)
+  const { replayed } = await judged(SET_PIN_FAULTS, () =>
+    counter.accept(
+      opened.acceptance,
+      ({ sequence }) =>
+        supplied('store-failed', () =>
+          pins.storePrw(ref, { prwValue, prwKid, prwDataSet, pcc, profile, provenance, sequence }),
+        ),
+      options,
+    ),
+  )
+  facts.replayed = replayed
+}
+
+/** Puts the key that was used, by its kid, into the audit event. */
+function note({ facts }: PinCall, role: KeyRole, keys: readonly Key[], kid: string): void {
+  facts.keys.push(...keys.filter(key => key.kid === kid).map(key => auditKey(role, key)))
+}

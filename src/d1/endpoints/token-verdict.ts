@@ -1,0 +1,47 @@
+/** The verdict on a token: what jose finds wrong with it, as opposed to what is wrong with the world. */
+import { errors, type JWTPayload } from 'jose'
+import type { TokenVerdict } from './interfaces.js'
+import type { TokenMemory } from './token-memory.js'
+
+/** Codes of jose that mean: this token is not good. Others (a key set out of reach) mean that nobody can tell. */
+const BAD_TOKEN: ReadonlySet<string> = new Set([
+  'ERR_JWT_CLAIM_VALIDATION_FAILED',
+  'ERR_JWT_EXPIRED',
+  'ERR_JWT_INVALID',
+  'ERR_JWS_INVALID',
+  'ERR_JWS_SIGNATURE_VERIFICATION_FAILED',
+  'ERR_JWKS_NO_MATCHING_KEY',
+  'ERR_JWKS_MULTIPLE_MATCHING_KEYS',
+  'ERR_JOSE_ALG_NOT_ALLOWED',
+  'ERR_JOSE_NOT_SUPPORTED',
+])
+
+/** How a token is judged. */
+export interface Trial {
+  readonly memory: TokenMemory
+  /** Milliseconds since 1970. */
+  readonly now: number
+  /** Signature and claims, by jose. Not run for a token that is remembered. */
+  readonly verify: () => Promise<JWTPayload>
+  /** Whether the claims are those of somebody who may; asked each time. */
+  readonly allow: (claims: JWTPayload) => boolean
+}
+
+/** The verdict, with jose's code for a token that is not good. What is no verdict is thrown on. */
+export async function judgeToken(
+  token: string,
+  { memory, now, verify, allow }: Trial,
+): Promise<TokenVerdict> {
+  try {
+    let claims = memory.recall(token, now)
+    if (claims === undefined) {
+      claims = await verify()
+      memory.keep(token, claims, now)
+    }
+    if (allow(claims) !== true) return { verified: false, reason: 'not-allowed' }
+    return claims.sub === undefined ? { verified: true } : { verified: true, subject: claims.sub }
+  } catch (error) {
+    if (!(error instanceof errors.JOSEError && BAD_TOKEN.has(error.code))) throw error
+    return { verified: false, reason: error.code }
+  }
+}

@@ -1,0 +1,56 @@
+/** Certificates for mTLS tests, made by the openssl command line: a CA, a server, a client, and a CA nobody trusts. */
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+export interface Credentials {
+  readonly key: string
+  readonly cert: string
+}
+
+export interface Certificates {
+  readonly ca: string
+  readonly server: Credentials
+  /** D1's, signed by the CA. */
+  readonly client: Credentials
+  /** Signed by another CA of the same name. */
+  readonly stranger: Credentials
+}
+
+const EC = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes']
+
+export function makeCertificates(): Certificates {
+  const folder = mkdtempSync(join(tmpdir(), 'issuer-endpoints-'))
+  const path = (name: string): string => join(folder, name)
+  const text = (name: string): string => readFileSync(path(name), 'utf8')
+  const openssl = (...args: string[]): void => {
+    execFileSync('openssl', args, { cwd: folder, stdio: 'pipe' })
+  }
+  const authority = (name: string): void => {
+    const subject = ['-subj', '/CN=Test CA', '-days', '2', '-x509']
+    openssl('req', ...EC, ...subject, '-keyout', `${name}.key`, '-out', `${name}.pem`)
+  }
+  const certificate = (name: string, ca: string, usage: string): Credentials => {
+    openssl('req', ...EC, '-subj', `/CN=${name}`, '-keyout', `${name}.key`, '-out', `${name}.csr`)
+    writeFileSync(
+      path(`${name}.ext`),
+      `extendedKeyUsage=${usage}\nsubjectAltName=DNS:localhost,IP:127.0.0.1\n`,
+    )
+    const signer = ['-CA', `${ca}.pem`, '-CAkey', `${ca}.key`, '-CAcreateserial', '-days', '2']
+    openssl('x509', '-req', '-in', `${name}.csr`, ...signer, '-extfile', `${name}.ext`, '-out', `${name}.pem`)
+    return { key: text(`${name}.key`), cert: text(`${name}.pem`) }
+  }
+  try {
+    authority('ca')
+    authority('other-ca')
+    return {
+      ca: text('ca.pem'),
+      server: certificate('issuer', 'ca', 'serverAuth'),
+      client: certificate('d1', 'ca', 'clientAuth'),
+      stranger: certificate('stranger', 'other-ca', 'clientAuth'),
+    }
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}

@@ -1,0 +1,343 @@
+/** Bearer tokens: the issuer's own, and those of its identity provider. */
+import { createHash, randomBytes } from 'node:crypto'
+import { decodeJwt, decodeProtectedHeader, exportJWK, generateKeyPair, type JWK, SignJWT } from 'jose'
+import { beforeAll, describe, expect, test } from 'vitest'
+import { readBasic } from '../../../src/d1/endpoints/basic.js'
+import {
+  type OwnTokensOptions,
+  ownTokens,
+  type ProviderTokensOptions,
+  providerTokens,
+} from '../../../src/d1/endpoints/index.js'
+import { TokenMemory } from '../../../src/d1/endpoints/token-memory.js'
+import { failure } from '../../support/errors.js'
+
+const NO_OPTIONS = {}
+const GRANT = { subject: 'd1-client', scopes: [] }
+const secret = (kid: string): JWK => ({ kty: 'oct', kid, k: randomBytes(32).toString('base64url') })
+const own = (more?: Partial<OwnTokensOptions>): OwnTokensOptions => ({
+  algorithm: 'HS256',
+  keys: [secret('T-1')],
+  issuer: 'https://issuer.test',
+  audience: 'https://pin.test',
+  lifetimeSeconds: 900,
+  ...more,
+})
+
+async function keyPair(alg: string, kid: string): Promise<{ private: JWK; public: JWK }> {
+  const { publicKey, privateKey } = await generateKeyPair(alg, { extractable: true })
+  return {
+    private: { ...(await exportJWK(privateKey)), kid },
+    public: { ...(await exportJWK(publicKey)), kid, alg },
+  }
+}
+
+describe('own tokens', () => {
+  test.each(['HS256', 'ES256'] as const)('%s: issued, verified, and what is in them', async algorithm => {
+    const now = 1_800_000_000_999
+    const keys = [algorithm === 'HS256' ? secret('T-1') : (await keyPair('ES256', 'T-1')).private]
+    const tokens = await ownTokens(own({ algorithm, keys, now: () => now }))
+    const { token, expiresAt, expiresInSeconds } = await tokens.issue({ subject: 'd1', scopes: ['a', 'b'] })
+    expect([expiresAt, expiresInSeconds]).toEqual([1_800_000_900_000, 900])
+    expect(decodeProtectedHeader(token)).toEqual({ alg: algorithm, kid: 'T-1', typ: 'at+jwt' })
+    const { jti, ...claims } = decodeJwt(token)
+    expect(jti).toMatch(/^[0-9a-f-]{36}$/)
+    expect(claims).toEqual({
+      iss: 'https://issuer.test',
+      aud: 'https://pin.test',
+      sub: 'd1',
+      client_id: 'd1',
+      scope: 'a b',
+      iat: 1_800_000_000,
+      exp: 1_800_000_900,
+    })
+    expect(await tokens.verify(token, NO_OPTIONS)).toEqual({ verified: true, subject: 'd1' })
+  })
+
+  test('end when their time is over', async () => {
+    let now = 1_800_000_000_000
+    const tokens = await ownTokens(own({ now: () => now }))
+    const { token } = await tokens.issue(GRANT)
+    now += 899_000
+    expect(await tokens.verify(token, NO_OPTIONS)).toMatchObject({ verified: true })
+    now += 10_000
+    expect(await tokens.verify(token, NO_OPTIONS)).toEqual({ verified: false, reason: 'ERR_JWT_EXPIRED' })
+  })
+
+  test('outlive the replacement of a key', async () => {
+    const [one, two] = [secret('T-1'), secret('T-2')]
+    const before = await ownTokens(own({ keys: [one] }))
+    const both = await ownTokens(own({ keys: [two, one] }))
+    const after = await ownTokens(own({ keys: [two] }))
+    const old = (await before.issue(GRANT)).token
+    const young = (await both.issue(GRANT)).token
+    expect(decodeProtectedHeader(young).kid).toBe('T-2')
+    expect(await both.verify(old, NO_OPTIONS)).toMatchObject({ verified: true })
+    expect(await after.verify(young, NO_OPTIONS)).toMatchObject({ verified: true })
+    expect(await after.verify(old, NO_OPTIONS)).toEqual({
+      verified: false,
+      reason: 'ERR_JWKS_NO_MATCHING_KEY',
+    })
+  })
+
+  test('of one algorithm are not of the other', async () => {
+    const pair = await keyPair('ES256', 'T-1')
+    const es = await ownTokens(own({ algorithm: 'ES256', keys: [pair.private] }))
+    // The public key as an HMAC secret, the classic confusion.
+    const forged = await new SignJWT({})
+      .setProtectedHeader({ alg: 'HS256', kid: 'T-1', typ: 'at+jwt' })
+      .sign(createHash('sha256').update(JSON.stringify(pair.public)).digest())
+    expect(await es.verify(forged, NO_OPTIONS)).toEqual({
+      verified: false,
+      reason: 'ERR_JOSE_ALG_NOT_ALLOWED',
+    })
+  })
+
+  test('mistakes are ERR_ARGUMENT, and show no key', async () => {
+    const { private: pair, public: half } = await keyPair('ES256', 'E-1')
+    const { private: p384 } = await keyPair('ES384', 'E-1')
+    const short = { kty: 'oct', kid: 'T', k: randomBytes(31).toString('base64url') }
+    const rows: readonly object[] = [
+      { algorithm: 'none' },
+      { algorithm: 'RS256' },
+      { keys: [] },
+      { keys: secret('T-1') },
+      { keys: [null] },
+      { keys: [{ ...secret('x'), kid: undefined }] },
+      { keys: [{ ...secret('x'), kid: '' }] },
+      { keys: [secret('T-1'), secret('T-1')] },
+      { keys: [short] },
+      { keys: [pair] },
+      { keys: [{ ...secret('T'), k: 7 }] },
+      { algorithm: 'ES256', keys: [secret('T')] },
+      { algorithm: 'ES256', keys: [half] },
+      { algorithm: 'ES256', keys: [p384] },
+      { algorithm: 'ES256', keys: [{ ...pair, x: pair.y }] },
+      { issuer: '' },
+      { audience: undefined },
+      { lifetimeSeconds: 59 },
+      { lifetimeSeconds: 3601 },
+      { lifetimeSeconds: 900.5 },
+      { now: 1 },
+      { lifetime: 900 },
+    ]
+    for (const more of rows) {
+      await failure(() => ownTokens(own(more)), 'ERR_ARGUMENT', [short.k, pair.d ?? '', p384.d ?? ''])
+    }
+    await failure(() => ownTokens(undefined as never), 'ERR_ARGUMENT')
+  })
+})
+
+describe("an identity provider's tokens", () => {
+  const URL_OF_SET = new URL('https://idp.test/jwks')
+  let first: { private: JWK; public: JWK }
+  let second: { private: JWK; public: JWK }
+  beforeAll(async () => {
+    first = await keyPair('ES256', 'I-1')
+    second = await keyPair('PS256', 'I-2')
+  })
+
+  const provider = (more?: Partial<ProviderTokensOptions>) =>
+    providerTokens({
+      jwks: { keys: [first.public, second.public] },
+      algorithms: ['ES256', 'PS256'],
+      issuer: 'https://idp.test',
+      audience: 'pin-api',
+      allow: claims => claims['client_id'] === 'd1',
+      ...more,
+    })
+  const sign = (claims: object = {}, alg = 'ES256', jwk = first.private, header: object = {}) =>
+    new SignJWT({ iss: 'https://idp.test', aud: 'pin-api', sub: 'svc-d1', client_id: 'd1', ...claims })
+      .setProtectedHeader({ alg, kid: jwk.kid ?? '', ...header })
+      .setIssuedAt()
+      .setExpirationTime('5m')
+      .sign(jwk)
+
+  test('are verified by its key set', async () => {
+    expect(await provider().verify(await sign(), NO_OPTIONS)).toEqual({ verified: true, subject: 'svc-d1' })
+    const other = await sign({}, 'PS256', second.private)
+    expect(await provider().verify(other, NO_OPTIONS)).toMatchObject({ verified: true })
+    const nobody = await sign({ sub: undefined })
+    expect(await provider().verify(nobody, NO_OPTIONS)).toEqual({ verified: true })
+  })
+
+  test('are refused where a claim, a key or an algorithm is not the right one', async () => {
+    const stranger = await keyPair('ES256', 'I-1')
+    const unknown = await keyPair('ES256', 'I-9')
+    const bad: Readonly<Record<string, Promise<string>>> = {
+      issuer: sign({ iss: 'https://other.test' }),
+      audience: sign({ aud: 'account' }),
+      'another client': sign({ client_id: 'shop' }),
+      'another key': sign({}, 'ES256', stranger.private),
+      'another kid': sign({}, 'ES256', unknown.private),
+      'the key of another algorithm': sign({}, 'PS256', { ...second.private, kid: 'I-1' }),
+    }
+    for (const [what, token] of Object.entries(bad)) {
+      expect(await provider().verify(await token, NO_OPTIONS), what).toMatchObject({ verified: false })
+    }
+    const narrow = provider({ algorithms: ['PS256'] })
+    expect(await narrow.verify(await sign(), NO_OPTIONS)).toMatchObject({ verified: false })
+    const typed = provider({ type: 'at+jwt' })
+    expect(await typed.verify(await sign(), NO_OPTIONS)).toMatchObject({ verified: false })
+    const right = await sign({}, 'ES256', first.private, { typ: 'at+jwt' })
+    expect(await typed.verify(right, NO_OPTIONS)).toMatchObject({ verified: true })
+    const later = provider({ now: () => Date.now() + 600_000 })
+    expect(await later.verify(await sign(), NO_OPTIONS)).toEqual({
+      verified: false,
+      reason: 'ERR_JWT_EXPIRED',
+    })
+  })
+
+  test('of any rubbish are refused, not failed', async () => {
+    for (const token of ['', '.', '..', 'a.b.c', `${'x'.repeat(4000)}.y.z`, 'eyJhbGciOiJub25lIn0.e30.']) {
+      expect(await provider().verify(token, NO_OPTIONS)).toMatchObject({ verified: false })
+    }
+  })
+
+  test('are verified by a set that is fetched, kept, and fetched again for a new kid', async () => {
+    let fetched = 0
+    const fetch = async (url: string) => {
+      expect(url).toBe(URL_OF_SET.href)
+      fetched++
+      return Response.json({ keys: [first.public] })
+    }
+    const tokens = provider({ jwks: URL_OF_SET, fetch })
+    for (let i = 0; i < 3; i++) {
+      expect(await tokens.verify(await sign(), NO_OPTIONS)).toMatchObject({ verified: true })
+    }
+    expect(fetched).toBe(1)
+    for (let i = 0; i < 3; i++) {
+      const unknown = await sign({}, 'PS256', second.private)
+      expect(await tokens.verify(unknown, NO_OPTIONS)).toMatchObject({ verified: false })
+    }
+    expect(fetched).toBe(1)
+  })
+
+  test.each([
+    ['no network', () => Promise.reject(new TypeError('fetch failed'))],
+    ['an error', async () => new Response('', { status: 503 })],
+    ['no JSON', async () => new Response('<html>')],
+    ['no set', async () => Response.json({})],
+  ])('cannot be judged with %s: that is a failure and no verdict', async (_what, fetch) => {
+    await expect(provider({ jwks: URL_OF_SET, fetch }).verify(await sign(), NO_OPTIONS)).rejects.toThrow()
+  })
+
+  test('cannot be judged by a set that does not come', async () => {
+    const fetch = (_url: string, { signal }: { signal: AbortSignal }) =>
+      new Promise<Response>((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
+    const tokens = provider({ jwks: URL_OF_SET, fetch, fetchTimeoutMs: 30 })
+    await expect(tokens.verify(await sign(), NO_OPTIONS)).rejects.toThrow()
+    const unreachable = provider({ jwks: new URL('https://127.0.0.1:1/jwks') })
+    await expect(unreachable.verify(await sign(), NO_OPTIONS)).rejects.toThrow()
+  })
+
+  test('mistakes are ERR_ARGUMENT', async () => {
+    const rows: readonly object[] = [
+      { jwks: new URL('http://idp.test/jwks') },
+      { jwks: 'https://idp.test/jwks' },
+      { jwks: undefined },
+      { algorithms: [] },
+      { algorithms: 'ES256' },
+      { algorithms: ['HS256'] },
+      { algorithms: ['none'] },
+      { issuer: '' },
+      { audience: 7 },
+      { allow: undefined },
+      { allowed: () => true },
+    ]
+    for (const more of rows) await failure(() => provider(more), 'ERR_ARGUMENT')
+  })
+})
+
+describe('what is remembered', () => {
+  const NOW = 1_800_000_000_000
+
+  test('a token, until it expires, and for so long at most', () => {
+    const memory = new TokenMemory(60_000)
+    memory.keep('long', { sub: 'a', exp: NOW / 1000 + 900 }, NOW)
+    memory.keep('short', { sub: 'b', exp: NOW / 1000 + 10 }, NOW)
+    memory.keep('without end', { sub: 'c' }, NOW)
+    expect(memory.recall('long', NOW + 59_999)).toMatchObject({ sub: 'a' })
+    expect(memory.recall('long', NOW + 60_000)).toBeUndefined()
+    expect(memory.recall('short', NOW + 9999)).toMatchObject({ sub: 'b' })
+    expect(memory.recall('short', NOW + 10_000)).toBeUndefined()
+    expect(memory.recall('without end', NOW)).toBeUndefined()
+    expect(memory.recall('lon', NOW)).toBeUndefined()
+  })
+
+  test('64 of them', () => {
+    const memory = new TokenMemory(60_000)
+    const claims = { exp: NOW / 1000 + 900 }
+    for (let i = 0; i < 100; i++) memory.keep(`t${i}`, claims, NOW)
+    memory.keep('t99', claims, NOW)
+    expect(memory.size).toBe(64)
+    expect(memory.recall('t35', NOW)).toBeUndefined()
+    expect(memory.recall('t36', NOW)).toBe(claims)
+  })
+
+  test('the claims, not the permission: allow is asked each time', async () => {
+    const { private: key, public: half } = await keyPair('ES256', 'I-1')
+    let allowed = true
+    let verified = 0
+    const tokens = providerTokens({
+      jwks: { keys: [half] },
+      algorithms: ['ES256'],
+      issuer: 'https://idp.test',
+      audience: 'pin-api',
+      allow: () => allowed,
+      now: () => {
+        verified++
+        return Date.now()
+      },
+    })
+    const token = await new SignJWT({ iss: 'https://idp.test', aud: 'pin-api' })
+      .setProtectedHeader({ alg: 'ES256', kid: 'I-1' })
+      .setExpirationTime('5m')
+      .sign(key)
+    expect(await tokens.verify(token, NO_OPTIONS)).toEqual({ verified: true })
+    expect(await tokens.verify(token, NO_OPTIONS)).toEqual({ verified: true })
+    allowed = false
+    expect(await tokens.verify(token, NO_OPTIONS)).toEqual({ verified: false, reason: 'not-allowed' })
+    expect(verified).toBe(3)
+  })
+
+  test('no token that was refused', async () => {
+    const tokens = await ownTokens(own())
+    const { token } = await tokens.issue(GRANT)
+    const spoilt = `${token.slice(0, -4)}AAAA`
+    for (const good of [false, true, false]) {
+      expect(await tokens.verify(good ? token : spoilt, NO_OPTIONS)).toMatchObject({ verified: good })
+    }
+  })
+})
+
+describe('the Basic header', () => {
+  test.each([
+    ['Basic aXNfdGJhbmswMToxMjM=', 'is_tbank01', '123'],
+    ['Basic aXNfdGJhbmswMToxMjM', 'is_tbank01', '123'],
+    ['basic  aXNfdGJhbmswMToxMjM=', 'is_tbank01', '123'],
+    [`Basic ${Buffer.from('a:>>>???').toString('base64')}`, 'a', '>>>???'],
+    [`Basic ${Buffer.from('a:>>>???').toString('base64url')}`, 'a', '>>>???'],
+    [`Basic ${Buffer.from(':').toString('base64')}`, '', ''],
+    [`Basic ${Buffer.from('a:b:c').toString('base64')}`, 'a', 'b:c'],
+  ])('%s', (header, id, secret) => {
+    expect(readBasic(header)).toEqual({ id, secret })
+  })
+
+  test.each([
+    null,
+    '',
+    'Basic',
+    'Basic ',
+    'Basic =',
+    'Basic a',
+    'Basic aaaaa',
+    'Basic a:b',
+    'Bearer YTpi',
+    'Basic YTpi=',
+    'Basic YTpi YTpi',
+    'Basic YQ==',
+  ])('%s is none', header => {
+    expect(readBasic(header)).toBeUndefined()
+  })
+})
