@@ -31,6 +31,16 @@ export function readOptions<T extends object>(
   names: readonly (keyof T & string)[],
 ): T {
   requireOptions(value, what, names)
+  return readOwn(value, what, names)
+}
+
+/**
+ * {@link readOptions} for inputs that are made by spreading a result into them (`{ ...prw, key, profile }`): members
+ * that are not named are left out instead of refused.
+ */
+export function readOwn<T extends object>(value: T, what: string, names: readonly (keyof T & string)[]): T {
+  if (typeof value !== 'object' || value === null)
+    throw new ArgumentError(`${what} takes an object of inputs`)
   const own: Partial<Record<keyof T, unknown>> = Object.create(null)
   for (const name of names) own[name] = Object.hasOwn(value, name) ? value[name] : undefined
   return own as T

@@ -1,5 +1,5 @@
 /** What a change counter is given: its options, its requests, and the random numbers of its intdatags. */
-import { requireOptions } from '../arguments.js'
+import { readOwn, requireOptions } from '../arguments.js'
 import type { Backend, CallOptions } from '../backend/backend.js'
 import { requireBytes, toHex, wipe } from '../bytes.js'
 import { ArgumentError, BackendError, ChangeCounterError } from '../errors.js'
@@ -62,9 +62,9 @@ export async function newIntdatag(
 }
 
 /** Shapes that no issued counter has are refused as what they are not: the outside can send anything here. */
-export function readRequest(request: AcceptRequest): ClaimRequest {
-  if (typeof request !== 'object' || request === null) throw new ArgumentError('request must be an object')
-  const { cardId, intdatag, pcc, fingerprint } = request
+export function readRequest(request: AcceptRequest): { cardId: string; claim: ClaimRequest } {
+  const names = ['cardId', 'intdatag', 'pcc', 'fingerprint'] as const
+  const { cardId, intdatag, pcc, fingerprint } = readOwn(request, 'the counter', names)
   requireCardId(cardId)
   requireBytes(fingerprint, 'fingerprint')
   if (fingerprint.length !== FINGERPRINT_BYTES) {
@@ -75,7 +75,7 @@ export function readRequest(request: AcceptRequest): ClaimRequest {
   }
   if (!INTDATAG.test(intdatag)) throw new ChangeCounterError('unknown')
   if (!PCC.test(pcc)) throw new ChangeCounterError('pcc')
-  return { tag: tagOf(intdatag), pcc: Number(pcc), fingerprint: toHex(fingerprint) }
+  return { cardId, claim: { tag: tagOf(intdatag), pcc: Number(pcc), fingerprint: toHex(fingerprint) } }
 }
 
 /** Throws `ERR_ARGUMENT` unless the value is a card identifier as D1 has them. It is not the PAN, nor made from it. */

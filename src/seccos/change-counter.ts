@@ -134,8 +134,8 @@ export class ChangeCounter {
    * Errors: as {@link ChangeCounter.accept}.
    */
   async check(request: AcceptRequest): Promise<{ readonly replayed: boolean }> {
-    const claim = readRequest(request)
-    const { replayed } = await this.#decide(request.cardId, claim)
+    const { cardId, claim } = readRequest(request)
+    const { replayed } = await this.#decide(cardId, claim)
     return { replayed }
   }
 
@@ -153,8 +153,7 @@ export class ChangeCounter {
     options?: CallOptions,
   ): Promise<Accepted> {
     const signal = requireSignal(options)
-    const claim = readRequest(request)
-    const { cardId } = request
+    const { cardId, claim } = readRequest(request)
     if (typeof store !== 'function') throw new ArgumentError('store must be a function')
     const { sequence, replayed } = await this.#decide(cardId, claim, { signal })
     if (replayed) return { sequence, replayed }
@@ -214,7 +213,11 @@ export class ChangeCounter {
   }
 
   #now(): number {
-    return (this.#options.now ?? Date.now)()
+    const now = (this.#options.now ?? Date.now)()
+    // With a clock that gives no number nothing would ever expire.
+    if (!Number.isSafeInteger(now))
+      throw new BackendError('ERR_BACKEND_FAILED', 'the clock gives no whole number')
+    return now
   }
 }
 

@@ -1,14 +1,21 @@
 /** A profile's computation, run: the inputs put together in order, one MAC in the backend, everything wiped. */
 import type { CallOptions, MacRequest } from '../backend/backend.js'
 import { concatBytes, equalBytes, fromHex, ownCopy, requireBytes, wipe } from '../bytes.js'
-import { ArgumentError, DataSetError, KeyError } from '../errors.js'
+import { DataSetError, KeyError } from '../errors.js'
 import type { Key } from '../key/key.js'
 import { requireKey } from '../key/require.js'
 import { isTdea, KEY_BYTES, type KeyUsage } from '../key/usage.js'
 import { fieldOfDataSet, readDataSet, unmaskDataSet } from './data-set.js'
 import { type DataSetValues, encodeValue } from './field-value.js'
 import { encodePin } from './pin-form.js'
-import { ALGORITHMS, type Computation, type ComputationInput, type SeccosProfile } from './profile.js'
+import {
+  ALGORITHMS,
+  type Computation,
+  type ComputationInput,
+  isConstant,
+  isReserved,
+  type SeccosProfile,
+} from './profile.js'
 
 /** Everything that inputs are made of. The PRW only for the MAC. */
 export interface Material {
@@ -110,6 +117,9 @@ export function requireKeyFor(key: Key, usage: KeyUsage, computation: Computatio
   }
 }
 
+/** The members of {@link DataSetValues}, for verbs that read them. */
+export const VALUES = ['pan', 'pin', 'pcc', 'intdatag', 'random', 'fields'] as const
+
 /**
  * The values for a computation over a masked data set: what it shows (PCC, intdatag, random, own fields), and what the
  * caller gives for the rest. What is in both must be the same, else `ERR_DATA_SET`: the intdatag of a message against
@@ -123,8 +133,20 @@ export function valuesWith(profile: SeccosProfile, masked: Uint8Array, given: Da
     pcc: agree('pcc', found.pcc, given.pcc),
     intdatag: agree('intdatag', found.intdatag, given.intdatag),
     random: agree('random', found.random, requireRandom(profile, given.random)),
-    fields: given.fields,
+    fields: agreedFields(profile, masked, given.fields),
   }
+}
+
+/** What the caller states of the profile's own fields must be what stands in the data set, where that shows it. */
+function agreedFields(profile: SeccosProfile, masked: Uint8Array, given: DataSetValues['fields']) {
+  for (const field of profile.fields) {
+    if (given === undefined || isConstant(field) || field.masked || isReserved(field.id)) continue
+    if (!Object.hasOwn(given, field.id)) continue
+    const stated = encodeValue(profile, field.id, field, { fields: given })
+    const there = masked.subarray(field.offset, field.offset + field.length)
+    if (!equalBytes(stated, there)) throw new DataSetError(field.id, 'is not the one in the data set')
+  }
+  return given
 }
 
 /** The random number, if one is given, has the profile's length: `ERR_DATA_SET`. */
@@ -150,10 +172,4 @@ function agree<T extends string | Uint8Array>(
     found instanceof Uint8Array && given instanceof Uint8Array ? equalBytes(found, given) : found === given
   if (!same) throw new DataSetError(field, 'is not the one in the data set')
   return found
-}
-
-/** Throws `ERR_ARGUMENT` unless a verb was given an object. */
-export function requireInput(input: unknown, verb: string): void {
-  if (typeof input !== 'object' || input === null)
-    throw new ArgumentError(`${verb} takes an object of inputs`)
 }

@@ -19,6 +19,8 @@ export function requestFingerprint(members: Readonly<Record<string, string>>): U
   const hash = createHash('sha256')
   for (const [name, value] of Object.entries(members).sort(([a], [b]) => (a < b ? -1 : 1))) {
     if (typeof value !== 'string') throw new ArgumentError(`${name} must be a string`)
+    // A lone surrogate has no UTF-8 form of its own: two texts would have one fingerprint.
+    if (/\p{Cs}/u.test(name + value)) throw new ArgumentError('members must be well-formed text')
     for (const text of [name, value]) {
       const bytes = Buffer.from(text, 'utf8')
       const length = Buffer.alloc(4)

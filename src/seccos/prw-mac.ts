@@ -1,8 +1,9 @@
 /** The MAC over a PRW and its data set: how the issuer knows that D1, and not somebody in between, made them. */
+import { readOwn } from '../arguments.js'
 import type { CallOptions } from '../backend/backend.js'
-import { equalBytes } from '../bytes.js'
+import { equalBytes, snapshot } from '../bytes.js'
 import type { Key } from '../key/key.js'
-import { compute, type Material, requireInput, requireKeyFor, valuesWith } from './computation.js'
+import { compute, type Material, requireKeyFor, valuesWith } from './computation.js'
 import type { DataSetValues } from './field-value.js'
 import { ALGORITHMS, markOf, type ProfileMark, requireProfile, type SeccosProfile } from './profile.js'
 import { readText, showText } from './text-form.js'
@@ -39,8 +40,7 @@ export interface GeneratedPrwMac extends ProfileMark {
  * ```
  */
 export async function generatePrwMac(input: PrwMacInput, options?: CallOptions): Promise<GeneratedPrwMac> {
-  const material = requireMaterial(input, 'generatePrwMac')
-  const { key, profile } = input
+  const { key, profile, material } = readMaterial(readOwn(input, 'generatePrwMac', NAMES))
   const macValue = await compute({ key, computation: profile.mac, material }, options, output =>
     showText(profile.mac.text, output),
   )
@@ -72,23 +72,24 @@ export interface PrwMacVerdict extends ProfileMark {
  * ```
  */
 export async function verifyPrwMac(input: VerifyPrwMacInput, options?: CallOptions): Promise<PrwMacVerdict> {
-  const material = requireMaterial(input, 'verifyPrwMac')
-  const { key, profile } = input
+  const request = readOwn(input, 'verifyPrwMac', [...NAMES, 'macValue'])
+  const { key, profile, material } = readMaterial(request)
   const { text, outputBytes } = profile.mac
-  const given = readText(text, outputBytes, input.macValue, 'macValue')
+  const given = readText(text, outputBytes, request.macValue, 'macValue')
   const verified = await compute({ key, computation: profile.mac, material }, options, output =>
     equalBytes(output, given),
   )
   return { verified, ...markOf(profile) }
 }
 
-function requireMaterial(input: PrwMacInput, verb: string): Material {
-  requireInput(input, verb)
-  const { key, profile, dataSet, prwValue } = input
+const NAMES = ['key', 'profile', 'dataSet', 'prwValue', 'pan', 'pcc', 'intdatag', 'random', 'fields'] as const
+
+function readMaterial(request: PrwMacInput): { key: Key; profile: SeccosProfile; material: Material } {
+  const { key, profile, prwValue, pan, pcc, intdatag, random, fields } = request
   requireProfile(profile)
   requireKeyFor(key, ALGORITHMS[profile.mac.algorithm].macUsage, profile.mac)
   const bytes = readText(profile.prw.text, profile.prw.outputBytes, prwValue, 'prwValue')
-  const { pan, pcc, intdatag, random, fields } = input
-  const values = valuesWith(profile, dataSet, { pan, pcc, intdatag, random, fields })
-  return { profile, masked: dataSet, values, prw: { bytes, text: prwValue } }
+  const masked = snapshot(request.dataSet, 'dataSet')
+  const values = valuesWith(profile, masked, { pan, pcc, intdatag, random, fields })
+  return { key, profile, material: { profile, masked, values, prw: { bytes, text: prwValue } } }
 }

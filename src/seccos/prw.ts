@@ -3,12 +3,13 @@
  * key, or have candidates verified without end, has the PIN. So generating and verifying are two key usages, and the
  * issuer bounds the attempts before it calls `verifyPrw`.
  */
+import { readOwn } from '../arguments.js'
 import type { CallOptions } from '../backend/backend.js'
-import { equalBytes, ownCopy, wipe } from '../bytes.js'
+import { equalBytes, ownCopy, snapshot, wipe } from '../bytes.js'
 import type { Key } from '../key/key.js'
 import { type Pan, requirePan } from '../pin/pan.js'
 import { type Pin, pinDigits, pinOfDigits, requirePin } from '../pin/pin.js'
-import { compute, requireInput, requireKeyFor, requireRandom, valuesWith } from './computation.js'
+import { compute, requireKeyFor, requireRandom, VALUES, valuesWith } from './computation.js'
 import { buildDataSet, maskDataSet } from './data-set.js'
 import type { DataSetValues } from './field-value.js'
 import { markOf, type ProfileMark, requireProfile, type SeccosProfile } from './profile.js'
@@ -50,22 +51,22 @@ export interface ComputedPrw extends ProfileMark {
  * ```
  */
 export async function computePrw(input: ComputePrwInput, options?: CallOptions): Promise<ComputedPrw> {
-  requireInput(input, 'computePrw')
-  const { key, profile } = input
+  const request = readOwn(input, 'computePrw', [...VALUES, 'key', 'profile'])
+  const { key, profile } = request
   requireProfile(profile)
   requireKeyFor(key, 'prw-generate', profile.prw)
-  requirePin(input.pin)
-  requirePan(input.pan)
-  const given = requireRandom(profile, input.random)
+  requirePin(request.pin)
+  requirePan(request.pan)
+  const given = requireRandom(profile, request.random)
   if (given !== undefined || profile.randomBytes === 0) {
-    return computeWith(input, given && ownCopy(given), options)
+    return computeWith(request, given && ownCopy(given), options)
   }
   // The caller may dispose of the PIN and wipe its buffers as soon as it has the promise.
-  const pin = pinOfDigits(ownCopy(pinDigits(input.pin)))
+  const pin = pinOfDigits(ownCopy(pinDigits(request.pin)))
   try {
-    const fields = copyOfFields(input.fields)
+    const fields = copyOfFields(request.fields)
     const random = await key.backend.randomBytes(profile.randomBytes, options)
-    return await computeWith({ ...input, pin, fields }, random, options)
+    return await computeWith({ ...request, pin, fields }, random, options)
   } finally {
     pin.dispose()
   }
@@ -135,15 +136,16 @@ export interface PrwVerdict extends ProfileMark {
  * ```
  */
 export async function verifyPrw(input: VerifyPrwInput, options?: CallOptions): Promise<PrwVerdict> {
-  requireInput(input, 'verifyPrw')
-  const { key, profile, dataSet } = input
+  const request = readOwn(input, 'verifyPrw', [...VALUES, 'key', 'profile', 'dataSet', 'prwValue'])
+  const { key, profile } = request
   requireProfile(profile)
   requireKeyFor(key, 'prw-verify', profile.prw)
-  requirePin(input.pin)
-  requirePan(input.pan)
+  requirePin(request.pin)
+  requirePan(request.pan)
   const { text, outputBytes } = profile.prw
-  const stored = readText(text, outputBytes, input.prwValue, 'prwValue')
-  const values = valuesWith(profile, dataSet, input)
+  const stored = readText(text, outputBytes, request.prwValue, 'prwValue')
+  const dataSet = snapshot(request.dataSet, 'dataSet')
+  const values = valuesWith(profile, dataSet, request)
   const material = { profile, masked: dataSet, values }
   const verified = await compute({ key, computation: profile.prw, material }, options, output =>
     equalBytes(output, stored),

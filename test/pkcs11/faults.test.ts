@@ -128,7 +128,7 @@ async function prepare({ kid, fake: fakeOptions, options = {} }: Operation) {
   for (const key of CONTRACT_KEYS) {
     if (key.kid !== kid && key.kid !== 'PEK-3') continue
     const translation = options.translateInToken === true && key.usage === 'pin-encryption'
-    await store.importKey(translation ? { ...key, translation } : key)
+    await store.importKey(translation ? { ...key, translation, hostDecipher: false } : key)
   }
   await store.close()
   fake.logins = 0
@@ -259,4 +259,22 @@ describe('provisioning', () => {
     }
     await store.close()
   })
+})
+
+test('after a lost session no handle is used before the key has been found anew: handles may have moved', async () => {
+  const { fake, backend, key, other } = await prepare({
+    name: 'moved handles',
+    kid: 'PEK-2',
+    run: async () => new Uint8Array(0),
+  })
+  const first = await backend.encipherBlocks(key, BLOCKS)
+  const second = await backend.encipherBlocks(other, BLOCKS)
+  // As after C_Finalize and C_Initialize by somebody else: the objects are there, under one another's handles.
+  const entries = [...fake.objects.entries()].filter(([, object]) => object.session === undefined)
+  const handles = entries.map(([handle]) => handle).reverse()
+  for (const [i, [, object]] of entries.entries()) fake.objects.set(handles[i] ?? 0, object)
+  fake.reset({ at: 1, code: 0xb3 })
+  expect(await backend.encipherBlocks(key, BLOCKS)).toEqual(first)
+  expect(await backend.encipherBlocks(other, BLOCKS)).toEqual(second)
+  await backend.close()
 })

@@ -6,7 +6,7 @@ import { openBackend } from '../front.js'
 import type { LoadBinding } from './binding.js'
 import { type Connection, connect, sessionsOf } from './connection.js'
 import { CKK } from './constants.js'
-import { Pkcs11Error } from './errors.js'
+import { Pkcs11Error, type Pkcs11ErrorKind } from './errors.js'
 import { type KeyRef, KeyTable } from './keys.js'
 import { execute, type JobName, type Jobs, type TokenContext } from './operations.js'
 import { type Pkcs11Options, readSettings, type Settings } from './options.js'
@@ -54,6 +54,9 @@ export async function openPkcs11(options: Pkcs11Options, load: LoadBinding): Pro
   const connection = await connect(settings, load)
   return openBackend(new Pkcs11Driver(connection, settings))
 }
+
+/** Errors after which no key handle is trusted. */
+const FORGET: readonly Pkcs11ErrorKind[] = ['session', 'key-handle', 'login', 'device']
 
 /** Native calls hold up the event loop: after this long, the next job waits for its next turn. */
 const TURN_MS = 10
@@ -178,8 +181,10 @@ class Pkcs11Driver implements BackendDriver<KeyRef> {
   ): MaybePromise<Jobs[Name]['result']> {
     const again = (error: unknown): MaybePromise<Jobs[Name]['result']> => {
       if (!(error instanceof Pkcs11Error)) throw error
+      // A lost session, login or device may have come back with other handles for other keys: none is used again before
+      // it has been found anew, and its check value compared.
+      if (FORGET.includes(error.kind)) this.#context.keys.forget()
       if (error.kind !== 'session' && error.kind !== 'key-handle') throw error
-      if (error.kind === 'key-handle') this.#context.keys.forget()
       return this.#once(name, job, signal)
     }
     try {

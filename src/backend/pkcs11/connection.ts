@@ -49,7 +49,7 @@ export async function connect(settings: Settings, load: LoadBinding): Promise<Co
     const anchor = withCode('ERR_PKCS11_TOKEN', open)
     undo.push(() => closeSession(anchor))
     const login = `${info.label}\0${info.serial}`
-    share.joinLogin(login, await logIn(binding, anchor, info, settings.login))
+    share.joinLogin(login, await logIn(binding, anchor, () => binding.C_GetTokenInfo(slot), settings.login))
     undo.push(() => {
       if (share.leaveLogin(login)) binding.C_Logout(anchor)
     })

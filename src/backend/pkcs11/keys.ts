@@ -101,6 +101,13 @@ export class KeyTable {
     const query = { kid, usage, algorithm, hostDecipher, checkValueMethod: checkValue.method }
     const found = this.#resolve(station, query)
     requireCheckValue(kid, checkValue, found.checkValue)
+    if ((chainCheckValue === undefined) !== (found.chainCheckValue === undefined)) {
+      throw new KeyError(
+        'ERR_KEY_CHECK_VALUE',
+        `key ${kid}: its K1 object has come or gone since it was bound`,
+        kid,
+      )
+    }
     if (chainCheckValue !== undefined && found.chainCheckValue !== undefined) {
       requireCheckValue(kid, chainCheckValue, found.chainCheckValue)
     }

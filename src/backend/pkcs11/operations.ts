@@ -99,13 +99,16 @@ const OPERATIONS: Operations = {
   reencipher: ({ keys, plan }, station, { from, to, blocks }) => {
     const source = keys.handles(station, from)
     const target = keys.handles(station, to)
-    if (plan.translation.ok && source.can.has('UNWRAP') && target.can.has('WRAP')) {
+    // A block whose own key must not be deciphered here must not move to one that can be, however that one is bound.
+    const opens = !from.hostDecipher && target.can.has('DECRYPT')
+    if (plan.translation.ok && !opens && source.can.has('UNWRAP') && target.can.has('WRAP')) {
       const keys = { from: source.key, to: target.key }
       return translateInside(station, keys, blocks, plan.translation.by.chunkBytes)
     }
     // The front asks for hostDecipher only where no key of this token can be translated inside.
     if (!from.hostDecipher) {
       const kid = source.can.has('UNWRAP') ? to.kid : from.kid
+      if (opens) throw openError(from.kid, to.kid)
       throw new KeyError(
         'ERR_HOST_DECIPHER',
         `key ${kid} was not made for translation inside the token, and deciphering in host memory is not allowed`,
@@ -166,6 +169,14 @@ const OPERATIONS: Operations = {
     ]
     return { ok: right && missing.length === 0, detail: detail.join('; ') }
   },
+}
+
+function openError(from: string, to: string): KeyError {
+  return new KeyError(
+    'ERR_HOST_DECIPHER',
+    `key ${from}: its blocks must not be deciphered in host memory, and key ${to} could (it has CKA_DECRYPT)`,
+    from,
+  )
 }
 
 const BLOCK_BYTES = 8

@@ -103,7 +103,8 @@ export function readSettings(options: Pkcs11Options, what: string): Settings {
   if (retailMac !== undefined && vendor === undefined) {
     throw new ArgumentError(`retailMac must be one of ${RETAIL_MAC_VENDORS.join(', ')}`)
   }
-  const { readWrite, ...limits } = sessions
+  const { readWrite, ...given } = sessions
+  const limits = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
   return {
     module,
     token: readTokenQuery(token),

@@ -150,13 +150,16 @@ export interface LoginOptions {
 export async function logIn(
   binding: Pkcs11Binding,
   session: SessionHandle,
-  info: TokenInfo,
+  readInfo: () => TokenInfo,
   options: LoginOptions,
 ): Promise<boolean> {
+  const info = readInfo()
   if ((info.flags & CKF.LOGIN_REQUIRED) === 0) return false
   requireUsablePin(info, options.allowFinalTry ?? false)
   const onDevice = (info.flags & CKF.PROTECTED_AUTHENTICATION_PATH) !== 0 && options.pin === undefined
   const pin = onDevice ? '' : await fetchPin(options.pin)
+  // Once more: while the PIN was being fetched, somebody else may have used up an attempt.
+  if (!onDevice) requireUsablePin(readInfo(), options.allowFinalTry ?? false)
   try {
     binding.C_Login(session, options.userType ?? CKU.USER, pin)
     return true

@@ -42,7 +42,7 @@ export async function setPin(call: PinCall): Promise<Answer> {
 }
 
 async function setIso0(call: PinCall, { pan }: Card, body: PinMessage): Promise<void> {
-  const { issuer, card: ref, options, signal } = call
+  const { issuer, card: ref, options } = call
   const { iso0, jweKeys, pins } = issuer
   if (iso0 === undefined) throw new Refusal('pin-type')
   const { d1Zpk, translation } = iso0
@@ -54,7 +54,6 @@ async function setIso0(call: PinCall, { pan }: Card, body: PinMessage): Promise<
   note(call, 'jwe', jweKeys, jweKid)
   note(call, 'd1-zpk', d1Zpk, zpkKid)
   note(call, 'storage', [storage], kid)
-  signal.throwIfAborted()
   await supplied('store-failed', () => pins.storeBlock(ref, { block, kid }))
 }
 

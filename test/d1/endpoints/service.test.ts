@@ -15,6 +15,7 @@ import { KeyedMutex } from '../../../src/d1/endpoints/mutex.js'
 import { Refusal } from '../../../src/d1/endpoints/refusal.js'
 import { BackendError, importRecipient, KeyError, Pan } from '../../../src/index.js'
 import { failure } from '../../support/errors.js'
+import { Wire } from './support/wire.js'
 import {
   basic,
   CANARY,
@@ -213,6 +214,42 @@ describe('failures of the service', () => {
     world.pins.stored.delete('no-pin')
   })
 
+  test.each(['constructor', '__proto__', 'toString', 'ACTIVE', '', null])(
+    'a card in state %s is 500',
+    async state => {
+      world.cards.set('odd-state', {
+        state: state as never,
+        pan: Pan.from(PANS.first),
+        setPinTypes: ['ISO0'],
+      })
+      for (const request of [
+        get(pinPath('odd-state')),
+        get(counterPath('odd-state')),
+        put(await world.iso0(), {}, pinPath('odd-state')),
+      ]) {
+        expect((await handler(request)).status).toBe(500)
+        expect(world.last.refusal).toMatchObject({ reason: 'directory-failed' })
+      }
+    },
+  )
+
+  test('what the directory says for the profile reaches the verb', async () => {
+    const seccosCard = (pcc: string) =>
+      world.cards.set('with-pcc', {
+        state: 'active',
+        pan: Pan.from(PANS.first),
+        setPinTypes: ['3DES_SECCOS'],
+        seccos: { pcc, fields: {} },
+      })
+    const counter = await world.counter.issue('with-pcc')
+    const body = await world.d1.seal('3DES_SECCOS', world.seccosContent(counter))
+    seccosCard('1234')
+    expect((await handler(put(body, {}, pinPath('with-pcc')))).status).toBe(400)
+    expect(world.last.refusal).toMatchObject({ code: 'ERR_D1_MESSAGE', field: 'prwDataSet' })
+    seccosCard(counter.pcc)
+    expect((await handler(put(body, {}, pinPath('with-pcc')))).status).toBe(204)
+  })
+
   test('a card without a Pan is 500, whatever its number', async () => {
     world.cards.set('odd-pan', { state: 'active', pan: CANARY as never, setPinTypes: [] })
     expect((await handler(get(pinPath('odd-pan')))).status).toBe(500)
@@ -396,8 +433,8 @@ describe('time', () => {
 })
 
 describe('bodies', () => {
-  const stream = (pull: (controller: ReadableStreamDefaultController) => unknown) =>
-    ({ body: new ReadableStream({ pull: controller => void pull(controller) }), duplex: 'half' }) as const
+  const stream = (start: (controller: ReadableStreamDefaultController) => unknown) =>
+    ({ body: new ReadableStream({ start: controller => void start(controller) }), duplex: 'half' }) as const
 
   test('none, one that was read, one that breaks, one that is not bytes', async () => {
     expect((await handler(get(pinPath('card-1'), { method: 'PUT', headers: JSON_TYPE }))).status).toBe(400)
@@ -427,6 +464,36 @@ describe('bodies', () => {
       ).status,
     ).toBe(400)
     expect(world.last.refusal).toEqual({ reason: 'body-broken' })
+  })
+
+  test('of the longest length are read, and one byte more is not', async () => {
+    for (const [bytes, reason] of [
+      [16_384, 'message'],
+      [16_385, 'body-size'],
+    ] as const) {
+      const body = new ReadableStream({
+        start(controller) {
+          for (const length of [10_000, bytes - 10_000]) controller.enqueue(new Uint8Array(length))
+          controller.close()
+        },
+      })
+      expect((await handler(put('', { body, duplex: 'half' }))).status).toBe(400)
+      expect(world.last.refusal?.reason).toBe(reason)
+    }
+  })
+
+  test('what has come of a body whose client is gone is not taken for the whole', async () => {
+    const client = new AbortController()
+    const whole = new TextEncoder().encode(await world.iso0())
+    const { writes } = world.pins
+    const { body, duplex } = stream(controller => {
+      controller.enqueue(whole)
+      setTimeout(() => client.abort(), 5)
+      return new Promise(() => {})
+    })
+    expect((await handler(put('', { body, duplex, signal: client.signal }))).status).toBe(400)
+    expect(world.last.refusal).toEqual({ reason: 'client-gone' })
+    expect(world.pins.writes).toBe(writes)
   })
 
   test('a source whose cancellation fails or hangs changes nothing', async () => {
@@ -644,6 +711,25 @@ describe('the listener for Node', () => {
     expect([header.destroyed, header.headersSent]).toEqual([true, false])
     const nothing = await answerTo(message({ rawHeaders: ['x'], method: undefined, url: undefined }), ok)
     expect(nothing.headersSent).toBe(false)
+  })
+
+  test('a client that hangs up is told to the handler, one that has its answer is not', async () => {
+    let request: Request | undefined
+    const wire = await new Wire(async given => {
+      request = given
+      if (given.url.endsWith('/quick')) return new Response('{}')
+      await new Promise(resolve => given.signal.addEventListener('abort', resolve))
+      return new Response('{}')
+    }).open()
+    await wire.ask('/quick')
+    await sleep(20)
+    expect(request?.signal.aborted).toBe(false)
+    const socket = wire.connect()
+    socket.write('GET /slow HTTP/1.1\r\nHost: x\r\n\r\n')
+    await expect.poll(() => request?.url).toContain('/slow')
+    socket.destroy()
+    await expect.poll(() => request?.signal.aborted).toBe(true)
+    await wire.close()
   })
 
   test('a body that somebody else has read is an empty one', async () => {

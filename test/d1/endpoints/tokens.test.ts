@@ -175,6 +175,10 @@ describe("an identity provider's tokens", () => {
     for (const [what, token] of Object.entries(bad)) {
       expect(await provider().verify(await token, NO_OPTIONS), what).toMatchObject({ verified: false })
     }
+    const endless = new SignJWT({ iss: 'https://idp.test', aud: 'pin-api', client_id: 'd1' })
+      .setProtectedHeader({ alg: 'ES256', kid: 'I-1' })
+      .sign(first.private)
+    expect(await provider().verify(await endless, NO_OPTIONS)).toMatchObject({ verified: false })
     const narrow = provider({ algorithms: ['PS256'] })
     expect(await narrow.verify(await sign(), NO_OPTIONS)).toMatchObject({ verified: false })
     const typed = provider({ type: 'at+jwt' })
