@@ -1,4 +1,5 @@
 import { createPrivateKey, createPublicKey, createSecretKey, generateKeyPairSync } from 'node:crypto'
+import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { chooseEngine, engineWorks } from '../../src/backend/software/engine.js'
 import { forgeEngine } from '../../src/backend/software/engine-forge.js'
@@ -274,4 +275,22 @@ describe('the same key for two purposes', () => {
     await failure(() => softwareBackend({ keys: [pin, mac] }), 'ERR_KEY_USAGE', [TDEA])
     await failure(() => softwareBackend({ keys: [mac, pin] }), 'ERR_KEY_USAGE', [TDEA])
   })
+})
+
+test('the two engines agree on any key and any blocks', () => {
+  fc.assert(
+    fc.property(
+      fc.constantFrom(16, 24).chain(n => fc.uint8Array({ minLength: n, maxLength: n })),
+      fc.integer({ min: 1, max: 20 }).chain(n => fc.uint8Array({ minLength: 8 * n, maxLength: 8 * n })),
+      (key, blocks) => {
+        const [a, b] = [nodeEngine.open(key), forgeEngine.open(key)]
+        expect(hex(a.encipher(blocks))).toBe(hex(b.encipher(blocks)))
+        expect(hex(a.decipher(blocks))).toBe(hex(b.decipher(blocks)))
+        expect(hex(a.encipherCbc(key.subarray(0, 8), blocks))).toBe(
+          hex(b.encipherCbc(key.subarray(0, 8), blocks)),
+        )
+      },
+    ),
+    { numRuns: 200 },
+  )
 })

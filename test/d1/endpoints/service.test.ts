@@ -3,6 +3,7 @@ import { type IncomingMessage, ServerResponse } from 'node:http'
 import { PassThrough, Readable } from 'node:stream'
 import fc from 'fast-check'
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
+import { JSON_BODY, readBody } from '../../../src/d1/endpoints/body.js'
 import { type EndpointClock, withDeadline } from '../../../src/d1/endpoints/deadline.js'
 import {
   type AuditEvent,
@@ -464,6 +465,27 @@ describe('bodies', () => {
       ).status,
     ).toBe(400)
     expect(world.last.refusal).toEqual({ reason: 'body-broken' })
+  })
+
+  test('are not read any more once the signal has fired, and never by half', async () => {
+    const whole = new TextEncoder().encode('{}')
+    const reason = new Refusal('timeout')
+    const late = put(
+      '',
+      stream(controller => controller.enqueue(whole)),
+    )
+    await expect(readBody(late, JSON_BODY, AbortSignal.abort(reason))).rejects.toBe(reason)
+    const controller = new AbortController()
+    const reading = readBody(
+      put(
+        '',
+        stream(source => source.enqueue(whole)),
+      ),
+      JSON_BODY,
+      controller.signal,
+    )
+    setTimeout(() => controller.abort(reason), 5)
+    await expect(reading).rejects.toBe(reason)
   })
 
   test('of the longest length are read, and one byte more is not', async () => {
