@@ -57,7 +57,8 @@ export function lifeCases(context: ContractContext): readonly ContractCase[] {
       name: 'options that are not { signal: AbortSignal } are refused with ERR_ARGUMENT',
       run: async () => {
         const backend = await context.shared()
-        for (const options of ['soon', { signal: 'now' }, { signal: {} }]) {
+        const signal = new AbortController().signal
+        for (const options of ['soon', { signal: 'now' }, { signal: {} }, signal, { signal, sginal: 1 }]) {
           await assertRejects(() => backend.randomBytes(8, options as CallOptions), 'ERR_ARGUMENT')
         }
       },

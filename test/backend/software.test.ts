@@ -50,6 +50,8 @@ describe('key material', () => {
     ['24 bytes for two keys', TDEA + TDEA.slice(0, 16), 'tdea-2key'],
     ['16 bytes for three keys', TDEA, 'tdea-3key'],
     ['an empty string', '', 'aes-128'],
+    ['a text longer than any key', 'AB'.repeat(4096), 'aes-128'],
+    ['a secret KeyObject for P-256', createSecretKey(bytes('11'.repeat(32))), 'ec-p256'],
     ['no hex', 'Z'.repeat(32), 'aes-128'],
     ['odd hex', TDEA.slice(1), 'tdea-2key'],
     ['an EC JWK for TDEA', EC, 'tdea-2key'],
