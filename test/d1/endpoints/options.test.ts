@@ -1,0 +1,152 @@
+/** What the endpoints may be configured with, and what that changes. */
+import { describe, expect, test } from 'vitest'
+import { importRecipient } from '../../../src/index.js'
+import { failure } from '../../support/errors.js'
+import { get, put, useWorld } from './support/direct.js'
+import {
+  basic,
+  CLIENT,
+  counterPath,
+  FORM_TYPE,
+  ISSUER,
+  NEW_PIN,
+  PANS,
+  pinPath,
+  TOKEN_PATH,
+} from './support/world.js'
+
+const own = useWorld()
+
+describe('options', () => {
+  const rows: Readonly<Record<string, () => object>> = {
+    'no issuers': () => ({ issuers: undefined }),
+    'an empty set of issuers': () => ({ issuers: {} }),
+    'an issuerId of 9 characters': () => ({ issuers: { is_tbank0: own.world.issuer() } }),
+    'an issuerId with a slash': () => ({ issuers: { 'is/tbank01': own.world.issuer() } }),
+    'an issuer that is none': () => ({ issuers: { [ISSUER]: null } }),
+    'an unknown member of an issuer': () => ({ issuers: { [ISSUER]: { ...own.world.issuer(), card: {} } } }),
+    'no directory': () => ({ issuers: { [ISSUER]: own.world.issuer({ cards: {} as never }) } }),
+    'no store': () => ({ issuers: { [ISSUER]: own.world.issuer({ pins: null as never }) } }),
+    'half a store': () => ({
+      issuers: { [ISSUER]: own.world.issuer({ pins: { readBlock() {} } as never }) },
+    }),
+    'no keys': () => ({ issuers: { [ISSUER]: own.world.issuer({ jweKeys: [] }) } }),
+    'keys for something else': () => ({
+      issuers: { [ISSUER]: own.world.issuer({ jweKeys: own.world.keys.zpk }) },
+    }),
+    'a key twice': () => ({
+      issuers: { [ISSUER]: own.world.issuer({ jweKeys: [own.world.keys.jwe, own.world.keys.jwe] }) },
+    }),
+    'neither iso0 nor seccos': () => ({
+      issuers: { [ISSUER]: { ...own.world.issuer(), iso0: undefined, seccos: undefined } },
+    }),
+    'an unknown translation': () => iso0({ translation: 'none' }),
+    'no ZPK': () => iso0({ d1Zpk: undefined }),
+    'a MAC key as storage key': () => iso0({ storage: own.world.keys.mac }),
+    'no profile': () => seccos({ profile: {} }),
+    'no MAC key': () => seccos({ macKeys: [] }),
+    'a PIN key as MAC key': () => seccos({ macKeys: own.world.keys.zpk }),
+    'no PRW key': () => seccos({ prwKids: [] }),
+    'PRW keys that are no list': () => seccos({ prwKids: 'PRW-1' }),
+    'no counter': () => seccos({ counter: {} }),
+    'one counter for two issuers': () => ({
+      issuers: { [ISSUER]: own.world.issuer(), is_tbank02: own.world.issuer() },
+    }),
+    'no authorization': () => ({ authorization: undefined }),
+    'another authorization': () => ({ authorization: 'none' }),
+    'bearer without a verifier': () => ({ authorization: { bearer: {} } }),
+    'tokens for nobody': () => ({ authorization: 'mtls-only' }),
+    'no token issuer': () => tokenEndpoint({ tokens: {} }),
+    'no clients': () => tokenEndpoint({ clients: [] }),
+    'clients that are no list': () => tokenEndpoint({ clients: CLIENT }),
+    'a short secret': () => tokenEndpoint({ clients: [{ clientId: 'd1', clientSecret: 'x'.repeat(15) }] }),
+    'a secret with a colon': () =>
+      tokenEndpoint({ clients: [{ clientId: 'd1', clientSecret: `:${'x'.repeat(16)}` }] }),
+    'no client id': () => tokenEndpoint({ clients: [{ clientSecret: 'x'.repeat(16) }] }),
+    'a scope with a space': () => tokenEndpoint({ scopes: ['a b'] }),
+    'scopes that are no list': () => tokenEndpoint({ scopes: 'a' }),
+    'no audit': () => ({ audit: undefined }),
+    'half a clock': () => ({ clock: { now: () => 0 } }),
+    'a prefix without slash': () => ({ prefix: 'api' }),
+    'a prefix with a slash at its end': () => ({ prefix: '/api/' }),
+    'a prefix with an escape': () => ({ prefix: '/a%20b' }),
+    'a prefix that is no text': () => ({ tokenPrefix: 7 }),
+    'an empty segment': () => ({ tokenPrefix: '/a//b' }),
+    'no time': () => ({ timeoutMs: 0 }),
+    'too much time': () => ({ bodyTimeoutMs: 600_001 }),
+    'a misspelt option': () => ({ timeout: 1000 }),
+  }
+  const iso0 = (more: object) => ({
+    issuers: { [ISSUER]: own.world.issuer({ iso0: { ...own.world.issuer().iso0, ...more } as never }) },
+  })
+  const seccos = (more: object) => ({
+    issuers: { [ISSUER]: own.world.issuer({ seccos: { ...own.world.issuer().seccos, ...more } as never }) },
+  })
+  const tokenEndpoint = (more: object) => ({
+    tokenEndpoint: { tokens: own.world.tokens, clients: [CLIENT], ...more },
+  })
+
+  test.each(Object.entries(rows))('%s: ERR_ARGUMENT', async (_what, more) => {
+    await failure(() => own.world.handler(more()), 'ERR_ARGUMENT', [CLIENT.clientSecret, 'x'.repeat(15)])
+  })
+
+  test('an unusable public key of D1 is found at the start', async () => {
+    await failure(() => own.world.handler(iso0({ d1PublicJwk: { kty: 'EC' } })), 'ERR_JWE_RECIPIENT')
+  })
+
+  test('a recipient that is imported already serves; one without kid does not', async () => {
+    const { kid, ...jwk } = own.world.d1.publicJwk
+    const answer = own.world.handler(iso0({ d1PublicJwk: importRecipient({ ...jwk, kid }) }))
+    const request = get(pinPath('card-1'), { headers: await own.world.authorized() })
+    expect((await answer(request)).status).toBe(200)
+    await failure(() => own.world.handler(iso0({ d1PublicJwk: importRecipient(jwk) })), 'ERR_ARGUMENT')
+  })
+
+  test('prefixes come before the paths, and nothing else does', async () => {
+    const answer = own.world.handler({ prefix: '/a.b/-c', tokenPrefix: '' })
+    const headers = await own.world.authorized()
+    expect((await answer(get(`/a.b/-c${pinPath('card-1')}`, { headers }))).status).toBe(200)
+    expect((await answer(get(`/aXb/-c${pinPath('card-1')}`, { headers }))).status).toBe(404)
+    expect((await answer(get(pinPath('card-1'), { headers }))).status).toBe(404)
+    expect((await answer(get('/oauth2/token'))).status).toBe(400)
+    expect((await answer(get(TOKEN_PATH))).status).toBe(404)
+  })
+
+  test('without a token endpoint its path does not exist', async () => {
+    const request = get(TOKEN_PATH, { method: 'POST', headers: { authorization: basic() } })
+    expect((await own.handler(request)).status).toBe(404)
+  })
+
+  test('scopes that are configured are granted and stated', async () => {
+    const answer = own.world.handler(tokenEndpoint({ scopes: ['pin', 'pin.write'] }))
+    const headers = { ...FORM_TYPE, authorization: basic() }
+    const body = 'grant_type=client_credentials&scope=other'
+    const response = await answer(get(TOKEN_PATH, { method: 'POST', headers, body }))
+    expect(await response.json()).toMatchObject({ scope: 'pin pin.write' })
+  })
+
+  test('an issuer without iso0 or without seccos refuses what it does not offer', async () => {
+    const { iso0: _iso0, ...onlySeccos } = own.world.issuer()
+    const { seccos: _seccos, ...onlyIso0 } = own.world.issuer()
+    const statuses = async (issuer: object): Promise<number[]> => {
+      const answer = own.world.handler({
+        issuers: { [ISSUER]: issuer as never },
+        authorization: 'mtls-only',
+        tokenEndpoint: undefined,
+      })
+      const content = own.world.seccosContent(await own.world.counter.issue('card-2'), NEW_PIN, PANS.second)
+      const requests = [
+        get(pinPath('card-2')),
+        put(await own.world.iso0(NEW_PIN, PANS.second), {}, pinPath('card-2')),
+        get(counterPath('card-2')),
+        put(await own.world.d1.seal('3DES_SECCOS', content), {}, pinPath('card-2')),
+      ]
+      const found: number[] = []
+      for (const request of requests) found.push((await answer(request)).status)
+      return found
+    }
+    expect(await statuses(onlyIso0)).toEqual([200, 204, 403, 403])
+    expect(await statuses(onlySeccos)).toEqual([403, 403, 200, 204])
+    await own.world.issue('card-2', PANS.second, NEW_PIN)
+  })
+})
