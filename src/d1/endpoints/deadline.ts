@@ -50,8 +50,9 @@ export async function withDeadline<T>(
   try {
     return await Promise.race([work(signal), late])
   } catch (error) {
-    // Whatever surfaced after the end (ERR_ABORTED, a database's cancellation) is the end showing itself.
-    throw signal.aborted ? signal.reason : error
+    if (!signal.aborted || error === signal.reason) throw error
+    // What surfaces after the end (ERR_ABORTED, a database's cancellation) is most often the end showing itself.
+    throw new Refusal(signal.reason.reason, { cause: error instanceof Refusal ? error.cause : error })
   } finally {
     cancel()
     parent.removeEventListener('abort', relay)

@@ -214,7 +214,7 @@ describe('time', () => {
     const { writes } = own.world.pins
     const headers = await own.world.authorized(JSON_TYPE)
     expect((await answer(put(await own.world.iso0(), { headers, signal: client.signal }))).status).toBe(400)
-    expect(own.world.last.refusal).toEqual({ reason: 'client-gone' })
+    expect(own.world.last.refusal).toEqual({ reason: 'client-gone', code: 'ERR_ABORTED' })
     expect(own.world.pins.writes).toBe(writes)
   })
 
@@ -223,6 +223,17 @@ describe('time', () => {
     own.world.pins.before = async () => client.abort()
     expect((await own.handler(put(await own.world.iso0(), { signal: client.signal }))).status).toBe(204)
     expect(own.world.last.outcome).toBe('success')
+    own.world.pins.before = async () => {}
+  })
+
+  test('a client that is gone while the store fails: the event has the code of that', async () => {
+    const client = new AbortController()
+    own.world.pins.before = async () => {
+      client.abort()
+      throw Object.assign(new Error(CANARY), { code: '53100' })
+    }
+    expect((await own.handler(put(await own.world.iso0(), { signal: client.signal }))).status).toBe(400)
+    expect(own.world.last.refusal).toEqual({ reason: 'client-gone', code: '53100' })
     own.world.pins.before = async () => {}
   })
 
@@ -249,6 +260,18 @@ describe('time', () => {
     expect(await withDeadline(deadline, async () => 1)).toBe(1)
     await expect(withDeadline(deadline, () => Promise.reject(new Error('x')))).rejects.toThrow('x')
     expect([timers, add.mock.calls.length, remove.mock.calls.length]).toEqual([0, 2, 2])
+  })
+
+  test('what surfaces after the end is the end, and its cause', async () => {
+    const clock: EndpointClock = { now: () => 0, after: () => () => {} }
+    const client = new AbortController()
+    const deadline = { clock, milliseconds: 1, reason: 'timeout', parent: client.signal } as const
+    const cause = new Error('x')
+    const work = () => {
+      client.abort()
+      return Promise.reject(cause)
+    }
+    await expect(withDeadline(deadline, work)).rejects.toMatchObject({ reason: 'client-gone', cause })
   })
 
   test('an injected clock decides', async () => {
