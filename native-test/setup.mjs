@@ -14,6 +14,7 @@ const NEEDS = [
   { what: 'softhsm2-util', package: 'softhsm2', present: () => onPath('softhsm2-util') },
   { what: 'NSS softokn', package: 'libnss3', present: () => onLibraryPath('libsoftokn3.so') },
   { what: 'certutil', package: 'libnss3-tools', present: () => onPath('certutil') },
+  { what: 'openssl', package: 'openssl', present: () => onPath('openssl') },
 ]
 const COMPILER = [
   { what: 'C++ compiler', package: 'g++', present: () => onPath('g++') },
