@@ -147,7 +147,8 @@ describe('logging in', () => {
     })
     const vault = new Error('the vault is sealed')
     const { error } = await refused({}, { pin: () => Promise.reject(vault) })
-    expect(error.cause).toBe(vault)
+    // It may quote the PIN.
+    expect(error.cause).toBeUndefined()
     await refused({}, { pin: () => JSON.parse('1234') })
   })
 

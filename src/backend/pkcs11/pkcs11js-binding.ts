@@ -10,7 +10,9 @@
  * - closing or collecting its object unloads the library under whoever still uses it: here it is loaded a second time
  *   by the same object, whose destructor unloads once, and so stays for the life of the process.
  */
+
 import type * as Pkcs11js from 'pkcs11js'
+import { wipe } from '../../bytes.js'
 import { BackendError } from '../../errors.js'
 import type {
   LoadBinding,
@@ -176,10 +178,13 @@ class Pkcs11jsBinding implements Pkcs11Binding {
 
   C_Decrypt(session: SessionHandle, data: Uint8Array, length: number): Uint8Array<ArrayBuffer> {
     const out = room(length)
-    return exactly(
-      out,
-      call('C_Decrypt', () => this.#library.C_Decrypt(asBuffer(session), asBuffer(data), out)).length,
-    )
+    const decrypt = () => this.#library.C_Decrypt(asBuffer(session), asBuffer(data), out).length
+    try {
+      return exactly(out, call('C_Decrypt', decrypt))
+    } catch (error) {
+      wipe(out) // A library may have written clear blocks before it failed.
+      throw error
+    }
   }
 
   C_SignInit(session: SessionHandle, mechanism: Mechanism, key: ObjectHandle): void {

@@ -191,8 +191,9 @@ async function fetchPin(pin: LoginOptions['pin']): Promise<string> {
   let value: unknown
   try {
     value = await pin()
-  } catch (cause) {
-    throw new BackendError('ERR_PKCS11_LOGIN', 'the pin function failed', { cause })
+  } catch {
+    // What it threw may quote the PIN, so it goes no further.
+    throw loginError('the pin function failed')
   }
   // What cannot be a PIN must not cost one of the few attempts; a line end from a file is the usual reason.
   if (typeof value !== 'string' || value === '' || /\p{Cc}/u.test(value)) {
