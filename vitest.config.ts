@@ -2,6 +2,8 @@ import { defineConfig } from 'vitest/config'
 
 const config: ReturnType<typeof defineConfig> = defineConfig({
   test: {
+    // The second is for the summary at the end of .ci/run.
+    reporters: process.env['CI'] ? ['default', ['json', { outputFile: 'reports/tests.json' }]] : ['default'],
     coverage: {
       provider: 'v8',
       include: ['src/**/*.ts'],
