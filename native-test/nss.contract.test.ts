@@ -4,106 +4,66 @@
  *
  * It has one token per process, so what SoftHSM does with two tokens is done here with two sets of labels.
  */
-import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import type { Backend } from '../src/index.js'
-import { type KeyStoreOptions, openKeyStore, pkcs11Backend } from '../src/pkcs11.js'
+import { openKeyStore, pkcs11Backend } from '../src/pkcs11.js'
 import { backendContract, CONTRACT_KEYS, type ContractKey } from '../src/testing/index.js'
+import { describeNss, makeDatabase } from './nss.js'
 import { onToken, strayKey } from './raw.js'
-import { describeNative } from './softhsm.js'
 
-const CANDIDATES = [
-  '/usr/lib/x86_64-linux-gnu/libsoftokn3.so',
-  '/usr/lib/aarch64-linux-gnu/libsoftokn3.so',
-  '/usr/lib64/libsoftokn3.so',
-]
-const { NSS_MODULE } = process.env
-const module = [NSS_MODULE, ...CANDIDATES].find(path => path !== undefined && existsSync(path))
-const certutil = spawnSync('certutil', ['-H']).error === undefined
+describeNss('backend contract: NSS softokn', () => {
+  const options = makeDatabase()
 
-/** A fresh database, and the options that open it. */
-function makeDatabase(): KeyStoreOptions {
-  const folder = mkdtempSync(join(tmpdir(), 'ipc-nss-'))
-  process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
-  const [database, pinFile] = [join(folder, 'db'), join(folder, 'pin')]
-  mkdirSync(database)
-  writeFileSync(pinFile, 'nss-user-pin-1')
-  const { status, stderr } = spawnSync('certutil', ['-N', '-d', `sql:${database}`, '-f', pinFile], {
-    encoding: 'utf8',
-  })
-  if (status !== 0) throw new Error(`certutil: ${stderr}`)
-  return {
-    module: module ?? '',
-    token: 'NSS Certificate DB',
-    pin: () => 'nss-user-pin-1',
-    initParameters: `configdir='sql:${database}' certPrefix='' keyPrefix='' secmod='' flags=`,
-    composedMac: true,
-    translateInToken: true,
-  }
-}
-
-describeNative(
-  'backend contract: NSS softokn',
-  certutil ? module : undefined,
-  'sudo apt-get install libnss3 libnss3-tools',
-  () => {
-    const options = makeDatabase()
-
-    /** Labels begin with a prefix of the set; a kid that is not in the set is found under none. */
-    async function openSet(prefix: string, keys: readonly ContractKey[]): Promise<Backend> {
-      await using store = await openKeyStore({ ...options, importClearKeys: true })
-      for (const { kid, id } of await store.listKeys()) {
-        if (kid.startsWith(prefix)) await store.deleteKey(kid, { id })
-      }
-      const kids = new Set<string>()
-      for (const key of keys) {
-        const label = `${prefix}${key.kid}`
-        const translation = key.usage === 'pin-encryption'
-        if (!kids.has(key.kid)) {
-          await store.importKey({ ...key, kid: label, ...(translation && { translation }) })
-        } else {
-          await onToken(options, ({ binding, session }) =>
-            binding.C_CreateObject(session, strayKey(label, [])),
-          )
-        }
-        kids.add(key.kid)
-      }
-      const all = [...CONTRACT_KEYS.map(({ kid }) => kid), ...kids]
-      return pkcs11Backend({
-        ...options,
-        keys: Object.fromEntries(all.map(kid => [kid, { label: prefix + kid }])),
-      })
+  /** Labels begin with a prefix of the set; a kid that is not in the set is found under none. */
+  async function openSet(prefix: string, keys: readonly ContractKey[]): Promise<Backend> {
+    await using store = await openKeyStore({ ...options, importClearKeys: true })
+    for (const { kid, id } of await store.listKeys()) {
+      if (kid.startsWith(prefix)) await store.deleteKey(kid, { id })
     }
-
-    const contract = backendContract({
-      open: keys => openSet(keys === CONTRACT_KEYS ? 'shared ' : 'scratch ', keys),
+    const kids = new Set<string>()
+    for (const key of keys) {
+      const label = `${prefix}${key.kid}`
+      const translation = key.usage === 'pin-encryption'
+      if (!kids.has(key.kid)) {
+        await store.importKey({ ...key, kid: label, ...(translation && { translation }) })
+      } else {
+        await onToken(options, ({ binding, session }) => binding.C_CreateObject(session, strayKey(label, [])))
+      }
+      kids.add(key.kid)
+    }
+    const all = [...CONTRACT_KEYS.map(({ kid }) => kid), ...kids]
+    return pkcs11Backend({
+      ...options,
+      keys: Object.fromEntries(all.map(kid => [kid, { label: prefix + kid }])),
     })
-    test.each(contract.cases.map(({ name, run }) => [name, run] as const))('%s', (_name, run) => run())
+  }
 
-    test('its abilities are those this file says', async () => {
-      await using backend = await pkcs11Backend(options)
-      expect(backend.capabilities()).toMatchObject({
-        macs: { 'iso9797-1-alg1': 'native', 'iso9797-1-alg3': 'composed', cmac: 'composed' },
-        keyAgreement: 'token-digest-key',
-        reencipher: 'inside',
-      })
+  const contract = backendContract({
+    open: keys => openSet(keys === CONTRACT_KEYS ? 'shared ' : 'scratch ', keys),
+  })
+  test.each(contract.cases.map(({ name, run }) => [name, run] as const))('%s', (_name, run) => run())
+
+  test('its abilities are those this file says', async () => {
+    await using backend = await pkcs11Backend(options)
+    expect(backend.capabilities()).toMatchObject({
+      macs: { 'iso9797-1-alg1': 'native', 'iso9797-1-alg3': 'composed', cmac: 'composed' },
+      keyAgreement: 'token-digest-key',
+      signing: 'native',
+      reencipher: 'inside',
     })
+  })
 
-    test('a PIN block is re-enciphered inside under keys that the host may not decipher with', async () => {
-      const closed: readonly ContractKey[] = CONTRACT_KEYS.filter(({ kid }) => kid.startsWith('PEK')).map(
-        ({ hostDecipher: _hostDecipher, ...key }) => key,
-      )
-      await using backend = await openSet('scratch ', closed)
-      const from = await backend.bind({ kid: 'PEK-3', usage: 'pin-encryption' })
-      const to = await backend.bind({ kid: 'PEK-2', usage: 'pin-encryption' })
-      const clear = Uint8Array.from(Buffer.from('13BAD542F3652D67'.repeat(2), 'hex'))
-      const moved = await backend.reencipherBlocks(from, to, await backend.encipherBlocks(from, clear))
-      expect(Buffer.from(moved).toString('hex').toUpperCase()).toBe('908E543CF2CB254F'.repeat(2))
-    })
+  test('a PIN block is re-enciphered inside under keys that the host may not decipher with', async () => {
+    const closed: readonly ContractKey[] = CONTRACT_KEYS.filter(({ kid }) => kid.startsWith('PEK')).map(
+      ({ hostDecipher: _hostDecipher, ...key }) => key,
+    )
+    await using backend = await openSet('scratch ', closed)
+    const from = await backend.bind({ kid: 'PEK-3', usage: 'pin-encryption' })
+    const to = await backend.bind({ kid: 'PEK-2', usage: 'pin-encryption' })
+    const clear = Uint8Array.from(Buffer.from('13BAD542F3652D67'.repeat(2), 'hex'))
+    const moved = await backend.reencipherBlocks(from, to, await backend.encipherBlocks(from, clear))
+    expect(Buffer.from(moved).toString('hex').toUpperCase()).toBe('908E543CF2CB254F'.repeat(2))
+  })
 
-    afterAll(() => contract.close())
-  },
-)
+  afterAll(() => contract.close())
+})

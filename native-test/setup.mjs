@@ -1,13 +1,14 @@
 /**
  * Installs what the demo and the native tests need and npm does not bring: the addons pkcs11js and better-sqlite3
- * (compiled here, because `npm ci` runs no install script), SoftHSM and NSS softokn. Does nothing where everything is present; where it may
- * not install (no root, no apt), it says what to install and leaves the decision to the caller.
+ * (compiled here, because `npm ci` runs no install script), SoftHSM, NSS softokn and a PostgreSQL server. Does nothing
+ * where everything is present; where it may not install (no root, no apt), it says what to install and leaves the
+ * decision to the caller.
  *
  * Exit status 0 also where a module is still missing: the tests then say what they could not run, and in CI
  * (CI=true) they fail.
  */
 import { spawnSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 
 const NEEDS = [
   { what: 'SoftHSM', package: 'softhsm2', present: () => existsSync('/usr/lib/softhsm/libsofthsm2.so') },
@@ -15,6 +16,7 @@ const NEEDS = [
   { what: 'NSS softokn', package: 'libnss3', present: () => onLibraryPath('libsoftokn3.so') },
   { what: 'certutil', package: 'libnss3-tools', present: () => onPath('certutil') },
   { what: 'openssl', package: 'openssl', present: () => onPath('openssl') },
+  { what: 'PostgreSQL', package: 'postgresql', present: hasPostgres },
 ]
 const COMPILER = [
   { what: 'C++ compiler', package: 'g++', present: () => onPath('g++') },
@@ -24,6 +26,12 @@ const COMPILER = [
 
 function onPath(command) {
   return spawnSync('sh', ['-c', `command -v ${command}`]).status === 0
+}
+
+/** The server of any version. The cluster that the package makes is neither started nor used. */
+function hasPostgres() {
+  const home = '/usr/lib/postgresql'
+  return existsSync(home) && readdirSync(home).some(version => existsSync(`${home}/${version}/bin/initdb`))
 }
 
 function onLibraryPath(name) {

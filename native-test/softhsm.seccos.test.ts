@@ -10,7 +10,6 @@ import {
   type KeyAlgorithm,
   type KeyUsage,
   type MacAlgorithm,
-  type MacPadding,
   Pan,
   Pin,
   type SeccosProfile,
@@ -19,7 +18,7 @@ import {
 } from '../src/index.js'
 import { openKeyStore, pkcs11Backend } from '../src/pkcs11.js'
 import { softwareBackend } from '../src/software.js'
-import reference from '../vectors/seccos-reference.json' with { type: 'json' }
+import { REFERENCE_CASES } from '../test/mac/reference-cases.js'
 import { describeSoftHsm, makeToken } from './softhsm.js'
 
 /** Values for whichever of these fields a profile has. */
@@ -30,36 +29,18 @@ const FIELDS: Readonly<Record<string, string | Uint8Array>> = {
   cardData: Uint8Array.of(1, 2, 3),
 }
 
-const USAGE: Readonly<Record<MacAlgorithm, KeyUsage>> = {
-  'iso9797-1-alg1': 'cbc-mac',
-  'iso9797-1-alg3': 'retail-mac',
-  cmac: 'cmac',
-}
-
-const CASES = reference.vectors.flatMap(({ id, operation, inputs, outputs }) => {
-  if (operation !== 'mac.iso9797' && operation !== 'cmac') return []
-  const iso: MacAlgorithm = inputs.algorithm === 1 ? 'iso9797-1-alg1' : 'iso9797-1-alg3'
-  const algorithm: MacAlgorithm = operation === 'cmac' ? 'cmac' : iso
-  const aes: KeyAlgorithm = inputs.key.length === 64 ? 'aes-256' : 'aes-128'
-  const cipher: KeyAlgorithm = inputs.cipher === 'AES' ? aes : 'tdea-2key'
-  const padding = (inputs.padding ?? 'none') as MacPadding
-  return [
-    { id, algorithm, padding, cipher, key: inputs.key, data: inputs.data ?? '', mac: outputs.mac ?? '' },
-  ]
-})
-
 describeSoftHsm('SECCOS on SoftHSM', () => {
   const options = { ...makeToken('seccos'), composedMac: true }
 
-  test.each(CASES)(
+  test.each(REFERENCE_CASES)(
     '$id: $algorithm, padding $padding',
-    async ({ id, algorithm, padding, cipher, key, data, mac }) => {
+    async ({ id, algorithm, padding, cipher, usage, key, data, mac }) => {
       {
         await using store = await openKeyStore({ ...options, importClearKeys: true })
-        await store.importKey({ kid: id, usage: USAGE[algorithm], algorithm: cipher, material: key })
+        await store.importKey({ kid: id, usage, algorithm: cipher, material: key })
       }
       await using backend = await pkcs11Backend(options)
-      const bound = await backend.bind({ kid: id, usage: USAGE[algorithm] })
+      const bound = await backend.bind({ kid: id, usage })
       const message = Buffer.from(data, 'hex')
       const out = await generateMac({ key: bound, message, algorithm, padding, length: mac.length / 2 })
       expect(Buffer.from(out).toString('hex').toUpperCase()).toBe(mac)

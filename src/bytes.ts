@@ -43,9 +43,12 @@ export function concatBytes(...parts: readonly Uint8Array[]): Uint8Array<ArrayBu
 /** The built-in one: `Buffer` has its own, ten times slower on a few bytes. */
 const { fill } = Uint8Array.prototype
 
-/** Overwrites buffers with zeros. Tolerates `undefined`, so that a `finally` can name what may not exist yet. */
+/**
+ * Overwrites buffers with zeros. Tolerates `undefined`, so that a `finally` can name what may not exist yet, and one that
+ * was transferred to another thread: nothing of it is left here, and `fill` would throw.
+ */
 export function wipe(...buffers: readonly (Uint8Array | undefined)[]): void {
-  for (const buffer of buffers) if (buffer !== undefined) fill.call(buffer, 0)
+  for (const buffer of buffers) if (buffer !== undefined && buffer.length > 0) fill.call(buffer, 0)
 }
 
 /** Compares in time that depends on the lengths only. Different lengths are unequal. */

@@ -255,7 +255,14 @@ export class BackendError extends IssuerPinError {
   override readonly name: string = 'BackendError'
 }
 
-/** True for any error raised by this library, whichever module system or copy of it raised the error. */
+/**
+ * True for any error raised by this library, whichever module system or copy of it raised the error.
+ *
+ * @example
+ * ```ts
+ * if (isIssuerPinError(error) && error.retryable) console.log('later:', error.code)
+ * ```
+ */
 export function isIssuerPinError(value: unknown): value is CodedError {
   return value instanceof Error && BRAND in value
 }

@@ -1,3 +1,8 @@
+/**
+ * The verbs for PINs, MACs, JWE and SECCOS, the port to where keys live, and the errors. No native code.
+ *
+ * @module issuer-pin-crypto
+ */
 export type {
   Backend,
   BindSpec,
@@ -68,6 +73,7 @@ export {
   type ProbeSample,
   probeProfile,
 } from './seccos/probe.js'
+export type { Layout as ProbeLayout } from './seccos/probe-candidates.js'
 export type { Place } from './seccos/probe-places.js'
 export type { ProbeMatch, ProbeOutcome } from './seccos/probe-trial.js'
 export {

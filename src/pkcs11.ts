@@ -1,3 +1,9 @@
+/**
+ * The PKCS#11 backend, and the key store that makes keys with the attributes their usage needs. Loads the optional peer
+ * `pkcs11js` when a token is opened.
+ *
+ * @module issuer-pin-crypto/pkcs11
+ */
 export { pkcs11Backend } from './backend/pkcs11/backend.js'
 export { Pkcs11Error, type Pkcs11ErrorKind } from './backend/pkcs11/errors.js'
 export type { ImportedKey, NewKey } from './backend/pkcs11/key-making.js'

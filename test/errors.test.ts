@@ -4,15 +4,21 @@ import {
   AbortedError,
   ArgumentError,
   BackendError,
+  ChangeCounterError,
+  D1ClientError,
   D1MessageError,
+  DataSetError,
   InputError,
   IssuerPinError,
   isIssuerPinError,
   JweError,
   KeyError,
   PinBlockError,
+  ProfileError,
+  PrwMacError,
   TranslationError,
 } from '../src/index.js'
+import { everythingShown } from './support/errors.js'
 
 const SAMPLES = [
   new ArgumentError('x'),
@@ -22,6 +28,20 @@ const SAMPLES = [
   new KeyError('ERR_KEY_USAGE', 'x', 'KID'),
   new JweError('ERR_JWE', 'x'),
   new D1MessageError('pinValue', 'is missing'),
+  new ProfileError('/fields/0', 'is missing'),
+  new DataSetError('pcc', 'is missing'),
+  new ChangeCounterError('spent'),
+  new PrwMacError(),
+  new D1ClientError('ERR_D1_REQUEST', 'refused', {
+    operation: 'create',
+    attempt: 2,
+    delivery: 'answered',
+    retryable: false,
+    correlationId: 'C-1',
+    status: 409,
+    errorCode: '1234',
+    text: 'what D1 said',
+  }),
   new AbortedError('reason'),
   new BackendError('ERR_BACKEND_BUSY', 'x', { retryable: true }),
 ]
@@ -53,6 +73,29 @@ describe('coded errors', () => {
     })
     expect(new AbortedError('reason').cause).toBe('reason')
     expect('cause' in new BackendError('ERR_UNSUPPORTED', 'x')).toBe(false)
+  })
+
+  test('what D1 said stands in no message, and is there for who asks', () => {
+    const error = SAMPLES.find(sample => sample instanceof D1ClientError) ?? expect.unreachable()
+    expect(error).toMatchObject({ message: 'D1 create: refused', status: 409, attempt: 2, errorCode: '1234' })
+    expect(everythingShown(error)).not.toContain('what D1 said')
+    expect(error instanceof D1ClientError && error.revealText()).toBe('what D1 said')
+  })
+
+  test('places and fields are named, reasons too', () => {
+    expect(new ProfileError('', 'must be an object').message).toBe(
+      'SECCOS profile: the profile must be an object',
+    )
+    expect(new ProfileError('/prw', 'is missing')).toMatchObject({ path: '/prw' })
+    expect(new DataSetError('pcc', 'is missing')).toMatchObject({
+      field: 'pcc',
+      message: 'data set: pcc is missing',
+    })
+    expect(new ChangeCounterError('spent')).toMatchObject({
+      reason: 'spent',
+      message: 'the PIN change counter refuses: spent',
+    })
+    expect(new PrwMacError().message).toBe('the MAC over the PRW is wrong')
   })
 
   test('every error class of the library is exported', () => {

@@ -22,6 +22,8 @@ export interface D1Setup {
   readonly issuerKid: string
   /** The TDEA key both sides hold: hex of 16 bytes, and what they call it. */
   readonly zpk: { readonly hex: string; readonly kid: string }
+  /** D1's private P-256 key with its kid; a new one where absent. */
+  readonly privateJwk?: PublicJwk
 }
 
 export class D1 {
@@ -36,6 +38,11 @@ export class D1 {
   }
 
   static async start(setup: D1Setup): Promise<D1> {
+    if (setup.privateJwk !== undefined) {
+      const { kty, crv, x, y, kid } = setup.privateJwk
+      const privateKey = (await importJWK(setup.privateJwk, 'ECDH-ES')) as CryptoKey
+      return new D1({ kty, crv, x, y, kid }, privateKey, setup)
+    }
     const { publicKey, privateKey } = await generateKeyPair('ECDH-ES', { crv: 'P-256' })
     const jwk = await exportJWK(publicKey)
     return new D1({ ...jwk, kid: 'D1-2026' } as PublicJwk, privateKey, setup)

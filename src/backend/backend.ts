@@ -68,6 +68,8 @@ export interface Capabilities {
   readonly macs: Readonly<Record<MacAlgorithm, MacPlan>>
   /** Where Z of a key agreement lives: host memory, or inside the token. `none`: no key agreement. */
   readonly keyAgreement: 'host' | 'token-digest-key' | 'token-kdf' | 'token-extract' | 'none'
+  /** ES256 signatures: made by the backend's own ECDSA, or not at all. */
+  readonly signing: 'native' | 'none'
   /** `inside`: PIN blocks are re-enciphered without leaving the token. `host`: only with `hostDecipher` keys. */
   readonly reencipher: 'inside' | 'host'
   readonly random: string
@@ -82,7 +84,10 @@ export interface Health {
   readonly detail: string
 }
 
-/** A place where keys live. See the contract at the head of this file. */
+/**
+ * A place where keys live. The contract stands at the head of `src/backend/backend.ts`; `issuer-pin-crypto/testing`
+ * executes it.
+ */
 export interface Backend extends AsyncDisposable {
   readonly name: string
 
@@ -113,10 +118,22 @@ export interface Backend extends AsyncDisposable {
   /** ECDH with the key's private half, then the Concat KDF with SHA-256, as one operation. Z is not returned. */
   deriveContentKey(key: Key, request: ContentKeyRequest, options?: CallOptions): Promise<Uint8Array>
 
+  /**
+   * An ES256 signature over a message of at most 65,536 bytes: ECDSA on P-256 with SHA-256, 64 bytes, r then s, 32 bytes
+   * each, big-endian (RFC 7518, 3.4); no DER. It has been verified under `key.publicJwk`: a signature made wrongly could
+   * give the key away, and is wiped (`ERR_BACKEND_FAILED`).
+   */
+  sign(key: Key, message: Uint8Array, options?: CallOptions): Promise<Uint8Array>
+
   /** 1 to 65,536 random bytes from the backend's generator. */
   randomBytes(length: number, options?: CallOptions): Promise<Uint8Array>
 
+  /** What was found when the backend was opened. Nothing is asked of the token. */
   capabilities(): Capabilities
+
+  /** Computes a known answer where the keys live. Not well is `ok: false`, not an error. */
   health(options?: CallOptions): Promise<Health>
+
+  /** Takes no more, waits for what is in flight, then releases keys and sessions. Again: the same promise. */
   close(): Promise<void>
 }

@@ -85,7 +85,7 @@ export function readBlocks(blocks: Uint8Array): Uint8Array {
 }
 
 /** A copy of a message of at most 65,536 bytes. */
-export function readMacMessage(message: Uint8Array): Uint8Array {
+export function readMessage(message: Uint8Array): Uint8Array {
   const copy = snapshot(message, 'message')
   requireLength('message', copy.length, 0, MAX_INPUT_BYTES)
   return copy

@@ -26,6 +26,7 @@ export interface FoundKey<Ref> {
   readonly algorithm: KeyAlgorithm
   readonly checkValue: CheckValue
   readonly parity: KeyParity
+  /** P-256 keys: the public half. Without it a key for signing is not bound. */
   readonly publicJwk?: P256PublicJwk
 }
 
@@ -42,7 +43,9 @@ export interface BackendDriver<Ref> {
    * The front compares algorithm and check value afterwards.
    */
   find(query: KeyQuery, signal: AbortSignal | undefined): MaybePromise<FoundKey<Ref>>
+  /** TDEA ECB over n ≥ 1 blocks of 8 bytes. */
   encipher(ref: Ref, blocks: Uint8Array, signal: AbortSignal | undefined): MaybePromise<Uint8Array>
+  /** Its inverse. Called for keys that admit host decipherment only. */
   decipher(ref: Ref, blocks: Uint8Array, signal: AbortSignal | undefined): MaybePromise<Uint8Array>
   /** Called where `capabilities().reencipher` is `inside`, or where `from` admits host decipherment. */
   reencipher(
@@ -51,19 +54,26 @@ export interface BackendDriver<Ref> {
     blocks: Uint8Array,
     signal: AbortSignal | undefined,
   ): MaybePromise<Uint8Array>
+  /** The full-length MAC. */
   mac(
     ref: Ref,
     request: MacRequest,
     message: Uint8Array,
     signal: AbortSignal | undefined,
   ): MaybePromise<Uint8Array>
+  /** ECDH and Concat KDF; the point has been checked to be on the curve. */
   deriveContentKey(
     ref: Ref,
     request: ContentKeyRequest,
     signal: AbortSignal | undefined,
   ): MaybePromise<Uint8Array>
+  /** ES256: 64 bytes, r then s. The front verifies it. */
+  sign(ref: Ref, message: Uint8Array, signal: AbortSignal | undefined): MaybePromise<Uint8Array>
+  /** 1 to 65,536 random bytes. */
   randomBytes(length: number, signal: AbortSignal | undefined): MaybePromise<Uint8Array>
+  /** What it can do; the same answer each time. */
   capabilities(): Capabilities
+  /** Whether it works now. */
   health(signal: AbortSignal | undefined): MaybePromise<Health>
   /** Called once, when nothing is in flight any more. */
   close(): MaybePromise<void>

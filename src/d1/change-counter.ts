@@ -11,7 +11,7 @@ export interface ChangeCounterMessage {
 /**
  * The body of a Get PIN Change Counter response: the card's PCC with a fresh intdatag, to be accepted once.
  *
- * Errors: as `ChangeCounter.issue`. Source: Outbound PIN Management API 1.0, getPINChangeCounter.
+ * Errors: as {@link ChangeCounter.issue}: `ERR_CHANGE_COUNTER`, `ERR_ARGUMENT`, `ERR_ABORTED`. Source: Outbound PIN Management API 1.0, getPINChangeCounter.
  *
  * @example
  * ```ts

@@ -1,3 +1,19 @@
+/**
+ * What speaks to Thales D1: the messages of the PIN calls, the issuer's HTTP endpoints, the client of the card API.
+ *
+ * @module issuer-pin-crypto/d1
+ */
+
+export type { CardPinStore, CardStore, IssuerStore } from '../stores/issuer-store.js'
+export { memoryIssuerStore } from '../stores/memory-store.js'
+export {
+  type AttributeValue,
+  type AuditKey,
+  type AuditRefusal,
+  type D1Event,
+  type KeyRole,
+  otelAttributes,
+} from './audit.js'
 export { type ChangeCounterMessage, changeCounterResponse } from './change-counter.js'
 export * from './client/index.js'
 export * from './endpoints/index.js'

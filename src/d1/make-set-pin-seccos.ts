@@ -47,7 +47,8 @@ const NAMES = [
  * The body of a Set PIN request of type 3DES_SECCOS, as D1 makes it: PRW and MAC by the profile, inside a JWE to the
  * issuer. For tests, simulators, and schemes that let the issuer compute.
  *
- * Errors: as `computePrw`, `generatePrwMac` and `sealJwe`.
+ * Errors: as `computePrw`, `generatePrwMac` and `sealJwe`: `ERR_ARGUMENT`, `ERR_DISPOSED`, `ERR_DATA_SET`,
+ * `ERR_KEY_USAGE`, `ERR_KEY_ALGORITHM`, `ERR_JWE_RECIPIENT`, `ERR_ABORTED`, and what the backend reports.
  *
  * @example
  * ```ts

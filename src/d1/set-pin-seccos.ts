@@ -32,7 +32,7 @@ export interface OpenSeccosSetPinRequestInput {
   readonly counter: ChangeCounter
   /** The card's PAN, where the profile's MAC covers it. */
   readonly pan?: Pan
-  /** The PCC that was issued with the intdatag, where the profile's data set does not hold it. */
+  /** The PCC that is expected; where absent, and the profile's data set holds none, the counter is asked. */
   readonly pcc?: string
   /** Fields of the profile's own that the MAC covers and the masked data set does not show. */
   readonly fields?: Readonly<Record<string, string | Uint8Array>>
@@ -83,7 +83,8 @@ export async function openSeccosSetPinRequest(
   if (!prwKids.includes(prwKid)) throw new D1MessageError('prwKid', 'names no key that is known')
   const key = selectKey(macKeys, macKid, 'macKid')
   const dataSet = dataSetFromHex(prwDataSet)
-  const pcc = pccOf(readDataSet(profile, dataSet), intdatag, request.pcc)
+  const pcc =
+    pccIn(readDataSet(profile, dataSet), intdatag, request.pcc) ?? (await counter.pccOf({ cardId, intdatag }))
   const acceptance: AcceptRequest = { cardId, intdatag, pcc, fingerprint: requestFingerprint({ ...content }) }
   const { replayed } = await counter.check(acceptance)
   const verdict = await verifyPrwMac(
@@ -119,12 +120,11 @@ async function openContent(
 }
 
 /** The PCC by the data set, or by the caller where the profile's data set holds none; what both state must agree. */
-function pccOf(found: DataSetContent, intdatag: string, expected: string | undefined): string {
+function pccIn(found: DataSetContent, intdatag: string, expected: string | undefined): string | undefined {
   if (found.intdatag !== undefined && found.intdatag !== intdatag) {
     throw new D1MessageError('intdatag', 'is not the one in the data set')
   }
   const pcc = found.pcc ?? expected
-  if (pcc === undefined) throw new ArgumentError('pcc is needed: the profile has none in its data set')
   if (expected !== undefined && expected !== pcc) throw new D1MessageError('prwDataSet', 'has another PCC')
   return pcc
 }
@@ -145,7 +145,8 @@ const NAMES = [
 function readInput(input: OpenSeccosSetPinRequestInput) {
   const request = readOptions(input, 'openSeccosSetPinRequest', NAMES)
   const { counter, prwKids, pan } = request
-  if (typeof counter?.check !== 'function') throw new ArgumentError('counter must be a ChangeCounter')
+  if (typeof counter?.check !== 'function' || typeof counter.pccOf !== 'function')
+    throw new ArgumentError('counter must be a ChangeCounter')
   if (!Array.isArray(prwKids)) throw new ArgumentError('prwKids must be an array of kids')
   if (pan !== undefined) requirePan(pan)
   return { ...request, macKeys: requireKeys(request.macKeys, 'macKeys') }

@@ -77,7 +77,7 @@ export async function openSetPinRequest(
  * else; {@link openSetPinRequest} is the one to use where a block can be stored. The key of D1 must be bound with
  * `hostDecipher`. Dispose of the PIN.
  *
- * Errors: as {@link openSetPinRequest}.
+ * Errors: as {@link openSetPinRequest}, of them `ERR_JWE`, `ERR_D1_MESSAGE`, `ERR_PIN_BLOCK`; `ERR_HOST_DECIPHER`.
  *
  * @example
  * ```ts

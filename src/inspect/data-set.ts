@@ -1,7 +1,7 @@
 import { equalBytes, fromHex } from '../bytes.js'
-import { ArgumentError, isIssuerPinError } from '../errors.js'
+import { ArgumentError } from '../errors.js'
 import { dataSetFromHex } from '../seccos/data-set.js'
-import { decodeValue } from '../seccos/field-value.js'
+import { valueIn } from '../seccos/field-value.js'
 import {
   isConstant,
   isReserved,
@@ -9,7 +9,6 @@ import {
   type ReservedField,
   requireProfile,
   type SeccosProfile,
-  type ValueField,
 } from '../seccos/profile.js'
 import { hideBytes, renderTable, showBytes, showText } from './table.js'
 
@@ -62,22 +61,13 @@ function describe(field: ProfileField, bytes: Uint8Array): { shown: string; mean
       ? { shown: showBytes(bytes), meaning: `${name}, masked` }
       : { shown: hideBytes(bytes.length), meaning: `${name}, NOT MASKED: not shown` }
   }
-  const value = readValue(field, bytes)
+  const read = valueIn(field.id, field, bytes)
+  const value = typeof read === 'string' ? read : undefined
   if (field.id === 'intdatag') {
     const visible = value === undefined ? 'does not read' : showText(`${value.slice(0, INTDATAG_SHOWN)}…`)
     return { shown: hideBytes(bytes.length), meaning: `${name} ${visible}` }
   }
   if (field.encoding === 'binary' && field.id !== 'pcc') return { shown: showBytes(bytes), meaning: name }
-  const read = value === undefined ? 'does NOT read' : showText(value)
-  return { shown: showBytes(bytes), meaning: `${name} ${read} (${field.encoding})` }
-}
-
-function readValue(field: ValueField, bytes: Uint8Array): string | undefined {
-  try {
-    const value = decodeValue(field.id, field, bytes)
-    return typeof value === 'string' ? value : undefined
-  } catch (error) {
-    if (isIssuerPinError(error)) return undefined
-    throw error
-  }
+  const visible = value === undefined ? 'does NOT read' : showText(value)
+  return { shown: showBytes(bytes), meaning: `${name} ${visible} (${field.encoding})` }
 }

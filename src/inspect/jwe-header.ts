@@ -8,7 +8,7 @@ import { HIDDEN, renderTable, showText } from './table.js'
 const MAX_CHARACTERS = 8192
 
 /** What each header parameter is for, and where it is defined. */
-const PARAMETERS: Readonly<Record<string, string>> = {
+const PARAMETERS: ReadonlyMap<string, string> = mapOf({
   alg: 'key agreement; D1: ECDH-ES (RFC 7518, 4.6)',
   enc: 'content encryption; D1: A256GCM (RFC 7518, 5.3)',
   kid: "the recipient's key (RFC 7516, 4.1.6)",
@@ -18,13 +18,13 @@ const PARAMETERS: Readonly<Record<string, string>> = {
   cty: 'type of the content (RFC 7516, 4.1.12)',
   zip: 'compression: REFUSED here (RFC 7516, 4.1.3)',
   crit: 'extensions that must be understood: REFUSED here (RFC 7516, 4.1.13)',
-}
-const KEY_PARAMETERS: Readonly<Record<string, string>> = {
+})
+const KEY_PARAMETERS: ReadonlyMap<string, string> = mapOf({
   kty: 'key type; EC',
   crv: 'curve; P-256',
   x: 'x coordinate, 32 bytes',
   y: 'y coordinate, 32 bytes',
-}
+})
 
 /** The five segments of a JWE in compact form (RFC 7516, 7.1). */
 const SEGMENTS: readonly (readonly [string, string])[] = [
@@ -65,17 +65,16 @@ export function inspectJweHeader(jwe: string): string {
   return `${top}\n\n${renderTable(['segment', 'length', 'meaning'], lengths)}`
 }
 
+/** By a name that somebody else has chosen, a map can be asked and an object cannot. */
+function mapOf(members: Readonly<Record<string, string>>): ReadonlyMap<string, string> {
+  return new Map(Object.entries(members))
+}
+
 function headerRows(members: Record<string, unknown>): string[][] {
   return Object.keys(members).flatMap(name => {
     const value = member(members, name)
     if (name === 'epk') return keyRows(value)
-    return [
-      [
-        nameOf(name),
-        show(value),
-        Object.hasOwn(PARAMETERS, name) ? (PARAMETERS[name] ?? '') : 'not used here',
-      ],
-    ]
+    return [[nameOf(name), show(value), PARAMETERS.get(name) ?? 'not used here']]
   })
 }
 
@@ -85,13 +84,8 @@ function keyRows(epk: unknown): string[][] {
   const rows = [['epk', '', `ephemeral public key: ${verdict} (RFC 7518, 4.6.1.1)`]]
   if (typeof epk !== 'object' || epk === null) return rows
   for (const name of Object.keys(epk)) {
-    const known = Object.hasOwn(KEY_PARAMETERS, name)
-    const value = known ? show(Reflect.get(epk, name)) : HIDDEN
-    rows.push([
-      `  ${nameOf(name)}`,
-      value,
-      known ? (KEY_PARAMETERS[name] ?? '') : 'must NOT be here: not shown',
-    ])
+    const value = KEY_PARAMETERS.has(name) ? show(Reflect.get(epk, name)) : HIDDEN
+    rows.push([`  ${nameOf(name)}`, value, KEY_PARAMETERS.get(name) ?? 'must NOT be here: not shown'])
   }
   return rows
 }
@@ -101,7 +95,7 @@ function nameOf(name: string): string {
 }
 
 function show(value: unknown): string {
-  return showText(typeof value === 'string' ? value : (JSON.stringify(value) ?? ''))
+  return showText(typeof value === 'string' ? value : JSON.stringify(value))
 }
 
 function lengthOf(bytes: Uint8Array | undefined): string {

@@ -40,7 +40,7 @@ export function inspectPinBlock(
 }
 
 function clearRows(block: Uint8Array): string[][] {
-  const first = block[0] ?? 0
+  const first = new DataView(block.buffer, block.byteOffset).getUint8(0)
   const control = first >> 4
   const length = first & 0xf
   const hidden = HIDDEN.slice(1)

@@ -41,19 +41,9 @@ export interface SealedContent {
  */
 export function parseCompact(jwe: string): CompactJwe | undefined {
   if (jwe.length > MAX_JWE_CHARACTERS) return undefined
-  const [, protectedHeader, ivText, ciphertextText, tagText] = SHAPE.exec(jwe) ?? []
-  if (
-    protectedHeader === undefined ||
-    ivText === undefined ||
-    ciphertextText === undefined ||
-    tagText === undefined
-  ) {
-    return undefined
-  }
-  const iv = decodeBase64url(ivText)
-  const ciphertext = decodeBase64url(ciphertextText)
-  const tag = decodeBase64url(tagText)
-  if (iv === undefined || ciphertext === undefined || tag === undefined) return undefined
+  const [, protectedHeader, ...segments] = SHAPE.exec(jwe) ?? []
+  const [iv, ciphertext, tag] = segments.map(decodeBase64url)
+  if (protectedHeader === undefined || !iv || !ciphertext || !tag) return undefined
   const parsed = parseHeader(protectedHeader)
   return parsed && { ...parsed, aad: asciiBytes(protectedHeader), iv, ciphertext, tag }
 }

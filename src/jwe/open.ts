@@ -63,8 +63,9 @@ async function open(
   options: CallOptions | undefined,
 ): Promise<OpenedJwe | undefined> {
   const parsed = parseCompact(jwe)
-  const key = parsed && selectKey(keys, parsed.header.kid)
-  if (parsed === undefined || key === undefined) return undefined
+  if (parsed === undefined) return undefined
+  const key = selectKey(keys, parsed.header.kid)
+  if (key === undefined) return undefined
   const contentKey = await deriveContentKey(key, parsed, options)
   if (contentKey === undefined) return undefined
   try {

@@ -28,6 +28,12 @@ export interface PublicJwkLike {
 
 /**
  * A recipient's public key that has been checked, to seal any number of JWEs to; made by {@link importRecipient} only.
+ *
+ * @example
+ * ```ts
+ * const d1: P256Recipient = importRecipient(d1PublicJwk)
+ * console.log(d1.kid)
+ * ```
  */
 export class P256Recipient {
   /** The kid of the JWK, where it had one. */
@@ -55,6 +61,7 @@ export class P256Recipient {
     return this.kid === undefined ? jwk : { ...jwk, kid: this.kid }
   }
 
+  /** The kid, for a log. */
   toString(): string {
     return `P-256 recipient ${this.kid ?? 'without kid'}`
   }

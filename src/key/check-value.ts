@@ -90,8 +90,8 @@ export function requireCheckValue(kid: string, expected: CheckValue, actual: Che
       ? (text: string) => new TextEncoder().encode(text)
       : (text: string) => fromHex(text, 'kcv')
   const want = read(expected.value)
-  const have = read(actual.value)
-  if (want.length > have.length || !equalBytes(want, have.subarray(0, want.length))) {
+  const have = read(actual.value).subarray(0, want.length)
+  if (!equalBytes(want, have)) {
     throw new KeyError('ERR_KEY_CHECK_VALUE', `key ${kid}: the check value does not match`, kid)
   }
 }

@@ -25,7 +25,7 @@ export interface KeyFacts {
   readonly parity: KeyParity
   /** True where the caller allowed, at bind, that blocks under this key are deciphered in host memory. */
   readonly hostDecipher: boolean
-  /** For `jwe-key-agreement` keys: the public key to hand to the other side. */
+  /** For `jwe-key-agreement` and `jwt-signing` keys: the public key to hand to the other side. */
   readonly publicJwk?: P256PublicJwk
 }
 
@@ -36,6 +36,12 @@ export let isKey: (value: unknown) => value is Key
  * An opaque, typed handle of a key: what it is called, what it is for, where it lives; never key bytes. Made by
  * {@link Backend.bind} only; a look-alike is refused with `ERR_ARGUMENT`, a key of another backend with
  * `ERR_KEY_FOREIGN`.
+ *
+ * @example
+ * ```ts
+ * const zpk: Key = await backend.bind({ kid: 'ZPK-D1', usage: 'pin-encryption', kcv: '08D7B4' })
+ * console.log(`${zpk}`) // Key ZPK-D1 (pin-encryption, tdea-2key, KCV 08D7B4)
+ * ```
  */
 export class Key implements KeyFacts {
   readonly kid: string
@@ -72,6 +78,7 @@ export class Key implements KeyFacts {
     return this.#backend
   }
 
+  /** The public facts in one line. */
   toString(): string {
     return `Key ${this.kid} (${this.usage}, ${this.algorithm}, KCV ${this.checkValue.value})`
   }

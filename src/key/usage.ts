@@ -17,15 +17,16 @@ export type KeyUsage =
   | 'prw-generate'
   | 'prw-verify'
   | 'jwe-key-agreement'
+  | 'jwt-signing'
 
 /** The port's operations that need a key. */
-export type KeyOperation = 'encipher' | 'decipher' | 'reencipher' | 'mac' | 'deriveContentKey'
+export type KeyOperation = 'encipher' | 'decipher' | 'reencipher' | 'mac' | 'deriveContentKey' | 'sign'
 
 /** One row of the usage table. */
 export interface UsageRule {
   /** Key usage code of a key block header (ANSI X9.143, ISO 20038). */
   readonly x9143: string
-  /** Mode of use code of the same header: B both ways, C generate and verify, G generate, V verify, X derive. */
+  /** Mode of use code of the same header: B both ways, C generate and verify, G generate, V verify, X derive, S sign. */
   readonly mode: string
   readonly algorithms: readonly KeyAlgorithm[]
   readonly operations: readonly KeyOperation[]
@@ -38,6 +39,7 @@ const AES = ['aes-128', 'aes-192', 'aes-256'] as const
 const MAC = ['mac'] as const
 const EVERY_MAC = ['iso9797-1-alg1', 'iso9797-1-alg3', 'cmac'] as const
 
+/** The usage table: for each usage the key block codes, and what a key of it may do. Frozen. */
 export const USAGES: Readonly<Record<KeyUsage, UsageRule>> = deepFreeze({
   'pin-encryption': {
     x9143: 'P0',
@@ -59,6 +61,7 @@ export const USAGES: Readonly<Record<KeyUsage, UsageRule>> = deepFreeze({
     operations: ['deriveContentKey'],
     macs: [],
   },
+  'jwt-signing': { x9143: 'S0', mode: 'S', algorithms: ['ec-p256'], operations: ['sign'], macs: [] },
 })
 
 /** Length in bytes of the key material of each algorithm (for `ec-p256`, of the private scalar). */

@@ -34,19 +34,33 @@ export function cmac(cipher: BlockCipher, message: Uint8Array): Uint8Array<Array
     wipe(base)
     double(subkey)
     if (!complete) double(subkey)
-    const at = padded.length - blockBytes
-    for (let i = 0; i < blockBytes; i++) padded[at + i] = (padded[at + i] ?? 0) ^ (subkey[i] ?? 0)
+    xorInto(padded.subarray(-blockBytes), subkey)
     return cbcMac(cipher, zero, padded)
   } finally {
     wipe(subkey, padded)
   }
 
-  /** In place, without a branch on the secret top bit. */
+  /** In place, from the right, without a branch on the secret top bit. */
   function double(block: Uint8Array): void {
-    const carryOut = -((block[0] ?? 0) >> 7)
-    for (let i = 0; i < blockBytes; i++) {
-      block[i] = ((block[i] ?? 0) << 1) | ((block[i + 1] ?? 0) >> 7)
+    const view = viewOf(block)
+    let carry = 0
+    for (let i = blockBytes - 1; i >= 0; i--) {
+      const byte = view.getUint8(i)
+      view.setUint8(i, (byte << 1) | carry)
+      carry = byte >> 7
     }
-    block[blockBytes - 1] = (block[blockBytes - 1] ?? 0) ^ (REDUCTION[blockBytes] & carryOut)
+    const low = blockBytes - 1
+    view.setUint8(low, view.getUint8(low) ^ (REDUCTION[blockBytes] & -carry))
   }
+}
+
+function xorInto(block: Uint8Array, mask: Uint8Array): void {
+  const view = viewOf(block)
+  mask.forEach((byte, i) => {
+    view.setUint8(i, view.getUint8(i) ^ byte)
+  })
+}
+
+function viewOf({ buffer, byteOffset, byteLength }: Uint8Array): DataView {
+  return new DataView(buffer, byteOffset, byteLength)
 }

@@ -8,7 +8,7 @@ import { isTdea, type KeyAlgorithm } from '../key/usage.js'
 import type { MacAlgorithm, MacPadding } from './algorithm.js'
 import { cmac } from './cmac.js'
 import { type BlockCipher, cbcMac, retailMac } from './iso9797.js'
-import { type Iso9797Padding, padMessage } from './padding.js'
+import { padMessage } from './padding.js'
 
 /** The ciphers of one key. */
 export interface MacCiphers {
@@ -70,15 +70,10 @@ function withPadded(
   blockBytes: number,
   use: (padded: Uint8Array) => Uint8Array,
 ): Uint8Array {
-  if (!isIso9797(padding)) throw new ArgumentError('padding must be 1, 2 or 3')
   const padded = padMessage(padding, message, blockBytes)
   try {
     return use(padded)
   } finally {
     wipe(padded)
   }
-}
-
-function isIso9797(padding: MacPadding): padding is Iso9797Padding {
-  return padding !== 'none'
 }

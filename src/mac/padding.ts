@@ -25,7 +25,7 @@ const METHODS: Readonly<Record<Iso9797Padding, { lengthBlock: boolean; marker: r
  * Methods 1 and 3 do not say where the message ends: with method 1 a message and the same message with zero bytes
  * behind it have one MAC. The choice belongs to the scheme, so it is an argument and has no default.
  *
- * Errors: `ERR_ARGUMENT`. Source: ISO/IEC 9797-1:2011, 6.3.2 to 6.3.4.
+ * Errors: `ERR_ARGUMENT` (`none` is no method). Source: ISO/IEC 9797-1:2011, 6.3.2 to 6.3.4.
  *
  * @example
  * ```ts
@@ -33,7 +33,7 @@ const METHODS: Readonly<Record<Iso9797Padding, { lengthBlock: boolean; marker: r
  * ```
  */
 export function padMessage(
-  method: Iso9797Padding,
+  method: MacPadding,
   message: Uint8Array,
   blockBytes: number,
 ): Uint8Array<ArrayBuffer> {
@@ -41,7 +41,7 @@ export function padMessage(
   if (!Number.isInteger(blockBytes) || blockBytes < 4 || blockBytes > 16) {
     throw new ArgumentError('blockBytes must be a whole number from 4 to 16')
   }
-  if (!Object.hasOwn(METHODS, method)) throw new ArgumentError('padding must be 1, 2 or 3')
+  if (!isNumbered(method)) throw new ArgumentError('padding must be 1, 2 or 3')
   const { lengthBlock, marker } = METHODS[method]
   const blocks = Math.max(1, Math.ceil((message.length + marker.length) / blockBytes))
   const front = lengthBlock ? blockBytes : 0
@@ -50,6 +50,10 @@ export function padMessage(
   padded.set(marker, front + message.length)
   if (lengthBlock) writeBitLength(padded.subarray(0, blockBytes), message.length)
   return padded
+}
+
+function isNumbered(padding: MacPadding): padding is Iso9797Padding {
+  return Object.hasOwn(METHODS, padding)
 }
 
 function writeBitLength(block: Uint8Array, bytes: number): void {

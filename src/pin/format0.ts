@@ -68,7 +68,12 @@ export function parseFormat0(block: Uint8Array, pan: Pan): Pin {
  * Checks control nibble, length and filler of a clear format 0 block, and leaves the PIN digits unread, as a
  * translation does: a verdict on the digits, repeated under chosen PANs, would give the PIN away digit by digit.
  *
- * Errors: `ERR_ARGUMENT`, `ERR_PIN_BLOCK`. Source: ISO 9564-1:2017, 9.3.2 and 9.4 (translation).
+ * Takes 8 bytes. Errors: `ERR_ARGUMENT`, `ERR_PIN_BLOCK`. Source: ISO 9564-1:2017, 9.3.2 and 9.4 (translation).
+ *
+ * @example
+ * ```ts
+ * checkFormat0(clearBlock, pan) // throws, or is silent
+ * ```
  */
 export function checkFormat0(block: Uint8Array, pan: Pan): void {
   wipe(inspectFormat0(block, pan, { digitsMustBeDecimal: false }))

@@ -40,7 +40,7 @@ export class Pan {
     isPan = (value): value is Pan => typeof value === 'object' && value !== null && #digits in value
   }
 
-  /** A PAN from a string or from ASCII bytes (0x30–0x39), which are copied. */
+  /** A PAN from a string or from ASCII bytes (0x30–0x39), which are copied. Errors: `ERR_ARGUMENT`, `ERR_PAN`. */
   static from(digits: string | Uint8Array): Pan {
     const values = readDigits(digits, 'a PAN', { min: 12, max: 19 })
     if (values === undefined) throw new InputError('ERR_PAN', 'a PAN is 12 to 19 decimal digits')
@@ -62,10 +62,12 @@ export class Pan {
     return '*'.repeat(this.#digits.length - 4) + this.#digits.subarray(-4).join('')
   }
 
+  /** `[PAN redacted]`. */
   toString(): string {
     return REDACTED
   }
 
+  /** `[PAN redacted]`. */
   toJSON(): string {
     return REDACTED
   }

@@ -49,7 +49,7 @@ export class Pin implements Disposable {
 
   /**
    * A PIN from a string, or from ASCII bytes (0x30–0x39), which are copied: wiping the input stays with the caller.
-   * Prefer bytes: a JavaScript string cannot be wiped.
+   * Prefer bytes: a JavaScript string cannot be wiped. Errors: `ERR_ARGUMENT`, `ERR_PIN`.
    */
   static from(digits: string | Uint8Array): Pin {
     const values = readDigits(digits, 'a PIN', { min: 4, max: 12 })
@@ -62,17 +62,17 @@ export class Pin implements Disposable {
     return this.#live().length
   }
 
-  /** The clear PIN as a string. Strings cannot be wiped: prefer {@link Pin.revealAscii}. */
+  /** The clear PIN as a string. Strings cannot be wiped: prefer {@link Pin.revealAscii}. Errors: `ERR_DISPOSED`. */
   reveal(): string {
     return this.#live().join('')
   }
 
-  /** The clear PIN as fresh ASCII bytes, which the caller wipes. */
+  /** The clear PIN as fresh ASCII bytes, which the caller wipes. Errors: `ERR_DISPOSED`. */
   revealAscii(): Uint8Array {
     return asciiDigits(this.#live())
   }
 
-  /** Compares two PINs in time that depends on their lengths only. */
+  /** Compares two PINs in time that depends on their lengths only. Errors: `ERR_ARGUMENT`, `ERR_DISPOSED`. */
   equals(other: Pin): boolean {
     requirePin(other)
     return equalBytes(this.#live(), other.#live())
@@ -84,14 +84,17 @@ export class Pin implements Disposable {
     this.#digits = undefined
   }
 
+  /** {@link Pin.dispose}, for `using`. */
   [Symbol.dispose](): void {
     this.dispose()
   }
 
+  /** `[PIN redacted]`. */
   toString(): string {
     return REDACTED
   }
 
+  /** `[PIN redacted]`. */
   toJSON(): string {
     return REDACTED
   }

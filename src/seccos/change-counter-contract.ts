@@ -15,6 +15,7 @@ export interface StoreHarness {
 /** One rule of the contract. */
 export interface StoreContractCase {
   readonly name: string
+  /** Resolves where the rule holds; rejects with node:assert's error where it does not. */
   run(): Promise<void>
 }
 
@@ -135,11 +136,12 @@ const CHECKS: Readonly<Record<string, Check>> = {
 }
 
 /**
- * The whole contract for one kind of store. Cases may run in any order; each opens a storage of its own.
+ * The whole contract for one kind of store. Cases may run in any order; each opens a storage of its own. A case that
+ * fails throws node:assert's error.
  *
  * @example
  * ```ts
- * const cases = changeCounterStoreContract({ open: async () => [await connect(name), await connect(name)] })
+ * const cases = changeCounterStoreContract({ open: async () => [await connect('a'), await connect('a')] })
  * for (const { name, run } of cases) test(name, run)
  * ```
  */

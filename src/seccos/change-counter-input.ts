@@ -64,18 +64,25 @@ export async function newIntdatag(
 /** Shapes that no issued counter has are refused as what they are not: the outside can send anything here. */
 export function readRequest(request: AcceptRequest): { cardId: string; claim: ClaimRequest } {
   const names = ['cardId', 'intdatag', 'pcc', 'fingerprint'] as const
-  const { cardId, intdatag, pcc, fingerprint } = readOwn(request, 'the counter', names)
-  requireCardId(cardId)
+  const read = readOwn(request, 'the counter', names)
+  const { pcc, fingerprint } = read
   requireBytes(fingerprint, 'fingerprint')
   if (fingerprint.length !== FINGERPRINT_BYTES) {
     throw new ArgumentError(`fingerprint must be ${FINGERPRINT_BYTES} bytes`)
   }
-  if (typeof intdatag !== 'string' || typeof pcc !== 'string') {
-    throw new ArgumentError('intdatag and pcc must be strings')
-  }
-  if (!INTDATAG.test(intdatag)) throw new ChangeCounterError('unknown')
+  if (typeof pcc !== 'string') throw new ArgumentError('pcc must be a string')
+  const { cardId, tag } = readTag(read)
   if (!PCC.test(pcc)) throw new ChangeCounterError('pcc')
-  return { cardId, claim: { tag: tagOf(intdatag), pcc: Number(pcc), fingerprint: toHex(fingerprint) } }
+  return { cardId, claim: { tag, pcc: Number(pcc), fingerprint: toHex(fingerprint) } }
+}
+
+/** The card and the name under which its intdatag is kept. */
+export function readTag(issued: Pick<AcceptRequest, 'cardId' | 'intdatag'>): { cardId: string; tag: string } {
+  const { cardId, intdatag } = readOwn(issued, 'the counter', ['cardId', 'intdatag'])
+  requireCardId(cardId)
+  if (typeof intdatag !== 'string') throw new ArgumentError('intdatag must be a string')
+  if (!INTDATAG.test(intdatag)) throw new ChangeCounterError('unknown')
+  return { cardId, tag: tagOf(intdatag) }
 }
 
 /** Throws `ERR_ARGUMENT` unless the value is a card identifier as D1 has them. It is not the PAN, nor made from it. */

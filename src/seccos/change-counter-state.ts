@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto'
 import { BackendError, ChangeCounterError } from '../errors.js'
 
-/** When the PCC moves on; see {@link PCC_RULES}. */
+/** When the PCC moves on: with the claim of an accepted Set PIN, or with each issue. */
 export type PccRule = 'increment-on-accept' | 'increment-on-issue'
 
 /** What comes after 9999. `refuse`: nothing, the card needs an operator. */
@@ -31,15 +31,23 @@ export const MAX_OPEN = 8
 const MAX_ENTRIES = 16
 
 /** An intdatag that was issued. Its SHA-256 stands for it: the store holds nothing that could be used. */
-export interface Issued {
+export type Issued = {
   readonly tag: string
   readonly pcc: number
   readonly expiresAt: number
-  readonly state: 'open' | 'claimed' | 'spent' | 'superseded'
+} & (Unclaimed | Claimed)
+
+/** Open, or superseded, which may have been after a claim. */
+interface Unclaimed extends Partial<Pick<Claimed, 'fingerprint' | 'sequence'>> {
+  readonly state: 'open' | 'superseded'
+}
+
+interface Claimed {
+  readonly state: 'claimed' | 'spent'
   /** Of the request that claimed it, in hex. */
-  readonly fingerprint?: string
+  readonly fingerprint: string
   /** Which acceptance of this card it was, counted from 1. */
-  readonly sequence?: number
+  readonly sequence: number
 }
 
 /** The record of a card. */
@@ -100,9 +108,9 @@ export function claimStep(state: CardState, request: ClaimRequest, now: number, 
   if (entry === undefined) throw new ChangeCounterError('unknown')
   if (entry.pcc !== request.pcc) throw new ChangeCounterError('pcc')
   if (entry.state === 'superseded') throw new ChangeCounterError('superseded')
-  if (entry.state !== 'open') {
+  if (entry.state === 'claimed' || entry.state === 'spent') {
     if (entry.fingerprint !== request.fingerprint) throw new ChangeCounterError('spent')
-    return { sequence: entry.sequence ?? 0, replayed: entry.state === 'spent' }
+    return { sequence: entry.sequence, replayed: entry.state === 'spent' }
   }
   if (entry.expiresAt <= now) throw new ChangeCounterError('expired')
   const sequence = state.sequence + 1
@@ -119,11 +127,9 @@ export function confirmStep(state: CardState, request: ClaimRequest): CardState 
   const entry = state.issued.find(candidate => candidate.tag === request.tag)
   if (entry?.fingerprint !== request.fingerprint) throw new ChangeCounterError('unknown')
   if (entry.state === 'superseded') throw new ChangeCounterError('superseded')
-  if (entry.state === 'spent') return undefined
-  return {
-    ...state,
-    issued: state.issued.map(other => (other === entry ? { ...entry, state: 'spent' } : other)),
-  }
+  if (entry.state !== 'claimed') return undefined
+  const spent: Issued = { ...entry, state: 'spent' }
+  return { ...state, issued: state.issued.map(other => (other === entry ? spent : other)) }
 }
 
 function movedAt(step: 'claim' | 'issue', pcc: number, { rule, wrap }: PccPolicy): number | null {

@@ -35,6 +35,7 @@ import {
   newIntdatag,
   readFirstPcc,
   readRequest,
+  readTag,
   requireCardId,
   requireCounterOptions,
 } from './change-counter-input.js'
@@ -131,7 +132,7 @@ export class ChangeCounter {
   /**
    * Says, without changing anything, whether a request would be accepted now: by its answer, or by the error.
    *
-   * Errors: as {@link ChangeCounter.accept}.
+   * Errors: as {@link ChangeCounter.accept} (`ERR_CHANGE_COUNTER` with its `reason`).
    */
   async check(request: AcceptRequest): Promise<{ readonly replayed: boolean }> {
     const { cardId, claim } = readRequest(request)
@@ -165,7 +166,33 @@ export class ChangeCounter {
     return { sequence, replayed }
   }
 
-  /** Deletes what the store keeps of long expired intdatags, and says how many. Run it now and then. */
+  /**
+   * The PCC that was issued with an intdatag, four digits: for profiles whose data set does not hold it. It says nothing
+   * about whether the intdatag may still be used; {@link ChangeCounter.check} does.
+   *
+   * Errors: `ERR_CHANGE_COUNTER` with `reason` `unknown` or `other-card`; `ERR_ARGUMENT`; and what the store reports.
+   *
+   * @example
+   * ```ts
+   * const pcc = await counter.pccOf({ cardId, intdatag })
+   * ```
+   */
+  async pccOf(issued: Pick<AcceptRequest, 'cardId' | 'intdatag'>): Promise<string> {
+    const { cardId, tag } = readTag(issued)
+    return this.#orOtherCard({ cardId, tag }, () =>
+      this.#update(cardId, state => {
+        const entry = state?.issued.find(candidate => candidate.tag === tag)
+        if (entry === undefined) throw new ChangeCounterError('unknown')
+        return { next: undefined, result: showPcc(entry.pcc) }
+      }),
+    )
+  }
+
+  /**
+   * Deletes what the store keeps of long expired intdatags, and says how many. Run it now and then.
+   *
+   * Errors: what the store reports, such as `ERR_BACKEND_BUSY`.
+   */
   async purge(): Promise<number> {
     return this.#options.store.purge(this.#now())
   }
@@ -176,16 +203,26 @@ export class ChangeCounter {
     claim: ClaimRequest,
     write?: { readonly signal: AbortSignal | undefined },
   ): Promise<Accepted> {
-    try {
-      return await this.#update(cardId, state => {
+    return this.#orOtherCard({ cardId, tag: claim.tag }, () =>
+      this.#update(cardId, state => {
         throwIfAborted(write?.signal)
         if (state === undefined) throw new ChangeCounterError('unknown')
         const { next, ...result } = claimStep(state, claim, this.#now(), this.#policy)
         return { next: write && next, result }
-      })
+      }),
+    )
+  }
+
+  /** Where a card does not know an intdatag: says whether another one does. */
+  async #orOtherCard<T>(
+    { cardId, tag }: { readonly cardId: string; readonly tag: string },
+    look: () => Promise<T>,
+  ): Promise<T> {
+    try {
+      return await look()
     } catch (error) {
       if (!(error instanceof ChangeCounterError && error.reason === 'unknown')) throw error
-      const owner = await this.#options.store.read(tagKey(claim.tag))
+      const owner = await this.#options.store.read(tagKey(tag))
       throw owner !== undefined && owner.value !== cardId ? new ChangeCounterError('other-card') : error
     }
   }

@@ -36,7 +36,7 @@ function coveredBy(profile: SeccosProfile, part: ComputationInput): string[] {
 /**
  * The names of the values that the profile's PRW, or its MAC, does not cover. A value counts as covered only where it
  * enters whole and by itself: a format 0 PIN block holds 12 digits of the PAN and does not cover the PAN; a MAC over
- * the PRW does not cover the PIN.
+ * the PRW does not cover the PIN. Takes what {@link parseProfile} made: anything else is refused there, `ERR_PROFILE`.
  *
  * @example
  * ```ts

@@ -81,7 +81,12 @@ export function unmaskDataSet(profile: SeccosProfile, masked: Uint8Array, values
 
 /**
  * Throws `ERR_DATA_SET` unless these are 123 bytes whose masked fields are all zero; `field` is the first that is
- * not. Nothing else of the content is looked at.
+ * not. Nothing else of the content is looked at. `ERR_ARGUMENT` for what is no profile or no bytes.
+ *
+ * @example
+ * ```ts
+ * requireMasked(profile, dataSetFromHex(prwDataSet)) // throws, or is silent
+ * ```
  */
 export function requireMasked(profile: SeccosProfile, dataSet: Uint8Array): void {
   requireProfile(profile)
@@ -147,7 +152,16 @@ export function fieldOfDataSet(
     : contentOf(profile, field, values)
 }
 
-/** A masked data set as D1's `prwDataSet`: 246 upper-case hex digits. Errors: `ERR_ARGUMENT`, `ERR_DATA_SET`. */
+/**
+ * A masked data set as D1's `prwDataSet`: 246 upper-case hex digits for 123 bytes.
+ *
+ * Errors: `ERR_ARGUMENT`, `ERR_DATA_SET`. Source: Outbound PIN Management API 1.0, `prwDataSet`.
+ *
+ * @example
+ * ```ts
+ * const prwDataSet = dataSetToHex(maskDataSet(profile, full))
+ * ```
+ */
 export function dataSetToHex(dataSet: Uint8Array): string {
   requireDataSet(dataSet)
   return toHex(dataSet)
@@ -155,7 +169,14 @@ export function dataSetToHex(dataSet: Uint8Array): string {
 
 /**
  * The bytes of D1's `prwDataSet`, which must be 246 upper-case hex digits. Whether it is masked is for
- * {@link requireMasked} to say, which every verb calls. Errors: `ERR_ARGUMENT`, `ERR_DATA_SET` (`field`: `dataSet`).
+ * {@link requireMasked} to say, which every verb calls.
+ *
+ * Errors: `ERR_ARGUMENT`, `ERR_DATA_SET` (`field`: `dataSet`).
+ *
+ * @example
+ * ```ts
+ * const { pcc } = readDataSet(profile, dataSetFromHex(prwDataSet))
+ * ```
  */
 export function dataSetFromHex(hex: string): Uint8Array {
   if (typeof hex !== 'string') throw new ArgumentError('the data set must be a string of hex digits')

@@ -3,7 +3,7 @@
  * bytes, so that a PAN never has to be a string. Everything returns undefined where it does not fit; the caller
  * names the field.
  */
-import { fromHex, ownCopy, wipe } from '../bytes.js'
+import { ownCopy, wipe } from '../bytes.js'
 import type { FieldEncoding, ValueForm } from './profile.js'
 
 /**
@@ -69,20 +69,31 @@ export function encodeCharacters(form: ValueForm, characters: Uint8Array): Uint8
   const alphabet = ALPHABETS[encoding]
   const units = new Uint8Array(characters.length)
   let fits = true
-  for (let i = 0; i < units.length; i++) {
-    const unit = alphabet.encode(characters[i] ?? 0)
+  for (const [i, character] of characters.entries()) {
+    const unit = alphabet.encode(character)
     if (unit === undefined) fits = false
     else units[i] = unit
   }
   const placed = fits ? place(form, units) : undefined
   wipe(units)
   if (placed === undefined || alphabet.bits === 8) return placed
-  const packed = Uint8Array.from(
-    { length: form.length },
-    (_, i) => ((placed[2 * i] ?? 0) << 4) | (placed[2 * i + 1] ?? 0),
-  )
+  const packed = packNibbles(placed)
   wipe(placed)
   return packed
+}
+
+/** Two nibbles to a byte, the first on the left; an even number of them. In memory of its own. */
+export function packNibbles(nibbles: Uint8Array): Uint8Array {
+  const packed = new Uint8Array(nibbles.length / 2)
+  const view = new DataView(packed.buffer)
+  for (const [i, nibble] of nibbles.entries()) view.setUint8(i >> 1, (view.getUint8(i >> 1) << 4) | nibble)
+  return packed
+}
+
+function unpackNibbles(bytes: Uint8Array): Uint8Array {
+  const nibbles = new Uint8Array(2 * bytes.length)
+  for (const [i, byte] of bytes.entries()) nibbles.set([byte >> 4, byte & 15], 2 * i)
+  return nibbles
 }
 
 /** Bytes in a binary field. */
@@ -120,9 +131,8 @@ function place(form: ValueForm, units: Uint8Array): Uint8Array | undefined {
   return placed
 }
 
-function padUnit({ encoding, pad }: ValueForm): number {
-  if (pad === undefined) return 0
-  return encoding === 'bcd' ? Number.parseInt(pad, 16) : (fromHex(pad, 'pad')[0] ?? 0)
+function padUnit({ pad }: ValueForm): number {
+  return pad === undefined ? 0 : Number.parseInt(pad, 16)
 }
 
 /**
@@ -133,13 +143,7 @@ function padUnit({ encoding, pad }: ValueForm): number {
 export function decodeCharacters(form: ValueForm, bytes: Uint8Array, count?: number): Uint8Array | undefined {
   if (form.encoding === 'binary') return undefined
   const alphabet = ALPHABETS[form.encoding]
-  const units =
-    alphabet.bits === 8
-      ? ownCopy(bytes)
-      : Uint8Array.from(
-          { length: 2 * bytes.length },
-          (_, i) => ((bytes[i >> 1] ?? 0) >> (i % 2 === 0 ? 4 : 0)) & 15,
-        )
+  const units = alphabet.bits === 8 ? ownCopy(bytes) : unpackNibbles(bytes)
   const pad = padUnit(form)
   const length = count ?? (form.align === 'exact' ? units.length : unpadded(units, form, pad, alphabet))
   const start = form.align === 'right' ? units.length - length : 0

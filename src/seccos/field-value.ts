@@ -96,13 +96,14 @@ function encodeOwn(id: string, form: ValueForm, { fields }: DataSetValues): Uint
  * `ERR_DATA_SET` with the id where the field does not hold such a value.
  */
 export function decodeValue(id: string, form: ValueForm, bytes: Uint8Array): string | Uint8Array {
-  const value = id === 'pcc' && form.encoding === 'binary' ? decodePcc(bytes) : decode(id, form, bytes)
+  const value = valueIn(id, form, bytes)
   if (value === undefined) throw new DataSetError(id, 'does not hold a value of its form')
   return value
 }
 
-function decode(id: string, form: ValueForm, bytes: Uint8Array): string | Uint8Array | undefined {
-  if (form.encoding === 'binary') return ownCopy(bytes)
+/** As {@link decodeValue}, undefined where the field does not hold such a value. */
+export function valueIn(id: string, form: ValueForm, bytes: Uint8Array): string | Uint8Array | undefined {
+  if (form.encoding === 'binary') return id === 'pcc' ? decodePcc(bytes) : ownCopy(bytes)
   const rule = isReserved(id) ? RESERVED_FIELDS[id].characters : undefined
   const count = rule?.min === rule?.max ? rule?.min : undefined
   const characters = decodeCharacters(form, bytes, count)

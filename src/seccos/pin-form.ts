@@ -13,6 +13,7 @@ import { asciiDigits } from '../pin/digits.js'
 import { buildFormat0 } from '../pin/format0.js'
 import type { Pan } from '../pin/pan.js'
 import { type Pin, pinDigits } from '../pin/pin.js'
+import { packNibbles } from './encoding.js'
 import type { PinForm } from './profile.js'
 
 interface PinFormRule {
@@ -50,11 +51,11 @@ const PIN_FORMS: Readonly<Record<PinForm, PinFormRule>> = {
 
 /** Nibbles into 8 bytes, filled with F. */
 function pack(head: readonly number[], digits: Uint8Array): Uint8Array {
-  const bytes = new Uint8Array(8)
-  for (let i = 0; i < 16; i++) {
-    const nibble = i < head.length ? head[i] : digits[i - head.length]
-    bytes[i >> 1] = ((bytes[i >> 1] ?? 0) << 4) | (nibble ?? 0xf)
-  }
+  const nibbles = new Uint8Array(16).fill(0xf)
+  nibbles.set(head)
+  nibbles.set(digits, head.length)
+  const bytes = packNibbles(nibbles)
+  wipe(nibbles)
   return bytes
 }
 

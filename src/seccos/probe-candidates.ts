@@ -20,6 +20,7 @@ export interface PreparedSample {
   readonly intdatag: string
   readonly random: Uint8Array | undefined
   readonly prwValue: string
+  readonly macValue: string
   /** The PRW's bytes, in the text form that is being tried. */
   readonly prw: Uint8Array
 }
@@ -28,6 +29,11 @@ export interface PreparedSample {
 export interface Layout {
   readonly pan: { readonly offset: number; readonly form: ValueForm } | undefined
   readonly pin: { readonly offset: number } | undefined
+}
+
+/** One for the full data set, which has the PAN. */
+interface FullLayout extends Layout {
+  readonly pan: NonNullable<Layout['pan']>
 }
 
 /** One way to make what is MACed. */
@@ -60,8 +66,8 @@ const right = (pad: string): Pick<ValueForm, 'align' | 'pad'> => ({ align: 'righ
 export function layoutsFor(
   runs: readonly ZeroRun[],
   panLength: number,
-): { layout: Layout; pinForm?: PinForm }[] {
-  const layouts: { layout: Layout; pinForm?: PinForm }[] = []
+): { layout: FullLayout; pinForm?: PinForm }[] {
+  const layouts: { layout: FullLayout; pinForm?: PinForm }[] = []
   for (const make of PAN_FORMS) {
     const form = make(panLength)
     for (const offset of endsOf(runs, form.length)) {
@@ -217,14 +223,14 @@ function candidate(tokens: readonly Token[], layout: Layout): Candidate {
 }
 
 /** The full data set of a sample under a layout. */
-function fullToken({ pan, pin }: Layout, pinForm: PinForm | undefined): Token {
+function fullToken({ pan, pin }: FullLayout, pinForm: PinForm | undefined): Token {
   return {
     input: { input: 'dataSet.full' },
     ...(pinForm !== undefined && { pinForm }),
     bytes: sample => {
       const full = ownCopy(sample.masked)
-      const digits = pan && encodePan(sample.pan, pan.form)
-      if (pan === undefined || digits === undefined) return undefined
+      const digits = encodePan(sample.pan, pan.form)
+      if (digits === undefined) return undefined
       full.set(digits, pan.offset)
       if (pin !== undefined && pinForm !== undefined) {
         full.set(encodePin(pinForm, sample.pin, sample.pan), pin.offset)

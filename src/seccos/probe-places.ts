@@ -37,7 +37,7 @@ export function findPlaces(dataSets: readonly Uint8Array[], sought: readonly Sou
     return ENCODINGS.flatMap(encoding =>
       formsOf(values, encoding).flatMap(needles =>
         offsetsOf(dataSets, needles).map(offset => {
-          return { id, offset, length: needles[0]?.length ?? 0, encoding, certain }
+          return { id, offset, length: needles.length, encoding, certain }
         }),
       ),
     )
@@ -45,8 +45,14 @@ export function findPlaces(dataSets: readonly Uint8Array[], sought: readonly Sou
   return [...places.filter(({ certain }) => certain), ...places.filter(({ certain }) => !certain)]
 }
 
-/** The bytes to look for, one per sample, in each way the encoding can hold the values. */
-function formsOf(values: readonly (string | Uint8Array)[], encoding: FieldEncoding): Uint8Array[][] {
+/** What to look for: bytes of one length, one per sample. */
+interface Needles {
+  readonly length: number
+  readonly bytes: readonly Uint8Array[]
+}
+
+/** The bytes to look for in each way the encoding can hold the values. */
+function formsOf(values: readonly (string | Uint8Array)[], encoding: FieldEncoding): Needles[] {
   const ways: ((value: string | Uint8Array) => Uint8Array | undefined)[] = []
   if (encoding !== 'binary') {
     ways.push(value => (typeof value === 'string' ? encodeText(value, encoding) : undefined))
@@ -60,14 +66,15 @@ function formsOf(values: readonly (string | Uint8Array)[], encoding: FieldEncodi
       )
     }
   }
-  return ways.map(way => values.map(way)).filter(needles => areAll(needles))
+  return ways.flatMap(way => needlesOf(values.map(way)))
 }
 
-/** All there, of one length, and more than zeros: zeros stand everywhere. */
-function areAll(needles: (Uint8Array | undefined)[]): needles is Uint8Array[] {
-  const length = needles[0]?.length ?? 0
-  if (length === 0 || needles.some(needle => needle?.length !== length)) return false
-  return needles.some(needle => needle?.some(byte => byte !== 0))
+/** Of values that are all there, of one length, and more than zeros: zeros stand everywhere. */
+function needlesOf(values: readonly (Uint8Array | undefined)[]): Needles[] {
+  const bytes = values.filter(value => value !== undefined)
+  const [length = 0, ...others] = new Set(bytes.map(value => value.length))
+  const blank = bytes.every(value => value.every(byte => byte === 0))
+  return bytes.length === values.length && others.length === 0 && !blank ? [{ length, bytes }] : []
 }
 
 function encodeText(text: string, encoding: FieldEncoding): Uint8Array | undefined {
@@ -79,12 +86,11 @@ function encodeText(text: string, encoding: FieldEncoding): Uint8Array | undefin
   )
 }
 
-function offsetsOf(dataSets: readonly Uint8Array[], needles: readonly Uint8Array[]): number[] {
-  const length = needles[0]?.length ?? 0
+function offsetsOf(dataSets: readonly Uint8Array[], { length, bytes }: Needles): number[] {
   const found: number[] = []
   for (let offset = 0; offset + length <= DATA_SET_BYTES; offset++) {
     const here = dataSets.every((dataSet, i) => {
-      const needle = needles[i]
+      const needle = bytes[i]
       return needle !== undefined && equalBytes(dataSet.subarray(offset, offset + length), needle)
     })
     if (here) found.push(offset)

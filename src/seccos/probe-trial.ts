@@ -46,7 +46,7 @@ export interface Target {
 }
 
 /** Every text form and length that fits all samples; the same bytes in two forms count as the first. `ERR_ENCODING`. */
-export function targetsOf(name: string, texts: readonly string[]): Target[] {
+export function targetsOf(name: string, texts: readonly string[]): readonly [Target, ...Target[]] {
   const targets: Target[] = []
   for (const text of TEXT_FORM_NAMES) {
     for (let outputBytes = 4; outputBytes <= 16; outputBytes++) {
@@ -57,7 +57,8 @@ export function targetsOf(name: string, texts: readonly string[]): Target[] {
       if (values.length === texts.length && !known) targets.push({ text, outputBytes, values })
     }
   }
-  if (targets.length > 0) return targets
+  const [first, ...others] = targets
+  if (first !== undefined) return [first, ...others]
   throw new InputError(
     'ERR_ENCODING',
     `${name} is not 4 to 16 bytes in a text form that is known, in all samples`,

@@ -18,7 +18,7 @@ import { draftProfile } from './probe-draft.js'
 import { findPlaces, type Place, type Sought, zeroRuns } from './probe-places.js'
 import { type ProbeMatch, type ProbeOutcome, targetsOf, testCiphers, tryAll } from './probe-trial.js'
 import { ALGORITHMS, type Computation, type SeccosProfile } from './profile.js'
-import { showText } from './text-form.js'
+import { readText, showText } from './text-form.js'
 
 /** A PRW with its MAC, made by the scheme with test keys, and everything that went into it. */
 export interface ProbeSample {
@@ -98,9 +98,10 @@ export function probeProfile(input: ProbeInput): ProbeReport {
     'macValue',
     samples.map(sample => sample.macValue),
   )
-  const prepared = samples.map((sample, i): PreparedSample => {
-    const masked = dataSets[i] ?? new Uint8Array()
-    return { ...sample, random: sample.random, masked, prw: prwTargets[0]?.values[i] ?? new Uint8Array() }
+  const [{ text, outputBytes }] = prwTargets
+  const prepared = samples.map((sample): PreparedSample => {
+    const prw = readText(text, outputBytes, sample.prwValue, 'prwValue')
+    return { ...sample, random: sample.random, masked: dataSetFromHex(sample.prwDataSet), prw }
   })
   const enough = new Set(samples.map(({ prwDataSet, prwValue }) => prwDataSet + prwValue)).size > 1
   const common = { samples: prepared, enough }
@@ -120,8 +121,7 @@ export function probeProfile(input: ProbeInput): ProbeReport {
   const winners = { prw: winnerOf(prw), mac: winnerOf(mac) }
   const draft =
     winners.prw && winners.mac && draftProfile({ prw: winners.prw, mac: winners.mac, places, randomBytes })
-  const confirmed =
-    draft !== undefined && prepared.every((sample, i) => reproduces(draft, sample, samples[i], input))
+  const confirmed = draft !== undefined && prepared.every(sample => reproduces(draft, sample, input))
   return { places, prw, mac, ...(confirmed && { draft }) }
 }
 
@@ -132,14 +132,11 @@ function winnerOf({ verdict, matches }: ProbeOutcome): ProbeMatch | undefined {
 /** Whether a profile makes a sample's PRW and MAC, by the way that the verbs go. */
 function reproduces(
   profile: SeccosProfile,
-  prepared: PreparedSample,
-  sample: ProbeSample | undefined,
+  sample: PreparedSample,
   { prwTestKey, macTestKey }: ProbeInput,
 ): boolean {
-  if (sample === undefined) return false
-  const { masked } = prepared
-  const prw = { bytes: prepared.prw, text: sample.prwValue }
-  const material = { profile, masked, values: sample, prw }
+  const prw = { bytes: sample.prw, text: sample.prwValue }
+  const material = { profile, masked: sample.masked, values: sample, prw }
   const make = (computation: Computation, key: Uint8Array): string => {
     const message = assemble(computation.inputs, material)
     const { cipher } = ALGORITHMS[computation.algorithm]

@@ -73,7 +73,7 @@ function requireForm(profile: SeccosProfile, id: ReservedField, form: ValueForm,
   if (!encodings.includes(form.encoding)) {
     throw new ProfileError(`${path}/encoding`, `must be one of ${encodings.join(', ')} for ${id}`)
   }
-  if (form.encoding === 'binary') {
+  if (form.encoding === 'binary' || characters === undefined) {
     if (form.align !== 'exact') throw new ProfileError(`${path}/align`, `must be exact for binary ${id}`)
     const bytes = binaryBytes(profile, id)
     if (form.length < bytes.min || form.length > bytes.max) {
@@ -82,7 +82,7 @@ function requireForm(profile: SeccosProfile, id: ReservedField, form: ValueForm,
     return
   }
   const capacity = capacityOf(form)
-  const { min, max } = characters ?? { min: 1, max: capacity }
+  const { min, max } = characters
   if (capacity < min) throw new ProfileError(`${path}/length`, `is too short for ${id}`)
   if (form.align === 'exact' && capacity > max) {
     throw new ProfileError(`${path}/length`, `is too long for ${id} with align exact`)

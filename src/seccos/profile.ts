@@ -34,7 +34,10 @@ export interface ValueForm {
   readonly pad?: string
 }
 
-/** A field that holds a value. What {@link RESERVED_FIELDS} names has its meaning; other ids are the profile's own. */
+/**
+ * A field that holds a value. The ids `pan`, `pinBlock`, `pinLength`, `random`, `pcc` and `intdatag` have their meaning;
+ * others are the profile's own.
+ */
 export interface ValueField extends ValueForm {
   readonly id: string
   readonly offset: number
@@ -51,6 +54,7 @@ export interface ConstantField {
   readonly constant: string
 }
 
+/** One entry of the field table: together they tile the 123 bytes without gap or overlap. */
 export type ProfileField = ValueField | ConstantField
 
 /** One part of what is MACed. The parts are put one after the other, in the order of the list. */

@@ -66,6 +66,7 @@ const OPERATIONS: Readonly<Record<KeyOperation, (backend: Backend, key: Key) => 
       otherInfo: new Uint8Array(0),
       length: 32,
     }),
+  sign: (backend, key) => backend.sign(key, new Uint8Array(8)),
 }
 
 export function inputCases(context: ContractContext): readonly ContractCase[] {
@@ -178,6 +179,9 @@ async function macArguments(context: ContractContext): Promise<void> {
     () => backend.mac(key, { ...request, iv: new Uint8Array(16) }, new Uint8Array(8)),
     'ERR_LENGTH',
   )
+  const cmac = await bindContractKey(backend, 'CMAC-T')
+  const withIv: MacRequest = { algorithm: 'cmac', padding: 'none', iv: new Uint8Array(8) }
+  await assertRejects(() => backend.mac(cmac, withIv, new Uint8Array(8)), 'ERR_ARGUMENT', 'CMAC with an iv')
 }
 
 async function agreementArguments(context: ContractContext): Promise<void> {

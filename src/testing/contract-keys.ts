@@ -82,4 +82,17 @@ export const CONTRACT_KEYS: readonly ContractKey[] = [
       d: 'VEmDZpDXXK8p8N0Cndsxs924q6nS1RXFASRl6BfUqdw',
     },
   },
+  // RFC 7515, appendix A.3.
+  {
+    kid: 'SIGN-1',
+    usage: 'jwt-signing',
+    algorithm: 'ec-p256',
+    material: {
+      kty: 'EC',
+      crv: 'P-256',
+      x: 'f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU',
+      y: 'x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0',
+      d: 'jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI',
+    },
+  },
 ]

@@ -43,6 +43,7 @@ export function lifeCases(context: ContractContext): readonly ContractCase[] {
           async () => backend.mac(await bindContractKey(backend, 'CMAC-A'), CMAC, bytes(CLEAR), options),
           async () =>
             backend.deriveContentKey(await bindContractKey(backend, 'JWE-BOB'), bobRequest(), options),
+          async () => backend.sign(await bindContractKey(backend, 'SIGN-1'), bytes(CLEAR), options),
           () => backend.randomBytes(8, options),
           () => backend.health(options),
         ]

@@ -9,10 +9,12 @@ import { inputCases } from './contract-input.js'
 import { CONTRACT_KEYS, type ContractKey } from './contract-keys.js'
 import { lifeCases } from './contract-life.js'
 import { operationCases } from './contract-operations.js'
+import { signingCases } from './contract-signing.js'
 
 /** One rule of the contract. */
 export interface ContractCase {
   readonly name: string
+  /** Resolves where the rule holds; rejects with node:assert's error where it does not. */
   run(): Promise<void>
 }
 
@@ -33,11 +35,13 @@ export interface ContractContext extends ContractHarness {
 /** The cases, and the call that closes the backend they share. */
 export interface BackendContract {
   readonly cases: readonly ContractCase[]
+  /** Closes the backend that the cases shared. */
   close(): Promise<void>
 }
 
 /**
- * The whole contract for one backend. Cases may run in any order, one at a time.
+ * The whole contract for one backend. Cases may run in any order, one at a time; one that fails throws node:assert's
+ * error.
  *
  * @example
  * ```ts
@@ -57,7 +61,9 @@ export function backendContract(harness: ContractHarness): BackendContract {
       return shared
     },
   }
-  const cases = [bindCases, operationCases, inputCases, lifeCases].flatMap(make => make(context))
+  const cases = [bindCases, operationCases, signingCases, inputCases, lifeCases].flatMap(make =>
+    make(context),
+  )
   return {
     cases,
     close: async () => {

@@ -1,3 +1,8 @@
+/**
+ * The contracts of backends and stores as executable cases, for whoever writes one.
+ *
+ * @module issuer-pin-crypto/testing
+ */
 export {
   changeCounterStoreContract,
   type StoreContractCase,
@@ -10,3 +15,8 @@ export {
   type ContractHarness,
 } from './contract.js'
 export { CONTRACT_KEYS, type ContractKey } from './contract-keys.js'
+export {
+  type IssuerStoreContext,
+  type IssuerStoreHarness,
+  issuerStoreContract,
+} from './store-contract.js'

@@ -26,12 +26,14 @@ function slowDriver() {
     reencipher: () => later('reencipher'),
     mac: () => later('mac'),
     deriveContentKey: () => later('deriveContentKey'),
+    sign: () => later('sign'),
     randomBytes: () => later('randomBytes'),
     capabilities: () => ({
       backend: 'slow',
       tdea: 'none',
       macs: { 'iso9797-1-alg1': 'none', 'iso9797-1-alg3': 'none', cmac: 'none' },
       keyAgreement: 'none',
+      signing: 'none',
       reencipher: 'inside',
       random: 'none',
       notes: [],
@@ -82,6 +84,13 @@ describe('operations in flight', () => {
     const call = backend.reencipherBlocks(key, key, new Uint8Array(8))
     waiting[0]?.(new Uint8Array(8))
     expect(await call).toHaveLength(8)
+  })
+
+  test('a driver that fails to close: its error is not passed on', async () => {
+    const { driver } = slowDriver()
+    driver.close = () => Promise.reject(new Error('the driver failed'))
+    const backend = openBackend(driver)
+    expect((await failure(() => backend.close(), 'ERR_BACKEND_FAILED')).message).not.toContain('the driver')
   })
 
   test('a driver that throws at once leaves nothing in flight', async () => {

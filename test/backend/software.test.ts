@@ -150,6 +150,15 @@ describe('key material', () => {
     await backend.bind({ kid: 'B', usage: 'prw-verify' })
   })
 
+  test('of a P-256 key is refused for key agreement and signing, as a JWK and as a scalar', async () => {
+    const key = { kid: 'A', usage: 'jwe-key-agreement', algorithm: 'ec-p256', material: EC } as const
+    const scalar = Buffer.from(EC.d, 'base64url')
+    for (const material of [EC, scalar]) {
+      const keys = [key, { ...key, kid: 'B', usage: 'jwt-signing', material } as const]
+      await failure(() => softwareBackend({ keys }), 'ERR_KEY_USAGE', [EC.d, hex(scalar)])
+    }
+  })
+
   test('a check value by a method the key does not have is refused', async () => {
     await using backend = await softwareBackend({
       keys: [
@@ -227,6 +236,7 @@ describe('what the front never lets happen', () => {
     const request = { ephemeralPublicKey: new Uint8Array(65), otherInfo: new Uint8Array(0), length: 32 }
     await failure(() => driver.encipher({}, new Uint8Array(8)), 'ERR_BACKEND_FAILED')
     await failure(() => driver.deriveContentKey({}, request), 'ERR_BACKEND_FAILED')
+    await failure(() => driver.sign({}, new Uint8Array(8)), 'ERR_BACKEND_FAILED')
   })
 
   test('health of an engine that has stopped answering rightly is not ok', () => {

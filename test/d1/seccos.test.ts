@@ -238,7 +238,7 @@ describe('what is stored', () => {
     expect((await verifyPrw({ ...candidate, pin: Pin.from('4712') })).verified).toBe(false)
   })
 
-  test('a profile whose data set holds no PCC needs it from the caller', async () => {
+  test('a profile whose data set holds no PCC has it from the counter, or from the caller', async () => {
     const parsed = JSON.parse(JSON.stringify(profile)) as Record<string, unknown>
     const fields = (parsed['fields'] as { id: string; offset: number; length: number }[]).map(field =>
       field.id === 'pcc'
@@ -269,8 +269,16 @@ describe('what is stored', () => {
       macKey: d1.mac,
       issuerPublicJwk: publicJwk(),
     })
-    await failure(() => open(body, { profile: without }), 'ERR_ARGUMENT')
     expect((await open(body, { profile: without, pcc })).pcc).toBe(pcc)
+    await failure(() => open(body, { profile: without, pcc: '9876' }), 'ERR_CHANGE_COUNTER')
+    const other = await failure(
+      () => open(body, { profile: without, cardId: 'card-2' }),
+      'ERR_CHANGE_COUNTER',
+    )
+    expect(other).toMatchObject({ reason: 'other-card' })
+    const opened = await open(body, { profile: without })
+    expect(opened.pcc).toBe(pcc)
+    expect((await counter.accept(opened.acceptance, async () => {})).replayed).toBe(false)
   })
 })
 

@@ -27,20 +27,42 @@ const bytes = (hex = ''): Uint8Array => fromHex(hex, 'vector')
 
 describe('otherInfo and concatKdf refuse', () => {
   const fields = { algorithmId: 'A256GCM', keyBits: 256 }
+  const kdf = (length: number) => concatKdf(new Uint8Array(32), new Uint8Array(0), length)
+  const wrongLength = 'length must be 1 to 8160 bytes'
   it.each([
-    ['an algorithmId that is no string', () => otherInfo({ ...fields, algorithmId: 7 as never })],
-    ['keyBits that are not whole', () => otherInfo({ ...fields, keyBits: 0.5 })],
-    ['keyBits that are no number', () => otherInfo({ ...fields, keyBits: '256' as never })],
-    ['partyUInfo as text', () => otherInfo({ ...fields, partyUInfo: 'Alice' as never })],
-    ['partyVInfo as text', () => otherInfo({ ...fields, partyVInfo: 'Bob' as never })],
-    ['z as text', () => concatKdf('00' as never, new Uint8Array(0), 32)],
-    ['info as text', () => concatKdf(new Uint8Array(32), '00' as never, 32)],
-    ['length 0', () => concatKdf(new Uint8Array(32), new Uint8Array(0), 0)],
-    ['a negative length', () => concatKdf(new Uint8Array(32), new Uint8Array(0), -1)],
-    ['a length that is not whole', () => concatKdf(new Uint8Array(32), new Uint8Array(0), 1.5)],
-    ['length 8161', () => concatKdf(new Uint8Array(32), new Uint8Array(0), 8161)],
-  ])('%s', (_, call) => {
-    expect(call).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT' }))
+    [
+      'an algorithmId that is no string',
+      () => otherInfo({ ...fields, algorithmId: 7 as never }),
+      'algorithmId must be a string',
+    ],
+    [
+      'keyBits that are not whole',
+      () => otherInfo({ ...fields, keyBits: 0.5 }),
+      'keyBits must be a whole number',
+    ],
+    [
+      'keyBits that are no number',
+      () => otherInfo({ ...fields, keyBits: '256' as never }),
+      'keyBits must be a whole number',
+    ],
+    [
+      'partyUInfo as text',
+      () => otherInfo({ ...fields, partyUInfo: 'Alice' as never }),
+      'partyUInfo must be a Uint8Array',
+    ],
+    [
+      'partyVInfo as text',
+      () => otherInfo({ ...fields, partyVInfo: 'Bob' as never }),
+      'partyVInfo must be a Uint8Array',
+    ],
+    ['z as text', () => concatKdf('00' as never, new Uint8Array(0), 32), 'z must be a Uint8Array'],
+    ['info as text', () => concatKdf(new Uint8Array(32), '00' as never, 32), 'info must be a Uint8Array'],
+    ['length 0', () => kdf(0), wrongLength],
+    ['a negative length', () => kdf(-1), wrongLength],
+    ['a length that is not whole', () => kdf(1.5), wrongLength],
+    ['length 8161', () => kdf(8161), wrongLength],
+  ])('%s', (_, call, message) => {
+    expect(call).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT', message }))
   })
 })
 

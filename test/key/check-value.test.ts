@@ -1,5 +1,6 @@
+import { calculateJwkThumbprint } from 'jose'
 import { describe, expect, test } from 'vitest'
-import type { KeyAlgorithm } from '../../src/index.js'
+import type { ErrorCode, KeyAlgorithm } from '../../src/index.js'
 import {
   type CheckValue,
   checkValueOf,
@@ -8,6 +9,7 @@ import {
   readCheckValue,
   requireCheckValue,
   snapshotCheckValue,
+  thumbprintOf,
 } from '../../src/key/check-value.js'
 import { softwareBackend } from '../../src/software.js'
 import { failure } from '../support/errors.js'
@@ -31,8 +33,15 @@ describe('shapes', () => {
     { method: 'encrypt-zero', value: '08D7B4FB' },
     { method: 'hasOwnProperty', value: '08D7B4' },
     { method: 'jwk-thumbprint', value: '08D7B4' },
+    null,
+    ['08D7B4'],
+    { method: 'cmac', value: ['08D7B4'] },
+    { method: ['cmac'], value: '08D7B4' },
   ])('%j is ERR_ARGUMENT', async given => {
-    await failure(() => snapshotCheckValue(given), 'ERR_ARGUMENT')
+    const { message } = await failure(() => snapshotCheckValue(given), 'ERR_ARGUMENT')
+    expect(message).toBe(
+      'kcv must be 6 to 10 hex digits, a 43-character thumbprint, or { method, value } of these',
+    )
   })
 
   test.each(['08D7B4', '08d7b4fb', '08D7B4FB62', THUMBPRINT, { method: 'cmac', value: '08D7B4' }])(
@@ -46,9 +55,11 @@ describe('shapes', () => {
     expect(readCheckValue('08d7b4', 'tdea-2key')).toEqual({ method: 'encrypt-zero', value: '08D7B4' })
     expect(readCheckValue('08d7b4fb', 'aes-256')).toEqual({ method: 'cmac', value: '08D7B4FB' })
     expect(readCheckValue(THUMBPRINT, 'ec-p256')).toEqual({ method: 'jwk-thumbprint', value: THUMBPRINT })
-    await failure(() => readCheckValue('08D7B4FB', 'tdea-3key'), 'ERR_ARGUMENT')
+    const { message } = await failure(() => readCheckValue('08D7B4FB', 'tdea-3key'), 'ERR_ARGUMENT')
+    expect(message).toBe('kcv has the wrong shape for method encrypt-zero')
     expect(defaultMethod('aes-128')).toBe('cmac')
     expect(methodOf('08D7B4')).toBeUndefined()
+    expect(methodOf(undefined)).toBeUndefined()
     expect(methodOf({ method: 'cmac', value: '08D7B4' })).toBe('cmac')
   })
 })
@@ -79,6 +90,29 @@ describe('comparison', () => {
       found.value,
     ])
   })
+})
+
+test('a comparison says what kind of check values differ, and takes hex of either case', async () => {
+  const actual: CheckValue = { method: 'cmac', value: '7AD386C376' }
+  expect(requireCheckValue('K', { method: 'cmac', value: '7ad386' }, actual)).toBeUndefined()
+  const compare = (method: CheckValue['method'], value: string, code: ErrorCode) =>
+    failure(() => requireCheckValue('K', { method, value }, actual), code).then(({ message }) => message)
+  expect(await compare('cmac', '7AD387', 'ERR_KEY_CHECK_VALUE')).toBe('key K: the check value does not match')
+  expect(await compare('encrypt-zero', '7AD386', 'ERR_KEY_CHECK_VALUE')).toBe(
+    'key K: its check value is made by cmac, not encrypt-zero',
+  )
+  expect(await compare('cmac', '7AD', 'ERR_ENCODING')).toBe('kcv must be an even number of hex digits')
+})
+
+test('a thumbprint is that of RFC 7638, by another implementation', async () => {
+  const jwk = {
+    kty: 'EC',
+    crv: 'P-256',
+    x: 'UbInEqNbZZZ9SJptBwKTKO6qslSyuWvMkVK44Bx_d8U',
+    y: 'PUxeHMNVL0VRxOYJrkHcpe6sap7IG-Are0QborZDngI',
+  } as const
+  expect(thumbprintOf(jwk)).toEqual({ method: 'jwk-thumbprint', value: THUMBPRINT })
+  expect(THUMBPRINT).toBe(await calculateJwkThumbprint(jwk))
 })
 
 test('checkValueOf takes 3 or 5 bytes from the left', () => {

@@ -18,6 +18,18 @@ describe('points', () => {
     expect(isP256Point(bytes(field(inputs['peerPublicKey'])))).toBe(true)
   })
 
+  test('a coordinate from p on is refused, although it is on the curve modulo p', () => {
+    const P = 0xffffffff00000001000000000000000000000000ffffffffffffffffffffffffn
+    const encode = (x: bigint, y: bigint): Uint8Array =>
+      bytes(`04${x.toString(16).padStart(64, '0')}${y.toString(16).padStart(64, '0')}`)
+    const x = 0xd7325d7646cd60d80a92738ceb345f844cffaf35841022cab176f692de8de1d7n
+    expect(isP256Point(encode(x, 5n))).toBe(true)
+    expect(isP256Point(encode(x, 5n + P))).toBe(false)
+    const [small, itsY] = [5n, 0x459243b9aa581806fe913bce99817ade11ca503c64d9a3c533415c083248fbccn]
+    expect(isP256Point(encode(small, itsY))).toBe(true)
+    expect(isP256Point(encode(small + P, itsY))).toBe(false)
+  })
+
   test('200 keys that OpenSSL made are accepted, and refused with any one bit flipped', () => {
     for (let i = 0; i < 200; i++) {
       const jwk = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'jwk' })
@@ -50,6 +62,9 @@ describe('JWKs', () => {
     ['white space', { ...GOOD, x: `${X.slice(0, -1)} ` }],
     ['x and y exchanged', { ...GOOD, x: Y, y: X }],
     ['inherited members', Object.create(GOOD)],
+    ['a String object for x', { ...GOOD, x: new String(X) }],
+    ['a String object for y', { ...GOOD, y: new String(Y) }],
+    ['a character before the coordinate', { ...GOOD, x: `!${X}` }],
   ])('%s gives no point', (_name, jwk) => {
     expect(pointOfJwk(jwk)).toBeUndefined()
   })

@@ -2,15 +2,12 @@ import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { markdownExamples } from '../support/markdown-examples.js'
 
 const ROOT = new URL('../..', import.meta.url).pathname
 const README = readFileSync(join(ROOT, 'README.md'), 'utf8')
 
-/** The code blocks of the README that name the file they stand in as well. */
-const EXAMPLES = Array.from(
-  README.matchAll(/<!-- example: (\S+) -->\n```ts\n([\s\S]*?)```/g),
-  ([, path = '', code = '']) => ({ path, code }),
-)
+const EXAMPLES = markdownExamples(README)
 
 describe('examples of the README', () => {
   test('there are some', () => {

@@ -23,6 +23,7 @@ import { CKA, CKD, CKF, CKK, CKM, CKO } from '../../src/backend/pkcs11/constants
 import { Pkcs11Error } from '../../src/backend/pkcs11/errors.js'
 import { concatKdf } from '../../src/jwe/concat-kdf.js'
 import { cmac } from '../../src/mac/cmac.js'
+import { derOf, SAME_NONCE, signDigestWith } from './fake-ecdsa.js'
 
 type Attributes = Map<number, boolean | number | string | Uint8Array>
 
@@ -57,6 +58,8 @@ export interface FakeOptions {
   readonly maxSessions?: number
   /** Vendor retail MAC mechanism and how many bytes of it come out. */
   readonly retail?: { readonly mechanism: number; readonly bytes: number }
+  /** Signs wrongly: in DER, always with one nonce, or with s = 0. */
+  readonly ecdsa?: 'der' | 'one-nonce' | 's-zero'
   /** CKA_CHECK_VALUE is not kept. */
   readonly noCheckValue?: boolean
   /** CKA_VALUE_LEN of imported AES keys is not kept. */
@@ -279,6 +282,7 @@ export class FakeToken implements Pkcs11Binding {
   C_Sign(session: SessionHandle, data: Uint8Array, length: number): Uint8Array<ArrayBuffer> {
     const { mechanism, key } = this.#finish('C_Sign', session, 'C_SignInit')
     const { retail } = this.options
+    if (mechanism.mechanism === CKM.ECDSA) return this.#answer(CKM.ECDSA, this.#ecdsa(key, data), length)
     if (mechanism.mechanism === retail?.mechanism) {
       return this.#answer(mechanism.mechanism, retailOf(key, data).subarray(0, retail.bytes), length)
     }
@@ -289,6 +293,14 @@ export class FakeToken implements Pkcs11Binding {
       data,
     )
     return this.#answer(mechanism.mechanism, mac, length)
+  }
+
+  #ecdsa(key: Attributes, digest: Uint8Array): Uint8Array {
+    const { ecdsa } = this.options
+    const [r, s] = signDigestWith(keyBytes(key), digest, ecdsa === 'one-nonce' ? SAME_NONCE : undefined)
+    if (ecdsa === 'der') return derOf([r, s])
+    if (ecdsa === 's-zero') return Buffer.concat([r, Buffer.alloc(32)])
+    return Buffer.concat([r, s])
   }
 
   C_DigestInit(session: SessionHandle, mechanism: Mechanism): void {

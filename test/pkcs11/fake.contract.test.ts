@@ -1,6 +1,6 @@
 /** The whole contract over the binding interface, on tokens that exist in memory only and lack this or that. */
 import { afterAll, describe, test } from 'vitest'
-import { CKA, CKK, CKO } from '../../src/backend/pkcs11/constants.js'
+import { CKA, CKK, CKM, CKO } from '../../src/backend/pkcs11/constants.js'
 import type { KeyStoreOptions } from '../../src/pkcs11.js'
 import { backendContract } from '../../src/testing/index.js'
 import { type FakeOptions, FakeToken } from './fake-token.js'
@@ -28,6 +28,7 @@ const TOKENS: readonly Case[] = [
     options: { retailMac: 'utimaco', translateInToken: true },
   },
   { name: 'no retail MAC', fake: {}, options: {}, storeOptions: { composedMac: true } },
+  { name: 'no ECDSA', fake: { without: [CKM.ECDSA] }, options: { composedMac: true } },
   { name: 'one session', fake: { maxSessions: 2 }, options: { composedMac: true } },
 ]
 

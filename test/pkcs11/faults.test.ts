@@ -104,6 +104,12 @@ const OPERATIONS: readonly Operation[] = [
     run: (backend, key) => backend.deriveContentKey(key, agreement),
   },
   {
+    name: 'ECDSA',
+    kid: 'SIGN-1',
+    // Another signature each time, which the front has verified.
+    run: async (backend, key) => Uint8Array.of((await backend.sign(key, BLOCKS)).length),
+  },
+  {
     name: 'health',
     kid: 'PEK-2',
     run: async backend => {
@@ -112,6 +118,7 @@ const OPERATIONS: readonly Operation[] = [
     },
   },
   { name: 'bind of a P-256 key', kid: 'JWE-D1', run: (backend, { kid }) => rebind(backend, kid) },
+  { name: 'bind of a key for signing', kid: 'SIGN-1', run: (backend, { kid }) => rebind(backend, kid) },
   { name: 'bind of a MAC key', kid: 'MAC-3', run: (backend, { kid }) => rebind(backend, kid) },
 ]
 

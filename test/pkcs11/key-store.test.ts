@@ -64,16 +64,28 @@ describe('generateKey', () => {
     },
   )
 
-  test('a P-256 pair: DERIVE on the private key alone, one CKA_ID for both', async () => {
-    const fake = new FakeToken()
-    await using store = await openStoreOn(fake)
-    const made = await store.generateKey({ kid: 'J', usage: 'jwe-key-agreement', algorithm: 'ec-p256' })
-    expect(made.publicJwk).toMatchObject({ kty: 'EC', crv: 'P-256' })
-    const [priv, pub] = [attributesOf(fake, 'J', CKO.PRIVATE_KEY), attributesOf(fake, 'J', CKO.PUBLIC_KEY)]
-    expect([bitsOf(priv), bitsOf(pub)]).toEqual(['X', ''])
-    expect(priv.get(CKA.ID)).toEqual(pub.get(CKA.ID))
-    expect(priv.get(CKA.SENSITIVE)).toBe(true)
-  })
+  test.each([
+    ['jwe-key-agreement', ['X', ''], 'K3XE'],
+    ['jwt-signing', ['S', 'V'], 'S0SE'],
+  ] as const)(
+    'a P-256 pair for %s: role bits %j, every other one false, one CKA_ID for both',
+    async (usage, bits, tag) => {
+      const fake = new FakeToken()
+      await using store = await openStoreOn(fake)
+      const made = await store.generateKey({ kid: 'J', usage, algorithm: 'ec-p256' })
+      expect(made).toMatchObject({ usage, publicJwk: { kty: 'EC', crv: 'P-256' } })
+      expect(Buffer.from(made.id, 'hex').subarray(0, 4).toString()).toBe(tag)
+      const [priv, pub] = [attributesOf(fake, 'J', CKO.PRIVATE_KEY), attributesOf(fake, 'J', CKO.PUBLIC_KEY)]
+      expect([bitsOf(priv), bitsOf(pub)]).toEqual(bits)
+      for (const bit of [CKA.SIGN, CKA.SIGN_RECOVER, CKA.DERIVE, CKA.DECRYPT, CKA.UNWRAP]) {
+        expect(priv.get(bit)).toBeTypeOf('boolean')
+      }
+      expect(priv.get(CKA.ID)).toEqual(pub.get(CKA.ID))
+      expect(priv.get(CKA.SENSITIVE)).toBe(true)
+      expect(priv.get(CKA.EXTRACTABLE)).toBe(false)
+      expect(await store.listKeys()).toMatchObject([{ kid: 'J', usage, checkValue: made.checkValue }])
+    },
+  )
 
   test('a CKA_ID is fresh each time and says what the key is for', async () => {
     const fake = new FakeToken()
@@ -95,6 +107,7 @@ describe('generateKey', () => {
     ['translation where the token does none', { ...PEK, translation: true }, 'ERR_UNSUPPORTED_BY_TOKEN'],
     ['a TDEA PRW key that does not say for which MACs', { ...PEK, usage: 'prw-verify' }, 'ERR_ARGUMENT'],
     ['no MACs', { ...PEK, usage: 'prw-verify', macs: [] }, 'ERR_ARGUMENT'],
+    ['MACs that are no list', { ...PEK, usage: 'prw-verify', macs: 'cmac' }, 'ERR_ARGUMENT'],
     ['MACs for a PIN key', { ...PEK, macs: ['cmac'] }, 'ERR_ARGUMENT'],
     [
       'a retail MAC key without a way to compute it',

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { SessionHandle, Template } from '../../src/backend/pkcs11/binding.js'
-import { CKA, CKK, CKO } from '../../src/backend/pkcs11/constants.js'
+import { CKA, CKK, CKM, CKO } from '../../src/backend/pkcs11/constants.js'
 import { pointOf } from '../../src/backend/pkcs11/ec-point.js'
 import { Pkcs11Error } from '../../src/backend/pkcs11/errors.js'
 import { readNumber } from '../../src/backend/pkcs11/objects.js'
@@ -194,10 +194,10 @@ describe('a key that another tool made', () => {
   })
 })
 
-describe('P-256 keys', () => {
+describe.each(['jwe-key-agreement', 'jwt-signing'] as const)('P-256 keys for %s', usage => {
   async function pairIn(fake: FakeToken) {
     await using store = await openStoreOn(fake)
-    return store.generateKey({ kid: 'J', usage: 'jwe-key-agreement', algorithm: 'ec-p256' })
+    return store.generateKey({ kid: 'J', usage, algorithm: 'ec-p256' })
   }
   const ofClass = (fake: FakeToken, objectClass: number) => {
     const found = [...fake.objects.values()].find(
@@ -206,8 +206,7 @@ describe('P-256 keys', () => {
     if (found === undefined) throw new Error('no such object')
     return found.attributes
   }
-  const bind = async (fake: FakeToken) =>
-    (await openBackendOn(fake)).bind({ kid: 'J', usage: 'jwe-key-agreement' })
+  const bind = async (fake: FakeToken) => (await openBackendOn(fake)).bind({ kid: 'J', usage })
 
   test('the public half is read and shown', async () => {
     const fake = new FakeToken()
@@ -255,22 +254,62 @@ describe('P-256 keys', () => {
     expect(await errorOf(() => bind(fake))).toMatchObject({ code: 'ERR_KEY_ALGORITHM' })
   })
 
-  test('can be bound where the token does no key agreement, which then says why not', async () => {
+  test('can be bound where the token does not do it, which then says why not', async () => {
     const fake = new FakeToken()
     await pairIn(fake)
     const backend = await openBackendOn(new Proxied(fake))
-    const key = await backend.bind({ kid: 'J', usage: 'jwe-key-agreement' })
-    expect(backend.capabilities().keyAgreement).toBe('none')
+    const key = await backend.bind({ kid: 'J', usage })
+    expect(backend.capabilities()).toMatchObject({ keyAgreement: 'none', signing: 'none' })
     const ephemeralPublicKey = Uint8Array.of(
       4,
       ...Buffer.from(key.publicJwk?.x ?? '', 'base64url'),
       ...Buffer.from(key.publicJwk?.y ?? '', 'base64url'),
     )
     const error = await errorOf(() =>
-      backend.deriveContentKey(key, { ephemeralPublicKey, otherInfo: new Uint8Array(0), length: 16 }),
+      usage === 'jwt-signing'
+        ? backend.sign(key, new Uint8Array(8))
+        : backend.deriveContentKey(key, { ephemeralPublicKey, otherInfo: new Uint8Array(0), length: 16 }),
     )
-    expect(error).toMatchObject({ code: 'ERR_UNSUPPORTED_BY_TOKEN' })
+    expect(error).toMatchObject({ code: 'ERR_UNSUPPORTED_BY_TOKEN', retryable: false })
+    expect(error.message).toContain(usage === 'jwt-signing' ? 'CKM_ECDSA' : 'ECDH1_DERIVE')
     expect(error.message).toContain('CKR_MECHANISM_INVALID')
+  })
+
+  test('of another tool are bound by their bits, and refused where these are too few or too many', async () => {
+    const fake = new FakeToken()
+    await pairIn(fake)
+    const own = usage === 'jwt-signing' ? CKA.SIGN : CKA.DERIVE
+    const attributes = ofClass(fake, CKO.PRIVATE_KEY)
+    for (const half of [attributes, ofClass(fake, CKO.PUBLIC_KEY)]) half.set(CKA.ID, Buffer.from('foreign'))
+    expect((await bind(fake)).usage).toBe(usage)
+    for (const bit of [CKA.SIGN, CKA.SIGN_RECOVER, CKA.DERIVE, CKA.DECRYPT, CKA.UNWRAP]) {
+      const before = attributes.get(bit)
+      attributes.set(bit, bit !== own)
+      expect(await errorOf(() => bind(fake))).toMatchObject({ code: 'ERR_KEY_USAGE' })
+      attributes.set(bit, before ?? false)
+    }
+    expect((await bind(fake)).usage).toBe(usage)
+  })
+
+  test('are refused where each use would ask for the PIN', async () => {
+    const fake = new FakeToken()
+    await pairIn(fake)
+    ofClass(fake, CKO.PRIVATE_KEY).set(CKA.ALWAYS_AUTHENTICATE, true)
+    const error = await errorOf(() => bind(fake))
+    expect(error).toMatchObject({ code: 'ERR_KEY_ATTRIBUTES', kid: 'J' })
+    expect(error.message).toContain('CKA_ALWAYS_AUTHENTICATE')
+    ofClass(fake, CKO.PRIVATE_KEY).set(CKA.ALWAYS_AUTHENTICATE, false)
+    expect((await bind(fake)).kid).toBe('J')
+  })
+
+  test('are refused for what the other kind is for, tagged or not', async () => {
+    const other = usage === 'jwt-signing' ? 'jwe-key-agreement' : 'jwt-signing'
+    const fake = new FakeToken()
+    await pairIn(fake)
+    const bindOther = async () => (await openBackendOn(fake)).bind({ kid: 'J', usage: other })
+    expect((await errorOf(bindOther)).message).toContain(`it is for ${usage}`)
+    for (const half of [CKO.PRIVATE_KEY, CKO.PUBLIC_KEY]) ofClass(fake, half).delete(CKA.ID)
+    expect(await errorOf(bindOther)).toMatchObject({ code: 'ERR_KEY_USAGE' })
   })
 
   test.each([
@@ -289,10 +328,27 @@ describe('P-256 keys', () => {
   })
 })
 
-/** The same token after an update that took ECDH away. */
+test('a token that begins to sign wrongly is found out at the signature, and again at bind', async () => {
+  const fake = new FakeToken()
+  await provisionFake(fake, { composedMac: true })
+  await using backend = await openBackendOn(fake)
+  const key = await bindKey(backend, 'SIGN-1')
+  for (const ecdsa of ['der', 's-zero'] as const) {
+    Object.assign(fake.options, { ecdsa })
+    expect(await errorOf(() => backend.sign(key, new Uint8Array(8)))).toMatchObject({
+      code: 'ERR_BACKEND_FAILED',
+      retryable: false,
+    })
+    expect((await errorOf(() => bindKey(backend, 'SIGN-1'))).message).toContain('another private key')
+  }
+  Object.assign(fake.options, { ecdsa: undefined })
+  expect((await backend.sign(key, new Uint8Array(8))).length).toBe(64)
+})
+
+/** The same token after an update that took ECDH and ECDSA away. */
 class Proxied extends FakeToken {
   constructor(from: FakeToken) {
-    super({ without: [0x1050] })
+    super({ without: [CKM.ECDH1_DERIVE, CKM.ECDSA] })
     for (const [id, object] of from.objects) this.objects.set(id, object)
   }
 }
@@ -353,6 +409,38 @@ describe('time passes', () => {
     ).toMatchObject({ code: 'ERR_KEY_CHECK_VALUE' })
   })
 
+  test('a K1 object that has come or gone since a PRW key was bound is an error too', async () => {
+    const fake = new FakeToken()
+    await using store = await openStoreOn(fake, { composedMac: true })
+    const prw = { kid: 'PRW', usage: 'prw-generate', algorithm: 'tdea-2key' } as const
+    await store.importKey({ ...prw, macs: ['iso9797-1-alg3', 'iso9797-1-alg1'], material: VALUE })
+    await using backend = await openBackendOn(fake, { composedMac: true })
+    const key = await bindKeyAs(backend)
+    const chain = [...fake.objects.values()].find(
+      ({ attributes }) => attributes.get(CKA.LABEL) === 'PRW/K1',
+    )?.attributes
+    fake.remove('PRW/K1')
+    replant(fake, 'PRW', VALUE)
+    const mac = (by: typeof key) =>
+      backend.mac(by, { algorithm: 'iso9797-1-alg1', padding: 1 }, new Uint8Array(8))
+    const gone = await errorOf(() => mac(key))
+    expect(gone).toMatchObject({ code: 'ERR_KEY_CHECK_VALUE' })
+    expect(gone.message).toContain('K1 object has come or gone')
+    const without = await bindKeyAs(backend)
+    expect((await mac(without)).length).toBe(8)
+    const retail = { algorithm: 'iso9797-1-alg3', padding: 1 } as const
+    expect(await errorOf(() => backend.mac(without, retail, new Uint8Array(8)))).toMatchObject({
+      code: 'ERR_KEY_USAGE',
+    })
+    fake.plant([...(chain ?? [])])
+    replant(fake, 'PRW', VALUE)
+    expect(await errorOf(() => mac(without))).toMatchObject({ code: 'ERR_KEY_CHECK_VALUE' })
+
+    function bindKeyAs(on: typeof backend) {
+      return on.bind({ kid: 'PRW', usage: 'prw-generate' })
+    }
+  })
+
   test('a deleted key is ERR_KEY_NOT_FOUND; health names it', async () => {
     const { fake, backend, key } = await bound()
     fake.remove('PEK-2')
@@ -360,6 +448,31 @@ describe('time passes', () => {
       code: 'ERR_KEY_NOT_FOUND',
     })
     expect((await backend.health()).detail).toContain('PEK-2 (ERR_KEY_NOT_FOUND)')
+  })
+
+  test('a module that somebody initialised anew: health finds out, and no old handle is used after it', async () => {
+    const { fake, backend, key } = await bound()
+    const before = await backend.encipherBlocks(key, new Uint8Array(8))
+    const idOf = (label: string) => {
+      const found = [...fake.objects].find(([, { attributes }]) => attributes.get(CKA.LABEL) === label)
+      if (found === undefined) throw new Error(`no key ${label}`)
+      return found
+    }
+    // The numbers of two keys change places, and that of the session key now names a third.
+    const [[one, first], [two, second], [, third]] = [idOf('PEK-2'), idOf('PEK-CLOSED'), idOf('MAC-1')]
+    fake.objects.set(one, second).set(two, first)
+    expect(await backend.encipherBlocks(key, new Uint8Array(8))).not.toEqual(before)
+    for (const [id, { session }] of fake.objects) if (session !== undefined) fake.objects.set(id, third)
+    expect(await backend.health()).toMatchObject({ ok: false, detail: expect.stringContaining('wrong') })
+    expect(await backend.encipherBlocks(key, new Uint8Array(8))).toEqual(before)
+    // And where that number names a key that may not encipher.
+    fake.objects.set(one, first).set(two, second)
+    for (const [id, object] of fake.objects) if (object === third) fake.objects.set(id, idOf('CMAC-T')[1])
+    expect(await backend.health()).toMatchObject({
+      ok: false,
+      detail: expect.stringContaining('C_EncryptInit'),
+    })
+    expect(await backend.encipherBlocks(key, new Uint8Array(8))).toEqual(before)
   })
 
   test('a device that is gone: health says so instead of failing', async () => {
@@ -444,6 +557,14 @@ describe('translation', () => {
     expect(await errorOf(() => backend.reencipherBlocks(from, open, enciphered))).toMatchObject({
       code: 'ERR_HOST_DECIPHER',
     })
+  })
+
+  test('not to a key that the host could decipher with, however that one is bound', async () => {
+    const { backend, bind } = await translating()
+    const [inside, open] = [await bind('INSIDE'), await bind('BOTH')]
+    const error = await errorOf(() => backend.reencipherBlocks(inside, open, block))
+    expect(error).toMatchObject({ code: 'ERR_HOST_DECIPHER', kid: 'INSIDE' })
+    expect(error.message).toContain('key BOTH could (it has CKA_DECRYPT)')
   })
 
   test('on the host where a key was not made for it, and only where that is allowed', async () => {

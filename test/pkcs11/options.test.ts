@@ -1,10 +1,13 @@
 import { expect, test } from 'vitest'
 import { openPkcs11 } from '../../src/backend/pkcs11/backend.js'
+import { openKeyStoreOver } from '../../src/backend/pkcs11/key-store.js'
 import { openKeyStore, type Pkcs11Options, pkcs11Backend } from '../../src/pkcs11.js'
 import { FakeToken } from './fake-token.js'
-import { errorOf, openBackendOn } from './support.js'
+import { errorOf, openBackendOn, optionsFor } from './support.js'
 
 const fake = new FakeToken()
+/** NIST SP 800-38B, appendix D.1. */
+const CMAC_A = '2B7E151628AED2A6ABF7158809CF4F3C'
 
 test.each<[string, unknown]>([
   ['none', undefined],
@@ -70,6 +73,46 @@ test('the user type goes into the login', async () => {
   await (await openBackendOn(token, { userType: 0x8000_0001 })).close()
   await (await openBackendOn(token)).close()
   expect(types).toEqual([0x8000_0001, 1])
+})
+
+test('options are read once, own members only, and are not looked at again', async () => {
+  const token = new FakeToken()
+  {
+    await using store = await openKeyStoreOver(optionsFor(token), token.load)
+    await store.generateKey({ kid: 'LABEL', usage: 'pin-encryption', algorithm: 'tdea-3key' })
+  }
+  const reads = new Map<string, number>()
+  const counted = <T extends object>(options: T): T =>
+    new Proxy(options, {
+      get: (target, name) => {
+        reads.set(String(name), (reads.get(String(name)) ?? 0) + 1)
+        return Reflect.get(target, name)
+      },
+    })
+  const location = { label: 'LABEL' }
+  const options = counted({
+    ...optionsFor(token, { importClearKeys: true }),
+    sessions: counted({ max: 2, queue: 3, waitMs: 4, readWrite: true }),
+    keys: { K: counted(location) },
+  })
+  const store = await openKeyStoreOver(options, token.load)
+  expect(Math.max(...reads.values())).toBe(1)
+  expect([...reads.keys()]).toEqual(expect.arrayContaining(['importClearKeys', 'pin', 'max', 'label']))
+  reads.clear()
+  const key = { kid: 'N', usage: 'prw-verify', algorithm: 'aes-128', macs: ['cmac'] } as const
+  await store.generateKey(counted({ ...key }))
+  await store.importKey(counted({ ...key, kid: 'M', material: CMAC_A, kcv: '7AD386' }))
+  expect(Math.max(...reads.values())).toBe(2)
+  expect(reads.get('material')).toBe(1)
+  await store.close()
+  const backend = await openPkcs11({ ...optionsFor(token), keys: { K: location } }, token.load)
+  location.label = 'ELSEWHERE'
+  expect((await backend.bind({ kid: 'K', usage: 'pin-encryption' })).algorithm).toBe('tdea-3key')
+  await backend.close()
+  const inherited = Object.create({ pin: () => '1234', importClearKeys: true })
+  const { pin: _pin, ...rest } = optionsFor(token)
+  const error = await errorOf(() => openKeyStoreOver(Object.assign(inherited, rest), token.load))
+  expect(error).toMatchObject({ code: 'ERR_PKCS11_LOGIN' })
 })
 
 test('the public functions check them too', async () => {

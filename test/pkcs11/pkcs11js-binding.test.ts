@@ -204,6 +204,18 @@ describe('what pkcs11js gets wrong', () => {
     expect(rooms.every(room => room.buffer.byteLength === room.length)).toBe(true)
   })
 
+  test('what a library wrote before C_Decrypt failed is wiped', async () => {
+    const rooms: Buffer[] = []
+    native.answer['C_Decrypt'] = (_session: never, _data: Buffer, out: Buffer) => {
+      rooms.push(out.fill(7))
+      throw Object.assign(new Error('CKR_DEVICE_ERROR'), { code: 0x30 })
+    }
+    const binding = await bind()
+    const error = await errorOf(() => binding.C_Decrypt(session, new Uint8Array(8), 8))
+    expect(error).toMatchObject({ functionName: 'C_Decrypt', returnValueName: 'CKR_DEVICE_ERROR' })
+    expect(rooms.map(out => [...out])).toEqual([[0, 0, 0, 0, 0, 0, 0, 0]])
+  })
+
   test.each<[string, Mechanism, unknown]>([
     ['no parameter', { mechanism: 1 }, { mechanism: 1 }],
     ['a number', { mechanism: 1, parameter: 8 }, { mechanism: 1, parameter: 8 }],

@@ -187,6 +187,20 @@ describe('logging in', () => {
     expect(fake.calls.filter(call => call === 'C_Logout').length).toBe(1)
   })
 
+  test('a backend that closes just when another one finds itself logged in does not log it out', async () => {
+    const fake = new FakeToken()
+    const first = await openBackendOn(fake)
+    const login = fake.C_Login.bind(fake)
+    fake.C_Login = (...args) => {
+      // The earliest moment at which anybody else has a turn.
+      queueMicrotask(() => first.close())
+      login(...args)
+    }
+    await using second = await openBackendOn(fake)
+    expect(fake.loggedIn).toBe(true)
+    expect((await second.health()).ok).toBe(true)
+  })
+
   test('a login that somebody else made is left alone', async () => {
     const fake = new FakeToken({ alreadyInitialised: true })
     fake.loggedIn = true

@@ -36,6 +36,15 @@ describe('no draft', () => {
     const mac = match(PRW.layout, [{ input: 'dataSet.full' }])
     expect(draftProfile({ prw: PRW, mac, places: [], randomBytes: 0 })).toBeUndefined()
   })
+  test('where the PRW does not take the PIN', () => {
+    const masked = match({ pan: undefined, pin: undefined }, [{ input: 'dataSet.masked' }])
+    const prw = { ...masked, pinForm: undefined }
+    expect(draftProfile({ prw, mac: masked, places: [], randomBytes: 0 })).toBeUndefined()
+  })
+  test('but a fault of the program is thrown on', () => {
+    const prw = { ...PRW, inputs: undefined as never }
+    expect(() => draftProfile({ prw, mac: PRW, places: [], randomBytes: 0 })).toThrow(TypeError)
+  })
 })
 
 test('the draft takes the first free certain place of each value and fills the gaps', () => {

@@ -6,6 +6,7 @@ import { openBackend } from '../front.js'
 import type { LoadBinding } from './binding.js'
 import { type Connection, connect, sessionsOf } from './connection.js'
 import { CKK } from './constants.js'
+import { digestOf } from './ecdsa.js'
 import { Pkcs11Error, type Pkcs11ErrorKind } from './errors.js'
 import { type KeyRef, KeyTable } from './keys.js'
 import { execute, type JobName, type Jobs, type TokenContext } from './operations.js'
@@ -119,6 +120,10 @@ class Pkcs11Driver implements BackendDriver<KeyRef> {
     return this.#run('deriveContentKey', { key, point: ephemeralPublicKey, otherInfo, length }, signal)
   }
 
+  sign(key: KeyRef, message: Uint8Array, signal: AbortSignal | undefined): MaybePromise<Uint8Array> {
+    return this.#run('sign', { key, digest: digestOf(message) }, signal)
+  }
+
   randomBytes(length: number, signal: AbortSignal | undefined): MaybePromise<Uint8Array> {
     return this.#run('randomBytes', { length }, signal)
   }
@@ -227,6 +232,7 @@ function capabilitiesOf({ module, token, plan }: Connection): Capabilities {
       cmac: macPlan(plan.cmacTdea, plan.cmacAes),
     },
     keyAgreement: plan.keyAgreement.ok ? plan.keyAgreement.by : 'none',
+    signing: plan.signing.ok ? 'native' : 'none',
     reencipher: plan.translation.ok ? 'inside' : 'host',
     random: plan.random.ok ? `C_GenerateRandom of ${library}` : 'none',
     notes: plan.notes,

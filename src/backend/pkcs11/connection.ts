@@ -12,7 +12,7 @@ import type { Plan } from './plan.js'
 import { probeToken } from './probe.js'
 import { makeProbeKey } from './probe-keys.js'
 import type { SessionSource } from './sessions.js'
-import { findToken, logIn } from './token.js'
+import { findToken, prepareLogin } from './token.js'
 
 export interface Connection {
   readonly binding: Pkcs11Binding
@@ -49,7 +49,8 @@ export async function connect(settings: Settings, load: LoadBinding): Promise<Co
     const anchor = withCode('ERR_PKCS11_TOKEN', open)
     undo.push(() => closeSession(anchor))
     const login = `${info.label}\0${info.serial}`
-    share.joinLogin(login, await logIn(binding, anchor, () => binding.C_GetTokenInfo(slot), settings.login))
+    const logIn = await prepareLogin(() => binding.C_GetTokenInfo(slot), settings.login)
+    share.joinLogin(login, logIn(binding, anchor))
     undo.push(() => {
       if (share.leaveLogin(login)) binding.C_Logout(anchor)
     })

@@ -34,6 +34,7 @@ export const CKA = {
   MODIFIABLE: 0x170,
   EC_PARAMS: 0x180,
   EC_POINT: 0x181,
+  ALWAYS_AUTHENTICATE: 0x202,
 } as const
 
 /** Mechanisms. */
@@ -45,6 +46,7 @@ export const CKM = {
   DES3_CMAC: 0x138,
   SHA256: 0x250,
   EC_KEY_PAIR_GEN: 0x1040,
+  ECDSA: 0x1041,
   ECDH1_DERIVE: 0x1050,
   AES_KEY_GEN: 0x1080,
   AES_ECB: 0x1081,

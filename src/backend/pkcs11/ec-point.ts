@@ -2,11 +2,14 @@
 import { createECDH } from 'node:crypto'
 import { equalBytes, wipe } from '../../bytes.js'
 import { concatKdf } from '../../jwe/concat-kdf.js'
-import { isP256Point, POINT_BYTES } from '../../key/p256.js'
+import { es256PublicKey, verifyEs256 } from '../../key/es256.js'
+import { isP256Point, jwkOfPoint, POINT_BYTES } from '../../key/p256.js'
+import { type KeyUsage, USAGES } from '../../key/usage.js'
 import { deriveContentKey } from './agreement.js'
 import type { ObjectHandle } from './binding.js'
 import type { Station } from './cipher.js'
-import type { KeyAgreementMeans } from './plan.js'
+import { digestOf, signDigest } from './ecdsa.js'
+import type { KeyAgreementMeans, Plan } from './plan.js'
 
 /**
  * The point of CKA_EC_POINT: by the standard a DER OCTET STRING (04 41 …), but some tokens give the bare point, and
@@ -26,8 +29,29 @@ export function pointOf(value: Uint8Array | undefined): Uint8Array | undefined {
   return candidates.find(candidate => candidate !== undefined && isP256Point(candidate))
 }
 
-/** Agrees on a key from both sides: true where the token's private key is the one of this public key. */
+/**
+ * True where the token's private key is the one of this public key, proven by what the key is for; and where the token
+ * cannot do that at all, so that nothing can be proven and nothing can go wrong.
+ */
 export function isPair(
+  station: Station,
+  { signing, keyAgreement }: Plan,
+  usage: KeyUsage,
+  privateKey: ObjectHandle,
+  point: Uint8Array,
+): boolean {
+  if (USAGES[usage].operations.includes('sign')) return !signing.ok || signsFor(station, privateKey, point)
+  return !keyAgreement.ok || agrees(station, keyAgreement.by, privateKey, point)
+}
+
+/** Signs in the token and verifies here. Without a dot, what is signed is no JWS signing input. */
+function signsFor(station: Station, privateKey: ObjectHandle, point: Uint8Array): boolean {
+  const signature = signDigest(station, privateKey, digestOf(PAIR_TEST))
+  return verifyEs256(es256PublicKey(jwkOfPoint(point)), PAIR_TEST, signature)
+}
+
+/** Agrees on a key from both sides. */
+function agrees(
   station: Station,
   means: KeyAgreementMeans,
   privateKey: ObjectHandle,

@@ -59,9 +59,7 @@ const ADVICE: Readonly<Partial<Record<Pkcs11ErrorKind, string>>> = {
  *
  * @example
  * ```ts
- * try { … } catch (error) {
- *   if (error instanceof Pkcs11Error) log(error.functionName, error.returnValueName, error.retryable)
- * }
+ * if (error instanceof Pkcs11Error) log(error.functionName, error.returnValueName, error.retryable)
  * ```
  */
 export class Pkcs11Error extends BackendError {

@@ -73,6 +73,12 @@ export function requireInside({ binding, session }: Station, kid: string, object
   }
 }
 
+/** Refuses a private key that wants the PIN at each use (as PIV's for signing does): it is fetched once and not kept. */
+export function requireOneLogin({ binding, session }: Station, kid: string, object: ObjectHandle): void {
+  if (readFlag(binding, session, object, CKA.ALWAYS_AUTHENTICATE) !== true) return
+  throw attributesError(kid, 'CKA_ALWAYS_AUTHENTICATE is true: make the key anew without it')
+}
+
 /** The role bits of a key; `ERR_KEY_USAGE` where they do not fit. */
 export function requireRole(
   { binding, session }: Station,

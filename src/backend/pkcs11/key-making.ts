@@ -13,7 +13,7 @@ import { CKK, CKM } from './constants.js'
 import { quietly } from './errors.js'
 import { type Plan, requireMeans } from './plan.js'
 import { asThreeKeys } from './probe-keys.js'
-import { chainId, chainLabel, type KeyPurpose, macsOf, newKeyBits } from './roles.js'
+import { chainId, chainLabel, type KeyPurpose, macsOf, newKeyBits, type PairBits, pairBits } from './roles.js'
 import { type KeyName, privateKey, publicKey, secretKey } from './templates.js'
 
 /** What a new key is called and for. */
@@ -60,10 +60,11 @@ function readMacs({ kid, usage, algorithm, macs }: NewKey): readonly MacAlgorith
     if (possible.length <= 1) return possible
     throw new ArgumentError(`key ${kid}: macs must say which of ${possible.join(', ')} it is for`)
   }
-  if (!Array.isArray(macs) || macs.length === 0 || !macs.every(mac => possible.includes(mac))) {
+  const chosen: readonly MacAlgorithm[] = Array.isArray(macs) ? [...macs] : []
+  if (chosen.length === 0 || !chosen.every(mac => possible.includes(mac))) {
     throw new ArgumentError(`key ${kid}: macs must be among ${possible.join(', ') || 'none'}`)
   }
-  return macs
+  return chosen
 }
 
 /** Whether a retail MAC under this key is composed, and so takes an object with K1 beside it. */
@@ -84,11 +85,12 @@ export function generateObjects(
 ): KeyObjects {
   const { algorithm } = purpose
   if (algorithm === 'ec-p256') {
+    const can = pairBits(purpose.usage)
     const pair = binding.C_GenerateKeyPair(
       session,
       { mechanism: CKM.EC_KEY_PAIR_GEN },
-      publicKey({ name }),
-      privateKey({ name }),
+      publicKey({ name, can: can.public }),
+      privateKey({ name, can: can.private }),
     )
     return [pair.privateKey, pair.publicKey]
   }
@@ -117,7 +119,7 @@ export function importObjects(
 ): KeyObjects {
   const { binding, session } = station
   const { algorithm } = purpose
-  if (algorithm === 'ec-p256') return importPair(station, name, material)
+  if (algorithm === 'ec-p256') return importPair(station, pairBits(purpose.usage), name, material)
   const can = newKeyBits(plan, purpose)
   const threeKeys =
     algorithm === 'tdea-2key' && requireMeans(plan.tdea, 'TDEA').twoKeyType !== CKK.DES2
@@ -145,12 +147,13 @@ export function importObjects(
 }
 
 /** A P-256 key and its public half, which is computed here. */
-function importPair(station: Station, name: KeyName, scalar: Uint8Array): KeyObjects {
+function importPair(station: Station, can: PairBits, name: KeyName, scalar: Uint8Array): KeyObjects {
   const { binding, session } = station
   const point = publicPoint(name.label, scalar)
   const der = Uint8Array.of(0x04, point.length, ...point)
-  const objects: KeyObjects = [binding.C_CreateObject(session, privateKey({ name, value: scalar }))]
-  addOrUndo(station, objects, publicKey({ name, point: der }))
+  const own = privateKey({ name, can: can.private, value: scalar })
+  const objects: KeyObjects = [binding.C_CreateObject(session, own)]
+  addOrUndo(station, objects, publicKey({ name, can: can.public, point: der }))
   return objects
 }
 

@@ -5,6 +5,7 @@
  * New keys are token objects, sensitive, not extractable, not modifiable, with the role bits of their usage and no
  * other. What makes or deletes an object is never tried twice: after an unclear failure, look with `listKeys`.
  */
+import { readOptions } from '../../arguments.js'
 import { ArgumentError } from '../../errors.js'
 import type { CheckValue } from '../../key/check-value.js'
 import type { P256PublicJwk } from '../../key/key.js'
@@ -12,7 +13,7 @@ import type { KeyAlgorithm, KeyUsage } from '../../key/usage.js'
 import type { LoadBinding } from './binding.js'
 import { connect } from './connection.js'
 import type { ImportedKey, NewKey } from './key-making.js'
-import { type Pkcs11Options, readSettings } from './options.js'
+import { PKCS11_OPTIONS, type Pkcs11Options, readSettings } from './options.js'
 import { loadPkcs11js } from './pkcs11js-binding.js'
 import { TokenKeyStore } from './token-key-store.js'
 
@@ -75,6 +76,7 @@ export interface KeyStore extends AsyncDisposable {
    * (two keys by that kid: name the CKA_ID), `ERR_PKCS11_CALL`.
    */
   deleteKey(kid: string, which?: { id: string }): Promise<void>
+  /** Logs out and lets the token go. */
   close(): Promise<void>
 }
 
@@ -88,7 +90,7 @@ export interface KeyStoreOptions extends Pkcs11Options {
  * Opens a token for key management, with the options of `pkcs11Backend`: `composedMac`, `retailMac` and
  * `translateInToken` decide the role bits of new keys, so give it the same as the backend gets.
  *
- * Errors: as `pkcs11Backend`.
+ * Errors: as {@link pkcs11Backend}: `ERR_ARGUMENT`, `ERR_PKCS11_…`.
  *
  * @example
  * ```ts
@@ -102,10 +104,8 @@ export async function openKeyStore(options: KeyStoreOptions): Promise<KeyStore> 
 
 /** {@link openKeyStore} over another binding. */
 export async function openKeyStoreOver(options: KeyStoreOptions, load: LoadBinding): Promise<KeyStore> {
-  if (typeof options !== 'object' || options === null) {
-    throw new ArgumentError('openKeyStore takes an options object')
-  }
-  const { importClearKeys = false, ...rest } = options
+  const names = [...PKCS11_OPTIONS, 'importClearKeys'] as const
+  const { importClearKeys = false, ...rest } = readOptions(options, 'openKeyStore', names)
   if (typeof importClearKeys !== 'boolean') throw new ArgumentError('importClearKeys must be a boolean')
   const connection = await connect(readSettings(rest, 'openKeyStore'), load)
   return new TokenKeyStore(connection, importClearKeys)

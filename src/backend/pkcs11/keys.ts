@@ -25,6 +25,7 @@ import {
   MAX_OBJECTS,
   onlyKey,
   requireInside,
+  requireOneLogin,
   requireRole,
   usageError,
 } from './key-checks.js'
@@ -146,7 +147,7 @@ export class KeyTable {
       [CKA.ID, id === undefined ? undefined : Buffer.from(id, 'hex')],
     ]
     const { object, objectClass } = onlyKey(station, kid, byName)
-    const wanted = usage === 'jwe-key-agreement' ? CKO.PRIVATE_KEY : CKO.SECRET_KEY
+    const wanted = USAGES[usage].algorithms.includes('ec-p256') ? CKO.PRIVATE_KEY : CKO.SECRET_KEY
     if (objectClass !== wanted) {
       throw usageError(
         kid,
@@ -170,9 +171,10 @@ export class KeyTable {
       )
     }
     if (algorithm === 'ec-p256') {
+      requireOneLogin(station, kid, object)
       const publicJwk = this.#publicHalf(
         station,
-        kid,
+        query,
         object,
         [...byName, [CKA.CLASS, CKO.PUBLIC_KEY]],
         keyId,
@@ -240,7 +242,7 @@ export class KeyTable {
   /** The public key of a private key, read from the public object beside it and proven to belong to it. */
   #publicHalf(
     station: Station,
-    kid: string,
+    { kid, usage }: KeyQuery,
     privateKey: ObjectHandle,
     byName: Template,
     keyId: Uint8Array | undefined,
@@ -263,8 +265,7 @@ export class KeyTable {
     if (point === undefined) {
       throw new KeyError('ERR_KEY_MATERIAL', `key ${kid}: its public key is no point on P-256`, kid)
     }
-    const { keyAgreement } = this.#plan
-    if (keyAgreement.ok && !isPair(station, keyAgreement.by, privateKey, point)) {
+    if (!isPair(station, this.#plan, usage, privateKey, point)) {
       throw attributesError(kid, 'the public key object beside it belongs to another private key')
     }
     return jwkOfPoint(point)

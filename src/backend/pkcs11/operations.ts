@@ -14,6 +14,7 @@ import type { FoundKey, KeyQuery } from '../driver.js'
 import { deriveContentKey } from './agreement.js'
 import type { Mechanism, ObjectHandle, Pkcs11Binding, SessionHandle, SlotId } from './binding.js'
 import { cbcCipher, DES3_ECB, decrypt, encrypt, type Station, sign, xorBlocks } from './cipher.js'
+import { signDigest } from './ecdsa.js'
 import type { KeyHandles, KeyRef, KeyTable } from './keys.js'
 import { MAC_MEANS, type Plan, requireMeans } from './plan.js'
 import { translateInside } from './translation.js'
@@ -62,6 +63,7 @@ export interface Jobs {
     }
     result: Uint8Array
   }
+  sign: { job: { readonly key: KeyRef; readonly digest: Uint8Array }; result: Uint8Array }
   randomBytes: { job: { readonly length: number }; result: Uint8Array }
   health: { job: object; result: Health }
 }
@@ -150,6 +152,11 @@ const OPERATIONS: Operations = {
       length,
     }),
 
+  sign: ({ keys, plan }, station, { key, digest }) => {
+    requireMeans(plan.signing, 'ES256 (CKM_ECDSA with P-256)')
+    return signDigest(station, keys.handles(station, key).key, digest)
+  },
+
   randomBytes: ({ plan }, { binding, session }, { length }) => {
     requireMeans(plan.random, 'random numbers')
     return binding.C_GenerateRandom(session, length)
@@ -158,9 +165,7 @@ const OPERATIONS: Operations = {
   health: ({ binding, slot, keys, probe }, station) => {
     // A live session says nothing of a token that has gone, and a session key outlives it: ask for all three.
     const { label } = binding.C_GetTokenInfo(slot)
-    const right =
-      probe === undefined ||
-      equalBytes(encrypt(station, DES3_ECB, probe.object, new Uint8Array(probe.answer.length)), probe.answer)
+    const right = probe === undefined || isStillThere(station, probe, keys)
     const missing = keys.missing(station)
     const detail = [
       `token ${JSON.stringify(label)} answers`,
@@ -169,6 +174,20 @@ const OPERATIONS: Operations = {
     ]
     return { ok: right && missing.length === 0, detail: detail.join('; ') }
   },
+}
+
+/**
+ * Whether the session key gives its known answer. Where it does not, or is not to be had, somebody may have initialised
+ * the module anew: then no handle is used again before its key has been found and its check value compared.
+ */
+function isStillThere(station: Station, { object, answer }: ProbeKey, keys: KeyTable): boolean {
+  let right = false
+  try {
+    right = equalBytes(encrypt(station, DES3_ECB, object, new Uint8Array(answer.length)), answer)
+    return right
+  } finally {
+    if (!right) keys.forget()
+  }
 }
 
 function openError(from: string, to: string): KeyError {

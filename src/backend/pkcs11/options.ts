@@ -1,5 +1,5 @@
 /** The options of {@link pkcs11Backend} and of the key store, and their checks. */
-import { requireOptions } from '../../arguments.js'
+import { readOptions } from '../../arguments.js'
 import { ArgumentError } from '../../errors.js'
 import type { KeyLocation } from './keys.js'
 import type { ProbeOptions } from './probe.js'
@@ -9,7 +9,12 @@ import { RETAIL_MAC_VENDORS, type RetailMacVendor, retailMacProfile } from './ve
 
 /** Options of `pkcs11Backend` and `openKeyStore`. Unknown names are refused. */
 export interface Pkcs11Options {
-  /** Absolute path of the vendor's PKCS#11 library. */
+  /**
+   * Absolute path of the vendor's PKCS#11 library. While a backend is open, nobody else in this process (another addon,
+   * another copy of pkcs11js) may finalise it: where it is then initialised anew, sessions and keys get numbers that
+   * were ours, and a call may use another key before a stale handle or `health()` shows what happened. A token has no
+   * number of the epoch that could be compared at each call. Users of this library share and count it.
+   */
   readonly module: string
   /** Which token: its label, a `pkcs11:` URI (RFC 7512), or `{ label, serial, manufacturer, model }`. One must match. */
   readonly token: string | TokenQuery
@@ -50,7 +55,8 @@ export interface Pkcs11Options {
   readonly extractSharedSecret?: boolean
 }
 
-const NAMES: readonly (keyof Pkcs11Options)[] = [
+/** The names of {@link Pkcs11Options}. */
+export const PKCS11_OPTIONS: readonly (keyof Pkcs11Options)[] = [
   'module',
   'token',
   'pin',
@@ -79,10 +85,10 @@ export interface Settings {
 
 const DEFAULT_LIMITS: SessionLimits = { max: 8, queue: 1024, waitMs: 10_000 }
 
-/** Checks the options; `ERR_ARGUMENT` names the one that is wrong. */
-export function readSettings(options: Pkcs11Options, what: string): Settings {
-  requireOptions(options, what, NAMES)
-  const { module, token, pin, userType, allowFinalTry, initParameters, sessions = {}, retailMac } = options
+/** Reads the options, each once, and checks them; `ERR_ARGUMENT` names the one that is wrong. */
+export function readSettings(given: Pkcs11Options, what: string): Settings {
+  const options = readOptions(given, what, PKCS11_OPTIONS)
+  const { module, token, pin, userType, initParameters, retailMac } = options
   if (typeof module !== 'string' || module === '') {
     throw new ArgumentError('module must be the absolute path of a PKCS#11 library')
   }
@@ -90,28 +96,29 @@ export function readSettings(options: Pkcs11Options, what: string): Settings {
     throw new ArgumentError('pin must be a function that returns the PIN, so that the PIN is fetched late')
   }
   requireCount(userType, 'userType', 1, 0xffff_ffff)
-  requireBoolean(allowFinalTry, 'allowFinalTry')
   if (initParameters !== undefined && typeof initParameters !== 'string') {
     throw new ArgumentError('initParameters must be a string')
   }
-  requireOptions(sessions, 'sessions', ['max', 'queue', 'waitMs', 'readWrite'])
+  const sessions = readOptions(options.sessions ?? {}, 'sessions', ['max', 'queue', 'waitMs', 'readWrite'])
   requireCount(sessions.max, 'sessions.max', 1, 4096)
   requireCount(sessions.queue, 'sessions.queue', 0, 1_000_000)
   requireCount(sessions.waitMs, 'sessions.waitMs', 0, 600_000)
-  requireBoolean(sessions.readWrite, 'sessions.readWrite')
   const vendor = retailMacProfile(retailMac)
   if (retailMac !== undefined && vendor === undefined) {
     throw new ArgumentError(`retailMac must be one of ${RETAIL_MAC_VENDORS.join(', ')}`)
   }
-  const { readWrite, ...given } = sessions
-  const limits = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
+  const { max, queue, waitMs } = DEFAULT_LIMITS
   return {
     module,
     token: readTokenQuery(token),
-    login: { pin, userType, allowFinalTry },
+    login: { pin, userType, allowFinalTry: readBoolean(options.allowFinalTry, 'allowFinalTry') },
     initParameters,
-    limits: { ...DEFAULT_LIMITS, ...limits },
-    readWrite: readWrite ?? false,
+    limits: {
+      max: sessions.max ?? max,
+      queue: sessions.queue ?? queue,
+      waitMs: sessions.waitMs ?? waitMs,
+    },
+    readWrite: readBoolean(sessions.readWrite, 'sessions.readWrite'),
     locations: readLocations(options.keys),
     probe: {
       composedMac: readBoolean(options.composedMac, 'composedMac'),
@@ -125,17 +132,18 @@ export function readSettings(options: Pkcs11Options, what: string): Settings {
 function readLocations(keys: Pkcs11Options['keys']): ReadonlyMap<string, KeyLocation> {
   if (keys === undefined) return new Map()
   if (typeof keys !== 'object' || keys === null) throw new ArgumentError('keys must be an object, by kid')
-  for (const [kid, location] of Object.entries(keys)) {
-    requireOptions(location, `keys[${JSON.stringify(kid)}]`, ['label', 'id'])
-    const { label, id } = location
+  const read = new Map<string, KeyLocation>()
+  for (const [kid, given] of Object.entries(keys)) {
+    const { label, id } = readOptions(given, `keys[${JSON.stringify(kid)}]`, ['label', 'id'])
     if (label !== undefined && (typeof label !== 'string' || label === '')) {
       throw new ArgumentError(`keys[${JSON.stringify(kid)}].label must be a string`)
     }
     if (id !== undefined && (typeof id !== 'string' || !/^(?:[0-9a-fA-F]{2})+$/.test(id))) {
       throw new ArgumentError(`keys[${JSON.stringify(kid)}].id must be hex`)
     }
+    read.set(kid, { ...(label !== undefined && { label }), ...(id !== undefined && { id }) })
   }
-  return new Map(Object.entries(keys))
+  return read
 }
 
 function requireCount(value: unknown, name: string, min: number, max: number): void {
@@ -145,11 +153,8 @@ function requireCount(value: unknown, name: string, min: number, max: number): v
   }
 }
 
-function requireBoolean(value: unknown, name: string): void {
-  if (value !== undefined && typeof value !== 'boolean') throw new ArgumentError(`${name} must be a boolean`)
-}
-
+/** False where absent. */
 function readBoolean(value: unknown, name: string): boolean {
-  requireBoolean(value, name)
+  if (value !== undefined && typeof value !== 'boolean') throw new ArgumentError(`${name} must be a boolean`)
   return value === true
 }

@@ -26,6 +26,8 @@ export interface Plan {
   readonly cmacTdea: Means<MacMeans>
   readonly cmacAes: Means<MacMeans>
   readonly keyAgreement: Means<KeyAgreementMeans>
+  /** `CKM_ECDSA` with P-256. */
+  readonly signing: Means<true>
   /** Re-encipherment inside the token, so many bytes at a time. */
   readonly translation: Means<{ readonly chunkBytes: number }>
   readonly random: Means<true>

@@ -6,22 +6,17 @@
  * A wrong answer is fatal (`ERR_PKCS11_SELF_TEST`): wrong cryptography is worse than none. A refusal becomes the
  * reason in the plan. A token that lets no clear key in generates its test keys, and is checked as far as that goes.
  */
-import { createECDH } from 'node:crypto'
-import { equalBytes, wipe } from '../../bytes.js'
+import { equalBytes } from '../../bytes.js'
 import { BackendError } from '../../errors.js'
-import { concatKdf } from '../../jwe/concat-kdf.js'
-import { deriveContentKey } from './agreement.js'
 import type { ObjectHandle, Pkcs11Binding } from './binding.js'
 import { cbcCipher, DES3_ECB, decrypt, encrypt, type Station, xorBlocks } from './cipher.js'
-import { CKA, CKM } from './constants.js'
-import { pointOf } from './ec-point.js'
 import { isRefusal, type Pkcs11Error, quietly } from './errors.js'
 import { KNOWN, requireAnswer } from './known-answers.js'
-import type { KeyAgreementMeans, Means, Plan } from './plan.js'
+import type { Means, Plan } from './plan.js'
 import { findTestKeys, type TestKeys, tdeaKey } from './probe-keys.js'
 import { NO_KNOWN_ANSWER, planCmac, planRetailMac } from './probe-mac.js'
+import { planAgreement, planSigning } from './probe-pair.js'
 import type { SessionSource } from './sessions.js'
-import { privateKey, publicKey } from './templates.js'
 import { CHUNK_BYTES, translateChunk } from './translation.js'
 import type { RetailMacProfile } from './vendors.js'
 
@@ -59,11 +54,12 @@ export function probeToken(
     notes.push('no known answers: this token imports no clear key, and was checked with keys it generated')
   }
   const keyAgreement = planAgreement(on, options)
+  const signing = planSigning(on)
   const random = on('random numbers', probeRandom)
-  return { plan: { ...symmetric, keyAgreement, random, notes }, testKeys }
+  return { plan: { ...symmetric, keyAgreement, signing, random, notes }, testKeys }
 }
 
-type SymmetricPlan = Omit<Plan, 'keyAgreement' | 'random' | 'notes'>
+type SymmetricPlan = Omit<Plan, 'keyAgreement' | 'signing' | 'random' | 'notes'>
 
 function planSymmetric(on: Probe, keys: TestKeys, options: ProbeOptions): SymmetricPlan {
   const tdea = on('TDEA', station => probeTdea(station, keys))
@@ -129,56 +125,6 @@ function chainByHand(station: Station, key: ObjectHandle, plain: Uint8Array): Ui
     chain.set(state, at)
   }
   return chain
-}
-
-const AGREEMENT_NAMES: Readonly<Record<KeyAgreementMeans, string>> = {
-  'token-kdf': 'ECDH1_DERIVE with the KDF of SP 800-56C',
-  'token-digest-key': 'ECDH1_DERIVE and C_DigestKey',
-  'token-extract': 'ECDH1_DERIVE into a readable secret',
-}
-
-/** Against the host's own ECDH and KDF, with a key pair the token generates: this needs no import. */
-function planAgreement(on: Probe, { extractSharedSecret }: ProbeOptions): Means<KeyAgreementMeans> {
-  const candidates: KeyAgreementMeans[] = ['token-kdf', 'token-digest-key']
-  if (extractSharedSecret) candidates.push('token-extract')
-  const reasons: string[] = []
-  for (const candidate of candidates) {
-    const means = on(AGREEMENT_NAMES[candidate], station => {
-      probeAgreement(station, candidate)
-      return candidate
-    })
-    if (means.ok) return means
-    reasons.push(`${AGREEMENT_NAMES[candidate]}: ${means.reason}`)
-  }
-  return { ok: false, reason: reasons.join('; ') }
-}
-
-function probeAgreement(station: Station, means: KeyAgreementMeans): void {
-  const { binding, session } = station
-  const pair = binding.C_GenerateKeyPair(
-    session,
-    { mechanism: CKM.EC_KEY_PAIR_GEN },
-    publicKey({}),
-    privateKey({}),
-  )
-  const theirs = pointOf(binding.C_GetAttributeValue(session, pair.publicKey, CKA.EC_POINT))
-  const ours = createECDH('prime256v1')
-  const point = ours.generateKeys()
-  if (theirs === undefined) {
-    throw new BackendError(
-      'ERR_PKCS11_SELF_TEST',
-      'the token generates P-256 keys off the curve; do not use it',
-    )
-  }
-  const z = ours.computeSecret(theirs)
-  // 64 bytes take two rounds of the KDF.
-  const agreement = { point, otherInfo: KNOWN.retail.message, length: 64 }
-  const expected = concatKdf(z, agreement.otherInfo, agreement.length)
-  try {
-    requireAnswer('ECDH-ES', deriveContentKey(station, means, pair.privateKey, agreement), expected)
-  } finally {
-    wipe(z, expected)
-  }
 }
 
 function planTranslation(

@@ -59,9 +59,24 @@ export function roleOf(plan: Plan, usage: KeyUsage, algorithm: KeyAlgorithm): Ro
   if (usage === 'pin-encryption') {
     return { needs: ['ENCRYPT'], allows: plan.translation.ok ? ['DECRYPT', 'WRAP', 'UNWRAP'] : ['DECRYPT'] }
   }
-  if (usage === 'jwe-key-agreement') return { needs: ['DERIVE'], allows: [] }
+  if (algorithm === 'ec-p256') return { needs: pairBits(usage).private, allows: [] }
   const needs = macsOf(usage, algorithm).flatMap(mac => macBits(plan, mac, algorithm))
   return { needs, allows: needs.includes('SIGN') ? ['VERIFY'] : [] }
+}
+
+/** The role bits of the two halves of a P-256 key. */
+export interface PairBits {
+  readonly private: readonly RoleBit[]
+  readonly public: readonly RoleBit[]
+}
+
+const AGREEMENT_BITS: PairBits = { private: ['DERIVE'], public: [] }
+// The public half verifies nothing here, but other tools may want the token to.
+const SIGNING_BITS: PairBits = { private: ['SIGN'], public: ['VERIFY'] }
+
+/** What the halves of a new P-256 key get; the private one of any may have nothing else. */
+export function pairBits(usage: KeyUsage): PairBits {
+  return USAGES[usage].operations.includes('sign') ? SIGNING_BITS : AGREEMENT_BITS
 }
 
 /** What a new key is for, beside its usage. */

@@ -86,9 +86,13 @@ export function readableSecret(length: number): Template {
   ]
 }
 
-/** A P-256 private key for key agreement. With `value` (32 bytes) an import, without it one half of a pair. */
-export function privateKey(options: { name?: KeyName; value?: Uint8Array }): Template {
-  const { name, value } = options
+/** A P-256 private key. With `value` (32 bytes) an import, without it one half of a pair. */
+export function privateKey(options: {
+  can: readonly RoleBit[]
+  name?: KeyName
+  value?: Uint8Array
+}): Template {
+  const { can, name, value } = options
   return [
     [CKA.CLASS, CKO.PRIVATE_KEY],
     [CKA.KEY_TYPE, CKK.EC],
@@ -96,21 +100,25 @@ export function privateKey(options: { name?: KeyName; value?: Uint8Array }): Tem
     [CKA.PRIVATE, true],
     [CKA.SENSITIVE, true],
     [CKA.EXTRACTABLE, false],
-    ...bits(PRIVATE_BITS, ['DERIVE']),
+    ...bits(PRIVATE_BITS, can),
     ...(value === undefined ? [] : ([[CKA.EC_PARAMS, P256_PARAMS]] as const)),
     [CKA.VALUE, value],
   ]
 }
 
 /** Its public half. With `point` (DER) an import. */
-export function publicKey(options: { name?: KeyName; point?: Uint8Array }): Template {
-  const { name, point } = options
+export function publicKey(options: {
+  can: readonly RoleBit[]
+  name?: KeyName
+  point?: Uint8Array
+}): Template {
+  const { can, name, point } = options
   return [
     [CKA.CLASS, CKO.PUBLIC_KEY],
     [CKA.KEY_TYPE, CKK.EC],
     ...storage(name),
     [CKA.PRIVATE, false],
-    ...bits(PUBLIC_BITS, []),
+    ...bits(PUBLIC_BITS, can),
     [CKA.EC_PARAMS, P256_PARAMS],
     [CKA.EC_POINT, point],
   ]

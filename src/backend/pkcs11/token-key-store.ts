@@ -1,5 +1,5 @@
 /** The key store behind `openKeyStore`: one read-write session for each task, closed after it. */
-import { requireOptions } from '../../arguments.js'
+import { readOptions } from '../../arguments.js'
 import { equalBytes, toHex, wipe } from '../../bytes.js'
 import { ArgumentError, BackendError, KeyError } from '../../errors.js'
 import {
@@ -44,8 +44,8 @@ export class TokenKeyStore implements KeyStore {
     this.#importClearKeys = importClearKeys
   }
 
-  async generateKey(key: NewKey): Promise<StoredTokenKey> {
-    requireOptions(key, 'generateKey', NEW_KEY_NAMES)
+  async generateKey(wanted: NewKey): Promise<StoredTokenKey> {
+    const key = readOptions(wanted, 'generateKey', NEW_KEY_NAMES)
     const purpose = readPurpose(key)
     return this.#withSession(station => {
       this.#requireFree(station, key.kid)
@@ -66,14 +66,14 @@ export class TokenKeyStore implements KeyStore {
     })
   }
 
-  async importKey(key: ImportedKey): Promise<StoredTokenKey> {
-    requireOptions(key, 'importKey', [...NEW_KEY_NAMES, 'material', 'kcv'])
+  async importKey(wanted: ImportedKey): Promise<StoredTokenKey> {
+    const key = readOptions(wanted, 'importKey', [...NEW_KEY_NAMES, 'material', 'kcv'])
     if (!this.#importClearKeys) {
       throw new ArgumentError('importKey takes clear keys: open the key store with importClearKeys: true')
     }
-    const { kid, algorithm, usage, kcv } = key
+    const { kid, algorithm, usage } = key
     const purpose = readPurpose(key)
-    if (kcv !== undefined) snapshotCheckValue(kcv)
+    const kcv = key.kcv === undefined ? undefined : snapshotCheckValue(key.kcv)
     const material = readMaterial(kid, key.material, algorithm)
     try {
       requireSoundMaterial(kid, material, algorithm)
@@ -118,8 +118,10 @@ export class TokenKeyStore implements KeyStore {
 
   async deleteKey(kid: string, which?: { id: string }): Promise<void> {
     requireKid(kid)
-    const id = which?.id
-    if (id !== undefined && !/^(?:[0-9a-fA-F]{2})+$/.test(id)) throw new ArgumentError('id must be hex')
+    const id = which && readOptions(which, 'deleteKey', ['id']).id
+    if (id !== undefined && (typeof id !== 'string' || !/^(?:[0-9a-fA-F]{2})+$/.test(id))) {
+      throw new ArgumentError('id must be hex')
+    }
     this.#withSession(station => {
       const { binding, session } = station
       const label: Template = [
@@ -234,7 +236,7 @@ export class TokenKeyStore implements KeyStore {
   }
 }
 
-const NEW_KEY_NAMES = ['kid', 'usage', 'algorithm', 'macs', 'hostDecipher', 'translation']
+const NEW_KEY_NAMES = ['kid', 'usage', 'algorithm', 'macs', 'hostDecipher', 'translation'] as const
 const USAGE_NAMES = Object.keys(USAGES).filter(isKeyUsage)
 
 function labelOf({ binding, session }: Station, object: ObjectHandle): string {

@@ -138,30 +138,37 @@ export interface LoginOptions {
   /** Default CKU_USER. Some vendors have user types of their own, such as Luna's crypto user. */
   readonly userType?: number | undefined
   /** Allows the attempt that, if wrong, locks the PIN. */
-  readonly allowFinalTry?: boolean | undefined
+  readonly allowFinalTry: boolean
 }
 
+/** The one attempt to log in. True where it made the login, false where the process was logged in already, or need not be. */
+export type LoginAttempt = (binding: Pkcs11Binding, session: SessionHandle) => boolean
+
 /**
- * Logs in with one attempt, never more: a wrong PIN must not lock a token. True where this call made the login,
- * false where the process was logged in already or the token needs none.
+ * Fetches the PIN for one attempt to log in, never more: a wrong PIN must not lock a token. The attempt itself waits for
+ * nothing, so that it can be counted before anybody else has a turn, who might log out.
  *
- * Errors: `ERR_PKCS11_LOGIN`. Source: PKCS#11 v3.1, 5.6.8 (C_Login), 3.2 (token flags).
+ * Errors, here and of the attempt: `ERR_PKCS11_LOGIN`. Source: PKCS#11 v3.1, 5.6.8 (C_Login), 3.2 (token flags).
  */
-export async function logIn(
-  binding: Pkcs11Binding,
-  session: SessionHandle,
+export async function prepareLogin(
   readInfo: () => TokenInfo,
-  options: LoginOptions,
-): Promise<boolean> {
+  { pin: source, userType = CKU.USER, allowFinalTry }: LoginOptions,
+): Promise<LoginAttempt> {
   const info = readInfo()
-  if ((info.flags & CKF.LOGIN_REQUIRED) === 0) return false
-  requireUsablePin(info, options.allowFinalTry ?? false)
-  const onDevice = (info.flags & CKF.PROTECTED_AUTHENTICATION_PATH) !== 0 && options.pin === undefined
-  const pin = onDevice ? '' : await fetchPin(options.pin)
-  // Once more: while the PIN was being fetched, somebody else may have used up an attempt.
-  if (!onDevice) requireUsablePin(readInfo(), options.allowFinalTry ?? false)
+  if ((info.flags & CKF.LOGIN_REQUIRED) === 0) return () => false
+  requireUsablePin(info, allowFinalTry)
+  const onDevice = (info.flags & CKF.PROTECTED_AUTHENTICATION_PATH) !== 0 && source === undefined
+  const pin = onDevice ? '' : await fetchPin(source)
+  return (binding, session) => {
+    // Once more: while the PIN was being fetched, somebody else may have used up an attempt.
+    if (!onDevice) requireUsablePin(readInfo(), allowFinalTry)
+    return logIn(binding, session, userType, pin)
+  }
+}
+
+function logIn(binding: Pkcs11Binding, session: SessionHandle, userType: number, pin: string): boolean {
   try {
-    binding.C_Login(session, options.userType ?? CKU.USER, pin)
+    binding.C_Login(session, userType, pin)
     return true
   } catch (error) {
     if (!(error instanceof Pkcs11Error)) throw error

@@ -1,5 +1,5 @@
 /** The keys of the software backend: clear material in, ready cipher objects out, one per key for its lifetime. */
-import { createCipheriv, createECDH, type ECDH } from 'node:crypto'
+import { createCipheriv, createECDH, type ECDH, type KeyObject } from 'node:crypto'
 import { requireOptions } from '../../arguments.js'
 import { equalBytes, ownCopy, wipe } from '../../bytes.js'
 import { ArgumentError, KeyError } from '../../errors.js'
@@ -10,6 +10,7 @@ import {
   defaultMethod,
   thumbprintOf,
 } from '../../key/check-value.js'
+import { es256PrivateKey } from '../../key/es256.js'
 import type { KeyParity } from '../../key/key.js'
 import { forgetScalar, type KeyMaterial, publicPoint, readMaterial } from '../../key/material.js'
 import { jwkOfPoint } from '../../key/p256.js'
@@ -52,6 +53,8 @@ export interface ReadyKey {
   readonly retailChain?: TdeaCipher
   readonly aes?: BlockCipher
   readonly ecdh?: ECDH
+  /** For ES256. OpenSSL cleanses the scalar when the object is collected: it cannot be closed. */
+  readonly signer?: KeyObject
 }
 
 /** Copies and checks the declared keys. Errors: `ERR_ARGUMENT`, `ERR_KEY_MATERIAL`, `ERR_KEY_USAGE`. */
@@ -110,6 +113,7 @@ function effectiveBytes({ algorithm, bytes }: Pick<StoredKey, 'algorithm' | 'byt
 /** Sets up ciphers under the key. What it copies is wiped by {@link closeKey}. */
 export function readyKey(key: StoredKey, engine: TdeaEngine): ReadyKey {
   if (key.algorithm === 'ec-p256') {
+    if (USAGES[key.usage].operations.includes('sign')) return { signer: es256PrivateKey(key.bytes) }
     const ecdh = createECDH('prime256v1')
     ecdh.setPrivateKey(key.bytes)
     return { ecdh }

@@ -3,6 +3,7 @@ import { requireOptions } from '../../arguments.js'
 import { wipe } from '../../bytes.js'
 import { BackendError, KeyError } from '../../errors.js'
 import { concatKdf } from '../../jwe/concat-kdf.js'
+import { signEs256 } from '../../key/es256.js'
 import { requireSoundMaterial } from '../../key/material.js'
 import { USAGES } from '../../key/usage.js'
 import { computeMac } from '../../mac/compute.js'
@@ -111,6 +112,10 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
     }
   }
 
+  sign(ref: ReadyKey, message: Uint8Array): Uint8Array {
+    return signEs256(need(ref.signer), message)
+  }
+
   randomBytes(length: number): Uint8Array {
     return randomFillSync(new Uint8Array(length))
   }
@@ -121,6 +126,7 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
       tdea: this.#engine.name,
       macs: { 'iso9797-1-alg1': 'native', 'iso9797-1-alg3': 'native', cmac: 'native' },
       keyAgreement: 'host',
+      signing: 'native',
       reencipher: 'host',
       random: 'node:crypto',
       notes: ['keys and PIN blocks stand in host memory: not a secure cryptographic device'],

@@ -5,28 +5,43 @@
 import { AbortedError, D1ClientError, type D1Delivery } from '../../errors.js'
 import type { JsonObject } from '../fields.js'
 import type { JsonAnswer } from './answer.js'
+import {
+  type ClientAuditEvent,
+  type ClientEnd,
+  type ClientFacts,
+  type ClientOperation,
+  clientAuditEvent,
+} from './audit.js'
 import { Deadline } from './deadline.js'
 import { withRetries } from './retry.js'
 import type { TokenSource } from './token.js'
 import { type D1Request, sendOnce, type Transport, timedOut } from './transport.js'
 
+interface Operation {
+  readonly method: D1Request['method']
+  readonly suffix: string
+  readonly repeatable: boolean
+}
+
 /** One row an operation. The colon of the last three is our reading of the published navigation. */
-const OPERATIONS = {
+const OPERATIONS: Readonly<Record<ClientOperation, Operation>> = {
   create: { method: 'POST', suffix: '', repeatable: false },
   register: { method: 'PUT', suffix: '', repeatable: true },
   renew: { method: 'POST', suffix: '/operations:renew', repeatable: false },
   replace: { method: 'POST', suffix: '/operations:replace', repeatable: false },
   delete: { method: 'POST', suffix: '/operations:delete', repeatable: false },
-} as const
+}
 
 /** A call whose parts have been checked. */
 export interface CardCall {
-  readonly operation: keyof typeof OPERATIONS
+  readonly operation: ClientOperation
   readonly cardId?: string
   readonly body: JsonObject | undefined
   readonly signal: AbortSignal | undefined
   readonly correlationId: string
   readonly userId: string | undefined
+  /** Of the key that the PAN was sealed to. */
+  readonly recipientKid?: string | undefined
 }
 
 /** What the calls of one client share. */
@@ -35,10 +50,40 @@ export interface CardsContext {
   readonly tokens: TokenSource
   /** `…/v2/issuers/{issuerId}/cards` */
   readonly cardsUrl: string
+  readonly issuerId: string
+  readonly audit: AuditEmitter | undefined
 }
 
-/** Runs the call. Errors: see `d1Client`. */
+/** Hands an event to the hook; see `auditor`. */
+export type AuditEmitter = (makeEvent: () => ClientAuditEvent, cause: unknown) => void
+
+/** Runs the call, and tells the audit hook what became of it. Errors: see `d1Client`. */
 export async function callCards(context: CardsContext, call: CardCall): Promise<JsonAnswer> {
+  const { clock } = context.transport
+  const { operation, cardId, correlationId, recipientKid } = call
+  const { issuerId, tokens, audit } = context
+  const { signerKid } = tokens
+  const facts: ClientFacts = {
+    ...{ operation, issuerId, cardId, correlationId, recipientKid, signerKid },
+    requests: 0,
+    tokenFetched: false,
+  }
+  const started = clock.elapsed()
+  const tell = (end: ClientEnd, cause?: unknown): void => {
+    const durationMs = clock.elapsed() - started
+    audit?.(() => clientAuditEvent(facts, end, durationMs), cause)
+  }
+  try {
+    const answer = await attemptCall(context, call, facts)
+    tell({ answer })
+    return answer
+  } catch (error) {
+    tell({ error }, error)
+    throw error
+  }
+}
+
+async function attemptCall(context: CardsContext, call: CardCall, told: ClientFacts): Promise<JsonAnswer> {
   const { transport, tokens } = context
   const { clock, totalMs, retry: policy, random } = transport
   const { operation, signal, correlationId } = call
@@ -52,7 +97,9 @@ export async function callCards(context: CardsContext, call: CardCall): Promise<
   })
   let mayRefresh = true
   const send = async (attempt: number): Promise<JsonAnswer> => {
+    told.tokenFetched ||= tokens.kept === undefined
     const token = await deadline.race(tokens.get())
+    told.requests++
     last = { attempt, delivery: 'unknown' }
     try {
       return await sendOnce(transport, requestOf(context, call, token), { ...facts, attempt }, deadline)

@@ -80,7 +80,7 @@ export function cardOperations(context: CardsContext, recipient: P256Recipient |
     if (recipient === undefined) throw new ArgumentError('register needs the client option d1PublicJwk')
     const facts = readCallOptions(options)
     const body = await registrationBody(cardId, card, facts, recipient)
-    return run({ operation: 'register', cardId, body, ...facts })
+    return run({ operation: 'register', cardId, body, recipientKid: recipient.kid, ...facts })
   }
   return Object.freeze({
     create,

@@ -16,6 +16,7 @@ export interface D1Client {
  *   request was certainly not sent (connection refused, name not found). `Retry-After` is obeyed up to a bound.
  * - **Bounds**: a time for each attempt, a time for the call, 64 KiB for an answer. Redirects are refused.
  * - **mTLS**: D1 wants a client certificate. Give a `fetch` that has one: {@link mtlsFetch}, or undici's with an Agent.
+ * - **Audit**: one event a call (`audit`), with `otelAttributes` for OpenTelemetry; no secret is in it.
  * - **Abort**: `{ signal }` ends waiting at once. A request on its way may be processed by D1 all the same.
  *
  * Errors of every operation: `ERR_D1_REQUEST` (refused: `status`, `errorCode`, `retryable`), `ERR_D1_RESPONSE` (an
@@ -36,15 +37,15 @@ export interface D1Client {
  *   environment: 'staging',
  *   issuerId: 'is_mybank1',
  *   signer: softwareSigner({ kid: 'ISSUER-SIGN-2026', privateKey: createPrivateKey(signingPem) }),
- *   fetch: mtlsFetch({ cert, key }),
+ *   fetch: mtlsFetch({ cert, key: privateKeyPem }),
  *   d1PublicJwk,
  * })
  * await d1.cards.register('card-0001', { pan, exp: '1229', consumerId: 'consumer-1', cardProductId: 'debit' })
  * ```
  */
 export function d1Client(options: D1ClientOptions): D1Client {
-  const { urls, issuerId, recipient, transport, ...identity } = readClientOptions(options)
+  const { urls, issuerId, recipient, transport, audit, ...identity } = readClientOptions(options)
   const tokens = new TokenSource({ transport, authBase: urls.auth, ...identity })
   const cardsUrl = `${urls.api}/v2/issuers/${issuerId}/cards`
-  return Object.freeze({ cards: cardOperations({ transport, tokens, cardsUrl }, recipient) })
+  return Object.freeze({ cards: cardOperations({ transport, tokens, cardsUrl, issuerId, audit }, recipient) })
 }

@@ -20,7 +20,10 @@ export interface FetchInit {
 /** What is read of a response; the platform's `Response` is one. */
 export interface FetchResponse {
   readonly status: number
-  readonly headers: { get(name: string): string | null }
+  readonly headers: {
+    /** The value of a header, by its name in any case. */
+    get(name: string): string | null
+  }
   readonly body: AsyncIterable<Uint8Array> | null
 }
 
@@ -31,7 +34,7 @@ export interface FetchResponse {
  * @example
  * ```ts
  * import { Agent, fetch } from 'undici'
- * const dispatcher = new Agent({ connect: { cert, key, ca } })
+ * const dispatcher = new Agent({ connect: { cert, key: privateKeyPem, ca } })
  * const client = d1Client({ fetch: (url, init) => fetch(url, { ...init, dispatcher }), … })
  * ```
  */

@@ -1,4 +1,6 @@
 export { type AssertionRequest, type AssertionSigner, makeAssertion } from './assertion.js'
+export type { ClientAuditEvent, ClientAuditHook, ClientFailure, ClientOperation } from './audit.js'
+export { type BackendSignerOptions, backendSigner } from './backend-signer.js'
 export type { BulkItem, BulkOptions, BulkOutcome, BulkProgress, BulkResult } from './bulk.js'
 export { type CardDetails, sealCardDetails } from './card-details.js'
 export type { CardFields, OpenBody, RegisterCard } from './card-fields.js'

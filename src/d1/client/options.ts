@@ -3,7 +3,10 @@ import { randomInt } from 'node:crypto'
 import { readOptions } from '../../arguments.js'
 import { ArgumentError } from '../../errors.js'
 import { type P256Recipient, type PublicJwkLike, readRecipient } from '../../jwe/recipient.js'
+import { auditor } from '../audit.js'
 import { type AssertionSigner, requireLifetime, requireSigner } from './assertion.js'
+import type { ClientAuditHook } from './audit.js'
+import type { AuditEmitter } from './card-call.js'
 import { type Clock, systemClock } from './clock.js'
 import { baseUrls, type D1BaseUrls, type D1Environment } from './environment.js'
 import type { D1Fetch } from './exchange.js'
@@ -41,6 +44,8 @@ export interface D1ClientOptions {
   readonly retryableErrorCodes?: Readonly<Record<string, boolean>>
   /** Allows http to a loopback host in `environment`, for tests: tokens and cards then travel in clear. */
   readonly allowInsecureLoopback?: boolean
+  /** Takes one event for each call; registering many cards is a call for each. */
+  readonly audit?: ClientAuditHook
   /** For tests. */
   readonly clock?: Clock
   /** 0 ≤ x < 1, for jitter; for tests. */
@@ -62,6 +67,7 @@ const NAMES = [
   'maxRetryAfterSeconds',
   'retryableErrorCodes',
   'allowInsecureLoopback',
+  'audit',
   'clock',
   'random',
 ] as const
@@ -86,6 +92,7 @@ export interface ReadClientOptions {
   readonly lifetimeSeconds: number | undefined
   readonly recipient: P256Recipient | undefined
   readonly transport: Transport
+  readonly audit: AuditEmitter | undefined
 }
 
 /** Reads and checks. Errors: `ERR_ARGUMENT`, `ERR_JWE_RECIPIENT`. */
@@ -97,10 +104,11 @@ export function readClientOptions(options: D1ClientOptions): ReadClientOptions {
   requireSigner(signer)
   if (audience !== undefined) requireText('audience', audience)
   if (assertionLifetimeSeconds !== undefined) requireLifetime(assertionLifetimeSeconds)
-  const { allowInsecureLoopback } = given
+  const { allowInsecureLoopback, audit } = given
   if (allowInsecureLoopback !== undefined && typeof allowInsecureLoopback !== 'boolean') {
     throw new ArgumentError('allowInsecureLoopback must be a boolean')
   }
+  if (audit !== undefined && typeof audit !== 'function') throw new ArgumentError('audit must be a function')
   return {
     urls: baseUrls(environment, { allowInsecureLoopback }),
     issuerId,
@@ -110,6 +118,7 @@ export function readClientOptions(options: D1ClientOptions): ReadClientOptions {
     lifetimeSeconds: assertionLifetimeSeconds,
     recipient: recipientOf(given.d1PublicJwk),
     transport: transportOf(given),
+    audit: audit && auditor(audit, 'the D1 client'),
   }
 }
 

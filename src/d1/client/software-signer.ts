@@ -1,9 +1,10 @@
-import { createPrivateKey, KeyObject, sign } from 'node:crypto'
+import { KeyObject } from 'node:crypto'
 import { readOptions } from '../../arguments.js'
 import type { CallOptions } from '../../backend/backend.js'
 import { requireKid, requireSignal, throwIfAborted } from '../../backend/checks.js'
-import { ownCopy, wipe } from '../../bytes.js'
+import { requireBytes, wipe } from '../../bytes.js'
 import { ArgumentError, KeyError } from '../../errors.js'
+import { es256PrivateKey, signEs256 } from '../../key/es256.js'
 import { type JsonWebKeyLike, readMaterial } from '../../key/material.js'
 import type { AssertionSigner } from './assertion.js'
 
@@ -34,8 +35,9 @@ class SoftwareSigner implements AssertionSigner {
   }
 
   async sign(signingInput: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
+    requireBytes(signingInput, 'signingInput')
     throwIfAborted(requireSignal(options))
-    return ownCopy(sign('sha256', signingInput, { key: this.#key, dsaEncoding: 'ieee-p1363' }))
+    return signEs256(this.#key, signingInput)
   }
 }
 
@@ -76,8 +78,12 @@ function importJwk(kid: string, jwk: PrivateJwkLike): KeyObject {
   const checked = Object.fromEntries(
     Object.entries({ kty, crv, x, y, d }).filter(([, value]) => value !== undefined),
   )
-  wipe(readMaterial(kid, checked, 'ec-p256'))
-  return createPrivateKey({ key: checked, format: 'jwk' })
+  const scalar = readMaterial(kid, checked, 'ec-p256')
+  try {
+    return es256PrivateKey(scalar)
+  } finally {
+    wipe(scalar)
+  }
 }
 
 function unfit(kid: string, reason: string): KeyError {

@@ -49,6 +49,19 @@ export class TokenSource {
     this.#options = options
   }
 
+  /** By which D1 knows who asks. */
+  get signerKid(): string {
+    return this.#options.signer.kid
+  }
+
+  /** The token that is there and still good; undefined: the next {@link TokenSource.get} waits for one. */
+  get kept(): string | undefined {
+    const { clock } = this.#options.transport
+    return this.#cached !== undefined && clock.elapsed() < this.#cached.freshUntil
+      ? this.#cached.value
+      : undefined
+  }
+
   /**
    * A token that is good for some time yet. The caller bounds its own wait.
    *
@@ -56,10 +69,8 @@ export class TokenSource {
    * raises. Source: RFC 6749, 5; RFC 7523, 2.1; D1 OAuth API 1.0.
    */
   get(): Promise<string> {
-    const { clock } = this.#options.transport
-    if (this.#cached !== undefined && clock.elapsed() < this.#cached.freshUntil) {
-      return Promise.resolve(this.#cached.value)
-    }
+    const { kept } = this
+    if (kept !== undefined) return Promise.resolve(kept)
     if (this.#flight !== undefined) return this.#flight
     const flight = this.#fly()
     this.#flight = flight

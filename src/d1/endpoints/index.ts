@@ -1,11 +1,4 @@
-export type { AuditRefusal, KeyRole, Operation } from './audit.js'
-export {
-  type AttributeValue,
-  type AuditEvent,
-  type AuditHook,
-  type AuditKey,
-  otelAttributes,
-} from './audit.js'
+export type { AuditEvent, AuditHook, Operation } from './audit.js'
 export type { TokenClient } from './basic.js'
 export type { Authorization } from './bearer.js'
 export type { EndpointClock } from './deadline.js'

@@ -121,5 +121,6 @@ export interface IssuedToken {
 
 /** Issues bearer tokens; made by `ownTokens`, or an issuer's own. */
 export interface TokenIssuer {
+  /** A fresh token for a client that has shown who it is. */
   issue(grant: { readonly subject: string; readonly scopes: readonly string[] }): Promise<IssuedToken>
 }

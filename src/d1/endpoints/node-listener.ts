@@ -1,6 +1,7 @@
 /** From Node's requests and responses to the Web's and back: for node:http, node:https and what is built on them. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type Duplex, finished } from 'node:stream'
+import { TLSSocket } from 'node:tls'
 import type { EndpointHandler } from './endpoints.js'
 
 /** A listener of `http.createServer`, `https.createServer`, Express, Connect. */
@@ -25,12 +26,9 @@ const LINGER_MS = 500
  *
  * @example
  * ```ts
- * https.createServer(tls, nodeListener(handler)).on('clientError', answerClientError).listen(8443)
- * express().use(nodeListener(handler))
- * fastify.addHook('onRequest', (request, reply) => {
- *   reply.hijack()
- *   listener(request.raw, reply.raw)
- * })
+ * const listener = nodeListener(handler)
+ * https.createServer(tls, listener).on('clientError', answerClientError).listen(8443)
+ * express().use(listener)
  * ```
  */
 export function nodeListener(handler: EndpointHandler): NodeListener {
@@ -49,7 +47,8 @@ export function nodeListener(handler: EndpointHandler): NodeListener {
  * ```
  */
 export function answerClientError(_error: Error, socket: Duplex): void {
-  if (!socket.writable) {
+  // Before TLS is there, nothing can be said, and what is tried waits as long as the other side likes.
+  if (!socket.writable || (socket instanceof TLSSocket && isConnecting(socket))) {
     socket.destroy()
     return
   }
@@ -62,6 +61,13 @@ export function answerClientError(_error: Error, socket: Duplex): void {
     'Connection: close',
   ]
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
+  // The other side may keep its half open for ever.
+  setTimeout(() => socket.destroy(), LINGER_MS).unref()
+}
+
+/** Node keeps this on server sockets too; the types do not say so. */
+function isConnecting(socket: TLSSocket): boolean {
+  return Reflect.get(socket, 'secureConnecting') === true
 }
 
 async function respond(
@@ -74,14 +80,16 @@ async function respond(
     if (!outgoing.writableFinished) gone.abort()
   })
   const response = await handler(requestOf(incoming, gone.signal))
-  const body = Buffer.from(await response.arrayBuffer())
+  // A string, a character a byte. Of a Buffer, Node puts the head before a «100 Continue» that waits behind the answer to
+  // an earlier request, and that then stands in the place of the body.
+  const body = Buffer.from(await response.arrayBuffer()).toString('latin1')
   const headers: Record<string, string> = Object.fromEntries(response.headers)
   if (response.status !== 204) headers['content-length'] = String(body.length)
   if (incoming.complete) {
-    outgoing.writeHead(response.status, headers).end(body)
+    outgoing.writeHead(response.status, headers).end(body, 'latin1')
     return
   }
-  outgoing.writeHead(response.status, { ...headers, connection: 'close' }).write(body)
+  outgoing.writeHead(response.status, { ...headers, connection: 'close' }).write(body, 'latin1')
   await lastOf(incoming)
   outgoing.end()
 }

@@ -155,7 +155,7 @@ function readSeccos(options: SeccosOptions): Issuer['seccos'] {
   requireOptions(options, 'seccos', ['profile', 'macKeys', 'prwKids', 'counter'])
   const { profile, prwKids, counter } = options
   requireProfile(profile)
-  requireMethods(counter, 'counter', ['issue', 'check', 'accept'])
+  requireMethods(counter, 'counter', ['issue', 'check', 'accept', 'pccOf'])
   if (!Array.isArray(prwKids) || prwKids.length === 0) {
     throw new ArgumentError('prwKids must name at least one key')
   }

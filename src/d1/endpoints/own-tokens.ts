@@ -9,7 +9,7 @@ import {
   jwtVerify,
   SignJWT,
 } from 'jose'
-import { requireOptions } from '../../arguments.js'
+import { readOptions, requireOptions } from '../../arguments.js'
 import { ArgumentError } from '../../errors.js'
 import type { IssuedToken, TokenIssuer, TokenVerdict, TokenVerifier } from './interfaces.js'
 import { TokenMemory } from './token-memory.js'
@@ -79,15 +79,16 @@ export async function ownTokens(options: OwnTokensOptions): Promise<OwnTokens> {
   }
 
   async function issue(grant: { subject: string; scopes: readonly string[] }): Promise<IssuedToken> {
+    const { subject, scopes } = readGrant(grant)
     const { kid, signing } = first as OwnKey
     const issuedAt = Math.floor(now() / 1000)
     const expires = issuedAt + lifetimeSeconds
-    const scope = grant.scopes.length === 0 ? {} : { scope: grant.scopes.join(' ') }
-    const token = await new SignJWT({ client_id: grant.subject, ...scope })
+    const scope = scopes.length === 0 ? {} : { scope: scopes.join(' ') }
+    const token = await new SignJWT({ client_id: subject, ...scope })
       .setProtectedHeader({ alg: algorithm, kid, typ: TYPE })
       .setIssuer(issuer)
       .setAudience(audience)
-      .setSubject(grant.subject)
+      .setSubject(subject)
       .setIssuedAt(issuedAt)
       .setExpirationTime(expires)
       .setJti(randomUUID())
@@ -145,6 +146,16 @@ function requireOwnTokens(options: OwnTokensOptions): void {
   if (now !== undefined && typeof now !== 'function') {
     throw new ArgumentError('ownTokens: now must be a function')
   }
+}
+
+/** Refused here: what would be said of a grant of another shape further down may quote it. */
+function readGrant(grant: { subject: string; scopes: readonly string[] }): typeof grant {
+  const { subject, scopes } = readOptions(grant, 'issue', ['subject', 'scopes'])
+  if (typeof subject !== 'string') throw new ArgumentError('issue: subject must be a string')
+  if (!Array.isArray(scopes) || scopes.some(scope => typeof scope !== 'string')) {
+    throw new ArgumentError('issue: scopes must be an array of strings')
+  }
+  return { subject, scopes }
 }
 
 /** A JWK as jose takes it. What is said of an unfit one may quote it, and goes no further. */

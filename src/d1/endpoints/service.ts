@@ -1,7 +1,8 @@
 /** The service behind the endpoints: everything of the options, checked, and what lives as long as they do. */
 import { requireOptions } from '../../arguments.js'
 import { ArgumentError } from '../../errors.js'
-import { auditor, type End, type Facts } from './audit.js'
+import { auditor } from '../audit.js'
+import { auditEvent, type End, type Facts } from './audit.js'
 import { type KnownClient, readClients } from './basic.js'
 import type { Authorization } from './bearer.js'
 import { type EndpointClock, SYSTEM_CLOCK } from './deadline.js'
@@ -58,6 +59,7 @@ export function openService(options: IssuerEndpointsOptions): Service {
   const { authorization, tokenEndpoint, audit, clock = SYSTEM_CLOCK } = options
   if (typeof audit !== 'function') throw new ArgumentError('audit must be a function')
   requireMethods(clock, 'clock', ['now', 'after'])
+  const emit = auditor(audit, 'the issuer endpoints')
   const tokens = readTokenEndpoint(tokenEndpoint, readAuthorization(authorization))
   return {
     issuers: readIssuers(options.issuers),
@@ -67,7 +69,7 @@ export function openService(options: IssuerEndpointsOptions): Service {
       pin: readPrefix(options.prefix ?? '', 'prefix'),
       token: tokens && readPrefix(options.tokenPrefix ?? '/authz/d1/v1', 'tokenPrefix'),
     }),
-    audit: auditor(audit),
+    audit: (facts, end) => emit(() => auditEvent(facts, end), end.refusal?.cause),
     setPins: new KeyedMutex(),
     clock,
     bodyTimeoutMs: readTimeout(options.bodyTimeoutMs ?? 10_000, 'bodyTimeoutMs'),

@@ -8,11 +8,12 @@
  * too: the message has nothing by which to tell.
  */
 import type { Key } from '../../key/key.js'
+import type { KeyRole } from '../audit.js'
 import { type PinBlockType, type PinMessage, readPinMessage } from '../pin-block.js'
 import { openSetPinRequest } from '../set-pin.js'
 import { openSeccosSetPinRequest } from '../set-pin-seccos.js'
 import type { Answer } from './answer.js'
-import { auditKey, type KeyRole } from './audit.js'
+import { auditKey } from './audit.js'
 import { JSON_BODY, readBody } from './body.js'
 import { findCard, type PinCall } from './call.js'
 import { withDeadline } from './deadline.js'

@@ -1,5 +1,6 @@
 /** The verdict on a token: what jose finds wrong with it, as opposed to what is wrong with the world. */
 import { errors, type JWTPayload } from 'jose'
+import { ArgumentError } from '../../errors.js'
 import type { TokenVerdict } from './interfaces.js'
 import type { TokenMemory } from './token-memory.js'
 
@@ -32,14 +33,21 @@ export async function judgeToken(
   token: string,
   { memory, now, verify, allow }: Trial,
 ): Promise<TokenVerdict> {
+  // Node's own error about another type would quote the value.
+  if (typeof token !== 'string') throw new ArgumentError('token must be a string')
   try {
     let claims = memory.recall(token, now)
     if (claims === undefined) {
       claims = await verify()
       memory.keep(token, claims, now)
     }
+    // jose leaves `sub` as it is, whatever it is; it is to be a string (RFC 7519, 4.1.2) before anybody logs it.
+    const subject: unknown = claims.sub
+    if (subject !== undefined && typeof subject !== 'string') {
+      return { verified: false, reason: 'ERR_JWT_CLAIM_VALIDATION_FAILED' }
+    }
     if (allow(claims) !== true) return { verified: false, reason: 'not-allowed' }
-    return claims.sub === undefined ? { verified: true } : { verified: true, subject: claims.sub }
+    return subject === undefined ? { verified: true } : { verified: true, subject }
   } catch (error) {
     if (!(error instanceof errors.JOSEError && BAD_TOKEN.has(error.code))) throw error
     return { verified: false, reason: error.code }

@@ -426,6 +426,17 @@ describe('bodies of Set PIN', () => {
     expect(world.last.refusal).toEqual({ reason: 'body-timeout' })
   })
 
+  test('that are announced behind another request leave each answer whole', async () => {
+    const first = `GET ${PIN}x HTTP/1.1\r\nHost: x\r\n\r\n`
+    const head = ['Host: x', 'Connection: close', 'Expect: 100-continue', 'Content-Length: 2']
+    const received = await wire.raw(`${first}${[`PUT ${PIN} HTTP/1.1`, ...head, '', '{}'].join('\r\n')}`)
+    const answers = received.split(/(?=HTTP\/1\.1 )/)
+    expect(answers.map(answer => answer.slice(9, 12))).toEqual(['404', '100', '401'])
+    const [head404, , head401] = answers.map(answer => answer.split('\r\n\r\n'))
+    expect(head404?.[1]).toBe('{"error":"Not found"}')
+    expect(head401?.[1]).toBe('{"error":"Unauthorized"}')
+  })
+
   test('that break off store nothing', async () => {
     const { writes } = world.pins
     const socket = wire.connect()

@@ -2,13 +2,13 @@
 import { type IncomingMessage, ServerResponse } from 'node:http'
 import { PassThrough, Readable } from 'node:stream'
 import { describe, expect, test, vi } from 'vitest'
+import { otelAttributes } from '../../../src/d1/audit.js'
 import { JSON_BODY, readBody } from '../../../src/d1/endpoints/body.js'
 import {
   type AuditEvent,
   answerClientError,
   type EndpointHandler,
   nodeListener,
-  otelAttributes,
 } from '../../../src/d1/endpoints/index.js'
 import { Refusal } from '../../../src/d1/endpoints/refusal.js'
 import { BackendError, KeyError } from '../../../src/index.js'

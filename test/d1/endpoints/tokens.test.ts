@@ -168,6 +168,8 @@ describe("an identity provider's tokens", () => {
       issuer: sign({ iss: 'https://other.test' }),
       audience: sign({ aud: 'account' }),
       'another client': sign({ client_id: 'shop' }),
+      'a subject that is no string': sign({ sub: 1_800_000_000 }),
+      'subjects in a list': sign({ sub: ['svc-d1'] }),
       'another key': sign({}, 'ES256', stranger.private),
       'another kid': sign({}, 'ES256', unknown.private),
       'the key of another algorithm': sign({}, 'PS256', { ...second.private, kid: 'I-1' }),

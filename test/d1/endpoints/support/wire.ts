@@ -24,18 +24,28 @@ export interface Ask {
   readonly body?: string | Uint8Array
 }
 
+/** What the server is opened with: its certificate, and the client certificates that it requires. */
+export const serverTls = {
+  ...certificates.server,
+  ca: certificates.ca,
+  requestCert: true,
+  rejectUnauthorized: true,
+} as const
+
 export class Wire {
   readonly server: https.Server
   readonly #version: TlsVersion
   #agent: https.Agent | undefined
 
-  constructor(handler: EndpointHandler, version: TlsVersion = 'TLSv1.3') {
-    const { ca, server } = certificates
-    const options = { ...server, ca, requestCert: true, rejectUnauthorized: true }
+  /** A handler, or a server that it is mounted in already. */
+  constructor(handler: EndpointHandler | https.Server, version: TlsVersion = 'TLSv1.3') {
     this.#version = version
-    this.server = https
-      .createServer({ ...options, minVersion: version, maxVersion: version }, nodeListener(handler))
-      .on('clientError', answerClientError)
+    this.server =
+      typeof handler === 'function'
+        ? https
+            .createServer({ ...serverTls, minVersion: version, maxVersion: version }, nodeListener(handler))
+            .on('clientError', answerClientError)
+        : handler
   }
 
   async open(): Promise<this> {

@@ -23,6 +23,7 @@ import { ChangeCounter } from '../../../../src/seccos/change-counter.js'
 import { memoryStore } from '../../../../src/seccos/change-counter-memory.js'
 import { ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../../../src/seccos/illustrative.js'
 import { softwareBackend } from '../../../../src/software.js'
+import type { ContractKey } from '../../../../src/testing/index.js'
 
 export const ISSUER = 'is_tbank01'
 export const OTHER_ISSUER = 'is_other02'
@@ -75,6 +76,13 @@ const card = (pan: string, more?: Partial<Card>): Card => ({
 /** Options to be replaced; undefined takes one away. */
 export type Changes = { readonly [Name in keyof IssuerEndpointsOptions]?: unknown }
 
+/** Opens a backend on these keys. */
+export type OpenBackend = (keys: readonly ContractKey[]) => Promise<Backend>
+
+/** In software, whether a key deciphers on the host is asked when it is bound, not when it is made. */
+const inSoftware: OpenBackend = keys =>
+  softwareBackend({ keys: keys.map(({ hostDecipher: _, ...key }) => key) })
+
 export interface WorldKeys {
   readonly zpk: Key
   readonly storage: Key
@@ -114,22 +122,27 @@ export class World implements AsyncDisposable {
     this.counter = this.newCounter()
   }
 
-  static async open(): Promise<World> {
+  /** `openBackend`: on what holds exactly these keys. */
+  static async open(openBackend: OpenBackend = inSoftware): Promise<World> {
     const hex = { zpk: key16(), storage: key16(), mac: key16(), prw: key16() }
-    const backend = await softwareBackend({
-      keys: [
-        { kid: 'ZPK-D1', usage: 'pin-encryption', algorithm: 'tdea-2key', material: hex.zpk },
-        { kid: 'PEK-STORE', usage: 'pin-encryption', algorithm: 'tdea-2key', material: hex.storage },
-        { kid: 'MAC-1', usage: 'retail-mac', algorithm: 'tdea-2key', material: hex.mac },
-        {
-          kid: 'JWE-1',
-          usage: 'jwe-key-agreement',
-          algorithm: 'ec-p256',
-          material: `${'0'.repeat(24)}${key16()}01234567`,
-        },
-      ],
-    })
     const hostDecipher = true
+    const backend = await openBackend([
+      { kid: 'ZPK-D1', usage: 'pin-encryption', algorithm: 'tdea-2key', material: hex.zpk, hostDecipher },
+      {
+        kid: 'PEK-STORE',
+        usage: 'pin-encryption',
+        algorithm: 'tdea-2key',
+        material: hex.storage,
+        hostDecipher,
+      },
+      { kid: 'MAC-1', usage: 'retail-mac', algorithm: 'tdea-2key', material: hex.mac },
+      {
+        kid: 'JWE-1',
+        usage: 'jwe-key-agreement',
+        algorithm: 'ec-p256',
+        material: `${'0'.repeat(24)}${key16()}01234567`,
+      },
+    ])
     const keys = {
       zpk: await backend.bind({ kid: 'ZPK-D1', usage: 'pin-encryption', hostDecipher }),
       storage: await backend.bind({ kid: 'PEK-STORE', usage: 'pin-encryption', hostDecipher }),

@@ -1,0 +1,50 @@
+import { type Backend, encipherPin, Pan, Pin, type PublicJwkLike } from 'issuer-pin-crypto'
+import {
+  type Card,
+  type EndpointHandler,
+  issuerEndpoints,
+  otelAttributes,
+  type StoredPinBlock,
+} from 'issuer-pin-crypto/d1'
+
+/** What your database holds: the card's facts, and its PIN block under your own key. */
+const CARDS = new Map<string, Card>([
+  ['card-0001', { state: 'active', pan: Pan.from('9999990123456789'), setPinTypes: ['ISO0'] }],
+])
+const BLOCKS = new Map<string, StoredPinBlock>()
+
+export async function makeIssuer(backend: Backend, d1PublicJwk: PublicJwkLike): Promise<EndpointHandler> {
+  // Bound once, at the start: a wrong key ends the start and not a request.
+  const d1Zpk = await backend.bind({ kid: 'ZPK-D1', usage: 'pin-encryption', hostDecipher: true })
+  const storage = await backend.bind({ kid: 'PEK-STORE', usage: 'pin-encryption', hostDecipher: true })
+  const jweKeys = await backend.bind({ kid: 'ISSUER-JWE', usage: 'jwe-key-agreement' })
+
+  // The card is issued: a PIN becomes a PIN block under the storage key.
+  for (const [cardId, { pan }] of CARDS) {
+    using pin = Pin.from('4711')
+    BLOCKS.set(cardId, {
+      block: await encipherPin({ pin, pan, format: 0, key: storage }),
+      kid: storage.kid,
+    })
+  }
+
+  return issuerEndpoints({
+    issuers: {
+      is_tbank01: {
+        cards: { find: async ({ cardId }) => CARDS.get(cardId) },
+        pins: {
+          readBlock: async ({ cardId }) => BLOCKS.get(cardId),
+          storeBlock: async ({ cardId }, pin) => void BLOCKS.set(cardId, pin),
+          storePrw: async () => {
+            throw new Error('no card here has a PRW')
+          },
+        },
+        jweKeys,
+        iso0: { d1Zpk, storage, d1PublicJwk },
+      },
+    },
+    // The TLS connection is the only proof of who calls. Here there is none: this is a test on one machine.
+    authorization: 'mtls-only',
+    audit: event => console.log(JSON.stringify(otelAttributes(event))),
+  })
+}

@@ -1,0 +1,30 @@
+import type { Backend } from 'issuer-pin-crypto'
+import { openKeyStore, pkcs11Backend } from 'issuer-pin-crypto/pkcs11'
+import { backendContract, CONTRACT_KEYS, type ContractKey } from 'issuer-pin-crypto/testing'
+import { afterAll, test } from 'vitest'
+import { TOKEN } from './token.js'
+
+// Two empty test tokens (or partitions): one keeps its keys for the whole run, the other is emptied for each case.
+const SHARED = { ...TOKEN, token: 'ipc-contract-shared', composedMac: true }
+const SCRATCH = { ...TOKEN, token: 'ipc-contract-scratch', composedMac: true }
+
+const contract = backendContract({
+  open: keys => provision(keys === CONTRACT_KEYS ? SHARED : SCRATCH, keys),
+})
+// The one case for the tools of your HSM: the key store will not make two objects of one label.
+const BY_HAND = 'two keys by one kid are refused with ERR_KEY_AMBIGUOUS'
+for (const { name, run } of contract.cases) {
+  if (name === BY_HAND) test.skip(`${name}: to be tried by hand`, () => {})
+  else test(name, run, 60_000)
+}
+afterAll(() => contract.close())
+
+/** Empties the token and puts exactly these published test keys into it. */
+async function provision(options: typeof SHARED, keys: readonly ContractKey[]): Promise<Backend> {
+  {
+    await using store = await openKeyStore({ ...options, importClearKeys: true })
+    for (const { kid, id } of await store.listKeys()) await store.deleteKey(kid, { id })
+    for (const key of keys) await store.importKey(key)
+  }
+  return pkcs11Backend(options)
+}

@@ -1,0 +1,32 @@
+/** Audit lines: one JSON object for each request, with OpenTelemetry's names. */
+import { createWriteStream } from 'node:fs'
+import type { Writable } from 'node:stream'
+import { type AuditHook, otelAttributes } from 'issuer-pin-crypto/d1'
+
+export interface AuditLog {
+  readonly hook: AuditHook
+  /** Rejects when a line cannot be written: a service without audit is stopped, not run on. */
+  readonly broken: Promise<never>
+  close(): Promise<void>
+}
+
+/** To a file (appended to), else to standard output. */
+export function openAuditLog(file: string | undefined): AuditLog {
+  const out: Writable =
+    file === undefined ? process.stdout : createWriteStream(file, { flags: 'a', mode: 0o600 })
+  const broken = new Promise<never>((_, reject) => {
+    out.once('error', error => reject(new Error(`the audit log cannot be written: ${error.message}`)))
+  })
+  broken.catch(() => {})
+  return {
+    hook: event => {
+      out.write(`${JSON.stringify({ time: new Date().toISOString(), ...otelAttributes(event) })}\n`)
+    },
+    broken,
+    close: () =>
+      new Promise(resolve => {
+        if (file === undefined) out.write('', () => resolve())
+        else out.end(() => resolve())
+      }),
+  }
+}

@@ -1,0 +1,86 @@
+/**
+ * The folder of a test issuer: everything that is made once. It is made beside its place and moved there when it is
+ * complete, so that a start which is killed leaves no half of it, and two starts at once get the same one.
+ */
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
+import { UsageError } from './options.js'
+
+/** A file by its name in the folder. */
+export interface NewFile {
+  readonly name: string
+  readonly text: string
+  /** Readable by everybody; else 0600. */
+  readonly public?: boolean
+}
+
+/** Which keys and data stand in the folder: a start with others would find PIN blocks that it cannot read. */
+export interface Stamp {
+  readonly backend: string
+  readonly store: string
+}
+
+const STAMP = 'serve.json'
+
+export class Folder {
+  readonly path: string
+
+  private constructor(path: string) {
+    this.path = path
+  }
+
+  /** The folder, made with `files` where it is not there. Throws {@link UsageError} for one of something else. */
+  static open(dir: string, stamp: Stamp, files: () => readonly NewFile[]): Folder {
+    const folder = new Folder(resolve(dir))
+    if (!existsSync(folder.file(STAMP))) folder.#make(stamp, files)
+    const there: Stamp = JSON.parse(folder.read(STAMP))
+    if (there.backend !== stamp.backend || there.store !== stamp.store) {
+      const made = `--backend ${there.backend} --store ${there.store}`
+      throw new UsageError(`${folder.path} was made with ${made}; take the same, or another --dir`)
+    }
+    return folder
+  }
+
+  #make(stamp: Stamp, files: () => readonly NewFile[]): void {
+    if (existsSync(this.path) && readdirSync(this.path).length > 0) {
+      throw new UsageError(`${this.path} is not empty, and was not made by serve`)
+    }
+    mkdirSync(dirname(this.path), { recursive: true })
+    const draft = new Folder(mkdtempSync(`${this.path}.making-`))
+    for (const file of files()) draft.write(file)
+    draft.write({ name: STAMP, text: JSON.stringify(stamp) })
+    try {
+      renameSync(draft.path, this.path)
+    } catch (error) {
+      rmSync(draft.path, { recursive: true })
+      // Somebody else was first.
+      if (!existsSync(this.file(STAMP))) throw error
+    }
+  }
+
+  file(name: string): string {
+    return join(this.path, name)
+  }
+
+  read(name: string): string {
+    return readFileSync(this.file(name), 'utf8')
+  }
+
+  /** Writes a file as a whole: whoever reads it meanwhile sees the old one or the new one. */
+  write({ name, text, public: isPublic = false }: NewFile): void {
+    const draft = this.file(`${name}.${process.pid}`)
+    writeFileSync(draft, text, { mode: isPublic ? 0o644 : 0o600 })
+    chmodSync(draft, isPublic ? 0o644 : 0o600)
+    renameSync(draft, this.file(name))
+  }
+}

@@ -1,0 +1,70 @@
+/**
+ * The issuer's keys, by name, and the test values they get. Three are shared with D1 and would come from D1 as key
+ * blocks or components; here they are made up, and stand in files of the folder so that the simulator has them too.
+ */
+import { generateKeyPairSync, type JsonWebKey, randomBytes } from 'node:crypto'
+import type { KeyAlgorithm, KeyUsage } from 'issuer-pin-crypto'
+import type { Folder, NewFile } from './folder.js'
+
+interface IssuerKey {
+  readonly kid: string
+  readonly usage: KeyUsage
+  readonly algorithm: KeyAlgorithm
+  /** The file that holds the test value which D1 has as well; none: the issuer's own. */
+  readonly file?: string
+}
+
+/** Shared with D1: PIN blocks of Get PIN and Set PIN; the MAC of a 3DES_SECCOS Set PIN. */
+export const ZPK = { kid: 'ZPK-D1', file: 'zpk.hex' } as const
+export const MAC = { kid: 'MAC-1', file: 'mac.hex' } as const
+/** D1 computes PRWs under it. Whoever verifies PINs at a terminal needs it; the endpoints know its name only. */
+export const PRW = { kid: 'PRW-1', file: 'prw.hex' } as const
+
+export const ISSUER_KEYS: readonly IssuerKey[] = [
+  { ...ZPK, usage: 'pin-encryption', algorithm: 'tdea-2key' },
+  { ...MAC, usage: 'retail-mac', algorithm: 'tdea-2key' },
+  // PIN blocks at rest.
+  { kid: 'PEK-STORE', usage: 'pin-encryption', algorithm: 'tdea-2key' },
+  // Opens what D1 sends.
+  { kid: 'ISSUER-JWE', usage: 'jwe-key-agreement', algorithm: 'ec-p256' },
+]
+
+const D1_JWE_KID = 'D1-JWE'
+const OWN_KEYS = 'TEST-KEYS.json'
+
+/** Test values of all keys, for a new folder. A token makes its own of those that nobody else has. */
+export function makeKeys(backend: 'software' | 'pkcs11'): readonly NewFile[] {
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const d1 = { ...privateKey.export({ format: 'jwk' }), kid: D1_JWE_KID }
+  const own = {
+    warning: 'Test keys in the clear, made by npm run serve. For nothing but tests.',
+    'PEK-STORE': hex16(),
+    'ISSUER-JWE': generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' }),
+  }
+  return [
+    ...[ZPK, MAC, PRW].map(({ file }) => ({ name: file, text: hex16() })),
+    { name: 'd1-jwe-private.jwk', text: JSON.stringify(d1) },
+    ...(backend === 'software' ? [{ name: OWN_KEYS, text: JSON.stringify(own, null, 2) }] : []),
+  ]
+}
+
+/** What a key that D1 has as well is made of: 32 hex digits. */
+export function sharedMaterial(folder: Folder, file: string): string {
+  return folder.read(file).trim()
+}
+
+/** What a key of the issuer's own is made of, where it is in the folder. */
+export function ownMaterial(folder: Folder, kid: string): string | JsonWebKey {
+  return JSON.parse(folder.read(OWN_KEYS))[kid]
+}
+
+/** D1's public key, with its kid: Get PIN is answered to it. */
+export function d1PublicJwk(folder: Folder): { kty: 'EC'; crv: 'P-256'; x: string; y: string; kid: string } {
+  const { kty, crv, x, y, kid } = JSON.parse(folder.read('d1-jwe-private.jwk'))
+  return { kty, crv, x, y, kid }
+}
+
+/** A two-key TDEA key: 16 random bytes. */
+function hex16(): string {
+  return randomBytes(16).toString('hex').toUpperCase()
+}

@@ -1,0 +1,95 @@
+/**
+ * A complete issuer for D1, to try the library with and to copy from:
+ *
+ *     npm run serve -- --dir ./run
+ *
+ * Keys, certificates and cards are test values that it makes itself. What a service has in their place: certificates of
+ * its CA and D1's, an HSM (`--backend pkcs11` is most of the way), PostgreSQL, its own cards, its scheme's SECCOS profile.
+ *
+ * Exit status: 0 after SIGTERM or SIGINT, 1 for what failed, 2 for a wrong command line.
+ */
+import { openAuditLog } from './audit-log.js'
+import { testCards } from './cards.js'
+import { makeCertificates } from './certificates.js'
+import { Folder } from './folder.js'
+import { openIssuer } from './issuer.js'
+import { d1PublicJwk, makeKeys } from './keys.js'
+import { readOptions, type ServeOptions, USAGE, UsageError } from './options.js'
+import { startServer } from './server.js'
+import { writeSimulatorConfig } from './simulator.js'
+import { openSoftwareKeys } from './software-keys.js'
+import { makeSealKey, openStore } from './stores.js'
+import { openTokenKeys } from './token-keys.js'
+import { CLIENT, makeTokenSecrets, openTokens } from './tokens.js'
+
+async function serve(options: ServeOptions, stopped: Promise<unknown>): Promise<void> {
+  const { backend: keys, store: place, host, port } = options
+  const folder = Folder.open(options.dir, { backend: keys.kind, store: place.kind }, () => [
+    ...makeCertificates(host),
+    ...makeKeys(keys.kind),
+    ...makeTokenSecrets(),
+    ...makeSealKey(),
+  ])
+  const own = keys.kind === 'pkcs11' ? keys.own : undefined
+  await using backend = await (keys.kind === 'pkcs11' ? openTokenKeys(folder, own) : openSoftwareKeys(folder))
+  await using store = await openStore(folder, place)
+  const cards = testCards(options.extraCards)
+  const log = openAuditLog(options.audit)
+  const client = { clientId: CLIENT.clientId, clientSecret: folder.read(CLIENT.secretFile) }
+  const tokens = await openTokens(folder)
+  const d1Jwk = d1PublicJwk(folder)
+  const issuer = await openIssuer({
+    backend,
+    store,
+    tokens,
+    client,
+    d1PublicJwk: d1Jwk,
+    cards,
+    audit: log.hook,
+  })
+  const server = await startServer(issuer.handler, { folder, host, port })
+  try {
+    const config = await writeSimulatorConfig({ folder, backend, store, issuer, cards, url: server.url })
+    say(`listening on ${server.url} (TLS with client certificates; keys: ${keys.kind}, store: ${place.kind})`)
+    say(`test keys, certificates and cards in ${folder.path}`)
+    say(`now call it as D1 would: npm run d1-simulator -- --config ${config}`)
+    await Promise.race([stopped, log.broken])
+    say('stopping')
+  } finally {
+    await server.stop()
+    await log.close()
+  }
+}
+
+/** Standard output is for audit lines. */
+function say(line: string): void {
+  process.stderr.write(`serve: ${line}\n`)
+}
+
+/** One Ctrl-C may come twice: from the terminal, and from npm, which hands it on. */
+const SAME_SIGNAL_MS = 1000
+
+/** Resolves with the first signal; the second ends the process at once. */
+function stopSignal(): Promise<void> {
+  return new Promise(resolve => {
+    let first: number | undefined
+    const stop = (): void => {
+      const now = performance.now()
+      first ??= now
+      if (now - first > SAME_SIGNAL_MS) process.exit(1)
+      resolve()
+    }
+    for (const name of ['SIGTERM', 'SIGINT'] as const) process.on(name, stop)
+  })
+}
+
+try {
+  const options = readOptions(process.argv.slice(2), process.env)
+  if (options === undefined) console.log(USAGE)
+  else await serve(options, stopSignal())
+  // Nothing that a driver left open keeps a stopped service alive.
+  process.exit(0)
+} catch (error) {
+  say(error instanceof Error ? error.message : 'failed')
+  process.exit(error instanceof UsageError ? 2 : 1)
+}

@@ -1,0 +1,127 @@
+/** The command line of `serve`, read and checked: what is wrong with it is one line, and exit status 2. */
+import { parseArgs } from 'node:util'
+
+/** Where the keys are. A token of your own, or (without `module`) a SoftHSM token in the folder. */
+export type BackendOptions =
+  | { readonly kind: 'software' }
+  | { readonly kind: 'pkcs11'; readonly own?: OwnToken }
+
+export interface OwnToken {
+  readonly module: string
+  /** Label or `pkcs11:` URI. */
+  readonly token: string
+  /** The environment variable that holds the user PIN: a command line can be read by everybody on the machine. */
+  readonly pinEnv: string
+  readonly composedMac: boolean
+}
+
+/** Where cards, PINs and counters are. */
+export type StoreOptions = { readonly kind: 'sqlite' } | { readonly kind: 'postgres'; readonly url: string }
+
+export interface ServeOptions {
+  readonly dir: string
+  readonly backend: BackendOptions
+  readonly store: StoreOptions
+  readonly host: string
+  readonly port: number
+  /** A file for audit lines; undefined: standard output. */
+  readonly audit: string | undefined
+  /** Test cards beyond the fixed ones, for load. */
+  readonly extraCards: number
+}
+
+export const USAGE = `npm run serve -- [options]          an issuer for D1, with test keys and test cards
+
+  --dir ./run                         everything it keeps; made at the first start
+  --backend software | pkcs11         pkcs11: without --module, a SoftHSM token in --dir
+  --module FILE --token LABEL --pin-env NAME [--composed-mac]
+                                      a token of your own; missing keys are made in it
+  --store sqlite | postgres           sqlite: a file in --dir
+  --postgres URL                      postgres://user@host/database (password: PGPASSWORD)
+  --host 127.0.0.1 --port 8443        port 0: a free one
+  --audit FILE                        audit lines go there; standard output without it
+  --extra-cards 0                     more test cards, for load`
+
+/** A command line that cannot be served. */
+export class UsageError extends Error {}
+
+const OPTIONS = {
+  dir: { type: 'string', default: './run' },
+  backend: { type: 'string', default: 'software' },
+  module: { type: 'string' },
+  token: { type: 'string' },
+  'pin-env': { type: 'string' },
+  'composed-mac': { type: 'boolean' },
+  store: { type: 'string', default: 'sqlite' },
+  postgres: { type: 'string' },
+  host: { type: 'string', default: '127.0.0.1' },
+  port: { type: 'string', default: '8443' },
+  audit: { type: 'string' },
+  'extra-cards': { type: 'string', default: '0' },
+  help: { type: 'boolean' },
+} as const
+
+type Values = ReturnType<typeof parsed>
+
+/** The options; undefined where only help was asked for. Throws {@link UsageError}. */
+export function readOptions(args: readonly string[], env: NodeJS.ProcessEnv): ServeOptions | undefined {
+  const values = parsed(args)
+  if (values.help === true) return undefined
+  if (values.dir === '') throw new UsageError('--dir must name a folder')
+  if (values.host === '') throw new UsageError('--host must name a host or an address')
+  return {
+    dir: values.dir,
+    backend: backendOf(values, env),
+    store: storeOf(values),
+    host: values.host,
+    port: wholeNumber('port', values.port, 65_535),
+    audit: values.audit,
+    extraCards: wholeNumber('extra-cards', values['extra-cards'], 9000),
+  }
+}
+
+function parsed(args: readonly string[]) {
+  try {
+    return parseArgs({ args: [...args], options: OPTIONS, strict: true, allowPositionals: false }).values
+  } catch (error) {
+    // Node's own words name the option; the first line of them is enough.
+    const [line = ''] = (error instanceof Error ? error.message : '').split('\n')
+    throw new UsageError(line)
+  }
+}
+
+function backendOf(values: Values, env: NodeJS.ProcessEnv): BackendOptions {
+  const { backend, module, token, 'pin-env': pinEnv, 'composed-mac': composedMac = false } = values
+  const own = module ?? token ?? pinEnv
+  if (backend === 'software') {
+    if (own !== undefined || composedMac) {
+      throw new UsageError('--module, --token, --pin-env and --composed-mac need --backend pkcs11')
+    }
+    return { kind: 'software' }
+  }
+  if (backend !== 'pkcs11') throw new UsageError('--backend must be software or pkcs11')
+  if (own === undefined) {
+    if (composedMac) throw new UsageError('--composed-mac is for a token of your own (--module)')
+    return { kind: 'pkcs11' }
+  }
+  if (!module || !token || !pinEnv) throw new UsageError('--module, --token and --pin-env belong together')
+  if (!env[pinEnv]) throw new UsageError(`--pin-env: there is no ${pinEnv} in the environment`)
+  return { kind: 'pkcs11', own: { module, token, pinEnv, composedMac } }
+}
+
+function storeOf({ store, postgres }: Values): StoreOptions {
+  if (store === 'sqlite') {
+    if (postgres !== undefined) throw new UsageError('--postgres needs --store postgres')
+    return { kind: 'sqlite' }
+  }
+  if (store !== 'postgres') throw new UsageError('--store must be sqlite or postgres')
+  if (postgres === undefined || !/^postgres(ql)?:\/\//.test(postgres)) {
+    throw new UsageError('--store postgres needs --postgres postgres://user@host/database')
+  }
+  return { kind: 'postgres', url: postgres }
+}
+
+function wholeNumber(name: string, text: string, max: number): number {
+  if (/^\d{1,5}$/.test(text) && Number(text) <= max) return Number(text)
+  throw new UsageError(`--${name} must be a whole number from 0 to ${max}`)
+}

@@ -1,0 +1,262 @@
+/** `npm run serve`: what its head says, as a process of its own. */
+import { once } from 'node:events'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
+import https from 'node:https'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { afterAll, afterEach, describe, expect, test } from 'vitest'
+import { Folder } from '../examples/serve/folder.js'
+import { readOptions, UsageError } from '../examples/serve/options.js'
+import { type Caller, type CallerCard, openCaller } from './d1/caller.js'
+import { type ServeProcess, spawnServe, startServe } from './d1/serve-process.js'
+import { describeSoftHsm } from './softhsm.js'
+
+const parent = mkdtempSync(join(tmpdir(), 'ipc-serve-'))
+const running: ServeProcess[] = []
+let folders = 0
+
+afterEach(async () => {
+  for (const server of running.splice(0)) await server.kill()
+})
+afterAll(() => rmSync(parent, { recursive: true, force: true }))
+
+const newDir = (): string => join(parent, `run-${++folders}`)
+
+async function start(dir: string, ...args: readonly string[]): Promise<ServeProcess> {
+  const server = await startServe(dir, ...args)
+  running.push(server)
+  return server
+}
+
+const cardOf = (caller: Caller, cardId: string): CallerCard =>
+  caller.cards.find(card => card.cardId === cardId) ?? expect.fail(`no ${cardId}`)
+
+describe('the command line', () => {
+  test.each([
+    [['--port', 'x'], '--port must be a whole number from 0 to 65535'],
+    [['--port', '70000'], '--port must be'],
+    [['--extra-cards', '-1'], '--extra-cards'],
+    [['--extra-cards', '9001'], '--extra-cards must be a whole number from 0 to 9000'],
+    [['--foo'], "Unknown option '--foo'"],
+    [['run'], "Unexpected argument 'run'"],
+    [['--dir'], 'argument missing'],
+    [['--dir', ''], '--dir must name a folder'],
+    [['--host', ''], '--host must name'],
+    [['--backend', 'hsm'], '--backend must be software or pkcs11'],
+    [['--module', '/x.so'], 'need --backend pkcs11'],
+    [['--composed-mac'], 'need --backend pkcs11'],
+    [['--backend', 'pkcs11', '--module', '/x.so'], 'belong together'],
+    [['--backend', 'pkcs11', '--composed-mac'], 'for a token of your own'],
+    [
+      ['--backend', 'pkcs11', '--module', '/x.so', '--token', 't', '--pin-env', 'NOBODY'],
+      'there is no NOBODY',
+    ],
+    [['--store', 'mysql'], '--store must be sqlite or postgres'],
+    [['--store', 'postgres'], 'needs --postgres'],
+    [['--store', 'postgres', '--postgres', 'localhost'], 'needs --postgres postgres://'],
+    [['--postgres', 'postgres://localhost/x'], 'needs --store postgres'],
+  ])('%j is refused', (args, message) => {
+    expect(() => readOptions(args, {})).toThrow(UsageError)
+    expect(() => readOptions(args, {})).toThrow(message)
+  })
+
+  test('what it takes', () => {
+    expect(readOptions([], {})).toMatchObject({ dir: './run', backend: { kind: 'software' }, port: 8443 })
+    expect(readOptions(['--help'], {})).toBeUndefined()
+    const token = ['--module', '/x.so', '--token', 't', '--pin-env', 'PIN']
+    expect(readOptions(['--backend', 'pkcs11', ...token], { PIN: '1' })?.backend).toMatchObject({
+      own: { module: '/x.so', token: 't', pinEnv: 'PIN', composedMac: false },
+    })
+    const store = ['--store', 'postgres', '--postgres', 'postgres://h/d']
+    expect(readOptions(store, {})?.store).toEqual({ kind: 'postgres', url: 'postgres://h/d' })
+  })
+
+  test('a wrong one is one line, and exit status 2', async () => {
+    const child = spawnServe('--port', 'x')
+    const said = text(child.stderr ?? expect.fail())
+    const [code] = await once(child, 'exit')
+    expect(code).toBe(2)
+    expect(await said).toBe('serve: --port must be a whole number from 0 to 65535\n')
+  })
+
+  test('a port that is taken is one line, and exit status 1', async () => {
+    const server = await start(newDir())
+    const child = spawnServe('--dir', newDir(), '--port', new URL(server.url).port)
+    const said = text(child.stderr ?? expect.fail())
+    const [code] = await once(child, 'exit')
+    expect(code).toBe(1)
+    expect(await said).toMatch(/^serve: listen EADDRINUSE[^\n]*\n$/)
+  })
+})
+
+describe('the folder', () => {
+  const stamp = { backend: 'software', store: 'sqlite' }
+  const files = () => [{ name: 'a.txt', text: 'first' }]
+
+  test('one that is somebody else’s is left alone', () => {
+    const dir = newDir()
+    mkdirSync(dir)
+    writeFileSync(join(dir, 'mine.txt'), 'x')
+    expect(() => Folder.open(dir, stamp, files)).toThrow('is not empty, and was not made by serve')
+    expect(readdirSync(dir)).toEqual(['mine.txt'])
+  })
+
+  test('one that was made for other keys or another store is refused', () => {
+    const dir = newDir()
+    Folder.open(dir, stamp, files)
+    for (const other of [
+      { ...stamp, backend: 'pkcs11' },
+      { ...stamp, store: 'postgres' },
+    ]) {
+      expect(() => Folder.open(dir, other, files)).toThrow('was made with --backend software --store sqlite')
+    }
+  })
+
+  test('it is made once, whoever comes first, and appears as a whole', () => {
+    const dir = newDir()
+    // Another start finishes while this one is at it.
+    const folder = Folder.open(dir, stamp, () => {
+      Folder.open(dir, stamp, files)
+      return [{ name: 'a.txt', text: 'second' }]
+    })
+    expect(folder.read('a.txt')).toBe('first')
+    expect(readdirSync(parent).filter(name => name.includes('making'))).toEqual([])
+  })
+})
+
+/** Sets and shows a PIN on an ISO0 card, sets one on a SECCOS card. */
+async function exercise(caller: Caller, pin: string): Promise<void> {
+  const iso0 = cardOf(caller, 'card-0001')
+  expect(await caller.setPin(iso0, await caller.iso0(iso0, pin))).toBe(204)
+  expect(await caller.getPin(iso0)).toEqual({ status: 200, pin })
+  const seccos = cardOf(caller, 'card-0003')
+  const counter = await caller.counter(seccos)
+  const body = await caller.seccos(seccos, pin, counter)
+  for (let i = 0; i < 2; i++) expect(await caller.setPin(seccos, body)).toBe(204)
+  expect(await caller.getPin(seccos)).toEqual({ status: 403 })
+}
+
+async function story(...args: readonly string[]): Promise<void> {
+  const dir = newDir()
+  const first = await start(dir, ...args)
+  const jwk = readFileSync(join(dir, 'issuer-jwe.jwk'), 'utf8')
+  {
+    using caller = await openCaller(dir)
+    expect(await caller.getPin(cardOf(caller, 'card-0001'))).toEqual({ status: 200, pin: '4711' })
+    await exercise(caller, '905238')
+  }
+  expect(await first.stop('SIGTERM')).toBe(0)
+  expect(first.said.at(-1)).toBe('serve: stopping')
+  expect(first.said).toContain(
+    `serve: now call it as D1 would: npm run d1-simulator -- --config ${dir}/simulator.json`,
+  )
+  const lines = readFileSync(`${dir}.audit.log`, 'utf8').trim().split('\n')
+  expect(lines.map(line => JSON.parse(line)['d1.operation'])).toEqual([
+    'getToken',
+    'getPIN',
+    'SetPIN',
+    'getPIN',
+    'getPINChangeCounter',
+    'SetPIN',
+    'SetPIN',
+    'getPIN',
+  ])
+  // No line shows a PIN or a card's number.
+  for (const secret of ['905238', '4711', '999999000000']) expect(lines.join()).not.toContain(secret)
+
+  const second = await start(dir, ...args)
+  expect(readFileSync(join(dir, 'issuer-jwe.jwk'), 'utf8')).toBe(jwk)
+  {
+    using caller = await openCaller(dir)
+    expect(await caller.getPin(cardOf(caller, 'card-0001'))).toEqual({ status: 200, pin: '905238' })
+    const { pcc } = await caller.counter(cardOf(caller, 'card-0003'))
+    expect(pcc).toBe('0002')
+    await exercise(caller, '471100')
+  }
+  expect(await second.stop('SIGINT')).toBe(0)
+}
+
+test('software keys: it serves, stops, and goes on with the same keys and PINs', () => story())
+
+describeSoftHsm('serve on SoftHSM', () => {
+  test('it serves, stops, and goes on with the same keys and PINs', () => story('--backend', 'pkcs11'))
+})
+
+test('what is secret in the folder is nobody else’s to read', async () => {
+  const dir = newDir()
+  const server = await start(dir)
+  await server.stop()
+  const open = readdirSync(dir).filter(name => (statSync(join(dir, name)).mode & 0o077) !== 0)
+  const expected = ['ca.pem', 'd1.pem', 'issuer-jwe.jwk', 'profile.json', 'server.pem']
+  expect(open.filter(name => !name.startsWith('issuer.db'))).toEqual(expected)
+  expect(statSync(dir).mode & 0o077).toBe(0)
+  expect(readFileSync(join(dir, 'TEST-KEYS.json'), 'utf8')).toContain('Test keys in the clear')
+})
+
+describe('the end', () => {
+  /** A Set PIN whose body has come but for its last byte. */
+  async function half(dir: string): Promise<{ finish: () => void; status: Promise<number> }> {
+    using caller = await openCaller(dir)
+    const card = cardOf(caller, 'card-0001')
+    const body = await caller.iso0(card, '123456')
+    const read = (name: string): string => readFileSync(join(dir, name), 'utf8')
+    const { url, tokenUrl, client } = JSON.parse(read('simulator.json'))
+    const tls = { cert: read('d1.pem'), key: read('d1.key'), ca: read('ca.pem') }
+    const ask = (target: string, method: string, headers: object): ReturnType<typeof https.request> =>
+      https.request(target, { ...tls, agent: false, method, headers: { ...headers } })
+    const basic = Buffer.from(`${client.id}:${read(client.secretFile)}`).toString('base64')
+    const form = { authorization: `Basic ${basic}`, 'content-type': 'application/x-www-form-urlencoded' }
+    const grant = ask(tokenUrl, 'POST', form)
+    grant.end('grant_type=client_credentials')
+    const [answer] = await once(grant, 'response')
+    const { access_token } = JSON.parse(await text(answer))
+    const request = ask(`${url}/cms/api/v1/issuers/is_tbank01/cards/card-0001/pin`, 'PUT', {
+      authorization: `Bearer ${access_token}`,
+      'content-type': 'application/json',
+      'content-length': Buffer.byteLength(body),
+    })
+    const status = once(request, 'response').then(([response]) => response.statusCode)
+    await new Promise<void>(resolve => request.write(body.slice(0, -1), () => resolve()))
+    return { finish: () => request.end(body.slice(-1)), status }
+  }
+
+  test('what is under way is finished, and nothing new is taken', async () => {
+    const dir = newDir()
+    const server = await start(dir)
+    const { finish, status } = await half(dir)
+    const stopped = server.stop()
+    while (!server.said.includes('serve: stopping')) await new Promise(resolve => setTimeout(resolve, 5))
+    await expect(openCaller(dir)).rejects.toThrow('ECONNREFUSED')
+    finish()
+    expect(await status).toBe(204)
+    expect(await stopped).toBe(0)
+    await start(dir)
+    using caller = await openCaller(dir)
+    expect(await caller.getPin(cardOf(caller, 'card-0001'))).toEqual({ status: 200, pin: '123456' })
+  })
+
+  test('a second signal ends it at once', async () => {
+    const dir = newDir()
+    const server = await start(dir)
+    const { status } = await half(dir)
+    status.catch(() => {})
+    const stopped = server.stop()
+    while (!server.said.includes('serve: stopping')) await new Promise(resolve => setTimeout(resolve, 5))
+    // For a second after the first, another counts as the same: npm hands a Ctrl-C on.
+    const again = setInterval(() => server.child.kill('SIGTERM'), 100)
+    expect(await stopped).toBe(1)
+    clearInterval(again)
+    await expect(status).rejects.toThrow('socket hang up')
+    expect(existsSync(join(dir, 'serve.json'))).toBe(true)
+  })
+})

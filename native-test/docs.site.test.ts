@@ -1,0 +1,33 @@
+/** The site is built without a warning, and a real browser opens a part of it (all of it: `npm run site:check`). */
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, expect, test } from 'vitest'
+import { runOnSources } from '../test/support/markdown-examples.js'
+
+const ROOT = new URL('..', import.meta.url).pathname
+const folder = mkdtempSync(join(tmpdir(), 'ipc-site-'))
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+const hasBrowser = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].some(
+  existsSync,
+)
+const missing = 'not looked at: no Chromium; install it with: sudo apt-get install chromium fonts-dejavu-core'
+
+test('TypeDoc builds the site, and every warning would be an error', () => {
+  const typedoc = join(ROOT, 'node_modules/typedoc/bin/typedoc')
+  execFileSync(process.execPath, [typedoc, '--out', folder], { cwd: ROOT, stdio: 'pipe' })
+  expect(existsSync(join(folder, 'functions/issuer-pin-crypto.encipherPin.html'))).toBe(true)
+}, 300_000)
+
+if (hasBrowser) {
+  test('the browser finds nothing wrong', () => {
+    expect(runOnSources(ROOT, 'test/docs/site.browser.ts', {}, [folder, '--pages', '20'])).toMatch(
+      /: all well\n$/,
+    )
+  }, 600_000)
+} else {
+  console.warn(missing)
+  test.skip(`the browser finds nothing wrong (${missing})`, () => {})
+}

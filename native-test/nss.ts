@@ -1,0 +1,42 @@
+/** A database of NSS softokn for one test file: a second token, with other abilities than SoftHSM's. */
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { KeyStoreOptions, Pkcs11Options } from '../src/pkcs11.js'
+import { describeNative } from './softhsm.js'
+
+const CANDIDATES = [
+  '/usr/lib/x86_64-linux-gnu/libsoftokn3.so',
+  '/usr/lib/aarch64-linux-gnu/libsoftokn3.so',
+  '/usr/lib64/libsoftokn3.so',
+]
+const { NSS_MODULE } = process.env
+const module = [NSS_MODULE, ...CANDIDATES].find(path => path !== undefined && existsSync(path))
+const certutil = spawnSync('certutil', ['-H']).error === undefined
+
+/** A fresh database, and the options that open it. */
+export function makeDatabase(): KeyStoreOptions & Pkcs11Options {
+  const folder = mkdtempSync(join(tmpdir(), 'ipc-nss-'))
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
+  const [database, pinFile] = [join(folder, 'db'), join(folder, 'pin')]
+  mkdirSync(database)
+  writeFileSync(pinFile, 'nss-user-pin-1')
+  const { status, stderr } = spawnSync('certutil', ['-N', '-d', `sql:${database}`, '-f', pinFile], {
+    encoding: 'utf8',
+  })
+  if (status !== 0) throw new Error(`certutil: ${stderr}`)
+  return {
+    module: module ?? '',
+    token: 'NSS Certificate DB',
+    pin: () => 'nss-user-pin-1',
+    initParameters: `configdir='sql:${database}' certPrefix='' keyPrefix='' secmod='' flags=`,
+    composedMac: true,
+    translateInToken: true,
+  }
+}
+
+/** `describeNative` for NSS. */
+export function describeNss(name: string, body: () => void): void {
+  describeNative(name, certutil ? module : undefined, 'sudo apt-get install libnss3 libnss3-tools', body)
+}

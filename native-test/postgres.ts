@@ -1,0 +1,148 @@
+/**
+ * A PostgreSQL server for one test file: from the binaries of Debian's package, in a temporary folder, on a free port of
+ * 127.0.0.1, stopped and removed at the end. It refuses to run as root, so that as root it runs as `postgres`.
+ */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as wait } from 'node:timers/promises'
+import { Client, type QueryResult } from 'pg'
+import { afterAll, beforeAll, describe, test } from 'vitest'
+
+const { CI, POSTGRES_BIN } = process.env
+const PASSWORD = 'superuser-8d1f0c'
+const START_ATTEMPTS = 600
+
+/** The folder of the newest installed server. */
+function findServer(): string | undefined {
+  const home = '/usr/lib/postgresql'
+  const versions = existsSync(home) ? readdirSync(home).sort((a, b) => Number(b) - Number(a)) : []
+  const folders = [POSTGRES_BIN ?? '', ...versions.map(version => join(home, version, 'bin'))]
+  return folders.find(folder => existsSync(join(folder, 'initdb')))
+}
+
+const bin = findServer()
+
+/**
+ * A `describe` with a server of its own. Where PostgreSQL is missing the run says how to install it; in CI that is a
+ * failure.
+ */
+export function describePostgres(name: string, body: (server: PostgresServer) => void): void {
+  if (bin !== undefined) {
+    describe(name, () => {
+      const server = new PostgresServer()
+      beforeAll(() => server.start(), 120_000)
+      afterAll(() => server.remove())
+      body(server)
+    })
+    return
+  }
+  const message = `${name}: not run, PostgreSQL is missing; install it with: sudo apt-get install postgresql`
+  if (CI !== undefined) {
+    test(name, () => {
+      throw new Error(message)
+    })
+    return
+  }
+  console.warn(message)
+  describe.skip(message, () => test(name, () => {}))
+}
+
+/** Whom the server runs as: nobody else where we are not root. */
+function owner(): { uid?: number; gid?: number } {
+  if (process.getuid?.() !== 0) return {}
+  const [uid, gid] = ['-u', '-g'].map(flag =>
+    Number(spawnSync('id', [flag, 'postgres'], { encoding: 'utf8' }).stdout),
+  )
+  return { uid: uid ?? 0, gid: gid ?? 0 }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  server.close()
+  await once(server, 'close')
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  return address.port
+}
+
+export class PostgresServer {
+  readonly folder: string = mkdtempSync(join(tmpdir(), 'ipc-postgres-'))
+  port = 0
+  #process: ChildProcess | undefined
+  readonly #owner = owner()
+
+  /** Makes the cluster where there is none yet, and starts it. Resolves when it answers. */
+  async start(): Promise<void> {
+    if (!existsSync(join(this.folder, 'data'))) await this.#init()
+    const args = ['-D', join(this.folder, 'data'), '-p', String(this.port), '-k', this.folder]
+    const settings = ['listen_addresses=127.0.0.1', 'shared_buffers=16MB', 'max_connections=60']
+    this.#process = spawn(join(bin ?? '', 'postgres'), [...args, ...settings.flatMap(text => ['-c', text])], {
+      ...this.#owner,
+      stdio: 'ignore',
+      cwd: this.folder,
+    })
+    for (let attempt = 0; attempt < START_ATTEMPTS; attempt++) {
+      const answered = await this.query('SELECT 1').catch(() => undefined)
+      if (answered !== undefined) return
+      await wait(50)
+    }
+    throw new Error('PostgreSQL does not start')
+  }
+
+  /** `SIGINT`: fast, clients are disconnected. `SIGQUIT`: as if the power failed. */
+  async stop(signal: 'SIGINT' | 'SIGQUIT' = 'SIGINT'): Promise<void> {
+    const running = this.#process
+    this.#process = undefined
+    if (running === undefined || running.exitCode !== null) return
+    const ended = once(running, 'exit')
+    running.kill(signal)
+    await ended
+  }
+
+  async remove(): Promise<void> {
+    await this.stop('SIGQUIT')
+    rmSync(this.folder, { recursive: true, force: true })
+  }
+
+  /** The superuser's; `password` is on purpose one that a test can look for. */
+  get connectionString(): string {
+    return `postgres://issuer:${PASSWORD}@127.0.0.1:${this.port}/postgres`
+  }
+
+  get password(): string {
+    return PASSWORD
+  }
+
+  /** Runs a statement on a connection of its own. */
+  async query(sql: string, values: unknown[] = []): Promise<QueryResult> {
+    const client = new Client({ connectionString: this.connectionString })
+    client.on('error', () => {})
+    try {
+      await client.connect()
+      return await client.query(sql, values)
+    } finally {
+      await client.end().catch(() => {})
+    }
+  }
+
+  async #init(): Promise<void> {
+    this.port = await freePort()
+    const { uid, gid } = this.#owner
+    if (uid !== undefined && gid !== undefined) chownSync(this.folder, uid, gid)
+    const passwordFile = join(this.folder, 'password')
+    writeFileSync(passwordFile, PASSWORD)
+    const args = ['-D', join(this.folder, 'data'), '-U', 'issuer', '--pwfile', passwordFile]
+    const more = ['--auth', 'scram-sha-256', '--encoding', 'UTF8', '--locale', 'C.UTF-8']
+    const { status, stderr } = spawnSync(join(bin ?? '', 'initdb'), [...args, ...more], {
+      ...this.#owner,
+      encoding: 'utf8',
+      cwd: this.folder,
+    })
+    if (status !== 0) throw new Error(`initdb: ${stderr}`)
+  }
+}

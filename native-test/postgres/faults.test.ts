@@ -1,0 +1,351 @@
+/** What goes wrong with a database: every failure is coded, shows no value, comes in time, and passes. */
+import { once } from 'node:events'
+import { connect, createServer, type Server, type Socket } from 'node:net'
+import { Client, Pool } from 'pg'
+import { afterEach, describe, expect, test } from 'vitest'
+import { isIssuerPinError, Pan } from '../../src/index.js'
+import { type IssuerStore, openPostgresIssuerStore, panSealer } from '../../src/postgres.js'
+import { blockOf, counterOn, ISSUER, prwOf, SEAL_KEY } from '../../test/stores/store-fixtures.js'
+import { failure } from '../../test/support/errors.js'
+import { describePostgres } from '../postgres.js'
+
+const PAN = '9999990123456789'
+const CARD = { issuerId: ISSUER, cardId: 'card-canary-7d1e' }
+const RECORD = { state: 'active', pan: Pan.from(PAN), setPinTypes: ['ISO0'] } as const
+const sealer = panSealer({ keys: [{ kid: 'PAN-1', key: SEAL_KEY }] })
+
+describePostgres('issuer stores: PostgreSQL, faults', server => {
+  let schemas = 0
+  const newSchema = (): string => `faults_${++schemas}`
+  const closing: (() => unknown)[] = []
+  afterEach(async () => {
+    for (const close of closing.splice(0).reverse()) await close()
+  })
+  /** Closes it when the test has ended. */
+  const later = <T extends { close: () => unknown } | { end: () => unknown }>(what: T): T => {
+    closing.push(() => ('close' in what ? what.close() : what.end()))
+    return what
+  }
+  const open = async (more: object = {}, schema = newSchema()): Promise<IssuerStore> => {
+    const { connectionString } = server
+    return later(await openPostgresIssuerStore({ connectionString, schema, panSealer: sealer, ...more }))
+  }
+  const newClient = async (): Promise<Client> => {
+    const client = later(new Client({ connectionString: server.connectionString }))
+    client.on('error', () => {})
+    await client.connect()
+    return client
+  }
+
+  describe('opening', () => {
+    test.each([
+      ['a wrong password', { password: 'wrong-canary-99' }, 'ERR_BACKEND_FAILED', '28P01'],
+      ['no such role', { user: 'nobody' }, 'ERR_BACKEND_FAILED', '28P01'],
+      ['no such database', { database: 'nowhere' }, 'ERR_BACKEND_FAILED', '3D000'],
+      ['nobody listening', { port: 1 }, 'ERR_BACKEND_BUSY', 'ECONNREFUSED'],
+      ['no socket', { host: '/nonexistent' }, 'ERR_BACKEND_BUSY', 'ENOENT'],
+      ['a server without TLS', { ssl: true }, 'ERR_BACKEND_FAILED', ''],
+    ] as const)('%s', async (_, more, code, name) => {
+      const { port, password } = server
+      const options = { host: '127.0.0.1', port, user: 'issuer', password, database: 'postgres', ...more }
+      const secrets = [password, 'wrong-canary-99']
+      const call = () => openPostgresIssuerStore({ ...options, panSealer: sealer })
+      const error = await failure(call, code, secrets)
+      expect(error.message).toContain(name)
+      expect(error.retryable).toBe(code === 'ERR_BACKEND_BUSY')
+      expect(error.cause).toBeUndefined()
+    })
+
+    test('a password that cannot be fetched shows nothing of why', async () => {
+      const { port } = server
+      const password = () => Promise.reject(new Error('vault token canary-1'))
+      const call = () =>
+        openPostgresIssuerStore({ host: '127.0.0.1', port, user: 'issuer', password, panSealer: sealer })
+      await failure(call, 'ERR_BACKEND_FAILED', ['canary-1'])
+    })
+
+    test('a server that takes the connection and says nothing', async () => {
+      const silent = await listen(() => {})
+      const { port } = portOf(silent)
+      const begin = performance.now()
+      const error = await failure(
+        () => openPostgresIssuerStore({ host: '127.0.0.1', port, timeoutMs: 300, panSealer: sealer }),
+        'ERR_BACKEND_BUSY',
+      )
+      expect(error.retryable).toBe(true)
+      expect(performance.now() - begin).toBeLessThan(10_000)
+      later(silent)
+    })
+
+    test.each([
+      [
+        'no statement_timeout',
+        {},
+        'statement_timeout is 0 in this session: give the pool a statement_timeout',
+      ],
+      [
+        'commits that do not wait for the disk',
+        { statement_timeout: 5000, options: '-c synchronous_commit=off' },
+        'synchronous_commit is off in this session: a commit must be on disk: set it to on',
+      ],
+    ])('a pool whose sessions have %s', async (_, settings, message) => {
+      const pool = later(new Pool({ connectionString: server.connectionString, ...settings }))
+      const error = await failure(() => openPostgresIssuerStore({ pool, panSealer: sealer }), 'ERR_ARGUMENT')
+      expect(error.message).toBe(message)
+      expect((await pool.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }])
+    })
+  })
+
+  test('a pool of the caller serves, and goes on after the store is closed', async () => {
+    const pool = later(new Pool({ connectionString: server.connectionString, statement_timeout: 5000 }))
+    const schema = newSchema()
+    const store = await openPostgresIssuerStore({ pool, schema, panSealer: sealer })
+    await store.cards.put(CARD, RECORD)
+    const pending = Array.from({ length: 20 }, (_, i) => store.pins.storePrw(CARD, prwOf(i)))
+    await store.close()
+    await Promise.all(pending)
+    await failure(() => store.cards.find(CARD), 'ERR_BACKEND_CLOSED')
+    expect((await pool.query(`SELECT sequence FROM ${schema}.pins`)).rows).toEqual([{ sequence: '19' }])
+    expect(pool.listenerCount('error')).toBe(0)
+  })
+
+  test('an error of the database shows its SQLSTATE, and none of the values it quotes', async () => {
+    const schema = newSchema()
+    const store = await open({}, schema)
+    await store.cards.put(CARD, RECORD)
+    await server.query(`ALTER TABLE ${schema}.pins ADD CHECK (kid <> 'PEK-CANARY')`)
+    const pin = { ...blockOf(0x4711), kid: 'PEK-CANARY' }
+    const error = await failure(() => store.pins.storeBlock(CARD, pin), 'ERR_BACKEND_FAILED', [
+      'PEK-CANARY',
+      CARD.cardId,
+      '00004711',
+    ])
+    expect(error.message).toBe('the database failed (23514)')
+    expect(error.cause).toBeUndefined()
+    const unknown = { ...CARD, cardId: 'card-canary-none' }
+    await failure(() => store.pins.storeBlock(unknown, pin), 'ERR_BACKEND_FAILED', ['canary'])
+    await store.pins.storeBlock(CARD, blockOf(1))
+  })
+
+  describe('waiting', () => {
+    test('a table that is locked: busy in time, and what was not written is not written later', async () => {
+      const schema = newSchema()
+      const store = await open({ timeoutMs: 400 }, schema)
+      await store.cards.put(CARD, RECORD)
+      await store.pins.storeBlock(CARD, blockOf(1))
+      const locker = await newClient()
+      await locker.query(`BEGIN; LOCK TABLE ${schema}.pins`)
+      const error = await failure(() => store.pins.storeBlock(CARD, blockOf(2)), 'ERR_BACKEND_BUSY')
+      expect(error.retryable).toBe(true)
+      await failure(() => store.pins.readBlock(CARD, {}), 'ERR_BACKEND_BUSY')
+      // The server gave up on its own as well: nobody waits for the lock any more.
+      await expect
+        .poll(
+          async () => (await server.query('SELECT count(*)::int AS n FROM pg_locks WHERE NOT granted')).rows,
+          { timeout: 20_000 },
+        )
+        .toEqual([{ n: 0 }])
+      await locker.query('COMMIT')
+      expect(await store.pins.readBlock(CARD, {})).toEqual(blockOf(1))
+    })
+
+    test('a pool that is exhausted: the call that waits in vain is never sent', async () => {
+      const schema = newSchema()
+      const pool = later(
+        new Pool({ connectionString: server.connectionString, statement_timeout: 20_000, max: 1 }),
+      )
+      const store = await openPostgresIssuerStore({ pool, schema, panSealer: sealer, timeoutMs: 300 })
+      await store.cards.put(CARD, RECORD)
+      const taken = await pool.connect()
+      await failure(() => store.pins.storeBlock(CARD, blockOf(2)), 'ERR_BACKEND_BUSY')
+      taken.release()
+      expect(await store.pins.readBlock(CARD, {})).toBeUndefined()
+    })
+
+    test('a signal that fires while a reading call waits ends it at once', async () => {
+      const schema = newSchema()
+      const store = await open({ timeoutMs: 60_000 }, schema)
+      const locker = await newClient()
+      await locker.query(`BEGIN; LOCK TABLE ${schema}.cards`)
+      const controller = new AbortController()
+      const finding = store.cards.find(CARD, { signal: controller.signal })
+      await expect
+        .poll(
+          async () => (await server.query('SELECT count(*)::int AS n FROM pg_locks WHERE NOT granted')).rows,
+          { timeout: 20_000 },
+        )
+        .toEqual([{ n: 1 }])
+      controller.abort()
+      await expect(finding).rejects.toMatchObject({ code: 'ERR_ABORTED' })
+      await locker.query('COMMIT')
+      expect(await store.cards.find(CARD)).toBeUndefined()
+    })
+
+    test('a network that goes silent: busy in time, and a new connection serves', async () => {
+      const proxy = new SilentProxy(server.port)
+      const { port } = await proxy.listen()
+      later({ close: () => proxy.close() })
+      const connection = `postgres://issuer:${server.password}@127.0.0.1:${port}/postgres`
+      const store = await open({ connectionString: connection, timeoutMs: 500 })
+      await store.cards.put(CARD, RECORD)
+      proxy.silent = true
+      const error = await failure(() => store.cards.find(CARD), 'ERR_BACKEND_BUSY')
+      expect(error.message).toBe('the database: no answer within 500 ms')
+      proxy.silent = false
+      await expect
+        .poll(
+          () =>
+            store.cards.find(CARD).then(
+              card => card?.state,
+              () => undefined,
+            ),
+          { timeout: 20_000 },
+        )
+        .toBe('active')
+    })
+
+    test('more connections than the role may have', async () => {
+      await server.query("CREATE ROLE few LOGIN PASSWORD 'few' CONNECTION LIMIT 1")
+      await server.query('GRANT CREATE ON DATABASE postgres TO few')
+      const connectionString = server.connectionString.replace(`issuer:${server.password}`, 'few:few')
+      const store = await open({ connectionString })
+      await store.cards.put(CARD, RECORD)
+      const outcomes = await Promise.allSettled(Array.from({ length: 6 }, () => store.cards.find(CARD)))
+      const errors = outcomes.flatMap(outcome => (outcome.status === 'rejected' ? [outcome.reason] : []))
+      expect(errors.length).toBeGreaterThan(0)
+      for (const error of errors) expect(error).toMatchObject({ code: 'ERR_BACKEND_BUSY', retryable: true })
+    })
+  })
+
+  test('a database that serializes: what it refuses may be tried again', async () => {
+    const pool = later(
+      new Pool({
+        connectionString: server.connectionString,
+        statement_timeout: 5000,
+        options: '-c default_transaction_isolation=serializable',
+      }),
+    )
+    const store = await openPostgresIssuerStore({ pool, schema: newSchema(), panSealer: sealer })
+    await store.cards.put(CARD, RECORD)
+    const outcomes = await Promise.allSettled(
+      Array.from({ length: 60 }, (_, i) => store.pins.storePrw(CARD, prwOf(i))),
+    )
+    const errors = outcomes.flatMap(outcome => (outcome.status === 'rejected' ? [outcome.reason] : []))
+    for (const error of errors) expect(error).toMatchObject({ code: 'ERR_BACKEND_BUSY', retryable: true })
+    await store.pins.storePrw(CARD, prwOf(60))
+    expect(await store.pins.readPrw(CARD)).toEqual(prwOf(60))
+    await store.close()
+  })
+
+  describe('a server that goes and comes', () => {
+    /** Writes PRWs one after the other until told to stop; every refusal must be one that may be tried again. */
+    const writeThrough = (store: IssuerStore) => {
+      const state = { stop: false, acknowledged: 0, refused: 0 }
+      const done = (async () => {
+        for (let sequence = 1; !state.stop; sequence++) {
+          try {
+            await store.pins.storePrw(CARD, prwOf(sequence))
+            state.acknowledged = sequence
+          } catch (error) {
+            expect(isIssuerPinError(error)).toBe(true)
+            expect(error).toMatchObject({ code: 'ERR_BACKEND_BUSY', retryable: true })
+            state.refused++
+            await new Promise(setImmediate)
+          }
+        }
+      })()
+      const reached = (acknowledged: number): Promise<void> =>
+        expect.poll(() => state.acknowledged, { timeout: 60_000 }).toBeGreaterThan(acknowledged)
+      return { state, done, reached }
+    }
+
+    test('connections are terminated under running calls: refused retryably, then served again', async () => {
+      const store = await open({ max: 3 })
+      await store.cards.put(CARD, RECORD)
+      const { state, done, reached } = writeThrough(store)
+      for (let round = 0; round < 5; round++) {
+        await reached(state.acknowledged + 5)
+        await server.query(
+          "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'issuer-pin-crypto'",
+        )
+      }
+      await reached(state.acknowledged + 5)
+      state.stop = true
+      await done
+      expect((await store.pins.readPrw(CARD))?.sequence).toBeGreaterThanOrEqual(state.acknowledged)
+    })
+
+    test.each([
+      ['is restarted', 'SIGINT'],
+      ['crashes and recovers', 'SIGQUIT'],
+    ] as const)(
+      'a server that %s: nothing acknowledged is lost, and the pool recovers',
+      async (_, signal) => {
+        const store = await open({ max: 3, timeoutMs: 1000 })
+        await store.cards.put(CARD, RECORD)
+        const counter = counterOn(store)
+        const { intdatag, pcc } = await counter.issue(CARD.cardId)
+        const { state, done, reached } = writeThrough(store)
+        await reached(20)
+        await server.stop(signal)
+        const before = state.refused
+        await expect.poll(() => state.refused, { timeout: 60_000 }).toBeGreaterThan(before)
+        const error = await failure(() => store.cards.find(CARD), 'ERR_BACKEND_BUSY', [PAN, server.password])
+        expect(error.retryable).toBe(true)
+        await server.start()
+        await reached(state.acknowledged)
+        state.stop = true
+        await done
+        expect((await store.pins.readPrw(CARD))?.sequence).toBeGreaterThanOrEqual(state.acknowledged)
+        const request = { cardId: CARD.cardId, pcc, intdatag, fingerprint: new Uint8Array(32) }
+        expect(await counter.accept(request, async () => {})).toMatchObject({ replayed: false })
+      },
+    )
+  })
+})
+
+async function listen(onConnection: (socket: Socket) => void): Promise<Server> {
+  const server = createServer(socket => {
+    socket.on('error', () => {})
+    onConnection(socket)
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return server
+}
+
+function portOf(server: Server): { port: number } {
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  return address
+}
+
+/** Between store and server; while `silent`, bytes are swallowed and no connection is closed. */
+class SilentProxy {
+  silent = false
+  readonly #target: number
+  readonly #sockets = new Set<Socket>()
+  #server: Server | undefined
+
+  constructor(target: number) {
+    this.#target = target
+  }
+
+  async listen(): Promise<{ port: number }> {
+    this.#server = await listen(near => {
+      const far = connect(this.#target, '127.0.0.1')
+      far.on('error', () => near.destroy())
+      near.on('close', () => far.destroy())
+      far.on('close', () => near.destroy())
+      near.on('data', data => this.silent || far.write(data))
+      far.on('data', data => this.silent || near.write(data))
+      for (const socket of [near, far]) this.#sockets.add(socket)
+    })
+    return portOf(this.#server)
+  }
+
+  close(): void {
+    for (const socket of this.#sockets) socket.destroy()
+    this.#server?.close()
+  }
+}

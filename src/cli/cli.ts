@@ -1,0 +1,9 @@
+#!/usr/bin/env node
+/** The program `issuer-pin-crypto`. */
+import { main } from './main.js'
+import { processIo } from './terminal.js'
+
+// Not process.exit: what has been written may still be on its way.
+main(process.argv.slice(2), processIo(process)).then(code => {
+  process.exitCode = code
+})

@@ -1,0 +1,95 @@
+/** Get PIN, and Get PIN Change Counter. */
+import { type Case, type Group, refusal, requireRefusal, requireStatus } from './case.js'
+import type { ConfiguredState } from './config.js'
+import { type Operation, textOf } from './contract.js'
+import { Mismatch, NotRun } from './problems.js'
+import type { Reply } from './wire.js'
+import type { World } from './world.js'
+
+const COUNTERS = 8
+
+const showsThePin: Case = {
+  group: 'get-pin',
+  name: "shows each card's PIN",
+  expected: '200, sealed to D1, under the key, the PIN',
+  run: async world => {
+    const cards = world.setup.cards.filter(({ pin, state }) => pin !== undefined && state !== 'not-active')
+    if (cards.length === 0) throw new NotRun('there is no card with a pin')
+    for (const { pan, ...card } of cards) {
+      if (pan === undefined) continue
+      if ((await world.shownPin({ ...card, pan })) !== card.pin) throw new Mismatch('another PIN')
+    }
+    return `the PIN of ${cards.length} cards`
+  },
+}
+
+const sealedAnew: Case = {
+  group: 'get-pin',
+  name: 'is sealed anew each time',
+  expected: 'another ephemeral key',
+  run: async world => {
+    const card = world.card('active', 'ISO0')
+    const [first, second] = [await world.getPin(card), await world.getPin(card)]
+    if (first.epk === second.epk) throw new Mismatch('the same ephemeral key')
+    if (first.pin !== second.pin) throw new Mismatch('another PIN')
+    return 'another ephemeral key'
+  },
+}
+
+function inState(state: ConfiguredState, operation: Operation, status: number, errorCode?: string): Case {
+  const group: Group = operation === 'getPIN' ? 'get-pin' : 'change-counter'
+  return {
+    group,
+    name: `a card that is ${state}`,
+    expected: errorCode === undefined ? String(status) : `${status} ${errorCode}`,
+    run: async world => {
+      if (group === 'change-counter') world.requireSeccos()
+      const cardId = state === 'absent' ? world.absent() : world.card(state).cardId
+      const reply = await world.ask(group === 'get-pin' ? world.pinUrl(cardId) : world.counterUrl(cardId))
+      requireRefusal(world, reply, [status])
+      const body = requireStatus(operation, reply, status)
+      if (errorCode === undefined) return String(status)
+      if (textOf(body, 'errorCode') !== errorCode) throw new Mismatch(`${status} with another errorCode`)
+      return `${status} ${errorCode}`
+    },
+  }
+}
+
+export const GET_PIN_CASES: readonly Case[] = [
+  showsThePin,
+  sealedAnew,
+  inState('not-active', 'getPIN', 403),
+  inState('absent', 'getPIN', 404),
+]
+
+const neverTwice: Case = {
+  group: 'change-counter',
+  name: 'an intdatag of its own each time',
+  expected: `${COUNTERS} different ones`,
+  run: async world => {
+    world.requireSeccos()
+    const card = world.card('active', '3DES_SECCOS')
+    const seen = new Set<string>()
+    for (let i = 0; i < COUNTERS; i++) seen.add((await world.counter(card)).intdatag)
+    if (seen.size < COUNTERS) throw new Mismatch(`${seen.size} different ones`)
+    return `${COUNTERS} different ones`
+  },
+}
+
+async function askIso0Only(world: World): Promise<Reply> {
+  world.requireSeccos()
+  return world.ask(world.counterUrl(world.cardOnlyFor('ISO0').cardId))
+}
+
+export const COUNTER_CASES: readonly Case[] = [
+  neverTwice,
+  inState('not-active', 'getPINChangeCounter', 403, 'CARD_NOT_ACTIVE'),
+  inState('pin-change-forbidden', 'getPINChangeCounter', 403, 'PIN_CHANGE_FORBIDDEN'),
+  inState('absent', 'getPINChangeCounter', 404),
+  refusal(
+    'change-counter',
+    'a card for ISO0 alone',
+    { operation: 'getPINChangeCounter', statuses: [400, 403, 404] },
+    askIso0Only,
+  ),
+]

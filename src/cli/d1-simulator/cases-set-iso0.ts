@@ -1,0 +1,171 @@
+/** Set PIN of type ISO0, as D1 sends it: the new PIN shows, twice is as good as once, no two get mixed up. */
+import { BAD, type Case, refusal, requireRefusal, requireStatus } from './case.js'
+import { ISO0_MESSAGES, type MakeMessage } from './inside.js'
+import { Mismatch } from './problems.js'
+import type { Reply } from './wire.js'
+import type { Card, World } from './world.js'
+
+const CONCURRENT = 5
+const BYTE_ORDER_MARK = '\ufeff'
+
+const requireDone = (reply: Reply): unknown => requireStatus('SetPIN', reply, 204)
+
+async function requireShown(world: World, card: Card, pin: string, words = 'another PIN'): Promise<void> {
+  if ((await world.shownPin(card)) !== pin) throw new Mismatch(`204, and Get PIN shows ${words}`)
+}
+
+function sound(name: string, run: (world: World, card: Card, pin: string) => Promise<void>): Case {
+  return {
+    group: 'set-pin-iso0',
+    name,
+    expected: '204, and Get PIN shows the new PIN',
+    run: async world => {
+      const card = world.card('active', 'ISO0')
+      await run(world, card, world.newPin(await world.shownPin(card)))
+      return '204, and Get PIN shows the new PIN'
+    },
+  }
+}
+
+const repeated = sound('the very same request, three times', async (world, card, pin) => {
+  const body = await world.message('ISO0', world.iso0(card, pin))
+  for (let i = 0; i < 3; i++) requireDone(await world.put(card, body))
+  await requireShown(world, card, pin)
+})
+
+const concurrent: Case = {
+  group: 'set-pin-iso0',
+  name: `${CONCURRENT} at once for one card`,
+  expected: '204 each, and Get PIN shows one of them',
+  run: async world => {
+    const [card, other] = world.cards(2, 'active', 'ISO0') as [Card, Card]
+    const before = await world.shownPin(other)
+    const first = await world.shownPin(card)
+    const pins = Array.from({ length: CONCURRENT }, () => world.newPin(first))
+    const bodies = await Promise.all(pins.map(pin => world.message('ISO0', world.iso0(card, pin))))
+    for (const reply of await Promise.all(bodies.map(body => world.put(card, body)))) requireDone(reply)
+    if (!pins.includes(await world.shownPin(card)))
+      throw new Mismatch('204 each, and Get PIN shows none of them')
+    if ((await world.shownPin(other)) !== before)
+      throw new Mismatch('204 each, and another card has a new PIN')
+    return '204 each, and Get PIN shows one of them'
+  },
+}
+
+function refusedFor(name: string, statuses: readonly number[], put: (world: World) => Promise<Reply>): Case {
+  return refusal('set-pin-iso0', name, { operation: 'SetPIN', statuses }, put)
+}
+
+/** A sound message for a card whose state, or type, does not allow it. */
+const forCard = (pick: (world: World) => Card) => async (world: World) => {
+  const card = pick(world)
+  return world.put(card, await world.message('ISO0', world.iso0(card, world.newPin('0000'))))
+}
+
+export const ISO0_CASES: readonly Case[] = [
+  sound('a new PIN', async (world, card, pin) => {
+    requireDone(await world.put(card, await world.message('ISO0', world.iso0(card, pin))))
+    await requireShown(world, card, pin)
+  }),
+  repeated,
+  sound('the same content, sealed anew', async (world, card, pin) => {
+    for (let i = 0; i < 2; i++) {
+      requireDone(await world.put(card, await world.message('ISO0', world.iso0(card, pin))))
+    }
+    await requireShown(world, card, pin)
+  }),
+  concurrent,
+  refusedFor(
+    'a card that is not-active',
+    [403],
+    forCard(world => world.card('not-active')),
+  ),
+  refusedFor(
+    'a card whose PIN must not change',
+    [403],
+    forCard(world => world.card('pin-change-forbidden')),
+  ),
+  refusedFor(
+    'a card for 3DES_SECCOS alone',
+    [400, 403],
+    forCard(world => world.cardOnlyFor('3DES_SECCOS')),
+  ),
+  refusedFor('a card that does not exist', [404], async world => {
+    const card = { ...world.card('active', 'ISO0'), cardId: world.absent() }
+    return world.put(card, await world.message('ISO0', world.iso0(card, world.newPin('0000'))))
+  }),
+]
+
+type MakeBody = (sound: { readonly type: string; readonly encryptedPinBlock: string }) => string | Buffer
+
+/** Bodies that are not the contract's. */
+const BODIES: Readonly<Record<string, MakeBody>> = {
+  'an empty body': () => '',
+  'not JSON': () => 'x',
+  'a body cut off': message => JSON.stringify(message).slice(0, -2),
+  'a list': message => JSON.stringify([message]),
+  null: () => 'null',
+  'type twice': message => JSON.stringify(message).replace('{', '{"type":"3DES_SECCOS",'),
+  'encryptedPinBlock twice': message => JSON.stringify(message).replace('{', '{"encryptedPinBlock":"x",'),
+  'no type': ({ encryptedPinBlock }) => JSON.stringify({ encryptedPinBlock }),
+  'no encryptedPinBlock': ({ type }) => JSON.stringify({ type }),
+  'a type that is none': message => JSON.stringify({ ...message, type: 'ISO1' }),
+  'a type in small letters': message => JSON.stringify({ ...message, type: 'iso0' }),
+  'a type that is a list': message => JSON.stringify({ ...message, type: ['ISO0'] }),
+  'an encryptedPinBlock that is a number': message => JSON.stringify({ ...message, encryptedPinBlock: 1 }),
+  'an encryptedPinBlock that is null': message => JSON.stringify({ ...message, encryptedPinBlock: null }),
+  'an empty encryptedPinBlock': message => JSON.stringify({ ...message, encryptedPinBlock: '' }),
+  'an encryptedPinBlock of 8,193 characters': message =>
+    JSON.stringify({ ...message, encryptedPinBlock: message.encryptedPinBlock.padEnd(8193, 'A') }),
+  'a body of 64 KB': message => JSON.stringify({ ...message, more: 'x'.repeat(65_536) }),
+  'nested 10,000 deep': message =>
+    JSON.stringify(message).replace('{', `{"more":${'['.repeat(10_000)}${']'.repeat(10_000)},`),
+  'a byte order mark': message => BYTE_ORDER_MARK + JSON.stringify(message),
+  'bytes that are not UTF-8': message =>
+    Buffer.concat([Buffer.from(JSON.stringify(message).replace('{', '{"more":"')), Buffer.of(0xff)]),
+}
+
+const HEADERS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  'content-type text/plain': { 'content-type': 'text/plain' },
+  'content-type of a form': { 'content-type': 'application/x-www-form-urlencoded' },
+  'charset utf-16': { 'content-type': 'application/json; charset=utf-16' },
+  'content-encoding gzip': { 'content-encoding': 'gzip' },
+}
+
+async function soundMessage(world: World, card: Card): Promise<string> {
+  return world.message('ISO0', world.iso0(card, world.newPin(await world.shownPin(card))))
+}
+
+function badMessage(name: string, put: (world: World, card: Card) => Promise<Reply>): Case {
+  const rule = { operation: 'SetPIN', statuses: BAD } as const
+  return refusal('messages', name, rule, world => put(world, world.card('active', 'ISO0')))
+}
+
+/** What is refused must not be stored either. */
+function inside(name: string, make: MakeMessage): Case {
+  return {
+    ...badMessage(name, async world => world.put(world.card('active', 'ISO0'), '')),
+    expected: '400, and the PIN stays',
+    run: async world => {
+      const card = world.card('active', 'ISO0')
+      const before = await world.shownPin(card)
+      const reply = await world.put(card, await make(world, card, world.newPin(before)))
+      requireRefusal(world, reply, BAD)
+      requireStatus('SetPIN', reply, 400)
+      if ((await world.shownPin(card)) !== before) throw new Mismatch('400, and Get PIN shows another PIN')
+      return '400, and the PIN stays'
+    },
+  }
+}
+
+export const MESSAGE_CASES: readonly Case[] = [
+  ...Object.entries(BODIES).map(([name, make]) =>
+    badMessage(name, async (world, card) =>
+      world.put(card, make(JSON.parse(await soundMessage(world, card)))),
+    ),
+  ),
+  ...Object.entries(HEADERS).map(([name, headers]) =>
+    badMessage(name, async (world, card) => world.put(card, await soundMessage(world, card), headers)),
+  ),
+  ...Object.entries(ISO0_MESSAGES).map(([name, make]) => inside(name, make)),
+]

@@ -1,0 +1,105 @@
+/** Refusals of what is inside a JWE must be one refusal: the same bytes, in about the same time. */
+import { type Case, requireStatus } from './case.js'
+import { ISO0_MESSAGES, type Messages, SECCOS_MESSAGES } from './inside.js'
+import { Mismatch } from './problems.js'
+import type { Reply } from './wire.js'
+import type { Card, World } from './world.js'
+
+const ROUNDS = 15
+/** Medians may lie apart by this much, and by as much again as the fastest takes: tens of milliseconds can be seen. */
+const APART_MS = 25
+/** What differs from answer to answer, or says how the connection goes on. */
+const PASSING: readonly string[] = ['date', 'connection', 'keep-alive']
+/** One for each thing that an issuer looks at, in the order in which it is likely to. */
+const TIMED: Readonly<Record<'ISO0' | '3DES_SECCOS', readonly string[]>> = {
+  ISO0: [
+    'a tag changed',
+    'a foreign kid',
+    'no pinValue',
+    'a foreign kid of the PIN block',
+    'a block under another key',
+  ],
+  '3DES_SECCOS': [
+    'no macKid',
+    'a foreign kid of the MAC',
+    'an intdatag that was never issued',
+    'another pcc',
+    'a wrong MAC',
+  ],
+}
+
+/** All that an observer sees of an answer: status, header names, content type, body. */
+function shape({ status, headers, text }: Reply): string {
+  const names = Object.keys(headers)
+    .filter(name => !PASSING.includes(name))
+    .sort()
+  return [status, ...names, headers['content-type'], text].join('\n')
+}
+
+const cardFor = (world: World, type: 'ISO0' | '3DES_SECCOS'): Card => {
+  if (type === '3DES_SECCOS') world.seccosKeys()
+  return world.card('active', type)
+}
+
+function sameBytes(type: 'ISO0' | '3DES_SECCOS', messages: Messages): Case {
+  return {
+    group: 'uniform',
+    name: `refusals of ${type} are the same bytes`,
+    expected: 'one answer',
+    run: async world => {
+      const card = cardFor(world, type)
+      const shapes = new Map<string, string>()
+      for (const [name, make] of Object.entries(messages)) {
+        const reply = await world.put(card, await make(world, card, world.newPin('0000')))
+        requireStatus('SetPIN', reply, 400)
+        if (!shapes.has(shape(reply))) shapes.set(shape(reply), name)
+      }
+      if (shapes.size === 1) return 'one answer'
+      throw new Mismatch(`${shapes.size} answers: ${[...shapes.values()].slice(0, 3).join('; ')}`)
+    },
+  }
+}
+
+function sameTime(type: 'ISO0' | '3DES_SECCOS', messages: Messages): Case {
+  return {
+    group: 'uniform',
+    name: `refusals of ${type} take the same time`,
+    expected: `medians of ${ROUNDS} within ${APART_MS} ms and the fastest's own`,
+    run: async world => {
+      const card = cardFor(world, type)
+      const bodies = new Map<string, string>()
+      for (const name of TIMED[type]) {
+        const body = await messages[name]?.(world, card, world.newPin('0000'))
+        if (body !== undefined) bodies.set(name, body)
+      }
+      const times = new Map([...bodies.keys()].map(name => [name, [] as number[]]))
+      for (let round = 0; round < ROUNDS; round++) {
+        for (const [name, body] of bodies) {
+          const started = performance.now()
+          requireStatus('SetPIN', await world.put(card, body), 400)
+          times.get(name)?.push(performance.now() - started)
+        }
+      }
+      return judge([...times].map(([name, all]) => [name, median(all)] as const))
+    },
+  }
+}
+
+function judge(medians: readonly (readonly [string, number])[]): string {
+  const [[, fastest = 0] = []] = [...medians].sort((a, b) => a[1] - b[1])
+  const [[name, slowest = 0] = []] = [...medians].sort((a, b) => b[1] - a[1])
+  const shown = `${fastest.toFixed(1)} to ${slowest.toFixed(1)} ms`
+  if (slowest - fastest > APART_MS + fastest) throw new Mismatch(`${shown}: slowest is ${name}`)
+  return shown
+}
+
+function median(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0
+}
+
+export const UNIFORM_CASES: readonly Case[] = [
+  sameBytes('ISO0', ISO0_MESSAGES),
+  sameTime('ISO0', ISO0_MESSAGES),
+  sameBytes('3DES_SECCOS', SECCOS_MESSAGES),
+  sameTime('3DES_SECCOS', SECCOS_MESSAGES),
+]

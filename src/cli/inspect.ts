@@ -1,0 +1,84 @@
+/** `inspect`: what stands in a JWE's header, a data set, a PIN block; redacted as `src/inspect` does it. */
+import {
+  ILLUSTRATIVE_NOT_GIROCARD_AES,
+  ILLUSTRATIVE_NOT_GIROCARD_TDEA,
+  inspectDataSet,
+  inspectJweHeader,
+  inspectPinBlock,
+  parseProfile,
+  type SeccosProfile,
+} from '../index.js'
+import { type Command, type Io, readArguments, requireOption, UsageError } from './command.js'
+import { readInput, readJson } from './input.js'
+
+type Inspect = (args: readonly string[], io: Io) => Promise<string>
+
+/** By the name an illustrative profile is asked for; anything else is a file. */
+const SHIPPED: Readonly<Record<string, SeccosProfile>> = {
+  'illustrative-tdea': ILLUSTRATIVE_NOT_GIROCARD_TDEA,
+  'illustrative-aes': ILLUSTRATIVE_NOT_GIROCARD_AES,
+}
+
+const SUBJECTS: Readonly<Record<string, Inspect>> = {
+  jwe: async (args, io) => {
+    const { positionals } = readArguments(args, { options: {}, positionals: 1 })
+    const text = (await readInput(positionals[0], io)).trim()
+    if (!text.startsWith('{')) return inspectJweHeader(text)
+    const { encryptedPinBlock } = readJson(text, 'the input')
+    if (typeof encryptedPinBlock !== 'string') throw new UsageError('the message has no encryptedPinBlock')
+    return inspectJweHeader(encryptedPinBlock)
+  },
+  'data-set': async (args, io) => {
+    const options = { profile: { type: 'string' } } as const
+    const { values, positionals } = readArguments(args, { options, positionals: 1 })
+    const profile = await readProfile(requireOption(values.profile, 'profile'), io)
+    return inspectDataSet(profile, (await readInput(positionals[0], io)).trim())
+  },
+  'pin-block': async (args, io) => {
+    const options = { state: { type: 'string' } } as const
+    const { values, positionals } = readArguments(args, { options, positionals: 1 })
+    const state = requireOption(values.state, 'state')
+    if (state !== 'clear' && state !== 'enciphered') {
+      throw new UsageError('--state must be clear or enciphered')
+    }
+    const hex = (await readInput(positionals[0], io)).trim()
+    if (!/^(?:[0-9A-Fa-f]{2})+$/.test(hex)) throw new UsageError('a PIN block is given as hex digits')
+    const block = Uint8Array.from(Buffer.from(hex, 'hex'))
+    try {
+      return inspectPinBlock(block, { state })
+    } finally {
+      block.fill(0)
+    }
+  },
+}
+
+/** The profile of a file, or a shipped one by its name. Errors: `ERR_PROFILE`, `ERR_USAGE`. */
+async function readProfile(name: string, io: Io): Promise<SeccosProfile> {
+  const shipped = Object.hasOwn(SHIPPED, name) ? SHIPPED[name] : undefined
+  return shipped ?? parseProfile(readJson(await readInput(name, io), name))
+}
+
+/** `issuer-pin-crypto inspect jwe|data-set|pin-block`. */
+export const INSPECT: Command = {
+  name: 'inspect',
+  summary: 'show what stands in a JWE, a data set or a PIN block, secrets as dots',
+  help: `usage: issuer-pin-crypto inspect jwe [FILE]
+       issuer-pin-crypto inspect data-set --profile PROFILE [FILE]
+       issuer-pin-crypto inspect pin-block --state clear|enciphered [FILE]
+
+The input is a file, or standard input where there is none.
+
+  jwe         a JWE in compact form, or D1's message around it
+  data-set    prwDataSet: 246 upper-case hex digits
+  pin-block   16 or 32 hex digits; no digit of a PIN is shown
+
+  --profile   a profile's JSON file, or illustrative-tdea, illustrative-aes
+  --state     whether the block is clear or enciphered`,
+  run: async ([subject = '', ...args], io) => {
+    const inspect = Object.hasOwn(SUBJECTS, subject) ? SUBJECTS[subject] : undefined
+    if (inspect === undefined)
+      throw new UsageError(`inspect takes one of ${Object.keys(SUBJECTS).join(', ')}`)
+    io.out(await inspect(args, io))
+    return 0
+  },
+}

@@ -1,0 +1,94 @@
+/** `probe`: which algorithms and inputs reproduce samples that a scheme has made with test keys. */
+import { Pan, Pin, type ProbeOutcome, type ProbeReport, type ProbeSample, probeProfile } from '../index.js'
+import { type Command, readArguments, UsageError } from './command.js'
+import { readInput, readJson } from './input.js'
+import { renderTable } from './table.js'
+
+type Members = Readonly<Record<string, unknown>>
+
+function readHex(members: Members, name: string): Uint8Array {
+  const { [name]: hex } = members
+  if (typeof hex !== 'string' || !/^(?:[0-9A-Fa-f]{2})+$/.test(hex)) {
+    throw new UsageError(`${name} must be hex digits`)
+  }
+  return Uint8Array.from(Buffer.from(hex, 'hex'))
+}
+
+function readText(members: Members, name: string): string {
+  const { [name]: text } = members
+  if (typeof text !== 'string') throw new UsageError(`${name} must be a string, in each sample`)
+  return text
+}
+
+function readSample(value: unknown): ProbeSample {
+  if (typeof value !== 'object' || value === null) throw new UsageError('samples must be a list of objects')
+  const { pan, pin, random, ...rest } = value as Members
+  return {
+    ...(rest as unknown as ProbeSample),
+    pan: Pan.from(readText({ pan }, 'pan')),
+    pin: Pin.from(readText({ pin }, 'pin')),
+    ...(random !== undefined && { random: readHex({ random }, 'random') }),
+  }
+}
+
+const SAMPLE_FILE = ['prwTestKey', 'macTestKey', 'samples']
+
+function report(text: string): ProbeReport {
+  const file = readJson(text, 'the samples')
+  const unknown = Object.keys(file).find(name => !SAMPLE_FILE.includes(name))
+  if (unknown !== undefined)
+    throw new UsageError(`the samples have members ${SAMPLE_FILE.join(', ')} and no other`)
+  const { samples } = file
+  if (!Array.isArray(samples)) throw new UsageError('samples must be a list of objects')
+  const keys = [readHex(file, 'prwTestKey'), readHex(file, 'macTestKey')] as const
+  try {
+    return probeProfile({ samples: samples.map(readSample), prwTestKey: keys[0], macTestKey: keys[1] })
+  } finally {
+    for (const key of keys) key.fill(0)
+  }
+}
+
+function outcomeRows(which: string, { verdict, tried, matches }: ProbeOutcome): string[][] {
+  const head = [which, verdict, `${matches.length} of ${tried}`]
+  if (matches.length === 0) return [[...head, '', '']]
+  return matches.map(({ algorithm, padding, inputs }, i) => [
+    ...(i === 0 ? head : ['', '', '']),
+    padding === 'none' ? algorithm : `${algorithm}, padding ${padding}`,
+    inputs.map(part => (part.input === 'field' ? `field ${part.id}` : part.input)).join(' + '),
+  ])
+}
+
+/** `issuer-pin-crypto probe`. */
+export const PROBE: Command = {
+  name: 'probe',
+  summary: 'find out what reproduces PRW samples made with TEST keys',
+  help: `usage: issuer-pin-crypto probe [--draft] [FILE]
+
+Reads samples from a file or standard input, tries the algorithms and inputs this library knows, and says which
+reproduce all of them. TEST keys only: they stand in clear in the file.
+
+  { "prwTestKey": "hex", "macTestKey": "hex",
+    "samples": [ { "pan", "pin", "pcc", "intdatag", "random"?: "hex", "prwDataSet", "prwValue", "macValue",
+                   "known"?: { "psn": "01", … } }, … two or more, of different cards ] }
+
+  --draft     print the draft of a profile as JSON, and nothing else
+
+Exit code 1 where no draft comes out. What reproduces the samples may still differ from the scheme.`,
+  run: async (args, io) => {
+    const options = { draft: { type: 'boolean' } } as const
+    const { values, positionals } = readArguments(args, { options, positionals: 1 })
+    const { places, prw, mac, draft } = report(await readInput(positionals[0], io))
+    if (values.draft !== true) {
+      const found = places.map(({ id, offset, length, encoding }) => [id, `${offset}`, `${length}`, encoding])
+      io.out(renderTable(['value', 'offset', 'length', 'encoding'], found))
+      io.out('')
+      const rows = [...outcomeRows('prw', prw), ...outcomeRows('mac', mac)]
+      io.out(renderTable(['', 'verdict', 'matches', 'algorithm', 'inputs'], rows))
+    } else if (draft !== undefined) {
+      io.out(JSON.stringify(draft, null, 2))
+    }
+    if (draft !== undefined) return 0
+    io.err('no draft: the samples do not determine PRW and MAC')
+    return 1
+  },
+}

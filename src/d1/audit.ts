@@ -1,0 +1,143 @@
+/**
+ * What both directions tell an operator: the endpoints of every request that D1 made, the client of every call that it
+ * made to D1. One shape, one way to hand it over, one set of OpenTelemetry names.
+ */
+import type { ClientAuditEvent } from './client/audit.js'
+import type { AuditEvent } from './endpoints/audit.js'
+
+/** What a key did in an operation. */
+export type KeyRole = 'jwe' | 'd1-zpk' | 'storage' | 'prw-mac' | 'd1-public' | 'assertion'
+
+/** A key by its name and check value. D1's public key, a signer's key, and a PRW key that is not here, have none. */
+export interface AuditKey {
+  readonly role: KeyRole
+  readonly kid: string
+  readonly checkValue?: string
+}
+
+/** Why it was refused, or failed. */
+export interface AuditRefusal<Reason extends string = string> {
+  readonly reason: Reason
+  /** The code of this library's error, or the code or name of a foreign one. */
+  readonly code?: string
+  /** The member of the message, or the field of the data set. */
+  readonly field?: string
+  /** The change counter's reason, the token verifier's, a PKCS#11 return value, or the kid of a key that is refused. */
+  readonly detail?: string
+}
+
+/** What the events of both directions have. */
+export interface D1Event<Reason extends string = string> {
+  readonly operation?: string
+  /** `refused`: 4xx. `failed`: everything else that is no success. */
+  readonly outcome: 'success' | 'refused' | 'failed'
+  readonly status?: number
+  readonly issuerId?: string
+  /** Left out where it looks like a PAN and is not known to be a card's. */
+  readonly cardId?: string
+  readonly correlationId?: string
+  readonly refusal?: AuditRefusal<Reason>
+  readonly keys: readonly AuditKey[]
+  readonly durationMs: number
+}
+
+const MAY_BE_PAN = /^[0-9]{12,19}$/
+const NAME = /^[A-Za-z0-9_]{1,64}$/
+/** SQLSTATE has five digits; a longer number would be data. */
+const DATA = /[0-9]{6}/
+
+/** The cardId as an event may show it. */
+export function shownCardId(cardId: string | undefined, known: boolean): { readonly cardId?: string } {
+  return cardId === undefined || (!known && MAY_BE_PAN.test(cardId)) ? {} : { cardId }
+}
+
+/** The code or the name of an error, where it is one. Never its message: a database puts parameters there. */
+export function nameOfError(error: unknown): string | undefined {
+  return ['code', 'name']
+    .map(name => textOf(error, name))
+    .find(text => text !== undefined && NAME.test(text) && !DATA.test(text))
+}
+
+/** A member of an error, where it is text. */
+export function textOf(error: unknown, name: string): string | undefined {
+  const value = typeof error === 'object' && error !== null ? Reflect.get(error, name) : undefined
+  return typeof value === 'string' ? value : undefined
+}
+
+/**
+ * Makes the function that hands events to a hook. The hook is not waited for; what it throws, or what making the event
+ * from a foreign error throws, changes nothing: the process is warned once.
+ */
+export function auditor<Event>(
+  hook: (event: Event, cause?: unknown) => void | Promise<void>,
+  whose: string,
+): (makeEvent: () => Event, cause: unknown) => void {
+  let warned = false
+  const warn = (): void => {
+    if (warned) return
+    warned = true
+    process.emitWarning(`the audit hook of ${whose} failed`, 'IssuerPinWarning')
+  }
+  return (makeEvent, cause) => {
+    try {
+      Promise.resolve(hook(makeEvent(), cause)).catch(warn)
+    } catch {
+      warn()
+    }
+  }
+}
+
+/** Either event, as the table below reads it: what one direction alone has is optional. */
+type AnyEvent = D1Event &
+  Pick<Partial<AuditEvent>, 'correlationIdIgnored' | 'caller' | 'pinType' | 'replayed'> &
+  Pick<Partial<ClientAuditEvent>, 'errorCode' | 'delivery' | 'requests' | 'tokenFetched'>
+
+/** How OpenTelemetry would have the members called; arrays side by side, as attributes hold no objects. */
+const ATTRIBUTES: Readonly<Record<string, (event: AnyEvent) => unknown>> = {
+  'd1.operation': event => event.operation,
+  'd1.outcome': event => event.outcome,
+  'http.response.status_code': event => event.status,
+  'http.request.resend_count': ({ requests = 0 }) => (requests > 1 ? requests - 1 : undefined),
+  'd1.issuer.id': event => event.issuerId,
+  'd1.card.id': event => event.cardId,
+  'd1.correlation.id': event => event.correlationId,
+  'd1.correlation.ignored': event => event.correlationIdIgnored,
+  'd1.caller': event => event.caller,
+  'd1.pin.type': event => event.pinType,
+  'd1.pin.replayed': event => event.replayed,
+  'd1.token.fetched': event => event.tokenFetched,
+  'd1.refusal.reason': event => event.refusal?.reason,
+  'd1.refusal.field': event => event.refusal?.field,
+  'd1.refusal.detail': event => event.refusal?.detail,
+  'd1.error_code': event => event.errorCode,
+  'd1.delivery': event => event.delivery,
+  'error.type': event => event.refusal?.code ?? event.refusal?.reason,
+  'd1.key.role': event => event.keys.map(key => key.role),
+  'd1.key.id': event => event.keys.map(key => key.kid),
+  'd1.key.check_value': event => event.keys.map(key => key.checkValue ?? ''),
+  'd1.duration_ms': event => event.durationMs,
+}
+
+/** A value that an OpenTelemetry attribute can have. */
+export type AttributeValue = string | number | boolean | readonly string[]
+
+/**
+ * An event, of the endpoints or of the client, as a flat set of OpenTelemetry attributes, without what is undefined.
+ * Names of the semantic conventions where there are some (`http.response.status_code`, `http.request.resend_count`,
+ * `error.type`), else under `d1.`.
+ *
+ * @example
+ * ```ts
+ * const audit: AuditHook = event => logger.emit({ eventName: 'd1.pin', attributes: otelAttributes(event) })
+ * ```
+ */
+export function otelAttributes(
+  event: AuditEvent | ClientAuditEvent,
+): Readonly<Record<string, AttributeValue>> {
+  const attributes: Record<string, AttributeValue> = {}
+  for (const [name, read] of Object.entries(ATTRIBUTES)) {
+    const value = read(event)
+    if (value !== undefined) attributes[name] = value as AttributeValue
+  }
+  return attributes
+}

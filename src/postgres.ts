@@ -1,0 +1,14 @@
+/**
+ * The stores of an issuer in PostgreSQL: cards, PINs, change counters. Loads the optional peer `pg` when it makes a pool.
+ *
+ * @module issuer-pin-crypto/postgres
+ */
+export type { CardPinStore, CardStore, IssuerStore } from './stores/issuer-store.js'
+export { type PanKey, type PanSealer, type PanSealerOptions, panSealer } from './stores/pan-sealer.js'
+export { openPostgresIssuerStore, type PostgresIssuerStoreOptions } from './stores/postgres/issuer-store.js'
+export type {
+  PostgresClient,
+  PostgresConnection,
+  PostgresPool,
+  PostgresResult,
+} from './stores/postgres/pool.js'

@@ -1,0 +1,161 @@
+/**
+ * PANs at rest. A store is given a {@link PanSealer} and keeps what it makes of a PAN; there is no store that writes a
+ * PAN in the clear. {@link panSealer} seals with AES-256-GCM under keys of the program's; a service with a vault brings
+ * a sealer of its own.
+ *
+ *     sealed  01 ‖ length of kid ‖ kid (UTF-8) ‖ nonce (12 bytes) ‖ ciphertext (20 bytes) ‖ tag (16 bytes)
+ *     clear   the digits in ASCII, zero bytes after them: the length of a PAN does not show
+ *     AAD     all before the nonce, then ["issuer-pin-crypto PAN", issuerId, cardId] as JSON
+ *
+ * A sealed PAN that is copied to another card therefore does not open there.
+ */
+import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
+import { readOptions } from '../arguments.js'
+import { isKid, requireKid } from '../backend/checks.js'
+import { concatBytes, ownCopy, requireBytes, snapshot, wipe } from '../bytes.js'
+import type { CardRef } from '../d1/endpoints/interfaces.js'
+import { ArgumentError, BackendError, InputError, KeyError } from '../errors.js'
+import { Pan, panDigits, requirePan } from '../pin/pan.js'
+import { readRef } from './records.js'
+
+/** Makes PANs unreadable for whoever reads the database. Either method may answer at once or later. */
+export interface PanSealer {
+  /** The PAN as it may be stored, up to 4096 bytes, bound to this card. */
+  seal(pan: Pan, card: CardRef): Uint8Array | Promise<Uint8Array>
+  /** The PAN of what `seal` made for this very card; rejects for anything else. */
+  open(sealed: Uint8Array, card: CardRef): Pan | Promise<Pan>
+}
+
+/** A key of {@link panSealer}. */
+export interface PanKey {
+  /** 1 to 128 characters; it stands in clear beside each sealed PAN. */
+  readonly kid: string
+  /** AES-256: 32 bytes, which are copied. */
+  readonly key: Uint8Array
+}
+
+/** Options of {@link panSealer}. */
+export interface PanSealerOptions {
+  /** The first key seals, each of them opens: put a new one first, and keep the old ones until every PAN moved. */
+  readonly keys: readonly PanKey[]
+}
+
+const FORM = 1
+const KEY_BYTES = 32
+const NONCE_BYTES = 12
+const CLEAR_BYTES = 20
+const TAG_BYTES = 16
+const ASCII_ZERO = 0x30
+
+/**
+ * A {@link PanSealer} under AES-256-GCM keys that the program holds: `node:crypto`, a fresh random nonce for each PAN
+ * (so no more than 2^32 PANs under one key, NIST SP 800-38D 8.3). Disposing of it wipes its copies of the keys.
+ *
+ * Errors: `ERR_ARGUMENT`. Later: `ERR_KEY_NOT_FOUND` (sealed under a kid that is not here), `ERR_BACKEND_FAILED` (it
+ * does not open: another key, another card, changed bytes; never says which), `ERR_DISPOSED`.
+ *
+ * Source: NIST SP 800-38D.
+ *
+ * @example
+ * ```ts
+ * using sealer = panSealer({ keys: [{ kid: 'PAN-2', key: newKey }, { kid: 'PAN-1', key: oldKey }] })
+ * const store = await openSqliteIssuerStore({ path, driver: 'better-sqlite3', panSealer: sealer })
+ * ```
+ */
+export function panSealer(options: PanSealerOptions): PanSealer & Disposable {
+  const { keys } = readOptions(options, 'panSealer', ['keys'])
+  if (!Array.isArray(keys)) throw new ArgumentError('keys must be a list')
+  const read = Array.from(keys, (entry: PanKey): PanKey => {
+    const { kid, key } = readOptions(entry, 'a key of panSealer', ['kid', 'key'])
+    requireKid(kid)
+    if (new TextEncoder().encode(kid).length > 255) throw new ArgumentError('kid must be at most 255 bytes')
+    requireBytes(key, 'key')
+    if (key.length !== KEY_BYTES) throw new ArgumentError(`key must be ${KEY_BYTES} bytes`)
+    return { kid, key }
+  })
+  const [sealing] = read
+  if (sealing === undefined) throw new ArgumentError('keys must name at least one')
+  if (new Set(read.map(({ kid }) => kid)).size < read.length)
+    throw new ArgumentError('each kid must be stated once')
+  return new AesPanSealer(read, sealing.kid)
+}
+
+class AesPanSealer implements PanSealer, Disposable {
+  readonly #keys: ReadonlyMap<string, Uint8Array>
+  readonly #sealingKid: string
+  #disposed = false
+
+  constructor(keys: readonly PanKey[], sealingKid: string) {
+    this.#keys = new Map(keys.map(({ kid, key }) => [kid, ownCopy(key)]))
+    this.#sealingKid = sealingKid
+  }
+
+  seal(pan: Pan, card: CardRef): Uint8Array {
+    const key = this.#key(this.#sealingKid)
+    requirePan(pan)
+    const kid = new TextEncoder().encode(this.#sealingKid)
+    const head = concatBytes(Uint8Array.of(FORM, kid.length), kid)
+    const aad = boundTo(head, card)
+    const nonce = randomBytes(NONCE_BYTES)
+    const clear = new Uint8Array(new ArrayBuffer(CLEAR_BYTES))
+    try {
+      panDigits(pan).forEach((digit, i) => {
+        clear[i] = ASCII_ZERO + digit
+      })
+      const cipher = createCipheriv('aes-256-gcm', key, nonce).setAAD(aad)
+      return concatBytes(head, nonce, cipher.update(clear), cipher.final(), cipher.getAuthTag())
+    } finally {
+      wipe(clear)
+    }
+  }
+
+  open(sealed: Uint8Array, card: CardRef): Pan {
+    const bytes = snapshot(sealed, 'sealed')
+    const [form, length = 0] = bytes
+    const head = bytes.subarray(0, 2 + length)
+    const body = bytes.subarray(head.length)
+    const kid = new TextDecoder().decode(head.subarray(2))
+    if (form !== FORM || !isKid(kid) || body.length !== NONCE_BYTES + CLEAR_BYTES + TAG_BYTES)
+      throw unopened()
+    const key = this.#key(kid)
+    const aad = boundTo(head, card)
+    let clear: Uint8Array | undefined
+    try {
+      const nonce = body.subarray(0, NONCE_BYTES)
+      const decipher = createDecipheriv('aes-256-gcm', key, nonce, { authTagLength: TAG_BYTES })
+      decipher.setAAD(aad).setAuthTag(body.subarray(-TAG_BYTES))
+      clear = decipher.update(body.subarray(NONCE_BYTES, -TAG_BYTES))
+      decipher.final()
+      return Pan.from(clear.subarray(0, clear.indexOf(0)))
+    } catch {
+      // Whatever was wrong with it: to tell one reason from another helps whoever changes the database.
+      throw unopened()
+    } finally {
+      wipe(clear)
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#disposed = true
+    wipe(...this.#keys.values())
+  }
+
+  #key(kid: string): Uint8Array {
+    if (this.#disposed) throw new InputError('ERR_DISPOSED', 'the PAN sealer was used after disposal')
+    const key = this.#keys.get(kid)
+    if (key === undefined) throw new KeyError('ERR_KEY_NOT_FOUND', `no PAN key ${kid}`, kid)
+    return key
+  }
+}
+
+function boundTo(head: Uint8Array, card: CardRef): Uint8Array {
+  const { issuerId, cardId } = readRef(card)
+  return concatBytes(
+    head,
+    new TextEncoder().encode(JSON.stringify(['issuer-pin-crypto PAN', issuerId, cardId])),
+  )
+}
+
+function unopened(): BackendError {
+  return new BackendError('ERR_BACKEND_FAILED', 'the sealed PAN of the card does not open')
+}

@@ -1,0 +1,63 @@
+/**
+ * PostgreSQL's errors as ours. They are never passed on as `cause`: `detail` quotes values (`Key (card_id)=(…)`), and
+ * `message` may quote what was sent. What identifies a fault, its SQLSTATE or the system's name of it, is kept.
+ *
+ * Source: PostgreSQL 15 documentation, appendix A (SQLSTATE).
+ */
+import { BackendError, isIssuerPinError } from '../../errors.js'
+import { noSuchCard } from '../records.js'
+
+/** What may succeed later without a change by the caller. */
+const TRANSIENT: Readonly<Record<string, string>> = {
+  '40001': 'a serialization failure',
+  '40P01': 'a deadlock',
+  '53300': 'too many connections',
+  '55P03': 'a lock is not available',
+  '57014': 'the statement took too long',
+  '57P01': 'the server shuts down',
+  '57P02': 'the server crashed',
+  '57P03': 'the server is starting up or shutting down',
+  '57P05': 'the session was idle for too long',
+  '08000': 'a connection exception',
+  '08001': 'the connection was not established',
+  '08003': 'the connection does not exist',
+  '08004': 'the connection was rejected',
+  '08006': 'the connection failed',
+  // After a failover an open connection may lead to what is a replica now.
+  '25006': 'the server takes no writes now',
+  '25P03': 'the transaction was idle for too long',
+  ECONNREFUSED: 'nobody listens there',
+  ECONNRESET: 'the connection was reset',
+  EPIPE: 'the connection was closed',
+  ETIMEDOUT: 'the connection timed out',
+  EHOSTUNREACH: 'the host is out of reach',
+  ENETUNREACH: 'the network is out of reach',
+  EAI_AGAIN: 'the name of the host did not resolve',
+  // A server that is stopped takes its Unix socket with it.
+  ENOENT: 'the socket is not there',
+}
+
+/** How messages of `pg` itself begin, which have no code, where the connection is what failed. */
+const CONNECTION_LOST =
+  /^(Connection terminated|Client has encountered a connection error|Client was closed|timeout exceeded)/
+
+const FOREIGN_KEY_VIOLATION = '23503'
+const CODE = /^[0-9A-Z_]{4,40}$/
+
+/** The coded error for what a pool, a connection or a statement failed with. */
+export function databaseError(error: unknown): Error {
+  if (isIssuerPinError(error)) return error
+  const { code, message } = Object(error)
+  if (code === FOREIGN_KEY_VIOLATION) return noSuchCard()
+  if (typeof code === 'string' && Object.hasOwn(TRANSIENT, code)) return busy(`${TRANSIENT[code]} (${code})`)
+  if (code === undefined && typeof message === 'string' && CONNECTION_LOST.test(message)) {
+    return busy('the connection is lost')
+  }
+  const name = typeof code === 'string' && CODE.test(code) ? ` (${code})` : ''
+  return new BackendError('ERR_BACKEND_FAILED', `the database failed${name}`)
+}
+
+/** `ERR_BACKEND_BUSY`: try again. */
+export function busy(problem: string): BackendError {
+  return new BackendError('ERR_BACKEND_BUSY', `the database: ${problem}`, { retryable: true })
+}

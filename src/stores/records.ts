@@ -1,0 +1,138 @@
+/**
+ * What the stores are given, checked and copied: what was checked is what is stored, and what is handed out is nobody
+ * else's.
+ */
+import { readOptions, readOwn } from '../arguments.js'
+import { requireKid } from '../backend/checks.js'
+import { snapshot } from '../bytes.js'
+import type { Card, CardRef, CardState, StoredPinBlock, StoredPrw } from '../d1/endpoints/interfaces.js'
+import type { PinBlockType } from '../d1/pin-block.js'
+import { ArgumentError, BackendError } from '../errors.js'
+import { requirePan } from '../pin/pan.js'
+import { requireCardId } from '../seccos/change-counter-input.js'
+import type { Provenance } from '../seccos/profile.js'
+
+const ISSUER_ID = /^[A-Za-z0-9._~-]{10}$/
+const PCC = /^[0-9]{4}$/
+const DATA_SET = /^(?:[0-9A-Fa-f]{2}){123}$/
+const PRINTABLE = /^[\x20-\x7e]{1,512}$/
+const PIN_BLOCK_BYTES = 8
+
+const STATES: Readonly<Record<CardState, true>> = {
+  active: true,
+  'pin-change-forbidden': true,
+  'not-active': true,
+}
+const SET_PIN_TYPES: Readonly<Record<PinBlockType, true>> = { ISO0: true, '3DES_SECCOS': true }
+const PROVENANCES: Readonly<Record<Provenance, true>> = { 'scheme-confirmed': true, illustrative: true }
+
+type SeccosFields = Readonly<Record<string, string | Uint8Array>>
+
+/** Throws `ERR_ARGUMENT` unless the value is an issuer's identifier as D1 has them. */
+export function requireIssuerId(issuerId: unknown): asserts issuerId is string {
+  if (typeof issuerId !== 'string' || !ISSUER_ID.test(issuerId)) {
+    throw new ArgumentError('issuerId must be 10 characters: letters, digits, . _ ~ -')
+  }
+}
+
+/** The identifiers of a card. Other members (`operation` of a query) are left out. `ERR_ARGUMENT`. */
+export function readRef(card: CardRef): CardRef {
+  const { issuerId, cardId } = readOwn(card, 'the store', ['issuerId', 'cardId'])
+  requireIssuerId(issuerId)
+  requireCardId(cardId)
+  return { issuerId, cardId }
+}
+
+/** Throws `ERR_ARGUMENT` unless the value is a {@link CardState}. */
+export function requireState(state: unknown): asserts state is CardState {
+  requireOneOf(state, STATES, 'state')
+}
+
+/** A copy of a card; `ERR_ARGUMENT` for a member that would not be kept, or is not what it should be. */
+export function readCard(record: Card): Card {
+  const { state, pan, setPinTypes, seccos } = readOptions(record, 'a card', [
+    'state',
+    'pan',
+    'setPinTypes',
+    'seccos',
+  ])
+  requireState(state)
+  requirePan(pan)
+  if (!Array.isArray(setPinTypes)) throw new ArgumentError('setPinTypes must be a list')
+  const types = Array.from(setPinTypes, (type: unknown): PinBlockType => {
+    requireOneOf(type, SET_PIN_TYPES, 'setPinTypes')
+    return type
+  })
+  return { state, pan, setPinTypes: types, ...(seccos !== undefined && { seccos: readSeccos(seccos) }) }
+}
+
+function readSeccos(seccos: NonNullable<Card['seccos']>): NonNullable<Card['seccos']> {
+  const { pcc, fields } = readOptions(seccos, 'seccos of a card', ['pcc', 'fields'])
+  if (pcc !== undefined) requireText(pcc, PCC, 'pcc must be four digits')
+  return { ...(pcc !== undefined && { pcc }), ...(fields !== undefined && { fields: readFields(fields) }) }
+}
+
+function readFields(fields: SeccosFields): SeccosFields {
+  if (typeof fields !== 'object' || fields === null) throw new ArgumentError('fields must be an object')
+  return Object.fromEntries(
+    Object.entries(fields).map(([id, value]) => [
+      id,
+      typeof value === 'string' ? value : snapshot(value, 'a field that is no string'),
+    ]),
+  )
+}
+
+/** A copy of a PIN block at rest: 8 bytes, and the kid it is under. `ERR_ARGUMENT`. */
+export function readPinBlock(pin: StoredPinBlock): StoredPinBlock {
+  const { block, kid } = readOwn(pin, 'storeBlock', ['block', 'kid'])
+  const copy = snapshot(block, 'block')
+  if (copy.length !== PIN_BLOCK_BYTES) throw new ArgumentError(`block must be ${PIN_BLOCK_BYTES} bytes`)
+  requireKid(kid)
+  return { block: copy, kid }
+}
+
+const PRW_MEMBERS = ['prwValue', 'prwKid', 'prwDataSet', 'pcc', 'sequence', 'profile', 'provenance'] as const
+
+/** A copy of a PRW at rest. `ERR_ARGUMENT`. */
+export function readPrw(prw: StoredPrw): StoredPrw {
+  const { prwValue, prwKid, prwDataSet, pcc, sequence, profile, provenance } = readOwn(
+    prw,
+    'storePrw',
+    PRW_MEMBERS,
+  )
+  const { name, version } = readOwn(profile ?? {}, 'profile', ['name', 'version'])
+  requireText(prwValue, PRINTABLE, 'prwValue must be 1 to 512 printable characters')
+  requireKid(prwKid)
+  requireText(prwDataSet, DATA_SET, 'prwDataSet must be 246 hex digits')
+  requireText(pcc, PCC, 'pcc must be four digits')
+  if (!Number.isSafeInteger(sequence) || sequence < 0)
+    throw new ArgumentError('sequence must be a whole number')
+  if (typeof name !== 'string' || typeof version !== 'string') {
+    throw new ArgumentError('profile must have a name and a version')
+  }
+  requireOneOf(provenance, PROVENANCES, 'provenance')
+  return { prwValue, prwKid, prwDataSet, pcc, sequence, profile: { name, version }, provenance }
+}
+
+/** What a PIN or a state is refused with where its card is not in the store. */
+export function noSuchCard(): BackendError {
+  return new BackendError('ERR_BACKEND_FAILED', 'the store holds no such card')
+}
+
+/** What every call is refused with after `close()`. */
+export function storeClosed(): BackendError {
+  return new BackendError('ERR_BACKEND_CLOSED', 'the store is closed')
+}
+
+function requireOneOf<T extends string>(
+  value: unknown,
+  table: Readonly<Record<T, true>>,
+  name: string,
+): asserts value is T {
+  if (typeof value === 'string' && Object.hasOwn(table, value)) return
+  throw new ArgumentError(`${name} must be of ${Object.keys(table).join(', ')}`)
+}
+
+function requireText(value: unknown, pattern: RegExp, problem: string): void {
+  if (typeof value !== 'string' || !pattern.test(value)) throw new ArgumentError(problem)
+}

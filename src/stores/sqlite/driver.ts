@@ -1,0 +1,103 @@
+/**
+ * SQLite by either driver: Node's own `node:sqlite` (Node 22.13 and later), or the package `better-sqlite3`, an
+ * optional peer dependency. Both are synchronous: a call blocks the thread, and nothing is under way between calls.
+ */
+import { ArgumentError, BackendError } from '../../errors.js'
+import { loadDriver } from '../load-driver.js'
+import { noSuchCard } from '../records.js'
+import type { SqlValue } from '../sql/database.js'
+
+/** What both drivers have, and all that is used of them. */
+export interface SqliteDatabase {
+  /** Runs statements without results. */
+  exec(sql: string): unknown
+  /** Prepares one statement. */
+  prepare(sql: string): SqliteStatement
+  /** Closes the file. */
+  close(): unknown
+}
+
+/** A prepared statement of either driver. Values are bound by place, or by name as one object. */
+export interface SqliteStatement {
+  /** Runs it, and says how many rows it changed. */
+  run(...parameters: (SqlValue | Record<string, SqlValue>)[]): { readonly changes: number | bigint }
+  /** The first row, or undefined. */
+  get(...parameters: (SqlValue | Record<string, SqlValue>)[]): unknown
+}
+
+/** Who speaks SQLite. */
+export type SqliteDriver = 'node:sqlite' | 'better-sqlite3'
+
+/** How each driver is loaded: the module, and its member that opens a file. */
+const DRIVERS: Readonly<Record<SqliteDriver, 'DatabaseSync' | 'default'>> = {
+  'node:sqlite': 'DatabaseSync',
+  'better-sqlite3': 'default',
+}
+
+/** How long a statement waits for another process's write, in milliseconds. It blocks the thread meanwhile. */
+const BUSY_TIMEOUT_MS = 2000
+
+/** WAL lets readers go on while one writes; FULL makes a committed write survive a power failure in WAL mode too. */
+export const DURABLE: string = `
+  PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS};
+  PRAGMA journal_mode = WAL;
+  PRAGMA synchronous = FULL;
+`
+
+/** Throws `ERR_ARGUMENT` unless path and driver can be used. */
+export function requireFile(path: unknown, driver: unknown): asserts driver is SqliteDriver {
+  if (typeof path !== 'string' || path === '') throw new ArgumentError('path must name a file')
+  if (typeof driver !== 'string' || !Object.hasOwn(DRIVERS, driver)) {
+    throw new ArgumentError(`driver must be one of ${Object.keys(DRIVERS).join(', ')}`)
+  }
+}
+
+/** Opens a file, which is created where it is not there. `ERR_UNSUPPORTED`, `ERR_BACKEND_FAILED`. */
+export async function openFile(path: string, driver: SqliteDriver): Promise<SqliteDatabase> {
+  const Database = await loadDriver<new (path: string) => SqliteDatabase>(driver, DRIVERS[driver])
+  return guard(() => new Database(path))
+}
+
+/** What the errors of both drivers may say of themselves: better-sqlite3 names the code, `node:sqlite` numbers it. */
+interface Reported {
+  readonly code?: unknown
+  readonly errcode?: unknown
+  /** Where `bindings` looked for the addon of better-sqlite3. */
+  readonly tries?: unknown
+}
+
+interface Fault {
+  readonly is: (reported: Reported) => boolean
+  readonly error: (cause: unknown) => BackendError
+}
+
+const FAULTS: readonly Fault[] = [
+  {
+    is: reported => hasCode(reported, 'SQLITE_BUSY', 5),
+    error: cause => new BackendError('ERR_BACKEND_BUSY', 'the database is busy', { retryable: true, cause }),
+  },
+  { is: reported => hasCode(reported, 'SQLITE_CONSTRAINT_FOREIGNKEY', 787), error: noSuchCard },
+  {
+    is: ({ code, tries }) => code === 'ERR_DLOPEN_FAILED' || Array.isArray(tries),
+    error: cause =>
+      new BackendError('ERR_UNSUPPORTED', 'better-sqlite3 is not compiled for this Node', { cause }),
+  },
+]
+
+/** SQLite's errors name files, tables and codes, no values: parameters are bound, and do not come back in messages. */
+export function guard<T>(step: () => T): T {
+  try {
+    return step()
+  } catch (error) {
+    const fault = FAULTS.find(({ is }) => is(Object(error)))
+    throw (
+      fault?.error(error) ?? new BackendError('ERR_BACKEND_FAILED', 'the database failed', { cause: error })
+    )
+  }
+}
+
+/** A code and its extended ones: they begin with its name, and have its number in the lower byte. */
+function hasCode({ code, errcode }: Reported, name: string, number: number): boolean {
+  if (typeof code === 'string' && code.startsWith(name)) return true
+  return typeof errcode === 'number' && (errcode === number || (errcode & 0xff) === number)
+}

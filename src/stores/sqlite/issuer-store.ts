@@ -1,0 +1,148 @@
+/**
+ * An issuer's stores in one SQLite file: for a service whose processes share a machine (not over a network file system,
+ * where SQLite's locks do not hold). No call waits for the network, and each write is on disk when it resolves.
+ */
+import { readOptions } from '../../arguments.js'
+import { throwIfAborted } from '../../backend/checks.js'
+import { ArgumentError, BackendError } from '../../errors.js'
+import type { IssuerStore } from '../issuer-store.js'
+import type { PanSealer } from '../pan-sealer.js'
+import { requireIssuerId, storeClosed } from '../records.js'
+import type { SqlDatabase, SqlRow, SqlSession, SqlValue } from '../sql/database.js'
+import { requirePanSealer, SqlIssuerStore } from '../sql/issuer-store.js'
+import { type MigrationPlan, migrate } from '../sql/migrate.js'
+import {
+  DURABLE,
+  guard,
+  openFile,
+  requireFile,
+  type SqliteDatabase,
+  type SqliteDriver,
+  type SqliteStatement,
+} from './driver.js'
+import { SQLITE_MIGRATIONS } from './migrations.js'
+
+/** Options of {@link openSqliteIssuerStore}. */
+export interface SqliteIssuerStoreOptions {
+  /** The database file; it is created where it is not there. */
+  readonly path: string
+  readonly driver: SqliteDriver
+  readonly panSealer: PanSealer
+  /**
+   * Whose the change counter of a file made by `openSqliteStore` is: its records become this issuer's. Without it such a
+   * file is refused, for the issuer's cards would count from the beginning. It may stay where there is nothing to adopt.
+   */
+  readonly adoptCountersFor?: string
+}
+
+const PLAN: MigrationPlan = {
+  // Takes the write lock at once: a lock that is upgraded later can be lost to another process.
+  begin: 'BEGIN IMMEDIATE',
+  findVersions: "SELECT 1 AS yes FROM sqlite_schema WHERE type = 'table' AND name = 'issuer_pin_versions'",
+  makeVersions: `CREATE TABLE issuer_pin_versions (
+    version INTEGER PRIMARY KEY NOT NULL, applied_at INTEGER NOT NULL
+  ) STRICT`,
+  versions: 'issuer_pin_versions',
+  migrations: SQLITE_MIGRATIONS,
+}
+
+/**
+ * Opens an issuer's stores on a SQLite file, and brings its tables up to date. Close them when done
+ * (`await using store = …`, or `await store.close()`).
+ *
+ * Errors: `ERR_ARGUMENT`; `ERR_UNSUPPORTED` (the driver is not there; the file is of a later version of this library);
+ * `ERR_BACKEND_FAILED` (the file does not open, or cannot be written durably, as `:memory:`); `ERR_BACKEND_BUSY`,
+ * retryable, also later, where another process holds the file for more than two seconds. Later: see {@link IssuerStore}.
+ *
+ * @example
+ * ```ts
+ * using sealer = panSealer({ keys: [{ kid: 'PAN-1', key: panKey }] })
+ * await using store = await openSqliteIssuerStore({
+ *   path: '/var/lib/issuer/issuer.db', driver: 'better-sqlite3', panSealer: sealer,
+ * })
+ * const counter = new ChangeCounter({ store: store.counters('is_tbank01'), … })
+ * const issuer = { cards: store.cards, pins: store.pins, … } // of issuerEndpoints
+ * ```
+ */
+export async function openSqliteIssuerStore(options: SqliteIssuerStoreOptions): Promise<IssuerStore> {
+  const { path, driver, panSealer, adoptCountersFor } = readOptions(options, 'openSqliteIssuerStore', [
+    'path',
+    'driver',
+    'panSealer',
+    'adoptCountersFor',
+  ])
+  requireFile(path, driver)
+  requirePanSealer(panSealer)
+  if (adoptCountersFor !== undefined) requireIssuerId(adoptCountersFor)
+  const database = new SqliteConnection(await openFile(path, driver))
+  try {
+    await database.exec(`${DURABLE} PRAGMA foreign_keys = ON;`)
+    const mode = await database.get('PRAGMA journal_mode', [])
+    if (mode?.['journal_mode'] !== 'wal') {
+      throw new BackendError('ERR_BACKEND_FAILED', 'the database has no write-ahead log: it is not in a file')
+    }
+    await migrate(database, { ...PLAN, finish: session => adopt(session, adoptCountersFor) })
+  } catch (error) {
+    await database.close()
+    throw error
+  }
+  return new SqlIssuerStore(database, panSealer)
+}
+
+/** A counter without an issuer gets one, or keeps the file from being opened. */
+async function adopt(session: SqlSession, issuerId: string | undefined): Promise<void> {
+  if (issuerId !== undefined) {
+    await session.run("UPDATE issuer_pin_counters SET issuer_id = $1 WHERE issuer_id = ''", [issuerId])
+  }
+  const left = await session.get("SELECT 1 AS yes FROM issuer_pin_counters WHERE issuer_id = '' LIMIT 1", [])
+  if (left === undefined) return
+  throw new ArgumentError(
+    'the file holds the change counter of openSqliteStore: say whose it is by adoptCountersFor',
+  )
+}
+
+/** Nothing is ever under way here when a call comes: the driver is synchronous. */
+class SqliteConnection implements SqlDatabase, SqlSession {
+  readonly prefix = 'issuer_pin_'
+  readonly #database: SqliteDatabase
+  readonly #statements = new Map<string, SqliteStatement>()
+  #closed = false
+
+  constructor(database: SqliteDatabase) {
+    this.#database = database
+  }
+
+  async exec(sql: string): Promise<void> {
+    guard(() => this.#database.exec(sql))
+  }
+
+  async get(sql: string, values: readonly SqlValue[], signal?: AbortSignal): Promise<SqlRow | undefined> {
+    throwIfAborted(signal)
+    const row = this.#step(sql, statement => statement.get(named(values)))
+    return typeof row === 'object' && row !== null ? { ...row } : undefined
+  }
+
+  async run(sql: string, values: readonly SqlValue[]): Promise<number> {
+    return Number(this.#step(sql, statement => statement.run(named(values))).changes)
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    this.#database.close()
+  }
+
+  #step<T>(sql: string, use: (statement: SqliteStatement) => T): T {
+    if (this.#closed) throw storeClosed()
+    return guard(() => {
+      const statement = this.#statements.get(sql) ?? this.#database.prepare(sql)
+      this.#statements.set(sql, statement)
+      return use(statement)
+    })
+  }
+}
+
+/** The values of `$1`, `$2`, … by name, as both drivers take them. */
+function named(values: readonly SqlValue[]): Record<string, SqlValue> {
+  return Object.fromEntries(values.map((value, i) => [String(i + 1), value]))
+}

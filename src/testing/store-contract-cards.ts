@@ -1,0 +1,177 @@
+/** Cards: what is put is found, and nothing else is. */
+import assert from 'node:assert/strict'
+import type { CardQuery } from '../d1/endpoints/interfaces.js'
+import { AbortedError } from '../errors.js'
+import { Pan } from '../pin/pan.js'
+import type { IssuerStoreCheck } from './store-contract.js'
+import {
+  assertBlock,
+  assertCard,
+  assertRefused,
+  blockOf,
+  CARD,
+  CARDS,
+  OTHER_ISSUER,
+  OTHER_PAN,
+  PLAIN,
+  prwOf,
+} from './store-contract-input.js'
+
+export const CARD_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
+  'a card that was never put is not found': async ({ one }) => {
+    assert.equal(await one.cards.find(CARD), undefined)
+    await one.cards.put(CARD, PLAIN)
+    assert.equal(await one.cards.find({ ...CARD, cardId: 'card-0002' }), undefined)
+    assert.equal(await one.cards.find({ ...CARD, cardId: 'Card-0001' }), undefined)
+    assert.equal(await one.cards.find(OTHER_ISSUER), undefined)
+  },
+
+  'a card is found as it was put, with every member and no other': async ({ one, other }) => {
+    for (const [name, card] of Object.entries(CARDS)) {
+      await one.cards.put(CARD, card)
+      assertCard(await one.cards.find(CARD), card, name)
+      const query: CardQuery = { ...CARD, operation: 'getPIN' }
+      assertCard(await other.cards.find(query, {}), card, name)
+    }
+  },
+
+  'what was put is a copy, and so is what is found': async ({ one }) => {
+    const bytes = Uint8Array.of(1, 2, 3)
+    const types: 'ISO0'[] = ['ISO0']
+    const seccos = { fields: { bytes } }
+    await one.cards.put(CARD, { ...PLAIN, setPinTypes: types, seccos })
+    bytes.fill(0)
+    types.pop()
+    const found = await one.cards.find(CARD)
+    const expected = { ...PLAIN, seccos: { fields: { bytes: Uint8Array.of(1, 2, 3) } } }
+    assertCard(found, expected, 'changed after put')
+    const shown = found?.seccos?.fields?.['bytes']
+    assert.ok(shown instanceof Uint8Array)
+    shown.fill(9)
+    assertCard(await one.cards.find(CARD), expected, 'changed after find')
+  },
+
+  'two issuers may have cards of one id': async ({ one }) => {
+    const theirs = { ...PLAIN, pan: Pan.from(OTHER_PAN), state: 'not-active' } as const
+    await one.cards.put(CARD, PLAIN)
+    await one.cards.put(OTHER_ISSUER, theirs)
+    await one.pins.storeBlock(CARD, blockOf(1))
+    await one.pins.storePrw(OTHER_ISSUER, prwOf(2))
+    assertCard(await one.cards.find(CARD), PLAIN, 'ours')
+    assertCard(await one.cards.find(OTHER_ISSUER), theirs, 'theirs')
+    assertBlock(await one.pins.readBlock(CARD, {}), blockOf(1))
+    assert.equal(await one.pins.readBlock(OTHER_ISSUER, {}), undefined)
+    await one.cards.remove(OTHER_ISSUER)
+    assertCard(await one.cards.find(CARD), PLAIN, 'ours, theirs removed')
+    assertBlock(await one.pins.readBlock(CARD, {}), blockOf(1))
+  },
+
+  'the state changes, and nothing else': async ({ one, other }) => {
+    const card = { ...PLAIN, seccos: { pcc: '0001' } }
+    await one.cards.put(CARD, card)
+    await one.pins.storeBlock(CARD, blockOf(1))
+    for (const state of ['not-active', 'pin-change-forbidden', 'active'] as const) {
+      await one.cards.setState(CARD, state)
+      assertCard(await other.cards.find(CARD), { ...card, state }, state)
+    }
+    assertBlock(await one.pins.readBlock(CARD, {}), blockOf(1))
+  },
+
+  'the state of a card that is not there cannot change': async ({ one }) => {
+    await one.cards.put(OTHER_ISSUER, PLAIN)
+    await assertRefused(() => one.cards.setState(CARD, 'active'), 'ERR_BACKEND_FAILED', 'setState')
+    assert.equal(await one.cards.find(CARD), undefined)
+  },
+
+  'a card that is put again keeps its PIN': async ({ one }) => {
+    await one.cards.put(CARD, PLAIN)
+    await one.pins.storeBlock(CARD, blockOf(1))
+    await one.cards.put(CARD, { ...PLAIN, state: 'not-active' })
+    assertBlock(await one.pins.readBlock(CARD, {}), blockOf(1))
+  },
+
+  'a removed card takes its PIN with it, and leaves the change counter': async ({ one, other }) => {
+    const counter = one.counters(CARD.issuerId)
+    assert.equal(await counter.compareAndSet(`card/${CARD.cardId}`, undefined, 'counted'), true)
+    for (const store of [
+      () => one.pins.storeBlock(CARD, blockOf(1)),
+      () => one.pins.storePrw(CARD, prwOf(5)),
+    ]) {
+      await one.cards.put(CARD, PLAIN)
+      await store()
+      await other.cards.remove(CARD)
+      assert.equal(await one.cards.find(CARD), undefined)
+      await one.cards.put(CARD, PLAIN)
+      assert.equal(await one.pins.readBlock(CARD, {}), undefined)
+      assert.equal(await one.pins.readPrw(CARD), undefined)
+    }
+    assert.equal((await other.counters(CARD.issuerId).read(`card/${CARD.cardId}`))?.value, 'counted')
+    await one.cards.remove(CARD)
+    await one.cards.remove(CARD)
+  },
+
+  'what is no card is refused before it is stored': async ({ one }) => {
+    const wrong: Readonly<Record<string, unknown>> = {
+      'no object': null,
+      'an unknown member': { ...PLAIN, expiry: '2912' },
+      'an unknown state': { ...PLAIN, state: 'blocked' },
+      'an inherited state': { ...PLAIN, state: 'valueOf' },
+      'a PAN as text': { ...PLAIN, pan: OTHER_PAN },
+      'no list of types': { ...PLAIN, setPinTypes: 'ISO0' },
+      'an unknown type': { ...PLAIN, setPinTypes: ['ISO1'] },
+      'a PCC of three digits': { ...PLAIN, seccos: { pcc: '001' } },
+      'an unknown member of seccos': { ...PLAIN, seccos: { psn: '01' } },
+      'fields that are no object': { ...PLAIN, seccos: { fields: 'psn' } },
+      'a field that is a number': { ...PLAIN, seccos: { fields: { psn: 1 } } },
+    }
+    for (const [name, card] of Object.entries(wrong)) {
+      await assertRefused(() => one.cards.put(CARD, card as never), 'ERR_ARGUMENT', name)
+    }
+    await assertRefused(() => one.cards.setState(CARD, 'blocked' as never), 'ERR_ARGUMENT', 'setState')
+    assert.equal(await one.cards.find(CARD), undefined)
+  },
+
+  'a card is named by issuerId and cardId': async ({ one }) => {
+    const wrong: readonly unknown[] = [
+      undefined,
+      {},
+      { issuerId: 'is_tbank01' },
+      { ...CARD, issuerId: 'short' },
+      { ...CARD, issuerId: "is_tbank'1" },
+      { ...CARD, cardId: '' },
+      { ...CARD, cardId: 'a/b' },
+      { ...CARD, cardId: 'x'.repeat(49) },
+      { ...CARD, cardId: 1 },
+    ]
+    for (const card of wrong as never[]) {
+      for (const call of [
+        () => one.cards.find(card),
+        () => one.cards.put(card, PLAIN),
+        () => one.cards.setState(card, 'active'),
+        () => one.cards.remove(card),
+        () => one.pins.readBlock(card, {}),
+        () => one.pins.readPrw(card),
+        () => one.pins.storeBlock(card, blockOf(1)),
+        () => one.pins.storePrw(card, prwOf(1)),
+      ]) {
+        await assertRefused(call, 'ERR_ARGUMENT', String(call))
+      }
+    }
+    for (const issuerId of [undefined, '', 'is_tbank1', 'is_tbank/1', 'is_tbank001'] as never[]) {
+      await assertRefused(() => one.counters(issuerId), 'ERR_ARGUMENT', `counters(${issuerId})`)
+    }
+  },
+
+  'a signal that has fired stops a reading call': async ({ one }) => {
+    await one.cards.put(CARD, PLAIN)
+    const options = { signal: AbortSignal.abort(new Error('gone')) }
+    for (const call of [
+      () => one.cards.find(CARD, options),
+      () => one.pins.readBlock(CARD, options),
+      () => one.pins.readPrw(CARD, options),
+    ]) {
+      await assert.rejects(call, AbortedError)
+    }
+    assertCard(await one.cards.find(CARD, { signal: new AbortController().signal }), PLAIN, 'not aborted')
+  },
+}

@@ -1,0 +1,190 @@
+/** Change counters of several issuers and replicas, what the database holds, closing and coming back. */
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { ChangeCounterError } from '../errors.js'
+import { ChangeCounter } from '../seccos/change-counter.js'
+import type { IssuerStore } from '../stores/issuer-store.js'
+import type { IssuerStoreCheck } from './store-contract.js'
+import {
+  assertBlock,
+  assertCard,
+  assertRefused,
+  blockOf,
+  CARD,
+  CARDS,
+  OTHER_ISSUER,
+  OTHER_PAN,
+  PAN,
+  PLAIN,
+  prwOf,
+} from './store-contract-input.js'
+
+const ROUNDS = 8
+
+function counterOn(store: IssuerStore, { issuerId } = CARD): ChangeCounter {
+  return new ChangeCounter({
+    store: store.counters(issuerId),
+    backend: { randomBytes: async length => Uint8Array.from(randomBytes(length)) },
+    firstPcc: '0001',
+    rule: 'increment-on-accept',
+    wrap: 'refuse',
+    ttlSeconds: 300,
+  })
+}
+
+export const COUNTER_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
+  'the counters of two issuers do not meet': async ({ one, other }) => {
+    const [ours, theirs] = [one.counters(CARD.issuerId), other.counters(OTHER_ISSUER.issuerId)]
+    assert.equal(await ours.compareAndSet('card/a', undefined, 'ours', { expiresAt: 1 }), true)
+    assert.equal(await theirs.read('card/a'), undefined)
+    assert.equal(await theirs.compareAndSet('card/a', undefined, 'theirs', { expiresAt: 1 }), true)
+    assert.equal((await ours.read('card/a'))?.value, 'ours')
+    assert.equal(await ours.purge(1), 1)
+    assert.equal((await theirs.read('card/a'))?.value, 'theirs')
+    const version = (await theirs.read('card/a'))?.version
+    assert.equal(await ours.compareAndSet('card/a', version, 'lost'), false)
+    assert.equal(await ours.read('card/a'), undefined)
+  },
+
+  'two calls of counters are one counter': async ({ one }) => {
+    await one.counters(CARD.issuerId).compareAndSet('card/a', undefined, 'x')
+    assert.equal((await one.counters(CARD.issuerId).read('card/a'))?.value, 'x')
+  },
+
+  'two replicas race for one intdatag with different requests: one is accepted, the other refused': async ({
+    one,
+    other,
+  }) => {
+    const { cardId } = CARD
+    await one.cards.put(CARD, PLAIN)
+    for (let round = 1; round <= ROUNDS; round++) {
+      const { pcc, intdatag } = await counterOn(one).issue(cardId)
+      assert.equal(pcc, String(round).padStart(4, '0'), 'the PCC does not count the accepted requests')
+      const stored: number[] = []
+      const acceptAt = (store: IssuerStore, mark: number): Promise<unknown> =>
+        counterOn(store).accept(
+          { cardId, pcc, intdatag, fingerprint: new Uint8Array(32).fill(mark) },
+          ({ sequence }) => {
+            stored.push(mark)
+            return store.pins.storePrw(CARD, prwOf(sequence, mark))
+          },
+        )
+      const outcomes = await Promise.allSettled([acceptAt(one, 1), acceptAt(other, 2)])
+      const refusals = outcomes.flatMap(outcome => (outcome.status === 'rejected' ? [outcome.reason] : []))
+      assert.equal(refusals.length, 1, 'not exactly one was refused')
+      assert.ok(refusals[0] instanceof ChangeCounterError, `refused by ${String(refusals[0])}`)
+      const winner = outcomes[0].status === 'fulfilled' ? 1 : 2
+      assert.deepEqual(stored, [winner], 'a request that was refused got to be stored')
+      assert.deepEqual(await one.pins.readPrw(CARD), prwOf(round, winner))
+    }
+  },
+
+  'replicas that issue and accept at once: the PCC never goes back': async ({ one, other }) => {
+    const counters = [counterOn(one), counterOn(other)]
+    const { cardId } = CARD
+    let last = 0
+    for (let round = 0; round < ROUNDS; round++) {
+      const issued = await Promise.all([...counters, ...counters].map(counter => counter.issue(cardId)))
+      assert.equal(new Set(issued.map(({ intdatag }) => intdatag)).size, issued.length)
+      for (const { pcc } of issued) assert.ok(Number(pcc) > last, `PCC ${pcc} after ${last} was accepted`)
+      const outcomes = await Promise.allSettled(
+        issued.map(({ pcc, intdatag }, i) =>
+          counters[i % 2]?.accept(
+            { cardId, pcc, intdatag, fingerprint: new Uint8Array(32).fill(i) },
+            async () => {},
+          ),
+        ),
+      )
+      assert.ok(outcomes.some(({ status }) => status === 'fulfilled'))
+      last = Number(issued[0]?.pcc)
+    }
+  },
+}
+
+/** Every call that the store has. */
+const CALLS: readonly ((store: IssuerStore) => Promise<unknown>)[] = [
+  ({ cards }) => cards.find(CARD),
+  ({ cards }) => cards.put(CARD, PLAIN),
+  ({ cards }) => cards.setState(CARD, 'active'),
+  ({ cards }) => cards.remove(CARD),
+  ({ pins }) => pins.readBlock(CARD, {}),
+  ({ pins }) => pins.readPrw(CARD),
+  ({ pins }) => pins.storeBlock(CARD, blockOf(1)),
+  ({ pins }) => pins.storePrw(CARD, prwOf(1)),
+]
+
+export const LIFE_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
+  'after close every call is refused, of counters handed out before too': async ({ one }) => {
+    await one.cards.put(CARD, PLAIN)
+    const counter = one.counters(CARD.issuerId)
+    await one.close()
+    await one.close()
+    await one[Symbol.asyncDispose]()
+    const calls = [
+      ...CALLS.map(call => () => call(one)),
+      () => counter.read('card/a'),
+      () => counter.compareAndSet('card/a', undefined, 'x'),
+      () => counter.compareAndSet('card/a', '1', 'x'),
+      () => counter.purge(0),
+      () => one.counters(OTHER_ISSUER.issuerId).read('card/a'),
+    ]
+    for (const call of calls) await assertRefused(call, 'ERR_BACKEND_CLOSED', String(call))
+  },
+}
+
+/** For stores that outlive their process. */
+export const DURABLE_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
+  'everything is there again after closing and opening': async ({ one, other, reopen }) => {
+    const issued = await counterOn(one).issue(CARD.cardId)
+    const cards = Object.entries(CARDS).map(([name, card], i) => ({
+      ...CARD,
+      cardId: `card-${i}`,
+      name,
+      card,
+    }))
+    for (const { card, ...ref } of cards) await one.cards.put(ref, card)
+    await one.pins.storeBlock({ ...CARD, cardId: 'card-0' }, blockOf(1))
+    await one.pins.storePrw({ ...CARD, cardId: 'card-1' }, prwOf(7))
+    await one.close()
+    await other.close()
+    const again = await reopen()
+    for (const { card, name, ...ref } of cards) assertCard(await again.cards.find(ref), card, name)
+    assertBlock(await again.pins.readBlock({ ...CARD, cardId: 'card-0' }, {}), blockOf(1))
+    const prwCard = { ...CARD, cardId: 'card-1' }
+    assert.deepEqual(await again.pins.readPrw(prwCard), prwOf(7))
+    await again.pins.storePrw(prwCard, prwOf(6))
+    assert.deepEqual(await again.pins.readPrw(prwCard), prwOf(7))
+    const request = { ...issued, cardId: CARD.cardId, fingerprint: new Uint8Array(32) }
+    assert.equal((await counterOn(again).accept(request, async () => {})).replayed, false)
+    assert.equal((await counterOn(again).issue(CARD.cardId)).pcc, '0002')
+  },
+
+  'a handle goes on while another one closes': async ({ one, other }) => {
+    await one.cards.put(CARD, PLAIN)
+    await one.close()
+    await other.pins.storeBlock(CARD, blockOf(1))
+    assertBlock(await other.pins.readBlock(CARD, {}), blockOf(1))
+  },
+
+  'no PAN stands in what is stored, as text, hex or base64': async ({ one, stored }) => {
+    await one.cards.put(CARD, PLAIN)
+    await one.cards.put(OTHER_ISSUER, { ...PLAIN, state: 'not-active' })
+    await one.cards.put(CARD, { ...PLAIN, setPinTypes: ['3DES_SECCOS'], seccos: { pcc: '4711' } })
+    await one.pins.storeBlock(CARD, blockOf(1, 'PEK-CANARY'))
+    const bytes = Buffer.from(await stored())
+    // A dump that shows nothing would hide a PAN too.
+    assert.ok(holds(bytes, Buffer.from('PEK-CANARY')), 'what is stored does not show the kid of the block')
+    for (const digits of [PAN, OTHER_PAN]) {
+      const text = Buffer.from(digits)
+      for (const form of [text, Buffer.from(digits, 'hex'), Buffer.from(text.toString('base64'))]) {
+        assert.ok(!holds(bytes, form), 'a PAN is stored in the clear')
+      }
+    }
+  },
+}
+
+/** True where the bytes stand in the dump: as they are, or in hex of either case (as `bytea` is dumped). */
+function holds(dump: Buffer, bytes: Buffer): boolean {
+  const hex = bytes.toString('hex')
+  return [bytes, Buffer.from(hex), Buffer.from(hex.toUpperCase())].some(form => dump.includes(form))
+}

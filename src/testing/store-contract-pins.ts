@@ -1,0 +1,189 @@
+/** PINs: a card has one, and the last one that may count is it. */
+import assert from 'node:assert/strict'
+import type { IssuerStore } from '../stores/issuer-store.js'
+import type { IssuerStoreCheck } from './store-contract.js'
+import {
+  assertBlock,
+  assertRefused,
+  blockOf,
+  CARD,
+  OTHER_ISSUER,
+  PLAIN,
+  prwOf,
+} from './store-contract-input.js'
+
+const WRITERS = 24
+
+/** What a card has: a block or a PRW; both at once break the contract. */
+async function pinOf({ pins }: IssuerStore): Promise<'none' | 'block' | 'prw'> {
+  const [block, prw] = [await pins.readBlock(CARD, {}), await pins.readPrw(CARD)]
+  assert.ok(block === undefined || prw === undefined, 'a block and a PRW are there at once')
+  if (block !== undefined) return 'block'
+  return prw === undefined ? 'none' : 'prw'
+}
+
+export const PIN_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
+  'a card without a PIN has none to read': async ({ one }) => {
+    assert.equal(await pinOf(one), 'none')
+    await one.cards.put(CARD, PLAIN)
+    assert.equal(await pinOf(one), 'none')
+  },
+
+  'a PIN cannot be stored for a card that is not there': async ({ one, other }) => {
+    await one.cards.put(OTHER_ISSUER, PLAIN)
+    for (const store of [
+      () => one.pins.storeBlock(CARD, blockOf(1)),
+      () => other.pins.storePrw(CARD, prwOf(1)),
+    ]) {
+      await assertRefused(store, 'ERR_BACKEND_FAILED', String(store))
+      assert.equal(await pinOf(one), 'none')
+    }
+    await one.cards.put(CARD, PLAIN)
+    assert.equal(await pinOf(one), 'none')
+    await other.pins.storeBlock(CARD, blockOf(1))
+    assert.equal(await pinOf(one), 'block')
+  },
+
+  'a block is read as it was stored, and the same block again is no error': async ({ one, other }) => {
+    await one.cards.put(CARD, PLAIN)
+    for (const pin of [blockOf(1), blockOf(1), blockOf(2, 'PEK-ä "2"'), { ...blockOf(3), more: 'ignored' }]) {
+      await one.pins.storeBlock(CARD, pin)
+      const { block, kid } = pin
+      assertBlock(await other.pins.readBlock(CARD, {}), { block, kid })
+    }
+  },
+
+  'what was stored is a copy, and so is what is read': async ({ one }) => {
+    await one.cards.put(CARD, PLAIN)
+    const pin = blockOf(1)
+    await one.pins.storeBlock(CARD, pin)
+    pin.block.fill(0)
+    const read = await one.pins.readBlock(CARD, {})
+    assertBlock(read, blockOf(1))
+    read?.block.fill(0)
+    assertBlock(await one.pins.readBlock(CARD, {}), blockOf(1))
+  },
+
+  'a PRW is read as it was stored': async ({ one, other }) => {
+    await one.cards.put(CARD, PLAIN)
+    for (const prw of [prwOf(1), { ...prwOf(Number.MAX_SAFE_INTEGER, 2), more: 'ignored' }]) {
+      await one.pins.storePrw(CARD, prw)
+      const { more: _, ...expected } = { more: undefined, ...prw }
+      assert.deepEqual(await other.pins.readPrw(CARD), expected)
+    }
+  },
+
+  'a block and a PRW take each other’s place': async ({ one, other }) => {
+    await one.cards.put(CARD, PLAIN)
+    for (let sequence = 1; sequence <= 3; sequence++) {
+      await one.pins.storeBlock(CARD, blockOf(sequence))
+      assert.equal(await pinOf(other), 'block')
+      await other.pins.storePrw(CARD, prwOf(sequence))
+      assert.equal(await pinOf(one), 'prw')
+    }
+  },
+
+  'a PRW does not write over one of a higher sequence': async ({ one, other }) => {
+    await one.cards.put(CARD, PLAIN)
+    await one.pins.storePrw(CARD, prwOf(10))
+    for (const [sequence, mark, expected] of [
+      [9, 99, 10],
+      [2, 98, 10],
+      [10, 97, 97],
+      [11, 11, 11],
+      [10, 96, 11],
+      [100, 100, 100],
+      [99, 95, 100],
+    ] as const) {
+      await other.pins.storePrw(CARD, prwOf(sequence, mark))
+      assert.equal((await one.pins.readPrw(CARD))?.pcc, prwOf(0, expected).pcc, `after sequence ${sequence}`)
+    }
+  },
+
+  'a PRW that comes late does not write over the block that replaced a later one': async ({ one }) => {
+    await one.cards.put(CARD, PLAIN)
+    await one.pins.storePrw(CARD, prwOf(5))
+    await one.pins.storeBlock(CARD, blockOf(1))
+    await one.pins.storePrw(CARD, prwOf(4))
+    assertBlock(await one.pins.readBlock(CARD, {}), blockOf(1))
+    await one.pins.storePrw(CARD, prwOf(6))
+    assert.deepEqual(await one.pins.readPrw(CARD), prwOf(6))
+  },
+
+  'what is no PIN is refused, and what was there stays': async ({ one }) => {
+    await one.cards.put(CARD, PLAIN)
+    await one.pins.storeBlock(CARD, blockOf(1))
+    const blocks: Readonly<Record<string, unknown>> = {
+      'no object': undefined,
+      'a block of 7 bytes': { ...blockOf(2), block: new Uint8Array(7) },
+      'a block of 16 bytes': { ...blockOf(2), block: new Uint8Array(16) },
+      'a block as hex': { ...blockOf(2), block: '0000000000000000' },
+      'no kid': { block: blockOf(2).block },
+      'a kid with a line feed': { ...blockOf(2), kid: 'a\nb' },
+    }
+    for (const [name, block] of Object.entries(blocks)) {
+      await assertRefused(() => one.pins.storeBlock(CARD, block as never), 'ERR_ARGUMENT', name)
+    }
+    const prws: Readonly<Record<string, unknown>> = {
+      'no object': null,
+      'no value': { ...prwOf(2), prwValue: '' },
+      'a value with a NUL': { ...prwOf(2), prwValue: 'a\0' },
+      'no kid': { ...prwOf(2), prwKid: undefined },
+      'a short data set': { ...prwOf(2), prwDataSet: '00' },
+      'a PCC of five digits': { ...prwOf(2), pcc: '00001' },
+      'a sequence as text': { ...prwOf(2), sequence: '2' },
+      'a broken sequence': { ...prwOf(2), sequence: 1.5 },
+      'a negative sequence': { ...prwOf(2), sequence: -1 },
+      'no profile': { ...prwOf(2), profile: undefined },
+      'a profile without version': { ...prwOf(2), profile: { name: 'x' } },
+      'an unknown provenance': { ...prwOf(2), provenance: 'public' },
+    }
+    for (const [name, prw] of Object.entries(prws)) {
+      await assertRefused(() => one.pins.storePrw(CARD, prw as never), 'ERR_ARGUMENT', name)
+    }
+    assertBlock(await one.pins.readBlock(CARD, {}), blockOf(1))
+  },
+
+  'of many blocks stored at once, one is there, whole': async ({ one, other }) => {
+    await one.cards.put(CARD, PLAIN)
+    await Promise.all(
+      Array.from({ length: WRITERS }, (_, i) =>
+        (i % 2 === 0 ? one : other).pins.storeBlock(CARD, blockOf(i, `PEK-${i}`)),
+      ),
+    )
+    const read = await one.pins.readBlock(CARD, {})
+    const mark = read?.block[0] ?? -1
+    assertBlock(read, blockOf(mark, `PEK-${mark}`))
+    assertBlock(await other.pins.readBlock(CARD, {}), blockOf(mark, `PEK-${mark}`))
+  },
+
+  'of many PRWs stored at once, the one of the highest sequence is there': async ({ one, other }) => {
+    await one.cards.put(CARD, PLAIN)
+    // 7 is prime to 24: every sequence once, in disorder.
+    const sequences = Array.from({ length: WRITERS }, (_, i) => ((i * 7) % WRITERS) + 1)
+    await Promise.all(
+      sequences.map((sequence, i) => (i % 2 === 0 ? one : other).pins.storePrw(CARD, prwOf(sequence))),
+    )
+    assert.deepEqual(await one.pins.readPrw(CARD), prwOf(WRITERS))
+  },
+
+  'blocks and PRWs stored at once leave one PIN, while others read': async ({ one, other }) => {
+    await one.cards.put(CARD, PLAIN)
+    const writes = Array.from({ length: WRITERS }, (_, i) =>
+      i % 2 === 0 ? one.pins.storeBlock(CARD, blockOf(i)) : other.pins.storePrw(CARD, prwOf(i)),
+    )
+    await Promise.all(writes)
+    assert.notEqual(await pinOf(one), 'none')
+    assert.equal(await pinOf(one), await pinOf(other))
+  },
+
+  'a card that is removed while PINs are stored leaves no PIN behind': async ({ one, other }) => {
+    for (let round = 0; round < 5; round++) {
+      await one.cards.put(CARD, PLAIN)
+      const stores = Array.from({ length: 8 }, (_, i) => other.pins.storeBlock(CARD, blockOf(i)))
+      const outcomes = await Promise.allSettled([one.cards.remove(CARD), ...stores])
+      assert.equal(outcomes[0]?.status, 'fulfilled')
+      assert.equal(await pinOf(one), 'none')
+    }
+  },
+}

@@ -1,0 +1,55 @@
+/**
+ * Mutation testing, one part at a time: `MUTATE=src/mac npm run mutation`. Without MUTATE, `src/pin`. Scores, and the
+ * reason for each mutant that lives, are in docs/measurements/mutation.md.
+ */
+import process from 'node:process'
+
+/**
+ * What is mutated at a time, and which tests have to notice. Only tests in this process: those with native modules,
+ * child processes, databases or real time run the same lines again, slower by two orders of magnitude.
+ */
+const PARTS = {
+  'src/pin': { mutate: ['src/pin/*.ts'], tests: ['test/pin/*.test.ts'] },
+  'src/mac': { mutate: ['src/mac/*.ts'], tests: ['test/mac/!(timing).test.ts'] },
+  'src/key': { mutate: ['src/key/*.ts'], tests: ['test/key/*.test.ts'] },
+  // One file puts itself in the place of node:crypto, so each gets modules of its own.
+  'src/jwe': { mutate: ['src/jwe/*.ts'], tests: ['test/jwe/*.test.ts'], isolate: true },
+  'src/inspect': { mutate: ['src/inspect/*.ts'], tests: ['test/inspect/*.test.ts'] },
+  // The store contract is a test suite itself. Whole runs of the prober take seconds each: it is a part of its own.
+  'src/seccos': {
+    mutate: ['src/seccos/!(probe*|change-counter-contract).ts'],
+    tests: ['test/seccos/!(probe*).test.ts'],
+  },
+  'src/seccos/probe': { mutate: ['src/seccos/probe*.ts'], tests: ['test/seccos/probe-*.test.ts'] },
+}
+
+const part = process.env['MUTATE'] ?? 'src/pin'
+if (!Object.hasOwn(PARTS, part)) throw new Error(`MUTATE must be one of ${Object.keys(PARTS).join(', ')}`)
+const { mutate, tests, isolate = false } = PARTS[part]
+
+/** For `vitest.mutation.config.mjs`. */
+export { isolate, tests }
+
+const reports = `reports/mutation/${part.replaceAll('/', '-')}`
+
+/** @type {import('@stryker-mutator/api/core').PartialStrykerOptions} */
+export default {
+  testRunner: 'vitest',
+  vitest: { configFile: 'vitest.mutation.config.mjs', related: false },
+  coverageAnalysis: 'perTest',
+  mutate,
+  ignorePatterns: ['dist', 'docs', 'coverage', 'native-test', '.tmp'],
+  // What runs is what esbuild makes of the sources, which reads no types.
+  disableTypeChecks: false,
+  concurrency: 1,
+  // An endless loop is found by counting; a loaded machine is no reason to call a mutant killed.
+  timeoutMS: 60_000,
+  incremental: true,
+  incrementalFile: `${reports}.incremental.json`,
+  reporters: ['clear-text', 'json', 'html', 'progress-append-only'],
+  clearTextReporter: { allowColor: false, logTests: false },
+  jsonReporter: { fileName: `${reports}.json` },
+  htmlReporter: { fileName: `${reports}.html` },
+  warnings: { slow: false },
+  thresholds: { high: 95, low: 90, break: 90 },
+}

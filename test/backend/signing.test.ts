@@ -1,0 +1,257 @@
+/** Drivers and backends that sign wrongly: the front hands no such signature out, and the contract notices each of them. */
+import { generateKeyPairSync, sign } from 'node:crypto'
+import { describe, expect, test } from 'vitest'
+import type { Backend, BackendDriver, P256PublicJwk } from '../../src/index.js'
+import { openBackend } from '../../src/index.js'
+import { type SoftwareKey, softwareBackend } from '../../src/software.js'
+import { backendContract, type CONTRACT_KEYS } from '../../src/testing/index.js'
+import { failure } from '../support/errors.js'
+
+const PAIR = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+const JWK = publicJwkOf(PAIR.publicKey)
+const MESSAGE = new TextEncoder().encode('header.claims')
+const ORDER = Buffer.from('FFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551', 'hex')
+const ZERO = Buffer.alloc(32)
+
+type Sign = BackendDriver<undefined>['sign']
+
+const es256 = (message: Uint8Array, key = PAIR.privateKey): Buffer =>
+  sign('sha256', message, { key, dsaEncoding: 'ieee-p1363' })
+const halves = (message: Uint8Array): [Buffer, Buffer] => {
+  const signature = es256(message)
+  return [signature.subarray(0, 32), signature.subarray(32)]
+}
+
+function publicJwkOf(key: typeof PAIR.publicKey): P256PublicJwk {
+  const { x = '', y = '' } = key.export({ format: 'jwk' })
+  return { kty: 'EC', crv: 'P-256', x, y }
+}
+
+/** Somebody's backend with one P-256 key by every kid, and this way to sign. */
+function backendThatSigns(signs: Sign, { publicJwk }: { publicJwk: unknown } = { publicJwk: JWK }): Backend {
+  const unused = () => Promise.reject(new Error('not of this test'))
+  return openBackend<undefined>({
+    name: 'signer',
+    find: () => ({
+      ref: undefined,
+      algorithm: 'ec-p256',
+      checkValue: { method: 'jwk-thumbprint', value: 'A'.repeat(43) },
+      parity: 'unknown',
+      ...(publicJwk === undefined ? {} : { publicJwk: publicJwk as P256PublicJwk }),
+    }),
+    encipher: unused,
+    decipher: unused,
+    reencipher: unused,
+    mac: unused,
+    deriveContentKey: unused,
+    sign: signs,
+    randomBytes: unused,
+    capabilities: () => ({
+      backend: 'signer',
+      tdea: 'none',
+      macs: { 'iso9797-1-alg1': 'none', 'iso9797-1-alg3': 'none', cmac: 'none' },
+      keyAgreement: 'none',
+      signing: 'native',
+      reencipher: 'host',
+      random: 'none',
+      notes: [],
+    }),
+    health: () => ({ ok: true, detail: 'signer' }),
+    close: () => {},
+  })
+}
+
+const bind = (backend: Backend, kid = 'S') => backend.bind({ kid, usage: 'jwt-signing' })
+
+describe('the front', () => {
+  const WRONG: readonly (readonly [string, Sign])[] = [
+    ['DER', (_ref, message) => sign('sha256', message, PAIR.privateKey)],
+    ['a signature over another message', () => es256(Uint8Array.of(1))],
+    [
+      'a signature under another key',
+      (_ref, message) => es256(message, generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey),
+    ],
+    [
+      'a signature by SHA-512',
+      (_ref, message) =>
+        sign('sha512', message, {
+          key: PAIR.privateKey,
+          dsaEncoding: 'ieee-p1363',
+        }),
+    ],
+    ['64 zeros', () => new Uint8Array(64)],
+    ['64 times FF', () => new Uint8Array(64).fill(0xff)],
+    ['r = 0', (_ref, message) => Buffer.concat([ZERO, halves(message)[1]])],
+    ['s = 0', (_ref, message) => Buffer.concat([halves(message)[0], ZERO])],
+    ['r = n', (_ref, message) => Buffer.concat([ORDER, halves(message)[1]])],
+    ['s = n', (_ref, message) => Buffer.concat([halves(message)[0], ORDER])],
+    ['s before r', (_ref, message) => Buffer.concat(halves(message).reverse())],
+    ['63 bytes', (_ref, message) => es256(message).subarray(0, 63)],
+    ['65 bytes', (_ref, message) => Buffer.concat([es256(message), Buffer.of(0)])],
+    ['nothing', () => undefined as never],
+    ['a late signature over another message', async () => es256(Uint8Array.of(1))],
+    [
+      'a signature over a message it has changed',
+      (_ref, message) => {
+        message[0] = 0
+        return es256(message)
+      },
+    ],
+  ]
+
+  test.each(WRONG)('does not hand out %s: ERR_BACKEND_FAILED', async (_name, signs) => {
+    const backend = backendThatSigns(signs)
+    const key = await bind(backend)
+    await failure(() => backend.sign(key, MESSAGE), 'ERR_BACKEND_FAILED')
+    await backend.close()
+  })
+
+  test('wipes what does not verify: a faulty signature can give the key away', async () => {
+    const faulty = es256(Uint8Array.of(1))
+    const backend = backendThatSigns(() => faulty)
+    const key = await bind(backend)
+    await failure(() => backend.sign(key, MESSAGE), 'ERR_BACKEND_FAILED')
+    expect(faulty.every(byte => byte === 0)).toBe(true)
+  })
+
+  test('hands out what verifies, also where the driver gave the message away to another thread', async () => {
+    const backend = backendThatSigns(async (_ref, message) => {
+      const moved = structuredClone(message, { transfer: [message.buffer as ArrayBuffer] })
+      expect(message.length).toBe(0)
+      return es256(moved)
+    })
+    const signature = await backend.sign(await bind(backend), MESSAGE)
+    // And nothing is left in flight.
+    await backend.close()
+    expect([signature.length, signature.buffer.byteLength, signature.constructor]).toEqual([
+      64,
+      64,
+      Uint8Array,
+    ])
+  })
+
+  test.each<[string, unknown]>([
+    ['no public key', undefined],
+    ['a point off the curve', { ...JWK, x: JWK.y, y: JWK.x }],
+    ['another curve', { ...JWK, crv: 'P-384' }],
+    ['something else', { kty: 'oct' }],
+  ])('does not bind a key for signing with %s: ERR_BACKEND_FAILED', async (_name, publicJwk) => {
+    await failure(() => bind(backendThatSigns(() => ZERO, { publicJwk })), 'ERR_BACKEND_FAILED')
+  })
+
+  test('refuses one P-256 key for two usages, under two kids and in either order', async () => {
+    const backend = backendThatSigns((_ref, message) => es256(message))
+    await bind(backend, 'A')
+    await bind(backend, 'B')
+    await failure(() => backend.bind({ kid: 'C', usage: 'jwe-key-agreement' }), 'ERR_KEY_USAGE')
+    const other = backendThatSigns((_ref, message) => es256(message))
+    await other.bind({ kid: 'C', usage: 'jwe-key-agreement' })
+    await failure(() => bind(other, 'A'), 'ERR_KEY_USAGE')
+    await failure(() => bind(other, 'C'), 'ERR_KEY_USAGE')
+  })
+})
+
+describe('the contract notices', () => {
+  const software = (keys: readonly SoftwareKey[]) => softwareBackend({ keys })
+  const given = (keys: typeof CONTRACT_KEYS): SoftwareKey[] =>
+    keys.map(({ kid, usage, algorithm, material }) => ({ kid, usage, algorithm, material }))
+
+  /** The names of the signing cases that fail where `sign` of a good backend is replaced. */
+  async function failing(replace: (backend: Backend) => Partial<Backend>): Promise<string[]> {
+    const contract = backendContract({
+      open: async keys => {
+        const good = await software(given(keys))
+        const own = replace(good)
+        return new Proxy(good, {
+          get: (target, name) => {
+            const value: unknown = Reflect.get(own, name) ?? Reflect.get(target, name)
+            return typeof value === 'function' ? value.bind(target) : value
+          },
+        })
+      },
+    })
+    const names: string[] = []
+    for (const { name, run } of contract.cases) {
+      if (!/sign/i.test(name)) continue
+      await run().catch(() => names.push(name))
+    }
+    await contract.close()
+    return names
+  }
+
+  test('nothing, where nothing is wrong', async () => {
+    expect(await failing(() => ({}))).toEqual([])
+  })
+
+  test.each<[string, (backend: Backend) => Partial<Backend>]>([
+    ['zeros', () => ({ sign: async () => new Uint8Array(64) })],
+    [
+      'a signature over another message',
+      backend => ({ sign: (key, _message, options) => backend.sign(key, Uint8Array.of(1), options) }),
+    ],
+    [
+      'the same signature always',
+      backend => {
+        const first = new Map<string, Promise<Uint8Array>>()
+        return {
+          sign: (key, message) => {
+            const known = first.get(key.kid) ?? backend.sign(key, message)
+            first.set(key.kid, known)
+            return known.then(signature => signature.slice())
+          },
+        }
+      },
+    ],
+    [
+      'halves without their leading zeros',
+      backend => ({
+        sign: async (key, message) => {
+          const signature = await backend.sign(key, message)
+          return Uint8Array.from([0, 32].flatMap(at => [...withoutZeros(signature.slice(at, at + 32))]))
+        },
+      }),
+    ],
+    [
+      'DER',
+      backend => ({
+        sign: async (key, message) => Uint8Array.of(0x30, 0x44, ...(await backend.sign(key, message))),
+      }),
+    ],
+    [
+      'a slice of a larger buffer',
+      backend => ({
+        sign: async (key, message) => {
+          const roomy = new Uint8Array(128)
+          roomy.set(await backend.sign(key, message))
+          return roomy.subarray(0, 64)
+        },
+      }),
+    ],
+    [
+      'a message read too late',
+      backend => ({
+        sign: async (key, message, options) => {
+          await Promise.resolve()
+          return backend.sign(key, message, options)
+        },
+      }),
+    ],
+    [
+      'no limit of the message',
+      backend => ({
+        sign: (key, message, options) => backend.sign(key, message.subarray(0, 65_536), options),
+      }),
+    ],
+    ['a signal that is not heeded', backend => ({ sign: (key, message) => backend.sign(key, message) })],
+    [
+      'a capability it does not have',
+      backend => ({ capabilities: () => ({ ...backend.capabilities(), signing: 'none' }) }),
+    ],
+  ])('%s', async (_name, replace) => {
+    expect(await failing(replace)).not.toEqual([])
+  })
+
+  function withoutZeros(half: Uint8Array): Uint8Array {
+    return half.subarray(half.findIndex(byte => byte !== 0))
+  }
+})

@@ -1,0 +1,475 @@
+/** The command line beside the simulator: arguments, input, output, exit codes, and that nothing secret comes out. */
+import { execFileSync, spawnSync } from 'node:child_process'
+import { EventEmitter } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Readable } from 'node:stream'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { seccosContent as handMade } from '../../examples/demo/d1-seccos.js'
+import { COMMANDS, main } from '../../src/cli/main.js'
+import { renderTable } from '../../src/cli/table.js'
+import { askSecret, processIo, readAll, type Terminal } from '../../src/cli/terminal.js'
+import { tokenCommand } from '../../src/cli/token.js'
+import {
+  type Backend,
+  ILLUSTRATIVE_NOT_GIROCARD_AES,
+  ILLUSTRATIVE_NOT_GIROCARD_TDEA,
+  IssuerPinError,
+} from '../../src/index.js'
+import type { Pkcs11Options } from '../../src/pkcs11.js'
+import { softwareBackend } from '../../src/software.js'
+import { keptIo } from './support/io.js'
+
+const CANARY = '4929123456789012'
+let folder: string
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'cli-'))
+})
+afterAll(() => rmSync(folder, { recursive: true }))
+const file = (name: string, content: string | object): string => {
+  const path = join(folder, name)
+  writeFileSync(path, typeof content === 'string' ? content : JSON.stringify(content))
+  return path
+}
+
+/** Exit code, standard output and standard error of a call. */
+async function run(args: readonly string[], more: Parameters<typeof keptIo>[0] = {}) {
+  const io = keptIo(more)
+  const code = await main(args, io)
+  return { code, out: io.output.join('\n'), err: io.errors.join('\n') }
+}
+
+describe('wrong calls: exit code 2, one line, nothing on standard output', () => {
+  test.each<[readonly string[], string | RegExp]>([
+    [
+      ['frobnicate'],
+      'ERR_USAGE: there is no such command; there are d1-simulator, inspect, profile, probe, token',
+    ],
+    [['d1-simulator'], 'ERR_USAGE: --config is missing'],
+    [['d1-simulator', '--config', ''], 'ERR_USAGE: --config is missing'],
+    [['d1-simulator', '--config'], "ERR_USAGE: Option '--config <value>' argument missing"],
+    [['d1-simulator', '--confg', 'x'], "ERR_USAGE: Unknown option '--confg'"],
+    [['d1-simulator', '--zpk', CANARY], "ERR_USAGE: Unknown option '--zpk'"],
+    [['d1-simulator', '--config', 'x', CANARY], 'ERR_USAGE: at most 0 arguments beside the options'],
+    [['d1-simulator', '--config', 'x', '--json=1'], "ERR_USAGE: Option '--json' does not take an argument"],
+    [['d1-simulator', '--config', 'x', '--only', 'y'], /^ERR_USAGE: --only takes one of connection, token,/],
+    [['d1-simulator', '--config', '/nowhere.json'], 'ERR_CONFIG: /nowhere.json cannot be read: ENOENT'],
+    [['inspect'], 'ERR_USAGE: inspect takes one of jwe, data-set, pin-block'],
+    [['inspect', '__proto__'], 'ERR_USAGE: inspect takes one of jwe, data-set, pin-block'],
+    [['inspect', 'jwe', '/nowhere'], 'ERR_USAGE: /nowhere cannot be read: ENOENT'],
+    [['inspect', 'jwe', 'a', 'b'], 'ERR_USAGE: at most 1 argument beside the options'],
+    [['inspect', 'data-set'], 'ERR_USAGE: --profile is missing'],
+    [['inspect', 'pin-block'], 'ERR_USAGE: --state is missing'],
+    [['inspect', 'pin-block', '--state', 'x'], 'ERR_USAGE: --state must be clear or enciphered'],
+    [['profile'], 'ERR_USAGE: profile takes the verb check'],
+    [['profile', 'fix', 'x'], 'ERR_USAGE: profile takes the verb check'],
+    [['token'], 'ERR_USAGE: --module is missing'],
+    [['token', '--module', '/x.so'], 'ERR_USAGE: --token is missing'],
+    [['token', '--pin', CANARY], "ERR_USAGE: Unknown option '--pin'"],
+    [
+      ['token', '--module', '/x.so', '--token', 'x', '--pin-env', 'NO'],
+      'ERR_USAGE: the environment has no NO',
+    ],
+    [
+      ['token', '--module', '/x.so', '--token', 'x'],
+      'ERR_USAGE: there is no terminal to ask for the PIN: name a variable with --pin-env',
+    ],
+  ])('%j', async (args, message) => {
+    const { code, out, err } = await run(args)
+    expect({ code, out }).toEqual({ code: 2, out: '' })
+    expect(err).toMatch(message)
+    expect(err).not.toContain(CANARY)
+    expect(err.split('\n')).toHaveLength(1)
+  })
+
+  test('no command: the overview, on standard error', async () => {
+    const { code, out, err } = await run([])
+    expect({ code, out }).toEqual({ code: 2, out: '' })
+    expect(err).toMatch(/^usage: issuer-pin-crypto COMMAND/)
+  })
+
+  test.each([
+    ['not JSON', `{${CANARY}`],
+    ['a list', '[]'],
+    ['a member twice', '{"a":1,"a":2}'],
+  ])('a profile that is %s', async (_what, stdin) => {
+    const { code, err } = await run(['profile', 'check'], { stdin })
+    expect(code).toBe(2)
+    expect(err).toBe('ERR_USAGE: the profile is not a JSON object, or has a member twice')
+  })
+
+  test('input that is too long, from a file and from standard input', async () => {
+    const long = 'x'.repeat(1_048_577)
+    expect(await run(['inspect', 'jwe', file('long', long)])).toMatchObject({ code: 2 })
+    expect((await run(['inspect', 'jwe'], { stdin: long })).err).toBe(
+      'ERR_USAGE: the input is longer than 1048576 bytes',
+    )
+  })
+
+  test('a folder in place of a file', async () => {
+    expect((await run(['inspect', 'jwe', folder])).err).toBe(`ERR_USAGE: ${folder} cannot be read: EISDIR`)
+  })
+})
+
+describe('help', () => {
+  test('--help names every command', async () => {
+    const { code, out } = await run(['--help'])
+    expect(code).toBe(0)
+    for (const { name, summary } of COMMANDS) expect(out).toMatch(new RegExp(`  ${name} +${summary}`))
+    expect(await run(['-h'])).toMatchObject({ code: 0, out })
+  })
+
+  test.each(COMMANDS.map(({ name }) => name))('%s --help says how it is called', async name => {
+    const { code, out, err } = await run([name, '--help'])
+    expect({ code, err }).toEqual({ code: 0, err: '' })
+    expect(out).toMatch(new RegExp(`^usage: issuer-pin-crypto ${name}`))
+    expect(out).toMatch(/[Ee]xit code|standard input/)
+    for (const line of out.split('\n')) expect(line.length).toBeLessThanOrEqual(118)
+  })
+})
+
+describe('errors: exit code 1, code and message, never a stack', () => {
+  test('of this library', async () => {
+    const { code, err } = await run(['profile', 'check'], { stdin: '{}' })
+    expect(code).toBe(1)
+    expect(err).toMatch(/^ERR_PROFILE: [^\n]+$/)
+  })
+
+  test.each([
+    ['another error', new RangeError(CANARY), 'ERR_UNEXPECTED: RangeError'],
+    ['no error at all', CANARY, 'ERR_UNEXPECTED: string'],
+  ])('%s is named and not shown', async (_what, thrown, line) => {
+    const io = keptIo()
+    const broken = { name: 'broken', summary: '', help: '', run: () => Promise.reject(thrown) }
+    expect(await main(['broken'], io, [broken])).toBe(1)
+    expect(io.errors).toEqual([line])
+  })
+})
+
+describe('inspect', () => {
+  const header = Buffer.from('{"alg":"ECDH-ES","enc":"A256GCM","kid":"K-1"}').toString('base64url')
+  const jwe = `${header}..AAAAAAAAAAAAAAAA.${Buffer.from(CANARY).toString('base64url')}.${'A'.repeat(22)}`
+
+  test.each([
+    ['a JWE', `${jwe}\n`],
+    ["D1's message", JSON.stringify({ type: 'ISO0', encryptedPinBlock: jwe })],
+  ])('jwe: the header of %s', async (_what, stdin) => {
+    const { code, out } = await run(['inspect', 'jwe'], { stdin })
+    expect(code).toBe(0)
+    expect(out).toContain('"K-1"')
+    expect(out).not.toContain(CANARY)
+    expect((await run(['inspect', 'jwe', file('jwe', stdin)])).out).toBe(out)
+    expect((await run(['inspect', 'jwe', '-'], { stdin })).out).toBe(out)
+  })
+
+  test('jwe: a message without one', async () => {
+    expect(await run(['inspect', 'jwe'], { stdin: '{"type":"ISO0"}' })).toMatchObject({
+      code: 2,
+      err: 'ERR_USAGE: the message has no encryptedPinBlock',
+    })
+  })
+
+  const dataSet = handMade(
+    '4711',
+    { pan: '9999990123456789', psn: '01', expiry: '2912', issuer: 'is_tbank01' },
+    { pcc: '0041', intdatag: 'ABCDEFGHIJ0123456789' },
+    {
+      prw: { hex: '0123456789ABCDEFFEDCBA9876543210', kid: 'x' },
+      mac: { hex: '0123456789ABCDEFFEDCBA9876543210', kid: 'x' },
+    },
+  )['prwDataSet']
+
+  test('data-set: by a shipped profile, and by the same in a file', async () => {
+    const { code, out } = await run(['inspect', 'data-set', '--profile', 'illustrative-tdea'], {
+      stdin: `${dataSet}\n`,
+    })
+    expect(code).toBe(0)
+    expect(out).toMatch(/PIN change counter "0041"/)
+    expect(out).not.toContain('ABCDEFGHIJ')
+    const profile = file('profile.json', ILLUSTRATIVE_NOT_GIROCARD_TDEA)
+    expect((await run(['inspect', 'data-set', '--profile', profile, file('ds', dataSet ?? '')])).out).toBe(
+      out,
+    )
+  })
+
+  test('data-set: one that is none is exit code 1', async () => {
+    const { code, err } = await run(['inspect', 'data-set', '--profile', 'illustrative-aes'], {
+      stdin: CANARY,
+    })
+    expect(code).toBe(1)
+    expect(err).toMatch(/^ERR_DATA_SET: /)
+    expect(err).not.toContain(CANARY)
+  })
+
+  test('pin-block: no digit of a clear one, nothing of an enciphered one', async () => {
+    const clear = await run(['inspect', 'pin-block', '--state', 'clear'], { stdin: '0412AC89ABCDEF67\n' })
+    expect(clear).toMatchObject({ code: 0, err: '' })
+    expect(clear.out).toContain('format 0')
+    expect(clear.out).not.toMatch(/12 ?AC|89 ?AB/)
+    const enciphered = await run(['inspect', 'pin-block', '--state', 'enciphered'], {
+      stdin: '0412AC89ABCDEF67',
+    })
+    expect(enciphered.out).not.toContain('04')
+  })
+
+  test.each([
+    ['no hex', 'xx', 2, 'ERR_USAGE: a PIN block is given as hex digits'],
+    ['7 bytes', '0412AC89ABCDEF', 1, 'ERR_LENGTH: block: 7 bytes, expected 8 or 16'],
+  ])('pin-block: %s', async (_what, stdin, code, err) => {
+    expect(await run(['inspect', 'pin-block', '--state', 'clear'], { stdin })).toEqual({ code, out: '', err })
+  })
+})
+
+describe('profile check', () => {
+  test('says what PRW and MAC do not cover', async () => {
+    const { code, out } = await run(['profile', 'check'], {
+      stdin: JSON.stringify(ILLUSTRATIVE_NOT_GIROCARD_AES),
+    })
+    expect(code).toBe(0)
+    expect(out).toMatch(/illustrative-NOT-girocard-aes-cmac 1\.0\.0 \(illustrative\)/)
+    expect(out).toMatch(/prw +cmac-aes +none +16 +16 +intdatag/)
+    expect(out).toMatch(/mac +cmac-aes +none +16 +8 +pan, pinBlock, pinLength/)
+  })
+
+  test('nothing uncovered is said as well; a wrong one is named by its entry', async () => {
+    const stdin = JSON.stringify(ILLUSTRATIVE_NOT_GIROCARD_TDEA)
+    expect((await run(['profile', 'check'], { stdin })).out).toMatch(/prw .* nothing/)
+    const broken = JSON.stringify({ ...ILLUSTRATIVE_NOT_GIROCARD_TDEA, randomBytes: 99 })
+    expect(await run(['profile', 'check', file('broken', broken)])).toMatchObject({
+      code: 1,
+      err: expect.stringMatching(/^ERR_PROFILE: .*\/randomBytes/),
+    })
+  })
+})
+
+describe('probe', () => {
+  const keys = {
+    prwTestKey: '0123456789ABCDEFFEDCBA9876543210',
+    macTestKey: '7CA110454A1A6E570131D9619DC1376E',
+  }
+  const sample = (pan: string, pin: string, pcc: string) => {
+    const counter = { pcc, intdatag: `D1-TAG-0123456789-${pcc.slice(2)}` }
+    const card = { pan, psn: '01', expiry: '2912', issuer: 'is_tbank01' }
+    const made = handMade(pin, card, counter, {
+      prw: { hex: keys.prwTestKey, kid: 'x' },
+      mac: { hex: keys.macTestKey, kid: 'x' },
+    })
+    const { prwDataSet, prwValue, macValue } = made
+    const random = prwDataSet?.slice(48, 56)
+    return {
+      pan,
+      pin,
+      ...counter,
+      random,
+      prwDataSet,
+      prwValue,
+      macValue,
+      known: { psn: '01', expiry: '2912' },
+    }
+  }
+  const samples = [sample('5413330089604111', '739204', '0042'), sample('4000001234567899', '1234', '1307')]
+
+  test('finds the computation, shows where values stand, and no PIN, PAN or key', {
+    timeout: 120_000,
+  }, async () => {
+    const stdin = JSON.stringify({ ...keys, samples })
+    const { code, out, err } = await run(['probe'], { stdin })
+    expect({ code, err }).toEqual({ code: 0, err: '' })
+    expect(out).toMatch(/prw +winner .*iso9797-1-alg3, padding 2 +dataSet\.full/)
+    expect(out).toMatch(/pcc +14 +2 +bcd/)
+    for (const secret of ['739204', '5413330089604111', keys.prwTestKey]) expect(out).not.toContain(secret)
+    const drafted = await run(['probe', '--draft', file('samples.json', stdin)])
+    expect(drafted.code).toBe(0)
+    expect(JSON.parse(drafted.out)).toMatchObject({ provenance: 'illustrative' })
+  })
+
+  test('samples that determine nothing are exit code 1', { timeout: 120_000 }, async () => {
+    const [first] = samples
+    const wrong = {
+      ...first,
+      prwValue: '0'.repeat(16),
+      macValue: '0'.repeat(16),
+      random: undefined,
+      known: {},
+    }
+    const stdin = JSON.stringify({ ...keys, samples: [wrong] })
+    const { code, out, err } = await run(['probe'], { stdin })
+    expect({ code, err }).toEqual({ code: 1, err: 'no draft: the samples do not determine PRW and MAC' })
+    expect(out).toMatch(/prw +none +0 of \d+/)
+    expect(await run(['probe', '--draft'], { stdin })).toMatchObject({ code: 1, out: '' })
+  })
+
+  test.each([
+    [
+      'a member too many',
+      { ...keys, samples: [], key: 'x' },
+      2,
+      /have members prwTestKey, macTestKey, samples and no other/,
+    ],
+    ['no samples', keys, 2, /samples must be a list of objects/],
+    ['a sample that is a string', { ...keys, samples: ['x'] }, 2, /samples must be a list of objects/],
+    ['a key that is no hex', { ...keys, prwTestKey: 'x', samples: [] }, 2, /prwTestKey must be hex digits/],
+    ['a PAN that is a number', { ...keys, samples: [{ pan: 1 }] }, 2, /pan must be a string, in each sample/],
+    ['a PIN of 3 digits', { ...keys, samples: [{ pan: CANARY, pin: '123' }] }, 1, /^ERR_PIN: /],
+    [
+      'a random number that is no hex',
+      { ...keys, samples: [{ pan: CANARY, pin: '1234', random: 'x' }] },
+      2,
+      /random must be/,
+    ],
+    ['no list', { ...keys, samples: [] }, 1, /^ERR_ARGUMENT: samples must be a list/],
+  ])('%s', async (_what, content, code, message) => {
+    const result = await run(['probe'], { stdin: JSON.stringify(content) })
+    expect(result).toMatchObject({ code, out: '' })
+    expect(result.err).toMatch(message)
+    expect(result.err).not.toContain(CANARY)
+  })
+})
+
+describe('token', () => {
+  let given: Pkcs11Options | undefined
+  let pin: unknown
+  const opening = (ok: boolean) =>
+    tokenCommand(async options => {
+      given = options
+      pin = await options.pin?.()
+      const backend: Backend = await softwareBackend({
+        keys: [{ kid: 'K', usage: 'cmac', algorithm: 'aes-128', material: '11'.repeat(16) }],
+      })
+      return new Proxy(backend, {
+        get: (target, name) => {
+          if (name === 'health') return async () => ({ ok, detail: 'two slots' })
+          if (name === 'capabilities') return () => ({ ...target.capabilities(), notes: ['no retail MAC'] })
+          const value: unknown = Reflect.get(target, name)
+          return typeof value === 'function' ? value.bind(target) : value
+        },
+      }) as never
+    })
+  const args = ['token', '--module', '/lib/hsm.so', '--token', 'issuer']
+
+  test('shows what the token can do; the PIN comes from the environment and goes nowhere else', async () => {
+    const io = keptIo({ env: { HSM_PIN: CANARY } })
+    expect(await main([...args, '--pin-env', 'HSM_PIN', '--composed-mac'], io, [opening(true)])).toBe(0)
+    expect(pin).toBe(CANARY)
+    expect(given).toMatchObject({
+      module: '/lib/hsm.so',
+      token: 'issuer',
+      composedMac: true,
+      translateInToken: false,
+    })
+    const text = io.output.join('\n')
+    expect(text).toMatch(/health +ok +two slots/)
+    expect(text).toMatch(/MAC cmac +native/)
+    expect(text).toMatch(/note +no retail MAC/)
+    expect(text).not.toContain(CANARY)
+  })
+
+  test('asks for the PIN where no variable is named; a token that is not well is exit code 1', async () => {
+    const io = keptIo({ secret: '123456' })
+    expect(await main(args, io, [opening(false)])).toBe(1)
+    expect(pin).toBe('123456')
+    expect(io.output.join('\n')).toMatch(/health +NOT ok/)
+  })
+
+  test('what the token reports is one line', async () => {
+    const refusing = tokenCommand(async () => {
+      throw new IssuerPinError('ERR_PKCS11_LOGIN', 'C_Login: CKR_PIN_INCORRECT')
+    })
+    const io = keptIo({ secret: 'x' })
+    expect(await main(args, io, [refusing])).toBe(1)
+    expect(io.errors).toEqual(['ERR_PKCS11_LOGIN: C_Login: CKR_PIN_INCORRECT'])
+  })
+})
+
+describe('the terminal', () => {
+  class Keyboard extends EventEmitter implements Terminal {
+    readonly isTTY = true
+    readonly modes: boolean[] = []
+    setRawMode(on: boolean): void {
+      this.modes.push(on)
+    }
+    resume(): void {}
+    pause(): void {}
+  }
+
+  test.each([
+    ['a line', ['12', '34\r'], '1234'],
+    ['a line with a mistake', ['1x\u007f2\n'], '12'],
+    ['the end of input', ['12\u0004'], '12'],
+    ['an interruption', ['12\u0003'], undefined],
+  ])('%s is read without echo', async (_what, chunks, expected) => {
+    const keyboard = new Keyboard()
+    const shown: string[] = []
+    const answer = askSecret('PIN: ', keyboard, text => shown.push(text))
+    for (const chunk of chunks) keyboard.emit('data', Buffer.from(chunk))
+    expect(await answer).toBe(expected)
+    expect(shown).toEqual(['PIN: ', '\n'])
+    expect(keyboard.modes).toEqual([true, false])
+    expect(keyboard.listenerCount('data')).toBe(0)
+  })
+
+  test('where there is none, nothing is asked', async () => {
+    const shown: string[] = []
+    expect(await askSecret('PIN: ', new EventEmitter() as never, text => shown.push(text))).toBeUndefined()
+    expect(shown).toEqual([])
+  })
+
+  test('a stream is read to its end, or to its bound', async () => {
+    const chunks = () => Readable.from([Buffer.from('ab'), Buffer.from('cd'), Buffer.from('ef')])
+    expect((await readAll(chunks())).toString()).toBe('abcdef')
+    expect((await readAll(chunks(), 3)).toString()).toBe('abcd')
+  })
+
+  test('the streams of a process', async () => {
+    const written: string[] = []
+    const stream = (name: string) => ({ write: (text: string) => written.push(`${name} ${text}`) })
+    const io = processIo({
+      stdin: Readable.from([Buffer.from('in')]),
+      stdout: stream('out'),
+      stderr: stream('err'),
+      env: { A: '1' },
+    } as never)
+    io.out('x')
+    io.err('y')
+    expect(written).toEqual(['out x\n', 'err y\n'])
+    expect((await io.readStdin()).toString()).toBe('in')
+    expect(await io.askSecret('?')).toBeUndefined()
+    const keyboard = Object.assign(new Keyboard(), { [Symbol.asyncIterator]: undefined })
+    const asking = processIo({
+      stdin: keyboard,
+      stdout: stream('out'),
+      stderr: stream('err'),
+      env: {},
+    } as never)
+    const answer = asking.askSecret('PIN: ')
+    keyboard.emit('data', Buffer.from('1\r'))
+    expect(await answer).toBe('1')
+    expect(written.slice(2)).toEqual(['err PIN: ', 'err \n'])
+    expect(io.env['A']).toBe('1')
+  })
+})
+
+test('a table keeps control characters from the terminal', () => {
+  expect(renderTable(['a', 'b'], [['\x1b[2J', 'x']])).toBe('a     b\n----  -\n?[2J  x')
+})
+
+describe('the program itself', () => {
+  const program = ['--import', 'tsx', 'src/cli/cli.ts']
+  const cwd = new URL('../..', import.meta.url)
+
+  test('--help is exit code 0, by its own process', { timeout: 60_000 }, () => {
+    expect(execFileSync(process.execPath, [...program, '--help'], { cwd, encoding: 'utf8' })).toMatch(
+      /^usage:/,
+    )
+  })
+
+  test('a wrong call is exit code 2', { timeout: 60_000 }, () => {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [...program, 'x'], {
+      cwd,
+      encoding: 'utf8',
+    })
+    expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
+    expect(stderr).toMatch(/^ERR_USAGE: /)
+  })
+})

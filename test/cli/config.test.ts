@@ -1,0 +1,273 @@
+/** What is wrong with a configuration is said by its entry or file, and never by what stands there. */
+
+import { generateKeyPairSync } from 'node:crypto'
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { readConfig } from '../../src/cli/d1-simulator/config-reader.js'
+import { loadSetup } from '../../src/cli/d1-simulator/setup.js'
+import { certificates, type Issuer, openIssuer } from './support/issuer.js'
+
+let issuer: Issuer
+// biome-ignore lint/suspicious/noExplicitAny: a document to be spoilt
+let sound: any
+beforeAll(async () => {
+  issuer = await openIssuer()
+  sound = JSON.parse(readFileSync(issuer.config, 'utf8'))
+})
+afterAll(() => issuer.close())
+
+const CANARY = '4929123456789012'
+
+describe('entries', () => {
+  const card = { cardId: 'c', state: 'active', pan: CANARY, setPinTypes: ['ISO0'] }
+  test.each<[string, () => object | string, string | RegExp]>([
+    ['no JSON', () => `{"x":${CANARY}`, 'the configuration is not JSON'],
+    ['a list', () => [], 'the document must be an object'],
+    [
+      'a member that is unknown',
+      () => ({ ...sound, zpkFile: CANARY }),
+      'the document has an unknown member "zpkFile"',
+    ],
+    ['no url', () => ({ ...sound, url: undefined }), '/url is missing'],
+    ['http', () => ({ ...sound, url: 'http://localhost' }), '/url must be an https address without query'],
+    [
+      'a query',
+      () => ({ ...sound, url: 'https://localhost/?x' }),
+      '/url must be an https address without query',
+    ],
+    ['an issuerId of 9', () => ({ ...sound, issuerId: 'is_tbank0' }), /^\/issuerId must be 10 characters/],
+    [
+      'a token endpoint without client',
+      () => ({ ...sound, client: undefined }),
+      /^\/tokenUrl and \/client must be/,
+    ],
+    [
+      'a client without token endpoint',
+      () => ({ ...sound, tokenUrl: undefined }),
+      /^\/tokenUrl and \/client must be/,
+    ],
+    [
+      'a client id with a colon',
+      () => ({ ...sound, client: { id: 'a:b', secretFile: 'x' } }),
+      /^\/client\/id must be/,
+    ],
+    ['no certificate', () => ({ ...sound, tls: { key: 'x', ca: 'x' } }), '/tls/cert is missing'],
+    [
+      'a key in place of a file',
+      () => ({ ...sound, zpk: { kid: 'x', hex: CANARY } }),
+      '/zpk has an unknown member "hex"',
+    ],
+    [
+      'a kid of 129 characters',
+      () => ({ ...sound, zpk: { kid: 'x'.repeat(129), file: 'x' } }),
+      /^\/zpk\/kid must be/,
+    ],
+    ['no cards', () => ({ ...sound, cards: [] }), '/cards must be a list that is not empty'],
+    [
+      'a card twice',
+      () => ({ ...sound, expired: undefined, cards: [card, card] }),
+      /must name each cardId once/,
+    ],
+    [
+      'a card without PAN',
+      () => ({ ...sound, cards: [{ cardId: 'c', state: 'active' }] }),
+      /^\/cards\/0 must have pan/,
+    ],
+    [
+      'a PAN of 11 digits',
+      () => ({ ...sound, cards: [{ ...card, pan: '12345678901' }] }),
+      /^\/cards\/0\/pan must be 12/,
+    ],
+    [
+      'a PIN of 3 digits',
+      () => ({ ...sound, cards: [{ ...card, pin: '123' }] }),
+      /^\/cards\/0\/pin must be 4 to 12/,
+    ],
+    [
+      'another state',
+      () => ({ ...sound, cards: [{ ...card, state: 'x' }] }),
+      /^\/cards\/0\/state must be active or/,
+    ],
+    [
+      'another type',
+      () => ({ ...sound, cards: [{ ...card, setPinTypes: ['ISO1'] }] }),
+      /setPinTypes\/0 must be ISO0 or/,
+    ],
+    [
+      'fields that are a list',
+      () => ({ ...sound, cards: [{ ...card, fields: ['x'] }] }),
+      /fields must be an object/,
+    ],
+    [
+      'fields that are null',
+      () => ({ ...sound, cards: [{ ...card, fields: null }] }),
+      /fields must be an object/,
+    ],
+    [
+      'a field that is a number',
+      () => ({ ...sound, cards: [{ ...card, fields: { psn: 1 } }] }),
+      /fields\/psn must be text/,
+    ],
+    [
+      'a timeout that is text',
+      () => ({ ...sound, timeouts: { requestMs: '1' } }),
+      /requestMs must be a whole number/,
+    ],
+    [
+      'a timeout of 0',
+      () => ({ ...sound, timeouts: { slowBodyMs: 0 } }),
+      /slowBodyMs must be a whole number/,
+    ],
+    [
+      'an expired counter of no card',
+      () => ({ ...sound, expired: { counter: { cardId: 'x', pcc: '0001', intdatag: 'x'.repeat(20) } } }),
+      /must be an active 3DES_SECCOS card/,
+    ],
+    [
+      'an expired counter of a card for ISO0',
+      () => ({ ...sound, expired: { counter: { cardId: 'iso0-1', pcc: '0001', intdatag: 'x'.repeat(20) } } }),
+      /must be an active 3DES_SECCOS card/,
+    ],
+    ['an expired counter without seccos', () => ({ ...sound, seccos: undefined }), /and \/seccos be there/],
+    [
+      'an intdatag of 19',
+      () => ({
+        ...sound,
+        expired: { counter: { cardId: 'seccos-1', pcc: '0001', intdatag: 'x'.repeat(19) } },
+      }),
+      /intdatag must be 20 printable/,
+    ],
+  ])('%s', (_what, make, message) => {
+    const value = make()
+    const text = typeof value === 'string' ? value : JSON.stringify(value)
+    const expected = typeof message === 'string' ? message : expect.stringMatching(message)
+    let caught: unknown
+    try {
+      readConfig(text)
+    } catch (error) {
+      caught = error
+    }
+    expect(caught).toMatchObject({ code: 'ERR_CONFIG', message: expected })
+    expect(String(caught)).not.toContain(CANARY)
+  })
+
+  test('slashes at the end of the url are left out', () => {
+    expect(readConfig(JSON.stringify({ ...sound, url: 'https://localhost:1/d1/' })).url).toBe(
+      'https://localhost:1/d1',
+    )
+  })
+
+  test('a minimal configuration: no tokens, no SECCOS, no timeouts', () => {
+    const { tokenUrl: _t, client: _c, seccos: _s, expired: _e, timeouts: _m, ...minimal } = sound
+    expect(readConfig(JSON.stringify(minimal))).not.toHaveProperty('seccos')
+  })
+})
+
+describe('files', () => {
+  const load = (changes: object, warn: (text: string) => void = () => {}) => {
+    const path = join(issuer.folder, 'other.json')
+    writeFileSync(path, JSON.stringify({ ...sound, ...changes }))
+    chmodSync(path, 0o600)
+    return loadSetup(path, warn)
+  }
+  const file = (name: string, content: string): string => {
+    writeFileSync(join(issuer.folder, name), content)
+    chmodSync(join(issuer.folder, name), 0o600)
+    return name
+  }
+  const jwk = (curve: string, more: object): string => {
+    const { privateKey } = generateKeyPairSync('ec', { namedCurve: curve })
+    return JSON.stringify({ ...privateKey.export({ format: 'jwk' }), ...more })
+  }
+
+  test.each<[string, () => object, string]>([
+    ['is not there', () => ({ d1JwkFile: 'nowhere' }), 'nowhere cannot be read: ENOENT'],
+    [
+      'is no certificate',
+      () => ({ tls: { ...sound.tls, cert: file('x', CANARY) } }),
+      'x is not a PEM certificate',
+    ],
+    ['is no CA', () => ({ tls: { ...sound.tls, ca: file('x', CANARY) } }), 'x is not a PEM certificate'],
+    [
+      'is no private key',
+      () => ({ tls: { ...sound.tls, key: file('x', CANARY) } }),
+      'x is not a PEM private key',
+    ],
+    [
+      'is the key of another certificate',
+      () => ({ tls: { ...sound.tls, key: file('x', certificates.stranger.key) } }),
+      'x is not the key of d1.pem',
+    ],
+    ['is no JSON', () => ({ issuerJwkFile: file('x', CANARY.slice(1).concat('x')) }), 'x is not JSON'],
+    ['is null', () => ({ issuerJwkFile: file('x', 'null') }), 'x is not a public P-256 JWK with a kid'],
+    [
+      'is a JWK without kid',
+      () => ({ d1JwkFile: file('x', jwk('P-256', {})) }),
+      'x is not a private P-256 JWK with a kid',
+    ],
+    [
+      'is a private JWK',
+      () => ({ issuerJwkFile: file('x', jwk('P-256', { kid: 'x' })) }),
+      'x is not a public P-256 JWK with a kid',
+    ],
+    [
+      'is a public JWK',
+      () => ({ d1JwkFile: 'issuer.jwk' }),
+      'issuer.jwk is not a private P-256 JWK with a kid',
+    ],
+    [
+      'is of another curve',
+      () => ({ d1JwkFile: file('x', jwk('P-384', { kid: 'x' })) }),
+      'x is not a private P-256 JWK with a kid',
+    ],
+    [
+      'is no point',
+      () => ({ d1JwkFile: file('x', jwk('P-256', { kid: 'x', x: 'AA' })) }),
+      'x is not a private P-256 JWK with a kid',
+    ],
+    [
+      'is no hex',
+      () => ({ zpk: { kid: 'x', file: file('x', 'x'.repeat(32)) } }),
+      'x is not a key of 16 or 24 bytes in hex',
+    ],
+    [
+      'is a short key',
+      () => ({ zpk: { kid: 'x', file: file('x', CANARY) } }),
+      'x is not a key of 16 or 24 bytes in hex',
+    ],
+    [
+      'is a short MAC key',
+      () => ({ seccos: { ...sound.seccos, mac: { kid: 'x', file: file('x', CANARY) } } }),
+      'x is not a key of 16 or 24 or 32 bytes in hex',
+    ],
+    ['is no profile', () => ({ seccos: { ...sound.seccos, profileFile: file('x', 'x') } }), 'x is not JSON'],
+  ])('one that %s', (_what, changes, message) => {
+    expect(() => load(changes())).toThrow(expect.objectContaining({ code: 'ERR_CONFIG', message }))
+  })
+
+  test('white space around secrets is left out', () => {
+    const setup = load({ zpk: { kid: 'x', file: file('x', `\n${'0123456789abcdef'.repeat(2)}\r\n`) } })
+    expect(setup.zpk.key).toHaveLength(16)
+    expect(setup.client?.secret).not.toMatch(/\s/)
+  })
+
+  test('secrets that others may read are warned of, and nothing else is', () => {
+    const warnings: string[] = []
+    load({}, text => warnings.push(text))
+    expect(warnings).toEqual([])
+    chmodSync(join(issuer.folder, 'zpk.hex'), 0o644)
+    chmodSync(join(issuer.folder, 'ca.pem'), 0o644)
+    load({}, text => warnings.push(text))
+    expect(warnings).toEqual(['zpk.hex can be read by others than its owner: chmod 600'])
+    chmodSync(join(issuer.folder, 'zpk.hex'), 0o600)
+  })
+
+  test('a configuration that is not there', () => {
+    expect(() => loadSetup(join(issuer.folder, 'nowhere.json'), () => {})).toThrow(/cannot be read: ENOENT/)
+  })
+
+  test('without timeouts there are defaults', () => {
+    expect(load({ timeouts: undefined }).timeouts).toEqual({ requestMs: 10_000, slowBodyMs: 15_000 })
+  })
+})

@@ -1,0 +1,698 @@
+/** Issuers that are wrong in one way each: the simulator must fail the case that is about it. */
+import { generateKeyPairSync, randomBytes } from 'node:crypto'
+import { CompactEncrypt, compactDecrypt, importJWK } from 'jose'
+import { expect, test } from 'vitest'
+import { type Group, simulateD1 } from '../../src/cli/d1-simulator/index.js'
+import type { EndpointHandler, TokenVerdict } from '../../src/d1/endpoints/index.js'
+import { type ChangeCounter, PrwMacError } from '../../src/index.js'
+import { type IssuerChanges, openIssuer, type Parts } from './support/issuer.js'
+
+interface Mutant extends IssuerChanges {
+  readonly only: readonly Group[]
+  /** `group: case` of the cases that must fail. */
+  readonly caught: readonly string[]
+  readonly got?: RegExp
+}
+
+const json = (status: number, body: object, headers: Record<string, string> = {}): Response =>
+  new Response(JSON.stringify(body), { status, headers: { 'content-type': 'application/json', ...headers } })
+
+const isPut = ({ method }: Request): boolean => method === 'PUT'
+const isGetPin = ({ method, url }: Request): boolean => method === 'GET' && url.endsWith('/pin')
+
+/** Looks at each answer, and may give another. */
+function after(change: (response: Response, request: Request) => Promise<Response> | Response) {
+  return ({ handler }: Parts): EndpointHandler =>
+    async request => {
+      const copy = request.clone()
+      return change(await handler(request), copy)
+    }
+}
+
+/** Looks at each request first. */
+const before =
+  (change: (request: Request) => Promise<Request | Response> | Request | Response) =>
+  ({ handler }: Parts): EndpointHandler =>
+  async request => {
+    const changed = await change(request)
+    return changed instanceof Response ? changed : handler(changed)
+  }
+
+type Sealer = (content: { pinValue: string; kid: string }, parts: Parts) => Promise<string>
+
+/** Another JWE in the answer to Get PIN. */
+const resealed = (seal: Sealer) => (parts: Parts) =>
+  after(async (response, request) => {
+    if (!isGetPin(request) || response.status !== 200) return response
+    const { encryptedPinBlock } = (await response.json()) as { encryptedPinBlock: string }
+    const { plaintext } = await compactDecrypt(encryptedPinBlock, await importJWK(parts.d1Jwk, 'ECDH-ES'))
+    const content = JSON.parse(new TextDecoder().decode(plaintext))
+    return json(200, { type: 'ISO0', encryptedPinBlock: await seal(content, parts) })
+  })(parts)
+
+const textOf = (content: object | string): string =>
+  typeof content === 'string' ? content : JSON.stringify(content)
+
+const sealWith =
+  (
+    header: object,
+    change: (content: { pinValue: string; kid: string }, parts: Parts) => object | string = c => c,
+  ): Sealer =>
+  async (content, parts) => {
+    const { kty, crv, x, y, kid } = parts.d1Jwk
+    return new CompactEncrypt(new TextEncoder().encode(textOf(change(content, parts))))
+      .setProtectedHeader({ alg: 'ECDH-ES', enc: 'A256GCM', kid, ...header })
+      .encrypt(await importJWK({ kty, crv, x, y } as never, 'ECDH-ES'))
+  }
+
+type Header = { readonly [name: string]: unknown; readonly epk: Readonly<Record<string, unknown>> }
+
+/** The shape of a JWE whose header is all that will be looked at. Its ephemeral key comes with the private half. */
+const sealByHand =
+  (change: (header: Header) => object = header => header): Sealer =>
+  async (_content, { d1Jwk }) => {
+    const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+    const header = {
+      alg: 'ECDH-ES',
+      enc: 'A256GCM',
+      kid: d1Jwk.kid,
+      epk: { ...privateKey.export({ format: 'jwk' }) },
+    }
+    const parts = [randomBytes(12), randomBytes(40), randomBytes(16)].map(part => part.toString('base64url'))
+    return [Buffer.from(JSON.stringify(change(header))).toString('base64url'), '', ...parts].join('.')
+  }
+
+type Verify = (token: string, sound: TokenVerdict) => TokenVerdict
+
+const verifying =
+  (verify: Verify): NonNullable<IssuerChanges['endpoints']> =>
+  ({ authorization }) => {
+    if (authorization === 'mtls-only') throw new Error('there are tokens')
+    const { bearer } = authorization
+    return {
+      authorization: {
+        bearer: { verify: async (token, options) => verify(token, await bearer.verify(token, options)) },
+      },
+    }
+  }
+
+/** A real counter, some of whose methods are others. */
+function overriding(real: ChangeCounter, methods: object): ChangeCounter {
+  return new Proxy(real, {
+    get: (target, name) => Reflect.get(methods, name) ?? Reflect.get(target, name).bind(target),
+  })
+}
+
+type Store = (acceptance: { sequence: number }) => Promise<void>
+
+/** A counter that knows nothing: every intdatag is good, for every card. */
+function credulous(
+  issue: (calls: number) => { pcc: string; intdatag: string },
+): (real: ChangeCounter) => ChangeCounter {
+  let calls = 0
+  return real =>
+    overriding(real, {
+      issue: async () => ({ ...issue(calls++), expiresAt: 0 }),
+      check: async () => ({ replayed: false }),
+      accept: async (_request: unknown, store: Store) => {
+        await store({ sequence: calls })
+        return { sequence: calls, replayed: false }
+      },
+    })
+}
+
+const fresh = (): string => randomBytes(10).toString('hex')
+
+/** A real counter that lets some refusals pass. */
+function lenient(...reasons: readonly string[]): (real: ChangeCounter) => ChangeCounter {
+  return real => {
+    const forgiving = async <T>(work: () => Promise<T>, instead: () => Promise<T>): Promise<T> => {
+      try {
+        return await work()
+      } catch (error) {
+        if (reasons.includes((error as { reason: string }).reason)) return instead()
+        throw error
+      }
+    }
+    return overriding(real, {
+      check: (request: never) =>
+        forgiving(
+          () => real.check(request),
+          async () => ({ replayed: false }),
+        ),
+      accept: (request: never, store: Store) =>
+        forgiving(
+          () => real.accept(request, store),
+          async () => {
+            await store({ sequence: 0 })
+            return { sequence: 0, replayed: false }
+          },
+        ),
+    })
+  }
+}
+
+/** What the last request was refused for, as the audit hook hears it. */
+let lastCode = ''
+const listening: NonNullable<IssuerChanges['endpoints']> = () => ({
+  audit: (_event, cause) => {
+    const { code } = (cause ?? {}) as { code?: unknown }
+    lastCode = typeof code === 'string' ? code : ''
+  },
+})
+
+let shown: Response | undefined
+const seen = new Set<string>()
+let inFlight = 0
+
+const MUTANTS: Readonly<Record<string, Mutant>> = {
+  'accepts a tampered JWE': {
+    only: ['messages'],
+    caught: ['messages: a tag changed', 'messages: a ciphertext changed', 'messages: alg none'],
+    handler: after(async (response, request) => {
+      if (!isPut(request) || response.status !== 400) return response
+      const text = await request.text()
+      return /"encryptedPinBlock":"[\w-]+\.\.[\w-]+\.[\w-]+\.[\w-]+"/.test(text)
+        ? new Response(null, { status: 204 })
+        : response
+    }),
+  },
+  'accepts an intdatag that another request has spent': {
+    only: ['set-pin-seccos'],
+    caught: [
+      'set-pin-seccos: an intdatag that another request has spent',
+      'set-pin-seccos: different requests at once with one intdatag',
+    ],
+    counter: lenient('spent'),
+  },
+  'accepts an intdatag that has expired': {
+    only: ['set-pin-seccos'],
+    caught: ['set-pin-seccos: an intdatag that has expired'],
+    counter: lenient('expired'),
+  },
+  'accepts an intdatag of another card': {
+    only: ['set-pin-seccos'],
+    caught: ['set-pin-seccos: an intdatag of another card'],
+    counter: lenient('other-card'),
+  },
+  'accepts any pcc': {
+    only: ['set-pin-seccos'],
+    caught: ['set-pin-seccos: another pcc'],
+    counter: lenient('pcc'),
+  },
+  'accepts any intdatag, and the pcc stands still': {
+    only: ['set-pin-seccos'],
+    caught: [
+      'set-pin-seccos: an intdatag that was never issued',
+      'set-pin-seccos: the counter moves, and no pcc comes twice',
+    ],
+    counter: credulous(() => ({ pcc: '0041', intdatag: fresh() })),
+  },
+  'gives one intdatag twice': {
+    only: ['change-counter'],
+    caught: ['change-counter: an intdatag of its own each time'],
+    counter: credulous(calls => ({ pcc: '0041', intdatag: `0123456789abcdef${1000 + (calls >> 1)}` })),
+  },
+  'accepts any MAC': {
+    only: ['set-pin-seccos'],
+    caught: ['set-pin-seccos: a wrong MAC', 'set-pin-seccos: a MAC under another key'],
+    endpoints: listening,
+    handler: after((response, request) =>
+      isPut(request) && lastCode === 'ERR_PRW_MAC' ? new Response(null, { status: 204 }) : response,
+    ),
+  },
+  'goes on showing the old PIN': {
+    only: ['set-pin-iso0'],
+    caught: ['set-pin-iso0: a new PIN', 'set-pin-iso0: the very same request, three times'],
+    pins: pins => ({
+      readBlock: pins.readBlock.bind(pins),
+      storePrw: pins.storePrw.bind(pins),
+      storeBlock: async () => {},
+    }),
+  },
+  'stores under the wrong card': {
+    only: ['set-pin-iso0'],
+    caught: ['set-pin-iso0: a new PIN'],
+    pins: pins => ({
+      readBlock: pins.readBlock.bind(pins),
+      storePrw: pins.storePrw.bind(pins),
+      storeBlock: (card, pin) => pins.storeBlock({ ...card, cardId: 'iso0-2' }, pin),
+    }),
+  },
+  'says why a message is refused': {
+    only: ['uniform'],
+    caught: [
+      'uniform: refusals of ISO0 are the same bytes',
+      'uniform: refusals of 3DES_SECCOS are the same bytes',
+    ],
+    endpoints: listening,
+    handler: after((response, request) =>
+      isPut(request) && response.status === 400 ? json(400, { error: lastCode }) : response,
+    ),
+  },
+  'says why a message is refused, in a header': {
+    only: ['uniform'],
+    caught: ['uniform: refusals of ISO0 are the same bytes'],
+    endpoints: listening,
+    handler: after((response, request) =>
+      isPut(request) && lastCode === 'ERR_PIN_BLOCK'
+        ? json(400, { error: 'Bad request' }, { 'x-why': '1' })
+        : response,
+    ),
+  },
+  'takes longer where the JWE opens': {
+    only: ['uniform'],
+    caught: ['uniform: refusals of ISO0 take the same time'],
+    endpoints: listening,
+    handler: after(async (response, request) => {
+      if (isPut(request) && lastCode === 'ERR_PIN_BLOCK')
+        await new Promise(resolve => setTimeout(resolve, 120))
+      return response
+    }),
+  },
+  'shows the PAN in an error': {
+    only: ['messages'],
+    caught: ['messages: a tag changed', 'messages: not JSON'],
+    got: /a secret/,
+    handler: after(response =>
+      response.status === 400 ? json(400, { error: 'card 9999990123456789' }) : response,
+    ),
+  },
+  'stores what it refuses': {
+    only: ['messages'],
+    caught: ['messages: a block of another PAN'],
+    handler: parts =>
+      after(response => {
+        const other = parts.pins.stored.get('iso0-2')
+        if (response.status === 400 && other) parts.pins.stored.set('iso0-1', other)
+        return response
+      })(parts),
+  },
+  'needs no client certificate': {
+    only: ['connection'],
+    caught: ['connection: no client certificate', 'connection: a token without client certificate'],
+    server: { requestCert: false },
+  },
+  'takes any client certificate': {
+    only: ['connection'],
+    caught: ['connection: a client certificate of another CA'],
+    server: { rejectUnauthorized: false },
+  },
+  'speaks TLS 1.1': {
+    only: ['connection'],
+    caught: ['connection: TLS 1.1'],
+    server: { minVersion: 'TLSv1', ciphers: 'DEFAULT@SECLEVEL=0' },
+  },
+  'speaks no TLS 1.2': {
+    only: ['connection'],
+    caught: ["connection: D1's certificate, TLSv1.2"],
+    server: { minVersion: 'TLSv1.3' },
+  },
+  'accepts an expired token': {
+    only: ['authorization'],
+    caught: ['authorization: an expired token'],
+    endpoints: verifying((_token, sound) =>
+      !sound.verified && sound.reason === 'ERR_JWT_EXPIRED' ? { verified: true } : sound,
+    ),
+  },
+  'accepts alg none': {
+    only: ['authorization'],
+    caught: ['authorization: alg none'],
+    endpoints: verifying((token, sound) => (/^[^.]+\.[^.]+\.$/.test(token) ? { verified: true } : sound)),
+  },
+  'looks at claims alone': {
+    only: ['authorization'],
+    caught: [
+      'authorization: a signature changed',
+      'authorization: claims changed',
+      'authorization: a foreign key by the known kid',
+    ],
+    endpoints: verifying((token, sound) => (token.split('.').length === 3 ? { verified: true } : sound)),
+  },
+  'tells without token which cards there are': {
+    only: ['authorization'],
+    caught: ['authorization: no token, for a card that does not exist'],
+    handler: after((response, { url }) =>
+      response.status === 401 && url.includes('nobody') ? json(404, { error: 'Not found' }) : response,
+    ),
+  },
+  'seals to another kid': {
+    only: ['get-pin'],
+    caught: ["get-pin: shows each card's PIN"],
+    got: /kid is not that of D1/,
+    handler: resealed(sealWith({ kid: 'somebody' })),
+  },
+  'seals with A128GCM': {
+    only: ['get-pin'],
+    caught: ["get-pin: shows each card's PIN"],
+    got: /enc is not A256GCM/,
+    handler: resealed(sealWith({ enc: 'A128GCM' })),
+  },
+  'wraps the content key': {
+    only: ['get-pin'],
+    caught: ["get-pin: shows each card's PIN"],
+    got: /alg is not ECDH-ES/,
+    handler: resealed(sealWith({ alg: 'ECDH-ES+A256KW' })),
+  },
+  'gives its ephemeral private key away': {
+    only: ['get-pin'],
+    caught: ["get-pin: shows each card's PIN"],
+    got: /private part/,
+    handler: resealed(sealByHand()),
+  },
+  'enciphers the block under another key': {
+    only: ['get-pin'],
+    caught: ["get-pin: shows each card's PIN"],
+    got: /no PIN block of this PAN/,
+    handler: resealed(sealWith({}, content => ({ ...content, pinValue: '0123456789ABCDEF' }))),
+  },
+  'names another key inside': {
+    only: ['get-pin'],
+    caught: ["get-pin: shows each card's PIN"],
+    got: /kid is not that of the key/,
+    handler: resealed(sealWith({}, content => ({ ...content, kid: 'PEK-STORE' }))),
+  },
+  'puts the block in as base64': {
+    only: ['get-pin'],
+    caught: ["get-pin: shows each card's PIN"],
+    got: /16 hex digits/,
+    handler: resealed(
+      sealWith({}, ({ pinValue, kid }) => ({
+        pinValue: Buffer.from(pinValue, 'hex').toString('base64'),
+        kid,
+      })),
+    ),
+  },
+  'seals no JSON': {
+    only: ['get-pin'],
+    caught: ["get-pin: shows each card's PIN"],
+    got: /JSON object/,
+    handler: resealed(sealWith({}, () => 'x')),
+  },
+  'seals a string': {
+    only: ['get-pin'],
+    caught: ["get-pin: shows each card's PIN"],
+    got: /JSON object/,
+    handler: resealed(sealWith({}, () => '"x"')),
+  },
+  'sends no JWE': {
+    only: ['get-pin'],
+    caught: ["get-pin: shows each card's PIN"],
+    got: /no JWE in compact form/,
+    handler: resealed(async () => 'x'),
+  },
+  'sends a JWE without header': {
+    only: ['get-pin'],
+    caught: ["get-pin: shows each card's PIN"],
+    got: /header does not read/,
+    handler: resealed(async () => 'AAAA..AAAA.AAAA.AAAA'),
+  },
+  'sends a JWE that is too long': {
+    only: ['get-pin'],
+    caught: ["get-pin: shows each card's PIN"],
+    got: /wrong encryptedPinBlock/,
+    handler: resealed(async () => 'x'.repeat(8193)),
+  },
+  'seals with zip': {
+    only: ['get-pin'],
+    caught: ["get-pin: shows each card's PIN"],
+    got: /zip or crit/,
+    handler: resealed(sealByHand(header => ({ ...header, zip: 'DEF' }))),
+  },
+  'sends an epk of another curve': {
+    only: ['get-pin'],
+    caught: ["get-pin: shows each card's PIN"],
+    got: /not a P-256 key/,
+    handler: resealed(
+      sealByHand(({ epk: { d: _, ...epk }, ...header }) => ({ ...header, epk: { ...epk, crv: 'P-384' } })),
+    ),
+  },
+  'seals to nobody': {
+    only: ['get-pin'],
+    caught: ["get-pin: shows each card's PIN"],
+    got: /does not open/,
+    handler: resealed(sealByHand(({ epk: { d: _, ...epk }, ...header }) => ({ ...header, epk }))),
+  },
+  'sends an encrypted key': {
+    only: ['get-pin'],
+    caught: ["get-pin: shows each card's PIN"],
+    got: /with an encrypted key/,
+    handler: resealed(async (content, parts) => (await sealWith({})(content, parts)).replace('..', '.AAAA.')),
+  },
+  'shows one answer to everybody': {
+    only: ['get-pin'],
+    caught: ['get-pin: is sealed anew each time'],
+    handler: after((response, request) => {
+      if (!isGetPin(request) || response.status !== 200) return response
+      shown ??= response
+      return shown.clone()
+    }),
+  },
+  'forgets the errorCode': {
+    only: ['change-counter'],
+    caught: [
+      'change-counter: a card that is not-active',
+      'change-counter: a card that is pin-change-forbidden',
+    ],
+    got: /errorCode/,
+    handler: after(response => (response.status === 403 ? json(403, { error: 'Forbidden' }) : response)),
+  },
+  'mixes the errorCodes up': {
+    only: ['change-counter'],
+    caught: ['change-counter: a card that is not-active'],
+    handler: after(response =>
+      response.status === 403 ? json(403, { errorCode: 'PIN_CHANGE_FORBIDDEN' }) : response,
+    ),
+  },
+  'answers Set PIN with 200': {
+    only: ['set-pin-iso0'],
+    caught: ['set-pin-iso0: a new PIN'],
+    got: /200, which SetPIN does not have/,
+    handler: after(response => (response.status === 204 ? json(200, {}) : response)),
+  },
+  'answers errors with a page': {
+    only: ['paths'],
+    caught: ['paths: no such card'],
+    got: /content-type/,
+    handler: after(response =>
+      response.status === 404
+        ? new Response('<h1>', { status: 404, headers: { 'content-type': 'text/html' } })
+        : response,
+    ),
+  },
+  'answers errors with a string': {
+    only: ['paths'],
+    caught: ['paths: no such card'],
+    got: /no JSON object/,
+    handler: after(response =>
+      response.status === 404
+        ? new Response('"Not found"', { status: 404, headers: { 'content-type': 'application/json' } })
+        : response,
+    ),
+  },
+  'states expires_in as a number': {
+    only: ['token'],
+    caught: ['token: Basic in padded base64', 'token: Basic in base64url'],
+    got: /expires_in/,
+    handler: after(async (response, { url }) => {
+      if (!url.endsWith('/token') || response.status !== 200) return response
+      return json(200, { ...((await response.json()) as object), expires_in: 900 })
+    }),
+  },
+  'hands out tokens that do not work': {
+    only: ['token'],
+    caught: ['token: Basic in padded base64'],
+    got: /401 with the token/,
+    handler: after((response, { url }) =>
+      url.endsWith('/token') && response.status === 200
+        ? json(200, { access_token: 'x', token_type: 'Bearer' })
+        : response,
+    ),
+  },
+  'reads padded base64 alone': {
+    only: ['token'],
+    caught: ['token: Basic in base64url'],
+    handler: before(request => {
+      const [, pair = ''] = (request.headers.get('authorization') ?? '').split('Basic ')
+      return pair.length % 4 === 0 ? request : json(401, { error: 'invalid_client' })
+    }),
+  },
+  'tells an unknown client from a wrong secret': {
+    only: ['token'],
+    caught: ['token: an unknown client and a wrong secret look the same'],
+    handler: before(request => {
+      const pair = Buffer.from((request.headers.get('authorization') ?? '').slice(6), 'base64').toString()
+      return !request.url.endsWith('/token') || pair.startsWith('d1-client:')
+        ? request
+        : json(401, { error: 'unknown_client' })
+    }),
+  },
+  'reads escapes in paths': {
+    only: ['paths'],
+    caught: ['paths: an escaped slash and dots'],
+    handler: before(request => {
+      const { pathname, origin } = new URL(request.url)
+      if (!/%2F/.test(pathname)) return request
+      return new Request(origin + new URL(origin + decodeURIComponent(pathname)).pathname, request)
+    }),
+  },
+  'ignores a query': {
+    only: ['paths'],
+    caught: ['paths: a query'],
+    handler: before(request => new Request(request.url.replace(/\?.*/, ''), request)),
+  },
+  'lets a header override the method': {
+    only: ['paths'],
+    caught: ['paths: POST …/pin'],
+    handler: before(request =>
+      request.headers.has('x-http-method-override') ? new Response(null, { status: 204 }) : request,
+    ),
+  },
+  'puts a correlation id into headers as it comes': {
+    only: ['http'],
+    caught: ['http: x-correlation-id that forges a header'],
+    handler: after((response, request) => {
+      const [, forged] = decodeURIComponent(request.headers.get('x-correlation-id') ?? '').split('\r\n')
+      if (forged !== undefined) response.headers.set(forged.split(':')[0] ?? '', '1')
+      return response
+    }),
+  },
+  'lets the last of two members count': {
+    only: ['messages'],
+    caught: ['messages: encryptedPinBlock twice'],
+    handler: before(async request => {
+      if (!isPut(request)) return request
+      const text = await request.text()
+      const body = /^\{.*\}$/s.test(text) ? JSON.stringify(looselyParsed(text)) : text
+      return new Request(request.url, { method: 'PUT', headers: request.headers, body })
+    }),
+  },
+  'takes any content type': {
+    only: ['messages'],
+    caught: ['messages: content-type text/plain', 'messages: content-encoding gzip'],
+    handler: before(async request => {
+      if (!isPut(request)) return request
+      const headers = new Headers(request.headers)
+      headers.set('content-type', 'application/json')
+      headers.delete('content-encoding')
+      return new Request(request.url, { method: 'PUT', headers, body: await request.text() })
+    }),
+  },
+  'fails on what it does not expect': {
+    only: ['messages'],
+    caught: ['messages: not JSON', 'messages: a type that is a list'],
+    got: /^500$/,
+    handler: after(response => (response.status === 400 ? json(500, { error: 'TypeError' }) : response)),
+  },
+  'refuses a request that is repeated': {
+    only: ['set-pin-iso0', 'set-pin-seccos'],
+    caught: [
+      'set-pin-iso0: the very same request, three times',
+      'set-pin-seccos: the very same request, three times',
+    ],
+    handler: before(async request => {
+      if (!isPut(request)) return request
+      const text = await request.clone().text()
+      return seen.size < seen.add(text).size ? request : json(400, { error: 'Bad request' })
+    }),
+  },
+  'refuses the same content sealed anew': {
+    only: ['set-pin-seccos'],
+    caught: ['set-pin-seccos: the same content, sealed anew'],
+    counter: real =>
+      overriding(real, {
+        accept: async (request: never, store: never) => {
+          const accepted = await real.accept(request, store)
+          if (accepted.replayed) throw new PrwMacError()
+          return accepted
+        },
+      }),
+  },
+  'fails when two come at once': {
+    only: ['set-pin-iso0'],
+    caught: ['set-pin-iso0: 5 at once for one card'],
+    handler: parts => async request => {
+      if (!isPut(request)) return parts.handler(request)
+      inFlight++
+      try {
+        return inFlight > 1 ? json(500, { error: 'deadlock' }) : await parts.handler(request)
+      } finally {
+        await new Promise(resolve => setTimeout(resolve, 20))
+        inFlight--
+      }
+    },
+  },
+  'lets every card have its PIN changed': {
+    only: ['set-pin-iso0', 'set-pin-seccos'],
+    caught: [
+      'set-pin-iso0: a card that is not-active',
+      'set-pin-iso0: a card whose PIN must not change',
+      'set-pin-iso0: a card for 3DES_SECCOS alone',
+      'set-pin-seccos: a card that is not-active',
+    ],
+    cards: card => ({ ...card, state: 'active', setPinTypes: ['ISO0', '3DES_SECCOS'] }),
+  },
+  'waits for a body for ever': {
+    only: ['slow'],
+    caught: ['slow: a body that drips'],
+    got: /TIMEOUT/,
+    endpoints: () => ({ bodyTimeoutMs: 600_000, timeoutMs: 600_000 }),
+    server: { requestTimeout: 0 },
+    config: { timeouts: { slowBodyMs: 1500 } },
+  },
+  'waits for headers for ever': {
+    only: ['slow'],
+    caught: ['slow: headers that drip'],
+    got: /TIMEOUT/,
+    server: { headersTimeout: 0, requestTimeout: 0 },
+    config: { timeouts: { slowBodyMs: 1500 } },
+  },
+  'does not set the PIN back': {
+    only: ['set-pin-iso0'],
+    caught: ['end: the PINs are set back'],
+    pins: pins => {
+      let first: Uint8Array | undefined
+      return {
+        readBlock: async card => {
+          const found = await pins.readBlock(card)
+          if (card.cardId === 'iso0-1') first ??= found?.block
+          return found
+        },
+        storePrw: pins.storePrw.bind(pins),
+        storeBlock: async (card, pin) => {
+          if (first === undefined || Buffer.compare(first, pin.block) !== 0) await pins.storeBlock(card, pin)
+        },
+      }
+    },
+  },
+}
+
+/** The last of two names counts, as with most parsers. */
+function looselyParsed(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return {}
+  }
+}
+
+test.for(Object.entries(MUTANTS))(
+  'an issuer that %s is caught',
+  { timeout: 60_000 },
+  async ([, mutant], { expect: here }) => {
+    const { only, caught, got = /./, ...changes } = mutant
+    const issuer = await openIssuer(changes)
+    try {
+      const results = await simulateD1({ config: issuer.config, only, warn: () => {} })
+      const failed = results.filter(({ verdict }) => verdict === 'failed')
+      here(failed.map(({ group, name }) => `${group}: ${name}`)).toEqual(expect.arrayContaining([...caught]))
+      for (const result of failed.filter(({ group, name }) => caught.includes(`${group}: ${name}`))) {
+        here(result.got).toMatch(got)
+      }
+      const text = JSON.stringify(results)
+      for (const secret of issuer.secrets) here(text).not.toContain(secret)
+    } finally {
+      await issuer.close()
+    }
+  },
+)

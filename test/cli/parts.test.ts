@@ -1,0 +1,260 @@
+/** The simulator's own cryptography and readers, against published values and what they must refuse. */
+import { randomBytes } from 'node:crypto'
+import { describe, expect, test } from 'vitest'
+import { requireContract } from '../../src/cli/d1-simulator/contract.js'
+import { aesCmac, retailMac } from '../../src/cli/d1-simulator/mac.js'
+import { clearBlock, nextPin, pinOf, WRONG_BLOCKS } from '../../src/cli/d1-simulator/pin-block.js'
+import { readProfile } from '../../src/cli/d1-simulator/profile.js'
+import { seccosContent } from '../../src/cli/d1-simulator/seccos.js'
+import { tdea } from '../../src/cli/d1-simulator/tdea.js'
+import { ILLUSTRATIVE_NOT_GIROCARD_AES, ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../src/index.js'
+
+const hex = (text: string): Buffer => Buffer.from(text, 'hex')
+
+describe('MACs', () => {
+  const message = Buffer.from(Array.from({ length: 123 }, (_, i) => i))
+
+  test.each([
+    ['0123456789ABCDEFFEDCBA9876543210', message, 'A7B78DBC02BC7997'],
+    // ICAO 9303-11, worked example of secure messaging.
+    [
+      'F1CB1F1FB5ADF208806B89DC579DC1F8',
+      hex('887022120C06C2270CA4020C800000008709016375432908C044F6'),
+      'BF8B92D635FF24F8',
+    ],
+  ])('the retail MAC under %s', (key, data, expected) => {
+    expect(retailMac(hex(key), data)).toEqual(hex(expected))
+  })
+
+  // RFC 4493, 4.
+  const EXAMPLE = hex(
+    '6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e5130c81c46a35ce411e5fbc1191a0a52eff69f2445df4f9b17ad2b417be66c3710',
+  )
+  test.each([
+    [0, 'bb1d6929e95937287fa37d129b756746'],
+    [16, '070a16b46b4d4144f79bdd9dd04a287c'],
+    [40, 'dfa66747de9ae63030ca32611497c827'],
+    [64, '51f0bebf7e3b9d92fc49741779363cfe'],
+  ])('AES-CMAC of %i bytes', (length, expected) => {
+    expect(aesCmac(hex('2b7e151628aed2a6abf7158809cf4f3c'), EXAMPLE.subarray(0, length))).toEqual(
+      hex(expected),
+    )
+  })
+})
+
+describe('format 0', () => {
+  test('a published block', () => {
+    expect(clearBlock('1234', '43219876543210987')).toEqual(hex('0412AC89ABCDEF67'))
+  })
+
+  test.each(['1234', '12345', '999999999999'])('a PIN of %s digits comes back', pin => {
+    expect(pinOf(clearBlock(pin, '9999990123456789'), '9999990123456789')).toBe(pin)
+  })
+
+  const pan = '9999990123456789'
+  test.each(['1234', '123456', '123456789012'])('no wrong block is a PIN of the card, from %s', pin => {
+    const zpk = randomBytes(16)
+    for (const [name, make] of Object.entries(WRONG_BLOCKS)) {
+      for (let i = 0; i < 30; i++) {
+        const clear = tdea('decipher', zpk, make({ pin, pan, zpk }))
+        expect(pinOf(clear, pan), name).toBeUndefined()
+      }
+    }
+  })
+
+  test('the next PIN is another of the same length', () => {
+    expect(nextPin('0041')).toBe('0042')
+    expect(nextPin('9999')).toBe('0000')
+  })
+})
+
+describe('profiles', () => {
+  const base = JSON.parse(JSON.stringify(ILLUSTRATIVE_NOT_GIROCARD_TDEA))
+  const aes = JSON.parse(JSON.stringify(ILLUSTRATIVE_NOT_GIROCARD_AES))
+  const without = (name: string, from: object): object =>
+    Object.fromEntries(Object.entries(from).filter(([key]) => key !== name))
+
+  test.each([
+    ['no profile', null, 'the document must be an object'],
+    ['a list', [], 'the document must be an object'],
+    ['another format', { ...base, profileFormat: 2 }, '/profileFormat must be 1'],
+    ['a member too many', { ...base, x: 1 }, 'the document has an unknown member "x"'],
+    ['a member too few', without('mac', base), '/mac is missing'],
+    [
+      'another PIN form',
+      { ...base, pinBlock: 'iso9564-format-2' },
+      '/pinBlock must be iso9564-format-0 or digits-bcd',
+    ],
+    [
+      'a random number of 33 bytes',
+      { ...base, randomBytes: 33 },
+      '/randomBytes must be a whole number from 0 to 32',
+    ],
+    ['no fields', { ...base, fields: [] }, '/fields must be a list that is not empty'],
+    [
+      'a gap',
+      { ...base, fields: base.fields.slice(1) },
+      '/fields/0/offset must be a whole number from 0 to 0',
+    ],
+    ['too short', { ...base, fields: base.fields.slice(0, -1) }, '/fields must end with byte 122'],
+    [
+      'another encoding',
+      { ...base, fields: [{ ...base.fields[1], offset: 0, encoding: 'utf-8' }] },
+      /encoding must be bcd/,
+    ],
+    [
+      'a mask that is text',
+      { ...base, fields: [{ ...base.fields[1], offset: 0, masked: 'yes' }] },
+      /masked must be true or/,
+    ],
+    [
+      'an id that is none',
+      { ...base, fields: [{ ...base.fields[1], offset: 0, id: 'PAN' }] },
+      /id must be an id/,
+    ],
+    [
+      'another algorithm',
+      { ...base, prw: { ...base.prw, algorithm: 'cmac-tdea' } },
+      /\/prw\/algorithm must be/,
+    ],
+    ['another padding', { ...base, prw: { ...base.prw, padding: 1 } }, '/prw/padding must be 2'],
+    ['another IV', { ...base, mac: { ...base.mac, iv: '1'.repeat(16) } }, /\/mac\/iv must be 0000/],
+    ['longer keys', { ...base, mac: { ...base.mac, keyBytes: 24 } }, '/mac/keyBytes must be 16'],
+    ['another text form', { ...aes, mac: { ...aes.mac, text: 'base64' } }, '/mac/text must be hex-upper'],
+    [
+      'another input',
+      { ...aes, mac: { ...aes.mac, inputs: [{ input: 'pan' }] } },
+      /inputs\/0\/input must be dataSet/,
+    ],
+    [
+      'an input with more',
+      { ...aes, mac: { ...aes.mac, inputs: [{ input: 'pinBlock', length: 8 }] } },
+      '/mac/inputs/0 has an unknown member "length"',
+    ],
+  ])('%s is refused by name', (_what, profile, message) => {
+    expect(() => readProfile(profile)).toThrow(
+      expect.objectContaining({
+        code: 'ERR_CONFIG',
+        message: typeof message === 'string' ? message : expect.stringMatching(message),
+      }),
+    )
+  })
+
+  const keys = { kid: 'K', key: Buffer.from('0123456789ABCDEFFEDCBA9876543210', 'hex') }
+  const content = (profile: object, fields: Readonly<Record<string, string>>) =>
+    seccosContent(
+      { pin: '1234', pan: '9999990123456789', pcc: '0041', intdatag: 'ABCDEFGHIJ0123456789', fields },
+      { profile: readProfile(profile), prw: keys, mac: keys },
+    )
+
+  test.each([
+    [
+      'a field that the card lacks',
+      base,
+      { psn: '01', expiry: '2912' },
+      'a card has no value for the field issuer',
+    ],
+    ['letters in a number', base, { psn: 'x1', expiry: '2912', issuer: 'x' }, /field psn does not fit it/],
+    [
+      'a value too short for its place',
+      base,
+      { psn: '1', expiry: '2912', issuer: 'x' },
+      /field psn does not fit it/,
+    ],
+    [
+      'a value too long',
+      base,
+      { psn: '01', expiry: '2912', issuer: 'x'.repeat(11) },
+      /field issuer does not fit/,
+    ],
+    [
+      'a character that EBCDIC varies in',
+      aes,
+      { psn: '1', expiry: '2912', issuer: 'a[', cardData: '00' },
+      /field issuer does not fit it/,
+    ],
+  ])('%s is an error, by name', (_what, profile, fields, message) => {
+    expect(() => content(profile, fields)).toThrow(message)
+  })
+
+  test('a PAN in a binary field is an error', () => {
+    const [layout, pan, ...rest] = base.fields
+    const profile = { ...base, fields: [layout, { ...pan, encoding: 'binary', pad: '00' }, ...rest] }
+    expect(() => content(profile, { psn: '01', expiry: '2912', issuer: 'x' })).toThrow(
+      /field pan does not fit it/,
+    )
+  })
+
+  test('the length of the PIN may stand as digits', () => {
+    const fields = aes.fields.map((field: { id: string }) =>
+      field.id === 'pinLength' ? { ...field, encoding: 'ascii' } : field,
+    )
+    const card = { psn: '1', expiry: '2912', issuer: 'is_tbank01', cardData: '00' }
+    expect(content({ ...aes, fields }, card).prwDataSet).toHaveLength(246)
+  })
+})
+
+describe('the contract', () => {
+  const reply = (status: number, body: unknown, type = 'application/json') => ({
+    status,
+    headers: { 'content-type': type },
+    text: typeof body === 'string' ? body : JSON.stringify(body),
+  })
+
+  test.each([
+    ['a status that is not there', 'getPIN', reply(409, {}), '409, which getPIN does not have'],
+    [
+      'a type that is not ISO0',
+      'getPIN',
+      reply(200, { type: '3DES_SECCOS', encryptedPinBlock: '' }),
+      '200 with a wrong type',
+    ],
+    ['a body where there is none', 'SetPIN', reply(204, {}), '204 with a body'],
+    [
+      'no content type',
+      'getPIN',
+      { ...reply(404, {}), headers: {} },
+      '404 whose content-type is not application/json',
+    ],
+    ['a list', 'getPIN', reply(404, []), '404 whose body is no JSON object'],
+    ['no JSON', 'getPIN', reply(404, 'x'), '404 whose body is no JSON object'],
+    ['an error that is an object', 'getPIN', reply(404, { error: {} }), '404 with a wrong error'],
+    [
+      'a pcc of 3 digits',
+      'getPINChangeCounter',
+      reply(200, { pcc: '041', intdatag: 'x'.repeat(20) }),
+      '200 with a wrong pcc',
+    ],
+    [
+      'an intdatag of 21',
+      'getPINChangeCounter',
+      reply(200, { pcc: '0041', intdatag: 'x'.repeat(21) }),
+      '200 with a wrong intdatag',
+    ],
+    [
+      'an unknown errorCode',
+      'getPINChangeCounter',
+      reply(403, { errorCode: 'X' }),
+      '403 with a wrong errorCode',
+    ],
+    [
+      'an empty token',
+      'getToken',
+      reply(200, { access_token: '', token_type: 'Bearer' }),
+      '200 with a wrong access_token',
+    ],
+    [
+      'another kind of token',
+      'getToken',
+      reply(200, { access_token: 'x', token_type: 'mac' }),
+      '200 with a wrong token_type',
+    ],
+  ] as const)('%s is not in it', (_what, operation, answer, message) => {
+    expect(() => requireContract(operation, answer)).toThrow(message)
+  })
+
+  test('a charset may stand with the content type, and a body may have more members', () => {
+    const answer = reply(404, { error: 'x', more: 1 }, 'application/json; charset=utf-8')
+    expect(requireContract('getPIN', answer)).toEqual({ error: 'x', more: 1 })
+  })
+})

@@ -1,0 +1,75 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { markdownExamples, readExample, runOnSources } from '../support/markdown-examples.js'
+import { ROOT } from '../support/public-api.js'
+
+const GUIDES = readdirSync(join(ROOT, 'docs/guides')).map(name => ({
+  name,
+  text: readFileSync(join(ROOT, 'docs/guides', name), 'utf8'),
+}))
+const SHOWN = GUIDES.flatMap(({ name, text }) =>
+  markdownExamples(text).map(example => ({ guide: name, ...example })),
+)
+const OUTPUTS = GUIDES.flatMap(({ name, text }) =>
+  markdownExamples(text, 'output').map(example => ({ guide: name, ...example })),
+)
+
+/** Files of examples/guides that no guide shows, and why. */
+const NOT_SHOWN: Readonly<Record<string, string>> = {
+  'examples/guides/software-to-hsm/test-keys.ts': 'three test keys, of no interest in a guide',
+}
+
+/** What is run here, and what it must print. The rest needs a token, and is run in native-test/docs.test.ts. */
+const PROGRAMS: readonly [path: string, prints: RegExp][] = [
+  ['first-get-pin/main.ts', /the PIN is 4711\n[\s\S]*Set PIN: 204\n[\s\S]*the PIN is 0815\n$/],
+  [
+    'software-to-hsm/start.ts',
+    /ok: true[\s\S]*stored 8 bytes under Key PEK-STORE \(pin-encryption, tdea-2key/,
+  ],
+  ['seccos-profile/read.ts', /guide-NOT-a-scheme illustrative\n[\s\S]*pcc: '0007'/],
+  ['seccos-profile/probe.ts', /PRW winner\n[\s\S]*MAC winner\n[\s\S]*a draft, to be confirmed: \d+ fields/],
+  ['key-ceremony/rehearse.ts', /^(component \d +KCV [0-9A-F]{6} .*\n){3}ZPK-D1-2026 +KCV [0-9A-F]{6}/],
+]
+
+describe('the guides', () => {
+  test.each(SHOWN)('$guide shows $path as it is', example => {
+    expect(example.code).toBe(readExample(ROOT, example))
+  })
+
+  test.each(OUTPUTS)(
+    '$guide shows what $path prints',
+    ({ path, code }) => {
+      expect(code).toBe(runOnSources(ROOT, path))
+    },
+    60_000,
+  )
+
+  test('show no code that is not a file', () => {
+    const anonymous = GUIDES.flatMap(({ name, text }) =>
+      Array.from(text.matchAll(/(?<! -->\n)```(?:ts|typescript|js|json)\n/g), () => name),
+    )
+    expect(anonymous).toEqual([])
+  })
+
+  test('show every file of examples/guides, but for those with a reason', () => {
+    const files = readdirSync(join(ROOT, 'examples/guides'), { recursive: true, encoding: 'utf8' })
+      .filter(name => /\.\w+$/.test(name))
+      .map(name => `examples/guides/${name}`)
+    const shown = new Set([...SHOWN.map(({ path }) => path), ...Object.keys(NOT_SHOWN)])
+    expect(files.filter(path => !shown.has(path))).toEqual([])
+    for (const path of Object.keys(NOT_SHOWN)) expect(existsSync(join(ROOT, path))).toBe(true)
+  })
+
+  test.each(PROGRAMS)(
+    '%s runs and prints what the guide says',
+    (path, prints) => {
+      expect(runOnSources(ROOT, `examples/guides/${path}`)).toMatch(prints)
+    },
+    60_000,
+  )
+})
+
+test('what the functions of the guides do is what the guides say', () => {
+  expect(runOnSources(ROOT, 'test/docs/guide-functions.ts')).toBe('as the guides say\n')
+}, 60_000)

@@ -1,0 +1,130 @@
+import { format, inspect } from 'node:util'
+import { describe, expect, test } from 'vitest'
+import type { Backend } from '../../src/index.js'
+import { isKey, Key, type KeyFacts } from '../../src/key/key.js'
+import { requireKey, requireKeys } from '../../src/key/require.js'
+import { isKeyAlgorithm, isKeyUsage, isTdea, KEY_BYTES, USAGES } from '../../src/key/usage.js'
+import { failure } from '../support/errors.js'
+
+const BACKEND = { name: 'none' } as unknown as Backend
+const key = (facts: Partial<KeyFacts> = {}): Key =>
+  new Key(
+    {
+      kid: 'K',
+      usage: 'cmac',
+      algorithm: 'aes-128',
+      checkValue: { method: 'cmac', value: '7AD386C376' },
+      parity: 'unknown',
+      hostDecipher: false,
+      ...facts,
+    },
+    BACKEND,
+  )
+
+describe('a key', () => {
+  test.each([undefined, null, 'K', 7, {}])('is not %j', async value => {
+    expect(isKey(value)).toBe(false)
+    const { message } = await failure(() => requireKey(value, 'from'), 'ERR_ARGUMENT')
+    expect(message).toBe('from must be a Key, bound by a backend of this copy of the library')
+  })
+
+  test('is not what looks like one', () => {
+    for (const forged of [{ ...key() }, Object.create(Key.prototype), new Proxy(key(), {})]) {
+      expect(isKey(forged)).toBe(false)
+    }
+  })
+
+  test('shows what it is for, and its backend only when asked for it', () => {
+    const shown = 'Key K (cmac, aes-128, KCV 7AD386C376)'
+    expect(`${key()}`).toBe(shown)
+    expect(inspect(key(), { depth: 9, showHidden: true })).toBe(`[${shown}]`)
+    expect(format('%o', key())).toBe(`[${shown}]`)
+    expect(JSON.stringify(key())).not.toContain('none')
+    expect(key().backend).toBe(BACKEND)
+  })
+
+  test('is frozen with all its facts, which are copies', () => {
+    const publicJwk = { kty: 'EC', crv: 'P-256', x: 'x', y: 'y' } as const
+    const checkValue = { method: 'cmac', value: '7AD386C376' } as const
+    const one = key({ publicJwk, checkValue })
+    expect(isKey(one)).toBe(true)
+    expect(one.publicJwk).toEqual(publicJwk)
+    expect(one.publicJwk).not.toBe(publicJwk)
+    expect(one.checkValue).toEqual(checkValue)
+    expect(one.checkValue).not.toBe(checkValue)
+    for (const part of [one, one.publicJwk, one.checkValue]) expect(Object.isFrozen(part)).toBe(true)
+  })
+
+  test('of another kind than EC has no public half', () => {
+    expect(Object.keys(key())).not.toContain('publicJwk')
+  })
+})
+
+describe('a list of keys', () => {
+  const many = (count: number): Key[] => Array.from({ length: count }, (_, i) => key({ kid: `K${i}` }))
+
+  test.each<[string, unknown, string]>([
+    ['none', [], 'keys must be 1 to 64 keys'],
+    ['65', many(65), 'keys must be 1 to 64 keys'],
+    ['a key twice', [key(), key()], 'keys: two keys by the kid K'],
+    ['a string', 'K', 'keys must be a Key, bound by a backend of this copy of the library'],
+    ['a gap', [key(), undefined], 'keys must be a Key, bound by a backend of this copy of the library'],
+  ])('is not %s', async (_name, value, message) => {
+    expect((await failure(() => requireKeys(value, 'keys'), 'ERR_ARGUMENT')).message).toBe(message)
+  })
+
+  test('is one key, or up to 64, in the order given', () => {
+    const one = key()
+    expect(requireKeys(one, 'keys')).toEqual([one])
+    const all = many(64)
+    expect(requireKeys(all, 'keys').map(({ kid }) => kid)).toEqual(all.map(({ kid }) => kid))
+  })
+})
+
+describe('the usage table', () => {
+  const TDEA = ['tdea-2key', 'tdea-3key']
+  const ANY = [...TDEA, 'aes-128', 'aes-192', 'aes-256']
+  const PIN = ['encipher', 'decipher', 'reencipher']
+  const MACS = ['iso9797-1-alg1', 'iso9797-1-alg3', 'cmac']
+
+  /** Usage and mode codes: ANSI X9.143, tables of key usage and mode of use. */
+  test.each<[string, string, readonly string[], readonly string[], readonly string[]]>([
+    ['pin-encryption', 'P0 B', TDEA, PIN, []],
+    ['cbc-mac', 'M1 C', TDEA, ['mac'], ['iso9797-1-alg1']],
+    ['retail-mac', 'M3 C', TDEA, ['mac'], ['iso9797-1-alg3']],
+    ['cmac', 'M6 C', ANY, ['mac'], ['cmac']],
+    ['prw-generate', 'V0 G', ANY, ['mac'], MACS],
+    ['prw-verify', 'V0 V', ANY, ['mac'], MACS],
+    ['jwe-key-agreement', 'K3 X', ['ec-p256'], ['deriveContentKey'], []],
+    ['jwt-signing', 'S0 S', ['ec-p256'], ['sign'], []],
+  ])('%s is %s', (usage, codes, algorithms, operations, macs) => {
+    if (!isKeyUsage(usage)) throw new Error(`${usage} is no usage`)
+    const { x9143, mode, ...rule } = USAGES[usage]
+    expect(`${x9143} ${mode}`).toBe(codes)
+    expect(rule).toEqual({ algorithms, operations, macs })
+  })
+
+  test('lengths of keys: FIPS 197, SP 800-67 (with parity bits), SP 800-186', () => {
+    const lengths = { 'aes-128': 16, 'aes-192': 24, 'aes-256': 32, 'ec-p256': 32 }
+    expect(KEY_BYTES).toEqual({ 'tdea-2key': 16, 'tdea-3key': 24, ...lengths })
+  })
+
+  test.each([undefined, null, 7, 'constructor', ['cmac'], ['aes-128'], new String('cmac')])(
+    '%j names no usage and no algorithm',
+    value => {
+      expect(isKeyUsage(value)).toBe(false)
+      expect(isKeyAlgorithm(value)).toBe(false)
+    },
+  )
+
+  test('names', () => {
+    expect(isKeyUsage('cmac')).toBe(true)
+    expect(isKeyAlgorithm('aes-128')).toBe(true)
+    expect((['tdea-2key', 'tdea-3key', 'aes-128', 'ec-p256'] as const).map(isTdea)).toEqual([
+      true,
+      true,
+      false,
+      false,
+    ])
+  })
+})

@@ -1,0 +1,415 @@
+/** The cases of `issuer-pin-crypto` and `issuer-pin-crypto/software`. */
+import * as core from '../../src/index.js'
+import * as software from '../../src/software.js'
+import { type LeakCase, method, verb } from './cases.js'
+import * as secret from './secrets.js'
+import { FIELDS, KEYS, newCounter, profile, type World } from './world.js'
+
+const bytes = (buffer: Uint8Array): Uint8Array => Uint8Array.from(buffer)
+const pan = (): core.Pan => core.Pan.from(secret.pan)
+const pin = (): core.Pin => core.Pin.from(secret.pin)
+const content = JSON.stringify({ pinValue: secret.sharedBlock.toString('hex').toUpperCase(), kid: 'ZPK' })
+const d1Public = { kty: 'EC', crv: 'P-256', x: secret.d1.x, y: secret.d1.y, kid: 'D1' } as const
+const values = ({ seccos }: World) => ({
+  pan: pan(),
+  pin: pin(),
+  pcc: seccos.pcc,
+  intdatag: seccos.intdatag,
+  random: seccos.random,
+  fields: FIELDS,
+})
+const prw = (world: World) => ({
+  ...values(world),
+  profile,
+  dataSet: world.seccos.dataSet,
+  prwValue: world.seccos.prwValue,
+})
+
+const prwMac = (world: World) => {
+  const { pin: _, ...rest } = prw(world)
+  return { ...rest, key: world.keys.mac }
+}
+const message = {
+  message: bytes(secret.clearBlock),
+  algorithm: 'iso9797-1-alg3',
+  padding: 2,
+  length: 8,
+} as const
+const request = () => ({
+  ephemeralPublicKey: secret.ephemeralPublicKey,
+  otherInfo: bytes(secret.otherInfo),
+  length: 32,
+})
+const move = ({ keys }: World) => ({ block: bytes(secret.storedBlock), from: keys.store, to: keys.zpk })
+
+export const CORE: readonly LeakCase[] = [
+  verb(
+    'Pin.from',
+    digits => core.Pin.from(digits),
+    () => [secret.pin],
+    { pure: true },
+  ),
+  method('Pin.reveal', pin, () => [], { holds: ['PIN'], pure: true }),
+  method('Pin.revealAscii', pin, () => [], { holds: ['PIN'], pure: true }),
+  method('Pin.equals', pin, () => [pin()], { pure: true }),
+  method('Pin.dispose', pin, () => [], { pure: true }),
+  method('Pin.toString', pin, () => [], { pure: true }),
+  method('Pin.toJSON', pin, () => [], { pure: true }),
+  verb(
+    'Pan.from',
+    digits => core.Pan.from(digits),
+    () => [secret.pan],
+    { pure: true },
+  ),
+  method('Pan.reveal', pan, () => [], { holds: ['PAN', 'PAN digits of a block'], pure: true }),
+  method('Pan.masked', pan, () => [], { pure: true }),
+  method('Pan.toString', pan, () => [], { pure: true }),
+  method('Pan.toJSON', pan, () => [], { pure: true }),
+
+  method(
+    'Backend.bind',
+    ({ backend }) => backend,
+    ({ options }) => [
+      { kid: 'STORE', usage: 'pin-encryption', algorithm: 'tdea-2key', hostDecipher: true },
+      options,
+    ],
+    { names: ['kid'] },
+  ),
+  method(
+    'Backend.encipherBlocks',
+    ({ backend }) => backend,
+    ({ keys, options }) => [keys.store, bytes(secret.clearBlock), options],
+    { holds: ['stored block'] },
+  ),
+  method(
+    'Backend.decipherBlocks',
+    ({ backend }) => backend,
+    ({ keys, options }) => [keys.store, bytes(secret.storedBlock), options],
+    { holds: ['clear block'] },
+  ),
+  method(
+    'Backend.reencipherBlocks',
+    ({ backend }) => backend,
+    ({ keys, options }) => [keys.store, keys.zpk, bytes(secret.storedBlock), options],
+    { holds: ['shared block'] },
+  ),
+  method(
+    'Backend.mac',
+    ({ backend }) => backend,
+    ({ keys, options }) => [
+      keys.mac,
+      { algorithm: 'iso9797-1-alg3', padding: 2, iv: new Uint8Array(8) },
+      bytes(secret.clearBlock),
+      options,
+    ],
+  ),
+  method(
+    'Backend.deriveContentKey',
+    ({ backend }) => backend,
+    ({ keys, options }) => [keys.jwe, request(), options],
+    { holds: ['content key'] },
+  ),
+  method(
+    'Backend.sign',
+    ({ backend }) => backend,
+    ({ keys, options }) => [keys.sign, bytes(secret.clearBlock), options],
+  ),
+  method(
+    'Backend.randomBytes',
+    ({ backend }) => backend,
+    ({ options }) => [16, options],
+    { names: ['0'] },
+  ),
+  method(
+    'Backend.capabilities',
+    ({ backend }) => backend,
+    () => [],
+  ),
+  method(
+    'Backend.health',
+    ({ backend }) => backend,
+    ({ options }) => [options],
+  ),
+  method(
+    'Key.toString',
+    ({ keys }) => keys.store,
+    () => [],
+  ),
+  verb(
+    'openBackend',
+    driver => core.openBackend(driver),
+    () => [{}],
+    { pure: true, refused: true },
+  ),
+  verb(
+    'softwareBackend',
+    options => software.softwareBackend(options),
+    () => [{ keys: KEYS.map(({ hostDecipher: _, ...key }) => key), engine: 'auto' }],
+    { pure: true, names: ['kid'] },
+  ),
+  verb(
+    'softwareBackend',
+    options => software.softwareBackend(options),
+    () => [
+      {
+        keys: [
+          {
+            kid: 'JWE',
+            usage: 'jwe-key-agreement',
+            algorithm: 'ec-p256',
+            material: Buffer.from(secret.jwe.d, 'base64url').toString('hex'),
+          },
+        ],
+        engine: 'node-forge',
+      },
+    ],
+    { pure: true, names: ['kid'] },
+  ),
+
+  verb(
+    'encipherPin',
+    core.encipherPin,
+    ({ keys, options }) => [{ pin: pin(), pan: pan(), format: 0, key: keys.store }, options],
+    { holds: ['stored block'] },
+  ),
+  verb(
+    'encipherPins',
+    core.encipherPins,
+    ({ keys, options }) => [{ pins: [{ pin: pin(), pan: pan() }], format: 0, key: keys.store }, options],
+    { holds: ['stored block'] },
+  ),
+  verb('decipherPin', core.decipherPin, ({ keys, options }) => [
+    { block: bytes(secret.storedBlock), pan: pan(), format: 0, key: keys.store },
+    options,
+  ]),
+  verb(
+    'translatePinBlock',
+    core.translatePinBlock,
+    world => [{ ...move(world), pan: pan(), fromFormat: 0, toFormat: 0 }, world.options],
+    { holds: ['shared block'] },
+  ),
+  verb('reencipherPinBlock', core.reencipherPinBlock, world => [move(world), world.options], {
+    holds: ['shared block'],
+  }),
+  verb('buildFormat0', core.buildFormat0, () => [pin(), pan()], { holds: ['clear block'], pure: true }),
+  verb('parseFormat0', core.parseFormat0, () => [bytes(secret.clearBlock), pan()], { pure: true }),
+  verb('checkFormat0', core.checkFormat0, () => [bytes(secret.clearBlock), pan()], { pure: true }),
+
+  verb('generateMac', core.generateMac, ({ keys, options }) => [{ key: keys.mac, ...message }, options], {
+    names: ['length'],
+  }),
+  verb(
+    'generateMac',
+    core.generateMac,
+    ({ keys, options }) => [{ key: keys.cbc, ...message, algorithm: 'iso9797-1-alg1' }, options],
+    { names: ['length'] },
+  ),
+  verb(
+    'generateMac',
+    core.generateMac,
+    ({ keys, options }) => [{ key: keys.cmac, ...message, algorithm: 'cmac', padding: 'none' }, options],
+    { names: ['length'] },
+  ),
+  verb(
+    'verifyMac',
+    core.verifyMac,
+    ({ keys, options }) => [{ key: keys.mac, ...message, mac: bytes(secret.storedBlock) }, options],
+    { names: ['length'] },
+  ),
+
+  verb(
+    'sealJwe',
+    core.sealJwe,
+    ({ options }) => [
+      {
+        plaintext: Buffer.from(content),
+        recipient: d1Public,
+        kid: 'D1',
+        apu: bytes(secret.clearBlock).slice(0, 0),
+      },
+      options,
+    ],
+    { names: ['kid'] },
+  ),
+  verb(
+    'openJwe',
+    core.openJwe,
+    ({ keys, options }) => [{ jwe: secret.sealed(content), keys: [keys.jwe] }, options],
+    { holds: ['shared block'] },
+  ),
+  verb('importRecipient', core.importRecipient, () => [d1Public], { pure: true, names: ['kid'] }),
+
+  verb('parseProfile', core.parseProfile, () => [JSON.parse(JSON.stringify(profile))], {
+    pure: true,
+    names: ['name', 'version', 'description', 'id'],
+    echoes: ['iv', 'constant', 'pad'],
+  }),
+  verb('uncoveredBy', core.uncoveredBy, () => [profile, 'prw'], { pure: true }),
+  verb('buildDataSet', core.buildDataSet, world => [profile, values(world)], {
+    holds: ['clear block', 'PAN', 'PAN digits of a block'],
+    pure: true,
+  }),
+  verb('maskDataSet', core.maskDataSet, world => [profile, core.buildDataSet(profile, values(world))], {
+    pure: true,
+  }),
+  verb('unmaskDataSet', core.unmaskDataSet, world => [profile, world.seccos.dataSet, values(world)], {
+    holds: ['clear block', 'PAN', 'PAN digits of a block'],
+    pure: true,
+  }),
+  verb('requireMasked', core.requireMasked, world => [profile, world.seccos.dataSet], { pure: true }),
+  verb('requireMasked', core.requireMasked, world => [profile, core.buildDataSet(profile, values(world))], {
+    pure: true,
+    refused: true,
+  }),
+  verb('readDataSet', core.readDataSet, world => [profile, world.seccos.dataSet], { pure: true }),
+  verb('dataSetToHex', core.dataSetToHex, world => [world.seccos.dataSet], { pure: true }),
+  verb('dataSetFromHex', core.dataSetFromHex, world => [core.dataSetToHex(world.seccos.dataSet)], {
+    pure: true,
+  }),
+  verb(
+    'computePrw',
+    core.computePrw,
+    world => [{ ...values(world), key: world.keys.prwG, profile }, world.options],
+    { names: ['issuer'] },
+  ),
+  verb('computePrw', core.computePrw, world => {
+    const { random: _, ...rest } = values(world)
+    return [{ ...rest, key: world.keys.prwG, profile }, world.options]
+  }),
+  verb('verifyPrw', core.verifyPrw, world => [{ ...prw(world), key: world.keys.prwV }, world.options], {
+    names: ['issuer'],
+  }),
+  verb('generatePrwMac', core.generatePrwMac, world => [prwMac(world), world.options]),
+  verb('verifyPrwMac', core.verifyPrwMac, world => [
+    { ...prwMac(world), macValue: world.seccos.macValue },
+    world.options,
+  ]),
+  verb(
+    'requestFingerprint',
+    core.requestFingerprint,
+    () => [{ prwValue: secret.clearBlock.toString('hex'), kid: 'PRW' }],
+    { pure: true },
+  ),
+
+  verb(
+    'ChangeCounter',
+    options => new core.ChangeCounter(options),
+    ({ backend }) => [
+      {
+        store: core.memoryStore(),
+        backend,
+        firstPcc: '0001',
+        rule: 'increment-on-accept',
+        wrap: 'refuse',
+        ttlSeconds: 60,
+      },
+    ],
+    { pure: true },
+  ),
+  method(
+    'ChangeCounter.issue',
+    ({ backend }) => newCounter(backend),
+    ({ options }) => ['card-1', options],
+  ),
+  method(
+    'ChangeCounter.check',
+    ({ counter }) => counter,
+    () => [
+      { cardId: 'card-1', intdatag: 'TAG-0123456789-ABCDE', pcc: '0042', fingerprint: new Uint8Array(32) },
+    ],
+    { refused: true },
+  ),
+  method(
+    'ChangeCounter.pccOf',
+    ({ counter }) => counter,
+    () => [{ cardId: 'card-1', intdatag: 'TAG-0123456789-ABCDE' }],
+    { refused: true },
+  ),
+  method(
+    'ChangeCounter.accept',
+    ({ counter }) => counter,
+    ({ options }) => [
+      { cardId: 'card-1', intdatag: 'TAG-0123456789-ABCDE', pcc: '0042', fingerprint: new Uint8Array(32) },
+      async () => {},
+      options,
+    ],
+    { refused: true },
+  ),
+  method(
+    'ChangeCounter.purge',
+    ({ counter }) => counter,
+    () => [],
+  ),
+  verb('memoryStore', core.memoryStore, () => [], { pure: true }),
+
+  verb('inspectDataSet', core.inspectDataSet, world => [profile, core.dataSetToHex(world.seccos.dataSet)], {
+    pure: true,
+  }),
+  verb(
+    'inspectDataSet',
+    core.inspectDataSet,
+    world => [profile, core.dataSetToHex(core.buildDataSet(profile, values(world)))],
+    { pure: true },
+  ),
+  verb('inspectJweHeader', core.inspectJweHeader, () => [secret.sealed(content)], { pure: true }),
+  verb('inspectPinBlock', core.inspectPinBlock, () => [bytes(secret.clearBlock), { state: 'clear' }], {
+    pure: true,
+  }),
+  verb('inspectPinBlock', core.inspectPinBlock, () => [bytes(secret.storedBlock), { state: 'enciphered' }], {
+    pure: true,
+  }),
+  verb('isIssuerPinError', core.isIssuerPinError, () => [new Error(secret.pin)], { pure: true }),
+  verb(
+    'probeProfile',
+    core.probeProfile,
+    world => [
+      {
+        samples: [probeSample(world)],
+        prwTestKey: bytes(secret.keys['PRW key']),
+        macTestKey: bytes(secret.keys['retail MAC key']),
+      },
+    ],
+    { pure: true, slow: true },
+  ),
+]
+
+const probeSample = ({ seccos }: World) => ({
+  pan: pan(),
+  pin: pin(),
+  pcc: seccos.pcc,
+  intdatag: seccos.intdatag,
+  random: seccos.random,
+  prwDataSet: core.dataSetToHex(seccos.dataSet),
+  prwValue: seccos.prwValue,
+  macValue: seccos.macValue,
+  known: { psn: FIELDS.psn },
+})
+
+/** Exports that are no verbs, and why. */
+export const NO_VERBS: Readonly<Record<string, string>> = {
+  AbortedError: 'an error class',
+  ArgumentError: 'an error class',
+  BackendError: 'an error class',
+  ChangeCounterError: 'an error class',
+  D1ClientError: 'an error class',
+  D1MessageError: 'an error class',
+  DataSetError: 'an error class',
+  InputError: 'an error class',
+  IssuerPinError: 'an error class',
+  JweError: 'an error class',
+  KeyError: 'an error class',
+  Pkcs11Error: 'an error class',
+  PinBlockError: 'an error class',
+  ProfileError: 'an error class',
+  PrwMacError: 'an error class',
+  TranslationError: 'an error class',
+  DATA_SET_BYTES: 'a constant',
+  ILLUSTRATIVE_NOT_GIROCARD_AES: 'a constant',
+  ILLUSTRATIVE_NOT_GIROCARD_TDEA: 'a constant',
+  TRANSLATIONS: 'a constant',
+  USAGES: 'a constant',
+  CONTRACT_KEYS: 'a constant: public test keys',
+  backendContract: 'a list of tests, which assert it themselves',
+  changeCounterStoreContract: 'a list of tests; no secret is given to a store',
+  issuerStoreContract: 'a list of tests, with cards of its own',
+}

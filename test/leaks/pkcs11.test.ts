@@ -1,0 +1,186 @@
+/** `issuer-pin-crypto/pkcs11` on a fake token: opening, the key store, and each native call failing in its turn. */
+import { describe, expect, test } from 'vitest'
+import { isIssuerPinError } from '../../src/index.js'
+import { openKeyStore, pkcs11Backend } from '../../src/pkcs11.js'
+import { callersError, hostileValues, places, replaced } from './hostile.js'
+import { leaksOf, type Outcome, outcomeOf } from './look.js'
+import { keys, planted, tokenPin } from './secrets.js'
+import { Token } from './world.js'
+
+// Thousands of calls, on a machine that may have other work.
+const LONG = { timeout: 120_000 }
+
+const HOSTILE = hostileValues(planted)
+/** Names of the caller's, which errors repeat: a path, labels and kids. */
+const NAMES = ['module', 'token', 'kid', 'id', 'label', '0']
+
+/** Every place of the arguments with every hostile value. */
+async function wrongCalls(
+  what: string,
+  args: () => readonly unknown[],
+  call: (args: readonly unknown[]) => unknown,
+) {
+  const leaks: string[] = []
+  for (const path of places(args())) {
+    for (const { name, value, isName } of HOSTILE) {
+      if (isName && NAMES.includes(path.at(-1) ?? '')) continue
+      const outcome = await outcomeOf(() => call(replaced(args(), path, value)))
+      leaks.push(...leaksOf(outcome, `${what}, ${name} as ${path.join('.')}`))
+      if ('result' in outcome) await closed(outcome.result)
+    }
+  }
+  return leaks
+}
+
+async function closed(result: unknown): Promise<void> {
+  if (typeof result === 'object' && result !== null && 'close' in result)
+    await (result.close as () => unknown)()
+}
+
+/** Runs a step again and again, its first, second, … native call failing, until none does. */
+async function eachCallFails(token: Token, step: () => Promise<unknown>, what: string) {
+  const leaks: string[] = []
+  const outcomes: Outcome[] = []
+  for (let at = 1; ; at++) {
+    token.count()
+    token.quoteAt = at
+    const outcome = await outcomeOf(step)
+    token.quoteAt = 0
+    const calls = token.count()
+    leaks.push(...leaksOf(outcome, `${what}, call ${at}`))
+    outcomes.push(outcome)
+    if (calls < at) return { leaks, outcomes }
+  }
+}
+
+const options = (token: Token) => ({
+  ...token.optionsOf,
+  token: { label: 'fake' },
+  userType: 1,
+  allowFinalTry: false,
+  sessions: { max: 2, queue: 1, waitMs: 10, readWrite: true },
+  keys: { OTHER: { label: 'x', id: '01' } },
+  translateInToken: false,
+  extractSharedSecret: false,
+})
+const material = (): Uint8Array => Uint8Array.from(keys.ZPK.map((byte, i) => (i === 0 ? byte ^ 2 : byte)))
+
+describe('opening a token shows no secret', LONG, () => {
+  test('with wrong options in every place', async () => {
+    const token = await Token.make()
+    const args = () => [options(token)]
+    expect(await wrongCalls('pkcs11Backend', args, ([given]) => token.open(given as never))).toEqual([])
+    expect(await wrongCalls('openKeyStore', args, ([given]) => token.openStore(given as never))).toEqual([])
+  })
+
+  test('by the real binding, which finds no module', async () => {
+    for (const open of [pkcs11Backend, openKeyStore]) {
+      const outcome = await outcomeOf(() =>
+        open({ module: '/no/such/module.so', token: 't', pin: () => tokenPin }),
+      )
+      expect(outcome).toMatchObject({ error: { code: 'ERR_PKCS11_MODULE' } })
+      expect(leaksOf(outcome, open.name)).toEqual([])
+    }
+  })
+
+  test('with a wrong PIN, or a PIN function that gives something else', async () => {
+    const token = await Token.make()
+    const wrong = HOSTILE.map(({ value }) => value).filter(value => value !== tokenPin)
+    for (const pin of [`${tokenPin}x`, ...wrong].map(value => () => value)) {
+      const outcome = await outcomeOf(() => token.open({ pin: pin as () => string }))
+      expect('error' in outcome).toBe(true)
+      expect(leaksOf(outcome, 'a wrong PIN')).toEqual([])
+    }
+  })
+
+  test('with a PIN function that throws', async () => {
+    const token = await Token.make()
+    const thrown = callersError(tokenPin)
+    const outcome = await outcomeOf(() => token.open({ pin: () => Promise.reject(thrown) }))
+    expect(outcome).toMatchObject({ error: { code: 'ERR_PKCS11_LOGIN' } })
+    expect(leaksOf(outcome, 'a throwing PIN function')).toEqual([])
+  })
+
+  test('whichever native call fails', async () => {
+    const token = await Token.make()
+    const open = async (): Promise<unknown> => {
+      await using backend = await token.open()
+      return backend.capabilities()
+    }
+    const { leaks, outcomes } = await eachCallFails(token, open, 'pkcs11Backend')
+    expect(leaks).toEqual([])
+    expect(outcomes.filter(outcome => 'error' in outcome).length).toBeGreaterThan(5)
+    for (const outcome of outcomes) if ('error' in outcome) expect(isIssuerPinError(outcome.error)).toBe(true)
+  })
+})
+
+describe('the key store shows no secret', LONG, () => {
+  const key = () => ({ kid: 'NEW', usage: 'pin-encryption', algorithm: 'tdea-2key', hostDecipher: true })
+
+  test('with wrong arguments in every place', async () => {
+    const token = await Token.make()
+    await using store = await token.openStore()
+    const again = async (call: () => unknown): Promise<unknown> => {
+      token.fake.remove('NEW')
+      return call()
+    }
+    const imported = () => [{ ...key(), material: material(), kcv: undefined }]
+    expect(
+      await wrongCalls('importKey', imported, ([given]) => again(() => store.importKey(given as never))),
+    ).toEqual([])
+    expect(
+      await wrongCalls(
+        'generateKey',
+        () => [key()],
+        ([given]) => again(() => store.generateKey(given as never)),
+      ),
+    ).toEqual([])
+    expect(
+      await wrongCalls(
+        'deleteKey',
+        () => ['NEW', { id: '00' }],
+        given => store.deleteKey(given[0] as string, given[1] as { id: string }),
+      ),
+    ).toEqual([])
+    expect(leaksOf({ result: await store.listKeys() }, 'listKeys')).toEqual([])
+    expect(leaksOf({ result: store }, 'the key store')).toEqual([])
+  })
+
+  test('without leave to import, and after it was closed', async () => {
+    const token = await Token.make()
+    const store = await token.openStore({ importClearKeys: false })
+    const tryAll = async (): Promise<string[]> => {
+      const outcomes = [
+        await outcomeOf(() => store.importKey({ ...key(), material: material() } as never)),
+        await outcomeOf(() => store.generateKey({ ...key(), kid: 'STORE' } as never)),
+        await outcomeOf(() => store.deleteKey('NONE')),
+        await outcomeOf(() => store.close()),
+      ]
+      return outcomes.flatMap(outcome => leaksOf(outcome, 'the key store'))
+    }
+    expect(await tryAll()).toEqual([])
+    expect(await tryAll()).toEqual([])
+  })
+
+  test('whichever native call fails', async () => {
+    const token = await Token.make()
+    await using store = await token.openStore()
+    const steps: Readonly<Record<string, () => Promise<unknown>>> = {
+      importKey: () => store.importKey({ ...key(), material: material() } as never),
+      generateKey: () => store.generateKey(key() as never),
+      listKeys: () => store.listKeys(),
+    }
+    for (const [name, step] of Object.entries(steps)) {
+      const { leaks, outcomes } = await eachCallFails(
+        token,
+        async () => {
+          token.fake.remove('NEW')
+          return step()
+        },
+        name,
+      )
+      expect(leaks).toEqual([])
+      expect(outcomes.filter(outcome => 'error' in outcome).length).toBeGreaterThan(3)
+    }
+  })
+})

@@ -1,0 +1,141 @@
+/** The secrets of one run: made at random, and what is computed from them by node:crypto alone. */
+import {
+  createCipheriv,
+  createECDH,
+  createHash,
+  createPrivateKey,
+  createPublicKey,
+  diffieHellman,
+  generateKeyPairSync,
+  randomBytes,
+  randomInt,
+} from 'node:crypto'
+import { type Canaries, canariesOf } from './canaries.js'
+import type { Planted } from './hostile.js'
+
+export interface P256Jwk {
+  readonly kty: 'EC'
+  readonly crv: 'P-256'
+  readonly x: string
+  readonly y: string
+  readonly d: string
+}
+
+const digits = (count: number): string => Array.from({ length: count }, () => randomInt(10)).join('')
+
+function p256(): P256Jwk {
+  const jwk = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' })
+  return { kty: 'EC', crv: 'P-256', x: String(jwk.x), y: String(jwk.y), d: String(jwk.d) }
+}
+
+/** The secrets. PINs of 12 digits are found when they leak; shorter ones would turn up by accident. */
+export const pin: string = digits(12)
+export const otherPin: string = digits(12)
+export const pan = `9${digits(15)}`
+export const tokenPin = `token-pin-${randomBytes(6).toString('hex')}`
+export const clientSecret: string = randomBytes(18)
+  .toString('base64url')
+  .replaceAll(/[^\w.-]/g, 'x')
+export const accessToken = `access.${randomBytes(18).toString('base64url')}`
+export const tokenKey: string = randomBytes(32).toString('base64url')
+export const keys = {
+  ZPK: randomBytes(16),
+  'storage key': randomBytes(16),
+  'closed key': randomBytes(16),
+  'retail MAC key': randomBytes(16),
+  'CBC MAC key': randomBytes(16),
+  'CMAC key': randomBytes(16),
+  'PRW key': randomBytes(16),
+} as const
+export const jwe: P256Jwk = p256()
+export const d1: P256Jwk = p256()
+export const signing: P256Jwk = p256()
+
+/** Format 0 (ISO 9564-1:2017, 9.3), written here once more. */
+export const clearBlock: Buffer = (() => {
+  const field = Buffer.from(`0${pin.length.toString(16)}${pin}`.padEnd(16, 'f'), 'hex')
+  const account = Buffer.from(`0000${pan.slice(-13, -1)}`, 'hex')
+  return Buffer.from(field.map((byte, i) => byte ^ (account[i] ?? 0)))
+})()
+
+const encipher = (key: Buffer, block: Buffer): Buffer => {
+  const cipher = createCipheriv('des-ede-ecb', key, null).setAutoPadding(false)
+  return Buffer.concat([cipher.update(block), cipher.final()])
+}
+export const storedBlock: Buffer = encipher(keys['storage key'], clearBlock)
+export const sharedBlock: Buffer = encipher(keys.ZPK, clearBlock)
+
+const ephemeral = createECDH('prime256v1')
+const ephemeralPoint = ephemeral.generateKeys()
+const epk = {
+  kty: 'EC',
+  crv: 'P-256',
+  x: ephemeralPoint.subarray(1, 33).toString('base64url'),
+  y: ephemeralPoint.subarray(33).toString('base64url'),
+} as const
+export const ephemeralPublicKey: Uint8Array = Uint8Array.from(ephemeralPoint)
+export const otherInfo: Uint8Array = Buffer.concat([
+  Buffer.from([0, 0, 0, 7]),
+  Buffer.from('A256GCM'),
+  Buffer.from([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]),
+])
+export const z: Buffer = diffieHellman({
+  privateKey: createPrivateKey({ key: { ...jwe }, format: 'jwk' }),
+  publicKey: createPublicKey({ key: { ...epk }, format: 'jwk' }),
+})
+export const contentKey: Buffer = createHash('sha256')
+  .update(Buffer.from([0, 0, 0, 1]))
+  .update(z)
+  .update(otherInfo)
+  .digest()
+
+/** A JWE to our key whose Z and content key are known. */
+export function sealed(plaintext: string, kid = 'JWE'): string {
+  const header = Buffer.from(JSON.stringify({ alg: 'ECDH-ES', enc: 'A256GCM', kid, epk })).toString(
+    'base64url',
+  )
+  const iv = randomBytes(12)
+  const cipher = createCipheriv('aes-256-gcm', contentKey, iv).setAAD(Buffer.from(header))
+  const text = Buffer.concat([cipher.update(plaintext), cipher.final()])
+  const [a, b, c] = [iv, text, cipher.getAuthTag()].map(part => part.toString('base64url'))
+  return `${header}..${a}.${b}.${c}`
+}
+
+export const canaries: Canaries = canariesOf({
+  PIN: pin,
+  'other PIN': otherPin,
+  PAN: pan,
+  'PAN digits of a block': pan.slice(-13, -1),
+  'token PIN': tokenPin,
+  'client secret': clientSecret,
+  'access token': accessToken,
+  'token key': Buffer.from(tokenKey, 'base64url'),
+  ...keys,
+  'JWE private key': Buffer.from(jwe.d, 'base64url'),
+  'D1 private key': Buffer.from(d1.d, 'base64url'),
+  'signing key': Buffer.from(signing.d, 'base64url'),
+  'clear block': clearBlock,
+  'stored block': storedBlock,
+  'shared block': sharedBlock,
+  Z: z,
+  'content key': contentKey,
+})
+
+export const planted: Planted = {
+  texts: [
+    pin,
+    pan,
+    otherPin,
+    tokenPin,
+    clientSecret,
+    accessToken,
+    tokenKey,
+    keys.ZPK.toString('hex'),
+    keys['PRW key'].toString('hex').toUpperCase(),
+    jwe.d,
+    clearBlock.toString('hex').toUpperCase(),
+    storedBlock.toString('hex').toUpperCase(),
+    contentKey.toString('base64'),
+  ],
+  bytes: [Buffer.from(pin), Buffer.from(pan), clearBlock, storedBlock, keys['retail MAC key'], z],
+}

@@ -1,0 +1,130 @@
+/** What the verbs leave in memory: every clear block that passes through them, after success and after failure. */
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
+import {
+  type Backend,
+  decipherPin,
+  encipherPin,
+  encipherPins,
+  type Key,
+  Pan,
+  Pin,
+  parseFormat0,
+  translatePinBlock,
+} from '../../src/index.js'
+import { softwareBackend } from '../../src/software.js'
+import { failure } from '../support/errors.js'
+
+let backend: Backend
+let key: Key
+let pan: Pan
+let block: Uint8Array
+beforeAll(async () => {
+  const material = '0123456789ABCDEFFEDCBA9876543210'
+  backend = await softwareBackend({
+    keys: [{ kid: 'ZPK', usage: 'pin-encryption', algorithm: 'tdea-2key', material }],
+  })
+  key = await backend.bind({ kid: 'ZPK', usage: 'pin-encryption', hostDecipher: true })
+  pan = Pan.from('4000001234567899')
+  block = await encipherPin({ pin: Pin.from('1234'), pan, format: 0, key })
+})
+afterEach(() => vi.restoreAllMocks())
+afterAll(() => backend.close())
+
+const zeros = (length: number): number[] => Array.from({ length }, () => 0)
+
+describe('the clear block that the backend gave is wiped', () => {
+  let given: Uint8Array[]
+  beforeEach(() => {
+    given = []
+    const decipher = backend.decipherBlocks.bind(backend)
+    vi.spyOn(backend, 'decipherBlocks').mockImplementation(async (...args) => {
+      const clear = await decipher(...args)
+      expect(clear.some(byte => byte !== 0)).toBe(true)
+      given.push(clear)
+      return clear
+    })
+  })
+  afterEach(() => expect(given.map(clear => [...clear])).toEqual([zeros(8)]))
+
+  test('by decipherPin', async () => {
+    using pin = await decipherPin({ block, pan, format: 0, key })
+    expect(pin.reveal()).toBe('1234')
+  })
+
+  test('by decipherPin where it is no PIN block', async () => {
+    await failure(
+      () => decipherPin({ block: block.map(byte => ~byte), pan, format: 0, key }),
+      'ERR_PIN_BLOCK',
+    )
+  })
+
+  const translation = () => ({ block, pan, fromFormat: 0, toFormat: 0, from: key, to: key }) as const
+
+  test('by translatePinBlock', async () => {
+    expect(await translatePinBlock(translation())).toEqual(block)
+  })
+
+  test('by translatePinBlock where the other key fails', async () => {
+    vi.spyOn(backend, 'encipherBlocks').mockRejectedValue(new Error('token gone'))
+    await expect(translatePinBlock(translation())).rejects.toThrow('token gone')
+  })
+})
+
+describe('the clear blocks that were built are wiped', () => {
+  /** Runs the call and returns what the backend was given, as it looks when the call has returned its promise. */
+  async function handedOver(call: () => Promise<unknown>): Promise<number[]> {
+    const encipher = vi.spyOn(backend, 'encipherBlocks')
+    const pending = call()
+    const blocks = [...(encipher.mock.calls[0]?.[1] ?? [])]
+    await pending
+    return blocks
+  }
+  const pins = () => ['1234', '9876'].map(digits => ({ pin: Pin.from(digits), pan }))
+
+  test('by encipherPin, before the token has answered', async () => {
+    expect(await handedOver(() => encipherPin({ pin: Pin.from('1234'), pan, format: 0, key }))).toEqual(
+      zeros(8),
+    )
+  })
+
+  test('by encipherPins', async () => {
+    expect(await handedOver(() => encipherPins({ pins: pins(), format: 0, key }))).toEqual(zeros(16))
+  })
+
+  test('by encipherPins where a later entry is bad', async () => {
+    const set = vi.spyOn(Uint8Array.prototype, 'set')
+    await failure(() => encipherPins({ pins: [...pins(), {} as never], format: 0, key }), 'ERR_ARGUMENT')
+    const written = set.mock.contexts.filter(buffer => (buffer as Uint8Array).length === 24)
+    expect(written.length).toBe(2)
+    for (const buffer of written) expect([...(buffer as Uint8Array)]).toEqual(zeros(24))
+  })
+})
+
+describe('the digits that were read are wiped', () => {
+  /** All arrays of one length that were made during the call. */
+  function made(length: number, call: () => unknown): Uint8Array[] {
+    const arrays: Uint8Array[] = []
+    class Watched extends Uint8Array {
+      constructor(of: number) {
+        super(of)
+        if (of === length) arrays.push(this)
+      }
+    }
+    vi.stubGlobal('Uint8Array', Watched)
+    try {
+      expect(call).toThrow()
+    } finally {
+      vi.unstubAllGlobals()
+    }
+    return arrays
+  }
+
+  test('by Pin.from where a later one is none', () => {
+    expect(made(5, () => Pin.from('1234x')).map(digits => [...digits])).toEqual([zeros(5)])
+  })
+
+  test('by parseFormat0 where the block is none', () => {
+    const nibbles = made(14, () => parseFormat0(new Uint8Array(8).fill(4), pan))
+    expect(nibbles.map(digits => [...digits])).toEqual([zeros(14)])
+  })
+})

@@ -1,0 +1,170 @@
+/** The steps alone, on records as a store may give them back. */
+import { describe, expect, test } from 'vitest'
+import {
+  type CardState,
+  claimStep,
+  confirmStep,
+  type Issued,
+  issueStep,
+  MAX_OPEN,
+  type PccPolicy,
+  readState,
+  showState,
+  tagOf,
+} from '../../src/seccos/change-counter-state.js'
+
+const NOW = 1000
+const POLICY: PccPolicy = { rule: 'increment-on-accept', wrap: 'refuse' }
+const open = (tag: string, more: Partial<Issued> = {}): Issued =>
+  ({ tag, pcc: 7, expiresAt: NOW + 1, state: 'open', ...more }) as Issued
+const claimed = (tag: string, state: 'claimed' | 'spent', sequence = 1): Issued =>
+  open(tag, { state, fingerprint: 'AA', sequence })
+const card = (...issued: Issued[]): CardState => ({ pcc: 7, sequence: 1, issued })
+const request = (tag: string, more: object = {}) => ({ tag, pcc: 7, fingerprint: 'AA', ...more })
+const refused = (reason: string) => expect.objectContaining({ code: 'ERR_CHANGE_COUNTER', reason })
+const states = ({ issued }: CardState): string[] => issued.map(({ tag, state }) => `${tag} ${state}`)
+
+describe('a confirmation is refused', () => {
+  test.each<[string, CardState, string]>([
+    ['where the record has lost the claim', card(), 'unknown'],
+    [
+      'where another request claimed it',
+      card({ ...claimed('a', 'claimed'), fingerprint: 'BB' } as Issued),
+      'unknown',
+    ],
+    ['where it was never claimed', card(open('a')), 'unknown'],
+    [
+      'where a later request superseded it',
+      card({ ...claimed('a', 'claimed'), state: 'superseded' }),
+      'superseded',
+    ],
+  ])('%s', (_, state, reason) => {
+    expect(() => confirmStep(state, request('a'))).toThrow(refused(reason))
+  })
+
+  test('and is none where it was made before', () => {
+    expect(confirmStep(card(claimed('a', 'spent')), request('a'))).toBeUndefined()
+  })
+})
+
+test('a confirmation spends its own entry and leaves the others', () => {
+  const before = card(claimed('a', 'spent'), claimed('b', 'claimed', 2), open('c'))
+  const after = confirmStep(before, request('b'))
+  expect(after && states(after)).toEqual(['a spent', 'b spent', 'c open'])
+  expect(after?.issued[1]).toEqual({ ...before.issued[1], state: 'spent' })
+  expect(after).toMatchObject({ pcc: 7, sequence: 1 })
+})
+
+describe('a claim', () => {
+  test.each<[string, CardState, object, string]>([
+    ['of what the card does not have', card(open('b')), {}, 'unknown'],
+    ['with another PCC', card(open('a')), { pcc: 8 }, 'pcc'],
+    ['of what was superseded', card(open('a', { state: 'superseded' })), {}, 'superseded'],
+    ['by another request than the one before', card(claimed('a', 'claimed')), { fingerprint: 'BB' }, 'spent'],
+    ['at the very moment of its expiry', card(open('a', { expiresAt: NOW })), {}, 'expired'],
+  ])('%s is refused', (_, state, more, reason) => {
+    expect(() => claimStep(state, request('a', more), NOW, POLICY)).toThrow(refused(reason))
+  })
+
+  test('supersedes what is open or claimed, keeps what is spent, and moves PCC and sequence', () => {
+    const { next, ...result } = claimStep(
+      card(claimed('a', 'spent'), claimed('b', 'claimed'), open('c'), open('d')),
+      request('d'),
+      NOW,
+      POLICY,
+    )
+    expect(result).toEqual({ sequence: 2, replayed: false })
+    expect(next && states(next)).toEqual(['a spent', 'b superseded', 'c superseded', 'd claimed'])
+    expect(next).toMatchObject({ pcc: 8, sequence: 2 })
+    expect(next?.issued[3]).toMatchObject({ fingerprint: 'AA', sequence: 2 })
+  })
+
+  test('that is repeated is let through with its sequence, after its expiry too', () => {
+    for (const state of ['claimed', 'spent'] as const) {
+      const again = claimStep(card(claimed('a', state, 5)), request('a'), NOW + 9, POLICY)
+      expect(again).toEqual({ sequence: 5, replayed: state === 'spent' })
+    }
+  })
+
+  test('of a card without a further PCC leaves it without one', () => {
+    expect(claimStep({ ...card(open('a')), pcc: null }, request('a'), NOW, POLICY).next?.pcc).toBeNull()
+  })
+
+  test.each([
+    ['refuse', null],
+    ['wrap-to-0000', 0],
+    ['wrap-to-0001', 1],
+  ] as const)('of 9999 by %s is followed by %j', (wrap, after) => {
+    const last = { ...card(open('a', { pcc: 9999 })), pcc: 9999 }
+    const { next } = claimStep(last, request('a', { pcc: 9999 }), NOW, { rule: 'increment-on-accept', wrap })
+    expect(next?.pcc).toBe(after)
+  })
+})
+
+describe('an issue', () => {
+  const entry = { tag: 'new', expiresAt: NOW + 5, now: NOW }
+  const issue = (...issued: Issued[]) => issueStep(card(...issued), entry, POLICY)
+  const many = (count: number, make: (i: number) => Issued): Issued[] =>
+    Array.from({ length: count }, (_, i) => make(i))
+
+  test('of a card without a further PCC is exhausted', () => {
+    expect(() => issueStep({ ...card(), pcc: null }, entry, POLICY)).toThrow(refused('exhausted'))
+  })
+
+  test('opens an entry under the PCC, which moves only where the rule says so', () => {
+    const { next, pcc } = issue()
+    expect([pcc, next.pcc]).toEqual([7, 7])
+    expect(next.issued).toEqual([{ tag: 'new', pcc: 7, expiresAt: NOW + 5, state: 'open' }])
+    const moved = issueStep(card(), entry, { ...POLICY, rule: 'increment-on-issue' })
+    expect([moved.pcc, moved.next.pcc]).toEqual([7, 8])
+  })
+
+  test('beyond eight open ones supersedes the oldest, and expired ones do not count', () => {
+    expect(states(issue(...many(MAX_OPEN - 1, i => open(`${i}`))).next)).not.toContain('0 superseded')
+    expect(states(issue(...many(MAX_OPEN, i => open(`${i}`))).next)[0]).toBe('0 superseded')
+    const expired = open('old', { expiresAt: NOW })
+    const { next } = issue(expired, ...many(MAX_OPEN, i => open(`${i}`)))
+    expect(states(next).slice(0, 3)).toEqual(['old open', '0 superseded', '1 open'])
+  })
+
+  test('beyond sixteen entries forgets a dead one first, then a spent one', () => {
+    const spent = many(15, i => claimed(`s${i}`, 'spent'))
+    expect(issue(...spent).next.issued).toHaveLength(16)
+    const tags = ({ issued }: CardState): string[] => issued.map(({ tag }) => tag)
+    for (const dead of [open('x', { state: 'superseded' }), open('x', { expiresAt: NOW })]) {
+      const { next } = issue(...spent, dead)
+      expect(next.issued).toHaveLength(16)
+      expect(tags(next)).not.toContain('x')
+      expect(tags(next)).toContain('s0')
+    }
+    const { next } = issue(...spent, claimed('c', 'claimed'))
+    expect(tags(next)).not.toContain('s0')
+    expect(tags(next)).toContain('c')
+  })
+})
+
+describe('a record', () => {
+  test('is read back as it was shown', () => {
+    const state = card(open('a'), claimed('b', 'spent'))
+    expect(readState(showState(state))).toEqual(state)
+    expect(readState(showState({ ...state, pcc: null }))).toEqual({ ...state, pcc: null })
+  })
+
+  test.each([
+    'no JSON',
+    'null',
+    JSON.stringify({ v: 2, ...card() }),
+    JSON.stringify({ ...card() }),
+    JSON.stringify({ v: 1, ...card(), pcc: '0007' }),
+    JSON.stringify({ v: 1, ...card(), pcc: 0.5 }),
+    JSON.stringify({ v: 1, ...card(), sequence: null }),
+    JSON.stringify({ v: 1, ...card(), issued: {} }),
+  ])('%s does not read', text => {
+    const message = 'the record of the change counter does not read'
+    expect(() => readState(text)).toThrow(expect.objectContaining({ code: 'ERR_BACKEND_FAILED', message }))
+  })
+
+  test('names an intdatag by its SHA-256', () => {
+    expect(tagOf('abc')).toBe('ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad')
+  })
+})

@@ -1,0 +1,175 @@
+/** Trying, on candidates of one message each. */
+import { describe, expect, test } from 'vitest'
+import { computeMac } from '../../src/mac/compute.js'
+import type { Candidate, PreparedSample } from '../../src/seccos/probe-candidates.js'
+import { type Target, targetsOf, testCiphers, tryAll } from '../../src/seccos/probe-trial.js'
+import { nodeCiphers } from '../mac/ciphers.js'
+import { failure } from '../support/errors.js'
+import { bytes, hex } from '../support/vectors.js'
+
+const KEY = bytes('0123456789ABCDEFFEDCBA9876543210')
+const LONG = bytes('0123456789ABCDEF23456789ABCDEF01456789ABCDEF0123')
+const MESSAGES = ['first message', 'second message!!'].map(text => Uint8Array.from(Buffer.from(text)))
+
+/** A candidate that MACs the message of the sample by its number, and remembers what it gave out. */
+function candidate(messages: readonly (Uint8Array | undefined)[], given: Uint8Array[] = []): Candidate {
+  return {
+    inputs: [{ input: 'dataSet.masked' }],
+    layout: { pan: undefined, pin: undefined },
+    pinForm: undefined,
+    message: sample => {
+      const message = messages[Number(sample.pcc)]?.slice()
+      if (message !== undefined) given.push(message)
+      return message
+    },
+  }
+}
+const samples = (count: number): PreparedSample[] =>
+  Array.from({ length: count }, (_, i) => ({ pcc: String(i) }) as PreparedSample)
+const target = (values: readonly Uint8Array[], outputBytes = 8): Target => ({
+  text: 'hex-upper',
+  outputBytes,
+  values: values.map(value => value.subarray(0, outputBytes)),
+})
+const retail = (message: Uint8Array): Uint8Array =>
+  computeMac({ algorithm: 'iso9797-1-alg3', padding: 2 }, nodeCiphers(KEY), message)
+const trial = (more: Partial<Parameters<typeof tryAll>[0]> = {}) =>
+  tryAll({
+    candidates: [candidate(MESSAGES)],
+    key: KEY,
+    targets: [target(MESSAGES.map(retail))],
+    samples: samples(2),
+    enough: true,
+    ...more,
+  })
+
+describe('the verdict', () => {
+  test('a winner, with all that is known of it', () => {
+    expect(trial()).toEqual({
+      tried: 8,
+      verdict: 'winner',
+      matches: [
+        {
+          algorithm: 'iso9797-1-alg3',
+          padding: 2,
+          keyBytes: 16,
+          inputs: [{ input: 'dataSet.masked' }],
+          layout: { pan: undefined, pin: undefined },
+          pinForm: undefined,
+          outputBytes: 8,
+          text: 'hex-upper',
+        },
+      ],
+    })
+  })
+
+  test('none, where one sample of two is not reproduced', () => {
+    const macs = MESSAGES.map(retail)
+    const wrong = target(macs.map((mac, i) => (i === 1 ? mac.map(byte => byte ^ 1) : mac)))
+    expect(trial({ targets: [wrong] })).toEqual({ tried: 8, matches: [], verdict: 'none' })
+  })
+
+  test('more samples needed, whatever was found', () => {
+    const one = { samples: samples(1), enough: false }
+    expect(trial({ ...one, targets: [target([retail(MESSAGES[0] ?? expect.unreachable())])] })).toMatchObject(
+      {
+        verdict: 'more-samples-needed',
+        matches: [{ algorithm: 'iso9797-1-alg3' }],
+      },
+    )
+    expect(trial({ ...one, targets: [target([new Uint8Array(8)])] }).verdict).toBe('none')
+  })
+
+  test('ambiguous, where two algorithms agree: of one block both are TDEA', () => {
+    const blocks = [bytes('0011223344556677'), bytes('8899AABBCCDDEEFF')]
+    const macs = blocks.map(block =>
+      computeMac({ algorithm: 'iso9797-1-alg1', padding: 1 }, nodeCiphers(KEY), block),
+    )
+    const { verdict, matches } = trial({ candidates: [candidate(blocks)], targets: [target(macs)] })
+    expect(verdict).toBe('ambiguous')
+    expect(matches.map(({ algorithm, padding }) => `${algorithm} ${padding}`)).toEqual([
+      'iso9797-1-alg1 1',
+      'iso9797-1-alg3 1',
+    ])
+  })
+})
+
+test('candidates that MAC the same bytes are one match, the first of them', () => {
+  const second = { ...candidate(MESSAGES), pinForm: 'digits-bcd' } as const
+  const { matches, tried, verdict } = trial({ candidates: [candidate(MESSAGES), second] })
+  expect([matches.length, tried, verdict]).toEqual([1, 16, 'winner'])
+  expect(matches[0]?.pinForm).toBeUndefined()
+})
+
+test('a candidate that has no message for a sample is not tried', () => {
+  expect(trial({ candidates: [candidate([MESSAGES[0], undefined])] })).toMatchObject({
+    tried: 0,
+    verdict: 'none',
+  })
+})
+
+test('of several targets the one is named that all samples hit', () => {
+  const macs = MESSAGES.map(retail)
+  const other = target([macs[0] ?? expect.unreachable(), new Uint8Array(8)])
+  const { matches } = trial({ targets: [other, target(macs, 4)] })
+  expect(matches.map(({ outputBytes }) => outputBytes)).toEqual([4])
+})
+
+test('the messages, which may hold PIN and PAN, are wiped', () => {
+  const given: Uint8Array[] = []
+  trial({ candidates: [candidate(MESSAGES, given)] })
+  expect(given.map(hex)).toEqual(MESSAGES.map(({ length }) => '00'.repeat(length)))
+})
+
+describe('the key decides what is tried', () => {
+  test.each([
+    [16, 8],
+    [24, 8],
+    [32, 1],
+  ])('%i bytes: %i ways', (length, ways) => {
+    const key = bytes('0123456789ABCDEF23456789ABCDEF01456789ABCDEF01236789ABCDEF012345').subarray(0, length)
+    expect(trial({ key }).tried).toBe(ways)
+  })
+
+  test('its ciphers are those of node:crypto: two and three TDEA keys, AES', () => {
+    const message = MESSAGES[1] ?? expect.unreachable()
+    for (const key of [KEY, LONG]) {
+      for (const algorithm of ['iso9797-1-alg1', 'iso9797-1-alg3'] as const) {
+        const mac = computeMac({ algorithm, padding: 2 }, testCiphers(key, 'tdea'), message)
+        expect(mac).toEqual(computeMac({ algorithm, padding: 2 }, nodeCiphers(key), message))
+      }
+    }
+    for (const key of [KEY, LONG]) {
+      const mac = computeMac({ algorithm: 'cmac', padding: 'none' }, testCiphers(key, 'aes'), message)
+      expect(mac).toEqual(
+        computeMac({ algorithm: 'cmac', padding: 'none' }, nodeCiphers(key, 'aes'), message),
+      )
+      expect(mac).toHaveLength(16)
+    }
+  })
+})
+
+describe('texts', () => {
+  test.each([
+    ['no form', ['xyz']],
+    ['3 bytes', ['ABCDEF']],
+    ['17 bytes', ['AB'.repeat(17)]],
+    ['forms that differ', ['ABCDEF01', 'q83v-w']],
+  ])('of %s are ERR_ENCODING', async (_, texts) => {
+    const { message } = await failure(() => targetsOf('prwValue', texts), 'ERR_ENCODING', texts)
+    expect(message).toBe('prwValue is not 4 to 16 bytes in a text form that is known, in all samples')
+  })
+
+  test('that are none are ERR_ARGUMENT', async () => {
+    const { message } = await failure(() => targetsOf('macValue', [7 as never]), 'ERR_ARGUMENT')
+    expect(message).toBe('macValue must be a string')
+  })
+
+  test('of 4 and of 16 bytes are read', () => {
+    const read = (text: string) =>
+      targetsOf('macValue', [text]).map(({ text, outputBytes }) => `${text} ${outputBytes}`)
+    expect(read('00112233')).toEqual(['hex-upper 4', 'base64 6'])
+    expect(read('00112233445566778899AABBCCDDEEFF')).toEqual(['hex-upper 16'])
+    expect(targetsOf('macValue', ['00112233'])[0].values.map(hex)).toEqual(['00112233'])
+  })
+})

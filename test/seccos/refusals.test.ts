@@ -1,0 +1,332 @@
+/** What a refusal says, for the programmer: the argument or the field, and what it must be. Never a value. */
+import { describe, expect, test } from 'vitest'
+import { fromHex } from '../../src/bytes.js'
+import { DataSetError } from '../../src/errors.js'
+import { ChangeCounter } from '../../src/seccos/change-counter.js'
+import { memoryStore } from '../../src/seccos/change-counter-memory.js'
+import { assemble, macRequestOf, requireKeyFor, valuesWith } from '../../src/seccos/computation.js'
+import {
+  buildDataSet,
+  dataSetFromHex,
+  dataSetToHex,
+  fieldOfDataSet,
+  maskDataSet,
+  readDataSet,
+  requireMasked,
+  unmaskDataSet,
+} from '../../src/seccos/data-set.js'
+import { requestFingerprint } from '../../src/seccos/fingerprint.js'
+import {
+  ILLUSTRATIVE_NOT_GIROCARD_AES as AES,
+  ILLUSTRATIVE_NOT_GIROCARD_TDEA as TDEA,
+} from '../../src/seccos/illustrative.js'
+import { computePrw, verifyPrw } from '../../src/seccos/prw.js'
+import { generatePrwMac, verifyPrwMac } from '../../src/seccos/prw-mac.js'
+import { readText } from '../../src/seccos/text-form.js'
+import { failure } from '../support/errors.js'
+import {
+  AES_VALUES,
+  keyOf,
+  keysFor,
+  PAN_DIGITS,
+  PIN_DIGITS,
+  pan,
+  pin,
+  RANDOM_4,
+  TDEA_VALUES,
+} from './fixtures.js'
+
+const full = (): Uint8Array => buildDataSet(TDEA, TDEA_VALUES)
+const masked = (): Uint8Array => maskDataSet(TDEA, full())
+const build = (more: object) => () => buildDataSet(TDEA, { ...TDEA_VALUES, ...more })
+const fields = (more: object) => build({ fields: { ...TDEA_VALUES.fields, ...more } })
+const changed = (at: number, byte: number): Uint8Array => masked().fill(byte, at, at + 1)
+
+describe('ERR_ARGUMENT', () => {
+  test.each<[string, () => unknown]>([
+    ['profile must come from parseProfile', () => buildDataSet({ ...TDEA }, TDEA_VALUES)],
+    ['profile must come from parseProfile', () => maskDataSet(null as never, full())],
+    ['profile must come from parseProfile', () => requireMasked('x' as never, full())],
+    ['values must be an object', () => buildDataSet(TDEA, null as never)],
+    ['values must be an object', () => buildDataSet(TDEA, 7 as never)],
+    ['dataSet must be a Uint8Array', () => dataSetToHex('00' as never)],
+    ['the data set must be a string of hex digits', () => dataSetFromHex(masked() as never)],
+    ['pan must be a Pan, made by Pan.from of this copy of the library', build({ pan: PAN_DIGITS })],
+    ['pin must be a Pin, made by Pin.from of this copy of the library', build({ pin: PIN_DIGITS })],
+    ['random must be a Uint8Array', build({ random: 'DEAD0042' })],
+    ['pcc must be a string', build({ pcc: 42 })],
+    ['intdatag must be a string', build({ intdatag: 7 })],
+    ['psn must be a string', fields({ psn: 1 })],
+    [
+      'field cardData must be a Uint8Array',
+      () => buildDataSet(AES, { ...AES_VALUES, fields: { ...AES_VALUES.fields, cardData: 'CAFE' } }),
+    ],
+    ['random must be a Uint8Array', () => valuesWith(TDEA, masked(), { random: 'DEAD0042' as never })],
+    ['value must be a string', () => readText('hex-upper', 4, 7 as never, 'value')],
+    ['members must be an object', () => requestFingerprint(null as never)],
+    ['members must be an object', () => requestFingerprint('x' as never)],
+    ['pcc must be a string', () => requestFingerprint({ pcc: 1 } as never)],
+    ['members must be well-formed text', () => requestFingerprint({ pcc: '\ud800' })],
+    ['members must be well-formed text', () => requestFingerprint({ '\udc00': 'x' })],
+  ])('«%s»', async (message, call) => {
+    expect((await failure(call, 'ERR_ARGUMENT', [PAN_DIGITS, PIN_DIGITS])).message).toBe(message)
+  })
+})
+
+describe('ERR_DATA_SET', () => {
+  test.each<[string, string, () => unknown]>([
+    ['pan', 'is missing', build({ pan: undefined })],
+    ['pinBlock', 'is missing', build({ pin: undefined })],
+    ['random', 'is missing', build({ random: undefined })],
+    ['pcc', 'is missing', build({ pcc: undefined })],
+    ['psn', 'is missing', build({ fields: {} })],
+    ['psn', 'is missing', build({ fields: undefined })],
+    ['psn', 'is missing', build({ fields: Object.create({ psn: '01' }) })],
+    ['pinLength', 'is missing', () => buildDataSet(AES, { ...AES_VALUES, pin: undefined })],
+    ['pcc', 'must be four digits', build({ pcc: '00042' })],
+    ['pcc', 'must be four digits', build({ pcc: 'a0042' })],
+    ['pcc', 'must be four digits', build({ pcc: '004' })],
+    ['intdatag', 'must be 20 printable characters', build({ intdatag: 'short' })],
+    ['intdatag', 'must be 20 printable characters', build({ intdatag: 'x'.repeat(21) })],
+    ['intdatag', 'must be 20 printable characters', build({ intdatag: `${'x'.repeat(19)}\n` })],
+    ['issuer', 'must be printable ASCII', fields({ issuer: 'is_tb\u00e4nk' })],
+    ['issuer', 'must be printable ASCII', fields({ issuer: '\u007fis_tbank' })],
+    ['issuer', 'must be printable ASCII', fields({ issuer: 'is_tbank\u0000' })],
+    ['issuer', 'does not fit 10 bytes ascii', fields({ issuer: 'is_tbank012' })],
+    ['psn', 'does not fit 1 bytes bcd', fields({ psn: '1' })],
+    ['random', 'does not fit 4 bytes binary', build({ random: new Uint8Array(5) })],
+    [
+      'fields',
+      'has a member that is not a field of the profile with a meaning of its own',
+      fields({ pcc: '0042' }),
+    ],
+    [
+      'fields',
+      'has a member that is not a field of the profile with a meaning of its own',
+      fields({ layout: '01' }),
+    ],
+    ['dataSet', 'must be 123 bytes', () => maskDataSet(TDEA, full().subarray(1))],
+    ['dataSet', 'must be 123 bytes', () => dataSetToHex(new Uint8Array(124))],
+    ['dataSet', 'must be 246 upper-case hex digits', () => dataSetFromHex('ab'.repeat(123))],
+    ['dataSet', 'must be 246 upper-case hex digits', () => dataSetFromHex('AB'.repeat(122))],
+    ['dataSet', 'must be 246 upper-case hex digits', () => dataSetFromHex(`${'AB'.repeat(122)}A\n`)],
+    ['pan', 'must be masked: zero bytes', () => readDataSet(TDEA, full())],
+    ['pinBlock', 'must be masked: zero bytes', () => requireMasked(TDEA, changed(23, 1))],
+    ['layout', 'is not the constant of the profile', () => readDataSet(TDEA, changed(0, 2))],
+    ['psn', 'does not hold a value of its form', () => readDataSet(TDEA, changed(11, 0xab))],
+    ['pan', 'must be masked: zero bytes', () => unmaskDataSet(TDEA, changed(1, 1), TDEA_VALUES)],
+    [
+      'nothing',
+      'is not a field of the profile',
+      () => fieldOfDataSet(TDEA, 'nothing', masked(), TDEA_VALUES),
+    ],
+    ['pcc', 'is not the one in the data set', () => valuesWith(TDEA, masked(), { pcc: '0043' })],
+    [
+      'random',
+      'is not the one in the data set',
+      () => valuesWith(TDEA, masked(), { random: new Uint8Array(4) }),
+    ],
+    [
+      'intdatag',
+      'is not the one in the data set',
+      () => valuesWith(TDEA, masked(), { intdatag: 'x'.repeat(20) }),
+    ],
+    ['psn', 'is not the one in the data set', () => valuesWith(TDEA, masked(), { fields: { psn: '02' } })],
+    ['random', 'must be 4 bytes', () => valuesWith(TDEA, masked(), { random: new Uint8Array(5) })],
+    ['pinBlock', 'is missing', () => assemble([{ input: 'pinBlock' }], material({ pin: undefined }))],
+    ['random', 'is missing', () => assemble([{ input: 'random' }], material({ random: undefined }))],
+    ['prw', 'is missing', () => assemble([{ input: 'prw', form: 'text' }], material({}))],
+  ])('%s «%s»', async (field, problem, call) => {
+    const error = await failure(call, 'ERR_DATA_SET', [PAN_DIGITS, PIN_DIGITS])
+    expect(error.message).toBe(new DataSetError(field, problem).message)
+    expect(error).toHaveProperty('field', field)
+  })
+
+  function material(more: object) {
+    return { profile: TDEA, masked: masked(), values: { ...TDEA_VALUES, ...more } }
+  }
+})
+
+test('what is MACed is each input in its form', () => {
+  const prw = { bytes: Uint8Array.of(0xab, 0xcd), text: 'ABCD' }
+  const material = { profile: TDEA, masked: masked(), values: TDEA_VALUES, prw }
+  const hexOf = (...inputs: Parameters<typeof assemble>[0]) =>
+    Buffer.from(assemble(inputs, material)).toString('hex')
+  expect(hexOf({ input: 'constant', constant: '0102' }, { input: 'random' })).toBe('0102dead0042')
+  expect(hexOf({ input: 'prw', form: 'binary' }, { input: 'prw', form: 'text' })).toBe('abcd41424344')
+  expect(hexOf({ input: 'field', id: 'psn' }, { input: 'field', id: 'layout' })).toBe('0101')
+  expect(hexOf({ input: 'field', id: 'pan' })).toBe('5413330089604111ffff')
+  expect(hexOf({ input: 'pinBlock' })).toBe('0673a134f769fbee')
+  expect(hexOf({ input: 'dataSet.masked' })).toBe(Buffer.from(masked()).toString('hex'))
+  expect(hexOf({ input: 'dataSet.full' })).toBe(Buffer.from(full()).toString('hex'))
+  expect(hexOf({ input: 'pan', length: 16, encoding: 'ascii', align: 'exact' })).toBe(
+    Buffer.from(PAN_DIGITS).toString('hex'),
+  )
+})
+
+test('the port is asked for an iv where the profile has one, and for none with CMAC', () => {
+  const iv = fromHex('0000000000000000', 'iv')
+  expect(macRequestOf(TDEA.prw)).toStrictEqual({ algorithm: 'iso9797-1-alg3', padding: 2, iv })
+  expect(macRequestOf(AES.prw)).toStrictEqual({ algorithm: 'cmac', padding: 'none' })
+})
+
+describe('the verbs', () => {
+  test('take an object of inputs, and say which verb does', async () => {
+    for (const [verb, name] of [
+      [computePrw, 'computePrw'],
+      [verifyPrw, 'verifyPrw'],
+      [generatePrwMac, 'generatePrwMac'],
+      [verifyPrwMac, 'verifyPrwMac'],
+    ] as const) {
+      const { message } = await failure(() => verb(undefined as never), 'ERR_ARGUMENT')
+      expect(message).toBe(`${name} takes an object of inputs`)
+    }
+  })
+
+  test('name the key that is wrong, and what is wanted', async () => {
+    const key = await keyOf('prw-verify', 'tdea16')
+    const usage = await failure(() => requireKeyFor(key, 'prw-generate', TDEA.prw), 'ERR_KEY_USAGE')
+    expect(usage.message).toBe('key prw-verify-tdea16 is for prw-verify: prw-generate is wanted')
+    expect(usage).toHaveProperty('kid', key.kid)
+    const cipher = await failure(() => requireKeyFor(key, 'prw-verify', AES.prw), 'ERR_KEY_ALGORITHM')
+    expect(cipher.message).toBe(
+      'key prw-verify-tdea16 is tdea-2key: the profile wants cmac-aes with 16 bytes',
+    )
+    expect(cipher).toHaveProperty('kid', key.kid)
+    const none = await failure(() => requireKeyFor({} as never, 'prw-verify', AES.prw), 'ERR_ARGUMENT')
+    expect(none.message).toMatch(/^key must be a Key/)
+  })
+
+  test('name the text that does not read', async () => {
+    const { generate, verify, mac } = await keysFor(TDEA)
+    const { dataSet, prwValue } = await computePrw({ ...TDEA_VALUES, profile: TDEA, key: generate })
+    const common = { profile: TDEA, pan, dataSet }
+    const shape = 'must be 8 bytes as 16 characters hex-upper'
+    const calls: [string, () => Promise<unknown>][] = [
+      [`prwValue ${shape}`, () => verifyPrw({ ...common, pin, key: verify, prwValue: 'AB' })],
+      [`prwValue ${shape}`, () => generatePrwMac({ ...common, key: mac, prwValue: 'ab'.repeat(8) })],
+      [`macValue ${shape}`, () => verifyPrwMac({ ...common, key: mac, prwValue, macValue: 'AB' })],
+    ]
+    for (const [message, call] of calls) expect((await failure(call, 'ERR_ENCODING')).message).toBe(message)
+    const bytes = () => verifyPrw({ ...common, pin, key: verify, prwValue, dataSet: 'AB' as never })
+    expect((await failure(bytes, 'ERR_ARGUMENT')).message).toBe('dataSet must be a Uint8Array')
+  })
+
+  test('computePrw takes a profile without fields of its own, and makes its random number', async () => {
+    const { generate } = await keysFor(TDEA)
+    const call = (more: object) =>
+      computePrw({ ...TDEA_VALUES, random: undefined, profile: TDEA, key: generate, ...more })
+    const { random, dataSet } = await call({})
+    expect(random).toEqual(dataSet.slice(24, 28))
+    await failure(() => call({ fields: undefined }), 'ERR_DATA_SET')
+    expect((await call({ random: RANDOM_4 })).random).toEqual(RANDOM_4)
+  })
+})
+
+describe('a change counter', () => {
+  const good = {
+    backend: { randomBytes: async (length: number) => new Uint8Array(length).map((_, i) => i) },
+    firstPcc: '0001',
+    rule: 'increment-on-accept',
+    wrap: 'refuse',
+    ttlSeconds: 300,
+  } as const
+  const make = (more: object) => new ChangeCounter({ ...good, store: memoryStore(), ...more })
+  const request = (more: object = {}) => {
+    const texts = { cardId: 'card', intdatag: 'x'.repeat(20), pcc: '0001' }
+    return { ...texts, fingerprint: new Uint8Array(32), ...more }
+  }
+
+  test.each<[string, () => unknown]>([
+    ['ChangeCounter takes an options object', () => new ChangeCounter(7 as never)],
+    ['store must be a ChangeCounterStore', () => make({ store: undefined })],
+    ['store must be a ChangeCounterStore', () => make({ store: { ...storeParts(), read: 1 } })],
+    ['store must be a ChangeCounterStore', () => make({ store: { ...storeParts(), compareAndSet: 1 } })],
+    ['store must be a ChangeCounterStore', () => make({ store: { ...storeParts(), purge: 1 } })],
+    ['backend must have randomBytes', () => make({ backend: undefined })],
+    ['backend must have randomBytes', () => make({ backend: {} })],
+    ['firstPcc must be four digits or a function', () => make({ firstPcc: 1 })],
+    ['firstPcc must be four digits or a function', () => make({ firstPcc: '00001' })],
+    ['firstPcc must be four digits or a function', () => make({ firstPcc: ['0001'] })],
+    ['rule must be one of increment-on-accept, increment-on-issue', () => make({ rule: 'toString' })],
+    ['rule must be one of increment-on-accept, increment-on-issue', () => make({ rule: [good.rule] })],
+    ['wrap must be one of refuse, wrap-to-0000, wrap-to-0001', () => make({ wrap: 'toString' })],
+    ['wrap must be one of refuse, wrap-to-0000, wrap-to-0001', () => make({ wrap: [good.wrap] })],
+    ['ttlSeconds must be a whole number from 1 to 86400', () => make({ ttlSeconds: 0 })],
+    ['ttlSeconds must be a whole number from 1 to 86400', () => make({ ttlSeconds: 86_401 })],
+    ['ttlSeconds must be a whole number from 1 to 86400', () => make({ ttlSeconds: 1.5 })],
+    ['now must be a function', () => make({ now: 7 })],
+    ['cardId must be 1 to 48 letters, digits, _ and -', () => make({}).issue('a b')],
+    ['cardId must be 1 to 48 letters, digits, _ and -', () => make({}).issue('x'.repeat(49))],
+    ['cardId must be 1 to 48 letters, digits, _ and -', () => make({}).issue(7 as never)],
+    ['the counter takes an object of inputs', () => make({}).check(null as never)],
+    ['fingerprint must be a Uint8Array', () => make({}).check(request({ fingerprint: 'AA' }))],
+    ['fingerprint must be 32 bytes', () => make({}).check(request({ fingerprint: new Uint8Array(31) }))],
+    ['intdatag must be a string', () => make({}).check(request({ intdatag: 7 }) as never)],
+    ['pcc must be a string', () => make({}).check(request({ pcc: 1 }) as never)],
+    ['store must be a function', () => make({}).accept(request(), undefined as never)],
+    ['firstPcc must give four digits', () => make({ firstPcc: () => 1 }).issue('card')],
+    ['firstPcc must give four digits', () => make({ firstPcc: () => '00001' }).issue('card')],
+  ])('says «%s»', async (message, call) => {
+    expect((await failure(call, 'ERR_ARGUMENT')).message).toBe(message)
+  })
+
+  test('takes a lifetime of a second and of a day, and ids of 1 and 48 characters', async () => {
+    for (const ttlSeconds of [1, 86_400]) {
+      for (const cardId of ['a', 'x'.repeat(48)]) {
+        const { expiresAt } = await make({ ttlSeconds, now: () => 5 }).issue(cardId)
+        expect(expiresAt).toBe(5 + 1000 * ttlSeconds)
+      }
+    }
+  })
+
+  test.each([Number.NaN, 0.5, Number.POSITIVE_INFINITY, '5'])(
+    'does not believe a clock that says %j',
+    async time => {
+      const call = () => make({ now: () => time }).issue('card')
+      expect((await failure(call, 'ERR_BACKEND_FAILED')).message).toBe('the clock gives no whole number')
+    },
+  )
+
+  test('says what is wrong with a backend, and with a store under siege', async () => {
+    const short = make({ backend: { randomBytes: async () => new Uint8Array(19) } })
+    expect((await failure(() => short.issue('card'), 'ERR_BACKEND_FAILED')).message).toBe(
+      'the backend gave another number of random bytes',
+    )
+    const same = make({})
+    await same.issue('card')
+    expect((await failure(() => same.issue('card'), 'ERR_BACKEND_FAILED')).message).toBe(
+      'the random generator repeats itself',
+    )
+    const store = { ...storeParts(), compareAndSet: async (key: string) => key.startsWith('tag/') }
+    expect((await failure(() => make({ store }).issue('card'), 'ERR_BACKEND_BUSY')).message).toBe(
+      'the record of the card is busy',
+    )
+  })
+
+  test('refuses to confirm where the record has vanished in between', async () => {
+    const inner = memoryStore()
+    let gone = false
+    const store = {
+      read: (key: string) => (gone && key.startsWith('card/') ? Promise.resolve(undefined) : inner.read(key)),
+      compareAndSet: inner.compareAndSet.bind(inner),
+      purge: inner.purge.bind(inner),
+    }
+    const counter = make({ store })
+    const { pcc, intdatag } = await counter.issue('card')
+    const call = () =>
+      counter.accept(request({ pcc, intdatag }), async () => {
+        gone = true
+      })
+    expect(await failure(call, 'ERR_CHANGE_COUNTER')).toHaveProperty('reason', 'unknown')
+  })
+
+  function storeParts() {
+    const store = memoryStore()
+    return {
+      read: store.read.bind(store),
+      compareAndSet: store.compareAndSet.bind(store),
+      purge: store.purge.bind(store),
+    }
+  }
+})

@@ -1,0 +1,243 @@
+/** The memory store keeps the contract; wrapped stores with one planted fault each do not. */
+import { describe, expect, test } from 'vitest'
+import { type IssuerStore, memoryIssuerStore } from '../../src/d1/index.js'
+import { type IssuerStoreHarness, issuerStoreContract } from '../../src/testing/index.js'
+
+const memory: IssuerStoreHarness = {
+  durable: false,
+  open: async () => {
+    const store = memoryIssuerStore()
+    return { one: store, other: store }
+  },
+}
+
+describe('contract: memory', () => {
+  test.each(issuerStoreContract(memory))('$name', ({ run }) => run())
+})
+
+/** Which case found each planted fault, by the beginning of its name. */
+type Planted = readonly [name: string, found: string, plant: (store: IssuerStore) => Partial<IssuerStore>]
+
+const PLANTED: readonly Planted[] = [
+  [
+    'storePrw ignores the sequence',
+    'a PRW does not write over one of a higher sequence',
+    ({ pins }) => {
+      let first = 1000
+      return {
+        pins: {
+          ...pins,
+          readPrw: async card => {
+            const prw = await pins.readPrw(card)
+            return prw && { ...prw, sequence: Number(prw.pcc) }
+          },
+          storePrw: (card, prw) => pins.storePrw(card, { ...prw, sequence: first++ }),
+        },
+      }
+    },
+  ],
+  [
+    'storeBlock leaves the PRW',
+    'a block and a PRW take each other',
+    ({ pins }) => {
+      const prws = new Map<string, Awaited<ReturnType<typeof pins.readPrw>>>()
+      return {
+        pins: {
+          ...pins,
+          storePrw: async (card, prw) => {
+            await pins.storePrw(card, prw)
+            prws.set(JSON.stringify(card), await pins.readPrw(card))
+          },
+          readPrw: async card => (await pins.readPrw(card)) ?? prws.get(JSON.stringify(card)),
+        },
+      }
+    },
+  ],
+  [
+    'storePrw leaves the block',
+    'a block and a PRW take each other',
+    ({ pins }) => {
+      const blocks = new Map<string, Awaited<ReturnType<typeof pins.readBlock>>>()
+      return {
+        pins: {
+          ...pins,
+          storeBlock: async (card, block) => {
+            await pins.storeBlock(card, block)
+            blocks.set(JSON.stringify(card), await pins.readBlock(card))
+          },
+          readBlock: async (card, options) =>
+            (await pins.readBlock(card, options)) ?? blocks.get(JSON.stringify(card)),
+        },
+      }
+    },
+  ],
+  [
+    'a PRW is refused where the sequence is the same',
+    'a PRW does not write over one of a higher sequence',
+    ({ pins }) => ({
+      pins: {
+        ...pins,
+        storePrw: async (card, prw) => {
+          if ((await pins.readPrw(card))?.sequence !== prw.sequence) await pins.storePrw(card, prw)
+        },
+      },
+    }),
+  ],
+  [
+    'storeBlock forgets the sequence',
+    'a PRW that comes late does not write over the block',
+    ({ cards, pins }) => ({
+      pins: {
+        ...pins,
+        storeBlock: async (card, block) => {
+          const found = await cards.find(card)
+          if (found !== undefined && (await pins.readPrw(card)) !== undefined) {
+            await cards.remove(card)
+            await cards.put(card, found)
+          }
+          await pins.storeBlock(card, block)
+        },
+      },
+    }),
+  ],
+  [
+    'a PIN is stored for a card that is not there',
+    'a PIN cannot be stored for a card that is not there',
+    ({ cards, pins }) => ({
+      pins: {
+        ...pins,
+        storeBlock: async (card, block) => {
+          const found = await cards.find(card)
+          if (found === undefined) return
+          await pins.storeBlock(card, block)
+        },
+      },
+    }),
+  ],
+  [
+    'setState of an unknown card is taken',
+    'the state of a card that is not there cannot change',
+    ({ cards }) => ({
+      cards: { ...cards, setState: (card, state) => cards.setState(card, state).catch(() => {}) },
+    }),
+  ],
+  [
+    'cards are told apart by their id alone',
+    'two issuers may have cards of one id',
+    ({ cards }) => ({
+      cards: {
+        ...cards,
+        find: async (card, options) =>
+          (await cards.find(card, options)) && cards.find({ ...card, issuerId: 'is_tbank01' }),
+      },
+    }),
+  ],
+  [
+    'the fields of a card become text',
+    'a card is found as it was put',
+    ({ cards }) => ({
+      cards: {
+        ...cards,
+        find: async (card, options) => {
+          const found = await cards.find(card, options)
+          const fields = found?.seccos?.fields
+          if (found === undefined || fields === undefined) return found
+          const text = Object.entries(fields).map(([id, value]) => [id, String(value)])
+          return { ...found, seccos: { ...found.seccos, fields: Object.fromEntries(text) } }
+        },
+      },
+    }),
+  ],
+  [
+    'a removed card leaves its PIN',
+    'a removed card takes its PIN with it',
+    ({ cards, pins }) => {
+      const kept = new Map<string, Awaited<ReturnType<typeof pins.readBlock>>>()
+      return {
+        cards: {
+          ...cards,
+          remove: async card => {
+            kept.set(JSON.stringify(card), await pins.readBlock(card))
+            await cards.remove(card)
+          },
+        },
+        pins: {
+          ...pins,
+          readBlock: async (card, options) =>
+            (await pins.readBlock(card, options)) ?? kept.get(JSON.stringify(card)),
+        },
+      }
+    },
+  ],
+  [
+    'all issuers share one counter',
+    'the counters of two issuers do not meet',
+    ({ counters }) => ({ counters: () => counters('is_tbank01') }),
+  ],
+  [
+    'compareAndSet does not compare',
+    'two replicas race for one intdatag',
+    ({ counters }) => ({
+      counters: issuerId => {
+        const counter = counters(issuerId)
+        return {
+          ...counter,
+          compareAndSet: async (key, expected, value, options) => {
+            if (expected === undefined) return counter.compareAndSet(key, expected, value, options)
+            for (;;) {
+              const now = await counter.read(key)
+              if (await counter.compareAndSet(key, now?.version, value, options)) return true
+            }
+          },
+        }
+      },
+    }),
+  ],
+  [
+    'purge deletes nothing',
+    'change counter: purge deletes what has expired',
+    ({ counters }) => ({ counters: issuerId => ({ ...counters(issuerId), purge: async () => 0 }) }),
+  ],
+  [
+    'close leaves the store open',
+    'after close every call is refused',
+    () => ({ close: async () => {}, [Symbol.asyncDispose]: async () => {} }),
+  ],
+  [
+    'the signal is ignored',
+    'a signal that has fired stops a reading call',
+    ({ pins }) => ({ pins: { ...pins, readBlock: card => pins.readBlock(card, {}) } }),
+  ],
+]
+
+describe('a planted fault is found', () => {
+  test.each(PLANTED)('%s: %s', async (_, found, plant) => {
+    const cases = issuerStoreContract({
+      durable: false,
+      open: async () => {
+        const store = memoryIssuerStore()
+        const { cards, pins, counters } = store
+        const faulty: IssuerStore = {
+          cards,
+          pins,
+          counters,
+          close: () => store.close(),
+          [Symbol.asyncDispose]: () => store.close(),
+          ...plant(store),
+        }
+        return { one: faulty, other: faulty }
+      },
+    })
+    const failed: string[] = []
+    for (const { name, run } of cases) {
+      await run().catch(() => failed.push(name))
+    }
+    expect(failed.map(name => name.slice(0, found.length))).toContain(found)
+  })
+})
+
+test('a harness that says durable and cannot open again is told so', async () => {
+  const cases = issuerStoreContract({ ...memory, durable: true })
+  const [restart] = cases.filter(({ name }) => name.startsWith('everything is there again'))
+  await expect(restart?.run()).rejects.toThrow('the harness says durable')
+})

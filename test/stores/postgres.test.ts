@@ -1,0 +1,214 @@
+/** The parts of the PostgreSQL store that show without a server; the rest is in `native-test/postgres`. */
+import { EventEmitter } from 'node:events'
+import { Pool } from 'pg'
+import { describe, expect, test } from 'vitest'
+import { AbortedError, BackendError } from '../../src/index.js'
+import { openPostgresIssuerStore, type PostgresPool, panSealer } from '../../src/postgres.js'
+import { loadDriver } from '../../src/stores/load-driver.js'
+import { PostgresDatabase } from '../../src/stores/postgres/database.js'
+import { databaseError } from '../../src/stores/postgres/errors.js'
+import { makePool } from '../../src/stores/postgres/pool.js'
+import { migrate } from '../../src/stores/sql/migrate.js'
+import { everythingShown, failure } from '../support/errors.js'
+import { SEAL_KEY } from './store-fixtures.js'
+
+const sealer = panSealer({ keys: [{ kid: 'PAN-1', key: SEAL_KEY }] })
+const pool = new Pool()
+
+describe('options', () => {
+  test.each([
+    ['no options', undefined],
+    ['no PAN sealer', { host: 'db' }],
+    ['a pool without methods', { panSealer: sealer, pool: {} }],
+    ['a pool and a connection', { panSealer: sealer, pool, host: 'db' }],
+    ['a misspelt option', { panSealer: sealer, hostname: 'db' }],
+    ['a schema that is no text', { panSealer: sealer, pool, schema: 1 }],
+    ['an empty schema', { panSealer: sealer, pool, schema: '' }],
+    ['a schema with a quote', { panSealer: sealer, pool, schema: 'a"; DROP TABLE cards; --' }],
+    ['a schema in capitals', { panSealer: sealer, pool, schema: 'Issuer' }],
+    ['a schema of the system', { panSealer: sealer, pool, schema: 'pg_catalog' }],
+    ['a schema that begins with a digit', { panSealer: sealer, pool, schema: '1a' }],
+    ['a schema of 64 characters', { panSealer: sealer, pool, schema: 'a'.repeat(64) }],
+    ['a schema with a line feed', { panSealer: sealer, pool, schema: 'a\n' }],
+    ['no time at all', { panSealer: sealer, pool, timeoutMs: 0 }],
+    ['too much time', { panSealer: sealer, pool, timeoutMs: 60_001 }],
+    ['half a millisecond', { panSealer: sealer, pool, timeoutMs: 100.5 }],
+  ])('%s', async (_, options) => {
+    await failure(() => openPostgresIssuerStore(options as never), 'ERR_ARGUMENT')
+  })
+})
+
+describe('a driver', () => {
+  test('that is not installed', async () => {
+    const { message } = await failure(() => loadDriver('no-such-driver', 'Pool'), 'ERR_UNSUPPORTED')
+    expect(message).toBe('no-such-driver is not available here')
+  })
+  test('that has not what it should have', async () => {
+    const { message } = await failure(() => loadDriver('node:path', 'Pool'), 'ERR_UNSUPPORTED')
+    expect(message).toBe('node:path is not what it should be')
+  })
+})
+
+test('the pool of a store has an end to every wait, and commits that wait for the disk', async () => {
+  const made = (await makePool({ host: 'db', max: 3, application_name: 'issuer' }, 1234)) as Pool
+  expect(made).toBeInstanceOf(Pool)
+  expect(made.options).toMatchObject({
+    host: 'db',
+    max: 3,
+    application_name: 'issuer',
+    connectionTimeoutMillis: 1234,
+    statement_timeout: 1234,
+    idle_in_transaction_session_timeout: 1234,
+    options: '-c synchronous_commit=on',
+  })
+  await made.end()
+})
+
+describe('errors', () => {
+  const of = (code: unknown, message = 'Key (card_id)=(canary) exists') =>
+    Object.assign(new Error(message), { code, detail: 'Key (card_id)=(canary)' })
+  test.each([
+    [of('40001'), 'ERR_BACKEND_BUSY', 'the database: a serialization failure (40001)'],
+    [of('40P01'), 'ERR_BACKEND_BUSY', 'the database: a deadlock (40P01)'],
+    [of('53300'), 'ERR_BACKEND_BUSY', 'the database: too many connections (53300)'],
+    [of('57P01'), 'ERR_BACKEND_BUSY', 'the database: the server shuts down (57P01)'],
+    [of('57014'), 'ERR_BACKEND_BUSY', 'the database: the statement took too long (57014)'],
+    [of('25006'), 'ERR_BACKEND_BUSY', 'the database: the server takes no writes now (25006)'],
+    [of('ECONNRESET'), 'ERR_BACKEND_BUSY', 'the database: the connection was reset (ECONNRESET)'],
+    [
+      of(undefined, 'Connection terminated unexpectedly'),
+      'ERR_BACKEND_BUSY',
+      'the database: the connection is lost',
+    ],
+    [
+      of(undefined, 'timeout exceeded when trying to connect'),
+      'ERR_BACKEND_BUSY',
+      'the database: the connection is lost',
+    ],
+    [of('23503'), 'ERR_BACKEND_FAILED', 'the store holds no such card'],
+    [of('23505'), 'ERR_BACKEND_FAILED', 'the database failed (23505)'],
+    [of('28P01'), 'ERR_BACKEND_FAILED', 'the database failed (28P01)'],
+    [of('toString'), 'ERR_BACKEND_FAILED', 'the database failed'],
+    [of(23505), 'ERR_BACKEND_FAILED', 'the database failed'],
+    [of('CODE WITH canary'), 'ERR_BACKEND_FAILED', 'the database failed'],
+    [of(undefined), 'ERR_BACKEND_FAILED', 'the database failed'],
+    [{ message: 7 }, 'ERR_BACKEND_FAILED', 'the database failed'],
+    ['canary', 'ERR_BACKEND_FAILED', 'the database failed'],
+    [undefined, 'ERR_BACKEND_FAILED', 'the database failed'],
+  ])('%s is %s', (thrown, code, message) => {
+    const error = databaseError(thrown)
+    expect(error).toMatchObject({ code, message, retryable: code === 'ERR_BACKEND_BUSY' })
+    expect(error.cause).toBeUndefined()
+    expect(everythingShown(error)).not.toContain('canary')
+  })
+
+  test('an error of ours stays as it is', () => {
+    const error = new BackendError('ERR_UNSUPPORTED', 'x')
+    expect(databaseError(error)).toBe(error)
+  })
+})
+
+/** A pool of one connection that does what the test says, and remembers how it was given back. */
+class FakePool extends EventEmitter implements PostgresPool {
+  readonly released: (boolean | undefined)[] = []
+  readonly client = Object.assign(new EventEmitter(), {
+    query: async (_sql: string): Promise<{ rows: Record<string, unknown>[]; rowCount: number | null }> => ({
+      rows: [],
+      rowCount: null,
+    }),
+    release: (destroy?: boolean) => void this.released.push(destroy),
+  })
+  ended = 0
+  connect = async () => this.client
+  end = async () => void this.ended++
+}
+
+function databaseOn(fake: FakePool, more: object = {}): PostgresDatabase {
+  return new PostgresDatabase({ pool: fake, ownsPool: true, prefix: 'p.', timeoutMs: 50, ...more })
+}
+
+describe('a connection', () => {
+  test('goes back after a call, and is closed after one that failed', async () => {
+    const fake = new FakePool()
+    const database = databaseOn(fake)
+    expect(await database.run('x', [])).toBe(0)
+    expect(await database.session(50, async ({ run }) => run('x', []))).toBe(0)
+    fake.client.query = () => Promise.reject(new Error('canary'))
+    await failure(() => database.get('x', []), 'ERR_BACKEND_FAILED', ['canary'])
+    expect(fake.released).toEqual([false, false, true])
+    expect(fake.client.listenerCount('error')).toBe(0)
+  })
+
+  test('that breaks while a call runs, or while it is idle, does not end the process', async () => {
+    const fake = new FakePool()
+    const database = databaseOn(fake)
+    fake.client.query = async () => {
+      fake.client.emit('error', new Error('gone'))
+      throw Object.assign(new Error('gone'), { code: 'ECONNRESET' })
+    }
+    await failure(() => database.run('x', []), 'ERR_BACKEND_BUSY')
+    fake.emit('error', new Error('gone'))
+  })
+
+  test('that comes too late is given back unused', async () => {
+    const fake = new FakePool()
+    const database = databaseOn(fake)
+    let come = (_client: typeof fake.client): void => {}
+    fake.connect = () => new Promise(resolve => (come = resolve))
+    await failure(() => database.run('x', []), 'ERR_BACKEND_BUSY')
+    fake.client.query = () => expect.unreachable()
+    come(fake.client)
+    await expect.poll(() => fake.released).toEqual([undefined])
+  })
+
+  test('is not taken for a call whose signal has fired, and is closed where it fires later', async () => {
+    const fake = new FakePool()
+    const database = databaseOn(fake, { timeoutMs: 60_000 })
+    const controller = new AbortController()
+    fake.client.query = () => new Promise(() => queueMicrotask(() => controller.abort()))
+    await expect(database.get('x', [], controller.signal)).rejects.toBeInstanceOf(AbortedError)
+    expect(fake.released).toEqual([true])
+    fake.connect = () => expect.unreachable()
+    await expect(database.get('x', [], controller.signal)).rejects.toBeInstanceOf(AbortedError)
+  })
+
+  test('that nobody gets in time leaves no timer behind', async () => {
+    const fake = new FakePool()
+    fake.connect = () => Promise.reject(Object.assign(new Error('x'), { code: 'ECONNREFUSED' }))
+    await failure(() => databaseOn(fake).run('x', []), 'ERR_BACKEND_BUSY')
+    expect(fake.released).toEqual([])
+  })
+})
+
+test('close waits for the calls under way, and ends the pool once, unless it is the caller’s', async () => {
+  for (const ownsPool of [true, false]) {
+    const fake = new FakePool()
+    const database = databaseOn(fake, { ownsPool, timeoutMs: 60_000 })
+    let finish = (): void => {}
+    fake.client.query = () => new Promise(resolve => (finish = () => resolve({ rows: [], rowCount: 1 })))
+    const call = database.run('x', [])
+    const closed = Promise.all([database.close(), database.close()])
+    await failure(() => database.run('y', []), 'ERR_BACKEND_CLOSED')
+    await expect.poll(() => fake.listenerCount('error')).toBe(1)
+    expect(fake.ended).toBe(0)
+    finish()
+    expect(await call).toBe(1)
+    await closed
+    expect(fake.ended).toBe(ownsPool ? 1 : 0)
+    if (!ownsPool) expect(fake.listenerCount('error')).toBe(0)
+  }
+})
+
+test('a migration whose connection is gone reports the first error, not that of the rollback', async () => {
+  const first = new BackendError('ERR_BACKEND_BUSY', 'the connection is lost', { retryable: true })
+  const plan = { begin: 'BEGIN', findVersions: '?', makeVersions: '!', versions: 'v', migrations: ['m'] }
+  const session = {
+    exec: async (sql: string) => {
+      if (sql === '!') throw first
+      if (sql === 'ROLLBACK') throw new Error('gone')
+    },
+    get: async () => undefined,
+    run: async () => 0,
+  }
+  await expect(migrate(session, plan)).rejects.toBe(first)
+})
