@@ -1,6 +1,6 @@
 /**
- * Mutation testing, one part at a time: `MUTATE=src/mac npm run mutation`. Without MUTATE, `src/pin`. Scores, and the
- * reason for each mutant that lives, are in docs/measurements/mutation.md.
+ * Mutation testing: `MUTATE=src/mac npm run mutation` for one part, without MUTATE all of them at once, which takes
+ * hours. Scores, and the reason for each mutant that lives, are in docs/measurements/mutation.md.
  */
 import process from 'node:process'
 
@@ -23,21 +23,24 @@ const PARTS = {
   'src/seccos/probe': { mutate: ['src/seccos/probe*.ts'], tests: ['test/seccos/probe-*.test.ts'] },
 }
 
-const part = process.env['MUTATE'] ?? 'src/pin'
-if (!Object.hasOwn(PARTS, part)) throw new Error(`MUTATE must be one of ${Object.keys(PARTS).join(', ')}`)
-const { mutate, tests, isolate = false } = PARTS[part]
+const part = process.env['MUTATE']
+if (part !== undefined && !Object.hasOwn(PARTS, part)) {
+  throw new Error(`MUTATE must be one of ${Object.keys(PARTS).join(', ')}`)
+}
+const chosen = part === undefined ? Object.values(PARTS) : [PARTS[part]]
 
 /** For `vitest.mutation.config.mjs`. */
-export { isolate, tests }
+export const tests = chosen.flatMap(({ tests }) => tests)
+export const isolate = chosen.some(({ isolate }) => isolate)
 
-const reports = `reports/mutation/${part.replaceAll('/', '-')}`
+const reports = `reports/mutation/${part?.replaceAll('/', '-') ?? 'all'}`
 
 /** @type {import('@stryker-mutator/api/core').PartialStrykerOptions} */
 export default {
   testRunner: 'vitest',
   vitest: { configFile: 'vitest.mutation.config.mjs', related: false },
   coverageAnalysis: 'perTest',
-  mutate,
+  mutate: chosen.flatMap(({ mutate }) => mutate),
   ignorePatterns: ['dist', 'docs', 'coverage', 'native-test', '.tmp'],
   // What runs is what esbuild makes of the sources, which reads no types.
   disableTypeChecks: false,

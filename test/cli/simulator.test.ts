@@ -1,10 +1,12 @@
 /** The simulator against issuers that are sound, and against ones that are not there: results, output, exit codes. */
+import { randomBytes } from 'node:crypto'
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { GROUPS, simulateD1 } from '../../src/cli/d1-simulator/index.js'
-import { CASES } from '../../src/cli/d1-simulator/run.js'
+import { CASES, runCase } from '../../src/cli/d1-simulator/run.js'
 import { main } from '../../src/cli/main.js'
+import type { TokenVerdict } from '../../src/d1/endpoints/index.js'
 import { keptIo } from './support/io.js'
 import { type Issuer, openIssuer } from './support/issuer.js'
 
@@ -170,6 +172,44 @@ test(
     await issuer.close()
   },
 )
+
+test('an issuer with tokens that are no JWTs passes the cases about them', LONG, async () => {
+  const issued = new Set<string>()
+  const tokens = {
+    issue: async () => {
+      const token = randomBytes(24).toString('base64url')
+      issued.add(token)
+      return { token, expiresInSeconds: 900, expiresAt: Date.now() + 900_000 }
+    },
+  }
+  const verify = async (token: string): Promise<TokenVerdict> =>
+    issued.has(token) ? { verified: true } : { verified: false, reason: 'unknown' }
+  const issuer = await openIssuer({
+    endpoints: ({ tokenEndpoint }) => ({
+      authorization: { bearer: { verify } },
+      tokenEndpoint: { clients: tokenEndpoint?.clients ?? [], tokens },
+    }),
+  })
+  const results = await simulateD1({
+    config: issuer.config,
+    only: ['token', 'authorization'],
+    warn: () => {},
+  })
+  expect(results.filter(({ verdict }) => verdict !== 'passed')).toEqual([])
+  await issuer.close()
+})
+
+test.each([
+  [
+    'an error of the simulator itself',
+    new RangeError('4929123456789012'),
+    'the simulator itself failed: RangeError',
+  ],
+  ['what is no error', '4929123456789012', 'the simulator itself failed: unknown'],
+])('%s fails the case, by its name alone', async (_what, thrown, got) => {
+  const item = { group: 'x', name: 'y', expected: 'z', run: () => Promise.reject(thrown) }
+  expect(await runCase({} as never, item)).toMatchObject({ verdict: 'failed', got })
+})
 
 test('an issuer that is not there fails every case, as no answer', LONG, async () => {
   const issuer = await openIssuer()

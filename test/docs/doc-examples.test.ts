@@ -30,7 +30,15 @@ const WORLD = new Set(
 const FRAGMENTS = ITEMS.flatMap(item =>
   item.examples.map((code, i) => ({ item, code, path: pathOf(item, i) })),
 )
-const DIAGNOSTICS = compile(new Map(FRAGMENTS.map(({ code, path }) => [path, asModule(code)])))
+/** Two mistakes: a format that is not there, and a verb that is not. */
+const WRONG = join(HERE, 'wrong.ts')
+const WRONG_EXAMPLE = 'await encipherPin({ pin, pan, format: 9, key: zpk })\nawait encipherPn({ … })'
+const DIAGNOSTICS = compile(
+  new Map([
+    ...FRAGMENTS.map(({ code, path }) => [path, asModule(code)] as const),
+    [WRONG, asModule(WRONG_EXAMPLE)],
+  ]),
+)
 
 describe('the examples in doc comments compile', () => {
   test('there are some from every subpath', () => {
@@ -44,9 +52,7 @@ describe('the examples in doc comments compile', () => {
 })
 
 test('a wrong example is noticed', () => {
-  const path = join(HERE, 'wrong.ts')
-  const wrong = asModule('await encipherPin({ pin, pan, format: 9, key: zpk })\nawait encipherPn({ … })')
-  expect(compile(new Map([[path, wrong]])).get(path)).toHaveLength(2)
+  expect(DIAGNOSTICS.get(WRONG)).toHaveLength(2)
 })
 
 function pathOf({ name }: ExportedItem, i: number): string {

@@ -45,9 +45,9 @@ describe('the guides', () => {
     60_000,
   )
 
-  test('show no code that is not a file', () => {
+  test('show no program that is not a file', () => {
     const anonymous = GUIDES.flatMap(({ name, text }) =>
-      Array.from(text.matchAll(/(?<! -->\n)```(?:ts|typescript|js|json)\n/g), () => name),
+      Array.from(text.matchAll(/(?<! -->\n)```(?:ts|typescript|js)\n/g), () => name),
     )
     expect(anonymous).toEqual([])
   })

@@ -74,7 +74,7 @@ const pages = spread([...site.files].filter(path => path.endsWith('.html')).sort
 try {
   const left = [...pages]
   await Promise.all(Array.from({ length: TABS }, () => inTab(browser, left)))
-  await checkSearch(browser)
+  await checkSearch(browser).catch((error: Error) => problems.push(`search: ${error.message}`))
 } finally {
   await browser.close()
 }
@@ -179,7 +179,7 @@ async function checkSearch(browser: Browser): Promise<void> {
     const first = page.locator('#tsd-search-results li a').first()
     await first.waitFor({ timeout: 10_000 })
     await Promise.all([page.waitForURL(/\.html/), first.click()])
-    const heading = (await page.locator('h1').first().innerText()).trim()
+    const heading = (await page.locator('h1').first().textContent()) ?? ''
     if (!heading.includes(title)) problems.push(`search: "${typed}" leads to "${heading}"`)
   }
 }

@@ -66,7 +66,14 @@ function runTask(script: string, task: Task): Promise<Outcome> {
       const finding = what === undefined ? facts.finding : { what, ...currentInput(task.current) }
       resolve({ ...facts, target: task.target, ...(finding && { finding }) })
     }
-    const silent = (): NodeJS.Timeout => setTimeout(() => child.kill('SIGKILL'), SILENCE_MS)
+    const silent = (): NodeJS.Timeout => {
+      const due = Date.now() + SILENCE_MS
+      return setTimeout(() => {
+        // Long after it was due: this process was stopped for a while, and the worker most likely as well.
+        if (Date.now() - due > 5000) timer = silent()
+        else child.kill('SIGKILL')
+      }, SILENCE_MS)
+    }
     let timer = silent()
     child.on('message', (progress: Progress) => {
       last = progress

@@ -1,5 +1,5 @@
 /** Whole runs of the prober, on data sets without zeros: nothing is masked in them, so there is little to try. */
-import { beforeAll, describe, expect, test } from 'vitest'
+import { beforeAll, describe, expect, test, vi } from 'vitest'
 import { computeMac } from '../../src/mac/compute.js'
 import { Pan } from '../../src/pin/pan.js'
 import { Pin } from '../../src/pin/pin.js'
@@ -8,6 +8,9 @@ import { type ProbeReport, type ProbeSample, probeProfile } from '../../src/secc
 import { nodeCiphers } from '../mac/ciphers.js'
 import { failure } from '../support/errors.js'
 import { bytes, hex } from '../support/vectors.js'
+
+// A run tries some thousand computations.
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 })
 
 const PRW_KEY = '0123456789ABCDEFFEDCBA9876543210'
 const MAC_KEY = '7CA110454A1A6E570131D9619DC1376E'

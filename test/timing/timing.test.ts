@@ -20,7 +20,7 @@ function normal(seed: number, count: number, mean: number, deviation: number): n
   )
 }
 
-describe('the statistics', () => {
+describe('the statistics', { timeout: 60_000 }, () => {
   test('of numbers that are known', () => {
     expect(moments([2, 4, 4, 4, 5, 5, 7, 9])).toEqual({ count: 8, mean: 5, variance: 32 / 7 })
     expect(median([3, 1, 2])).toBe(2)

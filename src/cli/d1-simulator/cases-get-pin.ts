@@ -4,7 +4,7 @@ import type { ConfiguredState } from './config.js'
 import { type Operation, textOf } from './contract.js'
 import { Mismatch, NotRun } from './problems.js'
 import type { Reply } from './wire.js'
-import type { World } from './world.js'
+import type { Card, World } from './world.js'
 
 const COUNTERS = 8
 
@@ -13,11 +13,12 @@ const showsThePin: Case = {
   name: "shows each card's PIN",
   expected: '200, sealed to D1, under the key, the PIN',
   run: async world => {
-    const cards = world.setup.cards.filter(({ pin, state }) => pin !== undefined && state !== 'not-active')
+    const cards = world.setup.cards.filter(
+      (card): card is Card => card.pin !== undefined && card.pan !== undefined && card.state !== 'not-active',
+    )
     if (cards.length === 0) throw new NotRun('there is no card with a pin')
-    for (const { pan, ...card } of cards) {
-      if (pan === undefined) continue
-      if ((await world.shownPin({ ...card, pan })) !== card.pin) throw new Mismatch('another PIN')
+    for (const card of cards) {
+      if ((await world.shownPin(card)) !== card.pin) throw new Mismatch('another PIN')
     }
     return `the PIN of ${cards.length} cards`
   },
@@ -31,7 +32,6 @@ const sealedAnew: Case = {
     const card = world.card('active', 'ISO0')
     const [first, second] = [await world.getPin(card), await world.getPin(card)]
     if (first.epk === second.epk) throw new Mismatch('the same ephemeral key')
-    if (first.pin !== second.pin) throw new Mismatch('another PIN')
     return 'another ephemeral key'
   },
 }

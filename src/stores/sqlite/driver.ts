@@ -68,32 +68,38 @@ interface Reported {
 
 interface Fault {
   readonly is: (reported: Reported) => boolean
-  readonly error: (cause: unknown) => BackendError
+  readonly error: () => BackendError
 }
 
 const FAULTS: readonly Fault[] = [
   {
     is: reported => hasCode(reported, 'SQLITE_BUSY', 5),
-    error: cause => new BackendError('ERR_BACKEND_BUSY', 'the database is busy', { retryable: true, cause }),
+    error: () => new BackendError('ERR_BACKEND_BUSY', 'the database is busy', { retryable: true }),
   },
   { is: reported => hasCode(reported, 'SQLITE_CONSTRAINT_FOREIGNKEY', 787), error: noSuchCard },
   {
     is: ({ code, tries }) => code === 'ERR_DLOPEN_FAILED' || Array.isArray(tries),
-    error: cause =>
-      new BackendError('ERR_UNSUPPORTED', 'better-sqlite3 is not compiled for this Node', { cause }),
+    error: () => new BackendError('ERR_UNSUPPORTED', 'better-sqlite3 is not compiled for this Node'),
   },
 ]
 
-/** SQLite's errors name files, tables and codes, no values: parameters are bound, and do not come back in messages. */
+const CODE = /^SQLITE_[A-Z_]{2,40}$/
+
+/** Runs a step of the driver. Its error is not passed on as `cause`, as with PostgreSQL: a driver may quote values. */
 export function guard<T>(step: () => T): T {
   try {
     return step()
   } catch (error) {
-    const fault = FAULTS.find(({ is }) => is(Object(error)))
-    throw (
-      fault?.error(error) ?? new BackendError('ERR_BACKEND_FAILED', 'the database failed', { cause: error })
-    )
+    const reported: Reported = Object(error)
+    const fault = FAULTS.find(({ is }) => is(reported))
+    throw fault?.error() ?? new BackendError('ERR_BACKEND_FAILED', `the database failed${nameOf(reported)}`)
   }
+}
+
+/** SQLite's own name or number of a fault: all that an operator needs of it, and all that is passed on. */
+function nameOf({ code, errcode }: Reported): string {
+  if (typeof code === 'string' && CODE.test(code)) return ` (${code})`
+  return typeof errcode === 'number' ? ` (SQLite result code ${errcode})` : ''
 }
 
 /** A code and its extended ones: they begin with its name, and have its number in the lower byte. */
