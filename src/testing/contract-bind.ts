@@ -82,12 +82,12 @@ export function bindCases(context: ContractContext): readonly ContractCase[] {
     {
       name: 'two keys by one kid are refused with ERR_KEY_AMBIGUOUS',
       run: async () => {
-        const [first, second] = [contractKey('PEK-2'), contractKey('PEK-CLOSED')]
-        await using backend = await context.open([
-          { ...first, kid: 'TWIN' },
-          { ...second, kid: 'TWIN' },
-        ])
-        await assertRejects(() => backend.bind({ kid: 'TWIN', usage: 'pin-encryption' }), 'ERR_KEY_AMBIGUOUS')
+        const twins = ['PEK-2', 'PEK-CLOSED'].map(kid => ({ ...contractKey(kid), kid: 'TWIN' }))
+        // A key store may refuse the second one already.
+        await assertRejects(async () => {
+          await using backend = await context.open(twins)
+          await backend.bind({ kid: 'TWIN', usage: 'pin-encryption' })
+        }, 'ERR_KEY_AMBIGUOUS')
       },
     },
     ...OTHER_CHECK_VALUES.map(({ kid, kcv }) => ({

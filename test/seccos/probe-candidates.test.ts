@@ -190,6 +190,12 @@ describe('the message of a candidate', () => {
     expect(given.masked).toEqual(sample().masked)
   })
 
+  test('has of a layout without PIN block the PAN alone', () => {
+    const full = macCandidates(RUN, 16).find(one => names(one) === 'dataSet.full')
+    const expected = `${'EE'.repeat(10)}5413330089604111${'00'.repeat(8)}${'EE'.repeat(97)}`
+    expect(hex(full?.message(sample()) ?? expect.unreachable())).toBe(expected)
+  })
+
   test('is none where the sample lacks a value, or its PAN does not fit', () => {
     const mac = macCandidates(RUN, 16)
     expect(message(mac, 'random', sample({ random: undefined }))).toBeUndefined()

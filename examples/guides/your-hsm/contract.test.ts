@@ -11,12 +11,7 @@ const SCRATCH = { ...TOKEN, token: 'ipc-contract-scratch', composedMac: true }
 const contract = backendContract({
   open: keys => provision(keys === CONTRACT_KEYS ? SHARED : SCRATCH, keys),
 })
-// The one case for the tools of your HSM: the key store will not make two objects of one label.
-const BY_HAND = 'two keys by one kid are refused with ERR_KEY_AMBIGUOUS'
-for (const { name, run } of contract.cases) {
-  if (name === BY_HAND) test.skip(`${name}: to be tried by hand`, () => {})
-  else test(name, run, 60_000)
-}
+for (const { name, run } of contract.cases) test(name, run, 60_000)
 afterAll(() => contract.close())
 
 /** Empties the token and puts exactly these published test keys into it. */
