@@ -1,25 +1,21 @@
 /** Input from a file or standard input, bounded. */
-import { readFileSync, statSync } from 'node:fs'
 import { parseJsonObject } from '../json.js'
 import { type Io, UsageError } from './command.js'
-
-const MAX_BYTES = 1_048_576
+import { MAX_BYTES, readRegularFile } from './d1-simulator/index.js'
 
 /** The text of a file, or of standard input where the path is `-` or absent. Errors: `ERR_USAGE`. */
 export async function readInput(path: string | undefined, io: Io): Promise<string> {
-  const bytes = path === undefined || path === '-' ? await io.readStdin() : readFile(path)
+  if (path !== undefined && path !== '-') return readFile(path)
+  const bytes = await io.readStdin()
   if (bytes.length > MAX_BYTES) throw new UsageError(`the input is longer than ${MAX_BYTES} bytes`)
   return bytes.toString('utf8')
 }
 
-function readFile(path: string): Buffer {
+function readFile(path: string): string {
   try {
-    if (statSync(path).size > MAX_BYTES) throw new UsageError(`${path} is longer than ${MAX_BYTES} bytes`)
-    return readFileSync(path)
+    return readRegularFile(path).bytes.toString('utf8')
   } catch (error) {
-    if (error instanceof UsageError) throw error
-    const reason = error instanceof Error && 'code' in error ? String(error.code) : 'unreadable'
-    throw new UsageError(`${path} cannot be read: ${reason}`)
+    throw new UsageError((error as Error).message)
   }
 }
 

@@ -73,6 +73,13 @@ test.each([undefined, null, 7, true])('%j is no form of key material: ERR_ARGUME
   expect(message).toBe('key K: material must be bytes, hex, a JWK or a KeyObject')
 })
 
+test('bytes whose buffer was taken away are refused by their name', async () => {
+  const material = bytes(TDEA)
+  structuredClone(material.buffer, { transfer: [material.buffer as ArrayBuffer] })
+  const { message } = await failure(() => readMaterial('K', material, 'aes-128'), 'ERR_ARGUMENT')
+  expect(message).toBe('material must be a Uint8Array whose buffer is still attached')
+})
+
 describe('read', () => {
   test.each<[string, () => unknown, KeyAlgorithm, string]>([
     ['bytes', () => bytes(TDEA), 'tdea-2key', TDEA],

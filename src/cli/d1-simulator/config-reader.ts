@@ -1,9 +1,9 @@
-/** From the text of a configuration to a {@link SimulatorConfig}: shapes and what they say of one another. No file. */
+/** From a document to a {@link SimulatorConfig}: shapes and what they say of one another. No file. */
 import type { CardConfig, SharedKeyConfig, SimulatorConfig } from './config.js'
+import { requireMembers } from './members.js'
 import { ConfigError } from './problems.js'
 import {
   type Entry,
-  parseJson,
   readChoice,
   readInteger,
   readList,
@@ -33,15 +33,13 @@ const INTDATAG: TextRule = { test: /^[\x20-\x7e]{20}$/, shape: '20 printable cha
 const LONGEST_TIMEOUT = 600_000
 
 /** Reads a configuration. Errors: `ERR_CONFIG`, naming the entry by its JSON pointer. */
-export function readConfig(text: string): SimulatorConfig {
+export function readConfig(document: unknown): SimulatorConfig {
+  requireMembers(document)
   const root = readMembers(
-    { value: parseJson(text, 'the configuration'), path: '' },
+    { value: document, path: '' },
     ['url', 'issuerId', 'tls', 'issuerJwkFile', 'd1JwkFile', 'zpk', 'cards'],
     ['tokenUrl', 'client', 'seccos', 'expired', 'timeouts'],
   )
-  if ((root.tokenUrl === undefined) !== (root.client === undefined)) {
-    throw new ConfigError('/tokenUrl and /client must be there both, or neither')
-  }
   const tls = readMembers(root.tls, ['cert', 'key', 'ca'])
   const config: SimulatorConfig = {
     url: readText(root.url, HTTPS).replace(/\/+$/, ''),

@@ -1,13 +1,14 @@
 /** What a configuration names, read from its files and checked: everything the simulator works with. */
 import { createPrivateKey, createPublicKey, type KeyObject, X509Certificate } from 'node:crypto'
-import { readFileSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { type CardConfig, DEFAULT_TIMEOUTS, type SharedKeyConfig, type SimulatorConfig } from './config.js'
 import { readConfig } from './config-reader.js'
 import type { P256Jwk } from './jwe.js'
+import { type GivenMembers, withMembers } from './members.js'
 import { ConfigError } from './problems.js'
 import { type Profile, readProfile } from './profile.js'
 import { parseJson } from './reader.js'
+import { readRegularFile, Unreadable } from './regular-file.js'
 import type { NamedKey } from './seccos.js'
 
 export interface Setup {
@@ -38,14 +39,22 @@ export interface Setup {
 /** Files that hold no secret may be read by others. */
 type Secrecy = 'secret' | 'public'
 
+/** Where a configuration comes from: a file, members from the command line, or both. */
+export interface ConfigSource {
+  readonly config?: string | undefined
+  readonly members?: GivenMembers
+}
+
 /**
  * Reads a configuration and all that it names. `warn` hears of secret files that others may read.
  *
  * Errors: `ERR_CONFIG` (a file that cannot be read or does not hold what it should; by name, never by content).
  */
-export function loadSetup(path: string, warn: (text: string) => void): Setup {
-  const read = reader(dirname(resolve(path)), warn)
-  const config = readConfig(read(resolve(path), 'secret'))
+export function loadSetup({ config: path, members = {} }: ConfigSource, warn: (text: string) => void): Setup {
+  const read = reader(path === undefined ? '' : dirname(path), warn)
+  const readJson = (file: string): unknown => parseJson(read(file, 'secret'), file)
+  const document = path === undefined ? {} : parseJson(read(resolve(path), 'secret'), 'the configuration')
+  const config = readConfig(withMembers(document, members, readJson))
   const { tls, client, seccos, expired = {} } = config
   const d1Jwk = readJwk(read(config.d1JwkFile, 'secret'), config.d1JwkFile, 'private')
   return {
@@ -73,14 +82,13 @@ function reader(folder: string, warn: (text: string) => void): Read {
   return (file, secrecy) => {
     const path = resolve(folder, file)
     try {
-      const text = readFileSync(path, 'utf8')
-      if (secrecy === 'secret' && (statSync(path).mode & 0o077) !== 0) {
+      const { bytes, readByOthers } = readRegularFile(resolve(folder, file), file)
+      if (secrecy === 'secret' && readByOthers) {
         warn(`${file} can be read by others than its owner: chmod 600`)
       }
-      return text
+      return bytes.toString('utf8')
     } catch (error) {
-      const reason = error instanceof Error && 'code' in error ? String(error.code) : 'unreadable'
-      throw new ConfigError(`${file} cannot be read: ${reason}`)
+      throw asConfigError(error, problem => problem)
     }
   }
 }

@@ -38,7 +38,7 @@ function client(more: Partial<D1ClientOptions> = {}): D1Client {
     signer: d1.signer,
     d1PublicJwk: d1.publicJwk,
     fetch,
-    clock: fastClock(20),
+    clock: fastClock(5),
     ...more,
   })
 }
