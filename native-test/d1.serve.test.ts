@@ -13,10 +13,18 @@ import {
 import https from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import { afterAll, afterEach, describe, expect, test } from 'vitest'
+import { ISSUER_ID, recordOf, testCards } from '../examples/serve/cards.js'
 import { Folder } from '../examples/serve/folder.js'
+import { openIssuer } from '../examples/serve/issuer.js'
+import { d1PublicJwk, makeKeys, ownMaterial } from '../examples/serve/keys.js'
 import { readOptions, UsageError } from '../examples/serve/options.js'
+import { openSoftwareKeys } from '../examples/serve/software-keys.js'
+import { makeTokenSecrets, openTokens } from '../examples/serve/tokens.js'
+import { memoryIssuerStore } from '../src/d1/index.js'
+import type { IssuerStore } from '../src/stores/issuer-store.js'
 import { type Caller, type CallerCard, openCaller } from './d1/caller.js'
 import { type ServeProcess, spawnServe, startServe } from './d1/serve-process.js'
 import { describeSoftHsm } from './softhsm.js'
@@ -48,7 +56,7 @@ describe('the command line', () => {
     [['--extra-cards', '-1'], '--extra-cards'],
     [['--extra-cards', '9001'], '--extra-cards must be a whole number from 0 to 9000'],
     [['--foo'], "Unknown option '--foo'"],
-    [['run'], "Unexpected argument 'run'"],
+    [['run'], 'serve takes options, and nothing besides'],
     [['--dir'], 'argument missing'],
     [['--dir', ''], '--dir must name a folder'],
     [['--host', ''], '--host must name'],
@@ -59,7 +67,7 @@ describe('the command line', () => {
     [['--backend', 'pkcs11', '--composed-mac'], 'for a token of your own'],
     [
       ['--backend', 'pkcs11', '--module', '/x.so', '--token', 't', '--pin-env', 'NOBODY'],
-      'there is no NOBODY',
+      '--pin-env must name a variable of the environment',
     ],
     [['--store', 'mysql'], '--store must be sqlite or postgres'],
     [['--store', 'postgres'], 'needs --postgres'],
@@ -68,6 +76,19 @@ describe('the command line', () => {
   ])('%j is refused', (args, message) => {
     expect(() => readOptions(args, {})).toThrow(UsageError)
     expect(() => readOptions(args, {})).toThrow(message)
+  })
+
+  test.each([
+    [['--store', 'postgres', 'postgres://user:s3cret@host/db']],
+    [['--store', 'postgres', '--postgres', 'user:s3cret@host/db']],
+    [['--backend', 'pkcs11', '--module', '/x.so', '--token', 't', '--pin-env', 's3cret']],
+  ])('a secret in a wrong place is not repeated: %j', args => {
+    expect.assertions(1)
+    try {
+      readOptions(args, {})
+    } catch (error) {
+      expect(String(error)).not.toContain('s3cret')
+    }
   })
 
   test('what it takes', () => {
@@ -134,6 +155,114 @@ describe('the folder', () => {
   })
 })
 
+describe('what a start finds in the folder', () => {
+  test.each([
+    ['TEST-KEYS.json', (folder: Folder) => ownMaterial(folder, 'PEK-STORE')],
+    ['d1-jwe-private.jwk', d1PublicJwk],
+    ['serve.json', ({ path }: Folder) => openKeyFolder(path)],
+  ])('%s that is no JSON is not quoted', (name, read) => {
+    const folder = openKeyFolder(newDir())
+    const fault = '{"k":"0123456789ABCDEF" 5ECE7'
+    folder.write({ name, text: fault })
+    expect(() => JSON.parse(fault)).toThrow('5ECE7')
+    expect(() => read(folder)).toThrow(new UsageError(`${folder.file(name)} is not JSON`))
+  })
+
+  test('a key that is missing is named', () => {
+    const folder = openKeyFolder(newDir())
+    folder.write({ name: 'TEST-KEYS.json', text: '{}' })
+    expect(() => ownMaterial(folder, 'PEK-STORE')).toThrow('TEST-KEYS.json has no PEK-STORE')
+  })
+})
+
+function openKeyFolder(dir: string): Folder {
+  const files = () => [...makeKeys('software'), ...makeTokenSecrets()]
+  return Folder.open(dir, { backend: 'software', store: 'sqlite' }, files)
+}
+
+describe('the first PINs', () => {
+  const [card = expect.fail()] = testCards(0)
+  const ref = { issuerId: ISSUER_ID, cardId: card.cardId }
+  const own = { block: new Uint8Array(8).fill(0xab), kid: 'PEK-STORE' }
+  const prw = {
+    prwValue: 'AB'.repeat(8),
+    prwKid: 'PRW-1',
+    prwDataSet: 'AB'.repeat(123),
+    pcc: '0001',
+    sequence: 1,
+    profile: { name: 'test', version: '1' },
+    provenance: 'illustrative',
+  } as const
+
+  /** Start after start on one store. */
+  async function starts(): Promise<(store: IssuerStore) => Promise<unknown>> {
+    const folder = openKeyFolder(newDir())
+    const parts = {
+      backend: await openSoftwareKeys(folder),
+      tokens: await openTokens(folder),
+      client: { clientId: 'd1', clientSecret: 'x'.repeat(32) },
+      d1PublicJwk: d1PublicJwk(folder),
+      cards: testCards(3),
+      audit: () => {},
+    }
+    return store => openIssuer({ ...parts, store })
+  }
+
+  test('a start that was killed between a card and its PIN: the next one stores the PIN', async () => {
+    const open = await starts()
+    const store = memoryIssuerStore()
+    await store.cards.put(ref, recordOf(card))
+    await open(store)
+    expect(await store.pins.readBlock(ref)).toMatchObject({ kid: 'PEK-STORE' })
+  })
+
+  test('a PIN that was set is left alone by every later start, a PRW too', async () => {
+    const open = await starts()
+    const store = memoryIssuerStore()
+    await open(store)
+    await store.pins.storeBlock(ref, own)
+    const both = { ...ref, cardId: 'card-0005' }
+    await store.pins.storePrw(both, prw)
+    await open(store)
+    expect(await store.pins.readBlock(ref)).toEqual(own)
+    expect(await store.pins.readPrw(both)).toEqual(prw)
+    expect(await store.pins.readBlock(both)).toBeUndefined()
+  })
+
+  test('a start that was slow does not put a first PIN over one that was set meanwhile', async () => {
+    const open = await starts()
+    const store = memoryIssuerStore()
+    let looked = (): void => {}
+    let goOn = (): void => {}
+    const hasLooked = new Promise<void>(resolve => {
+      looked = resolve
+    })
+    const mayGoOn = new Promise<void>(resolve => {
+      goOn = resolve
+    })
+    const find: IssuerStore['cards']['find'] = async (asked, options) => {
+      const found = await store.cards.find(asked, options)
+      if (asked.cardId !== card.cardId) return found
+      looked()
+      await mayGoOn
+      return found
+    }
+    const slow = open({
+      cards: { ...store.cards, find },
+      pins: store.pins,
+      counters: store.counters,
+      close: () => store.close(),
+      [Symbol.asyncDispose]: () => store.close(),
+    })
+    await hasLooked
+    await open(store)
+    await store.pins.storeBlock(ref, own)
+    goOn()
+    await slow
+    expect(await store.pins.readBlock(ref)).toEqual(own)
+  })
+})
+
 /** Sets and shows a PIN on an ISO0 card, sets one on a SECCOS card. */
 async function exercise(caller: Caller, pin: string): Promise<void> {
   const iso0 = cardOf(caller, 'card-0001')
@@ -189,6 +318,34 @@ async function story(...args: readonly string[]): Promise<void> {
 test('software keys: it serves, stops, and goes on with the same keys and PINs', () => story())
 
 describeSoftHsm('serve on SoftHSM', () => {
+  test('a start that was killed before the PIN of its token was written spoils nothing', async () => {
+    const dir = newDir()
+    await (await start(dir, '--backend', 'pkcs11')).stop()
+    for (const name of readdirSync(dir)) {
+      if (name === 'softhsm-pin.txt' || name.startsWith('issuer.db')) rmSync(join(dir, name))
+    }
+    for (let i = 0; i < 2; i++) {
+      const server = await start(dir, '--backend', 'pkcs11')
+      using caller = await openCaller(dir)
+      expect(await caller.getPin(cardOf(caller, 'card-0001'))).toEqual({ status: 200, pin: '4711' })
+      await server.stop()
+    }
+  })
+
+  test('a token that cannot be made is one line, without the PINs that it was to have', async () => {
+    const bin = join(parent, 'bin')
+    mkdirSync(bin)
+    writeFileSync(join(bin, 'softhsm2-util'), '#!/bin/sh\nexit 1\n', { mode: 0o755 })
+    const { PATH } = process.env
+    process.env['PATH'] = `${bin}:${PATH}`
+    const child = spawnServe('--dir', newDir(), '--port', '0', '--backend', 'pkcs11')
+    process.env['PATH'] = PATH
+    const said = text(child.stderr ?? expect.fail())
+    const [code] = await once(child, 'exit')
+    expect(code).toBe(1)
+    expect(await said).toBe('serve: softhsm2-util has made no token\n')
+  })
+
   test('it serves, stops, and goes on with the same keys and PINs', () => story('--backend', 'pkcs11'))
 })
 
@@ -240,6 +397,34 @@ describe('the end', () => {
     finish()
     expect(await status).toBe(204)
     expect(await stopped).toBe(0)
+    await start(dir)
+    using caller = await openCaller(dir)
+    expect(await caller.getPin(cardOf(caller, 'card-0001'))).toEqual({ status: 200, pin: '123456' })
+  })
+
+  test('an audit log that breaks ends it, and what is under way is finished', async () => {
+    const dir = newDir()
+    // No --audit: standard output, which outlives its errors.
+    const child = spawnServe('--dir', dir, '--port', '0')
+    const ended = once(child, 'exit')
+    const said: string[] = []
+    const lines = createInterface(child.stderr ?? expect.fail()).on('line', line => said.push(line))
+    while (!said.some(line => line.includes('d1-simulator'))) await once(lines, 'line')
+    child.stdout?.resume()
+    const { finish, status } = await half(dir)
+    status.catch(() => {})
+    child.stdout?.destroy()
+    // Each gets a token, and writes a line that cannot be written; in the end nobody listens any more.
+    const closed = async () => {
+      const [caller] = await Promise.allSettled([openCaller(dir)])
+      if (caller.status === 'fulfilled') caller.value[Symbol.dispose]()
+      return caller.status === 'rejected' && String(caller.reason)
+    }
+    await expect.poll(closed, { timeout: 10_000 }).toContain('ECONNREFUSED')
+    finish()
+    expect(await status).toBe(204)
+    expect(await ended).toEqual([1, null])
+    expect(said.at(-1)).toBe('serve: the audit log cannot be written: write EPIPE')
     await start(dir)
     using caller = await openCaller(dir)
     expect(await caller.getPin(cardOf(caller, 'card-0001'))).toEqual({ status: 200, pin: '123456' })

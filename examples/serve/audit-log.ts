@@ -15,7 +15,8 @@ export function openAuditLog(file: string | undefined): AuditLog {
   const out: Writable =
     file === undefined ? process.stdout : createWriteStream(file, { flags: 'a', mode: 0o600 })
   const broken = new Promise<never>((_, reject) => {
-    out.once('error', error => reject(new Error(`the audit log cannot be written: ${error.message}`)))
+    // At every line: standard output survives an error, and the next one would end what is still under way.
+    out.on('error', error => reject(new Error(`the audit log cannot be written: ${error.message}`)))
   })
   broken.catch(() => {})
   return {

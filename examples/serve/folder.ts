@@ -43,7 +43,7 @@ export class Folder {
   static open(dir: string, stamp: Stamp, files: () => readonly NewFile[]): Folder {
     const folder = new Folder(resolve(dir))
     if (!existsSync(folder.file(STAMP))) folder.#make(stamp, files)
-    const there: Stamp = JSON.parse(folder.read(STAMP))
+    const there = folder.readJson<Stamp>(STAMP)
     if (there.backend !== stamp.backend || there.store !== stamp.store) {
       const made = `--backend ${there.backend} --store ${there.store}`
       throw new UsageError(`${folder.path} was made with ${made}; take the same, or another --dir`)
@@ -74,6 +74,16 @@ export class Folder {
 
   read(name: string): string {
     return readFileSync(this.file(name), 'utf8')
+  }
+
+  /** A file of JSON. Throws {@link UsageError} for one that is none: V8's own error quotes it, and it may be a key. */
+  readJson<T>(name: string): T {
+    const text = this.read(name)
+    try {
+      return JSON.parse(text)
+    } catch {
+      throw new UsageError(`${this.file(name)} is not JSON`)
+    }
   }
 
   /** Writes a file as a whole: whoever reads it meanwhile sees the old one or the new one. */

@@ -5,6 +5,7 @@
 import { generateKeyPairSync, type JsonWebKey, randomBytes } from 'node:crypto'
 import type { KeyAlgorithm, KeyUsage } from 'issuer-pin-crypto'
 import type { Folder, NewFile } from './folder.js'
+import { UsageError } from './options.js'
 
 interface IssuerKey {
   readonly kid: string
@@ -55,12 +56,14 @@ export function sharedMaterial(folder: Folder, file: string): string {
 
 /** What a key of the issuer's own is made of, where it is in the folder. */
 export function ownMaterial(folder: Folder, kid: string): string | JsonWebKey {
-  return JSON.parse(folder.read(OWN_KEYS))[kid]
+  const material = folder.readJson<Record<string, string | JsonWebKey>>(OWN_KEYS)[kid]
+  if (material === undefined) throw new UsageError(`${folder.file(OWN_KEYS)} has no ${kid}`)
+  return material
 }
 
 /** D1's public key, with its kid: Get PIN is answered to it. */
 export function d1PublicJwk(folder: Folder): { kty: 'EC'; crv: 'P-256'; x: string; y: string; kid: string } {
-  const { kty, crv, x, y, kid } = JSON.parse(folder.read('d1-jwe-private.jwk'))
+  const { kty, crv, x, y, kid } = folder.readJson<ReturnType<typeof d1PublicJwk>>('d1-jwe-private.jwk')
   return { kty, crv, x, y, kid }
 }
 

@@ -84,6 +84,10 @@ function parsed(args: readonly string[]) {
   try {
     return parseArgs({ args: [...args], options: OPTIONS, strict: true, allowPositionals: false }).values
   } catch (error) {
+    // What stands alone may be a password or a PIN in the wrong place: it is not repeated.
+    if (Reflect.get(Object(error), 'code') === 'ERR_PARSE_ARGS_UNEXPECTED_POSITIONAL') {
+      throw new UsageError('serve takes options, and nothing besides')
+    }
     // Node's own words name the option; the first line of them is enough.
     const [line = ''] = (error instanceof Error ? error.message : '').split('\n')
     throw new UsageError(line)
@@ -105,7 +109,10 @@ function backendOf(values: Values, env: NodeJS.ProcessEnv): BackendOptions {
     return { kind: 'pkcs11' }
   }
   if (!module || !token || !pinEnv) throw new UsageError('--module, --token and --pin-env belong together')
-  if (!env[pinEnv]) throw new UsageError(`--pin-env: there is no ${pinEnv} in the environment`)
+  if (!env[pinEnv]) {
+    // The value is not repeated: it may be the PIN itself.
+    throw new UsageError('--pin-env must name a variable of the environment, which holds the PIN')
+  }
   return { kind: 'pkcs11', own: { module, token, pinEnv, composedMac } }
 }
 

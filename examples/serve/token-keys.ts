@@ -1,7 +1,7 @@
 /** Keys in a PKCS#11 token: one of the program's own, or a SoftHSM token in the folder. Missing keys are made in it. */
-import { execFileSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { existsSync, mkdirSync } from 'node:fs'
+import { existsSync, mkdirSync, rmSync } from 'node:fs'
 import type { Backend } from 'issuer-pin-crypto'
 import { type KeyStore, openKeyStore, type Pkcs11Options, pkcs11Backend } from 'issuer-pin-crypto/pkcs11'
 import type { Folder } from './folder.js'
@@ -44,7 +44,10 @@ function tokenOf({ module, token, pinEnv, composedMac }: OwnToken): Pkcs11Option
   return { module, token, composedMac, pin: () => process.env[pinEnv] ?? '' }
 }
 
-/** A token of SoftHSM in the folder, made at the first start. Its PIN stands beside it: it protects nothing. */
+/**
+ * A token of SoftHSM in the folder, made at the first start. For tests: its PIN stands beside it, and both PINs pass
+ * through the arguments of `softhsm2-util`, where everybody on the machine can read them. They protect nothing.
+ */
 function softHsm(folder: Folder): Pkcs11Options {
   const module = SOFTHSM.find(path => existsSync(path))
   if (module === undefined) {
@@ -60,10 +63,15 @@ function softHsm(folder: Folder): Pkcs11Options {
   // Read by the module when it is loaded, which has not happened yet.
   process.env['SOFTHSM2_CONF'] = folder.file('softhsm2.conf')
   if (!existsSync(folder.file(PIN_FILE))) {
+    // What a start that was killed has left: a token whose PIN nobody knows, and whose label would be there twice.
+    rmSync(tokens, { recursive: true, force: true })
     mkdirSync(tokens, { recursive: true, mode: 0o700 })
     const userPin = randomBytes(8).toString('hex')
     const pins = ['--so-pin', randomBytes(8).toString('hex'), '--pin', userPin]
-    execFileSync('softhsm2-util', ['--init-token', '--free', '--label', LABEL, ...pins], { stdio: 'ignore' })
+    const args = ['--init-token', '--free', '--label', LABEL, ...pins]
+    // Not execFileSync: the message of its error repeats the arguments.
+    const { status } = spawnSync('softhsm2-util', args, { stdio: 'ignore' })
+    if (status !== 0) throw new Error('softhsm2-util has made no token')
     folder.write({ name: PIN_FILE, text: userPin })
   }
   // Only for SoftHSM, which has no retail MAC of its own: see composedMac in the README.

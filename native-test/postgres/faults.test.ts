@@ -101,11 +101,11 @@ describePostgres('issuer stores: PostgreSQL, faults', server => {
     const schema = newSchema()
     const store = await openPostgresIssuerStore({ pool, schema, panSealer: sealer })
     await store.cards.put(CARD, RECORD)
-    const pending = Array.from({ length: 20 }, (_, i) => store.pins.storePrw(CARD, prwOf(i)))
+    const pending = Array.from({ length: 20 }, (_, i) => store.pins.storePrw(CARD, prwOf(i + 1)))
     await store.close()
     await Promise.all(pending)
     await failure(() => store.cards.find(CARD), 'ERR_BACKEND_CLOSED')
-    expect((await pool.query(`SELECT sequence FROM ${schema}.pins`)).rows).toEqual([{ sequence: '19' }])
+    expect((await pool.query(`SELECT sequence FROM ${schema}.pins`)).rows).toEqual([{ sequence: '20' }])
     expect(pool.listenerCount('error')).toBe(0)
   })
 
@@ -228,7 +228,7 @@ describePostgres('issuer stores: PostgreSQL, faults', server => {
     const store = await openPostgresIssuerStore({ pool, schema: newSchema(), panSealer: sealer })
     await store.cards.put(CARD, RECORD)
     const outcomes = await Promise.allSettled(
-      Array.from({ length: 60 }, (_, i) => store.pins.storePrw(CARD, prwOf(i))),
+      Array.from({ length: 60 }, (_, i) => store.pins.storePrw(CARD, prwOf(i + 1))),
     )
     const errors = outcomes.flatMap(outcome => (outcome.status === 'rejected' ? [outcome.reason] : []))
     for (const error of errors) expect(error).toMatchObject({ code: 'ERR_BACKEND_BUSY', retryable: true })

@@ -52,8 +52,7 @@ function attempt<T>(work: () => T): T {
     return work()
   } catch (error) {
     // Node's first sentence names the option; what follows is advice.
-    const [sentence = ''] = error instanceof Error ? error.message.split(/\.\s/) : []
-    throw new UsageError(sentence.replace(/\.$/, ''))
+    throw new UsageError((error as Error).message.replace(/\.(?:\s.*)?$/s, ''))
   }
 }
 

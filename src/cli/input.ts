@@ -1,7 +1,7 @@
 /** Input from a file or standard input, bounded. */
 import { parseJsonObject } from '../json.js'
 import { type Io, UsageError } from './command.js'
-import { MAX_BYTES, readRegularFile } from './d1-simulator/index.js'
+import { MAX_BYTES, readRegularFile, type Unreadable } from './d1-simulator/index.js'
 
 /** The text of a file, or of standard input where the path is `-` or absent. Errors: `ERR_USAGE`. */
 export async function readInput(path: string | undefined, io: Io): Promise<string> {
@@ -15,7 +15,7 @@ function readFile(path: string): string {
   try {
     return readRegularFile(path).bytes.toString('utf8')
   } catch (error) {
-    throw new UsageError((error as Error).message)
+    throw new UsageError((error as Unreadable).message)
   }
 }
 

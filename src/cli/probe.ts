@@ -31,9 +31,12 @@ function readSample(value: unknown): ProbeSample {
   }
 }
 
+/** `probeProfile`, or what a test has in its place. */
+export type Probe = typeof probeProfile
+
 const SAMPLE_FILE = ['prwTestKey', 'macTestKey', 'samples']
 
-function report(text: string): ProbeReport {
+function report(text: string, probe: Probe): ProbeReport {
   const file = readJson(text, 'the samples')
   const unknown = Object.keys(file).find(name => !SAMPLE_FILE.includes(name))
   if (unknown !== undefined)
@@ -42,7 +45,7 @@ function report(text: string): ProbeReport {
   if (!Array.isArray(samples)) throw new UsageError('samples must be a list of objects')
   const keys = [readHex(file, 'prwTestKey'), readHex(file, 'macTestKey')] as const
   try {
-    return probeProfile({ samples: samples.map(readSample), prwTestKey: keys[0], macTestKey: keys[1] })
+    return probe({ samples: samples.map(readSample), prwTestKey: keys[0], macTestKey: keys[1] })
   } finally {
     for (const key of keys) key.fill(0)
   }
@@ -58,11 +61,12 @@ function outcomeRows(which: string, { verdict, tried, matches }: ProbeOutcome): 
   ])
 }
 
-/** `issuer-pin-crypto probe`. */
-export const PROBE: Command = {
-  name: 'probe',
-  summary: 'find out what reproduces PRW samples made with TEST keys',
-  help: `usage: issuer-pin-crypto probe [--draft] [FILE]
+/** `issuer-pin-crypto probe`, over some way to probe. */
+export function probeCommand(probe: Probe = probeProfile): Command {
+  return {
+    name: 'probe',
+    summary: 'find out what reproduces PRW samples made with TEST keys',
+    help: `usage: issuer-pin-crypto probe [--draft] [FILE]
 
 Reads samples from a file or standard input, tries the algorithms and inputs this library knows, and says which
 reproduce all of them. TEST keys only: they stand in clear in the file.
@@ -74,21 +78,30 @@ reproduce all of them. TEST keys only: they stand in clear in the file.
   --draft     print the draft of a profile as JSON, and nothing else
 
 Exit code 1 where no draft comes out. What reproduces the samples may still differ from the scheme.`,
-  run: async (args, io) => {
-    const options = { draft: { type: 'boolean' } } as const
-    const { values, positionals } = readArguments(args, { options, positionals: 1 })
-    const { places, prw, mac, draft } = report(await readInput(positionals[0], io))
-    if (values.draft !== true) {
-      const found = places.map(({ id, offset, length, encoding }) => [id, `${offset}`, `${length}`, encoding])
-      io.out(renderTable(['value', 'offset', 'length', 'encoding'], found))
-      io.out('')
-      const rows = [...outcomeRows('prw', prw), ...outcomeRows('mac', mac)]
-      io.out(renderTable(['', 'verdict', 'matches', 'algorithm', 'inputs'], rows))
-    } else if (draft !== undefined) {
-      io.out(JSON.stringify(draft, null, 2))
-    }
-    if (draft !== undefined) return 0
-    io.err('no draft: the samples do not determine PRW and MAC')
-    return 1
-  },
+    run: async (args, io) => {
+      const options = { draft: { type: 'boolean' } } as const
+      const { values, positionals } = readArguments(args, { options, positionals: 1 })
+      const { places, prw, mac, draft } = report(await readInput(positionals[0], io), probe)
+      if (values.draft !== true) {
+        const found = places.map(({ id, offset, length, encoding }) => [
+          id,
+          `${offset}`,
+          `${length}`,
+          encoding,
+        ])
+        io.out(renderTable(['value', 'offset', 'length', 'encoding'], found))
+        io.out('')
+        const rows = [...outcomeRows('prw', prw), ...outcomeRows('mac', mac)]
+        io.out(renderTable(['', 'verdict', 'matches', 'algorithm', 'inputs'], rows))
+      } else if (draft !== undefined) {
+        io.out(JSON.stringify(draft, null, 2))
+      }
+      if (draft !== undefined) return 0
+      io.err('no draft: the samples do not determine PRW and MAC')
+      return 1
+    },
+  }
 }
+
+/** `issuer-pin-crypto probe`. */
+export const PROBE: Command = probeCommand()

@@ -3,15 +3,14 @@
 /** Columns as wide as their widest cell, two spaces between; control characters do not reach the terminal. */
 export function renderTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
   const all = [header, ...rows].map(row => row.map(printable))
-  const widths = header.map((_, column) => Math.max(...all.map(row => row[column]?.length ?? 0)))
-  const lines = all.map(row =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+  const widths = header.map((_, column) => Math.max(...all.map(row => `${row[column]}`.length)))
+  const line = (row: readonly string[]): string =>
+    widths
+      .map((width, column) => `${row[column]}`.padEnd(width))
       .join('  ')
-      .trimEnd(),
-  )
-  const rule = widths.map(width => '-'.repeat(width)).join('  ')
-  return [lines[0], rule, ...lines.slice(1)].join('\n')
+      .trimEnd()
+  const rule = widths.map(width => '-'.repeat(width))
+  return [...all.slice(0, 1).map(line), rule.join('  '), ...all.slice(1).map(line)].join('\n')
 }
 
 function printable(cell: string): string {

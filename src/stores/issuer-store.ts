@@ -6,9 +6,12 @@
  * 1. Resolved means durable (memory apart), and each write is one atomic statement: done, or not done at all. Of a call
  *    that rejects it is unknown whether it was done; to repeat it is safe.
  * 2. A card has one PIN: a block and a PRW take each other's place. `storePrw` changes nothing once a PRW of a higher
- *    sequence was stored for the card, also where a block has replaced that one since.
+ *    sequence was stored for the card, nor where a block has replaced one of the same or a higher sequence.
+ *    Sequences are counted from 1, as `ChangeCounter` does.
  * 3. A PIN belongs to a card: it cannot be stored for one that is not there (`ERR_BACKEND_FAILED`), and goes with it.
  *    The change counter stays when a card goes: a card that comes back must not count from the beginning.
+ *    What is remembered of sequences goes with the card: give a card that comes back another cardId, or a Set PIN that
+ *    was under way when it went may still store its PRW.
  * 4. Cards are told apart by issuer and id, counters by issuer: nothing of one issuer is seen by another.
  * 5. A PAN leaves the process sealed (see `pan-sealer.ts`); a PIN block is stored as it comes, enciphered.
  */

@@ -84,7 +84,10 @@ class MemoryIssuerStore implements IssuerStore {
     storePrw: async (card: CardRef, given: StoredPrw) => {
       const prw = readPrw(given)
       const key = this.#keyOfCard(card)
-      if ((this.#pins.get(key)?.sequence ?? 0) > prw.sequence) return
+      const known = this.#pins.get(key)
+      if (known !== undefined && known.sequence > prw.sequence) return
+      // The same PRW again: D1 repeats a request. Once a block has taken its place, it is an older PIN.
+      if (known?.sequence === prw.sequence && known.prw === undefined) return
       this.#pins.set(key, { prw, sequence: prw.sequence })
     },
   }

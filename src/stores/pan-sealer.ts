@@ -12,7 +12,7 @@
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
 import { readOptions } from '../arguments.js'
 import { isKid, requireKid } from '../backend/checks.js'
-import { concatBytes, ownCopy, requireBytes, snapshot, wipe } from '../bytes.js'
+import { concatBytes, snapshot, wipe } from '../bytes.js'
 import type { CardRef } from '../d1/endpoints/interfaces.js'
 import { ArgumentError, BackendError, InputError, KeyError } from '../errors.js'
 import { Pan, panDigits, requirePan } from '../pin/pan.js'
@@ -65,19 +65,26 @@ const ASCII_ZERO = 0x30
 export function panSealer(options: PanSealerOptions): PanSealer & Disposable {
   const { keys } = readOptions(options, 'panSealer', ['keys'])
   if (!Array.isArray(keys)) throw new ArgumentError('keys must be a list')
-  const read = Array.from(keys, (entry: PanKey): PanKey => {
-    const { kid, key } = readOptions(entry, 'a key of panSealer', ['kid', 'key'])
-    requireKid(kid)
-    if (new TextEncoder().encode(kid).length > 255) throw new ArgumentError('kid must be at most 255 bytes')
-    requireBytes(key, 'key')
-    if (key.length !== KEY_BYTES) throw new ArgumentError(`key must be ${KEY_BYTES} bytes`)
-    return { kid, key }
-  })
-  const [sealing] = read
-  if (sealing === undefined) throw new ArgumentError('keys must name at least one')
-  if (new Set(read.map(({ kid }) => kid)).size < read.length)
-    throw new ArgumentError('each kid must be stated once')
-  return new AesPanSealer(read, sealing.kid)
+  const copies = new Map<string, Uint8Array>()
+  try {
+    for (const entry of keys) readKey(entry, copies)
+    const [sealingKid] = copies.keys()
+    if (sealingKid === undefined) throw new ArgumentError('keys must name at least one')
+    return new AesPanSealer(copies, sealingKid)
+  } catch (error) {
+    wipe(...copies.values())
+    throw error
+  }
+}
+
+function readKey(entry: PanKey, copies: Map<string, Uint8Array>): void {
+  const { kid, key } = readOptions(entry, 'a key of panSealer', ['kid', 'key'])
+  requireKid(kid)
+  if (new TextEncoder().encode(kid).length > 255) throw new ArgumentError('kid must be at most 255 bytes')
+  if (copies.has(kid)) throw new ArgumentError('each kid must be stated once')
+  const copy = snapshot(key, 'key')
+  copies.set(kid, copy)
+  if (copy.length !== KEY_BYTES) throw new ArgumentError(`key must be ${KEY_BYTES} bytes`)
 }
 
 class AesPanSealer implements PanSealer, Disposable {
@@ -85,8 +92,8 @@ class AesPanSealer implements PanSealer, Disposable {
   readonly #sealingKid: string
   #disposed = false
 
-  constructor(keys: readonly PanKey[], sealingKid: string) {
-    this.#keys = new Map(keys.map(({ kid, key }) => [kid, ownCopy(key)]))
+  constructor(keys: ReadonlyMap<string, Uint8Array>, sealingKid: string) {
+    this.#keys = keys
     this.#sealingKid = sealingKid
   }
 

@@ -105,8 +105,8 @@ export function readPrw(prw: StoredPrw): StoredPrw {
   requireKid(prwKid)
   requireText(prwDataSet, DATA_SET, 'prwDataSet must be 246 hex digits')
   requireText(pcc, PCC, 'pcc must be four digits')
-  if (!Number.isSafeInteger(sequence) || sequence < 0)
-    throw new ArgumentError('sequence must be a whole number')
+  if (!Number.isSafeInteger(sequence) || sequence < 1)
+    throw new ArgumentError('sequence must be a whole number from 1')
   if (typeof name !== 'string' || typeof version !== 'string') {
     throw new ArgumentError('profile must have a name and a version')
   }

@@ -104,8 +104,11 @@ export const PIN_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
     await one.cards.put(CARD, PLAIN)
     await one.pins.storePrw(CARD, prwOf(5))
     await one.pins.storeBlock(CARD, blockOf(1))
-    await one.pins.storePrw(CARD, prwOf(4))
-    assertBlock(await one.pins.readBlock(CARD, {}), blockOf(1))
+    // The very PRW that the block replaced, too: whoever repeats that request must not bring an older PIN back.
+    for (const sequence of [4, 5]) {
+      await one.pins.storePrw(CARD, prwOf(sequence))
+      assertBlock(await one.pins.readBlock(CARD, {}), blockOf(1))
+    }
     await one.pins.storePrw(CARD, prwOf(6))
     assert.deepEqual(await one.pins.readPrw(CARD), prwOf(6))
   },
@@ -134,6 +137,7 @@ export const PIN_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
       'a sequence as text': { ...prwOf(2), sequence: '2' },
       'a broken sequence': { ...prwOf(2), sequence: 1.5 },
       'a negative sequence': { ...prwOf(2), sequence: -1 },
+      'a sequence of nothing': { ...prwOf(2), sequence: 0 },
       'no profile': { ...prwOf(2), profile: undefined },
       'a profile without version': { ...prwOf(2), profile: { name: 'x' } },
       'an unknown provenance': { ...prwOf(2), provenance: 'public' },

@@ -5,9 +5,10 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { seccosContent as handMade } from '../../examples/demo/d1-seccos.js'
 import { COMMANDS, main } from '../../src/cli/main.js'
+import { probeCommand } from '../../src/cli/probe.js'
 import { renderTable } from '../../src/cli/table.js'
 import { askSecret, processIo, readAll, type Terminal } from '../../src/cli/terminal.js'
 import { tokenCommand } from '../../src/cli/token.js'
@@ -16,6 +17,9 @@ import {
   ILLUSTRATIVE_NOT_GIROCARD_AES,
   ILLUSTRATIVE_NOT_GIROCARD_TDEA,
   IssuerPinError,
+  type ProbeOutcome,
+  type ProbeReport,
+  probeProfile,
 } from '../../src/index.js'
 import type { Pkcs11Options } from '../../src/pkcs11.js'
 import { softwareBackend } from '../../src/software.js'
@@ -53,6 +57,12 @@ describe('wrong calls: exit code 2, one line, nothing on standard output', () =>
     [['d1-simulator', '--zpk', CANARY], "ERR_USAGE: Unknown option '--zpk'"],
     [['d1-simulator', '--config', 'x', CANARY], 'ERR_USAGE: at most 0 arguments beside the options'],
     [['d1-simulator', '--config', 'x', '--json=1'], "ERR_USAGE: Option '--json' does not take an argument"],
+    [['d1-simulator', '--config', 'x', '--only', `get-pin: ${CANARY}`], /^ERR_USAGE: --only takes one of/],
+    [['d1-simulator', '--zpk-file', ''], 'ERR_USAGE: --zpk-file is missing'],
+    [['d1-simulator', '--url', 'https://x', '--config', ''], 'ERR_USAGE: --config is missing'],
+    [['d1-simulator', '--url', 'https://x'], /^ERR_CONFIG: the configuration lacks .*--cards/],
+    [['d1-simulator', '--config', '/dev/zero'], 'ERR_CONFIG: /dev/zero is not a regular file'],
+    [['inspect', 'jwe', '/dev/zero'], 'ERR_USAGE: /dev/zero is not a regular file'],
     [['d1-simulator', '--config', 'x', '--only', 'y'], /^ERR_USAGE: --only takes one of connection, token,/],
     [['d1-simulator', '--config', '/nowhere.json'], 'ERR_CONFIG: /nowhere.json cannot be read: ENOENT'],
     [['inspect'], 'ERR_USAGE: inspect takes one of jwe, data-set, pin-block'],
@@ -101,14 +111,29 @@ describe('wrong calls: exit code 2, one line, nothing on standard output', () =>
 
   test('input that is too long, from a file and from standard input', async () => {
     const long = 'x'.repeat(1_048_577)
-    expect(await run(['inspect', 'jwe', file('long', long)])).toMatchObject({ code: 2 })
+    expect(await run(['inspect', 'jwe', file('long', long)])).toMatchObject({
+      code: 2,
+      err: `ERR_USAGE: ${join(folder, 'long')} is longer than 1048576 bytes`,
+    })
     expect((await run(['inspect', 'jwe'], { stdin: long })).err).toBe(
       'ERR_USAGE: the input is longer than 1048576 bytes',
     )
   })
 
-  test('a folder in place of a file', async () => {
-    expect((await run(['inspect', 'jwe', folder])).err).toBe(`ERR_USAGE: ${folder} cannot be read: EISDIR`)
+  test('a folder or a pipe in place of a file', async () => {
+    const pipe = join(folder, 'pipe')
+    execFileSync('mkfifo', [pipe])
+    for (const path of [folder, pipe]) {
+      expect((await run(['inspect', 'jwe', path])).err).toBe(`ERR_USAGE: ${path} is not a regular file`)
+    }
+  })
+
+  test('a file of the longest size is read, also one that does not state its size', async () => {
+    const { err } = await run(['inspect', 'jwe', file('longest', '{'.padEnd(1_048_576))])
+    expect(err).toBe('ERR_USAGE: the input is not a JSON object, or has a member twice')
+    expect((await run(['profile', 'check', '/proc/self/status'])).err).toBe(
+      'ERR_USAGE: the profile is not a JSON object, or has a member twice',
+    )
   })
 })
 
@@ -270,18 +295,32 @@ describe('probe', () => {
   }
   const samples = [sample('5413330089604111', '739204', '0042'), sample('4000001234567899', '1234', '1307')]
 
+  /** A search takes seconds: the command that is given back has its report at once. */
+  async function probeOnce(stdin: string) {
+    const reports: ProbeReport[] = []
+    const keeping = probeCommand(options => {
+      const report = probeProfile(options)
+      reports.push(report)
+      return report
+    })
+    const io = keptIo({ stdin })
+    const code = await main(['probe'], io, [keeping])
+    const again = probeCommand(() => reports[0] ?? expect.unreachable('the first call has a report'))
+    return { code, out: io.output.join('\n'), err: io.errors.join('\n'), again }
+  }
+
   test('finds the computation, shows where values stand, and no PIN, PAN or key', {
     timeout: 120_000,
   }, async () => {
     const stdin = JSON.stringify({ ...keys, samples })
-    const { code, out, err } = await run(['probe'], { stdin })
+    const { code, out, err, again } = await probeOnce(stdin)
     expect({ code, err }).toEqual({ code: 0, err: '' })
     expect(out).toMatch(/prw +winner .*iso9797-1-alg3, padding 2 +dataSet\.full/)
     expect(out).toMatch(/pcc +14 +2 +bcd/)
     for (const secret of ['739204', '5413330089604111', keys.prwTestKey]) expect(out).not.toContain(secret)
-    const drafted = await run(['probe', '--draft', file('samples.json', stdin)])
-    expect(drafted.code).toBe(0)
-    expect(JSON.parse(drafted.out)).toMatchObject({ provenance: 'illustrative' })
+    const io = keptIo()
+    expect(await main(['probe', '--draft', file('samples.json', stdin)], io, [again])).toBe(0)
+    expect(JSON.parse(io.output.join('\n'))).toMatchObject({ provenance: 'illustrative' })
   })
 
   test('samples that determine nothing are exit code 1', { timeout: 120_000 }, async () => {
@@ -294,10 +333,33 @@ describe('probe', () => {
       known: {},
     }
     const stdin = JSON.stringify({ ...keys, samples: [wrong] })
-    const { code, out, err } = await run(['probe'], { stdin })
+    const { code, out, err, again } = await probeOnce(stdin)
     expect({ code, err }).toEqual({ code: 1, err: 'no draft: the samples do not determine PRW and MAC' })
     expect(out).toMatch(/prw +none +0 of \d+/)
-    expect(await run(['probe', '--draft'], { stdin })).toMatchObject({ code: 1, out: '' })
+    const io = keptIo({ stdin })
+    expect(await main(['probe', '--draft'], io, [again])).toBe(1)
+    expect(io.output).toEqual([])
+  })
+
+  test('a computation without padding, an own field, and several that fit, each in its row', async () => {
+    const inputs = [{ input: 'pinBlock' }, { input: 'field', id: 'psn' }] as const
+    const layout: ProbeOutcome['matches'][number]['layout'] = []
+    const form = { keyBytes: 16, pinForm: 'iso9564-format-0', outputBytes: 8, text: 'hex-upper' } as const
+    const match = { padding: 'none', inputs, layout, ...form } as const
+    const matches = [
+      { ...match, algorithm: 'cmac-aes' },
+      { ...match, algorithm: 'cmac-tdea' },
+    ] as const
+    const none = { tried: 9, matches: [], verdict: 'none' } as const
+    const made = { places: [], prw: { tried: 9, matches, verdict: 'ambiguous' }, mac: none } as const
+    const io = keptIo({ stdin: JSON.stringify({ ...keys, samples }) })
+    expect(await main(['probe'], io, [probeCommand(() => made)])).toBe(1)
+    const [, , table = ''] = io.output
+    expect(table.split('\n').slice(2)).toEqual([
+      expect.stringMatching(/^prw +ambiguous +2 of 9 +cmac-aes +pinBlock \+ field psn$/),
+      expect.stringMatching(/^ +cmac-tdea +pinBlock \+ field psn$/),
+      expect.stringMatching(/^mac +none +0 of 9$/),
+    ])
   })
 
   test.each([
@@ -458,13 +520,22 @@ describe('the program itself', () => {
   const program = ['--import', 'tsx', 'src/cli/cli.ts']
   const cwd = new URL('../..', import.meta.url)
 
-  test('--help is exit code 0, by its own process', { timeout: 60_000 }, () => {
-    expect(execFileSync(process.execPath, [...program, '--help'], { cwd, encoding: 'utf8' })).toMatch(
-      /^usage:/,
-    )
+  test('--help is exit code 0', async () => {
+    const { argv } = process
+    const write = vi.spyOn(process.stdout, 'write').mockReturnValue(true)
+    try {
+      process.argv = [process.execPath, 'issuer-pin-crypto', '--help']
+      await import('../../src/cli/cli.js')
+      await vi.waitFor(() => expect(process.exitCode).toBe(0))
+      expect(write.mock.calls.join('')).toMatch(/^usage: issuer-pin-crypto COMMAND/)
+    } finally {
+      process.argv = argv
+      process.exitCode = undefined
+      write.mockRestore()
+    }
   })
 
-  test('a wrong call is exit code 2', { timeout: 60_000 }, () => {
+  test('a wrong call is exit code 2, by its own process', { timeout: 60_000 }, () => {
     const { status, stdout, stderr } = spawnSync(process.execPath, [...program, 'x'], {
       cwd,
       encoding: 'utf8',

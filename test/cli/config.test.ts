@@ -1,10 +1,12 @@
 /** What is wrong with a configuration is said by its entry or file, and never by what stands there. */
 
+import { execFileSync } from 'node:child_process'
 import { generateKeyPairSync } from 'node:crypto'
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { readConfig } from '../../src/cli/d1-simulator/config-reader.js'
+import { MEMBER_OPTIONS, memberHelp } from '../../src/cli/d1-simulator/members.js'
 import { loadSetup } from '../../src/cli/d1-simulator/setup.js'
 import { certificates, type Issuer, openIssuer } from './support/issuer.js'
 
@@ -21,15 +23,14 @@ const CANARY = '4929123456789012'
 
 describe('entries', () => {
   const card = { cardId: 'c', state: 'active', pan: CANARY, setPinTypes: ['ISO0'] }
-  test.each<[string, () => object | string, string | RegExp]>([
-    ['no JSON', () => `{"x":${CANARY}`, 'the configuration is not JSON'],
+  test.each<[string, () => unknown, string | RegExp]>([
     ['a list', () => [], 'the document must be an object'],
     [
       'a member that is unknown',
       () => ({ ...sound, zpkFile: CANARY }),
       'the document has an unknown member "zpkFile"',
     ],
-    ['no url', () => ({ ...sound, url: undefined }), '/url is missing'],
+    ['no url', () => ({ ...sound, url: undefined }), 'the configuration lacks /url (--url)'],
     ['http', () => ({ ...sound, url: 'http://localhost' }), '/url must be an https address without query'],
     [
       'a query',
@@ -40,22 +41,32 @@ describe('entries', () => {
     [
       'a token endpoint without client',
       () => ({ ...sound, client: undefined }),
-      /^\/tokenUrl and \/client must be/,
+      'the configuration lacks /client/id (--client-id), /client/secretFile (--client-secret-file)',
     ],
     [
       'a client without token endpoint',
       () => ({ ...sound, tokenUrl: undefined }),
-      /^\/tokenUrl and \/client must be/,
+      'the configuration lacks /tokenUrl (--token-url)',
     ],
     [
       'a client id with a colon',
       () => ({ ...sound, client: { id: 'a:b', secretFile: 'x' } }),
       /^\/client\/id must be/,
     ],
-    ['no certificate', () => ({ ...sound, tls: { key: 'x', ca: 'x' } }), '/tls/cert is missing'],
+    [
+      'no certificate',
+      () => ({ ...sound, tls: { key: 'x', ca: 'x' } }),
+      'the configuration lacks /tls/cert (--cert)',
+    ],
+    ['a certificate that is none', () => ({ ...sound, tls: 'x' }), '/tls must be an object'],
+    [
+      'no part of seccos',
+      () => ({ ...sound, expired: undefined, seccos: {} }),
+      '/seccos/profileFile is missing',
+    ],
     [
       'a key in place of a file',
-      () => ({ ...sound, zpk: { kid: 'x', hex: CANARY } }),
+      () => ({ ...sound, zpk: { kid: 'x', file: 'x', hex: CANARY } }),
       '/zpk has an unknown member "hex"',
     ],
     [
@@ -139,12 +150,11 @@ describe('entries', () => {
       /intdatag must be 20 printable/,
     ],
   ])('%s', (_what, make, message) => {
-    const value = make()
-    const text = typeof value === 'string' ? value : JSON.stringify(value)
+    const document: unknown = JSON.parse(JSON.stringify(make()))
     const expected = typeof message === 'string' ? message : expect.stringMatching(message)
     let caught: unknown
     try {
-      readConfig(text)
+      readConfig(document)
     } catch (error) {
       caught = error
     }
@@ -153,14 +163,12 @@ describe('entries', () => {
   })
 
   test('slashes at the end of the url are left out', () => {
-    expect(readConfig(JSON.stringify({ ...sound, url: 'https://localhost:1/d1/' })).url).toBe(
-      'https://localhost:1/d1',
-    )
+    expect(readConfig({ ...sound, url: 'https://localhost:1/d1/' }).url).toBe('https://localhost:1/d1')
   })
 
   test('a minimal configuration: no tokens, no SECCOS, no timeouts', () => {
     const { tokenUrl: _t, client: _c, seccos: _s, expired: _e, timeouts: _m, ...minimal } = sound
-    expect(readConfig(JSON.stringify(minimal))).not.toHaveProperty('seccos')
+    expect(readConfig(minimal)).not.toHaveProperty('seccos')
   })
 })
 
@@ -169,7 +177,7 @@ describe('files', () => {
     const path = join(issuer.folder, 'other.json')
     writeFileSync(path, JSON.stringify({ ...sound, ...changes }))
     chmodSync(path, 0o600)
-    return loadSetup(path, warn)
+    return loadSetup({ config: path }, warn)
   }
   const file = (name: string, content: string): string => {
     writeFileSync(join(issuer.folder, name), content)
@@ -263,11 +271,146 @@ describe('files', () => {
     chmodSync(join(issuer.folder, 'zpk.hex'), 0o600)
   })
 
-  test('a configuration that is not there', () => {
-    expect(() => loadSetup(join(issuer.folder, 'nowhere.json'), () => {})).toThrow(/cannot be read: ENOENT/)
+  test('a configuration that is not there, or is none', () => {
+    expect(() => loadSetup({ config: join(issuer.folder, 'nowhere.json') }, () => {})).toThrow(
+      /cannot be read: ENOENT/,
+    )
+    const config = join(issuer.folder, file('none.json', `{"x":${CANARY}`))
+    expect(() => loadSetup({ config }, () => {})).toThrow(/^the configuration is not JSON$/)
+  })
+
+  test.each([
+    ['a folder', () => '.'],
+    ['a device', () => '/dev/zero'],
+    [
+      'a pipe',
+      () => {
+        execFileSync('mkfifo', [join(issuer.folder, 'pipe')])
+        return 'pipe'
+      },
+    ],
+  ])('%s in place of a key is refused at once', (_what, make) => {
+    const path = make()
+    expect(() => load({ zpk: { kid: 'x', file: path } })).toThrow(
+      expect.objectContaining({ code: 'ERR_CONFIG', message: `${path} is not a regular file` }),
+    )
   })
 
   test('without timeouts there are defaults', () => {
     expect(load({ timeouts: undefined }).timeouts).toEqual({ requestMs: 10_000, slowBodyMs: 15_000 })
+  })
+})
+
+describe('members on the command line', () => {
+  const members = () => ({
+    url: sound.url,
+    'token-url': sound.tokenUrl,
+    'issuer-id': sound.issuerId,
+    'client-id': sound.client.id,
+    'client-secret-file': path('secret.txt'),
+    cert: path('d1.pem'),
+    key: path('d1.key'),
+    ca: path('ca.pem'),
+    'issuer-jwk': path('issuer.jwk'),
+    'd1-jwk': path('d1.jwk'),
+    'zpk-kid': sound.zpk.kid,
+    'zpk-file': path('zpk.hex'),
+    profile: path('profile.json'),
+    'mac-kid': sound.seccos.mac.kid,
+    'mac-file': path('mac.hex'),
+    'prw-kid': sound.seccos.prw.kid,
+    'prw-file': path('prw.hex'),
+    'expired-token-file': path('expired.txt'),
+    'expired-counter': made('counter.json', sound.expired.counter),
+    cards: made('cards.json', sound.cards),
+    'request-ms': `${sound.timeouts.requestMs}`,
+    'slow-body-ms': `${sound.timeouts.slowBodyMs}`,
+  })
+  /** As somebody in the tests' working directory would write it. */
+  const path = (name: string): string => relative('', join(issuer.folder, name))
+  const made = (name: string, content: object): string => {
+    writeFileSync(join(issuer.folder, name), JSON.stringify(content))
+    chmodSync(join(issuer.folder, name), 0o600)
+    return path(name)
+  }
+  const refuse = (text: string): never => {
+    throw new Error(text)
+  }
+
+  test('all of them are as good as the file', () => {
+    expect(Object.keys(members())).toEqual(Object.keys(MEMBER_OPTIONS))
+    expect(loadSetup({ members: members() }, refuse)).toEqual(loadSetup({ config: issuer.config }, refuse))
+  })
+
+  test.each(Object.keys(MEMBER_OPTIONS))('--%s takes the place of the member in the file', option => {
+    const spoilt = join(issuer.folder, 'spoilt.json')
+    const { member } = MEMBER_OPTIONS[option] ?? { member: [] }
+    const copy = structuredClone(sound)
+    const parent = member.slice(0, -1).reduce((target, name) => target[name], copy)
+    parent[member.at(-1) ?? ''] = 'nowhere\n'
+    writeFileSync(spoilt, JSON.stringify(copy))
+    chmodSync(spoilt, 0o600)
+    expect(() => loadSetup({ config: spoilt }, refuse)).toThrow(`/${member.join('/')} must be`)
+    const one = Object.entries(members()).filter(([name]) => name === option)
+    const setup = loadSetup({ config: spoilt, members: Object.fromEntries(one) }, refuse)
+    expect(setup).toEqual(loadSetup({ config: issuer.config }, refuse))
+  })
+
+  test.each<[string, readonly string[], string]>([
+    ['cards', ['cards'], '/cards (--cards)'],
+    ['a key and its name', ['zpk-kid', 'zpk-file'], '/zpk/kid (--zpk-kid), /zpk/file (--zpk-file)'],
+    ['half of the tokens', ['client-id'], '/client/id (--client-id)'],
+    ['half of SECCOS', ['prw-file'], '/seccos/prw/file (--prw-file)'],
+  ])('without %s, what is missing is named by member and option', (_what, without, names) => {
+    const given = Object.entries(members()).filter(([name]) => !without.includes(name))
+    expect(() => loadSetup({ members: Object.fromEntries(given) }, refuse)).toThrow(
+      expect.objectContaining({ code: 'ERR_CONFIG', message: `the configuration lacks ${names}` }),
+    )
+  })
+
+  test('tokens, SECCOS, timeouts and what has expired need not be there', () => {
+    const optional = /^(token|client|profile|mac|prw|expired|request|slow)/
+    const given = Object.entries(members()).filter(([name]) => !optional.test(name))
+    const setup = loadSetup({ members: Object.fromEntries(given) }, refuse)
+    expect(setup).toMatchObject({ tokenUrl: undefined, seccos: undefined, expired: {} })
+  })
+
+  test.each([
+    [
+      'a number that is none',
+      'request-ms',
+      () => 'soon',
+      '/timeouts/requestMs must be a whole number from 1',
+    ],
+    ['http', 'url', () => 'http://localhost', '/url must be an https address without query'],
+    ['cards that are no list', 'cards', () => made('x', {}), '/cards must be a list that is not empty'],
+    ['cards that are no JSON', 'cards', () => path('zpk.hex'), 'zpk.hex is not JSON'],
+    ['a file that is not there', 'key', () => 'nowhere', 'nowhere cannot be read: ENOENT'],
+  ])('%s is refused', (_what, option, make, message) => {
+    expect(() => loadSetup({ members: { ...members(), [option]: make() } }, refuse)).toThrow(message)
+  })
+
+  test('a part of the file that is no object stays what it is, and is named', () => {
+    const config = join(issuer.folder, 'spoilt.json')
+    writeFileSync(config, JSON.stringify({ ...sound, tls: 'x' }))
+    expect(() => loadSetup({ config, members: members() }, () => {})).toThrow('/tls must be an object')
+  })
+
+  test('a list of cards that others may read is warned of', () => {
+    const warnings: string[] = []
+    const given = members()
+    chmodSync(join(issuer.folder, 'cards.json'), 0o644)
+    loadSetup({ members: given }, text => warnings.push(text))
+    expect(warnings).toEqual([
+      `${join(issuer.folder, 'cards.json')} can be read by others than its owner: chmod 600`,
+    ])
+  })
+
+  test('--help has a line for each', () => {
+    for (const [option, { member }] of Object.entries(MEMBER_OPTIONS)) {
+      expect(memberHelp()).toMatch(
+        new RegExp(`^  --${option} (TEXT|FILE|NUMBER) +${member.join('[.]')} +`, 'm'),
+      )
+    }
   })
 })

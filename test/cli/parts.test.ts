@@ -1,5 +1,5 @@
 /** The simulator's own cryptography and readers, against published values and what they must refuse. */
-import { randomBytes } from 'node:crypto'
+import { createCipheriv, randomBytes } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { requireContract } from '../../src/cli/d1-simulator/contract.js'
 import { aesCmac, retailMac } from '../../src/cli/d1-simulator/mac.js'
@@ -42,6 +42,16 @@ describe('MACs', () => {
   })
 })
 
+describe('TDEA', () => {
+  test.each([16, 24])('under a key of %i bytes is the one of node:crypto', length => {
+    const [key, blocks] = [randomBytes(length), randomBytes(24)]
+    const long = Buffer.concat([key, key.subarray(0, 24 - length)])
+    const cipher = createCipheriv('des-ede3-ecb', long, null).setAutoPadding(false)
+    expect(tdea('encipher', key, blocks)).toEqual(cipher.update(blocks))
+    expect(tdea('decipher', key, tdea('encipher', key, blocks))).toEqual(blocks)
+  })
+})
+
 describe('format 0', () => {
   test('a published block', () => {
     expect(clearBlock('1234', '43219876543210987')).toEqual(hex('0412AC89ABCDEF67'))
@@ -60,6 +70,12 @@ describe('format 0', () => {
         expect(pinOf(clear, pan), name).toBeUndefined()
       }
     }
+  })
+
+  test('a clear block that would pass as enciphered is not taken: the next PIN is', () => {
+    const zpk = hex('0123456789ABCDEFFEDCBA9876543210')
+    const input = { pin: '004708', pan, zpk }
+    expect(WRONG_BLOCKS['a clear block']?.(input)).toEqual(clearBlock('004709', pan))
   })
 
   test('the next PIN is another of the same length', () => {

@@ -1,12 +1,9 @@
-/** The simulator against issuers that are sound, and against ones that are not there: results, output, exit codes. */
-import { randomBytes } from 'node:crypto'
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { GROUPS, simulateD1 } from '../../src/cli/d1-simulator/index.js'
 import { CASES, runCase } from '../../src/cli/d1-simulator/run.js'
 import { main } from '../../src/cli/main.js'
-import type { TokenVerdict } from '../../src/d1/endpoints/index.js'
 import { keptIo } from './support/io.js'
 import { type Issuer, openIssuer } from './support/issuer.js'
 
@@ -27,38 +24,49 @@ describe('an issuer on this library', () => {
   afterAll(() => issuer.close())
 
   test('passes every case, twice in a row, and nothing shows a secret', LONG, async () => {
-    for (let run = 0; run < 2; run++) {
-      const io = keptIo()
-      expect(await main(['d1-simulator', '--config', issuer.config], io)).toBe(0)
-      expect(io.errors).toEqual([])
-      const [table = '', summary] = io.output
-      expect(summary).toBe(
-        `${CASES.length + 1} passed, 0 failed, 0 not run, in ${/[\d.]+ s$/.exec(summary ?? '')?.[0]}`,
-      )
-      expect(table.split('\n')).toHaveLength(CASES.length + 3)
-      for (const secret of issuer.secrets) expect(io.output.join('\n')).not.toContain(secret)
+    const table = keptIo()
+    expect(await main(['d1-simulator', '--config', issuer.config], table)).toBe(0)
+    const [rows = '', summary] = table.output
+    expect(summary).toMatch(new RegExp(`^${CASES.length + 1} passed, 0 failed, 0 not run, in [\\d.]+ s$`))
+    expect(rows.split('\n')).toHaveLength(CASES.length + 3)
+    expect(rows.match(/^ok /gm)).toHaveLength(CASES.length + 1)
+
+    const json = keptIo()
+    expect(await main(['d1-simulator', '--config', issuer.config, '--json'], json)).toBe(0)
+    const report = JSON.parse(json.output.join('\n'))
+    expect(report.summary).toMatchObject({ passed: CASES.length + 1, failed: 0, notRun: 0 })
+    expect(Object.keys(report.cases[0])).toEqual([
+      'group',
+      'name',
+      'expected',
+      'verdict',
+      'got',
+      'milliseconds',
+    ])
+
+    for (const { output, errors } of [table, json]) {
+      expect(errors).toEqual([])
+      for (const secret of issuer.secrets) expect(output.join('\n')).not.toContain(secret)
     }
   })
 
-  test('--json says the same to machines, --only runs some groups', async () => {
+  test('--only runs some groups, and single cases', async () => {
     const io = keptIo()
-    const args = [
-      'd1-simulator',
-      '--json',
-      '--config',
-      issuer.config,
-      '--only',
-      'get-pin',
-      '--only',
+    const only = ['--only', 'get-pin', '--only', 'change-counter: a card that is absent']
+    expect(await main(['d1-simulator', '--json', '--config', issuer.config, ...only], io)).toBe(0)
+    const { cases } = JSON.parse(io.output.join('\n'))
+    expect(cases.map(({ group }: { group: string }) => group)).toEqual([
+      ...new Array(4).fill('get-pin'),
       'change-counter',
-    ]
-    expect(await main(args, io)).toBe(0)
-    const { summary, cases } = JSON.parse(io.output.join('\n'))
-    expect(summary).toMatchObject({ passed: cases.length, failed: 0, notRun: 0 })
-    expect(new Set(cases.map(({ group }: { group: string }) => group))).toEqual(
-      new Set(['get-pin', 'change-counter', 'end']),
-    )
-    expect(Object.keys(cases[0])).toEqual(['group', 'name', 'expected', 'verdict', 'got', 'milliseconds'])
+      'end',
+    ])
+  })
+
+  test('members on the command line are played as those of the file', async () => {
+    const { url } = JSON.parse(readFileSync(issuer.config, 'utf8'))
+    const args = ['d1-simulator', '--only', 'paths: no such card', '--config']
+    expect(await main([...args, otherConfig(issuer, { url: 'https://127.0.0.1:9' })], keptIo())).toBe(1)
+    expect(await main([...args, join(issuer.folder, 'changed.json'), '--url', url], keptIo())).toBe(0)
   })
 
   test('what cannot be run is said with its reason, and is not passed', LONG, async () => {
@@ -149,56 +157,6 @@ describe('an issuer on this library', () => {
   })
 })
 
-test('an issuer by the AES profile passes every case', LONG, async () => {
-  const issuer = await openIssuer({ profile: 'aes' })
-  const results = await simulateD1({ config: issuer.config, warn: () => {} })
-  expect(results.filter(({ verdict }) => verdict !== 'passed')).toEqual([])
-  await issuer.close()
-})
-
-test(
-  'an issuer by client certificate alone, under a prefix, passes all but the cases about tokens',
-  LONG,
-  async () => {
-    const issuer = await openIssuer({
-      endpoints: () => ({ authorization: 'mtls-only', tokenEndpoint: undefined as never, prefix: '/d1' }),
-    })
-    const { url } = JSON.parse(readFileSync(issuer.config, 'utf8'))
-    const config = otherConfig(issuer, { url: `${url}/d1/`, tokenUrl: undefined, client: undefined })
-    const results = await simulateD1({ config, warn: () => {} })
-    expect(results.filter(({ verdict }) => verdict === 'failed')).toEqual([])
-    const notRun = results.filter(({ verdict }) => verdict === 'not run')
-    expect(new Set(notRun.map(({ got }) => got))).toEqual(new Set(['there is no tokenUrl']))
-    await issuer.close()
-  },
-)
-
-test('an issuer with tokens that are no JWTs passes the cases about them', LONG, async () => {
-  const issued = new Set<string>()
-  const tokens = {
-    issue: async () => {
-      const token = randomBytes(24).toString('base64url')
-      issued.add(token)
-      return { token, expiresInSeconds: 900, expiresAt: Date.now() + 900_000 }
-    },
-  }
-  const verify = async (token: string): Promise<TokenVerdict> =>
-    issued.has(token) ? { verified: true } : { verified: false, reason: 'unknown' }
-  const issuer = await openIssuer({
-    endpoints: ({ tokenEndpoint }) => ({
-      authorization: { bearer: { verify } },
-      tokenEndpoint: { clients: tokenEndpoint?.clients ?? [], tokens },
-    }),
-  })
-  const results = await simulateD1({
-    config: issuer.config,
-    only: ['token', 'authorization'],
-    warn: () => {},
-  })
-  expect(results.filter(({ verdict }) => verdict !== 'passed')).toEqual([])
-  await issuer.close()
-})
-
 test.each([
   [
     'an error of the simulator itself',
@@ -209,36 +167,6 @@ test.each([
 ])('%s fails the case, by its name alone', async (_what, thrown, got) => {
   const item = { group: 'x', name: 'y', expected: 'z', run: () => Promise.reject(thrown) }
   expect(await runCase({} as never, item)).toMatchObject({ verdict: 'failed', got })
-})
-
-test('an issuer that is not there fails every case, as no answer', LONG, async () => {
-  const issuer = await openIssuer()
-  const config = otherConfig(issuer, { url: 'https://127.0.0.1:9', tokenUrl: 'https://127.0.0.1:9/token' })
-  const io = keptIo()
-  expect(await main(['d1-simulator', '--config', config], io)).toBe(1)
-  const results = await simulateD1({ config, warn: () => {} })
-  expect(results.filter(({ verdict }) => verdict === 'passed')).toEqual([])
-  expect(new Set(results.map(({ got }) => got))).toEqual(new Set(['no answer: ECONNREFUSED', 'no answer']))
-  await issuer.close()
-})
-
-test('an issuer whose certificate is of another CA fails every case', LONG, async () => {
-  const issuer = await openIssuer()
-  const { tls } = JSON.parse(readFileSync(issuer.config, 'utf8'))
-  const config = otherConfig(issuer, { tls: { ...tls, ca: tls.cert } })
-  const results = await simulateD1({ config, only: ['get-pin', 'connection'], warn: () => {} })
-  expect(results.filter(({ verdict, group }) => verdict === 'passed' && group === 'get-pin')).toEqual([])
-  expect(results.map(({ verdict }) => verdict)).toContain('failed')
-  await issuer.close()
-})
-
-test('an issuer that never answers fails within the time', LONG, async () => {
-  const issuer = await openIssuer({ handler: () => () => new Promise(() => {}) })
-  const config = otherConfig(issuer, { timeouts: { requestMs: 200, slowBodyMs: 200 } })
-  const results = await simulateD1({ config, only: ['get-pin', 'paths', 'slow'], warn: () => {} })
-  expect(results.filter(({ verdict }) => verdict !== 'failed')).toEqual([])
-  expect(new Set(results.map(({ got }) => got))).toEqual(new Set(['no answer: TIMEOUT']))
-  await issuer.close()
 })
 
 test('the cases are in the order of the groups, and each has a name of its own in its group', () => {

@@ -70,6 +70,24 @@ test('the draft takes the first free certain place of each value and fills the g
   expect(draft?.prw.uncovered.toSorted()).toEqual(['intdatag', 'random'])
 })
 
+test('places that touch PAN or PIN block are free, in order whatever they were found in', () => {
+  const prw = match({ pan: panAt(40), pin: { offset: 48 } }, [{ input: 'dataSet.full' }])
+  const mac = match({ pan: undefined, pin: undefined }, [{ input: 'dataSet.masked' }])
+  const places = [place('expiry', 56, 2), place('random', 60, 8), place('psn', 47, 1), place('pcc', 38, 2)]
+  const draft = draftProfile({ prw, mac, places, randomBytes: 8 })
+  const shown = draft?.fields.map(field => `${field.id} ${field.offset} ${'masked' in field && field.masked}`)
+  expect(shown).toEqual([
+    'unknown0 0 false',
+    'pcc 38 false',
+    'pan 40 true',
+    'pinBlock 48 true',
+    'expiry 56 false',
+    'unknown58 58 false',
+    'random 60 false',
+    'unknown68 68 false',
+  ])
+})
+
 describe('places', () => {
   const dataSet = (at: number, ...bytes: number[]): Uint8Array => {
     const set = new Uint8Array(123).fill(0xee)
@@ -86,6 +104,37 @@ describe('places', () => {
     ).toEqual([
       { id: 'pcc', offset: 3, length: 2, encoding: 'bcd', certain: true },
       { id: 'psn', offset: 5, length: 1, encoding: 'bcd', certain: false },
+    ])
+  })
+  test('a number of 3 to 9 digits is looked for in 4, 3 and 2 binary bytes, another text is not', () => {
+    const sets = [dataSet(3, 0, 0, 0, 42), dataSet(3, 0, 0, 5, 27)]
+    const binary = (...values: string[]): string[] =>
+      findPlaces(sets, [{ id: 'pcc', values }]).map(
+        ({ offset, length, encoding }) => `${encoding} ${length} @${offset}`,
+      )
+    expect(binary('0042', '1307')).toEqual(['binary 4 @3', 'binary 3 @4', 'binary 2 @5'])
+    for (const others of [
+      ['x042', 'x1307'],
+      ['042x', '1307x'],
+      ['42', '27'],
+      ['0000000042', '0000001307'],
+    ]) {
+      expect(binary(...others)).toEqual([])
+    }
+    expect(
+      findPlaces([dataSet(9, 7), dataSet(9, 8)], [{ id: 'n', values: [Uint8Array.of(7), Uint8Array.of(8)] }]),
+    ).toEqual([{ id: 'n', offset: 9, length: 1, encoding: 'binary', certain: true }])
+  })
+  test('a place may end with the data set, and a value may be zeros in one sample', () => {
+    const sets = [dataSet(121, 0, 0), dataSet(121, 0x13, 0x07)]
+    expect(findPlaces(sets, [{ id: 'pcc', values: ['0000', '1307'] }])).toEqual([
+      { id: 'pcc', offset: 121, length: 2, encoding: 'bcd', certain: true },
+    ])
+  })
+  test('a certain place takes its own bytes from a run of zeros, and none before it', () => {
+    expect(zeroRuns([dataSet(0, 0, 0, 0, 0, 0)], [place('pcc', 2, 1)])).toEqual([
+      { offset: 0, length: 2 },
+      { offset: 3, length: 2 },
     ])
   })
   test('values of different lengths, and nothing but zeros, are not looked for', () => {

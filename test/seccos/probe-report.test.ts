@@ -75,6 +75,13 @@ describe('bad input', () => {
     }
   })
 
+  test('test keys of 16, 24 and 32 bytes are taken', async () => {
+    for (const length of [16, 24, 32]) {
+      const call = () => probeProfile({ ...one({ macValue: '!' }), prwTestKey: new Uint8Array(length) })
+      await failure(call, 'ERR_ENCODING')
+    }
+  })
+
   test('a PRW, or MAC, in no form that is known', async () => {
     for (const name of ['prwValue', 'macValue']) {
       const { message } = await failure(() => probeProfile(one({ [name]: '!' })), 'ERR_ENCODING')
@@ -149,11 +156,13 @@ test('a random number is looked for by its name, known values by theirs', () => 
     const dataSet = bytes(prwDataSet)
     dataSet.set(random, 20)
     dataSet.set(bytes(card.psn), 30)
+    dataSet.set(Buffer.from(card.intdatag), 40)
     return { ...sample, random, known: { psn: card.psn }, prwDataSet: hex(dataSet) }
   })
   const samples = [first ?? expect.unreachable(), second ?? expect.unreachable()]
   const { places, draft } = probeProfile({ ...keys(), samples })
   expect(places.map(({ id, offset, certain }) => `${id} ${offset} ${certain}`)).toEqual([
+    'intdatag 40 true',
     'pcc 5 true',
     'psn 30 true',
     'random 20 false',

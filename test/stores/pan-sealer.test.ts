@@ -37,6 +37,15 @@ describe('options', () => {
   })
 })
 
+test('the length of a key is that of its bytes, whatever a subclass says', async () => {
+  class Long extends Uint8Array {
+    override get length(): number {
+      return 32
+    }
+  }
+  await failure(() => panSealer({ keys: [{ kid: 'K', key: new Long(0) }] }), 'ERR_ARGUMENT')
+})
+
 test.each(['999999012345', PAN, '9999990123456789012'])('%s comes back', async digits => {
   const sealed = await one.seal(Pan.from(digits), CARD)
   expect((await one.open(sealed, CARD)).reveal()).toBe(digits)

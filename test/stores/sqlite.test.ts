@@ -1,5 +1,6 @@
 /** The issuer's stores in a SQLite file, by each driver that is there (see `drivers.ts`). */
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { chmod, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -104,6 +105,28 @@ describe.each(AVAILABLE)('%s', { timeout: 60_000 }, driver => {
     await store.cards.put(CARD, RECORD)
     const mode = await onFile(path, database => database.prepare('PRAGMA journal_mode').get())
     expect(mode).toMatchObject({ journal_mode: 'wal' })
+  })
+
+  test('a file is made for its owner alone, with what SQLite puts beside it; one that is there keeps its mode', async () => {
+    const path = newFile()
+    await using store = await open(path)
+    await store.cards.put(CARD, RECORD)
+    for (const file of [path, `${path}-wal`, `${path}-shm`])
+      expect((await stat(file)).mode & 0o777).toBe(0o600)
+    const shared = newFile()
+    await writeFile(shared, '')
+    await chmod(shared, 0o640)
+    await using other = await open(shared)
+    await other.cards.put(CARD, RECORD)
+    expect((await stat(shared)).mode & 0o777).toBe(0o640)
+  })
+
+  test.runIf(existsSync('/proc/self/fd'))('what is refused is closed: no file stays open', async () => {
+    const path = newFile()
+    await (await open(path)).close()
+    const before = (await readdir('/proc/self/fd')).length
+    for (let i = 0; i < 5; i++) await failure(() => openSqliteStore({ path, driver }), 'ERR_BACKEND_FAILED')
+    expect((await readdir('/proc/self/fd')).length).toBeLessThanOrEqual(before + 1)
   })
 
   describe('versions', () => {

@@ -1,6 +1,6 @@
 /** TLS: the versions D1 speaks, and that nobody gets in without D1's certificate. */
 import { type Case, outside, requireStatus } from './case.js'
-import { Mismatch } from './problems.js'
+import { Mismatch, NoAnswer } from './problems.js'
 import type { Identity, Reply } from './wire.js'
 import type { World } from './world.js'
 
@@ -63,13 +63,13 @@ const outdated: Case = {
         maxVersion: 'TLSv1.1',
         ciphers: 'DEFAULT@SECLEVEL=0',
       })
-      socket.setTimeout(world.setup.timeouts.requestMs, () => socket.destroy(new Error('late')))
+      socket.setTimeout(world.setup.timeouts.requestMs, () => socket.destroy(new NoAnswer('TIMEOUT')))
       socket.once('secureConnect', () => {
         socket.destroy()
         reject(new Mismatch('a connection over TLS 1.1'))
       })
       socket.once('error', error => {
-        const refused = !/ECONNREFUSED|ENOTFOUND|late/.test(
+        const refused = !/ECONNREFUSED|ENOTFOUND|TIMEOUT/.test(
           `${'code' in error && error.code} ${error.message}`,
         )
         if (refused) resolve('closed')

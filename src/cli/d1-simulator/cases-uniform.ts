@@ -60,6 +60,12 @@ function sameBytes(type: 'ISO0' | '3DES_SECCOS', messages: Messages): Case {
   }
 }
 
+interface Timed {
+  readonly name: string
+  readonly body: string
+  readonly times: number[]
+}
+
 function sameTime(type: 'ISO0' | '3DES_SECCOS', messages: Messages): Case {
   return {
     group: 'uniform',
@@ -67,34 +73,35 @@ function sameTime(type: 'ISO0' | '3DES_SECCOS', messages: Messages): Case {
     expected: `medians of ${ROUNDS} within ${APART_MS} ms and the fastest's own`,
     run: async world => {
       const card = cardFor(world, type)
-      const bodies = new Map<string, string>()
-      for (const name of TIMED[type]) {
-        const body = await messages[name]?.(world, card, world.newPin('0000'))
-        if (body !== undefined) bodies.set(name, body)
+      const timed: Timed[] = []
+      for (const [name, make] of Object.entries(messages)) {
+        if (!TIMED[type].includes(name)) continue
+        timed.push({ name, body: await make(world, card, world.newPin('0000')), times: [] })
       }
-      const times = new Map([...bodies.keys()].map(name => [name, [] as number[]]))
       for (let round = 0; round < ROUNDS; round++) {
-        for (const [name, body] of bodies) {
+        for (const { body, times } of timed) {
           const started = performance.now()
           requireStatus('SetPIN', await world.put(card, body), 400)
-          times.get(name)?.push(performance.now() - started)
+          times.push(performance.now() - started)
         }
       }
-      return judge([...times].map(([name, all]) => [name, median(all)] as const))
+      return judge(timed)
     },
   }
 }
 
-function judge(medians: readonly (readonly [string, number])[]): string {
-  const [[, fastest = 0] = []] = [...medians].sort((a, b) => a[1] - b[1])
-  const [[name, slowest = 0] = []] = [...medians].sort((a, b) => b[1] - a[1])
+function judge(timed: readonly Timed[]): string {
+  const medians = timed.map(({ times }) => median(times))
+  const [fastest, slowest] = [Math.min(...medians), Math.max(...medians)]
   const shown = `${fastest.toFixed(1)} to ${slowest.toFixed(1)} ms`
-  if (slowest - fastest > APART_MS + fastest) throw new Mismatch(`${shown}: slowest is ${name}`)
-  return shown
+  if (slowest - fastest <= APART_MS + fastest) return shown
+  throw new Mismatch(`${shown}: slowest is ${timed.find(({ times }) => median(times) === slowest)?.name}`)
 }
 
+/** Of an odd number of values. */
 function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0
+  const sorted = Float64Array.from(values).sort()
+  return sorted.subarray((ROUNDS - 1) / 2)[0] as number
 }
 
 export const UNIFORM_CASES: readonly Case[] = [

@@ -3,6 +3,7 @@
  * is, so that nobody learns which check failed.
  */
 import { generateKeyPairSync } from 'node:crypto'
+import { decodeProtectedHeader } from 'jose'
 import { craft, type P256Jwk, publicHalf, seal } from './jwe.js'
 import { WRONG_BLOCKS } from './pin-block.js'
 import type { SeccosContent } from './seccos.js'
@@ -18,10 +19,11 @@ const outer = (type: string, encryptedPinBlock: unknown): string =>
 
 /** Changes one character of a segment; its last one may have bits that count for nothing. */
 function flip(jwe: string, segment: number): string {
-  const parts = jwe.split('.')
-  const text = parts[segment] ?? ''
-  parts[segment] = `${text.startsWith('A') ? 'B' : 'A'}${text.slice(1)}`
-  return parts.join('.')
+  const change = (text: string): string => `${text.startsWith('A') ? 'B' : 'A'}${text.slice(1)}`
+  return jwe
+    .split('.')
+    .map((text, i) => (i === segment ? change(text) : text))
+    .join('.')
 }
 
 function otherKey(kid: string, curve = 'P-256'): P256Jwk {
@@ -45,9 +47,8 @@ const TAMPERED: Readonly<Record<string, FromSound>> = {
   'white space': jwe => ` ${jwe}`,
   'not a JWE': () => 'x',
   'a header changed': jwe => {
-    const header = JSON.parse(Buffer.from(jwe.split('.')[0] ?? '', 'base64url').toString())
-    const changed = Buffer.from(JSON.stringify({ ...header, typ: 'JWE' })).toString('base64url')
-    return [changed, ...jwe.split('.').slice(1)].join('.')
+    const changed = JSON.stringify({ ...decodeProtectedHeader(jwe), typ: 'JWE' })
+    return Buffer.from(changed).toString('base64url') + jwe.slice(jwe.indexOf('.'))
   },
 }
 

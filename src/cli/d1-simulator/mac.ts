@@ -18,10 +18,9 @@ export function aesCmac(key: Buffer, message: Buffer): Buffer {
   const k1 = double(aes(key, Buffer.alloc(16)))
   const whole = message.length > 0 && message.length % 16 === 0
   const padded = whole ? message : padTo(16, Buffer.concat([message, Buffer.of(0x80)]))
-  const blocks = blocksOf(16, padded)
-  const last = blocks.pop() ?? Buffer.alloc(16)
+  const last = padded.subarray(-16)
   let state: Buffer = Buffer.alloc(16)
-  for (const block of blocks) state = aes(key, xor(state, block))
+  for (const block of blocksOf(16, padded.subarray(0, -16))) state = aes(key, xor(state, block))
   return aes(key, xor(state, xor(last, whole ? k1 : double(k1))))
 }
 

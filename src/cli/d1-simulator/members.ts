@@ -8,7 +8,7 @@
 import { resolve } from 'node:path'
 import { ConfigError } from './problems.js'
 
-interface MemberOption {
+export interface MemberOption {
   /** The way to the member, from the root. */
   readonly member: readonly string[]
   /** `FILE`: a path, relative to the working directory. `JSON`: a file that holds the member itself. */
@@ -18,7 +18,8 @@ interface MemberOption {
   readonly says: string
 }
 
-export const MEMBER_OPTIONS = {
+/** By option. */
+export const MEMBER_OPTIONS: Readonly<Record<string, MemberOption>> = {
   url: { member: ['url'], given: 'TEXT', part: 'always', says: "the issuer's service, https" },
   'token-url': { member: ['tokenUrl'], given: 'TEXT', part: 'tokens', says: 'its token endpoint, in full' },
   'issuer-id': { member: ['issuerId'], given: 'TEXT', part: 'always', says: '10 characters' },
@@ -50,17 +51,19 @@ export const MEMBER_OPTIONS = {
   'expired-counter': { member: ['expired', 'counter'], given: 'JSON', says: 'a change counter of old' },
   cards: { member: ['cards'], given: 'JSON', part: 'always', says: 'the list of test cards' },
   'request-ms': { member: ['timeouts', 'requestMs'], given: 'NUMBER', says: 'how long an answer may take' },
-  'slow-body-ms': { member: ['timeouts', 'slowBodyMs'], given: 'NUMBER', says: 'when a drip must have ended' },
-} as const satisfies Readonly<Record<string, MemberOption>>
+  'slow-body-ms': {
+    member: ['timeouts', 'slowBodyMs'],
+    given: 'NUMBER',
+    says: 'when a drip must have ended',
+  },
+}
 
-export type MemberOptionName = keyof typeof MEMBER_OPTIONS
+/** What stands on a command line for members of the configuration, by option. */
+export type GivenMembers = Readonly<Record<string, string>>
 
-/** What stands on a command line for members of the configuration. */
-export type GivenMembers = { readonly [name in MemberOptionName]?: string | undefined }
-
-const ROWS: readonly (MemberOption & { readonly option: MemberOptionName })[] = Object.entries(
-  MEMBER_OPTIONS,
-).map(([option, row]) => ({ option: option as MemberOptionName, ...row }))
+const ROWS: readonly (MemberOption & { readonly option: string })[] = Object.entries(MEMBER_OPTIONS).map(
+  ([option, row]) => ({ option, ...row }),
+)
 
 type Members = Readonly<Record<string, unknown>>
 
@@ -76,7 +79,7 @@ export function withMembers(
   let merged = document
   for (const { option, member, given: kind } of ROWS) {
     const text = given[option]
-    if (text !== undefined) merged = put(merged, member, valueOf(kind, text, readJson))
+    if (text !== undefined) merged = put(merged, member, memberValue(kind, text, readJson))
   }
   return merged
 }
@@ -89,7 +92,11 @@ export function requireMembers(document: unknown): void {
   throw new ConfigError(`the configuration lacks ${names.join(', ')}`)
 }
 
-function valueOf(kind: MemberOption['given'], text: string, readJson: (file: string) => unknown): unknown {
+function memberValue(
+  kind: MemberOption['given'],
+  text: string,
+  readJson: (file: string) => unknown,
+): unknown {
   if (kind === 'NUMBER') return Number(text)
   if (kind === 'TEXT') return text
   const path = resolve(text)
@@ -117,7 +124,7 @@ function isNeeded(document: unknown, { part }: MemberOption): boolean {
 export function memberHelp(): string {
   const lines = ROWS.map(({ option, member, given, says }) => {
     const call = `--${option} ${given === 'JSON' ? 'FILE' : given}`
-    return `  ${call.padEnd(26)}  ${member.join('.').padEnd(18)}  ${says}`
+    return `  ${call.padEnd(26)}  ${member.join('.').padEnd(19)}  ${says}`
   })
   return lines.join('\n')
 }

@@ -20,10 +20,14 @@ function pinField(head: string): Buffer {
   return Buffer.from(head.padEnd(16, 'f'), 'hex')
 }
 
+function lengthIn(field: string): number {
+  return Number.parseInt(field.charAt(1), 16)
+}
+
 /** The PIN in a clear block, or undefined where it is no format 0 block of this PAN. */
 export function pinOf(block: Buffer, pan: string): string | undefined {
   const field = xor(block, panField(pan)).toString('hex')
-  const length = Number.parseInt(field[1] ?? '0', 16)
+  const length = lengthIn(field)
   const [digits, filler] = [field.slice(2, 2 + length), field.slice(2 + length)]
   const sound = field.length === 16 && field[0] === '0' && length >= 4 && length <= 12
   return sound && /^\d+$/.test(digits) && /^f*$/.test(filler) ? digits : undefined
@@ -32,7 +36,7 @@ export function pinOf(block: Buffer, pan: string): string | undefined {
 /** True where every check of format 0 but that of the digits passes: what a translation may let through. */
 function passes(block: Buffer, pan: string): boolean {
   const field = xor(block, panField(pan)).toString('hex')
-  return /^0[4-9a-c]/.test(field) && /^f*$/.test(field.slice(2 + Number.parseInt(field[1] ?? '0', 16)))
+  return /^0[4-9a-c]/.test(field) && /^f*$/.test(field.slice(2 + lengthIn(field)))
 }
 
 /** What the makers of wrong blocks know. */

@@ -21,9 +21,12 @@ export function summaryLine({ passed, failed, notRun, milliseconds }: Summary): 
   return `${passed} passed, ${failed} failed, ${notRun} not run, in ${(milliseconds / 1000).toFixed(1)} s`
 }
 
+/** Short, and not to be told apart by case alone. */
+const MARKS = { passed: 'ok', failed: 'FAILED', 'not run': 'not run' } as const
+
 /** The cells of a row, in the order of {@link COLUMNS}. */
 export function cellsOf({ verdict, group, name, expected, got, milliseconds }: Result): string[] {
-  return [verdict, group, name, expected, got, milliseconds.toFixed(0)]
+  return [MARKS[verdict], group, name, expected, got, milliseconds.toFixed(0)]
 }
 
 export const COLUMNS: readonly string[] = ['', 'group', 'case', 'expected', 'got', 'ms']

@@ -1,5 +1,5 @@
 /** Running cases: one after the other, each timed, and whatever happens in one is its result. */
-import { type Case, GROUPS, type Group, requireStatus } from './case.js'
+import { type Case, GROUPS, requireStatus } from './case.js'
 import { AUTHORIZATION_CASES } from './cases-authorization.js'
 import { CONNECTION_CASES } from './cases-connection.js'
 import { COUNTER_CASES, GET_PIN_CASES } from './cases-get-pin.js'
@@ -10,7 +10,7 @@ import { SLOW_CASES } from './cases-slow.js'
 import { TOKEN_CASES } from './cases-token.js'
 import { UNIFORM_CASES } from './cases-uniform.js'
 import { ConfigError, Mismatch, NoAnswer, NotRun } from './problems.js'
-import { loadSetup } from './setup.js'
+import { type ConfigSource, loadSetup } from './setup.js'
 import { Wire } from './wire.js'
 import { World } from './world.js'
 
@@ -41,11 +41,9 @@ export const CASES: readonly Case[] = [
 ]
 
 /** Options of {@link simulateD1}. */
-export interface SimulateOptions {
-  /** The configuration file. */
-  readonly config: string
-  /** The groups to run; all where absent. */
-  readonly only?: readonly Group[]
+export interface SimulateOptions extends ConfigSource {
+  /** What to run, each a group or a case as `group: name`; all where absent. */
+  readonly only?: readonly string[]
   /** Hears of things that are no case, such as secret files that others may read. */
   readonly warn: (text: string) => void
   /** Hears of each result as it comes. */
@@ -59,12 +57,13 @@ export interface SimulateOptions {
  * Errors: `ERR_CONFIG`. What the issuer does is never an error: it is a result.
  */
 export async function simulateD1({
-  config,
   only = GROUPS,
   warn,
   onResult,
+  ...source
 }: SimulateOptions): Promise<Result[]> {
-  const setup = loadSetup(config, warn)
+  const chosen = CASES.filter(item => only.includes(item.group) || only.includes(fullName(item)))
+  const setup = loadSetup(source, warn)
   const wire = new Wire(setup)
   const world = new World(setup, wire)
   const results: Result[] = []
@@ -73,12 +72,17 @@ export async function simulateD1({
     onResult?.(result)
   }
   try {
-    for (const item of CASES) if (only.includes(item.group)) note(await runCase(world, item))
+    for (const item of chosen) note(await runCase(world, item))
     if (world.changed.length > 0) note(await runCase(world, { ...BACK, group: 'end' }))
     return results
   } finally {
     wire.close()
   }
+}
+
+/** How a case is told from all others, also on the command line. */
+export function fullName({ group, name }: Pick<Case, 'group' | 'name'>): string {
+  return `${group}: ${name}`
 }
 
 /** The PINs that were there before. */

@@ -54,14 +54,15 @@ const EBCDIC: ReadonlyMap<string, number> = new Map(
 export function seccosContent(input: SeccosInput, keys: SeccosKeys, twist: Twist = {}): SeccosContent {
   const { profile, prw, mac } = keys
   const random = randomBytes(profile.randomBytes)
-  const parts = profile.fields.map(field => bytesOf(field, input, random, profile))
-  const full = Buffer.concat(parts)
-  const masked = Buffer.concat(
-    profile.fields.map((field, i) => {
-      const bytes = parts[i] ?? Buffer.alloc(0)
-      return field.constant === undefined && field.masked ? Buffer.alloc(bytes.length) : bytes
-    }),
-  )
+  const parts = profile.fields.map(field => {
+    const bytes = bytesOf(field, input, random, profile)
+    return {
+      bytes,
+      masked: field.constant === undefined && field.masked ? Buffer.alloc(bytes.length) : bytes,
+    }
+  })
+  const full = Buffer.concat(parts.map(({ bytes }) => bytes))
+  const masked = Buffer.concat(parts.map(part => part.masked))
   const shown = twist.unmasked ? full : masked
   const parted = (part: Input, value: Buffer): Buffer => {
     if (part.input === 'dataSet.full') return full

@@ -8,7 +8,7 @@ import { type GivenMembers, withMembers } from './members.js'
 import { ConfigError } from './problems.js'
 import { type Profile, readProfile } from './profile.js'
 import { parseJson } from './reader.js'
-import { readRegularFile, Unreadable } from './regular-file.js'
+import { type RegularFile, readRegularFile, type Unreadable } from './regular-file.js'
 import type { NamedKey } from './seccos.js'
 
 export interface Setup {
@@ -41,7 +41,9 @@ type Secrecy = 'secret' | 'public'
 
 /** Where a configuration comes from: a file, members from the command line, or both. */
 export interface ConfigSource {
+  /** The file; absent where `members` say all. */
   readonly config?: string | undefined
+  /** In place of the file's members, or beside them. */
   readonly members?: GivenMembers
 }
 
@@ -80,16 +82,17 @@ type Read = (file: string, secrecy: Secrecy) => string
 
 function reader(folder: string, warn: (text: string) => void): Read {
   return (file, secrecy) => {
-    const path = resolve(folder, file)
-    try {
-      const { bytes, readByOthers } = readRegularFile(resolve(folder, file), file)
-      if (secrecy === 'secret' && readByOthers) {
-        warn(`${file} can be read by others than its owner: chmod 600`)
-      }
-      return bytes.toString('utf8')
-    } catch (error) {
-      throw asConfigError(error, problem => problem)
-    }
+    const { bytes, readByOthers } = readFile(resolve(folder, file), file)
+    if (secrecy === 'secret' && readByOthers) warn(`${file} can be read by others than its owner: chmod 600`)
+    return bytes.toString('utf8')
+  }
+}
+
+function readFile(path: string, name: string): RegularFile {
+  try {
+    return readRegularFile(path, name)
+  } catch (error) {
+    throw new ConfigError((error as Unreadable).message)
   }
 }
 
@@ -147,8 +150,7 @@ function understood(json: unknown): Profile | string {
   try {
     return readProfile(json)
   } catch (error) {
-    if (!(error instanceof ConfigError)) throw error
-    return `the simulator cannot compute by this profile: ${error.message}`
+    return `the simulator cannot compute by this profile: ${(error as ConfigError).message}`
   }
 }
 

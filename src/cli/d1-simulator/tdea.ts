@@ -37,7 +37,7 @@ export function aes(key: Buffer, block: Buffer): Buffer {
   return Buffer.concat([cipher.update(block), cipher.final()])
 }
 
-/** a XOR b, as long as a. */
+/** a XOR b, of one length. */
 export function xor(a: Buffer, b: Buffer): Buffer {
-  return Buffer.from(a.map((byte, i) => byte ^ (b[i] ?? 0)))
+  return Buffer.from(a.map((byte, i) => byte ^ b.readUInt8(i)))
 }

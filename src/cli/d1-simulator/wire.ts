@@ -64,8 +64,11 @@ export class Wire {
         response.on('data', chunk => chunks.push(chunk))
         response.once('error', error => reject(noAnswer(error)))
         response.once('end', () => {
-          const { statusCode: status = 0, rawHeaders } = response
-          resolve({ status, headers: joined(rawHeaders), text: Buffer.concat(chunks).toString() })
+          const { statusCode: status = 0, headersDistinct } = response
+          const lines = Object.entries(headersDistinct).flatMap(([name, values = []]) =>
+            values.map(value => [name, value] as const),
+          )
+          resolve({ status, headers: joined(lines), text: Buffer.concat(chunks).toString() })
         })
       })
       const timer = setTimeout(() => request.destroy(new NoAnswer('TIMEOUT')), requestMs)
@@ -143,7 +146,7 @@ function selfSigned(like: X509Certificate): { readonly cert: string; readonly ke
   certificate.serialNumber = '01'
   certificate.validity.notBefore = new Date(Date.now() - HOUR_MS)
   certificate.validity.notAfter = new Date(Date.now() + HOUR_MS)
-  const name = [{ name: 'commonName', value: /CN=([^\n]*)/.exec(like.subject)?.[1] ?? 'd1' }]
+  const name = [{ name: 'commonName', value: `${like.subject}`.replace(/^.*CN=([^\n]*).*$/s, '$1') }]
   certificate.setSubject(name)
   certificate.setIssuer(name)
   certificate.setExtensions([{ name: 'extKeyUsage', clientAuth: true }])
@@ -151,16 +154,16 @@ function selfSigned(like: X509Certificate): { readonly cert: string; readonly ke
   return { cert: forge.pki.certificateToPem(certificate), key }
 }
 
-function noAnswer(error: Error): NoAnswer {
+function noAnswer(error: NodeJS.ErrnoException): NoAnswer {
   if (error instanceof NoAnswer) return error
-  return new NoAnswer('code' in error && typeof error.code === 'string' ? error.code : 'failed')
+  return new NoAnswer(String(error.code))
 }
 
-function joined(raw: readonly string[]): Record<string, string> {
+function joined(pairs: readonly (readonly [string, string])[]): Record<string, string> {
   const headers: Record<string, string> = {}
-  for (let i = 0; i + 1 < raw.length; i += 2) {
-    const name = (raw[i] ?? '').toLowerCase()
-    headers[name] = name in headers ? `${headers[name]}, ${raw[i + 1]}` : (raw[i + 1] ?? '')
+  for (const [given, value] of pairs) {
+    const name = given.toLowerCase()
+    headers[name] = Object.hasOwn(headers, name) ? `${headers[name]}, ${value}` : value
   }
   return headers
 }
@@ -172,7 +175,7 @@ function parseReply(received: string): Reply | undefined {
   const [, status] = /^HTTP\/1\.[01] (\d{3})/.exec(line) ?? []
   if (status === undefined) return undefined
   const headers = joined(
-    lines.flatMap(text => [text.slice(0, text.indexOf(':')), text.slice(text.indexOf(':') + 1).trim()]),
+    lines.map(text => [text.slice(0, text.indexOf(':')), text.slice(text.indexOf(':') + 1).trim()] as const),
   )
   const text = rest.join('\r\n\r\n').slice(0, Number(headers['content-length'] ?? 1_000_000))
   return { status: Number(status), headers, text }

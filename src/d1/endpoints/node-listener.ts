@@ -17,6 +17,11 @@ const REFUSED_METHOD = 'REFUSED'
 /** How long what is still coming is let in after an early answer, so that the client gets to read that answer. */
 const LINGER_MS = 500
 
+/** The answers that are under way on a connection; several where requests are sent without waiting. */
+const underWay = new WeakMap<Duplex, Set<ServerResponse>>()
+/** Connections whose last answer was {@link answerClientError}'s. */
+const ended = new WeakSet<Duplex>()
+
 /**
  * Mounts a handler. Nothing before it may read the body (mount it before body parsers). The connection is closed after
  * a request whose body was not read to its end.
@@ -33,6 +38,9 @@ const LINGER_MS = 500
  */
 export function nodeListener(handler: EndpointHandler): NodeListener {
   return (incoming, outgoing) => {
+    // What stood before this listener took its time, and the client was told «Bad request» meanwhile.
+    if (ended.has(incoming.socket)) return
+    track(incoming.socket, outgoing)
     respond(handler, incoming, outgoing).catch(() => outgoing.destroy())
   }
 }
@@ -41,6 +49,9 @@ export function nodeListener(handler: EndpointHandler): NodeListener {
  * Answers what Node cannot parse as HTTP (a broken request line, a header with line breaks, headers that are too long
  * or too slow) with the contract's 400, and closes the connection. For the server's event `clientError`.
  *
+ * Where {@link nodeListener} has an answer under way on the connection, it closes it without a word: a 400 would stand
+ * behind that answer, or be taken for it, and a PIN that is stored for one that is not.
+ *
  * @example
  * ```ts
  * server.on('clientError', answerClientError)
@@ -48,10 +59,11 @@ export function nodeListener(handler: EndpointHandler): NodeListener {
  */
 export function answerClientError(_error: Error, socket: Duplex): void {
   // Before TLS is there, nothing can be said, and what is tried waits as long as the other side likes.
-  if (!socket.writable || (socket instanceof TLSSocket && isConnecting(socket))) {
+  if (!socket.writable || (socket instanceof TLSSocket && isConnecting(socket)) || isAnswering(socket)) {
     socket.destroy()
     return
   }
+  ended.add(socket)
   const body = '{"error":"Bad request"}'
   const head = [
     'HTTP/1.1 400 Bad Request',
@@ -68,6 +80,17 @@ export function answerClientError(_error: Error, socket: Duplex): void {
 /** Node keeps this on server sockets too; the types do not say so. */
 function isConnecting(socket: TLSSocket): boolean {
   return Reflect.get(socket, 'secureConnecting') === true
+}
+
+function track(socket: Duplex, outgoing: ServerResponse): void {
+  const answers = underWay.get(socket) ?? new Set()
+  underWay.set(socket, answers.add(outgoing))
+  outgoing.once('close', () => answers.delete(outgoing))
+}
+
+/** A request that has come as a whole is acted upon; one that broke off is not, unless it was answered before its end. */
+function isAnswering(socket: Duplex): boolean {
+  return [...(underWay.get(socket) ?? [])].some(({ headersSent, req }) => headersSent || req.complete)
 }
 
 async function respond(

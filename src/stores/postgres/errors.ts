@@ -33,8 +33,6 @@ const TRANSIENT: Readonly<Record<string, string>> = {
   EHOSTUNREACH: 'the host is out of reach',
   ENETUNREACH: 'the network is out of reach',
   EAI_AGAIN: 'the name of the host did not resolve',
-  // A server that is stopped takes its Unix socket with it.
-  ENOENT: 'the socket is not there',
 }
 
 /** How messages of `pg` itself begin, which have no code, where the connection is what failed. */
@@ -47,8 +45,10 @@ const CODE = /^[0-9A-Z_]{4,40}$/
 /** The coded error for what a pool, a connection or a statement failed with. */
 export function databaseError(error: unknown): Error {
   if (isIssuerPinError(error)) return error
-  const { code, message } = Object(error)
+  const { code, message, syscall } = Object(error)
   if (code === FOREIGN_KEY_VIOLATION) return noSuchCard()
+  // A server that is stopped takes its Unix socket with it. A file of the options that is missing stays missing.
+  if (code === 'ENOENT' && syscall === 'connect') return busy(`the socket is not there (${code})`)
   if (typeof code === 'string' && Object.hasOwn(TRANSIENT, code)) return busy(`${TRANSIENT[code]} (${code})`)
   if (code === undefined && typeof message === 'string' && CONNECTION_LOST.test(message)) {
     return busy('the connection is lost')

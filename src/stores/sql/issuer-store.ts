@@ -108,7 +108,9 @@ export class SqlIssuerStore implements IssuerStore {
       await this.#run(
         `INSERT INTO ${this.#pins} AS known (issuer_id, card_id, prw, sequence) VALUES ($1, $2, $3, $4) ` +
           'ON CONFLICT (issuer_id, card_id) DO UPDATE SET block = NULL, kid = NULL, prw = excluded.prw, ' +
-          'sequence = excluded.sequence WHERE known.sequence <= excluded.sequence',
+          'sequence = excluded.sequence WHERE known.sequence < excluded.sequence ' +
+          // The same PRW again: D1 repeats a request. Once a block has taken its place, it is an older PIN.
+          'OR (known.sequence = excluded.sequence AND known.prw IS NOT NULL)',
         readRef(card),
         [JSON.stringify(prw), prw.sequence],
       )

@@ -49,7 +49,13 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Sqli
   requireOptions(options, 'openSqliteStore', ['path', 'driver'])
   const { path, driver } = options
   requireFile(path, driver)
-  return sqliteStore(await openFile(path, driver))
+  const database = await openFile(path, driver)
+  try {
+    return sqliteStore(database)
+  } catch (error) {
+    guard(() => database.close())
+    throw error
+  }
 }
 
 /**
@@ -119,7 +125,7 @@ class SqliteFile implements SqliteStore {
   close(): void {
     if (this.#closed) return
     this.#closed = true
-    this.#database.close()
+    guard(() => this.#database.close())
   }
 
   [Symbol.dispose](): void {

@@ -83,7 +83,8 @@ export async function openSqliteIssuerStore(options: SqliteIssuerStoreOptions): 
     }
     await migrate(database, { ...PLAN, finish: session => adopt(session, adoptCountersFor) })
   } catch (error) {
-    await database.close()
+    // What kept it from opening is what counts.
+    await database.close().catch(() => {})
     throw error
   }
   return new SqlIssuerStore(database, panSealer)
@@ -129,7 +130,7 @@ class SqliteConnection implements SqlDatabase, SqlSession {
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
-    this.#database.close()
+    guard(() => this.#database.close())
   }
 
   #step<T>(sql: string, use: (statement: SqliteStatement) => T): T {

@@ -32,7 +32,7 @@ import { makeCertificates } from '../../d1/endpoints/support/certificates.js'
 
 export const certificates: ReturnType<typeof makeCertificates> = makeCertificates()
 export const ISSUER = 'is_tbank01'
-const CLIENT = { clientId: 'd1-client', clientSecret: 'JP7aK0q.w-Zt_93xLmVb2c' }
+const CLIENT = { clientId: 'd1-client', clientSecret: 'JP7aK0q.w-Zt_93xLmVb2x' }
 const HOURS_AGO = 2 * 3_600_000
 
 const PROFILES = {

@@ -178,6 +178,119 @@ test('what is no HTTP is answered with 400, and ended even where the other side 
   await wire.close()
 })
 
+describe('what is no HTTP, behind a request that is', () => {
+  const GARBAGE = 'GARBAGE\r\n\r\n'
+  const WHOLE = 'PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}'
+  const OPEN = 'PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n'
+
+  /** A client that says each part when its time has come; everything that came back. */
+  async function talk(
+    listener: ReturnType<typeof nodeListener>,
+    ...parts: readonly (string | ((received: () => string) => unknown))[]
+  ): Promise<string> {
+    const server = https.createServer(serverTls, listener).on('clientError', answerClientError)
+    const wire = await new Wire(server).open()
+    const socket = wire.connect()
+    const closed = new Promise(resolve => socket.once('close', resolve))
+    let received = ''
+    socket.on('error', () => {}).on('data', chunk => (received += chunk))
+    for (const part of parts) {
+      if (typeof part === 'string') await new Promise(resolve => socket.write(part, resolve))
+      else await part(() => received)
+    }
+    await closed
+    await wire.close()
+    return received
+  }
+
+  /** A Set PIN that takes its time: it ends when the test says so. */
+  function slow() {
+    const [begun, finish, done] = [gate(), gate(), gate()]
+    const listener = nodeListener(async request => {
+      await request.arrayBuffer()
+      begun.open()
+      await finish.passed
+      done.open()
+      return new Response(null, { status: 204 })
+    })
+    return { listener, begun, finish, done }
+  }
+
+  function gate() {
+    let open = (): void => {}
+    const passed = new Promise<void>(resolve => {
+      open = resolve
+    })
+    return { passed, open: () => open() }
+  }
+
+  test('after an early answer, a broken chunk gets no second one', async () => {
+    const refuse = nodeListener(async () => new Response('{"error":"Unauthorized"}', { status: 401 }))
+    const received = await talk(
+      refuse,
+      OPEN,
+      answer => expect.poll(answer, { interval: 5 }).toContain('Unauthorized'),
+      'ZZZ\r\n',
+    )
+    expect(received.match(/HTTP\/1\.1 \d{3}/g)).toEqual(['HTTP/1.1 401'])
+    expect(received).toMatch(/\{"error":"Unauthorized"\}$/)
+  })
+
+  test('while a Set PIN is under way, no 400 is taken for its answer', async () => {
+    const { listener, begun, finish, done } = slow()
+    expect(await talk(listener, WHOLE, () => begun.passed, GARBAGE)).toBe('')
+    finish.open()
+    await done.passed
+  })
+
+  test.each([
+    ['garbage', GARBAGE],
+    ['a request with a broken chunk', `${OPEN}ZZZ\r\n`],
+  ])('with a Set PIN in one piece with %s, no 400 is taken for its answer', async (_what, behind) => {
+    const { listener, begun, finish } = slow()
+    const received = talk(listener, WHOLE + behind)
+    await begun.passed
+    expect(await received).toBe('')
+    finish.open()
+  })
+
+  test('a request that breaks off before it is whole gets its one 400', async () => {
+    const { listener } = slow()
+    const received = await talk(listener, `${OPEN}ZZZ\r\n`)
+    expect(received.match(/HTTP\/1\.1 \d{3}/g)).toEqual(['HTTP/1.1 400'])
+  })
+
+  test('once the answer is out, it gets a 400 of its own', async () => {
+    const { listener, finish } = slow()
+    finish.open()
+    const received = await talk(
+      listener,
+      WHOLE,
+      answer => expect.poll(answer, { interval: 5 }).toContain('\r\n\r\n'),
+      GARBAGE,
+    )
+    expect(received.match(/HTTP\/1\.1 \d{3}/g)).toEqual(['HTTP/1.1 204', 'HTTP/1.1 400'])
+  })
+
+  test('a request that reaches the listener after its 400 is not acted upon', async () => {
+    let calls = 0
+    const listener = nodeListener(async () => {
+      calls++
+      return new Response()
+    })
+    const late = gate()
+    const received = await talk((incoming, outgoing) => {
+      setImmediate(() => {
+        listener(incoming, outgoing)
+        late.open()
+      })
+    }, WHOLE + GARBAGE)
+    await late.passed
+    expect(received.match(/HTTP\/1\.1 \d{3}/g)).toEqual(['HTTP/1.1 400'])
+    expect(calls).toBe(0)
+  })
+})
+
 test('behind a body parser, a Set PIN is refused, not waited for', async () => {
   await using world = await World.open()
   const app = express().use(express.json()).use(nodeListener(world.handler()))

@@ -1,0 +1,147 @@
+/** The simulator against issuers of other kinds, and against what is no issuer: each says what it is, in its own words. */
+import { randomBytes } from 'node:crypto'
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
+import net from 'node:net'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { GROUPS, simulateD1 } from '../../src/cli/d1-simulator/index.js'
+import { loadSetup } from '../../src/cli/d1-simulator/setup.js'
+import { Wire } from '../../src/cli/d1-simulator/wire.js'
+import { main } from '../../src/cli/main.js'
+import type { TokenVerdict } from '../../src/d1/endpoints/index.js'
+import { keptIo } from './support/io.js'
+import { type Issuer, openIssuer } from './support/issuer.js'
+
+const LONG = { timeout: 120_000 }
+
+function otherConfig({ config, folder }: Issuer, changes: object): string {
+  const path = join(folder, 'changed.json')
+  writeFileSync(path, JSON.stringify({ ...JSON.parse(readFileSync(config, 'utf8')), ...changes }))
+  chmodSync(path, 0o600)
+  return path
+}
+
+test('an issuer by the AES profile passes every case that has to do with it', LONG, async () => {
+  const issuer = await openIssuer({ profile: 'aes' })
+  const only = ['get-pin', 'set-pin-iso0', 'change-counter', 'set-pin-seccos', 'uniform']
+  const results = await simulateD1({ config: issuer.config, only, warn: () => {} })
+  expect(results.filter(({ verdict }) => verdict !== 'passed')).toEqual([])
+  await issuer.close()
+})
+
+test(
+  'an issuer by client certificate alone, under a prefix, passes the cases, but for those about tokens',
+  LONG,
+  async () => {
+    const issuer = await openIssuer({
+      endpoints: () => ({ authorization: 'mtls-only', tokenEndpoint: undefined as never, prefix: '/d1' }),
+    })
+    const { url } = JSON.parse(readFileSync(issuer.config, 'utf8'))
+    const config = otherConfig(issuer, { url: `${url}/d1/`, tokenUrl: undefined, client: undefined })
+    // The messages of `uniform` are those of two other groups.
+    const only = GROUPS.filter(group => group !== 'uniform')
+    const results = await simulateD1({ config, only, warn: () => {} })
+    expect(results.filter(({ verdict }) => verdict === 'failed')).toEqual([])
+    const notRun = results.filter(({ verdict }) => verdict === 'not run')
+    expect(new Set(notRun.map(({ got }) => got))).toEqual(new Set(['there is no tokenUrl']))
+    await issuer.close()
+  },
+)
+
+test('an issuer with tokens that are no JWTs passes the cases about them', LONG, async () => {
+  const issued = new Set<string>()
+  const tokens = {
+    issue: async () => {
+      const token = randomBytes(24).toString('base64url')
+      issued.add(token)
+      return { token, expiresInSeconds: 900, expiresAt: Date.now() + 900_000 }
+    },
+  }
+  const verify = async (token: string): Promise<TokenVerdict> =>
+    issued.has(token) ? { verified: true } : { verified: false, reason: 'unknown' }
+  const issuer = await openIssuer({
+    endpoints: ({ tokenEndpoint }) => ({
+      authorization: { bearer: { verify } },
+      tokenEndpoint: { clients: tokenEndpoint?.clients ?? [], tokens },
+    }),
+  })
+  const results = await simulateD1({
+    config: issuer.config,
+    only: ['token', 'authorization'],
+    warn: () => {},
+  })
+  expect(results.filter(({ verdict }) => verdict !== 'passed')).toEqual([])
+  await issuer.close()
+})
+
+test('an issuer that is not there fails every case, as no answer', LONG, async () => {
+  const issuer = await openIssuer()
+  const config = otherConfig(issuer, { url: 'https://127.0.0.1:9', tokenUrl: 'https://127.0.0.1:9/token' })
+  const io = keptIo()
+  expect(await main(['d1-simulator', '--config', config, '--only', 'get-pin'], io)).toBe(1)
+  const results = await simulateD1({ config, warn: () => {} })
+  expect(results.filter(({ verdict }) => verdict === 'passed')).toEqual([])
+  expect(new Set(results.map(({ got }) => got))).toEqual(new Set(['no answer: ECONNREFUSED', 'no answer']))
+  await issuer.close()
+})
+
+test('an issuer whose certificate is of another CA fails every case', LONG, async () => {
+  const issuer = await openIssuer()
+  const { tls } = JSON.parse(readFileSync(issuer.config, 'utf8'))
+  const config = otherConfig(issuer, { tls: { ...tls, ca: tls.cert } })
+  const results = await simulateD1({ config, only: ['get-pin', 'connection'], warn: () => {} })
+  expect(results.filter(({ verdict, group }) => verdict === 'passed' && group === 'get-pin')).toEqual([])
+  expect(results.map(({ verdict }) => verdict)).toContain('failed')
+  await issuer.close()
+})
+
+test('an issuer that never answers fails within the time', LONG, async () => {
+  const issuer = await openIssuer({ handler: () => () => new Promise(() => {}) })
+  const config = otherConfig(issuer, { timeouts: { requestMs: 50, slowBodyMs: 50 } })
+  const results = await simulateD1({ config, only: ['get-pin', 'paths', 'slow'], warn: () => {} })
+  expect(results.filter(({ verdict }) => verdict !== 'failed')).toEqual([])
+  expect(new Set(results.map(({ got }) => got))).toEqual(new Set(['no answer: TIMEOUT']))
+  await issuer.close()
+})
+
+test('a server that takes connections and says nothing has not refused TLS 1.1', async () => {
+  const issuer = await openIssuer()
+  const silent = net.createServer(socket => socket.on('error', () => {}).resume())
+  await new Promise<void>(resolve => silent.listen(0, '127.0.0.1', resolve))
+  const { port } = silent.address() as net.AddressInfo
+  const config = otherConfig(issuer, { url: `https://127.0.0.1:${port}`, timeouts: { requestMs: 50 } })
+  const results = await simulateD1({ config, only: ['connection: TLS 1.1'], warn: () => {} })
+  expect(results).toMatchObject([{ verdict: 'failed', got: 'no answer' }])
+  await new Promise(resolve => silent.close(resolve))
+  await issuer.close()
+})
+
+test('tokens whose life is not stated are used', async () => {
+  const issuer = await openIssuer({
+    handler:
+      ({ handler }) =>
+      async request => {
+        const response = await handler(request)
+        if (!request.url.endsWith('/token')) return response
+        const { expires_in: _, ...body } = (await response.json()) as Record<string, unknown>
+        return Response.json(body, { status: response.status })
+      },
+  })
+  const results = await simulateD1({ config: issuer.config, only: ['get-pin'], warn: () => {} })
+  expect(results.filter(({ verdict }) => verdict !== 'passed')).toEqual([])
+  await issuer.close()
+})
+
+test('where the address has no port it is 443', async () => {
+  const issuer = await openIssuer()
+  const setup = loadSetup({ config: issuer.config, members: { url: 'https://127.0.0.1' } }, () => {})
+  const socket = new Wire(setup).connect('nobody')
+  // Something may listen there.
+  const port = await new Promise(resolve => {
+    socket.once('error', error => resolve('port' in error ? error.port : socket.remotePort))
+    socket.once('secureConnect', () => resolve(socket.remotePort))
+  })
+  socket.destroy()
+  expect(port).toBe(443)
+  await issuer.close()
+})
