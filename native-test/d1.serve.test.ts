@@ -16,14 +16,12 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import { afterAll, afterEach, describe, expect, test } from 'vitest'
-import { ISSUER_ID, recordOf, testCards } from '../examples/serve/cards.js'
 import { Folder } from '../examples/serve/folder.js'
-import { openIssuer } from '../examples/serve/issuer.js'
 import { d1PublicJwk, makeKeys, ownMaterial } from '../examples/serve/keys.js'
 import { readOptions, UsageError } from '../examples/serve/options.js'
-import { openSoftwareKeys } from '../examples/serve/software-keys.js'
-import { makeTokenSecrets, openTokens } from '../examples/serve/tokens.js'
-import { memoryIssuerStore } from '../src/d1/index.js'
+import { seed } from '../examples/serve/seed.js'
+import { type Card, memoryIssuerStore } from '../src/d1/index.js'
+import { Pan } from '../src/index.js'
 import type { IssuerStore } from '../src/stores/issuer-store.js'
 import { type Caller, type CallerCard, openCaller } from './d1/caller.js'
 import { type ServeProcess, spawnServe, startServe } from './d1/serve-process.js'
@@ -162,9 +160,9 @@ describe('what a start finds in the folder', () => {
     ['serve.json', ({ path }: Folder) => openKeyFolder(path)],
   ])('%s that is no JSON is not quoted', (name, read) => {
     const folder = openKeyFolder(newDir())
-    const fault = '{"k":"0123456789ABCDEF" 5ECE7'
+    const fault = '{"PEK-STORE": S3CRET}'
     folder.write({ name, text: fault })
-    expect(() => JSON.parse(fault)).toThrow('5ECE7')
+    expect(() => JSON.parse(fault)).toThrow('S3CRET')
     expect(() => read(folder)).toThrow(new UsageError(`${folder.file(name)} is not JSON`))
   })
 
@@ -176,14 +174,14 @@ describe('what a start finds in the folder', () => {
 })
 
 function openKeyFolder(dir: string): Folder {
-  const files = () => [...makeKeys('software'), ...makeTokenSecrets()]
-  return Folder.open(dir, { backend: 'software', store: 'sqlite' }, files)
+  return Folder.open(dir, { backend: 'software', store: 'sqlite' }, () => makeKeys('software'))
 }
 
-describe('the first PINs', () => {
-  const [card = expect.fail()] = testCards(0)
-  const ref = { issuerId: ISSUER_ID, cardId: card.cardId }
-  const own = { block: new Uint8Array(8).fill(0xab), kid: 'PEK-STORE' }
+describe('the first PIN of a card', () => {
+  const ref = { issuerId: 'is_tbank01', cardId: 'card-0001' }
+  const card: Card = { state: 'active', pan: Pan.from('9999990000000018'), setPinTypes: ['ISO0'] }
+  const first = { block: new Uint8Array(8).fill(1), kid: 'PEK-STORE' }
+  const own = { block: new Uint8Array(8).fill(2), kid: 'PEK-STORE' }
   const prw = {
     prwValue: 'AB'.repeat(8),
     prwKid: 'PRW-1',
@@ -194,72 +192,54 @@ describe('the first PINs', () => {
     provenance: 'illustrative',
   } as const
 
-  /** Start after start on one store. */
-  async function starts(): Promise<(store: IssuerStore) => Promise<unknown>> {
-    const folder = openKeyFolder(newDir())
-    const parts = {
-      backend: await openSoftwareKeys(folder),
-      tokens: await openTokens(folder),
-      client: { clientId: 'd1', clientSecret: 'x'.repeat(32) },
-      d1PublicJwk: d1PublicJwk(folder),
-      cards: testCards(3),
-      audit: () => {},
-    }
-    return store => openIssuer({ ...parts, store })
-  }
+  const start = (store: Pick<IssuerStore, 'cards' | 'pins'>): Promise<void> =>
+    seed(store, ref, card, async () => first)
 
-  test('a start that was killed between a card and its PIN: the next one stores the PIN', async () => {
-    const open = await starts()
-    const store = memoryIssuerStore()
-    await store.cards.put(ref, recordOf(card))
-    await open(store)
-    expect(await store.pins.readBlock(ref)).toMatchObject({ kid: 'PEK-STORE' })
+  test('a start that was killed between the card and its PIN: the next one stores the PIN', async () => {
+    await using store = memoryIssuerStore()
+    await store.cards.put(ref, card)
+    await start(store)
+    expect(await store.pins.readBlock(ref)).toEqual(first)
   })
 
-  test('a PIN that was set is left alone by every later start, a PRW too', async () => {
-    const open = await starts()
-    const store = memoryIssuerStore()
-    await open(store)
+  test('a PIN that was set is left alone by later starts, as a block or as a PRW', async () => {
+    await using store = memoryIssuerStore()
+    await start(store)
     await store.pins.storeBlock(ref, own)
-    const both = { ...ref, cardId: 'card-0005' }
-    await store.pins.storePrw(both, prw)
-    await open(store)
+    await start(store)
     expect(await store.pins.readBlock(ref)).toEqual(own)
-    expect(await store.pins.readPrw(both)).toEqual(prw)
-    expect(await store.pins.readBlock(both)).toBeUndefined()
+    await store.pins.storePrw(ref, prw)
+    await start(store)
+    expect(await store.pins.readPrw(ref)).toEqual(prw)
+    expect(await store.pins.readBlock(ref)).toBeUndefined()
   })
 
-  test('a start that was slow does not put a first PIN over one that was set meanwhile', async () => {
-    const open = await starts()
-    const store = memoryIssuerStore()
-    let looked = (): void => {}
-    let goOn = (): void => {}
-    const hasLooked = new Promise<void>(resolve => {
-      looked = resolve
-    })
-    const mayGoOn = new Promise<void>(resolve => {
-      goOn = resolve
-    })
-    const find: IssuerStore['cards']['find'] = async (asked, options) => {
-      const found = await store.cards.find(asked, options)
-      if (asked.cardId !== card.cardId) return found
-      looked()
-      await mayGoOn
+  test('what is known of a card that is there stays as well', async () => {
+    await using store = memoryIssuerStore()
+    await start(store)
+    await store.cards.setState(ref, 'not-active')
+    await start(store)
+    expect(await store.cards.find(ref)).toMatchObject({ state: 'not-active' })
+  })
+
+  test('a slow start does not put it over a PIN that was set meanwhile', async () => {
+    await using store = memoryIssuerStore()
+    const find: IssuerStore['cards']['find'] = async () => {
+      const found = await store.cards.find(ref)
+      // The other replica comes up, and D1 sets a PIN through it.
+      await start(store)
+      await store.pins.storeBlock(ref, own)
       return found
     }
-    const slow = open({
-      cards: { ...store.cards, find },
-      pins: store.pins,
-      counters: store.counters,
-      close: () => store.close(),
-      [Symbol.asyncDispose]: () => store.close(),
-    })
-    await hasLooked
-    await open(store)
-    await store.pins.storeBlock(ref, own)
-    goOn()
-    await slow
+    await start({ cards: { ...store.cards, find }, pins: store.pins })
     expect(await store.pins.readBlock(ref)).toEqual(own)
+  })
+
+  test('a card without a first PIN gets none', async () => {
+    await using store = memoryIssuerStore()
+    await seed(store, ref, card, async () => undefined)
+    expect(await store.cards.find(ref)).toMatchObject({ state: 'active' })
+    expect(await store.pins.readBlock(ref)).toBeUndefined()
   })
 })
 

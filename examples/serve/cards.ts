@@ -1,6 +1,6 @@
 /** Test cards that nobody owns: the last digit of each number is wrong (ISO/IEC 7812-1, Luhn). */
 import { encipherPin, type Key, Pan, Pin } from 'issuer-pin-crypto'
-import type { Card, CardState, PinBlockType } from 'issuer-pin-crypto/d1'
+import type { Card, CardState, PinBlockType, StoredPinBlock } from 'issuer-pin-crypto/d1'
 
 export const ISSUER_ID = 'is_tbank01'
 
@@ -53,10 +53,11 @@ export function recordOf({ pan, state, setPinTypes }: TestCard): Card {
 }
 
 /** The first PIN of a card as it is stored. */
-export async function firstBlock({ pan, pin }: TestCard, storage: Key): Promise<Uint8Array | undefined> {
+export async function firstBlock({ pan, pin }: TestCard, storage: Key): Promise<StoredPinBlock | undefined> {
   if (pin === undefined) return undefined
   using first = Pin.from(pin)
-  return encipherPin({ pin: first, pan: Pan.from(pan), format: 0, key: storage })
+  const block = await encipherPin({ pin: first, pan: Pan.from(pan), format: 0, key: storage })
+  return { block, kid: storage.kid }
 }
 
 /** 16 digits: an unassigned range, the number, and a check digit that is wrong. */

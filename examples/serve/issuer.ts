@@ -3,7 +3,6 @@ import {
   type Backend,
   ChangeCounter,
   ILLUSTRATIVE_NOT_GIROCARD_TDEA,
-  type Key,
   type PublicJwkLike,
   type SeccosProfile,
 } from 'issuer-pin-crypto'
@@ -11,6 +10,7 @@ import { type AuditHook, type EndpointHandler, issuerEndpoints, type OwnTokens }
 import type { IssuerStore } from 'issuer-pin-crypto/sqlite'
 import { firstBlock, ISSUER_ID, recordOf, type TestCard } from './cards.js'
 import { MAC, PRW, ZPK } from './keys.js'
+import { seed } from './seed.js'
 
 /** Invented: the scheme's own is not public. A service supplies its scheme's, from the documents it holds. */
 export const PROFILE: SeccosProfile = ILLUSTRATIVE_NOT_GIROCARD_TDEA
@@ -42,7 +42,11 @@ export async function openIssuer(parts: Parts): Promise<Issuer> {
   const macKeys = await backend.bind({ kid: MAC.kid, usage: 'retail-mac' })
   if (jweKeys.publicJwk === undefined) throw new Error('the JWE key has no public half')
 
-  for (const card of parts.cards) await seed(store, card, storage)
+  for (const card of parts.cards) {
+    await seed(store, { issuerId: ISSUER_ID, cardId: card.cardId }, recordOf(card), () =>
+      firstBlock(card, storage),
+    )
+  }
 
   const handler = issuerEndpoints({
     issuers: {
@@ -59,23 +63,6 @@ export async function openIssuer(parts: Parts): Promise<Issuer> {
     audit,
   })
   return { handler, publicJwk: { ...jweKeys.publicJwk, kid: jweKeys.kid } }
-}
-
-/**
- * A test card with its first PIN, where they are not there. A start may have been killed between the two, so a card that
- * is there tells nothing of its PIN; and a PIN that is there stays, whoever stored it.
- *
- * For one process at a time: the store has no «only if there is none», so of two first starts on an empty database, the
- * slower may put a first PIN over one that D1 has set through the faster. Let one replica listen, then start the others:
- * they find a PIN for every card, and write none.
- */
-async function seed({ cards, pins }: IssuerStore, card: TestCard, storage: Key): Promise<void> {
-  const ref = { issuerId: ISSUER_ID, cardId: card.cardId }
-  if ((await cards.find(ref)) === undefined) await cards.put(ref, recordOf(card))
-  const block = await firstBlock(card, storage)
-  if (block === undefined) return
-  if ((await pins.readBlock(ref)) ?? (await pins.readPrw(ref))) return
-  await pins.storeBlock(ref, { block, kid: storage.kid })
 }
 
 /** The PIN change counter of the issuer; `now` for whoever needs an answer of yesterday. */

@@ -13,7 +13,8 @@ export async function readInput(path: string | undefined, io: Io): Promise<strin
 
 function readFile(path: string): string {
   try {
-    return readRegularFile(path).bytes.toString('utf8')
+    // Not by its name: what was to go in by standard input, and came as an argument, is not repeated.
+    return readRegularFile(path, 'the file').bytes.toString('utf8')
   } catch (error) {
     throw new UsageError((error as Unreadable).message)
   }

@@ -1,4 +1,5 @@
 /** `probe`: which algorithms and inputs reproduce samples that a scheme has made with test keys. */
+import { wipe } from '../bytes.js'
 import { Pan, Pin, type ProbeOutcome, type ProbeReport, type ProbeSample, probeProfile } from '../index.js'
 import { type Command, readArguments, UsageError } from './command.js'
 import { readInput, readJson } from './input.js'
@@ -20,13 +21,16 @@ function readText(members: Members, name: string): string {
   return text
 }
 
-function readSample(value: unknown): ProbeSample {
+function readSample(value: unknown, pins: Pin[]): ProbeSample {
   if (typeof value !== 'object' || value === null) throw new UsageError('samples must be a list of objects')
-  const { pan, pin, random, ...rest } = value as Members
+  const { pan: number, pin: digits, random, ...rest } = value as Members
+  const pan = Pan.from(readText({ pan: number }, 'pan'))
+  const pin = Pin.from(readText({ pin: digits }, 'pin'))
+  pins.push(pin)
   return {
     ...(rest as unknown as ProbeSample),
-    pan: Pan.from(readText({ pan }, 'pan')),
-    pin: Pin.from(readText({ pin }, 'pin')),
+    pan,
+    pin,
     ...(random !== undefined && { random: readHex({ random }, 'random') }),
   }
 }
@@ -43,11 +47,20 @@ function report(text: string, probe: Probe): ProbeReport {
     throw new UsageError(`the samples have members ${SAMPLE_FILE.join(', ')} and no other`)
   const { samples } = file
   if (!Array.isArray(samples)) throw new UsageError('samples must be a list of objects')
-  const keys = [readHex(file, 'prwTestKey'), readHex(file, 'macTestKey')] as const
+  const keys: Uint8Array[] = []
+  const pins: Pin[] = []
+  const readKey = (name: string): Uint8Array => {
+    const key = readHex(file, name)
+    keys.push(key)
+    return key
+  }
   try {
-    return probe({ samples: samples.map(readSample), prwTestKey: keys[0], macTestKey: keys[1] })
+    const prwTestKey = readKey('prwTestKey')
+    const macTestKey = readKey('macTestKey')
+    return probe({ samples: samples.map(value => readSample(value, pins)), prwTestKey, macTestKey })
   } finally {
-    for (const key of keys) key.fill(0)
+    wipe(...keys)
+    for (const pin of pins) pin[Symbol.dispose]()
   }
 }
 

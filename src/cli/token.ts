@@ -29,13 +29,14 @@ async function readPin(variable: string | undefined, io: Io): Promise<string> {
 }
 
 function rowsOf(capabilities: Capabilities, health: Health): string[][] {
-  const { backend, tdea, macs, keyAgreement, reencipher, random, notes } = capabilities
+  const { backend, tdea, macs, keyAgreement, signing, reencipher, random, notes } = capabilities
   return [
     ['health', health.ok ? 'ok' : 'NOT ok', health.detail],
     ['backend', backend, ''],
     ['TDEA', tdea, ''],
     ...Object.entries(macs).map(([name, plan]) => [`MAC ${name}`, plan, '']),
     ['key agreement', keyAgreement, ''],
+    ['signing (ES256)', signing, ''],
     ['re-encipherment', reencipher, ''],
     ['random', random, ''],
     ...notes.map(note => ['note', '', note]),

@@ -62,12 +62,12 @@ describe('wrong calls: exit code 2, one line, nothing on standard output', () =>
     [['d1-simulator', '--url', 'https://x', '--config', ''], 'ERR_USAGE: --config is missing'],
     [['d1-simulator', '--url', 'https://x'], /^ERR_CONFIG: the configuration lacks .*--cards/],
     [['d1-simulator', '--config', '/dev/zero'], 'ERR_CONFIG: /dev/zero is not a regular file'],
-    [['inspect', 'jwe', '/dev/zero'], 'ERR_USAGE: /dev/zero is not a regular file'],
+    [['inspect', 'jwe', '/dev/zero'], 'ERR_USAGE: the file is not a regular file'],
     [['d1-simulator', '--config', 'x', '--only', 'y'], /^ERR_USAGE: --only takes one of connection, token,/],
     [['d1-simulator', '--config', '/nowhere.json'], 'ERR_CONFIG: /nowhere.json cannot be read: ENOENT'],
     [['inspect'], 'ERR_USAGE: inspect takes one of jwe, data-set, pin-block'],
     [['inspect', '__proto__'], 'ERR_USAGE: inspect takes one of jwe, data-set, pin-block'],
-    [['inspect', 'jwe', '/nowhere'], 'ERR_USAGE: /nowhere cannot be read: ENOENT'],
+    [['inspect', 'jwe', '/nowhere'], 'ERR_USAGE: the file cannot be read: ENOENT'],
     [['inspect', 'jwe', 'a', 'b'], 'ERR_USAGE: at most 1 argument beside the options'],
     [['inspect', 'data-set'], 'ERR_USAGE: --profile is missing'],
     [['inspect', 'pin-block'], 'ERR_USAGE: --state is missing'],
@@ -113,7 +113,7 @@ describe('wrong calls: exit code 2, one line, nothing on standard output', () =>
     const long = 'x'.repeat(1_048_577)
     expect(await run(['inspect', 'jwe', file('long', long)])).toMatchObject({
       code: 2,
-      err: `ERR_USAGE: ${join(folder, 'long')} is longer than 1048576 bytes`,
+      err: 'ERR_USAGE: the file is longer than 1048576 bytes',
     })
     expect((await run(['inspect', 'jwe'], { stdin: long })).err).toBe(
       'ERR_USAGE: the input is longer than 1048576 bytes',
@@ -124,7 +124,7 @@ describe('wrong calls: exit code 2, one line, nothing on standard output', () =>
     const pipe = join(folder, 'pipe')
     execFileSync('mkfifo', [pipe])
     for (const path of [folder, pipe]) {
-      expect((await run(['inspect', 'jwe', path])).err).toBe(`ERR_USAGE: ${path} is not a regular file`)
+      expect((await run(['inspect', 'jwe', path])).err).toBe('ERR_USAGE: the file is not a regular file')
     }
   })
 
@@ -343,7 +343,7 @@ describe('probe', () => {
 
   test('a computation without padding, an own field, and several that fit, each in its row', async () => {
     const inputs = [{ input: 'pinBlock' }, { input: 'field', id: 'psn' }] as const
-    const layout: ProbeOutcome['matches'][number]['layout'] = []
+    const layout: ProbeOutcome['matches'][number]['layout'] = { pan: undefined, pin: undefined }
     const form = { keyBytes: 16, pinForm: 'iso9564-format-0', outputBytes: 8, text: 'hex-upper' } as const
     const match = { padding: 'none', inputs, layout, ...form } as const
     const matches = [
@@ -520,15 +520,22 @@ describe('the program itself', () => {
   const program = ['--import', 'tsx', 'src/cli/cli.ts']
   const cwd = new URL('../..', import.meta.url)
 
-  test('--help is exit code 0', async () => {
+  test('--help is exit code 0; output that nobody reads is exit code 1, and no stack', async () => {
     const { argv } = process
+    const exit = vi.spyOn(process, 'exit').mockReturnValue(undefined as never)
+    const others = process.stdout.listeners('error')
     const write = vi.spyOn(process.stdout, 'write').mockReturnValue(true)
     try {
       process.argv = [process.execPath, 'issuer-pin-crypto', '--help']
       await import('../../src/cli/cli.js')
       await vi.waitFor(() => expect(process.exitCode).toBe(0))
       expect(write.mock.calls.join('')).toMatch(/^usage: issuer-pin-crypto COMMAND/)
+      const [ours] = process.stdout.listeners('error').filter(listener => !others.includes(listener))
+      ours?.(new Error('EPIPE'))
+      expect(exit.mock.calls).toEqual([[1]])
+      process.stdout.off('error', ours as () => void)
     } finally {
+      exit.mockRestore()
       process.argv = argv
       process.exitCode = undefined
       write.mockRestore()

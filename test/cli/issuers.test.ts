@@ -1,6 +1,7 @@
 /** The simulator against issuers of other kinds, and against what is no issuer: each says what it is, in its own words. */
 import { randomBytes } from 'node:crypto'
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
+import https from 'node:https'
 import net from 'node:net'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
@@ -10,7 +11,7 @@ import { Wire } from '../../src/cli/d1-simulator/wire.js'
 import { main } from '../../src/cli/main.js'
 import type { TokenVerdict } from '../../src/d1/endpoints/index.js'
 import { keptIo } from './support/io.js'
-import { type Issuer, openIssuer } from './support/issuer.js'
+import { certificates, type Issuer, openIssuer } from './support/issuer.js'
 
 const LONG = { timeout: 120_000 }
 
@@ -143,5 +144,26 @@ test('where the address has no port it is 443', async () => {
   })
   socket.destroy()
   expect(port).toBe(443)
+  await issuer.close()
+})
+
+test('what stands twice in an answer is joined; an answer that breaks off is none', async () => {
+  const issuer = await openIssuer()
+  const server = https.createServer(certificates.server, ({ url }, response) => {
+    response.setHeader('x-twice', ['1', '2'])
+    if (url === '/whole') response.end()
+    else response.write('{', () => response.destroy())
+  })
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  const url = `https://localhost:${(server.address() as net.AddressInfo).port}`
+  const wire = new Wire(loadSetup({ config: issuer.config, members: { url } }, () => {}))
+  const joined = { status: 200, headers: { 'x-twice': '1, 2' } }
+  expect(await wire.ask(`${url}/whole`)).toMatchObject(joined)
+  const text = 'GET /whole HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'
+  expect(await wire.raw(text)).toMatchObject(joined)
+  await expect(wire.ask(`${url}/half`)).rejects.toMatchObject({ reason: 'ECONNRESET' })
+  wire.close()
+  server.closeAllConnections()
+  await new Promise(resolve => server.close(resolve))
   await issuer.close()
 })

@@ -232,7 +232,11 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
     ),
   },
   'goes on showing the old PIN': {
-    caught: ['set-pin-iso0: a new PIN', 'set-pin-iso0: the very same request, three times'],
+    caught: [
+      'set-pin-iso0: a new PIN',
+      'set-pin-iso0: the very same request, three times',
+      'set-pin-iso0: 5 at once for one card',
+    ],
     pins: pins => ({
       readBlock: pins.readBlock.bind(pins),
       storePrw: pins.storePrw.bind(pins),

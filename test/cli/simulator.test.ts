@@ -1,3 +1,4 @@
+/** The simulator against an issuer that is sound: results, output, exit codes. */
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'

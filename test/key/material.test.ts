@@ -64,7 +64,7 @@ describe('ERR_KEY_MATERIAL says', () => {
   })
 
   function keyWithoutJwk(): KeyObject {
-    return generateKeyPairSync('dh', { group: 'modp5' }).privateKey
+    return generateKeyPairSync('rsa-pss', { modulusLength: 1024 }).privateKey
   }
 })
 

@@ -51,26 +51,26 @@ describe('layouts', () => {
   test('PAN in one run and PIN block in another, before or behind', () => {
     const runs = [
       { offset: 0, length: 8 },
-      { offset: 8, length: 12 },
+      { offset: 10, length: 12 },
     ]
     const exact = layoutsFor(runs, 16)
       .map(shown)
       .filter(text => text.startsWith('8 bcd exact'))
     expect(exact.filter(text => text.includes('@0'))).toEqual([
       '8 bcd exact - @0',
-      '8 bcd exact - @0, iso9564-format-0 @8',
-      '8 bcd exact - @0, iso9564-format-0 @12',
-      '8 bcd exact - @0, iso9564-format-2 @8',
-      '8 bcd exact - @0, iso9564-format-2 @12',
-      '8 bcd exact - @0, digits-bcd @8',
-      '8 bcd exact - @0, digits-bcd @12',
-      '8 bcd exact - @0, digits-ascii @8',
-      '8 bcd exact - @8, iso9564-format-0 @0',
-      '8 bcd exact - @8, iso9564-format-2 @0',
-      '8 bcd exact - @8, digits-bcd @0',
-      '8 bcd exact - @12, iso9564-format-0 @0',
-      '8 bcd exact - @12, iso9564-format-2 @0',
-      '8 bcd exact - @12, digits-bcd @0',
+      '8 bcd exact - @0, iso9564-format-0 @10',
+      '8 bcd exact - @0, iso9564-format-0 @14',
+      '8 bcd exact - @0, iso9564-format-2 @10',
+      '8 bcd exact - @0, iso9564-format-2 @14',
+      '8 bcd exact - @0, digits-bcd @10',
+      '8 bcd exact - @0, digits-bcd @14',
+      '8 bcd exact - @0, digits-ascii @10',
+      '8 bcd exact - @10, iso9564-format-0 @0',
+      '8 bcd exact - @10, iso9564-format-2 @0',
+      '8 bcd exact - @10, digits-bcd @0',
+      '8 bcd exact - @14, iso9564-format-0 @0',
+      '8 bcd exact - @14, iso9564-format-2 @0',
+      '8 bcd exact - @14, digits-bcd @0',
     ])
   })
 
@@ -170,6 +170,10 @@ describe('the message of a candidate', () => {
       .filter(one => names(one) === 'prw')
       .map(one => hex(one.message(sample()) ?? expect.unreachable()))
     expect(prws).toEqual(['ABCD', '41424344'])
+    expect(mac.filter(one => names(one) === 'prw').flatMap(({ inputs }) => inputs)).toEqual([
+      { input: 'prw', form: 'binary' },
+      { input: 'prw', form: 'text' },
+    ])
   })
 
   test('has the PIN in each form', () => {

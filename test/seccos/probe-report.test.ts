@@ -114,7 +114,7 @@ describe('two samples of two cards', () => {
         padding: 'none',
         keyBytes: 16,
         pinForm: 'digits-bcd',
-        inputs: [{ input: 'pinBlock' }, { input: 'pcc', encoding: 'ascii' }],
+        inputs: [{ input: 'pinBlock' }, { input: 'pcc', encoding: 'ascii', length: 4, align: 'exact' }],
         outputBytes: 8,
         text: 'hex-upper',
       },

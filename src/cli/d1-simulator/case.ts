@@ -1,6 +1,5 @@
 /** What a case is, and the forms that most of them have. */
-import type { Operation } from './contract.js'
-import { requireContract } from './contract.js'
+import { COUNTER_CODES, type Operation, requireContract } from './contract.js'
 import { Mismatch, NoAnswer } from './problems.js'
 import type { Reply } from './wire.js'
 import type { World } from './world.js'
@@ -53,7 +52,8 @@ export function refusal(
       const reply = await send(world)
       requireRefusal(world, reply, statuses)
       const { errorCode } = requireContract(operation, reply)
-      return typeof errorCode === 'string' ? `${reply.status} ${errorCode}` : String(reply.status)
+      // A code of the contract, or nothing: what else an issuer says is not for this table.
+      return COUNTER_CODES.includes(errorCode) ? `${reply.status} ${errorCode}` : String(reply.status)
     },
   }
 }

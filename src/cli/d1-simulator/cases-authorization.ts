@@ -2,6 +2,7 @@
 import { createHmac } from 'node:crypto'
 import { type Case, outside, refusal } from './case.js'
 import { requestText } from './cases-connection.js'
+import { otherCharacter } from './jwe.js'
 import { NotRun } from './problems.js'
 import type { World } from './world.js'
 
@@ -30,7 +31,7 @@ function signed(header: object, claims: object): string {
 /** The last character of a base64url signature may have unused bits, so the first is changed. */
 function withoutTrust(token: string): string {
   const at = token.lastIndexOf('.') + 1
-  return `${token.slice(0, at)}${token[at] === 'A' ? 'B' : 'A'}${token.slice(at + 1)}`
+  return `${token.slice(0, at)}${otherCharacter(token.charAt(at))}${token.slice(at + 1)}`
 }
 
 const later = (claims: object): object => ({ ...claims, exp: Math.floor(Date.now() / 1000) + 86_400 })

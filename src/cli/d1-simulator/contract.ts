@@ -14,7 +14,8 @@ type Check = (body: Body) => readonly string[]
 
 /** No content at all. */
 const EMPTY = null
-const COUNTER_CODES: readonly unknown[] = ['PIN_CHANGE_FORBIDDEN', 'CARD_NOT_ACTIVE']
+/** The values of `errorCode` that the contract has. */
+export const COUNTER_CODES: readonly unknown[] = ['PIN_CHANGE_FORBIDDEN', 'CARD_NOT_ACTIVE']
 
 const isText = (value: unknown): value is string => typeof value === 'string'
 const isTextOrAbsent = (value: unknown): boolean => value === undefined || isText(value)

@@ -4,7 +4,7 @@
  */
 import { generateKeyPairSync } from 'node:crypto'
 import { decodeProtectedHeader } from 'jose'
-import { craft, type P256Jwk, publicHalf, seal } from './jwe.js'
+import { craft, otherCharacter, type P256Jwk, publicHalf, seal } from './jwe.js'
 import { WRONG_BLOCKS } from './pin-block.js'
 import type { SeccosContent } from './seccos.js'
 import type { Card, World } from './world.js'
@@ -19,7 +19,7 @@ const outer = (type: string, encryptedPinBlock: unknown): string =>
 
 /** Changes one character of a segment; its last one may have bits that count for nothing. */
 function flip(jwe: string, segment: number): string {
-  const change = (text: string): string => `${text.startsWith('A') ? 'B' : 'A'}${text.slice(1)}`
+  const change = (text: string): string => otherCharacter(text.charAt(0)) + text.slice(1)
   return jwe
     .split('.')
     .map((text, i) => (i === segment ? change(text) : text))

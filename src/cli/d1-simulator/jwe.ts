@@ -31,6 +31,11 @@ export async function seal(content: object | string, to: P256Jwk, header: object
     .encrypt(await importJWK(publicHalf(to), 'ECDH-ES'))
 }
 
+/** Another character of base64url. */
+export function otherCharacter(character: string): string {
+  return 'AB'.charAt(Number(character === 'A'))
+}
+
 /** The public members alone. */
 export function publicHalf({ kty, crv, x, y, kid }: P256Jwk): P256Jwk {
   return { kty, crv, x, y, kid }
