@@ -21,6 +21,20 @@ const PARTS = {
     tests: ['test/seccos/!(probe*).test.ts'],
   },
   'src/seccos/probe': { mutate: ['src/seccos/probe*.ts'], tests: ['test/seccos/probe-*.test.ts'] },
+  // Both directions share audit.ts.
+  'src/d1': {
+    mutate: ['src/d1/*.ts'],
+    tests: ['test/d1/*.test.ts', 'test/d1/client/audit.test.ts', 'test/d1/endpoints/failures.test.ts'],
+  },
+  // Without servers, sockets and real time.
+  'src/d1/endpoints': {
+    mutate: ['src/d1/endpoints/!(node-listener).ts'],
+    tests: ['test/d1/endpoints/!(any-input|malformed|mounting).test.ts'],
+  },
+  'src/d1/client': {
+    mutate: ['src/d1/client/!(mtls-fetch|network).ts'],
+    tests: ['test/d1/client/!(client|fetches|network).test.ts'],
+  },
 }
 
 const part = process.env['MUTATE']

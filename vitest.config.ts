@@ -8,6 +8,7 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
       provider: 'v8',
       include: ['src/**/*.ts'],
       reporter: ['text', 'json-summary'],
+      reportOnFailure: true,
     },
     projects: [
       { test: { name: 'unit', include: ['test/**/*.test.ts'] } },

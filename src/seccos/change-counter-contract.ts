@@ -80,8 +80,9 @@ const CHECKS: Readonly<Record<string, Check>> = {
 
   'a version that never was is refused': async one => {
     await one.compareAndSet('card/a', undefined, 'first')
-    for (const version of ['', '0', 'x', '-1', '99999999999999999999', '1 OR 1=1']) {
-      if (version === (await present(one, 'card/a')).version) continue
+    const { version: right } = await present(one, 'card/a')
+    const strange = ['', '0', 'x', '-1', '99999999999999999999', '1 OR 1=1']
+    for (const version of strange.filter(candidate => candidate !== right)) {
       assert.equal(await one.compareAndSet('card/a', version, 'second'), false, `version ${version}`)
     }
     assert.equal((await one.read('card/a'))?.value, 'first')

@@ -102,6 +102,9 @@ interface Answer {
   readonly body: string
 }
 
+/** HTTP/1.1 without Host: Node answers that itself, before any listener (RFC 9112, 3.2), and with no body. */
+const WITHOUT_HOST = 'HTTP/1.1 400 Bad Request\r\n'
+
 /** The answers in what came over the socket: each has a status line, and as much body as it says. */
 function answersOf(received: string): Answer[] {
   const answers: Answer[] = []
@@ -115,6 +118,12 @@ function answersOf(received: string): Answer[] {
     const headers = new Map(
       lines.map(text => [text.slice(0, text.indexOf(':')).toLowerCase(), text.slice(text.indexOf(':') + 2)]),
     )
+    if (rest.startsWith(WITHOUT_HOST) && headers.get('transfer-encoding') === 'chunked') {
+      const empty = '0\r\n\r\n'
+      check(rest.startsWith(empty, end + 4), 'what Node answers itself is empty')
+      rest = rest.slice(end + 4 + empty.length)
+      continue
+    }
     const length = Number(headers.get('content-length') ?? 0)
     const body = rest.slice(end + 4, end + 4 + length)
     check(
