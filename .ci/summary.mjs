@@ -115,9 +115,10 @@ function packaging() {
 }
 
 const { name, version } = json('package.json')
+const commit = command('git', 'rev-parse', '--short', 'HEAD') ?? 'unknown'
 row(
-  name,
-  `${version}, commit ${command('git', 'rev-parse', '--short', 'HEAD') ?? 'unknown'}, Node ${process.versions.node}, OpenSSL ${process.versions.openssl}`,
+  'run',
+  `${name} ${version}, commit ${commit}, Node ${process.versions.node}, OpenSSL ${process.versions.openssl}`,
 )
 tests()
 vectors()

@@ -156,7 +156,8 @@ export const PIN_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
       ),
     )
     const read = await one.pins.readBlock(CARD, {})
-    const mark = read?.block[0] ?? -1
+    assert.ok(read !== undefined, 'there is no block')
+    const mark = Buffer.from(read.block).readUInt8(0)
     assertBlock(read, blockOf(mark, `PEK-${mark}`))
     assertBlock(await other.pins.readBlock(CARD, {}), blockOf(mark, `PEK-${mark}`))
   },

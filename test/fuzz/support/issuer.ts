@@ -126,8 +126,17 @@ export const issuer: () => Promise<Issuer> = once(async () => {
     ttlSeconds: 86_400,
   } as const
   let drawn = 0
-  // Not random, so that the intdatag in an input is one that was issued in every process.
-  const backend = { randomBytes: async (length: number) => new Uint8Array(length).fill(drawn++) }
+  // Not random, so that the intdatag in an input is one that was issued in every process; five bits of a byte count.
+  const backend = {
+    randomBytes: async (length: number) => {
+      let left = drawn++
+      return Uint8Array.from({ length }, () => {
+        const digit = left % 32
+        left = Math.floor(left / 32)
+        return digit
+      })
+    },
+  }
   const counter = new ChangeCounter({ store: memoryStore(), backend, ...options })
   const tokens = await ownTokens({
     algorithm: 'HS256',

@@ -16,7 +16,9 @@ const UNIFORM: Partial<Readonly<Record<ErrorCode, string>>> = {
 const RUNS = /\d{4,}|[A-Za-z0-9+/_=-]{8,}/g
 /** Constants of our messages and classes that inputs, being made of our seeds, hold as well. */
 const OURS =
-  /^(?:\d\.?|1638[34]|65[_,]?53[56]|8192|8160|9797|10000|ERR_\w+|retryable|undefined|prototype|constructor|(?:[A-Z][A-Za-z0-9]*)?Error|encryptedPinBlock|encryptedData|prwDataSet|pinValue|prwValue|macValue|intdatag|dataSet|pinBlock|pinLength|provenance|profileFormat|randomBytes|outputBytes|algorithm|uncovered|keyBytes|constant|encoding|description|illustrative|scheme-confirmed|3DES_SECCOS|iso9797-1-alg\d|cmac-aes|cmac-tdea|digits-bcd|digits-ascii|iso9564-format-\d|hex-upper|hex-lower|base64url|base64|pin-encryption|retail-mac|jwe-key-agreement|prw-generate|prw-verify|cbc-mac|tdea-2key|tdea-3key|access_token|token_type|expires_in|manufacturer|pkcs11)$/
+  /^(?:\d\.?|1000000|pin-block|data-set|d1-simulator|1638[34]|65[_,]?53[56]|8192|8160|9797|10000|ERR_\w+|retryable|undefined|prototype|constructor|(?:[A-Z][A-Za-z0-9]*)?Error|encryptedPinBlock|encryptedData|prwDataSet|pinValue|prwValue|macValue|intdatag|dataSet|pinBlock|pinLength|provenance|profileFormat|randomBytes|outputBytes|algorithm|uncovered|keyBytes|constant|encoding|description|illustrative|scheme-confirmed|3DES_SECCOS|iso9797-1-alg\d|cmac-aes|cmac-tdea|digits-bcd|digits-ascii|iso9564-format-\d|hex-upper|hex-lower|base64url|base64|pin-encryption|retail-mac|jwe-key-agreement|prw-generate|prw-verify|cbc-mac|tdea-2key|tdea-3key|access_token|token_type|expires_in|manufacturer|pkcs11)$/
+
+const UUID = /\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b/g
 
 /** How a failure may look. */
 export interface FailureRule {
@@ -56,7 +58,8 @@ export function refuseEcho(shown: string, hidden: readonly string[], named: read
   const escaped = named
     .flatMap(name => [name, JSON.stringify(name).slice(1, -1)])
     .sort((a, b) => b.length - a.length)
-  for (const run of shown.match(RUNS) ?? []) {
+  // A correlation id that was drawn may have four digits of the input in it.
+  for (const run of shown.replaceAll(UUID, '').match(RUNS) ?? []) {
     if (OURS.test(run) || !hidden.some(text => text.includes(run))) continue
     if (escaped.some(name => name.includes(run))) continue
     // What may be named is taken out; what is left may still be too much.

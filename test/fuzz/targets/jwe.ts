@@ -158,16 +158,21 @@ export const openedJwe: FuzzTarget = {
   },
 }
 
+const PRIVATE = 'c2VjcmV0LXNjYWxhcg'
+
 /** For people: whatever is there is shown, but for the ciphertext and private members, and nothing is raised. */
 export const shownHeader: FuzzTarget = {
   name: 'jwe-header-shown',
   share: 25,
-  seeds: [...SEEDS, textInput(forge({ ...HEADER, epk: { ...EPK, d: 'c2VjcmV0LXNjYWxhcg' } }))],
+  seeds: [...SEEDS, textInput(forge({ ...HEADER, epk: { ...EPK, d: PRIVATE } }))],
   run(bytes) {
     const jwe = new Input(bytes).text()
     const text = inspectJweHeader(jwe)
     check(/^[\x20-\x7e\n•…]*$/.test(text), 'plain text without control characters')
-    check(!text.includes('c2VjcmV0LXNjYWxhcg'), 'a private member is shown')
+    // A mutation may put it into a public member, where it is shown rightly.
+    const header = Buffer.from(jwe.split('.')[0] ?? '', 'base64url').toString()
+    const inPublic = header.replaceAll(/"d"\s*:\s*"[^"]*"/g, '').includes(PRIVATE)
+    check(inPublic || !text.includes(PRIVATE), 'a private member is shown')
     check(text.length < 60_000, 'a text of bounded length')
     const ciphertext = jwe.split('.')[3] ?? ''
     check(ciphertext.length < 24 || !text.includes(ciphertext), 'the ciphertext is shown')

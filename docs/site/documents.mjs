@@ -1,0 +1,46 @@
+/**
+ * A TypeDoc plugin: the Markdown files keep their form for readers of the repository (a heading first, no front
+ * matter), and the site takes title and group from the heading and the folder, and the address from the file.
+ */
+import { Converter, KindRouter } from 'typedoc'
+
+/** The group of a document, by the folder it stands in; what stands elsewhere belongs to the project as a whole. */
+const GROUPS = { guides: 'Guides', decisions: 'Decisions', measurements: 'Measurements' }
+
+/** @param {import('typedoc').Application} app */
+export function load(app) {
+  app.converter.on(Converter.EVENT_CREATE_DOCUMENT, (_context, document) => {
+    const title = headingOf(document.content)
+    if (title === undefined) {
+      app.logger.error(`the document ${document.name} does not begin with "# title"`)
+      return
+    }
+    const folder = /\/docs\/(\w+)\//.exec(pathOf(document))?.[1] ?? ''
+    document.name = title
+    document.frontmatter['group'] = GROUPS[folder] ?? 'Project'
+  })
+  app.renderer.defineRouter('files', FileRouter)
+}
+
+/** `documents/key-ceremony.html` rather than an address made of the title, which changes. */
+class FileRouter extends KindRouter {
+  getIdealBaseName(reflection) {
+    if (!reflection.isDocument()) return super.getIdealBaseName(reflection)
+    const [, folder, name] = /(?:([^/]+)\/)?([^/]+)\.md$/.exec(pathOf(reflection)) ?? []
+    return `documents/${(name === 'README' ? folder : name).toLowerCase()}`
+  }
+}
+
+function pathOf(document) {
+  return document.project.files.getReflectionPath(document) ?? ''
+}
+
+/**
+ * The first line. TypeDoc has cut the text at each piece of code already.
+ *
+ * @param {readonly import('typedoc').CommentDisplayPart[]} parts
+ */
+function headingOf(parts) {
+  const text = parts.map(part => part.text).join('')
+  return /^# (.+)\n/.exec(text)?.[1]?.replaceAll('`', '')
+}
