@@ -1,4 +1,5 @@
 /** HTTPS with client certificates, the server's limits, and a clean end. */
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import https from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { answerClientError, type EndpointHandler, nodeListener } from 'issuer-pin-crypto/d1'
@@ -42,6 +43,10 @@ export async function startServer(
     underWay.add(answer)
     return answer.finally(() => underWay.delete(answer))
   })
+  const respond = (incoming: IncomingMessage, outgoing: ServerResponse): void => {
+    outgoing.shouldKeepAlive &&= !stopping
+    listener(incoming, outgoing)
+  }
   const server = https.createServer(
     {
       key: folder.read('server.key'),
@@ -53,14 +58,13 @@ export async function startServer(
       minVersion: 'TLSv1.2',
       ...LIMITS,
     },
-    (incoming, outgoing) => {
-      outgoing.shouldKeepAlive &&= !stopping
-      listener(incoming, outgoing)
-    },
+    respond,
   )
   server.maxHeadersCount = MAX_HEADERS
   server.maxConnections = MAX_CONNECTIONS
   server.on('clientError', answerClientError)
+  // An `Expect` that is not 100-continue: Node would answer 417, which the contract does not have.
+  server.on('checkExpectation', respond)
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
     server.listen(port, host, () => {

@@ -128,6 +128,11 @@ describe('methods', () => {
     expect(received).toMatch(/\r\n\r\n$/)
   })
 
+  test('an Expect that nobody knows is answered as if it were not there: the contract has no 417', async () => {
+    expect(await send(`GET ${PIN}`, [bearer, 'Expect: 200-ok'])).toMatchObject({ status: 200 })
+    expectRefusal(await send(`POST ${PIN}`, [bearer, 'Expect: the-unexpected']), 400, 'method')
+  })
+
   test('a header that overrides the method overrides nothing', async () => {
     const override = ['X-HTTP-Method-Override: PUT', 'X-Method: PUT', bearer]
     expectRefusal(await send(`POST ${PIN}`, override), 400, 'method')

@@ -64,6 +64,19 @@ describe('own tokens', () => {
     expect(await tokens.verify(token, NO_OPTIONS)).toEqual({ verified: false, reason: 'ERR_JWT_EXPIRED' })
   })
 
+  test('have one text each: a second spelling of the same signature is refused', async () => {
+    const tokens = await ownTokens(own())
+    const { token } = await tokens.issue(GRANT)
+    const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
+    // 32 bytes are 43 characters, of which the last has two bits to spare.
+    const next = ALPHABET.charAt(ALPHABET.indexOf(token.at(-1) ?? '') ^ 1)
+    for (const other of [token.slice(0, -1) + next, `${token}=`, token.replace('.', '=.')]) {
+      const verdict = { verified: false, reason: 'ERR_JWS_INVALID' }
+      expect(await tokens.verify(other, NO_OPTIONS)).toEqual(verdict)
+    }
+    expect(await tokens.verify(token, NO_OPTIONS)).toMatchObject({ verified: true })
+  })
+
   test('outlive the replacement of a key', async () => {
     const [one, two] = [secret('T-1'), secret('T-2')]
     const before = await ownTokens(own({ keys: [one] }))

@@ -203,9 +203,12 @@ export const clientAnswers: FuzzTarget = {
     })
     const text = Buffer.from(body).toString('utf8')
     // D1's own code, where it is plain, is part of the message; a code of the system too. Neither is a long number.
-    const named = [...(text.match(/[A-Za-z][A-Za-z0-9_]{1,63}/g) ?? []), 'is_tbank01', String(status)].filter(
-      word => !/\d{6}/.test(word),
-    )
+    const words = [...(text.match(/[A-Za-z][A-Za-z0-9_]{1,63}/g) ?? []), 'is_tbank01', String(status)]
+    const pause = retryAfterSeconds(reply.retryAfter, clock.now())
+    const named = [
+      ...words.filter(word => !/\d{6}/.test(word)),
+      ...(pause === undefined ? [] : [String(pause)]),
+    ]
     const rule = {
       codes: ['ERR_D1_REQUEST', 'ERR_D1_RESPONSE', 'ERR_D1_UNREACHABLE'],
       hidden: [

@@ -16,7 +16,10 @@ const LIMITS = {
 }
 const server = once(async (): Promise<Server> => {
   const { handler } = await issuer()
-  const opened: Server = createServer(LIMITS, nodeListener(handler)).on('clientError', answerClientError)
+  const listener = nodeListener(handler)
+  const opened: Server = createServer(LIMITS, listener)
+    .on('checkExpectation', listener)
+    .on('clientError', answerClientError)
   await new Promise<void>(resolve => opened.listen(0, '127.0.0.1', resolve))
   return opened
 })

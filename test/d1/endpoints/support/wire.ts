@@ -40,12 +40,15 @@ export class Wire {
   /** A handler, or a server that it is mounted in already. */
   constructor(handler: EndpointHandler | https.Server, version: TlsVersion = 'TLSv1.3') {
     this.#version = version
-    this.server =
-      typeof handler === 'function'
-        ? https
-            .createServer({ ...serverTls, minVersion: version, maxVersion: version }, nodeListener(handler))
-            .on('clientError', answerClientError)
-        : handler
+    if (typeof handler !== 'function') {
+      this.server = handler
+      return
+    }
+    const listener = nodeListener(handler)
+    this.server = https
+      .createServer({ ...serverTls, minVersion: version, maxVersion: version }, listener)
+      .on('checkExpectation', listener)
+      .on('clientError', answerClientError)
   }
 
   async open(): Promise<this> {
