@@ -21,19 +21,19 @@ const PARTS = {
     tests: ['test/seccos/!(probe*).test.ts'],
   },
   'src/seccos/probe': { mutate: ['src/seccos/probe*.ts'], tests: ['test/seccos/probe-*.test.ts'] },
-  // Both directions share audit.ts.
+  // Messages, and the audit events of both directions.
   'src/d1': {
-    mutate: ['src/d1/*.ts'],
+    mutate: ['src/d1/*.ts', 'src/d1/client/audit.ts'],
     tests: ['test/d1/*.test.ts', 'test/d1/client/audit.test.ts', 'test/d1/endpoints/failures.test.ts'],
   },
-  // Without servers, sockets and real time.
+  // Without servers and real time: what is sent and received goes through the handler, or a fetch of the tests' own.
   'src/d1/endpoints': {
     mutate: ['src/d1/endpoints/!(node-listener).ts'],
-    tests: ['test/d1/endpoints/!(any-input|malformed|mounting).test.ts'],
+    tests: ['test/d1/endpoints/!(any-input|contract|malformed|mounting).test.ts'],
   },
   'src/d1/client': {
-    mutate: ['src/d1/client/!(mtls-fetch|network).ts'],
-    tests: ['test/d1/client/!(client|fetches|network).test.ts'],
+    mutate: ['src/d1/client/!(audit|mtls-fetch|network).ts'],
+    tests: ['test/d1/client/!(audit|client|fetches|network|wiping).test.ts'],
   },
 }
 
