@@ -59,8 +59,9 @@ for (const version of versions) {
   })
   if (!compiled.ok) console.log(compiled.text.slice(-2000))
   console.log(`Node ${text.trim()}: building and testing`)
-  const built = run('npm', ['run', '--silent', 'build'], { env, cwd: copy })
+  // The demo builds without declarations, so it goes first.
   const demo = run('npm', ['run', '--silent', 'demo'], { env, cwd: copy })
+  const built = run('npm', ['run', '--silent', 'build'], { env, cwd: copy })
   const tests = run('node', ['node_modules/vitest/vitest.mjs', 'run'], { env, cwd: copy })
   if (!tests.ok) console.log(tests.text.slice(-6000))
   const { numPassedTests, numFailedTests, numPendingTests } = JSON.parse(
