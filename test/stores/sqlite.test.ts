@@ -121,13 +121,16 @@ describe.each(AVAILABLE)('%s', { timeout: 60_000 }, driver => {
     expect((await stat(shared)).mode & 0o777).toBe(0o640)
   })
 
-  test.runIf(existsSync('/proc/self/fd'))('what is refused is closed: no file stays open', async () => {
-    const path = newFile()
-    await (await open(path)).close()
-    const before = (await readdir('/proc/self/fd')).length
-    for (let i = 0; i < 5; i++) await failure(() => openSqliteStore({ path, driver }), 'ERR_BACKEND_FAILED')
-    expect((await readdir('/proc/self/fd')).length).toBeLessThanOrEqual(before + 1)
-  })
+  test.runIf(existsSync('/proc/self/fd'))(
+    'what is refused is closed: no file stays open (as /proc shows it)',
+    async () => {
+      const path = newFile()
+      await (await open(path)).close()
+      const before = (await readdir('/proc/self/fd')).length
+      for (let i = 0; i < 5; i++) await failure(() => openSqliteStore({ path, driver }), 'ERR_BACKEND_FAILED')
+      expect((await readdir('/proc/self/fd')).length).toBeLessThanOrEqual(before + 1)
+    },
+  )
 
   describe('versions', () => {
     const versionsOf = (path: string) =>
