@@ -1,8 +1,11 @@
 /** The client over a fetch and a clock of the tests' own: what is sent, what is made of the answer, what is said. */
 import { generateKeyPairSync } from 'node:crypto'
-import { compactDecrypt } from 'jose'
-import { beforeEach, describe, expect, test } from 'vitest'
+import { getEventListeners } from 'node:events'
+import { compactDecrypt, decodeJwt } from 'jose'
+import { beforeEach, describe, expect, test, vi } from 'vitest'
 import { retryAfterSeconds } from '../../../src/d1/client/answer.js'
+import { systemClock } from '../../../src/d1/client/clock.js'
+import { Deadline } from '../../../src/d1/client/deadline.js'
 import type { FetchInit, FetchResponse } from '../../../src/d1/client/exchange.js'
 import {
   type ClientAuditEvent,
@@ -10,6 +13,7 @@ import {
   d1Client,
   softwareSigner,
 } from '../../../src/d1/client/index.js'
+import { readClientOptions } from '../../../src/d1/client/options.js'
 import { backoffMs } from '../../../src/d1/client/retry.js'
 import { type D1ClientError, Pan } from '../../../src/index.js'
 import { failure } from '../../support/errors.js'
@@ -49,11 +53,15 @@ const silence: Reply = ({ signal }) =>
 let clock: ManualClock
 let sent: { url: string; init: FetchInit }[]
 let answers: Reply[]
+let tokenRequests: { url: string; init: FetchInit }[]
+let tokenAnswers: Reply[]
 let events: ClientAuditEvent[]
 beforeEach(() => {
   clock = new ManualClock()
   sent = []
   answers = []
+  tokenRequests = []
+  tokenAnswers = []
   events = []
 })
 
@@ -68,7 +76,10 @@ function client(more: Partial<D1ClientOptions> = {}) {
     random: () => 0.5,
     audit: event => void events.push(event),
     fetch: (url, init) => {
-      if (url.endsWith('/oauth2/token')) return reply(200, TOKEN)(init)
+      if (url.endsWith('/oauth2/token')) {
+        tokenRequests.push({ url, init })
+        return (tokenAnswers.shift() ?? reply(200, TOKEN))(init)
+      }
       sent.push({ url, init })
       return (answers.shift() ?? reply(204))(init)
     },
@@ -99,6 +110,32 @@ const refusal = async (call: () => Promise<unknown>, code: Parameters<typeof fai
   (await failure(() => running(call()), code, [CLEAR_PAN])) as D1ClientError
 
 describe('what is sent', () => {
+  test('for a token: an assertion of the configured lifetime and audience, in a form', async () => {
+    await running(client({ audience: 'd1', assertionLifetimeSeconds: 60 }).delete('card-1'))
+    const [request] = tokenRequests
+    expect(request).toMatchObject({
+      url: 'https://api.d1-stg.thalescloud.io/authz/v1/oauth2/token',
+      init: {
+        method: 'POST',
+        redirect: 'manual',
+        headers: {
+          'content-type': 'application/x-www-form-urlencoded',
+          accept: 'application/json',
+          'x-correlation-id': expect.stringMatching(/^[0-9a-f-]{36}$/),
+        },
+      },
+    })
+    const claims = (form: string | undefined) =>
+      decodeJwt(new URLSearchParams(form).get('assertion') ?? expect.fail())
+    const { iat = 0, exp, aud, iss } = claims(request?.init.body)
+    expect([exp, aud, iss]).toEqual([iat + 60, 'd1', 'is_tbank01'])
+    expect(iat * 1000).toBeGreaterThanOrEqual(1_700_000_000_000)
+    await running(client().delete('card-1'))
+    const plain = claims(tokenRequests[1]?.init.body)
+    expect(Object.keys(plain)).not.toContain('aud')
+    expect(Number(plain.exp) - Number(plain.iat)).toBe(300)
+  })
+
   const BASE = 'https://api.d1-stg.thalescloud.io/banking/v2/issuers/is_tbank01/cards'
 
   test('create', async () => {
@@ -202,6 +239,61 @@ describe('an answer that refuses', () => {
     answers.push(reply(503, { errorCode: 'NEVER' }))
     const call = () => client({ retryableErrorCodes }).register('card-1', REGISTER)
     expect(await refusal(call, 'ERR_D1_REQUEST')).toMatchObject({ attempt: 1, retryable: false })
+  })
+})
+
+describe('a token that is not given', () => {
+  test('is refused by the code of OAuth2, and the card API is not asked', async () => {
+    tokenAnswers.push(reply(400, { error: 'invalid_grant' }))
+    const error = await refusal(() => client().register('card-1', REGISTER), 'ERR_D1_REQUEST')
+    expect(error).toMatchObject({
+      message: 'D1 token: refused with status 400, invalid_grant',
+      operation: 'token',
+      errorCode: 'invalid_grant',
+    })
+    expect(sent).toEqual([])
+    expect(events).toMatchObject([{ refusal: { reason: 'token-refused' }, requests: 0, tokenFetched: true }])
+  })
+
+  test('is asked for three times in a call, and not nine times', async () => {
+    tokenAnswers.push(...Array.from({ length: 9 }, () => reply(503)))
+    const error = await refusal(() => client().register('card-1', REGISTER), 'ERR_D1_REQUEST')
+    expect(error).toMatchObject({ operation: 'token', attempt: 3 })
+    expect(tokenRequests).toHaveLength(3)
+  })
+
+  test('that is there is used by the next call, which fetches none', async () => {
+    const cards = client()
+    await running(cards.delete('card-1'))
+    await running(cards.delete('card-2'))
+    expect(tokenRequests).toHaveLength(1)
+    expect(events).toMatchObject([{ tokenFetched: true }, { tokenFetched: false }])
+  })
+
+  test('of 8192 characters is one', async () => {
+    tokenAnswers.push(reply(200, { ...TOKEN, access_token: 'x'.repeat(8192) }))
+    await running(client().delete('card-1'))
+    expect(sent[0]?.init.headers['authorization']).toBe(`Bearer ${'x'.repeat(8192)}`)
+  })
+})
+
+describe('the signal of the caller', () => {
+  test('ends the call with its reason, and has no listener afterwards', async () => {
+    const controller = new AbortController()
+    const { signal } = controller
+    await running(client().delete('card-1', undefined, { signal }))
+    expect(getEventListeners(signal, 'abort')).toEqual([])
+    answers.push(init => {
+      controller.abort('enough')
+      return silence(init)
+    })
+    const error = await failure(
+      () => running(client().delete('card-1', undefined, { signal })),
+      'ERR_ABORTED',
+    )
+    expect(error.cause).toBe('enough')
+    expect(getEventListeners(signal, 'abort')).toEqual([])
+    expect(clock.pending()).toEqual([])
   })
 })
 
@@ -371,6 +463,42 @@ describe('time', () => {
     await clock.advance(150)
     await call
     expect(events[0]?.durationMs).toBe(150)
+  })
+})
+
+describe('the parts', () => {
+  test('leave no listener of a wait that is over, and none of a deadline that has ended', async () => {
+    const { signal } = new AbortController()
+    const outer = { signal, error: (reason: unknown) => reason }
+    const deadline = new Deadline({ clock, ms: 10, expired: () => new Error('late'), outer })
+    expect(await deadline.race(Promise.resolve(7))).toBe(7)
+    await settle()
+    expect(getEventListeners(deadline.signal, 'abort')).toEqual([])
+    expect(getEventListeners(signal, 'abort')).toHaveLength(1)
+    deadline.end()
+    expect(getEventListeners(signal, 'abort')).toEqual([])
+    expect(clock.pending()).toEqual([])
+  })
+
+  test('fire no timer of the system that was cancelled', () => {
+    vi.useFakeTimers()
+    try {
+      const [kept, cancelled] = [vi.fn(), vi.fn()]
+      systemClock.after(10, kept)
+      systemClock.after(10, cancelled)()
+      vi.advanceTimersByTime(20)
+      expect(kept).toHaveBeenCalledOnce()
+      expect(cancelled).not.toHaveBeenCalled()
+    } finally {
+      vi.useRealTimers()
+    }
+  })
+
+  test('draw jitter from 0 to 1 where none is given', () => {
+    const { transport } = readClientOptions({ environment: 'staging', issuerId: 'is_tbank01', signer })
+    const drawn = Array.from({ length: 200 }, () => transport.random())
+    expect(drawn.every(x => x >= 0 && x < 1)).toBe(true)
+    expect(new Set(drawn).size).toBeGreaterThan(190)
   })
 })
 
