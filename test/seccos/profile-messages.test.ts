@@ -87,6 +87,8 @@ describe('one entry', () => {
     ],
     ['/prw/padding', 4, '/prw/padding must be one of 1, 2, 3, none'],
     ['/prw/iv', '00', '/prw/iv must be 16 upper-case hex digits, or none'],
+    ['/prw/iv', 'F0000000000000000', '/prw/iv must be 16 upper-case hex digits, or none'],
+    ['/prw/iv', 'none0', '/prw/iv must be 16 upper-case hex digits, or none'],
     ['/prw/keyBytes', 8, '/prw/keyBytes must be one of 16, 24, 32'],
     ['/prw/inputs', [], '/prw/inputs must be a list of 1 to 32 entries'],
     [
