@@ -19,7 +19,8 @@ export type OpenToken = typeof pkcs11Backend
 async function readPin(variable: string | undefined, io: Io): Promise<string> {
   if (variable !== undefined) {
     const pin = io.env[variable]
-    if (pin === undefined || pin === '') throw new UsageError(`the environment has no ${variable}`)
+    if (pin === undefined || pin === '')
+      throw new UsageError('--pin-env: there is no such variable in the environment')
     return pin
   }
   const pin = await io.askSecret('token PIN: ')

@@ -79,7 +79,7 @@ describe('wrong calls: exit code 2, one line, nothing on standard output', () =>
     [['token', '--pin', CANARY], "ERR_USAGE: Unknown option '--pin'"],
     [
       ['token', '--module', '/x.so', '--token', 'x', '--pin-env', 'NO'],
-      'ERR_USAGE: the environment has no NO',
+      'ERR_USAGE: --pin-env: there is no such variable in the environment',
     ],
     [
       ['token', '--module', '/x.so', '--token', 'x'],
