@@ -6,10 +6,11 @@ const config: Options = {
     index: 'src/index.ts',
     software: 'src/software.ts',
     pkcs11: 'src/pkcs11.ts',
-    d1: 'src/d1/index.ts',
+    d1: 'src/d1.ts',
     sqlite: 'src/sqlite.ts',
     postgres: 'src/postgres.ts',
-    testing: 'src/testing/index.ts',
+    tools: 'src/tools.ts',
+    testing: 'src/testing.ts',
     cli: 'src/cli/cli.ts',
   },
   format: ['esm', 'cjs'],
@@ -21,7 +22,8 @@ const config: Options = {
   splitting: true,
   sourcemap: false,
   silent: true,
-  onSuccess: async () => copyFileSync('src/seccos/profile.schema.json', 'dist/seccos-profile.schema.json'),
+  onSuccess: async () =>
+    copyFileSync('src/seccos/profile/profile.schema.json', 'dist/seccos-profile.schema.json'),
 }
 
 export default defineConfig(config) as ReturnType<typeof defineConfig>

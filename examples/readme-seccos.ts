@@ -1,13 +1,8 @@
-import {
-  ChangeCounter,
-  memoryStore,
-  Pan,
-  Pin,
-  ILLUSTRATIVE_NOT_GIROCARD_TDEA as profile,
-  verifyPrw,
-} from 'issuer-pin-crypto'
-import { changeCounterResponse, makeSeccosSetPinRequest, openSeccosSetPinRequest } from 'issuer-pin-crypto/d1'
+import { ChangeCounter, memoryStore, Pan, Pin, verifyPrw } from 'issuer-pin-crypto'
+import { changeCounterResponse, openSeccosSetPinRequest } from 'issuer-pin-crypto/d1'
 import { softwareBackend } from 'issuer-pin-crypto/software'
+import { makeSeccosSetPinRequest } from 'issuer-pin-crypto/testing'
+import { ILLUSTRATIVE_NOT_GIROCARD_TDEA as profile } from 'issuer-pin-crypto/tools'
 
 const prw = { algorithm: 'tdea-2key', material: '0123456789ABCDEFFEDCBA9876543210' } as const
 await using backend = await softwareBackend({

@@ -7,7 +7,7 @@
 import { afterAll, expect, test } from 'vitest'
 import type { Backend } from '../src/index.js'
 import { openKeyStore, pkcs11Backend } from '../src/pkcs11.js'
-import { backendContract, CONTRACT_KEYS, type ContractKey } from '../src/testing/index.js'
+import { backendContract, CONTRACT_KEYS, type ContractKey } from '../src/testing.js'
 import { describeNss, makeDatabase } from './nss.js'
 import { onToken, strayKey } from './raw.js'
 

@@ -1,7 +1,7 @@
 import { CKA } from '../src/backend/pkcs11/constants.js'
 import type { Backend } from '../src/index.js'
 import { type KeyStoreOptions, openKeyStore, type Pkcs11Options, pkcs11Backend } from '../src/pkcs11.js'
-import type { ContractKey } from '../src/testing/index.js'
+import type { ContractKey } from '../src/testing.js'
 import { onToken, strayKey } from './raw.js'
 
 /** Empties a token and puts exactly these keys into it. */

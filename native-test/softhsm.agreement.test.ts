@@ -4,7 +4,7 @@ import fc from 'fast-check'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Backend, Key, MacRequest } from '../src/index.js'
 import { softwareBackend } from '../src/software.js'
-import { CONTRACT_KEYS } from '../src/testing/index.js'
+import { CONTRACT_KEYS } from '../src/testing.js'
 import { openWith } from './provision.js'
 import { describeSoftHsm, makeToken } from './softhsm.js'
 

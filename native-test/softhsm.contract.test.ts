@@ -1,5 +1,5 @@
 import { afterAll, test } from 'vitest'
-import { backendContract, CONTRACT_KEYS } from '../src/testing/index.js'
+import { backendContract, CONTRACT_KEYS } from '../src/testing.js'
 import { openWith } from './provision.js'
 import { describeSoftHsm, makeToken } from './softhsm.js'
 

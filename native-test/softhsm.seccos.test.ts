@@ -5,8 +5,6 @@ import {
   computePrw,
   generateMac,
   generatePrwMac,
-  ILLUSTRATIVE_NOT_GIROCARD_AES,
-  ILLUSTRATIVE_NOT_GIROCARD_TDEA,
   type KeyAlgorithm,
   type KeyUsage,
   type MacAlgorithm,
@@ -18,6 +16,7 @@ import {
 } from '../src/index.js'
 import { openKeyStore, pkcs11Backend } from '../src/pkcs11.js'
 import { softwareBackend } from '../src/software.js'
+import { ILLUSTRATIVE_NOT_GIROCARD_AES, ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../src/tools.js'
 import { REFERENCE_CASES } from '../test/mac/reference-cases.js'
 import { describeSoftHsm, makeToken } from './softhsm.js'
 

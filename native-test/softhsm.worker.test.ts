@@ -8,7 +8,7 @@ import { Worker } from 'node:worker_threads'
 import { expect, test } from 'vitest'
 import type { Backend } from '../src/index.js'
 import { pkcs11Backend } from '../src/pkcs11.js'
-import { CONTRACT_KEYS } from '../src/testing/index.js'
+import { CONTRACT_KEYS } from '../src/testing.js'
 import { provision } from './provision.js'
 import { describeSoftHsm, makeToken, SOFTHSM_MODULE, USER_PIN } from './softhsm.js'
 

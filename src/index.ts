@@ -15,26 +15,19 @@ export type {
 } from './backend/backend.js'
 export type { BackendDriver, FoundKey, KeyQuery, MaybePromise } from './backend/driver.js'
 export { openBackend } from './backend/front.js'
-export * from './errors.js'
-export { inspectDataSet } from './inspect/data-set.js'
-export { inspectJweHeader } from './inspect/jwe-header.js'
-export { inspectPinBlock } from './inspect/pin-block.js'
+export type { Key, KeyFacts } from './backend/key.js'
+export * from './base/errors.js'
 export type { JweHeader } from './jwe/header.js'
 export { type OpenedJwe, type OpenRequest, openJwe } from './jwe/open.js'
 export { importRecipient, type P256Recipient, type PublicJwkLike } from './jwe/recipient.js'
 export { type SealRequest, sealJwe } from './jwe/seal.js'
 export type { CheckValue, CheckValueMethod } from './key/check-value.js'
-export type { Key, KeyFacts, KeyParity, P256PublicJwk } from './key/key.js'
-export type { KeyAlgorithm, KeyOperation, KeyUsage, UsageRule } from './key/usage.js'
+export type { KeyOperation, KeyUsage, UsageRule } from './key/usage.js'
 export { USAGES } from './key/usage.js'
-export type { MacAlgorithm, MacPadding, MacParameters } from './mac/algorithm.js'
-export { type GenerateMacInput, generateMac } from './mac/generate.js'
-export { type VerifyMacInput, verifyMac } from './mac/verify.js'
+export { type GenerateMacInput, generateMac, type VerifyMacInput, verifyMac } from './mac/mac.js'
 export { type DecipherPinInput, decipherPin } from './pin/decipher.js'
 export { type EncipherPinInput, type EncipherPinsInput, encipherPin, encipherPins } from './pin/encipher.js'
-export { buildFormat0, checkFormat0, parseFormat0 } from './pin/format0.js'
-export { Pan } from './pin/pan.js'
-export { Pin } from './pin/pin.js'
+export { buildFormat0, checkFormat0, parseFormat0 } from './pin/formats/format0.js'
 export { type PinBlockFormat, type SupportedFormat, TRANSLATIONS } from './pin/policy.js'
 export {
   type ReencipherPinBlockInput,
@@ -42,17 +35,23 @@ export {
   type TranslatePinBlockInput,
   translatePinBlock,
 } from './pin/translate.js'
+export type { KeyAlgorithm } from './primitives/key-algorithm.js'
+export type { MacAlgorithm, MacPadding, MacParameters } from './primitives/mac-algorithm.js'
+export type { P256PublicJwk } from './primitives/p256.js'
+export { Pan } from './primitives/pan.js'
+export { Pin } from './primitives/pin.js'
+export type { KeyParity } from './primitives/tdea.js'
 export {
   type Acceptance,
   type Accepted,
   ChangeCounter,
   type IssuedCounter,
-} from './seccos/change-counter.js'
-export type { AcceptRequest, ChangeCounterOptions } from './seccos/change-counter-input.js'
-export { memoryStore } from './seccos/change-counter-memory.js'
-export type { PccRule, PccWrap } from './seccos/change-counter-state.js'
-export type { ChangeCounterStore, StoredRecord } from './seccos/change-counter-store.js'
-export { uncoveredBy } from './seccos/coverage.js'
+} from './seccos/counter/counter.js'
+export type { AcceptRequest, ChangeCounterOptions } from './seccos/counter/input.js'
+export { requestFingerprint } from './seccos/counter/input.js'
+export type { PccRule, PccWrap } from './seccos/counter/state.js'
+export type { ChangeCounterStore, StoredRecord } from './seccos/counter/store.js'
+export { memoryStore } from './seccos/counter/store.js'
 export {
   buildDataSet,
   type DataSetContent,
@@ -64,18 +63,7 @@ export {
   unmaskDataSet,
 } from './seccos/data-set.js'
 export type { DataSetValues } from './seccos/field-value.js'
-export { requestFingerprint } from './seccos/fingerprint.js'
-export { ILLUSTRATIVE_NOT_GIROCARD_AES, ILLUSTRATIVE_NOT_GIROCARD_TDEA } from './seccos/illustrative.js'
-export { parseProfile } from './seccos/parse-profile.js'
-export {
-  type ProbeInput,
-  type ProbeReport,
-  type ProbeSample,
-  probeProfile,
-} from './seccos/probe.js'
-export type { Layout as ProbeLayout } from './seccos/probe-candidates.js'
-export type { Place } from './seccos/probe-places.js'
-export type { ProbeMatch, ProbeOutcome } from './seccos/probe-trial.js'
+export { parseProfile } from './seccos/profile/parse.js'
 export {
   type Alignment,
   type Computation,
@@ -92,7 +80,8 @@ export {
   type TextForm,
   type ValueField,
   type ValueForm,
-} from './seccos/profile.js'
+} from './seccos/profile/profile.js'
+export { uncoveredBy } from './seccos/profile/rules.js'
 export {
   type ComputedPrw,
   type ComputePrwInput,

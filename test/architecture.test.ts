@@ -1,90 +1,124 @@
+/**
+ * The architecture, as one table of floors: an import, `import type` included, goes to the own room or to one on a lower
+ * floor; among files and among rooms there is no circle. A room is a folder of `src`; where rooms share a floor and one
+ * leans on another, that is fine as long as the other does not lean back.
+ */
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { expect, test } from 'vitest'
 
 const SRC = new URL('../src', import.meta.url).pathname
 const FILES = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter(path => path.endsWith('.ts'))
+const TEXT: ReadonlyMap<string, string> = new Map(
+  FILES.map(file => [file, readFileSync(join(SRC, file), 'utf8')]),
+)
+const text = (file: string): string => TEXT.get(file) ?? ''
 
-/** Imports that exist at run time, as paths below src. */
+/** From the ground up; each line is a floor, each entry a room with all the folders in it. */
+const FLOORS: readonly (readonly [name: string, rooms: readonly RegExp[]])[] = [
+  ['base', [/^base\//]],
+  ['primitives', [/^primitives\//, /^pin\/formats\//]],
+  ['key', [/^key\//]],
+  ['port', [/^backend\//]],
+  ['verbs', [/^pin\/[^/]+$/, /^mac\//, /^jwe\//, /^key-block\//, /^seccos\//]],
+  ['wire', [/^d1\/[^/]+$/, /^d1\/messages\//]],
+  ['service', [/^d1\/client\//, /^d1\/endpoints\//, /^stores\//]],
+  ['tools', [/^tools\//, /^testing\//]],
+  ['entry points', [/^[^/]+$/]],
+  ['command line', [/^cli\//]],
+]
+
+function floorOf(file: string): number {
+  const found = FLOORS.findIndex(([, rooms]) => rooms.some(room => room.test(file)))
+  if (found < 0) throw new Error(`${file} is on no floor`)
+  return found
+}
+
+/** All imports, types included, as paths below src. */
 function imports(file: string): readonly string[] {
-  const text = readFileSync(join(SRC, file), 'utf8')
-  const found = text.matchAll(/^(?:import|export)\s(?!type\b)[^'"]*from '(\.[^']+)'/gm)
+  const found = text(file).matchAll(/(?:^(?:import|export)\s[^'"]*?from |\bimport\()'(\.[^']+)'/gm)
   return Array.from(found, ([, path = '']) =>
     relative(SRC, join(SRC, dirname(file), path)).replace(/\.js$/, '.ts'),
   )
 }
 
-/** Pure code: no key, no I/O; both sides of the port may use it (docs/decisions/0003). */
-const PURE = /^(errors|bytes|base64url|freeze|redact|arguments|json)\.ts$|^key\/|^mac\/|^jwe\/concat-kdf\.ts$/
-const MAY_IMPORT: readonly (readonly [RegExp, RegExp])[] = [
-  [/^backend\/software\//, /^backend\/(software\/|checks\.ts|front\.ts)/],
-  [/^backend\/pkcs11\//, /^backend\/(pkcs11\/|checks\.ts|front\.ts)/],
-  [/^backend\/[^/]+$/, /^backend\/[^/]+$/],
-  [/^pin\//, /^(pin\/|backend\/checks\.ts)/],
-  [/^mac\//, /^(mac\/|backend\/checks\.ts)/],
-  [/^jwe\//, /^(jwe\/|backend\/checks\.ts)/],
-  [/^key\//, /^key\//],
-  [/^seccos\//, /^(seccos|pin|mac)\/|^backend\/checks\.ts/],
-  [/^inspect\//, /^(inspect|seccos|jwe|pin)\//],
-  [/^cli\//, /^(cli\/|index\.ts|pkcs11\.ts)/],
-  // The stores keep what the endpoints say in types; only the list of exports hands one out.
-  [/^d1\/(?!index\.ts$)/, /^(d1|seccos|pin|mac|jwe)\/|^backend\/checks\.ts/],
-  [/^d1\/index\.ts$/, /^(d1|stores)\//],
-  [/^stores\/[^/]+$/, /^stores\/[^/]+$|^(seccos|pin)\/|^backend\/checks\.ts/],
-  [/^stores\/sql\//, /^stores\/(sql\/|[^/]+$)|^(seccos|pin)\/|^backend\/checks\.ts/],
-  [/^stores\/sqlite\//, /^stores\/(sqlite\/|sql\/|[^/]+$)|^backend\/checks\.ts/],
-  [/^stores\/postgres\//, /^stores\/(postgres\/|sql\/|[^/]+$)|^backend\/checks\.ts/],
-]
+/** The circles of a graph, each as one path back to where it began. */
+function circles(graph: ReadonlyMap<string, ReadonlySet<string>>): readonly string[] {
+  const done = new Set<string>()
+  const path: string[] = []
+  const found: string[] = []
+  const visit = (node: string): void => {
+    const at = path.indexOf(node)
+    if (at >= 0) found.push([...path.slice(at), node].join(' -> '))
+    if (at >= 0 || done.has(node)) return
+    path.push(node)
+    for (const next of graph.get(node) ?? []) visit(next)
+    path.pop()
+    done.add(node)
+  }
+  for (const node of graph.keys()) visit(node)
+  return found
+}
 
-test('there are sources to look at', () => {
-  expect(FILES.length).toBeGreaterThan(30)
+test('there are sources to look at, and fewer than 180', () => {
+  expect(FILES.length).toBeGreaterThan(100)
+  expect(FILES.length).toBeLessThan(180)
 })
 
-test.each(MAY_IMPORT)('files in %s import from %s and pure code only', (folder, allowed) => {
-  const wrong = FILES.filter(file => folder.test(file)).flatMap(file =>
+test('every import goes to the own floor or down', () => {
+  const wrong = FILES.flatMap(file =>
     imports(file)
-      .filter(path => !allowed.test(path) && !PURE.test(path))
+      .filter(path => floorOf(path) > floorOf(file))
       .map(path => `${file} imports ${path}`),
   )
   expect(wrong).toEqual([])
 })
 
-test('the D1 simulator shares no code with the library it is played against', () => {
-  const own = FILES.filter(file => file.startsWith('cli/d1-simulator/'))
-  const wrong = own.flatMap(file => {
-    const text = readFileSync(join(SRC, file), 'utf8')
-    const packages = Array.from(
-      text.matchAll(/(?:from |import\(|import )'([^'.][^']*)'/g),
-      ([, name = '']) => name,
-    )
-    return [
-      ...imports(file).filter(path => !path.startsWith('cli/d1-simulator/')),
-      ...packages.filter(name => !/^(node:|jose$|node-forge$)/.test(name)),
-    ].map(path => `${file} imports ${path}`)
+test('there is no circle of files', () => {
+  expect(circles(new Map(FILES.map(file => [file, new Set(imports(file))])))).toEqual([])
+})
+
+test('there is no circle of folders', () => {
+  const graph = new Map<string, Set<string>>()
+  for (const file of FILES) {
+    const from = dirname(file)
+    const to = graph.get(from) ?? new Set()
+    graph.set(from, to)
+    for (const path of imports(file)) if (dirname(path) !== from) to.add(dirname(path))
+  }
+  expect(circles(graph)).toEqual([])
+})
+
+test('the test for circles finds one', () => {
+  const graph = new Map([
+    ['a', new Set(['b'])],
+    ['b', new Set(['c'])],
+    ['c', new Set(['b'])],
+  ])
+  expect(circles(graph)).toEqual(['b -> c -> b'])
+})
+
+test('a backend imports no verb, and no other backend', () => {
+  const wrong = FILES.filter(file => /^backend\/(software|pkcs11)\//.test(file)).flatMap(file => {
+    const other = file.startsWith('backend/software/') ? 'backend/pkcs11/' : 'backend/software/'
+    return imports(file)
+      .filter(path => path.startsWith(other) || floorOf(path) > floorOf('backend/front.ts'))
+      .map(path => `${file} imports ${path}`)
   })
-  expect(own.length).toBeGreaterThan(10)
   expect(wrong).toEqual([])
 })
 
+test('every file begins with its one idea', () => {
+  expect(FILES.filter(file => !/^(#!.*\n)?\/\*\*/.test(text(file)))).toEqual([])
+})
+
 test('pkcs11js is imported dynamically, in one file', () => {
-  const users = FILES.filter(file =>
-    /(from|import\()\s*'pkcs11js'/.test(readFileSync(join(SRC, file), 'utf8')),
-  )
-  const statics = FILES.filter(file =>
-    /^import (?!type).*'pkcs11js'/m.test(readFileSync(join(SRC, file), 'utf8')),
-  )
-  expect(statics).toEqual([])
-  expect(users).toHaveLength(1)
+  expect(FILES.filter(file => /^import (?!type).*'pkcs11js'/m.test(text(file)))).toEqual([])
+  expect(FILES.filter(file => /(from|import\()\s*'pkcs11js'/.test(text(file)))).toHaveLength(1)
 })
 
 test('database drivers are imported dynamically, in one file', () => {
-  const text = (file: string): string => readFileSync(join(SRC, file), 'utf8')
   const drivers = /from '(pg|better-sqlite3|node:sqlite)'/
   expect(FILES.filter(file => drivers.test(text(file)))).toEqual([])
   expect(FILES.filter(file => /\bimport\(specifier\)/.test(text(file)))).toEqual(['stores/load-driver.ts'])
-})
-
-test('no source file is longer than 300 lines', () => {
-  const long = FILES.filter(file => readFileSync(join(SRC, file), 'utf8').split('\n').length > 300)
-  expect(long).toEqual([])
 })

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { concatBytes, equalBytes, fromHex, ownCopy, requireBytes, toHex, wipe } from '../src/bytes.js'
+import { concatBytes, equalBytes, fromHex, ownCopy, requireBytes, toHex, wipe } from '../src/base/bytes.js'
 import { failure } from './support/errors.js'
 
 test.each(['0', 'abc', '0g', ' 00', '0x00', '00\n'])('fromHex refuses %j with ERR_ENCODING', async text => {

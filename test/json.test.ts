@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest'
-import { MAX_JSON_DEPTH, member, parseJsonObject } from '../src/json.js'
+import { MAX_JSON_DEPTH, member, parseJsonObject } from '../src/base/json.js'
 
 const utf8 = (text: string): Uint8Array => new TextEncoder().encode(text)
 const nested = (depth: number): string => `${'{"a":'.repeat(depth - 1)}{}${'}'.repeat(depth - 1)}`

@@ -1,15 +1,7 @@
 /** The 3DES_SECCOS part of the demo: change counter, Set PIN, and a terminal that verifies PINs. On any backend. */
-import {
-  type Backend,
-  ChangeCounter,
-  inspectDataSet,
-  memoryStore,
-  Pan,
-  Pin,
-  ILLUSTRATIVE_NOT_GIROCARD_TDEA as profile,
-  verifyPrw,
-} from 'issuer-pin-crypto'
+import { type Backend, ChangeCounter, memoryStore, Pan, Pin, verifyPrw } from 'issuer-pin-crypto'
 import { changeCounterResponse, openSeccosSetPinRequest } from 'issuer-pin-crypto/d1'
+import { inspectDataSet, ILLUSTRATIVE_NOT_GIROCARD_TDEA as profile } from 'issuer-pin-crypto/tools'
 import { D1 } from './d1.js'
 import { type SeccosKeys, seccosContent } from './d1-seccos.js'
 import { chapter, check, checkRefusal, masked, say, show } from './transcript.js'

@@ -1,13 +1,8 @@
 /** The issuer: keys and store behind the endpoints, test cards in the store. */
-import {
-  type Backend,
-  ChangeCounter,
-  ILLUSTRATIVE_NOT_GIROCARD_TDEA,
-  type PublicJwkLike,
-  type SeccosProfile,
-} from 'issuer-pin-crypto'
+import { type Backend, ChangeCounter, type PublicJwkLike, type SeccosProfile } from 'issuer-pin-crypto'
 import { type AuditHook, type EndpointHandler, issuerEndpoints, type OwnTokens } from 'issuer-pin-crypto/d1'
 import type { IssuerStore } from 'issuer-pin-crypto/sqlite'
+import { ILLUSTRATIVE_NOT_GIROCARD_TDEA } from 'issuer-pin-crypto/tools'
 import { firstBlock, ISSUER_ID, recordOf, type TestCard } from './cards.js'
 import { MAC, PRW, ZPK } from './keys.js'
 import { seed } from './seed.js'

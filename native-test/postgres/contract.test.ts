@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { type IssuerStore, openPostgresIssuerStore, panSealer } from '../../src/postgres.js'
-import { issuerStoreContract } from '../../src/testing/index.js'
+import { issuerStoreContract } from '../../src/testing.js'
 import {
   expectWritten,
   killWriter,

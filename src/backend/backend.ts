@@ -16,9 +16,10 @@
  *    sessions. Calling it again returns the same promise.
  */
 import type { CheckValue } from '../key/check-value.js'
-import type { Key } from '../key/key.js'
-import type { KeyAlgorithm, KeyUsage } from '../key/usage.js'
-import type { MacAlgorithm, MacParameters } from '../mac/algorithm.js'
+import type { KeyUsage } from '../key/usage.js'
+import type { KeyAlgorithm } from '../primitives/key-algorithm.js'
+import type { MacAlgorithm, MacParameters } from '../primitives/mac-algorithm.js'
+import type { Key } from './key.js'
 
 /** Options of every asynchronous call. */
 export interface CallOptions {

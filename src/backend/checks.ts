@@ -2,15 +2,16 @@
  * The checks of the port's arguments, for the front and for the verbs above it. What comes from the caller is read once
  * and handed on as a fresh, plain value: what was checked is what is used. Each throws a coded error or nothing.
  */
-import { readOptions } from '../arguments.js'
-import { snapshot } from '../bytes.js'
-import { AbortedError, ArgumentError, InputError, KeyError } from '../errors.js'
+import { readOptions } from '../base/arguments.js'
+import { snapshot } from '../base/bytes.js'
+import { AbortedError, ArgumentError, InputError, KeyError } from '../base/errors.js'
 import { type CheckValue, snapshotCheckValue } from '../key/check-value.js'
-import type { Key } from '../key/key.js'
-import { isP256Point } from '../key/p256.js'
-import { isKeyAlgorithm, isKeyUsage, isTdea, type KeyAlgorithm, type KeyUsage, USAGES } from '../key/usage.js'
-import { MAC_PADDINGS } from '../mac/algorithm.js'
+import { isKeyUsage, type KeyUsage, USAGES } from '../key/usage.js'
+import { isKeyAlgorithm, isTdea, type KeyAlgorithm } from '../primitives/key-algorithm.js'
+import { MAC_PADDINGS } from '../primitives/mac-algorithm.js'
+import { isP256Point } from '../primitives/p256.js'
 import type { BindSpec, CallOptions, ContentKeyRequest, MacRequest } from './backend.js'
+import type { Key } from './key.js'
 
 /** Longest input of one call: 8192 PIN blocks, and far more than any message that is MACed here. */
 export const MAX_INPUT_BYTES = 65_536

@@ -3,8 +3,10 @@
  * `openBackend` (front.ts) puts the common checks in front of it, so a driver sees only sound arguments.
  */
 import type { CheckValue, CheckValueMethod } from '../key/check-value.js'
-import type { KeyParity, P256PublicJwk } from '../key/key.js'
-import type { KeyAlgorithm, KeyUsage } from '../key/usage.js'
+import type { KeyUsage } from '../key/usage.js'
+import type { KeyAlgorithm } from '../primitives/key-algorithm.js'
+import type { P256PublicJwk } from '../primitives/p256.js'
+import type { KeyParity } from '../primitives/tdea.js'
 import type { Capabilities, ContentKeyRequest, Health, MacRequest } from './backend.js'
 
 /** A result now, or a promise of it: a driver in this thread need not pay for promises. */

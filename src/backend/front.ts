@@ -2,16 +2,16 @@
  * The one place where the rules common to all backends are enforced: argument shapes, key ownership and usage, host
  * decipherment, abort, closing. A driver behind it cannot forget them, and cannot apply them differently.
  */
+
 import type { KeyObject } from 'node:crypto'
 import { types } from 'node:util'
-import { ownCopy, wipe } from '../bytes.js'
-import { ArgumentError, BackendError, KeyError } from '../errors.js'
-import { deepFreeze } from '../freeze.js'
+import { deepFreeze } from '../base/arguments.js'
+import { ownCopy, wipe } from '../base/bytes.js'
+import { ArgumentError, BackendError, isIssuerPinError, KeyError } from '../base/errors.js'
 import { methodOf, readCheckValue, requireCheckValue } from '../key/check-value.js'
-import { es256PublicKey, SIGNATURE_BYTES, verifyEs256 } from '../key/es256.js'
-import { Key } from '../key/key.js'
-import { requireKey } from '../key/require.js'
-import { isTdea, type KeyOperation, type KeyUsage, USAGES } from '../key/usage.js'
+import { type KeyOperation, type KeyUsage, USAGES } from '../key/usage.js'
+import { es256PublicKey, SIGNATURE_BYTES, verifyEs256 } from '../primitives/es256.js'
+import { isTdea } from '../primitives/key-algorithm.js'
 import type {
   Backend,
   BindSpec,
@@ -35,7 +35,7 @@ import {
   throwIfAborted,
 } from './checks.js'
 import type { BackendDriver, FoundKey, MaybePromise } from './driver.js'
-import { coded, deliver, isThenable, type Job } from './job.js'
+import { Key, requireKey } from './key.js'
 
 /**
  * A {@link Backend} out of a driver: puts the checks that are common to all backends in front of it. `Ref`, the driver's
@@ -277,4 +277,68 @@ function readPublicKey({ publicJwk }: FoundKey<unknown>): KeyObject {
     // It is no P-256 key; what OpenSSL calls that helps nobody.
   }
   throw new BackendError('ERR_BACKEND_FAILED', 'the backend gave no public key for a key that signs')
+}
+
+/** One operation as the front runs it, and what a driver's answer must be before it goes to the caller. */
+
+/** What to run, and what is known of its result. */
+export interface Job<T> {
+  readonly run: (signal: AbortSignal | undefined) => MaybePromise<T>
+  /** The front's own copy of a secret input, wiped when the driver is done. */
+  readonly input?: Uint8Array
+  /** Where the result is bytes: how many they must be. */
+  readonly outputBytes?: number
+  /** Where bytes of that length can still be wrong, and this shows. */
+  readonly isRight?: (result: Uint8Array) => boolean
+}
+
+/** A promise of whatever realm or library. */
+export function isThenable<T>(result: MaybePromise<T>): result is Promise<T> {
+  return (
+    typeof result === 'object' && result !== null && 'then' in result && typeof result.then === 'function'
+  )
+}
+
+/** A driver's uncoded error is its bug; what it says is not passed on, for it may quote what it was given. */
+export function coded(error: unknown): Error {
+  if (isIssuerPinError(error)) return error
+  return new BackendError(
+    'ERR_BACKEND_FAILED',
+    'the backend failed with an error that is not of its contract',
+  )
+}
+
+/**
+ * The result as it goes to the caller: plain bytes in memory of their own, as many as were due. One that comes after
+ * the caller has lost interest is wiped, not returned.
+ */
+export function deliver<T>(result: T, { outputBytes, isRight }: Job<T>, signal: AbortSignal | undefined): T {
+  if (outputBytes === undefined) {
+    throwIfAborted(signal)
+    return result
+  }
+  if (!types.isUint8Array(result)) {
+    throw new BackendError('ERR_BACKEND_FAILED', 'the backend answered with something else than bytes')
+  }
+  if (signal?.aborted === true || result.length !== outputBytes) wipe(result)
+  throwIfAborted(signal)
+  if (result.length !== outputBytes) {
+    throw new BackendError('ERR_BACKEND_FAILED', 'the backend answered with another number of bytes')
+  }
+  if (isRight?.(result) === false) {
+    wipe(result)
+    throw new BackendError('ERR_BACKEND_FAILED', 'what the backend computed does not verify; it was wiped')
+  }
+  return ownMemory(result) as T
+}
+
+/** Small results are copied: that costs less than to find out whether they share memory with others. */
+const SMALL = 256
+
+function ownMemory(bytes: Uint8Array): Uint8Array {
+  if (bytes.length > SMALL && bytes.constructor === Uint8Array && bytes.length === bytes.buffer.byteLength)
+    return bytes
+  const copy = new Uint8Array(bytes)
+  wipe(bytes)
+  return copy
 }

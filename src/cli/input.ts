@@ -1,5 +1,5 @@
 /** Input from a file or standard input, bounded. */
-import { parseJsonObject } from '../json.js'
+import { parseJsonObject } from '../base/json.js'
 import { type Io, UsageError } from './command.js'
 import { MAX_BYTES, readRegularFile, type Unreadable } from './d1-simulator/index.js'
 

@@ -1,13 +1,12 @@
 /** `inspect`: what stands in a JWE's header, a data set, a PIN block; redacted as `src/inspect` does it. */
+import { parseProfile, type SeccosProfile } from '../index.js'
 import {
   ILLUSTRATIVE_NOT_GIROCARD_AES,
   ILLUSTRATIVE_NOT_GIROCARD_TDEA,
   inspectDataSet,
   inspectJweHeader,
   inspectPinBlock,
-  parseProfile,
-  type SeccosProfile,
-} from '../index.js'
+} from '../tools.js'
 import { type Command, type Io, readArguments, requireOption, UsageError } from './command.js'
 import { readInput, readJson } from './input.js'
 

@@ -1,5 +1,5 @@
 /** Which command is meant, and what becomes of errors: a line on standard error and an exit code, never a stack. */
-import { isIssuerPinError } from '../errors.js'
+import { isIssuerPinError } from '../base/errors.js'
 import { type Command, type ExitCode, type Io, UsageError } from './command.js'
 import { ConfigError } from './d1-simulator/index.js'
 import { INSPECT } from './inspect.js'

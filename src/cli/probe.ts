@@ -1,6 +1,7 @@
 /** `probe`: which algorithms and inputs reproduce samples that a scheme has made with test keys. */
-import { wipe } from '../bytes.js'
-import { Pan, Pin, type ProbeOutcome, type ProbeReport, type ProbeSample, probeProfile } from '../index.js'
+import { wipe } from '../base/bytes.js'
+import { Pan, Pin } from '../index.js'
+import { type ProbeOutcome, type ProbeReport, type ProbeSample, probeProfile } from '../tools.js'
 import { type Command, readArguments, UsageError } from './command.js'
 import { readInput, readJson } from './input.js'
 import { renderTable } from './table.js'

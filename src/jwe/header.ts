@@ -3,10 +3,10 @@
  * for and how the content key comes about; anything that would change how it is read is refused.
  */
 
-import { decodeBase64url, encodeBase64url } from '../base64url.js'
-import { member, parseJsonObject } from '../json.js'
-import { jwkOfPoint, pointOfJwk } from '../key/p256.js'
-import { otherInfo } from './concat-kdf.js'
+import { decodeBase64url, encodeBase64url } from '../base/bytes.js'
+import { member, parseJsonObject } from '../base/json.js'
+import { otherInfo } from '../primitives/concat-kdf.js'
+import { jwkOfPoint, pointOfJwk } from '../primitives/p256.js'
 
 const ALG = 'ECDH-ES'
 const ENC = 'A256GCM'

@@ -1,14 +1,13 @@
 /** Opening: the recipient's side of ECDH-ES, with the private key wherever its backend keeps it. */
-import { readOptions } from '../arguments.js'
+
 import type { CallOptions } from '../backend/backend.js'
 import { requireSignal, throwIfAborted } from '../backend/checks.js'
-import { wipe } from '../bytes.js'
-import { ArgumentError, isIssuerPinError, JweError, KeyError } from '../errors.js'
-import type { Key } from '../key/key.js'
-import { requireKeys } from '../key/require.js'
+import { type Key, requireKeys } from '../backend/key.js'
+import { readOptions } from '../base/arguments.js'
+import { wipe } from '../base/bytes.js'
+import { ArgumentError, isIssuerPinError, JweError, KeyError } from '../base/errors.js'
 import { USAGES } from '../key/usage.js'
-import { type CompactJwe, parseCompact } from './compact.js'
-import { decryptContent } from './content.js'
+import { type CompactJwe, decryptContent, parseCompact } from './compact.js'
 import { CONTENT_KEY_BYTES, contentKeyInfo, type JweHeader } from './header.js'
 
 /** What {@link openJwe} takes. */

@@ -1,8 +1,7 @@
 import { isKid } from '../backend/checks.js'
-import { ArgumentError, JweError } from '../errors.js'
-import type { P256PublicJwk } from '../key/key.js'
-import { jwkOfPoint, pointOfJwk } from '../key/p256.js'
-import { redactInspect } from '../redact.js'
+import { ArgumentError, JweError, redactInspect } from '../base/errors.js'
+import type { P256PublicJwk } from '../primitives/p256.js'
+import { jwkOfPoint, pointOfJwk } from '../primitives/p256.js'
 
 /** Members of a JWK that say what the key is for (RFC 7517, 4.2 and 4.4), and the value that admits this profile. */
 const PURPOSES = [

@@ -1,14 +1,20 @@
 /** Sealing: the sender's side of ECDH-ES. No key of ours is involved, so no backend is. */
 import { createECDH, randomFillSync } from 'node:crypto'
-import { readOptions } from '../arguments.js'
 import type { CallOptions } from '../backend/backend.js'
 import { requireKid, requireSignal, throwIfAborted } from '../backend/checks.js'
-import { requireBytes, snapshot, wipe } from '../bytes.js'
-import { ArgumentError, InputError } from '../errors.js'
+import { readOptions } from '../base/arguments.js'
+import { requireBytes, snapshot, wipe } from '../base/bytes.js'
+import { ArgumentError, InputError } from '../base/errors.js'
 import { forgetScalar } from '../key/material.js'
-import { asciiBytes, buildCompact, compactLength, IV_BYTES, MAX_JWE_CHARACTERS } from './compact.js'
-import { concatKdf } from './concat-kdf.js'
-import { encryptContent } from './content.js'
+import { concatKdf } from '../primitives/concat-kdf.js'
+import {
+  asciiBytes,
+  buildCompact,
+  compactLength,
+  encryptContent,
+  IV_BYTES,
+  MAX_JWE_CHARACTERS,
+} from './compact.js'
 import { buildHeader, CONTENT_KEY_BYTES, contentKeyInfo, MAX_PARTY_BYTES } from './header.js'
 import { type P256Recipient, type PublicJwkLike, pointOfRecipient, readRecipient } from './recipient.js'
 

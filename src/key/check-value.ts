@@ -1,9 +1,9 @@
 /** Key check values: a KCV is a value and the method that made it, for two methods give two values for one key. */
 import { createHash } from 'node:crypto'
-import { equalBytes, fromHex, toHex } from '../bytes.js'
-import { ArgumentError, KeyError } from '../errors.js'
-import type { P256PublicJwk } from './key.js'
-import type { KeyAlgorithm } from './usage.js'
+import { equalBytes, fromHex, toHex } from '../base/bytes.js'
+import { ArgumentError, KeyError } from '../base/errors.js'
+import type { KeyAlgorithm } from '../primitives/key-algorithm.js'
+import type { P256PublicJwk } from '../primitives/p256.js'
 
 /**
  * - `encrypt-zero`: leftmost bytes of the key's cipher over one zero block (ANSI X9.24-1, the TDEA method).

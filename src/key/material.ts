@@ -1,12 +1,11 @@
 /** Reads clear key material into bytes of our own and checks it against the algorithm it is declared to be. */
 import { createECDH, type ECDH, KeyObject } from 'node:crypto'
 import { types } from 'node:util'
-import { decodeBase64url } from '../base64url.js'
-import { equalBytes, fromHex, ownCopy, snapshot, wipe } from '../bytes.js'
-import { ArgumentError, KeyError } from '../errors.js'
-import { pointOfJwk } from './p256.js'
-import { requireStrongTdea } from './tdea.js'
-import { isTdea, KEY_BYTES, type KeyAlgorithm } from './usage.js'
+import { decodeBase64url, equalBytes, fromHex, ownCopy, snapshot, wipe } from '../base/bytes.js'
+import { ArgumentError, KeyError } from '../base/errors.js'
+import { isTdea, KEY_BYTES, type KeyAlgorithm } from '../primitives/key-algorithm.js'
+import { pointOfJwk } from '../primitives/p256.js'
+import { requireStrongTdea } from '../primitives/tdea.js'
 
 /** Clear key material: raw bytes, hex, a JWK (`oct`, or a private `EC` key), or a `KeyObject` (secret or private). */
 export type KeyMaterial = Uint8Array | string | JsonWebKeyLike | KeyObject

@@ -2,11 +2,9 @@
  * The usage table: what each kind of key is for, and nothing else. Every backend enforces it through
  * `backend/front.ts`, so a key refuses the same verbs wherever it lives (ISO 11568: one key, one purpose).
  */
-import { deepFreeze } from '../freeze.js'
-import type { MacAlgorithm } from '../mac/algorithm.js'
-
-/** The key algorithms this library knows. Lengths: TDEA 16 or 24 bytes with parity bits, AES 16, 24 or 32 bytes. */
-export type KeyAlgorithm = 'tdea-2key' | 'tdea-3key' | 'aes-128' | 'aes-192' | 'aes-256' | 'ec-p256'
+import { deepFreeze } from '../base/arguments.js'
+import type { KeyAlgorithm } from '../primitives/key-algorithm.js'
+import type { MacAlgorithm } from '../primitives/mac-algorithm.js'
 
 /** What a key may be used for. A key has one usage. */
 export type KeyUsage =
@@ -64,27 +62,7 @@ export const USAGES: Readonly<Record<KeyUsage, UsageRule>> = deepFreeze({
   'jwt-signing': { x9143: 'S0', mode: 'S', algorithms: ['ec-p256'], operations: ['sign'], macs: [] },
 })
 
-/** Length in bytes of the key material of each algorithm (for `ec-p256`, of the private scalar). */
-export const KEY_BYTES: Readonly<Record<KeyAlgorithm, number>> = deepFreeze({
-  'tdea-2key': 16,
-  'tdea-3key': 24,
-  'aes-128': 16,
-  'aes-192': 24,
-  'aes-256': 32,
-  'ec-p256': 32,
-})
-
 /** True for a member of {@link KeyUsage}; own properties only, so that `constructor` is not a usage. */
 export function isKeyUsage(value: unknown): value is KeyUsage {
   return typeof value === 'string' && Object.hasOwn(USAGES, value)
-}
-
-/** True for a member of {@link KeyAlgorithm}. */
-export function isKeyAlgorithm(value: unknown): value is KeyAlgorithm {
-  return typeof value === 'string' && Object.hasOwn(KEY_BYTES, value)
-}
-
-/** True for the TDEA algorithms. */
-export function isTdea(algorithm: KeyAlgorithm): boolean {
-  return algorithm === 'tdea-2key' || algorithm === 'tdea-3key'
 }

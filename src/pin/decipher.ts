@@ -1,12 +1,10 @@
-import { readOptions } from '../arguments.js'
 import type { CallOptions } from '../backend/backend.js'
-import { wipe } from '../bytes.js'
-import type { Key } from '../key/key.js'
-import { requireKey } from '../key/require.js'
-import { readBlock } from './block.js'
-import { parseFormat0 } from './format0.js'
-import { type Pan, requirePan } from './pan.js'
-import type { Pin } from './pin.js'
+import { type Key, requireKey } from '../backend/key.js'
+import { readOptions } from '../base/arguments.js'
+import { wipe } from '../base/bytes.js'
+import { type Pan, requirePan } from '../primitives/pan.js'
+import type { Pin } from '../primitives/pin.js'
+import { parseFormat0, readBlock } from './formats/format0.js'
 import { requireFormat, type SupportedFormat } from './policy.js'
 
 /** What {@link decipherPin} takes. */

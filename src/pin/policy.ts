@@ -5,8 +5,9 @@
  * bound to it; a block without a PAN (1) may gain one and none may lose it; format 2 is for an offline PIN on its
  * way to a chip and is no target here.
  */
-import { ArgumentError, TranslationError } from '../errors.js'
-import { deepFreeze } from '../freeze.js'
+
+import { deepFreeze } from '../base/arguments.js'
+import { ArgumentError, TranslationError } from '../base/errors.js'
 
 /** ISO 9564-1 PIN block formats. */
 export type PinBlockFormat = 0 | 1 | 2 | 3 | 4

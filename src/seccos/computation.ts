@@ -1,13 +1,13 @@
 /** A profile's computation, run: the inputs put together in order, one MAC in the backend, everything wiped. */
 import type { CallOptions, MacRequest } from '../backend/backend.js'
-import { concatBytes, equalBytes, fromHex, ownCopy, requireBytes, wipe } from '../bytes.js'
-import { DataSetError, KeyError } from '../errors.js'
-import type { Key } from '../key/key.js'
-import { requireKey } from '../key/require.js'
-import { isTdea, KEY_BYTES, type KeyUsage } from '../key/usage.js'
+import { type Key, requireKey } from '../backend/key.js'
+import { concatBytes, equalBytes, fromHex, ownCopy, requireBytes, wipe } from '../base/bytes.js'
+import { DataSetError, KeyError } from '../base/errors.js'
+import type { KeyUsage } from '../key/usage.js'
+import { isTdea, KEY_BYTES } from '../primitives/key-algorithm.js'
 import { fieldOfDataSet, readDataSet, unmaskDataSet } from './data-set.js'
 import { type DataSetValues, encodeValue } from './field-value.js'
-import { encodePin } from './pin-form.js'
+import { encodePin } from './profile/forms.js'
 import {
   ALGORITHMS,
   type Computation,
@@ -15,7 +15,7 @@ import {
   isConstant,
   isReserved,
   type SeccosProfile,
-} from './profile.js'
+} from './profile/profile.js'
 
 /** Everything that inputs are made of. The PRW only for the MAC. */
 export interface Material {

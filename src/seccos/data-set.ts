@@ -5,8 +5,8 @@
  * PIN always among them) are zero bytes. A full data set holds the PAN and mostly the PIN: who gets one from here
  * wipes it.
  */
-import { equalBytes, fromHex, ownCopy, requireBytes, toHex, wipe } from '../bytes.js'
-import { ArgumentError, DataSetError } from '../errors.js'
+import { equalBytes, fromHex, ownCopy, requireBytes, toHex, wipe } from '../base/bytes.js'
+import { ArgumentError, DataSetError } from '../base/errors.js'
 import { type DataSetValues, decodeValue, encodeValue } from './field-value.js'
 import {
   DATA_SET_BYTES,
@@ -16,7 +16,7 @@ import {
   requireProfile,
   type SeccosProfile,
   type ValueField,
-} from './profile.js'
+} from './profile/profile.js'
 
 /** What {@link readDataSet} finds: the values that a masked data set shows. */
 export interface DataSetContent {

@@ -1,18 +1,23 @@
 /** One value, to the bytes of its form and back: what each id means, what it admits, and how it fails. */
-import { ownCopy, wipe } from '../bytes.js'
-import { ArgumentError, DataSetError } from '../errors.js'
-import { asciiDigits } from '../pin/digits.js'
-import { type Pan, panDigits, requirePan } from '../pin/pan.js'
-import { type Pin, requirePin } from '../pin/pin.js'
-import { decodeCharacters, decodeNumber, encodeBinary, encodeCharacters, encodeNumber } from './encoding.js'
-import { encodePin } from './pin-form.js'
+import { ownCopy, wipe } from '../base/bytes.js'
+import { ArgumentError, DataSetError } from '../base/errors.js'
+import { type Pan, panDigits, requirePan } from '../primitives/pan.js'
+import { asciiDigits, type Pin, requirePin } from '../primitives/pin.js'
+import {
+  decodeCharacters,
+  decodeNumber,
+  encodeBinary,
+  encodeCharacters,
+  encodeNumber,
+} from './profile/encoding.js'
+import { encodePin } from './profile/forms.js'
 import {
   isReserved,
   RESERVED_FIELDS,
   type ReservedField,
   type SeccosProfile,
   type ValueForm,
-} from './profile.js'
+} from './profile/profile.js'
 
 /** The values of a data set. What a profile does not use may be absent. */
 export interface DataSetValues {

@@ -1,12 +1,19 @@
 /** The MAC over a PRW and its data set: how the issuer knows that D1, and not somebody in between, made them. */
-import { readOwn } from '../arguments.js'
+
 import type { CallOptions } from '../backend/backend.js'
-import { equalBytes, snapshot } from '../bytes.js'
-import type { Key } from '../key/key.js'
+import type { Key } from '../backend/key.js'
+import { readOwn } from '../base/arguments.js'
+import { equalBytes, snapshot } from '../base/bytes.js'
 import { compute, type Material, requireKeyFor, valuesWith } from './computation.js'
 import type { DataSetValues } from './field-value.js'
-import { ALGORITHMS, markOf, type ProfileMark, requireProfile, type SeccosProfile } from './profile.js'
-import { readText, showText } from './text-form.js'
+import { readText, showText } from './profile/forms.js'
+import {
+  ALGORITHMS,
+  markOf,
+  type ProfileMark,
+  requireProfile,
+  type SeccosProfile,
+} from './profile/profile.js'
 
 /** What both verbs take: the PRW, its data set, and what the profile's MAC covers beside. */
 export interface PrwMacInput extends Omit<DataSetValues, 'pin'> {

@@ -3,17 +3,18 @@
  * key, or have candidates verified without end, has the PIN. So generating and verifying are two key usages, and the
  * issuer bounds the attempts before it calls `verifyPrw`.
  */
-import { readOwn } from '../arguments.js'
+
 import type { CallOptions } from '../backend/backend.js'
-import { equalBytes, ownCopy, snapshot, wipe } from '../bytes.js'
-import type { Key } from '../key/key.js'
-import { type Pan, requirePan } from '../pin/pan.js'
-import { type Pin, pinDigits, pinOfDigits, requirePin } from '../pin/pin.js'
+import type { Key } from '../backend/key.js'
+import { readOwn } from '../base/arguments.js'
+import { equalBytes, ownCopy, snapshot, wipe } from '../base/bytes.js'
+import { type Pan, requirePan } from '../primitives/pan.js'
+import { type Pin, pinDigits, pinOfDigits, requirePin } from '../primitives/pin.js'
 import { compute, requireKeyFor, requireRandom, VALUES, valuesWith } from './computation.js'
 import { buildDataSet, maskDataSet } from './data-set.js'
 import type { DataSetValues } from './field-value.js'
-import { markOf, type ProfileMark, requireProfile, type SeccosProfile } from './profile.js'
-import { readText, showText } from './text-form.js'
+import { readText, showText } from './profile/forms.js'
+import { markOf, type ProfileMark, requireProfile, type SeccosProfile } from './profile/profile.js'
 
 /** What {@link computePrw} takes: the values of the data set, a profile and a key. */
 export interface ComputePrwInput extends DataSetValues {

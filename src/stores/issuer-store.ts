@@ -25,7 +25,7 @@ import type {
   StoredPinBlock,
   StoredPrw,
 } from '../d1/endpoints/interfaces.js'
-import type { ChangeCounterStore } from '../seccos/change-counter-store.js'
+import type { ChangeCounterStore } from '../seccos/counter/store.js'
 
 /** The cards of the issuers; also the `cards` of the endpoints. */
 export interface CardStore extends CardDirectory {

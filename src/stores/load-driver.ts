@@ -1,4 +1,4 @@
-import { BackendError } from '../errors.js'
+import { BackendError } from '../base/errors.js'
 
 /**
  * A class of a database driver, loaded when it is needed: a program that opens no database needs no driver.

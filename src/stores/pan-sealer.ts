@@ -10,12 +10,12 @@
  * A sealed PAN that is copied to another card therefore does not open there.
  */
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
-import { readOptions } from '../arguments.js'
 import { isKid, requireKid } from '../backend/checks.js'
-import { concatBytes, snapshot, wipe } from '../bytes.js'
+import { readOptions } from '../base/arguments.js'
+import { concatBytes, snapshot, wipe } from '../base/bytes.js'
+import { ArgumentError, BackendError, InputError, KeyError } from '../base/errors.js'
 import type { CardRef } from '../d1/endpoints/interfaces.js'
-import { ArgumentError, BackendError, InputError, KeyError } from '../errors.js'
-import { Pan, panDigits, requirePan } from '../pin/pan.js'
+import { Pan, panDigits, requirePan } from '../primitives/pan.js'
 import { readRef } from './records.js'
 
 /** Makes PANs unreadable for whoever reads the database. Either method may answer at once or later. */

@@ -2,15 +2,16 @@
  * What the stores are given, checked and copied: what was checked is what is stored, and what is handed out is nobody
  * else's.
  */
-import { readOptions, readOwn } from '../arguments.js'
+
 import { requireKid } from '../backend/checks.js'
-import { snapshot } from '../bytes.js'
+import { readOptions, readOwn } from '../base/arguments.js'
+import { snapshot } from '../base/bytes.js'
+import { ArgumentError, BackendError } from '../base/errors.js'
 import type { Card, CardRef, CardState, StoredPinBlock, StoredPrw } from '../d1/endpoints/interfaces.js'
-import type { PinBlockType } from '../d1/pin-block.js'
-import { ArgumentError, BackendError } from '../errors.js'
-import { requirePan } from '../pin/pan.js'
-import { requireCardId } from '../seccos/change-counter-input.js'
-import type { Provenance } from '../seccos/profile.js'
+import type { PinBlockType } from '../d1/messages/pin-block.js'
+import { requirePan } from '../primitives/pan.js'
+import { requireCardId } from '../seccos/counter/input.js'
+import type { Provenance } from '../seccos/profile/profile.js'
 
 const ISSUER_ID = /^[A-Za-z0-9._~-]{10}$/
 const PCC = /^[0-9]{4}$/

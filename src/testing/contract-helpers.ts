@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { inspect } from 'node:util'
 import type { Backend, BindSpec } from '../backend/backend.js'
-import { type ErrorCode, isIssuerPinError } from '../errors.js'
-import type { Key } from '../key/key.js'
+import type { Key } from '../backend/key.js'
+import { type ErrorCode, isIssuerPinError } from '../base/errors.js'
 import { CONTRACT_KEYS, type ContractKey } from './contract-keys.js'
 
 /** Asserts that the call rejects with one of our errors by this code, and that the error shows no key material. */

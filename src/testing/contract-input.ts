@@ -1,6 +1,6 @@
 import type { Backend, BindSpec, ContentKeyRequest, MacRequest } from '../backend/backend.js'
-import type { ErrorCode } from '../errors.js'
-import type { Key } from '../key/key.js'
+import type { Key } from '../backend/key.js'
+import type { ErrorCode } from '../base/errors.js'
 import { type KeyOperation, USAGES } from '../key/usage.js'
 import type { ContractCase, ContractContext } from './contract.js'
 import { assertRejects, bindContractKey, bytes } from './contract-helpers.js'

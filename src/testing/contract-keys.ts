@@ -1,5 +1,6 @@
 /** The keys the contract suite works with: public test values, from NIST, RFC 7518 and the published D1 sample. */
-import type { KeyAlgorithm, KeyUsage } from '../key/usage.js'
+import type { KeyUsage } from '../key/usage.js'
+import type { KeyAlgorithm } from '../primitives/key-algorithm.js'
 
 /** A key that a backend under test must hold before a contract case runs. */
 export interface ContractKey {

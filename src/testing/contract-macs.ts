@@ -2,7 +2,7 @@
  * MAC answers for the contract keys, made with OpenSSL's command line (`enc`, `mac`), not with this library. The
  * message of n bytes is byte i = (37 i + 11) mod 256.
  */
-import type { MacAlgorithm, MacPadding } from '../mac/algorithm.js'
+import type { MacAlgorithm, MacPadding } from '../primitives/mac-algorithm.js'
 
 /** Kid, algorithm, padding, length of the message, iv (hex, or empty), full MAC (hex). */
 export type MacAnswer = readonly [string, MacAlgorithm, MacPadding, number, string, string]

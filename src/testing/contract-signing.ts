@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { createPublicKey, verify } from 'node:crypto'
 import type { Backend } from '../backend/backend.js'
-import type { Key } from '../key/key.js'
+import type { Key } from '../backend/key.js'
 import type { ContractCase, ContractContext } from './contract.js'
 import { assertRejects, bindContractKey, contractKey } from './contract-helpers.js'
 import type { ContractKey } from './contract-keys.js'

@@ -1,8 +1,8 @@
 /** Cards: what is put is found, and nothing else is. */
 import assert from 'node:assert/strict'
+import { AbortedError } from '../base/errors.js'
 import type { CardQuery } from '../d1/endpoints/interfaces.js'
-import { AbortedError } from '../errors.js'
-import { Pan } from '../pin/pan.js'
+import { Pan } from '../primitives/pan.js'
 import type { IssuerStoreCheck } from './store-contract.js'
 import {
   assertBlock,

@@ -1,8 +1,8 @@
 /** What the contract of the issuer's stores writes: cards, blocks, PRWs, and what must not be stored. */
 import assert from 'node:assert/strict'
+import { type ErrorCode, isIssuerPinError } from '../base/errors.js'
 import type { Card, CardRef, StoredPinBlock, StoredPrw } from '../d1/endpoints/interfaces.js'
-import { type ErrorCode, isIssuerPinError } from '../errors.js'
-import { Pan } from '../pin/pan.js'
+import { Pan } from '../primitives/pan.js'
 
 export const CARD: CardRef = { issuerId: 'is_tbank01', cardId: 'card-0001' }
 export const OTHER_ISSUER: CardRef = { issuerId: 'is_tbank02', cardId: 'card-0001' }

@@ -1,8 +1,8 @@
 /** Change counters of several issuers and replicas, what the database holds, closing and coming back. */
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { ChangeCounterError } from '../errors.js'
-import { ChangeCounter } from '../seccos/change-counter.js'
+import { ChangeCounterError } from '../base/errors.js'
+import { ChangeCounter } from '../seccos/counter/counter.js'
 import type { IssuerStore } from '../stores/issuer-store.js'
 import type { IssuerStoreCheck } from './store-contract.js'
 import {

@@ -4,8 +4,8 @@
  * What a crash leaves shows in no such case: kill the process between writes and look.
  */
 import assert from 'node:assert/strict'
-import { changeCounterStoreContract } from '../seccos/change-counter-contract.js'
 import type { IssuerStore } from '../stores/issuer-store.js'
+import { changeCounterStoreContract } from './change-counter-contract.js'
 import type { ContractCase } from './contract.js'
 import { CARD_CHECKS } from './store-contract-cards.js'
 import { CARD } from './store-contract-input.js'

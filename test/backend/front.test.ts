@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import type { BackendDriver } from '../../src/index.js'
-import { openBackend, TRANSLATIONS, USAGES } from '../../src/index.js'
+import { type BackendDriver, openBackend, TRANSLATIONS, USAGES } from '../../src/index.js'
 import { failure } from '../support/errors.js'
 
 /** A driver that answers when told to, so that tests decide what is in flight. */

@@ -1,10 +1,9 @@
 /** Drivers and backends that sign wrongly: the front hands no such signature out, and the contract notices each of them. */
 import { generateKeyPairSync, sign } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
-import type { Backend, BackendDriver, P256PublicJwk } from '../../src/index.js'
-import { openBackend } from '../../src/index.js'
+import { type Backend, type BackendDriver, openBackend, type P256PublicJwk } from '../../src/index.js'
 import { type SoftwareKey, softwareBackend } from '../../src/software.js'
-import { backendContract, type CONTRACT_KEYS } from '../../src/testing/index.js'
+import { backendContract, type CONTRACT_KEYS } from '../../src/testing.js'
 import { failure } from '../support/errors.js'
 
 const PAIR = generateKeyPairSync('ec', { namedCurve: 'P-256' })

@@ -1,6 +1,6 @@
 import { afterAll, describe, test } from 'vitest'
 import { softwareBackend } from '../../src/software.js'
-import { backendContract } from '../../src/testing/index.js'
+import { backendContract } from '../../src/testing.js'
 
 describe.each(['node:crypto', 'node-forge'] as const)('backend contract: software, %s', engine => {
   const contract = backendContract({

@@ -4,8 +4,8 @@ import { openBackend } from '../../src/backend/front.js'
 import { nodeEngine } from '../../src/backend/software/engine-node.js'
 import { type ReadyKey, storeKeys } from '../../src/backend/software/keys.js'
 import { SoftwareDriver } from '../../src/backend/software/software.js'
-import { BackendError } from '../../src/errors.js'
-import { backendContract } from '../../src/testing/index.js'
+import { BackendError } from '../../src/base/errors.js'
+import { backendContract } from '../../src/testing.js'
 
 /** Many tokens have no CMAC: such a backend says so, refuses it with a code, and keeps the contract otherwise. */
 class WithoutCmac extends SoftwareDriver {

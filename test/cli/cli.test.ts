@@ -12,17 +12,16 @@ import { probeCommand } from '../../src/cli/probe.js'
 import { renderTable } from '../../src/cli/table.js'
 import { askSecret, processIo, readAll, type Terminal } from '../../src/cli/terminal.js'
 import { tokenCommand } from '../../src/cli/token.js'
+import { type Backend, IssuerPinError } from '../../src/index.js'
+import type { Pkcs11Options } from '../../src/pkcs11.js'
+import { softwareBackend } from '../../src/software.js'
 import {
-  type Backend,
   ILLUSTRATIVE_NOT_GIROCARD_AES,
   ILLUSTRATIVE_NOT_GIROCARD_TDEA,
-  IssuerPinError,
   type ProbeOutcome,
   type ProbeReport,
   probeProfile,
-} from '../../src/index.js'
-import type { Pkcs11Options } from '../../src/pkcs11.js'
-import { softwareBackend } from '../../src/software.js'
+} from '../../src/tools.js'
 import { keptIo } from './support/io.js'
 
 const CANARY = '4929123456789012'

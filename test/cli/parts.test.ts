@@ -7,7 +7,7 @@ import { clearBlock, nextPin, pinOf, WRONG_BLOCKS } from '../../src/cli/d1-simul
 import { readProfile } from '../../src/cli/d1-simulator/profile.js'
 import { seccosContent } from '../../src/cli/d1-simulator/seccos.js'
 import { tdea } from '../../src/cli/d1-simulator/tdea.js'
-import { ILLUSTRATIVE_NOT_GIROCARD_AES, ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../src/index.js'
+import { ILLUSTRATIVE_NOT_GIROCARD_AES, ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../src/tools.js'
 
 const hex = (text: string): Buffer => Buffer.from(text, 'hex')
 

@@ -6,7 +6,7 @@ import {
   openSetPinRequest,
   openSetPinRequestToClearPin,
   readPinMessage,
-} from '../../src/d1/index.js'
+} from '../../src/d1.js'
 import {
   type Backend,
   buildFormat0,

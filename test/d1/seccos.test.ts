@@ -1,19 +1,19 @@
 import { CompactEncrypt, importJWK } from 'jose'
 import { beforeEach, describe, expect, test } from 'vitest'
+import { readSeccosContent } from '../../src/d1/messages/set-pin-seccos.js'
 import {
   changeCounterResponse,
-  makeSeccosSetPinRequest,
   type OpenSeccosSetPinRequestInput,
   openSeccosSetPinRequest,
-} from '../../src/d1/index.js'
-import { readSeccosContent } from '../../src/d1/seccos-content.js'
+} from '../../src/d1.js'
 import { type Backend, type Key, openJwe, Pan, Pin } from '../../src/index.js'
-import { ChangeCounter } from '../../src/seccos/change-counter.js'
-import { memoryStore } from '../../src/seccos/change-counter-memory.js'
-import { ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../src/seccos/illustrative.js'
-import { parseProfile } from '../../src/seccos/parse-profile.js'
+import { ChangeCounter } from '../../src/seccos/counter/counter.js'
+import { memoryStore } from '../../src/seccos/counter/store.js'
+import { ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../src/seccos/profile/illustrative.js'
+import { parseProfile } from '../../src/seccos/profile/parse.js'
 import { verifyPrw } from '../../src/seccos/prw.js'
 import { softwareBackend } from '../../src/software.js'
+import { makeSeccosSetPinRequest } from '../../src/testing.js'
 import { failure } from '../support/errors.js'
 
 const profile = ILLUSTRATIVE_NOT_GIROCARD_TDEA

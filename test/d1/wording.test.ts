@@ -3,18 +3,18 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import {
   changeCounterResponse,
   getPinResponse,
-  makeSeccosSetPinRequest,
   openSeccosSetPinRequest,
   openSetPinRequest,
   openSetPinRequestToClearPin,
   readPinMessage,
-} from '../../src/d1/index.js'
+} from '../../src/d1.js'
 import { type Backend, type Key, openJwe, Pan, Pin, sealJwe } from '../../src/index.js'
-import { ChangeCounter } from '../../src/seccos/change-counter.js'
-import { memoryStore } from '../../src/seccos/change-counter-memory.js'
-import { ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../src/seccos/illustrative.js'
-import { parseProfile } from '../../src/seccos/parse-profile.js'
+import { ChangeCounter } from '../../src/seccos/counter/counter.js'
+import { memoryStore } from '../../src/seccos/counter/store.js'
+import { ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../src/seccos/profile/illustrative.js'
+import { parseProfile } from '../../src/seccos/profile/parse.js'
 import { softwareBackend } from '../../src/software.js'
+import { makeSeccosSetPinRequest } from '../../src/testing.js'
 import { failure } from '../support/errors.js'
 
 const PAN = Pan.from('4000001234567899')

@@ -12,23 +12,22 @@
  * Bytes are upper-case hex, none is `-`. An answer is hex, or words for `prw`.
  */
 import { createECDH, createHash, generateKeyPairSync, sign } from 'node:crypto'
-import { toHex } from '../../src/bytes.js'
+import { toHex } from '../../src/base/bytes.js'
 import {
   type Backend,
   computePrw,
   dataSetToHex,
   encipherPin,
   generatePrwMac,
-  ILLUSTRATIVE_NOT_GIROCARD_AES,
-  ILLUSTRATIVE_NOT_GIROCARD_TDEA,
   type Key,
   type KeyAlgorithm,
   type KeyUsage,
   Pan,
   Pin,
 } from '../../src/index.js'
-import { otherInfo } from '../../src/jwe/concat-kdf.js'
+import { otherInfo } from '../../src/primitives/concat-kdf.js'
 import { softwareBackend } from '../../src/software.js'
+import { ILLUSTRATIVE_NOT_GIROCARD_AES, ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../src/tools.js'
 
 /** An operation and our answer to it. */
 export interface Operation {

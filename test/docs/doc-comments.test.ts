@@ -76,7 +76,7 @@ describe('doc comments', () => {
   })
 
   test('the error codes they name exist', () => {
-    const source = readFileSync(join(ROOT, 'src/errors.ts'), 'utf8')
+    const source = readFileSync(join(ROOT, 'src/base/errors.ts'), 'utf8')
     const unknown = ITEMS.flatMap(item =>
       Array.from(item.comment.matchAll(/`(ERR_[A-Z0-9_]+)`/g), ([, code = '']) => code)
         .filter(code => !source.includes(`'${code}'`))

@@ -9,7 +9,6 @@ import type {
   Key,
   Pan,
   Pin,
-  ProbeSample,
   PublicJwkLike,
   SeccosProfile,
 } from 'issuer-pin-crypto'
@@ -24,6 +23,7 @@ import type {
 } from 'issuer-pin-crypto/d1'
 import type { SqliteDatabase } from 'issuer-pin-crypto/sqlite'
 import type { ContractKey } from 'issuer-pin-crypto/testing'
+import type { ProbeSample } from 'issuer-pin-crypto/tools'
 
 /** Whatever else is needed: what the ellipsis of an example stands for. */
 // biome-ignore lint/suspicious/noExplicitAny: it fits everywhere.

@@ -1,10 +1,10 @@
 /** The tables letter by letter: what a person sees, and what a person must not see. */
 import { describe, expect, test } from 'vitest'
-import { inspectDataSet } from '../../src/inspect/data-set.js'
-import { inspectJweHeader } from '../../src/inspect/jwe-header.js'
-import { inspectPinBlock } from '../../src/inspect/pin-block.js'
-import { HIDDEN, hideBytes, renderTable, showBytes, showText } from '../../src/inspect/table.js'
-import { ILLUSTRATIVE_NOT_GIROCARD_TDEA as TDEA } from '../../src/seccos/illustrative.js'
+import { ILLUSTRATIVE_NOT_GIROCARD_TDEA as TDEA } from '../../src/seccos/profile/illustrative.js'
+import { inspectDataSet } from '../../src/tools/inspect/data-set.js'
+import { inspectJweHeader } from '../../src/tools/inspect/jwe-header.js'
+import { inspectPinBlock } from '../../src/tools/inspect/pin-block.js'
+import { HIDDEN, hideBytes, renderTable, showBytes, showText } from '../../src/tools/inspect/table.js'
 import { failure } from '../support/errors.js'
 
 const cells = (shown: string): string[][] => shown.split('\n').map(line => line.split(/ {2,}/))

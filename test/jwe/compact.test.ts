@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { decodeBase64url, encodeBase64url } from '../../src/base64url.js'
+import { decodeBase64url, encodeBase64url } from '../../src/base/bytes.js'
 import { buildCompact, compactLength, MAX_JWE_CHARACTERS, parseCompact } from '../../src/jwe/compact.js'
 import { buildHeader, MAX_PARTY_BYTES, parseHeader } from '../../src/jwe/header.js'
 import { b64u, EPHEMERAL, EPK, forge, fromB64u, HEADER, RECIPIENT, SAMPLE } from './support.js'

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { fromHex, toHex } from '../../src/bytes.js'
-import { concatKdf, otherInfo } from '../../src/jwe/concat-kdf.js'
+import { fromHex, toHex } from '../../src/base/bytes.js'
+import { concatKdf, otherInfo } from '../../src/primitives/concat-kdf.js'
 import { contentKeyOf, utf8 } from './support.js'
 
 interface Vector {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { decryptContent, encryptContent } from '../../src/jwe/content.js'
+import { decryptContent, encryptContent } from '../../src/jwe/compact.js'
 import { importRecipient } from '../../src/jwe/recipient.js'
 import { sealJwe } from '../../src/jwe/seal.js'
 import { failure } from '../support/errors.js'

@@ -1,6 +1,6 @@
 import { inspect } from 'node:util'
 import { afterEach, describe, expect, it, vi } from 'vitest'
-import { BackendError, InputError, JweError } from '../../src/errors.js'
+import { BackendError, InputError, JweError } from '../../src/base/errors.js'
 import { openJwe } from '../../src/jwe/open.js'
 import { softwareBackend } from '../../src/software.js'
 import {

@@ -3,7 +3,7 @@ import { createCipheriv, createECDH, createHash } from 'node:crypto'
 import type { ContentKeyRequest } from '../../src/backend/backend.js'
 import type { MaybePromise } from '../../src/backend/driver.js'
 import { openBackend } from '../../src/backend/front.js'
-import type { Key } from '../../src/key/key.js'
+import type { Key } from '../../src/backend/key.js'
 import type { KeyUsage } from '../../src/key/usage.js'
 import { softwareBackend } from '../../src/software.js'
 

@@ -56,7 +56,7 @@ vi.mock('node:crypto', async importOriginal => {
   }
 })
 
-const { concatKdf } = await import('../../src/jwe/concat-kdf.js')
+const { concatKdf } = await import('../../src/primitives/concat-kdf.js')
 const { openJwe } = await import('../../src/jwe/open.js')
 const { sealJwe } = await import('../../src/jwe/seal.js')
 const { RECIPIENT, SAMPLE, SAMPLE_PLAINTEXT, softwareKey, text, utf8 } = await import('./support.js')

@@ -1,9 +1,9 @@
 import { format, inspect } from 'node:util'
 import { describe, expect, test } from 'vitest'
+import { isKey, Key, type KeyFacts, requireKey, requireKeys } from '../../src/backend/key.js'
 import type { Backend } from '../../src/index.js'
-import { isKey, Key, type KeyFacts } from '../../src/key/key.js'
-import { requireKey, requireKeys } from '../../src/key/require.js'
-import { isKeyAlgorithm, isKeyUsage, isTdea, KEY_BYTES, USAGES } from '../../src/key/usage.js'
+import { isKeyUsage, USAGES } from '../../src/key/usage.js'
+import { isKeyAlgorithm, isTdea, KEY_BYTES } from '../../src/primitives/key-algorithm.js'
 import { failure } from '../support/errors.js'
 
 const BACKEND = { name: 'none' } as unknown as Backend

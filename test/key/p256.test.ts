@@ -1,6 +1,6 @@
 import { createPublicKey, generateKeyPairSync } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
-import { isP256Point, jwkOfPoint, pointOfJwk } from '../../src/key/p256.js'
+import { isP256Point, jwkOfPoint, pointOfJwk } from '../../src/primitives/p256.js'
 import { bytes, field, hex, vectorsOf } from '../support/vectors.js'
 
 const X = 'UbInEqNbZZZ9SJptBwKTKO6qslSyuWvMkVK44Bx_d8U'

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { parityOf, requireStrongTdea } from '../../src/key/tdea.js'
+import { parityOf, requireStrongTdea } from '../../src/primitives/tdea.js'
 import { failure } from '../support/errors.js'
 import { bytes, field, vectorsOf } from '../support/vectors.js'
 

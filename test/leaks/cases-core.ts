@@ -1,6 +1,7 @@
 /** The cases of `issuer-pin-crypto` and `issuer-pin-crypto/software`. */
 import * as core from '../../src/index.js'
 import * as software from '../../src/software.js'
+import * as tools from '../../src/tools.js'
 import { type LeakCase, method, verb } from './cases.js'
 import * as secret from './secrets.js'
 import { FIELDS, KEYS, newCounter, profile, type World } from './world.js'
@@ -342,26 +343,26 @@ export const CORE: readonly LeakCase[] = [
   ),
   verb('memoryStore', core.memoryStore, () => [], { pure: true }),
 
-  verb('inspectDataSet', core.inspectDataSet, world => [profile, core.dataSetToHex(world.seccos.dataSet)], {
+  verb('inspectDataSet', tools.inspectDataSet, world => [profile, core.dataSetToHex(world.seccos.dataSet)], {
     pure: true,
   }),
   verb(
     'inspectDataSet',
-    core.inspectDataSet,
+    tools.inspectDataSet,
     world => [profile, core.dataSetToHex(core.buildDataSet(profile, values(world)))],
     { pure: true },
   ),
-  verb('inspectJweHeader', core.inspectJweHeader, () => [secret.sealed(content)], { pure: true }),
-  verb('inspectPinBlock', core.inspectPinBlock, () => [bytes(secret.clearBlock), { state: 'clear' }], {
+  verb('inspectJweHeader', tools.inspectJweHeader, () => [secret.sealed(content)], { pure: true }),
+  verb('inspectPinBlock', tools.inspectPinBlock, () => [bytes(secret.clearBlock), { state: 'clear' }], {
     pure: true,
   }),
-  verb('inspectPinBlock', core.inspectPinBlock, () => [bytes(secret.storedBlock), { state: 'enciphered' }], {
+  verb('inspectPinBlock', tools.inspectPinBlock, () => [bytes(secret.storedBlock), { state: 'enciphered' }], {
     pure: true,
   }),
   verb('isIssuerPinError', core.isIssuerPinError, () => [new Error(secret.pin)], { pure: true }),
   verb(
     'probeProfile',
-    core.probeProfile,
+    tools.probeProfile,
     world => [
       {
         samples: [probeSample(world)],

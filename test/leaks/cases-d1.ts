@@ -1,8 +1,9 @@
 /** The cases of `issuer-pin-crypto/d1`, the endpoints and `d1Client`'s network apart, which have tests of their own. */
 import { createPrivateKey } from 'node:crypto'
-import * as d1 from '../../src/d1/index.js'
+import * as d1 from '../../src/d1.js'
 import { Pan, Pin } from '../../src/index.js'
 import { dataSetToHex } from '../../src/seccos/data-set.js'
+import * as testing from '../../src/testing.js'
 import { type LeakCase, method, verb } from './cases.js'
 import * as secret from './secrets.js'
 import { FIELDS, profile, type World } from './world.js'
@@ -112,7 +113,7 @@ export const D1: readonly LeakCase[] = [
   }),
   verb(
     'makeSeccosSetPinRequest',
-    d1.makeSeccosSetPinRequest,
+    testing.makeSeccosSetPinRequest,
     ({ keys, seccos, options }) => [
       {
         pin: pin(),

@@ -1,13 +1,14 @@
 /** What is public has a leak case: the table against the actual exports of each subpath, and the methods of each object. */
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
-import * as d1 from '../../src/d1/index.js'
+import * as d1 from '../../src/d1.js'
 import * as core from '../../src/index.js'
 import * as pkcs11 from '../../src/pkcs11.js'
 import * as postgres from '../../src/postgres.js'
 import * as software from '../../src/software.js'
 import * as sqlite from '../../src/sqlite.js'
-import * as testing from '../../src/testing/index.js'
+import * as testing from '../../src/testing.js'
+import * as tools from '../../src/tools.js'
 import { CORE, NO_VERBS } from './cases-core.js'
 import { bearerToken, D1 } from './cases-d1.js'
 import { openSoftware, quotingBackend, Token, worldOn } from './world.js'
@@ -53,6 +54,7 @@ const SUBPATHS: Readonly<Record<string, object>> = {
   './d1': d1,
   './sqlite': sqlite,
   './postgres': postgres,
+  './tools': tools,
   './testing': testing,
 }
 

@@ -11,7 +11,6 @@ import {
   ChangeCounter,
   computePrw,
   generatePrwMac,
-  ILLUSTRATIVE_NOT_GIROCARD_TDEA,
   type Key,
   type KeyUsage,
   memoryStore,
@@ -20,8 +19,9 @@ import {
   Pin,
 } from '../../src/index.js'
 import type { KeyMaterial } from '../../src/key/material.js'
-import type { KeyAlgorithm } from '../../src/key/usage.js'
+import type { KeyAlgorithm } from '../../src/primitives/key-algorithm.js'
 import { softwareBackend } from '../../src/software.js'
+import { ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../src/tools.js'
 import { FakeToken } from '../pkcs11/fake-token.js'
 import * as secret from './secrets.js'
 

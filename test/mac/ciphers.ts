@@ -1,8 +1,8 @@
 /** node:crypto ciphers for the MAC algorithms, beside the backends on purpose: weak vector keys must pass here. */
 import { createCipheriv } from 'node:crypto'
-import { concatBytes } from '../../src/bytes.js'
-import type { MacCiphers } from '../../src/mac/compute.js'
-import { type BlockCipher, splitRetailKey } from '../../src/mac/iso9797.js'
+import { concatBytes } from '../../src/base/bytes.js'
+import { type BlockCipher, splitRetailKey } from '../../src/primitives/iso9797.js'
+import type { MacCiphers } from '../../src/primitives/mac.js'
 
 export function nodeCipher(key: Uint8Array, family: 'tdea' | 'aes'): BlockCipher {
   const name =

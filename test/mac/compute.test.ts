@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest'
-import { fromHex, toHex } from '../../src/bytes.js'
-import type { MacAlgorithm, MacPadding } from '../../src/mac/algorithm.js'
-import { cmac } from '../../src/mac/cmac.js'
-import { computeMac, macBytes } from '../../src/mac/compute.js'
-import { type BlockCipher, cbcMac, retailMac, splitRetailKey } from '../../src/mac/iso9797.js'
+import { fromHex, toHex } from '../../src/base/bytes.js'
+import { cmac } from '../../src/primitives/cmac.js'
+import { type BlockCipher, cbcMac, retailMac, splitRetailKey } from '../../src/primitives/iso9797.js'
+import { computeMac, macBytes } from '../../src/primitives/mac.js'
+import type { MacAlgorithm, MacPadding } from '../../src/primitives/mac-algorithm.js'
 import cmacVectors from '../../vectors/cmac.json' with { type: 'json' }
 import isoVectors from '../../vectors/mac-iso9797.json' with { type: 'json' }
 import reference from '../../vectors/seccos-reference.json' with { type: 'json' }

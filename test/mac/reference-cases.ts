@@ -1,6 +1,7 @@
 /** The MACs of `vectors/seccos-reference.json`, and the usage under which each is made: for software and for tokens. */
-import type { KeyAlgorithm, KeyUsage } from '../../src/key/usage.js'
-import type { MacAlgorithm, MacPadding } from '../../src/mac/algorithm.js'
+import type { KeyUsage } from '../../src/key/usage.js'
+import type { KeyAlgorithm } from '../../src/primitives/key-algorithm.js'
+import type { MacAlgorithm, MacPadding } from '../../src/primitives/mac-algorithm.js'
 import reference from '../../vectors/seccos-reference.json' with { type: 'json' }
 
 export interface ReferenceCase {

@@ -1,8 +1,7 @@
 /** The reference values for what a SECCOS profile can name, through the verb and the software backend's engines. */
 import { describe, expect, test } from 'vitest'
-import { fromHex, toHex } from '../../src/bytes.js'
-import { generateMac } from '../../src/mac/generate.js'
-import { verifyMac } from '../../src/mac/verify.js'
+import { fromHex, toHex } from '../../src/base/bytes.js'
+import { generateMac, verifyMac } from '../../src/mac/mac.js'
 import { softwareBackend } from '../../src/software.js'
 import { REFERENCE_CASES } from './reference-cases.js'
 

@@ -1,12 +1,12 @@
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Backend } from '../../src/backend/backend.js'
-import { toHex } from '../../src/bytes.js'
-import type { Key } from '../../src/key/key.js'
-import type { KeyAlgorithm, KeyUsage } from '../../src/key/usage.js'
-import type { MacAlgorithm, MacPadding } from '../../src/mac/algorithm.js'
-import { type GenerateMacInput, generateMac } from '../../src/mac/generate.js'
-import { verifyMac } from '../../src/mac/verify.js'
+import type { Key } from '../../src/backend/key.js'
+import { toHex } from '../../src/base/bytes.js'
+import type { KeyUsage } from '../../src/key/usage.js'
+import { type GenerateMacInput, generateMac, verifyMac } from '../../src/mac/mac.js'
+import type { KeyAlgorithm } from '../../src/primitives/key-algorithm.js'
+import type { MacAlgorithm, MacPadding } from '../../src/primitives/mac-algorithm.js'
 import { softwareBackend } from '../../src/software.js'
 
 const KEYS: readonly { kid: string; usage: KeyUsage; algorithm: KeyAlgorithm; material: string }[] = [

@@ -26,7 +26,7 @@ describe('examples of the README', () => {
 })
 
 test('every error code of the library is in the error table', () => {
-  const source = readFileSync(join(ROOT, 'src/errors.ts'), 'utf8')
+  const source = readFileSync(join(ROOT, 'src/base/errors.ts'), 'utf8')
   const union = source.slice(
     source.indexOf('export type ErrorCode'),
     source.indexOf('export interface CodedError'),

@@ -1,9 +1,8 @@
 import { format, inspect } from 'node:util'
 import { describe, expect, test } from 'vitest'
 import { Pan, Pin } from '../../src/index.js'
-import { asciiDigits } from '../../src/pin/digits.js'
-import { requirePan } from '../../src/pin/pan.js'
-import { pinDigits, pinOfDigits, requirePin } from '../../src/pin/pin.js'
+import { requirePan } from '../../src/primitives/pan.js'
+import { asciiDigits, pinDigits, pinOfDigits, requirePin } from '../../src/primitives/pin.js'
 import { failure } from '../support/errors.js'
 
 const BAD_DIGITS = [

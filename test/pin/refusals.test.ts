@@ -15,9 +15,9 @@ import {
   TRANSLATIONS,
   translatePinBlock,
 } from '../../src/index.js'
-import { requirePan } from '../../src/pin/pan.js'
-import { requirePin } from '../../src/pin/pin.js'
 import { requireTranslation } from '../../src/pin/policy.js'
+import { requirePan } from '../../src/primitives/pan.js'
+import { requirePin } from '../../src/primitives/pin.js'
 import { softwareBackend } from '../../src/software.js'
 import { failure } from '../support/errors.js'
 

@@ -21,8 +21,8 @@ import type {
 } from '../../src/backend/pkcs11/binding.js'
 import { CKA, CKD, CKF, CKK, CKM, CKO } from '../../src/backend/pkcs11/constants.js'
 import { Pkcs11Error } from '../../src/backend/pkcs11/errors.js'
-import { concatKdf } from '../../src/jwe/concat-kdf.js'
-import { cmac } from '../../src/mac/cmac.js'
+import { cmac } from '../../src/primitives/cmac.js'
+import { concatKdf } from '../../src/primitives/concat-kdf.js'
 import { derOf, SAME_NONCE, signDigestWith } from './fake-ecdsa.js'
 
 type Attributes = Map<number, boolean | number | string | Uint8Array>

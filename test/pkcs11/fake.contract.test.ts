@@ -2,7 +2,7 @@
 import { afterAll, describe, test } from 'vitest'
 import { CKA, CKK, CKM, CKO } from '../../src/backend/pkcs11/constants.js'
 import type { KeyStoreOptions } from '../../src/pkcs11.js'
-import { backendContract } from '../../src/testing/index.js'
+import { backendContract } from '../../src/testing.js'
 import { type FakeOptions, FakeToken } from './fake-token.js'
 import { openBackendOn, openStoreOn } from './support.js'
 

@@ -131,7 +131,7 @@ async function prepare({ kid, fake: fakeOptions, options = {} }: Operation) {
   const fake = new FakeToken(fakeOptions)
   const all = { composedMac: true, ...options }
   await using store = await openStoreOn(fake, all)
-  const { CONTRACT_KEYS } = await import('../../src/testing/index.js')
+  const { CONTRACT_KEYS } = await import('../../src/testing.js')
   for (const key of CONTRACT_KEYS) {
     if (key.kid !== kid && key.kid !== 'PEK-3') continue
     const translation = options.translateInToken === true && key.usage === 'pin-encryption'
@@ -243,7 +243,7 @@ describe('opening', () => {
 
 describe('provisioning', () => {
   test.each(['MAC-3', 'JWE-D1', 'PEK-2'])('importing %s: all of its objects or none', async kid => {
-    const { CONTRACT_KEYS } = await import('../../src/testing/index.js')
+    const { CONTRACT_KEYS } = await import('../../src/testing.js')
     const key = CONTRACT_KEYS.find(candidate => candidate.kid === kid)
     if (key === undefined) throw new Error('no such key')
     const fake = new FakeToken()

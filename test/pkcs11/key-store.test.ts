@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { CKA, CKK, CKM, CKO } from '../../src/backend/pkcs11/constants.js'
 import { Pkcs11Error } from '../../src/backend/pkcs11/errors.js'
 import type { ImportedKey, NewKey } from '../../src/pkcs11.js'
-import { CONTRACT_KEYS } from '../../src/testing/index.js'
+import { CONTRACT_KEYS } from '../../src/testing.js'
 import { FakeToken } from './fake-token.js'
 import { bindKey, errorOf, openBackendOn, openStoreOn, optionsFor } from './support.js'
 

@@ -1,7 +1,7 @@
 import { openPkcs11 } from '../../src/backend/pkcs11/backend.js'
 import { type KeyStore, type KeyStoreOptions, openKeyStoreOver } from '../../src/backend/pkcs11/key-store.js'
 import type { Backend, BindSpec, Key } from '../../src/index.js'
-import { CONTRACT_KEYS, type ContractKey } from '../../src/testing/index.js'
+import { CONTRACT_KEYS, type ContractKey } from '../../src/testing.js'
 import type { FakeToken } from './fake-token.js'
 
 export function optionsFor(fake: FakeToken, more: Partial<KeyStoreOptions> = {}): KeyStoreOptions {

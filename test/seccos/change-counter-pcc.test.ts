@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { ChangeCounter } from '../../src/seccos/change-counter.js'
-import { memoryStore } from '../../src/seccos/change-counter-memory.js'
+import { ChangeCounter } from '../../src/seccos/counter/counter.js'
+import { memoryStore } from '../../src/seccos/counter/store.js'
 import { failure } from '../support/errors.js'
 
 /** Every random number is another. */

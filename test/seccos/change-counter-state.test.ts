@@ -11,7 +11,7 @@ import {
   readState,
   showState,
   tagOf,
-} from '../../src/seccos/change-counter-state.js'
+} from '../../src/seccos/counter/state.js'
 
 const NOW = 1000
 const POLICY: PccPolicy = { rule: 'increment-on-accept', wrap: 'refuse' }

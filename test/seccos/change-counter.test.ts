@@ -2,13 +2,15 @@ import { randomBytes } from 'node:crypto'
 import { inspect } from 'node:util'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { ChangeCounter } from '../../src/seccos/change-counter.js'
-import { changeCounterStoreContract } from '../../src/seccos/change-counter-contract.js'
-import type { AcceptRequest, ChangeCounterOptions } from '../../src/seccos/change-counter-input.js'
-import { memoryStore } from '../../src/seccos/change-counter-memory.js'
-import type { ChangeCounterStore } from '../../src/seccos/change-counter-store.js'
-import { requestFingerprint } from '../../src/seccos/fingerprint.js'
+import { ChangeCounter } from '../../src/seccos/counter/counter.js'
+import {
+  type AcceptRequest,
+  type ChangeCounterOptions,
+  requestFingerprint,
+} from '../../src/seccos/counter/input.js'
+import { type ChangeCounterStore, memoryStore } from '../../src/seccos/counter/store.js'
 import { softwareBackend } from '../../src/software.js'
+import { changeCounterStoreContract } from '../../src/testing/change-counter-contract.js'
 
 const backend = { randomBytes: async (length: number) => Uint8Array.from(randomBytes(length)) }
 const nothing = async (): Promise<void> => undefined

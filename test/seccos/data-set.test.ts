@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { fromHex, toHex } from '../../src/bytes.js'
-import { Pan } from '../../src/pin/pan.js'
-import { Pin } from '../../src/pin/pin.js'
+import { fromHex, toHex } from '../../src/base/bytes.js'
+import { Pan } from '../../src/primitives/pan.js'
+import { Pin } from '../../src/primitives/pin.js'
 import {
   buildDataSet,
   dataSetFromHex,
@@ -12,14 +12,14 @@ import {
   requireMasked,
   unmaskDataSet,
 } from '../../src/seccos/data-set.js'
-import { decodeCharacters, encodeCharacters } from '../../src/seccos/encoding.js'
 import type { DataSetValues } from '../../src/seccos/field-value.js'
+import { decodeCharacters, encodeCharacters } from '../../src/seccos/profile/encoding.js'
+import { encodePin, PIN_FORM_NAMES, pinFormBytes } from '../../src/seccos/profile/forms.js'
 import {
   ILLUSTRATIVE_NOT_GIROCARD_AES,
   ILLUSTRATIVE_NOT_GIROCARD_TDEA,
-} from '../../src/seccos/illustrative.js'
-import { encodePin, PIN_FORM_NAMES, pinFormBytes } from '../../src/seccos/pin-form.js'
-import type { PinForm, ValueForm } from '../../src/seccos/profile.js'
+} from '../../src/seccos/profile/illustrative.js'
+import type { PinForm, ValueForm } from '../../src/seccos/profile/profile.js'
 import {
   AES_VALUES,
   expectNoSecrets,

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { DataSetError } from '../../src/errors.js'
+import { DataSetError } from '../../src/base/errors.js'
+import { decodeValue, valueIn } from '../../src/seccos/field-value.js'
 import {
   capacityOf,
   decodeCharacters,
@@ -7,9 +8,8 @@ import {
   encodeCharacters,
   encodeNumber,
   packNibbles,
-} from '../../src/seccos/encoding.js'
-import { decodeValue, valueIn } from '../../src/seccos/field-value.js'
-import type { ValueForm } from '../../src/seccos/profile.js'
+} from '../../src/seccos/profile/encoding.js'
+import type { ValueForm } from '../../src/seccos/profile/profile.js'
 import { bytes, hex } from '../support/vectors.js'
 
 const ascii = (text: string): Uint8Array => Uint8Array.from(Buffer.from(text, 'latin1'))

@@ -2,17 +2,17 @@
 import { inspect } from 'node:util'
 import { expect } from 'vitest'
 import type { Backend } from '../../src/backend/backend.js'
-import type { Key } from '../../src/key/key.js'
-import type { KeyAlgorithm, KeyUsage } from '../../src/key/usage.js'
-import { Pan } from '../../src/pin/pan.js'
-import { Pin } from '../../src/pin/pin.js'
+import type { Key } from '../../src/backend/key.js'
+import type { KeyUsage } from '../../src/key/usage.js'
+import type { KeyAlgorithm } from '../../src/primitives/key-algorithm.js'
+import { Pan } from '../../src/primitives/pan.js'
+import { Pin } from '../../src/primitives/pin.js'
 import type { DataSetValues } from '../../src/seccos/field-value.js'
 import {
   ILLUSTRATIVE_NOT_GIROCARD_AES,
   ILLUSTRATIVE_NOT_GIROCARD_TDEA,
-} from '../../src/seccos/illustrative.js'
-import type { Computation, SeccosProfile } from '../../src/seccos/profile.js'
-import { ALGORITHMS } from '../../src/seccos/profile.js'
+} from '../../src/seccos/profile/illustrative.js'
+import { ALGORITHMS, type Computation, type SeccosProfile } from '../../src/seccos/profile/profile.js'
 import { softwareBackend } from '../../src/software.js'
 
 export const PAN_DIGITS = '5413330089604111'

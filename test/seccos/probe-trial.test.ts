@@ -1,8 +1,8 @@
 /** Trying, on candidates of one message each. */
 import { describe, expect, test } from 'vitest'
-import { computeMac } from '../../src/mac/compute.js'
-import type { Candidate, PreparedSample } from '../../src/seccos/probe-candidates.js'
-import { type Target, targetsOf, testCiphers, tryAll } from '../../src/seccos/probe-trial.js'
+import { computeMac } from '../../src/primitives/mac.js'
+import type { Candidate, PreparedSample } from '../../src/tools/probe/candidates.js'
+import { type Target, targetsOf, testCiphers, tryAll } from '../../src/tools/probe/trial.js'
 import { nodeCiphers } from '../mac/ciphers.js'
 import { failure } from '../support/errors.js'
 import { bytes, hex } from '../support/vectors.js'

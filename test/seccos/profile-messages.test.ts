@@ -1,8 +1,8 @@
 /** What `ERR_PROFILE` says about an entry, after its path: what is wanted, never what stood there. */
 import { describe, expect, test } from 'vitest'
-import { ProfileError } from '../../src/errors.js'
-import { ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../src/seccos/illustrative.js'
-import { parseProfile } from '../../src/seccos/parse-profile.js'
+import { ProfileError } from '../../src/base/errors.js'
+import { ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../src/seccos/profile/illustrative.js'
+import { parseProfile } from '../../src/seccos/profile/parse.js'
 
 type Json = Record<string, unknown>
 const copy = (): Json => structuredClone(ILLUSTRATIVE_NOT_GIROCARD_TDEA) as unknown as Json

@@ -1,13 +1,13 @@
 import { Ajv } from 'ajv'
 import { describe, expect, test } from 'vitest'
-import { uncoveredBy } from '../../src/seccos/coverage.js'
 import {
   ILLUSTRATIVE_NOT_GIROCARD_AES,
   ILLUSTRATIVE_NOT_GIROCARD_TDEA,
-} from '../../src/seccos/illustrative.js'
-import { parseProfile } from '../../src/seccos/parse-profile.js'
-import { markOf, requireProfile } from '../../src/seccos/profile.js'
-import schema from '../../src/seccos/profile.schema.json' with { type: 'json' }
+} from '../../src/seccos/profile/illustrative.js'
+import { parseProfile } from '../../src/seccos/profile/parse.js'
+import { markOf, requireProfile } from '../../src/seccos/profile/profile.js'
+import schema from '../../src/seccos/profile/profile.schema.json' with { type: 'json' }
+import { uncoveredBy } from '../../src/seccos/profile/rules.js'
 
 const matchesSchema = new Ajv({ strict: true, strictTypes: false }).compile(schema)
 const BOTH = [ILLUSTRATIVE_NOT_GIROCARD_TDEA, ILLUSTRATIVE_NOT_GIROCARD_AES] as const

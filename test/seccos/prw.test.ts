@@ -1,13 +1,13 @@
 import { beforeAll, describe, expect, test, vi } from 'vitest'
-import { concatBytes, fromHex, toHex } from '../../src/bytes.js'
-import type { Key } from '../../src/key/key.js'
-import { computeMac } from '../../src/mac/compute.js'
-import { Pin } from '../../src/pin/pin.js'
+import type { Key } from '../../src/backend/key.js'
+import { concatBytes, fromHex, toHex } from '../../src/base/bytes.js'
+import { computeMac } from '../../src/primitives/mac.js'
+import { Pin } from '../../src/primitives/pin.js'
 import { buildDataSet, maskDataSet, readDataSet } from '../../src/seccos/data-set.js'
 import {
   ILLUSTRATIVE_NOT_GIROCARD_AES,
   ILLUSTRATIVE_NOT_GIROCARD_TDEA,
-} from '../../src/seccos/illustrative.js'
+} from '../../src/seccos/profile/illustrative.js'
 import { type ComputedPrw, computePrw, type VerifyPrwInput, verifyPrw } from '../../src/seccos/prw.js'
 import {
   generatePrwMac,

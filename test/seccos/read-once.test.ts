@@ -6,12 +6,12 @@ import {
   type Key,
   Pan,
   Pin,
-  ILLUSTRATIVE_NOT_GIROCARD_TDEA as profile,
   requestFingerprint,
   verifyPrw,
   verifyPrwMac,
 } from '../../src/index.js'
 import { softwareBackend } from '../../src/software.js'
+import { ILLUSTRATIVE_NOT_GIROCARD_TDEA as profile } from '../../src/tools.js'
 import { failure } from '../support/errors.js'
 
 const PAN = Pan.from('9999990123456789')

@@ -1,10 +1,11 @@
 /** What a refusal says, for the programmer: the argument or the field, and what it must be. Never a value. */
 import { describe, expect, test } from 'vitest'
-import { fromHex } from '../../src/bytes.js'
-import { DataSetError } from '../../src/errors.js'
-import { ChangeCounter } from '../../src/seccos/change-counter.js'
-import { memoryStore } from '../../src/seccos/change-counter-memory.js'
+import { fromHex } from '../../src/base/bytes.js'
+import { DataSetError } from '../../src/base/errors.js'
 import { assemble, macRequestOf, requireKeyFor, valuesWith } from '../../src/seccos/computation.js'
+import { ChangeCounter } from '../../src/seccos/counter/counter.js'
+import { requestFingerprint } from '../../src/seccos/counter/input.js'
+import { memoryStore } from '../../src/seccos/counter/store.js'
 import {
   buildDataSet,
   dataSetFromHex,
@@ -15,14 +16,13 @@ import {
   requireMasked,
   unmaskDataSet,
 } from '../../src/seccos/data-set.js'
-import { requestFingerprint } from '../../src/seccos/fingerprint.js'
+import { readText } from '../../src/seccos/profile/forms.js'
 import {
   ILLUSTRATIVE_NOT_GIROCARD_AES as AES,
   ILLUSTRATIVE_NOT_GIROCARD_TDEA as TDEA,
-} from '../../src/seccos/illustrative.js'
+} from '../../src/seccos/profile/illustrative.js'
 import { computePrw, verifyPrw } from '../../src/seccos/prw.js'
 import { generatePrwMac, verifyPrwMac } from '../../src/seccos/prw-mac.js'
-import { readText } from '../../src/seccos/text-form.js'
 import { failure } from '../support/errors.js'
 import {
   AES_VALUES,

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { readText, showText, textLength } from '../../src/seccos/text-form.js'
+import { readText, showText, textLength } from '../../src/seccos/profile/forms.js'
 import { hex } from '../support/vectors.js'
 
 test.each([

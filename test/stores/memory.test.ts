@@ -1,7 +1,7 @@
 /** The memory store keeps the contract; wrapped stores with one planted fault each do not. */
 import { describe, expect, test } from 'vitest'
-import { type IssuerStore, memoryIssuerStore } from '../../src/d1/index.js'
-import { type IssuerStoreHarness, issuerStoreContract } from '../../src/testing/index.js'
+import { type IssuerStore, memoryIssuerStore } from '../../src/d1.js'
+import { type IssuerStoreHarness, issuerStoreContract } from '../../src/testing.js'
 
 const memory: IssuerStoreHarness = {
   durable: false,

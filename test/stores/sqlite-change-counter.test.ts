@@ -8,9 +8,9 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { ChangeCounter } from '../../src/seccos/change-counter.js'
-import { changeCounterStoreContract } from '../../src/seccos/change-counter-contract.js'
+import { ChangeCounter } from '../../src/seccos/counter/counter.js'
 import { openSqliteStore, type SqliteDatabase, type SqliteStore, sqliteStore } from '../../src/sqlite.js'
+import { changeCounterStoreContract } from '../../src/testing/change-counter-contract.js'
 import { AVAILABLE, MISSING } from './drivers.js'
 
 describe('without a database', () => {

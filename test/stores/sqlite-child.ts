@@ -7,8 +7,8 @@
  */
 import { randomBytes } from 'node:crypto'
 import { setTimeout as wait } from 'node:timers/promises'
-import { isIssuerPinError } from '../../src/errors.js'
-import { ChangeCounter } from '../../src/seccos/change-counter.js'
+import { isIssuerPinError } from '../../src/base/errors.js'
+import { ChangeCounter } from '../../src/seccos/counter/counter.js'
 import { openSqliteStore, type SqliteDriver } from '../../src/sqlite.js'
 
 const [driver, path, what, ...rest] = process.argv.slice(2)

@@ -14,7 +14,7 @@ import {
   type SqliteDatabase,
 } from '../../src/sqlite.js'
 import { openFile } from '../../src/stores/sqlite/driver.js'
-import { issuerStoreContract } from '../../src/testing/index.js'
+import { issuerStoreContract } from '../../src/testing.js'
 import { failure } from '../support/errors.js'
 import { AVAILABLE, MISSING } from './drivers.js'
 import {

@@ -8,7 +8,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { isIssuerPinError } from '../../src/errors.js'
+import { isIssuerPinError } from '../../src/base/errors.js'
 import { ChangeCounter, Pan } from '../../src/index.js'
 import { type IssuerStore, openPostgresIssuerStore, panSealer } from '../../src/postgres.js'
 import { openSqliteIssuerStore, type SqliteDriver } from '../../src/sqlite.js'

@@ -5,7 +5,7 @@ import { once } from 'node:events'
 import { createInterface, type Interface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { expect } from 'vitest'
-import type { StoredPinBlock, StoredPrw } from '../../src/d1/index.js'
+import type { StoredPinBlock, StoredPrw } from '../../src/d1.js'
 import { ChangeCounter } from '../../src/index.js'
 import type { IssuerStore } from '../../src/sqlite.js'
 

@@ -12,10 +12,11 @@ export const ENTRY_POINTS: ReadonlyMap<string, string> = new Map([
   ['issuer-pin-crypto', 'src/index.ts'],
   ['issuer-pin-crypto/software', 'src/software.ts'],
   ['issuer-pin-crypto/pkcs11', 'src/pkcs11.ts'],
-  ['issuer-pin-crypto/d1', 'src/d1/index.ts'],
+  ['issuer-pin-crypto/d1', 'src/d1.ts'],
   ['issuer-pin-crypto/sqlite', 'src/sqlite.ts'],
   ['issuer-pin-crypto/postgres', 'src/postgres.ts'],
-  ['issuer-pin-crypto/testing', 'src/testing/index.ts'],
+  ['issuer-pin-crypto/tools', 'src/tools.ts'],
+  ['issuer-pin-crypto/testing', 'src/testing.ts'],
 ])
 
 export interface ExportedItem {

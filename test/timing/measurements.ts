@@ -1,8 +1,8 @@
 /** What is measured, and what must come out: one row for each way in which time could tell something. */
 import { randomBytes } from 'node:crypto'
-import { equalBytes, toHex } from '../../src/bytes.js'
+import { equalBytes, toHex } from '../../src/base/bytes.js'
 import { authenticate, readClients } from '../../src/d1/endpoints/basic.js'
-import { ownTokens } from '../../src/d1/index.js'
+import { ownTokens } from '../../src/d1.js'
 import {
   buildFormat0,
   checkFormat0,

@@ -1,16 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
-import {
-  computePrw,
-  dataSetToHex,
-  generatePrwMac,
-  Pan,
-  Pin,
-  type ProbeSample,
-  parseProfile,
-  probeProfile,
-} from 'issuer-pin-crypto'
+import { computePrw, dataSetToHex, generatePrwMac, Pan, Pin, parseProfile } from 'issuer-pin-crypto'
 import { softwareBackend } from 'issuer-pin-crypto/software'
+import { type ProbeSample, probeProfile } from 'issuer-pin-crypto/tools'
 
 // Stands in for the scheme: samples of two cards under test keys. Yours come from the scheme's test environment.
 const prwTestKey = randomBytes(16)

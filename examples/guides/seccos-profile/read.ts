@@ -3,7 +3,6 @@ import {
   buildDataSet,
   dataSetFromHex,
   dataSetToHex,
-  inspectDataSet,
   maskDataSet,
   Pan,
   Pin,
@@ -11,6 +10,7 @@ import {
   readDataSet,
   uncoveredBy,
 } from 'issuer-pin-crypto'
+import { inspectDataSet } from 'issuer-pin-crypto/tools'
 
 const file = new URL('profile.json', import.meta.url)
 const profile = parseProfile(JSON.parse(await readFile(file, 'utf8')))

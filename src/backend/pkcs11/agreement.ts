@@ -8,9 +8,9 @@
  * Z is a session object and is destroyed on every path. Sources: RFC 7518, 4.6.2; NIST SP 800-56C Rev. 2, 4.1;
  * PKCS#11 v3.1, 6.3.21 (ECDH1_DERIVE), 5.13.4 (C_DigestKey).
  */
-import { wipe } from '../../bytes.js'
-import { concatKdf } from '../../jwe/concat-kdf.js'
-import { COORDINATE_BYTES } from '../../key/p256.js'
+import { wipe } from '../../base/bytes.js'
+import { concatKdf } from '../../primitives/concat-kdf.js'
+import { COORDINATE_BYTES } from '../../primitives/p256.js'
 import type { Mechanism, ObjectHandle } from './binding.js'
 import { type Station, withObject } from './cipher.js'
 import { CKA, CKD, CKK, CKM } from './constants.js'

@@ -1,16 +1,16 @@
 /** Key check values of token keys: computed by the token where the key's role bits let it, else as the token states. */
-import { wipe } from '../../bytes.js'
-import { KeyError } from '../../errors.js'
+import { wipe } from '../../base/bytes.js'
+import { KeyError } from '../../base/errors.js'
 import {
   CHECK_VALUE_BYTES,
   type CheckValue,
   type CheckValueMethod,
   checkValueOf,
 } from '../../key/check-value.js'
-import { isTdea, type KeyAlgorithm } from '../../key/usage.js'
-import { cmac } from '../../mac/cmac.js'
-import { macBytes } from '../../mac/compute.js'
-import type { BlockCipher } from '../../mac/iso9797.js'
+import { cmac } from '../../primitives/cmac.js'
+import type { BlockCipher } from '../../primitives/iso9797.js'
+import { isTdea, type KeyAlgorithm } from '../../primitives/key-algorithm.js'
+import { macBytes } from '../../primitives/mac.js'
 import type { Mechanism, ObjectHandle } from './binding.js'
 import { AES_ECB, DES3_ECB, encrypt, type Station, sign } from './cipher.js'
 import { CKA } from './constants.js'

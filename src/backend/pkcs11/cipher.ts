@@ -1,7 +1,7 @@
 /** Single operations on one session, each an Init and the call that ends it, with nothing in between that can fail. */
-import { wipe } from '../../bytes.js'
-import { isTdea, type KeyAlgorithm } from '../../key/usage.js'
-import type { BlockCipher } from '../../mac/iso9797.js'
+import { wipe } from '../../base/bytes.js'
+import type { BlockCipher } from '../../primitives/iso9797.js'
+import { isTdea, type KeyAlgorithm } from '../../primitives/key-algorithm.js'
 import type { Mechanism, ObjectHandle, Pkcs11Binding, SessionHandle } from './binding.js'
 import { CKM } from './constants.js'
 

@@ -1,7 +1,7 @@
 /** What is asked of an object before it counts as the key of a kid: one match, a known type, inside, and no wider than its role. */
-import { equalBytes } from '../../bytes.js'
-import { KeyError } from '../../errors.js'
-import type { KeyAlgorithm } from '../../key/usage.js'
+import { equalBytes } from '../../base/bytes.js'
+import { KeyError } from '../../base/errors.js'
+import type { KeyAlgorithm } from '../../primitives/key-algorithm.js'
 import type { ObjectHandle, Template } from './binding.js'
 import type { Station } from './cipher.js'
 import { CKA, CKK, CKO, constantName } from './constants.js'

@@ -5,11 +5,12 @@
  * New keys are token objects, sensitive, not extractable, not modifiable, with the role bits of their usage and no
  * other. What makes or deletes an object is never tried twice: after an unclear failure, look with `listKeys`.
  */
-import { readOptions } from '../../arguments.js'
-import { ArgumentError } from '../../errors.js'
+import { readOptions } from '../../base/arguments.js'
+import { ArgumentError } from '../../base/errors.js'
 import type { CheckValue } from '../../key/check-value.js'
-import type { P256PublicJwk } from '../../key/key.js'
-import type { KeyAlgorithm, KeyUsage } from '../../key/usage.js'
+import type { KeyUsage } from '../../key/usage.js'
+import type { KeyAlgorithm } from '../../primitives/key-algorithm.js'
+import type { P256PublicJwk } from '../../primitives/p256.js'
 import type { LoadBinding } from './binding.js'
 import { connect } from './connection.js'
 import type { ImportedKey, NewKey } from './key-making.js'

@@ -6,12 +6,13 @@
  * the key is searched again and must show the check value it was bound with: another key under the same label is an
  * error, never a silent switch.
  */
-import { equalBytes } from '../../bytes.js'
-import { KeyError } from '../../errors.js'
+import { equalBytes } from '../../base/bytes.js'
+import { KeyError } from '../../base/errors.js'
 import { type CheckValue, requireCheckValue, thumbprintOf } from '../../key/check-value.js'
-import type { P256PublicJwk } from '../../key/key.js'
-import { jwkOfPoint } from '../../key/p256.js'
-import { type KeyAlgorithm, type KeyUsage, USAGES } from '../../key/usage.js'
+import { type KeyUsage, USAGES } from '../../key/usage.js'
+import type { KeyAlgorithm } from '../../primitives/key-algorithm.js'
+import type { P256PublicJwk } from '../../primitives/p256.js'
+import { jwkOfPoint } from '../../primitives/p256.js'
 import type { FoundKey, KeyQuery } from '../driver.js'
 import type { ObjectHandle, Template } from './binding.js'
 import { tokenCheckValue } from './check-value.js'

@@ -3,12 +3,12 @@
  * one session that nobody else uses meanwhile. Nothing here knows a thread, a promise or a queue, so that the same
  * code can run inside a worker thread or another process.
  */
-import { equalBytes, wipe } from '../../bytes.js'
-import { KeyError } from '../../errors.js'
-import type { KeyAlgorithm } from '../../key/usage.js'
-import type { MacAlgorithm, MacPadding } from '../../mac/algorithm.js'
-import { computeMac, macBytes } from '../../mac/compute.js'
-import { type Iso9797Padding, padMessage } from '../../mac/padding.js'
+import { equalBytes, wipe } from '../../base/bytes.js'
+import { KeyError } from '../../base/errors.js'
+import type { KeyAlgorithm } from '../../primitives/key-algorithm.js'
+import { computeMac, macBytes } from '../../primitives/mac.js'
+import type { MacAlgorithm, MacPadding } from '../../primitives/mac-algorithm.js'
+import { type Iso9797Padding, padMessage } from '../../primitives/padding.js'
 import type { Health } from '../backend.js'
 import type { FoundKey, KeyQuery } from '../driver.js'
 import { deriveContentKey } from './agreement.js'

@@ -1,6 +1,6 @@
 /** The options of {@link pkcs11Backend} and of the key store, and their checks. */
-import { readOptions } from '../../arguments.js'
-import { ArgumentError } from '../../errors.js'
+import { readOptions } from '../../base/arguments.js'
+import { ArgumentError } from '../../base/errors.js'
 import type { KeyLocation } from './keys.js'
 import type { ProbeOptions } from './probe.js'
 import type { SessionLimits } from './sessions.js'

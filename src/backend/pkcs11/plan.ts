@@ -1,7 +1,7 @@
 /** How this token does each operation: found out by the probe, followed by the operations, shown by capabilities(). */
-import { BackendError } from '../../errors.js'
-import { isTdea, type KeyAlgorithm } from '../../key/usage.js'
-import type { MacAlgorithm } from '../../mac/algorithm.js'
+import { BackendError } from '../../base/errors.js'
+import { isTdea, type KeyAlgorithm } from '../../primitives/key-algorithm.js'
+import type { MacAlgorithm } from '../../primitives/mac-algorithm.js'
 import type { MacPlan } from '../backend.js'
 import type { Mechanism } from './binding.js'
 

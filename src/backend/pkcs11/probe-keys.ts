@@ -1,5 +1,5 @@
 /** Session keys for the probe: imported with public test values, or generated where a token imports no clear key. */
-import type { KeyAlgorithm } from '../../key/usage.js'
+import type { KeyAlgorithm } from '../../primitives/key-algorithm.js'
 import type { ObjectHandle } from './binding.js'
 import { DES3_ECB, encrypt, type Station } from './cipher.js'
 import { CKK, CKM } from './constants.js'

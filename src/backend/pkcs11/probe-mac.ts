@@ -1,6 +1,6 @@
 /** The probe's steps for MACs: a vendor's or the standard's mechanism, or, where opted in, out of CBC calls. */
-import { cmac } from '../../mac/cmac.js'
-import { retailMac } from '../../mac/iso9797.js'
+import { cmac } from '../../primitives/cmac.js'
+import { retailMac } from '../../primitives/iso9797.js'
 import { cbcCipher, cmacMechanism, sign } from './cipher.js'
 import { CKM, constantName } from './constants.js'
 import { KNOWN, requireAnswer } from './known-answers.js'

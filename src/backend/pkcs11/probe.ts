@@ -6,8 +6,8 @@
  * A wrong answer is fatal (`ERR_PKCS11_SELF_TEST`): wrong cryptography is worse than none. A refusal becomes the
  * reason in the plan. A token that lets no clear key in generates its test keys, and is checked as far as that goes.
  */
-import { equalBytes } from '../../bytes.js'
-import { BackendError } from '../../errors.js'
+import { equalBytes } from '../../base/bytes.js'
+import { BackendError } from '../../base/errors.js'
 import type { ObjectHandle, Pkcs11Binding } from './binding.js'
 import { cbcCipher, DES3_ECB, decrypt, encrypt, type Station, xorBlocks } from './cipher.js'
 import { isRefusal, type Pkcs11Error, quietly } from './errors.js'

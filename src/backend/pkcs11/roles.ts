@@ -11,16 +11,10 @@
  * For keys from elsewhere the bits decide, and the usage they are bound for is the operator's word.
  */
 import { randomBytes } from 'node:crypto'
-import { concatBytes } from '../../bytes.js'
-import {
-  isKeyAlgorithm,
-  isKeyUsage,
-  isTdea,
-  type KeyAlgorithm,
-  type KeyUsage,
-  USAGES,
-} from '../../key/usage.js'
-import type { MacAlgorithm } from '../../mac/algorithm.js'
+import { concatBytes } from '../../base/bytes.js'
+import { isKeyUsage, type KeyUsage, USAGES } from '../../key/usage.js'
+import { isKeyAlgorithm, isTdea, type KeyAlgorithm } from '../../primitives/key-algorithm.js'
+import type { MacAlgorithm } from '../../primitives/mac-algorithm.js'
 import { CKA } from './constants.js'
 import { MAC_MEANS, type Plan, requireMeans } from './plan.js'
 

@@ -9,7 +9,7 @@
  *
  * The login does not hang on these sessions: an anchor session holds it for the life of the backend.
  */
-import { AbortedError, BackendError, isIssuerPinError } from '../../errors.js'
+import { AbortedError, BackendError, isIssuerPinError } from '../../base/errors.js'
 import type { MaybePromise } from '../driver.js'
 import type { SessionHandle } from './binding.js'
 import { CKR } from './constants.js'

@@ -1,7 +1,7 @@
 /** The key store behind `openKeyStore`: one read-write session for each task, closed after it. */
-import { readOptions } from '../../arguments.js'
-import { equalBytes, toHex, wipe } from '../../bytes.js'
-import { ArgumentError, BackendError, KeyError } from '../../errors.js'
+import { readOptions } from '../../base/arguments.js'
+import { equalBytes, toHex, wipe } from '../../base/bytes.js'
+import { ArgumentError, BackendError, KeyError } from '../../base/errors.js'
 import {
   type CheckValue,
   methodOf,

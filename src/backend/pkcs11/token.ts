@@ -1,5 +1,5 @@
 /** Choosing the token and logging in: exactly one match or none, one login attempt or none. */
-import { ArgumentError, BackendError } from '../../errors.js'
+import { ArgumentError, BackendError } from '../../base/errors.js'
 import type { Pkcs11Binding, SessionHandle, SlotId, TokenInfo } from './binding.js'
 import { CKF, CKR, CKU } from './constants.js'
 import { Pkcs11Error } from './errors.js'

@@ -3,7 +3,7 @@
  * under the other; the clear blocks never reach the host. As a DES key the token would set the parity bits, and so
  * change the PIN blocks; that a generic secret keeps them is proven by the probe.
  */
-import { BackendError } from '../../errors.js'
+import { BackendError } from '../../base/errors.js'
 import type { ObjectHandle } from './binding.js'
 import { DES3_ECB, type Station, withObject } from './cipher.js'
 import { CKK } from './constants.js'

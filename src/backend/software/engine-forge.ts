@@ -1,5 +1,5 @@
 import forge from 'node-forge'
-import { concatBytes, ownCopy, wipe } from '../../bytes.js'
+import { concatBytes, ownCopy, wipe } from '../../base/bytes.js'
 import type { TdeaCipher, TdeaEngine } from './engine.js'
 
 /**

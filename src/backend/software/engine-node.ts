@@ -1,6 +1,6 @@
 import { createCipheriv, createDecipheriv } from 'node:crypto'
-import { ownCopy, wipe } from '../../bytes.js'
-import { BackendError } from '../../errors.js'
+import { ownCopy, wipe } from '../../base/bytes.js'
+import { BackendError } from '../../base/errors.js'
 import type { TdeaCipher, TdeaEngine } from './engine.js'
 
 /**

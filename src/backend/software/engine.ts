@@ -1,6 +1,6 @@
 /** TDEA engines of the software backend: the interface, the known answer each must give, and the choice at open. */
-import { equalBytes, fromHex } from '../../bytes.js'
-import { ArgumentError, BackendError } from '../../errors.js'
+import { equalBytes, fromHex } from '../../base/bytes.js'
+import { ArgumentError, BackendError } from '../../base/errors.js'
 import { nodeEngine } from './engine-node.js'
 
 /** TDEA under one key, for as long as the key is bound. Data lengths are multiples of 8. */

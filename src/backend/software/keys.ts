@@ -1,8 +1,8 @@
 /** The keys of the software backend: clear material in, ready cipher objects out, one per key for its lifetime. */
 import { createCipheriv, createECDH, type ECDH, type KeyObject } from 'node:crypto'
-import { requireOptions } from '../../arguments.js'
-import { equalBytes, ownCopy, wipe } from '../../bytes.js'
-import { ArgumentError, KeyError } from '../../errors.js'
+import { requireOptions } from '../../base/arguments.js'
+import { equalBytes, ownCopy, wipe } from '../../base/bytes.js'
+import { ArgumentError, KeyError } from '../../base/errors.js'
 import {
   type CheckValue,
   type CheckValueMethod,
@@ -10,21 +10,15 @@ import {
   defaultMethod,
   thumbprintOf,
 } from '../../key/check-value.js'
-import { es256PrivateKey } from '../../key/es256.js'
-import type { KeyParity } from '../../key/key.js'
 import { forgetScalar, type KeyMaterial, publicPoint, readMaterial } from '../../key/material.js'
-import { jwkOfPoint } from '../../key/p256.js'
-import { parityOf } from '../../key/tdea.js'
-import {
-  isKeyAlgorithm,
-  isKeyUsage,
-  isTdea,
-  type KeyAlgorithm,
-  type KeyUsage,
-  USAGES,
-} from '../../key/usage.js'
-import { cmac } from '../../mac/cmac.js'
-import { type BlockCipher, splitRetailKey } from '../../mac/iso9797.js'
+import { isKeyUsage, type KeyUsage, USAGES } from '../../key/usage.js'
+import { cmac } from '../../primitives/cmac.js'
+import { es256PrivateKey } from '../../primitives/es256.js'
+import { type BlockCipher, splitRetailKey } from '../../primitives/iso9797.js'
+import { isKeyAlgorithm, isTdea, type KeyAlgorithm } from '../../primitives/key-algorithm.js'
+import { jwkOfPoint } from '../../primitives/p256.js'
+import type { KeyParity } from '../../primitives/tdea.js'
+import { parityOf } from '../../primitives/tdea.js'
 import { requireKid } from '../checks.js'
 import type { TdeaCipher, TdeaEngine } from './engine.js'
 

@@ -1,11 +1,10 @@
 /** The JWT with which an issuer asks D1 for a token (RFC 7523): three segments of base64url, signed with ES256. */
 import { randomUUID } from 'node:crypto'
-import { readOptions } from '../../arguments.js'
 import type { CallOptions } from '../../backend/backend.js'
 import { requireKid, requireSignal, throwIfAborted } from '../../backend/checks.js'
-import { encodeBase64url } from '../../base64url.js'
-import { snapshot } from '../../bytes.js'
-import { ArgumentError, BackendError } from '../../errors.js'
+import { readOptions } from '../../base/arguments.js'
+import { encodeBase64url, snapshot } from '../../base/bytes.js'
+import { ArgumentError, BackendError } from '../../base/errors.js'
 import { requireText } from './identifiers.js'
 
 /** What signs an assertion: a software key, or a key in a token. */

@@ -2,7 +2,7 @@
  * The audit event of a call to D1: one for each call, whatever became of it and however many requests it took. What is
  * refused before anything is sent (a field, an option) goes nowhere, and has no event.
  */
-import { AbortedError, D1ClientError, type D1Delivery, isIssuerPinError } from '../../errors.js'
+import { AbortedError, D1ClientError, type D1Delivery, isIssuerPinError } from '../../base/errors.js'
 import { type AuditKey, type AuditRefusal, type D1Event, nameOfError, shownCardId, textOf } from '../audit.js'
 import type { JsonAnswer } from './answer.js'
 

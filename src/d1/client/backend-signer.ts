@@ -1,9 +1,8 @@
-import { readOptions } from '../../arguments.js'
 import type { CallOptions } from '../../backend/backend.js'
 import { requireKid } from '../../backend/checks.js'
-import { KeyError } from '../../errors.js'
-import { isKey, type Key } from '../../key/key.js'
-import { requireKey } from '../../key/require.js'
+import { isKey, type Key, requireKey } from '../../backend/key.js'
+import { readOptions } from '../../base/arguments.js'
+import { KeyError } from '../../base/errors.js'
 import type { AssertionSigner } from './assertion.js'
 
 /** What {@link backendSigner} takes where D1 knows the key by another name. */

@@ -2,8 +2,8 @@
  * One call of the card API: token, request, attempts, under one deadline. A refused token is replaced once a call: D1 has
  * not looked at a request that it answers with 401, so that it is sent again whatever the method.
  */
-import { AbortedError, D1ClientError, type D1Delivery } from '../../errors.js'
-import type { JsonObject } from '../fields.js'
+import { AbortedError, D1ClientError, type D1Delivery } from '../../base/errors.js'
+import type { JsonObject } from '../messages/fields.js'
 import type { JsonAnswer } from './answer.js'
 import {
   type ClientAuditEvent,

@@ -1,12 +1,13 @@
 /** PAN and expiry date on their way to D1: inside a JWE, and nowhere else in the request. */
-import { readOptions } from '../../arguments.js'
+
 import type { CallOptions } from '../../backend/backend.js'
-import { concatBytes, wipe } from '../../bytes.js'
-import { D1MessageError } from '../../errors.js'
+import { readOptions } from '../../base/arguments.js'
+import { concatBytes, wipe } from '../../base/bytes.js'
+import { D1MessageError } from '../../base/errors.js'
 import type { P256Recipient, PublicJwkLike } from '../../jwe/recipient.js'
 import { sealJwe } from '../../jwe/seal.js'
-import { asciiDigits } from '../../pin/digits.js'
-import { type Pan, panDigits, requirePan } from '../../pin/pan.js'
+import { type Pan, panDigits, requirePan } from '../../primitives/pan.js'
+import { asciiDigits } from '../../primitives/pin.js'
 
 /** What {@link sealCardDetails} takes. */
 export interface CardDetails {

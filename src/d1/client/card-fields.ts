@@ -2,10 +2,10 @@
  * The bodies of the card API. What is checked is the text that is sent: the object is written as JSON, read back by the
  * strict parser, and that is what the rules see. Fields without a rule pass through: D1 has more than are public.
  */
-import { ArgumentError, D1MessageError } from '../../errors.js'
-import { parseJsonObject } from '../../json.js'
-import type { Pan } from '../../pin/pan.js'
-import { type JsonObject, readChoice, readString, type StringRule } from '../fields.js'
+import { ArgumentError, D1MessageError } from '../../base/errors.js'
+import { parseJsonObject } from '../../base/json.js'
+import type { Pan } from '../../primitives/pan.js'
+import { type JsonObject, readChoice, readString, type StringRule } from '../messages/fields.js'
 
 /** Longest body, in characters. */
 const MAX_BODY = 65_536

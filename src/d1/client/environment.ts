@@ -1,6 +1,6 @@
 /** Where D1 is, and what a base URL of one's own must look like. */
-import { readOptions } from '../../arguments.js'
-import { ArgumentError } from '../../errors.js'
+import { readOptions } from '../../base/arguments.js'
+import { ArgumentError } from '../../base/errors.js'
 
 /** D1's environments by their published names. */
 export type D1Environment = 'production' | 'staging' | 'develop'

@@ -1,5 +1,5 @@
 /** What names things towards D1, and the patterns D1 publishes for them. All of it is logged in clear, by D1 as well. */
-import { ArgumentError, D1MessageError } from '../../errors.js'
+import { ArgumentError, D1MessageError } from '../../base/errors.js'
 
 /** An anchored pattern, and what completes «must be …». */
 interface Rule {

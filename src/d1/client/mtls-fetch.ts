@@ -1,8 +1,8 @@
 import { X509Certificate } from 'node:crypto'
 import { Agent, request } from 'node:https'
 import { createSecureContext, type SecureContext } from 'node:tls'
-import { readOptions } from '../../arguments.js'
-import { ArgumentError } from '../../errors.js'
+import { readOptions } from '../../base/arguments.js'
+import { ArgumentError } from '../../base/errors.js'
 import type { D1Fetch, FetchInit, FetchResponse } from './exchange.js'
 import { networkFailure } from './network.js'
 

@@ -1,5 +1,5 @@
 /** What a failure of the network means: whether the request may have reached D1, and whether trying again can help. */
-import type { D1Delivery } from '../../errors.js'
+import type { D1Delivery } from '../../base/errors.js'
 
 /** What is told about a failure. */
 export interface NetworkFailure {

@@ -1,7 +1,7 @@
 /** The options of the client, read once and checked. */
 import { randomInt } from 'node:crypto'
-import { readOptions } from '../../arguments.js'
-import { ArgumentError } from '../../errors.js'
+import { readOptions } from '../../base/arguments.js'
+import { ArgumentError } from '../../base/errors.js'
 import { type P256Recipient, type PublicJwkLike, readRecipient } from '../../jwe/recipient.js'
 import { auditor } from '../audit.js'
 import { type AssertionSigner, requireLifetime, requireSigner } from './assertion.js'

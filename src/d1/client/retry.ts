@@ -8,7 +8,7 @@
  *
  * A 401 is another matter: see `cards.ts`.
  */
-import { D1ClientError } from '../../errors.js'
+import { D1ClientError } from '../../base/errors.js'
 import type { Deadline } from './deadline.js'
 
 /** How often, how soon. */

@@ -1,11 +1,11 @@
 import { KeyObject } from 'node:crypto'
-import { readOptions } from '../../arguments.js'
 import type { CallOptions } from '../../backend/backend.js'
 import { requireKid, requireSignal, throwIfAborted } from '../../backend/checks.js'
-import { requireBytes, wipe } from '../../bytes.js'
-import { ArgumentError, KeyError } from '../../errors.js'
-import { es256PrivateKey, signEs256 } from '../../key/es256.js'
+import { readOptions } from '../../base/arguments.js'
+import { requireBytes, wipe } from '../../base/bytes.js'
+import { ArgumentError, KeyError } from '../../base/errors.js'
 import { type JsonWebKeyLike, readMaterial } from '../../key/material.js'
+import { es256PrivateKey, signEs256 } from '../../primitives/es256.js'
 import type { AssertionSigner } from './assertion.js'
 
 /** A private JWK; `use`, `alg` and `key_ops` must admit signing with ES256 where they are present. */

@@ -1,5 +1,5 @@
 /** The token endpoint's answer, read strictly: what is in it goes into a header of every request that follows. */
-import { member } from '../../json.js'
+import { member } from '../../base/json.js'
 import { type JsonAnswer, noAnswer, type RequestFacts } from './answer.js'
 
 /** A token, and how long it lives. */

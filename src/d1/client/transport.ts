@@ -1,5 +1,5 @@
 /** One attempt of one request: exchange, time limit, and the errors of both in the library's words. */
-import { D1ClientError, type D1Delivery, isIssuerPinError } from '../../errors.js'
+import { D1ClientError, type D1Delivery, isIssuerPinError } from '../../base/errors.js'
 import { type JsonAnswer, type RequestFacts, readAnswer } from './answer.js'
 import type { Clock } from './clock.js'
 import { Deadline } from './deadline.js'

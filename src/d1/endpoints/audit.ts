@@ -3,8 +3,9 @@
  * What comes from outside is in it only where it has the form that it must have, so that nobody writes lines into
  * somebody's log: ids of the contract's patterns, constants, and names that are checked to be names.
  */
-import { isIssuerPinError } from '../../errors.js'
-import type { Key } from '../../key/key.js'
+
+import type { Key } from '../../backend/key.js'
+import { isIssuerPinError } from '../../base/errors.js'
 import {
   type AuditKey,
   type AuditRefusal,
@@ -14,7 +15,7 @@ import {
   shownCardId,
   textOf,
 } from '../audit.js'
-import type { PinBlockType } from '../pin-block.js'
+import type { PinBlockType } from '../messages/pin-block.js'
 import type { PinOperation } from './interfaces.js'
 import type { Refusal, RefusalReason } from './refusal.js'
 

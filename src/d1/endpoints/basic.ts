@@ -1,7 +1,7 @@
 /** Client authentication at the token endpoint: HTTP Basic (RFC 7617), as D1 writes it. */
 import { createHash } from 'node:crypto'
-import { equalBytes } from '../../bytes.js'
-import { ArgumentError } from '../../errors.js'
+import { equalBytes } from '../../base/bytes.js'
+import { ArgumentError } from '../../base/errors.js'
 
 /** A client of the token endpoint. Two with one id are a secret that is being replaced. */
 export interface TokenClient {

@@ -1,5 +1,5 @@
 /** Request bodies: their type and size are checked while they come in, before anything is parsed. */
-import { concatBytes } from '../../bytes.js'
+import { concatBytes } from '../../base/bytes.js'
 import { Refusal } from './refusal.js'
 
 /** What a body must be. */

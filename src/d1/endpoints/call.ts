@@ -1,6 +1,6 @@
 /** One request for a PIN operation on its way, and the steps that all of them share. */
 import type { CallOptions } from '../../backend/backend.js'
-import { requirePan } from '../../pin/pan.js'
+import { requirePan } from '../../primitives/pan.js'
 import type { Facts } from './audit.js'
 import type { Card, CardRef, CardState, PinOperation } from './interfaces.js'
 import type { Issuer } from './options.js'

@@ -9,9 +9,9 @@
  * 4. A promise that never settles keeps the card's Set PIN waiting for as long: give your database a timeout.
  */
 import type { CallOptions } from '../../backend/backend.js'
-import type { Pan } from '../../pin/pan.js'
-import type { ProfileMark } from '../../seccos/profile.js'
-import type { PinBlockType } from '../pin-block.js'
+import type { Pan } from '../../primitives/pan.js'
+import type { ProfileMark } from '../../seccos/profile/profile.js'
+import type { PinBlockType } from '../messages/pin-block.js'
 
 /** The PIN operations of the Outbound PIN Management API 1.0, by their operationId. */
 export type PinOperation = 'getPIN' | 'SetPIN' | 'getPINChangeCounter'

@@ -9,8 +9,8 @@ import {
   jwtVerify,
   SignJWT,
 } from 'jose'
-import { readOptions, requireOptions } from '../../arguments.js'
-import { ArgumentError } from '../../errors.js'
+import { readOptions, requireOptions } from '../../base/arguments.js'
+import { ArgumentError } from '../../base/errors.js'
 import type { IssuedToken, TokenIssuer, TokenVerdict, TokenVerifier } from './interfaces.js'
 import { TokenMemory } from './token-memory.js'
 import { judgeToken } from './token-verdict.js'

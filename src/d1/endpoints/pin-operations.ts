@@ -1,6 +1,5 @@
 /** Get PIN and Get PIN Change Counter. */
-import { changeCounterResponse } from '../change-counter.js'
-import { getPinResponse } from '../get-pin.js'
+import { changeCounterResponse, getPinResponse } from '../messages/get-pin.js'
 import type { Answer } from './answer.js'
 import { auditKey } from './audit.js'
 import { findCard, type PinCall } from './call.js'

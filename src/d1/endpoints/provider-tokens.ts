@@ -7,8 +7,8 @@ import {
   type JWTPayload,
   jwtVerify,
 } from 'jose'
-import { requireOptions } from '../../arguments.js'
-import { ArgumentError } from '../../errors.js'
+import { requireOptions } from '../../base/arguments.js'
+import { ArgumentError } from '../../base/errors.js'
 import type { TokenVerifier } from './interfaces.js'
 import { TokenMemory } from './token-memory.js'
 import { judgeToken } from './token-verdict.js'

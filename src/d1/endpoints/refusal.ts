@@ -2,7 +2,7 @@
  * Everything a request can be refused for, and what the outside sees of it: a status, and at one place an errorCode.
  * Reasons that belong to the inside of a message share one entry, so that no answer tells them apart.
  */
-import { type ErrorCode, isIssuerPinError } from '../../errors.js'
+import { type ErrorCode, isIssuerPinError } from '../../base/errors.js'
 
 /** The statuses of the contract. It has no 405, 408, 409, 413, 415, 422, 429, 503. */
 export type RefusalStatus = 400 | 401 | 403 | 404 | 500

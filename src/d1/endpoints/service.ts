@@ -1,6 +1,6 @@
 /** The service behind the endpoints: everything of the options, checked, and what lives as long as they do. */
-import { requireOptions } from '../../arguments.js'
-import { ArgumentError } from '../../errors.js'
+import { requireOptions } from '../../base/arguments.js'
+import { ArgumentError } from '../../base/errors.js'
 import { auditor } from '../audit.js'
 import { auditEvent, type End, type Facts } from './audit.js'
 import { type KnownClient, readClients } from './basic.js'

@@ -7,11 +7,11 @@
  * knows the request, and nothing is stored twice. An older ISO0 request that is repeated after a newer one is stored
  * too: the message has nothing by which to tell.
  */
-import type { Key } from '../../key/key.js'
+import type { Key } from '../../backend/key.js'
 import type { KeyRole } from '../audit.js'
-import { type PinBlockType, type PinMessage, readPinMessage } from '../pin-block.js'
-import { openSetPinRequest } from '../set-pin.js'
-import { openSeccosSetPinRequest } from '../set-pin-seccos.js'
+import { type PinBlockType, type PinMessage, readPinMessage } from '../messages/pin-block.js'
+import { openSetPinRequest } from '../messages/set-pin.js'
+import { openSeccosSetPinRequest } from '../messages/set-pin-seccos.js'
 import type { Answer } from './answer.js'
 import { auditKey } from './audit.js'
 import { JSON_BODY, readBody } from './body.js'

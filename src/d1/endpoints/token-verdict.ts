@@ -1,7 +1,7 @@
 /** The verdict on a token: what jose finds wrong with it, as opposed to what is wrong with the world. */
 import { errors, type JWTPayload } from 'jose'
-import { decodeBase64url } from '../../base64url.js'
-import { ArgumentError } from '../../errors.js'
+import { decodeBase64url } from '../../base/bytes.js'
+import { ArgumentError } from '../../base/errors.js'
 import type { TokenVerdict } from './interfaces.js'
 import type { TokenMemory } from './token-memory.js'
 

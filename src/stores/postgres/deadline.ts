@@ -1,4 +1,4 @@
-import { AbortedError } from '../../errors.js'
+import { AbortedError } from '../../base/errors.js'
 import { busy } from './errors.js'
 
 /** The end of the time, or of the caller's interest, whichever comes first. Dispose of it when the work is done. */

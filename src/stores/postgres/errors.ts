@@ -4,7 +4,7 @@
  *
  * Source: PostgreSQL 15 documentation, appendix A (SQLSTATE).
  */
-import { BackendError, isIssuerPinError } from '../../errors.js'
+import { BackendError, isIssuerPinError } from '../../base/errors.js'
 import { noSuchCard } from '../records.js'
 
 /** What may succeed later without a change by the caller. */

@@ -2,8 +2,8 @@
  * An issuer's stores in PostgreSQL: for a service of several replicas. Any of them may take any call; what must happen
  * once is decided by the database.
  */
-import { readOptions } from '../../arguments.js'
-import { ArgumentError } from '../../errors.js'
+import { readOptions } from '../../base/arguments.js'
+import { ArgumentError } from '../../base/errors.js'
 import type { IssuerStore } from '../issuer-store.js'
 import type { PanSealer } from '../pan-sealer.js'
 import { requirePanSealer, SqlIssuerStore } from '../sql/issuer-store.js'

@@ -3,7 +3,7 @@
  * types are ours: a program without `pg` compiles, and anything with the same methods serves.
  */
 import type { ConnectionOptions } from 'node:tls'
-import { ArgumentError } from '../../errors.js'
+import { ArgumentError } from '../../base/errors.js'
 import { loadDriver } from '../load-driver.js'
 import type { SqlRow } from '../sql/database.js'
 

@@ -1,4 +1,4 @@
-import type { ChangeCounterStore, StoredRecord } from '../../seccos/change-counter-store.js'
+import type { ChangeCounterStore, StoredRecord } from '../../seccos/counter/store.js'
 import type { SqlDatabase } from './database.js'
 
 /** The store of one issuer's change counter: a key belongs to its issuer, and each step is one statement. */

@@ -1,10 +1,10 @@
 /** The stores of an issuer over any {@link SqlDatabase}: the statements, and nothing of SQLite or PostgreSQL. */
 import type { CallOptions } from '../../backend/backend.js'
 import { requireSignal } from '../../backend/checks.js'
-import { requireBytes, toHex } from '../../bytes.js'
+import { requireBytes, toHex } from '../../base/bytes.js'
+import { ArgumentError, BackendError } from '../../base/errors.js'
 import type { Card, CardRef, CardState, StoredPinBlock, StoredPrw } from '../../d1/endpoints/interfaces.js'
-import { ArgumentError, BackendError } from '../../errors.js'
-import type { ChangeCounterStore } from '../../seccos/change-counter-store.js'
+import type { ChangeCounterStore } from '../../seccos/counter/store.js'
 import type { CardPinStore, CardStore, IssuerStore } from '../issuer-store.js'
 import type { PanSealer } from '../pan-sealer.js'
 import {

@@ -5,7 +5,7 @@
  * All that is missing runs in one transaction, under a lock that lets one process in at a time: of two replicas that
  * start at once the second finds nothing left to do. A role that may not create tables is enough once they are there.
  */
-import { BackendError } from '../../errors.js'
+import { BackendError } from '../../base/errors.js'
 import type { SqlSession } from './database.js'
 
 /** What one kind of database needs for it. */

@@ -1,7 +1,7 @@
 /** Cards and PRWs as they stand in rows. What does not read was written by something else: `ERR_BACKEND_FAILED`. */
-import { fromHex, snapshot, toHex } from '../../bytes.js'
+import { fromHex, snapshot, toHex } from '../../base/bytes.js'
+import { BackendError } from '../../base/errors.js'
 import type { Card, CardRef, StoredPinBlock, StoredPrw } from '../../d1/endpoints/interfaces.js'
-import { BackendError } from '../../errors.js'
 import type { PanSealer } from '../pan-sealer.js'
 import { readCard, readPinBlock, readPrw } from '../records.js'
 import type { SqlRow } from './database.js'

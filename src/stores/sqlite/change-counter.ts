@@ -5,8 +5,8 @@
  * It is one counter, for one issuer. Cards, PINs and the counters of several issuers: `openSqliteIssuerStore`, which
  * also takes over such a file.
  */
-import { requireOptions } from '../../arguments.js'
-import type { ChangeCounterStore, StoredRecord } from '../../seccos/change-counter-store.js'
+import { requireOptions } from '../../base/arguments.js'
+import type { ChangeCounterStore, StoredRecord } from '../../seccos/counter/store.js'
 import { storeClosed } from '../records.js'
 import {
   DURABLE,

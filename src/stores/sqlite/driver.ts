@@ -3,7 +3,7 @@
  * optional peer dependency. Both are synchronous: a call blocks the thread, and nothing is under way between calls.
  */
 import { closeSync, openSync } from 'node:fs'
-import { ArgumentError, BackendError } from '../../errors.js'
+import { ArgumentError, BackendError } from '../../base/errors.js'
 import { loadDriver } from '../load-driver.js'
 import { noSuchCard } from '../records.js'
 import type { SqlValue } from '../sql/database.js'

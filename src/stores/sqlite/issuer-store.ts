@@ -2,9 +2,10 @@
  * An issuer's stores in one SQLite file: for a service whose processes share a machine (not over a network file system,
  * where SQLite's locks do not hold). No call waits for the network, and each write is on disk when it resolves.
  */
-import { readOptions } from '../../arguments.js'
+
 import { throwIfAborted } from '../../backend/checks.js'
-import { ArgumentError, BackendError } from '../../errors.js'
+import { readOptions } from '../../base/arguments.js'
+import { ArgumentError, BackendError } from '../../base/errors.js'
 import type { IssuerStore } from '../issuer-store.js'
 import type { PanSealer } from '../pan-sealer.js'
 import { requireIssuerId, storeClosed } from '../records.js'

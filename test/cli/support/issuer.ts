@@ -18,16 +18,9 @@ import {
   type StoredPinBlock,
   type StoredPrw,
 } from '../../../src/d1/endpoints/index.js'
-import {
-  ChangeCounter,
-  encipherPin,
-  ILLUSTRATIVE_NOT_GIROCARD_AES,
-  ILLUSTRATIVE_NOT_GIROCARD_TDEA,
-  memoryStore,
-  Pan,
-  Pin,
-} from '../../../src/index.js'
+import { ChangeCounter, encipherPin, memoryStore, Pan, Pin } from '../../../src/index.js'
 import { softwareBackend } from '../../../src/software.js'
+import { ILLUSTRATIVE_NOT_GIROCARD_AES, ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../../src/tools.js'
 import { makeCertificates } from '../../d1/endpoints/support/certificates.js'
 
 export const certificates: ReturnType<typeof makeCertificates> = makeCertificates()

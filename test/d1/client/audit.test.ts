@@ -10,7 +10,7 @@ import {
   type MtlsFetch,
   mtlsFetch,
   otelAttributes,
-} from '../../../src/d1/index.js'
+} from '../../../src/d1.js'
 import { BackendError, KeyError, Pan } from '../../../src/index.js'
 import { ISSUER_ID, startD1, type TestD1 } from './d1-server.js'
 import { fastClock } from './times.js'

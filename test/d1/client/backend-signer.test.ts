@@ -1,9 +1,9 @@
 import { createLocalJWKSet, importJWK, type JWK, jwtVerify } from 'jose'
 import { describe, expect, test } from 'vitest'
-import { backendSigner, d1Client, makeAssertion } from '../../../src/d1/index.js'
+import { backendSigner, d1Client, makeAssertion } from '../../../src/d1.js'
 import type { Key, P256PublicJwk } from '../../../src/index.js'
 import { softwareBackend } from '../../../src/software.js'
-import { CONTRACT_KEYS } from '../../../src/testing/index.js'
+import { CONTRACT_KEYS } from '../../../src/testing.js'
 import { everythingShown, failure } from '../../support/errors.js'
 
 const KEYS = CONTRACT_KEYS.map(({ kid, usage, algorithm, material }) => ({ kid, usage, algorithm, material }))

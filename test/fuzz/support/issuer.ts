@@ -14,10 +14,11 @@ import {
   ownTokens,
   type StoredPinBlock,
 } from '../../../src/d1/endpoints/index.js'
-import { buildFormat0, ILLUSTRATIVE_NOT_GIROCARD_TDEA, Pan, Pin } from '../../../src/index.js'
-import { ChangeCounter } from '../../../src/seccos/change-counter.js'
-import { memoryStore } from '../../../src/seccos/change-counter-memory.js'
+import { buildFormat0, Pan, Pin } from '../../../src/index.js'
+import { ChangeCounter } from '../../../src/seccos/counter/counter.js'
+import { memoryStore } from '../../../src/seccos/counter/store.js'
 import { softwareBackend } from '../../../src/software.js'
+import { ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../../src/tools.js'
 import { forge, HEADER, RECIPIENT, RECIPIENT_PRIVATE } from '../../jwe/support.js'
 import { check, once } from '../target.js'
 import { forgeBlock } from './forge-block.js'

@@ -1,6 +1,6 @@
 /** What every target asks of a failure: a coded error that its function documents, and nothing of the input in it. */
 import { inspect } from 'node:util'
-import { type ErrorCode, isIssuerPinError } from '../../../src/errors.js'
+import { type ErrorCode, isIssuerPinError } from '../../../src/base/errors.js'
 import { check, Finding } from '../target.js'
 
 /** Errors that must not say why: one message each, whatever the input. */

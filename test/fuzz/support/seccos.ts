@@ -2,13 +2,12 @@
 import {
   buildDataSet,
   type DataSetValues,
-  ILLUSTRATIVE_NOT_GIROCARD_AES,
-  ILLUSTRATIVE_NOT_GIROCARD_TDEA,
   maskDataSet,
   Pan,
   Pin,
   type SeccosProfile,
 } from '../../../src/index.js'
+import { ILLUSTRATIVE_NOT_GIROCARD_AES, ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../../src/tools.js'
 
 export const PAN_DIGITS = '5413330089604111'
 export const PIN_DIGITS = '739204'

@@ -1,5 +1,5 @@
 /**
- * The strict JSON of `src/json.ts` once more, as a parser by recursive descent that shares no code and no idea with it
+ * The strict JSON of `src/base/json.ts` once more, as a parser by recursive descent that shares no code and no idea with it
  * (that one takes `JSON.parse` and walks over the text): RFC 8259, one object, no name twice, no dangerous names, no
  * lone surrogates, eight levels. Returns undefined for anything else.
  */

@@ -1,9 +1,10 @@
 /** D1's Set PIN messages, as text, as bytes and as objects; and what is inside them, sealed as D1 would seal it. */
 import fc from 'fast-check'
 import { compactDecrypt, importJWK } from 'jose'
-import { openSetPinRequest, openSetPinRequestToClearPin } from '../../../src/d1/set-pin.js'
-import { openSeccosSetPinRequest } from '../../../src/d1/set-pin-seccos.js'
-import { ILLUSTRATIVE_NOT_GIROCARD_TDEA, Pan } from '../../../src/index.js'
+import { openSetPinRequest, openSetPinRequestToClearPin } from '../../../src/d1/messages/set-pin.js'
+import { openSeccosSetPinRequest } from '../../../src/d1/messages/set-pin-seccos.js'
+import { Pan } from '../../../src/index.js'
+import { ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../../src/tools.js'
 import { RECIPIENT_PRIVATE } from '../../jwe/support.js'
 import { Input, textInput } from '../support/input.js'
 import {

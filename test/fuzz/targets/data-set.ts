@@ -6,12 +6,12 @@ import {
   type DataSetContent,
   dataSetFromHex,
   dataSetToHex,
-  inspectDataSet,
   maskDataSet,
   readDataSet,
   type SeccosProfile,
   unmaskDataSet,
 } from '../../../src/index.js'
+import { inspectDataSet } from '../../../src/tools.js'
 import { Input, textInput } from '../support/input.js'
 import { attempt } from '../support/oracle.js'
 import { MASKED, PAN_DIGITS, PIN_DIGITS, PROFILES, SECRET_VALUES } from '../support/seccos.js'

@@ -1,9 +1,8 @@
 /** Hex, base64url and strict JSON, each against another way of reading it. */
 import { isDeepStrictEqual } from 'node:util'
 import fc from 'fast-check'
-import { decodeBase64url, encodeBase64url } from '../../../src/base64url.js'
-import { fromHex, toHex } from '../../../src/bytes.js'
-import { parseJsonObject } from '../../../src/json.js'
+import { decodeBase64url, encodeBase64url, fromHex, toHex } from '../../../src/base/bytes.js'
+import { parseJsonObject } from '../../../src/base/json.js'
 import { Input, textInput } from '../support/input.js'
 import { attempt } from '../support/oracle.js'
 import { strictJson } from '../support/strict-json.js'

@@ -1,5 +1,5 @@
 /** `inspectPinBlock`: lengths and states, and never a digit of a clear block. */
-import { inspectPinBlock } from '../../../src/index.js'
+import { inspectPinBlock } from '../../../src/tools.js'
 import { Input } from '../support/input.js'
 import { attempt } from '../support/oracle.js'
 import { check, type FuzzTarget } from '../target.js'

@@ -9,7 +9,7 @@ import {
   readDataSet,
   type SeccosProfile,
 } from '../../../src/index.js'
-import profileSchema from '../../../src/seccos/profile.schema.json' with { type: 'json' }
+import profileSchema from '../../../src/seccos/profile/profile.schema.json' with { type: 'json' }
 import { Input, textInput } from '../support/input.js'
 import { attempt } from '../support/oracle.js'
 import { INTDATAG, PROFILES, SECRET_VALUES } from '../support/seccos.js'

@@ -19,11 +19,11 @@ import {
   type StoredPrw,
 } from '../../../../src/d1/endpoints/index.js'
 import { type Backend, encipherPin, type Key, Pan, Pin } from '../../../../src/index.js'
-import { ChangeCounter } from '../../../../src/seccos/change-counter.js'
-import { memoryStore } from '../../../../src/seccos/change-counter-memory.js'
-import { ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../../../src/seccos/illustrative.js'
+import { ChangeCounter } from '../../../../src/seccos/counter/counter.js'
+import { memoryStore } from '../../../../src/seccos/counter/store.js'
+import { ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../../../src/seccos/profile/illustrative.js'
 import { softwareBackend } from '../../../../src/software.js'
-import type { ContractKey } from '../../../../src/testing/index.js'
+import type { ContractKey } from '../../../../src/testing.js'
 
 export const ISSUER = 'is_tbank01'
 export const OTHER_ISSUER = 'is_other02'

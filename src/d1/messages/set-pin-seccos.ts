@@ -1,0 +1,193 @@
+import type { CallOptions } from '../../backend/backend.js'
+import { type Key, requireKeys } from '../../backend/key.js'
+import { readOptions } from '../../base/arguments.js'
+import { ArgumentError, D1MessageError, PrwMacError } from '../../base/errors.js'
+import { openJwe } from '../../jwe/open.js'
+import { type Pan, requirePan } from '../../primitives/pan.js'
+import type { ChangeCounter } from '../../seccos/counter/counter.js'
+import { type AcceptRequest, requestFingerprint } from '../../seccos/counter/input.js'
+import { type DataSetContent, dataSetFromHex, readDataSet } from '../../seccos/data-set.js'
+import type { ProfileMark, SeccosProfile } from '../../seccos/profile/profile.js'
+import { verifyPrwMac } from '../../seccos/prw-mac.js'
+import { type MessageInput, readMessage, readString, type StringRule } from './fields.js'
+import { readPinMessage, selectKey, withWiped } from './pin-block.js'
+
+/** What {@link openSeccosSetPinRequest} takes. */
+export interface OpenSeccosSetPinRequestInput {
+  /** The request body: its text or bytes (parsed strictly), or the parsed object. */
+  readonly body: MessageInput
+  /** The card of the request's path. */
+  readonly cardId: string
+  /** The issuer's P-256 keys (`jwe-key-agreement`); the JWE's kid selects one. */
+  readonly jweKeys: Key | readonly Key[]
+  readonly profile: SeccosProfile
+  /** Keys of the usage that the profile's MAC has; the message's `macKid` selects one. */
+  readonly macKeys: Key | readonly Key[]
+  /** The names of the PRW keys that are known here; the message's `prwKid` must be one. */
+  readonly prwKids: readonly string[]
+  /** Issues and accepts intdatag and PCC. */
+  readonly counter: ChangeCounter
+  /** The card's PAN, where the profile's MAC covers it. */
+  readonly pan?: Pan
+  /** The PCC that is expected; where absent, and the profile's data set holds none, the counter is asked. */
+  readonly pcc?: string
+  /** Fields of the profile's own that the MAC covers and the masked data set does not show. */
+  readonly fields?: Readonly<Record<string, string | Uint8Array>>
+}
+
+/** A Set PIN request (3DES_SECCOS) whose MAC is right and whose intdatag is open: what to store. */
+export interface OpenedSeccosSetPinRequest extends ProfileMark {
+  readonly type: '3DES_SECCOS'
+  readonly prwValue: string
+  readonly prwKid: string
+  /** The masked data set: 246 hex digits as received, and its 123 bytes. */
+  readonly prwDataSet: string
+  readonly dataSet: Uint8Array
+  readonly pcc: string
+  /** Which of the keys offered verified the MAC, and which opened the JWE. */
+  readonly macKid: string
+  readonly jweKid: string
+  /** True: this very request was accepted and stored before. */
+  readonly replayed: boolean
+  /** Hand this to `counter.accept` together with what stores the PRW. */
+  readonly acceptance: AcceptRequest
+}
+
+/**
+ * Opens a Set PIN request of type 3DES_SECCOS: every field is validated, the data set must read by the profile and
+ * agree with the intdatag, the counter must know the intdatag for this card and PCC, and the MAC must be right. Nothing
+ * is changed: the counter moves in `counter.accept`.
+ *
+ * Errors: `ERR_D1_MESSAGE` (with `field`), `ERR_JWE`, `ERR_DATA_SET` (with `field`), `ERR_ENCODING`,
+ * `ERR_CHANGE_COUNTER` (with `reason`), `ERR_PRW_MAC`, `ERR_KEY_USAGE`, `ERR_KEY_ALGORITHM`, `ERR_ARGUMENT`,
+ * `ERR_ABORTED`, and what the backend reports. They tell the operator what is wrong; answer the outside with one text.
+ * Source: Outbound PIN Management API 1.0, SetPIN; the profile for everything else.
+ *
+ * @example
+ * ```ts
+ * const opened = await openSeccosSetPinRequest({ body, cardId, jweKeys, profile, macKeys, prwKids: ['PRW-1'], counter })
+ * await counter.accept(opened.acceptance, ({ sequence }) => cards.storePrw(cardId, opened, sequence))
+ * ```
+ */
+export async function openSeccosSetPinRequest(
+  input: OpenSeccosSetPinRequestInput,
+  options?: CallOptions,
+): Promise<OpenedSeccosSetPinRequest> {
+  const request = readInput(input)
+  const { cardId, profile, counter, pan, fields, macKeys, prwKids } = request
+  const { content, jweKid } = await openContent(request, options)
+  const { intdatag, prwDataSet, prwValue, prwKid, macValue, macKid } = content
+  if (!prwKids.includes(prwKid)) throw new D1MessageError('prwKid', 'names no key that is known')
+  const key = selectKey(macKeys, macKid, 'macKid')
+  const dataSet = dataSetFromHex(prwDataSet)
+  const pcc =
+    pccIn(readDataSet(profile, dataSet), intdatag, request.pcc) ?? (await counter.pccOf({ cardId, intdatag }))
+  const acceptance: AcceptRequest = { cardId, intdatag, pcc, fingerprint: requestFingerprint({ ...content }) }
+  const { replayed } = await counter.check(acceptance)
+  const verdict = await verifyPrwMac(
+    { key, profile, dataSet, prwValue, macValue, intdatag, pcc, pan, fields },
+    options,
+  )
+  if (!verdict.verified) throw new PrwMacError()
+  const { profile: mark, provenance } = verdict
+  return {
+    type: '3DES_SECCOS',
+    prwValue,
+    prwKid,
+    prwDataSet,
+    dataSet,
+    pcc,
+    macKid,
+    jweKid,
+    replayed,
+    acceptance,
+    profile: mark,
+    provenance,
+  }
+}
+
+async function openContent(
+  { body, jweKeys }: OpenSeccosSetPinRequestInput,
+  options: CallOptions | undefined,
+): Promise<{ content: SeccosContent; jweKid: string }> {
+  const { type, encryptedPinBlock } = readPinMessage(body)
+  if (type !== '3DES_SECCOS') throw new D1MessageError('type', 'must be 3DES_SECCOS here')
+  const { plaintext, kid: jweKid } = await openJwe({ jwe: encryptedPinBlock, keys: jweKeys }, options)
+  return { content: await withWiped(plaintext, readSeccosContent), jweKid }
+}
+
+/** The PCC by the data set, or by the caller where the profile's data set holds none; what both state must agree. */
+function pccIn(found: DataSetContent, intdatag: string, expected: string | undefined): string | undefined {
+  if (found.intdatag !== undefined && found.intdatag !== intdatag) {
+    throw new D1MessageError('intdatag', 'is not the one in the data set')
+  }
+  const pcc = found.pcc ?? expected
+  if (expected !== undefined && expected !== pcc) throw new D1MessageError('prwDataSet', 'has another PCC')
+  return pcc
+}
+
+const NAMES = [
+  'body',
+  'cardId',
+  'jweKeys',
+  'profile',
+  'macKeys',
+  'prwKids',
+  'counter',
+  'pan',
+  'pcc',
+  'fields',
+] as const
+
+function readInput(input: OpenSeccosSetPinRequestInput) {
+  const request = readOptions(input, 'openSeccosSetPinRequest', NAMES)
+  const { counter, prwKids, pan } = request
+  if (typeof counter?.check !== 'function' || typeof counter.pccOf !== 'function')
+    throw new ArgumentError('counter must be a ChangeCounter')
+  if (!Array.isArray(prwKids)) throw new ArgumentError('prwKids must be an array of kids')
+  if (pan !== undefined) requirePan(pan)
+  return { ...request, macKeys: requireKeys(request.macKeys, 'macKeys') }
+}
+
+/** The object inside the JWE of a Set PIN request of type 3DES_SECCOS (Outbound PIN Management API 1.0), pure. */
+
+/** What the JWE of a `3DES_SECCOS` message holds, as D1 sends it. */
+export interface SeccosContent {
+  /** 20 characters: which Get PIN Change Counter this answers. */
+  readonly intdatag: string
+  /** 246 upper-case hex digits: the 123 bytes of the data set, PAN zeroed. */
+  readonly prwDataSet: string
+  /** At most 64 characters. */
+  readonly prwValue: string
+  readonly prwKid: string
+  /** At most 16 characters. */
+  readonly macValue: string
+  readonly macKid: string
+}
+
+/** Stricter than the published schema: every member is required, the pattern of `prwDataSet` is anchored. */
+const RULES: Readonly<Record<keyof SeccosContent, StringRule>> = {
+  intdatag: { min: 20, max: 20, pattern: { test: /^[\x20-\x7e]*$/, shape: 'printable ASCII' } },
+  prwDataSet: { max: 246, pattern: { test: /^[0-9A-F]{246}$/, shape: '246 upper-case hex digits' } },
+  prwValue: { max: 64 },
+  prwKid: { max: 128 },
+  macValue: { max: 16 },
+  macKid: { max: 128 },
+}
+
+/**
+ * Reads the opened JWE of a 3DES_SECCOS message. Errors: `ERR_D1_MESSAGE` with `field` `encryptedPinBlock` or the name
+ * of the member. Source: Outbound PIN Management API 1.0, schema pinblock3DESSECCOS.
+ */
+export function readSeccosContent(plaintext: Uint8Array): SeccosContent {
+  const object = readMessage(plaintext, 'encryptedPinBlock')
+  const read = (field: keyof SeccosContent): string => readString(object, field, RULES[field])
+  return {
+    intdatag: read('intdatag'),
+    prwDataSet: read('prwDataSet'),
+    prwValue: read('prwValue'),
+    prwKid: read('prwKid'),
+    macValue: read('macValue'),
+    macKid: read('macKid'),
+  }
+}

@@ -1,0 +1,126 @@
+/** What generation and verification of a MAC share: argument checks, usage, the full-length value and its wiping. */
+
+import type { CallOptions } from '../backend/backend.js'
+import { type Key, requireKey } from '../backend/key.js'
+import { readOptions } from '../base/arguments.js'
+import { equalBytes, ownCopy, snapshot, wipe } from '../base/bytes.js'
+import { ArgumentError, InputError, KeyError } from '../base/errors.js'
+import type { KeyUsage } from '../key/usage.js'
+import { macBytes } from '../primitives/mac.js'
+import type { MacAlgorithm, MacPadding } from '../primitives/mac-algorithm.js'
+
+/** Shortest MAC that is made or accepted (ISO/IEC 9797-1:2011, annex C; ISO 16609). */
+export const MIN_MAC_BYTES = 4
+
+/** The computation that generating and verifying have in common. Nothing has a default but the zero IV. */
+export interface MacInput {
+  /** A `cbc-mac`, `retail-mac` or `cmac` key, fitting the algorithm. */
+  readonly key: Key
+  /** At most 65,536 bytes. */
+  readonly message: Uint8Array
+  readonly algorithm: MacAlgorithm
+  /** 1, 2 or 3 for the ISO/IEC 9797-1 algorithms, `'none'` for CMAC. */
+  readonly padding: MacPadding
+  /** First chaining value of the ISO/IEC 9797-1 algorithms, 8 bytes; zero where absent. Not for CMAC. */
+  readonly iv?: Uint8Array
+}
+
+/**
+ * A PRW key computes MACs in the backend too, but not here: with these verbs a verify-only key would generate, and
+ * whoever computes PRWs at will can invert one.
+ */
+const MAC_USAGES: readonly KeyUsage[] = ['cbc-mac', 'retail-mac', 'cmac']
+
+/** The members of {@link MacInput}. */
+export const MAC_INPUT = ['key', 'message', 'algorithm', 'padding', 'iv'] as const
+
+/** Throws `ERR_KEY_USAGE` unless the key is one for MACs. */
+export function requireMacKey(key: unknown, verb: string): asserts key is Key {
+  requireKey(key, 'key')
+  if (MAC_USAGES.includes(key.usage)) return
+  throw new KeyError('ERR_KEY_USAGE', `key ${key.kid} is for ${key.usage}: ${verb} is refused`, key.kid)
+}
+
+/** Throws `ERR_LENGTH` unless a MAC of this length can come from the key. */
+export function requireMacLength(key: Key, length: number): void {
+  if (!Number.isInteger(length)) throw new ArgumentError('length must be a whole number')
+  const full = macBytes(key.algorithm)
+  if (length < MIN_MAC_BYTES || length > full) {
+    throw new InputError('ERR_LENGTH', `mac: ${length} bytes, expected ${MIN_MAC_BYTES} to ${full}`)
+  }
+}
+
+/** Computes the full-length MAC, hands it over, and wipes it. */
+export async function withFullMac<T>(
+  input: MacInput,
+  options: CallOptions | undefined,
+  use: (full: Uint8Array) => T,
+): Promise<T> {
+  const { key, message, algorithm, padding, iv } = input
+  const request = iv === undefined ? { algorithm, padding } : { algorithm, padding, iv }
+  const full = await key.backend.mac(key, request, message, options)
+  try {
+    return use(full)
+  } finally {
+    wipe(full)
+  }
+}
+
+/** What {@link generateMac} takes. */
+export interface GenerateMacInput extends MacInput {
+  /** Bytes of the result, counted from the left: 4 to 8 with TDEA, 4 to 16 with AES. */
+  readonly length: number
+}
+
+/**
+ * Computes a MAC and returns its leftmost `length` bytes.
+ *
+ * Errors: `ERR_ARGUMENT`; `ERR_LENGTH` (`length` under 4 or over the cipher block, message over 65,536 bytes, iv);
+ * `ERR_KEY_USAGE` (not a MAC key, or a MAC key of another algorithm; a PRW key is none); `ERR_KEY_ALGORITHM`;
+ * `ERR_ABORTED`; and what the backend reports. Sources: ISO/IEC 9797-1:2011 (algorithms 1, 3; truncation 6.6);
+ * NIST SP 800-38B.
+ *
+ * @example
+ * ```ts
+ * const mac = await generateMac({ key, message, algorithm: 'iso9797-1-alg3', padding: 2, length: 8 })
+ * ```
+ */
+export async function generateMac(input: GenerateMacInput, options?: CallOptions): Promise<Uint8Array> {
+  const request = readOptions(input, 'generateMac', [...MAC_INPUT, 'length'])
+  const { key, length } = request
+  requireMacKey(key, 'generateMac')
+  requireMacLength(key, length)
+  return withFullMac(request, options, full => ownCopy(full.subarray(0, length)))
+}
+
+/** What {@link verifyMac} takes. */
+export interface VerifyMacInput extends MacInput {
+  /** The MAC to check. */
+  readonly mac: Uint8Array
+  /**
+   * How long a MAC the scheme has, in bytes: 4 to 8 with TDEA, 4 to 16 with AES. A `mac` of another length is wrong:
+   * whoever could send 4 bytes for 8 would need to guess 4 only.
+   */
+  readonly length: number
+}
+
+/**
+ * Computes the MAC of a message and compares its leftmost `length` bytes with `mac`, in time that does not depend on
+ * where they differ. True: they are equal. A wrong MAC, or one of another length, is false and no error.
+ *
+ * Errors: `ERR_ARGUMENT`; `ERR_LENGTH` (`length` under 4 bytes or over the cipher block, message over 65,536 bytes,
+ * iv); `ERR_KEY_USAGE`; `ERR_KEY_ALGORITHM`; `ERR_ABORTED`; and what the backend reports. Sources: as generateMac.
+ *
+ * @example
+ * ```ts
+ * const right = await verifyMac({ key, message, algorithm: 'iso9797-1-alg3', padding: 2, mac, length: 8 })
+ * ```
+ */
+export async function verifyMac(input: VerifyMacInput, options?: CallOptions): Promise<boolean> {
+  const request = readOptions(input, 'verifyMac', [...MAC_INPUT, 'mac', 'length'])
+  const { key, mac, length } = request
+  requireMacKey(key, 'verifyMac')
+  requireMacLength(key, length)
+  const given = snapshot(mac, 'mac')
+  return withFullMac(request, options, full => equalBytes(full.subarray(0, length), given))
+}

@@ -1,0 +1,79 @@
+import { ArgumentError, InputError, redactInspect } from '../base/errors.js'
+import { readDigits } from './pin.js'
+
+const REDACTED = '[PAN redacted]'
+
+/** For the format code and verbs of this library: all digit values of a PAN. Not exported from the package. */
+export let panDigits: (pan: Pan) => Uint8Array
+/** Whether a value is a Pan that was made here. */
+let isPan: (value: unknown) => value is Pan
+
+/** Known to this file only, because TypeScript's `private` ends where JavaScript begins. */
+const MAKER = Symbol('Pan')
+
+/**
+ * A primary account number of 12 to 19 decimal digits, check digit included (ISO/IEC 7812-1). The Luhn check is not
+ * part of ISO 9564 and is not made.
+ *
+ * It shows itself as `[PAN redacted]` everywhere; {@link Pan.masked} gives the last four digits for a display.
+ *
+ * Errors: `ERR_ARGUMENT` (not a string or bytes), `ERR_PAN` (not 12–19 digits).
+ *
+ * @example
+ * ```ts
+ * const pan = Pan.from('4000001234567899')
+ * pan.masked() // '************7899'
+ * ```
+ */
+export class Pan {
+  readonly #digits: Uint8Array
+
+  private constructor(digits: Uint8Array, maker: symbol) {
+    if (maker !== MAKER) throw new ArgumentError('a Pan is made by Pan.from(digits)')
+    this.#digits = digits
+  }
+
+  static {
+    redactInspect(Pan.prototype, () => REDACTED)
+    panDigits = pan => pan.#digits
+    isPan = (value): value is Pan => typeof value === 'object' && value !== null && #digits in value
+  }
+
+  /** A PAN from a string or from ASCII bytes (0x30–0x39), which are copied. Errors: `ERR_ARGUMENT`, `ERR_PAN`. */
+  static from(digits: string | Uint8Array): Pan {
+    const values = readDigits(digits, 'a PAN', { min: 12, max: 19 })
+    if (values === undefined) throw new InputError('ERR_PAN', 'a PAN is 12 to 19 decimal digits')
+    return new Pan(values, MAKER)
+  }
+
+  /** Number of digits, 12 to 19. */
+  get length(): number {
+    return this.#digits.length
+  }
+
+  /** The clear PAN as a string. */
+  reveal(): string {
+    return this.#digits.join('')
+  }
+
+  /** Stars, then the last four digits: within what PCI DSS 3.4.1 lets a display show, at every PAN length. */
+  masked(): string {
+    return '*'.repeat(this.#digits.length - 4) + this.#digits.subarray(-4).join('')
+  }
+
+  /** `[PAN redacted]`. */
+  toString(): string {
+    return REDACTED
+  }
+
+  /** `[PAN redacted]`. */
+  toJSON(): string {
+    return REDACTED
+  }
+}
+
+/** Throws `ERR_ARGUMENT` unless the value is a {@link Pan}. */
+export function requirePan(value: unknown): asserts value is Pan {
+  if (!isPan(value))
+    throw new ArgumentError('pan must be a Pan, made by Pan.from of this copy of the library')
+}

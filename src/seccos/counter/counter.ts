@@ -1,0 +1,269 @@
+/**
+ * The PIN change counter of D1's Get PIN Change Counter and the Set PIN that follows it.
+ *
+ * **Issue.** Each issue gives the card's current PCC and a fresh intdatag: 20 characters from 32, 100 random bits of
+ * the backend. Several may be open for one card, all with its PCC: a GET that is repeated because its answer was lost,
+ * or asked twice at once, must not make the first answer worthless. The first to be accepted supersedes the others.
+ *
+ * **Accept** has two phases, because a crash can come between the decision and the issuer's own storage:
+ *
+ *     open ──claim──▶ claimed ──store()──▶ confirm ──▶ spent
+ *       └──────────another claim, or too many open──▶ superseded
+ *
+ * The claim is one compare-and-set on the card's record. It binds the intdatag to the fingerprint of the request, moves
+ * the PCC and supersedes what else is open: of two different requests one is refused, whatever they race for. Then the
+ * issuer's `store` runs, then the claim is confirmed. The same request again is let through at every point: after a
+ * crash `store` runs again (it must therefore be idempotent), after the confirmation nothing runs (`replayed`).
+ *
+ * The claim, not the confirmation, moves the PCC: a value that may have been stored is never issued again. If `store`
+ * fails for good and D1 does not repeat the request, the card has skipped a value and keeps its old PIN.
+ *
+ * A `store` that hangs may finish after a later request was accepted. So `store` is given `sequence`, which grows with
+ * every acceptance of a card: write the PRW only over one with a lower or the same sequence.
+ *
+ * **Refusals** (`ERR_CHANGE_COUNTER` with a `reason`) leave the record as it is. The reason is for the operator; the
+ * outside gets one answer. Call {@link ChangeCounter.check} before and `accept` after the MAC has been verified.
+ *
+ * The store holds SHA-256 values of intdatags and fingerprints: reading it gives nobody an intdatag to use.
+ */
+import type { CallOptions } from '../../backend/backend.js'
+import { requireSignal, throwIfAborted } from '../../backend/checks.js'
+import { ArgumentError, BackendError, ChangeCounterError } from '../../base/errors.js'
+import {
+  type AcceptRequest,
+  type ChangeCounterOptions,
+  newIntdatag,
+  readFirstPcc,
+  readRequest,
+  readTag,
+  requireCardId,
+  requireCounterOptions,
+} from './input.js'
+import {
+  type CardState,
+  type ClaimRequest,
+  claimStep,
+  confirmStep,
+  issueStep,
+  type PccPolicy,
+  readState,
+  showState,
+  tagOf,
+} from './state.js'
+
+/** How long after its expiry an intdatag is still known to belong to a card, for the operator's reason. */
+const RETENTION_MS = 7 * 24 * 3600 * 1000
+/** Lost races of one call. Each means that somebody else's write went through. */
+const MAX_ATTEMPTS = 100
+
+/** What Get PIN Change Counter answers with. */
+export interface IssuedCounter {
+  readonly pcc: string
+  readonly intdatag: string
+  /** Milliseconds since 1970. */
+  readonly expiresAt: number
+}
+
+/** What the issuer's `store` is told. */
+export interface Acceptance {
+  /** Grows with every acceptance of the card. Store it with the PRW; never write over a higher one. */
+  readonly sequence: number
+}
+
+/** What became of a request that was not refused. */
+export interface Accepted extends Acceptance {
+  /** True: this very request was accepted and stored before, and nothing was done. */
+  readonly replayed: boolean
+}
+
+/**
+ * Issues `{ pcc, intdatag }` for a card and accepts exactly one matching Set PIN. See the head of this file.
+ *
+ * @example
+ * ```ts
+ * const counter = new ChangeCounter({
+ *   store, backend: hsm, firstPcc: '0001', rule: 'increment-on-accept', wrap: 'refuse', ttlSeconds: 300,
+ * })
+ * const { pcc, intdatag } = await counter.issue(cardId)
+ * // … the Set PIN arrives, its MAC is verified …
+ * await counter.accept({ cardId, intdatag, pcc, fingerprint }, async ({ sequence }) => {
+ *   await cards.storePrw(cardId, prw, sequence)
+ * })
+ * ```
+ */
+export class ChangeCounter {
+  readonly #options: ChangeCounterOptions
+  readonly #policy: PccPolicy
+
+  /** Errors: `ERR_ARGUMENT`. */
+  constructor(options: ChangeCounterOptions) {
+    requireCounterOptions(options)
+    this.#options = { ...options }
+    this.#policy = { rule: options.rule, wrap: options.wrap }
+  }
+
+  /**
+   * Gives the card's PCC with a fresh intdatag. Nine or more open ones supersede the oldest.
+   *
+   * Errors: `ERR_CHANGE_COUNTER` (`exhausted`), `ERR_ARGUMENT`, `ERR_ABORTED`, `ERR_BACKEND_BUSY`, and what backend and
+   * store report.
+   */
+  async issue(cardId: string, options?: CallOptions): Promise<IssuedCounter> {
+    requireCardId(cardId)
+    const signal = requireSignal(options)
+    const { backend, store, ttlSeconds } = this.#options
+    const intdatag = await newIntdatag(backend, options)
+    const now = this.#now()
+    const expiresAt = now + 1000 * ttlSeconds
+    const tag = tagOf(intdatag)
+    // The index goes first: an entry without it would be usable, and no worse; an index without entry is nothing.
+    const index = { expiresAt: expiresAt + RETENTION_MS }
+    if (!(await store.compareAndSet(tagKey(tag), undefined, cardId, index))) {
+      throw new BackendError('ERR_BACKEND_FAILED', 'the random generator repeats itself')
+    }
+    const pcc = await this.#update(cardId, async state => {
+      throwIfAborted(signal)
+      const step = issueStep(state ?? (await this.#firstState(cardId)), { tag, expiresAt, now }, this.#policy)
+      return { next: step.next, result: step.pcc }
+    })
+    return { pcc: showPcc(pcc), intdatag, expiresAt }
+  }
+
+  /**
+   * Says, without changing anything, whether a request would be accepted now: by its answer, or by the error.
+   *
+   * Errors: as {@link ChangeCounter.accept} (`ERR_CHANGE_COUNTER` with its `reason`).
+   */
+  async check(request: AcceptRequest): Promise<{ readonly replayed: boolean }> {
+    const { cardId, claim } = readRequest(request)
+    const { replayed } = await this.#decide(cardId, claim)
+    return { replayed }
+  }
+
+  /**
+   * Accepts a Set PIN: claims the intdatag, runs `store`, confirms. What `store` throws is thrown on unchanged, and the
+   * same request may be repeated. `store` must be idempotent, and heed `sequence`.
+   *
+   * Errors: `ERR_CHANGE_COUNTER` with `reason` `unknown`, `other-card`, `pcc`, `expired`, `spent` (by another request)
+   * or `superseded` (another request of the card was accepted, or too many were opened); `ERR_ARGUMENT`; `ERR_ABORTED`
+   * (before the claim only); `ERR_BACKEND_BUSY`; and what the store reports.
+   */
+  async accept(
+    request: AcceptRequest,
+    store: (acceptance: Acceptance) => Promise<void>,
+    options?: CallOptions,
+  ): Promise<Accepted> {
+    const signal = requireSignal(options)
+    const { cardId, claim } = readRequest(request)
+    if (typeof store !== 'function') throw new ArgumentError('store must be a function')
+    const { sequence, replayed } = await this.#decide(cardId, claim, { signal })
+    if (replayed) return { sequence, replayed }
+    await store({ sequence })
+    await this.#update(cardId, state => {
+      if (state === undefined) throw new ChangeCounterError('unknown')
+      return { next: confirmStep(state, claim), result: undefined }
+    })
+    return { sequence, replayed }
+  }
+
+  /**
+   * The PCC that was issued with an intdatag, four digits: for profiles whose data set does not hold it. It says nothing
+   * about whether the intdatag may still be used; {@link ChangeCounter.check} does.
+   *
+   * Errors: `ERR_CHANGE_COUNTER` with `reason` `unknown` or `other-card`; `ERR_ARGUMENT`; and what the store reports.
+   *
+   * @example
+   * ```ts
+   * const pcc = await counter.pccOf({ cardId, intdatag })
+   * ```
+   */
+  async pccOf(issued: Pick<AcceptRequest, 'cardId' | 'intdatag'>): Promise<string> {
+    const { cardId, tag } = readTag(issued)
+    return this.#orOtherCard({ cardId, tag }, () =>
+      this.#update(cardId, state => {
+        const entry = state?.issued.find(candidate => candidate.tag === tag)
+        if (entry === undefined) throw new ChangeCounterError('unknown')
+        return { next: undefined, result: showPcc(entry.pcc) }
+      }),
+    )
+  }
+
+  /**
+   * Deletes what the store keeps of long expired intdatags, and says how many. Run it now and then.
+   *
+   * Errors: what the store reports, such as `ERR_BACKEND_BUSY`.
+   */
+  async purge(): Promise<number> {
+    return this.#options.store.purge(this.#now())
+  }
+
+  /** The claim; only looked at unless `write` is given. */
+  async #decide(
+    cardId: string,
+    claim: ClaimRequest,
+    write?: { readonly signal: AbortSignal | undefined },
+  ): Promise<Accepted> {
+    return this.#orOtherCard({ cardId, tag: claim.tag }, () =>
+      this.#update(cardId, state => {
+        throwIfAborted(write?.signal)
+        if (state === undefined) throw new ChangeCounterError('unknown')
+        const { next, ...result } = claimStep(state, claim, this.#now(), this.#policy)
+        return { next: write && next, result }
+      }),
+    )
+  }
+
+  /** Where a card does not know an intdatag: says whether another one does. */
+  async #orOtherCard<T>(
+    { cardId, tag }: { readonly cardId: string; readonly tag: string },
+    look: () => Promise<T>,
+  ): Promise<T> {
+    try {
+      return await look()
+    } catch (error) {
+      if (!(error instanceof ChangeCounterError && error.reason === 'unknown')) throw error
+      const owner = await this.#options.store.read(tagKey(tag))
+      throw owner !== undefined && owner.value !== cardId ? new ChangeCounterError('other-card') : error
+    }
+  }
+
+  /** Reads, decides, writes; begins again where somebody else wrote in between. Without `next`, nothing is written. */
+  async #update<T>(
+    cardId: string,
+    decide: (state: CardState | undefined) => MaybeLater<{ next: CardState | undefined; result: T }>,
+  ): Promise<T> {
+    const { store } = this.#options
+    const key = `card/${cardId}`
+    for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+      const record = await store.read(key)
+      const { next, result } = await decide(record && readState(record.value))
+      if (next === undefined) return result
+      if (await store.compareAndSet(key, record?.version, showState(next))) return result
+    }
+    throw new BackendError('ERR_BACKEND_BUSY', 'the record of the card is busy', { retryable: true })
+  }
+
+  async #firstState(cardId: string): Promise<CardState> {
+    const { firstPcc } = this.#options
+    const pcc = typeof firstPcc === 'string' ? firstPcc : await firstPcc(cardId)
+    return { pcc: readFirstPcc(pcc), sequence: 0, issued: [] }
+  }
+
+  #now(): number {
+    const now = (this.#options.now ?? Date.now)()
+    // With a clock that gives no number nothing would ever expire.
+    if (!Number.isSafeInteger(now))
+      throw new BackendError('ERR_BACKEND_FAILED', 'the clock gives no whole number')
+    return now
+  }
+}
+
+type MaybeLater<T> = T | Promise<T>
+
+function tagKey(tag: string): string {
+  return `tag/${tag}`
+}
+
+function showPcc(pcc: number): string {
+  return String(pcc).padStart(4, '0')
+}

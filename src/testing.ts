@@ -1,0 +1,23 @@
+/**
+ * The contracts of backends and stores as executable cases, for whoever writes one.
+ *
+ * @module issuer-pin-crypto/testing
+ */
+export {
+  changeCounterStoreContract,
+  type StoreContractCase,
+  type StoreHarness,
+} from './testing/change-counter-contract.js'
+export {
+  type BackendContract,
+  backendContract,
+  type ContractCase,
+  type ContractHarness,
+} from './testing/contract.js'
+export { CONTRACT_KEYS, type ContractKey } from './testing/contract-keys.js'
+export { type MakeSeccosSetPinRequestInput, makeSeccosSetPinRequest } from './testing/make-set-pin-seccos.js'
+export {
+  type IssuerStoreContext,
+  type IssuerStoreHarness,
+  issuerStoreContract,
+} from './testing/store-contract.js'

@@ -1,0 +1,163 @@
+/**
+ * The contract of a {@link ChangeCounterStore} as executable cases, for any test runner: each is a name and an async
+ * function that throws (from `node:assert`) where the store breaks it. Durability shows in no such case: kill the
+ * process between writes and look.
+ */
+import assert from 'node:assert/strict'
+import type { ChangeCounterStore } from '../seccos/counter/store.js'
+
+/** How the suite reaches the store under test. */
+export interface StoreHarness {
+  /** Two handles on one storage that is fresh and empty; the same object twice where there can be only one. */
+  open(): Promise<readonly [ChangeCounterStore, ChangeCounterStore]>
+}
+
+/** One rule of the contract. */
+export interface StoreContractCase {
+  readonly name: string
+  /** Resolves where the rule holds; rejects with node:assert's error where it does not. */
+  run(): Promise<void>
+}
+
+type Check = (one: ChangeCounterStore, other: ChangeCounterStore) => Promise<void>
+
+const VALUE = JSON.stringify({ text: 'ä "quoted" \\ \u2028 \u{1F511}', nothing: null })
+const RACERS = 16
+
+const CHECKS: Readonly<Record<string, Check>> = {
+  'a key that was never written reads as undefined': async one => {
+    assert.equal(await one.read('card/none'), undefined)
+  },
+
+  'what was created is read back as it was, through either handle': async (one, other) => {
+    assert.equal(await one.compareAndSet('card/a', undefined, VALUE), true)
+    assert.equal((await one.read('card/a'))?.value, VALUE)
+    assert.equal((await other.read('card/a'))?.value, VALUE)
+  },
+
+  'an empty text and 8 KiB are values': async one => {
+    for (const [key, value] of [
+      ['card/empty', ''],
+      ['card/long', '\u00e4'.repeat(4096)],
+    ] as const) {
+      assert.equal(await one.compareAndSet(key, undefined, value), true)
+      assert.equal((await one.read(key))?.value, value)
+    }
+  },
+
+  'creating what is there is refused and changes nothing': async (one, other) => {
+    await one.compareAndSet('card/a', undefined, 'first')
+    const before = await one.read('card/a')
+    assert.equal(await other.compareAndSet('card/a', undefined, 'second'), false)
+    assert.deepEqual(await one.read('card/a'), before)
+  },
+
+  'replacing what is not there is refused': async one => {
+    await one.compareAndSet('card/a', undefined, 'first')
+    const { version } = await present(one, 'card/a')
+    assert.equal(await one.compareAndSet('card/b', version, 'second'), false)
+    assert.equal(await one.read('card/b'), undefined)
+  },
+
+  'a version is good for one write': async (one, other) => {
+    await one.compareAndSet('card/a', undefined, 'first')
+    const { version } = await present(one, 'card/a')
+    assert.equal(await other.compareAndSet('card/a', version, 'second'), true)
+    assert.equal(await one.compareAndSet('card/a', version, 'third'), false)
+    assert.equal((await one.read('card/a'))?.value, 'second')
+  },
+
+  'writing the same value again makes a new version': async one => {
+    await one.compareAndSet('card/a', undefined, 'same')
+    const seen = new Set<string>()
+    for (let i = 0; i < 20; i++) {
+      const { version } = await present(one, 'card/a')
+      assert.ok(!seen.has(version), 'a version came back')
+      seen.add(version)
+      assert.equal(await one.compareAndSet('card/a', version, 'same'), true)
+    }
+  },
+
+  'a version that never was is refused': async one => {
+    await one.compareAndSet('card/a', undefined, 'first')
+    const { version: right } = await present(one, 'card/a')
+    const strange = ['', '0', 'x', '-1', '99999999999999999999', '1 OR 1=1']
+    for (const version of strange.filter(candidate => candidate !== right)) {
+      assert.equal(await one.compareAndSet('card/a', version, 'second'), false, `version ${version}`)
+    }
+    assert.equal((await one.read('card/a'))?.value, 'first')
+  },
+
+  'keys are apart, case and all': async one => {
+    for (const key of ['card/a', 'card/A', 'card/a_', 'card/a-', 'tag/a']) {
+      assert.equal(await one.compareAndSet(key, undefined, key), true, key)
+    }
+    for (const key of ['card/a', 'card/A', 'card/a_', 'card/a-', 'tag/a']) {
+      assert.equal((await one.read(key))?.value, key)
+    }
+  },
+
+  'of many that create at once, one does': async (one, other) => {
+    const wins = await Promise.all(
+      Array.from({ length: RACERS }, (_, i) =>
+        (i % 2 === 0 ? one : other).compareAndSet('card/a', undefined, `value ${i}`),
+      ),
+    )
+    assert.equal(wins.filter(Boolean).length, 1)
+    assert.equal((await one.read('card/a'))?.value, `value ${wins.indexOf(true)}`)
+  },
+
+  'of many that replace one version at once, one does, and no count is lost': async (one, other) => {
+    await one.compareAndSet('card/a', undefined, '0')
+    await Promise.all(
+      Array.from({ length: RACERS }, async (_, i) => {
+        const store = i % 2 === 0 ? one : other
+        for (;;) {
+          const { value, version } = await present(store, 'card/a')
+          if (await store.compareAndSet('card/a', version, String(Number(value) + 1))) return
+        }
+      }),
+    )
+    assert.equal((await one.read('card/a'))?.value, String(RACERS))
+  },
+
+  'purge deletes what has expired, and only that': async (one, other) => {
+    await one.compareAndSet('tag/old', undefined, 'x', { expiresAt: 999 })
+    await one.compareAndSet('tag/now', undefined, 'x', { expiresAt: 1000 })
+    await one.compareAndSet('tag/later', undefined, 'x', { expiresAt: 1001 })
+    await one.compareAndSet('card/a', undefined, 'x')
+    assert.equal(await other.purge(1000), 2)
+    assert.equal(await other.purge(1000), 0)
+    assert.equal(await one.read('tag/old'), undefined)
+    assert.equal(await one.read('tag/now'), undefined)
+    assert.equal((await one.read('tag/later'))?.value, 'x')
+    assert.equal((await one.read('card/a'))?.value, 'x')
+    assert.equal(await one.compareAndSet('tag/old', undefined, 'new'), true)
+  },
+}
+
+/**
+ * The whole contract for one kind of store. Cases may run in any order; each opens a storage of its own. A case that
+ * fails throws node:assert's error.
+ *
+ * @example
+ * ```ts
+ * const cases = changeCounterStoreContract({ open: async () => [await connect('a'), await connect('a')] })
+ * for (const { name, run } of cases) test(name, run)
+ * ```
+ */
+export function changeCounterStoreContract(harness: StoreHarness): readonly StoreContractCase[] {
+  return Object.entries(CHECKS).map(([name, check]) => ({
+    name,
+    run: async () => {
+      const [one, other] = await harness.open()
+      await check(one, other)
+    },
+  }))
+}
+
+async function present(store: ChangeCounterStore, key: string): Promise<{ value: string; version: string }> {
+  const record = await store.read(key)
+  assert.ok(record !== undefined, `${key} is gone`)
+  return record
+}

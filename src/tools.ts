@@ -1,0 +1,22 @@
+/**
+ * Tools to look and to search with: what stands in a message, which profile a sample fits, profiles to explore with.
+ * Nothing here belongs on the way of a production request.
+ *
+ * @module issuer-pin-crypto/tools
+ */
+export {
+  ILLUSTRATIVE_NOT_GIROCARD_AES,
+  ILLUSTRATIVE_NOT_GIROCARD_TDEA,
+} from './seccos/profile/illustrative.js'
+export { inspectDataSet } from './tools/inspect/data-set.js'
+export { inspectJweHeader } from './tools/inspect/jwe-header.js'
+export { inspectPinBlock } from './tools/inspect/pin-block.js'
+export type { Layout as ProbeLayout } from './tools/probe/candidates.js'
+export type { Place } from './tools/probe/places.js'
+export {
+  type ProbeInput,
+  type ProbeReport,
+  type ProbeSample,
+  probeProfile,
+} from './tools/probe/probe.js'
+export type { ProbeMatch, ProbeOutcome } from './tools/probe/trial.js'

@@ -1,0 +1,170 @@
+/** Trying candidates on samples: every algorithm that the key fits, every candidate, every sample. */
+import { createCipheriv } from 'node:crypto'
+import { concatBytes, equalBytes, wipe } from '../../base/bytes.js'
+import { ArgumentError, InputError } from '../../base/errors.js'
+import { type BlockCipher, splitRetailKey } from '../../primitives/iso9797.js'
+import { computeMac, type MacCiphers } from '../../primitives/mac.js'
+import { readText, TEXT_FORM_NAMES, textLength } from '../../seccos/profile/forms.js'
+import {
+  ALGORITHMS,
+  type Computation,
+  type ComputationInput,
+  type PinForm,
+  type ProfileAlgorithm,
+  type TextForm,
+} from '../../seccos/profile/profile.js'
+import type { Candidate, Layout, PreparedSample } from './candidates.js'
+
+/** A computation that reproduces all samples. */
+export interface ProbeMatch {
+  readonly algorithm: ProfileAlgorithm
+  readonly padding: Computation['padding']
+  readonly keyBytes: Computation['keyBytes']
+  readonly inputs: readonly ComputationInput[]
+  readonly pinForm: PinForm | undefined
+  /** Where PAN and PIN block stand in the full data set, if the inputs have it. */
+  readonly layout: Layout
+  readonly outputBytes: number
+  readonly text: TextForm
+}
+
+/** What came out for the PRW, or for the MAC. */
+export interface ProbeOutcome {
+  /** Computations that were tried on the first sample. */
+  readonly tried: number
+  /** All that reproduce the samples; those that MAC the same bytes are one match. */
+  readonly matches: readonly ProbeMatch[]
+  /** `winner`: one match, from two different samples or more. */
+  readonly verdict: 'winner' | 'ambiguous' | 'none' | 'more-samples-needed'
+}
+
+/** One way to read the PRWs, or MACs, of the samples. */
+export interface Target {
+  readonly text: TextForm
+  readonly outputBytes: number
+  readonly values: readonly Uint8Array[]
+}
+
+/** Every text form and length that fits all samples; the same bytes in two forms count as the first. `ERR_ENCODING`. */
+export function targetsOf(name: string, texts: readonly string[]): readonly [Target, ...Target[]] {
+  const targets: Target[] = []
+  for (const text of TEXT_FORM_NAMES) {
+    for (let outputBytes = 4; outputBytes <= 16; outputBytes++) {
+      const values = texts
+        .map(value => read(text, outputBytes, value, name))
+        .filter(value => value !== undefined)
+      const known = targets.some(target => target.values.every((value, i) => sameBytes(value, values[i])))
+      if (values.length === texts.length && !known) targets.push({ text, outputBytes, values })
+    }
+  }
+  const [first, ...others] = targets
+  if (first !== undefined) return [first, ...others]
+  throw new InputError(
+    'ERR_ENCODING',
+    `${name} is not 4 to 16 bytes in a text form that is known, in all samples`,
+  )
+}
+
+function read(text: TextForm, bytes: number, value: string, name: string): Uint8Array | undefined {
+  if (typeof value !== 'string') throw new ArgumentError(`${name} must be a string`)
+  if (value.length !== textLength(text, bytes)) return undefined
+  try {
+    return readText(text, bytes, value, name)
+  } catch {
+    return undefined
+  }
+}
+
+function sameBytes(one: Uint8Array, other: Uint8Array | undefined): boolean {
+  return other !== undefined && equalBytes(one, other)
+}
+
+interface Trial {
+  readonly candidates: readonly Candidate[]
+  readonly key: Uint8Array
+  readonly targets: readonly Target[]
+  readonly samples: readonly PreparedSample[]
+  /** Whether the samples allow to name a winner. */
+  readonly enough: boolean
+}
+
+/** Tries everything and says what reproduces all samples. */
+export function tryAll({ candidates, key, targets, samples, enough }: Trial): ProbeOutcome {
+  const matches = new Map<string, ProbeMatch>()
+  const ways = waysFor(key)
+  let tried = 0
+  for (const candidate of candidates) {
+    const messages = samples.map(candidate.message).filter(message => message !== undefined)
+    if (messages.length < samples.length) continue
+    for (const { algorithm, padding, ciphers } of ways) {
+      tried++
+      const compute = (message: Uint8Array): Uint8Array =>
+        computeMac({ algorithm: ALGORITHMS[algorithm].mac, padding }, ciphers, message)
+      const target = firstHit(targets, messages, compute)
+      if (target === undefined) continue
+      // Candidates that MAC the same bytes cannot be told apart by these samples: the first stands for all.
+      const same = `${algorithm} ${padding} ${Buffer.from(concatBytes(...messages)).toString('base64')}`
+      if (matches.has(same)) continue
+      const { inputs, layout, pinForm } = candidate
+      const { text, outputBytes } = target
+      const keyBytes = key.length as Computation['keyBytes']
+      matches.set(same, { algorithm, padding, keyBytes, inputs, layout, pinForm, outputBytes, text })
+    }
+    wipe(...messages)
+  }
+  return { tried, matches: [...matches.values()], verdict: verdictOn(matches.size, enough) }
+}
+
+function verdictOn(matches: number, enough: boolean): ProbeOutcome['verdict'] {
+  if (matches === 0) return 'none'
+  if (!enough) return 'more-samples-needed'
+  return matches === 1 ? 'winner' : 'ambiguous'
+}
+
+/** The target that the MACs of all messages hit; most candidates miss with the first. */
+function firstHit(
+  targets: readonly Target[],
+  messages: readonly Uint8Array[],
+  compute: (message: Uint8Array) => Uint8Array,
+): Target | undefined {
+  let left = targets
+  for (const [i, message] of messages.entries()) {
+    const mac = compute(message)
+    left = left.filter(({ values, outputBytes }) => sameBytes(mac.subarray(0, outputBytes), values[i]))
+    if (left.length === 0) return undefined
+  }
+  return left[0]
+}
+
+/** Each algorithm that takes a key of this length, with each of its paddings. */
+function waysFor(key: Uint8Array): {
+  algorithm: ProfileAlgorithm
+  padding: Computation['padding']
+  ciphers: MacCiphers
+}[] {
+  const names = Object.keys(ALGORITHMS) as ProfileAlgorithm[]
+  return names
+    .filter(name => ALGORITHMS[name].keyBytes.includes(key.length))
+    .flatMap(algorithm => {
+      const ciphers = testCiphers(key, ALGORITHMS[algorithm].cipher)
+      return ALGORITHMS[algorithm].paddings.map(padding => ({ algorithm, padding, ciphers }))
+    })
+}
+
+/** node:crypto ciphers under clear test-key bytes. */
+export function testCiphers(key: Uint8Array, cipher: 'tdea' | 'aes'): MacCiphers {
+  if (cipher === 'aes') return { last: cbc(`aes-${8 * key.length}-cbc`, key, 16) }
+  const { chain, last } = splitRetailKey(key)
+  const name = last.length === 16 ? 'des-ede-cbc' : 'des-ede3-cbc'
+  return { chain: cbc('des-ede3-cbc', chain, 8), last: cbc(name, last, 8) }
+}
+
+function cbc(name: string, key: Uint8Array, blockBytes: 8 | 16): BlockCipher {
+  return {
+    blockBytes,
+    encipherCbc: (iv, data) => {
+      const cipher = createCipheriv(name, key, iv).setAutoPadding(false)
+      return concatBytes(cipher.update(data), cipher.final())
+    },
+  }
+}
