@@ -1,29 +1,61 @@
 import { copyFileSync } from 'node:fs'
 import { defineConfig, type Options } from 'tsup'
 
-const config: Options = {
-  entry: {
-    index: 'src/index.ts',
-    software: 'src/software.ts',
-    pkcs11: 'src/pkcs11.ts',
-    d1: 'src/d1.ts',
-    sqlite: 'src/sqlite.ts',
-    postgres: 'src/postgres.ts',
-    tools: 'src/tools.ts',
-    testing: 'src/testing.ts',
-    cli: 'src/cli/cli.ts',
-  },
-  format: ['esm', 'cjs'],
+const library = {
+  index: 'src/index.ts',
+  software: 'src/software.ts',
+  pkcs11: 'src/pkcs11.ts',
+  d1: 'src/d1.ts',
+  sqlite: 'src/sqlite.ts',
+  postgres: 'src/postgres.ts',
+  tools: 'src/tools.ts',
+  testing: 'src/testing.ts',
+}
+
+const common: Options = {
   target: 'node20.19',
   platform: 'node',
-  dts: true,
-  clean: true,
+  // Some signatures name types of Node's; whoever has no @types/node is told so by the compiler, by name.
+  dts: { banner: '/// <reference types="node" />' },
   // Shared chunks keep one copy of each class per module system, so that `instanceof` holds across subpaths.
   splitting: true,
   sourcemap: false,
   silent: true,
-  onSuccess: async () =>
-    copyFileSync('src/seccos/profile/profile.schema.json', 'dist/seccos-profile.schema.json'),
 }
+
+const config: Options[] = [
+  {
+    ...common,
+    entry: { ...library, cli: 'src/cli/cli.ts' },
+    format: ['esm'],
+    onSuccess: async () =>
+      copyFileSync('src/seccos/profile/profile.schema.json', 'dist/seccos-profile.schema.json'),
+  },
+  {
+    ...common,
+    entry: library,
+    noExternal: ['jose'],
+    format: ['cjs'],
+    esbuildPlugins: [
+      {
+        // `jose` is ESM only, and `require` of ESM is off in Jest and in AWS Lambda: CommonJS brings its own copy.
+        name: 'jose-beside',
+        setup(build) {
+          build.onResolve({ filter: /^jose$/ }, () => ({ path: './jose.cjs', external: true }))
+        },
+      },
+    ],
+  },
+  {
+    ...common,
+    dts: false,
+    // What tsup does to CommonJS chunks spoils class fields; one file without chunks stays as esbuild made it.
+    splitting: false,
+    entry: { jose: 'node_modules/jose/dist/webapi/index.js' },
+    format: ['cjs'],
+    noExternal: ['jose'],
+    banner: { js: '/*! jose, MIT License, Copyright (c) Filip Skokan; https://github.com/panva/jose */' },
+  },
+]
 
 export default defineConfig(config) as ReturnType<typeof defineConfig>

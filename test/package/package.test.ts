@@ -62,6 +62,18 @@ describe('without pkcs11js and without a compiler', () => {
     expect(esm.trim()).not.toBe('')
   })
 
+  test.each(CODE_SUBPATHS)(
+    '%s loads as CommonJS where `require` of ESM is off (Jest, AWS Lambda)',
+    subpath => {
+      writeFileSync(
+        join(consumer, 'strict.cjs'),
+        `console.log(Object.keys(require('issuer-pin-crypto${subpath.slice(1)}')).length > 0)`,
+      )
+      const arguments_ = ['--no-experimental-require-module', 'strict.cjs']
+      expect(execFileSync(process.execPath, arguments_, { cwd: consumer, encoding: 'utf8' })).toBe('true\n')
+    },
+  )
+
   test('`.` and `./software` load no native addon', () => {
     const out = run(
       'native.mjs',
