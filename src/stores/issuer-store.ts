@@ -13,14 +13,19 @@
  *    What is remembered of sequences goes with the card: give a card that comes back another cardId, or a Set PIN that
  *    was under way when it went may still store its PRW.
  * 4. Cards are told apart by issuer and id, counters by issuer: nothing of one issuer is seen by another.
- * 5. A PAN leaves the process sealed (see `pan-sealer.ts`); a PIN block is stored as it comes, enciphered.
+ * 5. A Set PIN request that stored a block is remembered with it, in the same write, by the SHA-256 of its JWE, across
+ *    cards and issuers, and longer than its card: `acceptBlock` stores it once. `forgetRequests` ends that.
+ * 6. A PAN leaves the process sealed (see `pan-sealer.ts`); a PIN block is stored as it comes, enciphered.
  */
 import type { CallOptions } from '../backend/backend.js'
 import type {
+  BlockAcceptance,
+  BlockRequest,
   Card,
   CardDirectory,
   CardRef,
   CardState,
+  ForgetRequests,
   PinStore,
   StoredPinBlock,
   StoredPrw,
@@ -45,6 +50,19 @@ export interface CardStore extends CardDirectory {
 /** The PINs; also the `pins` of the endpoints. */
 export interface CardPinStore extends PinStore {
   readBlock(card: CardRef, options?: CallOptions): Promise<StoredPinBlock | undefined>
+  /**
+   * Stores a block that came by another way than a Set PIN request (a branch, a letter, a change of the storage key),
+   * over whatever was there; the same block again is no error.
+   */
+  storeBlock(card: CardRef, pin: StoredPinBlock): Promise<void>
+  /**
+   * Stores a block over whatever was there, together with the request it came with, in one atomic write; unless the
+   * request is known already, from whatever card and issuer: then nothing is changed, and the answer says so. What is
+   * remembered of a request outlives the card. Resolved means durable.
+   */
+  acceptBlock(card: CardRef, pin: StoredPinBlock, request: BlockRequest): Promise<BlockAcceptance>
+  /** Forgets accepted requests, and says how many. Nothing depends on when it runs. */
+  forgetRequests(which: ForgetRequests): Promise<number>
   /** The card's PRW, for `verifyPrw`; undefined where there is none, or where a block has replaced it. */
   readPrw(card: CardRef, options?: CallOptions): Promise<StoredPrw | undefined>
 }

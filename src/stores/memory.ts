@@ -1,11 +1,23 @@
 import type { CallOptions } from '../backend/backend.js'
 import { requireSignal, throwIfAborted } from '../backend/checks.js'
-import type { Card, CardRef, CardState, StoredPinBlock, StoredPrw } from '../d1/endpoints/interfaces.js'
+import { toHex } from '../base/bytes.js'
+import type {
+  BlockAcceptance,
+  BlockRequest,
+  Card,
+  CardRef,
+  CardState,
+  ForgetRequests,
+  StoredPinBlock,
+  StoredPrw,
+} from '../d1/endpoints/interfaces.js'
 import { type ChangeCounterStore, memoryStore } from '../seccos/counter/store.js'
 import type { CardPinStore, CardStore, IssuerStore } from './issuer-store.js'
 import {
   noSuchCard,
+  readBlockRequest,
   readCard,
+  readForgetRequests,
   readPinBlock,
   readPrw,
   readRef,
@@ -31,16 +43,28 @@ export function memoryIssuerStore(): IssuerStore {
   return new MemoryIssuerStore()
 }
 
-/** A PIN is one or the other; `sequence` is that of the last PRW, whatever replaced it. */
+/**
+ * A PIN is one or the other; `sequence` is that of the last PRW, whatever replaced it. `request`: the digest of the Set
+ * PIN request that the block came with.
+ */
 interface MemoryPin {
   readonly block?: StoredPinBlock
+  readonly request?: string
   readonly prw?: StoredPrw
   readonly sequence: number
+}
+
+/** An accepted Set PIN request: what it is remembered by is the key of the map. */
+interface MemoryRequest extends Omit<BlockRequest, 'digest'> {
+  readonly issuerId: string
+  /** The card it was accepted for. */
+  readonly card: string
 }
 
 class MemoryIssuerStore implements IssuerStore {
   readonly #cards = new Map<string, Card>()
   readonly #pins = new Map<string, MemoryPin>()
+  readonly #requests = new Map<string, MemoryRequest>()
   readonly #counters = new Map<string, ChangeCounterStore>()
   #closed = false
 
@@ -80,6 +104,36 @@ class MemoryIssuerStore implements IssuerStore {
       const key = this.#keyOfCard(card)
       this.#pins.set(key, { block, sequence: this.#pins.get(key)?.sequence ?? 0 })
     },
+    acceptBlock: async (
+      card: CardRef,
+      pin: StoredPinBlock,
+      request: BlockRequest,
+    ): Promise<BlockAcceptance> => {
+      const block = readPinBlock(pin)
+      const { digest, jweKid, acceptedAt } = readBlockRequest(request)
+      const key = this.#keyOfCard(card)
+      const name = toHex(digest)
+      const known = this.#requests.get(name)
+      const now = this.#pins.get(key)
+      if (known !== undefined) {
+        return known.card === key
+          ? { outcome: 'replayed', current: now?.request === name }
+          : { outcome: 'misdirected' }
+      }
+      this.#requests.set(name, { issuerId: key.slice(0, key.indexOf('/')), card: key, jweKid, acceptedAt })
+      this.#pins.set(key, { block, request: name, sequence: now?.sequence ?? 0 })
+      return { outcome: 'stored' }
+    },
+    forgetRequests: async (which: ForgetRequests) => {
+      if (this.#closed) throw storeClosed()
+      const { issuerIds, jweKids, acceptedBefore = Number.NEGATIVE_INFINITY } = readForgetRequests(which)
+      let forgotten = 0
+      for (const [name, { issuerId, jweKid, acceptedAt }] of this.#requests) {
+        const isDue = !jweKids.includes(jweKid) || acceptedAt < acceptedBefore
+        if (issuerIds.includes(issuerId) && isDue && this.#requests.delete(name)) forgotten++
+      }
+      return forgotten
+    },
     storePrw: async (card: CardRef, given: StoredPrw) => {
       const prw = readPrw(given)
       const key = this.#keyOfCard(card)
@@ -111,6 +165,7 @@ class MemoryIssuerStore implements IssuerStore {
     this.#closed = true
     this.#cards.clear()
     this.#pins.clear()
+    this.#requests.clear()
     this.#counters.clear()
   }
 

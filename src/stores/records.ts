@@ -7,7 +7,15 @@ import { requireKid } from '../backend/checks.js'
 import { readOptions, readOwn } from '../base/arguments.js'
 import { snapshot } from '../base/bytes.js'
 import { ArgumentError, BackendError } from '../base/errors.js'
-import type { Card, CardRef, CardState, StoredPinBlock, StoredPrw } from '../d1/endpoints/interfaces.js'
+import type {
+  BlockRequest,
+  Card,
+  CardRef,
+  CardState,
+  ForgetRequests,
+  StoredPinBlock,
+  StoredPrw,
+} from '../d1/endpoints/interfaces.js'
 import type { PinBlockType } from '../d1/messages/pin-block.js'
 import { requirePan } from '../primitives/pan.js'
 import { requireCardId } from '../seccos/counter/input.js'
@@ -18,6 +26,7 @@ const PCC = /^[0-9]{4}$/
 const DATA_SET = /^(?:[0-9A-Fa-f]{2}){123}$/
 const PRINTABLE = /^[\x20-\x7e]{1,512}$/
 const PIN_BLOCK_BYTES = 8
+const DIGEST_BYTES = 32
 
 const STATES: Readonly<Record<CardState, true>> = {
   active: true,
@@ -90,6 +99,40 @@ export function readPinBlock(pin: StoredPinBlock): StoredPinBlock {
   if (copy.length !== PIN_BLOCK_BYTES) throw new ArgumentError(`block must be ${PIN_BLOCK_BYTES} bytes`)
   requireKid(kid)
   return { block: copy, kid }
+}
+
+/** A copy of what is remembered of a Set PIN request: 32 bytes, a kid, a time. `ERR_ARGUMENT`. */
+export function readBlockRequest(request: BlockRequest): BlockRequest {
+  const { digest, jweKid, acceptedAt } = readOwn(request, 'acceptBlock', ['digest', 'jweKid', 'acceptedAt'])
+  const copy = snapshot(digest, 'digest')
+  if (copy.length !== DIGEST_BYTES) throw new ArgumentError(`digest must be ${DIGEST_BYTES} bytes`)
+  requireKid(jweKid)
+  requireTime(acceptedAt, 'acceptedAt')
+  return { digest: copy, jweKid, acceptedAt }
+}
+
+/** A copy of what is to be forgotten; `ERR_ARGUMENT`. */
+export function readForgetRequests(which: ForgetRequests): ForgetRequests {
+  const { issuerIds, jweKids, acceptedBefore } = readOptions(which, 'forgetRequests', [
+    'issuerIds',
+    'jweKids',
+    'acceptedBefore',
+  ])
+  if (!Array.isArray(issuerIds) || !Array.isArray(jweKids)) {
+    throw new ArgumentError('forgetRequests: issuerIds and jweKids must be lists')
+  }
+  const read = { issuerIds: [...issuerIds], jweKids: [...jweKids] }
+  for (const issuerId of read.issuerIds) requireIssuerId(issuerId)
+  for (const kid of read.jweKids) requireKid(kid)
+  // An empty list would forget every request, while the keys that open them are most likely still there.
+  if (read.jweKids.length === 0) throw new ArgumentError('forgetRequests: jweKids must name at least one key')
+  if (acceptedBefore === undefined) return read
+  requireTime(acceptedBefore, 'acceptedBefore')
+  return { ...read, acceptedBefore }
+}
+
+function requireTime(time: unknown, name: string): asserts time is number {
+  if (!Number.isSafeInteger(time)) throw new ArgumentError(`${name} must be milliseconds since 1970`)
 }
 
 const PRW_MEMBERS = ['prwValue', 'prwKid', 'prwDataSet', 'pcc', 'sequence', 'profile', 'provenance'] as const

@@ -1,7 +1,7 @@
 /** What the contract of the issuer's stores writes: cards, blocks, PRWs, and what must not be stored. */
 import assert from 'node:assert/strict'
 import { type ErrorCode, isIssuerPinError } from '../base/errors.js'
-import type { Card, CardRef, StoredPinBlock, StoredPrw } from '../d1/endpoints/interfaces.js'
+import type { BlockRequest, Card, CardRef, StoredPinBlock, StoredPrw } from '../d1/endpoints/interfaces.js'
 import { Pan } from '../primitives/pan.js'
 
 export const CARD: CardRef = { issuerId: 'is_tbank01', cardId: 'card-0001' }
@@ -47,6 +47,11 @@ export const CARDS: Readonly<Record<string, Card>> = {
 
 export function blockOf(mark: number, kid: string = 'PEK-STORE'): StoredPinBlock {
   return { block: Uint8Array.of(mark, 0, 0xff, 0x80, 0x27, 0x5c, 0x0a, mark), kid }
+}
+
+/** A Set PIN request that a block came with. */
+export function requestOf(mark: number, more: Partial<BlockRequest> = {}): BlockRequest {
+  return { digest: new Uint8Array(32).fill(mark), jweKid: 'JWE-1', acceptedAt: 1_000 * mark, ...more }
 }
 
 export function prwOf(sequence: number, mark: number = sequence): StoredPrw {

@@ -1,5 +1,6 @@
 /** PINs: a card has one, and the last one that may count is it. */
 import assert from 'node:assert/strict'
+import type { BlockAcceptance } from '../d1/endpoints/interfaces.js'
 import type { IssuerStore } from '../stores/issuer-store.js'
 import type { IssuerStoreCheck } from './store-contract.js'
 import {
@@ -10,6 +11,7 @@ import {
   OTHER_ISSUER,
   PLAIN,
   prwOf,
+  requestOf,
 } from './store-contract-input.js'
 
 const WRITERS = 24
@@ -190,5 +192,117 @@ export const PIN_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
       assert.equal(outcomes[0]?.status, 'fulfilled')
       assert.equal(await pinOf(one), 'none')
     }
+  },
+}
+
+const OTHER_CARD = { ...CARD, cardId: 'card-0002' }
+const STORED: BlockAcceptance = { outcome: 'stored' }
+const MISDIRECTED: BlockAcceptance = { outcome: 'misdirected' }
+const replayed = (current: boolean): BlockAcceptance => ({ outcome: 'replayed', current })
+
+/** Set PIN requests (ISO0): each stores its block once. */
+export const REQUEST_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
+  'a request stores its block once; the same again says whether its PIN is the card’s still': async ({
+    one,
+    other,
+  }) => {
+    await one.cards.put(CARD, PLAIN)
+    assert.deepEqual(await one.pins.acceptBlock(CARD, blockOf(1), requestOf(1)), STORED)
+    assert.deepEqual(await other.pins.acceptBlock(CARD, blockOf(1), requestOf(1)), replayed(true))
+    assert.deepEqual(await other.pins.acceptBlock(CARD, blockOf(2), requestOf(2)), STORED)
+    // The block of a repetition may differ: it was enciphered anew.
+    assert.deepEqual(await one.pins.acceptBlock(CARD, blockOf(3), requestOf(1)), replayed(false))
+    assertBlock(await one.pins.readBlock(CARD), blockOf(2))
+  },
+
+  'a request that was for one card changes no other, of this issuer or another': async ({ one, other }) => {
+    for (const card of [CARD, OTHER_CARD, OTHER_ISSUER]) await one.cards.put(card, PLAIN)
+    assert.deepEqual(await one.pins.acceptBlock(CARD, blockOf(1), requestOf(1)), STORED)
+    for (const card of [OTHER_CARD, OTHER_ISSUER]) {
+      assert.deepEqual(await other.pins.acceptBlock(card, blockOf(1), requestOf(1)), MISDIRECTED)
+      assert.equal(await other.pins.readBlock(card), undefined)
+    }
+    assert.deepEqual(await one.pins.acceptBlock(CARD, blockOf(1), requestOf(1)), replayed(true))
+  },
+
+  'a block or a PRW that comes by another way makes a request’s PIN an old one': async ({ one, other }) => {
+    await one.cards.put(CARD, PLAIN)
+    await one.pins.acceptBlock(CARD, blockOf(1), requestOf(1))
+    await other.pins.storeBlock(CARD, blockOf(1))
+    assert.deepEqual(await one.pins.acceptBlock(CARD, blockOf(1), requestOf(1)), replayed(false))
+    await one.pins.acceptBlock(CARD, blockOf(2), requestOf(2))
+    await other.pins.storePrw(CARD, prwOf(1))
+    assert.deepEqual(await one.pins.acceptBlock(CARD, blockOf(2), requestOf(2)), replayed(false))
+    assert.equal(await pinOf(one), 'prw')
+    await one.pins.acceptBlock(CARD, blockOf(3), requestOf(3))
+    assert.equal(await pinOf(other), 'block')
+    await one.pins.storePrw(CARD, prwOf(1))
+    assert.equal(await pinOf(other), 'block')
+  },
+
+  'a request is remembered longer than its card, and not where nothing was stored': async ({ one }) => {
+    await assertRefused(
+      () => one.pins.acceptBlock(CARD, blockOf(1), requestOf(1)),
+      'ERR_BACKEND_FAILED',
+      'no such card',
+    )
+    await one.cards.put(CARD, PLAIN)
+    assert.deepEqual(await one.pins.acceptBlock(CARD, blockOf(1), requestOf(1)), STORED)
+    await one.cards.remove(CARD)
+    await one.cards.put(CARD, PLAIN)
+    assert.deepEqual(await one.pins.acceptBlock(CARD, blockOf(1), requestOf(1)), replayed(false))
+    assert.equal(await pinOf(one), 'none')
+  },
+
+  'of many at once with one request, one stores': async ({ one, other }) => {
+    for (const card of [CARD, OTHER_CARD]) await one.cards.put(card, PLAIN)
+    const answers = await Promise.all(
+      Array.from({ length: WRITERS }, (_, i) =>
+        (i % 2 ? one : other).pins.acceptBlock(i % 3 ? CARD : OTHER_CARD, blockOf(1), requestOf(1)),
+      ),
+    )
+    assert.equal(answers.filter(({ outcome }) => outcome === 'stored').length, 1)
+    const cards = [await one.pins.readBlock(CARD), await one.pins.readBlock(OTHER_CARD)]
+    assert.equal(cards.filter(block => block !== undefined).length, 1)
+  },
+
+  'requests are forgotten when their key is gone or their time is over, those of an issuer alone': async ({
+    one,
+    other,
+  }) => {
+    for (const card of [CARD, OTHER_ISSUER]) await one.cards.put(card, PLAIN)
+    await one.pins.acceptBlock(CARD, blockOf(1), requestOf(1, { jweKid: 'JWE-0' }))
+    await one.pins.acceptBlock(CARD, blockOf(2), requestOf(2))
+    await one.pins.acceptBlock(CARD, blockOf(3), requestOf(3))
+    await one.pins.acceptBlock(OTHER_ISSUER, blockOf(4), requestOf(4, { jweKid: 'JWE-0' }))
+    const which = { issuerIds: [CARD.issuerId], jweKids: ['JWE-1', 'JWE-2'] }
+    assert.equal(await other.pins.forgetRequests(which), 1)
+    assert.equal(await other.pins.forgetRequests({ ...which, acceptedBefore: 3_000 }), 1)
+    assert.equal(await other.pins.forgetRequests({ ...which, issuerIds: [], acceptedBefore: 9_000 }), 0)
+    assertBlock(await one.pins.readBlock(CARD), blockOf(3))
+    assert.deepEqual(await one.pins.acceptBlock(CARD, blockOf(3), requestOf(3)), replayed(true))
+    assert.deepEqual(await one.pins.acceptBlock(OTHER_ISSUER, blockOf(4), requestOf(4)), replayed(true))
+    assert.deepEqual(await one.pins.acceptBlock(CARD, blockOf(2), requestOf(2)), STORED)
+  },
+
+  'a request that is none is refused': async ({ one }) => {
+    await one.cards.put(CARD, PLAIN)
+    for (const wrong of [
+      requestOf(1, { digest: new Uint8Array(31) }),
+      requestOf(1, { jweKid: '' }),
+      requestOf(1, { acceptedAt: 0.5 }),
+    ]) {
+      await assertRefused(() => one.pins.acceptBlock(CARD, blockOf(1), wrong), 'ERR_ARGUMENT', 'a request')
+    }
+    for (const wrong of [
+      { issuerIds: ['short'], jweKids: ['JWE-1'] },
+      { issuerIds: [CARD.issuerId], jweKids: [] },
+      { issuerIds: [CARD.issuerId], jweKids: [''] },
+      { issuerIds: CARD.issuerId as never, jweKids: ['JWE-1'] },
+      { issuerIds: [], jweKids: ['JWE-1'], acceptedBefore: Number.NaN },
+    ]) {
+      await assertRefused(() => one.pins.forgetRequests(wrong), 'ERR_ARGUMENT', 'what to forget')
+    }
+    assert.equal(await pinOf(one), 'none')
   },
 }

@@ -79,6 +79,41 @@ export interface StoredPrw extends ProfileMark {
   readonly sequence: number
 }
 
+/** The Set PIN request (ISO0) that a block came with: what tells that it comes a second time. */
+export interface BlockRequest {
+  /** SHA-256 of the JWE as it was sent: 32 bytes. A JWE that opens cannot be written in a second way. */
+  readonly digest: Uint8Array
+  /** The issuer's P-256 key that opened it: once that key is gone, the request can be no danger any more. */
+  readonly jweKid: string
+  /** When it was accepted, in milliseconds since 1970. */
+  readonly acceptedAt: number
+}
+
+/**
+ * What became of a block that came with a request.
+ * - `stored`: it is the card's PIN now.
+ * - `replayed`: this very request was accepted for this card before; nothing was changed. `current`: the card's PIN is
+ *   still the one that it set.
+ * - `misdirected`: this very request was accepted for another card, or another issuer, before; nothing was changed.
+ */
+export type BlockAcceptance =
+  | { readonly outcome: 'stored' }
+  | { readonly outcome: 'replayed'; readonly current: boolean }
+  | { readonly outcome: 'misdirected' }
+
+/** Which accepted requests need not be remembered any longer; see `forgetRequests`. */
+export interface ForgetRequests {
+  /** The issuers whose requests are looked at; those of others stay. */
+  readonly issuerIds: readonly string[]
+  /** The kids of all P-256 keys that still open a request of these issuers: what other keys opened is forgotten. */
+  readonly jweKids: readonly string[]
+  /**
+   * What was accepted before this time (milliseconds since 1970) is forgotten, too. From then on such a request, sent
+   * once more, sets its PIN again.
+   */
+  readonly acceptedBefore?: number
+}
+
 /**
  * Keeps PINs. A card has one PIN: to store it one way is to forget what was stored the other way, or Get PIN would go
  * on showing a PIN that is no longer the card's.

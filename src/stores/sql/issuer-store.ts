@@ -103,6 +103,9 @@ export class SqlIssuerStore implements IssuerStore {
         [block, kid],
       )
     },
+    // To come with the transaction of `SqlDatabase`.
+    acceptBlock: () => Promise.reject(new BackendError('ERR_UNSUPPORTED', 'acceptBlock is not there yet')),
+    forgetRequests: () => Promise.reject(new BackendError('ERR_UNSUPPORTED', 'acceptBlock is not there yet')),
     storePrw: async (card: CardRef, given: StoredPrw) => {
       const prw = readPrw(given)
       await this.#run(
