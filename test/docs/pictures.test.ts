@@ -1,0 +1,41 @@
+/** The drawings of the docs: each file is what its script makes of the code's own tables, and each can be read aloud. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { describe, expect, test } from 'vitest'
+import { PICTURES } from '../../tools/pictures/pictures.js'
+
+const FOLDER = new URL('../../docs/pictures/', import.meta.url)
+
+describe('the drawings', () => {
+  test.each(Object.keys(PICTURES))('%s.svg is what `npm run pictures` makes', name => {
+    const file = new URL(`${name}.svg`, FOLDER)
+    expect(existsSync(file), `${name}.svg: run npm run pictures`).toBe(true)
+    expect(readFileSync(file, 'utf8')).toBe(PICTURES[name]?.())
+  })
+
+  test('nothing is in the folder that no script makes', () => {
+    expect(readdirSync(FOLDER).sort()).toEqual(
+      Object.keys(PICTURES)
+        .map(name => `${name}.svg`)
+        .sort(),
+    )
+  })
+
+  test.each(Object.entries(PICTURES))(
+    '%s has a title, a description and both colour schemes',
+    (_name, make) => {
+      const svg = make()
+      expect(svg).toMatch(/<title id="t">[^<]+<\/title>\n<desc id="d">[^<]{40,}<\/desc>/)
+      expect(svg).toContain('prefers-color-scheme:dark')
+    },
+  )
+
+  test.each(Object.entries(PICTURES))('%s: no box and no text begins outside', (_name, make) => {
+    const svg = make()
+    const [, width, height] = /viewBox="0 0 (\d+) (\d+)"/.exec(svg) ?? []
+    for (const [, x, y] of svg.matchAll(/ x="([\d.-]+)" y="([\d.-]+)"/g)) {
+      expect(Number(x)).toBeGreaterThanOrEqual(0)
+      expect(Number(x)).toBeLessThan(Number(width))
+      expect(Number(y)).toBeLessThanOrEqual(Number(height))
+    }
+  })
+})

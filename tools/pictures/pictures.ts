@@ -1,0 +1,10 @@
+/** The list of drawings: file name under docs/pictures, and what makes it. */
+import { getPin, setPin, setPinSeccos } from './flows.js'
+import { wayOfPin } from './way.js'
+
+export const PICTURES: Readonly<Record<string, () => string>> = {
+  'get-pin': getPin,
+  'set-pin-iso0': setPin,
+  'set-pin-seccos': setPinSeccos,
+  'way-of-a-pin': wayOfPin,
+}
