@@ -17,13 +17,13 @@ const STYLE = `
 export type Kind = 'plain' | 'pin' | 'pan' | 'key' | 'ok' | 'open'
 
 /** Text as it may appear in SVG. */
-export function escape(text: string): string {
+export function escapeXml(text: string): string {
   return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;')
 }
 
 /** A text: `classes` as in the style sheet (`m` muted, `h` heading, `c` code, `mid`, `end`). */
 export function label(input: { x: number; y: number; text: string; classes?: string }): string {
-  return `<text x="${input.x}" y="${input.y}" class="${input.classes ?? ''}">${escape(input.text)}</text>`
+  return `<text x="${input.x}" y="${input.y}" class="${input.classes ?? ''}">${escapeXml(input.text)}</text>`
 }
 
 /** A box with one line of text in its middle, or two. */
@@ -68,8 +68,8 @@ export function drawing(input: {
 }): string {
   const { width, height } = input
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" aria-labelledby="t d" font-family="system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif">
-<title id="t">${escape(input.title)}</title>
-<desc id="d">${escape(input.description)}</desc>
+<title id="t">${escapeXml(input.title)}</title>
+<desc id="d">${escapeXml(input.description)}</desc>
 <style>${STYLE}
 </style>
 <defs><marker id="a" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto-start-reverse"><path d="M0 0L10 5L0 10z" fill="context-stroke"/></marker></defs>
