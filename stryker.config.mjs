@@ -14,13 +14,13 @@ const PARTS = {
   'src/key': { mutate: ['src/key/*.ts'], tests: ['test/key/*.test.ts'] },
   // One file puts itself in the place of node:crypto, so each gets modules of its own.
   'src/jwe': { mutate: ['src/jwe/*.ts'], tests: ['test/jwe/*.test.ts'], isolate: true },
-  'src/inspect': { mutate: ['src/inspect/*.ts'], tests: ['test/inspect/*.test.ts'] },
+  'src/tools/inspect': { mutate: ['src/tools/inspect/*.ts'], tests: ['test/tools/inspect/*.test.ts'] },
   // The store contract is a test suite itself. Whole runs of the prober take seconds each: it is a part of its own.
   'src/seccos': {
-    mutate: ['src/seccos/!(probe*|change-counter-contract).ts'],
-    tests: ['test/seccos/!(probe*).test.ts'],
+    mutate: ['src/seccos/**/*.ts'],
+    tests: ['test/seccos/*.test.ts'],
   },
-  'src/seccos/probe': { mutate: ['src/seccos/probe*.ts'], tests: ['test/seccos/probe-*.test.ts'] },
+  'src/tools/probe': { mutate: ['src/tools/probe/*.ts'], tests: ['test/tools/probe/*.test.ts'] },
   // Messages, and the audit events of both directions.
   'src/d1': {
     mutate: ['src/d1/*.ts', 'src/d1/client/audit.ts'],

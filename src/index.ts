@@ -16,7 +16,29 @@ export type {
 export type { BackendDriver, FoundKey, KeyQuery, MaybePromise } from './backend/driver.js'
 export { openBackend } from './backend/front.js'
 export type { Key, KeyFacts } from './backend/key.js'
-export * from './base/errors.js'
+export {
+  AbortedError,
+  ArgumentError,
+  BackendError,
+  ChangeCounterError,
+  type ChangeCounterReason,
+  type CodedError,
+  D1ClientError,
+  type D1Delivery,
+  type D1Failure,
+  D1MessageError,
+  DataSetError,
+  type ErrorCode,
+  InputError,
+  IssuerPinError,
+  isIssuerPinError,
+  JweError,
+  KeyError,
+  PinBlockError,
+  ProfileError,
+  PrwMacError,
+  TranslationError,
+} from './base/errors.js'
 export type { JweHeader } from './jwe/header.js'
 export { type OpenedJwe, type OpenRequest, openJwe } from './jwe/open.js'
 export { importRecipient, type P256Recipient, type PublicJwkLike } from './jwe/recipient.js'

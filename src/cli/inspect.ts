@@ -1,4 +1,4 @@
-/** `inspect`: what stands in a JWE's header, a data set, a PIN block; redacted as `src/inspect` does it. */
+/** `inspect`: what stands in a JWE's header, a data set, a PIN block; redacted as `src/tools/inspect` does it. */
 import { parseProfile, type SeccosProfile } from '../index.js'
 import {
   ILLUSTRATIVE_NOT_GIROCARD_AES,

@@ -1,10 +1,10 @@
 /** `probe`: which algorithms and inputs reproduce samples that a scheme has made with test keys. */
 import { wipe } from '../base/bytes.js'
 import { Pan, Pin } from '../index.js'
+import { renderTable } from '../tools/inspect/table.js'
 import { type ProbeOutcome, type ProbeReport, type ProbeSample, probeProfile } from '../tools.js'
 import { type Command, readArguments, UsageError } from './command.js'
 import { readInput, readJson } from './input.js'
-import { renderTable } from './table.js'
 
 type Members = Readonly<Record<string, unknown>>
 

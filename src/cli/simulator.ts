@@ -1,4 +1,6 @@
 /** `d1-simulator`: plays D1 against an issuer's service. The simulator itself shares no code with the library. */
+
+import { renderTable } from '../tools/inspect/table.js'
 import { type Command, readArguments, requireOption, UsageError } from './command.js'
 import {
   CASES,
@@ -14,7 +16,6 @@ import {
   summarize,
   summaryLine,
 } from './d1-simulator/index.js'
-import { renderTable } from './table.js'
 
 const MEMBERS: readonly string[] = Object.keys(MEMBER_OPTIONS)
 

@@ -1,8 +1,8 @@
 /** `token`: what a PKCS#11 token can do, as the library found it at open. */
 import type { Capabilities, Health } from '../backend/backend.js'
 import { pkcs11Backend } from '../pkcs11.js'
+import { renderTable } from '../tools/inspect/table.js'
 import { type Command, type Io, readArguments, requireOption, UsageError } from './command.js'
-import { renderTable } from './table.js'
 
 const OPTIONS = {
   module: { type: 'string' },

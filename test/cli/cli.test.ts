@@ -9,12 +9,12 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { seccosContent as handMade } from '../../examples/demo/d1-seccos.js'
 import { COMMANDS, main } from '../../src/cli/main.js'
 import { probeCommand } from '../../src/cli/probe.js'
-import { renderTable } from '../../src/cli/table.js'
 import { askSecret, processIo, readAll, type Terminal } from '../../src/cli/terminal.js'
 import { tokenCommand } from '../../src/cli/token.js'
 import { type Backend, IssuerPinError } from '../../src/index.js'
 import type { Pkcs11Options } from '../../src/pkcs11.js'
 import { softwareBackend } from '../../src/software.js'
+import { renderTable } from '../../src/tools/inspect/table.js'
 import {
   ILLUSTRATIVE_NOT_GIROCARD_AES,
   ILLUSTRATIVE_NOT_GIROCARD_TDEA,
@@ -512,7 +512,7 @@ describe('the terminal', () => {
 })
 
 test('a table keeps control characters from the terminal', () => {
-  expect(renderTable(['a', 'b'], [['\x1b[2J', 'x']])).toBe('a     b\n----  -\n?[2J  x')
+  expect(renderTable(['a', 'b'], [['\x1b[2J', 'x']])).toBe('a     b\n-     -\n?[2J  x')
 })
 
 describe('the program itself', () => {

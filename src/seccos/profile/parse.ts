@@ -1,3 +1,4 @@
+/** From JSON to a profile: the strict parser, every member known, every error at the entry that is wrong. */
 import { deepFreeze } from '../../base/arguments.js'
 import { ProfileError } from '../../base/errors.js'
 import { PIN_FORM_NAMES, TEXT_FORM_NAMES } from './forms.js'

@@ -1,3 +1,4 @@
+/** A data set for people: what a profile says stands where, secrets as dots. */
 import { equalBytes, fromHex } from '../../base/bytes.js'
 import { ArgumentError } from '../../base/errors.js'
 import { dataSetFromHex } from '../../seccos/data-set.js'

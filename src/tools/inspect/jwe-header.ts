@@ -1,3 +1,4 @@
+/** A JWE for people: what its header says, and nothing of what it encloses. */
 import { decodeBase64url } from '../../base/bytes.js'
 import { ArgumentError } from '../../base/errors.js'
 import { member, parseJsonObject } from '../../base/json.js'

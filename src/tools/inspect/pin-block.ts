@@ -1,3 +1,4 @@
+/** A PIN block for people: its format and whether it is sound, no digit of the PIN. */
 import { requireBytes } from '../../base/bytes.js'
 import { ArgumentError, InputError } from '../../base/errors.js'
 import { HIDDEN, hideBytes, renderTable } from './table.js'

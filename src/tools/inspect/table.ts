@@ -6,9 +6,12 @@ export const HIDDEN = '••'
 /** Longest cell of bytes or text. The rest is counted, not shown. */
 const MAX_CELL = 48
 
-/** Columns padded to their widest cell, two spaces between, no space at the end of a line. */
+/**
+ * Columns as wide as their widest cell, two spaces between, no space at the end of a line. What could play tricks on a
+ * terminal shows as a question mark.
+ */
 export function renderTable(header: readonly string[], rows: readonly (readonly string[])[]): string {
-  const all = [header, header.map(name => '-'.repeat(name.length)), ...rows]
+  const all = [header, header.map(name => '-'.repeat(name.length)), ...rows].map(row => row.map(harmless))
   const widths = header.map((_, column) => Math.max(...all.map(row => row[column]?.length ?? 0)))
   return all
     .map(row =>
@@ -18,6 +21,11 @@ export function renderTable(header: readonly string[], rows: readonly (readonly 
         .trimEnd(),
     )
     .join('\n')
+}
+
+/** Printable ASCII, and the two signs that stand for what is not shown. */
+function harmless(cell: string): string {
+  return cell.replaceAll(/[^\x20-\x7e•…]/g, '?')
 }
 
 /** Bytes as spaced hex. */

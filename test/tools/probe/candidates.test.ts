@@ -1,16 +1,16 @@
 /** What the prober tries, counted and taken apart: a computation that is missing here is never found. */
 import { describe, expect, test } from 'vitest'
-import { Pan } from '../../src/primitives/pan.js'
-import { Pin } from '../../src/primitives/pin.js'
+import { Pan } from '../../../src/primitives/pan.js'
+import { Pin } from '../../../src/primitives/pin.js'
 import {
   type Candidate,
   layoutsFor,
   macCandidates,
   type PreparedSample,
   prwCandidates,
-} from '../../src/tools/probe/candidates.js'
-import type { ZeroRun } from '../../src/tools/probe/places.js'
-import { hex } from '../support/vectors.js'
+} from '../../../src/tools/probe/candidates.js'
+import type { ZeroRun } from '../../../src/tools/probe/places.js'
+import { hex } from '../../support/vectors.js'
 
 const RUN: readonly ZeroRun[] = [{ offset: 10, length: 16 }]
 const sample = (more: Partial<PreparedSample> = {}): PreparedSample => {

@@ -1,18 +1,18 @@
 import { beforeAll, describe, expect, test } from 'vitest'
-import { fromHex } from '../../src/base/bytes.js'
-import { Pan } from '../../src/primitives/pan.js'
-import { Pin } from '../../src/primitives/pin.js'
-import { dataSetToHex } from '../../src/seccos/data-set.js'
+import { fromHex } from '../../../src/base/bytes.js'
+import { Pan } from '../../../src/primitives/pan.js'
+import { Pin } from '../../../src/primitives/pin.js'
+import { dataSetToHex } from '../../../src/seccos/data-set.js'
 import {
   ILLUSTRATIVE_NOT_GIROCARD_AES,
   ILLUSTRATIVE_NOT_GIROCARD_TDEA,
-} from '../../src/seccos/profile/illustrative.js'
-import { parseProfile } from '../../src/seccos/profile/parse.js'
-import type { SeccosProfile } from '../../src/seccos/profile/profile.js'
-import { computePrw, verifyPrw } from '../../src/seccos/prw.js'
-import { generatePrwMac, verifyPrwMac } from '../../src/seccos/prw-mac.js'
-import { type ProbeInput, type ProbeSample, probeProfile } from '../../src/tools/probe/probe.js'
-import { expectNoSecrets, keysFor } from './fixtures.js'
+} from '../../../src/seccos/profile/illustrative.js'
+import { parseProfile } from '../../../src/seccos/profile/parse.js'
+import type { SeccosProfile } from '../../../src/seccos/profile/profile.js'
+import { computePrw, verifyPrw } from '../../../src/seccos/prw.js'
+import { generatePrwMac, verifyPrwMac } from '../../../src/seccos/prw-mac.js'
+import { type ProbeInput, type ProbeSample, probeProfile } from '../../../src/tools/probe/probe.js'
+import { expectNoSecrets, keysFor } from '../../seccos/fixtures.js'
 
 const PRW_KEY = fromHex('0123456789ABCDEFFEDCBA9876543210', 'key')
 const MAC_KEY = fromHex('7CA110454A1A6E570131D9619DC1376E', 'key')

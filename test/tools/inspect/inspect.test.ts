@@ -1,16 +1,16 @@
 import { describe, expect, test } from 'vitest'
-import { buildFormat0 } from '../../src/pin/formats/format0.js'
-import { Pan } from '../../src/primitives/pan.js'
-import { Pin } from '../../src/primitives/pin.js'
-import { buildDataSet, dataSetToHex, maskDataSet } from '../../src/seccos/data-set.js'
+import { buildFormat0 } from '../../../src/pin/formats/format0.js'
+import { Pan } from '../../../src/primitives/pan.js'
+import { Pin } from '../../../src/primitives/pin.js'
+import { buildDataSet, dataSetToHex, maskDataSet } from '../../../src/seccos/data-set.js'
 import {
   ILLUSTRATIVE_NOT_GIROCARD_AES,
   ILLUSTRATIVE_NOT_GIROCARD_TDEA,
-} from '../../src/seccos/profile/illustrative.js'
-import { inspectDataSet } from '../../src/tools/inspect/data-set.js'
-import { inspectJweHeader } from '../../src/tools/inspect/jwe-header.js'
-import { inspectPinBlock } from '../../src/tools/inspect/pin-block.js'
-import { AES_VALUES, expectNoSecrets, PAN_DIGITS, TDEA_VALUES } from '../seccos/fixtures.js'
+} from '../../../src/seccos/profile/illustrative.js'
+import { inspectDataSet } from '../../../src/tools/inspect/data-set.js'
+import { inspectJweHeader } from '../../../src/tools/inspect/jwe-header.js'
+import { inspectPinBlock } from '../../../src/tools/inspect/pin-block.js'
+import { AES_VALUES, expectNoSecrets, PAN_DIGITS, TDEA_VALUES } from '../../seccos/fixtures.js'
 
 const TDEA = ILLUSTRATIVE_NOT_GIROCARD_TDEA
 const SAMPLE =

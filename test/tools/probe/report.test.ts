@@ -1,13 +1,13 @@
 /** Whole runs of the prober, on data sets without zeros: nothing is masked in them, so there is little to try. */
 import { beforeAll, describe, expect, test, vi } from 'vitest'
-import { computeMac } from '../../src/primitives/mac.js'
-import { Pan } from '../../src/primitives/pan.js'
-import { Pin } from '../../src/primitives/pin.js'
-import { encodePin } from '../../src/seccos/profile/forms.js'
-import { type ProbeReport, type ProbeSample, probeProfile } from '../../src/tools/probe/probe.js'
-import { nodeCiphers } from '../mac/ciphers.js'
-import { failure } from '../support/errors.js'
-import { bytes, hex } from '../support/vectors.js'
+import { computeMac } from '../../../src/primitives/mac.js'
+import { Pan } from '../../../src/primitives/pan.js'
+import { Pin } from '../../../src/primitives/pin.js'
+import { encodePin } from '../../../src/seccos/profile/forms.js'
+import { type ProbeReport, type ProbeSample, probeProfile } from '../../../src/tools/probe/probe.js'
+import { nodeCiphers } from '../../mac/ciphers.js'
+import { failure } from '../../support/errors.js'
+import { bytes, hex } from '../../support/vectors.js'
 
 // A run tries some thousand computations.
 vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 })

@@ -1,11 +1,11 @@
 /** Trying, on candidates of one message each. */
 import { describe, expect, test } from 'vitest'
-import { computeMac } from '../../src/primitives/mac.js'
-import type { Candidate, PreparedSample } from '../../src/tools/probe/candidates.js'
-import { type Target, targetsOf, testCiphers, tryAll } from '../../src/tools/probe/trial.js'
-import { nodeCiphers } from '../mac/ciphers.js'
-import { failure } from '../support/errors.js'
-import { bytes, hex } from '../support/vectors.js'
+import { computeMac } from '../../../src/primitives/mac.js'
+import type { Candidate, PreparedSample } from '../../../src/tools/probe/candidates.js'
+import { type Target, targetsOf, testCiphers, tryAll } from '../../../src/tools/probe/trial.js'
+import { nodeCiphers } from '../../mac/ciphers.js'
+import { failure } from '../../support/errors.js'
+import { bytes, hex } from '../../support/vectors.js'
 
 const KEY = bytes('0123456789ABCDEFFEDCBA9876543210')
 const LONG = bytes('0123456789ABCDEF23456789ABCDEF01456789ABCDEF0123')
