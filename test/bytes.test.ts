@@ -1,5 +1,19 @@
 import { expect, test } from 'vitest'
-import { concatBytes, equalBytes, fromHex, ownCopy, requireBytes, toHex, wipe } from '../src/base/bytes.js'
+import {
+  asciiBytes,
+  concatBytes,
+  decodeBase64url,
+  equalBytes,
+  fromHex,
+  ownCopy,
+  requireBytes,
+  secretBytes,
+  snapshot,
+  toHex,
+  utf8Bytes,
+  wipe,
+  withWiped,
+} from '../src/base/bytes.js'
 import { failure } from './support/errors.js'
 
 test.each(['0', 'abc', '0g', ' 00', '0x00', '00\n'])('fromHex refuses %j with ERR_ENCODING', async text => {
@@ -35,4 +49,79 @@ test('wipe zeroes all it is given, and tolerates what does not exist', () => {
   const [a, b] = [Uint8Array.of(1), Uint8Array.of(2, 3)]
   wipe(a, undefined, b)
   expect([...a, ...b]).toEqual([0, 0, 0])
+})
+
+test('withWiped wipes after success and after failure', () => {
+  const [kept, lost] = [Uint8Array.of(1, 2), Uint8Array.of(3)]
+  expect(withWiped(kept, ([a = 0, b = 0]) => a + b)).toBe(3)
+  expect(() =>
+    withWiped(lost, () => {
+      throw new Error('no')
+    }),
+  ).toThrow('no')
+  expect([...kept, ...lost]).toEqual([0, 0, 0])
+})
+
+test('withWiped waits for a promise before it wipes', async () => {
+  for (const end of ['resolve', 'reject'] as const) {
+    const bytes = Uint8Array.of(7)
+    let settle: () => void = () => {}
+    const result = withWiped(
+      bytes,
+      ([value]) =>
+        new Promise((resolve, reject) => {
+          settle = () => ({ resolve, reject })[end](value)
+        }),
+    )
+    expect([...bytes]).toEqual([7])
+    settle()
+    expect(await result.catch(reason => reason)).toBe(7)
+    expect([...bytes]).toEqual([0])
+  }
+})
+
+test('every maker gives memory of exactly the length, with a buffer of its own that was made first', () => {
+  const made = {
+    secretBytes: secretBytes(8),
+    fromHex: fromHex('0102', 'value'),
+    utf8Bytes: utf8Bytes('é'),
+    asciiBytes: asciiBytes('ab'),
+    ownCopy: ownCopy(Buffer.from('pooled')),
+    concatBytes: concatBytes(Buffer.from('po'), Buffer.from('oled')),
+    snapshot: snapshot(Buffer.from('pooled'), 'value'),
+    decodeBase64url: decodeBase64url('AQ'),
+  }
+  for (const [name, bytes] of Object.entries(made)) {
+    expect(bytes?.constructor, name).toBe(Uint8Array)
+    expect(bytes?.buffer.byteLength, name).toBe(bytes?.length)
+  }
+})
+
+test('text becomes the bytes that other encoders give', () => {
+  for (const text of ['', 'a', 'ä€😀', '\ud800'])
+    expect(utf8Bytes(text)).toEqual(new TextEncoder().encode(text))
+  expect(asciiBytes('\x00~ÿ')).toEqual(Uint8Array.of(0, 0x7e, 0xff))
+})
+
+test('base64url has one text for each sequence of bytes', () => {
+  for (let first = 0; first < 256; first++) {
+    for (const rest of [[], [0x80], [0xff, first]]) {
+      const text = Buffer.from([first, ...rest]).toString('base64url')
+      expect(decodeBase64url(text)).toEqual(Uint8Array.from([first, ...rest]))
+    }
+  }
+  for (const text of ['A', 'AAAAA', 'AR', 'AAB', 'AQ==', 'A+', 'A/', 'AQ\n', ' AQ', 'ÄQ'])
+    expect(decodeBase64url(text), text).toBeUndefined()
+})
+
+test('snapshot goes by the true length of an array, and refuses one without memory', async () => {
+  class Liar extends Uint8Array {
+    override get length(): number {
+      return 1
+    }
+  }
+  expect(snapshot(Liar.from([1, 2, 3]), 'value')).toHaveLength(3)
+  const gone = new Uint8Array(8)
+  structuredClone(gone, { transfer: [gone.buffer] })
+  await failure(() => snapshot(gone, 'value'), 'ERR_ARGUMENT')
 })

@@ -338,7 +338,7 @@ const SMALL = 256
 function ownMemory(bytes: Uint8Array): Uint8Array {
   if (bytes.length > SMALL && bytes.constructor === Uint8Array && bytes.length === bytes.buffer.byteLength)
     return bytes
-  const copy = new Uint8Array(bytes)
+  const copy = ownCopy(bytes)
   wipe(bytes)
   return copy
 }

@@ -1,44 +1,105 @@
-/** Byte helpers shared by all layers: strict hex, constant-time comparison, wiping. Nothing here knows a format. */
+/**
+ * Bytes: where secret memory is born, and strict hex, base64url, comparison and wiping. V8 keeps a typed array of up to 64
+ * bytes on its own heap and leaves copies behind when it moves one; nobody wipes those. So everything in `src` that may
+ * hold a secret is made by {@link secretBytes} or by what is built on it here (an architecture test sees to it).
+ */
 
 import { timingSafeEqual } from 'node:crypto'
 import { types } from 'node:util'
 import { ArgumentError, InputError } from './errors.js'
 
 const HEX = /^(?:[0-9a-fA-F]{2})*$/
+const UTF_8 = new TextEncoder()
 
 /** Upper-case hex of the bytes. */
 export function toHex(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex').toUpperCase()
+  return bufferOf(bytes).toString('hex').toUpperCase()
+}
+
+/**
+ * Zeroed memory off V8's heap, never a slice of a pool: wiping it wipes all there is. The one maker of memory for secrets.
+ *
+ * @example
+ * ```ts
+ * const block = secretBytes(8)
+ * ```
+ */
+export function secretBytes(length: number): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(new ArrayBuffer(length))
 }
 
 /** Bytes of an even-length hex string, either case; `ERR_ENCODING` for anything else. `name` goes into the message. */
 export function fromHex(hex: string, name: string): Uint8Array<ArrayBuffer> {
   if (typeof hex !== 'string') throw new ArgumentError(`${name} must be a string`)
   if (!HEX.test(hex)) throw new InputError('ERR_ENCODING', `${name} must be an even number of hex digits`)
-  const bytes = new Uint8Array(hex.length / 2)
-  for (let i = 0; i < bytes.length; i++) bytes[i] = Number.parseInt(hex.slice(2 * i, 2 * i + 2), 16)
+  const bytes = secretBytes(hex.length / 2)
+  for (let i = 0; i < bytes.length; i++) {
+    bytes[i] = (hexDigit(hex.charCodeAt(2 * i)) << 4) | hexDigit(hex.charCodeAt(2 * i + 1))
+  }
   return bytes
 }
 
-/**
- * A copy in memory of its own (never a slice of Node's buffer pool), so that wiping it wipes all there is. The buffer is
- * made first: V8 keeps small arrays on its own heap, and moves those that native code uses, leaving a copy behind.
- */
+/** The value of a hex digit: bit 6 tells a letter of either case from a numeral. */
+function hexDigit(code: number): number {
+  return (code & 0xf) + (code >> 6) * 9
+}
+
+/** The UTF-8 form of a text, in memory of its own. */
+export function utf8Bytes(text: string): Uint8Array<ArrayBuffer> {
+  const bytes = secretBytes(Buffer.byteLength(text, 'utf8'))
+  UTF_8.encodeInto(text, bytes)
+  return bytes
+}
+
+/** One byte a character (Latin-1), for text that is ASCII or a byte string; in memory of its own. */
+export function asciiBytes(text: string): Uint8Array<ArrayBuffer> {
+  const bytes = secretBytes(text.length)
+  bufferOf(bytes).write(text, 'latin1')
+  return bytes
+}
+
+/** A copy in memory of its own (never a slice of Node's buffer pool), so that wiping it wipes all there is. */
 export function ownCopy(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
-  const copy = new Uint8Array(new ArrayBuffer(bytes.length))
+  const copy = secretBytes(bytes.length)
   copy.set(bytes)
   return copy
 }
 
 /** The parts, one after the other, in memory of its own. */
 export function concatBytes(...parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const whole = new Uint8Array(new ArrayBuffer(parts.reduce((length, part) => length + part.length, 0)))
+  const whole = secretBytes(parts.reduce((length, part) => length + part.length, 0))
   let offset = 0
   for (const part of parts) {
     whole.set(part, offset)
     offset += part.length
   }
   return whole
+}
+
+/** Node's view of the same memory: nothing is copied. */
+export function bufferOf(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+}
+
+/**
+ * Hands bytes to `use` and wipes them when it is done, whatever comes of it: now, or when the promise that it gave is
+ * settled. The bytes are given up: `use` must not keep them, and what it returns is none of them.
+ *
+ * @example
+ * ```ts
+ * const mac = withWiped(padMessage(2, message, 8), padded => cbcMac(cipher, iv, padded))
+ * ```
+ */
+export function withWiped<B extends Uint8Array, T>(bytes: B, use: (bytes: B) => T): T {
+  let waiting = false
+  try {
+    const result = use(bytes)
+    if (!(result instanceof Promise)) return result
+    waiting = true
+    return result.finally(() => wipe(bytes)) as T
+  } finally {
+    if (!waiting) wipe(bytes)
+  }
 }
 
 /** The built-in one: `Buffer` has its own, ten times slower on a few bytes. */
@@ -69,17 +130,26 @@ export function requireBytes(value: unknown, name: string): asserts value is Uin
 export function snapshot(value: unknown, name: string): Uint8Array<ArrayBuffer> {
   requireBytes(value, name)
   try {
-    return new Uint8Array(value)
+    const copy = secretBytes(lengthOf.call(value))
+    copy.set(value)
+    return copy
   } catch {
     throw new ArgumentError(`${name} must be a Uint8Array whose buffer is still attached`)
   }
 }
+/** Answers `length` from the array itself, whatever a subclass says. */
+const lengthOf = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), 'length')
+  ?.get as (this: Uint8Array) => number
 
 /** Base64url as RFC 7515, 2 wants it: no padding, no white space, and one text only for each sequence of bytes. */
 
+const BASE64URL = /^[\w-]*$/
+/** By the characters after the last group of four: what the final one may be, so that no bit is left over; one is too few. */
+const FINAL: readonly RegExp[] = [/^/, /$^/, /[AQgw]$/, /[AEIMQUYcgkosw048]$/]
+
 /** Unpadded base64url of the bytes. */
 export function encodeBase64url(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('base64url')
+  return bufferOf(bytes).toString('base64url')
 }
 
 /**
@@ -95,7 +165,9 @@ export function encodeBase64url(bytes: Uint8Array): string {
  * ```
  */
 export function decodeBase64url(text: string): Uint8Array<ArrayBuffer> | undefined {
-  // Node's decoder skips what it does not know; whatever it skipped is missing when the bytes are encoded again.
-  const bytes = Buffer.from(text, 'base64url')
-  return bytes.toString('base64url') === text ? ownCopy(bytes) : undefined
+  // Node's decoder skips what it does not know, so the text is judged first.
+  if (!BASE64URL.test(text) || FINAL[text.length % 4]?.test(text.slice(-1)) !== true) return undefined
+  const bytes = secretBytes(Math.floor((text.length * 3) / 4))
+  bufferOf(bytes).write(text, 'base64url')
+  return bytes
 }

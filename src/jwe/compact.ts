@@ -6,7 +6,7 @@
  */
 
 import { createCipheriv, createDecipheriv } from 'node:crypto'
-import { decodeBase64url, encodeBase64url, ownCopy, wipe } from '../base/bytes.js'
+import { asciiBytes, decodeBase64url, encodeBase64url, ownCopy, wipe } from '../base/bytes.js'
 import { type ParsedHeader, parseHeader } from './header.js'
 
 /** Longest JWE, in characters: the bound of D1's `encryptedPinBlock` and `encryptedData`. */
@@ -59,11 +59,6 @@ export function buildCompact(protectedHeader: string, content: Omit<SealedConten
 /** Characters of the JWE that this header and a plaintext of so many bytes give. */
 export function compactLength(protectedHeader: string, plaintextBytes: number): number {
   return protectedHeader.length + FIXED_CHARACTERS + Math.ceil((plaintextBytes * 4) / 3)
-}
-
-/** The additional authenticated data of a protected header segment. */
-export function asciiBytes(text: string): Uint8Array {
-  return Buffer.from(text, 'latin1')
 }
 
 /** Content encryption `A256GCM` (RFC 7518, 5.3): AES-256-GCM with a 96-bit IV and a 128-bit tag, by node:crypto. */

@@ -3,7 +3,7 @@
  * for and how the content key comes about; anything that would change how it is read is refused.
  */
 
-import { decodeBase64url, encodeBase64url } from '../base/bytes.js'
+import { decodeBase64url, encodeBase64url, utf8Bytes } from '../base/bytes.js'
 import { member, parseJsonObject } from '../base/json.js'
 import { otherInfo } from '../primitives/concat-kdf.js'
 import { jwkOfPoint, pointOfJwk } from '../primitives/p256.js'
@@ -83,7 +83,7 @@ export function buildHeader({ kid, ephemeralPublicKey, apu, apv }: HeaderFields)
     apu: apu && encodeBase64url(apu),
     apv: apv && encodeBase64url(apv),
   })
-  return Buffer.from(json).toString('base64url')
+  return encodeBase64url(utf8Bytes(json))
 }
 
 /** OtherInfo of the content key (RFC 7518, 4.6.2): with direct agreement, AlgorithmID is the `enc` value. */

@@ -3,18 +3,11 @@ import { createECDH, randomFillSync } from 'node:crypto'
 import type { CallOptions } from '../backend/backend.js'
 import { requireKid, requireSignal, throwIfAborted } from '../backend/checks.js'
 import { readOptions } from '../base/arguments.js'
-import { requireBytes, snapshot, wipe } from '../base/bytes.js'
+import { asciiBytes, requireBytes, secretBytes, snapshot, wipe } from '../base/bytes.js'
 import { ArgumentError, InputError } from '../base/errors.js'
 import { forgetScalar } from '../key/material.js'
 import { concatKdf } from '../primitives/concat-kdf.js'
-import {
-  asciiBytes,
-  buildCompact,
-  compactLength,
-  encryptContent,
-  IV_BYTES,
-  MAX_JWE_CHARACTERS,
-} from './compact.js'
+import { buildCompact, compactLength, encryptContent, IV_BYTES, MAX_JWE_CHARACTERS } from './compact.js'
 import { buildHeader, CONTENT_KEY_BYTES, contentKeyInfo, MAX_PARTY_BYTES } from './header.js'
 import { type P256Recipient, type PublicJwkLike, pointOfRecipient, readRecipient } from './recipient.js'
 
@@ -63,7 +56,7 @@ export async function sealJwe(request: SealRequest, options?: CallOptions): Prom
     requireJweLength(compactLength(header, content.length))
     z = ephemeral.computeSecret(pointOfRecipient(recipient))
     contentKey = concatKdf(z, contentKeyInfo({ apu, apv }), CONTENT_KEY_BYTES)
-    const iv = randomFillSync(new Uint8Array(IV_BYTES))
+    const iv = randomFillSync(secretBytes(IV_BYTES))
     return buildCompact(
       header,
       encryptContent(contentKey, { aad: asciiBytes(header), iv, plaintext: content }),

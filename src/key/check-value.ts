@@ -1,6 +1,6 @@
 /** Key check values: a KCV is a value and the method that made it, for two methods give two values for one key. */
 import { createHash } from 'node:crypto'
-import { equalBytes, fromHex, toHex } from '../base/bytes.js'
+import { asciiBytes, equalBytes, fromHex, toHex } from '../base/bytes.js'
 import { ArgumentError, KeyError } from '../base/errors.js'
 import type { KeyAlgorithm } from '../primitives/key-algorithm.js'
 import type { P256PublicJwk } from '../primitives/p256.js'
@@ -85,10 +85,7 @@ export function requireCheckValue(kid: string, expected: CheckValue, actual: Che
       kid,
     )
   }
-  const read =
-    expected.method === 'jwk-thumbprint'
-      ? (text: string) => new TextEncoder().encode(text)
-      : (text: string) => fromHex(text, 'kcv')
+  const read = expected.method === 'jwk-thumbprint' ? asciiBytes : (text: string) => fromHex(text, 'kcv')
   const want = read(expected.value)
   const have = read(actual.value).subarray(0, want.length)
   if (!equalBytes(want, have)) {

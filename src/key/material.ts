@@ -23,7 +23,7 @@ export interface JsonWebKeyLike {
 /** Longest text of a key: hex of 32 bytes. */
 const MAX_TEXT = 64
 /** A private scalar that is no secret, to put in the place of one that is. */
-const ONE: Uint8Array = Uint8Array.from({ length: 32 }, (_, i) => (i === 31 ? 1 : 0))
+const ONE: Uint8Array = fromHex('01'.padStart(64, '0'), 'one')
 
 /**
  * The bytes of the material: for `ec-p256` the 32-byte private scalar. They are a copy, which the caller wipes.
@@ -47,7 +47,7 @@ function bytesOf(kid: string, material: KeyMaterial, algorithm: KeyAlgorithm): U
   if (types.isUint8Array(material)) return snapshot(material, 'material')
   if (typeof material === 'string') return hexBytes(kid, material)
   if (material instanceof KeyObject && material.type === 'secret')
-    return secretBytes(kid, material, algorithm)
+    return bytesOfSecretKey(kid, material, algorithm)
   if (material instanceof KeyObject) return bytesOfJwk(kid, exportJwk(kid, material), algorithm)
   if (typeof material === 'object' && material !== null) return bytesOfJwk(kid, material, algorithm)
   throw new ArgumentError(`key ${kid}: material must be bytes, hex, a JWK or a KeyObject`)
@@ -62,7 +62,7 @@ function hexBytes(kid: string, hex: string): Uint8Array {
   throw unfit(kid, 'the material is not hex of a key')
 }
 
-function secretBytes(kid: string, key: KeyObject, algorithm: KeyAlgorithm): Uint8Array {
+function bytesOfSecretKey(kid: string, key: KeyObject, algorithm: KeyAlgorithm): Uint8Array {
   if (algorithm === 'ec-p256') throw unfit(kid, 'a secret KeyObject is no P-256 key')
   const exported = key.export()
   const bytes = ownCopy(exported)

@@ -1,7 +1,7 @@
 import type { CallOptions } from '../backend/backend.js'
 import { type Key, requireKey } from '../backend/key.js'
 import { readOptions, requireOptions } from '../base/arguments.js'
-import { wipe } from '../base/bytes.js'
+import { secretBytes, wipe } from '../base/bytes.js'
 import { ArgumentError, InputError } from '../base/errors.js'
 import type { Pan } from '../primitives/pan.js'
 import type { Pin } from '../primitives/pin.js'
@@ -78,7 +78,7 @@ function clearBlocks(pins: EncipherPinsInput['pins']): Uint8Array {
     throw new InputError('ERR_LENGTH', `pins: ${pins.length}, expected 1 to ${MAX_PINS}`)
   }
   const entries = [...pins]
-  const clear = new Uint8Array(8 * entries.length)
+  const clear = secretBytes(8 * entries.length)
   try {
     for (const [i, entry] of entries.entries()) {
       const { pin, pan } = readOptions(entry, 'an entry of pins', ['pin', 'pan'])

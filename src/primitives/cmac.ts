@@ -5,7 +5,7 @@
  *     M* = last block ^ K1 where it is full, else (last block ‖ 80 00 …) ^ K2
  *     T  = last block of CBC-E_K(M1 … Mn-1 ‖ M*), IV zero
  */
-import { wipe } from '../base/bytes.js'
+import { secretBytes, wipe } from '../base/bytes.js'
 import { type BlockCipher, cbcMac } from './iso9797.js'
 import { padMessage } from './padding.js'
 
@@ -25,9 +25,9 @@ const REDUCTION: Readonly<Record<BlockCipher['blockBytes'], number>> = { 8: 0x1b
 export function cmac(cipher: BlockCipher, message: Uint8Array): Uint8Array<ArrayBuffer> {
   const { blockBytes } = cipher
   const complete = message.length > 0 && message.length % blockBytes === 0
-  const zero = new Uint8Array(blockBytes)
+  const zero = secretBytes(blockBytes)
   const padded = padMessage(complete ? 1 : 2, message, blockBytes)
-  const subkey = new Uint8Array(blockBytes)
+  const subkey = secretBytes(blockBytes)
   try {
     const base = cipher.encipherCbc(zero, zero)
     subkey.set(base)

@@ -7,7 +7,7 @@
  *     key       = leftmost bytes of  H(1 ‖ Z ‖ OtherInfo) ‖ H(2 ‖ Z ‖ OtherInfo) ‖ …     H = SHA-256
  */
 import { createHash } from 'node:crypto'
-import { concatBytes, requireBytes, wipe } from '../base/bytes.js'
+import { asciiBytes, concatBytes, requireBytes, secretBytes, wipe } from '../base/bytes.js'
 import { ArgumentError } from '../base/errors.js'
 
 const HASH_BYTES = 32
@@ -27,10 +27,12 @@ export interface OtherInfoFields {
 }
 
 function uint32(value: number): Uint8Array {
-  return Uint8Array.of(value >>> 24, value >>> 16, value >>> 8, value)
+  const bytes = secretBytes(4)
+  new DataView(bytes.buffer).setUint32(0, value)
+  return bytes
 }
 
-const NOTHING: Uint8Array = new Uint8Array(0)
+const NOTHING: Uint8Array = secretBytes(0)
 
 /**
  * Builds OtherInfo: 16 bytes plus the lengths of its three variable parts.
@@ -48,7 +50,7 @@ export function otherInfo(fields: OtherInfoFields): Uint8Array<ArrayBuffer> {
   requireBytes(partyUInfo, 'partyUInfo')
   requireBytes(partyVInfo, 'partyVInfo')
   if (!Number.isInteger(keyBits)) throw new ArgumentError('keyBits must be a whole number')
-  const id = Buffer.from(algorithmId, 'latin1')
+  const id = asciiBytes(algorithmId)
   return concatBytes(
     uint32(id.length),
     id,
@@ -77,7 +79,7 @@ export function concatKdf(z: Uint8Array, info: Uint8Array, length: number): Uint
   if (!Number.isInteger(length) || length < 1 || length > MAX_DERIVED_BYTES) {
     throw new ArgumentError(`length must be 1 to ${MAX_DERIVED_BYTES} bytes`)
   }
-  const derived = new Uint8Array(length)
+  const derived = secretBytes(length)
   for (let at = 0, counter = 1; at < length; at += HASH_BYTES, counter++) {
     const digest = createHash('sha256').update(uint32(counter)).update(z).update(info).digest()
     derived.set(digest.subarray(0, length - at), at)

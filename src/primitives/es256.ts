@@ -1,6 +1,6 @@
 /** ES256: ECDSA on P-256 with SHA-256, the signature as r ‖ s, 32 bytes each, big-endian (RFC 7518, 3.4). No DER. */
 import { createPrivateKey, createPublicKey, type KeyObject, sign, verify } from 'node:crypto'
-import { concatBytes, ownCopy, wipe } from '../base/bytes.js'
+import { bufferOf, concatBytes, fromHex, ownCopy, wipe } from '../base/bytes.js'
 import type { P256PublicJwk } from './p256.js'
 
 /** Length of a signature: r, then s. */
@@ -24,17 +24,14 @@ export function es256PublicKey({ kty, crv, x, y }: P256PublicJwk): KeyObject {
 }
 
 // ECPrivateKey (RFC 5915) before and after the 32 bytes of the scalar: version 1, then the curve prime256v1.
-const BEFORE: Uint8Array = Uint8Array.of(0x30, 0x31, 0x02, 0x01, 0x01, 0x04, 0x20)
-const AFTER: Uint8Array = Uint8Array.of(
-  ...[0xa0, 0x0a, 0x06, 0x08],
-  ...[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07],
-)
+const BEFORE: Uint8Array = fromHex('30310201010420', 'ECPrivateKey')
+const AFTER: Uint8Array = fromHex('A00A06082A8648CE3D030107', 'ECPrivateKey')
 
 /** The key that {@link signEs256} takes, of a 32-byte scalar that has been checked: DER, for a JWK could not be wiped. */
 export function es256PrivateKey(scalar: Uint8Array): KeyObject {
   const der = concatBytes(BEFORE, scalar, AFTER)
   try {
-    return createPrivateKey({ key: Buffer.from(der.buffer), format: 'der', type: 'sec1' })
+    return createPrivateKey({ key: bufferOf(der), format: 'der', type: 'sec1' })
   } finally {
     wipe(der)
   }

@@ -2,7 +2,7 @@
  * One MAC computation for everybody who holds a cipher: the software backend, the composed path of a token, the
  * prober. What is native in a token does not pass here.
  */
-import { requireBytes, wipe } from '../base/bytes.js'
+import { requireBytes, secretBytes, withWiped } from '../base/bytes.js'
 import { ArgumentError, BackendError } from '../base/errors.js'
 import { cmac } from './cmac.js'
 import { type BlockCipher, cbcMac, retailMac } from './iso9797.js'
@@ -60,7 +60,7 @@ export function macBytes(algorithm: KeyAlgorithm): 8 | 16 {
 export function computeMac(request: MacComputation, ciphers: MacCiphers, message: Uint8Array): Uint8Array {
   requireBytes(message, 'message')
   if (!Object.hasOwn(COMPUTE, request.algorithm)) throw new ArgumentError('MAC algorithm is not known')
-  const iv = request.iv ?? new Uint8Array(ciphers.last.blockBytes)
+  const iv = request.iv ?? secretBytes(ciphers.last.blockBytes)
   return COMPUTE[request.algorithm](ciphers, iv, message, request.padding)
 }
 
@@ -70,10 +70,5 @@ function withPadded(
   blockBytes: number,
   use: (padded: Uint8Array) => Uint8Array,
 ): Uint8Array {
-  const padded = padMessage(padding, message, blockBytes)
-  try {
-    return use(padded)
-  } finally {
-    wipe(padded)
-  }
+  return withWiped(padMessage(padding, message, blockBytes), use)
 }

@@ -4,7 +4,7 @@
  * Public values only: variable-time arithmetic is in order here.
  */
 
-import { concatBytes } from '../base/bytes.js'
+import { concatBytes, decodeBase64url, encodeBase64url, fromHex } from '../base/bytes.js'
 
 /** The public half of a P-256 key, coordinates as unpadded base64url of 32 bytes (RFC 7518, 6.2.1). */
 export interface P256PublicJwk {
@@ -24,8 +24,8 @@ export const POINT_BYTES: number = 1 + 2 * COORDINATE_BYTES
 const P = 0xffffffff00000001000000000000000000000000ffffffffffffffffffffffffn
 const B = 0x5ac635d8aa3a93e7b3ebbd55769886bc651d06b0cc53b0f63bce3c3e27d2604bn
 
-/** Canonical unpadded base64url of exactly 32 bytes: 43 characters, the last with two zero bits. */
-const COORDINATE = /^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$/
+/** The form byte of an uncompressed point (SEC 1, 2.3.3). */
+const UNCOMPRESSED: Uint8Array = fromHex('04', 'form')
 
 function coordinate(bytes: Uint8Array, at: number): bigint {
   const view = new DataView(bytes.buffer, bytes.byteOffset + at, COORDINATE_BYTES)
@@ -56,15 +56,15 @@ export function pointOfJwk(jwk: unknown): Uint8Array<ArrayBuffer> | undefined {
   const x = read('x')
   const y = read('y')
   if (read('kty') !== 'EC' || read('crv') !== 'P-256') return undefined
-  if (typeof x !== 'string' || typeof y !== 'string' || !COORDINATE.test(x) || !COORDINATE.test(y))
-    return undefined
-  const point = concatBytes(Uint8Array.of(0x04), Buffer.from(x, 'base64url'), Buffer.from(y, 'base64url'))
+  if (typeof x !== 'string' || typeof y !== 'string') return undefined
+  const [left, right] = [decodeBase64url(x), decodeBase64url(y)]
+  if (left?.length !== COORDINATE_BYTES || right?.length !== COORDINATE_BYTES) return undefined
+  const point = concatBytes(UNCOMPRESSED, left, right)
   return isP256Point(point) ? point : undefined
 }
 
 /** The public JWK of a 65-byte point that has been checked. */
 export function jwkOfPoint(point: Uint8Array): P256PublicJwk {
-  const part = (at: number): string =>
-    Buffer.from(point.subarray(at, at + COORDINATE_BYTES)).toString('base64url')
+  const part = (at: number): string => encodeBase64url(point.subarray(at, at + COORDINATE_BYTES))
   return { kty: 'EC', crv: 'P-256', x: part(1), y: part(1 + COORDINATE_BYTES) }
 }

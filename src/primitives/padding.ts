@@ -5,7 +5,7 @@
  *     method 2   D  80  00 …              always at least one byte
  *     method 3   L  D  00 …               L: the length of D in bits, big-endian, one block; then as method 1
  */
-import { requireBytes } from '../base/bytes.js'
+import { requireBytes, secretBytes } from '../base/bytes.js'
 import { ArgumentError } from '../base/errors.js'
 import type { MacPadding } from './mac-algorithm.js'
 
@@ -45,7 +45,7 @@ export function padMessage(
   const { lengthBlock, marker } = METHODS[method]
   const blocks = Math.max(1, Math.ceil((message.length + marker.length) / blockBytes))
   const front = lengthBlock ? blockBytes : 0
-  const padded = new Uint8Array(front + blocks * blockBytes)
+  const padded = secretBytes(front + blocks * blockBytes)
   padded.set(message, front)
   padded.set(marker, front + message.length)
   if (lengthBlock) writeBitLength(padded.subarray(0, blockBytes), message.length)

@@ -1,4 +1,4 @@
-import { equalBytes, wipe } from '../base/bytes.js'
+import { equalBytes, secretBytes, wipe } from '../base/bytes.js'
 import { ArgumentError, InputError, redactInspect } from '../base/errors.js'
 
 const REDACTED = '[PIN redacted]'
@@ -129,7 +129,7 @@ export function readDigits(
     throw new ArgumentError(`${name} must be a string or a Uint8Array of ASCII digits`)
   }
   if (value.length < bounds.min || value.length > bounds.max) return undefined
-  const digits = new Uint8Array(value.length)
+  const digits = secretBytes(value.length)
   const codeAt = isText ? (i: number) => value.charCodeAt(i) : byteReader(value)
   let bad = 0
   for (let i = 0; i < digits.length; i++) {
@@ -149,5 +149,9 @@ function byteReader(bytes: Uint8Array): (i: number) => number {
 
 /** ASCII bytes of digit values, in memory of its own. */
 export function asciiDigits(digits: Uint8Array): Uint8Array<ArrayBuffer> {
-  return Uint8Array.from(digits, digit => digit + 0x30)
+  const ascii = secretBytes(digits.length)
+  digits.forEach((digit, i) => {
+    ascii[i] = digit + 0x30
+  })
+  return ascii
 }

@@ -3,7 +3,7 @@
  * Bit 0 of each byte is a parity bit (FIPS 46-3) and counts in no comparison.
  */
 
-import { equalBytes, fromHex, wipe } from '../base/bytes.js'
+import { equalBytes, fromHex, secretBytes, wipe } from '../base/bytes.js'
 import { KeyError } from '../base/errors.js'
 
 /** DES key parity: every byte odd, not every byte odd, or not visible from here (a key inside a token, no TDEA key). */
@@ -31,8 +31,13 @@ const WEAK_COMPONENTS: readonly Uint8Array[] = [
   'FEE0FEE0FEF1FEF1',
 ].map(hex => withoutParity(fromHex(hex, 'weak key')))
 
-function withoutParity(component: Uint8Array): Uint8Array {
-  return component.map(byte => byte & 0xfe)
+/** A copy whose parity bits are zero. */
+export function withoutParity(component: Uint8Array): Uint8Array<ArrayBuffer> {
+  const bare = secretBytes(component.length)
+  component.forEach((byte, i) => {
+    bare[i] = byte & 0xfe
+  })
+  return bare
 }
 
 /**

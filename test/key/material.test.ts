@@ -129,8 +129,8 @@ describe('wiping', () => {
   test('the copy is wiped where it does not fit', async () => {
     const copies: Uint8Array[] = []
     class Watched extends Uint8Array {
-      constructor(from: number) {
-        super(from)
+      constructor(memory: ArrayBuffer) {
+        super(memory)
         copies.push(this)
       }
     }

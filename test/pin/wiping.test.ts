@@ -105,9 +105,9 @@ describe('the digits that were read are wiped', () => {
   function made(length: number, call: () => unknown): Uint8Array[] {
     const arrays: Uint8Array[] = []
     class Watched extends Uint8Array {
-      constructor(of: number) {
-        super(of)
-        if (of === length) arrays.push(this)
+      constructor(memory: ArrayBuffer) {
+        super(memory)
+        if (this.length === length) arrays.push(this)
       }
     }
     vi.stubGlobal('Uint8Array', Watched)
@@ -124,7 +124,8 @@ describe('the digits that were read are wiped', () => {
   })
 
   test('by parseFormat0 where the block is none', () => {
-    const nibbles = made(14, () => parseFormat0(new Uint8Array(8).fill(4), pan))
+    const clear = new Uint8Array(8).fill(4)
+    const nibbles = made(14, () => parseFormat0(clear, pan))
     expect(nibbles.map(digits => [...digits])).toEqual([zeros(14)])
   })
 })

@@ -1,5 +1,5 @@
 import forge from 'node-forge'
-import { concatBytes, ownCopy, wipe } from '../../base/bytes.js'
+import { asciiBytes, bufferOf, concatBytes, ownCopy, wipe } from '../../base/bytes.js'
 import type { TdeaCipher, TdeaEngine } from './engine.js'
 
 /**
@@ -36,7 +36,7 @@ class ForgeTdea implements TdeaCipher {
 
 /** Latin-1 string, the byte form node-forge works on. */
 function binary(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1')
+  return bufferOf(bytes).toString('latin1')
 }
 
 function run(cipher: forge.cipher.BlockCipher, start: { iv?: string }, data: Uint8Array): Uint8Array {
@@ -45,6 +45,5 @@ function run(cipher: forge.cipher.BlockCipher, start: { iv?: string }, data: Uin
   // A padding function that adds and removes nothing: the data are whole blocks. (The typings lack the argument.)
   const finish: (pad?: () => boolean) => boolean = cipher.finish
   finish.call(cipher, () => true)
-  const text = cipher.output.getBytes()
-  return Uint8Array.from(text, character => character.charCodeAt(0))
+  return asciiBytes(cipher.output.getBytes())
 }

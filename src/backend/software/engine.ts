@@ -1,5 +1,5 @@
 /** TDEA engines of the software backend: the interface, the known answer each must give, and the choice at open. */
-import { equalBytes, fromHex } from '../../base/bytes.js'
+import { equalBytes, fromHex, secretBytes } from '../../base/bytes.js'
 import { ArgumentError, BackendError } from '../../base/errors.js'
 import { nodeEngine } from './engine-node.js'
 
@@ -33,7 +33,7 @@ const KNOWN = {
 export function engineWorks(engine: TdeaEngine): boolean {
   try {
     const cipher = engine.open(KNOWN.key)
-    const zero = new Uint8Array(8)
+    const zero = secretBytes(8)
     const works =
       equalBytes(cipher.encipher(zero), KNOWN.answer) &&
       equalBytes(cipher.decipher(KNOWN.answer), zero) &&

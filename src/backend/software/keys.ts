@@ -1,7 +1,7 @@
 /** The keys of the software backend: clear material in, ready cipher objects out, one per key for its lifetime. */
 import { createCipheriv, createECDH, type ECDH, type KeyObject } from 'node:crypto'
 import { requireOptions } from '../../base/arguments.js'
-import { equalBytes, ownCopy, wipe } from '../../base/bytes.js'
+import { concatBytes, equalBytes, ownCopy, secretBytes, wipe, withWiped } from '../../base/bytes.js'
 import { ArgumentError, KeyError } from '../../base/errors.js'
 import {
   type CheckValue,
@@ -18,7 +18,7 @@ import { type BlockCipher, splitRetailKey } from '../../primitives/iso9797.js'
 import { isKeyAlgorithm, isTdea, type KeyAlgorithm } from '../../primitives/key-algorithm.js'
 import { jwkOfPoint } from '../../primitives/p256.js'
 import type { KeyParity } from '../../primitives/tdea.js'
-import { parityOf } from '../../primitives/tdea.js'
+import { parityOf, withoutParity } from '../../primitives/tdea.js'
 import { requireKid } from '../checks.js'
 import type { TdeaCipher, TdeaEngine } from './engine.js'
 
@@ -95,13 +95,9 @@ function isSameKey(
 
 function effectiveBytes({ algorithm, bytes }: Pick<StoredKey, 'algorithm' | 'bytes'>): Uint8Array {
   if (!isTdea(algorithm)) return ownCopy(bytes)
-  const bundle = new Uint8Array(24)
-  bundle.set(bytes)
-  if (bytes.length === 16) bundle.set(bytes.subarray(0, 8), 16)
-  return bundle.map((byte, i) => {
-    bundle[i] = 0
-    return byte & 0xfe
-  })
+  const bundle = withoutParity(bytes)
+  if (bundle.length === 24) return bundle
+  return withWiped(bundle, pair => concatBytes(pair, pair.subarray(0, 8)))
 }
 
 /** Sets up ciphers under the key. What it copies is wiped by {@link closeKey}. */
@@ -155,7 +151,7 @@ export function factsOf(
   if (cipher === undefined || method === 'jwk-thumbprint') {
     throw new ArgumentError(`key ${key.kid}: a ${key.algorithm} key has no thumbprint`)
   }
-  const zero = new Uint8Array(cipher.blockBytes)
+  const zero = secretBytes(cipher.blockBytes)
   const block = method === 'cmac' ? cmac(cipher, zero) : cipher.encipherCbc(zero, zero)
   try {
     const parity = isTdea(key.algorithm) ? parityOf(key.bytes) : 'unknown'

@@ -1,6 +1,6 @@
 import { randomFillSync } from 'node:crypto'
 import { requireOptions } from '../../base/arguments.js'
-import { wipe } from '../../base/bytes.js'
+import { secretBytes, wipe } from '../../base/bytes.js'
 import { BackendError, KeyError } from '../../base/errors.js'
 import { requireSoundMaterial } from '../../key/material.js'
 import { USAGES } from '../../key/usage.js'
@@ -117,7 +117,7 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
   }
 
   randomBytes(length: number): Uint8Array {
-    return randomFillSync(new Uint8Array(length))
+    return randomFillSync(secretBytes(length))
   }
 
   capabilities(): Capabilities {

@@ -6,7 +6,7 @@
  *     PIN block = PIN field XOR PAN field
  */
 
-import { requireBytes, snapshot, wipe } from '../../base/bytes.js'
+import { ownCopy, requireBytes, secretBytes, snapshot, wipe } from '../../base/bytes.js'
 import { PinBlockError } from '../../base/errors.js'
 import { type Pan, panDigits, requirePan } from '../../primitives/pan.js'
 import { type Pin, pinDigits, pinOfDigits, requirePin } from '../../primitives/pin.js'
@@ -37,7 +37,7 @@ export function buildFormat0(pin: Pin, pan: Pan): Uint8Array {
   requirePan(pan)
   const digits = pinDigits(pin)
   const account = panDigits(pan)
-  const block = new Uint8Array(BLOCK_BYTES)
+  const block = secretBytes(BLOCK_BYTES)
   block[0] = digits.length
   for (let i = 0; i < BODY_NIBBLES; i += 2) {
     const high = (digits[i] ?? FILLER) ^ accountNibble(account, i)
@@ -89,7 +89,7 @@ function inspectFormat0(block: Uint8Array, pan: Pan, rule: { digitsMustBeDecimal
   const view = new DataView(block.buffer, block.byteOffset, BLOCK_BYTES)
   const first = view.getUint8(0)
   const length = first & 0xf
-  const body = new Uint8Array(BODY_NIBBLES)
+  const body = secretBytes(BODY_NIBBLES)
   // Bits other than zero mean a failed check. `x >> 31` is all ones for a negative x, else zero.
   let bad = (first >> 4) | ((length - 4) >> 31) | ((12 - length) >> 31)
   for (let i = 0; i < BODY_NIBBLES; i++) {
@@ -100,7 +100,7 @@ function inspectFormat0(block: Uint8Array, pan: Pan, rule: { digitsMustBeDecimal
     bad |= (isPin & notDecimal) | (~isPin & (nibble ^ FILLER))
     body[i] = nibble
   }
-  const digits = bad === 0 ? body.slice(0, length) : undefined
+  const digits = bad === 0 ? ownCopy(body.subarray(0, length)) : undefined
   wipe(body)
   if (digits === undefined) throw new PinBlockError()
   return digits
