@@ -1,4 +1,4 @@
-import { CKA } from '../src/backend/pkcs11/constants.js'
+import { CKA } from '../src/backend/pkcs11/binding/constants.js'
 import type { Backend } from '../src/index.js'
 import { type KeyStoreOptions, openKeyStore, type Pkcs11Options, pkcs11Backend } from '../src/pkcs11.js'
 import type { ContractKey } from '../src/testing.js'

@@ -1,11 +1,11 @@
 /** Below the library: objects as another tool would have made them, and counts of what the token holds. */
-import type { Template } from '../src/backend/pkcs11/binding.js'
-import type { Station } from '../src/backend/pkcs11/cipher.js'
-import { connect } from '../src/backend/pkcs11/connection.js'
-import { CKA, CKK, CKO } from '../src/backend/pkcs11/constants.js'
-import { findObjects } from '../src/backend/pkcs11/objects.js'
-import { readSettings } from '../src/backend/pkcs11/options.js'
-import { loadPkcs11js } from '../src/backend/pkcs11/pkcs11js-binding.js'
+
+import type { Station, Template } from '../src/backend/pkcs11/binding/binding.js'
+import { CKA, CKK, CKO } from '../src/backend/pkcs11/binding/constants.js'
+import { loadPkcs11js } from '../src/backend/pkcs11/binding/pkcs11js-binding.js'
+import { findObjects } from '../src/backend/pkcs11/mechanisms/objects.js'
+import { connect } from '../src/backend/pkcs11/session/connection.js'
+import { readSettings } from '../src/backend/pkcs11/session/options.js'
 import type { Pkcs11Options } from '../src/pkcs11.js'
 
 /** Runs on a read-write session of a logged-in token. */

@@ -5,8 +5,7 @@
  * @module issuer-pin-crypto/pkcs11
  */
 export { pkcs11Backend } from './backend/pkcs11/backend.js'
-export { Pkcs11Error, type Pkcs11ErrorKind } from './backend/pkcs11/errors.js'
-export type { ImportedKey, NewKey } from './backend/pkcs11/key-making.js'
+export { Pkcs11Error, type Pkcs11ErrorKind } from './backend/pkcs11/binding/errors.js'
 export {
   type KeyStore,
   type KeyStoreOptions,
@@ -14,7 +13,8 @@ export {
   openKeyStore,
   type StoredTokenKey,
 } from './backend/pkcs11/key-store.js'
-export type { KeyLocation } from './backend/pkcs11/keys.js'
-export type { Pkcs11Options } from './backend/pkcs11/options.js'
-export type { TokenQuery } from './backend/pkcs11/token.js'
-export type { RetailMacVendor } from './backend/pkcs11/vendors.js'
+export type { ImportedKey, NewKey } from './backend/pkcs11/keys/key-making.js'
+export type { KeyLocation } from './backend/pkcs11/keys/key-table.js'
+export type { RetailMacVendor } from './backend/pkcs11/mechanisms/vendors.js'
+export type { Pkcs11Options } from './backend/pkcs11/session/options.js'
+export type { TokenQuery } from './backend/pkcs11/session/token.js'

@@ -1,9 +1,9 @@
 /** A backend with planted keys, of each kind that there is, and what the verbs are called with on it. */
 
 import { openPkcs11 } from '../../src/backend/pkcs11/backend.js'
-import type { LoadBinding, Pkcs11Binding } from '../../src/backend/pkcs11/binding.js'
+import type { LoadBinding, Pkcs11Binding } from '../../src/backend/pkcs11/binding/binding.js'
+import { call } from '../../src/backend/pkcs11/binding/pkcs11js-values.js'
 import { type KeyStoreOptions, openKeyStoreOver } from '../../src/backend/pkcs11/key-store.js'
-import { call } from '../../src/backend/pkcs11/pkcs11js-values.js'
 import {
   type Backend,
   type BackendDriver,

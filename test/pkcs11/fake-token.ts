@@ -18,9 +18,9 @@ import type {
   SlotId,
   Template,
   TokenInfo,
-} from '../../src/backend/pkcs11/binding.js'
-import { CKA, CKD, CKF, CKK, CKM, CKO } from '../../src/backend/pkcs11/constants.js'
-import { Pkcs11Error } from '../../src/backend/pkcs11/errors.js'
+} from '../../src/backend/pkcs11/binding/binding.js'
+import { CKA, CKD, CKF, CKK, CKM, CKO } from '../../src/backend/pkcs11/binding/constants.js'
+import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
 import { cmac } from '../../src/primitives/cmac.js'
 import { concatKdf } from '../../src/primitives/concat-kdf.js'
 import { derOf, SAME_NONCE, signDigestWith } from './fake-ecdsa.js'

@@ -1,6 +1,6 @@
 /** The whole contract over the binding interface, on tokens that exist in memory only and lack this or that. */
 import { afterAll, describe, test } from 'vitest'
-import { CKA, CKK, CKM, CKO } from '../../src/backend/pkcs11/constants.js'
+import { CKA, CKK, CKM, CKO } from '../../src/backend/pkcs11/binding/constants.js'
 import type { KeyStoreOptions } from '../../src/pkcs11.js'
 import { backendContract } from '../../src/testing.js'
 import { type FakeOptions, FakeToken } from './fake-token.js'

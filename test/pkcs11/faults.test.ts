@@ -4,7 +4,7 @@
  * backend goes on working.
  */
 import { describe, expect, test } from 'vitest'
-import { Pkcs11Error } from '../../src/backend/pkcs11/errors.js'
+import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
 import { type Backend, isIssuerPinError, type Key } from '../../src/index.js'
 import type { KeyStoreOptions } from '../../src/pkcs11.js'
 import { type FakeOptions, FakeToken } from './fake-token.js'

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { CKA, CKK, CKM, CKO } from '../../src/backend/pkcs11/constants.js'
-import { Pkcs11Error } from '../../src/backend/pkcs11/errors.js'
+import { CKA, CKK, CKM, CKO } from '../../src/backend/pkcs11/binding/constants.js'
+import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
 import type { ImportedKey, NewKey } from '../../src/pkcs11.js'
 import { CONTRACT_KEYS } from '../../src/testing.js'
 import { FakeToken } from './fake-token.js'

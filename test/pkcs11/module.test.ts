@@ -1,6 +1,6 @@
 import { symlinkSync } from 'node:fs'
 import { describe, expect, test, vi } from 'vitest'
-import { ModuleShare } from '../../src/backend/pkcs11/module.js'
+import { ModuleShare } from '../../src/backend/pkcs11/session/module.js'
 import { FakeToken } from './fake-token.js'
 import { errorOf, openBackendOn, optionsFor } from './support.js'
 

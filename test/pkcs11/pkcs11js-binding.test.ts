@@ -5,8 +5,8 @@ import type {
   Mechanism,
   Pkcs11Binding,
   SessionHandle,
-} from '../../src/backend/pkcs11/binding.js'
-import { Pkcs11Error } from '../../src/backend/pkcs11/errors.js'
+} from '../../src/backend/pkcs11/binding/binding.js'
+import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
 import { errorOf } from './support.js'
 
 /** The calls made to the stand-in, and what its methods do. */
@@ -43,7 +43,7 @@ function standIn() {
 async function bind(): Promise<Pkcs11Binding> {
   vi.resetModules()
   vi.doMock('pkcs11js', standIn)
-  const { loadPkcs11js } = await import('../../src/backend/pkcs11/pkcs11js-binding.js')
+  const { loadPkcs11js } = await import('../../src/backend/pkcs11/binding/pkcs11js-binding.js')
   return loadPkcs11js('/lib/module.so')
 }
 

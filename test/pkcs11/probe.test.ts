@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { CKK, CKM } from '../../src/backend/pkcs11/constants.js'
+import { CKK, CKM } from '../../src/backend/pkcs11/binding/constants.js'
 import type { KeyStoreOptions } from '../../src/pkcs11.js'
 import { type FakeOptions, FakeToken } from './fake-token.js'
 import { bindKey, errorOf, openBackendOn, openStoreOn, provisionFake } from './support.js'

@@ -1,7 +1,7 @@
 import { describe, expect, test, vi } from 'vitest'
-import type { SessionHandle } from '../../src/backend/pkcs11/binding.js'
-import { Pkcs11Error } from '../../src/backend/pkcs11/errors.js'
-import { SessionPool } from '../../src/backend/pkcs11/sessions.js'
+import type { SessionHandle } from '../../src/backend/pkcs11/binding/binding.js'
+import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
+import { SessionPool } from '../../src/backend/pkcs11/session/sessions.js'
 import { ArgumentError, BackendError, KeyError } from '../../src/index.js'
 import { errorOf } from './support.js'
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { CKF } from '../../src/backend/pkcs11/constants.js'
-import { readTokenQuery } from '../../src/backend/pkcs11/token.js'
+import { CKF } from '../../src/backend/pkcs11/binding/constants.js'
+import { readTokenQuery } from '../../src/backend/pkcs11/session/token.js'
 import { type FakeOptions, FakeToken } from './fake-token.js'
 import { errorOf, openBackendOn } from './support.js'
 

@@ -5,18 +5,41 @@
  * New keys are token objects, sensitive, not extractable, not modifiable, with the role bits of their usage and no
  * other. What makes or deletes an object is never tried twice: after an unclear failure, look with `listKeys`.
  */
+
 import { readOptions } from '../../base/arguments.js'
-import { ArgumentError } from '../../base/errors.js'
-import type { CheckValue } from '../../key/check-value.js'
-import type { KeyUsage } from '../../key/usage.js'
+import { equalBytes, toHex, wipe } from '../../base/bytes.js'
+import { ArgumentError, BackendError, KeyError } from '../../base/errors.js'
+import {
+  type CheckValue,
+  methodOf,
+  readCheckValue,
+  requireCheckValue,
+  snapshotCheckValue,
+} from '../../key/check-value.js'
+import { readMaterial, requireSoundMaterial } from '../../key/material.js'
+import { isKeyUsage, type KeyUsage, USAGES } from '../../key/usage.js'
 import type { KeyAlgorithm } from '../../primitives/key-algorithm.js'
 import type { P256PublicJwk } from '../../primitives/p256.js'
-import type { LoadBinding } from './binding.js'
-import { connect } from './connection.js'
-import type { ImportedKey, NewKey } from './key-making.js'
-import { PKCS11_OPTIONS, type Pkcs11Options, readSettings } from './options.js'
-import { loadPkcs11js } from './pkcs11js-binding.js'
-import { TokenKeyStore } from './token-key-store.js'
+import { requireKid } from '../checks.js'
+import type { LoadBinding, ObjectHandle, Station, Template } from './binding/binding.js'
+import { CKA, CKO } from './binding/constants.js'
+import { quietly } from './binding/errors.js'
+import { loadPkcs11js } from './binding/pkcs11js-binding.js'
+import {
+  generateObjects,
+  type ImportedKey,
+  importObjects,
+  type KeyObjects,
+  type NewKey,
+  needsChain,
+  readPurpose,
+  undo,
+} from './keys/key-making.js'
+import { KeyTable } from './keys/key-table.js'
+import { chainId, chainLabel, type KeyPurpose, newKeyId, readKeyId } from './keys/roles.js'
+import { findObjects, readAttribute, readText } from './mechanisms/objects.js'
+import { type Connection, connect } from './session/connection.js'
+import { PKCS11_OPTIONS, type Pkcs11Options, readSettings } from './session/options.js'
 
 /** A key as it stands in the token. */
 export interface StoredTokenKey {
@@ -110,4 +133,225 @@ export async function openKeyStoreOver(options: KeyStoreOptions, load: LoadBindi
   if (typeof importClearKeys !== 'boolean') throw new ArgumentError('importClearKeys must be a boolean')
   const connection = await connect(readSettings(rest, 'openKeyStore'), load)
   return new TokenKeyStore(connection, importClearKeys)
+}
+
+const MAX_LISTED = 100_000
+
+/** One read-write session for each task, closed after it. */
+class TokenKeyStore implements KeyStore {
+  readonly #connection: Connection
+  readonly #importClearKeys: boolean
+  #closed = false
+
+  constructor(connection: Connection, importClearKeys: boolean) {
+    this.#connection = connection
+    this.#importClearKeys = importClearKeys
+  }
+
+  async generateKey(wanted: NewKey): Promise<StoredTokenKey> {
+    const key = readOptions(wanted, 'generateKey', NEW_KEY_NAMES)
+    const purpose = readPurpose(key)
+    return this.#withSession(station => {
+      this.#requireFree(station, key.kid)
+      if (needsChain(this.#connection.plan, purpose)) {
+        throw new BackendError(
+          'ERR_UNSUPPORTED_BY_TOKEN',
+          `a composed retail MAC key cannot be generated in the token, which does not part with K1: import it`,
+        )
+      }
+      const name = { label: key.kid, id: newKeyId(key.usage, key.algorithm) }
+      return this.#store(
+        station,
+        key,
+        purpose,
+        () => generateObjects(station, this.#connection.plan, purpose, name),
+        undefined,
+      )
+    })
+  }
+
+  async importKey(wanted: ImportedKey): Promise<StoredTokenKey> {
+    const key = readOptions(wanted, 'importKey', [...NEW_KEY_NAMES, 'material', 'kcv'])
+    if (!this.#importClearKeys) {
+      throw new ArgumentError('importKey takes clear keys: open the key store with importClearKeys: true')
+    }
+    const { kid, algorithm, usage } = key
+    const purpose = readPurpose(key)
+    const kcv = key.kcv === undefined ? undefined : snapshotCheckValue(key.kcv)
+    const material = readMaterial(kid, key.material, algorithm)
+    try {
+      requireSoundMaterial(kid, material, algorithm)
+      return this.#withSession(station => {
+        this.#requireFree(station, kid)
+        const name = { label: kid, id: newKeyId(usage, algorithm) }
+        return this.#store(
+          station,
+          key,
+          purpose,
+          () => importObjects(station, this.#connection.plan, purpose, name, material),
+          kcv,
+        )
+      })
+    } finally {
+      wipe(material)
+    }
+  }
+
+  async listKeys(): Promise<ListedKey[]> {
+    return this.#withSession(station => {
+      const keys = [CKO.SECRET_KEY, CKO.PRIVATE_KEY].flatMap(objectClass =>
+        findObjects(
+          station.binding,
+          station.session,
+          [
+            [CKA.TOKEN, true],
+            [CKA.CLASS, objectClass],
+          ],
+          MAX_LISTED,
+        ).map(object => ({ kid: labelOf(station, object), id: idOf(station, object) })),
+      )
+      const isChain = (kid: string, id: string): boolean =>
+        keys.some(
+          other => chainLabel(other.kid) === kid && toHex(chainId(Buffer.from(other.id, 'hex'))) === id,
+        )
+      return keys
+        .filter(({ kid, id }) => !isChain(kid, id))
+        .map(({ kid, id }) => this.#describe(station, kid, id))
+    })
+  }
+
+  async deleteKey(kid: string, which?: { id: string }): Promise<void> {
+    requireKid(kid)
+    const id = which && readOptions(which, 'deleteKey', ['id']).id
+    if (id !== undefined && (typeof id !== 'string' || !/^(?:[0-9a-fA-F]{2})+$/.test(id))) {
+      throw new ArgumentError('id must be hex')
+    }
+    this.#withSession(station => {
+      const { binding, session } = station
+      const label: Template = [
+        [CKA.TOKEN, true],
+        [CKA.LABEL, kid],
+        [CKA.ID, id === undefined ? undefined : Buffer.from(id, 'hex')],
+      ]
+      const keys = [CKO.SECRET_KEY, CKO.PRIVATE_KEY].flatMap(objectClass =>
+        findObjects(binding, session, [...label, [CKA.CLASS, objectClass]], 2),
+      )
+      const [key, second] = keys
+      if (key === undefined) throw new KeyError('ERR_KEY_NOT_FOUND', `key ${kid} is not in this token`, kid)
+      if (second !== undefined) throw taken(kid, 'there are two keys by that kid: name the CKA_ID')
+      const named = (label: string, keyId: Uint8Array): ObjectHandle[] =>
+        findObjects(
+          binding,
+          session,
+          [
+            [CKA.TOKEN, true],
+            [CKA.LABEL, label],
+            [CKA.ID, keyId],
+          ],
+          MAX_LISTED,
+        )
+      const keyId = readAttribute(binding, session, key, CKA.ID)
+      const belonging =
+        keyId === undefined ? [] : [...named(kid, keyId), ...named(chainLabel(kid), chainId(keyId))]
+      const rest = belonging.filter(object => !equalBytes(object, key))
+      for (const object of [...rest, key]) binding.C_DestroyObject(session, object)
+    })
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    this.#connection.close()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  /** A read-write session for one task; closed after it, whatever happened. */
+  #withSession<T>(task: (station: Station) => T): T {
+    if (this.#closed) throw new BackendError('ERR_BACKEND_CLOSED', 'the key store is closed')
+    const { binding } = this.#connection
+    const sessions = this.#connection.source(true)
+    const session = sessions.open()
+    try {
+      return task({ binding, session })
+    } finally {
+      quietly(() => sessions.close(session))
+    }
+  }
+
+  #requireFree({ binding, session }: Station, kid: string): void {
+    for (const label of [kid, chainLabel(kid)]) {
+      const [object] = findObjects(
+        binding,
+        session,
+        [
+          [CKA.TOKEN, true],
+          [CKA.LABEL, label],
+        ],
+        1,
+      )
+      if (object !== undefined) throw taken(kid, `an object is labelled ${label} already`)
+    }
+  }
+
+  /** Makes the objects, then finds the key as a backend would; where that fails they are deleted again. */
+  #store(
+    station: Station,
+    key: NewKey,
+    { hostDecipher }: KeyPurpose,
+    make: () => KeyObjects,
+    kcv: string | CheckValue | undefined,
+  ): StoredTokenKey {
+    const { kid, usage, algorithm } = key
+    const objects = make()
+    try {
+      const table = new KeyTable(this.#connection.plan, new Map())
+      const checkValueMethod = methodOf(kcv)
+      const found = table.find(station, { kid, usage, algorithm, hostDecipher, checkValueMethod })
+      if (kcv !== undefined) requireCheckValue(kid, readCheckValue(kcv, algorithm), found.checkValue)
+      const { ref: _ref, parity: _parity, ...facts } = found
+      return { kid, usage, id: idOf(station, objects[0]), ...facts }
+    } catch (error) {
+      undo(station, objects)
+      throw error
+    }
+  }
+
+  #describe(station: Station, kid: string, id: string): ListedKey {
+    const locations = new Map([[kid, id === '' ? {} : { id }]])
+    const table = new KeyTable(this.#connection.plan, locations)
+    const tag = readKeyId(Buffer.from(id, 'hex'))
+    // A key from elsewhere is shown under the first usage it could be bound for.
+    const usages = tag === undefined ? USAGE_NAMES : [tag.usage]
+    let problem: string | undefined
+    for (const usage of usages) {
+      try {
+        const query = { kid, usage, algorithm: undefined, hostDecipher: false, checkValueMethod: undefined }
+        const { algorithm, checkValue } = table.find(station, query)
+        return { kid, id, usage: tag?.usage, algorithm, checkValue, problem: undefined }
+      } catch (error) {
+        if (!(error instanceof KeyError)) throw error
+        problem ??= `${error.code}: ${error.message}`
+      }
+    }
+    return { kid, id, usage: tag?.usage, algorithm: undefined, checkValue: undefined, problem }
+  }
+}
+
+const NEW_KEY_NAMES = ['kid', 'usage', 'algorithm', 'macs', 'hostDecipher', 'translation'] as const
+const USAGE_NAMES = Object.keys(USAGES).filter(isKeyUsage)
+
+function labelOf({ binding, session }: Station, object: ObjectHandle): string {
+  return readText(binding, session, object, CKA.LABEL) ?? ''
+}
+
+function idOf({ binding, session }: Station, object: ObjectHandle): string {
+  const id = readAttribute(binding, session, object, CKA.ID)
+  return id === undefined ? '' : toHex(id)
+}
+
+function taken(kid: string, problem: string): KeyError {
+  return new KeyError('ERR_KEY_AMBIGUOUS', `key ${kid}: ${problem}`, kid)
 }

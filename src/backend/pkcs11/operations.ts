@@ -3,6 +3,7 @@
  * one session that nobody else uses meanwhile. Nothing here knows a thread, a promise or a queue, so that the same
  * code can run inside a worker thread or another process.
  */
+
 import { equalBytes, wipe } from '../../base/bytes.js'
 import { KeyError } from '../../base/errors.js'
 import type { KeyAlgorithm } from '../../primitives/key-algorithm.js'
@@ -11,13 +12,20 @@ import type { MacAlgorithm, MacPadding } from '../../primitives/mac-algorithm.js
 import { type Iso9797Padding, padMessage } from '../../primitives/padding.js'
 import type { Health } from '../backend.js'
 import type { FoundKey, KeyQuery } from '../driver.js'
-import { deriveContentKey } from './agreement.js'
-import type { Mechanism, ObjectHandle, Pkcs11Binding, SessionHandle, SlotId } from './binding.js'
-import { cbcCipher, DES3_ECB, decrypt, encrypt, type Station, sign, xorBlocks } from './cipher.js'
-import { signDigest } from './ecdsa.js'
-import type { KeyHandles, KeyRef, KeyTable } from './keys.js'
-import { MAC_MEANS, type Plan, requireMeans } from './plan.js'
-import { translateInside } from './translation.js'
+import type {
+  Mechanism,
+  ObjectHandle,
+  Pkcs11Binding,
+  SessionHandle,
+  SlotId,
+  Station,
+} from './binding/binding.js'
+import type { KeyHandles, KeyRef, KeyTable } from './keys/key-table.js'
+import { cbcCipher, DES3_ECB, decrypt, encrypt, sign, xorBlocks } from './mechanisms/cipher.js'
+import { deriveContentKey, signDigest } from './mechanisms/p256.js'
+import { MAC_MEANS, type Plan, requireMeans } from './mechanisms/plan.js'
+import { translateInside } from './mechanisms/translation.js'
+import type { ProbeKey } from './probe/test-keys.js'
 
 /** What the jobs of one token share. */
 export interface TokenContext {
@@ -26,13 +34,6 @@ export interface TokenContext {
   readonly plan: Plan
   readonly keys: KeyTable
   readonly probe: ProbeKey | undefined
-}
-
-/** A session key with a known answer, which lives as long as the login. */
-export interface ProbeKey {
-  readonly object: ObjectHandle
-  /** What the zero block enciphers to. */
-  readonly answer: Uint8Array
 }
 
 /** The jobs by name: what goes in and what comes out. All are idempotent. */

@@ -1,13 +1,13 @@
 /** What is asked of an object before it counts as the key of a kid: one match, a known type, inside, and no wider than its role. */
-import { equalBytes } from '../../base/bytes.js'
-import { KeyError } from '../../base/errors.js'
-import type { KeyAlgorithm } from '../../primitives/key-algorithm.js'
-import type { ObjectHandle, Template } from './binding.js'
-import type { Station } from './cipher.js'
-import { CKA, CKK, CKO, constantName } from './constants.js'
-import { findObjects, readAttribute, readFlag, readNumber } from './objects.js'
-import { ROLE_BITS, type Role, type RoleBit, roleAttribute } from './roles.js'
-import { P256_PARAMS } from './templates.js'
+
+import { equalBytes } from '../../../base/bytes.js'
+import { KeyError } from '../../../base/errors.js'
+import type { KeyAlgorithm } from '../../../primitives/key-algorithm.js'
+import type { ObjectHandle, Station, Template } from '../binding/binding.js'
+import { CKA, CKK, CKO, constantName } from '../binding/constants.js'
+import { findObjects, readAttribute, readFlag, readNumber } from '../mechanisms/objects.js'
+import { P256_PARAMS, ROLE_BITS, type RoleBit, roleAttribute } from '../mechanisms/templates.js'
+import type { Role } from './roles.js'
 
 /** More than any kid has: private, public, certificates, and one too many. */
 export const MAX_OBJECTS = 16

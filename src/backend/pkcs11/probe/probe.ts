@@ -6,27 +6,25 @@
  * A wrong answer is fatal (`ERR_PKCS11_SELF_TEST`): wrong cryptography is worse than none. A refusal becomes the
  * reason in the plan. A token that lets no clear key in generates its test keys, and is checked as far as that goes.
  */
-import { equalBytes } from '../../base/bytes.js'
-import { BackendError } from '../../base/errors.js'
-import type { ObjectHandle, Pkcs11Binding } from './binding.js'
-import { cbcCipher, DES3_ECB, decrypt, encrypt, type Station, xorBlocks } from './cipher.js'
-import { isRefusal, type Pkcs11Error, quietly } from './errors.js'
-import { KNOWN, requireAnswer } from './known-answers.js'
-import type { Means, Plan } from './plan.js'
-import { findTestKeys, type TestKeys, tdeaKey } from './probe-keys.js'
-import { NO_KNOWN_ANSWER, planCmac, planRetailMac } from './probe-mac.js'
-import { planAgreement, planSigning } from './probe-pair.js'
-import type { SessionSource } from './sessions.js'
-import { CHUNK_BYTES, translateChunk } from './translation.js'
-import type { RetailMacProfile } from './vendors.js'
 
-/** What was opted in by name, and which vendor's mechanisms may be tried. */
-export interface ProbeOptions {
-  readonly composedMac: boolean
-  readonly retailMac: RetailMacProfile | undefined
-  readonly translateInToken: boolean
-  readonly extractSharedSecret: boolean
-}
+import { equalBytes } from '../../../base/bytes.js'
+import { BackendError } from '../../../base/errors.js'
+import type { ObjectHandle, Pkcs11Binding, SessionSource, Station } from '../binding/binding.js'
+import { isRefusal, type Pkcs11Error, quietly } from '../binding/errors.js'
+import { cbcCipher, DES3_ECB, decrypt, encrypt, xorBlocks } from '../mechanisms/cipher.js'
+import type { Means, Plan } from '../mechanisms/plan.js'
+import { CHUNK_BYTES, translateChunk } from '../mechanisms/translation.js'
+import { KNOWN, requireAnswer } from './known-answers.js'
+import { planCmac, planRetailMac } from './probe-mac.js'
+import { planAgreement, planSigning } from './probe-pair.js'
+import {
+  findTestKeys,
+  NO_KNOWN_ANSWER,
+  type Probe,
+  type ProbeOptions,
+  type TestKeys,
+  tdeaKey,
+} from './test-keys.js'
 
 /** Probes a token. Errors: `ERR_PKCS11_SELF_TEST`, and PKCS#11 errors that are not refusals. */
 export function probeToken(
@@ -85,9 +83,6 @@ function noTdea(notes: readonly string[]): SymmetricPlan {
     translation: none,
   }
 }
-
-/** Runs a step on a session of its own; a refusal becomes the reason. */
-export type Probe = <By>(what: string, step: (station: Station) => By) => Means<By>
 
 function refusalOf(error: Pkcs11Error): string {
   return `${error.functionName} returned ${error.returnValueName}`

@@ -11,36 +11,12 @@
  * For keys from elsewhere the bits decide, and the usage they are bound for is the operator's word.
  */
 import { randomBytes } from 'node:crypto'
-import { concatBytes } from '../../base/bytes.js'
-import { isKeyUsage, type KeyUsage, USAGES } from '../../key/usage.js'
-import { isKeyAlgorithm, isTdea, type KeyAlgorithm } from '../../primitives/key-algorithm.js'
-import type { MacAlgorithm } from '../../primitives/mac-algorithm.js'
-import { CKA } from './constants.js'
-import { MAC_MEANS, type Plan, requireMeans } from './plan.js'
-
-/** The attributes that say what a key may do. */
-export type RoleBit =
-  | 'ENCRYPT'
-  | 'DECRYPT'
-  | 'WRAP'
-  | 'UNWRAP'
-  | 'SIGN'
-  | 'SIGN_RECOVER'
-  | 'VERIFY'
-  | 'VERIFY_RECOVER'
-  | 'DERIVE'
-
-export const ROLE_BITS: readonly RoleBit[] = [
-  'ENCRYPT',
-  'DECRYPT',
-  'WRAP',
-  'UNWRAP',
-  'SIGN',
-  'SIGN_RECOVER',
-  'VERIFY',
-  'VERIFY_RECOVER',
-  'DERIVE',
-]
+import { concatBytes } from '../../../base/bytes.js'
+import { isKeyUsage, type KeyUsage, USAGES } from '../../../key/usage.js'
+import { isKeyAlgorithm, isTdea, type KeyAlgorithm } from '../../../primitives/key-algorithm.js'
+import type { MacAlgorithm } from '../../../primitives/mac-algorithm.js'
+import { MAC_MEANS, type Plan, requireMeans } from '../mechanisms/plan.js'
+import type { RoleBit } from '../mechanisms/templates.js'
 
 /** What a usage asks of a key's role bits: at least one of `needs`, none outside `needs` and `allows`. */
 export interface Role {
@@ -163,9 +139,4 @@ export function chainLabel(label: string): string {
 /** CKA_ID of that object: the key's, with `4B31` ("K1") behind it. Not the same, for NSS keeps one key per CKA_ID. */
 export function chainId(id: Uint8Array): Uint8Array {
   return concatBytes(id, CHAIN_MARK)
-}
-
-/** The attribute number of a role bit. */
-export function roleAttribute(bit: RoleBit): number {
-  return CKA[bit]
 }

@@ -3,10 +3,11 @@
  * under the other; the clear blocks never reach the host. As a DES key the token would set the parity bits, and so
  * change the PIN blocks; that a generic secret keeps them is proven by the probe.
  */
-import { BackendError } from '../../base/errors.js'
-import type { ObjectHandle } from './binding.js'
-import { DES3_ECB, type Station, withObject } from './cipher.js'
-import { CKK } from './constants.js'
+
+import { BackendError } from '../../../base/errors.js'
+import type { ObjectHandle, Station } from '../binding/binding.js'
+import { CKK } from '../binding/constants.js'
+import { DES3_ECB, withObject } from './cipher.js'
 import { secretKey } from './templates.js'
 
 /** How many bytes to try as one secret, the most first; one block is what must work. */

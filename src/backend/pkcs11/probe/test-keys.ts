@@ -1,12 +1,33 @@
-/** Session keys for the probe: imported with public test values, or generated where a token imports no clear key. */
-import type { KeyAlgorithm } from '../../primitives/key-algorithm.js'
-import type { ObjectHandle } from './binding.js'
-import { DES3_ECB, encrypt, type Station } from './cipher.js'
-import { CKK, CKM } from './constants.js'
+/**
+ * What the steps of the probe share: their options, how one is run, and their session keys, imported with public test
+ * values, or generated where a token imports no clear key.
+ */
+
+import type { KeyAlgorithm } from '../../../primitives/key-algorithm.js'
+import type { ObjectHandle, Station } from '../binding/binding.js'
+import { CKK, CKM } from '../binding/constants.js'
+import { DES3_ECB, encrypt } from '../mechanisms/cipher.js'
+import type { Means } from '../mechanisms/plan.js'
+import { asThreeKeys, type RoleBit, secretKey } from '../mechanisms/templates.js'
+import type { RetailMacProfile } from '../mechanisms/vendors.js'
 import { KNOWN } from './known-answers.js'
-import type { Probe } from './probe.js'
-import type { RoleBit } from './roles.js'
-import { secretKey } from './templates.js'
+
+/** What was opted in by name, and which vendor's mechanisms may be tried. */
+export interface ProbeOptions {
+  readonly composedMac: boolean
+  readonly retailMac: RetailMacProfile | undefined
+  readonly translateInToken: boolean
+  readonly extractSharedSecret: boolean
+}
+
+/** Runs a step on a session of its own; a refusal becomes the reason. */
+export type Probe = <By>(what: string, step: (station: Station) => By) => Means<By>
+
+/** Vendors' mechanisms and translation are too easily something else to be used unproven. */
+export const NO_KNOWN_ANSWER: Means<never> = {
+  ok: false,
+  reason: 'it is used only after a known answer, and this token imports no clear test key',
+}
 
 /** How this token gets its test keys, and as which key type it holds a two-key bundle. */
 export interface TestKeys {
@@ -46,14 +67,6 @@ export function tdeaKey(
   return binding.C_CreateObject(session, template)
 }
 
-/** K1‖K2‖K1 of a two-key bundle; a copy of a three-key one. The caller wipes it. */
-export function asThreeKeys(value: Uint8Array): Uint8Array {
-  const bytes = new Uint8Array(new ArrayBuffer(24))
-  bytes.set(value)
-  if (value.length === 16) bytes.set(value.subarray(0, 8), 16)
-  return bytes
-}
-
 /** The same for a MAC key: TDEA (`tdea-2key`) or AES (`aes-128`). */
 export function macKey(
   station: Station,
@@ -71,8 +84,15 @@ export function macKey(
   return binding.C_GenerateKey(session, { mechanism: CKM.AES_KEY_GEN }, template)
 }
 
+/** A session key with a known answer, which lives as long as the login. */
+export interface ProbeKey {
+  readonly object: ObjectHandle
+  /** What the zero block enciphers to. */
+  readonly answer: Uint8Array
+}
+
 /** A key on the session that holds the login, and what it makes of a zero block: for `health()`. */
-export function makeProbeKey(station: Station, keys: TestKeys): { object: ObjectHandle; answer: Uint8Array } {
+export function makeProbeKey(station: Station, keys: TestKeys): ProbeKey {
   const { key, cipher } = KNOWN.tdea2
   const object = tdeaKey(station, keys, key, ['ENCRYPT'])
   // The second of the two known blocks is the zero block.

@@ -6,19 +6,21 @@
  * the key is searched again and must show the check value it was bound with: another key under the same label is an
  * error, never a silent switch.
  */
-import { equalBytes } from '../../base/bytes.js'
-import { KeyError } from '../../base/errors.js'
-import { type CheckValue, requireCheckValue, thumbprintOf } from '../../key/check-value.js'
-import { type KeyUsage, USAGES } from '../../key/usage.js'
-import type { KeyAlgorithm } from '../../primitives/key-algorithm.js'
-import type { P256PublicJwk } from '../../primitives/p256.js'
-import { jwkOfPoint } from '../../primitives/p256.js'
-import type { FoundKey, KeyQuery } from '../driver.js'
-import type { ObjectHandle, Template } from './binding.js'
+
+import { equalBytes } from '../../../base/bytes.js'
+import { KeyError } from '../../../base/errors.js'
+import { type CheckValue, requireCheckValue, thumbprintOf } from '../../../key/check-value.js'
+import { type KeyUsage, USAGES } from '../../../key/usage.js'
+import type { KeyAlgorithm } from '../../../primitives/key-algorithm.js'
+import { jwkOfPoint, type P256PublicJwk } from '../../../primitives/p256.js'
+import type { FoundKey, KeyQuery } from '../../driver.js'
+import type { ObjectHandle, Station, Template } from '../binding/binding.js'
+import { CKA, CKO } from '../binding/constants.js'
+import { findObjects, readAttribute, readNumber } from '../mechanisms/objects.js'
+import { isPair, pointOf } from '../mechanisms/p256.js'
+import type { Plan } from '../mechanisms/plan.js'
+import type { RoleBit } from '../mechanisms/templates.js'
 import { tokenCheckValue } from './check-value.js'
-import type { Station } from './cipher.js'
-import { CKA, CKO } from './constants.js'
-import { isPair, pointOf } from './ec-point.js'
 import {
   algorithmOf,
   ambiguous,
@@ -30,9 +32,7 @@ import {
   requireRole,
   usageError,
 } from './key-checks.js'
-import { findObjects, readAttribute, readNumber } from './objects.js'
-import type { Plan } from './plan.js'
-import { chainId, chainLabel, macsOf, type RoleBit, readKeyId, roleOf } from './roles.js'
+import { chainId, chainLabel, macsOf, readKeyId, roleOf } from './roles.js'
 
 /** Which object a kid names, where it is not simply the label, or where the label alone is not enough. */
 export interface KeyLocation {

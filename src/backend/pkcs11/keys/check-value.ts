@@ -1,22 +1,23 @@
 /** Key check values of token keys: computed by the token where the key's role bits let it, else as the token states. */
-import { wipe } from '../../base/bytes.js'
-import { KeyError } from '../../base/errors.js'
+
+import { wipe } from '../../../base/bytes.js'
+import { KeyError } from '../../../base/errors.js'
 import {
   CHECK_VALUE_BYTES,
   type CheckValue,
   type CheckValueMethod,
   checkValueOf,
-} from '../../key/check-value.js'
-import { cmac } from '../../primitives/cmac.js'
-import type { BlockCipher } from '../../primitives/iso9797.js'
-import { isTdea, type KeyAlgorithm } from '../../primitives/key-algorithm.js'
-import { macBytes } from '../../primitives/mac.js'
-import type { Mechanism, ObjectHandle } from './binding.js'
-import { AES_ECB, DES3_ECB, encrypt, type Station, sign } from './cipher.js'
-import { CKA } from './constants.js'
-import { readAttribute } from './objects.js'
-import { MAC_MEANS, type Plan } from './plan.js'
-import type { RoleBit } from './roles.js'
+} from '../../../key/check-value.js'
+import { cmac } from '../../../primitives/cmac.js'
+import type { BlockCipher } from '../../../primitives/iso9797.js'
+import { isTdea, type KeyAlgorithm } from '../../../primitives/key-algorithm.js'
+import { macBytes } from '../../../primitives/mac.js'
+import type { Mechanism, ObjectHandle, Station } from '../binding/binding.js'
+import { CKA } from '../binding/constants.js'
+import { AES_ECB, DES3_ECB, encrypt, sign } from '../mechanisms/cipher.js'
+import { readAttribute } from '../mechanisms/objects.js'
+import { MAC_MEANS, type Plan } from '../mechanisms/plan.js'
+import type { RoleBit } from '../mechanisms/templates.js'
 
 /** A symmetric token key, as far as its check value needs it. */
 export interface CheckedKey {

@@ -1,11 +1,12 @@
 /** The options of {@link pkcs11Backend} and of the key store, and their checks. */
-import { readOptions } from '../../base/arguments.js'
-import { ArgumentError } from '../../base/errors.js'
-import type { KeyLocation } from './keys.js'
-import type { ProbeOptions } from './probe.js'
+
+import { readOptions } from '../../../base/arguments.js'
+import { ArgumentError } from '../../../base/errors.js'
+import type { KeyLocation } from '../keys/key-table.js'
+import { RETAIL_MAC_VENDORS, type RetailMacVendor, retailMacProfile } from '../mechanisms/vendors.js'
+import type { ProbeOptions } from '../probe/test-keys.js'
 import type { SessionLimits } from './sessions.js'
 import { type LoginOptions, readTokenQuery, type TokenQuery } from './token.js'
-import { RETAIL_MAC_VENDORS, type RetailMacVendor, retailMacProfile } from './vendors.js'
 
 /** Options of `pkcs11Backend` and `openKeyStore`. Unknown names are refused. */
 export interface Pkcs11Options {

@@ -4,7 +4,7 @@
  * is chosen by the vendor's name, and used only after the known answer of ISO 9797-1. `CKM_DES3_MAC` is not here: it
  * is algorithm 1.
  */
-import type { Mechanism } from './binding.js'
+import type { Mechanism } from '../binding/binding.js'
 
 /** Vendors whose retail MAC mechanism is known. Numbers are from their published headers; none was tried on hardware. */
 export type RetailMacVendor = 'utimaco' | 'protectserver' | 'luna' | 'unbound'

@@ -116,3 +116,15 @@ export interface Pkcs11Binding {
 
 /** Loads the library at a path, and keeps it loaded for the life of the process. */
 export type LoadBinding = (modulePath: string) => Promise<Pkcs11Binding>
+
+/** A token session and the way to call it: what an operation runs on. */
+export interface Station {
+  readonly binding: Pkcs11Binding
+  readonly session: SessionHandle
+}
+
+/** Opens and closes sessions of one token. */
+export interface SessionSource {
+  open(): SessionHandle
+  close(session: SessionHandle): void
+}

@@ -1,7 +1,7 @@
 /** Finding objects and reading their attributes. Numbers are CK_ULONG: 8 bytes (4 on some platforms), native order. */
-import type { ObjectHandle, Pkcs11Binding, SessionHandle, Template } from './binding.js'
-import { CKR } from './constants.js'
-import { Pkcs11Error } from './errors.js'
+import type { ObjectHandle, Pkcs11Binding, SessionHandle, Template } from '../binding/binding.js'
+import { CKR } from '../binding/constants.js'
+import { Pkcs11Error } from '../binding/errors.js'
 
 /** At most `max` objects with these attributes. The search is ended on every path: a session holds one at a time. */
 export function findObjects(

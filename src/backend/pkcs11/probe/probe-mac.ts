@@ -1,19 +1,19 @@
 /** The probe's steps for MACs: a vendor's or the standard's mechanism, or, where opted in, out of CBC calls. */
-import { cmac } from '../../primitives/cmac.js'
-import { retailMac } from '../../primitives/iso9797.js'
-import { cbcCipher, cmacMechanism, sign } from './cipher.js'
-import { CKM, constantName } from './constants.js'
+import { cmac } from '../../../primitives/cmac.js'
+import { retailMac } from '../../../primitives/iso9797.js'
+import { CKM, constantName } from '../binding/constants.js'
+import { cbcCipher, cmacMechanism, sign } from '../mechanisms/cipher.js'
+import type { MacMeans, Means } from '../mechanisms/plan.js'
+import type { RetailMacProfile } from '../mechanisms/vendors.js'
 import { KNOWN, requireAnswer } from './known-answers.js'
-import type { MacMeans, Means } from './plan.js'
-import type { Probe, ProbeOptions } from './probe.js'
-import { macKey, type TestKeys, tdeaKey } from './probe-keys.js'
-import type { RetailMacProfile } from './vendors.js'
-
-/** Vendors' mechanisms and translation are too easily something else to be used unproven. */
-export const NO_KNOWN_ANSWER: Means<never> = {
-  ok: false,
-  reason: 'it is used only after a known answer, and this token imports no clear test key',
-}
+import {
+  macKey,
+  NO_KNOWN_ANSWER,
+  type Probe,
+  type ProbeOptions,
+  type TestKeys,
+  tdeaKey,
+} from './test-keys.js'
 
 /** Algorithm 3: a vendor's mechanism after its known answer, else composed, else the reason why not. */
 export function planRetailMac(

@@ -9,11 +9,11 @@
  *
  * The login does not hang on these sessions: an anchor session holds it for the life of the backend.
  */
-import { AbortedError, BackendError, isIssuerPinError } from '../../base/errors.js'
-import type { MaybePromise } from '../driver.js'
-import type { SessionHandle } from './binding.js'
-import { CKR } from './constants.js'
-import { Pkcs11Error, quietly } from './errors.js'
+import { AbortedError, BackendError, isIssuerPinError } from '../../../base/errors.js'
+import type { MaybePromise } from '../../driver.js'
+import type { SessionHandle, SessionSource } from '../binding/binding.js'
+import { CKR } from '../binding/constants.js'
+import { Pkcs11Error, quietly } from '../binding/errors.js'
 
 /** Bounds of a {@link SessionPool}. */
 export interface SessionLimits {
@@ -23,12 +23,6 @@ export interface SessionLimits {
   readonly queue: number
   /** How long a caller waits before `ERR_BACKEND_BUSY`, in milliseconds. */
   readonly waitMs: number
-}
-
-/** Opens and closes sessions of one token. */
-export interface SessionSource {
-  open(): SessionHandle
-  close(session: SessionHandle): void
 }
 
 interface Waiter {

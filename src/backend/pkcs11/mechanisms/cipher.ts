@@ -1,15 +1,9 @@
 /** Single operations on one session, each an Init and the call that ends it, with nothing in between that can fail. */
-import { wipe } from '../../base/bytes.js'
-import type { BlockCipher } from '../../primitives/iso9797.js'
-import { isTdea, type KeyAlgorithm } from '../../primitives/key-algorithm.js'
-import type { Mechanism, ObjectHandle, Pkcs11Binding, SessionHandle } from './binding.js'
-import { CKM } from './constants.js'
-
-/** A token session and the way to call it: what an operation runs on. */
-export interface Station {
-  readonly binding: Pkcs11Binding
-  readonly session: SessionHandle
-}
+import { wipe } from '../../../base/bytes.js'
+import type { BlockCipher } from '../../../primitives/iso9797.js'
+import { isTdea, type KeyAlgorithm } from '../../../primitives/key-algorithm.js'
+import type { Mechanism, ObjectHandle, Station } from '../binding/binding.js'
+import { CKM } from '../binding/constants.js'
 
 export const DES3_ECB: Mechanism = { mechanism: CKM.DES3_ECB }
 export const AES_ECB: Mechanism = { mechanism: CKM.AES_ECB }

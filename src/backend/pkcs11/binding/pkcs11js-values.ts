@@ -1,5 +1,5 @@
 /** Values on their way to and from pkcs11js: buffers, mechanisms, templates, errors. */
-import { BackendError } from '../../base/errors.js'
+import { BackendError } from '../../../base/errors.js'
 import type { AttributeValue, Mechanism, ModuleInfo, ObjectHandle, Template, TokenInfo } from './binding.js'
 import { Pkcs11Error } from './errors.js'
 

@@ -1,5 +1,5 @@
 /** What a PKCS#11 return value means for us: whose fault, whether the session is still good, whether to try again. */
-import { BackendError, type ErrorCode } from '../../base/errors.js'
+import { BackendError, type ErrorCode } from '../../../base/errors.js'
 import { hexNumber, returnValueName } from './constants.js'
 
 /**

@@ -2,9 +2,8 @@
  * Attribute templates, every attribute spelled out: what a template leaves out a token fills in, and SoftHSM fills in
  * "not sensitive" and "may do everything".
  */
-import type { AttributeValue, Template } from './binding.js'
-import { CKA, CKK, CKO } from './constants.js'
-import { ROLE_BITS, type RoleBit, roleAttribute } from './roles.js'
+import type { AttributeValue, Template } from '../binding/binding.js'
+import { CKA, CKK, CKO } from '../binding/constants.js'
 
 /** OID 1.2.840.10045.3.1.7 (prime256v1), DER: the value of CKA_EC_PARAMS. */
 export const P256_PARAMS: Uint8Array = Uint8Array.of(
@@ -19,6 +18,35 @@ export const P256_PARAMS: Uint8Array = Uint8Array.of(
   0x01,
   0x07,
 )
+
+/** The attributes that say what a key may do. */
+export type RoleBit =
+  | 'ENCRYPT'
+  | 'DECRYPT'
+  | 'WRAP'
+  | 'UNWRAP'
+  | 'SIGN'
+  | 'SIGN_RECOVER'
+  | 'VERIFY'
+  | 'VERIFY_RECOVER'
+  | 'DERIVE'
+
+export const ROLE_BITS: readonly RoleBit[] = [
+  'ENCRYPT',
+  'DECRYPT',
+  'WRAP',
+  'UNWRAP',
+  'SIGN',
+  'SIGN_RECOVER',
+  'VERIFY',
+  'VERIFY_RECOVER',
+  'DERIVE',
+]
+
+/** The attribute number of a role bit. */
+export function roleAttribute(bit: RoleBit): number {
+  return CKA[bit]
+}
 
 type Attribute = readonly [number, AttributeValue]
 
@@ -122,4 +150,12 @@ export function publicKey(options: {
     [CKA.EC_PARAMS, P256_PARAMS],
     [CKA.EC_POINT, point],
   ]
+}
+
+/** K1‖K2‖K1 of a two-key bundle; a copy of a three-key one. The caller wipes it. */
+export function asThreeKeys(value: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(new ArrayBuffer(24))
+  bytes.set(value)
+  if (value.length === 16) bytes.set(value.subarray(0, 8), 16)
+  return bytes
 }

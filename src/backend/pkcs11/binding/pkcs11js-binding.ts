@@ -12,8 +12,8 @@
  */
 
 import type * as Pkcs11js from 'pkcs11js'
-import { wipe } from '../../base/bytes.js'
-import { BackendError } from '../../base/errors.js'
+import { wipe } from '../../../base/bytes.js'
+import { BackendError } from '../../../base/errors.js'
 import type {
   LoadBinding,
   Mechanism,

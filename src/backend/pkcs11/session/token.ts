@@ -1,8 +1,8 @@
 /** Choosing the token and logging in: exactly one match or none, one login attempt or none. */
-import { ArgumentError, BackendError } from '../../base/errors.js'
-import type { Pkcs11Binding, SessionHandle, SlotId, TokenInfo } from './binding.js'
-import { CKF, CKR, CKU } from './constants.js'
-import { Pkcs11Error } from './errors.js'
+import { ArgumentError, BackendError } from '../../../base/errors.js'
+import type { Pkcs11Binding, SessionHandle, SlotId, TokenInfo } from '../binding/binding.js'
+import { CKF, CKR, CKU } from '../binding/constants.js'
+import { Pkcs11Error } from '../binding/errors.js'
 
 /** Which token: everything given must match. Slot numbers are not offered, for they change between starts. */
 export interface TokenQuery {

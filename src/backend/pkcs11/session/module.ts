@@ -10,10 +10,10 @@
 import { realpathSync } from 'node:fs'
 import { isAbsolute } from 'node:path'
 import { isMainThread } from 'node:worker_threads'
-import { ArgumentError, BackendError } from '../../base/errors.js'
-import type { LoadBinding, Pkcs11Binding } from './binding.js'
-import { CKR } from './constants.js'
-import { Pkcs11Error, quietly } from './errors.js'
+import { ArgumentError, BackendError } from '../../../base/errors.js'
+import type { LoadBinding, Pkcs11Binding } from '../binding/binding.js'
+import { CKR } from '../binding/constants.js'
+import { Pkcs11Error, quietly } from '../binding/errors.js'
 
 interface ModuleState {
   readonly parameters: string | undefined

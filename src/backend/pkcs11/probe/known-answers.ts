@@ -1,6 +1,6 @@
 /** Published test values, and the comparison that a token must pass. Nothing here is secret. */
-import { equalBytes, fromHex } from '../../base/bytes.js'
-import { BackendError } from '../../base/errors.js'
+import { equalBytes, fromHex } from '../../../base/bytes.js'
+import { BackendError } from '../../../base/errors.js'
 
 const hex = (digits: string): Uint8Array => fromHex(digits, 'known answer')
 

@@ -2,16 +2,22 @@
  * An open, logged-in, probed token: the way in and, in reverse, the way out. Everything that was opened is closed
  * again when a later step fails.
  */
-import type { LoadBinding, ModuleInfo, Pkcs11Binding, SlotId, TokenInfo } from './binding.js'
-import { CKF } from './constants.js'
-import { quietly, withCode } from './errors.js'
+
+import type {
+  LoadBinding,
+  ModuleInfo,
+  Pkcs11Binding,
+  SessionSource,
+  SlotId,
+  TokenInfo,
+} from '../binding/binding.js'
+import { CKF } from '../binding/constants.js'
+import { quietly, withCode } from '../binding/errors.js'
+import type { Plan } from '../mechanisms/plan.js'
+import { probeToken } from '../probe/probe.js'
+import { makeProbeKey, type ProbeKey } from '../probe/test-keys.js'
 import { ModuleShare } from './module.js'
-import type { ProbeKey } from './operations.js'
 import type { Settings } from './options.js'
-import type { Plan } from './plan.js'
-import { probeToken } from './probe.js'
-import { makeProbeKey } from './probe-keys.js'
-import type { SessionSource } from './sessions.js'
 import { findToken, prepareLogin } from './token.js'
 
 export interface Connection {
