@@ -13,7 +13,29 @@ export {
   otelAttributes,
 } from './d1/audit.js'
 export * from './d1/client/index.js'
-export * from './d1/endpoints/index.js'
+export type { CounterErrorCode, PinBlockType, PinOperation } from './d1/contract.js'
+export type { AuditEvent, AuditHook, Operation } from './d1/endpoints/audit.js'
+export type { TokenClient } from './d1/endpoints/basic.js'
+export type { Authorization } from './d1/endpoints/callers.js'
+export type { EndpointClock } from './d1/endpoints/deadline.js'
+export { type EndpointHandler, issuerEndpoints } from './d1/endpoints/endpoints.js'
+export type * from './d1/endpoints/interfaces.js'
+export { answerClientError, type NodeListener, nodeListener } from './d1/endpoints/node-listener.js'
+export type {
+  Iso0Options,
+  IssuerEndpointsOptions,
+  IssuerOptions,
+  SeccosOptions,
+  TokenEndpointOptions,
+} from './d1/endpoints/options.js'
+export {
+  type OwnTokenAlgorithm,
+  type OwnTokens,
+  type OwnTokensOptions,
+  ownTokens,
+} from './d1/endpoints/own-tokens.js'
+export { type ProviderTokensOptions, providerTokens } from './d1/endpoints/provider-tokens.js'
+export type { RefusalReason } from './d1/endpoints/refusal.js'
 export type { MessageInput } from './d1/messages/fields.js'
 export {
   type ChangeCounterMessage,
@@ -22,7 +44,7 @@ export {
   type GetPinTarget,
   getPinResponse,
 } from './d1/messages/get-pin.js'
-export { type PinBlockType, type PinMessage, readPinMessage } from './d1/messages/pin-block.js'
+export { type PinMessage, readPinMessage } from './d1/messages/pin-block.js'
 export type { Translation } from './d1/messages/set-pin.js'
 export {
   type OpenedSetPinRequest,

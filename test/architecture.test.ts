@@ -122,3 +122,25 @@ test('database drivers are imported dynamically, in one file', () => {
   expect(FILES.filter(file => drivers.test(text(file)))).toEqual([])
   expect(FILES.filter(file => /\bimport\(specifier\)/.test(text(file)))).toEqual(['stores/load-driver.ts'])
 })
+
+/** What only D1's contract looks like; where its patterns are written, and where the change counter's three are. */
+const CONTRACT = 'd1/contract.ts'
+const COUNTER = 'seccos/counter/input.ts'
+const OF_THE_CONTRACT: Readonly<Record<string, RegExp>> = {
+  issuerId: /\]\{10\}\$/,
+  cardId: /\{1,48\}\$/,
+  'x-correlation-id': /\[A-Za-z0-9_-\]\{1,64\}\$|\[\\w-\]\{1,64\}\$/,
+  'x-user-id': /\{1,15\}\$/,
+  pcc: /\[0-9\]\{4\}\$|\\d\{4\}\$/,
+  intdatag: /\]\{20\}\$/,
+  prwDataSet: /\{246\}|\{123\}/,
+  'a path': /\/cms\/api|\/oauth2\/token/,
+  'an enum value of its own': /'PIN_CHANGE_FORBIDDEN' \| |\['ISO0', '3DES_SECCOS'\]/,
+}
+/** Comments may say what a pattern is. */
+const code = (file: string): string => text(file).replaceAll(/\/\*\*?[\s\S]*?\*\/|^\s*\/\/.*$/gm, '')
+
+test.each(Object.entries(OF_THE_CONTRACT))('the contract of D1 writes %s in one place', (_what, pattern) => {
+  const found = FILES.filter(file => !file.startsWith('cli/') && pattern.test(code(file)))
+  expect([[CONTRACT], [COUNTER]]).toContainEqual(found)
+})

@@ -2,8 +2,7 @@
  * What both directions tell an operator: the endpoints of every request that D1 made, the client of every call that it
  * made to D1. One shape, one way to hand it over, one set of OpenTelemetry names.
  */
-import type { ClientAuditEvent } from './client/audit.js'
-import type { AuditEvent } from './endpoints/audit.js'
+import type { PinBlockType } from './contract.js'
 
 /** What a key did in an operation. */
 export type KeyRole = 'jwe' | 'd1-zpk' | 'storage' | 'prw-mac' | 'd1-public' | 'assertion'
@@ -88,12 +87,19 @@ export function auditor<Event>(
 }
 
 /** Either event, as the table below reads it: what one direction alone has is optional. */
-type AnyEvent = D1Event &
-  Pick<Partial<AuditEvent>, 'correlationIdIgnored' | 'caller' | 'pinType' | 'replayed'> &
-  Pick<Partial<ClientAuditEvent>, 'errorCode' | 'delivery' | 'requests' | 'tokenFetched'>
+export interface AnyD1Event extends D1Event {
+  readonly correlationIdIgnored?: true
+  readonly caller?: string
+  readonly pinType?: PinBlockType
+  readonly replayed?: boolean
+  readonly errorCode?: string
+  readonly delivery?: string
+  readonly requests?: number
+  readonly tokenFetched?: boolean
+}
 
 /** How OpenTelemetry would have the members called; arrays side by side, as attributes hold no objects. */
-const ATTRIBUTES: Readonly<Record<string, (event: AnyEvent) => unknown>> = {
+const ATTRIBUTES: Readonly<Record<string, (event: AnyD1Event) => unknown>> = {
   'd1.operation': event => event.operation,
   'd1.outcome': event => event.outcome,
   'http.response.status_code': event => event.status,
@@ -123,7 +129,7 @@ export type AttributeValue = string | number | boolean | readonly string[]
 
 /**
  * An event, of the endpoints or of the client, as a flat set of OpenTelemetry attributes, without what is undefined.
- * Names of the semantic conventions where there are some (`http.response.status_code`, `http.request.resend_count`,
+ * Take events of either: `AuditEvent` and `ClientAuditEvent`. Names of the semantic conventions where there are some (`http.response.status_code`, `http.request.resend_count`,
  * `error.type`), else under `d1.`.
  *
  * @example
@@ -131,9 +137,7 @@ export type AttributeValue = string | number | boolean | readonly string[]
  * const audit: AuditHook = event => logger.emit({ eventName: 'd1.pin', attributes: otelAttributes(event) })
  * ```
  */
-export function otelAttributes(
-  event: AuditEvent | ClientAuditEvent,
-): Readonly<Record<string, AttributeValue>> {
+export function otelAttributes(event: AnyD1Event): Readonly<Record<string, AttributeValue>> {
   const attributes: Record<string, AttributeValue> = {}
   for (const [name, read] of Object.entries(ATTRIBUTES)) {
     const value = read(event)

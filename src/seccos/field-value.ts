@@ -1,8 +1,10 @@
 /** One value, to the bytes of its form and back: what each id means, what it admits, and how it fails. */
+
 import { ownCopy, wipe } from '../base/bytes.js'
 import { ArgumentError, DataSetError } from '../base/errors.js'
 import { type Pan, panDigits, requirePan } from '../primitives/pan.js'
 import { asciiDigits, type Pin, requirePin } from '../primitives/pin.js'
+import { INTDATAG, PCC } from './counter/input.js'
 import {
   decodeCharacters,
   decodeNumber,
@@ -34,8 +36,6 @@ export interface DataSetValues {
 }
 
 const MAX_PCC = 9999
-const PCC = /^[0-9]{4}$/
-const INTDATAG = /^[\x20-\x7e]{20}$/
 const PRINTABLE = /^[\x20-\x7e]*$/
 
 type Encode = (form: ValueForm, values: DataSetValues, profile: SeccosProfile) => Uint8Array | undefined

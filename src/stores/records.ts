@@ -7,6 +7,13 @@ import { requireKid } from '../backend/checks.js'
 import { readOptions, readOwn } from '../base/arguments.js'
 import { snapshot } from '../base/bytes.js'
 import { ArgumentError, BackendError } from '../base/errors.js'
+import {
+  ISSUER_ID,
+  PCC,
+  PIN_BLOCK_TYPES,
+  type PinBlockType,
+  PRW_DATA_SET_CHARACTERS,
+} from '../d1/contract.js'
 import type {
   BlockRequest,
   Card,
@@ -16,14 +23,12 @@ import type {
   StoredPinBlock,
   StoredPrw,
 } from '../d1/endpoints/interfaces.js'
-import type { PinBlockType } from '../d1/messages/pin-block.js'
 import { requirePan } from '../primitives/pan.js'
 import { requireCardId } from '../seccos/counter/input.js'
 import type { Provenance } from '../seccos/profile/profile.js'
 
-const ISSUER_ID = /^[A-Za-z0-9._~-]{10}$/
-const PCC = /^[0-9]{4}$/
-const DATA_SET = /^(?:[0-9A-Fa-f]{2}){123}$/
+const HEX = /^[0-9A-Fa-f]*$/
+const DATA_SET = `prwDataSet must be ${PRW_DATA_SET_CHARACTERS} hex digits`
 const PRINTABLE = /^[\x20-\x7e]{1,512}$/
 const PIN_BLOCK_BYTES = 8
 const DIGEST_BYTES = 32
@@ -33,15 +38,18 @@ const STATES: Readonly<Record<CardState, true>> = {
   'pin-change-forbidden': true,
   'not-active': true,
 }
-const SET_PIN_TYPES: Readonly<Record<PinBlockType, true>> = { ISO0: true, '3DES_SECCOS': true }
+const SET_PIN_TYPES = Object.fromEntries(PIN_BLOCK_TYPES.map(type => [type, true])) as Record<
+  PinBlockType,
+  true
+>
 const PROVENANCES: Readonly<Record<Provenance, true>> = { 'scheme-confirmed': true, illustrative: true }
 
 type SeccosFields = Readonly<Record<string, string | Uint8Array>>
 
 /** Throws `ERR_ARGUMENT` unless the value is an issuer's identifier as D1 has them. */
 export function requireIssuerId(issuerId: unknown): asserts issuerId is string {
-  if (typeof issuerId !== 'string' || !ISSUER_ID.test(issuerId)) {
-    throw new ArgumentError('issuerId must be 10 characters: letters, digits, . _ ~ -')
+  if (typeof issuerId !== 'string' || !ISSUER_ID.test.test(issuerId)) {
+    throw new ArgumentError(`issuerId must be ${ISSUER_ID.shape}`)
   }
 }
 
@@ -147,7 +155,8 @@ export function readPrw(prw: StoredPrw): StoredPrw {
   const { name, version } = readOwn(profile ?? {}, 'profile', ['name', 'version'])
   requireText(prwValue, PRINTABLE, 'prwValue must be 1 to 512 printable characters')
   requireKid(prwKid)
-  requireText(prwDataSet, DATA_SET, 'prwDataSet must be 246 hex digits')
+  requireText(prwDataSet, HEX, DATA_SET)
+  if (prwDataSet.length !== PRW_DATA_SET_CHARACTERS) throw new ArgumentError(DATA_SET)
   requireText(pcc, PCC, 'pcc must be four digits')
   if (!Number.isSafeInteger(sequence) || sequence < 1)
     throw new ArgumentError('sequence must be a whole number from 1')

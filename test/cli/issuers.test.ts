@@ -9,7 +9,7 @@ import { GROUPS, simulateD1 } from '../../src/cli/d1-simulator/index.js'
 import { loadSetup } from '../../src/cli/d1-simulator/setup.js'
 import { Wire } from '../../src/cli/d1-simulator/wire.js'
 import { main } from '../../src/cli/main.js'
-import type { TokenVerdict } from '../../src/d1/endpoints/index.js'
+import type { TokenVerdict } from '../../src/d1.js'
 import { keptIo } from './support/io.js'
 import { certificates, type Issuer, openIssuer } from './support/issuer.js'
 

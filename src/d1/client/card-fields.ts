@@ -2,9 +2,11 @@
  * The bodies of the card API. What is checked is the text that is sent: the object is written as JSON, read back by the
  * strict parser, and that is what the rules see. Fields without a rule pass through: D1 has more than are public.
  */
+
 import { ArgumentError, D1MessageError } from '../../base/errors.js'
 import { parseJsonObject } from '../../base/json.js'
 import type { Pan } from '../../primitives/pan.js'
+import { MAX_ENCRYPTED } from '../contract.js'
 import { type JsonObject, readChoice, readString, type StringRule } from '../messages/fields.js'
 
 /** Longest body, in characters. */
@@ -48,7 +50,7 @@ const NAME: StringRule = {
 const SECRET: readonly string[] = ['pan', 'exp']
 /** Five segments, the second empty or not: no plain text by accident. */
 const ENCRYPTED: StringRule = {
-  max: 8192,
+  max: MAX_ENCRYPTED,
   pattern: { test: /^[\w-]+\.[\w-]*\.[\w-]+\.[\w-]+\.[\w-]+$/, shape: 'a compact JWE' },
 }
 

@@ -8,7 +8,9 @@
  * flight that failed is not remembered as an answer: the next caller starts another, after a pause that grows with the
  * failures, so that a wrong key does not become a flood.
  */
+
 import { randomUUID } from 'node:crypto'
+import { TOKEN_PATH } from '../contract.js'
 import { type AssertionSigner, makeAssertion } from './assertion.js'
 import { Deadline } from './deadline.js'
 import { backoffMs, withRetries } from './retry.js'
@@ -129,7 +131,7 @@ export class TokenSource {
     )
     const request: D1Request = {
       method: 'POST',
-      url: `${authBase}/oauth2/token`,
+      url: authBase + TOKEN_PATH,
       headers: {
         'content-type': 'application/x-www-form-urlencoded',
         accept: 'application/json',

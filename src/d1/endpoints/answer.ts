@@ -1,15 +1,16 @@
 /** What goes out: the contract's bodies and nothing beside. Error texts are the status in words, whatever the reason. */
+import type { AnswerStatus, ErrorStatus } from '../contract.js'
 import type { Operation } from './audit.js'
-import type { Refusal, RefusalStatus } from './refusal.js'
+import type { Refusal } from './refusal.js'
 
 /** An answer before it is a Response. */
 export interface Answer {
-  readonly status: 200 | 204 | RefusalStatus
+  readonly status: AnswerStatus
   /** JSON. */
   readonly body?: object
 }
 
-const TEXTS: Readonly<Record<RefusalStatus, string>> = {
+const TEXTS: Readonly<Record<ErrorStatus, string>> = {
   400: 'Bad request',
   401: 'Unauthorized',
   403: 'Forbidden',
@@ -18,7 +19,7 @@ const TEXTS: Readonly<Record<RefusalStatus, string>> = {
 }
 
 /** The error names that RFC 6749, 5.2, has for what has no name of its own in the table of refusals. */
-const OAUTH_ERRORS: Readonly<Record<RefusalStatus, string>> = {
+const OAUTH_ERRORS: Readonly<Record<ErrorStatus, string>> = {
   400: 'invalid_request',
   401: 'invalid_client',
   403: 'unauthorized_client',

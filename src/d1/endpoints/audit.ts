@@ -15,8 +15,7 @@ import {
   shownCardId,
   textOf,
 } from '../audit.js'
-import type { PinBlockType } from '../messages/pin-block.js'
-import type { PinOperation } from './interfaces.js'
+import type { PinBlockType, PinOperation } from '../contract.js'
 import type { Refusal, RefusalReason } from './refusal.js'
 
 /** The operations by their operationId; `getToken` is POST /oauth2/token. */

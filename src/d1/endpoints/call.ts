@@ -1,8 +1,9 @@
 /** One request for a PIN operation on its way, and the steps that all of them share. */
 import type { CallOptions } from '../../backend/backend.js'
 import { requirePan } from '../../primitives/pan.js'
+import { CARD_ID, ISSUER_ID_CHARACTERS, type PinOperation } from '../contract.js'
 import type { Facts } from './audit.js'
-import type { Card, CardRef, CardState, PinOperation } from './interfaces.js'
+import type { Card, CardRef, CardState } from './interfaces.js'
 import type { Issuer } from './options.js'
 import { Refusal, type RefusalReason, supplied } from './refusal.js'
 import type { Matched } from './routes.js'
@@ -25,9 +26,6 @@ export interface PinCall extends Call {
   readonly card: CardRef
   readonly options: CallOptions
 }
-
-const ISSUER_ID_CHARACTERS = 10
-const CARD_ID = /^[A-Za-z0-9_-]{1,48}$/
 
 /** What each state refuses; undefined: nothing. */
 export const CARD_STATES: Readonly<

@@ -3,17 +3,16 @@
  * finds out what is asked, by whom and for which card, calls the verbs of this library, and answers as the contract has
  * it. The order is: route, authorization, ids, body, card and its state, what the message holds.
  */
+import { CORRELATION_ID, type PinOperation } from '../contract.js'
 import { type Answer, refused, responseOf } from './answer.js'
 import type { Facts } from './audit.js'
-import { authorize } from './bearer.js'
 import { type Call, type PinCall, pinCall } from './call.js'
+import { authorize } from './callers.js'
 import { withDeadline } from './deadline.js'
-import type { PinOperation } from './interfaces.js'
+import { getPin, getPinChangeCounter, setPin } from './operations.js'
 import type { IssuerEndpointsOptions } from './options.js'
-import { getPin, getPinChangeCounter } from './pin-operations.js'
 import { Refusal } from './refusal.js'
 import { openService, type Service, type TokenService } from './service.js'
-import { setPin } from './set-pin-operation.js'
 import { getToken } from './token-operation.js'
 
 /** A Web-standard request handler (Fetch API). It always resolves. */
@@ -24,8 +23,6 @@ const PIN_OPERATIONS: Readonly<Record<PinOperation, (call: PinCall) => Promise<A
   SetPIN: setPin,
   getPINChangeCounter: getPinChangeCounter,
 }
-
-const CORRELATION_ID = /^[A-Za-z0-9_-]{1,64}$/
 
 /**
  * Makes the handler for Get PIN, Set PIN (ISO0 and 3DES_SECCOS), Get PIN Change Counter and, where configured,
@@ -95,6 +92,6 @@ async function operate(
 
 function noteCorrelationId(id: string | null, facts: Facts): void {
   if (id === null) return
-  if (CORRELATION_ID.test(id)) facts.correlationId = id
+  if (CORRELATION_ID.test.test(id)) facts.correlationId = id
   else facts.correlationIdIgnored = true
 }

@@ -11,10 +11,7 @@
 import type { CallOptions } from '../../backend/backend.js'
 import type { Pan } from '../../primitives/pan.js'
 import type { ProfileMark } from '../../seccos/profile/profile.js'
-import type { PinBlockType } from '../messages/pin-block.js'
-
-/** The PIN operations of the Outbound PIN Management API 1.0, by their operationId. */
-export type PinOperation = 'getPIN' | 'SetPIN' | 'getPINChangeCounter'
+import type { PinBlockType, PinOperation } from '../contract.js'
 
 /** A card as D1 names it. */
 export interface CardRef {

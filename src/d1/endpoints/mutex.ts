@@ -1,3 +1,4 @@
+/** The Set PINs of one card, one after the other. */
 import { Refusal } from './refusal.js'
 
 /** Tasks under one key that may wait or run at once. D1 has no use for more; what hangs must not pile up. */

@@ -7,10 +7,11 @@ import { importRecipient, P256Recipient, type PublicJwkLike } from '../../jwe/re
 import type { KeyUsage } from '../../key/usage.js'
 import type { ChangeCounter } from '../../seccos/counter/counter.js'
 import { ALGORITHMS, requireProfile, type SeccosProfile } from '../../seccos/profile/profile.js'
+import { ISSUER_ID } from '../contract.js'
 import type { Translation } from '../messages/set-pin.js'
 import type { AuditHook } from './audit.js'
 import type { TokenClient } from './basic.js'
-import type { Authorization } from './bearer.js'
+import type { Authorization } from './callers.js'
 import type { EndpointClock } from './deadline.js'
 import type { CardDirectory, PinStore, TokenIssuer } from './interfaces.js'
 import { PATH_CHARACTERS } from './routes.js'
@@ -94,7 +95,6 @@ export interface Iso0 {
   readonly translation: Translation
 }
 
-const ISSUER_ID = /^[A-Za-z0-9._~-]{10}$/
 const LONGEST_TIMEOUT = 600_000
 
 /** The issuers by id; `ERR_ARGUMENT` and what `importRecipient` reports. */
@@ -103,8 +103,8 @@ export function readIssuers(issuers: IssuerEndpointsOptions['issuers']): Readonl
   const counters = new Set<ChangeCounter>()
   const read = new Map<string, Issuer>()
   for (const [issuerId, options] of Object.entries(issuers)) {
-    if (!ISSUER_ID.test(issuerId)) {
-      throw new ArgumentError('an issuerId is 10 characters: letters, digits, . _ ~ -')
+    if (!ISSUER_ID.test.test(issuerId)) {
+      throw new ArgumentError(`an issuerId must be ${ISSUER_ID.shape}`)
     }
     const issuer = readIssuer(options)
     if (issuer.seccos !== undefined && counters.size === counters.add(issuer.seccos.counter).size) {

@@ -1,3 +1,4 @@
+/** Bearer tokens that the issuer makes itself, for D1 to fetch and to show. */
 import { randomUUID, webcrypto } from 'node:crypto'
 import {
   type CryptoKey,
@@ -12,8 +13,7 @@ import {
 import { readOptions, requireOptions } from '../../base/arguments.js'
 import { ArgumentError } from '../../base/errors.js'
 import type { IssuedToken, TokenIssuer, TokenVerdict, TokenVerifier } from './interfaces.js'
-import { TokenMemory } from './token-memory.js'
-import { judgeToken } from './token-verdict.js'
+import { judgeToken, TokenMemory } from './token-verdict.js'
 
 /** How own tokens are signed. HS256: by who also verifies. ES256: where others verify with the public half. */
 export type OwnTokenAlgorithm = 'HS256' | 'ES256'

@@ -1,3 +1,4 @@
+/** Bearer tokens of the issuer's identity provider, judged by its key set. */
 import {
   createLocalJWKSet,
   createRemoteJWKSet,
@@ -10,8 +11,7 @@ import {
 import { requireOptions } from '../../base/arguments.js'
 import { ArgumentError } from '../../base/errors.js'
 import type { TokenVerifier } from './interfaces.js'
-import { TokenMemory } from './token-memory.js'
-import { judgeToken } from './token-verdict.js'
+import { judgeToken, TokenMemory } from './token-verdict.js'
 
 /** Signature algorithms of identity providers. No HMAC: a provider's public key must never serve as a shared secret. */
 const ALGORITHMS = ['ES256', 'ES384', 'ES512', 'PS256', 'PS384', 'PS512', 'RS256', 'RS384', 'RS512', 'EdDSA']

@@ -3,12 +3,7 @@
  * Reasons that belong to the inside of a message share one entry, so that no answer tells them apart.
  */
 import { type ErrorCode, isIssuerPinError } from '../../base/errors.js'
-
-/** The statuses of the contract. It has no 405, 408, 409, 413, 415, 422, 429, 503. */
-export type RefusalStatus = 400 | 401 | 403 | 404 | 500
-
-/** The errorCode of the 403 of Get PIN Change Counter. */
-export type CounterErrorCode = 'PIN_CHANGE_FORBIDDEN' | 'CARD_NOT_ACTIVE'
+import type { CounterErrorCode, ErrorStatus } from '../contract.js'
 
 /** Why a request was refused, for the issuer's operator. */
 export type RefusalReason =
@@ -49,7 +44,7 @@ export type RefusalReason =
 
 /** What the outside sees. */
 export interface RefusalRule {
-  readonly status: RefusalStatus
+  readonly status: ErrorStatus
   /** For Get PIN Change Counter. */
   readonly errorCode?: CounterErrorCode
   /** For the token endpoint: RFC 6749, 5.2. */

@@ -1,4 +1,5 @@
 /** The paths of the contract, as a table, and the one way to match them: exactly. */
+import { COUNTER_PATH, PIN_PATH, TOKEN_PATH } from '../contract.js'
 import type { Operation } from './audit.js'
 import { Refusal } from './refusal.js'
 
@@ -10,14 +11,12 @@ export interface Route {
   readonly path: string
 }
 
-const PIN = '/cms/api/v1/issuers/{issuerId}/cards/{cardId}/pin'
-
 /** Outbound PIN Management API 1.0, and the token endpoint of Get Authorization Token. */
 export const ROUTES: readonly Route[] = [
-  { operation: 'getPIN', method: 'GET', api: 'pin', path: PIN },
-  { operation: 'SetPIN', method: 'PUT', api: 'pin', path: PIN },
-  { operation: 'getPINChangeCounter', method: 'GET', api: 'pin', path: `${PIN}/changeCounter` },
-  { operation: 'getToken', method: 'POST', api: 'token', path: '/oauth2/token' },
+  { operation: 'getPIN', method: 'GET', api: 'pin', path: PIN_PATH },
+  { operation: 'SetPIN', method: 'PUT', api: 'pin', path: PIN_PATH },
+  { operation: 'getPINChangeCounter', method: 'GET', api: 'pin', path: COUNTER_PATH },
+  { operation: 'getToken', method: 'POST', api: 'token', path: TOKEN_PATH },
 ]
 
 /** What comes before the paths of each API; undefined: that API is not offered. */

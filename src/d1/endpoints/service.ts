@@ -2,9 +2,10 @@
 import { requireOptions } from '../../base/arguments.js'
 import { ArgumentError } from '../../base/errors.js'
 import { auditor } from '../audit.js'
+import { OUTBOUND_TOKEN_PREFIX } from '../contract.js'
 import { auditEvent, type End, type Facts } from './audit.js'
 import { type KnownClient, readClients } from './basic.js'
-import type { Authorization } from './bearer.js'
+import type { Authorization } from './callers.js'
 import { type EndpointClock, SYSTEM_CLOCK } from './deadline.js'
 import type { TokenIssuer } from './interfaces.js'
 import { KeyedMutex } from './mutex.js'
@@ -67,7 +68,7 @@ export function openService(options: IssuerEndpointsOptions): Service {
     tokens,
     route: router({
       pin: readPrefix(options.prefix ?? '', 'prefix'),
-      token: tokens && readPrefix(options.tokenPrefix ?? '/authz/d1/v1', 'tokenPrefix'),
+      token: tokens && readPrefix(options.tokenPrefix ?? OUTBOUND_TOKEN_PREFIX, 'tokenPrefix'),
     }),
     audit: (facts, end) => emit(() => auditEvent(facts, end), end.refusal?.cause),
     setPins: new KeyedMutex(),

@@ -1,9 +1,9 @@
-/** The verdict on a token: what jose finds wrong with it, as opposed to what is wrong with the world. */
+/** The verdict on a token: what jose finds wrong with it, as opposed to what is wrong with the world; and those that were found good. */
+import { createHash } from 'node:crypto'
 import { errors, type JWTPayload } from 'jose'
 import { decodeBase64url } from '../../base/bytes.js'
 import { ArgumentError } from '../../base/errors.js'
 import type { TokenVerdict } from './interfaces.js'
-import type { TokenMemory } from './token-memory.js'
 
 /** Codes of jose that mean: this token is not good. Others (a key set out of reach) mean that nobody can tell. */
 const BAD_TOKEN: ReadonlySet<string> = new Set([
@@ -59,4 +59,46 @@ export async function judgeToken(
 /** One token has one text: jose overlooks bits after the last byte of a signature (RFC 7515, 2 and appendix C). */
 function isCanonical(token: string): boolean {
   return token.split('.').every(segment => decodeBase64url(segment) !== undefined)
+}
+
+/** D1 has one token at a time, its replicas a few. */
+const MAX_TOKENS = 64
+
+/**
+ * The claims of tokens that have been verified, so that a token which comes with every request costs one verification.
+ * Kept under the SHA-256 of the token until it expires, and `longest` milliseconds at most: for so long a key that is
+ * withdrawn still counts.
+ */
+export class TokenMemory {
+  readonly #known = new Map<string, { readonly claims: JWTPayload; readonly until: number }>()
+  readonly #longest: number
+
+  constructor(longest: number) {
+    this.#longest = longest
+  }
+
+  /** How many are kept. */
+  get size(): number {
+    return this.#known.size
+  }
+
+  /** The claims of a token that was verified and is good at this time. */
+  recall(token: string, now: number): JWTPayload | undefined {
+    const found = this.#known.get(nameOf(token))
+    return found !== undefined && now < found.until ? found.claims : undefined
+  }
+
+  /** Keeps a token that was verified; the oldest gives way to it where there are too many. */
+  keep(token: string, claims: JWTPayload, now: number): void {
+    const until = Math.min(1000 * Number(claims.exp), now + this.#longest)
+    this.#known.set(nameOf(token), { claims, until })
+    for (const oldest of this.#known.keys()) {
+      if (this.#known.size <= MAX_TOKENS) return
+      this.#known.delete(oldest)
+    }
+  }
+}
+
+function nameOf(token: string): string {
+  return createHash('sha256').update(token).digest('base64')
 }

@@ -5,6 +5,7 @@
  */
 import { D1MessageError } from '../../base/errors.js'
 import { parseJsonObject } from '../../base/json.js'
+import { MAX_ENCRYPTED, type TextRule } from '../contract.js'
 
 /** A JSON object whose members have not been looked at yet. */
 export type JsonObject = Readonly<Record<string, unknown>>
@@ -14,14 +15,14 @@ export interface StringRule {
   readonly min?: number
   readonly max: number
   /** An anchored pattern, and what completes «must be …» for a string that breaks it. */
-  readonly pattern?: { readonly test: RegExp; readonly shape: string }
+  readonly pattern?: TextRule
 }
 
 /** A whole message: JSON text, its UTF-8 bytes, or the object a framework has parsed from it. */
 export type MessageInput = string | Uint8Array | object
 
 /** Longest text that is parsed, characters or bytes: twice what the longest JWE needs. */
-const MAX_MESSAGE = 16_384
+const MAX_MESSAGE = 2 * MAX_ENCRYPTED
 
 /** The message as an object; `ERR_D1_MESSAGE` where it is not one, or its text is not strict JSON. */
 export function readMessage(message: unknown, name: string): JsonObject {

@@ -1,3 +1,4 @@
+/** What the issuer answers D1: the body of Get PIN, and that of Get PIN Change Counter. */
 import type { CallOptions } from '../../backend/backend.js'
 import { type Key, requireKey } from '../../backend/key.js'
 import { readOptions } from '../../base/arguments.js'

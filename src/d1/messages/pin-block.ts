@@ -3,14 +3,8 @@
 import type { Key } from '../../backend/key.js'
 import { fromHex, toHex, wipe } from '../../base/bytes.js'
 import { D1MessageError } from '../../base/errors.js'
+import { MAX_ENCRYPTED, MAX_KID, PIN_BLOCK_TYPES, PIN_VALUE, type PinBlockType } from '../contract.js'
 import { type JsonObject, type MessageInput, readChoice, readMessage, readString } from './fields.js'
-
-/** PIN block types of the API. */
-export type PinBlockType = 'ISO0' | '3DES_SECCOS'
-
-const PIN_BLOCK_TYPES: readonly PinBlockType[] = ['ISO0', '3DES_SECCOS']
-const MAX_ENCRYPTED_PIN_BLOCK = 8192
-const MAX_KID = 128
 
 /** Body of Get PIN's response, and of Set PIN's request: the JWE and what is inside it. */
 export interface PinMessage<Type extends PinBlockType = PinBlockType> {
@@ -42,7 +36,7 @@ export function readPinMessage(body: MessageInput): PinMessage {
   const object = readMessage(body, 'body')
   return {
     type: readChoice(object, 'type', PIN_BLOCK_TYPES),
-    encryptedPinBlock: readString(object, 'encryptedPinBlock', { max: MAX_ENCRYPTED_PIN_BLOCK }),
+    encryptedPinBlock: readString(object, 'encryptedPinBlock', { max: MAX_ENCRYPTED }),
   }
 }
 
@@ -62,8 +56,8 @@ export function readIso0Content(plaintext: Uint8Array): Iso0Content {
   const object: JsonObject = readMessage(plaintext, 'encryptedPinBlock')
   const kid = readString(object, 'kid', { max: MAX_KID })
   const pinValue = readString(object, 'pinValue', {
-    max: MAX_ENCRYPTED_PIN_BLOCK,
-    pattern: { test: /^[0-9A-Fa-f]{16}$/, shape: '16 hex digits' },
+    max: MAX_ENCRYPTED,
+    pattern: PIN_VALUE,
   })
   return { block: fromHex(pinValue, 'pinValue'), kid }
 }

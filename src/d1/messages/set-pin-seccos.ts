@@ -1,3 +1,4 @@
+/** Set PIN of type 3DES_SECCOS, opened: what the JWE holds, and everything that must hold before a PRW is stored. */
 import type { CallOptions } from '../../backend/backend.js'
 import { type Key, requireKeys } from '../../backend/key.js'
 import { readOptions } from '../../base/arguments.js'
@@ -9,6 +10,15 @@ import { type AcceptRequest, requestFingerprint } from '../../seccos/counter/inp
 import { type DataSetContent, dataSetFromHex, readDataSet } from '../../seccos/data-set.js'
 import type { ProfileMark, SeccosProfile } from '../../seccos/profile/profile.js'
 import { verifyPrwMac } from '../../seccos/prw-mac.js'
+import {
+  INTDATAG_CHARACTERS,
+  INTDATAG_RULE,
+  MAX_KID,
+  MAX_MAC_VALUE,
+  MAX_PRW_VALUE,
+  PRW_DATA_SET,
+  PRW_DATA_SET_CHARACTERS,
+} from '../contract.js'
 import { type MessageInput, readMessage, readString, type StringRule } from './fields.js'
 import { readPinMessage, selectKey, withWiped } from './pin-block.js'
 
@@ -149,8 +159,6 @@ function readInput(input: OpenSeccosSetPinRequestInput) {
   return { ...request, macKeys: requireKeys(request.macKeys, 'macKeys') }
 }
 
-/** The object inside the JWE of a Set PIN request of type 3DES_SECCOS (Outbound PIN Management API 1.0), pure. */
-
 /** What the JWE of a `3DES_SECCOS` message holds, as D1 sends it. */
 export interface SeccosContent {
   /** 20 characters: which Get PIN Change Counter this answers. */
@@ -167,12 +175,12 @@ export interface SeccosContent {
 
 /** Stricter than the published schema: every member is required, the pattern of `prwDataSet` is anchored. */
 const RULES: Readonly<Record<keyof SeccosContent, StringRule>> = {
-  intdatag: { min: 20, max: 20, pattern: { test: /^[\x20-\x7e]*$/, shape: 'printable ASCII' } },
-  prwDataSet: { max: 246, pattern: { test: /^[0-9A-F]{246}$/, shape: '246 upper-case hex digits' } },
-  prwValue: { max: 64 },
-  prwKid: { max: 128 },
-  macValue: { max: 16 },
-  macKid: { max: 128 },
+  intdatag: { min: INTDATAG_CHARACTERS, max: INTDATAG_CHARACTERS, pattern: INTDATAG_RULE },
+  prwDataSet: { max: PRW_DATA_SET_CHARACTERS, pattern: PRW_DATA_SET },
+  prwValue: { max: MAX_PRW_VALUE },
+  prwKid: { max: MAX_KID },
+  macValue: { max: MAX_MAC_VALUE },
+  macKid: { max: MAX_KID },
 }
 
 /**

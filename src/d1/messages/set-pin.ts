@@ -1,3 +1,4 @@
+/** Set PIN of type ISO0, opened: the PIN block inside, moved to the issuer's own key. */
 import type { CallOptions } from '../../backend/backend.js'
 import { type Key, requireKey, requireKeys } from '../../backend/key.js'
 import { readOptions } from '../../base/arguments.js'

@@ -13,9 +13,12 @@ const ALPHABET = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
 const INTDATAG_CHARACTERS = 20
 const FINGERPRINT_BYTES = 32
 
-const CARD_ID = /^[A-Za-z0-9_-]{1,48}$/
-const PCC = /^[0-9]{4}$/
-const INTDATAG = /^[\x20-\x7e]{20}$/
+/** How D1 names a card; also an issuer's way to name one here. Never a PAN. */
+export const CARD_ID: RegExp = /^[A-Za-z0-9_-]{1,48}$/
+/** A PIN change counter: four digits. */
+export const PCC: RegExp = /^[0-9]{4}$/
+/** Which Get PIN Change Counter a Set PIN answers: 20 printable characters. */
+export const INTDATAG: RegExp = /^[\x20-\x7e]{20}$/
 
 /** Options of a {@link ChangeCounter}. What concerns the scheme has no default. */
 export interface ChangeCounterOptions {

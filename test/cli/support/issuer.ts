@@ -17,7 +17,7 @@ import {
   type PinStore,
   type StoredPinBlock,
   type StoredPrw,
-} from '../../../src/d1/endpoints/index.js'
+} from '../../../src/d1.js'
 import { ChangeCounter, encipherPin, memoryStore, Pan, Pin } from '../../../src/index.js'
 import { softwareBackend } from '../../../src/software.js'
 import { ILLUSTRATIVE_NOT_GIROCARD_AES, ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../../src/tools.js'

@@ -24,7 +24,7 @@ const said = async (call: () => unknown): Promise<string> => (await failure(call
 const { cards } = d1Client({ ...OPTIONS, fetch: () => expect.fail('nothing may be sent') })
 
 describe('the options of the client', () => {
-  const ISSUER = 'issuerId must be 10 letters, digits, ., _, ~ or -'
+  const ISSUER = 'issuerId must be 10 characters: letters, digits, . _ ~ -'
   const SIGNER = 'signer must be { kid, sign }: softwareSigner, or one of your own'
   const AGGREGATOR = 'aggregatorId must be 1 to 128 printable ASCII characters'
   const AUDIENCE = 'audience must be 1 to 512 printable ASCII characters'

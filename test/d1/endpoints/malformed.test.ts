@@ -2,7 +2,7 @@
 import { gzipSync } from 'node:zlib'
 import { SignJWT, UnsecuredJWT } from 'jose'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { ownTokens } from '../../../src/d1/endpoints/index.js'
+import { ownTokens } from '../../../src/d1.js'
 import { expectContract, type Operation } from './support/contract.js'
 import { type Reply, Wire } from './support/wire.js'
 import {

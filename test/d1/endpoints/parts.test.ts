@@ -4,13 +4,8 @@ import { PassThrough, Readable } from 'node:stream'
 import { describe, expect, test, vi } from 'vitest'
 import { otelAttributes } from '../../../src/d1/audit.js'
 import { JSON_BODY, readBody } from '../../../src/d1/endpoints/body.js'
-import {
-  type AuditEvent,
-  answerClientError,
-  type EndpointHandler,
-  nodeListener,
-} from '../../../src/d1/endpoints/index.js'
 import { Refusal } from '../../../src/d1/endpoints/refusal.js'
+import { type AuditEvent, answerClientError, type EndpointHandler, nodeListener } from '../../../src/d1.js'
 import { BackendError, KeyError } from '../../../src/index.js'
 import { get, put, sleep, useWorld } from './support/direct.js'
 import { Wire } from './support/wire.js'

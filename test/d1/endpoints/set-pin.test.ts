@@ -1,7 +1,7 @@
 /** Set PIN by what is inside the message: one answer for everything that is wrong, and what is stored where it is right. */
 import { CompactEncrypt, generateKeyPair } from 'jose'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import type { StoredPrw } from '../../../src/d1/endpoints/index.js'
+import type { StoredPrw } from '../../../src/d1.js'
 import { Pan, Pin } from '../../../src/index.js'
 import { ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../../src/seccos/profile/illustrative.js'
 import { verifyPrw } from '../../../src/seccos/prw.js'

@@ -3,13 +3,13 @@ import { createHash, randomBytes } from 'node:crypto'
 import { decodeJwt, decodeProtectedHeader, exportJWK, generateKeyPair, type JWK, SignJWT } from 'jose'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { readBasic } from '../../../src/d1/endpoints/basic.js'
+import { TokenMemory } from '../../../src/d1/endpoints/token-verdict.js'
 import {
   type OwnTokensOptions,
   ownTokens,
   type ProviderTokensOptions,
   providerTokens,
-} from '../../../src/d1/endpoints/index.js'
-import { TokenMemory } from '../../../src/d1/endpoints/token-memory.js'
+} from '../../../src/d1.js'
 import { failure } from '../../support/errors.js'
 
 const NO_OPTIONS = {}

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { exportJWK, generateKeyPair, type JWK } from 'jose'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { ownTokens, providerTokens } from '../../../src/d1/endpoints/index.js'
+import { ownTokens, providerTokens } from '../../../src/d1.js'
 import { failure } from '../../support/errors.js'
 import { useWorld } from './support/direct.js'
 import { CLIENT, ISSUER } from './support/world.js'
@@ -21,7 +21,7 @@ describe('issuerEndpoints', () => {
   const keys = () => own.world.keys
   const none = () => {}
 
-  const ID = 'an issuerId is 10 characters: letters, digits, . _ ~ -'
+  const ID = 'an issuerId must be 10 characters: letters, digits, . _ ~ -'
   const TEXT = 'clientId and clientSecret are made of A-Z a-z 0-9 . _ -'
   const rows: readonly (readonly [more: () => object, message: string])[] = [
     [() => ({ issuers: null }), 'issuers must be an object'],

@@ -13,7 +13,7 @@ import {
   type OwnTokens,
   ownTokens,
   type StoredPinBlock,
-} from '../../../src/d1/endpoints/index.js'
+} from '../../../src/d1.js'
 import { buildFormat0, Pan, Pin } from '../../../src/index.js'
 import { ChangeCounter } from '../../../src/seccos/counter/counter.js'
 import { memoryStore } from '../../../src/seccos/counter/store.js'

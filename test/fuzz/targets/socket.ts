@@ -2,7 +2,7 @@
 import { createServer, type Server } from 'node:http'
 import { type AddressInfo, connect, type Socket } from 'node:net'
 import fc from 'fast-check'
-import { answerClientError, nodeListener } from '../../../src/d1/endpoints/index.js'
+import { answerClientError, nodeListener } from '../../../src/d1.js'
 import { bytesInput } from '../support/input.js'
 import { BASIC, iso0Body, issuer, pinPath, refuseSecrets, TOKEN_PATH, token } from '../support/issuer.js'
 import { check, type FuzzTarget, once } from '../target.js'

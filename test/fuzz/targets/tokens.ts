@@ -2,7 +2,7 @@
 import { createHmac, createPrivateKey, sign } from 'node:crypto'
 import fc from 'fast-check'
 import { authenticate, readBasic, readClients } from '../../../src/d1/endpoints/basic.js'
-import { ownTokens, providerTokens, type TokenVerdict } from '../../../src/d1/endpoints/index.js'
+import { ownTokens, providerTokens, type TokenVerdict } from '../../../src/d1.js'
 import { RECIPIENT, RECIPIENT_PRIVATE } from '../../jwe/support.js'
 import { Input, textInput } from '../support/input.js'
 import { check, type FuzzTarget, once } from '../target.js'

@@ -1,6 +1,6 @@
 /** The handler without a socket: requests for it, and a world of its own for each test file. */
 import { afterAll, beforeAll, beforeEach } from 'vitest'
-import type { EndpointHandler } from '../../../../src/d1/endpoints/index.js'
+import type { EndpointHandler } from '../../../../src/d1.js'
 import { JSON_TYPE, pinPath, World } from './world.js'
 
 export const ORIGIN = 'https://issuer.test'

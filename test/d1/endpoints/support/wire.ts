@@ -3,7 +3,7 @@ import https from 'node:https'
 import type { AddressInfo } from 'node:net'
 import tls from 'node:tls'
 import { expect } from 'vitest'
-import { answerClientError, type EndpointHandler, nodeListener } from '../../../../src/d1/endpoints/index.js'
+import { answerClientError, type EndpointHandler, nodeListener } from '../../../../src/d1.js'
 import { type Certificates, type Credentials, makeCertificates } from './certificates.js'
 
 export type TlsVersion = 'TLSv1.2' | 'TLSv1.3'

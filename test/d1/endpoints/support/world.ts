@@ -17,7 +17,7 @@ import {
   type PinStore,
   type StoredPinBlock,
   type StoredPrw,
-} from '../../../../src/d1/endpoints/index.js'
+} from '../../../../src/d1.js'
 import { type Backend, encipherPin, type Key, Pan, Pin } from '../../../../src/index.js'
 import { ChangeCounter } from '../../../../src/seccos/counter/counter.js'
 import { memoryStore } from '../../../../src/seccos/counter/store.js'

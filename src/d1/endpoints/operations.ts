@@ -1,7 +1,9 @@
 /**
- * Set PIN. The body is read and validated before the card's turn comes, so that a slow sender holds nobody up; all
- * else happens in turn. What has reached the issuer's store is seen to its end, even where the client is gone or the
- * time is over; in the latter case the answer is 500 before it is known what became of it, and D1 repeats its request.
+ * The three PIN operations: Get PIN, Get PIN Change Counter, Set PIN.
+ *
+ * Set PIN: the body is read and validated before the card's turn comes, so that a slow sender holds nobody up; all else
+ * happens in turn. What has reached the issuer's store is seen to its end, even where the client is gone or the time is
+ * over; in the latter case the answer is 500 before it is known what became of it, and D1 repeats its request.
  *
  * The same request again is answered with 204 again. ISO0: the block is stored again. 3DES_SECCOS: the change counter
  * knows the request, and nothing is stored twice. An older ISO0 request that is repeated after a newer one is stored
@@ -9,7 +11,9 @@
  */
 import type { Key } from '../../backend/key.js'
 import type { KeyRole } from '../audit.js'
-import { type PinBlockType, type PinMessage, readPinMessage } from '../messages/pin-block.js'
+import type { PinBlockType } from '../contract.js'
+import { changeCounterResponse, getPinResponse } from '../messages/get-pin.js'
+import { type PinMessage, readPinMessage } from '../messages/pin-block.js'
 import { openSetPinRequest } from '../messages/set-pin.js'
 import { openSeccosSetPinRequest } from '../messages/set-pin-seccos.js'
 import type { Answer } from './answer.js'
@@ -18,7 +22,40 @@ import { JSON_BODY, readBody } from './body.js'
 import { findCard, type PinCall } from './call.js'
 import { withDeadline } from './deadline.js'
 import type { Card } from './interfaces.js'
-import { judged, Refusal, SET_PIN_FAULTS, supplied } from './refusal.js'
+import { COUNTER_FAULTS, GET_PIN_FAULTS, judged, Refusal, SET_PIN_FAULTS, supplied } from './refusal.js'
+
+/** getPIN: the stored block, under the key shared with D1, in a JWE to D1. */
+export async function getPin(call: PinCall): Promise<Answer> {
+  const { issuer, card: ref, options, facts } = call
+  const { pan } = await findCard(call)
+  const { iso0, pins } = issuer
+  if (iso0 === undefined) throw new Refusal('pin-not-available')
+  const stored = await supplied('store-failed', () => pins.readBlock(ref, options))
+  if (stored === undefined) throw new Refusal('pin-not-available')
+  const under = iso0.storage.find(key => key.kid === stored.kid)
+  if (under === undefined) throw new Refusal('storage-key-unknown')
+  const { d1Zpk, recipient, recipientKid, translation } = iso0
+  const input = { block: stored.block, under, pan, d1Zpk: d1Zpk[0], d1PublicJwk: recipient, translation }
+  const body = await judged(GET_PIN_FAULTS, () => getPinResponse(input, options))
+  facts.keys.push(auditKey('storage', under), auditKey('d1-zpk', d1Zpk[0]), {
+    role: 'd1-public',
+    kid: recipientKid,
+  })
+  return { status: 200, body }
+}
+
+/** getPINChangeCounter: the card's PCC and a fresh intdatag. */
+export async function getPinChangeCounter(call: PinCall): Promise<Answer> {
+  const { issuer, card: ref, options } = call
+  const { setPinTypes } = await findCard(call)
+  const { seccos } = issuer
+  if (seccos === undefined || !setPinTypes.includes('3DES_SECCOS')) throw new Refusal('pin-type')
+  const { cardId } = ref
+  const body = await judged(COUNTER_FAULTS, () =>
+    changeCounterResponse({ counter: seccos.counter, cardId }, options),
+  )
+  return { status: 200, body }
+}
 
 type Setter = (call: PinCall, card: Card, message: PinMessage) => Promise<void>
 
