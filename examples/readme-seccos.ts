@@ -21,7 +21,7 @@ await using backend = await softwareBackend({
 const jweKeys = await backend.bind({ kid: 'JWE-1', usage: 'jwe-key-agreement' })
 const macKeys = await backend.bind({ kid: 'MAC-1', usage: 'retail-mac' })
 const counter = new ChangeCounter({
-  store: memoryStore(), // openSqliteStore({ path, driver }) where it must last
+  store: memoryStore(), // store.counters(issuerId) of an issuer's store where it must last
   backend,
   firstPcc: '0001',
   rule: 'increment-on-accept',

@@ -6,12 +6,5 @@
 
 export type { CardPinStore, CardStore, IssuerStore } from './stores/issuer-store.js'
 export { type PanKey, type PanSealer, type PanSealerOptions, panSealer } from './stores/pan-sealer.js'
-export type { SqlValue } from './stores/sql/database.js'
-export {
-  openSqliteStore,
-  type SqliteStore,
-  type SqliteStoreOptions,
-  sqliteStore,
-} from './stores/sqlite/change-counter.js'
-export type { SqliteDatabase, SqliteDriver, SqliteStatement } from './stores/sqlite/driver.js'
+export type { SqliteDriver } from './stores/sqlite/driver.js'
 export { openSqliteIssuerStore, type SqliteIssuerStoreOptions } from './stores/sqlite/issuer-store.js'

@@ -3,6 +3,17 @@
  *
  * @module issuer-pin-crypto/testing
  */
+
+export {
+  noSuchCard,
+  readCard,
+  readPinBlock,
+  readPrw,
+  readRef,
+  requireIssuerId,
+  requireState,
+  storeClosed,
+} from './stores/records.js'
 export {
   changeCounterStoreContract,
   type StoreContractCase,
@@ -16,8 +27,5 @@ export {
 } from './testing/contract.js'
 export { CONTRACT_KEYS, type ContractKey } from './testing/contract-keys.js'
 export { type MakeSeccosSetPinRequestInput, makeSeccosSetPinRequest } from './testing/make-set-pin-seccos.js'
-export {
-  type IssuerStoreContext,
-  type IssuerStoreHarness,
-  issuerStoreContract,
-} from './testing/store-contract.js'
+export { type IssuerStoreHarness, issuerStoreContract } from './testing/store-contract.js'
+export type { IssuerStoreContext } from './testing/store-contract-input.js'

@@ -1,3 +1,4 @@
+/** Database drivers are optional packages: each is loaded here, and only when a store is opened that needs it. */
 import { BackendError } from '../base/errors.js'
 
 /**

@@ -1,6 +1,7 @@
 /**
  * What the stores are given, checked and copied: what was checked is what is stored, and what is handed out is nobody
- * else's.
+ * else's. Whoever writes a store of their own finds the same checks in `issuer-pin-crypto/testing`: what its contract
+ * refuses, they refuse.
  */
 
 import { requireKid } from '../backend/checks.js'
@@ -46,14 +47,30 @@ const PROVENANCES: Readonly<Record<Provenance, true>> = { 'scheme-confirmed': tr
 
 type SeccosFields = Readonly<Record<string, string | Uint8Array>>
 
-/** Throws `ERR_ARGUMENT` unless the value is an issuer's identifier as D1 has them. */
+/**
+ * Throws `ERR_ARGUMENT` unless the value is an issuer's identifier as D1 has them: exactly 10 characters.
+ *
+ * Source: Outbound PIN Management API 1.0, path parameter `issuerId`.
+ *
+ * @example
+ * ```ts
+ * requireIssuerId('is_tbank01')
+ * ```
+ */
 export function requireIssuerId(issuerId: unknown): asserts issuerId is string {
   if (typeof issuerId !== 'string' || !ISSUER_ID.test.test(issuerId)) {
     throw new ArgumentError(`issuerId must be ${ISSUER_ID.shape}`)
   }
 }
 
-/** The identifiers of a card. Other members (`operation` of a query) are left out. `ERR_ARGUMENT`. */
+/**
+ * The identifiers of a card, checked. Other members (`operation` of a query) are left out. Errors: `ERR_ARGUMENT`.
+ *
+ * @example
+ * ```ts
+ * const { issuerId, cardId } = readRef(query)
+ * ```
+ */
 export function readRef(card: CardRef): CardRef {
   const { issuerId, cardId } = readOwn(card, 'the store', ['issuerId', 'cardId'])
   requireIssuerId(issuerId)
@@ -61,12 +78,26 @@ export function readRef(card: CardRef): CardRef {
   return { issuerId, cardId }
 }
 
-/** Throws `ERR_ARGUMENT` unless the value is a {@link CardState}. */
+/**
+ * Throws `ERR_ARGUMENT` unless the value is a {@link CardState}.
+ *
+ * @example
+ * ```ts
+ * requireState('active')
+ * ```
+ */
 export function requireState(state: unknown): asserts state is CardState {
   requireOneOf(state, STATES, 'state')
 }
 
-/** A copy of a card; `ERR_ARGUMENT` for a member that would not be kept, or is not what it should be. */
+/**
+ * A copy of a card; `ERR_ARGUMENT` for a member that would not be kept, or is not what it should be.
+ *
+ * @example
+ * ```ts
+ * const { state, pan, setPinTypes, seccos } = readCard(record)
+ * ```
+ */
 export function readCard(record: Card): Card {
   const { state, pan, setPinTypes, seccos } = readOptions(record, 'a card', [
     'state',
@@ -100,7 +131,14 @@ function readFields(fields: SeccosFields): SeccosFields {
   )
 }
 
-/** A copy of a PIN block at rest: 8 bytes, and the kid it is under. `ERR_ARGUMENT`. */
+/**
+ * A copy of a PIN block at rest: 8 bytes, and the kid it is under. Errors: `ERR_ARGUMENT`.
+ *
+ * @example
+ * ```ts
+ * const { block, kid } = readPinBlock(pin)
+ * ```
+ */
 export function readPinBlock(pin: StoredPinBlock): StoredPinBlock {
   const { block, kid } = readOwn(pin, 'storeBlock', ['block', 'kid'])
   const copy = snapshot(block, 'block')
@@ -145,7 +183,14 @@ function requireTime(time: unknown, name: string): asserts time is number {
 
 const PRW_MEMBERS = ['prwValue', 'prwKid', 'prwDataSet', 'pcc', 'sequence', 'profile', 'provenance'] as const
 
-/** A copy of a PRW at rest. `ERR_ARGUMENT`. */
+/**
+ * A copy of a PRW at rest, its members checked. Errors: `ERR_ARGUMENT`.
+ *
+ * @example
+ * ```ts
+ * const { prwValue, sequence } = readPrw(prw)
+ * ```
+ */
 export function readPrw(prw: StoredPrw): StoredPrw {
   const { prwValue, prwKid, prwDataSet, pcc, sequence, profile, provenance } = readOwn(
     prw,
@@ -167,12 +212,26 @@ export function readPrw(prw: StoredPrw): StoredPrw {
   return { prwValue, prwKid, prwDataSet, pcc, sequence, profile: { name, version }, provenance }
 }
 
-/** What a PIN or a state is refused with where its card is not in the store. */
+/**
+ * The error that a PIN or a state is refused with where its card is not in the store: `ERR_BACKEND_FAILED`.
+ *
+ * @example
+ * ```ts
+ * if (changedRows === 0) throw noSuchCard()
+ * ```
+ */
 export function noSuchCard(): BackendError {
   return new BackendError('ERR_BACKEND_FAILED', 'the store holds no such card')
 }
 
-/** What every call is refused with after `close()`. */
+/**
+ * The error that every call is refused with after `close()`: `ERR_BACKEND_CLOSED`.
+ *
+ * @example
+ * ```ts
+ * if (this.#closed) throw storeClosed()
+ * ```
+ */
 export function storeClosed(): BackendError {
   return new BackendError('ERR_BACKEND_CLOSED', 'the store is closed')
 }

@@ -3,7 +3,6 @@ import assert from 'node:assert/strict'
 import { AbortedError } from '../base/errors.js'
 import type { CardQuery } from '../d1/endpoints/interfaces.js'
 import { Pan } from '../primitives/pan.js'
-import type { IssuerStoreCheck } from './store-contract.js'
 import {
   assertBlock,
   assertCard,
@@ -11,6 +10,7 @@ import {
   blockOf,
   CARD,
   CARDS,
+  type IssuerStoreCheck,
   OTHER_ISSUER,
   OTHER_PAN,
   PLAIN,

@@ -1,8 +1,23 @@
-/** What the contract of the issuer's stores writes: cards, blocks, PRWs, and what must not be stored. */
+/** What a case of the contract of the issuer's stores is given and writes: a database, cards, blocks, PRWs. */
 import assert from 'node:assert/strict'
 import { type ErrorCode, isIssuerPinError } from '../base/errors.js'
 import type { BlockRequest, Card, CardRef, StoredPinBlock, StoredPrw } from '../d1/endpoints/interfaces.js'
 import { Pan } from '../primitives/pan.js'
+import type { IssuerStore } from '../stores/issuer-store.js'
+
+/** A database of its own for one case. */
+export interface IssuerStoreContext {
+  readonly one: IssuerStore
+  /** Another handle on the same database, as a replica has it; the same object where there can be only one. */
+  readonly other: IssuerStore
+  /** A further handle, as after a restart. Left out where the store ends with its process. */
+  readonly reopen?: () => Promise<IssuerStore>
+  /** Everything that stands in the database, in whatever form it is dumped. Left out where nothing leaves the process. */
+  readonly stored?: () => Promise<Uint8Array>
+}
+
+/** One rule, given all that a context may have. */
+export type IssuerStoreCheck = (context: Required<IssuerStoreContext>) => Promise<void>
 
 export const CARD: CardRef = { issuerId: 'is_tbank01', cardId: 'card-0001' }
 export const OTHER_ISSUER: CardRef = { issuerId: 'is_tbank02', cardId: 'card-0001' }

@@ -4,7 +4,6 @@ import { randomBytes } from 'node:crypto'
 import { ChangeCounterError } from '../base/errors.js'
 import { ChangeCounter } from '../seccos/counter/counter.js'
 import type { IssuerStore } from '../stores/issuer-store.js'
-import type { IssuerStoreCheck } from './store-contract.js'
 import {
   assertBlock,
   assertCard,
@@ -12,6 +11,7 @@ import {
   blockOf,
   CARD,
   CARDS,
+  type IssuerStoreCheck,
   OTHER_ISSUER,
   OTHER_PAN,
   PAN,

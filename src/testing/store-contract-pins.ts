@@ -2,12 +2,12 @@
 import assert from 'node:assert/strict'
 import type { BlockAcceptance } from '../d1/endpoints/interfaces.js'
 import type { IssuerStore } from '../stores/issuer-store.js'
-import type { IssuerStoreCheck } from './store-contract.js'
 import {
   assertBlock,
   assertRefused,
   blockOf,
   CARD,
+  type IssuerStoreCheck,
   OTHER_ISSUER,
   PLAIN,
   prwOf,

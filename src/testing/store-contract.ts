@@ -8,20 +8,9 @@ import type { IssuerStore } from '../stores/issuer-store.js'
 import { changeCounterStoreContract } from './change-counter-contract.js'
 import type { ContractCase } from './contract.js'
 import { CARD_CHECKS } from './store-contract-cards.js'
-import { CARD } from './store-contract-input.js'
+import { CARD, type IssuerStoreCheck, type IssuerStoreContext } from './store-contract-input.js'
 import { COUNTER_CHECKS, DURABLE_CHECKS, LIFE_CHECKS } from './store-contract-life.js'
 import { PIN_CHECKS, REQUEST_CHECKS } from './store-contract-pins.js'
-
-/** A database of its own for one case. */
-export interface IssuerStoreContext {
-  readonly one: IssuerStore
-  /** Another handle on the same database, as a replica has it; the same object where there can be only one. */
-  readonly other: IssuerStore
-  /** A further handle, as after a restart. Left out where the store ends with its process. */
-  readonly reopen?: () => Promise<IssuerStore>
-  /** Everything that stands in the database, in whatever form it is dumped. Left out where nothing leaves the process. */
-  readonly stored?: () => Promise<Uint8Array>
-}
 
 /** How the suite reaches the store under test. */
 export interface IssuerStoreHarness {
@@ -30,9 +19,6 @@ export interface IssuerStoreHarness {
   /** Handles on a database that is fresh and empty. */
   open(): Promise<IssuerStoreContext>
 }
-
-/** One rule, given all that a context may have. */
-export type IssuerStoreCheck = (context: Required<IssuerStoreContext>) => Promise<void>
 
 const absent = async (): Promise<never> =>
   assert.fail('the harness says durable, and has no reopen or stored')

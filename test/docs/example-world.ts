@@ -21,7 +21,6 @@ import type {
   PinStore,
   TokenClient,
 } from 'issuer-pin-crypto/d1'
-import type { SqliteDatabase } from 'issuer-pin-crypto/sqlite'
 import type { ContractKey } from 'issuer-pin-crypto/testing'
 import type { ProbeSample } from 'issuer-pin-crypto/tools'
 
@@ -106,7 +105,6 @@ export declare const error: IssuerPinError
 
 export declare const module: string
 /** Node's own, which the types of Node 20 do not know. */
-export declare const DatabaseSync: new (path: string) => SqliteDatabase
 export declare const path: string
 export declare const environment: 'staging'
 export declare const issuerId: string

@@ -13,7 +13,7 @@ import {
   requestFingerprint,
 } from '../../src/index.js'
 import { type IssuerStore, openPostgresIssuerStore } from '../../src/postgres.js'
-import { openSqliteIssuerStore, openSqliteStore, panSealer, sqliteStore } from '../../src/sqlite.js'
+import { openSqliteIssuerStore, panSealer } from '../../src/sqlite.js'
 import { canariesOf, found } from './canaries.js'
 import { callersError, hostileValues, places, replaced } from './hostile.js'
 import { leaksOf, outcomeOf } from './look.js'
@@ -87,68 +87,6 @@ describe('a store', LONG, () => {
   })
 })
 
-describe('the SQLite store shows no secret', LONG, () => {
-  const open = () => openSqliteStore({ path: join(folder, 'counter.db'), driver: 'better-sqlite3' })
-
-  test('with wrong arguments in every place', async () => {
-    const leaks: string[] = []
-    const options = () => [{ path: join(folder, 'other.db'), driver: 'better-sqlite3' }]
-    for (const path of places(options())) {
-      for (const { name, value, isName } of HOSTILE) {
-        // A path is a name, and a file would be made of it.
-        if (isName && path.at(-1) === 'path') continue
-        const outcome = await outcomeOf(() => openSqliteStore(replaced(options(), path, value)[0] as never))
-        leaks.push(...leaksOf(outcome, `openSqliteStore, ${name} as ${path.join('.')}`))
-      }
-    }
-    for (const { name, value } of HOSTILE) {
-      leaks.push(...leaksOf(await outcomeOf(() => sqliteStore(value as never)), `sqliteStore, ${name}`))
-    }
-    expect(leaks).toEqual([])
-  })
-
-  test('of what is in it, open or closed, and of what it cannot bind', async () => {
-    const store = await open()
-    await store.compareAndSet('card/1', undefined, planted.texts.join(' '))
-    const leaks = leaksOf({ result: store }, 'the store')
-    for (const { name, value } of HOSTILE) {
-      for (const call of [
-        () => store.read(value as string),
-        () => store.compareAndSet(value as string, '1', 'x'),
-        () => store.compareAndSet('card/1', value as string, 'x'),
-        () => store.purge(value as number),
-      ]) {
-        const outcome = await outcomeOf(call)
-        if ('error' in outcome) leaks.push(...leaksOf(outcome, `the store, ${name}`))
-      }
-    }
-    store.close()
-    leaks.push(...leaksOf(await outcomeOf(() => store.read('card/1')), 'the closed store'))
-    expect(leaks).toEqual([])
-  })
-
-  test('over a database whose errors quote what they were given', async () => {
-    const statement = { run: (...args: unknown[]) => fail(args), get: (...args: unknown[]) => fail(args) }
-    const fail = (args: unknown[]): never => {
-      throw quoting('sqlite', args)
-    }
-    const store = sqliteStore({ exec: () => {}, prepare: () => statement, close: () => {} } as never)
-    const leaks: string[] = []
-    for (const call of [
-      () => store.read('card/1'),
-      () => store.compareAndSet('card/1', undefined, 'x'),
-      () => store.purge(1),
-      () => sqliteStore({ exec: () => fail([]), prepare: () => statement, close: () => {} } as never),
-    ]) {
-      const outcome = await outcomeOf(call)
-      if (!('error' in outcome) || !(outcome.error instanceof Error)) expect.fail('it did not fail')
-      expect(outcome.error.cause).toBeUndefined()
-      leaks.push(...leaksOf(outcome, 'a quoting database'))
-    }
-    expect(leaks).toEqual([])
-  })
-})
-
 const KEY = randomBytes(32)
 const ref = { issuerId: 'is_tbank01', cardId: 'card-1' }
 const card = () => ({ state: 'active', pan: Pan.from(pan), setPinTypes: ['ISO0'] }) as const
@@ -218,6 +156,28 @@ describe("an issuer's store shows no secret", LONG, () => {
         }
       }
     }
+    expect(leaks).toEqual([])
+  })
+
+  test('nor do the checks that a store of your own uses', async () => {
+    const testing = await import('../../src/testing.js')
+    const leaks: string[] = []
+    for (const [name, check] of Object.entries({
+      readCard: (value: unknown) => testing.readCard(value as never),
+      'readCard, a field': (value: unknown) =>
+        testing.readCard({ ...card(), seccos: { fields: { f: value } } } as never),
+      readPinBlock: (value: unknown) => testing.readPinBlock({ ...block(), kid: value } as never),
+      readPrw: (value: unknown) => testing.readPrw({ prwValue: value, profile: value } as never),
+      readRef: (value: unknown) => testing.readRef({ ...ref, cardId: value } as never),
+      requireIssuerId: (value: unknown) => testing.requireIssuerId(value),
+      requireState: (value: unknown) => testing.requireState(value),
+    })) {
+      for (const { name: how, value } of HOSTILE) {
+        const outcome = await outcomeOf(() => check(value))
+        if ('error' in outcome) leaks.push(...leaksOf(outcome, `${name}, ${how}`))
+      }
+    }
+    leaks.push(...leaksOf({ result: [testing.noSuchCard(), testing.storeClosed()] }, 'the errors'))
     expect(leaks).toEqual([])
   })
 

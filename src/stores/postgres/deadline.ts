@@ -1,3 +1,4 @@
+/** The end of a call to PostgreSQL: its time, or the caller's signal, whichever comes first. */
 import { AbortedError } from '../../base/errors.js'
 import { busy } from './errors.js'
 

@@ -1,3 +1,4 @@
+/** The change counter of an issuer over any {@link SqlDatabase}: records by key, each written by compare-and-set. */
 import type { ChangeCounterStore, StoredRecord } from '../../seccos/counter/store.js'
 import type { SqlDatabase } from './database.js'
 

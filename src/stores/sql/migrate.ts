@@ -20,8 +20,6 @@ export interface MigrationPlan {
   readonly versions: string
   /** Number 1 first. */
   readonly migrations: readonly string[]
-  /** Inside the transaction, after the last one. */
-  readonly finish?: (session: SqlSession) => Promise<void>
 }
 
 /**
@@ -41,7 +39,7 @@ export async function migrate(session: SqlSession, plan: MigrationPlan): Promise
 }
 
 async function bringUpToDate(session: SqlSession, plan: MigrationPlan): Promise<void> {
-  const { findVersions, makeVersions, versions, migrations, finish } = plan
+  const { findVersions, makeVersions, versions, migrations } = plan
   const isThere = (await session.get(findVersions, [])) !== undefined
   if (!isThere) await session.exec(makeVersions)
   const row = await session.get(`SELECT COALESCE(MAX(version), 0) AS version FROM ${versions}`, [])
@@ -55,5 +53,4 @@ async function bringUpToDate(session: SqlSession, plan: MigrationPlan): Promise<
     await session.exec(statements)
     await session.run(`INSERT INTO ${versions} (version, applied_at) VALUES ($1, $2)`, [i + 1, Date.now()])
   }
-  await finish?.(session)
 }

@@ -5,10 +5,10 @@
 
 import { throwIfAborted } from '../../backend/checks.js'
 import { readOptions } from '../../base/arguments.js'
-import { ArgumentError, BackendError } from '../../base/errors.js'
+import { BackendError } from '../../base/errors.js'
 import type { IssuerStore } from '../issuer-store.js'
 import type { PanSealer } from '../pan-sealer.js'
-import { requireIssuerId, storeClosed } from '../records.js'
+import { storeClosed } from '../records.js'
 import type { SqlDatabase, SqlRow, SqlSession, SqlValue } from '../sql/database.js'
 import { requirePanSealer, SqlIssuerStore } from '../sql/issuer-store.js'
 import { type MigrationPlan, migrate } from '../sql/migrate.js'
@@ -29,11 +29,6 @@ export interface SqliteIssuerStoreOptions {
   readonly path: string
   readonly driver: SqliteDriver
   readonly panSealer: PanSealer
-  /**
-   * Whose the change counter of a file made by `openSqliteStore` is: its records become this issuer's. Without it such a
-   * file is refused, for the issuer's cards would count from the beginning. It may stay where there is nothing to adopt.
-   */
-  readonly adoptCountersFor?: string
 }
 
 const PLAN: MigrationPlan = {
@@ -66,15 +61,13 @@ const PLAN: MigrationPlan = {
  * ```
  */
 export async function openSqliteIssuerStore(options: SqliteIssuerStoreOptions): Promise<IssuerStore> {
-  const { path, driver, panSealer, adoptCountersFor } = readOptions(options, 'openSqliteIssuerStore', [
+  const { path, driver, panSealer } = readOptions(options, 'openSqliteIssuerStore', [
     'path',
     'driver',
     'panSealer',
-    'adoptCountersFor',
   ])
   requireFile(path, driver)
   requirePanSealer(panSealer)
-  if (adoptCountersFor !== undefined) requireIssuerId(adoptCountersFor)
   const database = new SqliteConnection(await openFile(path, driver))
   try {
     await database.exec(`${DURABLE} PRAGMA foreign_keys = ON;`)
@@ -82,25 +75,13 @@ export async function openSqliteIssuerStore(options: SqliteIssuerStoreOptions): 
     if (mode?.['journal_mode'] !== 'wal') {
       throw new BackendError('ERR_BACKEND_FAILED', 'the database has no write-ahead log: it is not in a file')
     }
-    await migrate(database, { ...PLAN, finish: session => adopt(session, adoptCountersFor) })
+    await migrate(database, PLAN)
   } catch (error) {
     // What kept it from opening is what counts.
     await database.close().catch(() => {})
     throw error
   }
   return new SqlIssuerStore(database, panSealer)
-}
-
-/** A counter without an issuer gets one, or keeps the file from being opened. */
-async function adopt(session: SqlSession, issuerId: string | undefined): Promise<void> {
-  if (issuerId !== undefined) {
-    await session.run("UPDATE issuer_pin_counters SET issuer_id = $1 WHERE issuer_id = ''", [issuerId])
-  }
-  const left = await session.get("SELECT 1 AS yes FROM issuer_pin_counters WHERE issuer_id = '' LIMIT 1", [])
-  if (left === undefined) return
-  throw new ArgumentError(
-    'the file holds the change counter of openSqliteStore: say whose it is by adoptCountersFor',
-  )
 }
 
 /** Nothing is ever under way here when a call comes: the driver is synchronous. */

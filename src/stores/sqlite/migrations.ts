@@ -1,23 +1,6 @@
 /** The tables of a SQLite file, version by version. See `../sql/migrate.ts`. */
 
-/** Version 1, and all that `openSqliteStore` makes: a change counter that belongs to no issuer. */
-export const COUNTER_TABLE: string = `
-  CREATE TABLE IF NOT EXISTS issuer_pin_change_counter (
-    key TEXT PRIMARY KEY NOT NULL,
-    version INTEGER NOT NULL,
-    value TEXT NOT NULL,
-    expires_at INTEGER
-  ) STRICT, WITHOUT ROWID;
-  CREATE INDEX IF NOT EXISTS issuer_pin_change_counter_expiry
-    ON issuer_pin_change_counter (expires_at) WHERE expires_at IS NOT NULL;
-`
-
-/**
- * Version 2: the stores of an issuer. What a counter held before has no issuer yet (`''`); the store gives it one.
- *
- * A view stands where the table of version 1 stood. Whoever opens the file with `openSqliteStore`, of whatever version,
- * would otherwise make the table again and count from the beginning; an index on a view is an error.
- */
+/** Version 1. */
 const ISSUER_TABLES = `
   CREATE TABLE issuer_pin_cards (
     issuer_id TEXT NOT NULL,
@@ -49,12 +32,7 @@ const ISSUER_TABLES = `
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX issuer_pin_counters_expiry
     ON issuer_pin_counters (issuer_id, expires_at) WHERE expires_at IS NOT NULL;
-  INSERT INTO issuer_pin_counters (issuer_id, key, version, value, expires_at)
-    SELECT '', key, version, value, expires_at FROM issuer_pin_change_counter;
-  DROP TABLE issuer_pin_change_counter;
-  CREATE VIEW issuer_pin_change_counter AS
-    SELECT key, version, value, expires_at FROM issuer_pin_counters WHERE issuer_id = '';
 `
 
 /** Number 1 first. Never changed once released. */
-export const SQLITE_MIGRATIONS: readonly string[] = [COUNTER_TABLE, ISSUER_TABLES]
+export const SQLITE_MIGRATIONS: readonly string[] = [ISSUER_TABLES]
