@@ -12,7 +12,7 @@
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
 import { isKid, requireKid } from '../backend/checks.js'
 import { readOptions } from '../base/arguments.js'
-import { concatBytes, snapshot, wipe } from '../base/bytes.js'
+import { concatBytes, secretBytes, snapshot, wipe } from '../base/bytes.js'
 import { ArgumentError, BackendError, InputError, KeyError } from '../base/errors.js'
 import type { CardRef } from '../d1/endpoints/interfaces.js'
 import { Pan, panDigits, requirePan } from '../primitives/pan.js'
@@ -104,7 +104,7 @@ class AesPanSealer implements PanSealer, Disposable {
     const head = concatBytes(Uint8Array.of(FORM, kid.length), kid)
     const aad = boundTo(head, card)
     const nonce = randomBytes(NONCE_BYTES)
-    const clear = new Uint8Array(new ArrayBuffer(CLEAR_BYTES))
+    const clear = secretBytes(CLEAR_BYTES)
     try {
       panDigits(pan).forEach((digit, i) => {
         clear[i] = ASCII_ZERO + digit
