@@ -5,7 +5,7 @@ import { concatBytes, equalBytes, fromHex, ownCopy, requireBytes, wipe } from '.
 import { DataSetError, KeyError } from '../base/errors.js'
 import type { KeyUsage } from '../key/usage.js'
 import { isTdea, KEY_BYTES } from '../primitives/key-algorithm.js'
-import { fieldOfDataSet, readDataSet, unmaskDataSet } from './data-set.js'
+import { type DataSetContent, fieldOfDataSet, readDataSet, unmaskDataSet } from './data-set.js'
 import { type DataSetValues, encodeValue } from './field-value.js'
 import { encodePin } from './profile/forms.js'
 import {
@@ -120,19 +120,33 @@ export function requireKeyFor(key: Key, usage: KeyUsage, computation: Computatio
 /** The members of {@link DataSetValues}, for verbs that read them. */
 export const VALUES = ['pan', 'pin', 'pcc', 'intdatag', 'random', 'fields'] as const
 
+/** A masked data set in memory of its own, and what {@link readDataSet} found in it. */
+export interface ReadDataSet {
+  readonly masked: Uint8Array
+  readonly content: DataSetContent
+}
+
+/** As {@link mergeValues}, the data set being read first. */
+export function valuesWith(profile: SeccosProfile, masked: Uint8Array, given: DataSetValues): DataSetValues {
+  return mergeValues(profile, { masked, content: readDataSet(profile, masked) }, given)
+}
+
 /**
  * The values for a computation over a masked data set: what it shows (PCC, intdatag, random, own fields), and what the
  * caller gives for the rest. What is in both must be the same, else `ERR_DATA_SET`: the intdatag of a message against
  * the one in its data set, the PCC of the counter against the one that was used.
  */
-export function valuesWith(profile: SeccosProfile, masked: Uint8Array, given: DataSetValues): DataSetValues {
-  const found = readDataSet(profile, masked)
+export function mergeValues(
+  profile: SeccosProfile,
+  { masked, content }: ReadDataSet,
+  given: DataSetValues,
+): DataSetValues {
   return {
     pan: given.pan,
     pin: given.pin,
-    pcc: agree('pcc', found.pcc, given.pcc),
-    intdatag: agree('intdatag', found.intdatag, given.intdatag),
-    random: agree('random', found.random, requireRandom(profile, given.random)),
+    pcc: agree('pcc', content.pcc, given.pcc),
+    intdatag: agree('intdatag', content.intdatag, given.intdatag),
+    random: agree('random', content.random, requireRandom(profile, given.random)),
     fields: agreedFields(profile, masked, given.fields),
   }
 }

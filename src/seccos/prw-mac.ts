@@ -4,7 +4,8 @@ import type { CallOptions } from '../backend/backend.js'
 import type { Key } from '../backend/key.js'
 import { readOwn } from '../base/arguments.js'
 import { equalBytes, snapshot } from '../base/bytes.js'
-import { compute, type Material, requireKeyFor, valuesWith } from './computation.js'
+import { compute, type Material, mergeValues, type ReadDataSet, requireKeyFor } from './computation.js'
+import { readDataSet } from './data-set.js'
 import type { DataSetValues } from './field-value.js'
 import { readText, showText } from './profile/forms.js'
 import {
@@ -47,11 +48,7 @@ export interface GeneratedPrwMac extends ProfileMark {
  * ```
  */
 export async function generatePrwMac(input: PrwMacInput, options?: CallOptions): Promise<GeneratedPrwMac> {
-  const { key, profile, material } = readMaterial(readOwn(input, 'generatePrwMac', NAMES))
-  const macValue = await compute({ key, computation: profile.mac, material }, options, output =>
-    showText(profile.mac.text, output),
-  )
-  return { macValue, macKid: key.kid, ...markOf(profile) }
+  return makeMac(checkedMac(readOwn(input, 'generatePrwMac', NAMES)), options)
 }
 
 /** What {@link verifyPrwMac} takes. */
@@ -80,23 +77,59 @@ export interface PrwMacVerdict extends ProfileMark {
  */
 export async function verifyPrwMac(input: VerifyPrwMacInput, options?: CallOptions): Promise<PrwMacVerdict> {
   const request = readOwn(input, 'verifyPrwMac', [...NAMES, 'macValue'])
-  const { key, profile, material } = readMaterial(request)
+  return macVerdict({ ...checkedMac(request), macValue: request.macValue }, options)
+}
+
+/** What the inner doors take: members read once, the data set in memory of its own and read by the profile. */
+export interface CheckedMac {
+  readonly key: Key
+  readonly profile: SeccosProfile
+  readonly dataSet: ReadDataSet
+  readonly prwValue: string
+  readonly given: Omit<DataSetValues, 'pin'>
+}
+
+/** The inner door of {@link verifyPrwMac}: reads no option, copies nothing, reads no data set again. */
+export async function macVerdict(
+  input: CheckedMac & { readonly macValue: string },
+  options: CallOptions | undefined,
+): Promise<PrwMacVerdict> {
+  const { key, profile, material } = materialOf(input)
   const { text, outputBytes } = profile.mac
-  const given = readText(text, outputBytes, request.macValue, 'macValue')
+  const expected = readText(text, outputBytes, input.macValue, 'macValue')
   const verified = await compute({ key, computation: profile.mac, material }, options, output =>
-    equalBytes(output, given),
+    equalBytes(output, expected),
   )
   return { verified, ...markOf(profile) }
 }
 
+/** The inner door of {@link generatePrwMac}. */
+export async function makeMac(input: CheckedMac, options: CallOptions | undefined): Promise<GeneratedPrwMac> {
+  const { key, profile, material } = materialOf(input)
+  const macValue = await compute({ key, computation: profile.mac, material }, options, output =>
+    showText(profile.mac.text, output),
+  )
+  return { macValue, macKid: key.kid, ...markOf(profile) }
+}
+
 const NAMES = ['key', 'profile', 'dataSet', 'prwValue', 'pan', 'pcc', 'intdatag', 'random', 'fields'] as const
 
-function readMaterial(request: PrwMacInput): { key: Key; profile: SeccosProfile; material: Material } {
+function checkedMac(request: PrwMacInput): CheckedMac {
   const { key, profile, prwValue, pan, pcc, intdatag, random, fields } = request
   requireProfile(profile)
+  const masked = snapshot(request.dataSet, 'dataSet')
+  const dataSet = { masked, content: readDataSet(profile, masked) }
+  return { key, profile, dataSet, prwValue, given: { pan, pcc, intdatag, random, fields } }
+}
+
+function materialOf({ key, profile, dataSet, prwValue, given }: CheckedMac): {
+  key: Key
+  profile: SeccosProfile
+  material: Material
+} {
   requireKeyFor(key, ALGORITHMS[profile.mac.algorithm].macUsage, profile.mac)
   const bytes = readText(profile.prw.text, profile.prw.outputBytes, prwValue, 'prwValue')
-  const masked = snapshot(request.dataSet, 'dataSet')
-  const values = valuesWith(profile, masked, { pan, pcc, intdatag, random, fields })
-  return { key, profile, material: { profile, masked, values, prw: { bytes, text: prwValue } } }
+  const values = mergeValues(profile, dataSet, given)
+  const prw = { bytes, text: prwValue }
+  return { key, profile, material: { profile, masked: dataSet.masked, values, prw } }
 }

@@ -10,8 +10,15 @@ import { readOwn } from '../base/arguments.js'
 import { equalBytes, ownCopy, snapshot, wipe } from '../base/bytes.js'
 import { type Pan, requirePan } from '../primitives/pan.js'
 import { type Pin, pinDigits, pinOfDigits, requirePin } from '../primitives/pin.js'
-import { compute, requireKeyFor, requireRandom, VALUES, valuesWith } from './computation.js'
-import { buildDataSet, maskDataSet } from './data-set.js'
+import {
+  compute,
+  mergeValues,
+  type ReadDataSet,
+  requireKeyFor,
+  requireRandom,
+  VALUES,
+} from './computation.js'
+import { buildDataSet, maskDataSet, readDataSet } from './data-set.js'
 import type { DataSetValues } from './field-value.js'
 import { readText, showText } from './profile/forms.js'
 import { markOf, type ProfileMark, requireProfile, type SeccosProfile } from './profile/profile.js'
@@ -53,14 +60,23 @@ export interface ComputedPrw extends ProfileMark {
  */
 export async function computePrw(input: ComputePrwInput, options?: CallOptions): Promise<ComputedPrw> {
   const request = readOwn(input, 'computePrw', [...VALUES, 'key', 'profile'])
-  const { key, profile } = request
+  const { profile } = request
   requireProfile(profile)
-  requireKeyFor(key, 'prw-generate', profile.prw)
+  requireKeyFor(request.key, 'prw-generate', profile.prw)
   requirePin(request.pin)
   requirePan(request.pan)
-  const given = requireRandom(profile, request.random)
-  if (given !== undefined || profile.randomBytes === 0) {
-    return computeWith(request, given && ownCopy(given), options)
+  const random = requireRandom(profile, request.random)
+  return makePrw({ ...request, random: random && ownCopy(random) }, options)
+}
+
+/** The inner door of {@link computePrw}: members read once, key, PIN and PAN checked, a random number of one's own. */
+export async function makePrw(
+  request: ComputePrwInput,
+  options: CallOptions | undefined,
+): Promise<ComputedPrw> {
+  const { key, profile } = request
+  if (request.random !== undefined || profile.randomBytes === 0) {
+    return computeWith(request, request.random, options)
   }
   // The caller may dispose of the PIN and wipe its buffers as soon as it has the promise.
   const pin = pinOfDigits(ownCopy(pinDigits(request.pin)))
@@ -138,16 +154,31 @@ export interface PrwVerdict extends ProfileMark {
  */
 export async function verifyPrw(input: VerifyPrwInput, options?: CallOptions): Promise<PrwVerdict> {
   const request = readOwn(input, 'verifyPrw', [...VALUES, 'key', 'profile', 'dataSet', 'prwValue'])
-  const { key, profile } = request
+  const { key, profile, prwValue } = request
   requireProfile(profile)
   requireKeyFor(key, 'prw-verify', profile.prw)
   requirePin(request.pin)
   requirePan(request.pan)
+  const masked = snapshot(request.dataSet, 'dataSet')
+  const dataSet = { masked, content: readDataSet(profile, masked) }
+  return prwVerdict({ key, profile, dataSet, prwValue, given: request }, options)
+}
+
+/** The inner door of {@link verifyPrw}: key, PIN and PAN checked, the data set in memory of its own and read. */
+export async function prwVerdict(
+  input: {
+    readonly key: Key
+    readonly profile: SeccosProfile
+    readonly dataSet: ReadDataSet
+    readonly prwValue: string
+    readonly given: DataSetValues
+  },
+  options: CallOptions | undefined,
+): Promise<PrwVerdict> {
+  const { key, profile, dataSet, prwValue, given } = input
   const { text, outputBytes } = profile.prw
-  const stored = readText(text, outputBytes, request.prwValue, 'prwValue')
-  const dataSet = snapshot(request.dataSet, 'dataSet')
-  const values = valuesWith(profile, dataSet, request)
-  const material = { profile, masked: dataSet, values }
+  const stored = readText(text, outputBytes, prwValue, 'prwValue')
+  const material = { profile, masked: dataSet.masked, values: mergeValues(profile, dataSet, given) }
   const verified = await compute({ key, computation: profile.prw, material }, options, output =>
     equalBytes(output, stored),
   )

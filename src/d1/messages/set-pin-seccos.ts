@@ -9,7 +9,7 @@ import type { ChangeCounter } from '../../seccos/counter/counter.js'
 import { type AcceptRequest, requestFingerprint } from '../../seccos/counter/input.js'
 import { type DataSetContent, dataSetFromHex, readDataSet } from '../../seccos/data-set.js'
 import type { ProfileMark, SeccosProfile } from '../../seccos/profile/profile.js'
-import { verifyPrwMac } from '../../seccos/prw-mac.js'
+import { macVerdict } from '../../seccos/prw-mac.js'
 import {
   INTDATAG_CHARACTERS,
   INTDATAG_RULE,
@@ -89,13 +89,13 @@ export async function openSeccosSetPinRequest(
   const { intdatag, prwDataSet, prwValue, prwKid, macValue, macKid } = content
   if (!prwKids.includes(prwKid)) throw new D1MessageError('prwKid', 'names no key that is known')
   const key = selectKey(macKeys, macKid, 'macKid')
-  const dataSet = dataSetFromHex(prwDataSet)
-  const pcc =
-    pccIn(readDataSet(profile, dataSet), intdatag, request.pcc) ?? (await counter.pccOf({ cardId, intdatag }))
+  const masked = dataSetFromHex(prwDataSet)
+  const dataSet = { masked, content: readDataSet(profile, masked) }
+  const pcc = pccIn(dataSet.content, intdatag, request.pcc) ?? (await counter.pccOf({ cardId, intdatag }))
   const acceptance: AcceptRequest = { cardId, intdatag, pcc, fingerprint: requestFingerprint({ ...content }) }
   const { replayed } = await counter.check(acceptance)
-  const verdict = await verifyPrwMac(
-    { key, profile, dataSet, prwValue, macValue, intdatag, pcc, pan, fields },
+  const verdict = await macVerdict(
+    { key, profile, dataSet, prwValue, macValue, given: { intdatag, pcc, pan, fields } },
     options,
   )
   if (!verdict.verified) throw new PrwMacError()
@@ -105,7 +105,7 @@ export async function openSeccosSetPinRequest(
     prwValue,
     prwKid,
     prwDataSet,
-    dataSet,
+    dataSet: masked,
     pcc,
     macKid,
     jweKid,
