@@ -6,14 +6,14 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
     reporters: process.env['CI'] ? ['default', ['json', { outputFile: 'reports/tests.json' }]] : ['default'],
     coverage: {
       provider: 'v8',
-      include: ['src/**/*.ts'],
+      include: ['src/**/*.ts', 'packages/*/src/**/*.ts'],
       reporter: ['text', 'json-summary'],
       reportOnFailure: true,
       // All of it is covered when everything runs; a race that went the other way must not fail a run.
       ...(process.env['CI'] && { thresholds: { lines: 99.5, branches: 99.5 } }),
     },
     projects: [
-      { test: { name: 'unit', include: ['test/**/*.test.ts'] } },
+      { test: { name: 'unit', include: ['test/**/*.test.ts', 'packages/*/test/**/*.test.ts'] } },
       {
         // Native code: a process per file, so that a crash is one file's crash and each file has its own token.
         test: { name: 'native', include: ['native-test/**/*.test.ts'], pool: 'forks', testTimeout: 120_000 },

@@ -16,7 +16,8 @@ export function packagesOf(lock, manifest) {
   }
   const found = new Map()
   for (const [path, { version, license = 'not stated' }] of Object.entries(lock.packages)) {
-    if (path === '') continue
+    // What is ours (the root, the workspaces and the links to them) is no third party's.
+    if (!path.startsWith('node_modules/') || lock.packages[path].link) continue
     const name = path.slice(path.lastIndexOf('node_modules/') + 'node_modules/'.length)
     found.set(`${name}@${version}`, { name, version, licence: license, role: roleOf(name) })
   }

@@ -17,7 +17,7 @@ describeSoftHsm('the simulator against serve on SoftHSM', () => {
     const dir = join(parent, 'run')
     const server = await startServe(dir, '--backend', 'pkcs11')
     try {
-      const args = ['src/cli/cli.ts', 'd1-simulator', '--config', join(dir, 'simulator.json')]
+      const args = ['packages/d1-simulator/src/bin.ts', '--config', join(dir, 'simulator.json')]
       const env = { ...process.env, TSX_TSCONFIG_PATH: 'tsconfig.test.json' }
       const child = spawn(process.execPath, ['--import', 'tsx', ...args], { cwd: ROOT, env })
       const ended = once(child, 'exit')

@@ -141,6 +141,21 @@ const OF_THE_CONTRACT: Readonly<Record<string, RegExp>> = {
 const code = (file: string): string => text(file).replaceAll(/\/\*\*?[\s\S]*?\*\/|^\s*\/\/.*$/gm, '')
 
 test.each(Object.entries(OF_THE_CONTRACT))('the contract of D1 writes %s in one place', (_what, pattern) => {
-  const found = FILES.filter(file => !file.startsWith('cli/') && pattern.test(code(file)))
+  const found = FILES.filter(file => pattern.test(code(file)))
   expect([[CONTRACT], [COUNTER]]).toContainEqual(found)
+})
+
+test('the D1 simulator shares no code with the library: its own files, node:, jose and node-forge', () => {
+  const root = new URL('../packages/d1-simulator/src', import.meta.url).pathname
+  const files = readdirSync(root)
+  expect(files.length).toBeGreaterThan(20)
+  const wrong = files.flatMap(file => {
+    const found = readFileSync(join(root, file), 'utf8').matchAll(
+      /(?:\bfrom |\bimport\s*\(?)\s*['"]([^'"]+)['"]/g,
+    )
+    return Array.from(found, ([, specifier = '']) => specifier)
+      .filter(specifier => !/^(?:\.\/[a-z0-9-]+\.js|node:[a-z/]+|jose|node-forge)$/.test(specifier))
+      .map(specifier => `${file} imports ${specifier}`)
+  })
+  expect(wrong).toEqual([])
 })

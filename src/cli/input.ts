@@ -1,7 +1,7 @@
 /** Input from a file or standard input, bounded. */
 import { parseJsonObject } from '../base/json.js'
 import { type Io, UsageError } from './command.js'
-import { MAX_BYTES, readRegularFile, type Unreadable } from './d1-simulator/index.js'
+import { MAX_BYTES, readRegularFile, type Unreadable } from './regular-file.js'
 
 /** The text of a file, or of standard input where the path is `-` or absent. Errors: `ERR_USAGE`. */
 export async function readInput(path: string | undefined, io: Io): Promise<string> {

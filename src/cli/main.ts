@@ -1,15 +1,13 @@
 /** Which command is meant, and what becomes of errors: a line on standard error and an exit code, never a stack. */
 import { isIssuerPinError } from '../base/errors.js'
 import { type Command, type ExitCode, type Io, UsageError } from './command.js'
-import { ConfigError } from './d1-simulator/index.js'
 import { INSPECT } from './inspect.js'
 import { PROBE } from './probe.js'
 import { PROFILE } from './profile.js'
-import { SIMULATOR } from './simulator.js'
 import { tokenCommand } from './token.js'
 
 /** All commands. */
-export const COMMANDS: readonly Command[] = [SIMULATOR, INSPECT, PROFILE, PROBE, tokenCommand()]
+export const COMMANDS: readonly Command[] = [INSPECT, PROFILE, PROBE, tokenCommand()]
 
 const HELP: readonly string[] = ['--help', '-h']
 
@@ -50,13 +48,13 @@ export async function main(
     return await command.run(rest, io)
   } catch (error) {
     io.err(lineOf(error))
-    return error instanceof UsageError || error instanceof ConfigError ? 2 : 1
+    return error instanceof UsageError ? 2 : 1
   }
 }
 
 /** `code: message` of the errors whose messages hold no secret; of any other, its name. */
 function lineOf(error: unknown): string {
-  if (error instanceof UsageError || error instanceof ConfigError || isIssuerPinError(error)) {
+  if (error instanceof UsageError || isIssuerPinError(error)) {
     return `${error.code}: ${error.message}`
   }
   return `ERR_UNEXPECTED: ${error instanceof Error ? error.name : typeof error}`

@@ -45,25 +45,8 @@ async function run(args: readonly string[], more: Parameters<typeof keptIo>[0] =
 
 describe('wrong calls: exit code 2, one line, nothing on standard output', () => {
   test.each<[readonly string[], string | RegExp]>([
-    [
-      ['frobnicate'],
-      'ERR_USAGE: there is no such command; there are d1-simulator, inspect, profile, probe, token',
-    ],
-    [['d1-simulator'], 'ERR_USAGE: --config is missing'],
-    [['d1-simulator', '--config', ''], 'ERR_USAGE: --config is missing'],
-    [['d1-simulator', '--config'], "ERR_USAGE: Option '--config <value>' argument missing"],
-    [['d1-simulator', '--confg', 'x'], "ERR_USAGE: Unknown option '--confg'"],
-    [['d1-simulator', '--zpk', CANARY], "ERR_USAGE: Unknown option '--zpk'"],
-    [['d1-simulator', '--config', 'x', CANARY], 'ERR_USAGE: at most 0 arguments beside the options'],
-    [['d1-simulator', '--config', 'x', '--json=1'], "ERR_USAGE: Option '--json' does not take an argument"],
-    [['d1-simulator', '--config', 'x', '--only', `get-pin: ${CANARY}`], /^ERR_USAGE: --only takes one of/],
-    [['d1-simulator', '--zpk-file', ''], 'ERR_USAGE: --zpk-file is missing'],
-    [['d1-simulator', '--url', 'https://x', '--config', ''], 'ERR_USAGE: --config is missing'],
-    [['d1-simulator', '--url', 'https://x'], /^ERR_CONFIG: the configuration lacks .*--cards/],
-    [['d1-simulator', '--config', '/dev/zero'], 'ERR_CONFIG: /dev/zero is not a regular file'],
+    [['frobnicate'], 'ERR_USAGE: there is no such command; there are inspect, profile, probe, token'],
     [['inspect', 'jwe', '/dev/zero'], 'ERR_USAGE: the file is not a regular file'],
-    [['d1-simulator', '--config', 'x', '--only', 'y'], /^ERR_USAGE: --only takes one of connection, token,/],
-    [['d1-simulator', '--config', '/nowhere.json'], 'ERR_CONFIG: /nowhere.json cannot be read: ENOENT'],
     [['inspect'], 'ERR_USAGE: inspect takes one of jwe, data-set, pin-block'],
     [['inspect', '__proto__'], 'ERR_USAGE: inspect takes one of jwe, data-set, pin-block'],
     [['inspect', 'jwe', '/nowhere'], 'ERR_USAGE: the file cannot be read: ENOENT'],

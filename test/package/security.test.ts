@@ -15,7 +15,9 @@ function markdownIn(folder: string): readonly string[] {
 
 /** Paths of this repository that a document names in code marks. */
 function pathsIn(text: string): readonly string[] {
-  const found = text.matchAll(/`((?:src|test|native-test|vectors|docs|bench|examples|\.ci)\/[\w./-]+)`/g)
+  const found = text.matchAll(
+    /`((?:src|packages|test|native-test|vectors|docs|bench|examples|\.ci)\/[\w./-]+)`/g,
+  )
   return [...new Set(Array.from(found, ([, path = '']) => path))]
 }
 

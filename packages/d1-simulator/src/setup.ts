@@ -1,5 +1,6 @@
 /** What a configuration names, read from its files and checked: everything the simulator works with. */
 import { createPrivateKey, createPublicKey, type KeyObject, X509Certificate } from 'node:crypto'
+import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { type CardConfig, DEFAULT_TIMEOUTS, type SharedKeyConfig, type SimulatorConfig } from './config.js'
 import { readConfig } from './config-reader.js'
@@ -8,7 +9,6 @@ import { type GivenMembers, withMembers } from './members.js'
 import { ConfigError } from './problems.js'
 import { type Profile, readProfile } from './profile.js'
 import { parseJson } from './reader.js'
-import { type RegularFile, readRegularFile, type Unreadable } from './regular-file.js'
 import type { NamedKey } from './seccos.js'
 
 export interface Setup {
@@ -88,11 +88,28 @@ function reader(folder: string, warn: (text: string) => void): Read {
   }
 }
 
-function readFile(path: string, name: string): RegularFile {
+/** Nothing that a configuration names is longer: 1 MiB. */
+const MAX_BYTES = 1_048_576
+
+/** A whole regular file: a folder, a device or a pipe may give without end, or wait for ever. */
+function readFile(path: string, name: string): { readonly bytes: Buffer; readonly readByOthers: boolean } {
+  const refuse = (problem: string): never => {
+    throw new ConfigError(`${name} ${problem}`)
+  }
+  let file = -1
   try {
-    return readRegularFile(path, name)
+    // Without O_NONBLOCK, a pipe that nobody writes to would not even open.
+    file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+    // Of what is open, not of the path: it may name another thing by now.
+    const stat = fstatSync(file)
+    if (!stat.isFile()) return refuse('is not a regular file')
+    if (stat.size > MAX_BYTES) return refuse(`is longer than ${MAX_BYTES} bytes`)
+    return { bytes: readFileSync(file), readByOthers: (stat.mode & 0o077) !== 0 }
   } catch (error) {
-    throw new ConfigError((error as Unreadable).message)
+    if (error instanceof ConfigError) throw error
+    return refuse(`cannot be read: ${String((error as NodeJS.ErrnoException).code)}`)
+  } finally {
+    if (file >= 0) closeSync(file)
   }
 }
 

@@ -1,7 +1,7 @@
 /** Get PIN, and Get PIN Change Counter. */
-import { type Case, type Group, refusal, requireRefusal, requireStatus } from './case.js'
+import { type Case, type Group, refusal, requireRefusal } from './case.js'
 import type { ConfiguredState } from './config.js'
-import { type Operation, textOf } from './contract.js'
+import { type Operation, requireStatus, textOf } from './contract.js'
 import { Mismatch, NotRun } from './problems.js'
 import type { Reply } from './wire.js'
 import type { Card, World } from './world.js'

@@ -1,14 +1,14 @@
 /** Running cases: one after the other, each timed, and whatever happens in one is its result. */
-import { type Case, GROUPS, requireStatus } from './case.js'
+import { type Case, GROUPS } from './case.js'
 import { AUTHORIZATION_CASES } from './cases-authorization.js'
-import { CONNECTION_CASES } from './cases-connection.js'
+import { CONNECTION_CASES, SLOW_CASES } from './cases-connection.js'
 import { COUNTER_CASES, GET_PIN_CASES } from './cases-get-pin.js'
 import { HTTP_CASES, PATH_CASES } from './cases-paths.js'
 import { ISO0_CASES, MESSAGE_CASES } from './cases-set-iso0.js'
 import { SECCOS_CASES } from './cases-set-seccos.js'
-import { SLOW_CASES } from './cases-slow.js'
 import { TOKEN_CASES } from './cases-token.js'
 import { UNIFORM_CASES } from './cases-uniform.js'
+import { requireStatus } from './contract.js'
 import { ConfigError, Mismatch, NoAnswer, NotRun } from './problems.js'
 import { type ConfigSource, loadSetup } from './setup.js'
 import { Wire } from './wire.js'
@@ -62,7 +62,6 @@ export async function simulateD1({
   onResult,
   ...source
 }: SimulateOptions): Promise<Result[]> {
-  const chosen = CASES.filter(item => only.includes(item.group) || only.includes(fullName(item)))
   const setup = loadSetup(source, warn)
   const wire = new Wire(setup)
   const world = new World(setup, wire)
@@ -72,12 +71,17 @@ export async function simulateD1({
     onResult?.(result)
   }
   try {
-    for (const item of chosen) note(await runCase(world, item))
-    if (world.changed.length > 0) note(await runCase(world, { ...BACK, group: 'end' }))
+    for (const item of chooseCases(only)) note(await runCase(world, item))
+    if (world.changed.length > 0) note(await runCase(world, BACK))
     return results
   } finally {
     wire.close()
   }
+}
+
+/** The cases that such names choose, in their order. */
+export function chooseCases(only: readonly string[]): readonly Case[] {
+  return CASES.filter(item => only.includes(item.group) || only.includes(fullName(item)))
 }
 
 /** How a case is told from all others, also on the command line. */
@@ -85,8 +89,9 @@ export function fullName({ group, name }: Pick<Case, 'group' | 'name'>): string 
   return `${group}: ${name}`
 }
 
-/** The PINs that were there before. */
-const BACK = {
+/** Sets the PINs back that were there before. */
+export const BACK: Runnable = {
+  group: 'end',
   name: 'the PINs are set back',
   expected: '204 each, and Get PIN shows them',
   run: async (world: World): Promise<string> => {
@@ -97,7 +102,7 @@ const BACK = {
     }
     return `${world.changed.length} cards`
   },
-} as const
+}
 
 type Runnable = Omit<Case, 'group'> & { readonly group: string }
 

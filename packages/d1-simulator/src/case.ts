@@ -93,30 +93,8 @@ function isRefusal({ reason }: NoAnswer): boolean {
 /** The answer has one of these statuses, and shows nothing that it must not. */
 export function requireRefusal(world: World, reply: Reply, statuses: readonly number[]): void {
   if (!statuses.includes(reply.status)) throw new Mismatch(String(reply.status))
-  requireSilence(world, reply)
+  world.requireSilence(reply)
   if ('set-cookie' in reply.headers || 'x-injected' in reply.headers) {
     throw new Mismatch(`${reply.status} with a header that the request has put there`)
   }
-}
-
-/** No PIN, PAN, key or token of ours stands in an answer. */
-export function requireSilence(world: World, { status, headers, text }: Reply): void {
-  const everything = `${text}\n${Object.values(headers).join('\n')}`
-  const shown = world
-    .secrets()
-    .some(secret =>
-      /^\d{4,12}$/.test(secret) ? new RegExp(`\\b${secret}\\b`).test(text) : everything.includes(secret),
-    )
-  if (shown) throw new Mismatch(`${status} with a secret in it`)
-}
-
-/** The answer has this status, as the contract has it. */
-export function requireStatus(
-  operation: Operation,
-  reply: Reply,
-  status: number,
-): ReturnType<typeof requireContract> {
-  const body = requireContract(operation, reply)
-  if (reply.status !== status) throw new Mismatch(String(reply.status))
-  return body
 }

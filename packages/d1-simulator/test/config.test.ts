@@ -5,9 +5,9 @@ import { generateKeyPairSync } from 'node:crypto'
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { readConfig } from '../../src/cli/d1-simulator/config-reader.js'
-import { MEMBER_OPTIONS, memberHelp } from '../../src/cli/d1-simulator/members.js'
-import { loadSetup } from '../../src/cli/d1-simulator/setup.js'
+import { readConfig } from '../src/config-reader.js'
+import { MEMBER_OPTIONS, memberHelp } from '../src/members.js'
+import { loadSetup } from '../src/setup.js'
 import { certificates, type Issuer, openIssuer } from './support/issuer.js'
 
 let issuer: Issuer

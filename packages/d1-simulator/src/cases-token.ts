@@ -1,6 +1,6 @@
 /** The issuer's token endpoint (D1 OAuth API 1.0, Get Authorization Token; RFC 6749, 4.4 and 5.2). */
-import { type Case, NOWHERE, outside, refusal, requireStatus } from './case.js'
-import { textOf } from './contract.js'
+import { type Case, NOWHERE, outside, refusal } from './case.js'
+import { requireStatus, textOf } from './contract.js'
 import { Mismatch } from './problems.js'
 import type { Reply } from './wire.js'
 import type { World } from './world.js'

@@ -1,5 +1,10 @@
-/** TLS: the versions D1 speaks, and that nobody gets in without D1's certificate. */
-import { type Case, outside, requireStatus } from './case.js'
+/**
+ * TLS: the versions D1 speaks, and that nobody gets in without D1's certificate; and connections on which a request comes
+ * in drop by drop, which the issuer must end in its own time.
+ */
+
+import { type Case, outside } from './case.js'
+import { requireStatus } from './contract.js'
 import { Mismatch, NoAnswer } from './problems.js'
 import type { Identity, Reply } from './wire.js'
 import type { World } from './world.js'
@@ -88,5 +93,36 @@ export const CONNECTION_CASES: readonly Case[] = [
   ),
   outside('connection', 'a token without client certificate', SHUT_OUT, world =>
     tokenRequest(world, 'nobody'),
+  ),
+]
+
+/** 408 is what servers answer of themselves; the contract has 400. */
+const ENDED = { statuses: [400, 408], closed: true } as const
+
+function slow(
+  name: string,
+  text: (world: World, path: string, authorization: object) => string,
+  drip: string,
+): Case {
+  return outside('slow', name, ENDED, async world => {
+    const { pathname } = new URL(world.pinUrl(world.card('active').cardId))
+    const { slowBodyMs: withinMs } = world.setup.timeouts
+    return world.wire.raw(text(world, pathname, await world.authorization()), { drip, withinMs })
+  })
+}
+
+export const SLOW_CASES: readonly Case[] = [
+  slow(
+    'a body that drips',
+    (world, path, authorization) => {
+      const headers = { ...authorization, 'Content-Type': 'application/json', 'Content-Length': '8000' }
+      return requestText(world, `PUT ${path}`, headers, '{')
+    },
+    ' ',
+  ),
+  slow(
+    'headers that drip',
+    (world, path) => requestText(world, `GET ${path}`, {}).trimEnd(),
+    '\r\nx-slow: 1',
   ),
 ]

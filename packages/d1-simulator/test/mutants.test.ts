@@ -2,9 +2,9 @@
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { CompactEncrypt, compactDecrypt, importJWK } from 'jose'
 import { expect, test } from 'vitest'
-import { simulateD1 } from '../../src/cli/d1-simulator/index.js'
-import type { EndpointHandler, TokenVerdict } from '../../src/d1.js'
-import { type ChangeCounter, encipherPin, Pan, Pin, PrwMacError } from '../../src/index.js'
+import type { EndpointHandler, TokenVerdict } from '../../../src/d1.js'
+import { type ChangeCounter, encipherPin, Pan, Pin, PrwMacError } from '../../../src/index.js'
+import { simulateD1 } from '../src/run.js'
 import { ISSUER, type IssuerChanges, openIssuer, type Parts } from './support/issuer.js'
 
 interface Mutant extends IssuerChanges {

@@ -5,7 +5,7 @@
  *     PAN field   0  0  0  0  the 12 digits before the check digit
  */
 import { randomBytes } from 'node:crypto'
-import { tdea, xor } from './tdea.js'
+import { tdea, xor } from './ciphers.js'
 
 function panField(pan: string): Buffer {
   return Buffer.from(`0000${pan.slice(-13, -1).padStart(12, '0')}`, 'hex')

@@ -2,11 +2,11 @@
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { GROUPS, simulateD1 } from '../../src/cli/d1-simulator/index.js'
-import { CASES, runCase } from '../../src/cli/d1-simulator/run.js'
-import { main } from '../../src/cli/main.js'
-import { keptIo } from './support/io.js'
+import { GROUPS } from '../src/case.js'
+import { program } from '../src/program.js'
+import { CASES, runCase, simulateD1 } from '../src/run.js'
 import { type Issuer, openIssuer } from './support/issuer.js'
+import { keptOutput } from './support/output.js'
 
 const LONG = { timeout: 120_000 }
 
@@ -25,15 +25,18 @@ describe('an issuer on this library', () => {
   afterAll(() => issuer.close())
 
   test('passes every case, twice in a row, and nothing shows a secret', LONG, async () => {
-    const table = keptIo()
-    expect(await main(['d1-simulator', '--config', issuer.config], table)).toBe(0)
-    const [rows = '', summary] = table.output
-    expect(summary).toMatch(new RegExp(`^${CASES.length + 1} passed, 0 failed, 0 not run, in [\\d.]+ s$`))
-    expect(rows.split('\n')).toHaveLength(CASES.length + 3)
+    const table = keptOutput()
+    expect(await program(['--config', issuer.config], table)).toBe(0)
+    const rows = table.output.join('\n')
+    expect(table.output.at(-1)).toMatch(
+      new RegExp(`^${CASES.length + 1} passed, 0 failed, 0 not run, in [\\d.]+ s$`),
+    )
+    // A line each as it comes, between two of a header and one that sums up.
+    expect(table.output).toHaveLength(CASES.length + 3)
     expect(rows.match(/^ok /gm)).toHaveLength(CASES.length + 1)
 
-    const json = keptIo()
-    expect(await main(['d1-simulator', '--config', issuer.config, '--json'], json)).toBe(0)
+    const json = keptOutput()
+    expect(await program(['--config', issuer.config, '--json'], json)).toBe(0)
     const report = JSON.parse(json.output.join('\n'))
     expect(report.summary).toMatchObject({ passed: CASES.length + 1, failed: 0, notRun: 0 })
     expect(Object.keys(report.cases[0])).toEqual([
@@ -52,9 +55,9 @@ describe('an issuer on this library', () => {
   })
 
   test('--only runs some groups, and single cases', async () => {
-    const io = keptIo()
+    const io = keptOutput()
     const only = ['--only', 'get-pin', '--only', 'change-counter: a card that is absent']
-    expect(await main(['d1-simulator', '--json', '--config', issuer.config, ...only], io)).toBe(0)
+    expect(await program(['--json', '--config', issuer.config, ...only], io)).toBe(0)
     const { cases } = JSON.parse(io.output.join('\n'))
     expect(cases.map(({ group }: { group: string }) => group)).toEqual([
       ...new Array(4).fill('get-pin'),
@@ -65,9 +68,11 @@ describe('an issuer on this library', () => {
 
   test('members on the command line are played as those of the file', async () => {
     const { url } = JSON.parse(readFileSync(issuer.config, 'utf8'))
-    const args = ['d1-simulator', '--only', 'paths: no such card', '--config']
-    expect(await main([...args, otherConfig(issuer, { url: 'https://127.0.0.1:9' })], keptIo())).toBe(1)
-    expect(await main([...args, join(issuer.folder, 'changed.json'), '--url', url], keptIo())).toBe(0)
+    const args = ['--only', 'paths: no such card', '--config']
+    expect(await program([...args, otherConfig(issuer, { url: 'https://127.0.0.1:9' })], keptOutput())).toBe(
+      1,
+    )
+    expect(await program([...args, join(issuer.folder, 'changed.json'), '--url', url], keptOutput())).toBe(0)
   })
 
   test('what cannot be run is said with its reason, and is not passed', LONG, async () => {
@@ -93,17 +98,17 @@ describe('an issuer on this library', () => {
         'the configuration has no seccos',
       ]),
     )
-    const io = keptIo()
-    expect(await main(['d1-simulator', '--config', config, '--only', 'token'], io)).toBe(1)
-    expect(await main(['d1-simulator', '--config', config, '--only', 'token', '--allow-not-run'], io)).toBe(1)
+    const io = keptOutput()
+    expect(await program(['--config', config, '--only', 'token'], io)).toBe(1)
+    expect(await program(['--config', config, '--only', 'token', '--allow-not-run'], io)).toBe(1)
   })
 
   test('--allow-not-run lets a partial configuration pass', async () => {
     const config = otherConfig(issuer, { expired: {} })
-    const args = ['d1-simulator', '--config', config, '--only', 'authorization']
-    expect(await main(args, keptIo())).toBe(1)
-    const io = keptIo()
-    expect(await main([...args, '--allow-not-run'], io)).toBe(0)
+    const args = ['--config', config, '--only', 'authorization']
+    expect(await program(args, keptOutput())).toBe(1)
+    const io = keptOutput()
+    expect(await program([...args, '--allow-not-run'], io)).toBe(0)
     expect(io.output.join('\n')).toMatch(/not run +authorization +an expired token/)
   })
 
@@ -151,8 +156,8 @@ describe('an issuer on this library', () => {
 
   test('secret files that others may read are warned of on standard error', async () => {
     chmodSync(join(issuer.folder, 'zpk.hex'), 0o644)
-    const io = keptIo()
-    await main(['d1-simulator', '--config', issuer.config, '--only', 'change-counter'], io)
+    const io = keptOutput()
+    await program(['--config', issuer.config, '--only', 'change-counter'], io)
     chmodSync(join(issuer.folder, 'zpk.hex'), 0o600)
     expect(io.errors).toEqual(['warning: zpk.hex can be read by others than its owner: chmod 600'])
   })

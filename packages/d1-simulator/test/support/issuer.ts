@@ -17,11 +17,11 @@ import {
   type PinStore,
   type StoredPinBlock,
   type StoredPrw,
-} from '../../../src/d1.js'
-import { ChangeCounter, encipherPin, memoryStore, Pan, Pin } from '../../../src/index.js'
-import { softwareBackend } from '../../../src/software.js'
-import { ILLUSTRATIVE_NOT_GIROCARD_AES, ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../../src/tools.js'
-import { makeCertificates } from '../../d1/endpoints/support/certificates.js'
+} from '../../../../src/d1.js'
+import { ChangeCounter, encipherPin, memoryStore, Pan, Pin } from '../../../../src/index.js'
+import { softwareBackend } from '../../../../src/software.js'
+import { ILLUSTRATIVE_NOT_GIROCARD_AES, ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../../../src/tools.js'
+import { makeCertificates } from '../../../../test/d1/endpoints/support/certificates.js'
 
 export const certificates: ReturnType<typeof makeCertificates> = makeCertificates()
 export const ISSUER = 'is_tbank01'

@@ -1,6 +1,6 @@
 /** D1's part in a Set PIN of type 3DES_SECCOS: data set, PRW and MAC by a profile, by code that the issuer's lacks. */
 import { randomBytes } from 'node:crypto'
-import { aesCmac, retailMac } from './mac.js'
+import { aesCmac, retailMac } from './ciphers.js'
 import { clearBlock } from './pin-block.js'
 import { ConfigError } from './problems.js'
 import type { Computation, Field, Form, Input, Profile } from './profile.js'

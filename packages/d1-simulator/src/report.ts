@@ -24,12 +24,31 @@ export function summaryLine({ passed, failed, notRun, milliseconds }: Summary): 
 /** Short, and not to be told apart by case alone. */
 const MARKS = { passed: 'ok', failed: 'FAILED', 'not run': 'not run' } as const
 
-/** The cells of a row, in the order of {@link COLUMNS}. */
-export function cellsOf({ verdict, group, name, expected, got, milliseconds }: Result): string[] {
-  return [MARKS[verdict], group, name, expected, got, milliseconds.toFixed(0)]
+/** The lines of a table whose rows come one by one: only the last column is as wide as it turns out to be. */
+export interface Lines {
+  readonly header: string
+  readonly row: (result: Result) => string
 }
 
-export const COLUMNS: readonly string[] = ['', 'group', 'case', 'expected', 'got', 'ms']
+/** A table for these cases: its columns are wide enough before any of them is run. */
+export function linesFor(cases: readonly Named[]): Lines {
+  const widthOf = (name: keyof Named): number =>
+    Math.max(name.length, ...cases.map(item => item[name].length))
+  const widths = [7, widthOf('group'), widthOf('name'), widthOf('expected'), 6]
+  const line = (cells: readonly string[]): string =>
+    cells
+      .map((cell, column) => cell.replaceAll(/[^\x20-\x7e]/g, '?').padEnd(widths[column] ?? 0))
+      .join('  ')
+      .trimEnd()
+  const titles = ['', 'group', 'case', 'expected', 'ms', 'got']
+  return {
+    header: `${line(titles)}\n${line([...widths, 3].map(width => '-'.repeat(width)))}`,
+    row: ({ verdict, group, name, expected, got, milliseconds }) =>
+      line([MARKS[verdict], group, name, expected, milliseconds.toFixed(0), got]),
+  }
+}
+
+type Named = Pick<Result, 'group' | 'name' | 'expected'>
 
 /** The run as one JSON document. */
 export function jsonReport(results: readonly Result[]): string {

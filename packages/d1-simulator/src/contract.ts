@@ -75,6 +75,13 @@ export function requireContract(operation: Operation, { status, headers, text }:
   return body
 }
 
+/** The answer has this status, as the contract has it. */
+export function requireStatus(operation: Operation, reply: Reply, status: number): Body {
+  const body = requireContract(operation, reply)
+  if (reply.status !== status) throw new Mismatch(String(reply.status))
+  return body
+}
+
 function parse(text: string): Body | undefined {
   try {
     const value: unknown = JSON.parse(text)

@@ -5,13 +5,14 @@ import https from 'node:https'
 import net from 'node:net'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { GROUPS, simulateD1 } from '../../src/cli/d1-simulator/index.js'
-import { loadSetup } from '../../src/cli/d1-simulator/setup.js'
-import { Wire } from '../../src/cli/d1-simulator/wire.js'
-import { main } from '../../src/cli/main.js'
-import type { TokenVerdict } from '../../src/d1.js'
-import { keptIo } from './support/io.js'
+import type { TokenVerdict } from '../../../src/d1.js'
+import { GROUPS } from '../src/case.js'
+import { program } from '../src/program.js'
+import { simulateD1 } from '../src/run.js'
+import { loadSetup } from '../src/setup.js'
+import { Wire } from '../src/wire.js'
 import { certificates, type Issuer, openIssuer } from './support/issuer.js'
+import { keptOutput } from './support/output.js'
 
 const LONG = { timeout: 120_000 }
 
@@ -78,8 +79,8 @@ test('an issuer with tokens that are no JWTs passes the cases about them', LONG,
 test('an issuer that is not there fails every case, as no answer', LONG, async () => {
   const issuer = await openIssuer()
   const config = otherConfig(issuer, { url: 'https://127.0.0.1:9', tokenUrl: 'https://127.0.0.1:9/token' })
-  const io = keptIo()
-  expect(await main(['d1-simulator', '--config', config, '--only', 'get-pin'], io)).toBe(1)
+  const io = keptOutput()
+  expect(await program(['--config', config, '--only', 'get-pin'], io)).toBe(1)
   const results = await simulateD1({ config, warn: () => {} })
   expect(results.filter(({ verdict }) => verdict === 'passed')).toEqual([])
   expect(new Set(results.map(({ got }) => got))).toEqual(new Set(['no answer: ECONNREFUSED', 'no answer']))

@@ -1,5 +1,6 @@
 /** Set PIN of type ISO0, as D1 sends it: the new PIN shows, twice is as good as once, no two get mixed up. */
-import { BAD, type Case, refusal, requireRefusal, requireStatus } from './case.js'
+import { BAD, type Case, refusal, requireRefusal } from './case.js'
+import { requireStatus } from './contract.js'
 import { ISO0_MESSAGES, type MakeMessage } from './inside.js'
 import { Mismatch } from './problems.js'
 import type { Reply } from './wire.js'

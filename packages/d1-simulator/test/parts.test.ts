@@ -1,13 +1,12 @@
 /** The simulator's own cryptography and readers, against published values and what they must refuse. */
 import { createCipheriv, randomBytes } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
-import { requireContract } from '../../src/cli/d1-simulator/contract.js'
-import { aesCmac, retailMac } from '../../src/cli/d1-simulator/mac.js'
-import { clearBlock, nextPin, pinOf, WRONG_BLOCKS } from '../../src/cli/d1-simulator/pin-block.js'
-import { readProfile } from '../../src/cli/d1-simulator/profile.js'
-import { seccosContent } from '../../src/cli/d1-simulator/seccos.js'
-import { tdea } from '../../src/cli/d1-simulator/tdea.js'
-import { ILLUSTRATIVE_NOT_GIROCARD_AES, ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../src/tools.js'
+import { ILLUSTRATIVE_NOT_GIROCARD_AES, ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../../src/tools.js'
+import { aesCmac, retailMac, tdea } from '../src/ciphers.js'
+import { requireContract } from '../src/contract.js'
+import { clearBlock, nextPin, pinOf, WRONG_BLOCKS } from '../src/pin-block.js'
+import { readProfile } from '../src/profile.js'
+import { seccosContent } from '../src/seccos.js'
 
 const hex = (text: string): Buffer => Buffer.from(text, 'hex')
 

@@ -1,14 +1,13 @@
 /** What the cases work with: the issuer's addresses, D1's token, test cards and the PINs they have by now. */
 import { randomInt } from 'node:crypto'
-import { requireSilence, requireStatus } from './case.js'
+import { tdea } from './ciphers.js'
 import type { CardConfig, ConfiguredState, PinType } from './config.js'
-import { textOf } from './contract.js'
+import { requireStatus, textOf } from './contract.js'
 import { openAnswer, seal } from './jwe.js'
 import { clearBlock, pinOf } from './pin-block.js'
 import { Mismatch, NotRun } from './problems.js'
 import { type SeccosContent, type SeccosKeys, seccosContent, type Twist } from './seccos.js'
 import type { Setup } from './setup.js'
-import { tdea } from './tdea.js'
 import type { Ask, Reply, Wire } from './wire.js'
 
 /** A card that the issuer has. */
@@ -131,7 +130,7 @@ export class World {
   async getPin(card: Card): Promise<{ readonly pin: string; readonly epk: string }> {
     const reply = await this.ask(this.pinUrl(card.cardId))
     const body = requireStatus('getPIN', reply, 200)
-    requireSilence(this, reply)
+    this.requireSilence(reply)
     const { plaintext, epk } = await openAnswer(textOf(body, 'encryptedPinBlock'), this.setup.d1Jwk)
     const { kid, pinValue } = contentOf(plaintext)
     if (kid !== this.setup.zpk.kid) throw new Mismatch('a PIN block whose kid is not that of the key')
@@ -209,6 +208,15 @@ export class World {
         ? [[card as Card, pin] as const]
         : []
     })
+  }
+
+  /** No PIN, PAN, key or token of ours stands in an answer. */
+  requireSilence({ status, headers, text }: Reply): void {
+    const everything = `${text}\n${Object.values(headers).join('\n')}`
+    const shown = this.secrets().some(secret =>
+      /^\d{4,12}$/.test(secret) ? new RegExp(`\\b${secret}\\b`).test(text) : everything.includes(secret),
+    )
+    if (shown) throw new Mismatch(`${status} with a secret in it`)
   }
 
   /** What no answer may show. */

@@ -1,5 +1,6 @@
 /** Refusals of what is inside a JWE must be one refusal: the same bytes, in about the same time. */
-import { type Case, requireStatus } from './case.js'
+import type { Case } from './case.js'
+import { requireStatus } from './contract.js'
 import { ISO0_MESSAGES, type Messages, SECCOS_MESSAGES } from './inside.js'
 import { Mismatch } from './problems.js'
 import type { Reply } from './wire.js'

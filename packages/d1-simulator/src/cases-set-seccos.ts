@@ -1,5 +1,6 @@
 /** Set PIN of type 3DES_SECCOS: the counter, the MAC, and that no message counts twice. */
-import { BAD, type Case, refusal, requireStatus } from './case.js'
+import { BAD, type Case, refusal } from './case.js'
+import { requireStatus } from './contract.js'
 import { SECCOS_MESSAGES } from './inside.js'
 import { Mismatch, NotRun } from './problems.js'
 import type { SeccosContent } from './seccos.js'
