@@ -1,4 +1,4 @@
-import { describe, expect, test, vi } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { softwareBackend } from '../../src/software.js'
 import { failure } from '../support/errors.js'
 
@@ -22,9 +22,20 @@ const KEY = {
 } as const
 
 describe('an OpenSSL without TDEA', () => {
-  test('auto falls back to node-forge, says so, and answers the same', async () => {
+  afterEach(() => {
+    vi.unstubAllGlobals()
+    vi.doUnmock('../../src/backend/software/engine-forge.js')
+  })
+
+  test.each([
+    ['and WebAssembly with SIMD', undefined, 'bitslice'],
+    ['and WebAssembly without SIMD', { validate: () => false }, 'node-forge'],
+  ])('%s: auto takes what is left, says so, and answers the same', async (_name, wasm, engine) => {
+    if (wasm !== undefined) vi.stubGlobal('WebAssembly', wasm)
+    vi.resetModules()
+    const { softwareBackend } = await import('../../src/software.js')
     await using backend = await softwareBackend({ keys: [KEY] })
-    expect(backend.capabilities().tdea).toBe('node-forge')
+    expect(backend.capabilities().tdea).toBe(engine)
     const key = await backend.bind({ kid: 'K', usage: 'pin-encryption', kcv: '08D7B4' })
     expect(Buffer.from(await backend.encipherBlocks(key, new Uint8Array(8))).toString('hex')).toBe(
       '08d7b4fb629d0885',
@@ -35,7 +46,19 @@ describe('an OpenSSL without TDEA', () => {
     await failure(() => softwareBackend({ keys: [KEY], engine: 'node:crypto' }), 'ERR_UNSUPPORTED')
   })
 
+  test('so is bitslice where WebAssembly has no SIMD', async () => {
+    vi.stubGlobal('WebAssembly', { validate: () => false })
+    vi.resetModules()
+    const { softwareBackend } = await import('../../src/software.js')
+    await expect(softwareBackend({ keys: [KEY], engine: 'bitslice' })).rejects.toMatchObject({
+      code: 'ERR_UNSUPPORTED',
+      message: expect.stringContaining('SIMD'),
+    })
+  })
+
   test('where node-forge answers wrongly as well, nothing is opened', async () => {
+    vi.stubGlobal('WebAssembly', undefined)
+    vi.resetModules()
     vi.doMock('../../src/backend/software/engine-forge.js', () => ({
       forgeEngine: {
         name: 'node-forge',
@@ -44,7 +67,7 @@ describe('an OpenSSL without TDEA', () => {
         },
       },
     }))
-    await failure(() => softwareBackend({ keys: [KEY] }), 'ERR_BACKEND_FAILED')
-    vi.doUnmock('../../src/backend/software/engine-forge.js')
+    const { softwareBackend } = await import('../../src/software.js')
+    await expect(softwareBackend({ keys: [KEY] })).rejects.toMatchObject({ code: 'ERR_BACKEND_FAILED' })
   })
 })

@@ -2,14 +2,17 @@ import { afterAll, describe, test } from 'vitest'
 import { softwareBackend } from '../../src/software.js'
 import { backendContract } from '../../src/testing.js'
 
-describe.each(['node:crypto', 'node-forge'] as const)('backend contract: software, %s', engine => {
-  const contract = backendContract({
-    open: keys =>
-      softwareBackend({
-        engine,
-        keys: keys.map(({ kid, usage, algorithm, material }) => ({ kid, usage, algorithm, material })),
-      }),
-  })
-  test.each(contract.cases.map(({ name, run }) => [name, run] as const))('%s', (_name, run) => run())
-  afterAll(() => contract.close())
-})
+describe.each(['bitslice', 'node:crypto', 'node-forge'] as const)(
+  'backend contract: software, %s',
+  engine => {
+    const contract = backendContract({
+      open: keys =>
+        softwareBackend({
+          engine,
+          keys: keys.map(({ kid, usage, algorithm, material }) => ({ kid, usage, algorithm, material })),
+        }),
+    })
+    test.each(contract.cases.map(({ name, run }) => [name, run] as const))('%s', (_name, run) => run())
+    afterAll(() => contract.close())
+  },
+)

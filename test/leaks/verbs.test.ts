@@ -139,9 +139,9 @@ async function runAll(world: World, what: string): Promise<number> {
 const REFUSED = ON_BACKENDS.filter(({ refused }) => refused === true)
 
 describe('no verb shows a secret', LONG, () => {
-  test('with node-forge', async () => {
-    await using backend = await openSoftware('node-forge')
-    expect(await runAll(await worldOn(backend), 'node-forge')).toBe(REFUSED.length)
+  test.each(['node:crypto', 'node-forge'] as const)('with %s', async engine => {
+    await using backend = await openSoftware(engine)
+    expect(await runAll(await worldOn(backend), engine)).toBe(REFUSED.length)
   })
 
   test('on a backend that is closed', async () => {

@@ -111,7 +111,7 @@ const never = (): never => {
   throw new Error('unreachable')
 }
 
-export function openSoftware(engine: 'auto' | 'node-forge' = 'auto'): Promise<Backend> {
+export function openSoftware(engine: 'auto' | 'node:crypto' | 'node-forge' = 'auto'): Promise<Backend> {
   return softwareBackend({ keys: KEYS.map(({ hostDecipher: _, ...key }) => key), engine })
 }
 

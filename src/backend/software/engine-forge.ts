@@ -1,11 +1,9 @@
+/** TDEA by node-forge, in JavaScript: for where nothing else works, and as an independent second opinion. */
 import forge from 'node-forge'
 import { asciiBytes, bufferOf, concatBytes, ownCopy, wipe } from '../../base/bytes.js'
-import type { TdeaCipher, TdeaEngine } from './engine.js'
+import type { TdeaCipher, TdeaEngine } from './tdea-engine.js'
 
-/**
- * TDEA by node-forge, in JavaScript: for OpenSSL builds that refuse TDEA, and as an independent second opinion.
- * Its intermediate strings and key schedules are garbage collected, not wiped.
- */
+/** Its intermediate strings and key schedules are garbage collected, not wiped. */
 export const forgeEngine: TdeaEngine = { name: 'node-forge', open: key => new ForgeTdea(key) }
 
 class ForgeTdea implements TdeaCipher {

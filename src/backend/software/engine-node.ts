@@ -1,10 +1,10 @@
+/** TDEA by the OpenSSL that Node is built with. */
 import { createCipheriv, createDecipheriv } from 'node:crypto'
 import { ownCopy, wipe } from '../../base/bytes.js'
-import { BackendError } from '../../base/errors.js'
-import type { TdeaCipher, TdeaEngine } from './engine.js'
+import { requireWholeBlocks, type TdeaCipher, type TdeaEngine } from './tdea-engine.js'
 
 /**
- * TDEA by the OpenSSL that Node is built with. The two ECB contexts live as long as the key, so that one PIN block
+ * The two ECB contexts live as long as the key, so that one PIN block
  * does not pay for a key schedule; ECB without padding keeps no state between blocks.
  */
 export const nodeEngine: TdeaEngine = { name: 'node:crypto', open: key => new NodeTdea(key) }
@@ -50,10 +50,4 @@ class NodeTdea implements TdeaCipher {
     this.#encipher.final()
     this.#decipher.final()
   }
-}
-
-/** A context that lives on must never be left with part of a block: the next caller's blocks would be shifted by it. */
-function requireWholeBlocks(data: Uint8Array): void {
-  if (data.length > 0 && data.length % 8 === 0) return
-  throw new BackendError('ERR_BACKEND_FAILED', 'the cipher was given part of a block')
 }

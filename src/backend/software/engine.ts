@@ -1,62 +1,70 @@
-/** TDEA engines of the software backend: the interface, the known answer each must give, and the choice at open. */
-import { equalBytes, fromHex, secretBytes } from '../../base/bytes.js'
+/** The choice of a TDEA engine when a software backend opens, and the known answers that each must give. */
+import { concatBytes, equalBytes, fromHex, secretBytes } from '../../base/bytes.js'
 import { ArgumentError, BackendError } from '../../base/errors.js'
 import { nodeEngine } from './engine-node.js'
+import type { TdeaEngine } from './tdea-engine.js'
 
-/** TDEA under one key, for as long as the key is bound. Data lengths are multiples of 8. */
-export interface TdeaCipher {
-  readonly blockBytes: 8
-  encipher(blocks: Uint8Array): Uint8Array
-  decipher(blocks: Uint8Array): Uint8Array
-  encipherCbc(iv: Uint8Array, data: Uint8Array): Uint8Array
-  /** Drops the key schedule and wipes the key bytes. */
-  close(): void
-}
-
-/** An implementation of TDEA. */
-export interface TdeaEngine {
-  readonly name: 'node:crypto' | 'node-forge'
-  /** A cipher under 16 (K1, K2) or 24 (K1, K2, K3) bytes, which are copied. */
-  open(key: Uint8Array): TdeaCipher
-}
-
-/** `auto` takes `node:crypto` where its OpenSSL computes TDEA, else `node-forge`. */
-export type EngineChoice = 'auto' | 'node:crypto' | 'node-forge'
+/**
+ * Who computes TDEA. `auto` takes the first of these that works here: `bitslice` (WebAssembly with SIMD: fastest for one
+ * block and for many), `node:crypto` (OpenSSL, where it has TDEA), `node-forge` (JavaScript).
+ */
+export type EngineChoice = 'auto' | TdeaEngine['name']
 
 /** NIST SP 800-67 / SP 800-20 style known answer: K1 = 0123456789ABCDEF, K2 = FEDCBA9876543210, zero block. */
 const KNOWN = {
   key: fromHex('0123456789ABCDEFFEDCBA9876543210', 'known key'),
   answer: fromHex('08D7B4FB629D0885', 'known answer'),
 }
+/** Enough blocks for an engine that does many side by side to do so. */
+const MANY = 64
 
-/** True where the engine enciphers and deciphers the known block, in ECB and in CBC. */
+/** True where the engine enciphers and deciphers the known block, alone and among many, in ECB and in CBC. */
 export function engineWorks(engine: TdeaEngine): boolean {
   try {
     const cipher = engine.open(KNOWN.key)
     const zero = secretBytes(8)
+    const zeros = secretBytes(8 * MANY)
+    const answers = concatBytes(...Array.from({ length: MANY }, () => KNOWN.answer))
     const works =
       equalBytes(cipher.encipher(zero), KNOWN.answer) &&
       equalBytes(cipher.decipher(KNOWN.answer), zero) &&
+      equalBytes(cipher.encipher(zeros), answers) &&
+      equalBytes(cipher.decipher(answers), zeros) &&
       equalBytes(cipher.encipherCbc(KNOWN.answer, KNOWN.answer), KNOWN.answer)
     cipher.close()
     return works
   } catch {
-    // OpenSSL builds without TDEA throw here; the reason is theirs, the consequence is the same.
+    // OpenSSL builds without TDEA throw here, and runtimes without WebAssembly; the reason is theirs.
     return false
   }
 }
 
-/** Picks an engine that gives the known answer; `ERR_UNSUPPORTED` where the wanted one does not. */
+/** How each engine is come by: only what is wanted is loaded. */
+const ENGINES: Readonly<Record<TdeaEngine['name'], () => Promise<TdeaEngine>>> = {
+  bitslice: async () => (await import('./engine-bitslice.js')).bitsliceEngine,
+  'node:crypto': async () => nodeEngine,
+  'node-forge': async () => (await import('./engine-forge.js')).forgeEngine,
+}
+
+const WHY: Readonly<Record<TdeaEngine['name'], string>> = {
+  bitslice: 'this runtime has no WebAssembly with SIMD',
+  'node:crypto': 'this OpenSSL does not compute TDEA',
+  'node-forge': 'node-forge does not give the known answer',
+}
+
+/** Picks an engine that gives the known answers; `ERR_UNSUPPORTED` where the wanted one does not. */
 export async function chooseEngine(choice: EngineChoice): Promise<TdeaEngine> {
-  if (choice === 'node:crypto' || choice === 'auto') {
-    if (engineWorks(nodeEngine)) return nodeEngine
-    if (choice === 'node:crypto')
-      throw new BackendError('ERR_UNSUPPORTED', 'this OpenSSL does not compute TDEA')
-  } else if (choice !== 'node-forge') {
-    throw new ArgumentError("engine must be 'auto', 'node:crypto' or 'node-forge'")
+  if (choice !== 'auto') {
+    if (typeof choice !== 'string' || !Object.hasOwn(ENGINES, choice)) {
+      throw new ArgumentError("engine must be 'auto', 'bitslice', 'node:crypto' or 'node-forge'")
+    }
+    const engine = await ENGINES[choice]()
+    if (engineWorks(engine)) return engine
+    throw new BackendError('ERR_UNSUPPORTED', WHY[choice])
   }
-  // Loaded only when needed: most programs never pay for a second implementation.
-  const { forgeEngine } = await import('./engine-forge.js')
-  if (engineWorks(forgeEngine)) return forgeEngine
+  for (const open of Object.values(ENGINES)) {
+    const engine = await open()
+    if (engineWorks(engine)) return engine
+  }
   throw new BackendError('ERR_BACKEND_FAILED', 'no TDEA engine gives the known answer')
 }

@@ -20,7 +20,7 @@ import { jwkOfPoint } from '../../primitives/p256.js'
 import type { KeyParity } from '../../primitives/tdea.js'
 import { parityOf, withoutParity } from '../../primitives/tdea.js'
 import { requireKid } from '../checks.js'
-import type { TdeaCipher, TdeaEngine } from './engine.js'
+import type { TdeaCipher, TdeaEngine } from './tdea-engine.js'
 
 /** A clear key for the software backend. For tests and development: the material stands in host memory. */
 export interface SoftwareKey {

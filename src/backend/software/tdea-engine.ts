@@ -1,0 +1,29 @@
+/** What a TDEA engine of the software backend is, and what one has to refuse. */
+import { BackendError } from '../../base/errors.js'
+
+/** TDEA under one key, for as long as the key is bound. Data lengths are multiples of 8. */
+export interface TdeaCipher {
+  readonly blockBytes: 8
+  encipher(blocks: Uint8Array): Uint8Array
+  decipher(blocks: Uint8Array): Uint8Array
+  encipherCbc(iv: Uint8Array, data: Uint8Array): Uint8Array
+  /** Where it can be had: deciphers here and enciphers under `to` in one pass; undefined where `to` is not of its kind. */
+  reencipher?(to: TdeaCipher, blocks: Uint8Array): Uint8Array | undefined
+  /** Where it can be had: the last blocks of the CBC encryptions of many messages, one after the other. */
+  cbcMacs?(iv: Uint8Array, messages: readonly Uint8Array[]): Uint8Array
+  /** Drops the key schedule and wipes the key bytes. */
+  close(): void
+}
+
+/** An implementation of TDEA. */
+export interface TdeaEngine {
+  readonly name: 'node:crypto' | 'node-forge' | 'bitslice'
+  /** A cipher under 16 (K1, K2) or 24 (K1, K2, K3) bytes, which are copied. */
+  open(key: Uint8Array): TdeaCipher
+}
+
+/** Throws `ERR_BACKEND_FAILED` for part of a block: a context that lives on would shift the next caller's blocks by it. */
+export function requireWholeBlocks(data: Uint8Array): void {
+  if (data.length > 0 && data.length % 8 === 0) return
+  throw new BackendError('ERR_BACKEND_FAILED', 'the cipher was given part of a block')
+}
