@@ -16,7 +16,9 @@ const EXCEPTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     'new ArrayBuffer(length)': 'the birthplace itself',
     'Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)': 'a view, for what Buffer can do',
   },
-  'src/backend/software/bitslice-memory.ts': { "Buffer.from(WASM, 'base64')": 'the code of a module: public' },
+  'src/backend/software/bitslice-memory.ts': {
+    "Buffer.from(WASM, 'base64')": 'the code of a module: public',
+  },
   'src/primitives/pin.ts': { "this.#live().join('')": 'Pin.reveal: a string is what was asked for' },
   'src/primitives/pan.ts': {
     "this.#digits.join('')": 'Pan.reveal: a string is what was asked for',
