@@ -4,7 +4,9 @@
  *
  * It has one token per process, so what SoftHSM does with two tokens is done here with two sets of labels.
  */
+
 import { afterAll, expect, test } from 'vitest'
+import { operationsOf } from '../src/backend/key.js'
 import type { Backend } from '../src/index.js'
 import { openKeyStore, pkcs11Backend } from '../src/pkcs11.js'
 import { backendContract, CONTRACT_KEYS, type ContractKey } from '../src/testing.js'
@@ -61,7 +63,7 @@ describeNss('backend contract: NSS softokn', () => {
     const from = await backend.bind({ kid: 'PEK-3', usage: 'pin-encryption' })
     const to = await backend.bind({ kid: 'PEK-2', usage: 'pin-encryption' })
     const clear = Uint8Array.from(Buffer.from('13BAD542F3652D67'.repeat(2), 'hex'))
-    const moved = await backend.reencipherBlocks(from, to, await backend.encipherBlocks(from, clear))
+    const moved = await operationsOf(from).reencipher(to, await operationsOf(from).encipher(clear))
     expect(Buffer.from(moved).toString('hex').toUpperCase()).toBe('908E543CF2CB254F'.repeat(2))
   })
 

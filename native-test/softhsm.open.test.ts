@@ -1,8 +1,10 @@
 /** What bad input gets: at opening and at binding, on a real module. */
+
 import { existsSync, mkdtempSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { operationsOf } from '../src/backend/key.js'
 import type { Template } from '../src/backend/pkcs11/binding/binding.js'
 import { CKA, CKF, CKK, CKO } from '../src/backend/pkcs11/binding/constants.js'
 import { loadPkcs11js } from '../src/backend/pkcs11/binding/pkcs11js-binding.js'
@@ -233,7 +235,7 @@ describeSoftHsm('binding keys that another tool made', () => {
         strayKey('GOOD', [], Buffer.from('FEDCBA98765432100123456789ABCDEF', 'hex')),
       )
     })
-    const error = await failure(() => backend.encipherBlocks(key, new Uint8Array(8)))
+    const error = await failure(() => operationsOf(key).encipher(new Uint8Array(8)))
     expect(error.code).toBe('ERR_KEY_CHECK_VALUE')
     const { ok, detail } = await backend.health()
     expect([ok, detail.includes('GOOD (ERR_KEY_CHECK_VALUE)')]).toEqual([false, true])
@@ -325,7 +327,7 @@ describeSoftHsm('the life of a backend on SoftHSM', () => {
     await Promise.all([backend.close(), backend.close()])
     await backend.close()
     for (const call of [
-      () => backend.encipherBlocks(key, new Uint8Array(8)),
+      () => operationsOf(key).encipher(new Uint8Array(8)),
       () => backend.bind({ kid: 'PEK-2', usage: 'pin-encryption' }),
       () => backend.randomBytes(8),
       () => backend.health(),
@@ -339,7 +341,7 @@ describeSoftHsm('the life of a backend on SoftHSM', () => {
     for (let i = 0; i < 100; i++) {
       const backend = await pkcs11Backend(options)
       const key = await backend.bind({ kid: 'PEK-2', usage: 'pin-encryption' })
-      await backend.encipherBlocks(key, new Uint8Array(8))
+      await operationsOf(key).encipher(new Uint8Array(8))
       await backend.close()
     }
     expect(await census(options)).toEqual(before)
@@ -349,8 +351,11 @@ describeSoftHsm('the life of a backend on SoftHSM', () => {
     const first = await pkcs11Backend(options)
     const key = await first.bind({ kid: 'PEK-2', usage: 'pin-encryption' })
     await first.close()
+    const block = new Uint8Array(8)
+    expect((await failure(() => operationsOf(key).encipher(block))).code).toBe('ERR_BACKEND_CLOSED')
     await using second = await pkcs11Backend(options)
-    expect((await failure(() => second.encipherBlocks(key, new Uint8Array(8)))).code).toBe('ERR_KEY_FOREIGN')
+    const same = await second.bind({ kid: 'PEK-2', usage: 'pin-encryption' })
+    expect((await failure(() => operationsOf(same).reencipher(key, block))).code).toBe('ERR_KEY_FOREIGN')
   })
 
   test('somebody else finalises the library: retryable errors and health, no crash; opening anew is the cure', async () => {
@@ -358,7 +363,7 @@ describeSoftHsm('the life of a backend on SoftHSM', () => {
     const key = await backend.bind({ kid: 'PEK-2', usage: 'pin-encryption' })
     const binding = await loadPkcs11js(options.module)
     binding.C_Finalize()
-    const error = await failure(() => backend.encipherBlocks(key, new Uint8Array(8)))
+    const error = await failure(() => operationsOf(key).encipher(new Uint8Array(8)))
     expect(error).toMatchObject({
       code: 'ERR_PKCS11_CALL',
       returnValueName: 'CKR_CRYPTOKI_NOT_INITIALIZED',

@@ -2,10 +2,12 @@
  * Worker threads come and go, with a backend each, while the main thread works on: no crash, and the library stays
  * loaded. (A crash here ends the whole test process.)
  */
+
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import { expect, test } from 'vitest'
+import { operationsOf } from '../src/backend/key.js'
 import type { Backend } from '../src/index.js'
 import { pkcs11Backend } from '../src/pkcs11.js'
 import { CONTRACT_KEYS } from '../src/testing.js'
@@ -42,7 +44,7 @@ describeSoftHsm('worker threads', () => {
     let working = true
     const main = (async () => {
       while (working) {
-        expect((await backend.encipherBlocks(key, new Uint8Array(8)))[0]).toBe(0x96)
+        expect((await operationsOf(key).encipher(new Uint8Array(8)))[0]).toBe(0x96)
         await new Promise(resolve => setImmediate(resolve))
       }
     })()
@@ -61,7 +63,7 @@ describeSoftHsm('worker threads', () => {
     })
     for (const backend of opened) {
       const key = await backend.bind({ kid: 'PEK-2', usage: 'pin-encryption' })
-      expect((await backend.encipherBlocks(key, new Uint8Array(8)))[0]).toBe(0x96)
+      expect((await operationsOf(key).encipher(new Uint8Array(8)))[0]).toBe(0x96)
       expect((await backend.health()).ok).toBe(true)
       await backend.close()
     }

@@ -3,19 +3,21 @@
  *
  * @module issuer-pin-crypto
  */
+export type { Backend, BindSpec } from './backend/backend.js'
 export type {
-  Backend,
-  BindSpec,
-  CallOptions,
+  BackendDriver,
   Capabilities,
   ContentKeyRequest,
+  FoundKey,
   Health,
+  KeyQuery,
   MacPlan,
   MacRequest,
-} from './backend/backend.js'
-export type { BackendDriver, FoundKey, KeyQuery, MaybePromise } from './backend/driver.js'
+  MaybePromise,
+} from './backend/driver.js'
 export { openBackend } from './backend/front.js'
 export type { Key, KeyFacts } from './backend/key.js'
+export type { CallOptions } from './base/arguments.js'
 export {
   AbortedError,
   ArgumentError,

@@ -19,12 +19,8 @@ export {
   type StoreContractCase,
   type StoreHarness,
 } from './testing/change-counter-contract.js'
-export {
-  type BackendContract,
-  backendContract,
-  type ContractCase,
-  type ContractHarness,
-} from './testing/contract.js'
+export { type BackendContract, backendContract } from './testing/contract.js'
+export type { ContractCase, ContractHarness } from './testing/contract-helpers.js'
 export { CONTRACT_KEYS, type ContractKey } from './testing/contract-keys.js'
 export { type MakeSeccosSetPinRequestInput, makeSeccosSetPinRequest } from './testing/make-set-pin-seccos.js'
 export { type IssuerStoreHarness, issuerStoreContract } from './testing/store-contract.js'

@@ -3,8 +3,10 @@
  * everything, writes its heap to a file, and then stands still so that its memory can be looked at from outside. It
  * reads the secrets as bytes, late, and wipes what it has read: what is still there afterwards, somebody else left.
  */
+
 import { readFileSync } from 'node:fs'
 import { writeHeapSnapshot } from 'node:v8'
+import { operationsOf } from '../../src/backend/key.js'
 import { encipherPin, generateMac, openJwe, Pan, Pin } from '../../src/index.js'
 import { softwareBackend } from '../../src/software.js'
 
@@ -72,7 +74,9 @@ async function work(): Promise<void> {
     await fails(() => openJwe({ jwe: `${compact.slice(0, -4)}AAAA`, keys: jweKey }))
     await fails(() => backend.bind({ kid: 'STORE', usage: 'cmac' }))
     await fails(() =>
-      backend.mac(macKey, { algorithm: 'iso9797-1-alg3', padding: 2 }, pin, { signal: AbortSignal.abort() }),
+      operationsOf(macKey).mac({ algorithm: 'iso9797-1-alg3', padding: 2 }, pin, {
+        signal: AbortSignal.abort(),
+      }),
     )
     block.fill(0)
     clear.dispose()

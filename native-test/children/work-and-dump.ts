@@ -2,8 +2,10 @@
  * Child of the heap test: works with the canary keys, in success and in failure, and then writes its heap to a file.
  * It never reads the keys. The user PIN and the cardholder's PIN it reads as bytes, late, and drops.
  */
+
 import { readFileSync } from 'node:fs'
 import { writeHeapSnapshot } from 'node:v8'
+import { operationsOf } from '../../src/backend/key.js'
 import { buildFormat0, decipherPin, encipherPin, Pan, Pin } from '../../src/index.js'
 import { pkcs11Backend } from '../../src/pkcs11.js'
 
@@ -50,11 +52,13 @@ async function work(): Promise<void> {
   const ephemeralPublicKey = new Uint8Array(readFileSync(POINT_FILE))
   const request = { ephemeralPublicKey, otherInfo: new Uint8Array(16), length: 32 }
   for (let i = 0; i < 20; i++) {
-    ;(await backend.deriveContentKey(jwe, request)).fill(0)
-    await backend.mac(mac, { algorithm: 'iso9797-1-alg3', padding: 2 }, new Uint8Array(100))
+    ;(await operationsOf(jwe).deriveContentKey(request)).fill(0)
+    await operationsOf(mac).mac({ algorithm: 'iso9797-1-alg3', padding: 2 }, new Uint8Array(100))
   }
-  await fails(() => backend.deriveContentKey(jwe, { ...request, ephemeralPublicKey: new Uint8Array(65) }))
-  await fails(() => backend.deriveContentKey(jwe, request, { signal: AbortSignal.abort() }))
+  await fails(() =>
+    operationsOf(jwe).deriveContentKey({ ...request, ephemeralPublicKey: new Uint8Array(65) }),
+  )
+  await fails(() => operationsOf(jwe).deriveContentKey(request, { signal: AbortSignal.abort() }))
 
   // A marker that must be found, so that the search itself is known to work.
   Object.assign(globalThis, { marker: ['positive', 'control', String(process.pid)].join('-') })

@@ -2,26 +2,24 @@
  * The checks of the port's arguments, for the front and for the verbs above it. What comes from the caller is read once
  * and handed on as a fresh, plain value: what was checked is what is used. Each throws a coded error or nothing.
  */
-import { readOptions } from '../base/arguments.js'
+
+import { readOptions, requireKid } from '../base/arguments.js'
 import { snapshot } from '../base/bytes.js'
-import { AbortedError, ArgumentError, InputError, KeyError } from '../base/errors.js'
+import { ArgumentError, InputError, KeyError } from '../base/errors.js'
 import { type CheckValue, snapshotCheckValue } from '../key/check-value.js'
 import { isKeyUsage, type KeyUsage, USAGES } from '../key/usage.js'
 import { isKeyAlgorithm, isTdea, type KeyAlgorithm } from '../primitives/key-algorithm.js'
 import { MAC_PADDINGS } from '../primitives/mac-algorithm.js'
 import { isP256Point } from '../primitives/p256.js'
-import type { BindSpec, CallOptions, ContentKeyRequest, MacRequest } from './backend.js'
-import type { Key } from './key.js'
+import type { BindSpec } from './backend.js'
+import type { ContentKeyRequest, MacRequest } from './driver.js'
+import type { KeyFacts } from './key.js'
 
 /** Longest input of one call: 8192 PIN blocks, and far more than any message that is MACed here. */
 export const MAX_INPUT_BYTES = 65_536
 const TDEA_BLOCK_BYTES = 8
-const MAX_KID_CHARACTERS = 128
 const MAX_OTHER_INFO_BYTES = 1024
 const CONTENT_KEY_BYTES: readonly number[] = [16, 24, 32, 64]
-
-/** Control and format characters, line separators and lone surrogates: they forge log lines, or have no UTF-8 form. */
-const NO_TEXT = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u
 
 /** A {@link BindSpec} that has been read. */
 export interface ReadSpec {
@@ -42,33 +40,6 @@ export function readSpec(spec: BindSpec): ReadSpec {
   }
   if (typeof hostDecipher !== 'boolean') throw new ArgumentError('hostDecipher must be a boolean')
   return { kid, usage, algorithm, kcv: kcv === undefined ? undefined : snapshotCheckValue(kcv), hostDecipher }
-}
-
-/** True for a kid: 1 to 128 characters of text, none of them a control or format character. */
-export function isKid(kid: unknown): kid is string {
-  return typeof kid === 'string' && kid.length >= 1 && kid.length <= MAX_KID_CHARACTERS && !NO_TEXT.test(kid)
-}
-
-/** Throws `ERR_ARGUMENT` unless the value is a kid. */
-export function requireKid(kid: unknown): asserts kid is string {
-  if (!isKid(kid)) throw new ArgumentError('kid must be 1 to 128 characters without control characters')
-}
-
-/** The signal of a call's options; `ERR_ARGUMENT` for a signal in place of the options, or another member. */
-export function requireSignal(options: CallOptions | undefined | null): AbortSignal | undefined {
-  if (options === undefined || options === null) return undefined
-  if (options instanceof AbortSignal)
-    throw new ArgumentError('options must be { signal }, not the signal itself')
-  const { signal } = readOptions(options, 'the call', ['signal'])
-  if (signal !== undefined && !(signal instanceof AbortSignal)) {
-    throw new ArgumentError('options.signal must be an AbortSignal')
-  }
-  return signal
-}
-
-/** Throws `ERR_ABORTED` once the signal has fired. */
-export function throwIfAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted === true) throw new AbortedError(signal.reason)
 }
 
 export function requireLength(what: string, length: number, min: number, max: number): void {
@@ -92,7 +63,7 @@ export function readMessage(message: Uint8Array): Uint8Array {
   return copy
 }
 
-export function requireHostDecipher(key: Key): void {
+export function requireHostDecipher(key: KeyFacts): void {
   if (key.hostDecipher) return
   throw new KeyError(
     'ERR_HOST_DECIPHER',
@@ -102,7 +73,7 @@ export function requireHostDecipher(key: Key): void {
   )
 }
 
-export function readMacRequest(key: Key, request: MacRequest): MacRequest {
+export function readMacRequest(key: KeyFacts, request: MacRequest): MacRequest {
   const { algorithm, padding, iv } = readOptions(request, 'mac', ['algorithm', 'padding', 'iv'])
   if (typeof algorithm !== 'string' || !Object.hasOwn(MAC_PADDINGS, algorithm)) {
     throw new ArgumentError(`MAC algorithm must be one of ${Object.keys(MAC_PADDINGS).join(', ')}`)

@@ -5,9 +5,53 @@
 import type { CheckValue, CheckValueMethod } from '../key/check-value.js'
 import type { KeyUsage } from '../key/usage.js'
 import type { KeyAlgorithm } from '../primitives/key-algorithm.js'
+import type { MacAlgorithm, MacParameters } from '../primitives/mac-algorithm.js'
 import type { P256PublicJwk } from '../primitives/p256.js'
 import type { KeyParity } from '../primitives/tdea.js'
-import type { Capabilities, ContentKeyRequest, Health, MacRequest } from './backend.js'
+
+/** What `mac` needs beside the key and the message. */
+export interface MacRequest extends MacParameters {
+  /** First chaining value of the ISO/IEC 9797-1 algorithms, one cipher block; zero where absent. Not for CMAC. */
+  readonly iv?: Uint8Array
+}
+
+/** What `deriveContentKey` needs beside the key. */
+export interface ContentKeyRequest {
+  /** The sender's ephemeral P-256 point, uncompressed: 65 bytes. */
+  readonly ephemeralPublicKey: Uint8Array
+  /** OtherInfo of the Concat KDF (NIST SP 800-56A Rev. 3, 5.8.2.1; RFC 7518, 4.6.2). At most 1024 bytes. */
+  readonly otherInfo: Uint8Array
+  /** Length of the derived key in bytes: 16, 24, 32 or 64. */
+  readonly length: number
+}
+
+/** How a MAC is made: by one mechanism, out of several calls (opt-in), or not at all. */
+export type MacPlan = 'native' | 'composed' | 'none'
+
+/** What a backend can do and how it does it, as found when it was opened. */
+export interface Capabilities {
+  /** `software`, `pkcs11`, or the name of somebody's own backend. */
+  readonly backend: string
+  /** Who computes TDEA: `node:crypto`, `node-forge`, or the token's own description. */
+  readonly tdea: string
+  readonly macs: Readonly<Record<MacAlgorithm, MacPlan>>
+  /** Where Z of a key agreement lives: host memory, or inside the token. `none`: no key agreement. */
+  readonly keyAgreement: 'host' | 'token-digest-key' | 'token-kdf' | 'token-extract' | 'none'
+  /** ES256 signatures: made by the backend's own ECDSA, or not at all. */
+  readonly signing: 'native' | 'none'
+  /** `inside`: PIN blocks are re-enciphered without leaving the token. `host`: only with `hostDecipher` keys. */
+  readonly reencipher: 'inside' | 'host'
+  readonly random: string
+  /** Reasons and remarks for an operator: what is missing and why. */
+  readonly notes: readonly string[]
+}
+
+/** The answer of `health()`. */
+export interface Health {
+  readonly ok: boolean
+  /** What was looked at, in words for an operator. No secret. */
+  readonly detail: string
+}
 
 /** A result now, or a promise of it: a driver in this thread need not pay for promises. */
 export type MaybePromise<T> = T | Promise<T>

@@ -1,10 +1,15 @@
+/**
+ * The handle of a key: the public facts for whoever holds it, and the port's operations for the library's own verbs. A key
+ * does what its usage says and gives no way back to its backend: nobody binds, widens or closes by way of a key.
+ */
+import type { CallOptions } from '../base/arguments.js'
 import { ArgumentError, redactInspect } from '../base/errors.js'
 import type { CheckValue } from '../key/check-value.js'
 import type { KeyUsage } from '../key/usage.js'
 import type { KeyAlgorithm } from '../primitives/key-algorithm.js'
 import type { P256PublicJwk } from '../primitives/p256.js'
 import type { KeyParity } from '../primitives/tdea.js'
-import type { Backend } from './backend.js'
+import type { ContentKeyRequest, MacRequest } from './driver.js'
 
 /** The public facts of a key. */
 export interface KeyFacts {
@@ -20,13 +25,53 @@ export interface KeyFacts {
   readonly publicJwk?: P256PublicJwk
 }
 
+/**
+ * The port, seen from one key: each call is one whole operation, refused with `ERR_KEY_USAGE` where it is not the key's.
+ * Reached through {@link operationsOf}, by the verbs and the contract only.
+ */
+export interface KeyOperations {
+  /** TDEA ECB encipherment of n ≥ 1 blocks of 8 bytes under a `pin-encryption` key. At most 65,536 bytes. */
+  encipher(blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array>
+
+  /** The inverse of {@link encipher}. The key must be bound with `hostDecipher`: `ERR_HOST_DECIPHER`. */
+  decipher(blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array>
+
+  /**
+   * Deciphers under this key and enciphers under `to`, a key of the same backend, as one operation; no look at what the
+   * blocks hold. Where the token cannot do it inside, this key must be bound with `hostDecipher`.
+   */
+  reencipher(to: Key, blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array>
+
+  /** The full-length MAC over a message of at most 65,536 bytes. Truncation and comparison belong to the caller. */
+  mac(request: MacRequest, message: Uint8Array, options?: CallOptions): Promise<Uint8Array>
+
+  /** ECDH with the key's private half, then the Concat KDF with SHA-256, as one operation. Z is not returned. */
+  deriveContentKey(request: ContentKeyRequest, options?: CallOptions): Promise<Uint8Array>
+
+  /**
+   * An ES256 signature over a message of at most 65,536 bytes: ECDSA on P-256 with SHA-256, 64 bytes, r then s, 32 bytes
+   * each, big-endian (RFC 7518, 3.4); no DER. It has been verified under `key.publicJwk`: a signature made wrongly could
+   * give the key away, and is wiped (`ERR_BACKEND_FAILED`).
+   */
+  sign(message: Uint8Array, options?: CallOptions): Promise<Uint8Array>
+
+  /** 1 to 65,536 random bytes from the generator of the key's backend. */
+  randomBytes(length: number, options?: CallOptions): Promise<Uint8Array>
+}
+
+/** Known to this file only, because TypeScript's `private` ends where JavaScript begins. */
+const MAKER = Symbol('Key')
+
 /** Whether a value is a key that a backend made: a look-alike, or `Object.create(Key.prototype)`, is none. */
 export let isKey: (value: unknown) => value is Key
+/** For the verbs of this library: what can be done with the key. Not exported from the package. */
+export let operationsOf: (key: Key) => KeyOperations
+/** For `backend/front.ts`. Not exported from the package. */
+export let makeKey: (facts: KeyFacts, operations: KeyOperations) => Key
 
 /**
- * An opaque, typed handle of a key: what it is called, what it is for, where it lives; never key bytes. Made by
- * {@link Backend.bind} only; a look-alike is refused with `ERR_ARGUMENT`, a key of another backend with
- * `ERR_KEY_FOREIGN`.
+ * An opaque, typed handle of a key: what it is called and what it is for; never key bytes. Made by `Backend.bind` only; a
+ * look-alike is refused with `ERR_ARGUMENT`.
  *
  * @example
  * ```ts
@@ -42,17 +87,19 @@ export class Key implements KeyFacts {
   readonly parity: KeyParity
   readonly hostDecipher: boolean
   declare readonly publicJwk?: P256PublicJwk
-  readonly #backend: Backend
+  readonly #operations: KeyOperations
 
   static {
-    isKey = (value): value is Key => typeof value === 'object' && value !== null && #backend in value
+    isKey = (value): value is Key => typeof value === 'object' && value !== null && #operations in value
+    operationsOf = key => key.#operations
+    makeKey = (facts, operations) => new Key(facts, operations, MAKER)
     redactInspect(Key.prototype, function (this: Key) {
       return `[${this.toString()}]`
     })
   }
 
-  /** For `backend/front.ts`. */
-  constructor(facts: KeyFacts, backend: Backend) {
+  private constructor(facts: KeyFacts, operations: KeyOperations, maker: symbol) {
+    if (maker !== MAKER) throw new ArgumentError('a Key is made by Backend.bind')
     this.kid = facts.kid
     this.usage = facts.usage
     this.algorithm = facts.algorithm
@@ -60,13 +107,8 @@ export class Key implements KeyFacts {
     this.parity = facts.parity
     this.hostDecipher = facts.hostDecipher
     if (facts.publicJwk !== undefined) this.publicJwk = Object.freeze({ ...facts.publicJwk })
-    this.#backend = backend
+    this.#operations = operations
     Object.freeze(this)
-  }
-
-  /** The backend that holds the key; the verbs call it. */
-  get backend(): Backend {
-    return this.#backend
   }
 
   /** The public facts in one line. */
@@ -75,7 +117,7 @@ export class Key implements KeyFacts {
   }
 }
 
-/** Throws `ERR_ARGUMENT` unless the value is a {@link Key}. Whose key it is, and what for, the backend checks. */
+/** Throws `ERR_ARGUMENT` unless the value is a {@link Key}. What it is for, its operations check. */
 export function requireKey(value: unknown, name: string): asserts value is Key {
   if (!isKey(value))
     throw new ArgumentError(`${name} must be a Key, bound by a backend of this copy of the library`)

@@ -1,8 +1,19 @@
 /**
  * Option objects, read once and by own members only: a misspelt option is an error and not a silent default, a getter
- * cannot answer a check and its use differently, and what somebody put on `Object.prototype` is not an option.
+ * cannot answer a check and its use differently, and what somebody put on `Object.prototype` is not an option. And the two
+ * arguments that calls everywhere take: a kid and an AbortSignal.
  */
-import { ArgumentError } from './errors.js'
+import { AbortedError, ArgumentError } from './errors.js'
+
+/** Options of every asynchronous call. */
+export interface CallOptions {
+  readonly signal?: AbortSignal
+}
+
+const MAX_KID_CHARACTERS = 128
+
+/** Control and format characters, line separators and lone surrogates: they forge log lines, or have no UTF-8 form. */
+const NO_TEXT = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u
 
 /** Throws `ERR_ARGUMENT` unless the value is an object whose own enumerable members are all among `names`. */
 export function requireOptions(
@@ -44,6 +55,33 @@ export function readOwn<T extends object>(value: T, what: string, names: readonl
   const own: Partial<Record<keyof T, unknown>> = Object.create(null)
   for (const name of names) own[name] = Object.hasOwn(value, name) ? value[name] : undefined
   return own as T
+}
+
+/** True for a kid: 1 to 128 characters of text, none of them a control or format character. */
+export function isKid(kid: unknown): kid is string {
+  return typeof kid === 'string' && kid.length >= 1 && kid.length <= MAX_KID_CHARACTERS && !NO_TEXT.test(kid)
+}
+
+/** Throws `ERR_ARGUMENT` unless the value is a kid. */
+export function requireKid(kid: unknown): asserts kid is string {
+  if (!isKid(kid)) throw new ArgumentError('kid must be 1 to 128 characters without control characters')
+}
+
+/** The signal of a call's options; `ERR_ARGUMENT` for a signal in place of the options, or another member. */
+export function requireSignal(options: CallOptions | undefined | null): AbortSignal | undefined {
+  if (options === undefined || options === null) return undefined
+  if (options instanceof AbortSignal)
+    throw new ArgumentError('options must be { signal }, not the signal itself')
+  const { signal } = readOptions(options, 'the call', ['signal'])
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw new ArgumentError('options.signal must be an AbortSignal')
+  }
+  return signal
+}
+
+/** Throws `ERR_ABORTED` once the signal has fired. */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted === true) throw new AbortedError(signal.reason)
 }
 
 /**

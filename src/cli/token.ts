@@ -1,5 +1,5 @@
 /** `token`: what a PKCS#11 token can do, as the library found it at open. */
-import type { Capabilities, Health } from '../backend/backend.js'
+import type { Capabilities, Health } from '../backend/driver.js'
 import { pkcs11Backend } from '../pkcs11.js'
 import { renderTable } from '../tools/inspect/table.js'
 import { type Command, type Io, readArguments, requireOption, UsageError } from './command.js'

@@ -1,9 +1,7 @@
 /** Opening: the recipient's side of ECDH-ES, with the private key wherever its backend keeps it. */
 
-import type { CallOptions } from '../backend/backend.js'
-import { requireSignal, throwIfAborted } from '../backend/checks.js'
-import { type Key, requireKeys } from '../backend/key.js'
-import { readOptions } from '../base/arguments.js'
+import { type Key, operationsOf, requireKeys } from '../backend/key.js'
+import { type CallOptions, readOptions, requireSignal, throwIfAborted } from '../base/arguments.js'
 import { wipe } from '../base/bytes.js'
 import { ArgumentError, isIssuerPinError, JweError, KeyError } from '../base/errors.js'
 import { USAGES } from '../key/usage.js'
@@ -83,7 +81,7 @@ async function deriveContentKey(key: Key, parsed: CompactJwe, options: CallOptio
   const { ephemeralPublicKey, header } = parsed
   const request = { ephemeralPublicKey, otherInfo: contentKeyInfo(header), length: CONTENT_KEY_BYTES }
   try {
-    return await key.backend.deriveContentKey(key, request, options)
+    return await operationsOf(key).deriveContentKey(request, options)
   } catch (error) {
     // The point has passed our own checks; a backend that still finds fault with it must not become an oracle.
     if (isIssuerPinError(error) && error.code === 'ERR_POINT') return undefined

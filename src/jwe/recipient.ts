@@ -1,4 +1,5 @@
-import { isKid } from '../backend/checks.js'
+/** The recipient of a JWE: a public P-256 key that has been checked once, for any number of messages to it. */
+import { isKid } from '../base/arguments.js'
 import { ArgumentError, JweError, redactInspect } from '../base/errors.js'
 import type { P256PublicJwk } from '../primitives/p256.js'
 import { jwkOfPoint, pointOfJwk } from '../primitives/p256.js'

@@ -1,8 +1,12 @@
 /** Sealing: the sender's side of ECDH-ES. No key of ours is involved, so no backend is. */
 import { createECDH, randomFillSync } from 'node:crypto'
-import type { CallOptions } from '../backend/backend.js'
-import { requireKid, requireSignal, throwIfAborted } from '../backend/checks.js'
-import { readOptions } from '../base/arguments.js'
+import {
+  type CallOptions,
+  readOptions,
+  requireKid,
+  requireSignal,
+  throwIfAborted,
+} from '../base/arguments.js'
 import { asciiBytes, requireBytes, secretBytes, snapshot, wipe } from '../base/bytes.js'
 import { ArgumentError, InputError } from '../base/errors.js'
 import { forgetScalar } from '../key/material.js'

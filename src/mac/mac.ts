@@ -1,8 +1,7 @@
 /** What generation and verification of a MAC share: argument checks, usage, the full-length value and its wiping. */
 
-import type { CallOptions } from '../backend/backend.js'
-import { type Key, requireKey } from '../backend/key.js'
-import { readOptions } from '../base/arguments.js'
+import { type Key, operationsOf, requireKey } from '../backend/key.js'
+import { type CallOptions, readOptions } from '../base/arguments.js'
 import { equalBytes, ownCopy, snapshot, wipe } from '../base/bytes.js'
 import { ArgumentError, InputError, KeyError } from '../base/errors.js'
 import type { KeyUsage } from '../key/usage.js'
@@ -58,7 +57,7 @@ export async function withFullMac<T>(
 ): Promise<T> {
   const { key, message, algorithm, padding, iv } = input
   const request = iv === undefined ? { algorithm, padding } : { algorithm, padding, iv }
-  const full = await key.backend.mac(key, request, message, options)
+  const full = await operationsOf(key).mac(request, message, options)
   try {
     return use(full)
   } finally {

@@ -1,6 +1,6 @@
-import type { CallOptions } from '../backend/backend.js'
-import { type Key, requireKey } from '../backend/key.js'
-import { readOptions } from '../base/arguments.js'
+/** Deciphering a PIN block: the one verb that hands out a clear PIN. */
+import { type Key, operationsOf, requireKey } from '../backend/key.js'
+import { type CallOptions, readOptions } from '../base/arguments.js'
 import { wipe } from '../base/bytes.js'
 import { type Pan, requirePan } from '../primitives/pan.js'
 import type { Pin } from '../primitives/pin.js'
@@ -37,7 +37,7 @@ export async function decipherPin(input: DecipherPinInput, options?: CallOptions
   requireFormat(format, 'format')
   const enciphered = readBlock(block)
   requirePan(pan)
-  const clear = await key.backend.decipherBlocks(key, enciphered, options)
+  const clear = await operationsOf(key).decipher(enciphered, options)
   try {
     return parseFormat0(clear, pan)
   } finally {

@@ -1,6 +1,6 @@
-import type { CallOptions } from '../backend/backend.js'
-import { type Key, requireKey } from '../backend/key.js'
-import { readOptions, requireOptions } from '../base/arguments.js'
+/** Enciphering PINs into PIN blocks, one or thousands in one call. */
+import { type Key, operationsOf, requireKey } from '../backend/key.js'
+import { type CallOptions, readOptions, requireOptions } from '../base/arguments.js'
 import { secretBytes, wipe } from '../base/bytes.js'
 import { ArgumentError, InputError } from '../base/errors.js'
 import type { Pan } from '../primitives/pan.js'
@@ -96,7 +96,7 @@ function clearBlocks(pins: EncipherPinsInput['pins']): Uint8Array {
 /** The backend has read the clear blocks when it returns its promise: they do not stand here while a token works. */
 function encipherWiped(key: Key, clear: Uint8Array, options: CallOptions | undefined): Promise<Uint8Array> {
   try {
-    return key.backend.encipherBlocks(key, clear, options)
+    return operationsOf(key).encipher(clear, options)
   } finally {
     wipe(clear)
   }

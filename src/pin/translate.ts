@@ -1,6 +1,6 @@
-import type { CallOptions } from '../backend/backend.js'
-import { type Key, requireKey } from '../backend/key.js'
-import { readOptions } from '../base/arguments.js'
+/** A PIN block from one key to another: with a check of the block on the way, or without a look at it. */
+import { type Key, operationsOf, requireKey } from '../backend/key.js'
+import { type CallOptions, readOptions } from '../base/arguments.js'
 import { wipe } from '../base/bytes.js'
 import { KeyError } from '../base/errors.js'
 import { USAGES } from '../key/usage.js'
@@ -49,11 +49,11 @@ export async function translatePinBlock(
   requireTranslation(fromFormat, toFormat)
   const enciphered = readBlock(block)
   requirePan(pan)
-  const clear = await from.backend.decipherBlocks(from, enciphered, options)
+  const clear = await operationsOf(from).decipher(enciphered, options)
   try {
     // Same format, same PAN: the block that was checked is the block that would be built.
     checkFormat0(clear, pan)
-    return await to.backend.encipherBlocks(to, clear, options)
+    return await operationsOf(to).encipher(clear, options)
   } finally {
     wipe(clear)
   }
@@ -89,10 +89,7 @@ export async function reencipherPinBlock(
   requireKey(from, 'from')
   requireKey(to, 'to')
   const enciphered = readBlock(block)
-  if (from.backend !== to.backend) {
-    throw new KeyError('ERR_KEY_FOREIGN', `keys ${from.kid} and ${to.kid} live in two backends`, to.kid)
-  }
-  return from.backend.reencipherBlocks(from, to, enciphered, options)
+  return operationsOf(from).reencipher(to, enciphered, options)
 }
 
 function requirePinKey(key: Key): void {

@@ -1,3 +1,4 @@
+/** The PAN: 12 to 19 digits that show themselves only when asked. */
 import { ArgumentError, InputError, redactInspect } from '../base/errors.js'
 import { readDigits } from './pin.js'
 

@@ -1,3 +1,4 @@
+/** The PIN: 4 to 12 digits in memory that can be wiped, and the reading of digits that it shares with the PAN. */
 import { equalBytes, secretBytes, wipe } from '../base/bytes.js'
 import { ArgumentError, InputError, redactInspect } from '../base/errors.js'
 

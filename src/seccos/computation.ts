@@ -1,6 +1,7 @@
 /** A profile's computation, run: the inputs put together in order, one MAC in the backend, everything wiped. */
-import type { CallOptions, MacRequest } from '../backend/backend.js'
-import { type Key, requireKey } from '../backend/key.js'
+import type { MacRequest } from '../backend/driver.js'
+import { type Key, operationsOf, requireKey } from '../backend/key.js'
+import type { CallOptions } from '../base/arguments.js'
 import { concatBytes, equalBytes, fromHex, ownCopy, requireBytes, wipe } from '../base/bytes.js'
 import { DataSetError, KeyError } from '../base/errors.js'
 import type { KeyUsage } from '../key/usage.js'
@@ -84,7 +85,7 @@ export async function compute<T>(
   const message = assemble(computation.inputs, material)
   let mac: Uint8Array | undefined
   try {
-    mac = await key.backend.mac(key, macRequestOf(computation), message, options)
+    mac = await operationsOf(key).mac(macRequestOf(computation), message, options)
     return use(mac.subarray(0, computation.outputBytes))
   } finally {
     wipe(message, mac)

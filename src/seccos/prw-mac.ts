@@ -1,8 +1,7 @@
 /** The MAC over a PRW and its data set: how the issuer knows that D1, and not somebody in between, made them. */
 
-import type { CallOptions } from '../backend/backend.js'
 import type { Key } from '../backend/key.js'
-import { readOwn } from '../base/arguments.js'
+import { type CallOptions, readOwn } from '../base/arguments.js'
 import { equalBytes, snapshot } from '../base/bytes.js'
 import { compute, type Material, mergeValues, type ReadDataSet, requireKeyFor } from './computation.js'
 import { readDataSet } from './data-set.js'

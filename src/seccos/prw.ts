@@ -4,9 +4,8 @@
  * issuer bounds the attempts before it calls `verifyPrw`.
  */
 
-import type { CallOptions } from '../backend/backend.js'
-import type { Key } from '../backend/key.js'
-import { readOwn } from '../base/arguments.js'
+import { type Key, operationsOf } from '../backend/key.js'
+import { type CallOptions, readOwn } from '../base/arguments.js'
 import { equalBytes, ownCopy, snapshot, wipe } from '../base/bytes.js'
 import { type Pan, requirePan } from '../primitives/pan.js'
 import { type Pin, pinDigits, pinOfDigits, requirePin } from '../primitives/pin.js'
@@ -82,7 +81,7 @@ export async function makePrw(
   const pin = pinOfDigits(ownCopy(pinDigits(request.pin)))
   try {
     const fields = copyOfFields(request.fields)
-    const random = await key.backend.randomBytes(profile.randomBytes, options)
+    const random = await operationsOf(key).randomBytes(profile.randomBytes, options)
     return await computeWith({ ...request, pin, fields }, random, options)
   } finally {
     pin.dispose()

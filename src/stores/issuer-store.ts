@@ -17,7 +17,7 @@
  *    cards and issuers, and longer than its card: `acceptBlock` stores it once. `forgetRequests` ends that.
  * 6. A PAN leaves the process sealed (see `pan-sealer.ts`); a PIN block is stored as it comes, enciphered.
  */
-import type { CallOptions } from '../backend/backend.js'
+import type { CallOptions } from '../base/arguments.js'
 import type {
   BlockAcceptance,
   BlockRequest,

@@ -1,6 +1,5 @@
 /** The stores of an issuer in this process's memory: what the contract means, without a database. */
-import type { CallOptions } from '../backend/backend.js'
-import { requireSignal, throwIfAborted } from '../backend/checks.js'
+import { type CallOptions, requireSignal, throwIfAborted } from '../base/arguments.js'
 import { toHex } from '../base/bytes.js'
 import type {
   BlockAcceptance,

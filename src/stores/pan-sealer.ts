@@ -10,8 +10,7 @@
  * A sealed PAN that is copied to another card therefore does not open there.
  */
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
-import { isKid, requireKid } from '../backend/checks.js'
-import { readOptions } from '../base/arguments.js'
+import { isKid, readOptions, requireKid } from '../base/arguments.js'
 import { concatBytes, secretBytes, snapshot, wipe } from '../base/bytes.js'
 import { ArgumentError, BackendError, InputError, KeyError } from '../base/errors.js'
 import type { CardRef } from '../d1/endpoints/interfaces.js'

@@ -4,8 +4,7 @@
  * refuses, they refuse.
  */
 
-import { requireKid } from '../backend/checks.js'
-import { readOptions, readOwn } from '../base/arguments.js'
+import { readOptions, readOwn, requireKid } from '../base/arguments.js'
 import { snapshot } from '../base/bytes.js'
 import { ArgumentError, BackendError } from '../base/errors.js'
 import {

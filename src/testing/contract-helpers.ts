@@ -1,9 +1,31 @@
+/** What the cases of the backend contract are made of: the shape of a case, the keys they bind, and their assertions. */
 import assert from 'node:assert/strict'
 import { inspect } from 'node:util'
 import type { Backend, BindSpec } from '../backend/backend.js'
 import type { Key } from '../backend/key.js'
 import { type ErrorCode, isIssuerPinError } from '../base/errors.js'
 import { CONTRACT_KEYS, type ContractKey } from './contract-keys.js'
+
+/** One rule of the contract. */
+export interface ContractCase {
+  readonly name: string
+  /** Resolves where the rule holds; rejects with node:assert's error where it does not. */
+  run(): Promise<void>
+}
+
+/** How the suite reaches the backend under test. */
+export interface ContractHarness {
+  /**
+   * Opens a fresh backend that holds exactly these keys under these kids (a token is emptied and provisioned).
+   * May reject with the coded error by which the backend, or its provisioning, refuses a key.
+   */
+  open(keys: readonly ContractKey[]): Promise<Backend>
+}
+
+/** What the cases share: one backend holding {@link CONTRACT_KEYS}, and a way to open further ones. */
+export interface ContractContext extends ContractHarness {
+  shared(): Promise<Backend>
+}
 
 /** Asserts that the call rejects with one of our errors by this code, and that the error shows no key material. */
 export async function assertRejects(

@@ -1,9 +1,19 @@
-import type { Backend, BindSpec, ContentKeyRequest, MacRequest } from '../backend/backend.js'
-import type { Key } from '../backend/key.js'
+/** Arguments: everything malformed is refused with its code, and no key does what is not its own. */
+import assert from 'node:assert/strict'
+import type { BindSpec } from '../backend/backend.js'
+import type { ContentKeyRequest, MacRequest } from '../backend/driver.js'
+import { type Key, operationsOf } from '../backend/key.js'
 import type { ErrorCode } from '../base/errors.js'
 import { type KeyOperation, USAGES } from '../key/usage.js'
-import type { ContractCase, ContractContext } from './contract.js'
-import { assertRejects, bindContractKey, bytes } from './contract-helpers.js'
+import { reencipherPinBlock } from '../pin/translate.js'
+import {
+  assertRejects,
+  bindContractKey,
+  bytes,
+  type ContractCase,
+  type ContractContext,
+  contractKey,
+} from './contract-helpers.js'
 import { CONTRACT_KEYS } from './contract-keys.js'
 
 /** For calls a TypeScript program would not compile: the contract holds for JavaScript callers too. */
@@ -55,18 +65,18 @@ const BAD_MAC_REQUESTS: readonly unknown[] = [
 ]
 
 /** Every operation with arguments that would be right for a key of the right usage. */
-const OPERATIONS: Readonly<Record<KeyOperation, (backend: Backend, key: Key) => Promise<unknown>>> = {
-  encipher: (backend, key) => backend.encipherBlocks(key, new Uint8Array(8)),
-  decipher: (backend, key) => backend.decipherBlocks(key, new Uint8Array(8)),
-  reencipher: (backend, key) => backend.reencipherBlocks(key, key, new Uint8Array(8)),
-  mac: (backend, key) => backend.mac(key, { algorithm: 'cmac', padding: 'none' }, new Uint8Array(8)),
-  deriveContentKey: (backend, key) =>
-    backend.deriveContentKey(key, {
+const OPERATIONS: Readonly<Record<KeyOperation, (key: Key) => Promise<unknown>>> = {
+  encipher: key => operationsOf(key).encipher(new Uint8Array(8)),
+  decipher: key => operationsOf(key).decipher(new Uint8Array(8)),
+  reencipher: key => operationsOf(key).reencipher(key, new Uint8Array(8)),
+  mac: key => operationsOf(key).mac({ algorithm: 'cmac', padding: 'none' }, new Uint8Array(8)),
+  deriveContentKey: key =>
+    operationsOf(key).deriveContentKey({
       ephemeralPublicKey: bytes(POINT),
       otherInfo: new Uint8Array(0),
       length: 32,
     }),
-  sign: (backend, key) => backend.sign(key, new Uint8Array(8)),
+  sign: key => operationsOf(key).sign(new Uint8Array(8)),
 }
 
 export function inputCases(context: ContractContext): readonly ContractCase[] {
@@ -91,7 +101,7 @@ export function inputCases(context: ContractContext): readonly ContractCase[] {
         const key = await bindContractKey(backend, kid)
         for (const operation of Object.keys(OPERATIONS) as KeyOperation[]) {
           if (USAGES[usage].operations.includes(operation)) continue
-          await assertRejects(() => OPERATIONS[operation](backend, key), 'ERR_KEY_USAGE', operation)
+          await assertRejects(() => OPERATIONS[operation](key), 'ERR_KEY_USAGE', operation)
         }
       },
     })),
@@ -101,7 +111,7 @@ export function inputCases(context: ContractContext): readonly ContractCase[] {
         const backend = await context.shared()
         const key = await bindContractKey(backend, 'MAC-1')
         const request: MacRequest = { algorithm: 'iso9797-1-alg3', padding: 1 }
-        await assertRejects(() => backend.mac(key, request, new Uint8Array(8)), 'ERR_KEY_USAGE')
+        await assertRejects(() => operationsOf(key).mac(request, new Uint8Array(8)), 'ERR_KEY_USAGE')
       },
     },
     {
@@ -110,7 +120,7 @@ export function inputCases(context: ContractContext): readonly ContractCase[] {
         const backend = await context.shared()
         const key = await bindContractKey(backend, 'PRW-G')
         const request: MacRequest = { algorithm: 'iso9797-1-alg3', padding: 1 }
-        await assertRejects(() => backend.mac(key, request, new Uint8Array(8)), 'ERR_KEY_ALGORITHM')
+        await assertRejects(() => operationsOf(key).mac(request, new Uint8Array(8)), 'ERR_KEY_ALGORITHM')
       },
     },
     { name: 'blocks of a wrong length are refused with ERR_LENGTH', run: () => blockLengths(context) },
@@ -124,7 +134,7 @@ export function inputCases(context: ContractContext): readonly ContractCase[] {
         const backend = await context.shared()
         const key = await bindContractKey(backend, 'JWE-D1')
         const request = { ephemeralPublicKey: bytes(hex), otherInfo: new Uint8Array(0), length: 32 }
-        await assertRejects(() => backend.deriveContentKey(key, request), 'ERR_POINT')
+        await assertRejects(() => operationsOf(key).deriveContentKey(request), 'ERR_POINT')
       },
     })),
     { name: 'malformed key agreement requests are refused', run: () => agreementArguments(context) },
@@ -145,6 +155,7 @@ export function inputCases(context: ContractContext): readonly ContractCase[] {
       },
     },
     { name: 'a look-alike key and a key of another backend are refused', run: () => foreignKeys(context) },
+    { name: 'a key gives no way back to its backend', run: () => noWayBack(context) },
   ]
 }
 
@@ -153,16 +164,12 @@ async function blockLengths(context: ContractContext): Promise<void> {
   const key = await bindContractKey(backend, 'PEK-2')
   for (const length of [0, 1, 7, 9, 65_544]) {
     const blocks = new Uint8Array(length)
-    await assertRejects(() => backend.encipherBlocks(key, blocks), 'ERR_LENGTH', `encipher ${length}`)
-    await assertRejects(() => backend.decipherBlocks(key, blocks), 'ERR_LENGTH', `decipher ${length}`)
-    await assertRejects(
-      () => backend.reencipherBlocks(key, key, blocks),
-      'ERR_LENGTH',
-      `reencipher ${length}`,
-    )
+    await assertRejects(() => operationsOf(key).encipher(blocks), 'ERR_LENGTH', `encipher ${length}`)
+    await assertRejects(() => operationsOf(key).decipher(blocks), 'ERR_LENGTH', `decipher ${length}`)
+    await assertRejects(() => operationsOf(key).reencipher(key, blocks), 'ERR_LENGTH', `reencipher ${length}`)
   }
   for (const blocks of [undefined, '0011223344556677', [0, 1, 2, 3, 4, 5, 6, 7], new ArrayBuffer(8)]) {
-    await assertRejects(() => backend.encipherBlocks(key, untyped<Uint8Array>(blocks)), 'ERR_ARGUMENT')
+    await assertRejects(() => operationsOf(key).encipher(untyped<Uint8Array>(blocks)), 'ERR_ARGUMENT')
   }
 }
 
@@ -171,17 +178,24 @@ async function macArguments(context: ContractContext): Promise<void> {
   const key = await bindContractKey(backend, 'MAC-1')
   const request: MacRequest = { algorithm: 'iso9797-1-alg1', padding: 1 }
   for (const bad of BAD_MAC_REQUESTS) {
-    await assertRejects(() => backend.mac(key, untyped<MacRequest>(bad), new Uint8Array(8)), 'ERR_ARGUMENT')
+    await assertRejects(
+      () => operationsOf(key).mac(untyped<MacRequest>(bad), new Uint8Array(8)),
+      'ERR_ARGUMENT',
+    )
   }
-  await assertRejects(() => backend.mac(key, request, untyped<Uint8Array>('message')), 'ERR_ARGUMENT')
-  await assertRejects(() => backend.mac(key, request, new Uint8Array(65_537)), 'ERR_LENGTH')
+  await assertRejects(() => operationsOf(key).mac(request, untyped<Uint8Array>('message')), 'ERR_ARGUMENT')
+  await assertRejects(() => operationsOf(key).mac(request, new Uint8Array(65_537)), 'ERR_LENGTH')
   await assertRejects(
-    () => backend.mac(key, { ...request, iv: new Uint8Array(16) }, new Uint8Array(8)),
+    () => operationsOf(key).mac({ ...request, iv: new Uint8Array(16) }, new Uint8Array(8)),
     'ERR_LENGTH',
   )
   const cmac = await bindContractKey(backend, 'CMAC-T')
   const withIv: MacRequest = { algorithm: 'cmac', padding: 'none', iv: new Uint8Array(8) }
-  await assertRejects(() => backend.mac(cmac, withIv, new Uint8Array(8)), 'ERR_ARGUMENT', 'CMAC with an iv')
+  await assertRejects(
+    () => operationsOf(cmac).mac(withIv, new Uint8Array(8)),
+    'ERR_ARGUMENT',
+    'CMAC with an iv',
+  )
 }
 
 async function agreementArguments(context: ContractContext): Promise<void> {
@@ -202,23 +216,45 @@ async function agreementArguments(context: ContractContext): Promise<void> {
     [{ ...good, length: '32' }, 'ERR_ARGUMENT'],
   ]
   for (const [request, code] of cases) {
-    await assertRejects(() => backend.deriveContentKey(key, untyped<ContentKeyRequest>(request)), code)
+    await assertRejects(() => operationsOf(key).deriveContentKey(untyped<ContentKeyRequest>(request)), code)
   }
 }
 
+/** A look-alike is no key, whatever it inherits; and a key of one backend is not taken by another. */
 async function foreignKeys(context: ContractContext): Promise<void> {
   const backend = await context.shared()
   const key = await bindContractKey(backend, 'PEK-2')
-  const { kid, usage, algorithm } = key
-  await assertRejects(
-    () => backend.encipherBlocks(untyped<Key>({ kid, usage, algorithm, backend }), new Uint8Array(8)),
-    'ERR_ARGUMENT',
-  )
-  const shell = Object.create(Object.getPrototypeOf(key)) as Key
-  await assertRejects(() => backend.encipherBlocks(shell, new Uint8Array(8)), 'ERR_ARGUMENT')
-  await using other = await context.open([
-    { ...CONTRACT_KEYS[0], kid: 'PEK-2' } as (typeof CONTRACT_KEYS)[number],
-  ])
-  const foreign = await other.bind({ kid: 'PEK-2', usage: 'pin-encryption' })
-  await assertRejects(() => backend.encipherBlocks(foreign, new Uint8Array(8)), 'ERR_KEY_FOREIGN')
+  const block = new Uint8Array(8)
+  for (const shell of [{ ...key }, Object.create(Object.getPrototypeOf(key)), new Proxy(key, {})]) {
+    await assertRejects(
+      () => reencipherPinBlock({ block, from: untyped<Key>(shell), to: key }),
+      'ERR_ARGUMENT',
+    )
+    await assertRejects(
+      () => reencipherPinBlock({ block, from: key, to: untyped<Key>(shell) }),
+      'ERR_ARGUMENT',
+    )
+  }
+  const make: unknown = key.constructor
+  assert.ok(typeof make === 'function')
+  assert.throws(() => Reflect.construct(make, [{ ...key, usage: 'cmac' }, backend]), 'a key made by hand')
+  await using other = await context.open([contractKey('PEK-2')])
+  const foreign = await bindContractKey(other, 'PEK-2')
+  await assertRejects(() => reencipherPinBlock({ block, from: key, to: foreign }), 'ERR_KEY_FOREIGN')
+  await assertRejects(() => reencipherPinBlock({ block, from: foreign, to: key }), 'ERR_KEY_FOREIGN')
+}
+
+/** Whoever is handed a key must not get from it to what could bind, widen or close. */
+async function noWayBack(context: ContractContext): Promise<void> {
+  const backend = await context.shared()
+  const key = await bindContractKey(backend, 'PEK-2')
+  for (let level: object | null = key; level !== null; level = Object.getPrototypeOf(level)) {
+    for (const name of Reflect.ownKeys(level)) {
+      if (name === '__proto__') continue
+      const value: unknown = Reflect.get(level, name, key)
+      assert.notEqual(value, backend, `key.${String(name)} is the backend`)
+      const has = (member: string): boolean => typeof value === 'object' && value !== null && member in value
+      assert.ok(!['bind', 'close', 'decipher', 'find'].some(has), `key.${String(name)} gives away operations`)
+    }
+  }
 }

@@ -1,6 +1,10 @@
+/** The life of a backend: concurrency, abort, closing, and inputs that are wiped at once. */
 import assert from 'node:assert/strict'
-import type { Backend, CallOptions, ContentKeyRequest, MacRequest } from '../backend/backend.js'
-import type { ContractCase, ContractContext } from './contract.js'
+import type { Backend } from '../backend/backend.js'
+import type { ContentKeyRequest, MacRequest } from '../backend/driver.js'
+import { operationsOf } from '../backend/key.js'
+import type { CallOptions } from '../base/arguments.js'
+import type { ContractCase, ContractContext } from './contract-helpers.js'
 import { assertBytes, assertRejects, bindContractKey, bytes, contractKey } from './contract-helpers.js'
 
 const CLEAR = '13BAD542F3652D67'
@@ -37,13 +41,13 @@ export function lifeCases(context: ContractContext): readonly ContractCase[] {
         const options: CallOptions = { signal: AbortSignal.abort('no longer wanted') }
         const calls = [
           () => backend.bind({ kid: 'PEK-2', usage: 'pin-encryption' }, options),
-          () => backend.encipherBlocks(key, bytes(CLEAR), options),
-          () => backend.decipherBlocks(key, bytes(CLEAR), options),
-          () => backend.reencipherBlocks(key, key, bytes(CLEAR), options),
-          async () => backend.mac(await bindContractKey(backend, 'CMAC-A'), CMAC, bytes(CLEAR), options),
+          () => operationsOf(key).encipher(bytes(CLEAR), options),
+          () => operationsOf(key).decipher(bytes(CLEAR), options),
+          () => operationsOf(key).reencipher(key, bytes(CLEAR), options),
+          async () => operationsOf(await bindContractKey(backend, 'CMAC-A')).mac(CMAC, bytes(CLEAR), options),
           async () =>
-            backend.deriveContentKey(await bindContractKey(backend, 'JWE-BOB'), bobRequest(), options),
-          async () => backend.sign(await bindContractKey(backend, 'SIGN-1'), bytes(CLEAR), options),
+            operationsOf(await bindContractKey(backend, 'JWE-BOB')).deriveContentKey(bobRequest(), options),
+          async () => operationsOf(await bindContractKey(backend, 'SIGN-1')).sign(bytes(CLEAR), options),
           () => backend.randomBytes(8, options),
           () => backend.health(options),
         ]
@@ -51,7 +55,7 @@ export function lifeCases(context: ContractContext): readonly ContractCase[] {
           await assertRejects(call, 'ERR_ABORTED')
           await call().catch((error: Error) => assert.equal(error.cause, 'no longer wanted'))
         }
-        assertBytes(await backend.encipherBlocks(key, bytes(CLEAR)), ENCIPHERED, 'after the aborts')
+        assertBytes(await operationsOf(key).encipher(bytes(CLEAR)), ENCIPHERED, 'after the aborts')
       },
     },
     {
@@ -83,7 +87,7 @@ export function lifeCases(context: ContractContext): readonly ContractCase[] {
         await first.close()
         await using second = await context.open([contractKey('PEK-2')])
         const key = await bindContractKey(second, 'PEK-2')
-        assertBytes(await second.encipherBlocks(key, bytes(CLEAR)), ENCIPHERED, 'second backend')
+        assertBytes(await operationsOf(key).encipher(bytes(CLEAR)), ENCIPHERED, 'second backend')
       },
     },
   ]
@@ -96,23 +100,23 @@ async function wipedInputs(context: ContractContext): Promise<void> {
   const three = await bindContractKey(backend, 'PEK-3')
   const bob = await bindContractKey(backend, 'JWE-BOB')
   const cmac = await bindContractKey(backend, 'CMAC-A')
-  const underThree = Buffer.from(await backend.encipherBlocks(three, bytes(CLEAR))).toString('hex')
+  const underThree = Buffer.from(await operationsOf(three).encipher(bytes(CLEAR))).toString('hex')
   const wiped = <T>(input: Uint8Array[], call: () => T): T => {
     const result = call()
     for (const buffer of input) buffer.fill(0)
     return result
   }
   const starts: readonly (readonly [string, () => Promise<Uint8Array>, string])[] = [
-    ['encipher', onOne(CLEAR, input => backend.encipherBlocks(two, input)), ENCIPHERED],
-    ['decipher', onOne(ENCIPHERED, input => backend.decipherBlocks(two, input)), CLEAR],
-    ['reencipher', onOne(underThree, input => backend.reencipherBlocks(three, two, input)), ENCIPHERED],
-    ['mac', onOne(CMAC_MESSAGE, input => backend.mac(cmac, CMAC, input)), CMAC_ANSWER],
+    ['encipher', onOne(CLEAR, input => operationsOf(two).encipher(input)), ENCIPHERED],
+    ['decipher', onOne(ENCIPHERED, input => operationsOf(two).decipher(input)), CLEAR],
+    ['reencipher', onOne(underThree, input => operationsOf(three).reencipher(two, input)), ENCIPHERED],
+    ['mac', onOne(CMAC_MESSAGE, input => operationsOf(cmac).mac(CMAC, input)), CMAC_ANSWER],
     [
       'deriveContentKey',
       () => {
         const request = bobRequest()
         const { ephemeralPublicKey, otherInfo } = request
-        return wiped([ephemeralPublicKey, otherInfo], () => backend.deriveContentKey(bob, request))
+        return wiped([ephemeralPublicKey, otherInfo], () => operationsOf(bob).deriveContentKey(request))
       },
       BOB_ANSWER,
     ],
@@ -141,11 +145,11 @@ async function concurrency(context: ContractContext): Promise<void> {
   const bob = await bindContractKey(backend, 'JWE-BOB')
   const cmacWorks = backend.capabilities().macs.cmac !== 'none'
   const operations: readonly ((i: number) => Promise<Uint8Array>)[] = [
-    i => backend.encipherBlocks(two, block(i)),
-    i => backend.decipherBlocks(three, block(i)),
-    i => backend.reencipherBlocks(two, three, block(i)),
-    i => (cmacWorks ? backend.mac(cmac, CMAC, block(i)) : backend.encipherBlocks(three, block(i))),
-    i => backend.deriveContentKey(bob, { ...bobRequest(), otherInfo: block(i) }),
+    i => operationsOf(two).encipher(block(i)),
+    i => operationsOf(three).decipher(block(i)),
+    i => operationsOf(two).reencipher(three, block(i)),
+    i => (cmacWorks ? operationsOf(cmac).mac(CMAC, block(i)) : operationsOf(three).encipher(block(i))),
+    i => operationsOf(bob).deriveContentKey({ ...bobRequest(), otherInfo: block(i) }),
     async () => Uint8Array.of((await backend.randomBytes(8)).length),
   ]
   const calls = Array.from({ length: 34 }, (_, i) =>
@@ -160,16 +164,16 @@ async function concurrency(context: ContractContext): Promise<void> {
 async function closing(context: ContractContext): Promise<void> {
   const backend: Backend = await context.open([contractKey('PEK-2')])
   const key = await bindContractKey(backend, 'PEK-2')
-  const inFlight = Array.from({ length: 20 }, () => backend.encipherBlocks(key, bytes(CLEAR)))
+  const inFlight = Array.from({ length: 20 }, () => operationsOf(key).encipher(bytes(CLEAR)))
   const closed = backend.close()
-  await assertRejects(() => backend.encipherBlocks(key, bytes(CLEAR)), 'ERR_BACKEND_CLOSED')
+  await assertRejects(() => operationsOf(key).encipher(bytes(CLEAR)), 'ERR_BACKEND_CLOSED')
   for (const out of await Promise.all(inFlight)) assertBytes(out, ENCIPHERED, 'in flight at close')
   await closed
   const calls = [
     () => backend.bind({ kid: 'PEK-2', usage: 'pin-encryption' }),
-    () => backend.encipherBlocks(key, bytes(CLEAR)),
-    () => backend.decipherBlocks(key, bytes(CLEAR)),
-    () => backend.reencipherBlocks(key, key, bytes(CLEAR)),
+    () => operationsOf(key).encipher(bytes(CLEAR)),
+    () => operationsOf(key).decipher(bytes(CLEAR)),
+    () => operationsOf(key).reencipher(key, bytes(CLEAR)),
     () => backend.randomBytes(8),
     () => backend.health(),
   ]

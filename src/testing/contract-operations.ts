@@ -1,6 +1,9 @@
+/** Known answers of every operation, from the standards and from independent implementations. */
 import assert from 'node:assert/strict'
-import type { Backend, MacRequest } from '../backend/backend.js'
-import type { ContractCase, ContractContext } from './contract.js'
+import type { Backend } from '../backend/backend.js'
+import type { MacRequest } from '../backend/driver.js'
+import { operationsOf } from '../backend/key.js'
+import type { ContractCase, ContractContext } from './contract-helpers.js'
 import { assertBytes, assertRejects, bindContractKey, bytes } from './contract-helpers.js'
 import { MAC_ANSWERS, patternOf } from './contract-macs.js'
 
@@ -137,8 +140,8 @@ export function operationCases(context: ContractContext): readonly ContractCase[
       run: async () => {
         const backend = await context.shared()
         const key = await bindContractKey(backend, kid)
-        assertBytes(await backend.encipherBlocks(key, bytes(clear)), enciphered, 'encipherBlocks')
-        assertBytes(await backend.decipherBlocks(key, bytes(enciphered)), clear, 'decipherBlocks')
+        assertBytes(await operationsOf(key).encipher(bytes(clear)), enciphered, 'encipherBlocks')
+        assertBytes(await operationsOf(key).decipher(bytes(enciphered)), clear, 'decipherBlocks')
       },
     })),
     ...['PEK-2', 'PEK-3'].map(kid => ({
@@ -150,12 +153,12 @@ export function operationCases(context: ContractContext): readonly ContractCase[
       run: async () => {
         const backend = await context.shared()
         const key = await bindContractKey(backend, 'PEK-CLOSED')
-        await assertRejects(() => backend.decipherBlocks(key, new Uint8Array(8)), 'ERR_HOST_DECIPHER')
+        await assertRejects(() => operationsOf(key).decipher(new Uint8Array(8)), 'ERR_HOST_DECIPHER')
         const unopened = await bindContractKey(backend, 'PEK-2', { hostDecipher: false })
-        await assertRejects(() => backend.decipherBlocks(unopened, new Uint8Array(8)), 'ERR_HOST_DECIPHER')
+        await assertRejects(() => operationsOf(unopened).decipher(new Uint8Array(8)), 'ERR_HOST_DECIPHER')
         if (backend.capabilities().reencipher !== 'host') return
         const to = await bindContractKey(backend, 'PEK-2')
-        await assertRejects(() => backend.reencipherBlocks(key, to, new Uint8Array(8)), 'ERR_HOST_DECIPHER')
+        await assertRejects(() => operationsOf(key).reencipher(to, new Uint8Array(8)), 'ERR_HOST_DECIPHER')
       },
     },
     {
@@ -165,7 +168,7 @@ export function operationCases(context: ContractContext): readonly ContractCase[
         const from = await bindContractKey(backend, 'PEK-3')
         const to = await bindContractKey(backend, 'PEK-2')
         const clear = bytes('13BAD542F3652D67'.repeat(3))
-        const moved = await backend.reencipherBlocks(from, to, await backend.encipherBlocks(from, clear))
+        const moved = await operationsOf(from).reencipher(to, await operationsOf(from).encipher(clear))
         assertBytes(moved, '908E543CF2CB254F'.repeat(3), 'reencipherBlocks')
       },
     },
@@ -174,7 +177,7 @@ export function operationCases(context: ContractContext): readonly ContractCase[
       run: async () => {
         const backend = await context.shared()
         const key = await bindContractKey(backend, kid)
-        await macOrRefusal(backend, request, () => backend.mac(key, request, bytes(message)), mac)
+        await macOrRefusal(backend, request, () => operationsOf(key).mac(request, bytes(message)), mac)
       },
     })),
     ...MAC_ANSWERS.map(([kid, algorithm, padding, length, iv, mac]) => ({
@@ -183,7 +186,7 @@ export function operationCases(context: ContractContext): readonly ContractCase[
         const backend = await context.shared()
         const key = await bindContractKey(backend, kid)
         const request: MacRequest = iv === '' ? { algorithm, padding } : { algorithm, padding, iv: bytes(iv) }
-        await macOrRefusal(backend, request, () => backend.mac(key, request, patternOf(length)), mac)
+        await macOrRefusal(backend, request, () => operationsOf(key).mac(request, patternOf(length)), mac)
       },
     })),
     ...AGREEMENTS.map(({ kid, epk, otherInfo, key: derived, source }) => ({
@@ -196,7 +199,7 @@ export function operationCases(context: ContractContext): readonly ContractCase[
           otherInfo: bytes(otherInfo),
           length: derived.length / 2,
         }
-        assertBytes(await backend.deriveContentKey(key, request), derived, 'deriveContentKey')
+        assertBytes(await operationsOf(key).deriveContentKey(request), derived, 'deriveContentKey')
       },
     })),
     ...DERIVED.flatMap(({ name, epk, otherInfo, key: derived }) =>
@@ -209,7 +212,7 @@ export function operationCases(context: ContractContext): readonly ContractCase[
             const key = await bindContractKey(backend, 'JWE-D1')
             const request = { ephemeralPublicKey: bytes(epk), otherInfo, length }
             const expected = derived.slice(0, 2 * length)
-            assertBytes(await backend.deriveContentKey(key, request), expected, 'deriveContentKey')
+            assertBytes(await operationsOf(key).deriveContentKey(request), expected, 'deriveContentKey')
           },
         })),
     ),
@@ -252,15 +255,15 @@ async function batches(context: ContractContext, kid: string): Promise<void> {
   const key = await bindContractKey(backend, kid)
   const blocks = new Uint8Array(65_536)
   for (let i = 0; i < blocks.length; i++) blocks[i] = (i * 131 + (i >> 8)) & 0xff
-  const all = await backend.encipherBlocks(key, blocks)
+  const all = await operationsOf(key).encipher(blocks)
   for (const at of [0, 8, 40_000, 65_528]) {
-    const one = await backend.encipherBlocks(key, blocks.subarray(at, at + 8))
+    const one = await operationsOf(key).encipher(blocks.subarray(at, at + 8))
     assert.deepEqual(all.slice(at, at + 8), one)
   }
-  assert.deepEqual(await backend.decipherBlocks(key, all), blocks)
+  assert.deepEqual(await operationsOf(key).decipher(all), blocks)
   const other = await bindContractKey(backend, kid === 'PEK-2' ? 'PEK-3' : 'PEK-2')
-  const moved = await backend.reencipherBlocks(key, other, all)
-  assert.deepEqual(await backend.decipherBlocks(other, moved), blocks)
+  const moved = await operationsOf(key).reencipher(other, all)
+  assert.deepEqual(await operationsOf(other).decipher(moved), blocks)
 }
 
 /** A backend that says it cannot compute a MAC must refuse it with a code; one that says it can must be right. */

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict'
 import { createPublicKey, verify } from 'node:crypto'
 import type { Backend } from '../backend/backend.js'
-import type { Key } from '../backend/key.js'
-import type { ContractCase, ContractContext } from './contract.js'
+import { type Key, operationsOf } from '../backend/key.js'
+import type { ContractCase, ContractContext } from './contract-helpers.js'
 import { assertRejects, bindContractKey, contractKey } from './contract-helpers.js'
 import type { ContractKey } from './contract-keys.js'
 import { patternOf } from './contract-macs.js'
@@ -33,19 +33,22 @@ export function signingCases(context: ContractContext): readonly ContractCase[] 
     ...MESSAGES.map(({ name, message }) => ({
       name: `SIGN-1: a signature over ${name} verifies under the known public key`,
       run: () =>
-        signing(context, async (backend, key) => {
+        signing(context, async key => {
           const { material } = contractKey('SIGN-1')
           assert.ok(typeof material !== 'string')
           const { x, y } = material
           assert.deepEqual({ ...key.publicJwk }, { kty: 'EC', crv: 'P-256', x, y })
-          assertSignature(key, message, await backend.sign(key, message))
+          assertSignature(key, message, await operationsOf(key).sign(message))
         }),
     })),
     {
       name: 'two signatures over one message both verify, and verify over no other message',
       run: () =>
-        signing(context, async (backend, key) => {
-          const signatures = [await backend.sign(key, JWS_INPUT), await backend.sign(key, JWS_INPUT)]
+        signing(context, async key => {
+          const signatures = [
+            await operationsOf(key).sign(JWS_INPUT),
+            await operationsOf(key).sign(JWS_INPUT),
+          ]
           for (const signature of signatures) {
             assertSignature(key, JWS_INPUT, signature)
             assert.ok(!isSignature(key, patternOf(8), signature))
@@ -59,9 +62,9 @@ export function signingCases(context: ContractContext): readonly ContractCase[] 
     {
       name: 'the message is read before sign returns: wiping it at once changes nothing',
       run: () =>
-        signing(context, async (backend, key) => {
+        signing(context, async key => {
           const message = Uint8Array.from(JWS_INPUT)
-          const pending = backend.sign(key, message)
+          const pending = operationsOf(key).sign(message)
           message.fill(0)
           assertSignature(key, JWS_INPUT, await pending)
         }),
@@ -72,9 +75,9 @@ export function signingCases(context: ContractContext): readonly ContractCase[] 
         const backend = await context.shared()
         const key = await bindContractKey(backend, 'SIGN-1')
         for (const message of [undefined, 'message', [1, 2, 3], new ArrayBuffer(8)]) {
-          await assertRejects(() => backend.sign(key, untyped<Uint8Array>(message)), 'ERR_ARGUMENT')
+          await assertRejects(() => operationsOf(key).sign(untyped<Uint8Array>(message)), 'ERR_ARGUMENT')
         }
-        await assertRejects(() => backend.sign(key, new Uint8Array(65_537)), 'ERR_LENGTH')
+        await assertRejects(() => operationsOf(key).sign(new Uint8Array(65_537)), 'ERR_LENGTH')
       },
     },
     {
@@ -86,11 +89,11 @@ export function signingCases(context: ContractContext): readonly ContractCase[] 
       run: async () => {
         await using backend = await context.open([contractKey('SIGN-1')])
         await signingOn(backend, async key => {
-          const pending = backend.sign(key, JWS_INPUT)
+          const pending = operationsOf(key).sign(JWS_INPUT)
           const closed = backend.close()
           assertSignature(key, JWS_INPUT, await pending)
           await closed
-          await assertRejects(() => backend.sign(key, JWS_INPUT), 'ERR_BACKEND_CLOSED')
+          await assertRejects(() => operationsOf(key).sign(JWS_INPUT), 'ERR_BACKEND_CLOSED')
         })
       },
     },
@@ -98,24 +101,24 @@ export function signingCases(context: ContractContext): readonly ContractCase[] 
 }
 
 /** Runs on the shared backend; one that says it cannot sign must refuse with a code, under a key it binds all the same. */
-async function signing(
-  context: ContractContext,
-  use: (backend: Backend, key: Key) => Promise<void>,
-): Promise<void> {
+async function signing(context: ContractContext, use: (key: Key) => Promise<void>): Promise<void> {
   const backend = await context.shared()
-  await signingOn(backend, key => use(backend, key))
+  await signingOn(backend, use)
 }
 
 async function signingOn(backend: Backend, use: (key: Key) => Promise<void>): Promise<void> {
   const key = await bindContractKey(backend, 'SIGN-1')
   if (backend.capabilities().signing === 'native') return use(key)
-  await assertRejects(() => backend.sign(key, JWS_INPUT), ['ERR_UNSUPPORTED', 'ERR_UNSUPPORTED_BY_TOKEN'])
+  await assertRejects(
+    () => operationsOf(key).sign(JWS_INPUT),
+    ['ERR_UNSUPPORTED', 'ERR_UNSUPPORTED_BY_TOKEN'],
+  )
 }
 
-async function manySignatures(backend: Backend, key: Key): Promise<void> {
+async function manySignatures(key: Key): Promise<void> {
   const messages = Array.from({ length: MANY }, (_, i) => Uint8Array.of(i, i >> 8, 7))
   const signed = await Promise.all(
-    messages.map(async message => ({ message, signature: await backend.sign(key, message) })),
+    messages.map(async message => ({ message, signature: await operationsOf(key).sign(message) })),
   )
   const seen = new Set<string>()
   for (const { message, signature } of signed) {

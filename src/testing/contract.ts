@@ -5,32 +5,12 @@
  */
 import type { Backend } from '../backend/backend.js'
 import { bindCases } from './contract-bind.js'
+import type { ContractCase, ContractContext, ContractHarness } from './contract-helpers.js'
 import { inputCases } from './contract-input.js'
-import { CONTRACT_KEYS, type ContractKey } from './contract-keys.js'
+import { CONTRACT_KEYS } from './contract-keys.js'
 import { lifeCases } from './contract-life.js'
 import { operationCases } from './contract-operations.js'
 import { signingCases } from './contract-signing.js'
-
-/** One rule of the contract. */
-export interface ContractCase {
-  readonly name: string
-  /** Resolves where the rule holds; rejects with node:assert's error where it does not. */
-  run(): Promise<void>
-}
-
-/** How the suite reaches the backend under test. */
-export interface ContractHarness {
-  /**
-   * Opens a fresh backend that holds exactly these keys under these kids (a token is emptied and provisioned).
-   * May reject with the coded error by which the backend, or its provisioning, refuses a key.
-   */
-  open(keys: readonly ContractKey[]): Promise<Backend>
-}
-
-/** What the cases share: one backend holding {@link CONTRACT_KEYS}, and a way to open further ones. */
-export interface ContractContext extends ContractHarness {
-  shared(): Promise<Backend>
-}
 
 /** The cases, and the call that closes the backend they share. */
 export interface BackendContract {

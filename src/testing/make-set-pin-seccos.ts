@@ -1,6 +1,6 @@
-import type { CallOptions } from '../backend/backend.js'
+/** What D1 sends to set a PIN with SECCOS, made here: for tests and simulators of the other side. */
 import type { Key } from '../backend/key.js'
-import { readOptions } from '../base/arguments.js'
+import { type CallOptions, readOptions } from '../base/arguments.js'
 import { wipe } from '../base/bytes.js'
 import type { PinMessage } from '../d1/messages/pin-block.js'
 import type { SeccosContent } from '../d1/messages/set-pin-seccos.js'

@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict'
 import type { IssuerStore } from '../stores/issuer-store.js'
 import { changeCounterStoreContract } from './change-counter-contract.js'
-import type { ContractCase } from './contract.js'
+import type { ContractCase } from './contract-helpers.js'
 import { CARD_CHECKS } from './store-contract-cards.js'
 import { CARD, type IssuerStoreCheck, type IssuerStoreContext } from './store-contract-input.js'
 import { COUNTER_CHECKS, DURABLE_CHECKS, LIFE_CHECKS } from './store-contract-life.js'

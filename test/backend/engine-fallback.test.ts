@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, test, vi } from 'vitest'
+import { operationsOf } from '../../src/backend/key.js'
 import { softwareBackend } from '../../src/software.js'
 import { failure } from '../support/errors.js'
 
@@ -37,7 +38,7 @@ describe('an OpenSSL without TDEA', () => {
     await using backend = await softwareBackend({ keys: [KEY] })
     expect(backend.capabilities().tdea).toBe(engine)
     const key = await backend.bind({ kid: 'K', usage: 'pin-encryption', kcv: '08D7B4' })
-    expect(Buffer.from(await backend.encipherBlocks(key, new Uint8Array(8))).toString('hex')).toBe(
+    expect(Buffer.from(await operationsOf(key).encipher(new Uint8Array(8))).toString('hex')).toBe(
       '08d7b4fb629d0885',
     )
   })

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { operationsOf } from '../../src/backend/key.js'
 import { type BackendDriver, openBackend, TRANSLATIONS, USAGES } from '../../src/index.js'
 import { failure } from '../support/errors.js'
 
@@ -80,7 +81,7 @@ describe('operations in flight', () => {
     const { driver, waiting } = slowDriver()
     const backend = openBackend(driver)
     const key = await backend.bind({ kid: 'K', usage: 'pin-encryption' })
-    const call = backend.reencipherBlocks(key, key, new Uint8Array(8))
+    const call = operationsOf(key).reencipher(key, new Uint8Array(8))
     waiting[0]?.(new Uint8Array(8))
     expect(await call).toHaveLength(8)
   })
@@ -198,7 +199,7 @@ describe('what could change between check and use', () => {
       },
       padding: 'none',
     }
-    await backend.mac(key, request as never, new Uint8Array(8))
+    await operationsOf(key).mac(request as never, new Uint8Array(8))
     expect(seen).toBe('cmac')
     expect(waiting).toHaveLength(0)
   })
@@ -213,7 +214,7 @@ describe('what could change between check and use', () => {
     expect(() => Object.assign(backend.capabilities(), { reencipher: 'inside' })).toThrow(TypeError)
     expect(() => (USAGES['pin-encryption'].operations as string[]).push('mac')).toThrow(TypeError)
     expect(() => (TRANSLATIONS[0] as number[]).push(1)).toThrow(TypeError)
-    await failure(() => backend.reencipherBlocks(key, key, new Uint8Array(8)), 'ERR_HOST_DECIPHER')
+    await failure(() => operationsOf(key).reencipher(key, new Uint8Array(8)), 'ERR_HOST_DECIPHER')
   })
 
   test('what somebody put on Object.prototype is no option', async () => {
@@ -259,7 +260,7 @@ describe('what could change between check and use', () => {
     const backend = openBackend(driver)
     const closed = await backend.bind({ kid: 'K', usage: 'pin-encryption' })
     const open = await backend.bind({ kid: 'L', usage: 'pin-encryption', hostDecipher: true })
-    await failure(() => backend.reencipherBlocks(closed, open, new Uint8Array(8)), 'ERR_HOST_DECIPHER')
+    await failure(() => operationsOf(closed).reencipher(open, new Uint8Array(8)), 'ERR_HOST_DECIPHER')
   })
 })
 

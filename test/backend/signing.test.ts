@@ -1,6 +1,8 @@
 /** Drivers and backends that sign wrongly: the front hands no such signature out, and the contract notices each of them. */
+
 import { generateKeyPairSync, sign } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
+import { type KeyOperations, makeKey, operationsOf } from '../../src/backend/key.js'
 import { type Backend, type BackendDriver, openBackend, type P256PublicJwk } from '../../src/index.js'
 import { type SoftwareKey, softwareBackend } from '../../src/software.js'
 import { backendContract, type CONTRACT_KEYS } from '../../src/testing.js'
@@ -101,7 +103,7 @@ describe('the front', () => {
   test.each(WRONG)('does not hand out %s: ERR_BACKEND_FAILED', async (_name, signs) => {
     const backend = backendThatSigns(signs)
     const key = await bind(backend)
-    await failure(() => backend.sign(key, MESSAGE), 'ERR_BACKEND_FAILED')
+    await failure(() => operationsOf(key).sign(MESSAGE), 'ERR_BACKEND_FAILED')
     await backend.close()
   })
 
@@ -109,7 +111,7 @@ describe('the front', () => {
     const faulty = es256(Uint8Array.of(1))
     const backend = backendThatSigns(() => faulty)
     const key = await bind(backend)
-    await failure(() => backend.sign(key, MESSAGE), 'ERR_BACKEND_FAILED')
+    await failure(() => operationsOf(key).sign(MESSAGE), 'ERR_BACKEND_FAILED')
     expect(faulty.every(byte => byte === 0)).toBe(true)
   })
 
@@ -119,7 +121,7 @@ describe('the front', () => {
       expect(message.length).toBe(0)
       return es256(moved)
     })
-    const signature = await backend.sign(await bind(backend), MESSAGE)
+    const signature = await operationsOf(await bind(backend)).sign(MESSAGE)
     // And nothing is left in flight.
     await backend.close()
     expect([signature.length, signature.buffer.byteLength, signature.constructor]).toEqual([
@@ -155,15 +157,32 @@ describe('the contract notices', () => {
   const given = (keys: typeof CONTRACT_KEYS): SoftwareKey[] =>
     keys.map(({ kid, usage, algorithm, material }) => ({ kid, usage, algorithm, material }))
 
-  /** The names of the signing cases that fail where `sign` of a good backend is replaced. */
-  async function failing(replace: (backend: Backend) => Partial<Backend>): Promise<string[]> {
+  type Replaced = Partial<Pick<KeyOperations, 'sign'> & Pick<Backend, 'capabilities'>>
+
+  /** The names of the signing cases that fail where `sign` of a good backend's keys is replaced. */
+  async function failing(replace: (good: KeyOperations, backend: Backend) => Replaced): Promise<string[]> {
     const contract = backendContract({
       open: async keys => {
         const good = await software(given(keys))
-        const own = replace(good)
+        const bind: Backend['bind'] = async (...args) => {
+          const key = await good.bind(...args)
+          const operations = operationsOf(key)
+          const { sign } = replace(operations, good)
+          if (sign === undefined) return key
+          const other = {
+            get: (_: object, name: keyof KeyOperations) => operations[name].bind(operations as never),
+          }
+          return makeKey(
+            key,
+            new Proxy({ sign } as KeyOperations, {
+              get: (own, name: keyof KeyOperations) => own[name] ?? other.get(own, name),
+            }),
+          )
+        }
         return new Proxy(good, {
           get: (target, name) => {
-            const value: unknown = Reflect.get(own, name) ?? Reflect.get(target, name)
+            const { capabilities } = replace({} as KeyOperations, good)
+            const value: unknown = { bind, capabilities }[String(name)] ?? Reflect.get(target, name)
             return typeof value === 'function' ? value.bind(target) : value
           },
         })
@@ -182,69 +201,68 @@ describe('the contract notices', () => {
     expect(await failing(() => ({}))).toEqual([])
   })
 
-  test.each<[string, (backend: Backend) => Partial<Backend>]>([
+  test.each<[string, (good: KeyOperations, backend: Backend) => Replaced]>([
     ['zeros', () => ({ sign: async () => new Uint8Array(64) })],
     [
       'a signature over another message',
-      backend => ({ sign: (key, _message, options) => backend.sign(key, Uint8Array.of(1), options) }),
+      good => ({ sign: (_message, options) => good.sign(Uint8Array.of(1), options) }),
     ],
     [
       'the same signature always',
-      backend => {
-        const first = new Map<string, Promise<Uint8Array>>()
+      good => {
+        let first: Promise<Uint8Array> | undefined
         return {
-          sign: (key, message) => {
-            const known = first.get(key.kid) ?? backend.sign(key, message)
-            first.set(key.kid, known)
-            return known.then(signature => signature.slice())
+          sign: message => {
+            first ??= good.sign(message)
+            return first.then(signature => signature.slice())
           },
         }
       },
     ],
     [
       'halves without their leading zeros',
-      backend => ({
-        sign: async (key, message) => {
-          const signature = await backend.sign(key, message)
+      good => ({
+        sign: async message => {
+          const signature = await good.sign(message)
           return Uint8Array.from([0, 32].flatMap(at => [...withoutZeros(signature.slice(at, at + 32))]))
         },
       }),
     ],
     [
       'DER',
-      backend => ({
-        sign: async (key, message) => Uint8Array.of(0x30, 0x44, ...(await backend.sign(key, message))),
+      good => ({
+        sign: async message => Uint8Array.of(0x30, 0x44, ...(await good.sign(message))),
       }),
     ],
     [
       'a slice of a larger buffer',
-      backend => ({
-        sign: async (key, message) => {
+      good => ({
+        sign: async message => {
           const roomy = new Uint8Array(128)
-          roomy.set(await backend.sign(key, message))
+          roomy.set(await good.sign(message))
           return roomy.subarray(0, 64)
         },
       }),
     ],
     [
       'a message read too late',
-      backend => ({
-        sign: async (key, message, options) => {
+      good => ({
+        sign: async (message, options) => {
           await Promise.resolve()
-          return backend.sign(key, message, options)
+          return good.sign(message, options)
         },
       }),
     ],
     [
       'no limit of the message',
-      backend => ({
-        sign: (key, message, options) => backend.sign(key, message.subarray(0, 65_536), options),
+      good => ({
+        sign: (message, options) => good.sign(message.subarray(0, 65_536), options),
       }),
     ],
-    ['a signal that is not heeded', backend => ({ sign: (key, message) => backend.sign(key, message) })],
+    ['a signal that is not heeded', good => ({ sign: message => good.sign(message) })],
     [
       'a capability it does not have',
-      backend => ({ capabilities: () => ({ ...backend.capabilities(), signing: 'none' }) }),
+      (_good, backend) => ({ capabilities: () => ({ ...backend.capabilities(), signing: 'none' }) }),
     ],
   ])('%s', async (_name, replace) => {
     expect(await failing(replace)).not.toEqual([])

@@ -1,6 +1,7 @@
 import { createPrivateKey, createPublicKey, createSecretKey, generateKeyPairSync } from 'node:crypto'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { operationsOf } from '../../src/backend/key.js'
 import { chooseEngine, engineWorks } from '../../src/backend/software/engine.js'
 import { forgeEngine } from '../../src/backend/software/engine-forge.js'
 import { nodeEngine } from '../../src/backend/software/engine-node.js'
@@ -278,11 +279,11 @@ describe('a cipher context that lives on', () => {
     }
     await using backend = await open(TDEA)
     const key = await backend.bind({ kid: 'K', usage: 'pin-encryption' })
-    await failure(() => backend.encipherBlocks(key, new Liar(7)), 'ERR_LENGTH')
-    expect(hex(await backend.encipherBlocks(key, new Uint8Array(8)))).toBe('08D7B4FB629D0885')
+    await failure(() => operationsOf(key).encipher(new Liar(7)), 'ERR_LENGTH')
+    expect(hex(await operationsOf(key).encipher(new Uint8Array(8)))).toBe('08D7B4FB629D0885')
     const detached = new Uint8Array(8)
     structuredClone(detached.buffer, { transfer: [detached.buffer] })
-    await failure(() => backend.encipherBlocks(key, detached), 'ERR_ARGUMENT')
+    await failure(() => operationsOf(key).encipher(detached), 'ERR_ARGUMENT')
   })
 })
 

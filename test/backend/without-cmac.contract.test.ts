@@ -1,5 +1,5 @@
 import { afterAll, test } from 'vitest'
-import type { Capabilities, MacRequest } from '../../src/backend/backend.js'
+import type { Capabilities, MacRequest } from '../../src/backend/driver.js'
 import { openBackend } from '../../src/backend/front.js'
 import { nodeEngine } from '../../src/backend/software/engine-node.js'
 import { type ReadyKey, storeKeys } from '../../src/backend/software/keys.js'

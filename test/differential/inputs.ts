@@ -11,7 +11,9 @@
  *
  * Bytes are upper-case hex, none is `-`. An answer is hex, or words for `prw`.
  */
+
 import { createECDH, createHash, generateKeyPairSync, sign } from 'node:crypto'
+import { operationsOf } from '../../src/backend/key.js'
 import { toHex } from '../../src/base/bytes.js'
 import {
   type Backend,
@@ -149,7 +151,7 @@ const macs =
       async ({ key, hex }) => {
         const padding = random.pick([1, 2, 3] as const)
         const message = random.bytes(random.below(70))
-        const mac = await key.backend.mac(key, { algorithm, padding }, message)
+        const mac = await operationsOf(key).mac({ algorithm, padding }, message)
         return { line: `${word} ${hex} ${padding} ${hexOrNone(message)}`, ours: toHex(mac) }
       },
       `MAC, ${algorithm}`,
@@ -163,7 +165,7 @@ const cmacs =
       runs,
       async ({ key, hex }) => {
         const message = random.bytes(random.below(70))
-        const mac = await key.backend.mac(key, { algorithm: 'cmac', padding: 'none' }, message)
+        const mac = await operationsOf(key).mac({ algorithm: 'cmac', padding: 'none' }, message)
         return { line: `cmac ${cipher} ${hex} ${hexOrNone(message)}`, ours: toHex(mac) }
       },
       `CMAC, ${cipher.toUpperCase()}`,
@@ -196,7 +198,7 @@ const agreements: Make = async (random, runs) =>
         partyVInfo: random.bytes(random.below(20)),
       })
       const request = { ephemeralPublicKey: point, otherInfo: info, length: 32 }
-      const derived = await key.backend.deriveContentKey(key, request)
+      const derived = await operationsOf(key).deriveContentKey(request)
       return { line: `kdf ${hex} ${toHex(point)} ${toHex(info)}`, ours: toHex(derived) }
     },
     'ECDH and Concat KDF',
@@ -217,7 +219,7 @@ const signatures: Make = async (random, runs) => {
     const message = random.bytes(1 + random.below(200))
     const right = i % 4 !== 0
     const signature = right
-      ? await backend.sign(key, message)
+      ? await operationsOf(key).sign(message)
       : sign('sha256', random.bytes(8), { key: pair.privateKey, dsaEncoding: 'ieee-p1363' })
     const line = `es256 ${point} ${toHex(message)} ${toHex(signature)}`
     operations.push({ name: 'ES256 signature', line, ours: right ? '01' : '00' })

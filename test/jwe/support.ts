@@ -1,7 +1,6 @@
 /** Shared by the JWE tests: the published D1 sample, and a forger that shares no code with what it tests. */
 import { createCipheriv, createECDH, createHash } from 'node:crypto'
-import type { ContentKeyRequest } from '../../src/backend/backend.js'
-import type { MaybePromise } from '../../src/backend/driver.js'
+import type { ContentKeyRequest, MaybePromise } from '../../src/backend/driver.js'
 import { openBackend } from '../../src/backend/front.js'
 import type { Key } from '../../src/backend/key.js'
 import type { KeyUsage } from '../../src/key/usage.js'

@@ -1,14 +1,22 @@
 import { format, inspect } from 'node:util'
 import { describe, expect, test } from 'vitest'
-import { isKey, Key, type KeyFacts, requireKey, requireKeys } from '../../src/backend/key.js'
-import type { Backend } from '../../src/index.js'
+import {
+  isKey,
+  Key,
+  type KeyFacts,
+  type KeyOperations,
+  makeKey,
+  operationsOf,
+  requireKey,
+  requireKeys,
+} from '../../src/backend/key.js'
 import { isKeyUsage, USAGES } from '../../src/key/usage.js'
 import { isKeyAlgorithm, isTdea, KEY_BYTES } from '../../src/primitives/key-algorithm.js'
 import { failure } from '../support/errors.js'
 
-const BACKEND = { name: 'none' } as unknown as Backend
+const OPERATIONS = { name: 'none' } as unknown as KeyOperations
 const key = (facts: Partial<KeyFacts> = {}): Key =>
-  new Key(
+  makeKey(
     {
       kid: 'K',
       usage: 'cmac',
@@ -18,7 +26,7 @@ const key = (facts: Partial<KeyFacts> = {}): Key =>
       hostDecipher: false,
       ...facts,
     },
-    BACKEND,
+    OPERATIONS,
   )
 
 describe('a key', () => {
@@ -29,18 +37,19 @@ describe('a key', () => {
   })
 
   test('is not what looks like one', () => {
+    expect(() => Reflect.construct(Key, [{ ...key() }, OPERATIONS])).toThrow('made by Backend.bind')
     for (const forged of [{ ...key() }, Object.create(Key.prototype), new Proxy(key(), {})]) {
       expect(isKey(forged)).toBe(false)
     }
   })
 
-  test('shows what it is for, and its backend only when asked for it', () => {
+  test('shows what it is for, and nothing of what can be done with it', () => {
     const shown = 'Key K (cmac, aes-128, KCV 7AD386C376)'
     expect(`${key()}`).toBe(shown)
     expect(inspect(key(), { depth: 9, showHidden: true })).toBe(`[${shown}]`)
     expect(format('%o', key())).toBe(`[${shown}]`)
     expect(JSON.stringify(key())).not.toContain('none')
-    expect(key().backend).toBe(BACKEND)
+    expect(operationsOf(key())).toBe(OPERATIONS)
   })
 
   test('is frozen with all its facts, which are copies', () => {

@@ -1,4 +1,6 @@
 /** The cases of `issuer-pin-crypto` and `issuer-pin-crypto/software`. */
+
+import { operationsOf } from '../../src/backend/key.js'
 import * as core from '../../src/index.js'
 import * as software from '../../src/software.js'
 import * as tools from '../../src/tools.js'
@@ -77,43 +79,48 @@ export const CORE: readonly LeakCase[] = [
     { names: ['kid'] },
   ),
   method(
-    'Backend.encipherBlocks',
-    ({ backend }) => backend,
-    ({ keys, options }) => [keys.store, bytes(secret.clearBlock), options],
+    'KeyOperations.encipher',
+    ({ keys }) => operationsOf(keys.store),
+    ({ options }) => [bytes(secret.clearBlock), options],
     { holds: ['stored block'] },
   ),
   method(
-    'Backend.decipherBlocks',
-    ({ backend }) => backend,
-    ({ keys, options }) => [keys.store, bytes(secret.storedBlock), options],
+    'KeyOperations.decipher',
+    ({ keys }) => operationsOf(keys.store),
+    ({ options }) => [bytes(secret.storedBlock), options],
     { holds: ['clear block'] },
   ),
   method(
-    'Backend.reencipherBlocks',
-    ({ backend }) => backend,
-    ({ keys, options }) => [keys.store, keys.zpk, bytes(secret.storedBlock), options],
+    'KeyOperations.reencipher',
+    ({ keys }) => operationsOf(keys.store),
+    ({ keys, options }) => [keys.zpk, bytes(secret.storedBlock), options],
     { holds: ['shared block'] },
   ),
   method(
-    'Backend.mac',
-    ({ backend }) => backend,
-    ({ keys, options }) => [
-      keys.mac,
+    'KeyOperations.mac',
+    ({ keys }) => operationsOf(keys.mac),
+    ({ options }) => [
       { algorithm: 'iso9797-1-alg3', padding: 2, iv: new Uint8Array(8) },
       bytes(secret.clearBlock),
       options,
     ],
   ),
   method(
-    'Backend.deriveContentKey',
-    ({ backend }) => backend,
-    ({ keys, options }) => [keys.jwe, request(), options],
+    'KeyOperations.deriveContentKey',
+    ({ keys }) => operationsOf(keys.jwe),
+    ({ options }) => [request(), options],
     { holds: ['content key'] },
   ),
   method(
-    'Backend.sign',
-    ({ backend }) => backend,
-    ({ keys, options }) => [keys.sign, bytes(secret.clearBlock), options],
+    'KeyOperations.sign',
+    ({ keys }) => operationsOf(keys.sign),
+    ({ options }) => [bytes(secret.clearBlock), options],
+  ),
+  method(
+    'KeyOperations.randomBytes',
+    ({ keys }) => operationsOf(keys.store),
+    ({ options }) => [16, options],
+    { names: ['0'] },
   ),
   method(
     'Backend.randomBytes',

@@ -1,6 +1,8 @@
 /** The search itself: a canary in any spelling, at any place where a program might look, is found. */
+
 import { randomBytes } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
+import { operationsOf } from '../../src/backend/key.js'
 import { IssuerPinError } from '../../src/index.js'
 import { canariesOf, found } from './canaries.js'
 import { callersError } from './hostile.js'
@@ -80,7 +82,7 @@ test('the reason of an abort comes back as `cause`, as it was, and the error aro
   const { store } = await bindAll(backend)
   const reason = callersError(`${pin} ${pan}`)
   const outcome = await outcomeOf(() =>
-    backend.encipherBlocks(store, new Uint8Array(8), { signal: AbortSignal.abort(reason) }),
+    operationsOf(store).encipher(new Uint8Array(8), { signal: AbortSignal.abort(reason) }),
   )
   if (!('error' in outcome) || !(outcome.error instanceof Error)) expect.fail('it did not fail')
   expect(outcome.error.cause).toBe(reason)

@@ -1,5 +1,7 @@
 /** What a refusal says: the argument, and what it must be. Never a digit of what it was. */
+
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import { BoundKey } from '../../src/backend/bound-key.js'
 import {
   type Backend,
   buildFormat0,
@@ -106,7 +108,7 @@ test.each<[string, string, () => unknown]>([
   ['ERR_PAN', 'a PAN is 12 to 19 decimal digits', () => Pan.from('12345678901x')],
   ['ERR_LENGTH', 'pins: 0, expected 1 to 8192', () => verbs.encipherAll({ pins: [] })],
   ['ERR_LENGTH', 'pins: 8193, expected 1 to 8192', () => verbs.encipherAll({ pins: many(8193) })],
-  ['ERR_KEY_FOREIGN', 'keys ZPK and STORE live in two backends', () => verbs.reencipher({ to: foreign })],
+  ['ERR_KEY_FOREIGN', 'keys ZPK and STORE are keys of two backends', () => verbs.reencipher({ to: foreign })],
   ['ERR_TRANSLATION_REFUSED', 'a format 0 block must not become format 1', () => requireTranslation(0, 1)],
 ])('%s says «%s»', async (code, message, call) => {
   expect((await failure(call, code as 'ERR_PIN', ['12345678901x'])).message).toBe(message)
@@ -127,7 +129,7 @@ test('a disposed PIN says that it is one', async () => {
 })
 
 test('a target key that takes no PIN block is refused by its kid before anything is deciphered', async () => {
-  const decipher = vi.spyOn(backend, 'decipherBlocks')
+  const decipher = vi.spyOn(BoundKey.prototype, 'decipher')
   const error = await failure(() => verbs.translate({ to: mac }), 'ERR_KEY_USAGE')
   expect(error.message).toBe('key MAC is for cbc-mac: a PIN block is refused')
   expect(error).toHaveProperty('kid', 'MAC')

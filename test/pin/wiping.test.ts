@@ -1,5 +1,7 @@
 /** What the verbs leave in memory: every clear block that passes through them, after success and after failure. */
+
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
+import { operationsOf } from '../../src/backend/key.js'
 import {
   type Backend,
   decipherPin,
@@ -36,8 +38,9 @@ describe('the clear block that the backend gave is wiped', () => {
   let given: Uint8Array[]
   beforeEach(() => {
     given = []
-    const decipher = backend.decipherBlocks.bind(backend)
-    vi.spyOn(backend, 'decipherBlocks').mockImplementation(async (...args) => {
+    const operations = operationsOf(key)
+    const decipher = operations.decipher.bind(operations)
+    vi.spyOn(operations, 'decipher').mockImplementation(async (...args) => {
       const clear = await decipher(...args)
       expect(clear.some(byte => byte !== 0)).toBe(true)
       given.push(clear)
@@ -65,7 +68,7 @@ describe('the clear block that the backend gave is wiped', () => {
   })
 
   test('by translatePinBlock where the other key fails', async () => {
-    vi.spyOn(backend, 'encipherBlocks').mockRejectedValue(new Error('token gone'))
+    vi.spyOn(operationsOf(key), 'encipher').mockRejectedValue(new Error('token gone'))
     await expect(translatePinBlock(translation())).rejects.toThrow('token gone')
   })
 })
@@ -73,9 +76,9 @@ describe('the clear block that the backend gave is wiped', () => {
 describe('the clear blocks that were built are wiped', () => {
   /** Runs the call and returns what the backend was given, as it looks when the call has returned its promise. */
   async function handedOver(call: () => Promise<unknown>): Promise<number[]> {
-    const encipher = vi.spyOn(backend, 'encipherBlocks')
+    const encipher = vi.spyOn(operationsOf(key), 'encipher')
     const pending = call()
-    const blocks = [...(encipher.mock.calls[0]?.[1] ?? [])]
+    const blocks = [...(encipher.mock.calls[0]?.[0] ?? [])]
     await pending
     return blocks
   }

@@ -3,7 +3,9 @@
  * after an error that is not about the data, no object and no secret stays behind, nobody logs in twice, and the
  * backend goes on working.
  */
+
 import { describe, expect, test } from 'vitest'
+import { operationsOf } from '../../src/backend/key.js'
 import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
 import { type Backend, isIssuerPinError, type Key } from '../../src/index.js'
 import type { KeyStoreOptions } from '../../src/pkcs11.js'
@@ -43,71 +45,71 @@ interface Operation {
 }
 
 const OPERATIONS: readonly Operation[] = [
-  { name: 'encipher', kid: 'PEK-2', run: (backend, key) => backend.encipherBlocks(key, BLOCKS) },
-  { name: 'decipher', kid: 'PEK-2', run: (backend, key) => backend.decipherBlocks(key, BLOCKS) },
+  { name: 'encipher', kid: 'PEK-2', run: (_, key) => operationsOf(key).encipher(BLOCKS) },
+  { name: 'decipher', kid: 'PEK-2', run: (_, key) => operationsOf(key).decipher(BLOCKS) },
   {
     name: 'reencipher on the host',
     kid: 'PEK-2',
-    run: (backend, key, other) => backend.reencipherBlocks(key, other, BLOCKS),
+    run: (_, key, other) => operationsOf(key).reencipher(other, BLOCKS),
   },
   {
     name: 'reencipher inside',
     kid: 'PEK-2',
     options: { translateInToken: true },
-    run: (backend, key, other) => backend.reencipherBlocks(key, other, BLOCKS),
+    run: (_, key, other) => operationsOf(key).reencipher(other, BLOCKS),
   },
   {
     name: 'CBC-MAC',
     kid: 'MAC-1',
-    run: (backend, key) => backend.mac(key, { algorithm: 'iso9797-1-alg1', padding: 2 }, BLOCKS),
+    run: (_, key) => operationsOf(key).mac({ algorithm: 'iso9797-1-alg1', padding: 2 }, BLOCKS),
   },
   {
     name: 'composed retail MAC',
     kid: 'MAC-3',
-    run: (backend, key) => backend.mac(key, { algorithm: 'iso9797-1-alg3', padding: 2 }, BLOCKS),
+    run: (_, key) => operationsOf(key).mac({ algorithm: 'iso9797-1-alg3', padding: 2 }, BLOCKS),
   },
   {
     name: 'vendor retail MAC with an IV',
     kid: 'MAC-3',
     fake: { retail: { mechanism: 0x8000_7ea0, bytes: 8 } },
     options: { retailMac: 'unbound' },
-    run: (backend, key) =>
-      backend.mac(key, { algorithm: 'iso9797-1-alg3', padding: 2, iv: BLOCKS.subarray(0, 8) }, BLOCKS),
+    run: (_, key) =>
+      operationsOf(key).mac({ algorithm: 'iso9797-1-alg3', padding: 2, iv: BLOCKS.subarray(0, 8) }, BLOCKS),
   },
   {
     name: 'CMAC',
     kid: 'CMAC-A',
-    run: (backend, key) => backend.mac(key, { algorithm: 'cmac', padding: 'none' }, BLOCKS),
+    run: (_, key) => operationsOf(key).mac({ algorithm: 'cmac', padding: 'none' }, BLOCKS),
   },
   {
     name: 'composed CMAC',
     kid: 'CMAC-A',
     fake: { without: [0x108a] },
-    run: (backend, key) => backend.mac(key, { algorithm: 'cmac', padding: 'none' }, BLOCKS),
+    run: (_, key) => operationsOf(key).mac({ algorithm: 'cmac', padding: 'none' }, BLOCKS),
   },
   {
     name: 'ECDH by C_DigestKey',
     kid: 'JWE-D1',
-    run: (backend, key) => backend.deriveContentKey(key, agreement),
+    run: (_, key) => operationsOf(key).deriveContentKey(agreement),
   },
   {
     name: 'ECDH with the KDF inside',
     kid: 'JWE-D1',
     fake: { kdf: true },
-    run: (backend, key) => backend.deriveContentKey(key, agreement),
+    run: (_, key) => operationsOf(key).deriveContentKey(agreement),
   },
   {
     name: 'ECDH with Z extracted',
     kid: 'JWE-D1',
     fake: { noDigestKey: true },
     options: { extractSharedSecret: true },
-    run: (backend, key) => backend.deriveContentKey(key, agreement),
+    run: (_, key) => operationsOf(key).deriveContentKey(agreement),
   },
   {
     name: 'ECDSA',
     kid: 'SIGN-1',
     // Another signature each time, which the front has verified.
-    run: async (backend, key) => Uint8Array.of((await backend.sign(key, BLOCKS)).length),
+    run: async (_, key) => Uint8Array.of((await operationsOf(key).sign(BLOCKS)).length),
   },
   {
     name: 'health',
@@ -198,7 +200,7 @@ test.each([0xb3, 0x82])('a lasting error %i is tried once more, not for ever', a
     fake.calls.push('C_EncryptInit')
     throw new Pkcs11Error('C_EncryptInit', code)
   }
-  await expect(backend.encipherBlocks(key, BLOCKS)).rejects.toMatchObject({
+  await expect(operationsOf(key).encipher(BLOCKS)).rejects.toMatchObject({
     code: 'ERR_PKCS11_CALL',
     functionName: 'C_EncryptInit',
     retryable: true,
@@ -274,14 +276,14 @@ test('after a lost session no handle is used before the key has been found anew:
     kid: 'PEK-2',
     run: async () => new Uint8Array(0),
   })
-  const first = await backend.encipherBlocks(key, BLOCKS)
-  const second = await backend.encipherBlocks(other, BLOCKS)
+  const first = await operationsOf(key).encipher(BLOCKS)
+  const second = await operationsOf(other).encipher(BLOCKS)
   // As after C_Finalize and C_Initialize by somebody else: the objects are there, under one another's handles.
   const entries = [...fake.objects.entries()].filter(([, object]) => object.session === undefined)
   const handles = entries.map(([handle]) => handle).reverse()
   for (const [i, [, object]] of entries.entries()) fake.objects.set(handles[i] ?? 0, object)
   fake.reset({ at: 1, code: 0xb3 })
-  expect(await backend.encipherBlocks(key, BLOCKS)).toEqual(first)
-  expect(await backend.encipherBlocks(other, BLOCKS)).toEqual(second)
+  expect(await operationsOf(key).encipher(BLOCKS)).toEqual(first)
+  expect(await operationsOf(other).encipher(BLOCKS)).toEqual(second)
   await backend.close()
 })

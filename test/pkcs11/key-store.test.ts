@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { operationsOf } from '../../src/backend/key.js'
 import { CKA, CKK, CKM, CKO } from '../../src/backend/pkcs11/binding/constants.js'
 import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
 import type { ImportedKey, NewKey } from '../../src/pkcs11.js'
@@ -200,13 +201,13 @@ describe('importKey', () => {
     ]
     const retail = { algorithm: 'iso9797-1-alg3', padding: 1 } as const
     const cmac = { algorithm: 'cmac', padding: 'none' } as const
-    expect((await backend.mac(a, retail, new Uint8Array(16))).length).toBe(8)
-    expect((await backend.mac(b, cmac, new Uint8Array(16))).length).toBe(8)
+    expect((await operationsOf(a).mac(retail, new Uint8Array(16))).length).toBe(8)
+    expect((await operationsOf(b).mac(cmac, new Uint8Array(16))).length).toBe(8)
     // What the key was not made for, the token would not do.
-    expect(await errorOf(() => backend.mac(a, cmac, new Uint8Array(16)))).toMatchObject({
+    expect(await errorOf(() => operationsOf(a).mac(cmac, new Uint8Array(16)))).toMatchObject({
       code: 'ERR_KEY_USAGE',
     })
-    expect(await errorOf(() => backend.mac(b, retail, new Uint8Array(16)))).toMatchObject({
+    expect(await errorOf(() => operationsOf(b).mac(retail, new Uint8Array(16)))).toMatchObject({
       code: 'ERR_KEY_USAGE',
     })
   })
@@ -217,9 +218,9 @@ describe('importKey', () => {
     await store.importKey({ ...PEK, usage: 'prw-generate', macs: ['iso9797-1-alg1'], material: MATERIAL })
     await using backend = await openBackendOn(fake, { composedMac: true })
     const key = await backend.bind({ kid: 'P', usage: 'prw-generate' })
-    await backend.mac(key, { algorithm: 'iso9797-1-alg1', padding: 1 }, new Uint8Array(8))
+    await operationsOf(key).mac({ algorithm: 'iso9797-1-alg1', padding: 1 }, new Uint8Array(8))
     const error = await errorOf(() =>
-      backend.mac(key, { algorithm: 'iso9797-1-alg3', padding: 1 }, new Uint8Array(8)),
+      operationsOf(key).mac({ algorithm: 'iso9797-1-alg3', padding: 1 }, new Uint8Array(8)),
     )
     expect(error).toMatchObject({ code: 'ERR_KEY_USAGE' })
     expect(error.message).toContain('K1 object')

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { operationsOf } from '../../src/backend/key.js'
 import type { SessionHandle, Template } from '../../src/backend/pkcs11/binding/binding.js'
 import { CKA, CKK, CKM, CKO } from '../../src/backend/pkcs11/binding/constants.js'
 import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
@@ -266,8 +267,12 @@ describe.each(['jwe-key-agreement', 'jwt-signing'] as const)('P-256 keys for %s'
     )
     const error = await errorOf(() =>
       usage === 'jwt-signing'
-        ? backend.sign(key, new Uint8Array(8))
-        : backend.deriveContentKey(key, { ephemeralPublicKey, otherInfo: new Uint8Array(0), length: 16 }),
+        ? operationsOf(key).sign(new Uint8Array(8))
+        : operationsOf(key).deriveContentKey({
+            ephemeralPublicKey,
+            otherInfo: new Uint8Array(0),
+            length: 16,
+          }),
     )
     expect(error).toMatchObject({ code: 'ERR_UNSUPPORTED_BY_TOKEN', retryable: false })
     expect(error.message).toContain(usage === 'jwt-signing' ? 'CKM_ECDSA' : 'ECDH1_DERIVE')
@@ -334,14 +339,14 @@ test('a token that begins to sign wrongly is found out at the signature, and aga
   const key = await bindKey(backend, 'SIGN-1')
   for (const ecdsa of ['der', 's-zero'] as const) {
     Object.assign(fake.options, { ecdsa })
-    expect(await errorOf(() => backend.sign(key, new Uint8Array(8)))).toMatchObject({
+    expect(await errorOf(() => operationsOf(key).sign(new Uint8Array(8)))).toMatchObject({
       code: 'ERR_BACKEND_FAILED',
       retryable: false,
     })
     expect((await errorOf(() => bindKey(backend, 'SIGN-1'))).message).toContain('another private key')
   }
   Object.assign(fake.options, { ecdsa: undefined })
-  expect((await backend.sign(key, new Uint8Array(8))).length).toBe(64)
+  expect((await operationsOf(key).sign(new Uint8Array(8))).length).toBe(64)
 })
 
 /** The same token after an update that took ECDH and ECDSA away. */
@@ -368,9 +373,9 @@ describe('time passes', () => {
 
   test('a key that was deleted and put back is found again by itself', async () => {
     const { fake, backend, key } = await bound()
-    const before = await backend.encipherBlocks(key, new Uint8Array(8))
+    const before = await operationsOf(key).encipher(new Uint8Array(8))
     replant(fake, 'PEK-2', material)
-    expect(await backend.encipherBlocks(key, new Uint8Array(8))).toEqual(before)
+    expect(await operationsOf(key).encipher(new Uint8Array(8))).toEqual(before)
     expect((await backend.health()).ok).toBe(true)
   })
 
@@ -378,7 +383,7 @@ describe('time passes', () => {
     const { fake, backend, key } = await bound()
     replant(fake, 'PEK-2', OTHER)
     for (let i = 0; i < 2; i++) {
-      expect(await errorOf(() => backend.encipherBlocks(key, new Uint8Array(8)))).toMatchObject({
+      expect(await errorOf(() => operationsOf(key).encipher(new Uint8Array(8)))).toMatchObject({
         code: 'ERR_KEY_CHECK_VALUE',
       })
     }
@@ -393,8 +398,8 @@ describe('time passes', () => {
     replant(fake, 'PEK-2', OTHER)
     const rotated = await bindKey(backend, 'PEK-2')
     expect(rotated.checkValue.value).toBe('7B8358')
-    expect((await backend.encipherBlocks(rotated, new Uint8Array(8)))[0]).toBe(0x7b)
-    expect(await errorOf(() => backend.encipherBlocks(key, new Uint8Array(8)))).toMatchObject({
+    expect((await operationsOf(rotated).encipher(new Uint8Array(8)))[0]).toBe(0x7b)
+    expect(await errorOf(() => operationsOf(key).encipher(new Uint8Array(8)))).toMatchObject({
       code: 'ERR_KEY_CHECK_VALUE',
     })
   })
@@ -404,7 +409,9 @@ describe('time passes', () => {
     const key = await bindKey(backend, 'MAC-3')
     replant(fake, 'MAC-3/K1', Buffer.alloc(24, 0x57))
     expect(
-      await errorOf(() => backend.mac(key, { algorithm: 'iso9797-1-alg3', padding: 1 }, new Uint8Array(16))),
+      await errorOf(() =>
+        operationsOf(key).mac({ algorithm: 'iso9797-1-alg3', padding: 1 }, new Uint8Array(16)),
+      ),
     ).toMatchObject({ code: 'ERR_KEY_CHECK_VALUE' })
   })
 
@@ -421,14 +428,14 @@ describe('time passes', () => {
     fake.remove('PRW/K1')
     replant(fake, 'PRW', VALUE)
     const mac = (by: typeof key) =>
-      backend.mac(by, { algorithm: 'iso9797-1-alg1', padding: 1 }, new Uint8Array(8))
+      operationsOf(by).mac({ algorithm: 'iso9797-1-alg1', padding: 1 }, new Uint8Array(8))
     const gone = await errorOf(() => mac(key))
     expect(gone).toMatchObject({ code: 'ERR_KEY_CHECK_VALUE' })
     expect(gone.message).toContain('K1 object has come or gone')
     const without = await bindKeyAs(backend)
     expect((await mac(without)).length).toBe(8)
     const retail = { algorithm: 'iso9797-1-alg3', padding: 1 } as const
-    expect(await errorOf(() => backend.mac(without, retail, new Uint8Array(8)))).toMatchObject({
+    expect(await errorOf(() => operationsOf(without).mac(retail, new Uint8Array(8)))).toMatchObject({
       code: 'ERR_KEY_USAGE',
     })
     fake.plant([...(chain ?? [])])
@@ -443,7 +450,7 @@ describe('time passes', () => {
   test('a deleted key is ERR_KEY_NOT_FOUND; health names it', async () => {
     const { fake, backend, key } = await bound()
     fake.remove('PEK-2')
-    expect(await errorOf(() => backend.encipherBlocks(key, new Uint8Array(8)))).toMatchObject({
+    expect(await errorOf(() => operationsOf(key).encipher(new Uint8Array(8)))).toMatchObject({
       code: 'ERR_KEY_NOT_FOUND',
     })
     expect((await backend.health()).detail).toContain('PEK-2 (ERR_KEY_NOT_FOUND)')
@@ -451,7 +458,7 @@ describe('time passes', () => {
 
   test('a module that somebody initialised anew: health finds out, and no old handle is used after it', async () => {
     const { fake, backend, key } = await bound()
-    const before = await backend.encipherBlocks(key, new Uint8Array(8))
+    const before = await operationsOf(key).encipher(new Uint8Array(8))
     const idOf = (label: string) => {
       const found = [...fake.objects].find(([, { attributes }]) => attributes.get(CKA.LABEL) === label)
       if (found === undefined) throw new Error(`no key ${label}`)
@@ -460,10 +467,10 @@ describe('time passes', () => {
     // The numbers of two keys change places, and that of the session key now names a third.
     const [[one, first], [two, second], [, third]] = [idOf('PEK-2'), idOf('PEK-CLOSED'), idOf('MAC-1')]
     fake.objects.set(one, second).set(two, first)
-    expect(await backend.encipherBlocks(key, new Uint8Array(8))).not.toEqual(before)
+    expect(await operationsOf(key).encipher(new Uint8Array(8))).not.toEqual(before)
     for (const [id, { session }] of fake.objects) if (session !== undefined) fake.objects.set(id, third)
     expect(await backend.health()).toMatchObject({ ok: false, detail: expect.stringContaining('wrong') })
-    expect(await backend.encipherBlocks(key, new Uint8Array(8))).toEqual(before)
+    expect(await operationsOf(key).encipher(new Uint8Array(8))).toEqual(before)
     // And where that number names a key that may not encipher.
     fake.objects.set(one, first).set(two, second)
     for (const [id, object] of fake.objects) if (object === third) fake.objects.set(id, idOf('CMAC-T')[1])
@@ -471,7 +478,7 @@ describe('time passes', () => {
       ok: false,
       detail: expect.stringContaining('C_EncryptInit'),
     })
-    expect(await backend.encipherBlocks(key, new Uint8Array(8))).toEqual(before)
+    expect(await operationsOf(key).encipher(new Uint8Array(8))).toEqual(before)
   })
 
   test('a device that is gone: health says so instead of failing', async () => {
@@ -514,10 +521,10 @@ describe('after ten milliseconds of native calls', () => {
       turns++
       controller.abort()
     })
-    const first = await backend.encipherBlocks(key, input)
+    const first = await operationsOf(key).encipher(input)
     expect(turns).toBe(0)
-    const second = backend.encipherBlocks(key, input)
-    const third = errorOf(() => backend.encipherBlocks(key, input, { signal: controller.signal }))
+    const second = operationsOf(key).encipher(input)
+    const third = errorOf(() => operationsOf(key).encipher(input, { signal: controller.signal }))
     input.fill(0)
     expect(await second).toEqual(first)
     expect(turns).toBe(1)
@@ -545,34 +552,34 @@ describe('translation', () => {
   const block = Uint8Array.of(0x04, 0x12, 0x34, 0xff, 0xfe, 0xdc, 0xba, 0x98)
 
   test('inside the token between keys made for it: nothing is deciphered on the host', async () => {
-    const { fake, backend, bind } = await translating()
+    const { fake, bind } = await translating()
     const [from, to, open] = [await bind('INSIDE'), await bind('OTHER'), await bind('BOTH', true)]
-    const enciphered = await backend.encipherBlocks(from, block)
+    const enciphered = await operationsOf(from).encipher(block)
     fake.reset()
-    const moved = await backend.reencipherBlocks(from, to, enciphered)
+    const moved = await operationsOf(from).reencipher(to, enciphered)
     expect(fake.calls).not.toContain('C_Decrypt')
-    expect(moved).toEqual(await backend.encipherBlocks(to, block))
+    expect(moved).toEqual(await operationsOf(to).encipher(block))
     // To where the host may decipher only from where it may.
-    expect(await errorOf(() => backend.reencipherBlocks(from, open, enciphered))).toMatchObject({
+    expect(await errorOf(() => operationsOf(from).reencipher(open, enciphered))).toMatchObject({
       code: 'ERR_HOST_DECIPHER',
     })
   })
 
   test('not to a key that the host could decipher with, however that one is bound', async () => {
-    const { backend, bind } = await translating()
+    const { bind } = await translating()
     const [inside, open] = [await bind('INSIDE'), await bind('BOTH')]
-    const error = await errorOf(() => backend.reencipherBlocks(inside, open, block))
+    const error = await errorOf(() => operationsOf(inside).reencipher(open, block))
     expect(error).toMatchObject({ code: 'ERR_HOST_DECIPHER', kid: 'INSIDE' })
     expect(error.message).toContain('key BOTH could (it has CKA_DECRYPT)')
   })
 
   test('on the host where a key was not made for it, and only where that is allowed', async () => {
-    const { backend, bind } = await translating()
+    const { bind } = await translating()
     const [both, inside, plain] = [await bind('BOTH', true), await bind('INSIDE'), await bind('PLAIN')]
-    const moved = await backend.reencipherBlocks(both, plain, await backend.encipherBlocks(both, block))
-    expect(moved).toEqual(await backend.encipherBlocks(plain, block))
+    const moved = await operationsOf(both).reencipher(plain, await operationsOf(both).encipher(block))
+    expect(moved).toEqual(await operationsOf(plain).encipher(block))
     const refused = async (from: typeof both, to: typeof both, kid: string) =>
-      expect(await errorOf(() => backend.reencipherBlocks(from, to, block))).toMatchObject({
+      expect(await errorOf(() => operationsOf(from).reencipher(to, block))).toMatchObject({
         code: 'ERR_HOST_DECIPHER',
         kid,
       })
@@ -613,10 +620,10 @@ test('a call made from within a call waits for the session', async () => {
   let faults = 1
   fake.C_Encrypt = (session, data, length) => {
     const result = encrypt(session, data, length)
-    if (inner.length < 2) inner.push(backend.encipherBlocks(key, data))
+    if (inner.length < 2) inner.push(operationsOf(key).encipher(data))
     else if (faults-- > 0) throw new Pkcs11Error('C_Encrypt', 0xb3)
     return result
   }
-  const outer = await backend.encipherBlocks(key, new Uint8Array(8))
+  const outer = await operationsOf(key).encipher(new Uint8Array(8))
   for (const call of inner) expect(await call).toEqual(outer)
 })

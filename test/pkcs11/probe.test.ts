@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { operationsOf } from '../../src/backend/key.js'
 import { CKK, CKM } from '../../src/backend/pkcs11/binding/constants.js'
 import type { KeyStoreOptions } from '../../src/pkcs11.js'
 import { type FakeOptions, FakeToken } from './fake-token.js'
@@ -44,7 +45,7 @@ describe('what a token can do is found out by having it done', () => {
     })
     const key = await bindKey(backend, 'MAC-3')
     const error = await errorOf(() =>
-      backend.mac(key, { algorithm: 'iso9797-1-alg3', padding: 1 }, new Uint8Array(8)),
+      operationsOf(key).mac({ algorithm: 'iso9797-1-alg3', padding: 1 }, new Uint8Array(8)),
     )
     expect(error).toMatchObject({ code: 'ERR_UNSUPPORTED_BY_TOKEN', retryable: false })
     expect(error.message).toContain('composedMac')
@@ -154,7 +155,7 @@ describe('what a token can do is found out by having it done', () => {
     const made = await store.generateKey({ kid: 'PEK', usage: 'pin-encryption', algorithm: 'tdea-2key' })
     await using backend = await openBackendOn(fake)
     const key = await backend.bind({ kid: 'PEK', usage: 'pin-encryption', kcv: made.checkValue })
-    expect((await backend.encipherBlocks(key, new Uint8Array(8))).length).toBe(8)
+    expect((await operationsOf(key).encipher(new Uint8Array(8))).length).toBe(8)
     expect((await backend.health()).ok).toBe(true)
   })
 
@@ -196,11 +197,11 @@ describe('translation inside the token', () => {
       await backend.bind({ kid: 'B', usage: 'pin-encryption' }),
     ]
     const clear = Uint8Array.from({ length: 1024 }, (_, i) => (i * 7) & 0xff)
-    const enciphered = await backend.encipherBlocks(from, clear)
+    const enciphered = await operationsOf(from).encipher(clear)
     fake.reset()
-    const moved = await backend.reencipherBlocks(from, to, enciphered)
+    const moved = await operationsOf(from).reencipher(to, enciphered)
     expect(fake.calls.filter(call => call === 'C_UnwrapKey').length).toBe(calls)
-    expect(moved).toEqual(await backend.encipherBlocks(to, clear))
+    expect(moved).toEqual(await operationsOf(to).encipher(clear))
   })
 
   test('is not done where even one block is cut short; a cut later on is an error, not a result', async () => {
@@ -217,7 +218,7 @@ describe('translation inside the token', () => {
     ]
     const before = fake.census
     Object.assign(fake.options, { maxSecret: { bytes: 8, cut: true } })
-    expect(await errorOf(() => backend.reencipherBlocks(from, to, new Uint8Array(16)))).toMatchObject({
+    expect(await errorOf(() => operationsOf(from).reencipher(to, new Uint8Array(16)))).toMatchObject({
       code: 'ERR_BACKEND_FAILED',
     })
     expect(fake.census).toEqual(before)

@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, test, vi } from 'vitest'
-import type { Key } from '../../src/backend/key.js'
+import { type Key, operationsOf } from '../../src/backend/key.js'
 import { concatBytes, fromHex, toHex } from '../../src/base/bytes.js'
 import { computeMac } from '../../src/primitives/mac.js'
 import { Pin } from '../../src/primitives/pin.js'
@@ -334,9 +334,10 @@ describe('against the algorithms alone', () => {
 describe('what held PAN and PIN is wiped', () => {
   /** Keeps the very buffers that the verbs hand to the backend and get from it, to look at afterwards. */
   function watch(key: Key, seen: Uint8Array[], fails: boolean): Key {
-    const mac = key.backend.mac.bind(key.backend)
-    vi.spyOn(key.backend, 'mac').mockImplementation(async (...args) => {
-      const [, , message] = args
+    const operations = operationsOf(key)
+    const mac = operations.mac.bind(operations)
+    vi.spyOn(operations, 'mac').mockImplementation(async (...args) => {
+      const [, message] = args
       expect(message.some(byte => byte !== 0)).toBe(true)
       seen.push(message)
       if (fails) throw new Error('token gone')

@@ -1,5 +1,7 @@
 /** What is measured, and what must come out: one row for each way in which time could tell something. */
+
 import { randomBytes } from 'node:crypto'
+import { operationsOf } from '../../src/backend/key.js'
 import { equalBytes, toHex } from '../../src/base/bytes.js'
 import { authenticate, readClients } from '../../src/d1/endpoints/basic.js'
 import { ownTokens } from '../../src/d1.js'
@@ -260,7 +262,7 @@ async function pinRows(): Promise<readonly Row[]> {
       ),
     )
   const [badControl, badFiller] = await Promise.all(
-    [bad.control, bad['last filler']].map(block => pek.backend.encipherBlocks(pek, block)),
+    [bad.control, bad['last filler']].map(block => operationsOf(pek).encipher(block)),
   )
   if (badControl === undefined || badFiller === undefined) throw new Error('unreachable')
   const decipher = (block: Uint8Array) =>

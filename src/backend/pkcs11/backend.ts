@@ -1,7 +1,16 @@
 /** The PKCS#11 backend: keys in a token, operations by jobs on its sessions. */
-import type { Backend, Capabilities, ContentKeyRequest, Health, MacRequest } from '../backend.js'
-import { throwIfAborted } from '../checks.js'
-import type { BackendDriver, FoundKey, KeyQuery, MaybePromise } from '../driver.js'
+import { throwIfAborted } from '../../base/arguments.js'
+import type { Backend } from '../backend.js'
+import type {
+  BackendDriver,
+  Capabilities,
+  ContentKeyRequest,
+  FoundKey,
+  Health,
+  KeyQuery,
+  MacRequest,
+  MaybePromise,
+} from '../driver.js'
 import { openBackend } from '../front.js'
 import type { LoadBinding } from './binding/binding.js'
 import { CKK } from './binding/constants.js'

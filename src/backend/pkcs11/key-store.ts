@@ -6,7 +6,7 @@
  * other. What makes or deletes an object is never tried twice: after an unclear failure, look with `listKeys`.
  */
 
-import { readOptions } from '../../base/arguments.js'
+import { readOptions, requireKid } from '../../base/arguments.js'
 import { equalBytes, toHex, wipe } from '../../base/bytes.js'
 import { ArgumentError, BackendError, KeyError } from '../../base/errors.js'
 import {
@@ -20,7 +20,6 @@ import { readMaterial, requireSoundMaterial } from '../../key/material.js'
 import { isKeyUsage, type KeyUsage, USAGES } from '../../key/usage.js'
 import type { KeyAlgorithm } from '../../primitives/key-algorithm.js'
 import type { P256PublicJwk } from '../../primitives/p256.js'
-import { requireKid } from '../checks.js'
 import type { LoadBinding, ObjectHandle, Station, Template } from './binding/binding.js'
 import { CKA, CKO } from './binding/constants.js'
 import { quietly } from './binding/errors.js'

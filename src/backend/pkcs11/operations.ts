@@ -10,8 +10,7 @@ import type { KeyAlgorithm } from '../../primitives/key-algorithm.js'
 import { computeMac, macBytes } from '../../primitives/mac.js'
 import type { MacAlgorithm, MacPadding } from '../../primitives/mac-algorithm.js'
 import { type Iso9797Padding, padMessage } from '../../primitives/padding.js'
-import type { Health } from '../backend.js'
-import type { FoundKey, KeyQuery } from '../driver.js'
+import type { FoundKey, Health, KeyQuery } from '../driver.js'
 import type {
   Mechanism,
   ObjectHandle,

@@ -1,6 +1,6 @@
 /** The keys of the software backend: clear material in, ready cipher objects out, one per key for its lifetime. */
 import { createCipheriv, createECDH, type ECDH, type KeyObject } from 'node:crypto'
-import { requireOptions } from '../../base/arguments.js'
+import { requireKid, requireOptions } from '../../base/arguments.js'
 import { concatBytes, equalBytes, ownCopy, secretBytes, wipe, withWiped } from '../../base/bytes.js'
 import { ArgumentError, KeyError } from '../../base/errors.js'
 import {
@@ -19,7 +19,6 @@ import { isKeyAlgorithm, isTdea, type KeyAlgorithm } from '../../primitives/key-
 import { jwkOfPoint } from '../../primitives/p256.js'
 import type { KeyParity } from '../../primitives/tdea.js'
 import { parityOf, withoutParity } from '../../primitives/tdea.js'
-import { requireKid } from '../checks.js'
 import type { TdeaCipher, TdeaEngine } from './tdea-engine.js'
 
 /** A clear key for the software backend. For tests and development: the material stands in host memory. */

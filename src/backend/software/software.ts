@@ -8,8 +8,16 @@ import { USAGES } from '../../key/usage.js'
 import { concatKdf } from '../../primitives/concat-kdf.js'
 import { signEs256 } from '../../primitives/es256.js'
 import { computeMac } from '../../primitives/mac.js'
-import type { Backend, Capabilities, ContentKeyRequest, Health, MacRequest } from '../backend.js'
-import type { BackendDriver, FoundKey, KeyQuery } from '../driver.js'
+import type { Backend } from '../backend.js'
+import type {
+  BackendDriver,
+  Capabilities,
+  ContentKeyRequest,
+  FoundKey,
+  Health,
+  KeyQuery,
+  MacRequest,
+} from '../driver.js'
 import { openBackend } from '../front.js'
 import { chooseEngine, type EngineChoice, engineWorks } from './engine.js'
 import {

@@ -1,8 +1,12 @@
 /** The JWT with which an issuer asks D1 for a token (RFC 7523): three segments of base64url, signed with ES256. */
 import { randomUUID } from 'node:crypto'
-import type { CallOptions } from '../../backend/backend.js'
-import { requireKid, requireSignal, throwIfAborted } from '../../backend/checks.js'
-import { readOptions } from '../../base/arguments.js'
+import {
+  type CallOptions,
+  readOptions,
+  requireKid,
+  requireSignal,
+  throwIfAborted,
+} from '../../base/arguments.js'
 import { encodeBase64url, snapshot } from '../../base/bytes.js'
 import { ArgumentError, BackendError } from '../../base/errors.js'
 import { requireText } from './identifiers.js'

@@ -1,7 +1,5 @@
-import type { CallOptions } from '../../backend/backend.js'
-import { requireKid } from '../../backend/checks.js'
-import { isKey, type Key, requireKey } from '../../backend/key.js'
-import { readOptions } from '../../base/arguments.js'
+import { isKey, type Key, operationsOf, requireKey } from '../../backend/key.js'
+import { type CallOptions, readOptions, requireKid } from '../../base/arguments.js'
 import { KeyError } from '../../base/errors.js'
 import type { AssertionSigner } from './assertion.js'
 
@@ -39,7 +37,7 @@ export function backendSigner(key: Key | BackendSignerOptions): AssertionSigner 
   return Object.freeze({
     kid,
     sign: (signingInput: Uint8Array, options?: CallOptions) =>
-      signing.backend.sign(signing, signingInput, options),
+      operationsOf(signing).sign(signingInput, options),
   })
 }
 

@@ -3,9 +3,7 @@
  * the result says for every card that was begun what became of it.
  */
 import { setMaxListeners } from 'node:events'
-import type { CallOptions } from '../../backend/backend.js'
-import { requireSignal } from '../../backend/checks.js'
-import { readOptions } from '../../base/arguments.js'
+import { type CallOptions, readOptions, requireSignal } from '../../base/arguments.js'
 import { ArgumentError, D1MessageError } from '../../base/errors.js'
 import type { RegisterCard } from './card-fields.js'
 import type { CardCallOptions, D1Cards } from './cards.js'

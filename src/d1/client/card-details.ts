@@ -1,7 +1,6 @@
 /** PAN and expiry date on their way to D1: inside a JWE, and nowhere else in the request. */
 
-import type { CallOptions } from '../../backend/backend.js'
-import { readOptions } from '../../base/arguments.js'
+import { type CallOptions, readOptions } from '../../base/arguments.js'
 import { concatBytes, wipe } from '../../base/bytes.js'
 import { D1MessageError } from '../../base/errors.js'
 import type { P256Recipient, PublicJwkLike } from '../../jwe/recipient.js'

@@ -1,8 +1,6 @@
 /** The card operations of the Inbound Card API 2.0: what they take, what of it is checked, what they give. */
 import { randomUUID } from 'node:crypto'
-import type { CallOptions } from '../../backend/backend.js'
-import { requireSignal, throwIfAborted } from '../../backend/checks.js'
-import { readOptions } from '../../base/arguments.js'
+import { type CallOptions, readOptions, requireSignal, throwIfAborted } from '../../base/arguments.js'
 import { ArgumentError } from '../../base/errors.js'
 import type { P256Recipient } from '../../jwe/recipient.js'
 import { requirePan } from '../../primitives/pan.js'

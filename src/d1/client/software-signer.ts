@@ -1,7 +1,11 @@
 import { KeyObject } from 'node:crypto'
-import type { CallOptions } from '../../backend/backend.js'
-import { requireKid, requireSignal, throwIfAborted } from '../../backend/checks.js'
-import { readOptions } from '../../base/arguments.js'
+import {
+  type CallOptions,
+  readOptions,
+  requireKid,
+  requireSignal,
+  throwIfAborted,
+} from '../../base/arguments.js'
 import { requireBytes, wipe } from '../../base/bytes.js'
 import { ArgumentError, KeyError } from '../../base/errors.js'
 import { type JsonWebKeyLike, readMaterial } from '../../key/material.js'

@@ -1,5 +1,5 @@
 /** One request for a PIN operation on its way, and the steps that all of them share. */
-import type { CallOptions } from '../../backend/backend.js'
+import type { CallOptions } from '../../base/arguments.js'
 import { requirePan } from '../../primitives/pan.js'
 import { CARD_ID, ISSUER_ID_CHARACTERS, type PinOperation } from '../contract.js'
 import type { Facts } from './audit.js'

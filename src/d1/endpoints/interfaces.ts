@@ -8,7 +8,7 @@
  * 3. What rejects is answered with 500, whatever it rejects with. Nothing of the reason goes out.
  * 4. A promise that never settles keeps the card's Set PIN waiting for as long: give your database a timeout.
  */
-import type { CallOptions } from '../../backend/backend.js'
+import type { CallOptions } from '../../base/arguments.js'
 import type { Pan } from '../../primitives/pan.js'
 import type { ProfileMark } from '../../seccos/profile/profile.js'
 import type { PinBlockType, PinOperation } from '../contract.js'

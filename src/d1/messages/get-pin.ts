@@ -1,7 +1,6 @@
 /** What the issuer answers D1: the body of Get PIN, and that of Get PIN Change Counter. */
-import type { CallOptions } from '../../backend/backend.js'
 import { type Key, requireKey } from '../../backend/key.js'
-import { readOptions } from '../../base/arguments.js'
+import { type CallOptions, readOptions } from '../../base/arguments.js'
 import { requireBytes } from '../../base/bytes.js'
 import { ArgumentError } from '../../base/errors.js'
 import { type P256Recipient, type PublicJwkLike, readRecipient } from '../../jwe/recipient.js'

@@ -1,7 +1,6 @@
 /** Set PIN of type 3DES_SECCOS, opened: what the JWE holds, and everything that must hold before a PRW is stored. */
-import type { CallOptions } from '../../backend/backend.js'
 import { type Key, requireKeys } from '../../backend/key.js'
-import { readOptions } from '../../base/arguments.js'
+import { type CallOptions, readOptions } from '../../base/arguments.js'
 import { ArgumentError, D1MessageError, PrwMacError } from '../../base/errors.js'
 import { openJwe } from '../../jwe/open.js'
 import { type Pan, requirePan } from '../../primitives/pan.js'

@@ -1,7 +1,6 @@
 /** Set PIN of type ISO0, opened: the PIN block inside, moved to the issuer's own key. */
-import type { CallOptions } from '../../backend/backend.js'
 import { type Key, requireKey, requireKeys } from '../../backend/key.js'
-import { readOptions } from '../../base/arguments.js'
+import { type CallOptions, readOptions } from '../../base/arguments.js'
 import { ArgumentError, D1MessageError } from '../../base/errors.js'
 import { openJwe } from '../../jwe/open.js'
 import { decipherPin } from '../../pin/decipher.js'

@@ -26,8 +26,7 @@
  *
  * The store holds SHA-256 values of intdatags and fingerprints: reading it gives nobody an intdatag to use.
  */
-import type { CallOptions } from '../../backend/backend.js'
-import { requireSignal, throwIfAborted } from '../../backend/checks.js'
+import { type CallOptions, requireSignal, throwIfAborted } from '../../base/arguments.js'
 import { ArgumentError, BackendError, ChangeCounterError } from '../../base/errors.js'
 import {
   type AcceptRequest,

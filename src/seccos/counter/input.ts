@@ -1,8 +1,8 @@
 /** What a change counter is given: its options, its requests, and the random numbers of its intdatags. */
 
 import { createHash } from 'node:crypto'
-import type { Backend, CallOptions } from '../../backend/backend.js'
-import { readOwn, requireOptions } from '../../base/arguments.js'
+import type { Backend } from '../../backend/backend.js'
+import { type CallOptions, readOwn, requireOptions } from '../../base/arguments.js'
 import { requireBytes, toHex, wipe } from '../../base/bytes.js'
 import { ArgumentError, BackendError, ChangeCounterError } from '../../base/errors.js'
 import { type ClaimRequest, PCC_RULES, PCC_WRAPS, type PccRule, type PccWrap, tagOf } from './state.js'

@@ -5,7 +5,7 @@
  * Time is bounded here, not only by the pool's settings: a call that waits for a connection and is told "too late" never
  * gets to send its statement. A connection whose call failed, for whatever reason, is closed rather than used again.
  */
-import { throwIfAborted } from '../../backend/checks.js'
+import { throwIfAborted } from '../../base/arguments.js'
 import { storeClosed } from '../records.js'
 import type { SqlDatabase, SqlRow, SqlSession, SqlValue } from '../sql/database.js'
 import { Deadline } from './deadline.js'

@@ -1,6 +1,5 @@
 /** The stores of an issuer over any {@link SqlDatabase}: the statements, and nothing of SQLite or PostgreSQL. */
-import type { CallOptions } from '../../backend/backend.js'
-import { requireSignal } from '../../backend/checks.js'
+import { type CallOptions, requireSignal } from '../../base/arguments.js'
 import { requireBytes, toHex } from '../../base/bytes.js'
 import { ArgumentError, BackendError } from '../../base/errors.js'
 import type { Card, CardRef, CardState, StoredPinBlock, StoredPrw } from '../../d1/endpoints/interfaces.js'

@@ -3,8 +3,7 @@
  * where SQLite's locks do not hold). No call waits for the network, and each write is on disk when it resolves.
  */
 
-import { throwIfAborted } from '../../backend/checks.js'
-import { readOptions } from '../../base/arguments.js'
+import { readOptions, throwIfAborted } from '../../base/arguments.js'
 import { BackendError } from '../../base/errors.js'
 import type { IssuerStore } from '../issuer-store.js'
 import type { PanSealer } from '../pan-sealer.js'

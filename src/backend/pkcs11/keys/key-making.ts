@@ -1,5 +1,6 @@
 /** The token objects of a new key: what they are for, generated or imported, all of them or none. */
 
+import { requireKid } from '../../../base/arguments.js'
 import { wipe } from '../../../base/bytes.js'
 import { ArgumentError, BackendError, KeyError } from '../../../base/errors.js'
 import type { CheckValue } from '../../../key/check-value.js'
@@ -8,7 +9,6 @@ import { isKeyUsage, type KeyUsage, USAGES } from '../../../key/usage.js'
 import { splitRetailKey } from '../../../primitives/iso9797.js'
 import { isKeyAlgorithm, type KeyAlgorithm } from '../../../primitives/key-algorithm.js'
 import type { MacAlgorithm } from '../../../primitives/mac-algorithm.js'
-import { requireKid } from '../../checks.js'
 import type { Mechanism, ObjectHandle, Station, Template } from '../binding/binding.js'
 import { CKK, CKM } from '../binding/constants.js'
 import { quietly } from '../binding/errors.js'

@@ -1,8 +1,9 @@
 /** How this token does each operation: found out by the probe, followed by the operations, shown by capabilities(). */
+
 import { BackendError } from '../../../base/errors.js'
 import { isTdea, type KeyAlgorithm } from '../../../primitives/key-algorithm.js'
 import type { MacAlgorithm } from '../../../primitives/mac-algorithm.js'
-import type { MacPlan } from '../../backend.js'
+import type { MacPlan } from '../../driver.js'
 import type { Mechanism } from '../binding/binding.js'
 
 /** A way to do something, or the reason why there is none: which mechanism is missing, or what must be opted in. */

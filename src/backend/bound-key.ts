@@ -1,0 +1,139 @@
+/**
+ * The port's operations under one bound key: usage, arguments and host decipherment are checked here for every backend
+ * alike, then the driver is called with plain data.
+ */
+import type { KeyObject } from 'node:crypto'
+import type { CallOptions } from '../base/arguments.js'
+import { ownCopy, wipe } from '../base/bytes.js'
+import { ArgumentError, KeyError } from '../base/errors.js'
+import { type KeyOperation, USAGES } from '../key/usage.js'
+import { SIGNATURE_BYTES, verifyEs256 } from '../primitives/es256.js'
+import { macBytes } from '../primitives/mac.js'
+import {
+  MAX_INPUT_BYTES,
+  readBlocks,
+  readContentKeyRequest,
+  readMacRequest,
+  readMessage,
+  requireHostDecipher,
+  requireLength,
+} from './checks.js'
+import type { BackendDriver, ContentKeyRequest, MacRequest } from './driver.js'
+import type { Job, Jobs } from './job.js'
+import { type Key, type KeyFacts, type KeyOperations, operationsOf, requireKey } from './key.js'
+
+/** The parts of an open backend that its keys share. */
+export interface OpenParts<Ref> {
+  readonly driver: BackendDriver<Ref>
+  readonly jobs: Jobs
+  /** Whether blocks are re-enciphered inside the token. */
+  readonly reenciphersInside: boolean
+}
+
+/** What a driver needs to reach a key again, and what its signatures are held against. */
+export interface Reference<Ref> {
+  readonly ref: Ref
+  readonly publicKey: KeyObject | undefined
+}
+
+type Run = Job<Uint8Array>['run']
+
+/** 1 to 65,536 random bytes. */
+export async function randomBytesOf<Ref>(
+  { driver, jobs }: OpenParts<Ref>,
+  length: number,
+  options: CallOptions | undefined,
+): Promise<Uint8Array> {
+  if (!Number.isInteger(length)) throw new ArgumentError('length must be a whole number')
+  requireLength('randomBytes', length, 1, MAX_INPUT_BYTES)
+  return jobs.run(options, { run: signal => driver.randomBytes(length, signal), outputBytes: length })
+}
+
+/** The operations of one key. */
+export class BoundKey<Ref> implements KeyOperations {
+  readonly #facts: KeyFacts
+  readonly #parts: OpenParts<Ref>
+  readonly #reference: Reference<Ref>
+
+  constructor(facts: KeyFacts, parts: OpenParts<Ref>, reference: Reference<Ref>) {
+    this.#facts = facts
+    this.#parts = parts
+    this.#reference = reference
+  }
+
+  async encipher(blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
+    const { driver, jobs } = this.#admit('encipher')
+    const input = readBlocks(blocks)
+    const run: Run = signal => driver.encipher(this.#reference.ref, input, signal)
+    return jobs.run(options, { run, input, outputBytes: input.length })
+  }
+
+  async decipher(blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
+    const { driver, jobs } = this.#admit('decipher')
+    const input = readBlocks(blocks)
+    requireHostDecipher(this.#facts)
+    const run: Run = signal => driver.decipher(this.#reference.ref, input, signal)
+    return jobs.run(options, { run, input, outputBytes: input.length })
+  }
+
+  async reencipher(to: Key, blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
+    const { driver, jobs, reenciphersInside } = this.#admit('reencipher')
+    const target = this.#sibling(to)
+    target.#admit('reencipher')
+    const input = readBlocks(blocks)
+    // Inside the token too, a block must not move to where the host may open it from where it may not.
+    if (!reenciphersInside || to.hostDecipher) requireHostDecipher(this.#facts)
+    const run: Run = signal => driver.reencipher(this.#reference.ref, target.#reference.ref, input, signal)
+    return jobs.run(options, { run, input, outputBytes: input.length })
+  }
+
+  async mac(request: MacRequest, message: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
+    const { driver, jobs } = this.#admit('mac')
+    const parameters = readMacRequest(this.#facts, request)
+    const input = readMessage(message)
+    const run: Run = signal => driver.mac(this.#reference.ref, parameters, input, signal)
+    return jobs.run(options, { run, input, outputBytes: macBytes(this.#facts.algorithm) })
+  }
+
+  async deriveContentKey(request: ContentKeyRequest, options?: CallOptions): Promise<Uint8Array> {
+    const { driver, jobs } = this.#admit('deriveContentKey')
+    const parameters = readContentKeyRequest(request)
+    const run: Run = signal => driver.deriveContentKey(this.#reference.ref, parameters, signal)
+    return jobs.run(options, { run, outputBytes: parameters.length })
+  }
+
+  async sign(message: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
+    const { driver, jobs } = this.#admit('sign')
+    const { ref, publicKey } = this.#reference
+    const input = readMessage(message)
+    // What is verified is a copy of our own: a driver may pass its on to another thread, or spoil it.
+    const kept = ownCopy(input)
+    const run: Run = signal => driver.sign(ref, input, signal)
+    const isRight = (signature: Uint8Array): boolean =>
+      publicKey !== undefined && verifyEs256(publicKey, kept, signature)
+    try {
+      return await jobs.run(options, { run, input, outputBytes: SIGNATURE_BYTES, isRight })
+    } finally {
+      wipe(kept)
+    }
+  }
+
+  randomBytes(length: number, options?: CallOptions): Promise<Uint8Array> {
+    return randomBytesOf(this.#parts, length, options)
+  }
+
+  #admit(operation: KeyOperation): OpenParts<Ref> {
+    const { kid, usage } = this.#facts
+    if (USAGES[usage].operations.includes(operation)) return this.#parts
+    throw new KeyError('ERR_KEY_USAGE', `key ${kid} is for ${usage}: ${operation} is refused`, kid)
+  }
+
+  /** The operations of another key of the same backend. */
+  #sibling(to: Key): BoundKey<Ref> {
+    requireKey(to, 'to')
+    const operations = operationsOf(to)
+    if (operations instanceof BoundKey && operations.#parts === this.#parts) return operations
+    const { kid } = this.#facts
+    throw new KeyError('ERR_KEY_FOREIGN', `keys ${kid} and ${to.kid} are keys of two backends`, to.kid)
+  }
+}
