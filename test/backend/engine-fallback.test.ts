@@ -1,5 +1,4 @@
 import { afterEach, describe, expect, test, vi } from 'vitest'
-import { operationsOf } from '../../src/backend/key.js'
 import { softwareBackend } from '../../src/software.js'
 import { failure } from '../support/errors.js'
 
@@ -35,6 +34,7 @@ describe('an OpenSSL without TDEA', () => {
     if (wasm !== undefined) vi.stubGlobal('WebAssembly', wasm)
     vi.resetModules()
     const { softwareBackend } = await import('../../src/software.js')
+    const { operationsOf } = await import('../../src/backend/key.js')
     await using backend = await softwareBackend({ keys: [KEY] })
     expect(backend.capabilities().tdea).toBe(engine)
     const key = await backend.bind({ kid: 'K', usage: 'pin-encryption', kcv: '08D7B4' })
