@@ -71,7 +71,7 @@ describeSoftHsm('signatures by SoftHSM', () => {
         return { status: 200, headers: { get: () => null }, body: new Response(JSON.stringify(token)).body }
       },
     })
-    await client.cards.delete('card-0001')
+    await client.cards.delete({ cardId: 'card-0001' })
     await verified(new URLSearchParams(sent[0]).get('assertion') ?? '', key)
     await backend.close()
   })

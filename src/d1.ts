@@ -12,7 +12,34 @@ export {
   type KeyRole,
   otelAttributes,
 } from './d1/audit.js'
-export * from './d1/client/index.js'
+export {
+  type AssertionRequest,
+  type AssertionSigner,
+  type BackendSignerOptions,
+  backendSigner,
+  makeAssertion,
+  type PrivateJwkLike,
+  type SoftwareSignerOptions,
+  softwareSigner,
+} from './d1/client/assertion.js'
+export type { ClientAuditEvent, ClientAuditHook, ClientFailure, ClientOperation } from './d1/client/audit.js'
+export type { BulkItem, BulkOptions, BulkOutcome, BulkProgress, BulkResult } from './d1/client/bulk.js'
+export type { CardFields, OpenBody, RegisterCard } from './d1/client/card-fields.js'
+export { type CardDetails, sealCardDetails } from './d1/client/card-fields.js'
+export type {
+  CardAnswer,
+  CardCallOptions,
+  ChangeCard,
+  CreateCard,
+  D1Cards,
+  RegisterCardRequest,
+} from './d1/client/cards.js'
+export type { D1ClientOptions } from './d1/client/client.js'
+export { type D1Client, d1Client } from './d1/client/client.js'
+export type { Clock } from './d1/client/deadline.js'
+export type { D1BaseUrls, D1Environment } from './d1/client/environment.js'
+export type { D1Fetch, FetchInit, FetchResponse } from './d1/client/exchange.js'
+export { type MtlsFetch, type MtlsOptions, mtlsFetch, type Pem } from './d1/client/mtls-fetch.js'
 export type { CounterErrorCode, PinBlockType, PinOperation } from './d1/contract.js'
 export type { AuditEvent, AuditHook, Operation } from './d1/endpoints/audit.js'
 export type { TokenClient } from './d1/endpoints/basic.js'

@@ -1,5 +1,11 @@
-/** What a command of the program is, and how its arguments are read: strictly, with node:util. */
+/**
+ * What a command of the program is, how its arguments and its input are read (strictly, with node:util; bounded), and the
+ * process as it sees it: streams, environment, and a prompt that shows nothing of what is typed.
+ */
 import { type ParseArgsConfig, parseArgs } from 'node:util'
+import { bufferOf, concatBytes } from '../base/bytes.js'
+import { parseJsonObject } from '../base/json.js'
+import { MAX_BYTES, readRegularFile, type Unreadable } from './regular-file.js'
 
 /** The call was wrong: exit code 2. */
 export class UsageError extends Error {
@@ -42,7 +48,7 @@ export function readArguments<O extends Options>(
 ): Read<O> {
   const read = attempt(() => parseArgs({ args: [...args], options, strict: true, allowPositionals: true }))
   if (read.positionals.length > positionals) {
-    throw new UsageError(`at most ${positionals} argument${positionals === 1 ? '' : 's'} beside the options`)
+    throw new UsageError(`at most ${positionals} argument${positionals === 1 ? '' : 's'} besides the options`)
   }
   return read as Read<O>
 }
@@ -60,4 +66,103 @@ function attempt<T>(work: () => T): T {
 export function requireOption(value: string | undefined, name: string): string {
   if (value === undefined || value === '') throw new UsageError(`--${name} is missing`)
   return value
+}
+
+/** Input from a file or standard input, bounded. */
+
+/** The text of a file, or of standard input where the path is `-` or absent. Errors: `ERR_USAGE`. */
+export async function readInput(path: string | undefined, io: Io): Promise<string> {
+  if (path !== undefined && path !== '-') return readFile(path)
+  const bytes = await io.readStdin()
+  if (bytes.length > MAX_BYTES) throw new UsageError(`the input is longer than ${MAX_BYTES} bytes`)
+  return bytes.toString('utf8')
+}
+
+function readFile(path: string): string {
+  try {
+    // Not by its name: what was to go in by standard input, and came as an argument, is not repeated.
+    return readRegularFile(path, 'the file').bytes.toString('utf8')
+  } catch (error) {
+    throw new UsageError((error as Unreadable).message)
+  }
+}
+
+/** Text as a JSON object, read strictly. Errors: `ERR_USAGE`, which does not quote it. */
+export function readJson(text: string, what: string): Record<string, unknown> {
+  const object = parseJsonObject(text)
+  if (object === undefined) throw new UsageError(`${what} is not a JSON object, or has a member twice`)
+  return object
+}
+
+const ENTER: readonly string[] = ['\r', '\n', '\u0004']
+const INTERRUPT = '\u0003'
+const BACKSPACE: readonly string[] = ['\b', '\u007f']
+
+/** A terminal, as far as the prompt needs one. */
+export interface Terminal {
+  readonly isTTY?: boolean
+  setRawMode?(on: boolean): unknown
+  on(event: 'data', listener: (chunk: Buffer) => void): unknown
+  off(event: 'data', listener: (chunk: Buffer) => void): unknown
+  resume(): unknown
+  pause(): unknown
+}
+
+/**
+ * Asks for a line without echo; undefined where there is no terminal, or where it is interrupted. The question goes
+ * where `show` puts it, so that standard output stays clean.
+ */
+export function askSecret(
+  question: string,
+  terminal: Terminal,
+  show: (text: string) => void,
+): Promise<string | undefined> {
+  if (terminal.isTTY !== true) return Promise.resolve(undefined)
+  show(question)
+  terminal.setRawMode?.(true)
+  return new Promise(resolve => {
+    let typed = ''
+    const finish = (answer: string | undefined): void => {
+      terminal.off('data', take)
+      terminal.setRawMode?.(false)
+      terminal.pause()
+      show('\n')
+      resolve(answer)
+    }
+    const take = (chunk: Buffer): void => {
+      for (const character of chunk.toString('utf8')) {
+        if (ENTER.includes(character) || character === INTERRUPT) {
+          finish(character === INTERRUPT ? undefined : typed)
+          return
+        }
+        typed = BACKSPACE.includes(character) ? typed.slice(0, -1) : typed + character
+      }
+    }
+    terminal.on('data', take)
+    terminal.resume()
+  })
+}
+
+/** All of a stream, up to a little more than any command takes. */
+export async function readAll(stream: AsyncIterable<Buffer>, maxBytes = 2_097_152): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  let length = 0
+  for await (const chunk of stream) {
+    chunks.push(chunk)
+    length += chunk.length
+    if (length > maxBytes) break
+  }
+  return bufferOf(concatBytes(...chunks))
+}
+
+/** The streams and environment of a process. */
+export function processIo(host: Pick<NodeJS.Process, 'stdin' | 'stdout' | 'stderr' | 'env'>): Io {
+  const { stdin, stdout, stderr, env } = host
+  return {
+    out: text => void stdout.write(`${text}\n`),
+    err: text => void stderr.write(`${text}\n`),
+    readStdin: () => readAll(stdin),
+    askSecret: question => askSecret(question, stdin, text => void stderr.write(text)),
+    env,
+  }
 }

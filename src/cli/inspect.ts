@@ -1,4 +1,5 @@
 /** `inspect`: what stands in a JWE's header, a data set, a PIN block; redacted as `src/tools/inspect` does it. */
+import { fromHex, wipe } from '../base/bytes.js'
 import { parseProfile, type SeccosProfile } from '../index.js'
 import {
   ILLUSTRATIVE_NOT_GIROCARD_AES,
@@ -7,8 +8,15 @@ import {
   inspectJweHeader,
   inspectPinBlock,
 } from '../tools.js'
-import { type Command, type Io, readArguments, requireOption, UsageError } from './command.js'
-import { readInput, readJson } from './input.js'
+import {
+  type Command,
+  type Io,
+  readArguments,
+  readInput,
+  readJson,
+  requireOption,
+  UsageError,
+} from './command.js'
 
 type Inspect = (args: readonly string[], io: Io) => Promise<string>
 
@@ -42,11 +50,11 @@ const SUBJECTS: Readonly<Record<string, Inspect>> = {
     }
     const hex = (await readInput(positionals[0], io)).trim()
     if (!/^(?:[0-9A-Fa-f]{2})+$/.test(hex)) throw new UsageError('a PIN block is given as hex digits')
-    const block = Uint8Array.from(Buffer.from(hex, 'hex'))
+    const block = fromHex(hex, 'the block')
     try {
       return inspectPinBlock(block, { state })
     } finally {
-      block.fill(0)
+      wipe(block)
     }
   },
 }

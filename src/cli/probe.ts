@@ -1,10 +1,9 @@
 /** `probe`: which algorithms and inputs reproduce samples that a scheme has made with test keys. */
-import { wipe } from '../base/bytes.js'
+import { fromHex, wipe } from '../base/bytes.js'
 import { Pan, Pin } from '../index.js'
 import { renderTable } from '../tools/inspect/table.js'
 import { type ProbeOutcome, type ProbeReport, type ProbeSample, probeProfile } from '../tools.js'
-import { type Command, readArguments, UsageError } from './command.js'
-import { readInput, readJson } from './input.js'
+import { type Command, readArguments, readInput, readJson, UsageError } from './command.js'
 
 type Members = Readonly<Record<string, unknown>>
 
@@ -13,7 +12,7 @@ function readHex(members: Members, name: string): Uint8Array {
   if (typeof hex !== 'string' || !/^(?:[0-9A-Fa-f]{2})+$/.test(hex)) {
     throw new UsageError(`${name} must be hex digits`)
   }
-  return Uint8Array.from(Buffer.from(hex, 'hex'))
+  return fromHex(hex, name)
 }
 
 function readText(members: Members, name: string): string {

@@ -1,8 +1,7 @@
 /** `profile check`: whether a SECCOS profile reads, and what its PRW and MAC leave out. */
 import { parseProfile, uncoveredBy } from '../index.js'
 import { renderTable } from '../tools/inspect/table.js'
-import { type Command, readArguments, UsageError } from './command.js'
-import { readInput, readJson } from './input.js'
+import { type Command, readArguments, readInput, readJson, UsageError } from './command.js'
 
 /** `issuer-pin-crypto profile check`. */
 export const PROFILE: Command = {

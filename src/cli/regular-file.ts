@@ -1,5 +1,6 @@
 /** Reading a file that is one: not a folder, a device or a pipe, which may give without end or wait for ever. */
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
+import { bufferOf, secretBytes } from '../base/bytes.js'
 
 /** Nothing that the program reads is longer: 1 MiB. */
 export const MAX_BYTES = 1_048_576
@@ -46,7 +47,7 @@ function open(path: string, name: string): number {
 
 /** A file's stated size may be 0 (under /proc) or old, so it is read until it ends. */
 function readUpTo(file: number, limit: number): Buffer {
-  const buffer = Buffer.alloc(limit)
+  const buffer = bufferOf(secretBytes(limit))
   let length = 0
   for (;;) {
     const read = readSync(file, buffer, length, limit - length, null)

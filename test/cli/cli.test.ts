@@ -7,9 +7,9 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { seccosContent as handMade } from '../../examples/demo/d1-seccos.js'
+import { askSecret, processIo, readAll, type Terminal } from '../../src/cli/command.js'
 import { COMMANDS, main } from '../../src/cli/main.js'
 import { probeCommand } from '../../src/cli/probe.js'
-import { askSecret, processIo, readAll, type Terminal } from '../../src/cli/terminal.js'
 import { tokenCommand } from '../../src/cli/token.js'
 import { type Backend, IssuerPinError } from '../../src/index.js'
 import type { Pkcs11Options } from '../../src/pkcs11.js'
@@ -50,7 +50,7 @@ describe('wrong calls: exit code 2, one line, nothing on standard output', () =>
     [['inspect'], 'ERR_USAGE: inspect takes one of jwe, data-set, pin-block'],
     [['inspect', '__proto__'], 'ERR_USAGE: inspect takes one of jwe, data-set, pin-block'],
     [['inspect', 'jwe', '/nowhere'], 'ERR_USAGE: the file cannot be read: ENOENT'],
-    [['inspect', 'jwe', 'a', 'b'], 'ERR_USAGE: at most 1 argument beside the options'],
+    [['inspect', 'jwe', 'a', 'b'], 'ERR_USAGE: at most 1 argument besides the options'],
     [['inspect', 'data-set'], 'ERR_USAGE: --profile is missing'],
     [['inspect', 'pin-block'], 'ERR_USAGE: --state is missing'],
     [['inspect', 'pin-block', '--state', 'x'], 'ERR_USAGE: --state must be clear or enciphered'],

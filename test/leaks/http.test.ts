@@ -304,11 +304,11 @@ describe("D1's client shows no secret", LONG, () => {
   }: d1.D1Client): Readonly<
     Record<string, readonly [(...args: never[]) => unknown, () => readonly unknown[]]>
   > => ({
-    create: [cards.create, () => [fields(), {}]],
-    register: [cards.register, () => ['card-1', registration(), {}]],
-    renew: [cards.renew, () => ['card-1', { reason: 'x' }, {}]],
-    replace: [cards.replace, () => ['card-1', { reason: 'x' }, {}]],
-    delete: [cards.delete, () => ['card-1', { reason: 'x' }, {}]],
+    create: [cards.create, () => [{ card: fields() }, {}]],
+    register: [cards.register, () => [{ cardId: 'card-1', card: registration() }, {}]],
+    renew: [cards.renew, () => [{ cardId: 'card-1', body: { reason: 'x' } }, {}]],
+    replace: [cards.replace, () => [{ cardId: 'card-1', body: { reason: 'x' } }, {}]],
+    delete: [cards.delete, () => [{ cardId: 'card-1', body: { reason: 'x' } }, {}]],
     registerMany: [cards.registerMany, () => [[{ cardId: 'card-1', card: registration() }], {}]],
   })
   const clientOf = async (fetch: d1.D1Fetch, audits: unknown[]): Promise<d1.D1Client> => {

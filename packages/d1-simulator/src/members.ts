@@ -70,7 +70,7 @@ type Members = Readonly<Record<string, unknown>>
 const isMembers = (value: unknown): value is Members =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
-/** A configuration with members from the command line, in place of its own or beside them. `readJson` reads a file. */
+/** A configuration with members from the command line, in place of its own or besides them. `readJson` reads a file. */
 export function withMembers(
   document: unknown,
   given: GivenMembers,

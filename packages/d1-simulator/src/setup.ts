@@ -43,7 +43,7 @@ type Secrecy = 'secret' | 'public'
 export interface ConfigSource {
   /** The file; absent where `members` say all. */
   readonly config?: string | undefined
-  /** In place of the file's members, or beside them. */
+  /** In place of the file's members, or besides them. */
   readonly members?: GivenMembers
 }
 

@@ -2,8 +2,7 @@
 import { D1ClientError, type D1Failure } from '../../base/errors.js'
 import { member, parseJsonObject } from '../../base/json.js'
 import type { JsonObject } from '../messages/fields.js'
-import { type Answer, MAX_RESPONSE_BYTES } from './exchange.js'
-import { isPlainCode } from './network.js'
+import { type Answer, isPlainCode, MAX_RESPONSE_BYTES } from './exchange.js'
 
 /** A success: the status, and the body where there was one. */
 export interface JsonAnswer {

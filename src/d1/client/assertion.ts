@@ -1,5 +1,10 @@
-/** The JWT with which an issuer asks D1 for a token (RFC 7523): three segments of base64url, signed with ES256. */
-import { randomUUID } from 'node:crypto'
+/**
+ * The JWT with which an issuer asks D1 for a token (RFC 7523): three segments of base64url, signed with ES256 by a key in
+ * host memory or in a backend.
+ */
+
+import { KeyObject, randomUUID } from 'node:crypto'
+import { isKey, type Key, operationsOf, requireKey } from '../../backend/key.js'
 import {
   type CallOptions,
   readOptions,
@@ -7,9 +12,11 @@ import {
   requireSignal,
   throwIfAborted,
 } from '../../base/arguments.js'
-import { encodeBase64url, snapshot } from '../../base/bytes.js'
-import { ArgumentError, BackendError } from '../../base/errors.js'
-import { requireText } from './identifiers.js'
+import { encodeBase64url, requireBytes, snapshot, utf8Bytes, wipe } from '../../base/bytes.js'
+import { ArgumentError, BackendError, KeyError } from '../../base/errors.js'
+import { type JsonWebKeyLike, readMaterial } from '../../key/material.js'
+import { es256PrivateKey, signEs256 } from '../../primitives/es256.js'
+import { requireText } from './environment.js'
 
 /** What signs an assertion: a software key, or a key in a token. */
 export interface AssertionSigner {
@@ -64,7 +71,7 @@ export async function makeAssertion(request: AssertionRequest, options?: CallOpt
     jti: randomUUID(),
   }
   const signingInput = `${segment(header)}.${segment(claims)}`
-  const input = new TextEncoder().encode(signingInput)
+  const input = utf8Bytes(signingInput)
   const signature = snapshot(await signer.sign(input, signal && { signal }), 'the signature')
   if (signature.length !== SIGNATURE_BYTES) {
     throw new BackendError(
@@ -103,5 +110,133 @@ function readRequest(request: AssertionRequest) {
 }
 
 function segment(object: object): string {
-  return encodeBase64url(Buffer.from(JSON.stringify(object)))
+  return encodeBase64url(utf8Bytes(JSON.stringify(object)))
+}
+
+/** A private JWK; `use`, `alg` and `key_ops` must admit signing with ES256 where they are present. */
+export interface PrivateJwkLike extends JsonWebKeyLike {
+  readonly use?: string
+  readonly alg?: string
+  readonly key_ops?: readonly string[]
+}
+
+/** What {@link softwareSigner} takes. */
+export interface SoftwareSignerOptions {
+  /** By which D1 knows the public key. */
+  readonly kid: string
+  /** A private P-256 key: a `KeyObject` (`createPrivateKey(pem)`), or a JWK. */
+  readonly privateKey: KeyObject | PrivateJwkLike
+}
+
+/** Shows its kid; the key stands in a private field and nowhere else. */
+class SoftwareSigner implements AssertionSigner {
+  readonly kid: string
+  readonly #key: KeyObject
+
+  constructor(kid: string, key: KeyObject) {
+    this.kid = kid
+    this.#key = key
+    Object.freeze(this)
+  }
+
+  async sign(signingInput: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
+    requireBytes(signingInput, 'signingInput')
+    throwIfAborted(requireSignal(options))
+    return signEs256(this.#key, signingInput)
+  }
+}
+
+/**
+ * A signer whose private key stands in host memory, for tests, development, and issuers whose policy allows it. Use a
+ * key that does nothing else: not the one that opens JWEs.
+ *
+ * Errors: `ERR_ARGUMENT`, `ERR_KEY_MATERIAL` (public, of another type or curve, halves that do not belong together, or
+ * for another use). Source: RFC 7518, 3.4.
+ *
+ * @example
+ * ```ts
+ * const signer = softwareSigner({ kid: 'ISSUER-SIGN-2026', privateKey: createPrivateKey(pem) })
+ * ```
+ */
+export function softwareSigner(options: SoftwareSignerOptions): AssertionSigner {
+  const { kid, privateKey } = readOptions(options, 'softwareSigner', ['kid', 'privateKey'])
+  requireKid(kid)
+  if (privateKey instanceof KeyObject) return new SoftwareSigner(kid, requireP256(kid, privateKey))
+  if (typeof privateKey === 'object' && privateKey !== null) {
+    return new SoftwareSigner(kid, importJwk(kid, privateKey))
+  }
+  throw new ArgumentError('privateKey must be a KeyObject or a private JWK')
+}
+
+function requireP256(kid: string, key: KeyObject): KeyObject {
+  if (key.type === 'private' && key.asymmetricKeyDetails?.namedCurve === 'prime256v1') return key
+  throw unfit(kid, 'the KeyObject is not a private P-256 key')
+}
+
+function importJwk(kid: string, jwk: PrivateJwkLike): KeyObject {
+  const { kty, crv, x, y, d, use, alg, key_ops: operations } = jwk
+  const signs = operations === undefined || (Array.isArray(operations) && operations.includes('sign'))
+  if ((use ?? 'sig') !== 'sig' || (alg ?? 'ES256') !== 'ES256' || !signs) {
+    throw unfit(kid, 'the JWK is for another use than ES256 signatures')
+  }
+  // OpenSSL would take halves that do not belong together; D1 would then refuse every assertion.
+  const checked = Object.fromEntries(
+    Object.entries({ kty, crv, x, y, d }).filter(([, value]) => value !== undefined),
+  )
+  const scalar = readMaterial(kid, checked, 'ec-p256')
+  try {
+    return es256PrivateKey(scalar)
+  } finally {
+    wipe(scalar)
+  }
+}
+
+function unfit(kid: string, reason: string): KeyError {
+  return new KeyError('ERR_KEY_MATERIAL', `key ${kid}: ${reason}`, kid)
+}
+
+/** What {@link backendSigner} takes where D1 knows the key by another name. */
+export interface BackendSignerOptions {
+  /** A key bound for `jwt-signing`. */
+  readonly key: Key
+  /** By which D1 knows the public key; the key's own kid where absent. */
+  readonly kid?: string
+}
+
+/**
+ * A signer whose private key lives in a backend: with PKCS#11 it does not leave the token. What D1 registers is
+ * `key.publicJwk` with the signer's kid.
+ *
+ * Errors: `ERR_ARGUMENT`, `ERR_KEY_USAGE` (the key is for something else). Signing raises what the backend raises, such
+ * as `ERR_UNSUPPORTED_BY_TOKEN` and `ERR_BACKEND_CLOSED`; the signer does not close the backend.
+ * Source: RFC 7518, 3.4.
+ *
+ * @example
+ * ```ts
+ * const signer = backendSigner(await hsm.bind({ kid: 'ISSUER-SIGN-2026', usage: 'jwt-signing' }))
+ * const d1 = d1Client({ environment, issuerId, signer, fetch })
+ * ```
+ */
+export function backendSigner(key: Key | BackendSignerOptions): AssertionSigner {
+  const { key: signing, kid } = isKey(key) ? { key, kid: key.kid } : readSigner(key)
+  if (signing.usage !== 'jwt-signing') {
+    throw new KeyError(
+      'ERR_KEY_USAGE',
+      `key ${signing.kid} is for ${signing.usage}: signing is refused`,
+      signing.kid,
+    )
+  }
+  return Object.freeze({
+    kid,
+    sign: (signingInput: Uint8Array, options?: CallOptions) =>
+      operationsOf(signing).sign(signingInput, options),
+  })
+}
+
+function readSigner(options: BackendSignerOptions): Required<BackendSignerOptions> {
+  const { key, kid } = readOptions(options, 'backendSigner', ['key', 'kid'])
+  requireKey(key, 'key')
+  if (kid === undefined) return { key, kid: key.kid }
+  requireKid(kid)
+  return { key, kid }
 }

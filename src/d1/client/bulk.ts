@@ -2,11 +2,11 @@
  * Registering many cards: several at a time, each on its own. Nothing that was done is lost, whatever ends the run:
  * the result says for every card that was begun what became of it.
  */
+
 import { setMaxListeners } from 'node:events'
 import { type CallOptions, readOptions, requireSignal } from '../../base/arguments.js'
-import { ArgumentError, D1MessageError } from '../../base/errors.js'
-import type { RegisterCard } from './card-fields.js'
-import type { CardCallOptions, D1Cards } from './cards.js'
+import { ArgumentError } from '../../base/errors.js'
+import { type RegisterCard, requireIdentifier } from './card-fields.js'
 
 const DEFAULT_CONCURRENCY = 8
 const MAX_CONCURRENCY = 64
@@ -22,7 +22,7 @@ export interface BulkItem {
 export type BulkOutcome = {
   /** Position of the item in what was given, from 0. */
   readonly index: number
-  /** Undefined where it was not found to be sound: it might be a PAN. */
+  /** Undefined where it was not found to be one, or holds the PAN. */
   readonly cardId: string | undefined
 } & ({ readonly ok: true; readonly status: number } | { readonly ok: false; readonly error: unknown })
 
@@ -49,8 +49,10 @@ export interface BulkOptions extends CallOptions {
 
 /** The result of a run. */
 export interface BulkResult {
-  /** One for every card that was begun, by index. A card that has none was not begun. */
+  /** One for every item that the source gave, by index. An item that has none was not taken from it. */
   readonly outcomes: readonly BulkOutcome[]
+  /** True: the run ended while the source was making one more item, which, if it comes at all, is not begun. */
+  readonly pulling: boolean
   /** `failed`: the source of the items or `onProgress` threw `error`. */
   readonly ended: 'complete' | 'aborted' | 'failed'
   readonly error?: unknown
@@ -59,12 +61,28 @@ export interface BulkResult {
 /** Where the items come from; an array, too, is read one by one. */
 type Source = AsyncIterator<BulkItem> | Iterator<BulkItem>
 
+/** A card under way. That there is one says that its cardId was found to be sound. */
+export interface BegunCard {
+  readonly cardId: string
+  readonly answer: Promise<{ readonly status: number }>
+}
+
+/** Begins one card; throws where the item is unsound, and then nothing of it is shown. */
+export type BeginCard = (item: BulkItem, call: RunCall) => BegunCard
+
+/** What all cards of a run have in common. */
+export interface RunCall {
+  readonly signal: AbortSignal
+  readonly userId?: string
+}
+
 /**
  * Registers cards from an array, a generator or an asynchronous source (rows of a database). It resolves also when it is
  * aborted: cards under way then end with `ERR_ABORTED` (D1 may have them), the others are not begun. A failing card is an
  * outcome, not an end; to stop after too many of them, abort from `onProgress`.
  *
- * Errors: `ERR_ARGUMENT` for the options, or for items that cannot be iterated. Nothing else rejects.
+ * Errors: `ERR_ARGUMENT` for the options, or for items that cannot be iterated; `ERR_D1_MESSAGE` for `userId`. Nothing else
+ * rejects, and nothing is taken from the source before these are known to be sound.
  *
  * @example
  * ```ts
@@ -76,9 +94,9 @@ type Source = AsyncIterator<BulkItem> | Iterator<BulkItem>
  * ```
  */
 export async function registerAll(
-  register: D1Cards['register'],
+  begin: BeginCard,
   items: Iterable<BulkItem> | AsyncIterable<BulkItem>,
-  options: BulkOptions = {},
+  options: BulkOptions,
 ): Promise<BulkResult> {
   const { signal, concurrency, onProgress, userId } = readBulkOptions(options)
   const source = iteratorOf(items)
@@ -90,67 +108,87 @@ export async function registerAll(
   if (signal?.aborted === true) onAbort()
   signal?.addEventListener('abort', onAbort, { once: true })
 
-  const call: CardCallOptions = { signal: stop.signal, ...(userId !== undefined && { userId }) }
-  const run = new BulkRun(stop.signal, total, onProgress)
-  await run.takeIn(source, concurrency, (index, item) => registerOne(register, index, item, call))
+  const call = { signal: stop.signal, ...(userId !== undefined && { userId }) }
+  const run = new BulkRun({ source, begin, call, total, onProgress })
+  await Promise.all(Array.from({ length: concurrency }, () => run.work()))
   signal?.removeEventListener('abort', onAbort)
   // Lets a generator close what it has open. A source that is stuck is not waited for.
   void close(source).catch(() => {})
   return run.result()
 }
 
-/** The state of one run. */
+interface BulkRunOptions {
+  readonly source: Source
+  readonly begin: BeginCard
+  readonly call: RunCall
+  readonly total: number | undefined
+  readonly onProgress: BulkOptions['onProgress'] | undefined
+}
+
+/** The state of one run: several workers take items from one source, one after the other. */
 class BulkRun {
-  readonly #signal: AbortSignal
-  readonly #total: number | undefined
-  readonly #onProgress: BulkOptions['onProgress'] | undefined
+  readonly #options: BulkRunOptions
   readonly #outcomes: BulkOutcome[] = []
-  readonly #running = new Set<Promise<void>>()
+  /** The worker that asks the source waits for nobody; the others wait for it. */
+  #turn: Promise<unknown> = Promise.resolve()
+  #taken = 0
   #failed = 0
+  #exhausted = false
+  #pulling = false
   #thrown: { readonly error: unknown } | undefined
 
-  constructor(
-    signal: AbortSignal,
-    total: number | undefined,
-    onProgress: BulkOptions['onProgress'] | undefined,
-  ) {
-    this.#signal = signal
-    this.#total = total
-    this.#onProgress = onProgress
+  constructor(options: BulkRunOptions) {
+    this.#options = options
   }
 
-  /** Begins cards until the source or the run ends, and waits for those that were begun. */
-  async takeIn(
-    source: Source,
-    concurrency: number,
-    begin: (index: number, item: BulkItem) => Promise<BulkOutcome>,
-  ): Promise<void> {
-    try {
-      for (let index = 0; this.#thrown === undefined && !this.#signal.aborted; ) {
-        if (this.#running.size >= concurrency) {
-          await Promise.race(this.#running)
-          continue
-        }
-        const next = await nextOrAbort(source, this.#signal)
-        if (next === undefined || next.done === true) break
-        const card = begin(index++, next.value).then(outcome => {
-          this.#running.delete(card)
-          this.#end(outcome)
-        })
-        this.#running.add(card)
-      }
-    } catch (error) {
-      this.#thrown = { error }
+  /** Takes an item, registers its card, tells of it, and so on until the source or the run ends. */
+  async work(): Promise<void> {
+    for (;;) {
+      const turn = this.#turn.then(() => this.#take())
+      this.#turn = turn
+      const taken = await turn
+      if (taken === undefined) return
+      this.#end(await this.#register(taken.item, taken.index))
     }
-    await Promise.all(this.#running)
+  }
+
+  async #take(): Promise<{ readonly index: number; readonly item: BulkItem } | undefined> {
+    const { source, call } = this.#options
+    const { signal } = call
+    if (this.#exhausted || this.#thrown !== undefined || signal.aborted) return undefined
+    try {
+      this.#pulling = true
+      const next = await nextOrAbort(source, signal)
+      if (next === undefined) return undefined
+      this.#pulling = false
+      this.#exhausted = next.done === true
+      return next.done === true ? undefined : { index: this.#taken++, item: next.value }
+    } catch (error) {
+      this.#pulling = false
+      this.#thrown = { error }
+      return undefined
+    }
+  }
+
+  async #register(item: BulkItem, index: number): Promise<BulkOutcome> {
+    let cardId: string | undefined
+    try {
+      const begun = this.#options.begin(item, this.#options.call)
+      cardId = begun.cardId
+      const { status } = await begun.answer
+      return { index, cardId, ok: true, status }
+    } catch (error) {
+      return { index, cardId, ok: false, error }
+    }
   }
 
   #end(outcome: BulkOutcome): void {
+    const { onProgress, total } = this.#options
     const done = this.#outcomes.push(outcome)
     if (!outcome.ok) this.#failed++
     if (this.#thrown !== undefined) return
     try {
-      this.#onProgress?.({ outcome, done, failed: this.#failed, total: this.#total })
+      onProgress?.({ outcome, done, failed: this.#failed, total })
     } catch (error) {
       this.#thrown = { error }
     }
@@ -158,38 +196,24 @@ class BulkRun {
 
   result(): BulkResult {
     const outcomes = this.#outcomes.sort((a, b) => a.index - b.index)
-    if (this.#thrown !== undefined) return { outcomes, ended: 'failed', error: this.#thrown.error }
-    return { outcomes, ended: this.#signal.aborted ? 'aborted' : 'complete' }
+    const common = { outcomes, pulling: this.#pulling }
+    if (this.#thrown !== undefined) return { ...common, ended: 'failed', error: this.#thrown.error }
+    return { ...common, ended: this.#options.call.signal.aborted ? 'aborted' : 'complete' }
   }
 }
 
-async function registerOne(
-  register: D1Cards['register'],
-  index: number,
-  item: BulkItem,
-  call: CardCallOptions,
-): Promise<BulkOutcome> {
-  try {
-    const { cardId, card, correlationId } = readOptions(item, 'an item', ['cardId', 'card', 'correlationId'])
-    const options = correlationId === undefined ? call : { ...call, correlationId }
-    const { status } = await register(cardId, card, options)
-    return { index, cardId, ok: true, status }
-  } catch (error) {
-    const unsound =
-      error instanceof ArgumentError || (error instanceof D1MessageError && error.field === 'cardId')
-    return { index, cardId: unsound ? undefined : item.cardId, ok: false, error }
-  }
-}
-
-/** The next item, or undefined once the signal has fired. */
-function nextOrAbort(source: Source, signal: AbortSignal): Promise<IteratorResult<BulkItem> | undefined> {
+/** The next item, or undefined where the signal fires before the source has given it. */
+async function nextOrAbort(
+  source: Source,
+  signal: AbortSignal,
+): Promise<IteratorResult<BulkItem> | undefined> {
+  const next = source.next()
+  // A source that gives at once has given, whatever the signal does meanwhile.
+  if (!('then' in next)) return next
   return new Promise((resolve, reject) => {
-    const next = source.next()
     const stop = (): void => resolve(undefined)
     signal.addEventListener('abort', stop, { once: true })
-    Promise.resolve(next)
-      .then(resolve, reject)
-      .finally(() => signal.removeEventListener('abort', stop))
+    next.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop))
   })
 }
 
@@ -220,5 +244,6 @@ function readBulkOptions(options: BulkOptions) {
   if (onProgress !== undefined && typeof onProgress !== 'function') {
     throw new ArgumentError('onProgress must be a function')
   }
+  if (userId !== undefined) requireIdentifier('x-user-id', userId)
   return { signal, concurrency, onProgress, userId }
 }

@@ -1,12 +1,18 @@
 /**
- * The bodies of the card API. What is checked is the text that is sent: the object is written as JSON, read back by the
- * strict parser, and that is what the rules see. Fields without a rule pass through: D1 has more than are public.
+ * What a card is made of on its way to D1. The bodies: what is checked is the text that is sent, so the object is written as
+ * JSON, read back by the strict parser, and that is what the rules see; fields without a rule pass through, because D1 has
+ * more than are public. PAN and expiry date: inside a JWE, and nowhere else in the request. Identifiers: all of them are
+ * logged in clear, by D1 as well.
  */
-
+import { type CallOptions, readOptions } from '../../base/arguments.js'
+import { asciiBytes, bufferOf, concatBytes, wipe, withWiped } from '../../base/bytes.js'
 import { ArgumentError, D1MessageError } from '../../base/errors.js'
 import { parseJsonObject } from '../../base/json.js'
-import type { Pan } from '../../primitives/pan.js'
-import { MAX_ENCRYPTED } from '../contract.js'
+import type { P256Recipient, PublicJwkLike } from '../../jwe/recipient.js'
+import { sealJwe } from '../../jwe/seal.js'
+import { type Pan, panDigits, requirePan } from '../../primitives/pan.js'
+import { asciiDigits } from '../../primitives/pin.js'
+import { CARD_ID_RULE, CORRELATION_ID, MAX_ENCRYPTED, type TextRule, USER_ID } from '../contract.js'
 import { type JsonObject, readChoice, readString, type StringRule } from '../messages/fields.js'
 
 /** Longest body, in characters. */
@@ -96,4 +102,89 @@ function jsonOf(body: object): string {
     // A BigInt, a cycle, or a getter that throws; the engine's message may quote a value.
     return ''
   }
+}
+
+/** What {@link sealCardDetails} takes. */
+export interface CardDetails {
+  readonly pan: Pan
+  /** Expiry date: four digits, month before year. */
+  readonly exp: string
+  /** D1's public key, with a kid. */
+  readonly d1PublicJwk: PublicJwkLike | P256Recipient
+}
+
+const MMYY = /^(?:0[1-9]|1[0-2])\d{2}$/
+/** Digits, with what people put between groups of them. */
+const DIGIT_RUN = /\d(?:[ ._/-]?\d)+/g
+
+/**
+ * The JWE of `{"pan":…,"exp":…}` to D1's key: the `encryptedData` of a card, at most 8192 characters. For `register` the
+ * client makes it; for a renewal or a replacement that carries new details, put it into the body.
+ *
+ * The JSON is put together as bytes, which are wiped: no string with the PAN is made here. What cannot be wiped: a string
+ * that `Pan.from` was given, the digits inside the `Pan` while it lives, the `exp` string, and copies that V8 or OpenSSL
+ * may have made.
+ *
+ * Errors: `ERR_ARGUMENT`, `ERR_D1_MESSAGE` with `field` `exp`, `ERR_JWE_RECIPIENT`, `ERR_ABORTED`.
+ * Source: D1, Encrypt sensitive data.
+ *
+ * @example
+ * ```ts
+ * const encryptedData = await sealCardDetails({ pan: Pan.from('4000001234567899'), exp: '1229', d1PublicJwk })
+ * ```
+ */
+export async function sealCardDetails(details: CardDetails, options?: CallOptions): Promise<string> {
+  const { pan, exp, d1PublicJwk } = readOptions(details, 'sealCardDetails', ['pan', 'exp', 'd1PublicJwk'])
+  requirePan(pan)
+  requireExpiry(exp)
+  const digits = asciiDigits(panDigits(pan))
+  const plaintext = concatBytes(asciiBytes('{"pan":"'), digits, asciiBytes(`","exp":"${exp}"}`))
+  try {
+    return await sealJwe({ plaintext, recipient: d1PublicJwk }, options)
+  } finally {
+    wipe(digits, plaintext)
+  }
+}
+
+/** Throws `ERR_D1_MESSAGE` unless the value is an expiry date as D1 writes it. */
+export function requireExpiry(exp: unknown): asserts exp is string {
+  if (typeof exp !== 'string' || !MMYY.test(exp)) {
+    throw new D1MessageError('exp', 'must be four digits, MMYY: month, then year')
+  }
+}
+
+/**
+ * Throws `ERR_D1_MESSAGE` where one of the texts holds the PAN in clear, also in groups with separators. The error names
+ * the text. A hash of the PAN it cannot see: D1 forbids that in a `cardId` all the same.
+ */
+export function refuseClearPan(pan: Pan, texts: readonly (readonly [name: string, text: string])[]): void {
+  const digits = asciiDigits(panDigits(pan))
+  try {
+    for (const [name, text] of texts) {
+      if (holds(text, digits)) throw new D1MessageError(name, 'holds the PAN in clear')
+    }
+  } finally {
+    wipe(digits)
+  }
+}
+
+function holds(text: string, digits: Uint8Array): boolean {
+  return (text.match(DIGIT_RUN) ?? []).some(run =>
+    withWiped(asciiBytes(run.replace(/\D/g, '')), found => bufferOf(found).includes(bufferOf(digits))),
+  )
+}
+
+/** What a request may name. */
+export type IdentifierName = 'cardId' | 'x-correlation-id' | 'x-user-id'
+
+const IDENTIFIERS: Readonly<Record<IdentifierName, TextRule>> = {
+  cardId: CARD_ID_RULE,
+  'x-correlation-id': CORRELATION_ID,
+  'x-user-id': USER_ID,
+}
+
+/** An identifier that belongs to a request: `ERR_D1_MESSAGE` naming it where it does not fit. */
+export function requireIdentifier(name: IdentifierName, value: unknown): asserts value is string {
+  const { test, shape } = IDENTIFIERS[name]
+  if (typeof value !== 'string' || !test.test(value)) throw new D1MessageError(name, `must be ${shape}`)
 }

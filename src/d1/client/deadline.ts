@@ -1,5 +1,27 @@
-/** A bounded wait: everything that is awaited under a deadline ends with it, whether or not the awaited thing does. */
-import type { Clock } from './clock.js'
+/**
+ * Time as the client sees it, so that a test can own it, and a bounded wait: everything that is awaited under a deadline
+ * ends with it, whether or not the awaited thing does.
+ */
+
+/** Two clocks and a timer. */
+export interface Clock {
+  /** Milliseconds since 1970: for `iat`, `exp` and the date form of `Retry-After`. It may jump. */
+  now(): number
+  /** Milliseconds on a clock that never jumps: for lifetimes, timeouts and backoff. */
+  elapsed(): number
+  /** Calls back once, so many milliseconds later; returns what cancels it. */
+  after(ms: number, callback: () => void): () => void
+}
+
+/** The clocks of the platform. A pending timer keeps the process alive: a call is being waited for. */
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  elapsed: () => performance.now(),
+  after(ms, callback) {
+    const timer = setTimeout(callback, ms)
+    return () => clearTimeout(timer)
+  },
+}
 
 /** A signal that ends a wait early, and the error that stands for its reason. */
 export interface OuterSignal {

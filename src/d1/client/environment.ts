@@ -1,6 +1,7 @@
-/** Where D1 is, and what a base URL of one's own must look like. */
+/** What a client is configured with: where D1 is, what a base URL of one's own must look like, and who the issuer is. */
 import { readOptions } from '../../base/arguments.js'
 import { ArgumentError } from '../../base/errors.js'
+import { ISSUER_ID, type TextRule } from '../contract.js'
 
 /** D1's environments by their published names. */
 export type D1Environment = 'production' | 'staging' | 'develop'
@@ -62,4 +63,21 @@ function baseUrl(text: string, name: string, allowInsecureLoopback: boolean): st
     throw new ArgumentError(`${name} must have no user, query or fragment`)
   }
   return url.origin + url.pathname.replace(/\/+$/, '')
+}
+
+/** The names of a configuration. */
+export type ConfiguredName = 'issuerId' | 'aggregatorId' | 'issuer' | 'audience'
+
+const CONFIGURED: Readonly<Record<ConfiguredName, TextRule>> = {
+  issuerId: ISSUER_ID,
+  // Nothing is published about these.
+  aggregatorId: { test: /^[\x21-\x7e]{1,128}$/, shape: '1 to 128 printable ASCII characters' },
+  issuer: { test: /^[\x21-\x7e]{1,128}$/, shape: '1 to 128 printable ASCII characters' },
+  audience: { test: /^[\x21-\x7e]{1,512}$/, shape: '1 to 512 printable ASCII characters' },
+}
+
+/** An identifier that belongs to the configuration: `ERR_ARGUMENT` where it does not fit. */
+export function requireText(name: ConfiguredName, value: unknown): asserts value is string {
+  const { test, shape } = CONFIGURED[name]
+  if (typeof value !== 'string' || !test.test(value)) throw new ArgumentError(`${name} must be ${shape}`)
 }

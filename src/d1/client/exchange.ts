@@ -1,13 +1,17 @@
 /**
- * One HTTP exchange: a request, a status, a body of bounded size. Redirects are not followed: D1 has none, and a token
- * or a card must not go where a redirect points.
+ * One HTTP exchange: a request, a status, a body of bounded size; and what a failure of the network means: whether the
+ * request may have reached D1, and whether trying again can help. Redirects are not followed: D1 has none, and a token or a
+ * card must not go where a redirect points.
  */
+
+import { concatBytes } from '../../base/bytes.js'
+import type { D1Delivery } from '../../base/errors.js'
 import type { Deadline } from './deadline.js'
 
 /** Longest response body that is read: D1's longest member has 8192 characters. */
 export const MAX_RESPONSE_BYTES = 65_536
 
-/** What a {@link D1Fetch} is given beside the URL. */
+/** What a {@link D1Fetch} is given besides the URL. */
 export interface FetchInit {
   readonly method: string
   readonly headers: Record<string, string>
@@ -72,10 +76,11 @@ async function readBody(
   try {
     for (;;) {
       const { done, value } = await deadline.race(stream.next())
-      if (done === true) return Buffer.concat(chunks)
+      if (done === true) return concatBytes(...chunks)
       length += value.length
       if (length > MAX_RESPONSE_BYTES) return undefined
-      chunks.push(value)
+      // A stream of empty pieces would fill the memory without a byte.
+      if (value.length > 0) chunks.push(value)
     }
   } finally {
     // Closes the stream where it was not read to its end. Nobody waits for that, and it has nothing to say.
@@ -84,3 +89,73 @@ async function readBody(
 }
 
 async function* nothing(): AsyncGenerator<Uint8Array> {}
+
+/** What is told about a failure. */
+export interface NetworkFailure {
+  /** A code of the system, of OpenSSL or of undici, or the name of an error class. Never a message. */
+  readonly reason: string
+  readonly delivery: D1Delivery
+  readonly retryable: boolean
+}
+
+/** By the code; the first row that fits counts. A request is sent when the TLS handshake is over, not before. */
+const ROWS: readonly (Omit<NetworkFailure, 'reason'> & { readonly codes: RegExp })[] = [
+  // Nobody there, no such name, no connection in time.
+  {
+    codes: /^(?:ECONNREFUSED|ENOTFOUND|EAI_AGAIN|UND_ERR_CONNECT_TIMEOUT)$/,
+    delivery: 'not-sent',
+    retryable: true,
+  },
+  // We refuse the server's certificate: in the handshake, and the next time too.
+  {
+    codes: /^(?:CERT_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|HOSTNAME_MISMATCH$|ERR_TLS_CERT_ALTNAME_)/,
+    delivery: 'not-sent',
+    retryable: false,
+  },
+  // TLS alerts. In TLS 1.3 a refused client certificate shows after the request was sent (RFC 8446, 4.4.2.4).
+  { codes: /^(?:ERR_SSL_|EPROTO$)/, delivery: 'unknown', retryable: false },
+]
+const OTHERWISE = { delivery: 'unknown', retryable: true } as const
+
+/** System calls that come before the request. */
+const BEFORE: readonly unknown[] = ['connect', 'getaddrinfo']
+
+const CODE = /^[A-Za-z][A-Za-z0-9_]{1,63}$/
+/** No code has that many digits in a row; a PAN has. */
+const LONG_NUMBER = /\d{6}/
+const MAX_DEPTH = 5
+
+/** True for an identifier of somebody else's that may stand in a message: short, plain, and no number. */
+export function isPlainCode(value: unknown): value is string {
+  return typeof value === 'string' && CODE.test(value) && !LONG_NUMBER.test(value)
+}
+
+/**
+ * Classifies what `fetch` raised. The error itself goes no further: its message, or what hangs on it, may hold more
+ * than an operator's log should.
+ */
+export function networkFailure(error: unknown): NetworkFailure {
+  const failures = leaves(error, MAX_DEPTH).map(classify)
+  // Several addresses were tried: as bad as the worst of them.
+  const worst = failures.find(failure => failure.delivery === 'unknown') ?? failures[0]
+  return worst ?? { reason: 'Unknown', ...OTHERWISE }
+}
+
+function classify(error: object): NetworkFailure {
+  const code: unknown = Reflect.get(error, 'code')
+  const name: unknown = Reflect.get(error, 'name')
+  const reason = [code, name].find(isPlainCode) ?? 'Unknown'
+  const { delivery, retryable } = ROWS.find(row => row.codes.test(reason)) ?? OTHERWISE
+  return BEFORE.includes(Reflect.get(error, 'syscall'))
+    ? { reason, delivery: 'not-sent', retryable: true }
+    : { reason, delivery, retryable }
+}
+
+/** The errors at the bottom: fetch wraps them as `cause`, a connection by several addresses as `errors`. */
+function leaves(error: unknown, depth: number): readonly object[] {
+  if (typeof error !== 'object' || error === null) return []
+  if (depth === 0) return [error]
+  const { cause, errors }: { cause?: unknown; errors?: unknown } = error
+  const below = [cause, ...(Array.isArray(errors) ? errors : [])].flatMap(inner => leaves(inner, depth - 1))
+  return below.length > 0 ? below : [error]
+}

@@ -1,10 +1,10 @@
+/** `fetch` with a client certificate, over node:https: the platform's own has no option for one. */
 import { X509Certificate } from 'node:crypto'
 import { Agent, request } from 'node:https'
 import { createSecureContext, type SecureContext } from 'node:tls'
 import { readOptions } from '../../base/arguments.js'
 import { ArgumentError } from '../../base/errors.js'
-import type { D1Fetch, FetchInit, FetchResponse } from './exchange.js'
-import { networkFailure } from './network.js'
+import { type D1Fetch, type FetchInit, type FetchResponse, networkFailure } from './exchange.js'
 
 /** PEM text or its bytes. */
 export type Pem = string | Uint8Array
@@ -41,7 +41,7 @@ const DEFAULT_SOCKETS = 64
 const IDLE_MS = 4000
 
 /**
- * `fetch` with a client certificate, over node:https: the platform's own has no option for one. The server's certificate
+ * Makes a `fetch` that has a client certificate. The server's certificate
  * is always verified, whatever `NODE_TLS_REJECT_UNAUTHORIZED` says. HTTP/1.1 with connections kept alive; no redirects,
  * no decompression, no proxy. The key is handed to OpenSSL and not kept.
  *

@@ -8,13 +8,13 @@
  * flight that failed is not remembered as an answer: the next caller starts another, after a pause that grows with the
  * failures, so that a wrong key does not become a flood.
  */
-
 import { randomUUID } from 'node:crypto'
+import { member } from '../../base/json.js'
 import { TOKEN_PATH } from '../contract.js'
+import { type JsonAnswer, noAnswer, type RequestFacts } from './answer.js'
 import { type AssertionSigner, makeAssertion } from './assertion.js'
 import { Deadline } from './deadline.js'
 import { backoffMs, withRetries } from './retry.js'
-import { type AccessToken, readToken } from './token-answer.js'
 import { type D1Request, sendOnce, type Transport, timedOut } from './transport.js'
 
 /** Most of a token's remaining life that is given away, so that it does not expire on its way. */
@@ -149,4 +149,40 @@ export class TokenSource {
 /** A token of short life keeps half of it. */
 function freshMs({ expiresInSeconds }: AccessToken): number {
   return (expiresInSeconds - Math.min(MARGIN_SECONDS, expiresInSeconds / 2)) * 1000
+}
+
+/** A token, and how long it lives. */
+export interface AccessToken {
+  readonly value: string
+  readonly expiresInSeconds: number
+}
+
+/** `b64token` (RFC 6750, 2.1): nothing that could end a header line. */
+const TOKEN = /^[A-Za-z0-9._~+/-]+=*$/
+const MAX_TOKEN_CHARACTERS = 8192
+/** D1's tokens live 15 minutes. More than a day is no lifetime but a mistake. */
+const MAX_LIFETIME_SECONDS = 86_400
+const WHOLE_NUMBER = /^\d{1,5}$/
+
+/**
+ * Reads the token endpoint's answer, strictly, as it goes into a header of every request that follows: `access_token`, `token_type` (Bearer, in any case) and `expires_in` (a number, or the same as a string, as D1's
+ * own outbound API has it; 1 to 86,400 seconds). Other members are ignored.
+ *
+ * Errors: `ERR_D1_RESPONSE`, which names the member and does not show it. Source: RFC 6749, 5.1; D1 OAuth API 1.0.
+ */
+export function readToken({ status, body }: JsonAnswer, facts: RequestFacts): AccessToken {
+  const wrong = (name: string) =>
+    noAnswer(`${name} of the token answer is missing or malformed`, facts, status)
+  const read = (name: string): unknown => (body === undefined ? undefined : member(body, name))
+  const value = read('access_token')
+  if (typeof value !== 'string' || value.length > MAX_TOKEN_CHARACTERS || !TOKEN.test(value)) {
+    throw wrong('access_token')
+  }
+  const type = read('token_type')
+  if (typeof type !== 'string' || type.toLowerCase() !== 'bearer') throw wrong('token_type')
+  const given = read('expires_in')
+  const seconds = typeof given === 'string' && WHOLE_NUMBER.test(given) ? Number(given) : given
+  if (typeof seconds !== 'number' || !(seconds >= 1 && seconds <= MAX_LIFETIME_SECONDS))
+    throw wrong('expires_in')
+  return { value, expiresInSeconds: seconds }
 }

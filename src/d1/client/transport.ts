@@ -1,10 +1,8 @@
 /** One attempt of one request: exchange, time limit, and the errors of both in the library's words. */
 import { D1ClientError, type D1Delivery, isIssuerPinError } from '../../base/errors.js'
 import { type JsonAnswer, type RequestFacts, readAnswer } from './answer.js'
-import type { Clock } from './clock.js'
-import { Deadline } from './deadline.js'
-import { type D1Fetch, exchange } from './exchange.js'
-import { networkFailure } from './network.js'
+import { type Clock, Deadline } from './deadline.js'
+import { type D1Fetch, exchange, networkFailure } from './exchange.js'
 import type { RetryPolicy } from './retry.js'
 
 /** How this client talks to D1, whatever it says. */

@@ -1,7 +1,7 @@
 import { createPrivateKey, generateKeyPairSync, sign, verify } from 'node:crypto'
 import { decodeProtectedHeader, importJWK, type JWK, jwtVerify } from 'jose'
 import { describe, expect, test } from 'vitest'
-import { type AssertionSigner, makeAssertion, softwareSigner } from '../../../src/d1/client/index.js'
+import { type AssertionSigner, makeAssertion, softwareSigner } from '../../../src/d1.js'
 import { everythingShown, failure } from '../../support/errors.js'
 
 const PAIR = generateKeyPairSync('ec', { namedCurve: 'P-256' })

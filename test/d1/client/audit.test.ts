@@ -86,14 +86,16 @@ test('audit must be a function', () => {
 })
 
 test('what is refused before anything is sent has no event', async () => {
-  await expect(client().cards.delete('card.1')).rejects.toThrow('cardId')
+  await expect(client().cards.delete({ cardId: 'card.1' })).rejects.toThrow('cardId')
   expect(events).toEqual([])
 })
 
 describe('a call that succeeds', () => {
   test('register: the keys, the token, the status', async () => {
     const { cards } = client()
-    const event = await eventOf(cards.register('card-1', REGISTER, { correlationId: 'run-1' }))
+    const event = await eventOf(
+      cards.register({ cardId: 'card-1', card: REGISTER }, { correlationId: 'run-1' }),
+    )
     expect(event).toEqual({
       operation: 'register',
       outcome: 'success',
@@ -126,8 +128,8 @@ describe('a call that succeeds', () => {
 
   test('a token that is there already is not fetched, and nobody signs', async () => {
     const { cards } = client()
-    await cards.create(CARD)
-    await cards.renew('card-1')
+    await cards.create({ card: CARD })
+    await cards.renew({ cardId: 'card-1' })
     expect(events).toMatchObject([
       { operation: 'create', status: 201, tokenFetched: true },
       { operation: 'renew', cardId: 'card-1', status: 204, tokenFetched: false, keys: [] },
@@ -137,23 +139,23 @@ describe('a call that succeeds', () => {
 
   test('one fetch for two calls: both waited for it', async () => {
     const { cards } = client()
-    await Promise.all([cards.renew('card-1'), cards.replace('card-2')])
+    await Promise.all([cards.renew({ cardId: 'card-1' }), cards.replace({ cardId: 'card-2' })])
     expect(d1.tokenRequests).toHaveLength(1)
     expect(events).toMatchObject([{ tokenFetched: true }, { tokenFetched: true }])
   })
 
   test('a token that D1 refused is replaced: two requests, one fetch more', async () => {
     const { cards } = client()
-    await cards.renew('card-1')
+    await cards.renew({ cardId: 'card-1' })
     d1.revoke()
-    await cards.renew('card-1')
+    await cards.renew({ cardId: 'card-1' })
     expect(events[1]).toMatchObject({ outcome: 'success', requests: 2, tokenFetched: true })
     expect(otelAttributes(events[1] ?? expect.fail())).toMatchObject({ 'http.request.resend_count': 1 })
   })
 
   test('a repeated PUT counts its requests', async () => {
     d1.cardReplies.push({ status: 503 }, { status: 503 })
-    const event = await eventOf(client().cards.register('card-1', REGISTER))
+    const event = await eventOf(client().cards.register({ cardId: 'card-1', card: REGISTER }))
     expect(event).toMatchObject({ outcome: 'success', status: 200, requests: 3 })
   })
 
@@ -167,7 +169,7 @@ describe('a call that succeeds', () => {
 describe('a call that fails', () => {
   test('refused by D1: status, errorCode, not its words', async () => {
     d1.cardReplies.push({ status: 400, body: { errorCode: 'FIELD_INVALID_FORMAT', error: CANARY } })
-    const event = await eventOf(client().cards.delete('card-1'))
+    const event = await eventOf(client().cards.delete({ cardId: 'card-1' }))
     expect(event).toMatchObject({
       outcome: 'refused',
       status: 400,
@@ -185,9 +187,9 @@ describe('a call that fails', () => {
 
   test('a server that fails, and an answer that is none', async () => {
     d1.cardReplies.push({ status: 500, body: { errorCode: CANARY } })
-    await expect(client().cards.create(CARD)).rejects.toThrow('500')
+    await expect(client().cards.create({ card: CARD })).rejects.toThrow('500')
     d1.cardReplies.push({ status: 302, headers: { location: `/${CLEAR_PAN}` } })
-    await expect(client().cards.create(CARD)).rejects.toThrow('redirects')
+    await expect(client().cards.create({ card: CARD })).rejects.toThrow('redirects')
     expect(events).toMatchObject([
       { outcome: 'failed', status: 500, refusal: { reason: 'refused' } },
       { outcome: 'failed', status: 302, refusal: { reason: 'response', code: 'ERR_D1_RESPONSE' } },
@@ -197,7 +199,7 @@ describe('a call that fails', () => {
 
   test('the token is refused: no request for the card was sent', async () => {
     d1.tokenReplies.push({ status: 400, body: { error: 'invalid_grant', error_description: CANARY } })
-    const event = await eventOf(client().cards.delete('card-1'))
+    const event = await eventOf(client().cards.delete({ cardId: 'card-1' }))
     expect(event).toMatchObject({
       outcome: 'refused',
       status: 400,
@@ -211,7 +213,7 @@ describe('a call that fails', () => {
 
   test('a token answer that is none', async () => {
     d1.tokenReplies.push({ status: 200, body: { access_token: CANARY } })
-    expect(await eventOf(client().cards.delete('card-1'))).toMatchObject({
+    expect(await eventOf(client().cards.delete({ cardId: 'card-1' }))).toMatchObject({
       outcome: 'failed',
       refusal: { reason: 'token-response' },
     })
@@ -219,7 +221,7 @@ describe('a call that fails', () => {
 
   test('nobody there', async () => {
     const failing = () => Promise.reject(Object.assign(new Error(CANARY), { code: 'ECONNREFUSED' }))
-    const event = await eventOf(client({ fetch: failing }).cards.delete('card-1'))
+    const event = await eventOf(client({ fetch: failing }).cards.delete({ cardId: 'card-1' }))
     expect(event).toMatchObject({
       outcome: 'failed',
       requests: 0,
@@ -232,7 +234,7 @@ describe('a call that fails', () => {
   test('the caller gave up', async () => {
     const controller = new AbortController()
     d1.cardReplies.push(() => controller.abort(CANARY))
-    const event = await eventOf(client().cards.delete('card-1', undefined, { signal: controller.signal }))
+    const event = await eventOf(client().cards.delete({ cardId: 'card-1' }, { signal: controller.signal }))
     expect(event).toMatchObject({
       outcome: 'failed',
       requests: 1,
@@ -254,15 +256,15 @@ describe('a call that fails', () => {
     ['that throws no error', CANARY, {}],
   ])('a signer %s: codes and names, no message', async (_what, thrown, told) => {
     const signer: AssertionSigner = { kid: 'SIGN-1', sign: () => Promise.reject(thrown) }
-    const event = await eventOf(client({ signer }).cards.delete('card-1'))
+    const event = await eventOf(client({ signer }).cards.delete({ cardId: 'card-1' }))
     expect(event.refusal).toEqual({ reason: 'signer-failed', ...told })
   })
 
   test('a cardId that looks like a PAN is shown only where D1 knows the card', async () => {
     const { cards } = client()
     d1.cardReplies.push({ status: 404 })
-    await expect(cards.delete('4929123456789012')).rejects.toThrow('404')
-    await cards.delete('1000000000000001')
+    await expect(cards.delete({ cardId: '4929123456789012' })).rejects.toThrow('404')
+    await cards.delete({ cardId: '1000000000000001' })
     expect(events[0]).not.toHaveProperty('cardId')
     expect(events[1]).toMatchObject({ cardId: '1000000000000001' })
   })
@@ -276,8 +278,8 @@ test('a hook that fails changes nothing, and is spoken of once', async () => {
       return Promise.reject(new Error(CANARY))
     },
   })
-  await cards.create(CARD)
-  await cards.delete('card-1')
+  await cards.create({ card: CARD })
+  await cards.delete({ cardId: 'card-1' })
   await new Promise(setImmediate)
   expect(warnings.mock.calls).toEqual([['the audit hook of the D1 client failed', 'IssuerPinWarning']])
   warnings.mockRestore()

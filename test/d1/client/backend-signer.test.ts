@@ -91,7 +91,7 @@ describe('backendSigner', () => {
         return answer({ access_token: 'token', token_type: 'Bearer', expires_in: 900 })
       },
     })
-    expect((await client.cards.delete('card-0001')).status).toBe(200)
+    expect((await client.cards.delete({ cardId: 'card-0001' })).status).toBe(200)
     expect(assertions).toHaveLength(1)
     const { payload } = await verified(assertions[0] ?? '', key.publicJwk)
     expect(payload).toMatchObject({ iss: 'is_tbank01', sub: 'is_tbank01' })

@@ -1,6 +1,11 @@
 import { describe, expect, test } from 'vitest'
-import { type BulkItem, type BulkProgress, registerAll } from '../../../src/d1/client/bulk.js'
-import type { D1Cards } from '../../../src/d1/client/cards.js'
+import {
+  type BeginCard,
+  type BulkItem,
+  type BulkOptions,
+  type BulkProgress,
+  registerAll,
+} from '../../../src/d1/client/bulk.js'
 import { AbortedError, D1MessageError, Pan } from '../../../src/index.js'
 import { everythingShown, failure } from '../../support/errors.js'
 import { settle } from './times.js'
@@ -10,24 +15,30 @@ const CARD = { pan: Pan.from(CLEAR_PAN), exp: '1229', consumerId: 'c', cardProdu
 const item = (i: number): BulkItem => ({ cardId: `card-${i}`, card: CARD })
 const items = (count: number): BulkItem[] => Array.from({ length: count }, (_, i) => item(i))
 
-/** A register that takes a turn of the event loop, counts what is under way, and ends with the signal. */
+const all = (begin: BeginCard, source: Parameters<typeof registerAll>[1], options: BulkOptions = {}) =>
+  registerAll(begin, source, options)
+
+/** Begins cards that are sound; each takes a turn of the event loop, is counted while it is under way, and ends with the signal. */
 function slow(ms = 1) {
-  const seen = { most: 0, now: 0, calls: [] as { cardId: string; options: unknown }[] }
-  const register: D1Cards['register'] = async (cardId, _card, options) => {
-    seen.calls.push({ cardId, options })
+  const seen = { most: 0, now: 0, calls: [] as { item: BulkItem; call: object }[] }
+  const answer = async ({ cardId }: BulkItem, signal: AbortSignal) => {
     seen.most = Math.max(seen.most, ++seen.now)
     try {
       await new Promise<void>((resolve, reject) => {
-        const stop = () => reject(new AbortedError(options?.signal?.reason))
-        if (options?.signal?.aborted === true) stop()
-        options?.signal?.addEventListener('abort', stop)
+        const stop = () => reject(new AbortedError(signal.reason))
+        if (signal.aborted) stop()
+        signal.addEventListener('abort', stop)
         setTimeout(resolve, ms)
       })
     } finally {
       seen.now--
     }
     if (cardId.endsWith('7')) throw new D1MessageError('consumerId', 'is missing')
-    return { status: 200, correlationId: 'x', body: undefined }
+    return { status: 200 }
+  }
+  const register: BeginCard = (one, call) => {
+    seen.calls.push({ item: one, call })
+    return { cardId: one.cardId, answer: answer(one, call.signal) }
   }
   return { register, seen }
 }
@@ -35,7 +46,7 @@ function slow(ms = 1) {
 test('all cards, so many at a time; a failing card does not stop the others; progress after each', async () => {
   const { register, seen } = slow()
   const progress: BulkProgress[] = []
-  const { outcomes, ended } = await registerAll(register, items(50), {
+  const { outcomes, ended } = await all(register, items(50), {
     concurrency: 5,
     userId: 'me',
     onProgress: event => progress.push(event),
@@ -48,17 +59,19 @@ test('all cards, so many at a time; a failing card does not stop the others; pro
   )
   expect(progress.map(({ done }) => done)).toEqual(items(50).map((_, i) => i + 1))
   expect(progress.at(-1)).toMatchObject({ done: 50, failed: 5, total: 50 })
-  expect(seen.calls[0]?.options).toMatchObject({ userId: 'me' })
+  expect(seen.calls[0]?.call).toMatchObject({ userId: 'me' })
 })
 
 test('outcomes stand in the order of the items, however the cards end', async () => {
-  const register: D1Cards['register'] = async cardId => {
-    await new Promise(resolve => setTimeout(resolve, cardId === 'card-0' ? 20 : 1))
-    return { status: 200, correlationId: 'x', body: undefined }
+  const register: BeginCard = ({ cardId }) => {
+    const answer = new Promise<{ status: number }>(resolve =>
+      setTimeout(() => resolve({ status: 200 }), cardId === 'card-0' ? 20 : 1),
+    )
+    return { cardId, answer }
   }
   const ends: number[] = []
   const onProgress = ({ outcome }: BulkProgress) => void ends.push(outcome.index)
-  const { outcomes } = await registerAll(register, items(4), { onProgress })
+  const { outcomes } = await all(register, items(4), { onProgress })
   expect(ends.at(-1)).toBe(0)
   expect(outcomes.map(({ index }) => index)).toEqual([0, 1, 2, 3])
 })
@@ -73,26 +86,21 @@ test('items from a generator and from an asynchronous source; a correlation id o
     yield* some()
   }
   for (const source of [some(), later()]) {
-    const { outcomes, ended } = await registerAll(register, source)
+    const { outcomes, ended } = await all(register, source)
     expect(ended).toBe('complete')
     expect(outcomes).toEqual([
       { index: 0, cardId: 'card-1', ok: true, status: 200 },
       { index: 1, cardId: 'card-2', ok: true, status: 200 },
     ])
   }
-  expect(seen.calls.map(({ options }) => Reflect.get(Object(options), 'correlationId'))).toEqual([
-    undefined,
-    'corr-2',
-    undefined,
-    'corr-2',
-  ])
+  expect(seen.calls.map(call => call.item.correlationId)).toEqual([undefined, 'corr-2', undefined, 'corr-2'])
 })
 
 describe('an abort', () => {
   test('ends what is under way, begins nothing more, and loses nothing', async () => {
     const { register, seen } = slow(20)
     const controller = new AbortController()
-    const { outcomes, ended } = await registerAll(register, items(100), {
+    const { outcomes, ended } = await all(register, items(100), {
       concurrency: 4,
       signal: controller.signal,
       onProgress: ({ done }) => {
@@ -108,7 +116,7 @@ describe('an abort', () => {
 
   test('before anything: nothing is begun', async () => {
     const { register, seen } = slow()
-    const { outcomes, ended } = await registerAll(register, items(3), { signal: AbortSignal.abort() })
+    const { outcomes, ended } = await all(register, items(3), { signal: AbortSignal.abort() })
     expect([outcomes, ended, seen.calls]).toEqual([[], 'aborted', []])
   })
 
@@ -119,11 +127,15 @@ describe('an abort', () => {
       yield item(1)
       await new Promise(() => {})
     }
-    const run = registerAll(register, stuck(), {
+    const run = all(register, stuck(), {
       signal: controller.signal,
       onProgress: () => setTimeout(() => controller.abort()),
     })
-    expect(await run).toMatchObject({ ended: 'aborted', outcomes: [{ cardId: 'card-1', ok: true }] })
+    expect(await run).toMatchObject({
+      ended: 'aborted',
+      outcomes: [{ cardId: 'card-1', ok: true }],
+      pulling: true,
+    })
   })
 
   test('lets a generator clean up', async () => {
@@ -137,7 +149,7 @@ describe('an abort', () => {
         closed = true
       }
     }
-    await registerAll(register, endless(), {
+    await all(register, endless(), {
       signal: controller.signal,
       onProgress: () => controller.abort(),
     })
@@ -149,7 +161,7 @@ describe('an abort', () => {
     const onWarning = (warning: Error): void => void warnings.push(warning.message)
     process.on('warning', onWarning)
     const { register } = slow()
-    await registerAll(register, items(64), { concurrency: 64, signal: new AbortController().signal })
+    await all(register, items(64), { concurrency: 64, signal: new AbortController().signal })
     await settle()
     process.off('warning', onWarning)
     expect(warnings).toEqual([])
@@ -164,7 +176,7 @@ describe('nothing is lost when', () => {
       yield item(2)
       throw new Error('the database is gone')
     }
-    const result = await registerAll(register, broken())
+    const result = await all(register, broken())
     expect(result).toMatchObject({ ended: 'failed', error: new Error('the database is gone') })
     expect(result.outcomes.map(({ ok }) => ok)).toEqual([true, true])
   })
@@ -179,13 +191,13 @@ describe('nothing is lost when', () => {
         },
       }),
     }
-    expect(await registerAll(register, source)).toEqual({ ended: 'complete', outcomes: [] })
+    expect(await all(register, source)).toEqual({ ended: 'complete', outcomes: [], pulling: false })
   })
 
   test('onProgress throws: no more cards, no more calls of it', async () => {
     const { register, seen } = slow()
     let told = 0
-    const result = await registerAll(register, items(100), {
+    const result = await all(register, items(100), {
       concurrency: 4,
       onProgress: () => {
         told++
@@ -199,21 +211,46 @@ describe('nothing is lost when', () => {
   })
 })
 
-describe('an item that is none', () => {
-  test('is an outcome', async () => {
+describe('an item that is refused', () => {
+  test('is an outcome without a cardId, for it may be a PAN; the others go on', async () => {
     const { register } = slow()
-    const { outcomes } = await registerAll(register, [null, { cardid: 'x' }, item(1)] as never)
-    expect(outcomes.map(({ ok }) => ok)).toEqual([false, false, true])
-    expect(outcomes[0]).toMatchObject({ cardId: undefined, error: { code: 'ERR_ARGUMENT' } })
-  })
-
-  test('its cardId is not repeated, for it may be a PAN', async () => {
-    const register: D1Cards['register'] = () =>
-      Promise.reject(new D1MessageError('cardId', 'holds the PAN in clear'))
-    const result = await registerAll(register, [{ cardId: CLEAR_PAN, card: CARD }])
-    expect(result.outcomes[0]).toMatchObject({ ok: false, cardId: undefined })
+    const begin: BeginCard = (one, call) => {
+      if (one.cardId === CLEAR_PAN) throw new D1MessageError('cardId', 'holds the PAN in clear')
+      return register(one, call)
+    }
+    const result = await all(begin, [{ cardId: CLEAR_PAN, card: CARD }, item(1)])
+    expect(result.outcomes.map(({ ok }) => ok)).toEqual([false, true])
+    expect(result.outcomes[0]).toMatchObject({ cardId: undefined, error: { code: 'ERR_D1_MESSAGE' } })
     expect(everythingShown(result)).not.toContain(CLEAR_PAN)
   })
+})
+
+test('what an array has given has an outcome, whenever the run is aborted', async () => {
+  const controller = new AbortController()
+  const given: number[] = []
+  function* counted() {
+    for (let i = 0; i < 100; i++) {
+      given.push(i)
+      if (i === 10) controller.abort()
+      yield item(i)
+    }
+  }
+  const { outcomes, ended, pulling } = await all(slow().register, counted(), { signal: controller.signal })
+  expect([ended, pulling]).toEqual(['aborted', false])
+  expect(outcomes.map(({ index }) => index)).toEqual(given)
+})
+
+test('a user id that is none is refused before the source is asked for anything', async () => {
+  const { register, seen } = slow()
+  let asked = 0
+  function* source() {
+    asked++
+    yield item(1)
+  }
+  const options = { userId: CLEAR_PAN }
+  const error = await failure(() => all(register, source(), options), 'ERR_D1_MESSAGE', [CLEAR_PAN])
+  expect(error).toMatchObject({ field: 'x-user-id' })
+  expect([asked, seen.calls]).toEqual([0, []])
 })
 
 test.each<[string, unknown, unknown]>([
@@ -227,6 +264,7 @@ test.each<[string, unknown, unknown]>([
   ['a signal that is none', [], { signal: {} }],
   ['a signal of null', [], { signal: null }],
   ['a misspelt option', [], { concurency: 1 }],
+  ['options of null', [], null],
 ])('%s: ERR_ARGUMENT', async (_name, given, options) => {
-  await failure(() => registerAll(slow().register, given as never, options as never), 'ERR_ARGUMENT')
+  await failure(() => all(slow().register, given as never, options as never), 'ERR_ARGUMENT')
 })

@@ -4,17 +4,11 @@ import { getEventListeners } from 'node:events'
 import { compactDecrypt, decodeJwt } from 'jose'
 import { beforeEach, describe, expect, test, vi } from 'vitest'
 import { retryAfterSeconds } from '../../../src/d1/client/answer.js'
-import { systemClock } from '../../../src/d1/client/clock.js'
-import { Deadline } from '../../../src/d1/client/deadline.js'
+import { readClientOptions } from '../../../src/d1/client/client.js'
+import { Deadline, systemClock } from '../../../src/d1/client/deadline.js'
 import type { FetchInit, FetchResponse } from '../../../src/d1/client/exchange.js'
-import {
-  type ClientAuditEvent,
-  type D1ClientOptions,
-  d1Client,
-  softwareSigner,
-} from '../../../src/d1/client/index.js'
-import { readClientOptions } from '../../../src/d1/client/options.js'
 import { backoffMs } from '../../../src/d1/client/retry.js'
+import { type ClientAuditEvent, type D1ClientOptions, d1Client, softwareSigner } from '../../../src/d1.js'
 import { type D1ClientError, Pan } from '../../../src/index.js'
 import { failure } from '../../support/errors.js'
 import { ManualClock, settle } from './times.js'
@@ -111,7 +105,7 @@ const refusal = async (call: () => Promise<unknown>, code: Parameters<typeof fai
 
 describe('what is sent', () => {
   test('for a token: an assertion of the configured lifetime and audience, in a form', async () => {
-    await running(client({ audience: 'd1', assertionLifetimeSeconds: 60 }).delete('card-1'))
+    await running(client({ audience: 'd1', assertionLifetimeSeconds: 60 }).delete({ cardId: 'card-1' }))
     const [request] = tokenRequests
     expect(request).toMatchObject({
       url: 'https://api.d1-stg.thalescloud.io/authz/v1/oauth2/token',
@@ -130,7 +124,7 @@ describe('what is sent', () => {
     const { iat = 0, exp, aud, iss } = claims(request?.init.body)
     expect([exp, aud, iss]).toEqual([iat + 60, 'd1', 'is_tbank01'])
     expect(iat * 1000).toBeGreaterThanOrEqual(1_700_000_000_000)
-    await running(client().delete('card-1'))
+    await running(client().delete({ cardId: 'card-1' }))
     const plain = claims(tokenRequests[1]?.init.body)
     expect(Object.keys(plain)).not.toContain('aud')
     expect(Number(plain.exp) - Number(plain.iat)).toBe(300)
@@ -141,7 +135,7 @@ describe('what is sent', () => {
   test('create', async () => {
     answers.push(reply(201, '{"cardId":"card-new"}'))
     const options = { correlationId: 'run-1', userId: 'user-1' }
-    expect(await running(client().create(CARD, options))).toEqual({
+    expect(await running(client().create({ card: CARD }, options))).toEqual({
       status: 201,
       correlationId: 'run-1',
       body: { cardId: 'card-new' },
@@ -168,13 +162,13 @@ describe('what is sent', () => {
 
   test.each(['renew', 'replace', 'delete'] as const)('%s, without a body and with one', async operation => {
     const cards = client()
-    const answer = await running(cards[operation]('card-1'))
+    const answer = await running(cards[operation]({ cardId: 'card-1' }))
     expect(answer).toEqual({
       status: 204,
       correlationId: expect.stringMatching(/^[0-9a-f-]{36}$/),
       body: undefined,
     })
-    await running(cards[operation]('card-1', { reason: 'LOST' }))
+    await running(cards[operation]({ cardId: 'card-1', body: { reason: 'LOST' } }))
     const [without, with_] = sent
     expect([without?.url, without?.init.method]).toEqual([`${BASE}/card-1/operations:${operation}`, 'POST'])
     expect(Object.keys(without?.init ?? {})).not.toContain('body')
@@ -184,7 +178,7 @@ describe('what is sent', () => {
 
   test('register: PAN and expiry date in the JWE, and nowhere else', async () => {
     answers.push(reply(200, ''))
-    await running(client().register('card-1', REGISTER))
+    await running(client().register({ cardId: 'card-1', card: REGISTER }))
     expect([sent[0]?.url, sent[0]?.init.method]).toEqual([`${BASE}/card-1`, 'PUT'])
     const { encryptedData, ...rest } = JSON.parse(sent[0]?.init.body ?? '{}')
     expect(rest).toEqual(CARD)
@@ -208,7 +202,7 @@ describe('an answer that refuses', () => {
     [599, undefined, undefined, true, 'D1 create: refused with status 599'],
   ])('%i %j', async (status, body, errorCode, retryable, message) => {
     answers.push(reply(status, body))
-    const error = await refusal(() => client().create(CARD), 'ERR_D1_REQUEST')
+    const error = await refusal(() => client().create({ card: CARD }), 'ERR_D1_REQUEST')
     expect(error).toMatchObject({
       message,
       status,
@@ -225,19 +219,19 @@ describe('an answer that refuses', () => {
 
   test("D1's own words, for who asks: 512 characters, no control characters", async () => {
     answers.push(reply(400, { error: `a\nb\u0085${'x'.repeat(600)}` }), reply(400, { error: 7 }))
-    const first = await refusal(() => client().create(CARD), 'ERR_D1_REQUEST')
+    const first = await refusal(() => client().create({ card: CARD }), 'ERR_D1_REQUEST')
     expect(first.revealText()).toBe(`a b ${'x'.repeat(508)}`)
-    const second = await refusal(() => client().create(CARD), 'ERR_D1_REQUEST')
+    const second = await refusal(() => client().create({ card: CARD }), 'ERR_D1_REQUEST')
     expect(second.revealText()).toBeUndefined()
   })
 
   test('an error code of the caller’s list decides, before the status', async () => {
     const retryableErrorCodes = { LATER: true, NEVER: false }
     answers.push(reply(400, { errorCode: 'LATER' }), reply(204))
-    await running(client({ retryableErrorCodes }).register('card-1', REGISTER))
+    await running(client({ retryableErrorCodes }).register({ cardId: 'card-1', card: REGISTER }))
     expect(sent).toHaveLength(2)
     answers.push(reply(503, { errorCode: 'NEVER' }))
-    const call = () => client({ retryableErrorCodes }).register('card-1', REGISTER)
+    const call = () => client({ retryableErrorCodes }).register({ cardId: 'card-1', card: REGISTER })
     expect(await refusal(call, 'ERR_D1_REQUEST')).toMatchObject({ attempt: 1, retryable: false })
   })
 })
@@ -245,7 +239,10 @@ describe('an answer that refuses', () => {
 describe('a token that is not given', () => {
   test('is refused by the code of OAuth2, and the card API is not asked', async () => {
     tokenAnswers.push(reply(400, { error: 'invalid_grant' }))
-    const error = await refusal(() => client().register('card-1', REGISTER), 'ERR_D1_REQUEST')
+    const error = await refusal(
+      () => client().register({ cardId: 'card-1', card: REGISTER }),
+      'ERR_D1_REQUEST',
+    )
     expect(error).toMatchObject({
       message: 'D1 token: refused with status 400, invalid_grant',
       operation: 'token',
@@ -257,22 +254,25 @@ describe('a token that is not given', () => {
 
   test('is asked for three times in a call, and not nine times', async () => {
     tokenAnswers.push(...Array.from({ length: 9 }, () => reply(503)))
-    const error = await refusal(() => client().register('card-1', REGISTER), 'ERR_D1_REQUEST')
+    const error = await refusal(
+      () => client().register({ cardId: 'card-1', card: REGISTER }),
+      'ERR_D1_REQUEST',
+    )
     expect(error).toMatchObject({ operation: 'token', attempt: 3 })
     expect(tokenRequests).toHaveLength(3)
   })
 
   test('that is there is used by the next call, which fetches none', async () => {
     const cards = client()
-    await running(cards.delete('card-1'))
-    await running(cards.delete('card-2'))
+    await running(cards.delete({ cardId: 'card-1' }))
+    await running(cards.delete({ cardId: 'card-2' }))
     expect(tokenRequests).toHaveLength(1)
     expect(events).toMatchObject([{ tokenFetched: true }, { tokenFetched: false }])
   })
 
   test('of 8192 characters is one', async () => {
     tokenAnswers.push(reply(200, { ...TOKEN, access_token: 'x'.repeat(8192) }))
-    await running(client().delete('card-1'))
+    await running(client().delete({ cardId: 'card-1' }))
     expect(sent[0]?.init.headers['authorization']).toBe(`Bearer ${'x'.repeat(8192)}`)
   })
 })
@@ -281,14 +281,14 @@ describe('the signal of the caller', () => {
   test('ends the call with its reason, and has no listener afterwards', async () => {
     const controller = new AbortController()
     const { signal } = controller
-    await running(client().delete('card-1', undefined, { signal }))
+    await running(client().delete({ cardId: 'card-1' }, { signal }))
     expect(getEventListeners(signal, 'abort')).toEqual([])
     answers.push(init => {
       controller.abort('enough')
       return silence(init)
     })
     const error = await failure(
-      () => running(client().delete('card-1', undefined, { signal })),
+      () => running(client().delete({ cardId: 'card-1' }, { signal })),
       'ERR_ABORTED',
     )
     expect(error.cause).toBe('enough')
@@ -310,7 +310,10 @@ describe('what is no answer', () => {
     [200, 'x'.repeat(65_537), 200, no('more than 65536 bytes came back (status 200)')],
   ])('%d %.10j', async (status, body, shown, message) => {
     answers.push(reply(status, body))
-    const error = await refusal(() => client().register('card-1', REGISTER), 'ERR_D1_RESPONSE')
+    const error = await refusal(
+      () => client().register({ cardId: 'card-1', card: REGISTER }),
+      'ERR_D1_RESPONSE',
+    )
     expect(error).toMatchObject({ message, status: shown, retryable: false, delivery: 'answered' })
     expect(sent).toHaveLength(1)
     expect(events[0]?.refusal).toEqual({ reason: 'response', code: 'ERR_D1_RESPONSE' })
@@ -324,7 +327,7 @@ describe('what is no answer', () => {
       body: chunks(text.slice(0, 30_000), text.slice(30_000)),
     }))
     expect(text).toHaveLength(65_536)
-    expect((await running(client().create(CARD))).body).toEqual({ a: 'x'.repeat(65_528) })
+    expect((await running(client().create({ card: CARD }))).body).toEqual({ a: 'x'.repeat(65_528) })
   })
 
   test('a stream that is not read to its end is closed', async () => {
@@ -337,7 +340,7 @@ describe('what is no answer', () => {
       }
     }
     answers.push(async () => ({ status: 200, headers: { get: () => null }, body: endless() }))
-    await refusal(() => client().create(CARD), 'ERR_D1_RESPONSE')
+    await refusal(() => client().create({ card: CARD }), 'ERR_D1_RESPONSE')
     expect(closed).toBe(true)
   })
 })
@@ -347,30 +350,33 @@ describe('repeating', () => {
 
   test('PUT after what may pass, with one correlation id; the last error after three', async () => {
     answers.push(reply(503), broken('ECONNRESET'))
-    await running(client().register('card-1', REGISTER))
+    await running(client().register({ cardId: 'card-1', card: REGISTER }))
     expect(times()).toBe(3)
     expect(new Set(sent.map(({ init }) => init.headers['x-correlation-id'])).size).toBe(1)
     expect(events).toMatchObject([{ outcome: 'success', requests: 3, tokenFetched: true }])
     answers.push(reply(503), reply(503), reply(503))
-    const error = await refusal(() => client().register('card-1', REGISTER), 'ERR_D1_REQUEST')
+    const error = await refusal(
+      () => client().register({ cardId: 'card-1', card: REGISTER }),
+      'ERR_D1_REQUEST',
+    )
     expect(error).toMatchObject({ attempt: 3, status: 503 })
     expect(times()).toBe(6)
   })
 
   test('POST only where nothing was sent', async () => {
     answers.push(reply(503))
-    await refusal(() => client().delete('card-1'), 'ERR_D1_REQUEST')
+    await refusal(() => client().delete({ cardId: 'card-1' }), 'ERR_D1_REQUEST')
     expect(times()).toBe(1)
     answers.push(broken('ECONNRESET'))
-    expect(await refusal(() => client().renew('card-1'), 'ERR_D1_UNREACHABLE')).toMatchObject({
+    expect(await refusal(() => client().renew({ cardId: 'card-1' }), 'ERR_D1_UNREACHABLE')).toMatchObject({
       delivery: 'unknown',
       attempt: 1,
     })
     answers.push(broken('ECONNREFUSED'), broken('ECONNREFUSED'))
-    await running(client().replace('card-1'))
+    await running(client().replace({ cardId: 'card-1' }))
     expect(times()).toBe(5)
     answers.push(broken('ECONNREFUSED'), broken('ECONNREFUSED'))
-    const error = await refusal(() => client({ maxAttempts: 2 }).create(CARD), 'ERR_D1_UNREACHABLE')
+    const error = await refusal(() => client({ maxAttempts: 2 }).create({ card: CARD }), 'ERR_D1_UNREACHABLE')
     expect(error).toMatchObject({
       message: 'D1 create: cannot be reached: ECONNREFUSED',
       delivery: 'not-sent',
@@ -381,13 +387,13 @@ describe('repeating', () => {
 
   test('not what will not pass', async () => {
     answers.push(reply(404))
-    await refusal(() => client().register('card-1', REGISTER), 'ERR_D1_REQUEST')
+    await refusal(() => client().register({ cardId: 'card-1', card: REGISTER }), 'ERR_D1_REQUEST')
     expect(times()).toBe(1)
   })
 
   test('after the pause that was asked for, and its own', async () => {
     answers.push(reply(429, undefined, '30'))
-    const call = client().register('card-1', REGISTER)
+    const call = client().register({ cardId: 'card-1', card: REGISTER })
     await reached(1)
     await clock.advance(30_149)
     expect(times()).toBe(1)
@@ -399,21 +405,24 @@ describe('repeating', () => {
 
   test('not after a pause that is too long, for the policy or for the call', async () => {
     answers.push(reply(429, undefined, '31'))
-    const error = await refusal(() => client().register('card-1', REGISTER), 'ERR_D1_REQUEST')
+    const error = await refusal(
+      () => client().register({ cardId: 'card-1', card: REGISTER }),
+      'ERR_D1_REQUEST',
+    )
     expect(error).toMatchObject({ retryAfterSeconds: 31, attempt: 1 })
     answers.push(reply(429, undefined, '5'))
-    const short = () => client({ totalTimeoutMs: 5000 }).register('card-1', REGISTER)
+    const short = () => client({ totalTimeoutMs: 5000 }).register({ cardId: 'card-1', card: REGISTER })
     expect(await refusal(short, 'ERR_D1_REQUEST')).toMatchObject({ attempt: 1 })
     expect(times()).toBe(2)
   })
 
   test('with a token of its own where D1 refuses the one that is there, once', async () => {
     answers.push(reply(401), reply(204))
-    await running(client().delete('card-1'))
+    await running(client().delete({ cardId: 'card-1' }))
     expect(times()).toBe(2)
     expect(events).toMatchObject([{ requests: 2, tokenFetched: true, status: 204 }])
     answers.push(reply(401), reply(401))
-    expect(await refusal(() => client().delete('card-1'), 'ERR_D1_REQUEST')).toMatchObject({
+    expect(await refusal(() => client().delete({ cardId: 'card-1' }), 'ERR_D1_REQUEST')).toMatchObject({
       status: 401,
       retryable: false,
     })
@@ -431,7 +440,10 @@ describe('repeating', () => {
 describe('time', () => {
   test('each attempt ends in time, and the call', async () => {
     answers.push(silence, silence, silence)
-    const error = await refusal(() => client().register('card-1', REGISTER), 'ERR_D1_UNREACHABLE')
+    const error = await refusal(
+      () => client().register({ cardId: 'card-1', card: REGISTER }),
+      'ERR_D1_UNREACHABLE',
+    )
     expect(error).toMatchObject({
       message: 'D1 register: no answer within 15000 ms',
       attempt: 3,
@@ -440,7 +452,7 @@ describe('time', () => {
     })
     expect(clock.pending()).toEqual([])
     answers.push(silence)
-    const short = () => client({ totalTimeoutMs: 1000 }).delete('card-1')
+    const short = () => client({ totalTimeoutMs: 1000 }).delete({ cardId: 'card-1' })
     const late = await refusal(short, 'ERR_D1_UNREACHABLE')
     expect(late).toMatchObject({
       message: 'D1 delete: no answer within 1000 ms',
@@ -451,14 +463,15 @@ describe('time', () => {
   })
 
   test('nothing was sent where the token does not come', async () => {
-    const call = () => client({ totalTimeoutMs: 1000, fetch: (_, init) => silence(init) }).delete('card-1')
+    const call = () =>
+      client({ totalTimeoutMs: 1000, fetch: (_, init) => silence(init) }).delete({ cardId: 'card-1' })
     expect(await refusal(call, 'ERR_D1_UNREACHABLE')).toMatchObject({ delivery: 'not-sent', attempt: 1 })
     expect(events).toMatchObject([{ requests: 0, outcome: 'failed' }])
   })
 
   test('how long it took is in the event', async () => {
     answers.push(reply(503), reply(204))
-    const call = client().register('card-1', REGISTER)
+    const call = client().register({ cardId: 'card-1', card: REGISTER })
     await reached(1)
     await clock.advance(150)
     await call

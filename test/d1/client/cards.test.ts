@@ -2,7 +2,7 @@ import { generateKeyPairSync } from 'node:crypto'
 import { inspect } from 'node:util'
 import { compactDecrypt } from 'jose'
 import { describe, expect, test } from 'vitest'
-import { d1Client, sealCardDetails, softwareSigner } from '../../../src/d1/client/index.js'
+import { d1Client, sealCardDetails, softwareSigner } from '../../../src/d1.js'
 import { importRecipient, Pan } from '../../../src/index.js'
 import { failure } from '../../support/errors.js'
 
@@ -35,7 +35,11 @@ describe('fields that are refused, by name and without their value', () => {
     ['exp', ['1229']],
   ])('%s', async (field, values) => {
     for (const value of values) {
-      const error = await failure(() => cards.create({ ...CARD, [field]: value }), 'ERR_D1_MESSAGE', SECRETS)
+      const error = await failure(
+        () => cards.create({ card: { ...CARD, [field]: value } }),
+        'ERR_D1_MESSAGE',
+        SECRETS,
+      )
       expect(error, inspect(value)).toMatchObject({ field })
     }
   })
@@ -43,7 +47,7 @@ describe('fields that are refused, by name and without their value', () => {
   test.each(['1', '122', '12299', '0029', '1329', '12/9', '٠١٢٩', 'VALUE', 1229, undefined, null])(
     'exp %j',
     async exp => {
-      const call = () => cards.register('card-1', { ...REGISTER, exp: exp as string })
+      const call = () => cards.register({ cardId: 'card-1', card: { ...REGISTER, exp: exp as string } })
       expect(await failure(call, 'ERR_D1_MESSAGE', SECRETS)).toMatchObject({ field: 'exp' })
     },
   )
@@ -52,10 +56,10 @@ describe('fields that are refused, by name and without their value', () => {
     'cardId %j',
     async cardId => {
       for (const call of [
-        () => cards.register(cardId as string, REGISTER),
-        () => cards.renew(cardId as string),
-        () => cards.replace(cardId as string),
-        () => cards.delete(cardId as string),
+        () => cards.register({ cardId: cardId as string, card: REGISTER }),
+        () => cards.renew({ cardId: cardId as string }),
+        () => cards.replace({ cardId: cardId as string }),
+        () => cards.delete({ cardId: cardId as string }),
       ]) {
         expect(await failure(call, 'ERR_D1_MESSAGE')).toMatchObject({ field: 'cardId' })
       }
@@ -70,16 +74,22 @@ describe('fields that are refused, by name and without their value', () => {
     ['x-user-id', { userId: 'x'.repeat(16) }],
     ['x-user-id', { userId: 'a b' }],
   ])('%s of %j', async (field, options) => {
-    expect(await failure(() => cards.create(CARD, options as never), 'ERR_D1_MESSAGE')).toMatchObject({
+    expect(
+      await failure(() => cards.create({ card: CARD }, options as never), 'ERR_D1_MESSAGE'),
+    ).toMatchObject({
       field,
     })
   })
 
   test('encryptedData is not taken from the caller of register, and pan and exp not by the open operations', async () => {
-    const call = () => cards.register('card-1', { ...REGISTER, encryptedData: 'a..b.c.d' })
+    const call = () => cards.register({ cardId: 'card-1', card: { ...REGISTER, encryptedData: 'a..b.c.d' } })
     expect(await failure(call, 'ERR_D1_MESSAGE')).toMatchObject({ field: 'encryptedData' })
     expect(
-      await failure(() => cards.renew('card-1', { pan: CLEAR_PAN }), 'ERR_D1_MESSAGE', SECRETS),
+      await failure(
+        () => cards.renew({ cardId: 'card-1', body: { pan: CLEAR_PAN } }),
+        'ERR_D1_MESSAGE',
+        SECRETS,
+      ),
     ).toMatchObject({
       field: 'pan',
     })
@@ -88,24 +98,47 @@ describe('fields that are refused, by name and without their value', () => {
 
 describe('a PAN in clear does not leave', () => {
   test.each<[string, () => unknown]>([
-    ['cardId', () => cards.register(CLEAR_PAN, REGISTER)],
-    ['cardId', () => cards.register(`card-${CLEAR_PAN}-1`, REGISTER)],
-    ['cardId', () => cards.register('4000-0012-3456-7899', REGISTER)],
-    ['cardId', () => cards.register('9_4000_001234567899', { ...REGISTER, consumerId: '!' })],
-    ['x-correlation-id', () => cards.register('card-1', REGISTER, { correlationId: CLEAR_PAN })],
+    ['cardId', () => cards.register({ cardId: CLEAR_PAN, card: REGISTER })],
+    ['cardId', () => cards.register({ cardId: `card-${CLEAR_PAN}-1`, card: REGISTER })],
+    ['cardId', () => cards.register({ cardId: '4000-0012-3456-7899', card: REGISTER })],
+    [
+      'cardId',
+      () => cards.register({ cardId: '9_4000_001234567899', card: { ...REGISTER, consumerId: '!' } }),
+    ],
+    [
+      'x-correlation-id',
+      () => cards.register({ cardId: 'card-1', card: REGISTER }, { correlationId: CLEAR_PAN }),
+    ],
     [
       'x-user-id',
-      () => cards.register('c', { ...REGISTER, pan: Pan.from('400000123456') }, { userId: '400000123456' }),
+      () =>
+        cards.register(
+          { cardId: 'c', card: { ...REGISTER, pan: Pan.from('400000123456') } },
+          { userId: '400000123456' },
+        ),
     ],
-    ['consumerId', () => cards.register('card-1', { ...REGISTER, consumerId: `c${CLEAR_PAN}` })],
+    [
+      'consumerId',
+      () => cards.register({ cardId: 'card-1', card: { ...REGISTER, consumerId: `c${CLEAR_PAN}` } }),
+    ],
     [
       'further',
-      () => cards.register('card-1', { ...REGISTER, further: [{ number: '4000 0012 3456 7899' }] }),
+      () =>
+        cards.register({
+          cardId: 'card-1',
+          card: { ...REGISTER, further: [{ number: '4000 0012 3456 7899' }] },
+        }),
     ],
-    ['further', () => cards.register('card-1', { ...REGISTER, further: Number(CLEAR_PAN) })],
-    ['further', () => cards.register('card-1', { ...REGISTER, further: { [CLEAR_PAN]: 1 } })],
-    ['body', () => cards.register('card-1', { ...REGISTER, [CLEAR_PAN]: 1 })],
-    ['cardId', () => cards.register(CLEAR_PAN, { ...REGISTER, cardId: 'card-1' })],
+    [
+      'further',
+      () => cards.register({ cardId: 'card-1', card: { ...REGISTER, further: Number(CLEAR_PAN) } }),
+    ],
+    [
+      'further',
+      () => cards.register({ cardId: 'card-1', card: { ...REGISTER, further: { [CLEAR_PAN]: 1 } } }),
+    ],
+    ['body', () => cards.register({ cardId: 'card-1', card: { ...REGISTER, [CLEAR_PAN]: 1 } })],
+    ['cardId', () => cards.register({ cardId: CLEAR_PAN, card: { ...REGISTER, cardId: 'card-1' } })],
   ])('in %s', async (field, call) => {
     const error = await failure(call, 'ERR_D1_MESSAGE', [CLEAR_PAN, '400000123456'])
     expect(error).toMatchObject({ field, message: `D1 message: ${field} holds the PAN in clear` })
@@ -116,25 +149,28 @@ describe('programmer mistakes', () => {
   const circle: Record<string, unknown> = { ...CARD }
   circle['self'] = circle
   test.each<[string, () => unknown]>([
-    ['no card', () => cards.create(undefined as never)],
-    ['a list', () => cards.create([CARD] as never)],
-    ['text', () => cards.create('{}' as never)],
-    ['a circle', () => cards.create(circle as never)],
-    ['a BigInt', () => cards.create({ ...CARD, x: 1n })],
-    ['toJSON to nothing', () => cards.create({ ...CARD, toJSON: () => undefined })],
-    ['toJSON to a list', () => cards.create({ ...CARD, toJSON: () => [] })],
-    ['too deep', () => cards.create({ ...CARD, x: [[[[[[[[1]]]]]]]] })],
-    ['too long', () => cards.create({ ...CARD, x: 'x'.repeat(65_536) })],
-    ['a lone surrogate', () => cards.create({ ...CARD, x: '\ud800' })],
-    ['a dangerous name', () => cards.create({ ...CARD, x: JSON.parse('{"__proto__":1}') })],
-    ['a PAN that is text', () => cards.register('card-1', { ...REGISTER, pan: CLEAR_PAN as never })],
-    ['no card to register', () => cards.register('card-1', null as never)],
-    ['a misspelt option', () => cards.create(CARD, { corelationId: 'x' } as never)],
-    ['a signal that is none', () => cards.create(CARD, { signal: 7 } as never)],
-    ['a signal of null', () => cards.create(CARD, { signal: null } as never)],
-    ['options of null', () => cards.create(CARD, null as never)],
-    ['no public key', () => d1Client(OPTIONS).cards.register('card-1', REGISTER)],
-    ['a body that is none', () => cards.renew('card-1', 'x' as never)],
+    ['no card', () => cards.create({ card: undefined as never })],
+    ['a list', () => cards.create({ card: [CARD] as never })],
+    ['text', () => cards.create({ card: '{}' as never })],
+    ['a circle', () => cards.create({ card: circle as never })],
+    ['a BigInt', () => cards.create({ card: { ...CARD, x: 1n } })],
+    ['toJSON to nothing', () => cards.create({ card: { ...CARD, toJSON: () => undefined } })],
+    ['toJSON to a list', () => cards.create({ card: { ...CARD, toJSON: () => [] } })],
+    ['too deep', () => cards.create({ card: { ...CARD, x: [[[[[[[[1]]]]]]]] } })],
+    ['too long', () => cards.create({ card: { ...CARD, x: 'x'.repeat(65_536) } })],
+    ['a lone surrogate', () => cards.create({ card: { ...CARD, x: '\ud800' } })],
+    ['a dangerous name', () => cards.create({ card: { ...CARD, x: JSON.parse('{"__proto__":1}') } })],
+    [
+      'a PAN that is text',
+      () => cards.register({ cardId: 'card-1', card: { ...REGISTER, pan: CLEAR_PAN as never } }),
+    ],
+    ['no card to register', () => cards.register({ cardId: 'card-1', card: null as never })],
+    ['a misspelt option', () => cards.create({ card: CARD }, { corelationId: 'x' } as never)],
+    ['a signal that is none', () => cards.create({ card: CARD }, { signal: 7 } as never)],
+    ['a signal of null', () => cards.create({ card: CARD }, { signal: null } as never)],
+    ['options of null', () => cards.create({ card: CARD }, null as never)],
+    ['no public key', () => d1Client(OPTIONS).cards.register({ cardId: 'card-1', card: REGISTER })],
+    ['a body that is none', () => cards.renew({ cardId: 'card-1', body: 'x' as never })],
   ])('%s is ERR_ARGUMENT', async (_name, call) => {
     await failure(call, 'ERR_ARGUMENT', SECRETS)
   })

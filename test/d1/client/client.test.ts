@@ -7,7 +7,7 @@ import {
   d1Client,
   type MtlsFetch,
   mtlsFetch,
-} from '../../../src/d1/client/index.js'
+} from '../../../src/d1.js'
 import { D1ClientError, Pan } from '../../../src/index.js'
 import { everythingShown, failure } from '../../support/errors.js'
 import { ISSUER_ID, type Reply, startD1, type TestD1 } from './d1-server.js'
@@ -61,8 +61,8 @@ function secrets(): string[] {
 describe('the operations, over mutual TLS', () => {
   test('the assertion is what D1 asks for, and the token is fetched once', async () => {
     const { cards } = client()
-    await cards.create(CARD)
-    await cards.delete('card-1')
+    await cards.create({ card: CARD })
+    await cards.delete({ cardId: 'card-1' })
     expect(d1.tokenRequests).toHaveLength(1)
     expect(d1.tokenRequests[0]).toMatchObject({ method: 'POST', client: 'the-issuer' })
     expect(d1.tokenRequests[0]?.headers['content-type']).toBe('application/x-www-form-urlencoded')
@@ -80,9 +80,9 @@ describe('the operations, over mutual TLS', () => {
       body: { access_token: 'x', token_type: 'bearer', expires_in: '900' },
     })
     d1.cardReplies.push({ status: 204 })
-    await client({ aggregatorId: 'agg-1', audience: 'd1', assertionLifetimeSeconds: 900 }).cards.delete(
-      'card-1',
-    )
+    await client({ aggregatorId: 'agg-1', audience: 'd1', assertionLifetimeSeconds: 900 }).cards.delete({
+      cardId: 'card-1',
+    })
     const assertion = new URLSearchParams(d1.tokenRequests[0]?.body).get('assertion')
     const claims = JSON.parse(Buffer.from(String(assertion?.split('.')[1]), 'base64url').toString())
     expect(claims).toMatchObject({ iss: 'agg-1', sub: 'agg-1', aud: 'd1' })
@@ -91,7 +91,9 @@ describe('the operations, over mutual TLS', () => {
 
   test('create', async () => {
     const extra = { accounts: [{ default: true, number: 'DE89370400440532013000', currencyCode: 'EUR' }] }
-    const answer = await client().cards.create({ ...CARD, state: 'INACTIVE', name: 'A. B-C', ...extra })
+    const answer = await client().cards.create({
+      card: { ...CARD, state: 'INACTIVE', name: 'A. B-C', ...extra },
+    })
     expect(answer).toEqual({
       status: 201,
       correlationId: expect.stringMatching(/^[\w-]{36}$/),
@@ -110,7 +112,10 @@ describe('the operations, over mutual TLS', () => {
   test('register: PAN and expiry date come out of the JWE, and stand nowhere else', async () => {
     const { cards } = client()
     const options = { correlationId: 'corr-1', userId: 'user-1' }
-    const answer = await cards.register('card-1', { ...REGISTER, further: { x: [1] } }, options)
+    const answer = await cards.register(
+      { cardId: 'card-1', card: { ...REGISTER, further: { x: [1] } } },
+      options,
+    )
     expect(answer).toMatchObject({ status: 200, correlationId: 'corr-1' })
     expect(d1.registered.get('card-1')).toBe(`{"pan":"${CLEAR_PAN}","exp":"1229"}`)
     const [seen] = d1.cardRequests
@@ -123,8 +128,8 @@ describe('the operations, over mutual TLS', () => {
 
   test.each(['renew', 'replace', 'delete'] as const)('%s, with and without a body', async operation => {
     const { cards } = client()
-    expect(await cards[operation]('card-1')).toMatchObject({ status: 204, body: undefined })
-    await cards[operation]('card-1', { reason: 'LOST' })
+    expect(await cards[operation]({ cardId: 'card-1' })).toMatchObject({ status: 204, body: undefined })
+    await cards[operation]({ cardId: 'card-1', body: { reason: 'LOST' } })
     const [without, with_] = d1.cardRequests
     expect(without).toMatchObject({
       method: 'POST',
@@ -136,7 +141,9 @@ describe('the operations, over mutual TLS', () => {
 
   test('100 calls at a time need one token', async () => {
     const { cards } = client()
-    const calls = Array.from({ length: 100 }, (_, i) => cards.register(`card-${i}`, REGISTER))
+    const calls = Array.from({ length: 100 }, (_, i) =>
+      cards.register({ cardId: `card-${i}`, card: REGISTER }),
+    )
     expect((await Promise.all(calls)).every(({ status }) => status === 200)).toBe(true)
     expect(d1.tokenRequests).toHaveLength(1)
     expect(d1.registered.size).toBe(100)
@@ -146,9 +153,13 @@ describe('the operations, over mutual TLS', () => {
 describe('a token that D1 refuses', () => {
   test('is replaced once, for all calls that were refused with it, whatever the method', async () => {
     const { cards } = client()
-    await cards.delete('card-0')
+    await cards.delete({ cardId: 'card-0' })
     d1.revoke()
-    await Promise.all([cards.create(CARD), cards.register('card-1', REGISTER), cards.delete('card-2')])
+    await Promise.all([
+      cards.create({ card: CARD }),
+      cards.register({ cardId: 'card-1', card: REGISTER }),
+      cards.delete({ cardId: 'card-2' }),
+    ])
     expect(d1.tokenRequests).toHaveLength(2)
   })
 
@@ -156,7 +167,10 @@ describe('a token that D1 refuses', () => {
     const { cards } = client()
     const refusal: Reply = { status: 401, body: { errorCode: 'TOKEN_INVALID' } }
     d1.cardReplies.push(refusal, refusal)
-    const error = await clientFailure(() => cards.register('card-1', REGISTER), 'ERR_D1_REQUEST')
+    const error = await clientFailure(
+      () => cards.register({ cardId: 'card-1', card: REGISTER }),
+      'ERR_D1_REQUEST',
+    )
     expect(error).toMatchObject({
       status: 401,
       operation: 'register',
@@ -168,21 +182,27 @@ describe('a token that D1 refuses', () => {
 
   test('a token endpoint that refuses is told apart by its operation, and not hammered', async () => {
     d1.tokenReplies.push({ status: 400, body: { error: 'invalid_grant' } })
-    const error = await clientFailure(() => client().cards.register('card-1', REGISTER), 'ERR_D1_REQUEST')
+    const error = await clientFailure(
+      () => client().cards.register({ cardId: 'card-1', card: REGISTER }),
+      'ERR_D1_REQUEST',
+    )
     expect(error).toMatchObject({ operation: 'token', status: 400, errorCode: 'invalid_grant', attempt: 1 })
     expect([d1.tokenRequests.length, d1.cardRequests.length]).toEqual([1, 0])
   })
 
   test('a token endpoint that fails for good is asked three times for a call, not nine', async () => {
     d1.tokenReplies.push({ status: 503 }, { status: 503 }, { status: 503 })
-    const error = await clientFailure(() => client().cards.register('card-1', REGISTER), 'ERR_D1_REQUEST')
+    const error = await clientFailure(
+      () => client().cards.register({ cardId: 'card-1', card: REGISTER }),
+      'ERR_D1_REQUEST',
+    )
     expect(error).toMatchObject({ operation: 'token', status: 503, attempt: 3 })
     expect(d1.tokenRequests).toHaveLength(3)
   })
 
   test('a token endpoint that fails is asked again, with a new assertion', async () => {
     d1.tokenReplies.push({ status: 503 }, { status: 500, body: '<html>' })
-    await client().cards.create(CARD)
+    await client().cards.create({ card: CARD })
     expect(d1.tokenRequests).toHaveLength(3)
     const sent = d1.tokenRequests.map(({ body }) => body)
     expect(new Set(sent).size).toBe(3)
@@ -202,7 +222,7 @@ describe('answers', () => {
     [503, { errorCode: `ECHO_${CLEAR_PAN}`, error: `no card ${CLEAR_PAN}` }, undefined, true],
   ])('%i %j: errorCode %s, retryable %s', async (status, body, errorCode, retryable) => {
     d1.cardReplies.push({ status, body })
-    const error = await clientFailure(() => client().cards.create(CARD), 'ERR_D1_REQUEST')
+    const error = await clientFailure(() => client().cards.create({ card: CARD }), 'ERR_D1_REQUEST')
     expect(error).toMatchObject({ status, errorCode, retryable, delivery: 'answered', operation: 'create' })
     expect(error.correlationId).toBe(d1.cardRequests[0]?.headers['x-correlation-id'])
     expect(d1.cardRequests).toHaveLength(1)
@@ -210,7 +230,7 @@ describe('answers', () => {
 
   test("D1's own words are there for who asks, without line breaks", async () => {
     d1.cardReplies.push({ status: 400, body: { error: `consumerId\nERROR forged ${'x'.repeat(600)}` } })
-    const error = await clientFailure(() => client().cards.create(CARD), 'ERR_D1_REQUEST')
+    const error = await clientFailure(() => client().cards.create({ card: CARD }), 'ERR_D1_REQUEST')
     expect(error.revealText()).toMatch(/^consumerId ERROR forged x+$/)
     expect(error.revealText()).toHaveLength(512)
     expect(everythingShown(error)).not.toContain('forged')
@@ -219,11 +239,13 @@ describe('answers', () => {
   test('the column «retryable» can be supplied', async () => {
     const retryableErrorCodes = { TRY_LATER: true, NEVER: false }
     d1.cardReplies.push({ status: 400, body: { errorCode: 'TRY_LATER' } })
-    expect(await client({ retryableErrorCodes }).cards.register('card-1', REGISTER)).toMatchObject({
+    expect(
+      await client({ retryableErrorCodes }).cards.register({ cardId: 'card-1', card: REGISTER }),
+    ).toMatchObject({
       status: 200,
     })
     d1.cardReplies.push({ status: 503, body: { errorCode: 'NEVER' } })
-    const call = () => client({ retryableErrorCodes }).cards.register('card-1', REGISTER)
+    const call = () => client({ retryableErrorCodes }).cards.register({ cardId: 'card-1', card: REGISTER })
     expect((await clientFailure(call, 'ERR_D1_REQUEST')).attempt).toBe(1)
   })
 
@@ -237,14 +259,17 @@ describe('answers', () => {
     ['a body without end', response => void flood(response)],
   ])('%s is ERR_D1_RESPONSE, and not repeated', async (_name, reply) => {
     d1.cardReplies.push(reply)
-    const error = await clientFailure(() => client().cards.register('card-1', REGISTER), 'ERR_D1_RESPONSE')
+    const error = await clientFailure(
+      () => client().cards.register({ cardId: 'card-1', card: REGISTER }),
+      'ERR_D1_RESPONSE',
+    )
     expect(error).toMatchObject({ retryable: false, delivery: 'answered' })
     expect(d1.cardRequests).toHaveLength(1)
   })
 
   test('a refusal stays one where its body is too long', async () => {
     d1.cardReplies.push({ status: 404, body: 'x'.repeat(70_000) })
-    expect(await clientFailure(() => client().cards.create(CARD), 'ERR_D1_REQUEST')).toMatchObject({
+    expect(await clientFailure(() => client().cards.create({ card: CARD }), 'ERR_D1_REQUEST')).toMatchObject({
       status: 404,
     })
   })
@@ -270,14 +295,18 @@ describe('repeating', () => {
   ]
   test.each(failing)('after %s, PUT is repeated until it succeeds', async (_name, reply) => {
     d1.cardReplies.push(reply, reply)
-    expect(await client().cards.register('card-1', REGISTER)).toMatchObject({ status: 200 })
+    expect(await client().cards.register({ cardId: 'card-1', card: REGISTER })).toMatchObject({ status: 200 })
     expect(d1.cardRequests).toHaveLength(3)
     expect(new Set(d1.cardRequests.map(({ headers }) => headers['x-correlation-id'])).size).toBe(1)
   })
 
   test.each(failing)('after %s, three times: the last error', async (_name, reply) => {
     d1.cardReplies.push(reply, reply, reply)
-    const error = await failure(() => client().cards.register('card-1', REGISTER), codeOf(reply), secrets())
+    const error = await failure(
+      () => client().cards.register({ cardId: 'card-1', card: REGISTER }),
+      codeOf(reply),
+      secrets(),
+    )
     expect(error).toMatchObject({ attempt: 3, retryable: true })
     expect(d1.cardRequests).toHaveLength(3)
   })
@@ -286,12 +315,12 @@ describe('repeating', () => {
     for (const operation of ['renew', 'replace', 'delete'] as const) {
       d1.reset()
       d1.cardReplies.push(reply)
-      await failure(() => client().cards[operation]('card-1'), codeOf(reply), secrets())
+      await failure(() => client().cards[operation]({ cardId: 'card-1' }), codeOf(reply), secrets())
       expect(d1.cardRequests).toHaveLength(1)
     }
     d1.reset()
     d1.cardReplies.push(reply)
-    const error = await failure(() => client().cards.create(CARD), codeOf(reply), secrets())
+    const error = await failure(() => client().cards.create({ card: CARD }), codeOf(reply), secrets())
     expect(error).toMatchObject({ attempt: 1, retryable: true })
     expect(d1.cardRequests).toHaveLength(1)
   })
@@ -305,7 +334,7 @@ describe('repeating', () => {
       if (url.startsWith(nobody.api)) tried.push(url)
       return fetch(url, init)
     }, fetch)
-    const call = () => client({ environment: nobody, fetch: counting }).cards.create(CARD)
+    const call = () => client({ environment: nobody, fetch: counting }).cards.create({ card: CARD })
     const error = await clientFailure(call, 'ERR_D1_UNREACHABLE')
     expect(error).toMatchObject({ delivery: 'not-sent', attempt: 3, retryable: true })
     expect(error.message).toBe('D1 create: cannot be reached: ECONNREFUSED')
@@ -315,16 +344,16 @@ describe('repeating', () => {
   test('Retry-After is waited for within bounds', async () => {
     const begun = performance.now()
     d1.cardReplies.push({ status: 429, headers: { 'retry-after': '4' } })
-    await client().cards.register('card-1', REGISTER)
+    await client().cards.register({ cardId: 'card-1', card: REGISTER })
     expect(performance.now() - begun).toBeGreaterThan(4000 / 20)
     d1.cardReplies.push({ status: 429, headers: { 'retry-after': '31' } })
-    const call = () => client().cards.register('card-1', REGISTER)
+    const call = () => client().cards.register({ cardId: 'card-1', card: REGISTER })
     expect(await clientFailure(call, 'ERR_D1_REQUEST')).toMatchObject({ attempt: 1, retryAfterSeconds: 31 })
   })
 
   test('a pause beyond the time for the call is not begun', async () => {
     d1.cardReplies.push({ status: 429, headers: { 'retry-after': '20' } })
-    const call = () => client({ totalTimeoutMs: 10_000 }).cards.register('card-1', REGISTER)
+    const call = () => client({ totalTimeoutMs: 10_000 }).cards.register({ cardId: 'card-1', card: REGISTER })
     expect(await clientFailure(call, 'ERR_D1_REQUEST')).toMatchObject({ status: 429 })
   })
 })
@@ -335,7 +364,9 @@ describe('time', () => {
     ['a body that does not end', stuckBody],
   ])('%s: each attempt ends in time, PUT is repeated', async (_name, reply) => {
     d1.cardReplies.push(reply)
-    expect(await client({ attemptTimeoutMs: 4000 }).cards.register('card-1', REGISTER)).toMatchObject({
+    expect(
+      await client({ attemptTimeoutMs: 4000 }).cards.register({ cardId: 'card-1', card: REGISTER }),
+    ).toMatchObject({
       status: 200,
     })
     expect(d1.cardRequests).toHaveLength(2)
@@ -343,7 +374,7 @@ describe('time', () => {
 
   test('POST ends with an unknown outcome', async () => {
     d1.cardReplies.push(silence)
-    const call = () => client({ attemptTimeoutMs: 4000 }).cards.create(CARD)
+    const call = () => client({ attemptTimeoutMs: 4000 }).cards.create({ card: CARD })
     expect(await clientFailure(call, 'ERR_D1_UNREACHABLE')).toMatchObject({
       message: 'D1 create: no answer within 4000 ms',
       delivery: 'unknown',
@@ -355,7 +386,10 @@ describe('time', () => {
   test('the whole call has a limit', async () => {
     d1.cardReplies.push(silence, silence)
     const call = () =>
-      client({ attemptTimeoutMs: 4000, totalTimeoutMs: 6000 }).cards.register('card-1', REGISTER)
+      client({ attemptTimeoutMs: 4000, totalTimeoutMs: 6000 }).cards.register({
+        cardId: 'card-1',
+        card: REGISTER,
+      })
     expect(await clientFailure(call, 'ERR_D1_UNREACHABLE')).toMatchObject({
       message: 'D1 register: no answer within 6000 ms',
       attempt: 2,
@@ -365,7 +399,7 @@ describe('time', () => {
 
   test('also while it waits for the token: then nothing was sent', async () => {
     d1.tokenReplies.push(silence)
-    const call = () => client({ totalTimeoutMs: 2000 }).cards.create(CARD)
+    const call = () => client({ totalTimeoutMs: 2000 }).cards.create({ card: CARD })
     expect(await clientFailure(call, 'ERR_D1_UNREACHABLE')).toMatchObject({
       delivery: 'not-sent',
       operation: 'create',
@@ -384,7 +418,7 @@ describe('abort', () => {
   test('before anything is sent', async () => {
     await aborted(controller => {
       controller.abort('enough')
-      return client().cards.create(CARD, { signal: controller.signal })
+      return client().cards.create({ card: CARD }, { signal: controller.signal })
     })
     expect(d1.tokenRequests).toHaveLength(0)
   })
@@ -397,8 +431,8 @@ describe('abort', () => {
     })
     d1.cardReplies.push({ status: 204 })
     await aborted(async controller => {
-      const mine = cards.delete('card-1', undefined, { signal: controller.signal })
-      const other = cards.delete('card-2')
+      const mine = cards.delete({ cardId: 'card-1' }, { signal: controller.signal })
+      const other = cards.delete({ cardId: 'card-2' })
       await until(() => d1.tokenRequests.length === 1)
       controller.abort('enough')
       await expect(mine).rejects.toThrow('aborted')
@@ -415,7 +449,10 @@ describe('abort', () => {
   ])('while waiting for %s', async (_name, reply) => {
     d1.cardReplies.push(reply)
     await aborted(async controller => {
-      const call = client().cards.register('card-1', REGISTER, { signal: controller.signal })
+      const call = client().cards.register(
+        { cardId: 'card-1', card: REGISTER },
+        { signal: controller.signal },
+      )
       await until(() => d1.cardRequests.length === 1)
       controller.abort('enough')
       return call
@@ -426,7 +463,10 @@ describe('abort', () => {
   test('in a pause', async () => {
     d1.cardReplies.push({ status: 503, headers: { 'retry-after': '20' } })
     await aborted(async controller => {
-      const call = client().cards.register('card-1', REGISTER, { signal: controller.signal })
+      const call = client().cards.register(
+        { cardId: 'card-1', card: REGISTER },
+        { signal: controller.signal },
+      )
       await until(() => d1.cardRequests.length === 1)
       setTimeout(() => controller.abort('enough'), 50)
       return call
@@ -437,7 +477,7 @@ describe('abort', () => {
   test('leaves no listener on a signal that lives on', async () => {
     const { signal } = new AbortController()
     const { cards } = client()
-    await cards.delete('card-1', undefined, { signal })
+    await cards.delete({ cardId: 'card-1' }, { signal })
     await cards.registerMany([{ cardId: 'card-2', card: REGISTER }], { signal })
     expect(getEventListeners(signal, 'abort')).toEqual([])
   })
@@ -448,7 +488,7 @@ describe('TLS', () => {
     for (const identity of [d1.stranger, undefined]) {
       const own = identity && mtlsFetch({ ...identity, ca: d1.ca, minVersion: 'TLSv1.3' })
       const error = await clientFailure(
-        () => client({ fetch: own ?? withoutCertificate() }).cards.create(CARD),
+        () => client({ fetch: own ?? withoutCertificate() }).cards.create({ card: CARD }),
         'ERR_D1_UNREACHABLE',
       )
       own?.close()
@@ -461,7 +501,7 @@ describe('TLS', () => {
   test('a server whose certificate nobody vouches for is not talked to', async () => {
     const trusting = mtlsFetch({ ...d1.client })
     const error = await clientFailure(
-      () => client({ fetch: trusting }).cards.create(CARD),
+      () => client({ fetch: trusting }).cards.create({ card: CARD }),
       'ERR_D1_UNREACHABLE',
     )
     trusting.close()
@@ -529,12 +569,35 @@ describe('registerMany', () => {
     expect(everythingShown(result)).not.toContain(CLEAR_PAN)
     expect(d1.cardRequests).toHaveLength(0)
   })
+
+  test.each([
+    ['a correlation id that is none', { correlationId: 'not one' }],
+    ['a correlation id with the PAN', { correlationId: CLEAR_PAN }],
+  ])('%s does not bring out an id that is a PAN', async (_name, more) => {
+    const given = [{ cardId: CLEAR_PAN, card: REGISTER, ...more }]
+    const result = await client().cards.registerMany(given)
+    expect(result.outcomes).toMatchObject([{ cardId: undefined, error: { field: 'cardId' } }])
+    expect(everythingShown(result)).not.toContain(CLEAR_PAN)
+  })
+
+  test('without a key of D1 nothing is taken from the source', async () => {
+    let asked = 0
+    function* source() {
+      asked++
+      yield* items(1)
+    }
+    await failure(
+      () => client({ d1PublicJwk: undefined as never }).cards.registerMany(source()),
+      'ERR_ARGUMENT',
+    )
+    expect(asked).toBe(0)
+  })
 })
 
 describe('what shows', () => {
   test('the client shows no key, token or assertion', async () => {
     const it = client()
-    await it.cards.register('card-1', REGISTER)
+    await it.cards.register({ cardId: 'card-1', card: REGISTER })
     const shown = everythingShown(it) + everythingShown(d1.signer) + everythingShown(fetch)
     for (const secret of [...secrets(), d1.client.key]) expect(shown).not.toContain(secret)
   })

@@ -11,7 +11,7 @@ import {
   jwtVerify,
 } from 'jose'
 import type { AssertionSigner } from '../../../src/d1/client/assertion.js'
-import { softwareSigner } from '../../../src/d1/client/index.js'
+import { softwareSigner } from '../../../src/d1.js'
 import { type Pair, testCa } from './certificates.js'
 
 export const ISSUER_ID = 'is_tbank01'

@@ -4,13 +4,7 @@ import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import type { fetch as undiciFetch } from 'undici-types'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import {
-  type D1ClientOptions,
-  type D1Fetch,
-  d1Client,
-  type FetchInit,
-  mtlsFetch,
-} from '../../../src/d1/client/index.js'
+import { type D1ClientOptions, type D1Fetch, d1Client, type FetchInit, mtlsFetch } from '../../../src/d1.js'
 import { failure } from '../../support/errors.js'
 import { testCa } from './certificates.js'
 import { ISSUER_ID, startD1, type TestD1 } from './d1-server.js'
@@ -191,13 +185,16 @@ describe("the platform's fetch, in clear to a loopback host that is allowed by n
     const options = await plain((request, response) => {
       response.end(JSON.stringify({ authorization: request.headers.authorization }))
     })
-    const answer = await d1Client(options).cards.create(CARD)
+    const answer = await d1Client(options).cards.create({ card: CARD })
     expect(answer).toMatchObject({ status: 200, body: { authorization: 'Bearer t' } })
   })
 
   test('an empty body, and null for one', async () => {
     const options = await plain((_request, response) => response.writeHead(204).end())
-    expect(await d1Client(options).cards.delete('card-1')).toMatchObject({ status: 204, body: undefined })
+    expect(await d1Client(options).cards.delete({ cardId: 'card-1' })).toMatchObject({
+      status: 204,
+      body: undefined,
+    })
   })
 
   test.each([301, 302, 303, 307, 308])('%i is not followed', async status => {
@@ -206,7 +203,7 @@ describe("the platform's fetch, in clear to a loopback host that is allowed by n
       seen.push(request.url)
       response.writeHead(status, { location: '/elsewhere' }).end()
     })
-    const error = await failure(() => d1Client(options).cards.create(CARD), 'ERR_D1_RESPONSE')
+    const error = await failure(() => d1Client(options).cards.create({ card: CARD }), 'ERR_D1_RESPONSE')
     expect(error).toMatchObject({ status, retryable: false })
     expect(seen).toHaveLength(1)
   })
@@ -218,7 +215,7 @@ describe("the platform's fetch, in clear to a loopback host that is allowed by n
       response.writeHead(200, { 'content-encoding': 'gzip' }).end(bomb)
     })
     const before = process.memoryUsage().arrayBuffers
-    const error = await failure(() => d1Client(options).cards.create(CARD), 'ERR_D1_RESPONSE')
+    const error = await failure(() => d1Client(options).cards.create({ card: CARD }), 'ERR_D1_RESPONSE')
     expect(error.message).toContain('more than 65536 bytes')
     expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(20_000_000)
   })
@@ -282,7 +279,7 @@ describe('a fetch that misbehaves', () => {
       /none/,
     ],
   ])('%s', async (_name, fetch, code, message) => {
-    const error = await failure(() => client(fetch).cards.create(CARD), code, ['SECRET'])
+    const error = await failure(() => client(fetch).cards.create({ card: CARD }), code, ['SECRET'])
     expect(error.message).toMatch(message)
   })
 
@@ -299,7 +296,7 @@ describe('a fetch that misbehaves', () => {
       return Promise.reject(new Error('SECRET'))
     })
     for (const stream of [source(), failing]) {
-      await failure(() => client(body(stream)).cards.create(CARD), 'ERR_D1_RESPONSE', ['SECRET'])
+      await failure(() => client(body(stream)).cards.create({ card: CARD }), 'ERR_D1_RESPONSE', ['SECRET'])
     }
     expect(closed).toBe(1)
   })

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { retryAfterSeconds } from '../../../src/d1/client/answer.js'
-import { isPlainCode, networkFailure } from '../../../src/d1/client/network.js'
+import { isPlainCode, networkFailure } from '../../../src/d1/client/exchange.js'
 
 const coded = (code: string, more: object = {}): Error =>
   Object.assign(new Error('secret text'), { code, ...more })

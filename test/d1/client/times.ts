@@ -1,5 +1,5 @@
 import { expect } from 'vitest'
-import type { Clock } from '../../../src/d1/client/index.js'
+import type { Clock } from '../../../src/d1.js'
 
 /** A clock on which time runs so many times faster: pauses and timeouts keep their proportions. */
 export function fastClock(speed: number): Clock {

@@ -1,5 +1,5 @@
 import { expect, test, vi } from 'vitest'
-import { sealCardDetails } from '../../../src/d1/client/index.js'
+import { sealCardDetails } from '../../../src/d1.js'
 import { Pan } from '../../../src/index.js'
 
 const seen: { plaintext: Uint8Array; clear: string }[] = []

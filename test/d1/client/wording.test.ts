@@ -2,13 +2,7 @@
 import { generateKeyPairSync } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { baseUrls } from '../../../src/d1/client/environment.js'
-import {
-  backendSigner,
-  d1Client,
-  makeAssertion,
-  sealCardDetails,
-  softwareSigner,
-} from '../../../src/d1/client/index.js'
+import { backendSigner, d1Client, makeAssertion, sealCardDetails, softwareSigner } from '../../../src/d1.js'
 import { D1MessageError, Pan } from '../../../src/index.js'
 import { failure } from '../../support/errors.js'
 
@@ -133,20 +127,27 @@ describe('a card', () => {
     [{ pan: 1 }, `pan ${clear}`],
     [{ exp: 1 }, `exp ${clear}`],
   ] as [object, string][])('%j', async (more, problem) => {
-    const error = await failure(() => cards.create({ ...CARD, ...more }), 'ERR_D1_MESSAGE')
+    const error = await failure(() => cards.create({ card: { ...CARD, ...more } }), 'ERR_D1_MESSAGE')
     expect(error).toBeInstanceOf(D1MessageError)
     expect(error.message).toBe(`D1 message: ${problem}`)
   })
 
   test.each<[() => unknown, string]>([
-    [() => cards.create(null as never), 'the body must be an object'],
-    [() => cards.create([] as never), 'the body must be an object'],
-    [() => cards.create({ ...CARD, x: 1n }), 'the body must be JSON data, at most 8 levels deep'],
-    [() => cards.create({ ...CARD, toJSON: () => [] }), 'the body must be JSON data, at most 8 levels deep'],
-    [() => cards.create(CARD, { x: 1 } as never), 'options: unknown option "x"'],
-    [() => cards.register('card-1', 'x' as never), 'the card must be an object'],
+    [() => cards.create({ card: null as never }), 'the body must be an object'],
+    [() => cards.create({ card: [] as never }), 'the body must be an object'],
+    [() => cards.create({ card: { ...CARD, x: 1n } }), 'the body must be JSON data, at most 8 levels deep'],
     [
-      () => d1Client({ ...OPTIONS, d1PublicJwk: undefined } as never).cards.register('card-1', REGISTER),
+      () => cards.create({ card: { ...CARD, toJSON: () => [] } }),
+      'the body must be JSON data, at most 8 levels deep',
+    ],
+    [() => cards.create({ card: CARD }, { x: 1 } as never), 'options: unknown option "x"'],
+    [() => cards.register({ cardId: 'card-1', card: 'x' as never }), 'the card must be an object'],
+    [
+      () =>
+        d1Client({ ...OPTIONS, d1PublicJwk: undefined } as never).cards.register({
+          cardId: 'card-1',
+          card: REGISTER,
+        }),
       'register needs the client option d1PublicJwk',
     ],
     [() => sealCardDetails([] as never), 'sealCardDetails takes an options object'],
@@ -155,18 +156,21 @@ describe('a card', () => {
   })
 
   test.each<[() => unknown, string]>([
-    [() => cards.renew('a.b'), 'cardId must be 1 to 48 letters, digits, _ or -'],
+    [() => cards.renew({ cardId: 'a.b' }), 'cardId must be 1 to 48 letters, digits, _ or -'],
     [
-      () => cards.create(CARD, { correlationId: '.' }),
+      () => cards.create({ card: CARD }, { correlationId: '.' }),
       'x-correlation-id must be 1 to 64 letters, digits, _ or -',
     ],
-    [() => cards.create(CARD, { userId: '.' }), 'x-user-id must be 1 to 15 letters, digits, _ or -'],
     [
-      () => cards.register('card-1', { ...REGISTER, exp: '1329' }),
+      () => cards.create({ card: CARD }, { userId: '.' }),
+      'x-user-id must be 1 to 15 letters, digits, _ or -',
+    ],
+    [
+      () => cards.register({ cardId: 'card-1', card: { ...REGISTER, exp: '1329' } }),
       'exp must be four digits, MMYY: month, then year',
     ],
     [
-      () => cards.register('card-1', { ...REGISTER, encryptedData: 'a.b.c.d.e' }),
+      () => cards.register({ cardId: 'card-1', card: { ...REGISTER, encryptedData: 'a.b.c.d.e' } }),
       'encryptedData is made from pan and exp',
     ],
   ])('%s', async (call, problem) => {
@@ -219,7 +223,11 @@ test('registerMany: concurrency from 1 to 64, and what it takes', async () => {
     expect(await many([], { concurrency })).toBe('concurrency must be 1 to 64')
   }
   for (const concurrency of [1, 64]) {
-    expect(await cards.registerMany([], { concurrency })).toEqual({ outcomes: [], ended: 'complete' })
+    expect(await cards.registerMany([], { concurrency })).toEqual({
+      outcomes: [],
+      ended: 'complete',
+      pulling: false,
+    })
   }
   expect(await many([], { onProgress: 1 })).toBe('onProgress must be a function')
   expect(await many([], { x: 1 })).toBe('registerMany: unknown option "x"')

@@ -3,7 +3,7 @@
 import { createPrivateKey, generateKeyPairSync } from 'node:crypto'
 import fc from 'fast-check'
 import { retryAfterSeconds } from '../../../src/d1/client/answer.js'
-import { d1Client, softwareSigner } from '../../../src/d1/client/index.js'
+import { d1Client, softwareSigner } from '../../../src/d1.js'
 import { Pan } from '../../../src/index.js'
 import { RECIPIENT } from '../../jwe/support.js'
 import { bytesInput, Input } from '../support/input.js'
@@ -220,7 +220,7 @@ export const clientAnswers: FuzzTarget = {
       named,
     } as const
     const card = { consumerId: 'c-1', cardProductId: 'p-1', pan: Pan.from(PAN_DIGITS), exp: '1229' }
-    const answered = await attemptAsync(() => client.cards.register('card-1', card), rule)
+    const answered = await attemptAsync(() => client.cards.register({ cardId: 'card-1', card }), rule)
     check(
       sent.every(part => !part.includes(PAN_DIGITS)),
       'no request holds the PAN in clear',
