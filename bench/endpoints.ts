@@ -1,18 +1,19 @@
+/** The issuer endpoints' handler, against the verbs it is made of. */
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { encipherPin, openJwe, Pan, Pin, sealJwe } from 'issuer-pin-crypto'
 import { getPinResponse, issuerEndpoints, openSetPinRequest, ownTokens } from 'issuer-pin-crypto/d1'
 import { softwareBackend } from 'issuer-pin-crypto/software'
-import { compare, type Verdict } from './ratio.js'
+import type { Bench } from './pin.js'
 
 const URL = 'https://issuer.test/cms/api/v1/issuers/is_tbank01/cards/card-0001/pin'
 /**
  * What the handler adds (routing, validation, token, audit) is to cost less than the JWE that it carries: the handler on one
  * side, and on the other the verb, the JWE once more, and the platform's Request and Response.
  */
-export async function benchEndpoints(): Promise<readonly Verdict[]> {
+export async function endpointContests(): Promise<Bench> {
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const tdea = { usage: 'pin-encryption', algorithm: 'tdea-2key' } as const
-  await using backend = await softwareBackend({
+  const backend = await softwareBackend({
     keys: [
       { ...tdea, kid: 'ZPK', material: '0123456789ABCDEFFEDCBA9876543210' },
       { ...tdea, kid: 'PEK', material: '89E88CF7931444F334BD7547FC3F380C' },
@@ -64,29 +65,40 @@ export async function benchEndpoints(): Promise<readonly Verdict[]> {
     await response.arrayBuffer()
   }
   const json = { headers: { 'content-type': 'application/json' } }
-  return [
-    await compare({
-      name: 'issuerEndpoints, Get PIN : getPinResponse + sealJwe, Request, Response',
-      ours: async () => answered(await handler(new Request(URL, get)), 200),
-      theirs: async () => {
-        new Request(URL, get).headers.get('authorization')
-        await sealJwe({ plaintext, recipient: d1PublicJwk })
-        await answered(new Response(JSON.stringify(await getPin()), json), 200)
+  return {
+    contests: [
+      {
+        title: 'issuerEndpoints, Get PIN',
+        ways: [
+          { name: 'the handler', run: async () => answered(await handler(new Request(URL, get)), 200) },
+          {
+            name: 'its verbs twice, with Request and Response',
+            run: async () => {
+              new Request(URL, get).headers.get('authorization')
+              await sealJwe({ plaintext, recipient: d1PublicJwk })
+              await answered(new Response(JSON.stringify(await getPin()), json), 200)
+            },
+          },
+        ],
+        targets: [{ ours: 'the handler', peer: 'its verbs twice, with Request and Response', atLeast: 1 }],
       },
-      calls: 500,
-      target: 1,
-    }),
-    await compare({
-      name: 'issuerEndpoints, Set PIN (ISO0) : openSetPinRequest + openJwe, Request, Response',
-      ours: async () => answered(await handler(new Request(URL, put)), 204),
-      theirs: async () => {
-        const text = await new Request(URL, put).text()
-        await openJwe({ jwe, keys: jweKeys })
-        await openSetPinRequest({ body: text, jweKeys, d1Zpk, pan, storage })
-        await answered(new Response(null, { status: 204 }), 204)
+      {
+        title: 'issuerEndpoints, Set PIN (ISO0)',
+        ways: [
+          { name: 'the handler', run: async () => answered(await handler(new Request(URL, put)), 204) },
+          {
+            name: 'its verbs twice, with Request and Response',
+            run: async () => {
+              const text = await new Request(URL, put).text()
+              await openJwe({ jwe, keys: jweKeys })
+              await openSetPinRequest({ body: text, jweKeys, d1Zpk, pan, storage })
+              await answered(new Response(null, { status: 204 }), 204)
+            },
+          },
+        ],
+        targets: [{ ours: 'the handler', peer: 'its verbs twice, with Request and Response', atLeast: 1 }],
       },
-      calls: 500,
-      target: 1,
-    }),
-  ]
+    ],
+    [Symbol.asyncDispose]: () => backend.close(),
+  }
 }

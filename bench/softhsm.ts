@@ -1,49 +1,70 @@
-import { buildFormat0, encipherPin, Pan, Pin } from 'issuer-pin-crypto'
+/** The PKCS#11 backend on SoftHSM against the bare calls of pkcs11js, on the same key in the same process. */
+import { buildFormat0, encipherPin, encipherPins, Pan, Pin } from 'issuer-pin-crypto'
 import { openKeyStore, pkcs11Backend } from 'issuer-pin-crypto/pkcs11'
 import pkcs11js from 'pkcs11js'
 import { makeToken } from '../examples/demo/softhsm.js'
-import { operationsOf } from '../src/backend/key.js'
-import { compare, type Verdict } from './ratio.js'
+import type { Bench } from './pin.js'
 
 const CKM_DES3_ECB = 0x132
-const BATCH = 65_536
+const BATCH = 8192
 
-/** The PKCS#11 backend on SoftHSM against the bare calls of pkcs11js, on the same key in the same process. */
-export async function benchSoftHsm(): Promise<readonly Verdict[]> {
-  using token = makeToken()
+const NONE: Bench = { contests: [], [Symbol.asyncDispose]: async () => {} }
+
+export async function softHsmContests(): Promise<Bench> {
+  const token = makeToken()
   if (token === undefined) {
     console.log('SoftHSM is not installed (apt-get install softhsm2): its targets were not measured')
     process.exitCode = 1
-    return []
+    return NONE
   }
   const options = { module: token.module, token: token.token, pin: token.pin }
   {
     await using store = await openKeyStore(options)
     await store.generateKey({ kid: 'ZPK', usage: 'pin-encryption', algorithm: 'tdea-2key' })
   }
-  await using backend = await pkcs11Backend(options)
+  const backend = await pkcs11Backend(options)
   const key = await backend.bind({ kid: 'ZPK', usage: 'pin-encryption' })
   const bare = bareCalls(token.module)
   const pin = Pin.from('4711')
   const pan = Pan.from('9999990123456789')
   const block = Buffer.from(buildFormat0(pin, pan))
-  const batch = Buffer.alloc(BATCH, 0x5a)
-  return [
-    await compare({
-      name: 'SoftHSM: encipherPin (format 0) : C_EncryptInit + C_Encrypt',
-      ours: () => encipherPin({ pin, pan, format: 0, key }),
-      theirs: () => bare(block),
-      calls: 2000,
-      target: 1 / 1.3,
-    }),
-    await compare({
-      name: 'SoftHSM: encipherBlocks of 8192 : bare call of 64 KiB',
-      ours: () => operationsOf(key).encipher(batch),
-      theirs: () => bare(batch),
-      calls: 50,
-      target: 0.9,
-    }),
-  ]
+  const pins = Array.from({ length: BATCH }, (_, i) => ({
+    pin: Pin.from(String(1000 + i)),
+    pan: Pan.from(String(4_000_000_000_000_000 + i)),
+  }))
+  const batch = Buffer.concat(pins.map(entry => buildFormat0(entry.pin, entry.pan)))
+  const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
+  const one = () => encipherPin({ pin, pan, format: 0, key })
+  const many = () => encipherPins({ pins, format: 0, key })
+  return {
+    contests: [
+      {
+        title: 'SoftHSM: encipherPin',
+        ways: [
+          { name: 'encipherPin', run: one, answer: async () => hex(await one()) },
+          { name: 'C_EncryptInit and C_Encrypt', run: () => bare(block), answer: () => hex(bare(block)) },
+        ],
+        targets: [{ ours: 'encipherPin', peer: 'C_EncryptInit and C_Encrypt', atLeast: 1 / 1.3 }],
+      },
+      {
+        title: 'SoftHSM: encipherPins, 8192 in one call',
+        ways: [
+          { name: 'encipherPins', run: many, operations: BATCH, answer: async () => hex(await many()) },
+          {
+            name: 'C_EncryptInit and C_Encrypt',
+            run: () => bare(batch),
+            operations: BATCH,
+            answer: () => hex(bare(batch)),
+          },
+        ],
+        targets: [{ ours: 'encipherPins', peer: 'C_EncryptInit and C_Encrypt', atLeast: 0.9 }],
+      },
+    ],
+    [Symbol.asyncDispose]: async () => {
+      await backend.close()
+      token[Symbol.dispose]()
+    },
+  }
 }
 
 /** EncryptInit and Encrypt on a session of its own; the module is initialised and logged in by the backend. */

@@ -1,0 +1,117 @@
+/** JWE on the software backend, against jose and node-jose, and against the bare key agreement as the limit. */
+import { createECDH, generateKeyPairSync } from 'node:crypto'
+import { createRequire } from 'node:module'
+import { importRecipient, openJwe, sealJwe } from 'issuer-pin-crypto'
+import { softwareBackend } from 'issuer-pin-crypto/software'
+import { CompactEncrypt, compactDecrypt } from 'jose'
+import type { Way } from './contest.js'
+import type { Bench } from './pin.js'
+
+interface JoseKey {
+  readonly kid: string
+}
+
+interface NodeJose {
+  readonly JWK: { asKey(jwk: object): Promise<JoseKey> }
+  readonly JWE: {
+    createEncrypt(options: object, key: JoseKey): { update(data: Uint8Array): { final(): Promise<string> } }
+    createDecrypt(key: JoseKey): { decrypt(jwe: string): Promise<{ plaintext: Uint8Array }> }
+  }
+}
+
+/**
+ * node-jose, where somebody has installed it (`npm install --no-save node-jose`). It is no development dependency: npm's
+ * SBOM then leaves out node-forge, which it needs as well.
+ */
+function nodeJose(): NodeJose | undefined {
+  try {
+    return createRequire(import.meta.url)('node-jose') as NodeJose
+  } catch {
+    console.log('node-jose is not installed (npm install --no-save node-jose): that peer was not measured')
+    return undefined
+  }
+}
+
+export async function jweContests(): Promise<Bench> {
+  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const backend = await softwareBackend({
+    keys: [{ kid: 'JWE', usage: 'jwe-key-agreement', algorithm: 'ec-p256', material: privateKey }],
+  })
+  const key = await backend.bind({ kid: 'JWE', usage: 'jwe-key-agreement' })
+  const { publicJwk } = key
+  if (publicJwk === undefined) throw new Error('no public key')
+  const recipient = importRecipient({ ...publicJwk, kid: 'JWE' })
+  const plaintext = new TextEncoder().encode('{"pinValue":"0123456789ABCDEF","kid":"ZPK-D1-2026"}')
+  const text = Buffer.from(plaintext).toString('latin1')
+  const jwe = await sealJwe({ plaintext, recipient })
+  const latin1 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1')
+
+  const own = createECDH('prime256v1')
+  own.setPrivateKey(Buffer.from(privateKey.export({ format: 'jwk' }).d ?? '', 'base64url'))
+  const point = own.getPublicKey()
+  const alone = createECDH('prime256v1')
+  const header = { alg: 'ECDH-ES', enc: 'A256GCM', kid: 'JWE' }
+  const openOurs = async () => (await openJwe({ jwe, keys: key })).plaintext
+  const sealOurs = () => sealJwe({ plaintext, recipient })
+  const sealJose = () => new CompactEncrypt(plaintext).setProtectedHeader(header).encrypt(publicKey)
+  const opened = async (sealed: string) => latin1((await openJwe({ jwe: sealed, keys: key })).plaintext)
+
+  const peer = await nodeJoseWays()
+
+  return {
+    contests: [
+      {
+        title: 'openJwe (ECDH-ES, A256GCM)',
+        ways: [
+          { name: 'openJwe', run: openOurs, answer: async () => latin1(await openOurs()) },
+          { name: 'bare ECDH computeSecret', run: () => own.computeSecret(point) },
+          {
+            name: 'jose',
+            run: () => compactDecrypt(jwe, privateKey),
+            answer: async () => latin1((await compactDecrypt(jwe, privateKey)).plaintext),
+          },
+          ...peer.opens,
+        ],
+        targets: [
+          { ours: 'openJwe', peer: 'bare ECDH computeSecret', atLeast: 0.8 },
+          { ours: 'openJwe', peer: 'jose', atLeast: 3 },
+        ],
+      },
+      {
+        title: 'sealJwe (ECDH-ES, A256GCM)',
+        ways: [
+          { name: 'sealJwe', run: sealOurs, answer: async () => opened(await sealOurs()) },
+          {
+            name: 'bare generateKeys and computeSecret',
+            run: () => {
+              alone.generateKeys()
+              return alone.computeSecret(point)
+            },
+            answer: () => text,
+          },
+          { name: 'jose', run: sealJose, answer: async () => opened(await sealJose()) },
+          ...peer.seals,
+        ],
+        targets: [
+          { ours: 'sealJwe', peer: 'bare generateKeys and computeSecret', atLeast: 0.8 },
+          { ours: 'sealJwe', peer: 'jose', atLeast: 3 },
+        ],
+      },
+    ],
+    [Symbol.asyncDispose]: () => backend.close(),
+  }
+
+  async function nodeJoseWays(): Promise<{ opens: readonly Way[]; seals: readonly Way[] }> {
+    const library = nodeJose()
+    if (library === undefined) return { opens: [], seals: [] }
+    const { JWE, JWK } = library
+    const joseKey = await JWK.asKey(privateKey.export({ format: 'jwk' }))
+    const options = { format: 'compact', contentAlg: 'A256GCM', fields: header }
+    const seal = () => JWE.createEncrypt(options, joseKey).update(plaintext).final()
+    const open = () => JWE.createDecrypt(joseKey).decrypt(jwe)
+    return {
+      opens: [{ name: 'node-jose', run: open, answer: async () => latin1((await open()).plaintext) }],
+      seals: [{ name: 'node-jose', run: seal, answer: async () => opened(await seal()) }],
+    }
+  }
+}
