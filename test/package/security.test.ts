@@ -6,7 +6,7 @@ import { USAGES } from '../../src/key/usage.js'
 const ROOT = new URL('../..', import.meta.url).pathname
 const read = (path: string) => readFileSync(join(ROOT, path), 'utf8')
 const SECURITY = read('SECURITY.md')
-const DOCUMENTS = ['README.md', 'SECURITY.md', ...markdownIn('docs')]
+const DOCUMENTS = ['README.md', 'SECURITY.md', 'CHANGELOG.md', 'CONTRIBUTING.md', ...markdownIn('docs')]
 
 function markdownIn(folder: string): readonly string[] {
   const found = readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })

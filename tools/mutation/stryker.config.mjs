@@ -9,7 +9,17 @@ import process from 'node:process'
  * child processes, databases or real time run the same lines again, slower by two orders of magnitude.
  */
 const PARTS = {
-  'src/pin': { mutate: ['src/pin/*.ts'], tests: ['test/pin/*.test.ts'] },
+  'src/primitives': {
+    mutate: ['src/primitives/*.ts'],
+    tests: [
+      'test/mac/!(timing).test.ts',
+      'test/key/*.test.ts',
+      'test/pin/*.test.ts',
+      'test/jwe/concat-kdf.test.ts',
+    ],
+    isolate: true,
+  },
+  'src/pin': { mutate: ['src/pin/**/*.ts'], tests: ['test/pin/*.test.ts'] },
   'src/mac': { mutate: ['src/mac/*.ts'], tests: ['test/mac/!(timing).test.ts'] },
   'src/key': { mutate: ['src/key/*.ts'], tests: ['test/key/*.test.ts'] },
   // One file puts itself in the place of node:crypto, so each gets modules of its own.
@@ -23,7 +33,7 @@ const PARTS = {
   'src/tools/probe': { mutate: ['src/tools/probe/*.ts'], tests: ['test/tools/probe/*.test.ts'] },
   // Messages, and the audit events of both directions.
   'src/d1': {
-    mutate: ['src/d1/*.ts', 'src/d1/client/audit.ts'],
+    mutate: ['src/d1/*.ts', 'src/d1/messages/*.ts', 'src/d1/client/audit.ts'],
     tests: ['test/d1/*.test.ts', 'test/d1/client/audit.test.ts', 'test/d1/endpoints/failures.test.ts'],
   },
   // Without servers and real time: what is sent and received goes through the handler, or a fetch of the tests' own.
@@ -32,7 +42,7 @@ const PARTS = {
     tests: ['test/d1/endpoints/!(any-input|contract|malformed|mounting).test.ts'],
   },
   'src/d1/client': {
-    mutate: ['src/d1/client/!(audit|mtls-fetch|network).ts'],
+    mutate: ['src/d1/client/!(audit|mtls-fetch|exchange).ts'],
     tests: ['test/d1/client/!(audit|client|fetches|network|wiping).test.ts'],
   },
 }
@@ -43,7 +53,7 @@ if (part !== undefined && !Object.hasOwn(PARTS, part)) {
 }
 const chosen = part === undefined ? Object.values(PARTS) : [PARTS[part]]
 
-/** For `vitest.mutation.config.mjs`. */
+/** For `vitest.config.mjs` beside this. */
 export const tests = chosen.flatMap(({ tests }) => tests)
 export const isolate = chosen.some(({ isolate }) => isolate)
 
@@ -52,7 +62,7 @@ const reports = `reports/mutation/${part?.replaceAll('/', '-') ?? 'all'}`
 /** @type {import('@stryker-mutator/api/core').PartialStrykerOptions} */
 export default {
   testRunner: 'vitest',
-  vitest: { configFile: 'vitest.mutation.config.mjs', related: false },
+  vitest: { configFile: 'tools/mutation/vitest.config.mjs', related: false },
   coverageAnalysis: 'perTest',
   mutate: chosen.flatMap(({ mutate }) => mutate),
   ignorePatterns: ['dist', 'docs', 'coverage', 'native-test', '.tmp'],

@@ -19,7 +19,7 @@ export default defineConfig({
   test: {
     include: tests,
     isolate,
-    setupFiles: ['./mutation.setup.mjs'],
+    setupFiles: ['./tools/mutation/setup.mjs'],
     reporters: [brokenFileFails],
     // On a loaded machine a test that is late would pass for one that noticed. Stryker has a timeout of its own.
     testTimeout: 0,
