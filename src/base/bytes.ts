@@ -166,8 +166,18 @@ export function encodeBase64url(bytes: Uint8Array): string {
  */
 export function decodeBase64url(text: string): Uint8Array<ArrayBuffer> | undefined {
   // Node's decoder skips what it does not know, so the text is judged first.
-  if (!BASE64URL.test(text) || FINAL[text.length % 4]?.test(text.slice(-1)) !== true) return undefined
-  const bytes = secretBytes(Math.floor((text.length * 3) / 4))
+  if (!isBase64url(text)) return undefined
+  const bytes = secretBytes(base64urlBytes(text))
   bufferOf(bytes).write(text, 'base64url')
   return bytes
+}
+
+/** True for canonical base64url, as {@link decodeBase64url} takes it. */
+export function isBase64url(text: string): boolean {
+  return BASE64URL.test(text) && FINAL[text.length % 4]?.test(text.slice(-1)) === true
+}
+
+/** How many bytes canonical base64url stands for. */
+export function base64urlBytes(text: string): number {
+  return Math.floor((text.length * 3) / 4)
 }

@@ -6,7 +6,16 @@
  */
 
 import { createCipheriv, createDecipheriv } from 'node:crypto'
-import { asciiBytes, decodeBase64url, encodeBase64url, ownCopy, wipe } from '../base/bytes.js'
+import {
+  base64urlBytes,
+  bufferOf,
+  encodeBase64url,
+  isBase64url,
+  ownCopy,
+  secretBytes,
+  wipe,
+  withWiped,
+} from '../base/bytes.js'
 import { type ParsedHeader, parseHeader } from './header.js'
 
 /** Longest JWE, in characters: the bound of D1's `encryptedPinBlock` and `encryptedData`. */
@@ -43,11 +52,28 @@ export interface SealedContent {
  */
 export function parseCompact(jwe: string): CompactJwe | undefined {
   if (jwe.length > MAX_JWE_CHARACTERS) return undefined
-  const [, protectedHeader, ...segments] = SHAPE.exec(jwe) ?? []
-  const [iv, ciphertext, tag] = segments.map(decodeBase64url)
-  if (protectedHeader === undefined || !iv || !ciphertext || !tag) return undefined
+  const [, protectedHeader, iv = '', ciphertext = '', tag = ''] = SHAPE.exec(jwe) ?? []
+  if (protectedHeader === undefined || !isBase64url(ciphertext) || !isBase64url(tag)) return undefined
   const parsed = parseHeader(protectedHeader)
-  return parsed && { ...parsed, aad: asciiBytes(protectedHeader), iv, ciphertext, tag }
+  if (parsed === undefined) return undefined
+  // One piece of memory for all four parts: to make one costs more than to fill it.
+  const ivAt = protectedHeader.length
+  const tagAt = ivAt + IV_BYTES
+  const ciphertextAt = tagAt + TAG_BYTES
+  const memory = secretBytes(ciphertextAt + base64urlBytes(ciphertext))
+  const buffer = bufferOf(memory)
+  buffer.write(protectedHeader, 'latin1')
+  buffer.write(iv, ivAt, 'base64url')
+  buffer.write(tag, tagAt, 'base64url')
+  buffer.write(ciphertext, ciphertextAt, 'base64url')
+  return {
+    header: parsed.header,
+    ephemeralPublicKey: parsed.ephemeralPublicKey,
+    aad: memory.subarray(0, ivAt),
+    iv: memory.subarray(ivAt, tagAt),
+    tag: memory.subarray(tagAt, ciphertextAt),
+    ciphertext: memory.subarray(ciphertextAt),
+  }
 }
 
 /** Puts the segments together; the inverse of {@link parseCompact}. */

@@ -88,6 +88,11 @@ export function buildHeader({ kid, ephemeralPublicKey, apu, apv }: HeaderFields)
 
 /** OtherInfo of the content key (RFC 7518, 4.6.2): with direct agreement, AlgorithmID is the `enc` value. */
 export function contentKeyInfo({ apu, apv }: Pick<JweHeader, 'apu' | 'apv'>): Uint8Array {
+  if (apu === undefined && apv === undefined) return PLAIN_INFO
+  return infoOf({ apu, apv })
+}
+
+function infoOf({ apu, apv }: Pick<JweHeader, 'apu' | 'apv'>): Uint8Array {
   return otherInfo({
     algorithmId: ENC,
     keyBits: CONTENT_KEY_BYTES * 8,
@@ -95,6 +100,9 @@ export function contentKeyInfo({ apu, apv }: Pick<JweHeader, 'apu' | 'apv'>): Ui
     ...(apv && { partyVInfo: apv }),
   })
 }
+
+/** OtherInfo of nearly every message: D1 is not known to use `apu` and `apv`. It is read, never written. */
+const PLAIN_INFO: Uint8Array = infoOf({ apu: undefined, apv: undefined })
 
 function ephemeralPoint(epk: unknown): Uint8Array | undefined {
   // A private key in a public place: whoever made this message, its content is already known to others.

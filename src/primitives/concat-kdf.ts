@@ -33,6 +33,8 @@ function uint32(value: number): Uint8Array {
 }
 
 const NOTHING: Uint8Array = secretBytes(0)
+/** The counter of the first round, which is the only one for keys of up to 32 bytes. */
+const FIRST: Uint8Array = uint32(1)
 
 /**
  * Builds OtherInfo: 16 bytes plus the lengths of its three variable parts.
@@ -81,7 +83,8 @@ export function concatKdf(z: Uint8Array, info: Uint8Array, length: number): Uint
   }
   const derived = secretBytes(length)
   for (let at = 0, counter = 1; at < length; at += HASH_BYTES, counter++) {
-    const digest = createHash('sha256').update(uint32(counter)).update(z).update(info).digest()
+    const start = counter === 1 ? FIRST : uint32(counter)
+    const digest = createHash('sha256').update(start).update(z).update(info).digest()
     derived.set(digest.subarray(0, length - at), at)
     wipe(digest)
   }

@@ -4,7 +4,7 @@
  * Public values only: variable-time arithmetic is in order here.
  */
 
-import { concatBytes, decodeBase64url, encodeBase64url, fromHex } from '../base/bytes.js'
+import { bufferOf, encodeBase64url, isBase64url, secretBytes } from '../base/bytes.js'
 
 /** The public half of a P-256 key, coordinates as unpadded base64url of 32 bytes (RFC 7518, 6.2.1). */
 export interface P256PublicJwk {
@@ -25,7 +25,9 @@ const P = 0xffffffff00000001000000000000000000000000ffffffffffffffffffffffffn
 const B = 0x5ac635d8aa3a93e7b3ebbd55769886bc651d06b0cc53b0f63bce3c3e27d2604bn
 
 /** The form byte of an uncompressed point (SEC 1, 2.3.3). */
-const UNCOMPRESSED: Uint8Array = fromHex('04', 'form')
+const UNCOMPRESSED = 0x04
+/** One coordinate in base64url. */
+const COORDINATE_CHARACTERS = 43
 
 function coordinate(bytes: Uint8Array, at: number): bigint {
   const view = new DataView(bytes.buffer, bytes.byteOffset + at, COORDINATE_BYTES)
@@ -39,7 +41,7 @@ function coordinate(bytes: Uint8Array, at: number): bigint {
 
 /** True for the 65-byte uncompressed encoding of a point on P-256 (SP 800-56A Rev. 3, 5.6.2.3.3). */
 export function isP256Point(point: Uint8Array): boolean {
-  if (point.length !== POINT_BYTES || point[0] !== 0x04) return false
+  if (point.length !== POINT_BYTES || point[0] !== UNCOMPRESSED) return false
   const x = coordinate(point, 1)
   const y = coordinate(point, 1 + COORDINATE_BYTES)
   if (x >= P || y >= P) return false
@@ -57,9 +59,13 @@ export function pointOfJwk(jwk: unknown): Uint8Array<ArrayBuffer> | undefined {
   const y = read('y')
   if (read('kty') !== 'EC' || read('crv') !== 'P-256') return undefined
   if (typeof x !== 'string' || typeof y !== 'string') return undefined
-  const [left, right] = [decodeBase64url(x), decodeBase64url(y)]
-  if (left?.length !== COORDINATE_BYTES || right?.length !== COORDINATE_BYTES) return undefined
-  const point = concatBytes(UNCOMPRESSED, left, right)
+  if (x.length !== COORDINATE_CHARACTERS || y.length !== COORDINATE_CHARACTERS) return undefined
+  if (!isBase64url(x) || !isBase64url(y)) return undefined
+  const point = secretBytes(POINT_BYTES)
+  point[0] = UNCOMPRESSED
+  const buffer = bufferOf(point)
+  buffer.write(x, 1, 'base64url')
+  buffer.write(y, 1 + COORDINATE_BYTES, 'base64url')
   return isP256Point(point) ? point : undefined
 }
 
