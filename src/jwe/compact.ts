@@ -14,7 +14,6 @@ import {
   ownCopy,
   secretBytes,
   wipe,
-  withWiped,
 } from '../base/bytes.js'
 import { type ParsedHeader, parseHeader } from './header.js'
 
