@@ -42,13 +42,39 @@ export type { D1Fetch, FetchInit, FetchResponse } from './d1/client/exchange.js'
 export { type MtlsFetch, type MtlsOptions, mtlsFetch, type Pem } from './d1/client/mtls-fetch.js'
 export type { CounterErrorCode, PinBlockType, PinOperation } from './d1/contract.js'
 export type { AuditEvent, AuditHook, Operation } from './d1/endpoints/audit.js'
-export type { TokenClient } from './d1/endpoints/basic.js'
-export type { Authorization } from './d1/endpoints/callers.js'
+export {
+  type ChainedAuditOptions,
+  type ChainVerdict,
+  chainedAudit,
+  verifyAuditChain,
+} from './d1/endpoints/audit-chain.js'
+export {
+  type MemoryRatesOptions,
+  memoryRates,
+  type RateLimiter,
+  type RateQuery,
+} from './d1/endpoints/bounds.js'
+export type { Authorization, Caller, CallerAuthorization, CertificateRule } from './d1/endpoints/callers.js'
+export type { TokenClient } from './d1/endpoints/client-secrets.js'
 export type { EndpointClock } from './d1/endpoints/deadline.js'
 export { type EndpointHandler, issuerEndpoints } from './d1/endpoints/endpoints.js'
+export {
+  type HealthOptions,
+  healthEndpoints,
+  type ReadinessCheck,
+  readinessChecks,
+} from './d1/endpoints/health.js'
 export type * from './d1/endpoints/interfaces.js'
-export { answerClientError, type NodeListener, nodeListener } from './d1/endpoints/node-listener.js'
+export {
+  answerClientError,
+  type NodeListener,
+  type NodeListenerOptions,
+  type NodeRequest,
+  type NodeResponse,
+  nodeListener,
+} from './d1/endpoints/node-listener.js'
 export type {
+  D1PublicKey,
   Iso0Options,
   IssuerEndpointsOptions,
   IssuerOptions,
@@ -61,6 +87,12 @@ export {
   type OwnTokensOptions,
   ownTokens,
 } from './d1/endpoints/own-tokens.js'
+export {
+  type Connection,
+  connectionOf,
+  type EscapedPemHeaders,
+  type TrustedProxy,
+} from './d1/endpoints/peer.js'
 export { type ProviderTokensOptions, providerTokens } from './d1/endpoints/provider-tokens.js'
 export type { RefusalReason } from './d1/endpoints/refusal.js'
 export type { MessageInput } from './d1/messages/fields.js'

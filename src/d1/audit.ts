@@ -40,14 +40,21 @@ export interface D1Event<Reason extends string = string> {
   readonly durationMs: number
 }
 
-const MAY_BE_PAN = /^[0-9]{12,19}$/
+/** Twelve to nineteen digits, with or without separators between them; of a longer run, its first nineteen. */
+const MAY_BE_PAN = /[0-9](?:[_-]?[0-9]){11,18}/g
+const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 const NAME = /^[A-Za-z0-9_]{1,64}$/
 /** SQLSTATE has five digits; a longer number would be data. */
 const DATA = /[0-9]{6}/
 
 /** The cardId as an event may show it. */
 export function shownCardId(cardId: string | undefined, known: boolean): { readonly cardId?: string } {
-  return cardId === undefined || (!known && MAY_BE_PAN.test(cardId)) ? {} : { cardId }
+  return cardId === undefined || (!known && maskPans(cardId) !== cardId) ? {} : { cardId }
+}
+
+/** A text of somebody else's with what may be a PAN in it written as asterisks. A UUID is none, whatever its digits. */
+export function maskPans(text: string): string {
+  return UUID.test(text) ? text : text.replaceAll(MAY_BE_PAN, digits => '*'.repeat(digits.length))
 }
 
 /** The code or the name of an error, where it is one. Never its message: a database puts parameters there. */
@@ -88,8 +95,18 @@ export function auditor<Event>(
 
 /** Either event, as the table below reads it: what one direction alone has is optional. */
 export interface AnyD1Event extends D1Event {
+  readonly time?: string
+  readonly sequence?: number
+  readonly requestId?: string
   readonly correlationIdIgnored?: true
+  readonly queryIgnored?: true
+  readonly statedCertificateIgnored?: true
   readonly caller?: string
+  readonly callerCertificate?: string
+  readonly tokenSubject?: string
+  readonly tokenId?: string
+  readonly address?: string
+  readonly replayedIsCurrent?: boolean
   readonly pinType?: PinBlockType
   readonly replayed?: boolean
   readonly errorCode?: string
@@ -108,9 +125,19 @@ const ATTRIBUTES: Readonly<Record<string, (event: AnyD1Event) => unknown>> = {
   'd1.card.id': event => event.cardId,
   'd1.correlation.id': event => event.correlationId,
   'd1.correlation.ignored': event => event.correlationIdIgnored,
+  'd1.query.ignored': event => event.queryIgnored,
+  'd1.stated_certificate.ignored': event => event.statedCertificateIgnored,
+  'd1.request.id': event => event.requestId,
+  'd1.request.time': event => event.time,
+  'd1.sequence': event => event.sequence,
   'd1.caller': event => event.caller,
+  'd1.token.subject': event => event.tokenSubject,
+  'd1.token.id': event => event.tokenId,
+  'tls.client.hash.sha256': event => event.callerCertificate,
+  'client.address': event => event.address,
   'd1.pin.type': event => event.pinType,
   'd1.pin.replayed': event => event.replayed,
+  'd1.pin.replayed_is_current': event => event.replayedIsCurrent,
   'd1.token.fetched': event => event.tokenFetched,
   'd1.refusal.reason': event => event.refusal?.reason,
   'd1.refusal.field': event => event.refusal?.field,

@@ -36,7 +36,8 @@ const CHALLENGES: Readonly<Record<'bearer' | 'basic', string>> = {
 /** The answer to a request that is refused. */
 export function refused(operation: Operation | undefined, { rule }: Refusal): Answer {
   const { status } = rule
-  if (operation === 'getToken') return { status, body: { error: rule.oauthError ?? OAUTH_ERRORS[status] } }
+  if (operation === 'getToken' || (operation === undefined && rule.oauthError !== undefined))
+    return { status, body: { error: rule.oauthError ?? OAUTH_ERRORS[status] } }
   const error = TEXTS[status]
   const withCode = operation === 'getPINChangeCounter' && rule.errorCode !== undefined
   return { status, body: withCode ? { errorCode: rule.errorCode, error } : { error } }

@@ -26,13 +26,32 @@ export interface AuditEvent extends D1Event<RefusalReason> {
   /** Undefined where the request was for none. */
   readonly operation?: Operation
   readonly status: number
+  /** Which event of this service it is, from 1: a gap is an event that is lost. */
+  readonly sequence: number
+  /** When the request came: ISO 8601, UTC. */
+  readonly time: string
+  /** A name of our own for the request, which nobody outside can choose. */
+  readonly requestId: string
   /** True: there was an x-correlation-id that breaks its pattern. It is ignored, and not repeated here. */
   readonly correlationIdIgnored?: true
-  /** The subject of the bearer token, or the client that a token was issued to. */
+  /** True: there was a query string. It is ignored, and not repeated here. */
+  readonly queryIgnored?: true
+  /** True: headers stated a client certificate on a connection that is no trusted proxy's. They are ignored. */
+  readonly statedCertificateIgnored?: true
+  /** The configured name of the caller, or the client that a token was issued to. */
   readonly caller?: string
+  /** SHA-256 of the client certificate that the request came with: hex. */
+  readonly callerCertificate?: string
+  /** The subject of the bearer token, and its own name (`jti`). */
+  readonly tokenSubject?: string
+  readonly tokenId?: string
+  /** The address of the other side of the connection, of a proxy where there is one. */
+  readonly address?: string
   readonly pinType?: PinBlockType
   /** True: this very Set PIN had been accepted and stored before. */
   readonly replayed?: boolean
+  /** Of an ISO0 Set PIN that is replayed: whether the card's PIN is still the one that it set. */
+  readonly replayedIsCurrent?: boolean
   /** The keys that were used, as far as it got. A message that is refused shows none: its kids are the sender's. */
   readonly keys: readonly AuditKey[]
 }
@@ -54,9 +73,19 @@ export interface Facts {
   cardKnown?: boolean
   correlationId?: string
   correlationIdIgnored?: true
+  queryIgnored?: true
+  statedCertificateIgnored?: true
   caller?: string
+  callerCertificate?: string
+  tokenSubject?: string
+  tokenId?: string
+  address?: string
   pinType?: PinBlockType
   replayed?: boolean
+  replayedIsCurrent?: boolean
+  readonly sequence: number
+  readonly time: string
+  readonly requestId: string
   readonly keys: AuditKey[]
 }
 

@@ -1,10 +1,11 @@
 /** One request for a PIN operation on its way, and the steps that all of them share. */
 import type { CallOptions } from '../../base/arguments.js'
-import { requirePan } from '../../primitives/pan.js'
+import { type Pan, requirePan } from '../../primitives/pan.js'
 import { CARD_ID, ISSUER_ID_CHARACTERS, type PinOperation } from '../contract.js'
 import type { Facts } from './audit.js'
 import type { Card, CardRef, CardState } from './interfaces.js'
 import type { Issuer } from './options.js'
+import type { Connection } from './peer.js'
 import { Refusal, type RefusalReason, supplied } from './refusal.js'
 import type { Matched } from './routes.js'
 import type { Service } from './service.js'
@@ -13,6 +14,8 @@ import type { Service } from './service.js'
 export interface Call {
   readonly service: Service
   readonly request: Request
+  /** The other end, where it is known. */
+  readonly connection: Connection | undefined
   readonly matched: Matched
   /** Fires when the client is gone or the time is over. */
   readonly signal: AbortSignal
@@ -44,14 +47,19 @@ export const CARD_STATES: Readonly<
   },
 }
 
-/** Looks at the ids of the path. */
-export function pinCall(call: Call, operation: PinOperation): PinCall {
+/** Looks at the ids of the path. `speaksFor`: the issuers that the caller may ask for; undefined: all. */
+export function pinCall(
+  call: Call,
+  operation: PinOperation,
+  speaksFor: ReadonlySet<string> | undefined,
+): PinCall {
   const { service, matched, signal, facts } = call
   const { issuerId, cardId } = matched
   if (issuerId.length !== ISSUER_ID_CHARACTERS) throw new Refusal('issuer-id')
   const issuer = service.issuers.get(issuerId)
   if (issuer === undefined) throw new Refusal('issuer-unknown')
   facts.issuerId = issuerId
+  if (speaksFor?.has(issuerId) === false) throw new Refusal('caller-issuer')
   if (!CARD_ID.test(cardId)) throw new Refusal('card-id')
   facts.cardId = cardId
   return { ...call, operation, issuer, card: { issuerId, cardId }, options: { signal } }
@@ -65,10 +73,15 @@ export async function findCard(call: PinCall): Promise<Card> {
     return found && checked(found)
   })
   if (card === undefined) throw new Refusal('card-unknown')
-  facts.cardKnown = true
+  facts.cardKnown = !namesPan(ref.cardId, card.pan)
   const reason = CARD_STATES[card.state][operation]
   if (reason !== undefined) throw new Refusal(reason)
   return card
+}
+
+/** Whether a card is named by its PAN, against the contract: then its name is in no event. */
+function namesPan(cardId: string, pan: Pan): boolean {
+  return /[0-9]{12}/.test(cardId) && cardId.includes(pan.reveal())
 }
 
 /** A state that is misspelt must not be one that allows everything. */

@@ -3,20 +3,27 @@
  * finds out what is asked, by whom and for which card, calls the verbs of this library, and answers as the contract has
  * it. The order is: route, authorization, ids, body, card and its state, what the message holds.
  */
+import { channel } from 'node:diagnostics_channel'
+import { maskPans } from '../audit.js'
 import { CORRELATION_ID, type PinOperation } from '../contract.js'
 import { type Answer, refused, responseOf } from './answer.js'
-import type { Facts } from './audit.js'
+import { auditEvent, type End, type Facts } from './audit.js'
 import { type Call, type PinCall, pinCall } from './call.js'
-import { authorize } from './callers.js'
 import { withDeadline } from './deadline.js'
 import { getPin, getPinChangeCounter, setPin } from './operations.js'
 import type { IssuerEndpointsOptions } from './options.js'
+import type { Connection } from './peer.js'
 import { Refusal } from './refusal.js'
 import { openService, type Service, type TokenService } from './service.js'
 import { getToken } from './token-operation.js'
 
 /** A Web-standard request handler (Fetch API). It always resolves. */
-export type EndpointHandler = (request: Request) => Promise<Response>
+export interface EndpointHandler {
+  /** `connection`: the other end (`connectionOf`); without it, a request is from nobody. */
+  (request: Request, connection?: Connection): Promise<Response>
+  /** Whether a path, without its query, is one of the handler's, so that all others can be left to an application. */
+  takes(path: string): boolean
+}
 
 const PIN_OPERATIONS: Readonly<Record<PinOperation, (call: PinCall) => Promise<Answer>>> = {
   getPIN: getPin,
@@ -25,15 +32,22 @@ const PIN_OPERATIONS: Readonly<Record<PinOperation, (call: PinCall) => Promise<A
 }
 
 /**
+ * Where every request's event is published once it has come to its end, for metrics: `node:diagnostics_channel`. A
+ * subscriber sees the audit event, and nothing more.
+ */
+const OPERATIONS = channel('issuer-pin-crypto:d1.endpoints')
+
+/**
  * Makes the handler for Get PIN, Set PIN (ISO0 and 3DES_SECCOS), Get PIN Change Counter and, where configured,
  * POST /oauth2/token. Mount it with `nodeListener`, or as it is where Requests are native (Hono).
  *
- * Answers have the contract's statuses and bodies and nothing beside: `{ error }` with the status in words, whatever
+ * Answers have the contract's statuses and bodies and nothing else: `{ error }` with the status in words, whatever
  * the reason; the reason is in the audit event. Everything inside a Set PIN message (JWE, PIN block, MAC, counter) is
- * one 400. A path that does not exist is 404; a wrong method, a query string, an escape in the path is 400. An
- * x-correlation-id that breaks its pattern is ignored, and the event says so: the pattern is published for the other
- * direction only, and a label for a log is no reason to refuse a cardholder. Body limits: 16 KiB, 4 KiB for the token
- * request. Limits of headers, and of how long they may take, are the server's.
+ * one 400. A path that does not exist is 404; a wrong method, an escape in the path is 400. What D1 may add is ignored, and
+ * noted where it shows: query strings, headers, media-type parameters, JSON members. An x-correlation-id that breaks its
+ * pattern is ignored, and the event says so: the pattern is published for the other direction only, and a label for a log
+ * is no reason to refuse a cardholder. Body limits: 16 KiB, 4 KiB for the token request. Limits of headers, and of how
+ * long they may take, are the server's.
  *
  * Errors: `ERR_ARGUMENT` and `ERR_JWE_RECIPIENT`, when it is made. The handler itself never rejects.
  * Source: Outbound PIN Management API 1.0 (getPIN, SetPIN, getPINChangeCounter); D1 OAuth API 1.0 (Get Authorization
@@ -43,7 +57,9 @@ const PIN_OPERATIONS: Readonly<Record<PinOperation, (call: PinCall) => Promise<A
  * ```ts
  * const handler = issuerEndpoints({
  *   issuers: { is_tbank01: { cards, pins, jweKeys, iso0: { d1Zpk, storage, d1PublicJwk } } },
- *   authorization: 'mtls-only',
+ *   authorization: {
+ *     callers: [{ name: 'd1', issuers: ['is_tbank01'], certificate: { sha256: [fingerprint] } }],
+ *   },
  *   audit: event => logger.info(otelAttributes(event)),
  * })
  * https.createServer({ ...tls, requestCert: true, rejectUnauthorized: true }, nodeListener(handler)).listen(8443)
@@ -51,47 +67,78 @@ const PIN_OPERATIONS: Readonly<Record<PinOperation, (call: PinCall) => Promise<A
  */
 export function issuerEndpoints(options: IssuerEndpointsOptions): EndpointHandler {
   const service = openService(options)
-  return request => handle(service, request)
+  const answer = (request: Request, connection?: Connection) => handle(service, request, connection)
+  return Object.assign(answer, { takes: (path: string) => service.router.takes(path) })
 }
 
-async function handle(service: Service, request: Request): Promise<Response> {
+async function handle(
+  service: Service,
+  request: Request,
+  connection: Connection | undefined,
+): Promise<Response> {
   const { clock, timeoutMs: milliseconds } = service
   const started = clock.now()
-  const facts: Facts = { keys: [] }
+  const facts = service.newFacts()
   let refusal: Refusal | undefined
   let answer: Answer
+  const bounded = <T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> =>
+    withDeadline({ clock, milliseconds, reason: 'timeout', parent: request.signal }, work)
   try {
-    answer = await withDeadline(
-      { clock, milliseconds, reason: 'timeout', parent: request.signal },
-      async signal => operate(service, request, signal, facts),
+    answer = await bounded(signal =>
+      service.gate.run(() => operate(service, { request, connection, signal, facts })),
     )
   } catch (error) {
     refusal = error instanceof Refusal ? error : new Refusal('service-failed', { cause: error })
     answer = refused(facts.operation, refusal)
   }
-  service.audit(facts, { status: answer.status, refusal, durationMs: clock.now() - started })
+  const end = { status: answer.status, refusal, durationMs: clock.now() - started }
+  if (!(await recorded(service, facts, end))) answer = refused(facts.operation, new Refusal('audit-failed'))
   return responseOf(facts.operation, answer)
 }
 
-async function operate(
-  service: Service,
-  request: Request,
-  signal: AbortSignal,
-  facts: Facts,
-): Promise<Answer> {
+/** Hands the event over. False: it had to be durable before the answer, and is not. */
+async function recorded(service: Service, facts: Facts, end: End): Promise<boolean> {
+  if (OPERATIONS.hasSubscribers) OPERATIONS.publish(auditEvent(facts, end))
+  const { clock, timeoutMs: milliseconds, record } = service
+  if (record === undefined) {
+    service.audit(facts, end)
+    return true
+  }
+  try {
+    // Not within the request's own time: what was done is to be recorded, however late it is.
+    const parent = new AbortController().signal
+    await withDeadline({ clock, milliseconds, reason: 'audit-failed', parent }, () => record(facts, end))
+    return true
+  } catch {
+    return false
+  }
+}
+
+interface Asked {
+  readonly request: Request
+  readonly connection: Connection | undefined
+  readonly signal: AbortSignal
+  readonly facts: Facts
+}
+
+async function operate(service: Service, asked: Asked): Promise<Answer> {
+  const { request, connection, signal, facts } = asked
   noteCorrelationId(request.headers.get('x-correlation-id'), facts)
-  const matched = service.route(request)
-  const { operation } = matched
+  const matched = service.router.find(request)
+  const { operation, issuerId } = matched
   facts.operation = operation
-  const call: Call = { service, request, matched, signal, facts }
+  if (matched.hasQuery) facts.queryIgnored = true
+  const call: Call = { service, request, connection, matched, signal, facts }
   // The route is there only where the service is.
   if (operation === 'getToken') return getToken(call, service.tokens as TokenService)
-  await authorize(service.authorization, request.headers, signal, facts)
-  return PIN_OPERATIONS[operation](pinCall(call, operation))
+  const speaksFor = await service.callers.recognise({ ...asked, operation, issuerId })
+  const pin = pinCall(call, operation, speaksFor)
+  await service.requireRate(pin)
+  return service.gateOf(pin.card.issuerId).run(() => PIN_OPERATIONS[operation](pin))
 }
 
 function noteCorrelationId(id: string | null, facts: Facts): void {
   if (id === null) return
-  if (CORRELATION_ID.test.test(id)) facts.correlationId = id
+  if (CORRELATION_ID.test.test(id)) facts.correlationId = maskPans(id)
   else facts.correlationIdIgnored = true
 }

@@ -128,8 +128,12 @@ export interface PinStore {
 export type TokenVerdict =
   | {
       readonly verified: true
-      /** Goes into the audit event where it is 1 to 64 printable characters. */
+      /** Whom it was issued to: what a caller's `tokenSubjects` name. In the audit event: 1 to 64 printable characters. */
       readonly subject?: string
+      /** Its own name (`jti`), for the audit event. */
+      readonly tokenId?: string
+      /** The certificate it is bound to (RFC 8705, 3: `cnf` `x5t#S256`), in base64url. */
+      readonly confirmation?: string
     }
   | {
       readonly verified: false
@@ -137,10 +141,30 @@ export type TokenVerdict =
       readonly reason: string
     }
 
+/** What else is known of the request that a token came with. */
+export interface TokenFacts extends CallOptions {
+  /** `getToken` never: there a token is issued. */
+  readonly operation: PinOperation | 'getToken'
+  /** The issuerId of the path; it may be of no issuer. */
+  readonly issuerId: string
+  /** SHA-256 of the client certificate that TLS, or a trusted proxy, verified: hex. */
+  readonly certificateSha256?: string
+  /** The address of the other side, of a proxy where there is one. */
+  readonly address?: string
+}
+
 /** Judges bearer tokens; made by `ownTokens` or `providerTokens`, or an issuer's own. */
 export interface TokenVerifier {
   /** The verdict. Rejects only where it cannot tell (keys out of reach): that is answered with 500, not with 401. */
-  verify(token: string, options: CallOptions): Promise<TokenVerdict>
+  verify(token: string, facts: TokenFacts): Promise<TokenVerdict>
+}
+
+/** Whom a token is for, and what it is to say. */
+export interface TokenGrant {
+  readonly subject: string
+  readonly scopes: readonly string[]
+  /** SHA-256 of the client certificate that the token is to be bound to (RFC 8705, 3), in base64url. */
+  readonly confirmation?: string
 }
 
 /** A token as the token endpoint hands it out. */
@@ -154,5 +178,5 @@ export interface IssuedToken {
 /** Issues bearer tokens; made by `ownTokens`, or an issuer's own. */
 export interface TokenIssuer {
   /** A fresh token for a client that has shown who it is. */
-  issue(grant: { readonly subject: string; readonly scopes: readonly string[] }): Promise<IssuedToken>
+  issue(grant: TokenGrant): Promise<IssuedToken>
 }

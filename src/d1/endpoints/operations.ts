@@ -34,12 +34,13 @@ export async function getPin(call: PinCall): Promise<Answer> {
   if (stored === undefined) throw new Refusal('pin-not-available')
   const under = iso0.storage.find(key => key.kid === stored.kid)
   if (under === undefined) throw new Refusal('storage-key-unknown')
-  const { d1Zpk, recipient, recipientKid, translation } = iso0
-  const input = { block: stored.block, under, pan, d1Zpk: d1Zpk[0], d1PublicJwk: recipient, translation }
+  const { d1Zpk, translation } = iso0
+  const recipient = await supplied('d1-key-failed', iso0.recipient)
+  const input = { block: stored.block, under, pan, d1Zpk: d1Zpk[0], d1PublicJwk: recipient.key, translation }
   const body = await judged(GET_PIN_FAULTS, () => getPinResponse(input, options))
   facts.keys.push(auditKey('storage', under), auditKey('d1-zpk', d1Zpk[0]), {
     role: 'd1-public',
-    kid: recipientKid,
+    kid: recipient.kid,
   })
   return { status: 200, body }
 }

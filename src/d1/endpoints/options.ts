@@ -10,11 +10,15 @@ import { ALGORITHMS, requireProfile, type SeccosProfile } from '../../seccos/pro
 import { ISSUER_ID } from '../contract.js'
 import type { Translation } from '../messages/set-pin.js'
 import type { AuditHook } from './audit.js'
-import type { TokenClient } from './basic.js'
+import type { RateLimiter } from './bounds.js'
 import type { Authorization } from './callers.js'
+import type { TokenClient } from './client-secrets.js'
 import type { EndpointClock } from './deadline.js'
 import type { CardDirectory, PinStore, TokenIssuer } from './interfaces.js'
 import { PATH_CHARACTERS } from './routes.js'
+
+/** D1's public P-256 key, with its kid. */
+export type D1PublicKey = PublicJwkLike | P256Recipient
 
 /** Keys for Get PIN, and for Set PIN of type ISO0. All are bound: the endpoints hold handles and no key. */
 export interface Iso0Options {
@@ -22,8 +26,11 @@ export interface Iso0Options {
   readonly d1Zpk: Key | readonly Key[]
   /** The issuer's own `pin-encryption` keys. New blocks go under the first; a stored block names one. */
   readonly storage: Key | readonly Key[]
-  /** D1's public P-256 key, with its kid. */
-  readonly d1PublicJwk: PublicJwkLike | P256Recipient
+  /**
+   * D1's public P-256 key, with its kid; or a function that gives the one of the moment, asked for each Get PIN: then the
+   * key can be replaced without a restart. What it takes from a file or a URL is for it to keep.
+   */
+  readonly d1PublicJwk: D1PublicKey | (() => D1PublicKey | Promise<D1PublicKey>)
   /** How blocks move between the two; `checked` where absent. */
   readonly translation?: Translation
 }
@@ -55,6 +62,8 @@ export interface TokenEndpointOptions {
   readonly clients: readonly TokenClient[]
   /** What every token is granted; none where absent. A scope that D1 asks for is checked for its form, no more. */
   readonly scopes?: readonly string[]
+  /** True: a token is bound to the client certificate it is fetched with (RFC 8705, 3), and without one there is none. */
+  readonly bindToCertificate?: true
 }
 
 /** Options of `issuerEndpoints`. */
@@ -66,6 +75,11 @@ export interface IssuerEndpointsOptions {
   readonly tokenEndpoint?: TokenEndpointOptions
   /** Takes one event for each request. */
   readonly audit: AuditHook
+  /**
+   * True: no request is answered before `audit` has resolved; where it throws, rejects, or takes longer than `timeoutMs`,
+   * the answer is 500, whatever was done. D1 repeats its request, and a Set PIN that is repeated is acknowledged then.
+   */
+  readonly auditRequired?: true
   /** Before `/cms/api/v1/…`; nothing where absent. */
   readonly prefix?: string
   /** Before `/oauth2/token`; `/authz/d1/v1`, as published, where absent. */
@@ -74,6 +88,12 @@ export interface IssuerEndpointsOptions {
   readonly bodyTimeoutMs?: number
   /** How long a request may take in all: 30,000 ms where absent. */
   readonly timeoutMs?: number
+  /** How many requests may be under way at once: 512 where absent. One more is answered with 500 at once. */
+  readonly maxConcurrent?: number
+  /** And for one issuer: as many where absent. */
+  readonly maxConcurrentPerIssuer?: number
+  /** Counts operations per card and caller; see `memoryRates`. What is too much is 403. Where absent, nobody counts. */
+  readonly rates?: RateLimiter
   readonly clock?: EndpointClock
 }
 
@@ -86,12 +106,18 @@ export interface Issuer {
   readonly seccos: (Omit<SeccosOptions, 'macKeys'> & { readonly macKeys: readonly Key[] }) | undefined
 }
 
+/** A key that was checked, and its kid. */
+export interface Recipient {
+  readonly key: P256Recipient
+  readonly kid: string
+}
+
 /** An {@link Iso0Options} that has been read. */
 export interface Iso0 {
   readonly d1Zpk: readonly [Key, ...Key[]]
   readonly storage: readonly [Key, ...Key[]]
-  readonly recipient: P256Recipient
-  readonly recipientKid: string
+  /** D1's key of the moment. Rejects with `ERR_JWE_RECIPIENT` or `ERR_ARGUMENT` where it is none. */
+  readonly recipient: () => Promise<Recipient>
   readonly translation: Translation
 }
 
@@ -139,16 +165,32 @@ function readIso0(options: Iso0Options): Iso0 {
   if (translation !== 'checked' && translation !== 'reencipher') {
     throw new ArgumentError("translation must be 'checked' or 'reencipher'")
   }
-  const recipient = d1PublicJwk instanceof P256Recipient ? d1PublicJwk : importRecipient(d1PublicJwk)
-  if (recipient.kid === undefined)
-    throw new ArgumentError('d1PublicJwk must have a kid: D1 finds its key by it')
   return {
     d1Zpk: readKeys(d1Zpk, 'd1Zpk', 'pin-encryption'),
     storage: readKeys(storage, 'storage', 'pin-encryption'),
-    recipient,
-    recipientKid: recipient.kid,
+    recipient: recipientOf(d1PublicJwk),
     translation,
   }
+}
+
+/** A key that does not change is checked here; one that may is checked when it is another object than before. */
+function recipientOf(source: Iso0Options['d1PublicJwk']): Iso0['recipient'] {
+  if (typeof source !== 'function') {
+    const recipient = readRecipientKey(source)
+    return async () => recipient
+  }
+  let last: { readonly given: D1PublicKey; readonly recipient: Recipient } | undefined
+  return async () => {
+    const given = await source()
+    if (last?.given !== given) last = { given, recipient: readRecipientKey(given) }
+    return last.recipient
+  }
+}
+
+function readRecipientKey(given: D1PublicKey): Recipient {
+  const key = given instanceof P256Recipient ? given : importRecipient(given)
+  if (key.kid === undefined) throw new ArgumentError('d1PublicJwk must have a kid: D1 finds its key by it')
+  return { key, kid: key.kid }
 }
 
 function readSeccos(options: SeccosOptions): Issuer['seccos'] {
@@ -185,6 +227,12 @@ export function readPrefix(prefix: string, name: string): string {
   const sound = typeof prefix === 'string' && PATH_CHARACTERS.test(prefix) && !prefix.includes('//')
   if (sound && (prefix === '' || (prefix.startsWith('/') && !prefix.endsWith('/')))) return prefix
   throw new ArgumentError(`${name} must begin with a slash, and end without one`)
+}
+
+/** A number of places; `ERR_ARGUMENT`. */
+export function readCount(count: number, name: string): number {
+  if (Number.isSafeInteger(count) && count >= 1) return count
+  throw new ArgumentError(`${name} must be a whole number from 1`)
 }
 
 /** A number of milliseconds up to ten minutes; `ERR_ARGUMENT`. */

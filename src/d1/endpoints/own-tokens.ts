@@ -12,7 +12,7 @@ import {
 } from 'jose'
 import { readOptions, requireOptions } from '../../base/arguments.js'
 import { ArgumentError } from '../../base/errors.js'
-import type { IssuedToken, TokenIssuer, TokenVerdict, TokenVerifier } from './interfaces.js'
+import type { IssuedToken, TokenGrant, TokenIssuer, TokenVerdict, TokenVerifier } from './interfaces.js'
 import { judgeToken, TokenMemory } from './token-verdict.js'
 
 /** How own tokens are signed. HS256: by who also verifies. ES256: where others verify with the public half. */
@@ -45,6 +45,7 @@ const TYPE = 'at+jwt'
 /** Seconds by which the clocks of replicas may differ. */
 const CLOCK_TOLERANCE = 5
 const MIN_SECRET_BYTES = 32
+const THUMBPRINT = /^[A-Za-z0-9_-]{43}$/
 
 interface OwnKey {
   readonly kid: string
@@ -65,7 +66,8 @@ interface OwnKey {
  *   algorithm: 'HS256', keys: [{ kty: 'oct', kid: '2026-1', k }],
  *   issuer: 'https://pin.bank.example/authz/d1/v1', audience: 'https://pin.bank.example', lifetimeSeconds: 900,
  * })
- * issuerEndpoints({ authorization: { bearer: tokens }, tokenEndpoint: { tokens, clients }, … })
+ * const callers = [{ name: 'd1', issuers: ['is_tbank01'], tokenSubjects: ['d1'] }]
+ * issuerEndpoints({ authorization: { callers, tokens }, tokenEndpoint: { tokens, clients }, … })
  * ```
  */
 export async function ownTokens(options: OwnTokensOptions): Promise<OwnTokens> {
@@ -78,13 +80,14 @@ export async function ownTokens(options: OwnTokensOptions): Promise<OwnTokens> {
     throw new ArgumentError('ownTokens: keys must name at least one key, and each kid once')
   }
 
-  async function issue(grant: { subject: string; scopes: readonly string[] }): Promise<IssuedToken> {
-    const { subject, scopes } = readGrant(grant)
+  async function issue(grant: TokenGrant): Promise<IssuedToken> {
+    const { subject, scopes, confirmation } = readGrant(grant)
     const { kid, signing } = first as OwnKey
     const issuedAt = Math.floor(now() / 1000)
     const expires = issuedAt + lifetimeSeconds
     const scope = scopes.length === 0 ? {} : { scope: scopes.join(' ') }
-    const token = await new SignJWT({ client_id: subject, ...scope })
+    const cnf = confirmation === undefined ? {} : { cnf: { 'x5t#S256': confirmation } }
+    const token = await new SignJWT({ client_id: subject, ...scope, ...cnf })
       .setProtectedHeader({ alg: algorithm, kid, typ: TYPE })
       .setIssuer(issuer)
       .setAudience(audience)
@@ -149,13 +152,17 @@ function requireOwnTokens(options: OwnTokensOptions): void {
 }
 
 /** Refused here: what would be said of a grant of another shape further down may quote it. */
-function readGrant(grant: { subject: string; scopes: readonly string[] }): typeof grant {
-  const { subject, scopes } = readOptions(grant, 'issue', ['subject', 'scopes'])
+function readGrant(grant: TokenGrant): TokenGrant {
+  const { subject, scopes, confirmation } = readOptions(grant, 'issue', ['subject', 'scopes', 'confirmation'])
   if (typeof subject !== 'string') throw new ArgumentError('issue: subject must be a string')
   if (!Array.isArray(scopes) || scopes.some(scope => typeof scope !== 'string')) {
     throw new ArgumentError('issue: scopes must be an array of strings')
   }
-  return { subject, scopes }
+  if (confirmation === undefined) return { subject, scopes }
+  if (typeof confirmation !== 'string' || !THUMBPRINT.test(confirmation)) {
+    throw new ArgumentError('issue: confirmation must be a SHA-256 in base64url')
+  }
+  return { subject, scopes, confirmation }
 }
 
 /** A JWK as jose takes it. What is said of an unfit one may quote it, and goes no further. */

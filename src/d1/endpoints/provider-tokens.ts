@@ -1,16 +1,19 @@
 /** Bearer tokens of the issuer's identity provider, judged by its key set. */
 import {
   createLocalJWKSet,
-  createRemoteJWKSet,
-  customFetch,
+  errors,
   type FetchImplementation,
+  type FlattenedJWSInput,
   type JSONWebKeySet,
+  type JWSHeaderParameters,
   type JWTPayload,
+  type JWTVerifyOptions,
   jwtVerify,
 } from 'jose'
-import { requireOptions } from '../../base/arguments.js'
-import { ArgumentError } from '../../base/errors.js'
-import type { TokenVerifier } from './interfaces.js'
+import { readOptions } from '../../base/arguments.js'
+import { ArgumentError, BackendError } from '../../base/errors.js'
+import { isJsonObject, parseJsonObject } from '../../base/json.js'
+import type { TokenFacts, TokenVerifier } from './interfaces.js'
 import { judgeToken, TokenMemory } from './token-verdict.js'
 
 /** Signature algorithms of identity providers. No HMAC: a provider's public key must never serve as a shared secret. */
@@ -26,32 +29,59 @@ export interface ProviderTokensOptions {
   readonly issuer: string
   /** `aud`: what the provider calls this API. */
   readonly audience: string
-  /** `typ` of the header, such as `at+jwt`; not looked at where absent. */
+  /**
+   * `typ` of the header: `at+jwt` (RFC 9068) where absent. `any-type`: not looked at; then a token that the provider gives
+   * for something else, an ID token say, may pass for an access token.
+   */
   readonly type?: string
+  /** Seconds since its `iat` after which a token is refused, whatever its `exp`: 3600 where absent, 86,400 at most. */
+  readonly maxAgeSeconds?: number
   /**
    * Whether these claims are D1's. Required, because a provider gives tokens for one audience to many clients: look at
-   * `client_id`, `azp` or `scope`. Asked for every request.
+   * `client_id`, `azp` or `scope`. Asked for every request, with what else is known of it.
    */
-  readonly allow: (claims: JWTPayload) => boolean
+  readonly allow: (claims: JWTPayload, facts: TokenFacts) => boolean
   /** Milliseconds after which fetching the key set has failed; 5000 where absent. */
   readonly fetchTimeoutMs?: number
+  /** Milliseconds for which a set is used on after it should have been fetched anew: 3,600,000 where absent. */
+  readonly staleMs?: number
   /** Fetches the key set, where the platform's own fetch does not get there (a proxy, a CA of one's own). */
   readonly fetch?: FetchImplementation
   /** Milliseconds since 1970; `Date.now` where absent. */
   readonly now?: () => number
 }
 
-const NAMES = ['jwks', 'algorithms', 'issuer', 'audience', 'type', 'allow', 'fetchTimeoutMs', 'fetch', 'now']
+const NAMES = [
+  'jwks',
+  'algorithms',
+  'issuer',
+  'audience',
+  'type',
+  'maxAgeSeconds',
+  'allow',
+  'fetchTimeoutMs',
+  'staleMs',
+  'fetch',
+  'now',
+] as const
 const CLOCK_TOLERANCE = 5
 /** The set itself is kept ten times as long. */
 const REMEMBERED_MS = 60_000
+const FRESH_MS = 600_000
+/** An unknown kid has the set fetched again, twice a minute at most. */
+const COOLDOWN_MS = 30_000
+const FIRST_BACK_OFF_MS = 1000
+const LONGEST_BACK_OFF_MS = 60_000
+const MAX_SET_CHARACTERS = 262_144
 
 /**
  * Verifies bearer tokens of the issuer's own identity provider by its key set. The set is fetched when it is first
- * needed and kept for ten minutes; an unknown kid has it fetched again, twice a minute at most. A token that was verified
- * is not verified again for a minute. A set out of reach is a failure (500), not a verdict (401).
+ * needed and kept for ten minutes; an unknown kid has it fetched again, twice a minute at most. While the provider is
+ * away the set that is here is used on, for an hour, and asked for again by one request at a time, ever less often. A
+ * token without a kid is tried with every key of its algorithm. A token that was verified is not verified again for a
+ * minute. No set at all is a failure (500), not a verdict (401).
  *
- * Errors: `ERR_ARGUMENT`. Source: RFC 7517, 5; RFC 8725.
+ * Errors: `ERR_ARGUMENT`. Source: RFC 7517, 5; RFC 8725; RFC 9068.
  *
  * @example
  * ```ts
@@ -61,44 +91,174 @@ const REMEMBERED_MS = 60_000
  * })
  * ```
  */
-export function providerTokens(options: ProviderTokensOptions): TokenVerifier {
-  requireProvider(options)
-  const { algorithms, issuer, audience, type, allow, now = Date.now } = options
-  const keys = keySet(options)
+export function providerTokens(given: ProviderTokensOptions): TokenVerifier {
+  const options = readProvider(given)
+  const {
+    algorithms,
+    issuer,
+    audience,
+    type = 'at+jwt',
+    maxAgeSeconds = 3600,
+    allow,
+    now = Date.now,
+  } = options
+  const keys = options.jwks instanceof URL ? new RemoteKeys(options, options.jwks, now) : undefined
+  const local = options.jwks instanceof URL ? undefined : createLocalJWKSet(options.jwks)
   const memory = new TokenMemory(REMEMBERED_MS)
 
   async function claimsOf(token: string, at: number): Promise<JWTPayload> {
-    const { payload } = await jwtVerify(token, keys, {
+    const rules: JWTVerifyOptions = {
       algorithms: [...algorithms],
       issuer,
       audience,
-      requiredClaims: ['exp'],
+      requiredClaims: ['exp', 'iat'],
+      maxTokenAge: maxAgeSeconds,
       clockTolerance: CLOCK_TOLERANCE,
       currentDate: new Date(at),
-      ...(type !== undefined && { typ: type }),
-    })
-    return payload
+      ...(type !== 'any-type' && { typ: type }),
+    }
+    if (local !== undefined) return verifyWith(token, local, rules)
+    const remote = keys as RemoteKeys
+    try {
+      return await verifyWith(token, await remote.current(), rules)
+    } catch (error) {
+      if (!(error instanceof errors.JWKSNoMatchingKey)) throw error
+      const newer = await remote.newer()
+      if (newer === undefined) throw error
+      return verifyWith(token, newer, rules)
+    }
   }
 
   return {
-    verify: token => {
+    verify: (token, facts) => {
       const at = now()
-      return judgeToken(token, { memory, now: at, verify: () => claimsOf(token, at), allow })
+      const verify = (): Promise<JWTPayload> => claimsOf(token, at)
+      return judgeToken(token, { memory, now: at, verify, allow: claims => allow(claims, facts) })
     },
   }
 }
 
-function keySet({ jwks, fetchTimeoutMs = 5000, fetch }: ProviderTokensOptions) {
-  if (!(jwks instanceof URL)) return createLocalJWKSet(jwks)
-  return createRemoteJWKSet(jwks, {
-    timeoutDuration: fetchTimeoutMs,
-    ...(fetch !== undefined && { [customFetch]: fetch }),
-  })
+type KeySet = ReturnType<typeof createLocalJWKSet>
+
+/** Verifies with the key that the header names; where it names none, with each that may be meant. */
+async function verifyWith(token: string, set: KeySet, rules: JWTVerifyOptions): Promise<JWTPayload> {
+  const get = (header?: JWSHeaderParameters, input?: FlattenedJWSInput) => set(header, input)
+  try {
+    return (await jwtVerify(token, get, rules)).payload
+  } catch (error) {
+    if (!(error instanceof errors.JWKSMultipleMatchingKeys)) throw error
+    for await (const key of error) {
+      try {
+        return (await jwtVerify(token, key, rules)).payload
+      } catch (other) {
+        if (!(other instanceof errors.JWSSignatureVerificationFailed)) throw other
+      }
+    }
+    throw new errors.JWSSignatureVerificationFailed()
+  }
 }
 
-function requireProvider(options: ProviderTokensOptions): void {
-  requireOptions(options, 'providerTokens', NAMES)
-  const { jwks, algorithms, issuer, audience, allow } = options
+/** A key set that is fetched: one request at a time, and less often the longer it fails. */
+class RemoteKeys {
+  readonly #options: ProviderTokensOptions
+  readonly #url: URL
+  readonly #now: () => number
+  #set: KeySet | undefined
+  #fetchedAt = 0
+  #failures = 0
+  #notBefore = 0
+  #running: Promise<KeySet> | undefined
+
+  constructor(options: ProviderTokensOptions, url: URL, now: () => number) {
+    this.#options = options
+    this.#url = url
+    this.#now = now
+  }
+
+  /** The set to use now. One that is too old is used while a newer one is fetched; one that is far too old is not. */
+  async current(): Promise<KeySet> {
+    const set = this.#set
+    const age = this.#now() - this.#fetchedAt
+    if (set !== undefined && age < FRESH_MS) return set
+    if (set === undefined || age >= FRESH_MS + (this.#options.staleMs ?? 3_600_000)) return this.#fetch()
+    this.#fetch().catch(() => {})
+    return set
+  }
+
+  /** A set that is newer than the one that has no such key; undefined where it is too soon to ask, or nobody answers. */
+  async newer(): Promise<KeySet | undefined> {
+    if (this.#running === undefined && this.#now() - this.#fetchedAt < COOLDOWN_MS) return undefined
+    return this.#fetch().catch(() => undefined)
+  }
+
+  #fetch(): Promise<KeySet> {
+    if (this.#running !== undefined) return this.#running
+    if (this.#now() < this.#notBefore) {
+      return Promise.reject(
+        new BackendError('ERR_BACKEND_BUSY', 'the key set is out of reach', { retryable: true }),
+      )
+    }
+    this.#running = this.#load().finally(() => {
+      this.#running = undefined
+    })
+    return this.#running
+  }
+
+  async #load(): Promise<KeySet> {
+    try {
+      const set = createLocalJWKSet(await this.#ask())
+      this.#set = set
+      this.#fetchedAt = this.#now()
+      this.#failures = 0
+      return set
+    } catch (error) {
+      const wait = Math.min(LONGEST_BACK_OFF_MS, FIRST_BACK_OFF_MS * 2 ** this.#failures)
+      this.#failures++
+      this.#notBefore = this.#now() + wait
+      throw error
+    }
+  }
+
+  async #ask(): Promise<JSONWebKeySet> {
+    const { fetch = globalThis.fetch, fetchTimeoutMs = 5000 } = this.#options
+    const response = await fetch(this.#url.href, {
+      headers: new Headers({ accept: 'application/json' }),
+      method: 'GET',
+      // A redirect would be somewhere that nobody configured.
+      redirect: 'manual',
+      signal: AbortSignal.timeout(fetchTimeoutMs),
+    })
+    if (response.status !== 200) throw unfit()
+    const text = await response.text()
+    const set = text.length > MAX_SET_CHARACTERS ? undefined : parseJsonObject(text)
+    if (set === undefined || !isKeySet(set)) throw unfit()
+    return set
+  }
+}
+
+function unfit(): BackendError {
+  return new BackendError('ERR_BACKEND_FAILED', 'the provider did not answer with a key set')
+}
+
+function isKeySet(set: Record<string, unknown>): set is Record<string, unknown> & JSONWebKeySet {
+  const keys: unknown = Object.hasOwn(set, 'keys') ? set['keys'] : undefined
+  return Array.isArray(keys) && keys.every(isJsonObject)
+}
+
+function readProvider(given: ProviderTokensOptions): ProviderTokensOptions {
+  const options = readOptions(given, 'providerTokens', NAMES)
+  const {
+    jwks,
+    algorithms,
+    issuer,
+    audience,
+    type,
+    maxAgeSeconds = 1,
+    staleMs = 0,
+    allow,
+    now,
+    fetch,
+  } = options
   if (jwks instanceof URL ? jwks.protocol !== 'https:' : !Array.isArray(jwks?.keys)) {
     throw new ArgumentError('providerTokens: jwks must be an https URL or a key set')
   }
@@ -109,10 +269,22 @@ function requireProvider(options: ProviderTokensOptions): void {
   ) {
     throw new ArgumentError(`providerTokens: algorithms must be some of ${ALGORITHMS.join(', ')}`)
   }
-  for (const text of [issuer, audience]) {
+  for (const text of [issuer, audience, type ?? 'at+jwt']) {
     if (typeof text !== 'string' || text === '') {
-      throw new ArgumentError('providerTokens: issuer and audience must be given')
+      throw new ArgumentError('providerTokens: issuer and audience must be given, and type must be a text')
     }
   }
+  if (!Number.isInteger(maxAgeSeconds) || maxAgeSeconds < 1 || maxAgeSeconds > 86_400) {
+    throw new ArgumentError('providerTokens: maxAgeSeconds must be a whole number from 1 to 86400')
+  }
+  if (!Number.isSafeInteger(staleMs) || staleMs < 0) {
+    throw new ArgumentError('providerTokens: staleMs must be a whole number from 0')
+  }
   if (typeof allow !== 'function') throw new ArgumentError('providerTokens: allow must be a function')
+  for (const value of [now, fetch]) {
+    if (value !== undefined && typeof value !== 'function') {
+      throw new ArgumentError('providerTokens: now and fetch must be functions')
+    }
+  }
+  return options
 }

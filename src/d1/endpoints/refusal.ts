@@ -8,15 +8,20 @@ import type { CounterErrorCode, ErrorStatus } from '../contract.js'
 /** Why a request was refused, for the issuer's operator. */
 export type RefusalReason =
   | 'path'
-  | 'query'
   | 'method'
   | 'route'
   | 'issuer-id'
   | 'issuer-unknown'
   | 'card-id'
   | 'card-unknown'
+  | 'connection'
+  | 'certificate-missing'
+  | 'certificate-stated'
+  | 'caller-unknown'
+  | 'caller-issuer'
   | 'token-missing'
   | 'token-invalid'
+  | 'token-binding'
   | 'content-type'
   | 'content-encoding'
   | 'body-size'
@@ -25,6 +30,8 @@ export type RefusalReason =
   | 'message'
   | 'client-gone'
   | 'client-credentials'
+  | 'client-locked'
+  | 'token-method'
   | 'token-request'
   | 'grant-type'
   | 'scope'
@@ -34,9 +41,14 @@ export type RefusalReason =
   | 'pin-type'
   | 'pin-not-available'
   | 'card-busy'
+  | 'service-busy'
+  | 'rate'
+  | 'rate-failed'
+  | 'audit-failed'
   | 'directory-failed'
   | 'store-failed'
   | 'storage-key-unknown'
+  | 'd1-key-failed'
   | 'verifier-failed'
   | 'token-issuer-failed'
   | 'service-failed'
@@ -63,15 +75,20 @@ const FAILED: RefusalRule = { status: 500 }
  */
 export const REFUSALS: Readonly<Record<RefusalReason, RefusalRule>> = {
   path: BAD_REQUEST,
-  query: BAD_REQUEST,
   method: BAD_REQUEST,
   route: NOT_FOUND,
   'issuer-id': BAD_REQUEST,
   'issuer-unknown': NOT_FOUND,
   'card-id': BAD_REQUEST,
   'card-unknown': NOT_FOUND,
+  connection: UNAUTHORIZED,
+  'certificate-missing': UNAUTHORIZED,
+  'certificate-stated': UNAUTHORIZED,
+  'caller-unknown': UNAUTHORIZED,
+  'caller-issuer': { status: 403 },
   'token-missing': UNAUTHORIZED,
   'token-invalid': UNAUTHORIZED,
+  'token-binding': UNAUTHORIZED,
   'content-type': BAD_REQUEST,
   'content-encoding': BAD_REQUEST,
   'body-size': BAD_REQUEST,
@@ -80,6 +97,8 @@ export const REFUSALS: Readonly<Record<RefusalReason, RefusalRule>> = {
   message: BAD_REQUEST,
   'client-gone': BAD_REQUEST,
   'client-credentials': { status: 401, oauthError: 'invalid_client' },
+  'client-locked': { status: 401, oauthError: 'invalid_client' },
+  'token-method': { status: 400, oauthError: 'invalid_request' },
   'token-request': BAD_REQUEST,
   'grant-type': { status: 400, oauthError: 'unsupported_grant_type' },
   scope: { status: 400, oauthError: 'invalid_scope' },
@@ -89,9 +108,14 @@ export const REFUSALS: Readonly<Record<RefusalReason, RefusalRule>> = {
   'pin-type': CHANGE_FORBIDDEN,
   'pin-not-available': { status: 403 },
   'card-busy': FAILED,
+  'service-busy': FAILED,
+  rate: CHANGE_FORBIDDEN,
+  'rate-failed': FAILED,
+  'audit-failed': FAILED,
   'directory-failed': FAILED,
   'store-failed': FAILED,
   'storage-key-unknown': FAILED,
+  'd1-key-failed': FAILED,
   'verifier-failed': FAILED,
   'token-issuer-failed': FAILED,
   'service-failed': FAILED,

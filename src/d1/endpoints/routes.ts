@@ -27,37 +27,65 @@ export interface Matched {
   readonly operation: Operation
   readonly issuerId: string
   readonly cardId: string
+  /** There was a query string. */
+  readonly hasQuery: boolean
 }
 
 /** Everything that a path of the contract is made of. No id needs an escape, so none is taken. */
 export const PATH_CHARACTERS: RegExp = /^[A-Za-z0-9/._~-]*$/
 
-/**
- * Makes the function that finds the operation of a request.
- *
- * It refuses with `path` what no client of the contract sends (escapes, a fragment), with `query` any query string
- * («unsupported non-standard parameter»), with `route` a path that is not in the table, letter by letter, and with
- * `method` another method on one that is.
- */
-export function router(prefixes: Prefixes): (request: Request) => Matched {
+/** What finds operations, and tells which paths are the endpoints' at all. */
+export interface Router {
+  /**
+   * The operation of a request. A query string is no part of it: D1 may add parameters. Refuses with `path` what no client
+   * of the contract sends (escapes, a fragment), with `route` a path that is not in the table, letter by letter, and with
+   * `method` another method on one that is.
+   */
+  readonly find: (request: Pick<Request, 'url' | 'method'>) => Matched
+  /** Whether a path, such as `/cms/api/v1/x`, is below one of the endpoints' own. */
+  readonly takes: (path: string) => boolean
+}
+
+/** What all paths of the PIN API begin with. */
+const PIN_ROOT = PIN_PATH.slice(0, PIN_PATH.indexOf('{'))
+
+/** Makes the router for these prefixes. */
+export function router(prefixes: Prefixes): Router {
   const rows = ROUTES.flatMap(route => {
     const prefix = prefixes[route.api]
     return prefix === undefined ? [] : [{ ...route, pattern: patternOf(prefix + route.path) }]
   })
-  return ({ url, method }) => {
-    if (url.includes('?')) throw new Refusal('query')
-    const { pathname, hash } = new URL(url)
-    if (!PATH_CHARACTERS.test(pathname) || hash !== '' || url.endsWith('#')) throw new Refusal('path')
-    let known = false
-    for (const row of rows) {
-      const groups = row.pattern.exec(pathname)
-      if (groups === null) continue
-      const [, issuerId = '', cardId = ''] = groups
-      if (row.method === method) return { operation: row.operation, issuerId, cardId }
-      known = true
-    }
-    throw new Refusal(known ? 'method' : 'route')
+  const { pin, token } = prefixes
+  const root = pin === undefined ? undefined : pin + PIN_ROOT
+  const tokenPath = token === undefined ? undefined : token + TOKEN_PATH
+  return {
+    takes: path => (root !== undefined && path.startsWith(root)) || path === tokenPath,
+    find: ({ url, method }) => {
+      const path = pathOf(url)
+      let known: Route | undefined
+      for (const row of rows) {
+        const groups = row.pattern.exec(path)
+        if (groups === null) continue
+        const [, issuerId = '', cardId = ''] = groups
+        if (row.method === method) {
+          return { operation: row.operation, issuerId, cardId, hasQuery: url.includes('?') }
+        }
+        known = row
+      }
+      if (known === undefined) throw new Refusal('route')
+      throw new Refusal(known.api === 'token' ? 'token-method' : 'method')
+    },
   }
+}
+
+/** The path of an absolute URL, as it stands there. */
+function pathOf(url: string): string {
+  const query = url.indexOf('?')
+  const end = query < 0 ? url.length : query
+  const start = url.indexOf('/', url.indexOf('://') + 3)
+  const path = start < 0 || start >= end ? '/' : url.slice(start, end)
+  if (!PATH_CHARACTERS.test(path)) throw new Refusal('path')
+  return path
 }
 
 function patternOf(path: string): RegExp {

@@ -1,103 +1,163 @@
 /** The service behind the endpoints: everything of the options, checked, and what lives as long as they do. */
-import { requireOptions } from '../../base/arguments.js'
+import { randomUUID } from 'node:crypto'
+import { readOptions } from '../../base/arguments.js'
 import { ArgumentError } from '../../base/errors.js'
 import { auditor } from '../audit.js'
 import { OUTBOUND_TOKEN_PREFIX } from '../contract.js'
 import { auditEvent, type End, type Facts } from './audit.js'
-import { type KnownClient, readClients } from './basic.js'
-import type { Authorization } from './callers.js'
+import { Gate, KeyedMutex, type RateLimiter } from './bounds.js'
+import type { PinCall } from './call.js'
+import { Callers } from './callers.js'
+import { type KnownClient, readClients, WrongSecrets } from './client-secrets.js'
 import { type EndpointClock, SYSTEM_CLOCK } from './deadline.js'
 import type { TokenIssuer } from './interfaces.js'
-import { KeyedMutex } from './mutex.js'
 import {
   type Issuer,
   type IssuerEndpointsOptions,
+  readCount,
   readIssuers,
   readPrefix,
   readTimeout,
   requireMethods,
   type TokenEndpointOptions,
 } from './options.js'
-import { type Matched, router } from './routes.js'
+import { Refusal, supplied } from './refusal.js'
+import { type Router, router } from './routes.js'
 
 /** What the token endpoint works with. */
 export interface TokenService {
   readonly tokens: TokenIssuer
   readonly clients: readonly KnownClient[]
   readonly scopes: readonly string[]
+  /** Tokens are bound to the certificate of whoever fetches them. */
+  readonly bind: boolean
+  readonly wrongSecrets: WrongSecrets
 }
 
 export interface Service {
   readonly issuers: ReadonlyMap<string, Issuer>
-  readonly authorization: Authorization
+  readonly callers: Callers
   readonly tokens: TokenService | undefined
-  readonly route: (request: Request) => Matched
+  readonly router: Router
+  readonly newFacts: () => Facts
   readonly audit: (facts: Facts, end: End) => void
+  /** Where an event must be durable before its answer: rejects where it is not. */
+  readonly record: ((facts: Facts, end: End) => Promise<void>) | undefined
   /** Keeps the Set PINs of one card apart. */
   readonly setPins: KeyedMutex
+  /** Bounds what is under way, in all. */
+  readonly gate: Gate
+  /** Bounds what is under way for one issuer, so that its store cannot take all the places. */
+  readonly gateOf: (issuerId: string) => Gate
+  readonly requireRate: (call: PinCall) => Promise<void>
   readonly clock: EndpointClock
   readonly bodyTimeoutMs: number
   readonly timeoutMs: number
 }
 
-const NAMES: readonly (keyof IssuerEndpointsOptions)[] = [
+const NAMES = [
   'issuers',
   'authorization',
   'tokenEndpoint',
   'audit',
+  'auditRequired',
   'prefix',
   'tokenPrefix',
   'bodyTimeoutMs',
   'timeoutMs',
+  'maxConcurrent',
+  'maxConcurrentPerIssuer',
+  'rates',
   'clock',
-]
+] as const
 /** RFC 6749, 3.3. */
 export const SCOPE: RegExp = /^[\x21\x23-\x5b\x5d-\x7e]{1,256}$/
 
 /** The service of some options; `ERR_ARGUMENT`, and what `importRecipient` reports. */
-export function openService(options: IssuerEndpointsOptions): Service {
-  requireOptions(options, 'issuerEndpoints', NAMES)
-  const { authorization, tokenEndpoint, audit, clock = SYSTEM_CLOCK } = options
+export function openService(given: IssuerEndpointsOptions): Service {
+  const options = readOptions(given, 'issuerEndpoints', NAMES)
+  const { authorization, tokenEndpoint, audit, auditRequired, clock = SYSTEM_CLOCK } = options
   if (typeof audit !== 'function') throw new ArgumentError('audit must be a function')
+  if (auditRequired !== undefined && auditRequired !== true) {
+    throw new ArgumentError('auditRequired must be true, or absent')
+  }
   requireMethods(clock, 'clock', ['now', 'after'])
   const emit = auditor(audit, 'the issuer endpoints')
-  const tokens = readTokenEndpoint(tokenEndpoint, readAuthorization(authorization))
+  const issuers = readIssuers(options.issuers)
+  const callers = new Callers(authorization, new Set(issuers.keys()))
+  const tokens = readTokenEndpoint(tokenEndpoint, callers, clock)
+  const places = readCount(options.maxConcurrent ?? 512, 'maxConcurrent')
+  const perIssuer = readCount(options.maxConcurrentPerIssuer ?? places, 'maxConcurrentPerIssuer')
+  const gates = new Map(Array.from(issuers.keys(), issuerId => [issuerId, new Gate(perIssuer)]))
   return {
-    issuers: readIssuers(options.issuers),
-    authorization,
+    issuers,
+    callers,
     tokens,
-    route: router({
+    router: router({
       pin: readPrefix(options.prefix ?? '', 'prefix'),
       token: tokens && readPrefix(options.tokenPrefix ?? OUTBOUND_TOKEN_PREFIX, 'tokenPrefix'),
     }),
+    newFacts: factsMaker(),
     audit: (facts, end) => emit(() => auditEvent(facts, end), end.refusal?.cause),
+    record:
+      auditRequired && (async (facts, end) => void (await audit(auditEvent(facts, end), end.refusal?.cause))),
     setPins: new KeyedMutex(),
+    gate: new Gate(places),
+    gateOf: issuerId => gates.get(issuerId) ?? new Gate(perIssuer),
+    requireRate: rateOf(options.rates),
     clock,
     bodyTimeoutMs: readTimeout(options.bodyTimeoutMs ?? 10_000, 'bodyTimeoutMs'),
     timeoutMs: readTimeout(options.timeoutMs ?? 30_000, 'timeoutMs'),
   }
 }
 
-function readAuthorization(authorization: Authorization): Authorization {
-  if (authorization === 'mtls-only') return authorization
-  requireOptions(authorization, "authorization other than 'mtls-only'", ['bearer'])
-  requireMethods(authorization.bearer, 'authorization.bearer', ['verify'])
-  return authorization
+function factsMaker(): () => Facts {
+  let sequence = 0
+  return () => {
+    sequence++
+    return { sequence, time: new Date().toISOString(), requestId: randomUUID(), keys: [] }
+  }
+}
+
+function rateOf(rates: RateLimiter | undefined): (call: PinCall) => Promise<void> {
+  if (rates === undefined) return async () => {}
+  requireMethods(rates, 'rates', ['take'])
+  return async ({ operation, card, facts: { caller }, signal }) => {
+    const may = await supplied('rate-failed', async () =>
+      rates.take({ ...card, operation, caller }, { signal }),
+    )
+    if (may !== true) throw new Refusal('rate')
+  }
 }
 
 function readTokenEndpoint(
-  options: TokenEndpointOptions | undefined,
-  authorization: Authorization,
+  given: TokenEndpointOptions | undefined,
+  callers: Callers,
+  clock: EndpointClock,
 ): TokenService | undefined {
-  if (options === undefined) return undefined
-  requireOptions(options, 'tokenEndpoint', ['tokens', 'clients', 'scopes'])
-  if (authorization === 'mtls-only') {
-    throw new ArgumentError("tokenEndpoint: tokens that nobody asks for, as authorization is 'mtls-only'")
+  if (given === undefined) return undefined
+  const { tokens, clients, scopes, bindToCertificate } = readOptions(given, 'tokenEndpoint', [
+    'tokens',
+    'clients',
+    'scopes',
+    'bindToCertificate',
+  ])
+  if (!callers.takeTokens) {
+    throw new ArgumentError('tokenEndpoint: tokens that nobody asks for, as no caller has tokenSubjects')
   }
-  const { tokens, clients, scopes = [] } = options
   requireMethods(tokens, 'tokenEndpoint.tokens', ['issue'])
-  if (!Array.isArray(scopes) || scopes.some(scope => typeof scope !== 'string' || !SCOPE.test(scope))) {
+  const list = scopes ?? []
+  if (!Array.isArray(list) || list.some(scope => typeof scope !== 'string' || !SCOPE.test(scope))) {
     throw new ArgumentError('tokenEndpoint.scopes must be scope names')
   }
-  return { tokens, clients: readClients(clients), scopes: [...scopes] }
+  if (bindToCertificate !== undefined && bindToCertificate !== true) {
+    throw new ArgumentError('tokenEndpoint.bindToCertificate must be true, or absent')
+  }
+  return {
+    tokens,
+    clients: readClients(clients),
+    scopes: [...list],
+    bind: bindToCertificate === true,
+    wrongSecrets: new WrongSecrets(clock),
+  }
 }

@@ -48,12 +48,27 @@ export async function judgeToken(
     if (subject !== undefined && typeof subject !== 'string') {
       return { verified: false, reason: 'ERR_JWT_CLAIM_VALIDATION_FAILED' }
     }
+    const confirmation = confirmationIn(claims)
+    if (confirmation === null) return { verified: false, reason: 'cnf-not-supported' }
     if (allow(claims) !== true) return { verified: false, reason: 'not-allowed' }
-    return subject === undefined ? { verified: true } : { verified: true, subject }
+    return {
+      verified: true,
+      ...(subject !== undefined && { subject }),
+      ...(typeof claims.jti === 'string' && { tokenId: claims.jti }),
+      ...(confirmation !== undefined && { confirmation }),
+    }
   } catch (error) {
     if (!(error instanceof errors.JOSEError && BAD_TOKEN.has(error.code))) throw error
     return { verified: false, reason: error.code }
   }
+}
+
+/** The certificate that the claims bind the token to; null where they bind it to what is not known here (RFC 7800, 3). */
+function confirmationIn({ cnf }: JWTPayload): string | undefined | null {
+  if (cnf === undefined) return undefined
+  if (typeof cnf !== 'object' || cnf === null) return null
+  const [[name, value] = [], ...others] = Object.entries(cnf)
+  return name === 'x5t#S256' && typeof value === 'string' && others.length === 0 ? value : null
 }
 
 /** One token has one text: jose overlooks bits after the last byte of a signature (RFC 7515, 2 and appendix C). */

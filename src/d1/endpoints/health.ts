@@ -1,0 +1,138 @@
+/**
+ * `/livez` and `/readyz`, for whoever starts and stops the service. Alive: the process answers. Ready: everything that is
+ * named answers in time. Put them on a port of their own, or on paths that D1 does not reach.
+ */
+import { readOptions } from '../../base/arguments.js'
+import { ArgumentError } from '../../base/errors.js'
+import { encipherPin } from '../../pin/encipher.js'
+import { Pan } from '../../primitives/pan.js'
+import { Pin } from '../../primitives/pin.js'
+import { withWiped } from '../messages/pin-block.js'
+import { type EndpointClock, SYSTEM_CLOCK, withDeadline } from './deadline.js'
+import type { EndpointHandler } from './endpoints.js'
+import { type IssuerEndpointsOptions, readIssuers, readTimeout } from './options.js'
+
+/** Something that must answer: rejects where it does not. */
+export type ReadinessCheck = (options: { readonly signal: AbortSignal }) => Promise<unknown>
+
+/** Options of {@link healthEndpoints}. */
+export interface HealthOptions {
+  /** By names that are shown; see {@link readinessChecks}. */
+  readonly checks: Readonly<Record<string, ReadinessCheck>>
+  /** `/livez` where absent. */
+  readonly livePath?: string
+  /** `/readyz` where absent. */
+  readonly readyPath?: string
+  /** Milliseconds for all checks together: 2000 where absent. */
+  readonly timeoutMs?: number
+  readonly clock?: EndpointClock
+}
+
+const NAMES = ['checks', 'livePath', 'readyPath', 'timeoutMs', 'clock'] as const
+const PATH = /^\/[A-Za-z0-9/._~-]*$/
+const CHECK_NAME = /^[A-Za-z0-9._~:/-]{1,80}$/
+
+/**
+ * Makes the handler for GET `/livez` (200 always) and GET `/readyz`: 200 where every check resolves in time, else 503;
+ * `{ ready, checks: { name: true | false } }`, and no reason: those are in your log. Requests for it while checks are
+ * under way share their result. It asks for no caller.
+ *
+ * Errors: `ERR_ARGUMENT`. The handler never rejects.
+ *
+ * @example
+ * ```ts
+ * const health = healthEndpoints({ checks: readinessChecks(options.issuers) })
+ * http.createServer(nodeListener(health)).listen(9000, '127.0.0.1')
+ * ```
+ */
+export function healthEndpoints(given: HealthOptions): EndpointHandler {
+  const options = readOptions(given, 'healthEndpoints', NAMES)
+  const { checks, livePath = '/livez', readyPath = '/readyz', clock = SYSTEM_CLOCK } = options
+  const milliseconds = readTimeout(options.timeoutMs ?? 2000, 'timeoutMs')
+  for (const path of [livePath, readyPath]) {
+    if (typeof path !== 'string' || !PATH.test(path)) {
+      throw new ArgumentError('livePath and readyPath must be paths')
+    }
+  }
+  if (livePath === readyPath) throw new ArgumentError('livePath and readyPath must be two paths')
+  const list = readChecks(checks)
+  let running: Promise<Readonly<Record<string, boolean>>> | undefined
+
+  async function verdict(): Promise<Readonly<Record<string, boolean>>> {
+    const parent = new AbortController().signal
+    const results = list.map(async ([name, check]): Promise<[string, boolean]> => {
+      try {
+        const work = async (signal: AbortSignal) => void (await check({ signal }))
+        await withDeadline({ clock, milliseconds, reason: 'timeout', parent }, work)
+        return [name, true]
+      } catch {
+        return [name, false]
+      }
+    })
+    return Object.fromEntries(await Promise.all(results))
+  }
+
+  async function answer({ method, url }: Request): Promise<Response> {
+    const { pathname } = new URL(url)
+    if (method !== 'GET' && method !== 'HEAD') return shown(400, { error: 'Bad request' })
+    if (pathname === livePath) return shown(200, { alive: true })
+    if (pathname !== readyPath) return shown(404, { error: 'Not found' })
+    running ??= verdict().finally(() => {
+      running = undefined
+    })
+    const found = await running
+    const ready = Object.values(found).every(Boolean)
+    return shown(ready ? 200 : 503, { ready, checks: found })
+  }
+
+  return Object.assign(answer, { takes: (path: string) => path === livePath || path === readyPath })
+}
+
+function readChecks(checks: HealthOptions['checks']): readonly [string, ReadinessCheck][] {
+  const list = typeof checks === 'object' && checks !== null ? Object.entries(checks) : []
+  if (
+    list.length === 0 ||
+    list.some(([name, check]) => !CHECK_NAME.test(name) || typeof check !== 'function')
+  ) {
+    throw new ArgumentError('checks must be functions by names of 1 to 80 letters, digits and . _ ~ : / -')
+  }
+  return list
+}
+
+function shown(status: number, body: object): Response {
+  return Response.json(body, { status, headers: { 'cache-control': 'no-store' } })
+}
+
+/** No issuer has this card; that its directory says so is what is asked for. */
+const NO_CARD = 'readiness-check'
+
+/**
+ * The checks of issuers as `issuerEndpoints` takes them, by `issuerId/what`: `store` (the directory finds nothing for a
+ * card that is not there, and says so), `keys` (each PIN encryption key enciphers), `d1-key` (D1's public key is there).
+ *
+ * Errors: as `issuerEndpoints`: `ERR_ARGUMENT`, `ERR_JWE_RECIPIENT`.
+ *
+ * @example
+ * ```ts
+ * healthEndpoints({ checks: { ...readinessChecks(issuers), vault: () => vault.ping() } })
+ * ```
+ */
+export function readinessChecks(
+  issuers: IssuerEndpointsOptions['issuers'],
+): Readonly<Record<string, ReadinessCheck>> {
+  const checks: Record<string, ReadinessCheck> = {}
+  for (const [issuerId, { cards, iso0 }] of readIssuers(issuers)) {
+    checks[`${issuerId}/store`] = options =>
+      Promise.resolve(cards.find({ issuerId, cardId: NO_CARD, operation: 'getPIN' }, options))
+    if (iso0 === undefined) continue
+    const keys = [...iso0.d1Zpk, ...iso0.storage]
+    checks[`${issuerId}/keys`] = async options => {
+      const pan = Pan.from('000000000000')
+      using pin = Pin.from('0000')
+      for (const key of keys)
+        await withWiped(await encipherPin({ pin, pan, format: 0, key }, options), () => {})
+    }
+    checks[`${issuerId}/d1-key`] = () => iso0.recipient()
+  }
+  return checks
+}
