@@ -47,9 +47,13 @@ export async function endpointContests(): Promise<Bench> {
         iso0: { d1Zpk, storage, d1PublicJwk },
       },
     },
-    authorization: { bearer: tokens },
+    authorization: {
+      callers: [{ name: 'd1', issuers: ['is_tbank01'], tokenSubjects: ['d1'] }],
+      tokens,
+    },
     audit: () => {},
   })
+  const connection = { encrypted: true, authorized: false }
   const getPin = () => getPinResponse({ block, under: storage, pan, d1Zpk, d1PublicJwk })
   const body = JSON.stringify(await getPin())
   const get = { headers: { authorization } }
@@ -70,7 +74,7 @@ export async function endpointContests(): Promise<Bench> {
       {
         title: 'issuerEndpoints, Get PIN',
         ways: [
-          { name: 'the handler', run: async () => answered(await handler(new Request(URL, get)), 200) },
+          { name: 'the handler', run: async () => answered(await handler(new Request(URL, get), connection), 200) },
           {
             name: 'its verbs twice, with Request and Response',
             run: async () => {
@@ -85,7 +89,7 @@ export async function endpointContests(): Promise<Bench> {
       {
         title: 'issuerEndpoints, Set PIN (ISO0)',
         ways: [
-          { name: 'the handler', run: async () => answered(await handler(new Request(URL, put)), 204) },
+          { name: 'the handler', run: async () => answered(await handler(new Request(URL, put), connection), 204) },
           {
             name: 'its verbs twice, with Request and Response',
             run: async () => {

@@ -17,6 +17,8 @@ export interface Parts {
   readonly tokens: OwnTokens
   readonly client: { readonly clientId: string; readonly clientSecret: string }
   readonly d1PublicJwk: PublicJwkLike
+  /** SHA-256 of D1's client certificate. */
+  readonly d1Certificate: string
   readonly cards: readonly TestCard[]
   readonly audit: AuditHook
 }
@@ -29,7 +31,7 @@ export interface Issuer {
 
 /** The endpoints over these parts. */
 export async function openIssuer(parts: Parts): Promise<Issuer> {
-  const { backend, store, tokens, client, d1PublicJwk, audit } = parts
+  const { backend, store, tokens, client, d1PublicJwk, d1Certificate, audit } = parts
   const hostDecipher = true
   const d1Zpk = await backend.bind({ kid: ZPK.kid, usage: 'pin-encryption', hostDecipher })
   const storage = await backend.bind({ kid: 'PEK-STORE', usage: 'pin-encryption', hostDecipher })
@@ -53,7 +55,18 @@ export async function openIssuer(parts: Parts): Promise<Issuer> {
         seccos: { profile: PROFILE, macKeys, prwKids: [PRW.kid], counter: changeCounter(backend, store) },
       },
     },
-    authorization: { bearer: tokens },
+    // D1's certificate and D1's token, both: neither alone opens anything.
+    authorization: {
+      callers: [
+        {
+          name: 'd1',
+          issuers: [ISSUER_ID],
+          certificate: { sha256: [d1Certificate] },
+          tokenSubjects: [client.clientId],
+        },
+      ],
+      tokens,
+    },
     tokenEndpoint: { tokens, clients: [client] },
     audit,
   })

@@ -8,6 +8,7 @@
  *
  * Exit status: 0 after SIGTERM or SIGINT, 1 for what failed, 2 for a wrong command line.
  */
+import { X509Certificate } from 'node:crypto'
 import { openAuditLog } from './audit-log.js'
 import { testCards } from './cards.js'
 import { makeCertificates } from './certificates.js'
@@ -44,6 +45,7 @@ async function serve(options: ServeOptions, stopped: Promise<unknown>): Promise<
     tokens,
     client,
     d1PublicJwk: d1Jwk,
+    d1Certificate: new X509Certificate(folder.read('d1.pem')).fingerprint256,
     cards,
     audit: log.hook,
   })

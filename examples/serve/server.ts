@@ -38,8 +38,8 @@ export async function startServer(
   const underWay = new Set<Promise<unknown>>()
   let stopping = false
   // A request is seen to its end even where its connection is gone: a PIN may be on its way into the store.
-  const listener = nodeListener(request => {
-    const answer = handler(request)
+  const listener = nodeListener((request, connection) => {
+    const answer = handler(request, connection)
     underWay.add(answer)
     return answer.finally(() => underWay.delete(answer))
   })

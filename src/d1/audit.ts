@@ -40,8 +40,8 @@ export interface D1Event<Reason extends string = string> {
   readonly durationMs: number
 }
 
-/** Twelve to nineteen digits, with or without separators between them; of a longer run, its first nineteen. */
-const MAY_BE_PAN = /[0-9](?:[_-]?[0-9]){11,18}/g
+/** Twelve digits and more, with or without separators between them: in a longer run, a PAN is as easily found. */
+const MAY_BE_PAN = /[0-9](?:[_-]?[0-9]){11,}/g
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 const NAME = /^[A-Za-z0-9_]{1,64}$/
 /** SQLSTATE has five digits; a longer number would be data. */

@@ -63,7 +63,15 @@ const client = () => ({
   signer: signer(),
   d1PublicJwk: d1Public,
 })
-const event = (): d1.AuditEvent => ({ outcome: 'success', status: 200, keys: [], durationMs: 1 })
+const event = (): d1.AuditEvent => ({
+  sequence: 1,
+  time: 't',
+  requestId: 'r',
+  outcome: 'success',
+  status: 200,
+  keys: [],
+  durationMs: 1,
+})
 
 const own = await d1.ownTokens(ownOptions() as d1.OwnTokensOptions)
 const { token } = await own.issue({ subject: 'd1', scopes: [] })
@@ -225,7 +233,10 @@ function endpointOptions(keys: World['keys'], counter: World['counter']) {
         seccos: { profile, macKeys: keys.mac, prwKids: ['PRW-G'], counter },
       },
     },
-    authorization: { bearer: own },
+    authorization: {
+      callers: [{ name: 'd1', issuers: ['is_tbank01'], tokenSubjects: ['d1'] }],
+      tokens: own,
+    },
     tokenEndpoint: { tokens: own, clients: [{ clientId: 'd1', clientSecret: secret.clientSecret }] },
     audit: () => {},
   }

@@ -168,19 +168,27 @@ describe('the endpoints show no secret', LONG, () => {
       }
     >
   > = {
-    'where all is well': { fails: false, backend: 'good', authorization: () => 'mtls-only' },
-    'with bearer tokens': { fails: false, backend: 'good', authorization: bearer => ({ bearer }) },
+    'where all is well': { fails: false, backend: 'good', authorization: () => 'anyone-who-reaches-it' },
+    'with bearer tokens': { fails: false, backend: 'good', authorization: tokens => byToken(tokens) },
     'with a verifier that throws the token': {
       fails: false,
       backend: 'good',
-      authorization: () => ({ bearer: verifier }),
+      authorization: () => byToken(verifier),
     },
-    'over a store that throws everything': { fails: true, backend: 'good', authorization: () => 'mtls-only' },
+    'over a store that throws everything': {
+      fails: true,
+      backend: 'good',
+      authorization: () => 'anyone-who-reaches-it',
+    },
     'over a backend that throws everything': {
       fails: false,
       backend: 'broken',
-      authorization: () => 'mtls-only',
+      authorization: () => 'anyone-who-reaches-it',
     },
+  }
+
+  function byToken(tokens: d1.TokenVerifier): d1.Authorization {
+    return { callers: [{ name: 'd1', issuers: ['is_tbank01'], tokenSubjects: ['d1'] }], tokens }
   }
 
   test.each(Object.entries(KINDS))('%s', async (_name, { fails, backend, authorization }) => {
@@ -197,7 +205,7 @@ describe('the endpoints show no secret', LONG, () => {
     const handler = d1.issuerEndpoints({
       issuers: { is_tbank01: issuerOf(on, fails) },
       authorization: authorized,
-      ...(authorized !== 'mtls-only' && {
+      ...(authorized !== 'anyone-who-reaches-it' && {
         tokenEndpoint: { tokens, clients: [{ clientId: 'd1-client', clientSecret: secret.clientSecret }] },
       }),
       audit: (event, cause) => {
@@ -211,7 +219,7 @@ describe('the endpoints show no secret', LONG, () => {
       for (const headers of headerSets) {
         const request = make()
         for (const [header, value] of Object.entries(headers)) request.headers.set(header, value)
-        const response = await handler(request)
+        const response = await handler(request, { encrypted: true, authorized: false })
         statuses.add(response.status)
         const seen = { headers: [...response.headers], body: await response.text(), event: events.at(-1) }
         expect(leaksOf({ result: seen }, name)).toEqual([])

@@ -36,7 +36,11 @@ test(
   LONG,
   async () => {
     const issuer = await openIssuer({
-      endpoints: () => ({ authorization: 'mtls-only', tokenEndpoint: undefined as never, prefix: '/d1' }),
+      endpoints: () => ({
+        authorization: 'anyone-who-reaches-it',
+        tokenEndpoint: undefined as never,
+        prefix: '/d1',
+      }),
     })
     const { url } = JSON.parse(readFileSync(issuer.config, 'utf8'))
     const config = otherConfig(issuer, { url: `${url}/d1/`, tokenUrl: undefined, client: undefined })
@@ -60,10 +64,13 @@ test('an issuer with tokens that are no JWTs passes the cases about them', LONG,
     },
   }
   const verify = async (token: string): Promise<TokenVerdict> =>
-    issued.has(token) ? { verified: true } : { verified: false, reason: 'unknown' }
+    issued.has(token) ? { verified: true, subject: 'd1' } : { verified: false, reason: 'unknown' }
   const issuer = await openIssuer({
     endpoints: ({ tokenEndpoint }) => ({
-      authorization: { bearer: { verify } },
+      authorization: {
+        callers: [{ name: 'd1', issuers: ['is_tbank01'], tokenSubjects: ['d1'] }],
+        tokens: { verify },
+      },
       tokenEndpoint: { clients: tokenEndpoint?.clients ?? [], tokens },
     }),
   })
@@ -122,8 +129,8 @@ test('tokens whose life is not stated are used', async () => {
   const issuer = await openIssuer({
     handler:
       ({ handler }) =>
-      async request => {
-        const response = await handler(request)
+      async (request, connection) => {
+        const response = await handler(request, connection)
         if (!request.url.endsWith('/token')) return response
         const { expires_in: _, ...body } = (await response.json()) as Record<string, unknown>
         return Response.json(body, { status: response.status })

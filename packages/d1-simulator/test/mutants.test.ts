@@ -24,9 +24,9 @@ const isGetPin = ({ method, url }: Request): boolean => method === 'GET' && url.
 /** Looks at each answer, and may give another. */
 function after(change: (response: Response, request: Request) => Promise<Response> | Response) {
   return ({ handler }: Parts): EndpointHandler =>
-    async request => {
+    async (request, connection) => {
       const copy = request.clone()
-      return change(await handler(request), copy)
+      return change(await handler(request, connection), copy)
     }
 }
 
@@ -34,9 +34,9 @@ function after(change: (response: Response, request: Request) => Promise<Respons
 const before =
   (change: (request: Request) => Promise<Request | Response> | Request | Response) =>
   ({ handler }: Parts): EndpointHandler =>
-  async request => {
+  async (request, connection) => {
     const changed = await change(request)
-    return changed instanceof Response ? changed : handler(changed)
+    return changed instanceof Response ? changed : handler(changed, connection)
   }
 
 type Sealer = (content: { pinValue: string; kid: string }, parts: Parts) => Promise<string>
@@ -88,11 +88,13 @@ type Verify = (token: string, sound: TokenVerdict) => TokenVerdict
 const verifying =
   (verify: Verify): NonNullable<IssuerChanges['endpoints']> =>
   ({ authorization }) => {
-    if (authorization === 'mtls-only') throw new Error('there are tokens')
-    const { bearer } = authorization
+    if (typeof authorization === 'string' || authorization.tokens === undefined)
+      throw new Error('there are tokens')
+    const { tokens } = authorization
     return {
       authorization: {
-        bearer: { verify: async (token, options) => verify(token, await bearer.verify(token, options)) },
+        ...authorization,
+        tokens: { verify: async (token, facts) => verify(token, await tokens.verify(token, facts)) },
       },
     }
   }
@@ -610,11 +612,11 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
   },
   'fails when two come at once': {
     caught: ['set-pin-iso0: 5 at once for one card'],
-    handler: parts => async request => {
-      if (!isPut(request)) return parts.handler(request)
+    handler: parts => async (request, connection) => {
+      if (!isPut(request)) return parts.handler(request, connection)
       inFlight++
       try {
-        return inFlight > 1 ? json(500, { error: 'deadlock' }) : await parts.handler(request)
+        return inFlight > 1 ? json(500, { error: 'deadlock' }) : await parts.handler(request, connection)
       } finally {
         await new Promise(resolve => setTimeout(resolve, 20))
         inFlight--

@@ -83,7 +83,7 @@ export interface Identity {
   readonly request: Request
   readonly connection: Connection | undefined
   /** What is asked for; the issuerId is the path's, which may be of no issuer. */
-  readonly operation: PinOperation | 'getToken'
+  readonly operation: PinOperation
   readonly issuerId: string
   readonly signal: AbortSignal
   readonly facts: Facts

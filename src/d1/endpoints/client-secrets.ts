@@ -71,7 +71,14 @@ export function readClients(clients: readonly TokenClient[]): readonly KnownClie
  * tells neither which id is known nor how much of a secret is right.
  */
 export function authenticate(clients: readonly KnownClient[], header: string | null): string | undefined {
-  const given = readBasic(header)
+  return clientOf(clients, readBasic(header))
+}
+
+/** {@link authenticate} for credentials that were read. */
+export function clientOf(
+  clients: readonly KnownClient[],
+  given: ReturnType<typeof readBasic>,
+): string | undefined {
   const forms = [identity, formDecoded].map(read => ({
     id: sha256(read(given?.id ?? '')),
     secret: sha256(read(given?.secret ?? '')),

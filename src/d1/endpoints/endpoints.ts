@@ -21,8 +21,11 @@ import { getToken } from './token-operation.js'
 export interface EndpointHandler {
   /** `connection`: the other end (`connectionOf`); without it, a request is from nobody. */
   (request: Request, connection?: Connection): Promise<Response>
-  /** Whether a path, without its query, is one of the handler's, so that all others can be left to an application. */
-  takes(path: string): boolean
+  /**
+   * Whether a path, without its query, is one of the handler's, so that all others can be left to an application. A
+   * function of somebody's around a handler may have no such thing: it is given everything.
+   */
+  readonly takes?: (path: string) => boolean
 }
 
 const PIN_OPERATIONS: Readonly<Record<PinOperation, (call: PinCall) => Promise<Answer>>> = {
@@ -67,7 +70,8 @@ const OPERATIONS = channel('issuer-pin-crypto:d1.endpoints')
  */
 export function issuerEndpoints(options: IssuerEndpointsOptions): EndpointHandler {
   const service = openService(options)
-  const answer = (request: Request, connection?: Connection) => handle(service, request, connection)
+  const answer = (request: Request, connection?: Connection) =>
+    handle(service, request, connection ?? undefined)
   return Object.assign(answer, { takes: (path: string) => service.router.takes(path) })
 }
 

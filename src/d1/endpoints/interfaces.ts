@@ -143,10 +143,9 @@ export type TokenVerdict =
 
 /** What else is known of the request that a token came with. */
 export interface TokenFacts extends CallOptions {
-  /** `getToken` never: there a token is issued. */
-  readonly operation: PinOperation | 'getToken'
+  readonly operation?: PinOperation
   /** The issuerId of the path; it may be of no issuer. */
-  readonly issuerId: string
+  readonly issuerId?: string
   /** SHA-256 of the client certificate that TLS, or a trusted proxy, verified: hex. */
   readonly certificateSha256?: string
   /** The address of the other side, of a proxy where there is one. */

@@ -68,8 +68,7 @@ export function nodeListener(handler: EndpointHandler, options: NodeListenerOpti
   if (listener !== undefined && (typeof listener !== 'string' || listener === '')) {
     throw new ArgumentError('listener must be a name')
   }
-  // A function of somebody's around a handler has no paths of its own: it is given all.
-  const takes = (path: string): boolean => typeof handler.takes !== 'function' || handler.takes(path)
+  const takes = (path: string): boolean => handler.takes?.(path) ?? true
 
   function listen(incoming: NodeRequest, outgoing: NodeResponse, next?: () => void): void {
     // What stood before this listener took its time, and the client was told «Bad request» meanwhile.
@@ -81,8 +80,11 @@ export function nodeListener(handler: EndpointHandler, options: NodeListenerOpti
     }
     track(incoming.socket, outgoing)
     const gone = new AbortController()
-    const request = requestOf(incoming, target ?? targetOf(incoming.url), gone.signal)
-    const answer = (): Promise<Response> => handler(request, connectionOf(incoming, listener))
+    const answer = (): Promise<Response> =>
+      handler(
+        requestOf(incoming, target ?? targetOf(incoming.url), gone.signal),
+        connectionOf(incoming, listener),
+      )
     respond(answer, { incoming, outgoing, gone }).catch(() => outgoing.destroy())
   }
   return Object.assign(listen, {
@@ -268,7 +270,7 @@ function bodyOf(incoming: NodeRequest): ReadableStream<Uint8Array> {
 function lastOf(incoming: NodeRequest): Promise<void> {
   return new Promise(resolve => {
     const timer = setTimeout(resolve, LINGER_MS)
-    finished(incoming, () => {
+    finished(incoming as IncomingMessage, () => {
       clearTimeout(timer)
       resolve()
     })

@@ -3,7 +3,7 @@ import type { Answer } from './answer.js'
 import { FORM_BODY, readBody } from './body.js'
 import type { Call } from './call.js'
 import { thumbprint } from './callers.js'
-import { authenticate } from './client-secrets.js'
+import { clientOf, readBasic } from './client-secrets.js'
 import { withDeadline } from './deadline.js'
 import { Refusal, supplied } from './refusal.js'
 import { SCOPE, type TokenService } from './service.js'
@@ -20,7 +20,7 @@ export async function getToken(call: Call, service: TokenService): Promise<Answe
   callers.requireEncrypted(call.connection)
   const certificate = 'certificate' in presented ? presented.certificate : undefined
   if (bind && certificate === undefined) throw new Refusal('certificate-missing')
-  const subject = await clientOf(call, service, certificate?.sha256 ?? call.facts.address ?? '')
+  const subject = await requireClient(call, service, certificate?.sha256 ?? call.facts.address ?? '')
   const asked = requireGrant(readForm(await bodyOf(call)), subject)
   const confirmation = bind ? thumbprint(certificate) : undefined
   const { token, expiresInSeconds, expiresAt } = await supplied('token-issuer-failed', () =>
@@ -41,12 +41,14 @@ export async function getToken(call: Call, service: TokenService): Promise<Answe
   }
 }
 
-async function clientOf({ request, signal, facts }: Call, service: TokenService, source: string) {
+async function requireClient({ request, signal, facts }: Call, service: TokenService, source: string) {
   const { clients, wrongSecrets } = service
   wrongSecrets.requireOpen(source)
-  const subject = authenticate(clients, request.headers.get('authorization'))
+  const given = readBasic(request.headers.get('authorization'))
+  const subject = clientOf(clients, given)
   if (subject === undefined) {
-    await wrongSecrets.wrong(source, signal)
+    // What does not even read is no guess.
+    if (given !== undefined) await wrongSecrets.wrong(source, signal)
     throw new Refusal('client-credentials')
   }
   wrongSecrets.right(source)

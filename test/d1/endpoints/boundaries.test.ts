@@ -1,13 +1,13 @@
 /** The handler and its parts without a socket: what is just allowed and what is not, and the reason in the event. */
 import { describe, expect, test } from 'vitest'
 import { ChangeCounterError } from '../../../src/base/errors.js'
-import { authenticate, readBasic, readClients } from '../../../src/d1/endpoints/basic.js'
 import { FORM_BODY, JSON_BODY, readBody } from '../../../src/d1/endpoints/body.js'
+import { authenticate, readBasic, readClients } from '../../../src/d1/endpoints/client-secrets.js'
 import { readPrefix, readTimeout } from '../../../src/d1/endpoints/options.js'
 import { COUNTER_FAULTS, judged, Refusal, supplied } from '../../../src/d1/endpoints/refusal.js'
 import { router } from '../../../src/d1/endpoints/routes.js'
 import { get, ORIGIN, put, useWorld } from './support/direct.js'
-import { basic, CLIENT, FORM_TYPE, JSON_TYPE, PANS, pinPath, TOKEN_PATH } from './support/world.js'
+import { basic, byToken, CLIENT, FORM_TYPE, JSON_TYPE, PANS, pinPath, TOKEN_PATH } from './support/world.js'
 
 const own = useWorld()
 const never = new AbortController().signal
@@ -25,15 +25,27 @@ async function reasonOf(call: () => unknown): Promise<unknown> {
 
 describe('the router', () => {
   const PIN = pinPath('card-1')
-  const route = router({ pin: '', token: '/authz/d1/v1' })
-  const ask = (path: string, method = 'GET') => route({ url: ORIGIN + path, method } as Request)
+  const own = router({ pin: '', token: '/authz/d1/v1' })
+  const ask = (path: string, method = 'GET') => own.find({ url: ORIGIN + path, method })
 
   test('finds each operation, and its ids', () => {
-    const ids = { issuerId: 'is_tbank01', cardId: 'card-1' }
+    const ids = { issuerId: 'is_tbank01', cardId: 'card-1', hasQuery: false }
     expect(ask(PIN)).toEqual({ operation: 'getPIN', ...ids })
     expect(ask(PIN, 'PUT')).toEqual({ operation: 'SetPIN', ...ids })
     expect(ask(`${PIN}/changeCounter`)).toEqual({ operation: 'getPINChangeCounter', ...ids })
-    expect(ask(TOKEN_PATH, 'POST')).toEqual({ operation: 'getToken', issuerId: '', cardId: '' })
+    expect(ask(TOKEN_PATH, 'POST')).toEqual({ ...ids, operation: 'getToken', issuerId: '', cardId: '' })
+  })
+
+  test.each(['?', '?x=1', '?x=%zz#y', '?a=/../b', '?//x'])('looks past a query: %s', query => {
+    expect(ask(PIN + query)).toMatchObject({ operation: 'getPIN', cardId: 'card-1', hasQuery: true })
+  })
+
+  test('knows its own paths from those of others', () => {
+    for (const path of [PIN, `${PIN}/x`, '/cms/api/v1/issuers/', TOKEN_PATH])
+      expect(own.takes(path)).toBe(true)
+    for (const path of ['/', '/healthz', '/cms', '/cms/api/v1/', `/x${PIN}`, `${TOKEN_PATH}/x`, '']) {
+      expect(own.takes(path)).toBe(false)
+    }
   })
 
   test.each([
@@ -47,8 +59,6 @@ describe('the router', () => {
     ['path', PIN.replace('/pin', '/%70in')],
     ['path', `${PIN}#x`],
     ['path', `${PIN}#`],
-    ['query', `${PIN}?`],
-    ['query', `${PIN}?x=1`],
   ])('refuses by %s: %s', async (reason, path) => {
     expect(await reasonOf(() => ask(path))).toBe(reason)
   })
@@ -59,31 +69,41 @@ describe('the router', () => {
     ['PUT', `${PIN}/changeCounter`],
     ['GET', TOKEN_PATH],
   ])('refuses %s %s by method', async (method, path) => {
-    expect(await reasonOf(() => ask(path, method))).toBe('method')
+    expect(await reasonOf(() => ask(path, method))).toBe(path === TOKEN_PATH ? 'token-method' : 'method')
   })
 
   test('takes a dot in a prefix for a dot', async () => {
     const dotted = router({ pin: '/a.b', token: undefined })
-    expect(dotted({ url: `${ORIGIN}/a.b${PIN}`, method: 'GET' } as Request).operation).toBe('getPIN')
+    expect(dotted.find({ url: `${ORIGIN}/a.b${PIN}`, method: 'GET' }).operation).toBe('getPIN')
     const other = { url: `${ORIGIN}/aXb${PIN}`, method: 'GET' } as Request
-    expect(await reasonOf(() => dotted(other))).toBe('route')
-    expect(await reasonOf(() => dotted({ url: ORIGIN + TOKEN_PATH, method: 'POST' } as Request))).toBe(
-      'route',
-    )
+    expect(await reasonOf(() => dotted.find(other))).toBe('route')
+    expect(await reasonOf(() => dotted.find({ url: ORIGIN + TOKEN_PATH, method: 'POST' }))).toBe('route')
   })
 })
 
 describe('a correlation id', () => {
-  test.each(['-', 'A-z_9'.padEnd(64, '0')])('%s is in the event', async id => {
-    await own.handler(get(pinPath('card-1'), { headers: { 'x-correlation-id': id } }))
-    expect(own.world.last).toMatchObject({ status: 200, correlationId: id })
-    expect(own.world.last).not.toHaveProperty('correlationIdIgnored')
-  })
+  test.each(['-', 'A-z_9'.padEnd(64, 'x'), '00000000-0000-4000-8000-000000000000'])(
+    '%s is in the event',
+    async id => {
+      await own.handler(get(pinPath('card-1'), { headers: { 'x-correlation-id': id } }))
+      expect(own.world.last).toMatchObject({ status: 200, correlationId: id })
+      expect(own.world.last).not.toHaveProperty('correlationIdIgnored')
+    },
+  )
 
   test.each(['', 'a b', '<x>', 'x'.repeat(65)])('%j is ignored, and the event says so', async id => {
     await own.handler(get(pinPath('card-1'), { headers: { 'x-correlation-id': id } }))
     expect(own.world.last).toMatchObject({ status: 200, correlationIdIgnored: true })
     expect(own.world.last).not.toHaveProperty('correlationId')
+  })
+
+  test.each([
+    ['4929123456789012', '*'.repeat(16)],
+    ['run_4929-1234-5678-9012_x', `run_${'*'.repeat(19)}_x`],
+    ['x12345678901', 'x12345678901'],
+  ])('%s, where it may hold a PAN, is in the event as %s', async (id, shown) => {
+    await own.handler(get(pinPath('card-1'), { headers: { 'x-correlation-id': id } }))
+    expect(own.world.last).toMatchObject({ status: 200, correlationId: shown })
   })
 
   test('that is not there is nowhere in the event', async () => {
@@ -126,18 +146,22 @@ describe('the headers of a body', () => {
     ['Application/JSON'],
     [' application/json ; charset=utf-8'],
     ['application/json;Charset = "UTF-8" '],
+    ['application/json; charset=utf-16'],
+    ['application/json; charset=utf-8; x=y'],
+    ['application/json;'],
+    ['application/json; v=1'],
+    ['application/json; charset=utf8'],
   ])('%s is taken', async type => {
     expect([...(await read({ 'content-type': type }))]).toEqual([0x7b, 0x7d])
-    expect(await read({ 'content-type': type, 'content-encoding': 'Identity' })).toHaveLength(2)
+    for (const coding of ['Identity', '', ' ', 'identity, identity']) {
+      expect(await read({ 'content-type': type, 'content-encoding': coding })).toHaveLength(2)
+    }
   })
 
   test.each([
     ['text/plain'],
-    ['application/json; charset=utf-16'],
-    ['application/json; charset=utf-8; x=y'],
-    ['application/json; xcharset=utf-8'],
-    ['application/json; charset=utf-8x'],
-    ['application/json;'],
+    ['application/jsonp; v=1'],
+    ['application/json, text/plain'],
     ['application/x-www-form-urlencoded'],
   ])('%s is not', async type => {
     expect(await reasonOf(() => read({ 'content-type': type }))).toBe('content-type')
@@ -146,7 +170,11 @@ describe('the headers of a body', () => {
   test('no type, and a compressed body, are refused', async () => {
     const untyped = new Request(ORIGIN, { method: 'PUT', body: Uint8Array.of(1) })
     expect(await reasonOf(() => readBody(untyped, JSON_BODY, never))).toBe('content-type')
-    expect(await reasonOf(() => read({ ...JSON_TYPE, 'content-encoding': 'gzip' }))).toBe('content-encoding')
+    for (const coding of ['gzip', 'identity, gzip']) {
+      expect(await reasonOf(() => read({ ...JSON_TYPE, 'content-encoding': coding }))).toBe(
+        'content-encoding',
+      )
+    }
   })
 
   test.each([
@@ -201,6 +229,7 @@ describe('a token request', () => {
       'token_type',
       'expires_in',
       'expires_at',
+      'scope',
     ])
     expect(own.world.last).toMatchObject({ operation: 'getToken', status: 200, caller: CLIENT.clientId })
   })
@@ -253,7 +282,7 @@ describe('bearer tokens', () => {
       asked.push(token)
       return verdict as never
     }
-    const answer = own.world.handler({ authorization: { bearer: { verify } } })
+    const answer = own.world.handler({ authorization: byToken({ verify }) })
     return answer(get(pinPath('card-1'), authorization === undefined ? {} : { headers: { authorization } }))
   }
 
@@ -282,15 +311,17 @@ describe('bearer tokens', () => {
     asked.length = 0
     expect((await ask(authorization)).status).toBe(200)
     expect(asked).toEqual([token])
-    expect(own.world.last.caller).toBe('s')
+    expect(own.world.last).toMatchObject({ caller: 'd1-client', tokenSubject: 's' })
   })
 
   test('the subject and the reason are in the event up to 64 characters', async () => {
     const [fits, long] = ['x'.repeat(64), 'x'.repeat(65)]
-    await ask('Bearer a', { verified: true, subject: fits })
-    expect(own.world.last.caller).toBe(fits)
-    await ask('Bearer a', { verified: true, subject: long })
-    expect(own.world.last).not.toHaveProperty('caller')
+    await ask('Bearer a', { verified: true, subject: fits, tokenId: fits })
+    expect(own.world.last).toMatchObject({ tokenSubject: fits, tokenId: fits, status: 401 })
+    expect(own.world.last.refusal).toEqual({ reason: 'caller-unknown' })
+    await ask('Bearer a', { verified: true, subject: long, tokenId: long })
+    expect(own.world.last).not.toHaveProperty('tokenSubject')
+    expect(own.world.last).not.toHaveProperty('tokenId')
     await ask('Bearer a', { verified: false, reason: fits })
     expect(own.world.last.refusal).toEqual({ reason: 'token-invalid', detail: fits })
     for (const reason of [long, ' a', 'a ', '']) {
@@ -301,11 +332,11 @@ describe('bearer tokens', () => {
 })
 
 describe('client credentials', () => {
-  test('the longest header that is read has 1024 characters', () => {
+  test('the longest header that is read has 4096 characters', () => {
     const header = (length: number) => `Basic ${Buffer.from(`a:${'x'.repeat(length)}`).toString('base64')}`
-    expect(header(759)).toHaveLength(1022)
-    expect(readBasic(header(759).replace(' ', '   '))).toEqual({ id: 'a', secret: 'x'.repeat(759) })
-    expect(readBasic(header(759).replace(' ', '    '))).toBeUndefined()
+    expect(header(3063)).toHaveLength(4094)
+    expect(readBasic(header(3063).replace(' ', '   '))).toEqual({ id: 'a', secret: 'x'.repeat(3063) })
+    expect(readBasic(header(3063).replace(' ', '    '))).toBeUndefined()
   })
 
   test('no UTF-8 is no header; a byte order mark belongs to the id', () => {

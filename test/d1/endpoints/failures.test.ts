@@ -1,11 +1,12 @@
 /** When the service itself fails, or is late: 500, in time, and nothing half done. */
 import { describe, expect, test, vi } from 'vitest'
+import { KeyedMutex } from '../../../src/d1/endpoints/bounds.js'
 import { type EndpointClock, withDeadline } from '../../../src/d1/endpoints/deadline.js'
-import { KeyedMutex } from '../../../src/d1/endpoints/mutex.js'
 import { Pan } from '../../../src/index.js'
 import { get, held, ORIGIN, put, sleep, useWorld } from './support/direct.js'
 import {
   basic,
+  byToken,
   CANARY,
   CLIENT,
   counterPath,
@@ -102,7 +103,7 @@ describe('failures of the service', () => {
     ['a verifier that fails', 'verifier-failed', () => Promise.reject(new Error(CANARY))],
     ['no verdict', 'verifier-failed', () => Promise.reject({ code: '4929123456789012', name: 'x y' })],
   ])('%s is 500', async (_what, reason, verify) => {
-    const answer = own.world.handler({ authorization: { bearer: { verify } } })
+    const answer = own.world.handler({ authorization: byToken({ verify }) })
     const response = await answer(get(pinPath('card-1'), { headers: { authorization: 'Bearer x' } }))
     expect(response.status).toBe(500)
     expect(own.world.last.refusal?.reason).toBe(reason)
@@ -111,16 +112,18 @@ describe('failures of the service', () => {
 
   test('a reason or a subject that is no name does not get into the event', async () => {
     const answer = (verdict: object) =>
-      own.world.handler({ authorization: { bearer: { verify: async () => verdict as never } } })(
+      own.world.handler({ authorization: byToken({ verify: async () => verdict as never }) })(
         get(pinPath('card-1'), { headers: { authorization: 'Bearer x' } }),
       )
     expect((await answer({ verified: false, reason: 'two\nlines' })).status).toBe(401)
     expect(own.world.last.refusal).toEqual({ reason: 'token-invalid' })
     expect((await answer({ verified: 'true', reason: 'truthy' })).status).toBe(401)
     expect(own.world.last.refusal).toEqual({ reason: 'token-invalid', detail: 'truthy' })
-    expect((await answer({ verified: true, subject: 'two\nlines' })).status).toBe(200)
-    expect(own.world.last).not.toHaveProperty('caller')
-    expect((await answer({ verified: true })).status).toBe(200)
+    expect((await answer({ verified: true, subject: 'two\nlines' })).status).toBe(401)
+    expect(own.world.last.refusal).toEqual({ reason: 'caller-unknown' })
+    for (const name of ['caller', 'tokenSubject']) expect(own.world.last).not.toHaveProperty(name)
+    expect((await answer({ verified: true })).status).toBe(401)
+    expect((await answer({ verified: true, subject: 's' })).status).toBe(200)
   })
 
   test('a token issuer that fails is 500', async () => {
@@ -134,18 +137,18 @@ describe('failures of the service', () => {
   })
 
   test('what no code of ours expects is 500 as well', async () => {
-    const broken = { signal: new AbortController().signal, url: 'no url', headers: new Headers() }
+    const broken = { signal: new AbortController().signal, url: undefined, headers: new Headers() }
     expect((await own.handler(broken as never)).status).toBe(500)
     expect(own.world.last).toMatchObject({
       outcome: 'failed',
-      refusal: { reason: 'service-failed', code: 'ERR_INVALID_URL' },
+      refusal: { reason: 'service-failed', code: 'TypeError' },
     })
     expect((await own.handler({ url: ORIGIN } as never)).status).toBe(500)
   })
 
   test('a backend that is closed is 500', async () => {
     await using other = await World.open()
-    const answer = other.handler({ authorization: 'mtls-only', tokenEndpoint: undefined })
+    const answer = other.handler({ authorization: 'anyone-who-reaches-it', tokenEndpoint: undefined })
     await other.backend.close()
     for (const request of [get(pinPath('card-1')), get(counterPath('card-1')), put(await other.iso0())]) {
       expect((await answer(request)).status).toBe(500)
@@ -191,7 +194,7 @@ describe('time', () => {
     const answer = own.world.handler({ issuers: { [ISSUER]: own.world.issuer({ pins }) }, timeoutMs: 1000 })
     const headers = await own.world.authorized(JSON_TYPE)
     const both = [put(await own.world.iso0(), { headers }), put(await own.world.iso0(), { headers })].map(
-      answer,
+      request => answer(request),
     )
     expect((await Promise.all(both)).map(({ status }) => status)).toEqual([500, 500])
     expect(stored).toEqual(['begun'])

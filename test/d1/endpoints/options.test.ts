@@ -5,6 +5,7 @@ import { failure } from '../../support/errors.js'
 import { get, put, useWorld } from './support/direct.js'
 import {
   basic,
+  byToken,
   CLIENT,
   counterPath,
   FORM_TYPE,
@@ -54,14 +55,14 @@ describe('options', () => {
     }),
     'no authorization': () => ({ authorization: undefined }),
     'another authorization': () => ({ authorization: 'none' }),
-    'bearer without a verifier': () => ({ authorization: { bearer: {} } }),
-    'tokens for nobody': () => ({ authorization: 'mtls-only' }),
+    'a verifier that is none': () => ({ authorization: byToken({} as never) }),
+    'tokens for nobody': () => ({ authorization: 'anyone-who-reaches-it' }),
     'no token issuer': () => tokenEndpoint({ tokens: {} }),
     'no clients': () => tokenEndpoint({ clients: [] }),
     'clients that are no list': () => tokenEndpoint({ clients: CLIENT }),
     'a short secret': () => tokenEndpoint({ clients: [{ clientId: 'd1', clientSecret: 'x'.repeat(15) }] }),
-    'a secret with a colon': () =>
-      tokenEndpoint({ clients: [{ clientId: 'd1', clientSecret: `:${'x'.repeat(16)}` }] }),
+    'a secret with a line break': () =>
+      tokenEndpoint({ clients: [{ clientId: 'd1', clientSecret: `\n${'x'.repeat(16)}` }] }),
     'no client id': () => tokenEndpoint({ clients: [{ clientSecret: 'x'.repeat(16) }] }),
     'a scope with a space': () => tokenEndpoint({ scopes: ['a b'] }),
     'scopes that are no list': () => tokenEndpoint({ scopes: 'a' }),
@@ -131,7 +132,7 @@ describe('options', () => {
     const statuses = async (issuer: object): Promise<number[]> => {
       const answer = own.world.handler({
         issuers: { [ISSUER]: issuer as never },
-        authorization: 'mtls-only',
+        authorization: 'anyone-who-reaches-it',
         tokenEndpoint: undefined,
       })
       const content = own.world.seccosContent(await own.world.counter.issue('card-2'), NEW_PIN, PANS.second)

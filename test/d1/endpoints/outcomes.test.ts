@@ -7,7 +7,16 @@ import { SYSTEM_CLOCK, withDeadline } from '../../../src/d1/endpoints/deadline.j
 import { Refusal } from '../../../src/d1/endpoints/refusal.js'
 import { judgeToken, TokenMemory } from '../../../src/d1/endpoints/token-verdict.js'
 import { get, put, useWorld } from './support/direct.js'
-import { basic, counterPath, FORM_TYPE, ISSUER, JSON_TYPE, pinPath, TOKEN_PATH } from './support/world.js'
+import {
+  basic,
+  byToken,
+  counterPath,
+  FORM_TYPE,
+  ISSUER,
+  JSON_TYPE,
+  pinPath,
+  TOKEN_PATH,
+} from './support/world.js'
 
 const own = useWorld()
 const FORBIDDEN = '{"error":"Forbidden"}'
@@ -71,7 +80,7 @@ describe('the keys in the event', () => {
     const issuer = own.world.issuer()
     const answer = own.world.handler({
       issuers: { [ISSUER]: { ...issuer, iso0: { ...issuer.iso0, d1Zpk: [storage, zpk] } } },
-      authorization: 'mtls-only',
+      authorization: 'anyone-who-reaches-it',
       tokenEndpoint: undefined,
     })
     expect((await answer(put(await own.world.iso0()))).status).toBe(204)
@@ -83,9 +92,11 @@ describe('the keys in the event', () => {
   })
 })
 
+const MADE = { sequence: 1, time: '2026-11-28T00:00:00.000Z', requestId: 'r-1' }
+
 describe('an event', () => {
   const event = (status: number, refusal?: Refusal) =>
-    auditEvent({ keys: [] }, { status, refusal, durationMs: 1 })
+    auditEvent({ ...MADE, keys: [] }, { status, refusal, durationMs: 1 })
 
   test.each([
     [200, 'success'],
@@ -94,7 +105,7 @@ describe('an event', () => {
     [499, 'refused'],
     [500, 'failed'],
   ])('of status %i is a %s', (status, outcome) => {
-    expect(event(status)).toStrictEqual({ outcome, status, keys: [], durationMs: 1 })
+    expect(event(status)).toStrictEqual({ ...MADE, outcome, status, keys: [], durationMs: 1 })
   })
 
   test('has the members that the refusal has, and no others', () => {
@@ -109,15 +120,23 @@ describe('an event', () => {
 })
 
 describe('a verifier', () => {
-  test('gets the signal; a verdict without subject names no caller', async () => {
+  test('gets what is known of the request; a verdict without subject is of nobody who is known', async () => {
     const options: object[] = []
     const verify = async (_token: string, more: object) => {
       options.push(more)
       return { verified: true } as const
     }
-    const answer = own.world.handler({ authorization: { bearer: { verify } } })
+    const answer = own.world.handler({ authorization: byToken({ verify }) })
     await answer(get(pinPath('card-1'), { headers: { authorization: 'Bearer x' } }))
-    expect(options).toEqual([{ signal: expect.any(AbortSignal) }])
+    expect(options).toEqual([
+      {
+        signal: expect.any(AbortSignal),
+        operation: 'getPIN',
+        issuerId: ISSUER,
+        address: '192.0.2.1',
+      },
+    ])
+    expect(own.world.last).toMatchObject({ status: 401, refusal: { reason: 'caller-unknown' } })
     expect(Object.keys(own.world.last)).not.toContain('caller')
   })
 

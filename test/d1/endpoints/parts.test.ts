@@ -179,7 +179,16 @@ describe('audit', () => {
   })
 
   test('an event as OpenTelemetry attributes', async () => {
+    const made = { sequence: 7, time: '2026-11-28T00:00:00.000Z', requestId: 'r-1' }
     const event: AuditEvent = {
+      ...made,
+      queryIgnored: true,
+      statedCertificateIgnored: true,
+      callerCertificate: 'ab'.repeat(32),
+      tokenSubject: 's',
+      tokenId: 't',
+      address: '192.0.2.1',
+      replayedIsCurrent: false,
       operation: 'SetPIN',
       outcome: 'refused',
       status: 400,
@@ -197,6 +206,16 @@ describe('audit', () => {
       durationMs: 1.5,
     }
     expect(otelAttributes(event)).toEqual({
+      'd1.sequence': 7,
+      'd1.request.time': '2026-11-28T00:00:00.000Z',
+      'd1.request.id': 'r-1',
+      'd1.query.ignored': true,
+      'd1.stated_certificate.ignored': true,
+      'tls.client.hash.sha256': 'ab'.repeat(32),
+      'd1.token.subject': 's',
+      'd1.token.id': 't',
+      'client.address': '192.0.2.1',
+      'd1.pin.replayed_is_current': false,
       'd1.operation': 'SetPIN',
       'd1.outcome': 'refused',
       'http.response.status_code': 400,
@@ -216,6 +235,7 @@ describe('audit', () => {
       'd1.duration_ms': 1.5,
     })
     const bare: AuditEvent = {
+      ...made,
       outcome: 'refused',
       status: 404,
       refusal: { reason: 'route' },

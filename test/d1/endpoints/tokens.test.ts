@@ -1,8 +1,13 @@
 /** Bearer tokens: the issuer's own, and those of its identity provider. */
 import { createHash, randomBytes } from 'node:crypto'
 import { decodeJwt, decodeProtectedHeader, exportJWK, generateKeyPair, type JWK, SignJWT } from 'jose'
-import { beforeAll, describe, expect, test } from 'vitest'
-import { readBasic } from '../../../src/d1/endpoints/basic.js'
+import { beforeAll, describe, expect, test, vi } from 'vitest'
+import {
+  authenticate,
+  readBasic,
+  readClients,
+  WrongSecrets,
+} from '../../../src/d1/endpoints/client-secrets.js'
 import { TokenMemory } from '../../../src/d1/endpoints/token-verdict.js'
 import {
   type OwnTokensOptions,
@@ -51,7 +56,7 @@ describe('own tokens', () => {
       iat: 1_800_000_000,
       exp: 1_800_000_900,
     })
-    expect(await tokens.verify(token, NO_OPTIONS)).toEqual({ verified: true, subject: 'd1' })
+    expect(await tokens.verify(token, NO_OPTIONS)).toMatchObject({ verified: true, subject: 'd1' })
   })
 
   test('end when their time is over', async () => {
@@ -161,8 +166,8 @@ describe("an identity provider's tokens", () => {
     })
   const sign = (claims: object = {}, alg = 'ES256', jwk = first.private, header: object = {}) =>
     new SignJWT({ iss: 'https://idp.test', aud: 'pin-api', sub: 'svc-d1', client_id: 'd1', ...claims })
-      .setProtectedHeader({ alg, kid: jwk.kid ?? '', ...header })
-      .setIssuedAt()
+      .setProtectedHeader({ alg, typ: 'at+jwt', kid: jwk.kid ?? '', ...header })
+      .setIssuedAt((claims as { iat?: number }).iat)
       .setExpirationTime('5m')
       .sign(jwk)
 
@@ -191,15 +196,18 @@ describe("an identity provider's tokens", () => {
       expect(await provider().verify(await token, NO_OPTIONS), what).toMatchObject({ verified: false })
     }
     const endless = new SignJWT({ iss: 'https://idp.test', aud: 'pin-api', client_id: 'd1' })
-      .setProtectedHeader({ alg: 'ES256', kid: 'I-1' })
+      .setProtectedHeader({ alg: 'ES256', typ: 'at+jwt', kid: 'I-1' })
+      .setIssuedAt()
       .sign(first.private)
     expect(await provider().verify(await endless, NO_OPTIONS)).toMatchObject({ verified: false })
     const narrow = provider({ algorithms: ['PS256'] })
     expect(await narrow.verify(await sign(), NO_OPTIONS)).toMatchObject({ verified: false })
-    const typed = provider({ type: 'at+jwt' })
-    expect(await typed.verify(await sign(), NO_OPTIONS)).toMatchObject({ verified: false })
-    const right = await sign({}, 'ES256', first.private, { typ: 'at+jwt' })
-    expect(await typed.verify(right, NO_OPTIONS)).toMatchObject({ verified: true })
+    const untyped = await sign({}, 'ES256', first.private, { typ: 'JWT' })
+    expect(await provider().verify(untyped, NO_OPTIONS)).toMatchObject({ verified: false })
+    expect(await provider({ type: 'JWT' }).verify(untyped, NO_OPTIONS)).toMatchObject({ verified: true })
+    expect(await provider({ type: 'any-type' }).verify(untyped, NO_OPTIONS)).toMatchObject({ verified: true })
+    const old = await sign({ iat: Math.floor(Date.now() / 1000) - 100 })
+    expect(await provider({ maxAgeSeconds: 90 }).verify(old, NO_OPTIONS)).toMatchObject({ verified: false })
     const later = provider({ now: () => Date.now() + 600_000 })
     expect(await later.verify(await sign(), NO_OPTIONS)).toEqual({
       verified: false,
@@ -232,11 +240,116 @@ describe("an identity provider's tokens", () => {
     expect(fetched).toBe(1)
   })
 
+  const LATE = 600_000
+  const HOUR = 3_600_000
+
+  /** A provider that answers, or does not, and counts. */
+  function remote(more: Partial<ProviderTokensOptions> = {}) {
+    const state = { fetched: 0, away: false, now: Date.now() }
+    const fetch = async () => {
+      state.fetched++
+      if (state.away) throw new TypeError('fetch failed')
+      return Response.json({ keys: [first.public] })
+    }
+    const tokens = provider({ jwks: URL_OF_SET, fetch, now: () => state.now, ...more })
+    const verify = async () => {
+      const iat = Math.floor(state.now / 1000)
+      const token = new SignJWT({
+        iss: 'https://idp.test',
+        aud: 'pin-api',
+        client_id: 'd1',
+        iat,
+        exp: iat + 60,
+      })
+      return tokens.verify(
+        await token.setProtectedHeader({ alg: 'ES256', typ: 'at+jwt', kid: 'I-1' }).sign(first.private),
+        NO_OPTIONS,
+      )
+    }
+    return { state, verify }
+  }
+
+  test('are judged on by the keys that are here while the provider is away, for so long', async () => {
+    const { state, verify } = remote()
+    expect(await verify()).toMatchObject({ verified: true })
+    state.away = true
+    state.now += LATE
+    for (let i = 0; i < 5; i++) expect(await verify()).toMatchObject({ verified: true })
+    expect(state.fetched).toBe(2)
+    state.now += HOUR - 1
+    expect(await verify()).toMatchObject({ verified: true })
+    state.now += 60_001
+    await expect(verify()).rejects.toThrow()
+    state.away = false
+    state.now += 60_001
+    expect(await verify()).toMatchObject({ verified: true })
+  })
+
+  test('ask a provider that is away ever less often, and one request at a time', async () => {
+    const { state, verify } = remote()
+    state.away = true
+    const outcomes = await Promise.allSettled([verify(), verify(), verify()])
+    expect(outcomes.map(({ status }) => status)).toEqual(['rejected', 'rejected', 'rejected'])
+    expect(state.fetched).toBe(1)
+    for (const [after, fetched] of [
+      [999, 1],
+      [1, 2],
+      [1999, 2],
+      [1, 3],
+      [60_000, 4],
+    ] as const) {
+      state.now += after
+      await expect(verify()).rejects.toThrow()
+      expect(state.fetched).toBe(fetched)
+    }
+  })
+
+  test('without a kid are tried with every key of the algorithm', async () => {
+    const twin = await keyPair('ES256', 'I-3')
+    const tokens = provider({ jwks: { keys: [first.public, twin.public, second.public] } })
+    const unnamed = (key: typeof first) => sign({}, 'ES256', key.private, { kid: undefined })
+    for (const key of [first, twin]) {
+      expect(await tokens.verify(await unnamed(key), NO_OPTIONS)).toMatchObject({ verified: true })
+    }
+    const stranger = await unnamed(await keyPair('ES256', 'I-4'))
+    expect(await tokens.verify(stranger, NO_OPTIONS)).toEqual({
+      verified: false,
+      reason: 'ERR_JWS_SIGNATURE_VERIFICATION_FAILED',
+    })
+  })
+
+  test('show what binds them; what binds them to something else is refused', async () => {
+    const bound = await sign({ cnf: { 'x5t#S256': 'abc' }, jti: 'j-1' })
+    expect(await provider().verify(bound, NO_OPTIONS)).toMatchObject({ confirmation: 'abc', tokenId: 'j-1' })
+    for (const cnf of [
+      { jkt: 'abc' },
+      { 'x5t#S256': 'abc', jkt: 'abc' },
+      {},
+      'abc',
+      null,
+      { 'x5t#S256': 7 },
+    ]) {
+      expect(await provider().verify(await sign({ cnf }), NO_OPTIONS)).toEqual({
+        verified: false,
+        reason: 'cnf-not-supported',
+      })
+    }
+  })
+
+  test('are allowed by what is known of the request, too', async () => {
+    const tokens = provider({ allow: (_claims, { issuerId }) => issuerId === 'is_tbank01' })
+    expect(await tokens.verify(await sign(), { issuerId: 'is_tbank01' })).toMatchObject({ verified: true })
+    expect(await tokens.verify(await sign(), { issuerId: 'is_other02' })).toMatchObject({ verified: false })
+  })
+
   test.each([
     ['no network', () => Promise.reject(new TypeError('fetch failed'))],
     ['an error', async () => new Response('', { status: 503 })],
     ['no JSON', async () => new Response('<html>')],
     ['no set', async () => Response.json({})],
+    ['keys that are none', async () => Response.json({ keys: ['x'] })],
+    ['far too much', async () => new Response(`{"keys":[],"x":"${'x'.repeat(300_000)}"}`)],
+    ['a redirect', async () => new Response('', { status: 302, headers: { location: 'https://x.test' } })],
   ])('cannot be judged with %s: that is a failure and no verdict', async (_what, fetch) => {
     await expect(provider({ jwks: URL_OF_SET, fetch }).verify(await sign(), NO_OPTIONS)).rejects.toThrow()
   })
@@ -262,6 +375,12 @@ describe("an identity provider's tokens", () => {
       { issuer: '' },
       { audience: 7 },
       { allow: undefined },
+      { type: '' },
+      { maxAgeSeconds: 0 },
+      { maxAgeSeconds: 86_401 },
+      { staleMs: -1 },
+      { now: 7 },
+      { fetch: 'x' },
       { allowed: () => true },
     ]
     for (const more of rows) await failure(() => provider(more), 'ERR_ARGUMENT')
@@ -310,7 +429,8 @@ describe('what is remembered', () => {
       },
     })
     const token = await new SignJWT({ iss: 'https://idp.test', aud: 'pin-api' })
-      .setProtectedHeader({ alg: 'ES256', kid: 'I-1' })
+      .setProtectedHeader({ alg: 'ES256', typ: 'at+jwt', kid: 'I-1' })
+      .setIssuedAt()
       .setExpirationTime('5m')
       .sign(key)
     expect(await tokens.verify(token, NO_OPTIONS)).toEqual({ verified: true })
@@ -327,6 +447,103 @@ describe('what is remembered', () => {
     for (const good of [false, true, false]) {
       expect(await tokens.verify(good ? token : spoilt, NO_OPTIONS)).toMatchObject({ verified: good })
     }
+  })
+})
+
+describe('a client of the token endpoint', () => {
+  const clients = readClients([
+    { clientId: 'is_tbank01', clientSecret: 'sixteen chars+%:' },
+    { clientId: 'büro: 1', clientSecret: '100% sure & certain' },
+  ])
+  const header = (id: string, secret: string) => `Basic ${Buffer.from(`${id}:${secret}`).toString('base64')}`
+
+  test.each([
+    ['as it is', header('is_tbank01', 'sixteen chars+%:'), 'is_tbank01'],
+    // encodeURIComponent leaves the underscore; D1's OAuth library does not.
+    ['form-encoded', header('is%5Ftbank01', 'sixteen+chars%2B%25%3A'), 'is_tbank01'],
+    ['percent-encoded', header('is_tbank01', 'sixteen%20chars%2B%25%3A'), 'is_tbank01'],
+    ['with a colon in its id', header('b%C3%BCro%3A+1', '100%25+sure+%26+certain'), 'büro: 1'],
+    // What cannot be decoded was not encoded.
+    ['half encoded', header('is%5Ftbank01', 'sixteen chars+%:'), 'is_tbank01'],
+    ['encoded twice', header('is%255Ftbank01', 'sixteen%2Bchars%252B%2525%253A'), undefined],
+    ['with an encoded secret of another', header('is_tbank01', '100%25+sure+%26+certain'), undefined],
+  ])('%s', (_what, given, expected) => {
+    expect(authenticate(clients, given)).toBe(expected)
+  })
+})
+
+describe('wrong secrets', () => {
+  function clock() {
+    const timers: { at: number; callback: () => void }[] = []
+    const state = { now: 0 }
+    return {
+      now: () => state.now,
+      after: (ms: number, callback: () => void) => {
+        const timer = { at: state.now + ms, callback }
+        timers.push(timer)
+        return () => void timers.splice(timers.indexOf(timer), 1)
+      },
+      pass: (ms: number) => {
+        state.now += ms
+        for (const timer of timers.filter(({ at }) => at <= state.now)) timer.callback()
+      },
+      timers,
+    }
+  }
+  const never = new AbortController().signal
+
+  test('are answered later each time, then not at all for a while; a right one ends it', async () => {
+    const time = clock()
+    const secrets = new WrongSecrets(time)
+    for (const delay of [100, 200, 400, 800, 1600]) {
+      secrets.requireOpen('a')
+      const answered = vi.fn()
+      const wrong = secrets.wrong('a', never).then(answered)
+      time.pass(delay - 1)
+      await Promise.resolve()
+      expect(answered).not.toHaveBeenCalled()
+      time.pass(1)
+      await wrong
+    }
+    expect(() => secrets.requireOpen('a')).toThrow('client-locked')
+    expect(() => secrets.requireOpen('b')).not.toThrow()
+    time.pass(30_000 - 1600 - 1)
+    expect(() => secrets.requireOpen('a')).toThrow('client-locked')
+    time.pass(1)
+    secrets.requireOpen('a')
+    const again = secrets.wrong('a', never)
+    time.pass(1600)
+    await again
+    time.pass(60_000 - 1601)
+    expect(() => secrets.requireOpen('a')).toThrow('client-locked')
+    time.pass(1)
+    secrets.requireOpen('a')
+    secrets.right('a')
+    const first = secrets.wrong('a', never)
+    time.pass(100)
+    await first
+    secrets.requireOpen('a')
+    expect(time.timers).toEqual([])
+  })
+
+  test('are answered at once to a client that is gone', async () => {
+    const time = clock()
+    const gone = new AbortController()
+    const wrong = new WrongSecrets(time).wrong('a', gone.signal)
+    gone.abort()
+    await wrong
+    expect(time.timers).toEqual([])
+  })
+
+  test('of ten thousand sources are remembered', async () => {
+    const time = clock()
+    const secrets = new WrongSecrets(time)
+    const all: Promise<void>[] = []
+    for (let i = 0; i < 5; i++) all.push(secrets.wrong('first', never))
+    for (let i = 0; i < 10_000; i++) all.push(secrets.wrong(`s${i}`, never))
+    expect(() => secrets.requireOpen('first')).not.toThrow()
+    time.pass(2000)
+    await Promise.all(all)
   })
 })
 
@@ -351,7 +568,7 @@ describe('the Basic header', () => {
     'Basic =',
     'Basic a',
     'Basic YTpiY',
-    `Basic ${Buffer.from(`a:${'x'.repeat(800)}`).toString('base64')}`,
+    `Basic ${Buffer.from(`a:${'x'.repeat(3200)}`).toString('base64')}`,
     'Basic a:b',
     'Bearer YTpi',
     'Basic YTpi=',

@@ -171,13 +171,18 @@ export const issuer: () => Promise<Issuer> = once(async () => {
         seccos: { profile: ILLUSTRATIVE_NOT_GIROCARD_TDEA, macKeys: keys.mac, prwKids: ['PRW-1'], counter },
       },
     },
-    authorization: { bearer: tokens },
+    authorization: {
+      callers: [{ name: 'd1', issuers: ['is_tbank01'], tokenSubjects: [CLIENT.clientId] }],
+      tokens,
+    },
     tokenEndpoint: { tokens, clients: [CLIENT], scopes: ['pin'] },
     audit: event => void events.push(event),
   })
   const { intdatag } = await counter.issue(SECCOS_CARD)
   check(intdatag === COUNTER.intdatag, 'the intdatag is the one that the message has')
-  return { handler, tokens, keys, counter, events }
+  const connection = { encrypted: true, authorized: false }
+  const overTls: EndpointHandler = request => handler(request, connection)
+  return { handler: overTls, tokens, keys, counter, events }
 })
 
 /** Nothing that is shown may hold a secret of the issuer, but the one that is asked for (a token). */

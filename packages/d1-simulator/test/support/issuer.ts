@@ -178,7 +178,10 @@ export async function openIssuer(changes: IssuerChanges = {}): Promise<Issuer> {
         seccos: { profile, macKeys, prwKids: ['PRW-1'], counter: changes.counter?.(counter) ?? counter },
       },
     },
-    authorization: { bearer: tokens },
+    authorization: {
+      callers: [{ name: 'd1', issuers: [ISSUER], tokenSubjects: [CLIENT.clientId] }],
+      tokens,
+    },
     tokenEndpoint: { tokens, clients: [CLIENT] },
     audit: () => {},
     bodyTimeoutMs: 300,

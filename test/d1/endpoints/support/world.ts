@@ -6,8 +6,10 @@ import { D1 } from '../../../../examples/demo/d1.js'
 import { type SeccosCard, type SeccosKeys, seccosContent } from '../../../../examples/demo/d1-seccos.js'
 import {
   type AuditEvent,
+  type CallerAuthorization,
   type Card,
   type CardRef,
+  type Connection,
   type EndpointHandler,
   type IssuerEndpointsOptions,
   type IssuerOptions,
@@ -17,6 +19,7 @@ import {
   type PinStore,
   type StoredPinBlock,
   type StoredPrw,
+  type TokenVerifier,
 } from '../../../../src/d1.js'
 import { type Backend, encipherPin, type Key, Pan, Pin } from '../../../../src/index.js'
 import { ChangeCounter } from '../../../../src/seccos/counter/counter.js'
@@ -71,6 +74,15 @@ const card = (pan: string, more?: Partial<Card>): Card => ({
   pan: Pan.from(pan),
   setPinTypes: ['ISO0', '3DES_SECCOS'],
   ...more,
+})
+
+/** TLS, by somebody who showed no certificate. */
+export const OVER_TLS: Connection = { encrypted: true, authorized: false, address: '192.0.2.1' }
+
+/** One caller, known by its token. */
+export const byToken = (tokens: TokenVerifier): CallerAuthorization => ({
+  callers: [{ name: 'd1-client', issuers: [ISSUER], tokenSubjects: ['d1-client', 's'] }],
+  tokens,
 })
 
 /** Options to be replaced; undefined takes one away. */
@@ -226,7 +238,7 @@ export class World implements AsyncDisposable {
   options(more?: Changes): IssuerEndpointsOptions {
     return {
       issuers: { [ISSUER]: this.issuer() },
-      authorization: { bearer: this.tokens },
+      authorization: byToken(this.tokens),
       tokenEndpoint: { tokens: this.tokens, clients: [CLIENT] },
       audit: (event, cause) => {
         this.events.push(event)
@@ -236,8 +248,11 @@ export class World implements AsyncDisposable {
     } as IssuerEndpointsOptions
   }
 
+  /** A request that is handed over without a connection came over one with TLS. */
   handler(more?: Changes): EndpointHandler {
-    return issuerEndpoints(this.options(more))
+    const handler = issuerEndpoints(this.options(more))
+    const answer = (request: Request, connection: Connection = OVER_TLS) => handler(request, connection)
+    return Object.assign(answer, handler)
   }
 
   /** The headers of an authorised caller. */
