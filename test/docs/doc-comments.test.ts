@@ -13,7 +13,6 @@ const NEVER_FAILS: Readonly<Record<string, string>> = {
   changeCounterStoreContract: 'makes a list of cases; a case that fails throws an AssertionError',
   isIssuerPinError: 'a question about any value',
   memoryStore: 'takes nothing',
-  nodeListener: 'wraps a handler; what the handler answers is the answer',
   otelAttributes: 'maps a finished event',
   'D1ClientError.revealText': 'hands out what is there',
   'Key.toString': 'redacts',

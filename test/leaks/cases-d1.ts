@@ -63,6 +63,7 @@ const client = () => ({
   signer: signer(),
   d1PublicJwk: d1Public,
 })
+const auditKey = () => Buffer.from(secret.tokenKey, 'base64url')
 const event = (): d1.AuditEvent => ({
   sequence: 1,
   time: 't',
@@ -165,7 +166,7 @@ export const D1: readonly LeakCase[] = [
   ),
   verb('otelAttributes', d1.otelAttributes, () => [event()], {
     pure: true,
-    echoes: ['outcome', 'status', 'durationMs', 'keys'],
+    echoes: ['outcome', 'status', 'durationMs', 'keys', 'sequence', 'time', 'requestId'],
   }),
 
   verb('softwareSigner', d1.softwareSigner, () => [{ kid: 'SIGN', privateKey: secret.signing }], {
@@ -220,6 +221,17 @@ export const D1: readonly LeakCase[] = [
     pure: true,
   }),
   verb('nodeListener', d1.nodeListener, () => [async () => new Response()], { pure: true }),
+  verb('connectionOf', d1.connectionOf, () => [{ socket: null }], { pure: true }),
+  verb('memoryRates', d1.memoryRates, () => [{ perCardPerMinute: 1, perCallerPerMinute: 1 }], { pure: true }),
+  verb('healthEndpoints', d1.healthEndpoints, () => [{ checks: { store: async () => {} } }], { pure: true }),
+  verb(
+    'readinessChecks',
+    d1.readinessChecks,
+    ({ keys, counter }) => [endpointOptions(keys, counter).issuers],
+    { pure: true },
+  ),
+  verb('chainedAudit', d1.chainedAudit, () => [{ key: auditKey(), write: () => {} }], { pure: true }),
+  verb('verifyAuditChain', d1.verifyAuditChain, () => [[], auditKey()], { pure: true }),
 ]
 
 function endpointOptions(keys: World['keys'], counter: World['counter']) {

@@ -137,7 +137,7 @@ async function operate(service: Service, asked: Asked): Promise<Answer> {
   if (operation === 'getToken') return getToken(call, service.tokens as TokenService)
   const speaksFor = await service.callers.recognise({ ...asked, operation, issuerId })
   const pin = pinCall(call, operation, speaksFor)
-  await service.requireRate(pin)
+  await service.requireRate({ ...pin.card, operation, caller: facts.caller }, signal)
   return service.gateOf(pin.card.issuerId).run(() => PIN_OPERATIONS[operation](pin))
 }
 

@@ -5,8 +5,7 @@ import { ArgumentError } from '../../base/errors.js'
 import { auditor } from '../audit.js'
 import { OUTBOUND_TOKEN_PREFIX } from '../contract.js'
 import { auditEvent, type End, type Facts } from './audit.js'
-import { Gate, KeyedMutex, type RateLimiter } from './bounds.js'
-import type { PinCall } from './call.js'
+import { Gate, KeyedMutex, type RateLimiter, type RateQuery } from './bounds.js'
 import { Callers } from './callers.js'
 import { type KnownClient, readClients, WrongSecrets } from './client-secrets.js'
 import { type EndpointClock, SYSTEM_CLOCK } from './deadline.js'
@@ -49,7 +48,8 @@ export interface Service {
   readonly gate: Gate
   /** Bounds what is under way for one issuer, so that its store cannot take all the places. */
   readonly gateOf: (issuerId: string) => Gate
-  readonly requireRate: (call: PinCall) => Promise<void>
+  /** Refuses (`rate`) what is too much for the card or the caller. */
+  readonly requireRate: (query: RateQuery, signal: AbortSignal) => Promise<void>
   readonly clock: EndpointClock
   readonly bodyTimeoutMs: number
   readonly timeoutMs: number
@@ -119,13 +119,11 @@ function factsMaker(): () => Facts {
   }
 }
 
-function rateOf(rates: RateLimiter | undefined): (call: PinCall) => Promise<void> {
+function rateOf(rates: RateLimiter | undefined): Service['requireRate'] {
   if (rates === undefined) return async () => {}
   requireMethods(rates, 'rates', ['take'])
-  return async ({ operation, card, facts: { caller }, signal }) => {
-    const may = await supplied('rate-failed', async () =>
-      rates.take({ ...card, operation, caller }, { signal }),
-    )
+  return async (query, signal) => {
+    const may = await supplied('rate-failed', async () => rates.take(query, { signal }))
     if (may !== true) throw new Refusal('rate')
   }
 }
