@@ -74,7 +74,10 @@ export async function endpointContests(): Promise<Bench> {
       {
         title: 'issuerEndpoints, Get PIN',
         ways: [
-          { name: 'the handler', run: async () => answered(await handler(new Request(URL, get), connection), 200) },
+          {
+            name: 'the handler',
+            run: async () => answered(await handler(new Request(URL, get), connection), 200),
+          },
           {
             name: 'its verbs twice, with Request and Response',
             run: async () => {
@@ -89,7 +92,10 @@ export async function endpointContests(): Promise<Bench> {
       {
         title: 'issuerEndpoints, Set PIN (ISO0)',
         ways: [
-          { name: 'the handler', run: async () => answered(await handler(new Request(URL, put), connection), 204) },
+          {
+            name: 'the handler',
+            run: async () => answered(await handler(new Request(URL, put), connection), 204),
+          },
           {
             name: 'its verbs twice, with Request and Response',
             run: async () => {
