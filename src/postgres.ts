@@ -3,12 +3,30 @@
  *
  * @module issuer-pin-crypto/postgres
  */
-export type { CardPinStore, CardStore, IssuerStore } from './stores/issuer-store.js'
+export type {
+  BlockCount,
+  BlockEntry,
+  BlockPage,
+  BulkResult,
+  CardEntry,
+  CardPinStore,
+  CardStore,
+  IssuerStore,
+  ListedBlock,
+  Replacement,
+  ResealPage,
+} from './stores/issuer-store.js'
 export { type PanKey, type PanSealer, type PanSealerOptions, panSealer } from './stores/pan-sealer.js'
-export { openPostgresIssuerStore, type PostgresIssuerStoreOptions } from './stores/postgres/issuer-store.js'
+export {
+  openPostgresIssuerStore,
+  type PostgresIssuerStore,
+  type PostgresIssuerStoreOptions,
+  type StandbyEvidence,
+} from './stores/postgres/issuer-store.js'
 export type {
   PostgresClient,
   PostgresConnection,
   PostgresPool,
   PostgresResult,
 } from './stores/postgres/pool.js'
+export type { PostgresDurability } from './stores/postgres/transaction.js'

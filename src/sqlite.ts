@@ -4,7 +4,19 @@
  * @module issuer-pin-crypto/sqlite
  */
 
-export type { CardPinStore, CardStore, IssuerStore } from './stores/issuer-store.js'
+export type {
+  BlockCount,
+  BlockEntry,
+  BlockPage,
+  BulkResult,
+  CardEntry,
+  CardPinStore,
+  CardStore,
+  IssuerStore,
+  ListedBlock,
+  Replacement,
+  ResealPage,
+} from './stores/issuer-store.js'
 export { type PanKey, type PanSealer, type PanSealerOptions, panSealer } from './stores/pan-sealer.js'
 export type { SqliteDriver } from './stores/sqlite/driver.js'
 export { openSqliteIssuerStore, type SqliteIssuerStoreOptions } from './stores/sqlite/issuer-store.js'

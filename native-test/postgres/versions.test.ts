@@ -86,7 +86,13 @@ describePostgres('issuer stores: PostgreSQL, versions', server => {
     }
     const upgrade = async (): Promise<void> => {
       const pool = await makePool({ connectionString: server.connectionString }, 20_000)
-      const database = new PostgresDatabase({ pool, ownsPool: true, prefix: '', timeoutMs: 20_000 })
+      const database = new PostgresDatabase({
+        pool,
+        ownsPool: true,
+        prefix: '',
+        timeoutMs: 20_000,
+        durability: 'local',
+      })
       await database.session(20_000, session => migrate(session, next))
       await database.close()
     }

@@ -222,6 +222,7 @@ export type ChangeCounterReason =
   | 'expired'
   | 'spent'
   | 'superseded'
+  | 'failover'
   | 'exhausted'
 
 /** `ERR_CHANGE_COUNTER`: the PIN change counter refuses. `reason` is for the issuer's operator only. */

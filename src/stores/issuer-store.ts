@@ -15,13 +15,16 @@
  * 4. Cards are told apart by issuer and id, counters by issuer: nothing of one issuer is seen by another.
  * 5. A Set PIN request that stored a block is remembered with it, in the same write, by the SHA-256 of its JWE, across
  *    cards and issuers, and longer than its card: `acceptBlock` stores it once. `forgetRequests` ends that.
- * 6. A PAN leaves the process sealed (see `pan-sealer.ts`); a PIN block is stored as it comes, enciphered.
+ * 6. A PIN that comes with the `revision` of its card is written only if that is still the card's
+ *    (`ERR_BACKEND_BUSY`, retryable, otherwise): what was decided for an active card does not reach a blocked one.
+ * 7. A PAN leaves the process sealed (see `pan-sealer.ts`); a PIN block is stored as it comes, enciphered.
  */
 import type { CallOptions } from '../base/arguments.js'
 import type {
   BlockAcceptance,
   BlockRequest,
   Card,
+  CardAsFound,
   CardDirectory,
   CardRef,
   CardState,
@@ -45,6 +48,71 @@ export interface CardStore extends CardDirectory {
   setState(card: CardRef, state: CardState): Promise<void>
   /** Removes a card and its PIN; a card that is not there is no error. */
   remove(card: CardRef): Promise<void>
+  /**
+   * {@link CardStore.put} for many, as they come, in batches of one transaction each. A result comes for each card, in
+   * order, once it is stored; a card that is refused stops none of the others. Where a call to the database fails, the
+   * loop throws, and what had no result yet may simply be put again.
+   */
+  putMany(
+    entries: Iterable<CardEntry> | AsyncIterable<CardEntry>,
+    options?: CallOptions,
+  ): AsyncIterable<BulkResult>
+  /**
+   * Seals the PANs of a page of cards anew where `PanSealer.isCurrent` does not say that they are sealed as they would be
+   * now, and gives back the cards it looked at: fewer than `limit` where these were the last.
+   */
+  reseal(page: ResealPage, options?: CallOptions): Promise<readonly CardRef[]>
+}
+
+/** A card to be put. */
+export interface CardEntry {
+  readonly card: CardRef
+  readonly record: Card
+}
+
+/** A block to be stored. */
+export interface BlockEntry {
+  readonly card: CardAsFound
+  readonly pin: StoredPinBlock
+}
+
+/** What became of one entry of many. */
+export type BulkResult =
+  | { readonly card: CardRef; readonly outcome: 'stored' }
+  | { readonly card: CardRef; readonly outcome: 'refused'; readonly error: Error }
+
+/** A page of all cards, by issuerId and cardId. */
+export interface ResealPage {
+  /** The last card of the page before. */
+  readonly after?: CardRef
+  /** 1 to 8192. */
+  readonly limit: number
+}
+
+/** A page of the blocks under one key. */
+export interface BlockPage extends ResealPage {
+  readonly kid: string
+}
+
+/** A stored block, with what tells whether it is still the same. */
+export interface ListedBlock extends StoredPinBlock {
+  readonly card: CardRef
+  /** Another one after each write. */
+  readonly version: string
+}
+
+/** How many blocks are under a key. */
+export interface BlockCount {
+  readonly kid: string
+  readonly blocks: number
+}
+
+/** A block that takes the place of another one of the same PIN, if nobody wrote in between. */
+export interface Replacement {
+  readonly card: CardRef
+  readonly pin: StoredPinBlock
+  /** Of the {@link ListedBlock} that it replaces. */
+  readonly version: string
 }
 
 /** The PINs; also the `pins` of the endpoints. */
@@ -60,9 +128,23 @@ export interface CardPinStore extends PinStore {
    * request is known already, from whatever card and issuer: then nothing is changed, and the answer says so. What is
    * remembered of a request outlives the card. Resolved means durable.
    */
-  acceptBlock(card: CardRef, pin: StoredPinBlock, request: BlockRequest): Promise<BlockAcceptance>
+  acceptBlock(card: CardAsFound, pin: StoredPinBlock, request: BlockRequest): Promise<BlockAcceptance>
   /** Forgets accepted requests, and says how many. Nothing depends on when it runs. */
   forgetRequests(which: ForgetRequests): Promise<number>
+  /** {@link PinStore.storeBlock} for many; see {@link CardStore.putMany}. */
+  storeBlocks(
+    entries: Iterable<BlockEntry> | AsyncIterable<BlockEntry>,
+    options?: CallOptions,
+  ): AsyncIterable<BulkResult>
+  /** Blocks under one key, in order of issuerId and cardId; fewer than `limit` where these are the last. */
+  listBlocks(page: BlockPage, options?: CallOptions): Promise<readonly ListedBlock[]>
+  /** How many blocks there are under which kid. A key that is not among them may go. */
+  countBlocks(options?: CallOptions): Promise<readonly BlockCount[]>
+  /**
+   * Replaces blocks by others of the same PIN (under another key), each only if its version is still the same. True: it was
+   * replaced; false: somebody else wrote, and that block stays. See `rotateStorageKey`.
+   */
+  replaceBlocks(list: readonly Replacement[]): Promise<readonly boolean[]>
   /** The card's PRW, for `verifyPrw`; undefined where there is none, or where a block has replaced it. */
   readPrw(card: CardRef, options?: CallOptions): Promise<StoredPrw | undefined>
 }

@@ -1,10 +1,12 @@
 /** The stores of an issuer in this process's memory: what the contract means, without a database. */
 import { type CallOptions, requireSignal, throwIfAborted } from '../base/arguments.js'
 import { toHex } from '../base/bytes.js'
+import { isIssuerPinError } from '../base/errors.js'
 import type {
   BlockAcceptance,
   BlockRequest,
   Card,
+  CardAsFound,
   CardRef,
   CardState,
   ForgetRequests,
@@ -12,15 +14,21 @@ import type {
   StoredPrw,
 } from '../d1/endpoints/interfaces.js'
 import { type ChangeCounterStore, memoryStore } from '../seccos/counter/store.js'
-import type { CardPinStore, CardStore, IssuerStore } from './issuer-store.js'
+import type { BulkResult, CardPinStore, CardStore, IssuerStore, ListedBlock } from './issuer-store.js'
 import {
+  cardChanged,
+  inBatches,
   noSuchCard,
+  readAsFound,
+  readBlockPage,
   readBlockRequest,
   readCard,
   readForgetRequests,
+  readPage,
   readPinBlock,
   readPrw,
   readRef,
+  readReplacement,
   requireIssuerId,
   requireState,
   storeClosed,
@@ -52,6 +60,7 @@ interface MemoryPin {
   readonly request?: string
   readonly prw?: StoredPrw
   readonly sequence: number
+  readonly version: string
 }
 
 /** An accepted Set PIN request: what it is remembered by is the key of the map. */
@@ -67,21 +76,34 @@ class MemoryIssuerStore implements IssuerStore {
   readonly #requests = new Map<string, MemoryRequest>()
   readonly #counters = new Map<string, ChangeCounterStore>()
   #closed = false
+  #marks = 0
 
   readonly cards: CardStore = {
     find: async (card: CardRef, options?: CallOptions) => {
       const found = this.#cards.get(this.#keyToRead(card, options))
-      return found && readCard(found)
+      return (
+        found && { ...readCard(found), ...(found.revision !== undefined && { revision: found.revision }) }
+      )
     },
     put: async (card: CardRef, record: Card) => {
-      this.#cards.set(this.#key(card), readCard(record))
+      this.#cards.set(this.#key(card), { ...readCard(record), revision: this.#newMark() })
+    },
+    putMany: (entries, options) =>
+      inBatches(entries, requireSignal(options), batch =>
+        Promise.all(batch.map(({ card, record }) => outcomeOf(card, () => this.cards.put(card, record)))),
+      ),
+    reseal: async (page, options) => {
+      const { after, limit } = readPage(page, 'reseal')
+      throwIfAborted(requireSignal(options))
+      if (this.#closed) throw storeClosed()
+      return this.#refsAfter(this.#cards, after).slice(0, limit)
     },
     setState: async (card: CardRef, state: CardState) => {
       requireState(state)
       const key = this.#key(card)
       const found = this.#cards.get(key)
       if (found === undefined) throw noSuchCard()
-      this.#cards.set(key, { ...found, state })
+      this.#cards.set(key, { ...found, state, revision: this.#newMark() })
     },
     remove: async (card: CardRef) => {
       const key = this.#key(card)
@@ -99,13 +121,45 @@ class MemoryIssuerStore implements IssuerStore {
       const prw = this.#pins.get(this.#keyToRead(card, options))?.prw
       return prw && readPrw(prw)
     },
-    storeBlock: async (card: CardRef, pin: StoredPinBlock) => {
+    storeBlock: async (card: CardAsFound, pin: StoredPinBlock) => {
       const block = readPinBlock(pin)
       const key = this.#keyOfCard(card)
-      this.#pins.set(key, { block, sequence: this.#pins.get(key)?.sequence ?? 0 })
+      this.#pins.set(key, { block, sequence: this.#pins.get(key)?.sequence ?? 0, version: this.#newMark() })
     },
+    storeBlocks: (entries, options) =>
+      inBatches(entries, requireSignal(options), batch =>
+        Promise.all(batch.map(({ card, pin }) => outcomeOf(card, () => this.pins.storeBlock(card, pin)))),
+      ),
+    listBlocks: async (page, options) => {
+      const { kid, after, limit } = readBlockPage(page)
+      throwIfAborted(requireSignal(options))
+      if (this.#closed) throw storeClosed()
+      const listed = this.#refsAfter(this.#pins, after).flatMap((card): ListedBlock[] => {
+        const { block, version } = this.#pins.get(keyOf(card)) ?? {}
+        if (block?.kid !== kid || version === undefined) return []
+        return [{ ...readPinBlock(block), card, version }]
+      })
+      return listed.slice(0, limit)
+    },
+    countBlocks: async options => {
+      throwIfAborted(requireSignal(options))
+      if (this.#closed) throw storeClosed()
+      const counts = new Map<string, number>()
+      for (const { block } of this.#pins.values()) {
+        if (block !== undefined) counts.set(block.kid, (counts.get(block.kid) ?? 0) + 1)
+      }
+      return [...counts].sort().map(([kid, blocks]) => ({ kid, blocks }))
+    },
+    replaceBlocks: async list =>
+      list.map(readReplacement).map(({ card, pin, version }) => {
+        const key = this.#key(card)
+        const known = this.#pins.get(key)
+        if (known?.block === undefined || known.version !== version) return false
+        this.#pins.set(key, { ...known, block: pin, version: this.#newMark() })
+        return true
+      }),
     acceptBlock: async (
-      card: CardRef,
+      card: CardAsFound,
       pin: StoredPinBlock,
       request: BlockRequest,
     ): Promise<BlockAcceptance> => {
@@ -121,7 +175,7 @@ class MemoryIssuerStore implements IssuerStore {
           : { outcome: 'misdirected' }
       }
       this.#requests.set(name, { issuerId: key.slice(0, key.indexOf('/')), card: key, jweKid, acceptedAt })
-      this.#pins.set(key, { block, request: name, sequence: now?.sequence ?? 0 })
+      this.#pins.set(key, { block, request: name, sequence: now?.sequence ?? 0, version: this.#newMark() })
       return { outcome: 'stored' }
     },
     forgetRequests: async (which: ForgetRequests) => {
@@ -134,14 +188,14 @@ class MemoryIssuerStore implements IssuerStore {
       }
       return forgotten
     },
-    storePrw: async (card: CardRef, given: StoredPrw) => {
+    storePrw: async (card: CardAsFound, given: StoredPrw) => {
       const prw = readPrw(given)
       const key = this.#keyOfCard(card)
       const known = this.#pins.get(key)
       if (known !== undefined && known.sequence > prw.sequence) return
       // The same PRW again: D1 repeats a request. Once a block has taken its place, it is an older PIN.
       if (known?.sequence === prw.sequence && known.prw === undefined) return
-      this.#pins.set(key, { prw, sequence: prw.sequence })
+      this.#pins.set(key, { prw, sequence: prw.sequence, version: this.#newMark() })
     },
   }
 
@@ -155,7 +209,8 @@ class MemoryIssuerStore implements IssuerStore {
     const counter: ChangeCounterStore = {
       read: key => open(() => store.read(key)),
       compareAndSet: (...write) => open(() => store.compareAndSet(...write)),
-      purge: now => open(() => store.purge(now)),
+      purge: (...which) => open(() => store.purge(...which)),
+      keys: page => open(() => store.keys(page)),
     }
     this.#counters.set(issuerId, counter)
     return counter
@@ -173,11 +228,9 @@ class MemoryIssuerStore implements IssuerStore {
     await this.close()
   }
 
-  /** An issuerId is 10 characters, so that no two cards have one key. */
   #key(card: CardRef): string {
     if (this.#closed) throw storeClosed()
-    const { issuerId, cardId } = readRef(card)
-    return `${issuerId}/${cardId}`
+    return keyOf(readRef(card))
   }
 
   #keyToRead(card: CardRef, options: CallOptions | undefined): string {
@@ -185,9 +238,40 @@ class MemoryIssuerStore implements IssuerStore {
     return this.#key(card)
   }
 
-  #keyOfCard(card: CardRef): string {
+  #keyOfCard(card: CardAsFound): string {
+    const { revision } = readAsFound(card)
     const key = this.#key(card)
-    if (!this.#cards.has(key)) throw noSuchCard()
+    const found = this.#cards.get(key)
+    if (found === undefined) throw noSuchCard()
+    if (revision !== undefined && revision !== found.revision) throw cardChanged()
     return key
+  }
+
+  #newMark(): string {
+    this.#marks++
+    return String(this.#marks)
+  }
+
+  #refsAfter(map: ReadonlyMap<string, unknown>, after: CardRef | undefined): CardRef[] {
+    const keys = [...map.keys()].filter(key => after === undefined || key > keyOf(after))
+    return keys.sort().map(key => {
+      const [issuerId = '', cardId = ''] = key.split('/')
+      return { issuerId, cardId }
+    })
+  }
+}
+
+/** An issuerId is 10 characters and has no slash, so that no two cards have one key. */
+function keyOf({ issuerId, cardId }: CardRef): string {
+  return `${issuerId}/${cardId}`
+}
+
+async function outcomeOf(card: CardRef, store: () => Promise<void>): Promise<BulkResult> {
+  try {
+    await store()
+    return { card, outcome: 'stored' }
+  } catch (error) {
+    if (!isIssuerPinError(error)) throw error
+    return { card, outcome: 'refused', error }
   }
 }

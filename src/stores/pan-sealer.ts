@@ -23,6 +23,8 @@ export interface PanSealer {
   seal(pan: Pan, card: CardRef): Uint8Array | Promise<Uint8Array>
   /** The PAN of what `seal` made for this very card; rejects for anything else. */
   open(sealed: Uint8Array, card: CardRef): Pan | Promise<Pan>
+  /** True: it is sealed as `seal` would do it now. Without this method a change of the key seals every PAN anew. */
+  isCurrent?(sealed: Uint8Array): boolean
 }
 
 /** A key of {@link panSealer}. */
@@ -139,6 +141,11 @@ class AesPanSealer implements PanSealer, Disposable {
     } finally {
       wipe(clear)
     }
+  }
+
+  isCurrent(sealed: Uint8Array): boolean {
+    const [form, length = 0] = sealed
+    return form === FORM && new TextDecoder().decode(sealed.subarray(2, 2 + length)) === this.#sealingKid
   }
 
   [Symbol.dispose](): void {

@@ -4,19 +4,14 @@
  * refuses, they refuse.
  */
 
-import { readOptions, readOwn, requireKid } from '../base/arguments.js'
+import { readOptions, readOwn, requireKid, throwIfAborted } from '../base/arguments.js'
 import { snapshot } from '../base/bytes.js'
 import { ArgumentError, BackendError } from '../base/errors.js'
-import {
-  ISSUER_ID,
-  PCC,
-  PIN_BLOCK_TYPES,
-  type PinBlockType,
-  PRW_DATA_SET_CHARACTERS,
-} from '../d1/contract.js'
+import { ISSUER_ID, PCC, PIN_BLOCK_TYPES, type PinBlockType, PRW_DATA_SET } from '../d1/contract.js'
 import type {
   BlockRequest,
   Card,
+  CardAsFound,
   CardRef,
   CardState,
   ForgetRequests,
@@ -26,10 +21,11 @@ import type {
 import { requirePan } from '../primitives/pan.js'
 import { requireCardId } from '../seccos/counter/input.js'
 import type { Provenance } from '../seccos/profile/profile.js'
+import type { BlockPage, Replacement, ResealPage } from './issuer-store.js'
 
-const HEX = /^[0-9A-Fa-f]*$/
-const DATA_SET = `prwDataSet must be ${PRW_DATA_SET_CHARACTERS} hex digits`
 const PRINTABLE = /^[\x20-\x7e]{1,512}$/
+const MARK = /^[\x20-\x7e]{1,64}$/
+const MAX_PAGE = 8192
 const PIN_BLOCK_BYTES = 8
 const DIGEST_BYTES = 32
 
@@ -103,6 +99,7 @@ export function readCard(record: Card): Card {
     'pan',
     'setPinTypes',
     'seccos',
+    'revision',
   ])
   requireState(state)
   requirePan(pan)
@@ -199,8 +196,7 @@ export function readPrw(prw: StoredPrw): StoredPrw {
   const { name, version } = readOwn(profile ?? {}, 'profile', ['name', 'version'])
   requireText(prwValue, PRINTABLE, 'prwValue must be 1 to 512 printable characters')
   requireKid(prwKid)
-  requireText(prwDataSet, HEX, DATA_SET)
-  if (prwDataSet.length !== PRW_DATA_SET_CHARACTERS) throw new ArgumentError(DATA_SET)
+  requireText(prwDataSet, PRW_DATA_SET.test, `prwDataSet must be ${PRW_DATA_SET.shape}`)
   requireText(pcc, PCC, 'pcc must be four digits')
   if (!Number.isSafeInteger(sequence) || sequence < 1)
     throw new ArgumentError('sequence must be a whole number from 1')
@@ -246,4 +242,62 @@ function requireOneOf<T extends string>(
 
 function requireText(value: unknown, pattern: RegExp, problem: string): void {
   if (typeof value !== 'string' || !pattern.test(value)) throw new ArgumentError(problem)
+}
+
+/** The error that a write is refused with where its card is not as it was found: `ERR_BACKEND_BUSY`, retryable. */
+export function cardChanged(): BackendError {
+  return new BackendError('ERR_BACKEND_BUSY', 'the card changed meanwhile', { retryable: true })
+}
+
+/** The identifiers of a card, with its revision where one is given. `ERR_ARGUMENT`. */
+export function readAsFound(card: CardAsFound): CardAsFound {
+  const ref = readRef(card)
+  const { revision } = readOwn(card, 'the store', ['revision'])
+  if (revision === undefined) return ref
+  requireText(revision, MARK, 'revision must be 1 to 64 printable characters')
+  return { ...ref, revision }
+}
+
+/** A page; `ERR_ARGUMENT`. */
+export function readPage(page: ResealPage, what: string): ResealPage {
+  const { after, limit } = readOwn(page, what, ['after', 'limit'])
+  if (!Number.isInteger(limit) || limit < 1 || limit > MAX_PAGE) {
+    throw new ArgumentError(`${what}: limit must be a whole number from 1 to ${MAX_PAGE}`)
+  }
+  return after === undefined ? { limit } : { limit, after: readRef(after) }
+}
+
+/** A page of blocks; `ERR_ARGUMENT`. */
+export function readBlockPage(page: BlockPage): BlockPage {
+  const read = readPage(page, 'listBlocks')
+  const { kid } = readOwn(page, 'listBlocks', ['kid'])
+  requireKid(kid)
+  return { ...read, kid }
+}
+
+/** A replacement; `ERR_ARGUMENT`. */
+export function readReplacement(replacement: Replacement): Replacement {
+  const { card, pin, version } = readOwn(replacement, 'replaceBlocks', ['card', 'pin', 'version'])
+  requireText(version, MARK, 'version must be 1 to 64 printable characters')
+  return { card: readRef(card), pin: readPinBlock(pin), version }
+}
+
+const BATCH = 200
+
+/** Works through what comes in batches, and gives their results one by one. `ERR_ABORTED` between two batches. */
+export async function* inBatches<T, R>(
+  entries: Iterable<T> | AsyncIterable<T>,
+  signal: AbortSignal | undefined,
+  work: (batch: readonly T[]) => Promise<readonly R[]>,
+): AsyncGenerator<R, void, undefined> {
+  let batch: T[] = []
+  for await (const entry of entries) {
+    batch.push(entry)
+    if (batch.length < BATCH) continue
+    throwIfAborted(signal)
+    yield* await work(batch)
+    batch = []
+  }
+  throwIfAborted(signal)
+  if (batch.length > 0) yield* await work(batch)
 }

@@ -73,7 +73,7 @@ export function prwOf(sequence: number, mark: number = sequence): StoredPrw {
   return {
     prwValue: String(mark).padStart(16, '0'),
     prwKid: 'PRW-1',
-    prwDataSet: mark.toString(16).padStart(2, '0').repeat(123),
+    prwDataSet: mark.toString(16).toUpperCase().padStart(2, '0').repeat(123),
     pcc: String(mark).padStart(4, '0'),
     sequence,
     profile: { name: 'contract "profile"', version: '1.0' },
@@ -84,7 +84,8 @@ export function prwOf(sequence: number, mark: number = sequence): StoredPrw {
 /** Asserts a card as it was put, PAN and field bytes included. */
 export function assertCard(actual: Card | undefined, expected: Card, what: string): void {
   assert.ok(actual !== undefined, `${what}: the card is gone`)
-  const { pan, ...rest } = actual
+  const { pan, revision, ...rest } = actual
+  assert.ok(typeof revision === 'string', `${what}: no revision`)
   const { pan: expectedPan, ...expectedRest } = expected
   assert.ok(pan.reveal() === expectedPan.reveal(), `${what}: another PAN`)
   assert.deepEqual(rest, expectedRest, what)

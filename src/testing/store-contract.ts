@@ -40,8 +40,7 @@ export function issuerStoreContract(harness: IssuerStoreHarness): readonly Contr
   const checks = {
     ...CARD_CHECKS,
     ...PIN_CHECKS,
-    // The SQL stores have no `acceptBlock` yet.
-    ...(harness.durable ? {} : REQUEST_CHECKS),
+    ...REQUEST_CHECKS,
     ...COUNTER_CHECKS,
     ...LIFE_CHECKS,
     ...(harness.durable ? DURABLE_CHECKS : {}),

@@ -47,6 +47,7 @@ describe('a store', LONG, () => {
       read: key => inner.read(note(key)),
       compareAndSet: (...args) => inner.compareAndSet(...note(args)),
       purge: now => inner.purge(now),
+      keys: page => inner.keys(page),
     }
     const note = <T>(value: T): T => {
       given.push(value)
@@ -70,7 +71,7 @@ describe('a store', LONG, () => {
     await using backend = await openSoftware()
     const thrown = callersError(planted.texts.join(' '))
     const fails = (): Promise<never> => Promise.reject(thrown)
-    const counter = counterOn({ read: fails, compareAndSet: fails, purge: fails }, backend)
+    const counter = counterOn({ read: fails, compareAndSet: fails, purge: fails, keys: fails }, backend)
     const request = {
       cardId: 'card-1',
       intdatag: 'TAG-0123456789-ABCDE',

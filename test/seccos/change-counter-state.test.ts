@@ -4,12 +4,15 @@ import {
   type CardState,
   claimStep,
   confirmStep,
+  enterInstance,
   type Issued,
   issueStep,
   MAX_OPEN,
   type PccPolicy,
   readState,
+  restartStep,
   showState,
+  supersedeStep,
   tagOf,
 } from '../../src/seccos/counter/state.js'
 
@@ -20,6 +23,10 @@ const open = (tag: string, more: Partial<Issued> = {}): Issued =>
 const claimed = (tag: string, state: 'claimed' | 'spent', sequence = 1): Issued =>
   open(tag, { state, fingerprint: 'AA', sequence })
 const card = (...issued: Issued[]): CardState => ({ pcc: 7, sequence: 1, issued })
+const HASH = 'a5'.repeat(32)
+const HASH_2 = '5A'.repeat(32)
+/** An entry as a store may hold it. */
+const stored = (more: Partial<Issued> = {}): Issued => open(HASH, more)
 const request = (tag: string, more: object = {}) => ({ tag, pcc: 7, fingerprint: 'AA', ...more })
 const refused = (reason: string) => expect.objectContaining({ code: 'ERR_CHANGE_COUNTER', reason })
 const states = ({ issued }: CardState): string[] => issued.map(({ tag, state }) => `${tag} ${state}`)
@@ -79,11 +86,15 @@ describe('a claim', () => {
     expect(next?.issued[3]).toMatchObject({ fingerprint: 'AA', sequence: 2 })
   })
 
-  test('that is repeated is let through with its sequence, after its expiry too', () => {
+  test('that is repeated is let through with its sequence; once it is expired, only where it was stored', () => {
     for (const state of ['claimed', 'spent'] as const) {
-      const again = claimStep(card(claimed('a', state, 5)), request('a'), NOW + 9, POLICY)
+      const again = claimStep(card(claimed('a', state, 5)), request('a'), NOW, POLICY)
       expect(again).toEqual({ sequence: 5, replayed: state === 'spent' })
     }
+    const late = (state: 'claimed' | 'spent') => () =>
+      claimStep(card(claimed('a', state, 5)), request('a'), NOW + 1, POLICY)
+    expect(late('spent')()).toEqual({ sequence: 5, replayed: true })
+    expect(late('claimed')).toThrow(refused('expired'))
   })
 
   test('of a card without a further PCC leaves it without one', () => {
@@ -145,7 +156,8 @@ describe('an issue', () => {
 
 describe('a record', () => {
   test('is read back as it was shown', () => {
-    const state = card(open('a'), claimed('b', 'spent'))
+    const state = card(stored(), stored({ tag: HASH_2, state: 'spent', fingerprint: HASH, sequence: 3 }))
+    expect(readState(showState({ ...state, instance: 'a/1' }))).toEqual({ ...state, instance: 'a/1' })
     expect(readState(showState(state))).toEqual(state)
     expect(readState(showState({ ...state, pcc: null }))).toEqual({ ...state, pcc: null })
   })
@@ -159,6 +171,31 @@ describe('a record', () => {
     JSON.stringify({ v: 1, ...card(), pcc: 0.5 }),
     JSON.stringify({ v: 1, ...card(), sequence: null }),
     JSON.stringify({ v: 1, ...card(), issued: {} }),
+    JSON.stringify({ v: 1, ...card(), pcc: -5 }),
+    JSON.stringify({ v: 1, ...card(), pcc: 123456 }),
+    JSON.stringify({ v: 1, ...card(), sequence: -1 }),
+    JSON.stringify({ v: 1, ...card(), sequence: 2 ** 53 }),
+    JSON.stringify({ v: 1, ...card(), more: 1 }),
+    JSON.stringify({ v: 1, ...card(), instance: 7 }),
+    JSON.stringify({ v: 1, ...card(), instance: 'x'.repeat(129) }),
+    ...[
+      null,
+      7,
+      [],
+      open('a'),
+      stored({ pcc: -5 }),
+      stored({ pcc: 123456 }),
+      stored({ pcc: '0007' as never }),
+      stored({ expiresAt: 1.5 }),
+      stored({ state: 'free' as never }),
+      stored({ state: 'claimed' as never }),
+      stored({ state: 'spent', fingerprint: HASH } as never),
+      stored({ state: 'spent', fingerprint: HASH, sequence: 0 } as never),
+      stored({ state: 'spent', fingerprint: 'AA', sequence: 1 } as never),
+      stored({ instance: 1 as never }),
+      stored({ more: 1 } as never),
+    ].map(entry => JSON.stringify({ v: 1, ...card(), issued: [entry] })),
+    JSON.stringify({ v: 1, ...card(), issued: [stored(), stored()] }),
   ])('%s does not read', text => {
     const message = 'the record of the change counter does not read'
     expect(() => readState(text)).toThrow(expect.objectContaining({ code: 'ERR_BACKEND_FAILED', message }))
@@ -166,5 +203,73 @@ describe('a record', () => {
 
   test('names an intdatag by its SHA-256', () => {
     expect(tagOf('abc')).toBe('ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad')
+  })
+})
+
+describe('an instance of the database', () => {
+  const EPOCH = 2 ** 32
+  const on = (instance: string, ...issued: Issued[]): CardState => ({ ...card(...issued), instance })
+
+  test('that wrote the record goes on with it as it is', () => {
+    for (const state of [card(open('a')), on('x', open('a'))]) {
+      expect(enterInstance(state, state.instance)).toBe(state)
+    }
+  })
+
+  test('that did not begins a new epoch of the sequence, and keeps the count', () => {
+    const entered = enterInstance({ ...on('x', open('a')), sequence: 5 }, 'y')
+    expect(entered).toMatchObject({ instance: 'y', sequence: EPOCH + 5, pcc: 7 })
+    const again = enterInstance(entered, 'x')
+    expect(again).toMatchObject({ instance: 'x', sequence: 2 * EPOCH + 5 })
+    expect(enterInstance(again, undefined)).toEqual({ pcc: 7, sequence: 3 * EPOCH + 5, issued: [open('a')] })
+  })
+
+  test('refuses what another one issued and is open here, whatever came before or after', () => {
+    for (const [entry, now] of [
+      ['x', 'y'],
+      ['x', undefined],
+      [undefined, 'y'],
+    ] as const) {
+      const issued = open('a', entry === undefined ? {} : { instance: entry })
+      const state = now === undefined ? card(issued) : on(now, issued)
+      expect(() => claimStep(state, request('a'), NOW, POLICY)).toThrow(refused('failover'))
+    }
+    const own = on('y', open('a', { instance: 'y' }))
+    expect(claimStep(own, request('a'), NOW, POLICY)).toMatchObject({ sequence: 2 })
+  })
+
+  test('lets the claim of one request through that another one holds: it is the same request', () => {
+    const state = on('y', { ...claimed('a', 'claimed', 5), instance: 'x' })
+    expect(claimStep(state, request('a'), NOW, POLICY)).toEqual({ sequence: 5, replayed: false })
+    expect(() => claimStep(state, request('a', { fingerprint: 'BB' }), NOW, POLICY)).toThrow(refused('spent'))
+  })
+
+  test('marks what it issues', () => {
+    const { next } = issueStep(on('y'), { tag: 'a', expiresAt: NOW + 1, now: NOW }, POLICY)
+    expect(next.issued).toEqual([open('a', { instance: 'y' })])
+  })
+
+  test('whose epochs are used up leaves the card to an operator', () => {
+    const last = { ...on('x'), sequence: Number.MAX_SAFE_INTEGER }
+    expect(() => enterInstance(last, 'y')).toThrow(refused('exhausted'))
+  })
+})
+
+describe('an operator', () => {
+  test('supersedes what is open or claimed, in a new epoch, and skips values', () => {
+    const before = card(open('a'), claimed('b', 'claimed'), claimed('c', 'spent'))
+    const after = supersedeStep(before, 3, POLICY)
+    expect(states(after)).toEqual(['a superseded', 'b superseded', 'c spent'])
+    expect(after).toMatchObject({ pcc: 10, sequence: 2 ** 32 + 1 })
+    expect(supersedeStep({ ...before, pcc: 9998 }, 3, POLICY).pcc).toBeNull()
+    expect(supersedeStep({ ...before, pcc: 9998 }, 3, { ...POLICY, wrap: 'wrap-to-0001' }).pcc).toBe(2)
+    expect(() => claimStep(after, request('a'), NOW, POLICY)).toThrow(refused('superseded'))
+    expect(() => confirmStep(after, request('b'))).toThrow(refused('superseded'))
+  })
+
+  test('restarts a card that is exhausted, and no other', () => {
+    const exhausted = { ...card(open('a')), pcc: null }
+    expect(restartStep(exhausted, 1, POLICY)).toMatchObject({ pcc: 1, sequence: 2 ** 32 + 1 })
+    expect(restartStep(card(open('a')), 1, POLICY)).toBeUndefined()
   })
 })

@@ -28,7 +28,7 @@ class WatchedStore implements ChangeCounterStore {
     key: string,
     expected: string | undefined,
     value: string,
-    options?: { expiresAt?: number },
+    options?: { expiresAt?: number; instance?: string },
   ) {
     const hook = this.beforeWrite
     this.beforeWrite = undefined
@@ -37,8 +37,11 @@ class WatchedStore implements ChangeCounterStore {
     if (done) this.written.set(key, value)
     return done
   }
-  purge(now: number) {
-    return this.inner.purge(now)
+  purge(now: number, options?: { limit?: number }) {
+    return this.inner.purge(now, options)
+  }
+  keys(page: Parameters<ChangeCounterStore['keys']>[0]) {
+    return this.inner.keys(page)
   }
 }
 
@@ -343,19 +346,24 @@ describe('accept', () => {
     expect(await counter.accept(request, nothing)).toMatchObject({ replayed: false })
   })
 
-  test('a store that fails: its error comes out, the same request may come again, even after the expiry', async () => {
+  test('a store that fails: its error comes out, the same request may come again, until it expires', async () => {
     const { counter, issue, clock } = setUp()
     const request = await issue()
     const down = new Error('database down')
     await expect(counter.accept(request, () => Promise.reject(down))).rejects.toBe(down)
-    clock.now += 1_000_000
+    clock.now += 299_999
     const stored: number[] = []
     expect(await counter.accept(request, async ({ sequence }) => void stored.push(sequence))).toEqual({
       sequence: 1,
       replayed: false,
     })
     expect(stored).toEqual([1])
+    clock.now += 1_000_000
     expect(await counter.accept(request, () => expect.unreachable())).toMatchObject({ replayed: true })
+    const late = await issue()
+    await expect(counter.accept(late, () => Promise.reject(down))).rejects.toBe(down)
+    clock.now += 300_000
+    await expect(counter.accept(late, () => expect.unreachable())).rejects.toMatchObject(refused('expired'))
   })
 
   test('a PCC whose storage is unclear is not issued again', async () => {
@@ -431,7 +439,7 @@ describe('accept', () => {
 
   test('a store under siege gives up, and says that trying again may help', async () => {
     const store = {
-      ...memoryStore(),
+      ...parts(memoryStore()),
       read: async () => undefined,
       compareAndSet: async (key: string) => key.startsWith('tag/'),
       purge: async () => 0,
@@ -589,7 +597,8 @@ describe('the store contract', () => {
         const now = await store.read(key)
         return store.compareAndSet(key, now?.version, value, options)
       }
-      const broken = { read: store.read.bind(store), purge: store.purge.bind(store), compareAndSet }
+      const [read, purge, keys] = [store.read.bind(store), store.purge.bind(store), store.keys.bind(store)]
+      const broken = { read, purge, keys, compareAndSet }
       return [broken, broken] as const
     }
     const verdicts = await Promise.allSettled(
@@ -598,3 +607,153 @@ describe('the store contract', () => {
     expect(verdicts.filter(({ status }) => status === 'rejected').length).toBeGreaterThanOrEqual(4)
   })
 })
+
+describe('a database that fails over', () => {
+  test.each(['increment-on-accept', 'increment-on-issue'] as const)(
+    'takes no intdatag of the instance before, and goes on in a new epoch: %s',
+    async rule => {
+      let instance = 'one'
+      const { counter, issue } = setUp({ store: memoryStore({ instance: () => instance }), rule })
+      const first = await issue()
+      expect(await counter.accept(first, nothing)).toEqual({ sequence: 1, replayed: false })
+      const open = await issue()
+      instance = 'two'
+      await expect(counter.check(open)).rejects.toMatchObject(refused('failover'))
+      await expect(counter.accept(open, nothing)).rejects.toMatchObject(refused('failover'))
+      expect(await counter.accept(first, nothing)).toEqual({ sequence: 1, replayed: true })
+      const next = await issue()
+      expect(await counter.accept(next, nothing)).toEqual({ sequence: 2 ** 32 + 2, replayed: false })
+      // Back on the first one: it is another instance again.
+      instance = 'one'
+      await expect(counter.accept(open, nothing)).rejects.toMatchObject(refused('superseded'))
+    },
+  )
+
+  test('between the look and the write: nothing is written, and what was looked at is looked at again', async () => {
+    let instance = 'one'
+    const store = memoryStore({ instance: () => instance })
+    const watched = { ...parts(store), compareAndSet: store.compareAndSet.bind(store) }
+    const { counter, issue } = setUp({ store: watched })
+    const open = await issue()
+    watched.compareAndSet = (...write) => {
+      instance = 'two'
+      return store.compareAndSet(...write)
+    }
+    await expect(counter.accept(open, () => expect.unreachable())).rejects.toMatchObject(refused('failover'))
+    // A card without a record: it is made on the instance that writes it.
+    instance = 'one'
+    const issued = await issue('card-2')
+    instance = 'two'
+    expect(await counter.accept(issued, nothing)).toMatchObject({ replayed: false })
+  })
+
+  test('where a read may be lost yet, a repeated request is written before it is called one', async () => {
+    const store = memoryStore()
+    let writes = 0
+    const counted: ChangeCounterStore = {
+      ...parts(store),
+      compareAndSet: (...write) => {
+        writes++
+        return store.compareAndSet(...write)
+      },
+      commitsReplays: true,
+    }
+    const { counter, issue } = setUp({ store: counted })
+    const request = await issue()
+    await counter.accept(request, nothing)
+    writes = 0
+    expect(await counter.check(request)).toEqual({ replayed: true })
+    expect(writes).toBe(0)
+    expect(await counter.accept(request, () => expect.unreachable())).toEqual({ sequence: 1, replayed: true })
+    expect(writes).toBe(1)
+  })
+})
+
+describe('an operator', () => {
+  test('supersedes what a card has open', async () => {
+    const { counter, issue } = setUp()
+    const open = await issue()
+    expect(await counter.supersede({ cardId: 'card-1', skip: 2 })).toBe(true)
+    expect(await counter.supersede({ cardId: 'card-2' })).toBe(false)
+    await expect(counter.accept(open, nothing)).rejects.toMatchObject(refused('superseded'))
+    expect(await counter.issue('card-1')).toMatchObject({ pcc: '0003' })
+  })
+
+  test('supersedes all cards, in pages, and can be stopped', async () => {
+    const { counter, issue } = setUp()
+    const cards = Array.from({ length: 1001 }, (_, i) => `card-${i}`)
+    const requests = await Promise.all(cards.map(card => issue(card)))
+    const seen: number[] = []
+    const controller = new AbortController()
+    const stopped = counter.supersedeAll(
+      {
+        onProgress: count => {
+          seen.push(count)
+          controller.abort()
+        },
+      },
+      { signal: controller.signal },
+    )
+    await expect(stopped).rejects.toMatchObject({ code: 'ERR_ABORTED' })
+    expect(seen).toEqual([500])
+    expect(await counter.supersedeAll()).toBe(1001)
+    for (const request of [requests[0], requests[500], requests[1000]]) {
+      await expect(counter.accept(request ?? expect.unreachable(), nothing)).rejects.toMatchObject(
+        refused('superseded'),
+      )
+    }
+  })
+
+  test('gives an exhausted card a new beginning, and no other', async () => {
+    const { counter, issue } = setUp({ firstPcc: '9999' })
+    await expect(counter.restart({ cardId: 'card-1', pcc: '0001' })).rejects.toMatchObject(refused('unknown'))
+    await counter.accept(await issue(), nothing)
+    await expect(counter.issue('card-1')).rejects.toMatchObject(refused('exhausted'))
+    await counter.restart({ cardId: 'card-1', pcc: '0001' })
+    expect(await counter.accept(await issue(), nothing)).toEqual({ sequence: 2 ** 32 + 2, replayed: false })
+    await expect(counter.restart({ cardId: 'card-1', pcc: '0001' })).rejects.toMatchObject({
+      code: 'ERR_ARGUMENT',
+    })
+  })
+
+  test.each<[string, (counter: ChangeCounter) => Promise<unknown>]>([
+    ['no card', counter => counter.supersede({} as never)],
+    ['a skip below zero', counter => counter.supersede({ cardId: 'a', skip: -1 })],
+    ['a skip of 10000', counter => counter.supersedeAll({ skip: 10_000 })],
+    ['a PCC of five digits', counter => counter.restart({ cardId: 'a', pcc: '00001' })],
+    ['a batch of nothing', counter => counter.purge({ batch: 0 })],
+    ['a budget as text', counter => counter.purge({ budgetMs: '1' as never })],
+    ['a misspelt option', counter => counter.purge({ bugdetMs: 1 } as never)],
+  ])('who says %s is told so', async (_, call) => {
+    await expect(call(setUp().counter)).rejects.toMatchObject({ code: 'ERR_ARGUMENT' })
+  })
+})
+
+test('a purge goes in batches, says how far it is, ends with its time, and goes on next time', async () => {
+  const { counter, issue, clock } = setUp()
+  for (let i = 0; i < 7; i++) await issue(`card-${i}`)
+  clock.now += 8 * 24 * 3600 * 1000
+  const seen: number[] = []
+  expect(await counter.purge({ batch: 3, onProgress: deleted => void seen.push(deleted) })).toBe(7)
+  expect(seen).toEqual([3, 6, 7])
+  for (let i = 0; i < 4; i++) await issue(`card-${i}`)
+  clock.now += 8 * 24 * 3600 * 1000
+  const controller = new AbortController()
+  const stopped = counter.purge(
+    { batch: 1, onProgress: () => controller.abort() },
+    { signal: controller.signal },
+  )
+  await expect(stopped).rejects.toMatchObject({ code: 'ERR_ABORTED' })
+  expect(await counter.purge()).toBe(3)
+})
+
+/** The methods of a store, as an object that can be changed. */
+function parts(store: ChangeCounterStore) {
+  return {
+    read: store.read.bind(store),
+    compareAndSet: store.compareAndSet.bind(store),
+    purge: store.purge.bind(store),
+    keys: store.keys.bind(store),
+    ...(store.instance !== undefined && { instance: store.instance.bind(store) }),
+  }
+}

@@ -311,6 +311,7 @@ describe('a change counter', () => {
       read: (key: string) => (gone && key.startsWith('card/') ? Promise.resolve(undefined) : inner.read(key)),
       compareAndSet: inner.compareAndSet.bind(inner),
       purge: inner.purge.bind(inner),
+      keys: inner.keys.bind(inner),
     }
     const counter = make({ store })
     const { pcc, intdatag } = await counter.issue('card')
@@ -327,6 +328,7 @@ describe('a change counter', () => {
       read: store.read.bind(store),
       compareAndSet: store.compareAndSet.bind(store),
       purge: store.purge.bind(store),
+      keys: store.keys.bind(store),
     }
   }
 })

@@ -1,11 +1,17 @@
+/** Which SQLite drivers can be tested here. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { SqliteDriver } from '../../src/sqlite.js'
 import { openFile } from '../../src/stores/sqlite/driver.js'
 
 const DRIVERS: readonly SqliteDriver[] = ['better-sqlite3', 'node:sqlite']
 
+const folder = mkdtempSync(join(tmpdir(), 'ipc-drivers-'))
+
 /** To import better-sqlite3 says nothing: its addon loads when a database is opened. */
 async function isThere(driver: SqliteDriver): Promise<boolean> {
-  return openFile(':memory:', driver).then(
+  return openFile(join(folder, `${driver.replace(':', '-')}.db`), driver).then(
     database => {
       database.close()
       return true
@@ -15,6 +21,7 @@ async function isThere(driver: SqliteDriver): Promise<boolean> {
 }
 
 const present = await Promise.all(DRIVERS.map(isThere))
+rmSync(folder, { recursive: true })
 
 /** The SQLite drivers that can be tested here; a missing one is printed. */
 export const AVAILABLE: readonly SqliteDriver[] = DRIVERS.filter((_, i) => present[i])

@@ -8,6 +8,7 @@ import { loadDriver } from '../../src/stores/load-driver.js'
 import { PostgresDatabase } from '../../src/stores/postgres/database.js'
 import { databaseError } from '../../src/stores/postgres/errors.js'
 import { makePool } from '../../src/stores/postgres/pool.js'
+import { writeRows } from '../../src/stores/sql/database.js'
 import { migrate } from '../../src/stores/sql/migrate.js'
 import { everythingShown, failure } from '../support/errors.js'
 import { SEAL_KEY } from './store-fixtures.js'
@@ -57,9 +58,6 @@ test('the pool of a store has an end to every wait, and commits that wait for th
     max: 3,
     application_name: 'issuer',
     connectionTimeoutMillis: 1234,
-    statement_timeout: 1234,
-    idle_in_transaction_session_timeout: 1234,
-    options: '-c synchronous_commit=on',
   })
   await made.end()
 })
@@ -124,17 +122,24 @@ class FakePool extends EventEmitter implements PostgresPool {
 }
 
 function databaseOn(fake: FakePool, more: object = {}): PostgresDatabase {
-  return new PostgresDatabase({ pool: fake, ownsPool: true, prefix: 'p.', timeoutMs: 50, ...more })
+  return new PostgresDatabase({
+    pool: fake,
+    ownsPool: true,
+    prefix: 'p.',
+    timeoutMs: 50,
+    durability: 'local',
+    ...more,
+  })
 }
 
 describe('a connection', () => {
   test('goes back after a call, and is closed after one that failed', async () => {
     const fake = new FakePool()
     const database = databaseOn(fake)
-    expect(await database.run('x', [])).toBe(0)
+    expect(await writeRows(database, 'x', [])).toBe(0)
     expect(await database.session(50, async ({ run }) => run('x', []))).toBe(0)
     fake.client.query = () => Promise.reject(new Error('canary'))
-    await failure(() => database.get('x', []), 'ERR_BACKEND_FAILED', ['canary'])
+    await failure(() => database.read({ sql: 'x', values: [] }), 'ERR_BACKEND_FAILED', ['canary'])
     expect(fake.released).toEqual([false, false, true])
     expect(fake.client.listenerCount('error')).toBe(0)
   })
@@ -146,7 +151,7 @@ describe('a connection', () => {
       fake.client.emit('error', new Error('gone'))
       throw Object.assign(new Error('gone'), { code: 'ECONNRESET' })
     }
-    await failure(() => database.run('x', []), 'ERR_BACKEND_BUSY')
+    await failure(() => writeRows(database, 'x', []), 'ERR_BACKEND_BUSY')
     fake.emit('error', new Error('gone'))
   })
 
@@ -155,7 +160,7 @@ describe('a connection', () => {
     const database = databaseOn(fake)
     let come = (_client: typeof fake.client): void => {}
     fake.connect = () => new Promise(resolve => (come = resolve))
-    await failure(() => database.run('x', []), 'ERR_BACKEND_BUSY')
+    await failure(() => writeRows(database, 'x', []), 'ERR_BACKEND_BUSY')
     fake.client.query = () => expect.unreachable()
     come(fake.client)
     await expect.poll(() => fake.released).toEqual([undefined])
@@ -166,16 +171,20 @@ describe('a connection', () => {
     const database = databaseOn(fake, { timeoutMs: 60_000 })
     const controller = new AbortController()
     fake.client.query = () => new Promise(() => queueMicrotask(() => controller.abort()))
-    await expect(database.get('x', [], controller.signal)).rejects.toBeInstanceOf(AbortedError)
+    await expect(database.read({ sql: 'x', values: [] }, controller.signal)).rejects.toBeInstanceOf(
+      AbortedError,
+    )
     expect(fake.released).toEqual([true])
     fake.connect = () => expect.unreachable()
-    await expect(database.get('x', [], controller.signal)).rejects.toBeInstanceOf(AbortedError)
+    await expect(database.read({ sql: 'x', values: [] }, controller.signal)).rejects.toBeInstanceOf(
+      AbortedError,
+    )
   })
 
   test('that nobody gets in time leaves no timer behind', async () => {
     const fake = new FakePool()
     fake.connect = () => Promise.reject(Object.assign(new Error('x'), { code: 'ECONNREFUSED' }))
-    await failure(() => databaseOn(fake).run('x', []), 'ERR_BACKEND_BUSY')
+    await failure(() => writeRows(databaseOn(fake), 'x', []), 'ERR_BACKEND_BUSY')
     expect(fake.released).toEqual([])
   })
 })
@@ -185,11 +194,14 @@ test('close waits for the calls under way, and ends the pool once, unless it is 
     const fake = new FakePool()
     const database = databaseOn(fake, { ownsPool, timeoutMs: 60_000 })
     let finish = (): void => {}
-    fake.client.query = () => new Promise(resolve => (finish = () => resolve({ rows: [], rowCount: 1 })))
-    const call = database.run('x', [])
+    const one = { rows: [], rowCount: 1 }
+    fake.client.query = sql =>
+      sql === 'x' ? new Promise(resolve => (finish = () => resolve(one))) : Promise.resolve(one)
+    const call = writeRows(database, 'x', [])
     const closed = Promise.all([database.close(), database.close()])
-    await failure(() => database.run('y', []), 'ERR_BACKEND_CLOSED')
-    await expect.poll(() => fake.listenerCount('error')).toBe(1)
+    await failure(() => writeRows(database, 'y', []), 'ERR_BACKEND_CLOSED')
+    await new Promise(setImmediate)
+    expect(fake.listenerCount('error')).toBe(1)
     expect(fake.ended).toBe(0)
     finish()
     expect(await call).toBe(1)

@@ -80,7 +80,19 @@ describe.each(AVAILABLE)('%s', { timeout: 60_000 }, driver => {
 
   test('a path that is no file, and a database that is in no file', async () => {
     await failure(() => open(join(folder, 'none', 'x.db')), 'ERR_BACKEND_FAILED')
-    await failure(() => open(':memory:'), 'ERR_BACKEND_FAILED')
+    for (const path of [
+      ':memory:',
+      ':Memory:',
+      'file:x.db',
+      'FILE::memory:',
+      ' x.db',
+      'x.db ',
+      'x.db\n',
+      'x\0.db',
+      '\u00a0x',
+    ]) {
+      await failure(() => open(path), 'ERR_ARGUMENT')
+    }
   })
 
   test('a file that is no database', async () => {
@@ -91,7 +103,7 @@ describe.each(AVAILABLE)('%s', { timeout: 60_000 }, driver => {
     const path = newFile()
     await using store = await open(path)
     await store.cards.put(CARD, RECORD)
-    const mode = await onFile(path, database => database.prepare('PRAGMA journal_mode').get())
+    const mode = await onFile(path, database => database.prepare('PRAGMA journal_mode').all()[0])
     expect(mode).toMatchObject({ journal_mode: 'wal' })
   })
 
@@ -122,8 +134,10 @@ describe.each(AVAILABLE)('%s', { timeout: 60_000 }, driver => {
 
   describe('versions', () => {
     const versionsOf = (path: string) =>
-      onFile(path, database =>
-        database.prepare('SELECT count(*) AS n, max(version) AS last FROM issuer_pin_versions').get(),
+      onFile(
+        path,
+        database =>
+          database.prepare('SELECT count(*) AS n, max(version) AS last FROM issuer_pin_versions').all()[0],
       )
 
     test('a new file gets every version, and opening it again adds none', async () => {
@@ -149,8 +163,12 @@ describe.each(AVAILABLE)('%s', { timeout: 60_000 }, driver => {
       const path = newFile()
       await onFile(path, database => database.exec('CREATE TABLE issuer_pin_pins (other TEXT)'))
       await failure(() => open(path), 'ERR_BACKEND_FAILED')
-      const tables = await onFile(path, database =>
-        database.prepare("SELECT group_concat(name) AS names FROM sqlite_schema WHERE type = 'table'").get(),
+      const tables = await onFile(
+        path,
+        database =>
+          database
+            .prepare("SELECT group_concat(name) AS names FROM sqlite_schema WHERE type = 'table'")
+            .all()[0],
       )
       expect(tables).toMatchObject({ names: 'issuer_pin_pins' })
     })

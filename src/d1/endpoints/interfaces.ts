@@ -21,6 +21,15 @@ export interface CardRef {
   readonly cardId: string
 }
 
+/**
+ * A card as a directory found it. What is written for it is written only if the card is still the same: one that was
+ * blocked, or got another PAN, while a Set PIN was under way is decided on in the write itself.
+ */
+export interface CardAsFound extends CardRef {
+  /** {@link Card.revision}; where absent, the card need only be there. */
+  readonly revision?: string
+}
+
 /** Which card is wanted, and what for: a directory whose states depend on the operation can tell. */
 export interface CardQuery extends CardRef {
   readonly operation: PinOperation
@@ -49,6 +58,8 @@ export interface Card {
     readonly pcc?: string
     readonly fields?: Readonly<Record<string, string | Uint8Array>>
   }
+  /** Another one after each change of the card. It comes from the directory; where a card is put, it means nothing. */
+  readonly revision?: string
 }
 
 /** Finds cards. */
@@ -119,9 +130,9 @@ export interface PinStore {
   /** The card's PIN block, or undefined where there is none to show (answered with 403). */
   readBlock(card: CardRef, options: CallOptions): Promise<StoredPinBlock | undefined>
   /** Stores a block over whatever was there; the same block again is no error. Resolved means durable. */
-  storeBlock(card: CardRef, pin: StoredPinBlock): Promise<void>
+  storeBlock(card: CardAsFound, pin: StoredPinBlock): Promise<void>
   /** Stores a PRW, unless one with a higher sequence is there (no error either). Resolved means durable. */
-  storePrw(card: CardRef, prw: StoredPrw): Promise<void>
+  storePrw(card: CardAsFound, prw: StoredPrw): Promise<void>
 }
 
 /** Who a token was issued to, or why it is refused. */

@@ -21,20 +21,26 @@
  * A `store` that hangs may finish after a later request was accepted. So `store` is given `sequence`, which grows with
  * every acceptance of a card: write the PRW only over one with a lower or the same sequence.
  *
+ * **Failover.** Where the store names the server that answers (its *instance*), each intdatag belongs to the one that
+ * issued it, and the compare-and-set writes on that one only. A server that was restored, promoted or restarted may have
+ * lost acceptances: what is open there and was issued elsewhere is refused (`failover`), which costs the cardholder one
+ * retry. For the same reason `sequence` begins a new epoch there: a number that was lost is not given out again.
+ *
  * **Refusals** (`ERR_CHANGE_COUNTER` with a `reason`) leave the record as it is. The reason is for the operator; the
  * outside gets one answer. Call {@link ChangeCounter.check} before and `accept` after the MAC has been verified.
  *
  * The store holds SHA-256 values of intdatags and fingerprints: reading it gives nobody an intdatag to use.
  */
-import { type CallOptions, requireSignal, throwIfAborted } from '../../base/arguments.js'
+import { type CallOptions, readOptions, requireSignal, throwIfAborted } from '../../base/arguments.js'
 import { ArgumentError, BackendError, ChangeCounterError } from '../../base/errors.js'
 import {
   type AcceptRequest,
   type ChangeCounterOptions,
   newIntdatag,
-  readFirstPcc,
+  readPcc,
   readRequest,
   readTag,
+  readWhole,
   requireCardId,
   requireCounterOptions,
 } from './input.js'
@@ -43,15 +49,21 @@ import {
   type ClaimRequest,
   claimStep,
   confirmStep,
+  enterInstance,
   issueStep,
   type PccPolicy,
   readState,
+  restartStep,
   showState,
+  supersedeStep,
   tagOf,
 } from './state.js'
 
 /** How long after its expiry an intdatag is still known to belong to a card, for the operator's reason. */
 const RETENTION_MS = 7 * 24 * 3600 * 1000
+const CARD_PREFIX = 'card/'
+const PAGE = 500
+const SKIP = [0, 9999] as const
 /** Lost races of one call. Each means that somebody else's write went through. */
 const MAX_ATTEMPTS = 100
 
@@ -61,6 +73,29 @@ export interface IssuedCounter {
   readonly intdatag: string
   /** Milliseconds since 1970. */
   readonly expiresAt: number
+}
+
+/** A card whose open intdatags end. */
+export interface SupersedeInput {
+  readonly cardId: string
+  /** By how much its PCC moves on: 0 to 9999; 0 where absent. */
+  readonly skip?: number
+}
+
+/** What {@link ChangeCounter.supersedeAll} may be told. */
+export interface SupersedeAllInput extends Pick<SupersedeInput, 'skip'> {
+  /** Called after each page with the cards so far. */
+  readonly onProgress?: (cards: number) => void
+}
+
+/** What {@link ChangeCounter.purge} may be told. */
+export interface PurgeInput {
+  /** Records of one statement: 1 to 100,000; 1000 where absent. */
+  readonly batch?: number
+  /** After so many milliseconds no further batch begins: 1 to 3,600,000; 60,000 where absent. */
+  readonly budgetMs?: number
+  /** Called after each batch with what was deleted so far. */
+  readonly onProgress?: (deleted: number) => void
 }
 
 /** What the issuer's `store` is told. */
@@ -144,8 +179,8 @@ export class ChangeCounter {
    * same request may be repeated. `store` must be idempotent, and heed `sequence`.
    *
    * Errors: `ERR_CHANGE_COUNTER` with `reason` `unknown`, `other-card`, `pcc`, `expired`, `spent` (by another request)
-   * or `superseded` (another request of the card was accepted, or too many were opened); `ERR_ARGUMENT`; `ERR_ABORTED`
-   * (before the claim only); `ERR_BACKEND_BUSY`; and what the store reports.
+   * `superseded` (another request of the card was accepted, or too many were opened) or `failover` (another instance of
+   * the database issued it); `ERR_ARGUMENT`; `ERR_ABORTED` (before the claim only); `ERR_BACKEND_BUSY`; and what the store reports.
    */
   async accept(
     request: AcceptRequest,
@@ -188,12 +223,109 @@ export class ChangeCounter {
   }
 
   /**
-   * Deletes what the store keeps of long expired intdatags, and says how many. Run it now and then.
+   * Ends whatever is open or claimed for a card, and begins a new epoch of its sequence: an operator's, where the card's
+   * counter is in doubt. False: the card has no record.
    *
-   * Errors: what the store reports, such as `ERR_BACKEND_BUSY`.
+   * Errors: `ERR_ARGUMENT`, `ERR_BACKEND_BUSY`, and what the store reports.
+   *
+   * @example
+   * ```ts
+   * await counter.supersede({ cardId })
+   * ```
    */
-  async purge(): Promise<number> {
-    return this.#options.store.purge(this.#now())
+  async supersede(input: SupersedeInput): Promise<boolean> {
+    const { cardId, skip = 0 } = readOptions(input, 'supersede', ['cardId', 'skip'])
+    requireCardId(cardId)
+    return this.#supersede(cardId, readWhole(skip, 'skip', SKIP))
+  }
+
+  /**
+   * {@link ChangeCounter.supersede} for every card of the store, in pages: after a backup was restored, before the service
+   * answers. An older counter would else give out again what was used since; `skip` moves each PCC on by so much.
+   * Interrupted, it may simply be run again; a card then skips again.
+   *
+   * Errors: `ERR_ARGUMENT`, `ERR_ABORTED`, `ERR_BACKEND_BUSY`, and what the store reports.
+   *
+   * @example
+   * ```ts
+   * await counter.supersedeAll({ skip: 1, onProgress: cards => console.log(`${cards} cards`) })
+   * ```
+   */
+  async supersedeAll(input: SupersedeAllInput = {}, options?: CallOptions): Promise<number> {
+    const { skip = 0, onProgress } = readOptions(input, 'supersedeAll', ['skip', 'onProgress'])
+    readWhole(skip, 'skip', SKIP)
+    const signal = requireSignal(options)
+    let [cards, after] = [0, CARD_PREFIX]
+    for (;;) {
+      throwIfAborted(signal)
+      const keys = await this.#options.store.keys({ prefix: CARD_PREFIX, after, limit: PAGE })
+      for (const key of keys) {
+        throwIfAborted(signal)
+        if (await this.#supersede(key.slice(CARD_PREFIX.length), skip)) cards++
+      }
+      after = keys.at(-1) ?? after
+      onProgress?.(cards)
+      if (keys.length < PAGE) return cards
+    }
+  }
+
+  /**
+   * Gives a card whose counter is exhausted (9999, `wrap: 'refuse'`) a new PCC: an operator's, once the scheme says how
+   * the card goes on. Whatever was open is superseded; the sequence goes on in a new epoch.
+   *
+   * Errors: `ERR_ARGUMENT` (also for a card that is not exhausted), `ERR_CHANGE_COUNTER` (`unknown`: it has no record),
+   * `ERR_BACKEND_BUSY`, and what the store reports.
+   *
+   * @example
+   * ```ts
+   * await counter.restart({ cardId, pcc: '0001' })
+   * ```
+   */
+  async restart(input: { readonly cardId: string; readonly pcc: string }): Promise<void> {
+    const { cardId, pcc } = readOptions(input, 'restart', ['cardId', 'pcc'])
+    requireCardId(cardId)
+    const from = readPcc(pcc, 'pcc must be')
+    await this.#update(cardId, state => {
+      if (state === undefined) throw new ChangeCounterError('unknown')
+      const next = restartStep(state, from, this.#policy)
+      if (next === undefined) throw new ArgumentError('restart is for a card whose counter is exhausted')
+      return { next, result: undefined }
+    })
+  }
+
+  /**
+   * Deletes what the store keeps of long expired intdatags, in batches, and says how many. A store of this library does so
+   * by itself; with one of your own, run it now and then. It ends early, and goes on next time, once `budgetMs` are over.
+   *
+   * Errors: `ERR_ARGUMENT`, `ERR_ABORTED`, and what the store reports, such as `ERR_BACKEND_BUSY`.
+   *
+   * @example
+   * ```ts
+   * await counter.purge({ batch: 1000, budgetMs: 10_000 })
+   * ```
+   */
+  async purge(input: PurgeInput = {}, options?: CallOptions): Promise<number> {
+    const read = readOptions(input, 'purge', ['batch', 'budgetMs', 'onProgress'])
+    const { batch = 1000, budgetMs = 60_000, onProgress } = read
+    readWhole(batch, 'batch', [1, 100_000])
+    readWhole(budgetMs, 'budgetMs', [1, 3_600_000])
+    const signal = requireSignal(options)
+    const end = performance.now() + budgetMs
+    let deleted = 0
+    for (;;) {
+      throwIfAborted(signal)
+      const count = await this.#options.store.purge(this.#now(), { limit: batch })
+      deleted += count
+      onProgress?.(deleted)
+      if (count < batch || performance.now() >= end) return deleted
+    }
+  }
+
+  #supersede(cardId: string, skip: number): Promise<boolean> {
+    return this.#update(cardId, state => ({
+      next: state && supersedeStep(state, skip, this.#policy),
+      result: state !== undefined,
+    }))
   }
 
   /** The claim; only looked at unless `write` is given. */
@@ -207,7 +339,9 @@ export class ChangeCounter {
         throwIfAborted(write?.signal)
         if (state === undefined) throw new ChangeCounterError('unknown')
         const { next, ...result } = claimStep(state, claim, this.#now(), this.#policy)
-        return { next: write && next, result }
+        // What was read may be lost yet: a repeated request is called accepted after a commit of its own.
+        const touched = result.replayed && this.#options.store.commitsReplays === true ? state : undefined
+        return { next: write && (next ?? touched), result }
       }),
     )
   }
@@ -232,12 +366,16 @@ export class ChangeCounter {
     decide: (state: CardState | undefined) => MaybeLater<{ next: CardState | undefined; result: T }>,
   ): Promise<T> {
     const { store } = this.#options
-    const key = `card/${cardId}`
+    const key = `${CARD_PREFIX}${cardId}`
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       const record = await store.read(key)
-      const { next, result } = await decide(record && readState(record.value))
+      const state = record && enterInstance(readState(record.value), record.instance)
+      const { next, result } = await decide(state)
       if (next === undefined) return result
-      if (await store.compareAndSet(key, record?.version, showState(next))) return result
+      const instance = record === undefined ? await store.instance?.() : record.instance
+      const written = showState(state === undefined ? stamped(next, instance) : next)
+      const options = instance === undefined ? {} : { instance }
+      if (await store.compareAndSet(key, record?.version, written, options)) return result
     }
     throw new BackendError('ERR_BACKEND_BUSY', 'the record of the card is busy', { retryable: true })
   }
@@ -245,7 +383,7 @@ export class ChangeCounter {
   async #firstState(cardId: string): Promise<CardState> {
     const { firstPcc } = this.#options
     const pcc = typeof firstPcc === 'string' ? firstPcc : await firstPcc(cardId)
-    return { pcc: readFirstPcc(pcc), sequence: 0, issued: [] }
+    return { pcc: readPcc(pcc, 'firstPcc must give'), sequence: 0, issued: [] }
   }
 
   #now(): number {
@@ -258,6 +396,12 @@ export class ChangeCounter {
 }
 
 type MaybeLater<T> = T | Promise<T>
+
+/** A record that is made now, and all that it opened, belong to the instance that is about to write it. */
+function stamped(state: CardState, instance: string | undefined): CardState {
+  if (instance === undefined) return state
+  return { ...state, instance, issued: state.issued.map(entry => ({ ...entry, instance })) }
+}
 
 function tagKey(tag: string): string {
   return `tag/${tag}`

@@ -96,7 +96,7 @@ export function requireCounterOptions(options: ChangeCounterOptions): void {
   requireOptions(options, 'ChangeCounter', names)
   const { store, backend, firstPcc, rule, wrap, ttlSeconds, now } = options
   const isFunction = (value: unknown): boolean => typeof value === 'function'
-  if (!isFunction(store?.read) || !isFunction(store.compareAndSet) || !isFunction(store.purge)) {
+  if (![store?.read, store?.compareAndSet, store?.purge, store?.keys].every(isFunction)) {
     throw new ArgumentError('store must be a ChangeCounterStore')
   }
   if (!isFunction(backend?.randomBytes)) throw new ArgumentError('backend must have randomBytes')
@@ -115,10 +115,16 @@ export function requireCounterOptions(options: ChangeCounterOptions): void {
   if (now !== undefined && !isFunction(now)) throw new ArgumentError('now must be a function')
 }
 
-/** The number of a PCC that a caller's function gave. */
-export function readFirstPcc(pcc: unknown): number {
-  if (typeof pcc !== 'string' || !PCC.test(pcc)) throw new ArgumentError('firstPcc must give four digits')
+/** The number of a PCC that the caller, or a function of the caller's, gave. */
+export function readPcc(pcc: unknown, what: string): number {
+  if (typeof pcc !== 'string' || !PCC.test(pcc)) throw new ArgumentError(`${what} four digits`)
   return Number(pcc)
+}
+
+/** A whole number within bounds. */
+export function readWhole(value: unknown, name: string, [min, max]: readonly [number, number]): number {
+  if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) return value
+  throw new ArgumentError(`${name} must be a whole number from ${min} to ${max}`)
 }
 
 /**
@@ -140,7 +146,8 @@ export function requestFingerprint(members: Readonly<Record<string, string>>): U
   for (const [name, value] of Object.entries(members).sort(([a], [b]) => (a < b ? -1 : 1))) {
     if (typeof value !== 'string') throw new ArgumentError(`${name} must be a string`)
     // A lone surrogate has no UTF-8 form of its own: two texts would have one fingerprint.
-    if (/\p{Cs}/u.test(name + value)) throw new ArgumentError('members must be well-formed text')
+    if (/\p{Cs}/u.test(name) || /\p{Cs}/u.test(value))
+      throw new ArgumentError('members must be well-formed text')
     for (const text of [name, value]) {
       const bytes = Buffer.from(text, 'utf8')
       const length = Buffer.alloc(4)

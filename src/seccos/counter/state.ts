@@ -25,6 +25,8 @@ export const PCC_WRAPS: Readonly<Record<PccWrap, number | null>> = {
 }
 
 const LAST_PCC = 9999
+/** Acceptances of one epoch; 2^21 epochs fit above them. */
+const EPOCH = 2 ** 32
 /** Issued and not used: one more, and the oldest of them is superseded. */
 export const MAX_OPEN = 8
 /** Issued, whatever became of it. Beyond, superseded and expired ones are forgotten first, then spent ones. */
@@ -35,6 +37,8 @@ export type Issued = {
   readonly tag: string
   readonly pcc: number
   readonly expiresAt: number
+  /** Of the database that issued it, where it has one. */
+  readonly instance?: string
 } & (Unclaimed | Claimed)
 
 /** Open, or superseded, which may have been after a claim. */
@@ -46,7 +50,7 @@ interface Claimed {
   readonly state: 'claimed' | 'spent'
   /** Of the request that claimed it, in hex. */
   readonly fingerprint: string
-  /** Which acceptance of this card it was, counted from 1. */
+  /** Which acceptance of this card it was, counted from 1, in its epoch. */
   readonly sequence: number
 }
 
@@ -54,8 +58,13 @@ interface Claimed {
 export interface CardState {
   /** The PCC of the next issue; null where the card has no further one. */
   readonly pcc: number | null
-  /** Acceptances so far. Unlike the PCC it never wraps. */
+  /**
+   * Acceptances so far, in the lower 32 bits. Unlike the PCC it never wraps. Above them the epoch: it grows where the
+   * record is found on another instance than the one that wrote it, for acceptances may have been lost with that.
+   */
   readonly sequence: number
+  /** Of the database that wrote the record, where it has one. */
+  readonly instance?: string
   /** Oldest first. */
   readonly issued: readonly Issued[]
 }
@@ -85,6 +94,20 @@ export function tagOf(intdatag: string): string {
   return createHash('sha256').update(intdatag).digest('hex')
 }
 
+/** The record as this instance goes on with it: in a new epoch where another one wrote it. */
+export function enterInstance(state: CardState, instance: string | undefined): CardState {
+  if (state.instance === instance) return state
+  const { instance: _, ...rest } = state
+  const entered = { ...rest, sequence: nextEpoch(state.sequence) }
+  return instance === undefined ? entered : { ...entered, instance }
+}
+
+function nextEpoch(sequence: number): number {
+  const next = (Math.floor(sequence / EPOCH) + 1) * EPOCH + (sequence % EPOCH)
+  if (!Number.isSafeInteger(next)) throw new ChangeCounterError('exhausted')
+  return next
+}
+
 /** Opens an intdatag under the card's PCC. `exhausted` where there is none. */
 export function issueStep(
   state: CardState,
@@ -93,15 +116,18 @@ export function issueStep(
 ): { readonly next: CardState; readonly pcc: number } {
   const { pcc } = state
   if (pcc === null) throw new ChangeCounterError('exhausted')
-  const opened: Issued = { tag: entry.tag, pcc, expiresAt: entry.expiresAt, state: 'open' }
+  const { tag, expiresAt } = entry
+  const { instance } = state
+  const opened: Issued = { tag, pcc, expiresAt, state: 'open', ...(instance !== undefined && { instance }) }
   const issued = forget(supersedeOldest([...state.issued, opened], entry.now), entry.now)
   return { next: { ...state, pcc: movedAt('issue', pcc, policy), issued }, pcc }
 }
 
 /**
  * Claims an intdatag for one request: from here on it belongs to that fingerprint, the PCC has moved, and whatever
- * else was open for the card is superseded. The same request again is let through. Throws `unknown` where the card
- * has no such intdatag.
+ * else was open for the card is superseded. The same request again is let through, until the intdatag expires. Throws
+ * `unknown` where the card has no such intdatag, `failover` for one that is open here and was issued by another
+ * instance: it may have been accepted there.
  */
 export function claimStep(state: CardState, request: ClaimRequest, now: number, policy: PccPolicy): Claim {
   const entry = state.issued.find(candidate => candidate.tag === request.tag)
@@ -110,16 +136,38 @@ export function claimStep(state: CardState, request: ClaimRequest, now: number, 
   if (entry.state === 'superseded') throw new ChangeCounterError('superseded')
   if (entry.state === 'claimed' || entry.state === 'spent') {
     if (entry.fingerprint !== request.fingerprint) throw new ChangeCounterError('spent')
+    // A claim that was never confirmed does not stay open for ever.
+    if (entry.state === 'claimed' && entry.expiresAt <= now) throw new ChangeCounterError('expired')
     return { sequence: entry.sequence, replayed: entry.state === 'spent' }
   }
   if (entry.expiresAt <= now) throw new ChangeCounterError('expired')
+  if (entry.instance !== state.instance) throw new ChangeCounterError('failover')
   const sequence = state.sequence + 1
   const issued = state.issued.map((other): Issued => {
     if (other === entry) return { ...entry, state: 'claimed', fingerprint: request.fingerprint, sequence }
     return other.state === 'open' || other.state === 'claimed' ? { ...other, state: 'superseded' } : other
   })
   const pcc = state.pcc === null ? null : movedAt('claim', state.pcc, policy)
-  return { next: { pcc, sequence, issued }, sequence, replayed: false }
+  return { next: { ...state, pcc, sequence, issued }, sequence, replayed: false }
+}
+
+/**
+ * Ends whatever is open or claimed, and begins a new epoch; the PCC moves on by `skip`. For an operator, after a backup
+ * was restored or a card's data came into doubt.
+ */
+export function supersedeStep(state: CardState, skip: number, { wrap }: PccPolicy): CardState {
+  let { pcc } = state
+  for (let i = 0; i < skip && pcc !== null; i++) pcc = after(pcc, wrap)
+  const issued = state.issued.map(
+    (entry): Issued =>
+      entry.state === 'open' || entry.state === 'claimed' ? { ...entry, state: 'superseded' } : entry,
+  )
+  return { ...state, pcc, sequence: nextEpoch(state.sequence), issued }
+}
+
+/** Gives a card whose PCC is exhausted a new one; undefined where it is not. */
+export function restartStep(state: CardState, pcc: number, policy: PccPolicy): CardState | undefined {
+  return state.pcc === null ? { ...supersedeStep(state, 0, policy), pcc } : undefined
 }
 
 /** Marks a claim as stored; undefined where it is already. `superseded` where a later request was accepted. */
@@ -134,6 +182,10 @@ export function confirmStep(state: CardState, request: ClaimRequest): CardState 
 
 function movedAt(step: 'claim' | 'issue', pcc: number, { rule, wrap }: PccPolicy): number | null {
   if (PCC_RULES[rule] !== step) return pcc
+  return after(pcc, wrap)
+}
+
+function after(pcc: number, wrap: PccWrap): number | null {
   return pcc === LAST_PCC ? PCC_WRAPS[wrap] : pcc + 1
 }
 
@@ -164,17 +216,64 @@ export function showState(state: CardState): string {
 /** The record of a text; `ERR_BACKEND_FAILED` where another program, or a later version, wrote it. */
 export function readState(text: string): CardState {
   try {
-    const { v, pcc, sequence, issued } = JSON.parse(text)
-    if (
-      v === 1 &&
-      (pcc === null || Number.isInteger(pcc)) &&
-      Number.isInteger(sequence) &&
-      Array.isArray(issued)
-    ) {
-      return { pcc, sequence, issued }
-    }
+    const { v, ...state } = JSON.parse(text)
+    if (v === 1 && isState(state)) return state
   } catch {
     // Whatever is wrong with it, it is not a record.
   }
   throw new BackendError('ERR_BACKEND_FAILED', 'the record of the change counter does not read')
+}
+
+const HASH = /^[0-9a-fA-F]{64}$/
+const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && Number(value) >= 0
+const isPcc = (value: unknown): boolean => isCount(value) && Number(value) <= LAST_PCC
+const isHash = (value: unknown): boolean => typeof value === 'string' && HASH.test(value)
+const isInstance = (value: unknown): boolean => typeof value === 'string' && value.length <= 128
+const isAbsentOr =
+  (check: Check): Check =>
+  value =>
+    value === undefined || check(value)
+
+type Check = (value: unknown) => boolean
+
+const STATE: Readonly<Record<keyof CardState, Check>> = {
+  pcc: value => value === null || isPcc(value),
+  sequence: isCount,
+  instance: isAbsentOr(isInstance),
+  issued: value =>
+    Array.isArray(value) &&
+    value.every(isIssued) &&
+    new Set(value.map(({ tag }) => tag)).size === value.length,
+}
+
+const ISSUED: Readonly<Record<keyof Issued, Check>> = {
+  tag: isHash,
+  pcc: isPcc,
+  expiresAt: isCount,
+  instance: isAbsentOr(isInstance),
+  state: value => ['open', 'superseded', 'claimed', 'spent'].includes(String(value)),
+  fingerprint: isAbsentOr(isHash),
+  sequence: isAbsentOr(value => isCount(value) && value !== 0),
+}
+
+function isState(value: unknown): value is CardState {
+  return hasShape(value, STATE)
+}
+
+/** A claim without the request it belongs to would be anybody's. */
+function isIssued(value: unknown): boolean {
+  if (!hasShape(value, ISSUED)) return false
+  const { state, fingerprint, sequence } = Object(value)
+  const isClaim = state === 'claimed' || state === 'spent'
+  return !isClaim || (fingerprint !== undefined && sequence !== undefined)
+}
+
+/** An object with these members and no others. */
+function hasShape(value: unknown, shape: Readonly<Record<string, Check>>): boolean {
+  if (typeof value !== 'object' || value === null) return false
+  const object: Record<string, unknown> = { ...value }
+  return (
+    Object.keys(object).every(name => Object.hasOwn(shape, name)) &&
+    Object.entries(shape).every(([name, check]) => check(object[name]))
+  )
 }

@@ -7,12 +7,35 @@
  * 2. A record that was written is there after a crash: true means durable.
  * 3. A version is opaque and never comes back for a key while its record exists.
  * 4. Values hold hashes, counters and card identifiers; no PIN, PAN, PRW or intdatag. Up to 8 KiB of text.
+ * 5. A database that may be replaced by an older copy of itself (a standby, a backup) names its *instance*: a text that
+ *    is another one after each such change, and after a restart. It is looked at in the statement that writes, never
+ *    remembered: the next statement may reach another server.
  */
 
-/** A record as it stands. */
+import { readOptions } from '../../base/arguments.js'
+
+/** A record as it is. */
 export interface StoredRecord {
   readonly value: string
   readonly version: string
+  /** Of the server that gave the answer; see {@link ChangeCounterStore.instance}. */
+  readonly instance?: string
+}
+
+/** What a write may ask for. */
+export interface WriteOptions {
+  /** Milliseconds since 1970: {@link ChangeCounterStore.purge} may delete the record from then on. Without it: never. */
+  readonly expiresAt?: number
+  /** Write only if the server that writes is this one. A store without instances then never writes. */
+  readonly instance?: string
+}
+
+/** A page of {@link ChangeCounterStore.keys}. */
+export interface KeyPage {
+  readonly prefix: string
+  /** The last key of the page before. */
+  readonly after?: string
+  readonly limit: number
 }
 
 /** Storage of a change counter. Failures are rejected promises; whether a write happened is then unknown. */
@@ -21,62 +44,91 @@ export interface ChangeCounterStore {
   read(key: string): Promise<StoredRecord | undefined>
   /**
    * Writes the record if its version is `expected`, or if there is none and `expected` is undefined. False: somebody
-   * else was first, and nothing was written.
-   *
-   * `expiresAt` (milliseconds since 1970) allows {@link ChangeCounterStore.purge} to delete the record from then on.
-   * Without it the record stays.
+   * else was first, or the server is another one than `instance`, and nothing was written.
    */
   compareAndSet(
     key: string,
     expected: string | undefined,
     value: string,
-    options?: { readonly expiresAt?: number },
+    options?: WriteOptions,
   ): Promise<boolean>
-  /** Deletes the records whose `expiresAt` is not after `now`, and says how many. Nothing depends on when it runs. */
-  purge(now: number): Promise<number>
+  /**
+   * Deletes the records whose `expiresAt` is not after `now`, at most `limit` of them, and says how many. Nothing depends
+   * on when it runs.
+   */
+  purge(now: number, options?: { readonly limit?: number }): Promise<number>
+  /** The keys that begin with `prefix` and come after `after`, byte by byte, at most `limit` of them. */
+  keys(page: KeyPage): Promise<readonly string[]>
+  /** The instance of the server that answers now. Left out where a database has none. */
+  instance?(): Promise<string>
+  /**
+   * True: what is read may be lost yet, and only a commit tells (a synchronous standby that is waited for). The counter
+   * then writes before it calls a request a repeated one.
+   */
+  readonly commitsReplays?: boolean
 }
 
 /**
  * A store in this process's memory: for tests and demonstrations. What it holds is gone with the process, and a second
  * process does not see it; a card would then get a PIN change counter that it had before.
  *
+ * `instance` plays a database that fails over: it says which server answers.
+ *
  * @example
  * ```ts
  * const counter = new ChangeCounter({ store: memoryStore(), … })
  * ```
  */
-export function memoryStore(): ChangeCounterStore {
-  return new MemoryStore()
+export function memoryStore(options: { readonly instance?: () => string } = {}): ChangeCounterStore {
+  const { instance } = readOptions(options, 'memoryStore', ['instance'])
+  return new MemoryStore(instance)
 }
 
-interface MemoryRecord extends StoredRecord {
+interface MemoryRecord extends Omit<StoredRecord, 'instance'> {
   readonly expiresAt: number | undefined
 }
 
 class MemoryStore implements ChangeCounterStore {
   readonly #records = new Map<string, MemoryRecord>()
+  readonly #now: (() => string) | undefined
+  readonly instance?: () => Promise<string>
   #lastVersion = 0
+
+  constructor(instance: (() => string) | undefined) {
+    this.#now = instance
+    if (instance !== undefined) this.instance = async () => instance()
+  }
 
   async read(key: string): Promise<StoredRecord | undefined> {
     const record = this.#records.get(key)
-    return record && { value: record.value, version: record.version }
+    if (record === undefined) return undefined
+    const { value, version } = record
+    return { value, version, ...(this.#now !== undefined && { instance: this.#now() }) }
   }
 
   async compareAndSet(
     key: string,
     expected: string | undefined,
     value: string,
-    options?: { readonly expiresAt?: number },
+    options?: WriteOptions,
   ): Promise<boolean> {
     if (this.#records.get(key)?.version !== expected) return false
+    if (options?.instance !== undefined && options.instance !== this.#now?.()) return false
     this.#lastVersion++
     this.#records.set(key, { value, version: String(this.#lastVersion), expiresAt: options?.expiresAt })
     return true
   }
 
-  async purge(now: number): Promise<number> {
+  async keys({ prefix, after = '', limit }: KeyPage): Promise<readonly string[]> {
+    const found = [...this.#records.keys()].filter(key => key.startsWith(prefix) && key > after)
+    return found.sort().slice(0, limit)
+  }
+
+  async purge(now: number, options: { readonly limit?: number } = {}): Promise<number> {
+    const { limit = Number.POSITIVE_INFINITY } = options
     let deleted = 0
     for (const [key, { expiresAt }] of this.#records) {
+      if (deleted >= limit) break
       if (expiresAt !== undefined && expiresAt <= now && this.#records.delete(key)) deleted++
     }
     return deleted

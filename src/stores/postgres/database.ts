@@ -1,16 +1,16 @@
 /**
- * PostgreSQL through a pool. A call takes a connection, runs one statement and gives the connection back; by itself a
- * statement is a transaction, committed when its answer comes.
+ * PostgreSQL through a pool. A call takes a connection, runs one transaction and gives the connection back.
  *
  * Time is bounded here, not only by the pool's settings: a call that waits for a connection and is told "too late" never
  * gets to send its statement. A connection whose call failed, for whatever reason, is closed rather than used again.
  */
 import { throwIfAborted } from '../../base/arguments.js'
 import { storeClosed } from '../records.js'
-import type { SqlDatabase, SqlRow, SqlSession, SqlValue } from '../sql/database.js'
+import type { SqlDatabase, SqlDialect, SqlResult, SqlRow, SqlSession, SqlStatement } from '../sql/database.js'
 import { Deadline } from './deadline.js'
 import { databaseError } from './errors.js'
-import type { PostgresClient, PostgresPool, PostgresResult } from './pool.js'
+import type { PostgresClient, PostgresPool } from './pool.js'
+import { beginning, commit, type PostgresDurability } from './transaction.js'
 
 /** How a {@link PostgresDatabase} is made. */
 export interface PostgresSettings {
@@ -19,31 +19,68 @@ export interface PostgresSettings {
   readonly ownsPool: boolean
   readonly prefix: string
   readonly timeoutMs: number
+  readonly durability: PostgresDurability
 }
+
+/**
+ * The server that runs the statement: its cluster, its WAL timeline, its start. Each alone is not enough: a copy into a
+ * fresh cluster keeps the timeline, a base backup that is started as it is keeps the cluster too, and a promotion keeps
+ * cluster and process. On a standby it is an error, as is every write there.
+ *
+ * Source: PostgreSQL 15 documentation, 9.27 (pg_control_system, pg_walfile_name, pg_postmaster_start_time).
+ */
+const INSTANCE =
+  "((SELECT system_identifier::text FROM pg_control_system()) || '/' || " +
+  "left(pg_walfile_name(pg_current_wal_lsn()), 8) || '/' || " +
+  'extract(epoch FROM pg_postmaster_start_time())::text)'
 
 /** Without a listener, a connection that breaks while idle would end the process; it is the pool that replaces it. */
 const ignore = (): void => {}
 
 export class PostgresDatabase implements SqlDatabase {
-  readonly prefix: string
+  readonly dialect: SqlDialect
   readonly #settings: PostgresSettings
   readonly #underWay = new Set<Promise<unknown>>()
   #closed: Promise<void> | undefined
 
   constructor(settings: PostgresSettings) {
-    this.prefix = settings.prefix
+    this.dialect = {
+      prefix: settings.prefix,
+      blob: 'bytea',
+      locked: ' FOR SHARE',
+      instance: INSTANCE,
+      commitsReplays: settings.durability === 'replicated',
+    }
     this.#settings = settings
     settings.pool.on('error', ignore)
   }
 
-  async get(sql: string, values: readonly SqlValue[], signal?: AbortSignal): Promise<SqlRow | undefined> {
-    const { rows } = await this.#query(sql, values, signal)
-    return rows[0]
+  read(statement: SqlStatement, signal?: AbortSignal): Promise<readonly SqlRow[]> {
+    const { timeoutMs } = this.#settings
+    return this.#withClient(timeoutMs, signal, async client => {
+      await client.query(beginning(this.#settings, 'READ ONLY'))
+      const { rows } = await client.query(statement.sql, [...statement.values])
+      await client.query('COMMIT')
+      return rows
+    })
   }
 
-  async run(sql: string, values: readonly SqlValue[]): Promise<number> {
-    const { rowCount } = await this.#query(sql, values)
-    return rowCount ?? 0
+  write(statements: readonly SqlStatement[]): Promise<readonly SqlResult[]> {
+    const { timeoutMs, durability } = this.#settings
+    return this.#withClient(timeoutMs, undefined, async client => {
+      await client.query(beginning(this.#settings, 'READ WRITE'))
+      const results: SqlResult[] = []
+      for (const { sql, values, otherwise } of statements) {
+        if (otherwise === true && results.at(-1)?.count !== 0) {
+          results.push({ rows: [], count: 0 })
+          continue
+        }
+        const { rows, rowCount } = await client.query(sql, [...values])
+        results.push({ rows, count: rowCount ?? 0 })
+      }
+      await commit(client, durability)
+      return results
+    })
   }
 
   /** Runs several statements on one connection, within this time. */
@@ -67,10 +104,6 @@ export class PostgresDatabase implements SqlDatabase {
     await Promise.allSettled(this.#underWay)
     if (ownsPool) await pool.end()
     else pool.removeListener('error', ignore)
-  }
-
-  #query(sql: string, values: readonly SqlValue[], signal?: AbortSignal): Promise<PostgresResult> {
-    return this.#withClient(this.#settings.timeoutMs, signal, client => client.query(sql, [...values]))
   }
 
   async #withClient<T>(

@@ -33,11 +33,21 @@ const TRANSIENT: Readonly<Record<string, string>> = {
   EHOSTUNREACH: 'the host is out of reach',
   ENETUNREACH: 'the network is out of reach',
   EAI_AGAIN: 'the name of the host did not resolve',
+  // While a failover moves the name to another host it may be nobody's.
+  ENOTFOUND: 'the name of the host is not known',
+  // What names the server fails where it is a standby yet.
+  '55000': 'the server is not ready for this',
 }
 
 /** How messages of `pg` itself begin, which have no code, where the connection is what failed. */
 const CONNECTION_LOST =
   /^(Connection terminated|Client has encountered a connection error|Client was closed|timeout exceeded)/
+
+/** What PgBouncer says with 08P01 where waiting helps; its other texts are about its configuration. */
+const POOLER_WAITS =
+  /^(query_wait_timeout|query timeout|no more connections allowed|database removed|server conn crashed|client_login_timeout)/
+const PROTOCOL_VIOLATION = '08P01'
+const NO_TLS = /^The server does not support SSL connections/
 
 const FOREIGN_KEY_VIOLATION = '23503'
 const CODE = /^[0-9A-Z_]{4,40}$/
@@ -52,6 +62,15 @@ export function databaseError(error: unknown): Error {
   if (typeof code === 'string' && Object.hasOwn(TRANSIENT, code)) return busy(`${TRANSIENT[code]} (${code})`)
   if (code === undefined && typeof message === 'string' && CONNECTION_LOST.test(message)) {
     return busy('the connection is lost')
+  }
+  if (code === PROTOCOL_VIOLATION && POOLER_WAITS.test(String(message))) {
+    return busy(`the pooler has no connection (${code})`)
+  }
+  if (NO_TLS.test(String(message))) {
+    return new BackendError(
+      'ERR_BACKEND_FAILED',
+      'the database takes no TLS: its server, or the pooler, must offer it',
+    )
   }
   const name = typeof code === 'string' && CODE.test(code) ? ` (${code})` : ''
   return new BackendError('ERR_BACKEND_FAILED', `the database failed${name}`)

@@ -6,24 +6,51 @@ import { readOptions } from '../../base/arguments.js'
 import { ArgumentError } from '../../base/errors.js'
 import type { IssuerStore } from '../issuer-store.js'
 import type { PanSealer } from '../pan-sealer.js'
-import { requirePanSealer, SqlIssuerStore } from '../sql/issuer-store.js'
+import { requirePanSealer } from '../sql/cards.js'
+import { readRow } from '../sql/database.js'
+import { SqlIssuerStore } from '../sql/issuer-store.js'
 import { migrate } from '../sql/migrate.js'
 import { PostgresDatabase } from './database.js'
+import { busy } from './errors.js'
 import { postgresPlan } from './migrations.js'
-import { CONNECTION, makePool, type PostgresConnection, type PostgresPool, requirePool } from './pool.js'
+import {
+  CONNECTION,
+  makePool,
+  type PostgresConnection,
+  type PostgresPool,
+  requirePool,
+  requireVerifiedTls,
+} from './pool.js'
+import type { PostgresDurability } from './transaction.js'
 
 /**
  * Options of {@link openPostgresIssuerStore}. Without `pool` the store makes one by the package `pg` and closes it; what
  * is not said of the connection, `pg` takes from the environment (`PGHOST`, `PGPASSWORD`, …).
  */
 export interface PostgresIssuerStoreOptions extends PostgresConnection {
-  /** In place of a connection: a pool that the caller closes. Its sessions must have a `statement_timeout`. */
+  /** In place of a connection: a pool that the caller closes. TLS is the caller's then, too. */
   readonly pool?: PostgresPool
   /** Where the tables stand; `issuer_pin` where absent. 1 to 63 of `a`–`z`, `0`–`9`, `_`; not first a digit or `pg_`. */
   readonly schema?: string
   readonly panSealer: PanSealer
   /** How long a call may take in all, in milliseconds: 100 to 60,000; 5000 where absent. */
   readonly timeoutMs?: number
+  /**
+   * `local` where absent: a write that resolved is on the disk of this server, and a standby that is promoted may not have
+   * it. `replicated`: a synchronous standby has it as well, or the call rejects.
+   */
+  readonly durability?: PostgresDurability
+  /** True: a server on another host need not show a certificate that verifies. What goes there can be read and changed. */
+  readonly allowUnverifiedTls?: boolean
+}
+
+/** Whether standbys were seen to be synchronous, or this role may only see that they are configured to be. */
+export type StandbyEvidence = 'verified' | 'configured'
+
+/** The stores in PostgreSQL. */
+export interface PostgresIssuerStore extends IssuerStore {
+  /** For `durability: 'replicated'`: what was seen when the store was opened. The role needs pg_read_all_stats to see more. */
+  readonly standbys?: StandbyEvidence
 }
 
 const OPTIONS: readonly (keyof PostgresIssuerStoreOptions)[] = [
@@ -32,25 +59,20 @@ const OPTIONS: readonly (keyof PostgresIssuerStoreOptions)[] = [
   'schema',
   'panSealer',
   'timeoutMs',
+  'durability',
+  'allowUnverifiedTls',
 ]
 const SCHEMA = /^(?!pg_)[a-z_][a-z0-9_]{0,62}$/
 /** Another replica's migration is waited for longer than a call may take. */
 const MIGRATION_TIMEOUT_MS = 60_000
-
-/** What the sessions of a caller's pool must not have, and what to do about it. */
-const REFUSED: readonly { readonly setting: string; readonly value: string; readonly advice: string }[] = [
-  { setting: 'statement_timeout', value: '0', advice: 'give the pool a statement_timeout' },
-  { setting: 'synchronous_commit', value: 'off', advice: 'a commit must be on disk: set it to on' },
-  { setting: 'fsync', value: 'off', advice: 'a commit must be on disk: switch it on in the server' },
-]
 
 /**
  * Opens an issuer's stores in a PostgreSQL database (tested with 15), and brings the tables up to date; replicas may start
  * at once. Where the tables are there, the role needs no more than USAGE of the schema and SELECT, INSERT, UPDATE and
  * DELETE. Close them when done (`await using store = …`, or `await store.close()`).
  *
- * Errors: `ERR_ARGUMENT` (also for a pool whose sessions have no `statement_timeout`, or commit without waiting for the
- * disk); `ERR_UNSUPPORTED` (no package `pg`; the tables are of a later version of this library); `ERR_BACKEND_BUSY`,
+ * Errors: `ERR_ARGUMENT` (also for a server that does not write to its disk, another host without verified TLS, or
+ * `replicated` without a synchronous standby in the settings); `ERR_UNSUPPORTED` (no package `pg`; the tables are of a later version of this library); `ERR_BACKEND_BUSY`,
  * retryable (out of reach, starting up, too late); `ERR_BACKEND_FAILED` with the SQLSTATE (no such role or database, not
  * allowed). No error has a `cause`: PostgreSQL quotes values. Later: see {@link IssuerStore}.
  *
@@ -62,9 +84,12 @@ const REFUSED: readonly { readonly setting: string; readonly value: string; read
  * })
  * ```
  */
-export async function openPostgresIssuerStore(options: PostgresIssuerStoreOptions): Promise<IssuerStore> {
+export async function openPostgresIssuerStore(
+  options: PostgresIssuerStoreOptions,
+): Promise<PostgresIssuerStore> {
   const given = readOptions(options, 'openPostgresIssuerStore', OPTIONS)
-  const { schema = 'issuer_pin', panSealer, timeoutMs = 5000 } = given
+  const { schema = 'issuer_pin', panSealer, timeoutMs = 5000, durability = 'local' } = given
+  const { allowUnverifiedTls = false } = given
   requirePanSealer(panSealer)
   if (typeof schema !== 'string' || !SCHEMA.test(schema)) {
     throw new ArgumentError('schema must be 1 to 63 of a–z, 0–9 and _, not first a digit or pg_')
@@ -72,21 +97,28 @@ export async function openPostgresIssuerStore(options: PostgresIssuerStoreOption
   if (!Number.isInteger(timeoutMs) || timeoutMs < 100 || timeoutMs > 60_000) {
     throw new ArgumentError('timeoutMs must be a whole number from 100 to 60000')
   }
+  if (durability !== 'local' && durability !== 'replicated') {
+    throw new ArgumentError('durability must be local or replicated')
+  }
+  if (typeof allowUnverifiedTls !== 'boolean') throw new ArgumentError('allowUnverifiedTls must be a boolean')
+  if (given.pool === undefined && !allowUnverifiedTls) requireVerifiedTls(given)
   const database = new PostgresDatabase({
     ...(await choosePool(given, timeoutMs)),
     prefix: `"${schema}".`,
     timeoutMs,
+    durability,
   })
   try {
-    await requireDurable(database)
+    const standbys = await requireDurable(database, durability)
     await database.session(MIGRATION_TIMEOUT_MS, session =>
       migrate(session, postgresPlan(schema, MIGRATION_TIMEOUT_MS)),
     )
+    const store = new SqlIssuerStore(database, panSealer)
+    return standbys === undefined ? store : Object.assign(store, { standbys })
   } catch (error) {
     await database.close()
     throw error
   }
-  return new SqlIssuerStore(database, panSealer)
 }
 
 /** The caller's pool, or one of the store's own. */
@@ -104,10 +136,36 @@ async function choosePool(
   return { pool: given.pool, ownsPool: false }
 }
 
-async function requireDurable(database: PostgresDatabase): Promise<void> {
-  const columns = REFUSED.map(({ setting }) => `current_setting('${setting}') AS ${setting}`)
-  const row = await database.get(`SELECT ${columns.join(', ')}`, [])
-  for (const { setting, value, advice } of REFUSED) {
-    if (row?.[setting] === value) throw new ArgumentError(`${setting} is ${value} in this session: ${advice}`)
+/** The server's own part: what no session can set. */
+const SERVER = `SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS pages,
+  current_setting('synchronous_standby_names') AS standbys`
+/** To a role that may not look, the states are null. */
+const STANDBYS = `SELECT count(*) AS seen, count(sync_state) AS readable,
+  count(*) FILTER (WHERE state = 'streaming' AND sync_state IN ('sync', 'quorum')) AS synchronous
+  FROM pg_catalog.pg_stat_replication`
+
+async function requireDurable(
+  database: PostgresDatabase,
+  durability: PostgresDurability,
+): Promise<StandbyEvidence | undefined> {
+  const server = await readRow(database, { sql: SERVER, values: [] })
+  for (const [name, setting] of [
+    ['fsync', server?.['fsync']],
+    ['full_page_writes', server?.['pages']],
+  ]) {
+    if (setting === 'off') {
+      throw new ArgumentError(`${name} is off: a commit must be on disk, switch it on in the server`)
+    }
   }
+  if (durability === 'local') return undefined
+  if (server?.['standbys'] === '') {
+    throw new ArgumentError(
+      'synchronous_standby_names is empty: durability replicated needs a synchronous standby',
+    )
+  }
+  const row = await readRow(database, { sql: STANDBYS, values: [] })
+  const [seen, readable, synchronous] = [row?.['seen'], row?.['readable'], row?.['synchronous']].map(Number)
+  if (synchronous !== undefined && synchronous > 0) return 'verified'
+  if (seen === 0 || readable !== 0) throw busy('no synchronous standby is connected')
+  return 'configured'
 }

@@ -16,18 +16,31 @@ const ISSUER_TABLES = (schema: string): string => `
     pan bytea NOT NULL,
     set_pin_types text NOT NULL,
     seccos text,
+    revision text COLLATE "C" NOT NULL,
     PRIMARY KEY (issuer_id, card_id)
   );
   CREATE TABLE ${schema}.pins (
     issuer_id text COLLATE "C" NOT NULL,
     card_id text COLLATE "C" NOT NULL,
     block bytea,
-    kid text,
+    kid text COLLATE "C",
     prw text,
+    request bytea,
     sequence bigint NOT NULL DEFAULT 0,
+    version text COLLATE "C" NOT NULL,
     PRIMARY KEY (issuer_id, card_id),
     FOREIGN KEY (issuer_id, card_id) REFERENCES ${schema}.cards ON DELETE CASCADE,
     CHECK ((block IS NULL) = (kid IS NULL) AND (block IS NULL) <> (prw IS NULL))
+  );
+  CREATE INDEX pins_kid ON ${schema}.pins (kid, issuer_id, card_id) WHERE kid IS NOT NULL;
+  CREATE TABLE ${schema}.requests (
+    digest bytea PRIMARY KEY,
+    issuer_id text COLLATE "C" NOT NULL,
+    card_id text COLLATE "C" NOT NULL,
+    jwe_kid text NOT NULL,
+    accepted_at bigint NOT NULL,
+    repeats bigint NOT NULL DEFAULT 0,
+    mark text NOT NULL
   );
   CREATE TABLE ${schema}.counters (
     issuer_id text COLLATE "C" NOT NULL,
@@ -46,6 +59,7 @@ export function postgresPlan(name: string, timeoutMs: number): MigrationPlan {
   return {
     begin: `
       BEGIN ISOLATION LEVEL READ COMMITTED;
+      SET LOCAL search_path = '';
       SET LOCAL statement_timeout = ${timeoutMs};
       SELECT pg_advisory_xact_lock(${LOCK}, hashtext('${name}'));`,
     findVersions: `SELECT 1 AS yes FROM pg_tables WHERE schemaname = '${name}' AND tablename = 'versions'`,

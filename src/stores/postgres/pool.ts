@@ -20,9 +20,9 @@ export interface PostgresClient {
   /** Gives it back; true: it is closed instead. */
   release(destroy?: boolean): void
   /** As of Node's EventEmitter. */
-  on(event: 'error', listener: (error: Error) => void): unknown
+  on(event: 'error' | 'notice', listener: (error: Error) => void): unknown
   /** As of Node's EventEmitter. */
-  removeListener(event: 'error', listener: (error: Error) => void): unknown
+  removeListener(event: 'error' | 'notice', listener: (error: Error) => void): unknown
 }
 
 /** `Pool` of the package `pg` (8.13 or later), or anything with the same methods. */
@@ -47,6 +47,7 @@ export interface PostgresConnection {
   readonly user?: string
   /** Or a function that fetches it, for each new connection. */
   readonly password?: string | (() => string | Promise<string>)
+  /** For a server on another host `true`, or what `node:tls` wants of a certificate authority of your own. */
   readonly ssl?: boolean | ConnectionOptions
   /** Connections at most; 10 where absent. */
   readonly max?: number
@@ -67,20 +68,47 @@ export const CONNECTION: readonly (keyof PostgresConnection)[] = [
 ]
 
 /**
- * A pool whose every wait has an end, and whose commits are on disk. The server is told the times too, so that it does
- * not go on with what nobody waits for. `ERR_UNSUPPORTED` (no `pg`).
+ * A pool whose waits for a connection have an end. It asks nothing of the server at the start: see `transaction.ts`.
+ * `ERR_UNSUPPORTED` (no `pg`).
  */
 export async function makePool(connection: PostgresConnection, timeoutMs: number): Promise<PostgresPool> {
   const Pool = await loadDriver<new (options: object) => PostgresPool>('pg', 'Pool')
+  const { ssl } = connection
   return new Pool({
     application_name: 'issuer-pin-crypto',
     ...connection,
+    // Stated, so that no variable of the environment can switch it off.
+    ...(ssl === true && { ssl: { rejectUnauthorized: true } }),
     connectionTimeoutMillis: timeoutMs,
-    statement_timeout: timeoutMs,
-    idle_in_transaction_session_timeout: timeoutMs,
     keepAlive: true,
-    options: '-c synchronous_commit=on',
   })
+}
+
+const LOCAL = /^(localhost|127\.[0-9.]+|::1|\[::1\]|\/.*|)$/i
+
+/**
+ * Throws `ERR_ARGUMENT` for a connection to another host whose TLS is not verified: passwords and rows would go to
+ * whoever answers there. What a connection string says of TLS is what `pg` heeds first.
+ */
+export function requireVerifiedTls({ connectionString, host, ssl }: PostgresConnection): void {
+  const said = readConnectionString(connectionString)
+  if (LOCAL.test(said?.host ?? host ?? process.env['PGHOST'] ?? '')) return
+  const isVerified = typeof ssl === 'object' ? ssl.rejectUnauthorized !== false : ssl === true
+  if (said?.tls === undefined ? isVerified : said.tls === 'verify-full') return
+  throw new ArgumentError(
+    'the database is on another host, and its certificate would not be verified: give ssl: true (with a CA of your own ' +
+      'ssl: { ca }), or sslmode=verify-full in the connection string; allowUnverifiedTls: true does without',
+  )
+}
+
+/** Host and TLS of a connection string: undefined where it says nothing, or is the folder of a socket. */
+function readConnectionString(
+  text: string | undefined,
+): { readonly host: string | undefined; readonly tls: string | undefined } | undefined {
+  if (text === undefined || !URL.canParse(text)) return undefined
+  const { hostname, searchParams } = new URL(text)
+  const host = searchParams.get('host') ?? (hostname === '' ? undefined : decodeURIComponent(hostname))
+  return { host, tls: searchParams.get('sslmode') ?? searchParams.get('ssl') ?? undefined }
 }
 
 /** Throws `ERR_ARGUMENT` unless the value has the methods of a pool. */

@@ -1,54 +1,82 @@
 /** The change counter of an issuer over any {@link SqlDatabase}: records by key, each written by compare-and-set. */
-import type { ChangeCounterStore, StoredRecord } from '../../seccos/counter/store.js'
-import type { SqlDatabase } from './database.js'
+import type { ChangeCounterStore, KeyPage, StoredRecord, WriteOptions } from '../../seccos/counter/store.js'
+import { readRow, type SqlDatabase, type SqlValue, writeRows } from './database.js'
 
 /** The store of one issuer's change counter: a key belongs to its issuer, and each step is one statement. */
 export class SqlCounterStore implements ChangeCounterStore {
+  readonly commitsReplays: boolean
+  readonly instance?: () => Promise<string>
   readonly #database: SqlDatabase
   readonly #issuerId: string
   readonly #table: string
 
   constructor(database: SqlDatabase, issuerId: string) {
+    const { prefix, instance, commitsReplays } = database.dialect
     this.#database = database
     this.#issuerId = issuerId
-    this.#table = `${database.prefix}counters`
+    this.#table = `${prefix}counters`
+    this.commitsReplays = commitsReplays
+    if (instance === undefined) return
+    this.instance = async () => {
+      const row = await readRow(database, { sql: `SELECT ${instance} AS instance`, values: [] })
+      return String(row?.['instance'])
+    }
   }
 
   async read(key: string): Promise<StoredRecord | undefined> {
-    const row = await this.#database.get(
-      `SELECT value, CAST(version AS TEXT) AS version FROM ${this.#table} WHERE issuer_id = $1 AND key = $2`,
-      [this.#issuerId, key],
-    )
-    return row && { value: String(row['value']), version: String(row['version']) }
+    const { instance } = this.#database.dialect
+    const named = instance === undefined ? '' : `, ${instance} AS instance`
+    const row = await readRow(this.#database, {
+      sql: `SELECT value, CAST(version AS TEXT) AS version${named} FROM ${this.#table} WHERE issuer_id = $1 AND key = $2`,
+      values: [this.#issuerId, key],
+    })
+    if (row === undefined) return undefined
+    const record = { value: String(row['value']), version: String(row['version']) }
+    return instance === undefined ? record : { ...record, instance: String(row['instance']) }
   }
 
   async compareAndSet(
     key: string,
     expected: string | undefined,
     value: string,
-    options?: { readonly expiresAt?: number },
+    options: WriteOptions = {},
   ): Promise<boolean> {
-    const record = [this.#issuerId, key, value, options?.expiresAt ?? null]
+    const values: SqlValue[] = [this.#issuerId, key, value, options.expiresAt ?? null]
     // A version is compared as text: what is no number is then simply another one.
-    const written =
+    const conditions = ['issuer_id = $1', 'key = $2']
+    if (expected !== undefined) conditions.push(`CAST(version AS TEXT) = $${values.push(expected)}`)
+    if (options.instance !== undefined) {
+      const { instance } = this.#database.dialect
+      if (instance === undefined) return false
+      // In the statement that writes: the one before may have reached another server.
+      conditions.push(`${instance} = $${values.push(options.instance)}`)
+    }
+    const sql =
       expected === undefined
-        ? this.#database.run(
-            `INSERT INTO ${this.#table} (issuer_id, key, version, value, expires_at) VALUES ($1, $2, 1, $3, $4) ` +
-              'ON CONFLICT (issuer_id, key) DO NOTHING',
-            record,
-          )
-        : this.#database.run(
-            `UPDATE ${this.#table} SET version = version + 1, value = $3, expires_at = $4 ` +
-              'WHERE issuer_id = $1 AND key = $2 AND CAST(version AS TEXT) = $5',
-            [...record, expected],
-          )
-    return (await written) === 1
+        ? `INSERT INTO ${this.#table} (issuer_id, key, version, value, expires_at) ` +
+          'SELECT CAST($1 AS text), CAST($2 AS text), 1, CAST($3 AS text), CAST($4 AS bigint) ' +
+          `WHERE ${conditions[2] ?? 'true'} ON CONFLICT (issuer_id, key) DO NOTHING`
+        : `UPDATE ${this.#table} SET version = version + 1, value = $3, expires_at = $4 WHERE ${conditions.join(' AND ')}`
+    return (await writeRows(this.#database, sql, values)) === 1
   }
 
-  purge(now: number): Promise<number> {
-    return this.#database.run(`DELETE FROM ${this.#table} WHERE issuer_id = $1 AND expires_at <= $2`, [
-      this.#issuerId,
-      now,
-    ])
+  purge(now: number, options: { readonly limit?: number } = {}): Promise<number> {
+    const { limit = Number.MAX_SAFE_INTEGER } = options
+    const due = 'issuer_id = $1 AND expires_at <= $2'
+    return writeRows(
+      this.#database,
+      `DELETE FROM ${this.#table} WHERE key IN (SELECT key FROM ${this.#table} WHERE ${due} LIMIT $3) AND ${due}`,
+      [this.#issuerId, now, limit],
+    )
+  }
+
+  async keys({ prefix, after = '', limit }: KeyPage): Promise<readonly string[]> {
+    const rows = await this.#database.read({
+      sql:
+        `SELECT key FROM ${this.#table} WHERE issuer_id = $1 AND key > $2 AND key >= $3 ` +
+        'AND substr(key, 1, length($3)) = $3 ORDER BY key LIMIT $4',
+      values: [this.#issuerId, after, prefix, limit],
+    })
+    return rows.map(({ key }) => String(key))
   }
 }

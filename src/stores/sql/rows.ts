@@ -32,17 +32,18 @@ function parseSeccos(text: string): Seccos {
 
 /** The card of a row. The errors of the sealer come through as they are. */
 export async function cardOf(row: SqlRow, ref: CardRef, sealer: PanSealer): Promise<Card> {
-  const { state, set_pin_types: types, seccos } = row
+  const { state, set_pin_types: types, seccos, revision } = row
   const sealed = readable(() => snapshot(row['pan'], 'pan'))
   const pan = await sealer.open(sealed, ref)
-  return readable(() =>
-    readCard({
+  return readable(() => ({
+    ...readCard({
       state: state as Card['state'],
       pan,
       setPinTypes: JSON.parse(String(types)),
       ...(seccos !== null && { seccos: parseSeccos(String(seccos)) }),
     }),
-  )
+    revision: String(revision),
+  }))
 }
 
 /** The block of a row. */

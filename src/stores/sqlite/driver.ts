@@ -22,8 +22,8 @@ export interface SqliteDatabase {
 export interface SqliteStatement {
   /** Runs it, and says how many rows it changed. */
   run(...parameters: (SqlValue | Record<string, SqlValue>)[]): { readonly changes: number | bigint }
-  /** The first row, or undefined. */
-  get(...parameters: (SqlValue | Record<string, SqlValue>)[]): unknown
+  /** All rows. */
+  all(...parameters: (SqlValue | Record<string, SqlValue>)[]): readonly unknown[]
 }
 
 /** Who speaks SQLite. */
@@ -35,8 +35,11 @@ const DRIVERS: Readonly<Record<SqliteDriver, 'DatabaseSync' | 'default'>> = {
   'better-sqlite3': 'default',
 }
 
-/** What SQLite takes for something else than the name of a file. */
-const IN_MEMORY = /^(:memory:|file:)/
+/**
+ * What SQLite or a driver takes for something other than the name of this very file: better-sqlite3 trims a path, and
+ * would open another file than the one whose mode was looked at.
+ */
+const NO_FILE = /^(:|file:|\s)|\s$|\p{Cc}/iu
 const OWNER_ONLY = 0o600
 
 /** How long a statement waits for another process's write, in milliseconds. It blocks the thread meanwhile. */
@@ -56,7 +59,11 @@ export const DURABLE: string = `
 
 /** Throws `ERR_ARGUMENT` unless path and driver can be used. */
 export function requireFile(path: unknown, driver: unknown): asserts driver is SqliteDriver {
-  if (typeof path !== 'string' || path === '') throw new ArgumentError('path must name a file')
+  if (typeof path !== 'string' || path === '' || NO_FILE.test(path)) {
+    throw new ArgumentError(
+      'path must name a file: not :memory:, no URI, no blank at either end, no control character',
+    )
+  }
   if (typeof driver !== 'string' || !Object.hasOwn(DRIVERS, driver)) {
     throw new ArgumentError(`driver must be one of ${Object.keys(DRIVERS).join(', ')}`)
   }
@@ -69,7 +76,7 @@ export function requireFile(path: unknown, driver: unknown): asserts driver is S
 export async function openFile(path: string, driver: SqliteDriver): Promise<SqliteDatabase> {
   const Database = await loadDriver<new (path: string) => SqliteDatabase>(driver, DRIVERS[driver])
   return guard(() => {
-    if (!IN_MEMORY.test(path)) closeSync(openSync(path, 'a', OWNER_ONLY))
+    closeSync(openSync(path, 'a', OWNER_ONLY))
     return new Database(path)
   })
 }

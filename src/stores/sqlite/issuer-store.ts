@@ -8,8 +8,17 @@ import { BackendError } from '../../base/errors.js'
 import type { IssuerStore } from '../issuer-store.js'
 import type { PanSealer } from '../pan-sealer.js'
 import { storeClosed } from '../records.js'
-import type { SqlDatabase, SqlRow, SqlSession, SqlValue } from '../sql/database.js'
-import { requirePanSealer, SqlIssuerStore } from '../sql/issuer-store.js'
+import { requirePanSealer } from '../sql/cards.js'
+import type {
+  SqlDatabase,
+  SqlDialect,
+  SqlResult,
+  SqlRow,
+  SqlSession,
+  SqlStatement,
+  SqlValue,
+} from '../sql/database.js'
+import { SqlIssuerStore } from '../sql/issuer-store.js'
 import { type MigrationPlan, migrate } from '../sql/migrate.js'
 import {
   DURABLE,
@@ -85,7 +94,13 @@ export async function openSqliteIssuerStore(options: SqliteIssuerStoreOptions): 
 
 /** Nothing is ever under way here when a call comes: the driver is synchronous. */
 class SqliteConnection implements SqlDatabase, SqlSession {
-  readonly prefix = 'issuer_pin_'
+  readonly dialect: SqlDialect = {
+    prefix: 'issuer_pin_',
+    blob: 'BLOB',
+    locked: '',
+    instance: undefined,
+    commitsReplays: false,
+  }
   readonly #database: SqliteDatabase
   readonly #statements = new Map<string, SqliteStatement>()
   #closed = false
@@ -98,14 +113,33 @@ class SqliteConnection implements SqlDatabase, SqlSession {
     guard(() => this.#database.exec(sql))
   }
 
-  async get(sql: string, values: readonly SqlValue[], signal?: AbortSignal): Promise<SqlRow | undefined> {
-    throwIfAborted(signal)
-    const row = this.#step(sql, statement => statement.get(named(values)))
-    return typeof row === 'object' && row !== null ? { ...row } : undefined
+  async get(sql: string, values: readonly SqlValue[]): Promise<SqlRow | undefined> {
+    return this.#step({ sql, values }).rows[0]
   }
 
   async run(sql: string, values: readonly SqlValue[]): Promise<number> {
-    return Number(this.#step(sql, statement => statement.run(named(values))).changes)
+    return this.#step({ sql, values }).count
+  }
+
+  async read(statement: SqlStatement, signal?: AbortSignal): Promise<readonly SqlRow[]> {
+    throwIfAborted(signal)
+    return this.#step(statement).rows
+  }
+
+  async write(statements: readonly SqlStatement[]): Promise<readonly SqlResult[]> {
+    this.#step({ sql: 'BEGIN IMMEDIATE', values: [] })
+    try {
+      const results: SqlResult[] = []
+      for (const statement of statements) {
+        const isLeftOut = statement.otherwise === true && results.at(-1)?.count !== 0
+        results.push(isLeftOut ? NOTHING : this.#step(statement))
+      }
+      this.#step({ sql: 'COMMIT', values: [] })
+      return results
+    } catch (error) {
+      guard(() => this.#database.exec('ROLLBACK'))
+      throw error
+    }
   }
 
   async close(): Promise<void> {
@@ -114,15 +148,19 @@ class SqliteConnection implements SqlDatabase, SqlSession {
     guard(() => this.#database.close())
   }
 
-  #step<T>(sql: string, use: (statement: SqliteStatement) => T): T {
+  #step({ sql, values }: SqlStatement): SqlResult {
     if (this.#closed) throw storeClosed()
     return guard(() => {
       const statement = this.#statements.get(sql) ?? this.#database.prepare(sql)
       this.#statements.set(sql, statement)
-      return use(statement)
+      if (!READS.test(sql)) return { rows: [], count: Number(statement.run(named(values)).changes) }
+      return { rows: statement.all(named(values)).map(row => ({ ...Object(row) })), count: 0 }
     })
   }
 }
+
+const NOTHING: SqlResult = { rows: [], count: 0 }
+const READS = /^(SELECT|PRAGMA) /
 
 /** The values of `$1`, `$2`, … by name, as both drivers take them. */
 function named(values: readonly SqlValue[]): Record<string, SqlValue> {

@@ -1,0 +1,275 @@
+/**
+ * PINs over any {@link SqlDatabase}. A PIN is written from the row of its card, and only if the card is still as it was
+ * found: what was decided on the way, and what the card may do now, are compared in the statement that writes.
+ */
+import { type CallOptions, requireSignal } from '../../base/arguments.js'
+import { type BackendError, isIssuerPinError } from '../../base/errors.js'
+import type {
+  BlockAcceptance,
+  BlockRequest,
+  CardAsFound,
+  CardRef,
+  ForgetRequests,
+  StoredPinBlock,
+  StoredPrw,
+} from '../../d1/endpoints/interfaces.js'
+import type {
+  BlockCount,
+  BlockEntry,
+  BlockPage,
+  BulkResult,
+  CardPinStore,
+  ListedBlock,
+  Replacement,
+} from '../issuer-store.js'
+import {
+  cardChanged,
+  inBatches,
+  noSuchCard,
+  readAsFound,
+  readBlockPage,
+  readBlockRequest,
+  readForgetRequests,
+  readPinBlock,
+  readPrw,
+  readRef,
+  readReplacement,
+} from '../records.js'
+import { newMark, valuesOf } from './cards.js'
+import {
+  readRow,
+  type SqlDatabase,
+  type SqlResult,
+  type SqlStatement,
+  type SqlValue,
+  writeRows,
+} from './database.js'
+import { blockOf, prwOf } from './rows.js'
+
+/** The PINs of a database whose tables are there. */
+export class SqlPins implements CardPinStore {
+  readonly #database: SqlDatabase
+  readonly #cards: string
+  readonly #pins: string
+  readonly #requests: string
+
+  constructor(database: SqlDatabase) {
+    const { prefix } = database.dialect
+    this.#database = database
+    this.#cards = `${prefix}cards`
+    this.#pins = `${prefix}pins`
+    this.#requests = `${prefix}requests`
+  }
+
+  readonly readBlock = async (card: CardRef, options?: CallOptions): Promise<StoredPinBlock | undefined> => {
+    const sql = `SELECT block, kid FROM ${this.#pins} WHERE issuer_id = $1 AND card_id = $2 AND block IS NOT NULL`
+    const statement = { sql, values: valuesOf(readRef(card)) }
+    const row = await readRow(this.#database, statement, requireSignal(options))
+    return row && blockOf(row)
+  }
+
+  readonly readPrw = async (card: CardRef, options?: CallOptions): Promise<StoredPrw | undefined> => {
+    const sql = `SELECT prw FROM ${this.#pins} WHERE issuer_id = $1 AND card_id = $2 AND prw IS NOT NULL`
+    const statement = { sql, values: valuesOf(readRef(card)) }
+    const row = await readRow(this.#database, statement, requireSignal(options))
+    return row && prwOf(row)
+  }
+
+  readonly storeBlock = async (card: CardAsFound, pin: StoredPinBlock): Promise<void> => {
+    const found = readAsFound(card)
+    const [result, now] = await this.#database.write([
+      this.#storing(found, readPinBlock(pin)),
+      this.#looking(found),
+    ])
+    if (result?.count !== 1) throw whyNot(found, now) ?? cardChanged()
+  }
+
+  readonly storeBlocks = (
+    entries: Iterable<BlockEntry> | AsyncIterable<BlockEntry>,
+    options?: CallOptions,
+  ): AsyncIterable<BulkResult> => {
+    const signal = requireSignal(options)
+    return inBatches(entries, signal, async batch => {
+      const read = batch.map(({ card, pin }) =>
+        attempt(() => this.#storing(readAsFound(card), readPinBlock(pin))),
+      )
+      const statements = read.flatMap(({ value }) => value ?? [])
+      const results = [...(statements.length === 0 ? [] : await this.#database.write(statements))]
+      return batch.map(({ card }, i): BulkResult => {
+        const error = read[i]?.error ?? (results.shift()?.count === 1 ? undefined : noSuchCard())
+        return error === undefined ? { card, outcome: 'stored' } : { card, outcome: 'refused', error }
+      })
+    })
+  }
+
+  readonly acceptBlock = async (
+    card: CardAsFound,
+    pin: StoredPinBlock,
+    request: BlockRequest,
+  ): Promise<BlockAcceptance> => {
+    const found = readAsFound(card)
+    const block = readPinBlock(pin)
+    const { digest, jweKid, acceptedAt } = readBlockRequest(request)
+    const { blob } = this.#database.dialect
+    const mark = newMark()
+    const values: SqlValue[] = [...valuesOf(found), digest, jweKid, acceptedAt, mark]
+    const remember = {
+      sql:
+        `INSERT INTO ${this.#requests} (issuer_id, card_id, digest, jwe_kid, accepted_at, mark) ` +
+        `SELECT issuer_id, card_id, CAST($3 AS ${blob}), CAST($4 AS text), CAST($5 AS bigint), CAST($6 AS text) ` +
+        this.#fromCard(found, values) +
+        // A request that is repeated is written, too: what this answers is then as durable as what was answered first.
+        ` ON CONFLICT (digest) DO UPDATE SET repeats = ${this.#requests}.repeats + 1`,
+      values,
+    }
+    const store = this.#upsert({
+      columns: `block, kid, request`,
+      select: `CAST($3 AS ${blob}), CAST($4 AS text), digest`,
+      from: `FROM ${this.#requests} WHERE issuer_id = $1 AND card_id = $2 AND digest = $5 AND mark = $6`,
+      values: [...valuesOf(found), block.block, block.kid, digest, mark],
+    })
+    const outcome = {
+      sql:
+        `SELECT r.issuer_id, r.card_id, r.mark, p.request AS request FROM ${this.#requests} AS r ` +
+        `LEFT JOIN ${this.#pins} AS p ON p.issuer_id = $1 AND p.card_id = $2 AND p.request = r.digest ` +
+        'WHERE r.digest = $3',
+      values: [...valuesOf(found), digest],
+    }
+    const [remembered, now, , answer] = await this.#database.write([
+      remember,
+      this.#looking(found),
+      store,
+      outcome,
+    ])
+    const row = answer?.rows[0]
+    if (remembered?.count !== 1 || row === undefined) throw whyNot(found, now) ?? cardChanged()
+    if (row['mark'] === mark) return { outcome: 'stored' }
+    if (row['issuer_id'] !== found.issuerId || row['card_id'] !== found.cardId)
+      return { outcome: 'misdirected' }
+    return { outcome: 'replayed', current: row['request'] !== null }
+  }
+
+  readonly forgetRequests = (which: ForgetRequests): Promise<number> => {
+    const { issuerIds, jweKids, acceptedBefore } = readForgetRequests(which)
+    const values: SqlValue[] = []
+    const places = (texts: readonly string[]): string => texts.map(text => `$${values.push(text)}`).join(', ')
+    if (issuerIds.length === 0) return Promise.resolve(0)
+    const issuers = `issuer_id IN (${places(issuerIds)})`
+    const due = [`jwe_kid NOT IN (${places(jweKids)})`]
+    if (acceptedBefore !== undefined) due.push(`accepted_at < $${values.push(acceptedBefore)}`)
+    const sql = `DELETE FROM ${this.#requests} WHERE ${issuers} AND (${due.join(' OR ')})`
+    return writeRows(this.#database, sql, values)
+  }
+
+  readonly storePrw = async (card: CardAsFound, given: StoredPrw): Promise<void> => {
+    const found = readAsFound(card)
+    const prw = readPrw(given)
+    const values: SqlValue[] = [...valuesOf(found), JSON.stringify(prw), prw.sequence, newMark()]
+    const sql =
+      `INSERT INTO ${this.#pins} AS known (issuer_id, card_id, prw, sequence, version) ` +
+      'SELECT issuer_id, card_id, CAST($3 AS text), CAST($4 AS bigint), CAST($5 AS text) ' +
+      this.#fromCard(found, values) +
+      ' ON CONFLICT (issuer_id, card_id) DO UPDATE SET block = NULL, kid = NULL, request = NULL, prw = excluded.prw, ' +
+      'sequence = excluded.sequence, version = excluded.version WHERE known.sequence < excluded.sequence ' +
+      // The same PRW again: D1 repeats a request. Once a block has taken its place, it is an older PIN.
+      'OR (known.sequence = excluded.sequence AND known.prw IS NOT NULL)'
+    const [result, now] = await this.#database.write([{ sql, values }, this.#looking(found)])
+    const why = result?.count === 1 ? undefined : whyNot(found, now)
+    if (why !== undefined) throw why
+  }
+
+  readonly listBlocks = async (page: BlockPage, options?: CallOptions): Promise<readonly ListedBlock[]> => {
+    const { kid, after, limit } = readBlockPage(page)
+    const rows = await this.#database.read(
+      {
+        sql:
+          `SELECT issuer_id, card_id, block, kid, version FROM ${this.#pins} ` +
+          'WHERE kid = $1 AND (issuer_id, card_id) > ($2, $3) ORDER BY kid, issuer_id, card_id LIMIT $4',
+        values: [kid, after?.issuerId ?? '', after?.cardId ?? '', limit],
+      },
+      requireSignal(options),
+    )
+    return rows.map(row => ({
+      ...blockOf(row),
+      card: { issuerId: String(row['issuer_id']), cardId: String(row['card_id']) },
+      version: String(row['version']),
+    }))
+  }
+
+  readonly countBlocks = async (options?: CallOptions): Promise<readonly BlockCount[]> => {
+    const sql = `SELECT kid, COUNT(*) AS blocks FROM ${this.#pins} WHERE kid IS NOT NULL GROUP BY kid ORDER BY kid`
+    const rows = await this.#database.read({ sql, values: [] }, requireSignal(options))
+    return rows.map(({ kid, blocks }) => ({ kid: String(kid), blocks: Number(blocks) }))
+  }
+
+  readonly replaceBlocks = async (list: readonly Replacement[]): Promise<readonly boolean[]> => {
+    const statements = list.map(readReplacement).map(({ card, pin: { block, kid }, version }) => ({
+      // What the request is remembered by stays: the PIN is the same.
+      sql:
+        `UPDATE ${this.#pins} SET block = $3, kid = $4, version = $5 ` +
+        'WHERE issuer_id = $1 AND card_id = $2 AND version = $6 AND block IS NOT NULL',
+      values: [...valuesOf(card), block, kid, newMark(), version],
+    }))
+    if (statements.length === 0) return []
+    return (await this.#database.write(statements)).map(({ count }) => count === 1)
+  }
+
+  #storing(found: CardAsFound, { block, kid }: StoredPinBlock): SqlStatement {
+    const values: SqlValue[] = [...valuesOf(found), block, kid]
+    return this.#upsert({
+      columns: 'block, kid',
+      select: `CAST($3 AS ${this.#database.dialect.blob}), CAST($4 AS text)`,
+      from: this.#fromCard(found, values),
+      values,
+    })
+  }
+
+  /** A block over whatever was there. The sequence stays: a PRW that comes late is older than this block. */
+  #upsert({ columns, select, from, values }: Upsert): SqlStatement {
+    const version = `CAST($${values.length + 1} AS text)`
+    return {
+      sql:
+        `INSERT INTO ${this.#pins} (issuer_id, card_id, ${columns}, version) ` +
+        `SELECT issuer_id, card_id, ${select}, ${version} ${from} ON CONFLICT (issuer_id, card_id) DO UPDATE ` +
+        'SET block = excluded.block, kid = excluded.kid, request = excluded.request, prw = NULL, ' +
+        'version = excluded.version',
+      values: [...values, newMark()],
+    }
+  }
+
+  /** The card's row, if it is still as it was found; it is locked, and stays so until the PIN is written. */
+  #fromCard({ revision }: CardAsFound, values: SqlValue[]): string {
+    const same = revision === undefined ? '' : ` AND revision = $${values.push(revision)}`
+    return `FROM ${this.#cards} WHERE issuer_id = $1 AND card_id = $2${same}${this.#database.dialect.locked}`
+  }
+
+  /** Where nothing was written: what the card is now. */
+  #looking(found: CardAsFound): SqlStatement {
+    const sql = `SELECT revision FROM ${this.#cards} WHERE issuer_id = $1 AND card_id = $2`
+    return { sql, values: valuesOf(found), otherwise: true }
+  }
+}
+
+/** Why nothing was written; undefined where the card is there and unchanged. */
+function whyNot(found: CardAsFound, now: SqlResult | undefined): BackendError | undefined {
+  const row = now?.rows[0]
+  if (row === undefined) return noSuchCard()
+  return found.revision === undefined || row['revision'] === found.revision ? undefined : cardChanged()
+}
+
+interface Upsert {
+  readonly columns: string
+  readonly select: string
+  readonly from: string
+  readonly values: readonly SqlValue[]
+}
+
+/** A value, or the coded error it was refused with. */
+function attempt<T>(make: () => T): { readonly value?: T; readonly error?: Error } {
+  try {
+    return { value: make() }
+  } catch (error) {
+    if (isIssuerPinError(error)) return { error }
+    throw error
+  }
+}
