@@ -63,7 +63,7 @@ export function requireIssuerId(issuerId: unknown): asserts issuerId is string {
  *
  * @example
  * ```ts
- * const { issuerId, cardId } = readRef(query)
+ * const ref = readRef({ issuerId: 'is_tbank01', cardId })
  * ```
  */
 export function readRef(card: CardRef): CardRef {
@@ -90,7 +90,7 @@ export function requireState(state: unknown): asserts state is CardState {
  *
  * @example
  * ```ts
- * const { state, pan, setPinTypes, seccos } = readCard(record)
+ * const { state, setPinTypes, seccos } = readCard({ state: 'active', pan, setPinTypes: ['ISO0'] })
  * ```
  */
 export function readCard(record: Card): Card {
@@ -132,7 +132,7 @@ function readFields(fields: SeccosFields): SeccosFields {
  *
  * @example
  * ```ts
- * const { block, kid } = readPinBlock(pin)
+ * const copy = readPinBlock({ block: storedBlock, kid: 'STORE-1' })
  * ```
  */
 export function readPinBlock(pin: StoredPinBlock): StoredPinBlock {
@@ -184,7 +184,10 @@ const PRW_MEMBERS = ['prwValue', 'prwKid', 'prwDataSet', 'pcc', 'sequence', 'pro
  *
  * @example
  * ```ts
- * const { prwValue, sequence } = readPrw(prw)
+ * const { prwValue, sequence } = readPrw({
+ *   prwValue: '0123456789ABCDEF', prwKid: 'PRW-1', prwDataSet: '00'.repeat(123), pcc: '0001', sequence: 1,
+ *   profile: { name: 'example', version: '1' }, provenance: 'illustrative',
+ * })
  * ```
  */
 export function readPrw(prw: StoredPrw): StoredPrw {
@@ -212,7 +215,9 @@ export function readPrw(prw: StoredPrw): StoredPrw {
  *
  * @example
  * ```ts
- * if (changedRows === 0) throw noSuchCard()
+ * export const orFail = (rows: number): void => {
+ *   if (rows === 0) throw noSuchCard()
+ * }
  * ```
  */
 export function noSuchCard(): BackendError {
@@ -224,7 +229,7 @@ export function noSuchCard(): BackendError {
  *
  * @example
  * ```ts
- * if (this.#closed) throw storeClosed()
+ * export const whenClosed = (): Promise<never> => Promise.reject(storeClosed())
  * ```
  */
 export function storeClosed(): BackendError {

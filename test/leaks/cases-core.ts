@@ -334,6 +334,22 @@ export const CORE: readonly LeakCase[] = [
     { refused: true },
   ),
   method(
+    'ChangeCounter.supersede',
+    ({ counter }) => counter,
+    () => [{ cardId: 'card-1', skip: 0 }],
+  ),
+  method(
+    'ChangeCounter.supersedeAll',
+    ({ counter }) => counter,
+    ({ options }) => [{ skip: 0 }, options],
+  ),
+  method(
+    'ChangeCounter.restart',
+    ({ counter }) => counter,
+    () => [{ cardId: 'card-1', pcc: '0042' }],
+    { refused: true },
+  ),
+  method(
     'ChangeCounter.accept',
     ({ counter }) => counter,
     ({ options }) => [

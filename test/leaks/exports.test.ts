@@ -40,6 +40,7 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   'Store.read': 'stores.test.ts',
   'Store.compareAndSet': 'stores.test.ts',
   'Store.purge': 'stores.test.ts',
+  'Store.keys': 'stores.test.ts',
   'Store.close': 'stores.test.ts',
   answerClientError: 'http.test.ts',
   'Cards.create': 'http.test.ts',
