@@ -21,9 +21,9 @@ export interface P256Jwk {
   readonly d: string
 }
 
-const digits = (count: number): string => Array.from({ length: count }, () => randomInt(10)).join('')
+export const digits = (count: number): string => Array.from({ length: count }, () => randomInt(10)).join('')
 
-function p256(): P256Jwk {
+export function p256(): P256Jwk {
   const jwk = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' })
   return { kty: 'EC', crv: 'P-256', x: String(jwk.x), y: String(jwk.y), d: String(jwk.d) }
 }
@@ -51,55 +51,65 @@ export const jwe: P256Jwk = p256()
 export const d1: P256Jwk = p256()
 export const signing: P256Jwk = p256()
 
-/** Format 0 (ISO 9564-1:2017, 9.3), written here once more. */
-export const clearBlock: Buffer = (() => {
+/** The PIN field of format 0 (ISO 9564-1:2017, 9.3), and the block that it makes with a PAN; written here once more. */
+export function format0(pin: string, pan: string): { readonly field: Buffer; readonly block: Buffer } {
   const field = Buffer.from(`0${pin.length.toString(16)}${pin}`.padEnd(16, 'f'), 'hex')
   const account = Buffer.from(`0000${pan.slice(-13, -1)}`, 'hex')
-  return Buffer.from(field.map((byte, i) => byte ^ (account[i] ?? 0)))
-})()
+  return { field, block: Buffer.from(field.map((byte, i) => byte ^ (account[i] ?? 0))) }
+}
+export const clearBlock: Buffer = format0(pin, pan).block
 
-const encipher = (key: Buffer, block: Buffer): Buffer => {
+export const encipher = (key: Buffer, block: Buffer): Buffer => {
   const cipher = createCipheriv('des-ede-ecb', key, null).setAutoPadding(false)
   return Buffer.concat([cipher.update(block), cipher.final()])
 }
 export const storedBlock: Buffer = encipher(keys['storage key'], clearBlock)
 export const sharedBlock: Buffer = encipher(keys.ZPK, clearBlock)
 
-const ephemeral = createECDH('prime256v1')
-const ephemeralPoint = ephemeral.generateKeys()
-const epk = {
-  kty: 'EC',
-  crv: 'P-256',
-  x: ephemeralPoint.subarray(1, 33).toString('base64url'),
-  y: ephemeralPoint.subarray(33).toString('base64url'),
-} as const
-export const ephemeralPublicKey: Uint8Array = Uint8Array.from(ephemeralPoint)
 export const otherInfo: Uint8Array = Buffer.concat([
   Buffer.from([0, 0, 0, 7]),
   Buffer.from('A256GCM'),
   Buffer.from([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]),
 ])
-export const z: Buffer = diffieHellman({
-  privateKey: createPrivateKey({ key: { ...jwe }, format: 'jwk' }),
-  publicKey: createPublicKey({ key: { ...epk }, format: 'jwk' }),
-})
-export const contentKey: Buffer = createHash('sha256')
-  .update(Buffer.from([0, 0, 0, 1]))
-  .update(z)
-  .update(otherInfo)
-  .digest()
+
+/** Z and the content key (RFC 7518, 4.6) of a private key and a public one. */
+export function agreed(privateJwk: P256Jwk, publicJwk: object): { readonly z: Buffer; readonly contentKey: Buffer } {
+  const z = diffieHellman({
+    privateKey: createPrivateKey({ key: { ...privateJwk }, format: 'jwk' }),
+    publicKey: createPublicKey({ key: { ...publicJwk }, format: 'jwk' }),
+  })
+  const one = Buffer.from([0, 0, 0, 1])
+  return { z, contentKey: createHash('sha256').update(one).update(z).update(otherInfo).digest() }
+}
+
+/** A sender whose ephemeral key does not change: Z and the content key are known. */
+export function senderTo(recipient: P256Jwk) {
+  const point = createECDH('prime256v1').generateKeys()
+  const epk = {
+    kty: 'EC',
+    crv: 'P-256',
+    x: point.subarray(1, 33).toString('base64url'),
+    y: point.subarray(33).toString('base64url'),
+  } as const
+  const { z, contentKey } = agreed(recipient, epk)
+  const seal = (plaintext: string | Uint8Array, kid = 'JWE'): string => {
+    const header = Buffer.from(JSON.stringify({ alg: 'ECDH-ES', enc: 'A256GCM', kid, epk })).toString('base64url')
+    const iv = randomBytes(12)
+    const cipher = createCipheriv('aes-256-gcm', contentKey, iv).setAAD(Buffer.from(header))
+    const text = Buffer.concat([cipher.update(plaintext), cipher.final()])
+    const [a, b, c] = [iv, text, cipher.getAuthTag()].map(part => part.toString('base64url'))
+    return `${header}..${a}.${b}.${c}`
+  }
+  return { point: Uint8Array.from(point), z, contentKey, seal }
+}
+
+const sender = senderTo(jwe)
+export const ephemeralPublicKey: Uint8Array = sender.point
+export const z: Buffer = sender.z
+export const contentKey: Buffer = sender.contentKey
 
 /** A JWE to our key whose Z and content key are known. */
-export function sealed(plaintext: string, kid = 'JWE'): string {
-  const header = Buffer.from(JSON.stringify({ alg: 'ECDH-ES', enc: 'A256GCM', kid, epk })).toString(
-    'base64url',
-  )
-  const iv = randomBytes(12)
-  const cipher = createCipheriv('aes-256-gcm', contentKey, iv).setAAD(Buffer.from(header))
-  const text = Buffer.concat([cipher.update(plaintext), cipher.final()])
-  const [a, b, c] = [iv, text, cipher.getAuthTag()].map(part => part.toString('base64url'))
-  return `${header}..${a}.${b}.${c}`
-}
+export const sealed = (plaintext: string, kid = 'JWE'): string => sender.seal(plaintext, kid)
 
 export const canaries: Canaries = canariesOf({
   PIN: pin,

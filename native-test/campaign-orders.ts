@@ -1,0 +1,44 @@
+/** What the memory campaign and its child say to one another, a JSON text a line. Secrets go masked (XOR, hex). */
+import type { KeyAlgorithm, KeyUsage } from '../src/index.js'
+
+/** The keys that both sides have, by kid. */
+export const KEYS = {
+  ZPK: { usage: 'pin-encryption', algorithm: 'tdea-2key' },
+  STORE: { usage: 'pin-encryption', algorithm: 'tdea-2key' },
+  MAC: { usage: 'retail-mac', algorithm: 'tdea-2key' },
+  'PRW-G': { usage: 'prw-generate', algorithm: 'tdea-2key' },
+  'PRW-V': { usage: 'prw-verify', algorithm: 'tdea-2key' },
+  JWE: { usage: 'jwe-key-agreement', algorithm: 'ec-p256' },
+} as const satisfies Readonly<Record<string, { usage: KeyUsage; algorithm: KeyAlgorithm }>>
+
+/** Key material, masked. */
+export interface MaskedKey {
+  readonly kid: keyof typeof KEYS
+  readonly material: string
+}
+
+/** The first line: where the keys are. */
+export interface Setup {
+  readonly engine: 'node:crypto' | 'node-forge'
+  readonly mask: string
+  readonly keys: readonly MaskedKey[]
+  /** Keys that are in a token: none in this line then. */
+  readonly token?: { readonly module: string; readonly label: string; readonly pin: string }
+}
+
+/** Every further line: one batch of calls. */
+export interface Order {
+  /** A scenario's name, or `close`. */
+  readonly scenario: string
+  readonly count: number
+  /** The calls begin in so many turns, and then there is a collection: it finds each at another stage. */
+  readonly turns: number
+  /** The calls are given up after the collection. */
+  readonly abort: boolean
+  readonly mask: string
+  readonly secrets: Readonly<Record<string, string>>
+  /** What is public: enciphered blocks, values of the SECCOS data set, D1's public key. */
+  readonly inputs: Readonly<Record<string, string>>
+  /** One for each call. */
+  readonly jwes: readonly string[]
+}

@@ -1,0 +1,292 @@
+/**
+ * The memory campaign: a process works with planted secrets, verb by verb, in success and in failure, and after each
+ * batch its whole writable memory is read from here, before anything has collected garbage. Each batch has secrets of
+ * its own, so that what is found names the verb that left it.
+ */
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { computePrw, dataSetToHex, generatePrwMac, Pan, Pin } from '../src/index.js'
+import { softwareBackend } from '../src/software.js'
+import { ILLUSTRATIVE_NOT_GIROCARD_TDEA as profile } from '../src/tools.js'
+import { agreed, digits, encipher, format0, type P256Jwk, p256, senderTo } from '../test/leaks/secrets.js'
+import { KEYS, type Order, type Setup } from './campaign-orders.js'
+import { scanMemory } from './memory.js'
+
+type Kid = keyof typeof KEYS
+
+/** The secrets of one run: keys, and the PANs. */
+export interface Planted {
+  readonly tdea: Readonly<Record<Exclude<Kid, 'JWE'>, Buffer>>
+  readonly jwe: P256Jwk
+  readonly d1: P256Jwk
+  readonly pan: string
+  readonly otherPan: string
+}
+
+export function plant(): Planted {
+  const prw = randomBytes(16)
+  const tdea = { ZPK: randomBytes(16), STORE: randomBytes(16), MAC: randomBytes(16), 'PRW-G': prw, 'PRW-V': prw }
+  return { tdea, jwe: p256(), d1: p256(), pan: `9${digits(15)}`, otherPan: `9${digits(15)}` }
+}
+
+/** What was found, and where. */
+export interface Residue {
+  readonly scenario: string
+  readonly calls: number
+  /** How often each secret was found; only what was. */
+  readonly found: Readonly<Record<string, number>>
+}
+
+export interface CampaignOptions {
+  readonly engine: 'node:crypto' | 'node-forge'
+  readonly planted: Planted
+  readonly token?: NonNullable<Setup['token']>
+  /** Calls in a batch. */
+  readonly count: number
+  /** In how many turns the calls of a batch begin. */
+  readonly turns: number
+  /** Batches of each scenario. */
+  readonly rounds?: number
+  /** Also give calls up half-way. */
+  readonly abort?: boolean
+  readonly only?: RegExp
+  readonly env?: NodeJS.ProcessEnv
+}
+
+export interface CampaignResult {
+  readonly scenarios: readonly string[]
+  readonly batches: number
+  readonly residues: readonly Residue[]
+  /** Copies of keys while the backend is open: as many at the end as at the beginning. */
+  readonly keys: { readonly opened: number; readonly used: number; readonly closed: Readonly<Record<string, number>> }
+  /** What the controls found: the first must be found, the second not. */
+  readonly controls: Readonly<Record<string, number>>
+  /** What the child wrote besides its answers. */
+  readonly output: string
+}
+
+/** In the order in which a large nursery is filled, nothing is collected but when the child says so. */
+const NODE_FLAGS = ['--expose-gc', '--min-semi-space-size=32', '--max-semi-space-size=32']
+
+/** Runs a campaign in a child process. */
+export async function runCampaign(options: CampaignOptions): Promise<CampaignResult> {
+  const child = new Child(options)
+  try {
+    return await campaign(child, options)
+  } finally {
+    child.kill()
+  }
+}
+
+async function campaign(child: Child, options: CampaignOptions): Promise<CampaignResult> {
+  const { planted, count, only = /./ } = options
+  const keyPatterns = patternsOfKeys(planted)
+  const { scenarios } = (await child.ask(setupOf(options))) as { scenarios: { name: string; fails: boolean }[] }
+  const total = (): number => sum(child.scan(keyPatterns))
+  // A key is there while its backend is open; how often must not depend on what was done with it.
+  const opened = total()
+  const wanted = scenarios.filter(({ name }) => only.test(name) || name.startsWith('control'))
+  const residues: Residue[] = []
+  const controls: Record<string, number> = {}
+  const all: Record<string, Uint8Array> = {}
+  let batches = 0
+  for (const { name, fails } of wanted) {
+    const isControl = name.startsWith('control')
+    const { abort: alsoGivenUp = false, rounds = 1, turns } = options
+    for (let round = 0; round < (isControl ? 1 : rounds); round++) {
+      for (const abort of alsoGivenUp && !isControl && !fails ? [false, true] : [false]) {
+        const { order, patterns } = await orderOf(planted, { scenario: name, count, turns, abort })
+        const { made } = (await child.ask(order)) as { made: string[] }
+        Object.assign(patterns, patternsOfMade(planted.d1, made))
+        const found = onlyFound(child.scan(patterns))
+        batches++
+        if (isControl) controls[name] = sum(found)
+        else if (sum(found) > 0) residues.push({ scenario: abort ? `${name}, given up` : name, calls: count, found })
+        if (!isControl) for (const [what, pattern] of Object.entries(patterns)) all[`${name}: ${what}, ${round}`] = pattern
+      }
+    }
+  }
+  const used = total()
+  await child.ask(emptyOrder('close'))
+  const closed = onlyFound(child.scan({ ...keyPatterns, ...all }))
+  controls['control: never in the process'] = sum(child.scan({ never: randomBytes(16) }))
+  return { scenarios: wanted.map(({ name }) => name), batches, residues, keys: { opened, used, closed }, controls, output: child.output }
+}
+
+const sum = (counts: Readonly<Record<string, number>>): number => Object.values(counts).reduce((a, b) => a + b, 0)
+const onlyFound = (counts: Readonly<Record<string, number>>): Record<string, number> =>
+  Object.fromEntries(Object.entries(counts).filter(([, count]) => count > 0))
+
+// ------------------------------------------------------------------------------------------------- secrets and patterns
+
+function bothHex(name: string, bytes: Uint8Array): Record<string, Uint8Array> {
+  const hex = Buffer.from(bytes).toString('hex')
+  return {
+    [name]: bytes,
+    [`${name}, hex`]: Buffer.from(hex),
+    [`${name}, HEX`]: Buffer.from(hex.toUpperCase()),
+  }
+}
+
+function patternsOfKeys({ tdea, jwe }: Planted): Record<string, Uint8Array> {
+  const patterns: Record<string, Uint8Array> = {}
+  for (const [kid, key] of Object.entries(tdea)) {
+    if (kid === 'PRW-V') continue
+    // The halves: whatever holds the key holds its first half, and a key schedule may hold K1 alone.
+    Object.assign(patterns, bothHex(`${kid}, K1`, key.subarray(0, 8)), bothHex(`${kid}, K2`, key.subarray(8)))
+  }
+  const scalar = Buffer.from(jwe.d, 'base64url')
+  const reversed = Buffer.from(scalar).reverse()
+  return {
+    ...patterns,
+    ...bothHex('scalar', scalar),
+    'scalar, as OpenSSL keeps numbers': reversed,
+    'scalar, base64url': Buffer.from(jwe.d),
+  }
+}
+
+function patternsOfMade(d1: P256Jwk, made: readonly string[]): Record<string, Uint8Array> {
+  return Object.fromEntries(
+    made.flatMap((compact, i) => {
+      const { epk } = JSON.parse(Buffer.from(compact.split('.')[0] ?? '', 'base64url').toString())
+      const { z, contentKey } = agreed(d1, epk)
+      return [
+        [`Z of JWE ${i}`, z],
+        [`content key of JWE ${i}`, contentKey],
+      ]
+    }),
+  )
+}
+
+const xor = (bytes: Uint8Array, mask: Buffer): string =>
+  Buffer.from(bytes.map((byte, i) => byte ^ (mask[i] ?? 0))).toString('hex')
+
+function setupOf({ planted, engine, token }: CampaignOptions): Setup {
+  const mask = randomBytes(64)
+  const material = { ...planted.tdea, JWE: Buffer.from(planted.jwe.d, 'base64url') }
+  const keys = (Object.keys(KEYS) as Kid[]).map(kid => ({ kid, material: xor(material[kid], mask) }))
+  return token === undefined
+    ? { engine, mask: mask.toString('hex'), keys }
+    : { engine, mask: mask.toString('hex'), keys: [], token }
+}
+
+const emptyOrder = (scenario: string): Order => ({
+  scenario,
+  count: 0,
+  turns: 0,
+  abort: false,
+  mask: '',
+  secrets: {},
+  inputs: {},
+  jwes: [],
+})
+
+async function orderOf(
+  planted: Planted,
+  batch: Pick<Order, 'scenario' | 'count' | 'turns' | 'abort'>,
+): Promise<{ order: Order; patterns: Record<string, Uint8Array> }> {
+  const { pan, otherPan, tdea, d1 } = planted
+  const mask = randomBytes(64)
+  const pin = digits(12)
+  const { field, block } = format0(pin, pan)
+  const content = randomBytes(48)
+  const sender = senderTo(planted.jwe)
+  const seccos = await seccosOf(planted, pin)
+  const inside = batch.scenario.includes('openJwe')
+    ? content
+    : /seccos/i.test(batch.scenario)
+      ? JSON.stringify(seccos.message)
+      : JSON.stringify({ pinValue: encipher(tdea.ZPK, block).toString('hex').toUpperCase(), kid: 'ZPK' })
+  const order: Order = {
+    ...batch,
+    mask: mask.toString('hex'),
+    secrets: {
+      pin: xor(Buffer.from(pin), mask),
+      pan: xor(Buffer.from(pan), mask),
+      otherPan: xor(Buffer.from(otherPan), mask),
+      clearBlock: xor(block, mask),
+      content: xor(content, mask),
+    },
+    inputs: {
+      storedBlock: encipher(tdea.STORE, block).toString('hex'),
+      d1Public: JSON.stringify({ kty: d1.kty, crv: d1.crv, x: d1.x, y: d1.y }),
+      ...seccos.inputs,
+    },
+    jwes: Array.from({ length: batch.count }, () => sender.seal(inside)),
+  }
+  const patterns: Record<string, Uint8Array> = {
+    'PIN, ASCII': Buffer.from(pin),
+    'PIN, digits': Uint8Array.from(pin, Number),
+    ...bothHex('PIN field', field),
+    'PIN, packed': Buffer.from(pin, 'hex'),
+    ...bothHex('clear block', block),
+    'content of a JWE': content,
+    ...bothHex('Z', sender.z),
+    ...bothHex('content key', sender.contentKey),
+  }
+  return { order, patterns }
+}
+
+/** A PRW and its MAC, computed here: nothing of it is secret but what it was computed from. */
+async function seccosOf({ tdea, pan: account }: Planted, digits: string) {
+  await using backend = await softwareBackend({
+    keys: [
+      { kid: 'PRW-G', ...KEYS['PRW-G'], material: tdea['PRW-G'] },
+      { kid: 'MAC', ...KEYS.MAC, material: tdea.MAC },
+    ],
+  })
+  const intdatag = 'TAG-0123456789-ABCDE'
+  const random = Uint8Array.of(1, 2, 3, 4)
+  const fields = { psn: '01', expiry: '2912', issuer: 'is_tbank01' }
+  const values = { pan: Pan.from(account), pcc: '0042', intdatag, fields, random }
+  const prwKey = await backend.bind({ kid: 'PRW-G', usage: 'prw-generate' })
+  const macKey = await backend.bind({ kid: 'MAC', usage: 'retail-mac' })
+  const prw = await computePrw({ ...values, key: prwKey, profile, pin: Pin.from(digits) })
+  const { macValue, macKid } = await generatePrwMac({ ...values, ...prw, key: macKey, profile })
+  const prwDataSet = dataSetToHex(prw.dataSet)
+  const { prwValue, prwKid } = prw
+  return {
+    inputs: { intdatag, random: '01020304', prwDataSet, prwValue, macValue },
+    message: { intdatag, prwDataSet, prwValue, prwKid, macValue, macKid },
+  }
+}
+
+// -------------------------------------------------------------------------------------------------------------- the child
+
+/** The child; between an answer and the next question it waits in a blocking read. */
+class Child {
+  output = ''
+  readonly #child: ChildProcessWithoutNullStreams
+  readonly #lines: AsyncIterator<string>
+
+  constructor({ env }: CampaignOptions) {
+    const script = fileURLToPath(new URL('children/campaign.ts', import.meta.url))
+    this.#child = spawn(process.execPath, [...NODE_FLAGS, '--import', 'tsx', script], {
+      env: { ...process.env, ...env },
+    })
+    this.#child.stderr.on('data', chunk => {
+      this.output += chunk
+    })
+    this.#child.stdin.on('error', () => {})
+    this.#lines = createInterface(this.#child.stdout)[Symbol.asyncIterator]()
+  }
+
+  async ask(question: Setup | Order): Promise<unknown> {
+    this.#child.stdin.write(`${JSON.stringify(question)}\n`)
+    const { value, done } = await this.#lines.next()
+    if (done !== true) return JSON.parse(value)
+    if (this.#child.exitCode === null) await once(this.#child, 'exit')
+    throw new Error(`the child ended with ${this.#child.exitCode}: ${this.output.slice(-2000)}`)
+  }
+
+  scan(patterns: Readonly<Record<string, Uint8Array>>): Record<string, number> {
+    return scanMemory(this.#child.pid ?? 0, patterns)
+  }
+
+  kill(): void {
+    this.#child.kill('SIGKILL')
+  }
+}

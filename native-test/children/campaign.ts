@@ -1,0 +1,491 @@
+/**
+ * Child of the memory campaign: works with secrets in batches, as it is told line by line on its standard input, and
+ * stands still after each answer (it waits in a blocking read), so that its memory can be read as the work left it.
+ *
+ * It gets its secrets masked, unmasks each where it is used, off V8's heap, and wipes what it made itself and what a
+ * verb gave it: whatever is found in its memory somebody else left. A minor collection is forced while the secrets of a
+ * batch live, and each call is then at another stage; nothing else may collect, for the parent has it started
+ * with a nursery larger than a batch needs.
+ */
+import { readSync, writeSync } from 'node:fs'
+import {
+  buildFormat0,
+  computePrw,
+  dataSetFromHex,
+  decipherPin,
+  encipherPin,
+  encipherPins,
+  generateMac,
+  generatePrwMac,
+  openJwe,
+  Pan,
+  parseFormat0,
+  Pin,
+  reencipherPinBlock,
+  sealJwe,
+  translatePinBlock,
+  verifyPrw,
+  verifyPrwMac,
+} from '../../src/index.js'
+import {
+  getPinResponse,
+  issuerEndpoints,
+  openSeccosSetPinRequest,
+  openSetPinRequest,
+  openSetPinRequestToClearPin,
+  sealCardDetails,
+} from '../../src/d1.js'
+import type { Backend, CallOptions, Key } from '../../src/index.js'
+import { pkcs11Backend } from '../../src/pkcs11.js'
+import { softwareBackend } from '../../src/software.js'
+import { makeSeccosSetPinRequest } from '../../src/testing.js'
+import { ILLUSTRATIVE_NOT_GIROCARD_TDEA as profile } from '../../src/tools.js'
+import { KEYS, type MaskedKey, type Order, type Setup } from '../campaign-orders.js'
+
+function unmask(masked: string, mask: string): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(new ArrayBuffer(masked.length / 2))
+  for (let i = 0; i < bytes.length; i++) {
+    bytes[i] = Number.parseInt(masked.slice(2 * i, 2 * i + 2), 16) ^ Number.parseInt(mask.slice(2 * i, 2 * i + 2), 16)
+  }
+  return bytes
+}
+
+const wipeAll = (...all: Uint8Array[]): void => {
+  for (const bytes of all) bytes.fill(0)
+}
+
+// ---------------------------------------------------------------------------------------------------------- the world
+
+interface World {
+  readonly backend: Backend
+  readonly keys: Readonly<Record<keyof typeof KEYS, Key>>
+}
+
+async function open(setup: Setup): Promise<World> {
+  const backend = setup.token === undefined ? await openSoftware(setup) : await openToken(setup.token)
+  const keys: Partial<Record<keyof typeof KEYS, Key>> = {}
+  for (const [kid, { usage }] of Object.entries(KEYS) as [keyof typeof KEYS, (typeof KEYS)[keyof typeof KEYS]][]) {
+    keys[kid] = await backend.bind({ kid, usage, ...(usage === 'pin-encryption' && { hostDecipher: true }) })
+  }
+  return { backend, keys: keys as World['keys'] }
+}
+
+async function openSoftware({ engine, keys, mask }: Setup): Promise<Backend> {
+  const open = keys.map(({ kid, material }: MaskedKey) => ({ kid, ...KEYS[kid], material: unmask(material, mask) }))
+  try {
+    return await softwareBackend({ engine, keys: open })
+  } finally {
+    wipeAll(...open.map(({ material }) => material))
+  }
+}
+
+const openToken = ({ module, label, pin }: NonNullable<Setup['token']>): Promise<Backend> =>
+  pkcs11Backend({ module, token: label, pin: () => pin, composedMac: true, sessions: { max: 4 } })
+
+// ------------------------------------------------------------------------------------------------------- one call each
+
+/** What a call has at hand. */
+interface At extends World {
+  readonly order: Order
+  readonly pan: Pan
+  readonly otherPan: Pan
+  /** Keys of a backend that is closed: what is done under them fails half-way. */
+  readonly closed: World['keys']
+  readonly i: number
+  readonly options: CallOptions
+  /** Public text that the parent is to know: the JWEs that were made. */
+  readonly made: string[]
+}
+
+const secret = ({ order }: At, name: string): Uint8Array<ArrayBuffer> => {
+  const masked = order.secrets[name]
+  if (masked === undefined) throw new Error(`no secret called ${name}`)
+  return unmask(masked, order.mask)
+}
+const text = ({ order }: At, name: string): string => order.inputs[name] ?? ''
+const bytes = (at: At, name: string): Uint8Array => Uint8Array.from(Buffer.from(text(at, name), 'hex'))
+
+async function withPin<T>(at: At, use: (pin: Pin) => Promise<T>): Promise<T> {
+  const digits = secret(at, 'pin')
+  const pin = Pin.from(digits)
+  wipeAll(digits)
+  try {
+    return await use(pin)
+  } finally {
+    pin.dispose()
+  }
+}
+
+const wiped = async (result: Promise<Uint8Array>): Promise<void> => wipeAll(await result)
+const disposed = async (result: Promise<Pin>): Promise<void> => (await result).dispose()
+const jwe = async (at: At, result: Promise<string>): Promise<void> => void at.made.push(await result)
+const seccosValues = (at: At) => ({
+  pan: at.pan,
+  pcc: '0042',
+  intdatag: text(at, 'intdatag'),
+  fields: { psn: '01', expiry: '2912', issuer: 'is_tbank01' },
+  random: bytes(at, 'random'),
+})
+const macOf = (message: Uint8Array) => ({ message, algorithm: 'iso9797-1-alg3', padding: 2, length: 8 }) as const
+const counter = {
+  issue: async () => ({ pcc: '0042', intdatag: '' }),
+  check: async () => ({ replayed: false }),
+  accept: async (_: unknown, store: (acceptance: { sequence: number }) => Promise<void>) => {
+    await store({ sequence: 1 })
+    return { sequence: 1, replayed: false }
+  },
+  pccOf: async () => '0042',
+}
+const d1Public = (at: At) => ({ ...JSON.parse(text(at, 'd1Public')), kid: 'D1' })
+const iso0Body = (at: At): string =>
+  JSON.stringify({ type: 'ISO0', encryptedPinBlock: at.order.jwes[at.i] ?? 'none' })
+const seccosBody = (at: At): string =>
+  JSON.stringify({ type: '3DES_SECCOS', encryptedPinBlock: at.order.jwes[at.i] ?? 'none' })
+const tampered = (compact: string): string => `${compact.slice(0, -4)}AAAA`
+
+/** The endpoints over an issuer's code that works, or fails where it is told to. */
+function handler(at: At, fails?: 'store' | 'keys') {
+  const store = async (): Promise<void> => {
+    if (fails === 'store') throw new Error('the store is away')
+  }
+  return issuerEndpoints({
+    issuers: {
+      is_tbank01: {
+        cards: {
+          find: async () => ({
+            state: 'active',
+            pan: at.pan,
+            setPinTypes: ['ISO0', '3DES_SECCOS'],
+            seccos: { fields: seccosValues(at).fields },
+          }),
+        },
+        pins: {
+          readBlock: async () => ({ block: bytes(at, 'storedBlock'), kid: 'STORE' }),
+          storeBlock: store,
+          storePrw: store,
+        },
+        jweKeys: at.keys.JWE,
+        iso0: {
+          d1Zpk: fails === 'keys' ? at.closed.ZPK : at.keys.ZPK,
+          storage: at.keys.STORE,
+          d1PublicJwk: d1Public(at),
+        },
+        seccos: { profile, macKeys: at.keys.MAC, prwKids: ['PRW-G'], counter: counter as never },
+      },
+    },
+    authorization: 'mtls-only',
+    audit: () => {},
+  })
+}
+
+async function answered(at: At, status: number, body?: string, fails?: 'store' | 'keys'): Promise<void> {
+  const url = 'https://issuer.test/cms/api/v1/issuers/is_tbank01/cards/card-1/pin'
+  const init = { method: 'PUT', headers: { 'content-type': 'application/json' }, body: body ?? '' }
+  const response = await handler(at, fails)(new Request(url, body === undefined ? {} : init))
+  const answer = await response.text()
+  if (response.status !== status) throw new Error(`answered ${response.status}: ${answer}`)
+  if (status === 200) at.made.push(JSON.parse(answer).encryptedPinBlock)
+}
+
+const seccosRequest = (at: At) => ({
+  body: seccosBody(at),
+  cardId: 'card-1',
+  jweKeys: at.keys.JWE,
+  profile,
+  macKeys: at.keys.MAC,
+  prwKids: ['PRW-G'],
+  counter: counter as never,
+  pan: at.pan,
+  fields: seccosValues(at).fields,
+})
+const prwGiven = (at: At) => ({
+  ...seccosValues(at),
+  profile,
+  dataSet: dataSetFromHex(text(at, 'prwDataSet')),
+  prwValue: text(at, 'prwValue'),
+})
+const setPin = (at: At) => ({ body: iso0Body(at), jweKeys: at.keys.JWE, d1Zpk: at.keys.ZPK, pan: at.pan })
+const move = (at: At) => ({ block: bytes(at, 'storedBlock'), from: at.keys.STORE, to: at.keys.ZPK })
+const checked = (at: At) => ({ ...move(at), pan: at.pan, fromFormat: 0, toFormat: 0 }) as const
+
+/** Every verb that handles a PIN, a block, a key, Z or a content key; `fails`: each call is refused. */
+const SCENARIOS: Readonly<Record<string, { run: (at: At) => Promise<unknown>; fails?: true }>> = {
+  'Pin.from, dispose': { run: at => withPin(at, async () => {}) },
+  buildFormat0: { run: at => withPin(at, async pin => wipeAll(buildFormat0(pin, at.pan))) },
+  parseFormat0: {
+    run: async at => {
+      const block = secret(at, 'clearBlock')
+      parseFormat0(block, at.pan).dispose()
+      wipeAll(block)
+    },
+  },
+  'parseFormat0, another PAN': {
+    fails: true,
+    run: async at => {
+      const block = secret(at, 'clearBlock')
+      try {
+        parseFormat0(block, at.otherPan)
+      } finally {
+        wipeAll(block)
+      }
+    },
+  },
+  encipherPin: {
+    run: at =>
+      withPin(at, pin => wiped(encipherPin({ pin, pan: at.pan, format: 0, key: at.keys.STORE }, at.options))),
+  },
+  'encipherPin, a MAC key': {
+    fails: true,
+    run: at => withPin(at, pin => encipherPin({ pin, pan: at.pan, format: 0, key: at.keys.MAC }, at.options)),
+  },
+  'encipherPin, the backend is closed': {
+    fails: true,
+    run: at => withPin(at, pin => encipherPin({ pin, pan: at.pan, format: 0, key: at.closed.STORE }, at.options)),
+  },
+  encipherPins: {
+    run: at =>
+      withPin(at, async pin => {
+        const pins = [{ pin, pan: at.pan }, { pin, pan: at.pan }]
+        wipeAll(await encipherPins({ pins, format: 0, key: at.keys.STORE }, at.options))
+      }),
+  },
+  'encipherPins, the second PIN is disposed of': {
+    fails: true,
+    run: at =>
+      withPin(at, async pin => {
+        const gone = Pin.from('4711')
+        gone.dispose()
+        const pins = [{ pin, pan: at.pan }, { pin: gone, pan: at.pan }]
+        await encipherPins({ pins, format: 0, key: at.keys.STORE }, at.options)
+      }),
+  },
+  'encipherPins, the backend is closed': {
+    fails: true,
+    run: at =>
+      withPin(at, pin => encipherPins({ pins: [{ pin, pan: at.pan }], format: 0, key: at.closed.STORE }, at.options)),
+  },
+  decipherPin: {
+    run: at =>
+      disposed(
+        decipherPin({ block: bytes(at, 'storedBlock'), pan: at.pan, format: 0, key: at.keys.STORE }, at.options),
+      ),
+  },
+  'decipherPin, another PAN': {
+    fails: true,
+    run: at =>
+      decipherPin({ block: bytes(at, 'storedBlock'), pan: at.otherPan, format: 0, key: at.keys.STORE }, at.options),
+  },
+  translatePinBlock: { run: at => wiped(translatePinBlock(checked(at), at.options)) },
+  'translatePinBlock, another PAN': {
+    fails: true,
+    run: at => translatePinBlock({ ...checked(at), pan: at.otherPan }, at.options),
+  },
+  'translatePinBlock, the second backend is closed': {
+    fails: true,
+    run: at => translatePinBlock({ ...checked(at), to: at.closed.ZPK }, at.options),
+  },
+  reencipherPinBlock: { run: at => wiped(reencipherPinBlock(move(at), at.options)) },
+  'reencipherPinBlock, the second backend is closed': {
+    fails: true,
+    run: at => reencipherPinBlock({ ...move(at), to: at.closed.ZPK }, at.options),
+  },
+  generateMac: {
+    run: async at => {
+      const message = secret(at, 'clearBlock')
+      wipeAll(await generateMac({ key: at.keys.MAC, ...macOf(message) }, at.options), message)
+    },
+  },
+  openJwe: {
+    run: async at =>
+      wipeAll((await openJwe({ jwe: at.order.jwes[at.i] ?? '', keys: at.keys.JWE }, at.options)).plaintext),
+  },
+  'openJwe, the tag is wrong': {
+    fails: true,
+    run: at => openJwe({ jwe: tampered(at.order.jwes[at.i] ?? ''), keys: at.keys.JWE }, at.options),
+  },
+  sealJwe: {
+    run: async at => {
+      const plaintext = secret(at, 'content')
+      await jwe(at, sealJwe({ plaintext, recipient: d1Public(at) }, at.options))
+      wipeAll(plaintext)
+    },
+  },
+  'sealJwe, too long': {
+    fails: true,
+    run: async at => {
+      const content = secret(at, 'content')
+      const plaintext = new Uint8Array(new ArrayBuffer(5936))
+      plaintext.set(content)
+      wipeAll(content)
+      try {
+        await sealJwe({ plaintext, recipient: d1Public(at), kid: 'D1'.repeat(50) }, at.options)
+      } finally {
+        wipeAll(plaintext)
+      }
+    },
+  },
+  sealCardDetails: {
+    run: at => jwe(at, sealCardDetails({ pan: at.pan, exp: '1229', d1PublicJwk: d1Public(at) }, at.options)),
+  },
+  'getPinResponse of a block': {
+    run: async at => {
+      const input = { block: bytes(at, 'storedBlock'), under: at.keys.STORE, pan: at.pan, d1Zpk: at.keys.ZPK }
+      at.made.push((await getPinResponse({ ...input, d1PublicJwk: d1Public(at) }, at.options)).encryptedPinBlock)
+    },
+  },
+  'getPinResponse of a block, another PAN': {
+    fails: true,
+    run: at => {
+      const input = { block: bytes(at, 'storedBlock'), under: at.keys.STORE, pan: at.otherPan, d1Zpk: at.keys.ZPK }
+      return getPinResponse({ ...input, d1PublicJwk: d1Public(at) }, at.options)
+    },
+  },
+  'getPinResponse of a PIN': {
+    run: at =>
+      withPin(at, async pin => {
+        const input = { pin, pan: at.pan, d1Zpk: at.keys.ZPK, d1PublicJwk: d1Public(at) }
+        at.made.push((await getPinResponse(input, at.options)).encryptedPinBlock)
+      }),
+  },
+  openSetPinRequest: {
+    run: async at =>
+      wipeAll((await openSetPinRequest({ ...setPin(at), storage: at.keys.STORE }, at.options)).block),
+  },
+  'openSetPinRequest, another PAN': {
+    fails: true,
+    run: at => openSetPinRequest({ ...setPin(at), pan: at.otherPan, storage: at.keys.STORE }, at.options),
+  },
+  'openSetPinRequest, the storage backend is closed': {
+    fails: true,
+    run: at => openSetPinRequest({ ...setPin(at), storage: at.closed.STORE }, at.options),
+  },
+  openSetPinRequestToClearPin: { run: at => disposed(openSetPinRequestToClearPin(setPin(at), at.options)) },
+  'openSetPinRequestToClearPin, another PAN': {
+    fails: true,
+    run: at => openSetPinRequestToClearPin({ ...setPin(at), pan: at.otherPan }, at.options),
+  },
+  computePrw: {
+    run: at =>
+      withPin(at, pin => computePrw({ ...seccosValues(at), pin, key: at.keys['PRW-G'], profile }, at.options)),
+  },
+  'computePrw, the backend is closed': {
+    fails: true,
+    run: at =>
+      withPin(at, pin => computePrw({ ...seccosValues(at), pin, key: at.closed['PRW-G'], profile }, at.options)),
+  },
+  verifyPrw: {
+    run: at => withPin(at, pin => verifyPrw({ ...prwGiven(at), pin, key: at.keys['PRW-V'] }, at.options)),
+  },
+  'verifyPrw, the backend is closed': {
+    fails: true,
+    run: at => withPin(at, pin => verifyPrw({ ...prwGiven(at), pin, key: at.closed['PRW-V'] }, at.options)),
+  },
+  generatePrwMac: { run: at => generatePrwMac({ ...prwGiven(at), key: at.keys.MAC }, at.options) },
+  verifyPrwMac: {
+    run: at => verifyPrwMac({ ...prwGiven(at), key: at.keys.MAC, macValue: text(at, 'macValue') }, at.options),
+  },
+  makeSeccosSetPinRequest: {
+    run: at =>
+      withPin(at, async pin => {
+        const { random: _, ...values } = seccosValues(at)
+        const keys = { prwKey: at.keys['PRW-G'], macKey: at.keys.MAC, issuerPublicJwk: d1Public(at) }
+        const request = { ...values, ...keys, pin, profile }
+        at.made.push((await makeSeccosSetPinRequest(request, at.options)).encryptedPinBlock)
+      }),
+  },
+  openSeccosSetPinRequest: { run: at => openSeccosSetPinRequest(seccosRequest(at), at.options) },
+  'openSeccosSetPinRequest, the MAC backend is closed': {
+    fails: true,
+    run: at => openSeccosSetPinRequest({ ...seccosRequest(at), macKeys: at.closed.MAC }, at.options),
+  },
+  'handler, Get PIN': { run: at => answered(at, 200) },
+  'handler, Get PIN, the keys are gone': { run: at => answered(at, 500, undefined, 'keys') },
+  'handler, Set PIN ISO0': { run: at => answered(at, 204, iso0Body(at)) },
+  'handler, Set PIN ISO0, the store fails': { run: at => answered(at, 500, iso0Body(at), 'store') },
+  'handler, Set PIN ISO0, the keys are gone': { run: at => answered(at, 500, iso0Body(at), 'keys') },
+  'handler, Set PIN ISO0, another block': { run: at => answered(at, 400, tamperedBody(at)) },
+  'handler, Set PIN 3DES_SECCOS': { run: at => answered(at, 204, seccosBody(at)) },
+  'handler, Set PIN 3DES_SECCOS, the store fails': { run: at => answered(at, 500, seccosBody(at), 'store') },
+  // The controls: what must be found, or the search finds nothing at all.
+  'control: a small array on the heap, wiped': {
+    run: async at => {
+      const own = secret(at, 'pin')
+      const small = Uint8Array.from(own)
+      wipeAll(own)
+      for (let turn = 0; turn < 40; turn++) await null
+      wipeAll(small)
+    },
+  },
+  'control: off the heap, wiped': {
+    run: async at => {
+      const own = secret(at, 'pin')
+      for (let turn = 0; turn < 40; turn++) await null
+      wipeAll(own)
+    },
+  },
+}
+
+const tamperedBody = (at: At): string =>
+  JSON.stringify({ type: 'ISO0', encryptedPinBlock: tampered(at.order.jwes[at.i] ?? 'none') })
+
+// ------------------------------------------------------------------------------------------------------------ the work
+
+const gc = globalThis.gc as ((options?: { type: 'minor' }) => void) | undefined
+
+/** Begins the calls in turns, collects once while each is at another stage, and waits. `abort`: they are given up then. */
+async function batch(order: Order, world: World, closed: World['keys']): Promise<string[]> {
+  const { run, fails } = SCENARIOS[order.scenario] ?? {}
+  if (run === undefined) throw new Error(`no scenario ${order.scenario}`)
+  const digits = [unmask(order.secrets['pan'] ?? '', order.mask), unmask(order.secrets['otherPan'] ?? '', order.mask)]
+  const [pan, otherPan] = digits.map(text => Pan.from(text))
+  wipeAll(...digits)
+  if (pan === undefined || otherPan === undefined) throw new Error('no PAN')
+  const made: string[] = []
+  const signals = Array.from({ length: order.count }, () => new AbortController())
+  const call = async (i: number): Promise<string> => {
+    try {
+      const signal = signals[i]?.signal
+      await run({ ...world, order, pan, otherPan, closed, i, options: signal === undefined ? {} : { signal }, made })
+      return 'done'
+    } catch (error) {
+      return fails === true || order.abort ? 'refused' : `failed: ${String((error as Error).stack)}`
+    }
+  }
+  const outcomes: Promise<string>[] = []
+  for (let turn = 1; turn <= order.turns; turn++) {
+    while (outcomes.length < (order.count * turn) / order.turns) outcomes.push(call(outcomes.length))
+    await null
+  }
+  gc?.({ type: 'minor' })
+  if (order.abort) for (const controller of signals) controller.abort()
+  const wanted = fails === true ? 'refused' : 'done'
+  for (const outcome of await Promise.all(outcomes)) {
+    if (outcome !== wanted && !(order.abort && outcome === 'refused')) throw new Error(`${order.scenario}: ${outcome}`)
+  }
+  return made
+}
+
+/** One line of standard input; blocking, so that nothing runs between an answer and the next order. */
+function readLine(): string {
+  const chunk = Buffer.alloc(1 << 16)
+  let line = ''
+  while (!line.endsWith('\n')) {
+    const read = readSync(0, chunk)
+    if (read === 0) process.exit(0)
+    line += chunk.toString('latin1', 0, read)
+  }
+  return line
+}
+
+const answer = (value: unknown): void => void writeSync(1, `${JSON.stringify(value)}\n`)
+
+const setup: Setup = JSON.parse(readLine())
+const world = await open(setup)
+const other = await open(setup)
+await other.backend.close()
+answer({ scenarios: Object.entries(SCENARIOS).map(([name, { fails }]) => ({ name, fails: fails === true })) })
+for (;;) {
+  const order: Order = JSON.parse(readLine())
+  if (order.scenario === 'close') await world.backend.close()
+  answer({ made: order.scenario === 'close' ? [] : await batch(order, world, other.keys) })
+}
