@@ -131,6 +131,12 @@ function bothHex(name: string, bytes: Uint8Array): Record<string, Uint8Array> {
   }
 }
 
+/** What is freed without being wiped loses its first 16 bytes to the allocator, and no more. */
+function halves(name: string, bytes: Uint8Array): Record<string, Uint8Array> {
+  const half = bytes.length / 2
+  return { [`${name}, first half`]: bytes.subarray(0, half), [`${name}, second half`]: bytes.subarray(half) }
+}
+
 function patternsOfKeys({ tdea, jwe }: Planted): Record<string, Uint8Array> {
   const patterns: Record<string, Uint8Array> = {}
   for (const [kid, key] of Object.entries(tdea)) {
@@ -143,6 +149,7 @@ function patternsOfKeys({ tdea, jwe }: Planted): Record<string, Uint8Array> {
   return {
     ...patterns,
     ...bothHex('scalar', scalar),
+    ...halves('scalar', scalar),
     'scalar, as OpenSSL keeps numbers': reversed,
     'scalar, base64url': Buffer.from(jwe.d),
   }
@@ -153,10 +160,7 @@ function patternsOfMade(d1: P256Jwk, made: readonly string[]): Record<string, Ui
     made.flatMap((compact, i) => {
       const { epk } = JSON.parse(Buffer.from(compact.split('.')[0] ?? '', 'base64url').toString())
       const { z, contentKey } = agreed(d1, epk)
-      return [
-        [`Z of JWE ${i}`, z],
-        [`content key of JWE ${i}`, contentKey],
-      ]
+      return Object.entries({ ...halves(`Z of JWE ${i}`, z), ...halves(`content key of JWE ${i}`, contentKey) })
     }),
   )
 }
@@ -223,9 +227,11 @@ async function orderOf(
     ...bothHex('PIN field', field),
     'PIN, packed': Buffer.from(pin, 'hex'),
     ...bothHex('clear block', block),
-    'content of a JWE': content,
+    ...halves('content of a JWE', content),
     ...bothHex('Z', sender.z),
+    ...halves('Z', sender.z),
     ...bothHex('content key', sender.contentKey),
+    ...halves('content key', sender.contentKey),
   }
   return { order, patterns }
 }
