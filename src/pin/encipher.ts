@@ -5,10 +5,12 @@ import { secretBytes, wipe } from '../base/bytes.js'
 import { ArgumentError, InputError } from '../base/errors.js'
 import type { Pan } from '../primitives/pan.js'
 import type { Pin } from '../primitives/pin.js'
-import { buildFormat0 } from './formats/format0.js'
+import { buildFormat0, writeFormat0 } from './formats/format0.js'
 import { requireFormat, type SupportedFormat } from './policy.js'
 
 const NAMES: readonly string[] = ['pin', 'pan', 'format', 'key']
+const ENTRY: readonly string[] = ['pin', 'pan']
+const BLOCK_BYTES = 8
 
 /** PINs of one call: as many blocks as the port takes. */
 const MAX_PINS = 8192
@@ -77,14 +79,16 @@ function clearBlocks(pins: EncipherPinsInput['pins']): Uint8Array {
   if (pins.length < 1 || pins.length > MAX_PINS) {
     throw new InputError('ERR_LENGTH', `pins: ${pins.length}, expected 1 to ${MAX_PINS}`)
   }
-  const entries = [...pins]
-  const clear = secretBytes(8 * entries.length)
+  const entries: EncipherPinsInput['pins'] = [...pins]
+  const clear = secretBytes(BLOCK_BYTES * entries.length)
   try {
-    for (const [i, entry] of entries.entries()) {
-      const { pin, pan } = readOptions(entry, 'an entry of pins', ['pin', 'pan'])
-      const block = buildFormat0(pin, pan)
-      clear.set(block, 8 * i)
-      wipe(block)
+    let at = 0
+    for (const entry of entries) {
+      // As in `encipherPin`: both members are required, and each is read once.
+      requireOptions(entry, 'an entry of pins', ENTRY)
+      const { pin, pan } = entry
+      writeFormat0(pin, pan, clear, at)
+      at += BLOCK_BYTES
     }
     return clear
   } catch (error) {

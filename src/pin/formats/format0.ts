@@ -33,18 +33,24 @@ function accountNibble(pan: Uint8Array, i: number): number {
  * ```
  */
 export function buildFormat0(pin: Pin, pan: Pan): Uint8Array {
+  const block = secretBytes(BLOCK_BYTES)
+  writeFormat0(pin, pan, block, 0)
+  return block
+}
+
+/** {@link buildFormat0} into memory that is there already, at an offset: nothing is allocated. */
+export function writeFormat0(pin: Pin, pan: Pan, to: Uint8Array, at: number): void {
   requirePin(pin)
   requirePan(pan)
   const digits = pinDigits(pin)
   const account = panDigits(pan)
-  const block = secretBytes(BLOCK_BYTES)
-  block[0] = digits.length
+  to[at] = digits.length
   for (let i = 0; i < BODY_NIBBLES; i += 2) {
-    const high = (digits[i] ?? FILLER) ^ accountNibble(account, i)
-    const low = (digits[i + 1] ?? FILLER) ^ accountNibble(account, i + 1)
-    block[1 + i / 2] = (high << 4) | low
+    // Reads within bounds only: one outside makes all further reads of the loop slow.
+    const high = (i < digits.length ? digits[i] : FILLER) ?? FILLER
+    const low = (i + 1 < digits.length ? digits[i + 1] : FILLER) ?? FILLER
+    to[at + 1 + (i >> 1)] = ((high ^ accountNibble(account, i)) << 4) | (low ^ accountNibble(account, i + 1))
   }
-  return block
 }
 
 /**
