@@ -17,7 +17,7 @@
  */
 import type { CallOptions } from '../base/arguments.js'
 import type { CheckValue } from '../key/check-value.js'
-import type { KeyUsage } from '../key/usage.js'
+import type { KeyMode, KeyUsage } from '../key/usage.js'
 import type { KeyAlgorithm } from '../primitives/key-algorithm.js'
 import type { Capabilities, Health } from './driver.js'
 import type { Key } from './key.js'
@@ -27,6 +27,11 @@ export interface BindSpec {
   /** Key identifier, 1 to 128 characters: D1's `kid`, the label of a token object. */
   readonly kid: string
   readonly usage: KeyUsage
+  /**
+   * What of its usage the key is bound for, by X9.143's codes; the usage's first mode where absent (`B` for
+   * `pin-encryption`). `E` for a key that enciphers PIN blocks and must never open one; `G` or `V` for one side of a MAC.
+   */
+  readonly mode?: KeyMode
   readonly algorithm?: KeyAlgorithm
   /** Expected key check value: hex by the algorithm's usual method, or `{ method, value }`. */
   readonly kcv?: string | CheckValue

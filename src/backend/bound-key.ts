@@ -6,7 +6,7 @@ import type { KeyObject } from 'node:crypto'
 import type { CallOptions } from '../base/arguments.js'
 import { ownCopy, wipe } from '../base/bytes.js'
 import { ArgumentError, KeyError } from '../base/errors.js'
-import { type KeyOperation, USAGES } from '../key/usage.js'
+import { type KeyOperation, operationsFor, refusedUse } from '../key/usage.js'
 import { SIGNATURE_BYTES, verifyEs256 } from '../primitives/es256.js'
 import { macBytes } from '../primitives/mac.js'
 import {
@@ -54,11 +54,13 @@ export class BoundKey<Ref> implements KeyOperations {
   readonly #facts: KeyFacts
   readonly #parts: OpenParts<Ref>
   readonly #reference: Reference<Ref>
+  readonly #admitted: ReadonlySet<KeyOperation>
 
   constructor(facts: KeyFacts, parts: OpenParts<Ref>, reference: Reference<Ref>) {
     this.#facts = facts
     this.#parts = parts
     this.#reference = reference
+    this.#admitted = operationsFor(facts.usage, facts.mode)
   }
 
   async encipher(blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
@@ -79,7 +81,7 @@ export class BoundKey<Ref> implements KeyOperations {
   async reencipher(to: Key, blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
     const { driver, jobs, reenciphersInside } = this.#admit('reencipher')
     const target = this.#sibling(to)
-    target.#admit('reencipher')
+    target.#admit('encipher')
     const input = readBlocks(blocks)
     // Inside the token too, a block must not move to where the host may open it from where it may not.
     if (!reenciphersInside || to.hostDecipher) requireHostDecipher(this.#facts)
@@ -123,9 +125,8 @@ export class BoundKey<Ref> implements KeyOperations {
   }
 
   #admit(operation: KeyOperation): OpenParts<Ref> {
-    const { kid, usage } = this.#facts
-    if (USAGES[usage].operations.includes(operation)) return this.#parts
-    throw new KeyError('ERR_KEY_USAGE', `key ${kid} is for ${usage}: ${operation} is refused`, kid)
+    if (this.#admitted.has(operation)) return this.#parts
+    throw refusedUse(this.#facts, operation)
   }
 
   /** The operations of another key of the same backend. */

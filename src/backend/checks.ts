@@ -7,7 +7,15 @@ import { readOptions, requireKid } from '../base/arguments.js'
 import { snapshot } from '../base/bytes.js'
 import { ArgumentError, InputError, KeyError } from '../base/errors.js'
 import { type CheckValue, snapshotCheckValue } from '../key/check-value.js'
-import { isKeyUsage, type KeyUsage, USAGES } from '../key/usage.js'
+import {
+  isKeyMode,
+  isKeyUsage,
+  type KeyMode,
+  type KeyUsage,
+  refusedUse,
+  USAGES,
+  usualMode,
+} from '../key/usage.js'
 import { isKeyAlgorithm, isTdea, type KeyAlgorithm } from '../primitives/key-algorithm.js'
 import { MAC_PADDINGS } from '../primitives/mac-algorithm.js'
 import { isP256Point } from '../primitives/p256.js'
@@ -25,21 +33,39 @@ const CONTENT_KEY_BYTES: readonly number[] = [16, 24, 32, 64]
 export interface ReadSpec {
   readonly kid: string
   readonly usage: KeyUsage
+  readonly mode: KeyMode
   readonly algorithm: KeyAlgorithm | undefined
   readonly kcv: string | CheckValue | undefined
   readonly hostDecipher: boolean
 }
 
 export function readSpec(spec: BindSpec): ReadSpec {
-  const names = ['kid', 'usage', 'algorithm', 'kcv', 'hostDecipher'] as const
-  const { kid, usage, algorithm, kcv, hostDecipher = false } = readOptions(spec, 'bind', names)
+  const names = ['kid', 'usage', 'mode', 'algorithm', 'kcv', 'hostDecipher'] as const
+  const { kid, usage, mode: given, algorithm, kcv, hostDecipher = false } = readOptions(spec, 'bind', names)
   requireKid(kid)
   if (!isKeyUsage(usage)) throw new ArgumentError(`usage must be one of ${Object.keys(USAGES).join(', ')}`)
   if (algorithm !== undefined && !isKeyAlgorithm(algorithm)) {
     throw new ArgumentError('algorithm is not one this library knows')
   }
+  const mode = readMode(usage, given)
   if (typeof hostDecipher !== 'boolean') throw new ArgumentError('hostDecipher must be a boolean')
-  return { kid, usage, algorithm, kcv: kcv === undefined ? undefined : snapshotCheckValue(kcv), hostDecipher }
+  if (hostDecipher && mode === 'E')
+    throw new ArgumentError('a key in mode E deciphers nothing: hostDecipher is no use')
+  return {
+    kid,
+    usage,
+    mode,
+    algorithm,
+    kcv: kcv === undefined ? undefined : snapshotCheckValue(kcv),
+    hostDecipher,
+  }
+}
+
+/** The mode of a key of this usage, the usual one where none is given; `ERR_ARGUMENT` for one that the usage has not. */
+export function readMode(usage: KeyUsage, mode: unknown): KeyMode {
+  if (mode === undefined) return usualMode(usage)
+  if (isKeyMode(mode) && USAGES[usage].modes.includes(mode)) return mode
+  throw new ArgumentError(`mode of a ${usage} key must be one of ${USAGES[usage].modes.join(', ')}`)
 }
 
 export function requireLength(what: string, length: number, min: number, max: number): void {
@@ -82,11 +108,7 @@ export function readMacRequest(key: KeyFacts, request: MacRequest): MacRequest {
     throw new ArgumentError(`padding for ${algorithm} must be one of ${MAC_PADDINGS[algorithm].join(', ')}`)
   }
   if (!USAGES[key.usage].macs.includes(algorithm)) {
-    throw new KeyError(
-      'ERR_KEY_USAGE',
-      `key ${key.kid} is for ${key.usage}: ${algorithm} is refused`,
-      key.kid,
-    )
+    throw refusedUse(key, algorithm)
   }
   if (algorithm !== 'cmac' && !isTdea(key.algorithm)) {
     throw new KeyError('ERR_KEY_ALGORITHM', `key ${key.kid}: ${algorithm} takes a TDEA key`, key.kid)

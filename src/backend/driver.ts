@@ -3,7 +3,7 @@
  * `openBackend` (front.ts) puts the common checks in front of it, so a driver sees only sound arguments.
  */
 import type { CheckValue, CheckValueMethod } from '../key/check-value.js'
-import type { KeyUsage } from '../key/usage.js'
+import type { KeyMode, KeyUsage } from '../key/usage.js'
 import type { KeyAlgorithm } from '../primitives/key-algorithm.js'
 import type { MacAlgorithm, MacParameters } from '../primitives/mac-algorithm.js'
 import type { P256PublicJwk } from '../primitives/p256.js'
@@ -60,6 +60,8 @@ export type MaybePromise<T> = T | Promise<T>
 export interface KeyQuery {
   readonly kid: string
   readonly usage: KeyUsage
+  /** A key that is wanted in a narrower mode than its usage's first must not be able to do more than that mode. */
+  readonly mode: KeyMode
   readonly algorithm: KeyAlgorithm | undefined
   readonly hostDecipher: boolean
   /** The method by which the caller's expected check value was made; undefined: the algorithm's usual one. */

@@ -54,18 +54,18 @@ class BackendFront<Ref> implements Backend {
   async bind(spec: BindSpec, options?: CallOptions): Promise<Key> {
     const { driver, jobs } = this.#parts
     const wanted = readSpec(spec)
-    const { kid, usage, algorithm, hostDecipher, kcv } = wanted
+    const { kid, usage, mode, algorithm, hostDecipher, kcv } = wanted
     this.#requireOneUsage(kid, usage)
-    const query = { kid, usage, algorithm, hostDecipher, checkValueMethod: methodOf(kcv) }
+    const query = { kid, usage, mode, algorithm, hostDecipher, checkValueMethod: methodOf(kcv) }
     const found = await jobs.run(options, { run: signal => driver.find(query, signal) })
     requireMatch(wanted, found)
     const { ref, checkValue, parity, publicJwk } = found
-    const publicKey = USAGES[usage].operations.includes('sign') ? readPublicKey(found) : undefined
+    const publicKey = USAGES[usage].purpose === 'signature' ? readPublicKey(found) : undefined
     // Once more: another bind of this kid may have come first while the driver was looking.
     this.#requireOneUsage(kid, usage, publicJwk?.x)
     this.#usageOfKid.set(kid, usage)
     if (publicJwk !== undefined) this.#usageOfPoint.set(publicJwk.x, usage)
-    const common = { kid, usage, hostDecipher, algorithm: found.algorithm, checkValue, parity }
+    const common = { kid, usage, mode, hostDecipher, algorithm: found.algorithm, checkValue, parity }
     const facts = publicJwk === undefined ? common : { ...common, publicJwk }
     return makeKey(facts, new BoundKey(facts, this.#parts, { ref, publicKey }))
   }

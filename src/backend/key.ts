@@ -5,7 +5,7 @@
 import type { CallOptions } from '../base/arguments.js'
 import { ArgumentError, redactInspect } from '../base/errors.js'
 import type { CheckValue } from '../key/check-value.js'
-import type { KeyUsage } from '../key/usage.js'
+import { type KeyMode, type KeyUsage, usualMode } from '../key/usage.js'
 import type { KeyAlgorithm } from '../primitives/key-algorithm.js'
 import type { P256PublicJwk } from '../primitives/p256.js'
 import type { KeyParity } from '../primitives/tdea.js'
@@ -16,6 +16,8 @@ export interface KeyFacts {
   /** Key identifier: 1 to 128 characters; D1's `kid`, a token's label. */
   readonly kid: string
   readonly usage: KeyUsage
+  /** What of its usage the key was bound for. */
+  readonly mode: KeyMode
   readonly algorithm: KeyAlgorithm
   readonly checkValue: CheckValue
   readonly parity: KeyParity
@@ -82,6 +84,7 @@ export let makeKey: (facts: KeyFacts, operations: KeyOperations) => Key
 export class Key implements KeyFacts {
   readonly kid: string
   readonly usage: KeyUsage
+  readonly mode: KeyMode
   readonly algorithm: KeyAlgorithm
   readonly checkValue: CheckValue
   readonly parity: KeyParity
@@ -102,6 +105,7 @@ export class Key implements KeyFacts {
     if (maker !== MAKER) throw new ArgumentError('a Key is made by Backend.bind')
     this.kid = facts.kid
     this.usage = facts.usage
+    this.mode = facts.mode
     this.algorithm = facts.algorithm
     this.checkValue = Object.freeze({ ...facts.checkValue })
     this.parity = facts.parity
@@ -113,7 +117,8 @@ export class Key implements KeyFacts {
 
   /** The public facts in one line. */
   toString(): string {
-    return `Key ${this.kid} (${this.usage}, ${this.algorithm}, KCV ${this.checkValue.value})`
+    const mode = this.mode === usualMode(this.usage) ? '' : `, mode ${this.mode}`
+    return `Key ${this.kid} (${this.usage}${mode}, ${this.algorithm}, KCV ${this.checkValue.value})`
   }
 }
 

@@ -3,8 +3,8 @@
 import { type Key, operationsOf, requireKeys } from '../backend/key.js'
 import { type CallOptions, readOptions, requireSignal, throwIfAborted } from '../base/arguments.js'
 import { wipe } from '../base/bytes.js'
-import { ArgumentError, isIssuerPinError, JweError, KeyError } from '../base/errors.js'
-import { USAGES } from '../key/usage.js'
+import { ArgumentError, isIssuerPinError, JweError } from '../base/errors.js'
+import { requireUse } from '../key/usage.js'
 import { type CompactJwe, decryptContent, parseCompact } from './compact.js'
 import { CONTENT_KEY_BYTES, contentKeyInfo, type JweHeader } from './header.js'
 
@@ -93,9 +93,6 @@ function requireRequest(request: OpenRequest): { jwe: string; keys: readonly Key
   const { jwe, keys: given } = readOptions(request, 'openJwe', ['jwe', 'keys'])
   if (typeof jwe !== 'string') throw new ArgumentError('jwe must be a string')
   const keys = requireKeys(given, 'keys')
-  for (const { kid, usage } of keys) {
-    if (USAGES[usage].operations.includes('deriveContentKey')) continue
-    throw new KeyError('ERR_KEY_USAGE', `key ${kid} is for ${usage}: opening a JWE is refused`, kid)
-  }
+  for (const key of keys) requireUse(key, 'content-key', 'derive')
   return { jwe, keys }
 }

@@ -1,8 +1,10 @@
 /**
- * The usage table: what each kind of key is for, and nothing else. Every backend enforces it through
- * `backend/front.ts`, so a key refuses the same verbs wherever it lives (ISO 11568: one key, one purpose).
+ * The usage table: what each kind of key is for, and nothing else. A row names a *purpose*, which verbs ask for, and the
+ * modes of use that X9.143 gives it; what a backend may be asked to do under a key follows from the two. Every backend
+ * enforces it through `backend/`, so a key refuses the same verbs wherever it lives (ISO 11568: one key, one purpose).
  */
 import { deepFreeze } from '../base/arguments.js'
+import { KeyError } from '../base/errors.js'
 import type { KeyAlgorithm } from '../primitives/key-algorithm.js'
 import type { MacAlgorithm } from '../primitives/mac-algorithm.js'
 
@@ -17,52 +19,169 @@ export type KeyUsage =
   | 'jwe-key-agreement'
   | 'jwt-signing'
 
+/**
+ * Mode of use (ANSI X9.143, ISO 20038): B both, E encipher only, D decipher only, C generate and verify, G generate only,
+ * V verify only, X derive, S sign.
+ */
+export type KeyMode = 'B' | 'E' | 'D' | 'C' | 'G' | 'V' | 'X' | 'S'
+
 /** The port's operations that need a key. */
 export type KeyOperation = 'encipher' | 'decipher' | 'reencipher' | 'mac' | 'deriveContentKey' | 'sign'
+
+/** The one thing that the verbs of a usage do. Two usages of one purpose differ in algorithm or mode only. */
+export type KeyPurpose = 'pin-block' | 'mac' | 'prw' | 'content-key' | 'signature'
+
+/** What a verb wants to do with a key; a mode of use allows one or two of them. */
+export type KeyAction = 'encipher' | 'decipher' | 'generate' | 'verify' | 'derive' | 'sign'
 
 /** One row of the usage table. */
 export interface UsageRule {
   /** Key usage code of a key block header (ANSI X9.143, ISO 20038). */
   readonly x9143: string
-  /** Mode of use code of the same header: B both ways, C generate and verify, G generate, V verify, X derive, S sign. */
-  readonly mode: string
+  readonly purpose: KeyPurpose
+  /** The modes of use that a key of this usage can be bound in; the first is the one it has where none is named. */
+  readonly modes: readonly [KeyMode, ...KeyMode[]]
   readonly algorithms: readonly KeyAlgorithm[]
-  readonly operations: readonly KeyOperation[]
-  /** For `mac`: the algorithms this key may compute. */
+  /** For the port's `mac`: the algorithms this key may compute. */
   readonly macs: readonly MacAlgorithm[]
 }
 
 const TDEA = ['tdea-2key', 'tdea-3key'] as const
 const AES = ['aes-128', 'aes-192', 'aes-256'] as const
-const MAC = ['mac'] as const
 const EVERY_MAC = ['iso9797-1-alg1', 'iso9797-1-alg3', 'cmac'] as const
 
-/** The usage table: for each usage the key block codes, and what a key of it may do. Frozen. */
+/** The usage table: for each usage the key block codes, its purpose, and which keys it admits. Frozen. */
 export const USAGES: Readonly<Record<KeyUsage, UsageRule>> = deepFreeze({
-  'pin-encryption': {
-    x9143: 'P0',
-    mode: 'B',
+  'pin-encryption': { x9143: 'P0', purpose: 'pin-block', modes: ['B', 'E', 'D'], algorithms: TDEA, macs: [] },
+  'cbc-mac': {
+    x9143: 'M1',
+    purpose: 'mac',
+    modes: ['C', 'G', 'V'],
     algorithms: TDEA,
-    operations: ['encipher', 'decipher', 'reencipher'],
-    macs: [],
+    macs: ['iso9797-1-alg1'],
   },
-  'cbc-mac': { x9143: 'M1', mode: 'C', algorithms: TDEA, operations: MAC, macs: ['iso9797-1-alg1'] },
-  'retail-mac': { x9143: 'M3', mode: 'C', algorithms: TDEA, operations: MAC, macs: ['iso9797-1-alg3'] },
-  cmac: { x9143: 'M6', mode: 'C', algorithms: [...TDEA, ...AES], operations: MAC, macs: ['cmac'] },
-  'prw-generate': { x9143: 'V0', mode: 'G', algorithms: [...TDEA, ...AES], operations: MAC, macs: EVERY_MAC },
-  // Mode V: the port computes, and only `verifyPrw` compares; no verb hands out what it computes.
-  'prw-verify': { x9143: 'V0', mode: 'V', algorithms: [...TDEA, ...AES], operations: MAC, macs: EVERY_MAC },
+  'retail-mac': {
+    x9143: 'M3',
+    purpose: 'mac',
+    modes: ['C', 'G', 'V'],
+    algorithms: TDEA,
+    macs: ['iso9797-1-alg3'],
+  },
+  cmac: {
+    x9143: 'M6',
+    purpose: 'mac',
+    modes: ['C', 'G', 'V'],
+    algorithms: [...TDEA, ...AES],
+    macs: ['cmac'],
+  },
+  // Whoever computes PRWs at will can invert one: the side that checks gets a key of its own usage.
+  'prw-generate': {
+    x9143: 'V0',
+    purpose: 'prw',
+    modes: ['G'],
+    algorithms: [...TDEA, ...AES],
+    macs: EVERY_MAC,
+  },
+  'prw-verify': { x9143: 'V0', purpose: 'prw', modes: ['V'], algorithms: [...TDEA, ...AES], macs: EVERY_MAC },
   'jwe-key-agreement': {
     x9143: 'K3',
-    mode: 'X',
+    purpose: 'content-key',
+    modes: ['X'],
     algorithms: ['ec-p256'],
-    operations: ['deriveContentKey'],
     macs: [],
   },
-  'jwt-signing': { x9143: 'S0', mode: 'S', algorithms: ['ec-p256'], operations: ['sign'], macs: [] },
+  'jwt-signing': { x9143: 'S0', purpose: 'signature', modes: ['S'], algorithms: ['ec-p256'], macs: [] },
 })
+
+/** ANSI X9.143, table of modes of use. */
+const ACTIONS: Readonly<Record<KeyMode, readonly KeyAction[]>> = deepFreeze({
+  B: ['encipher', 'decipher'],
+  E: ['encipher'],
+  D: ['decipher'],
+  C: ['generate', 'verify'],
+  G: ['generate'],
+  V: ['verify'],
+  X: ['derive'],
+  S: ['sign'],
+})
+
+/** What a purpose does, action by action: by which operation of the port, and in words for a refusal. */
+const DEEDS: Readonly<Record<KeyPurpose, Partial<Record<KeyAction, { by: KeyOperation; words: string }>>>> = {
+  'pin-block': {
+    encipher: { by: 'encipher', words: 'enciphering a PIN block' },
+    decipher: { by: 'decipher', words: 'deciphering a PIN block' },
+  },
+  mac: {
+    generate: { by: 'mac', words: 'generating a MAC' },
+    // The port computes, and only a verb that verifies compares: it hands out nothing of what was computed.
+    verify: { by: 'mac', words: 'verifying a MAC' },
+  },
+  prw: {
+    generate: { by: 'mac', words: 'computing a PRW' },
+    verify: { by: 'mac', words: 'verifying a PRW' },
+  },
+  'content-key': { derive: { by: 'deriveContentKey', words: 'opening a JWE' } },
+  signature: { sign: { by: 'sign', words: 'signing' } },
+}
+
+/** What is known of a key to judge by: a `Key`, or the facts that one is made of. */
+export interface UsageFacts {
+  readonly kid: string
+  readonly usage: KeyUsage
+  readonly mode: KeyMode
+}
 
 /** True for a member of {@link KeyUsage}; own properties only, so that `constructor` is not a usage. */
 export function isKeyUsage(value: unknown): value is KeyUsage {
   return typeof value === 'string' && Object.hasOwn(USAGES, value)
+}
+
+/** True for a member of {@link KeyMode}. */
+export function isKeyMode(value: unknown): value is KeyMode {
+  return typeof value === 'string' && Object.hasOwn(ACTIONS, value)
+}
+
+/** The mode that a key of this usage has where none is named. */
+export function usualMode(usage: KeyUsage): KeyMode {
+  return USAGES[usage].modes[0]
+}
+
+/** Whether a mode allows nothing that the other does not. */
+export function isWithin(mode: KeyMode, other: KeyMode): boolean {
+  return ACTIONS[mode].every(action => ACTIONS[other].includes(action))
+}
+
+/** Whether the verbs of a purpose may do this with the key. */
+export function allows(
+  { usage, mode }: Omit<UsageFacts, 'kid'>,
+  purpose: KeyPurpose,
+  action: KeyAction,
+): boolean {
+  return USAGES[usage].purpose === purpose && ACTIONS[mode].includes(action)
+}
+
+/**
+ * Throws `ERR_KEY_USAGE` unless the key is for this: the one place where a verb turns a key away.
+ *
+ * @example
+ * ```ts
+ * requireUse(key, 'pin-block', 'encipher')
+ * ```
+ */
+export function requireUse(key: UsageFacts, purpose: KeyPurpose, action: KeyAction): void {
+  if (!allows(key, purpose, action)) throw refusedUse(key, DEEDS[purpose][action]?.words ?? action)
+}
+
+/** What the port may be asked to do under a key; a block is moved *from* a key that deciphers. */
+export function operationsFor(usage: KeyUsage, mode: KeyMode): ReadonlySet<KeyOperation> {
+  const deeds = DEEDS[USAGES[usage].purpose]
+  const operations = new Set(ACTIONS[mode].flatMap(action => deeds[action]?.by ?? []))
+  if (operations.has('decipher')) operations.add('reencipher')
+  return operations
+}
+
+/** The error for a key that is asked for what it is not for, in one wording: `what` is refused. */
+export function refusedUse({ kid, usage, mode }: UsageFacts, what: string): KeyError {
+  const inMode = mode === usualMode(usage) ? '' : ` in mode ${mode}`
+  return new KeyError('ERR_KEY_USAGE', `key ${kid} is for ${usage}${inMode}: ${what} is refused`, kid)
 }

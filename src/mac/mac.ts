@@ -3,8 +3,8 @@
 import { type Key, operationsOf, requireKey } from '../backend/key.js'
 import { type CallOptions, readOptions } from '../base/arguments.js'
 import { equalBytes, ownCopy, snapshot, wipe } from '../base/bytes.js'
-import { ArgumentError, InputError, KeyError } from '../base/errors.js'
-import type { KeyUsage } from '../key/usage.js'
+import { ArgumentError, InputError } from '../base/errors.js'
+import { requireUse } from '../key/usage.js'
 import { macBytes } from '../primitives/mac.js'
 import type { MacAlgorithm, MacPadding } from '../primitives/mac-algorithm.js'
 
@@ -24,21 +24,8 @@ export interface MacInput {
   readonly iv?: Uint8Array
 }
 
-/**
- * A PRW key computes MACs in the backend too, but not here: with these verbs a verify-only key would generate, and
- * whoever computes PRWs at will can invert one.
- */
-const MAC_USAGES: readonly KeyUsage[] = ['cbc-mac', 'retail-mac', 'cmac']
-
 /** The members of {@link MacInput}. */
 export const MAC_INPUT = ['key', 'message', 'algorithm', 'padding', 'iv'] as const
-
-/** Throws `ERR_KEY_USAGE` unless the key is one for MACs. */
-export function requireMacKey(key: unknown, verb: string): asserts key is Key {
-  requireKey(key, 'key')
-  if (MAC_USAGES.includes(key.usage)) return
-  throw new KeyError('ERR_KEY_USAGE', `key ${key.kid} is for ${key.usage}: ${verb} is refused`, key.kid)
-}
 
 /** Throws `ERR_LENGTH` unless a MAC of this length can come from the key. */
 export function requireMacLength(key: Key, length: number): void {
@@ -87,7 +74,8 @@ export interface GenerateMacInput extends MacInput {
 export async function generateMac(input: GenerateMacInput, options?: CallOptions): Promise<Uint8Array> {
   const request = readOptions(input, 'generateMac', [...MAC_INPUT, 'length'])
   const { key, length } = request
-  requireMacKey(key, 'generateMac')
+  requireKey(key, 'key')
+  requireUse(key, 'mac', 'generate')
   requireMacLength(key, length)
   return withFullMac(request, options, full => ownCopy(full.subarray(0, length)))
 }
@@ -118,7 +106,8 @@ export interface VerifyMacInput extends MacInput {
 export async function verifyMac(input: VerifyMacInput, options?: CallOptions): Promise<boolean> {
   const request = readOptions(input, 'verifyMac', [...MAC_INPUT, 'mac', 'length'])
   const { key, mac, length } = request
-  requireMacKey(key, 'verifyMac')
+  requireKey(key, 'key')
+  requireUse(key, 'mac', 'verify')
   requireMacLength(key, length)
   const given = snapshot(mac, 'mac')
   return withFullMac(request, options, full => equalBytes(full.subarray(0, length), given))

@@ -1,7 +1,9 @@
 /** Deciphering a PIN block: the one verb that hands out a clear PIN. */
+
 import { type Key, operationsOf, requireKey } from '../backend/key.js'
 import { type CallOptions, readOptions } from '../base/arguments.js'
 import { wipe } from '../base/bytes.js'
+import { requireUse } from '../key/usage.js'
 import { type Pan, requirePan } from '../primitives/pan.js'
 import type { Pin } from '../primitives/pin.js'
 import { parseFormat0, readBlock } from './formats/format0.js'
@@ -34,6 +36,7 @@ export interface DecipherPinInput {
 export async function decipherPin(input: DecipherPinInput, options?: CallOptions): Promise<Pin> {
   const { block, pan, format, key } = readOptions(input, 'decipherPin', ['block', 'pan', 'format', 'key'])
   requireKey(key, 'key')
+  requireUse(key, 'pin-block', 'decipher')
   requireFormat(format, 'format')
   const enciphered = readBlock(block)
   requirePan(pan)

@@ -1,8 +1,10 @@
 /** Enciphering PINs into PIN blocks, one or thousands in one call. */
+
 import { type Key, operationsOf, requireKey } from '../backend/key.js'
 import { type CallOptions, readOptions, requireOptions } from '../base/arguments.js'
 import { secretBytes, wipe } from '../base/bytes.js'
 import { ArgumentError, InputError } from '../base/errors.js'
+import { requireUse } from '../key/usage.js'
 import type { Pan } from '../primitives/pan.js'
 import type { Pin } from '../primitives/pin.js'
 import { buildFormat0, writeFormat0 } from './formats/format0.js'
@@ -42,6 +44,7 @@ export function encipherPin(input: EncipherPinInput, options?: CallOptions): Pro
     requireOptions(input, 'encipherPin', NAMES)
     const { pin, pan, format, key } = input
     requireKey(key, 'key')
+    requireUse(key, 'pin-block', 'encipher')
     requireFormat(format, 'format')
     return encipherWiped(key, buildFormat0(pin, pan), options)
   } catch (error) {
@@ -70,6 +73,7 @@ export interface EncipherPinsInput {
 export async function encipherPins(input: EncipherPinsInput, options?: CallOptions): Promise<Uint8Array> {
   const { pins, format, key } = readOptions(input, 'encipherPins', ['pins', 'format', 'key'])
   requireKey(key, 'key')
+  requireUse(key, 'pin-block', 'encipher')
   requireFormat(format, 'format')
   return encipherWiped(key, clearBlocks(pins), options)
 }

@@ -2,8 +2,7 @@
 import { type Key, operationsOf, requireKey } from '../backend/key.js'
 import { type CallOptions, readOptions } from '../base/arguments.js'
 import { wipe } from '../base/bytes.js'
-import { KeyError } from '../base/errors.js'
-import { USAGES } from '../key/usage.js'
+import { requireUse } from '../key/usage.js'
 import { type Pan, requirePan } from '../primitives/pan.js'
 import { checkFormat0, readBlock } from './formats/format0.js'
 import { type PinBlockFormat, requireTranslation } from './policy.js'
@@ -45,7 +44,8 @@ export async function translatePinBlock(
   requireKey(from, 'from')
   requireKey(to, 'to')
   // Before anything is deciphered: whether `to` can take the block must not depend on what the block holds.
-  requirePinKey(to)
+  requireUse(from, 'pin-block', 'decipher')
+  requireUse(to, 'pin-block', 'encipher')
   requireTranslation(fromFormat, toFormat)
   const enciphered = readBlock(block)
   requirePan(pan)
@@ -88,11 +88,8 @@ export async function reencipherPinBlock(
   const { block, from, to } = readOptions(input, 'reencipherPinBlock', ['block', 'from', 'to'])
   requireKey(from, 'from')
   requireKey(to, 'to')
+  requireUse(from, 'pin-block', 'decipher')
+  requireUse(to, 'pin-block', 'encipher')
   const enciphered = readBlock(block)
   return operationsOf(from).reencipher(to, enciphered, options)
-}
-
-function requirePinKey(key: Key): void {
-  if (USAGES[key.usage].operations.includes('encipher')) return
-  throw new KeyError('ERR_KEY_USAGE', `key ${key.kid} is for ${key.usage}: a PIN block is refused`, key.kid)
 }

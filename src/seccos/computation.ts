@@ -4,7 +4,7 @@ import { type Key, operationsOf, requireKey } from '../backend/key.js'
 import type { CallOptions } from '../base/arguments.js'
 import { concatBytes, equalBytes, fromHex, ownCopy, requireBytes, wipe } from '../base/bytes.js'
 import { DataSetError, KeyError } from '../base/errors.js'
-import type { KeyUsage } from '../key/usage.js'
+import { type KeyUsage, refusedUse, requireUse, USAGES } from '../key/usage.js'
 import { isTdea, KEY_BYTES } from '../primitives/key-algorithm.js'
 import { type DataSetContent, fieldOfDataSet, readDataSet, unmaskDataSet } from './data-set.js'
 import { type DataSetValues, encodeValue } from './field-value.js'
@@ -99,11 +99,15 @@ export function macRequestOf({ algorithm, padding, iv }: Computation): MacReques
 }
 
 /** Throws `ERR_KEY_USAGE` or `ERR_KEY_ALGORITHM` unless the key is for this and of the profile's kind and length. */
-export function requireKeyFor(key: Key, usage: KeyUsage, computation: Computation): void {
+export function requireKeyFor(
+  key: Key,
+  usage: KeyUsage,
+  action: 'generate' | 'verify',
+  computation: Computation,
+): void {
   requireKey(key, 'key')
-  if (key.usage !== usage) {
-    throw new KeyError('ERR_KEY_USAGE', `key ${key.kid} is for ${key.usage}: ${usage} is wanted`, key.kid)
-  }
+  requireUse(key, USAGES[usage].purpose, action)
+  if (key.usage !== usage) throw refusedUse(key, `what a ${usage} key computes`)
   const cipher = isTdea(key.algorithm) ? 'tdea' : 'aes'
   if (
     ALGORITHMS[computation.algorithm].cipher !== cipher ||

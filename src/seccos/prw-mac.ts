@@ -93,7 +93,7 @@ export async function macVerdict(
   input: CheckedMac & { readonly macValue: string },
   options: CallOptions | undefined,
 ): Promise<PrwMacVerdict> {
-  const { key, profile, material } = materialOf(input)
+  const { key, profile, material } = materialOf(input, 'generate')
   const { text, outputBytes } = profile.mac
   const expected = readText(text, outputBytes, input.macValue, 'macValue')
   const verified = await compute({ key, computation: profile.mac, material }, options, output =>
@@ -104,7 +104,7 @@ export async function macVerdict(
 
 /** The inner door of {@link generatePrwMac}. */
 export async function makeMac(input: CheckedMac, options: CallOptions | undefined): Promise<GeneratedPrwMac> {
-  const { key, profile, material } = materialOf(input)
+  const { key, profile, material } = materialOf(input, 'verify')
   const macValue = await compute({ key, computation: profile.mac, material }, options, output =>
     showText(profile.mac.text, output),
   )
@@ -121,12 +121,15 @@ function checkedMac(request: PrwMacInput): CheckedMac {
   return { key, profile, dataSet, prwValue, given: { pan, pcc, intdatag, random, fields } }
 }
 
-function materialOf({ key, profile, dataSet, prwValue, given }: CheckedMac): {
+function materialOf(
+  { key, profile, dataSet, prwValue, given }: CheckedMac,
+  action: 'generate' | 'verify',
+): {
   key: Key
   profile: SeccosProfile
   material: Material
 } {
-  requireKeyFor(key, ALGORITHMS[profile.mac.algorithm].macUsage, profile.mac)
+  requireKeyFor(key, ALGORITHMS[profile.mac.algorithm].macUsage, action, profile.mac)
   const bytes = readText(profile.prw.text, profile.prw.outputBytes, prwValue, 'prwValue')
   const values = mergeValues(profile, dataSet, given)
   const prw = { bytes, text: prwValue }

@@ -61,7 +61,7 @@ export async function computePrw(input: ComputePrwInput, options?: CallOptions):
   const request = readOwn(input, 'computePrw', [...VALUES, 'key', 'profile'])
   const { profile } = request
   requireProfile(profile)
-  requireKeyFor(request.key, 'prw-generate', profile.prw)
+  requireKeyFor(request.key, 'prw-generate', 'generate', profile.prw)
   requirePin(request.pin)
   requirePan(request.pan)
   const random = requireRandom(profile, request.random)
@@ -155,7 +155,7 @@ export async function verifyPrw(input: VerifyPrwInput, options?: CallOptions): P
   const request = readOwn(input, 'verifyPrw', [...VALUES, 'key', 'profile', 'dataSet', 'prwValue'])
   const { key, profile, prwValue } = request
   requireProfile(profile)
-  requireKeyFor(key, 'prw-verify', profile.prw)
+  requireKeyFor(key, 'prw-verify', 'verify', profile.prw)
   requirePin(request.pin)
   requirePan(request.pan)
   const masked = snapshot(request.dataSet, 'dataSet')

@@ -2,12 +2,21 @@
 import assert from 'node:assert/strict'
 import { inspect } from 'node:util'
 import type { BindSpec } from '../backend/backend.js'
+import { operationsOf } from '../backend/key.js'
 import type { CodedError, ErrorCode } from '../base/errors.js'
 import type { CheckValue } from '../key/check-value.js'
-import { type KeyUsage, USAGES } from '../key/usage.js'
+import { type KeyMode, type KeyUsage, USAGES } from '../key/usage.js'
+import { generateMac, verifyMac } from '../mac/mac.js'
 import { parityOf } from '../primitives/tdea.js'
-import type { ContractCase, ContractContext } from './contract-helpers.js'
-import { assertRejects, bindContractKey, bytes, contractKey } from './contract-helpers.js'
+import {
+  assertBytes,
+  assertRejects,
+  bindContractKey,
+  bytes,
+  type ContractCase,
+  type ContractContext,
+  contractKey,
+} from './contract-helpers.js'
 import { CONTRACT_KEYS, type ContractKey } from './contract-keys.js'
 
 /** Check values by the usual method of the algorithm, computed with OpenSSL's command line. */
@@ -107,6 +116,14 @@ export function bindCases(context: ContractContext): readonly ContractCase[] {
       },
     },
     {
+      name: 'a PIN key bound in mode E enciphers, and neither deciphers nor is translated from: ERR_KEY_USAGE',
+      run: () => modeE(context),
+    },
+    {
+      name: 'a MAC key bound in mode V verifies and does not generate, in mode G the other way round',
+      run: () => macModes(context),
+    },
+    {
       name: 'material of a wrong length is refused with ERR_KEY_MATERIAL',
       run: async () => {
         for (const material of ['0123456789ABCDEF', 'AD192FD064B5579E7A4FB3C8F794F2', '']) {
@@ -167,6 +184,56 @@ async function statesFacts(context: ContractContext): Promise<void> {
     const shown = inspect(key, { depth: 8, showHidden: true }) + JSON.stringify(key) + String(key)
     assert.ok(!shown.toUpperCase().includes(secret.toUpperCase()), `${declared.kid} shows its material`)
   }
+}
+
+/** The mode is part of the handle, and of what the driver was asked to find. */
+async function modeE(context: ContractContext): Promise<void> {
+  const shared = await context.shared()
+  for (const [kid, mode] of [
+    ['PEK-CLOSED', 'C'],
+    ['PEK-CLOSED', 'e'],
+    ['CMAC-A', 'E'],
+    ['JWE-D1', 'B'],
+  ] as const) {
+    await assertRejects(() => bindContractKey(shared, kid, { mode: mode as KeyMode }), 'ERR_ARGUMENT')
+  }
+  const opened = { mode: 'E', hostDecipher: true } as const
+  await assertRejects(() => bindContractKey(shared, 'PEK-2', opened), 'ERR_ARGUMENT')
+
+  await using backend = await context.open([
+    contractKey('PEK-2'),
+    { ...contractKey('PEK-CLOSED'), mode: 'E' },
+  ])
+  const key = await bindContractKey(backend, 'PEK-CLOSED', { mode: 'E' })
+  const open = await bindContractKey(backend, 'PEK-2')
+  assert.equal(key.mode, 'E')
+  assert.equal(open.mode, 'B')
+  const block = await operationsOf(open).encipher(bytes('13BAD542F3652D67'))
+  assertBytes(await operationsOf(key).encipher(new Uint8Array(8)), 'A13F4AABA2EFF1D9', 'encipher')
+  await assertRejects(() => operationsOf(key).decipher(block), 'ERR_KEY_USAGE')
+  await assertRejects(() => operationsOf(key).reencipher(open, block), 'ERR_KEY_USAGE')
+  assert.equal((await operationsOf(open).reencipher(key, block)).length, 8)
+  // What was made for less is not bound for more.
+  await assertRejects(() => bindContractKey(backend, 'PEK-CLOSED'), 'ERR_KEY_USAGE')
+  await assertRejects(() => bindContractKey(backend, 'PEK-CLOSED', { mode: 'D' }), 'ERR_KEY_USAGE')
+}
+
+async function macModes(context: ContractContext): Promise<void> {
+  const backend = await context.shared()
+  if (backend.capabilities().macs['iso9797-1-alg1'] === 'none') return
+  const input = {
+    message: bytes('68656C6C6F20776F726C64'),
+    algorithm: 'iso9797-1-alg1',
+    padding: 2,
+    length: 8,
+  } as const
+  const mac = bytes('32DC341271ACCD00')
+  const generates = await bindContractKey(backend, 'MAC-1', { mode: 'G' })
+  const verifies = await bindContractKey(backend, 'MAC-1', { mode: 'V' })
+  assert.deepEqual(await generateMac({ ...input, key: generates }), mac)
+  assert.equal(await verifyMac({ ...input, mac, key: verifies }), true)
+  await assertRejects(() => generateMac({ ...input, key: verifies }), 'ERR_KEY_USAGE')
+  await assertRejects(() => verifyMac({ ...input, mac, key: generates }), 'ERR_KEY_USAGE')
 }
 
 /** A key that is refused when it is put into a backend, or when it is bound there. */

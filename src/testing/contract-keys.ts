@@ -1,11 +1,13 @@
 /** The keys the contract suite works with: public test values, from NIST, RFC 7518 and the published D1 sample. */
-import type { KeyUsage } from '../key/usage.js'
+import type { KeyMode, KeyUsage } from '../key/usage.js'
 import type { KeyAlgorithm } from '../primitives/key-algorithm.js'
 
 /** A key that a backend under test must hold before a contract case runs. */
 export interface ContractKey {
   readonly kid: string
   readonly usage: KeyUsage
+  /** The widest mode the key can be bound in, where it is not the usage's first. */
+  readonly mode?: KeyMode
   readonly algorithm: KeyAlgorithm
   /** Hex of the key, or the private JWK of a P-256 key. */
   readonly material: string | { kty: 'EC'; crv: 'P-256'; x: string; y: string; d: string }

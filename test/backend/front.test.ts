@@ -212,7 +212,7 @@ describe('what could change between check and use', () => {
     })
     const key = await backend.bind({ kid: 'K', usage: 'pin-encryption' })
     expect(() => Object.assign(backend.capabilities(), { reencipher: 'inside' })).toThrow(TypeError)
-    expect(() => (USAGES['pin-encryption'].operations as string[]).push('mac')).toThrow(TypeError)
+    expect(() => (USAGES['pin-encryption'].modes as unknown as string[]).push('C')).toThrow(TypeError)
     expect(() => (TRANSLATIONS[0] as number[]).push(1)).toThrow(TypeError)
     await failure(() => operationsOf(key).reencipher(key, new Uint8Array(8)), 'ERR_HOST_DECIPHER')
   })

@@ -9,7 +9,7 @@ describe.each(['bitslice', 'node:crypto', 'node-forge'] as const)(
       open: keys =>
         softwareBackend({
           engine,
-          keys: keys.map(({ kid, usage, algorithm, material }) => ({ kid, usage, algorithm, material })),
+          keys: keys.map(({ hostDecipher: _, ...key }) => key),
         }),
     })
     test.each(contract.cases.map(({ name, run }) => [name, run] as const))('%s', (_name, run) => run())

@@ -22,7 +22,7 @@ class WithoutCmac extends SoftwareDriver {
 
 const contract = backendContract({
   open: async keys => {
-    const declared = keys.map(({ kid, usage, algorithm, material }) => ({ kid, usage, algorithm, material }))
+    const declared = keys.map(({ hostDecipher: _, ...key }) => key)
     return openBackend(new WithoutCmac(storeKeys(declared), nodeEngine))
   },
 })

@@ -10,7 +10,17 @@ import {
   requireKey,
   requireKeys,
 } from '../../src/backend/key.js'
-import { isKeyUsage, USAGES } from '../../src/key/usage.js'
+import {
+  isKeyMode,
+  isKeyUsage,
+  isWithin,
+  type KeyMode,
+  type KeyUsage,
+  operationsFor,
+  requireUse,
+  USAGES,
+  usualMode,
+} from '../../src/key/usage.js'
 import { isKeyAlgorithm, isTdea, KEY_BYTES } from '../../src/primitives/key-algorithm.js'
 import { failure } from '../support/errors.js'
 
@@ -20,6 +30,7 @@ const key = (facts: Partial<KeyFacts> = {}): Key =>
     {
       kid: 'K',
       usage: 'cmac',
+      mode: 'C',
       algorithm: 'aes-128',
       checkValue: { method: 'cmac', value: '7AD386C376' },
       parity: 'unknown',
@@ -64,6 +75,10 @@ describe('a key', () => {
     for (const part of [one, one.publicJwk, one.checkValue]) expect(Object.isFrozen(part)).toBe(true)
   })
 
+  test('shows its mode where that is not the usual one', () => {
+    expect(`${key({ mode: 'V' })}`).toBe('Key K (cmac, mode V, aes-128, KCV 7AD386C376)')
+  })
+
   test('of another kind than EC has no public half', () => {
     expect(Object.keys(key())).not.toContain('publicJwk')
   })
@@ -98,19 +113,52 @@ describe('the usage table', () => {
 
   /** Usage and mode codes: ANSI X9.143, tables of key usage and mode of use. */
   test.each<[string, string, readonly string[], readonly string[], readonly string[]]>([
-    ['pin-encryption', 'P0 B', TDEA, PIN, []],
-    ['cbc-mac', 'M1 C', TDEA, ['mac'], ['iso9797-1-alg1']],
-    ['retail-mac', 'M3 C', TDEA, ['mac'], ['iso9797-1-alg3']],
-    ['cmac', 'M6 C', ANY, ['mac'], ['cmac']],
+    ['pin-encryption', 'P0 BED', TDEA, PIN, []],
+    ['cbc-mac', 'M1 CGV', TDEA, ['mac'], ['iso9797-1-alg1']],
+    ['retail-mac', 'M3 CGV', TDEA, ['mac'], ['iso9797-1-alg3']],
+    ['cmac', 'M6 CGV', ANY, ['mac'], ['cmac']],
     ['prw-generate', 'V0 G', ANY, ['mac'], MACS],
     ['prw-verify', 'V0 V', ANY, ['mac'], MACS],
     ['jwe-key-agreement', 'K3 X', ['ec-p256'], ['deriveContentKey'], []],
     ['jwt-signing', 'S0 S', ['ec-p256'], ['sign'], []],
   ])('%s is %s', (usage, codes, algorithms, operations, macs) => {
     if (!isKeyUsage(usage)) throw new Error(`${usage} is no usage`)
-    const { x9143, mode, ...rule } = USAGES[usage]
-    expect(`${x9143} ${mode}`).toBe(codes)
-    expect(rule).toEqual({ algorithms, operations, macs })
+    const rule = USAGES[usage]
+    expect(`${rule.x9143} ${rule.modes.join('')}`).toBe(codes)
+    expect(rule).toMatchObject({ algorithms, macs })
+    expect([...operationsFor(usage, rule.modes[0])]).toEqual(operations)
+  })
+
+  /** ANSI X9.143: what a mode of use leaves of a usage. */
+  test.each<[KeyUsage, KeyMode, readonly string[]]>([
+    ['pin-encryption', 'E', ['encipher']],
+    ['pin-encryption', 'D', ['decipher', 'reencipher']],
+    ['cmac', 'G', ['mac']],
+    ['cmac', 'V', ['mac']],
+  ])('%s in mode %s may be asked to %j', (usage, mode, operations) => {
+    expect([...operationsFor(usage, mode)]).toEqual(operations)
+    expect(isWithin(mode, usualMode(usage))).toBe(true)
+    expect(isWithin(usualMode(usage), mode)).toBe(false)
+  })
+
+  test('a verb turns a key away in one wording, which names the mode where it is not the usual one', async () => {
+    const refusal = async (
+      usage: KeyUsage,
+      mode: KeyMode,
+      ...use: ['pin-block' | 'mac', 'decipher' | 'verify']
+    ) => (await failure(() => requireUse({ kid: 'K', usage, mode }, ...use), 'ERR_KEY_USAGE')).message
+    expect(await refusal('pin-encryption', 'E', 'pin-block', 'decipher')).toBe(
+      'key K is for pin-encryption in mode E: deciphering a PIN block is refused',
+    )
+    expect(await refusal('prw-verify', 'V', 'mac', 'verify')).toBe(
+      'key K is for prw-verify: verifying a MAC is refused',
+    )
+    expect(await refusal('cmac', 'C', 'mac', 'decipher')).toBe('key K is for cmac: decipher is refused')
+    requireUse({ kid: 'K', usage: 'cmac', mode: 'V' }, 'mac', 'verify')
+  })
+
+  test.each([undefined, null, 'N', 'constructor', ['B']])('%j is no mode of use', value => {
+    expect(isKeyMode(value)).toBe(false)
   })
 
   test('lengths of keys: FIPS 197, SP 800-67 (with parity bits), SP 800-186', () => {

@@ -77,10 +77,10 @@ describe('a refusal names what is wrong', () => {
 
   test('a key of another usage is named with its kid, its usage and the verb', async () => {
     const generated = await failure(() => generateMac(retail({ key: pinKey })), 'ERR_KEY_USAGE')
-    expect(generated.message).toBe('key P0 is for pin-encryption: generateMac is refused')
+    expect(generated.message).toBe('key P0 is for pin-encryption: generating a MAC is refused')
     expect(generated).toHaveProperty('kid', 'P0')
     const verified = await failure(() => verify({ key: pinKey }), 'ERR_KEY_USAGE')
-    expect(verified.message).toBe('key P0 is for pin-encryption: verifyMac is refused')
+    expect(verified.message).toBe('key P0 is for pin-encryption: verifying a MAC is refused')
   })
 
   test('without the cipher under K1 alone the retail MAC is ERR_UNSUPPORTED, and says why', async () => {

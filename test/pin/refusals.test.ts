@@ -131,7 +131,7 @@ test('a disposed PIN says that it is one', async () => {
 test('a target key that takes no PIN block is refused by its kid before anything is deciphered', async () => {
   const decipher = vi.spyOn(BoundKey.prototype, 'decipher')
   const error = await failure(() => verbs.translate({ to: mac }), 'ERR_KEY_USAGE')
-  expect(error.message).toBe('key MAC is for cbc-mac: a PIN block is refused')
+  expect(error.message).toBe('key MAC is for cbc-mac: enciphering a PIN block is refused')
   expect(error).toHaveProperty('kid', 'MAC')
   expect(decipher).not.toHaveBeenCalled()
 })

@@ -185,15 +185,24 @@ describe('the verbs', () => {
 
   test('name the key that is wrong, and what is wanted', async () => {
     const key = await keyOf('prw-verify', 'tdea16')
-    const usage = await failure(() => requireKeyFor(key, 'prw-generate', TDEA.prw), 'ERR_KEY_USAGE')
-    expect(usage.message).toBe('key prw-verify-tdea16 is for prw-verify: prw-generate is wanted')
+    const usage = await failure(
+      () => requireKeyFor(key, 'prw-generate', 'generate', TDEA.prw),
+      'ERR_KEY_USAGE',
+    )
+    expect(usage.message).toBe('key prw-verify-tdea16 is for prw-verify: computing a PRW is refused')
     expect(usage).toHaveProperty('kid', key.kid)
-    const cipher = await failure(() => requireKeyFor(key, 'prw-verify', AES.prw), 'ERR_KEY_ALGORITHM')
+    const cipher = await failure(
+      () => requireKeyFor(key, 'prw-verify', 'verify', AES.prw),
+      'ERR_KEY_ALGORITHM',
+    )
     expect(cipher.message).toBe(
       'key prw-verify-tdea16 is tdea-2key: the profile wants cmac-aes with 16 bytes',
     )
     expect(cipher).toHaveProperty('kid', key.kid)
-    const none = await failure(() => requireKeyFor({} as never, 'prw-verify', AES.prw), 'ERR_ARGUMENT')
+    const none = await failure(
+      () => requireKeyFor({} as never, 'prw-verify', 'verify', AES.prw),
+      'ERR_ARGUMENT',
+    )
     expect(none.message).toMatch(/^key must be a Key/)
   })
 

@@ -17,7 +17,7 @@ import {
   snapshotCheckValue,
 } from '../../key/check-value.js'
 import { readMaterial, requireSoundMaterial } from '../../key/material.js'
-import { isKeyUsage, type KeyUsage, USAGES } from '../../key/usage.js'
+import { isKeyUsage, type KeyUsage, USAGES, usualMode } from '../../key/usage.js'
 import type { KeyAlgorithm } from '../../primitives/key-algorithm.js'
 import type { P256PublicJwk } from '../../primitives/p256.js'
 import type { LoadBinding, ObjectHandle, Station, Template } from './binding/binding.js'
@@ -158,7 +158,7 @@ class TokenKeyStore implements KeyStore {
           `a composed retail MAC key cannot be generated in the token, which does not part with K1: import it`,
         )
       }
-      const name = { label: key.kid, id: newKeyId(key.usage, key.algorithm) }
+      const name = { label: key.kid, id: newKeyId(key.usage, purpose.mode, key.algorithm) }
       return this.#store(
         station,
         key,
@@ -182,7 +182,7 @@ class TokenKeyStore implements KeyStore {
       requireSoundMaterial(kid, material, algorithm)
       return this.#withSession(station => {
         this.#requireFree(station, kid)
-        const name = { label: kid, id: newKeyId(usage, algorithm) }
+        const name = { label: kid, id: newKeyId(usage, purpose.mode, algorithm) }
         return this.#store(
           station,
           key,
@@ -299,7 +299,7 @@ class TokenKeyStore implements KeyStore {
   #store(
     station: Station,
     key: NewKey,
-    { hostDecipher }: KeyPurpose,
+    { mode, hostDecipher }: KeyPurpose,
     make: () => KeyObjects,
     kcv: string | CheckValue | undefined,
   ): StoredTokenKey {
@@ -308,7 +308,14 @@ class TokenKeyStore implements KeyStore {
     try {
       const table = new KeyTable(this.#connection.plan, new Map())
       const checkValueMethod = methodOf(kcv)
-      const found = table.find(station, { kid, usage, algorithm, hostDecipher, checkValueMethod })
+      const found = table.find(station, {
+        kid,
+        usage,
+        mode,
+        algorithm,
+        hostDecipher,
+        checkValueMethod,
+      })
       if (kcv !== undefined) requireCheckValue(kid, readCheckValue(kcv, algorithm), found.checkValue)
       const { ref: _ref, parity: _parity, ...facts } = found
       return { kid, usage, id: idOf(station, objects[0]), ...facts }
@@ -327,7 +334,15 @@ class TokenKeyStore implements KeyStore {
     let problem: string | undefined
     for (const usage of usages) {
       try {
-        const query = { kid, usage, algorithm: undefined, hostDecipher: false, checkValueMethod: undefined }
+        const mode = tag?.mode ?? usualMode(usage)
+        const query = {
+          kid,
+          usage,
+          mode,
+          algorithm: undefined,
+          hostDecipher: false,
+          checkValueMethod: undefined,
+        }
         const { algorithm, checkValue } = table.find(station, query)
         return { kid, id, usage: tag?.usage, algorithm, checkValue, problem: undefined }
       } catch (error) {
@@ -339,7 +354,7 @@ class TokenKeyStore implements KeyStore {
   }
 }
 
-const NEW_KEY_NAMES = ['kid', 'usage', 'algorithm', 'macs', 'hostDecipher', 'translation'] as const
+const NEW_KEY_NAMES = ['kid', 'usage', 'mode', 'algorithm', 'macs', 'hostDecipher', 'translation'] as const
 const USAGE_NAMES = Object.keys(USAGES).filter(isKeyUsage)
 
 function labelOf({ binding, session }: Station, object: ObjectHandle): string {

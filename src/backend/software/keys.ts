@@ -1,6 +1,6 @@
 /** The keys of the software backend: clear material in, ready cipher objects out, one per key for its lifetime. */
 import { createCipheriv, createECDH, type ECDH, type KeyObject } from 'node:crypto'
-import { requireKid, requireOptions } from '../../base/arguments.js'
+import { readOptions, requireKid } from '../../base/arguments.js'
 import { concatBytes, equalBytes, ownCopy, secretBytes, wipe, withWiped } from '../../base/bytes.js'
 import { ArgumentError, KeyError } from '../../base/errors.js'
 import {
@@ -11,7 +11,7 @@ import {
   thumbprintOf,
 } from '../../key/check-value.js'
 import { forgetScalar, type KeyMaterial, publicPoint, readMaterial } from '../../key/material.js'
-import { isKeyUsage, type KeyUsage, USAGES } from '../../key/usage.js'
+import { isKeyUsage, type KeyMode, type KeyUsage, USAGES } from '../../key/usage.js'
 import { cmac } from '../../primitives/cmac.js'
 import { es256PrivateKey } from '../../primitives/es256.js'
 import { type BlockCipher, splitRetailKey } from '../../primitives/iso9797.js'
@@ -19,6 +19,7 @@ import { isKeyAlgorithm, isTdea, type KeyAlgorithm } from '../../primitives/key-
 import { jwkOfPoint } from '../../primitives/p256.js'
 import type { KeyParity } from '../../primitives/tdea.js'
 import { parityOf, withoutParity } from '../../primitives/tdea.js'
+import { readMode } from '../checks.js'
 import type { TdeaCipher, TdeaEngine } from './tdea-engine.js'
 
 /** A clear key for the software backend. For tests and development: the material stands in host memory. */
@@ -26,6 +27,8 @@ export interface SoftwareKey {
   /** Key identifier, 1 to 128 characters. */
   readonly kid: string
   readonly usage: KeyUsage
+  /** The widest mode of use the key can be bound in; the usage's first where absent. */
+  readonly mode?: KeyMode
   readonly algorithm: KeyAlgorithm
   /** 16 or 24 bytes TDEA, 16/24/32 bytes AES, a 32-byte scalar or private JWK for P-256. Copied. */
   readonly material: KeyMaterial
@@ -35,6 +38,7 @@ export interface SoftwareKey {
 export interface StoredKey {
   readonly kid: string
   readonly usage: KeyUsage
+  readonly mode: KeyMode
   readonly algorithm: KeyAlgorithm
   readonly bytes: Uint8Array
 }
@@ -64,17 +68,18 @@ export function storeKeys(keys: readonly SoftwareKey[]): StoredKey[] {
 }
 
 function storeKey(key: SoftwareKey, before: readonly StoredKey[]): StoredKey {
-  requireOptions(key, 'a key', ['kid', 'usage', 'algorithm', 'material'])
-  const { kid, usage, algorithm } = key
+  const names = ['kid', 'usage', 'mode', 'algorithm', 'material'] as const
+  const { kid, usage, mode: widest, algorithm, material } = readOptions(key, 'a key', names)
   requireKid(kid)
   if (!isKeyUsage(usage)) throw new ArgumentError(`key ${kid}: unknown usage`)
+  const mode = readMode(usage, widest)
   if (!isKeyAlgorithm(algorithm)) throw new ArgumentError(`key ${kid}: unknown algorithm`)
-  const bytes = readMaterial(kid, key.material, algorithm)
+  const bytes = readMaterial(kid, material, algorithm)
   // One key, one purpose, also where it comes under two names. PRW generate and verify share a purpose (V0).
   const twin = before.find(
     other => USAGES[other.usage].x9143 !== USAGES[usage].x9143 && isSameKey(other, { algorithm, bytes }),
   )
-  if (twin === undefined) return { kid, usage, algorithm, bytes }
+  if (twin === undefined) return { kid, usage, mode, algorithm, bytes }
   wipe(bytes)
   throw new KeyError('ERR_KEY_USAGE', `key ${kid} is the same key as ${twin.kid}, for another usage`, kid)
 }
@@ -102,7 +107,7 @@ function effectiveBytes({ algorithm, bytes }: Pick<StoredKey, 'algorithm' | 'byt
 /** Sets up ciphers under the key. What it copies is wiped by {@link closeKey}. */
 export function readyKey(key: StoredKey, engine: TdeaEngine): ReadyKey {
   if (key.algorithm === 'ec-p256') {
-    if (USAGES[key.usage].operations.includes('sign')) return { signer: es256PrivateKey(key.bytes) }
+    if (USAGES[key.usage].purpose === 'signature') return { signer: es256PrivateKey(key.bytes) }
     const ecdh = createECDH('prime256v1')
     ecdh.setPrivateKey(key.bytes)
     return { ecdh }

@@ -4,7 +4,7 @@ import { requireOptions } from '../../base/arguments.js'
 import { secretBytes, wipe } from '../../base/bytes.js'
 import { BackendError, KeyError } from '../../base/errors.js'
 import { requireSoundMaterial } from '../../key/material.js'
-import { USAGES } from '../../key/usage.js'
+import { isWithin, USAGES } from '../../key/usage.js'
 import { concatKdf } from '../../primitives/concat-kdf.js'
 import { signEs256 } from '../../primitives/es256.js'
 import { computeMac } from '../../primitives/mac.js'
@@ -71,13 +71,17 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
     this.#engine = engine
   }
 
-  find({ kid, usage, checkValueMethod }: KeyQuery): FoundKey<ReadyKey> {
+  find({ kid, usage, mode, checkValueMethod }: KeyQuery): FoundKey<ReadyKey> {
     const [key, second] = this.#keys.filter(candidate => candidate.kid === kid)
     if (key === undefined) throw new KeyError('ERR_KEY_NOT_FOUND', `key ${kid} is not in this backend`, kid)
     if (second !== undefined)
       throw new KeyError('ERR_KEY_AMBIGUOUS', `there are two keys by the kid ${kid}`, kid)
     if (key.usage !== usage) {
       throw new KeyError('ERR_KEY_USAGE', `key ${kid} is for ${key.usage}, not ${usage}`, kid)
+    }
+    if (!isWithin(mode, key.mode)) {
+      const problem = `key ${kid} was given for mode ${key.mode}: bind it with that mode, not with ${mode}`
+      throw new KeyError('ERR_KEY_USAGE', problem, kid)
     }
     if (USAGES[usage].algorithms.includes(key.algorithm)) {
       requireSoundMaterial(kid, key.bytes, key.algorithm)

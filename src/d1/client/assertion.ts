@@ -13,8 +13,9 @@ import {
   throwIfAborted,
 } from '../../base/arguments.js'
 import { encodeBase64url, requireBytes, snapshot, utf8Bytes, wipe } from '../../base/bytes.js'
-import { ArgumentError, BackendError, KeyError } from '../../base/errors.js'
+import { ArgumentError, BackendError } from '../../base/errors.js'
 import { type JsonWebKeyLike, readMaterial } from '../../key/material.js'
+import { requireUse } from '../../key/usage.js'
 import { es256PrivateKey, signEs256 } from '../../primitives/es256.js'
 import { requireText } from './environment.js'
 
@@ -219,13 +220,7 @@ export interface BackendSignerOptions {
  */
 export function backendSigner(key: Key | BackendSignerOptions): AssertionSigner {
   const { key: signing, kid } = isKey(key) ? { key, kid: key.kid } : readSigner(key)
-  if (signing.usage !== 'jwt-signing') {
-    throw new KeyError(
-      'ERR_KEY_USAGE',
-      `key ${signing.kid} is for ${signing.usage}: signing is refused`,
-      signing.kid,
-    )
-  }
+  requireUse(signing, 'signature', 'sign')
   return Object.freeze({
     kid,
     sign: (signingInput: Uint8Array, options?: CallOptions) =>

@@ -5,10 +5,11 @@ import { wipe } from '../../../base/bytes.js'
 import { ArgumentError, BackendError, KeyError } from '../../../base/errors.js'
 import type { CheckValue } from '../../../key/check-value.js'
 import { type KeyMaterial, publicPoint } from '../../../key/material.js'
-import { isKeyUsage, type KeyUsage, USAGES } from '../../../key/usage.js'
+import { isKeyUsage, type KeyMode, type KeyUsage, USAGES } from '../../../key/usage.js'
 import { splitRetailKey } from '../../../primitives/iso9797.js'
 import { isKeyAlgorithm, type KeyAlgorithm } from '../../../primitives/key-algorithm.js'
 import type { MacAlgorithm } from '../../../primitives/mac-algorithm.js'
+import { readMode } from '../../checks.js'
 import type { Mechanism, ObjectHandle, Station, Template } from '../binding/binding.js'
 import { CKK, CKM } from '../binding/constants.js'
 import { quietly } from '../binding/errors.js'
@@ -21,6 +22,8 @@ export interface NewKey {
   /** The kid: 1 to 128 characters, becomes CKA_LABEL. */
   readonly kid: string
   readonly usage: KeyUsage
+  /** The widest mode of use the key can be bound in; the usage's first where absent. A key in mode E gets no CKA_DECRYPT. */
+  readonly mode?: KeyMode
   readonly algorithm: KeyAlgorithm
   /** The MACs a PRW key is for. Needed for TDEA PRW keys; an AES one is for CMAC. */
   readonly macs?: readonly MacAlgorithm[]
@@ -40,9 +43,10 @@ export interface ImportedKey extends NewKey {
 
 /** Checks what a new key is for. Errors: `ERR_ARGUMENT`, `ERR_KEY_ALGORITHM`. */
 export function readPurpose(key: NewKey): KeyPurpose {
-  const { kid, usage, algorithm, hostDecipher = false, translation = false } = key
+  const { kid, usage, mode: widest, algorithm, hostDecipher = false, translation = false } = key
   requireKid(kid)
   if (!isKeyUsage(usage)) throw new ArgumentError(`key ${kid}: unknown usage`)
+  const mode = readMode(usage, widest)
   if (!isKeyAlgorithm(algorithm)) throw new ArgumentError(`key ${kid}: unknown algorithm`)
   if (!USAGES[usage].algorithms.includes(algorithm)) {
     throw new KeyError('ERR_KEY_ALGORITHM', `key ${kid}: ${usage} does not admit ${algorithm}`, kid)
@@ -51,7 +55,9 @@ export function readPurpose(key: NewKey): KeyPurpose {
     if (typeof value !== 'boolean') throw new ArgumentError(`${name} must be a boolean`)
     if (value && usage !== 'pin-encryption') throw new ArgumentError(`${name} is for pin-encryption keys`)
   }
-  return { usage, algorithm, macs: readMacs(key), hostDecipher, translation }
+  if (hostDecipher && mode === 'E')
+    throw new ArgumentError('a key in mode E deciphers nothing: hostDecipher is no use')
+  return { usage, mode, algorithm, macs: readMacs(key), hostDecipher, translation }
 }
 
 function readMacs({ kid, usage, algorithm, macs }: NewKey): readonly MacAlgorithm[] {

@@ -10,7 +10,7 @@
 import { equalBytes } from '../../../base/bytes.js'
 import { KeyError } from '../../../base/errors.js'
 import { type CheckValue, requireCheckValue, thumbprintOf } from '../../../key/check-value.js'
-import { type KeyUsage, USAGES } from '../../../key/usage.js'
+import { isWithin, type KeyMode, type KeyUsage, USAGES } from '../../../key/usage.js'
 import type { KeyAlgorithm } from '../../../primitives/key-algorithm.js'
 import { jwkOfPoint, type P256PublicJwk } from '../../../primitives/p256.js'
 import type { FoundKey, KeyQuery } from '../../driver.js'
@@ -46,6 +46,7 @@ export interface KeyLocation {
 export interface KeyRef {
   readonly kid: string
   readonly usage: KeyUsage
+  readonly mode: KeyMode
   readonly algorithm: KeyAlgorithm
   readonly hostDecipher: boolean
   readonly checkValue: CheckValue
@@ -86,9 +87,9 @@ export class KeyTable {
   /** Searches and checks a key; always afresh. Errors: as `BackendDriver.find`. */
   find(station: Station, query: KeyQuery): FoundKey<KeyRef> {
     const { handles, algorithm, checkValue, chainCheckValue, publicJwk } = this.#resolve(station, query)
-    const { kid, usage, hostDecipher } = query
-    const name = JSON.stringify([kid, usage, algorithm, hostDecipher, checkValue, chainCheckValue])
-    const ref: KeyRef = { kid, usage, algorithm, hostDecipher, checkValue, chainCheckValue, name }
+    const { kid, usage, mode, hostDecipher } = query
+    const name = JSON.stringify([kid, usage, mode, algorithm, hostDecipher, checkValue, chainCheckValue])
+    const ref: KeyRef = { kid, usage, mode, algorithm, hostDecipher, checkValue, chainCheckValue, name }
     this.#handles.set(name, handles)
     this.#bound.set(name, ref)
     const facts = { ref, algorithm, checkValue, parity: 'unknown' } as const
@@ -99,8 +100,8 @@ export class KeyTable {
   handles(station: Station, ref: KeyRef): KeyHandles {
     const known = this.#handles.get(ref.name)
     if (known !== undefined) return known
-    const { kid, usage, algorithm, hostDecipher, checkValue, chainCheckValue } = ref
-    const query = { kid, usage, algorithm, hostDecipher, checkValueMethod: checkValue.method }
+    const { kid, usage, mode, algorithm, hostDecipher, checkValue, chainCheckValue } = ref
+    const query = { kid, usage, mode, algorithm, hostDecipher, checkValueMethod: checkValue.method }
     const found = this.#resolve(station, query)
     requireCheckValue(kid, checkValue, found.checkValue)
     if ((chainCheckValue === undefined) !== (found.chainCheckValue === undefined)) {
@@ -140,7 +141,7 @@ export class KeyTable {
   }
 
   #resolve(station: Station, query: KeyQuery): Resolved {
-    const { kid, usage } = query
+    const { kid, usage, mode } = query
     const { label = kid, id } = this.#locations.get(kid) ?? {}
     const byName: Template = [
       [CKA.TOKEN, true],
@@ -159,12 +160,14 @@ export class KeyTable {
     const tag = readKeyId(keyId)
     if (tag !== undefined && tag.usage !== usage)
       throw usageError(kid, `it is for ${tag.usage}, not ${usage}`)
+    if (tag !== undefined && !isWithin(mode, tag.mode))
+      throw usageError(kid, `it was made for mode ${tag.mode}: bind it with that mode, not with ${mode}`)
     const algorithm = algorithmOf(station, kid, object, tag?.algorithm)
     if (!USAGES[usage].algorithms.includes(algorithm)) {
       throw new KeyError('ERR_KEY_ALGORITHM', `key ${kid}: ${usage} does not admit ${algorithm}`, kid)
     }
     requireInside(station, kid, object)
-    const can = requireRole(station, kid, object, roleOf(this.#plan, usage, algorithm), usage)
+    const can = requireRole(station, kid, object, roleOf(this.#plan, usage, mode, algorithm), usage)
     if (query.hostDecipher && usage === 'pin-encryption' && !can.has('DECRYPT')) {
       throw attributesError(
         kid,

@@ -12,7 +12,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { concatBytes } from '../../../base/bytes.js'
-import { isKeyUsage, type KeyUsage, USAGES } from '../../../key/usage.js'
+import { isKeyMode, isKeyUsage, type KeyMode, type KeyUsage, USAGES } from '../../../key/usage.js'
 import { isKeyAlgorithm, isTdea, type KeyAlgorithm } from '../../../primitives/key-algorithm.js'
 import type { MacAlgorithm } from '../../../primitives/mac-algorithm.js'
 import { MAC_MEANS, type Plan, requireMeans } from '../mechanisms/plan.js'
@@ -25,8 +25,11 @@ export interface Role {
 }
 
 /** The role bits a key may have that is bound for a usage, given how this token does its operations. */
-export function roleOf(plan: Plan, usage: KeyUsage, algorithm: KeyAlgorithm): Role {
+export function roleOf(plan: Plan, usage: KeyUsage, mode: KeyMode, algorithm: KeyAlgorithm): Role {
   if (usage === 'pin-encryption') {
+    // What the token's other users could do counts: a key in mode E opens nothing and is moved from by nobody.
+    if (mode === 'E') return { needs: ['ENCRYPT'], allows: plan.translation.ok ? ['WRAP'] : [] }
+    if (mode === 'D') return { needs: ['DECRYPT'], allows: plan.translation.ok ? ['UNWRAP'] : [] }
     return { needs: ['ENCRYPT'], allows: plan.translation.ok ? ['DECRYPT', 'WRAP', 'UNWRAP'] : ['DECRYPT'] }
   }
   if (algorithm === 'ec-p256') return { needs: pairBits(usage).private, allows: [] }
@@ -46,12 +49,13 @@ const SIGNING_BITS: PairBits = { private: ['SIGN'], public: ['VERIFY'] }
 
 /** What the halves of a new P-256 key get; the private one of any may have nothing else. */
 export function pairBits(usage: KeyUsage): PairBits {
-  return USAGES[usage].operations.includes('sign') ? SIGNING_BITS : AGREEMENT_BITS
+  return USAGES[usage].purpose === 'signature' ? SIGNING_BITS : AGREEMENT_BITS
 }
 
 /** What a new key is for, beside its usage. */
 export interface KeyPurpose {
   readonly usage: KeyUsage
+  readonly mode: KeyMode
   readonly algorithm: KeyAlgorithm
   /** The MACs a PRW key computes; the other usages imply theirs. */
   readonly macs: readonly MacAlgorithm[]
@@ -63,7 +67,7 @@ export interface KeyPurpose {
 
 /** The role bits a new symmetric key gets: those it needs, and no other. Errors: `ERR_UNSUPPORTED_BY_TOKEN`. */
 export function newKeyBits(plan: Plan, purpose: KeyPurpose): readonly RoleBit[] {
-  const { usage, algorithm, macs, hostDecipher, translation } = purpose
+  const { usage, mode, algorithm, macs, hostDecipher, translation } = purpose
   if (usage !== 'pin-encryption') {
     const bits = macs.map(mac => {
       const by = requireMeans(MAC_MEANS[mac](plan, algorithm), `${mac} with ${algorithm}`)
@@ -72,11 +76,12 @@ export function newKeyBits(plan: Plan, purpose: KeyPurpose): readonly RoleBit[] 
     return [...new Set(bits)]
   }
   if (translation) requireMeans(plan.translation, 'translation inside the token')
-  return [
-    'ENCRYPT',
-    ...(hostDecipher ? (['DECRYPT'] as const) : []),
-    ...(translation ? (['WRAP', 'UNWRAP'] as const) : []),
-  ]
+  const bits: RoleBit[] = []
+  if (mode !== 'D') bits.push('ENCRYPT')
+  if (mode === 'D' || hostDecipher) bits.push('DECRYPT')
+  if (translation && mode !== 'D') bits.push('WRAP')
+  if (translation && mode !== 'E') bits.push('UNWRAP')
+  return bits
 }
 
 /**
@@ -107,8 +112,8 @@ const ID_BYTES = 16
 const TAG_BYTES = 4
 
 /** A fresh CKA_ID of 16 bytes that carries usage and algorithm. */
-export function newKeyId(usage: KeyUsage, algorithm: KeyAlgorithm): Uint8Array {
-  const { x9143, mode } = USAGES[usage]
+export function newKeyId(usage: KeyUsage, mode: KeyMode, algorithm: KeyAlgorithm): Uint8Array {
+  const { x9143 } = USAGES[usage]
   const id = new Uint8Array(randomBytes(ID_BYTES))
   id.set(Buffer.from(`${x9143}${mode}${ALGORITHM_CODES[algorithm]}`, 'latin1'))
   return id
@@ -117,16 +122,19 @@ export function newKeyId(usage: KeyUsage, algorithm: KeyAlgorithm): Uint8Array {
 /** What a CKA_ID made by {@link newKeyId} says; undefined for any other. */
 export function readKeyId(
   id: Uint8Array | undefined,
-): { readonly usage: KeyUsage; readonly algorithm: KeyAlgorithm } | undefined {
+): { readonly usage: KeyUsage; readonly mode: KeyMode; readonly algorithm: KeyAlgorithm } | undefined {
   if (id?.length !== ID_BYTES) return undefined
   const tag = Buffer.from(id.subarray(0, TAG_BYTES)).toString('latin1')
+  const mode = tag.slice(2, 3)
   const usage = Object.keys(USAGES)
     .filter(isKeyUsage)
-    .find(name => tag.startsWith(`${USAGES[name].x9143}${USAGES[name].mode}`))
+    .find(name => tag.startsWith(USAGES[name].x9143) && USAGES[name].modes.some(known => known === mode))
   const algorithm = Object.keys(ALGORITHM_CODES)
     .filter(isKeyAlgorithm)
     .find(name => tag.endsWith(ALGORITHM_CODES[name]))
-  return usage === undefined || algorithm === undefined ? undefined : { usage, algorithm }
+  return usage === undefined || algorithm === undefined || !isKeyMode(mode)
+    ? undefined
+    : { usage, mode, algorithm }
 }
 
 const CHAIN_MARK: Uint8Array = Uint8Array.of(0x4b, 0x31)

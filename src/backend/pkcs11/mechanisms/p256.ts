@@ -177,7 +177,7 @@ export function isPair(
   privateKey: ObjectHandle,
   point: Uint8Array,
 ): boolean {
-  if (USAGES[usage].operations.includes('sign')) return !signing.ok || signsFor(station, privateKey, point)
+  if (USAGES[usage].purpose === 'signature') return !signing.ok || signsFor(station, privateKey, point)
   return !keyAgreement.ok || agrees(station, keyAgreement.by, privateKey, point)
 }
 
