@@ -13,7 +13,7 @@ import {
   throwIfAborted,
 } from '../../base/arguments.js'
 import { encodeBase64url, requireBytes, snapshot, utf8Bytes, wipe } from '../../base/bytes.js'
-import { ArgumentError, BackendError } from '../../base/errors.js'
+import { ArgumentError, BackendError, KeyError } from '../../base/errors.js'
 import { type JsonWebKeyLike, readMaterial } from '../../key/material.js'
 import { requireUse } from '../../key/usage.js'
 import { es256PrivateKey, signEs256 } from '../../primitives/es256.js'
