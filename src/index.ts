@@ -87,6 +87,13 @@ export {
   unmaskDataSet,
 } from './seccos/data-set.js'
 export type { DataSetValues } from './seccos/field-value.js'
+export {
+  neededToVerify,
+  type ProfileRemark,
+  remarksOn,
+  uncoveredBy,
+  type VerificationNeeds,
+} from './seccos/profile/coverage.js'
 export { parseProfile } from './seccos/profile/parse.js'
 export {
   type Alignment,
@@ -105,7 +112,6 @@ export {
   type ValueField,
   type ValueForm,
 } from './seccos/profile/profile.js'
-export { uncoveredBy } from './seccos/profile/rules.js'
 export {
   type ComputedPrw,
   type ComputePrwInput,

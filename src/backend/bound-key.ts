@@ -8,9 +8,9 @@ import { ownCopy, wipe } from '../base/bytes.js'
 import { ArgumentError, KeyError } from '../base/errors.js'
 import { type KeyOperation, operationsFor, refusedUse } from '../key/usage.js'
 import { SIGNATURE_BYTES, verifyEs256 } from '../primitives/es256.js'
-import { macBytes } from '../primitives/mac.js'
 import {
   MAX_INPUT_BYTES,
+  macOutputBytes,
   readBlocks,
   readContentKeyRequest,
   readMacRequest,
@@ -94,7 +94,9 @@ export class BoundKey<Ref> implements KeyOperations {
     const parameters = readMacRequest(this.#facts, request)
     const input = readMessage(message)
     const run: Run = signal => driver.mac(this.#reference.ref, parameters, input, signal)
-    return jobs.run(options, { run, input, outputBytes: macBytes(this.#facts.algorithm) })
+    const outputBytes = macOutputBytes(this.#facts, parameters, input.length)
+    const more = [parameters.iv, ...(parameters.derivation ?? []).map(({ data }) => data)]
+    return jobs.run(options, { run, input, outputBytes, more })
   }
 
   async deriveContentKey(request: ContentKeyRequest, options?: CallOptions): Promise<Uint8Array> {

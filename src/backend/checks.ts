@@ -16,11 +16,17 @@ import {
   USAGES,
   usualMode,
 } from '../key/usage.js'
-import { isKeyAlgorithm, isTdea, type KeyAlgorithm } from '../primitives/key-algorithm.js'
-import { MAC_PADDINGS } from '../primitives/mac-algorithm.js'
+import { isKeyAlgorithm, isTdea, KEY_BYTES, type KeyAlgorithm } from '../primitives/key-algorithm.js'
+import { macBytes } from '../primitives/mac.js'
+import {
+  isEncipherment,
+  MAC_PADDINGS,
+  type MacAlgorithm,
+  type MacPadding,
+} from '../primitives/mac-algorithm.js'
 import { isP256Point } from '../primitives/p256.js'
 import type { BindSpec } from './backend.js'
-import type { ContentKeyRequest, MacRequest } from './driver.js'
+import type { ContentKeyRequest, KeyDerivation, MacRequest } from './driver.js'
 import type { KeyFacts } from './key.js'
 
 /** Longest input of one call: 8192 PIN blocks, and far more than any message that is MACed here. */
@@ -100,24 +106,82 @@ export function requireHostDecipher(key: KeyFacts): void {
 }
 
 export function readMacRequest(key: KeyFacts, request: MacRequest): MacRequest {
-  const { algorithm, padding, iv } = readOptions(request, 'mac', ['algorithm', 'padding', 'iv'])
-  if (typeof algorithm !== 'string' || !Object.hasOwn(MAC_PADDINGS, algorithm)) {
-    throw new ArgumentError(`MAC algorithm must be one of ${Object.keys(MAC_PADDINGS).join(', ')}`)
+  const given = readOptions(request, 'mac', ['algorithm', 'padding', 'iv', 'derivation'])
+  const { algorithm, padding, iv, derivation } = given
+  const paddings = isEncipherment(algorithm) ? ENCIPHERMENT_PADDINGS : macPaddings(algorithm)
+  if (!paddings.includes(padding)) {
+    throw new ArgumentError(`padding for ${algorithm} must be one of ${paddings.join(', ')}`)
   }
-  if (!MAC_PADDINGS[algorithm].includes(padding)) {
-    throw new ArgumentError(`padding for ${algorithm} must be one of ${MAC_PADDINGS[algorithm].join(', ')}`)
-  }
-  if (!USAGES[key.usage].macs.includes(algorithm)) {
+  const allowed = isEncipherment(algorithm)
+    ? ENCIPHERING.includes(key.usage)
+    : USAGES[key.usage].macs.includes(algorithm)
+  if (!allowed) {
     throw refusedUse(key, algorithm)
   }
-  if (algorithm !== 'cmac' && !isTdea(key.algorithm)) {
+  if (algorithm.startsWith('iso9797') && !isTdea(key.algorithm)) {
     throw new KeyError('ERR_KEY_ALGORITHM', `key ${key.kid}: ${algorithm} takes a TDEA key`, key.kid)
   }
-  if (iv === undefined) return { algorithm, padding }
+  const derived = derivation === undefined ? {} : { derivation: readDerivation(key, derivation) }
+  if (iv === undefined) return { algorithm, padding, ...derived }
   if (algorithm === 'cmac') throw new ArgumentError('CMAC takes no iv')
+  if (algorithm === 'encipher-ecb') throw new ArgumentError('ECB takes no iv')
   const first = snapshot(iv, 'iv')
-  requireLength('iv', first.length, TDEA_BLOCK_BYTES, TDEA_BLOCK_BYTES)
-  return { algorithm, padding, iv: first }
+  const block = macBytes(key.algorithm)
+  requireLength('iv', first.length, block, block)
+  return { algorithm, padding, iv: first, ...derived }
+}
+
+/** Bytes that `mac` gives for a message. */
+export function macOutputBytes(
+  key: KeyFacts,
+  { algorithm, padding }: MacRequest,
+  messageBytes: number,
+): number {
+  const block = macBytes(key.algorithm)
+  if (!isEncipherment(algorithm)) return block
+  const whole = Math.floor(messageBytes / block) * block
+  if (padding === 2 || messageBytes === 0) return whole + block
+  return whole === messageBytes ? whole : whole + block
+}
+
+const ENCIPHERMENT_PADDINGS: readonly MacPadding[] = [1, 2]
+/** PRWs may be encipherments. A MAC key enciphers nothing: its MACs could be made out of that. */
+const ENCIPHERING: readonly KeyUsage[] = ['prw-generate', 'prw-verify']
+
+function macPaddings(algorithm: unknown): readonly MacPadding[] {
+  if (typeof algorithm === 'string' && Object.hasOwn(MAC_PADDINGS, algorithm)) {
+    return MAC_PADDINGS[algorithm as MacAlgorithm]
+  }
+  throw new ArgumentError(`MAC algorithm must be one of ${Object.keys(MAC_PADDINGS).join(', ')}`)
+}
+
+const MAX_DERIVATION_STEPS = 4
+const DERIVATION_METHODS: readonly KeyDerivation['method'][] = ['encipher', 'xor', 'cmac-counter']
+
+function readDerivation(key: KeyFacts, steps: readonly KeyDerivation[]): KeyDerivation[] {
+  if (!Array.isArray(steps) || steps.length === 0 || steps.length > MAX_DERIVATION_STEPS) {
+    throw new ArgumentError(`derivation must be a list of 1 to ${MAX_DERIVATION_STEPS} steps`)
+  }
+  return steps.map((step: KeyDerivation): KeyDerivation => {
+    if (typeof step !== 'object' || step === null || !DERIVATION_METHODS.includes(step.method)) {
+      throw new ArgumentError(`a derivation step must be one of ${DERIVATION_METHODS.join(', ')}`)
+    }
+    const data = snapshot(step.data, 'derivation data')
+    const keyBytes = KEY_BYTES[key.algorithm]
+    if (step.method === 'xor') {
+      requireLength('derivation data', data.length, keyBytes, keyBytes)
+      return { method: 'xor', data }
+    }
+    if (step.method === 'encipher') {
+      const block = macBytes(key.algorithm)
+      const bytes = Math.ceil(keyBytes / block) * block
+      requireLength('derivation data', data.length, bytes, bytes)
+      return { method: 'encipher', data }
+    }
+    if (![1, 2, 4].includes(step.counterBytes)) throw new ArgumentError('counterBytes must be 1, 2 or 4')
+    requireLength('derivation data', data.length, 0, 4096)
+    return { method: 'cmac-counter', counterBytes: step.counterBytes, data }
+  })
 }
 
 export function readContentKeyRequest(request: ContentKeyRequest): ContentKeyRequest {

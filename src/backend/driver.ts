@@ -5,15 +5,30 @@
 import type { CheckValue, CheckValueMethod } from '../key/check-value.js'
 import type { KeyMode, KeyUsage } from '../key/usage.js'
 import type { KeyAlgorithm } from '../primitives/key-algorithm.js'
-import type { MacAlgorithm, MacParameters } from '../primitives/mac-algorithm.js'
+import type { Encipherment, MacAlgorithm, MacPadding } from '../primitives/mac-algorithm.js'
 import type { P256PublicJwk } from '../primitives/p256.js'
 import type { KeyParity } from '../primitives/tdea.js'
 
-/** What `mac` needs beside the key and the message. */
-export interface MacRequest extends MacParameters {
-  /** First chaining value of the ISO/IEC 9797-1 algorithms, one cipher block; zero where absent. Not for CMAC. */
+/** What `mac` needs besides the key and the message. */
+export interface MacRequest {
+  /** A MAC, or the encipherment that a PRW may be; the latter for PRW keys only. */
+  readonly algorithm: MacAlgorithm | Encipherment
+  /** As the algorithm takes it; of an encipherment, 1 or 2. */
+  readonly padding: MacPadding
+  /** First chaining value of the ISO/IEC 9797-1 algorithms and of CBC, one cipher block; zero where absent. */
   readonly iv?: Uint8Array
+  /** The key is derived from the named one, step by step, and used for this one message. Neither leaves the backend. */
+  readonly derivation?: readonly KeyDerivation[]
 }
+
+/** One step of a key derivation; cipher and length of the key stay as they are. */
+export type KeyDerivation =
+  /** The leftmost bytes of the data, whole blocks, enciphered by ECB: as many as the key has. EMV Book 2, A1.4. */
+  | { readonly method: 'encipher'; readonly data: Uint8Array }
+  /** The key XOR the data, as long as the key: a variant, a control mask. */
+  | { readonly method: 'xor'; readonly data: Uint8Array }
+  /** NIST SP 800-108r1, 4.1, with CMAC: blocks CMAC(counter ‖ data), counted from 1. */
+  | { readonly method: 'cmac-counter'; readonly counterBytes: 1 | 2 | 4; readonly data: Uint8Array }
 
 /** What `deriveContentKey` needs beside the key. */
 export interface ContentKeyRequest {

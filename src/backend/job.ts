@@ -13,6 +13,8 @@ export interface Job<T> {
   readonly run: (signal: AbortSignal | undefined) => MaybePromise<T>
   /** The front's own copy of a secret input, wiped when the driver is done. */
   readonly input?: Uint8Array
+  /** Further copies to be wiped then: chaining value, derivation data. */
+  readonly more?: readonly (Uint8Array | undefined)[]
   /** Where the result is bytes: how many they must be. */
   readonly outputBytes?: number
   /** Where bytes of that length can still be wrong, and this shows. */
@@ -74,7 +76,7 @@ export class Jobs {
   }
 
   #leave(job: Job<unknown>): void {
-    wipe(job.input)
+    wipe(job.input, ...(job.more ?? []))
     this.#inFlight--
     if (this.#inFlight === 0) this.#drained?.()
   }

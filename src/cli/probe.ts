@@ -40,7 +40,7 @@ export type Probe = typeof probeProfile
 
 const SAMPLE_FILE = ['prwTestKey', 'macTestKey', 'samples']
 
-function report(text: string, probe: Probe): ProbeReport {
+async function report(text: string, probe: Probe): Promise<ProbeReport> {
   const file = readJson(text, 'the samples')
   const unknown = Object.keys(file).find(name => !SAMPLE_FILE.includes(name))
   if (unknown !== undefined)
@@ -57,7 +57,7 @@ function report(text: string, probe: Probe): ProbeReport {
   try {
     const prwTestKey = readKey('prwTestKey')
     const macTestKey = readKey('macTestKey')
-    return probe({ samples: samples.map(value => readSample(value, pins)), prwTestKey, macTestKey })
+    return await probe({ samples: samples.map(value => readSample(value, pins)), prwTestKey, macTestKey })
   } finally {
     wipe(...keys)
     for (const pin of pins) pin[Symbol.dispose]()
@@ -94,7 +94,7 @@ Exit code 1 where no draft comes out. What reproduces the samples may still diff
     run: async (args, io) => {
       const options = { draft: { type: 'boolean' } } as const
       const { values, positionals } = readArguments(args, { options, positionals: 1 })
-      const { places, prw, mac, draft } = report(await readInput(positionals[0], io), probe)
+      const { places, prw, mac, draft } = await report(await readInput(positionals[0], io), probe)
       if (values.draft !== true) {
         const found = places.map(({ id, offset, length, encoding }) => [
           id,

@@ -8,6 +8,14 @@ import { deepFreeze } from '../base/arguments.js'
  */
 export type MacAlgorithm = 'iso9797-1-alg1' | 'iso9797-1-alg3' | 'cmac'
 
+/** Encipherment of a whole message, which some PRWs are: ECB or CBC with the key's cipher. As long as the padded message. */
+export type Encipherment = 'encipher-ecb' | 'encipher-cbc'
+
+/** True for an {@link Encipherment}. */
+export function isEncipherment(algorithm: unknown): algorithm is Encipherment {
+  return algorithm === 'encipher-ecb' || algorithm === 'encipher-cbc'
+}
+
 /**
  * ISO/IEC 9797-1 padding: 1 zero-fill, 2 append 80 then zeros, 3 length block in front then zero-fill.
  * CMAC pads by itself: `'none'`, and only there.

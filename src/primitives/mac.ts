@@ -7,7 +7,7 @@ import { ArgumentError, BackendError } from '../base/errors.js'
 import { cmac } from './cmac.js'
 import { type BlockCipher, cbcMac, retailMac } from './iso9797.js'
 import { isTdea, type KeyAlgorithm } from './key-algorithm.js'
-import type { MacAlgorithm, MacPadding } from './mac-algorithm.js'
+import type { Encipherment, MacAlgorithm, MacPadding } from './mac-algorithm.js'
 import { padMessage } from './padding.js'
 
 /** The ciphers of one key. */
@@ -20,15 +20,19 @@ export interface MacCiphers {
 
 /** What {@link computeMac} computes: `MacRequest` of the port. */
 export interface MacComputation {
-  readonly algorithm: MacAlgorithm
+  readonly algorithm: MacAlgorithm | Encipherment
   readonly padding: MacPadding
-  /** One cipher block; zero where absent. Not for CMAC. */
+  /** One cipher block; zero where absent. Not for CMAC and ECB. */
   readonly iv?: Uint8Array
 }
 
 type Compute = (ciphers: MacCiphers, iv: Uint8Array, message: Uint8Array, padding: MacPadding) => Uint8Array
 
-const COMPUTE: Readonly<Record<MacAlgorithm, Compute>> = {
+const COMPUTE: Readonly<Record<MacAlgorithm | Encipherment, Compute>> = {
+  'encipher-cbc': ({ last }, iv, message, padding) =>
+    withPadded(padding, message, last.blockBytes, padded => last.encipherCbc(iv, padded)),
+  'encipher-ecb': ({ last }, _iv, message, padding) =>
+    withPadded(padding, message, last.blockBytes, padded => encipherEcb(last, padded)),
   'iso9797-1-alg1': ({ last }, iv, message, padding) =>
     withPadded(padding, message, last.blockBytes, padded => cbcMac(last, iv, padded)),
   'iso9797-1-alg3': ({ chain, last }, iv, message, padding) => {
@@ -71,4 +75,16 @@ function withPadded(
   use: (padded: Uint8Array) => Uint8Array,
 ): Uint8Array {
   return withWiped(padMessage(padding, message, blockBytes), use)
+}
+
+/** ECB out of CBC: each block by itself, with a zero chaining value. In memory of its own. */
+export function encipherEcb(cipher: BlockCipher, data: Uint8Array): Uint8Array<ArrayBuffer> {
+  const zero = secretBytes(cipher.blockBytes)
+  const out = secretBytes(data.length)
+  for (let at = 0; at < data.length; at += cipher.blockBytes) {
+    withWiped(cipher.encipherCbc(zero, data.subarray(at, at + cipher.blockBytes)), block =>
+      out.set(block, at),
+    )
+  }
+  return out
 }

@@ -1,21 +1,40 @@
-/** A profile's computation, run: the inputs put together in order, one MAC in the backend, everything wiped. */
-import type { MacRequest } from '../backend/driver.js'
+/**
+ * A profile's computation, run: the inputs put together in order, one operation or two in the backend under one key, the
+ * output steps, everything wiped.
+ */
+import { createHash } from 'node:crypto'
+import type { KeyDerivation, MacRequest, MaybePromise } from '../backend/driver.js'
 import { type Key, operationsOf, requireKey } from '../backend/key.js'
 import type { CallOptions } from '../base/arguments.js'
-import { concatBytes, equalBytes, fromHex, ownCopy, requireBytes, wipe } from '../base/bytes.js'
+import {
+  asciiBytes,
+  concatBytes,
+  equalBytes,
+  fromHex,
+  ownCopy,
+  requireBytes,
+  secretBytes,
+  wipe,
+  withWiped,
+} from '../base/bytes.js'
 import { DataSetError, KeyError } from '../base/errors.js'
 import { type KeyUsage, refusedUse, requireUse, USAGES } from '../key/usage.js'
 import { isTdea, KEY_BYTES } from '../primitives/key-algorithm.js'
 import { type DataSetContent, fieldOfDataSet, readDataSet, unmaskDataSet } from './data-set.js'
 import { type DataSetValues, encodeValue } from './field-value.js'
+import { packNibbles, partOfValue, toEbcdic, unpackNibbles } from './profile/encoding.js'
 import { encodePin } from './profile/forms.js'
 import {
   ALGORITHMS,
   type Computation,
   type ComputationInput,
+  type Digest,
   isConstant,
-  isReserved,
+  meaningOf,
+  type OutputStep,
+  type Part,
   type SeccosProfile,
+  type ValueField,
 } from './profile/profile.js'
 
 /** Everything that inputs are made of. The PRW only for the MAC. */
@@ -26,55 +45,99 @@ export interface Material {
   readonly prw?: { readonly bytes: Uint8Array; readonly text: string }
 }
 
-type Resolve<K extends ComputationInput['input']> = (
-  part: Extract<ComputationInput, { readonly input: K }>,
+/** Enciphers an input under the key of the computation. */
+export type Encipher = (
+  request: { readonly mode: 'ecb' | 'cbc'; readonly iv: string; readonly padding: 1 | 2 },
+  plaintext: Uint8Array,
+) => MaybePromise<Uint8Array>
+
+/**
+ * What is computed over, in memory of its own, which the caller wipes. Inputs that are enciphered first are what makes it
+ * wait; `encipher` is called for them.
+ */
+export async function assemble(
+  inputs: readonly ComputationInput[],
   material: Material,
-) => Uint8Array
-
-const INPUTS: { readonly [K in ComputationInput['input']]: Resolve<K> } = {
-  'dataSet.full': (_, { profile, masked, values }) => unmaskDataSet(profile, masked, values),
-  'dataSet.masked': (_, { masked }) => ownCopy(masked),
-  field: ({ id }, { profile, masked, values }) => fieldOfDataSet(profile, id, masked, values),
-  pinBlock: (_, { profile, values }) => {
-    if (values.pin === undefined) throw new DataSetError('pinBlock', 'is missing')
-    return encodePin(profile.pinBlock, values.pin, values.pan)
-  },
-  random: (_, { values }) => {
-    if (values.random === undefined) throw new DataSetError('random', 'is missing')
-    return ownCopy(values.random)
-  },
-  pan: (part, { profile, values }) => encodeValue(profile, 'pan', part, values),
-  pcc: (part, { profile, values }) => encodeValue(profile, 'pcc', part, values),
-  intdatag: (part, { profile, values }) => encodeValue(profile, 'intdatag', part, values),
-  prw: ({ form }, { prw }) => {
-    if (prw === undefined) throw new DataSetError('prw', 'is missing')
-    return form === 'binary' ? ownCopy(prw.bytes) : new TextEncoder().encode(prw.text)
-  },
-  constant: ({ constant }) => fromHex(constant, 'constant'),
-}
-
-/** What is MACed, in memory of its own, which the caller wipes. */
-export function assemble(inputs: readonly ComputationInput[], material: Material): Uint8Array {
+  encipher: Encipher,
+): Promise<Uint8Array> {
   const parts: Uint8Array[] = []
   try {
-    for (const part of inputs) parts.push(resolve(part, material))
+    for (const part of inputs) {
+      if (part.input !== 'enciphered') parts.push(resolveInput(part, material))
+      else {
+        const plaintext = concatInputs(part.inputs, material)
+        parts.push(await withWiped(plaintext, async bytes => encipher(part, bytes)))
+      }
+    }
     return concatBytes(...parts)
   } finally {
     wipe(...parts)
   }
 }
 
-/** The table's row for this part; what `part.input` says is what `part` is. */
-function resolve<K extends ComputationInput['input']>(
-  part: Extract<ComputationInput, { readonly input: K }>,
-  material: Material,
+/** The inputs one after the other, none of them enciphered. */
+function concatInputs(inputs: readonly ComputationInput[], material: Material): Uint8Array {
+  const parts: Uint8Array[] = []
+  try {
+    for (const part of inputs) parts.push(resolveInput(part, material))
+    return concatBytes(...parts)
+  } finally {
+    wipe(...parts)
+  }
+}
+
+/** The bytes of one input, in memory of its own. */
+function resolveInput(part: ComputationInput, material: Material): Uint8Array {
+  const { profile, masked, values, prw } = material
+  switch (part.input) {
+    case 'dataSet.full':
+      return sliced(part.part, unmaskDataSet(profile, masked, values))
+    case 'dataSet.masked':
+      return sliced(part.part, ownCopy(masked))
+    case 'field':
+      return sliced(part.part, fieldOfDataSet(profile, part.id, masked, values))
+    case 'pinBlock': {
+      if (values.pin === undefined) throw new DataSetError('pinBlock', 'is missing')
+      const { pin, pan, random } = values
+      return sliced(part.part, encodePin(part.pinForm ?? profile.pinBlock, { pin, pan, random }))
+    }
+    case 'random':
+      if (values.random === undefined) throw new DataSetError('random', 'is missing')
+      return sliced(part.part, ownCopy(values.random))
+    case 'prw':
+      if (prw === undefined) throw new DataSetError('prw', 'is missing')
+      return sliced(part.part, prwIn(part.form, prw))
+    case 'constant':
+      return fromHex(part.constant, 'constant')
+    case 'external':
+      return encodeValue(profile, part, values)
+    case 'enciphered':
+      throw new DataSetError('enciphered', 'is inside another encipherment')
+    default:
+      return encodeValue(profile, { ...part, id: part.input, value: part.input }, values)
+  }
+}
+
+function prwIn(
+  form: 'binary' | 'text' | 'text-ebcdic',
+  { bytes, text }: { readonly bytes: Uint8Array; readonly text: string },
 ): Uint8Array {
-  const row: Resolve<K> = INPUTS[part.input as K]
-  return row(part, material)
+  if (form === 'binary') return ownCopy(bytes)
+  if (form === 'text') return asciiBytes(text)
+  const ebcdic = toEbcdic(text)
+  if (ebcdic === undefined) throw new DataSetError('prw', 'has a character that ebcdic does not have')
+  return ebcdic
+}
+
+/** A part of bytes that are given up; the profile's rules have seen to it that there are so many. */
+function sliced(part: Part | undefined, bytes: Uint8Array): Uint8Array {
+  if (part === undefined) return bytes
+  return withWiped(bytes, whole => partOfValue(whole, part) ?? secretBytes(0))
 }
 
 /**
- * Computes with the key and hands over the leftmost `outputBytes` bytes; message and MAC are wiped on every path.
+ * Computes with the key and hands over the result: derives where the profile says so, enciphers what is to be enciphered,
+ * hashes, computes, and follows the output steps. Everything on the way is wiped on every path.
  */
 export async function compute<T>(
   input: { readonly key: Key; readonly computation: Computation; readonly material: Material },
@@ -82,20 +145,130 @@ export async function compute<T>(
   use: (output: Uint8Array) => T,
 ): Promise<T> {
   const { key, computation, material } = input
-  const message = assemble(computation.inputs, material)
-  let mac: Uint8Array | undefined
+  const run: RunOnKey = (request, message) => operationsOf(key).mac(request, message, options)
+  return computeBy(run, computation, material, use)
+}
+
+/** One operation under one key: the port's `mac`, or what stands in for it. */
+export type RunOnKey = (request: MacRequest, message: Uint8Array) => MaybePromise<Uint8Array>
+
+/** As {@link compute}, over whatever computes: the prober and the check of samples have clear test keys. */
+export async function computeBy<T>(
+  run: RunOnKey,
+  computation: Computation,
+  material: Material,
+  use: (output: Uint8Array) => T,
+): Promise<T> {
+  const secrets: (Uint8Array | undefined)[] = []
+  const keep = <B extends Uint8Array>(bytes: B): B => {
+    secrets.push(bytes)
+    return bytes
+  }
   try {
-    mac = await operationsOf(key).mac(macRequestOf(computation), message, options)
-    return use(mac.subarray(0, computation.outputBytes))
+    const derivation = derivationOf(computation, material, keep)
+    const derived = derivation === undefined ? {} : { derivation }
+    const message = keep(
+      await assemble(computation.inputs, material, ({ mode, iv, padding }, plaintext) => {
+        const request = { algorithm: `encipher-${mode}`, padding, ...derived } as const
+        return run(iv === 'none' ? request : { ...request, iv: fromHex(iv, 'iv') }, plaintext)
+      }),
+    )
+    const { digest } = computation
+    const request = { ...macRequestOf(computation, material, keep), ...derived }
+    const whole = keep(await run(request, digest === undefined ? message : keep(hash(digest, message))))
+    return use(keep(resultOf(computation, whole)))
   } finally {
-    wipe(message, mac)
+    wipe(...secrets)
   }
 }
 
+type Keep = <B extends Uint8Array>(bytes: B) => B
+
 /** The port's request for a computation. */
-export function macRequestOf({ algorithm, padding, iv }: Computation): MacRequest {
-  const request = { algorithm: ALGORITHMS[algorithm].mac, padding }
-  return iv === 'none' ? request : { ...request, iv: fromHex(iv, 'iv') }
+function macRequestOf({ algorithm, padding, iv }: Computation, material: Material, keep: Keep): MacRequest {
+  const request = { algorithm: ALGORITHMS[algorithm].port, padding }
+  if (iv === 'none') return request
+  return {
+    ...request,
+    iv: typeof iv === 'string' ? fromHex(iv, 'iv') : keep(concatInputs(iv.inputs, material)),
+  }
+}
+
+/** How the port is to derive the key: the profile's steps with their data. */
+function derivationOf(
+  { derivation, algorithm }: Computation,
+  material: Material,
+  keep: Keep,
+): readonly KeyDerivation[] | undefined {
+  return derivation?.map((step): KeyDerivation => {
+    if (step.method === 'xor') return { method: 'xor', data: fromHex(step.mask, 'mask') }
+    const inputs = keep(concatInputs(step.inputs, material))
+    if (step.method === 'cmac-counter') {
+      return { method: 'cmac-counter', counterBytes: step.counterBytes, data: inputs }
+    }
+    const { blockBytes } = ALGORITHMS[algorithm]
+    const block = step.digest === undefined ? inputs : keep(decimalBlock(step.digest, inputs, blockBytes))
+    return { method: 'encipher', data: step.complement ? keep(withComplement(block)) : block }
+  })
+}
+
+/** EMV option B: the hash, decimalised by scanning, as many digits as a block holds. */
+function decimalBlock(digest: Digest, inputs: Uint8Array, blockBytes: number): Uint8Array {
+  return withWiped(hash(digest, inputs), hashed =>
+    withWiped(decimalise(hashed, 2 * blockBytes, 'scan'), digits => {
+      const nibbles = secretBytes(digits.length)
+      for (const [i, digit] of digits.entries()) nibbles[i] = digit & 15
+      return withWiped(nibbles, packNibbles)
+    }),
+  )
+}
+
+function withComplement(block: Uint8Array): Uint8Array {
+  const both = concatBytes(block, block)
+  for (let i = block.length; i < both.length; i++) both[i] = (both[i] ?? 0) ^ 0xff
+  return both
+}
+
+function hash(digest: Digest, message: Uint8Array): Uint8Array {
+  const name = digest === 'sha-1' ? 'sha1' : 'sha256'
+  return withWiped(createHash(name).update(message).digest(), ownCopy)
+}
+
+/** The result out of what the algorithm gives, in memory of its own. */
+export function resultOf({ output, outputBytes }: Computation, whole: Uint8Array): Uint8Array {
+  let bytes = ownCopy(whole)
+  for (const step of output ??
+    ([{ step: 'slice', part: { from: 'left', skip: 0, take: outputBytes } }] as const)) {
+    bytes = withWiped(bytes, before => afterStep(step, before))
+  }
+  return bytes
+}
+
+function afterStep(step: OutputStep, bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  if (step.step === 'slice') return ownCopy(partOfValue(bytes, step.part) ?? secretBytes(0))
+  if (step.step === 'decimalise') return decimalise(bytes, step.digits, step.table)
+  const half = bytes.length / 2
+  const folded = ownCopy(bytes.subarray(0, half))
+  for (let i = 0; i < half; i++) folded[i] = (folded[i] ?? 0) ^ (bytes[half + i] ?? 0)
+  return folded
+}
+
+/** Decimal digits, ASCII, out of hex digits; by a scan there may be too few, and then those from A on follow. */
+function decimalise(bytes: Uint8Array, count: number, table: string): Uint8Array<ArrayBuffer> {
+  return withWiped(unpackNibbles(bytes), nibbles => {
+    const digits = secretBytes(count)
+    let at = 0
+    if (table !== 'scan') {
+      for (const nibble of nibbles) if (at < count) digits[at++] = table.charCodeAt(nibble)
+      return digits
+    }
+    for (const less of [0, 10]) {
+      for (const nibble of nibbles) {
+        if (at < count && nibble >= less && nibble < less + 10) digits[at++] = 0x30 + nibble - less
+      }
+    }
+    return digits
+  })
 }
 
 /** Throws `ERR_KEY_USAGE` or `ERR_KEY_ALGORITHM` unless the key is for this and of the profile's kind and length. */
@@ -123,7 +296,17 @@ export function requireKeyFor(
 }
 
 /** The members of {@link DataSetValues}, for verbs that read them. */
-export const VALUES = ['pan', 'pin', 'pcc', 'intdatag', 'random', 'fields'] as const
+export const VALUES = [
+  'pan',
+  'pin',
+  'pcc',
+  'intdatag',
+  'random',
+  'prwKid',
+  'macKid',
+  'issuerId',
+  'fields',
+] as const
 
 /** A masked data set in memory of its own, and what {@link readDataSet} found in it. */
 export interface ReadDataSet {
@@ -152,20 +335,34 @@ export function mergeValues(
     pcc: agree('pcc', content.pcc, given.pcc),
     intdatag: agree('intdatag', content.intdatag, given.intdatag),
     random: agree('random', content.random, requireRandom(profile, given.random)),
-    fields: agreedFields(profile, masked, given.fields),
+    prwKid: given.prwKid,
+    macKid: given.macKid,
+    issuerId: given.issuerId,
+    fields: agreedFields(profile, masked, given),
   }
 }
 
-/** What the caller states of the profile's own fields must be what stands in the data set, where that shows it. */
-function agreedFields(profile: SeccosProfile, masked: Uint8Array, given: DataSetValues['fields']) {
+/** What the caller states must be what stands in the data set, where that shows it: own fields, parts, and kids. */
+function agreedFields(
+  profile: SeccosProfile,
+  masked: Uint8Array,
+  given: DataSetValues,
+): DataSetValues['fields'] {
   for (const field of profile.fields) {
-    if (given === undefined || isConstant(field) || field.masked || isReserved(field.id)) continue
-    if (!Object.hasOwn(given, field.id)) continue
-    const stated = encodeValue(profile, field.id, field, { fields: given })
+    if (isConstant(field) || field.masked !== false || !isGiven(profile, field, given)) continue
+    const stated = encodeValue(profile, field, given)
     const there = masked.subarray(field.offset, field.offset + field.length)
     if (!equalBytes(stated, there)) throw new DataSetError(field.id, 'is not the one in the data set')
   }
-  return given
+  return given.fields
+}
+
+/** True for a field whose value the caller has stated. PCC, intdatag and random have been compared where they are whole. */
+function isGiven(profile: SeccosProfile, field: ValueField, given: DataSetValues): boolean {
+  const meaning = meaningOf(profile, field)
+  if (meaning === undefined) return given.fields !== undefined && Object.hasOwn(given.fields, field.id)
+  if (meaning === 'pinBlock' || meaning === 'pinLength' || meaning === 'pan') return false
+  return given[meaning] !== undefined
 }
 
 /** The random number, if one is given, has the profile's length: `ERR_DATA_SET`. */

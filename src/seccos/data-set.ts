@@ -5,14 +5,15 @@
  * PIN always among them) are zero bytes. A full data set holds the PAN and mostly the PIN: who gets one from here
  * wipes it.
  */
-import { equalBytes, fromHex, ownCopy, requireBytes, toHex, wipe } from '../base/bytes.js'
+import { equalBytes, fromHex, ownCopy, requireBytes, secretBytes, toHex, wipe } from '../base/bytes.js'
 import { ArgumentError, DataSetError } from '../base/errors.js'
 import { type DataSetValues, decodeValue, encodeValue } from './field-value.js'
 import {
   DATA_SET_BYTES,
   isConstant,
-  isReserved,
+  meaningOf,
   type ProfileField,
+  type ReservedField,
   requireProfile,
   type SeccosProfile,
   type ValueField,
@@ -41,7 +42,7 @@ export interface DataSetContent {
 export function buildDataSet(profile: SeccosProfile, values: DataSetValues): Uint8Array {
   requireProfile(profile)
   requireKnownFields(profile, values)
-  return fill(new Uint8Array(DATA_SET_BYTES), profile.fields, field => contentOf(profile, field, values))
+  return fill(secretBytes(DATA_SET_BYTES), profile.fields, field => contentOf(profile, field, values))
 }
 
 /**
@@ -58,7 +59,7 @@ export function maskDataSet(profile: SeccosProfile, full: Uint8Array): Uint8Arra
   requireProfile(profile)
   requireDataSet(full)
   const masked = ownCopy(full)
-  for (const field of maskedFields(profile)) wipe(partOf(masked, field))
+  for (const field of maskedFields(profile)) applyMask(field, partOf(masked, field))
   return masked
 }
 
@@ -76,12 +77,13 @@ export function maskDataSet(profile: SeccosProfile, full: Uint8Array): Uint8Arra
 export function unmaskDataSet(profile: SeccosProfile, masked: Uint8Array, values: DataSetValues): Uint8Array {
   requireMasked(profile, masked)
   requireKnownFields(profile, values)
-  return fill(ownCopy(masked), maskedFields(profile), field => contentOf(profile, field, values))
+  return fill(ownCopy(masked), maskedFields(profile), field => hiddenContent(profile, field, masked, values))
 }
 
 /**
- * Throws `ERR_DATA_SET` unless these are 123 bytes whose masked fields are all zero; `field` is the first that is
- * not. Nothing else of the content is looked at. `ERR_ARGUMENT` for what is no profile or no bytes.
+ * Throws `ERR_DATA_SET` unless these are 123 bytes whose masked fields are masked: zero bytes, or what the profile's mask
+ * says; `field` is the first that is not. Nothing else of the content is looked at. `ERR_ARGUMENT` for what is no profile
+ * or no bytes.
  *
  * @example
  * ```ts
@@ -92,8 +94,15 @@ export function requireMasked(profile: SeccosProfile, dataSet: Uint8Array): void
   requireProfile(profile)
   requireDataSet(dataSet)
   for (const field of maskedFields(profile)) {
-    if (partOf(dataSet, field).some(byte => byte !== 0))
-      throw new DataSetError(field.id, 'must be masked: zero bytes')
+    const there = partOf(dataSet, field)
+    const masked = ownCopy(there)
+    applyMask(field, masked)
+    const same = equalBytes(masked, there)
+    wipe(masked)
+    if (!same) {
+      const zeros = typeof field.masked === 'boolean' ? 'zero bytes' : 'as the profile says'
+      throw new DataSetError(field.id, `must be masked: ${zeros}`)
+    }
   }
 }
 
@@ -110,29 +119,42 @@ export function requireMasked(profile: SeccosProfile, dataSet: Uint8Array): void
  */
 export function readDataSet(profile: SeccosProfile, dataSet: Uint8Array): DataSetContent {
   requireMasked(profile, dataSet)
-  const found = new Map<string, string | Uint8Array>()
+  const known = new Map<ReservedField, string | Uint8Array>()
+  const own = new Map<string, string | Uint8Array>()
   for (const field of profile.fields) {
     const bytes = partOf(dataSet, field)
     if (isConstant(field)) {
       if (!equalBytes(bytes, fromHex(field.constant, field.id))) {
         throw new DataSetError(field.id, 'is not the constant of the profile')
       }
-    } else if (!field.masked) {
-      found.set(field.id, decodeValue(field.id, field, bytes))
+    } else if (field.masked === false) {
+      const value = decodeValue(profile, field, bytes)
+      const meaning = meaningOf(profile, field)
+      if (meaning === undefined) own.set(field.id, value)
+      else if (field.part === undefined) note(known, meaning, field.id, value)
     }
   }
-  const take = (id: string): string | Uint8Array | undefined => {
-    const value = found.get(id)
-    found.delete(id)
-    return value
-  }
-  const [pcc, intdatag, random] = [take('pcc'), take('intdatag'), take('random')]
+  const [pcc, intdatag, random] = [known.get('pcc'), known.get('intdatag'), known.get('random')]
   return {
     ...(typeof pcc === 'string' && { pcc }),
     ...(typeof intdatag === 'string' && { intdatag }),
     ...(random instanceof Uint8Array && { random }),
-    fields: Object.fromEntries(found),
+    fields: Object.fromEntries(own),
   }
+}
+
+/** A value that two fields hold is the same in both. */
+function note(
+  known: Map<ReservedField, string | Uint8Array>,
+  meaning: ReservedField,
+  id: string,
+  value: string | Uint8Array,
+): void {
+  const other = known.get(meaning)
+  if (other !== undefined && String(other) !== String(value)) {
+    throw new DataSetError(id, `is not the same ${meaning} as in the field before`)
+  }
+  known.set(meaning, value)
 }
 
 /**
@@ -147,9 +169,8 @@ export function fieldOfDataSet(
 ): Uint8Array {
   const field = profile.fields.find(candidate => candidate.id === id)
   if (field === undefined) throw new DataSetError(id, 'is not a field of the profile')
-  return isConstant(field) || !field.masked
-    ? ownCopy(partOf(masked, field))
-    : contentOf(profile, field, values)
+  if (isConstant(field) || field.masked === false) return ownCopy(partOf(masked, field))
+  return hiddenContent(profile, field, masked, values)
 }
 
 /**
@@ -194,9 +215,10 @@ function requireDataSet(dataSet: unknown): asserts dataSet is Uint8Array {
 /** A name that is no field would be a value silently left out. It is the caller's text, so it is not repeated. */
 function requireKnownFields(profile: SeccosProfile, values: DataSetValues): void {
   if (typeof values !== 'object' || values === null) throw new ArgumentError('values must be an object')
-  const own = profile.fields
-    .filter(field => !isConstant(field) && !isReserved(field.id))
-    .map(field => field.id)
+  const own = [
+    ...profile.fields.filter(field => !isConstant(field) && meaningOf(profile, field) === undefined),
+    ...(profile.external ?? []),
+  ].map(({ id }) => id)
   if (Object.keys(values.fields ?? {}).some(name => !own.includes(name))) {
     throw new DataSetError(
       'fields',
@@ -206,7 +228,42 @@ function requireKnownFields(profile: SeccosProfile, values: DataSetValues): void
 }
 
 function maskedFields(profile: SeccosProfile): ValueField[] {
-  return profile.fields.filter((field): field is ValueField => !isConstant(field) && field.masked)
+  return profile.fields.filter((field): field is ValueField => !isConstant(field) && field.masked !== false)
+}
+
+/** Puts the mask over the bytes of a field. */
+export function applyMask({ encoding, masked }: ValueField, bytes: Uint8Array): void {
+  if (typeof masked === 'boolean') {
+    wipe(bytes)
+    return
+  }
+  const fill = Number.parseInt(masked.fill, 16)
+  const end = masked.offset + masked.length
+  if (encoding !== 'bcd') {
+    bytes.fill(fill, masked.offset, end)
+    return
+  }
+  for (let i = masked.offset; i < end; i++) {
+    const byte = bytes[i >> 1] ?? 0
+    bytes[i >> 1] = i % 2 === 0 ? (fill << 4) | (byte & 15) : (byte & 0xf0) | fill
+  }
+}
+
+/** What a masked field holds in full. What the mask shows of it must be what the values say. */
+function hiddenContent(
+  profile: SeccosProfile,
+  field: ValueField,
+  masked: Uint8Array,
+  values: DataSetValues,
+): Uint8Array {
+  const content = encodeValue(profile, field, values)
+  const shown = ownCopy(content)
+  applyMask(field, shown)
+  const same = equalBytes(shown, partOf(masked, field))
+  wipe(shown)
+  if (same) return content
+  wipe(content)
+  throw new DataSetError(field.id, 'is not the one in the data set')
 }
 
 function partOf(dataSet: Uint8Array, { offset, length }: ProfileField): Uint8Array {
@@ -214,14 +271,14 @@ function partOf(dataSet: Uint8Array, { offset, length }: ProfileField): Uint8Arr
 }
 
 function contentOf(profile: SeccosProfile, field: ProfileField, values: DataSetValues): Uint8Array {
-  return isConstant(field) ? fromHex(field.constant, field.id) : encodeValue(profile, field.id, field, values)
+  return isConstant(field) ? fromHex(field.constant, field.id) : encodeValue(profile, field, values)
 }
 
 /** Writes the fields; what has been written is wiped where a later one fails. */
-function fill(
+function fill<F extends ProfileField>(
   dataSet: Uint8Array,
-  fields: readonly ProfileField[],
-  content: (field: ProfileField) => Uint8Array,
+  fields: readonly F[],
+  content: (field: F) => Uint8Array,
 ): Uint8Array {
   try {
     for (const field of fields) {

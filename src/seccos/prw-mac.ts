@@ -8,7 +8,7 @@ import { readDataSet } from './data-set.js'
 import type { DataSetValues } from './field-value.js'
 import { readText, showText } from './profile/forms.js'
 import {
-  ALGORITHMS,
+  macUsageOf,
   markOf,
   type ProfileMark,
   requireProfile,
@@ -129,7 +129,7 @@ function materialOf(
   profile: SeccosProfile
   material: Material
 } {
-  requireKeyFor(key, ALGORITHMS[profile.mac.algorithm].macUsage, action, profile.mac)
+  requireKeyFor(key, macUsageOf(profile), action, profile.mac)
   const bytes = readText(profile.prw.text, profile.prw.outputBytes, prwValue, 'prwValue')
   const values = mergeValues(profile, dataSet, given)
   const prw = { bytes, text: prwValue }

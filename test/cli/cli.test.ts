@@ -280,14 +280,14 @@ describe('probe', () => {
   /** A search takes seconds: the command that is given back has its report at once. */
   async function probeOnce(stdin: string) {
     const reports: ProbeReport[] = []
-    const keeping = probeCommand(options => {
-      const report = probeProfile(options)
+    const keeping = probeCommand(async options => {
+      const report = await probeProfile(options)
       reports.push(report)
       return report
     })
     const io = keptIo({ stdin })
     const code = await main(['probe'], io, [keeping])
-    const again = probeCommand(() => reports[0] ?? expect.unreachable('the first call has a report'))
+    const again = probeCommand(async () => reports[0] ?? expect.unreachable('the first call has a report'))
     return { code, out: io.output.join('\n'), err: io.errors.join('\n'), again }
   }
 
@@ -335,7 +335,7 @@ describe('probe', () => {
     const none = { tried: 9, matches: [], verdict: 'none' } as const
     const made = { places: [], prw: { tried: 9, matches, verdict: 'ambiguous' }, mac: none } as const
     const io = keptIo({ stdin: JSON.stringify({ ...keys, samples }) })
-    expect(await main(['probe'], io, [probeCommand(() => made)])).toBe(1)
+    expect(await main(['probe'], io, [probeCommand(async () => made)])).toBe(1)
     const [, , table = ''] = io.output
     expect(table.split('\n').slice(2)).toEqual([
       expect.stringMatching(/^prw +ambiguous +2 of 9 +cmac-aes +pinBlock \+ field psn$/),

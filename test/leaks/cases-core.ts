@@ -253,6 +253,8 @@ export const CORE: readonly LeakCase[] = [
     echoes: ['iv', 'constant', 'pad'],
   }),
   verb('uncoveredBy', core.uncoveredBy, () => [profile, 'prw'], { pure: true }),
+  verb('neededToVerify', core.neededToVerify, () => [profile], { pure: true }),
+  verb('remarksOn', core.remarksOn, () => [profile], { pure: true }),
   verb('buildDataSet', core.buildDataSet, world => [profile, values(world)], {
     holds: ['clear block', 'PAN', 'PAN digits of a block'],
     pure: true,

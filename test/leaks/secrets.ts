@@ -73,7 +73,10 @@ export const otherInfo: Uint8Array = Buffer.concat([
 ])
 
 /** Z and the content key (RFC 7518, 4.6) of a private key and a public one. */
-export function agreed(privateJwk: P256Jwk, publicJwk: object): { readonly z: Buffer; readonly contentKey: Buffer } {
+export function agreed(
+  privateJwk: P256Jwk,
+  publicJwk: object,
+): { readonly z: Buffer; readonly contentKey: Buffer } {
   const z = diffieHellman({
     privateKey: createPrivateKey({ key: { ...privateJwk }, format: 'jwk' }),
     publicKey: createPublicKey({ key: { ...publicJwk }, format: 'jwk' }),
@@ -93,7 +96,9 @@ export function senderTo(recipient: P256Jwk) {
   } as const
   const { z, contentKey } = agreed(recipient, epk)
   const seal = (plaintext: string | Uint8Array, kid = 'JWE'): string => {
-    const header = Buffer.from(JSON.stringify({ alg: 'ECDH-ES', enc: 'A256GCM', kid, epk })).toString('base64url')
+    const header = Buffer.from(JSON.stringify({ alg: 'ECDH-ES', enc: 'A256GCM', kid, epk })).toString(
+      'base64url',
+    )
     const iv = randomBytes(12)
     const cipher = createCipheriv('aes-256-gcm', contentKey, iv).setAAD(Buffer.from(header))
     const text = Buffer.concat([cipher.update(plaintext), cipher.final()])

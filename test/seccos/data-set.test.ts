@@ -19,7 +19,7 @@ import {
   ILLUSTRATIVE_NOT_GIROCARD_AES,
   ILLUSTRATIVE_NOT_GIROCARD_TDEA,
 } from '../../src/seccos/profile/illustrative.js'
-import type { PinForm, ValueForm } from '../../src/seccos/profile/profile.js'
+import type { ValueForm } from '../../src/seccos/profile/profile.js'
 import {
   AES_VALUES,
   expectNoSecrets,
@@ -337,21 +337,29 @@ describe('encodings', () => {
 })
 
 describe('PIN forms', () => {
-  const expected: Readonly<Record<PinForm, string>> = {
+  const expected: Readonly<Record<(typeof PIN_FORM_NAMES)[number], string>> = {
     'iso9564-format-0': '041215FEDCBA9876',
     'iso9564-format-2': '241234FFFFFFFFFF',
     'digits-bcd': '1234FFFFFFFFFFFF',
     'digits-ascii': '313233340000000000000000',
   }
   test.each(PIN_FORM_NAMES)('%s', form => {
-    const block = encodePin(form, Pin.from('1234'), Pan.from('5432101234567891'))
+    const block = encodePin(form, {
+      pin: Pin.from('1234'),
+      pan: Pan.from('5432101234567891'),
+      random: undefined,
+    })
     expect(toHex(block)).toBe(expected[form])
     expect(block).toHaveLength(pinFormBytes(form))
     for (const digits of ['1234', '12345', '123456789012']) {
-      expect(encodePin(form, Pin.from(digits), pan)).toHaveLength(pinFormBytes(form))
+      expect(encodePin(form, { pin: Pin.from(digits), pan, random: undefined })).toHaveLength(
+        pinFormBytes(form),
+      )
     }
   })
   test('format 0 needs the PAN', () => {
-    expect(thrownBy(() => encodePin('iso9564-format-0', pin, undefined))).toMatchObject({ field: 'pan' })
+    expect(
+      thrownBy(() => encodePin('iso9564-format-0', { pin, pan: undefined, random: undefined })),
+    ).toMatchObject({ field: 'pan' })
   })
 })

@@ -9,6 +9,7 @@ import {
   encodeNumber,
   packNibbles,
 } from '../../src/seccos/profile/encoding.js'
+import { ILLUSTRATIVE_NOT_GIROCARD_TDEA as TDEA } from '../../src/seccos/profile/illustrative.js'
 import type { ValueForm } from '../../src/seccos/profile/profile.js'
 import { bytes, hex } from '../support/vectors.js'
 
@@ -31,7 +32,7 @@ describe('numbers', () => {
     [4, 0xdeadbeef, 'DEADBEEF'],
     [8, 2 ** 40, '0000010000000000'],
   ])('in %i bytes, %i is %s', (length, value, expected) => {
-    const field = encodeNumber(length, value)
+    const field = encodeNumber({ length, encoding: 'binary' }, value)
     expect(field && hex(field)).toBe(expected)
   })
 
@@ -42,7 +43,7 @@ describe('numbers', () => {
     ['FFFFFFFFFFFFFFFF', 9999, undefined],
     ['0102', 300, 258],
   ])('%s, at most %i, is %s', (field, max, value) => {
-    expect(decodeNumber(bytes(field), max)).toBe(value)
+    expect(decodeNumber('binary', bytes(field), max)).toBe(value)
   })
 })
 
@@ -123,23 +124,25 @@ describe('values', () => {
   const bcd = (length: number): ValueForm => ({ encoding: 'bcd', length, align: 'left', pad: 'F' })
 
   test('of variable length are read without a count, others with theirs', () => {
-    expect(decodeValue('pan', bcd(10), bytes('5413330089604111FFFF'))).toBe('5413330089604111')
-    expect(decodeValue('pcc', { ...bcd(3), pad: '0' }, bytes('004200'))).toBe('0042')
-    expect(valueIn('pcc', { ...bcd(3), pad: '0' }, bytes('004201'))).toBeUndefined()
-    expect(decodeValue('psn', bcd(1), bytes('1F'))).toBe('1')
+    expect(decodeValue(TDEA, { id: 'pan', ...bcd(10) }, bytes('5413330089604111FFFF'))).toBe(
+      '5413330089604111',
+    )
+    expect(decodeValue(TDEA, { id: 'pcc', ...bcd(3), pad: '0' }, bytes('004200'))).toBe('0042')
+    expect(valueIn(TDEA, { id: 'pcc', ...bcd(3), pad: '0' }, bytes('004201'))).toBeUndefined()
+    expect(decodeValue(TDEA, { id: 'psn', ...bcd(1) }, bytes('1F'))).toBe('1')
   })
 
   test('binary: a PCC is four digits, anything else bytes of its own', () => {
     const binary = { encoding: 'binary', length: 2, align: 'exact' } as const
-    expect(decodeValue('pcc', binary, bytes('002A'))).toBe('0042')
+    expect(decodeValue(TDEA, { id: 'pcc', ...binary }, bytes('002A'))).toBe('0042')
     const field = bytes('002A')
-    const value = decodeValue('random', binary, field)
+    const value = decodeValue(TDEA, { id: 'random', ...binary }, field)
     expect(value).toEqual(field)
     expect(value).not.toBe(field)
   })
 
   test('that do not read are ERR_DATA_SET with the id', () => {
     const error = new DataSetError('psn', 'does not hold a value of its form')
-    expect(() => decodeValue('psn', bcd(1), bytes('AB'))).toThrow(error)
+    expect(() => decodeValue(TDEA, { id: 'psn', ...bcd(1) }, bytes('AB'))).toThrow(error)
   })
 })

@@ -12,7 +12,12 @@ import {
   ILLUSTRATIVE_NOT_GIROCARD_AES,
   ILLUSTRATIVE_NOT_GIROCARD_TDEA,
 } from '../../src/seccos/profile/illustrative.js'
-import { ALGORITHMS, type Computation, type SeccosProfile } from '../../src/seccos/profile/profile.js'
+import {
+  ALGORITHMS,
+  type Computation,
+  macUsageOf,
+  type SeccosProfile,
+} from '../../src/seccos/profile/profile.js'
 import { softwareBackend } from '../../src/software.js'
 
 export const PAN_DIGITS = '5413330089604111'
@@ -81,7 +86,7 @@ export async function keysFor(profile: SeccosProfile): Promise<{ generate: Key; 
   return {
     generate: await keyOf('prw-generate', kind(profile.prw)),
     verify: await keyOf('prw-verify', kind(profile.prw)),
-    mac: await keyOf(ALGORITHMS[profile.mac.algorithm].macUsage, kind(profile.mac), 1),
+    mac: await keyOf(macUsageOf(profile), kind(profile.mac), 1),
   }
 }
 

@@ -50,7 +50,7 @@ describe('one entry', () => {
     ['/$schema', `${'a'.repeat(200)}b`, '/$schema must be an address'],
     ['/description', '', '/description must be up to 2000 characters'],
     ['/description', 'a\u0000', '/description must be up to 2000 characters'],
-    ['/profileFormat', 2, '/profileFormat must be one of 1'],
+    ['/profileFormat', 3, '/profileFormat must be one of 1, 2'],
     ['/provenance', 'x', '/provenance must be one of scheme-confirmed, illustrative'],
     [
       '/pinBlock',
@@ -213,7 +213,7 @@ describe('entries together', () => {
       '/mac/uncovered must list exactly what the inputs leave out: pan, pinBlock',
     ],
     ['/prw/padding', 'none', '/prw/padding must be one of 1, 2, 3 for iso9797-1-alg3'],
-    ['/prw/iv', 'none', '/prw/iv must be none for CMAC, and 16 hex digits for the others'],
+    ['/prw/iv', 'none', '/prw/iv must be there for iso9797-1-alg3'],
     ['/prw/keyBytes', 32, '/prw/keyBytes must be one of 16, 24 for iso9797-1-alg3'],
     ['/prw/outputBytes', 9, '/prw/outputBytes must be at most 8 for iso9797-1-alg3'],
   ])('%s as %j', (pointer, value, message) => {

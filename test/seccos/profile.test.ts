@@ -1,5 +1,6 @@
 import { Ajv } from 'ajv'
 import { describe, expect, test } from 'vitest'
+import { uncoveredBy } from '../../src/seccos/profile/coverage.js'
 import {
   ILLUSTRATIVE_NOT_GIROCARD_AES,
   ILLUSTRATIVE_NOT_GIROCARD_TDEA,
@@ -7,7 +8,6 @@ import {
 import { parseProfile } from '../../src/seccos/profile/parse.js'
 import { markOf, requireProfile } from '../../src/seccos/profile/profile.js'
 import schema from '../../src/seccos/profile/profile.schema.json' with { type: 'json' }
-import { uncoveredBy } from '../../src/seccos/profile/rules.js'
 
 const matchesSchema = new Ajv({ strict: true, strictTypes: false }).compile(schema)
 const BOTH = [ILLUSTRATIVE_NOT_GIROCARD_TDEA, ILLUSTRATIVE_NOT_GIROCARD_AES] as const
@@ -36,7 +36,7 @@ type Bad = readonly [what: string, kind: 'shape' | 'meaning', path: string, chan
 const BAD: readonly Bad[] = [
   ['an unknown member', 'shape', '/defaults', { '/defaults': true }],
   ['a member with a slash', 'shape', '/a~1b~0', { '/a~1b~0': 1 }],
-  ['format 2', 'shape', '/profileFormat', { '/profileFormat': 2 }],
+  ['format 3', 'shape', '/profileFormat', { '/profileFormat': 3 }],
   ['no format', 'shape', '/profileFormat', { '/profileFormat': undefined }],
   ['an empty name', 'shape', '/name', { '/name': '' }],
   ['a name with a line break', 'shape', '/name', { '/name': 'a\nb' }],

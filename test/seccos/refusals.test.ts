@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import { fromHex } from '../../src/base/bytes.js'
 import { DataSetError } from '../../src/base/errors.js'
-import { assemble, macRequestOf, requireKeyFor, valuesWith } from '../../src/seccos/computation.js'
+import { assemble, computeBy, requireKeyFor, valuesWith } from '../../src/seccos/computation.js'
 import { ChangeCounter } from '../../src/seccos/counter/counter.js'
 import { requestFingerprint } from '../../src/seccos/counter/input.js'
 import { memoryStore } from '../../src/seccos/counter/store.js'
@@ -133,9 +133,9 @@ describe('ERR_DATA_SET', () => {
     ],
     ['psn', 'is not the one in the data set', () => valuesWith(TDEA, masked(), { fields: { psn: '02' } })],
     ['random', 'must be 4 bytes', () => valuesWith(TDEA, masked(), { random: new Uint8Array(5) })],
-    ['pinBlock', 'is missing', () => assemble([{ input: 'pinBlock' }], material({ pin: undefined }))],
-    ['random', 'is missing', () => assemble([{ input: 'random' }], material({ random: undefined }))],
-    ['prw', 'is missing', () => assemble([{ input: 'prw', form: 'text' }], material({}))],
+    ['pinBlock', 'is missing', () => assemble([{ input: 'pinBlock' }], material({ pin: undefined }), none)],
+    ['random', 'is missing', () => assemble([{ input: 'random' }], material({ random: undefined }), none)],
+    ['prw', 'is missing', () => assemble([{ input: 'prw', form: 'text' }], material({}), none)],
   ])('%s «%s»', async (field, problem, call) => {
     const error = await failure(call, 'ERR_DATA_SET', [PAN_DIGITS, PIN_DIGITS])
     expect(error.message).toBe(new DataSetError(field, problem).message)
@@ -147,27 +147,47 @@ describe('ERR_DATA_SET', () => {
   }
 })
 
-test('what is MACed is each input in its form', () => {
+/** Enciphers nothing. */
+const none = () => expect.unreachable('nothing here is enciphered')
+
+test('what is MACed is each input in its form', async () => {
   const prw = { bytes: Uint8Array.of(0xab, 0xcd), text: 'ABCD' }
   const material = { profile: TDEA, masked: masked(), values: TDEA_VALUES, prw }
-  const hexOf = (...inputs: Parameters<typeof assemble>[0]) =>
-    Buffer.from(assemble(inputs, material)).toString('hex')
-  expect(hexOf({ input: 'constant', constant: '0102' }, { input: 'random' })).toBe('0102dead0042')
-  expect(hexOf({ input: 'prw', form: 'binary' }, { input: 'prw', form: 'text' })).toBe('abcd41424344')
-  expect(hexOf({ input: 'field', id: 'psn' }, { input: 'field', id: 'layout' })).toBe('0101')
-  expect(hexOf({ input: 'field', id: 'pan' })).toBe('5413330089604111ffff')
-  expect(hexOf({ input: 'pinBlock' })).toBe('0673a134f769fbee')
-  expect(hexOf({ input: 'dataSet.masked' })).toBe(Buffer.from(masked()).toString('hex'))
-  expect(hexOf({ input: 'dataSet.full' })).toBe(Buffer.from(full()).toString('hex'))
-  expect(hexOf({ input: 'pan', length: 16, encoding: 'ascii', align: 'exact' })).toBe(
+  const hexOf = async (...inputs: Parameters<typeof assemble>[0]) =>
+    Buffer.from(await assemble(inputs, material, none)).toString('hex')
+  expect(await hexOf({ input: 'constant', constant: '0102' }, { input: 'random' })).toBe('0102dead0042')
+  expect(await hexOf({ input: 'prw', form: 'binary' }, { input: 'prw', form: 'text' })).toBe('abcd41424344')
+  expect(await hexOf({ input: 'field', id: 'psn' }, { input: 'field', id: 'layout' })).toBe('0101')
+  expect(await hexOf({ input: 'field', id: 'pan' })).toBe('5413330089604111ffff')
+  expect(await hexOf({ input: 'pinBlock' })).toBe('0673a134f769fbee')
+  expect(await hexOf({ input: 'dataSet.masked' })).toBe(Buffer.from(masked()).toString('hex'))
+  expect(await hexOf({ input: 'dataSet.full' })).toBe(Buffer.from(full()).toString('hex'))
+  expect(await hexOf({ input: 'pan', length: 16, encoding: 'ascii', align: 'exact' })).toBe(
     Buffer.from(PAN_DIGITS).toString('hex'),
   )
 })
 
-test('the port is asked for an iv where the profile has one, and for none with CMAC', () => {
+test('the port is asked for an iv where the profile has one, and for none with CMAC', async () => {
+  const requests: unknown[] = []
+  for (const [profile, dataSet, values] of [
+    [TDEA, masked(), TDEA_VALUES],
+    [AES, maskDataSet(AES, buildDataSet(AES, AES_VALUES)), AES_VALUES],
+  ] as const) {
+    await computeBy(
+      request => {
+        requests.push(request)
+        return new Uint8Array(16)
+      },
+      profile.prw,
+      { profile, masked: dataSet, values },
+      () => undefined,
+    )
+  }
   const iv = fromHex('0000000000000000', 'iv')
-  expect(macRequestOf(TDEA.prw)).toStrictEqual({ algorithm: 'iso9797-1-alg3', padding: 2, iv })
-  expect(macRequestOf(AES.prw)).toStrictEqual({ algorithm: 'cmac', padding: 'none' })
+  expect(requests).toStrictEqual([
+    { algorithm: 'iso9797-1-alg3', padding: 2, iv },
+    { algorithm: 'cmac', padding: 'none' },
+  ])
 })
 
 describe('the verbs', () => {

@@ -13,7 +13,7 @@ const samples = [
 ]
 
 // What reproduces both? Test keys only: the prober takes keys in the clear.
-const { prw, mac, places, draft } = probeProfile({ samples, prwTestKey, macTestKey })
+const { prw, mac, places, draft } = await probeProfile({ samples, prwTestKey, macTestKey })
 for (const [what, { verdict, matches }] of Object.entries({ PRW: prw, MAC: mac })) {
   console.log(what, verdict)
   for (const { algorithm, padding, inputs } of matches) console.log(algorithm, padding, inputs)

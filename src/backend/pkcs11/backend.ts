@@ -1,5 +1,6 @@
 /** The PKCS#11 backend: keys in a token, operations by jobs on its sessions. */
 import { throwIfAborted } from '../../base/arguments.js'
+import { BackendError } from '../../base/errors.js'
 import type { Backend } from '../backend.js'
 import type {
   BackendDriver,
@@ -114,10 +115,16 @@ class Pkcs11Driver implements BackendDriver<KeyRef> {
 
   mac(
     key: KeyRef,
-    { algorithm, padding, iv }: MacRequest,
+    { algorithm, padding, iv, derivation }: MacRequest,
     message: Uint8Array,
     signal: AbortSignal | undefined,
   ): MaybePromise<Uint8Array> {
+    if (derivation !== undefined) {
+      throw new BackendError(
+        'ERR_UNSUPPORTED_BY_TOKEN',
+        `key ${key.kid}: keys are not derived in a token here; derive outside of it, and bind the derived key`,
+      )
+    }
     return this.#run('mac', { key, algorithm, padding, iv, message }, signal)
   }
 

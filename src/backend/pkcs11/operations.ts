@@ -8,7 +8,12 @@ import { equalBytes, wipe } from '../../base/bytes.js'
 import { KeyError } from '../../base/errors.js'
 import type { KeyAlgorithm } from '../../primitives/key-algorithm.js'
 import { computeMac, macBytes } from '../../primitives/mac.js'
-import type { MacAlgorithm, MacPadding } from '../../primitives/mac-algorithm.js'
+import {
+  type Encipherment,
+  isEncipherment,
+  type MacAlgorithm,
+  type MacPadding,
+} from '../../primitives/mac-algorithm.js'
 import { type Iso9797Padding, padMessage } from '../../primitives/padding.js'
 import type { FoundKey, Health, KeyQuery } from '../driver.js'
 import type {
@@ -47,7 +52,7 @@ export interface Jobs {
   mac: {
     job: {
       readonly key: KeyRef
-      readonly algorithm: MacAlgorithm
+      readonly algorithm: MacAlgorithm | Encipherment
       readonly padding: MacPadding
       readonly iv: Uint8Array | undefined
       readonly message: Uint8Array
@@ -126,16 +131,16 @@ const OPERATIONS: Operations = {
   },
 
   mac: ({ keys, plan }, station, { key, algorithm, padding, iv, message }) => {
+    if (isEncipherment(algorithm)) {
+      const handles = keys.handles(station, key)
+      requireBit(handles, key, algorithm, 'ENCRYPT')
+      const request = iv === undefined ? { algorithm, padding } : { algorithm, padding, iv }
+      return computeMac(request, { last: cbcCipher(station, handles.key, key.algorithm) }, message)
+    }
     const by = requireMeans(MAC_MEANS[algorithm](plan, key.algorithm), `${algorithm} with ${key.algorithm}`)
     const handles = keys.handles(station, key)
     const bit = by.way === 'sign' ? 'SIGN' : 'ENCRYPT'
-    if (!handles.can.has(bit)) {
-      throw new KeyError(
-        'ERR_KEY_USAGE',
-        `key ${key.kid}: ${algorithm} needs CKA_${bit} here, which it does not have`,
-        key.kid,
-      )
-    }
+    requireBit(handles, key, algorithm, bit)
     if (by.way === 'cbc') {
       const request = iv === undefined ? { algorithm, padding } : { algorithm, padding, iv }
       return computeMac(request, ciphers(station, key, algorithm, handles), message)
@@ -195,6 +200,15 @@ function openError(from: string, to: string): KeyError {
     'ERR_HOST_DECIPHER',
     `key ${from}: its blocks must not be deciphered in host memory, and key ${to} could (it has CKA_DECRYPT)`,
     from,
+  )
+}
+
+function requireBit(handles: KeyHandles, { kid }: KeyRef, algorithm: string, bit: 'SIGN' | 'ENCRYPT'): void {
+  if (handles.can.has(bit)) return
+  throw new KeyError(
+    'ERR_KEY_USAGE',
+    `key ${kid}: ${algorithm} needs CKA_${bit} here, which it does not have`,
+    kid,
   )
 }
 

@@ -16,10 +16,12 @@ import { cmac } from '../../primitives/cmac.js'
 import { es256PrivateKey } from '../../primitives/es256.js'
 import { type BlockCipher, splitRetailKey } from '../../primitives/iso9797.js'
 import { isKeyAlgorithm, isTdea, type KeyAlgorithm } from '../../primitives/key-algorithm.js'
+import { encipherEcb } from '../../primitives/mac.js'
 import { jwkOfPoint } from '../../primitives/p256.js'
 import type { KeyParity } from '../../primitives/tdea.js'
 import { parityOf, withoutParity } from '../../primitives/tdea.js'
 import { readMode } from '../checks.js'
+import type { KeyDerivation } from '../driver.js'
 import type { TdeaCipher, TdeaEngine } from './tdea-engine.js'
 
 /** A clear key for the software backend. For tests and development: the material stands in host memory. */
@@ -49,10 +51,15 @@ export interface ReadyKey {
   /** K1‖K1‖K1, for all but the last block of a retail MAC. */
   readonly retailChain?: TdeaCipher
   readonly aes?: BlockCipher
+  /** Uses the key that is derived from this one, for as long as `use` takes. Of ciphers' keys. */
+  readonly derived?: DerivedKey
   readonly ecdh?: ECDH
   /** For ES256. OpenSSL cleanses the scalar when the object is collected: it cannot be closed. */
   readonly signer?: KeyObject
 }
+
+/** Hands a derived key, ready for its operations, to `use`, and wipes it afterwards. */
+export type DerivedKey = (steps: readonly KeyDerivation[], use: (key: ReadyKey) => Uint8Array) => Uint8Array
 
 /** Copies and checks the declared keys. Errors: `ERR_ARGUMENT`, `ERR_KEY_MATERIAL`, `ERR_KEY_USAGE`. */
 export function storeKeys(keys: readonly SoftwareKey[]): StoredKey[] {
@@ -112,14 +119,63 @@ export function readyKey(key: StoredKey, engine: TdeaEngine): ReadyKey {
     ecdh.setPrivateKey(key.bytes)
     return { ecdh }
   }
-  if (!isTdea(key.algorithm)) return { aes: aesCbc(key.bytes) }
+  const derived: DerivedKey = (steps, use) => withDerived(key, engine, steps, use)
+  if (!isTdea(key.algorithm)) return { aes: aesCbc(key.bytes), derived }
   const tdea = engine.open(key.bytes)
-  if (!USAGES[key.usage].macs.includes('iso9797-1-alg3')) return { tdea }
+  if (!USAGES[key.usage].macs.includes('iso9797-1-alg3')) return { tdea, derived }
   const parts = splitRetailKey(key.bytes)
   try {
-    return { tdea, retailChain: engine.open(parts.chain) }
+    return { tdea, retailChain: engine.open(parts.chain), derived }
   } finally {
     wipe(parts.chain, parts.last)
+  }
+}
+
+/** One derivation after the other; each key on the way lives as long as its step. */
+function withDerived(
+  key: StoredKey,
+  engine: TdeaEngine,
+  [step, ...more]: readonly KeyDerivation[],
+  use: (key: ReadyKey) => Uint8Array,
+): Uint8Array {
+  const ready = readyKey(key, engine)
+  try {
+    if (step === undefined) return use(ready)
+    const bytes = derivedBytes(key, ready, step)
+    return withWiped(bytes, () => withDerived({ ...key, bytes }, engine, more, use))
+  } finally {
+    closeKey(ready)
+  }
+}
+
+function derivedBytes({ bytes }: StoredKey, { tdea, aes }: ReadyKey, step: KeyDerivation): Uint8Array {
+  if (step.method === 'xor') {
+    const masked = ownCopy(bytes)
+    for (const [i, byte] of step.data.entries()) masked[i] = (masked[i] ?? 0) ^ byte
+    return masked
+  }
+  const cipher = tdea ?? aes
+  if (cipher === undefined) throw new ArgumentError('only the key of a cipher is derived from')
+  const material =
+    step.method === 'encipher' ? encipherEcb(cipher, step.data) : cmacCounter(cipher, step, bytes.length)
+  return withWiped(material, whole => ownCopy(whole.subarray(0, bytes.length)))
+}
+
+function cmacCounter(
+  cipher: BlockCipher,
+  { counterBytes, data }: Extract<KeyDerivation, { method: 'cmac-counter' }>,
+  length: number,
+): Uint8Array<ArrayBuffer> {
+  const blocks: Uint8Array[] = []
+  try {
+    for (let i = 1; (i - 1) * cipher.blockBytes < length; i++) {
+      const counter = secretBytes(counterBytes)
+      counter[counterBytes - 1] = i
+      blocks.push(withWiped(concatBytes(counter, data), input => cmac(cipher, input)))
+    }
+    return concatBytes(...blocks)
+  } finally {
+    wipe(...blocks)
   }
 }
 

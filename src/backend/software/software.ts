@@ -110,7 +110,10 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
     }
   }
 
-  mac(ref: ReadyKey, request: MacRequest, message: Uint8Array): Uint8Array {
+  mac(ref: ReadyKey, { derivation, ...request }: MacRequest, message: Uint8Array): Uint8Array {
+    if (derivation !== undefined) {
+      return need(ref.derived)(derivation, key => this.mac(key, request, message))
+    }
     const last = need(ref.tdea ?? ref.aes)
     return computeMac(
       request,

@@ -6,7 +6,7 @@ import { ArgumentError } from '../../base/errors.js'
 import { importRecipient, P256Recipient, type PublicJwkLike } from '../../jwe/recipient.js'
 import type { KeyUsage } from '../../key/usage.js'
 import type { ChangeCounter } from '../../seccos/counter/counter.js'
-import { ALGORITHMS, requireProfile, type SeccosProfile } from '../../seccos/profile/profile.js'
+import { macUsageOf, requireProfile, type SeccosProfile } from '../../seccos/profile/profile.js'
 import { ISSUER_ID } from '../contract.js'
 import type { Translation } from '../messages/set-pin.js'
 import type { AuditHook } from './audit.js'
@@ -201,7 +201,7 @@ function readSeccos(options: SeccosOptions): Issuer['seccos'] {
   if (!Array.isArray(prwKids) || prwKids.length === 0) {
     throw new ArgumentError('prwKids must name at least one key')
   }
-  const macKeys = readKeys(options.macKeys, 'macKeys', ALGORITHMS[profile.mac.algorithm].macUsage)
+  const macKeys = readKeys(options.macKeys, 'macKeys', macUsageOf(profile))
   return { profile, prwKids: [...prwKids], counter, macKeys }
 }
 

@@ -1,15 +1,17 @@
 /** A data set for people: what a profile says stands where, secrets as dots. */
-import { equalBytes, fromHex } from '../../base/bytes.js'
+import { equalBytes, fromHex, ownCopy } from '../../base/bytes.js'
 import { ArgumentError } from '../../base/errors.js'
-import { dataSetFromHex } from '../../seccos/data-set.js'
+import { applyMask, dataSetFromHex } from '../../seccos/data-set.js'
 import { valueIn } from '../../seccos/field-value.js'
+import { isBinary } from '../../seccos/profile/encoding.js'
 import {
   isConstant,
-  isReserved,
+  meaningOf,
   type ProfileField,
   type ReservedField,
   requireProfile,
   type SeccosProfile,
+  type ValueField,
 } from '../../seccos/profile/profile.js'
 import { hideBytes, renderTable, showBytes, showText } from './table.js'
 
@@ -20,6 +22,9 @@ const MEANINGS: Readonly<Record<ReservedField, string>> = {
   random: 'random number',
   pcc: 'PIN change counter',
   intdatag: 'intdatag',
+  prwKid: 'name of the PRW key',
+  macKid: 'name of the MAC key',
+  issuerId: 'issuer id',
 }
 
 /** Characters of an intdatag that are shown: enough to find it in a log, not to use it. */
@@ -44,31 +49,47 @@ export function inspectDataSet(profile: SeccosProfile, prwDataSet: string): stri
   const dataSet = dataSetFromHex(prwDataSet)
   const rows = profile.fields.map(field => {
     const bytes = dataSet.subarray(field.offset, field.offset + field.length)
-    const { shown, meaning } = describe(field, bytes)
+    const { shown, meaning } = describe(profile, field, bytes)
     return [field.id, String(field.offset), String(field.length), shown, meaning]
   })
   const title = `PRW data set by profile ${profile.name} ${profile.version} (${profile.provenance})`
   return `${title}\n${renderTable(['field', 'offset', 'length', 'bytes', 'meaning'], rows)}`
 }
 
-function describe(field: ProfileField, bytes: Uint8Array): { shown: string; meaning: string } {
+function describe(
+  profile: SeccosProfile,
+  field: ProfileField,
+  bytes: Uint8Array,
+): { shown: string; meaning: string } {
   if (isConstant(field)) {
     const same = equalBytes(bytes, fromHex(field.constant, field.id))
     return { shown: showBytes(bytes), meaning: same ? 'constant' : 'NOT the constant of the profile' }
   }
-  const name = isReserved(field.id) ? MEANINGS[field.id] : field.id
-  if (field.masked) {
-    return bytes.every(byte => byte === 0)
+  const meaning = meaningOf(profile, field)
+  const name = meaning === undefined ? field.id : partial(field, MEANINGS[meaning])
+  if (field.masked !== false) {
+    return isMasked(field, bytes)
       ? { shown: showBytes(bytes), meaning: `${name}, masked` }
       : { shown: hideBytes(bytes.length), meaning: `${name}, NOT MASKED: not shown` }
   }
-  const read = valueIn(field.id, field, bytes)
+  const read = valueIn(profile, field, bytes)
   const value = typeof read === 'string' ? read : undefined
-  if (field.id === 'intdatag') {
+  if (meaning === 'intdatag') {
     const visible = value === undefined ? 'does not read' : showText(`${value.slice(0, INTDATAG_SHOWN)}…`)
     return { shown: hideBytes(bytes.length), meaning: `${name} ${visible}` }
   }
-  if (field.encoding === 'binary' && field.id !== 'pcc') return { shown: showBytes(bytes), meaning: name }
+  if (isBinary(field.encoding) && meaning !== 'pcc') return { shown: showBytes(bytes), meaning: name }
   const visible = value === undefined ? 'does NOT read' : showText(value)
   return { shown: showBytes(bytes), meaning: `${name} ${visible} (${field.encoding})` }
+}
+
+function partial({ part }: ValueField, name: string): string {
+  return part === undefined ? name : `part of the ${name}`
+}
+
+/** Masked bytes of a partly shown PAN are what the mask says; anything else is not shown at all. */
+function isMasked(field: ValueField, bytes: Uint8Array): boolean {
+  const masked = ownCopy(bytes)
+  applyMask(field, masked)
+  return equalBytes(masked, bytes)
 }

@@ -135,7 +135,7 @@ function valueTokens(panLength: number): Token[] {
 const PIN_TOKENS: readonly Token[] = PIN_FORM_NAMES.map(form => ({
   input: { input: 'pinBlock' },
   pinForm: form,
-  bytes: s => encodePin(form, s.pin, s.pan),
+  bytes: s => encodePin(form, s),
 }))
 
 const PRW_TOKENS: readonly Token[] = [
@@ -232,7 +232,7 @@ function fullToken({ pan, pin }: FullLayout, pinForm: PinForm | undefined): Toke
       if (digits === undefined) return undefined
       full.set(digits, pan.offset)
       if (pin !== undefined && pinForm !== undefined) {
-        full.set(encodePin(pinForm, sample.pin, sample.pan), pin.offset)
+        full.set(encodePin(pinForm, sample), pin.offset)
       }
       return full
     },

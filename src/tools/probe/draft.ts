@@ -1,5 +1,6 @@
 /** From what the prober found to a profile: the fields it knows, and the bytes between them as fields of no meaning. */
 import { isIssuerPinError } from '../../base/errors.js'
+import { uncoveredBy } from '../../seccos/profile/coverage.js'
 import { pinFormBytes } from '../../seccos/profile/forms.js'
 import { parseProfile } from '../../seccos/profile/parse.js'
 import {
@@ -10,7 +11,6 @@ import {
   type ProfileField,
   type SeccosProfile,
 } from '../../seccos/profile/profile.js'
-import { uncoveredBy } from '../../seccos/profile/rules.js'
 import type { Layout } from './candidates.js'
 import type { Place } from './places.js'
 import type { ProbeMatch } from './trial.js'
@@ -61,7 +61,7 @@ function samePan(one: Layout, other: Layout): boolean {
 }
 
 function computationOf({ algorithm, padding, keyBytes, inputs, outputBytes, text }: ProbeMatch): Computation {
-  const iv = ALGORITHMS[algorithm].mac === 'cmac' ? 'none' : '0000000000000000'
+  const iv = ALGORITHMS[algorithm].hasIv ? '0000000000000000' : 'none'
   return { algorithm, padding, iv, keyBytes, inputs, outputBytes, text, uncovered: [] }
 }
 

@@ -61,7 +61,7 @@ function formsOf(values: readonly (string | Uint8Array)[], encoding: FieldEncodi
     for (const length of NUMBER_BYTES) {
       ways.push(value =>
         typeof value === 'string' && /^[0-9]{3,9}$/.test(value)
-          ? encodeNumber(length, Number(value))
+          ? encodeNumber({ length, encoding: 'binary' }, Number(value))
           : undefined,
       )
     }

@@ -6,12 +6,12 @@
  * proves nothing. What reproduces two samples may still differ from the scheme in a case that the samples do not have.
  */
 import { requireOptions } from '../../base/arguments.js'
-import { requireBytes, wipe } from '../../base/bytes.js'
+import { requireBytes } from '../../base/bytes.js'
 import { ArgumentError, InputError } from '../../base/errors.js'
 import { computeMac } from '../../primitives/mac.js'
 import { type Pan, requirePan } from '../../primitives/pan.js'
 import { type Pin, requirePin } from '../../primitives/pin.js'
-import { assemble, macRequestOf } from '../../seccos/computation.js'
+import { computeBy } from '../../seccos/computation.js'
 import { dataSetFromHex } from '../../seccos/data-set.js'
 import { readText, showText } from '../../seccos/profile/forms.js'
 import { ALGORITHMS, type Computation, type SeccosProfile } from '../../seccos/profile/profile.js'
@@ -76,11 +76,11 @@ export interface ProbeReport {
  *
  * @example
  * ```ts
- * const { prw, mac, draft } = probeProfile({ samples, prwTestKey, macTestKey })
+ * const { prw, mac, draft } = await probeProfile({ samples, prwTestKey, macTestKey })
  * if (draft !== undefined) console.log(JSON.stringify(draft, null, 2))
  * ```
  */
-export function probeProfile(input: ProbeInput): ProbeReport {
+export async function probeProfile(input: ProbeInput): Promise<ProbeReport> {
   requireOptions(input, 'probeProfile', ['samples', 'prwTestKey', 'macTestKey'])
   const { samples, prwTestKey, macTestKey } = input
   if (!Array.isArray(samples) || samples.length === 0) throw new ArgumentError('samples must be a list')
@@ -121,7 +121,7 @@ export function probeProfile(input: ProbeInput): ProbeReport {
   const winners = { prw: winnerOf(prw), mac: winnerOf(mac) }
   const draft =
     winners.prw && winners.mac && draftProfile({ prw: winners.prw, mac: winners.mac, places, randomBytes })
-  const confirmed = draft !== undefined && prepared.every(sample => reproduces(draft, sample, input))
+  const confirmed = draft !== undefined && (await reproducesAll(draft, prepared, input))
   return { places, prw, mac, ...(confirmed && { draft }) }
 }
 
@@ -129,24 +129,30 @@ function winnerOf({ verdict, matches }: ProbeOutcome): ProbeMatch | undefined {
   return verdict === 'winner' ? matches[0] : undefined
 }
 
-/** Whether a profile makes a sample's PRW and MAC, by the way that the verbs go. */
-function reproduces(
+/** Whether a profile makes the PRW and MAC of every sample, by the way that the verbs go. */
+async function reproducesAll(
   profile: SeccosProfile,
-  sample: PreparedSample,
+  samples: readonly PreparedSample[],
   { prwTestKey, macTestKey }: ProbeInput,
-): boolean {
-  const prw = { bytes: sample.prw, text: sample.prwValue }
-  const material = { profile, masked: sample.masked, values: sample, prw }
-  const make = (computation: Computation, key: Uint8Array): string => {
-    const message = assemble(computation.inputs, material)
-    const { cipher } = ALGORITHMS[computation.algorithm]
-    const mac = computeMac(macRequestOf(computation), testCiphers(key, cipher), message)
-    wipe(message)
-    return showText(computation.text, mac.subarray(0, computation.outputBytes))
+): Promise<boolean> {
+  for (const sample of samples) {
+    const prw = { bytes: sample.prw, text: sample.prwValue }
+    const material = { profile, masked: sample.masked, values: sample, prw }
+    const make = (computation: Computation, key: Uint8Array): Promise<string> => {
+      const ciphers = testCiphers(key, ALGORITHMS[computation.algorithm].cipher)
+      return computeBy(
+        (request, message) => computeMac(request, ciphers, message),
+        computation,
+        material,
+        output => showText(computation.text, output),
+      )
+    }
+    const same =
+      (await make(profile.prw, prwTestKey)) === sample.prwValue &&
+      (await make(profile.mac, macTestKey)) === sample.macValue
+    if (!same) return false
   }
-  return (
-    make(profile.prw, prwTestKey) === sample.prwValue && make(profile.mac, macTestKey) === sample.macValue
-  )
+  return true
 }
 
 /** The values to look for, where every sample has them. */

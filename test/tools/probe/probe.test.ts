@@ -190,10 +190,10 @@ describe('bad input', () => {
     ['a short data set', () => one({ prwDataSet: '00' }), 'ERR_DATA_SET'],
     ['a PRW in no text form', () => one({ prwValue: '#'.repeat(16) }), 'ERR_ENCODING'],
     ['a MAC as a number', () => one({ macValue: 5 }), 'ERR_ARGUMENT'],
-  ])('%s', (_, make, code) => {
+  ])('%s', async (_, make, code) => {
     let error: unknown
     try {
-      probeProfile(make() as never)
+      await probeProfile(make() as never)
     } catch (thrown) {
       error = thrown
     }
@@ -209,7 +209,7 @@ describe.each(SCHEMES)(
       timeout: 60_000,
     }, async () => {
       const samples = await samplesBy(profile, fields)
-      const report = probeProfile({ samples: samples.slice(0, 2), prwTestKey, macTestKey })
+      const report = await probeProfile({ samples: samples.slice(0, 2), prwTestKey, macTestKey })
       expect(report.prw).toMatchObject({
         verdict: 'winner',
         matches: [{ algorithm: profile.prw.algorithm, padding: profile.prw.padding }],
@@ -258,8 +258,8 @@ describe('verdicts', () => {
   const probe = (some: ProbeSample[], prwTestKey = PRW_KEY) =>
     probeProfile({ samples: some, prwTestKey, macTestKey: MAC_KEY })
 
-  test('one sample names no winner', { timeout: 60_000 }, () => {
-    const report = probe(samples.slice(0, 1))
+  test('one sample names no winner', { timeout: 60_000 }, async () => {
+    const report = await probe(samples.slice(0, 1))
     expect(report.prw.verdict).toBe('more-samples-needed')
     expect(report.mac.verdict).toBe('more-samples-needed')
     expect(report.prw.matches.length).toBeGreaterThan(0)
@@ -267,9 +267,12 @@ describe('verdicts', () => {
     expect(report.places.every(({ certain }) => !certain)).toBe(true)
   })
 
-  test('nor does the same one twice, nor another key', { timeout: 60_000 }, () => {
+  test('nor does the same one twice, nor another key', { timeout: 60_000 }, async () => {
     const [one] = samples
-    const report = probe([one, one] as ProbeSample[], fromHex('FEDCBA98765432100123456789ABCDEF', 'key'))
+    const report = await probe(
+      [one, one] as ProbeSample[],
+      fromHex('FEDCBA98765432100123456789ABCDEF', 'key'),
+    )
     expect(report.prw).toMatchObject({ verdict: 'none', matches: [] })
     expect(report.mac.verdict).toBe('more-samples-needed')
     expect(report.draft).toBeUndefined()
@@ -277,7 +280,7 @@ describe('verdicts', () => {
 
   test('samples that contradict one another find nothing; keys of 24 and 32 bytes are tried too', {
     timeout: 60_000,
-  }, () => {
+  }, async () => {
     const [one, two] = samples
     const contradictory = [one, { ...two, prwValue: one?.prwValue, macValue: one?.macValue }] as ProbeSample[]
     const key = (bytes: number) => Uint8Array.from({ length: bytes }, (_, i) => i)
@@ -285,7 +288,7 @@ describe('verdicts', () => {
       [key(24), MAC_KEY],
       [key(32), key(32)],
     ] as const) {
-      const report = probeProfile({ samples: contradictory, prwTestKey, macTestKey })
+      const report = await probeProfile({ samples: contradictory, prwTestKey, macTestKey })
       expect([report.prw.verdict, report.mac.verdict]).toEqual(['none', 'none'])
     }
   })

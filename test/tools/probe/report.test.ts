@@ -24,7 +24,7 @@ const CARDS = [
 function sampleOf({ pan, pin, pcc, intdatag }: (typeof CARDS)[number]): ProbeSample {
   const dataSet = new Uint8Array(123).fill(0xee)
   dataSet.set(bytes(pcc), 5)
-  const digits = encodePin('digits-bcd', Pin.from(pin), undefined)
+  const digits = encodePin('digits-bcd', { pin: Pin.from(pin), pan: undefined, random: undefined })
   const prw = computeMac(
     { algorithm: 'cmac', padding: 'none' },
     nodeCiphers(bytes(PRW_KEY)),
@@ -96,10 +96,10 @@ describe('bad input', () => {
 
 describe('two samples of two cards', () => {
   let report: ProbeReport
-  beforeAll(() => {
+  beforeAll(async () => {
     const [one, two] = [sampleOf(CARDS[0]), sampleOf(CARDS[1])]
     // A value that one sample has and the other lacks is not looked for.
-    report = probeProfile({ ...keys(), samples: [{ ...one, known: { psn: '01' } }, two] })
+    report = await probeProfile({ ...keys(), samples: [{ ...one, known: { psn: '01' } }, two] })
   })
 
   test('show the PCC where it stands, and nothing else', () => {
@@ -149,7 +149,7 @@ describe('two samples of two cards', () => {
   })
 })
 
-test('a random number is looked for by its name, known values by theirs', () => {
+test('a random number is looked for by its name, known values by theirs', async () => {
   const random = bytes('DEAD0042')
   const [first, second] = CARDS.map(card => {
     const { prwDataSet, ...sample } = sampleOf(card)
@@ -160,7 +160,7 @@ test('a random number is looked for by its name, known values by theirs', () => 
     return { ...sample, random, known: { psn: card.psn }, prwDataSet: hex(dataSet) }
   })
   const samples = [first ?? expect.unreachable(), second ?? expect.unreachable()]
-  const { places, draft } = probeProfile({ ...keys(), samples })
+  const { places, draft } = await probeProfile({ ...keys(), samples })
   expect(places.map(({ id, offset, certain }) => `${id} ${offset} ${certain}`)).toEqual([
     'intdatag 40 true',
     'pcc 5 true',
@@ -170,9 +170,9 @@ test('a random number is looked for by its name, known values by theirs', () => 
   expect(draft?.randomBytes).toBe(4)
 })
 
-test('samples of which one is another scheme’s have no winner, and no draft', () => {
+test('samples of which one is another scheme’s have no winner, and no draft', async () => {
   const [one, two] = [sampleOf(CARDS[0]), sampleOf(CARDS[1])]
-  const { prw, mac, draft } = probeProfile({
+  const { prw, mac, draft } = await probeProfile({
     ...keys(),
     samples: [one, { ...two, macValue: one.macValue }],
   })
@@ -180,9 +180,9 @@ test('samples of which one is another scheme’s have no winner, and no draft', 
   expect(draft).toBeUndefined()
 })
 
-test('one sample, even twice, has no winner', () => {
+test('one sample, even twice, has no winner', async () => {
   const one = sampleOf(CARDS[0])
-  const { prw, mac, draft } = probeProfile({ ...keys(), samples: [one, one] })
+  const { prw, mac, draft } = await probeProfile({ ...keys(), samples: [one, one] })
   expect([prw.verdict, mac.verdict]).toEqual(['more-samples-needed', 'more-samples-needed'])
   expect(draft).toBeUndefined()
 })
