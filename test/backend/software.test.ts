@@ -1,4 +1,10 @@
-import { createPrivateKey, createPublicKey, createSecretKey, generateKeyPairSync } from 'node:crypto'
+import {
+  createPrivateKey,
+  createPublicKey,
+  createSecretKey,
+  generateKeyPairSync,
+  randomBytes,
+} from 'node:crypto'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
@@ -132,6 +138,29 @@ describe('key material', () => {
   test('without odd parity is bound, and says so', async () => {
     await using backend = await open('1123456789ABCDEFFEDCBA9876543210')
     expect((await backend.bind({ kid: 'K', usage: 'pin-encryption' })).parity).toBe('mixed')
+  })
+
+  test('the same key for another usage is found among thousands, parity and K1‖K2‖K1 notwithstanding', async () => {
+    const keys = Array.from({ length: 3000 }, (_, i) => ({
+      kid: `K-${i}`,
+      usage: i % 2 === 0 ? ('pin-encryption' as const) : ('retail-mac' as const),
+      algorithm: 'tdea-2key' as const,
+      material: randomBytes(16),
+    }))
+    await using backend = await softwareBackend({ keys })
+    for (const { kid, usage } of [keys[0], keys[1234], keys[2999]].flatMap(key => key ?? [])) {
+      expect((await backend.bind({ kid, usage })).kid).toBe(kid)
+    }
+    const [first] = keys
+    if (first === undefined) throw new Error('there is a key')
+    const other = first.material.map(byte => byte ^ 1)
+    const twin = {
+      kid: 'TWIN',
+      usage: 'cbc-mac' as const,
+      algorithm: 'tdea-3key' as const,
+      material: Uint8Array.from([...other, ...other.subarray(0, 8)]),
+    }
+    await failure(() => softwareBackend({ keys: [...keys, twin] }), 'ERR_KEY_USAGE', [hex(first.material)])
   })
 
   test('of one kind is refused for two usages, but PRW generate and verify share theirs', async () => {

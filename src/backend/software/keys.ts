@@ -1,7 +1,14 @@
 /** The keys of the software backend: clear material in, ready cipher objects out, one per key for its lifetime. */
-import { createCipheriv, createECDH, type ECDH, type KeyObject } from 'node:crypto'
+import {
+  createCipheriv,
+  createECDH,
+  createHmac,
+  type ECDH,
+  type KeyObject,
+  randomFillSync,
+} from 'node:crypto'
 import { readOptions, requireKid } from '../../base/arguments.js'
-import { concatBytes, equalBytes, ownCopy, secretBytes, wipe, withWiped } from '../../base/bytes.js'
+import { concatBytes, ownCopy, secretBytes, wipe, withWiped } from '../../base/bytes.js'
 import { ArgumentError, KeyError } from '../../base/errors.js'
 import {
   type CheckValue,
@@ -65,46 +72,60 @@ export type DerivedKey = (steps: readonly KeyDerivation[], use: (key: ReadyKey) 
 export function storeKeys(keys: readonly SoftwareKey[]): StoredKey[] {
   if (!Array.isArray(keys)) throw new ArgumentError('keys must be an array')
   const stored: StoredKey[] = []
+  const twins = new Twins()
   try {
-    for (const key of keys) stored.push(storeKey(key, stored))
+    for (const key of keys) {
+      const one = storeKey(key)
+      stored.push(one)
+      twins.add(one)
+    }
     return stored
   } catch (error) {
     wipe(...stored.map(key => key.bytes))
     throw error
+  } finally {
+    twins.wipe()
   }
 }
 
-function storeKey(key: SoftwareKey, before: readonly StoredKey[]): StoredKey {
+function storeKey(key: SoftwareKey): StoredKey {
   const names = ['kid', 'usage', 'mode', 'algorithm', 'material'] as const
   const { kid, usage, mode: widest, algorithm, material } = readOptions(key, 'a key', names)
   requireKid(kid)
   if (!isKeyUsage(usage)) throw new ArgumentError(`key ${kid}: unknown usage`)
   const mode = readMode(usage, widest)
   if (!isKeyAlgorithm(algorithm)) throw new ArgumentError(`key ${kid}: unknown algorithm`)
-  const bytes = readMaterial(kid, material, algorithm)
-  // One key, one purpose, also where it comes under two names. PRW generate and verify share a purpose (V0).
-  const twin = before.find(
-    other => USAGES[other.usage].x9143 !== USAGES[usage].x9143 && isSameKey(other, { algorithm, bytes }),
-  )
-  if (twin === undefined) return { kid, usage, mode, algorithm, bytes }
-  wipe(bytes)
-  throw new KeyError('ERR_KEY_USAGE', `key ${kid} is the same key as ${twin.kid}, for another usage`, kid)
+  return { kid, usage, mode, algorithm, bytes: readMaterial(kid, material, algorithm) }
 }
 
-/** Whether two keys compute the same: parity bits do not count, and K1‖K2 is K1‖K2‖K1. */
-function isSameKey(
-  a: Pick<StoredKey, 'algorithm' | 'bytes'>,
-  b: Pick<StoredKey, 'algorithm' | 'bytes'>,
-): boolean {
-  const [left, right] = [effectiveBytes(a), effectiveBytes(b)]
-  try {
-    return equalBytes(left, right)
-  } finally {
-    wipe(left, right)
+/**
+ * One key, one purpose, also where it comes under two names. Keys are found again by an HMAC under a key that is drawn here
+ * and wiped afterwards: a text made of the material itself could not be wiped.
+ */
+class Twins {
+  readonly #secret = randomFillSync(secretBytes(32))
+  readonly #keys = new Map<string, StoredKey>()
+
+  /** `ERR_KEY_USAGE` where the same key is there for another purpose. PRW generate and verify share theirs (V0). */
+  add(key: StoredKey): void {
+    const { kid, usage } = key
+    const mark = withWiped(effectiveBytes(key), bytes =>
+      createHmac('sha256', this.#secret).update(bytes).digest('hex'),
+    )
+    const twin = this.#keys.get(mark)
+    if (twin === undefined) this.#keys.set(mark, key)
+    if (twin === undefined || USAGES[twin.usage].x9143 === USAGES[usage].x9143) return
+    throw new KeyError('ERR_KEY_USAGE', `key ${kid} is the same key as ${twin.kid}, for another usage`, kid)
+  }
+
+  wipe(): void {
+    wipe(this.#secret)
+    this.#keys.clear()
   }
 }
 
-function effectiveBytes({ algorithm, bytes }: Pick<StoredKey, 'algorithm' | 'bytes'>): Uint8Array {
+/** What a key computes with: parity bits do not count, and K1‖K2 is K1‖K2‖K1. */
+function effectiveBytes({ algorithm, bytes }: StoredKey): Uint8Array {
   if (!isTdea(algorithm)) return ownCopy(bytes)
   const bundle = withoutParity(bytes)
   if (bundle.length === 24) return bundle

@@ -63,16 +63,23 @@ export async function softwareBackend(options: SoftwareBackendOptions): Promise<
 export class SoftwareDriver implements BackendDriver<ReadyKey> {
   readonly name = 'software'
   readonly #keys: readonly StoredKey[]
+  /** By kid; more than one is found to be too many when it is asked for. */
+  readonly #byKid = new Map<string, StoredKey[]>()
   readonly #engine: TdeaEngine
   readonly #ready = new Map<StoredKey, ReadyKey>()
 
   constructor(keys: readonly StoredKey[], engine: TdeaEngine) {
     this.#keys = keys
     this.#engine = engine
+    for (const key of keys) {
+      const others = this.#byKid.get(key.kid)
+      if (others === undefined) this.#byKid.set(key.kid, [key])
+      else others.push(key)
+    }
   }
 
   find({ kid, usage, mode, checkValueMethod }: KeyQuery): FoundKey<ReadyKey> {
-    const [key, second] = this.#keys.filter(candidate => candidate.kid === kid)
+    const [key, second] = this.#byKid.get(kid) ?? []
     if (key === undefined) throw new KeyError('ERR_KEY_NOT_FOUND', `key ${kid} is not in this backend`, kid)
     if (second !== undefined)
       throw new KeyError('ERR_KEY_AMBIGUOUS', `there are two keys by the kid ${kid}`, kid)
