@@ -42,7 +42,11 @@ export async function endpointContests(): Promise<Bench> {
     issuers: {
       is_tbank01: {
         cards: { find: async () => ({ state: 'active', pan, setPinTypes: ['ISO0'] }) },
-        pins: { readBlock: async () => stored, storeBlock: async () => {}, storePrw: async () => {} },
+        pins: {
+          readBlock: async () => stored,
+          acceptBlock: async () => ({ outcome: 'stored' }),
+          storePrw: async () => {},
+        },
         jweKeys,
         iso0: { d1Zpk, storage, d1PublicJwk },
       },

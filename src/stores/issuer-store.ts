@@ -21,8 +21,6 @@
  */
 import type { CallOptions } from '../base/arguments.js'
 import type {
-  BlockAcceptance,
-  BlockRequest,
   Card,
   CardAsFound,
   CardDirectory,
@@ -123,15 +121,8 @@ export interface CardPinStore extends PinStore {
    * over whatever was there; the same block again is no error.
    */
   storeBlock(card: CardRef, pin: StoredPinBlock): Promise<void>
-  /**
-   * Stores a block over whatever was there, together with the request it came with, in one atomic write; unless the
-   * request is known already, from whatever card and issuer: then nothing is changed, and the answer says so. What is
-   * remembered of a request outlives the card. Resolved means durable.
-   */
-  acceptBlock(card: CardAsFound, pin: StoredPinBlock, request: BlockRequest): Promise<BlockAcceptance>
-  /** Forgets accepted requests, and says how many. Nothing depends on when it runs. */
   forgetRequests(which: ForgetRequests): Promise<number>
-  /** {@link PinStore.storeBlock} for many; see {@link CardStore.putMany}. */
+  /** {@link CardPinStore.storeBlock} for many; see {@link CardStore.putMany}. */
   storeBlocks(
     entries: Iterable<BlockEntry> | AsyncIterable<BlockEntry>,
     options?: CallOptions,

@@ -239,7 +239,11 @@ function endpointOptions(keys: World['keys'], counter: World['counter']) {
     issuers: {
       is_tbank01: {
         cards: { find: async () => undefined },
-        pins: { readBlock: async () => undefined, storeBlock: async () => {}, storePrw: async () => {} },
+        pins: {
+          readBlock: async () => undefined,
+          acceptBlock: async () => ({ outcome: 'stored' }) as const,
+          storePrw: async () => {},
+        },
         jweKeys: keys.jwe,
         iso0: { d1Zpk: keys.zpk, storage: keys.store, d1PublicJwk: d1Public },
         seccos: { profile, macKeys: keys.mac, prwKids: ['PRW-G'], counter },

@@ -131,7 +131,7 @@ function issuerOf(world: World, fails: boolean) {
     cards: { find },
     pins: {
       readBlock: answer({ block: Uint8Array.from(secret.storedBlock), kid: 'STORE' }),
-      storeBlock: answer(undefined),
+      acceptBlock: answer<d1.BlockAcceptance>({ outcome: 'stored' }),
       storePrw: answer(undefined),
     },
     jweKeys: world.keys.jwe,

@@ -242,7 +242,7 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
     pins: pins => ({
       readBlock: pins.readBlock.bind(pins),
       storePrw: pins.storePrw.bind(pins),
-      storeBlock: async () => {},
+      acceptBlock: async () => ({ outcome: 'stored' }),
     }),
   },
   'stores under the wrong card': {
@@ -250,7 +250,7 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
     pins: pins => ({
       readBlock: pins.readBlock.bind(pins),
       storePrw: pins.storePrw.bind(pins),
-      storeBlock: (card, pin) => pins.storeBlock({ ...card, cardId: 'iso0-2' }, pin),
+      acceptBlock: (card, pin, request) => pins.acceptBlock({ ...card, cardId: 'iso0-2' }, pin, request),
     }),
   },
   'says why a message is refused': {
@@ -657,9 +657,10 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
           return found
         },
         storePrw: pins.storePrw.bind(pins),
-        storeBlock: async (card, pin) => {
-          if (first === undefined || Buffer.compare(first, pin.block) !== 0) await pins.storeBlock(card, pin)
-        },
+        acceptBlock: async (card, pin, request) =>
+          first === undefined || Buffer.compare(first, pin.block) !== 0
+            ? pins.acceptBlock(card, pin, request)
+            : { outcome: 'stored' },
       }
     },
   },

@@ -96,6 +96,7 @@ async function handle(
     answer = refused(facts.operation, refusal)
   }
   const end = { status: answer.status, refusal, durationMs: clock.now() - started }
+  service.tidy()
   if (!(await recorded(service, facts, end))) answer = refused(facts.operation, new Refusal('audit-failed'))
   return responseOf(facts.operation, answer)
 }

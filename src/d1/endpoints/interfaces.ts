@@ -129,10 +129,19 @@ export interface ForgetRequests {
 export interface PinStore {
   /** The card's PIN block, or undefined where there is none to show (answered with 403). */
   readBlock(card: CardRef, options: CallOptions): Promise<StoredPinBlock | undefined>
-  /** Stores a block over whatever was there; the same block again is no error. Resolved means durable. */
-  storeBlock(card: CardAsFound, pin: StoredPinBlock): Promise<void>
+  /**
+   * Stores a block over whatever was there, together with the request it came with, in one atomic write; unless the
+   * request is known already, from whatever card and issuer: then nothing is changed, and the answer says so. What is
+   * remembered of a request outlives the card. Resolved means durable.
+   */
+  acceptBlock(card: CardAsFound, pin: StoredPinBlock, request: BlockRequest): Promise<BlockAcceptance>
   /** Stores a PRW, unless one with a higher sequence is there (no error either). Resolved means durable. */
   storePrw(card: CardAsFound, prw: StoredPrw): Promise<void>
+  /**
+   * Forgets accepted requests, and says how many. Nothing depends on when it runs; the endpoints call it now and then.
+   * Absent: the store has a way of its own.
+   */
+  forgetRequests?(which: ForgetRequests): Promise<number>
 }
 
 /** Who a token was issued to, or why it is refused. */

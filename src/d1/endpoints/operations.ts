@@ -5,10 +5,11 @@
  * happens in turn. What has reached the issuer's store is seen to its end, even where the client is gone or the time is
  * over; in the latter case the answer is 500 before it is known what became of it, and D1 repeats its request.
  *
- * The same request again is answered with 204 again. ISO0: the block is stored again. 3DES_SECCOS: the change counter
- * knows the request, and nothing is stored twice. An older ISO0 request that is repeated after a newer one is stored
- * too: the message has nothing by which to tell.
+ * The same request again is answered with 204 again, and nothing is stored twice. ISO0: the message itself has nothing by
+ * which to tell, so that the store keeps the SHA-256 of its JWE with the block; for another card it is the one 400.
+ * 3DES_SECCOS: the change counter knows the request.
  */
+import { createHash } from 'node:crypto'
 import type { Key } from '../../backend/key.js'
 import type { KeyRole } from '../audit.js'
 import type { PinBlockType } from '../contract.js'
@@ -17,11 +18,11 @@ import { type PinMessage, readPinMessage } from '../messages/pin-block.js'
 import { openSetPinRequest } from '../messages/set-pin.js'
 import { openSeccosSetPinRequest } from '../messages/set-pin-seccos.js'
 import type { Answer } from './answer.js'
-import { auditKey } from './audit.js'
+import { auditKey, type Facts } from './audit.js'
 import { JSON_BODY, readBody } from './body.js'
 import { findCard, type PinCall } from './call.js'
 import { withDeadline } from './deadline.js'
-import type { Card } from './interfaces.js'
+import type { BlockAcceptance, Card, CardAsFound, CardRef } from './interfaces.js'
 import { COUNTER_FAULTS, GET_PIN_FAULTS, judged, Refusal, SET_PIN_FAULTS, supplied } from './refusal.js'
 
 /** getPIN: the stored block, under the key shared with D1, in a JWE to D1. */
@@ -80,8 +81,9 @@ export async function setPin(call: PinCall): Promise<Answer> {
   return { status: 204 }
 }
 
-async function setIso0(call: PinCall, { pan }: Card, body: PinMessage): Promise<void> {
-  const { issuer, card: ref, options } = call
+async function setIso0(call: PinCall, card: Card, body: PinMessage): Promise<void> {
+  const { pan } = card
+  const { issuer, card: ref, options, facts } = call
   const { iso0, jweKeys, pins } = issuer
   if (iso0 === undefined) throw new Refusal('pin-type')
   const { d1Zpk, translation } = iso0
@@ -93,10 +95,36 @@ async function setIso0(call: PinCall, { pan }: Card, body: PinMessage): Promise<
   note(call, 'jwe', jweKeys, jweKid)
   note(call, 'd1-zpk', d1Zpk, zpkKid)
   note(call, 'storage', [storage], kid)
-  await supplied('store-failed', () => pins.storeBlock(ref, { block, kid }))
+  const digest = createHash('sha256').update(body.encryptedPinBlock, 'latin1').digest()
+  const request = { digest: Uint8Array.from(digest), jweKid, acceptedAt: Date.parse(facts.time) }
+  const acceptance = await supplied('store-failed', () => pins.acceptBlock(asFound(ref, card), { block, kid }, request))
+  noteAcceptance(acceptance, facts)
 }
 
-async function setSeccos(call: PinCall, { pan, seccos: more }: Card, body: PinMessage): Promise<void> {
+/** The card as the directory found it: what is stored is stored for that one, or not at all. */
+function asFound(ref: CardRef, { revision }: Card): CardAsFound {
+  return revision === undefined ? ref : { ...ref, revision }
+}
+
+/** What the store made of it; an answer that is none of the three is no answer. */
+function noteAcceptance(acceptance: BlockAcceptance, facts: Facts): void {
+  switch (acceptance?.outcome) {
+    case 'stored':
+      facts.replayed = false
+      return
+    case 'replayed':
+      facts.replayed = true
+      facts.replayedIsCurrent = acceptance.current
+      return
+    case 'misdirected':
+      throw new Refusal('message', { detail: 'misdirected' })
+    default:
+      throw new Refusal('store-failed', { detail: 'no-outcome' })
+  }
+}
+
+async function setSeccos(call: PinCall, card: Card, body: PinMessage): Promise<void> {
+  const { pan, seccos: more } = card
   const { issuer, card: ref, options, facts } = call
   const { seccos, jweKeys, pins } = issuer
   if (seccos === undefined) throw new Refusal('pin-type')
@@ -113,7 +141,7 @@ async function setSeccos(call: PinCall, { pan, seccos: more }: Card, body: PinMe
       opened.acceptance,
       ({ sequence }) =>
         supplied('store-failed', () =>
-          pins.storePrw(ref, { prwValue, prwKid, prwDataSet, pcc, profile, provenance, sequence }),
+          pins.storePrw(asFound(ref, card), { prwValue, prwKid, prwDataSet, pcc, profile, provenance, sequence }),
         ),
       options,
     ),

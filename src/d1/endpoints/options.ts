@@ -94,6 +94,11 @@ export interface IssuerEndpointsOptions {
   readonly maxConcurrentPerIssuer?: number
   /** Counts operations per card and caller; see `memoryRates`. What is too much is 403. Where absent, nobody counts. */
   readonly rates?: RateLimiter
+  /**
+   * How long, in milliseconds, a Set PIN of type ISO0 that was accepted is known again at least: until the key that opened
+   * it is no longer among `jweKeys`, where absent. After a shorter time the same request sets its PIN once more.
+   */
+  readonly requestRetentionMs?: number
   readonly clock?: EndpointClock
 }
 
@@ -146,7 +151,7 @@ function readIssuer(options: IssuerOptions): Issuer {
   requireOptions(options, 'an issuer', ['cards', 'pins', 'jweKeys', 'iso0', 'seccos'])
   const { cards, pins, jweKeys, iso0, seccos } = options
   requireMethods(cards, 'cards', ['find'])
-  requireMethods(pins, 'pins', ['readBlock', 'storeBlock', 'storePrw'])
+  requireMethods(pins, 'pins', ['readBlock', 'acceptBlock', 'storePrw'])
   if (iso0 === undefined && seccos === undefined) {
     throw new ArgumentError('an issuer must have iso0, seccos or both')
   }

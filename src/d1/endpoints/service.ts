@@ -48,6 +48,8 @@ export interface Service {
   readonly gate: Gate
   /** Bounds what is under way for one issuer, so that its store cannot take all the places. */
   readonly gateOf: (issuerId: string) => Gate
+  /** Has the stores forget what need not be known any longer: at most once an hour, and not waited for. */
+  readonly tidy: () => void
   /** Refuses (`rate`) what is too much for the card or the caller. */
   readonly requireRate: (query: RateQuery, signal: AbortSignal) => Promise<void>
   readonly clock: EndpointClock
@@ -68,6 +70,7 @@ const NAMES = [
   'maxConcurrent',
   'maxConcurrentPerIssuer',
   'rates',
+  'requestRetentionMs',
   'clock',
 ] as const
 /** RFC 6749, 3.3. */
@@ -104,6 +107,7 @@ export function openService(given: IssuerEndpointsOptions): Service {
     setPins: new KeyedMutex(),
     gate: new Gate(places),
     gateOf: issuerId => gates.get(issuerId) ?? new Gate(perIssuer),
+    tidy: tidier(issuers, clock, readRetention(options.requestRetentionMs)),
     requireRate: rateOf(options.rates),
     clock,
     bodyTimeoutMs: readTimeout(options.bodyTimeoutMs ?? 10_000, 'bodyTimeoutMs'),
@@ -116,6 +120,43 @@ function factsMaker(): () => Facts {
   return () => {
     sequence++
     return { sequence, time: new Date().toISOString(), requestId: randomUUID(), keys: [] }
+  }
+}
+
+const TIDY_EVERY_MS = 3_600_000
+
+function readRetention(retention: number | undefined): number | undefined {
+  if (retention === undefined || (Number.isSafeInteger(retention) && retention >= 1)) return retention
+  throw new ArgumentError('requestRetentionMs must be a whole number from 1')
+}
+
+/**
+ * Requests that were accepted and intdatags that have expired go without anybody's help. A store that fails here fails
+ * where it matters, too; the process is warned once.
+ */
+function tidier(
+  issuers: ReadonlyMap<string, Issuer>,
+  clock: EndpointClock,
+  retention: number | undefined,
+): () => void {
+  let next = clock.now() + TIDY_EVERY_MS
+  let warned = false
+  const acceptedBefore = (): object =>
+    retention === undefined ? {} : { acceptedBefore: Date.now() - retention }
+  async function tidy(): Promise<void> {
+    for (const [issuerId, { pins, jweKeys, seccos }] of issuers) {
+      const jweKids = jweKeys.map(({ kid }) => kid)
+      await pins.forgetRequests?.({ issuerIds: [issuerId], jweKids, ...acceptedBefore() })
+      await seccos?.counter.purge()
+    }
+  }
+  return () => {
+    if (clock.now() < next) return
+    next = clock.now() + TIDY_EVERY_MS
+    tidy().catch(() => {
+      if (!warned) process.emitWarning('the issuer’s stores could not be tidied', 'IssuerPinWarning')
+      warned = true
+    })
   }
 }
 

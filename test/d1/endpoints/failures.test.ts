@@ -1,7 +1,9 @@
 /** When the service itself fails, or is late: 500, in time, and nothing half done. */
+
 import { describe, expect, test, vi } from 'vitest'
 import { KeyedMutex } from '../../../src/d1/endpoints/bounds.js'
 import { type EndpointClock, withDeadline } from '../../../src/d1/endpoints/deadline.js'
+import type { BlockAcceptance } from '../../../src/d1.js'
 import { Pan } from '../../../src/index.js'
 import { get, held, ORIGIN, put, sleep, useWorld } from './support/direct.js'
 import {
@@ -185,10 +187,11 @@ describe('time', () => {
     const pins = {
       readBlock: async () => undefined,
       storePrw: async () => {},
-      storeBlock: async () => {
+      acceptBlock: async (): Promise<BlockAcceptance> => {
         stored.push('begun')
         await until
         stored.push('done')
+        return { outcome: 'stored' }
       },
     }
     const answer = own.world.handler({ issuers: { [ISSUER]: own.world.issuer({ pins }) }, timeoutMs: 1000 })

@@ -165,8 +165,34 @@ describe('whatever is wrong inside, the answer is the same', () => {
 describe('ISO0', () => {
   test('the same again is 204 again', async () => {
     const body = await world.iso0(NEW_PIN, PANS.second)
-    for (let i = 0; i < 3; i++) expect(await put(body, 'card-2')).toMatchObject({ status: 204 })
+    const { writes } = world.pins
+    for (let i = 0; i < 3; i++) {
+      expect(await put(body, 'card-2')).toMatchObject({ status: 204 })
+      expect(world.last.replayed).toBe(i > 0)
+      expect(world.last.replayedIsCurrent).toBe(i > 0 ? true : undefined)
+    }
     expect(await shownPin('card-2', PANS.second)).toBe(NEW_PIN)
+    expect(world.pins.writes).toBe(writes + 1)
+  })
+
+  test('one that comes late sets no PIN back, and the event says so', async () => {
+    const [first, second] = [await world.iso0('111122', PANS.second), await world.iso0('222233', PANS.second)]
+    for (const body of [first, second, first]) {
+      expect(await put(body, 'card-2')).toMatchObject({ status: 204 })
+    }
+    expect(world.last).toMatchObject({ replayed: true, replayedIsCurrent: false, cardId: 'card-2' })
+    expect(await shownPin('card-2', PANS.second)).toBe('222233')
+  })
+
+  test('one that was for another card is the one 400, even with the same PAN', async () => {
+    const body = await world.iso0('333344', PANS.first)
+    expect(await put(body, 'card-1')).toMatchObject({ status: 204 })
+    const { writes } = world.pins
+    const reply = await put(body, 'iso0-only')
+    expect(reply).toMatchObject({ status: 400, text: '{"error":"Bad request"}' })
+    expect(world.last.refusal).toEqual({ reason: 'message', detail: 'misdirected' })
+    expect(world.pins.writes).toBe(writes)
+    expect(await put(body, 'card-1')).toMatchObject({ status: 204 })
   })
 
   test('many at once for one card are stored one at a time, the last one last', async () => {

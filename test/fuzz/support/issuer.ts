@@ -163,7 +163,10 @@ export const issuer: () => Promise<Issuer> = once(async () => {
         cards: { find: async ({ cardId }) => (Object.hasOwn(cards, cardId) ? cards[cardId] : undefined) },
         pins: {
           readBlock: async ({ cardId }) => changed.get(cardId) ?? { block: first, kid: 'PEK-STORE' },
-          storeBlock: async ({ cardId }, block) => void changed.set(cardId, block),
+          acceptBlock: async ({ cardId }, block) => {
+            changed.set(cardId, block)
+            return { outcome: 'stored' }
+          },
           storePrw: async () => {},
         },
         jweKeys: keys.jwe,

@@ -7,6 +7,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import {
   answerClientError,
+  type BlockAcceptance,
+  type BlockRequest,
   type Card,
   type CardRef,
   type EndpointHandler,
@@ -43,8 +45,18 @@ class MemoryPins implements PinStore {
   async readBlock({ cardId }: CardRef): Promise<StoredPinBlock | undefined> {
     return this.stored.get(cardId)?.block
   }
+  readonly #requests = new Map<string, string>()
   async storeBlock({ cardId }: CardRef, block: StoredPinBlock): Promise<void> {
     this.stored.set(cardId, { block })
+  }
+  async acceptBlock(card: CardRef, block: StoredPinBlock, request: BlockRequest): Promise<BlockAcceptance> {
+    const digest = Buffer.from(request.digest).toString('hex')
+    const known = this.#requests.get(digest)
+    if (known !== undefined && known !== card.cardId) return { outcome: 'misdirected' }
+    if (known !== undefined) return { outcome: 'replayed', current: true }
+    this.#requests.set(digest, card.cardId)
+    await this.storeBlock(card, block)
+    return { outcome: 'stored' }
   }
   async storePrw({ cardId }: CardRef, prw: StoredPrw): Promise<void> {
     this.stored.set(cardId, { prw })

@@ -6,6 +6,8 @@ import { D1 } from '../../../../examples/demo/d1.js'
 import { type SeccosCard, type SeccosKeys, seccosContent } from '../../../../examples/demo/d1-seccos.js'
 import {
   type AuditEvent,
+  type BlockAcceptance,
+  type BlockRequest,
   type CallerAuthorization,
   type Card,
   type CardRef,
@@ -54,10 +56,25 @@ export class MemoryPins implements PinStore {
     return found && 'block' in found ? found.block : undefined
   }
 
-  async storeBlock(card: CardRef, block: StoredPinBlock): Promise<void> {
-    await this.before(card)
+  readonly requests = new Map<string, string>()
+  readonly current = new Map<string, string>()
+
+  async acceptBlock(
+    { issuerId, cardId }: CardRef,
+    block: StoredPinBlock,
+    request: BlockRequest,
+  ): Promise<BlockAcceptance> {
+    await this.before({ issuerId, cardId })
+    const card = `${issuerId}/${cardId}`
+    const digest = Buffer.from(request.digest).toString('hex')
+    const known = this.requests.get(digest)
+    if (known !== undefined && known !== card) return { outcome: 'misdirected' }
+    if (known !== undefined) return { outcome: 'replayed', current: this.current.get(card) === digest }
     this.writes++
-    this.stored.set(card.cardId, { block })
+    this.requests.set(digest, card)
+    this.current.set(card, digest)
+    this.stored.set(cardId, { block })
+    return { outcome: 'stored' }
   }
 
   async storePrw(card: CardRef, prw: StoredPrw): Promise<void> {
@@ -218,8 +235,10 @@ export class World implements AsyncDisposable {
       pins: {
         readBlock: ref =>
           ref.cardId === 'store-fails' ? Promise.reject(new Error(CANARY)) : this.pins.readBlock(ref),
-        storeBlock: (ref, pin) =>
-          ref.cardId === 'store-fails' ? Promise.reject(new Error(CANARY)) : this.pins.storeBlock(ref, pin),
+        acceptBlock: (ref, pin, request) =>
+          ref.cardId === 'store-fails'
+            ? Promise.reject(new Error(CANARY))
+            : this.pins.acceptBlock(ref, pin, request),
         storePrw: (ref, prw) =>
           ref.cardId === 'store-fails' ? Promise.reject(new Error(CANARY)) : this.pins.storePrw(ref, prw),
       },
