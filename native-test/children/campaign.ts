@@ -9,6 +9,15 @@
  */
 import { readSync, writeSync } from 'node:fs'
 import {
+  getPinResponse,
+  issuerEndpoints,
+  openSeccosSetPinRequest,
+  openSetPinRequest,
+  openSetPinRequestToClearPin,
+  sealCardDetails,
+} from '../../src/d1.js'
+import type { Backend, CallOptions, Key } from '../../src/index.js'
+import {
   buildFormat0,
   computePrw,
   dataSetFromHex,
@@ -19,23 +28,14 @@ import {
   generatePrwMac,
   openJwe,
   Pan,
-  parseFormat0,
   Pin,
+  parseFormat0,
   reencipherPinBlock,
   sealJwe,
   translatePinBlock,
   verifyPrw,
   verifyPrwMac,
 } from '../../src/index.js'
-import {
-  getPinResponse,
-  issuerEndpoints,
-  openSeccosSetPinRequest,
-  openSetPinRequest,
-  openSetPinRequestToClearPin,
-  sealCardDetails,
-} from '../../src/d1.js'
-import type { Backend, CallOptions, Key } from '../../src/index.js'
 import { pkcs11Backend } from '../../src/pkcs11.js'
 import { softwareBackend } from '../../src/software.js'
 import { makeSeccosSetPinRequest } from '../../src/testing.js'
@@ -45,7 +45,8 @@ import { KEYS, type MaskedKey, type Order, type Setup } from '../campaign-orders
 function unmask(masked: string, mask: string): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(new ArrayBuffer(masked.length / 2))
   for (let i = 0; i < bytes.length; i++) {
-    bytes[i] = Number.parseInt(masked.slice(2 * i, 2 * i + 2), 16) ^ Number.parseInt(mask.slice(2 * i, 2 * i + 2), 16)
+    bytes[i] =
+      Number.parseInt(masked.slice(2 * i, 2 * i + 2), 16) ^ Number.parseInt(mask.slice(2 * i, 2 * i + 2), 16)
   }
   return bytes
 }
@@ -64,14 +65,21 @@ interface World {
 async function open(setup: Setup): Promise<World> {
   const backend = setup.token === undefined ? await openSoftware(setup) : await openToken(setup.token)
   const keys: Partial<Record<keyof typeof KEYS, Key>> = {}
-  for (const [kid, { usage }] of Object.entries(KEYS) as [keyof typeof KEYS, (typeof KEYS)[keyof typeof KEYS]][]) {
+  for (const [kid, { usage }] of Object.entries(KEYS) as [
+    keyof typeof KEYS,
+    (typeof KEYS)[keyof typeof KEYS],
+  ][]) {
     keys[kid] = await backend.bind({ kid, usage, ...(usage === 'pin-encryption' && { hostDecipher: true }) })
   }
   return { backend, keys: keys as World['keys'] }
 }
 
 async function openSoftware({ engine, keys, mask }: Setup): Promise<Backend> {
-  const open = keys.map(({ kid, material }: MaskedKey) => ({ kid, ...KEYS[kid], material: unmask(material, mask) }))
+  const open = keys.map(({ kid, material }: MaskedKey) => ({
+    kid,
+    ...KEYS[kid],
+    material: unmask(material, mask),
+  }))
   try {
     return await softwareBackend({ engine, keys: open })
   } finally {
@@ -126,7 +134,8 @@ const seccosValues = (at: At) => ({
   fields: { psn: '01', expiry: '2912', issuer: 'is_tbank01' },
   random: bytes(at, 'random'),
 })
-const macOf = (message: Uint8Array) => ({ message, algorithm: 'iso9797-1-alg3', padding: 2, length: 8 }) as const
+const macOf = (message: Uint8Array) =>
+  ({ message, algorithm: 'iso9797-1-alg3', padding: 2, length: 8 }) as const
 const counter = {
   issue: async () => ({ pcc: '0042', intdatag: '' }),
   check: async () => ({ replayed: false }),
@@ -161,7 +170,10 @@ function handler(at: At, fails?: 'store' | 'keys') {
         },
         pins: {
           readBlock: async () => ({ block: bytes(at, 'storedBlock'), kid: 'STORE' }),
-          storeBlock: store,
+          acceptBlock: async () => {
+            await store()
+            return { outcome: 'stored' }
+          },
           storePrw: store,
         },
         jweKeys: at.keys.JWE,
@@ -173,7 +185,7 @@ function handler(at: At, fails?: 'store' | 'keys') {
         seccos: { profile, macKeys: at.keys.MAC, prwKids: ['PRW-G'], counter: counter as never },
       },
     },
-    authorization: 'mtls-only',
+    authorization: 'anyone-who-reaches-it',
     audit: () => {},
   })
 }
@@ -240,12 +252,16 @@ const SCENARIOS: Readonly<Record<string, { run: (at: At) => Promise<unknown>; fa
   },
   'encipherPin, the backend is closed': {
     fails: true,
-    run: at => withPin(at, pin => encipherPin({ pin, pan: at.pan, format: 0, key: at.closed.STORE }, at.options)),
+    run: at =>
+      withPin(at, pin => encipherPin({ pin, pan: at.pan, format: 0, key: at.closed.STORE }, at.options)),
   },
   encipherPins: {
     run: at =>
       withPin(at, async pin => {
-        const pins = [{ pin, pan: at.pan }, { pin, pan: at.pan }]
+        const pins = [
+          { pin, pan: at.pan },
+          { pin, pan: at.pan },
+        ]
         wipeAll(await encipherPins({ pins, format: 0, key: at.keys.STORE }, at.options))
       }),
   },
@@ -255,25 +271,36 @@ const SCENARIOS: Readonly<Record<string, { run: (at: At) => Promise<unknown>; fa
       withPin(at, async pin => {
         const gone = Pin.from('4711')
         gone.dispose()
-        const pins = [{ pin, pan: at.pan }, { pin: gone, pan: at.pan }]
+        const pins = [
+          { pin, pan: at.pan },
+          { pin: gone, pan: at.pan },
+        ]
         await encipherPins({ pins, format: 0, key: at.keys.STORE }, at.options)
       }),
   },
   'encipherPins, the backend is closed': {
     fails: true,
     run: at =>
-      withPin(at, pin => encipherPins({ pins: [{ pin, pan: at.pan }], format: 0, key: at.closed.STORE }, at.options)),
+      withPin(at, pin =>
+        encipherPins({ pins: [{ pin, pan: at.pan }], format: 0, key: at.closed.STORE }, at.options),
+      ),
   },
   decipherPin: {
     run: at =>
       disposed(
-        decipherPin({ block: bytes(at, 'storedBlock'), pan: at.pan, format: 0, key: at.keys.STORE }, at.options),
+        decipherPin(
+          { block: bytes(at, 'storedBlock'), pan: at.pan, format: 0, key: at.keys.STORE },
+          at.options,
+        ),
       ),
   },
   'decipherPin, another PAN': {
     fails: true,
     run: at =>
-      decipherPin({ block: bytes(at, 'storedBlock'), pan: at.otherPan, format: 0, key: at.keys.STORE }, at.options),
+      decipherPin(
+        { block: bytes(at, 'storedBlock'), pan: at.otherPan, format: 0, key: at.keys.STORE },
+        at.options,
+      ),
   },
   translatePinBlock: { run: at => wiped(translatePinBlock(checked(at), at.options)) },
   'translatePinBlock, another PAN': {
@@ -330,13 +357,20 @@ const SCENARIOS: Readonly<Record<string, { run: (at: At) => Promise<unknown>; fa
   'getPinResponse of a block': {
     run: async at => {
       const input = { block: bytes(at, 'storedBlock'), under: at.keys.STORE, pan: at.pan, d1Zpk: at.keys.ZPK }
-      at.made.push((await getPinResponse({ ...input, d1PublicJwk: d1Public(at) }, at.options)).encryptedPinBlock)
+      at.made.push(
+        (await getPinResponse({ ...input, d1PublicJwk: d1Public(at) }, at.options)).encryptedPinBlock,
+      )
     },
   },
   'getPinResponse of a block, another PAN': {
     fails: true,
     run: at => {
-      const input = { block: bytes(at, 'storedBlock'), under: at.keys.STORE, pan: at.otherPan, d1Zpk: at.keys.ZPK }
+      const input = {
+        block: bytes(at, 'storedBlock'),
+        under: at.keys.STORE,
+        pan: at.otherPan,
+        d1Zpk: at.keys.ZPK,
+      }
       return getPinResponse({ ...input, d1PublicJwk: d1Public(at) }, at.options)
     },
   },
@@ -366,12 +400,16 @@ const SCENARIOS: Readonly<Record<string, { run: (at: At) => Promise<unknown>; fa
   },
   computePrw: {
     run: at =>
-      withPin(at, pin => computePrw({ ...seccosValues(at), pin, key: at.keys['PRW-G'], profile }, at.options)),
+      withPin(at, pin =>
+        computePrw({ ...seccosValues(at), pin, key: at.keys['PRW-G'], profile }, at.options),
+      ),
   },
   'computePrw, the backend is closed': {
     fails: true,
     run: at =>
-      withPin(at, pin => computePrw({ ...seccosValues(at), pin, key: at.closed['PRW-G'], profile }, at.options)),
+      withPin(at, pin =>
+        computePrw({ ...seccosValues(at), pin, key: at.closed['PRW-G'], profile }, at.options),
+      ),
   },
   verifyPrw: {
     run: at => withPin(at, pin => verifyPrw({ ...prwGiven(at), pin, key: at.keys['PRW-V'] }, at.options)),
@@ -382,7 +420,8 @@ const SCENARIOS: Readonly<Record<string, { run: (at: At) => Promise<unknown>; fa
   },
   generatePrwMac: { run: at => generatePrwMac({ ...prwGiven(at), key: at.keys.MAC }, at.options) },
   verifyPrwMac: {
-    run: at => verifyPrwMac({ ...prwGiven(at), key: at.keys.MAC, macValue: text(at, 'macValue') }, at.options),
+    run: at =>
+      verifyPrwMac({ ...prwGiven(at), key: at.keys.MAC, macValue: text(at, 'macValue') }, at.options),
   },
   makeSeccosSetPinRequest: {
     run: at =>
@@ -436,7 +475,10 @@ const gc = globalThis.gc as ((options?: { type: 'minor' }) => void) | undefined
 async function batch(order: Order, world: World, closed: World['keys']): Promise<string[]> {
   const { run, fails } = SCENARIOS[order.scenario] ?? {}
   if (run === undefined) throw new Error(`no scenario ${order.scenario}`)
-  const digits = [unmask(order.secrets['pan'] ?? '', order.mask), unmask(order.secrets['otherPan'] ?? '', order.mask)]
+  const digits = [
+    unmask(order.secrets['pan'] ?? '', order.mask),
+    unmask(order.secrets['otherPan'] ?? '', order.mask),
+  ]
   const [pan, otherPan] = digits.map(text => Pan.from(text))
   wipeAll(...digits)
   if (pan === undefined || otherPan === undefined) throw new Error('no PAN')
@@ -445,7 +487,16 @@ async function batch(order: Order, world: World, closed: World['keys']): Promise
   const call = async (i: number): Promise<string> => {
     try {
       const signal = signals[i]?.signal
-      await run({ ...world, order, pan, otherPan, closed, i, options: signal === undefined ? {} : { signal }, made })
+      await run({
+        ...world,
+        order,
+        pan,
+        otherPan,
+        closed,
+        i,
+        options: signal === undefined ? {} : { signal },
+        made,
+      })
       return 'done'
     } catch (error) {
       return fails === true || order.abort ? 'refused' : `failed: ${String((error as Error).stack)}`
@@ -460,7 +511,8 @@ async function batch(order: Order, world: World, closed: World['keys']): Promise
   if (order.abort) for (const controller of signals) controller.abort()
   const wanted = fails === true ? 'refused' : 'done'
   for (const outcome of await Promise.all(outcomes)) {
-    if (outcome !== wanted && !(order.abort && outcome === 'refused')) throw new Error(`${order.scenario}: ${outcome}`)
+    if (outcome !== wanted && !(order.abort && outcome === 'refused'))
+      throw new Error(`${order.scenario}: ${outcome}`)
   }
   return made
 }

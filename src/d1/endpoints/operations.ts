@@ -97,7 +97,9 @@ async function setIso0(call: PinCall, card: Card, body: PinMessage): Promise<voi
   note(call, 'storage', [storage], kid)
   const digest = createHash('sha256').update(body.encryptedPinBlock, 'latin1').digest()
   const request = { digest: Uint8Array.from(digest), jweKid, acceptedAt: Date.parse(facts.time) }
-  const acceptance = await supplied('store-failed', () => pins.acceptBlock(asFound(ref, card), { block, kid }, request))
+  const acceptance = await supplied('store-failed', () =>
+    pins.acceptBlock(asFound(ref, card), { block, kid }, request),
+  )
   noteAcceptance(acceptance, facts)
 }
 
@@ -141,7 +143,15 @@ async function setSeccos(call: PinCall, card: Card, body: PinMessage): Promise<v
       opened.acceptance,
       ({ sequence }) =>
         supplied('store-failed', () =>
-          pins.storePrw(asFound(ref, card), { prwValue, prwKid, prwDataSet, pcc, profile, provenance, sequence }),
+          pins.storePrw(asFound(ref, card), {
+            prwValue,
+            prwKid,
+            prwDataSet,
+            pcc,
+            profile,
+            provenance,
+            sequence,
+          }),
         ),
       options,
     ),
