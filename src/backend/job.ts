@@ -122,12 +122,12 @@ function deliver<T>(result: T, { outputBytes, isRight }: Job<T>, signal: AbortSi
   return ownMemory(result) as T
 }
 
-/** Small results are copied: that costs less than to find out whether they share memory with others. */
-const SMALL = 256
-
+/**
+ * What shares no memory with anything goes to the caller as it is. To ask for the buffer of an array that V8 keeps on its
+ * heap costs more than to copy it; drivers make theirs elsewhere, because they hold secrets.
+ */
 function ownMemory(bytes: Uint8Array): Uint8Array {
-  if (bytes.length > SMALL && bytes.constructor === Uint8Array && bytes.length === bytes.buffer.byteLength)
-    return bytes
+  if (bytes.constructor === Uint8Array && bytes.length === bytes.buffer.byteLength) return bytes
   const copy = ownCopy(bytes)
   wipe(bytes)
   return copy

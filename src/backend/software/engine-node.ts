@@ -28,12 +28,12 @@ class NodeTdea implements TdeaCipher {
 
   encipher(blocks: Uint8Array): Uint8Array {
     requireWholeBlocks(blocks)
-    return this.#encipher.update(blocks)
+    return plain(this.#encipher.update(blocks))
   }
 
   decipher(blocks: Uint8Array): Uint8Array {
     requireWholeBlocks(blocks)
-    return this.#decipher.update(blocks)
+    return plain(this.#decipher.update(blocks))
   }
 
   encipherCbc(iv: Uint8Array, data: Uint8Array): Uint8Array {
@@ -50,4 +50,9 @@ class NodeTdea implements TdeaCipher {
     this.#encipher.final()
     this.#decipher.final()
   }
+}
+
+/** The array without what Buffer adds: `update` makes memory for each result. */
+function plain({ buffer, byteOffset, byteLength }: Uint8Array): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength)
 }
