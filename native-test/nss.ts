@@ -33,6 +33,10 @@ export function makeDatabase(): KeyStoreOptions & Pkcs11Options {
     initParameters: `configdir='sql:${database}' certPrefix='' keyPrefix='' secmod='' flags=`,
     composedMac: true,
     translateInToken: true,
+    // NSS stores templates for what is unwrapped and ignores them, and lets its users copy keys with wider rights.
+    translationKeysMayDecipher: true,
+    accept: ['copyable'],
+    vendor: 'nss',
   }
 }
 

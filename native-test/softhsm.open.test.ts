@@ -12,7 +12,7 @@ import { type Backend, type ErrorCode, isIssuerPinError, type KeyUsage } from '.
 import { openKeyStore, pkcs11Backend } from '../src/pkcs11.js'
 import { CONTRACT_KEYS } from '../src/testing.js'
 import { openWith } from './provision.js'
-import { census, onToken, strayKey } from './raw.js'
+import { census, disturb, onToken, strayKey } from './raw.js'
 import { describeSoftHsm, makeToken, SOFTHSM_MODULE, USER_PIN } from './softhsm.js'
 
 async function failure(
@@ -358,21 +358,25 @@ describeSoftHsm('the life of a backend on SoftHSM', () => {
     expect((await failure(() => operationsOf(same).reencipher(key, block))).code).toBe('ERR_KEY_FOREIGN')
   })
 
-  test('somebody else finalises the library: retryable errors and health, no crash; opening anew is the cure', async () => {
-    const backend = await pkcs11Backend(options)
+  test('somebody else finalises the library: the backend comes back by itself, with the same keys', async () => {
+    const states: string[] = []
+    await using backend = await pkcs11Backend({ ...options, onEvent: ({ state }) => states.push(state) })
     const key = await backend.bind({ kid: 'PEK-2', usage: 'pin-encryption' })
+    const before = await operationsOf(key).encipher(new Uint8Array(8))
     const binding = await loadPkcs11js(options.module)
     binding.C_Finalize()
-    const error = await failure(() => operationsOf(key).encipher(new Uint8Array(8)))
-    expect(error).toMatchObject({
-      code: 'ERR_PKCS11_CALL',
-      returnValueName: 'CKR_CRYPTOKI_NOT_INITIALIZED',
-      retryable: true,
-    })
-    expect(await backend.health()).toMatchObject({ ok: false })
-    await backend.close()
-    await using again = await pkcs11Backend(options)
-    expect((await again.health()).ok).toBe(true)
+    expect(await operationsOf(key).encipher(new Uint8Array(8))).toEqual(before)
+    expect(states).toEqual(['recovering', 'open'])
+    expect(await backend.health()).toMatchObject({ ok: true, state: 'open' })
+  })
+
+  test.each(['C_Logout', 'C_CloseAllSessions'])('after %s elsewhere the login is made anew', async way => {
+    await using backend = await pkcs11Backend(options)
+    const key = await backend.bind({ kid: 'PEK-2', usage: 'pin-encryption' })
+    const before = await operationsOf(key).encipher(new Uint8Array(8))
+    await disturb(options, way)
+    expect(await operationsOf(key).encipher(new Uint8Array(8))).toEqual(before)
+    expect(await backend.health()).toMatchObject({ ok: true, state: 'open' })
   })
 
   test('the PIN function may be asynchronous', async () => {

@@ -94,7 +94,7 @@ describeSoftHsm('signatures by SoftHSM', () => {
       binding.C_GenerateKeyPair(
         session,
         { mechanism: CKM.EC_KEY_PAIR_GEN },
-        publicKey({ name, can: [] }),
+        publicKey({ name, can: [], isPrivate: false }),
         own,
       )
     })

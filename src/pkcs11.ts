@@ -10,11 +10,13 @@ export {
   type KeyStore,
   type KeyStoreOptions,
   type ListedKey,
+  type ListOptions,
   openKeyStore,
   type StoredTokenKey,
 } from './backend/pkcs11/key-store.js'
+export type { Acceptance } from './backend/pkcs11/keys/key-checks.js'
 export type { ImportedKey, NewKey } from './backend/pkcs11/keys/key-making.js'
 export type { KeyLocation } from './backend/pkcs11/keys/key-table.js'
-export type { RetailMacVendor } from './backend/pkcs11/mechanisms/vendors.js'
-export type { Pkcs11Options } from './backend/pkcs11/session/options.js'
-export type { TokenQuery } from './backend/pkcs11/session/token.js'
+export type { RetailMacVendor, Vendor } from './backend/pkcs11/mechanisms/vendors.js'
+export type { BackendEvent, BackendState, Pkcs11Options } from './backend/pkcs11/session/options.js'
+export type { LoginPolicy, TokenQuery } from './backend/pkcs11/session/token.js'

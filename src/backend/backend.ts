@@ -58,6 +58,14 @@ export interface Backend extends AsyncDisposable {
    */
   bind(spec: BindSpec, options?: CallOptions): Promise<Key>
 
+  /**
+   * Lets a key go: it is refused from then on (`ERR_KEY_FOREIGN`), and `health()` looks for it no more. What it was bound
+   * for stays the one usage of its kid. Binding a kid again replaces the key before in `health()` by itself.
+   *
+   * Errors: `ERR_ARGUMENT`, `ERR_KEY_FOREIGN`.
+   */
+  unbind(key: Key): void
+
   /** 1 to 65,536 random bytes from the backend's generator. */
   randomBytes(length: number, options?: CallOptions): Promise<Uint8Array>
 

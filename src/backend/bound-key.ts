@@ -34,6 +34,8 @@ export interface OpenParts<Ref> {
 export interface Reference<Ref> {
   readonly ref: Ref
   readonly publicKey: KeyObject | undefined
+  /** Set when the key is unbound: every operation is refused from then on. */
+  isReleased?: boolean
 }
 
 type Run = Job<Uint8Array>['run']
@@ -127,6 +129,9 @@ export class BoundKey<Ref> implements KeyOperations {
   }
 
   #admit(operation: KeyOperation): OpenParts<Ref> {
+    if (this.#reference.isReleased) {
+      throw new KeyError('ERR_KEY_FOREIGN', `key ${this.#facts.kid} is bound no longer`, this.#facts.kid)
+    }
     if (this.#admitted.has(operation)) return this.#parts
     throw refusedUse(this.#facts, operation)
   }

@@ -64,6 +64,8 @@ export interface Capabilities {
 /** The answer of `health()`. */
 export interface Health {
   readonly ok: boolean
+  /** Backends that recover by themselves: where they are in that. */
+  readonly state?: 'open' | 'degraded' | 'recovering' | 'closed'
   /** What was looked at, in words for an operator. No secret. */
   readonly detail: string
 }
@@ -81,6 +83,8 @@ export interface KeyQuery {
   readonly hostDecipher: boolean
   /** The method by which the caller's expected check value was made; undefined: the algorithm's usual one. */
   readonly checkValueMethod: CheckValueMethod | undefined
+  /** The expected check value itself, where there is one: it decides between two keys by one name. */
+  readonly expected?: string | CheckValue | undefined
 }
 
 /** A key as a driver found it. `Ref` is the driver's own way to reach it again. */
@@ -106,6 +110,8 @@ export interface BackendDriver<Ref> {
    * The front compares algorithm and check value afterwards.
    */
   find(query: KeyQuery, signal: AbortSignal | undefined): MaybePromise<FoundKey<Ref>>
+  /** A key is bound no longer; what was kept for it may go. */
+  release?(ref: Ref): void
   /** TDEA ECB over n ≥ 1 blocks of 8 bytes. */
   encipher(ref: Ref, blocks: Uint8Array, signal: AbortSignal | undefined): MaybePromise<Uint8Array>
   /** Its inverse. Called for keys that admit host decipherment only. */
@@ -138,6 +144,8 @@ export interface BackendDriver<Ref> {
   capabilities(): Capabilities
   /** Whether it works now. */
   health(signal: AbortSignal | undefined): MaybePromise<Health>
+  /** Called once when closing begins: what does not end in time must be made to. */
+  closing?(): void
   /** Called once, when nothing is in flight any more. */
   close(): MaybePromise<void>
 }

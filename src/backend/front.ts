@@ -9,11 +9,11 @@ import { methodOf, readCheckValue, requireCheckValue } from '../key/check-value.
 import { type KeyUsage, USAGES } from '../key/usage.js'
 import { es256PublicKey } from '../primitives/es256.js'
 import type { Backend, BindSpec } from './backend.js'
-import { BoundKey, type OpenParts, randomBytesOf } from './bound-key.js'
+import { BoundKey, type OpenParts, type Reference, randomBytesOf } from './bound-key.js'
 import { type ReadSpec, readSpec } from './checks.js'
 import type { BackendDriver, Capabilities, FoundKey, Health } from './driver.js'
 import { Jobs } from './job.js'
-import { type Key, makeKey } from './key.js'
+import { type Key, makeKey, requireKey } from './key.js'
 
 /**
  * A {@link Backend} out of a driver: puts the checks that are common to all backends in front of it. `Ref`, the driver's
@@ -37,6 +37,7 @@ class BackendFront<Ref> implements Backend {
   readonly name: string
   readonly #parts: OpenParts<Ref>
   readonly #capabilities: Capabilities
+  readonly #bound = new WeakMap<Key, Reference<Ref>>()
   readonly #usageOfKid = new Map<string, KeyUsage>()
   /** By the x coordinate: Q and -Q share it, and both belong to the scalar, up to its sign. */
   readonly #usageOfPoint = new Map<string, KeyUsage>()
@@ -56,7 +57,15 @@ class BackendFront<Ref> implements Backend {
     const wanted = readSpec(spec)
     const { kid, usage, mode, algorithm, hostDecipher, kcv } = wanted
     this.#requireOneUsage(kid, usage)
-    const query = { kid, usage, mode, algorithm, hostDecipher, checkValueMethod: methodOf(kcv) }
+    const query = {
+      kid,
+      usage,
+      mode,
+      algorithm,
+      hostDecipher,
+      checkValueMethod: methodOf(kcv),
+      expected: kcv,
+    }
     const found = await jobs.run(options, { run: signal => driver.find(query, signal) })
     requireMatch(wanted, found)
     const { ref, checkValue, parity, publicJwk } = found
@@ -67,7 +76,21 @@ class BackendFront<Ref> implements Backend {
     if (publicJwk !== undefined) this.#usageOfPoint.set(publicJwk.x, usage)
     const common = { kid, usage, mode, hostDecipher, algorithm: found.algorithm, checkValue, parity }
     const facts = publicJwk === undefined ? common : { ...common, publicJwk }
-    return makeKey(facts, new BoundKey(facts, this.#parts, { ref, publicKey }))
+    const reference = { ref, publicKey }
+    const key = makeKey(facts, new BoundKey(facts, this.#parts, reference))
+    this.#bound.set(key, reference)
+    return key
+  }
+
+  unbind(key: Key): void {
+    requireKey(key, 'key')
+    const bound = this.#bound.get(key)
+    if (bound === undefined) {
+      throw new KeyError('ERR_KEY_FOREIGN', `key ${key.kid} is not bound by this backend`, key.kid)
+    }
+    this.#bound.delete(key)
+    bound.isReleased = true
+    this.#parts.driver.release?.(bound.ref)
   }
 
   randomBytes(length: number, options?: CallOptions): Promise<Uint8Array> {
@@ -85,6 +108,7 @@ class BackendFront<Ref> implements Backend {
 
   close(): Promise<void> {
     const { driver, jobs } = this.#parts
+    driver.closing?.()
     return jobs.close(() => driver.close())
   }
 

@@ -1,5 +1,6 @@
 /** `issuer-pin-crypto/pkcs11` on a fake token: opening, the key store, and each native call failing in its turn. */
 import { describe, expect, test } from 'vitest'
+import { operationsOf } from '../../src/backend/key.js'
 import { isIssuerPinError } from '../../src/index.js'
 import { openKeyStore, pkcs11Backend } from '../../src/pkcs11.js'
 import { callersError, hostileValues, places, replaced } from './hostile.js'
@@ -144,6 +145,19 @@ describe('the key store shows no secret', LONG, () => {
     ).toEqual([])
     expect(leaksOf({ result: await store.listKeys() }, 'listKeys')).toEqual([])
     expect(leaksOf({ result: store }, 'the key store')).toEqual([])
+  })
+
+  test('a key that is let go, and what is no key', async () => {
+    const token = await Token.make()
+    await using backend = await token.open()
+    const bound = await backend.bind({ kid: 'STORE', usage: 'pin-encryption' })
+    for (const given of [bound, bound, undefined, keys.ZPK, { kid: 'STORE' }]) {
+      const outcome = await outcomeOf(async () => backend.unbind(given as never))
+      expect(leaksOf(outcome, 'unbind')).toEqual([])
+    }
+    expect(
+      leaksOf(await outcomeOf(() => operationsOf(bound).encipher(new Uint8Array(8))), 'encipher'),
+    ).toEqual([])
   })
 
   test('without leave to import, and after it was closed', async () => {

@@ -9,12 +9,14 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type {
+  AttributeValue,
   LoadBinding,
   Mechanism,
   ModuleInfo,
   ObjectHandle,
   Pkcs11Binding,
   SessionHandle,
+  SessionInfo,
   SlotId,
   Template,
   TokenInfo,
@@ -25,7 +27,7 @@ import { cmac } from '../../src/primitives/cmac.js'
 import { concatKdf } from '../../src/primitives/concat-kdf.js'
 import { derOf, SAME_NONCE, signDigestWith } from './fake-ecdsa.js'
 
-type Attributes = Map<number, boolean | number | string | Uint8Array>
+type Attributes = Map<number, AttributeValue>
 
 interface FakeObject {
   readonly attributes: Attributes
@@ -69,9 +71,26 @@ export interface FakeOptions {
   /** Sets DES parity on blocks that pass through C_UnwrapKey. */
   readonly parityOnUnwrap?: boolean
   readonly alreadyInitialised?: boolean
+  /** Copies that widen rights are made of all keys, or of those that are copyable, whatever CKA_MODIFIABLE says. */
+  readonly copies?: 'all' | 'copyable' | 'uncopyable'
+  /** CKA_MODIFIABLE is not honoured. */
+  readonly modifies?: boolean
+  /** Attributes a template may not have: refused with this return value. */
+  readonly refuses?: { readonly types: readonly number[]; readonly code: number }
+  /** Attributes that are not shown. */
+  readonly hides?: readonly number[]
+  /** CKA_UNWRAP_TEMPLATE is stored and not looked at. */
+  readonly ignoresTemplates?: boolean
   /** Longest generic secret; longer ones are refused, or cut short. */
   readonly maxSecret?: { readonly bytes: number; readonly cut: boolean }
 }
+
+/** What an object has that was not given it. */
+const DEFAULTS: ReadonlyMap<number, boolean> = new Map([
+  [CKA.COPYABLE, true],
+  [CKA.ALWAYS_SENSITIVE, false],
+  [CKA.NEVER_EXTRACTABLE, false],
+])
 
 const FOLDER: string = mkdtempSync(join(tmpdir(), 'ipc-fake-'))
 process.once('exit', () => rmSync(FOLDER, { recursive: true, force: true }))
@@ -79,6 +98,15 @@ let made = 0
 
 /** What may still be called on a session that failed, before it is closed. */
 const CLEANING_UP: readonly string[] = ['C_FindObjectsFinal', 'C_DestroyObject', 'C_Logout']
+/** Functions that begin no operation: where they refuse a template there is nothing left active. */
+const OBJECTS: readonly string[] = [
+  'C_CreateObject',
+  'C_CopyObject',
+  'C_SetAttributeValue',
+  'C_GenerateKey',
+  'C_GenerateKeyPair',
+]
+const TEMPLATE_ERRORS: readonly number[] = [0x05, 0x10, 0x12, 0x13, 0xd1]
 const DATA_ERRORS: readonly number[] = [0x20, 0x21, 0x40, 0x41, 0xc0, 0xc1]
 
 export class FakeToken implements Pkcs11Binding {
@@ -89,11 +117,14 @@ export class FakeToken implements Pkcs11Binding {
   calls: string[] = []
   /** The call that fails: its number since {@link reset}, counted from 1, and its return value. */
   fault: { readonly at: number; readonly code: number } | undefined
+  /** A function that fails each time. */
+  faultOf: { readonly fn: string; readonly code: number } | undefined
   /** Calls that used a session after it had failed. */
   readonly violations: string[] = []
   /** Secrets given out: what was decrypted, read or digested. The library wipes what it does not hand on. */
   readonly given: Uint8Array[] = []
   logins = 0
+  refusedPins = 0
   initialised = 0
   readonly parameters: (string | undefined)[] = []
   loggedIn = false
@@ -195,11 +226,19 @@ export class FakeToken implements Pkcs11Binding {
     }
   }
 
+  C_GetSessionInfo(session: SessionHandle): SessionInfo {
+    this.#on('C_GetSessionInfo', session)
+    return { state: this.loggedIn ? 1 : 0, flags: CKF.SERIAL_SESSION }
+  }
+
   C_Login(session: SessionHandle, _userType: number, pin: string): void {
     this.logins++
     this.#on('C_Login', session)
     if (this.loggedIn) throw new Pkcs11Error('C_Login', 0x100)
-    if (pin !== (this.options.pin ?? '1234')) throw new Pkcs11Error('C_Login', 0xa0)
+    if (pin !== (this.options.pin ?? '1234')) {
+      this.refusedPins++
+      throw new Pkcs11Error('C_Login', 0xa0)
+    }
     this.loggedIn = true
   }
 
@@ -220,6 +259,26 @@ export class FakeToken implements Pkcs11Binding {
     return this.#add(template, session)
   }
 
+  C_CopyObject(session: SessionHandle, object: ObjectHandle, template: Template): ObjectHandle {
+    this.#on('C_CopyObject', session)
+    const attributes = this.#object('C_CopyObject', object, 0x82)
+    const { copies } = this.options
+    const ignores = copies === 'all'
+    if (!ignores && copies !== 'uncopyable' && attributes.get(CKA.COPYABLE) === false)
+      throw new Pkcs11Error('C_CopyObject', 0x1b)
+    if (!ignores && copies === undefined && attributes.get(CKA.MODIFIABLE) === false)
+      throw new Pkcs11Error('C_CopyObject', 0x10)
+    return this.#add([...attributes, ...template], session)
+  }
+
+  C_SetAttributeValue(session: SessionHandle, object: ObjectHandle, template: Template): void {
+    this.#on('C_SetAttributeValue', session)
+    const attributes = this.#object('C_SetAttributeValue', object, 0x82)
+    if (this.options.modifies !== true && attributes.get(CKA.MODIFIABLE) === false)
+      throw new Pkcs11Error('C_SetAttributeValue', 0x10)
+    for (const [type, value] of template) if (value !== undefined) attributes.set(type, value)
+  }
+
   C_DestroyObject(session: SessionHandle, object: ObjectHandle): void {
     this.#on('C_DestroyObject', session)
     if (!this.objects.delete(number(object))) throw new Pkcs11Error('C_DestroyObject', 0x82)
@@ -232,8 +291,9 @@ export class FakeToken implements Pkcs11Binding {
       throw new Pkcs11Error('C_GetAttributeValue', 0x11)
     }
     if (type === CKA.CHECK_VALUE) return this.#checkValue(attributes)
-    const value = attributes.get(type)
-    if (value === undefined) throw new Pkcs11Error('C_GetAttributeValue', 0x12)
+    const value = attributes.get(type) ?? DEFAULTS.get(type)
+    if (value === undefined || this.options.hides?.includes(type) === true)
+      throw new Pkcs11Error('C_GetAttributeValue', 0x12)
     const bytes = toBytes(value)
     return type === CKA.VALUE ? this.#give(bytes) : bytes
   }
@@ -242,7 +302,11 @@ export class FakeToken implements Pkcs11Binding {
     const state = this.#start('C_FindObjectsInit', session)
     const wanted = template.filter(([, value]) => value !== undefined)
     state.search = [...this.objects].flatMap(([id, { attributes }]) =>
-      wanted.every(([type, value]) => same(attributes.get(type), value)) ? [id] : [],
+      // Private objects are there for those who are logged in.
+      (this.#isOpen || attributes.get(CKA.PRIVATE) !== true) &&
+      wanted.every(([type, value]) => same(attributes.get(type), value))
+        ? [id]
+        : [],
     )
     state.operation = { fn: 'C_FindObjects', key: undefined, mechanism: { mechanism: 0 } }
   }
@@ -408,11 +472,24 @@ export class FakeToken implements Pkcs11Binding {
     this.#mechanism('C_UnwrapKey', mechanism.mechanism, 'wrap')
     const unwrapping = this.#object('C_UnwrapKey', unwrappingKey, 0xf0)
     if (unwrapping.get(CKA.UNWRAP) !== true) throw new Pkcs11Error('C_UnwrapKey', 0x68)
+    const bound = this.options.ignoresTemplates === true ? undefined : unwrapping.get(CKA.UNWRAP_TEMPLATE)
+    // As SoftHSM: the call must state every attribute of the template, with the same value.
+    for (const [type, wanted] of Array.isArray(bound) ? (bound as Template) : []) {
+      if (!template.some(([other, given]) => other === type && same(given, wanted))) {
+        throw new Pkcs11Error('C_UnwrapKey', 0xd1)
+      }
+    }
     const value = cipher('decrypt', mechanism, unwrapping, wrapped)
     const kept = this.options.parityOnUnwrap === true ? value.map(byte => byte | 1) : value
     const { bytes, cut } = this.options.maxSecret ?? { bytes: Number.POSITIVE_INFINITY, cut: false }
     if (kept.length > bytes && !cut) throw new Pkcs11Error('C_UnwrapKey', 0x112)
     return this.#add([...template, [CKA.VALUE, kept.subarray(0, bytes)]], session)
+  }
+
+  /** Logged in, or a token that needs no login. */
+  get #isOpen(): boolean {
+    const flags = this.#tokens()[0]?.flags ?? CKF.LOGIN_REQUIRED
+    return this.loggedIn || (flags & CKF.LOGIN_REQUIRED) === 0
   }
 
   #tokens(): readonly Partial<TokenInfo>[] {
@@ -423,6 +500,7 @@ export class FakeToken implements Pkcs11Binding {
   #enter(fn: string): void {
     this.calls.push(fn)
     if (this.fault?.at === this.calls.length) throw new Pkcs11Error(fn, this.fault.code)
+    if (this.faultOf?.fn === fn) throw new Pkcs11Error(fn, this.faultOf.code)
   }
 
   #on(fn: string, session: SessionHandle): FakeSession {
@@ -432,9 +510,11 @@ export class FakeToken implements Pkcs11Binding {
     try {
       this.#enter(fn)
     } catch (error) {
-      const code = this.fault?.code ?? 0
+      const code = error instanceof Pkcs11Error ? error.returnValue : 0
       // A failed call may leave its operation active, which only closing the session ends.
-      if (state !== undefined && !DATA_ERRORS.includes(code)) state.spoiltBy = `${fn} failed with ${code}`
+      const refused = OBJECTS.includes(fn) && TEMPLATE_ERRORS.includes(code)
+      if (state !== undefined && !refused && !DATA_ERRORS.includes(code))
+        state.spoiltBy = `${fn} failed with ${code}`
       throw error
     }
     if (state === undefined) throw new Pkcs11Error(fn, 0xb3)
@@ -479,11 +559,16 @@ export class FakeToken implements Pkcs11Binding {
 
   #object(fn: string, object: ObjectHandle, code: number): Attributes {
     const found = this.objects.get(number(object))
-    if (found === undefined) throw new Pkcs11Error(fn, code)
+    const hidden = found?.attributes.get(CKA.PRIVATE) === true && !this.#isOpen
+    if (found === undefined || hidden) throw new Pkcs11Error(fn, code)
     return found.attributes
   }
 
   #add(template: Template, session: SessionHandle | undefined): ObjectHandle {
+    const { refuses } = this.options
+    if (template.some(([type, value]) => value !== undefined && refuses?.types.includes(type) === true)) {
+      throw new Pkcs11Error('C_CreateObject', refuses?.code ?? 0x12)
+    }
     const attributes: Attributes = new Map()
     for (const [type, value] of template) {
       if (value !== undefined)
@@ -570,7 +655,8 @@ function number(bytes: Uint8Array): number {
   return new DataView(bytes.buffer, bytes.byteOffset).getUint32(0)
 }
 
-function toBytes(value: boolean | number | string | Uint8Array): Uint8Array {
+function toBytes(value: AttributeValue): Uint8Array {
+  if (typeof value === 'object' && !(value instanceof Uint8Array)) return new Uint8Array(8)
   if (value instanceof Uint8Array) return Uint8Array.from(value)
   if (typeof value === 'string') return new TextEncoder().encode(value)
   if (typeof value === 'boolean') return Uint8Array.of(value ? 1 : 0)

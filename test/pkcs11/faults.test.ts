@@ -12,19 +12,19 @@ import type { KeyStoreOptions } from '../../src/pkcs11.js'
 import { type FakeOptions, FakeToken } from './fake-token.js'
 import { bindKey, openBackendOn, openStoreOn, provisionFake } from './support.js'
 
-/** A code of each class; the classes that are tried again by themselves come first. */
-const CODES: readonly { code: number; name: string; again: boolean; retryable: boolean }[] = [
-  { code: 0xb3, name: 'CKR_SESSION_HANDLE_INVALID', again: true, retryable: true },
-  { code: 0x90, name: 'CKR_OPERATION_ACTIVE', again: true, retryable: true },
-  { code: 0x82, name: 'CKR_OBJECT_HANDLE_INVALID', again: true, retryable: true },
-  { code: 0x60, name: 'CKR_KEY_HANDLE_INVALID', again: true, retryable: true },
-  { code: 0x20, name: 'CKR_DATA_INVALID', again: false, retryable: false },
-  { code: 0x05, name: 'CKR_GENERAL_ERROR', again: false, retryable: false },
-  { code: 0x30, name: 'CKR_DEVICE_ERROR', again: false, retryable: true },
-  { code: 0x31, name: 'CKR_DEVICE_MEMORY', again: false, retryable: true },
-  { code: 0x101, name: 'CKR_USER_NOT_LOGGED_IN', again: false, retryable: false },
-  { code: 0x190, name: 'CKR_CRYPTOKI_NOT_INITIALIZED', again: false, retryable: true },
-  { code: 0x8000_1234, name: 'CKR_VENDOR_DEFINED', again: false, retryable: false },
+/** A code of each class. `heals`: what was lost is brought back, and the call goes through. */
+const CODES: readonly { code: number; name: string; heals: boolean; retryable: boolean }[] = [
+  { code: 0xb3, name: 'CKR_SESSION_HANDLE_INVALID', heals: true, retryable: true },
+  { code: 0x90, name: 'CKR_OPERATION_ACTIVE', heals: true, retryable: true },
+  { code: 0x82, name: 'CKR_OBJECT_HANDLE_INVALID', heals: true, retryable: true },
+  { code: 0x60, name: 'CKR_KEY_HANDLE_INVALID', heals: true, retryable: true },
+  { code: 0x30, name: 'CKR_DEVICE_ERROR', heals: true, retryable: true },
+  { code: 0x101, name: 'CKR_USER_NOT_LOGGED_IN', heals: true, retryable: true },
+  { code: 0x190, name: 'CKR_CRYPTOKI_NOT_INITIALIZED', heals: true, retryable: true },
+  { code: 0x20, name: 'CKR_DATA_INVALID', heals: false, retryable: false },
+  { code: 0x05, name: 'CKR_GENERAL_ERROR', heals: false, retryable: false },
+  { code: 0x31, name: 'CKR_DEVICE_MEMORY', heals: false, retryable: true },
+  { code: 0x8000_1234, name: 'CKR_VENDOR_DEFINED', heals: false, retryable: false },
 ]
 
 const BLOCKS = Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16)
@@ -149,7 +149,7 @@ async function prepare({ kid, fake: fakeOptions, options = {} }: Operation) {
 }
 
 describe.each(OPERATIONS)('$name', operation => {
-  test.each(CODES)('each of its calls fails once with $name', async ({ code, name, again, retryable }) => {
+  test.each(CODES)('each of its calls fails once with $name', async ({ code, name, heals, retryable }) => {
     const { fake, backend, key, other } = await prepare(operation)
     const before = fake.census
     fake.reset()
@@ -169,7 +169,7 @@ describe.each(OPERATIONS)('$name', operation => {
           expect(error).toMatchObject({ returnValue: code, returnValueName: name, retryable })
           expect(error.code).toBe('ERR_PKCS11_CALL')
         }
-        expect(again).toBe(false)
+        expect(heals).toBe(false)
       }
       if (result !== undefined && result.length > 0) expect(result).toEqual(expected)
       expect(fake.violations).toEqual([])
@@ -182,7 +182,8 @@ describe.each(OPERATIONS)('$name', operation => {
       fake.reset()
       expect(await operation.run(backend, key, other)).toEqual(expected)
     }
-    expect(fake.logins).toBe(1)
+    // A login for each time it was lost, and never with another PIN.
+    expect(fake.refusedPins).toBe(0)
     await backend.close()
     expect(fake.sessions.size).toBe(0)
     expect(fake.initialised).toBe(0)
@@ -205,8 +206,9 @@ test.each([0xb3, 0x82])('a lasting error %i is tried once more, not for ever', a
     functionName: 'C_EncryptInit',
     retryable: true,
   })
-  // Where the handle was stale, the key is searched again and its check value is computed: one call more.
-  expect(fake.calls.filter(call => call === 'C_EncryptInit').length).toBe(2)
+  // Twice as it is, the session key asked on the old anchor and on a new one, and once more after the last cure.
+  expect(fake.calls.filter(call => call === 'C_EncryptInit').length).toBeLessThanOrEqual(8)
+  expect(fake.calls.filter(call => call === 'C_Initialize').length).toBe(1)
 })
 
 describe('opening', () => {
@@ -227,7 +229,9 @@ describe('opening', () => {
         failures++
         expect(error).toSatisfy(isIssuerPinError)
       }
-      expect(fake.logins).toBeLessThanOrEqual(1)
+      // A momentary failure is tried again; the PIN was never refused.
+      expect(fake.logins).toBeLessThanOrEqual(4)
+      expect(fake.refusedPins).toBe(0)
       expect(fake.violations).toEqual([])
       expect(fake.census.session).toBe(0)
       // Only a failing C_Finalize or C_CloseSession itself leaves what it should have ended.
@@ -239,7 +243,8 @@ describe('opening', () => {
       fake.loggedIn = false
       for (const [id, object] of fake.objects) if (object.session !== undefined) fake.objects.delete(id)
     }
-    expect(failures).toBeGreaterThan(0)
+    const momentary = [0xb3, 0x90, 0x30, 0x190, 0x05, 0x31, 0x8000_1234].includes(code)
+    expect(failures > 0).toBe(!momentary)
   })
 })
 

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
 import { CKA, CKK, CKM, CKO } from '../../src/backend/pkcs11/binding/constants.js'
 import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
+import { roleAttribute, SECRET_BITS } from '../../src/backend/pkcs11/mechanisms/templates.js'
 import type { ImportedKey, NewKey } from '../../src/pkcs11.js'
 import { CONTRACT_KEYS } from '../../src/testing.js'
 import { FakeToken } from './fake-token.js'
@@ -272,7 +273,9 @@ describe('listKeys and deleteKey', () => {
       [CKA.ID, Buffer.from('x')],
       [CKA.SENSITIVE, true],
       [CKA.EXTRACTABLE, false],
-      [CKA.ENCRYPT, true],
+      [CKA.PRIVATE, true],
+      [CKA.MODIFIABLE, false],
+      ...SECRET_BITS.map(bit => [roleAttribute(bit), bit === 'ENCRYPT'] as const),
       [CKA.VALUE, Buffer.from(MATERIAL, 'hex')],
     ])
     fake.plant([

@@ -125,7 +125,8 @@ describe('what pkcs11js gets wrong', () => {
       null,
       new Date(),
       {},
-      [1],
+      [],
+      ['x'],
       -1,
       1.5,
       2 ** 32,
@@ -347,7 +348,7 @@ test('every call goes to the function of its name, and only to the synchronous f
 
 test('Pkcs11Error says what is lost and what to do', () => {
   expect(new Pkcs11Error('C_Sign', 0x101).message).toContain('no longer logged in')
-  expect(new Pkcs11Error('C_Sign', 0x30).message).toContain('close the backend and open it again')
+  expect(new Pkcs11Error('C_Sign', 0x30).message).toContain('comes back with it by itself')
   expect(new Pkcs11Error('C_Sign', 0x70).message).toBe('C_Sign returned CKR_MECHANISM_INVALID (0x70)')
   expect(new Pkcs11Error('C_Sign', 0x70).as('ERR_PKCS11_LOGIN')).toMatchObject({
     code: 'ERR_PKCS11_LOGIN',

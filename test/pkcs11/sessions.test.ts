@@ -1,171 +1,127 @@
-import { describe, expect, test, vi } from 'vitest'
+/** Sessions: lent to one user, kept after what leaves them good, closed after anything else, counted until they are closed. */
+import { describe, expect, test } from 'vitest'
 import type { SessionHandle } from '../../src/backend/pkcs11/binding/binding.js'
 import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
-import { SessionPool } from '../../src/backend/pkcs11/session/sessions.js'
-import { ArgumentError, BackendError, KeyError } from '../../src/index.js'
-import { errorOf } from './support.js'
+import { Sessions } from '../../src/backend/pkcs11/session/sessions.js'
+import { AbortedError, BackendError, KeyError } from '../../src/base/errors.js'
 
-const LIMITS = { max: 2, queue: 2, waitMs: 1000 }
-
-/** A source that numbers its sessions, and says how many are open. */
-function source(limit = Number.POSITIVE_INFINITY) {
+function pool(max = 4) {
   const open = new Set<SessionHandle>()
-  let opened = 0
-  return {
-    live: open,
-    opened: () => opened,
-    open: () => {
-      if (open.size >= limit) throw new Pkcs11Error('C_OpenSession', 0xb1)
-      const session = Uint8Array.of(++opened) as SessionHandle
-      open.add(session)
-      return session
-    },
-    close: (session: SessionHandle) => {
-      if (!open.delete(session)) throw new Pkcs11Error('C_CloseSession', 0xb3)
-    },
+  const world = {
+    opened: 0,
+    closeFails: 0 as number,
+    openFails: 0 as number,
+    open,
   }
+  const sessions = new Sessions(
+    {
+      open: () => {
+        if (world.openFails > 0) throw new Pkcs11Error('C_OpenSession', world.openFails)
+        const session = Uint8Array.of(++world.opened) as SessionHandle
+        open.add(session)
+        return session
+      },
+      close: session => {
+        if (world.closeFails > 0) throw new Pkcs11Error('C_CloseSession', world.closeFails)
+        open.delete(session)
+      },
+    },
+    max,
+  )
+  return { world, sessions }
 }
 
-const tick = (ms = 0): Promise<void> => new Promise(resolve => setTimeout(resolve, ms))
-
-describe('SessionPool', () => {
-  test('a free session is lent synchronously, and the last one back is the first out', async () => {
-    const from = source()
-    const pool = new SessionPool(from, LIMITS)
-    const seen: SessionHandle[] = []
-    const first = pool.withSession(session => tick().then(() => seen.push(session)))
-    const second = pool.withSession(session => tick(5).then(() => seen.push(session)))
-    await Promise.all([first, second])
-    expect(pool.withSession(session => session)).toBe(seen[1])
-    expect(pool.withSession(session => session)).toBe(seen[1])
-    expect(pool.size).toBe(2)
-    pool.close()
-    expect(from.live.size).toBe(0)
-  })
-
-  test('a session is lent to one user at a time', async () => {
-    const pool = new SessionPool(source(), { ...LIMITS, queue: 100 })
-    const inUse = new Set<SessionHandle>()
-    const use = async (session: SessionHandle): Promise<void> => {
-      expect(inUse.has(session)).toBe(false)
-      inUse.add(session)
-      await tick(1)
-      inUse.delete(session)
-    }
-    await Promise.all(Array.from({ length: 20 }, () => pool.withSession(use)))
-    expect(pool.size).toBe(2)
-  })
-
-  test('who waits is bounded in number and time, with a retryable ERR_BACKEND_BUSY', async () => {
-    const pool = new SessionPool(source(), { max: 1, queue: 1, waitMs: 20 })
-    let end = (): void => {}
-    const holding = pool.withSession(
-      () =>
-        new Promise<void>(resolve => {
-          end = resolve
-        }),
-    )
-    expect(pool.ready).toBe(false)
-    const waiting = errorOf(() => pool.withSession(() => 1))
-    expect(await errorOf(() => pool.withSession(() => 2))).toMatchObject({
-      code: 'ERR_BACKEND_BUSY',
-      retryable: true,
-    })
-    expect(await waiting).toMatchObject({ code: 'ERR_BACKEND_BUSY', retryable: true })
-    const next = pool.withSession(() => 3)
-    end()
-    await holding
-    expect(await next).toBe(3)
-  })
-
-  test('an abort while waiting is clean: the session goes to the next one', async () => {
-    const pool = new SessionPool(source(), { max: 1, queue: 5, waitMs: 1000 })
-    const holding = pool.withSession(() => tick(5))
-    const controller = new AbortController()
-    const remove = vi.spyOn(controller.signal, 'removeEventListener')
-    const aborted = errorOf(() => pool.withSession(() => 'never', controller.signal))
-    const next = pool.withSession(() => 'served', new AbortController().signal)
-    controller.abort('enough')
-    expect(await aborted).toMatchObject({ code: 'ERR_ABORTED', cause: 'enough' })
-    await holding
-    expect(await next).toBe('served')
-    expect(remove).toHaveBeenCalled()
-    expect(pool.size).toBe(1)
-  })
-
-  test.each([
-    ['a data error of an operation', new Pkcs11Error('C_Encrypt', 0x21), true],
-    ['a data error in the middle of one', new Pkcs11Error('C_DigestUpdate', 0x21), false],
-    ['a data error of a clean-up', new Pkcs11Error('C_DestroyObject', 0x20), false],
-    ['a general error', new Pkcs11Error('C_Encrypt', 0x05), false],
-    ['a refused mechanism', new Pkcs11Error('C_EncryptInit', 0x70), false],
-    ['an error of our own', new KeyError('ERR_KEY_USAGE', 'no'), true],
-    ['a mistake of the program', new ArgumentError('no'), true],
-    ['a failure of the binding', new BackendError('ERR_BACKEND_FAILED', 'no'), false],
-    ['anything else', new RangeError('no'), false],
-  ])('%s: the session is kept: %3$s', async (_name, error, kept) => {
-    for (const asynchronous of [false, true]) {
-      const from = source()
-      const pool = new SessionPool(from, LIMITS)
-      const used: SessionHandle[] = []
-      const fail = (session: SessionHandle): Promise<never> => {
-        used.push(session)
-        if (asynchronous) return Promise.reject(error)
+describe('a session', () => {
+  test.each<[string, unknown]>([
+    ['a data error of an operation', new Pkcs11Error('C_Encrypt', 0x21)],
+    ['an error of our own', new KeyError('ERR_KEY_USAGE', 'wrong')],
+    ['an abort', new AbortedError('enough')],
+  ])('after %s is kept', (_what, error) => {
+    const { world, sessions } = pool()
+    expect(() =>
+      sessions.withSession(() => {
         throw error
-      }
-      expect(await errorOf(() => pool.withSession(fail))).toBe(error)
-      expect(pool.withSession(session => session) === used[0]).toBe(kept)
-      expect(from.live.size).toBe(1)
-    }
-  })
-
-  test('a lost session takes the idle ones with it', async () => {
-    const from = source()
-    const pool = new SessionPool(from, LIMITS)
-    await Promise.all([1, 2].map(() => pool.withSession(() => tick(1))))
-    expect(from.live.size).toBe(2)
-    await errorOf(() =>
-      pool.withSession(() => {
-        throw new Pkcs11Error('C_Encrypt', 0xb3)
       }),
-    )
-    expect(from.live.size).toBe(0)
-    expect(pool.size).toBe(0)
+    ).toThrow(error as Error)
+    sessions.withSession(session => expect(session[0]).toBe(1))
+    expect(world.opened).toBe(1)
   })
 
-  test('a token with fewer sessions than thought: the pool stays at what it got', async () => {
-    const pool = new SessionPool(source(1), { ...LIMITS, max: 8, queue: 10 })
-    const results = await Promise.all([1, 2, 3].map(n => pool.withSession(() => tick(1).then(() => n))))
-    expect(results).toEqual([1, 2, 3])
-    expect(pool.size).toBe(1)
-    expect(await errorOf(() => new SessionPool(source(0), LIMITS).withSession(() => 1))).toMatchObject({
-      returnValueName: 'CKR_SESSION_COUNT',
-      retryable: true,
-    })
+  test.each<[string, unknown]>([
+    ['a data error in the middle of an operation', new Pkcs11Error('C_DigestUpdate', 0x21)],
+    ['a general error', new Pkcs11Error('C_Encrypt', 0x05)],
+    ['a refused mechanism', new Pkcs11Error('C_EncryptInit', 0x70)],
+    ['a wrong answer', new BackendError('ERR_BACKEND_FAILED', 'wrong')],
+    ['a bug', new RangeError('bug')],
+  ])('after %s is closed and not used again', (_what, error) => {
+    const { world, sessions } = pool()
+    expect(() =>
+      sessions.withSession(() => {
+        throw error
+      }),
+    ).toThrow(error as Error)
+    expect([world.open.size, sessions.size]).toEqual([0, 0])
+    sessions.withSession(session => expect(session[0]).toBe(2))
   })
 
-  test('who waits for a session that is closed gets a new one, or the reason why there is none', async () => {
-    for (const limit of [2, 0]) {
-      const from = source()
-      const pool = new SessionPool(from, { max: 1, queue: 5, waitMs: 1000 })
-      const failing = errorOf(() =>
-        pool.withSession(async () => {
-          await tick(1)
-          throw new Pkcs11Error('C_Encrypt', 0x05)
-        }),
-      )
-      const waiting = [1, 2].map(() =>
-        errorOf(() => pool.withSession(() => Promise.reject(new RangeError()))),
-      )
-      if (limit === 0) {
-        from.open = () => {
-          throw new Pkcs11Error('C_OpenSession', 0x30)
-        }
-      }
-      await failing
-      for (const error of await Promise.all(waiting)) {
-        expect(error).toBeInstanceOf(limit === 0 ? Pkcs11Error : RangeError)
-      }
-    }
+  test('that is lost takes the idle ones with it', () => {
+    const { world, sessions } = pool()
+    sessions.withSession(() => sessions.withSession(() => undefined))
+    expect(world.open.size).toBe(2)
+    expect(() =>
+      sessions.withSession(() => {
+        throw new Pkcs11Error('C_EncryptInit', 0xb3)
+      }),
+    ).toThrow()
+    expect([world.open.size, sessions.size]).toEqual([0, 0])
   })
+})
+
+test('the last one back is the first one lent', () => {
+  const { sessions } = pool()
+  sessions.withSession(() => sessions.withSession(() => undefined))
+  sessions.withSession(session => expect(session[0]).toBe(1))
+})
+
+test('no more than allowed, and no more than the token has: ERR_BACKEND_BUSY, retryable', () => {
+  const { world, sessions } = pool(1)
+  expect(() => sessions.withSession(() => sessions.withSession(() => undefined))).toThrow(
+    expect.objectContaining({ code: 'ERR_BACKEND_BUSY', retryable: true }) as Error,
+  )
+  sessions.close()
+  world.openFails = 0xb1
+  expect(() => sessions.withSession(() => undefined)).toThrow(
+    expect.objectContaining({ code: 'ERR_BACKEND_BUSY', retryable: true }) as Error,
+  )
+  world.openFails = 0xe0
+  expect(() => sessions.withSession(() => undefined)).toThrow(Pkcs11Error)
+})
+
+test('one that does not close still counts, and is closed later', () => {
+  const { world, sessions } = pool(1)
+  sessions.withSession(() => undefined)
+  world.closeFails = 0x05
+  sessions.close()
+  expect([sessions.size, sessions.unclosed, world.open.size]).toEqual([1, 1, 1])
+  expect(() => sessions.withSession(() => undefined)).toThrow(
+    expect.objectContaining({ code: 'ERR_BACKEND_BUSY' }) as Error,
+  )
+  world.closeFails = 0
+  sessions.withSession(session => expect(session[0]).toBe(2))
+  expect([sessions.size, sessions.unclosed, world.open.size]).toEqual([1, 0, 1])
+})
+
+test('one that is gone already is closed', () => {
+  const { world, sessions } = pool()
+  sessions.withSession(() => undefined)
+  world.closeFails = 0xb3
+  sessions.close()
+  expect(sessions.size).toBe(0)
+})
+
+test('after the module was finalised all are forgotten, without a call', () => {
+  const { world, sessions } = pool()
+  sessions.withSession(() => undefined)
+  sessions.forget()
+  expect([sessions.size, world.open.size]).toEqual([0, 1])
 })

@@ -1,15 +1,25 @@
 import { openPkcs11 } from '../../src/backend/pkcs11/backend.js'
+import type { Surroundings } from '../../src/backend/pkcs11/executor/supervisor.js'
 import { type KeyStore, type KeyStoreOptions, openKeyStoreOver } from '../../src/backend/pkcs11/key-store.js'
 import type { Backend, BindSpec, Key } from '../../src/index.js'
 import { CONTRACT_KEYS, type ContractKey } from '../../src/testing.js'
 import type { FakeToken } from './fake-token.js'
 
 export function optionsFor(fake: FakeToken, more: Partial<KeyStoreOptions> = {}): KeyStoreOptions {
-  return { module: fake.path, token: 'fake', pin: () => '1234', ...more }
+  return { module: fake.path, token: 'fake', pin: () => '1234', executor: 'inline', ...more }
+}
+
+/** Pauses that take no time, without jitter. */
+export const AT_ONCE: Surroundings = {
+  later: step => {
+    const timer = setTimeout(step, 0)
+    return () => clearTimeout(timer)
+  },
+  random: () => 0,
 }
 
 export function openBackendOn(fake: FakeToken, more: Partial<KeyStoreOptions> = {}): Promise<Backend> {
-  return openPkcs11(optionsFor(fake, more), fake.load)
+  return openPkcs11(optionsFor(fake, more), fake.load, { surroundings: AT_ONCE })
 }
 
 export function openStoreOn(fake: FakeToken, more: Partial<KeyStoreOptions> = {}): Promise<KeyStore> {

@@ -36,7 +36,8 @@ describe('the token option', () => {
     'pkcs11:',
     'pkcs11:model=x',
     'pkcs11:slot-id=0',
-    'pkcs11:token=a;object=key',
+    'pkcs11:token=%20',
+    { label: ' ' },
     'pkcs11:token=a;token=b',
     'pkcs11:token=%zz',
     'pkcs11:token=a?pin-value=1234',
@@ -83,7 +84,7 @@ describe('choosing', () => {
       'there are: none',
     )
     const mute = new FakeToken()
-    mute.fault = { at: 4, code: 0xe1 }
+    mute.faultOf = { fn: 'C_GetTokenInfo', code: 0xe1 }
     expect((await errorOf(() => openBackendOn(mute))).message).toContain('1 did not answer')
   })
 

@@ -1,6 +1,5 @@
-/** The PKCS#11 backend: keys in a token, operations by jobs on its sessions. */
-import { throwIfAborted } from '../../base/arguments.js'
-import { BackendError } from '../../base/errors.js'
+/** The PKCS#11 backend: keys in a token, operations as jobs that an executor runs, a supervisor that brings back what is lost. */
+import { BackendError, isIssuerPinError } from '../../base/errors.js'
 import type { Backend } from '../backend.js'
 import type {
   BackendDriver,
@@ -15,31 +14,34 @@ import type {
 import { openBackend } from '../front.js'
 import type { LoadBinding } from './binding/binding.js'
 import { CKK } from './binding/constants.js'
-import { Pkcs11Error, type Pkcs11ErrorKind } from './binding/errors.js'
+import { Pkcs11Error } from './binding/errors.js'
 import { loadPkcs11js } from './binding/pkcs11js-binding.js'
-import { type KeyRef, KeyTable } from './keys/key-table.js'
+import { Dispatcher } from './executor/dispatcher.js'
+import type { Executor } from './executor/executor.js'
+import type { JobName, Jobs } from './executor/jobs.js'
+import { openRemote, STARTER, type Starter } from './executor/remote.js'
+import { REAL, Supervisor, type Surroundings } from './executor/supervisor.js'
+import type { KeyRef } from './keys/key-table.js'
 import { digestOf } from './mechanisms/p256.js'
 import { macPlan } from './mechanisms/plan.js'
-import { execute, type JobName, type Jobs, type TokenContext } from './operations.js'
-import { type Connection, connect, sessionsOf } from './session/connection.js'
+import { vendorProfile } from './mechanisms/vendors.js'
 import { type Pkcs11Options, readSettings, type Settings } from './session/options.js'
-import { SessionPool } from './session/sessions.js'
 
 /**
  * Opens a backend whose keys live in a PKCS#11 token. The keys never enter this process; PIN blocks do, and clear PIN
  * blocks do too, unless they are translated inside the token.
  *
  * Opening loads and initialises the module, finds the one token, logs in with a single attempt, and has the token
- * compute published test values on session keys; `capabilities()` shows what came out. Calls into the token are
- * synchronous: they are short on a local token and hold up the event loop on a slow one. After ten milliseconds of
- * them other work gets its turn.
+ * compute published test values on session keys; `capabilities()` shows what came out. Where the native calls run is the
+ * choice of `executor`: in this thread for a local token, in worker threads or a child process for a slow one. A caller is
+ * released at its signal and at `timeouts.callMs`, whatever the token does; inline, a call that has begun cannot be
+ * interrupted.
  *
- * A call that fails because a session or a handle was lost is tried once more by itself. What needs a new login or a
- * new initialisation (a token unplugged, a server restarted) is not repaired behind the caller's back: such calls fail
- * with a retryable error, `health()` says so, and closing and opening the backend is the cure. Calling `health()`
- * regularly also keeps sessions from timing out.
+ * What is lost comes back by itself, behind the same `Backend` and `Key` objects: sessions, handles, the login, the
+ * initialisation of the module, the child process. A key is found anew and its check value compared before it is used
+ * again. A refused PIN is never sent again. `health()` shows the state, `onEvent` and `diagnostics_channel` its changes.
  *
- * In worker threads: let the main thread open the token first and close it last, and do not `terminate()` a worker in
+ * In worker threads of your own: let the main thread open the token first and close it last, and do not `terminate()` a worker in
  * the middle of its work, which crashes the process inside pkcs11js; let it close its backend and end.
  *
  * Errors: `ERR_ARGUMENT`, `ERR_PKCS11_UNAVAILABLE`, `ERR_PKCS11_MODULE`, `ERR_PKCS11_TOKEN`, `ERR_PKCS11_LOGIN` (never
@@ -59,41 +61,85 @@ export async function pkcs11Backend(options: Pkcs11Options): Promise<Backend> {
   return openPkcs11(options, loadPkcs11js)
 }
 
-/** {@link pkcs11Backend} over another binding. */
-export async function openPkcs11(options: Pkcs11Options, load: LoadBinding): Promise<Backend> {
-  const settings = readSettings(options, 'pkcs11Backend')
-  const connection = await connect(settings, load)
-  return openBackend(new Pkcs11Driver(connection, settings))
+/** What a test replaces of the world. */
+export interface OpenOptions {
+  readonly surroundings?: Surroundings
+  readonly starter?: Starter
 }
 
-/** Errors after which no key handle is trusted. */
-const FORGET: readonly Pkcs11ErrorKind[] = ['session', 'key-handle', 'login', 'device']
+/** {@link pkcs11Backend} over another binding. */
+export async function openPkcs11(
+  options: Pkcs11Options,
+  load: LoadBinding,
+  { surroundings = REAL, starter = STARTER }: OpenOptions = {},
+): Promise<Backend> {
+  const settings = readSettings(options, 'pkcs11Backend')
+  const executor = await openPatiently(() => openRemote(settings, load, undefined, starter), surroundings)
+  return openBackend(new Pkcs11Driver(executor, settings, surroundings))
+}
 
-/** Native calls hold up the event loop: after this long, the next job waits for its next turn. */
-const TURN_MS = 10
+/** Pauses between attempts to open, in milliseconds: a token that others open at the same moment answers badly to some. */
+const OPEN_PAUSES_MS = [40, 80, 160] as const
+
+/** Opens, and tries again what may have been a momentary failure; a refused PIN is none. */
+async function openPatiently(
+  open: () => Promise<Executor>,
+  { later, random }: Surroundings,
+): Promise<Executor> {
+  for (const pause of OPEN_PAUSES_MS) {
+    try {
+      return await open()
+    } catch (error) {
+      if (!isMomentary(error)) throw error
+    }
+    await new Promise<void>(resolve => {
+      later(resolve, pause * (0.5 + random() / 2))
+    })
+  }
+  return open()
+}
+
+function isMomentary(error: unknown): boolean {
+  if (error instanceof Pkcs11Error) return ['unclear', 'session', 'device', 'capacity'].includes(error.kind)
+  // A token that others are opening is not seen for a moment.
+  return isIssuerPinError(error) && error.code === 'ERR_PKCS11_TOKEN' && error.message.startsWith('no ')
+}
 
 class Pkcs11Driver implements BackendDriver<KeyRef> {
   readonly name = 'pkcs11'
-  readonly #connection: Connection
-  readonly #context: TokenContext
-  readonly #sessions: SessionPool
+  readonly #executor: Executor
+  readonly #settings: Settings
+  readonly #supervisor: Supervisor
+  readonly #dispatcher: Dispatcher
   readonly #capabilities: Capabilities
-  #busyMs = 0
-  #turn: Promise<void> | undefined
+  /** By kid: a key that is bound again replaces the one before. */
+  readonly #bound = new Map<string, KeyRef>()
+  readonly #keepAlive: NodeJS.Timeout | undefined
 
-  constructor(connection: Connection, settings: Settings) {
-    const { binding, slot, plan, probe, token } = connection
-    this.#connection = connection
-    this.#context = { binding, slot, plan, probe, keys: new KeyTable(plan, settings.locations) }
-    this.#sessions = new SessionPool(connection.source(settings.readWrite), {
-      ...settings.limits,
-      max: Math.min(settings.limits.max, sessionsOf(token) ?? settings.limits.max),
-    })
-    this.#capabilities = capabilitiesOf(connection)
+  constructor(executor: Executor, settings: Settings, surroundings: Surroundings) {
+    const { onEvent, reinitialise, limits, timeouts, keepAliveMs } = settings
+    this.#executor = executor
+    this.#settings = settings
+    this.#supervisor = new Supervisor(executor, { onEvent, reinitialise }, surroundings)
+    this.#dispatcher = new Dispatcher(executor, this.#supervisor, { ...limits, callMs: timeouts.callMs })
+    this.#capabilities = capabilitiesOf(executor, settings)
+    executor.onLost = () => {
+      const lost = new BackendError('ERR_BACKEND_FAILED', 'the process that makes the calls has gone')
+      this.#supervisor.recover('initialise', lost, this.#supervisor.generation).catch(() => undefined)
+    }
+    if (keepAliveMs === 0) return
+    this.#keepAlive = setInterval(() => void this.#exercise(), keepAliveMs)
+    this.#keepAlive.unref()
   }
 
-  find(query: KeyQuery, signal: AbortSignal | undefined): MaybePromise<FoundKey<KeyRef>> {
-    return this.#run('find', { query }, signal)
+  async find(query: KeyQuery, signal: AbortSignal | undefined): Promise<FoundKey<KeyRef>> {
+    const found = await this.#run('find', { query }, signal)
+    this.#bound.set(query.kid, found.ref)
+    return found
+  }
+
+  release({ kid, name }: KeyRef): void {
+    if (this.#bound.get(kid)?.name === name) this.#bound.delete(kid)
   }
 
   encipher(key: KeyRef, blocks: Uint8Array, signal: AbortSignal | undefined): MaybePromise<Uint8Array> {
@@ -149,92 +195,66 @@ class Pkcs11Driver implements BackendDriver<KeyRef> {
   }
 
   async health(signal: AbortSignal | undefined): Promise<Health> {
+    const { state, failure } = this.#supervisor
+    if (state === 'degraded' || (state === 'recovering' && failure !== undefined)) {
+      return { ok: false, state, detail: `${state}: ${failure?.message ?? 'the token is away'}` }
+    }
     try {
-      return await this.#run('health', {}, signal)
+      const { ok, detail } = await this.#run('health', { keys: [...this.#bound.values()] }, signal)
+      const { stuck } = this.#executor
+      const more = stuck === 0 ? detail : `${detail}; ${stuck} calls have hung`
+      return { ok, state: this.#supervisor.state, detail: more }
     } catch (error) {
-      if (!(error instanceof Pkcs11Error)) throw error
-      return { ok: false, detail: error.message }
+      if (!(error instanceof BackendError) || error.code === 'ERR_BACKEND_CLOSED') throw error
+      return { ok: false, state: this.#supervisor.state, detail: error.message }
     }
   }
 
-  close(): void {
-    this.#sessions.close()
-    this.#connection.close()
+  closing(): void {
+    clearInterval(this.#keepAlive)
+    this.#dispatcher.endWithin(this.#settings.timeouts.closeMs)
   }
 
-  /** At once where nothing has to be waited for. */
+  async close(): Promise<void> {
+    this.#dispatcher.close()
+    this.#supervisor.close()
+    await this.#executor.close()
+  }
+
   #run<Name extends JobName>(
     name: Name,
     job: Jobs[Name]['job'],
     signal: AbortSignal | undefined,
   ): MaybePromise<Jobs[Name]['result']> {
-    if (this.#busyMs < TURN_MS && this.#sessions.ready) return this.#attempt(name, job, signal)
-    return this.#later(name, job, signal)
+    return this.#dispatcher.run(name, job, signal)
   }
 
-  async #later<Name extends JobName>(
-    name: Name,
-    job: Jobs[Name]['job'],
-    signal: AbortSignal | undefined,
-  ): Promise<Jobs[Name]['result']> {
-    // After a turn others may have used it up again.
-    while (this.#busyMs >= TURN_MS) await this.#nextTurn()
-    throwIfAborted(signal)
-    return this.#attempt(name, job, signal)
-  }
-
-  #nextTurn(): Promise<void> {
-    this.#turn ??= new Promise(resolve => {
-      setImmediate(() => {
-        this.#busyMs = 0
-        this.#turn = undefined
-        resolve()
-      })
-    })
-    return this.#turn
-  }
-
-  /** Once more after a lost session or a stale handle: all jobs are idempotent. */
-  #attempt<Name extends JobName>(
-    name: Name,
-    job: Jobs[Name]['job'],
-    signal: AbortSignal | undefined,
-  ): MaybePromise<Jobs[Name]['result']> {
-    const again = (error: unknown): MaybePromise<Jobs[Name]['result']> => {
-      if (!(error instanceof Pkcs11Error)) throw error
-      // A lost session, login or device may have come back with other handles for other keys: none is used again before
-      // it has been found anew, and its check value compared.
-      if (FORGET.includes(error.kind)) this.#context.keys.forget()
-      if (error.kind !== 'session' && error.kind !== 'key-handle') throw error
-      return this.#once(name, job, signal)
-    }
+  /** What is lost while nobody calls is brought back before somebody does. */
+  async #exercise(): Promise<void> {
+    if (this.#supervisor.state !== 'open') return
     try {
-      const result = this.#once(name, job, signal)
-      return result instanceof Promise ? result.catch(again) : result
-    } catch (error) {
-      return again(error)
+      await this.#run('pulse', {}, undefined)
+      await this.#executor.keepAlive()
+    } catch {
+      // The supervisor knows, and says so.
     }
-  }
-
-  #once<Name extends JobName>(
-    name: Name,
-    job: Jobs[Name]['job'],
-    signal: AbortSignal | undefined,
-  ): MaybePromise<Jobs[Name]['result']> {
-    return this.#sessions.withSession(session => {
-      const start = performance.now()
-      // Counts up to the next turn of the event loop, whatever calls are made until then.
-      if (this.#busyMs === 0) this.#nextTurn()
-      try {
-        return execute(this.#context, session, name, job)
-      } finally {
-        this.#busyMs += performance.now() - start
-      }
-    }, signal)
   }
 }
 
-function capabilitiesOf({ module, token, plan }: Connection): Capabilities {
+function notesOf(kind: string, lanes: number, latencyMs: number, { executor, vendor }: Settings): string[] {
+  const chosen = executor === 'auto' ? 'chosen by measuring' : 'asked for'
+  const { claims, remark, source } = vendorProfile(vendor)
+  return [
+    `executor ${kind} (${chosen}): a known answer took ${latencyMs.toFixed(2)} ms; ${lanes} calls at a time`,
+    ...(claims === undefined ? [] : [`what this token says of a key's past is not always so: ${claims}`]),
+    ...(remark === undefined
+      ? []
+      : [`${vendor}${source === 'tried' ? '' : ' (from documentation, not tried on hardware)'}: ${remark}`]),
+  ]
+}
+
+function capabilitiesOf({ kind, lanes, facts }: Executor, settings: Settings): Capabilities {
+  const { module, token, plan, latencyMs } = facts
   const library = `${module.description} ${module.version}`
   const twoKeys = plan.tdea.ok && plan.tdea.by.twoKeyType === CKK.DES2 ? 'CKK_DES2' : 'CKK_DES3 as K1‖K2‖K1'
   return {
@@ -251,6 +271,6 @@ function capabilitiesOf({ module, token, plan }: Connection): Capabilities {
     signing: plan.signing.ok ? 'native' : 'none',
     reencipher: plan.translation.ok ? 'inside' : 'host',
     random: plan.random.ok ? `C_GenerateRandom of ${library}` : 'none',
-    notes: plan.notes,
+    notes: [...notesOf(kind, lanes, latencyMs, settings), ...plan.notes],
   }
 }

@@ -24,6 +24,7 @@ import type { LoadBinding, ObjectHandle, Station, Template } from './binding/bin
 import { CKA, CKO } from './binding/constants.js'
 import { quietly } from './binding/errors.js'
 import { loadPkcs11js } from './binding/pkcs11js-binding.js'
+import { originOf } from './keys/key-checks.js'
 import {
   generateObjects,
   type ImportedKey,
@@ -34,11 +35,17 @@ import {
   readPurpose,
   undo,
 } from './keys/key-making.js'
-import { KeyTable } from './keys/key-table.js'
+import { type Candidate, KeyTable } from './keys/key-table.js'
 import { chainId, chainLabel, type KeyPurpose, newKeyId, readKeyId } from './keys/roles.js'
 import { findObjects, readAttribute, readText } from './mechanisms/objects.js'
-import { type Connection, connect } from './session/connection.js'
-import { PKCS11_OPTIONS, type Pkcs11Options, readSettings } from './session/options.js'
+import { Connection } from './session/connection.js'
+import {
+  PKCS11_OPTIONS,
+  type Pkcs11Options,
+  policyOf,
+  readSettings,
+  type Settings,
+} from './session/options.js'
 
 /** A key as it stands in the token. */
 export interface StoredTokenKey {
@@ -63,6 +70,17 @@ export interface ListedKey {
   readonly checkValue: CheckValue | undefined
   /** The code and message of the error that binding it would give. */
   readonly problem: string | undefined
+  /**
+   * What the token says of its past: made inside and never outside, or brought in. Not every token says the truth; see
+   * the vendor's notes in `capabilities()`.
+   */
+  readonly origin: 'generated' | 'brought-in' | 'unknown'
+}
+
+/** Options of {@link KeyStore.listKeys}. */
+export interface ListOptions {
+  /** Hears of each key that has been looked at. */
+  readonly onProgress?: (progress: { readonly done: number; readonly of: number }) => void
 }
 
 /** Keys of one token, to be made, imported, listed and deleted. Close it when done (`await using`). */
@@ -93,7 +111,7 @@ export interface KeyStore extends AsyncDisposable {
    */
   importKey(key: ImportedKey): Promise<StoredTokenKey>
   /** All secret and private keys of the token, with usage, algorithm, check value, and what is wrong with them. */
-  listKeys(): Promise<ListedKey[]>
+  listKeys(options?: ListOptions): Promise<ListedKey[]>
   /**
    * Deletes a key and what belongs to it (public half, K1 object). Errors: `ERR_KEY_NOT_FOUND`, `ERR_KEY_AMBIGUOUS`
    * (two keys by that kid: name the CKA_ID), `ERR_PKCS11_CALL`.
@@ -130,8 +148,9 @@ export async function openKeyStoreOver(options: KeyStoreOptions, load: LoadBindi
   const names = [...PKCS11_OPTIONS, 'importClearKeys'] as const
   const { importClearKeys = false, ...rest } = readOptions(options, 'openKeyStore', names)
   if (typeof importClearKeys !== 'boolean') throw new ArgumentError('importClearKeys must be a boolean')
-  const connection = await connect(readSettings(rest, 'openKeyStore'), load)
-  return new TokenKeyStore(connection, importClearKeys)
+  const settings = readSettings(rest, 'openKeyStore')
+  const connection = await Connection.open(settings, load)
+  return new TokenKeyStore(connection, settings, importClearKeys)
 }
 
 const MAX_LISTED = 100_000
@@ -139,11 +158,13 @@ const MAX_LISTED = 100_000
 /** One read-write session for each task, closed after it. */
 class TokenKeyStore implements KeyStore {
   readonly #connection: Connection
+  readonly #settings: Settings
   readonly #importClearKeys: boolean
   #closed = false
 
-  constructor(connection: Connection, importClearKeys: boolean) {
+  constructor(connection: Connection, settings: Settings, importClearKeys: boolean) {
     this.#connection = connection
+    this.#settings = settings
     this.#importClearKeys = importClearKeys
   }
 
@@ -152,7 +173,7 @@ class TokenKeyStore implements KeyStore {
     const purpose = readPurpose(key)
     return this.#withSession(station => {
       this.#requireFree(station, key.kid)
-      if (needsChain(this.#connection.plan, purpose)) {
+      if (needsChain(this.#connection.facts.plan, purpose)) {
         throw new BackendError(
           'ERR_UNSUPPORTED_BY_TOKEN',
           `a composed retail MAC key cannot be generated in the token, which does not part with K1: import it`,
@@ -163,7 +184,7 @@ class TokenKeyStore implements KeyStore {
         station,
         key,
         purpose,
-        () => generateObjects(station, this.#connection.plan, purpose, name),
+        () => generateObjects(station, this.#connection.facts.plan, purpose, name),
         undefined,
       )
     })
@@ -187,7 +208,7 @@ class TokenKeyStore implements KeyStore {
           station,
           key,
           purpose,
-          () => importObjects(station, this.#connection.plan, purpose, name, material),
+          () => importObjects(station, this.#connection.facts.plan, purpose, name, material),
           kcv,
         )
       })
@@ -196,26 +217,26 @@ class TokenKeyStore implements KeyStore {
     }
   }
 
-  async listKeys(): Promise<ListedKey[]> {
+  async listKeys(options: ListOptions = {}): Promise<ListedKey[]> {
+    const { onProgress } = readOptions(options, 'listKeys', ['onProgress'])
+    if (onProgress !== undefined && typeof onProgress !== 'function') {
+      throw new ArgumentError('onProgress must be a function')
+    }
+    const { plan } = this.#connection.facts
     return this.#withSession(station => {
-      const keys = [CKO.SECRET_KEY, CKO.PRIVATE_KEY].flatMap(objectClass =>
-        findObjects(
-          station.binding,
-          station.session,
-          [
-            [CKA.TOKEN, true],
-            [CKA.CLASS, objectClass],
-          ],
-          MAX_LISTED,
-        ).map(object => ({ kid: labelOf(station, object), id: idOf(station, object) })),
+      const keys = this.#allKeys(station)
+      const chains = new Set(
+        keys.flatMap(({ label, id }) =>
+          id === undefined ? [] : [nameOf(chainLabel(label ?? ''), chainId(id))],
+        ),
       )
-      const isChain = (kid: string, id: string): boolean =>
-        keys.some(
-          other => chainLabel(other.kid) === kid && toHex(chainId(Buffer.from(other.id, 'hex'))) === id,
-        )
-      return keys
-        .filter(({ kid, id }) => !isChain(kid, id))
-        .map(({ kid, id }) => this.#describe(station, kid, id))
+      const own = keys.filter(({ label, id }) => id === undefined || !chains.has(nameOf(label ?? '', id)))
+      const table = new KeyTable(plan, policyOf(this.#settings, plan), new Map())
+      return own.map((key, at) => {
+        const line = describe(station, table, key)
+        onProgress?.({ done: at + 1, of: own.length })
+        return line
+      })
     })
   }
 
@@ -238,16 +259,20 @@ class TokenKeyStore implements KeyStore {
       const [key, second] = keys
       if (key === undefined) throw new KeyError('ERR_KEY_NOT_FOUND', `key ${kid} is not in this token`, kid)
       if (second !== undefined) throw taken(kid, 'there are two keys by that kid: name the CKA_ID')
+      // Keys only: a certificate with the same label and id is somebody else's to delete.
       const named = (label: string, keyId: Uint8Array): ObjectHandle[] =>
-        findObjects(
-          binding,
-          session,
-          [
-            [CKA.TOKEN, true],
-            [CKA.LABEL, label],
-            [CKA.ID, keyId],
-          ],
-          MAX_LISTED,
+        [CKO.SECRET_KEY, CKO.PRIVATE_KEY, CKO.PUBLIC_KEY].flatMap(objectClass =>
+          findObjects(
+            binding,
+            session,
+            [
+              [CKA.TOKEN, true],
+              [CKA.CLASS, objectClass],
+              [CKA.LABEL, label],
+              [CKA.ID, keyId],
+            ],
+            MAX_LISTED,
+          ),
         )
       const keyId = readAttribute(binding, session, key, CKA.ID)
       const belonging =
@@ -306,7 +331,8 @@ class TokenKeyStore implements KeyStore {
     const { kid, usage, algorithm } = key
     const objects = make()
     try {
-      const table = new KeyTable(this.#connection.plan, new Map())
+      const { plan } = this.#connection.facts
+      const table = new KeyTable(plan, policyOf(this.#settings, plan), new Map())
       const checkValueMethod = methodOf(kcv)
       const found = table.find(station, {
         kid,
@@ -325,41 +351,63 @@ class TokenKeyStore implements KeyStore {
     }
   }
 
-  #describe(station: Station, kid: string, id: string): ListedKey {
-    const locations = new Map([[kid, id === '' ? {} : { id }]])
-    const table = new KeyTable(this.#connection.plan, locations)
-    const tag = readKeyId(Buffer.from(id, 'hex'))
-    // A key from elsewhere is shown under the first usage it could be bound for.
-    const usages = tag === undefined ? USAGE_NAMES : [tag.usage]
-    let problem: string | undefined
-    for (const usage of usages) {
-      try {
-        const mode = tag?.mode ?? usualMode(usage)
-        const query = {
-          kid,
-          usage,
-          mode,
-          algorithm: undefined,
-          hostDecipher: false,
-          checkValueMethod: undefined,
-        }
-        const { algorithm, checkValue } = table.find(station, query)
-        return { kid, id, usage: tag?.usage, algorithm, checkValue, problem: undefined }
-      } catch (error) {
-        if (!(error instanceof KeyError)) throw error
-        problem ??= `${error.code}: ${error.message}`
-      }
-    }
-    return { kid, id, usage: tag?.usage, algorithm: undefined, checkValue: undefined, problem }
+  /** Every secret and private key of the token, each read once. */
+  #allKeys(station: Station): Candidate[] {
+    const { binding, session } = station
+    return [CKO.SECRET_KEY, CKO.PRIVATE_KEY].flatMap(objectClass =>
+      findObjects(
+        binding,
+        session,
+        [
+          [CKA.TOKEN, true],
+          [CKA.CLASS, objectClass],
+        ],
+        MAX_LISTED,
+      ).map(object => ({
+        object,
+        objectClass,
+        label: readText(binding, session, object, CKA.LABEL),
+        id: readAttribute(binding, session, object, CKA.ID),
+      })),
+    )
   }
+}
+
+/** One line of the list. A key from elsewhere is shown under the first usage it could be bound for. */
+function describe(station: Station, table: KeyTable, key: Candidate): ListedKey {
+  const kid = key.label ?? ''
+  const tag = readKeyId(key.id)
+  const usages = tag === undefined ? USAGE_NAMES : [tag.usage]
+  const known = { kid, id: key.id === undefined ? '' : toHex(key.id), usage: tag?.usage }
+  const origin = originOf(station, key.object)
+  let problem: string | undefined
+  for (const usage of usages) {
+    try {
+      const mode = tag?.mode ?? usualMode(usage)
+      const query = {
+        kid,
+        usage,
+        mode,
+        algorithm: undefined,
+        hostDecipher: false,
+        checkValueMethod: undefined,
+      }
+      const { algorithm, checkValue } = table.examine(station, query, key)
+      return { ...known, algorithm, checkValue, problem: undefined, origin }
+    } catch (error) {
+      if (!(error instanceof KeyError)) throw error
+      problem ??= `${error.code}: ${error.message}`
+    }
+  }
+  return { ...known, algorithm: undefined, checkValue: undefined, problem, origin }
+}
+
+function nameOf(label: string, id: Uint8Array): string {
+  return `${label}\0${toHex(id)}`
 }
 
 const NEW_KEY_NAMES = ['kid', 'usage', 'mode', 'algorithm', 'macs', 'hostDecipher', 'translation'] as const
 const USAGE_NAMES = Object.keys(USAGES).filter(isKeyUsage)
-
-function labelOf({ binding, session }: Station, object: ObjectHandle): string {
-  return readText(binding, session, object, CKA.LABEL) ?? ''
-}
 
 function idOf({ binding, session }: Station, object: ObjectHandle): string {
   const id = readAttribute(binding, session, object, CKA.ID)

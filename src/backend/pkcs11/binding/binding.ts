@@ -16,7 +16,8 @@ export type SessionHandle = Uint8Array & { readonly [SESSION]: true }
 /** Good for one epoch of the module: after `C_Finalize` and `C_Initialize` it may name another key. */
 export type ObjectHandle = Uint8Array & { readonly [OBJECT]: true }
 
-export type AttributeValue = boolean | number | string | Uint8Array
+/** A list of numbers is an array of CK_ULONG (CKA_ALLOWED_MECHANISMS), a list of pairs a template (CKA_UNWRAP_TEMPLATE). */
+export type AttributeValue = boolean | number | string | Uint8Array | readonly number[] | Template
 /** Attribute type and value; an entry without a value is left out. */
 export type Template = readonly (readonly [type: number, value: AttributeValue | undefined])[]
 
@@ -50,6 +51,12 @@ export interface TokenInfo {
   readonly sessions: number
 }
 
+export interface SessionInfo {
+  /** CKS_…: whether somebody is logged in, and who. */
+  readonly state: number
+  readonly flags: number
+}
+
 export interface Pkcs11Binding {
   /** Always with `CKF_OS_LOCKING_OK`. `parameters` is the vendor's init string, where it takes one. */
   C_Initialize(parameters: string | undefined): void
@@ -61,14 +68,17 @@ export interface Pkcs11Binding {
   C_GetTokenInfo(slot: SlotId): TokenInfo
   C_OpenSession(slot: SlotId, flags: number): SessionHandle
   C_CloseSession(session: SessionHandle): void
+  C_GetSessionInfo(session: SessionHandle): SessionInfo
   C_Login(session: SessionHandle, userType: number, pin: string): void
   C_Logout(session: SessionHandle): void
   C_GenerateRandom(session: SessionHandle, length: number): Uint8Array<ArrayBuffer>
 
   C_CreateObject(session: SessionHandle, template: Template): ObjectHandle
+  C_CopyObject(session: SessionHandle, object: ObjectHandle, template: Template): ObjectHandle
   C_DestroyObject(session: SessionHandle, object: ObjectHandle): void
   /** One attribute: a call that asks for several fails for all when one is sensitive or unknown. */
   C_GetAttributeValue(session: SessionHandle, object: ObjectHandle, type: number): Uint8Array
+  C_SetAttributeValue(session: SessionHandle, object: ObjectHandle, template: Template): void
   C_FindObjectsInit(session: SessionHandle, template: Template): void
   C_FindObjects(session: SessionHandle, max: number): ObjectHandle[]
   C_FindObjectsFinal(session: SessionHandle): void

@@ -16,6 +16,7 @@ export const CKA = {
   PRIVATE: 0x002,
   LABEL: 0x003,
   VALUE: 0x011,
+  TRUSTED: 0x086,
   CHECK_VALUE: 0x090,
   KEY_TYPE: 0x100,
   ID: 0x102,
@@ -31,10 +32,19 @@ export const CKA = {
   DERIVE: 0x10c,
   VALUE_LEN: 0x161,
   EXTRACTABLE: 0x162,
+  LOCAL: 0x163,
+  NEVER_EXTRACTABLE: 0x164,
+  ALWAYS_SENSITIVE: 0x165,
   MODIFIABLE: 0x170,
+  COPYABLE: 0x171,
+  DESTROYABLE: 0x172,
   EC_PARAMS: 0x180,
   EC_POINT: 0x181,
   ALWAYS_AUTHENTICATE: 0x202,
+  WRAP_WITH_TRUSTED: 0x210,
+  WRAP_TEMPLATE: 0x4000_0211,
+  UNWRAP_TEMPLATE: 0x4000_0212,
+  ALLOWED_MECHANISMS: 0x4000_0600,
 } as const
 
 /** Mechanisms. */
@@ -71,16 +81,25 @@ export const CKF = {
   SERIAL_SESSION: 0x04,
 } as const
 
+/** States of a session in which somebody is logged in as the user: CKS_RO_USER_FUNCTIONS, CKS_RW_USER_FUNCTIONS. */
+export const LOGGED_IN_STATES: readonly number[] = [1, 3]
+
 /** User types. Vendors add their own above 0x80000000. */
 export const CKU = { USER: 1 } as const
 
 /** Return values the code decides on; {@link returnValueName} knows them all. */
 export const CKR = {
+  GENERAL_ERROR: 0x05,
+  FUNCTION_FAILED: 0x06,
+  ATTRIBUTE_READ_ONLY: 0x10,
   ATTRIBUTE_SENSITIVE: 0x11,
   ATTRIBUTE_TYPE_INVALID: 0x12,
   ATTRIBUTE_VALUE_INVALID: 0x13,
+  FUNCTION_NOT_SUPPORTED: 0x54,
   SESSION_COUNT: 0xb1,
+  TEMPLATE_INCONSISTENT: 0xd1,
   USER_ALREADY_LOGGED_IN: 0x100,
+  USER_NOT_LOGGED_IN: 0x101,
   CRYPTOKI_ALREADY_INITIALIZED: 0x191,
 } as const
 

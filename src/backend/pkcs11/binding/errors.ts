@@ -24,33 +24,62 @@ export type Pkcs11ErrorKind =
   | 'configuration'
   | 'unclear'
 
-const KINDS: Readonly<Record<number, Pkcs11ErrorKind>> = Object.fromEntries(
-  (
-    [
-      ['data', [0x20, 0x21, 0x40, 0x41, 0x42, 0xc0, 0xc1, 0x110, 0x112]],
-      ['session', [0x90, 0x91, 0xb0, 0xb3, 0x150]],
-      ['key-handle', [0x60, 0x82, 0xf0, 0x113]],
-      ['capacity', [0x02, 0x31, 0xb1, 0x201]],
-      ['login', [0x101]],
-      ['pin', [0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0x102, 0x103, 0x104, 0x105]],
-      ['device', [0x03, 0x30, 0x32, 0xe0, 0xe1, 0x190]],
-      [
-        'configuration',
-        [
-          0x07, 0x10, 0x11, 0x12, 0x13, 0x1b, 0x54, 0x62, 0x63, 0x64, 0x66, 0x67, 0x68, 0x69, 0x6a, 0x70,
-          0x71, 0xb5, 0xd0, 0xd1, 0xe2, 0xf1, 0xf2, 0x114, 0x115, 0x121, 0x130, 0x140, 0x1b9, 0x200, 0x203,
-        ],
-      ],
-    ] as const
-  ).flatMap(([kind, values]) => values.map(value => [value, kind])),
+/** How the backend comes back from a kind of failure. Each cure is tried once for a call, the lighter ones first. */
+export type Cure = 'none' | 'session' | 'key' | 'login' | 'initialise' | 'ask'
+
+interface ErrorClass {
+  readonly values: readonly number[]
+  /** What helps: another session, finding the key anew, a login, C_Finalize and C_Initialize; `ask`: exercise a key first. */
+  readonly cure: Cure
+  /** The same call may go through later: with another session, a fresh handle, a returned device. */
+  readonly retryable: boolean
+  readonly advice?: string
+}
+
+/** The error classes: every return value this backend knows, what it says and what helps. */
+const CLASSES: Readonly<Record<Pkcs11ErrorKind, ErrorClass>> = {
+  data: { values: [0x20, 0x21, 0x40, 0x41, 0x42, 0xc0, 0xc1, 0x110, 0x112], cure: 'none', retryable: false },
+  session: { values: [0x90, 0x91, 0xb0, 0xb3, 0x150, 0x202], cure: 'session', retryable: true },
+  'key-handle': { values: [0x60, 0x82, 0xf0, 0x113], cure: 'key', retryable: true },
+  capacity: { values: [0x02, 0x31, 0xb1, 0x201], cure: 'none', retryable: true },
+  login: {
+    values: [0x101],
+    cure: 'login',
+    retryable: true,
+    advice: 'this process is no longer logged in; the backend logs in again by itself',
+  },
+  pin: {
+    values: [0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0x102, 0x103, 0x104, 0x105],
+    cure: 'none',
+    retryable: false,
+    advice: 'the PIN is not sent again: look into it, then open the backend anew',
+  },
+  device: {
+    values: [0x03, 0x30, 0x32, 0xe0, 0xe1, 0x190],
+    cure: 'initialise',
+    retryable: true,
+    advice: 'the token or its library is gone; the backend comes back with it by itself',
+  },
+  configuration: {
+    values: [
+      0x07, 0x10, 0x11, 0x12, 0x13, 0x1b, 0x54, 0x62, 0x63, 0x64, 0x66, 0x67, 0x68, 0x69, 0x6a, 0x70, 0x71,
+      0xb5, 0xd0, 0xd1, 0xe2, 0xf1, 0xf2, 0x114, 0x115, 0x121, 0x130, 0x140, 0x1b9, 0x200, 0x203,
+    ],
+    cure: 'none',
+    retryable: false,
+  },
+  unclear: { values: [0x05, 0x06], cure: 'ask', retryable: false },
+}
+
+const KINDS: ReadonlyMap<number, Pkcs11ErrorKind> = new Map(
+  (Object.keys(CLASSES) as Pkcs11ErrorKind[]).flatMap(kind =>
+    CLASSES[kind].values.map(value => [value, kind] as const),
+  ),
 )
 
-/** After these kinds the same call may go through later: with another session, a fresh handle, a returned device. */
-const RETRYABLE: readonly Pkcs11ErrorKind[] = ['session', 'key-handle', 'capacity', 'device']
-
-const ADVICE: Readonly<Partial<Record<Pkcs11ErrorKind, string>>> = {
-  login: 'this process is no longer logged in: close the backend and open it again',
-  device: 'the token or its library is gone: if it stays so, close the backend and open it again',
+/** What helps against an error; `none` for one that is not of PKCS#11. */
+export function cureOf(error: unknown): Cure {
+  return error instanceof Pkcs11Error ? CLASSES[error.kind].cure : 'none'
 }
 
 /**
@@ -74,12 +103,10 @@ export class Pkcs11Error extends BackendError {
 
   constructor(functionName: string, returnValue: number, code: ErrorCode = 'ERR_PKCS11_CALL') {
     const name = returnValueName(returnValue)
-    const kind = KINDS[returnValue] ?? 'unclear'
-    const advice = ADVICE[kind]
+    const kind = KINDS.get(returnValue) ?? 'unclear'
+    const { advice, retryable } = CLASSES[kind]
     const message = `${functionName} returned ${name} (${hexNumber(returnValue)})`
-    super(code, advice === undefined ? message : `${message}; ${advice}`, {
-      retryable: RETRYABLE.includes(kind),
-    })
+    super(code, advice === undefined ? message : `${message}; ${advice}`, { retryable })
     this.functionName = functionName
     this.returnValue = returnValue
     this.returnValueName = name

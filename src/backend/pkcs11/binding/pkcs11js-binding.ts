@@ -21,6 +21,7 @@ import type {
   ObjectHandle,
   Pkcs11Binding,
   SessionHandle,
+  SessionInfo,
   SlotId,
   Template,
   TokenInfo,
@@ -112,6 +113,11 @@ class Pkcs11jsBinding implements Pkcs11Binding {
     call('C_CloseSession', () => this.#library.C_CloseSession(asBuffer(session)))
   }
 
+  C_GetSessionInfo(session: SessionHandle): SessionInfo {
+    const { state, flags } = call('C_GetSessionInfo', () => this.#library.C_GetSessionInfo(asBuffer(session)))
+    return { state, flags }
+  }
+
   C_Login(session: SessionHandle, userType: number, pin: string): void {
     call('C_Login', () => this.#library.C_Login(asBuffer(session), userType, pin))
   }
@@ -129,6 +135,20 @@ class Pkcs11jsBinding implements Pkcs11Binding {
   C_CreateObject(session: SessionHandle, template: Template): ObjectHandle {
     return handle(
       call('C_CreateObject', () => this.#library.C_CreateObject(asBuffer(session), attributes(template))),
+    )
+  }
+
+  C_CopyObject(session: SessionHandle, object: ObjectHandle, template: Template): ObjectHandle {
+    return handle(
+      call('C_CopyObject', () =>
+        this.#library.C_CopyObject(asBuffer(session), asBuffer(object), attributes(template)),
+      ),
+    )
+  }
+
+  C_SetAttributeValue(session: SessionHandle, object: ObjectHandle, template: Template): void {
+    call('C_SetAttributeValue', () =>
+      this.#library.C_SetAttributeValue(asBuffer(session), asBuffer(object), attributes(template)),
     )
   }
 

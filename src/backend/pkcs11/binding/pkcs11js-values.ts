@@ -1,6 +1,7 @@
 /** Values on their way to and from pkcs11js: buffers, mechanisms, templates, errors. */
 import { BackendError } from '../../../base/errors.js'
 import type { AttributeValue, Mechanism, ModuleInfo, ObjectHandle, Template, TokenInfo } from './binding.js'
+import { CKR } from './constants.js'
 import { Pkcs11Error } from './errors.js'
 
 /** `CK_PARAMS_EC_DH` of pkcs11js: tells it which structure the parameter is. */
@@ -75,7 +76,21 @@ function soundValue(value: AttributeValue): boolean | number | string | Buffer {
   if (typeof value === 'boolean' || typeof value === 'string') return value
   if (typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= 0xffff_ffff) return value
   if (value instanceof Uint8Array) return asBuffer(value)
+  if (Array.isArray(value) && value.length > 0 && value.every(item => typeof item === 'number')) {
+    return ulongs(value)
+  }
+  // A nested template holds pointers, which pkcs11js cannot make.
+  if (Array.isArray(value) && value.length > 0 && value.every(item => Array.isArray(item))) {
+    throw new Pkcs11Error('C_CreateObject', CKR.ATTRIBUTE_TYPE_INVALID)
+  }
   throw new BackendError('ERR_BACKEND_FAILED', 'an attribute value has a type that cannot be passed on')
+}
+
+/** CK_ULONGs of eight bytes, as on every platform but Windows. */
+function ulongs(values: readonly number[]): Buffer {
+  const bytes = Buffer.alloc(8 * values.length)
+  for (const [i, value] of values.entries()) bytes.writeBigUInt64LE(BigInt(value), 8 * i)
+  return bytes
 }
 
 interface NativeModuleInfo {
@@ -130,6 +145,7 @@ export function call<T>(functionName: string, make: () => T): T {
 
 /** One shape for `Pkcs11Error{code}`, `Error('CKR_…:<number>')` and `TypeError`. Nothing of the original is kept. */
 function normalised(functionName: string, error: unknown): Error {
+  if (error instanceof Pkcs11Error) return error
   if (error instanceof Error) {
     const code: unknown = Reflect.get(error, 'code')
     if (typeof code === 'number' && code !== 0) return new Pkcs11Error(functionName, code)

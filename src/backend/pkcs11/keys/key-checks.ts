@@ -1,32 +1,52 @@
-/** What is asked of an object before it counts as the key of a kid: one match, a known type, inside, and no wider than its role. */
+/**
+ * What is asked of an object before it counts as the key of a kid: a known type, attributes that keep it inside and as it
+ * is, and no rights but those of its role. What is not shown is not taken for granted.
+ */
 
 import { equalBytes } from '../../../base/bytes.js'
 import { KeyError } from '../../../base/errors.js'
 import type { KeyAlgorithm } from '../../../primitives/key-algorithm.js'
-import type { ObjectHandle, Station, Template } from '../binding/binding.js'
-import { CKA, CKK, CKO, constantName } from '../binding/constants.js'
-import { findObjects, readAttribute, readFlag, readNumber } from '../mechanisms/objects.js'
-import { P256_PARAMS, ROLE_BITS, type RoleBit, roleAttribute } from '../mechanisms/templates.js'
+import type { ObjectHandle, Station } from '../binding/binding.js'
+import { CKA, CKK, constantName } from '../binding/constants.js'
+import { readAttribute, readFlag, readNumber } from '../mechanisms/objects.js'
+import type { Rights } from '../mechanisms/plan.js'
+import { P256_PARAMS, type RoleBit, roleAttribute } from '../mechanisms/templates.js'
 import type { Role } from './roles.js'
 
-/** More than any kid has: private, public, certificates, and one too many. */
+/** More than any kid has: private, public, certificates, twins from an unfinished rotation. */
 export const MAX_OBJECTS = 16
 
-/** The one secret or private key that matches. Errors: `ERR_KEY_NOT_FOUND`, `ERR_KEY_AMBIGUOUS`. */
-export function onlyKey(
-  { binding, session }: Station,
-  kid: string,
-  template: Template,
-): { object: ObjectHandle; objectClass: number } {
-  const keys = findObjects(binding, session, template, MAX_OBJECTS).flatMap(object => {
-    const objectClass = readNumber(binding, session, object, CKA.CLASS)
-    return objectClass === CKO.SECRET_KEY || objectClass === CKO.PRIVATE_KEY ? [{ object, objectClass }] : []
-  })
-  const [key, second] = keys
-  if (key === undefined) throw new KeyError('ERR_KEY_NOT_FOUND', `key ${kid} is not in this token`, kid)
-  if (second !== undefined) throw ambiguous(kid)
-  return key
+/** What a key may show although it should not, where the opener of the backend accepts it by name. */
+export type Acceptance = 'public' | 'modifiable' | 'copyable' | 'hidden-roles'
+export const ACCEPTANCES: readonly Acceptance[] = ['public', 'modifiable', 'copyable', 'hidden-roles']
+
+/** What is accepted, and what is known of this token. */
+export interface Policy {
+  readonly accept: readonly Acceptance[]
+  /** Role attributes the token does not have at all. */
+  readonly lacks: readonly RoleBit[]
+  /** What its users can do, as the probe has tried. */
+  readonly rights: Rights
 }
+
+interface AttributeRule {
+  readonly attribute: keyof typeof CKA
+  readonly must: boolean
+  /** The name by which something else is accepted; without one nothing else is. */
+  readonly accept?: Acceptance
+  readonly danger: string
+}
+
+/**
+ * The table by which every key is judged. What a token does not show is unknown, and unknown is not allowed: an attribute
+ * is right only where it is shown to be right.
+ */
+const RULES: readonly AttributeRule[] = [
+  { attribute: 'SENSITIVE', must: true, danger: 'its value can be read' },
+  { attribute: 'EXTRACTABLE', must: false, danger: 'it can be wrapped and taken away' },
+  { attribute: 'PRIVATE', must: true, accept: 'public', danger: 'it can be used without a login' },
+  { attribute: 'MODIFIABLE', must: false, accept: 'modifiable', danger: 'its rights can be widened' },
+]
 
 /** Errors: `ERR_KEY_ALGORITHM`, `ERR_KEY_MATERIAL`. `stated`: what a CKA_ID of ours says. */
 export function algorithmOf(
@@ -63,14 +83,30 @@ export function algorithmOf(
   }
 }
 
-/** Refuses a key that could leave the token. */
-export function requireInside({ binding, session }: Station, kid: string, object: ObjectHandle): void {
-  if (readFlag(binding, session, object, CKA.SENSITIVE) !== true) {
-    throw attributesError(kid, 'CKA_SENSITIVE is not true: make the key anew as sensitive')
+/** Refuses a key that could leave the token, be used without login, or be given wider rights: `ERR_KEY_ATTRIBUTES`. */
+export function requireInside(station: Station, kid: string, object: ObjectHandle, policy: Policy): void {
+  const { binding, session } = station
+  for (const { attribute, must, accept, danger } of RULES) {
+    const shown = readFlag(binding, session, object, CKA[attribute])
+    const honoured = attribute !== 'MODIFIABLE' || !policy.rights.modifyWidens
+    if ((shown === must && honoured) || (accept !== undefined && policy.accept.includes(accept))) continue
+    const state = shown === must ? `${must}, but this token does not honour it` : `not shown to be ${must}`
+    throw attributesError(kid, `CKA_${attribute} is ${state}, so ${danger}: ${cure(accept)}`)
   }
-  if (readFlag(binding, session, object, CKA.EXTRACTABLE) !== false) {
-    throw attributesError(kid, 'CKA_EXTRACTABLE is not false: make the key anew as not extractable')
-  }
+  const { copyWidens, copyOfUncopyableWidens } = policy.rights
+  if (!copyWidens || policy.accept.includes('copyable')) return
+  const copyable = readFlag(binding, session, object, CKA.COPYABLE)
+  if (copyable === false && !copyOfUncopyableWidens) return
+  throw attributesError(
+    kid,
+    `a user of this token can copy it and give the copy wider rights: ${cure('copyable')}`,
+  )
+}
+
+function cure(accept: Acceptance | undefined): string {
+  return accept === undefined
+    ? 'make the key anew'
+    : `make the key anew, or accept it by name (accept: ['${accept}'])`
 }
 
 /** Refuses a private key that wants the PIN at each use (as PIV's for signing does): it is fetched once and not kept. */
@@ -79,29 +115,49 @@ export function requireOneLogin({ binding, session }: Station, kid: string, obje
   throw attributesError(kid, 'CKA_ALWAYS_AUTHENTICATE is true: make the key anew without it')
 }
 
-/** The role bits of a key; `ERR_KEY_USAGE` where they do not fit. */
+/** The role bits of a key; `ERR_KEY_USAGE` where they do not fit. One that the token does not show counts as there. */
 export function requireRole(
   { binding, session }: Station,
   kid: string,
   object: ObjectHandle,
   { needs, allows }: Role,
-  what: string,
+  { of, what, policy }: { readonly of: readonly RoleBit[]; readonly what: string; readonly policy: Policy },
 ): ReadonlySet<RoleBit> {
-  const can = new Set(
-    ROLE_BITS.filter(bit => readFlag(binding, session, object, roleAttribute(bit)) === true),
-  )
+  const can = new Set<RoleBit>()
+  const hidden: RoleBit[] = []
+  for (const bit of of) {
+    const shown = readFlag(binding, session, object, roleAttribute(bit))
+    if (shown === true) can.add(bit)
+    if (shown === undefined && !policy.lacks.includes(bit)) hidden.push(bit)
+  }
   if (!needs.some(bit => can.has(bit))) {
     throw usageError(
       kid,
       `${what} needs ${needs.map(bit => `CKA_${bit}`).join(' or ')}, which it does not have`,
     )
   }
+  const fits = (bit: RoleBit): boolean => needs.includes(bit) || allows.includes(bit)
   for (const bit of can) {
-    if (!needs.includes(bit) && !allows.includes(bit)) {
-      throw usageError(kid, `CKA_${bit} is set, which ${what} does not need: make the key anew without it`)
-    }
+    if (fits(bit)) continue
+    throw usageError(kid, `CKA_${bit} is set, which ${what} does not need: make the key anew without it`)
   }
-  return can
+  const foreign = policy.accept.includes('hidden-roles') ? undefined : hidden.find(bit => !fits(bit))
+  if (foreign === undefined) return can
+  throw usageError(
+    kid,
+    `the token does not show whether CKA_${foreign} is set, which ${what} does not need: name the vendor, or accept it by name (accept: ['hidden-roles'])`,
+  )
+}
+
+/** What the token says of a key's past. Not all tokens say the truth: the vendor's row knows better. */
+export function originOf(
+  { binding, session }: Station,
+  object: ObjectHandle,
+): 'generated' | 'brought-in' | 'unknown' {
+  const never = readFlag(binding, session, object, CKA.NEVER_EXTRACTABLE)
+  const always = readFlag(binding, session, object, CKA.ALWAYS_SENSITIVE)
+  if (never === true && always === true) return 'generated'
+  return never === undefined || always === undefined ? 'unknown' : 'brought-in'
 }
 
 export function usageError(kid: string, problem: string): KeyError {

@@ -7,15 +7,22 @@ import type { CheckValue } from '../../../key/check-value.js'
 import { type KeyMaterial, publicPoint } from '../../../key/material.js'
 import { isKeyUsage, type KeyMode, type KeyUsage, USAGES } from '../../../key/usage.js'
 import { splitRetailKey } from '../../../primitives/iso9797.js'
-import { isKeyAlgorithm, type KeyAlgorithm } from '../../../primitives/key-algorithm.js'
+import { isKeyAlgorithm, isTdea, type KeyAlgorithm } from '../../../primitives/key-algorithm.js'
 import type { MacAlgorithm } from '../../../primitives/mac-algorithm.js'
 import { readMode } from '../../checks.js'
 import type { Mechanism, ObjectHandle, Station, Template } from '../binding/binding.js'
 import { CKK, CKM } from '../binding/constants.js'
 import { quietly } from '../binding/errors.js'
-import { type Plan, requireMeans } from '../mechanisms/plan.js'
-import { asThreeKeys, type KeyName, privateKey, publicKey, secretKey } from '../mechanisms/templates.js'
-import { chainId, chainLabel, type KeyPurpose, macsOf, newKeyBits, type PairBits, pairBits } from './roles.js'
+import { MAC_MEANS, type Plan, requireMeans } from '../mechanisms/plan.js'
+import {
+  asThreeKeys,
+  type KeyName,
+  makeWith,
+  privateKey,
+  publicKey,
+  secretKey,
+} from '../mechanisms/templates.js'
+import { chainId, chainLabel, type KeyPurpose, macsOf, newKeyBits, pairBits } from './roles.js'
 
 /** What a new key is called and for. */
 export interface NewKey {
@@ -92,11 +99,13 @@ export function generateObjects(
   const { algorithm } = purpose
   if (algorithm === 'ec-p256') {
     const can = pairBits(purpose.usage)
-    const pair = binding.C_GenerateKeyPair(
-      session,
-      { mechanism: CKM.EC_KEY_PAIR_GEN },
-      publicKey({ name, can: can.public }),
-      privateKey({ name, can: can.private }),
+    const pair = makeWith(
+      [
+        publicKey({ name, can: can.public, isPrivate: plan.publicKeysPrivate }),
+        privateKey({ name, can: can.private, mechanisms: allowedMechanisms(plan, purpose) }),
+      ],
+      (open, own) =>
+        binding.C_GenerateKeyPair(session, { mechanism: CKM.EC_KEY_PAIR_GEN }, open ?? [], own ?? []),
     )
     return [pair.privateKey, pair.publicKey]
   }
@@ -111,8 +120,9 @@ export function generateObjects(
     }
   }
   const can = newKeyBits(plan, purpose)
-  const template = secretKey(length === undefined ? { keyType, can, name } : { keyType, can, name, length })
-  return [binding.C_GenerateKey(session, mechanism, template)]
+  const mechanisms = allowedMechanisms(plan, purpose)
+  const template = secretKey({ keyType, can, name, mechanisms, ...(length !== undefined && { length }) })
+  return [makeWith([template], (all = []) => binding.C_GenerateKey(session, mechanism, all))]
 }
 
 /** Brings the objects of a clear key in; nothing stays behind where one of them fails. The key itself comes first. */
@@ -125,7 +135,7 @@ export function importObjects(
 ): KeyObjects {
   const { binding, session } = station
   const { algorithm } = purpose
-  if (algorithm === 'ec-p256') return importPair(station, pairBits(purpose.usage), name, material)
+  if (algorithm === 'ec-p256') return importPair(station, plan, purpose, name, material)
   const can = newKeyBits(plan, purpose)
   const threeKeys =
     algorithm === 'tdea-2key' && requireMeans(plan.tdea, 'TDEA').twoKeyType !== CKK.DES2
@@ -135,7 +145,9 @@ export function importObjects(
   try {
     const keyType = threeKeys === undefined ? GENERATE[algorithm].keyType : CKK.DES3
     const value = threeKeys ?? material
-    const objects: KeyObjects = [binding.C_CreateObject(session, secretKey({ keyType, can, name, value }))]
+    const mechanisms = allowedMechanisms(plan, purpose)
+    const template = secretKey({ keyType, can, name, value, mechanisms })
+    const objects: KeyObjects = [makeWith([template], (all = []) => binding.C_CreateObject(session, all))]
     if (chain !== undefined) {
       const chainName = { label: chainLabel(name.label), id: chainId(name.id) }
       const template = secretKey({
@@ -143,6 +155,7 @@ export function importObjects(
         can: ['ENCRYPT'],
         name: chainName,
         value: chain.chain,
+        mechanisms: CIPHERS.tdea,
       })
       addOrUndo(station, objects, template)
     }
@@ -153,20 +166,29 @@ export function importObjects(
 }
 
 /** A P-256 key and its public half, which is computed here. */
-function importPair(station: Station, can: PairBits, name: KeyName, scalar: Uint8Array): KeyObjects {
+function importPair(
+  station: Station,
+  plan: Plan,
+  purpose: KeyPurpose,
+  name: KeyName,
+  scalar: Uint8Array,
+): KeyObjects {
   const { binding, session } = station
+  const can = pairBits(purpose.usage)
   const point = publicPoint(name.label, scalar)
   const der = Uint8Array.of(0x04, point.length, ...point)
-  const own = privateKey({ name, can: can.private, value: scalar })
-  const objects: KeyObjects = [binding.C_CreateObject(session, own)]
-  addOrUndo(station, objects, publicKey({ name, can: can.public, point: der }))
+  const mechanisms = allowedMechanisms(plan, purpose)
+  const own = privateKey({ name, can: can.private, value: scalar, mechanisms })
+  const objects: KeyObjects = [makeWith([own], (all = []) => binding.C_CreateObject(session, all))]
+  const isPrivate = plan.publicKeysPrivate
+  addOrUndo(station, objects, publicKey({ name, can: can.public, point: der, isPrivate }))
   return objects
 }
 
 /** A further object of a key, or none of them. */
 function addOrUndo(station: Station, objects: KeyObjects, template: Template): void {
   try {
-    objects.push(station.binding.C_CreateObject(station.session, template))
+    objects.push(makeWith([template], (all = []) => station.binding.C_CreateObject(station.session, all)))
   } catch (error) {
     undo(station, objects)
     throw error
@@ -176,6 +198,25 @@ function addOrUndo(station: Station, objects: KeyObjects, template: Template): v
 /** Deletes objects again, as far as that goes. */
 export function undo({ binding, session }: Station, objects: readonly ObjectHandle[]): void {
   for (const object of objects) quietly(() => binding.C_DestroyObject(session, object))
+}
+
+const CIPHERS = {
+  tdea: [CKM.DES3_ECB, CKM.DES3_CBC],
+  aes: [CKM.AES_ECB, CKM.AES_CBC],
+} as const
+
+/** CKA_ALLOWED_MECHANISMS of a new key: what its usage needs, its check value included. */
+function allowedMechanisms(plan: Plan, { usage, algorithm, macs }: KeyPurpose): readonly number[] {
+  if (algorithm === 'ec-p256') {
+    return [USAGES[usage].purpose === 'signature' ? CKM.ECDSA : CKM.ECDH1_DERIVE]
+  }
+  if (macs.length === 0) return [CKM.DES3_ECB]
+  const found = macs.flatMap((mac): readonly number[] => {
+    const by = requireMeans(MAC_MEANS[mac](plan, algorithm), mac)
+    if (by.way === 'sign') return [by.mechanism.mechanism]
+    return isTdea(algorithm) ? CIPHERS.tdea : CIPHERS.aes
+  })
+  return [...new Set(found)]
 }
 
 const GENERATE: Readonly<

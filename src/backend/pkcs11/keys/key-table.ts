@@ -4,29 +4,29 @@
  *
  * A handle is not an identity: it is good while the module stays initialised and the object lives. When it goes stale
  * the key is searched again and must show the check value it was bound with: another key under the same label is an
- * error, never a silent switch.
+ * error, never a silent switch. Where two keys answer to a name, a check value that is known decides between them.
  */
-
-import { equalBytes } from '../../../base/bytes.js'
+import { equalBytes, toHex } from '../../../base/bytes.js'
 import { KeyError } from '../../../base/errors.js'
-import { type CheckValue, requireCheckValue, thumbprintOf } from '../../../key/check-value.js'
+import { type CheckValue, readCheckValue, requireCheckValue, thumbprintOf } from '../../../key/check-value.js'
 import { isWithin, type KeyMode, type KeyUsage, USAGES } from '../../../key/usage.js'
 import type { KeyAlgorithm } from '../../../primitives/key-algorithm.js'
 import { jwkOfPoint, type P256PublicJwk } from '../../../primitives/p256.js'
 import type { FoundKey, KeyQuery } from '../../driver.js'
 import type { ObjectHandle, Station, Template } from '../binding/binding.js'
 import { CKA, CKO } from '../binding/constants.js'
-import { findObjects, readAttribute, readNumber } from '../mechanisms/objects.js'
+import { findObjects, readAttribute, readNumber, readText } from '../mechanisms/objects.js'
 import { isPair, pointOf } from '../mechanisms/p256.js'
 import type { Plan } from '../mechanisms/plan.js'
-import type { RoleBit } from '../mechanisms/templates.js'
+import { PRIVATE_BITS, type RoleBit, SECRET_BITS } from '../mechanisms/templates.js'
+import { requireClosed } from '../mechanisms/translation.js'
 import { tokenCheckValue } from './check-value.js'
 import {
   algorithmOf,
   ambiguous,
   attributesError,
   MAX_OBJECTS,
-  onlyKey,
+  type Policy,
   requireInside,
   requireOneLogin,
   requireRole,
@@ -36,7 +36,7 @@ import { chainId, chainLabel, macsOf, readKeyId, roleOf } from './roles.js'
 
 /** Which object a kid names, where it is not simply the label, or where the label alone is not enough. */
 export interface KeyLocation {
-  /** CKA_LABEL; the kid where absent. */
+  /** CKA_LABEL; where neither it nor `id` is given, the kid. */
   readonly label?: string
   /** CKA_ID in hex. */
   readonly id?: string
@@ -72,28 +72,35 @@ interface Resolved {
   readonly publicJwk: P256PublicJwk | undefined
 }
 
+/** A key object, and what it is called in the token. */
+export interface Candidate {
+  readonly object: ObjectHandle
+  readonly objectClass: number
+  readonly label: string | undefined
+  readonly id: Uint8Array | undefined
+}
+
 /** The keys of one token, for as long as its module stays initialised. */
 export class KeyTable {
   readonly #plan: Plan
+  readonly #policy: Policy
   readonly #locations: ReadonlyMap<string, KeyLocation>
-  readonly #bound = new Map<string, KeyRef>()
   readonly #handles = new Map<string, KeyHandles>()
 
-  constructor(plan: Plan, locations: ReadonlyMap<string, KeyLocation>) {
+  constructor(plan: Plan, policy: Policy, locations: ReadonlyMap<string, KeyLocation>) {
     this.#plan = plan
+    this.#policy = policy
     this.#locations = locations
   }
 
   /** Searches and checks a key; always afresh. Errors: as `BackendDriver.find`. */
   find(station: Station, query: KeyQuery): FoundKey<KeyRef> {
-    const { handles, algorithm, checkValue, chainCheckValue, publicJwk } = this.#resolve(station, query)
-    const { kid, usage, mode, hostDecipher } = query
-    const name = JSON.stringify([kid, usage, mode, algorithm, hostDecipher, checkValue, chainCheckValue])
-    const ref: KeyRef = { kid, usage, mode, algorithm, hostDecipher, checkValue, chainCheckValue, name }
-    this.#handles.set(name, handles)
-    this.#bound.set(name, ref)
-    const facts = { ref, algorithm, checkValue, parity: 'unknown' } as const
-    return publicJwk === undefined ? facts : { ...facts, publicJwk }
+    return this.#keep(query, this.#only(query.kid, this.#resolveAll(station, query, query.expected)))
+  }
+
+  /** The same for an object that has been found already. */
+  examine(station: Station, query: KeyQuery, candidate: Candidate): FoundKey<KeyRef> {
+    return this.#keep(query, this.#resolve(station, query, candidate))
   }
 
   /** The handles of a bound key; after {@link forget}, searched anew. Errors: as `find`, `ERR_KEY_CHECK_VALUE`. */
@@ -102,18 +109,9 @@ export class KeyTable {
     if (known !== undefined) return known
     const { kid, usage, mode, algorithm, hostDecipher, checkValue, chainCheckValue } = ref
     const query = { kid, usage, mode, algorithm, hostDecipher, checkValueMethod: checkValue.method }
-    const found = this.#resolve(station, query)
+    const found = this.#only(kid, this.#resolveAll(station, query, checkValue))
     requireCheckValue(kid, checkValue, found.checkValue)
-    if ((chainCheckValue === undefined) !== (found.chainCheckValue === undefined)) {
-      throw new KeyError(
-        'ERR_KEY_CHECK_VALUE',
-        `key ${kid}: its K1 object has come or gone since it was bound`,
-        kid,
-      )
-    }
-    if (chainCheckValue !== undefined && found.chainCheckValue !== undefined) {
-      requireCheckValue(kid, chainCheckValue, found.chainCheckValue)
-    }
+    requireSameChain(kid, chainCheckValue, found.chainCheckValue)
     this.#handles.set(ref.name, found.handles)
     return found.handles
   }
@@ -124,80 +122,141 @@ export class KeyTable {
   }
 
   /**
-   * The bound keys that are no longer there, or no longer the same: kid and error code. For `health()`. A stale handle
-   * is an error here as everywhere; after {@link forget} the keys are searched anew.
+   * The keys among these that are no longer there, or no longer the same: kid and error code. A stale handle is an error
+   * here as everywhere; after {@link forget} the keys are searched anew.
    */
-  missing(station: Station): string[] {
-    const missing: string[] = []
-    for (const ref of this.#bound.values()) {
+  missing(station: Station, refs: readonly KeyRef[]): string[] {
+    return refs.flatMap(ref => {
       try {
         readNumber(station.binding, station.session, this.handles(station, ref).key, CKA.CLASS)
+        return []
       } catch (error) {
         if (!(error instanceof KeyError)) throw error
-        missing.push(`${ref.kid} (${error.code})`)
+        return [`${ref.kid} (${error.code})`]
       }
-    }
-    return missing
+    })
   }
 
-  #resolve(station: Station, query: KeyQuery): Resolved {
-    const { kid, usage, mode } = query
-    const { label = kid, id } = this.#locations.get(kid) ?? {}
-    const byName: Template = [
+  #keep({ kid, usage, mode, hostDecipher }: KeyQuery, resolved: Resolved): FoundKey<KeyRef> {
+    const { handles, algorithm, checkValue, chainCheckValue, publicJwk } = resolved
+    const name = JSON.stringify([kid, usage, mode, algorithm, hostDecipher, checkValue, chainCheckValue])
+    const ref: KeyRef = { kid, usage, mode, algorithm, hostDecipher, checkValue, chainCheckValue, name }
+    this.#handles.set(name, handles)
+    const facts = { ref, algorithm, checkValue, parity: 'unknown' } as const
+    return publicJwk === undefined ? facts : { ...facts, publicJwk }
+  }
+
+  #only(kid: string, found: readonly Resolved[]): Resolved {
+    const [one, second] = found
+    if (one === undefined) throw new KeyError('ERR_KEY_NOT_FOUND', `key ${kid} is not in this token`, kid)
+    if (second !== undefined) throw ambiguous(kid)
+    return one
+  }
+
+  /**
+   * The keys by that name which hold. Of several, the one with the expected check value is meant, and the others need not
+   * hold; where none has it, or none is expected, there is no telling.
+   */
+  #resolveAll(
+    station: Station,
+    query: KeyQuery,
+    expected: string | CheckValue | undefined,
+  ): readonly Resolved[] {
+    const candidates = this.#candidates(station, query.kid)
+    const [first, second] = candidates
+    if (first === undefined) return []
+    if (second === undefined) return [this.#resolve(station, query, first)]
+    if (expected === undefined) throw ambiguous(query.kid)
+    const matching = candidates.flatMap(candidate => {
+      try {
+        const resolved = this.#resolve(station, query, candidate)
+        return isSame(readCheckValue(expected, resolved.algorithm), resolved.checkValue) ? [resolved] : []
+      } catch (error) {
+        if (!(error instanceof KeyError)) throw error
+        return []
+      }
+    })
+    if (matching.length === 0) throw ambiguous(query.kid)
+    return matching
+  }
+
+  /** The secret and private keys by the name of a kid. */
+  #candidates({ binding, session }: Station, kid: string): Candidate[] {
+    return findObjects(binding, session, this.#nameOf(kid), MAX_OBJECTS).flatMap(object => {
+      const objectClass = readNumber(binding, session, object, CKA.CLASS)
+      if (objectClass !== CKO.SECRET_KEY && objectClass !== CKO.PRIVATE_KEY) return []
+      const id = readAttribute(binding, session, object, CKA.ID)
+      return [{ object, objectClass, label: readText(binding, session, object, CKA.LABEL), id }]
+    })
+  }
+
+  #nameOf(kid: string): Template {
+    const { label, id } = this.#locations.get(kid) ?? {}
+    return [
       [CKA.TOKEN, true],
-      [CKA.LABEL, label],
+      [CKA.LABEL, label ?? (id === undefined ? kid : undefined)],
       [CKA.ID, id === undefined ? undefined : Buffer.from(id, 'hex')],
     ]
-    const { object, objectClass } = onlyKey(station, kid, byName)
-    const wanted = USAGES[usage].algorithms.includes('ec-p256') ? CKO.PRIVATE_KEY : CKO.SECRET_KEY
-    if (objectClass !== wanted) {
-      throw usageError(
-        kid,
-        `it is a ${objectClass === CKO.PRIVATE_KEY ? 'private' : 'secret'} key, not for ${usage}`,
-      )
+  }
+
+  #resolve(station: Station, query: KeyQuery, candidate: Candidate): Resolved {
+    const { kid, usage, mode } = query
+    const { object, objectClass, id } = candidate
+    const isPrivate = objectClass === CKO.PRIVATE_KEY
+    if (isPrivate !== USAGES[usage].algorithms.includes('ec-p256')) {
+      throw usageError(kid, `it is a ${isPrivate ? 'private' : 'secret'} key, not for ${usage}`)
     }
-    const keyId = readAttribute(station.binding, station.session, object, CKA.ID)
-    const tag = readKeyId(keyId)
+    const tag = readKeyId(id)
     if (tag !== undefined && tag.usage !== usage)
       throw usageError(kid, `it is for ${tag.usage}, not ${usage}`)
     if (tag !== undefined && !isWithin(mode, tag.mode))
       throw usageError(kid, `it was made for mode ${tag.mode}: bind it with that mode, not with ${mode}`)
+    if (tag !== undefined && !isWithin(mode, tag.mode)) {
+      throw usageError(kid, `it was made for mode ${tag.mode}: bind it with that mode, not with ${mode}`)
+    }
     const algorithm = algorithmOf(station, kid, object, tag?.algorithm)
     if (!USAGES[usage].algorithms.includes(algorithm)) {
       throw new KeyError('ERR_KEY_ALGORITHM', `key ${kid}: ${usage} does not admit ${algorithm}`, kid)
     }
-    requireInside(station, kid, object)
-    const can = requireRole(station, kid, object, roleOf(this.#plan, usage, mode, algorithm), usage)
-    if (query.hostDecipher && usage === 'pin-encryption' && !can.has('DECRYPT')) {
+    requireInside(station, kid, object, this.#policy)
+    const of = isPrivate ? PRIVATE_BITS : SECRET_BITS
+    const role = roleOf(this.#plan, usage, mode, algorithm)
+    const can = requireRole(station, kid, object, role, { of, what: usage, policy: this.#policy })
+    return isPrivate
+      ? this.#resolvePair(station, query, candidate, can)
+      : this.#resolveSecret(station, query, candidate, algorithm, can)
+  }
+
+  #resolvePair(station: Station, query: KeyQuery, candidate: Candidate, can: ReadonlySet<RoleBit>): Resolved {
+    requireOneLogin(station, query.kid, candidate.object)
+    const publicJwk = this.#publicHalf(station, query, candidate)
+    return {
+      handles: { key: candidate.object, chain: undefined, can },
+      algorithm: 'ec-p256',
+      checkValue: thumbprintOf(publicJwk),
+      chainCheckValue: undefined,
+      publicJwk,
+    }
+  }
+
+  #resolveSecret(
+    station: Station,
+    { kid, usage, hostDecipher, checkValueMethod }: KeyQuery,
+    candidate: Candidate,
+    algorithm: KeyAlgorithm,
+    can: ReadonlySet<RoleBit>,
+  ): Resolved {
+    const { object } = candidate
+    if (hostDecipher && usage === 'pin-encryption' && !can.has('DECRYPT')) {
       throw attributesError(
         kid,
         'CKA_DECRYPT is false, and hostDecipher needs it: make the key for that, or bind it without',
       )
     }
-    if (algorithm === 'ec-p256') {
-      requireOneLogin(station, kid, object)
-      const publicJwk = this.#publicHalf(
-        station,
-        query,
-        object,
-        [...byName, [CKA.CLASS, CKO.PUBLIC_KEY]],
-        keyId,
-      )
-      return {
-        handles: { key: object, chain: undefined, can },
-        algorithm,
-        checkValue: thumbprintOf(publicJwk),
-        chainCheckValue: undefined,
-        publicJwk,
-      }
-    }
-    const checkValue = tokenCheckValue(
-      station,
-      this.#plan,
-      { kid, object, algorithm, can },
-      query.checkValueMethod,
-    )
-    const chain = this.#chain(station, kid, usage, algorithm, label, keyId)
+    const { translation } = this.#plan
+    if (translation.ok && translation.by.closed && can.has('UNWRAP')) requireClosed(station, kid, object)
+    const checkValue = tokenCheckValue(station, this.#plan, { kid, object, algorithm, can }, checkValueMethod)
+    const chain = this.#chain(station, { kid, usage, algorithm }, candidate)
     return {
       handles: { key: object, chain: chain?.object, can },
       algorithm,
@@ -210,52 +269,60 @@ export class KeyTable {
   /** The object with K1 alone, where a retail MAC under this key is composed. */
   #chain(
     station: Station,
-    kid: string,
-    usage: KeyUsage,
-    algorithm: KeyAlgorithm,
-    label: string,
-    keyId: Uint8Array | undefined,
+    { kid, usage, algorithm }: Pick<KeyRef, 'kid' | 'usage' | 'algorithm'>,
+    candidate: Candidate,
   ): { object: ObjectHandle; checkValue: CheckValue } | undefined {
     const { retailMac } = this.#plan
     if (!macsOf(usage, algorithm).includes('iso9797-1-alg3')) return undefined
     if (!retailMac.ok || retailMac.by.way !== 'cbc') return undefined
-    const template: Template = [
-      [CKA.TOKEN, true],
-      [CKA.CLASS, CKO.SECRET_KEY],
-      [CKA.LABEL, chainLabel(label)],
-      [CKA.ID, keyId && chainId(keyId)],
-    ]
+    const label = chainLabel(candidate.label ?? kid)
     const [object, second] =
-      keyId === undefined ? [] : findObjects(station.binding, station.session, template, 2)
+      candidate.id === undefined
+        ? []
+        : findObjects(
+            station.binding,
+            station.session,
+            [
+              [CKA.TOKEN, true],
+              [CKA.CLASS, CKO.SECRET_KEY],
+              [CKA.LABEL, label],
+              [CKA.ID, chainId(candidate.id)],
+            ],
+            2,
+          )
     if (second !== undefined) throw ambiguous(chainLabel(kid))
     if (object === undefined) {
       // A PRW key may be for other MACs; a retail MAC key is of no use without it.
       if (usage !== 'retail-mac') return undefined
       throw attributesError(
         kid,
-        `its K1 object (label ${JSON.stringify(chainLabel(label))}, CKA_ID with 4B31 behind it) is missing: import the key with composedMac`,
+        `its K1 object (label ${JSON.stringify(label)}, CKA_ID with 4B31 behind it) is missing: import the key with composedMac`,
       )
     }
-    requireInside(station, chainLabel(kid), object)
+    const chainKid = chainLabel(kid)
+    requireInside(station, chainKid, object, this.#policy)
     const role = { needs: ['ENCRYPT'], allows: [] } as const
-    const can = requireRole(station, chainLabel(kid), object, role, 'the first half of a composed retail MAC')
-    const key = { kid: chainLabel(kid), object, algorithm: 'tdea-3key', can } as const
+    const what = 'the first half of a composed retail MAC'
+    const can = requireRole(station, chainKid, object, role, { of: SECRET_BITS, what, policy: this.#policy })
+    const key = { kid: chainKid, object, algorithm: 'tdea-3key', can } as const
     return { object, checkValue: tokenCheckValue(station, this.#plan, key, 'encrypt-zero') }
   }
 
   /** The public key of a private key, read from the public object beside it and proven to belong to it. */
-  #publicHalf(
-    station: Station,
-    { kid, usage }: KeyQuery,
-    privateKey: ObjectHandle,
-    byName: Template,
-    keyId: Uint8Array | undefined,
-  ): P256PublicJwk {
+  #publicHalf(station: Station, { kid, usage }: KeyQuery, candidate: Candidate): P256PublicJwk {
     const { binding, session } = station
-    const found = findObjects(binding, session, byName, MAX_OBJECTS)
+    const { object: privateKey, label, id } = candidate
+    const template: Template = [
+      [CKA.TOKEN, true],
+      [CKA.CLASS, CKO.PUBLIC_KEY],
+      [CKA.LABEL, label],
+      [CKA.ID, label === undefined ? id : undefined],
+    ]
+    const found =
+      label === undefined && id === undefined ? [] : findObjects(binding, session, template, MAX_OBJECTS)
     const sameId =
-      found.length > 1 && keyId !== undefined
-        ? found.filter(object => equalBytes(readAttribute(binding, session, object, CKA.ID) ?? NONE, keyId))
+      found.length > 1 && id !== undefined
+        ? found.filter(object => equalBytes(readAttribute(binding, session, object, CKA.ID) ?? NONE, id))
         : found
     const [object, second] = sameId
     if (object === undefined) {
@@ -277,3 +344,24 @@ export class KeyTable {
 }
 
 const NONE: Uint8Array = new Uint8Array(0)
+
+function requireSameChain(kid: string, was: CheckValue | undefined, is: CheckValue | undefined): void {
+  if (was !== undefined && is !== undefined) requireCheckValue(kid, was, is)
+  if ((was === undefined) === (is === undefined)) return
+  throw new KeyError(
+    'ERR_KEY_CHECK_VALUE',
+    `key ${kid}: its K1 object has come or gone since it was bound`,
+    kid,
+  )
+}
+
+/** Whether a check value is the expected one, as far as the shorter of the two goes. */
+function isSame(expected: CheckValue, found: CheckValue): boolean {
+  const length = Math.min(expected.value.length, found.value.length)
+  return expected.method === found.method && expected.value.slice(0, length) === found.value.slice(0, length)
+}
+
+/** CKA_ID in hex, for those who show it. */
+export function idOf(candidate: Candidate): string {
+  return candidate.id === undefined ? '' : toHex(candidate.id)
+}

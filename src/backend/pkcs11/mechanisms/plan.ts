@@ -19,6 +19,16 @@ export type MacMeans =
 /** Where Z stands while a content key is derived; the values of `Capabilities.keyAgreement`. */
 export type KeyAgreementMeans = 'token-kdf' | 'token-digest-key' | 'token-extract'
 
+/** What a token lets its users do with a key, as the probe has tried it on keys of its own. */
+export interface Rights {
+  /** A copy of a key that cannot be modified can be given wider rights. */
+  readonly copyWidens: boolean
+  /** The same where CKA_COPYABLE is false. */
+  readonly copyOfUncopyableWidens: boolean
+  /** A key that says it cannot be modified can be given wider rights. */
+  readonly modifyWidens: boolean
+}
+
 export interface Plan {
   /** TDEA ECB, and by which key type a two-key bundle is held: CKK_DES2, or CKK_DES3 as K1‖K2‖K1. */
   readonly tdea: Means<{ readonly twoKeyType: number }>
@@ -29,8 +39,11 @@ export interface Plan {
   readonly keyAgreement: Means<KeyAgreementMeans>
   /** `CKM_ECDSA` with P-256. */
   readonly signing: Means<true>
-  /** Re-encipherment inside the token, so many bytes at a time. */
-  readonly translation: Means<{ readonly chunkBytes: number }>
+  /** Re-encipherment inside the token, so many bytes at a time; `closed`: it binds what is unwrapped to a template. */
+  readonly translation: Means<{ readonly chunkBytes: number; readonly closed: boolean }>
+  readonly rights: Rights
+  /** CKA_PRIVATE of public keys, which some tokens want true. */
+  readonly publicKeysPrivate: boolean
   readonly random: Means<true>
   readonly notes: readonly string[]
 }

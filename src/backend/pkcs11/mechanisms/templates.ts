@@ -3,7 +3,8 @@
  * "not sensitive" and "may do everything".
  */
 import type { AttributeValue, Template } from '../binding/binding.js'
-import { CKA, CKK, CKO } from '../binding/constants.js'
+import { CKA, CKK, CKO, CKR } from '../binding/constants.js'
+import { Pkcs11Error } from '../binding/errors.js'
 
 /** OID 1.2.840.10045.3.1.7 (prime256v1), DER: the value of CKA_EC_PARAMS. */
 export const P256_PARAMS: Uint8Array = Uint8Array.of(
@@ -51,8 +52,16 @@ export function roleAttribute(bit: RoleBit): number {
 type Attribute = readonly [number, AttributeValue]
 
 /** Role bits of symmetric keys. */
-const SECRET_BITS: readonly RoleBit[] = ['ENCRYPT', 'DECRYPT', 'SIGN', 'VERIFY', 'WRAP', 'UNWRAP', 'DERIVE']
-const PRIVATE_BITS: readonly RoleBit[] = ['DECRYPT', 'SIGN', 'SIGN_RECOVER', 'UNWRAP', 'DERIVE']
+export const SECRET_BITS: readonly RoleBit[] = [
+  'ENCRYPT',
+  'DECRYPT',
+  'SIGN',
+  'VERIFY',
+  'WRAP',
+  'UNWRAP',
+  'DERIVE',
+]
+export const PRIVATE_BITS: readonly RoleBit[] = ['DECRYPT', 'SIGN', 'SIGN_RECOVER', 'UNWRAP', 'DERIVE']
 const PUBLIC_BITS: readonly RoleBit[] = ['ENCRYPT', 'VERIFY', 'VERIFY_RECOVER', 'WRAP', 'DERIVE']
 
 function bits(of: readonly RoleBit[], set: readonly RoleBit[]): Attribute[] {
@@ -70,9 +79,81 @@ function storage(name: KeyName | undefined): Attribute[] {
   return [
     [CKA.TOKEN, true],
     [CKA.MODIFIABLE, false],
+    [CKA.COPYABLE, false],
+    [CKA.DESTROYABLE, true],
     [CKA.LABEL, name.label],
     [CKA.ID, name.id],
   ]
+}
+
+/** What keys for translation carry: whatever they unwrap is this, and they wrap nothing else. */
+const TRANSLATED: Template = [
+  [CKA.CLASS, CKO.SECRET_KEY],
+  [CKA.KEY_TYPE, CKK.GENERIC_SECRET],
+  [CKA.TOKEN, false],
+  [CKA.PRIVATE, true],
+  [CKA.SENSITIVE, true],
+  // The token itself wraps it again.
+  [CKA.EXTRACTABLE, true],
+  ...bits(SECRET_BITS, []),
+]
+
+/** The block of a translation on its way: the template of {@link secretKey} that goes with {@link TRANSLATED}. */
+export function translatedBlocks(): Template {
+  return TRANSLATED
+}
+
+function restrictions(can: readonly RoleBit[], mechanisms: readonly number[] | undefined): Attribute[] {
+  return [
+    [CKA.WRAP_WITH_TRUSTED, true],
+    ...(mechanisms === undefined ? [] : ([[CKA.ALLOWED_MECHANISMS, mechanisms]] as const)),
+    ...(can.includes('UNWRAP') ? ([[CKA.UNWRAP_TEMPLATE, TRANSLATED]] as const) : []),
+    ...(can.includes('WRAP') ? ([[CKA.WRAP_TEMPLATE, TRANSLATED]] as const) : []),
+  ]
+}
+
+/** What may be left out of a template where a token does not take it; the least missed first. */
+const DISPENSABLE: readonly number[] = [
+  CKA.DESTROYABLE,
+  CKA.ALLOWED_MECHANISMS,
+  CKA.COPYABLE,
+  CKA.WRAP_WITH_TRUSTED,
+  CKA.UNWRAP_TEMPLATE,
+  CKA.WRAP_TEMPLATE,
+  CKA.SIGN_RECOVER,
+  CKA.VERIFY_RECOVER,
+]
+
+/** How tokens say that they do not take an attribute: NSS says "general error" of one it keeps for session keys only. */
+const NOT_TAKEN: readonly number[] = [
+  CKR.GENERAL_ERROR,
+  CKR.ATTRIBUTE_READ_ONLY,
+  CKR.ATTRIBUTE_TYPE_INVALID,
+  CKR.ATTRIBUTE_VALUE_INVALID,
+  CKR.TEMPLATE_INCONSISTENT,
+]
+
+/**
+ * Has an object made with every attribute stated, and without one more that can be done without each time the token
+ * refuses the template. What was left out shows when the key is judged, never silently in what it may do. Errors: those
+ * of `make`, the first one where nothing helps.
+ */
+export function makeWith<T>(templates: readonly Template[], make: (...templates: Template[]) => T): T {
+  const without = new Set<number>()
+  let first: unknown
+  for (;;) {
+    try {
+      return make(...templates.map(template => template.filter(([type]) => !without.has(type))))
+    } catch (error) {
+      first ??= error
+      if (!(error instanceof Pkcs11Error) || !NOT_TAKEN.includes(error.returnValue)) throw error
+      const next = DISPENSABLE.find(
+        type => !without.has(type) && templates.some(template => template.some(([other]) => other === type)),
+      )
+      if (next === undefined) throw first
+      without.add(next)
+    }
+  }
 }
 
 /** A secret key that does not leave the token: a token object where it has a name, else a session object. */
@@ -83,25 +164,26 @@ export function secretKey(options: {
   value?: Uint8Array
   /** CKA_VALUE_LEN, for keys the token makes and whose type does not fix it. */
   length?: number
-  /** Only for the block of an in-token translation, which the token itself wraps again. */
-  extractable?: true
+  /** CKA_ALLOWED_MECHANISMS of a long-term key. */
+  mechanisms?: readonly number[]
 }): Template {
-  const { keyType, can, name, value, length, extractable } = options
+  const { keyType, can, name, value, length, mechanisms } = options
   return [
     [CKA.CLASS, CKO.SECRET_KEY],
     [CKA.KEY_TYPE, keyType],
     ...storage(name),
     [CKA.PRIVATE, true],
     [CKA.SENSITIVE, true],
-    [CKA.EXTRACTABLE, extractable ?? false],
+    [CKA.EXTRACTABLE, false],
     ...bits(SECRET_BITS, can),
+    ...(name === undefined ? [] : restrictions(can, mechanisms)),
     [CKA.VALUE_LEN, length],
     [CKA.VALUE, value],
   ]
 }
 
 /** A derived secret that the host may read: only for what the caller gets anyway, or opted in by name. */
-export function readableSecret(length: number): Template {
+export function readableSecret(length: number | undefined): Template {
   return [
     [CKA.CLASS, CKO.SECRET_KEY],
     [CKA.KEY_TYPE, CKK.GENERIC_SECRET],
@@ -119,8 +201,9 @@ export function privateKey(options: {
   can: readonly RoleBit[]
   name?: KeyName
   value?: Uint8Array
+  mechanisms?: readonly number[]
 }): Template {
-  const { can, name, value } = options
+  const { can, name, value, mechanisms } = options
   return [
     [CKA.CLASS, CKO.PRIVATE_KEY],
     [CKA.KEY_TYPE, CKK.EC],
@@ -129,6 +212,7 @@ export function privateKey(options: {
     [CKA.SENSITIVE, true],
     [CKA.EXTRACTABLE, false],
     ...bits(PRIVATE_BITS, can),
+    ...(name === undefined ? [] : restrictions(can, mechanisms)),
     ...(value === undefined ? [] : ([[CKA.EC_PARAMS, P256_PARAMS]] as const)),
     [CKA.VALUE, value],
   ]
@@ -139,13 +223,15 @@ export function publicKey(options: {
   can: readonly RoleBit[]
   name?: KeyName
   point?: Uint8Array
+  /** CKA_PRIVATE: some tokens want it true of public keys, too. */
+  isPrivate: boolean
 }): Template {
-  const { can, name, point } = options
+  const { can, name, point, isPrivate } = options
   return [
     [CKA.CLASS, CKO.PUBLIC_KEY],
     [CKA.KEY_TYPE, CKK.EC],
     ...storage(name),
-    [CKA.PRIVATE, false],
+    [CKA.PRIVATE, isPrivate],
     ...bits(PUBLIC_BITS, can),
     [CKA.EC_PARAMS, P256_PARAMS],
     [CKA.EC_POINT, point],

@@ -11,7 +11,7 @@ import { CKA, CKM } from '../binding/constants.js'
 import { type PairBits, pairBits } from '../keys/roles.js'
 import { deriveContentKey, digestOf, pointOf, signDigest } from '../mechanisms/p256.js'
 import type { KeyAgreementMeans, Means } from '../mechanisms/plan.js'
-import { privateKey, publicKey } from '../mechanisms/templates.js'
+import { makeWith, privateKey, publicKey } from '../mechanisms/templates.js'
 import { KNOWN, requireAnswer } from './known-answers.js'
 import type { Probe, ProbeOptions } from './test-keys.js'
 
@@ -22,13 +22,13 @@ const AGREEMENT_NAMES: Readonly<Record<KeyAgreementMeans, string>> = {
 }
 
 /** Against the host's own ECDH and KDF. */
-export function planAgreement(on: Probe, { extractSharedSecret }: ProbeOptions): Means<KeyAgreementMeans> {
+export function planAgreement(on: Probe, options: ProbeOptions): Means<KeyAgreementMeans> {
   const candidates: KeyAgreementMeans[] = ['token-kdf', 'token-digest-key']
-  if (extractSharedSecret) candidates.push('token-extract')
+  if (options.extractSharedSecret) candidates.push('token-extract')
   const reasons: string[] = []
   for (const candidate of candidates) {
     const means = on(AGREEMENT_NAMES[candidate], station => {
-      probeAgreement(station, candidate)
+      probeAgreement(station, candidate, options)
       return candidate
     })
     if (means.ok) return means
@@ -37,8 +37,8 @@ export function planAgreement(on: Probe, { extractSharedSecret }: ProbeOptions):
   return { ok: false, reason: reasons.join('; ') }
 }
 
-function probeAgreement(station: Station, means: KeyAgreementMeans): void {
-  const pair = generatePair(station, pairBits('jwe-key-agreement'))
+function probeAgreement(station: Station, means: KeyAgreementMeans, options: ProbeOptions): void {
+  const pair = generatePair(station, pairBits('jwe-key-agreement'), options)
   const ours = createECDH('prime256v1')
   const point = ours.generateKeys()
   const z = ours.computeSecret(pair.point)
@@ -53,9 +53,9 @@ function probeAgreement(station: Station, means: KeyAgreementMeans): void {
 }
 
 /** Verified here. Two messages, for two signatures with one nonce would give the key to whoever sees both. */
-export function planSigning(on: Probe): Means<true> {
+export function planSigning(on: Probe, options: ProbeOptions): Means<true> {
   return on('CKM_ECDSA', station => {
-    const { privateKey, point } = generatePair(station, pairBits('jwt-signing'))
+    const { privateKey, point } = generatePair(station, pairBits('jwt-signing'), options)
     const verifier = es256PublicKey(jwkOfPoint(point))
     const commitments = [KNOWN.retail.message, KNOWN.cmacAes.message].map(message => {
       const signature = signDigest(station, privateKey, digestOf(message))
@@ -71,12 +71,12 @@ export function planSigning(on: Probe): Means<true> {
 function generatePair(
   { binding, session }: Station,
   can: PairBits,
+  { publicKeysPrivate: isPrivate }: ProbeOptions,
 ): { privateKey: ObjectHandle; point: Uint8Array } {
-  const pair = binding.C_GenerateKeyPair(
-    session,
-    { mechanism: CKM.EC_KEY_PAIR_GEN },
-    publicKey({ can: can.public }),
-    privateKey({ can: can.private }),
+  const pair = makeWith(
+    [publicKey({ can: can.public, isPrivate }), privateKey({ can: can.private })],
+    (open, own) =>
+      binding.C_GenerateKeyPair(session, { mechanism: CKM.EC_KEY_PAIR_GEN }, open ?? [], own ?? []),
   )
   const point = pointOf(binding.C_GetAttributeValue(session, pair.publicKey, CKA.EC_POINT))
   if (point === undefined) throw untrusted('generates P-256 keys off the curve')

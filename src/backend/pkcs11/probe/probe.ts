@@ -9,11 +9,13 @@
 
 import { equalBytes } from '../../../base/bytes.js'
 import { BackendError } from '../../../base/errors.js'
-import type { ObjectHandle, Pkcs11Binding, SessionSource, Station } from '../binding/binding.js'
+import type { ObjectHandle, Pkcs11Binding, SessionSource, Station, Template } from '../binding/binding.js'
+import { CKA, CKK, CKM } from '../binding/constants.js'
 import { isRefusal, type Pkcs11Error, quietly } from '../binding/errors.js'
 import { cbcCipher, DES3_ECB, decrypt, encrypt, xorBlocks } from '../mechanisms/cipher.js'
-import type { Means, Plan } from '../mechanisms/plan.js'
-import { CHUNK_BYTES, translateChunk } from '../mechanisms/translation.js'
+import type { Plan, Rights } from '../mechanisms/plan.js'
+import { asThreeKeys, makeWith, secretKey } from '../mechanisms/templates.js'
+import { CHUNK_BYTES, opensToAnybody, translateChunk } from '../mechanisms/translation.js'
 import { KNOWN, requireAnswer } from './known-answers.js'
 import { planCmac, planRetailMac } from './probe-mac.js'
 import { planAgreement, planSigning } from './probe-pair.js'
@@ -52,12 +54,20 @@ export function probeToken(
     notes.push('no known answers: this token imports no clear key, and was checked with keys it generated')
   }
   const keyAgreement = planAgreement(on, options)
-  const signing = planSigning(on)
+  const signing = planSigning(on, options)
   const random = on('random numbers', probeRandom)
-  return { plan: { ...symmetric, keyAgreement, signing, random, notes }, testKeys }
+  const rights = probeRights(on, testKeys, notes)
+  const { publicKeysPrivate } = options
+  return {
+    plan: { ...symmetric, keyAgreement, signing, random, rights, publicKeysPrivate, notes },
+    testKeys,
+  }
 }
 
-type SymmetricPlan = Omit<Plan, 'keyAgreement' | 'signing' | 'random' | 'notes'>
+type SymmetricPlan = Omit<
+  Plan,
+  'keyAgreement' | 'signing' | 'random' | 'rights' | 'publicKeysPrivate' | 'notes'
+>
 
 function planSymmetric(on: Probe, keys: TestKeys, options: ProbeOptions): SymmetricPlan {
   const tdea = on('TDEA', station => probeTdea(station, keys))
@@ -125,18 +135,93 @@ function chainByHand(station: Station, key: ObjectHandle, plain: Uint8Array): Ui
 function planTranslation(
   on: Probe,
   keys: TestKeys,
-  { translateInToken }: ProbeOptions,
-): Means<{ readonly chunkBytes: number }> {
+  { translateInToken, translationKeysMayDecipher }: ProbeOptions,
+): Plan['translation'] {
   if (!translateInToken) return { ok: false, reason: 'it was not asked for with translateInToken' }
   if (!keys.known) return NO_KNOWN_ANSWER
+  const template = on('a template for what is unwrapped', station => isHonoured(station, keys))
+  const closed = template.ok && template.by
+  if (!closed && !translationKeysMayDecipher) {
+    return {
+      ok: false,
+      reason:
+        'this token does not bind what a key unwraps to a template, so its users could decipher with such a key; translationKeysMayDecipher accepts that',
+    }
+  }
   let reason = ''
   for (const chunkBytes of CHUNK_BYTES) {
     const what = `translation inside the token, ${chunkBytes} bytes at a time`
     const found = on(what, station => probeTranslation(station, keys, chunkBytes))
-    if (found.ok && found.by) return { ok: true, by: { chunkBytes } }
+    if (found.ok && found.by) return { ok: true, by: { chunkBytes, closed } }
     reason = found.ok ? 'the token cuts the blocks short' : found.reason
   }
   return { ok: false, reason }
+}
+
+/** Whether CKA_UNWRAP_TEMPLATE keeps what is unwrapped from being readable: some tokens store it and do not look at it. */
+function isHonoured(station: Station, testKeys: TestKeys): boolean {
+  const name = { label: 'issuer-pin-crypto probe', id: Uint8Array.of(0) }
+  const value = KNOWN.translation.from
+  const keyType = testKeys.twoKeyType
+  const own = keyType === CKK.DES2 ? value : asThreeKeys(value)
+  const template = secretKey({ keyType, can: ['UNWRAP'], name, value: own }).map(([type, given]) =>
+    type === CKA.TOKEN ? ([type, false] as const) : ([type, given] as const),
+  )
+  const key = makeWith([template], (all = []) => station.binding.C_CreateObject(station.session, all))
+  return !opensToAnybody(station, key)
+}
+
+/**
+ * What a token lets its users do with a key that says it cannot be modified: widen its rights, or copy it and widen the
+ * copy's. Tried on session keys. Where nothing can be tried nothing is known, and that counts as the worst.
+ */
+function probeRights(on: Probe, keys: TestKeys | undefined, notes: string[]): Rights {
+  const fixed = (more: Template): ((station: Station) => ObjectHandle) => {
+    return ({ binding, session }) => {
+      const frozen: Template = [[CKA.MODIFIABLE, false], ...more]
+      const bare =
+        keys === undefined
+          ? secretKey({ keyType: CKK.GENERIC_SECRET, can: ['SIGN'], value: KNOWN.cmacAes.key })
+          : keys.known
+            ? secretKey({ keyType: CKK.DES3, can: ['ENCRYPT'], value: KNOWN.tdea3.key })
+            : secretKey({ keyType: keys.twoKeyType, can: ['ENCRYPT'] })
+      const template = [...bare, ...frozen]
+      if (keys?.known !== false) return binding.C_CreateObject(session, template)
+      const mechanism = keys.twoKeyType === CKK.DES2 ? CKM.DES2_KEY_GEN : CKM.DES3_KEY_GEN
+      return binding.C_GenerateKey(session, { mechanism }, template)
+    }
+  }
+  const widens = (
+    what: string,
+    more: Template,
+    widen: (station: Station, key: ObjectHandle) => void,
+  ): boolean => {
+    const made = on(`a key to try ${what} on`, station => {
+      const key = fixed(more)(station)
+      try {
+        widen(station, key)
+        return true
+      } catch (error) {
+        if (isRefusal(error)) return false
+        throw error
+      }
+    })
+    return !made.ok || made.by
+  }
+  const wider: Template = [[CKA.DECRYPT, true]]
+  const copy = ({ binding, session }: Station, key: ObjectHandle): void => {
+    binding.C_CopyObject(session, key, wider)
+  }
+  const rights: Rights = {
+    copyWidens: widens('copying', [], copy),
+    copyOfUncopyableWidens: widens('copying what is not copyable', [[CKA.COPYABLE, false]], copy),
+    modifyWidens: widens('modifying', [], ({ binding, session }, key) =>
+      binding.C_SetAttributeValue(session, key, wider),
+    ),
+  }
+  if (rights.copyWidens) notes.push('users of this token can copy a key and give the copy wider rights')
+  if (rights.modifyWidens) notes.push('users of this token can give a key wider rights')
+  return rights
 }
 
 /** False where another number of bytes comes out: some tokens hold secrets up to a length, and say nothing. */

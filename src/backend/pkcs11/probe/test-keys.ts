@@ -17,6 +17,8 @@ export interface ProbeOptions {
   readonly composedMac: boolean
   readonly retailMac: RetailMacProfile | undefined
   readonly translateInToken: boolean
+  readonly translationKeysMayDecipher: boolean
+  readonly publicKeysPrivate: boolean
   readonly extractSharedSecret: boolean
 }
 

@@ -2,11 +2,43 @@
 
 import { readOptions } from '../../../base/arguments.js'
 import { ArgumentError } from '../../../base/errors.js'
+import { ACCEPTANCES, type Acceptance, type Policy } from '../keys/key-checks.js'
 import type { KeyLocation } from '../keys/key-table.js'
-import { RETAIL_MAC_VENDORS, type RetailMacVendor, retailMacProfile } from '../mechanisms/vendors.js'
+import type { Plan } from '../mechanisms/plan.js'
+import {
+  isVendor,
+  RETAIL_MAC_VENDORS,
+  type RetailMacVendor,
+  retailMacProfile,
+  VENDORS,
+  type Vendor,
+  vendorProfile,
+} from '../mechanisms/vendors.js'
 import type { ProbeOptions } from '../probe/test-keys.js'
-import type { SessionLimits } from './sessions.js'
-import { type LoginOptions, readTokenQuery, type TokenQuery } from './token.js'
+import {
+  isBlank,
+  type LoginOptions,
+  type LoginPolicy,
+  readTokenQuery,
+  readUri,
+  type TokenQuery,
+} from './token.js'
+
+/** The state of a PKCS#11 backend. */
+export type BackendState = 'open' | 'degraded' | 'recovering' | 'closed'
+
+/** What is published at each change of state, on the diagnostics channel `issuer-pin-crypto:pkcs11` and to `onEvent`. */
+export interface BackendEvent {
+  readonly state: BackendState
+  /** The state before. */
+  readonly from: BackendState
+  /** Why: the error's message, which holds no secret; absent where all is well. */
+  readonly reason?: string
+  /** The code of that error. */
+  readonly code?: string
+  /** How many attempts to come back have failed in a row. */
+  readonly failures: number
+}
 
 /** Options of `pkcs11Backend` and `openKeyStore`. Unknown names are refused. */
 export interface Pkcs11Options {
@@ -37,8 +69,31 @@ export interface Pkcs11Options {
     readonly waitMs?: number
     readonly readWrite?: boolean
   }
-  /** Objects whose label is not the kid, or whose label alone is not unique: by kid. */
-  readonly keys?: Readonly<Record<string, KeyLocation>>
+  /** Default `auto`: where the token says that it requires a login. */
+  readonly login?: LoginPolicy
+  /**
+   * Where the native calls run: in this thread (`inline`), in worker threads over one login (`threads`), or in a child
+   * process (`process`), which alone can end a call that hangs. `auto` measures at open: `inline` for a local token,
+   * `threads` where a call takes longer than a fifth of a millisecond; `capabilities()` says which and why.
+   */
+  readonly executor?: 'auto' | 'inline' | 'threads' | 'process'
+  /** `process`: a second child, logged in and waiting, so that a killed one is replaced at once. Default false. */
+  readonly spare?: boolean
+  /** Longest call, waiting included (30,000 ms); opening (30,000); closing (10,000). */
+  readonly timeouts?: { readonly callMs?: number; readonly openMs?: number; readonly closeMs?: number }
+  /** Puts queued encipherments under one key together into one native call. Default true. */
+  readonly coalesce?: boolean
+  /** How often idle sessions are exercised, so that they do not time out: 60,000 ms; 0: never. */
+  readonly keepAliveMs?: number
+  /** `reinitialise: false` where something else in this process uses the module, and it must not be finalised. */
+  readonly recovery?: { readonly reinitialise?: boolean }
+  /** Hears each change of state (`open`, `degraded`, `recovering`, `closed`), as does `diagnostics_channel`. */
+  readonly onEvent?: (event: BackendEvent) => void
+  /**
+   * Objects whose label is not the kid, or whose label alone is not unique: by kid. `{ label, id }`, an `id` alone, or a
+   * `pkcs11:` URI with `object` or `id` (RFC 7512).
+   */
+  readonly keys?: Readonly<Record<string, KeyLocation | string>>
   /**
    * Lets the retail MAC be made out of TDEA-CBC calls under two objects (K1‖K1‖K1 and the key itself), and CMAC out
    * of CBC calls where the token has no mechanism. The K1 object is a single-DES oracle for whoever reaches the token:
@@ -52,6 +107,18 @@ export interface Pkcs11Options {
    * CKA_UNWRAP and CKA_WRAP.
    */
   readonly translateInToken?: boolean
+  /**
+   * Uses keys for `translateInToken` although this token does not bind what they unwrap to a template: whoever may use the
+   * token can then decipher with them. Without it, such a token translates on the host only.
+   */
+  readonly translationKeysMayDecipher?: boolean
+  /**
+   * What a key may show although it should not, each by name: `modifiable` and `copyable` (its rights can be widened),
+   * `public` (usable without login), `hidden-roles` (role attributes the token does not show).
+   */
+  readonly accept?: readonly Acceptance[]
+  /** Whose token this is: a row of defaults and of what is known of it. */
+  readonly vendor?: Vendor
   /** Lets Z of a key agreement be read into host memory where the token can do no better. */
   readonly extractSharedSecret?: boolean
 }
@@ -65,67 +132,132 @@ export const PKCS11_OPTIONS: readonly (keyof Pkcs11Options)[] = [
   'allowFinalTry',
   'initParameters',
   'sessions',
+  'login',
+  'executor',
+  'spare',
+  'timeouts',
+  'coalesce',
+  'keepAliveMs',
+  'recovery',
+  'onEvent',
   'keys',
   'composedMac',
   'retailMac',
   'translateInToken',
+  'translationKeysMayDecipher',
+  'accept',
+  'vendor',
   'extractSharedSecret',
 ]
 
-/** The options, read and completed. */
+/** The options, read and completed. All but the PIN function and the listener is plain data. */
 export interface Settings {
   readonly module: string
   readonly token: TokenQuery
   readonly login: LoginOptions
   readonly initParameters: string | undefined
-  readonly limits: SessionLimits
+  readonly limits: {
+    readonly max: number
+    readonly queue: number
+    readonly waitMs: number
+    readonly coalesce: boolean
+  }
+  readonly timeouts: { readonly callMs: number; readonly openMs: number; readonly closeMs: number }
+  readonly executor: 'auto' | 'inline' | 'threads' | 'process'
+  readonly spare: boolean
+  readonly keepAliveMs: number
+  readonly reinitialise: boolean
+  readonly onEvent: ((event: BackendEvent) => void) | undefined
   readonly readWrite: boolean
   readonly locations: ReadonlyMap<string, KeyLocation>
+  readonly vendor: Vendor | undefined
+  /** What a key may show although it should not. */
+  readonly accept: readonly Acceptance[]
   readonly probe: ProbeOptions
 }
 
-const DEFAULT_LIMITS: SessionLimits = { max: 8, queue: 1024, waitMs: 10_000 }
+const DEFAULTS = {
+  max: 8,
+  queue: 1024,
+  waitMs: 10_000,
+  callMs: 30_000,
+  openMs: 30_000,
+  closeMs: 10_000,
+  keepAliveMs: 60_000,
+}
+const MAX_MS = 600_000
+const EXECUTORS = ['auto', 'inline', 'threads', 'process'] as const
+const LOGINS = ['auto', 'always', 'never'] as const
 
 /** Reads the options, each once, and checks them; `ERR_ARGUMENT` names the one that is wrong. */
 export function readSettings(given: Pkcs11Options, what: string): Settings {
   const options = readOptions(given, what, PKCS11_OPTIONS)
-  const { module, token, pin, userType, initParameters, retailMac } = options
+  const { module, token, pin, userType, initParameters, vendor, onEvent } = options
   if (typeof module !== 'string' || module === '') {
     throw new ArgumentError('module must be the absolute path of a PKCS#11 library')
   }
   if (pin !== undefined && typeof pin !== 'function') {
     throw new ArgumentError('pin must be a function that returns the PIN, so that the PIN is fetched late')
   }
+  if (onEvent !== undefined && typeof onEvent !== 'function')
+    throw new ArgumentError('onEvent must be a function')
   requireCount(userType, 'userType', 1, 0xffff_ffff)
   if (initParameters !== undefined && typeof initParameters !== 'string') {
     throw new ArgumentError('initParameters must be a string')
   }
-  const sessions = readOptions(options.sessions ?? {}, 'sessions', ['max', 'queue', 'waitMs', 'readWrite'])
-  requireCount(sessions.max, 'sessions.max', 1, 4096)
-  requireCount(sessions.queue, 'sessions.queue', 0, 1_000_000)
-  requireCount(sessions.waitMs, 'sessions.waitMs', 0, 600_000)
-  const vendor = retailMacProfile(retailMac)
-  if (retailMac !== undefined && vendor === undefined) {
+  if (vendor !== undefined && !isVendor(vendor)) {
+    throw new ArgumentError(`vendor must be one of ${Object.keys(VENDORS).join(', ')}`)
+  }
+  const profile = vendorProfile(vendor)
+  const retailMac = options.retailMac ?? profile.retailMac
+  const retailMacOf = retailMacProfile(retailMac)
+  if (retailMac !== undefined && retailMacOf === undefined) {
     throw new ArgumentError(`retailMac must be one of ${RETAIL_MAC_VENDORS.join(', ')}`)
   }
-  const { max, queue, waitMs } = DEFAULT_LIMITS
+  const sessions = readOptions(options.sessions ?? {}, 'sessions', ['max', 'queue', 'waitMs', 'readWrite'])
+  const timeouts = readOptions(options.timeouts ?? {}, 'timeouts', ['callMs', 'openMs', 'closeMs'])
+  const recovery = readOptions(options.recovery ?? {}, 'recovery', ['reinitialise'])
   return {
     module,
     token: readTokenQuery(token),
-    login: { pin, userType, allowFinalTry: readBoolean(options.allowFinalTry, 'allowFinalTry') },
+    login: {
+      pin,
+      userType,
+      allowFinalTry: readBoolean(options.allowFinalTry, 'allowFinalTry', false),
+      policy: readChoice(options.login, 'login', LOGINS, profile.login),
+    },
     initParameters,
     limits: {
-      max: sessions.max ?? max,
-      queue: sessions.queue ?? queue,
-      waitMs: sessions.waitMs ?? waitMs,
+      max: readCount(sessions.max, 'sessions.max', 1, 4096, DEFAULTS.max),
+      queue: readCount(sessions.queue, 'sessions.queue', 0, 1_000_000, DEFAULTS.queue),
+      waitMs: readCount(sessions.waitMs, 'sessions.waitMs', 0, MAX_MS, DEFAULTS.waitMs),
+      coalesce: readBoolean(options.coalesce, 'coalesce', true),
     },
-    readWrite: readBoolean(sessions.readWrite, 'sessions.readWrite'),
+    timeouts: {
+      callMs: readCount(timeouts.callMs, 'timeouts.callMs', 1, MAX_MS, DEFAULTS.callMs),
+      openMs: readCount(timeouts.openMs, 'timeouts.openMs', 1, MAX_MS, DEFAULTS.openMs),
+      closeMs: readCount(timeouts.closeMs, 'timeouts.closeMs', 1, MAX_MS, DEFAULTS.closeMs),
+    },
+    executor: readChoice(options.executor, 'executor', EXECUTORS, 'auto'),
+    spare: readBoolean(options.spare, 'spare', false),
+    keepAliveMs: readCount(options.keepAliveMs, 'keepAliveMs', 0, 86_400_000, DEFAULTS.keepAliveMs),
+    reinitialise: readBoolean(recovery.reinitialise, 'recovery.reinitialise', true),
+    onEvent,
+    readWrite: readBoolean(sessions.readWrite, 'sessions.readWrite', profile.readWrite),
     locations: readLocations(options.keys),
+    vendor,
+    accept: readAccepted(options.accept),
     probe: {
-      composedMac: readBoolean(options.composedMac, 'composedMac'),
-      retailMac: vendor,
-      translateInToken: readBoolean(options.translateInToken, 'translateInToken'),
-      extractSharedSecret: readBoolean(options.extractSharedSecret, 'extractSharedSecret'),
+      composedMac: readBoolean(options.composedMac, 'composedMac', false),
+      retailMac: retailMacOf,
+      translateInToken: readBoolean(options.translateInToken, 'translateInToken', false),
+      translationKeysMayDecipher: readBoolean(
+        options.translationKeysMayDecipher,
+        'translationKeysMayDecipher',
+        false,
+      ),
+      publicKeysPrivate: profile.publicKeysPrivate,
+      extractSharedSecret: readBoolean(options.extractSharedSecret, 'extractSharedSecret', false),
     },
   }
 }
@@ -133,18 +265,64 @@ export function readSettings(given: Pkcs11Options, what: string): Settings {
 function readLocations(keys: Pkcs11Options['keys']): ReadonlyMap<string, KeyLocation> {
   if (keys === undefined) return new Map()
   if (typeof keys !== 'object' || keys === null) throw new ArgumentError('keys must be an object, by kid')
-  const read = new Map<string, KeyLocation>()
-  for (const [kid, given] of Object.entries(keys)) {
-    const { label, id } = readOptions(given, `keys[${JSON.stringify(kid)}]`, ['label', 'id'])
-    if (label !== undefined && (typeof label !== 'string' || label === '')) {
-      throw new ArgumentError(`keys[${JSON.stringify(kid)}].label must be a string`)
-    }
-    if (id !== undefined && (typeof id !== 'string' || !/^(?:[0-9a-fA-F]{2})+$/.test(id))) {
-      throw new ArgumentError(`keys[${JSON.stringify(kid)}].id must be hex`)
-    }
-    read.set(kid, { ...(label !== undefined && { label }), ...(id !== undefined && { id }) })
+  return new Map(
+    Object.entries(keys).map(([kid, given]) => [kid, readLocation(given, `keys[${JSON.stringify(kid)}]`)]),
+  )
+}
+
+function readLocation(given: unknown, what: string): KeyLocation {
+  if (typeof given === 'string') return locationOfUri(given, what)
+  const { label, id } = readOptions(given as KeyLocation, what, ['label', 'id'])
+  if (label !== undefined && (typeof label !== 'string' || isBlank(label))) {
+    throw new ArgumentError(`${what}.label must be a string that is not blank`)
   }
-  return read
+  if (id !== undefined && (typeof id !== 'string' || !/^(?:[0-9a-fA-F]{2})+$/.test(id))) {
+    throw new ArgumentError(`${what}.id must be hex`)
+  }
+  return { ...(label !== undefined && { label }), ...(id !== undefined && { id }) }
+}
+
+/** An object of a PKCS#11 URI: `object` and `id` choose it; what describes the token is compared when the token is chosen. */
+function locationOfUri(uri: string, what: string): KeyLocation {
+  const attributes = readUri(uri, what)
+  const { object, id, type } = attributes
+  if (type !== undefined && type !== 'secret-key' && type !== 'private') {
+    throw new ArgumentError(`${what}: type must be secret-key or private`)
+  }
+  if (object === undefined && id === undefined) throw new ArgumentError(`${what}: object or id must be given`)
+  return {
+    ...(object !== undefined && { label: object }),
+    ...(id !== undefined && { id: Buffer.from(id, 'latin1').toString('hex') }),
+  }
+}
+
+function readAccepted(accept: unknown): readonly Acceptance[] {
+  if (accept === undefined) return []
+  const given: readonly unknown[] = Array.isArray(accept) ? [...accept] : [undefined]
+  return given.map(name => {
+    const known = ACCEPTANCES.find(acceptance => acceptance === name)
+    if (known === undefined) {
+      throw new ArgumentError(`accept must be a list of names out of ${ACCEPTANCES.join(', ')}`)
+    }
+    return known
+  })
+}
+
+function readChoice<const Choice extends string>(
+  value: unknown,
+  name: string,
+  choices: readonly Choice[],
+  otherwise: Choice,
+): Choice {
+  if (value === undefined) return otherwise
+  const known = choices.find(choice => choice === value)
+  if (known === undefined) throw new ArgumentError(`${name} must be one of ${choices.join(', ')}`)
+  return known
+}
+
+function readCount(value: unknown, name: string, min: number, max: number, otherwise: number): number {
+  requireCount(value, name, min, max)
+  return typeof value === 'number' ? value : otherwise
 }
 
 function requireCount(value: unknown, name: string, min: number, max: number): void {
@@ -154,8 +332,12 @@ function requireCount(value: unknown, name: string, min: number, max: number): v
   }
 }
 
-/** False where absent. */
-function readBoolean(value: unknown, name: string): boolean {
+function readBoolean(value: unknown, name: string, otherwise: boolean): boolean {
   if (value !== undefined && typeof value !== 'boolean') throw new ArgumentError(`${name} must be a boolean`)
-  return value === true
+  return value ?? otherwise
+}
+
+/** What keys are judged by: what is accepted, what the vendor's tokens lack, what the probe has found. */
+export function policyOf({ accept, vendor }: Settings, { rights }: Plan): Policy {
+  return { accept, lacks: vendorProfile(vendor).lacks, rights }
 }

@@ -5,177 +5,107 @@
  * - it comes back only after success, after an error that is about the data, or after an error of our own, which is
  *   never raised between the halves of an operation; after anything else it is closed and not reused, for a failed
  *   call can leave an operation active;
- * - how many there are, how many callers wait and for how long is bounded.
+ * - one whose closing failed still counts, for the token may still hold it: closing is tried again later.
  *
- * The login does not hang on these sessions: an anchor session holds it for the life of the backend.
+ * Everything here is synchronous: whoever queues does so in front of the place where the native calls run. The login does
+ * not hang on these sessions: an anchor session holds it for the life of the backend.
  */
-import { AbortedError, BackendError, isIssuerPinError } from '../../../base/errors.js'
-import type { MaybePromise } from '../../driver.js'
+import { BackendError, isIssuerPinError } from '../../../base/errors.js'
 import type { SessionHandle, SessionSource } from '../binding/binding.js'
 import { CKR } from '../binding/constants.js'
-import { Pkcs11Error, quietly } from '../binding/errors.js'
+import { Pkcs11Error } from '../binding/errors.js'
 
-/** Bounds of a {@link SessionPool}. */
-export interface SessionLimits {
-  /** Sessions open at a time, the anchor apart. */
-  readonly max: number
-  /** Callers that may wait; the next one gets `ERR_BACKEND_BUSY` at once. */
-  readonly queue: number
-  /** How long a caller waits before `ERR_BACKEND_BUSY`, in milliseconds. */
-  readonly waitMs: number
-}
+/** After a return value like these the session is gone, whatever C_CloseSession was meant to do. */
+const GONE: readonly number[] = [0xb0, 0xb3, 0x190, 0xe0, 0x32]
 
-interface Waiter {
-  readonly take: (session: SessionHandle) => void
-  readonly fail: (error: unknown) => void
-}
-
-export class SessionPool {
+export class Sessions {
   readonly #source: SessionSource
-  readonly #limits: SessionLimits
+  readonly #max: number
   readonly #idle: SessionHandle[] = []
-  readonly #waiting = new Set<Waiter>()
-  #open = 0
-  #max: number
+  #unclosed: SessionHandle[] = []
+  #lent = 0
 
-  constructor(source: SessionSource, limits: SessionLimits) {
+  constructor(source: SessionSource, max: number) {
     this.#source = source
-    this.#limits = limits
-    this.#max = limits.max
+    this.#max = max
   }
 
-  /** Sessions that exist now, lent or idle. */
+  /** Sessions that the token holds for us as far as we know: lent, idle, and those that would not close. */
   get size(): number {
-    return this.#open
+    return this.#lent + this.#idle.length + this.#unclosed.length
   }
 
-  /** True where the next {@link withSession} will not wait. */
-  get ready(): boolean {
-    return this.#idle.length > 0 || this.#open < this.#max
+  /** Sessions whose closing has failed so far. */
+  get unclosed(): number {
+    return this.#unclosed.length
   }
 
   /**
-   * Lends a session to `use` for as long as it runs. Where one is free this is synchronous, and so is the result of
-   * a synchronous `use`. `signal` counts while waiting.
-   *
-   * Errors: `ERR_BACKEND_BUSY` (retryable), `ERR_ABORTED`, those of `C_OpenSession` and of `use`.
+   * Lends a session to `use` for as long as it runs. Errors: `ERR_BACKEND_BUSY` (retryable; as many sessions are open as
+   * may be), those of `C_OpenSession` and of `use`.
    */
-  withSession<T>(
-    use: (session: SessionHandle) => MaybePromise<T>,
-    signal?: AbortSignal | undefined,
-  ): MaybePromise<T> {
+  withSession<T>(use: (session: SessionHandle) => T): T {
     const session = this.#take()
-    if (session !== undefined) return this.#lend(session, use)
-    return this.#wait(signal).then(waitedFor => this.#lend(waitedFor, use))
+    this.#lent++
+    let good = false
+    try {
+      const result = use(session)
+      good = true
+      return result
+    } catch (error) {
+      good = leavesSessionGood(error)
+      // What ended one session by itself (an idle time-out, a reconnect) has mostly ended the others.
+      if (error instanceof Pkcs11Error && error.kind === 'session') this.close()
+      throw error
+    } finally {
+      this.#lent--
+      if (good) this.#idle.push(session)
+      else this.#discard(session)
+    }
   }
 
-  /** Closes what is idle. Call it when nothing is lent. */
+  /** Closes what is idle. */
   close(): void {
     for (const session of this.#idle.splice(0)) this.#discard(session)
+    this.#closeAgain()
   }
 
-  #lend<T>(session: SessionHandle, use: (session: SessionHandle) => MaybePromise<T>): MaybePromise<T> {
-    let result: MaybePromise<T>
-    try {
-      result = use(session)
-    } catch (error) {
-      this.#giveBackAfter(error, session)
-      throw error
-    }
-    if (!(result instanceof Promise)) {
-      this.#giveBack(session)
-      return result
-    }
-    return result.then(
-      value => {
-        this.#giveBack(session)
-        return value
-      },
-      (error: unknown) => {
-        this.#giveBackAfter(error, session)
-        throw error
-      },
-    )
+  /** Drops all sessions without a call: the module they belonged to has been finalised. */
+  forget(): void {
+    this.#idle.length = 0
+    this.#unclosed = []
   }
 
-  #take(): SessionHandle | undefined {
+  #take(): SessionHandle {
     const idle = this.#idle.pop()
-    if (idle !== undefined || this.#open >= this.#max) return idle
+    if (idle !== undefined) return idle
+    if (this.#unclosed.length > 0) this.#closeAgain()
+    if (this.size >= this.#max) throw busy(`${this.size} sessions are open, and no more are allowed`)
     try {
-      const session = this.#source.open()
-      this.#open++
-      return session
+      return this.#source.open()
     } catch (error) {
-      // The token has fewer sessions than we thought: stay at what there is.
-      if (!isSessionCount(error) || this.#open === 0) throw error
-      this.#max = this.#open
-      return undefined
-    }
-  }
-
-  #wait(signal: AbortSignal | undefined): Promise<SessionHandle> {
-    if (this.#waiting.size >= this.#limits.queue) {
-      throw busy(`${this.#waiting.size} callers wait for a session already`)
-    }
-    return new Promise((resolve, reject) => {
-      const settle = (): void => {
-        clearTimeout(timer)
-        signal?.removeEventListener('abort', abort)
-        this.#waiting.delete(waiter)
+      if (error instanceof Pkcs11Error && error.returnValue === CKR.SESSION_COUNT) {
+        throw busy('the token has no session left (C_OpenSession returned CKR_SESSION_COUNT)')
       }
-      const waiter: Waiter = {
-        take: session => {
-          settle()
-          resolve(session)
-        },
-        fail: error => {
-          settle()
-          reject(error)
-        },
-      }
-      const abort = (): void => waiter.fail(new AbortedError(signal?.reason))
-      const timer = setTimeout(
-        () => waiter.fail(busy(`no session came free within ${this.#limits.waitMs} ms`)),
-        this.#limits.waitMs,
-      )
-      signal?.addEventListener('abort', abort)
-      this.#waiting.add(waiter)
-    })
-  }
-
-  #giveBack(session: SessionHandle): void {
-    const [next] = this.#waiting
-    if (next === undefined) this.#idle.push(session)
-    else next.take(session)
-  }
-
-  #giveBackAfter(error: unknown, session: SessionHandle): void {
-    if (leavesSessionGood(error)) {
-      this.#giveBack(session)
-      return
-    }
-    this.#discard(session)
-    // What ended one session by itself (an idle time-out, a reconnect) has mostly ended the others.
-    if (error instanceof Pkcs11Error && error.kind === 'session') this.close()
-    this.#serveNext()
-  }
-
-  /** A session has gone and somebody may be waiting for it. */
-  #serveNext(): void {
-    const [next] = this.#waiting
-    if (next === undefined) return
-    try {
-      const session = this.#take()
-      if (session !== undefined) next.take(session)
-    } catch (error) {
-      next.fail(error)
-      this.#serveNext()
+      throw error
     }
   }
 
   #discard(session: SessionHandle): void {
-    this.#open--
-    quietly(() => this.#source.close(session))
+    if (!this.#closed(session)) this.#unclosed.push(session)
+  }
+
+  #closeAgain(): void {
+    this.#unclosed = this.#unclosed.filter(session => !this.#closed(session))
+  }
+
+  #closed(session: SessionHandle): boolean {
+    try {
+      this.#source.close(session)
+      return true
+    } catch (error) {
+      return error instanceof Pkcs11Error && GONE.includes(error.returnValue)
+    }
   }
 }
 
@@ -192,10 +122,6 @@ const WHOLE: readonly string[] = [
 function leavesSessionGood(error: unknown): boolean {
   if (error instanceof Pkcs11Error) return error.kind === 'data' && WHOLE.includes(error.functionName)
   return isIssuerPinError(error) && error.code !== 'ERR_BACKEND_FAILED'
-}
-
-function isSessionCount(error: unknown): boolean {
-  return error instanceof Pkcs11Error && error.returnValue === CKR.SESSION_COUNT
 }
 
 function busy(message: string): BackendError {

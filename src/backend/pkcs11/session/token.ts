@@ -35,7 +35,7 @@ const QUERY_MEMBERS: readonly (keyof TokenQuery)[] = ['label', 'serial', 'manufa
 export function readTokenQuery(token: unknown): TokenQuery {
   if (typeof token === 'string') {
     if (/^pkcs11:/i.test(token)) return queryOfUri(token)
-    if (token.trim() === '') throw new ArgumentError('token must not be empty')
+    if (isBlank(token)) throw new ArgumentError('token must not be blank')
     return { label: token }
   }
   if (typeof token !== 'object' || token === null) {
@@ -45,37 +45,85 @@ export function readTokenQuery(token: unknown): TokenQuery {
   for (const [name, value] of Object.entries(token)) {
     const known = QUERY_MEMBERS.find(member => member === name)
     if (known === undefined) throw new ArgumentError(`token: unknown member ${JSON.stringify(name)}`)
-    if (typeof value !== 'string' || value === '') throw new ArgumentError(`token.${known} must be a string`)
+    if (typeof value !== 'string' || trimmed(value) === '') {
+      throw new ArgumentError(`token.${known} must be a string that is not blank`)
+    }
     query[known] = value
   }
   return requireLabelOrSerial(query)
 }
 
 function queryOfUri(uri: string): TokenQuery {
-  const path = uri.slice('pkcs11:'.length)
-  if (path.includes('?')) {
-    throw new ArgumentError('token: a pkcs11: URI here has no query part; the PIN comes from the pin option')
-  }
   const query: Partial<Record<keyof TokenQuery, string>> = {}
-  for (const attribute of path.split(';')) {
-    const [, name = '', value = ''] = /^([^=]*)=(.*)$/s.exec(attribute) ?? []
+  for (const [name, text] of Object.entries(readUri(uri, 'token'))) {
     const member = Object.hasOwn(URI_ATTRIBUTES, name) ? URI_ATTRIBUTES[name] : undefined
-    if (member === undefined) {
-      throw new ArgumentError(
-        `token: in a pkcs11: URI only ${Object.keys(URI_ATTRIBUTES).join(', ')} choose a token`,
-      )
-    }
-    if (query[member] !== undefined) throw new ArgumentError(`token: ${name} stands twice in the pkcs11: URI`)
-    query[member] = percentDecoded(value, name)
+    if (member !== undefined) query[member] = text
   }
   return requireLabelOrSerial(query)
+}
+
+/** Path attributes of a PKCS#11 URI that this library understands; the slot's and the library's say nothing of a token. */
+const PATH_ATTRIBUTES = [
+  ...Object.keys(URI_ATTRIBUTES),
+  'object',
+  'id',
+  'type',
+  'library-description',
+  'library-manufacturer',
+  'library-version',
+  'slot-description',
+  'slot-manufacturer',
+]
+
+/**
+ * The path attributes of a PKCS#11 URI, decoded; `id` as one character for each byte. `ERR_ARGUMENT` for a query part (the
+ * PIN comes from the pin option), for a slot-id (they change between starts), and for what is blank, twice or unknown.
+ */
+export function readUri(uri: string, what: string): Readonly<Record<string, string>> {
+  if (!/^pkcs11:/i.test(uri)) throw new ArgumentError(`${what} must be a pkcs11: URI`)
+  const path = uri.slice('pkcs11:'.length)
+  if (path.includes('?')) {
+    throw new ArgumentError(
+      `${what}: a pkcs11: URI here has no query part; the PIN comes from the pin option`,
+    )
+  }
+  const read: Record<string, string> = {}
+  for (const attribute of path.split(';')) {
+    const [, name = '', value = ''] = /^([^=]*)=(.*)$/s.exec(attribute) ?? []
+    if (!PATH_ATTRIBUTES.includes(name)) {
+      throw new ArgumentError(`${what}: in a pkcs11: URI only ${PATH_ATTRIBUTES.join(', ')} are understood`)
+    }
+    if (Object.hasOwn(read, name))
+      throw new ArgumentError(`${what}: ${name} is given twice in the pkcs11: URI`)
+    const text = name === 'id' ? percentBytes(value, what) : percentDecoded(value, `${what}: ${name}`)
+    // Compared without padding, a blank one would match every token that has none.
+    if (text === '' || (name !== 'id' && isBlank(text))) {
+      throw new ArgumentError(`${what}: ${name} is blank in the pkcs11: URI`)
+    }
+    read[name] = text
+  }
+  return read
+}
+
+/** True for a text that is nothing without the padding of the standard. */
+export function isBlank(text: string): boolean {
+  return trimmed(text) === ''
+}
+
+function percentBytes(value: string, what: string): string {
+  if (!/^(?:%[0-9a-fA-F]{2}|[A-Za-z0-9._~:[\]@!$'()*+,=&-])*$/.test(value)) {
+    throw new ArgumentError(`${what}: id is not percent-encoded`)
+  }
+  return value.replace(/%([0-9a-fA-F]{2})/g, (_, hex: string) =>
+    String.fromCharCode(Number.parseInt(hex, 16)),
+  )
 }
 
 function percentDecoded(value: string, name: string): string {
   try {
     return decodeURIComponent(value)
   } catch {
-    throw new ArgumentError(`token: ${name} is not percent-encoded UTF-8`)
+    throw new ArgumentError(`${name} is not percent-encoded UTF-8`)
   }
 }
 
@@ -131,6 +179,9 @@ function tokenError(message: string): BackendError {
   return new BackendError('ERR_PKCS11_TOKEN', message)
 }
 
+/** When to log in. */
+export type LoginPolicy = 'auto' | 'always' | 'never'
+
 /** How to log in. */
 export interface LoginOptions {
   /** Called once, when everything else is ready. The string is passed on and dropped; it cannot be wiped. */
@@ -139,6 +190,8 @@ export interface LoginOptions {
   readonly userType?: number | undefined
   /** Allows the attempt that, if wrong, locks the PIN. */
   readonly allowFinalTry: boolean
+  /** `auto`: where the token says that it requires a login. Some say nothing and require one, or the other way round. */
+  readonly policy: LoginPolicy
 }
 
 /** The one attempt to log in. True where it made the login, false where the process was logged in already, or need not be. */
@@ -152,10 +205,10 @@ export type LoginAttempt = (binding: Pkcs11Binding, session: SessionHandle) => b
  */
 export async function prepareLogin(
   readInfo: () => TokenInfo,
-  { pin: source, userType = CKU.USER, allowFinalTry }: LoginOptions,
+  { pin: source, userType = CKU.USER, allowFinalTry, policy }: LoginOptions,
 ): Promise<LoginAttempt> {
   const info = readInfo()
-  if ((info.flags & CKF.LOGIN_REQUIRED) === 0) return () => false
+  if (!needsLogin(info, policy)) return () => false
   requireUsablePin(info, allowFinalTry)
   const onDevice = (info.flags & CKF.PROTECTED_AUTHENTICATION_PATH) !== 0 && source === undefined
   const pin = onDevice ? '' : await fetchPin(source)
@@ -164,6 +217,11 @@ export async function prepareLogin(
     if (!onDevice) requireUsablePin(readInfo(), allowFinalTry)
     return logIn(binding, session, userType, pin)
   }
+}
+
+/** Whether a token is to be logged in to at all. */
+export function needsLogin({ flags }: TokenInfo, policy: LoginPolicy): boolean {
+  return policy === 'always' || (policy === 'auto' && (flags & CKF.LOGIN_REQUIRED) !== 0)
 }
 
 function logIn(binding: Pkcs11Binding, session: SessionHandle, userType: number, pin: string): boolean {

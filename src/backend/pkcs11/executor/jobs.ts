@@ -4,40 +4,32 @@
  * code can run inside a worker thread or another process.
  */
 
-import { equalBytes, wipe } from '../../base/bytes.js'
-import { KeyError } from '../../base/errors.js'
-import type { KeyAlgorithm } from '../../primitives/key-algorithm.js'
-import { computeMac, macBytes } from '../../primitives/mac.js'
+import { wipe } from '../../../base/bytes.js'
+import { KeyError } from '../../../base/errors.js'
+import type { KeyAlgorithm } from '../../../primitives/key-algorithm.js'
+import { computeMac, macBytes } from '../../../primitives/mac.js'
 import {
   type Encipherment,
   isEncipherment,
   type MacAlgorithm,
   type MacPadding,
-} from '../../primitives/mac-algorithm.js'
-import { type Iso9797Padding, padMessage } from '../../primitives/padding.js'
-import type { FoundKey, Health, KeyQuery } from '../driver.js'
-import type {
-  Mechanism,
-  ObjectHandle,
-  Pkcs11Binding,
-  SessionHandle,
-  SlotId,
-  Station,
-} from './binding/binding.js'
-import type { KeyHandles, KeyRef, KeyTable } from './keys/key-table.js'
-import { cbcCipher, DES3_ECB, decrypt, encrypt, sign, xorBlocks } from './mechanisms/cipher.js'
-import { deriveContentKey, signDigest } from './mechanisms/p256.js'
-import { MAC_MEANS, type Plan, requireMeans } from './mechanisms/plan.js'
-import { translateInside } from './mechanisms/translation.js'
-import type { ProbeKey } from './probe/test-keys.js'
+} from '../../../primitives/mac-algorithm.js'
+import { type Iso9797Padding, padMessage } from '../../../primitives/padding.js'
+import type { FoundKey, Health, KeyQuery } from '../../driver.js'
+import type { Mechanism, ObjectHandle, SessionHandle, Station } from '../binding/binding.js'
+import { cureOf, Pkcs11Error } from '../binding/errors.js'
+import type { KeyHandles, KeyRef, KeyTable } from '../keys/key-table.js'
+import { cbcCipher, DES3_ECB, decrypt, encrypt, sign, xorBlocks } from '../mechanisms/cipher.js'
+import { deriveContentKey, signDigest } from '../mechanisms/p256.js'
+import { MAC_MEANS, type Plan, requireMeans } from '../mechanisms/plan.js'
+import { translateInside } from '../mechanisms/translation.js'
+import type { Connection } from '../session/connection.js'
 
 /** What the jobs of one token share. */
 export interface TokenContext {
-  readonly binding: Pkcs11Binding
-  readonly slot: SlotId
+  readonly connection: Connection
   readonly plan: Plan
   readonly keys: KeyTable
-  readonly probe: ProbeKey | undefined
 }
 
 /** The jobs by name: what goes in and what comes out. All are idempotent. */
@@ -70,7 +62,10 @@ export interface Jobs {
   }
   sign: { job: { readonly key: KeyRef; readonly digest: Uint8Array }; result: Uint8Array }
   randomBytes: { job: { readonly length: number }; result: Uint8Array }
-  health: { job: object; result: Health }
+  /** `keys`: what is bound, so that it is looked for. */
+  health: { job: { readonly keys: readonly KeyRef[] }; result: Health }
+  /** Whether the token answers at all, and rightly; keeps what it asks alive. */
+  pulse: { job: object; result: boolean }
 }
 
 export type JobName = keyof Jobs
@@ -91,7 +86,7 @@ export function execute<Name extends JobName>(
   job: Jobs[Name]['job'],
 ): Jobs[Name]['result'] {
   const operation: Operations[Name] = OPERATIONS[name]
-  return operation(context, { binding: context.binding, session }, job)
+  return operation(context, { binding: context.connection.binding, session }, job)
 }
 
 const OPERATIONS: Operations = {
@@ -167,32 +162,42 @@ const OPERATIONS: Operations = {
     return binding.C_GenerateRandom(session, length)
   },
 
-  health: ({ binding, slot, keys, probe }, station) => {
+  health: ({ connection, keys: table }, station, { keys }) => {
     // A live session says nothing of a token that has gone, and a session key outlives it: ask for all three.
-    const { label } = binding.C_GetTokenInfo(slot)
-    const right = probe === undefined || isStillThere(station, probe, keys)
-    const missing = keys.missing(station)
+    const { label } = station.binding.C_GetTokenInfo(connection.slot)
+    const right = beats(connection, table)
+    const missing = table.missing(station, keys)
     const detail = [
       `token ${JSON.stringify(label)} answers`,
-      probe === undefined ? 'no known answer to check' : `TDEA known answer ${right ? 'right' : 'wrong'}`,
+      connection.probe === undefined
+        ? 'no known answer to check'
+        : `TDEA known answer ${right ? 'right' : 'wrong'}`,
       missing.length === 0 ? 'all bound keys are there' : `bound keys missing: ${missing.join(', ')}`,
     ]
     return { ok: right && missing.length === 0, detail: detail.join('; ') }
   },
+
+  pulse: ({ connection, keys }, { binding }) => {
+    binding.C_GetTokenInfo(connection.slot)
+    return beats(connection, keys)
+  },
 }
 
 /**
- * Whether the session key gives its known answer. Where it does not, or is not to be had, somebody may have initialised
- * the module anew: then no handle is used again before its key has been found and its check value compared.
+ * Whether the session key gives its known answer. Where it does not, or is not to be had, its session may have timed out,
+ * or somebody may have initialised the module anew: then no handle is used again before its key has been found and its
+ * check value compared, and the session key is made anew, once.
  */
-function isStillThere(station: Station, { object, answer }: ProbeKey, keys: KeyTable): boolean {
-  let right = false
+function beats(connection: Connection, keys: KeyTable): boolean {
   try {
-    right = equalBytes(encrypt(station, DES3_ECB, object, new Uint8Array(answer.length)), answer)
-    return right
-  } finally {
-    if (!right) keys.forget()
+    if (connection.pulse()) return true
+  } catch (error) {
+    // Refused for what the key may do, the handle names another key by now.
+    if (!(error instanceof Pkcs11Error) || ['login', 'initialise', 'ask'].includes(cureOf(error))) throw error
   }
+  keys.forget()
+  connection.renewAnchor()
+  return connection.pulse()
 }
 
 function openError(from: string, to: string): KeyError {

@@ -1,0 +1,129 @@
+/**
+ * The two kinds of channel: a message port of a worker thread, and a descriptor between two processes. Frames on the
+ * descriptor are a length (four bytes, big-endian) and the message as V8 serialises it; each side wipes the frames it has
+ * written or read, for they hold blocks and, once, the PIN.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import type { Duplex } from 'node:stream'
+import { deserialize, serialize } from 'node:v8'
+import type { MessagePort, Worker } from 'node:worker_threads'
+import { wipe } from '../../../base/bytes.js'
+import type { Channel, Message } from './rpc.js'
+
+/** Through a worker's port; `stop` ends the thread at the other end. */
+export function portChannel(port: MessagePort | Worker, stop: () => void): Channel {
+  return {
+    send: (message, transfer) => port.postMessage(message, [...transfer]),
+    listen: (receive, closed) => {
+      port.on('message', receive)
+      port.once('close', closed)
+      port.once('exit', closed)
+      port.once('error', closed)
+    },
+    end: stop,
+    kill: stop,
+  }
+}
+
+/** Through a stream of bytes; `stop` and `kill` end the process at the other end. */
+export function streamChannel(stream: Duplex, stop: () => void, kill: () => void): Channel {
+  return {
+    send: message => {
+      if (stream.destroyed) return
+      const body = serialize(message)
+      const frame = Buffer.alloc(4 + body.length)
+      frame.writeUInt32BE(body.length)
+      body.copy(frame, 4)
+      wipe(body)
+      stream.write(frame, () => wipe(frame))
+    },
+    listen: (receive, closed) => {
+      const frames = new Frames(receive)
+      stream.on('data', (chunk: Buffer) => frames.take(chunk))
+      // A broken pipe shows as the end of the other process, which is what is listened for.
+      stream.on('error', () => undefined)
+      stream.once('close', closed)
+    },
+    end: stop,
+    kill,
+  }
+}
+
+/** Puts chunks together to frames. */
+class Frames {
+  readonly #receive: (message: Message) => void
+  readonly #header = Buffer.alloc(4)
+  #headerBytes = 0
+  #body: Buffer | undefined
+  #bodyBytes = 0
+
+  constructor(receive: (message: Message) => void) {
+    this.#receive = receive
+  }
+
+  take(chunk: Buffer): void {
+    let at = 0
+    while (at < chunk.length) {
+      if (this.#body === undefined) {
+        const copied = chunk.copy(this.#header, this.#headerBytes, at)
+        at += copied
+        this.#headerBytes += copied
+        if (this.#headerBytes < 4) break
+        this.#headerBytes = 0
+        this.#body = Buffer.alloc(this.#header.readUInt32BE())
+        this.#bodyBytes = 0
+      }
+      const copied = chunk.copy(this.#body, this.#bodyBytes, at)
+      at += copied
+      this.#bodyBytes += copied
+      if (this.#bodyBytes === this.#body.length) this.#deliver(this.#body)
+    }
+    wipe(chunk)
+  }
+
+  #deliver(body: Buffer): void {
+    this.#body = undefined
+    const message = deserialize(body) as Message
+    // Byte arrays of the message are views of the frame.
+    const own = detached(message) as Message
+    wipe(body)
+    this.#receive(own)
+  }
+}
+
+/** The same data with byte arrays in memory of their own. */
+function detached(value: unknown): unknown {
+  if (value instanceof Uint8Array) {
+    const copy = new Uint8Array(new ArrayBuffer(value.length))
+    copy.set(value)
+    return copy
+  }
+  if (Array.isArray(value)) return value.map(detached)
+  if (typeof value !== 'object' || value === null || value instanceof Map || value instanceof Set)
+    return value
+  return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, detached(member)]))
+}
+
+/** Starts a child process with the channel on its descriptor 3. */
+export function spawnChild(
+  entry: string,
+  environment: NodeJS.ProcessEnv,
+): { child: ChildProcess; channel: Channel } {
+  const child = spawn(process.execPath, [entry], {
+    stdio: ['ignore', 'ignore', 'inherit', 'pipe'],
+    env: environment,
+  })
+  const stream = child.stdio[3] as Duplex
+  const channel = streamChannel(
+    stream,
+    () => stream.end(),
+    () => {
+      child.kill('SIGKILL')
+      stream.destroy()
+    },
+  )
+  // Neither the child nor its descriptor keeps this process from ending.
+  child.unref()
+  if ('unref' in stream && typeof stream.unref === 'function') stream.unref()
+  return { child, channel }
+}

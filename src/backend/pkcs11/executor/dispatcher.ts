@@ -1,0 +1,365 @@
+/**
+ * The queue in front of the executor. A job runs at once where it can; otherwise it waits, and its caller is released at
+ * the end of its time whatever the token does: at its signal, after `waitMs` in the queue, after `callMs` in all. What a
+ * native call still computes after that is wiped.
+ *
+ * What waits is put together: queued ECB jobs of one key and direction become one native call of up to 8192 blocks, each
+ * caller getting its own part. Nothing waits in order to be put together.
+ *
+ * A job that fails because something was lost is tried once more after the supervisor has brought it back: all jobs are
+ * idempotent.
+ */
+import { types } from 'node:util'
+import { ownCopy, wipe } from '../../../base/bytes.js'
+import { AbortedError, BackendError } from '../../../base/errors.js'
+import { MAX_INPUT_BYTES } from '../../checks.js'
+import type { MaybePromise } from '../../driver.js'
+import { cureOf } from '../binding/errors.js'
+import type { KeyRef } from '../keys/key-table.js'
+import type { Executor } from './executor.js'
+import type { JobName, Jobs } from './jobs.js'
+import type { Rung, Supervisor } from './supervisor.js'
+
+/** Bounds of the queue, in callers and milliseconds. */
+export interface QueueLimits {
+  /** Callers that may wait; the next one gets `ERR_BACKEND_BUSY` at once. */
+  readonly queue: number
+  /** How long a caller waits for its turn. */
+  readonly waitMs: number
+  /** How long a call takes at most, waiting included. */
+  readonly callMs: number
+  /** Whether queued ECB jobs of one key are put together. */
+  readonly coalesce: boolean
+}
+
+interface Entry {
+  readonly name: JobName
+  readonly job: Jobs[JobName]['job']
+  readonly settle: (outcome: { readonly value: unknown } | { readonly error: unknown }) => void
+  done: boolean
+  begun: boolean
+  /** Not to be put together with others again. */
+  alone: boolean
+  /** How it has failed at once, where it has: it goes on with the cure. */
+  readonly failed: unknown
+}
+
+/** Native calls in this thread hold up the event loop: after this long, the next job waits for its next turn. */
+const TURN_MS = 10
+
+/** Jobs that can be put together: ECB under one key. */
+const ECB: readonly JobName[] = ['encipher', 'decipher']
+
+export class Dispatcher {
+  readonly #executor: Executor
+  readonly #supervisor: Supervisor
+  readonly #limits: QueueLimits
+  readonly #queue = new Set<Entry>()
+  #active = 0
+  #busyMs = 0
+  /** A native call of this thread is under way: a binding may be JavaScript, and call back. */
+  #inCall = false
+  #turn = false
+  /** Whoever has not been released, waiting or not. */
+  readonly #entries = new Set<Entry>()
+  #end: NodeJS.Timeout | undefined
+
+  constructor(executor: Executor, supervisor: Supervisor, limits: QueueLimits) {
+    this.#executor = executor
+    this.#supervisor = supervisor
+    this.#limits = limits
+  }
+
+  /** Callers that wait now. */
+  get waiting(): number {
+    return this.#queue.size
+  }
+
+  /**
+   * Runs a job. Errors: those of the job; `ERR_ABORTED`; `ERR_BACKEND_BUSY` (retryable): the queue is full, or the time is
+   * up; why the token does not come back, where it is away.
+   */
+  run<Name extends JobName>(
+    name: Name,
+    job: Jobs[Name]['job'],
+    signal: AbortSignal | undefined,
+  ): MaybePromise<Jobs[Name]['result']> {
+    if (!this.#isFree()) return this.#enqueue(name, job, signal)
+    try {
+      return this.#timed(name, job)
+    } catch (error) {
+      if (cureOf(error) === 'none') throw error
+      // Something was lost: now it is a matter of time, and of the caller's.
+      return this.#enqueue(name, job, signal, error)
+    }
+  }
+
+  /** Releases, after so long, everybody who is still here: closing waits for nobody for ever. */
+  endWithin(ms: number): void {
+    this.#end ??= setTimeout(() => {
+      for (const entry of [...this.#entries]) entry.settle({ error: closed() })
+    }, ms)
+  }
+
+  close(): void {
+    clearTimeout(this.#end)
+  }
+
+  /** True where the job can run here and now, with nobody before it. */
+  #isFree(): boolean {
+    return (
+      this.#executor.kind === 'inline' &&
+      this.#busyMs < TURN_MS &&
+      !this.#inCall &&
+      this.#queue.size === 0 &&
+      this.#active === 0 &&
+      this.#supervisor.state === 'open'
+    )
+  }
+
+  /** In this thread, counting the time that its event loop is held up. */
+  #timed<Name extends JobName>(name: Name, job: Jobs[Name]['job']): MaybePromise<Jobs[Name]['result']> {
+    if (this.#executor.kind !== 'inline') return this.#executor.perform(name, job)
+    const start = performance.now()
+    // Counts up to the next turn of the event loop, whatever calls are made until then.
+    if (this.#busyMs === 0) this.#nextTurn()
+    this.#inCall = true
+    try {
+      return this.#executor.perform(name, job)
+    } finally {
+      this.#inCall = false
+      this.#busyMs += performance.now() - start
+    }
+  }
+
+  #nextTurn(): void {
+    if (this.#turn) return
+    this.#turn = true
+    setImmediate(() => {
+      this.#turn = false
+      this.#busyMs = 0
+      this.#pump()
+    })
+  }
+
+  #enqueue<Name extends JobName>(
+    name: Name,
+    job: Jobs[Name]['job'],
+    signal: AbortSignal | undefined,
+    failed?: unknown,
+  ): Promise<Jobs[Name]['result']> {
+    const { queue, waitMs, callMs } = this.#limits
+    // What finds a free lane does not wait.
+    if (this.#queue.size >= queue && (queue > 0 || this.#active >= this.#executor.lanes)) {
+      return Promise.reject(busy(`${this.#queue.size} callers wait already`))
+    }
+    return new Promise<Jobs[Name]['result']>((resolve, reject) => {
+      const expire = (): void => {
+        if (!entry.begun) {
+          entry.settle({ error: busy(`its turn did not come within ${Math.min(waitMs, callMs)} ms`) })
+        } else if (callMs > waitMs) {
+          timer = setTimeout(late, callMs - waitMs)
+        } else late()
+      }
+      const late = (): void => entry.settle({ error: busy(`the token did not answer within ${callMs} ms`) })
+      let timer = setTimeout(expire, Math.min(waitMs, callMs))
+      const abort = (): void => entry.settle({ error: new AbortedError(signal?.reason) })
+      const entry: Entry = {
+        name,
+        job,
+        done: false,
+        begun: false,
+        alone: failed !== undefined,
+        failed,
+        settle: outcome => {
+          if (entry.done) {
+            // Too late: nobody may have it any more.
+            if ('value' in outcome && types.isUint8Array(outcome.value)) wipe(outcome.value)
+            return
+          }
+          entry.done = true
+          clearTimeout(timer)
+          signal?.removeEventListener('abort', abort)
+          this.#queue.delete(entry)
+          this.#entries.delete(entry)
+          if ('error' in outcome) reject(outcome.error)
+          else resolve(outcome.value as Jobs[Name]['result'])
+        },
+      }
+      signal?.addEventListener('abort', abort)
+      this.#entries.add(entry)
+      this.#queue.add(entry)
+      this.#pump()
+    })
+  }
+
+  /** Starts what can start. */
+  #pump(): void {
+    while (this.#active < this.#executor.lanes) {
+      if (this.#executor.kind === 'inline' && (this.#inCall || this.#busyMs >= TURN_MS)) {
+        this.#nextTurn()
+        return
+      }
+      const [first] = this.#queue
+      if (first === undefined) break
+      const batch = this.#take(first)
+      this.#active++
+      void this.#serve(batch).finally(() => {
+        this.#active--
+        this.#pump()
+      })
+    }
+  }
+
+  /** The next entry, and those behind it that can share its call. */
+  #take(first: Entry): Entry[] {
+    const batch = [first]
+    this.#queue.delete(first)
+    first.begun = true
+    if (!this.#limits.coalesce || first.alone || !ECB.includes(first.name)) return batch
+    const { key, blocks } = first.job as Jobs['encipher']['job']
+    let bytes = blocks.length
+    for (const entry of this.#queue) {
+      if (entry.name !== first.name || entry.alone) continue
+      const other = entry.job as Jobs['encipher']['job']
+      if (!isSameKey(key, other.key) || bytes + other.blocks.length > MAX_INPUT_BYTES) continue
+      bytes += other.blocks.length
+      this.#queue.delete(entry)
+      entry.begun = true
+      batch.push(entry)
+      if (bytes === MAX_INPUT_BYTES) break
+    }
+    return batch
+  }
+
+  async #serve(batch: readonly Entry[]): Promise<void> {
+    const [first, ...rest] = batch
+    if (first === undefined) return
+    if (rest.length === 0) {
+      await this.#serveOne(first)
+      return
+    }
+    const jobs = batch.map(entry => entry.job as Jobs['encipher']['job'])
+    const together = new Uint8Array(new ArrayBuffer(jobs.reduce((sum, job) => sum + job.blocks.length, 0)))
+    let at = 0
+    for (const { blocks } of jobs) {
+      together.set(blocks, at)
+      at += blocks.length
+    }
+    const { key } = first.job as Jobs['encipher']['job']
+    let whole: Uint8Array | undefined
+    try {
+      const isWanted = (): boolean => batch.some(entry => !entry.done)
+      whole = (await this.#attempt(first.name, { key, blocks: together }, isWanted)) as Uint8Array
+      let from = 0
+      for (const [i, entry] of batch.entries()) {
+        const length = jobs[i]?.blocks.length ?? 0
+        const part = whole.subarray(from, from + length)
+        from += length
+        if (!entry.done) entry.settle({ value: ownCopy(part) })
+      }
+    } catch (error) {
+      // One caller's blocks are no reason to fail another's: each tries by itself.
+      for (const entry of batch) {
+        if (entry.done) continue
+        entry.alone = true
+        if (cureOf(error) === 'none') this.#again(entry)
+        else entry.settle({ error })
+      }
+    } finally {
+      wipe(together, whole)
+    }
+  }
+
+  #again(entry: Entry): void {
+    entry.begun = false
+    this.#queue.add(entry)
+  }
+
+  async #serveOne(entry: Entry): Promise<void> {
+    try {
+      const value = await this.#attempt(entry.name, entry.job, () => !entry.done, entry.failed)
+      entry.settle({ value })
+    } catch (error) {
+      entry.settle({ error })
+    }
+  }
+
+  /** Once, and once more after what was lost has been brought back. */
+  async #attempt<Name extends JobName>(
+    name: Name,
+    job: Jobs[Name]['job'],
+    isWanted: () => boolean,
+    failed?: unknown,
+  ): Promise<Jobs[Name]['result']> {
+    await this.#supervisor.gate()
+    if (!isWanted()) throw busy('its time was up before its turn came')
+    const { generation } = this.#supervisor
+    let error = failed
+    if (error === undefined) {
+      try {
+        return await this.#timed(name, job)
+      } catch (caught) {
+        error = caught
+      }
+    }
+    const rung = await this.#rungFor(error)
+    if (rung === undefined) throw error
+    await this.#supervisor.recover(rung, error as Error, generation)
+    // The front wipes what a released caller has given, so there may be nothing left to try with.
+    if (!isWanted()) throw error
+    return this.#timed(name, job)
+  }
+
+  /** What brings back what an error says is lost; undefined where nothing is. */
+  async #rungFor(error: unknown): Promise<Rung | undefined> {
+    if (isLostHost(error)) return 'initialise'
+    switch (cureOf(error)) {
+      case 'login':
+        return 'login'
+      case 'initialise':
+        return 'initialise'
+      // What even a new session did not cure: the anchor, or the module.
+      case 'session':
+      case 'key':
+      case 'ask':
+        return this.#ask()
+      default:
+        return undefined
+    }
+  }
+
+  /** Exercises the session key: a general error may be about the data, and must not bring the token down for all. */
+  async #ask(): Promise<Rung | undefined> {
+    try {
+      return (await this.#timed('pulse', {})) ? undefined : 'initialise'
+    } catch (error) {
+      return cureOf(error) === 'login' ? 'login' : 'initialise'
+    }
+  }
+}
+
+function isSameKey(a: KeyRef, b: KeyRef): boolean {
+  return a.name === b.name
+}
+
+/** The thread or process in which the calls ran is gone. */
+export class LostHost extends BackendError {
+  constructor(how: string) {
+    super('ERR_BACKEND_FAILED', `the ${how} that makes the calls into the module has gone`, {
+      retryable: true,
+    })
+  }
+}
+
+function isLostHost(error: unknown): boolean {
+  return error instanceof LostHost
+}
+
+function busy(problem: string): BackendError {
+  return new BackendError('ERR_BACKEND_BUSY', problem, { retryable: true })
+}
+
+function closed(): BackendError {
+  return new BackendError('ERR_BACKEND_CLOSED', 'the backend is closed')
+}

@@ -1,0 +1,29 @@
+/**
+ * What a worker thread or a child process runs: one executor, served to whoever started it. A process of its own, built
+ * beside the library; nothing imports it.
+ */
+import { Socket } from 'node:net'
+import { isMainThread, parentPort } from 'node:worker_threads'
+import { loadPkcs11js } from '../binding/pkcs11js-binding.js'
+import { portChannel, streamChannel } from './channels.js'
+import { InlineExecutor } from './inline.js'
+import { openRemote } from './remote.js'
+import { serve } from './rpc.js'
+
+if (!isMainThread && parentPort !== null) {
+  const port = parentPort
+  serve(
+    portChannel(port, () => port.close()),
+    (settings, { known, alone }) => InlineExecutor.open(settings, loadPkcs11js, known, { alone }),
+    () => port.close(),
+  )
+} else {
+  // Ends with the descriptor, not with the terminal: a Ctrl-C is for the program that started this one.
+  process.on('SIGINT', () => undefined)
+  const stop = (): void => process.exit(0)
+  serve(
+    streamChannel(new Socket({ fd: 3, readable: true, writable: true }), stop, stop),
+    (settings, { known }) => openRemote(settings, loadPkcs11js, known),
+    stop,
+  )
+}
