@@ -111,14 +111,26 @@ export async function makeMac(input: CheckedMac, options: CallOptions | undefine
   return { macValue, macKid: key.kid, ...markOf(profile) }
 }
 
-const NAMES = ['key', 'profile', 'dataSet', 'prwValue', 'pan', 'pcc', 'intdatag', 'random', 'fields'] as const
+const NAMES = [
+  'key',
+  'profile',
+  'dataSet',
+  'prwValue',
+  'pan',
+  'pcc',
+  'intdatag',
+  'random',
+  'prwKid',
+  'macKid',
+  'issuerId',
+  'fields',
+] as const
 
 function checkedMac(request: PrwMacInput): CheckedMac {
-  const { key, profile, prwValue, pan, pcc, intdatag, random, fields } = request
+  const { key, profile, prwValue, dataSet: given, ...values } = request
   requireProfile(profile)
-  const masked = snapshot(request.dataSet, 'dataSet')
-  const dataSet = { masked, content: readDataSet(profile, masked) }
-  return { key, profile, dataSet, prwValue, given: { pan, pcc, intdatag, random, fields } }
+  const masked = snapshot(given, 'dataSet')
+  return { key, profile, dataSet: { masked, content: readDataSet(profile, masked) }, prwValue, given: values }
 }
 
 function materialOf(
@@ -131,7 +143,7 @@ function materialOf(
 } {
   requireKeyFor(key, macUsageOf(profile), action, profile.mac)
   const bytes = readText(profile.prw.text, profile.prw.outputBytes, prwValue, 'prwValue')
-  const values = mergeValues(profile, dataSet, given)
+  const values = mergeValues(profile, dataSet, { ...given, macKid: given.macKid ?? key.kid })
   const prw = { bytes, text: prwValue }
   return { key, profile, material: { profile, masked: dataSet.masked, values, prw } }
 }

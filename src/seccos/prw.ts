@@ -94,7 +94,8 @@ async function computeWith(
   options: CallOptions | undefined,
 ): Promise<ComputedPrw> {
   const { key, profile, pan, pin, pcc, intdatag, fields } = input
-  const values: DataSetValues = { pan, pin, pcc, intdatag, fields, random }
+  const { macKid, issuerId, prwKid = key.kid } = input
+  const values: DataSetValues = { pan, pin, pcc, intdatag, fields, random, prwKid, macKid, issuerId }
   const full = buildDataSet(profile, values)
   const masked = maskDataSet(profile, full)
   wipe(full)

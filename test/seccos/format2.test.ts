@@ -1,0 +1,351 @@
+/**
+ * Format 2: seven kinds of scheme, each against samples that another program computed, byte by byte; what it refuses, and
+ * at which entry; and that a PIN can be verified with what is kept of a Set PIN.
+ */
+import { describe, expect, test } from 'vitest'
+import { ProfileError } from '../../src/base/errors.js'
+import { buildDataSet, dataSetFromHex, dataSetToHex, maskDataSet } from '../../src/seccos/data-set.js'
+import { neededToVerify, remarksOn, uncoveredBy } from '../../src/seccos/profile/coverage.js'
+import { parseProfile } from '../../src/seccos/profile/parse.js'
+import { computePrw, verifyPrw } from '../../src/seccos/prw.js'
+import { generatePrwMac, verifyPrwMac } from '../../src/seccos/prw-mac.js'
+import { keysFor, OTHER_PAN, OTHER_PIN } from './fixtures.js'
+import { SAMPLES, SCHEMES, valuesOf } from './schemes.js'
+
+const TAG = { encoding: 'ascii', align: 'exact' }
+const PRW_INPUT = { input: 'prw', form: 'binary' }
+type Scheme = keyof typeof SCHEMES
+const NAMES = Object.keys(SCHEMES) as Scheme[]
+
+describe.each(NAMES)('%s', name => {
+  const profile = parseProfile(SCHEMES[name])
+
+  test('is read, and is plain data that reads again', () => {
+    expect(parseProfile(JSON.parse(JSON.stringify(profile)))).toEqual(profile)
+    expect(profile).toEqual(SCHEMES[name])
+  })
+
+  test.each(SAMPLES[name])('makes data set, PRW and MAC as the other program did ($pan)', async sample => {
+    const values = valuesOf(name, sample)
+    const { generate, verify, mac } = await keysFor(profile)
+    const masked = maskDataSet(profile, buildDataSet(profile, values))
+    expect(dataSetToHex(masked)).toBe(sample.prwDataSet)
+    const made = await computePrw({ key: generate, profile, ...values })
+    expect(made.prwValue).toBe(sample.prwValue)
+    const { pin, ...known } = values
+    const given = { ...known, profile, dataSet: masked, prwValue: made.prwValue }
+    const { macValue } = await generatePrwMac({ key: mac, ...given })
+    expect(macValue).toBe(sample.macValue)
+    expect(await verifyPrwMac({ key: mac, ...given, macValue })).toMatchObject({ verified: true })
+
+    const check = (more: object) => verifyPrw({ key: verify, ...given, pin, ...more })
+    expect(await check({})).toMatchObject({ verified: true })
+    expect(await check({ pin: OTHER_PIN })).toMatchObject({ verified: false })
+  })
+
+  test('changes its verdict with every byte that it covers', async () => {
+    const [sample = expect.unreachable()] = SAMPLES[name]
+    const { pin: _, ...values } = valuesOf(name, sample)
+    const { mac } = await keysFor(profile)
+    const uncovered = uncoveredBy(profile, 'mac')
+    let changed = 0
+    for (const field of profile.fields) {
+      if ('constant' in field || field.masked !== false || uncovered.includes(field.id)) continue
+      for (let at = field.offset; at < field.offset + field.length; at++) {
+        const dataSet = dataSetFromHex(sample.prwDataSet)
+        dataSet[at] = (dataSet[at] ?? 0) ^ 1
+        const { prwKid, issuerId } = values
+        const fields = name === 'external' ? { cdp: values.fields.cdp ?? '', cdt: sample.cdt } : {}
+        const verdict = await verifyPrwMac({
+          key: mac,
+          profile,
+          dataSet,
+          prwValue: sample.prwValue,
+          macValue: sample.macValue,
+          pan: values.pan,
+          prwKid,
+          issuerId,
+          fields,
+        }).then(
+          ({ verified }) => verified,
+          error => error.code,
+        )
+        expect([false, 'ERR_DATA_SET']).toContain(verdict)
+        changed++
+      }
+    }
+    expect(changed).toBeGreaterThan(name === 'parts' ? -1 : 30)
+    const other = verifyPrwMac({
+      key: mac,
+      profile,
+      ...values,
+      dataSet: dataSetFromHex(sample.prwDataSet),
+      prwValue: sample.prwValue,
+      macValue: sample.macValue,
+      pan: OTHER_PAN,
+    })
+    // Only one of the seven has (a part of) the PAN under its MAC.
+    expect((await other).verified).toBe(name !== 'parts')
+  })
+})
+
+/** A scheme with some entries changed, by JSON pointer. */
+function changed(name: Scheme, changes: Readonly<Record<string, unknown>>): unknown {
+  const json = structuredClone(SCHEMES[name]) as unknown
+  for (const [path, value] of Object.entries(changes)) {
+    const names = path.split('/').slice(1)
+    const last = names.pop() ?? ''
+    let at = json as Record<string, unknown>
+    for (const member of names) at = at[member] as Record<string, unknown>
+    if (value === undefined) delete at[last]
+    else at[last] = value
+  }
+  return json
+}
+
+describe('a profile that does not hold', () => {
+  const slice = (from: string, skip: number, take: number) => ({ step: 'slice', part: { from, skip, take } })
+  test.each<[string, Scheme, string, Record<string, unknown>]>([
+    ['format 2 in format 1', 'derived', '/prw/derivation', { '/profileFormat': 1 }],
+    ['a part in format 1', 'parts', '/fields/0/masked', { '/profileFormat': 1 }],
+    ['a digest in format 1', 'hashed', '/prw/digest', { '/profileFormat': 1 }],
+    [
+      'an external value that is not declared',
+      'external',
+      '/prw/inputs/1/id',
+      { '/prw/inputs/1/id': 'none' },
+    ],
+    ['an external value twice', 'external', '/external/1/id', { '/external/1/id': 'cdp' }],
+    ['an external value by a reserved name', 'external', '/external/0/id', { '/external/0/id': 'pan' }],
+    ['text as bytes', 'external', '/prw/inputs/2/encoding', { '/prw/inputs/2/encoding': 'binary' }],
+    [
+      'no random number to derive from',
+      'outputs',
+      '/prw/iv/inputs/0',
+      {
+        '/randomBytes': 0,
+        '/fields/3': { id: 'own', offset: 13, length: 8, constant: '00'.repeat(8) },
+      },
+    ],
+    [
+      'a derivation that is too short',
+      'derived',
+      '/prw/derivation/0/inputs',
+      { '/prw/derivation/0/inputs': [] },
+    ],
+    [
+      'a diversifier of another length',
+      'derived',
+      '/prw/derivation/1/inputs',
+      { '/prw/derivation/1/inputs/3/constant': '0F' },
+    ],
+    [
+      'a complement where the key has one block',
+      'derived',
+      '/mac/derivation/0/complement',
+      {
+        '/mac/derivation/0': {
+          method: 'encipher',
+          inputs: [{ input: 'field', id: 'psn' }],
+          complement: true,
+        },
+      },
+    ],
+    ['a mask of another length', 'derived', '/mac/derivation/1/mask', { '/mac/derivation/1/mask': 'C0' }],
+    [
+      'a mask that changes nothing',
+      'derived',
+      '/mac/derivation/1/mask',
+      { '/mac/derivation/1/mask': '00'.repeat(16) },
+    ],
+    [
+      'a cycle: a PRW key out of the PRW',
+      'derived',
+      '/prw/derivation/0/inputs/1',
+      { '/prw/derivation/0/inputs/1': PRW_INPUT },
+    ],
+    [
+      'a MAC key out of the PIN',
+      'derived',
+      '/mac/derivation/0/inputs/0',
+      { '/mac/derivation/0/inputs/0': { input: 'pinBlock' } },
+    ],
+    ['a mask beyond its field', 'parts', '/fields/0/masked/length', { '/fields/0/masked/length': 16 }],
+    [
+      'a mask that hides too little of the PAN',
+      'parts',
+      '/fields/0/masked/length',
+      { '/fields/0/masked/length': 5 },
+    ],
+    ['a PAN in the clear', 'parts', '/fields/1/masked', { '/fields/1/masked': false }],
+    ['a part that is not there', 'parts', '/mac/inputs/1/part/skip', { '/mac/inputs/1/part/skip': 12 }],
+    ['a slice beyond the PRW', 'parts', '/mac/inputs/2/part', { '/mac/inputs/2/part/take': 13 }],
+    ['a part of a number', 'parts', '/fields/2/part', { '/fields/2/part': { from: 'left', skip: 0 } }],
+    ['an id that contradicts the value', 'parts', '/fields/2/value', { '/fields/2/value': 'pan' }],
+    ['half of an encipherment', 'enciphered', '/prw/outputBytes', { '/prw/outputBytes': 16 }],
+    [
+      'a first block of CBC',
+      'enciphered',
+      '/prw/outputBytes',
+      {
+        '/prw/output': [slice('left', 0, 16)],
+        '/prw/outputBytes': 16,
+      },
+    ],
+    ['a MAC by encipherment', 'enciphered', '/mac/algorithm', { '/mac/algorithm': 'aes-ecb' }],
+    ['an iv of half a block', 'enciphered', '/prw/iv', { '/prw/iv': '0'.repeat(16) }],
+    ['no iv', 'enciphered', '/prw/iv', { '/prw/iv': 'none' }],
+    ['an iv for CMAC', 'hashed', '/prw/iv', { '/prw/iv': '0'.repeat(16) }],
+    [
+      'an encipherment in an encipherment',
+      'hashed',
+      '/prw/inputs/1/inputs/0',
+      {
+        '/prw/inputs/1/inputs/0': {
+          input: 'enciphered',
+          mode: 'ecb',
+          iv: 'none',
+          padding: 1,
+          inputs: [{ input: 'pinBlock' }],
+        },
+      },
+    ],
+    [
+      'a MAC key that enciphers',
+      'hashed',
+      '/mac/inputs/0',
+      {
+        '/mac/inputs/0': {
+          input: 'enciphered',
+          mode: 'ecb',
+          iv: 'none',
+          padding: 1,
+          inputs: [{ input: 'random' }],
+        },
+      },
+    ],
+    ['digits without decimalise', 'outputs', '/mac/text', { '/mac/text': 'digits' }],
+    ['decimalise without digits', 'outputs', '/prw/text', { '/prw/text': 'hex-upper' }],
+    ['more digits than there are', 'outputs', '/prw/output/1/digits', { '/prw/output/1/digits': 9 }],
+    ['a slice of more than there is', 'outputs', '/mac/output/0/part', { '/mac/output/0/part/take': 9 }],
+    ['another length than the steps give', 'outputs', '/mac/outputBytes', { '/mac/outputBytes': 4 }],
+    [
+      'a MAC longer than D1 admits',
+      'outputs',
+      '/mac/outputBytes',
+      {
+        '/mac/output/0/part/take': 5,
+        '/mac/outputBytes': 5,
+      },
+    ],
+    [
+      'a fold of what does not halve',
+      'outputs',
+      '/prw/output/1/step',
+      { '/prw/output': [slice('left', 0, 7), { step: 'fold' }] },
+    ],
+    [
+      'a fold after decimalise',
+      'outputs',
+      '/prw/output/1/step',
+      {
+        '/prw/output': [{ step: 'decimalise', digits: 8, table: 'scan' }, { step: 'fold' }],
+      },
+    ],
+    ['a filler that there is not', 'forms', '/pinBlock/filler', { '/randomBytes': 7 }],
+    [
+      'format 3 filled with a numeral',
+      'forms',
+      '/prw/inputs/2/pinForm/filler',
+      { '/prw/inputs/2/pinForm/filler': '1' },
+    ],
+    ['a PIN form for what is no PIN', 'forms', '/fields/1/pinForm', { '/fields/1/pinForm': 'digits-bcd' }],
+    [
+      'digits that no PIN fits',
+      'forms',
+      '/prw/inputs/1/pinForm/length',
+      {
+        '/prw/inputs/1/pinForm': { digits: 'ascii', length: 3, align: 'exact' },
+      },
+    ],
+    [
+      'a pinLength that no PIN fits',
+      'external',
+      '/prw/inputs/3/align',
+      {
+        '/prw/inputs/3': { input: 'pinLength', length: 2, encoding: 'ascii', align: 'exact' },
+      },
+    ],
+  ])('%s', (_what, name, path, changes) => {
+    expect(() => parseProfile(changed(name, changes))).toThrow(
+      expect.objectContaining({ code: 'ERR_PROFILE', path }),
+    )
+  })
+})
+
+describe('what is stored suffices to verify', () => {
+  test('a random number that is masked and in the PRW would be gone', () => {
+    const json = changed('external', {
+      '/fields/3/masked': true,
+      '/mac/uncovered': ['pan', 'pinBlock', 'cdp', 'cdt', 'random'],
+    })
+    const error = new ProfileError(
+      '/prw/inputs/5',
+      'takes the random number, which no unmasked field shows: nobody could verify a PIN',
+    )
+    expect(() => parseProfile(json)).toThrow(error)
+  })
+
+  test('nor is the name of the MAC key kept', () => {
+    const kid = { input: 'macKid', length: 128, encoding: 'ascii', align: 'left', pad: '00' }
+    const json = changed('external', {
+      '/prw/inputs/0': kid,
+      '/prw/uncovered': ['pan', 'pcc', 'intdatag', 'psn', 'prwKid', 'issuerId'],
+      '/mac/uncovered': ['pan', 'pinBlock', 'cdp', 'cdt', 'macKid'],
+    })
+    expect(() => parseProfile(json)).toThrow(expect.objectContaining({ path: '/prw/inputs/0' }))
+  })
+
+  test('an intdatag that no data set shows is to be stored; the issuer’s own values it must know', () => {
+    expect(neededToVerify(parseProfile(SCHEMES.external))).toEqual({
+      stored: [],
+      fields: ['cdp', 'cdt'],
+      issuerId: false,
+    })
+    const tag = { input: 'intdatag', length: 20, ...TAG }
+    const json = changed('enciphered', {
+      '/prw/algorithm': 'cmac-aes',
+      '/prw/padding': 'none',
+      '/prw/iv': 'none',
+      '/prw/outputBytes': 16,
+      '/prw/inputs': [{ input: 'pinBlock' }, tag, { input: 'issuerId', ...tag, length: 10 }].map((part, i) =>
+        i === 2 ? { ...part, input: 'issuerId' } : part,
+      ),
+      '/prw/uncovered': ['pan', 'pcc', 'random', 'psn'],
+      '/mac/uncovered': ['pan', 'pinBlock', 'issuerId', 'intdatag'],
+      '/fields/4': { id: 'own', offset: 21, length: 20, constant: '00'.repeat(20) },
+    })
+    expect(neededToVerify(parseProfile(json))).toEqual({ stored: ['intdatag'], fields: [], issuerId: true })
+  })
+})
+
+test('remarks: a MAC that tells no old message from a new one, and characters that EBCDIC lacks', () => {
+  expect(remarksOn(parseProfile(SCHEMES.derived))).toEqual([])
+  const [remark] = remarksOn(parseProfile(SCHEMES.parts))
+  expect(remark).toMatchObject({
+    path: '/mac/inputs',
+    text: expect.stringMatching(/^covers neither the PCC nor/),
+  })
+  const [, lacking] = remarksOn(parseProfile(changed('parts', { '/fields/3/encoding': 'ebcdic' })))
+  expect(lacking).toMatchObject({ path: '/fields/3/encoding' })
+  expect(lacking?.text).toMatch(/^ebcdic lacks !#\$@/)
+})
+
+test('a character that the encoding lacks is not called too long', () => {
+  const profile = parseProfile(changed('parts', { '/fields/3/encoding': 'ebcdic' }))
+  const [sample = expect.unreachable()] = SAMPLES.parts
+  const values = { ...valuesOf('parts', sample), intdatag: 'D1@TAG-0123456789-AB' }
+  expect(() => buildDataSet(profile, values)).toThrow(/has a character that ebcdic does not have/)
+  const german = parseProfile(SCHEMES.parts)
+  expect(buildDataSet(german, values)[22]).toBe(0xb5)
+})
