@@ -7,7 +7,7 @@
 import { readOptions, readOwn, requireKid, throwIfAborted } from '../base/arguments.js'
 import { snapshot } from '../base/bytes.js'
 import { ArgumentError, BackendError } from '../base/errors.js'
-import { ISSUER_ID, PCC, PIN_BLOCK_TYPES, type PinBlockType, PRW_DATA_SET } from '../d1/contract.js'
+import { INTDATAG, ISSUER_ID, PCC, PIN_BLOCK_TYPES, type PinBlockType, PRW_DATA_SET } from '../d1/contract.js'
 import type {
   BlockRequest,
   Card,
@@ -177,7 +177,16 @@ function requireTime(time: unknown, name: string): asserts time is number {
   if (!Number.isSafeInteger(time)) throw new ArgumentError(`${name} must be milliseconds since 1970`)
 }
 
-const PRW_MEMBERS = ['prwValue', 'prwKid', 'prwDataSet', 'pcc', 'sequence', 'profile', 'provenance'] as const
+const PRW_MEMBERS = [
+  'prwValue',
+  'prwKid',
+  'prwDataSet',
+  'pcc',
+  'intdatag',
+  'sequence',
+  'profile',
+  'provenance',
+] as const
 
 /**
  * A copy of a PRW at rest, its members checked. Errors: `ERR_ARGUMENT`.
@@ -191,7 +200,7 @@ const PRW_MEMBERS = ['prwValue', 'prwKid', 'prwDataSet', 'pcc', 'sequence', 'pro
  * ```
  */
 export function readPrw(prw: StoredPrw): StoredPrw {
-  const { prwValue, prwKid, prwDataSet, pcc, sequence, profile, provenance } = readOwn(
+  const { prwValue, prwKid, prwDataSet, pcc, intdatag, sequence, profile, provenance } = readOwn(
     prw,
     'storePrw',
     PRW_MEMBERS,
@@ -207,7 +216,9 @@ export function readPrw(prw: StoredPrw): StoredPrw {
     throw new ArgumentError('profile must have a name and a version')
   }
   requireOneOf(provenance, PROVENANCES, 'provenance')
-  return { prwValue, prwKid, prwDataSet, pcc, sequence, profile: { name, version }, provenance }
+  if (intdatag !== undefined) requireText(intdatag, INTDATAG, 'intdatag must be 20 printable characters')
+  const tag = intdatag === undefined ? {} : { intdatag }
+  return { prwValue, prwKid, prwDataSet, pcc, ...tag, sequence, profile: { name, version }, provenance }
 }
 
 /**

@@ -9,6 +9,7 @@ import { neededToVerify, remarksOn, uncoveredBy } from '../../src/seccos/profile
 import { parseProfile } from '../../src/seccos/profile/parse.js'
 import { computePrw, verifyPrw } from '../../src/seccos/prw.js'
 import { generatePrwMac, verifyPrwMac } from '../../src/seccos/prw-mac.js'
+import { readPrw } from '../../src/stores/records.js'
 import { keysFor, OTHER_PAN, OTHER_PIN } from './fixtures.js'
 import { SAMPLES, SCHEMES, valuesOf } from './schemes.js'
 
@@ -318,9 +319,7 @@ describe('what is stored suffices to verify', () => {
       '/prw/padding': 'none',
       '/prw/iv': 'none',
       '/prw/outputBytes': 16,
-      '/prw/inputs': [{ input: 'pinBlock' }, tag, { input: 'issuerId', ...tag, length: 10 }].map((part, i) =>
-        i === 2 ? { ...part, input: 'issuerId' } : part,
-      ),
+      '/prw/inputs': [{ input: 'pinBlock' }, tag, { input: 'issuerId', length: 10, ...TAG }],
       '/prw/uncovered': ['pan', 'pcc', 'random', 'psn'],
       '/mac/uncovered': ['pan', 'pinBlock', 'issuerId', 'intdatag'],
       '/fields/4': { id: 'own', offset: 21, length: 20, constant: '00'.repeat(20) },
@@ -348,4 +347,20 @@ test('a character that the encoding lacks is not called too long', () => {
   expect(() => buildDataSet(profile, values)).toThrow(/has a character that ebcdic does not have/)
   const german = parseProfile(SCHEMES.parts)
   expect(buildDataSet(german, values)[22]).toBe(0xb5)
+})
+
+test('an intdatag that is to be stored is kept with the PRW, and checked', () => {
+  const prw = {
+    prwValue: '00',
+    prwKid: 'PRW-1',
+    prwDataSet: '00'.repeat(123),
+    pcc: '0001',
+    sequence: 1,
+    profile: { name: 'a', version: '1' },
+    provenance: 'illustrative',
+  } as const
+  const intdatag = 'D1-TAG-0123456789-AB'
+  expect(readPrw({ ...prw, intdatag })).toEqual({ ...prw, intdatag })
+  expect(readPrw(prw)).toEqual(prw)
+  expect(() => readPrw({ ...prw, intdatag: 'short' })).toThrow('intdatag must be 20 printable characters')
 })

@@ -55,6 +55,7 @@ export interface Card {
   readonly setPinTypes: readonly PinBlockType[]
   /** What a SECCOS profile wants beside the message; see `OpenSeccosSetPinRequestInput`. */
   readonly seccos?: {
+    /** Not looked at: the counter is the one source of the PCC. */
     readonly pcc?: string
     readonly fields?: Readonly<Record<string, string | Uint8Array>>
   }
@@ -83,6 +84,8 @@ export interface StoredPrw extends ProfileMark {
   /** The masked data set, 246 hex digits. */
   readonly prwDataSet: string
   readonly pcc: string
+  /** Only under a profile that cannot verify a PIN without it. */
+  readonly intdatag?: string
   /** Grows with every PRW accepted for the card. Never write over one with a higher sequence. */
   readonly sequence: number
 }

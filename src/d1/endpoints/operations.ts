@@ -130,12 +130,14 @@ async function setSeccos(call: PinCall, card: Card, body: PinMessage): Promise<v
   const { issuer, card: ref, options, facts } = call
   const { seccos, jweKeys, pins } = issuer
   if (seccos === undefined) throw new Refusal('pin-type')
-  const { cardId } = ref
+  const { cardId, issuerId } = ref
   const { counter, macKeys } = seccos
+  // Of the PCC the counter alone knows: one that a card's record states would be old after the next Set PIN.
+  const fields = more?.fields === undefined ? {} : { fields: more.fields }
   const opened = await judged(SET_PIN_FAULTS, () =>
-    openSeccosSetPinRequest({ ...more, ...seccos, body, cardId, jweKeys, pan }, options),
+    openSeccosSetPinRequest({ ...fields, ...seccos, body, cardId, issuerId, jweKeys, pan }, options),
   )
-  const { prwValue, prwKid, prwDataSet, pcc, profile, provenance } = opened
+  const { prwValue, prwKid, prwDataSet, pcc, intdatag, profile, provenance } = opened
   note(call, 'jwe', jweKeys, opened.jweKid)
   note(call, 'prw-mac', macKeys, opened.macKid)
   const { replayed } = await judged(SET_PIN_FAULTS, () =>
@@ -148,6 +150,7 @@ async function setSeccos(call: PinCall, card: Card, body: PinMessage): Promise<v
             prwKid,
             prwDataSet,
             pcc,
+            ...(intdatag !== undefined && { intdatag }),
             profile,
             provenance,
             sequence,

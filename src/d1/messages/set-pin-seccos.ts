@@ -7,6 +7,7 @@ import { type Pan, requirePan } from '../../primitives/pan.js'
 import type { ChangeCounter } from '../../seccos/counter/counter.js'
 import { type AcceptRequest, requestFingerprint } from '../../seccos/counter/input.js'
 import { type DataSetContent, dataSetFromHex, readDataSet } from '../../seccos/data-set.js'
+import { neededToVerify } from '../../seccos/profile/coverage.js'
 import type { ProfileMark, SeccosProfile } from '../../seccos/profile/profile.js'
 import { macVerdict } from '../../seccos/prw-mac.js'
 import {
@@ -40,7 +41,9 @@ export interface OpenSeccosSetPinRequestInput {
   readonly pan?: Pan
   /** The PCC that is expected; where absent, and the profile's data set holds none, the counter is asked. */
   readonly pcc?: string
-  /** Fields of the profile's own that the MAC covers and the masked data set does not show. */
+  /** The issuer's id of the request's path, where the profile's MAC covers it. */
+  readonly issuerId?: string
+  /** Fields of the profile's own, and external values, that the MAC covers and the masked data set does not show. */
   readonly fields?: Readonly<Record<string, string | Uint8Array>>
 }
 
@@ -53,6 +56,8 @@ export interface OpenedSeccosSetPinRequest extends ProfileMark {
   readonly prwDataSet: string
   readonly dataSet: Uint8Array
   readonly pcc: string
+  /** Only where a PIN cannot be verified without it: to be stored, too. See `neededToVerify`. */
+  readonly intdatag?: string
   /** Which of the keys offered verified the MAC, and which opened the JWE. */
   readonly macKid: string
   readonly jweKid: string
@@ -83,7 +88,7 @@ export async function openSeccosSetPinRequest(
   options?: CallOptions,
 ): Promise<OpenedSeccosSetPinRequest> {
   const request = readInput(input)
-  const { cardId, profile, counter, pan, fields, macKeys, prwKids } = request
+  const { cardId, profile, counter, pan, issuerId, fields, macKeys, prwKids } = request
   const { content, jweKid } = await openContent(request, options)
   const { intdatag, prwDataSet, prwValue, prwKid, macValue, macKid } = content
   if (!prwKids.includes(prwKid)) throw new D1MessageError('prwKid', 'names no key that is known')
@@ -93,10 +98,8 @@ export async function openSeccosSetPinRequest(
   const pcc = pccIn(dataSet.content, intdatag, request.pcc) ?? (await counter.pccOf({ cardId, intdatag }))
   const acceptance: AcceptRequest = { cardId, intdatag, pcc, fingerprint: requestFingerprint({ ...content }) }
   const { replayed } = await counter.check(acceptance)
-  const verdict = await macVerdict(
-    { key, profile, dataSet, prwValue, macValue, given: { intdatag, pcc, pan, fields } },
-    options,
-  )
+  const given = { intdatag, pcc, pan, prwKid, macKid, issuerId, fields }
+  const verdict = await macVerdict({ key, profile, dataSet, prwValue, macValue, given }, options)
   if (!verdict.verified) throw new PrwMacError()
   const { profile: mark, provenance } = verdict
   return {
@@ -106,6 +109,7 @@ export async function openSeccosSetPinRequest(
     prwDataSet,
     dataSet: masked,
     pcc,
+    ...(neededToVerify(profile).stored.includes('intdatag') && { intdatag }),
     macKid,
     jweKid,
     replayed,
@@ -145,6 +149,7 @@ const NAMES = [
   'counter',
   'pan',
   'pcc',
+  'issuerId',
   'fields',
 ] as const
 

@@ -77,21 +77,31 @@ describe('failures of the service', () => {
     },
   )
 
+  test('the counter is the one source of the PCC: what a card says of it blocks no Set PIN', async () => {
+    own.world.cards.set('with-pcc', {
+      state: 'active',
+      pan: Pan.from(PANS.first),
+      setPinTypes: ['3DES_SECCOS'],
+      seccos: { pcc: '1234', fields: {} },
+    })
+    for (let i = 0; i < 2; i++) {
+      const counter = await own.world.counter.issue('with-pcc')
+      const body = await own.world.d1.seal('3DES_SECCOS', own.world.seccosContent(counter))
+      expect((await own.handler(put(body, {}, pinPath('with-pcc')))).status).toBe(204)
+    }
+  })
+
   test('what the directory says for the profile reaches the verb', async () => {
-    const seccosCard = (pcc: string) =>
-      own.world.cards.set('with-pcc', {
-        state: 'active',
-        pan: Pan.from(PANS.first),
-        setPinTypes: ['3DES_SECCOS'],
-        seccos: { pcc, fields: {} },
-      })
-    const counter = await own.world.counter.issue('with-pcc')
+    own.world.cards.set('with-fields', {
+      state: 'active',
+      pan: Pan.from(PANS.first),
+      setPinTypes: ['3DES_SECCOS'],
+      seccos: { fields: { psn: '99' } },
+    })
+    const counter = await own.world.counter.issue('with-fields')
     const body = await own.world.d1.seal('3DES_SECCOS', own.world.seccosContent(counter))
-    seccosCard('1234')
-    expect((await own.handler(put(body, {}, pinPath('with-pcc')))).status).toBe(400)
-    expect(own.world.last.refusal).toMatchObject({ code: 'ERR_D1_MESSAGE', field: 'prwDataSet' })
-    seccosCard(counter.pcc)
-    expect((await own.handler(put(body, {}, pinPath('with-pcc')))).status).toBe(204)
+    expect((await own.handler(put(body, {}, pinPath('with-fields')))).status).toBe(400)
+    expect(own.world.last.refusal).toMatchObject({ code: 'ERR_DATA_SET', field: 'psn' })
   })
 
   test('a card without a Pan is 500, whatever its number', async () => {
