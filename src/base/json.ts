@@ -59,6 +59,8 @@ function isSound(text: string): boolean {
   /** One entry per open object (its names so far) or array (undefined). */
   const open: (Set<string> | undefined)[] = []
   let nameComesNext = false
+  // Hardly any message has an escape; without one a string ends at the next quote.
+  const hasEscapes = text.includes('\\')
   for (let at = 0; at < text.length; at++) {
     switch (text[at]) {
       case '{':
@@ -77,8 +79,8 @@ function isSound(text: string): boolean {
         nameComesNext = open.at(-1) !== undefined
         break
       case '"': {
-        const end = endOfString(text, at)
-        const value = stringValue(text.slice(at, end))
+        const end = hasEscapes ? endOfString(text, at) : text.indexOf('"', at + 1) + 1
+        const value = hasEscapes ? stringValue(text.slice(at, end)) : text.slice(at + 1, end - 1)
         if (value === undefined || (nameComesNext && !isNewName(open.at(-1), value))) return false
         nameComesNext = false
         at = end - 1

@@ -75,14 +75,11 @@ export function parseHeader(segment: string): ParsedHeader | undefined {
 
 /** Builds the protected header segment, members in the order of D1's published sample; equal fields, equal text. */
 export function buildHeader({ kid, ephemeralPublicKey, apu, apv }: HeaderFields): string {
-  const json = JSON.stringify({
-    alg: ALG,
-    enc: ENC,
-    kid,
-    epk: jwkOfPoint(ephemeralPublicKey),
-    apu: apu && encodeBase64url(apu),
-    apv: apv && encodeBase64url(apv),
-  })
+  const { x, y } = jwkOfPoint(ephemeralPublicKey)
+  // Written by hand, for it takes half as long: all but the kid is base64url or constant.
+  const epk = `{"kty":"EC","crv":"P-256","x":"${x}","y":"${y}"}`
+  const parties = [apu && `,"apu":"${encodeBase64url(apu)}"`, apv && `,"apv":"${encodeBase64url(apv)}"`]
+  const json = `{"alg":"${ALG}","enc":"${ENC}","kid":${JSON.stringify(kid)},"epk":${epk}${parties.join('')}}`
   return encodeBase64url(utf8Bytes(json))
 }
 
