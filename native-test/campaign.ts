@@ -9,6 +9,7 @@ import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { computePrw, dataSetToHex, generatePrwMac, Pan, Pin } from '../src/index.js'
+import { type KeyStoreOptions, openKeyStore } from '../src/pkcs11.js'
 import { softwareBackend } from '../src/software.js'
 import { ILLUSTRATIVE_NOT_GIROCARD_TDEA as profile } from '../src/tools.js'
 import { agreed, digits, encipher, format0, type P256Jwk, p256, senderTo } from '../test/leaks/secrets.js'
@@ -28,8 +29,26 @@ export interface Planted {
 
 export function plant(): Planted {
   const prw = randomBytes(16)
-  const tdea = { ZPK: randomBytes(16), STORE: randomBytes(16), MAC: randomBytes(16), 'PRW-G': prw, 'PRW-V': prw }
+  const tdea = {
+    ZPK: randomBytes(16),
+    STORE: randomBytes(16),
+    MAC: randomBytes(16),
+    'PRW-G': prw,
+    'PRW-V': prw,
+  }
   return { tdea, jwe: p256(), d1: p256(), pan: `9${digits(15)}`, otherPan: `9${digits(15)}` }
+}
+
+/** Puts the keys into an empty token. */
+export async function provisionPlanted(options: KeyStoreOptions, { tdea, jwe }: Planted): Promise<void> {
+  await using store = await openKeyStore({ ...options, importClearKeys: true, composedMac: true })
+  for (const kid of Object.keys(KEYS) as Kid[]) {
+    const { usage, algorithm } = KEYS[kid]
+    const role = usage.startsWith('prw') ? { macs: ['iso9797-1-alg3'] as const } : {}
+    const open = usage === 'pin-encryption' ? { hostDecipher: true } : {}
+    const material = kid === 'JWE' ? { ...jwe } : tdea[kid].toString('hex')
+    await store.importKey({ kid, usage, algorithm, material, ...role, ...open })
+  }
 }
 
 /** What was found, and where. */
@@ -61,7 +80,11 @@ export interface CampaignResult {
   readonly batches: number
   readonly residues: readonly Residue[]
   /** Copies of keys while the backend is open: as many at the end as at the beginning. */
-  readonly keys: { readonly opened: number; readonly used: number; readonly closed: Readonly<Record<string, number>> }
+  readonly keys: {
+    readonly opened: number
+    readonly used: number
+    readonly closed: Readonly<Record<string, number>>
+  }
   /** What the controls found: the first must be found, the second not. */
   readonly controls: Readonly<Record<string, number>>
   /** What the child wrote besides its answers. */
@@ -84,7 +107,9 @@ export async function runCampaign(options: CampaignOptions): Promise<CampaignRes
 async function campaign(child: Child, options: CampaignOptions): Promise<CampaignResult> {
   const { planted, count, only = /./ } = options
   const keyPatterns = patternsOfKeys(planted)
-  const { scenarios } = (await child.ask(setupOf(options))) as { scenarios: { name: string; fails: boolean }[] }
+  const { scenarios } = (await child.ask(setupOf(options))) as {
+    scenarios: { name: string; fails: boolean }[]
+  }
   const total = (): number => sum(child.scan(keyPatterns))
   // A key is there while its backend is open; how often must not depend on what was done with it.
   const opened = total()
@@ -104,8 +129,10 @@ async function campaign(child: Child, options: CampaignOptions): Promise<Campaig
         const found = onlyFound(child.scan(patterns))
         batches++
         if (isControl) controls[name] = sum(found)
-        else if (sum(found) > 0) residues.push({ scenario: abort ? `${name}, given up` : name, calls: count, found })
-        if (!isControl) for (const [what, pattern] of Object.entries(patterns)) all[`${name}: ${what}, ${round}`] = pattern
+        else if (sum(found) > 0)
+          residues.push({ scenario: abort ? `${name}, given up` : name, calls: count, found })
+        if (!isControl)
+          for (const [what, pattern] of Object.entries(patterns)) all[`${name}: ${what}, ${round}`] = pattern
       }
     }
   }
@@ -113,10 +140,18 @@ async function campaign(child: Child, options: CampaignOptions): Promise<Campaig
   await child.ask(emptyOrder('close'))
   const closed = onlyFound(child.scan({ ...keyPatterns, ...all }))
   controls['control: never in the process'] = sum(child.scan({ never: randomBytes(16) }))
-  return { scenarios: wanted.map(({ name }) => name), batches, residues, keys: { opened, used, closed }, controls, output: child.output }
+  return {
+    scenarios: wanted.map(({ name }) => name),
+    batches,
+    residues,
+    keys: { opened, used, closed },
+    controls,
+    output: child.output,
+  }
 }
 
-const sum = (counts: Readonly<Record<string, number>>): number => Object.values(counts).reduce((a, b) => a + b, 0)
+const sum = (counts: Readonly<Record<string, number>>): number =>
+  Object.values(counts).reduce((a, b) => a + b, 0)
 const onlyFound = (counts: Readonly<Record<string, number>>): Record<string, number> =>
   Object.fromEntries(Object.entries(counts).filter(([, count]) => count > 0))
 
@@ -160,7 +195,10 @@ function patternsOfMade(d1: P256Jwk, made: readonly string[]): Record<string, Ui
     made.flatMap((compact, i) => {
       const { epk } = JSON.parse(Buffer.from(compact.split('.')[0] ?? '', 'base64url').toString())
       const { z, contentKey } = agreed(d1, epk)
-      return Object.entries({ ...halves(`Z of JWE ${i}`, z), ...halves(`content key of JWE ${i}`, contentKey) })
+      return Object.entries({
+        ...halves(`Z of JWE ${i}`, z),
+        ...halves(`content key of JWE ${i}`, contentKey),
+      })
     }),
   )
 }

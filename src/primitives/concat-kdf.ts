@@ -6,7 +6,7 @@
  *                 SuppPubInfo is the length of the derived key in bits, 32-bit big-endian
  *     key       = leftmost bytes of  H(1 ‖ Z ‖ OtherInfo) ‖ H(2 ‖ Z ‖ OtherInfo) ‖ …     H = SHA-256
  */
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { asciiBytes, concatBytes, requireBytes, secretBytes, wipe } from '../base/bytes.js'
 import { ArgumentError } from '../base/errors.js'
 
@@ -82,11 +82,17 @@ export function concatKdf(z: Uint8Array, info: Uint8Array, length: number): Uint
     throw new ArgumentError(`length must be 1 to ${MAX_DERIVED_BYTES} bytes`)
   }
   const derived = secretBytes(length)
-  for (let at = 0, counter = 1; at < length; at += HASH_BYTES, counter++) {
-    const start = counter === 1 ? FIRST : uint32(counter)
-    const digest = createHash('sha256').update(start).update(z).update(info).digest()
-    derived.set(digest.subarray(0, length - at), at)
-    wipe(digest)
+  const message = concatBytes(FIRST, z, info)
+  try {
+    for (let at = 0, counter = 1; at < length; at += HASH_BYTES, counter++) {
+      if (counter > 1) message.set(uint32(counter))
+      // In one call: a Hash object keeps its digest until it is collected.
+      const digest = hash('sha256', message, 'buffer')
+      derived.set(digest.subarray(0, length - at), at)
+      wipe(digest)
+    }
+    return derived
+  } finally {
+    wipe(message)
   }
-  return derived
 }

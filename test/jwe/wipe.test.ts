@@ -29,11 +29,7 @@ vi.mock('node:crypto', async importOriginal => {
         },
       })
     },
-    createHash(name: string) {
-      const hash = crypto.createHash(name)
-      const digest = hash.digest.bind(hash)
-      return Object.assign(hash, { digest: () => secret(digest()) })
-    },
+    hash: (name: string, data: Uint8Array) => secret(crypto.hash(name, data, 'buffer')),
     createCipheriv(name: string, key: Uint8Array, ...rest: [Uint8Array, object]) {
       secret(key)
       mayFail('createCipheriv')

@@ -1,47 +1,131 @@
-/** TDEA by node-forge, in JavaScript: for where nothing else works, and as an independent second opinion. */
+/**
+ * TDEA by node-forge, in JavaScript: for OpenSSL builds that refuse TDEA, and as an independent second opinion.
+ *
+ * node-forge takes keys and blocks as strings, which nobody can wipe. So it gets neither: its rounds work on numbers in
+ * memory of ours, and the key schedule is put together from the schedules of keys with one bit set. A DES key schedule
+ * permutes bits (FIPS 46-3), so the schedule of a key is the XOR of those of its bits. The known answer that every engine
+ * must give when a backend opens would find a node-forge in which this is no longer so.
+ */
 import forge from 'node-forge'
-import { asciiBytes, bufferOf, concatBytes, ownCopy, wipe } from '../../base/bytes.js'
-import type { TdeaCipher, TdeaEngine } from './tdea-engine.js'
+import { secretBytes } from '../../base/bytes.js'
+import type { TdeaCipher, TdeaEngine } from './engine.js'
 
-/** Its intermediate strings and key schedules are garbage collected, not wiped. */
+/** Three keys' rounds over one block, as two big-endian words. */
+interface Rounds {
+  encrypt(input: Int32Array, output: Int32Array): void
+  decrypt(input: Int32Array, output: Int32Array): void
+}
+
+/** What the typings of node-forge leave out. */
+interface Algorithm {
+  initialize(options: { key: string }): void
+  /** 32 numbers a key. */
+  _keys: ArrayLike<number>
+}
+type Mode = new (options: { cipher: Rounds }) => object
+const { des } = forge as unknown as { des: { Algorithm: new (name: string, mode: Mode) => Algorithm } }
+
+const WORDS = 32
+const BLOCK_BYTES = 8
+
 export const forgeEngine: TdeaEngine = { name: 'node-forge', open: key => new ForgeTdea(key) }
 
 class ForgeTdea implements TdeaCipher {
-  readonly blockBytes = 8
-  readonly #key: Uint8Array
+  readonly blockBytes = BLOCK_BYTES
+  readonly #rounds: Rounds
+  readonly #schedule: Int32Array<ArrayBuffer>
+  readonly #words: Int32Array<ArrayBuffer> = secretWords(2)
 
   constructor(key: Uint8Array) {
+    this.#schedule = secretWords(3 * WORDS)
     // node-forge takes three components; the 2-key bundle is K1, K2, K1.
-    this.#key = key.length === 16 ? concatBytes(key, key.subarray(0, 8)) : ownCopy(key)
+    for (let part = 0; part < 3; part++) {
+      const at = (part * BLOCK_BYTES) % key.length
+      addSchedule(key.subarray(at, at + BLOCK_BYTES), this.#schedule.subarray(part * WORDS))
+    }
+    this.#rounds = roundsUnder(this.#schedule)
   }
 
   encipher(blocks: Uint8Array): Uint8Array {
-    return run(forge.cipher.createCipher('3DES-ECB', binary(this.#key)), {}, blocks)
+    return this.#eachBlock(blocks, words => this.#rounds.encrypt(words, words))
   }
 
   decipher(blocks: Uint8Array): Uint8Array {
-    return run(forge.cipher.createDecipher('3DES-ECB', binary(this.#key)), {}, blocks)
+    return this.#eachBlock(blocks, words => this.#rounds.decrypt(words, words))
   }
 
   encipherCbc(iv: Uint8Array, data: Uint8Array): Uint8Array {
-    return run(forge.cipher.createCipher('3DES-CBC', binary(this.#key)), { iv: binary(iv) }, data)
+    const chain = wordsOf(iv)
+    let [left, right] = [chain.getInt32(0), chain.getInt32(4)]
+    return this.#eachBlock(data, words => {
+      words[0] = word(words, 0) ^ left
+      words[1] = word(words, 1) ^ right
+      this.#rounds.encrypt(words, words)
+      left = word(words, 0)
+      right = word(words, 1)
+    })
   }
 
   close(): void {
-    wipe(this.#key)
+    this.#schedule.fill(0)
+  }
+
+  #eachBlock(blocks: Uint8Array, change: (words: Int32Array) => void): Uint8Array {
+    const out = secretBytes(blocks.length)
+    const [from, to] = [wordsOf(blocks), wordsOf(out)]
+    const words = this.#words
+    for (let at = 0; at < blocks.length; at += BLOCK_BYTES) {
+      words[0] = from.getInt32(at)
+      words[1] = from.getInt32(at + 4)
+      change(words)
+      to.setInt32(at, word(words, 0))
+      to.setInt32(at + 4, word(words, 1))
+    }
+    words.fill(0)
+    return out
   }
 }
 
-/** Latin-1 string, the byte form node-forge works on. */
-function binary(bytes: Uint8Array): string {
-  return bufferOf(bytes).toString('latin1')
+const word = (words: Int32Array, at: number): number => words[at] ?? 0
+const wordsOf = (bytes: Uint8Array): DataView =>
+  new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+const secretWords = (count: number): Int32Array<ArrayBuffer> => new Int32Array(secretBytes(4 * count).buffer)
+
+/** node-forge's rounds, for three keys' schedules. */
+function roundsUnder(schedule: Int32Array): Rounds {
+  let rounds: Rounds | undefined
+  const algorithm = new des.Algorithm(
+    '3DES-ECB',
+    class {
+      constructor({ cipher }: { cipher: Rounds }) {
+        rounds = cipher
+      }
+    },
+  )
+  algorithm._keys = schedule
+  if (rounds === undefined) throw new Error('node-forge gave no rounds')
+  return rounds
 }
 
-function run(cipher: forge.cipher.BlockCipher, start: { iv?: string }, data: Uint8Array): Uint8Array {
-  cipher.start(start)
-  cipher.update(forge.util.createBuffer(binary(data)))
-  // A padding function that adds and removes nothing: the data are whole blocks. (The typings lack the argument.)
-  const finish: (pad?: () => boolean) => boolean = cipher.finish
-  finish.call(cipher, () => true)
-  return asciiBytes(cipher.output.getBytes())
+/** The schedule of one DES key, added to what is there; each bit costs the same, set or not. */
+function addSchedule(key: Uint8Array, schedule: Int32Array): void {
+  const rows = bitSchedules()
+  for (let bit = 0; bit < rows.length; bit++) {
+    const all = -(((key[bit >> 3] ?? 0) >> (7 - (bit & 7))) & 1)
+    const row = rows[bit] ?? []
+    for (let i = 0; i < WORDS; i++) schedule[i] = word(schedule, i) ^ ((row[i] ?? 0) & all)
+  }
+}
+
+let bits: readonly ArrayLike<number>[] | undefined
+
+/** The schedules of the 64 keys with one bit set, made once: they are public. */
+function bitSchedules(): readonly ArrayLike<number>[] {
+  bits ??= Array.from({ length: 64 }, (_, bit) => {
+    const algorithm = new des.Algorithm('DES-ECB', class {})
+    const key = Array.from({ length: 8 }, (_byte, i) => (i === bit >> 3 ? 0x80 >> (bit & 7) : 0))
+    algorithm.initialize({ key: String.fromCharCode(...key) })
+    return algorithm._keys
+  })
+  return bits
 }

@@ -1,0 +1,78 @@
+/**
+ * No secret is left in a process's memory: the campaign's short mode, on both software engines and on SoftHSM. The long
+ * mode, whose figures are in docs/measurements/memory.md, is `npm run memory`.
+ */
+import { describe, expect, test } from 'vitest'
+import { canariesOf, found } from '../test/leaks/canaries.js'
+import {
+  type CampaignOptions,
+  type CampaignResult,
+  plant,
+  provisionPlanted,
+  runCampaign,
+} from './campaign.js'
+import { cannotReadMemory, scanMemory } from './memory.js'
+import { describeSoftHsm, makeToken, USER_PIN } from './softhsm.js'
+
+const refusal = cannotReadMemory(process.pid)
+if (refusal !== undefined) console.warn(`the memory campaign is not run: ${refusal}`)
+
+/** Calls that are refused because a backend is closed: the copy that the front made is not wiped yet. */
+const PENDING: RegExp = /backend is closed|the keys are gone/
+
+const SHORT = { count: 24, turns: 12, env: { NODE_DEBUG: 'crypto,fs,stream,timer,module,worker' } }
+
+function expectClean(result: CampaignResult, { planted }: Pick<CampaignOptions, 'planted'>): void {
+  // The controls first: a search that finds nothing proves nothing.
+  expect(result.controls).toEqual({
+    'control: a small array on the heap, wiped': SHORT.count,
+    'control: off the heap, wiped': 0,
+    'control: never in the process': 0,
+  })
+  expect(result.scenarios.length).toBeGreaterThan(40)
+  expect(result.residues.filter(({ scenario }) => !PENDING.test(scenario))).toEqual([])
+  // No verb makes a copy of a key that stays.
+  expect(result.keys.used).toBe(result.keys.opened)
+  // Not even what Node says of itself when it is asked to say much.
+  expect(result.output.length).toBeGreaterThan(100)
+  const { tdea, jwe, pan } = planted
+  expect(found(result.output, canariesOf({ ...tdea, jwe: Buffer.from(jwe.d, 'base64url'), pan }))).toEqual([])
+}
+
+describe.runIf(refusal === undefined).each(['node:crypto', 'node-forge'] as const)(
+  'the memory of a process (%s)',
+  engine => {
+    test('holds no secret that a verb has handled, in success and in failure, and none at all after close', async () => {
+      const planted = plant()
+      const result = await runCampaign({ engine, planted, ...SHORT })
+      expectClean(result, { planted })
+      expect(result.keys.opened).toBeGreaterThan(0)
+      const left = Object.keys(result.keys.closed).filter(name => !PENDING.test(name))
+      expect(left).toEqual([])
+    })
+  },
+)
+
+describeSoftHsm('the memory of a process that works with keys in SoftHSM', () => {
+  const options = makeToken('memory')
+
+  test.runIf(refusal === undefined)('holds no secret that a verb has handled', async () => {
+    const planted = plant()
+    await provisionPlanted(options, planted)
+    const token = { module: options.module, label: 'memory', pin: USER_PIN }
+    expectClean(await runCampaign({ engine: 'node:crypto', planted, token, ...SHORT }), { planted })
+  })
+})
+
+test.runIf(refusal === undefined)(
+  'the search finds what a process keeps, at any place and at any alignment',
+  () => {
+    for (let shift = 0; shift < 8; shift++) {
+      const secret = crypto.getRandomValues(new Uint8Array(8))
+      const holder = Buffer.alloc(1 << 20)
+      holder.set(secret, (1 << 20) - 16 + shift)
+      expect(scanMemory(process.pid, { secret })['secret']).toBeGreaterThan(1)
+      expect(holder.at(-9 + shift)).toBe(secret.at(-1))
+    }
+  },
+)
