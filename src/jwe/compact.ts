@@ -6,15 +6,7 @@
  */
 
 import { createCipheriv, createDecipheriv } from 'node:crypto'
-import {
-  base64urlBytes,
-  bufferOf,
-  encodeBase64url,
-  isBase64url,
-  ownCopy,
-  secretBytes,
-  wipe,
-} from '../base/bytes.js'
+import { base64urlBytes, bufferOf, encodeBase64url, isBase64url, secretBytes, wipe } from '../base/bytes.js'
 import { type ParsedHeader, parseHeader } from './header.js'
 
 /** Longest JWE, in characters: the bound of D1's `encryptedPinBlock` and `encryptedData`. */
@@ -111,14 +103,41 @@ export function decryptContent(key: Uint8Array, content: SealedContent): Uint8Ar
   const decipher = createDecipheriv(AES_256_GCM, key, content.iv, OPTIONS)
     .setAAD(content.aad)
     .setAuthTag(content.tag)
-  const unverified = decipher.update(content.ciphertext)
+  const plaintext = updateCleanly(decipher, content.ciphertext)
   try {
     decipher.final()
-    return ownCopy(unverified)
+    return plaintext
   } catch {
     // The tag is wrong, which is the only way final() fails here.
+    wipe(plaintext)
     return undefined
-  } finally {
-    wipe(unverified)
   }
+}
+
+const AES_BLOCK = 16
+/** From here on no small object of Node's own is of the size that was freed. */
+const LARGE = 128
+
+/**
+ * What `update` gives, without what it leaves: Node's ciphers compute into memory that is larger than the result, copy the
+ * result, and free that memory as it is; the allocator overwrites the first 16 bytes. So a short content goes through
+ * block by block, and after a long one a second cipher asks for the same memory and writes there what is no secret.
+ */
+function updateCleanly(cipher: ReturnType<typeof createDecipheriv>, data: Uint8Array): Uint8Array {
+  const out = secretBytes(data.length)
+  const step = data.length < LARGE ? AES_BLOCK : data.length
+  for (let at = 0; at < data.length; at += step) {
+    const piece = cipher.update(data.subarray(at, at + step))
+    out.set(piece, at)
+    wipe(piece)
+  }
+  if (step > AES_BLOCK) overwriteFreed(data.length)
+  return out
+}
+
+let overwriting: ReturnType<typeof createCipheriv> | undefined
+
+function overwriteFreed(length: number): void {
+  overwriting ??= createCipheriv('aes-256-ctr', secretBytes(32), secretBytes(AES_BLOCK))
+  overwriting.update(secretBytes(length))
 }

@@ -8,7 +8,7 @@
  */
 import forge from 'node-forge'
 import { secretBytes } from '../../base/bytes.js'
-import type { TdeaCipher, TdeaEngine } from './engine.js'
+import type { TdeaCipher, TdeaEngine } from './tdea-engine.js'
 
 /** Three keys' rounds over one block, as two big-endian words. */
 interface Rounds {

@@ -1,0 +1,89 @@
+/**
+ * The memory campaign's long mode: `npm run memory`, and with `-- --write` its report into docs/measurements/memory.md.
+ * `-- --calls 96 --rounds 3` sets how much.
+ */
+import { execSync } from 'node:child_process'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import {
+  type CampaignOptions,
+  type CampaignResult,
+  plant,
+  provisionPlanted,
+  runCampaign,
+} from './campaign.js'
+import { makeToken, SOFTHSM_MODULE, USER_PIN } from './softhsm.js'
+
+const { values } = parseArgs({
+  options: {
+    write: { type: 'boolean', default: false },
+    calls: { type: 'string', default: '96' },
+    rounds: { type: 'string', default: '3' },
+  },
+})
+const amount = { count: Number(values.calls), rounds: Number(values.rounds), turns: 16, abort: true }
+const REPORT = new URL('../docs/measurements/memory.md', import.meta.url)
+const MARK = '<!-- figures -->'
+
+const runs: [string, Omit<CampaignOptions, keyof typeof amount>][] = [
+  ['software, node:crypto', { engine: 'node:crypto', planted: plant() }],
+  ['software, node-forge', { engine: 'node-forge', planted: plant() }],
+]
+if (SOFTHSM_MODULE === undefined) console.warn('SoftHSM: not run, the module is missing')
+else {
+  const options = makeToken('memory')
+  const planted = plant()
+  await provisionPlanted(options, planted)
+  const token = { module: options.module, label: 'memory', pin: USER_PIN }
+  runs.push(['SoftHSM', { engine: 'node:crypto', planted, token }])
+}
+
+const total = (counts: Readonly<Record<string, number>>): number =>
+  Object.values(counts).reduce((a, b) => a + b, 0)
+
+function row(name: string, result: CampaignResult): string {
+  const { scenarios, batches, residues, keys, controls } = result
+  const left = residues.reduce((sum, { found }) => sum + total(found), 0)
+  const [seen, unseen, never] = Object.values(controls)
+  const cells = [
+    name,
+    scenarios.length,
+    batches * amount.count,
+    left,
+    `${keys.opened} → ${keys.used}`,
+    total(keys.closed),
+    `${seen} of ${amount.count}, ${unseen}, ${never}`,
+  ]
+  return `| ${cells.join(' | ')} |`
+}
+
+const rows: string[] = []
+const details: string[] = []
+let failed = false
+for (const [name, options] of runs) {
+  const result = await runCampaign({ ...options, ...amount })
+  rows.push(row(name, result))
+  console.log(rows.at(-1))
+  for (const { scenario, found } of result.residues) {
+    details.push(`- ${name}: ${scenario}: ${total(found)} (${Object.keys(found).slice(0, 3).join(', ')})`)
+    console.log(details.at(-1))
+  }
+  failed ||= result.residues.length > 0 && options.token === undefined
+}
+if (values.write) {
+  const commit = execSync('git rev-parse --short HEAD', { encoding: 'utf8' }).trim()
+  const [head = ''] = readFileSync(REPORT, 'utf8').split(MARK)
+  const table = [
+    `\`npm run memory -- --write --calls ${values.calls} --rounds ${values.rounds}\`, ${new Date().toISOString().slice(0, 10)}, commit ${commit}, Node ${process.version}.`,
+    '',
+    '| where | scenarios | calls | residues | copies of keys while open | after close | controls: must be found, must not, must not |',
+    '|---|---:|---:|---:|---:|---:|---|',
+    ...rows,
+    '',
+    ...(details.length > 0
+      ? ['What was found:', '', ...details]
+      : ['Nothing was found but by the first control.']),
+  ]
+  writeFileSync(REPORT, `${head}${MARK}\n\n${table.join('\n')}\n`)
+}
+process.exitCode = failed ? 1 : 0
