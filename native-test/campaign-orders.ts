@@ -1,4 +1,5 @@
 /** What the memory campaign and its child say to one another, a JSON text a line. Secrets go masked (XOR, hex). */
+import type { TdeaEngine } from '../src/backend/software/tdea-engine.js'
 import type { KeyAlgorithm, KeyUsage } from '../src/index.js'
 
 /** The keys that both sides have, by kid. */
@@ -19,7 +20,7 @@ export interface MaskedKey {
 
 /** The first line: where the keys are. */
 export interface Setup {
-  readonly engine: 'node:crypto' | 'node-forge'
+  readonly engine: TdeaEngine['name']
   readonly mask: string
   readonly keys: readonly MaskedKey[]
   /** Keys that are in a token: none in this line then. */

@@ -3,11 +3,13 @@
  * batch its whole writable memory is read from here, before anything has collected garbage. Each batch has secrets of
  * its own, so that what is found names the verb that left it.
  */
+
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import type { TdeaEngine } from '../src/backend/software/tdea-engine.js'
 import { computePrw, dataSetToHex, generatePrwMac, Pan, Pin } from '../src/index.js'
 import { type KeyStoreOptions, openKeyStore } from '../src/pkcs11.js'
 import { softwareBackend } from '../src/software.js'
@@ -60,7 +62,7 @@ export interface Residue {
 }
 
 export interface CampaignOptions {
-  readonly engine: 'node:crypto' | 'node-forge'
+  readonly engine: TdeaEngine['name']
   readonly planted: Planted
   readonly token?: NonNullable<Setup['token']>
   /** Calls in a batch. */

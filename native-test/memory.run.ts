@@ -26,6 +26,7 @@ const REPORT = new URL('../docs/measurements/memory.md', import.meta.url)
 const MARK = '<!-- figures -->'
 
 const runs: [string, Omit<CampaignOptions, keyof typeof amount>][] = [
+  ['software, bitslice', { engine: 'bitslice', planted: plant() }],
   ['software, node:crypto', { engine: 'node:crypto', planted: plant() }],
   ['software, node-forge', { engine: 'node-forge', planted: plant() }],
 ]

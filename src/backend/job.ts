@@ -29,10 +29,7 @@ export class Jobs {
 
   /** A driver that answers at once is not made to wait for a promise. */
   run<T>(options: CallOptions | undefined, job: Job<T>): MaybePromise<T> {
-    if (this.#closing !== undefined) throw new BackendError('ERR_BACKEND_CLOSED', 'the backend is closed')
-    const signal = requireSignal(options)
-    throwIfAborted(signal)
-    this.#inFlight++
+    const signal = this.#admit(options, job)
     let waiting = false
     try {
       const result = job.run(signal)
@@ -43,6 +40,20 @@ export class Jobs {
       throw coded(error)
     } finally {
       if (!waiting) this.#leave(job)
+    }
+  }
+
+  /** The signal of a call that may begin; else the input, which was copied for it, is wiped. */
+  #admit(options: CallOptions | undefined, job: Job<unknown>): AbortSignal | undefined {
+    try {
+      if (this.#closing !== undefined) throw new BackendError('ERR_BACKEND_CLOSED', 'the backend is closed')
+      const signal = requireSignal(options)
+      throwIfAborted(signal)
+      this.#inFlight++
+      return signal
+    } catch (error) {
+      wipe(job.input)
+      throw error
     }
   }
 
