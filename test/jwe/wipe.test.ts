@@ -59,6 +59,8 @@ const { RECIPIENT, SAMPLE, SAMPLE_PLAINTEXT, softwareKey, text, utf8 } = await i
 
 const ONE = `${'00'.repeat(31)}01`
 const key = await softwareKey()
+/** A short content goes through the cipher block by block. */
+const PIECES = [16, 16, SAMPLE_PLAINTEXT.length - 32]
 const lengths = (): number[] => watched.secrets.map(bytes => bytes.length)
 const seal = (plaintext = utf8(SAMPLE_PLAINTEXT)) => sealJwe({ plaintext, recipient: RECIPIENT })
 
@@ -101,7 +103,7 @@ describe('sealJwe wipes Z, the content key and the ephemeral scalar', () => {
 describe('openJwe wipes Z, the content key and the unverified content', () => {
   it('after success, and what it returns is another copy', async () => {
     const { plaintext } = await openJwe({ jwe: SAMPLE, keys: key })
-    expect(lengths()).toEqual([32, 32, 32, SAMPLE_PLAINTEXT.length])
+    expect(lengths()).toEqual([32, 32, 32, ...PIECES])
     expectAllWiped()
     expect(text(plaintext)).toBe(SAMPLE_PLAINTEXT)
   })
@@ -109,7 +111,7 @@ describe('openJwe wipes Z, the content key and the unverified content', () => {
   it('where the tag is wrong', async () => {
     const jwe = `${SAMPLE.slice(0, -2)}AQ`
     await expect(openJwe({ jwe, keys: key })).rejects.toMatchObject({ code: 'ERR_JWE' })
-    expect(lengths()).toEqual([32, 32, 32, SAMPLE_PLAINTEXT.length])
+    expect(lengths()).toEqual([32, 32, 32, ...PIECES])
     expectAllWiped()
   })
 })
