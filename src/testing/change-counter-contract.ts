@@ -121,6 +121,51 @@ const CHECKS: Readonly<Record<string, Check>> = {
     assert.equal((await one.read('card/a'))?.value, String(RACERS))
   },
 
+  'keys of 80 characters are kept whole': async (one, other) => {
+    const keys = ['a', 'b'].map(last => `card/${'x'.repeat(74)}${last}`)
+    for (const key of keys) assert.equal(await one.compareAndSet(key, undefined, key), true)
+    for (const key of keys) assert.equal((await other.read(key))?.value, key)
+  },
+
+  'a write without expiry clears an old one': async one => {
+    await one.compareAndSet('card/a', undefined, 'x', { expiresAt: 1 })
+    const { version } = await present(one, 'card/a')
+    assert.equal(await one.compareAndSet('card/a', version, 'y'), true)
+    assert.equal(await one.purge(1000), 0)
+    assert.equal((await one.read('card/a'))?.value, 'y')
+  },
+
+  'a write for another instance of the database is refused, and changes nothing': async (one, other) => {
+    const options = { instance: 'another/1' }
+    assert.equal(await one.compareAndSet('card/a', undefined, 'x', options), false)
+    assert.equal(await one.read('card/a'), undefined)
+    const now = await one.instance?.()
+    const mine = now === undefined ? {} : { instance: now }
+    assert.equal(await one.compareAndSet('card/a', undefined, 'x', mine), true)
+    const record = await other.read('card/a')
+    assert.equal(record?.instance, now, 'a record names the instance that gave it')
+    assert.equal(await other.compareAndSet('card/a', record?.version, 'y', options), false)
+    assert.equal(await other.compareAndSet('card/a', record?.version, 'z', mine), true)
+    assert.equal((await one.read('card/a'))?.value, 'z')
+  },
+
+  'keys are listed in pages, byte by byte, by their beginning': async (one, other) => {
+    for (const key of ['card/b', 'card/B', 'card/a', 'card_x', 'card/%', 'tag/a', 'card/ab']) {
+      assert.equal(await one.compareAndSet(key, undefined, 'x'), true)
+    }
+    const prefix = 'card/'
+    assert.deepEqual(await other.keys({ prefix, limit: 3 }), ['card/%', 'card/B', 'card/a'])
+    assert.deepEqual(await other.keys({ prefix, after: 'card/a', limit: 3 }), ['card/ab', 'card/b'])
+    assert.deepEqual(await other.keys({ prefix: 'none/', limit: 3 }), [])
+  },
+
+  'purge with a limit deletes no more than that': async (one, other) => {
+    for (let i = 0; i < 5; i++) await one.compareAndSet(`tag/${i}`, undefined, 'x', { expiresAt: 10 })
+    assert.equal(await other.purge(10, { limit: 2 }), 2)
+    assert.equal((await one.keys({ prefix: 'tag/', limit: 9 })).length, 3)
+    assert.equal(await other.purge(10, { limit: 9 }), 3)
+  },
+
   'purge deletes what has expired, and only that': async (one, other) => {
     await one.compareAndSet('tag/old', undefined, 'x', { expiresAt: 999 })
     await one.compareAndSet('tag/now', undefined, 'x', { expiresAt: 1000 })

@@ -11,6 +11,7 @@ import { CARD_CHECKS } from './store-contract-cards.js'
 import { CARD, type IssuerStoreCheck, type IssuerStoreContext } from './store-contract-input.js'
 import { COUNTER_CHECKS, DURABLE_CHECKS, LIFE_CHECKS } from './store-contract-life.js'
 import { PIN_CHECKS, REQUEST_CHECKS } from './store-contract-pins.js'
+import { ROTATION_CHECKS } from './store-contract-rotation.js'
 
 /** How the suite reaches the store under test. */
 export interface IssuerStoreHarness {
@@ -41,6 +42,7 @@ export function issuerStoreContract(harness: IssuerStoreHarness): readonly Contr
     ...CARD_CHECKS,
     ...PIN_CHECKS,
     ...REQUEST_CHECKS,
+    ...ROTATION_CHECKS,
     ...COUNTER_CHECKS,
     ...LIFE_CHECKS,
     ...(harness.durable ? DURABLE_CHECKS : {}),

@@ -183,7 +183,8 @@ const PLANTED: readonly Planted[] = [
         return {
           ...counter,
           compareAndSet: async (key, expected, value, options) => {
-            if (expected === undefined) return counter.compareAndSet(key, expected, value, options)
+            const isPlain = expected !== undefined && options?.instance === undefined
+            if (!isPlain) return counter.compareAndSet(key, expected, value, options)
             for (;;) {
               const now = await counter.read(key)
               if (await counter.compareAndSet(key, now?.version, value, options)) return true
