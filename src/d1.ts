@@ -119,3 +119,11 @@ export {
 } from './d1/messages/set-pin-seccos.js'
 export type { CardPinStore, CardStore, IssuerStore } from './stores/issuer-store.js'
 export { memoryIssuerStore } from './stores/memory.js'
+export {
+  type ResealPansInput,
+  type RotateStorageKeyInput,
+  type RotationProgress,
+  type RotationResult,
+  resealPans,
+  rotateStorageKey,
+} from './stores/rotate.js'

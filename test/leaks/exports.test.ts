@@ -27,6 +27,8 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   'Backend.close': 'verbs.test.ts',
   'Backend.unbind': 'pkcs11.test.ts',
   panSealer: 'stores.test.ts',
+  rotateStorageKey: '../stores/rotate.test.ts',
+  resealPans: '../stores/rotate.test.ts',
   noSuchCard: 'stores.test.ts',
   readCard: 'stores.test.ts',
   readPinBlock: 'stores.test.ts',

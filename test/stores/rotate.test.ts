@@ -1,0 +1,229 @@
+/** A storage key and a sealing key change while the service writes: nothing that was acknowledged is lost. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type IssuerStore, memoryIssuerStore, resealPans, rotateStorageKey } from '../../src/d1.js'
+import { type Backend, decipherPin, encipherPin, type Key, Pan, Pin } from '../../src/index.js'
+import { softwareBackend } from '../../src/software.js'
+import { openSqliteIssuerStore, panSealer } from '../../src/sqlite.js'
+import { failure } from '../support/errors.js'
+import { AVAILABLE } from './drivers.js'
+import { ISSUER, SEAL_KEY } from './store-fixtures.js'
+
+const PAN = Pan.from('4000001234567899')
+const material = (kid: string, hex: string) =>
+  ({ kid, usage: 'pin-encryption', algorithm: 'tdea-2key', material: hex }) as const
+const OLD = material('STORE-1', '0123456789ABCDEFFEDCBA9876543210')
+const NEW = material('STORE-2', '89E88CF7931444F334BD7547FC3F380C')
+const cardOf = (i: number) => ({ issuerId: ISSUER, cardId: `card-${String(i).padStart(3, '0')}` })
+const pinOf = (i: number): string => String(1000 + i)
+
+let backend: Backend
+let elsewhere: Backend
+let from: Key
+let to: Key
+let far: Key
+const folder = mkdtempSync(join(tmpdir(), 'ipc-rotate-'))
+
+beforeAll(async () => {
+  backend = await softwareBackend({ keys: [OLD, NEW] })
+  elsewhere = await softwareBackend({ keys: [NEW] })
+  from = await backend.bind({ kid: OLD.kid, usage: 'pin-encryption', hostDecipher: true })
+  to = await backend.bind({ kid: NEW.kid, usage: 'pin-encryption', hostDecipher: true })
+  far = await elsewhere.bind({ kid: NEW.kid, usage: 'pin-encryption', hostDecipher: true })
+})
+afterAll(async () => {
+  await Promise.all([backend.close(), elsewhere.close()])
+  rmSync(folder, { recursive: true })
+})
+
+async function storePin(store: IssuerStore, i: number, pin: string, key: Key): Promise<void> {
+  const block = await encipherPin({ pin: Pin.from(pin), pan: PAN, format: 0, key })
+  await store.pins.storeBlock(cardOf(i), { block, kid: key.kid })
+}
+
+async function fill(store: IssuerStore, cards: number): Promise<void> {
+  for (let i = 0; i < cards; i++) {
+    await store.cards.put(cardOf(i), { state: 'active', pan: PAN, setPinTypes: ['ISO0'] })
+    await storePin(store, i, pinOf(i), from)
+  }
+}
+
+/** The PIN as a service shows it that accepts these keys. */
+async function shown(store: IssuerStore, i: number, keys: readonly Key[]): Promise<string> {
+  const stored = (await store.pins.readBlock(cardOf(i))) ?? expect.unreachable()
+  const key = keys.find(({ kid }) => kid === stored.kid) ?? expect.unreachable(`no key ${stored.kid}`)
+  const { block } = stored
+  using pin = await decipherPin({ block, pan: PAN, format: 0, key })
+  return pin.reveal()
+}
+
+const OPENERS: readonly (readonly [string, () => Promise<IssuerStore>])[] = [
+  ['memory', async () => memoryIssuerStore()],
+  ...AVAILABLE.map(
+    driver =>
+      [
+        driver,
+        () =>
+          openSqliteIssuerStore({
+            path: join(folder, `${driver.replace(':', '-')}-${Math.random()}.db`),
+            driver,
+            panSealer: panSealer({ keys: [{ kid: 'PAN-1', key: SEAL_KEY }] }),
+          }),
+      ] as const,
+  ),
+]
+
+describe.each(OPENERS)('%s: rotateStorageKey', { timeout: 60_000 }, (_, openStore) => {
+  test('moves every block, says how far it is, and a second run finds nothing left', async () => {
+    await using store = await openStore()
+    await fill(store, 25)
+    const seen: number[] = []
+    const result = await rotateStorageKey({
+      store,
+      from,
+      to,
+      batch: 10,
+      onProgress: ({ moved }) => void seen.push(moved),
+    })
+    expect(result).toEqual({ moved: 25, changed: 0, left: 0 })
+    expect(seen).toEqual([10, 20, 25])
+    expect(await store.pins.countBlocks()).toEqual([{ kid: 'STORE-2', blocks: 25 }])
+    for (let i = 0; i < 25; i++) expect(await shown(store, i, [to])).toBe(pinOf(i))
+    expect(await rotateStorageKey({ store, from, to })).toEqual({ moved: 0, changed: 0, left: 0 })
+  })
+
+  test('moves to a key of another backend', async () => {
+    await using store = await openStore()
+    await fill(store, 3)
+    expect(await rotateStorageKey({ store, from, to: far })).toMatchObject({ moved: 3, left: 0 })
+    expect(await shown(store, 2, [to])).toBe(pinOf(2))
+    const closed = await backend.bind({ kid: OLD.kid, usage: 'pin-encryption' })
+    await storePin(store, 0, '4711', from)
+    await failure(() => rotateStorageKey({ store, from: closed, to: far }), 'ERR_HOST_DECIPHER', ['4711'])
+  })
+
+  test('leaves a PIN alone that was set between list and replacement', async () => {
+    await using store = await openStore()
+    await fill(store, 5)
+    // A replica that stores under the new key already, and one that (against the guide) does not.
+    const pins = {
+      ...store.pins,
+      listBlocks: async (...call: Parameters<typeof store.pins.listBlocks>) => {
+        const listed = await store.pins.listBlocks(...call)
+        if (listed.length === 5) {
+          await storePin(store, 1, '7777', to)
+          await storePin(store, 2, '8888', from)
+        }
+        return listed
+      },
+    }
+    const result = await rotateStorageKey({ store: { pins }, from, to })
+    expect(result).toEqual({ moved: 4, changed: 2, left: 0 })
+    expect(await shown(store, 1, [to])).toBe('7777')
+    expect(await shown(store, 2, [to])).toBe('8888')
+  })
+
+  test('stops where a replica goes on storing under the old key, and says what is left', async () => {
+    await using store = await openStore()
+    await fill(store, 1)
+    const pins = {
+      ...store.pins,
+      replaceBlocks: async (list: Parameters<typeof store.pins.replaceBlocks>[0]) => {
+        await storePin(store, 0, '7777', from)
+        return store.pins.replaceBlocks(list)
+      },
+    }
+    expect(await rotateStorageKey({ store: { pins }, from, to })).toEqual({ moved: 0, changed: 1, left: 1 })
+  })
+
+  test('is stopped between two batches, and goes on with what is left', async () => {
+    await using store = await openStore()
+    await fill(store, 6)
+    const controller = new AbortController()
+    const { signal } = controller
+    const onProgress = (): void => controller.abort()
+    const stopped = rotateStorageKey({ store, from, to, batch: 2, onProgress }, { signal })
+    await expect(stopped).rejects.toMatchObject({ code: 'ERR_ABORTED' })
+    expect(await store.pins.countBlocks()).toEqual([
+      { kid: 'STORE-1', blocks: 4 },
+      { kid: 'STORE-2', blocks: 2 },
+    ])
+    expect(await rotateStorageKey({ store, from, to, batch: 2 })).toMatchObject({ moved: 4, left: 0 })
+  })
+
+  test('two replicas go through the phases of the guide while PINs are set: each answers at every point', async () => {
+    await using store = await openStore()
+    await fill(store, 20)
+    const replicas: [readonly Key[], readonly Key[]] = [[from], [from]]
+    const last = new Map(Array.from({ length: 20 }, (_, i) => [i, pinOf(i)]))
+    let turn = 0
+    const work = async (): Promise<void> => {
+      for (const keys of replicas) {
+        const card = turn++ % 20
+        const pin = String(4000 + turn)
+        await storePin(store, card, pin, keys[0] ?? expect.unreachable())
+        last.set(card, pin)
+        for (const reader of replicas) expect(await shown(store, card, reader)).toBe(pin)
+        for (const reader of replicas)
+          expect(await shown(store, (card + 7) % 20, reader)).toBe(last.get((card + 7) % 20))
+      }
+    }
+    for (const phase of [
+      [from, to],
+      [to, from],
+    ]) {
+      for (const replica of [0, 1]) {
+        replicas[replica] = phase
+        await work()
+      }
+    }
+    const moving = rotateStorageKey({ store, from, to, batch: 3 })
+    await Promise.all([moving, work(), work()])
+    expect((await rotateStorageKey({ store, from, to })).left).toBe(0)
+    for (const replica of [0, 1]) {
+      replicas[replica] = [to]
+      await work()
+    }
+    for (const [card, pin] of last) expect(await shown(store, card, [to])).toBe(pin)
+  })
+})
+
+test.each([
+  ['one kid', () => ({ from: to, to })],
+  ['no store', () => ({ store: {} })],
+  ['no key', () => ({ to: 'STORE-2' })],
+  ['a batch of nothing', () => ({ batch: 0 })],
+  ['a misspelt option', () => ({ batches: 1 })],
+])('rotateStorageKey refuses %s', async (_, more) => {
+  const call = () => rotateStorageKey({ store: memoryIssuerStore(), from, to, ...more() } as never)
+  await failure(call, 'ERR_ARGUMENT')
+})
+
+describe.each(AVAILABLE)('%s: resealPans', { timeout: 60_000 }, driver => {
+  test('seals every PAN under the new key, in pages; the old one may then go', async () => {
+    const path = join(folder, `reseal-${driver.replace(':', '-')}.db`)
+    const [one, two] = [
+      { kid: 'PAN-1', key: SEAL_KEY },
+      { kid: 'PAN-2', key: new Uint8Array(32).fill(7) },
+    ]
+    const openWith = (keys: (typeof one)[]) =>
+      openSqliteIssuerStore({ path, driver, panSealer: panSealer({ keys }) })
+    const before = await openWith([one])
+    await fill(before, 7)
+    await before.close()
+    const both = await openWith([two, one])
+    await both.cards.put(cardOf(3), { state: 'not-active', pan: PAN, setPinTypes: ['ISO0'] })
+    const seen: number[] = []
+    expect(await resealPans({ store: both, batch: 3, onProgress: cards => void seen.push(cards) })).toBe(7)
+    expect(seen).toEqual([3, 6, 7])
+    expect(await resealPans({ store: both, after: cardOf(4) })).toBe(2)
+    await both.close()
+    await using store = await openWith([two])
+    for (let i = 0; i < 7; i++) expect((await store.cards.find(cardOf(i)))?.pan.reveal()).toBe(PAN.reveal())
+    expect((await store.cards.find(cardOf(3)))?.state).toBe('not-active')
+    await failure(() => resealPans({ store, batch: 0 }), 'ERR_ARGUMENT')
+    await failure(() => resealPans({ store: {} } as never), 'ERR_ARGUMENT')
+  })
+})
