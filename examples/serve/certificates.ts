@@ -17,7 +17,10 @@ interface Pair {
 
 type Subject = readonly [{ readonly name: 'commonName'; readonly value: string }]
 
-/** `ca.pem`, `server.pem`, `server.key`, `d1.pem`, `d1.key`; the server's for localhost and this host. */
+/**
+ * `ca.pem`, `server.pem`, `server.key`, `d1.pem`, `d1.key`; the server's for localhost and this host. `other.pem` and
+ * `other.key` are another issuer's, certified by the same CA: they must open nothing.
+ */
 export function makeCertificates(host: string): readonly NewFile[] {
   const ca = keyPair()
   const authority = certificate(ca, ca, nameOf('Test CA of npm run serve'), [
@@ -40,12 +43,15 @@ export function makeCertificates(host: string): readonly NewFile[] {
     { name: 'subjectAltName', altNames },
   ])
   const d1 = leaf('d1', [{ name: 'extKeyUsage', clientAuth: true }])
+  const other = leaf('another-issuer', [{ name: 'extKeyUsage', clientAuth: true }])
   return [
     { name: 'ca.pem', text: authority, public: true },
     { name: 'server.pem', text: server.pem, public: true },
     { name: 'server.key', text: server.pair.privateKey },
     { name: 'd1.pem', text: d1.pem, public: true },
     { name: 'd1.key', text: d1.pair.privateKey },
+    { name: 'other.pem', text: other.pem, public: true },
+    { name: 'other.key', text: other.pair.privateKey },
   ]
 }
 

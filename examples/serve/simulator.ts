@@ -27,6 +27,8 @@ export async function writeSimulatorConfig(around: Surroundings): Promise<string
   const { token } = await expiredTokens.issue({ subject: CLIENT.clientId, scopes: [] })
   const { pcc, intdatag } = await changeCounter(backend, store, past).issue(EXPIRED_CARD)
   folder.write({ name: 'expired-token.txt', text: token })
+  const other = await (await openTokens(folder)).issue({ subject: 'another-issuer', scopes: [] })
+  folder.write({ name: 'other-token.txt', text: other.token })
   folder.write({ name: 'issuer-jwe.jwk', text: JSON.stringify(issuer.publicJwk), public: true })
   folder.write({ name: 'profile.json', text: JSON.stringify(PROFILE, null, 2), public: true })
   const config = {
@@ -39,6 +41,7 @@ export async function writeSimulatorConfig(around: Surroundings): Promise<string
     d1JwkFile: 'd1-jwe-private.jwk',
     zpk: ZPK,
     seccos: { profileFile: 'profile.json', mac: MAC, prw: PRW },
+    other: { cert: 'other.pem', key: 'other.key', tokenFile: 'other-token.txt' },
     expired: { tokenFile: 'expired-token.txt', counter: { cardId: EXPIRED_CARD, pcc, intdatag } },
     cards: [...cards, { cardId: ABSENT_CARD, state: 'absent' }],
   }

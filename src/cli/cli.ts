@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-import { processIo } from './command.js'
 /** The program `issuer-pin-crypto`. */
+import { processIo } from './command.js'
 import { main } from './main.js'
 
 // A reader that has seen enough (`| head`) is no reason for a stack.

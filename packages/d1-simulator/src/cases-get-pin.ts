@@ -1,7 +1,7 @@
 /** Get PIN, and Get PIN Change Counter. */
 import { type Case, type Group, refusal, requireRefusal } from './case.js'
 import type { ConfiguredState } from './config.js'
-import { type Operation, requireStatus, textOf } from './contract.js'
+import { type Operation, requireContract, requireStatus, textOf } from './contract.js'
 import { Mismatch, NotRun } from './problems.js'
 import type { Reply } from './wire.js'
 import type { Card, World } from './world.js'
@@ -36,6 +36,41 @@ const sealedAnew: Case = {
   },
 }
 
+/** A PIN, and what opens a PIN, are not for a cache on the way (RFC 9111, 5.2.2.5). */
+const notKept: Case = {
+  group: 'get-pin',
+  name: 'is kept by no cache',
+  expected: 'cache-control: no-store',
+  run: async world => {
+    const { cardId } = world.card('active', 'ISO0')
+    const { status, headers } = await world.ask(world.pinUrl(cardId))
+    if (!/(?:^|,)\s*no-store\s*(?:,|$)/i.test(headers['cache-control'] ?? '')) {
+      throw new Mismatch(`${status} without cache-control: no-store`)
+    }
+    return 'cache-control: no-store'
+  },
+}
+
+/** The block that was there is not the card's PIN any more. */
+const afterSeccos: Case = {
+  group: 'get-pin',
+  name: 'after a Set PIN of type 3DES_SECCOS',
+  expected: 'the new PIN, or a refusal',
+  run: async world => {
+    world.seccosKeys()
+    const card = world.cardForBoth()
+    const before = await world.shownPin(card)
+    const pin = world.newPin(before)
+    const content = world.seccos(card, await world.counter(card), pin)
+    requireStatus('SetPIN', await world.put(card, await world.message('3DES_SECCOS', content)), 204)
+    const reply = await world.ask(world.pinUrl(card.cardId))
+    requireContract('getPIN', reply)
+    if (reply.status !== 200) return `${reply.status}`
+    if ((await world.pinIn(reply, card)) !== pin) throw new Mismatch('200, and not the new PIN')
+    return 'the new PIN'
+  },
+}
+
 function inState(state: ConfiguredState, operation: Operation, status: number, errorCode?: string): Case {
   const group: Group = operation === 'getPIN' ? 'get-pin' : 'change-counter'
   return {
@@ -58,6 +93,8 @@ function inState(state: ConfiguredState, operation: Operation, status: number, e
 export const GET_PIN_CASES: readonly Case[] = [
   showsThePin,
   sealedAnew,
+  notKept,
+  afterSeccos,
   inState('not-active', 'getPIN', 403),
   inState('absent', 'getPIN', 404),
 ]

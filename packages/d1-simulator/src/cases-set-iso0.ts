@@ -76,6 +76,38 @@ export const ISO0_CASES: readonly Case[] = [
     await requireShown(world, card, pin)
   }),
   concurrent,
+  {
+    group: 'set-pin-iso0',
+    name: 'an older request that comes again after a newer one',
+    expected: '204 or 400, and the newer PIN stays',
+    run: async world => {
+      const card = world.card('active', 'ISO0')
+      const older = world.newPin(await world.shownPin(card))
+      const newer = world.newPin(older)
+      const late = await world.message('ISO0', world.iso0(card, older))
+      requireDone(await world.put(card, late))
+      requireDone(await world.put(card, await world.message('ISO0', world.iso0(card, newer))))
+      const { status } = await world.put(card, late)
+      if (status !== 204 && status !== 400) throw new Mismatch(String(status))
+      if ((await world.shownPin(card)) !== newer) throw new Mismatch(`${status}, and the older PIN is back`)
+      return `${status}, and the newer PIN stays`
+    },
+  },
+  {
+    group: 'set-pin-iso0',
+    name: 'the request of another card',
+    expected: '400, and the PIN stays',
+    run: async world => {
+      const [card, other] = world.cards(2, 'active', 'ISO0') as [Card, Card]
+      const before = await world.shownPin(other)
+      const body = await world.message('ISO0', world.iso0(card, world.newPin(await world.shownPin(card))))
+      requireDone(await world.put(card, body))
+      const reply = await world.put(other, body)
+      requireRefusal(world, reply, BAD)
+      if ((await world.shownPin(other)) !== before) throw new Mismatch('400, and Get PIN shows another PIN')
+      return '400, and the PIN stays'
+    },
+  },
   refusedFor(
     'a card that is not-active',
     [403],
@@ -97,10 +129,13 @@ export const ISO0_CASES: readonly Case[] = [
   }),
 ]
 
-type MakeBody = (sound: { readonly type: string; readonly encryptedPinBlock: string }) => string | Buffer
+export type MakeBody = (sound: {
+  readonly type: string
+  readonly encryptedPinBlock: string
+}) => string | Buffer
 
 /** Bodies that are not the contract's. */
-const BODIES: Readonly<Record<string, MakeBody>> = {
+export const BODIES: Readonly<Record<string, MakeBody>> = {
   'an empty body': () => '',
   'not JSON': () => 'x',
   'a body cut off': message => JSON.stringify(message).slice(0, -2),
@@ -113,11 +148,10 @@ const BODIES: Readonly<Record<string, MakeBody>> = {
   'a type that is none': message => JSON.stringify({ ...message, type: 'ISO1' }),
   'a type in small letters': message => JSON.stringify({ ...message, type: 'iso0' }),
   'a type that is a list': message => JSON.stringify({ ...message, type: ['ISO0'] }),
-  'an encryptedPinBlock that is a number': message => JSON.stringify({ ...message, encryptedPinBlock: 1 }),
+  'an encryptedPinBlock in a list': message =>
+    JSON.stringify({ ...message, encryptedPinBlock: [message.encryptedPinBlock] }),
   'an encryptedPinBlock that is null': message => JSON.stringify({ ...message, encryptedPinBlock: null }),
   'an empty encryptedPinBlock': message => JSON.stringify({ ...message, encryptedPinBlock: '' }),
-  'an encryptedPinBlock of 8,193 characters': message =>
-    JSON.stringify({ ...message, encryptedPinBlock: message.encryptedPinBlock.padEnd(8193, 'A') }),
   'a body of 64 KB': message => JSON.stringify({ ...message, more: 'x'.repeat(65_536) }),
   'nested 10,000 deep': message =>
     JSON.stringify(message).replace('{', `{"more":${'['.repeat(10_000)}${']'.repeat(10_000)},`),
@@ -129,12 +163,21 @@ const BODIES: Readonly<Record<string, MakeBody>> = {
 const HEADERS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   'content-type text/plain': { 'content-type': 'text/plain' },
   'content-type of a form': { 'content-type': 'application/x-www-form-urlencoded' },
-  'charset utf-16': { 'content-type': 'application/json; charset=utf-16' },
   'content-encoding gzip': { 'content-encoding': 'gzip' },
 }
 
 async function soundMessage(world: World, card: Card): Promise<string> {
   return world.message('ISO0', world.iso0(card, world.newPin(await world.shownPin(card))))
+}
+
+/** A sound message whose JWE has at least so many characters: white space in its content counts for nothing else. */
+export async function longMessage(world: World, card: Card, characters: number): Promise<string> {
+  const content = JSON.stringify(world.iso0(card, world.newPin(await world.shownPin(card))))
+  const { encryptedPinBlock } = JSON.parse(await world.message('ISO0', content)) as {
+    encryptedPinBlock: string
+  }
+  const more = Math.ceil((characters - encryptedPinBlock.length) * 0.75)
+  return world.message('ISO0', content + ' '.repeat(more))
 }
 
 function badMessage(name: string, put: (world: World, card: Card) => Promise<Reply>): Case {
@@ -151,7 +194,7 @@ function inside(name: string, make: MakeMessage): Case {
     run: async world => {
       const card = world.card('active', 'ISO0')
       const before = await world.shownPin(card)
-      const reply = await world.put(card, await make(world, card, world.newPin(before)))
+      const reply = await world.put(card, (await make(world, card, world.newPin(before))).wrong)
       requireRefusal(world, reply, BAD)
       requireStatus('SetPIN', reply, 400)
       if ((await world.shownPin(card)) !== before) throw new Mismatch('400, and Get PIN shows another PIN')
@@ -165,6 +208,9 @@ export const MESSAGE_CASES: readonly Case[] = [
     badMessage(name, async (world, card) =>
       world.put(card, make(JSON.parse(await soundMessage(world, card)))),
     ),
+  ),
+  badMessage('an encryptedPinBlock of more than 8,192 characters', async (world, card) =>
+    world.put(card, await longMessage(world, card, 8193)),
   ),
   ...Object.entries(HEADERS).map(([name, headers]) =>
     badMessage(name, async (world, card) => world.put(card, await soundMessage(world, card), headers)),

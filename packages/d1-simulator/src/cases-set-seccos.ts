@@ -123,13 +123,20 @@ export const SECCOS_CASES: readonly Case[] = [
   ...Object.entries(SECCOS_MESSAGES).map(([name, make]) =>
     refused(name, BAD, async world => {
       const card = cardOf(world)
-      return world.put(card, await make(world, card, world.newPin(LENGTH)))
+      return world.put(card, (await make(world, card, world.newPin(LENGTH))).wrong)
     }),
   ),
   refused('an intdatag that another request has spent', BAD, async world => {
     const card = cardOf(world)
     const { counter } = await spend(world, card)
     return send(world, card, world.seccos(card, counter, world.newPin(LENGTH)))
+  }),
+  refused('an older intdatag, after a newer one was accepted', BAD, async world => {
+    const card = cardOf(world)
+    const older = await world.counter(card)
+    const newer = await world.counter(card)
+    requireDone(await send(world, card, world.seccos(card, newer, world.newPin(LENGTH))))
+    return send(world, card, world.seccos(card, older, world.newPin(LENGTH)))
   }),
   refused('an intdatag of another card', BAD, async world => {
     world.seccosKeys()

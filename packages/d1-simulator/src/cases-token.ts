@@ -23,6 +23,10 @@ function granted(name: string, authorization: (pair: Pair) => string): Case {
     run: async world => {
       const reply = await world.askToken({ authorization: authorization(world.requireClient()) })
       const body = requireStatus('getToken', reply, 200)
+      // RFC 6749, 5.1: whoever keeps the answer can call as D1.
+      if (!/\bno-store\b/i.test(reply.headers['cache-control'] ?? '')) {
+        throw new Mismatch('200 without cache-control: no-store')
+      }
       const token = textOf(body, 'access_token')
       const url = world.pinUrl(world.absent())
       const { status } = await world.wire.ask(url, { headers: { authorization: `Bearer ${token}` } })
@@ -35,12 +39,20 @@ function granted(name: string, authorization: (pair: Pair) => string): Case {
 const withClient = (make: (world: World, pair: Pair) => Promise<Reply>) => (world: World) =>
   make(world, world.requireClient())
 
+/** Credentials that are wrong; right ones after them, for an issuer may lock out whoever only sends wrong ones. */
+const tryWrong = (make: (world: World, pair: Pair) => Promise<Reply>) =>
+  withClient(async (world, pair) => {
+    const reply = await make(world, pair)
+    await world.askToken({ authorization: `Basic ${base64(pair)}` })
+    return reply
+  })
+
 function denied(name: string, authorization: (pair: Pair) => string): Case {
   return refusal(
     'token',
     name,
     DENIED,
-    withClient((world, pair) => world.askToken({ authorization: authorization(pair) })),
+    tryWrong((world, pair) => world.askToken({ authorization: authorization(pair) })),
   )
 }
 
@@ -66,7 +78,8 @@ const oneAnswer: Case = {
     ]
     const seen = new Set<string>()
     for (const pair of pairs) {
-      const { status, text } = await world.askToken({ authorization: `Basic ${base64(pair)}` })
+      const ask = tryWrong(() => world.askToken({ authorization: `Basic ${base64(pair)}` }))
+      const { status, text } = await ask(world)
       seen.add(`${status} ${text}`)
     }
     if (seen.size > 1) throw new Mismatch('two answers')
@@ -87,13 +100,13 @@ export const TOKEN_CASES: readonly Case[] = [
     'token',
     'no credentials',
     DENIED,
-    withClient(world => world.askToken({})),
+    tryWrong(world => world.askToken({})),
   ),
   refusal(
     'token',
     'credentials in the body',
     DENIED,
-    withClient((world, { id, secret }) =>
+    tryWrong((world, { id, secret }) =>
       world.askToken(
         {},
         `${GRANT}&client_id=${encodeURIComponent(id)}&client_secret=${encodeURIComponent(secret)}`,

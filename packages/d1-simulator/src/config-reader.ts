@@ -38,7 +38,7 @@ export function readConfig(document: unknown): SimulatorConfig {
   const root = readMembers(
     { value: document, path: '' },
     ['url', 'issuerId', 'tls', 'issuerJwkFile', 'd1JwkFile', 'zpk', 'cards'],
-    ['tokenUrl', 'client', 'seccos', 'expired', 'timeouts'],
+    ['tokenUrl', 'client', 'seccos', 'other', 'expired', 'timeouts'],
   )
   const tls = readMembers(root.tls, ['cert', 'key', 'ca'])
   const config: SimulatorConfig = {
@@ -51,6 +51,7 @@ export function readConfig(document: unknown): SimulatorConfig {
     d1JwkFile: readText(root.d1JwkFile),
     zpk: readSharedKey(root.zpk),
     ...(root.seccos && { seccos: readSeccos(root.seccos) }),
+    ...(root.other && { other: readOther(root.other) }),
     ...(root.expired && { expired: readExpired(root.expired) }),
     cards: readList(root.cards).map(readCard),
     ...(root.timeouts && { timeouts: readTimeouts(root.timeouts) }),
@@ -72,6 +73,15 @@ function readSharedKey(entry: Entry): SharedKeyConfig {
 function readSeccos(entry: Entry): NonNullable<SimulatorConfig['seccos']> {
   const { profileFile, mac, prw } = readMembers(entry, ['profileFile', 'mac', 'prw'])
   return { profileFile: readText(profileFile), mac: readSharedKey(mac), prw: readSharedKey(prw) }
+}
+
+function readOther(entry: Entry): NonNullable<SimulatorConfig['other']> {
+  const { cert, key, tokenFile } = readMembers(entry, ['cert', 'key'], ['tokenFile'])
+  return {
+    cert: readText(cert),
+    key: readText(key),
+    ...(tokenFile && { tokenFile: readText(tokenFile) }),
+  }
 }
 
 function readExpired(entry: Entry): NonNullable<SimulatorConfig['expired']> {

@@ -81,6 +81,18 @@ export interface SimulatorConfig {
     /** As many bytes as the profile's `prw.keyBytes`. */
     readonly prw: SharedKeyConfig
   }
+  /**
+   * Somebody else whom D1's CA has certified: another issuer. Where it is left out, whether such a certificate is refused is
+   * not tried, and the simulator says so.
+   */
+  readonly other?: {
+    /** Its certificate, PEM. */
+    readonly cert: string
+    /** Its private key. Secret. */
+    readonly key: string
+    /** An access token that the issuer's token endpoint gave to somebody else than D1. Secret. */
+    readonly tokenFile?: string
+  }
   /** Things that were good once. They cannot be made from outside: keep an old one. */
   readonly expired?: {
     /** An access token that the issuer's own token endpoint issued and whose life is over. Secret. */

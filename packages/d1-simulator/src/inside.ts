@@ -1,16 +1,27 @@
 /**
  * Set PIN messages whose outside is sound and whose inside is not: what the issuer must refuse in one way, whatever it
- * is, so that nobody learns which check failed.
+ * is, so that nobody learns which check failed. Each is made together with its twin, the same message without the one
+ * thing: where an issuer takes the twin, it can only have refused the other for that thing.
  */
 import { generateKeyPairSync } from 'node:crypto'
+import { deflateRawSync } from 'node:zlib'
 import { decodeProtectedHeader } from 'jose'
-import { craft, otherCharacter, type P256Jwk, publicHalf, seal } from './jwe.js'
-import { WRONG_BLOCKS } from './pin-block.js'
-import type { SeccosContent } from './seccos.js'
+import { tdea } from './ciphers.js'
+import { smallOrderPoint } from './invalid-curve.js'
+import { type Craft, craft, type Header, otherCharacter, type P256Jwk, seal } from './jwe.js'
+import { clearBlock, nextPin, WRONG_BLOCKS } from './pin-block.js'
+import { NotRun } from './problems.js'
+import type { SeccosContent, Twist } from './seccos.js'
 import type { Card, World } from './world.js'
 
-/** Makes the body of a Set PIN. */
-export type MakeMessage = (world: World, card: Card, pin: string) => Promise<string>
+/** The body of a Set PIN with one thing wrong, and its twin without that thing. */
+export interface Message {
+  readonly wrong: string
+  readonly sound: string
+}
+
+/** Makes a message for a card, with a PIN of its own where it wants to. */
+export type MakeMessage = (world: World, card: Card, pin: string) => Promise<Message>
 
 export type Messages = Readonly<Record<string, MakeMessage>>
 
@@ -26,15 +37,13 @@ function flip(jwe: string, segment: number): string {
     .join('.')
 }
 
-function otherKey(kid: string, curve = 'P-256'): P256Jwk {
-  const { publicKey } = generateKeyPairSync('ec', { namedCurve: curve })
+function otherKey(kid: string): P256Jwk {
+  const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   return { ...publicKey.export({ format: 'jwk' }), kid } as P256Jwk
 }
 
-type FromSound = (jwe: string, world: World) => string
-
 /** Changes of a sound JWE. */
-const TAMPERED: Readonly<Record<string, FromSound>> = {
+const TAMPERED: Readonly<Record<string, (jwe: string) => string>> = {
   'a tag changed': jwe => flip(jwe, 4),
   'a ciphertext changed': jwe => flip(jwe, 3),
   'an iv changed': jwe => flip(jwe, 2),
@@ -52,23 +61,31 @@ const TAMPERED: Readonly<Record<string, FromSound>> = {
   },
 }
 
-type Header = (world: World) => Readonly<Record<string, unknown>>
+const withHeader = (changes: Readonly<Record<string, unknown>>) => (): Craft => ({
+  header: sound => ({ ...sound, ...changes }),
+})
 
-/** Headers over a JWE that is sound for its header: only the header is to be refused. */
-const HEADERS: Readonly<Record<string, Header>> = {
-  'alg none': () => ({ alg: 'none' }),
-  'alg dir': () => ({ alg: 'dir' }),
-  'no alg': () => ({ alg: undefined }),
-  'no enc': () => ({ enc: undefined }),
-  'zip DEF': () => ({ zip: 'DEF' }),
-  'an extension that is critical': () => ({ crit: ['x'], x: 1 }),
-  'no epk': () => ({ epk: undefined }),
-  'an epk that is no point': () => ({
-    epk: { kty: 'EC', crv: 'P-256', x: 'A'.repeat(43), y: 'B'.repeat(42).concat('A') },
-  }),
-  'an epk of P-384': () => ({ epk: { ...publicHalf(otherKey('x', 'P-384')), kid: undefined } }),
-  'a foreign kid': () => ({ kid: 'nobody' }),
-  'the kid of D1': ({ setup }) => ({ kid: setup.d1Jwk.kid }),
+/** A key that does not check whether the point is on the curve opens some of these (all but one key in twelve). */
+const offCurve = (order: 2 | 3 | 4) => (): Craft => {
+  const { x, y, z } = smallOrderPoint(order)
+  return { z, header: sound => ({ ...sound, epk: { ...sound.epk, x, y } }) }
+}
+
+/** JWEs that are sound for their header: whoever passes over that one thing can open them. */
+const CRAFTED: Readonly<Record<string, (world: World) => Craft>> = {
+  'alg none': withHeader({ alg: 'none' }),
+  'alg dir': withHeader({ alg: 'dir' }),
+  'no alg': withHeader({ alg: undefined }),
+  'no enc': withHeader({ enc: undefined }),
+  'zip DEF': () => ({ header: sound => ({ ...sound, zip: 'DEF' }), plaintext: json => deflateRawSync(json) }),
+  'an extension that is critical': withHeader({ crit: ['x'], x: 1 }),
+  'no epk': withHeader({ epk: undefined }),
+  'an epk off the curve, of order 2': offCurve(2),
+  'an epk off the curve, of order 3': offCurve(3),
+  'an epk off the curve, of order 4': offCurve(4),
+  'an epk that says P-384': () => ({ header: sound => ({ ...sound, epk: { ...sound.epk, crv: 'P-384' } }) }),
+  'a foreign kid': withHeader({ kid: 'nobody' }),
+  'the kid of D1': ({ setup }) => ({ header: (sound: Header) => ({ ...sound, kid: setup.d1Jwk.kid }) }),
 }
 
 /** What jose seals soundly, though not as D1 does. */
@@ -82,18 +99,17 @@ type Iso0Content = (sound: { readonly pinValue: string; readonly kid: string }) 
 
 /** Contents of a JWE of type ISO0 that are not one. */
 const ISO0_CONTENTS: Readonly<Record<string, Iso0Content>> = {
-  'a content that is not JSON': () => 'x',
+  'a content that is not JSON': sound => `${JSON.stringify(sound)}x`,
   'a content that is a list': sound => [sound],
   'a content that is null': () => 'null',
   'no pinValue': ({ kid }) => ({ kid }),
   'no kid of the PIN block': ({ pinValue }) => ({ pinValue }),
   'a foreign kid of the PIN block': sound => ({ ...sound, kid: 'nobody' }),
-  'a kid that is a number': sound => ({ ...sound, kid: 1 }),
-  'a kid of 129 characters': sound => ({ ...sound, kid: 'x'.repeat(129) }),
+  'a kid in a list': sound => ({ ...sound, kid: [sound.kid] }),
+  'a pinValue in a list': sound => ({ ...sound, pinValue: [sound.pinValue] }),
   'a pinValue of 15 digits': sound => ({ ...sound, pinValue: sound.pinValue.slice(1) }),
   'a pinValue of two blocks': sound => ({ ...sound, pinValue: sound.pinValue.repeat(2) }),
-  'a pinValue that is not hex': sound => ({ ...sound, pinValue: 'x'.repeat(16) }),
-  'a pinValue that is a number': sound => ({ ...sound, pinValue: 1234567890123456 }),
+  'a pinValue with more after the hex': sound => ({ ...sound, pinValue: `${sound.pinValue}zz` }),
   'pinValue twice': ({ pinValue, kid }) =>
     `{"pinValue":"0000000000000000","kid":${JSON.stringify(kid)},"pinValue":"${pinValue}"}`,
 }
@@ -102,52 +118,70 @@ function mapped<T>(table: Readonly<Record<string, T>>, make: (value: T) => MakeM
   return Object.fromEntries(Object.entries(table).map(([name, value]) => [name, make(value)]))
 }
 
+/** A block whose hex digits are a number that JSON holds exactly: for about one PIN in 2,000. */
+const pinValueAsNumber: MakeMessage = async (world, card, pin) => {
+  const { key, kid } = world.setup.zpk
+  for (let next = pin.padEnd(8, '0'); ; next = nextPin(next)) {
+    const pinValue = tdea('encipher', key, clearBlock(next, card.pan)).toString('hex')
+    if (!/^[1-9]\d{15}$/.test(pinValue) || String(Number(pinValue)) !== pinValue) continue
+    return {
+      wrong: await world.message('ISO0', { pinValue: Number(pinValue), kid }),
+      sound: await world.message('ISO0', { pinValue, kid }),
+    }
+  }
+}
+
 /** Messages of type ISO0. */
 export const ISO0_MESSAGES: Messages = {
   ...mapped(TAMPERED, change => async (world, card, pin) => {
     const jwe = await seal(world.iso0(card, pin), world.setup.issuerJwk)
-    return outer('ISO0', change(jwe, world))
+    return { wrong: outer('ISO0', change(jwe)), sound: outer('ISO0', jwe) }
   }),
-  ...mapped(
-    HEADERS,
-    header => async (world, card, pin) =>
-      outer('ISO0', craft(world.iso0(card, pin), world.setup.issuerJwk, { header: header(world) })),
-  ),
-  ...mapped(
-    ALGORITHMS,
-    header => async (world, card, pin) =>
-      outer('ISO0', await seal(world.iso0(card, pin), world.setup.issuerJwk, header)),
-  ),
-  'sealed to another key': async (world, card, pin) =>
-    outer('ISO0', await seal(world.iso0(card, pin), otherKey(world.setup.issuerJwk.kid))),
-  ...mapped(
-    ISO0_CONTENTS,
-    content => async (world, card, pin) => world.message('ISO0', content(world.iso0(card, pin))),
-  ),
+  ...mapped(CRAFTED, change => async (world, card, pin) => {
+    const make = (how?: Craft): string =>
+      outer('ISO0', craft(world.iso0(card, pin), world.setup.issuerJwk, how))
+    return { wrong: make(change(world)), sound: make() }
+  }),
+  ...mapped(ALGORITHMS, header => async (world, card, pin) => {
+    const make = async (how?: object): Promise<string> =>
+      outer('ISO0', await seal(world.iso0(card, pin), world.setup.issuerJwk, how))
+    return { wrong: await make(header), sound: await make() }
+  }),
+  'sealed to another key': async (world, card, pin) => {
+    const make = async (to: P256Jwk): Promise<string> => outer('ISO0', await seal(world.iso0(card, pin), to))
+    return {
+      wrong: await make(otherKey(world.setup.issuerJwk.kid)),
+      sound: await make(world.setup.issuerJwk),
+    }
+  },
+  ...mapped(ISO0_CONTENTS, content => async (world, card, pin) => {
+    const sound = world.iso0(card, pin)
+    return { wrong: await world.message('ISO0', content(sound)), sound: await world.message('ISO0', sound) }
+  }),
+  'a pinValue that is a number': pinValueAsNumber,
   ...mapped(WRONG_BLOCKS, block => async (world, card, pin) => {
     const { key, kid } = world.setup.zpk
     const pinValue = block({ pin, pan: card.pan, zpk: key }).toString('hex').toUpperCase()
-    return world.message('ISO0', { pinValue, kid })
+    return {
+      wrong: await world.message('ISO0', { pinValue, kid }),
+      sound: await world.message('ISO0', world.iso0(card, pin)),
+    }
   }),
 }
-
-type SeccosChange = (sound: SeccosContent) => object | string
 
 const flipHex = (hex: string): string => (hex.startsWith('0') ? '1' : '0') + hex.slice(1)
 
 /** Contents of a JWE of type 3DES_SECCOS, for an intdatag that is open. */
-const SECCOS_CONTENTS: Readonly<Record<string, SeccosChange>> = {
+const SECCOS_CONTENTS: Readonly<Record<string, (sound: SeccosContent) => object | string>> = {
   'a wrong MAC': sound => ({ ...sound, macValue: flipHex(sound.macValue) }),
   'a MAC cut short': sound => ({ ...sound, macValue: sound.macValue.slice(0, -2) }),
   'an empty MAC': sound => ({ ...sound, macValue: '' }),
-  'another PRW under the MAC': sound => ({ ...sound, prwValue: flipHex(sound.prwValue) }),
-  'a data set in small letters': sound => ({ ...sound, prwDataSet: `${sound.prwDataSet.slice(0, -1)}a` }),
-  'a data set of 122 bytes': sound => ({ ...sound, prwDataSet: sound.prwDataSet.slice(2) }),
-  'a data set of 124 bytes': sound => ({ ...sound, prwDataSet: `${sound.prwDataSet}00` }),
   'a foreign kid of the PRW': sound => ({ ...sound, prwKid: 'nobody' }),
   'a foreign kid of the MAC': sound => ({ ...sound, macKid: 'nobody' }),
   'an intdatag of 19 characters': sound => ({ ...sound, intdatag: sound.intdatag.slice(1) }),
-  'an intdatag that is a number': sound => ({ ...sound, intdatag: 1 }),
+  'an intdatag in a list': sound => ({ ...sound, intdatag: [sound.intdatag] }),
+  'a macValue in a list': sound => ({ ...sound, macValue: [sound.macValue] }),
+  'a data set in a list': sound => ({ ...sound, prwDataSet: [sound.prwDataSet] }),
   'a member twice': sound => JSON.stringify(sound).replace('{', '{"macValue":"0000000000000000",'),
   ...Object.fromEntries(
     (['intdatag', 'prwDataSet', 'prwValue', 'prwKid', 'macValue', 'macKid'] as const).map(name => [
@@ -157,29 +191,72 @@ const SECCOS_CONTENTS: Readonly<Record<string, SeccosChange>> = {
   ),
 }
 
+/** Both for one intdatag: the wrong one first, which leaves it open. */
+async function pair(world: World, wrong: object | string, sound: object): Promise<Message> {
+  return {
+    wrong: await world.message('3DES_SECCOS', wrong),
+    sound: await world.message('3DES_SECCOS', sound),
+  }
+}
+
+/** Data sets that are wrong in one thing, each under a MAC that is right for it. */
+const TWISTS: Readonly<Record<string, Twist>> = {
+  'a data set of 122 bytes': { shown: dataSet => dataSet.subarray(0, -1) },
+  'a data set of 124 bytes': { shown: dataSet => Buffer.concat([dataSet, Buffer.alloc(1)]) },
+  'a data set that shows the PAN': { unmasked: true },
+}
+
+/** Random bytes make each data set another. */
+const FRESH_CONTENTS = 20
+
 /** Messages of type 3DES_SECCOS; each takes a counter of its own. */
 export const SECCOS_MESSAGES: Messages = {
-  ...mapped(
-    SECCOS_CONTENTS,
-    change => async (world, card, pin) =>
-      world.message('3DES_SECCOS', change(world.seccos(card, await world.counter(card), pin))),
-  ),
-  'a data set that shows the PAN': async (world, card, pin) =>
-    world.message('3DES_SECCOS', world.seccos(card, await world.counter(card), pin, {}, { unmasked: true })),
+  ...mapped(SECCOS_CONTENTS, change => async (world, card, pin) => {
+    const sound = world.seccos(card, await world.counter(card), pin)
+    return pair(world, change(sound), sound)
+  }),
+  ...mapped(TWISTS, twist => async (world, card, pin) => {
+    const counter = await world.counter(card)
+    const make = (how?: Twist): SeccosContent => world.seccos(card, counter, pin, {}, how)
+    return pair(world, make(twist), make())
+  }),
+  'another PRW under the MAC': async (world, card, pin) => {
+    const { profile } = world.seccosKeys()
+    if (!profile.mac.inputs.some(({ input }) => input === 'prw'))
+      throw new NotRun('the MAC does not cover the PRW')
+    const sound = world.seccos(card, await world.counter(card), pin)
+    return pair(world, { ...sound, prwValue: flipHex(sound.prwValue) }, sound)
+  },
+  'a data set in small letters': async (world, card, pin) => {
+    const counter = await world.counter(card)
+    for (let i = 0; i < FRESH_CONTENTS; i++) {
+      const sound = world.seccos(card, counter, pin)
+      const prwDataSet = sound.prwDataSet.toLowerCase()
+      if (prwDataSet !== sound.prwDataSet) return pair(world, { ...sound, prwDataSet }, sound)
+    }
+    throw new NotRun('no data set of this card has a letter')
+  },
   'a MAC under another key': async (world, card, pin) => {
     const { mac, prw } = world.seccosKeys()
-    const content = world.seccos(card, await world.counter(card), pin, { mac: { ...prw, kid: mac.kid } })
-    return world.message('3DES_SECCOS', content)
+    const counter = await world.counter(card)
+    const wrong = world.seccos(card, counter, pin, { mac: { ...prw, kid: mac.kid } })
+    return pair(world, wrong, world.seccos(card, counter, pin))
   },
   'another pcc': async (world, card, pin) => {
+    const { profile } = world.seccosKeys()
+    // By a profile without the field, the message would be sound whatever the counter says.
+    if (!profile.fields.some(({ id }) => id === 'pcc')) throw new NotRun('the profile has no field pcc')
     const { pcc, intdatag } = await world.counter(card)
     const other = String((Number(pcc) + 1) % 10_000).padStart(4, '0')
-    return world.message('3DES_SECCOS', world.seccos(card, { pcc: other, intdatag }, pin))
+    const make = (of: string): SeccosContent => world.seccos(card, { pcc: of, intdatag }, pin)
+    return pair(world, make(other), make(pcc))
   },
   'an intdatag that was never issued': async (world, card, pin) => {
     const { pcc, intdatag } = await world.counter(card)
     const other = Array.from(intdatag).reverse().join('').replaceAll(/[A-Z]/g, 'x')
-    return world.message('3DES_SECCOS', world.seccos(card, { pcc, intdatag: `${other.slice(1)}z` }, pin))
+    const make = (of: string): SeccosContent => world.seccos(card, { pcc, intdatag: of }, pin)
+    return pair(world, make(`${other.slice(1)}z`), make(intdatag))
   },
-  'the content of type ISO0': async (world, card, pin) => world.message('3DES_SECCOS', world.iso0(card, pin)),
+  'the content of type ISO0': async (world, card, pin) =>
+    pair(world, world.iso0(card, pin), world.seccos(card, await world.counter(card), pin)),
 }

@@ -80,26 +80,38 @@ function isCoordinate(text: unknown): text is string {
   return typeof text === 'string' && /^[\w-]{43}$/.test(text)
 }
 
+/** The header of a JWE, as far as it is made here. */
+export interface Header {
+  readonly epk: Readonly<Record<string, unknown>>
+  readonly [name: string]: unknown
+}
+
 /** What {@link craft} can be told. */
 export interface Craft {
-  /** Beside, or in place of, what D1 puts there; undefined takes a parameter away. */
-  readonly header?: Readonly<Record<string, unknown>>
+  /** The header in place of D1's; undefined takes a parameter away. */
+  readonly header?: (sound: Header) => Readonly<Record<string, unknown>>
+  /** The plaintext in place of the content's JSON. */
+  readonly plaintext?: (json: Buffer) => Buffer
+  /** Z in place of the agreement with the recipient's key. */
+  readonly z?: Buffer
 }
 
 /**
  * A JWE made by hand: sound in itself (key agreement, KDF and tag are right for its header), with a header that jose
- * would not write. What is wrong with it is the header alone.
+ * would not write. What is wrong with it is what it was told alone.
  */
-export function craft(content: object, to: P256Jwk, { header: changes = {} }: Craft = {}): string {
+export function craft(content: object, to: P256Jwk, change: Craft = {}): string {
   const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const { kty, crv, x, y } = publicKey.export({ format: 'jwk' })
-  const header = { alg: 'ECDH-ES', enc: 'A256GCM', kid: to.kid, epk: { kty, crv, x, y }, ...changes }
+  const sound = { alg: 'ECDH-ES', enc: 'A256GCM', kid: to.kid, epk: { kty, crv, x, y } }
+  const header = change.header?.(sound) ?? sound
   const recipient = createPublicKey({ key: { ...publicHalf(to) }, format: 'jwk' })
-  const key = concatKdf(diffieHellman({ privateKey, publicKey: recipient }))
+  const key = concatKdf(change.z ?? diffieHellman({ privateKey, publicKey: recipient }))
   const protectedHeader = base64url(JSON.stringify(header))
   const iv = randomBytes(12)
   const cipher = createCipheriv('aes-256-gcm', key, iv).setAAD(Buffer.from(protectedHeader))
-  const ciphertext = Buffer.concat([cipher.update(JSON.stringify(content)), cipher.final()])
+  const json = Buffer.from(JSON.stringify(content))
+  const ciphertext = Buffer.concat([cipher.update(change.plaintext?.(json) ?? json), cipher.final()])
   return [protectedHeader, '', ...[iv, ciphertext, cipher.getAuthTag()].map(base64url)].join('.')
 }
 

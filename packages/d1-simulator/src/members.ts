@@ -14,7 +14,7 @@ export interface MemberOption {
   /** `FILE`: a path, relative to the working directory. `JSON`: a file that holds the member itself. */
   readonly given: 'TEXT' | 'NUMBER' | 'FILE' | 'JSON'
   /** When the configuration must have it: always, or with any other member of the same part. */
-  readonly part?: 'always' | 'tokens' | 'seccos'
+  readonly part?: 'always' | 'tokens' | 'seccos' | 'other'
   readonly says: string
 }
 
@@ -47,6 +47,14 @@ export const MEMBER_OPTIONS: Readonly<Record<string, MemberOption>> = {
   'mac-file': { member: ['seccos', 'mac', 'file'], given: 'FILE', part: 'seccos', says: 'that key, in hex' },
   'prw-kid': { member: ['seccos', 'prw', 'kid'], given: 'TEXT', part: 'seccos', says: 'name of its PRW key' },
   'prw-file': { member: ['seccos', 'prw', 'file'], given: 'FILE', part: 'seccos', says: 'that key, in hex' },
+  'other-cert': {
+    member: ['other', 'cert'],
+    given: 'FILE',
+    part: 'other',
+    says: "another caller's certificate",
+  },
+  'other-key': { member: ['other', 'key'], given: 'FILE', part: 'other', says: 'its private key, PEM' },
+  'other-token-file': { member: ['other', 'tokenFile'], given: 'FILE', says: 'a token of that caller' },
   'expired-token-file': { member: ['expired', 'tokenFile'], given: 'FILE', says: 'a token of old' },
   'expired-counter': { member: ['expired', 'counter'], given: 'JSON', says: 'a change counter of old' },
   cards: { member: ['cards'], given: 'JSON', part: 'always', says: 'the list of test cards' },

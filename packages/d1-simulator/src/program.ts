@@ -20,8 +20,8 @@ const HELP = `usage: d1-simulator [--config FILE] [MEMBERS] [--only GROUP]… [-
 
 Plays Thales D1 against an issuer's service: calls Get PIN, Set PIN, Get PIN Change Counter and the token endpoint as D1
 does, and as nobody should; checks every answer against the contract. TEST systems only: it changes the PINs of the
-cards in the configuration (those set as ISO0 get theirs back) and sends what a firewall may not like. No PIN, PAN, key
-or token is printed.
+cards in the configuration (those that can be set as ISO0 get theirs back, after Ctrl-C as well) and sends what a
+firewall may not like. No PIN, PAN, key or token is printed.
 
   --config         the configuration (docs/guides/simulator.md)
   --only           one group, or one case as 'group: case'; may be there several times. Groups:
@@ -93,10 +93,14 @@ function readSource({ config, ...values }: Values & Readonly<Record<string, unkn
 }
 
 /** Runs a command line (without `node` and script) and gives the exit code. It never rejects. */
-export async function program(args: readonly string[], output: Output): Promise<ExitCode> {
+export async function program(
+  args: readonly string[],
+  output: Output,
+  { signal }: { readonly signal?: AbortSignal } = {},
+): Promise<ExitCode> {
   try {
     const values = readArguments(args)
-    if (values.help !== true) return await run(values, output)
+    if (values.help !== true) return await run(values, output, signal)
     output.out(HELP)
     return 0
   } catch (error) {
@@ -114,6 +118,7 @@ function nameOf(error: unknown): string {
 async function run(
   values: Values & Readonly<Record<string, unknown>>,
   { out, err }: Output,
+  signal: AbortSignal | undefined,
 ): Promise<ExitCode> {
   const only = readOnly(values.only)
   const source = readSource(values)
@@ -121,6 +126,7 @@ async function run(
   const results = await simulateD1({
     ...source,
     only,
+    ...(signal && { signal }),
     warn: text => err(`warning: ${text}`),
     onResult: result => {
       if (values.json === true) return
@@ -133,6 +139,10 @@ async function run(
   })
   const summary = summarize(results)
   out(values.json === true ? jsonReport(results) : summaryLine(summary))
+  if (signal?.aborted === true) {
+    err('ERR_INTERRUPTED: the cases after the last one were not run')
+    return 1
+  }
   const complete = summary.notRun === 0 || values['allow-not-run'] === true
   return summary.failed === 0 && summary.passed > 0 && complete ? 0 : 1
 }

@@ -1,6 +1,7 @@
 /** Running cases: one after the other, each timed, and whatever happens in one is its result. */
 import { type Case, GROUPS } from './case.js'
 import { AUTHORIZATION_CASES } from './cases-authorization.js'
+import { CALLER_CASES, TOLERANCE_CASES } from './cases-callers.js'
 import { CONNECTION_CASES, SLOW_CASES } from './cases-connection.js'
 import { COUNTER_CASES, GET_PIN_CASES } from './cases-get-pin.js'
 import { HTTP_CASES, PATH_CASES } from './cases-paths.js'
@@ -10,7 +11,7 @@ import { TOKEN_CASES } from './cases-token.js'
 import { UNIFORM_CASES } from './cases-uniform.js'
 import { requireStatus } from './contract.js'
 import { ConfigError, Mismatch, NoAnswer, NotRun } from './problems.js'
-import { type ConfigSource, loadSetup } from './setup.js'
+import { type ConfigSource, loadSetup, type Setup } from './setup.js'
 import { Wire } from './wire.js'
 import { World } from './world.js'
 
@@ -29,11 +30,13 @@ export const CASES: readonly Case[] = [
   ...CONNECTION_CASES,
   ...TOKEN_CASES,
   ...AUTHORIZATION_CASES,
+  ...CALLER_CASES,
   ...PATH_CASES,
   ...HTTP_CASES,
   ...GET_PIN_CASES,
   ...ISO0_CASES,
   ...MESSAGE_CASES,
+  ...TOLERANCE_CASES,
   ...COUNTER_CASES,
   ...SECCOS_CASES,
   ...UNIFORM_CASES,
@@ -44,10 +47,12 @@ export const CASES: readonly Case[] = [
 export interface SimulateOptions extends ConfigSource {
   /** What to run, each a group or a case as `group: name`; all where absent. */
   readonly only?: readonly string[]
-  /** Hears of things that are no case, such as secret files that others may read. */
+  /** Hears of things that are no case: secret files that others may read, PINs that cannot be set back. */
   readonly warn: (text: string) => void
   /** Hears of each result as it comes. */
   readonly onResult?: (result: Result) => void
+  /** Ends the run after the case that is under way; the PINs are then set back, as at any end. */
+  readonly signal?: AbortSignal
 }
 
 /**
@@ -60,6 +65,7 @@ export async function simulateD1({
   only = GROUPS,
   warn,
   onResult,
+  signal,
   ...source
 }: SimulateOptions): Promise<Result[]> {
   const setup = loadSetup(source, warn)
@@ -70,8 +76,18 @@ export async function simulateD1({
     results.push(result)
     onResult?.(result)
   }
+  const chosen = chooseCases(only)
+  warnOfLoss(setup, chosen, warn)
+  // What nobody gave a certificate for cannot be tried; it is said, and is no reason not to pass.
+  const cases = setup.other === undefined ? chosen.filter(({ group }) => group !== 'callers') : chosen
+  if (cases.length < chosen.length) {
+    warn("there is no other caller's certificate (other): whether it is refused is not tried")
+  }
   try {
-    for (const item of chooseCases(only)) note(await runCase(world, item))
+    for (const item of cases) {
+      if (signal?.aborted === true) break
+      note(await runCase(world, item))
+    }
     if (world.changed.length > 0) note(await runCase(world, BACK))
     return results
   } finally {
@@ -84,6 +100,17 @@ export function chooseCases(only: readonly string[]): readonly Case[] {
   return CASES.filter(item => only.includes(item.group) || only.includes(fullName(item)))
 }
 
+/** Said before anything is sent: a PIN that is set as 3DES_SECCOS alone is shown by nothing, and is gone. */
+function warnOfLoss(setup: Setup, cases: readonly Case[], warn: (text: string) => void): void {
+  const lost = setup.cards.filter(
+    ({ state, setPinTypes }) => state === 'active' && setPinTypes?.join() === '3DES_SECCOS',
+  ).length
+  if (lost === 0 || !cases.some(({ group }) => CHANGES_SECCOS.includes(group))) return
+  warn(`the PINs of ${lost} cards that are set as 3DES_SECCOS alone are replaced, and cannot be set back`)
+}
+
+const CHANGES_SECCOS: readonly string[] = ['set-pin-seccos', 'uniform']
+
 /** How a case is told from all others, also on the command line. */
 export function fullName({ group, name }: Pick<Case, 'group' | 'name'>): string {
   return `${group}: ${name}`
@@ -95,11 +122,17 @@ export const BACK: Runnable = {
   name: 'the PINs are set back',
   expected: '204 each, and Get PIN shows them',
   run: async (world: World): Promise<string> => {
+    let lost = 0
     for (const [card, pin] of world.changed) {
+      if (pin === undefined) {
+        lost++
+        continue
+      }
       const reply = await world.put(card, await world.message('ISO0', world.iso0(card, pin)))
       requireStatus('SetPIN', reply, 204)
       if ((await world.shownPin(card)) !== pin) throw new Mismatch('204, and Get PIN shows another PIN')
     }
+    if (lost > 0) throw new Mismatch(`${lost} cards whose PIN was not shown before it was changed`)
     return `${world.changed.length} cards`
   },
 }

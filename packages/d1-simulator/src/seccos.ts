@@ -40,6 +40,8 @@ export interface SeccosKeys {
 export interface Twist {
   /** The data set travels as it is: PAN and PIN in it, under a MAC that is right for it. */
   readonly unmasked?: boolean
+  /** Another data set travels, under a MAC that is right for it. */
+  readonly shown?: (dataSet: Buffer) => Buffer
 }
 
 const MACS = { 'iso9797-1-alg3': retailMac, 'cmac-aes': aesCmac } as const
@@ -63,7 +65,8 @@ export function seccosContent(input: SeccosInput, keys: SeccosKeys, twist: Twist
   })
   const full = Buffer.concat(parts.map(({ bytes }) => bytes))
   const masked = Buffer.concat(parts.map(part => part.masked))
-  const shown = twist.unmasked ? full : masked
+  const travelling = twist.unmasked ? full : masked
+  const shown = twist.shown?.(travelling) ?? travelling
   const parted = (part: Input, value: Buffer): Buffer => {
     if (part.input === 'dataSet.full') return full
     if (part.input === 'dataSet.masked') return shown

@@ -28,6 +28,9 @@ export interface Setup {
         readonly profile: Profile | string
       }
     | undefined
+  readonly other:
+    | { readonly tls: { readonly cert: string; readonly key: string }; readonly token?: string }
+    | undefined
   readonly expired: {
     readonly token?: string
     readonly counter?: { readonly cardId: string; readonly pcc: string; readonly intdatag: string }
@@ -57,7 +60,7 @@ export function loadSetup({ config: path, members = {} }: ConfigSource, warn: (t
   const readJson = (file: string): unknown => parseJson(read(file, 'secret'), file)
   const document = path === undefined ? {} : parseJson(read(resolve(path), 'secret'), 'the configuration')
   const config = readConfig(withMembers(document, members, readJson))
-  const { tls, client, seccos, expired = {} } = config
+  const { tls, client, seccos, other, expired = {} } = config
   const d1Jwk = readJwk(read(config.d1JwkFile, 'secret'), config.d1JwkFile, 'private')
   return {
     url: config.url,
@@ -69,6 +72,10 @@ export function loadSetup({ config: path, members = {} }: ConfigSource, warn: (t
     d1Jwk,
     zpk: readKey(config.zpk, [16, 24], read),
     seccos: seccos && readSeccos(seccos, read),
+    other: other && {
+      tls: readPair(other, read),
+      ...(other.tokenFile !== undefined && { token: read(other.tokenFile, 'secret').trim() }),
+    },
     expired: {
       ...(expired.tokenFile !== undefined && { token: read(expired.tokenFile, 'secret').trim() }),
       ...(expired.counter && { counter: expired.counter }),
@@ -114,16 +121,21 @@ function readFile(path: string, name: string): { readonly bytes: Buffer; readonl
 }
 
 function readTls(tls: SimulatorConfig['tls'], read: Read): Setup['tls'] {
+  const pair = readPair(tls, read)
+  const ca = read(tls.ca, 'public')
+  attempt(`${tls.ca} is not a PEM certificate`, () => new X509Certificate(ca))
+  return { ...pair, ca }
+}
+
+function readPair(tls: { readonly cert: string; readonly key: string }, read: Read) {
   const cert = read(tls.cert, 'public')
   const key = read(tls.key, 'secret')
-  const ca = read(tls.ca, 'public')
   const certificate = attempt(`${tls.cert} is not a PEM certificate`, () => new X509Certificate(cert))
-  attempt(`${tls.ca} is not a PEM certificate`, () => new X509Certificate(ca))
   const privateKey = attempt(`${tls.key} is not a PEM private key`, () => createPrivateKey(key))
   if (!certificate.checkPrivateKey(privateKey)) {
     throw new ConfigError(`${tls.key} is not the key of ${tls.cert}`)
   }
-  return { cert, key, ca }
+  return { cert, key }
 }
 
 function readJwk(text: string, file: string, kind: 'private' | 'public'): P256Jwk {

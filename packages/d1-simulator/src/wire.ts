@@ -20,8 +20,11 @@ export interface Ask {
   readonly body?: string | Buffer
 }
 
-/** Who a connection is made as: D1, nobody, or somebody with a certificate of another authority. */
-export type Identity = 'd1' | 'nobody' | 'stranger'
+/**
+ * Who a connection is made as: D1, nobody, somebody with a certificate of another authority, or another caller of the
+ * same.
+ */
+export type Identity = 'd1' | 'nobody' | 'stranger' | 'other'
 
 export interface Raw {
   readonly identity?: Identity
@@ -131,6 +134,7 @@ export class Wire {
     const { cert, key } = this.#setup.tls
     if (identity === 'nobody') return {}
     if (identity === 'd1') return { cert, key }
+    if (identity === 'other') return this.#setup.other?.tls ?? {}
     this.#stranger ??= selfSigned(new X509Certificate(cert))
     return this.#stranger
   }
@@ -177,6 +181,23 @@ function parseReply(received: string): Reply | undefined {
   const headers = joined(
     lines.map(text => [text.slice(0, text.indexOf(':')), text.slice(text.indexOf(':') + 1).trim()] as const),
   )
-  const text = rest.join('\r\n\r\n').slice(0, Number(headers['content-length'] ?? 1_000_000))
-  return { status: Number(status), headers, text }
+  const body = rest.join('\r\n\r\n')
+  const isChunked = /\bchunked$/i.test(headers['transfer-encoding'] ?? '')
+  const text = isChunked ? unchunked(body) : body.slice(0, Number(headers['content-length'] ?? 1_000_000))
+  return text === undefined ? undefined : { status: Number(status), headers, text }
+}
+
+/** A body in chunks (RFC 9112, 7.1), put together; undefined where it breaks off. */
+function unchunked(body: string): string | undefined {
+  let text = ''
+  for (let rest = body; ; ) {
+    const [line, size = ''] = /^([0-9A-Fa-f]{1,6})(?:[ \t]*;[^\r\n]*)?\r\n/.exec(rest) ?? []
+    if (line === undefined) return undefined
+    const length = Number.parseInt(size, 16)
+    const end = line.length + length
+    if (length === 0) return text
+    if (rest.slice(end, end + 2) !== '\r\n') return undefined
+    text += rest.slice(line.length, end)
+    rest = rest.slice(end + 2)
+  }
 }

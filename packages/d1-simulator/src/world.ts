@@ -28,8 +28,8 @@ export class World {
   readonly setup: Setup
   readonly wire: Wire
   #token: { readonly value: string; readonly until: number } | undefined
-  /** By cardId: the PIN before anything was changed. */
-  readonly #first = new Map<string, string>()
+  /** By cardId: the PIN before anything was changed; undefined where Get PIN did not show it. */
+  readonly #first = new Map<string, string | undefined>()
   readonly #pins = new Set<string>()
 
   constructor(setup: Setup, wire: Wire) {
@@ -70,6 +70,18 @@ export class World {
         candidate.state === 'active' && candidate.setPinTypes?.join() === type,
     )
     if (card === undefined) throw new NotRun(`there is no active card for ${type} alone`)
+    return card
+  }
+
+  /** An active card that allows both types. */
+  cardForBoth(): Card {
+    const card = this.setup.cards.find(
+      (candidate): candidate is Card =>
+        candidate.state === 'active' &&
+        candidate.setPinTypes !== undefined &&
+        candidate.setPinTypes.length > 1,
+    )
+    if (card === undefined) throw new NotRun('there is no active card for both types')
     return card
   }
 
@@ -117,18 +129,34 @@ export class World {
     return this.wire.ask(url, { ...more, headers: { ...(await this.authorization()), ...headers } })
   }
 
-  /** Set PIN with a body. */
-  put(
+  /** Set PIN with a body. The PIN that the card has is read before it may be changed for the first time. */
+  async put(
     card: Pick<Card, 'cardId'>,
     body: string | Buffer,
     headers?: Readonly<Record<string, string>>,
+    query = '',
   ): Promise<Reply> {
-    return this.ask(this.pinUrl(card.cardId), { method: 'PUT', headers: { ...JSON_TYPE, ...headers }, body })
+    await this.#remember(card.cardId)
+    return this.ask(this.pinUrl(card.cardId) + query, {
+      method: 'PUT',
+      headers: { ...JSON_TYPE, ...headers },
+      body,
+    })
   }
 
   /** Get PIN: what it shows, and the ephemeral key it came under. */
   async getPin(card: Card): Promise<{ readonly pin: string; readonly epk: string }> {
-    const reply = await this.ask(this.pinUrl(card.cardId))
+    const found = await this.#open(await this.ask(this.pinUrl(card.cardId)), card)
+    if (!this.#first.has(card.cardId)) this.#first.set(card.cardId, found.pin)
+    return found
+  }
+
+  /** The PIN in an answer to Get PIN. */
+  async pinIn(reply: Reply, card: Card): Promise<string> {
+    return (await this.#open(reply, card)).pin
+  }
+
+  async #open(reply: Reply, card: Card): Promise<{ readonly pin: string; readonly epk: string }> {
     const body = requireStatus('getPIN', reply, 200)
     this.requireSilence(reply)
     const { plaintext, epk } = await openAnswer(textOf(body, 'encryptedPinBlock'), this.setup.d1Jwk)
@@ -140,8 +168,24 @@ export class World {
     const pin = pinOf(tdea('decipher', this.setup.zpk.key, Buffer.from(pinValue, 'hex')), card.pan)
     if (pin === undefined) throw new Mismatch('no PIN block of this PAN under the key')
     this.#pins.add(pin)
-    if (!this.#first.has(card.cardId)) this.#first.set(card.cardId, pin)
     return { pin, epk }
+  }
+
+  /** A card whose PIN can be set back: active, and its PIN may be set as ISO0. */
+  #restorable(cardId: string): Card | undefined {
+    const card = this.setup.cards.find(candidate => candidate.cardId === cardId)
+    return card?.state === 'active' && card.setPinTypes?.includes('ISO0') ? (card as Card) : undefined
+  }
+
+  async #remember(cardId: string): Promise<void> {
+    const card = this.#restorable(cardId)
+    if (card === undefined || this.#first.has(cardId)) return
+    try {
+      await this.getPin(card)
+    } catch {
+      // Whatever it was, the case that is about it says so; here it means that there is nothing to set back.
+      this.#first.set(cardId, undefined)
+    }
   }
 
   /** The PIN that Get PIN shows. Remembered, if it is the first, to be set back at the end. */
@@ -200,13 +244,11 @@ export class World {
     }
   }
 
-  /** Cards whose PIN was shown before it was changed, with that PIN. */
-  get changed(): readonly (readonly [Card, string])[] {
+  /** Cards whose PIN may have been changed and can be set back, with the PIN; undefined where it was never shown. */
+  get changed(): readonly (readonly [Card, string | undefined])[] {
     return [...this.#first].flatMap(([cardId, pin]) => {
-      const card = this.setup.cards.find(candidate => candidate.cardId === cardId)
-      return card?.state === 'active' && card.setPinTypes?.includes('ISO0')
-        ? [[card as Card, pin] as const]
-        : []
+      const card = this.#restorable(cardId)
+      return card === undefined ? [] : [[card, pin] as const]
     })
   }
 

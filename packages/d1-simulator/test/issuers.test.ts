@@ -4,14 +4,16 @@ import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
 import https from 'node:https'
 import net from 'node:net'
 import { join } from 'node:path'
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import type { TokenVerdict } from '../../../src/d1.js'
 import { GROUPS } from '../src/case.js'
+import { SECCOS_MESSAGES } from '../src/inside.js'
 import { program } from '../src/program.js'
 import { simulateD1 } from '../src/run.js'
 import { loadSetup } from '../src/setup.js'
 import { Wire } from '../src/wire.js'
-import { certificates, type Issuer, openIssuer } from './support/issuer.js'
+import { type Card, World } from '../src/world.js'
+import { certificates, D1S_CERTIFICATE, ISSUER, type Issuer, openIssuer } from './support/issuer.js'
 import { keptOutput } from './support/output.js'
 
 const LONG = { timeout: 120_000 }
@@ -37,7 +39,7 @@ test(
   async () => {
     const issuer = await openIssuer({
       endpoints: () => ({
-        authorization: 'anyone-who-reaches-it',
+        authorization: { callers: [{ name: 'd1', issuers: [ISSUER], certificate: D1S_CERTIFICATE }] },
         tokenEndpoint: undefined as never,
         prefix: '/d1',
       }),
@@ -83,6 +85,119 @@ test('an issuer with tokens that are no JWTs passes the cases about them', LONG,
   await issuer.close()
 })
 
+test("a load balancer's cookie, another each time, is no fault of an issuer", LONG, async () => {
+  const issuer = await openIssuer({
+    handler:
+      ({ handler }) =>
+      async (request, connection) => {
+        const response = await handler(request, connection)
+        for (const name of ['a', 'b'])
+          response.headers.append('set-cookie', `${name}=${randomBytes(8).toString('hex')}`)
+        return response
+      },
+  })
+  const only = ['paths', 'token', 'messages', 'uniform']
+  const results = await simulateD1({ config: issuer.config, only, warn: () => {} })
+  expect(results.filter(({ verdict }) => verdict !== 'passed')).toEqual([])
+  await issuer.close()
+})
+
+test.each([['another pcc', 'pcc', 'the profile has no field pcc']])(
+  'by a profile without it, "%s" would be a sound message, and is not sent',
+  async (name, field, reason) => {
+    const issuer = await openIssuer()
+    const setup = loadSetup({ config: issuer.config }, () => {})
+    const { seccos } = setup
+    if (seccos === undefined || typeof seccos.profile === 'string') throw new Error('there is a profile')
+    const profile = { ...seccos.profile, fields: seccos.profile.fields.filter(({ id }) => id !== field) }
+    const wire = new Wire(setup)
+    const world = new World({ ...setup, seccos: { ...seccos, profile } }, wire)
+    const make = SECCOS_MESSAGES[name] ?? expect.fail()
+    await expect(make(world, world.card('active', '3DES_SECCOS'), '1234')).rejects.toThrow(reason)
+    const unkeyed = {
+      ...seccos.profile,
+      mac: { ...seccos.profile.mac, inputs: [{ input: 'dataSet.masked' }] } as never,
+    }
+    const bare = new World({ ...setup, seccos: { ...seccos, profile: unkeyed } }, wire)
+    const other = SECCOS_MESSAGES['another PRW under the MAC'] ?? expect.fail()
+    await expect(other(bare, bare.card('active', '3DES_SECCOS'), '1234')).rejects.toThrow(
+      'does not cover the PRW',
+    )
+    wire.close()
+    await issuer.close()
+  },
+)
+
+describe('the PINs that were there', () => {
+  const shown = async (issuer: Issuer): Promise<readonly string[]> => {
+    const setup = loadSetup({ config: issuer.config }, () => {})
+    const wire = new Wire(setup)
+    const world = new World(setup, wire)
+    const pins: string[] = []
+    for (const card of world.setup.cards) {
+      if (card.state === 'active' && card.setPinTypes?.includes('ISO0'))
+        pins.push(await world.shownPin(card as Card))
+    }
+    wire.close()
+    return pins
+  }
+
+  test('come back for a card of both types, that was set as 3DES_SECCOS', async () => {
+    const issuer = await openIssuer()
+    const { cards } = JSON.parse(readFileSync(issuer.config, 'utf8'))
+    const both = cards.filter(({ cardId }: { cardId: string }) => cardId === 'both-1')
+    const before = await shown(issuer)
+    const config = otherConfig(issuer, { cards: both, expired: {} })
+    const only = ['set-pin-seccos: a new PIN']
+    const results = await simulateD1({ config, only, warn: () => {} })
+    expect(results.map(({ group, verdict }) => [group, verdict])).toEqual([
+      ['set-pin-seccos', 'passed'],
+      ['end', 'passed'],
+    ])
+    expect(await shown(issuer)).toEqual(before)
+    await issuer.close()
+  })
+
+  test('come back where the run is interrupted, which is no success', async () => {
+    const issuer = await openIssuer()
+    const before = await shown(issuer)
+    const stop = new AbortController()
+    const output = keptOutput()
+    const interrupting = {
+      ...output,
+      out: (text: string) => {
+        output.out(text)
+        if (text.startsWith('ok')) stop.abort()
+      },
+    }
+    const code = await program(['--config', issuer.config, '--only', 'set-pin-iso0'], interrupting, {
+      signal: stop.signal,
+    })
+    expect(code).toBe(1)
+    expect(output.output.filter(line => line.startsWith('ok'))).toHaveLength(2)
+    expect(output.output.at(-2)).toMatch(/^ok +end +the PINs are set back/)
+    expect(output.errors).toContain('ERR_INTERRUPTED: the cases after the last one were not run')
+    expect(await shown(issuer)).toEqual(before)
+    await issuer.close()
+  })
+
+  test('that nothing can bring back are said before anything is sent', async () => {
+    const issuer = await openIssuer()
+    const said: string[] = []
+    const config = otherConfig(issuer, { url: 'https://127.0.0.1:9', other: undefined })
+    await simulateD1({
+      config,
+      only: ['set-pin-seccos: a new PIN', 'callers'],
+      warn: text => said.push(text),
+    })
+    expect(said).toEqual([
+      'the PINs of 2 cards that are set as 3DES_SECCOS alone are replaced, and cannot be set back',
+      "there is no other caller's certificate (other): whether it is refused is not tried",
+    ])
+    await issuer.close()
+  })
+})
+
 test('an issuer that is not there fails every case, as no answer', LONG, async () => {
   const issuer = await openIssuer()
   const config = otherConfig(issuer, { url: 'https://127.0.0.1:9', tokenUrl: 'https://127.0.0.1:9/token' })
@@ -90,7 +205,8 @@ test('an issuer that is not there fails every case, as no answer', LONG, async (
   expect(await program(['--config', config, '--only', 'get-pin'], io)).toBe(1)
   const results = await simulateD1({ config, warn: () => {} })
   expect(results.filter(({ verdict }) => verdict === 'passed')).toEqual([])
-  expect(new Set(results.map(({ got }) => got))).toEqual(new Set(['no answer: ECONNREFUSED', 'no answer']))
+  const tried = results.filter(({ group }) => group !== 'end')
+  expect(new Set(tried.map(({ got }) => got))).toEqual(new Set(['no answer: ECONNREFUSED', 'no answer']))
   await issuer.close()
 })
 
@@ -160,6 +276,7 @@ test('what stands twice in an answer is joined; an answer that breaks off is non
   const server = https.createServer(certificates.server, ({ url }, response) => {
     response.setHeader('x-twice', ['1', '2'])
     if (url === '/whole') response.end()
+    else if (url === '/chunks') response.write('{"a":', () => response.end('"b"}'))
     else response.write('{', () => response.destroy())
   })
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
@@ -169,6 +286,9 @@ test('what stands twice in an answer is joined; an answer that breaks off is non
   expect(await wire.ask(`${url}/whole`)).toMatchObject(joined)
   const text = 'GET /whole HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'
   expect(await wire.raw(text)).toMatchObject(joined)
+  // Without a length, Node sends chunks.
+  expect(await wire.raw(text.replace('whole', 'chunks'))).toMatchObject({ status: 200, text: '{"a":"b"}' })
+  await expect(wire.raw(text.replace('whole', 'half'))).rejects.toMatchObject({ name: 'NoAnswer' })
   await expect(wire.ask(`${url}/half`)).rejects.toMatchObject({ reason: 'ECONNRESET' })
   wire.close()
   server.closeAllConnections()

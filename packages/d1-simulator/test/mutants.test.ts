@@ -1,11 +1,12 @@
 /** Issuers that are wrong in one way each: the simulator must fail the case that is about it. */
-import { generateKeyPairSync, randomBytes } from 'node:crypto'
+import { createPublicKey, generateKeyPairSync, randomBytes } from 'node:crypto'
 import { CompactEncrypt, compactDecrypt, importJWK } from 'jose'
 import { expect, test } from 'vitest'
-import type { EndpointHandler, TokenVerdict } from '../../../src/d1.js'
+import type { Caller, EndpointHandler, TokenVerdict } from '../../../src/d1.js'
+import { issuerEndpoints } from '../../../src/d1.js'
 import { type ChangeCounter, encipherPin, Pan, Pin, PrwMacError } from '../../../src/index.js'
 import { simulateD1 } from '../src/run.js'
-import { ISSUER, type IssuerChanges, openIssuer, type Parts } from './support/issuer.js'
+import { D1S_CERTIFICATE, ISSUER, type IssuerChanges, openIssuer, type Parts } from './support/issuer.js'
 
 interface Mutant extends IssuerChanges {
   /** What is run beside the cases that must fail. */
@@ -81,6 +82,54 @@ const sealByHand =
     }
     const parts = [randomBytes(12), randomBytes(40), randomBytes(16)].map(part => part.toString('base64url'))
     return [Buffer.from(JSON.stringify(change(header))).toString('base64url'), '', ...parts].join('.')
+  }
+
+/** Opens each Set PIN, and seals it anew with another content: whoever does so sees no repetition. */
+const reopened =
+  (change: (content: Readonly<Record<string, unknown>>) => object) =>
+  (parts: Parts): EndpointHandler =>
+    before(async request => {
+      if (!isPut(request)) return request
+      const text = await request.text()
+      const again = (body: string): Request => new Request(request, { body })
+      try {
+        const { type, encryptedPinBlock } = JSON.parse(text)
+        const own = await importJWK({ ...parts.issuerPrivateJwk }, 'ECDH-ES')
+        const { plaintext } = await compactDecrypt(encryptedPinBlock, own)
+        const content = JSON.stringify(change(JSON.parse(new TextDecoder().decode(plaintext))))
+        const sealed = await new CompactEncrypt(new TextEncoder().encode(content))
+          .setProtectedHeader({ alg: 'ECDH-ES', enc: 'A256GCM', kid: 'JWE-1' })
+          .encrypt(await importJWK({ ...parts.issuerPublicJwk }, 'ECDH-ES'))
+        return again(JSON.stringify({ type, encryptedPinBlock: sealed }))
+      } catch {
+        return again(text)
+      }
+    })(parts)
+
+const upperCase = (value: unknown): unknown => (typeof value === 'string' ? value.toUpperCase() : value)
+
+function isOffCurve(body: string): boolean {
+  try {
+    const [head = ''] = JSON.parse(body).encryptedPinBlock.split('.')
+    const { epk } = JSON.parse(Buffer.from(head, 'base64url').toString())
+    if (epk?.crv !== 'P-256' || 'd' in epk) return false
+    try {
+      createPublicKey({ key: epk, format: 'jwk' })
+      return false
+    } catch {
+      return true
+    }
+  } catch {
+    return false
+  }
+}
+
+/** D1 as another caller. */
+const callingAs =
+  (caller: Partial<Caller>): NonNullable<IssuerChanges['endpoints']> =>
+  ({ authorization }) => {
+    if (typeof authorization === 'string') throw new Error('there are callers')
+    return { authorization: { ...authorization, callers: [{ name: 'd1', issuers: [ISSUER], ...caller }] } }
   }
 
 type Verify = (token: string, sound: TokenVerdict) => TokenVerdict
@@ -315,11 +364,11 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
         return response
       })(parts),
   },
-  'sets cookies where it refuses': {
-    caught: ['paths: no such card'],
+  'writes into its header what the request has put there': {
+    caught: ['http: x-correlation-id that forges a header'],
     got: /a header that the request has put there/,
-    handler: after(response => {
-      for (const cookie of ['a=1', 'b=2']) response.headers.append('set-cookie', cookie)
+    handler: after((response, request) => {
+      if (request.headers.get('x-correlation-id')?.includes('%0a')) response.headers.set('x-injected', '1')
       return response
     }),
   },
@@ -336,9 +385,11 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
   'needs no client certificate': {
     caught: ['connection: no client certificate', 'connection: a token without client certificate'],
     server: { requestCert: false },
+    endpoints: callingAs({ tokenSubjects: ['d1-client'] }),
   },
   'takes any client certificate': {
     caught: ['connection: a client certificate of another CA'],
+    endpoints: callingAs({ tokenSubjects: ['d1-client'] }),
     server: { rejectUnauthorized: false },
   },
   'speaks TLS 1.1': {
@@ -352,12 +403,16 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
   'accepts an expired token': {
     caught: ['authorization: an expired token'],
     endpoints: verifying((_token, sound) =>
-      !sound.verified && sound.reason === 'ERR_JWT_EXPIRED' ? { verified: true } : sound,
+      !sound.verified && sound.reason === 'ERR_JWT_EXPIRED'
+        ? { verified: true, subject: 'd1-client' }
+        : sound,
     ),
   },
   'accepts alg none': {
     caught: ['authorization: alg none'],
-    endpoints: verifying((token, sound) => (/^[^.]+\.[^.]+\.$/.test(token) ? { verified: true } : sound)),
+    endpoints: verifying((token, sound) =>
+      /^[^.]+\.[^.]+\.$/.test(token) ? { verified: true, subject: 'd1-client' } : sound,
+    ),
   },
   'looks at claims alone': {
     caught: [
@@ -365,7 +420,9 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
       'authorization: claims changed',
       'authorization: a foreign key by the known kid',
     ],
-    endpoints: verifying((token, sound) => (token.split('.').length === 3 ? { verified: true } : sound)),
+    endpoints: verifying((token, sound) =>
+      token.split('.').length === 3 ? { verified: true, subject: 'd1-client' } : sound,
+    ),
   },
   'tells without token which cards there are': {
     caught: ['authorization: no token, for a card that does not exist'],
@@ -518,7 +575,7 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
     got: /401 with the token/,
     handler: after((response, { url }) =>
       url.endsWith('/token') && response.status === 200
-        ? json(200, { access_token: 'x', token_type: 'Bearer' })
+        ? json(200, { access_token: 'x', token_type: 'Bearer' }, { 'cache-control': 'no-store' })
         : response,
     ),
   },
@@ -546,9 +603,119 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
       return new Request(origin + new URL(origin + decodeURIComponent(pathname)).pathname, request)
     }),
   },
-  'ignores a query': {
-    caught: ['paths: a query'],
-    handler: before(request => new Request(request.url.replace(/\?.*/, ''), request)),
+  'refuses a query': {
+    caught: [
+      'tolerance: Get PIN with a query',
+      'tolerance: Set PIN with a query',
+      'tolerance: a change counter with a query',
+      'tolerance: no such card, with a query',
+    ],
+    handler: before(request => (request.url.includes('?') ? json(400, { error: 'Bad request' }) : request)),
+  },
+  'refuses headers that it does not know': {
+    caught: ['tolerance: Get PIN with a header', 'tolerance: Set PIN with a header'],
+    handler: before(request =>
+      request.headers.has('x-d1-something-new') ? json(400, { error: 'Bad request' }) : request,
+    ),
+  },
+  'refuses members that it does not know': {
+    caught: ['tolerance: Set PIN with a member'],
+    handler: before(async request =>
+      isPut(request) && (await request.clone().text()).includes('somethingNew')
+        ? json(400, { error: 'Bad request' })
+        : request,
+    ),
+  },
+  'wants one content-type and nothing else': {
+    caught: [
+      'tolerance: Set PIN with a parameter of its content-type',
+      'tolerance: Set PIN with an empty parameter of its content-type',
+      'tolerance: Set PIN with charset=utf8',
+    ],
+    handler: before(request =>
+      isPut(request) && request.headers.get('content-type') !== 'application/json'
+        ? json(400, { error: 'Bad request' })
+        : request,
+    ),
+  },
+  'takes an empty content-encoding for one that it does not know': {
+    caught: ['tolerance: Set PIN with an empty content-encoding'],
+    handler: before(request =>
+      request.headers.has('content-encoding') ? json(400, { error: 'Bad request' }) : request,
+    ),
+  },
+  'lets whoever has a certificate of the CA use the token of D1': {
+    caught: [
+      "callers: another issuer's certificate, with D1's token",
+      "callers: a forged header with D1's certificate",
+    ],
+    endpoints: callingAs({ tokenSubjects: ['d1-client'] }),
+  },
+  'asks for no token where there is a certificate of the CA': {
+    caught: ["callers: another issuer's certificate, no token"],
+    handler: ({ handler, options }) => {
+      const open = issuerEndpoints({
+        ...options,
+        authorization: 'anyone-who-reaches-it',
+        tokenEndpoint: undefined as never,
+      })
+      return (request, connection) =>
+        (isPut(request) || isGetPin(request) ? open : handler)(request, connection)
+    },
+  },
+  'takes any token that it has issued': {
+    caught: ["callers: another issuer's token"],
+    endpoints: callingAs({ tokenSubjects: ['d1-client', 'other-client'], certificate: D1S_CERTIFICATE }),
+  },
+  'lets caches keep what it answers': {
+    caught: ['get-pin: is kept by no cache', 'token: Basic in padded base64'],
+    got: /no-store/,
+    handler: after(response => {
+      response.headers.delete('cache-control')
+      return response
+    }),
+  },
+  'goes on showing the block after a 3DES_SECCOS Set PIN': {
+    caught: ['get-pin: after a Set PIN of type 3DES_SECCOS'],
+    got: /not the new PIN/,
+    pins: pins =>
+      new Proxy(pins, {
+        get: (target, name) =>
+          name === 'storePrw' ? async () => {} : Reflect.get(target, name).bind(target),
+      }),
+  },
+  'forgets what it has accepted': {
+    caught: ['set-pin-iso0: an older request that comes again after a newer one'],
+    got: /the older PIN is back/,
+    handler: reopened(content => content),
+  },
+  'accepts an older intdatag after a newer one': {
+    caught: ['set-pin-seccos: an older intdatag, after a newer one was accepted'],
+    counter: lenient('superseded'),
+  },
+  'takes a data set in small letters': {
+    caught: ['set-pin-seccos: a data set in small letters'],
+    handler: reopened(content => ({ ...content, prwDataSet: upperCase(content['prwDataSet']) })),
+  },
+  'takes whatever can be made a string for one': {
+    caught: [
+      'messages: a kid in a list',
+      'messages: a pinValue in a list',
+      'messages: a pinValue that is a number',
+      'set-pin-seccos: an intdatag in a list',
+      'set-pin-seccos: a macValue in a list',
+      'set-pin-seccos: a data set in a list',
+    ],
+    handler: reopened(content =>
+      Object.fromEntries(Object.entries(content).map(([name, value]) => [name, String(value)])),
+    ),
+  },
+  'does not look whether a point is on the curve': {
+    caught: [2, 3, 4].map(order => `messages: an epk off the curve, of order ${order}`),
+    handler: after(async (response, request) => {
+      if (!isPut(request) || response.status !== 400) return response
+      return isOffCurve(await request.text()) ? new Response(null, { status: 204 }) : response
+    }),
   },
   'lets a header override the method': {
     caught: ['paths: POST …/pin'],

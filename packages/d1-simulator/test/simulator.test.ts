@@ -8,6 +8,8 @@ import { CASES, runCase, simulateD1 } from '../src/run.js'
 import { type Issuer, openIssuer } from './support/issuer.js'
 import { keptOutput } from './support/output.js'
 
+const LOSS =
+  'warning: the PINs of 2 cards that are set as 3DES_SECCOS alone are replaced, and cannot be set back'
 const LONG = { timeout: 120_000 }
 
 function otherConfig({ config, folder }: Issuer, changes: object): string {
@@ -49,7 +51,7 @@ describe('an issuer on this library', () => {
     ])
 
     for (const { output, errors } of [table, json]) {
-      expect(errors).toEqual([])
+      expect(errors).toEqual([LOSS])
       for (const secret of issuer.secrets) expect(output.join('\n')).not.toContain(secret)
     }
   })
@@ -60,7 +62,7 @@ describe('an issuer on this library', () => {
     expect(await program(['--json', '--config', issuer.config, ...only], io)).toBe(0)
     const { cases } = JSON.parse(io.output.join('\n'))
     expect(cases.map(({ group }: { group: string }) => group)).toEqual([
-      ...new Array(4).fill('get-pin'),
+      ...new Array(6).fill('get-pin'),
       'change-counter',
       'end',
     ])

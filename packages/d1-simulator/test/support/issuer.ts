@@ -1,5 +1,5 @@
 /** An issuer on this library behind a real HTTPS server, the files of a simulator that knows it, and ways to spoil it. */
-import { generateKeyPairSync, randomBytes } from 'node:crypto'
+import { generateKeyPairSync, randomBytes, X509Certificate } from 'node:crypto'
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import https from 'node:https'
 import type { AddressInfo } from 'node:net'
@@ -27,6 +27,10 @@ import { makeCertificates } from '../../../../test/d1/endpoints/support/certific
 
 export const certificates: ReturnType<typeof makeCertificates> = makeCertificates()
 export const ISSUER = 'is_tbank01'
+/** By which the issuer knows D1. */
+export const D1S_CERTIFICATE: { readonly sha256: readonly string[] } = {
+  sha256: [new X509Certificate(certificates.client.cert).fingerprint256],
+}
 const CLIENT = { clientId: 'd1-client', clientSecret: 'JP7aK0q.w-Zt_93xLmVb2x' }
 const HOURS_AGO = 2 * 3_600_000
 
@@ -79,6 +83,7 @@ export interface Parts {
   readonly zpk: string
   readonly d1Jwk: { readonly kid: string; readonly [name: string]: unknown }
   readonly issuerPublicJwk: object
+  readonly issuerPrivateJwk: object
   readonly pins: MemoryPins
 }
 
@@ -141,6 +146,7 @@ export async function openIssuer(changes: IssuerChanges = {}): Promise<Issuer> {
     })
   const tokenKey = randomBytes(32).toString('base64url')
   const tokens = await tokensAt(Date.now)
+  const { token: otherToken } = await tokens.issue({ subject: 'other-client', scopes: [] })
   const past = (): number => Date.now() - HOURS_AGO
   const { token: expiredToken } = await (await tokensAt(past)).issue({ subject: 'd1-client', scopes: [] })
   const { pcc, intdatag } = await counterAt(past).issue('seccos-2')
@@ -151,6 +157,14 @@ export async function openIssuer(changes: IssuerChanges = {}): Promise<Issuer> {
     { cardId: 'iso0-2', pan: '9999980000000012', state: 'active', setPinTypes: ['ISO0'], pin: '908172' },
     { cardId: 'seccos-1', pan: '9999970000000039', state: 'active', setPinTypes: ['3DES_SECCOS'], fields },
     { cardId: 'seccos-2', pan: '9999960000000056', state: 'active', setPinTypes: ['3DES_SECCOS'], fields },
+    {
+      cardId: 'both-1',
+      pan: '9999930000000019',
+      state: 'active',
+      setPinTypes: ['ISO0', '3DES_SECCOS'],
+      pin: '60213',
+      fields,
+    },
     {
       cardId: 'no-change',
       pan: '9999950000000073',
@@ -191,7 +205,14 @@ export async function openIssuer(changes: IssuerChanges = {}): Promise<Issuer> {
       },
     },
     authorization: {
-      callers: [{ name: 'd1', issuers: [ISSUER], tokenSubjects: [CLIENT.clientId] }],
+      callers: [
+        {
+          name: 'd1',
+          issuers: [ISSUER],
+          tokenSubjects: [CLIENT.clientId],
+          certificate: D1S_CERTIFICATE,
+        },
+      ],
       tokens,
     },
     tokenEndpoint: { tokens, clients: [CLIENT] },
@@ -200,7 +221,8 @@ export async function openIssuer(changes: IssuerChanges = {}): Promise<Issuer> {
   }
   const options = { ...sound, ...changes.endpoints?.(sound) }
   const handler = issuerEndpoints(options)
-  const parts: Parts = { handler, options, zpk, d1Jwk, issuerPublicJwk, pins }
+  const issuerPrivateJwk = issuerKey.privateKey.export({ format: 'jwk' })
+  const parts: Parts = { handler, options, zpk, d1Jwk, issuerPublicJwk, issuerPrivateJwk, pins }
   const server = https.createServer(
     {
       ...certificates.server,
@@ -242,6 +264,11 @@ export async function openIssuer(changes: IssuerChanges = {}): Promise<Issuer> {
       profileFile: write('profile.json', JSON.stringify(profile)),
       mac: { kid: 'MAC-1', file: write('mac.hex', mac.toUpperCase()) },
       prw: { kid: 'PRW-1', file: write('prw.hex', prw) },
+    },
+    other: {
+      cert: write('other.pem', certificates.otherIssuer.cert),
+      key: write('other.key', certificates.otherIssuer.key),
+      tokenFile: write('other.txt', otherToken),
     },
     expired: {
       tokenFile: write('expired.txt', expiredToken),
