@@ -1,6 +1,6 @@
 /**
  * Installs what the demo and the native tests need and npm does not bring: the addons pkcs11js and better-sqlite3
- * (compiled here, because `npm ci` runs no install script), SoftHSM, NSS softokn and a PostgreSQL server. Does nothing
+ * (compiled here, because `npm ci` runs no install script), SoftHSM, NSS softokn, a PostgreSQL server, nginx with njs. Does nothing
  * where everything is present; where it may not install (no root, no apt), it says what to install and leaves the
  * decision to the caller.
  *
@@ -17,6 +17,12 @@ const NEEDS = [
   { what: 'certutil', package: 'libnss3-tools', present: () => onPath('certutil') },
   { what: 'openssl', package: 'openssl', present: () => onPath('openssl') },
   { what: 'PostgreSQL', package: 'postgresql', present: hasPostgres },
+  { what: 'nginx', package: 'nginx', present: () => existsSync('/usr/sbin/nginx') },
+  {
+    what: 'njs',
+    package: 'libnginx-mod-http-js',
+    present: () => existsSync('/usr/lib/nginx/modules/ngx_http_js_module.so'),
+  },
 ]
 const COMPILER = [
   { what: 'C++ compiler', package: 'g++', present: () => onPath('g++') },
