@@ -102,10 +102,12 @@ const overHttp2: Way = ask =>
     stream.once('response', headers => {
       status = Number(headers[':status'])
     })
-    stream.once('error', () => {}).once('close', () => {
-      resolve(status)
-      session.destroy()
-    })
+    stream
+      .once('error', () => {})
+      .once('close', () => {
+        resolve(status)
+        session.destroy()
+      })
     stream.resume()
   })
 

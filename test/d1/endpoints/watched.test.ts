@@ -1,0 +1,385 @@
+/** Who watches, and what holds: required audit, chained lines, rates, gates, readiness, D1's key in rotation. */
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { describe, expect, test, vi } from 'vitest'
+import { Gate } from '../../../src/d1/endpoints/bounds.js'
+import {
+  type AuditEvent,
+  chainedAudit,
+  healthEndpoints,
+  memoryRates,
+  readinessChecks,
+  verifyAuditChain,
+} from '../../../src/d1.js'
+import { failure } from '../../support/errors.js'
+import { get, held, put, useWorld } from './support/direct.js'
+import { CANARY, ISSUER, pinPath } from './support/world.js'
+
+const own = useWorld()
+const open = { authorization: 'anyone-who-reaches-it', tokenEndpoint: undefined } as const
+
+describe('events', () => {
+  test('are numbered, timed, and named by us', async () => {
+    const handler = own.world.handler(open)
+    for (let i = 0; i < 3; i++) await handler(get(pinPath('card-1')))
+    const { events } = own.world
+    expect(events.map(({ sequence }) => sequence)).toEqual([1, 2, 3])
+    expect(new Set(events.map(({ requestId }) => requestId)).size).toBe(3)
+    for (const { time } of events) expect(new Date(time).toISOString()).toBe(time)
+  })
+
+  test('that must be durable hold the answer back until they are', async () => {
+    const { until, release } = held()
+    const handler = own.world.handler({ ...open, auditRequired: true, audit: () => until })
+    const answered = vi.fn()
+    const answer = handler(get(pinPath('card-1'))).then(response => {
+      answered()
+      return response
+    })
+    await new Promise(resolve => setTimeout(resolve, 30))
+    expect(answered).not.toHaveBeenCalled()
+    release()
+    expect((await answer).status).toBe(200)
+  })
+
+  test.each([
+    ['throws', () => expect.fail(CANARY)],
+    ['rejects', () => Promise.reject(new Error(CANARY))],
+    ['never ends', () => new Promise<never>(() => {})],
+  ])('where the hook %s, the answer is 500, and a Set PIN repeated is acknowledged', async (_what, fails) => {
+    let broken = true
+    const events: AuditEvent[] = []
+    const handler = own.world.handler({
+      ...open,
+      auditRequired: true,
+      timeoutMs: 200,
+      audit: (event: AuditEvent) => (broken ? fails() : void events.push(event)),
+    })
+    const body = await own.world.iso0('445566')
+    const response = await handler(put(body))
+    expect([response.status, await response.json()]).toEqual([500, { error: 'Internal server error' }])
+    broken = false
+    expect((await handler(put(body))).status).toBe(204)
+    expect(events).toMatchObject([{ replayed: true, replayedIsCurrent: true }])
+  })
+
+  test('are published on a channel', async () => {
+    const seen: unknown[] = []
+    const listen = (message: unknown): void => void seen.push(message)
+    subscribe('issuer-pin-crypto:d1.endpoints', listen)
+    await own.handler(get(pinPath('card-1')))
+    unsubscribe('issuer-pin-crypto:d1.endpoints', listen)
+    await own.handler(get(pinPath('card-1')))
+    expect(seen).toMatchObject([{ operation: 'getPIN', status: 200 }])
+  })
+
+  test('of a card that is named by its PAN do not show the name', async () => {
+    const named = own.world.cards.get('card-1')
+    own.world.cards.set('x-9999990123456789', named ?? expect.fail('no card'))
+    await own.world.issue('x-9999990123456789', '9999990123456789', '1234')
+    await own.handler(get(pinPath('x-9999990123456789')))
+    expect(own.world.last).toMatchObject({ status: 200 })
+    expect(own.world.last).not.toHaveProperty('cardId')
+    own.world.cards.delete('x-9999990123456789')
+    own.world.expectSilence()
+  })
+})
+
+describe('a chain of events', () => {
+  const key = new Uint8Array(32).fill(7)
+  const event = (sequence: number) => ({ sequence, outcome: 'success', keys: [] }) as never
+
+  async function written(count: number): Promise<string[]> {
+    const lines: string[] = []
+    const hook = chainedAudit({ key, write: line => void lines.push(line) })
+    await Promise.all(Array.from({ length: count }, (_, i) => hook(event(i + 1))))
+    return lines
+  }
+
+  test('is intact as it was written, and goes on where it ended', async () => {
+    const lines = await written(3)
+    const verdict = await verifyAuditChain(lines, key)
+    expect(verdict).toMatchObject({ intact: true, lines: 3, last: expect.stringMatching(/^[0-9a-f]{64}$/) })
+    const last = lines.at(-1) ?? ''
+    const on = chainedAudit({ key, write: async line => void lines.push(line), after: last })
+    await on(event(4))
+    expect(await verifyAuditChain([...lines, ''], key)).toMatchObject({ intact: true, lines: 4 })
+    expect(await verifyAuditChain([], key)).toEqual({ intact: true, lines: 0, last: undefined })
+    expect(JSON.parse(lines[3] ?? '').event).toEqual(event(4))
+  })
+
+  test.each<[string, (lines: string[]) => unknown, object]>([
+    [
+      'a line is changed',
+      lines => (lines[1] = (lines[1] ?? '').replace('success', 'refused')),
+      { line: 2, problem: 'mac' },
+    ],
+    ['a line is gone', lines => lines.splice(1, 1), { line: 2, problem: 'order' }],
+    ['the first is gone', lines => lines.shift(), { line: 1, problem: 'order' }],
+    [
+      'two change places',
+      lines => lines.splice(0, 2, lines[1] ?? '', lines[0] ?? ''),
+      { line: 1, problem: 'order' },
+    ],
+    ['a line is there twice', lines => lines.splice(1, 0, lines[0] ?? ''), { line: 2, problem: 'order' }],
+    ['a line is none', lines => (lines[2] = '{}'), { line: 3, problem: 'not-a-line' }],
+    [
+      'a line is far too long',
+      lines => (lines[2] = (lines[2] ?? '').replace('{', `{${' '.repeat(70_000)}`)),
+      { line: 3, problem: 'mac' },
+    ],
+  ])('shows that %s', async (_what, change, expected) => {
+    const lines = await written(3)
+    change(lines)
+    expect(await verifyAuditChain(lines, key)).toEqual({ intact: false, ...expected })
+  })
+
+  test('under another key is none', async () => {
+    expect(await verifyAuditChain(await written(1), new Uint8Array(32))).toMatchObject({ problem: 'mac' })
+  })
+
+  test('closes over a line that could not be written', async () => {
+    const lines: string[] = []
+    let full = true
+    const hook = chainedAudit({
+      key,
+      write: line => {
+        if (full) throw new Error('disk full')
+        lines.push(line)
+      },
+    })
+    await expect(hook(event(1))).rejects.toThrow('disk full')
+    full = false
+    await hook(event(2))
+    expect(await verifyAuditChain(lines, key)).toMatchObject({ intact: true, lines: 1 })
+  })
+
+  test('mistakes are ERR_ARGUMENT', async () => {
+    const write = () => {}
+    for (const options of [
+      { key: new Uint8Array(31), write },
+      { key: 'x'.repeat(32), write },
+      { key, write: 'x' },
+      { key, write, after: '{}' },
+      { key, write, after: 7 },
+      { key, write, x: 1 },
+    ]) {
+      await failure(() => chainedAudit(options as never), 'ERR_ARGUMENT')
+    }
+    await failure(() => verifyAuditChain([], new Uint8Array(31)), 'ERR_ARGUMENT')
+  })
+})
+
+describe('bounds', () => {
+  test('so many requests are under way at once, the next is 500 at once, and what hangs keeps its place', async () => {
+    const { until, release } = held()
+    const cards = {
+      find: async ({ cardId }: { cardId: string }) => {
+        await until
+        return own.world.cards.get(cardId) as never
+      },
+    }
+    const issuers = { [ISSUER]: own.world.issuer({ cards }) }
+    const handler = own.world.handler({ ...open, issuers, maxConcurrent: 2, timeoutMs: 50 })
+    const late = await Promise.all([handler(get(pinPath('card-1'))), handler(get(pinPath('card-2')))])
+    expect(late.map(({ status }) => status)).toEqual([500, 500])
+    // Both were answered, and both still hang in the directory.
+    expect((await handler(get(pinPath('card-1')))).status).toBe(500)
+    expect(own.world.last.refusal).toEqual({ reason: 'service-busy' })
+    release()
+    await vi.waitFor(async () => expect((await handler(get(pinPath('card-1')))).status).toBe(200))
+  })
+
+  test('one issuer does not take the places of another', async () => {
+    const { until, release } = held()
+    const cards = { find: () => until as never }
+    const { seccos: _, ...other } = own.world.issuer()
+    const issuers = { [ISSUER]: own.world.issuer({ cards }), is_other02: other }
+    const handler = own.world.handler({ ...open, issuers, maxConcurrentPerIssuer: 1 })
+    const hanging = handler(get(pinPath('card-1')))
+    expect((await handler(get(pinPath('card-1')))).status).toBe(500)
+    expect((await handler(get(pinPath('card-1', 'is_other02')))).status).toBe(200)
+    release()
+    expect((await hanging).status).toBe(404)
+  })
+
+  test('a gate counts what has not settled', async () => {
+    const gate = new Gate(1)
+    await expect(gate.run(() => Promise.reject(new Error('x')))).rejects.toThrow('x')
+    expect(gate.taken).toBe(0)
+  })
+
+  test('a rate is one for each card and one for each caller, and fills up again', async () => {
+    let now = 0
+    const rates = memoryRates({ perCardPerMinute: 2, perCallerPerMinute: 3, now: () => now })
+    const take = (cardId: string, caller = 'd1') =>
+      rates.take({ issuerId: ISSUER, cardId, caller, operation: 'getPIN' }, { signal: AbortSignal.abort() })
+    expect([take('a'), take('a'), take('a'), take('b'), take('c'), take('c', 'd2')]).toEqual([
+      true,
+      true,
+      false,
+      true,
+      false,
+      true,
+    ])
+    now += 29_999
+    expect(take('a')).toBe(false)
+    now += 30_001
+    expect([take('a'), take('a'), take('a')]).toEqual([true, true, false])
+  })
+
+  test('what is too much is 403; a limiter that fails, or says neither, lets nobody in', async () => {
+    const rates = memoryRates({ perCardPerMinute: 1, perCallerPerMinute: 9 })
+    const handler = own.world.handler({ ...open, rates })
+    expect((await handler(get(pinPath('card-1')))).status).toBe(200)
+    expect((await handler(get(pinPath('card-1')))).status).toBe(403)
+    expect(own.world.last.refusal).toEqual({ reason: 'rate' })
+    expect((await handler(get(`${pinPath('card-2')}`))).status).toBe(200)
+    for (const [take, status] of [
+      [() => Promise.reject(new Error(CANARY)), 500],
+      [() => 'yes', 403],
+      [async () => true, 200],
+    ] as const) {
+      const other = own.world.handler({ ...open, rates: { take } })
+      expect((await other(get(pinPath('card-1')))).status).toBe(status)
+    }
+  })
+
+  test('mistakes are ERR_ARGUMENT', async () => {
+    const good = { perCardPerMinute: 1, perCallerPerMinute: 1 }
+    for (const more of [{ perCardPerMinute: 0 }, { perCallerPerMinute: 0.5 }, { now: 7 }, { x: 1 }]) {
+      await failure(() => memoryRates({ ...good, ...more } as never), 'ERR_ARGUMENT')
+    }
+    for (const more of [
+      { maxConcurrent: 0 },
+      { maxConcurrentPerIssuer: 1.5 },
+      { rates: {} },
+      { auditRequired: false },
+      { requestRetentionMs: 0 },
+    ]) {
+      await failure(() => own.world.handler({ ...open, ...more }), 'ERR_ARGUMENT')
+    }
+  })
+})
+
+describe('the stores are tidied', () => {
+  test('once an hour, by the requests that come, of requests and intdatags that need not be known', async () => {
+    let now = 0
+    const clock = { now: () => now, after: () => () => {} }
+    const forgotten: unknown[] = []
+    const purge = vi.spyOn(own.world.counter, 'purge')
+    const pins = {
+      ...own.world.issuer().pins,
+      forgetRequests: async (which: unknown) => void forgotten.push(which) as never,
+    }
+    const issuers = { [ISSUER]: own.world.issuer({ pins }) }
+    const handler = own.world.handler({ ...open, issuers, clock, requestRetentionMs: 1000 })
+    await handler(get(pinPath('card-1')))
+    expect(forgotten).toEqual([])
+    now = 3_600_000
+    for (let i = 0; i < 2; i++) await handler(get(pinPath('card-1')))
+    expect(forgotten).toEqual([
+      { issuerIds: [ISSUER], jweKids: ['JWE-1'], acceptedBefore: expect.any(Number) },
+    ])
+    expect(purge).toHaveBeenCalledOnce()
+    purge.mockRestore()
+  })
+
+  test('a store that fails at it is warned of once', async () => {
+    let now = 0
+    const clock = { now: () => now, after: () => () => {} }
+    const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {})
+    const pins = { ...own.world.issuer().pins, forgetRequests: () => Promise.reject(new Error(CANARY)) }
+    const handler = own.world.handler({
+      ...open,
+      issuers: { [ISSUER]: own.world.issuer({ pins }) },
+      clock,
+    })
+    for (let i = 0; i < 3; i++) {
+      now += 3_600_000
+      expect((await handler(get(pinPath('card-1')))).status).toBe(200)
+      await new Promise(resolve => setImmediate(resolve))
+    }
+    expect(warn).toHaveBeenCalledOnce()
+    expect(JSON.stringify(warn.mock.calls)).not.toContain(CANARY)
+    warn.mockRestore()
+  })
+})
+
+describe('D1’s public key', () => {
+  test('may come from a function, and another one then', async () => {
+    const { publicJwk } = own.world.d1
+    let current: unknown = publicJwk
+    const iso0 = {
+      d1Zpk: own.world.keys.zpk,
+      storage: own.world.keys.storage,
+      d1PublicJwk: async () => current,
+    }
+    const handler = own.world.handler({ ...open, issuers: { [ISSUER]: own.world.issuer({ iso0 } as never) } })
+    expect((await handler(get(pinPath('card-1')))).status).toBe(200)
+    current = { ...publicJwk, kid: 'D1-NEXT' }
+    expect((await handler(get(pinPath('card-1')))).status).toBe(200)
+    expect(own.world.last.keys).toContainEqual({ role: 'd1-public', kid: 'D1-NEXT' })
+    for (const wrong of [undefined, { ...publicJwk, kid: undefined }, { ...publicJwk, y: publicJwk.x }]) {
+      current = wrong
+      expect((await handler(get(pinPath('card-1')))).status).toBe(500)
+      expect(own.world.last.refusal).toMatchObject({ reason: 'd1-key-failed' })
+    }
+  })
+})
+
+describe('health', () => {
+  const ask = async (handler: ReturnType<typeof healthEndpoints>, path: string, method = 'GET') => {
+    const response = await handler(get(path, { method }))
+    return [response.status, await response.json()]
+  }
+
+  test('alive always; ready where the issuer’s store, keys and D1’s key answer', async () => {
+    const checks = readinessChecks({ [ISSUER]: own.world.issuer() })
+    const health = healthEndpoints({ checks })
+    expect(await ask(health, '/livez')).toEqual([200, { alive: true }])
+    const all = { [`${ISSUER}/store`]: true, [`${ISSUER}/keys`]: true, [`${ISSUER}/d1-key`]: true }
+    expect(await ask(health, '/readyz')).toEqual([200, { ready: true, checks: all }])
+    expect(await ask(health, '/other')).toEqual([404, { error: 'Not found' }])
+    expect(await ask(health, '/readyz', 'POST')).toEqual([400, { error: 'Bad request' }])
+    expect(['/livez', '/readyz', '/', '/readyz/'].map(path => health.takes?.(path))).toEqual([
+      true,
+      true,
+      false,
+      false,
+    ])
+    const cards = { find: () => Promise.reject(new Error(CANARY)) }
+    const { iso0: _, ...seccosOnly } = own.world.issuer({ cards })
+    const away = healthEndpoints({ checks: readinessChecks({ [ISSUER]: seccosOnly }) })
+    expect(await ask(away, '/readyz')).toEqual([
+      503,
+      { ready: false, checks: { [`${ISSUER}/store`]: false } },
+    ])
+  })
+
+  test('what hangs is not ready in time, and is asked once for all who ask', async () => {
+    const hang = vi.fn(() => new Promise(() => {}))
+    const health = healthEndpoints({ checks: { hang, fine: async () => {} }, timeoutMs: 20, readyPath: '/r' })
+    const answers = await Promise.all([ask(health, '/r'), ask(health, '/r')])
+    expect(answers).toEqual(
+      Array.from({ length: 2 }, () => [503, { ready: false, checks: { hang: false, fine: true } }]),
+    )
+    expect(hang).toHaveBeenCalledOnce()
+  })
+
+  test('mistakes are ERR_ARGUMENT', async () => {
+    const checks = { a: async () => {} }
+    for (const options of [
+      {},
+      { checks: {} },
+      { checks: null },
+      { checks: { a: 7 } },
+      { checks: { 'a b': async () => {} } },
+      { checks, livePath: 'livez' },
+      { checks, livePath: '/x', readyPath: '/x' },
+      { checks, timeoutMs: 0 },
+      { checks, x: 1 },
+    ]) {
+      await failure(() => healthEndpoints(options as never), 'ERR_ARGUMENT')
+    }
+  })
+})
