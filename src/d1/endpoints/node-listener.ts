@@ -151,9 +151,9 @@ interface Exchange {
 async function respond(answer: () => Promise<Response>, exchange: Exchange): Promise<void> {
   const { incoming, outgoing, gone } = exchange
   outgoing.once('close', () => {
-    // A response of HTTP/2 knows no `writableFinished`.
-    const finished: unknown = Reflect.get(outgoing, 'writableFinished') ?? outgoing.writableEnded
-    if (finished !== true) gone.abort()
+    // A response of HTTP/2 says that it is finished where its stream was reset, too.
+    const finished = isHttp2(outgoing) ? outgoing.writableEnded : outgoing.writableFinished
+    if (!finished) gone.abort()
   })
   const response = await answer()
   // A string, a character a byte. Of a Buffer, Node puts the head before a «100 Continue» that waits behind the answer to
