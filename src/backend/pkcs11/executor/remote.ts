@@ -182,7 +182,14 @@ export class ThreadsExecutor implements Executor {
     } finally {
       clearTimeout(timer)
       lane.busy = false
-      if (hangs) this.#stuck--
+      if (hangs) {
+        // It has come back after all; another has taken its place.
+        this.#stuck--
+        void lane.host
+          .tell('close')
+          .catch(() => undefined)
+          .finally(() => lane.host.end())
+      }
     }
   }
 

@@ -44,7 +44,7 @@ function registry(): Map<string, ModuleState> {
 
 /** How a user takes part in a module. */
 export interface ShareOptions {
-  /** The user is a thread that was told it is alone, so it may finalise. */
+  /** The user is one of threads that use the module alone and take turns: it may finalise when it is told to let go. */
   readonly alone?: boolean
 }
 
@@ -128,7 +128,8 @@ export class ModuleShare {
       return false
     }
     this.#state.logins.delete(token)
-    return this.mayFinalise
+    // A thread that is told it is alone has siblings, which use the same login.
+    return isMainThread && this.#state.elsewhere === 0
   }
 
   /**
@@ -154,11 +155,12 @@ export class ModuleShare {
     this.#released = true
     this.#state.users--
     if (this.#state.users > 0) {
-      if (this.#state.perBinding && this.#own && this.mayFinalise) quietly(() => this.binding.C_Finalize())
+      if (this.#state.perBinding && this.#own && isMainThread) quietly(() => this.binding.C_Finalize())
       return
     }
     if (this.#state.elsewhere === 0) registry().delete(this.path)
-    if (this.#state.initialisedHere && this.mayFinalise) quietly(() => this.binding.C_Finalize())
+    if (this.#state.initialisedHere && isMainThread && this.#state.elsewhere === 0)
+      quietly(() => this.binding.C_Finalize())
   }
 }
 

@@ -1,0 +1,85 @@
+/** The faulty module: compiled once for each test file, and steered through its control file. */
+import { spawnSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { buildSync } from 'esbuild'
+import { type Starter, startFrom } from '../../src/backend/pkcs11/executor/remote.js'
+import type { KeyStoreOptions, Pkcs11Options } from '../../src/pkcs11.js'
+import { makeToken, SOFTHSM_MODULE } from '../softhsm.js'
+
+const require = createRequire(import.meta.url)
+
+export interface Fault {
+  /** The function, or `*`. */
+  readonly fn: string
+  readonly code: number
+  readonly when?: 'before' | 'after'
+  /** How often; absent: each time. */
+  readonly count?: number
+  readonly waitMs?: number
+}
+
+export interface FaultyToken {
+  readonly options: KeyStoreOptions & Pkcs11Options
+  /** Replaces the faults there are. */
+  set(...faults: readonly Fault[]): void
+}
+
+/** A SoftHSM token behind the faulty module. */
+export function makeFaultyToken(label: string): FaultyToken {
+  const folder = mkdtempSync(join(tmpdir(), 'ipc-shim-'))
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
+  const options = makeToken(label)
+  const module = join(folder, 'shim.so')
+  const headers = join(dirname(require.resolve('pkcs11js/package.json')), 'includes/pkcs11')
+  const source = new URL('shim.c', import.meta.url).pathname
+  const { status, stderr } = spawnSync(
+    'cc',
+    ['-shared', '-fPIC', '-O1', '-w', '-I', headers, '-o', module, source, '-ldl'],
+    { encoding: 'utf8' },
+  )
+  if (status !== 0) throw new Error(`cc: ${stderr}`)
+  const control = join(folder, 'control')
+  writeFileSync(control, '')
+  Object.assign(process.env, { SHIM_MODULE: SOFTHSM_MODULE, SHIM_CONTROL: control })
+  let number = 0
+  return {
+    options: { ...options, module },
+    set: (...faults) => {
+      number++
+      const lines = faults.map(
+        ({ fn, code, when = 'before', count = -1, waitMs = 0 }) =>
+          `${fn} ${code} ${when} ${count} ${waitMs} ${number}\n`,
+      )
+      // At once, for another thread may be reading it.
+      writeFileSync(`${control}.new`, lines.join(''))
+      renameSync(`${control}.new`, control)
+    },
+  }
+}
+
+/** Starts workers and children from the sources: they need JavaScript, and so a bundle of the other end. */
+export function starterFromSources(): Starter {
+  const outfile = new URL(
+    `../../node_modules/.cache/issuer-pin-crypto/host-${process.pid}.mjs`,
+    import.meta.url,
+  ).pathname
+  mkdirSync(dirname(outfile), { recursive: true })
+  buildSync({
+    entryPoints: [new URL('../../src/backend/pkcs11/executor/host-entry.ts', import.meta.url).pathname],
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+    target: 'node20',
+    external: ['pkcs11js'],
+    outfile,
+    logLevel: 'error',
+    banner: {
+      js: "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);",
+    },
+  })
+  process.once('exit', () => rmSync(outfile, { force: true }))
+  return startFrom(() => outfile)
+}
