@@ -156,6 +156,12 @@ export class FakeToken implements Pkcs11Binding {
     }
   }
 
+  /** What C_Logout or C_CloseAllSessions by somebody else does: private session objects go, and handles with them. */
+  logOut(): void {
+    this.loggedIn = false
+    for (const [id, { session }] of this.objects) if (session !== undefined) this.objects.delete(id)
+  }
+
   /** A token object as another tool would have made it. */
   plant(template: Template): void {
     this.#add(template, undefined)
@@ -500,7 +506,8 @@ export class FakeToken implements Pkcs11Binding {
   #enter(fn: string): void {
     this.calls.push(fn)
     if (this.fault?.at === this.calls.length) throw new Pkcs11Error(fn, this.fault.code)
-    if (this.faultOf?.fn === fn) throw new Pkcs11Error(fn, this.faultOf.code)
+    if (this.faultOf !== undefined && [fn, '*'].includes(this.faultOf.fn))
+      throw new Pkcs11Error(fn, this.faultOf.code)
   }
 
   #on(fn: string, session: SessionHandle): FakeSession {

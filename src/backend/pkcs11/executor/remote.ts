@@ -140,8 +140,11 @@ export class ThreadsExecutor implements Executor {
   ): Promise<ThreadsExecutor> {
     const elsewhere = new ModuleElsewhere(settings.module, settings.initParameters)
     try {
-      const first = await startLane(settings, known, elsewhere.alone, starter)
-      const executor = new ThreadsExecutor(first.facts, first.lane, settings, starter, elsewhere)
+      let executor: ThreadsExecutor | undefined
+      const first = await startLane(settings, known, elsewhere.alone, starter, gone => {
+        if (executor !== undefined) executor.#drop(gone)
+      })
+      executor = new ThreadsExecutor(first.facts, first.lane, settings, starter, elsewhere)
       // Each lane has an anchor and a working session. One after another: tokens answer badly to many at once.
       const most = Math.floor((sessionsOf(first.facts.token) ?? 8192) / 2)
       const wanted = Math.max(1, Math.min(settings.limits.max, most))
@@ -163,6 +166,7 @@ export class ThreadsExecutor implements Executor {
 
   async perform<Name extends JobName>(name: Name, job: Jobs[Name]['job']): Promise<Jobs[Name]['result']> {
     const lane = this.#lanes.find(candidate => !candidate.busy)
+    if (lane === undefined && this.#stuck === 0) throw new LostHost('thread')
     if (lane === undefined) {
       throw new BackendError(
         'ERR_BACKEND_BUSY',
@@ -286,10 +290,14 @@ export class ThreadsExecutor implements Executor {
     }
   }
 
-  #giveUpOn(lane: Lane): void {
-    this.#stuck++
+  #drop(lane: Lane): void {
     const at = this.#lanes.indexOf(lane)
     if (at >= 0) this.#lanes.splice(at, 1)
+  }
+
+  #giveUpOn(lane: Lane): void {
+    this.#stuck++
+    this.#drop(lane)
     if (this.#closing || this.#stuck > this.#settings.limits.max) return
     void this.#addLane()
   }
@@ -300,7 +308,7 @@ async function startLane(
   known: TokenFacts | undefined,
   alone: boolean,
   starter: Starter,
-  lost: (lane: Lane) => void = () => undefined,
+  lost: (lane: Lane) => void,
 ): Promise<{ lane: Lane; facts: TokenFacts }> {
   let lane: Lane | undefined
   const host = hostOf(starter.thread, 'thread', settings, () => lane && lost(lane))

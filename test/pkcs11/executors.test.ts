@@ -1,0 +1,470 @@
+/**
+ * The queue, the supervisor and the executors elsewhere, on the fake token: limits act, callers are released, what is lost
+ * comes back, what was refused is not tried again.
+ */
+
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { PassThrough } from 'node:stream'
+import { describe, expect, test } from 'vitest'
+import { operationsOf } from '../../src/backend/key.js'
+import { openPkcs11 } from '../../src/backend/pkcs11/backend.js'
+import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
+import { streamChannel } from '../../src/backend/pkcs11/executor/channels.js'
+import { InlineExecutor } from '../../src/backend/pkcs11/executor/inline.js'
+import type { Starter } from '../../src/backend/pkcs11/executor/remote.js'
+import {
+  type Channel,
+  decodeError,
+  encodeError,
+  type Message,
+  serve,
+} from '../../src/backend/pkcs11/executor/rpc.js'
+import { AbortedError, ArgumentError, BackendError, InputError, KeyError } from '../../src/base/errors.js'
+import type { Backend } from '../../src/index.js'
+import type { BackendEvent, KeyStoreOptions } from '../../src/pkcs11.js'
+import { FakeToken } from './fake-token.js'
+import { AT_ONCE, bindKey, errorOf, openBackendOn, optionsFor, provisionFake } from './support.js'
+
+const BLOCK = new Uint8Array(8)
+
+/** Two ends in this thread; messages arrive at a later turn, and `hold` keeps the answers back. */
+function pair(world: World): { near: Channel; far: Channel } {
+  const ends = [0, 1].map(() => ({
+    receive: undefined as ((message: Message) => void) | undefined,
+    closed: undefined as (() => void) | undefined,
+  }))
+  let open = true
+  const end = (): void => {
+    if (!open) return
+    open = false
+    for (const { closed } of ends) closed?.()
+  }
+  const channel = (mine: number, theirs: number): Channel => ({
+    send: (message, transfer) => {
+      const sent = structuredClone(message, { transfer: [...transfer] })
+      const deliver = (): void => {
+        if (open) ends[theirs]?.receive?.(sent)
+      }
+      if (theirs === 0 && 'id' in message && world.held?.length === 0) world.held.push(deliver)
+      else setImmediate(deliver)
+    },
+    listen: (receive, closed) => {
+      const at = ends[mine]
+      if (at !== undefined) Object.assign(at, { receive, closed })
+    },
+    end,
+    kill: end,
+  })
+  return { near: channel(0, 1), far: channel(1, 0) }
+}
+
+interface World {
+  held: (() => void)[] | undefined
+  started: number
+  readonly kills: (() => void)[]
+}
+
+/** Starts the other ends in this thread, on the fake. */
+function starterOn(fake: FakeToken, world: World): Starter {
+  const start = (lost: () => void): Channel => {
+    world.started++
+    const { near, far } = pair(world)
+    serve(
+      far,
+      (settings, { known }) => InlineExecutor.open(settings, fake.load, known),
+      () => undefined,
+    )
+    world.kills.push(() => {
+      near.kill()
+      lost()
+    })
+    return near
+  }
+  return { thread: start, process: start }
+}
+
+async function openOn(executor: 'threads' | 'process', more: Partial<KeyStoreOptions> = {}) {
+  const fake = new FakeToken()
+  await provisionFake(fake, { composedMac: true })
+  const world: World = { held: undefined, started: 0, kills: [] }
+  const options = { ...optionsFor(fake), executor, composedMac: true, ...more }
+  const backend = await openPkcs11(options, fake.load, {
+    surroundings: AT_ONCE,
+    starter: starterOn(fake, world),
+  })
+  const key = await bindKey(backend, 'PEK-2')
+  return { fake, world, backend, key, operations: operationsOf(key) }
+}
+
+async function openInline(more: Partial<KeyStoreOptions> = {}) {
+  const fake = new FakeToken()
+  await provisionFake(fake, { composedMac: true })
+  const backend = await openBackendOn(fake, { composedMac: true, ...more })
+  const key = await bindKey(backend, 'PEK-2')
+  return { fake, backend, key, operations: operationsOf(key) }
+}
+
+const turn = (): Promise<void> => new Promise(resolve => setImmediate(resolve))
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await turn()
+}
+
+/** Uses up this turn of the event loop, so that what follows waits. */
+function useUp(fake: FakeToken): void {
+  const encrypt = fake.C_Encrypt.bind(fake)
+  fake.C_Encrypt = (session, data, length) => {
+    const until = performance.now() + 11
+    while (performance.now() < until) {
+      // As a slow token would.
+    }
+    fake.C_Encrypt = encrypt
+    return encrypt(session, data, length)
+  }
+}
+
+describe('the queue, inline', () => {
+  test('what waits under one key is one native call, each caller with its own part', async () => {
+    const { fake, operations } = await openInline()
+    const single = await Promise.all([1, 2, 3].map(byte => operations.encipher(new Uint8Array(8).fill(byte))))
+    useUp(fake)
+    const first = operations.encipher(BLOCK)
+    fake.reset()
+    const rest = [1, 2, 3].map(byte => operations.encipher(new Uint8Array(8).fill(byte)))
+    expect(await Promise.all(rest)).toEqual(single)
+    expect((await first).length).toBe(8)
+    expect(fake.calls.filter(call => call === 'C_Encrypt').length).toBe(1)
+  })
+
+  test('not with coalesce: false, and not across keys and directions', async () => {
+    for (const coalesce of [false, true]) {
+      const { fake, backend, operations } = await openInline({ coalesce })
+      const other = operationsOf(await bindKey(backend, 'PEK-3'))
+      const enciphered = await operations.encipher(BLOCK)
+      useUp(fake)
+      const first = operations.encipher(BLOCK)
+      fake.reset()
+      const waiting = [
+        operations.encipher(BLOCK),
+        other.encipher(BLOCK),
+        operations.decipher(enciphered),
+        operations.encipher(BLOCK),
+      ]
+      const [one, , clear] = await Promise.all([...waiting, first])
+      expect([one, clear]).toEqual([enciphered, BLOCK])
+      expect(fake.calls.filter(call => call === 'C_Encrypt').length).toBe(coalesce ? 2 : 3)
+    }
+  })
+
+  test('a full queue refuses at once; one whose turn does not come is released; both retryable', async () => {
+    const { fake, operations } = await openInline({ sessions: { queue: 2 }, coalesce: false })
+    useUp(fake)
+    const calls = Array.from({ length: 4 }, () => operations.encipher(BLOCK))
+    expect(await errorOf(async () => calls[3])).toMatchObject({ code: 'ERR_BACKEND_BUSY', retryable: true })
+    await Promise.all(calls.slice(0, 3))
+  })
+
+  test('an abort while waiting counts at once', async () => {
+    const { fake, operations } = await openInline()
+    const controller = new AbortController()
+    useUp(fake)
+    const first = operations.encipher(BLOCK)
+    const waiting = operations.encipher(BLOCK, { signal: controller.signal })
+    controller.abort()
+    expect(await errorOf(() => waiting)).toMatchObject({ code: 'ERR_ABORTED' })
+    await first
+  })
+
+  test('blocks that fail together are tried one by one', async () => {
+    const { fake, operations } = await openInline()
+    useUp(fake)
+    const first = operations.encipher(BLOCK)
+    fake.reset({ at: 2, code: 0x21 })
+    const results = await Promise.all([operations.encipher(BLOCK), operations.encipher(BLOCK)])
+    expect(results[0]).toEqual(results[1])
+    await first
+  })
+})
+
+describe('the supervisor', () => {
+  test('one recovery for all callers, events on the channel and to the listener', async () => {
+    const heard: unknown[] = []
+    const events: BackendEvent[] = []
+    const listener = (message: unknown): void => void heard.push(message)
+    subscribe('issuer-pin-crypto:pkcs11', listener)
+    const { fake, operations, backend } = await openInline({ onEvent: event => events.push(event) })
+    const before = await operations.encipher(BLOCK)
+    fake.logOut()
+    const results = await Promise.all(Array.from({ length: 5 }, () => operations.encipher(BLOCK)))
+    for (const result of results) expect(result).toEqual(before)
+    expect(events.map(({ from, state }) => `${from} ${state}`)).toEqual([
+      'open recovering',
+      'recovering open',
+    ])
+    expect(events[0]).toMatchObject({ code: 'ERR_PKCS11_CALL', failures: 0 })
+    expect(heard).toEqual(events)
+    expect(await backend.health()).toMatchObject({ ok: true, state: 'open' })
+    unsubscribe('issuer-pin-crypto:pkcs11', listener)
+  })
+
+  test('a listener that throws keeps nobody away', async () => {
+    const { fake, operations } = await openInline({
+      onEvent: () => {
+        throw new Error('not here')
+      },
+    })
+    fake.logOut()
+    expect((await operations.encipher(BLOCK)).length).toBe(8)
+  })
+
+  test('a token that is away: the first caller learns why, the next fail at once, and it comes back by itself', async () => {
+    const { fake, operations, backend } = await openInline()
+    const before = await operations.encipher(BLOCK)
+    fake.faultOf = { fn: '*', code: 0xe0 }
+    expect(await errorOf(() => operations.encipher(BLOCK))).toMatchObject({ retryable: true })
+    fake.reset()
+    const error = await errorOf(() => operations.encipher(BLOCK))
+    expect(error).toMatchObject({ retryable: true })
+    expect(error.message).toContain('the token is away')
+    expect(await backend.health()).toMatchObject({ ok: false })
+    fake.faultOf = undefined
+    for (;;) {
+      if ((await backend.health()).ok) break
+      await turn()
+    }
+    expect(await operations.encipher(BLOCK)).toEqual(before)
+  })
+
+  test('a PIN that is refused on the way back is sent once, and never again', async () => {
+    const pins = ['1234', 'changed']
+    const { fake, operations, backend } = await openInline({ pin: () => pins.shift() ?? 'again' })
+    fake.logOut()
+    const error = await errorOf(() => operations.encipher(BLOCK))
+    expect(error).toMatchObject({ code: 'ERR_PKCS11_LOGIN', retryable: false })
+    for (let i = 0; i < 20; i++) await turn()
+    expect(await errorOf(() => operations.encipher(BLOCK))).toMatchObject({ code: 'ERR_PKCS11_LOGIN' })
+    expect(await backend.health()).toMatchObject({ ok: false, state: 'degraded' })
+    expect(fake.refusedPins).toBe(1)
+    await backend.close()
+  })
+
+  test('reinitialise: false: the module is left alone, and the error says so', async () => {
+    const { fake, operations, backend } = await openInline({ recovery: { reinitialise: false } })
+    fake.reset({ at: 1, code: 0x190 })
+    const error = await errorOf(() => operations.encipher(BLOCK))
+    expect(error.message).toContain('recovery.reinitialise')
+    expect(fake.calls).not.toContain('C_Finalize')
+    await backend.close()
+  })
+
+  test('another backend of this process initialised the module anew: ours finds its way', async () => {
+    const { fake, operations } = await openInline()
+    const before = await operations.encipher(BLOCK)
+    const other = await openBackendOn(fake)
+    fake.reset({ at: 1, code: 0x190 })
+    const key = await bindKey(other, 'PEK-3')
+    expect(fake.calls).toContain('C_Finalize')
+    expect((await operationsOf(key).encipher(BLOCK)).length).toBe(8)
+    expect(await operations.encipher(BLOCK)).toEqual(before)
+    expect((await other.health()).ok).toBe(true)
+  })
+
+  test('what lies idle is exercised, and what timed out is back before anybody calls', async () => {
+    const { fake, backend } = await openInline({ keepAliveMs: 5 })
+    fake.reset()
+    await until(() => true)
+    while (!fake.calls.includes('C_GetTokenInfo')) await new Promise(resolve => setTimeout(resolve, 2))
+    fake.logOut()
+    while (!fake.loggedIn) await new Promise(resolve => setTimeout(resolve, 2))
+    expect((await backend.health()).ok).toBe(true)
+    await backend.close()
+  })
+})
+
+describe.each(['threads', 'process'] as const)('%s, in this thread', executor => {
+  test('the same answers and codes', async () => {
+    const { backend, operations, fake } = await openOn(executor)
+    expect((await operations.encipher(BLOCK))[0]).toBe(0x96)
+    expect(await errorOf(() => backend.bind({ kid: 'NONE', usage: 'cmac' }))).toMatchObject({
+      code: 'ERR_KEY_NOT_FOUND',
+      kid: 'NONE',
+    })
+    expect(await backend.health()).toMatchObject({ ok: true, state: 'open' })
+    fake.logOut()
+    expect((await operations.encipher(BLOCK))[0]).toBe(0x96)
+    await backend.close()
+  })
+
+  test('a caller is released at its signal, and the late answer reaches nobody', async () => {
+    const { backend, operations, world } = await openOn(executor)
+    world.held = []
+    const controller = new AbortController()
+    const call = operations.encipher(BLOCK, { signal: controller.signal })
+    await until(() => world.held?.length === 1)
+    controller.abort()
+    expect(await errorOf(() => call)).toMatchObject({ code: 'ERR_ABORTED' })
+    const [answer] = world.held
+    world.held = undefined
+    answer?.()
+    expect((await operations.encipher(BLOCK))[0]).toBe(0x96)
+    await backend.close()
+  })
+
+  test('a call that hangs: its caller is released, others go on, closing does not wait', async () => {
+    const { backend, operations, world } = await openOn(executor, {
+      timeouts: { callMs: 30, closeMs: 20 },
+      sessions: { waitMs: 10 },
+    })
+    world.held = []
+    expect(await errorOf(() => operations.encipher(BLOCK))).toMatchObject({ retryable: true })
+    world.held = undefined
+    for (let i = 0; ; i++) {
+      const answer = await operations.encipher(BLOCK).catch(() => undefined)
+      if (answer !== undefined || i > 500) {
+        expect(answer?.[0]).toBe(0x96)
+        break
+      }
+      await new Promise(resolve => setTimeout(resolve, 2))
+    }
+    await backend.close()
+  })
+
+  test('the other end goes: another takes its place', async () => {
+    const { backend, operations, world } = await openOn(executor, { sessions: { max: 1 } })
+    for (let i = 0; i < 3; i++) {
+      world.kills.at(-1)?.()
+      expect((await operations.encipher(BLOCK))[0]).toBe(0x96)
+    }
+    await backend.close()
+  })
+
+  test('keep-alive reaches it, and a failing PIN function ends the opening with its code', async () => {
+    const { backend, fake } = await openOn(executor, { keepAliveMs: 5 })
+    fake.reset()
+    while (fake.calls.filter(call => call === 'C_EncryptInit').length < 2)
+      await new Promise(resolve => setTimeout(resolve, 2))
+    await backend.close()
+    const pin = (): never => {
+      throw new Error('vault is closed')
+    }
+    const error = await errorOf(() => openOn(executor, { pin }))
+    expect(error).toMatchObject({ code: 'ERR_PKCS11_LOGIN' })
+    expect(error.message).not.toContain('vault')
+  })
+})
+
+test('a spare is there before it is needed', async () => {
+  const { backend, operations, world } = await openOn('process', { spare: true })
+  await until(() => world.started >= 2)
+  world.kills[0]?.()
+  expect((await operations.encipher(BLOCK))[0]).toBe(0x96)
+  await until(() => world.started >= 3)
+  await backend.close()
+})
+
+describe('over the wire', () => {
+  test.each([
+    new Pkcs11Error('C_Sign', 0x30, 'ERR_PKCS11_TOKEN'),
+    new KeyError('ERR_KEY_USAGE', 'not for that', 'K'),
+    new InputError('ERR_LENGTH', 'too long'),
+    new ArgumentError('not a key'),
+    new AbortedError(undefined),
+    new BackendError('ERR_BACKEND_BUSY', 'later', { retryable: true }),
+  ])('%s is the same error on the other side', error => {
+    const other = decodeError(structuredClone(encodeError(error)))
+    expect(other).toMatchObject({ code: error.code, message: error.message, retryable: error.retryable })
+    expect(other.constructor).toBe(error.constructor)
+  })
+
+  test('what anything else says is not passed on', () => {
+    const wire = encodeError(new RangeError('secret'))
+    expect(JSON.stringify(wire)).not.toContain('secret')
+    expect(decodeError(wire)).toMatchObject({ code: 'ERR_BACKEND_FAILED' })
+  })
+
+  test('frames come out as they went in, however they are cut; each side wipes what it has used', () => {
+    const stream = new PassThrough()
+    const chunks: Buffer[] = []
+    const write = stream.write.bind(stream)
+    const receiver = new PassThrough()
+    stream.write = (chunk: Buffer, done?: unknown) => {
+      chunks.push(Buffer.from(chunk))
+      if (typeof done === 'function') done()
+      expect(chunk.every(byte => byte === 0)).toBe(true)
+      return write('')
+    }
+    const got: Message[] = []
+    let ended = 0
+    const far = streamChannel(
+      receiver,
+      () => receiver.end(),
+      () => receiver.destroy(),
+    )
+    far.listen(
+      message => got.push(message),
+      () => ended++,
+    )
+    const near = streamChannel(
+      stream,
+      () => stream.end(),
+      () => stream.destroy(),
+    )
+    const sent: Message[] = [
+      { id: 1, value: Uint8Array.of(1, 2, 3) },
+      {
+        id: 2,
+        call: 'perform',
+        name: 'find',
+        job: { query: { list: [1, undefined, new Map([['a', 1]])] } } as never,
+      },
+      { pin: 'given', value: 'a PIN', error: undefined },
+    ]
+    for (const message of sent) near.send(message, [])
+    const all = Buffer.concat(chunks)
+    for (let at = 0; at < all.length; at += 3) receiver.emit('data', all.subarray(at, at + 3))
+    expect(got).toEqual(sent)
+    expect(all.every(byte => byte === 0)).toBe(true)
+    receiver.emit('error', new Error('broken'))
+    receiver.emit('close')
+    expect(ended).toBe(1)
+    near.kill()
+    near.send({ id: 3, value: 1 }, [])
+    near.end()
+    far.kill()
+  })
+
+  test('a host that was not opened, and one that is asked nonsense, answer with codes', async () => {
+    const world: World = { held: undefined, started: 0, kills: [] }
+    const { near, far } = pair(world)
+    let ended = false
+    serve(
+      far,
+      () => Promise.reject(new RangeError('no')),
+      () => {
+        ended = true
+      },
+    )
+    const answers: Message[] = []
+    near.listen(
+      message => answers.push(message),
+      () => undefined,
+    )
+    near.send({ id: 1, call: 'keepAlive' }, [])
+    near.send({ pin: 'given', value: 'unasked', error: undefined }, [])
+    near.send({ id: 2, value: 1 }, [])
+    await until(() => answers.length === 1)
+    expect(answers[0]).toMatchObject({ id: 1, error: { code: 'ERR_BACKEND_FAILED' } })
+    near.kill()
+    await until(() => ended)
+  })
+})
+
+test('closing releases whoever still waits', async () => {
+  const { backend, operations, world } = await openOn('threads', { timeouts: { closeMs: 10 } })
+  world.held = []
+  const call = errorOf(() => operations.encipher(BLOCK))
+  await until(() => world.held?.length === 1)
+  const closing: Promise<void> = (backend as Backend).close()
+  expect(await call).toMatchObject({ code: 'ERR_BACKEND_CLOSED' })
+  await closing
+})
