@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -75,12 +75,28 @@ export class PostgresServer {
   port = 0
   #process: ChildProcess | undefined
   readonly #owner = owner()
+  readonly #settings: readonly string[]
+  readonly #copyOf: { readonly server: PostgresServer; readonly as: 'standby' | 'copy' } | undefined
+
+  /** `copyOf`: a base backup of a running server, as its standby, or started as it is (nobody should). */
+  constructor(
+    settings: readonly string[] = [],
+    copyOf?: { readonly server: PostgresServer; readonly as: 'standby' | 'copy' },
+  ) {
+    this.#settings = settings
+    this.#copyOf = copyOf
+  }
 
   /** Makes the cluster where there is none yet, and starts it. Resolves when it answers. */
   async start(): Promise<void> {
     if (!existsSync(join(this.folder, 'data'))) await this.#init()
     const args = ['-D', join(this.folder, 'data'), '-p', String(this.port), '-k', this.folder]
-    const settings = ['listen_addresses=127.0.0.1', 'shared_buffers=16MB', 'max_connections=60']
+    const settings = [
+      'listen_addresses=127.0.0.1',
+      'shared_buffers=16MB',
+      'max_connections=60',
+      ...this.#settings,
+    ]
     this.#process = spawn(join(bin ?? '', 'postgres'), [...args, ...settings.flatMap(text => ['-c', text])], {
       ...this.#owner,
       stdio: 'ignore',
@@ -102,6 +118,65 @@ export class PostgresServer {
     const ended = once(running, 'exit')
     running.kill(signal)
     await ended
+  }
+
+  /** The power fails: the server and all its processes are gone at once. */
+  async crash(): Promise<void> {
+    const running = this.#process
+    this.#process = undefined
+    if (running?.pid === undefined || running.exitCode !== null) return
+    const ended = once(running, 'exit')
+    const children = this.#children(running.pid)
+    running.kill('SIGKILL')
+    for (const pid of children) signalTo(pid, 'SIGKILL')
+    await ended
+  }
+
+  /** A standby becomes the primary. Resolves when it takes writes. */
+  async promote(): Promise<void> {
+    await this.query('SELECT pg_promote(true, 60)')
+    for (let attempt = 0; attempt < START_ATTEMPTS; attempt++) {
+      const { rows } = await this.query('SELECT pg_is_in_recovery() AS standby')
+      if (rows[0]?.standby === false) return
+      await wait(50)
+    }
+    throw new Error('PostgreSQL is not promoted')
+  }
+
+  /** Stops or continues what receives the WAL of the primary, without a word to either. */
+  signalReceiver(signal: 'SIGSTOP' | 'SIGCONT'): void {
+    const pids = this.#children(this.#process?.pid ?? 0)
+    const found = pids.filter(pid => readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('walreceiver'))
+    if (found.length === 0) throw new Error('there is no WAL receiver')
+    for (const pid of found) signalTo(pid, signal)
+  }
+
+  /** This standby receives nothing more. What a stopped receiver has in its socket would be read when it goes on. */
+  async stopReceiving(): Promise<void> {
+    await this.query("ALTER SYSTEM SET primary_conninfo = ''")
+    await this.query('SELECT pg_reload_conf()')
+    for (let attempt = 0; attempt < START_ATTEMPTS; attempt++) {
+      const { rows } = await this.query('SELECT count(*)::int AS n FROM pg_stat_wal_receiver')
+      if (rows[0]?.n === 0) return
+      await wait(50)
+    }
+    throw new Error('the standby goes on receiving')
+  }
+
+  /** Resolves when this standby has all that the primary has. */
+  async caughtUp(primary: PostgresServer): Promise<void> {
+    const { rows } = await primary.query('SELECT pg_current_wal_lsn() AS lsn')
+    const ask = 'SELECT pg_last_wal_replay_lsn() >= $1::pg_lsn AS yes'
+    for (let attempt = 0; attempt < START_ATTEMPTS; attempt++) {
+      if ((await this.query(ask, [rows[0]?.lsn])).rows[0]?.yes === true) return
+      await wait(50)
+    }
+    throw new Error('the standby does not catch up')
+  }
+
+  #children(pid: number): readonly number[] {
+    const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim()
+    return text === '' ? [] : text.split(' ').map(Number)
   }
 
   async remove(): Promise<void> {
@@ -134,6 +209,7 @@ export class PostgresServer {
     this.port = await freePort()
     const { uid, gid } = this.#owner
     if (uid !== undefined && gid !== undefined) chownSync(this.folder, uid, gid)
+    if (this.#copyOf !== undefined) return this.#copy(this.#copyOf)
     const passwordFile = join(this.folder, 'password')
     writeFileSync(passwordFile, PASSWORD)
     const args = ['-D', join(this.folder, 'data'), '-U', 'issuer', '--pwfile', passwordFile]
@@ -144,5 +220,26 @@ export class PostgresServer {
       cwd: this.folder,
     })
     if (status !== 0) throw new Error(`initdb: ${stderr}`)
+  }
+
+  #copy({ server, as }: { readonly server: PostgresServer; readonly as: 'standby' | 'copy' }): void {
+    const from = ['-h', '127.0.0.1', '-p', String(server.port), '-U', 'issuer', '-c', 'fast']
+    const args = ['-D', join(this.folder, 'data'), ...from, ...(as === 'standby' ? ['-R'] : [])]
+    const { status, stderr } = spawnSync(join(bin ?? '', 'pg_basebackup'), args, {
+      ...this.#owner,
+      encoding: 'utf8',
+      cwd: this.folder,
+      env: { ...process.env, PGPASSWORD: PASSWORD },
+    })
+    if (status !== 0) throw new Error(`pg_basebackup: ${stderr}`)
+  }
+}
+
+/** A process that is gone already is no error. */
+function signalTo(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
   }
 }
