@@ -20,7 +20,7 @@ import {
 } from '../../src/index.js'
 import type { KeyMaterial } from '../../src/key/material.js'
 import type { KeyAlgorithm } from '../../src/primitives/key-algorithm.js'
-import { softwareBackend } from '../../src/software.js'
+import { type EngineChoice, softwareBackend } from '../../src/software.js'
 import { ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../src/tools.js'
 import { FakeToken } from '../pkcs11/fake-token.js'
 import * as secret from './secrets.js'
@@ -111,7 +111,7 @@ const never = (): never => {
   throw new Error('unreachable')
 }
 
-export function openSoftware(engine: 'auto' | 'node:crypto' | 'node-forge' = 'auto'): Promise<Backend> {
+export function openSoftware(engine: EngineChoice = 'auto'): Promise<Backend> {
   return softwareBackend({ keys: KEYS.map(({ hostDecipher: _, ...key }) => key), engine })
 }
 

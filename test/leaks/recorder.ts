@@ -1,0 +1,71 @@
+/**
+ * A recorder of secret memory: sees every ArrayBuffer that is made while it runs, `base/bytes`' among them, which is where
+ * all secret memory is born (`secret-memory.test.ts`), and says afterwards which of them still hold a secret.
+ */
+import * as secret from './secrets.js'
+
+/** What must be in no buffer after a call; by a name that may be shown. */
+const SECRETS: Readonly<Record<string, Uint8Array>> = {
+  'PIN, ASCII': Buffer.from(secret.pin),
+  'PIN, digits': Uint8Array.from(secret.pin, Number),
+  'PIN, packed': Buffer.from(secret.pin, 'hex'),
+  'clear block': secret.clearBlock,
+  'clear block, hex': Buffer.from(secret.clearBlock.toString('hex').toUpperCase()),
+  ...Object.fromEntries(Object.entries(secret.keys).map(([name, key]) => [name, key.subarray(0, 8)])),
+  'JWE private key': Buffer.from(secret.jwe.d, 'base64url'),
+  'signing key': Buffer.from(secret.signing.d, 'base64url'),
+  Z: secret.z,
+  'content key': secret.contentKey,
+}
+
+export interface Recorded<T> {
+  readonly value: T
+  /** The names of the secrets that are still there, those apart that the result is there to give. */
+  readonly left: readonly string[]
+  /** How many buffers were made. */
+  readonly made: number
+}
+
+/** Runs a call and looks at every buffer that was made meanwhile, but for those that its result consists of. */
+export async function recorded<T>(call: () => T | Promise<T>): Promise<Recorded<T>> {
+  const made: ArrayBuffer[] = []
+  const { ArrayBuffer: Real } = globalThis
+  const Recording: typeof Real = new Proxy(Real, {
+    construct(target, args, newTarget): ArrayBuffer {
+      const buffer: ArrayBuffer = Reflect.construct(
+        target,
+        args,
+        newTarget === Recording ? target : newTarget,
+      )
+      // What a token that is played by a test keeps inside is the token's.
+      if (new Error().stack?.includes('fake-token') !== true) made.push(buffer)
+      return buffer
+    },
+  })
+  globalThis.ArrayBuffer = Recording
+  let value: T
+  try {
+    value = await call()
+  } finally {
+    globalThis.ArrayBuffer = Real
+  }
+  const given = new Set<ArrayBufferLike>()
+  buffersOf(value, given, new Set())
+  const left = made.filter(buffer => !given.has(buffer)).flatMap(buffer => secretsIn(new Uint8Array(buffer)))
+  return { value, left, made: made.length }
+}
+
+function secretsIn(bytes: Uint8Array): string[] {
+  const memory = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  return Object.entries(SECRETS)
+    .filter(([, pattern]) => memory.includes(Buffer.from(pattern)))
+    .map(([name]) => name)
+}
+
+/** The buffers that a result shows its caller. */
+function buffersOf(value: unknown, found: Set<ArrayBufferLike>, seen: Set<object>): void {
+  if (typeof value !== 'object' || value === null || seen.has(value)) return
+  seen.add(value)
+  if (value instanceof Uint8Array) found.add(value.buffer)
+  else for (const member of Object.values(value)) buffersOf(member, found, seen)
+}

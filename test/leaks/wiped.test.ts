@@ -1,0 +1,125 @@
+/**
+ * Wipes are counted: every public verb, on every backend, in success and in each kind of failure, and afterwards none of
+ * the buffers that were made meanwhile holds a secret, but for those that the result is there to give.
+ */
+import { expect, test } from 'vitest'
+import { secretBytes, wipe } from '../../src/base/bytes.js'
+import { type Backend, Pin } from '../../src/index.js'
+import type { LeakCase } from './cases.js'
+import { CORE } from './cases-core.js'
+import { D1 } from './cases-d1.js'
+import { outcomeOf } from './look.js'
+import { recorded } from './recorder.js'
+import * as secret from './secrets.js'
+import { openSoftware, quotingBackend, Token, type World, worldOn } from './world.js'
+
+const LONG = { timeout: 240_000 }
+
+/** Those that keep a key by what they are for: the object that they give holds it until it is closed. */
+const KEEPS: ReadonlySet<string> = new Set(['softwareBackend', 'softwareSigner', 'd1Client', 'panSealer'])
+const CASES: readonly LeakCase[] = [...CORE, ...D1].filter(
+  ({ verb, slow }) =>
+    slow !== true && !KEEPS.has(verb) && !verb.startsWith('Pin.') && !verb.startsWith('inspect'),
+)
+
+interface Ran {
+  readonly left: readonly string[]
+  readonly failed: boolean
+  readonly made: number
+}
+
+async function run(leakCase: LeakCase, world: World, what: string): Promise<Ran> {
+  const args = await leakCase.args(world)
+  const { value, left, made } = await recorded(async () => {
+    const outcome = await outcomeOf(() => leakCase.call(args, world))
+    // A PIN that was handed out is the caller's, who disposes of it.
+    if ('result' in outcome && outcome.result instanceof Pin) outcome.result.dispose()
+    return outcome
+  })
+  return { left: left.map(name => `${leakCase.verb}, ${what}: ${name}`), failed: 'error' in value, made }
+}
+
+async function runAll(world: World, what: string): Promise<number> {
+  const left: string[] = []
+  let failed = 0
+  let made = 0
+  for (const leakCase of CASES) {
+    const ran = await run(leakCase, world, what)
+    left.push(...ran.left)
+    if (ran.failed) failed++
+    made += ran.made
+  }
+  expect(left).toEqual([])
+  expect(made).toBeGreaterThan(20)
+  return failed
+}
+
+test('the recorder finds what is not wiped, and not what is', async () => {
+  const make = (): Uint8Array => {
+    const copy = secretBytes(20)
+    copy.set(secret.clearBlock, 7)
+    return copy
+  }
+  expect((await recorded(() => void make())).left).toEqual(['clear block'])
+  expect((await recorded(() => make())).left).toEqual([])
+  expect((await recorded(() => ({ inside: [make()] }))).left).toEqual([])
+  expect((await recorded(() => wipe(make()))).left).toEqual([])
+  expect((await recorded(() => void make())).made).toBe(1)
+})
+
+test.each(['bitslice', 'node:crypto', 'node-forge'] as const)('in software (%s)', LONG, async engine => {
+  await using backend = await openSoftware(engine)
+  await runAll(await worldOn(backend), engine)
+})
+
+const FAILING: Readonly<Record<string, () => Promise<{ backend: Backend; world: World }>>> = {
+  'a backend that is closed': async () => {
+    const backend = await openSoftware()
+    const world = await worldOn(backend)
+    await backend.close()
+    return { backend, world }
+  },
+  'a signal that has fired': async () => {
+    const backend = await openSoftware()
+    return { backend, world: await worldOn(backend, { signal: AbortSignal.abort() }) }
+  },
+  'a driver that fails in every operation': async () => {
+    const backend = await quotingBackend()
+    return { backend, world: await worldOn(backend) }
+  },
+}
+
+test.each(Object.entries(FAILING))('with %s', LONG, async (name, open) => {
+  const { backend, world } = await open()
+  expect(await runAll(world, name)).toBeGreaterThan(15)
+  await outcomeOf(() => backend.close())
+})
+
+test('on a token', LONG, async () => {
+  const token = await Token.make()
+  await using backend = await token.open()
+  await runAll(await worldOn(backend), 'token')
+})
+
+test('on a token any of whose calls fails', LONG, async () => {
+  const token = await Token.make()
+  await using backend = await token.open({ sessions: { max: 1 } })
+  const world = await worldOn(backend)
+  const left: string[] = []
+  let failed = 0
+  for (const leakCase of CASES.filter(({ pure }) => pure !== true)) {
+    token.count()
+    await run(leakCase, world, '')
+    const calls = token.count()
+    for (let at = 1; at <= calls; at++) {
+      token.quoteAt = at
+      const ran = await run(leakCase, world, `call ${at} fails`)
+      token.quoteAt = 0
+      token.count()
+      left.push(...ran.left)
+      if (ran.failed) failed++
+    }
+  }
+  expect(left).toEqual([])
+  expect(failed).toBeGreaterThan(20)
+})
