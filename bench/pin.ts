@@ -47,7 +47,7 @@ export async function pinContests(): Promise<Bench> {
   const macKey = await backend.bind({ kid: 'MAC', usage: 'retail-mac' })
   const nodeKey = await openssl.bind({ kid: 'ZPK', usage: 'pin-encryption' })
   const [pin, pan] = [Pin.from(PIN), Pan.from(PAN)]
-  const clear = buildFormat0(pin, pan)
+  const clear = buildFormat0({ pin, pan })
   const block = await encipherPin({ pin, pan, format: 0, key })
   const ecb = (material: Uint8Array, data: Uint8Array): Uint8Array =>
     createCipheriv('des-ede-ecb', material, null).setAutoPadding(false).update(data)
@@ -68,7 +68,7 @@ export async function pinContests(): Promise<Bench> {
     pin: Pin.from(String(1000 + (i % 9000))),
     pan: Pan.from(String(4_000_000_000_000_000 + i)),
   }))
-  const clearBatch = Buffer.concat(pins.map(entry => buildFormat0(entry.pin, entry.pan)))
+  const clearBatch = Buffer.concat(pins.map(entry => buildFormat0({ pin: entry.pin, pan: entry.pan })))
   const batch = () => encipherPins({ pins, format: 0, key })
 
   const message = randomBytes(123)

@@ -27,12 +27,12 @@ export async function softHsmContests(): Promise<Bench> {
   const bare = bareCalls(token.module)
   const pin = Pin.from('4711')
   const pan = Pan.from('9999990123456789')
-  const block = Buffer.from(buildFormat0(pin, pan))
+  const block = Buffer.from(buildFormat0({ pin, pan }))
   const pins = Array.from({ length: BATCH }, (_, i) => ({
     pin: Pin.from(String(1000 + i)),
     pan: Pan.from(String(4_000_000_000_000_000 + i)),
   }))
-  const batch = Buffer.concat(pins.map(entry => buildFormat0(entry.pin, entry.pan)))
+  const batch = Buffer.concat(pins.map(entry => buildFormat0({ pin: entry.pin, pan: entry.pan })))
   const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
   const one = () => encipherPin({ pin, pan, format: 0, key })
   const many = () => encipherPins({ pins, format: 0, key })

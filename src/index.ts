@@ -51,8 +51,15 @@ export { USAGES } from './key/usage.js'
 export { type GenerateMacInput, generateMac, type VerifyMacInput, verifyMac } from './mac/mac.js'
 export { type DecipherPinInput, decipherPin } from './pin/decipher.js'
 export { type EncipherPinInput, type EncipherPinsInput, encipherPin, encipherPins } from './pin/encipher.js'
-export { buildFormat0, checkFormat0, parseFormat0 } from './pin/formats/format0.js'
-export { type PinBlockFormat, type SupportedFormat, TRANSLATIONS } from './pin/policy.js'
+export {
+  type BuildFormat0Input,
+  buildFormat0,
+  checkFormat0,
+  type ParseFormat0Input,
+  parseFormat0,
+} from './pin/formats/format0.js'
+export type { PinBlockFormat, SupportedFormat } from './pin/formats/formats.js'
+export { TRANSLATIONS } from './pin/policy.js'
 export {
   type ReencipherPinBlockInput,
   reencipherPinBlock,

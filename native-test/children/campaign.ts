@@ -223,11 +223,11 @@ const checked = (at: At) => ({ ...move(at), pan: at.pan, fromFormat: 0, toFormat
 /** Every verb that handles a PIN, a block, a key, Z or a content key; `fails`: each call is refused. */
 const SCENARIOS: Readonly<Record<string, { run: (at: At) => Promise<unknown>; fails?: true }>> = {
   'Pin.from, dispose': { run: at => withPin(at, async () => {}) },
-  buildFormat0: { run: at => withPin(at, async pin => wipeAll(buildFormat0(pin, at.pan))) },
+  buildFormat0: { run: at => withPin(at, async pin => wipeAll(buildFormat0({ pin, pan: at.pan }))) },
   parseFormat0: {
     run: async at => {
       const block = secret(at, 'clearBlock')
-      parseFormat0(block, at.pan).dispose()
+      parseFormat0({ block, pan: at.pan }).dispose()
       wipeAll(block)
     },
   },
@@ -236,7 +236,7 @@ const SCENARIOS: Readonly<Record<string, { run: (at: At) => Promise<unknown>; fa
     run: async at => {
       const block = secret(at, 'clearBlock')
       try {
-        parseFormat0(block, at.otherPan)
+        parseFormat0({ block, pan: at.otherPan })
       } finally {
         wipeAll(block)
       }

@@ -8,6 +8,7 @@ import { ownCopy, wipe } from '../base/bytes.js'
 import { ArgumentError, KeyError } from '../base/errors.js'
 import { type KeyOperation, operationsFor, refusedUse } from '../key/usage.js'
 import { SIGNATURE_BYTES, verifyEs256 } from '../primitives/es256.js'
+import { blockBytesOf } from '../primitives/key-algorithm.js'
 import {
   MAX_INPUT_BYTES,
   macOutputBytes,
@@ -67,14 +68,14 @@ export class BoundKey<Ref> implements KeyOperations {
 
   async encipher(blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
     const { driver, jobs } = this.#admit('encipher')
-    const input = readBlocks(blocks)
+    const input = readBlocks(blocks, this.#facts.algorithm)
     const run: Run = signal => driver.encipher(this.#reference.ref, input, signal)
     return jobs.run(options, { run, input, outputBytes: input.length })
   }
 
   async decipher(blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
     const { driver, jobs } = this.#admit('decipher')
-    const input = readBlocks(blocks)
+    const input = readBlocks(blocks, this.#facts.algorithm)
     requireHostDecipher(this.#facts)
     const run: Run = signal => driver.decipher(this.#reference.ref, input, signal)
     return jobs.run(options, { run, input, outputBytes: input.length })
@@ -84,7 +85,11 @@ export class BoundKey<Ref> implements KeyOperations {
     const { driver, jobs, reenciphersInside } = this.#admit('reencipher')
     const target = this.#sibling(to)
     target.#admit('encipher')
-    const input = readBlocks(blocks)
+    if (blockBytesOf(to.algorithm) !== blockBytesOf(this.#facts.algorithm)) {
+      const problem = `key ${to.kid} is ${to.algorithm}: its blocks are of another length than ${this.#facts.kid}'s`
+      throw new KeyError('ERR_KEY_ALGORITHM', problem, to.kid)
+    }
+    const input = readBlocks(blocks, this.#facts.algorithm)
     // Inside the token too, a block must not move to where the host may open it from where it may not.
     if (!reenciphersInside || to.hostDecipher) requireHostDecipher(this.#facts)
     const run: Run = signal => driver.reencipher(this.#reference.ref, target.#reference.ref, input, signal)

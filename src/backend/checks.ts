@@ -16,7 +16,13 @@ import {
   USAGES,
   usualMode,
 } from '../key/usage.js'
-import { isKeyAlgorithm, isTdea, KEY_BYTES, type KeyAlgorithm } from '../primitives/key-algorithm.js'
+import {
+  blockBytesOf,
+  isKeyAlgorithm,
+  isTdea,
+  KEY_BYTES,
+  type KeyAlgorithm,
+} from '../primitives/key-algorithm.js'
 import { macBytes } from '../primitives/mac.js'
 import {
   isEncipherment,
@@ -31,7 +37,6 @@ import type { KeyFacts } from './key.js'
 
 /** Longest input of one call: 8192 PIN blocks, and far more than any message that is MACed here. */
 export const MAX_INPUT_BYTES = 65_536
-const TDEA_BLOCK_BYTES = 8
 const MAX_OTHER_INFO_BYTES = 1024
 const CONTENT_KEY_BYTES: readonly number[] = [16, 24, 32, 64]
 
@@ -80,12 +85,13 @@ export function requireLength(what: string, length: number, min: number, max: nu
   }
 }
 
-/** A copy of 1 to 8192 blocks of 8 bytes. */
-export function readBlocks(blocks: Uint8Array): Uint8Array {
+/** A copy of one or more blocks of the key's cipher, 65,536 bytes at most. */
+export function readBlocks(blocks: Uint8Array, algorithm: KeyAlgorithm): Uint8Array {
+  const blockBytes = blockBytesOf(algorithm)
   const copy = snapshot(blocks, 'blocks')
-  requireLength('blocks', copy.length, TDEA_BLOCK_BYTES, MAX_INPUT_BYTES)
-  if (copy.length % TDEA_BLOCK_BYTES === 0) return copy
-  throw new InputError('ERR_LENGTH', `blocks: ${copy.length} bytes, expected a multiple of 8`)
+  requireLength('blocks', copy.length, blockBytes, MAX_INPUT_BYTES)
+  if (copy.length % blockBytes === 0) return copy
+  throw new InputError('ERR_LENGTH', `blocks: ${copy.length} bytes, expected a multiple of ${blockBytes}`)
 }
 
 /** A copy of a message of at most 65,536 bytes. */

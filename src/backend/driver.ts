@@ -112,11 +112,11 @@ export interface BackendDriver<Ref> {
   find(query: KeyQuery, signal: AbortSignal | undefined): MaybePromise<FoundKey<Ref>>
   /** A key is bound no longer; what was kept for it may go. */
   release?(ref: Ref): void
-  /** TDEA ECB over n ≥ 1 blocks of 8 bytes. */
+  /** ECB over n ≥ 1 blocks of the key's cipher: 8 bytes TDEA, 16 AES. */
   encipher(ref: Ref, blocks: Uint8Array, signal: AbortSignal | undefined): MaybePromise<Uint8Array>
   /** Its inverse. Called for keys that admit host decipherment only. */
   decipher(ref: Ref, blocks: Uint8Array, signal: AbortSignal | undefined): MaybePromise<Uint8Array>
-  /** Called where `capabilities().reencipher` is `inside`, or where `from` admits host decipherment. */
+  /** Keys of one block length. Called where `capabilities().reencipher` is `inside`, or where `from` admits host decipherment. */
   reencipher(
     from: Ref,
     to: Ref,

@@ -32,7 +32,7 @@ export interface KeyFacts {
  * Reached through {@link operationsOf}, by the verbs and the contract only.
  */
 export interface KeyOperations {
-  /** TDEA ECB encipherment of n ≥ 1 blocks of 8 bytes under a `pin-encryption` key. At most 65,536 bytes. */
+  /** ECB encipherment of n ≥ 1 blocks of the key's cipher (8 bytes TDEA, 16 AES). At most 65,536 bytes. */
   encipher(blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array>
 
   /** The inverse of {@link encipher}. The key must be bound with `hostDecipher`: `ERR_HOST_DECIPHER`. */

@@ -4,15 +4,14 @@ import { type Key, operationsOf, requireKey } from '../backend/key.js'
 import { type CallOptions, readOptions, requireOptions } from '../base/arguments.js'
 import { secretBytes, wipe } from '../base/bytes.js'
 import { ArgumentError, InputError } from '../base/errors.js'
-import { requireUse } from '../key/usage.js'
 import type { Pan } from '../primitives/pan.js'
 import type { Pin } from '../primitives/pin.js'
-import { buildFormat0, writeFormat0 } from './formats/format0.js'
-import { requireFormat, type SupportedFormat } from './policy.js'
+import { requireFormatKey } from './format-key.js'
+import { buildBlock, type FormatRow } from './formats/format.js'
+import { FORMATS, requireFormat, type SupportedFormat } from './formats/formats.js'
 
 const NAMES: readonly string[] = ['pin', 'pan', 'format', 'key']
 const ENTRY: readonly string[] = ['pin', 'pan']
-const BLOCK_BYTES = 8
 
 /** PINs of one call: as many blocks as the port takes. */
 const MAX_PINS = 8192
@@ -27,9 +26,11 @@ export interface EncipherPinInput {
 }
 
 /**
- * Builds a PIN block and enciphers it: 8 bytes, TDEA in ECB mode over the one block.
+ * Builds a PIN block and enciphers it: as many bytes as the format has, in ECB mode over the one block (format 0: 8 bytes,
+ * TDEA).
  *
- * Errors: `ERR_ARGUMENT`, `ERR_DISPOSED` (the Pin), `ERR_KEY_USAGE`, `ERR_ABORTED`, and what the backend reports.
+ * Errors: `ERR_ARGUMENT`, `ERR_DISPOSED` (the Pin), `ERR_KEY_USAGE`, `ERR_KEY_ALGORITHM` (a key of another cipher than
+ * the format's), `ERR_ABORTED`, and what the backend reports.
  * Source: ISO 9564-1:2017, 9.3.2 (format 0).
  *
  * @example
@@ -44,9 +45,9 @@ export function encipherPin(input: EncipherPinInput, options?: CallOptions): Pro
     requireOptions(input, 'encipherPin', NAMES)
     const { pin, pan, format, key } = input
     requireKey(key, 'key')
-    requireUse(key, 'pin-block', 'encipher')
     requireFormat(format, 'format')
-    return encipherWiped(key, buildFormat0(pin, pan), options)
+    requireFormatKey(key, 'encipher', FORMATS[format])
+    return encipherChecked({ pin, pan, format, key }, options)
   } catch (error) {
     return Promise.reject(error)
   }
@@ -60,39 +61,40 @@ export interface EncipherPinsInput {
 }
 
 /**
- * {@link encipherPin} for 1 to 8192 PINs in one call of the backend: the blocks, 8 bytes each, in the order given.
+ * {@link encipherPin} for 1 to 8192 PINs in one call of the backend: the blocks, one after the other, in the order given.
  *
  * Errors: as {@link encipherPin}; `ERR_LENGTH` for none or more than 8192. One bad entry fails the whole call.
  *
  * @example
  * ```ts
  * const blocks = await encipherPins({ pins: [{ pin, pan }, …], format: 0, key: zpk })
- * const second = blocks.subarray(8, 16)
+ * const second = blocks.subarray(8, 16) // of format 0
  * ```
  */
 export async function encipherPins(input: EncipherPinsInput, options?: CallOptions): Promise<Uint8Array> {
   const { pins, format, key } = readOptions(input, 'encipherPins', ['pins', 'format', 'key'])
   requireKey(key, 'key')
-  requireUse(key, 'pin-block', 'encipher')
   requireFormat(format, 'format')
-  return encipherWiped(key, clearBlocks(pins), options)
+  const row = FORMATS[format]
+  requireFormatKey(key, 'encipher', row)
+  return encipherClear(key, clearBlocks(pins, row), options)
 }
 
-function clearBlocks(pins: EncipherPinsInput['pins']): Uint8Array {
+function clearBlocks(pins: EncipherPinsInput['pins'], { bytes, write }: FormatRow): Uint8Array {
   if (!Array.isArray(pins)) throw new ArgumentError('pins must be an array')
   if (pins.length < 1 || pins.length > MAX_PINS) {
     throw new InputError('ERR_LENGTH', `pins: ${pins.length}, expected 1 to ${MAX_PINS}`)
   }
   const entries: EncipherPinsInput['pins'] = [...pins]
-  const clear = secretBytes(BLOCK_BYTES * entries.length)
+  const clear = secretBytes(bytes * entries.length)
   try {
     let at = 0
     for (const entry of entries) {
       // As in `encipherPin`: both members are required, and each is read once.
       requireOptions(entry, 'an entry of pins', ENTRY)
       const { pin, pan } = entry
-      writeFormat0(pin, pan, clear, at)
-      at += BLOCK_BYTES
+      write(pin, pan, clear, at)
+      at += bytes
     }
     return clear
   } catch (error) {
@@ -101,8 +103,16 @@ function clearBlocks(pins: EncipherPinsInput['pins']): Uint8Array {
   }
 }
 
+/** {@link encipherPin} on values that have been checked. */
+export function encipherChecked(
+  { pin, pan, format, key }: EncipherPinInput,
+  options: CallOptions | undefined,
+): Promise<Uint8Array> {
+  return encipherClear(key, buildBlock(FORMATS[format], pin, pan), options)
+}
+
 /** The backend has read the clear blocks when it returns its promise: they do not stand here while a token works. */
-function encipherWiped(key: Key, clear: Uint8Array, options: CallOptions | undefined): Promise<Uint8Array> {
+function encipherClear(key: Key, clear: Uint8Array, options: CallOptions | undefined): Promise<Uint8Array> {
   try {
     return operationsOf(key).encipher(clear, options)
   } finally {

@@ -1,15 +1,19 @@
 /** A PIN block from one key to another: with a check of the block on the way, or without a look at it. */
+
 import { type Key, operationsOf, requireKey } from '../backend/key.js'
 import { type CallOptions, readOptions } from '../base/arguments.js'
-import { wipe } from '../base/bytes.js'
+import { withWiped } from '../base/bytes.js'
 import { requireUse } from '../key/usage.js'
+import { blockBytesOf } from '../primitives/key-algorithm.js'
 import { type Pan, requirePan } from '../primitives/pan.js'
-import { checkFormat0, readBlock } from './formats/format0.js'
-import { type PinBlockFormat, requireTranslation } from './policy.js'
+import { requireFormatKey } from './format-key.js'
+import { readBlock } from './formats/format.js'
+import type { PinBlockFormat } from './formats/formats.js'
+import { requireTranslation } from './policy.js'
 
 /** What {@link translatePinBlock} takes. */
 export interface TranslatePinBlockInput {
-  /** The PIN block enciphered under `from`: 8 bytes. */
+  /** The PIN block enciphered under `from`: as long as its format's, 8 bytes for format 0. */
   readonly block: Uint8Array
   /** The PAN of the block, before and after: a translation does not change it. */
   readonly pan: Pan
@@ -27,7 +31,7 @@ export interface TranslatePinBlockInput {
  * for the moment of the check and is wiped. Result: 8 bytes.
  *
  * Errors: `ERR_PIN_BLOCK`, `ERR_HOST_DECIPHER` (`from` was bound without `hostDecipher`),
- * `ERR_TRANSLATION_REFUSED`, `ERR_KEY_USAGE`, `ERR_ARGUMENT`, `ERR_ABORTED`, and what the backends report.
+ * `ERR_TRANSLATION_REFUSED`, `ERR_KEY_USAGE`, `ERR_KEY_ALGORITHM`, `ERR_ARGUMENT`, `ERR_ABORTED`, and what the backends report.
  * Sources: ISO 9564-1:2017, 9.4; PCI PIN v3.1, 3-3.
  *
  * @example
@@ -43,20 +47,28 @@ export async function translatePinBlock(
   const { block, pan, fromFormat, toFormat, from, to } = readOptions(input, 'translatePinBlock', names)
   requireKey(from, 'from')
   requireKey(to, 'to')
+  const rows = requireTranslation(fromFormat, toFormat)
   // Before anything is deciphered: whether `to` can take the block must not depend on what the block holds.
-  requireUse(from, 'pin-block', 'decipher')
-  requireUse(to, 'pin-block', 'encipher')
-  requireTranslation(fromFormat, toFormat)
-  const enciphered = readBlock(block)
+  requireFormatKey(from, 'decipher', rows.from)
+  requireFormatKey(to, 'encipher', rows.to)
   requirePan(pan)
-  const clear = await operationsOf(from).decipher(enciphered, options)
-  try {
+  return translateChecked(
+    { block: readBlock(block, rows.from), pan, fromFormat, toFormat, from, to },
+    options,
+  )
+}
+
+/** {@link translatePinBlock} on values that have been checked. */
+export async function translateChecked(
+  { block, pan, fromFormat, toFormat, from, to }: TranslatePinBlockInput,
+  options: CallOptions | undefined,
+): Promise<Uint8Array> {
+  const rows = requireTranslation(fromFormat, toFormat)
+  return withWiped(await operationsOf(from).decipher(block, options), clear => {
     // Same format, same PAN: the block that was checked is the block that would be built.
-    checkFormat0(clear, pan)
-    return await operationsOf(to).encipher(clear, options)
-  } finally {
-    wipe(clear)
-  }
+    rows.from.check({ block: clear, pan })
+    return operationsOf(to).encipher(clear, options)
+  })
 }
 
 /** What {@link reencipherPinBlock} takes. */
@@ -90,6 +102,6 @@ export async function reencipherPinBlock(
   requireKey(to, 'to')
   requireUse(from, 'pin-block', 'decipher')
   requireUse(to, 'pin-block', 'encipher')
-  const enciphered = readBlock(block)
+  const enciphered = readBlock(block, { bytes: blockBytesOf(from.algorithm) })
   return operationsOf(from).reencipher(to, enciphered, options)
 }

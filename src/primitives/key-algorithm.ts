@@ -19,6 +19,11 @@ export function isKeyAlgorithm(value: unknown): value is KeyAlgorithm {
   return typeof value === 'string' && Object.hasOwn(KEY_BYTES, value)
 }
 
+/** Length of a block of the key's cipher: 8 bytes TDEA, 16 AES. */
+export function blockBytesOf(algorithm: KeyAlgorithm): 8 | 16 {
+  return isTdea(algorithm) ? 8 : 16
+}
+
 /** True for the TDEA algorithms. */
 export function isTdea(algorithm: KeyAlgorithm): boolean {
   return algorithm === 'tdea-2key' || algorithm === 'tdea-3key'

@@ -6,7 +6,7 @@ import { requireBytes, secretBytes, withWiped } from '../base/bytes.js'
 import { ArgumentError, BackendError } from '../base/errors.js'
 import { cmac } from './cmac.js'
 import { type BlockCipher, cbcMac, retailMac } from './iso9797.js'
-import { isTdea, type KeyAlgorithm } from './key-algorithm.js'
+import { blockBytesOf, type KeyAlgorithm } from './key-algorithm.js'
 import type { Encipherment, MacAlgorithm, MacPadding } from './mac-algorithm.js'
 import { padMessage } from './padding.js'
 
@@ -46,7 +46,7 @@ const COMPUTE: Readonly<Record<MacAlgorithm | Encipherment, Compute>> = {
 
 /** Full length in bytes of a MAC under a key: one block of its cipher. */
 export function macBytes(algorithm: KeyAlgorithm): 8 | 16 {
-  return isTdea(algorithm) ? 8 : 16
+  return blockBytesOf(algorithm)
 }
 
 /**

@@ -77,7 +77,7 @@ async function seal(content: unknown, kid = 'JWE'): Promise<string> {
 
 /** A format 0 block under the ZPK, made by node-forge. */
 function forgeBlock(pin: string): string {
-  const clear = Buffer.from(buildFormat0(Pin.from(pin), PAN))
+  const clear = Buffer.from(buildFormat0({ pin: Pin.from(pin), pan: PAN }))
   const key = Buffer.from(ZPK + ZPK.slice(0, 16), 'hex').toString('latin1')
   const cipher = forge.cipher.createCipher('3DES-ECB', key)
   cipher.start({})

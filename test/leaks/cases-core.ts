@@ -199,9 +199,16 @@ export const CORE: readonly LeakCase[] = [
   verb('reencipherPinBlock', core.reencipherPinBlock, world => [move(world), world.options], {
     holds: ['shared block'],
   }),
-  verb('buildFormat0', core.buildFormat0, () => [pin(), pan()], { holds: ['clear block'], pure: true }),
-  verb('parseFormat0', core.parseFormat0, () => [bytes(secret.clearBlock), pan()], { pure: true }),
-  verb('checkFormat0', core.checkFormat0, () => [bytes(secret.clearBlock), pan()], { pure: true }),
+  verb('buildFormat0', core.buildFormat0, () => [{ pin: pin(), pan: pan() }], {
+    holds: ['clear block'],
+    pure: true,
+  }),
+  verb('parseFormat0', core.parseFormat0, () => [{ block: bytes(secret.clearBlock), pan: pan() }], {
+    pure: true,
+  }),
+  verb('checkFormat0', core.checkFormat0, () => [{ block: bytes(secret.clearBlock), pan: pan() }], {
+    pure: true,
+  }),
 
   verb('generateMac', core.generateMac, ({ keys, options }) => [{ key: keys.mac, ...message }, options], {
     names: ['length'],

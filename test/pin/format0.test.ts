@@ -14,12 +14,12 @@ const account = (pan: string): string => pan.slice(-13, -1).padStart(12, '0')
 describe('known answers', () => {
   test.each(vectorsOf('pin-block-format0', 'pin-block.decode', 'reject'))('$id is refused', async vector => {
     const block = bytes(field(vector.inputs['block']))
-    await failure(() => parseFormat0(block, Pan.from(field(vector.inputs['pan']))), 'ERR_PIN_BLOCK')
+    await failure(() => parseFormat0({ block, pan: Pan.from(field(vector.inputs['pan'])) }), 'ERR_PIN_BLOCK')
   })
 
   test.each(vectorsOf('pin-block-format0', 'pin-block.encode', 'reject'))('$id is not encoded', vector => {
     const { pin, pan } = vector.inputs
-    const encode = (): unknown => buildFormat0(Pin.from(field(pin)), Pan.from(field(pan)))
+    const encode = (): unknown => buildFormat0({ pin: Pin.from(field(pin)), pan: Pan.from(field(pan)) })
     expect(encode).toThrow(expect.objectContaining({ code: vector.reason === 'pan' ? 'ERR_PAN' : 'ERR_PIN' }))
   })
 
@@ -27,15 +27,17 @@ describe('known answers', () => {
     '$id encodes and decodes',
     vector => {
       const { pin, pan } = vector.inputs
-      const block = buildFormat0(Pin.from(field(pin)), Pan.from(field(pan)))
+      const block = buildFormat0({ pin: Pin.from(field(pin)), pan: Pan.from(field(pan)) })
       expect(hex(block)).toBe(vector.outputs?.['block'])
-      expect(parseFormat0(block, Pan.from(field(pan))).reveal()).toBe(pin)
+      expect(parseFormat0({ block, pan: Pan.from(field(pan)) }).reveal()).toBe(pin)
     },
   )
 
   test.each(vectorsOf('pin-block-format0', 'pin-block.decode', 'accept'))('$id decodes', vector => {
     const { block, pan } = vector.inputs
-    expect(parseFormat0(bytes(field(block)), Pan.from(field(pan))).reveal()).toBe(vector.outputs?.['pin'])
+    expect(parseFormat0({ block: bytes(field(block)), pan: Pan.from(field(pan)) }).reveal()).toBe(
+      vector.outputs?.['pin'],
+    )
   })
 })
 
@@ -46,7 +48,11 @@ describe('one error for every bad block', () => {
     const seen = new Set<string>()
     for (const vector of vectorsOf('pin-block-format0', 'pin-block.decode', 'reject')) {
       const error = await failure(
-        () => parseFormat0(bytes(field(vector.inputs['block'])), Pan.from(field(vector.inputs['pan']))),
+        () =>
+          parseFormat0({
+            block: bytes(field(vector.inputs['block'])),
+            pan: Pan.from(field(vector.inputs['pan'])),
+          }),
         'ERR_PIN_BLOCK',
       )
       seen.add(JSON.stringify([error.name, error.code, error.message, error.cause ?? null, error.retryable]))
@@ -55,16 +61,24 @@ describe('one error for every bad block', () => {
   })
 
   test('what is not bytes or not a Pan is ERR_ARGUMENT, before anything is read', async () => {
-    await failure(() => parseFormat0('041215FEDCBA9876' as never, pan), 'ERR_ARGUMENT', ['041215FEDCBA9876'])
-    await failure(() => parseFormat0(new Uint8Array(8), '5432101234567891' as never), 'ERR_ARGUMENT')
-    await failure(() => buildFormat0('1234' as never, pan), 'ERR_ARGUMENT', ['1234'])
-    await failure(() => buildFormat0(Pin.from('1234'), '5432101234567891' as never), 'ERR_ARGUMENT')
+    await failure(() => parseFormat0({ block: '041215FEDCBA9876' as never, pan }), 'ERR_ARGUMENT', [
+      '041215FEDCBA9876',
+    ])
+    await failure(
+      () => parseFormat0({ block: new Uint8Array(8), pan: '5432101234567891' as never }),
+      'ERR_ARGUMENT',
+    )
+    await failure(() => buildFormat0({ pin: '1234' as never, pan }), 'ERR_ARGUMENT', ['1234'])
+    await failure(
+      () => buildFormat0({ pin: Pin.from('1234'), pan: '5432101234567891' as never }),
+      'ERR_ARGUMENT',
+    )
   })
 
   test('a disposed PIN is not built into a block', async () => {
     const pin = Pin.from('1234')
     pin.dispose()
-    await failure(() => buildFormat0(pin, pan), 'ERR_DISPOSED')
+    await failure(() => buildFormat0({ pin, pan }), 'ERR_DISPOSED')
   })
 })
 
@@ -75,17 +89,21 @@ describe('checkFormat0, for translations', () => {
     for (const vector of vectorsOf('pin-block-format0', 'pin-block.decode', 'reject')) {
       if (vector.reason === 'pin-digit' || vector.flags?.includes('pan-by-digit')) continue
       await failure(
-        () => checkFormat0(bytes(field(vector.inputs['block'])), Pan.from(field(vector.inputs['pan']))),
+        () =>
+          checkFormat0({
+            block: bytes(field(vector.inputs['block'])),
+            pan: Pan.from(field(vector.inputs['pan'])),
+          }),
         'ERR_PIN_BLOCK',
       )
     }
   })
 
   test('leaves the digits alone, so that chosen PANs tell nothing of them', () => {
-    const block = buildFormat0(Pin.from('1234'), pan)
+    const block = buildFormat0({ pin: Pin.from('1234'), pan })
     block[2] = (block[2] ?? 0) ^ 0xff
-    expect(() => parseFormat0(block, pan)).toThrow('the PIN block is not valid')
-    expect(checkFormat0(block, pan)).toBeUndefined()
+    expect(() => parseFormat0({ block, pan })).toThrow('the PIN block is not valid')
+    expect(checkFormat0({ block, pan })).toBeUndefined()
   })
 })
 
@@ -93,9 +111,9 @@ describe('properties', () => {
   test('round trip for every PIN length 4–12 and PAN length 12–19', () => {
     fc.assert(
       fc.property(anyPin, anyPan, (pin, pan) => {
-        const block = buildFormat0(Pin.from(pin), Pan.from(pan))
+        const block = buildFormat0({ pin: Pin.from(pin), pan: Pan.from(pan) })
         expect(block.buffer.byteLength).toBe(8)
-        return parseFormat0(block, Pan.from(pan)).reveal() === pin
+        return parseFormat0({ block, pan: Pan.from(pan) }).reveal() === pin
       }),
       { numRuns: 2000 },
     )
@@ -105,9 +123,9 @@ describe('properties', () => {
     fc.assert(
       fc.property(anyPin, anyPan, anyPan, (pin, pan, other) => {
         fc.pre(account(pan) !== account(other))
-        const block = buildFormat0(Pin.from(pin), Pan.from(pan))
+        const block = buildFormat0({ pin: Pin.from(pin), pan: Pan.from(pan) })
         try {
-          return parseFormat0(block, Pan.from(other)).reveal() !== pin
+          return parseFormat0({ block, pan: Pan.from(other) }).reveal() !== pin
         } catch (error) {
           return isIssuerPinError(error) && error.code === 'ERR_PIN_BLOCK'
         }
@@ -125,7 +143,10 @@ describe('properties', () => {
     const two = (n: number): string => String(n).padStart(2, '0')
     const accepts = (pin: string, pan: string, other: string): boolean => {
       try {
-        parseFormat0(buildFormat0(Pin.from(pin), Pan.from(pan)), Pan.from(other))
+        parseFormat0({
+          block: buildFormat0({ pin: Pin.from(pin), pan: Pan.from(pan) }),
+          pan: Pan.from(other),
+        })
         return true
       } catch {
         return false
@@ -153,8 +174,8 @@ describe('properties', () => {
     fc.assert(
       fc.property(fc.uint8Array({ minLength: 8, maxLength: 8 }), anyPan, (block, pan) => {
         try {
-          const pin = parseFormat0(block, Pan.from(pan))
-          expect(hex(buildFormat0(pin, Pan.from(pan)))).toBe(hex(block))
+          const pin = parseFormat0({ block, pan: Pan.from(pan) })
+          expect(hex(buildFormat0({ pin, pan: Pan.from(pan) }))).toBe(hex(block))
         } catch (error) {
           expect(isIssuerPinError(error) && error.code).toBe('ERR_PIN_BLOCK')
           expect(everythingShown(error)).not.toContain(hex(block))

@@ -81,7 +81,7 @@ describe('ERR_ARGUMENT says', () => {
     ['reencipherPinBlock takes an options object', () => reencipherPinBlock(7 as never)],
     [`from ${NO_KEY}`, () => verbs.reencipher({ from: {} })],
     [`to ${NO_KEY}`, () => verbs.reencipher({ to: {} })],
-    ['block must be a Uint8Array', () => parseFormat0('00' as never, pan())],
+    ['block must be a Uint8Array', () => parseFormat0({ block: '00' as never, pan: pan() })],
     ['a PIN must be a string or a Uint8Array of ASCII digits', () => Pin.from(1234 as never)],
     ['a PAN must be a string or a Uint8Array of ASCII digits', () => Pan.from({ length: 16 } as never)],
     ['a Pin is made by Pin.from(digits)', () => Reflect.construct(Pin, [Uint8Array.of(1, 2, 3, 4)])],
@@ -149,8 +149,8 @@ test('digits are 0 to 9, the bounds included, and no neighbour of theirs', () =>
 })
 
 test('a digit above 9 is bad for parseFormat0, and no matter of checkFormat0', () => {
-  const clear = buildFormat0(Pin.from('1239'), pan())
+  const clear = buildFormat0({ pin: Pin.from('1239'), pan: pan() })
   clear[2] = (clear[2] ?? 0) ^ 0x03
-  expect(checkFormat0(clear, pan())).toBeUndefined()
-  expect(() => parseFormat0(clear, pan())).toThrow('the PIN block is not valid')
+  expect(checkFormat0({ block: clear, pan: pan() })).toBeUndefined()
+  expect(() => parseFormat0({ block: clear, pan: pan() })).toThrow('the PIN block is not valid')
 })

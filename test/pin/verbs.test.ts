@@ -12,6 +12,7 @@ import {
   TRANSLATIONS,
   translatePinBlock,
 } from '../../src/index.js'
+import { FORMATS } from '../../src/pin/formats/formats.js'
 import { requireTranslation } from '../../src/pin/policy.js'
 import { softwareBackend } from '../../src/software.js'
 import { failure } from '../support/errors.js'
@@ -248,7 +249,7 @@ describe('translation policy', () => {
     if (!TRANSLATIONS[from].includes(to)) {
       await failure(() => requireTranslation(from, to), 'ERR_TRANSLATION_REFUSED')
     } else if (from === 0 && to === 0) {
-      expect(requireTranslation(from, to)).toBeUndefined()
+      expect(requireTranslation(from, to)).toEqual({ from: FORMATS[0], to: FORMATS[0] })
     } else {
       await failure(() => requireTranslation(from, to), 'ERR_ARGUMENT')
     }

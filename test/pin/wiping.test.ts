@@ -131,7 +131,7 @@ describe('the digits that were read are wiped', () => {
 
   test('by parseFormat0 where the block is none', () => {
     const clear = new Uint8Array(8).fill(4)
-    const nibbles = made(14, () => expect(() => parseFormat0(clear, pan)).toThrow())
+    const nibbles = made(14, () => expect(() => parseFormat0({ block: clear, pan })).toThrow())
     expect(nibbles.map(digits => [...digits])).toEqual([zeros(14)])
   })
 })

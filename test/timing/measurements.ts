@@ -229,7 +229,7 @@ async function pinRows(): Promise<readonly Row[]> {
   const digits = `9${randomPin(15)}`
   const pan = Pan.from(digits)
   const pin = Pin.from('4711')
-  const good = buildFormat0(pin, pan)
+  const good = buildFormat0({ pin, pan })
   const change = (at: number, bits: number) =>
     Uint8Array.from(good, (byte, i) => (i === at ? byte ^ bits : byte))
   /** Format 0 blocks that fail for one reason each. */
@@ -244,21 +244,21 @@ async function pinRows(): Promise<readonly Row[]> {
     failing(
       over(
         () => Uint8Array.from(block),
-        copy => parseFormat0(copy, pan),
+        copy => parseFormat0({ block: copy, pan }),
       ),
     )
   const check = (block: Uint8Array) =>
     failing(
       over(
         () => Uint8Array.from(block),
-        copy => checkFormat0(copy, pan),
+        copy => checkFormat0({ block: copy, pan }),
       ),
     )
   const panAt = (at: number) =>
     failing(
       over(
         () => Pan.from(otherDigit(digits, at)),
-        other => parseFormat0(good, other),
+        other => parseFormat0({ block: good, pan: other }),
       ),
     )
   const [badControl, badFiller] = await Promise.all(
@@ -285,7 +285,7 @@ async function pinRows(): Promise<readonly Row[]> {
   const build = (make: () => string) =>
     over(
       () => Pin.from(make()),
-      clear => buildFormat0(clear, pan),
+      clear => buildFormat0({ pin: clear, pan }),
     )
   const batch = 16
   return [
@@ -360,7 +360,7 @@ async function pinRows(): Promise<readonly Row[]> {
       classes: [
         over(
           () => Uint8Array.from(good),
-          copy => parseFormat0(copy, pan),
+          copy => parseFormat0({ block: copy, pan }),
         ),
         parse(bad.control),
       ],

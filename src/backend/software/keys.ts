@@ -1,6 +1,7 @@
 /** The keys of the software backend: clear material in, ready cipher objects out, one per key for its lifetime. */
 import {
   createCipheriv,
+  createDecipheriv,
   createECDH,
   createHmac,
   type ECDH,
@@ -57,7 +58,7 @@ export interface ReadyKey {
   readonly tdea?: TdeaCipher
   /** K1‖K1‖K1, for all but the last block of a retail MAC. */
   readonly retailChain?: TdeaCipher
-  readonly aes?: BlockCipher
+  readonly aes?: AesCipher
   /** Uses the key that is derived from this one, for as long as `use` takes. Of ciphers' keys. */
   readonly derived?: DerivedKey
   readonly ecdh?: ECDH
@@ -141,7 +142,7 @@ export function readyKey(key: StoredKey, engine: TdeaEngine): ReadyKey {
     return { ecdh }
   }
   const derived: DerivedKey = (steps, use) => withDerived(key, engine, steps, use)
-  if (!isTdea(key.algorithm)) return { aes: aesCbc(key.bytes), derived }
+  if (!isTdea(key.algorithm)) return { aes: aesCipher(key.bytes), derived }
   const tdea = engine.open(key.bytes)
   if (!USAGES[key.usage].macs.includes('iso9797-1-alg3')) return { tdea, derived }
   const parts = splitRetailKey(key.bytes)
@@ -206,15 +207,27 @@ export function closeKey(key: ReadyKey): void {
   if (key.ecdh !== undefined) forgetScalar(key.ecdh)
 }
 
-function aesCbc(key: Uint8Array): BlockCipher {
+/** AES under one key. Data lengths are multiples of 16. */
+interface AesCipher extends BlockCipher {
+  encipher(blocks: Uint8Array): Uint8Array
+  decipher(blocks: Uint8Array): Uint8Array
+}
+
+function aesCipher(key: Uint8Array): AesCipher {
+  const name = `aes-${key.length * 8}`
+  const run = (
+    cipher: ReturnType<typeof createCipheriv> | ReturnType<typeof createDecipheriv>,
+    data: Uint8Array,
+  ): Uint8Array => {
+    const out = cipher.setAutoPadding(false).update(data)
+    cipher.final()
+    return out
+  }
   return {
     blockBytes: 16,
-    encipherCbc: (iv, data) => {
-      const cipher = createCipheriv(`aes-${key.length * 8}-cbc`, key, iv).setAutoPadding(false)
-      const out = cipher.update(data)
-      cipher.final()
-      return out
-    },
+    encipher: blocks => run(createCipheriv(`${name}-ecb`, key, null), blocks),
+    decipher: blocks => run(createDecipheriv(`${name}-ecb`, key, null), blocks),
+    encipherCbc: (iv, data) => run(createCipheriv(`${name}-cbc`, key, iv), data),
   }
 }
 

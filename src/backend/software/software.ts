@@ -99,19 +99,19 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
   }
 
   encipher(ref: ReadyKey, blocks: Uint8Array): Uint8Array {
-    return need(ref.tdea).encipher(blocks)
+    return need(ref.tdea ?? ref.aes).encipher(blocks)
   }
 
   decipher(ref: ReadyKey, blocks: Uint8Array): Uint8Array {
-    return need(ref.tdea).decipher(blocks)
+    return need(ref.tdea ?? ref.aes).decipher(blocks)
   }
 
   reencipher(from: ReadyKey, to: ReadyKey, blocks: Uint8Array): Uint8Array {
-    const inOnePass = need(from.tdea).reencipher?.(need(to.tdea), blocks)
+    const inOnePass = to.tdea && from.tdea?.reencipher?.(to.tdea, blocks)
     if (inOnePass !== undefined) return inOnePass
-    const clear = need(from.tdea).decipher(blocks)
+    const clear = need(from.tdea ?? from.aes).decipher(blocks)
     try {
-      return need(to.tdea).encipher(clear)
+      return need(to.tdea ?? to.aes).encipher(clear)
     } finally {
       wipe(clear)
     }

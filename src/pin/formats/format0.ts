@@ -6,10 +6,12 @@
  *     PIN block = PIN field XOR PAN field
  */
 
-import { ownCopy, requireBytes, secretBytes, snapshot, wipe } from '../../base/bytes.js'
+import { readOptions } from '../../base/arguments.js'
+import { ownCopy, requireBytes, secretBytes, wipe } from '../../base/bytes.js'
 import { PinBlockError } from '../../base/errors.js'
 import { type Pan, panDigits, requirePan } from '../../primitives/pan.js'
 import { type Pin, pinDigits, pinOfDigits, requirePin } from '../../primitives/pin.js'
+import { buildBlock, type FormatRow } from './format.js'
 
 const BLOCK_BYTES = 8
 /** Nibbles after control and length: up to 12 PIN digits, then filler. */
@@ -22,6 +24,28 @@ function accountNibble(pan: Uint8Array, i: number): number {
   return i < 2 ? 0 : (pan[pan.length - 1 - BODY_NIBBLES + i] ?? 0)
 }
 
+/** The row of format 0. */
+export const format0: FormatRow = {
+  bytes: BLOCK_BYTES,
+  algorithms: ['tdea-2key', 'tdea-3key'],
+  write: writeFormat0,
+  parse: ({ block, pan }) => pinOfDigits(inspectFormat0(block, pan, { digitsMustBeDecimal: true })),
+  check: ({ block, pan }) => wipe(inspectFormat0(block, pan, { digitsMustBeDecimal: false })),
+}
+
+/** What {@link buildFormat0} takes. */
+export interface BuildFormat0Input {
+  readonly pin: Pin
+  readonly pan: Pan
+}
+
+/** What {@link parseFormat0} and {@link checkFormat0} take. */
+export interface ParseFormat0Input {
+  /** The clear block: 8 bytes. */
+  readonly block: Uint8Array
+  readonly pan: Pan
+}
+
 /**
  * Builds the clear format 0 block: 8 bytes, in memory of its own, which the caller wipes.
  *
@@ -29,17 +53,15 @@ function accountNibble(pan: Uint8Array, i: number): number {
  *
  * @example
  * ```ts
- * buildFormat0(Pin.from('1234'), Pan.from('5432101234567891')) // 04 12 15 FE DC BA 98 76
+ * buildFormat0({ pin: Pin.from('1234'), pan: Pan.from('5432101234567891') }) // 04 12 15 FE DC BA 98 76
  * ```
  */
-export function buildFormat0(pin: Pin, pan: Pan): Uint8Array {
-  const block = secretBytes(BLOCK_BYTES)
-  writeFormat0(pin, pan, block, 0)
-  return block
+export function buildFormat0(input: BuildFormat0Input): Uint8Array {
+  const { pin, pan } = readOptions(input, 'buildFormat0', ['pin', 'pan'])
+  return buildBlock(format0, pin, pan)
 }
 
-/** {@link buildFormat0} into memory that is there already, at an offset: nothing is allocated. */
-export function writeFormat0(pin: Pin, pan: Pan, to: Uint8Array, at: number): void {
+function writeFormat0(pin: Pin, pan: Pan, to: Uint8Array, at: number): void {
   requirePin(pin)
   requirePan(pan)
   const digits = pinDigits(pin)
@@ -63,12 +85,11 @@ export function writeFormat0(pin: Pin, pan: Pan, to: Uint8Array, at: number): vo
  *
  * @example
  * ```ts
- * using pin = parseFormat0(clearBlock, Pan.from('5432101234567891'))
+ * using pin = parseFormat0({ block: clearBlock, pan: Pan.from('5432101234567891') })
  * ```
  */
-export function parseFormat0(block: Uint8Array, pan: Pan): Pin {
-  const digits = inspectFormat0(block, pan, { digitsMustBeDecimal: true })
-  return pinOfDigits(digits)
+export function parseFormat0(input: ParseFormat0Input): Pin {
+  return format0.parse(readOptions(input, 'parseFormat0', ['block', 'pan']))
 }
 
 /**
@@ -79,11 +100,11 @@ export function parseFormat0(block: Uint8Array, pan: Pan): Pin {
  *
  * @example
  * ```ts
- * checkFormat0(clearBlock, pan) // throws, or is silent
+ * checkFormat0({ block: clearBlock, pan }) // throws, or is silent
  * ```
  */
-export function checkFormat0(block: Uint8Array, pan: Pan): void {
-  wipe(inspectFormat0(block, pan, { digitsMustBeDecimal: false }))
+export function checkFormat0(input: ParseFormat0Input): void {
+  format0.check(readOptions(input, 'checkFormat0', ['block', 'pan']))
 }
 
 /** Reads all nibbles whatever they hold, gathers one verdict, and only then decides. */
@@ -110,11 +131,4 @@ function inspectFormat0(block: Uint8Array, pan: Pan, rule: { digitsMustBeDecimal
   wipe(body)
   if (digits === undefined) throw new PinBlockError()
   return digits
-}
-
-/** A copy of one enciphered PIN block: 8 bytes. Any other length is `ERR_PIN_BLOCK`, no bytes are `ERR_ARGUMENT`. */
-export function readBlock(block: Uint8Array): Uint8Array {
-  const copy = snapshot(block, 'block')
-  if (copy.length !== 8) throw new PinBlockError()
-  return copy
 }

@@ -46,7 +46,7 @@ const NAMED: Readonly<Record<NamedForm, { bytes: number; build: (parts: PinParts
     bytes: 8,
     build: ({ pin, pan }) => {
       if (pan === undefined) throw new DataSetError('pan', 'is needed for the PIN block')
-      return buildFormat0(pin, pan)
+      return buildFormat0({ pin, pan })
     },
   },
   'iso9564-format-2': { bytes: 8, build: ({ pin }) => pinField(2, pin, FILL_F) },

@@ -55,7 +55,11 @@ export interface Issuer {
 
 const pan = Pan.from(PAN_DIGITS)
 const blockUnder = (key: string, pin: string): string =>
-  forgeBlock('createCipher', key, Buffer.from(buildFormat0(Pin.from(pin), pan)).toString('hex')).toUpperCase()
+  forgeBlock(
+    'createCipher',
+    key,
+    Buffer.from(buildFormat0({ pin: Pin.from(pin), pan })).toString('hex'),
+  ).toUpperCase()
 const stored = blockUnder(PEK, PIN_DIGITS)
 
 /** A time that stands still, so that a token in an input is good in every process. */

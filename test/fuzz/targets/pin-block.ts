@@ -86,16 +86,16 @@ export const format0: FuzzTarget = {
     const blockHex = toHex(block)
     const pan = Pan.from(panText)
     const rule = { codes: ['ERR_PIN_BLOCK'], hidden: [blockHex, blockHex.toUpperCase(), panText] } as const
-    const pin = attempt(() => parseFormat0(block, pan), rule)
+    const pin = attempt(() => parseFormat0({ block, pan }), rule)
     const expected = naivePin(blockHex, panText)
     check(pin?.reveal() === expected, 'parseFormat0 reads as the standard does')
-    const sound = attempt(() => checkFormat0(block, pan) === undefined, rule) ?? false
+    const sound = attempt(() => checkFormat0({ block, pan }) === undefined, rule) ?? false
     check(
       sound === (naivePinField(blockHex, panText) !== undefined),
       'checkFormat0 judges as the standard does',
     )
     if (pin === undefined) return
-    check(toHex(buildFormat0(pin, pan)) === blockHex, 'building undoes parsing')
+    check(toHex(buildFormat0({ pin, pan })) === blockHex, 'building undoes parsing')
     pin.dispose()
   },
 }

@@ -88,7 +88,7 @@ describe('a data set', () => {
 })
 
 describe('a PIN block', () => {
-  const clear = buildFormat0(Pin.from('739204'), Pan.from(PAN_DIGITS))
+  const clear = buildFormat0({ pin: Pin.from('739204'), pan: Pan.from(PAN_DIGITS) })
   test('clear: the control nibble and nothing of the PIN', () => {
     const shown = inspectPinBlock(clear, { state: 'clear' })
     expect(shown).toMatch(/^control +0 +0\. +format 0: PIN field XOR PAN field$/m)
