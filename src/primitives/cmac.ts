@@ -22,7 +22,7 @@ const REDUCTION: Readonly<Record<BlockCipher['blockBytes'], number>> = { 8: 0x1b
  * const tag = cmac(aes, new TextEncoder().encode('message')) // 16 bytes
  * ```
  */
-export function cmac(cipher: BlockCipher, message: Uint8Array): Uint8Array<ArrayBuffer> {
+export function cmac(cipher: BlockCipher, message: Uint8Array): Uint8Array {
   const { blockBytes } = cipher
   const complete = message.length > 0 && message.length % blockBytes === 0
   const zero = secretBytes(blockBytes)

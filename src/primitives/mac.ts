@@ -26,6 +26,12 @@ export interface MacComputation {
   readonly iv?: Uint8Array
 }
 
+/** The first chaining value where none is given. Read, never written. */
+const ZERO_IV: Readonly<Record<BlockCipher['blockBytes'], Uint8Array>> = {
+  8: secretBytes(8),
+  16: secretBytes(16),
+}
+
 type Compute = (ciphers: MacCiphers, iv: Uint8Array, message: Uint8Array, padding: MacPadding) => Uint8Array
 
 const COMPUTE: Readonly<Record<MacAlgorithm | Encipherment, Compute>> = {
@@ -64,7 +70,7 @@ export function macBytes(algorithm: KeyAlgorithm): 8 | 16 {
 export function computeMac(request: MacComputation, ciphers: MacCiphers, message: Uint8Array): Uint8Array {
   requireBytes(message, 'message')
   if (!Object.hasOwn(COMPUTE, request.algorithm)) throw new ArgumentError('MAC algorithm is not known')
-  const iv = request.iv ?? secretBytes(ciphers.last.blockBytes)
+  const iv = request.iv ?? ZERO_IV[ciphers.last.blockBytes]
   return COMPUTE[request.algorithm](ciphers, iv, message, request.padding)
 }
 

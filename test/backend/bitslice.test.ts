@@ -80,6 +80,9 @@ describe('random blocks against OpenSSL', () => {
     const cipher = bitsliceEngine.open(key)
     expect(hex(cipher.encipher(data))).toBe(openssl(key, 'ecb', null, data))
     expect(hex(cipher.encipherCbc(iv, data))).toBe(openssl(key, 'cbc', iv, data))
+    for (const part of [data, data.subarray(0, 8), data.subarray(0, 800)]) {
+      expect(hex(cipher.cbcLast?.(iv, part) ?? data)).toBe(openssl(key, 'cbc', iv, part).slice(-16))
+    }
     cipher.close()
   })
 
@@ -154,6 +157,25 @@ describe('many CBC chains side by side', () => {
   })
 })
 
+describe('a retail MAC in one', () => {
+  test.each([1, 2, 16, 8192, 8193, 16_400])('of %i blocks', blocks => {
+    const [key, iv, data] = [randomBytes(16), randomBytes(8), randomBytes(8 * blocks)]
+    const chain = new BitsliceTdea(bitsliceMemory(), triple(key.subarray(0, 8)))
+    const last = new BitsliceTdea(bitsliceMemory(), key)
+    const state =
+      blocks === 1
+        ? iv
+        : bytes(openssl(triple(key.subarray(0, 8)), 'cbc', iv, data.subarray(0, -8)).slice(-16))
+    const expected = openssl(key, 'cbc', state, data.subarray(-8))
+    expect(hex(last.retailLast(chain, iv, data) ?? data)).toBe(expected)
+    const elsewhere = new BitsliceTdea(new BitsliceMemory(), triple(key.subarray(0, 8)))
+    expect(last.retailLast(elsewhere, iv, data)).toBeUndefined()
+    expect(last.retailLast({}, iv, data)).toBeUndefined()
+    chain.close()
+    last.close()
+  })
+})
+
 describe('what is refused', () => {
   test.each([0, 7, 9])('%i bytes', async length => {
     const cipher = new BitsliceTdea(bitsliceMemory(), randomBytes(16))
@@ -161,6 +183,7 @@ describe('what is refused', () => {
     await failure(() => cipher.encipher(data), 'ERR_BACKEND_FAILED')
     await failure(() => cipher.decipher(data), 'ERR_BACKEND_FAILED')
     await failure(() => cipher.encipherCbc(new Uint8Array(8), data), 'ERR_BACKEND_FAILED')
+    await failure(() => cipher.cbcLast(new Uint8Array(8), data), 'ERR_BACKEND_FAILED')
     if (length > 0) await failure(() => cipher.cbcMacs(new Uint8Array(8), [data]), 'ERR_BACKEND_FAILED')
     cipher.close()
   })
@@ -176,6 +199,7 @@ describe('what is refused', () => {
     await failure(() => closed.encipher(data), 'ERR_BACKEND_CLOSED')
     await failure(() => closed.decipher(data), 'ERR_BACKEND_CLOSED')
     await failure(() => closed.encipherCbc(data, data), 'ERR_BACKEND_CLOSED')
+    await failure(() => closed.cbcLast(data, data), 'ERR_BACKEND_CLOSED')
     await failure(() => closed.cbcMacs(data, [data]), 'ERR_BACKEND_CLOSED')
     await failure(() => open.reencipher(closed, data), 'ERR_BACKEND_CLOSED')
     open.close()
@@ -198,6 +222,7 @@ describe('nothing is left behind', () => {
       cipher.decipher(randomBytes(8 * blocks))
       cipher.reencipher(other, randomBytes(8 * blocks))
       cipher.encipherCbc(iv, randomBytes(8 * blocks))
+      cipher.cbcLast(iv, randomBytes(8 * blocks))
     }
     cipher.cbcMacs(
       iv,

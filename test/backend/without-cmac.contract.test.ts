@@ -1,5 +1,5 @@
 import { afterAll, test } from 'vitest'
-import type { Capabilities, MacRequest } from '../../src/backend/driver.js'
+import type { Capabilities, MacRequest, MaybePromise } from '../../src/backend/driver.js'
 import { openBackend } from '../../src/backend/front.js'
 import { nodeEngine } from '../../src/backend/software/engine-node.js'
 import { type ReadyKey, storeKeys } from '../../src/backend/software/keys.js'
@@ -14,7 +14,7 @@ class WithoutCmac extends SoftwareDriver {
     return { ...others, macs: { ...macs, cmac: 'none' } }
   }
 
-  override mac(ref: ReadyKey, request: MacRequest, message: Uint8Array): Uint8Array {
+  override mac(ref: ReadyKey, request: MacRequest, message: Uint8Array): MaybePromise<Uint8Array> {
     if (request.algorithm === 'cmac') throw new BackendError('ERR_UNSUPPORTED', 'this backend has no CMAC')
     return super.mac(ref, request, message)
   }

@@ -102,16 +102,49 @@ export class BitsliceTdea implements TdeaCipher {
   }
 
   encipherCbc(iv: Uint8Array, data: Uint8Array): Uint8Array {
-    const { bytes, functions } = this.#memory
+    const { bytes } = this.#memory
     bytes.set(iv, IV)
     try {
-      return this.#inMemory(data, count => {
-        const [k1, k2, k3, step] = this.#forward
-        functions.cbc(BLOCKS, count, IV, k1, k2, k3, step)
-        bytes.copyWithin(IV, BLOCKS + BLOCK_BYTES * (count - 1), BLOCKS + BLOCK_BYTES * count)
-      })
+      return this.#inMemory(data, count => this.#cbc(BLOCKS, count))
     } finally {
-      this.#memory.wipeChain()
+      bytes.fill(0, IV, IV + BLOCK_BYTES)
+    }
+  }
+
+  cbcLast(iv: Uint8Array, data: Uint8Array): Uint8Array {
+    return this.#last(this, iv, data)
+  }
+
+  retailLast(chain: object, iv: Uint8Array, padded: Uint8Array): Uint8Array | undefined {
+    return chain instanceof BitsliceTdea && chain.#memory === this.#memory
+      ? this.#last(chain, iv, padded)
+      : undefined
+  }
+
+  /** Chains all blocks but the last under `chain`, the last one here, and returns what comes of it. */
+  #last(chain: BitsliceTdea, iv: Uint8Array, data: Uint8Array): Uint8Array {
+    this.#requireOpen()
+    chain.#requireOpen()
+    requireWholeBlocks(data)
+    const { bytes } = this.#memory
+    const out = secretBytes(BLOCK_BYTES)
+    let filled = 0
+    try {
+      bytes.set(iv, IV)
+      for (let from = 0; from < data.length; from += BLOCKS_BYTES) {
+        const part = data.length <= BLOCKS_BYTES ? data : data.subarray(from, from + BLOCKS_BYTES)
+        const count = part.length / BLOCK_BYTES
+        const own = chain === this ? count : from + part.length === data.length ? 1 : 0
+        filled = Math.max(filled, part.length)
+        bytes.set(part, BLOCKS)
+        if (count > own) chain.#cbc(BLOCKS, count - own)
+        if (own > 0) this.#cbc(BLOCKS + BLOCK_BYTES * (count - own), own)
+      }
+      for (let i = 0; i < BLOCK_BYTES; i++) out[i] = bytes[IV + i] ?? 0
+      return out
+    } finally {
+      bytes.fill(0, BLOCKS, BLOCKS + filled)
+      bytes.fill(0, IV, IV + BLOCK_BYTES)
     }
   }
 
@@ -181,6 +214,15 @@ export class BitsliceTdea implements TdeaCipher {
       }
     }
     return out
+  }
+
+  /** Chains blocks in place, from IV; IV is then their last. */
+  #cbc(at: number, count: number): void {
+    const { bytes, functions } = this.#memory
+    const [k1, k2, k3, step] = this.#forward
+    functions.cbc(at, count, IV, k1, k2, k3, step)
+    const last = at + BLOCK_BYTES * (count - 1)
+    bytes.copyWithin(IV, last, last + BLOCK_BYTES)
   }
 
   #ecb(count: number, forward: boolean): void {

@@ -7,7 +7,7 @@ import { requireSoundMaterial } from '../../key/material.js'
 import { isWithin, USAGES } from '../../key/usage.js'
 import { concatKdf } from '../../primitives/concat-kdf.js'
 import { signEs256 } from '../../primitives/es256.js'
-import { computeMac } from '../../primitives/mac.js'
+import { computeMac, type MacCiphers } from '../../primitives/mac.js'
 import type { Backend } from '../backend.js'
 import type {
   BackendDriver,
@@ -17,6 +17,7 @@ import type {
   Health,
   KeyQuery,
   MacRequest,
+  MaybePromise,
 } from '../driver.js'
 import { openBackend } from '../front.js'
 import { chooseEngine, type EngineChoice, engineWorks } from './engine.js'
@@ -29,6 +30,7 @@ import {
   type StoredKey,
   storeKeys,
 } from './keys.js'
+import { batchCiphers, MacBatch } from './mac-batch.js'
 import type { TdeaEngine } from './tdea-engine.js'
 
 /** Options of {@link softwareBackend}. */
@@ -66,6 +68,7 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
   /** By kid; more than one is found to be too many when it is asked for. */
   readonly #byKid = new Map<string, StoredKey[]>()
   readonly #engine: TdeaEngine
+  readonly #macs = new MacBatch()
   readonly #ready = new Map<StoredKey, ReadyKey>()
 
   constructor(keys: readonly StoredKey[], engine: TdeaEngine) {
@@ -117,16 +120,14 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
     }
   }
 
-  mac(ref: ReadyKey, { derivation, ...request }: MacRequest, message: Uint8Array): Uint8Array {
+  mac(ref: ReadyKey, { derivation, ...request }: MacRequest, message: Uint8Array): MaybePromise<Uint8Array> {
     if (derivation !== undefined) {
-      return need(ref.derived)(derivation, key => this.mac(key, request, message))
+      // At once: the derived key is wiped when this returns.
+      return need(ref.derived)(derivation, key => computeMac(request, macCiphers(key), message))
     }
-    const last = need(ref.tdea ?? ref.aes)
-    return computeMac(
-      request,
-      ref.retailChain === undefined ? { last } : { last, chain: ref.retailChain },
-      message,
-    )
+    const ciphers = macCiphers(ref)
+    const many = batchCiphers(ciphers, request.algorithm)
+    return many === undefined ? computeMac(request, ciphers, message) : this.#macs.add(many, request, message)
   }
 
   deriveContentKey(ref: ReadyKey, request: ContentKeyRequest): Uint8Array {
@@ -175,4 +176,9 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
 function need<T>(part: T | undefined): T {
   if (part === undefined) throw new BackendError('ERR_BACKEND_FAILED', 'the key lacks what its usage implies')
   return part
+}
+
+function macCiphers({ tdea, aes, retailChain }: ReadyKey): MacCiphers {
+  const last = need(tdea ?? aes)
+  return retailChain === undefined ? { last } : { last, chain: retailChain }
 }

@@ -9,6 +9,10 @@ export interface TdeaCipher {
   encipherCbc(iv: Uint8Array, data: Uint8Array): Uint8Array
   /** Where it can be had: deciphers here and enciphers under `to` in one pass; undefined where `to` is not of its kind. */
   reencipher?(to: TdeaCipher, blocks: Uint8Array): Uint8Array | undefined
+  /** Where it can be had for less than {@link encipherCbc}: only its last block, in memory of its own. */
+  cbcLast?(iv: Uint8Array, data: Uint8Array): Uint8Array
+  /** Where it can be had in one: a retail MAC, this cipher being the last one's; undefined for a `chain` of another kind. */
+  retailLast?(chain: object, iv: Uint8Array, padded: Uint8Array): Uint8Array | undefined
   /** Where it can be had: the last blocks of the CBC encryptions of many messages, one after the other. */
   cbcMacs?(iv: Uint8Array, messages: readonly Uint8Array[]): Uint8Array
   /** Drops the key schedule and wipes the key bytes. */
