@@ -2,11 +2,13 @@
  * Format 2: seven kinds of scheme, each against samples that another program computed, byte by byte; what it refuses, and
  * at which entry; and that a PIN can be verified with what is kept of a Set PIN.
  */
+import { Ajv } from 'ajv'
 import { describe, expect, test } from 'vitest'
 import { ProfileError } from '../../src/base/errors.js'
 import { buildDataSet, dataSetFromHex, dataSetToHex, maskDataSet } from '../../src/seccos/data-set.js'
 import { neededToVerify, remarksOn, uncoveredBy } from '../../src/seccos/profile/coverage.js'
 import { parseProfile } from '../../src/seccos/profile/parse.js'
+import schema from '../../src/seccos/profile/profile.schema.json' with { type: 'json' }
 import { computePrw, verifyPrw } from '../../src/seccos/prw.js'
 import { generatePrwMac, verifyPrwMac } from '../../src/seccos/prw-mac.js'
 import { readPrw } from '../../src/stores/records.js'
@@ -363,4 +365,17 @@ test('an intdatag that is to be stored is kept with the PRW, and checked', () =>
   expect(readPrw({ ...prw, intdatag })).toEqual({ ...prw, intdatag })
   expect(readPrw(prw)).toEqual(prw)
   expect(() => readPrw({ ...prw, intdatag: 'short' })).toThrow('intdatag must be 20 printable characters')
+})
+
+test('the JSON schema takes every scheme, and refuses what has another shape', () => {
+  const matches = new Ajv({ strict: true, strictTypes: false, strictRequired: false }).compile(schema)
+  for (const name of NAMES) expect([name, matches(SCHEMES[name]), matches.errors]).toEqual([name, true, null])
+  for (const [path, value] of [
+    ['/prw/derivation/0/method', 'guess'],
+    ['/prw/unknown', true],
+    ['/fields/0/masked', 'yes'],
+    ['/profileFormat', 1],
+  ] as const) {
+    expect(matches(changed('derived', { [path]: value }))).toBe(false)
+  }
 })
