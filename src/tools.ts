@@ -5,9 +5,18 @@
  * @module issuer-pin-crypto/tools
  */
 export {
+  ILLUSTRATIVE_IBM_SHAPED_NOT_GIROCARD,
   ILLUSTRATIVE_NOT_GIROCARD_AES,
   ILLUSTRATIVE_NOT_GIROCARD_TDEA,
 } from './seccos/profile/illustrative.js'
+export {
+  type CheckedComputation,
+  type CheckedSample,
+  checkProfile,
+  type ProfileCheck,
+  type ProfileCheckInput,
+  type ProfileSample,
+} from './tools/check-profile.js'
 export { inspectDataSet } from './tools/inspect/data-set.js'
 export { inspectJweHeader } from './tools/inspect/jwe-header.js'
 export { inspectPinBlock } from './tools/inspect/pin-block.js'

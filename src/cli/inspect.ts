@@ -2,6 +2,7 @@
 import { fromHex, wipe } from '../base/bytes.js'
 import { parseProfile, type SeccosProfile } from '../index.js'
 import {
+  ILLUSTRATIVE_IBM_SHAPED_NOT_GIROCARD,
   ILLUSTRATIVE_NOT_GIROCARD_AES,
   ILLUSTRATIVE_NOT_GIROCARD_TDEA,
   inspectDataSet,
@@ -24,6 +25,7 @@ type Inspect = (args: readonly string[], io: Io) => Promise<string>
 const SHIPPED: Readonly<Record<string, SeccosProfile>> = {
   'illustrative-tdea': ILLUSTRATIVE_NOT_GIROCARD_TDEA,
   'illustrative-aes': ILLUSTRATIVE_NOT_GIROCARD_AES,
+  'illustrative-ibm-shaped': ILLUSTRATIVE_IBM_SHAPED_NOT_GIROCARD,
 }
 
 const SUBJECTS: Readonly<Record<string, Inspect>> = {
@@ -79,7 +81,8 @@ The input is a file, or standard input where there is none.
   data-set    prwDataSet: 246 upper-case hex digits
   pin-block   16 or 32 hex digits; no digit of a PIN is shown
 
-  --profile   a profile's JSON file, or illustrative-tdea, illustrative-aes
+  --profile   a profile's JSON file, or illustrative-tdea, illustrative-aes,
+              illustrative-ibm-shaped
   --state     whether the block is clear or enciphered`,
   run: async ([subject = '', ...args], io) => {
     const inspect = Object.hasOwn(SUBJECTS, subject) ? SUBJECTS[subject] : undefined

@@ -1,5 +1,5 @@
 /**
- * Two profiles that were invented for this library, to show and test the mechanism.
+ * Three profiles that were made up for this library, to show and test the mechanism.
  *
  * They are NOT the girocard algorithm, nor that of any other scheme: neither the layout of the data set nor the choice
  * of algorithms, inputs or padding comes from one. Values made with them mean nothing to a scheme, a terminal or D1. An
@@ -113,5 +113,68 @@ export const ILLUSTRATIVE_NOT_GIROCARD_AES: SeccosProfile = parseProfile({
     outputBytes: 8,
     text: 'hex-upper',
     uncovered: ['pan', 'pinBlock', 'pinLength'],
+  },
+})
+
+/**
+ * Illustrative, NOT the girocard algorithm: the PRW in the shape in which IBM's manuals describe it in public for the verbs
+ * of Deutsche Kreditwirtschaft: AES-CMAC over PAN data, card data that stays and card data that changes, PIN length, PIN
+ * and a random number of 4 bytes; 16 bytes. Which bytes each of them is, those manuals do not say: layout, encodings and
+ * the MAC are made up. `cardStays` and `cardChanges` are the issuer's own, and verifying takes them too.
+ *
+ * @example
+ * ```ts
+ * const fields = { psn: '01', cardStays: '01', cardChanges: '2812' }
+ * const prw = await computePrw({ key, profile: ILLUSTRATIVE_IBM_SHAPED_NOT_GIROCARD, pin, pan, pcc, intdatag, fields })
+ * ```
+ */
+export const ILLUSTRATIVE_IBM_SHAPED_NOT_GIROCARD: SeccosProfile = parseProfile({
+  profileFormat: 2,
+  name: 'illustrative-IBM-shaped-NOT-girocard',
+  version: '1.0.0',
+  provenance: 'illustrative',
+  description:
+    'In the shape of a public description, all bytes made up. Not the girocard algorithm, nor that of any other scheme.',
+  pinBlock: { digits: 'bcd', length: 6, align: 'left', pad: 'F' },
+  randomBytes: 4,
+  external: [
+    { id: 'cardStays', kind: 'text' },
+    { id: 'cardChanges', kind: 'text' },
+  ],
+  fields: [
+    { id: 'layout', offset: 0, length: 1, constant: '03' },
+    { id: 'pan', offset: 1, length: 10, encoding: 'bcd', align: 'left', pad: 'F', masked: true },
+    { id: 'psn', offset: 11, length: 1, encoding: 'bcd', align: 'exact', masked: false },
+    { id: 'pcc', offset: 12, length: 2, encoding: 'bcd', align: 'exact', masked: false },
+    { id: 'random', offset: 14, length: 4, encoding: 'binary', align: 'exact', masked: false },
+    { id: 'intdatag', offset: 18, length: 20, encoding: 'ascii', align: 'exact', masked: false },
+    { id: 'filler', offset: 38, length: 85, constant: '00'.repeat(85) },
+  ],
+  prw: {
+    algorithm: 'cmac-aes',
+    padding: 'none',
+    iv: 'none',
+    keyBytes: 16,
+    inputs: [
+      { input: 'pan', length: 10, encoding: 'bcd', align: 'left', pad: 'F' },
+      { input: 'external', id: 'cardStays', length: 2, encoding: 'ascii', align: 'exact' },
+      { input: 'external', id: 'cardChanges', length: 4, encoding: 'ascii', align: 'exact' },
+      { input: 'pinLength', length: 1, encoding: 'binary', align: 'exact' },
+      { input: 'pinBlock' },
+      { input: 'random' },
+    ],
+    outputBytes: 16,
+    text: 'hex-upper',
+    uncovered: ['pcc', 'intdatag', 'psn'],
+  },
+  mac: {
+    algorithm: 'cmac-aes',
+    padding: 'none',
+    iv: 'none',
+    keyBytes: 16,
+    inputs: [{ input: 'dataSet.masked' }, { input: 'prw', form: 'binary' }],
+    outputBytes: 8,
+    text: 'hex-upper',
+    uncovered: ['pan', 'pinBlock', 'cardStays', 'cardChanges'],
   },
 })

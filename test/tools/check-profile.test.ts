@@ -1,0 +1,154 @@
+/** A profile against the samples of seven invented schemes: it agrees, or the nearest reading that would is named. */
+import { describe, expect, test } from 'vitest'
+import { parseProfile } from '../../src/seccos/profile/parse.js'
+import { checkProfile } from '../../src/tools/check-profile.js'
+import { expectNoSecrets } from '../seccos/fixtures.js'
+import { SAMPLES, type Sample, SCHEMES, valuesOf } from '../seccos/schemes.js'
+import { failure } from '../support/errors.js'
+import { bytes } from '../support/vectors.js'
+
+type Scheme = keyof typeof SCHEMES
+const NAMES = Object.keys(SCHEMES) as Scheme[]
+const KEYS = {
+  tdea: [bytes('0123456789ABCDEFFEDCBA9876543210'), bytes('7CA110454A1A6E570131D9619DC1376E')],
+  aes: [bytes('2B7E151628AED2A6ABF7158809CF4F3C'), bytes('77A77FAF290C1FA30C683DF16BA7A77B')],
+} as const
+
+const keysOf = (profile: { prw: { algorithm: string }; mac: { algorithm: string } }) => {
+  const cipher = (algorithm: string) => (algorithm.includes('aes') ? 'aes' : 'tdea')
+  return {
+    prwTestKey: KEYS[cipher(profile.prw.algorithm)][0],
+    macTestKey: KEYS[cipher(profile.mac.algorithm)][1],
+  }
+}
+const samplesOf = (name: Scheme, samples: readonly Sample[] = SAMPLES[name]) =>
+  samples.map(sample => {
+    const { prwDataSet, prwValue, macValue } = sample
+    return { ...valuesOf(name, sample), prwDataSet, prwValue, macValue }
+  })
+
+describe.each(NAMES)('%s', name => {
+  test('agrees with its samples', async () => {
+    const profile = parseProfile(SCHEMES[name])
+    const check = await checkProfile({ profile, samples: samplesOf(name), ...keysOf(profile) })
+    expect(check.agrees).toBe(true)
+    expect(check.prw).toEqual({ agrees: true, nearest: [] })
+    for (const sample of check.samples) {
+      expect(sample).toMatchObject({ prw: true, mac: true, fields: expect.arrayContaining(['pcc']) })
+    }
+  })
+})
+
+describe('one entry that is wrong', () => {
+  const { prw, mac, ...rest } = SCHEMES.external
+  test.each<[string, object, 'prw' | 'mac', string]>([
+    ['padding', { prw, mac: { ...mac, padding: 2 } }, 'mac', 'padding 1 in place of 2'],
+    [
+      'alignment',
+      { prw: { ...prw, inputs: [{ ...prw.inputs[0], align: 'right' }, ...prw.inputs.slice(1)] }, mac },
+      'prw',
+      'inputs/0 (pan) left-aligned, filled with 20',
+    ],
+    [
+      'order',
+      { prw: { ...prw, inputs: [prw.inputs[0], prw.inputs[2], prw.inputs[1], ...prw.inputs.slice(3)] }, mac },
+      'prw',
+      'inputs/1 (cdt) and the one after it exchanged',
+    ],
+    [
+      'form of the PRW',
+      { prw, mac: { ...mac, inputs: [...mac.inputs.slice(0, 3), { input: 'prw', form: 'binary' }] } },
+      'mac',
+      'inputs/3 (prw) as text',
+    ],
+    [
+      'one input too many',
+      { prw, mac: { ...mac, inputs: [...mac.inputs, { input: 'constant', constant: '80' }] } },
+      'mac',
+      'without inputs/4 (constant)',
+    ],
+    ['PIN form', { pinBlock: 'iso9564-format-2', prw, mac }, 'prw', 'the PIN as digits-bcd'],
+    ['algorithm', { prw, mac: { ...mac, algorithm: 'iso9797-1-alg1' } }, 'mac', 'iso9797-1-alg3, padding 1'],
+    ['IV', { prw, mac: { ...mac, iv: '0000000000000001' } }, 'mac', 'a zero IV'],
+    ['digest', { prw: { ...prw, digest: 'sha-1' }, mac }, 'prw', 'no digest before'],
+  ])('%s: the nearest reading is named', async (_what, change, which, says) => {
+    const profile = parseProfile({ ...rest, ...change })
+    const check = await checkProfile({ profile, samples: samplesOf('external'), ...keysOf(profile) })
+    expect(check.agrees).toBe(false)
+    expect(check[which]).toEqual({ agrees: false, nearest: [says] })
+    expect(check[which === 'prw' ? 'mac' : 'prw'].agrees).toBe(true)
+    expectNoSecrets(check)
+  })
+
+  test('the end that is cut away', async () => {
+    const { output: _, ...plain } = SCHEMES.outputs.mac
+    const profile = parseProfile({ ...SCHEMES.outputs, mac: plain })
+    const check = await checkProfile({ profile, samples: samplesOf('outputs'), ...keysOf(profile) })
+    expect(check.mac.nearest).toEqual(['the rightmost bytes in place of the leftmost'])
+  })
+})
+
+describe('samples', () => {
+  const profile = parseProfile(SCHEMES.enciphered)
+  const keys = keysOf(profile)
+  const [one = expect.unreachable(), ...others] = samplesOf('enciphered')
+
+  test('of which one does not read: said of that one', async () => {
+    const bad = { ...one, prwDataSet: `01${one.prwDataSet.slice(2)}` }
+    const check = await checkProfile({ profile, samples: [bad, ...others], ...keys })
+    expect(check.samples[0]).toEqual({
+      fields: [],
+      prw: undefined,
+      mac: undefined,
+      problem: 'data set: pan must be masked: zero bytes',
+    })
+    expect(check.samples[1]).toMatchObject({ prw: true, mac: true })
+    expect(check.agrees).toBe(false)
+  })
+
+  test('of which one is another key’s: it disagrees, and nothing is near', async () => {
+    const check = await checkProfile({
+      profile,
+      samples: [{ ...one, macValue: '0000000000000000' }, ...others],
+      ...keys,
+    })
+    expect(check.samples.map(({ mac }) => mac)).toEqual([false, true, true])
+    expect(check.mac).toEqual({ agrees: false, nearest: [] })
+  })
+
+  test('that lack a value: the problem names it', async () => {
+    const scheme = parseProfile(SCHEMES.external)
+    const samples = samplesOf('external').map(sample => ({ ...sample, fields: {} }))
+    const check = await checkProfile({ profile: scheme, samples, ...keysOf(scheme) })
+    expect(check.samples[0]).toMatchObject({
+      prw: undefined,
+      mac: true,
+      problem: 'prw: data set: cdp is missing',
+    })
+  })
+
+  test('and keys that are none are refused', async () => {
+    const secrets = [one.prwDataSet]
+    await failure(() => checkProfile({ profile, samples: [], ...keys }), 'ERR_ARGUMENT', secrets)
+    await failure(
+      () => checkProfile({ ...keys, profile, samples: [{ ...one, pan: 7 as never }] }),
+      'ERR_ARGUMENT',
+      secrets,
+    )
+    await failure(
+      () => checkProfile({ ...keys, profile, samples: [{ ...one, macValue: 7 as never }] }),
+      'ERR_ARGUMENT',
+      secrets,
+    )
+    await failure(
+      () => checkProfile({ ...keys, profile: {} as never, samples: [one] }),
+      'ERR_ARGUMENT',
+      secrets,
+    )
+    await failure(
+      () => checkProfile({ ...keys, profile, samples: [one], prwTestKey: new Uint8Array(8) }),
+      'ERR_LENGTH',
+      secrets,
+    )
+  })
+})
