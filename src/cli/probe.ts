@@ -2,7 +2,7 @@
 import { fromHex, wipe } from '../base/bytes.js'
 import { Pan, Pin } from '../index.js'
 import { renderTable } from '../tools/inspect/table.js'
-import { type ProbeOutcome, type ProbeReport, type ProbeSample, probeProfile } from '../tools.js'
+import { type ProbeOutcome, type ProbeSample, type ProfileSample, probeProfile } from '../tools.js'
 import { type Command, readArguments, readInput, readJson, UsageError } from './command.js'
 
 type Members = Readonly<Record<string, unknown>>
@@ -35,12 +35,21 @@ function readSample(value: unknown, pins: Pin[]): ProbeSample {
   }
 }
 
-/** `probeProfile`, or what a test has in its place. */
-export type Probe = typeof probeProfile
-
 const SAMPLE_FILE = ['prwTestKey', 'macTestKey', 'samples']
 
-async function report(text: string, probe: Probe): Promise<ProbeReport> {
+/** What a file of samples holds. */
+export interface SampleFile<S> {
+  readonly samples: readonly S[]
+  readonly prwTestKey: Uint8Array
+  readonly macTestKey: Uint8Array
+}
+
+/** Reads a file of samples, hands them to `use`, and wipes keys and PINs whatever comes of it. Errors: `ERR_USAGE`. */
+export async function withSamples<S, T>(
+  text: string,
+  readOne: (value: unknown, pins: Pin[]) => S,
+  use: (file: SampleFile<S>) => Promise<T>,
+): Promise<T> {
   const file = readJson(text, 'the samples')
   const unknown = Object.keys(file).find(name => !SAMPLE_FILE.includes(name))
   if (unknown !== undefined)
@@ -57,12 +66,33 @@ async function report(text: string, probe: Probe): Promise<ProbeReport> {
   try {
     const prwTestKey = readKey('prwTestKey')
     const macTestKey = readKey('macTestKey')
-    return await probe({ samples: samples.map(value => readSample(value, pins)), prwTestKey, macTestKey })
+    return await use({ samples: samples.map(value => readOne(value, pins)), prwTestKey, macTestKey })
   } finally {
     wipe(...keys)
     for (const pin of pins) pin[Symbol.dispose]()
   }
 }
+
+/**
+ * A sample for the check of a profile: as for the prober, and besides `fields` (text) and `bytes` (hex), the profile's own
+ * fields and external values.
+ */
+export function readProfileSample(value: unknown, pins: Pin[]): ProfileSample {
+  const { known: _, bytes, fields, ...sample } = readSample(value, pins) as ProbeSample & Members
+  const own: Record<string, string | Uint8Array> = {}
+  for (const name of Object.keys(membersOf(fields))) own[name] = readText(membersOf(fields), name)
+  for (const name of Object.keys(membersOf(bytes))) own[name] = readHex(membersOf(bytes), name)
+  return { ...sample, fields: own }
+}
+
+function membersOf(value: unknown): Members {
+  if (value === undefined) return {}
+  if (typeof value !== 'object' || value === null) throw new UsageError('fields and bytes must be objects')
+  return value as Members
+}
+
+/** `probeProfile`, or what a test has in its place. */
+export type Probe = typeof probeProfile
 
 function outcomeRows(which: string, { verdict, tried, matches }: ProbeOutcome): string[][] {
   const head = [which, verdict, `${matches.length} of ${tried}`]
@@ -94,7 +124,11 @@ Exit code 1 where no draft comes out. What reproduces the samples may still diff
     run: async (args, io) => {
       const options = { draft: { type: 'boolean' } } as const
       const { values, positionals } = readArguments(args, { options, positionals: 1 })
-      const { places, prw, mac, draft } = await report(await readInput(positionals[0], io), probe)
+      const { places, prw, mac, draft } = await withSamples(
+        await readInput(positionals[0], io),
+        readSample,
+        probe,
+      )
       if (values.draft !== true) {
         const found = places.map(({ id, offset, length, encoding }) => [
           id,

@@ -22,6 +22,7 @@ import {
   type ProbeReport,
   probeProfile,
 } from '../../src/tools.js'
+import { SAMPLES, SCHEMES } from '../seccos/schemes.js'
 import { keptIo } from './support/io.js'
 
 const CANARY = '4929123456789012'
@@ -246,6 +247,54 @@ describe('profile check', () => {
     expect(await run(['profile', 'check', file('broken', broken)])).toMatchObject({
       code: 1,
       err: expect.stringMatching(/^ERR_PROFILE: .*\/randomBytes/),
+    })
+  })
+
+  describe('with samples', () => {
+    const samples = SAMPLES.external.map(({ cdp, cdt, psn, ...sample }) => ({
+      ...sample,
+      prwKid: 'PRW-KEY',
+      issuerId: 'is_tbank01',
+      fields: { cdt, psn },
+      bytes: { cdp },
+    }))
+    const keys = {
+      prwTestKey: '2B7E151628AED2A6ABF7158809CF4F3C',
+      macTestKey: '7CA110454A1A6E570131D9619DC1376E',
+    }
+    const check = (profile: object, given: object = { ...keys, samples }) =>
+      run(['profile', 'check', '--samples', file('samples', JSON.stringify(given))], {
+        stdin: JSON.stringify(profile),
+      })
+
+    test('says that they come out, and shows none of their values', async () => {
+      const { code, out } = await check(SCHEMES.external)
+      expect(code).toBe(0)
+      expect(out.split('\n').slice(-3)).toEqual(
+        ['1', '2', '3'].map(i => `${i}       pcc intdatag random psn  agrees  agrees`),
+      )
+      expect(out).not.toMatch(/12345|5413330089604111/)
+    })
+
+    test('names the nearest reading where they do not', async () => {
+      const { mac } = SCHEMES.external
+      const wrong = await check({ ...SCHEMES.external, mac: { ...mac, padding: 2 } })
+      expect(wrong.code).toBe(1)
+      expect(wrong.out).toMatch(/agrees +differs\nmac: would agree with\n {2}padding 1 in place of 2$/)
+      const [one] = samples
+      const none = await check(SCHEMES.external, {
+        ...keys,
+        samples: [{ ...one, prwDataSet: '00', macValue: '00' }],
+      })
+      expect(none.out).toMatch(/does not read +- +- +data set: .*\nprw: no single change makes it agree\n/)
+    })
+
+    test('a remark, and a file that is none', async () => {
+      expect((await run(['profile', 'check'], { stdin: JSON.stringify(SCHEMES.parts) })).out).toMatch(
+        /\nremark: \/mac\/inputs covers neither the PCC nor the intdatag/,
+      )
+      const { code, err } = await check(SCHEMES.external, { ...keys, samples: [{ ...samples[0], bytes: 7 }] })
+      expect([code, err]).toEqual([2, 'ERR_USAGE: fields and bytes must be objects'])
     })
   })
 })

@@ -393,6 +393,22 @@ export const CORE: readonly LeakCase[] = [
   }),
   verb('isIssuerPinError', core.isIssuerPinError, () => [new Error(secret.pin)], { pure: true }),
   verb(
+    'checkProfile',
+    tools.checkProfile,
+    world => {
+      const { known: _, ...sample } = probeSample(world)
+      return [
+        {
+          profile,
+          samples: [sample],
+          prwTestKey: bytes(secret.keys['PRW key']),
+          macTestKey: bytes(secret.keys['retail MAC key']),
+        },
+      ]
+    },
+    { pure: true, slow: true },
+  ),
+  verb(
     'probeProfile',
     tools.probeProfile,
     world => [
@@ -437,6 +453,7 @@ export const NO_VERBS: Readonly<Record<string, string>> = {
   PrwMacError: 'an error class',
   TranslationError: 'an error class',
   DATA_SET_BYTES: 'a constant',
+  ILLUSTRATIVE_IBM_SHAPED_NOT_GIROCARD: 'a constant',
   ILLUSTRATIVE_NOT_GIROCARD_AES: 'a constant',
   ILLUSTRATIVE_NOT_GIROCARD_TDEA: 'a constant',
   TRANSLATIONS: 'a constant',
