@@ -243,3 +243,85 @@ function signalTo(pid: number, signal: NodeJS.Signals): void {
     if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
   }
 }
+
+const PGBOUNCER = '/usr/sbin/pgbouncer'
+
+/** A PgBouncer in front of a server, pooling transactions: two server connections, however many come. */
+export class Pooler {
+  readonly #folder = mkdtempSync(join(tmpdir(), 'ipc-pgbouncer-'))
+  readonly #server: PostgresServer
+  #process: ChildProcess | undefined
+  port = 0
+
+  constructor(server: PostgresServer) {
+    this.#server = server
+  }
+
+  static isThere(): boolean {
+    return existsSync(PGBOUNCER)
+  }
+
+  async start(): Promise<void> {
+    if (this.port === 0) this.port = await freePort()
+    const { uid, gid } = owner()
+    const { port, password } = this.#server
+    const users = join(this.#folder, 'users.txt')
+    writeFileSync(users, `"issuer" "${password}"\n`)
+    const file = join(this.#folder, 'pgbouncer.ini')
+    const settings = {
+      listen_addr: '127.0.0.1',
+      listen_port: this.port,
+      unix_socket_dir: '',
+      auth_type: 'scram-sha-256',
+      auth_file: users,
+      admin_users: 'issuer',
+      pool_mode: 'transaction',
+      default_pool_size: 2,
+      max_client_conn: 100,
+      query_wait_timeout: 2,
+      server_login_retry: 1,
+    }
+    const lines = Object.entries(settings).map(([name, value]) => `${name} = ${value}`)
+    const databases = `[databases]\n* = host=127.0.0.1 port=${port}\n`
+    writeFileSync(file, `${databases}[pgbouncer]\n${lines.join('\n')}\n`)
+    if (uid !== undefined && gid !== undefined) {
+      for (const path of [this.#folder, users, file]) chownSync(path, uid, gid)
+    }
+    this.#process = spawn(PGBOUNCER, ['-q', file], { ...owner(), stdio: 'ignore', cwd: this.#folder })
+    for (let attempt = 0; attempt < START_ATTEMPTS; attempt++) {
+      if (await this.command('SHOW VERSION').catch(() => undefined)) return
+      await wait(50)
+    }
+    throw new Error('PgBouncer does not start')
+  }
+
+  /** A command for PgBouncer itself. */
+  async command(sql: string): Promise<QueryResult> {
+    const client = new Client({ connectionString: this.connectionString.replace(/postgres$/, 'pgbouncer') })
+    client.on('error', () => {})
+    try {
+      await client.connect()
+      return await client.query(sql)
+    } finally {
+      await client.end().catch(() => {})
+    }
+  }
+
+  async stop(): Promise<void> {
+    const running = this.#process
+    this.#process = undefined
+    if (running === undefined || running.exitCode !== null) return
+    const ended = once(running, 'exit')
+    running.kill('SIGKILL')
+    await ended
+  }
+
+  async remove(): Promise<void> {
+    await this.stop()
+    rmSync(this.#folder, { recursive: true, force: true })
+  }
+
+  get connectionString(): string {
+    return this.#server.connectionString.replace(/:[0-9]+\/postgres$/, `:${this.port}/postgres`)
+  }
+}

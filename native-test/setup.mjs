@@ -17,6 +17,8 @@ const NEEDS = [
   { what: 'certutil', package: 'libnss3-tools', present: () => onPath('certutil') },
   { what: 'openssl', package: 'openssl', present: () => onPath('openssl') },
   { what: 'PostgreSQL', package: 'postgresql', present: hasPostgres },
+  { what: 'PgBouncer', package: 'pgbouncer', present: () => existsSync('/usr/sbin/pgbouncer') },
+  { what: 'spin', package: 'spin', present: () => onPath('spin') },
   { what: 'nginx', package: 'nginx', present: () => existsSync('/usr/sbin/nginx') },
   {
     what: 'njs',

@@ -81,11 +81,12 @@ export const ROTATION_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
   }) => {
     await one.cards.put(CARD, PLAIN)
     const found = await asFound(one)
-    const writes = Array.from({ length: 12 }, (_, i) => one.pins.storeBlock(found, blockOf(i)))
+    const writes = Promise.allSettled(
+      Array.from({ length: 12 }, (_, i) => one.pins.storeBlock(found, blockOf(i))),
+    )
     await other.cards.setState(CARD, 'not-active')
     await other.pins.storeBlock(CARD, blockOf(99))
-    const outcomes = await Promise.allSettled(writes)
-    for (const outcome of outcomes) {
+    for (const outcome of await writes) {
       if (outcome.status === 'rejected') assert.equal(outcome.reason?.code, 'ERR_BACKEND_BUSY')
     }
     assertBlock(await one.pins.readBlock(CARD), blockOf(99))

@@ -1,6 +1,6 @@
 /** The issuer's stores in a SQLite file, by each driver that is there (see `drivers.ts`). */
 import { existsSync } from 'node:fs'
-import { chmod, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { chmod, copyFile, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -107,7 +107,7 @@ describe.each(AVAILABLE)('%s', { timeout: 60_000 }, driver => {
     expect(mode).toMatchObject({ journal_mode: 'wal' })
   })
 
-  test('a file is made for its owner alone, with what SQLite puts beside it; one that is there keeps its mode', async () => {
+  test('a file is made for its owner alone, with what SQLite puts beside it; one that others may read is refused', async () => {
     const path = newFile()
     await using store = await open(path)
     await store.cards.put(CARD, RECORD)
@@ -116,9 +116,41 @@ describe.each(AVAILABLE)('%s', { timeout: 60_000 }, driver => {
     const shared = newFile()
     await writeFile(shared, '')
     await chmod(shared, 0o640)
-    await using other = await open(shared)
-    await other.cards.put(CARD, RECORD)
-    expect((await stat(shared)).mode & 0o777).toBe(0o640)
+    const { message } = await failure(() => open(shared), 'ERR_BACKEND_FAILED')
+    expect(message).toContain('chmod 600')
+    await chmod(shared, 0o600)
+    await (await open(shared)).close()
+  })
+
+  test.each([
+    ['is deleted', (path: string) => rm(path)],
+    ['is replaced', (path: string) => rename(`${path}.other`, path)],
+    ['loses its log', (path: string) => rm(`${path}-wal`)],
+  ])('a file that %s under an open store: no write is acknowledged any more', async (_, lose) => {
+    const path = newFile()
+    await using store = await open(path)
+    await store.cards.put(CARD, RECORD)
+    await copyFile(path, `${path}.other`)
+    await lose(path)
+    const error = await failure(() => store.pins.storeBlock(CARD, blockOf(1)), 'ERR_BACKEND_FAILED')
+    expect(error.message).toContain('deleted or replaced')
+    await failure(() => store.pins.storeBlock(CARD, blockOf(1)), 'ERR_BACKEND_FAILED')
+  })
+
+  test('what was replaced is not left in the file, nor in the log once that is truncated', async () => {
+    const path = newFile()
+    await using store = await open(path)
+    await store.cards.put(CARD, RECORD)
+    const old = { block: Uint8Array.from(Buffer.from('OLDBLOCK')), kid: 'PEK-STORE' }
+    await store.pins.storeBlock(CARD, old)
+    const holdsOld = async () => {
+      const files = await Promise.all([path, `${path}-wal`].map(file => readFile(file)))
+      return files.some(file => file.includes('OLDBLOCK'))
+    }
+    expect(await holdsOld()).toBe(true)
+    // The thousandth write truncates the log.
+    for (let i = 0; i < 998; i++) await store.pins.storeBlock(CARD, blockOf(i))
+    expect(await holdsOld()).toBe(false)
   })
 
   test.runIf(existsSync('/proc/self/fd'))(

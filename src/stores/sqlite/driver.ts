@@ -2,8 +2,8 @@
  * SQLite by either driver: Node's own `node:sqlite` (Node 22.13 and later), or the package `better-sqlite3`, an
  * optional peer dependency. Both are synchronous: a call blocks the thread, and nothing is under way between calls.
  */
-import { closeSync, openSync } from 'node:fs'
-import { ArgumentError, BackendError } from '../../base/errors.js'
+import { closeSync, openSync, statSync } from 'node:fs'
+import { ArgumentError, BackendError, isIssuerPinError } from '../../base/errors.js'
 import { loadDriver } from '../load-driver.js'
 import { noSuchCard } from '../records.js'
 import type { SqlValue } from '../sql/database.js'
@@ -41,13 +41,15 @@ const DRIVERS: Readonly<Record<SqliteDriver, 'DatabaseSync' | 'default'>> = {
  */
 const NO_FILE = /^(:|file:|\s)|\s$|\p{Cc}/iu
 const OWNER_ONLY = 0o600
+const OTHERS = 0o077
 
 /** How long a statement waits for another process's write, in milliseconds. It blocks the thread meanwhile. */
-const BUSY_TIMEOUT_MS = 2000
+export const BUSY_TIMEOUT_MS = 2000
 
 /**
  * WAL lets readers go on while one writes; FULL makes a committed write survive a power failure in WAL mode too. On macOS
- * that takes `fullfsync`: its fsync leaves the drive's cache alone. Elsewhere it changes nothing.
+ * that takes `fullfsync`: its fsync leaves the drive's cache alone. Elsewhere it changes nothing. `secure_delete`: what is
+ * replaced or deleted is overwritten with zeros; the log keeps it until it is truncated (see `FileWatch`).
  */
 export const DURABLE: string = `
   PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS};
@@ -55,6 +57,7 @@ export const DURABLE: string = `
   PRAGMA synchronous = FULL;
   PRAGMA fullfsync = ON;
   PRAGMA checkpoint_fullfsync = ON;
+  PRAGMA secure_delete = ON;
 `
 
 /** Throws `ERR_ARGUMENT` unless path and driver can be used. */
@@ -71,14 +74,56 @@ export function requireFile(path: unknown, driver: unknown): asserts driver is S
 
 /**
  * Opens a file, which is created where it is not there, for its owner alone: what SQLite puts beside it has the same
- * mode. `ERR_UNSUPPORTED`, `ERR_BACKEND_FAILED`.
+ * mode. `ERR_UNSUPPORTED`, `ERR_BACKEND_FAILED` (also for a file that others may read or write).
  */
 export async function openFile(path: string, driver: SqliteDriver): Promise<SqliteDatabase> {
   const Database = await loadDriver<new (path: string) => SqliteDatabase>(driver, DRIVERS[driver])
   return guard(() => {
     closeSync(openSync(path, 'a', OWNER_ONLY))
+    for (const file of [path, `${path}-wal`, `${path}-shm`]) requireOwnFile(file)
     return new Database(path)
   })
+}
+
+/** Windows has no such modes: access is the folder's there. */
+function requireOwnFile(file: string): void {
+  const found = statSync(file, { throwIfNoEntry: false })
+  if (process.platform === 'win32' || found === undefined || (found.mode & OTHERS) === 0) return
+  throw new BackendError(
+    'ERR_BACKEND_FAILED',
+    'others may read or write the database file: chmod 600, with -wal and -shm',
+  )
+}
+
+/**
+ * Notices that the file, or its write-ahead log, is no longer the one that is open: deleted, replaced, restored from a
+ * backup. SQLite goes on writing into what has no name any more, and what it acknowledges is lost.
+ */
+export class FileWatch {
+  readonly #path: string
+  readonly #file: string | undefined
+  #log: string | undefined
+
+  constructor(path: string) {
+    this.#path = path
+    this.#file = identityOf(path)
+  }
+
+  /** After a commit, before it is acknowledged. `ERR_BACKEND_FAILED` where the file or its log is another one, or gone. */
+  check(): void {
+    const log = identityOf(`${this.#path}-wal`)
+    this.#log ??= log
+    if (log !== undefined && log === this.#log && identityOf(this.#path) === this.#file) return
+    throw new BackendError(
+      'ERR_BACKEND_FAILED',
+      'the database file or its -wal was deleted or replaced while it is open: what was written may be lost, start again',
+    )
+  }
+}
+
+function identityOf(path: string): string | undefined {
+  const found = statSync(path, { throwIfNoEntry: false, bigint: true })
+  return found && `${found.dev}/${found.ino}`
 }
 
 /** What the errors of both drivers may say of themselves: better-sqlite3 names the code, `node:sqlite` numbers it. */
@@ -113,6 +158,7 @@ export function guard<T>(step: () => T): T {
   try {
     return step()
   } catch (error) {
+    if (isIssuerPinError(error)) throw error
     const reported: Reported = Object(error)
     const fault = FAULTS.find(({ is }) => is(reported))
     throw fault?.error() ?? new BackendError('ERR_BACKEND_FAILED', `the database failed${nameOf(reported)}`)

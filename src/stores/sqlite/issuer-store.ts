@@ -21,7 +21,9 @@ import type {
 import { SqlIssuerStore } from '../sql/issuer-store.js'
 import { type MigrationPlan, migrate } from '../sql/migrate.js'
 import {
+  BUSY_TIMEOUT_MS,
   DURABLE,
+  FileWatch,
   guard,
   openFile,
   requireFile,
@@ -76,7 +78,7 @@ export async function openSqliteIssuerStore(options: SqliteIssuerStoreOptions): 
   ])
   requireFile(path, driver)
   requirePanSealer(panSealer)
-  const database = new SqliteConnection(await openFile(path, driver))
+  const database = new SqliteConnection(await openFile(path, driver), path)
   try {
     await database.exec(`${DURABLE} PRAGMA foreign_keys = ON;`)
     const mode = await database.get('PRAGMA journal_mode', [])
@@ -102,11 +104,14 @@ class SqliteConnection implements SqlDatabase, SqlSession {
     commitsReplays: false,
   }
   readonly #database: SqliteDatabase
+  readonly #watch: FileWatch
   readonly #statements = new Map<string, SqliteStatement>()
   #closed = false
+  #writes = 0
 
-  constructor(database: SqliteDatabase) {
+  constructor(database: SqliteDatabase, path: string) {
     this.#database = database
+    this.#watch = new FileWatch(path)
   }
 
   async exec(sql: string): Promise<void> {
@@ -135,11 +140,29 @@ class SqliteConnection implements SqlDatabase, SqlSession {
         results.push(isLeftOut ? NOTHING : this.#step(statement))
       }
       this.#step({ sql: 'COMMIT', values: [] })
+      this.#watch.check()
+      this.#truncateLog()
       return results
     } catch (error) {
-      guard(() => this.#database.exec('ROLLBACK'))
+      if (!this.#closed) this.#rollBack()
       throw error
     }
+  }
+
+  /** What failed may have ended the transaction, or come after it: the first error is the one to know. */
+  #rollBack(): void {
+    try {
+      this.#database.exec('ROLLBACK')
+    } catch {}
+  }
+
+  /** The log holds what was replaced, until it is truncated; where others read or write it meanwhile, next time. */
+  #truncateLog(): void {
+    this.#writes++
+    if (this.#writes % WRITES_OF_A_LOG !== 0) return
+    try {
+      this.#database.exec(TRUNCATE_LOG)
+    } catch {}
   }
 
   async close(): Promise<void> {
@@ -159,6 +182,9 @@ class SqliteConnection implements SqlDatabase, SqlSession {
   }
 }
 
+const WRITES_OF_A_LOG = 1000
+/** It does not wait for a reader: the write is done, and whoever made it waits for this. */
+const TRUNCATE_LOG = `PRAGMA busy_timeout = 0; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS};`
 const NOTHING: SqlResult = { rows: [], count: 0 }
 const READS = /^(SELECT|PRAGMA) /
 
