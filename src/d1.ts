@@ -39,7 +39,15 @@ export { type D1Client, d1Client } from './d1/client/client.js'
 export type { Clock } from './d1/client/deadline.js'
 export type { D1BaseUrls, D1Environment } from './d1/client/environment.js'
 export type { D1Fetch, FetchInit, FetchResponse } from './d1/client/exchange.js'
-export { type MtlsFetch, type MtlsOptions, mtlsFetch, type Pem } from './d1/client/mtls-fetch.js'
+export {
+  type EgressProxy,
+  type ExpiringCertificate,
+  type MtlsFetch,
+  type MtlsIdentity,
+  type MtlsOptions,
+  mtlsFetch,
+  type Pem,
+} from './d1/client/mtls-fetch.js'
 export type { CounterErrorCode, PinBlockType, PinOperation } from './d1/contract.js'
 export type { AuditEvent, AuditHook, Operation } from './d1/endpoints/audit.js'
 export {

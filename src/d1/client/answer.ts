@@ -24,9 +24,20 @@ const RETRYABLE: readonly { readonly from: number; readonly to: number; readonly
 ]
 
 const MAX_TEXT = 512
+const FIFTY_YEARS_MS = 50 * 365.25 * 86_400_000
 const DELTA_SECONDS = /^\d{1,9}$/
-/** IMF-fixdate (RFC 9110, 5.6.7); `Date.parse` alone reads much that is no date. */
-const HTTP_DATE = /^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/
+const MONTHS = 'Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec'.split(' ')
+const DAY = '(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)'
+const MONTH = `(?<month>${MONTHS.join('|')})`
+const TIME = '(?<hour>[01]\\d|2[0-3]):(?<minute>[0-5]\\d):(?<second>[0-5]\\d|60)'
+/** The three forms of a date (RFC 9110, 5.6.7): IMF-fixdate, RFC 850, asctime. `Date.parse` reads much that is none. */
+const DATES: readonly RegExp[] = [
+  new RegExp(`^${DAY}, (?<day>\\d{2}) ${MONTH} (?<year>\\d{4}) ${TIME} GMT$`),
+  new RegExp(
+    `^(?:Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday), (?<day>\\d{2})-${MONTH}-(?<year>\\d{2}) ${TIME} GMT$`,
+  ),
+  new RegExp(`^${DAY} ${MONTH} (?<day>[ \\d]\\d) ${TIME} (?<year>\\d{4})$`),
+]
 
 /**
  * The answer as a success, or its error: `ERR_D1_REQUEST` (status 400 to 599), `ERR_D1_RESPONSE` (a redirect, another
@@ -89,10 +100,25 @@ function refusal(
   })
 }
 
-/** Seconds by a `Retry-After` header in either form (RFC 9110, 10.2.3); undefined for anything else. */
+/** Seconds by a `Retry-After` header, in seconds or as a date (RFC 9110, 10.2.3); undefined for anything else. */
 export function retryAfterSeconds(header: string | null, now: number): number | undefined {
   if (header === null) return undefined
   if (DELTA_SECONDS.test(header)) return Number(header)
-  const date = HTTP_DATE.test(header) ? Date.parse(header) : Number.NaN
-  return Number.isNaN(date) ? undefined : Math.max(0, Math.ceil((date - now) / 1000))
+  const date = httpDate(header, now)
+  return date === undefined ? undefined : Math.max(0, Math.ceil((date - now) / 1000))
+}
+
+/** Milliseconds since 1970; undefined for what is no date. */
+function httpDate(text: string, now: number): number | undefined {
+  const parts = DATES.map(form => form.exec(text)?.groups).find(groups => groups !== undefined)
+  if (parts === undefined) return undefined
+  const { year = '', month = '', day = '', hour, minute, second } = parts
+  const at = (fullYear: number): number =>
+    Date.UTC(fullYear, MONTHS.indexOf(month), Number(day), Number(hour), Number(minute), Number(second))
+  if (new Date(at(2000)).getUTCMonth() !== MONTHS.indexOf(month)) return undefined
+  if (year.length === 4) return at(Number(year))
+  // Two digits: a date that seems to be more than 50 years ahead is the most recent one in the past.
+  const century = Math.floor(new Date(now).getUTCFullYear() / 100) * 100
+  const date = at(century + Number(year))
+  return date > now + FIFTY_YEARS_MS ? at(century - 100 + Number(year)) : date
 }

@@ -52,16 +52,21 @@ export interface Answer {
   readonly body: Uint8Array | undefined
 }
 
-/** Sends one request and reads the answer, until the deadline. Rejects with what `fetch` or the stream raises. */
+/**
+ * Sends one request and reads the answer, until the deadline. Rejects with what `fetch` or the stream raises; `onStatus`
+ * hears before that how far it came.
+ */
 export async function exchange(
   fetch: D1Fetch,
   url: string,
   init: Omit<FetchInit, 'redirect' | 'signal'>,
   deadline: Deadline,
+  onStatus: (status: number) => void,
 ): Promise<Answer> {
   const { signal } = deadline
   const send = async (): Promise<FetchResponse> => fetch(url, { ...init, redirect: 'manual', signal })
   const response = await deadline.race(send())
+  onStatus(response.status)
   const retryAfter = response.headers.get('retry-after')
   return { status: response.status, retryAfter, body: await readBody(response.body, deadline) }
 }
@@ -106,6 +111,11 @@ const ROWS: readonly (Omit<NetworkFailure, 'reason'> & { readonly codes: RegExp 
     delivery: 'not-sent',
     retryable: true,
   },
+  // Closed by its owner: before there was a connection for the request, or after.
+  { codes: /^ERR_FETCH_CLOSED_UNSENT$/, delivery: 'not-sent', retryable: false },
+  { codes: /^ERR_FETCH_CLOSED$/, delivery: 'unknown', retryable: false },
+  // The proxy on the way out made no tunnel.
+  { codes: /^ERR_PROXY_STATUS_/, delivery: 'not-sent', retryable: true },
   // We refuse the server's certificate: in the handshake, and the next time too.
   {
     codes: /^(?:CERT_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|HOSTNAME_MISMATCH$|ERR_TLS_CERT_ALTNAME_)/,

@@ -1,37 +1,74 @@
 /** `fetch` with a client certificate, over node:https: the platform's own has no option for one. */
-import { X509Certificate } from 'node:crypto'
-import { Agent, request } from 'node:https'
-import { createSecureContext, type SecureContext } from 'node:tls'
+import { createPrivateKey, X509Certificate } from 'node:crypto'
+import { type ClientRequest, request as httpRequest } from 'node:http'
+import { Agent, type AgentOptions, request } from 'node:https'
+import type { Duplex } from 'node:stream'
+import { connect, createSecureContext, type SecureContext } from 'node:tls'
 import { readOptions } from '../../base/arguments.js'
+import { bufferOf, ownCopy, utf8Bytes } from '../../base/bytes.js'
 import { ArgumentError } from '../../base/errors.js'
 import { type D1Fetch, type FetchInit, type FetchResponse, networkFailure } from './exchange.js'
 
 /** PEM text or its bytes. */
 export type Pem = string | Uint8Array
 
-/** What {@link mtlsFetch} takes. */
-export interface MtlsOptions {
+/** A client certificate with its private key: in PEM, or both in one PKCS#12 file. */
+export interface MtlsIdentity {
   /** The client certificate, then its chain. */
-  readonly cert: Pem
+  readonly cert?: Pem
   /** Its private key. */
-  readonly key: Pem
-  /** Of the key, where it is encrypted. */
+  readonly key?: Pem
+  /** PKCS#12 (RFC 7292) with certificate, key and chain, in place of `cert` and `key`. */
+  readonly pfx?: Uint8Array
+  /** Of the key or of the PKCS#12 file, where it is encrypted. */
   readonly passphrase?: string
+}
+
+/** Where connections to D1 go through. */
+export interface EgressProxy {
+  /** `http://host:port`: it is asked for a tunnel (CONNECT), through which TLS goes end to end. */
+  readonly url: string
+  /** `Proxy-Authorization`, where it wants one. Secret. */
+  readonly authorization?: string
+}
+
+/** What {@link mtlsFetch} takes. */
+export interface MtlsOptions extends MtlsIdentity {
   /** Who may certify the server; Node's own list where absent. */
   readonly ca?: Pem | readonly Pem[]
   /** `TLSv1.2` where absent. */
   readonly minVersion?: 'TLSv1.2' | 'TLSv1.3'
   /** Connections at a time to one host: 1 to 256, 64 where absent. Requests beyond wait, within their time limit. */
   readonly maxSockets?: number
+  readonly proxy?: EgressProxy
+  /** Hears of a certificate that has expired or will within 30 days; once a day. A process warning where absent. */
+  readonly onExpiry?: (certificate: ExpiringCertificate) => void
+}
+
+/** A client certificate whose time is over, or will be soon. */
+export interface ExpiringCertificate {
+  readonly expired: boolean
+  readonly validTo: Date
+  /** SHA-256, as openssl writes it. */
+  readonly fingerprint256: string
 }
 
 /** A {@link D1Fetch} with connections of its own. */
 export interface MtlsFetch extends D1Fetch, Disposable {
-  /** Closes its connections, those in use as well. Idle ones do not keep the process alive. */
+  /**
+   * Closes its connections, those in use as well. Requests that wait for one are not sent any more, and none is begun
+   * afterwards. Idle connections do not keep the process alive.
+   */
   close(): void
+  /**
+   * Another client certificate for the requests from now on; those on their way end with the old one. Errors: as
+   * {@link mtlsFetch}, and the old one is then kept.
+   */
+  renew(identity: MtlsIdentity): void
 }
 
-const NAMES = ['cert', 'key', 'passphrase', 'ca', 'minVersion', 'maxSockets'] as const
+const IDENTITY = ['cert', 'key', 'pfx', 'passphrase'] as const
+const NAMES = [...IDENTITY, 'ca', 'minVersion', 'maxSockets', 'proxy', 'onExpiry'] as const
 const MAX_SOCKETS = 256
 const DEFAULT_SOCKETS = 64
 /**
@@ -39,14 +76,17 @@ const DEFAULT_SOCKETS = 64
  * closing fails with an unknown outcome, and a POST is then not repeated. Servers commonly wait for 5 seconds or more.
  */
 const IDLE_MS = 4000
+const DAY_MS = 86_400_000
+const WARNING_DAYS = 30
 
 /**
- * Makes a `fetch` that has a client certificate. The server's certificate
- * is always verified, whatever `NODE_TLS_REJECT_UNAUTHORIZED` says. HTTP/1.1 with connections kept alive; no redirects,
- * no decompression, no proxy. The key is handed to OpenSSL and not kept.
+ * Makes a `fetch` that has a client certificate. The server's certificate is always verified, whatever
+ * `NODE_TLS_REJECT_UNAUTHORIZED` says. HTTP/1.1 with connections kept alive; no redirects, no decompression; a proxy only
+ * where one is given, whatever the environment says. The key is handed to OpenSSL and not kept.
  *
- * Errors: `ERR_ARGUMENT` (certificate, key or CA cannot be used, with OpenSSL's code; another option). What it rejects
- * with is Node's own error; `d1Client` makes `ERR_D1_UNREACHABLE` of it. Source: RFC 8446, 4.4.2 (client certificate).
+ * Errors: `ERR_ARGUMENT` (certificate, key or CA cannot be used, with OpenSSL's code; a key that is not the certificate's;
+ * another option). What it rejects with is Node's own error, or one with the code `ERR_FETCH_CLOSED`; `d1Client` makes
+ * `ERR_D1_UNREACHABLE` of it. Source: RFC 8446, 4.4.2 (client certificate); RFC 9110, 9.3.6 (CONNECT).
  *
  * @example
  * ```ts
@@ -56,88 +96,291 @@ const IDLE_MS = 4000
  */
 export function mtlsFetch(options: MtlsOptions): MtlsFetch {
   const given = readOptions(options, 'mtlsFetch', NAMES)
-  const { maxSockets = DEFAULT_SOCKETS } = given
+  const { maxSockets = DEFAULT_SOCKETS, onExpiry } = given
   if (!Number.isInteger(maxSockets) || maxSockets < 1 || maxSockets > MAX_SOCKETS) {
     throw new ArgumentError(`maxSockets must be 1 to ${MAX_SOCKETS}`)
   }
-  // With a context, the key is not among the agent's options, which util.inspect shows.
-  const secureContext = contextOf(given)
-  const agent = new Agent({
-    secureContext,
-    rejectUnauthorized: true,
-    keepAlive: true,
-    timeout: IDLE_MS,
-    maxSockets,
-    maxFreeSockets: maxSockets,
-  })
-  const close = (): void => agent.destroy()
-  return Object.assign((url: string, init: FetchInit) => send(agent, url, init), {
+  if (onExpiry !== undefined && typeof onExpiry !== 'function') {
+    throw new ArgumentError('onExpiry must be a function')
+  }
+  const connections = new Connections({ ...given, maxSockets })
+  const close = (): void => connections.close()
+  return Object.assign((url: string, init: FetchInit) => connections.send(url, init), {
     close,
+    renew: (identity: MtlsIdentity) => connections.renew(readOptions(identity, 'renew', IDENTITY)),
     [Symbol.dispose]: close,
   })
 }
 
-function send(agent: Agent, url: string, init: FetchInit): Promise<FetchResponse> {
-  const { method, headers, signal } = init
-  const body = Buffer.from(init.body ?? '')
-  return new Promise((resolve, reject) => {
-    // The agent takes nothing but https.
-    const outgoing = request(
-      url,
-      { agent, method, headers: { ...headers, 'content-length': String(body.length) }, signal },
-      incoming =>
-        resolve({
-          status: Number(incoming.statusCode),
-          headers: { get: name => incoming.headersDistinct[name.toLowerCase()]?.join(', ') ?? null },
-          body: incoming,
-        }),
-    )
-    outgoing.on('error', reject)
-    outgoing.end(body)
-  })
+/** The connections of one {@link MtlsFetch}: an agent for each identity, of which the last takes requests. */
+class Connections {
+  readonly #common: Pick<MtlsOptions, 'ca' | 'minVersion' | 'onExpiry'> & { readonly maxSockets: number }
+  readonly #proxy: ProxyAddress | undefined
+  readonly #underWay = new Set<ClientRequest>()
+  #agent: Agent
+  #expiry: ExpiryWatch
+  #closed = false
+
+  constructor({
+    ca,
+    minVersion,
+    onExpiry,
+    proxy,
+    maxSockets,
+    ...identity
+  }: MtlsOptions & { maxSockets: number }) {
+    this.#common = {
+      maxSockets,
+      ...(ca !== undefined && { ca }),
+      ...(minVersion && { minVersion }),
+      ...(onExpiry && { onExpiry }),
+    }
+    this.#proxy = proxy === undefined ? undefined : readProxy(proxy)
+    const { agent, expiry } = this.#open(identity)
+    this.#agent = agent
+    this.#expiry = expiry
+  }
+
+  #open(identity: MtlsIdentity): { readonly agent: Agent; readonly expiry: ExpiryWatch } {
+    const { maxSockets, onExpiry } = this.#common
+    // With a context, the key is not among the agent's options, which util.inspect shows.
+    const { secureContext, certificate } = readIdentity({ ...identity, ...this.#common })
+    const settings: AgentOptions = {
+      secureContext,
+      rejectUnauthorized: true,
+      keepAlive: true,
+      timeout: IDLE_MS,
+      maxSockets,
+      maxFreeSockets: maxSockets,
+    }
+    const expiry = new ExpiryWatch(certificate, onExpiry)
+    expiry.look()
+    return {
+      agent: this.#proxy === undefined ? new Agent(settings) : new TunnelAgent(settings, this.#proxy),
+      expiry,
+    }
+  }
+
+  renew(identity: MtlsIdentity): void {
+    const { agent, expiry } = this.#open(identity)
+    const old = this.#agent
+    this.#agent = agent
+    this.#expiry = expiry
+    for (const sockets of Object.values(old.freeSockets)) for (const socket of sockets ?? []) socket.destroy()
+  }
+
+  close(): void {
+    this.#closed = true
+    for (const outgoing of this.#underWay) outgoing.destroy(closed(outgoing.socket !== null))
+    this.#agent.destroy()
+  }
+
+  send(url: string, init: FetchInit): Promise<FetchResponse> {
+    if (this.#closed) return Promise.reject(closed(false))
+    this.#expiry.look()
+    const { method, headers, signal } = init
+    const body = bufferOf(utf8Bytes(init.body ?? ''))
+    return new Promise((resolve, reject) => {
+      // The agent takes nothing but https.
+      const outgoing = request(
+        url,
+        {
+          agent: this.#agent,
+          method,
+          headers: { ...headers, 'content-length': String(body.length) },
+          signal,
+        },
+        incoming =>
+          resolve({
+            status: Number(incoming.statusCode),
+            headers: { get: name => incoming.headersDistinct[name.toLowerCase()]?.join(', ') ?? null },
+            body: incoming,
+          }),
+      )
+      this.#underWay.add(outgoing)
+      outgoing.once('close', () => this.#underWay.delete(outgoing))
+      outgoing.on('error', reject)
+      outgoing.end(body)
+    })
+  }
 }
 
-function contextOf({ cert, key, passphrase, ca, minVersion = 'TLSv1.2' }: MtlsOptions): SecureContext {
+/** `hasConnection`: what was begun on a connection may have arrived. */
+function closed(hasConnection: boolean): Error {
+  const code = hasConnection ? 'ERR_FETCH_CLOSED' : 'ERR_FETCH_CLOSED_UNSENT'
+  return Object.assign(new Error('mtlsFetch is closed'), { code })
+}
+
+/** Says so, once a day, where a certificate has expired or will soon. */
+class ExpiryWatch {
+  readonly #certificate: X509Certificate | undefined
+  readonly #tell: (certificate: ExpiringCertificate) => void
+  #next = 0
+
+  constructor(certificate: X509Certificate | undefined, tell: MtlsOptions['onExpiry']) {
+    this.#certificate = certificate
+    this.#tell = tell ?? warn
+  }
+
+  look(): void {
+    const now = Date.now()
+    if (this.#certificate === undefined || now < this.#next) return
+    this.#next = now + DAY_MS
+    const { fingerprint256, validTo: text } = this.#certificate
+    const validTo = new Date(text)
+    if (validTo.getTime() - now > WARNING_DAYS * DAY_MS) return
+    this.#tell({ expired: validTo.getTime() <= now, validTo, fingerprint256 })
+  }
+}
+
+function warn({ expired, validTo, fingerprint256 }: ExpiringCertificate): void {
+  const when = `${expired ? 'has expired: ' : 'expires '}${validTo.toISOString()}`
+  process.emitWarning(`the client certificate for D1 ${when} (${fingerprint256})`, 'IssuerPinWarning')
+}
+
+interface ProxyAddress {
+  readonly hostname: string
+  readonly port: number
+  readonly authorization: string | undefined
+}
+
+function readProxy(proxy: EgressProxy): ProxyAddress {
+  const { url, authorization } = readOptions(proxy, 'proxy', ['url', 'authorization'])
+  const address = typeof url === 'string' && URL.canParse(url) ? new URL(url) : undefined
+  if (
+    address === undefined ||
+    address.protocol !== 'http:' ||
+    address.username !== '' ||
+    address.pathname !== '/'
+  ) {
+    throw new ArgumentError('proxy.url must be http://host:port, without user or path')
+  }
+  if (authorization !== undefined && !/^[\x20-\x7e]{1,4096}$/.test(authorization)) {
+    throw new ArgumentError('proxy.authorization must be the text of a header')
+  }
+  const { hostname, port } = address
+  return { hostname: hostname.replace(/^\[|\]$/g, ''), port: Number(port || 80), authorization }
+}
+
+/** Connects through a proxy that is asked for a tunnel; TLS is spoken with D1, end to end. */
+class TunnelAgent extends Agent {
+  readonly #proxy: ProxyAddress
+
+  constructor(settings: AgentOptions, proxy: ProxyAddress) {
+    super(settings)
+    this.#proxy = proxy
+  }
+
+  override createConnection(
+    options: AgentOptions & {
+      readonly host?: string
+      readonly port?: number | string
+      readonly servername?: string
+    },
+    done?: (error: Error | null, stream: Duplex) => void,
+  ): Duplex | null | undefined {
+    const { hostname, port, authorization } = this.#proxy
+    const { host = '', port: targetPort = 443 } = options
+    const target = `${host.includes(':') ? `[${host}]` : host}:${targetPort}`
+    const fail = (error: Error): void => done?.(error, undefined as never)
+    const tunnel = httpRequest({
+      method: 'CONNECT',
+      host: hostname,
+      port,
+      path: target,
+      agent: false,
+      headers: { host: target, ...(authorization !== undefined && { 'proxy-authorization': authorization }) },
+    })
+    tunnel.once('connect', ({ statusCode }, socket) => {
+      if (statusCode === 200) {
+        const { secureContext, servername } = options
+        done?.(
+          null,
+          connect({ socket, secureContext, ...(servername && { servername }), rejectUnauthorized: true }),
+        )
+        return
+      }
+      socket.destroy()
+      fail(Object.assign(new Error('the proxy made no tunnel'), { code: `ERR_PROXY_STATUS_${statusCode}` }))
+    })
+    tunnel.once('error', error => fail(Object.assign(error, { syscall: 'connect' })))
+    tunnel.end()
+    return undefined
+  }
+}
+
+type Identity = MtlsIdentity & Pick<MtlsOptions, 'ca' | 'minVersion'>
+
+function readIdentity(given: Identity): {
+  readonly secureContext: SecureContext
+  readonly certificate: X509Certificate | undefined
+} {
+  const { cert, key, pfx, passphrase, ca, minVersion = 'TLSv1.2' } = given
   if (minVersion !== 'TLSv1.2' && minVersion !== 'TLSv1.3') {
     throw new ArgumentError("minVersion must be 'TLSv1.2' or 'TLSv1.3'")
   }
   if (passphrase !== undefined && typeof passphrase !== 'string') {
     throw new ArgumentError('passphrase must be a string')
   }
-  const authorities = (Array.isArray(ca) ? ca : [ca]).filter(pem => pem !== undefined)
-  const material = {
-    cert: pemOf(cert, 'cert'),
-    key: pemOf(key, 'key'),
-    ...(ca !== undefined && { ca: authorities.map(certificateOf) }),
+  const common = {
+    ...(ca !== undefined && { ca: (Array.isArray(ca) ? ca : [ca]).map(bundleOf) }),
     ...(passphrase !== undefined && { passphrase }),
+    minVersion,
   }
-  try {
-    return createSecureContext({ ...material, minVersion })
-  } catch (error) {
-    throw unusable('cert and key', error)
+  if (pfx !== undefined) {
+    if (cert !== undefined || key !== undefined) throw new ArgumentError('pfx goes without cert and key')
+    if (!(pfx instanceof Uint8Array)) throw new ArgumentError('pfx must be bytes')
+    const secureContext = contextOf('pfx', { pfx: bufferOf(ownCopy(pfx)), ...common })
+    return { secureContext, certificate: ownCertificate(secureContext) }
   }
+  const pair = { cert: pemOf(cert, 'cert'), key: pemOf(key, 'key') }
+  const certificate = attempt('cert', () => new X509Certificate(pair.cert))
+  const privateKey = attempt('key', () =>
+    createPrivateKey({ key: pair.key, ...(passphrase !== undefined && { passphrase }) }),
+  )
+  // OpenSSL takes an RSA certificate with an EC key, and then sends none.
+  if (!certificate.checkPrivateKey(privateKey)) throw new ArgumentError("key is not the certificate's")
+  return { secureContext: contextOf('cert and key', { ...pair, ...common }), certificate }
 }
 
-/** OpenSSL passes over a CA that is no certificate, and then trusts nobody: said here, it is found at once. */
-function certificateOf(pem: unknown): Buffer {
+function contextOf(what: string, material: Parameters<typeof createSecureContext>[0]): SecureContext {
+  return attempt(what, () => createSecureContext(material))
+}
+
+/** The certificate of a PKCS#12 file, which only OpenSSL has read; undefined where Node does not give it. */
+function ownCertificate({ context }: SecureContext): X509Certificate | undefined {
+  const der: unknown = context?.getCertificate?.()
+  return der instanceof Uint8Array ? new X509Certificate(der) : undefined
+}
+
+const CERTIFICATE =
+  /-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----[^-]+-----END (?:X509 |TRUSTED )?CERTIFICATE-----/g
+
+/** OpenSSL passes over what is no certificate, and then trusts fewer than were meant, or nobody: found here at once. */
+function bundleOf(pem: unknown): Buffer {
   const bytes = pemOf(pem, 'ca')
-  try {
-    new X509Certificate(bytes)
-  } catch (error) {
-    throw unusable('ca', error)
+  const text = bytes.toString('latin1')
+  const found = text.match(CERTIFICATE) ?? []
+  if (found.length === 0 || found.length !== text.split('-----BEGIN ').length - 1) {
+    throw new ArgumentError('ca must hold certificates and nothing else')
   }
+  for (const one of found) attempt('ca', () => new X509Certificate(one))
   return bytes
 }
 
 function pemOf(pem: unknown, name: string): Buffer {
   if (typeof pem === 'string' || pem instanceof Uint8Array) {
-    const bytes = Buffer.from(pem)
+    const bytes = bufferOf(typeof pem === 'string' ? utf8Bytes(pem) : ownCopy(pem))
     if (bytes.includes('-----BEGIN ')) return bytes
   }
   throw new ArgumentError(`${name} must be PEM`)
 }
 
 /** OpenSSL's code says what is wrong; its message is not repeated. */
-function unusable(what: string, error: unknown): ArgumentError {
-  return new ArgumentError(`${what} cannot be used: ${networkFailure(error).reason}`)
+function attempt<T>(what: string, work: () => T): T {
+  try {
+    return work()
+  } catch (error) {
+    throw new ArgumentError(`${what} cannot be used: ${networkFailure(error).reason}`)
+  }
 }

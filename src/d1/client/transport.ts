@@ -38,39 +38,61 @@ export async function sendOnce(
   outer: Deadline,
 ): Promise<JsonAnswer> {
   const { clock, attemptMs, retryableErrorCodes } = transport
+  let status: number | undefined
   const deadline = new Deadline({
     clock,
     ms: attemptMs,
-    expired: () => timedOut(facts, attemptMs, 'unknown'),
+    expired: () => timedOut(facts, attemptMs, deliveryBy(status), status),
     outer: { signal: outer.signal, error: reason => reason },
   })
   try {
     const { method, url, headers, body } = request
     const init = { method, headers: { ...headers }, ...(body !== undefined && { body }) }
-    const answer = await exchange(transport.fetch, url, init, deadline)
+    const answer = await exchange(transport.fetch, url, init, deadline, arrived => {
+      status = arrived
+    })
     return readAnswer(answer, facts, { now: clock.now(), retryableErrorCodes })
   } catch (error) {
     // The deadline's own reasons are coded: they win every race against what the abort makes of a fetch.
-    throw isIssuerPinError(error) ? error : unreachable(error, facts)
+    throw isIssuerPinError(error) ? error : unreachable(error, facts, status)
   } finally {
     deadline.end()
   }
 }
 
 /** `ERR_D1_UNREACHABLE` for an answer that did not come in time. */
-export function timedOut(facts: RequestFacts, ms: number, delivery: D1Delivery): D1ClientError {
-  return new D1ClientError('ERR_D1_UNREACHABLE', `no answer within ${ms} ms`, {
+export function timedOut(
+  facts: RequestFacts,
+  ms: number,
+  delivery: D1Delivery,
+  status?: number,
+): D1ClientError {
+  const what = status === undefined ? 'no answer' : 'no whole answer'
+  return new D1ClientError('ERR_D1_UNREACHABLE', `${what} within ${ms} ms`, {
     ...facts,
+    status: shownStatus(status),
     delivery,
     retryable: true,
   })
 }
 
-function unreachable(error: unknown, facts: RequestFacts): D1ClientError {
+/** A status says that D1 has had the request, also where the rest of the answer does not come. */
+function deliveryBy(status: number | undefined): D1Delivery {
+  return status === undefined ? 'unknown' : 'answered'
+}
+
+function shownStatus(status: number | undefined): number | undefined {
+  return Number.isInteger(status) ? status : undefined
+}
+
+function unreachable(error: unknown, facts: RequestFacts, status: number | undefined): D1ClientError {
   const { reason, delivery, retryable } = networkFailure(error)
-  return new D1ClientError('ERR_D1_UNREACHABLE', `cannot be reached: ${reason}`, {
+  const problem =
+    status === undefined ? 'cannot be reached' : `the answer with status ${shownStatus(status)} broke off`
+  return new D1ClientError('ERR_D1_UNREACHABLE', `${problem}: ${reason}`, {
     ...facts,
-    delivery,
+    status: shownStatus(status),
+    delivery: status === undefined ? delivery : 'answered',
     retryable,
   })
 }

@@ -515,6 +515,34 @@ describe('the parts', () => {
   })
 })
 
+describe('an answer that breaks off after its status', () => {
+  const half =
+    (end: (init: FetchInit) => Promise<never>): Reply =>
+    async init => ({
+      status: 200,
+      headers: { get: () => null },
+      body: (async function* () {
+        yield new TextEncoder().encode('{')
+        await end(init)
+      })(),
+    })
+
+  test('says that D1 has had the request, and with which status; a POST is not repeated', async () => {
+    answers = [half(() => Promise.reject(Object.assign(new Error('no'), { code: 'ECONNRESET' })))]
+    const error = await refusal(() => client().create({ card: CARD }), 'ERR_D1_UNREACHABLE')
+    expect(error).toMatchObject({ status: 200, delivery: 'answered', attempt: 1 })
+    expect(error.message).toContain('the answer with status 200 broke off: ECONNRESET')
+    expect(sent).toHaveLength(1)
+  })
+
+  test('or that does not come to its end in time', async () => {
+    answers = [half(() => new Promise(() => {}))]
+    const error = await refusal(() => client({ maxAttempts: 1 }).create({ card: CARD }), 'ERR_D1_UNREACHABLE')
+    expect(error).toMatchObject({ status: 200, delivery: 'answered' })
+    expect(error.message).toContain('no whole answer within 15000 ms')
+  })
+})
+
 describe('Retry-After', () => {
   const NOW = Date.parse('2026-01-02T03:04:05Z')
   test.each<[string | null, number | undefined]>([
@@ -533,6 +561,17 @@ describe('Retry-After', () => {
     [' Fri, 02 Jan 2026 03:04:15 GMT', undefined],
     ['Fri, 99 Xxx 2026 03:04:15 GMT', undefined],
     ['2026-01-02T03:04:15Z', undefined],
+    // RFC 850, whose year has two digits, and asctime.
+    ['Friday, 02-Jan-26 03:04:15 GMT', 10],
+    ['Fri Jan  2 03:04:15 2026', 10],
+    ['Mon Jan 12 03:04:15 2026', 864_010],
+    ['Friday, 02-Jan-76 03:04:05 GMT', 1_577_836_800],
+    ['Sunday, 06-Nov-94 08:49:37 GMT', 0],
+    ['Friday, 02-Jan-2026 03:04:15 GMT', undefined],
+    ['Fri, 02-Jan-26 03:04:15 GMT', undefined],
+    ['Fri Jan 2 03:04:15 2026', undefined],
+    ['Fri, 02 Jan 2026 24:04:15 GMT', undefined],
+    ['Fri, 31 Feb 2026 03:04:15 GMT', undefined],
   ])('%j is %j seconds', (header, seconds) => {
     expect(retryAfterSeconds(header, NOW)).toBe(seconds)
   })

@@ -37,6 +37,8 @@ export interface TestD1 {
   readonly origin: string
   readonly ca: string
   readonly client: Pair
+  /** Another client certificate of the same CA. */
+  readonly issue: (name: string) => Pair
   /** A client certificate of a CA that D1 does not know. */
   readonly stranger: Pair
   readonly signer: AssertionSigner
@@ -163,6 +165,7 @@ export async function startD1(): Promise<TestD1> {
     urls: { api: `${origin}/banking`, auth: `${origin}/authz/v1` },
     ca: ca.ca,
     client: ca.issue('the-issuer', 'clientAuth'),
+    issue: name => ca.issue(name, 'clientAuth'),
     stranger: testCa('Another CA').issue('a-stranger', 'clientAuth'),
     signer: softwareSigner({ kid: 'SIGN-1', privateKey: signingJwk }),
     signingKey: signingJwk.d ?? '',

@@ -1,0 +1,307 @@
+/** What `mtlsFetch` does with certificates, with its end, and with a proxy on the way out. */
+import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer, type IncomingMessage } from 'node:http'
+import { type AddressInfo, connect, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
+import { networkFailure } from '../../../src/d1/client/exchange.js'
+import { type ExpiringCertificate, type FetchInit, mtlsFetch } from '../../../src/d1.js'
+import { failure } from '../../support/errors.js'
+import { type Pair, testCa } from './certificates.js'
+import { startD1, type TestD1 } from './d1-server.js'
+import { until } from './times.js'
+
+let d1: TestD1
+beforeAll(async () => {
+  d1 = await startD1()
+})
+afterAll(() => d1.close())
+beforeEach(() => d1.reset())
+
+/** There is no token with these requests. */
+const ANSWERED = 401
+
+const init = (): FetchInit => ({
+  method: 'POST',
+  headers: {},
+  redirect: 'manual',
+  signal: new AbortController().signal,
+})
+const outcome = (call: Promise<unknown>) => call.then(() => 'answered', networkFailure)
+
+/** Runs openssl in a folder that is gone afterwards. */
+function openssl<T>(
+  files: Readonly<Record<string, string>>,
+  args: readonly string[],
+  use: (folder: string) => T,
+): T {
+  const folder = mkdtempSync(join(tmpdir(), 'mtls-'))
+  try {
+    for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text)
+    execFileSync('openssl', args, { cwd: folder, stdio: 'pipe' })
+    return use(folder)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}
+
+/** A certificate of its own, for so many days; rsa or P-256. */
+function selfSigned(days: number, kind: 'rsa' | 'ec'): Pair {
+  const key = kind === 'rsa' ? ['rsa:2048'] : ['ec', '-pkeyopt', 'ec_paramgen_curve:P-256']
+  const args = ['req', '-x509', '-newkey', ...key, '-nodes', '-subj', '/CN=x', '-days', `${days}`]
+  return openssl({}, [...args, '-keyout', 'k', '-out', 'c'], folder => ({
+    cert: readFileSync(join(folder, 'c'), 'utf8'),
+    key: readFileSync(join(folder, 'k'), 'utf8'),
+  }))
+}
+
+describe('certificates', () => {
+  test('an RSA certificate with an EC key, which OpenSSL would take and then send none', async () => {
+    const [rsa, ec] = [selfSigned(60, 'rsa'), selfSigned(60, 'ec')]
+    mtlsFetch(rsa).close()
+    mtlsFetch(ec).close()
+    for (const options of [
+      { cert: rsa.cert, key: ec.key },
+      { cert: ec.cert, key: rsa.key },
+    ]) {
+      const error = await failure(() => mtlsFetch(options), 'ERR_ARGUMENT')
+      expect(error.message).toBe("key is not the certificate's")
+    }
+  })
+
+  test.each<[string, (ca: string, key: string) => string]>([
+    ['a broken certificate after a good one', ca => ca + ca.replace(/\n.{20}/, '\nAAAA')],
+    ['a key after a certificate', (ca, key) => ca + key],
+    ['no certificate', (_, key) => key],
+    ['a certificate cut off', ca => ca + ca.slice(0, -30)],
+  ])('a CA bundle with %s', async (_name, bundle) => {
+    const { ca, client } = d1
+    await failure(() => mtlsFetch({ ...client, ca: bundle(ca, client.key) }), 'ERR_ARGUMENT')
+  })
+
+  test('a CA bundle of several, with words between, trusts each', async () => {
+    const bundle = `# ours\n${testCa('Another').ca}# and D1's\n${d1.ca}`
+    using fetch = mtlsFetch({ ...d1.client, ca: bundle })
+    expect((await fetch(`${d1.urls.api}/x`, init())).status).toBe(ANSWERED)
+  })
+
+  const p12 = (passphrase: string): Buffer =>
+    openssl(
+      { c: d1.client.cert, k: d1.client.key },
+      ['pkcs12', '-export', '-in', 'c', '-inkey', 'k', '-out', 'p', '-passout', `pass:${passphrase}`],
+      folder => readFileSync(join(folder, 'p')),
+    )
+
+  test('PKCS#12', async () => {
+    using fetch = mtlsFetch({ pfx: p12('secret 12'), passphrase: 'secret 12', ca: d1.ca })
+    expect((await fetch(`${d1.urls.api}/x`, init())).status).toBe(ANSWERED)
+    for (const options of [
+      { pfx: p12('secret 12'), passphrase: 'wrong' },
+      { pfx: Buffer.from('no PKCS#12') },
+      { pfx: 'text' },
+      { pfx: p12('x'), cert: d1.client.cert },
+      { pfx: p12('x'), key: d1.client.key },
+    ]) {
+      await failure(() => mtlsFetch(options as never), 'ERR_ARGUMENT', ['secret 12'])
+    }
+  })
+
+  test('that have expired, or will within 30 days, are reported; also of a PKCS#12 file; once a day', async () => {
+    const told: ExpiringCertificate[] = []
+    const onExpiry = (certificate: ExpiringCertificate): void => void told.push(certificate)
+    mtlsFetch({ ...selfSigned(60, 'ec'), onExpiry }).close()
+    expect(told).toEqual([])
+    // D1's test certificates are good for two days.
+    mtlsFetch({ pfx: p12('x'), passphrase: 'x', onExpiry }).close()
+    expect(told).toMatchObject([{ expired: false, fingerprint256: expect.stringMatching(/^[0-9A-F:]{95}$/) }])
+
+    using fetch = mtlsFetch({ ...d1.client, ca: d1.ca, onExpiry })
+    await fetch(`${d1.urls.api}/x`, init())
+    expect(told).toHaveLength(2)
+    vi.useFakeTimers({ now: Date.now() + 3 * 86_400_000, toFake: ['Date'] })
+    try {
+      await outcome(fetch(`${d1.urls.api}/x`, init()))
+      await outcome(fetch(`${d1.urls.api}/x`, init()))
+    } finally {
+      vi.useRealTimers()
+    }
+    expect(told.map(({ expired }) => expired)).toEqual([false, false, true])
+  })
+
+  test('are reported as a warning of the process where nobody listens', async () => {
+    const warned = once(process, 'warning')
+    mtlsFetch(d1.client).close()
+    const [{ name, message }] = await warned
+    expect(name).toBe('IssuerPinWarning')
+    expect(message).toMatch(/^the client certificate for D1 expires 20\d\d-/)
+    const gone = once(process, 'warning')
+    vi.useFakeTimers({ now: Date.now() + 3 * 86_400_000, toFake: ['Date'] })
+    mtlsFetch(d1.client).close()
+    vi.useRealTimers()
+    expect((await gone)[0].message).toMatch(/^the client certificate for D1 has expired: /)
+  })
+
+  test('an onExpiry that is none', async () => {
+    await failure(() => mtlsFetch({ ...d1.client, onExpiry: 'x' as never }), 'ERR_ARGUMENT')
+  })
+
+  test('are replaced without another client: what is on its way ends with the old one', async () => {
+    const names: unknown[] = []
+    const next = d1.issue('next')
+    using fetch = mtlsFetch({ ...d1.client, ca: d1.ca, onExpiry: () => {} })
+    const note = (request: IncomingMessage): void => {
+      const socket = request.socket as Socket & { getPeerCertificate(): { subject: { CN: string } } }
+      names.push(socket.getPeerCertificate().subject.CN)
+    }
+    let answer = (): void => {}
+    d1.cardReplies.push(
+      (response, request) => {
+        note(request)
+        response.end()
+      },
+      (response, request) => {
+        note(request)
+        answer = () => void response.end()
+      },
+      (response, request) => {
+        note(request)
+        response.end()
+      },
+    )
+    const read = async (): Promise<void> => {
+      const { body } = await fetch(`${d1.urls.api}/x`, init())
+      for await (const _ of body ?? []);
+    }
+    await read()
+    const onItsWay = read()
+    await until(() => names.length === 2)
+    fetch.renew(next)
+    await read()
+    answer()
+    await onItsWay
+    const [first, second, third] = names
+    expect(second).toBe(first)
+    expect(third).toBe('next')
+    await failure(() => fetch.renew({ cert: next.cert, key: d1.client.key }), 'ERR_ARGUMENT')
+    await failure(() => fetch.renew({ ...next, ca: d1.ca } as never), 'ERR_ARGUMENT')
+    expect((await fetch(`${d1.urls.api}/x`, init())).status).toBe(ANSWERED)
+  })
+})
+
+describe('close', () => {
+  test('sends nothing that waits for a connection, and nothing that is begun afterwards', async () => {
+    const fetch = mtlsFetch({ ...d1.client, ca: d1.ca, maxSockets: 1 })
+    let arrived = 0
+    d1.cardReplies.push(
+      () => void arrived++,
+      () => void arrived++,
+    )
+    const inUse = outcome(fetch(`${d1.urls.api}/x`, init()))
+    await until(() => arrived === 1)
+    const waiting = outcome(fetch(`${d1.urls.api}/x`, init()))
+    fetch.close()
+    const after = outcome(fetch(`${d1.urls.api}/x`, init()))
+    expect(await inUse).toMatchObject({ reason: 'ERR_FETCH_CLOSED', delivery: 'unknown', retryable: false })
+    const unsent = { reason: 'ERR_FETCH_CLOSED_UNSENT', delivery: 'not-sent', retryable: false }
+    expect(await waiting).toEqual(unsent)
+    expect(await after).toEqual(unsent)
+    using other = mtlsFetch({ ...d1.client, ca: d1.ca })
+    d1.cardReplies.length = 0
+    expect((await other(`${d1.urls.api}/x`, init())).status).toBe(ANSWERED)
+    expect(arrived).toBe(1)
+  })
+})
+
+describe('a proxy on the way out', () => {
+  async function startProxy(answer: (request: IncomingMessage, socket: Socket) => void) {
+    const asked: IncomingMessage[] = []
+    const sockets = new Set<Socket>()
+    const server = createServer()
+    server.on('connect', (request, socket: Socket) => {
+      asked.push(request)
+      sockets.add(socket)
+      socket.on('error', () => {})
+      answer(request, socket)
+    })
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+    const close = async (): Promise<void> => {
+      for (const socket of sockets) socket.destroy()
+      server.close()
+      await once(server, 'close')
+    }
+    return { url, asked, close }
+  }
+
+  const tunnel = (request: IncomingMessage, socket: Socket): void => {
+    const [, port] = (request.url ?? '').split(':')
+    const on = connect(Number(port), '127.0.0.1', () => {
+      socket.write('HTTP/1.1 200 Connection established\r\n\r\n')
+      on.pipe(socket).pipe(on)
+    })
+    on.on('error', () => {})
+    socket.once('close', () => on.destroy())
+  }
+
+  test('is asked for a tunnel, in which TLS goes to D1 itself', async () => {
+    const proxy = await startProxy(tunnel)
+    using fetch = mtlsFetch({
+      ...d1.client,
+      ca: d1.ca,
+      proxy: { url: proxy.url, authorization: 'Basic eDp5' },
+    })
+    for (let i = 0; i < 2; i++) {
+      const { status, body } = await fetch(`${d1.urls.api}/x`, init())
+      for await (const _ of body ?? []);
+      expect(status).toBe(ANSWERED)
+    }
+    // One tunnel for both.
+    expect(proxy.asked.map(({ url, headers }) => [url, headers['proxy-authorization']])).toEqual([
+      [new URL(d1.urls.api).host, 'Basic eDp5'],
+    ])
+    await proxy.close()
+  })
+
+  test('cannot stand in for D1: the certificate is verified through it', async () => {
+    const proxy = await startProxy(tunnel)
+    using fetch = mtlsFetch({ ...d1.client, ca: testCa('Unrelated').ca, proxy: { url: proxy.url } })
+    expect(await outcome(fetch(`${d1.urls.api}/x`, init()))).toMatchObject({
+      delivery: 'not-sent',
+      retryable: false,
+    })
+    await proxy.close()
+  })
+
+  test('that makes no tunnel, or is not there: nothing was sent', async () => {
+    const proxy = await startProxy((_, socket) => void socket.end('HTTP/1.1 407 No\r\n\r\n'))
+    using refused = mtlsFetch({ ...d1.client, ca: d1.ca, proxy: { url: proxy.url } })
+    expect(await outcome(refused(`${d1.urls.api}/x`, init()))).toEqual({
+      reason: 'ERR_PROXY_STATUS_407',
+      delivery: 'not-sent',
+      retryable: true,
+    })
+    await proxy.close()
+    using gone = mtlsFetch({ ...d1.client, ca: d1.ca, proxy: { url: proxy.url } })
+    expect(await outcome(gone(`${d1.urls.api}/x`, init()))).toMatchObject({
+      delivery: 'not-sent',
+      retryable: true,
+    })
+  })
+
+  test.each([
+    { url: 'https://proxy.test' },
+    { url: 'http://user@proxy.test' },
+    { url: 'http://proxy.test/path' },
+    { url: 'proxy.test:3128' },
+    { url: 7 },
+    { url: 'http://proxy.test', authorization: 'a\nb' },
+    { url: 'http://proxy.test', more: 1 },
+    null,
+  ])('%j is refused', async proxy => {
+    await failure(() => mtlsFetch({ ...d1.client, proxy: proxy as never }), 'ERR_ARGUMENT')
+  })
+})
