@@ -26,7 +26,12 @@ const common: Options = {
 const config: Options[] = [
   {
     ...common,
-    entry: { ...library, cli: 'src/cli/cli.ts' },
+    entry: {
+      ...library,
+      cli: 'src/cli/cli.ts',
+      // The other end of the executors `threads` and `process`; both builds start this one.
+      'pkcs11-host': 'src/backend/pkcs11/executor/host-entry.ts',
+    },
     format: ['esm'],
     onSuccess: async () =>
       copyFileSync('src/seccos/profile/profile.schema.json', 'dist/seccos-profile.schema.json'),
@@ -34,6 +39,8 @@ const config: Options[] = [
   {
     ...common,
     entry: library,
+    // For import.meta.url, by which the executors find the file that they start.
+    shims: true,
     noExternal: ['jose'],
     format: ['cjs'],
     esbuildPlugins: [

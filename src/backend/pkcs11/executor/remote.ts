@@ -36,10 +36,7 @@ export interface Starter {
 
 /** Where the file of the other end is: built beside this one. */
 function entryFile(): string {
-  const here = import.meta.url
-  // In the CommonJS build there is no import.meta.
-  if (typeof here !== 'string' || here === '') return require.resolve('./pkcs11-host.js')
-  return fileURLToPath(new URL('./pkcs11-host.js', here))
+  return fileURLToPath(new URL('./pkcs11-host.js', import.meta.url))
 }
 
 export function startFrom(entry: () => string): Starter {
