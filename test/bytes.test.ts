@@ -1,10 +1,11 @@
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import {
   asciiBytes,
   concatBytes,
   decodeBase64url,
   equalBytes,
   fromHex,
+  isPlainBytes,
   ownCopy,
   requireBytes,
   secretBytes,
@@ -124,4 +125,33 @@ test('snapshot goes by the true length of an array, and refuses one without memo
   const gone = new Uint8Array(8)
   structuredClone(gone, { transfer: [gone.buffer] })
   await failure(() => snapshot(gone, 'value'), 'ERR_ARGUMENT')
+})
+
+describe('isPlainBytes', () => {
+  class Longer extends Uint8Array {
+    override get length(): number {
+      return 16
+    }
+  }
+  const claiming = Object.defineProperty(new Uint8Array(8), 'length', { value: 16 })
+  const gone = new Uint8Array(8)
+  structuredClone(gone, { transfer: [gone.buffer] })
+
+  test.each<[string, unknown]>([
+    ['no bytes', 'text'],
+    ['an array of numbers', [1, 2]],
+    ['a Buffer', Buffer.alloc(8)],
+    ['a subclass', new Longer(8)],
+    ['one that claims another length', claiming],
+    ['one whose buffer was taken away', gone],
+    ['an empty one', new Uint8Array()],
+    ['a Proxy', new Proxy(new Uint8Array(8), {})],
+  ])('false for %s', (_name, value) => {
+    expect(isPlainBytes(value)).toBe(false)
+  })
+
+  test('true for a Uint8Array, also one that is part of another', () => {
+    expect(isPlainBytes(new Uint8Array(8))).toBe(true)
+    expect(isPlainBytes(new Uint8Array(16).subarray(4, 12))).toBe(true)
+  })
 })

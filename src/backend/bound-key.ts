@@ -4,7 +4,7 @@
  */
 import type { KeyObject } from 'node:crypto'
 import type { CallOptions } from '../base/arguments.js'
-import { ownCopy, wipe } from '../base/bytes.js'
+import { ownCopy, secretBytes, wipe } from '../base/bytes.js'
 import { ArgumentError, KeyError } from '../base/errors.js'
 import { type KeyOperation, operationsFor, refusedUse } from '../key/usage.js'
 import { SIGNATURE_BYTES, verifyEs256 } from '../primitives/es256.js'
@@ -13,6 +13,7 @@ import {
   MAX_INPUT_BYTES,
   macOutputBytes,
   readBlocks,
+  readBlocksInPlace,
   readContentKeyRequest,
   readMacRequest,
   readMessage,
@@ -52,6 +53,13 @@ export async function randomBytesOf<Ref>(
   return jobs.run(options, { run: signal => driver.randomBytes(length, signal), outputBytes: length })
 }
 
+const NOTHING: Uint8Array = secretBytes(0)
+
+/** What is ours to wipe. */
+function ownOf(input: Uint8Array, given: Uint8Array): Uint8Array {
+  return input === given ? NOTHING : input
+}
+
 /** The operations of one key. */
 export class BoundKey<Ref> implements KeyOperations {
   readonly #facts: KeyFacts
@@ -68,17 +76,17 @@ export class BoundKey<Ref> implements KeyOperations {
 
   async encipher(blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
     const { driver, jobs } = this.#admit('encipher')
-    const input = readBlocks(blocks, this.#facts.algorithm)
+    const input = this.#blocks(blocks)
     const run: Run = signal => driver.encipher(this.#reference.ref, input, signal)
-    return jobs.run(options, { run, input, outputBytes: input.length })
+    return jobs.run(options, { run, input: ownOf(input, blocks), outputBytes: input.length })
   }
 
   async decipher(blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
     const { driver, jobs } = this.#admit('decipher')
-    const input = readBlocks(blocks, this.#facts.algorithm)
+    const input = this.#blocks(blocks)
     requireHostDecipher(this.#facts)
     const run: Run = signal => driver.decipher(this.#reference.ref, input, signal)
-    return jobs.run(options, { run, input, outputBytes: input.length })
+    return jobs.run(options, { run, input: ownOf(input, blocks), outputBytes: input.length })
   }
 
   async reencipher(to: Key, blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
@@ -89,11 +97,11 @@ export class BoundKey<Ref> implements KeyOperations {
       const problem = `key ${to.kid} is ${to.algorithm}: its blocks are of another length than ${this.#facts.kid}'s`
       throw new KeyError('ERR_KEY_ALGORITHM', problem, to.kid)
     }
-    const input = readBlocks(blocks, this.#facts.algorithm)
+    const input = this.#blocks(blocks)
     // Inside the token too, a block must not move to where the host may open it from where it may not.
     if (!reenciphersInside || to.hostDecipher) requireHostDecipher(this.#facts)
     const run: Run = signal => driver.reencipher(this.#reference.ref, target.#reference.ref, input, signal)
-    return jobs.run(options, { run, input, outputBytes: input.length })
+    return jobs.run(options, { run, input: ownOf(input, blocks), outputBytes: input.length })
   }
 
   async mac(request: MacRequest, message: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
@@ -131,6 +139,14 @@ export class BoundKey<Ref> implements KeyOperations {
 
   randomBytes(length: number, options?: CallOptions): Promise<Uint8Array> {
     return randomBytesOf(this.#parts, length, options)
+  }
+
+  /** The blocks as the driver gets them: a copy of our own, but themselves where it is done with them when it returns. */
+  #blocks(blocks: Uint8Array): Uint8Array {
+    const { algorithm } = this.#facts
+    return this.#parts.driver.blocksAtOnce === true
+      ? readBlocksInPlace(blocks, algorithm)
+      : readBlocks(blocks, algorithm)
   }
 
   #admit(operation: KeyOperation): OpenParts<Ref> {

@@ -4,7 +4,7 @@
  */
 
 import { readOptions, requireKid } from '../base/arguments.js'
-import { snapshot } from '../base/bytes.js'
+import { isPlainBytes, snapshot } from '../base/bytes.js'
 import { ArgumentError, InputError, KeyError } from '../base/errors.js'
 import { type CheckValue, snapshotCheckValue } from '../key/check-value.js'
 import {
@@ -87,11 +87,23 @@ export function requireLength(what: string, length: number, min: number, max: nu
 
 /** A copy of one or more blocks of the key's cipher, 65,536 bytes at most. */
 export function readBlocks(blocks: Uint8Array, algorithm: KeyAlgorithm): Uint8Array {
-  const blockBytes = blockBytesOf(algorithm)
   const copy = snapshot(blocks, 'blocks')
-  requireLength('blocks', copy.length, blockBytes, MAX_INPUT_BYTES)
-  if (copy.length % blockBytes === 0) return copy
-  throw new InputError('ERR_LENGTH', `blocks: ${copy.length} bytes, expected a multiple of ${blockBytes}`)
+  requireBlockLength(copy.length, algorithm)
+  return copy
+}
+
+/** {@link readBlocks}, but the blocks themselves where nothing about them can be other than it seems. */
+export function readBlocksInPlace(blocks: Uint8Array, algorithm: KeyAlgorithm): Uint8Array {
+  if (!isPlainBytes(blocks)) return readBlocks(blocks, algorithm)
+  requireBlockLength(blocks.length, algorithm)
+  return blocks
+}
+
+function requireBlockLength(length: number, algorithm: KeyAlgorithm): void {
+  const blockBytes = blockBytesOf(algorithm)
+  requireLength('blocks', length, blockBytes, MAX_INPUT_BYTES)
+  if (length % blockBytes === 0) return
+  throw new InputError('ERR_LENGTH', `blocks: ${length} bytes, expected a multiple of ${blockBytes}`)
 }
 
 /** A copy of a message of at most 65,536 bytes. */

@@ -105,6 +105,11 @@ export interface FoundKey<Ref> {
 export interface BackendDriver<Ref> {
   readonly name: string
   /**
+   * True where `encipher`, `decipher` and `reencipher` answer at once, write nothing into the blocks they are given and
+   * keep nothing of them: then the front does not copy the blocks.
+   */
+  readonly blocksAtOnce?: boolean
+  /**
    * Finds exactly one key. Errors: `ERR_KEY_NOT_FOUND`, `ERR_KEY_AMBIGUOUS`, `ERR_KEY_USAGE` (the key is for
    * something else), `ERR_KEY_ALGORITHM`, `ERR_KEY_WEAK`, `ERR_KEY_MATERIAL`, `ERR_KEY_ATTRIBUTES`.
    * The front compares algorithm and check value afterwards.

@@ -141,6 +141,12 @@ export function snapshot(value: unknown, name: string): Uint8Array<ArrayBuffer> 
 const lengthOf = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Array.prototype), 'length')
   ?.get as (this: Uint8Array) => number
 
+/** True for a `Uint8Array` that is no subclass, is still attached, holds a byte or more and tells its true length. */
+export function isPlainBytes(value: unknown): value is Uint8Array {
+  if (!types.isUint8Array(value) || Object.getPrototypeOf(value) !== Uint8Array.prototype) return false
+  return value.length > 0 && value.length === lengthOf.call(value)
+}
+
 /** Base64url as RFC 7515, 2 wants it: no padding, no white space, and one text only for each sequence of bytes. */
 
 const BASE64URL = /^[\w-]*$/

@@ -108,8 +108,24 @@ export function encipherChecked(
   { pin, pan, format, key }: EncipherPinInput,
   options: CallOptions | undefined,
 ): Promise<Uint8Array> {
-  return encipherClear(key, buildBlock(FORMATS[format], pin, pan), options)
+  const row = FORMATS[format]
+  if (scratch.busy) return encipherClear(key, buildBlock(row, pin, pan), options)
+  scratch.busy = true
+  const clear = scratch.blocks[row.bytes]
+  try {
+    row.write(pin, pan, clear, 0)
+    return operationsOf(key).encipher(clear, options)
+  } finally {
+    wipe(clear)
+    scratch.busy = false
+  }
 }
+
+/**
+ * Where a single block is built: memory off V8's heap costs more than the cipher. It is busy until the backend has read
+ * it, which is before `encipher` returns; a getter among the options that enciphers on its part gets memory of its own.
+ */
+const scratch = { blocks: { 8: secretBytes(8), 16: secretBytes(16) }, busy: false }
 
 /** The backend has read the clear blocks when it returns its promise: they do not stand here while a token works. */
 function encipherClear(key: Key, clear: Uint8Array, options: CallOptions | undefined): Promise<Uint8Array> {

@@ -108,6 +108,20 @@ describe('the clear blocks that were built are wiped', () => {
     )
   })
 
+  test('by encipherPin, also where a getter among the options enciphers another PIN meanwhile', async () => {
+    const first = await encipherPin({ pin: Pin.from('1234'), pan, format: 0, key })
+    const second = await encipherPin({ pin: Pin.from('98765'), pan, format: 0, key })
+    let inner: Promise<Uint8Array> | undefined
+    const options = {
+      get signal() {
+        inner = encipherPin({ pin: Pin.from('98765'), pan, format: 0, key })
+        return undefined
+      },
+    }
+    expect(await encipherPin({ pin: Pin.from('1234'), pan, format: 0, key }, options as never)).toEqual(first)
+    expect(await inner).toEqual(second)
+  })
+
   test('by encipherPins', async () => {
     expect(await handedOver(() => encipherPins({ pins: pins(), format: 0, key }))).toEqual(zeros(16))
   })

@@ -64,6 +64,7 @@ export async function softwareBackend(options: SoftwareBackendOptions): Promise<
 /** For {@link softwareBackend}, and for tests of what the front never lets happen. */
 export class SoftwareDriver implements BackendDriver<ReadyKey> {
   readonly name = 'software'
+  readonly blocksAtOnce = true
   readonly #keys: readonly StoredKey[]
   /** By kid; more than one is found to be too many when it is asked for. */
   readonly #byKid = new Map<string, StoredKey[]>()
