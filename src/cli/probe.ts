@@ -140,6 +140,10 @@ Exit code 1 where no draft comes out. What reproduces the samples may still diff
         io.out('')
         const rows = [...outcomeRows('prw', prw), ...outcomeRows('mac', mac)]
         io.out(renderTable(['', 'verdict', 'matches', 'algorithm', 'inputs'], rows))
+        for (const [which, { decidedBy }] of Object.entries({ prw, mac })) {
+          if (decidedBy.length > 0)
+            io.out(`${which}: a further sample would decide, with ${decidedBy.join(', or ')}`)
+        }
       } else if (draft !== undefined) {
         io.out(JSON.stringify(draft, null, 2))
       }

@@ -22,9 +22,10 @@ export const PROFILE: Command = {
 Reads a profile (JSON, issuer-pin-crypto/seccos-profile.schema.json) from a file or standard input. Exit code 1, and
 the place of the mistake, where it is not one.
 
-  --samples   a file of samples made with TEST keys, as for probe; what the profile has of its own, fields and external
-              values, is in "fields" (text) and "bytes" (hex) of each sample. Says for each whether data set, PRW
-              and MAC come out, and where not, the nearest reading that would. Exit code 1 where not all do.`,
+  --samples   a file of samples made with TEST keys, as for probe; what the profile has of its own, fields and
+              external values, is in "fields" (text) and "bytes" (hex) of each sample. Says for each whether
+              data set, PRW and MAC come out, and where not, the nearest reading that would. Exit code 1 where
+              not all do.`,
   run: async ([verb, ...args], io) => {
     if (verb !== 'check') throw new UsageError('profile takes the verb check')
     const options = { samples: { type: 'string' } } as const

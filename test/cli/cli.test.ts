@@ -381,11 +381,16 @@ describe('probe', () => {
       { ...match, algorithm: 'cmac-aes' },
       { ...match, algorithm: 'cmac-tdea' },
     ] as const
-    const none = { tried: 9, matches: [], verdict: 'none' } as const
-    const made = { places: [], prw: { tried: 9, matches, verdict: 'ambiguous' }, mac: none } as const
+    const none = { tried: 9, matches: [], decidedBy: [], verdict: 'none' } as const
+    const made = {
+      places: [],
+      prw: { tried: 9, matches, decidedBy: ['a PAN of 19 digits'], verdict: 'ambiguous' },
+      mac: none,
+    } as const
     const io = keptIo({ stdin: JSON.stringify({ ...keys, samples }) })
     expect(await main(['probe'], io, [probeCommand(async () => made)])).toBe(1)
-    const [, , table = ''] = io.output
+    const [, , table = '', hint] = io.output
+    expect(hint).toBe('prw: a further sample would decide, with a PAN of 19 digits')
     expect(table.split('\n').slice(2)).toEqual([
       expect.stringMatching(/^prw +ambiguous +2 of 9 +cmac-aes +pinBlock \+ field psn$/),
       expect.stringMatching(/^ +cmac-tdea +pinBlock \+ field psn$/),

@@ -9,8 +9,8 @@ import { requireOptions } from '../../base/arguments.js'
 import { requireBytes } from '../../base/bytes.js'
 import { ArgumentError, InputError } from '../../base/errors.js'
 import { computeMac } from '../../primitives/mac.js'
-import { type Pan, requirePan } from '../../primitives/pan.js'
-import { type Pin, requirePin } from '../../primitives/pin.js'
+import { Pan, requirePan } from '../../primitives/pan.js'
+import { Pin, requirePin } from '../../primitives/pin.js'
 import { computeBy } from '../../seccos/computation.js'
 import { dataSetFromHex } from '../../seccos/data-set.js'
 import { readText, showText } from '../../seccos/profile/forms.js'
@@ -18,7 +18,14 @@ import { ALGORITHMS, type Computation, type SeccosProfile } from '../../seccos/p
 import { macCandidates, type PreparedSample, prwCandidates } from './candidates.js'
 import { draftProfile } from './draft.js'
 import { findPlaces, type Place, type Sought, zeroRuns } from './places.js'
-import { type ProbeMatch, type ProbeOutcome, targetsOf, testCiphers, tryAll } from './trial.js'
+import {
+  type Challenge,
+  type ProbeMatch,
+  type ProbeOutcome,
+  targetsOf,
+  testCiphers,
+  tryAll,
+} from './trial.js'
 
 /** A PRW with its MAC, made by the scheme with test keys, and everything that went into it. */
 export interface ProbeSample {
@@ -104,7 +111,7 @@ export async function probeProfile(input: ProbeInput): Promise<ProbeReport> {
     return { ...sample, random: sample.random, masked: dataSetFromHex(sample.prwDataSet), prw }
   })
   const enough = new Set(samples.map(({ prwDataSet, prwValue }) => prwDataSet + prwValue)).size > 1
-  const common = { samples: prepared, enough }
+  const common = { samples: prepared, enough, challenges: challengesFor(prepared) }
   const prw = tryAll({
     ...common,
     candidates: prwCandidates(runs, panLength),
@@ -123,6 +130,36 @@ export async function probeProfile(input: ProbeInput): Promise<ProbeReport> {
     winners.prw && winners.mac && draftProfile({ prw: winners.prw, mac: winners.mac, places, randomBytes })
   const confirmed = draft !== undefined && (await reproducesAll(draft, prepared, input))
   return { places, prw, mac, ...(confirmed && { draft }) }
+}
+
+/** Lengths of PANs and PINs that are asked about where no sample has them. */
+const PAN_LENGTHS: readonly number[] = [13, 16, 19]
+const PIN_LENGTHS: readonly number[] = [4, 5, 6, 8, 12]
+
+/** Cards like the first sample's, but for a PAN or a PIN of another length. */
+function challengesFor(samples: readonly PreparedSample[]): Challenge[] {
+  const [first] = samples
+  if (first === undefined) return []
+  const unseen = (lengths: readonly number[], seen: readonly number[]): number[] =>
+    lengths.filter(length => !seen.includes(length))
+  const pans = unseen(
+    PAN_LENGTHS,
+    samples.map(({ pan }) => pan.length),
+  )
+  const pins = unseen(
+    PIN_LENGTHS,
+    samples.map(({ pin }) => pin.length),
+  )
+  return [
+    ...pans.map(length => ({
+      what: `a PAN of ${length} digits`,
+      sample: { ...first, pan: Pan.from('4929123456789012347'.slice(0, length)) },
+    })),
+    ...pins.map(length => ({
+      what: `a PIN of ${length} digits`,
+      sample: { ...first, pin: Pin.from('135790864213'.slice(0, length)) },
+    })),
+  ]
 }
 
 function winnerOf({ verdict, matches }: ProbeOutcome): ProbeMatch | undefined {

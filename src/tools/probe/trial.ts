@@ -1,5 +1,5 @@
 /** Trying candidates on samples: every algorithm that the key fits, every candidate, every sample. */
-import { createCipheriv } from 'node:crypto'
+import { createCipheriv, createHash } from 'node:crypto'
 import { concatBytes, equalBytes, wipe } from '../../base/bytes.js'
 import { ArgumentError, InputError } from '../../base/errors.js'
 import { type BlockCipher, splitRetailKey } from '../../primitives/iso9797.js'
@@ -32,9 +32,14 @@ export interface ProbeMatch {
 export interface ProbeOutcome {
   /** Computations that were tried on the first sample. */
   readonly tried: number
-  /** All that reproduce the samples; those that MAC the same bytes are one match. */
+  /**
+   * All that reproduce the samples. Those that compute over the same bytes for any card are one match: they are compared
+   * on the samples, and on PANs and PINs of lengths that no sample has.
+   */
   readonly matches: readonly ProbeMatch[]
-  /** `winner`: one match, from two different samples or more. */
+  /** What a further sample must have, for the matches to be told apart. Empty where nothing that is tried tells them. */
+  readonly decidedBy: readonly string[]
+  /** `winner`: one match, from two different samples or more, and no other that differs where no sample looks. */
   readonly verdict: 'winner' | 'ambiguous' | 'none' | 'more-samples-needed'
 }
 
@@ -79,7 +84,15 @@ function sameBytes(one: Uint8Array, other: Uint8Array | undefined): boolean {
   return other !== undefined && equalBytes(one, other)
 }
 
+/** A card that no sample has, to tell apart what the samples cannot. */
+export interface Challenge {
+  /** What is special about it: `a PAN of 19 digits`. */
+  readonly what: string
+  readonly sample: PreparedSample
+}
+
 interface Trial {
+  readonly challenges: readonly Challenge[]
   readonly candidates: readonly Candidate[]
   readonly key: Uint8Array
   readonly targets: readonly Target[]
@@ -89,8 +102,9 @@ interface Trial {
 }
 
 /** Tries everything and says what reproduces all samples. */
-export function tryAll({ candidates, key, targets, samples, enough }: Trial): ProbeOutcome {
+export function tryAll({ candidates, key, targets, samples, enough, challenges }: Trial): ProbeOutcome {
   const matches = new Map<string, ProbeMatch>()
+  const answers: string[][] = []
   const ways = waysFor(key)
   let tried = 0
   for (const candidate of candidates) {
@@ -102,9 +116,11 @@ export function tryAll({ candidates, key, targets, samples, enough }: Trial): Pr
         computeMac({ algorithm: ALGORITHMS[algorithm].port, padding }, ciphers, message)
       const target = firstHit(targets, messages, compute)
       if (target === undefined) continue
-      // Candidates that MAC the same bytes cannot be told apart by these samples: the first stands for all.
-      const same = `${algorithm} ${padding} ${Buffer.from(concatBytes(...messages)).toString('base64')}`
+      // Candidates that are the same function cannot be told apart by any sample: the first stands for all.
+      const answer = challenges.map(({ sample }) => fingerprint(candidate.message(sample)))
+      const same = [algorithm, padding, fingerprint(concatBytes(...messages)), ...answer].join(' ')
       if (matches.has(same)) continue
+      answers.push(answer)
       const { inputs, layout, pinForm } = candidate
       const { text, outputBytes } = target
       const keyBytes = key.length as Computation['keyBytes']
@@ -112,7 +128,21 @@ export function tryAll({ candidates, key, targets, samples, enough }: Trial): Pr
     }
     wipe(...messages)
   }
-  return { tried, matches: [...matches.values()], verdict: verdictOn(matches.size, enough) }
+  const decidedBy = challenges.filter((_, i) => new Set(answers.map(answer => answer[i])).size > 1)
+  return {
+    tried,
+    matches: [...matches.values()],
+    decidedBy: decidedBy.map(({ what }) => what),
+    verdict: verdictOn(matches.size, enough),
+  }
+}
+
+/** A message by its hash, so that nothing of a PIN stays; of one that cannot be made, that. */
+function fingerprint(message: Uint8Array | undefined): string {
+  if (message === undefined) return 'none'
+  const hash = createHash('sha256').update(message).digest('base64')
+  wipe(message)
+  return hash
 }
 
 function verdictOn(matches: number, enough: boolean): ProbeOutcome['verdict'] {

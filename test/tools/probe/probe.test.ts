@@ -204,12 +204,19 @@ describe('bad input', () => {
 
 describe.each(SCHEMES)(
   '$name',
-  ({ profile, fields, keys: [prwTestKey, macTestKey] = [PRW_KEY, MAC_KEY] }) => {
+  ({ name, profile, fields, keys: [prwTestKey, macTestKey] = [PRW_KEY, MAC_KEY] }) => {
     test('two samples are enough to find it, and the draft makes and verifies the third', {
       timeout: 60_000,
     }, async () => {
       const samples = await samplesBy(profile, fields)
       const report = await probeProfile({ samples: samples.slice(0, 2), prwTestKey, macTestKey })
+      if (name.startsWith('AES-CMAC, base64')) {
+        // Both cards have a PAN of 16 digits: how a longer one would lie in its field, they do not show.
+        expect(report.prw.verdict).toBe('ambiguous')
+        expect(report.prw.decidedBy).toContain('a PAN of 19 digits')
+        expect(report.draft).toBeUndefined()
+        return
+      }
       expect(report.prw).toMatchObject({
         verdict: 'winner',
         matches: [{ algorithm: profile.prw.algorithm, padding: profile.prw.padding }],

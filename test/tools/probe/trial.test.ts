@@ -1,5 +1,6 @@
 /** Trying, on candidates of one message each. */
 import { describe, expect, test } from 'vitest'
+import { ownCopy } from '../../../src/base/bytes.js'
 import { computeMac } from '../../../src/primitives/mac.js'
 import type { Candidate, PreparedSample } from '../../../src/tools/probe/candidates.js'
 import { type Target, targetsOf, testCiphers, tryAll } from '../../../src/tools/probe/trial.js'
@@ -40,6 +41,7 @@ const trial = (more: Partial<Parameters<typeof tryAll>[0]> = {}) =>
     targets: [target(MESSAGES.map(retail))],
     samples: samples(2),
     enough: true,
+    challenges: [],
     ...more,
   })
 
@@ -47,6 +49,7 @@ describe('the verdict', () => {
   test('a winner, with all that is known of it', () => {
     expect(trial()).toEqual({
       tried: 8,
+      decidedBy: [],
       verdict: 'winner',
       matches: [
         {
@@ -66,7 +69,7 @@ describe('the verdict', () => {
   test('none, where one sample of two is not reproduced', () => {
     const macs = MESSAGES.map(retail)
     const wrong = target(macs.map((mac, i) => (i === 1 ? mac.map(byte => byte ^ 1) : mac)))
-    expect(trial({ targets: [wrong] })).toEqual({ tried: 8, matches: [], verdict: 'none' })
+    expect(trial({ targets: [wrong] })).toEqual({ tried: 8, matches: [], decidedBy: [], verdict: 'none' })
   })
 
   test('more samples needed, whatever was found', () => {
@@ -171,5 +174,29 @@ describe('texts', () => {
     expect(read('00112233')).toEqual(['hex-upper 4', 'base64 6'])
     expect(read('00112233445566778899AABBCCDDEEFF')).toEqual(['hex-upper 16'])
     expect(targetsOf('macValue', ['00112233'])[0].values.map(hex)).toEqual(['00112233'])
+  })
+})
+
+describe('candidates that are the same on the samples', () => {
+  const [one = bytes(''), two = bytes('')] = MESSAGES
+  const beyond = (message: Uint8Array | undefined): Candidate => ({
+    ...candidate(MESSAGES),
+    message: sample =>
+      sample.pcc === 'far' ? message && ownCopy(message) : ownCopy(sample.pcc === '0' ? one : two),
+  })
+  const challenges = [{ what: 'a PAN of 19 digits', sample: { pcc: 'far' } as PreparedSample }]
+
+  test('and differ on a card that no sample has are ambiguous, and it is said what would decide', () => {
+    for (const other of [two, undefined]) {
+      const outcome = trial({ candidates: [beyond(one), beyond(other)], challenges })
+      expect(outcome).toMatchObject({ verdict: 'ambiguous', decidedBy: ['a PAN of 19 digits'] })
+      expect(outcome.matches).toHaveLength(2)
+    }
+  })
+
+  test('and are the same function everywhere are one', () => {
+    const outcome = trial({ candidates: [beyond(one), beyond(one)], challenges })
+    expect(outcome).toMatchObject({ verdict: 'winner', decidedBy: [] })
+    expect(outcome.matches).toHaveLength(1)
   })
 })
