@@ -448,6 +448,7 @@ export const NO_VERBS: Readonly<Record<string, string>> = {
   JweError: 'an error class',
   KeyError: 'an error class',
   Pkcs11Error: 'an error class',
+  createTestIssuer: 'takes nothing; its keys are published',
   PinBlockError: 'an error class',
   ProfileError: 'an error class',
   PrwMacError: 'an error class',
