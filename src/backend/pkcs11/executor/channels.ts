@@ -7,7 +7,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import type { Duplex } from 'node:stream'
 import { deserialize, serialize } from 'node:v8'
 import type { MessagePort, Worker } from 'node:worker_threads'
-import { wipe } from '../../../base/bytes.js'
+import { bufferOf, secretBytes, wipe } from '../../../base/bytes.js'
 import type { Channel, Message } from './rpc.js'
 
 /** Through a worker's port; `stop` ends the thread at the other end. */
@@ -31,7 +31,7 @@ export function streamChannel(stream: Duplex, stop: () => void, kill: () => void
     send: message => {
       if (stream.destroyed) return
       const body = serialize(message)
-      const frame = Buffer.alloc(4 + body.length)
+      const frame = bufferOf(secretBytes(4 + body.length))
       frame.writeUInt32BE(body.length)
       body.copy(frame, 4)
       wipe(body)
@@ -52,7 +52,7 @@ export function streamChannel(stream: Duplex, stop: () => void, kill: () => void
 /** Puts chunks together to frames. */
 class Frames {
   readonly #receive: (message: Message) => void
-  readonly #header = Buffer.alloc(4)
+  readonly #header = bufferOf(secretBytes(4))
   #headerBytes = 0
   #body: Buffer | undefined
   #bodyBytes = 0
@@ -70,7 +70,7 @@ class Frames {
         this.#headerBytes += copied
         if (this.#headerBytes < 4) break
         this.#headerBytes = 0
-        this.#body = Buffer.alloc(this.#header.readUInt32BE())
+        this.#body = bufferOf(secretBytes(this.#header.readUInt32BE()))
         this.#bodyBytes = 0
       }
       const copied = chunk.copy(this.#body, this.#bodyBytes, at)
@@ -94,7 +94,7 @@ class Frames {
 /** The same data with byte arrays in memory of their own. */
 function detached(value: unknown): unknown {
   if (value instanceof Uint8Array) {
-    const copy = new Uint8Array(new ArrayBuffer(value.length))
+    const copy = secretBytes(value.length)
     copy.set(value)
     return copy
   }

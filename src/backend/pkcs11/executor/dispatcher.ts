@@ -10,7 +10,7 @@
  * idempotent.
  */
 import { types } from 'node:util'
-import { ownCopy, wipe } from '../../../base/bytes.js'
+import { ownCopy, secretBytes, wipe } from '../../../base/bytes.js'
 import { AbortedError, BackendError } from '../../../base/errors.js'
 import { MAX_INPUT_BYTES } from '../../checks.js'
 import type { MaybePromise } from '../../driver.js'
@@ -240,7 +240,7 @@ export class Dispatcher {
       return
     }
     const jobs = batch.map(entry => entry.job as Jobs['encipher']['job'])
-    const together = new Uint8Array(new ArrayBuffer(jobs.reduce((sum, job) => sum + job.blocks.length, 0)))
+    const together = secretBytes(jobs.reduce((sum, job) => sum + job.blocks.length, 0))
     let at = 0
     for (const { blocks } of jobs) {
       together.set(blocks, at)

@@ -1,6 +1,6 @@
 /** Key check values of token keys: computed by the token where the key's role bits let it, else as the token states. */
 
-import { wipe } from '../../../base/bytes.js'
+import { secretBytes, wipe } from '../../../base/bytes.js'
 import { KeyError } from '../../../base/errors.js'
 import {
   CHECK_VALUE_BYTES,
@@ -99,5 +99,5 @@ function ofSingleBlocks(station: Station, object: ObjectHandle, algorithm: KeyAl
 }
 
 function zeroBlock(algorithm: KeyAlgorithm): Uint8Array {
-  return new Uint8Array(macBytes(algorithm))
+  return secretBytes(macBytes(algorithm))
 }

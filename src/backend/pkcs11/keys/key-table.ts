@@ -6,7 +6,7 @@
  * the key is searched again and must show the check value it was bound with: another key under the same label is an
  * error, never a silent switch. Where two keys answer to a name, a check value that is known decides between them.
  */
-import { equalBytes, toHex } from '../../../base/bytes.js'
+import { equalBytes, secretBytes, toHex } from '../../../base/bytes.js'
 import { KeyError } from '../../../base/errors.js'
 import { type CheckValue, readCheckValue, requireCheckValue, thumbprintOf } from '../../../key/check-value.js'
 import { isWithin, type KeyMode, type KeyUsage, USAGES } from '../../../key/usage.js'
@@ -343,7 +343,7 @@ export class KeyTable {
   }
 }
 
-const NONE: Uint8Array = new Uint8Array(0)
+const NONE: Uint8Array = secretBytes(0)
 
 function requireSameChain(kid: string, was: CheckValue | undefined, is: CheckValue | undefined): void {
   if (was !== undefined && is !== undefined) requireCheckValue(kid, was, is)

@@ -1,5 +1,5 @@
 /** Single operations on one session, each an Init and the call that ends it, with nothing in between that can fail. */
-import { wipe } from '../../../base/bytes.js'
+import { secretBytes, wipe } from '../../../base/bytes.js'
 import type { BlockCipher } from '../../../primitives/iso9797.js'
 import { isTdea, type KeyAlgorithm } from '../../../primitives/key-algorithm.js'
 import type { Mechanism, ObjectHandle, Station } from '../binding/binding.js'
@@ -85,7 +85,7 @@ export function withObject(
 
 /** Two blocks of 8 bytes, bit by bit. */
 export function xorBlocks(a: Uint8Array, b: Uint8Array): Uint8Array<ArrayBuffer> {
-  const out = new Uint8Array(new ArrayBuffer(8))
+  const out = secretBytes(8)
   const read = (block: Uint8Array): bigint =>
     new DataView(block.buffer, block.byteOffset, block.byteLength).getBigUint64(0)
   new DataView(out.buffer).setBigUint64(0, read(a) ^ read(b))

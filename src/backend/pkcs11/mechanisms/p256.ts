@@ -11,7 +11,7 @@
  */
 
 import { createECDH, createHash } from 'node:crypto'
-import { equalBytes, wipe } from '../../../base/bytes.js'
+import { equalBytes, secretBytes, wipe } from '../../../base/bytes.js'
 import { type KeyUsage, USAGES } from '../../../key/usage.js'
 import { concatKdf } from '../../../primitives/concat-kdf.js'
 import { es256PublicKey, verifyEs256 } from '../../../primitives/es256.js'
@@ -97,7 +97,7 @@ function digestKey(
   otherInfo: Uint8Array,
   length: number,
 ): Uint8Array<ArrayBuffer> {
-  const derived = new Uint8Array(new ArrayBuffer(length))
+  const derived = secretBytes(length)
   try {
     for (let at = 0, counter = 1; at < length; at += HASH_BYTES, counter++) {
       binding.C_DigestInit(session, SHA256)
@@ -118,7 +118,7 @@ function digestKey(
 /** A copy in memory of its own; the binding's buffer is wiped. */
 function readValue({ binding, session }: Station, object: ObjectHandle): Uint8Array<ArrayBuffer> {
   const value = binding.C_GetAttributeValue(session, object, CKA.VALUE)
-  const copy = new Uint8Array(new ArrayBuffer(value.length))
+  const copy = secretBytes(value.length)
   copy.set(value)
   wipe(value)
   return copy

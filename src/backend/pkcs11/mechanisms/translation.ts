@@ -5,6 +5,7 @@
  */
 
 import { randomBytes } from 'node:crypto'
+import { secretBytes } from '../../../base/bytes.js'
 import { BackendError, KeyError } from '../../../base/errors.js'
 import type { ObjectHandle, Station } from '../binding/binding.js'
 import { Pkcs11Error } from '../binding/errors.js'
@@ -47,7 +48,7 @@ export function translateInside(
   blocks: Uint8Array,
   chunkBytes: number,
 ): Uint8Array<ArrayBuffer> {
-  const result = new Uint8Array(new ArrayBuffer(blocks.length))
+  const result = secretBytes(blocks.length)
   for (let at = 0; at < blocks.length; at += chunkBytes) {
     const chunk = blocks.subarray(at, at + chunkBytes)
     const translated = translateChunk(station, keys, chunk)

@@ -1,4 +1,5 @@
 /** The probe's steps for MACs: a vendor's or the standard's mechanism, or, where opted in, out of CBC calls. */
+import { secretBytes } from '../../../base/bytes.js'
 import { cmac } from '../../../primitives/cmac.js'
 import { retailMac } from '../../../primitives/iso9797.js'
 import { CKM, constantName } from '../binding/constants.js'
@@ -36,7 +37,7 @@ export function planRetailMac(
     const { key, chain: chainKey, message, mac } = KNOWN.retail
     const last = cbcCipher(station, tdeaKey(station, keys, key, ['ENCRYPT']), 'tdea-2key')
     const chain = cbcCipher(station, tdeaKey(station, keys, chainKey, ['ENCRYPT']), 'tdea-3key')
-    requireAnswer('the composed retail MAC', retailMac({ chain, last }, new Uint8Array(8), message), mac)
+    requireAnswer('the composed retail MAC', retailMac({ chain, last }, secretBytes(8), message), mac)
     return { way: 'cbc', plan: 'composed' } as const
   })
 }

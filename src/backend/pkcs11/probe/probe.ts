@@ -7,7 +7,7 @@
  * reason in the plan. A token that lets no clear key in generates its test keys, and is checked as far as that goes.
  */
 
-import { equalBytes } from '../../../base/bytes.js'
+import { equalBytes, secretBytes } from '../../../base/bytes.js'
 import { BackendError } from '../../../base/errors.js'
 import type { ObjectHandle, Pkcs11Binding, SessionSource, Station, Template } from '../binding/binding.js'
 import { CKA, CKK, CKM } from '../binding/constants.js'
@@ -116,15 +116,15 @@ function probeCbc(station: Station, keys: TestKeys): true {
   const key = tdeaKey(station, keys, value, ['ENCRYPT'])
   const { encipherCbc } = cbcCipher(station, key, 'tdea-2key')
   const expected = keys.known ? cipher : chainByHand(station, key, plain)
-  requireAnswer('TDEA CBC', encipherCbc(new Uint8Array(8), plain), expected)
+  requireAnswer('TDEA CBC', encipherCbc(secretBytes(8), plain), expected)
   // And with an IV: the rest of the message after the first block.
   requireAnswer('TDEA CBC', encipherCbc(expected.slice(0, 8), plain.subarray(8)), expected.subarray(8))
   return true
 }
 
 function chainByHand(station: Station, key: ObjectHandle, plain: Uint8Array): Uint8Array {
-  const chain = new Uint8Array(plain.length)
-  let state = new Uint8Array(8)
+  const chain = secretBytes(plain.length)
+  let state = secretBytes(8)
   for (let at = 0; at < plain.length; at += 8) {
     state = encrypt(station, DES3_ECB, key, xorBlocks(plain.subarray(at, at + 8), state))
     chain.set(state, at)
@@ -232,7 +232,7 @@ function probeTranslation(station: Station, testKeys: TestKeys, chunkBytes: numb
     to: tdeaKey(station, testKeys, to, ['WRAP']),
   }
   const repeated = (blocks: Uint8Array): Uint8Array => {
-    const all = new Uint8Array(Math.max(chunkBytes, blocks.length))
+    const all = secretBytes(Math.max(chunkBytes, blocks.length))
     for (let at = 0; at < all.length; at += blocks.length) all.set(blocks, at)
     return all.subarray(0, chunkBytes)
   }

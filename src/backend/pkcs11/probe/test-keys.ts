@@ -3,6 +3,7 @@
  * values, or generated where a token imports no clear key.
  */
 
+import { secretBytes } from '../../../base/bytes.js'
 import type { KeyAlgorithm } from '../../../primitives/key-algorithm.js'
 import type { ObjectHandle, Station } from '../binding/binding.js'
 import { CKK, CKM } from '../binding/constants.js'
@@ -98,6 +99,6 @@ export function makeProbeKey(station: Station, keys: TestKeys): ProbeKey {
   const { key, cipher } = KNOWN.tdea2
   const object = tdeaKey(station, keys, key, ['ENCRYPT'])
   // The second of the two known blocks is the zero block.
-  const answer = keys.known ? cipher.subarray(8) : encrypt(station, DES3_ECB, object, new Uint8Array(8))
+  const answer = keys.known ? cipher.subarray(8) : encrypt(station, DES3_ECB, object, secretBytes(8))
   return { object, answer }
 }

@@ -2,7 +2,7 @@
  * An open, logged-in token and the ways back to it: a new login when that was lost, a new initialisation when the token or
  * its library was. Everything that was opened is closed again when a later step fails.
  */
-import { equalBytes } from '../../../base/bytes.js'
+import { equalBytes, secretBytes } from '../../../base/bytes.js'
 import type {
   LoadBinding,
   ModuleInfo,
@@ -246,7 +246,7 @@ export class Connection {
 }
 
 function zeros(like: Uint8Array): Uint8Array {
-  return new Uint8Array(new ArrayBuffer(like.length))
+  return secretBytes(like.length)
 }
 
 /** The most sessions a token says it has for us, the anchor apart; undefined where it does not say. */
