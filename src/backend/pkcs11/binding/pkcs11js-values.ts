@@ -1,4 +1,5 @@
 /** Values on their way to and from pkcs11js: buffers, mechanisms, templates, errors. */
+import { bufferOf, secretBytes } from '../../../base/bytes.js'
 import { BackendError } from '../../../base/errors.js'
 import type { AttributeValue, Mechanism, ModuleInfo, ObjectHandle, Template, TokenInfo } from './binding.js'
 import { CKR } from './constants.js'
@@ -21,12 +22,12 @@ export function handle(buffer: Bytes): ObjectHandle {
 /** The same memory as a `Buffer`; never with a NULL address. */
 export function asBuffer(bytes: Uint8Array): Buffer {
   if (bytes.length === 0) return EMPTY
-  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  return Buffer.isBuffer(bytes) ? bytes : bufferOf(bytes)
 }
 
 /** Memory of its own, outside the pool of small buffers. */
 export function room(length: number): Buffer<ArrayBuffer> {
-  return Buffer.allocUnsafeSlow(length)
+  return bufferOf(secretBytes(length)) as Buffer<ArrayBuffer>
 }
 
 /** The first bytes of a buffer made by {@link room}, as a plain array in memory of its own. */
@@ -88,7 +89,7 @@ function soundValue(value: AttributeValue): boolean | number | string | Buffer {
 
 /** CK_ULONGs of eight bytes, as on every platform but Windows. */
 function ulongs(values: readonly number[]): Buffer {
-  const bytes = Buffer.alloc(8 * values.length)
+  const bytes = bufferOf(secretBytes(8 * values.length))
   for (const [i, value] of values.entries()) bytes.writeBigUInt64LE(BigInt(value), 8 * i)
   return bytes
 }

@@ -45,7 +45,7 @@ export interface SupervisorOptions {
 
 /** The pause after the first failed attempt, and the longest: a token that is back is found within two seconds. */
 const FIRST_PAUSE_MS = 100
-const LONGEST_PAUSE_MS = 1500
+const LONGEST_PAUSE_MS = 1000
 
 export class Supervisor {
   readonly #executor: Executor

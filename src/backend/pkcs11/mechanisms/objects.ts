@@ -1,4 +1,5 @@
 /** Finding objects and reading their attributes. Numbers are CK_ULONG: 8 bytes (4 on some platforms), native order. */
+import { ownCopy } from '../../../base/bytes.js'
 import type { ObjectHandle, Pkcs11Binding, SessionHandle, Template } from '../binding/binding.js'
 import { CKR } from '../binding/constants.js'
 import { Pkcs11Error } from '../binding/errors.js'
@@ -67,7 +68,7 @@ export function readNumber(
 ): number | undefined {
   const value = readAttribute(binding, session, object, type)
   // A copy, for the views below want aligned memory.
-  const own = value?.slice().buffer
+  const own = value && ownCopy(value).buffer
   if (own?.byteLength === 8) return Number(new BigUint64Array(own)[0])
   return own?.byteLength === 4 ? new Uint32Array(own)[0] : undefined
 }
