@@ -19,6 +19,7 @@ const NEEDS = [
   { what: 'PostgreSQL', package: 'postgresql', present: hasPostgres },
   { what: 'PgBouncer', package: 'pgbouncer', present: () => existsSync('/usr/sbin/pgbouncer') },
   { what: 'spin', package: 'spin', present: () => onPath('spin') },
+  { what: 'C compiler', package: 'gcc', present: () => onPath('gcc') },
   { what: 'nginx', package: 'nginx', present: () => existsSync('/usr/sbin/nginx') },
   {
     what: 'njs',
