@@ -34,7 +34,7 @@ export type {
   D1Cards,
   RegisterCardRequest,
 } from './d1/client/cards.js'
-export type { D1ClientOptions } from './d1/client/client.js'
+export type { D1ClientOptions, D1KeySource } from './d1/client/client.js'
 export { type D1Client, d1Client } from './d1/client/client.js'
 export type { Clock } from './d1/client/deadline.js'
 export type { D1BaseUrls, D1Environment } from './d1/client/environment.js'

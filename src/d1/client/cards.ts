@@ -94,8 +94,11 @@ export interface D1Cards {
 
 type CallFacts = Pick<CardCall, 'signal' | 'correlationId' | 'userId'>
 
+/** Gives D1's public key, to which PANs are sealed. */
+export type RecipientSource = () => Promise<P256Recipient>
+
 /** The card operations over a context, which they hold in a closure, out of sight. */
-export function cardOperations(context: CardsContext, recipient: P256Recipient | undefined): D1Cards {
+export function cardOperations(context: CardsContext, recipient: RecipientSource | undefined): D1Cards {
   const run = async (call: CardCall): Promise<CardAnswer> => {
     const { status, body } = await callCards(context, call)
     return { status, correlationId: call.correlationId, body }
@@ -112,7 +115,7 @@ export function cardOperations(context: CardsContext, recipient: P256Recipient |
     const { card } = readOptions(request, 'create', ['card'])
     return run({ operation: 'create', body: readCardBody(card), ...readCallOptions(options) })
   }
-  const requireRecipient = (): P256Recipient => {
+  const requireRecipient = (): RecipientSource => {
     if (recipient === undefined) throw new ArgumentError('register needs the client option d1PublicJwk')
     return recipient
   }
@@ -120,8 +123,8 @@ export function cardOperations(context: CardsContext, recipient: P256Recipient |
     card: CheckedCard,
     options: CardCallOptions | undefined,
   ): Promise<CardAnswer> => {
-    const to = requireRecipient()
     const facts = readCallOptions(options)
+    const to = await keyInTime(context, requireRecipient(), facts)
     const body = await registrationBody(card, facts, to)
     return run({ operation: 'register', cardId: card.cardId, body, recipientKid: to.kid, ...facts })
   }
@@ -152,6 +155,27 @@ export function cardOperations(context: CardsContext, recipient: P256Recipient |
       )
     },
   })
+}
+
+/** Whoever gives the key may be slow, or silent: that is no reason to hold a caller. */
+async function keyInTime(
+  { transport }: CardsContext,
+  source: RecipientSource,
+  { signal, correlationId }: CallFacts,
+): Promise<P256Recipient> {
+  const { clock, totalMs: ms } = transport
+  const facts = { operation: 'register', attempt: 1, correlationId }
+  const deadline = new Deadline({
+    clock,
+    ms,
+    expired: () => timedOut(facts, ms, 'not-sent'),
+    outer: signal && { signal, error: reason => new AbortedError(reason) },
+  })
+  try {
+    return await deadline.race(source())
+  } finally {
+    deadline.end()
+  }
 }
 
 /** A card whose id was found to be one, and not to hold its PAN: what fails from here on may name the card. */

@@ -6,7 +6,7 @@ import { type P256Recipient, type PublicJwkLike, readRecipient } from '../../jwe
 import { auditor } from '../audit.js'
 import { type AssertionSigner, requireLifetime, requireSigner } from './assertion.js'
 import type { ClientAuditHook } from './audit.js'
-import { type AuditEmitter, cardOperations, type D1Cards } from './cards.js'
+import { type AuditEmitter, cardOperations, type D1Cards, type RecipientSource } from './cards.js'
 import { type Clock, systemClock } from './deadline.js'
 import { baseUrls, type D1BaseUrls, type D1Environment, requireText } from './environment.js'
 import { type D1Fetch, isPlainCode } from './exchange.js'
@@ -33,7 +33,7 @@ export interface D1Client {
  * Errors of every operation: `ERR_D1_REQUEST` (refused: `status`, `errorCode`, `retryable`), `ERR_D1_RESPONSE` (an
  * answer outside the contract), `ERR_D1_UNREACHABLE` (`delivery` says whether D1 may have the request); all with
  * `operation` (`token` where the token could not be had), `correlationId` and `attempt`. `ERR_ABORTED`, `ERR_ARGUMENT`,
- * `ERR_D1_MESSAGE`, and what the signer raises. Errors of this function: `ERR_ARGUMENT`, `ERR_JWE_RECIPIENT`.
+ * `ERR_D1_MESSAGE`, and what the signer, or a function in `d1PublicJwk`, raises. Errors of this function: `ERR_ARGUMENT`, `ERR_JWE_RECIPIENT`.
  *
  * What is `retryable` is a table by status (`answer.ts`). D1's documentation has a column per `errorCode`, of which
  * little is public (a 400 without code: no); give what you know of it as `retryableErrorCodes`.
@@ -64,6 +64,12 @@ export function d1Client(options: D1ClientOptions): D1Client {
   return Object.freeze({ cards: cardOperations({ transport, tokens, cardsUrl, issuerId, audit }, recipient) })
 }
 
+/**
+ * Gives D1's public key of the moment, with its kid; asked for each registration, so that the key can be replaced without a
+ * restart. What it takes from a file or a URL is for it to keep.
+ */
+export type D1KeySource = () => PublicJwkLike | P256Recipient | Promise<PublicJwkLike | P256Recipient>
+
 /** What `d1Client` takes. */
 export interface D1ClientOptions {
   /** One of D1's, or base URLs of your own: https, and http to a loopback host with `allowInsecureLoopback`. */
@@ -79,7 +85,7 @@ export interface D1ClientOptions {
   /** Lifetime of an assertion: 1 to 900 seconds, 300 where absent. */
   readonly assertionLifetimeSeconds?: number
   /** D1's public P-256 key with its kid; `register` needs it. */
-  readonly d1PublicJwk?: PublicJwkLike | P256Recipient
+  readonly d1PublicJwk?: PublicJwkLike | P256Recipient | D1KeySource
   /** How requests are sent; the platform's `fetch` where absent, which has no client certificate. See `mtlsFetch`. */
   readonly fetch?: D1Fetch
   /** One attempt: 100 ms to 5 min, 15 s where absent. */
@@ -140,7 +146,7 @@ export interface ReadClientOptions {
   readonly signer: AssertionSigner
   readonly audience: string | undefined
   readonly lifetimeSeconds: number | undefined
-  readonly recipient: P256Recipient | undefined
+  readonly recipient: RecipientSource | undefined
   readonly transport: Transport
   readonly audit: AuditEmitter | undefined
 }
@@ -217,8 +223,22 @@ function errorCodes(codes: unknown): ReadonlyMap<string, boolean> {
   )
 }
 
-function recipientOf(jwk: PublicJwkLike | P256Recipient | undefined): P256Recipient | undefined {
-  if (jwk === undefined) return undefined
+/** A key that does not change is checked here; one that may is checked when it is another object than before. */
+function recipientOf(source: D1ClientOptions['d1PublicJwk']): RecipientSource | undefined {
+  if (source === undefined) return undefined
+  if (typeof source !== 'function') {
+    const recipient = recipientWithKid(source)
+    return async () => recipient
+  }
+  let last: { readonly given: PublicJwkLike | P256Recipient; readonly recipient: P256Recipient } | undefined
+  return async () => {
+    const given = await source()
+    if (last?.given !== given) last = { given, recipient: recipientWithKid(given) }
+    return last.recipient
+  }
+}
+
+function recipientWithKid(jwk: PublicJwkLike | P256Recipient): P256Recipient {
   const recipient = readRecipient(jwk)
   if (recipient.kid === undefined) throw new ArgumentError('d1PublicJwk must have a kid')
   return recipient

@@ -112,10 +112,10 @@ const ROWS: readonly (Omit<NetworkFailure, 'reason'> & { readonly codes: RegExp 
     retryable: true,
   },
   // Closed by its owner: before there was a connection for the request, or after.
-  { codes: /^ERR_FETCH_CLOSED_UNSENT$/, delivery: 'not-sent', retryable: false },
-  { codes: /^ERR_FETCH_CLOSED$/, delivery: 'unknown', retryable: false },
+  { codes: /^FETCH_CLOSED_UNSENT$/, delivery: 'not-sent', retryable: false },
+  { codes: /^FETCH_CLOSED$/, delivery: 'unknown', retryable: false },
   // The proxy on the way out made no tunnel.
-  { codes: /^ERR_PROXY_STATUS_/, delivery: 'not-sent', retryable: true },
+  { codes: /^PROXY_STATUS_/, delivery: 'not-sent', retryable: true },
   // We refuse the server's certificate: in the handshake, and the next time too.
   {
     codes: /^(?:CERT_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|HOSTNAME_MISMATCH$|ERR_TLS_CERT_ALTNAME_)/,

@@ -85,7 +85,7 @@ const WARNING_DAYS = 30
  * where one is given, whatever the environment says. The key is handed to OpenSSL and not kept.
  *
  * Errors: `ERR_ARGUMENT` (certificate, key or CA cannot be used, with OpenSSL's code; a key that is not the certificate's;
- * another option). What it rejects with is Node's own error, or one with the code `ERR_FETCH_CLOSED`; `d1Client` makes
+ * another option). What it rejects with is Node's own error, or, after `close`, one with the code `FETCH_CLOSED`; `d1Client` makes
  * `ERR_D1_UNREACHABLE` of it. Source: RFC 8446, 4.4.2 (client certificate); RFC 9110, 9.3.6 (CONNECT).
  *
  * @example
@@ -207,7 +207,7 @@ class Connections {
 
 /** `hasConnection`: what was begun on a connection may have arrived. */
 function closed(hasConnection: boolean): Error {
-  const code = hasConnection ? 'ERR_FETCH_CLOSED' : 'ERR_FETCH_CLOSED_UNSENT'
+  const code = hasConnection ? 'FETCH_CLOSED' : 'FETCH_CLOSED_UNSENT'
   return Object.assign(new Error('mtlsFetch is closed'), { code })
 }
 
@@ -301,7 +301,7 @@ class TunnelAgent extends Agent {
         return
       }
       socket.destroy()
-      fail(Object.assign(new Error('the proxy made no tunnel'), { code: `ERR_PROXY_STATUS_${statusCode}` }))
+      fail(Object.assign(new Error('the proxy made no tunnel'), { code: `PROXY_STATUS_${statusCode}` }))
     })
     tunnel.once('error', error => fail(Object.assign(error, { syscall: 'connect' })))
     tunnel.end()

@@ -594,6 +594,45 @@ describe('registerMany', () => {
   })
 })
 
+describe("D1's key from a function", () => {
+  const register = (of: D1Client, options?: object) =>
+    of.cards.register({ cardId: 'card-1', card: REGISTER }, options)
+
+  test('is asked for each registration, and may be another', async () => {
+    const keys = [d1.publicJwk, { ...d1.publicJwk, kid: 'D1-NEXT' }, d1.publicJwk]
+    const kids: unknown[] = []
+    const { cards } = client({ d1PublicJwk: () => keys.shift() ?? expect.fail() })
+    for (let i = 0; i < 3; i++) {
+      await cards.register({ cardId: 'card-1', card: REGISTER })
+      const { encryptedData } = JSON.parse(`${d1.cardRequests.at(-1)?.body}`)
+      kids.push(JSON.parse(Buffer.from(encryptedData.split('.')[0], 'base64url').toString()).kid)
+    }
+    expect(kids).toEqual([d1.publicJwk.kid, 'D1-NEXT', d1.publicJwk.kid])
+  })
+
+  test('that is none, or without a kid, is refused, and nothing is sent', async () => {
+    await failure(
+      () => register(client({ d1PublicJwk: () => ({ kty: 'EC' }) as never })),
+      'ERR_JWE_RECIPIENT',
+    )
+    const { kid: _, ...unnamed } = d1.publicJwk
+    await failure(() => register(client({ d1PublicJwk: async () => unnamed })), 'ERR_ARGUMENT')
+    expect(d1.cardRequests).toEqual([])
+  })
+
+  test('that does not come ends with the call: aborted, or in time', async () => {
+    const silent = client({ d1PublicJwk: () => new Promise<never>(() => {}), totalTimeoutMs: 100 })
+    const stop = new AbortController()
+    const call = register(client({ d1PublicJwk: () => new Promise<never>(() => {}) }), {
+      signal: stop.signal,
+    })
+    stop.abort('enough')
+    await failure(() => call, 'ERR_ABORTED')
+    const error = await clientFailure(() => register(silent), 'ERR_D1_UNREACHABLE')
+    expect(error).toMatchObject({ operation: 'register', delivery: 'not-sent' })
+  })
+})
+
 describe('what shows', () => {
   test('the client shows no key, token or assertion', async () => {
     const it = client()

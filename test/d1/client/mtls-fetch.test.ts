@@ -204,8 +204,8 @@ describe('close', () => {
     const waiting = outcome(fetch(`${d1.urls.api}/x`, init()))
     fetch.close()
     const after = outcome(fetch(`${d1.urls.api}/x`, init()))
-    expect(await inUse).toMatchObject({ reason: 'ERR_FETCH_CLOSED', delivery: 'unknown', retryable: false })
-    const unsent = { reason: 'ERR_FETCH_CLOSED_UNSENT', delivery: 'not-sent', retryable: false }
+    expect(await inUse).toMatchObject({ reason: 'FETCH_CLOSED', delivery: 'unknown', retryable: false })
+    const unsent = { reason: 'FETCH_CLOSED_UNSENT', delivery: 'not-sent', retryable: false }
     expect(await waiting).toEqual(unsent)
     expect(await after).toEqual(unsent)
     using other = mtlsFetch({ ...d1.client, ca: d1.ca })
@@ -280,7 +280,7 @@ describe('a proxy on the way out', () => {
     const proxy = await startProxy((_, socket) => void socket.end('HTTP/1.1 407 No\r\n\r\n'))
     using refused = mtlsFetch({ ...d1.client, ca: d1.ca, proxy: { url: proxy.url } })
     expect(await outcome(refused(`${d1.urls.api}/x`, init()))).toEqual({
-      reason: 'ERR_PROXY_STATUS_407',
+      reason: 'PROXY_STATUS_407',
       delivery: 'not-sent',
       retryable: true,
     })
