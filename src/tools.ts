@@ -20,6 +20,7 @@ export {
 export { inspectDataSet } from './tools/inspect/data-set.js'
 export { inspectJweHeader } from './tools/inspect/jwe-header.js'
 export { inspectPinBlock } from './tools/inspect/pin-block.js'
+export { drawProfile } from './tools/inspect/profile-drawing.js'
 export type { Layout as ProbeLayout } from './tools/probe/candidates.js'
 export type { Place } from './tools/probe/places.js'
 export {

@@ -2,6 +2,7 @@
 import { fromHex, wipe } from '../base/bytes.js'
 import { parseProfile, type SeccosProfile } from '../index.js'
 import {
+  drawProfile,
   ILLUSTRATIVE_IBM_SHAPED_NOT_GIROCARD,
   ILLUSTRATIVE_NOT_GIROCARD_AES,
   ILLUSTRATIVE_NOT_GIROCARD_TDEA,
@@ -43,6 +44,11 @@ const SUBJECTS: Readonly<Record<string, Inspect>> = {
     const profile = await readProfile(requireOption(values.profile, 'profile'), io)
     return inspectDataSet(profile, (await readInput(positionals[0], io)).trim())
   },
+  profile: async (args, io) => {
+    const { positionals } = readArguments(args, { options: {}, positionals: 1 })
+    const [name = '-'] = positionals
+    return drawProfile(await readProfile(name, io))
+  },
   'pin-block': async (args, io) => {
     const options = { state: { type: 'string' } } as const
     const { values, positionals } = readArguments(args, { options, positionals: 1 })
@@ -73,12 +79,14 @@ export const INSPECT: Command = {
   summary: 'show what stands in a JWE, a data set or a PIN block, secrets as dots',
   help: `usage: issuer-pin-crypto inspect jwe [FILE]
        issuer-pin-crypto inspect data-set --profile PROFILE [FILE]
+       issuer-pin-crypto inspect profile [FILE]
        issuer-pin-crypto inspect pin-block --state clear|enciphered [FILE]
 
 The input is a file, or standard input where there is none.
 
   jwe         a JWE in compact form, or D1's message around it
   data-set    prwDataSet: 246 upper-case hex digits
+  profile     a profile's JSON file, or a shipped one by its name, drawn as SVG
   pin-block   16 or 32 hex digits; no digit of a PIN is shown
 
   --profile   a profile's JSON file, or illustrative-tdea, illustrative-aes,

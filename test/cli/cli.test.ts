@@ -48,8 +48,8 @@ describe('wrong calls: exit code 2, one line, nothing on standard output', () =>
   test.each<[readonly string[], string | RegExp]>([
     [['frobnicate'], 'ERR_USAGE: there is no such command; there are inspect, profile, probe, token'],
     [['inspect', 'jwe', '/dev/zero'], 'ERR_USAGE: the file is not a regular file'],
-    [['inspect'], 'ERR_USAGE: inspect takes one of jwe, data-set, pin-block'],
-    [['inspect', '__proto__'], 'ERR_USAGE: inspect takes one of jwe, data-set, pin-block'],
+    [['inspect'], 'ERR_USAGE: inspect takes one of jwe, data-set, profile, pin-block'],
+    [['inspect', '__proto__'], 'ERR_USAGE: inspect takes one of jwe, data-set, profile, pin-block'],
     [['inspect', 'jwe', '/nowhere'], 'ERR_USAGE: the file cannot be read: ENOENT'],
     [['inspect', 'jwe', 'a', 'b'], 'ERR_USAGE: at most 1 argument besides the options'],
     [['inspect', 'data-set'], 'ERR_USAGE: --profile is missing'],
@@ -227,6 +227,12 @@ describe('inspect', () => {
   ])('pin-block: %s', async (_what, stdin, code, err) => {
     expect(await run(['inspect', 'pin-block', '--state', 'clear'], { stdin })).toEqual({ code, out: '', err })
   })
+})
+
+test('inspect profile draws one', async () => {
+  const { code, out } = await run(['inspect', 'profile', 'illustrative-ibm-shaped'], {})
+  expect(code).toBe(0)
+  expect(out).toMatch(/^<svg [\s\S]*illustrative-IBM-shaped-NOT-girocard[\s\S]*<\/svg>/)
 })
 
 describe('profile check', () => {

@@ -384,6 +384,7 @@ export const CORE: readonly LeakCase[] = [
     world => [profile, core.dataSetToHex(core.buildDataSet(profile, values(world)))],
     { pure: true },
   ),
+  verb('drawProfile', tools.drawProfile, () => [profile], { pure: true }),
   verb('inspectJweHeader', tools.inspectJweHeader, () => [secret.sealed(content)], { pure: true }),
   verb('inspectPinBlock', tools.inspectPinBlock, () => [bytes(secret.clearBlock), { state: 'clear' }], {
     pure: true,

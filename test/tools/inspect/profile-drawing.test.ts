@@ -1,0 +1,30 @@
+/** A profile drawn from itself: every field and input is there, and no text of a profile is markup. */
+import { expect, test } from 'vitest'
+import { parseProfile } from '../../../src/seccos/profile/parse.js'
+import { drawProfile } from '../../../src/tools/inspect/profile-drawing.js'
+import { SCHEMES } from '../../seccos/schemes.js'
+
+test.each(Object.keys(SCHEMES) as (keyof typeof SCHEMES)[])('%s', name => {
+  const profile = parseProfile({ ...SCHEMES[name], name: '<script>&"' })
+  const svg = drawProfile(profile)
+  expect(svg).not.toContain('<script')
+  expect(svg).toContain('&#60;script&#62;&#38;&#34; 1.0.0 (illustrative)')
+  for (const { id, offset, length } of profile.fields) {
+    expect(svg).toContain(`${id}: bytes ${offset} to ${offset + length - 1}, `)
+  }
+  const masked = profile.fields.filter(field => !('constant' in field) && field.masked !== false)
+  expect(svg.match(/url\(#masked\)/g)).toHaveLength(masked.length)
+  expect(svg.match(/<rect /g)).toHaveLength(
+    3 + profile.fields.length + profile.prw.inputs.length + profile.mac.inputs.length,
+  )
+  expect(svg).toContain(`PRW: ${profile.prw.algorithm}`)
+  expect(svg).toContain(`MAC: ${profile.mac.algorithm}`)
+})
+
+test('says how a key is derived, what is hashed, and what is enciphered first', () => {
+  expect(drawProfile(parseProfile(SCHEMES.derived))).toContain('key derived: encipher, then encipher')
+  expect(drawProfile(parseProfile(SCHEMES.hashed))).toContain('cmac-tdea over sha-256')
+  expect(drawProfile(parseProfile(SCHEMES.hashed))).toContain('enciphered: pinBlock')
+  expect(drawProfile(parseProfile(SCHEMES.parts))).toContain('pan (part)')
+  expect(() => drawProfile({} as never)).toThrow('profile must come from parseProfile')
+})
