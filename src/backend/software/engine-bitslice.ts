@@ -33,7 +33,7 @@ export const bitsliceEngine: TdeaEngine = {
 
 /**
  * From so many blocks on a group is faster than the scalar function: 128 side by side take 4 µs, one alone 0.28 µs
- * (docs/measurements/speed.md). A constant: the ratio is that of two pieces of code on one core, not of two machines.
+ * (docs/bitslice.md). A constant: the ratio is that of two pieces of code on one core, not of two machines.
  */
 export const WORTH_A_GROUP = 16
 const BLOCK_BYTES = 8
@@ -140,7 +140,7 @@ export class BitsliceTdea implements TdeaCipher {
         if (count > own) chain.#cbc(BLOCKS, count - own)
         if (own > 0) this.#cbc(BLOCKS + BLOCK_BYTES * (count - own), own)
       }
-      for (let i = 0; i < BLOCK_BYTES; i++) out[i] = bytes[IV + i] ?? 0
+      for (let i = 0; i < BLOCK_BYTES; i++) out[i] = bytes[IV + i] as number
       return out
     } finally {
       bytes.fill(0, BLOCKS, BLOCKS + filled)
@@ -163,7 +163,7 @@ export class BitsliceTdea implements TdeaCipher {
         const lanes = order.slice(from, from + LANES)
         this.#chains(
           iv,
-          lanes.map(index => messages[index] ?? EMPTY),
+          lanes.map(index => messages[index] as Uint8Array),
         )
         lanes.forEach((index, lane) => {
           const at = STATE + BLOCK_BYTES * lane
@@ -187,11 +187,11 @@ export class BitsliceTdea implements TdeaCipher {
     this.#requireOpen()
     const { bytes, functions } = this.#memory
     const out = secretBytes(BLOCK_BYTES)
-    for (let i = 0; i < BLOCK_BYTES; i++) bytes[BLOCKS + i] = block[i] ?? 0
+    for (let i = 0; i < BLOCK_BYTES; i++) bytes[BLOCKS + i] = block[i] as number
     // Unlike the calls below, this one cannot fail between writing and wiping: all addresses are in the memory.
     functions.ecb(BLOCKS, 1, k1, k2, k3, step)
     for (let i = 0; i < BLOCK_BYTES; i++) {
-      out[i] = bytes[BLOCKS + i] ?? 0
+      out[i] = bytes[BLOCKS + i] as number
       bytes[BLOCKS + i] = 0
     }
     return out
@@ -268,7 +268,7 @@ export class BitsliceTdea implements TdeaCipher {
     const { bytes, functions } = this.#memory
     for (let lane = 0; lane < LANES; lane++) bytes.set(iv, STATE + BLOCK_BYTES * lane)
     functions.transpose(STATE)
-    const steps = (messages[0] ?? EMPTY).length / BLOCK_BYTES
+    const steps = lengthAt(messages, 0) / BLOCK_BYTES
     const atOnce = BLOCKS_BYTES / GROUP_BYTES
     for (let first = 0; first < steps; first += atOnce) {
       const end = Math.min(steps, first + atOnce)
@@ -297,7 +297,7 @@ export class BitsliceTdea implements TdeaCipher {
     bytes.fill(0, LANE_MASK, LANE_MASK + 16)
     for (let n = 0; n < messages.length && lengthAt(messages, n) > BLOCK_BYTES * step; n++) {
       const at = LANE_MASK + 8 * (n & 1) + (n >> 4)
-      bytes[at] = (bytes[at] ?? 0) | (1 << ((n >> 1) & 7))
+      bytes[at] = (bytes[at] as number) | (1 << ((n >> 1) & 7))
     }
   }
 
@@ -307,15 +307,13 @@ export class BitsliceTdea implements TdeaCipher {
   }
 }
 
-const EMPTY: Uint8Array = secretBytes(0)
-
 function lengthAt(messages: readonly Uint8Array[], index: number): number {
-  return messages[index]?.length ?? 0
+  return (messages[index] as Uint8Array).length
 }
 
 /** Writes a message's blocks a group apart. */
 function spread(message: Uint8Array, bytes: Uint8Array, at: number): void {
   for (let block = 0, to = at; block < message.length; block += BLOCK_BYTES, to += GROUP_BYTES) {
-    for (let i = 0; i < BLOCK_BYTES; i++) bytes[to + i] = message[block + i] ?? 0
+    for (let i = 0; i < BLOCK_BYTES; i++) bytes[to + i] = message[block + i] as number
   }
 }

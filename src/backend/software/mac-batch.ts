@@ -129,7 +129,7 @@ function mixIn(states: Uint8Array, padded: readonly Uint8Array[]): void {
   padded.forEach((bytes, i) => {
     for (let b = 0; b < BLOCK_BYTES; b++) {
       const at = BLOCK_BYTES * i + b
-      states[at] = (states[at] ?? 0) ^ (bytes[bytes.length - BLOCK_BYTES + b] ?? 0)
+      states[at] = (states[at] as number) ^ (bytes[bytes.length - BLOCK_BYTES + b] as number)
     }
   })
 }
