@@ -5,6 +5,7 @@
  */
 
 export {
+  type AnyD1Event,
   type AttributeValue,
   type AuditKey,
   type AuditRefusal,

@@ -40,7 +40,7 @@ const MAX_LINE = 65_536
  *
  * @example
  * ```ts
- * issuerEndpoints({ audit: chainedAudit({ key, write: line => log.append(`${line}\n`) }), auditRequired: true, … })
+ * const audit = chainedAudit({ key: new Uint8Array(32), write: line => console.log(line) })
  * ```
  */
 export function chainedAudit(options: ChainedAuditOptions): AuditHook {
@@ -80,7 +80,8 @@ export type ChainVerdict =
  *
  * @example
  * ```ts
- * const verdict = await verifyAuditChain(readline.createInterface({ input }), key)
+ * const verdict = await verifyAuditChain('… the lines …'.split('\n'), new Uint8Array(32))
+ * if (!verdict.intact) console.log(`line ${verdict.line}: ${verdict.problem}`)
  * ```
  */
 export async function verifyAuditChain(

@@ -61,7 +61,7 @@ const OPERATIONS = channel('issuer-pin-crypto:d1.endpoints')
  * const handler = issuerEndpoints({
  *   issuers: { is_tbank01: { cards, pins, jweKeys, iso0: { d1Zpk, storage, d1PublicJwk } } },
  *   authorization: {
- *     callers: [{ name: 'd1', issuers: ['is_tbank01'], certificate: { sha256: [fingerprint] } }],
+ *     callers: [{ name: 'd1', issuers: ['is_tbank01'], certificate: { sha256: ['5F:0C:…'] } }],
  *   },
  *   audit: event => logger.info(otelAttributes(event)),
  * })

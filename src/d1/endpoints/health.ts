@@ -41,8 +41,8 @@ const CHECK_NAME = /^[A-Za-z0-9._~:/-]{1,80}$/
  *
  * @example
  * ```ts
- * const health = healthEndpoints({ checks: readinessChecks(options.issuers) })
- * http.createServer(nodeListener(health)).listen(9000, '127.0.0.1')
+ * const health = healthEndpoints({ checks: { directory: () => cards.find({ issuerId, cardId, operation: 'getPIN' }, {}) } })
+ * const listener = nodeListener(health)
  * ```
  */
 export function healthEndpoints(given: HealthOptions): EndpointHandler {
@@ -114,7 +114,8 @@ const NO_CARD = 'readiness-check'
  *
  * @example
  * ```ts
- * healthEndpoints({ checks: { ...readinessChecks(issuers), vault: () => vault.ping() } })
+ * const issuers = { is_tbank01: { cards, pins, jweKeys, iso0: { d1Zpk, storage, d1PublicJwk } } }
+ * const health = healthEndpoints({ checks: readinessChecks(issuers) })
  * ```
  */
 export function readinessChecks(

@@ -101,6 +101,12 @@ async function setIso0(call: PinCall, card: Card, body: PinMessage): Promise<voi
     pins.acceptBlock(asFound(ref, card), { block, kid }, request),
   )
   noteAcceptance(acceptance, facts)
+  const { seccos } = issuer
+  // A PIN that is newer than what is open for the card: its intdatags must not set an older one over it.
+  const isNew = facts.replayed === false || facts.replayedIsCurrent === true
+  if (seccos !== undefined && isNew && card.setPinTypes.includes('3DES_SECCOS')) {
+    await supplied('store-failed', () => seccos.counter.supersede({ cardId: ref.cardId }))
+  }
 }
 
 /** The card as the directory found it: what is stored is stored for that one, or not at all. */

@@ -71,7 +71,7 @@ const facts = new WeakMap<object, Connection>()
  *
  * @example
  * ```ts
- * app.all('*', c => handler(c.req.raw, connectionOf(c.env.incoming))) // Hono 4 on Node
+ * http.createServer((incoming, outgoing) => console.log(connectionOf(incoming).address)) // Hono 4: c.env.incoming
  * ```
  */
 export function connectionOf(incoming: { readonly socket?: Duplex | null }, listener?: string): Connection {

@@ -3,7 +3,9 @@ import { type Key, requireKey, requireKeys } from '../../backend/key.js'
 import { type CallOptions, readOptions } from '../../base/arguments.js'
 import { ArgumentError, D1MessageError } from '../../base/errors.js'
 import { openJwe } from '../../jwe/open.js'
+import { requireUse } from '../../key/usage.js'
 import { decipherPin } from '../../pin/decipher.js'
+import { encipherPin } from '../../pin/encipher.js'
 import { reencipherPinBlock, translatePinBlock } from '../../pin/translate.js'
 import { type Pan, requirePan } from '../../primitives/pan.js'
 import type { Pin } from '../../primitives/pin.js'
@@ -45,7 +47,8 @@ export interface OpenedSetPinRequest {
 
 /**
  * Opens a Set PIN request of type ISO0 and re-enciphers its PIN block under the issuer's own key. The PIN is not
- * handed out.
+ * handed out. Here the issuer is whom the PIN is for: with `checked`, a block whose PIN has digits that are none (A to F)
+ * is refused like any other that is not a PIN block; with `reencipher`, nobody looks.
  *
  * Errors: `ERR_D1_MESSAGE` (with `field`), `ERR_JWE` (it does not open, whatever the reason), `ERR_PIN_BLOCK` (not a
  * format 0 block of this PAN under that key), `ERR_HOST_DECIPHER`, `ERR_KEY_USAGE`, `ERR_ARGUMENT`, `ERR_ABORTED`,
@@ -66,7 +69,7 @@ export async function openSetPinRequest(
   requireKey(storage, 'storage')
   const { content, from, jweKid } = await openContent(request, options)
   const block = await withWiped(content.block, enciphered =>
-    translateStored({ block: enciphered, pan, from, to: storage, translation }, options),
+    receiveBlock({ block: enciphered, pan, from, to: storage, translation }, options),
   )
   return { type: 'ISO0', block, kid: storage.kid, zpkKid: from.kid, jweKid }
 }
@@ -117,11 +120,30 @@ async function openContent(
  */
 export type Translation = 'checked' | 'reencipher'
 
+interface Move {
+  readonly block: Uint8Array
+  readonly pan: Pan
+  readonly from: Key
+  readonly to: Key
+  readonly translation: Translation | undefined
+}
+
+/**
+ * {@link translateStored} for a PIN that ends here. A translation on the way leaves the digits unread, because a verdict on
+ * them gives the PIN away; whoever keeps the PIN must know that somebody can type it. All nibbles are read, whatever they
+ * hold, and there is one verdict.
+ */
+async function receiveBlock(move: Move, options: CallOptions | undefined): Promise<Uint8Array> {
+  const { block, pan, from, to, translation = 'checked' } = move
+  if (translation !== 'checked') return translateStored(move, options)
+  // Before anything is deciphered: whether `to` can take the block must not depend on what the block holds.
+  requireUse(to, 'pin-block', 'encipher')
+  using pin = await decipherPin({ block, pan, format: 0, key: from }, options)
+  return encipherPin({ pin, pan, format: 0, key: to }, options)
+}
+
 /** Moves a format 0 block from one key to the other by the wanted way. */
-export async function translateStored(
-  input: { block: Uint8Array; pan: Pan; from: Key; to: Key; translation: Translation | undefined },
-  options: CallOptions | undefined,
-): Promise<Uint8Array> {
+export async function translateStored(input: Move, options: CallOptions | undefined): Promise<Uint8Array> {
   const { block, pan, from, to } = input
   const translation = input.translation ?? 'checked'
   if (translation === 'reencipher') return reencipherPinBlock({ block, from, to }, options)

@@ -1,4 +1,5 @@
 /** Set PIN by what is inside the message: one answer for everything that is wrong, and what is stored where it is right. */
+import { createCipheriv } from 'node:crypto'
 import { CompactEncrypt, generateKeyPair } from 'jose'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { StoredPrw } from '../../../src/d1.js'
@@ -58,6 +59,20 @@ describe('whatever is wrong inside, the answer is the same', () => {
       .encrypt(publicKey)
   }
 
+  /** Format 0 of these nibbles for the first card, enciphered under the ZPK. */
+  function blockOf(nibbles: string): string {
+    const field = Buffer.from(`0${nibbles.length.toString(16)}${nibbles}`.padEnd(16, 'f'), 'hex')
+    const account = Buffer.from(`0000${PANS.first.slice(-13, -1)}`, 'hex')
+    const key = Buffer.from(world.hex.zpk + world.hex.zpk.slice(0, 16), 'hex')
+    const cipher = createCipheriv('des-ede3', key, null).setAutoPadding(false)
+    return cipher.update(field.map((byte, i) => byte ^ (account[i] ?? 0))).toString('hex')
+  }
+
+  test('a PIN of digits is set by a block that is made here', async () => {
+    expect(await put(await iso0({ kid: 'ZPK-D1', pinValue: blockOf(PIN) }))).toMatchObject({ status: 204 })
+    expect(await shownPin('card-1', PANS.first)).toBe(PIN)
+  })
+
   const ROWS: Readonly<Record<string, readonly [code: string, make: () => Promise<string>, more?: object]>> =
     {
       'a spoilt tag': ['ERR_JWE', () => jwe(text => `${text.slice(0, -2)}AA`)],
@@ -74,6 +89,14 @@ describe('whatever is wrong inside, the answer is the same', () => {
           ),
       ],
       'another block inside': ['ERR_PIN_BLOCK', () => iso0({ kid: 'ZPK-D1', pinValue: '00'.repeat(8) })],
+      'a PIN of digits that are none': [
+        'ERR_PIN_BLOCK',
+        () => iso0({ kid: 'ZPK-D1', pinValue: blockOf('12AB') }),
+      ],
+      'a PIN whose last digit is none': [
+        'ERR_PIN_BLOCK',
+        () => iso0({ kid: 'ZPK-D1', pinValue: blockOf('123456A') }),
+      ],
       'the block of another card': ['ERR_PIN_BLOCK', () => world.iso0(NEW_PIN, PANS.second)],
       'a clear PIN': [
         'ERR_D1_MESSAGE',
@@ -184,6 +207,16 @@ describe('ISO0', () => {
     expect(await shownPin('card-2', PANS.second)).toBe('222233')
   })
 
+  test('ends the intdatags that are open for the card: none of them sets an older PIN over it', async () => {
+    const open = await counterOf('card-2')
+    const body = await world.iso0('555566', PANS.second)
+    expect(await put(body, 'card-2')).toMatchObject({ status: 204 })
+    const late = await world.d1.seal('3DES_SECCOS', world.seccosContent(open, '777788', PANS.second))
+    expect(await put(late, 'card-2')).toMatchObject({ status: 400 })
+    expect(world.last.refusal).toMatchObject({ code: 'ERR_CHANGE_COUNTER', detail: 'superseded' })
+    expect(await shownPin('card-2', PANS.second)).toBe('555566')
+  })
+
   test('one that was for another card is the one 400, even with the same PAN', async () => {
     const body = await world.iso0('333344', PANS.first)
     expect(await put(body, 'card-1')).toMatchObject({ status: 204 })
@@ -259,7 +292,8 @@ describe('3DES_SECCOS', () => {
       'prw-mac MAC-1 6',
     ])
     const { prwKid, prwValue, prwDataSet, provenance, sequence } = prwOf('card-1')
-    expect([prwKid, provenance, sequence]).toEqual(['PRW-1', 'illustrative', 1])
+    // The lower 32 bits count acceptances; each ISO0 PIN before has begun an epoch above them.
+    expect([prwKid, provenance, sequence % 2 ** 32]).toEqual(['PRW-1', 'illustrative', 1])
     const { prw: material } = world.hex
     await using hsm = await softwareBackend({
       keys: [{ kid: 'V', usage: 'prw-verify', algorithm: 'tdea-2key', material }],
