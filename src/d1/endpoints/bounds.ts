@@ -110,7 +110,16 @@ export interface MemoryRatesOptions {
 
 /** Cards and callers that are remembered; the one that was asked for longest ago gives way. */
 const MAX_BUCKETS = 100_000
+const KEPT_BUCKETS = 90_000
 const MINUTE = 60_000
+
+/** Many at once: to find the oldest of a Map, what was deleted before it is walked past. */
+function forgetOldest(buckets: Map<string, Bucket>): void {
+  for (const oldest of buckets.keys()) {
+    if (buckets.size <= KEPT_BUCKETS) return
+    buckets.delete(oldest)
+  }
+}
 
 interface Bucket {
   tokens: number
@@ -154,12 +163,7 @@ export function memoryRates(options: MemoryRatesOptions): RateLimiter {
     // The order of a Map is that of its insertions: the first is the one that was asked for longest ago.
     buckets.delete(key)
     buckets.set(key, bucket)
-    if (buckets.size > MAX_BUCKETS) {
-      for (const oldest of buckets.keys()) {
-        buckets.delete(oldest)
-        break
-      }
-    }
+    if (buckets.size > MAX_BUCKETS) forgetOldest(buckets)
     return bucket
   }
 

@@ -41,7 +41,7 @@ const CHECK_NAME = /^[A-Za-z0-9._~:/-]{1,80}$/
  *
  * @example
  * ```ts
- * const health = healthEndpoints({ checks: { directory: () => cards.find({ issuerId, cardId, operation: 'getPIN' }, {}) } })
+ * const health = healthEndpoints({ checks: { vault: readFromVault } })
  * const listener = nodeListener(health)
  * ```
  */

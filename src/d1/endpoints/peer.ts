@@ -71,7 +71,7 @@ const facts = new WeakMap<object, Connection>()
  *
  * @example
  * ```ts
- * http.createServer((incoming, outgoing) => console.log(connectionOf(incoming).address)) // Hono 4: c.env.incoming
+ * server.on('request', incoming => console.log(connectionOf(incoming).address)) // Hono 4: connectionOf(c.env.incoming)
  * ```
  */
 export function connectionOf(incoming: { readonly socket?: Duplex | null }, listener?: string): Connection {

@@ -64,6 +64,7 @@ describe('options', () => {
     'a secret with a line break': () =>
       tokenEndpoint({ clients: [{ clientId: 'd1', clientSecret: `\n${'x'.repeat(16)}` }] }),
     'no client id': () => tokenEndpoint({ clients: [{ clientSecret: 'x'.repeat(16) }] }),
+    'binding that is not true': () => tokenEndpoint({ bindToCertificate: false }),
     'a scope with a space': () => tokenEndpoint({ scopes: ['a b'] }),
     'scopes that are no list': () => tokenEndpoint({ scopes: 'a' }),
     'no audit': () => ({ audit: undefined }),

@@ -198,6 +198,16 @@ describe('ISO0', () => {
     expect(world.pins.writes).toBe(writes + 1)
   })
 
+  test('a store that does not say what became of it is 500', async () => {
+    const acceptBlock = async () => undefined as never
+    const pins = { ...world.issuer().pins, acceptBlock }
+    const handler = world.handler({ issuers: { is_tbank01: world.issuer({ pins }) } })
+    const body = await world.iso0(NEW_PIN, PANS.second)
+    const request = new Request(`https://issuer.test${pinPath('card-2')}`, { method: 'PUT', headers, body })
+    expect((await handler(request)).status).toBe(500)
+    expect(world.last.refusal).toEqual({ reason: 'store-failed', detail: 'no-outcome' })
+  })
+
   test('one that comes late sets no PIN back, and the event says so', async () => {
     const [first, second] = [await world.iso0('111122', PANS.second), await world.iso0('222233', PANS.second)]
     for (const body of [first, second, first]) {

@@ -227,6 +227,17 @@ describe('bounds', () => {
     expect([take('a'), take('a'), take('a')]).toEqual([true, true, false])
   })
 
+  test('a hundred thousand cards are remembered', () => {
+    const rates = memoryRates({ perCardPerMinute: 1, perCallerPerMinute: 1_000_000 })
+    const signal = AbortSignal.abort()
+    const take = (cardId: string) =>
+      rates.take({ issuerId: ISSUER, cardId, caller: undefined, operation: 'getPIN' }, { signal })
+    expect([take('first'), take('first')]).toEqual([true, false])
+    for (let i = 0; i < 100_000; i++) take(`c${i}`)
+    expect(take('first')).toBe(true)
+    expect(take('c99999')).toBe(false)
+  })
+
   test('what is too much is 403; a limiter that fails, or says neither, lets nobody in', async () => {
     const rates = memoryRates({ perCardPerMinute: 1, perCallerPerMinute: 9 })
     const handler = own.world.handler({ ...open, rates })

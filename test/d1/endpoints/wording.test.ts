@@ -173,6 +173,9 @@ describe('ownTokens', () => {
     expect(await issue({ subject: 's', scopes: [], x: 1 })).toBe('issue: unknown option "x"')
     expect(await issue({ subject: 7, scopes: [] })).toBe('issue: subject must be a string')
     expect(await issue({ subject: 's', scopes: 'a' })).toBe('issue: scopes must be an array of strings')
+    expect(await issue({ subject: 's', scopes: [], confirmation: 'x' })).toBe(
+      'issue: confirmation must be a SHA-256 in base64url',
+    )
     expect(await issue({ subject: 's', scopes: ['a', 7] })).toBe('issue: scopes must be an array of strings')
     expect(await said(() => tokens.verify(7 as never, {}))).toBe('token must be a string')
   })
