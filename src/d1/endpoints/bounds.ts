@@ -108,16 +108,17 @@ export interface MemoryRatesOptions {
   readonly now?: () => number
 }
 
-/** Cards and callers that are remembered; the one that was asked for longest ago gives way. */
+/** Cards and callers that are remembered. */
 const MAX_BUCKETS = 100_000
 const KEPT_BUCKETS = 90_000
 const MINUTE = 60_000
 
-/** Many at once: to find the oldest of a Map, what was deleted before it is walked past. */
-function forgetOldest(buckets: Map<string, Bucket>): void {
-  for (const oldest of buckets.keys()) {
+/** Those that are full again by now, whatever their rate; where they are too few, those that came first. */
+function forgetSome(buckets: Map<string, Bucket>, now: number): void {
+  for (const [key, { at }] of buckets) if (now - at >= MINUTE) buckets.delete(key)
+  for (const key of buckets.keys()) {
     if (buckets.size <= KEPT_BUCKETS) return
-    buckets.delete(oldest)
+    buckets.delete(key)
   }
 }
 
@@ -157,13 +158,15 @@ export function memoryRates(options: MemoryRatesOptions): RateLimiter {
   function bucketOf(key: string, rate: number): Bucket {
     const at = clock()
     const known = buckets.get(key)
-    const tokens =
-      known === undefined ? rate : Math.min(rate, known.tokens + ((at - known.at) * rate) / MINUTE)
-    const bucket = { tokens, at }
-    // The order of a Map is that of its insertions: the first is the one that was asked for longest ago.
-    buckets.delete(key)
+    if (known !== undefined) {
+      // In its place: a Map that has entries deleted and put back at each turn is made anew again and again.
+      known.tokens = Math.min(rate, known.tokens + ((at - known.at) * rate) / MINUTE)
+      known.at = at
+      return known
+    }
+    const bucket = { tokens: rate, at }
     buckets.set(key, bucket)
-    if (buckets.size > MAX_BUCKETS) forgetOldest(buckets)
+    if (buckets.size > MAX_BUCKETS) forgetSome(buckets, at)
     return bucket
   }
 
