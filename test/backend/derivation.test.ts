@@ -1,0 +1,65 @@
+/** Derived keys and encipherment at the port: known answers by hand, and what is refused. */
+import { createCipheriv } from 'node:crypto'
+import { expect, test } from 'vitest'
+import type { MacRequest } from '../../src/backend/driver.js'
+import { operationsOf } from '../../src/backend/key.js'
+import { softwareBackend } from '../../src/backend/software/software.js'
+import { failure } from '../support/errors.js'
+import { bytes, hex } from '../support/vectors.js'
+
+const material = '2B7E151628AED2A6ABF7158809CF4F3C'
+const open = async (usage: 'prw-verify' | 'cmac') => {
+  const backend = await softwareBackend({ keys: [{ kid: 'K', usage, algorithm: 'aes-128', material }] })
+  return operationsOf(await backend.bind({ kid: 'K', usage }))
+}
+const CMAC = { algorithm: 'cmac', padding: 'none' } as const
+const ecb = (key: Buffer, block: Buffer): Buffer =>
+  createCipheriv('aes-128-ecb', key, null).setAutoPadding(false).update(block)
+
+test('a key derived by encipherment computes what that key computes, and the named one stays as it was', async () => {
+  const key = await open('prw-verify')
+  const diversifier = bytes('00112233445566778899AABBCCDDEEFF')
+  const derived = ecb(Buffer.from(material, 'hex'), Buffer.from(diversifier))
+  const plain = { algorithm: 'encipher-ecb', padding: 1 } as const
+  const block = bytes('0F'.repeat(16))
+  const derivation = [{ method: 'encipher', data: diversifier }] as const
+  expect(hex(await key.mac({ ...plain, derivation }, block))).toBe(hex(ecb(derived, Buffer.from(block))))
+  expect(hex(await key.mac(plain, block))).toBe(hex(ecb(Buffer.from(material, 'hex'), Buffer.from(block))))
+})
+
+test('a MAC key enciphers nothing', async () => {
+  const key = await open('cmac')
+  const request = { algorithm: 'encipher-ecb', padding: 1 } as const
+  await failure(() => key.mac(request, bytes('00'.repeat(16))), 'ERR_KEY_USAGE', [material])
+})
+
+const data = bytes('00'.repeat(16))
+const half = bytes('0000000000000000')
+test.each<[string, object, 'ERR_ARGUMENT' | 'ERR_LENGTH']>([
+  ['no steps', { ...CMAC, derivation: [] }, 'ERR_ARGUMENT'],
+  ['five steps', { ...CMAC, derivation: Array(5).fill({ method: 'xor', data }) }, 'ERR_ARGUMENT'],
+  ['a method that there is not', { ...CMAC, derivation: [{ method: 'guess', data }] }, 'ERR_ARGUMENT'],
+  ['a mask that is too short', { ...CMAC, derivation: [{ method: 'xor', data: half }] }, 'ERR_LENGTH'],
+  ['half a block', { ...CMAC, derivation: [{ method: 'encipher', data: half }] }, 'ERR_LENGTH'],
+  [
+    'a counter of 3 bytes',
+    { ...CMAC, derivation: [{ method: 'cmac-counter', counterBytes: 3, data }] },
+    'ERR_ARGUMENT',
+  ],
+  ['ECB with an iv', { algorithm: 'encipher-ecb', padding: 1, iv: data }, 'ERR_ARGUMENT'],
+  ['CBC with half an iv', { algorithm: 'encipher-cbc', padding: 1, iv: half }, 'ERR_LENGTH'],
+  ['padding 3', { algorithm: 'encipher-cbc', padding: 3 }, 'ERR_ARGUMENT'],
+])('refused: %s', async (_what, request, code) => {
+  const key = await open('prw-verify')
+  await failure(() => key.mac(request as MacRequest, data), code, [material])
+})
+
+test('an empty message, one that fills its blocks, and one that does not', async () => {
+  const key = await open('prw-verify')
+  const lengthsBy = async (padding: 1 | 2) => {
+    const made = [0, 15, 16, 17].map(n => key.mac({ algorithm: 'encipher-cbc', padding }, new Uint8Array(n)))
+    return (await Promise.all(made)).map(({ length }) => length)
+  }
+  expect(await lengthsBy(1)).toEqual([16, 16, 16, 32])
+  expect(await lengthsBy(2)).toEqual([16, 16, 32, 32])
+})
