@@ -13,7 +13,17 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
       ...(process.env['CI'] && { thresholds: { lines: 99.5, branches: 99.5 } }),
     },
     projects: [
-      { test: { name: 'unit', include: ['test/**/*.test.ts', 'packages/*/test/**/*.test.ts'] } },
+      {
+        test: {
+          name: 'unit',
+          include: ['test/**/*.test.ts', 'packages/*/test/**/*.test.ts'],
+          // Not for every run yet: one file leaves a timer (see docs/measurements/plant.md, not done).
+          setupFiles: process.env['CLEAN_PROCESS'] === undefined ? [] : ['test/support/clean-process.ts'],
+          // A test that takes long is no failure: the limits hold on a machine with twenty times as much to do.
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+        },
+      },
       {
         // Native code: a process per file, so that a crash is one file's crash and each file has its own token.
         test: { name: 'native', include: ['native-test/**/*.test.ts'], pool: 'forks', testTimeout: 120_000 },

@@ -1,0 +1,61 @@
+/**
+ * The process is clean after each file of tests: no warning of Node's was written meanwhile, and no timer, server, socket,
+ * file watcher or child process is left that was not there before. Runs in every unit test file.
+ */
+import { afterAll, expect } from 'vitest'
+
+/** What keeps a process alive, as Node names it; what vitest itself has open is of other kinds, or there before. */
+const KINDS = /^(TCP\w*|TLSWrap|PipeServerWrap|ProcessWrap|FSEventWrap|StatWatcher|HTTP\w*)$/
+
+const resources = (): string[] =>
+  process
+    .getActiveResourcesInfo()
+    .filter(name => KINDS.test(name))
+    .sort()
+
+/** What is said on purpose: of what is experimental in Node, and in the tests of a TLS that is switched off by name. */
+const MEANT = /^ExperimentalWarning|NODE_TLS_REJECT_UNAUTHORIZED/
+
+/** Timers that a file of tests or the library began: vitest has kept the real functions for its own. */
+const timers = new Set<NodeJS.Timeout>()
+for (const name of ['setTimeout', 'setInterval'] as const) {
+  const real = globalThis[name]
+  const watched = (...args: Parameters<typeof real>): NodeJS.Timeout => {
+    const timer = Reflect.apply(real, globalThis, args) as NodeJS.Timeout
+    timers.add(timer)
+    return timer
+  }
+  globalThis[name] = Object.assign(watched, real) as never
+}
+/** Node marks a timer that has fired or was cleared; one that keeps nothing alive may stay. */
+const running = (): string[] =>
+  [...timers]
+    .filter(timer => Reflect.get(timer, '_destroyed') === false && timer.hasRef())
+    .map(() => 'Timeout')
+
+const warnings: string[] = []
+const warned = (warning: Error): void => {
+  const text = `${warning.name}: ${warning.message}`
+  if (!MEANT.test(text)) warnings.push(text)
+}
+process.on('warning', warned)
+const before = resources()
+
+/** What is there and was not before. */
+function added(): string[] {
+  const left = resources()
+  for (const name of before) {
+    const at = left.indexOf(name)
+    if (at >= 0) left.splice(at, 1)
+  }
+  return [...left, ...running()]
+}
+
+afterAll(async () => {
+  // What was closed just now is gone some turns of the event loop later; what was left is still there after any number.
+  for (let turn = 0; turn < 200 && added().length > 0; turn++)
+    await new Promise(resolve => setImmediate(resolve))
+  process.off('warning', warned)
+  expect(warnings, 'warnings of the process').toEqual([])
+  expect(added(), 'what this file of tests left open').toEqual([])
+})
