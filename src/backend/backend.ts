@@ -33,7 +33,11 @@ export interface BindSpec {
    */
   readonly mode?: KeyMode
   readonly algorithm?: KeyAlgorithm
-  /** Expected key check value: hex by the algorithm's usual method, or `{ method, value }`. */
+  /**
+   * Expected key check value: hex by the algorithm's usual method, or `{ method, value }`. All bytes that are given are
+   * compared: 2 to 8 for TDEA, 2 to 16 for AES. Three bytes notice an accident; another key with the same ones is found in
+   * seconds, so give the longest you know.
+   */
   readonly kcv?: string | CheckValue
   /**
    * For `pin-encryption` keys: allows blocks under this key to be deciphered in host memory. Without it,
@@ -65,6 +69,12 @@ export interface Backend extends AsyncDisposable {
    * Errors: `ERR_ARGUMENT`, `ERR_KEY_FOREIGN`.
    */
   unbind(key: Key): void
+
+  /**
+   * Closes the key ring: from now on `bind` is refused with `ERR_BACKEND_SEALED`. For the opener, once all keys are bound: code
+   * that is handed the backend, or parts of the program that were not meant to, then bind no key, and none more widely.
+   */
+  seal(): void
 
   /** 1 to 65,536 random bytes from the backend's generator. */
   randomBytes(length: number, options?: CallOptions): Promise<Uint8Array>

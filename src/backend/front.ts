@@ -2,18 +2,20 @@
  * A backend out of a driver: finding and binding keys, and the rules of opening and closing that hold for all backends
  * alike. A driver behind it cannot forget them, and cannot apply them differently.
  */
+
 import type { KeyObject } from 'node:crypto'
 import { type CallOptions, deepFreeze } from '../base/arguments.js'
 import { ArgumentError, BackendError, KeyError } from '../base/errors.js'
 import { methodOf, readCheckValue, requireCheckValue } from '../key/check-value.js'
 import { type KeyUsage, USAGES } from '../key/usage.js'
 import { es256PublicKey } from '../primitives/es256.js'
+import { isTdea } from '../primitives/key-algorithm.js'
 import type { Backend, BindSpec } from './backend.js'
 import { BoundKey, type OpenParts, type Reference, randomBytesOf } from './bound-key.js'
 import { type ReadSpec, readSpec } from './checks.js'
 import type { BackendDriver, Capabilities, FoundKey, Health } from './driver.js'
 import { Jobs } from './job.js'
-import { type Key, makeKey, requireKey } from './key.js'
+import { type Key, type KeyFacts, makeKey, requireKey } from './key.js'
 
 /**
  * A {@link Backend} out of a driver: puts the checks that are common to all backends in front of it. `Ref`, the driver's
@@ -39,6 +41,8 @@ class BackendFront<Ref> implements Backend {
   readonly #capabilities: Capabilities
   readonly #bound = new WeakMap<Key, Reference<Ref>>()
   readonly #usageOfKid = new Map<string, KeyUsage>()
+  readonly #known = new Map<string, KnownKey>()
+  #sealed = false
   /** By the x coordinate: Q and -Q share it, and both belong to the scalar, up to its sign. */
   readonly #usageOfPoint = new Map<string, KeyUsage>()
 
@@ -56,6 +60,7 @@ class BackendFront<Ref> implements Backend {
     const { driver, jobs } = this.#parts
     const wanted = readSpec(spec)
     const { kid, usage, mode, algorithm, hostDecipher, kcv } = wanted
+    this.#requireOpenRing(kid)
     this.#requireOneUsage(kid, usage)
     const query = {
       kid,
@@ -72,6 +77,8 @@ class BackendFront<Ref> implements Backend {
     const publicKey = USAGES[usage].purpose === 'signature' ? readPublicKey(found) : undefined
     // Once more: another bind of this kid may have come first while the driver was looking.
     this.#requireOneUsage(kid, usage, publicJwk?.x)
+    this.#requireOpenRing(kid)
+    this.#requireOneName({ kid, usage, algorithm: found.algorithm, checkValue })
     this.#usageOfKid.set(kid, usage)
     if (publicJwk !== undefined) this.#usageOfPoint.set(publicJwk.x, usage)
     const common = { kid, usage, mode, hostDecipher, algorithm: found.algorithm, checkValue, parity }
@@ -80,6 +87,10 @@ class BackendFront<Ref> implements Backend {
     const key = makeKey(facts, new BoundKey(facts, this.#parts, reference))
     this.#bound.set(key, reference)
     return key
+  }
+
+  seal(): void {
+    this.#sealed = true
   }
 
   unbind(key: Key): void {
@@ -116,6 +127,22 @@ class BackendFront<Ref> implements Backend {
     await this.close()
   }
 
+  #requireOpenRing(kid: string): void {
+    if (!this.#sealed) return
+    throw new BackendError('ERR_BACKEND_SEALED', `the backend is sealed: ${kid} had to be bound before`)
+  }
+
+  /** One key under two names shows in its check value, where both are made by one method. */
+  #requireOneName(key: KnownKey): void {
+    for (const known of this.#known.values()) {
+      if (known.kid === key.kid || USAGES[known.usage].x9143 === USAGES[key.usage].x9143) continue
+      if (!isSameKey(known, key)) continue
+      const problem = `it has the check value of ${known.kid}, which is bound for ${known.usage}; a key has one usage`
+      throw new KeyError('ERR_KEY_USAGE', `key ${key.kid}: ${problem}`, key.kid)
+    }
+    this.#known.set(key.kid, key)
+  }
+
   #requireOneUsage(kid: string, usage: KeyUsage, x?: string): void {
     for (const known of [
       this.#usageOfKid.get(kid),
@@ -125,6 +152,20 @@ class BackendFront<Ref> implements Backend {
       throw new KeyError('ERR_KEY_USAGE', `key ${kid} is bound for ${known}; a key has one usage`, kid)
     }
   }
+}
+
+/** What is remembered of a key that was bound, to know it again under another name. */
+type KnownKey = Pick<KeyFacts, 'kid' | 'usage' | 'algorithm' | 'checkValue'>
+
+/** Equal check values of one cipher, as far as the shorter goes: three bytes at least. */
+function isSameKey(a: KnownKey, b: KnownKey): boolean {
+  const [left, right] = [a.checkValue, b.checkValue]
+  const digits = Math.min(left.value.length, right.value.length)
+  return (
+    left.method === right.method &&
+    isTdea(a.algorithm) === isTdea(b.algorithm) &&
+    left.value.slice(0, digits) === right.value.slice(0, digits)
+  )
 }
 
 /** Holds what was found against what was asked for. */

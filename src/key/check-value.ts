@@ -1,8 +1,8 @@
 /** Key check values: a KCV is a value and the method that made it, for two methods give two values for one key. */
 import { createHash } from 'node:crypto'
 import { asciiBytes, equalBytes, fromHex, toHex } from '../base/bytes.js'
-import { ArgumentError, KeyError } from '../base/errors.js'
-import type { KeyAlgorithm } from '../primitives/key-algorithm.js'
+import { ArgumentError, BackendError, KeyError } from '../base/errors.js'
+import { blockBytesOf, type KeyAlgorithm } from '../primitives/key-algorithm.js'
 import type { P256PublicJwk } from '../primitives/p256.js'
 
 /**
@@ -12,13 +12,13 @@ import type { P256PublicJwk } from '../primitives/p256.js'
  */
 export type CheckValueMethod = 'encrypt-zero' | 'cmac' | 'jwk-thumbprint'
 
-/** A key check value: upper-case hex (6 digits TDEA, 6 to 10 digits AES), or a base64url thumbprint for EC keys. */
+/** A key check value: upper-case hex of the leftmost bytes, 2 to 8 for TDEA, 2 to 16 for AES; a base64url thumbprint for EC keys. */
 export interface CheckValue {
   readonly method: CheckValueMethod
   readonly value: string
 }
 
-/** Bytes a token or engine computes for a symmetric KCV; comparisons use what the caller gave, 3 bytes at least. */
+/** Bytes that are shown of a symmetric KCV where the caller expects none longer. */
 export const CHECK_VALUE_BYTES: Readonly<Record<'encrypt-zero' | 'cmac', number>> = {
   'encrypt-zero': 3,
   cmac: 5,
@@ -31,8 +31,8 @@ export function defaultMethod(algorithm: KeyAlgorithm): CheckValueMethod {
 }
 
 const SHAPES: Readonly<Record<CheckValueMethod, RegExp>> = {
-  'encrypt-zero': /^[0-9A-Fa-f]{6}$/,
-  cmac: /^(?:[0-9A-Fa-f]{6}|[0-9A-Fa-f]{8}|[0-9A-Fa-f]{10})$/,
+  'encrypt-zero': /^(?:[0-9A-Fa-f]{2}){2,16}$/,
+  cmac: /^(?:[0-9A-Fa-f]{2}){2,16}$/,
   'jwk-thumbprint': /^[A-Za-z0-9_-]{43}$/,
 }
 
@@ -47,7 +47,7 @@ export function snapshotCheckValue(given: unknown): string | CheckValue {
     if (isMethod(method) && typeof value === 'string' && SHAPES[method].test(value)) return { method, value }
   }
   throw new ArgumentError(
-    'kcv must be 6 to 10 hex digits, a 43-character thumbprint, or { method, value } of these',
+    'kcv must be 4 to 32 hex digits, a 43-character thumbprint, or { method, value } of these',
   )
 }
 
@@ -64,26 +64,42 @@ export function methodOf(given: string | CheckValue | undefined): CheckValueMeth
 export function readCheckValue(given: string | CheckValue, algorithm: KeyAlgorithm): CheckValue {
   const { method, value } =
     typeof given === 'string' ? { method: defaultMethod(algorithm), value: given } : given
-  if (!SHAPES[method].test(value)) throw new ArgumentError(`kcv has the wrong shape for method ${method}`)
+  const fits = (method === 'jwk-thumbprint') === (algorithm === 'ec-p256')
+  const tooLong = algorithm !== 'ec-p256' && value.length > 2 * blockBytesOf(algorithm)
+  if (!fits || tooLong || !SHAPES[method].test(value))
+    throw new ArgumentError(`kcv has the wrong shape for method ${method} of a key that is ${algorithm}`)
   return { method, value: method === 'jwk-thumbprint' ? value : value.toUpperCase() }
 }
 
-/** The leftmost bytes of a computed check block, as a {@link CheckValue}. */
-export function checkValueOf(method: 'encrypt-zero' | 'cmac', block: Uint8Array): CheckValue {
-  return { method, value: toHex(block.subarray(0, CHECK_VALUE_BYTES[method])) }
+/**
+ * The leftmost bytes of a computed check block, as a {@link CheckValue}: as many as are usual, or as the caller expects
+ * where those are more, so that all of them are compared.
+ */
+export function checkValueOf(
+  method: 'encrypt-zero' | 'cmac',
+  block: Uint8Array,
+  expected?: string | CheckValue,
+): CheckValue {
+  const value = typeof expected === 'object' ? expected.value : (expected ?? '')
+  const bytes = Math.max(CHECK_VALUE_BYTES[method], Math.ceil(value.length / 2))
+  return { method, value: toHex(block.subarray(0, bytes)) }
 }
 
 /**
- * Compares in constant time; a shorter expectation compares with the left part. Throws `ERR_KEY_CHECK_VALUE` where
- * the values differ or the methods cannot be compared. The message shows neither value.
+ * Compares in constant time all that is expected; a shorter expectation compares with the left part. Throws
+ * `ERR_KEY_CHECK_VALUE` where the values differ, `ERR_UNSUPPORTED_BY_TOKEN` where they cannot be compared: another method, or
+ * fewer bytes than are expected. The message shows neither value.
  */
 export function requireCheckValue(kid: string, expected: CheckValue, actual: CheckValue): void {
   if (expected.method !== actual.method) {
-    throw new KeyError(
-      'ERR_KEY_CHECK_VALUE',
+    throw new BackendError(
+      'ERR_UNSUPPORTED_BY_TOKEN',
       `key ${kid}: its check value is made by ${actual.method}, not ${expected.method}`,
-      kid,
     )
+  }
+  if (expected.value.length > actual.value.length) {
+    const known = `${actual.value.length} digits of its check value are known here`
+    throw new BackendError('ERR_UNSUPPORTED_BY_TOKEN', `key ${kid}: ${known}, not ${expected.value.length}`)
   }
   const read = expected.method === 'jwk-thumbprint' ? asciiBytes : (text: string) => fromHex(text, 'kcv')
   const want = read(expected.value)

@@ -47,7 +47,7 @@ const BAD_SPECS: readonly unknown[] = [
   { kid: 'PEK-2' },
   { kid: 'PEK-2', usage: 'constructor' },
   { kid: 'PEK-2', usage: 'pin-encryption', algorithm: 'des' },
-  { kid: 'PEK-2', usage: 'pin-encryption', kcv: '96A0' },
+  { kid: 'PEK-2', usage: 'pin-encryption', kcv: '96' },
   { kid: 'PEK-2', usage: 'pin-encryption', kcv: 'zzzzzz' },
   { kid: 'PEK-2', usage: 'pin-encryption', kcv: { method: 'toString', value: '96A0CB' } },
   { kid: 'PEK-2', usage: 'pin-encryption', hostDecipher: 'yes' },

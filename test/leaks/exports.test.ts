@@ -26,6 +26,7 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   'KeyStore.close': 'pkcs11.test.ts',
   'Backend.close': 'verbs.test.ts',
   'Backend.unbind': 'pkcs11.test.ts',
+  'Backend.seal': '../backend/key-ring.test.ts',
   panSealer: 'stores.test.ts',
   rotateStorageKey: '../stores/rotate.test.ts',
   resealPans: '../stores/rotate.test.ts',
@@ -137,6 +138,7 @@ describe('the table of leak cases', () => {
       'close',
       'health',
       'randomBytes',
+      'seal',
       'unbind',
     ])
     const key = await backend.bind({ kid: 'STORE', usage: 'pin-encryption' })

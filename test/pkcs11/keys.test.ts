@@ -172,7 +172,7 @@ describe('a key that another tool made', () => {
     expect((await bindPlanted([mac], 'cmac', {}, silent)).checkValue.method).toBe('cmac')
     const mute = { noCheckValue: true, without: [0x138] }
     expect(await errorOf(() => bindPlanted([mac], 'cmac', {}, mute))).toMatchObject({
-      code: 'ERR_KEY_CHECK_VALUE',
+      code: 'ERR_UNSUPPORTED_BY_TOKEN',
     })
   })
 
@@ -192,7 +192,7 @@ describe('a key that another tool made', () => {
       await errorOf(() =>
         bindKey(backend, 'PEK-2', { kcv: { method: 'jwk-thumbprint', value: 'A'.repeat(43) } }),
       ),
-    ).toMatchObject({ code: 'ERR_KEY_CHECK_VALUE' })
+    ).toMatchObject({ code: 'ERR_UNSUPPORTED_BY_TOKEN' })
   })
 })
 

@@ -110,7 +110,7 @@ class Twins {
   /** `ERR_KEY_USAGE` where the same key is there for another purpose. PRW generate and verify share theirs (V0). */
   add(key: StoredKey): void {
     const { kid, usage } = key
-    const mark = withWiped(effectiveBytes(key), bytes =>
+    const mark = withWiped(sameBytes(key), bytes =>
       createHmac('sha256', this.#secret).update(bytes).digest('hex'),
     )
     const twin = this.#keys.get(mark)
@@ -125,12 +125,17 @@ class Twins {
   }
 }
 
-/** What a key computes with: parity bits do not count, and K1‖K2 is K1‖K2‖K1. */
-function effectiveBytes({ algorithm, bytes }: StoredKey): Uint8Array {
-  if (!isTdea(algorithm)) return ownCopy(bytes)
-  const bundle = withoutParity(bytes)
-  if (bundle.length === 24) return bundle
-  return withWiped(bundle, pair => concatBytes(pair, pair.subarray(0, 8)))
+/**
+ * What two keys have in common that are one key, or near enough to give each other away. Of a cipher's key the first 16 bytes,
+ * whatever the cipher: K1‖K2 is also the beginning of K1‖K2‖K3. Parity bits do not count, and a TDEA key and its complement
+ * are one key (E of ~P under ~K is ~E of P under K).
+ */
+function sameBytes({ algorithm, bytes }: StoredKey): Uint8Array {
+  if (algorithm === 'ec-p256') return ownCopy(bytes)
+  const same = withoutParity(bytes.subarray(0, 16))
+  const flip = (same[0] ?? 0) & 0x80 ? 0xfe : 0
+  for (let i = 0; i < same.length; i++) same[i] = (same[i] ?? 0) ^ flip
+  return same
 }
 
 /** Sets up ciphers under the key. What it copies is wiped by {@link closeKey}. */
@@ -236,6 +241,7 @@ export function factsOf(
   key: StoredKey,
   ready: ReadyKey,
   method: CheckValueMethod = defaultMethod(key.algorithm),
+  expected?: string | CheckValue,
 ): { checkValue: CheckValue; parity: KeyParity; publicJwk?: ReturnType<typeof jwkOfPoint> } {
   if (key.algorithm === 'ec-p256') {
     const publicJwk = jwkOfPoint(publicPoint(key.kid, key.bytes))
@@ -249,7 +255,7 @@ export function factsOf(
   const block = method === 'cmac' ? cmac(cipher, zero) : cipher.encipherCbc(zero, zero)
   try {
     const parity = isTdea(key.algorithm) ? parityOf(key.bytes) : 'unknown'
-    return { checkValue: checkValueOf(method, block), parity }
+    return { checkValue: checkValueOf(method, block, expected), parity }
   } finally {
     // E(0) is the first subkey of CMAC.
     wipe(block)

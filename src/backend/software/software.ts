@@ -82,7 +82,7 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
     }
   }
 
-  find({ kid, usage, mode, checkValueMethod }: KeyQuery): FoundKey<ReadyKey> {
+  find({ kid, usage, mode, checkValueMethod, expected }: KeyQuery): FoundKey<ReadyKey> {
     const [key, second] = this.#byKid.get(kid) ?? []
     if (key === undefined) throw new KeyError('ERR_KEY_NOT_FOUND', `key ${kid} is not in this backend`, kid)
     if (second !== undefined)
@@ -99,7 +99,7 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
     }
     const ready = this.#ready.get(key) ?? readyKey(key, this.#engine)
     this.#ready.set(key, ready)
-    return { ref: ready, algorithm: key.algorithm, ...factsOf(key, ready, checkValueMethod) }
+    return { ref: ready, algorithm: key.algorithm, ...factsOf(key, ready, checkValueMethod, expected) }
   }
 
   encipher(ref: ReadyKey, blocks: Uint8Array): Uint8Array {

@@ -1,7 +1,7 @@
 /** Key check values of token keys: computed by the token where the key's role bits let it, else as the token states. */
 
 import { secretBytes, wipe } from '../../../base/bytes.js'
-import { KeyError } from '../../../base/errors.js'
+import { BackendError } from '../../../base/errors.js'
 import {
   CHECK_VALUE_BYTES,
   type CheckValue,
@@ -32,24 +32,24 @@ type SymmetricMethod = Exclude<CheckValueMethod, 'jwk-thumbprint'>
 /**
  * The check value by the method the caller expects, or by the algorithm's usual one, or, where nothing is expected
  * and the token cannot make that, by the other: a MAC key may not encipher, so its zero block stays unseen unless
- * the token keeps CKA_CHECK_VALUE. `ERR_KEY_CHECK_VALUE` where there is no way.
+ * the token keeps CKA_CHECK_VALUE. `ERR_UNSUPPORTED_BY_TOKEN` where there is no way.
  */
 export function tokenCheckValue(
   station: Station,
   plan: Plan,
   key: CheckedKey,
   expected: CheckValueMethod | undefined,
+  expectedValue?: string | CheckValue,
 ): CheckValue {
   const usual = isTdea(key.algorithm) ? USUAL.tdea : USUAL.aes
   const methods = expected === undefined ? usual : usual.filter(method => method === expected)
   for (const method of methods) {
-    const value = MAKE[method](station, plan, key)
+    const value = MAKE[method](station, plan, key, expectedValue)
     if (value !== undefined) return value
   }
-  throw new KeyError(
-    'ERR_KEY_CHECK_VALUE',
+  throw new BackendError(
+    'ERR_UNSUPPORTED_BY_TOKEN',
     `key ${key.kid}: the token makes no check value by ${expected ?? usual.join(' or ')} for it`,
-    key.kid,
   )
 }
 
@@ -58,30 +58,40 @@ const USUAL: Readonly<Record<'tdea' | 'aes', readonly SymmetricMethod[]>> = {
   aes: ['cmac', 'encrypt-zero'],
 }
 
-type Make = (station: Station, plan: Plan, key: CheckedKey) => CheckValue | undefined
+type Make = (
+  station: Station,
+  plan: Plan,
+  key: CheckedKey,
+  expected: string | CheckValue | undefined,
+) => CheckValue | undefined
 
 const MAKE: Readonly<Record<SymmetricMethod, Make>> = {
-  'encrypt-zero': (station, _plan, { object, algorithm, can }) => {
+  'encrypt-zero': (station, _plan, { object, algorithm, can }, expected) => {
     if (can.has('ENCRYPT')) {
-      return shown('encrypt-zero', encrypt(station, ecb(algorithm), object, zeroBlock(algorithm)))
+      return shown('encrypt-zero', encrypt(station, ecb(algorithm), object, zeroBlock(algorithm)), expected)
     }
     const stated = readAttribute(station.binding, station.session, object, CKA.CHECK_VALUE)
     return stated?.length === CHECK_VALUE_BYTES['encrypt-zero']
       ? checkValueOf('encrypt-zero', stated)
       : undefined
   },
-  cmac: (station, plan, { object, algorithm, can }) => {
+  cmac: (station, plan, { object, algorithm, can }, expected) => {
     const zero = zeroBlock(algorithm)
-    if (can.has('ENCRYPT')) return shown('cmac', cmac(ofSingleBlocks(station, object, algorithm), zero))
+    if (can.has('ENCRYPT'))
+      return shown('cmac', cmac(ofSingleBlocks(station, object, algorithm), zero), expected)
     const means = MAC_MEANS.cmac(plan, algorithm)
     if (!means.ok || means.by.way !== 'sign' || !can.has('SIGN')) return undefined
-    return shown('cmac', sign(station, means.by.mechanism, object, zero, zero.length))
+    return shown('cmac', sign(station, means.by.mechanism, object, zero, zero.length), expected)
   },
 }
 
 /** The part of a block that is shown; the rest of it is nobody's business. */
-function shown(method: SymmetricMethod, block: Uint8Array): CheckValue {
-  const value = checkValueOf(method, block)
+function shown(
+  method: SymmetricMethod,
+  block: Uint8Array,
+  expected: string | CheckValue | undefined,
+): CheckValue {
+  const value = checkValueOf(method, block, expected)
   wipe(block)
   return value
 }

@@ -108,7 +108,15 @@ export class KeyTable {
     const known = this.#handles.get(ref.name)
     if (known !== undefined) return known
     const { kid, usage, mode, algorithm, hostDecipher, checkValue, chainCheckValue } = ref
-    const query = { kid, usage, mode, algorithm, hostDecipher, checkValueMethod: checkValue.method }
+    const query = {
+      kid,
+      usage,
+      mode,
+      algorithm,
+      hostDecipher,
+      checkValueMethod: checkValue.method,
+      expected: checkValue,
+    }
     const found = this.#only(kid, this.#resolveAll(station, query, checkValue))
     requireCheckValue(kid, checkValue, found.checkValue)
     requireSameChain(kid, chainCheckValue, found.chainCheckValue)
@@ -241,7 +249,7 @@ export class KeyTable {
 
   #resolveSecret(
     station: Station,
-    { kid, usage, hostDecipher, checkValueMethod }: KeyQuery,
+    { kid, usage, hostDecipher, checkValueMethod, expected }: KeyQuery,
     candidate: Candidate,
     algorithm: KeyAlgorithm,
     can: ReadonlySet<RoleBit>,
@@ -255,7 +263,13 @@ export class KeyTable {
     }
     const { translation } = this.#plan
     if (translation.ok && translation.by.closed && can.has('UNWRAP')) requireClosed(station, kid, object)
-    const checkValue = tokenCheckValue(station, this.#plan, { kid, object, algorithm, can }, checkValueMethod)
+    const checkValue = tokenCheckValue(
+      station,
+      this.#plan,
+      { kid, object, algorithm, can },
+      checkValueMethod,
+      expected,
+    )
     const chain = this.#chain(station, { kid, usage, algorithm }, candidate)
     return {
       handles: { key: object, chain: chain?.object, can },
