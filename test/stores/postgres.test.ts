@@ -7,7 +7,7 @@ import { openPostgresIssuerStore, type PostgresPool, panSealer } from '../../src
 import { loadDriver } from '../../src/stores/load-driver.js'
 import { PostgresDatabase } from '../../src/stores/postgres/database.js'
 import { databaseError } from '../../src/stores/postgres/errors.js'
-import { makePool } from '../../src/stores/postgres/pool.js'
+import { makePool, requireVerifiedTls } from '../../src/stores/postgres/pool.js'
 import { writeRows } from '../../src/stores/sql/database.js'
 import { migrate } from '../../src/stores/sql/migrate.js'
 import { everythingShown, failure } from '../support/errors.js'
@@ -82,6 +82,18 @@ describe('errors', () => {
       of(undefined, 'timeout exceeded when trying to connect'),
       'ERR_BACKEND_BUSY',
       'the database: the connection is lost',
+    ],
+    [
+      of('08P01', 'query_wait_timeout'),
+      'ERR_BACKEND_BUSY',
+      'the database: the pooler has no connection (08P01)',
+    ],
+    [of('08P01', 'no such database: x'), 'ERR_BACKEND_FAILED', 'the database failed (08P01)'],
+    [of('ENOTFOUND'), 'ERR_BACKEND_BUSY', 'the database: the name of the host is not known (ENOTFOUND)'],
+    [
+      of(undefined, 'The server does not support SSL connections'),
+      'ERR_BACKEND_FAILED',
+      'the database takes no TLS: its server, or the pooler, must offer it',
     ],
     [of('23503'), 'ERR_BACKEND_FAILED', 'the store holds no such card'],
     [of('23505'), 'ERR_BACKEND_FAILED', 'the database failed (23505)'],
@@ -223,4 +235,33 @@ test('a migration whose connection is gone reports the first error, not that of 
     run: async () => 0,
   }
   await expect(migrate(session, plan)).rejects.toBe(first)
+})
+
+describe('TLS to a database', () => {
+  const refused = [
+    { host: 'db.example' },
+    { host: 'db.example', ssl: false },
+    { host: 'db.example', ssl: { rejectUnauthorized: false } },
+    { connectionString: 'postgres://u@db.example/x' },
+    { connectionString: 'postgres://u@db.example/x?sslmode=require', ssl: true },
+    { connectionString: 'postgres://u@db.example/x?sslmode=disable', ssl: true },
+    { connectionString: 'postgres://u@/x?host=db.example', ssl: { rejectUnauthorized: false } },
+  ]
+  test.each(refused)('%j is refused', connection => {
+    expect(() => requireVerifiedTls(connection)).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT' }))
+  })
+
+  test.each([
+    {},
+    { host: 'localhost' },
+    { host: '/run/postgresql' },
+    { connectionString: 'postgres://u@127.0.0.1:5432/x' },
+    { connectionString: 'postgres://u@[::1]/x' },
+    { host: 'db.example', ssl: true },
+    { host: 'db.example', ssl: { ca: 'pem' } },
+    { connectionString: 'postgres://u@db.example/x', ssl: true },
+    { connectionString: 'postgres://u@db.example/x?sslmode=verify-full' },
+  ])('%j is taken', connection => {
+    expect(requireVerifiedTls(connection)).toBeUndefined()
+  })
 })

@@ -105,7 +105,9 @@ export function requireVerifiedTls({ connectionString, host, ssl }: PostgresConn
 function readConnectionString(
   text: string | undefined,
 ): { readonly host: string | undefined; readonly tls: string | undefined } | undefined {
-  if (text === undefined || !URL.canParse(text)) return undefined
+  // A path alone is the folder of a socket. What does not read here may name any host, and `pg` may read it.
+  if (text === undefined || text.startsWith('/')) return undefined
+  if (!URL.canParse(text)) return { host: text, tls: 'unknown' }
   const { hostname, searchParams } = new URL(text)
   const host = searchParams.get('host') ?? (hostname === '' ? undefined : decodeURIComponent(hostname))
   return { host, tls: searchParams.get('sslmode') ?? searchParams.get('ssl') ?? undefined }
