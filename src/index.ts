@@ -66,8 +66,7 @@ export {
   type TranslatePinBlockInput,
   translatePinBlock,
 } from './pin/translate.js'
-export type { KeyAlgorithm } from './primitives/key-algorithm.js'
-export type { MacAlgorithm, MacPadding, MacParameters } from './primitives/mac-algorithm.js'
+export type { KeyAlgorithm, MacAlgorithm, MacPadding, MacParameters } from './primitives/algorithms.js'
 export type { P256PublicJwk } from './primitives/p256.js'
 export { Pan } from './primitives/pan.js'
 export { Pin } from './primitives/pin.js'

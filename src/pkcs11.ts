@@ -17,6 +17,6 @@ export {
 export type { Acceptance } from './backend/pkcs11/keys/key-checks.js'
 export type { ImportedKey, NewKey } from './backend/pkcs11/keys/key-making.js'
 export type { KeyLocation } from './backend/pkcs11/keys/key-table.js'
-export type { RetailMacVendor, Vendor } from './backend/pkcs11/mechanisms/vendors.js'
+export type { RetailMacVendor, Vendor } from './backend/pkcs11/mechanisms/plan.js'
 export type { BackendEvent, BackendState, Pkcs11Options } from './backend/pkcs11/session/options.js'
 export type { LoginPolicy, TokenQuery } from './backend/pkcs11/session/token.js'

@@ -21,7 +21,7 @@ export {
 } from './testing/change-counter-contract.js'
 export { type BackendContract, backendContract } from './testing/contract.js'
 export type { ContractCase, ContractHarness } from './testing/contract-helpers.js'
-export { CONTRACT_KEYS, type ContractKey } from './testing/contract-keys.js'
+export { CONTRACT_KEYS, type ContractKey } from './testing/contract-helpers.js'
 export { type MakeSeccosSetPinRequestInput, makeSeccosSetPinRequest } from './testing/make-set-pin-seccos.js'
 export { type IssuerStoreHarness, issuerStoreContract } from './testing/store-contract.js'
 export type { IssuerStoreContext } from './testing/store-contract-input.js'

@@ -27,7 +27,7 @@ const EXCEPTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     'Uint8Array.of(0, 0, 0, counter)': 'the counter of the KDF',
     "new TextEncoder().encode('issuer-pin-crypto pair test')": 'a text of our own',
   },
-  'src/backend/pkcs11/mechanisms/translation.ts': {
+  'src/backend/pkcs11/mechanisms/cipher.ts': {
     'randomBytes(8)': 'a block that is no PIN block, to be refused by the token',
   },
   'src/backend/pkcs11/keys/roles.ts': {
@@ -47,7 +47,9 @@ const EXCEPTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     'expected.slice(0, 8)': 'a published test value',
     'Uint8Array.of(0)': 'a CKA_ID',
   },
-  'src/backend/pkcs11/probe/probe-mac.ts': { 'answer.slice(0, mac.length)': 'a MAC of a published message' },
+  'src/backend/pkcs11/probe/probe-operations.ts': {
+    'answer.slice(0, mac.length)': 'a MAC of a published message',
+  },
   'src/backend/pkcs11/session/options.ts': { "Buffer.from(id, 'latin1')": 'a CKA_ID' },
   'src/primitives/pin.ts': { "this.#live().join('')": 'Pin.reveal: a string is what was asked for' },
   'src/primitives/pan.ts': {

@@ -16,9 +16,10 @@ import {
   openSetPinRequestToClearPin,
   sealCardDetails,
 } from '../../src/d1.js'
-import type { Backend, CallOptions, Key } from '../../src/index.js'
 import {
+  type Backend,
   buildFormat0,
+  type CallOptions,
   computePrw,
   dataSetFromHex,
   decipherPin,
@@ -26,6 +27,7 @@ import {
   encipherPins,
   generateMac,
   generatePrwMac,
+  type Key,
   openJwe,
   Pan,
   Pin,

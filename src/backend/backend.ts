@@ -18,7 +18,7 @@
 import type { CallOptions } from '../base/arguments.js'
 import type { CheckValue } from '../key/check-value.js'
 import type { KeyMode, KeyUsage } from '../key/usage.js'
-import type { KeyAlgorithm } from '../primitives/key-algorithm.js'
+import type { KeyAlgorithm } from '../primitives/algorithms.js'
 import type { Capabilities, Health } from './driver.js'
 import type { Key } from './key.js'
 

@@ -7,8 +7,8 @@ import type { CallOptions } from '../base/arguments.js'
 import { ownCopy, secretBytes, wipe } from '../base/bytes.js'
 import { ArgumentError, KeyError } from '../base/errors.js'
 import { type KeyOperation, operationsFor, refusedUse } from '../key/usage.js'
-import { SIGNATURE_BYTES, verifyEs256 } from '../primitives/es256.js'
-import { blockBytesOf } from '../primitives/key-algorithm.js'
+import { blockBytesOf } from '../primitives/algorithms.js'
+import { SIGNATURE_BYTES, verifyEs256 } from '../primitives/p256.js'
 import {
   MAX_INPUT_BYTES,
   macOutputBytes,

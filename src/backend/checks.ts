@@ -18,18 +18,16 @@ import {
 } from '../key/usage.js'
 import {
   blockBytesOf,
+  isEncipherment,
   isKeyAlgorithm,
   isTdea,
   KEY_BYTES,
   type KeyAlgorithm,
-} from '../primitives/key-algorithm.js'
-import { macBytes } from '../primitives/mac.js'
-import {
-  isEncipherment,
   MAC_PADDINGS,
   type MacAlgorithm,
   type MacPadding,
-} from '../primitives/mac-algorithm.js'
+} from '../primitives/algorithms.js'
+import { macBytes } from '../primitives/mac.js'
 import { isP256Point } from '../primitives/p256.js'
 import type { BindSpec } from './backend.js'
 import type { ContentKeyRequest, KeyDerivation, MacRequest } from './driver.js'

@@ -4,8 +4,7 @@
  */
 import type { CheckValue, CheckValueMethod } from '../key/check-value.js'
 import type { KeyMode, KeyUsage } from '../key/usage.js'
-import type { KeyAlgorithm } from '../primitives/key-algorithm.js'
-import type { Encipherment, MacAlgorithm, MacPadding } from '../primitives/mac-algorithm.js'
+import type { Encipherment, KeyAlgorithm, MacAlgorithm, MacPadding } from '../primitives/algorithms.js'
 import type { P256PublicJwk } from '../primitives/p256.js'
 import type { KeyParity } from '../primitives/tdea.js'
 

@@ -147,7 +147,7 @@ export function isPlainBytes(value: unknown): value is Uint8Array {
   return value.length > 0 && value.length === lengthOf.call(value)
 }
 
-/** Base64url as RFC 7515, 2 wants it: no padding, no white space, and one text only for each sequence of bytes. */
+/* Base64url as RFC 7515, 2 wants it: no padding, no white space, and one text only for each sequence of bytes. */
 
 const BASE64URL = /^[\w-]*$/
 /** By the characters after the last group of four: what the final one may be, so that no bit is left over; one is too few. */

@@ -2,10 +2,11 @@
  * What a command of the program is, how its arguments and its input are read (strictly, with node:util; bounded), and the
  * process as it sees it: streams, environment, and a prompt that shows nothing of what is typed.
  */
+
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
 import { type ParseArgsConfig, parseArgs } from 'node:util'
-import { bufferOf, concatBytes } from '../base/bytes.js'
+import { bufferOf, concatBytes, secretBytes } from '../base/bytes.js'
 import { parseJsonObject } from '../base/json.js'
-import { MAX_BYTES, readRegularFile, type Unreadable } from './regular-file.js'
 
 /** The call was wrong: exit code 2. */
 export class UsageError extends Error {
@@ -68,7 +69,7 @@ export function requireOption(value: string | undefined, name: string): string {
   return value
 }
 
-/** Input from a file or standard input, bounded. */
+/* Input from a file or standard input, bounded. */
 
 /** The text of a file, or of standard input where the path is `-` or absent. Errors: `ERR_USAGE`. */
 export async function readInput(path: string | undefined, io: Io): Promise<string> {
@@ -164,5 +165,61 @@ export function processIo(host: Pick<NodeJS.Process, 'stdin' | 'stdout' | 'stder
     readStdin: () => readAll(stdin),
     askSecret: question => askSecret(question, stdin, text => void stderr.write(text)),
     env,
+  }
+}
+
+/* Reading a file that is one: not a folder, a device or a pipe, which may give without end or wait for ever. */
+
+/** Nothing that the program reads is longer: 1 MiB. */
+export const MAX_BYTES = 1_048_576
+
+/** Why there is nothing to read; the message names the file and shows nothing of it. */
+export class Unreadable extends Error {
+  override readonly name: string = 'Unreadable'
+}
+
+/** What was read, and whether anybody but its owner may read it. */
+export interface RegularFile {
+  readonly bytes: Buffer
+  readonly readByOthers: boolean
+}
+
+/**
+ * All of a file of at most {@link MAX_BYTES}. `name` is what messages call it. Errors: {@link Unreadable}.
+ *
+ * @example
+ *     readRegularFile('zpk.hex').bytes.toString()
+ */
+export function readRegularFile(path: string, name: string = path): RegularFile {
+  const file = open(path, name)
+  try {
+    // Of what is open, not of the path: it may name another thing by now.
+    const stat = fstatSync(file)
+    if (!stat.isFile()) throw new Unreadable(`${name} is not a regular file`)
+    const bytes = readUpTo(file, MAX_BYTES + 1)
+    if (bytes.length > MAX_BYTES) throw new Unreadable(`${name} is longer than ${MAX_BYTES} bytes`)
+    return { bytes, readByOthers: (stat.mode & 0o077) !== 0 }
+  } finally {
+    closeSync(file)
+  }
+}
+
+/** Without O_NONBLOCK, a pipe that nobody writes to would not even open. */
+function open(path: string, name: string): number {
+  try {
+    return openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+  } catch (error) {
+    throw new Unreadable(`${name} cannot be read: ${String((error as NodeJS.ErrnoException).code)}`)
+  }
+}
+
+/** A file's stated size may be 0 (under /proc) or old, so it is read until it ends. */
+function readUpTo(file: number, limit: number): Buffer {
+  const buffer = bufferOf(secretBytes(limit))
+  let length = 0
+  for (;;) {
+    const read = readSync(file, buffer, length, limit - length, null)
+    length += read
+    if (read === 0 || length === limit) return buffer.subarray(0, length)
   }
 }

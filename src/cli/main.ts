@@ -1,9 +1,8 @@
 /** Which command is meant, and what becomes of errors: a line on standard error and an exit code, never a stack. */
 import { isIssuerPinError } from '../base/errors.js'
 import { type Command, type ExitCode, type Io, UsageError } from './command.js'
-import { INSPECT } from './inspect.js'
+import { INSPECT, PROFILE } from './inspect.js'
 import { PROBE } from './probe.js'
-import { PROFILE } from './profile.js'
 import { tokenCommand } from './token.js'
 
 /** All commands. */

@@ -78,7 +78,7 @@ export function compactLength(protectedHeader: string, plaintextBytes: number): 
   return protectedHeader.length + FIXED_CHARACTERS + Math.ceil((plaintextBytes * 4) / 3)
 }
 
-/** Content encryption `A256GCM` (RFC 7518, 5.3): AES-256-GCM with a 96-bit IV and a 128-bit tag, by node:crypto. */
+/* Content encryption `A256GCM` (RFC 7518, 5.3): AES-256-GCM with a 96-bit IV and a 128-bit tag, by node:crypto. */
 
 const AES_256_GCM = 'aes-256-gcm'
 const OPTIONS = { authTagLength: TAG_BYTES }

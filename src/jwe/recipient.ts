@@ -1,8 +1,7 @@
 /** The recipient of a JWE: a public P-256 key that has been checked once, for any number of messages to it. */
 import { isKid } from '../base/arguments.js'
 import { ArgumentError, JweError, redactInspect } from '../base/errors.js'
-import type { P256PublicJwk } from '../primitives/p256.js'
-import { jwkOfPoint, pointOfJwk } from '../primitives/p256.js'
+import { jwkOfPoint, type P256PublicJwk, pointOfJwk } from '../primitives/p256.js'
 
 /** Members of a JWK that say what the key is for (RFC 7517, 4.2 and 4.4), and the value that admits this profile. */
 const PURPOSES = [

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import { asciiBytes, equalBytes, fromHex, toHex } from '../base/bytes.js'
 import { ArgumentError, BackendError, KeyError } from '../base/errors.js'
-import { blockBytesOf, type KeyAlgorithm } from '../primitives/key-algorithm.js'
+import { blockBytesOf, type KeyAlgorithm } from '../primitives/algorithms.js'
 import type { P256PublicJwk } from '../primitives/p256.js'
 
 /**

@@ -3,7 +3,7 @@ import { createECDH, type ECDH, KeyObject } from 'node:crypto'
 import { types } from 'node:util'
 import { decodeBase64url, equalBytes, fromHex, ownCopy, snapshot, wipe } from '../base/bytes.js'
 import { ArgumentError, KeyError } from '../base/errors.js'
-import { isTdea, KEY_BYTES, type KeyAlgorithm } from '../primitives/key-algorithm.js'
+import { isTdea, KEY_BYTES, type KeyAlgorithm } from '../primitives/algorithms.js'
 import { pointOfJwk } from '../primitives/p256.js'
 import { requireStrongTdea } from '../primitives/tdea.js'
 

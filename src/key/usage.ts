@@ -5,8 +5,7 @@
  */
 import { deepFreeze } from '../base/arguments.js'
 import { KeyError } from '../base/errors.js'
-import type { KeyAlgorithm } from '../primitives/key-algorithm.js'
-import type { MacAlgorithm } from '../primitives/mac-algorithm.js'
+import type { KeyAlgorithm, MacAlgorithm } from '../primitives/algorithms.js'
 
 /** What a key may be used for. A key has one usage. */
 export type KeyUsage =

@@ -5,8 +5,8 @@ import { type CallOptions, readOptions } from '../base/arguments.js'
 import { equalBytes, ownCopy, snapshot, wipe } from '../base/bytes.js'
 import { ArgumentError, InputError } from '../base/errors.js'
 import { requireUse } from '../key/usage.js'
+import type { MacAlgorithm, MacPadding } from '../primitives/algorithms.js'
 import { macBytes } from '../primitives/mac.js'
-import type { MacAlgorithm, MacPadding } from '../primitives/mac-algorithm.js'
 
 /** Shortest MAC that is made or accepted (ISO/IEC 9797-1:2011, annex C; ISO 16609). */
 export const MIN_MAC_BYTES = 4

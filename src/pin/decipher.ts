@@ -5,9 +5,9 @@ import { type CallOptions, readOptions } from '../base/arguments.js'
 import { withWiped } from '../base/bytes.js'
 import { type Pan, requirePan } from '../primitives/pan.js'
 import type { Pin } from '../primitives/pin.js'
-import { requireFormatKey } from './format-key.js'
 import { readBlock } from './formats/format.js'
 import { FORMATS, requireFormat, type SupportedFormat } from './formats/formats.js'
+import { requireFormatKey } from './policy.js'
 
 /** What {@link decipherPin} takes. */
 export interface DecipherPinInput {

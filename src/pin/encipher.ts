@@ -6,9 +6,9 @@ import { secretBytes, wipe } from '../base/bytes.js'
 import { ArgumentError, InputError } from '../base/errors.js'
 import type { Pan } from '../primitives/pan.js'
 import type { Pin } from '../primitives/pin.js'
-import { requireFormatKey } from './format-key.js'
 import { buildBlock, type FormatRow } from './formats/format.js'
 import { FORMATS, requireFormat, type SupportedFormat } from './formats/formats.js'
+import { requireFormatKey } from './policy.js'
 
 const NAMES: readonly string[] = ['pin', 'pan', 'format', 'key']
 const ENTRY: readonly string[] = ['pin', 'pan']

@@ -1,15 +1,21 @@
 /**
+ * Which PIN block formats there are for which keys, and which translations are allowed (PCI PIN v3.1, 3-3):
+ * tables.
+ */
+import type { Key } from '../backend/key.js'
+import { deepFreeze } from '../base/arguments.js'
+import { ArgumentError, KeyError, TranslationError } from '../base/errors.js'
+import { requireUse } from '../key/usage.js'
+import type { FormatRow } from './formats/format.js'
+import { FORMATS, type PinBlockFormat, requireFormat } from './formats/formats.js'
+
+/*
  * Which translations between PIN block formats are allowed, as data.
  *
  * Source: PCI PIN Security Requirements v3.1, 3-3, and ISO 9564-1:2017, 9.4: blocks bound to the PAN (0, 3, 4) stay
  * bound to it; a block without a PAN (1) may gain one and none may lose it; format 2 is for an offline PIN on its
  * way to a chip and is no target here.
  */
-
-import { deepFreeze } from '../base/arguments.js'
-import { ArgumentError, TranslationError } from '../base/errors.js'
-import type { FormatRow } from './formats/format.js'
-import { FORMATS, type PinBlockFormat, requireFormat } from './formats/formats.js'
 
 /** Allowed target formats of a translation, by source format. */
 export const TRANSLATIONS: Readonly<Record<PinBlockFormat, readonly PinBlockFormat[]>> = deepFreeze({
@@ -41,4 +47,14 @@ export function requireTranslation(
 
 function isPinBlockFormat(format: unknown): format is PinBlockFormat {
   return typeof format === 'number' && Object.hasOwn(TRANSLATIONS, format)
+}
+
+/* Whether a key is one for PIN blocks of a format: the one check that every PIN verb makes of its keys. */
+
+/** Throws `ERR_KEY_USAGE` unless the key is for this, `ERR_KEY_ALGORITHM` unless its cipher is the format's. */
+export function requireFormatKey(key: Key, action: 'encipher' | 'decipher', { algorithms }: FormatRow): void {
+  requireUse(key, 'pin-block', action)
+  if (algorithms.includes(key.algorithm)) return
+  const problem = `key ${key.kid} is ${key.algorithm}: the format takes ${algorithms.join(', ')}`
+  throw new KeyError('ERR_KEY_ALGORITHM', problem, key.kid)
 }

@@ -4,12 +4,11 @@ import { type Key, operationsOf, requireKey } from '../backend/key.js'
 import { type CallOptions, readOptions } from '../base/arguments.js'
 import { withWiped } from '../base/bytes.js'
 import { requireUse } from '../key/usage.js'
-import { blockBytesOf } from '../primitives/key-algorithm.js'
+import { blockBytesOf } from '../primitives/algorithms.js'
 import { type Pan, requirePan } from '../primitives/pan.js'
-import { requireFormatKey } from './format-key.js'
 import { readBlock } from './formats/format.js'
 import type { PinBlockFormat } from './formats/formats.js'
-import { requireTranslation } from './policy.js'
+import { requireFormatKey, requireTranslation } from './policy.js'
 
 /** What {@link translatePinBlock} takes. */
 export interface TranslatePinBlockInput {

@@ -114,7 +114,7 @@ function badPin(): InputError {
   return new InputError('ERR_PIN', 'a PIN is 4 to 12 decimal digits')
 }
 
-/** Decimal digits in wipeable memory: what a PIN and a PAN have in common. */
+/* Decimal digits in wipeable memory: what a PIN and a PAN have in common. */
 
 /**
  * Digit values 0–9 from a string or from ASCII bytes, or undefined where the length is out of bounds or anything

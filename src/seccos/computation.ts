@@ -19,7 +19,7 @@ import {
 } from '../base/bytes.js'
 import { DataSetError, KeyError } from '../base/errors.js'
 import { type KeyUsage, refusedUse, requireUse, USAGES } from '../key/usage.js'
-import { isTdea, KEY_BYTES } from '../primitives/key-algorithm.js'
+import { isTdea, KEY_BYTES } from '../primitives/algorithms.js'
 import { type DataSetContent, fieldOfDataSet, readDataSet, unmaskDataSet } from './data-set.js'
 import { type DataSetValues, encodeValue } from './field-value.js'
 import { packNibbles, partOfValue, toEbcdic, unpackNibbles } from './profile/encoding.js'

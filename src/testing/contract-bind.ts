@@ -13,11 +13,12 @@ import {
   assertRejects,
   bindContractKey,
   bytes,
+  CONTRACT_KEYS,
   type ContractCase,
   type ContractContext,
+  type ContractKey,
   contractKey,
 } from './contract-helpers.js'
-import { CONTRACT_KEYS, type ContractKey } from './contract-keys.js'
 
 /** Check values by the usual method of the algorithm, computed with OpenSSL's command line. */
 const CHECK_VALUES: Readonly<Record<string, string>> = {

@@ -1,10 +1,12 @@
 /** What the cases of the backend contract are made of: the shape of a case, the keys they bind, and their assertions. */
+
 import assert from 'node:assert/strict'
 import { inspect } from 'node:util'
 import type { Backend, BindSpec } from '../backend/backend.js'
 import type { Key } from '../backend/key.js'
 import { type ErrorCode, isIssuerPinError } from '../base/errors.js'
-import { CONTRACT_KEYS, type ContractKey } from './contract-keys.js'
+import type { KeyMode, KeyUsage } from '../key/usage.js'
+import type { KeyAlgorithm } from '../primitives/algorithms.js'
 
 /** One rule of the contract. */
 export interface ContractCase {
@@ -79,3 +81,103 @@ export function assertBytes(actual: Uint8Array, hex: string, what: string): void
   assert.equal(actual.buffer.byteLength, actual.byteLength, `${what}: a slice of a larger buffer`)
   assert.equal(Buffer.from(actual).toString('hex').toUpperCase(), hex.toUpperCase(), what)
 }
+
+/* The keys the contract suite works with: public test values, from NIST, RFC 7518 and the published D1 sample. */
+
+/** A key that a backend under test must hold before a contract case runs. */
+export interface ContractKey {
+  readonly kid: string
+  readonly usage: KeyUsage
+  /** The widest mode the key can be bound in, where it is not the usage's first. */
+  readonly mode?: KeyMode
+  readonly algorithm: KeyAlgorithm
+  /** Hex of the key, or the private JWK of a P-256 key. */
+  readonly material: string | { kty: 'EC'; crv: 'P-256'; x: string; y: string; d: string }
+  /** Whether cases decipher under it: a token needs to give such a key more attributes. */
+  readonly hostDecipher?: boolean
+}
+
+/** One key of every usage, two where the algorithm matters. Each holds other material: one key, one usage. */
+export const CONTRACT_KEYS: readonly ContractKey[] = [
+  // NIST CAVP, TECBMMT2.rsp [ENCRYPT] COUNT 0.
+  {
+    kid: 'PEK-2',
+    usage: 'pin-encryption',
+    algorithm: 'tdea-2key',
+    material: 'AD192FD064B5579E7A4FB3C8F794F22A',
+    hostDecipher: true,
+  },
+  // NIST SP 800-67 Rev. 1, appendix B.1.
+  {
+    kid: 'PEK-3',
+    usage: 'pin-encryption',
+    algorithm: 'tdea-3key',
+    material: '0123456789ABCDEF23456789ABCDEF01456789ABCDEF0123',
+    hostDecipher: true,
+  },
+  {
+    kid: 'PEK-CLOSED',
+    usage: 'pin-encryption',
+    algorithm: 'tdea-2key',
+    material: '1122334455667788A1B2C3D4E5F60718',
+  },
+  { kid: 'MAC-1', usage: 'cbc-mac', algorithm: 'tdea-2key', material: 'AAAAAAAAAAAAAAAABBBBBBBBBBBBBBBB' },
+  { kid: 'MAC-3', usage: 'retail-mac', algorithm: 'tdea-2key', material: '7CA110454A1A6E570131D9619DC1376E' },
+  { kid: 'CMAC-T', usage: 'cmac', algorithm: 'tdea-2key', material: '042666B4918430A368DE9628D03984C9' },
+  // NIST SP 800-38B, appendix D.1.
+  { kid: 'CMAC-A', usage: 'cmac', algorithm: 'aes-128', material: '2B7E151628AED2A6ABF7158809CF4F3C' },
+  // NIST SP 800-38B, appendix D.2.
+  {
+    kid: 'CMAC-192',
+    usage: 'cmac',
+    algorithm: 'aes-192',
+    material: '8E73B0F7DA0E6452C810F32B809079E562F8EAD2522C6B7B',
+  },
+  { kid: 'PRW-G', usage: 'prw-generate', algorithm: 'aes-128', material: '77A77FAF290C1FA30C683DF16BA7A77B' },
+  // NIST SP 800-38B, appendix D.3.
+  {
+    kid: 'PRW-V',
+    usage: 'prw-verify',
+    algorithm: 'aes-256',
+    material: '603DEB1015CA71BE2B73AEF0857D77811F352C073B6108D72D9810A30914DFF4',
+  },
+  // Recipient of the JWE that D1's public documentation shows.
+  {
+    kid: 'JWE-D1',
+    usage: 'jwe-key-agreement',
+    algorithm: 'ec-p256',
+    material: {
+      kty: 'EC',
+      crv: 'P-256',
+      x: 'UbInEqNbZZZ9SJptBwKTKO6qslSyuWvMkVK44Bx_d8U',
+      y: 'PUxeHMNVL0VRxOYJrkHcpe6sap7IG-Are0QborZDngI',
+      d: 'VS9rHVw6S5GQoWbKlXsW03kZH7U-NJcnfJLTIZyfRHs',
+    },
+  },
+  // Bob of RFC 7518, appendix C.
+  {
+    kid: 'JWE-BOB',
+    usage: 'jwe-key-agreement',
+    algorithm: 'ec-p256',
+    material: {
+      kty: 'EC',
+      crv: 'P-256',
+      x: 'weNJy2HscCSM6AEDTDg04biOvhFhyyWvOHQfeF_PxMQ',
+      y: 'e8lnCO-AlStT-NJVX-crhB7QRYhiix03illJOVAOyck',
+      d: 'VEmDZpDXXK8p8N0Cndsxs924q6nS1RXFASRl6BfUqdw',
+    },
+  },
+  // RFC 7515, appendix A.3.
+  {
+    kid: 'SIGN-1',
+    usage: 'jwt-signing',
+    algorithm: 'ec-p256',
+    material: {
+      kty: 'EC',
+      crv: 'P-256',
+      x: 'f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU',
+      y: 'x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0',
+      d: 'jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI',
+    },
+  },
+]

@@ -10,11 +10,11 @@ import {
   assertRejects,
   bindContractKey,
   bytes,
+  CONTRACT_KEYS,
   type ContractCase,
   type ContractContext,
   contractKey,
 } from './contract-helpers.js'
-import { CONTRACT_KEYS } from './contract-keys.js'
 
 /** For calls a TypeScript program would not compile: the contract holds for JavaScript callers too. */
 const untyped = <T>(value: unknown): T => value as T

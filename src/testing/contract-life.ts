@@ -4,8 +4,15 @@ import type { Backend } from '../backend/backend.js'
 import type { ContentKeyRequest, MacRequest } from '../backend/driver.js'
 import { operationsOf } from '../backend/key.js'
 import type { CallOptions } from '../base/arguments.js'
-import type { ContractCase, ContractContext } from './contract-helpers.js'
-import { assertBytes, assertRejects, bindContractKey, bytes, contractKey } from './contract-helpers.js'
+import {
+  assertBytes,
+  assertRejects,
+  bindContractKey,
+  bytes,
+  type ContractCase,
+  type ContractContext,
+  contractKey,
+} from './contract-helpers.js'
 
 const CLEAR = '13BAD542F3652D67'
 const ENCIPHERED = '908E543CF2CB254F'

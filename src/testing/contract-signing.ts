@@ -3,10 +3,15 @@ import assert from 'node:assert/strict'
 import { createPublicKey, verify } from 'node:crypto'
 import type { Backend } from '../backend/backend.js'
 import { type Key, operationsOf } from '../backend/key.js'
-import type { ContractCase, ContractContext } from './contract-helpers.js'
-import { assertRejects, bindContractKey, contractKey } from './contract-helpers.js'
-import type { ContractKey } from './contract-keys.js'
-import { patternOf } from './contract-macs.js'
+import {
+  assertRejects,
+  bindContractKey,
+  type ContractCase,
+  type ContractContext,
+  type ContractKey,
+  contractKey,
+} from './contract-helpers.js'
+import { patternOf } from './contract-operations.js'
 
 /** The JWS signing input of RFC 7515, A.3.1. */
 const JWS_INPUT: Uint8Array = new TextEncoder().encode(

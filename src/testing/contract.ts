@@ -5,9 +5,13 @@
  */
 import type { Backend } from '../backend/backend.js'
 import { bindCases } from './contract-bind.js'
-import type { ContractCase, ContractContext, ContractHarness } from './contract-helpers.js'
+import {
+  CONTRACT_KEYS,
+  type ContractCase,
+  type ContractContext,
+  type ContractHarness,
+} from './contract-helpers.js'
 import { inputCases } from './contract-input.js'
-import { CONTRACT_KEYS } from './contract-keys.js'
 import { lifeCases } from './contract-life.js'
 import { operationCases } from './contract-operations.js'
 import { signingCases } from './contract-signing.js'

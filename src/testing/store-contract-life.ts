@@ -1,9 +1,14 @@
-/** Change counters of several issuers and replicas, what the database holds, closing and coming back. */
+/**
+ * Change counters of several issuers and replicas, what the database holds, closing and coming back, and the end
+ * of a storage key.
+ */
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import { ChangeCounterError } from '../base/errors.js'
+import { ChangeCounterError, isIssuerPinError } from '../base/errors.js'
+import type { CardAsFound } from '../d1/endpoints/interfaces.js'
+import { Pan } from '../primitives/pan.js'
 import { ChangeCounter } from '../seccos/counter/counter.js'
-import type { IssuerStore } from '../stores/issuer-store.js'
+import type { BulkResult, IssuerStore } from '../stores/issuer-store.js'
 import {
   assertBlock,
   assertCard,
@@ -17,6 +22,7 @@ import {
   PAN,
   PLAIN,
   prwOf,
+  requestOf,
 } from './store-contract-input.js'
 
 const ROUNDS = 8
@@ -187,4 +193,187 @@ export const DURABLE_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
 function holds(dump: Buffer, bytes: Buffer): boolean {
   const hex = bytes.toString('hex')
   return [bytes, Buffer.from(hex), Buffer.from(hex.toUpperCase())].some(form => dump.includes(form))
+}
+
+/* Many at once, and all there is: bulk writes, lists by key, replacements, and cards that change under a write. */
+
+const MANY = 450
+const cardOf = (i: number): { issuerId: string; cardId: string } => ({
+  ...CARD,
+  cardId: `card-${String(i).padStart(4, '0')}`,
+})
+
+async function collect<T>(results: AsyncIterable<T>): Promise<readonly T[]> {
+  const all: T[] = []
+  for await (const result of results) all.push(result)
+  return all
+}
+
+async function asFound(store: IssuerStore): Promise<CardAsFound> {
+  const { revision } = (await store.cards.find(CARD)) ?? assert.fail('the card is gone')
+  assert.ok(revision !== undefined, 'a card without a revision')
+  return { ...CARD, revision }
+}
+
+const refusedOf = (results: readonly BulkResult[]): readonly (readonly [string, string])[] =>
+  results.flatMap(result => {
+    if (result.outcome === 'stored') return []
+    assert.ok(isIssuerPinError(result.error), 'an uncoded error')
+    return [[result.card.cardId, result.error.code] as const]
+  })
+
+export const ROTATION_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
+  'a card that changed since it was found takes no PIN that was meant for it': async ({ one, other }) => {
+    for (const change of [
+      () => other.cards.setState(CARD, 'not-active'),
+      () => other.cards.put(CARD, { ...PLAIN, pan: Pan.from(OTHER_PAN) }),
+      async () => {
+        await other.cards.remove(CARD)
+        await other.cards.put(CARD, PLAIN)
+      },
+    ]) {
+      await one.cards.put(CARD, PLAIN)
+      const found = await asFound(one)
+      await one.pins.storeBlock(found, blockOf(1))
+      await one.pins.storePrw(found, prwOf(1))
+      assert.equal((await one.pins.acceptBlock(found, blockOf(2), requestOf(1))).outcome, 'stored')
+      await change()
+      for (const store of [
+        () => one.pins.storeBlock(found, blockOf(3)),
+        () => one.pins.storePrw(found, prwOf(9)),
+        () => one.pins.acceptBlock(found, blockOf(3), requestOf(2)),
+      ]) {
+        await assertRefused(store, 'ERR_BACKEND_BUSY', String(store))
+      }
+      assert.notDeepEqual((await one.pins.readBlock(CARD))?.block, blockOf(3).block)
+      assert.equal(await one.pins.readPrw(CARD), undefined)
+      const again = await asFound(one)
+      assert.equal((await one.pins.acceptBlock(again, blockOf(3), requestOf(2))).outcome, 'stored')
+      await one.cards.remove(CARD)
+      await one.pins.forgetRequests({ issuerIds: [CARD.issuerId], jweKids: ['JWE-NONE'] })
+    }
+  },
+
+  'of a card that is blocked while PINs are stored, none is stored after it was blocked': async ({
+    one,
+    other,
+  }) => {
+    await one.cards.put(CARD, PLAIN)
+    const found = await asFound(one)
+    const writes = Promise.allSettled(
+      Array.from({ length: 12 }, (_, i) => one.pins.storeBlock(found, blockOf(i))),
+    )
+    await other.cards.setState(CARD, 'not-active')
+    await other.pins.storeBlock(CARD, blockOf(99))
+    for (const outcome of await writes) {
+      if (outcome.status === 'rejected') assert.equal(outcome.reason?.code, 'ERR_BACKEND_BUSY')
+    }
+    assertBlock(await one.pins.readBlock(CARD), blockOf(99))
+  },
+
+  'many cards and blocks are stored in batches, each with its result, and one that is refused stops no other':
+    async ({ one, other }) => {
+      const cards = Array.from({ length: MANY }, (_, i) => ({ card: cardOf(i), record: PLAIN }))
+      const wrong = { card: cardOf(7000), record: { ...PLAIN, state: 'blocked' } as never }
+      const put = await collect(one.cards.putMany([...cards.slice(0, 300), wrong, ...cards.slice(300)]))
+      assert.equal(put.length, MANY + 1)
+      assert.deepEqual(refusedOf(put), [['card-7000', 'ERR_ARGUMENT']])
+      assertCard(await other.cards.find(cardOf(MANY - 1)), PLAIN, 'the last card')
+      async function* blocks() {
+        for (let i = 0; i < MANY; i++) yield { card: cardOf(i), pin: blockOf(i % 200) }
+        yield { card: cardOf(8000), pin: blockOf(1) }
+        yield { card: cardOf(0), pin: { ...blockOf(1), kid: '' } }
+        yield { card: cardOf(0), pin: blockOf(42) }
+      }
+      const stored = await collect(one.pins.storeBlocks(blocks()))
+      assert.equal(stored.length, MANY + 3)
+      assert.deepEqual(refusedOf(stored), [
+        ['card-8000', 'ERR_BACKEND_FAILED'],
+        ['card-0000', 'ERR_ARGUMENT'],
+      ])
+      assertBlock(await other.pins.readBlock(cardOf(0)), blockOf(42))
+      assertBlock(await other.pins.readBlock(cardOf(399)), blockOf(199))
+      const controller = new AbortController()
+      controller.abort()
+      await assert.rejects(collect(one.cards.putMany(cards, { signal: controller.signal })))
+    },
+
+  'blocks are listed by their key in pages, and counted': async ({ one, other }) => {
+    const refs = [CARD, OTHER_ISSUER, cardOf(2), cardOf(3), cardOf(4)]
+    for (const card of refs) await one.cards.put(card, PLAIN)
+    for (const [i, card] of refs.entries())
+      await one.pins.storeBlock(card, blockOf(i, i === 3 ? 'PEK-ä' : 'PEK-1'))
+    await one.pins.storePrw(cardOf(4), prwOf(1))
+    assert.deepEqual(await other.pins.countBlocks(), [
+      { kid: 'PEK-1', blocks: 3 },
+      { kid: 'PEK-ä', blocks: 1 },
+    ])
+    const first = await other.pins.listBlocks({ kid: 'PEK-1', limit: 2 })
+    assert.deepEqual(
+      first.map(({ card }) => card),
+      [CARD, cardOf(2)],
+    )
+    assertBlock(first[1], { ...blockOf(2, 'PEK-1') })
+    const second = await other.pins.listBlocks({ kid: 'PEK-1', after: cardOf(2), limit: 2 })
+    assert.deepEqual(
+      second.map(({ card }) => card),
+      [OTHER_ISSUER],
+    )
+    assert.deepEqual(await other.pins.listBlocks({ kid: 'PEK-9', limit: 2 }), [])
+    for (const page of [
+      { kid: 'PEK-1', limit: 0 },
+      { kid: '', limit: 1 },
+      { kid: 'PEK-1', limit: 8193 },
+      {},
+    ]) {
+      await assertRefused(() => one.pins.listBlocks(page as never), 'ERR_ARGUMENT', JSON.stringify(page))
+    }
+  },
+
+  'a block is replaced only where nobody wrote since it was listed': async ({ one, other }) => {
+    await one.cards.put(CARD, PLAIN)
+    await one.pins.acceptBlock(CARD, blockOf(1), requestOf(1))
+    const listed = async (kid: string) =>
+      (await one.pins.listBlocks({ kid, limit: 9 }))[0] ?? assert.fail('the block is gone')
+    const { version } = await listed('PEK-STORE')
+    const replace = (mark: number, version: string) =>
+      other.pins.replaceBlocks([{ card: CARD, pin: blockOf(mark, 'PEK-NEW'), version }])
+    assert.deepEqual(await replace(2, version), [true])
+    assert.deepEqual(await replace(3, version), [false], 'a version is good for one write')
+    assertBlock(await one.pins.readBlock(CARD), blockOf(2, 'PEK-NEW'))
+    assert.deepEqual(await one.pins.acceptBlock(CARD, blockOf(1), requestOf(1)), {
+      outcome: 'replayed',
+      current: true,
+    })
+    // The same block again, or the card again with the same block: others all the same.
+    for (const write of [
+      () => other.pins.storeBlock(CARD, blockOf(2, 'PEK-NEW')),
+      () => other.pins.storePrw(CARD, prwOf(1)),
+      async () => {
+        await other.cards.remove(CARD)
+        await other.cards.put(CARD, PLAIN)
+        await other.pins.storeBlock(CARD, blockOf(2, 'PEK-NEW'))
+      },
+    ]) {
+      await other.pins.storeBlock(CARD, blockOf(2, 'PEK-NEW'))
+      const before = await listed('PEK-NEW')
+      await write()
+      assert.deepEqual(await replace(9, before.version), [false])
+    }
+    assertBlock(await one.pins.readBlock(CARD), blockOf(2, 'PEK-NEW'))
+    assert.deepEqual(await one.pins.replaceBlocks([]), [])
+    assert.deepEqual(await replace(9, 'never'), [false])
+  },
+
+  'cards are passed in pages to be sealed anew, and stay what they are': async ({ one, other }) => {
+    const refs = [CARD, cardOf(2), OTHER_ISSUER]
+    for (const card of refs) await one.cards.put(card, PLAIN)
+    const before = await asFound(one)
+    const first = await other.cards.reseal({ limit: 2 })
+    assert.deepEqual(first, [CARD, cardOf(2)])
+    assert.deepEqual(await other.cards.reseal({ after: cardOf(2), limit: 2 }), [OTHER_ISSUER])
+    for (const card of refs) assertCard(await one.cards.find(card), PLAIN, card.cardId)
+    assert.deepEqual(await asFound(one), before, 'the revision changed')
+    await assertRefused(() => one.cards.reseal({ limit: 0 }), 'ERR_ARGUMENT', 'reseal')
+  },
 }

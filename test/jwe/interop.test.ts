@@ -10,8 +10,7 @@ import { openJwe } from '../../src/jwe/open.js'
 import { importRecipient } from '../../src/jwe/recipient.js'
 import { sealJwe } from '../../src/jwe/seal.js'
 import { concatKdf } from '../../src/primitives/concat-kdf.js'
-import type { P256PublicJwk } from '../../src/primitives/p256.js'
-import { pointOfJwk } from '../../src/primitives/p256.js'
+import { type P256PublicJwk, pointOfJwk } from '../../src/primitives/p256.js'
 import {
   DOES_NOT_OPEN,
   failureOf,

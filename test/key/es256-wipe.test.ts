@@ -1,5 +1,5 @@
 import { afterEach, expect, test, vi } from 'vitest'
-import { es256PrivateKey } from '../../src/primitives/es256.js'
+import { es256PrivateKey } from '../../src/primitives/p256.js'
 
 afterEach(() => vi.restoreAllMocks())
 

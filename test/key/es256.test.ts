@@ -1,6 +1,6 @@
 import { createPublicKey } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
-import { es256PrivateKey, es256PublicKey, signEs256, verifyEs256 } from '../../src/primitives/es256.js'
+import { es256PrivateKey, es256PublicKey, signEs256, verifyEs256 } from '../../src/primitives/p256.js'
 
 /** RFC 7515, appendix A.3. */
 const PUBLIC = {

@@ -21,7 +21,7 @@ import {
   USAGES,
   usualMode,
 } from '../../src/key/usage.js'
-import { isKeyAlgorithm, isTdea, KEY_BYTES } from '../../src/primitives/key-algorithm.js'
+import { isKeyAlgorithm, isTdea, KEY_BYTES } from '../../src/primitives/algorithms.js'
 import { failure } from '../support/errors.js'
 
 const OPERATIONS = { name: 'none' } as unknown as KeyOperations

@@ -8,7 +8,7 @@ import {
 } from 'node:crypto'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { publicPoint, readMaterial, requireSoundMaterial } from '../../src/key/material.js'
-import { KEY_BYTES, type KeyAlgorithm } from '../../src/primitives/key-algorithm.js'
+import { KEY_BYTES, type KeyAlgorithm } from '../../src/primitives/algorithms.js'
 import { failure } from '../support/errors.js'
 import { bytes, hex } from '../support/vectors.js'
 

@@ -19,7 +19,7 @@ import {
   Pin,
 } from '../../src/index.js'
 import type { KeyMaterial } from '../../src/key/material.js'
-import type { KeyAlgorithm } from '../../src/primitives/key-algorithm.js'
+import type { KeyAlgorithm } from '../../src/primitives/algorithms.js'
 import { type EngineChoice, softwareBackend } from '../../src/software.js'
 import { ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../src/tools.js'
 import { FakeToken } from '../pkcs11/fake-token.js'

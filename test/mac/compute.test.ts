@@ -1,9 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { fromHex, toHex } from '../../src/base/bytes.js'
-import { cmac } from '../../src/primitives/cmac.js'
+import type { MacAlgorithm, MacPadding } from '../../src/primitives/algorithms.js'
 import { type BlockCipher, cbcMac, retailMac, splitRetailKey } from '../../src/primitives/iso9797.js'
-import { computeMac, macBytes } from '../../src/primitives/mac.js'
-import type { MacAlgorithm, MacPadding } from '../../src/primitives/mac-algorithm.js'
+import { cmac, computeMac, macBytes } from '../../src/primitives/mac.js'
 import cmacVectors from '../../vectors/cmac.json' with { type: 'json' }
 import isoVectors from '../../vectors/mac-iso9797.json' with { type: 'json' }
 import reference from '../../vectors/seccos-reference.json' with { type: 'json' }

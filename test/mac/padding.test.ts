@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { fromHex, toHex } from '../../src/base/bytes.js'
-import { padMessage } from '../../src/primitives/padding.js'
+import { padMessage } from '../../src/primitives/iso9797.js'
 import vectors from '../../vectors/iso9797-padding.json' with { type: 'json' }
 
 describe('padMessage refuses', () => {

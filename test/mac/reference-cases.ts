@@ -1,7 +1,6 @@
 /** The MACs of `vectors/seccos-reference.json`, and the usage under which each is made: for software and for tokens. */
 import type { KeyUsage } from '../../src/key/usage.js'
-import type { KeyAlgorithm } from '../../src/primitives/key-algorithm.js'
-import type { MacAlgorithm, MacPadding } from '../../src/primitives/mac-algorithm.js'
+import type { KeyAlgorithm, MacAlgorithm, MacPadding } from '../../src/primitives/algorithms.js'
 import reference from '../../vectors/seccos-reference.json' with { type: 'json' }
 
 export interface ReferenceCase {

@@ -5,8 +5,7 @@ import type { Key } from '../../src/backend/key.js'
 import { toHex } from '../../src/base/bytes.js'
 import type { KeyUsage } from '../../src/key/usage.js'
 import { type GenerateMacInput, generateMac, verifyMac } from '../../src/mac/mac.js'
-import type { KeyAlgorithm } from '../../src/primitives/key-algorithm.js'
-import type { MacAlgorithm, MacPadding } from '../../src/primitives/mac-algorithm.js'
+import type { KeyAlgorithm, MacAlgorithm, MacPadding } from '../../src/primitives/algorithms.js'
 import { softwareBackend } from '../../src/software.js'
 
 const KEYS: readonly { kid: string; usage: KeyUsage; algorithm: KeyAlgorithm; material: string }[] = [

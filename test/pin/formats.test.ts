@@ -9,10 +9,10 @@ import { storeKeys } from '../../src/backend/software/keys.js'
 import { SoftwareDriver } from '../../src/backend/software/software.js'
 import { fromHex, toHex } from '../../src/base/bytes.js'
 import { buildFormat0, Pan, Pin, parseFormat0 } from '../../src/index.js'
-import { requireFormatKey } from '../../src/pin/format-key.js'
 import { buildBlock, readBlock } from '../../src/pin/formats/format.js'
 import { FORMATS, requireFormat } from '../../src/pin/formats/formats.js'
-import { KEY_BYTES } from '../../src/primitives/key-algorithm.js'
+import { requireFormatKey } from '../../src/pin/policy.js'
+import { KEY_BYTES } from '../../src/primitives/algorithms.js'
 import { failure } from '../support/errors.js'
 
 /** FIPS 197, appendix C.1. */

@@ -9,16 +9,16 @@ import { describe, expect, test } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
 import { openPkcs11 } from '../../src/backend/pkcs11/backend.js'
 import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
-import { streamChannel } from '../../src/backend/pkcs11/executor/channels.js'
-import { InlineExecutor } from '../../src/backend/pkcs11/executor/inline.js'
-import type { Starter } from '../../src/backend/pkcs11/executor/remote.js'
 import {
   type Channel,
   decodeError,
   encodeError,
   type Message,
   serve,
-} from '../../src/backend/pkcs11/executor/rpc.js'
+  streamChannel,
+} from '../../src/backend/pkcs11/executor/channels.js'
+import { InlineExecutor } from '../../src/backend/pkcs11/executor/inline.js'
+import type { Starter } from '../../src/backend/pkcs11/executor/remote.js'
 import { AbortedError, ArgumentError, BackendError, InputError, KeyError } from '../../src/base/errors.js'
 import type { Backend } from '../../src/index.js'
 import type { BackendEvent, KeyStoreOptions } from '../../src/pkcs11.js'

@@ -23,8 +23,8 @@ import type {
 } from '../../src/backend/pkcs11/binding/binding.js'
 import { CKA, CKD, CKF, CKK, CKM, CKO } from '../../src/backend/pkcs11/binding/constants.js'
 import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
-import { cmac } from '../../src/primitives/cmac.js'
 import { concatKdf } from '../../src/primitives/concat-kdf.js'
+import { cmac } from '../../src/primitives/mac.js'
 import { derOf, SAME_NONCE, signDigestWith } from './fake-ecdsa.js'
 
 type Attributes = Map<number, AttributeValue>

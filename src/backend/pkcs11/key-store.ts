@@ -18,7 +18,7 @@ import {
 } from '../../key/check-value.js'
 import { readMaterial, requireSoundMaterial } from '../../key/material.js'
 import { isKeyUsage, type KeyUsage, USAGES, usualMode } from '../../key/usage.js'
-import type { KeyAlgorithm } from '../../primitives/key-algorithm.js'
+import type { KeyAlgorithm } from '../../primitives/algorithms.js'
 import type { P256PublicJwk } from '../../primitives/p256.js'
 import type { LoadBinding, ObjectHandle, Station, Template } from './binding/binding.js'
 import { CKA, CKO } from './binding/constants.js'

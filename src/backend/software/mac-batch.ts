@@ -3,9 +3,8 @@
  * under one key cost little more than the longest of them. What is asked for alone is computed alone.
  */
 import { ownCopy, secretBytes, wipe } from '../../base/bytes.js'
-import { type BlockCipher, retailMac } from '../../primitives/iso9797.js'
+import { type BlockCipher, padMessage, retailMac } from '../../primitives/iso9797.js'
 import { computeMac, type MacCiphers, type MacComputation } from '../../primitives/mac.js'
-import { padMessage } from '../../primitives/padding.js'
 import type { TdeaCipher } from './tdea-engine.js'
 
 /** A TDEA cipher that can chain many messages side by side. */

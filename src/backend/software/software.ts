@@ -6,8 +6,8 @@ import { BackendError, KeyError } from '../../base/errors.js'
 import { requireSoundMaterial } from '../../key/material.js'
 import { isWithin, USAGES } from '../../key/usage.js'
 import { concatKdf } from '../../primitives/concat-kdf.js'
-import { signEs256 } from '../../primitives/es256.js'
 import { computeMac, type MacCiphers } from '../../primitives/mac.js'
+import { signEs256 } from '../../primitives/p256.js'
 import type { Backend } from '../backend.js'
 import type {
   BackendDriver,

@@ -16,7 +16,7 @@ import { encodeBase64url, requireBytes, snapshot, utf8Bytes, wipe } from '../../
 import { ArgumentError, BackendError, KeyError } from '../../base/errors.js'
 import { type JsonWebKeyLike, readMaterial } from '../../key/material.js'
 import { requireUse } from '../../key/usage.js'
-import { es256PrivateKey, signEs256 } from '../../primitives/es256.js'
+import { es256PrivateKey, signEs256 } from '../../primitives/p256.js'
 import { requireText } from './environment.js'
 
 /** What signs an assertion: a software key, or a key in a token. */

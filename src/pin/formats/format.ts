@@ -1,7 +1,7 @@
 /** What a PIN block format is to the verbs: one row of the table of formats. */
 import { secretBytes, snapshot } from '../../base/bytes.js'
 import { PinBlockError } from '../../base/errors.js'
-import type { KeyAlgorithm } from '../../primitives/key-algorithm.js'
+import type { KeyAlgorithm } from '../../primitives/algorithms.js'
 import type { Pan } from '../../primitives/pan.js'
 import type { Pin } from '../../primitives/pin.js'
 

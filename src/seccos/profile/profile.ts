@@ -7,7 +7,7 @@
  */
 import { ArgumentError } from '../../base/errors.js'
 import type { KeyUsage } from '../../key/usage.js'
-import type { Encipherment, MacAlgorithm, MacPadding } from '../../primitives/mac-algorithm.js'
+import type { Encipherment, MacAlgorithm, MacPadding } from '../../primitives/algorithms.js'
 
 /** Length of D1's `prwDataSet` in bytes. */
 export const DATA_SET_BYTES = 123

@@ -1,10 +1,9 @@
 /** The program's command line: arguments and standard input of the commands that read something. */
 import fc from 'fast-check'
 import type { Io } from '../../../src/cli/command.js'
-import { INSPECT } from '../../../src/cli/inspect.js'
+import { INSPECT, PROFILE } from '../../../src/cli/inspect.js'
 import { main } from '../../../src/cli/main.js'
 import { PROBE } from '../../../src/cli/probe.js'
-import { PROFILE } from '../../../src/cli/profile.js'
 import { SAMPLE } from '../../jwe/support.js'
 import { bytesInput } from '../support/input.js'
 import { refuseEcho } from '../support/oracle.js'

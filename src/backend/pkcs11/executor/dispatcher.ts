@@ -16,8 +16,7 @@ import { MAX_INPUT_BYTES } from '../../checks.js'
 import type { MaybePromise } from '../../driver.js'
 import { cureOf } from '../binding/errors.js'
 import type { KeyRef } from '../keys/key-table.js'
-import type { Executor } from './executor.js'
-import type { JobName, Jobs } from './jobs.js'
+import type { Executor, JobName, Jobs } from './executor.js'
 import type { Rung, Supervisor } from './supervisor.js'
 
 /** Bounds of the queue, in callers and milliseconds. */

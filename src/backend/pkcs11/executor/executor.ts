@@ -3,9 +3,34 @@
  * worker threads over one login (`threads`), in a child process (`process`). Jobs are plain data in and plain data out, so
  * nothing above this changes with the place.
  */
-import type { MaybePromise } from '../../driver.js'
-import type { TokenFacts } from '../session/connection.js'
-import type { JobName, Jobs } from './jobs.js'
+
+import { wipe } from '../../../base/bytes.js'
+import { KeyError } from '../../../base/errors.js'
+import {
+  type Encipherment,
+  isEncipherment,
+  type KeyAlgorithm,
+  type MacAlgorithm,
+  type MacPadding,
+} from '../../../primitives/algorithms.js'
+import { type Iso9797Padding, padMessage } from '../../../primitives/iso9797.js'
+import { computeMac, macBytes } from '../../../primitives/mac.js'
+import type { FoundKey, Health, KeyQuery, MaybePromise } from '../../driver.js'
+import type { Mechanism, ObjectHandle, SessionHandle, Station } from '../binding/binding.js'
+import { cureOf, Pkcs11Error } from '../binding/errors.js'
+import type { KeyHandles, KeyRef, KeyTable } from '../keys/key-table.js'
+import {
+  cbcCipher,
+  DES3_ECB,
+  decrypt,
+  encrypt,
+  sign,
+  translateInside,
+  xorBlocks,
+} from '../mechanisms/cipher.js'
+import { deriveContentKey, signDigest } from '../mechanisms/p256.js'
+import { MAC_MEANS, type Plan, requireMeans } from '../mechanisms/plan.js'
+import type { Connection, TokenFacts } from '../session/connection.js'
 
 /** Where the native calls run. */
 export type ExecutorKind = 'inline' | 'threads' | 'process'
@@ -30,4 +55,238 @@ export interface Executor {
   /** Exercises what would time out by lying idle. */
   keepAlive(): MaybePromise<void>
   close(): Promise<void>
+}
+
+/*
+ * The jobs: one public operation is one job, plain data in and plain data out, done by one synchronous function on
+ * one session that nobody else uses meanwhile. Nothing here knows a thread, a promise or a queue, so that the same
+ * code can run inside a worker thread or another process.
+ */
+
+/** What the jobs of one token share. */
+export interface TokenContext {
+  readonly connection: Connection
+  readonly plan: Plan
+  readonly keys: KeyTable
+}
+
+/** The jobs by name: what goes in and what comes out. All are idempotent. */
+export interface Jobs {
+  find: { job: { readonly query: KeyQuery }; result: FoundKey<KeyRef> }
+  encipher: { job: { readonly key: KeyRef; readonly blocks: Uint8Array }; result: Uint8Array }
+  decipher: { job: { readonly key: KeyRef; readonly blocks: Uint8Array }; result: Uint8Array }
+  reencipher: {
+    job: { readonly from: KeyRef; readonly to: KeyRef; readonly blocks: Uint8Array }
+    result: Uint8Array
+  }
+  mac: {
+    job: {
+      readonly key: KeyRef
+      readonly algorithm: MacAlgorithm | Encipherment
+      readonly padding: MacPadding
+      readonly iv: Uint8Array | undefined
+      readonly message: Uint8Array
+    }
+    result: Uint8Array
+  }
+  deriveContentKey: {
+    job: {
+      readonly key: KeyRef
+      readonly point: Uint8Array
+      readonly otherInfo: Uint8Array
+      readonly length: number
+    }
+    result: Uint8Array
+  }
+  sign: { job: { readonly key: KeyRef; readonly digest: Uint8Array }; result: Uint8Array }
+  randomBytes: { job: { readonly length: number }; result: Uint8Array }
+  /** `keys`: what is bound, so that it is looked for. */
+  health: { job: { readonly keys: readonly KeyRef[] }; result: Health }
+  /** Whether the token answers at all, and rightly; keeps what it asks alive. */
+  pulse: { job: object; result: boolean }
+}
+
+export type JobName = keyof Jobs
+
+type Operations = {
+  readonly [Name in JobName]: (
+    context: TokenContext,
+    station: Station,
+    job: Jobs[Name]['job'],
+  ) => Jobs[Name]['result']
+}
+
+/** Does one job on one session. */
+export function execute<Name extends JobName>(
+  context: TokenContext,
+  session: SessionHandle,
+  name: Name,
+  job: Jobs[Name]['job'],
+): Jobs[Name]['result'] {
+  const operation: Operations[Name] = OPERATIONS[name]
+  return operation(context, { binding: context.connection.binding, session }, job)
+}
+
+const OPERATIONS: Operations = {
+  find: ({ keys }, station, { query }) => keys.find(station, query),
+
+  encipher: ({ keys }, station, { key, blocks }) =>
+    encrypt(station, DES3_ECB, keys.handles(station, key).key, blocks),
+
+  decipher: ({ keys }, station, { key, blocks }) =>
+    decrypt(station, DES3_ECB, keys.handles(station, key).key, blocks),
+
+  reencipher: ({ keys, plan }, station, { from, to, blocks }) => {
+    const source = keys.handles(station, from)
+    const target = keys.handles(station, to)
+    // A block whose own key must not be deciphered here must not move to one that can be, however that one is bound.
+    const opens = !from.hostDecipher && target.can.has('DECRYPT')
+    if (plan.translation.ok && !opens && source.can.has('UNWRAP') && target.can.has('WRAP')) {
+      const keys = { from: source.key, to: target.key }
+      return translateInside(station, keys, blocks, plan.translation.by.chunkBytes)
+    }
+    // The front asks for hostDecipher only where no key of this token can be translated inside.
+    if (!from.hostDecipher) {
+      const kid = source.can.has('UNWRAP') ? to.kid : from.kid
+      if (opens) throw openError(from.kid, to.kid)
+      throw new KeyError(
+        'ERR_HOST_DECIPHER',
+        `key ${kid} was not made for translation inside the token, and deciphering in host memory is not allowed`,
+        kid,
+      )
+    }
+    const clear = decrypt(station, DES3_ECB, source.key, blocks)
+    try {
+      return encrypt(station, DES3_ECB, target.key, clear)
+    } finally {
+      wipe(clear)
+    }
+  },
+
+  mac: ({ keys, plan }, station, { key, algorithm, padding, iv, message }) => {
+    if (isEncipherment(algorithm)) {
+      const handles = keys.handles(station, key)
+      requireBit(handles, key, algorithm, 'ENCRYPT')
+      const request = iv === undefined ? { algorithm, padding } : { algorithm, padding, iv }
+      return computeMac(request, { last: cbcCipher(station, handles.key, key.algorithm) }, message)
+    }
+    const by = requireMeans(MAC_MEANS[algorithm](plan, key.algorithm), `${algorithm} with ${key.algorithm}`)
+    const handles = keys.handles(station, key)
+    const bit = by.way === 'sign' ? 'SIGN' : 'ENCRYPT'
+    requireBit(handles, key, algorithm, bit)
+    if (by.way === 'cbc') {
+      const request = iv === undefined ? { algorithm, padding } : { algorithm, padding, iv }
+      return computeMac(request, ciphers(station, key, algorithm, handles), message)
+    }
+    const length = macBytes(key.algorithm)
+    if (padding === 'none') return sign(station, by.mechanism, handles.key, message, length)
+    return signPadded(station, by.mechanism, handles.key, padding, iv, message)
+  },
+
+  deriveContentKey: ({ keys, plan }, station, { key, point, otherInfo, length }) =>
+    deriveContentKey(station, requireMeans(plan.keyAgreement, 'ECDH-ES'), keys.handles(station, key).key, {
+      point,
+      otherInfo,
+      length,
+    }),
+
+  sign: ({ keys, plan }, station, { key, digest }) => {
+    requireMeans(plan.signing, 'ES256 (CKM_ECDSA with P-256)')
+    return signDigest(station, keys.handles(station, key).key, digest)
+  },
+
+  randomBytes: ({ plan }, { binding, session }, { length }) => {
+    requireMeans(plan.random, 'random numbers')
+    return binding.C_GenerateRandom(session, length)
+  },
+
+  health: ({ connection, keys: table }, station, { keys }) => {
+    // A live session says nothing of a token that has gone, and a session key outlives it: ask for all three.
+    const { label } = station.binding.C_GetTokenInfo(connection.slot)
+    const right = beats(connection, table)
+    const missing = table.missing(station, keys)
+    const detail = [
+      `token ${JSON.stringify(label)} answers`,
+      connection.probe === undefined
+        ? 'no known answer to check'
+        : `TDEA known answer ${right ? 'right' : 'wrong'}`,
+      missing.length === 0 ? 'all bound keys are there' : `bound keys missing: ${missing.join(', ')}`,
+    ]
+    return { ok: right && missing.length === 0, detail: detail.join('; ') }
+  },
+
+  pulse: ({ connection, keys }, { binding }) => {
+    binding.C_GetTokenInfo(connection.slot)
+    return beats(connection, keys)
+  },
+}
+
+/**
+ * Whether the session key gives its known answer. Where it does not, or is not to be had, its session may have timed out,
+ * or somebody may have initialised the module anew: then no handle is used again before its key has been found and its
+ * check value compared, and the session key is made anew, once.
+ */
+function beats(connection: Connection, keys: KeyTable): boolean {
+  try {
+    if (connection.pulse()) return true
+  } catch (error) {
+    // Refused for what the key may do, the handle names another key by now.
+    if (!(error instanceof Pkcs11Error) || ['login', 'initialise', 'ask'].includes(cureOf(error))) throw error
+  }
+  keys.forget()
+  connection.renewAnchor()
+  return connection.pulse()
+}
+
+function openError(from: string, to: string): KeyError {
+  return new KeyError(
+    'ERR_HOST_DECIPHER',
+    `key ${from}: its blocks must not be deciphered in host memory, and key ${to} could (it has CKA_DECRYPT)`,
+    from,
+  )
+}
+
+function requireBit(handles: KeyHandles, { kid }: KeyRef, algorithm: string, bit: 'SIGN' | 'ENCRYPT'): void {
+  if (handles.can.has(bit)) return
+  throw new KeyError(
+    'ERR_KEY_USAGE',
+    `key ${kid}: ${algorithm} needs CKA_${bit} here, which it does not have`,
+    kid,
+  )
+}
+
+const BLOCK_BYTES = 8
+
+function ciphers(station: Station, key: KeyRef, algorithm: MacAlgorithm, handles: KeyHandles) {
+  const last = cbcCipher(station, handles.key, key.algorithm)
+  if (algorithm !== 'iso9797-1-alg3') return { last }
+  if (handles.chain === undefined) {
+    throw new KeyError(
+      'ERR_KEY_USAGE',
+      `key ${key.kid} has no K1 object beside it, which a composed retail MAC needs`,
+      key.kid,
+    )
+  }
+  return { last, chain: cbcCipher(station, handles.chain, CHAIN_ALGORITHM) }
+}
+
+const CHAIN_ALGORITHM: KeyAlgorithm = 'tdea-3key'
+
+/** A vendor's MAC mechanism over the message as we pad it: whole blocks stay as they are. */
+function signPadded(
+  station: Station,
+  mechanism: Mechanism,
+  key: ObjectHandle,
+  padding: Iso9797Padding,
+  iv: Uint8Array | undefined,
+  message: Uint8Array,
+): Uint8Array {
+  const padded = padMessage(padding, message, BLOCK_BYTES)
+  try {
+    // The mechanism takes no IV, which is the same as a first block that holds it already.
+    if (iv !== undefined) padded.set(xorBlocks(padded.subarray(0, BLOCK_BYTES), iv))
+    return sign(station, mechanism, key, padded, BLOCK_BYTES)
+  } finally {
+    wipe(padded)
+  }
 }

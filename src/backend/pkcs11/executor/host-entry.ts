@@ -5,10 +5,9 @@
 import { Socket } from 'node:net'
 import { isMainThread, parentPort } from 'node:worker_threads'
 import { loadPkcs11js } from '../binding/pkcs11js-binding.js'
-import { portChannel, streamChannel } from './channels.js'
+import { portChannel, serve, streamChannel } from './channels.js'
 import { InlineExecutor } from './inline.js'
 import { openRemote } from './remote.js'
-import { serve } from './rpc.js'
 
 if (!isMainThread && parentPort !== null) {
   const port = parentPort

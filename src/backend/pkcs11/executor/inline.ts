@@ -12,8 +12,7 @@ import { Connection, type TokenFacts } from '../session/connection.js'
 import type { ShareOptions } from '../session/module.js'
 import { policyOf, type Settings } from '../session/options.js'
 import { Sessions } from '../session/sessions.js'
-import type { Executor } from './executor.js'
-import { execute, type JobName, type Jobs, type TokenContext } from './jobs.js'
+import { type Executor, execute, type JobName, type Jobs, type TokenContext } from './executor.js'
 
 /** A job uses one session; a second is for the moment in which the first is being replaced. */
 const SESSIONS = 2

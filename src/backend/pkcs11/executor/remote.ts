@@ -15,12 +15,10 @@ import type { LoadBinding } from '../binding/binding.js'
 import { sessionsOf, type TokenFacts } from '../session/connection.js'
 import { ModuleElsewhere } from '../session/module.js'
 import type { Settings } from '../session/options.js'
-import { portChannel, spawnChild } from './channels.js'
+import { type Channel, type HostSettings, portChannel, RemoteHost, spawnChild } from './channels.js'
 import { LostHost } from './dispatcher.js'
-import type { Executor } from './executor.js'
+import type { Executor, JobName, Jobs } from './executor.js'
 import { InlineExecutor } from './inline.js'
-import type { JobName, Jobs } from './jobs.js'
-import { type Channel, type HostSettings, RemoteHost } from './rpc.js'
 
 /** Slower than this, a call does not belong in the main thread, whose event loop it holds up. */
 const SLOW_MS = 0.2

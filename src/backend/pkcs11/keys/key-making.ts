@@ -6,9 +6,13 @@ import { ArgumentError, BackendError, KeyError } from '../../../base/errors.js'
 import type { CheckValue } from '../../../key/check-value.js'
 import { type KeyMaterial, publicPoint } from '../../../key/material.js'
 import { isKeyUsage, type KeyMode, type KeyUsage, USAGES } from '../../../key/usage.js'
+import {
+  isKeyAlgorithm,
+  isTdea,
+  type KeyAlgorithm,
+  type MacAlgorithm,
+} from '../../../primitives/algorithms.js'
 import { splitRetailKey } from '../../../primitives/iso9797.js'
-import { isKeyAlgorithm, isTdea, type KeyAlgorithm } from '../../../primitives/key-algorithm.js'
-import type { MacAlgorithm } from '../../../primitives/mac-algorithm.js'
 import { readMode } from '../../checks.js'
 import type { Mechanism, ObjectHandle, Station, Template } from '../binding/binding.js'
 import { CKK, CKM } from '../binding/constants.js'

@@ -10,17 +10,16 @@ import { equalBytes, secretBytes, toHex } from '../../../base/bytes.js'
 import { KeyError } from '../../../base/errors.js'
 import { type CheckValue, readCheckValue, requireCheckValue, thumbprintOf } from '../../../key/check-value.js'
 import { isWithin, type KeyMode, type KeyUsage, USAGES } from '../../../key/usage.js'
-import type { KeyAlgorithm } from '../../../primitives/key-algorithm.js'
+import type { KeyAlgorithm } from '../../../primitives/algorithms.js'
 import { jwkOfPoint, type P256PublicJwk } from '../../../primitives/p256.js'
 import type { FoundKey, KeyQuery } from '../../driver.js'
 import type { ObjectHandle, Station, Template } from '../binding/binding.js'
 import { CKA, CKO } from '../binding/constants.js'
+import { requireClosed } from '../mechanisms/cipher.js'
 import { findObjects, readAttribute, readNumber, readText } from '../mechanisms/objects.js'
 import { isPair, pointOf } from '../mechanisms/p256.js'
 import type { Plan } from '../mechanisms/plan.js'
 import { PRIVATE_BITS, type RoleBit, SECRET_BITS } from '../mechanisms/templates.js'
-import { requireClosed } from '../mechanisms/translation.js'
-import { tokenCheckValue } from './check-value.js'
 import {
   algorithmOf,
   ambiguous,
@@ -30,6 +29,7 @@ import {
   requireInside,
   requireOneLogin,
   requireRole,
+  tokenCheckValue,
   usageError,
 } from './key-checks.js'
 import { chainId, chainLabel, macsOf, readKeyId, roleOf } from './roles.js'

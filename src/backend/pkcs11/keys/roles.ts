@@ -13,8 +13,12 @@
 import { randomBytes } from 'node:crypto'
 import { concatBytes } from '../../../base/bytes.js'
 import { isKeyMode, isKeyUsage, type KeyMode, type KeyUsage, USAGES } from '../../../key/usage.js'
-import { isKeyAlgorithm, isTdea, type KeyAlgorithm } from '../../../primitives/key-algorithm.js'
-import type { MacAlgorithm } from '../../../primitives/mac-algorithm.js'
+import {
+  isKeyAlgorithm,
+  isTdea,
+  type KeyAlgorithm,
+  type MacAlgorithm,
+} from '../../../primitives/algorithms.js'
 import { MAC_MEANS, type Plan, requireMeans } from '../mechanisms/plan.js'
 import type { RoleBit } from '../mechanisms/templates.js'
 

@@ -14,8 +14,14 @@ import { createECDH, createHash } from 'node:crypto'
 import { equalBytes, secretBytes, wipe } from '../../../base/bytes.js'
 import { type KeyUsage, USAGES } from '../../../key/usage.js'
 import { concatKdf } from '../../../primitives/concat-kdf.js'
-import { es256PublicKey, verifyEs256 } from '../../../primitives/es256.js'
-import { COORDINATE_BYTES, isP256Point, jwkOfPoint, POINT_BYTES } from '../../../primitives/p256.js'
+import {
+  COORDINATE_BYTES,
+  es256PublicKey,
+  isP256Point,
+  jwkOfPoint,
+  POINT_BYTES,
+  verifyEs256,
+} from '../../../primitives/p256.js'
 import type { Mechanism, ObjectHandle, Station } from '../binding/binding.js'
 import { CKA, CKD, CKK, CKM } from '../binding/constants.js'
 import { sign, withObject } from './cipher.js'
@@ -124,7 +130,7 @@ function readValue({ binding, session }: Station, object: ObjectHandle): Uint8Ar
   return copy
 }
 
-/**
+/*
  * `CKM_ECDSA` over a SHA-256 digest that the host makes: the mechanism that tokens with EC keys have in common. It answers
  * r ‖ s, each as long as the order of the curve, which is what JWS wants (PKCS#11 v3.1, 6.3: ECDSA without hashing).
  */

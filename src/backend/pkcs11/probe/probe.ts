@@ -12,21 +12,29 @@ import { BackendError } from '../../../base/errors.js'
 import type { ObjectHandle, Pkcs11Binding, SessionSource, Station, Template } from '../binding/binding.js'
 import { CKA, CKK, CKM } from '../binding/constants.js'
 import { isRefusal, type Pkcs11Error, quietly } from '../binding/errors.js'
-import { cbcCipher, DES3_ECB, decrypt, encrypt, xorBlocks } from '../mechanisms/cipher.js'
+import {
+  CHUNK_BYTES,
+  cbcCipher,
+  DES3_ECB,
+  decrypt,
+  encrypt,
+  opensToAnybody,
+  translateChunk,
+  xorBlocks,
+} from '../mechanisms/cipher.js'
 import type { Plan, Rights } from '../mechanisms/plan.js'
 import { asThreeKeys, makeWith, secretKey } from '../mechanisms/templates.js'
-import { CHUNK_BYTES, opensToAnybody, translateChunk } from '../mechanisms/translation.js'
-import { KNOWN, requireAnswer } from './known-answers.js'
-import { planCmac, planRetailMac } from './probe-mac.js'
-import { planAgreement, planSigning } from './probe-pair.js'
 import {
   findTestKeys,
+  KNOWN,
   NO_KNOWN_ANSWER,
   type Probe,
   type ProbeOptions,
+  requireAnswer,
   type TestKeys,
   tdeaKey,
-} from './test-keys.js'
+} from './known-answers.js'
+import { planAgreement, planCmac, planRetailMac, planSigning } from './probe-operations.js'
 
 /** Probes a token. Errors: `ERR_PKCS11_SELF_TEST`, and PKCS#11 errors that are not refusals. */
 export function probeToken(

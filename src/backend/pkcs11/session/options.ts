@@ -4,17 +4,17 @@ import { readOptions } from '../../../base/arguments.js'
 import { ArgumentError } from '../../../base/errors.js'
 import { ACCEPTANCES, type Acceptance, type Policy } from '../keys/key-checks.js'
 import type { KeyLocation } from '../keys/key-table.js'
-import type { Plan } from '../mechanisms/plan.js'
 import {
   isVendor,
+  type Plan,
   RETAIL_MAC_VENDORS,
   type RetailMacVendor,
   retailMacProfile,
   VENDORS,
   type Vendor,
   vendorProfile,
-} from '../mechanisms/vendors.js'
-import type { ProbeOptions } from '../probe/test-keys.js'
+} from '../mechanisms/plan.js'
+import type { ProbeOptions } from '../probe/known-answers.js'
 import {
   isBlank,
   type LoginOptions,
