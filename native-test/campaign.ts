@@ -123,14 +123,15 @@ async function campaign(child: Child, options: CampaignOptions): Promise<Campaig
   for (const { name, fails } of wanted) {
     const isControl = name.startsWith('control')
     const { abort: alsoGivenUp = false, rounds = 1, turns } = options
-    for (let round = 0; round < (isControl ? 1 : rounds); round++) {
+    // A control is tried several times: where a collection leaves what it moved is V8's business, and may be overwritten.
+    for (let round = 0; round < (isControl ? 5 : rounds); round++) {
       for (const abort of alsoGivenUp && !isControl && !fails ? [false, true] : [false]) {
         const { order, patterns } = await orderOf(planted, { scenario: name, count, turns, abort })
         const { made } = (await child.ask(order)) as { made: string[] }
         Object.assign(patterns, patternsOfMade(planted.d1, made))
         const found = onlyFound(child.scan(patterns))
         batches++
-        if (isControl) controls[name] = sum(found)
+        if (isControl) controls[name] = Math.max(controls[name] ?? 0, sum(found))
         else if (sum(found) > 0)
           residues.push({ scenario: abort ? `${name}, given up` : name, calls: count, found })
         if (!isControl)

@@ -146,6 +146,7 @@ const counter = {
     return { sequence: 1, replayed: false }
   },
   pccOf: async () => '0042',
+  supersede: async () => true,
 }
 const d1Public = (at: At) => ({ ...JSON.parse(text(at, 'd1Public')), kid: 'D1' })
 const iso0Body = (at: At): string =>
