@@ -4,6 +4,7 @@
  * @module issuer-pin-crypto/d1
  */
 
+export type { Clock } from './base/deadline.js'
 export {
   type AnyD1Event,
   type AttributeValue,
@@ -37,7 +38,6 @@ export type {
 } from './d1/client/cards.js'
 export type { D1ClientOptions, D1KeySource } from './d1/client/client.js'
 export { type D1Client, d1Client } from './d1/client/client.js'
-export type { Clock } from './d1/client/deadline.js'
 export type { D1BaseUrls, D1Environment } from './d1/client/environment.js'
 export type { D1Fetch, FetchInit, FetchResponse } from './d1/client/exchange.js'
 export {
@@ -65,7 +65,6 @@ export {
 } from './d1/endpoints/bounds.js'
 export type { Authorization, Caller, CallerAuthorization, CertificateRule } from './d1/endpoints/callers.js'
 export type { TokenClient } from './d1/endpoints/client-secrets.js'
-export type { EndpointClock } from './d1/endpoints/deadline.js'
 export { type EndpointHandler, issuerEndpoints } from './d1/endpoints/endpoints.js'
 export {
   type HealthOptions,

@@ -6,6 +6,7 @@
 
 import { randomUUID } from 'node:crypto'
 import { type CallOptions, readOptions, requireSignal, throwIfAborted } from '../../base/arguments.js'
+import { Deadline } from '../../base/deadline.js'
 import { AbortedError, ArgumentError, D1ClientError, type D1Delivery } from '../../base/errors.js'
 import type { P256Recipient } from '../../jwe/recipient.js'
 import { requirePan } from '../../primitives/pan.js'
@@ -30,7 +31,6 @@ import {
   requireIdentifier,
   sealCardDetails,
 } from './card-fields.js'
-import { Deadline } from './deadline.js'
 import { withRetries } from './retry.js'
 import type { TokenSource } from './token.js'
 import { type D1Request, sendOnce, type Transport, timedOut } from './transport.js'
@@ -165,17 +165,13 @@ async function keyInTime(
 ): Promise<P256Recipient> {
   const { clock, totalMs: ms } = transport
   const facts = { operation: 'register', attempt: 1, correlationId }
-  const deadline = new Deadline({
+  using deadline = new Deadline({
     clock,
     ms,
     expired: () => timedOut(facts, ms, 'not-sent'),
     outer: signal && { signal, error: reason => new AbortedError(reason) },
   })
-  try {
-    return await deadline.race(source())
-  } finally {
-    deadline.end()
-  }
+  return await deadline.race(source())
 }
 
 /** A card whose id was found to be one, and not to hold its PAN: what fails from here on may name the card. */
@@ -290,7 +286,7 @@ async function attemptCall(context: CardsContext, call: CardCall, told: ClientFa
   const { operation, signal, correlationId } = call
   const facts = { operation, correlationId }
   let last: { readonly attempt: number; readonly delivery: D1Delivery } = { attempt: 1, delivery: 'not-sent' }
-  const deadline = new Deadline({
+  using deadline = new Deadline({
     clock,
     ms: totalMs,
     expired: () => timedOut({ ...facts, attempt: last.attempt }, totalMs, last.delivery),
@@ -311,12 +307,8 @@ async function attemptCall(context: CardsContext, call: CardCall, told: ClientFa
       return send(attempt)
     }
   }
-  try {
-    const { repeatable } = OPERATIONS[operation]
-    return await withRetries({ operation, repeatable, policy, random, deadline }, send)
-  } finally {
-    deadline.end()
-  }
+  const { repeatable } = OPERATIONS[operation]
+  return await withRetries({ operation, repeatable, policy, random, deadline }, send)
 }
 
 function requestOf({ cardsUrl }: CardsContext, call: CardCall, token: string): D1Request {

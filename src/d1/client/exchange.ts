@@ -5,8 +5,8 @@
  */
 
 import { concatBytes } from '../../base/bytes.js'
+import type { Deadline } from '../../base/deadline.js'
 import type { D1Delivery } from '../../base/errors.js'
-import type { Deadline } from './deadline.js'
 
 /** Longest response body that is read: D1's longest member has 8192 characters. */
 export const MAX_RESPONSE_BYTES = 65_536

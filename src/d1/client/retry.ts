@@ -8,8 +8,9 @@
  *
  * A 401 is another matter: see `cards.ts`.
  */
+
+import type { Deadline } from '../../base/deadline.js'
 import { D1ClientError } from '../../base/errors.js'
-import type { Deadline } from './deadline.js'
 
 /** How often, how soon. */
 export interface RetryPolicy {

@@ -9,11 +9,11 @@
  * failures, so that a wrong key does not become a flood.
  */
 import { randomUUID } from 'node:crypto'
+import { Deadline } from '../../base/deadline.js'
 import { member } from '../../base/json.js'
 import { TOKEN_PATH } from '../contract.js'
 import { type JsonAnswer, noAnswer, type RequestFacts } from './answer.js'
 import { type AssertionSigner, makeAssertion } from './assertion.js'
-import { Deadline } from './deadline.js'
 import { backoffMs, withRetries } from './retry.js'
 import { type D1Request, sendOnce, type Transport, timedOut } from './transport.js'
 
@@ -93,7 +93,7 @@ export class TokenSource {
     const { clock, totalMs, retry, random } = transport
     const correlationId = randomUUID()
     const facts = { operation: 'token', attempt: 1, correlationId }
-    const deadline = new Deadline({ clock, ms: totalMs, expired: () => timedOut(facts, totalMs, 'unknown') })
+    using deadline = new Deadline({ clock, ms: totalMs, expired: () => timedOut(facts, totalMs, 'unknown') })
     try {
       await deadline.pause(Math.max(0, this.#notBefore - clock.elapsed()))
       const repetition = { operation: 'token', repeatable: true, policy: retry, random, deadline }
@@ -105,8 +105,6 @@ export class TokenSource {
       this.#failures++
       this.#notBefore = clock.elapsed() + backoffMs(this.#failures, retry, random)
       throw error
-    } finally {
-      deadline.end()
     }
   }
 

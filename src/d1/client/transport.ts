@@ -1,7 +1,8 @@
 /** One attempt of one request: exchange, time limit, and the errors of both in the library's words. */
+
+import { type Clock, Deadline } from '../../base/deadline.js'
 import { D1ClientError, type D1Delivery, isIssuerPinError } from '../../base/errors.js'
 import { type JsonAnswer, type RequestFacts, readAnswer } from './answer.js'
-import { type Clock, Deadline } from './deadline.js'
 import { type D1Fetch, exchange, networkFailure } from './exchange.js'
 import type { RetryPolicy } from './retry.js'
 
@@ -39,7 +40,7 @@ export async function sendOnce(
 ): Promise<JsonAnswer> {
   const { clock, attemptMs, retryableErrorCodes } = transport
   let status: number | undefined
-  const deadline = new Deadline({
+  using deadline = new Deadline({
     clock,
     ms: attemptMs,
     expired: () => timedOut(facts, attemptMs, deliveryBy(status), status),
@@ -55,8 +56,6 @@ export async function sendOnce(
   } catch (error) {
     // The deadline's own reasons are coded: they win every race against what the abort makes of a fetch.
     throw isIssuerPinError(error) ? error : unreachable(error, facts, status)
-  } finally {
-    deadline.end()
   }
 }
 

@@ -5,8 +5,8 @@
 import { createHash } from 'node:crypto'
 import { readOptions } from '../../base/arguments.js'
 import { equalBytes } from '../../base/bytes.js'
+import { type Clock, delay } from '../../base/deadline.js'
 import { ArgumentError } from '../../base/errors.js'
-import type { EndpointClock } from './deadline.js'
 import { Refusal } from './refusal.js'
 
 /** A client of the token endpoint. Two with one id are a secret that is being replaced. */
@@ -122,17 +122,17 @@ const MAX_SOURCES = 10_000
  * anybody could lock D1 out. A right secret ends it.
  */
 export class WrongSecrets {
-  readonly #clock: EndpointClock
+  readonly #clock: Clock
   readonly #sources = new Map<string, { count: number; lockedUntil: number }>()
 
-  constructor(clock: EndpointClock) {
+  constructor(clock: Clock) {
     this.#clock = clock
   }
 
   /** Refuses (`client-locked`) a source that has tried too much. */
   requireOpen(source: string): void {
     const lockedUntil = this.#sources.get(source)?.lockedUntil
-    if (lockedUntil !== undefined && this.#clock.now() < lockedUntil) throw new Refusal('client-locked')
+    if (lockedUntil !== undefined && this.#clock.elapsed() < lockedUntil) throw new Refusal('client-locked')
   }
 
   /** Forgets what was wrong before. */
@@ -145,20 +145,11 @@ export class WrongSecrets {
     const count = (this.#sources.get(source)?.count ?? 0) + 1
     const lock = count < MAX_WRONG ? 0 : Math.min(LONGEST_LOCK_MS, FIRST_LOCK_MS * 2 ** (count - MAX_WRONG))
     this.#sources.delete(source)
-    this.#sources.set(source, { count, lockedUntil: this.#clock.now() + lock })
+    this.#sources.set(source, { count, lockedUntil: this.#clock.elapsed() + lock })
     for (const oldest of this.#sources.keys()) {
       if (this.#sources.size <= MAX_SOURCES) break
       this.#sources.delete(oldest)
     }
-    const delay = FIRST_DELAY_MS * 2 ** (Math.min(count, MAX_WRONG) - 1)
-    return new Promise(resolve => {
-      const end = (): void => {
-        cancel()
-        signal.removeEventListener('abort', end)
-        resolve()
-      }
-      const cancel = this.#clock.after(delay, end)
-      signal.addEventListener('abort', end, { once: true })
-    })
+    return delay(this.#clock, FIRST_DELAY_MS * 2 ** (Math.min(count, MAX_WRONG) - 1), signal)
   }
 }

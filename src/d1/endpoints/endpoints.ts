@@ -9,11 +9,10 @@ import { CORRELATION_ID, type PinOperation } from '../contract.js'
 import { type Answer, refused, responseOf } from './answer.js'
 import { auditEvent, type End, type Facts } from './audit.js'
 import { type Call, type PinCall, pinCall } from './call.js'
-import { withDeadline } from './deadline.js'
 import { getPin, getPinChangeCounter, setPin } from './operations.js'
 import type { IssuerEndpointsOptions } from './options.js'
 import type { Connection } from './peer.js'
-import { Refusal } from './refusal.js'
+import { Refusal, withDeadline } from './refusal.js'
 import { openService, type Service, type TokenService } from './service.js'
 import { getToken } from './token-operation.js'
 
@@ -81,7 +80,7 @@ async function handle(
   connection: Connection | undefined,
 ): Promise<Response> {
   const { clock, timeoutMs: milliseconds } = service
-  const started = clock.now()
+  const started = clock.elapsed()
   const facts = service.newFacts()
   let refusal: Refusal | undefined
   let answer: Answer
@@ -95,7 +94,7 @@ async function handle(
     refusal = error instanceof Refusal ? error : new Refusal('service-failed', { cause: error })
     answer = refused(facts.operation, refusal)
   }
-  const end = { status: answer.status, refusal, durationMs: clock.now() - started }
+  const end = { status: answer.status, refusal, durationMs: clock.elapsed() - started }
   service.tidy()
   if (!(await recorded(service, facts, end))) answer = refused(facts.operation, new Refusal('audit-failed'))
   return responseOf(facts.operation, answer)

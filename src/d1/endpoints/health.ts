@@ -3,14 +3,15 @@
  * named answers in time. Put them on a port of their own, or on paths that D1 does not reach.
  */
 import { readOptions } from '../../base/arguments.js'
+import { type Clock, systemClock } from '../../base/deadline.js'
 import { ArgumentError } from '../../base/errors.js'
 import { encipherPin } from '../../pin/encipher.js'
 import { Pan } from '../../primitives/pan.js'
 import { Pin } from '../../primitives/pin.js'
 import { withWiped } from '../messages/pin-block.js'
-import { type EndpointClock, SYSTEM_CLOCK, withDeadline } from './deadline.js'
 import type { EndpointHandler } from './endpoints.js'
 import { type IssuerEndpointsOptions, readIssuers, readTimeout } from './options.js'
+import { withDeadline } from './refusal.js'
 
 /** Something that must answer: rejects where it does not. */
 export type ReadinessCheck = (options: { readonly signal: AbortSignal }) => Promise<unknown>
@@ -25,7 +26,7 @@ export interface HealthOptions {
   readonly readyPath?: string
   /** Milliseconds for all checks together: 2000 where absent. */
   readonly timeoutMs?: number
-  readonly clock?: EndpointClock
+  readonly clock?: Clock
 }
 
 const NAMES = ['checks', 'livePath', 'readyPath', 'timeoutMs', 'clock'] as const
@@ -47,7 +48,7 @@ const CHECK_NAME = /^[A-Za-z0-9._~:/-]{1,80}$/
  */
 export function healthEndpoints(given: HealthOptions): EndpointHandler {
   const options = readOptions(given, 'healthEndpoints', NAMES)
-  const { checks, livePath = '/livez', readyPath = '/readyz', clock = SYSTEM_CLOCK } = options
+  const { checks, livePath = '/livez', readyPath = '/readyz', clock = systemClock } = options
   const milliseconds = readTimeout(options.timeoutMs ?? 2000, 'timeoutMs')
   for (const path of [livePath, readyPath]) {
     if (typeof path !== 'string' || !PATH.test(path)) {

@@ -21,9 +21,16 @@ import type { Answer } from './answer.js'
 import { auditKey, type Facts } from './audit.js'
 import { JSON_BODY, readBody } from './body.js'
 import { findCard, type PinCall } from './call.js'
-import { withDeadline } from './deadline.js'
 import type { BlockAcceptance, Card, CardAsFound, CardRef } from './interfaces.js'
-import { COUNTER_FAULTS, GET_PIN_FAULTS, judged, Refusal, SET_PIN_FAULTS, supplied } from './refusal.js'
+import {
+  COUNTER_FAULTS,
+  GET_PIN_FAULTS,
+  judged,
+  Refusal,
+  SET_PIN_FAULTS,
+  supplied,
+  withDeadline,
+} from './refusal.js'
 
 /** getPIN: the stored block, under the key shared with D1, in a JWE to D1. */
 export async function getPin(call: PinCall): Promise<Answer> {

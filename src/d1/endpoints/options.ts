@@ -2,6 +2,7 @@
 
 import { type Key, requireKeys } from '../../backend/key.js'
 import { requireOptions } from '../../base/arguments.js'
+import type { Clock } from '../../base/deadline.js'
 import { ArgumentError } from '../../base/errors.js'
 import { importRecipient, P256Recipient, type PublicJwkLike } from '../../jwe/recipient.js'
 import type { KeyUsage } from '../../key/usage.js'
@@ -13,7 +14,6 @@ import type { AuditHook } from './audit.js'
 import type { RateLimiter } from './bounds.js'
 import type { Authorization } from './callers.js'
 import type { TokenClient } from './client-secrets.js'
-import type { EndpointClock } from './deadline.js'
 import type { CardDirectory, PinStore, TokenIssuer } from './interfaces.js'
 import { PATH_CHARACTERS } from './routes.js'
 
@@ -99,7 +99,7 @@ export interface IssuerEndpointsOptions {
    * it is no longer among `jweKeys`, where absent. After a shorter time the same request sets its PIN once more.
    */
   readonly requestRetentionMs?: number
-  readonly clock?: EndpointClock
+  readonly clock?: Clock
 }
 
 /** An {@link IssuerOptions} that has been read: lists are lists, the recipient is checked. */

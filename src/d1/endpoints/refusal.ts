@@ -2,6 +2,7 @@
  * Everything a request can be refused for, and what the outside sees of it: a status, and at one place an errorCode.
  * Reasons that belong to the inside of a message share one entry, so that no answer tells them apart.
  */
+import { type Clock, Deadline } from '../../base/deadline.js'
 import { type ErrorCode, isIssuerPinError } from '../../base/errors.js'
 import type { CounterErrorCode, ErrorStatus } from '../contract.js'
 
@@ -179,4 +180,39 @@ export async function supplied<T>(reason: RefusalReason, work: () => Promise<T>)
 
 function reasonOf(faults: Faults, error: unknown): RefusalReason {
   return (isIssuerPinError(error) && faults[error.code]) || 'service-failed'
+}
+
+/** How long, by which clock, what it is called when it is over, and who else may end it. */
+export interface RefusalDeadline {
+  readonly clock: Clock
+  readonly milliseconds: number
+  readonly reason: RefusalReason
+  /** The client's signal, or that of an outer deadline. */
+  readonly parent: AbortSignal
+}
+
+/**
+ * Runs `work` with a signal that fires at the deadline, or with the parent. At the deadline the result is a refusal at
+ * once, whatever `work` does about it. The parent's end leaves the verdict to `work`: what has been begun (a PIN being
+ * stored) is seen to its end, and reported as what it was. Leaves no timer and no listener behind.
+ */
+export async function withDeadline<T>(
+  { clock, milliseconds: ms, reason, parent }: RefusalDeadline,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const expired = (): Refusal => new Refusal(reason)
+  const outer = { signal: parent, error: asRefusal, patient: true }
+  using deadline = new Deadline({ clock, ms, expired, outer })
+  const { signal } = deadline
+  try {
+    return await deadline.race(work(signal))
+  } catch (error) {
+    if (!signal.aborted || error === signal.reason) throw error
+    // What surfaces after the end (ERR_ABORTED, a database's cancellation) is most often the end showing itself.
+    throw new Refusal(signal.reason.reason, { cause: error instanceof Refusal ? error.cause : error })
+  }
+}
+
+function asRefusal(reason: unknown): Refusal {
+  return reason instanceof Refusal ? reason : new Refusal('client-gone')
 }

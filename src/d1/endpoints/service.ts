@@ -1,6 +1,7 @@
 /** The service behind the endpoints: everything of the options, checked, and what lives as long as they do. */
 import { randomUUID } from 'node:crypto'
 import { readOptions } from '../../base/arguments.js'
+import { type Clock, systemClock } from '../../base/deadline.js'
 import { ArgumentError } from '../../base/errors.js'
 import { auditor } from '../audit.js'
 import { OUTBOUND_TOKEN_PREFIX } from '../contract.js'
@@ -8,7 +9,6 @@ import { auditEvent, type End, type Facts } from './audit.js'
 import { Gate, KeyedMutex, type RateLimiter, type RateQuery } from './bounds.js'
 import { Callers } from './callers.js'
 import { type KnownClient, readClients, WrongSecrets } from './client-secrets.js'
-import { type EndpointClock, SYSTEM_CLOCK } from './deadline.js'
 import type { TokenIssuer } from './interfaces.js'
 import {
   type Issuer,
@@ -52,7 +52,7 @@ export interface Service {
   readonly tidy: () => void
   /** Refuses (`rate`) what is too much for the card or the caller. */
   readonly requireRate: (query: RateQuery, signal: AbortSignal) => Promise<void>
-  readonly clock: EndpointClock
+  readonly clock: Clock
   readonly bodyTimeoutMs: number
   readonly timeoutMs: number
 }
@@ -79,12 +79,12 @@ export const SCOPE: RegExp = /^[\x21\x23-\x5b\x5d-\x7e]{1,256}$/
 /** The service of some options; `ERR_ARGUMENT`, and what `importRecipient` reports. */
 export function openService(given: IssuerEndpointsOptions): Service {
   const options = readOptions(given, 'issuerEndpoints', NAMES)
-  const { authorization, tokenEndpoint, audit, auditRequired, clock = SYSTEM_CLOCK } = options
+  const { authorization, tokenEndpoint, audit, auditRequired, clock = systemClock } = options
   if (typeof audit !== 'function') throw new ArgumentError('audit must be a function')
   if (auditRequired !== undefined && auditRequired !== true) {
     throw new ArgumentError('auditRequired must be true, or absent')
   }
-  requireMethods(clock, 'clock', ['now', 'after'])
+  requireMethods(clock, 'clock', ['now', 'elapsed', 'after'])
   const emit = auditor(audit, 'the issuer endpoints')
   const issuers = readIssuers(options.issuers)
   const callers = new Callers(authorization, new Set(issuers.keys()))
@@ -136,13 +136,13 @@ function readRetention(retention: number | undefined): number | undefined {
  */
 function tidier(
   issuers: ReadonlyMap<string, Issuer>,
-  clock: EndpointClock,
+  clock: Clock,
   retention: number | undefined,
 ): () => void {
-  let next = clock.now() + TIDY_EVERY_MS
+  let next = clock.elapsed() + TIDY_EVERY_MS
   let warned = false
   const acceptedBefore = (): object =>
-    retention === undefined ? {} : { acceptedBefore: Date.now() - retention }
+    retention === undefined ? {} : { acceptedBefore: clock.now() - retention }
   async function tidy(): Promise<void> {
     for (const [issuerId, { pins, jweKeys, seccos }] of issuers) {
       const jweKids = jweKeys.map(({ kid }) => kid)
@@ -151,8 +151,8 @@ function tidier(
     }
   }
   return () => {
-    if (clock.now() < next) return
-    next = clock.now() + TIDY_EVERY_MS
+    if (clock.elapsed() < next) return
+    next = clock.elapsed() + TIDY_EVERY_MS
     tidy().catch(() => {
       if (!warned) process.emitWarning('the issuer’s stores could not be tidied', 'IssuerPinWarning')
       warned = true
@@ -172,7 +172,7 @@ function rateOf(rates: RateLimiter | undefined): Service['requireRate'] {
 function readTokenEndpoint(
   given: TokenEndpointOptions | undefined,
   callers: Callers,
-  clock: EndpointClock,
+  clock: Clock,
 ): TokenService | undefined {
   if (given === undefined) return undefined
   const { tokens, clients, scopes, bindToCertificate } = readOptions(given, 'tokenEndpoint', [

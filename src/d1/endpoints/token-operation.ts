@@ -4,8 +4,7 @@ import { FORM_BODY, readBody } from './body.js'
 import type { Call } from './call.js'
 import { thumbprint } from './callers.js'
 import { clientOf, readBasic } from './client-secrets.js'
-import { withDeadline } from './deadline.js'
-import { Refusal, supplied } from './refusal.js'
+import { Refusal, supplied, withDeadline } from './refusal.js'
 import { SCOPE, type TokenService } from './service.js'
 
 const UTF_8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })

@@ -5,10 +5,11 @@
  * gets to send its statement. A connection whose call failed, for whatever reason, is closed rather than used again.
  */
 import { throwIfAborted } from '../../base/arguments.js'
+import { Deadline } from '../../base/deadline.js'
+import { AbortedError } from '../../base/errors.js'
 import { storeClosed } from '../records.js'
 import type { SqlDatabase, SqlDialect, SqlResult, SqlRow, SqlSession, SqlStatement } from '../sql/database.js'
-import { Deadline } from './deadline.js'
-import { databaseError } from './errors.js'
+import { busy, databaseError } from './errors.js'
 import type { PostgresClient, PostgresPool } from './pool.js'
 import { beginning, commit, type PostgresDurability } from './transaction.js'
 
@@ -129,7 +130,11 @@ export class PostgresDatabase implements SqlDatabase {
     signal: AbortSignal | undefined,
     work: (client: PostgresClient) => Promise<T>,
   ): Promise<T> {
-    using deadline = new Deadline(milliseconds, signal)
+    using deadline = new Deadline({
+      ms: milliseconds,
+      expired: () => busy(`no answer within ${milliseconds} ms`),
+      outer: signal && { signal, error: reason => new AbortedError(reason) },
+    })
     const client = await this.#connect(deadline)
     client.on('error', ignore)
     let done = false

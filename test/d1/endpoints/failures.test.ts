@@ -1,8 +1,9 @@
 /** When the service itself fails, or is late: 500, in time, and nothing half done. */
 
 import { describe, expect, test, vi } from 'vitest'
+import { type Clock, systemClock } from '../../../src/base/deadline.js'
 import { KeyedMutex } from '../../../src/d1/endpoints/bounds.js'
-import { type EndpointClock, withDeadline } from '../../../src/d1/endpoints/deadline.js'
+import { withDeadline } from '../../../src/d1/endpoints/refusal.js'
 import type { BlockAcceptance } from '../../../src/d1.js'
 import { Pan } from '../../../src/index.js'
 import { get, held, ORIGIN, put, sleep, useWorld } from './support/direct.js'
@@ -261,8 +262,8 @@ describe('time', () => {
 
   test('no timer and no listener is left behind', async () => {
     let timers = 0
-    const clock: EndpointClock = {
-      now: () => 7,
+    const clock: Clock = {
+      ...systemClock,
       after: () => {
         timers++
         return () => {
@@ -280,7 +281,7 @@ describe('time', () => {
   })
 
   test('what surfaces after the end is the end, and its cause', async () => {
-    const clock: EndpointClock = { now: () => 0, after: () => () => {} }
+    const clock: Clock = { ...systemClock, after: () => () => {} }
     const client = new AbortController()
     const deadline = { clock, milliseconds: 1, reason: 'timeout', parent: client.signal } as const
     const cause = new Error('x')
@@ -294,8 +295,9 @@ describe('time', () => {
   test('an injected clock decides', async () => {
     let ring = (): void => {}
     let now = 1000
-    const clock: EndpointClock = {
-      now: () => now,
+    const clock: Clock = {
+      ...systemClock,
+      elapsed: () => now,
       after: (_milliseconds, callback) => {
         ring = callback
         return () => {}

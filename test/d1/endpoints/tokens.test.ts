@@ -477,7 +477,8 @@ describe('wrong secrets', () => {
     const timers = new Set<{ at: number; callback: () => void }>()
     const state = { now: 0 }
     return {
-      now: () => state.now,
+      now: () => Number.NaN,
+      elapsed: () => state.now,
       after: (ms: number, callback: () => void) => {
         const timer = { at: state.now + ms, callback }
         timers.add(timer)

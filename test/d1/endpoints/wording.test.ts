@@ -65,7 +65,8 @@ describe('issuerEndpoints', () => {
     [() => seccos({ macKeys: keys().zpk }), 'macKeys: keys must be for retail-mac'],
     [() => ({ audit: undefined }), 'audit must be a function'],
     [() => ({ clock: {} }), 'clock must have the method now'],
-    [() => ({ clock: { now: none } }), 'clock must have the method after'],
+    [() => ({ clock: { now: none } }), 'clock must have the method elapsed'],
+    [() => ({ clock: { now: none, elapsed: none } }), 'clock must have the method after'],
     [
       () => ({ authorization: 'none' }),
       "authorization other than 'anyone-who-reaches-it' takes an options object",

@@ -1,0 +1,122 @@
+/**
+ * Time, so that a test can own it, and bounded waits: everything that is awaited under a deadline ends with it, whether or
+ * not the awaited thing does. One clock and one deadline for the client, the endpoints and the stores.
+ */
+
+/** Two clocks and a timer. */
+export interface Clock {
+  /** Milliseconds since 1970: for `iat`, `exp`, dates and the date form of `Retry-After`. It may jump. */
+  now(): number
+  /** Milliseconds on a clock that never jumps: for lifetimes, timeouts, durations and backoff. */
+  elapsed(): number
+  /** Calls back once, so many milliseconds later; returns what cancels it. */
+  after(ms: number, callback: () => void): () => void
+}
+
+/** The clocks of the platform. A pending timer keeps the process alive: a call is being waited for. */
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  elapsed: () => performance.now(),
+  after(ms, callback) {
+    const timer = setTimeout(callback, ms)
+    return () => clearTimeout(timer)
+  },
+}
+
+/** Resolves so many milliseconds later, or as soon as the signal fires; leaves neither timer nor listener behind. */
+export function delay(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve()
+  return new Promise(resolve => {
+    const end = (): void => {
+      cancel()
+      signal.removeEventListener('abort', end)
+      resolve()
+    }
+    const cancel = clock.after(ms, end)
+    signal.addEventListener('abort', end, { once: true })
+  })
+}
+
+/** A signal that ends the work early, and the error that stands for its reason. */
+export interface OuterSignal {
+  readonly signal: AbortSignal
+  readonly error: (reason: unknown) => unknown
+  /**
+   * True where the outer signal fires the deadline's, but ends no wait: the work says what has become of it, until its
+   * time is over.
+   */
+  readonly patient?: boolean
+}
+
+/** What a {@link Deadline} is made of. */
+export interface DeadlineOptions {
+  /** The platform's where absent. */
+  readonly clock?: Clock
+  readonly ms: number
+  /** The error for the end of the time. */
+  readonly expired: () => Error
+  readonly outer?: OuterSignal | undefined
+}
+
+/** Ends waits at a point in time, or with an outer signal. Dispose of it when nothing waits any more. */
+export class Deadline implements Disposable {
+  readonly #controller = new AbortController()
+  /** Ends the waits: the same, but for a patient outer signal. */
+  readonly #over: AbortController
+  readonly #clock: Clock
+  readonly #endsAt: number
+  readonly #releases: (() => void)[]
+
+  constructor({ clock = systemClock, ms, expired, outer }: DeadlineOptions) {
+    this.#clock = clock
+    this.#over = outer?.patient === true ? new AbortController() : this.#controller
+    this.#endsAt = clock.elapsed() + ms
+    const end = (): void => {
+      this.#controller.abort(expired())
+      this.#over.abort(this.signal.reason)
+    }
+    this.#releases = [clock.after(ms, end)]
+    if (outer !== undefined) this.#follow(outer)
+  }
+
+  #follow({ signal, error }: OuterSignal): void {
+    const stop = (): void => this.#controller.abort(error(signal.reason))
+    if (signal.aborted) stop()
+    signal.addEventListener('abort', stop, { once: true })
+    this.#releases.push(() => signal.removeEventListener('abort', stop))
+  }
+
+  /** Aborted when the time is over or the outer signal has fired; its reason is the error to throw. */
+  get signal(): AbortSignal {
+    return this.#controller.signal
+  }
+
+  remaining(): number {
+    return this.#endsAt - this.#clock.elapsed()
+  }
+
+  /**
+   * The result of the work, or a rejection with the signal's reason, whichever comes first. The work goes on, and its
+   * failure is nobody's any more.
+   */
+  race<T>(work: Promise<T>): Promise<T> {
+    const { signal } = this.#over
+    return new Promise((resolve, reject) => {
+      const stop = (): void => reject(signal.reason)
+      if (signal.aborted) stop()
+      signal.addEventListener('abort', stop, { once: true })
+      work.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop))
+    })
+  }
+
+  /** Waits so long; rejects as {@link Deadline.race} does. */
+  async pause(ms: number): Promise<void> {
+    const { signal } = this.#over
+    await delay(this.#clock, ms, signal)
+    if (signal.aborted) throw signal.reason
+  }
+
+  [Symbol.dispose](): void {
+    for (const release of this.#releases) release()
+  }
+}
