@@ -27,8 +27,14 @@ function expectClean(
   { planted, token }: Pick<CampaignOptions, 'planted' | 'token'>,
 ): void {
   // The controls first: a search that finds nothing proves nothing.
-  const { 'control: a small array on the heap, wiped': mustBeFound, ...mustNot } = result.controls
+  const {
+    'control: off the heap, not wiped': mustBeFound,
+    'control: a small array on the heap, wiped': moved,
+    ...mustNot
+  } = result.controls
   expect(mustBeFound).toBeGreaterThanOrEqual(SHORT.count)
+  // Most often all of them, and sometimes none: where V8 leaves what it moved, it may write again before we look.
+  console.log(`copies that V8 left of ${SHORT.count} small arrays which were wiped: ${moved}`)
   expect(mustNot).toEqual({ 'control: off the heap, wiped': 0, 'control: never in the process': 0 })
   expect(result.scenarios.length).toBeGreaterThan(25)
   const kept = token === undefined ? 0 : MODULE_KEEPS
@@ -50,7 +56,6 @@ const BLOCKS = /encipher|decipher|translate|Mac|Prw|getPin|openSetPin/
 
 describe.runIf(refusal === undefined).each([
   ['bitslice', /./],
-  ['node:crypto', BLOCKS],
   ['node-forge', BLOCKS],
 ] as const)('the memory of a process (%s)', (engine, only) => {
   test('holds no secret that a verb has handled, in success and in failure, and none at all after close', async () => {

@@ -10,6 +10,7 @@ export type {
   ContentKeyRequest,
   FoundKey,
   Health,
+  KeyDerivation,
   KeyQuery,
   MacPlan,
   MacRequest,
@@ -66,11 +67,18 @@ export {
   type TranslatePinBlockInput,
   translatePinBlock,
 } from './pin/translate.js'
-export type { KeyAlgorithm, MacAlgorithm, MacPadding, MacParameters } from './primitives/algorithms.js'
+export type {
+  Encipherment,
+  KeyAlgorithm,
+  MacAlgorithm,
+  MacPadding,
+  MacParameters,
+} from './primitives/algorithms.js'
 export type { P256PublicJwk } from './primitives/p256.js'
 export { Pan } from './primitives/pan.js'
 export { Pin } from './primitives/pin.js'
 export type { KeyParity } from './primitives/tdea.js'
+export type { PurgeInput, SupersedeAllInput, SupersedeInput } from './seccos/counter/counter.js'
 export {
   type Acceptance,
   type Accepted,
@@ -80,7 +88,7 @@ export {
 export type { AcceptRequest, ChangeCounterOptions } from './seccos/counter/input.js'
 export { requestFingerprint } from './seccos/counter/input.js'
 export type { PccRule, PccWrap } from './seccos/counter/state.js'
-export type { ChangeCounterStore, StoredRecord } from './seccos/counter/store.js'
+export type { ChangeCounterStore, KeyPage, StoredRecord, WriteOptions } from './seccos/counter/store.js'
 export { memoryStore } from './seccos/counter/store.js'
 export {
   buildDataSet,
@@ -101,6 +109,16 @@ export {
   type VerificationNeeds,
 } from './seccos/profile/coverage.js'
 export { parseProfile } from './seccos/profile/parse.js'
+export type {
+  DerivationStep,
+  Digest,
+  ExternalValue,
+  FormedInput,
+  Mask,
+  OutputStep,
+  Part,
+  ReservedField,
+} from './seccos/profile/profile.js'
 export {
   type Alignment,
   type Computation,

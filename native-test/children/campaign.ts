@@ -458,6 +458,11 @@ const SCENARIOS: Readonly<Record<string, { run: (at: At) => Promise<unknown>; fa
       wipeAll(small)
     },
   },
+  'control: off the heap, not wiped': {
+    run: async at => {
+      LEFT.push(secret(at, 'pin'))
+    },
+  },
   'control: off the heap, wiped': {
     run: async at => {
       const own = secret(at, 'pin')
@@ -466,6 +471,9 @@ const SCENARIOS: Readonly<Record<string, { run: (at: At) => Promise<unknown>; fa
     },
   },
 }
+
+/** What the positive control leaves behind, on purpose. */
+const LEFT: Uint8Array[] = []
 
 const tamperedBody = (at: At): string =>
   JSON.stringify({ type: 'ISO0', encryptedPinBlock: tampered(at.order.jwes[at.i] ?? 'none') })

@@ -93,7 +93,7 @@ export async function macVerdict(
   input: CheckedMac & { readonly macValue: string },
   options: CallOptions | undefined,
 ): Promise<PrwMacVerdict> {
-  const { key, profile, material } = materialOf(input, 'generate')
+  const { key, profile, material } = materialOf(input, 'verify')
   const { text, outputBytes } = profile.mac
   const expected = readText(text, outputBytes, input.macValue, 'macValue')
   const verified = await compute({ key, computation: profile.mac, material }, options, output =>
@@ -104,7 +104,7 @@ export async function macVerdict(
 
 /** The inner door of {@link generatePrwMac}. */
 export async function makeMac(input: CheckedMac, options: CallOptions | undefined): Promise<GeneratedPrwMac> {
-  const { key, profile, material } = materialOf(input, 'verify')
+  const { key, profile, material } = materialOf(input, 'generate')
   const macValue = await compute({ key, computation: profile.mac, material }, options, output =>
     showText(profile.mac.text, output),
   )
