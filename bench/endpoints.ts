@@ -58,7 +58,7 @@ export async function endpointContests(): Promise<Bench> {
     audit: () => {},
   })
   const connection = { encrypted: true, authorized: false }
-  const getPin = () => getPinResponse({ block, under: storage, pan, d1Zpk, d1PublicJwk })
+  const getPin = () => getPinResponse({ block, from: storage, pan, to: d1Zpk, d1PublicJwk })
   const body = JSON.stringify(await getPin())
   const get = { headers: { authorization } }
   const put = {
@@ -105,7 +105,7 @@ export async function endpointContests(): Promise<Bench> {
             run: async () => {
               const text = await new Request(URL, put).text()
               await openJwe({ jwe, keys: jweKeys })
-              await openSetPinRequest({ body: text, jweKeys, d1Zpk, pan, storage })
+              await openSetPinRequest({ body: text, jweKeys, from: d1Zpk, pan, to: storage })
               await answered(new Response(null, { status: 204 }), 204)
             },
           },

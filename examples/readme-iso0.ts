@@ -43,9 +43,15 @@ const stored = await encipherPin({ pin, pan, format: 0, key: storage })
 
 // Get PIN: what you answer. (Here D1's public key is our own, so that the example can go on.)
 const d1PublicJwk = { ...jweKey.publicJwk, kid: jweKey.kid }
-const body = await getPinResponse({ block: stored, under: storage, pan, d1Zpk, d1PublicJwk })
+const body = await getPinResponse({ block: stored, from: storage, to: d1Zpk, pan, d1PublicJwk })
 console.log(body.type, body.encryptedPinBlock.length)
 
 // Set PIN: what you do with a request body. The result goes into your database; nobody saw the PIN.
-const opened = await openSetPinRequest({ body: JSON.stringify(body), jweKeys: jweKey, d1Zpk, pan, storage })
+const opened = await openSetPinRequest({
+  body: JSON.stringify(body),
+  jweKeys: jweKey,
+  from: d1Zpk,
+  to: storage,
+  pan,
+})
 console.log(opened.kid, Buffer.from(opened.block).equals(stored)) // PEK-STORE true

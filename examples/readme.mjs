@@ -6,8 +6,8 @@ const { backend, storage, d1Zpk, jweKey, d1PublicJwk } = await createTestIssuer(
 try {
   const pan = Pan.from('9999990123456789')
   const stored = await encipherPin({ pin: Pin.from('4711'), pan, format: 0, key: storage }) // what you keep
-  const body = await getPinResponse({ block: stored, under: storage, pan, d1Zpk, d1PublicJwk }) // Get PIN
-  const set = await openSetPinRequest({ body, jweKeys: jweKey, d1Zpk, pan, storage }) // Set PIN
+  const body = await getPinResponse({ block: stored, from: storage, to: d1Zpk, pan, d1PublicJwk }) // Get PIN
+  const set = await openSetPinRequest({ body, jweKeys: jweKey, from: d1Zpk, to: storage, pan }) // Set PIN
   console.log(body.type, set.kid, Buffer.from(set.block).equals(stored)) // ISO0 PEK-TEST true
 } finally {
   await backend.close()

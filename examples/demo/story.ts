@@ -54,9 +54,9 @@ export async function tellIso0Story(backend: Backend, zpkHex: string): Promise<v
   say('D1 asks for the PIN. The block moves to the key shared with D1, inside a JWE to D1.')
   const answer = await getPinResponse({
     block: stored,
-    under: storage,
+    from: storage,
     pan,
-    d1Zpk: zpk,
+    to: zpk,
     d1PublicJwk: d1.publicJwk,
   })
   show('type', answer.type)
@@ -67,23 +67,23 @@ export async function tellIso0Story(backend: Backend, zpkHex: string): Promise<v
   say('The cardholder chooses a new PIN; D1 sends Set PIN. The issuer stores a block and sees no PIN.')
   const request = await d1.setPinRequest('905238', CARD.pan)
   show('request body', masked(request))
-  const opened = await openSetPinRequest({ body: request, jweKeys: jwe, d1Zpk: zpk, pan, storage })
+  const opened = await openSetPinRequest({ body: request, jweKeys: jwe, from: zpk, pan, to: storage })
   stored = opened.block
   show('stored block', `${masked(stored)} under ${opened.kid}`)
 
   say('D1 asks again and gets the new PIN.')
   const again = await getPinResponse({
     block: stored,
-    under: storage,
+    from: storage,
     pan,
-    d1Zpk: zpk,
+    to: zpk,
     d1PublicJwk: d1.publicJwk,
   })
   check('D1 shows the new PIN', (await d1.readPin(again, CARD.pan)) === '905238')
 
   say('Bad input gets a coded error, and nothing is stored.')
   const open = (body: string, card = pan) =>
-    openSetPinRequest({ body, jweKeys: jwe, d1Zpk: zpk, pan: card, storage })
+    openSetPinRequest({ body, jweKeys: jwe, from: zpk, pan: card, to: storage })
   await checkRefusal('one changed character in the JWE', 'ERR_JWE', () => open(spoil(request)))
   await checkRefusal('the block of another card', 'ERR_PIN_BLOCK', () =>
     open(request, Pan.from('9999980000000012')),

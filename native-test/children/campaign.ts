@@ -219,7 +219,7 @@ const prwGiven = (at: At) => ({
   dataSet: dataSetFromHex(text(at, 'prwDataSet')),
   prwValue: text(at, 'prwValue'),
 })
-const setPin = (at: At) => ({ body: iso0Body(at), jweKeys: at.keys.JWE, d1Zpk: at.keys.ZPK, pan: at.pan })
+const setPin = (at: At) => ({ body: iso0Body(at), jweKeys: at.keys.JWE, from: at.keys.ZPK, pan: at.pan })
 const move = (at: At) => ({ block: bytes(at, 'storedBlock'), from: at.keys.STORE, to: at.keys.ZPK })
 const checked = (at: At) => ({ ...move(at), pan: at.pan, fromFormat: 0, toFormat: 0 }) as const
 
@@ -359,7 +359,7 @@ const SCENARIOS: Readonly<Record<string, { run: (at: At) => Promise<unknown>; fa
   },
   'getPinResponse of a block': {
     run: async at => {
-      const input = { block: bytes(at, 'storedBlock'), under: at.keys.STORE, pan: at.pan, d1Zpk: at.keys.ZPK }
+      const input = { block: bytes(at, 'storedBlock'), from: at.keys.STORE, pan: at.pan, to: at.keys.ZPK }
       at.made.push(
         (await getPinResponse({ ...input, d1PublicJwk: d1Public(at) }, at.options)).encryptedPinBlock,
       )
@@ -370,9 +370,9 @@ const SCENARIOS: Readonly<Record<string, { run: (at: At) => Promise<unknown>; fa
     run: at => {
       const input = {
         block: bytes(at, 'storedBlock'),
-        under: at.keys.STORE,
+        from: at.keys.STORE,
         pan: at.otherPan,
-        d1Zpk: at.keys.ZPK,
+        to: at.keys.ZPK,
       }
       return getPinResponse({ ...input, d1PublicJwk: d1Public(at) }, at.options)
     },
@@ -380,21 +380,21 @@ const SCENARIOS: Readonly<Record<string, { run: (at: At) => Promise<unknown>; fa
   'getPinResponse of a PIN': {
     run: at =>
       withPin(at, async pin => {
-        const input = { pin, pan: at.pan, d1Zpk: at.keys.ZPK, d1PublicJwk: d1Public(at) }
+        const input = { pin, pan: at.pan, to: at.keys.ZPK, d1PublicJwk: d1Public(at) }
         at.made.push((await getPinResponse(input, at.options)).encryptedPinBlock)
       }),
   },
   openSetPinRequest: {
     run: async at =>
-      wipeAll((await openSetPinRequest({ ...setPin(at), storage: at.keys.STORE }, at.options)).block),
+      wipeAll((await openSetPinRequest({ ...setPin(at), to: at.keys.STORE }, at.options)).block),
   },
   'openSetPinRequest, another PAN': {
     fails: true,
-    run: at => openSetPinRequest({ ...setPin(at), pan: at.otherPan, storage: at.keys.STORE }, at.options),
+    run: at => openSetPinRequest({ ...setPin(at), pan: at.otherPan, to: at.keys.STORE }, at.options),
   },
   'openSetPinRequest, the storage backend is closed': {
     fails: true,
-    run: at => openSetPinRequest({ ...setPin(at), storage: at.closed.STORE }, at.options),
+    run: at => openSetPinRequest({ ...setPin(at), to: at.closed.STORE }, at.options),
   },
   openSetPinRequestToClearPin: { run: at => disposed(openSetPinRequestToClearPin(setPin(at), at.options)) },
   'openSetPinRequestToClearPin, another PAN': {

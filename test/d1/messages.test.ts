@@ -90,9 +90,9 @@ const open = async (content: unknown, more: object = {}) =>
   openSetPinRequest({
     body: { type: 'ISO0', encryptedPinBlock: await seal(content) },
     jweKeys: keys.jwe,
-    d1Zpk: keys.zpk,
+    from: keys.zpk,
     pan: PAN,
-    storage: keys.store,
+    to: keys.store,
     ...more,
   })
 
@@ -196,15 +196,15 @@ describe('Set PIN', () => {
     await failure(() => openSetPinRequest(undefined as never), 'ERR_ARGUMENT')
     await failure(() => openSetPinRequestToClearPin(null as never), 'ERR_ARGUMENT')
     await failure(() => open(content, { pan: CLEAR_PAN }), 'ERR_ARGUMENT', SECRETS)
-    await failure(() => open(content, { storage: undefined }), 'ERR_ARGUMENT')
-    await failure(() => open(content, { d1Zpk: undefined }), 'ERR_ARGUMENT')
-    await failure(() => open(content, { d1Zpk: [] }), 'ERR_ARGUMENT')
-    await failure(() => open(content, { d1Zpk: [keys.zpk, 'ZPK'] }), 'ERR_ARGUMENT')
+    await failure(() => open(content, { to: undefined }), 'ERR_ARGUMENT')
+    await failure(() => open(content, { from: undefined }), 'ERR_ARGUMENT')
+    await failure(() => open(content, { from: [] }), 'ERR_ARGUMENT')
+    await failure(() => open(content, { from: [keys.zpk, 'ZPK'] }), 'ERR_ARGUMENT')
     await failure(() => open(content, { jweKeys: [] }), 'ERR_ARGUMENT')
     await failure(() => open(content, { jweKeys: keys.zpk }), 'ERR_KEY_USAGE')
-    await failure(() => open(content, { storage: keys.jwe }), 'ERR_KEY_USAGE')
+    await failure(() => open(content, { to: keys.jwe }), 'ERR_KEY_USAGE')
     await failure(() => open(content, { translation: 'none' }), 'ERR_ARGUMENT')
-    await failure(() => open(content, { d1Zpk: keys.zpkClosed }), 'ERR_HOST_DECIPHER')
+    await failure(() => open(content, { from: keys.zpkClosed }), 'ERR_HOST_DECIPHER')
     await failure(() => open({}, { body: { type: '3DES_SECCOS', encryptedPinBlock: 'x' } }), 'ERR_D1_MESSAGE')
   })
 
@@ -225,7 +225,7 @@ describe('Set PIN', () => {
     using pin = await openSetPinRequestToClearPin({
       body: JSON.stringify(body),
       jweKeys: [keys.old, keys.jwe],
-      d1Zpk: [keys.store, keys.zpk],
+      from: [keys.store, keys.zpk],
       pan: PAN,
     })
     expect(pin.reveal()).toBe('907856')
@@ -242,11 +242,11 @@ describe('Get PIN', () => {
   test('from a clear PIN and from a stored block, jose and node-forge read the same', async () => {
     using pin = Pin.from('4711')
     const block = await encipherPin({ pin, pan: PAN, format: 0, key: keys.store })
-    const target = { pan: PAN, d1Zpk: keys.zpk, d1PublicJwk }
+    const target = { pan: PAN, to: keys.zpk, d1PublicJwk }
     const answers = [
       await getPinResponse({ pin, ...target }),
-      await getPinResponse({ block, under: keys.store, ...target }),
-      await getPinResponse({ block, under: keys.store, translation: 'reencipher', ...target }),
+      await getPinResponse({ block, from: keys.store, ...target }),
+      await getPinResponse({ block, from: keys.store, translation: 'reencipher', ...target }),
       await getPinResponse({ pin, ...target, d1PublicJwk: importRecipient(d1PublicJwk) }),
     ]
     for (const { type, encryptedPinBlock } of answers) {
@@ -258,7 +258,7 @@ describe('Get PIN', () => {
   test('refuses a stored block that is not of this PAN, an unusable recipient, and mistakes', async () => {
     using pin = Pin.from('4711')
     const block = await encipherPin({ pin, pan: PAN, format: 0, key: keys.store })
-    const input = { block, under: keys.store, pan: PAN, d1Zpk: keys.zpk, d1PublicJwk }
+    const input = { block, from: keys.store, pan: PAN, to: keys.zpk, d1PublicJwk }
     const shown = [hex(block), ...SECRETS]
     await failure(
       () => getPinResponse({ ...input, pan: Pan.from('5111119876543210') }),
@@ -269,9 +269,9 @@ describe('Get PIN', () => {
       () => getPinResponse({ ...input, d1PublicJwk: { ...d1PublicJwk, x: d1PublicJwk.y } }),
       'ERR_JWE_RECIPIENT',
     )
-    await failure(() => getPinResponse({ ...input, d1Zpk: keys.jwe }), 'ERR_KEY_USAGE', shown)
-    await failure(() => getPinResponse({ ...input, under: undefined } as never), 'ERR_ARGUMENT', shown)
-    await failure(() => getPinResponse({ ...input, d1Zpk: 'ZPK' } as never), 'ERR_ARGUMENT', shown)
+    await failure(() => getPinResponse({ ...input, to: keys.jwe }), 'ERR_KEY_USAGE', shown)
+    await failure(() => getPinResponse({ ...input, from: undefined } as never), 'ERR_ARGUMENT', shown)
+    await failure(() => getPinResponse({ ...input, to: 'ZPK' } as never), 'ERR_ARGUMENT', shown)
     await failure(() => getPinResponse({ ...input, d1PublicJwk: 'key' } as never), 'ERR_ARGUMENT', shown)
     await failure(() => getPinResponse(undefined as never), 'ERR_ARGUMENT')
     await failure(() => getPinResponse({ ...input, pin } as never), 'ERR_ARGUMENT', shown)

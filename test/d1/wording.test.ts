@@ -100,9 +100,9 @@ describe('what is inside a JWE', () => {
     openSetPinRequest({
       body: { type: 'ISO0', encryptedPinBlock: await seal(content) },
       jweKeys: keys.jwe,
-      d1Zpk: keys.zpk,
+      from: keys.zpk,
       pan: PAN,
-      storage: keys.zpk,
+      to: keys.zpk,
     })
   const pinValue = '0'.repeat(16)
   test.each<[string, unknown, string]>([
@@ -137,7 +137,7 @@ describe('what is inside a JWE', () => {
   test('each verb takes its own type', async () => {
     const iso0 = { type: 'ISO0', encryptedPinBlock: 'x' }
     const seccos = { type: '3DES_SECCOS', encryptedPinBlock: 'x' }
-    const input = { jweKeys: keys.jwe, d1Zpk: keys.zpk, pan: PAN }
+    const input = { jweKeys: keys.jwe, from: keys.zpk, pan: PAN }
     expect(await problem(() => openSetPinRequestToClearPin({ ...input, body: seccos }))).toBe(
       'type must be ISO0 here',
     )
@@ -224,27 +224,27 @@ describe("a programmer's mistake names the verb, or the option", () => {
 
   test('keys and lists', async () => {
     const noKey = 'must be a Key, bound by a backend of this copy of the library'
-    const get = { pan: PAN, d1Zpk: keys.zpk, d1PublicJwk: recipient() }
+    const get = { pan: PAN, to: keys.zpk, d1PublicJwk: recipient() }
     const block = new Uint8Array(8)
-    expect(await mistake(() => getPinResponse({ ...get, d1Zpk: 1 } as never))).toBe(`d1Zpk ${noKey}`)
-    expect(await mistake(() => getPinResponse({ ...get, block } as never))).toBe(`under ${noKey}`)
-    expect(await mistake(() => getPinResponse({ ...get, under: keys.zpk } as never))).toMatch(/^block /)
-    const set = { body: {}, jweKeys: keys.jwe, d1Zpk: keys.zpk, pan: PAN, storage: keys.zpk }
-    expect(await mistake(() => openSetPinRequest({ ...set, storage: 1 } as never))).toBe(`storage ${noKey}`)
-    expect(await mistake(() => openSetPinRequest({ ...set, d1Zpk: [] }))).toBe('d1Zpk must be 1 to 64 keys')
+    expect(await mistake(() => getPinResponse({ ...get, to: 1 } as never))).toBe(`to ${noKey}`)
+    expect(await mistake(() => getPinResponse({ ...get, block } as never))).toBe(`from ${noKey}`)
+    expect(await mistake(() => getPinResponse({ ...get, from: keys.zpk } as never))).toMatch(/^block /)
+    const set = { body: {}, jweKeys: keys.jwe, from: keys.zpk, pan: PAN, to: keys.zpk }
+    expect(await mistake(() => openSetPinRequest({ ...set, to: 1 } as never))).toBe(`to ${noKey}`)
+    expect(await mistake(() => openSetPinRequest({ ...set, from: [] }))).toBe('from must be 1 to 64 keys')
     expect(await mistake(() => openSeccos({}, { macKeys: [] }))).toBe('macKeys must be 1 to 64 keys')
     expect(await mistake(() => openSeccos({}, { prwKids: 'PRW' }))).toBe('prwKids must be an array of kids')
   })
 
   test('Get PIN from a PIN and from a block at once, and a translation that is none', async () => {
     using pin = Pin.from('4711')
-    const get = { pan: PAN, d1Zpk: keys.zpk, d1PublicJwk: recipient() }
-    for (const more of [{ block: new Uint8Array(8) }, { under: keys.zpk }, { translation: 'checked' }]) {
+    const get = { pan: PAN, to: keys.zpk, d1PublicJwk: recipient() }
+    for (const more of [{ block: new Uint8Array(8) }, { from: keys.zpk }, { translation: 'checked' }]) {
       expect(await mistake(() => getPinResponse({ ...get, pin, ...more } as never))).toBe(
-        'getPinResponse takes either pin, or block and under',
+        'getPinResponse takes either pin, or block and from',
       )
     }
-    const stored = { ...get, block: new Uint8Array(8), under: keys.zpk, translation: 'none' }
+    const stored = { ...get, block: new Uint8Array(8), from: keys.zpk, translation: 'none' }
     expect(await mistake(() => getPinResponse(stored as never))).toBe(
       "translation must be 'checked' or 'reencipher'",
     )

@@ -14,7 +14,7 @@ const d1Public = { kty: 'EC', crv: 'P-256', x: secret.d1.x, y: secret.d1.y, kid:
 const iso0Content = () =>
   JSON.stringify({ pinValue: secret.sharedBlock.toString('hex').toUpperCase(), kid: 'ZPK' })
 const iso0Body = () => ({ type: 'ISO0', encryptedPinBlock: secret.sealed(iso0Content()) })
-const setPin = ({ keys }: World) => ({ body: iso0Body(), jweKeys: keys.jwe, d1Zpk: keys.zpk, pan: pan() })
+const setPin = ({ keys }: World) => ({ body: iso0Body(), jweKeys: keys.jwe, from: keys.zpk, pan: pan() })
 const seccosBody = ({ seccos }: World) => ({
   type: '3DES_SECCOS',
   encryptedPinBlock: secret.sealed(
@@ -91,9 +91,9 @@ export const D1: readonly LeakCase[] = [
     ({ keys, options }) => [
       {
         block: Uint8Array.from(secret.storedBlock),
-        under: keys.store,
+        from: keys.store,
         pan: pan(),
-        d1Zpk: keys.zpk,
+        to: keys.zpk,
         d1PublicJwk: d1Public,
         translation: 'checked',
       },
@@ -104,13 +104,13 @@ export const D1: readonly LeakCase[] = [
   verb(
     'getPinResponse',
     d1.getPinResponse,
-    ({ keys, options }) => [{ pin: pin(), pan: pan(), d1Zpk: keys.zpk, d1PublicJwk: d1Public }, options],
+    ({ keys, options }) => [{ pin: pin(), pan: pan(), to: keys.zpk, d1PublicJwk: d1Public }, options],
     { names: ['kid'] },
   ),
   verb(
     'openSetPinRequest',
     d1.openSetPinRequest,
-    world => [{ ...setPin(world), storage: world.keys.store, translation: 'checked' }, world.options],
+    world => [{ ...setPin(world), to: world.keys.store, translation: 'checked' }, world.options],
     { holds: ['stored block'] },
   ),
   verb('openSetPinRequestToClearPin', d1.openSetPinRequestToClearPin, world => [

@@ -10,12 +10,12 @@ test('another test issuer does not open what was sealed to this one: its P-256 k
   using pin = Pin.from('4711')
   const { storage, d1Zpk, d1PublicJwk } = one
   const block = await encipherPin({ pin, pan, format: 0, key: storage })
-  const body = await getPinResponse({ block, under: storage, pan, d1Zpk, d1PublicJwk })
+  const body = await getPinResponse({ block, from: storage, pan, to: d1Zpk, d1PublicJwk })
   const input = { body, pan }
   await expect(
-    openSetPinRequest({ ...input, jweKeys: two.jweKey, d1Zpk: two.d1Zpk, storage: two.storage }),
+    openSetPinRequest({ ...input, jweKeys: two.jweKey, from: two.d1Zpk, to: two.storage }),
   ).rejects.toThrow(expect.objectContaining({ code: 'ERR_JWE' }))
-  const opened = await openSetPinRequest({ ...input, jweKeys: one.jweKey, d1Zpk, storage })
+  const opened = await openSetPinRequest({ ...input, jweKeys: one.jweKey, from: d1Zpk, to: storage })
   expect(opened.block).toEqual(block)
   using read = await decipherPin({ block: opened.block, pan, format: 0, key: storage })
   expect(read.reveal()).toBe('4711')

@@ -47,9 +47,9 @@ const { publicJwk } = await issuerKeys.bind({ kid: 'ISSUER-JWE', usage: 'jwe-key
 using wanted = Pin.from('0815')
 const body = await getPinResponse({
   block: await encipherPin({ pin: wanted, pan, format: 0, key: d1Zpk }),
-  under: d1Zpk,
+  from: d1Zpk,
+  to: d1Zpk,
   pan,
-  d1Zpk,
   d1PublicJwk: { ...publicJwk, kid: 'ISSUER-JWE' },
 })
 const answer = await fetch(url, {
@@ -64,6 +64,6 @@ server.close()
 async function getPin(): Promise<string> {
   const response = await fetch(url)
   const text = await response.text()
-  using pin = await openSetPinRequestToClearPin({ body: text, jweKeys: d1Jwe, d1Zpk, pan })
+  using pin = await openSetPinRequestToClearPin({ body: text, jweKeys: d1Jwe, from: d1Zpk, pan })
   return pin.reveal()
 }

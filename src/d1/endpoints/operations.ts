@@ -40,13 +40,13 @@ export async function getPin(call: PinCall): Promise<Answer> {
   if (iso0 === undefined) throw new Refusal('pin-not-available')
   const stored = await supplied('store-failed', () => pins.readBlock(ref, options))
   if (stored === undefined) throw new Refusal('pin-not-available')
-  const under = iso0.storage.find(key => key.kid === stored.kid)
-  if (under === undefined) throw new Refusal('storage-key-unknown')
+  const from = iso0.storage.find(key => key.kid === stored.kid)
+  if (from === undefined) throw new Refusal('storage-key-unknown')
   const { d1Zpk, translation } = iso0
   const recipient = await supplied('d1-key-failed', iso0.recipient)
-  const input = { block: stored.block, under, pan, d1Zpk: d1Zpk[0], d1PublicJwk: recipient.key, translation }
+  const input = { block: stored.block, from, to: d1Zpk[0], pan, d1PublicJwk: recipient.key, translation }
   const body = await judged(GET_PIN_FAULTS, () => getPinResponse(input, options))
-  facts.keys.push(auditKey('storage', under), auditKey('d1-zpk', d1Zpk[0]), {
+  facts.keys.push(auditKey('storage', from), auditKey('d1-zpk', d1Zpk[0]), {
     role: 'd1-public',
     kid: recipient.kid,
   })
@@ -96,7 +96,7 @@ async function setIso0(call: PinCall, card: Card, body: PinMessage): Promise<voi
   const { d1Zpk, translation } = iso0
   const [storage] = iso0.storage
   const opened = await judged(SET_PIN_FAULTS, () =>
-    openSetPinRequest({ body, jweKeys, d1Zpk, pan, storage, translation }, options),
+    openSetPinRequest({ body, jweKeys, from: d1Zpk, pan, to: storage, translation }, options),
   )
   const { block, kid, zpkKid, jweKid } = opened
   note(call, 'jwe', jweKeys, jweKid)

@@ -16,7 +16,7 @@ import { type Translation, translateStored } from './set-pin.js'
 export interface GetPinTarget {
   readonly pan: Pan
   /** The TDEA key shared with D1 (`pin-encryption`); its kid goes into the message. */
-  readonly d1Zpk: Key
+  readonly to: Key
   /** D1's public P-256 key: a JWK with a `kid`, or the reusable result of `importRecipient`. */
   readonly d1PublicJwk: PublicJwkLike | P256Recipient
 }
@@ -25,11 +25,11 @@ export interface GetPinTarget {
 export type GetPinInput = GetPinTarget &
   (
     | {
-        /** The stored format 0 block: 8 bytes, enciphered under `under`. */
+        /** The stored format 0 block: 8 bytes, enciphered under `from`. */
         readonly block: Uint8Array
         /** The issuer's own PIN encryption key. */
-        readonly under: Key
-        /** How the block moves from `under` to `d1Zpk`; `checked` where absent. */
+        readonly from: Key
+        /** How the block moves from `from` to `to`; `checked` where absent. */
         readonly translation?: Translation
       }
     | { readonly pin: Pin }
@@ -39,23 +39,23 @@ export type GetPinInput = GetPinTarget &
  * The body of a Get PIN response: the PIN block under D1's TDEA key, inside a JWE to D1's public key.
  *
  * Errors: `ERR_PIN_BLOCK` (the stored block does not parse for this PAN under this key), `ERR_HOST_DECIPHER` (a checked
- * translation needs `under` bound with `hostDecipher`), `ERR_JWE_RECIPIENT`, `ERR_KEY_USAGE`, `ERR_ARGUMENT`,
+ * translation needs `from` bound with `hostDecipher`), `ERR_JWE_RECIPIENT`, `ERR_KEY_USAGE`, `ERR_ARGUMENT`,
  * `ERR_ABORTED`, and what the backend reports. Source: Outbound PIN Management API 1.0, getPIN.
  *
  * @example
  * ```ts
- * const body = await getPinResponse({ block: storedBlock, under: storage, pan, d1Zpk, d1PublicJwk })
+ * const body = await getPinResponse({ block: storedBlock, from: storage, to: d1Zpk, pan, d1PublicJwk })
  * response.end(JSON.stringify(body)) // {"type":"ISO0","encryptedPinBlock":"eyJ…"}
  * ```
  */
 export async function getPinResponse(input: GetPinInput, options?: CallOptions): Promise<PinMessage<'ISO0'>> {
-  const { pan, d1Zpk, recipient, source } = readInput(input)
+  const { pan, to, recipient, source } = readInput(input)
   const block =
     'pin' in source
-      ? await encipherPin({ pin: source.pin, pan, format: 0, key: d1Zpk }, options)
-      : await translateStored({ ...source, pan, to: d1Zpk }, options)
+      ? await encipherPin({ pin: source.pin, pan, format: 0, key: to }, options)
+      : await translateStored({ ...source, pan, to }, options)
   return withWiped(block, async () => {
-    const content = writeIso0Content(block, d1Zpk)
+    const content = writeIso0Content(block, to)
     return withWiped(content, async plaintext => ({
       type: 'ISO0',
       encryptedPinBlock: await sealJwe({ plaintext, recipient }, options),
@@ -63,36 +63,32 @@ export async function getPinResponse(input: GetPinInput, options?: CallOptions):
   })
 }
 
-const NAMES = ['pan', 'd1Zpk', 'd1PublicJwk', 'pin', 'block', 'under', 'translation'] as const
+const NAMES = ['pan', 'to', 'd1PublicJwk', 'pin', 'block', 'from', 'translation'] as const
 
 /** All members a call may have, of either kind. */
 type AnyInput = GetPinTarget & {
   readonly pin?: Pin
   readonly block?: Uint8Array
-  readonly under?: Key
+  readonly from?: Key
   readonly translation?: Translation
 }
 
 /** Everything is looked at before a key is used: a key operation that ends in a refusal is wasted, or an oracle. */
 function readInput(input: AnyInput) {
-  const { pan, d1Zpk, d1PublicJwk, pin, block, under, translation } = readOptions(
-    input,
-    'getPinResponse',
-    NAMES,
-  )
+  const { pan, to, d1PublicJwk, pin, block, from, translation } = readOptions(input, 'getPinResponse', NAMES)
   requirePan(pan)
-  requireKey(d1Zpk, 'd1Zpk')
+  requireKey(to, 'to')
   const recipient = readRecipient(d1PublicJwk)
   if (pin !== undefined) {
-    if (block !== undefined || under !== undefined || translation !== undefined) {
-      throw new ArgumentError('getPinResponse takes either pin, or block and under')
+    if (block !== undefined || from !== undefined || translation !== undefined) {
+      throw new ArgumentError('getPinResponse takes either pin, or block and from')
     }
     requirePin(pin)
-    return { pan, d1Zpk, recipient, source: { pin } }
+    return { pan, to, recipient, source: { pin } }
   }
-  requireKey(under, 'under')
+  requireKey(from, 'from')
   requireBytes(block, 'block')
-  return { pan, d1Zpk, recipient, source: { block, from: under, translation } }
+  return { pan, to, recipient, source: { block, from, translation } }
 }
 
 /** The body of a Get PIN Change Counter response: four digits, and 20 characters. */

@@ -41,8 +41,8 @@ export function readPinMessage(body: MessageInput): PinMessage {
 }
 
 /** UTF-8 JSON of an ISO0 content: upper-case hex of the block, then the kid. The caller wipes it. */
-export function writeIso0Content(block: Uint8Array, d1Zpk: Key): Uint8Array {
-  return new TextEncoder().encode(JSON.stringify({ pinValue: toHex(block), kid: d1Zpk.kid }))
+export function writeIso0Content(block: Uint8Array, key: Key): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify({ pinValue: toHex(block), kid: key.kid }))
 }
 
 /**

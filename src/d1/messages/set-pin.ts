@@ -19,7 +19,7 @@ export interface SetPinRequestInput {
   /** The issuer's P-256 keys (`jwe-key-agreement`); the JWE's kid selects one. */
   readonly jweKeys: Key | readonly Key[]
   /** The TDEA keys shared with D1 (`pin-encryption`); the message's kid selects one. */
-  readonly d1Zpk: Key | readonly Key[]
+  readonly from: Key | readonly Key[]
   /** The card's PAN. */
   readonly pan: Pan
 }
@@ -27,17 +27,17 @@ export interface SetPinRequestInput {
 /** What {@link openSetPinRequest} takes beside. */
 export interface OpenSetPinRequestInput extends SetPinRequestInput {
   /** The issuer's own `pin-encryption` key, under which the new PIN block is to be stored. */
-  readonly storage: Key
-  /** How the block moves from `d1Zpk` to `storage`; `checked` where absent. */
+  readonly to: Key
+  /** How the block moves from `from` to `to`; `checked` where absent. */
   readonly translation?: Translation
 }
 
 /** A Set PIN request (ISO0), opened: what to store. */
 export interface OpenedSetPinRequest {
   readonly type: 'ISO0'
-  /** The format 0 block under the storage key: 8 bytes. */
+  /** The format 0 block under `to`: 8 bytes. */
   readonly block: Uint8Array
-  /** The storage key's kid, to be stored beside the block. */
+  /** The kid of `to`, to be stored beside the block. */
   readonly kid: string
   /** Which of the keys shared with D1 the request used. */
   readonly zpkKid: string
@@ -56,7 +56,7 @@ export interface OpenedSetPinRequest {
  *
  * @example
  * ```ts
- * const { block, kid } = await openSetPinRequest({ body: requestText, jweKeys, d1Zpk, pan, storage })
+ * const { block, kid } = await openSetPinRequest({ body: requestText, jweKeys, from: d1Zpk, to: storage, pan })
  * await cards.storePinBlock(cardId, block, kid)
  * ```
  */
@@ -64,26 +64,26 @@ export async function openSetPinRequest(
   input: OpenSetPinRequestInput,
   options?: CallOptions,
 ): Promise<OpenedSetPinRequest> {
-  const request = readOptions(input, 'openSetPinRequest', [...NAMES, 'storage', 'translation'])
-  const { pan, storage, translation } = request
-  requireKey(storage, 'storage')
+  const request = readOptions(input, 'openSetPinRequest', [...NAMES, 'to', 'translation'])
+  const { pan, to, translation } = request
+  requireKey(to, 'to')
   const { content, from, jweKid } = await openContent(request, options)
   const block = await withWiped(content.block, enciphered =>
-    receiveBlock({ block: enciphered, pan, from, to: storage, translation }, options),
+    receiveBlock({ block: enciphered, pan, from, to, translation }, options),
   )
-  return { type: 'ISO0', block, kid: storage.kid, zpkKid: from.kid, jweKid }
+  return { type: 'ISO0', block, kid: to.kid, zpkKid: from.kid, jweKid }
 }
 
 /**
  * Opens a Set PIN request of type ISO0 and hands out the clear PIN. For issuers whose core system takes nothing
- * else; {@link openSetPinRequest} is the one to use where a block can be stored. The key of D1 must be bound with
+ * else; {@link openSetPinRequest} is the one to use where a block can be stored. The key shared with D1 must be bound with
  * `hostDecipher`. Dispose of the PIN.
  *
  * Errors: as {@link openSetPinRequest}, of them `ERR_JWE`, `ERR_D1_MESSAGE`, `ERR_PIN_BLOCK`; `ERR_HOST_DECIPHER`.
  *
  * @example
  * ```ts
- * using pin = await openSetPinRequestToClearPin({ body: requestText, jweKeys, d1Zpk, pan })
+ * using pin = await openSetPinRequestToClearPin({ body: requestText, jweKeys, from: d1Zpk, pan })
  * ```
  */
 export async function openSetPinRequestToClearPin(
@@ -97,13 +97,13 @@ export async function openSetPinRequestToClearPin(
   )
 }
 
-const NAMES = ['body', 'jweKeys', 'd1Zpk', 'pan'] as const
+const NAMES = ['body', 'jweKeys', 'from', 'pan'] as const
 
 async function openContent(
-  { body, jweKeys, d1Zpk, pan }: SetPinRequestInput,
+  { body, jweKeys, from, pan }: SetPinRequestInput,
   options: CallOptions | undefined,
 ): Promise<{ content: Iso0Content; from: Key; jweKid: string }> {
-  const zpks = requireKeys(d1Zpk, 'd1Zpk')
+  const zpks = requireKeys(from, 'from')
   requirePan(pan)
   const { type, encryptedPinBlock } = readPinMessage(body)
   if (type !== 'ISO0') throw new D1MessageError('type', 'must be ISO0 here')

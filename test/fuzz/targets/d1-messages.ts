@@ -92,8 +92,14 @@ export const d1Messages: FuzzTarget = {
       codes: CODES,
       hidden: [text, inner, iso0Content.pinValue, ...Object.values(seccosContent)],
     }
-    const iso0 = await attemptAsync(() => openSetPinRequest({ body, jweKeys, d1Zpk, pan, storage }), rule)
-    const pin = await attemptAsync(() => openSetPinRequestToClearPin({ body, jweKeys, d1Zpk, pan }), rule)
+    const iso0 = await attemptAsync(
+      () => openSetPinRequest({ body, jweKeys, from: d1Zpk, pan, to: storage }),
+      rule,
+    )
+    const pin = await attemptAsync(
+      () => openSetPinRequestToClearPin({ body, jweKeys, from: d1Zpk, pan }),
+      rule,
+    )
     const seccos = await attemptAsync(
       () =>
         openSeccosSetPinRequest({
