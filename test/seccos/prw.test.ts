@@ -1,5 +1,6 @@
 import { beforeAll, describe, expect, test, vi } from 'vitest'
 import { type Key, operationsOf } from '../../src/backend/key.js'
+import { softwareBackend } from '../../src/backend/software/software.js'
 import { concatBytes, fromHex, toHex } from '../../src/base/bytes.js'
 import { computeMac } from '../../src/primitives/mac.js'
 import { Pin } from '../../src/primitives/pin.js'
@@ -368,5 +369,26 @@ describe('what held PAN and PIN is wiped', () => {
     for (const buffer of seen) expect(buffer.every(byte => byte === 0)).toBe(true)
     expect(pin.reveal()).toBe('739204')
     expect(RANDOM_4).toEqual(Uint8Array.of(0xde, 0xad, 0x00, 0x42))
+  })
+})
+
+describe('the mode of a MAC key', () => {
+  const material = '89E88CF7931444F334BD7547FC3F380C'
+  const bound = async (mode: 'G' | 'V'): Promise<Key> => {
+    const backend = await softwareBackend({
+      keys: [{ kid: 'MAC', usage: 'retail-mac', algorithm: 'tdea-2key', material }],
+    })
+    return backend.bind({ kid: 'MAC', usage: 'retail-mac', mode })
+  }
+  const input = () => ({ ...of(TDEA).prw, profile: TDEA, intdatag: INTDATAG })
+
+  test('V verifies and generates nothing; G generates and verifies nothing', async () => {
+    const [generate, verify] = [await bound('G'), await bound('V')]
+    const { macValue } = await generatePrwMac({ ...input(), key: generate })
+    expect(await verifyPrwMac({ ...input(), macValue, key: verify })).toMatchObject({ verified: true })
+    await expect(generatePrwMac({ ...input(), key: verify })).rejects.toMatchObject({ code: 'ERR_KEY_USAGE' })
+    await expect(verifyPrwMac({ ...input(), macValue, key: generate })).rejects.toMatchObject({
+      code: 'ERR_KEY_USAGE',
+    })
   })
 })
