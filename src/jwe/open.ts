@@ -30,7 +30,8 @@ export interface OpenedJwe {
 }
 
 /**
- * Opens a compact JWE (`ECDH-ES` direct, `A256GCM`, P-256) of at most 8192 characters.
+ * Opens a compact JWE (`ECDH-ES` direct, `A256GCM`, P-256) of at most 8192 characters, of which the protected header,
+ * in base64url, has at most 2048.
  *
  * Everything that can be checked is checked before the key is used: form, lengths, canonical base64url, strict header
  * JSON, algorithms, and that the ephemeral key is on the curve. Whatever is wrong with the JWE, the kid that no key

@@ -9,6 +9,9 @@ const PURPOSES = [
   ['alg', 'ECDH-ES'],
 ] as const
 
+/** Operations of RFC 7517, 4.3 of which one must be among `key_ops`, where there are any: what ECDH-ES does with a key. */
+const OPERATIONS: readonly string[] = ['deriveKey', 'deriveBits']
+
 /** Whether this is a recipient and no look-alike. */
 let isRecipient: (value: object) => value is P256Recipient
 /** For `seal.ts`: the 65-byte point of a recipient. Not exported from the package. */
@@ -22,6 +25,7 @@ export interface PublicJwkLike {
   readonly y?: string
   readonly kid?: string
   readonly use?: string
+  readonly key_ops?: readonly string[]
   readonly alg?: string
 }
 
@@ -70,8 +74,10 @@ export class P256Recipient {
  * Checks a public key and makes a recipient of it, so that many JWEs to it pay for the checks once.
  *
  * `jwk` is a public JWK: `kty` EC, `crv` P-256, `x` and `y` unpadded base64url of 32 bytes, on the curve; `kid` optional.
- * A JWK that says it is for something else (`use` other than `enc`, `alg` other than `ECDH-ES`) is refused; so is a
- * private one, because a private key that travels as a public one is an accident to stop here.
+ * A JWK that says it is for something else (`use` other than `enc`, `alg` other than `ECDH-ES`, `key_ops` that name
+ * neither `deriveKey` nor `deriveBits`) is refused; so is a private one, because a private key that travels as a public
+ * one is an accident to stop here. An optional member, `d` too, that is `null` counts as absent: some programs write
+ * what is missing so.
  *
  * Errors: `ERR_ARGUMENT` (not an object), `ERR_JWE_RECIPIENT`. Source: RFC 7517, 4; RFC 7518, 6.2.1;
  * NIST SP 800-56A Rev. 3, 5.6.2.3.3 (public key validation).
@@ -84,17 +90,26 @@ export class P256Recipient {
  */
 export function importRecipient(jwk: PublicJwkLike): P256Recipient {
   requireObject(jwk)
-  const read = (name: string): unknown => (Object.hasOwn(jwk, name) ? Reflect.get(jwk, name) : undefined)
+  const read = (name: string): unknown =>
+    Object.hasOwn(jwk, name) ? (Reflect.get(jwk, name) ?? undefined) : undefined
   if (read('d') !== undefined) throw unusable('is a private key')
   for (const [name, purpose] of PURPOSES) {
     const value = read(name)
     if (value !== undefined && value !== purpose) throw unusable(`is for another ${name} than ${purpose}`)
   }
+  if (!derives(read('key_ops'))) throw unusable('has key_ops without deriveKey and deriveBits')
   const kid = read('kid')
   if (kid !== undefined && !isKid(kid)) throw unusable('has a kid that is not 1 to 128 characters of text')
   const point = pointOfJwk(jwk)
   if (point === undefined) throw unusable('is not a P-256 public key in canonical form')
   return new P256Recipient(point, kid)
+}
+
+/** True for `key_ops` of a key that agrees on others, and where there are none. */
+function derives(operations: unknown): boolean {
+  if (operations === undefined) return true
+  if (!Array.isArray(operations)) return false
+  return operations.length === 0 || operations.some(operation => OPERATIONS.includes(operation))
 }
 
 /** A recipient, imported now unless it has been; errors as {@link importRecipient}. */

@@ -40,9 +40,10 @@ export interface EncipherPinInput {
  */
 export function encipherPin(input: EncipherPinInput, options?: CallOptions): Promise<Uint8Array> {
   try {
-    // Not `readOptions`: one call in ten would be spent there. All members are required, so none can be inherited
-    // unnoticed, and each is read once.
+    // Not `readOptions`: one call in ten would be spent there. All members are required: what is not the input's own is
+    // missing, whatever the prototype says, and each is read once.
     requireOptions(input, 'encipherPin', NAMES)
+    if (!isComplete(input)) throw new ArgumentError('encipherPin takes pin, pan, format and key')
     const { pin, pan, format, key } = input
     requireKey(key, 'key')
     requireFormat(format, 'format')
@@ -51,6 +52,15 @@ export function encipherPin(input: EncipherPinInput, options?: CallOptions): Pro
   } catch (error) {
     return Promise.reject(error)
   }
+}
+
+/** By names that are written out: V8 answers `hasOwn` from the object's shape then. */
+function isOwnPair(entry: object): boolean {
+  return Object.hasOwn(entry, 'pin') && Object.hasOwn(entry, 'pan')
+}
+
+function isComplete(input: object): boolean {
+  return isOwnPair(input) && Object.hasOwn(input, 'format') && Object.hasOwn(input, 'key')
 }
 
 /** What {@link encipherPins} takes: up to 8192 PINs for one call under one key. */
@@ -90,8 +100,9 @@ function clearBlocks(pins: EncipherPinsInput['pins'], { bytes, write }: FormatRo
   try {
     let at = 0
     for (const entry of entries) {
-      // As in `encipherPin`: both members are required, and each is read once.
+      // As in `encipherPin`.
       requireOptions(entry, 'an entry of pins', ENTRY)
+      if (!isOwnPair(entry)) throw new ArgumentError('an entry of pins takes pin and pan')
       const { pin, pan } = entry
       write(pin, pan, clear, at)
       at += bytes

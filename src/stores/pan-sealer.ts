@@ -11,7 +11,7 @@
  */
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
 import { isKid, readOptions, requireKid } from '../base/arguments.js'
-import { concatBytes, secretBytes, snapshot, wipe } from '../base/bytes.js'
+import { concatBytes, secretBytes, snapshot, utf8Bytes, wipe } from '../base/bytes.js'
 import { ArgumentError, BackendError, InputError, KeyError } from '../base/errors.js'
 import type { CardRef } from '../d1/endpoints/interfaces.js'
 import { Pan, panDigits, requirePan } from '../primitives/pan.js'
@@ -81,7 +81,7 @@ export function panSealer(options: PanSealerOptions): PanSealer & Disposable {
 function readKey(entry: PanKey, copies: Map<string, Uint8Array>): void {
   const { kid, key } = readOptions(entry, 'a key of panSealer', ['kid', 'key'])
   requireKid(kid)
-  if (new TextEncoder().encode(kid).length > 255) throw new ArgumentError('kid must be at most 255 bytes')
+  if (utf8Bytes(kid).length > 255) throw new ArgumentError('kid must be at most 255 bytes')
   if (copies.has(kid)) throw new ArgumentError('each kid must be stated once')
   const copy = snapshot(key, 'key')
   copies.set(kid, copy)
@@ -101,7 +101,7 @@ class AesPanSealer implements PanSealer, Disposable {
   seal(pan: Pan, card: CardRef): Uint8Array {
     const key = this.#key(this.#sealingKid)
     requirePan(pan)
-    const kid = new TextEncoder().encode(this.#sealingKid)
+    const kid = utf8Bytes(this.#sealingKid)
     const head = concatBytes(Uint8Array.of(FORM, kid.length), kid)
     const aad = boundTo(head, card)
     const nonce = randomBytes(NONCE_BYTES)
@@ -163,10 +163,7 @@ class AesPanSealer implements PanSealer, Disposable {
 
 function boundTo(head: Uint8Array, card: CardRef): Uint8Array {
   const { issuerId, cardId } = readRef(card)
-  return concatBytes(
-    head,
-    new TextEncoder().encode(JSON.stringify(['issuer-pin-crypto PAN', issuerId, cardId])),
-  )
+  return concatBytes(head, utf8Bytes(JSON.stringify(['issuer-pin-crypto PAN', issuerId, cardId])))
 }
 
 function unopened(): BackendError {

@@ -5,8 +5,8 @@
  */
 import type { Key } from '../backend/key.js'
 import { softwareBackend } from '../backend/software/software.js'
-import { readOptions, requireOptions } from '../base/arguments.js'
-import { requireBytes } from '../base/bytes.js'
+import { readOptions } from '../base/arguments.js'
+import { requireBytes, secretBytes } from '../base/bytes.js'
 import { ArgumentError, InputError, isIssuerPinError } from '../base/errors.js'
 import type { KeyAlgorithm } from '../primitives/algorithms.js'
 import { requirePan } from '../primitives/pan.js'
@@ -101,10 +101,12 @@ const SAMPLE = [
  */
 export async function checkProfile(input: ProfileCheckInput): Promise<ProfileCheck> {
   const given = readOptions(input, 'checkProfile', ['profile', 'samples', 'prwTestKey', 'macTestKey'])
-  const { profile, samples, prwTestKey, macTestKey } = given
+  const { profile, prwTestKey, macTestKey } = given
   requireProfile(profile)
-  if (!Array.isArray(samples) || samples.length === 0) throw new ArgumentError('samples must be a list')
-  for (const sample of samples) requireSample(sample)
+  if (!Array.isArray(given.samples) || given.samples.length === 0) {
+    throw new ArgumentError('samples must be a list')
+  }
+  const samples = given.samples.map(readSample)
   const prw = await testKey(prwTestKey, profile.prw)
   const mac = await testKey(macTestKey, profile.mac)
   try {
@@ -123,13 +125,14 @@ export async function checkProfile(input: ProfileCheckInput): Promise<ProfileChe
   }
 }
 
-function requireSample(sample: ProfileSample): void {
-  requireOptions(sample, 'a sample', SAMPLE)
+function readSample(given: ProfileSample): ProfileSample {
+  const sample = readOptions(given, 'a sample', SAMPLE)
   requirePan(sample.pan)
   requirePin(sample.pin)
   for (const name of ['prwDataSet', 'prwValue', 'macValue'] as const) {
     if (typeof sample[name] !== 'string') throw new ArgumentError(`${name} must be a string`)
   }
+  return sample
 }
 
 const ALGORITHM: Readonly<Record<string, KeyAlgorithm>> = {
@@ -196,8 +199,7 @@ async function verdict(
     const masked = dataSetFromHex(sample.prwDataSet)
     const values = mergeValues(profile, { masked, content: readDataSet(profile, masked) }, sample)
     const { text, outputBytes } = profile.prw
-    const bytes =
-      which === 'mac' ? readText(text, outputBytes, sample.prwValue, 'prwValue') : new Uint8Array(0)
+    const bytes = which === 'mac' ? readText(text, outputBytes, sample.prwValue, 'prwValue') : secretBytes(0)
     const material = { profile, masked, values, prw: { bytes, text: sample.prwValue } }
     const computation = profile[which]
     const expected = which === 'prw' ? sample.prwValue : sample.macValue

@@ -26,7 +26,15 @@ describe('importRecipient and sealJwe refuse the key', () => {
   const noPoint = recipientsJwk('is not a P-256 public key in canonical form')
   it.each<[string, object, string]>([
     ['a private key', RECIPIENT_PRIVATE, recipientsJwk('is a private key')],
-    ['a key with any private member', { ...RECIPIENT, d: null }, recipientsJwk('is a private key')],
+    ['a key with any private member', { ...RECIPIENT, d: '' }, recipientsJwk('is a private key')],
+    ['a private key for agreement', { ...RECIPIENT_PRIVATE, key_ops: [] }, recipientsJwk('is a private key')],
+    ...[['sign'], ['verify', 'encrypt'], ['DeriveKey'], [null], 'deriveKey', {}, 1, false, ''].map(
+      (key_ops): [string, object, string] => [
+        `key_ops ${JSON.stringify(key_ops)}`,
+        { ...RECIPIENT, key_ops },
+        recipientsJwk('has key_ops without deriveKey and deriveBits'),
+      ],
+    ),
     ['a signature key', { ...RECIPIENT, use: 'sig' }, recipientsJwk('is for another use than enc')],
     [
       'a key of another algorithm',
@@ -271,6 +279,23 @@ describe('sealJwe', () => {
 })
 
 describe('importRecipient', () => {
+  it.each([
+    [undefined],
+    [null],
+    [[]],
+    [['deriveKey']],
+    [['deriveBits']],
+    [['deriveKey', 'deriveBits']],
+    [['wrapKey', 'deriveBits']],
+  ])('takes key_ops %j', key_ops => {
+    expect(importRecipient({ ...RECIPIENT, key_ops } as never).publicJwk).toEqual(RECIPIENT)
+  })
+
+  it('takes null for an optional member that is absent', () => {
+    const jwk = { ...ANONYMOUS, d: null, use: null, alg: null, key_ops: null, kid: null }
+    expect(importRecipient(jwk as never).publicJwk).toEqual(ANONYMOUS)
+  })
+
   it('takes what a JWK set usually says', () => {
     const jwk = { ...RECIPIENT, use: 'enc', alg: 'ECDH-ES', x5t: b64u('x') }
     const recipient = importRecipient(jwk)

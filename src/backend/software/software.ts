@@ -1,6 +1,6 @@
 /** The software backend: clear keys in this process, for tests, development and integration. */
 import { randomFillSync } from 'node:crypto'
-import { requireOptions } from '../../base/arguments.js'
+import { readOptions } from '../../base/arguments.js'
 import { secretBytes, wipe } from '../../base/bytes.js'
 import { BackendError, KeyError } from '../../base/errors.js'
 import { requireSoundMaterial } from '../../key/material.js'
@@ -56,9 +56,8 @@ export interface SoftwareBackendOptions {
  * ```
  */
 export async function softwareBackend(options: SoftwareBackendOptions): Promise<Backend> {
-  requireOptions(options, 'softwareBackend', ['keys', 'engine'])
-  const engine = await chooseEngine(options.engine ?? 'auto')
-  return openBackend(new SoftwareDriver(storeKeys(options.keys), engine))
+  const { keys, engine } = readOptions(options, 'softwareBackend', ['keys', 'engine'])
+  return openBackend(new SoftwareDriver(storeKeys(keys), await chooseEngine(engine ?? 'auto')))
 }
 
 /** For {@link softwareBackend}, and for tests of what the front never lets happen. */

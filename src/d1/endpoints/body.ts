@@ -1,5 +1,5 @@
 /** Request bodies: their type and size are checked while they come in, before anything is parsed. */
-import { concatBytes } from '../../base/bytes.js'
+import { concatBytes, secretBytes } from '../../base/bytes.js'
 import { Refusal } from './refusal.js'
 
 /** What a body must be. */
@@ -21,7 +21,7 @@ export const FORM_BODY: BodyRule = { mediaType: 'application/x-www-form-urlencod
  */
 export async function readBody(request: Request, rule: BodyRule, signal: AbortSignal): Promise<Uint8Array> {
   requireHeaders(request.headers, rule)
-  if (request.body === null) return new Uint8Array()
+  if (request.body === null) return secretBytes(0)
   const reader = readerOf(request.body)
   // Ends a read that is waiting. Not waited for: a source that hangs would hang here as well.
   const stop = (): void => {

@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import { readOptions } from '../../base/arguments.js'
-import { equalBytes } from '../../base/bytes.js'
+import { base64urlBytes, bufferOf, equalBytes, secretBytes, withWiped } from '../../base/bytes.js'
 import { type Clock, delay } from '../../base/deadline.js'
 import { ArgumentError } from '../../base/errors.js'
 import { Refusal } from './refusal.js'
@@ -39,7 +39,9 @@ export function readBasic(header: string | null): { id: string; secret: string }
   if (text === '' || text.length % 4 === 1 || (padding !== '' && whole % 4 !== 0)) return undefined
   try {
     // Buffer's base64 reads both alphabets.
-    const pair = UTF_8.decode(Buffer.from(text, 'base64'))
+    const bytes = secretBytes(base64urlBytes(text))
+    bufferOf(bytes).write(text, 'base64')
+    const pair = withWiped(bytes, whole => UTF_8.decode(whole))
     const colon = pair.indexOf(':')
     return colon < 0 ? undefined : { id: pair.slice(0, colon), secret: pair.slice(colon + 1) }
   } catch {

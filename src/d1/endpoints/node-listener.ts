@@ -4,6 +4,7 @@ import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2'
 import { type Duplex, finished } from 'node:stream'
 import { TLSSocket } from 'node:tls'
 import { readOptions } from '../../base/arguments.js'
+import { bufferOf } from '../../base/bytes.js'
 import { ArgumentError } from '../../base/errors.js'
 import type { EndpointHandler } from './endpoints.js'
 import { connectionOf } from './peer.js'
@@ -158,7 +159,7 @@ async function respond(answer: () => Promise<Response>, exchange: Exchange): Pro
   const response = await answer()
   // A string, a character a byte. Of a Buffer, Node puts the head before a «100 Continue» that waits behind the answer to
   // an earlier request, and that then stands in the place of the body.
-  const body = Buffer.from(await response.arrayBuffer()).toString('latin1')
+  const body = bufferOf(new Uint8Array(await response.arrayBuffer())).toString('latin1')
   const headers: Record<string, string> = Object.fromEntries(response.headers)
   if (response.status !== 204) headers['content-length'] = String(body.length)
   if (isHttp2(outgoing)) {

@@ -11,6 +11,7 @@
  */
 import { createHash } from 'node:crypto'
 import type { Key } from '../../backend/key.js'
+import { ownCopy } from '../../base/bytes.js'
 import type { KeyRole } from '../audit.js'
 import type { PinBlockType } from '../contract.js'
 import { changeCounterResponse, getPinResponse } from '../messages/get-pin.js'
@@ -103,7 +104,7 @@ async function setIso0(call: PinCall, card: Card, body: PinMessage): Promise<voi
   note(call, 'd1-zpk', d1Zpk, zpkKid)
   note(call, 'storage', [storage], kid)
   const digest = createHash('sha256').update(body.encryptedPinBlock, 'latin1').digest()
-  const request = { digest: Uint8Array.from(digest), jweKid, acceptedAt: Date.parse(facts.time) }
+  const request = { digest: ownCopy(digest), jweKid, acceptedAt: Date.parse(facts.time) }
   const acceptance = await supplied('store-failed', () =>
     pins.acceptBlock(asFound(ref, card), { block, kid }, request),
   )

@@ -1,7 +1,7 @@
 /** What the endpoints are configured with, checked once, when the service starts. */
 
 import { type Key, requireKeys } from '../../backend/key.js'
-import { requireOptions } from '../../base/arguments.js'
+import { readOptions } from '../../base/arguments.js'
 import type { Clock } from '../../base/deadline.js'
 import { ArgumentError } from '../../base/errors.js'
 import { importRecipient, P256Recipient, type PublicJwkLike } from '../../jwe/recipient.js'
@@ -148,8 +148,8 @@ export function readIssuers(issuers: IssuerEndpointsOptions['issuers']): Readonl
 }
 
 function readIssuer(options: IssuerOptions): Issuer {
-  requireOptions(options, 'an issuer', ['cards', 'pins', 'jweKeys', 'iso0', 'seccos'])
-  const { cards, pins, jweKeys, iso0, seccos } = options
+  const names = ['cards', 'pins', 'jweKeys', 'iso0', 'seccos'] as const
+  const { cards, pins, jweKeys, iso0, seccos } = readOptions(options, 'an issuer', names)
   requireMethods(cards, 'cards', ['find'])
   requireMethods(pins, 'pins', ['readBlock', 'acceptBlock', 'storePrw'])
   if (iso0 === undefined && seccos === undefined) {
@@ -165,8 +165,8 @@ function readIssuer(options: IssuerOptions): Issuer {
 }
 
 function readIso0(options: Iso0Options): Iso0 {
-  requireOptions(options, 'iso0', ['d1Zpk', 'storage', 'd1PublicJwk', 'translation'])
-  const { d1Zpk, storage, d1PublicJwk, translation = 'checked' } = options
+  const names = ['d1Zpk', 'storage', 'd1PublicJwk', 'translation'] as const
+  const { d1Zpk, storage, d1PublicJwk, translation = 'checked' } = readOptions(options, 'iso0', names)
   if (translation !== 'checked' && translation !== 'reencipher') {
     throw new ArgumentError("translation must be 'checked' or 'reencipher'")
   }
@@ -199,14 +199,14 @@ function readRecipientKey(given: D1PublicKey): Recipient {
 }
 
 function readSeccos(options: SeccosOptions): Issuer['seccos'] {
-  requireOptions(options, 'seccos', ['profile', 'macKeys', 'prwKids', 'counter'])
-  const { profile, prwKids, counter } = options
+  const names = ['profile', 'macKeys', 'prwKids', 'counter'] as const
+  const { profile, macKeys: given, prwKids, counter } = readOptions(options, 'seccos', names)
   requireProfile(profile)
   requireMethods(counter, 'counter', ['issue', 'check', 'accept', 'pccOf'])
   if (!Array.isArray(prwKids) || prwKids.length === 0) {
     throw new ArgumentError('prwKids must name at least one key')
   }
-  const macKeys = readKeys(options.macKeys, 'macKeys', macUsageOf(profile))
+  const macKeys = readKeys(given, 'macKeys', macUsageOf(profile))
   return { profile, prwKids: [...prwKids], counter, macKeys }
 }
 

@@ -10,7 +10,7 @@ import {
   jwtVerify,
   SignJWT,
 } from 'jose'
-import { readOptions, requireOptions } from '../../base/arguments.js'
+import { readOptions } from '../../base/arguments.js'
 import { ArgumentError } from '../../base/errors.js'
 import type { IssuedToken, TokenGrant, TokenIssuer, TokenVerdict, TokenVerifier } from './interfaces.js'
 import { judgeToken, TokenMemory } from './token-verdict.js'
@@ -71,9 +71,9 @@ interface OwnKey {
  * ```
  */
 export async function ownTokens(options: OwnTokensOptions): Promise<OwnTokens> {
-  requireOwnTokens(options)
-  const { algorithm, issuer, audience, lifetimeSeconds, now = Date.now } = options
-  const keys = await Promise.all(options.keys.map(jwk => readKey(algorithm, jwk)))
+  const own = readOwnTokens(options)
+  const { algorithm, issuer, audience, lifetimeSeconds, now = Date.now } = own
+  const keys = await Promise.all(own.keys.map(jwk => readKey(algorithm, jwk)))
   const byKid = new Map(keys.map(key => [key.kid, key.verifying]))
   const [first] = keys
   if (first === undefined || byKid.size !== keys.length) {
@@ -129,11 +129,11 @@ export async function ownTokens(options: OwnTokensOptions): Promise<OwnTokens> {
   return { issue, verify }
 }
 
-const NAMES = ['algorithm', 'keys', 'issuer', 'audience', 'lifetimeSeconds', 'now']
+const NAMES = ['algorithm', 'keys', 'issuer', 'audience', 'lifetimeSeconds', 'now'] as const
 
-function requireOwnTokens(options: OwnTokensOptions): void {
-  requireOptions(options, 'ownTokens', NAMES)
-  const { algorithm, keys, issuer, audience, lifetimeSeconds, now } = options
+function readOwnTokens(options: OwnTokensOptions): OwnTokensOptions {
+  const own = readOptions(options, 'ownTokens', NAMES)
+  const { algorithm, keys, issuer, audience, lifetimeSeconds, now } = own
   if (algorithm !== 'HS256' && algorithm !== 'ES256') {
     throw new ArgumentError('ownTokens: algorithm must be HS256 or ES256')
   }
@@ -149,6 +149,7 @@ function requireOwnTokens(options: OwnTokensOptions): void {
   if (now !== undefined && typeof now !== 'function') {
     throw new ArgumentError('ownTokens: now must be a function')
   }
+  return own
 }
 
 /** Refused here: what would be said of a grant of another shape further down may quote it. */

@@ -1,7 +1,7 @@
 /** The outer and the inner JSON objects of Get PIN and Set PIN (Outbound PIN Management API 1.0), pure. */
 
 import type { Key } from '../../backend/key.js'
-import { fromHex, toHex, wipe } from '../../base/bytes.js'
+import { fromHex, toHex, utf8Bytes, wipe } from '../../base/bytes.js'
 import { D1MessageError } from '../../base/errors.js'
 import { MAX_ENCRYPTED, MAX_KID, PIN_BLOCK_TYPES, PIN_VALUE, type PinBlockType } from '../contract.js'
 import { type JsonObject, type MessageInput, readChoice, readMessage, readString } from './fields.js'
@@ -42,7 +42,7 @@ export function readPinMessage(body: MessageInput): PinMessage {
 
 /** UTF-8 JSON of an ISO0 content: upper-case hex of the block, then the kid. The caller wipes it. */
 export function writeIso0Content(block: Uint8Array, key: Key): Uint8Array {
-  return new TextEncoder().encode(JSON.stringify({ pinValue: toHex(block), kid: key.kid }))
+  return utf8Bytes(JSON.stringify({ pinValue: toHex(block), kid: key.kid }))
 }
 
 /**

@@ -37,12 +37,12 @@ import {
   type AcceptRequest,
   type ChangeCounterOptions,
   newIntdatag,
+  readCounterOptions,
   readPcc,
   readRequest,
   readTag,
   readWhole,
   requireCardId,
-  requireCounterOptions,
 } from './input.js'
 import {
   type CardState,
@@ -131,9 +131,8 @@ export class ChangeCounter {
 
   /** Errors: `ERR_ARGUMENT`. */
   constructor(options: ChangeCounterOptions) {
-    requireCounterOptions(options)
-    this.#options = { ...options }
-    this.#policy = { rule: options.rule, wrap: options.wrap }
+    this.#options = readCounterOptions(options)
+    this.#policy = { rule: this.#options.rule, wrap: this.#options.wrap }
   }
 
   /**

@@ -2,8 +2,16 @@
 
 import { createHash } from 'node:crypto'
 import type { Backend } from '../../backend/backend.js'
-import { type CallOptions, readOwn, requireOptions } from '../../base/arguments.js'
-import { requireBytes, toHex, wipe } from '../../base/bytes.js'
+import { type CallOptions, readOptions, readOwn } from '../../base/arguments.js'
+import {
+  bufferOf,
+  ownCopy,
+  requireBytes,
+  secretBytes,
+  toHex,
+  utf8Bytes,
+  withWiped,
+} from '../../base/bytes.js'
 import { ArgumentError, BackendError, ChangeCounterError } from '../../base/errors.js'
 import { type ClaimRequest, PCC_RULES, PCC_WRAPS, type PccRule, type PccWrap, tagOf } from './state.js'
 import type { ChangeCounterStore } from './store.js'
@@ -50,13 +58,14 @@ export async function newIntdatag(
   backend: Pick<Backend, 'randomBytes'>,
   options?: CallOptions,
 ): Promise<string> {
-  const random = await backend.randomBytes(INTDATAG_CHARACTERS, options)
-  if (random.length !== INTDATAG_CHARACTERS) {
-    throw new BackendError('ERR_BACKEND_FAILED', 'the backend gave another number of random bytes')
-  }
-  const intdatag = Array.from(random, byte => ALPHABET.charAt(byte & 31)).join('')
-  wipe(random)
-  return intdatag
+  return withWiped(await backend.randomBytes(INTDATAG_CHARACTERS, options), random => {
+    if (random.length !== INTDATAG_CHARACTERS) {
+      throw new BackendError('ERR_BACKEND_FAILED', 'the backend gave another number of random bytes')
+    }
+    let intdatag = ''
+    for (const byte of random) intdatag += ALPHABET.charAt(byte & 31)
+    return intdatag
+  })
 }
 
 /** Shapes that no issued counter has are refused as what they are not: the outside can send anything here. */
@@ -90,11 +99,11 @@ export function requireCardId(cardId: unknown): asserts cardId is string {
   }
 }
 
-/** Throws `ERR_ARGUMENT` unless the options are complete and sound: nothing of the scheme's is guessed. */
-export function requireCounterOptions(options: ChangeCounterOptions): void {
-  const names = ['store', 'backend', 'firstPcc', 'rule', 'wrap', 'ttlSeconds', 'now']
-  requireOptions(options, 'ChangeCounter', names)
-  const { store, backend, firstPcc, rule, wrap, ttlSeconds, now } = options
+/** The options, read once: `ERR_ARGUMENT` unless they are complete and sound: nothing of the scheme's is guessed. */
+export function readCounterOptions(options: ChangeCounterOptions): ChangeCounterOptions {
+  const names = ['store', 'backend', 'firstPcc', 'rule', 'wrap', 'ttlSeconds', 'now'] as const
+  const own = readOptions(options, 'ChangeCounter', names)
+  const { store, backend, firstPcc, rule, wrap, ttlSeconds, now } = own
   const isFunction = (value: unknown): boolean => typeof value === 'function'
   if (![store?.read, store?.compareAndSet, store?.purge, store?.keys].every(isFunction)) {
     throw new ArgumentError('store must be a ChangeCounterStore')
@@ -113,6 +122,7 @@ export function requireCounterOptions(options: ChangeCounterOptions): void {
     throw new ArgumentError('ttlSeconds must be a whole number from 1 to 86400')
   }
   if (now !== undefined && !isFunction(now)) throw new ArgumentError('now must be a function')
+  return own
 }
 
 /** The number of a PCC that the caller, or a function of the caller's, gave. */
@@ -149,11 +159,12 @@ export function requestFingerprint(members: Readonly<Record<string, string>>): U
     if (/\p{Cs}/u.test(name) || /\p{Cs}/u.test(value))
       throw new ArgumentError('members must be well-formed text')
     for (const text of [name, value]) {
-      const bytes = Buffer.from(text, 'utf8')
-      const length = Buffer.alloc(4)
-      length.writeUInt32BE(bytes.length)
-      hash.update(length).update(bytes)
+      withWiped(utf8Bytes(text), bytes => {
+        const length = secretBytes(4)
+        bufferOf(length).writeUInt32BE(bytes.length)
+        hash.update(length).update(bytes)
+      })
     }
   }
-  return Uint8Array.from(hash.digest())
+  return ownCopy(hash.digest())
 }

@@ -1,7 +1,7 @@
 /** Cards over any {@link SqlDatabase}: each with its PAN sealed, and a revision by which a later write can tell a change. */
 import { randomBytes } from 'node:crypto'
 import { type CallOptions, requireSignal, throwIfAborted } from '../../base/arguments.js'
-import { requireBytes, toHex } from '../../base/bytes.js'
+import { bufferOf, ownCopy, requireBytes, toHex } from '../../base/bytes.js'
 import { ArgumentError, BackendError, isIssuerPinError } from '../../base/errors.js'
 import type { Card, CardRef, CardState } from '../../d1/endpoints/interfaces.js'
 import type { BulkResult, CardEntry, CardStore, ResealPage } from '../issuer-store.js'
@@ -99,7 +99,7 @@ export class SqlCards implements CardStore {
       // The PAN is the same: the revision stays. A card that was put meanwhile has another seal, and stays as it is.
       statements.push({
         sql: `UPDATE ${this.#table} SET pan = $3 WHERE issuer_id = $1 AND card_id = $2 AND pan = $4`,
-        values: [...valuesOf(ref), again, Uint8Array.from(sealed)],
+        values: [...valuesOf(ref), again, ownCopy(sealed)],
       })
     }
     if (statements.length > 0) await this.#database.write(statements)
@@ -140,7 +140,7 @@ export function newMark(): string {
 /** The sealer may be anybody's: what it makes is looked at before it is written. */
 function requireSealed(sealed: unknown, digits: string): asserts sealed is Uint8Array {
   requireBytes(sealed, 'what panSealer made')
-  const text = `${Buffer.from(sealed).toString('latin1')} ${toHex(sealed)}`
+  const text = `${bufferOf(sealed).toString('latin1')} ${toHex(sealed)}`
   if (sealed.length > 0 && sealed.length <= MAX_SEALED_BYTES && !text.includes(digits)) return
   throw new BackendError('ERR_BACKEND_FAILED', 'panSealer gave back what is not a sealed PAN')
 }

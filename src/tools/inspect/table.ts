@@ -1,4 +1,5 @@
 /** Plain-text tables for people, and the two rules of what may stand in them: secrets as dots, and ASCII only. */
+import { toHex } from '../../base/bytes.js'
 
 /** Stands for one byte, or character, that is not shown. */
 export const HIDDEN = '••'
@@ -30,7 +31,7 @@ function harmless(cell: string): string {
 
 /** Bytes as spaced hex. */
 export function showBytes(bytes: Uint8Array): string {
-  const hex = Array.from(bytes, byte => byte.toString(16).padStart(2, '0').toUpperCase())
+  const hex = toHex(bytes).match(/../g) ?? []
   return cut(hex, HIDDEN.length + 1)
 }
 

@@ -2,7 +2,7 @@
  * What the prober tries: layouts (where PAN and PIN stood before they were masked), and sequences of inputs. Tables
  * and their combinations; a computation that is not among them is not found.
  */
-import { concatBytes, ownCopy } from '../../base/bytes.js'
+import { asciiBytes, concatBytes, ownCopy } from '../../base/bytes.js'
 import { type Pan, panDigits } from '../../primitives/pan.js'
 import { asciiDigits, type Pin } from '../../primitives/pin.js'
 import { encodeCharacters } from '../../seccos/profile/encoding.js'
@@ -109,7 +109,6 @@ interface Token {
   readonly bytes: (sample: PreparedSample) => Uint8Array | undefined
 }
 
-const text = (value: string): Uint8Array => Uint8Array.from(value, character => character.charCodeAt(0))
 const PCC_BCD: ValueForm = { length: 2, encoding: 'bcd', align: 'exact' }
 const PCC_ASCII: ValueForm = { length: 4, encoding: 'ascii', align: 'exact' }
 const INTDATAG: ValueForm = { length: 20, encoding: 'ascii', align: 'exact' }
@@ -121,13 +120,16 @@ function valueTokens(panLength: number): Token[] {
   })
   const pcc = (form: ValueForm): Token => ({
     input: { input: 'pcc', ...form },
-    bytes: s => encodeCharacters(form, text(s.pcc)),
+    bytes: s => encodeCharacters(form, asciiBytes(s.pcc)),
   })
   return [
     ...PAN_FORMS.slice(0, 4).map(make => pan(make(panLength))),
     pcc(PCC_BCD),
     pcc(PCC_ASCII),
-    { input: { input: 'intdatag', ...INTDATAG }, bytes: s => encodeCharacters(INTDATAG, text(s.intdatag)) },
+    {
+      input: { input: 'intdatag', ...INTDATAG },
+      bytes: s => encodeCharacters(INTDATAG, asciiBytes(s.intdatag)),
+    },
     { input: { input: 'random' }, bytes: s => s.random },
   ]
 }
@@ -140,7 +142,7 @@ const PIN_TOKENS: readonly Token[] = PIN_FORM_NAMES.map(form => ({
 
 const PRW_TOKENS: readonly Token[] = [
   { input: { input: 'prw', form: 'binary' }, bytes: s => s.prw },
-  { input: { input: 'prw', form: 'text' }, bytes: s => text(s.prwValue) },
+  { input: { input: 'prw', form: 'text' }, bytes: s => asciiBytes(s.prwValue) },
 ]
 
 const MASKED: Token = { input: { input: 'dataSet.masked' }, bytes: s => s.masked }

@@ -1,5 +1,5 @@
 /** Where known values stand in data sets of which nothing else is known: same offset, same form, in every sample. */
-import { equalBytes } from '../../base/bytes.js'
+import { asciiBytes, equalBytes } from '../../base/bytes.js'
 import { encodeCharacters, encodeNumber } from '../../seccos/profile/encoding.js'
 import { DATA_SET_BYTES, type FieldEncoding } from '../../seccos/profile/profile.js'
 
@@ -80,10 +80,7 @@ function needlesOf(values: readonly (Uint8Array | undefined)[]): Needles[] {
 function encodeText(text: string, encoding: FieldEncoding): Uint8Array | undefined {
   const length = encoding === 'bcd' ? Math.ceil(text.length / 2) : text.length
   const form = { length, encoding, align: 'right', pad: encoding === 'bcd' ? '0' : '00' } as const
-  return encodeCharacters(
-    form,
-    Uint8Array.from(text, character => character.charCodeAt(0)),
-  )
+  return encodeCharacters(form, asciiBytes(text))
 }
 
 function offsetsOf(dataSets: readonly Uint8Array[], { length, bytes }: Needles): number[] {

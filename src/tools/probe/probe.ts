@@ -5,7 +5,7 @@
  * It takes clear key bytes, PINs and PANs, and computes in this process: test values only, never a production key. It
  * proves nothing. What reproduces two samples may still differ from the scheme in a case that the samples do not have.
  */
-import { requireOptions } from '../../base/arguments.js'
+import { readOptions } from '../../base/arguments.js'
 import { requireBytes } from '../../base/bytes.js'
 import { ArgumentError, InputError } from '../../base/errors.js'
 import { computeMac } from '../../primitives/mac.js'
@@ -43,7 +43,7 @@ export interface ProbeSample {
   readonly known?: Readonly<Record<string, string>>
 }
 
-const SAMPLE_MEMBERS: readonly string[] = [
+const SAMPLE_MEMBERS: readonly (keyof ProbeSample)[] = [
   'pan',
   'pin',
   'pcc',
@@ -88,11 +88,13 @@ export interface ProbeReport {
  * ```
  */
 export async function probeProfile(input: ProbeInput): Promise<ProbeReport> {
-  requireOptions(input, 'probeProfile', ['samples', 'prwTestKey', 'macTestKey'])
-  const { samples, prwTestKey, macTestKey } = input
-  if (!Array.isArray(samples) || samples.length === 0) throw new ArgumentError('samples must be a list')
+  const given = readOptions(input, 'probeProfile', ['samples', 'prwTestKey', 'macTestKey'])
+  const { prwTestKey, macTestKey } = given
+  if (!Array.isArray(given.samples) || given.samples.length === 0) {
+    throw new ArgumentError('samples must be a list')
+  }
   for (const key of [prwTestKey, macTestKey]) requireTestKey(key)
-  for (const sample of samples) requireSample(sample)
+  const samples = given.samples.map(readSample)
   const dataSets = samples.map(sample => dataSetFromHex(sample.prwDataSet))
   const places = findPlaces(dataSets, soughtIn(samples))
   const runs = zeroRuns(dataSets, places)
@@ -128,7 +130,7 @@ export async function probeProfile(input: ProbeInput): Promise<ProbeReport> {
   const winners = { prw: winnerOf(prw), mac: winnerOf(mac) }
   const draft =
     winners.prw && winners.mac && draftProfile({ prw: winners.prw, mac: winners.mac, places, randomBytes })
-  const confirmed = draft !== undefined && (await reproducesAll(draft, prepared, input))
+  const confirmed = draft !== undefined && (await reproducesAll(draft, prepared, given))
   return { places, prw, mac, ...(confirmed && { draft }) }
 }
 
@@ -210,8 +212,8 @@ function soughtIn(samples: readonly ProbeSample[]): Sought[] {
   })
 }
 
-function requireSample(sample: ProbeSample): void {
-  requireOptions(sample, 'a sample', SAMPLE_MEMBERS)
+function readSample(given: ProbeSample): ProbeSample {
+  const sample = readOptions(given, 'a sample', SAMPLE_MEMBERS)
   const { pan, pin, pcc, intdatag, random, known } = sample
   requirePan(pan)
   requirePin(pin)
@@ -220,6 +222,7 @@ function requireSample(sample: ProbeSample): void {
   for (const [name, text] of Object.entries(texts)) {
     if (typeof text !== 'string') throw new ArgumentError(`${name} must be a string`)
   }
+  return sample
 }
 
 function requireTestKey(key: unknown): void {
