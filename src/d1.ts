@@ -56,7 +56,7 @@ export {
   type ChainVerdict,
   chainedAudit,
   verifyAuditChain,
-} from './d1/endpoints/audit-chain.js'
+} from './d1/endpoints/audit.js'
 export {
   type MemoryRatesOptions,
   memoryRates,
@@ -103,7 +103,6 @@ export {
 } from './d1/endpoints/peer.js'
 export { type ProviderTokensOptions, providerTokens } from './d1/endpoints/provider-tokens.js'
 export type { RefusalReason } from './d1/endpoints/refusal.js'
-export type { MessageInput } from './d1/messages/fields.js'
 export {
   type ChangeCounterMessage,
   changeCounterResponse,
@@ -111,6 +110,7 @@ export {
   type GetPinTarget,
   getPinResponse,
 } from './d1/messages/get-pin.js'
+export type { MessageInput } from './d1/messages/pin-block.js'
 export { type PinMessage, readPinMessage } from './d1/messages/pin-block.js'
 export type { Translation } from './d1/messages/set-pin.js'
 export {

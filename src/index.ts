@@ -85,9 +85,8 @@ export {
   ChangeCounter,
   type IssuedCounter,
 } from './seccos/counter/counter.js'
-export type { AcceptRequest, ChangeCounterOptions } from './seccos/counter/input.js'
-export { requestFingerprint } from './seccos/counter/input.js'
-export type { PccRule, PccWrap } from './seccos/counter/state.js'
+export type { AcceptRequest, ChangeCounterOptions, PccRule, PccWrap } from './seccos/counter/state.js'
+export { requestFingerprint } from './seccos/counter/state.js'
 export type { ChangeCounterStore, KeyPage, StoredRecord, WriteOptions } from './seccos/counter/store.js'
 export { memoryStore } from './seccos/counter/store.js'
 export {
@@ -140,15 +139,13 @@ export {
   type ComputedPrw,
   type ComputePrwInput,
   computePrw,
-  type PrwVerdict,
-  type VerifyPrwInput,
-  verifyPrw,
-} from './seccos/prw.js'
-export {
   type GeneratedPrwMac,
   generatePrwMac,
   type PrwMacInput,
   type PrwMacVerdict,
+  type PrwVerdict,
+  type VerifyPrwInput,
   type VerifyPrwMacInput,
+  verifyPrw,
   verifyPrwMac,
-} from './seccos/prw-mac.js'
+} from './seccos/prw.js'

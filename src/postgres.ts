@@ -17,6 +17,7 @@ export type {
   ResealPage,
 } from './stores/issuer-store.js'
 export { type PanKey, type PanSealer, type PanSealerOptions, panSealer } from './stores/pan-sealer.js'
+export type { PostgresDurability } from './stores/postgres/database.js'
 export {
   openPostgresIssuerStore,
   type PostgresIssuerStore,
@@ -29,4 +30,3 @@ export type {
   PostgresPool,
   PostgresResult,
 } from './stores/postgres/pool.js'
-export type { PostgresDurability } from './stores/postgres/transaction.js'

@@ -22,7 +22,11 @@ export {
 export { type BackendContract, backendContract } from './testing/contract.js'
 export type { ContractCase, ContractHarness } from './testing/contract-helpers.js'
 export { CONTRACT_KEYS, type ContractKey } from './testing/contract-helpers.js'
-export { type MakeSeccosSetPinRequestInput, makeSeccosSetPinRequest } from './testing/make-set-pin-seccos.js'
+export {
+  createTestIssuer,
+  type MakeSeccosSetPinRequestInput,
+  makeSeccosSetPinRequest,
+  type TestIssuer,
+} from './testing/issuer.js'
 export { type IssuerStoreHarness, issuerStoreContract } from './testing/store-contract.js'
-export type { IssuerStoreContext } from './testing/store-contract-input.js'
-export { createTestIssuer, type TestIssuer } from './testing/test-issuer.js'
+export type { IssuerStoreContext } from './testing/store-contract-cards.js'

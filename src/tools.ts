@@ -17,12 +17,9 @@ export {
   type ProfileCheckInput,
   type ProfileSample,
 } from './tools/check-profile.js'
-export { inspectDataSet } from './tools/inspect/data-set.js'
-export { inspectJweHeader } from './tools/inspect/jwe-header.js'
-export { inspectPinBlock } from './tools/inspect/pin-block.js'
+export { inspectDataSet, inspectJweHeader, inspectPinBlock } from './tools/inspect/inspect.js'
 export { drawProfile } from './tools/inspect/profile-drawing.js'
-export type { Layout as ProbeLayout } from './tools/probe/candidates.js'
-export type { Place } from './tools/probe/places.js'
+export type { Layout as ProbeLayout, Place } from './tools/probe/candidates.js'
 export {
   type ProbeInput,
   type ProbeReport,

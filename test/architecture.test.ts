@@ -120,12 +120,12 @@ test('pkcs11js is imported dynamically, in one file', () => {
 test('database drivers are imported dynamically, in one file', () => {
   const drivers = /from '(pg|better-sqlite3|node:sqlite)'/
   expect(FILES.filter(file => drivers.test(text(file)))).toEqual([])
-  expect(FILES.filter(file => /\bimport\(specifier\)/.test(text(file)))).toEqual(['stores/load-driver.ts'])
+  expect(FILES.filter(file => /\bimport\(specifier\)/.test(text(file)))).toEqual(['stores/sql/database.ts'])
 })
 
 /** What only D1's contract looks like; where its patterns are written, and where the change counter's three are. */
 const CONTRACT = 'd1/contract.ts'
-const COUNTER = 'seccos/counter/input.ts'
+const COUNTER = 'seccos/counter/state.ts'
 const OF_THE_CONTRACT: Readonly<Record<string, RegExp>> = {
   issuerId: /\]\{10\}\$/,
   cardId: /\{1,48\}\$/,

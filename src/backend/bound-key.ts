@@ -1,11 +1,11 @@
 /**
- * The port's operations under one bound key: usage, arguments and host decipherment are checked here for every backend
- * alike, then the driver is called with plain data.
+ * A key as the front holds it, and one operation under it: counted, bounded, delivered in memory of its own.
  */
 import type { KeyObject } from 'node:crypto'
-import type { CallOptions } from '../base/arguments.js'
+import { types } from 'node:util'
+import { type CallOptions, requireSignal, throwIfAborted } from '../base/arguments.js'
 import { ownCopy, secretBytes, wipe } from '../base/bytes.js'
-import { ArgumentError, KeyError } from '../base/errors.js'
+import { ArgumentError, BackendError, isIssuerPinError, KeyError } from '../base/errors.js'
 import { type KeyOperation, operationsFor, refusedUse } from '../key/usage.js'
 import { blockBytesOf } from '../primitives/algorithms.js'
 import { SIGNATURE_BYTES, verifyEs256 } from '../primitives/p256.js'
@@ -20,8 +20,7 @@ import {
   requireHostDecipher,
   requireLength,
 } from './checks.js'
-import type { BackendDriver, ContentKeyRequest, MacRequest } from './driver.js'
-import type { Job, Jobs } from './job.js'
+import type { BackendDriver, ContentKeyRequest, MacRequest, MaybePromise } from './driver.js'
 import { type Key, type KeyFacts, type KeyOperations, operationsOf, requireKey } from './key.js'
 
 /** The parts of an open backend that its keys share. */
@@ -165,4 +164,145 @@ export class BoundKey<Ref> implements KeyOperations {
     const { kid } = this.#facts
     throw new KeyError('ERR_KEY_FOREIGN', `keys ${kid} and ${to.kid} are keys of two backends`, to.kid)
   }
+}
+
+/*
+ * One operation as the front runs it: counted in and out, so that closing never pulls a session from under a call in
+ * flight, and its answer looked at before it goes to the caller.
+ */
+
+/** What to run, and what is known of its result. */
+export interface Job<T> {
+  readonly run: (signal: AbortSignal | undefined) => MaybePromise<T>
+  /** The front's own copy of a secret input, wiped when the driver is done. */
+  readonly input?: Uint8Array
+  /** Further copies to be wiped then: chaining value, derivation data. */
+  readonly more?: readonly (Uint8Array | undefined)[]
+  /** Where the result is bytes: how many they must be. */
+  readonly outputBytes?: number
+  /** Where bytes of that length can still be wrong, and this shows. */
+  readonly isRight?: (result: Uint8Array) => boolean
+}
+
+/** The operations of one backend, from its opening to its closing. */
+export class Jobs {
+  #inFlight = 0
+  #drained: (() => void) | undefined
+  #closing: Promise<void> | undefined
+
+  /** A driver that answers at once is not made to wait for a promise. */
+  run<T>(options: CallOptions | undefined, job: Job<T>): MaybePromise<T> {
+    const signal = this.#admit(options, job)
+    let waiting = false
+    try {
+      const result = job.run(signal)
+      if (types.isUint8Array(result) || !isThenable(result)) return deliver(result, job, signal)
+      waiting = true
+      return this.#settle(result, job, signal)
+    } catch (error) {
+      throw coded(error)
+    } finally {
+      if (!waiting) this.#leave(job)
+    }
+  }
+
+  /** The signal of a call that may begin; else the input, which was copied for it, is wiped. */
+  #admit(options: CallOptions | undefined, job: Job<unknown>): AbortSignal | undefined {
+    try {
+      if (this.#closing !== undefined) throw new BackendError('ERR_BACKEND_CLOSED', 'the backend is closed')
+      const signal = requireSignal(options)
+      throwIfAborted(signal)
+      this.#inFlight++
+      return signal
+    } catch (error) {
+      wipe(job.input)
+      throw error
+    }
+  }
+
+  /** Takes no more, waits for what is in flight, then calls `finish`. Again: the same promise. */
+  close(finish: () => MaybePromise<void>): Promise<void> {
+    this.#closing ??= this.#drainAndFinish(finish)
+    return this.#closing
+  }
+
+  async #drainAndFinish(finish: () => MaybePromise<void>): Promise<void> {
+    if (this.#inFlight > 0) {
+      await new Promise<void>(resolve => {
+        this.#drained = resolve
+      })
+    }
+    try {
+      await finish()
+    } catch (error) {
+      throw coded(error)
+    }
+  }
+
+  async #settle<T>(pending: PromiseLike<T>, job: Job<T>, signal: AbortSignal | undefined): Promise<T> {
+    try {
+      return deliver(await pending, job, signal)
+    } catch (error) {
+      throw coded(error)
+    } finally {
+      this.#leave(job)
+    }
+  }
+
+  #leave(job: Job<unknown>): void {
+    wipe(job.input, ...(job.more ?? []))
+    this.#inFlight--
+    if (this.#inFlight === 0) this.#drained?.()
+  }
+}
+
+/** A promise of whatever realm or library. */
+function isThenable<T>(result: MaybePromise<T>): result is Promise<T> {
+  return (
+    typeof result === 'object' && result !== null && 'then' in result && typeof result.then === 'function'
+  )
+}
+
+/** A driver's uncoded error is its bug; what it says is not passed on, for it may quote what it was given. */
+function coded(error: unknown): Error {
+  if (isIssuerPinError(error)) return error
+  return new BackendError(
+    'ERR_BACKEND_FAILED',
+    'the backend failed with an error that is not of its contract',
+  )
+}
+
+/**
+ * The result as it goes to the caller: plain bytes in memory of their own, as many as were due. One that comes after
+ * the caller has lost interest is wiped, not returned.
+ */
+function deliver<T>(result: T, { outputBytes, isRight }: Job<T>, signal: AbortSignal | undefined): T {
+  if (outputBytes === undefined) {
+    throwIfAborted(signal)
+    return result
+  }
+  if (!types.isUint8Array(result)) {
+    throw new BackendError('ERR_BACKEND_FAILED', 'the backend answered with something other than bytes')
+  }
+  if (signal?.aborted === true || result.length !== outputBytes) wipe(result)
+  throwIfAborted(signal)
+  if (result.length !== outputBytes) {
+    throw new BackendError('ERR_BACKEND_FAILED', 'the backend answered with another number of bytes')
+  }
+  if (isRight?.(result) === false) {
+    wipe(result)
+    throw new BackendError('ERR_BACKEND_FAILED', 'what the backend computed does not verify; it was wiped')
+  }
+  return ownMemory(result) as T
+}
+
+/**
+ * What shares no memory with anything goes to the caller as it is. To ask for the buffer of an array that V8 keeps on its
+ * heap costs more than to copy it; drivers make theirs elsewhere, because they hold secrets.
+ */
+function ownMemory(bytes: Uint8Array): Uint8Array {
+  if (bytes.constructor === Uint8Array && bytes.length === bytes.buffer.byteLength) return bytes
+  const copy = ownCopy(bytes)
+  wipe(bytes)
+  return copy
 }

@@ -11,10 +11,9 @@ import { type KeyUsage, USAGES } from '../key/usage.js'
 import { isTdea } from '../primitives/algorithms.js'
 import { es256PublicKey } from '../primitives/p256.js'
 import type { Backend, BindSpec } from './backend.js'
-import { BoundKey, type OpenParts, type Reference, randomBytesOf } from './bound-key.js'
+import { BoundKey, Jobs, type OpenParts, type Reference, randomBytesOf } from './bound-key.js'
 import { type ReadSpec, readSpec } from './checks.js'
 import type { BackendDriver, Capabilities, FoundKey, Health } from './driver.js'
-import { Jobs } from './job.js'
 import { type Key, type KeyFacts, makeKey, requireKey } from './key.js'
 
 /**

@@ -6,7 +6,7 @@
  * Three patterns belong to the change counter as well, which knows nothing of D1: they are written there, once.
  */
 import { MAX_JWE_CHARACTERS } from '../jwe/compact.js'
-import { CARD_ID, INTDATAG, PCC } from '../seccos/counter/input.js'
+import { CARD_ID, INTDATAG, PCC } from '../seccos/counter/state.js'
 
 export { CARD_ID, INTDATAG, PCC }
 

@@ -3,7 +3,7 @@ import { asciiBytes, bufferOf, ownCopy, wipe, withWiped } from '../base/bytes.js
 import { ArgumentError, DataSetError } from '../base/errors.js'
 import { type Pan, panDigits, requirePan } from '../primitives/pan.js'
 import { asciiDigits, type Pin, requirePin } from '../primitives/pin.js'
-import { INTDATAG, PCC } from './counter/input.js'
+import { INTDATAG, PCC } from './counter/state.js'
 import {
   decodeCharacters,
   decodeNumber,

@@ -19,7 +19,7 @@ import type {
   StoredPrw,
 } from '../d1/endpoints/interfaces.js'
 import { requirePan } from '../primitives/pan.js'
-import { requireCardId } from '../seccos/counter/input.js'
+import { requireCardId } from '../seccos/counter/state.js'
 import type { Provenance } from '../seccos/profile/profile.js'
 import type { BlockPage, Replacement, ResealPage } from './issuer-store.js'
 

@@ -23,7 +23,7 @@ import {
   PLAIN,
   prwOf,
   requestOf,
-} from './store-contract-input.js'
+} from './store-contract-cards.js'
 
 const ROUNDS = 8
 

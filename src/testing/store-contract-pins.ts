@@ -12,7 +12,7 @@ import {
   PLAIN,
   prwOf,
   requestOf,
-} from './store-contract-input.js'
+} from './store-contract-cards.js'
 
 const WRITERS = 24
 

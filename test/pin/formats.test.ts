@@ -1,8 +1,7 @@
 /** The table of formats, and ports of another block length than 8, before a second format uses them. */
 import { describe, expect, test } from 'vitest'
-import { BoundKey } from '../../src/backend/bound-key.js'
+import { BoundKey, Jobs } from '../../src/backend/bound-key.js'
 import { readBlocks } from '../../src/backend/checks.js'
-import { Jobs } from '../../src/backend/job.js'
 import { type KeyFacts, makeKey, operationsOf } from '../../src/backend/key.js'
 import { forgeEngine } from '../../src/backend/software/engine-forge.js'
 import { storeKeys } from '../../src/backend/software/keys.js'

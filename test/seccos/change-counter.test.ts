@@ -7,7 +7,7 @@ import {
   type AcceptRequest,
   type ChangeCounterOptions,
   requestFingerprint,
-} from '../../src/seccos/counter/input.js'
+} from '../../src/seccos/counter/state.js'
 import { type ChangeCounterStore, memoryStore } from '../../src/seccos/counter/store.js'
 import { softwareBackend } from '../../src/software.js'
 import { changeCounterStoreContract } from '../../src/testing/change-counter-contract.js'

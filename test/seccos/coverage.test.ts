@@ -10,8 +10,7 @@ import { dataSetToHex } from '../../src/seccos/data-set.js'
 import { uncoveredBy } from '../../src/seccos/profile/coverage.js'
 import { parseProfile } from '../../src/seccos/profile/parse.js'
 import { ALGORITHMS, type ComputationInput, type SeccosProfile } from '../../src/seccos/profile/profile.js'
-import { computePrw, verifyPrw } from '../../src/seccos/prw.js'
-import { generatePrwMac, verifyPrwMac } from '../../src/seccos/prw-mac.js'
+import { computePrw, generatePrwMac, verifyPrw, verifyPrwMac } from '../../src/seccos/prw.js'
 import { INTDATAG, keyOf, keysFor, OTHER_PAN, OTHER_PIN, PROFILES, pan, pin, RANDOM_8 } from './fixtures.js'
 
 const KEYS = new Map<string, Key>()

@@ -9,8 +9,7 @@ import { buildDataSet, dataSetFromHex, dataSetToHex, maskDataSet } from '../../s
 import { neededToVerify, remarksOn, uncoveredBy } from '../../src/seccos/profile/coverage.js'
 import { parseProfile } from '../../src/seccos/profile/parse.js'
 import schema from '../../src/seccos/profile/profile.schema.json' with { type: 'json' }
-import { computePrw, verifyPrw } from '../../src/seccos/prw.js'
-import { generatePrwMac, verifyPrwMac } from '../../src/seccos/prw-mac.js'
+import { computePrw, generatePrwMac, verifyPrw, verifyPrwMac } from '../../src/seccos/prw.js'
 import { readPrw } from '../../src/stores/records.js'
 import { keysFor, OTHER_PAN, OTHER_PIN } from './fixtures.js'
 import { SAMPLES, SCHEMES, valuesOf } from './schemes.js'

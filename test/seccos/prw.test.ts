@@ -9,13 +9,16 @@ import {
   ILLUSTRATIVE_NOT_GIROCARD_AES,
   ILLUSTRATIVE_NOT_GIROCARD_TDEA,
 } from '../../src/seccos/profile/illustrative.js'
-import { type ComputedPrw, computePrw, type VerifyPrwInput, verifyPrw } from '../../src/seccos/prw.js'
 import {
+  type ComputedPrw,
+  computePrw,
   generatePrwMac,
   type PrwMacInput,
+  type VerifyPrwInput,
   type VerifyPrwMacInput,
+  verifyPrw,
   verifyPrwMac,
-} from '../../src/seccos/prw-mac.js'
+} from '../../src/seccos/prw.js'
 import { nodeCiphers } from '../mac/ciphers.js'
 import {
   AES_VALUES,

@@ -4,7 +4,7 @@ import { fromHex } from '../../src/base/bytes.js'
 import { DataSetError } from '../../src/base/errors.js'
 import { assemble, computeBy, requireKeyFor, valuesWith } from '../../src/seccos/computation.js'
 import { ChangeCounter } from '../../src/seccos/counter/counter.js'
-import { requestFingerprint } from '../../src/seccos/counter/input.js'
+import { requestFingerprint } from '../../src/seccos/counter/state.js'
 import { memoryStore } from '../../src/seccos/counter/store.js'
 import {
   buildDataSet,
@@ -21,8 +21,7 @@ import {
   ILLUSTRATIVE_NOT_GIROCARD_AES as AES,
   ILLUSTRATIVE_NOT_GIROCARD_TDEA as TDEA,
 } from '../../src/seccos/profile/illustrative.js'
-import { computePrw, verifyPrw } from '../../src/seccos/prw.js'
-import { generatePrwMac, verifyPrwMac } from '../../src/seccos/prw-mac.js'
+import { computePrw, generatePrwMac, verifyPrw, verifyPrwMac } from '../../src/seccos/prw.js'
 import { failure } from '../support/errors.js'
 import {
   AES_VALUES,

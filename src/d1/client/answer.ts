@@ -1,7 +1,7 @@
 /** What D1's answers mean: success with a JSON object, a refusal with its code, or something that is no answer of D1. */
 import { D1ClientError, type D1Failure } from '../../base/errors.js'
 import { member, parseJsonObject } from '../../base/json.js'
-import type { JsonObject } from '../messages/fields.js'
+import type { JsonObject } from '../messages/pin-block.js'
 import { type Answer, isPlainCode, MAX_RESPONSE_BYTES } from './exchange.js'
 
 /** A success: the status, and the body where there was one. */

@@ -13,7 +13,7 @@ import { sealJwe } from '../../jwe/seal.js'
 import { type Pan, panDigits, requirePan } from '../../primitives/pan.js'
 import { asciiDigits } from '../../primitives/pin.js'
 import { CARD_ID_RULE, CORRELATION_ID, MAX_ENCRYPTED, type TextRule, USER_ID } from '../contract.js'
-import { type JsonObject, readChoice, readString, type StringRule } from '../messages/fields.js'
+import { type JsonObject, readChoice, readString, type StringRule } from '../messages/pin-block.js'
 
 /** Longest body, in characters. */
 const MAX_BODY = 65_536

@@ -10,7 +10,7 @@ import { Deadline } from '../../base/deadline.js'
 import { AbortedError, ArgumentError, D1ClientError, type D1Delivery } from '../../base/errors.js'
 import type { P256Recipient } from '../../jwe/recipient.js'
 import { requirePan } from '../../primitives/pan.js'
-import type { JsonObject } from '../messages/fields.js'
+import type { JsonObject } from '../messages/pin-block.js'
 import type { JsonAnswer } from './answer.js'
 import {
   type ClientAuditEvent,
@@ -31,7 +31,7 @@ import {
   requireIdentifier,
   sealCardDetails,
 } from './card-fields.js'
-import { withRetries } from './retry.js'
+import { withRetries } from './exchange.js'
 import type { TokenSource } from './token.js'
 import { type D1Request, sendOnce, type Transport, timedOut } from './transport.js'
 

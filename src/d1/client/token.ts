@@ -14,7 +14,7 @@ import { member } from '../../base/json.js'
 import { TOKEN_PATH } from '../contract.js'
 import { type JsonAnswer, noAnswer, type RequestFacts } from './answer.js'
 import { type AssertionSigner, makeAssertion } from './assertion.js'
-import { backoffMs, withRetries } from './retry.js'
+import { backoffMs, withRetries } from './exchange.js'
 import { type D1Request, sendOnce, type Transport, timedOut } from './transport.js'
 
 /** Most of a token's remaining life that is given away, so that it does not expire on its way. */

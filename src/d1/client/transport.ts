@@ -3,8 +3,7 @@
 import { type Clock, Deadline } from '../../base/deadline.js'
 import { D1ClientError, type D1Delivery, isIssuerPinError } from '../../base/errors.js'
 import { type JsonAnswer, type RequestFacts, readAnswer } from './answer.js'
-import { type D1Fetch, exchange, networkFailure } from './exchange.js'
-import type { RetryPolicy } from './retry.js'
+import { type D1Fetch, exchange, networkFailure, type RetryPolicy } from './exchange.js'
 
 /** How this client talks to D1, whatever it says. */
 export interface Transport {

@@ -1,6 +1,5 @@
 /** POST /oauth2/token: the client credentials grant (RFC 6749, 4.4), as D1's OAuth API 1.0 has it. */
-import type { Answer } from './answer.js'
-import { FORM_BODY, readBody } from './body.js'
+import { type Answer, FORM_BODY, readBody } from './body.js'
 import type { Call } from './call.js'
 import { thumbprint } from './callers.js'
 import { clientOf, readBasic } from './client-secrets.js'

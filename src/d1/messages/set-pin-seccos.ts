@@ -5,11 +5,11 @@ import { ArgumentError, D1MessageError, PrwMacError } from '../../base/errors.js
 import { openJwe } from '../../jwe/open.js'
 import { type Pan, requirePan } from '../../primitives/pan.js'
 import type { ChangeCounter } from '../../seccos/counter/counter.js'
-import { type AcceptRequest, requestFingerprint } from '../../seccos/counter/input.js'
+import { type AcceptRequest, requestFingerprint } from '../../seccos/counter/state.js'
 import { type DataSetContent, dataSetFromHex, readDataSet } from '../../seccos/data-set.js'
 import { neededToVerify } from '../../seccos/profile/coverage.js'
 import type { ProfileMark, SeccosProfile } from '../../seccos/profile/profile.js'
-import { macVerdict } from '../../seccos/prw-mac.js'
+import { macVerdict } from '../../seccos/prw.js'
 import {
   INTDATAG_CHARACTERS,
   INTDATAG_RULE,
@@ -19,8 +19,15 @@ import {
   PRW_DATA_SET,
   PRW_DATA_SET_CHARACTERS,
 } from '../contract.js'
-import { type MessageInput, readMessage, readString, type StringRule } from './fields.js'
-import { readPinMessage, selectKey, withWiped } from './pin-block.js'
+import {
+  type MessageInput,
+  readMessage,
+  readPinMessage,
+  readString,
+  type StringRule,
+  selectKey,
+  withWiped,
+} from './pin-block.js'
 
 /** What {@link openSeccosSetPinRequest} takes. */
 export interface OpenSeccosSetPinRequestInput {

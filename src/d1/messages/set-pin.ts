@@ -9,8 +9,14 @@ import { encipherPin } from '../../pin/encipher.js'
 import { reencipherPinBlock, translatePinBlock } from '../../pin/translate.js'
 import { type Pan, requirePan } from '../../primitives/pan.js'
 import type { Pin } from '../../primitives/pin.js'
-import type { MessageInput } from './fields.js'
-import { type Iso0Content, readIso0Content, readPinMessage, selectKey, withWiped } from './pin-block.js'
+import {
+  type Iso0Content,
+  type MessageInput,
+  readIso0Content,
+  readPinMessage,
+  selectKey,
+  withWiped,
+} from './pin-block.js'
 
 /** What both ways of opening a Set PIN request (ISO0) take. */
 export interface SetPinRequestInput {

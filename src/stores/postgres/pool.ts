@@ -4,8 +4,7 @@
  */
 import type { ConnectionOptions } from 'node:tls'
 import { ArgumentError } from '../../base/errors.js'
-import { loadDriver } from '../load-driver.js'
-import type { SqlRow } from '../sql/database.js'
+import { loadDriver, type SqlRow } from '../sql/database.js'
 
 /** What a statement comes back with. */
 export interface PostgresResult {

@@ -7,8 +7,7 @@ import type { Card, CardRef, CardState } from '../../d1/endpoints/interfaces.js'
 import type { BulkResult, CardEntry, CardStore, ResealPage } from '../issuer-store.js'
 import type { PanSealer } from '../pan-sealer.js'
 import { inBatches, noSuchCard, readCard, readPage, readRef, requireState } from '../records.js'
-import { readRow, type SqlDatabase, type SqlStatement, writeRows } from './database.js'
-import { cardOf, showSeccos } from './rows.js'
+import { cardOf, readRow, type SqlDatabase, type SqlStatement, showSeccos, writeRows } from './database.js'
 
 const MAX_SEALED_BYTES = 4096
 

@@ -7,6 +7,12 @@
  * (foreign key) is `noSuchCard`, what may succeed later is `ERR_BACKEND_BUSY`.
  */
 
+import { fromHex, snapshot, toHex } from '../../base/bytes.js'
+import { BackendError } from '../../base/errors.js'
+import type { Card, CardRef, StoredPinBlock, StoredPrw } from '../../d1/endpoints/interfaces.js'
+import type { PanSealer } from '../pan-sealer.js'
+import { readCard, readPinBlock, readPrw } from '../records.js'
+
 /** What is bound, and what comes back. */
 export type SqlValue = string | number | null | Uint8Array
 
@@ -81,4 +87,147 @@ export async function writeRows(
 ): Promise<number> {
   const [result] = await database.write([{ sql, values }])
   return result?.count ?? 0
+}
+
+/* Cards and PRWs as they stand in rows. What does not read was written by something else: `ERR_BACKEND_FAILED`. */
+
+type Seccos = NonNullable<Card['seccos']>
+
+/** `fields` apart, JSON as it is: a field that is text stands as text, one that is bytes as `{ "hex": "…" }`. */
+export function showSeccos(seccos: Seccos | undefined): string | null {
+  if (seccos === undefined) return null
+  const { fields, ...rest } = seccos
+  if (fields === undefined) return JSON.stringify(rest)
+  const entries = Object.entries(fields).map(([id, value]) => [
+    id,
+    typeof value === 'string' ? value : { hex: toHex(value) },
+  ])
+  return JSON.stringify({ ...rest, fields: Object.fromEntries(entries) })
+}
+
+function parseSeccos(text: string): Seccos {
+  const { fields, ...rest } = JSON.parse(text)
+  if (fields === undefined) return rest
+  const entries = Object.entries<string | { hex: string }>(fields).map(([id, value]) => [
+    id,
+    typeof value === 'string' ? value : fromHex(value.hex, 'a field'),
+  ])
+  return { ...rest, fields: Object.fromEntries(entries) }
+}
+
+/** The card of a row. The errors of the sealer come through as they are. */
+export async function cardOf(row: SqlRow, ref: CardRef, sealer: PanSealer): Promise<Card> {
+  const { state, set_pin_types: types, seccos, revision } = row
+  const sealed = readable(() => snapshot(row['pan'], 'pan'))
+  const pan = await sealer.open(sealed, ref)
+  return readable(() => ({
+    ...readCard({
+      state: state as Card['state'],
+      pan,
+      setPinTypes: JSON.parse(String(types)),
+      ...(seccos !== null && { seccos: parseSeccos(String(seccos)) }),
+    }),
+    revision: String(revision),
+  }))
+}
+
+/** The block of a row. */
+export function blockOf({ block, kid }: SqlRow): StoredPinBlock {
+  return readable(() => readPinBlock({ block, kid } as unknown as StoredPinBlock))
+}
+
+/** The PRW of a row. */
+export function prwOf({ prw }: SqlRow): StoredPrw {
+  return readable(() => readPrw(JSON.parse(String(prw))))
+}
+
+function readable<T>(read: () => T): T {
+  try {
+    return read()
+  } catch {
+    // No cause: what was read may be in its message.
+    throw new BackendError('ERR_BACKEND_FAILED', 'a record of the store does not read')
+  }
+}
+
+/*
+ * Brings a database to the version this code knows. A migration is a list of statements; its number is its place. It is
+ * never changed once released: what it made stands in somebody's database.
+ *
+ * All that is missing runs in one transaction, under a lock that lets one process in at a time: of two replicas that
+ * start at once the second finds nothing left to do. A role that may not create tables is enough once they are there.
+ */
+
+/** What one kind of database needs for it. */
+export interface MigrationPlan {
+  /** Opens the transaction and takes the lock. */
+  readonly begin: string
+  /** A row, where the table of versions is there. */
+  readonly findVersions: string
+  /** Makes the table of versions, and what it stands in. */
+  readonly makeVersions: string
+  /** The name of that table: `version` (the number), `applied_at` (milliseconds since 1970). */
+  readonly versions: string
+  /** Number 1 first. */
+  readonly migrations: readonly string[]
+}
+
+/**
+ * Runs what is missing. Errors: `ERR_UNSUPPORTED` (the database is of a later version than this code); what the database
+ * reports. Nothing of it is done then: where the connection goes on living, the transaction is rolled back.
+ */
+export async function migrate(session: SqlSession, plan: MigrationPlan): Promise<void> {
+  await session.exec(plan.begin)
+  try {
+    await bringUpToDate(session, plan)
+    await session.exec('COMMIT')
+  } catch (error) {
+    // It may have ended the transaction itself, or be gone: the first error is the one to know.
+    await session.exec('ROLLBACK').catch(() => {})
+    throw error
+  }
+}
+
+async function bringUpToDate(session: SqlSession, plan: MigrationPlan): Promise<void> {
+  const { findVersions, makeVersions, versions, migrations } = plan
+  const isThere = (await session.get(findVersions, [])) !== undefined
+  if (!isThere) await session.exec(makeVersions)
+  const row = await session.get(`SELECT COALESCE(MAX(version), 0) AS version FROM ${versions}`, [])
+  const found = Number(row?.['version'])
+  if (found > migrations.length) {
+    const known = `this library knows versions up to ${migrations.length}`
+    throw new BackendError('ERR_UNSUPPORTED', `the database is of version ${found}, and ${known}: update it`)
+  }
+  for (const [i, statements] of migrations.entries()) {
+    if (i < found) continue
+    await session.exec(statements)
+    await session.run(`INSERT INTO ${versions} (version, applied_at) VALUES ($1, $2)`, [i + 1, Date.now()])
+  }
+}
+
+/* Database drivers are optional packages: each is loaded here, and only when a store is opened that needs it. */
+
+/**
+ * A class of a database driver, loaded when it is needed: a program that opens no database needs no driver.
+ *
+ * Errors: `ERR_UNSUPPORTED`.
+ */
+export async function loadDriver<T extends abstract new (...args: never) => object>(
+  specifier: string,
+  member: string,
+): Promise<T> {
+  let loaded: object
+  try {
+    // Not a literal: a bundler must leave it alone, and the compiler needs no types of a package that may be absent.
+    loaded = await import(specifier)
+  } catch (error) {
+    throw new BackendError('ERR_UNSUPPORTED', `${specifier} is not available here`, { cause: error })
+  }
+  const found: unknown = Reflect.get(loaded, member)
+  if (isClass<T>(found)) return found
+  throw new BackendError('ERR_UNSUPPORTED', `${specifier} is not what it should be`)
+}
+
+function isClass<T>(value: unknown): value is T {
+  return typeof value === 'function'
 }

@@ -37,6 +37,8 @@ import {
 } from '../records.js'
 import { newMark, valuesOf } from './cards.js'
 import {
+  blockOf,
+  prwOf,
   readRow,
   type SqlDatabase,
   type SqlResult,
@@ -44,7 +46,6 @@ import {
   type SqlValue,
   writeRows,
 } from './database.js'
-import { blockOf, prwOf } from './rows.js'
 
 /** The PINs of a database whose tables are there. */
 export class SqlPins implements CardPinStore {

@@ -4,9 +4,8 @@
  */
 import { closeSync, openSync, statSync } from 'node:fs'
 import { ArgumentError, BackendError, isIssuerPinError } from '../../base/errors.js'
-import { loadDriver } from '../load-driver.js'
 import { noSuchCard } from '../records.js'
-import type { SqlValue } from '../sql/database.js'
+import { loadDriver, type SqlValue } from '../sql/database.js'
 
 /** What both drivers have, and all that is used of them. */
 export interface SqliteDatabase {

@@ -1,25 +1,22 @@
-/**
- * An issuer's stores in one SQLite file: for a service whose processes share a machine (not over a network file system,
- * where SQLite's locks do not hold). No call waits for the network, and each write is on disk when it resolves.
- */
-
+/** The issuer store in an SQLite file, and its migrations. */
 import { readOptions, throwIfAborted } from '../../base/arguments.js'
 import { BackendError } from '../../base/errors.js'
 import type { IssuerStore } from '../issuer-store.js'
 import type { PanSealer } from '../pan-sealer.js'
 import { storeClosed } from '../records.js'
 import { requirePanSealer } from '../sql/cards.js'
-import type {
-  SqlDatabase,
-  SqlDialect,
-  SqlResult,
-  SqlRow,
-  SqlSession,
-  SqlStatement,
-  SqlValue,
+import {
+  type MigrationPlan,
+  migrate,
+  type SqlDatabase,
+  type SqlDialect,
+  type SqlResult,
+  type SqlRow,
+  type SqlSession,
+  type SqlStatement,
+  type SqlValue,
 } from '../sql/database.js'
 import { SqlIssuerStore } from '../sql/issuer-store.js'
-import { type MigrationPlan, migrate } from '../sql/migrate.js'
 import {
   BUSY_TIMEOUT_MS,
   DURABLE,
@@ -31,7 +28,61 @@ import {
   type SqliteDriver,
   type SqliteStatement,
 } from './driver.js'
-import { SQLITE_MIGRATIONS } from './migrations.js'
+
+/** Version 1. */
+const ISSUER_TABLES = `
+  CREATE TABLE issuer_pin_cards (
+    issuer_id TEXT NOT NULL,
+    card_id TEXT NOT NULL,
+    state TEXT NOT NULL,
+    pan BLOB NOT NULL,
+    set_pin_types TEXT NOT NULL,
+    seccos TEXT,
+    revision TEXT NOT NULL,
+    PRIMARY KEY (issuer_id, card_id)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE issuer_pin_pins (
+    issuer_id TEXT NOT NULL,
+    card_id TEXT NOT NULL,
+    block BLOB,
+    kid TEXT,
+    prw TEXT,
+    request BLOB,
+    sequence INTEGER NOT NULL DEFAULT 0,
+    version TEXT NOT NULL,
+    PRIMARY KEY (issuer_id, card_id),
+    FOREIGN KEY (issuer_id, card_id) REFERENCES issuer_pin_cards ON DELETE CASCADE,
+    CHECK ((block IS NULL) = (kid IS NULL) AND (block IS NULL) <> (prw IS NULL))
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX issuer_pin_pins_kid ON issuer_pin_pins (kid, issuer_id, card_id) WHERE kid IS NOT NULL;
+  CREATE TABLE issuer_pin_requests (
+    digest BLOB PRIMARY KEY NOT NULL,
+    issuer_id TEXT NOT NULL,
+    card_id TEXT NOT NULL,
+    jwe_kid TEXT NOT NULL,
+    accepted_at INTEGER NOT NULL,
+    repeats INTEGER NOT NULL DEFAULT 0,
+    mark TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE issuer_pin_counters (
+    issuer_id TEXT NOT NULL,
+    key TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    value TEXT NOT NULL,
+    expires_at INTEGER,
+    PRIMARY KEY (issuer_id, key)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX issuer_pin_counters_expiry
+    ON issuer_pin_counters (issuer_id, expires_at) WHERE expires_at IS NOT NULL;
+`
+
+/** Number 1 first. Never changed once released. */
+export const SQLITE_MIGRATIONS: readonly string[] = [ISSUER_TABLES]
+
+/*
+ * An issuer's stores in one SQLite file: for a service whose processes share a machine (not over a network file system,
+ * where SQLite's locks do not hold). No call waits for the network, and each write is on disk when it resolves.
+ */
 
 /** Options of {@link openSqliteIssuerStore}. */
 export interface SqliteIssuerStoreOptions {

@@ -11,8 +11,7 @@ import {
   type ProfileField,
   type SeccosProfile,
 } from '../../seccos/profile/profile.js'
-import type { Layout } from './candidates.js'
-import type { Place } from './places.js'
+import type { Layout, Place } from './candidates.js'
 import type { ProbeMatch } from './trial.js'
 
 const DESCRIPTION =

@@ -15,9 +15,16 @@ import { computeBy } from '../../seccos/computation.js'
 import { dataSetFromHex } from '../../seccos/data-set.js'
 import { readText, showText } from '../../seccos/profile/forms.js'
 import { ALGORITHMS, type Computation, type SeccosProfile } from '../../seccos/profile/profile.js'
-import { macCandidates, type PreparedSample, prwCandidates } from './candidates.js'
+import {
+  findPlaces,
+  macCandidates,
+  type Place,
+  type PreparedSample,
+  prwCandidates,
+  type Sought,
+  zeroRuns,
+} from './candidates.js'
 import { draftProfile } from './draft.js'
-import { findPlaces, type Place, type Sought, zeroRuns } from './places.js'
 import {
   type Challenge,
   type ProbeMatch,

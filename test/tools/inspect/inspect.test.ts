@@ -7,9 +7,7 @@ import {
   ILLUSTRATIVE_NOT_GIROCARD_AES,
   ILLUSTRATIVE_NOT_GIROCARD_TDEA,
 } from '../../../src/seccos/profile/illustrative.js'
-import { inspectDataSet } from '../../../src/tools/inspect/data-set.js'
-import { inspectJweHeader } from '../../../src/tools/inspect/jwe-header.js'
-import { inspectPinBlock } from '../../../src/tools/inspect/pin-block.js'
+import { inspectDataSet, inspectJweHeader, inspectPinBlock } from '../../../src/tools/inspect/inspect.js'
 import { AES_VALUES, expectNoSecrets, PAN_DIGITS, TDEA_VALUES } from '../../seccos/fixtures.js'
 
 const TDEA = ILLUSTRATIVE_NOT_GIROCARD_TDEA

@@ -1,9 +1,7 @@
 /** The tables letter by letter: what a person sees, and what a person must not see. */
 import { describe, expect, test } from 'vitest'
 import { ILLUSTRATIVE_NOT_GIROCARD_TDEA as TDEA } from '../../../src/seccos/profile/illustrative.js'
-import { inspectDataSet } from '../../../src/tools/inspect/data-set.js'
-import { inspectJweHeader } from '../../../src/tools/inspect/jwe-header.js'
-import { inspectPinBlock } from '../../../src/tools/inspect/pin-block.js'
+import { inspectDataSet, inspectJweHeader, inspectPinBlock } from '../../../src/tools/inspect/inspect.js'
 import { HIDDEN, hideBytes, renderTable, showBytes, showText } from '../../../src/tools/inspect/table.js'
 import { failure } from '../../support/errors.js'
 

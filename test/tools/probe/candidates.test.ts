@@ -8,8 +8,8 @@ import {
   macCandidates,
   type PreparedSample,
   prwCandidates,
+  type ZeroRun,
 } from '../../../src/tools/probe/candidates.js'
-import type { ZeroRun } from '../../../src/tools/probe/places.js'
 import { hex } from '../../support/vectors.js'
 
 const RUN: readonly ZeroRun[] = [{ offset: 10, length: 16 }]

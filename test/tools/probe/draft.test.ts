@@ -1,7 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import type { Layout } from '../../../src/tools/probe/candidates.js'
+import { findPlaces, type Layout, type Place, zeroRuns } from '../../../src/tools/probe/candidates.js'
 import { draftProfile } from '../../../src/tools/probe/draft.js'
-import { findPlaces, type Place, zeroRuns } from '../../../src/tools/probe/places.js'
 import { type ProbeMatch, targetsOf } from '../../../src/tools/probe/trial.js'
 
 const panAt = (offset: number): Layout['pan'] => ({

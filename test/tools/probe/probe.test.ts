@@ -9,8 +9,7 @@ import {
 } from '../../../src/seccos/profile/illustrative.js'
 import { parseProfile } from '../../../src/seccos/profile/parse.js'
 import type { SeccosProfile } from '../../../src/seccos/profile/profile.js'
-import { computePrw, verifyPrw } from '../../../src/seccos/prw.js'
-import { generatePrwMac, verifyPrwMac } from '../../../src/seccos/prw-mac.js'
+import { computePrw, generatePrwMac, verifyPrw, verifyPrwMac } from '../../../src/seccos/prw.js'
 import { type ProbeInput, type ProbeSample, probeProfile } from '../../../src/tools/probe/probe.js'
 import { expectNoSecrets, keysFor } from '../../seccos/fixtures.js'
 
