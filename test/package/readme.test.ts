@@ -5,17 +5,19 @@ import { describe, expect, test } from 'vitest'
 import { markdownExamples } from '../support/markdown-examples.js'
 
 const ROOT = new URL('../..', import.meta.url).pathname
-const README = readFileSync(join(ROOT, 'README.md'), 'utf8')
+const DOCUMENTS = ['README.md', 'docs/seccos.md', 'docs/errors.md'].map(path =>
+  readFileSync(join(ROOT, path), 'utf8'),
+)
 
-const EXAMPLES = markdownExamples(README)
+const EXAMPLES = DOCUMENTS.flatMap(text => markdownExamples(text))
 
-describe('examples of the README', () => {
+describe('examples of the README and of the pages beside it', () => {
   test('there are some', () => {
     expect(EXAMPLES.length).toBeGreaterThan(0)
   })
 
   test.each(EXAMPLES)(
-    '$path is what the README shows, and runs',
+    '$path is what the page shows, and runs',
     ({ path, code }) => {
       expect(readFileSync(join(ROOT, path), 'utf8')).toBe(code)
       // Against the built package, as a user's program would run.
@@ -33,5 +35,6 @@ test('every error code of the library is in the error table', () => {
   )
   const codes = Array.from(union.matchAll(/'(ERR_[A-Z0-9_]+)'/g), ([, code = '']) => code)
   expect(codes.length).toBeGreaterThan(20)
-  for (const code of codes) expect(README).toContain(code.startsWith('ERR_PKCS11_') ? 'ERR_PKCS11_…' : code)
+  const errors = readFileSync(join(ROOT, 'docs/errors.md'), 'utf8')
+  for (const code of codes) expect(errors).toContain(code.startsWith('ERR_PKCS11_') ? 'ERR_PKCS11_…' : code)
 })
