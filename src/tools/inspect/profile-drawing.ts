@@ -25,7 +25,7 @@ const BYTE = (WIDTH - 2 * LEFT) / DATA_SET_BYTES
  *
  * @example
  * ```ts
- * await writeFile('profile.svg', drawProfile(profile))
+ * const svg = drawProfile(profile) // a whole SVG document, to be written to a file
  * ```
  */
 export function drawProfile(profile: SeccosProfile): string {
