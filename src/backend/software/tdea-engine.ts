@@ -4,8 +4,11 @@ import { BackendError } from '../../base/errors.js'
 /** TDEA under one key, for as long as the key is bound. Data lengths are multiples of 8. */
 export interface TdeaCipher {
   readonly blockBytes: 8
+  /** Whole blocks, each by itself (ECB). */
   encipher(blocks: Uint8Array): Uint8Array
+  /** The other way. */
   decipher(blocks: Uint8Array): Uint8Array
+  /** Whole blocks in one chain from the IV (CBC). */
   encipherCbc(iv: Uint8Array, data: Uint8Array): Uint8Array
   /** Where it can be had: deciphers here and enciphers under `to` in one pass; undefined where `to` is not of its kind. */
   reencipher?(to: TdeaCipher, blocks: Uint8Array): Uint8Array | undefined

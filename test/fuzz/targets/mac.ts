@@ -49,6 +49,9 @@ export const padding: FuzzTarget = {
 
 const K1 = '0123456789ABCDEF'
 const K2 = 'FEDCBA9876543210'
+// Of another key: K2‖K1 would be the complement of K1‖K2, which is the same key.
+const R1 = '7CA110454A1A6E57'
+const R2 = '0131D9619DC1376E'
 const ALGORITHMS: readonly (MacAlgorithm | 'sha256' | '__proto__')[] = [
   'iso9797-1-alg1',
   'iso9797-1-alg3',
@@ -60,7 +63,7 @@ const PADDINGS: readonly (MacPadding | 0 | '2')[] = [1, 2, 3, 'none', 0, '2']
 const LENGTHS = [8, 4, 5, 6, 7, 3, 9, 0, -1, 4.5, Number.NaN] as const
 const MATERIALS = {
   'cbc-mac': K1 + K2,
-  'retail-mac': K2 + K1,
+  'retail-mac': R1 + R2,
   cmac: '89E88CF7931444F334BD7547FC3F380C',
 } as const
 
@@ -86,7 +89,7 @@ function naiveMac(usage: string, iv: string, padded: string): string | undefined
   if (usage === 'cbc-mac') return forgeCbc(K1 + K2 + K1, iv, padded)
   if (usage !== 'retail-mac') return undefined
   const head = padded.slice(0, -16)
-  return forgeCbc(K2 + K1 + K2, head === '' ? iv : forgeCbc(K2 + K2 + K2, iv, head), padded.slice(-16))
+  return forgeCbc(R1 + R2 + R1, head === '' ? iv : forgeCbc(R1 + R1 + R1, iv, head), padded.slice(-16))
 }
 
 export const macVerbs: FuzzTarget = {

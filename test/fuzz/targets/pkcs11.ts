@@ -55,6 +55,8 @@ function naiveQuery(uri: string): Record<string, string> | undefined {
     } catch {
       return undefined
     }
+    // A blank one would match every token that has none.
+    if ((found[member] ?? '').replace(/[\s\0]/g, '') === '') return undefined
   }
   return 'label' in found || 'serial' in found ? found : undefined
 }
@@ -89,7 +91,7 @@ export const tokenQuery: FuzzTarget = {
     })
     const uri = /^pkcs11:/i.test(text)
     const due = !uri
-      ? text.trim() === ''
+      ? text.replace(/[\s\0]/g, '') === ''
         ? undefined
         : { label: text }
       : text.includes('?')
