@@ -37,6 +37,10 @@ export const ecPoint: FuzzTarget = {
 }
 
 /** RFC 7512 by hand: attributes, each once, percent-encoded UTF-8. */
+/** What may be in a URI and says nothing of a token. */
+const HARMLESS =
+  /^(object|id|type|library-description|library-manufacturer|library-version|slot-description|slot-manufacturer)$/
+
 function naiveQuery(uri: string): Record<string, string> | undefined {
   const NAMES: Readonly<Record<string, string>> = {
     token: 'label',
@@ -45,18 +49,24 @@ function naiveQuery(uri: string): Record<string, string> | undefined {
     model: 'model',
   }
   const found: Record<string, string> = {}
+  const seen = new Set<string>()
   for (const part of uri.slice(7).split(';')) {
     const at = part.indexOf('=')
     const name = part.slice(0, Math.max(0, at))
+    const value = part.slice(at + 1)
     const member = Object.entries(NAMES).find(([known]) => known === name)?.[1]
-    if (member === undefined || member in found) return undefined
+    if ((member === undefined && !HARMLESS.test(name)) || seen.has(name)) return undefined
+    seen.add(name)
     try {
-      found[member] = decodeURIComponent(part.slice(at + 1))
+      // An id is bytes, which need not be UTF-8.
+      const text = name === 'id' ? value.replace(/%[0-9a-f]{2}/gi, 'x') : decodeURIComponent(value)
+      if (name === 'id' && (text === '' || text.includes('%'))) return undefined
+      // A blank one would match every token that has none.
+      if (name !== 'id' && text.replace(/[\s\0]/g, '') === '') return undefined
+      if (member !== undefined) found[member] = text
     } catch {
       return undefined
     }
-    // A blank one would match every token that has none.
-    if ((found[member] ?? '').replace(/[\s\0]/g, '') === '') return undefined
   }
   return 'label' in found || 'serial' in found ? found : undefined
 }
