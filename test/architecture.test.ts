@@ -60,9 +60,18 @@ function circles(graph: ReadonlyMap<string, ReadonlySet<string>>): readonly stri
   return found
 }
 
-test('there are sources to look at, and fewer than 180', () => {
-  expect(FILES.length).toBeGreaterThan(100)
-  expect(FILES.length).toBeLessThan(180)
+/**
+ * What came after the house was built, each with the files it may bring: the house itself stays below 180. A file that is
+ * not named here takes one of the house's places, so a room is not split without somebody noticing.
+ */
+const LATER: readonly (readonly [idea: string, files: RegExp])[] = []
+
+test('there are sources to look at, and the house has fewer than 180 files', () => {
+  const house = FILES.filter(file => !LATER.some(([, files]) => files.test(file)))
+  expect(house.length).toBeGreaterThan(100)
+  expect(house.length).toBeLessThan(180)
+  for (const [idea, files] of LATER)
+    expect([idea, FILES.some(file => files.test(file))]).toEqual([idea, true])
 })
 
 test('every import goes to the own floor or down', () => {
