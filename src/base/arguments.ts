@@ -67,9 +67,39 @@ export function requireKid(kid: unknown): asserts kid is string {
   if (!isKid(kid)) throw new ArgumentError('kid must be 1 to 128 characters without control characters')
 }
 
+/** Call options that have been read. Its own class tells them from a caller's object, which may answer differently later. */
+class ReadCall implements CallOptions {
+  readonly #isRead = true
+  readonly signal: AbortSignal
+
+  constructor(signal: AbortSignal) {
+    this.signal = signal
+    Object.freeze(this)
+  }
+
+  static is(value: object): value is ReadCall {
+    return #isRead in value && value.#isRead
+  }
+}
+
+/**
+ * Reads a call's options once, for a public door with several operations behind it: {@link requireSignal} takes what it
+ * gives as it is. Errors: as there.
+ */
+export function readCall(options: CallOptions | undefined | null): CallOptions | undefined {
+  const signal = requireSignal(options)
+  return signal === undefined ? undefined : callWith(signal)
+}
+
+/** Call options with a signal that is one. */
+export function callWith(signal: AbortSignal): CallOptions {
+  return new ReadCall(signal)
+}
+
 /** The signal of a call's options; `ERR_ARGUMENT` for a signal in place of the options, or another member. */
 export function requireSignal(options: CallOptions | undefined | null): AbortSignal | undefined {
   if (options === undefined || options === null) return undefined
+  if (typeof options === 'object' && ReadCall.is(options)) return options.signal
   if (options instanceof AbortSignal)
     throw new ArgumentError('options must be { signal }, not the signal itself')
   const { signal } = readOptions(options, 'the call', ['signal'])

@@ -43,8 +43,10 @@ export const PIN_BLOCK_TYPES: readonly PinBlockType[] = ['ISO0', '3DES_SECCOS']
 export const MAX_ENCRYPTED: number = MAX_JWE_CHARACTERS
 /** Characters of a `kid`, `prwKid`, `macKid` in a message. */
 export const MAX_KID = 128
-/** `pinValue`: one PIN block. The schema bounds it by 8192 characters and no more. */
-export const PIN_VALUE: TextRule = { test: /^[0-9A-Fa-f]{16}$/, shape: '16 hex digits' }
+/** `pinValue`: one PIN block of so many bytes. The schema bounds it by 8192 characters and no more. */
+export function pinValueRule(bytes: number): TextRule {
+  return { test: new RegExp(`^[0-9A-Fa-f]{${2 * bytes}}$`), shape: `${2 * bytes} hex digits` }
+}
 export const INTDATAG_CHARACTERS = 20
 export const INTDATAG_RULE: TextRule = { test: INTDATAG, shape: 'printable ASCII' }
 /** The masked data set. The published pattern is not anchored; this one is. */

@@ -48,7 +48,14 @@ export interface OpenedJwe {
  * ```
  */
 export async function openJwe(request: OpenRequest, options?: CallOptions): Promise<OpenedJwe> {
-  const { jwe, keys } = requireRequest(request)
+  return openChecked(requireRequest(request), options)
+}
+
+/** {@link openJwe} on values that have been checked: a string, and keys that {@link requireOpeningKeys} has seen. */
+export async function openChecked(
+  { jwe, keys }: { readonly jwe: string; readonly keys: readonly Key[] },
+  options: CallOptions | undefined,
+): Promise<OpenedJwe> {
   throwIfAborted(requireSignal(options))
   const opened = await open(jwe, keys, options)
   if (opened === undefined) throw new JweError('ERR_JWE', 'the JWE does not open')
@@ -93,7 +100,12 @@ async function deriveContentKey(key: Key, parsed: CompactJwe, options: CallOptio
 function requireRequest(request: OpenRequest): { jwe: string; keys: readonly Key[] } {
   const { jwe, keys: given } = readOptions(request, 'openJwe', ['jwe', 'keys'])
   if (typeof jwe !== 'string') throw new ArgumentError('jwe must be a string')
-  const keys = requireKeys(given, 'keys')
+  return { jwe, keys: requireOpeningKeys(given, 'keys') }
+}
+
+/** One key or several, as a list of keys that each may open a JWE. Errors: `ERR_ARGUMENT`, `ERR_KEY_USAGE`. */
+export function requireOpeningKeys(given: Key | readonly Key[], name: string): readonly Key[] {
+  const keys = requireKeys(given, name)
   for (const key of keys) requireUse(key, 'content-key', 'derive')
-  return { jwe, keys }
+  return keys
 }

@@ -7,7 +7,7 @@ import {
   requireSignal,
   throwIfAborted,
 } from '../base/arguments.js'
-import { asciiBytes, ownCopy, requireBytes, secretBytes, snapshot, wipe } from '../base/bytes.js'
+import { asciiBytes, ownCopy, requireBytes, secretBytes, snapshot, wipe, withWiped } from '../base/bytes.js'
 import { ArgumentError, InputError } from '../base/errors.js'
 import { forgetScalar } from '../key/material.js'
 import { concatKdf } from '../primitives/concat-kdf.js'
@@ -49,24 +49,36 @@ export interface SealRequest {
  * ```
  */
 export async function sealJwe(request: SealRequest, options?: CallOptions): Promise<string> {
-  const { plaintext, recipient, kid, apu, apv } = readRequest(request)
+  const checked = readRequest(request)
   throwIfAborted(requireSignal(options))
-  const content = snapshot(plaintext, 'plaintext')
+  return withWiped(snapshot(checked.plaintext, 'plaintext'), plaintext =>
+    sealChecked({ ...checked, plaintext }),
+  )
+}
+
+/** What {@link sealChecked} takes: a recipient that has been imported, the kid that the header gets. */
+export interface CheckedSeal {
+  readonly plaintext: Uint8Array
+  readonly recipient: P256Recipient
+  readonly kid: string
+  readonly apu?: Uint8Array | undefined
+  readonly apv?: Uint8Array | undefined
+}
+
+/** The inner door of {@link sealJwe}: reads the plaintext where it is, and leaves it to the caller to wipe. */
+export function sealChecked({ plaintext, recipient, kid, apu, apv }: CheckedSeal): string {
   const ephemeral = ephemeralKeys()
   let z: Uint8Array | undefined
   let contentKey: Uint8Array | undefined
   try {
     const header = buildHeader({ kid, ephemeralPublicKey: ephemeral.generateKeys(), apu, apv })
-    requireJweLength(compactLength(header, content.length))
+    requireJweLength(compactLength(header, plaintext.length))
     z = ephemeral.computeSecret(pointOfRecipient(recipient))
     contentKey = concatKdf(z, contentKeyInfo({ apu, apv }), CONTENT_KEY_BYTES)
     const iv = freshIv()
-    return buildCompact(
-      header,
-      encryptContent(contentKey, { aad: asciiBytes(header), iv, plaintext: content }),
-    )
+    return buildCompact(header, encryptContent(contentKey, { aad: asciiBytes(header), iv, plaintext }))
   } finally {
-    wipe(z, contentKey, content)
+    wipe(z, contentKey)
     forgetScalar(ephemeral)
   }
 }
@@ -95,17 +107,23 @@ function freshIv(): Uint8Array {
   return iv
 }
 
-function readRequest(request: SealRequest) {
+function readRequest(request: SealRequest): CheckedSeal {
   const names = ['plaintext', 'recipient', 'kid', 'apu', 'apv'] as const
   const { plaintext, recipient: given, kid: asked, apu, apv } = readOptions(request, 'sealJwe', names)
   requireBytes(plaintext, 'plaintext')
   if (plaintext.length > MAX_JWE_CHARACTERS) throw tooLong(plaintext.length)
   const recipient = readRecipient(given)
+  const kid = kidFor(recipient, asked)
+  const party = { apu: readPartyInfo(apu, 'apu'), apv: readPartyInfo(apv, 'apv') }
+  return { plaintext, recipient, kid, ...party }
+}
+
+/** What the header calls the recipient's key: as asked, else as the recipient says. Errors: `ERR_ARGUMENT`. */
+export function kidFor(recipient: P256Recipient, asked: string | undefined): string {
   const kid = asked === undefined ? recipient.kid : asked
   if (kid === undefined) throw new ArgumentError('kid is needed: the recipient comes without one')
   requireKid(kid)
-  const party = { apu: readPartyInfo(apu, 'apu'), apv: readPartyInfo(apv, 'apv') }
-  return { plaintext, recipient, kid, ...party }
+  return kid
 }
 
 function readPartyInfo(value: Uint8Array | undefined, name: string): Uint8Array | undefined {

@@ -102,5 +102,13 @@ export async function reencipherPinBlock(
   requireUse(from, 'pin-block', 'decipher')
   requireUse(to, 'pin-block', 'encipher')
   const enciphered = readBlock(block, { bytes: blockBytesOf(from.algorithm) })
-  return operationsOf(from).reencipher(to, enciphered, options)
+  return reencipherChecked({ block: enciphered, from, to }, options)
+}
+
+/** {@link reencipherPinBlock} on values that have been checked. */
+export function reencipherChecked(
+  { block, from, to }: ReencipherPinBlockInput,
+  options: CallOptions | undefined,
+): Promise<Uint8Array> {
+  return operationsOf(from).reencipher(to, block, options)
 }

@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import type { KeyDerivation, MacRequest, MaybePromise } from '../backend/driver.js'
-import { type Key, operationsOf, requireKey } from '../backend/key.js'
+import { type Key, operationsOf } from '../backend/key.js'
 import type { CallOptions } from '../base/arguments.js'
 import {
   asciiBytes,
@@ -278,7 +278,6 @@ export function requireKeyFor(
   action: 'generate' | 'verify',
   computation: Computation,
 ): void {
-  requireKey(key, 'key')
   requireUse(key, USAGES[usage].purpose, action)
   if (key.usage !== usage) throw refusedUse(key, `what a ${usage} key computes`)
   const cipher = isTdea(key.algorithm) ? 'tdea' : 'aes'

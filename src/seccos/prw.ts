@@ -1,5 +1,5 @@
 /** The PRW and its MAC: computed and verified by a profile, from a data set and what is outside it. */
-import { type Key, operationsOf } from '../backend/key.js'
+import { type Key, operationsOf, requireKey } from '../backend/key.js'
 import { type CallOptions, readOwn } from '../base/arguments.js'
 import { equalBytes, ownCopy, snapshot, wipe } from '../base/bytes.js'
 import { type Pan, requirePan } from '../primitives/pan.js'
@@ -69,6 +69,7 @@ export async function computePrw(input: ComputePrwInput, options?: CallOptions):
   const request = readOwn(input, 'computePrw', [...VALUES, 'key', 'profile'])
   const { profile } = request
   requireProfile(profile)
+  requireKey(request.key, 'key')
   requireKeyFor(request.key, 'prw-generate', 'generate', profile.prw)
   requirePin(request.pin)
   requirePan(request.pan)
@@ -164,6 +165,7 @@ export async function verifyPrw(input: VerifyPrwInput, options?: CallOptions): P
   const request = readOwn(input, 'verifyPrw', [...VALUES, 'key', 'profile', 'dataSet', 'prwValue'])
   const { key, profile, prwValue } = request
   requireProfile(profile)
+  requireKey(key, 'key')
   requireKeyFor(key, 'prw-verify', 'verify', profile.prw)
   requirePin(request.pin)
   requirePan(request.pan)
@@ -309,6 +311,7 @@ const NAMES = [
 function checkedMac(request: PrwMacInput): CheckedMac {
   const { key, profile, prwValue, dataSet: given, ...values } = request
   requireProfile(profile)
+  requireKey(key, 'key')
   const masked = snapshot(given, 'dataSet')
   return { key, profile, dataSet: { masked, content: readDataSet(profile, masked) }, prwValue, given: values }
 }

@@ -219,7 +219,7 @@ describe('the verbs', () => {
     )
     expect(cipher).toHaveProperty('kid', key.kid)
     const none = await failure(
-      () => requireKeyFor({} as never, 'prw-verify', 'verify', AES.prw),
+      () => computePrw({ ...TDEA_VALUES, profile: TDEA, key: {} as never }),
       'ERR_ARGUMENT',
     )
     expect(none.message).toMatch(/^key must be a Key/)

@@ -1,5 +1,5 @@
 /** One request for a PIN operation on its way, and the steps that all of them share. */
-import type { CallOptions } from '../../base/arguments.js'
+import { type CallOptions, callWith } from '../../base/arguments.js'
 import { type Pan, requirePan } from '../../primitives/pan.js'
 import { CARD_ID, ISSUER_ID_CHARACTERS, type PinOperation } from '../contract.js'
 import type { Facts } from './audit.js'
@@ -62,7 +62,7 @@ export function pinCall(
   if (speaksFor?.has(issuerId) === false) throw new Refusal('caller-issuer')
   if (!CARD_ID.test(cardId)) throw new Refusal('card-id')
   facts.cardId = cardId
-  return { ...call, operation, issuer, card: { issuerId, cardId }, options: { signal } }
+  return { ...call, operation, issuer, card: { issuerId, cardId }, options: callWith(signal) }
 }
 
 /** The card, where it is known and its state allows the operation. */
@@ -84,9 +84,10 @@ function namesPan(cardId: string, pan: Pan): boolean {
   return /[0-9]{12}/.test(cardId) && cardId.includes(pan.reveal())
 }
 
-/** A state that is misspelt must not be one that allows everything. */
-function checked(card: Card): Card {
-  requirePan(card.pan)
-  if (!Object.hasOwn(CARD_STATES, card.state)) throw new TypeError('the card has a state that is not one')
-  return card
+/** The directory's card, each member read once. A state that is misspelt must not be one that allows everything. */
+function checked({ state, pan, setPinTypes, seccos, revision }: Card): Card {
+  requirePan(pan)
+  if (!Object.hasOwn(CARD_STATES, state)) throw new TypeError('the card has a state that is not one')
+  const more = { ...(seccos !== undefined && { seccos }), ...(revision !== undefined && { revision }) }
+  return { state, pan, setPinTypes, ...more }
 }

@@ -14,10 +14,10 @@ import type { Key } from '../../backend/key.js'
 import { ownCopy } from '../../base/bytes.js'
 import type { KeyRole } from '../audit.js'
 import type { PinBlockType } from '../contract.js'
-import { changeCounterResponse, getPinResponse } from '../messages/get-pin.js'
+import { answerGetPin, changeCounterResponse } from '../messages/get-pin.js'
 import { type PinMessage, readPinMessage } from '../messages/pin-block.js'
-import { openSetPinRequest } from '../messages/set-pin.js'
-import { openSeccosSetPinRequest } from '../messages/set-pin-seccos.js'
+import { openIso0Checked } from '../messages/set-pin.js'
+import { openSeccosChecked } from '../messages/set-pin-seccos.js'
 import { auditKey, type Facts } from './audit.js'
 import { type Answer, JSON_BODY, readBody } from './body.js'
 import { findCard, type PinCall } from './call.js'
@@ -44,8 +44,9 @@ export async function getPin(call: PinCall): Promise<Answer> {
   if (from === undefined) throw new Refusal('storage-key-unknown')
   const { d1Zpk, translation } = iso0
   const recipient = await supplied('d1-key-failed', iso0.recipient)
-  const input = { block: stored.block, from, to: d1Zpk[0], pan, d1PublicJwk: recipient.key, translation }
-  const body = await judged(GET_PIN_FAULTS, () => getPinResponse(input, options))
+  const source = { block: stored.block, from, translation }
+  const input = { pan, to: d1Zpk[0], recipient, source }
+  const body = await judged(GET_PIN_FAULTS, () => answerGetPin(input, options))
   facts.keys.push(auditKey('storage', from), auditKey('d1-zpk', d1Zpk[0]), {
     role: 'd1-public',
     kid: recipient.kid,
@@ -88,7 +89,7 @@ export async function setPin(call: PinCall): Promise<Answer> {
   return { status: 204 }
 }
 
-async function setIso0(call: PinCall, card: Card, body: PinMessage): Promise<void> {
+async function setIso0(call: PinCall, card: Card, message: PinMessage): Promise<void> {
   const { pan } = card
   const { issuer, card: ref, options, facts } = call
   const { iso0, jweKeys, pins } = issuer
@@ -96,13 +97,13 @@ async function setIso0(call: PinCall, card: Card, body: PinMessage): Promise<voi
   const { d1Zpk, translation } = iso0
   const [storage] = iso0.storage
   const opened = await judged(SET_PIN_FAULTS, () =>
-    openSetPinRequest({ body, jweKeys, from: d1Zpk, pan, to: storage, translation }, options),
+    openIso0Checked({ message, jweKeys, from: d1Zpk, pan, to: storage, translation }, options),
   )
   const { block, kid, zpkKid, jweKid } = opened
   note(call, 'jwe', jweKeys, jweKid)
   note(call, 'd1-zpk', d1Zpk, zpkKid)
   note(call, 'storage', [storage], kid)
-  const digest = createHash('sha256').update(body.encryptedPinBlock, 'latin1').digest()
+  const digest = createHash('sha256').update(message.encryptedPinBlock, 'latin1').digest()
   const request = { digest: ownCopy(digest), jweKid, acceptedAt: Date.parse(facts.time) }
   const acceptance = await supplied('store-failed', () =>
     pins.acceptBlock(asFound(ref, card), { block, kid }, request),
@@ -138,7 +139,7 @@ function noteAcceptance(acceptance: BlockAcceptance, facts: Facts): void {
   }
 }
 
-async function setSeccos(call: PinCall, card: Card, body: PinMessage): Promise<void> {
+async function setSeccos(call: PinCall, card: Card, message: PinMessage): Promise<void> {
   const { pan, seccos: more } = card
   const { issuer, card: ref, options, facts } = call
   const { seccos, jweKeys, pins } = issuer
@@ -148,7 +149,7 @@ async function setSeccos(call: PinCall, card: Card, body: PinMessage): Promise<v
   // Of the PCC the counter alone knows: one that a card's record states would be old after the next Set PIN.
   const fields = more?.fields === undefined ? {} : { fields: more.fields }
   const opened = await judged(SET_PIN_FAULTS, () =>
-    openSeccosSetPinRequest({ ...fields, ...seccos, body, cardId, issuerId, jweKeys, pan }, options),
+    openSeccosChecked({ ...fields, ...seccos, message, cardId, issuerId, jweKeys, pan }, options),
   )
   const { prwValue, prwKid, prwDataSet, pcc, intdatag, profile, provenance } = opened
   note(call, 'jwe', jweKeys, opened.jweKid)

@@ -1,16 +1,19 @@
 /** What the issuer answers D1: the body of Get PIN, and that of Get PIN Change Counter. */
 import { type Key, requireKey } from '../../backend/key.js'
-import { type CallOptions, readOptions } from '../../base/arguments.js'
+import { type CallOptions, readCall, readOptions } from '../../base/arguments.js'
 import { requireBytes } from '../../base/bytes.js'
 import { ArgumentError } from '../../base/errors.js'
 import { type P256Recipient, type PublicJwkLike, readRecipient } from '../../jwe/recipient.js'
-import { sealJwe } from '../../jwe/seal.js'
-import { encipherPin } from '../../pin/encipher.js'
+import { kidFor, sealChecked } from '../../jwe/seal.js'
+import { encipherChecked } from '../../pin/encipher.js'
+import { readBlock } from '../../pin/formats/format.js'
+import { FORMATS } from '../../pin/formats/formats.js'
+import { requireFormatKey } from '../../pin/policy.js'
 import { type Pan, requirePan } from '../../primitives/pan.js'
 import { type Pin, requirePin } from '../../primitives/pin.js'
 import type { ChangeCounter } from '../../seccos/counter/counter.js'
-import { type PinMessage, withWiped, writeIso0Content } from './pin-block.js'
-import { type Translation, translateStored } from './set-pin.js'
+import { ISO0_FORMAT, type PinMessage, withWiped, writeIso0Content } from './pin-block.js'
+import { moveBlock, readTranslation, type Translation } from './set-pin.js'
 
 /** Where the answer goes, and the card's PAN (which is not in the message). */
 export interface GetPinTarget {
@@ -49,18 +52,44 @@ export type GetPinInput = GetPinTarget &
  * ```
  */
 export async function getPinResponse(input: GetPinInput, options?: CallOptions): Promise<PinMessage<'ISO0'>> {
-  const { pan, to, recipient, source } = readInput(input)
-  const block =
-    'pin' in source
-      ? await encipherPin({ pin: source.pin, pan, format: 0, key: to }, options)
-      : await translateStored({ ...source, pan, to }, options)
+  return answerGetPin(readInput(input), readCall(options))
+}
+
+/** What the inner door takes: keys that are keys, a recipient with its kid, and a PIN, or a block that may have any length. */
+interface CheckedGetPin {
+  readonly pan: Pan
+  readonly to: Key
+  readonly recipient: { readonly key: P256Recipient; readonly kid: string }
+  readonly source:
+    | { readonly pin: Pin }
+    | { readonly block: Uint8Array; readonly from: Key; readonly translation: Translation }
+}
+
+/** The inner door of {@link getPinResponse}. */
+export async function answerGetPin(
+  { pan, to, recipient, source }: CheckedGetPin,
+  options: CallOptions | undefined,
+): Promise<PinMessage<'ISO0'>> {
+  const block = await blockFor({ pan, to, source }, options)
   return withWiped(block, async () => {
     const content = writeIso0Content(block, to)
     return withWiped(content, async plaintext => ({
       type: 'ISO0',
-      encryptedPinBlock: await sealJwe({ plaintext, recipient }, options),
+      encryptedPinBlock: sealChecked({ plaintext, recipient: recipient.key, kid: recipient.kid }),
     }))
   })
+}
+
+async function blockFor(
+  { pan, to, source }: Omit<CheckedGetPin, 'recipient'>,
+  options: CallOptions | undefined,
+): Promise<Uint8Array> {
+  const row = FORMATS[ISO0_FORMAT]
+  if ('pin' in source) {
+    requireFormatKey(to, 'encipher', row)
+    return encipherChecked({ pin: source.pin, pan, format: ISO0_FORMAT, key: to }, options)
+  }
+  return moveBlock({ ...source, block: readBlock(source.block, row), pan, to }, options)
 }
 
 const NAMES = ['pan', 'to', 'd1PublicJwk', 'pin', 'block', 'from', 'translation'] as const
@@ -74,11 +103,12 @@ type AnyInput = GetPinTarget & {
 }
 
 /** Everything is looked at before a key is used: a key operation that ends in a refusal is wasted, or an oracle. */
-function readInput(input: AnyInput) {
+function readInput(input: AnyInput): CheckedGetPin {
   const { pan, to, d1PublicJwk, pin, block, from, translation } = readOptions(input, 'getPinResponse', NAMES)
   requirePan(pan)
   requireKey(to, 'to')
-  const recipient = readRecipient(d1PublicJwk)
+  const recipientKey = readRecipient(d1PublicJwk)
+  const recipient = { key: recipientKey, kid: kidFor(recipientKey, undefined) }
   if (pin !== undefined) {
     if (block !== undefined || from !== undefined || translation !== undefined) {
       throw new ArgumentError('getPinResponse takes either pin, or block and from')
@@ -88,7 +118,7 @@ function readInput(input: AnyInput) {
   }
   requireKey(from, 'from')
   requireBytes(block, 'block')
-  return { pan, to, recipient, source: { block, from, translation } }
+  return { pan, to, recipient, source: { block, from, translation: readTranslation(translation) } }
 }
 
 /** The body of a Get PIN Change Counter response: four digits, and 20 characters. */

@@ -1,14 +1,14 @@
 /** Set PIN of type 3DES_SECCOS, opened: what the JWE holds, and everything that must hold before a PRW is stored. */
 import { type Key, requireKeys } from '../../backend/key.js'
-import { type CallOptions, readOptions } from '../../base/arguments.js'
+import { type CallOptions, readCall, readOptions } from '../../base/arguments.js'
 import { ArgumentError, D1MessageError, PrwMacError } from '../../base/errors.js'
-import { openJwe } from '../../jwe/open.js'
+import { openChecked, requireOpeningKeys } from '../../jwe/open.js'
 import { type Pan, requirePan } from '../../primitives/pan.js'
 import type { ChangeCounter } from '../../seccos/counter/counter.js'
-import { type AcceptRequest, requestFingerprint } from '../../seccos/counter/state.js'
+import { type AcceptRequest, requestFingerprint, requestOf } from '../../seccos/counter/state.js'
 import { type DataSetContent, dataSetFromHex, readDataSet } from '../../seccos/data-set.js'
 import { neededToVerify } from '../../seccos/profile/coverage.js'
-import type { ProfileMark, SeccosProfile } from '../../seccos/profile/profile.js'
+import { type ProfileMark, requireProfile, type SeccosProfile } from '../../seccos/profile/profile.js'
 import { macVerdict } from '../../seccos/prw.js'
 import {
   INTDATAG_CHARACTERS,
@@ -21,6 +21,7 @@ import {
 } from '../contract.js'
 import {
   type MessageInput,
+  type PinMessage,
   readMessage,
   readPinMessage,
   readString,
@@ -94,7 +95,21 @@ export async function openSeccosSetPinRequest(
   input: OpenSeccosSetPinRequestInput,
   options?: CallOptions,
 ): Promise<OpenedSeccosSetPinRequest> {
-  const request = readInput(input)
+  return openSeccosChecked(readInput(input), readCall(options))
+}
+
+/** What the inner door takes: the message read, the keys as lists of keys for their purpose. */
+export interface CheckedSeccosRequest extends Omit<OpenSeccosSetPinRequestInput, 'body'> {
+  readonly message: PinMessage
+  readonly jweKeys: readonly Key[]
+  readonly macKeys: readonly Key[]
+}
+
+/** The inner door of {@link openSeccosSetPinRequest}. */
+export async function openSeccosChecked(
+  request: CheckedSeccosRequest,
+  options: CallOptions | undefined,
+): Promise<OpenedSeccosSetPinRequest> {
   const { cardId, profile, counter, pan, issuerId, fields, macKeys, prwKids } = request
   const { content, jweKid } = await openContent(request, options)
   const { intdatag, prwDataSet, prwValue, prwKid, macValue, macKid } = content
@@ -103,7 +118,7 @@ export async function openSeccosSetPinRequest(
   const masked = dataSetFromHex(prwDataSet)
   const dataSet = { masked, content: readDataSet(profile, masked) }
   const pcc = pccIn(dataSet.content, intdatag, request.pcc) ?? (await counter.pccOf({ cardId, intdatag }))
-  const acceptance: AcceptRequest = { cardId, intdatag, pcc, fingerprint: requestFingerprint({ ...content }) }
+  const acceptance = requestOf({ cardId, intdatag, pcc, fingerprint: requestFingerprint({ ...content }) })
   const { replayed } = await counter.check(acceptance)
   const given = { intdatag, pcc, pan, prwKid, macKid, issuerId, fields }
   const verdict = await macVerdict({ key, profile, dataSet, prwValue, macValue, given }, options)
@@ -127,12 +142,12 @@ export async function openSeccosSetPinRequest(
 }
 
 async function openContent(
-  { body, jweKeys }: OpenSeccosSetPinRequestInput,
+  { message, jweKeys }: CheckedSeccosRequest,
   options: CallOptions | undefined,
 ): Promise<{ content: SeccosContent; jweKid: string }> {
-  const { type, encryptedPinBlock } = readPinMessage(body)
+  const { type, encryptedPinBlock: jwe } = message
   if (type !== '3DES_SECCOS') throw new D1MessageError('type', 'must be 3DES_SECCOS here')
-  const { plaintext, kid: jweKid } = await openJwe({ jwe: encryptedPinBlock, keys: jweKeys }, options)
+  const { plaintext, kid: jweKid } = await openChecked({ jwe, keys: jweKeys }, options)
   return { content: await withWiped(plaintext, readSeccosContent), jweKid }
 }
 
@@ -160,14 +175,17 @@ const NAMES = [
   'fields',
 ] as const
 
-function readInput(input: OpenSeccosSetPinRequestInput) {
-  const request = readOptions(input, 'openSeccosSetPinRequest', NAMES)
+function readInput(input: OpenSeccosSetPinRequestInput): CheckedSeccosRequest {
+  const { body, ...request } = readOptions(input, 'openSeccosSetPinRequest', NAMES)
   const { counter, prwKids, pan } = request
   if (typeof counter?.check !== 'function' || typeof counter.pccOf !== 'function')
     throw new ArgumentError('counter must be a ChangeCounter')
   if (!Array.isArray(prwKids)) throw new ArgumentError('prwKids must be an array of kids')
   if (pan !== undefined) requirePan(pan)
-  return { ...request, macKeys: requireKeys(request.macKeys, 'macKeys') }
+  requireProfile(request.profile)
+  const macKeys = requireKeys(request.macKeys, 'macKeys')
+  const jweKeys = requireOpeningKeys(request.jweKeys, 'jweKeys')
+  return { ...request, macKeys, jweKeys, message: readPinMessage(body) }
 }
 
 /** What the JWE of a `3DES_SECCOS` message holds, as D1 sends it. */

@@ -1,17 +1,20 @@
 /** Set PIN of type ISO0, opened: the PIN block inside, moved to the issuer's own key. */
 import { type Key, requireKey, requireKeys } from '../../backend/key.js'
-import { type CallOptions, readOptions } from '../../base/arguments.js'
+import { type CallOptions, readCall, readOptions } from '../../base/arguments.js'
 import { ArgumentError, D1MessageError } from '../../base/errors.js'
-import { openJwe } from '../../jwe/open.js'
-import { requireUse } from '../../key/usage.js'
-import { decipherPin } from '../../pin/decipher.js'
-import { encipherPin } from '../../pin/encipher.js'
-import { reencipherPinBlock, translatePinBlock } from '../../pin/translate.js'
+import { openChecked, requireOpeningKeys } from '../../jwe/open.js'
+import { decipherChecked } from '../../pin/decipher.js'
+import { encipherChecked } from '../../pin/encipher.js'
+import { FORMATS } from '../../pin/formats/formats.js'
+import { requireFormatKey } from '../../pin/policy.js'
+import { reencipherChecked, translateChecked } from '../../pin/translate.js'
 import { type Pan, requirePan } from '../../primitives/pan.js'
 import type { Pin } from '../../primitives/pin.js'
 import {
+  ISO0_FORMAT,
   type Iso0Content,
   type MessageInput,
+  type PinMessage,
   readIso0Content,
   readPinMessage,
   selectKey,
@@ -71,8 +74,20 @@ export async function openSetPinRequest(
   options?: CallOptions,
 ): Promise<OpenedSetPinRequest> {
   const request = readOptions(input, 'openSetPinRequest', [...NAMES, 'to', 'translation'])
-  const { pan, to, translation } = request
+  const { to, translation } = request
   requireKey(to, 'to')
+  return openIso0Checked(
+    { ...checked(request), to, translation: readTranslation(translation) },
+    readCall(options),
+  )
+}
+
+/** The inner door of {@link openSetPinRequest}: the message is read, the keys are lists of keys for their purpose. */
+export async function openIso0Checked(
+  request: CheckedRequest & { readonly to: Key; readonly translation: Translation },
+  options: CallOptions | undefined,
+): Promise<OpenedSetPinRequest> {
+  const { pan, to, translation } = request
   const { content, from, jweKid } = await openContent(request, options)
   const block = await withWiped(content.block, enciphered =>
     receiveBlock({ block: enciphered, pan, from, to, translation }, options),
@@ -96,26 +111,43 @@ export async function openSetPinRequestToClearPin(
   input: SetPinRequestInput,
   options?: CallOptions,
 ): Promise<Pin> {
-  const request = readOptions(input, 'openSetPinRequestToClearPin', NAMES)
-  const { content, from } = await openContent(request, options)
-  return withWiped(content.block, block =>
-    decipherPin({ block, pan: request.pan, format: 0, key: from }, options),
-  )
+  const request = checked(readOptions(input, 'openSetPinRequestToClearPin', NAMES))
+  const { pan } = request
+  const call = readCall(options)
+  const { content, from } = await openContent(request, call)
+  return withWiped(content.block, block => {
+    requireFormatKey(from, 'decipher', FORMATS[ISO0_FORMAT])
+    return decipherChecked({ block, pan, format: ISO0_FORMAT, key: from }, call)
+  })
 }
 
 const NAMES = ['body', 'jweKeys', 'from', 'pan'] as const
 
-async function openContent(
-  { body, jweKeys, from, pan }: SetPinRequestInput,
-  options: CallOptions | undefined,
-): Promise<{ content: Iso0Content; from: Key; jweKid: string }> {
+/** What both inner doors take. */
+interface CheckedRequest {
+  readonly message: PinMessage
+  readonly jweKeys: readonly Key[]
+  /** Which of them the message names, only its content says: that one's usage is looked at then. */
+  readonly from: readonly Key[]
+  readonly pan: Pan
+}
+
+function checked({ body, jweKeys, from, pan }: SetPinRequestInput): CheckedRequest {
   const zpks = requireKeys(from, 'from')
   requirePan(pan)
-  const { type, encryptedPinBlock } = readPinMessage(body)
+  const openers = requireOpeningKeys(jweKeys, 'jweKeys')
+  return { message: readPinMessage(body), jweKeys: openers, from: zpks, pan }
+}
+
+async function openContent(
+  { message, jweKeys, from }: CheckedRequest,
+  options: CallOptions | undefined,
+): Promise<{ content: Iso0Content; from: Key; jweKid: string }> {
+  const { type, encryptedPinBlock: jwe } = message
   if (type !== 'ISO0') throw new D1MessageError('type', 'must be ISO0 here')
-  const { plaintext, kid: jweKid } = await openJwe({ jwe: encryptedPinBlock, keys: jweKeys }, options)
+  const { plaintext, kid: jweKid } = await openChecked({ jwe, keys: jweKeys }, options)
   const content = await withWiped(plaintext, readIso0Content)
-  return { content, from: selectKey(zpks, content.kid, 'kid'), jweKid }
+  return { content, from: selectKey(from, content.kid, 'kid'), jweKid }
 }
 
 /**
@@ -126,33 +158,44 @@ async function openContent(
  */
 export type Translation = 'checked' | 'reencipher'
 
+/** The wanted way, `checked` where none is said; `ERR_ARGUMENT` for what is no way. */
+export function readTranslation(translation: Translation | undefined = 'checked'): Translation {
+  if (translation === 'checked' || translation === 'reencipher') return translation
+  throw new ArgumentError("translation must be 'checked' or 'reencipher'")
+}
+
+/** A block of the format's length, in memory of its own, and where it goes. */
 interface Move {
   readonly block: Uint8Array
   readonly pan: Pan
   readonly from: Key
   readonly to: Key
-  readonly translation: Translation | undefined
+  readonly translation: Translation
 }
 
 /**
- * {@link translateStored} for a PIN that ends here. A translation on the way leaves the digits unread, because a verdict on
+ * {@link moveBlock} for a PIN that ends here. A translation on the way leaves the digits unread, because a verdict on
  * them gives the PIN away; whoever keeps the PIN must know that somebody can type it. All nibbles are read, whatever they
  * hold, and there is one verdict.
  */
 async function receiveBlock(move: Move, options: CallOptions | undefined): Promise<Uint8Array> {
-  const { block, pan, from, to, translation = 'checked' } = move
-  if (translation !== 'checked') return translateStored(move, options)
-  // Before anything is deciphered: whether `to` can take the block must not depend on what the block holds.
-  requireUse(to, 'pin-block', 'encipher')
-  using pin = await decipherPin({ block, pan, format: 0, key: from }, options)
-  return encipherPin({ pin, pan, format: 0, key: to }, options)
+  const { block, pan, from, to, translation } = move
+  if (translation !== 'checked') return moveBlock(move, options)
+  requireBlockKeys(move)
+  using pin = await decipherChecked({ block, pan, format: ISO0_FORMAT, key: from }, options)
+  return await encipherChecked({ pin, pan, format: ISO0_FORMAT, key: to }, options)
 }
 
-/** Moves a format 0 block from one key to the other by the wanted way. */
-export async function translateStored(input: Move, options: CallOptions | undefined): Promise<Uint8Array> {
-  const { block, pan, from, to } = input
-  const translation = input.translation ?? 'checked'
-  if (translation === 'reencipher') return reencipherPinBlock({ block, from, to }, options)
-  if (translation !== 'checked') throw new ArgumentError("translation must be 'checked' or 'reencipher'")
-  return translatePinBlock({ block, pan, fromFormat: 0, toFormat: 0, from, to }, options)
+/** Moves a PIN block from one key to the other by the wanted way. */
+export async function moveBlock(move: Move, options: CallOptions | undefined): Promise<Uint8Array> {
+  const { block, pan, from, to, translation } = move
+  requireBlockKeys(move)
+  if (translation === 'reencipher') return reencipherChecked({ block, from, to }, options)
+  return translateChecked({ block, pan, fromFormat: ISO0_FORMAT, toFormat: ISO0_FORMAT, from, to }, options)
+}
+
+/** Before anything is deciphered: whether `to` can take the block must not depend on what the block holds. */
+function requireBlockKeys({ from, to }: Pick<Move, 'from' | 'to'>): void {
+  requireFormatKey(from, 'decipher', FORMATS[ISO0_FORMAT])
+  requireFormatKey(to, 'encipher', FORMATS[ISO0_FORMAT])
 }

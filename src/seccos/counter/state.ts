@@ -341,17 +341,35 @@ export async function newIntdatag(
   })
 }
 
+/** A request as the counter works on it. */
+interface ReadRequest {
+  readonly cardId: string
+  readonly claim: ClaimRequest
+}
+
+/** Requests that {@link requestOf} made, as they were read then. */
+const READ = new WeakMap<AcceptRequest, ReadRequest>()
+
+/** A request that is read now and never again, whatever becomes of its bytes: it is checked first and accepted later. */
+export function requestOf(request: AcceptRequest): AcceptRequest {
+  const kept = Object.freeze({ ...request })
+  READ.set(kept, readRequest(kept))
+  return kept
+}
+
 /** Shapes that no issued counter has are refused as what they are not: the outside can send anything here. */
-export function readRequest(request: AcceptRequest): { cardId: string; claim: ClaimRequest } {
+export function readRequest(request: AcceptRequest): ReadRequest {
+  const known = READ.get(request)
+  if (known !== undefined) return known
   const names = ['cardId', 'intdatag', 'pcc', 'fingerprint'] as const
   const read = readOwn(request, 'the counter', names)
-  const { pcc, fingerprint } = read
+  const { cardId, intdatag, pcc, fingerprint } = read
   requireBytes(fingerprint, 'fingerprint')
   if (fingerprint.length !== FINGERPRINT_BYTES) {
     throw new ArgumentError(`fingerprint must be ${FINGERPRINT_BYTES} bytes`)
   }
   if (typeof pcc !== 'string') throw new ArgumentError('pcc must be a string')
-  const { cardId, tag } = readTag(read)
+  const tag = tagFor(cardId, intdatag)
   if (!PCC.test(pcc)) throw new ChangeCounterError('pcc')
   return { cardId, claim: { tag, pcc: Number(pcc), fingerprint: toHex(fingerprint) } }
 }
@@ -359,10 +377,14 @@ export function readRequest(request: AcceptRequest): { cardId: string; claim: Cl
 /** The card and the name under which its intdatag is kept. */
 export function readTag(issued: Pick<AcceptRequest, 'cardId' | 'intdatag'>): { cardId: string; tag: string } {
   const { cardId, intdatag } = readOwn(issued, 'the counter', ['cardId', 'intdatag'])
+  return { cardId, tag: tagFor(cardId, intdatag) }
+}
+
+function tagFor(cardId: string, intdatag: string): string {
   requireCardId(cardId)
   if (typeof intdatag !== 'string') throw new ArgumentError('intdatag must be a string')
   if (!INTDATAG.test(intdatag)) throw new ChangeCounterError('unknown')
-  return { cardId, tag: tagOf(intdatag) }
+  return tagOf(intdatag)
 }
 
 /** Throws `ERR_ARGUMENT` unless the value is a card identifier as D1 has them. It is not the PAN, nor made from it. */
