@@ -6,6 +6,7 @@
  * Three patterns belong to the change counter as well, which knows nothing of D1: they are written there, once.
  */
 import { MAX_JWE_CHARACTERS } from '../jwe/compact.js'
+import { FORMATS } from '../pin/formats/formats.js'
 import { CARD_ID, INTDATAG, PCC } from '../seccos/counter/state.js'
 
 export { CARD_ID, INTDATAG, PCC }
@@ -43,9 +44,13 @@ export const PIN_BLOCK_TYPES: readonly PinBlockType[] = ['ISO0', '3DES_SECCOS']
 export const MAX_ENCRYPTED: number = MAX_JWE_CHARACTERS
 /** Characters of a `kid`, `prwKid`, `macKid` in a message. */
 export const MAX_KID = 128
-/** `pinValue`: one PIN block of so many bytes. The schema bounds it by 8192 characters and no more. */
-export function pinValueRule(bytes: number): TextRule {
-  return { test: new RegExp(`^[0-9A-Fa-f]{${2 * bytes}}$`), shape: `${2 * bytes} hex digits` }
+/** The PIN block format of type ISO0. Its row says how long a block is, and under which keys it goes. */
+export const ISO0_FORMAT = 0
+const PIN_VALUE_CHARACTERS: number = 2 * FORMATS[ISO0_FORMAT].bytes
+/** `pinValue`: one PIN block. The schema bounds it by 8192 characters and no more. */
+export const PIN_VALUE: TextRule = {
+  test: new RegExp(`^[0-9A-Fa-f]{${PIN_VALUE_CHARACTERS}}$`),
+  shape: `${PIN_VALUE_CHARACTERS} hex digits`,
 }
 export const INTDATAG_CHARACTERS = 20
 export const INTDATAG_RULE: TextRule = { test: INTDATAG, shape: 'printable ASCII' }

@@ -18,6 +18,7 @@ import type {
   StoredPinBlock,
   StoredPrw,
 } from '../d1/endpoints/interfaces.js'
+import { BLOCK_LENGTHS } from '../pin/formats/formats.js'
 import { requirePan } from '../primitives/pan.js'
 import { requireCardId } from '../seccos/counter/state.js'
 import type { Provenance } from '../seccos/profile/profile.js'
@@ -26,7 +27,6 @@ import type { BlockPage, Replacement, ResealPage } from './issuer-store.js'
 const PRINTABLE = /^[\x20-\x7e]{1,512}$/
 const MARK = /^[\x20-\x7e]{1,64}$/
 const MAX_PAGE = 8192
-const PIN_BLOCK_BYTES = 8
 const DIGEST_BYTES = 32
 
 const STATES: Readonly<Record<CardState, true>> = {
@@ -128,7 +128,7 @@ function readFields(fields: SeccosFields): SeccosFields {
 }
 
 /**
- * A copy of a PIN block at rest: 8 bytes, and the kid it is under. Errors: `ERR_ARGUMENT`.
+ * A copy of a PIN block at rest: as long as one of a PIN block format is, and the kid it is under. Errors: `ERR_ARGUMENT`.
  *
  * @example
  * ```ts
@@ -138,7 +138,9 @@ function readFields(fields: SeccosFields): SeccosFields {
 export function readPinBlock(pin: StoredPinBlock): StoredPinBlock {
   const { block, kid } = readOwn(pin, 'storeBlock', ['block', 'kid'])
   const copy = snapshot(block, 'block')
-  if (copy.length !== PIN_BLOCK_BYTES) throw new ArgumentError(`block must be ${PIN_BLOCK_BYTES} bytes`)
+  if (!BLOCK_LENGTHS.includes(copy.length)) {
+    throw new ArgumentError(`block must be ${BLOCK_LENGTHS.join(' or ')} bytes`)
+  }
   requireKid(kid)
   return { block: copy, kid }
 }

@@ -6,10 +6,11 @@ import type { Clock } from '../../base/deadline.js'
 import { ArgumentError } from '../../base/errors.js'
 import { importRecipient, P256Recipient, type PublicJwkLike } from '../../jwe/recipient.js'
 import type { KeyUsage } from '../../key/usage.js'
+import { FORMATS } from '../../pin/formats/formats.js'
 import type { ChangeCounter } from '../../seccos/counter/counter.js'
 import { macUsageOf, requireProfile, type SeccosProfile } from '../../seccos/profile/profile.js'
-import { ISSUER_ID } from '../contract.js'
-import type { Translation } from '../messages/set-pin.js'
+import { ISO0_FORMAT, ISSUER_ID } from '../contract.js'
+import { readTranslation, type Translation } from '../messages/set-pin.js'
 import type { AuditHook } from './audit.js'
 import type { RateLimiter } from './bounds.js'
 import type { Authorization } from './callers.js'
@@ -166,15 +167,12 @@ function readIssuer(options: IssuerOptions): Issuer {
 
 function readIso0(options: Iso0Options): Iso0 {
   const names = ['d1Zpk', 'storage', 'd1PublicJwk', 'translation'] as const
-  const { d1Zpk, storage, d1PublicJwk, translation = 'checked' } = readOptions(options, 'iso0', names)
-  if (translation !== 'checked' && translation !== 'reencipher') {
-    throw new ArgumentError("translation must be 'checked' or 'reencipher'")
-  }
+  const { d1Zpk, storage, d1PublicJwk, translation } = readOptions(options, 'iso0', names)
   return {
-    d1Zpk: readKeys(d1Zpk, 'd1Zpk', 'pin-encryption'),
-    storage: readKeys(storage, 'storage', 'pin-encryption'),
+    d1Zpk: readBlockKeys(d1Zpk, 'd1Zpk'),
+    storage: readBlockKeys(storage, 'storage'),
     recipient: recipientOf(d1PublicJwk),
-    translation,
+    translation: readTranslation(translation),
   }
 }
 
@@ -208,6 +206,14 @@ function readSeccos(options: SeccosOptions): Issuer['seccos'] {
   }
   const macKeys = readKeys(given, 'macKeys', macUsageOf(profile))
   return { profile, prwKids: [...prwKids], counter, macKeys }
+}
+
+/** Keys of the ciphers that the format of type ISO0 takes. */
+function readBlockKeys(value: unknown, name: string): readonly [Key, ...Key[]] {
+  const keys = readKeys(value, name, 'pin-encryption')
+  const { algorithms } = FORMATS[ISO0_FORMAT]
+  if (keys.every(({ algorithm }) => algorithms.includes(algorithm))) return keys
+  throw new ArgumentError(`${name}: keys must be ${algorithms.join(' or ')}`)
 }
 
 /** A key for something else would fail with the first request; it is better to fail with the first start. */

@@ -12,7 +12,8 @@ import { requireFormatKey } from '../../pin/policy.js'
 import { type Pan, requirePan } from '../../primitives/pan.js'
 import { type Pin, requirePin } from '../../primitives/pin.js'
 import type { ChangeCounter } from '../../seccos/counter/counter.js'
-import { ISO0_FORMAT, type PinMessage, withWiped, writeIso0Content } from './pin-block.js'
+import { ISO0_FORMAT } from '../contract.js'
+import { type PinMessage, withWiped, writeIso0Content } from './pin-block.js'
 import { moveBlock, readTranslation, type Translation } from './set-pin.js'
 
 /** Where the answer goes, and the card's PAN (which is not in the message). */

@@ -5,13 +5,12 @@ import type { Key } from '../../backend/key.js'
 import { fromHex, toHex, utf8Bytes, wipe } from '../../base/bytes.js'
 import { D1MessageError } from '../../base/errors.js'
 import { parseJsonObject } from '../../base/json.js'
-import { FORMATS } from '../../pin/formats/formats.js'
 import {
   MAX_ENCRYPTED,
   MAX_KID,
   PIN_BLOCK_TYPES,
+  PIN_VALUE,
   type PinBlockType,
-  pinValueRule,
   type TextRule,
 } from '../contract.js'
 
@@ -81,11 +80,6 @@ export interface PinMessage<Type extends PinBlockType = PinBlockType> {
   /** Compact JWE, at most 8192 characters. */
   readonly encryptedPinBlock: string
 }
-
-/** The PIN block format of the messages of type ISO0: its row says how long a block is, and under which keys it goes. */
-export const ISO0_FORMAT = 0
-
-const PIN_VALUE = pinValueRule(FORMATS[ISO0_FORMAT].bytes)
 
 /** What the JWE of an `ISO0` message holds. */
 export interface Iso0Content {

@@ -10,8 +10,8 @@ import { requireFormatKey } from '../../pin/policy.js'
 import { reencipherChecked, translateChecked } from '../../pin/translate.js'
 import { type Pan, requirePan } from '../../primitives/pan.js'
 import type { Pin } from '../../primitives/pin.js'
+import { ISO0_FORMAT } from '../contract.js'
 import {
-  ISO0_FORMAT,
   type Iso0Content,
   type MessageInput,
   type PinMessage,

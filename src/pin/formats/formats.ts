@@ -24,3 +24,6 @@ export function requireFormat(format: unknown, name: string): asserts format is 
     throw new ArgumentError(`${name} must be one of the PIN block formats ${SUPPORTED.join(', ')}`)
   }
 }
+
+/** The lengths that PIN blocks have, in bytes. */
+export const BLOCK_LENGTHS: readonly number[] = [...new Set(Object.values(FORMATS).map(({ bytes }) => bytes))]
