@@ -38,6 +38,15 @@ const config: Options[] = [
   },
   {
     ...common,
+    dts: false,
+    // One file without chunks, so that a program that is bundled can take it along.
+    splitting: false,
+    entry: { 'sqlite-host': 'src/stores/sqlite/host-entry.ts' },
+    format: ['esm'],
+    outExtension: () => ({ js: '.mjs' }),
+  },
+  {
+    ...common,
     entry: library,
     // For import.meta.url, by which the executors find the file that they start.
     shims: true,

@@ -100,3 +100,13 @@ function compile({ name, script }) {
 const missingAddons = ADDONS.filter(addon => !addonWorks(addon))
 install([...NEEDS, ...(missingAddons.length === 0 ? [] : COMPILER)].filter(need => !need.present()))
 for (const addon of missingAddons) compile(addon)
+
+// What a thread of the SQLite store runs, where the library runs from its sources (`npm run serve`, `npm run load`).
+const HOST = 'src/stores/sqlite/host-entry.ts'
+const esbuild = new URL('../node_modules/.bin/esbuild', import.meta.url)
+if (existsSync(esbuild)) {
+  const options = ['--bundle', '--platform=node', '--format=esm', '--target=node20', '--log-level=error']
+  run(esbuild.pathname, [HOST, ...options, `--outfile=${HOST.replace('host-entry.ts', 'sqlite-host.mjs')}`], {
+    cwd: new URL('..', import.meta.url),
+  })
+}

@@ -19,4 +19,8 @@ export type {
 } from './stores/issuer-store.js'
 export { type PanKey, type PanSealer, type PanSealerOptions, panSealer } from './stores/pan-sealer.js'
 export type { SqliteDriver } from './stores/sqlite/driver.js'
-export { openSqliteIssuerStore, type SqliteIssuerStoreOptions } from './stores/sqlite/issuer-store.js'
+export {
+  openSqliteIssuerStore,
+  type SqliteExecutor,
+  type SqliteIssuerStoreOptions,
+} from './stores/sqlite/issuer-store.js'

@@ -64,7 +64,9 @@ function circles(graph: ReadonlyMap<string, ReadonlySet<string>>): readonly stri
  * What came after the house was built, each with the files it may bring: the house itself stays below 180. A file that is
  * not named here takes one of the house's places, so a room is not split without somebody noticing.
  */
-const LATER: readonly (readonly [idea: string, files: RegExp])[] = []
+const LATER: readonly (readonly [idea: string, files: RegExp])[] = [
+  ['SQLite in threads of its own', /^stores\/sqlite\/(connection|host-entry|threads)\.ts$/],
+]
 
 test('there are sources to look at, and the house has fewer than 180 files', () => {
   const house = FILES.filter(file => !LATER.some(([, files]) => files.test(file)))

@@ -2,6 +2,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
+import { buildBesideSources } from '../../test/stores/threads.js'
+
+// Once a process: what is stored may be in SQLite, whose threads do not run from the sources.
+buildBesideSources()
 
 const ROOT = new URL('../..', import.meta.url).pathname
 

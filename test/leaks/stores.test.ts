@@ -123,6 +123,7 @@ describe("an issuer's store shows no secret", LONG, () => {
       path: join(folder, 'issuer.db'),
       driver: 'better-sqlite3',
       panSealer: panSealer({ keys: [{ kid: 'PAN-1', key: KEY }] }),
+      executor: 'inline',
     })
 
   test('in SQLite, open and closed, nor does its file show the PAN', async () => {

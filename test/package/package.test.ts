@@ -1,7 +1,17 @@
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { buildSync } from 'esbuild'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 
 const ROOT = new URL('../..', import.meta.url).pathname
@@ -45,7 +55,7 @@ function run(name: string, code: string): string {
 describe('the tarball', () => {
   test('holds the builds, their declarations, the vectors and the documents; no sources, no tests', () => {
     const expected =
-      /^(dist\/[\w.-]+\.(js|cjs|d\.ts|d\.cts)|dist\/seccos-profile\.schema\.json|vectors\/([\w-]+\.json|README\.md)|package\.json|README\.md|SECURITY\.md|CHANGELOG\.md|CONTRIBUTING\.md|docs\/[\w./-]+\.(md|svg|json)|LICENSE)$/
+      /^(dist\/[\w.-]+\.(js|cjs|d\.ts|d\.cts)|dist\/sqlite-host\.mjs|dist\/seccos-profile\.schema\.json|vectors\/([\w-]+\.json|README\.md)|package\.json|README\.md|SECURITY\.md|CHANGELOG\.md|CONTRIBUTING\.md|docs\/[\w./-]+\.(md|svg|json)|LICENSE)$/
     expect(files.filter(path => !expected.test(path))).toEqual([])
     for (const path of ['README.md', 'SECURITY.md', 'LICENSE', 'dist/index.d.cts', 'vectors/schema.json']) {
       expect(files).toContain(path)
@@ -129,6 +139,67 @@ describe('without pkcs11js and without a compiler', () => {
     )
     expect(out).toBe('true\nissuer-pin-crypto\n')
   })
+})
+
+describe('the threads of the SQLite store', () => {
+  const use = `
+    const sealer = panSealer({ keys: [{ kid: 'PAN-1', key: new Uint8Array(32) }] })
+    const open = () => openSqliteIssuerStore({ path: process.argv[2], driver: 'better-sqlite3', panSealer: sealer })
+    open().then(async store => {
+      const card = { issuerId: 'is_tbank01', cardId: 'card-0001' }
+      await store.cards.put(card, { state: 'active', pan: Pan.from('9999990123456789'), setPinTypes: ['ISO0'] })
+      console.log((await store.cards.find(card)).state)
+      // Not closed: threads with nothing to do do not keep the process.
+    }, error => console.log(error.code, error.message))
+  `
+  const asModule = `import { Pan } from 'issuer-pin-crypto'
+    import { openSqliteIssuerStore, panSealer } from 'issuer-pin-crypto/sqlite'
+    ${use}`
+  const asCommonJs = `const { Pan } = require('issuer-pin-crypto')
+    const { openSqliteIssuerStore, panSealer } = require('issuer-pin-crypto/sqlite')
+    ${use}`
+  const start = (file: string): string =>
+    execFileSync(process.execPath, [file, join(consumer, `${file.replaceAll('/', '-')}.db`)], {
+      cwd: consumer,
+      encoding: 'utf8',
+    }).trim()
+
+  beforeAll(() => {
+    for (const name of ['better-sqlite3', 'bindings', 'file-uri-to-path']) {
+      const [to, at] = [join(ROOT, 'node_modules', name), join(consumer, 'node_modules', name)]
+      if (existsSync(to) && !existsSync(at)) symlinkSync(to, at)
+    }
+    writeFileSync(join(consumer, 'threads.mjs'), asModule)
+    writeFileSync(join(consumer, 'threads.cjs'), asCommonJs)
+  })
+
+  test.each(['threads.mjs', 'threads.cjs'])('run from the package: %s', file => {
+    expect(start(file)).toBe('active')
+  })
+
+  test.each([
+    ['esm', 'threads.mjs', 'bundle/main.mjs'],
+    ['cjs', 'threads.cjs', 'bundle/main.cjs'],
+  ] as const)(
+    'run from a bundle (%s) beside which their file was copied; without it that is said',
+    (format, entry, out) => {
+      mkdirSync(join(consumer, 'bundle'), { recursive: true })
+      buildSync({
+        entryPoints: [join(consumer, entry)],
+        outfile: join(consumer, out),
+        bundle: true,
+        platform: 'node',
+        format,
+        external: ['better-sqlite3'],
+        logLevel: 'error',
+      })
+      rmSync(join(consumer, 'bundle/sqlite-host.mjs'), { force: true })
+      expect(start(out)).toContain('ERR_UNSUPPORTED sqlite-host.mjs is not beside the program')
+      const built = join(consumer, 'node_modules/issuer-pin-crypto/dist/sqlite-host.mjs')
+      copyFileSync(built, join(consumer, 'bundle/sqlite-host.mjs'))
+      expect(start(out)).toBe('active')
+    },
+  )
 })
 
 describe('TypeScript consumers', () => {

@@ -70,6 +70,7 @@ const OPENERS: readonly (readonly [string, () => Promise<IssuerStore>])[] = [
             path: join(folder, `${driver.replace(':', '-')}-${Math.random()}.db`),
             driver,
             panSealer: panSealer({ keys: [{ kid: 'PAN-1', key: SEAL_KEY }] }),
+            executor: 'inline',
           }),
       ] as const,
   ),
@@ -209,7 +210,7 @@ describe.each(AVAILABLE)('%s: resealPans', { timeout: 60_000 }, driver => {
       { kid: 'PAN-2', key: new Uint8Array(32).fill(7) },
     ]
     const openWith = (keys: (typeof one)[]) =>
-      openSqliteIssuerStore({ path, driver, panSealer: panSealer({ keys }) })
+      openSqliteIssuerStore({ path, driver, panSealer: panSealer({ keys }), executor: 'inline' })
     const before = await openWith([one])
     await fill(before, 7)
     await before.close()

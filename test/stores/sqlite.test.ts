@@ -20,10 +20,12 @@ import {
   SEAL_KEY,
   StoreChild,
 } from './store-fixtures.js'
+import { openHere } from './threads.js'
 
 const PAN = '9999990123456789'
 const CARD = { issuerId: ISSUER, cardId: 'card-0001' }
 const RECORD = { state: 'active', pan: Pan.from(PAN), setPinTypes: ['ISO0'] } as const
+const EXECUTORS = ['inline', 'threads'] as const
 const sealer = panSealer({ keys: [{ kid: 'PAN-1', key: SEAL_KEY }] })
 
 describe('options', () => {
@@ -34,295 +36,308 @@ describe('options', () => {
     ['another driver', { path: 'x.db', driver: 'sqlite3', panSealer: sealer }],
     ['no PAN sealer', { path: 'x.db', driver: 'better-sqlite3' }],
     ['a PAN sealer that cannot open', { path: 'x.db', driver: 'better-sqlite3', panSealer: { seal() {} } }],
+    ['another executor', { path: 'x.db', driver: 'better-sqlite3', panSealer: sealer, executor: 'process' }],
     ['a misspelt option', { path: 'x.db', driver: 'better-sqlite3', sealer }],
   ])('%s', async (_, options) => {
     await expect(openSqliteIssuerStore(options as never)).rejects.toMatchObject({ code: 'ERR_ARGUMENT' })
   })
 
   test.each(MISSING)('a driver that is not there: %s', async driver => {
-    await expect(openSqliteIssuerStore({ path: 'x.db', driver, panSealer: sealer })).rejects.toMatchObject({
-      code: 'ERR_UNSUPPORTED',
-    })
+    await expect(openHere({ path: join(tmpdir(), 'x.db'), driver, panSealer: sealer })).rejects.toMatchObject(
+      {
+        code: 'ERR_UNSUPPORTED',
+      },
+    )
   })
 })
 
 // Each write waits for the disk, which may be slow.
-describe.each(AVAILABLE)('%s', { timeout: 60_000 }, driver => {
-  let folder = ''
-  let files = 0
-  const newFile = (): string => join(folder, `${++files}.db`)
-  const open = (path: string, more: { panSealer?: PanSealer } = {}) =>
-    openSqliteIssuerStore({ path, driver, panSealer: sealer, ...more })
-  /** Runs statements on a file, past the store. */
-  const onFile = async <T>(path: string, use: (database: SqliteDatabase) => T | Promise<T>): Promise<T> => {
-    const database = await openFile(path, driver)
-    try {
-      return await use(database)
-    } finally {
-      database.close()
+describe.each(AVAILABLE.flatMap(driver => EXECUTORS.map(executor => [driver, executor] as const)))(
+  '%s, %s',
+  { timeout: 60_000 },
+  (driver, executor) => {
+    let folder = ''
+    let files = 0
+    const newFile = (): string => join(folder, `${++files}.db`)
+    const open = (path: string, more: { panSealer?: PanSealer } = {}) =>
+      openHere({ path, driver, panSealer: sealer, executor, ...more })
+    /** Runs statements on a file, past the store. */
+    const onFile = async <T>(path: string, use: (database: SqliteDatabase) => T | Promise<T>): Promise<T> => {
+      const database = await openFile(path, driver)
+      try {
+        return await use(database)
+      } finally {
+        database.close()
+      }
     }
-  }
-  beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'issuer-store-'))
-  })
-  afterAll(() => rm(folder, { recursive: true, force: true }))
+    beforeAll(async () => {
+      folder = await mkdtemp(join(tmpdir(), 'issuer-store-'))
+    })
+    afterAll(() => rm(folder, { recursive: true, force: true }))
 
-  const contract = issuerStoreContract({
-    durable: true,
-    open: async () => {
-      const path = newFile()
-      const stored = async () =>
-        Buffer.concat([await readFile(path), await readFile(`${path}-wal`).catch(() => Buffer.alloc(0))])
-      return { one: await open(path), other: await open(path), reopen: () => open(path), stored }
-    },
-  })
-  test.each(contract)('$name', ({ run }) => run())
+    const contract = issuerStoreContract({
+      durable: true,
+      open: async () => {
+        const path = newFile()
+        const stored = async () =>
+          Buffer.concat([await readFile(path), await readFile(`${path}-wal`).catch(() => Buffer.alloc(0))])
+        return { one: await open(path), other: await open(path), reopen: () => open(path), stored }
+      },
+    })
+    test.each(contract)('$name', ({ run }) => run())
 
-  test('a path that is no file, and a database that is in no file', async () => {
-    await failure(() => open(join(folder, 'none', 'x.db')), 'ERR_BACKEND_FAILED')
-    for (const path of [
-      ':memory:',
-      ':Memory:',
-      'file:x.db',
-      'FILE::memory:',
-      ' x.db',
-      'x.db ',
-      'x.db\n',
-      'x\0.db',
-      '\u00a0x',
-    ]) {
-      await failure(() => open(path), 'ERR_ARGUMENT')
-    }
-  })
-
-  test('a file that is no database', async () => {
-    await failure(() => open(new URL(import.meta.url).pathname), 'ERR_BACKEND_FAILED')
-  })
-
-  test('every commit is on disk: WAL with synchronous FULL', async () => {
-    const path = newFile()
-    await using store = await open(path)
-    await store.cards.put(CARD, RECORD)
-    const mode = await onFile(path, database => database.prepare('PRAGMA journal_mode').all()[0])
-    expect(mode).toMatchObject({ journal_mode: 'wal' })
-  })
-
-  test('a file is made for its owner alone, with what SQLite puts beside it; one that others may read is refused', async () => {
-    const path = newFile()
-    await using store = await open(path)
-    await store.cards.put(CARD, RECORD)
-    for (const file of [path, `${path}-wal`, `${path}-shm`])
-      expect((await stat(file)).mode & 0o777).toBe(0o600)
-    const shared = newFile()
-    await writeFile(shared, '')
-    await chmod(shared, 0o640)
-    const { message } = await failure(() => open(shared), 'ERR_BACKEND_FAILED')
-    expect(message).toContain('chmod 600')
-    await chmod(shared, 0o600)
-    await (await open(shared)).close()
-  })
-
-  test.each([
-    ['is deleted', (path: string) => rm(path)],
-    ['is replaced', (path: string) => rename(`${path}.other`, path)],
-    ['loses its log', (path: string) => rm(`${path}-wal`)],
-  ])('a file that %s under an open store: no write is acknowledged any more', async (_, lose) => {
-    const path = newFile()
-    await using store = await open(path)
-    await store.cards.put(CARD, RECORD)
-    await copyFile(path, `${path}.other`)
-    await lose(path)
-    const error = await failure(() => store.pins.storeBlock(CARD, blockOf(1)), 'ERR_BACKEND_FAILED')
-    expect(error.message).toContain('deleted or replaced')
-    await failure(() => store.pins.storeBlock(CARD, blockOf(1)), 'ERR_BACKEND_FAILED')
-  })
-
-  test('what was replaced is not left in the file, nor in the log once that is truncated', async () => {
-    const path = newFile()
-    await using store = await open(path)
-    await store.cards.put(CARD, RECORD)
-    const old = { block: Uint8Array.from(Buffer.from('OLDBLOCK')), kid: 'PEK-STORE' }
-    await store.pins.storeBlock(CARD, old)
-    const holdsOld = async () => {
-      const files = await Promise.all([path, `${path}-wal`].map(file => readFile(file)))
-      return files.some(file => file.includes('OLDBLOCK'))
-    }
-    expect(await holdsOld()).toBe(true)
-    // The thousandth write truncates the log.
-    for (let i = 0; i < 998; i++) await store.pins.storeBlock(CARD, blockOf(i))
-    expect(await holdsOld()).toBe(false)
-  })
-
-  test.runIf(existsSync('/proc/self/fd'))(
-    'what is refused is closed: no file stays open (as /proc shows it)',
-    async () => {
-      const path = newFile()
-      await writeFile(path, 'this is no database, and long enough for its head to be read'.repeat(20))
-      const before = (await readdir('/proc/self/fd')).length
-      for (let i = 0; i < 5; i++) await failure(() => open(path), 'ERR_BACKEND_FAILED')
-      expect((await readdir('/proc/self/fd')).length).toBeLessThanOrEqual(before + 1)
-    },
-  )
-
-  describe('versions', () => {
-    const versionsOf = (path: string) =>
-      onFile(
-        path,
-        database =>
-          database.prepare('SELECT count(*) AS n, max(version) AS last FROM issuer_pin_versions').all()[0],
-      )
-
-    test('a new file gets every version, and opening it again adds none', async () => {
-      const path = newFile()
-      for (let i = 0; i < 2; i++) {
-        await using store = await open(path)
-        await store.cards.put(CARD, RECORD)
-        expect(await versionsOf(path)).toMatchObject({ n: 1, last: 1 })
+    test('a path that is no file, and a database that is in no file', async () => {
+      await failure(() => open(join(folder, 'none', 'x.db')), 'ERR_BACKEND_FAILED')
+      for (const path of [
+        ':memory:',
+        ':Memory:',
+        'file:x.db',
+        'FILE::memory:',
+        ' x.db',
+        'x.db ',
+        'x.db\n',
+        'x\0.db',
+        '\u00a0x',
+      ]) {
+        await failure(() => open(path), 'ERR_ARGUMENT')
       }
     })
 
-    test('a file of a later version is refused', async () => {
-      const path = newFile()
-      await (await open(path)).close()
-      await onFile(path, database =>
-        database.exec('INSERT INTO issuer_pin_versions (version, applied_at) VALUES (2, 0)'),
-      )
-      const { message } = await failure(() => open(path), 'ERR_UNSUPPORTED')
-      expect(message).toBe('the database is of version 2, and this library knows versions up to 1: update it')
+    test('a file that is no database', async () => {
+      await failure(() => open(new URL(import.meta.url).pathname), 'ERR_BACKEND_FAILED')
     })
 
-    test('a migration that fails leaves nothing behind', async () => {
-      const path = newFile()
-      await onFile(path, database => database.exec('CREATE TABLE issuer_pin_pins (other TEXT)'))
-      await failure(() => open(path), 'ERR_BACKEND_FAILED')
-      const tables = await onFile(
-        path,
-        database =>
-          database
-            .prepare("SELECT group_concat(name) AS names FROM sqlite_schema WHERE type = 'table'")
-            .all()[0],
-      )
-      expect(tables).toMatchObject({ names: 'issuer_pin_pins' })
-    })
-
-    test('processes that open a new file at once all succeed', { timeout: 60_000 }, async () => {
-      const path = newFile()
-      const children = Array.from({ length: 4 }, () => new StoreChild({ path, driver }, 'open'))
-      for (const child of children) expect(await child.next()).toBe('ready')
-      for (const child of children) child.go()
-      for (const child of children) expect(await child.rest()).toEqual(['open'])
-      expect(await versionsOf(path)).toMatchObject({ n: 1, last: 1 })
-    })
-  })
-
-  describe('processes', () => {
-    test('two race for each intdatag: one is accepted, the other refused', { timeout: 120_000 }, async () => {
+    test('every commit is on disk: WAL with synchronous FULL', async () => {
       const path = newFile()
       await using store = await open(path)
-      await raceTwoProcesses(store, { path, driver }, 25)
+      await store.cards.put(CARD, RECORD)
+      const mode = await onFile(path, database => database.prepare('PRAGMA journal_mode').all()[0])
+      expect(mode).toMatchObject({ journal_mode: 'wal' })
     })
 
-    test('what a process acknowledged before it was killed is there', { timeout: 120_000 }, async () => {
+    test('a file is made for its owner alone, with what SQLite puts beside it; one that others may read is refused', async () => {
       const path = newFile()
-      const last = await killWriter({ path, driver }, 40)
       await using store = await open(path)
-      await expectWritten(store, last)
+      await store.cards.put(CARD, RECORD)
+      for (const file of [path, `${path}-wal`, `${path}-shm`])
+        expect((await stat(file)).mode & 0o777).toBe(0o600)
+      const shared = newFile()
+      await writeFile(shared, '')
+      await chmod(shared, 0o640)
+      const { message } = await failure(() => open(shared), 'ERR_BACKEND_FAILED')
+      expect(message).toContain('chmod 600')
+      await chmod(shared, 0o600)
+      await (await open(shared)).close()
     })
-  })
-
-  test('a file that another process holds is busy, and may be tried again', { timeout: 30_000 }, async () => {
-    const path = newFile()
-    await using store = await open(path)
-    await onFile(path, async database => {
-      database.exec('BEGIN IMMEDIATE')
-      const error = await failure(() => store.cards.put(CARD, RECORD), 'ERR_BACKEND_BUSY', [PAN])
-      expect(error.retryable).toBe(true)
-      expect(await store.cards.find(CARD)).toBeUndefined()
-      database.exec('COMMIT')
-    })
-    await store.cards.put(CARD, RECORD)
-    expect((await store.cards.find(CARD))?.pan.reveal()).toBe(PAN)
-  })
-
-  test.each([
-    ['a state', 'issuer_pin_cards SET state', 'open'],
-    ['types that are no JSON', 'issuer_pin_cards SET set_pin_types', 'ISO0'],
-    ['types that are no list', 'issuer_pin_cards SET set_pin_types', '{}'],
-    ['SECCOS', 'issuer_pin_cards SET seccos', '{"fields":{"psn":{"hex":"0"}}}'],
-    ['a PRW', 'issuer_pin_pins SET prw', '{"prwValue":"4711"}'],
-    ['a PRW that is no JSON', 'issuer_pin_pins SET prw', PAN],
-  ])('%s that another program wrote does not read', async (_, column, text) => {
-    const path = newFile()
-    await using store = await open(path)
-    await store.cards.put(CARD, RECORD)
-    await store.pins.storePrw(CARD, prwOf(1))
-    await onFile(path, database => database.prepare(`UPDATE ${column} = ?`).run(text))
-    const read = () => (column.includes('pins') ? store.pins.readPrw(CARD) : store.cards.find(CARD))
-    await failure(read, 'ERR_BACKEND_FAILED', [text])
-  })
-
-  test('a block that another program wrote does not read', async () => {
-    const path = newFile()
-    await using store = await open(path)
-    await store.cards.put(CARD, RECORD)
-    await store.pins.storeBlock(CARD, blockOf(1))
-    await onFile(path, database =>
-      database.prepare('UPDATE issuer_pin_pins SET block = ?').run(new Uint8Array(7)),
-    )
-    await failure(() => store.pins.readBlock(CARD, {}), 'ERR_BACKEND_FAILED')
-  })
-
-  describe('the PAN sealer', () => {
-    const openWith = (part: object): Promise<IssuerStore> =>
-      open(newFile(), {
-        panSealer: { seal: sealer.seal.bind(sealer), open: sealer.open.bind(sealer), ...part },
-      })
 
     test.each([
-      ['the digits', () => Buffer.from(PAN)],
-      ['packed digits', () => Buffer.from(PAN, 'hex')],
-      ['digits inside', () => Buffer.from(`sealed(${PAN})`)],
-      ['nothing', () => new Uint8Array(0)],
-      ['too much', () => new Uint8Array(4097)],
-    ])('that gives back %s is refused', async (_, seal) => {
-      await using store = await openWith({ seal })
-      await failure(() => store.cards.put(CARD, RECORD), 'ERR_BACKEND_FAILED', [PAN])
-      expect(await store.cards.find(CARD)).toBeUndefined()
-    })
-
-    test('that gives back a string is refused', async () => {
-      await using store = await openWith({ seal: () => PAN })
-      await failure(() => store.cards.put(CARD, RECORD), 'ERR_ARGUMENT', [PAN])
-    })
-
-    test('that opens to no Pan is refused', async () => {
-      await using store = await openWith({ open: () => PAN })
+      ['is deleted', (path: string) => rm(path)],
+      ['is replaced', (path: string) => rename(`${path}.other`, path)],
+      ['loses its log', (path: string) => rm(`${path}-wal`)],
+    ])('a file that %s under an open store: no write is acknowledged any more', async (_, lose) => {
+      const path = newFile()
+      await using store = await open(path)
       await store.cards.put(CARD, RECORD)
-      await failure(() => store.cards.find(CARD), 'ERR_BACKEND_FAILED', [PAN])
+      await copyFile(path, `${path}.other`)
+      await lose(path)
+      const error = await failure(() => store.pins.storeBlock(CARD, blockOf(1)), 'ERR_BACKEND_FAILED')
+      expect(error.message).toContain('deleted or replaced')
+      await failure(() => store.pins.storeBlock(CARD, blockOf(1)), 'ERR_BACKEND_FAILED')
     })
 
-    test('may take its time, and its errors come through', async () => {
-      const vault = new ArgumentError('the vault is sealed')
-      let sealed = true
-      await using store = await openWith({
-        seal: async (pan: Pan, card: typeof CARD) => sealer.seal(pan, card),
-        open: async (bytes: Uint8Array, card: typeof CARD) => {
-          if (sealed) throw vault
-          return sealer.open(bytes, card)
-        },
+    test('what was replaced is not left in the file, nor in the log once that is truncated', async () => {
+      const path = newFile()
+      await using store = await open(path)
+      await store.cards.put(CARD, RECORD)
+      const old = { block: Uint8Array.from(Buffer.from('OLDBLOCK')), kid: 'PEK-STORE' }
+      await store.pins.storeBlock(CARD, old)
+      const holdsOld = async () => {
+        const files = await Promise.all([path, `${path}-wal`].map(file => readFile(file)))
+        return files.some(file => file.includes('OLDBLOCK'))
+      }
+      expect(await holdsOld()).toBe(true)
+      // The thousandth write truncates the log.
+      for (let i = 0; i < 998; i++) await store.pins.storeBlock(CARD, blockOf(i))
+      expect(await holdsOld()).toBe(false)
+    })
+
+    test.runIf(existsSync('/proc/self/fd'))(
+      'what is refused is closed: no file stays open (as /proc shows it)',
+      async () => {
+        const path = newFile()
+        await writeFile(path, 'this is no database, and long enough for its head to be read'.repeat(20))
+        const before = (await readdir('/proc/self/fd')).length
+        for (let i = 0; i < 5; i++) await failure(() => open(path), 'ERR_BACKEND_FAILED')
+        expect((await readdir('/proc/self/fd')).length).toBeLessThanOrEqual(before + 1)
+      },
+    )
+
+    describe('versions', () => {
+      const versionsOf = (path: string) =>
+        onFile(
+          path,
+          database =>
+            database.prepare('SELECT count(*) AS n, max(version) AS last FROM issuer_pin_versions').all()[0],
+        )
+
+      test('a new file gets every version, and opening it again adds none', async () => {
+        const path = newFile()
+        for (let i = 0; i < 2; i++) {
+          await using store = await open(path)
+          await store.cards.put(CARD, RECORD)
+          expect(await versionsOf(path)).toMatchObject({ n: 1, last: 1 })
+        }
+      })
+
+      test('a file of a later version is refused', async () => {
+        const path = newFile()
+        await (await open(path)).close()
+        await onFile(path, database =>
+          database.exec('INSERT INTO issuer_pin_versions (version, applied_at) VALUES (2, 0)'),
+        )
+        const { message } = await failure(() => open(path), 'ERR_UNSUPPORTED')
+        expect(message).toBe(
+          'the database is of version 2, and this library knows versions up to 1: update it',
+        )
+      })
+
+      test('a migration that fails leaves nothing behind', async () => {
+        const path = newFile()
+        await onFile(path, database => database.exec('CREATE TABLE issuer_pin_pins (other TEXT)'))
+        await failure(() => open(path), 'ERR_BACKEND_FAILED')
+        const tables = await onFile(
+          path,
+          database =>
+            database
+              .prepare("SELECT group_concat(name) AS names FROM sqlite_schema WHERE type = 'table'")
+              .all()[0],
+        )
+        expect(tables).toMatchObject({ names: 'issuer_pin_pins' })
+      })
+
+      test('processes that open a new file at once all succeed', { timeout: 60_000 }, async () => {
+        const path = newFile()
+        const children = Array.from({ length: 4 }, () => new StoreChild({ path, driver }, 'open'))
+        for (const child of children) expect(await child.next()).toBe('ready')
+        for (const child of children) child.go()
+        for (const child of children) expect(await child.rest()).toEqual(['open'])
+        expect(await versionsOf(path)).toMatchObject({ n: 1, last: 1 })
+      })
+    })
+
+    describe('processes', () => {
+      test('two race for each intdatag: one is accepted, the other refused', {
+        timeout: 120_000,
+      }, async () => {
+        const path = newFile()
+        await using store = await open(path)
+        await raceTwoProcesses(store, { path, driver }, 25)
+      })
+
+      test('what a process acknowledged before it was killed is there', { timeout: 120_000 }, async () => {
+        const path = newFile()
+        const last = await killWriter({ path, driver }, 40)
+        await using store = await open(path)
+        await expectWritten(store, last)
+      })
+    })
+
+    test('a file that another process holds is busy, and may be tried again', {
+      timeout: 30_000,
+    }, async () => {
+      const path = newFile()
+      await using store = await open(path)
+      await onFile(path, async database => {
+        database.exec('BEGIN IMMEDIATE')
+        const error = await failure(() => store.cards.put(CARD, RECORD), 'ERR_BACKEND_BUSY', [PAN])
+        expect(error.retryable).toBe(true)
+        expect(await store.cards.find(CARD)).toBeUndefined()
+        database.exec('COMMIT')
       })
       await store.cards.put(CARD, RECORD)
-      await expect(store.cards.find(CARD)).rejects.toBe(vault)
-      sealed = false
       expect((await store.cards.find(CARD))?.pan.reveal()).toBe(PAN)
     })
 
-    test('without the right key the card is not found as another', async () => {
+    test.each([
+      ['a state', 'issuer_pin_cards SET state', 'open'],
+      ['types that are no JSON', 'issuer_pin_cards SET set_pin_types', 'ISO0'],
+      ['types that are no list', 'issuer_pin_cards SET set_pin_types', '{}'],
+      ['SECCOS', 'issuer_pin_cards SET seccos', '{"fields":{"psn":{"hex":"0"}}}'],
+      ['a PRW', 'issuer_pin_pins SET prw', '{"prwValue":"4711"}'],
+      ['a PRW that is no JSON', 'issuer_pin_pins SET prw', PAN],
+    ])('%s that another program wrote does not read', async (_, column, text) => {
       const path = newFile()
-      await (await open(path)).cards.put(CARD, RECORD)
-      const other = panSealer({ keys: [{ kid: 'PAN-2', key: SEAL_KEY }] })
-      await using store = await open(path, { panSealer: other })
-      await failure(() => store.cards.find(CARD), 'ERR_KEY_NOT_FOUND', [PAN])
+      await using store = await open(path)
+      await store.cards.put(CARD, RECORD)
+      await store.pins.storePrw(CARD, prwOf(1))
+      await onFile(path, database => database.prepare(`UPDATE ${column} = ?`).run(text))
+      const read = () => (column.includes('pins') ? store.pins.readPrw(CARD) : store.cards.find(CARD))
+      await failure(read, 'ERR_BACKEND_FAILED', [text])
     })
-  })
-})
+
+    test('a block that another program wrote does not read', async () => {
+      const path = newFile()
+      await using store = await open(path)
+      await store.cards.put(CARD, RECORD)
+      await store.pins.storeBlock(CARD, blockOf(1))
+      await onFile(path, database =>
+        database.prepare('UPDATE issuer_pin_pins SET block = ?').run(new Uint8Array(7)),
+      )
+      await failure(() => store.pins.readBlock(CARD, {}), 'ERR_BACKEND_FAILED')
+    })
+
+    describe('the PAN sealer', () => {
+      const openWith = (part: object): Promise<IssuerStore> =>
+        open(newFile(), {
+          panSealer: { seal: sealer.seal.bind(sealer), open: sealer.open.bind(sealer), ...part },
+        })
+
+      test.each([
+        ['the digits', () => Buffer.from(PAN)],
+        ['packed digits', () => Buffer.from(PAN, 'hex')],
+        ['digits inside', () => Buffer.from(`sealed(${PAN})`)],
+        ['nothing', () => new Uint8Array(0)],
+        ['too much', () => new Uint8Array(4097)],
+      ])('that gives back %s is refused', async (_, seal) => {
+        await using store = await openWith({ seal })
+        await failure(() => store.cards.put(CARD, RECORD), 'ERR_BACKEND_FAILED', [PAN])
+        expect(await store.cards.find(CARD)).toBeUndefined()
+      })
+
+      test('that gives back a string is refused', async () => {
+        await using store = await openWith({ seal: () => PAN })
+        await failure(() => store.cards.put(CARD, RECORD), 'ERR_ARGUMENT', [PAN])
+      })
+
+      test('that opens to no Pan is refused', async () => {
+        await using store = await openWith({ open: () => PAN })
+        await store.cards.put(CARD, RECORD)
+        await failure(() => store.cards.find(CARD), 'ERR_BACKEND_FAILED', [PAN])
+      })
+
+      test('may take its time, and its errors come through', async () => {
+        const vault = new ArgumentError('the vault is sealed')
+        let sealed = true
+        await using store = await openWith({
+          seal: async (pan: Pan, card: typeof CARD) => sealer.seal(pan, card),
+          open: async (bytes: Uint8Array, card: typeof CARD) => {
+            if (sealed) throw vault
+            return sealer.open(bytes, card)
+          },
+        })
+        await store.cards.put(CARD, RECORD)
+        await expect(store.cards.find(CARD)).rejects.toBe(vault)
+        sealed = false
+        expect((await store.cards.find(CARD))?.pan.reveal()).toBe(PAN)
+      })
+
+      test('without the right key the card is not found as another', async () => {
+        const path = newFile()
+        await (await open(path)).cards.put(CARD, RECORD)
+        const other = panSealer({ keys: [{ kid: 'PAN-2', key: SEAL_KEY }] })
+        await using store = await open(path, { panSealer: other })
+        await failure(() => store.cards.find(CARD), 'ERR_KEY_NOT_FOUND', [PAN])
+      })
+    })
+  },
+)

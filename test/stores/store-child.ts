@@ -11,8 +11,9 @@ import { once } from 'node:events'
 import { isIssuerPinError } from '../../src/base/errors.js'
 import { ChangeCounter, Pan } from '../../src/index.js'
 import { type IssuerStore, openPostgresIssuerStore, panSealer } from '../../src/postgres.js'
-import { openSqliteIssuerStore, type SqliteDriver } from '../../src/sqlite.js'
+import type { SqliteDriver } from '../../src/sqlite.js'
 import { blockOf, ISSUER, prwOf, SEAL_KEY, type Where } from './store-fixtures.js'
+import { openHere } from './threads.js'
 
 const [whereText = '{}', what, ...rest] = process.argv.slice(2)
 const where: Where = JSON.parse(whereText)
@@ -22,7 +23,7 @@ const go = async (): Promise<void> => void (await once(process.stdin, 'data'))
 function open(): Promise<IssuerStore> {
   const sealer = panSealer({ keys: [{ kid: 'PAN-1', key: SEAL_KEY }] })
   return 'path' in where
-    ? openSqliteIssuerStore({ path: where.path, driver: where.driver as SqliteDriver, panSealer: sealer })
+    ? openHere({ path: where.path, driver: where.driver as SqliteDriver, panSealer: sealer })
     : openPostgresIssuerStore({ ...where, panSealer: sealer })
 }
 

@@ -1,0 +1,262 @@
+/**
+ * One connection to the file, and its tables. The driver is synchronous: a call blocks the thread it is in, which is a
+ * thread of its own (see `threads.ts`) unless the program wants it otherwise.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { ownCopy, wipe } from '../../base/bytes.js'
+import { BackendError } from '../../base/errors.js'
+import { storeClosed } from '../records.js'
+import {
+  type MigrationPlan,
+  migrate,
+  type SqlResult,
+  type SqlRow,
+  type SqlSession,
+  type SqlStatement,
+  type SqlValue,
+} from '../sql/database.js'
+import {
+  BUSY_TIMEOUT_MS,
+  DURABLE,
+  FileWatch,
+  guard,
+  openFile,
+  type SqliteDatabase,
+  type SqliteDriver,
+  type SqliteStatement,
+} from './driver.js'
+
+/** Version 1. */
+const ISSUER_TABLES = `
+  CREATE TABLE issuer_pin_cards (
+    issuer_id TEXT NOT NULL,
+    card_id TEXT NOT NULL,
+    state TEXT NOT NULL,
+    pan BLOB NOT NULL,
+    set_pin_types TEXT NOT NULL,
+    seccos TEXT,
+    revision TEXT NOT NULL,
+    PRIMARY KEY (issuer_id, card_id)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE issuer_pin_pins (
+    issuer_id TEXT NOT NULL,
+    card_id TEXT NOT NULL,
+    block BLOB,
+    kid TEXT,
+    prw TEXT,
+    request BLOB,
+    sequence INTEGER NOT NULL DEFAULT 0,
+    version TEXT NOT NULL,
+    PRIMARY KEY (issuer_id, card_id),
+    FOREIGN KEY (issuer_id, card_id) REFERENCES issuer_pin_cards ON DELETE CASCADE,
+    CHECK ((block IS NULL) = (kid IS NULL) AND (block IS NULL) <> (prw IS NULL))
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX issuer_pin_pins_kid ON issuer_pin_pins (kid, issuer_id, card_id) WHERE kid IS NOT NULL;
+  CREATE TABLE issuer_pin_requests (
+    digest BLOB PRIMARY KEY NOT NULL,
+    issuer_id TEXT NOT NULL,
+    card_id TEXT NOT NULL,
+    jwe_kid TEXT NOT NULL,
+    accepted_at INTEGER NOT NULL,
+    repeats INTEGER NOT NULL DEFAULT 0,
+    mark TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE issuer_pin_counters (
+    issuer_id TEXT NOT NULL,
+    key TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    value TEXT NOT NULL,
+    expires_at INTEGER,
+    PRIMARY KEY (issuer_id, key)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX issuer_pin_counters_expiry
+    ON issuer_pin_counters (issuer_id, expires_at) WHERE expires_at IS NOT NULL;
+`
+
+/** Number 1 first. Never changed once released. */
+export const SQLITE_MIGRATIONS: readonly string[] = [ISSUER_TABLES]
+
+const PLAN: MigrationPlan = {
+  // Takes the write lock at once: a lock that is upgraded later can be lost to another process.
+  begin: 'BEGIN IMMEDIATE',
+  findVersions: "SELECT 1 AS yes FROM sqlite_schema WHERE type = 'table' AND name = 'issuer_pin_versions'",
+  makeVersions: `CREATE TABLE issuer_pin_versions (
+    version INTEGER PRIMARY KEY NOT NULL, applied_at INTEGER NOT NULL
+  ) STRICT`,
+  versions: 'issuer_pin_versions',
+  migrations: SQLITE_MIGRATIONS,
+}
+
+/** What a connection is for: one writes, and brings the tables up to date; the other reads while that one waits. */
+export type SqliteRole = 'writer' | 'reader'
+
+/** Which file, and by what. */
+export interface SqliteFile {
+  readonly path: string
+  readonly driver: SqliteDriver
+}
+
+/** What became of one of several transactions. */
+export type Written = { readonly results: readonly SqlResult[] } | { readonly error: unknown }
+
+/**
+ * Opens the file for its role. It waits for another process as long as a write does, also where the file has no
+ * write-ahead log yet: SQLite itself does not always wait there.
+ */
+export async function openConnection(file: SqliteFile, role: SqliteRole): Promise<SqliteConnection> {
+  const connection = new SqliteConnection(await openFile(file.path, file.driver), file.path)
+  try {
+    const until = performance.now() + BUSY_TIMEOUT_MS
+    await retryWhileBusy(until, () => connection.exec('PRAGMA busy_timeout = 0; PRAGMA journal_mode = WAL'))
+    await connection.exec(`${DURABLE} PRAGMA foreign_keys = ON`)
+    if (role === 'reader') {
+      await connection.exec('PRAGMA query_only = ON')
+      return connection
+    }
+    const mode = await connection.get('PRAGMA journal_mode', [])
+    if (mode?.['journal_mode'] !== 'wal') {
+      throw new BackendError('ERR_BACKEND_FAILED', 'the database has no write-ahead log: it is not in a file')
+    }
+    await migrate(connection, PLAN)
+    return connection
+  } catch (error) {
+    // What kept it from opening is what counts.
+    await connection.close().catch(() => {})
+    throw error
+  }
+}
+
+async function retryWhileBusy(until: number, step: () => Promise<void>): Promise<void> {
+  for (;;) {
+    try {
+      return await step()
+    } catch (error) {
+      const isBusy = error instanceof BackendError && error.code === 'ERR_BACKEND_BUSY'
+      if (!isBusy || performance.now() >= until) throw error
+      await sleep(RETRY_MS)
+    }
+  }
+}
+
+const RETRY_MS = 20
+
+/** Nothing is ever under way here when a call comes: the driver is synchronous. */
+export class SqliteConnection implements SqlSession {
+  readonly #database: SqliteDatabase
+  readonly #watch: FileWatch
+  readonly #statements = new Map<string, SqliteStatement>()
+  #closed = false
+  #writes = 0
+
+  constructor(database: SqliteDatabase, path: string) {
+    this.#database = database
+    this.#watch = new FileWatch(path)
+  }
+
+  async exec(sql: string): Promise<void> {
+    guard(() => this.#database.exec(sql))
+  }
+
+  async get(sql: string, values: readonly SqlValue[]): Promise<SqlRow | undefined> {
+    return this.#step({ sql, values }).rows[0]
+  }
+
+  async run(sql: string, values: readonly SqlValue[]): Promise<number> {
+    return this.#step({ sql, values }).count
+  }
+
+  /** The rows. */
+  read(statement: SqlStatement): readonly SqlRow[] {
+    return this.#step(statement).rows
+  }
+
+  /**
+   * Runs several transactions, each done or not done, and commits what was done of them at once: one wait for the disk.
+   * Throws where nothing of any was done, or it is unknown.
+   */
+  write(transactions: readonly (readonly SqlStatement[])[]): readonly Written[] {
+    this.#step({ sql: 'BEGIN IMMEDIATE', values: [] })
+    try {
+      const written = transactions.map(statements => this.#transaction(statements))
+      this.#step({ sql: 'COMMIT', values: [] })
+      this.#watch.check()
+      this.#truncateLog()
+      return written
+    } catch (error) {
+      if (!this.#closed) this.#rollBack()
+      throw error
+    }
+  }
+
+  #transaction(statements: readonly SqlStatement[]): Written {
+    this.#step({ sql: 'SAVEPOINT one', values: [] })
+    const results: SqlResult[] = []
+    let written: Written = { results }
+    try {
+      for (const statement of statements) {
+        const isLeftOut = statement.otherwise === true && results.at(-1)?.count !== 0
+        results.push(isLeftOut ? NOTHING : this.#step(statement))
+      }
+    } catch (error) {
+      written = { error }
+    }
+    // A fault that ended the whole transaction took the savepoint along: then this throws, for all of them.
+    if ('error' in written) this.#step({ sql: 'ROLLBACK TO one', values: [] })
+    this.#step({ sql: 'RELEASE one', values: [] })
+    return written
+  }
+
+  /** What failed may have ended the transaction, or come after it: the first error is the one to know. */
+  #rollBack(): void {
+    try {
+      this.#database.exec('ROLLBACK')
+    } catch {}
+  }
+
+  /** The log holds what was replaced, until it is truncated; where others read or write it meanwhile, next time. */
+  #truncateLog(): void {
+    this.#writes++
+    if (this.#writes % WRITES_OF_A_LOG !== 0) return
+    try {
+      this.#database.exec(TRUNCATE_LOG)
+    } catch {}
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    guard(() => this.#database.close())
+  }
+
+  #step({ sql, values }: SqlStatement): SqlResult {
+    if (this.#closed) throw storeClosed()
+    return guard(() => {
+      const statement = this.#statements.get(sql) ?? this.#database.prepare(sql)
+      this.#statements.set(sql, statement)
+      if (!READS.test(sql)) return { rows: [], count: Number(statement.run(named(values)).changes) }
+      return { rows: statement.all(named(values)).map(row => ownRow(row)), count: 0 }
+    })
+  }
+}
+
+const WRITES_OF_A_LOG = 1000
+/** It does not wait for a reader: the write is done, and whoever made it waits for this. */
+const TRUNCATE_LOG = `PRAGMA busy_timeout = 0; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS};`
+const NOTHING: SqlResult = { rows: [], count: 0 }
+const READS = /^(SELECT|PRAGMA) /
+
+/** Bytes in memory of their own: a driver's may be a slice of what it uses again. */
+function ownRow(row: unknown): SqlRow {
+  const entries = Object.entries(Object(row)).map(([column, value]) => {
+    if (!(value instanceof Uint8Array)) return [column, value]
+    const own = ownCopy(value)
+    wipe(value)
+    return [column, own]
+  })
+  return Object.fromEntries(entries)
+}
+
+/** The values of `$1`, `$2`, … by name, as both drivers take them. */
+function named(values: readonly SqlValue[]): Record<string, SqlValue> {
+  return Object.fromEntries(values.map((value, i) => [String(i + 1), value]))
+}

@@ -1,0 +1,229 @@
+/** SQLite off the main thread: what waits there, waits there alone. */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { MessageChannel, type MessagePort } from 'node:worker_threads'
+import { afterAll, describe, expect, test } from 'vitest'
+import { Pan } from '../../src/index.js'
+import { panSealer } from '../../src/sqlite.js'
+import { openFile } from '../../src/stores/sqlite/driver.js'
+import { openSqlite } from '../../src/stores/sqlite/issuer-store.js'
+import {
+  openThreads,
+  type StartedThread,
+  serveSqlite,
+  startFrom,
+  threadFile,
+  threadOf,
+} from '../../src/stores/sqlite/threads.js'
+import { failure } from '../support/errors.js'
+import { AVAILABLE } from './drivers.js'
+import { blockOf, ISSUER, SEAL_KEY } from './store-fixtures.js'
+import { openHere, START } from './threads.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'sqlite-threads-'))
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+let files = 0
+const newPath = (): string => join(folder, `${++files}.db`)
+const sealer = panSealer({ keys: [{ kid: 'PAN-1', key: SEAL_KEY }] })
+const CARD = { issuerId: ISSUER, cardId: 'card-0001' }
+const RECORD = { state: 'active', pan: Pan.from('9999990123456789'), setPinTypes: ['ISO0'] } as const
+
+/** The thread's end in this very thread: what it does can be looked at. */
+function inThisThread(look: (port: MessagePort) => void = () => {}): () => StartedThread {
+  return () => {
+    const { port1, port2 } = new MessageChannel()
+    look(port2)
+    serveSqlite(port2)
+    return threadOf(port1, () => port1.close())
+  }
+}
+
+test('a bundle that left the file of the threads behind is told so; the file is found where it is', () => {
+  expect(() => threadFile('file:///nowhere/bundle.js')).toThrow('sqlite-host.mjs is not beside the program')
+  expect(() => startFrom(() => threadFile('file:///nowhere/bundle.js'))()).toThrow(
+    expect.objectContaining({ code: 'ERR_UNSUPPORTED' }),
+  )
+})
+
+describe.each(AVAILABLE)('%s', { timeout: 60_000 }, driver => {
+  const file = () => ({ path: newPath(), driver })
+
+  test('a write that waits for another process stops neither the event loop nor a read', async () => {
+    const path = newPath()
+    await using store = await openHere({ path, driver, panSealer: sealer })
+    await store.cards.put(CARD, RECORD)
+    const other = await openFile(path, driver)
+    other.exec('BEGIN IMMEDIATE')
+    let turns = 0
+    let settled = false
+    const write = failure(() => store.pins.storeBlock(CARD, blockOf(1)), 'ERR_BACKEND_BUSY').finally(() => {
+      settled = true
+    })
+    // All of these are answered while the write waits, or this would not be false after them.
+    for (let i = 0; i < 50; i++) {
+      expect((await store.cards.find(CARD))?.state).toBe('active')
+      await turn()
+      turns++
+    }
+    expect([turns, settled]).toEqual([50, false])
+    expect((await write).retryable).toBe(true)
+    other.exec('COMMIT')
+    other.close()
+    await store.pins.storeBlock(CARD, blockOf(1))
+    expect(await store.pins.readBlock(CARD)).toEqual(blockOf(1))
+  })
+
+  test('what waits is written together, and one that is refused takes none along', async () => {
+    let jobs = 0
+    const started = inThisThread(port => port.on('message', () => jobs++))
+    await using store = await openSqlite({ path: newPath(), driver, panSealer: sealer }, started)
+    const cards = Array.from({ length: 20 }, (_, i) => ({ issuerId: ISSUER, cardId: `card-${i}` }))
+    await Promise.all(cards.map(card => store.cards.put(card, RECORD)))
+    jobs = 0
+    const outcomes = await Promise.allSettled(
+      cards.map((card, i) => store.pins.storeBlock(i === 7 ? { ...card, cardId: 'none' } : card, blockOf(i))),
+    )
+    expect(outcomes.map(({ status }) => status === 'fulfilled')).toEqual(cards.map((_, i) => i !== 7))
+    expect(jobs).toBe(2)
+    for (const [i, card] of cards.entries())
+      expect(await store.pins.readBlock(card)).toEqual(i === 7 ? undefined : blockOf(i))
+  })
+
+  test('one statement that fails undoes its own transaction, and the others stay', async () => {
+    const database = await openThreads(file(), START)
+    const put = (version: number) => ({
+      sql: 'INSERT INTO issuer_pin_versions (version, applied_at) VALUES ($1, $2)',
+      values: [version, 0],
+    })
+    const outcomes = await Promise.allSettled([
+      database.write([put(10)]),
+      database.write([put(11), put(10)]),
+      database.write([put(12)]),
+    ])
+    expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled'])
+    const rows = await database.read({
+      sql: 'SELECT version FROM issuer_pin_versions ORDER BY version',
+      values: [],
+    })
+    expect(rows.map(({ version }) => version)).toEqual([1, 10, 12])
+    await database.close()
+  })
+
+  test('bytes are handed over: the caller keeps its own, the thread wipes what it was given', async () => {
+    const seen: Uint8Array[] = []
+    const started = inThisThread(port =>
+      port.on('message', job => {
+        if ('write' in job)
+          seen.push(...job.write[0][0].values.filter((v: unknown) => v instanceof Uint8Array))
+      }),
+    )
+    await using store = await openSqlite({ path: newPath(), driver, panSealer: sealer }, started)
+    await store.cards.put(CARD, RECORD)
+    const mine = blockOf(0x01020304)
+    await store.pins.storeBlock(CARD, mine)
+    expect(mine).toEqual(blockOf(0x01020304))
+    expect(seen.length).toBe(2)
+    // Wiped, or, once it went back, no longer there at all.
+    for (const bytes of seen) expect(bytes.every(byte => byte === 0)).toBe(true)
+    const read = await store.pins.readBlock(CARD)
+    expect(read).toEqual(mine)
+    expect(read?.block.byteLength).toBe(read?.block.buffer.byteLength)
+  })
+
+  test('a thread that ends: what was under way may be tried again, and the next call has a new thread', async () => {
+    const threads: StartedThread[] = []
+    const start = () => {
+      const thread = START()
+      threads.push(thread)
+      return thread
+    }
+    await using store = await openSqlite({ path: newPath(), driver, panSealer: sealer }, start)
+    await store.cards.put(CARD, RECORD)
+    const lost = failure(() => store.cards.find(CARD), 'ERR_BACKEND_BUSY')
+    for (const thread of threads.splice(0)) thread.end()
+    expect((await lost).retryable).toBe(true)
+    await Promise.all([store.cards.find(CARD), store.cards.find(CARD)])
+    await store.pins.storeBlock(CARD, blockOf(2))
+    expect(await store.pins.readBlock(CARD)).toEqual(blockOf(2))
+    expect(threads.length).toBe(2)
+  })
+
+  test('a read whose caller gives up rejects at once; one that was given up before is not made', async () => {
+    await using store = await openHere({ path: newPath(), driver, panSealer: sealer })
+    const controller = new AbortController()
+    const reading = failure(() => store.cards.find(CARD, { signal: controller.signal }), 'ERR_ABORTED')
+    controller.abort()
+    await reading
+    await failure(() => store.cards.find(CARD, { signal: controller.signal }), 'ERR_ABORTED')
+    expect(await store.cards.find(CARD, { signal: new AbortController().signal })).toBeUndefined()
+  })
+
+  test('close waits for what is under way; after it there is nothing', async () => {
+    const store = await openHere({ path: newPath(), driver, panSealer: sealer })
+    await store.cards.put(CARD, RECORD)
+    const writing = store.pins.storeBlock(CARD, blockOf(1))
+    const reading = store.cards.find({ ...CARD, cardId: 'none' })
+    const closing = store.close()
+    await Promise.all([writing, reading, closing, store.close()])
+    await failure(() => store.cards.find(CARD), 'ERR_BACKEND_CLOSED')
+    await failure(() => store.cards.put(CARD, RECORD), 'ERR_BACKEND_CLOSED')
+  })
+
+  test.each(['threads', 'inline'] as const)(
+    'opening (%s) waits where the file has no write-ahead log yet and another process holds it',
+    async executor => {
+      const path = newPath()
+      const other = await openFile(path, driver)
+      other.exec('CREATE TABLE of_somebody (x)')
+      other.exec('BEGIN EXCLUSIVE')
+      const opening = openHere({ path, driver, panSealer: sealer, executor })
+      await sleep(150)
+      other.exec('COMMIT')
+      other.close()
+      await using store = await opening
+      await store.cards.put(CARD, RECORD)
+    },
+  )
+
+  test('a file that stays held is busy, and the threads are ended', async () => {
+    const path = newPath()
+    const other = await openFile(path, driver)
+    other.exec('CREATE TABLE of_somebody (x)')
+    other.exec('BEGIN EXCLUSIVE')
+    const { retryable } = await failure(
+      () => openHere({ path, driver, panSealer: sealer }),
+      'ERR_BACKEND_BUSY',
+    )
+    expect(retryable).toBe(true)
+    other.close()
+  })
+
+  test('a process with nothing under way ends by itself, and one with a write under way ends after it', async () => {
+    const path = newPath()
+    const script = `
+      const { openHere } = await import(${JSON.stringify(new URL('./threads.ts', import.meta.url).href)})
+      const { panSealer, Pan } = await import(${JSON.stringify(new URL('../../src/postgres.ts', import.meta.url).href)}).then(async one => ({ ...one, ...(await import(${JSON.stringify(new URL('../../src/index.ts', import.meta.url).href)})) }))
+      const sealer = panSealer({ keys: [{ kid: 'PAN-1', key: new Uint8Array(32).fill(0x5a) }] })
+      const store = await openHere({ path: ${JSON.stringify(path)}, driver: '${driver}', panSealer: sealer })
+      const record = { state: 'active', pan: Pan.from('9999990123456789'), setPinTypes: ['ISO0'] }
+      await store.cards.put({ issuerId: '${ISSUER}', cardId: 'card-0000' }, record)
+      void store.cards.put({ issuerId: '${ISSUER}', cardId: 'card-0001' }, record)
+    `
+    const child = spawn(
+      process.execPath,
+      ['--no-warnings', '--import', 'tsx', '--input-type=module', '-e', script],
+      {
+        cwd: fileURLToPath(new URL('../..', import.meta.url)),
+        stdio: ['ignore', 'inherit', 'inherit'],
+      },
+    )
+    expect(await once(child, 'exit')).toEqual([0, null])
+    await using store = await openHere({ path, driver, panSealer: sealer })
+    expect((await store.cards.find(CARD))?.state).toBe('active')
+  })
+})
