@@ -36,6 +36,7 @@ export {
   IssuerPinError,
   isIssuerPinError,
   JweError,
+  KeyBlockError,
   KeyError,
   PinBlockError,
   ProfileError,
@@ -49,6 +50,39 @@ export { type SealRequest, sealJwe } from './jwe/seal.js'
 export type { CheckValue, CheckValueMethod } from './key/check-value.js'
 export type { KeyMode, KeyPurpose, KeyUsage, UsageRule } from './key/usage.js'
 export { USAGES } from './key/usage.js'
+export {
+  type ClearKeyFacts,
+  type KeyCheckValueInput,
+  keyCheckValue,
+  type ParityRule,
+  type SymmetricAlgorithm,
+} from './key-block/clear-key.js'
+export {
+  type CombineComponentsInput,
+  type CombinedKey,
+  combineComponents,
+  type KeyComponent,
+  type SplitKey,
+  type SplitKeyInput,
+  splitKey,
+} from './key-block/components.js'
+export {
+  type Exportability,
+  type KeyBlockHeader,
+  type KeyBlockVersion,
+  type OptionalBlock,
+  readKeyBlockHeader,
+} from './key-block/header.js'
+export {
+  type OpenedKeyBlock,
+  type OpenKeyBlockInput,
+  openKeyBlock,
+  type SealedKeyBlock,
+  type SealKeyBlockInput,
+  sealKeyBlock,
+  type TranslateKeyBlockInput,
+  translateKeyBlock,
+} from './key-block/key-block.js'
 export { type GenerateMacInput, generateMac, type VerifyMacInput, verifyMac } from './mac/mac.js'
 export { type DecipherPinInput, decipherPin } from './pin/decipher.js'
 export { type EncipherPinInput, type EncipherPinsInput, encipherPin, encipherPins } from './pin/encipher.js'

@@ -4,7 +4,7 @@
 import type { KeyObject } from 'node:crypto'
 import { types } from 'node:util'
 import { type CallOptions, requireSignal, throwIfAborted } from '../base/arguments.js'
-import { ownCopy, secretBytes, wipe } from '../base/bytes.js'
+import { ownCopy, secretBytes, snapshot, wipe } from '../base/bytes.js'
 import { ArgumentError, BackendError, isIssuerPinError, KeyError } from '../base/errors.js'
 import { type KeyOperation, operationsFor, refusedUse } from '../key/usage.js'
 import { blockBytesOf } from '../primitives/algorithms.js'
@@ -86,6 +86,20 @@ export class BoundKey<Ref> implements KeyOperations {
     requireHostDecipher(this.#facts)
     const run: Run = signal => driver.decipher(this.#reference.ref, input, signal)
     return jobs.run(options, { run, input: ownOf(input, blocks), outputBytes: input.length })
+  }
+
+  async decipherVariant(mask: Uint8Array, blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
+    const { driver, jobs } = this.#admit('decipherVariant')
+    requireHostDecipher(this.#facts)
+    if (driver.decipherVariant === undefined) {
+      const problem = 'its backend makes no variant of a key, which key block versions A and C ask for'
+      throw new BackendError('ERR_UNSUPPORTED_BY_TOKEN', `key ${this.#facts.kid}: ${problem}`)
+    }
+    const variant = driver.decipherVariant.bind(driver)
+    const input = readBlocks(blocks, this.#facts.algorithm)
+    const own = snapshot(mask, 'mask')
+    const run: Run = signal => variant(this.#reference.ref, own, input, signal)
+    return jobs.run(options, { run, input, outputBytes: input.length })
   }
 
   async reencipher(to: Key, blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array> {

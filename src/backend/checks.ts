@@ -58,7 +58,7 @@ export function readSpec(spec: BindSpec): ReadSpec {
   }
   const mode = readMode(usage, given)
   if (typeof hostDecipher !== 'boolean') throw new ArgumentError('hostDecipher must be a boolean')
-  if (hostDecipher && mode === 'E')
+  if (hostDecipher && mode === 'E' && USAGES[usage].purpose === 'pin-block')
     throw new ArgumentError('a key in mode E deciphers nothing: hostDecipher is no use')
   return {
     kid,
@@ -113,6 +113,14 @@ export function readMessage(message: Uint8Array): Uint8Array {
 
 export function requireHostDecipher(key: KeyFacts): void {
   if (key.hostDecipher) return
+  if (USAGES[key.usage].purpose === 'key-block') {
+    throw new KeyError(
+      'ERR_HOST_DECIPHER',
+      `key ${key.kid}: its key blocks must not be sealed or opened in host memory. Bind the key with ` +
+        'hostDecipher: true if your policy allows',
+      key.kid,
+    )
+  }
   throw new KeyError(
     'ERR_HOST_DECIPHER',
     `key ${key.kid}: its blocks must not be deciphered in host memory. Re-encipher inside a token that can ` +
@@ -130,7 +138,9 @@ export function readMacRequest(key: KeyFacts, request: MacRequest): MacRequest {
   }
   const allowed = isEncipherment(algorithm)
     ? ENCIPHERING.includes(key.usage)
-    : USAGES[key.usage].macs.includes(algorithm)
+    : USAGES[key.usage].macs.includes(algorithm) ||
+      // Key block versions A and C: a CBC-MAC under a variant of the KBPK.
+      (key.usage === 'key-block-protection' && algorithm === 'iso9797-1-alg1' && derivation !== undefined)
   if (!allowed) {
     throw refusedUse(key, algorithm)
   }

@@ -120,6 +120,13 @@ export interface BackendDriver<Ref> {
   encipher(ref: Ref, blocks: Uint8Array, signal: AbortSignal | undefined): MaybePromise<Uint8Array>
   /** Its inverse. Called for keys that admit host decipherment only. */
   decipher(ref: Ref, blocks: Uint8Array, signal: AbortSignal | undefined): MaybePromise<Uint8Array>
+  /** `decipher` under the key XOR a mask. Absent where keys do not give variants of themselves, as in a token. */
+  decipherVariant?(
+    ref: Ref,
+    mask: Uint8Array,
+    blocks: Uint8Array,
+    signal: AbortSignal | undefined,
+  ): MaybePromise<Uint8Array>
   /** Keys of one block length. Called where `capabilities().reencipher` is `inside`, or where `from` admits host decipherment. */
   reencipher(
     from: Ref,

@@ -39,6 +39,12 @@ export interface KeyOperations {
   decipher(blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array>
 
   /**
+   * {@link decipher} under this key XOR a mask as long as the key, for key block versions A and C.
+   * `ERR_UNSUPPORTED_BY_TOKEN` where the backend has no such thing.
+   */
+  decipherVariant(mask: Uint8Array, blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array>
+
+  /**
    * Deciphers under this key and enciphers under `to`, a key of the same backend, as one operation; no look at what the
    * blocks hold. Where the token cannot do it inside, this key must be bound with `hostDecipher`.
    */

@@ -27,6 +27,8 @@ export type ErrorCode =
   | 'ERR_KEY_WEAK'
   | 'ERR_KEY_ATTRIBUTES'
   | 'ERR_KEY_FOREIGN'
+  | 'ERR_KEY_PERIOD'
+  | 'ERR_KEY_BLOCK'
   | 'ERR_HOST_DECIPHER'
   | 'ERR_JWE'
   | 'ERR_JWE_RECIPIENT'
@@ -120,6 +122,20 @@ export class KeyError extends IssuerPinError {
   constructor(code: ErrorCode, message: string, kid?: string) {
     super(code, message)
     this.kid = kid
+  }
+}
+
+/**
+ * `ERR_KEY_BLOCK`: a key block that is not read. `entry` names what is wrong: a field of the header, or `block` where it does
+ * not open, which has one message whatever was wrong: MAC, length or padding (one answer, so that it is no oracle).
+ */
+export class KeyBlockError extends IssuerPinError {
+  override readonly name: string = 'KeyBlockError'
+  readonly entry: string
+
+  constructor(entry: string, problem: string) {
+    super('ERR_KEY_BLOCK', `key block: ${entry} ${problem}`)
+    this.entry = entry
   }
 }
 

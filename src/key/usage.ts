@@ -17,6 +17,8 @@ export type KeyUsage =
   | 'prw-verify'
   | 'jwe-key-agreement'
   | 'jwt-signing'
+  | 'key-block-protection'
+  | 'key-encryption'
 
 /**
  * Mode of use (ANSI X9.143, ISO 20038): B both, E encipher only, D decipher only, C generate and verify, G generate only,
@@ -25,10 +27,24 @@ export type KeyUsage =
 export type KeyMode = 'B' | 'E' | 'D' | 'C' | 'G' | 'V' | 'X' | 'S'
 
 /** The port's operations that need a key. */
-export type KeyOperation = 'encipher' | 'decipher' | 'reencipher' | 'mac' | 'deriveContentKey' | 'sign'
+export type KeyOperation =
+  | 'encipher'
+  | 'decipher'
+  | 'decipherVariant'
+  | 'reencipher'
+  | 'mac'
+  | 'deriveContentKey'
+  | 'sign'
 
 /** The one thing that the verbs of a usage do. Two usages of one purpose differ in algorithm or mode only. */
-export type KeyPurpose = 'pin-block' | 'mac' | 'prw' | 'content-key' | 'signature'
+export type KeyPurpose =
+  | 'pin-block'
+  | 'mac'
+  | 'prw'
+  | 'content-key'
+  | 'signature'
+  | 'key-block'
+  | 'key-transport'
 
 /** What a verb wants to do with a key; a mode of use allows one or two of them. */
 export type KeyAction = 'encipher' | 'decipher' | 'generate' | 'verify' | 'derive' | 'sign'
@@ -90,6 +106,16 @@ export const USAGES: Readonly<Record<KeyUsage, UsageRule>> = deepFreeze({
     macs: [],
   },
   'jwt-signing': { x9143: 'S0', purpose: 'signature', modes: ['S'], algorithms: ['ec-p256'], macs: [] },
+  // The keys that a key block is enciphered and authenticated with are CMACs under its KBPK.
+  'key-block-protection': {
+    x9143: 'K1',
+    purpose: 'key-block',
+    modes: ['B', 'E', 'D'],
+    algorithms: [...TDEA, ...AES],
+    macs: ['cmac'],
+  },
+  // Unwraps keys inside a token, by RFC 3394 and RFC 5649; the host is asked for nothing under it.
+  'key-encryption': { x9143: 'K0', purpose: 'key-transport', modes: ['D'], algorithms: AES, macs: [] },
 })
 
 /** ANSI X9.143, table of modes of use. */
@@ -121,6 +147,12 @@ const DEEDS: Readonly<Record<KeyPurpose, Partial<Record<KeyAction, { by: KeyOper
   },
   'content-key': { derive: { by: 'deriveContentKey', words: 'opening a JWE' } },
   signature: { sign: { by: 'sign', words: 'signing' } },
+  'key-block': {
+    encipher: { by: 'mac', words: 'sealing a key block' },
+    decipher: { by: 'mac', words: 'opening a key block' },
+  },
+  // A token does it by itself, when a key is brought in: no operation of the port.
+  'key-transport': {},
 }
 
 /** What is known of a key to judge by: a `Key`, or the facts that one is made of. */
@@ -176,6 +208,7 @@ export function operationsFor(usage: KeyUsage, mode: KeyMode): ReadonlySet<KeyOp
   const deeds = DEEDS[USAGES[usage].purpose]
   const operations = new Set(ACTIONS[mode].flatMap(action => deeds[action]?.by ?? []))
   if (operations.has('decipher')) operations.add('reencipher')
+  if (allows({ usage, mode }, 'key-block', 'decipher')) operations.add('decipherVariant')
   return operations
 }
 

@@ -74,3 +74,8 @@ function hasOddParity(byte: number): boolean {
   bits ^= bits >> 1
   return (bits & 1) === 1
 }
+
+/** Sets the lowest bit of every byte so that the byte has an odd number of one bits, in place (FIPS 46-3). */
+export function adjustParity(material: Uint8Array): void {
+  for (const [i, byte] of material.entries()) if (!hasOddParity(byte)) material[i] = byte ^ 1
+}

@@ -68,6 +68,7 @@ const BAD_MAC_REQUESTS: readonly unknown[] = [
 const OPERATIONS: Readonly<Record<KeyOperation, (key: Key) => Promise<unknown>>> = {
   encipher: key => operationsOf(key).encipher(new Uint8Array(8)),
   decipher: key => operationsOf(key).decipher(new Uint8Array(8)),
+  decipherVariant: key => operationsOf(key).decipherVariant(new Uint8Array(16), new Uint8Array(8)),
   reencipher: key => operationsOf(key).reencipher(key, new Uint8Array(8)),
   mac: key => operationsOf(key).mac({ algorithm: 'cmac', padding: 'none' }, new Uint8Array(8)),
   deriveContentKey: key =>

@@ -38,6 +38,16 @@ export declare const d1Zpk: Key
 export declare const jweKeys: Key
 export declare const macKey: Key
 export declare const macKeys: Key
+export declare const kbpk: Key
+export declare const zmk: Key
+export declare const keyBlock: string
+export declare const testKeyHex: string
+export declare const first: Uint8Array
+export declare const second: Uint8Array
+export declare const firstKcv: string
+export declare const secondKcv: string
+export declare const keyKcv: string
+export declare const material: Uint8Array
 export declare const prwKey: Key
 
 export declare const pin: Pin

@@ -45,6 +45,33 @@ const request = () => ({
 })
 const move = ({ keys }: World) => ({ block: bytes(secret.storedBlock), from: keys.store, to: keys.zpk })
 
+const carried = () => ({ material: bytes(secret.keys['carried key']), algorithm: 'aes-128' as const })
+const sealing = ({ keys }: World) => ({
+  key: keys.kbpk,
+  version: 'D' as const,
+  ...carried(),
+  usage: 'cmac' as const,
+  mode: 'C' as const,
+  exportability: 'E' as const,
+})
+/** Made in software, so that opening it is what a failing backend fails at. */
+async function sealedBlock(_: World): Promise<string> {
+  const backend = await software.softwareBackend({
+    keys: [
+      {
+        kid: 'KBPK',
+        usage: 'key-block-protection',
+        algorithm: 'aes-128',
+        material: bytes(secret.keys['key block key']),
+      },
+    ],
+  })
+  const key = await backend.bind({ kid: 'KBPK', usage: 'key-block-protection', hostDecipher: true })
+  const { block } = await core.sealKeyBlock({ ...sealing({ keys: { kbpk: key } } as never) })
+  await backend.close()
+  return block
+}
+
 export const CORE: readonly LeakCase[] = [
   verb(
     'Pin.from',
@@ -89,6 +116,12 @@ export const CORE: readonly LeakCase[] = [
     ({ keys }) => operationsOf(keys.store),
     ({ options }) => [bytes(secret.storedBlock), options],
     { holds: ['clear block'] },
+  ),
+  method(
+    'KeyOperations.decipherVariant',
+    ({ keys }) => operationsOf(keys.kbpk),
+    ({ options }) => [new Uint8Array(16).fill(0x45), bytes(secret.otherInfo).slice(0, 16), options],
+    { pure: true },
   ),
   method(
     'KeyOperations.reencipher',
@@ -232,6 +265,45 @@ export const CORE: readonly LeakCase[] = [
     { names: ['length'] },
   ),
 
+  verb('keyCheckValue', core.keyCheckValue, () => [carried()], { pure: true }),
+  verb('splitKey', core.splitKey, () => [{ kid: 'SPLIT', ...carried(), parts: 2 }], {
+    names: ['kid'],
+    pure: true,
+  }),
+  verb(
+    'combineComponents',
+    core.combineComponents,
+    async () => {
+      const { components, checkValue } = await core.splitKey({ kid: 'SPLIT', ...carried(), parts: 2 })
+      const { algorithm } = carried()
+      const given = components.map(({ component, checkValue: kcv }) => ({ component, kcv }))
+      return [{ kid: 'SPLIT', algorithm, components: given, kcv: checkValue, parity: 'report' }]
+    },
+    { holds: ['carried key'], names: ['kid'], pure: true },
+  ),
+  verb('readKeyBlockHeader', core.readKeyBlockHeader, async world => [await sealedBlock(world)], {
+    pure: true,
+  }),
+  verb('sealKeyBlock', core.sealKeyBlock, world => [sealing(world), world.options]),
+  verb(
+    'openKeyBlock',
+    core.openKeyBlock,
+    async world => [
+      { key: world.keys.kbpk, block: await sealedBlock(world), usage: 'cmac', mode: 'C' },
+      world.options,
+    ],
+    { holds: ['carried key'] },
+  ),
+  verb('translateKeyBlock', core.translateKeyBlock, async world => [
+    {
+      from: world.keys.kbpk,
+      to: world.keys.kbpk,
+      block: await sealedBlock(world),
+      usage: 'cmac',
+      version: 'D',
+    },
+    world.options,
+  ]),
   verb(
     'sealJwe',
     core.sealJwe,
@@ -447,6 +519,7 @@ export const NO_VERBS: Readonly<Record<string, string>> = {
   InputError: 'an error class',
   IssuerPinError: 'an error class',
   JweError: 'an error class',
+  KeyBlockError: 'an error class',
   KeyError: 'an error class',
   Pkcs11Error: 'an error class',
   createTestIssuer: 'takes nothing; its keys are published',

@@ -144,6 +144,7 @@ describe('the table of leak cases', () => {
     const key = await backend.bind({ kid: 'STORE', usage: 'pin-encryption' })
     expect(methodsOf(operationsOf(key)).sort()).toEqual([
       'decipher',
+      'decipherVariant',
       'deriveContentKey',
       'encipher',
       'mac',

@@ -46,6 +46,8 @@ export const keys = {
   'CBC MAC key': randomBytes(16),
   'CMAC key': randomBytes(16),
   'PRW key': randomBytes(16),
+  'key block key': randomBytes(16),
+  'carried key': randomBytes(16),
 } as const
 export const jwe: P256Jwk = p256()
 export const d1: P256Jwk = p256()

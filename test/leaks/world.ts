@@ -55,12 +55,13 @@ export const KEYS: readonly PlantedKey[] = [
   { ...tdea('CMAC', 'cmac', 'CMAC key'), algorithm: 'aes-128' },
   tdea('PRW-G', 'prw-generate', 'PRW key'),
   tdea('PRW-V', 'prw-verify', 'PRW key'),
+  { ...tdea('KBPK', 'key-block-protection', 'key block key', true), algorithm: 'aes-128' },
   { kid: 'JWE', usage: 'jwe-key-agreement', algorithm: 'ec-p256', material: secret.jwe },
   { kid: 'SIGN', usage: 'jwt-signing', algorithm: 'ec-p256', material: secret.signing },
 ]
 
 export type Bound = Readonly<
-  Record<'zpk' | 'store' | 'closed' | 'mac' | 'cbc' | 'cmac' | 'prwG' | 'prwV' | 'jwe' | 'sign', Key>
+  Record<'zpk' | 'store' | 'closed' | 'mac' | 'cbc' | 'cmac' | 'prwG' | 'prwV' | 'kbpk' | 'jwe' | 'sign', Key>
 >
 
 /** What verbs work on. */
@@ -102,6 +103,7 @@ export async function bindAll(backend: Backend): Promise<Bound> {
     cmac: await bind('CMAC'),
     prwG: await bind('PRW-G'),
     prwV: await bind('PRW-V'),
+    kbpk: await bind('KBPK'),
     jwe: await bind('JWE'),
     sign: await bind('SIGN'),
   }
@@ -200,6 +202,7 @@ export async function quotingBackend(): Promise<Backend> {
     },
     encipher: fails('encipher'),
     decipher: failsLater('decipher'),
+    decipherVariant: failsLater('decipherVariant'),
     reencipher: fails('reencipher'),
     mac: failsLater('mac'),
     deriveContentKey: fails('deriveContentKey'),

@@ -41,6 +41,10 @@ export interface Operations {
   'des.adjust-parity': [{ key: string }, { adjusted: string }]
   'tdea.key-class': [{ key: string }, { singleDes: boolean; k1EqualsK3: boolean }]
   kcv: [{ cipher: 'TDEA' | 'AES'; method: 'ecb-zero' | 'cmac'; key: string }, { kcv: string }]
+  'key-block.open': [
+    { version: 'A' | 'B' | 'C' | 'D'; kbpk: string; block: string },
+    { key: string; kcv: string },
+  ]
   'mac.iso9797': [
     { algorithm: 1 | 3; cipher: 'DES' | 'TDEA'; padding: 1 | 2 | 3; key: string; data: string },
     { mac: string; published?: string },

@@ -109,6 +109,12 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
     return need(ref.tdea ?? ref.aes).decipher(blocks)
   }
 
+  decipherVariant(ref: ReadyKey, mask: Uint8Array, blocks: Uint8Array): Uint8Array {
+    return need(ref.derived)([{ method: 'xor', data: mask }], key =>
+      need(key.tdea ?? key.aes).decipher(blocks),
+    )
+  }
+
   reencipher(from: ReadyKey, to: ReadyKey, blocks: Uint8Array): Uint8Array {
     const inOnePass = to.tdea && from.tdea?.reencipher?.(to.tdea, blocks)
     if (inOnePass !== undefined) return inOnePass

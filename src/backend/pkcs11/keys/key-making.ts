@@ -64,6 +64,8 @@ export function readPurpose(key: NewKey): KeyPurpose {
   }
   for (const [name, value] of Object.entries({ hostDecipher, translation })) {
     if (typeof value !== 'boolean') throw new ArgumentError(`${name} must be a boolean`)
+    // Of a KBPK it is what `bind` asks; the object is the same with it and without.
+    if (value && usage === 'key-block-protection' && name === 'hostDecipher') continue
     if (value && usage !== 'pin-encryption') throw new ArgumentError(`${name} is for pin-encryption keys`)
   }
   if (hostDecipher && mode === 'E')

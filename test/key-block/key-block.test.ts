@@ -1,0 +1,361 @@
+/** Key blocks: what is refused and by which name, the published ones, and ours read back by a second program. */
+import { execFileSync } from 'node:child_process'
+import { describe, expect, test } from 'vitest'
+import {
+  type Backend,
+  type Key,
+  type KeyBlockError,
+  type KeyMode,
+  type KeyUsage,
+  openKeyBlock,
+  readKeyBlockHeader,
+  type SealKeyBlockInput,
+  sealKeyBlock,
+  translateKeyBlock,
+} from '../../src/index.js'
+import { softwareBackend } from '../../src/software.js'
+import { failure } from '../support/errors.js'
+import { field, vectorsOf } from '../support/vectors.js'
+
+const hex = (data: Uint8Array): string => Buffer.from(data).toString('hex').toUpperCase()
+const KBPK = {
+  'aes-128': 'C1A5D20E7F936B4488D1F03C5E2A9B76',
+  'aes-192': '0F1E2D3C4B5A69788796A5B4C3D2E1F00112233445566778',
+  'aes-256': '88E1AB2A2E3DD38C1FA039A536500CC8A87AB9D62DC92C01058FA79F44657DE6',
+  'tdea-2key': 'DD7515F2BFC17F85CE48F3CA25CB21F6',
+  'tdea-3key': '0123456789ABCDEFFEDCBA98765432108F0D4C2B1A691E75',
+} as const
+type Kbpk = keyof typeof KBPK
+const PIN_KEY = '3F419E1CB7079442AA37474C2EFBF8B8'
+const VECTORS = vectorsOf('tr31', 'key-block.open', 'accept')
+
+async function kbpk(
+  algorithm: Kbpk,
+  material: string = KBPK[algorithm],
+  mode: KeyMode = 'B',
+  hostDecipher = true,
+) {
+  const backend: Backend = await softwareBackend({
+    keys: [{ kid: 'KBPK', usage: 'key-block-protection', mode, algorithm, material }],
+  })
+  return backend.bind({ kid: 'KBPK', usage: 'key-block-protection', mode, hostDecipher })
+}
+
+async function sealed(key: Key, change: Partial<SealKeyBlockInput> = {}) {
+  const { block } = await sealKeyBlock({
+    key,
+    version: key.algorithm.startsWith('aes') ? 'D' : 'B',
+    material: PIN_KEY,
+    algorithm: 'tdea-2key',
+    usage: 'pin-encryption',
+    mode: 'E',
+    exportability: 'E',
+    ...change,
+  })
+  return block
+}
+
+async function entryOf(call: () => unknown): Promise<string> {
+  return ((await failure(call, 'ERR_KEY_BLOCK', [PIN_KEY])) as KeyBlockError).entry
+}
+
+/** The same block with some characters changed. */
+const changed = (block: string, at: number, text: string): string =>
+  block.slice(0, at) + text + block.slice(at + text.length)
+
+describe('the header', () => {
+  const good = field(VECTORS[4]?.inputs['block'])
+  test.each([
+    ['', 'length'],
+    [good.slice(0, 15), 'length'],
+    [good.slice(0, -1), 'length'],
+    [`${good}00`, 'length'],
+    [` ${good}`, 'version'],
+    [changed(good, 0, 'E'), 'version'],
+    [changed(good, 1, '01x2'), 'length'],
+    [changed(good, 1, '0111').slice(0, -1), 'length'],
+    [changed(good, 5, 'p0'), 'usage'],
+    [changed(good, 7, 'Q'), 'algorithm'],
+    [changed(good, 8, 'Q'), 'mode'],
+    [changed(good, 9, '-1'), 'key version'],
+    [changed(good, 11, 'X'), 'exportability'],
+    [changed(good, 12, 'AA'), 'number of optional blocks'],
+    [changed(good, 14, '99'), 'reserved field'],
+    [changed(good, 16, 'ZZ'), 'block'],
+    [changed(good, 20, '\u00e9'), 'block'],
+    [changed(good, 12, '01'), 'optional blocks'],
+    ['x'.repeat(10_000), 'length'],
+    ['D0016P0AE00E0000', 'length'],
+    ['D0048P0AE00E0000B82679114F470F540165EDFBF7E250FC', 'length'],
+  ])('%s is refused: %s', async (block, entry) => {
+    expect(await entryOf(() => readKeyBlockHeader(block))).toBe(entry)
+  })
+
+  const withOptional = (count: string, optional: string): string => {
+    const rest = optional + 'A'.repeat(64)
+    return `D${String(16 + rest.length).padStart(4, '0')}P0AE00E${count}00${rest}`
+  }
+  test.each([
+    ['01', 'ks100000000000000', 'length'],
+    ['01', '-S10000000000000', 'optional block 1'],
+    ['02', 'KS08AAAAKS08AAAA', 'optional block 2'],
+    ['02', 'PB080000KS08AAAA', 'optional block 2'],
+    ['01', 'KS08AAAA00000000', 'optional blocks'],
+    ['01', 'KSFF000000000000', 'optional block 1 (KS)'],
+    ['01', 'KS03000000000000', 'optional block 1 (KS)'],
+    ['01', 'KSXX000000000000', 'optional block 1 (KS)'],
+    ['01', 'KS00000000000000', 'optional block 1 (KS)'],
+    ['01', 'KS0005AAAAA00000', 'optional block 1 (KS)'],
+    ['01', 'KS00041234000000', 'optional block 1 (KS)'],
+    ['01', '03102026:02:30:0', 'optional block 03'],
+    ['01', '0410hello, there', 'optional block 04'],
+  ])('%s optional blocks %s are refused: %s', async (count, optional, entry) => {
+    expect(await entryOf(() => readKeyBlockHeader(withOptional(count, optional)))).toBe(entry)
+  })
+
+  test('is read without a key', () => {
+    const block = field(VECTORS[2]?.inputs['block'])
+    expect(readKeyBlockHeader(block)).toEqual({
+      version: 'C',
+      length: 96,
+      usage: 'B0',
+      algorithm: 'T',
+      mode: 'X',
+      keyVersion: '12',
+      exportability: 'S',
+      optionalBlocks: [{ id: 'KS', data: '00604B120F9292800000' }],
+    })
+    expect(
+      readKeyBlockHeader(withOptional('01', 'KS000310DDDDDDDD').replace('000310', '000210')).optionalBlocks,
+    ).toEqual([{ id: 'KS', data: 'DDDDDDDD' }])
+  })
+
+  test('is a string', async () => {
+    for (const block of [undefined, 7, {}, new Uint8Array(16)])
+      await failure(() => readKeyBlockHeader(block as never), 'ERR_ARGUMENT')
+  })
+})
+
+describe('published blocks', () => {
+  test.each(VECTORS)('$id', async ({ inputs, outputs }) => {
+    const version = field(inputs['version'])
+    const algorithm: Kbpk = version === 'D' ? 'aes-256' : 'tdea-2key'
+    const key = await kbpk(algorithm, field(inputs['kbpk']))
+    const block = field(inputs['block'])
+    const { usage, algorithm: cipher } = readKeyBlockHeader(block)
+    if (usage === 'B0' || cipher === 'A') {
+      // A base derivation key, and an AES PIN key of 128 bits, as the usage table has them or not.
+      const { openAny } = await import('../../src/key-block/key-block.js')
+      const { material, facts } = await openAny(key, block, undefined)
+      expect(hex(material)).toBe(outputs?.['key'])
+      expect(facts.algorithm).toBe(cipher === 'A' ? 'aes-128' : 'tdea-2key')
+      expect(await entryOf(() => openKeyBlock({ key, block, usage: 'cmac' }))).toBe('usage')
+      return
+    }
+    const opened = await openKeyBlock({ key, block, usage: 'pin-encryption' })
+    expect(hex(opened.material)).toBe(outputs?.['key'])
+    expect(opened.checkValue).toEqual({ method: 'encrypt-zero', value: outputs?.['kcv'] })
+    expect(opened.mode).toBe('E')
+    expect(opened.warnings.length).toBe(version === 'A' || version === 'C' ? 1 : 0)
+  })
+
+  test('a legacy block that was tampered with does not open, and says no more than that', async () => {
+    const { inputs } = VECTORS[0] ?? expect.fail('no vector')
+    const key = await kbpk('tdea-2key', field(inputs['kbpk']))
+    const block = field(inputs['block'])
+    for (const bad of [changed(block, 8, 'D'), changed(block, 20, '00'), changed(block, 66, '00')]) {
+      const call = () => openKeyBlock({ key, block: bad, usage: 'pin-encryption' })
+      expect((await failure(call, 'ERR_KEY_BLOCK')).message).toBe(
+        'key block: block does not open under this KBPK',
+      )
+    }
+  })
+})
+
+describe('a block of ours', () => {
+  const USES: readonly (readonly [KeyUsage, KeyMode, 'tdea-2key' | 'tdea-3key' | 'aes-128', string])[] = [
+    ['pin-encryption', 'E', 'tdea-2key', PIN_KEY],
+    ['pin-encryption', 'D', 'tdea-3key', KBPK['tdea-3key']],
+    ['retail-mac', 'G', 'tdea-2key', PIN_KEY],
+    ['cmac', 'V', 'aes-128', '2B7E151628AED2A6ABF7158809CF4F3C'],
+    ['prw-verify', 'V', 'tdea-2key', PIN_KEY],
+  ]
+  const WRAPPERS = Object.keys(KBPK) as Kbpk[]
+  const cases = WRAPPERS.flatMap(wrapper => USES.map(use => [wrapper, ...use] as const)).filter(
+    ([wrapper, , , algorithm]) =>
+      !(wrapper.startsWith('tdea') && algorithm.startsWith('aes')) &&
+      !(wrapper === 'tdea-2key' && algorithm === 'tdea-3key'),
+  )
+  test.each(cases)(
+    'under %s for %s in mode %s (%s) opens, and a second program reads it',
+    async (wrapper, usage, mode, algorithm, material) => {
+      const key = await kbpk(wrapper)
+      const optionalBlocks = [
+        { id: 'KS', data: '00604B120F9292800000' },
+        { id: 'LB', data: 'x'.repeat(300) },
+      ]
+      const block = await sealed(key, {
+        usage,
+        mode,
+        algorithm,
+        material,
+        optionalBlocks,
+        exportability: 'S',
+        keyVersion: '07',
+      })
+      const opened = await openKeyBlock({ key, block, usage })
+      expect(hex(opened.material)).toBe(material)
+      expect(opened).toMatchObject({
+        usage,
+        mode,
+        algorithm,
+        header: { optionalBlocks, exportability: 'S', keyVersion: '07' },
+      })
+      const script = new URL('./read_key_block.py', import.meta.url).pathname
+      const read: unknown = JSON.parse(
+        execFileSync('python3', [script], {
+          input: JSON.stringify({ kbpk: KBPK[wrapper], block }),
+          encoding: 'utf8',
+        }),
+      )
+      expect(read).toMatchObject({ mode, exportability: 'S', key: material, usage: block.slice(5, 7) })
+    },
+  )
+
+  test('hides how long the key is', async () => {
+    const key = await kbpk('aes-256')
+    const short = await sealed(key)
+    const long = await sealed(key, { algorithm: 'tdea-3key', material: KBPK['tdea-3key'] })
+    expect(short.length).toBe(long.length)
+    expect(await sealed(key)).not.toBe(short)
+  })
+
+  test('says for what its key is, and nobody gets it for anything else', async () => {
+    const key = await kbpk('aes-256')
+    const block = await sealed(key, { usage: 'retail-mac', mode: 'C' })
+    for (const usage of ['pin-encryption', 'cbc-mac', 'cmac', 'prw-generate', 'key-encryption'] as const)
+      expect(await entryOf(() => openKeyBlock({ key, block, usage }))).toBe('usage')
+    expect((await openKeyBlock({ key, block, usage: 'retail-mac', mode: 'V' })).mode).toBe('V')
+    const enciphers = await sealed(key)
+    for (const mode of ['B', 'D'] as const)
+      expect(
+        await entryOf(() => openKeyBlock({ key, block: enciphers, usage: 'pin-encryption', mode })),
+      ).toBe('mode')
+    // Changed in the header, the MAC does not hold.
+    const forged = changed(block, 5, 'P0')
+    expect(
+      await entryOf(() => openKeyBlock({ key, block: changed(forged, 8, 'B'), usage: 'pin-encryption' })),
+    ).toBe('block')
+  })
+
+  test('does not open where any of its characters was changed', async () => {
+    const key = await kbpk('tdea-3key')
+    const block = await sealed(key, { optionalBlocks: [{ id: 'LB', data: 'ZPK' }] })
+    for (let at = 0; at < block.length; at++) {
+      const other = block[at] === '0' ? '1' : '0'
+      await failure(
+        () => openKeyBlock({ key, block: changed(block, at, other), usage: 'pin-encryption' }),
+        'ERR_KEY_BLOCK',
+        [PIN_KEY],
+      )
+    }
+  })
+
+  test('carries validity dates as whole hours', async () => {
+    const key = await kbpk('aes-128')
+    const [validFrom, validTo] = [new Date('2026-01-01T00:00:00Z'), new Date('2027-12-31T23:00:00Z')]
+    const block = await sealed(key, { validFrom, validTo })
+    const { header } = await openKeyBlock({ key, block, usage: 'pin-encryption' })
+    expect(header).toMatchObject({ validFrom, validTo })
+    for (const bad of [new Date(Number.NaN), new Date('2026-01-01T00:30:00Z'), '2026' as never])
+      await failure(() => sealed(key, { validTo: bad }), 'ERR_ARGUMENT')
+  })
+
+  test("with a check value inside (KC) that is not the key's is refused by that name", async () => {
+    const key = await kbpk('aes-128')
+    const good = await sealed(key, { optionalBlocks: [{ id: 'KC', data: '0057C409' }] })
+    expect((await openKeyBlock({ key, block: good, usage: 'pin-encryption' })).checkValue.value).toBe(
+      '57C409',
+    )
+    for (const data of ['00000000', 'hello', '0157C409']) {
+      const block = await sealed(key, { optionalBlocks: [{ id: 'KC', data }] })
+      expect(await entryOf(() => openKeyBlock({ key, block, usage: 'pin-encryption' }))).toBe(
+        'optional block KC',
+      )
+    }
+  })
+
+  test('is not written where it would break a rule', async () => {
+    const key = await kbpk('aes-128')
+    const cases: [Partial<SealKeyBlockInput>, string][] = [
+      [{ mode: 'C' }, 'mode'],
+      [{ algorithm: 'aes-256', material: KBPK['aes-256'], usage: 'cmac', mode: 'C' }, 'algorithm'],
+      [{ usage: 'cbc-mac', mode: 'C', algorithm: 'aes-128', material: KBPK['aes-128'] }, 'algorithm'],
+      [{ version: 'B' }, 'version'],
+      [{ keyVersion: '1' }, 'key version'],
+      [{ exportability: 'X' as never }, 'exportability'],
+      [{ optionalBlocks: [{ id: 'lb', data: '' }] }, 'optional block lb'],
+      [{ optionalBlocks: [{ id: 'PB', data: '' }] }, 'optional block PB'],
+      [{ optionalBlocks: [{ id: 'LB', data: 'é' }] }, 'optional block LB'],
+      [{ optionalBlocks: [{ id: 'LB', data: 'x'.repeat(10_000) }] }, 'optional blocks'],
+    ]
+    for (const [change, entry] of cases)
+      expect([entry, await entryOf(() => sealed(key, change))]).toEqual([entry, entry])
+    await failure(() => sealed(key, { material: '0123456789ABCDEF0123456789ABCDEF' }), 'ERR_KEY_WEAK')
+    await failure(() => sealed(key, { version: 'A' as never }), 'ERR_ARGUMENT')
+    await failure(() => sealed(key, { usage: 'x' as never }), 'ERR_ARGUMENT')
+    await failure(() => sealed(key, { algorithm: 'ec-p256' as never }), 'ERR_ARGUMENT')
+  })
+})
+
+describe('a KBPK', () => {
+  test('does what its mode says, and only where host memory was allowed', async () => {
+    const block = await sealed(await kbpk('aes-256'))
+    const open = (key: Key) => openKeyBlock({ key, block, usage: 'pin-encryption' })
+    await failure(async () => open(await kbpk('aes-256', undefined, 'E')), 'ERR_KEY_USAGE')
+    await failure(async () => sealed(await kbpk('aes-256', undefined, 'D')), 'ERR_KEY_USAGE')
+    await failure(async () => open(await kbpk('aes-256', undefined, 'B', false)), 'ERR_HOST_DECIPHER')
+    await failure(async () => sealed(await kbpk('aes-256', undefined, 'B', false)), 'ERR_HOST_DECIPHER')
+    expect(hex((await open(await kbpk('aes-256', undefined, 'D'))).material)).toBe(PIN_KEY)
+  })
+
+  test('is a key, and of the cipher that the version takes', async () => {
+    const block = await sealed(await kbpk('aes-256'))
+    const key = await kbpk('tdea-2key')
+    expect(await entryOf(() => openKeyBlock({ key, block, usage: 'pin-encryption' }))).toBe('version')
+    await failure(() => openKeyBlock({ key: {} as never, block, usage: 'pin-encryption' }), 'ERR_ARGUMENT')
+    await failure(() => openKeyBlock({ key, block, usage: 'x' as never }), 'ERR_ARGUMENT')
+    await failure(() => openKeyBlock({ key, block, usage: 'cmac', mode: 'x' as never }), 'ERR_ARGUMENT')
+  })
+
+  test('another one does not open the block', async () => {
+    const block = await sealed(await kbpk('aes-128'))
+    const key = await kbpk('aes-128', '2B7E151628AED2A6ABF7158809CF4F3C')
+    expect(await entryOf(() => openKeyBlock({ key, block, usage: 'pin-encryption' }))).toBe('block')
+  })
+})
+
+describe('translateKeyBlock', () => {
+  test('moves a key with all that its header says, from under one KBPK to under another', async () => {
+    const [from, to] = [await kbpk('tdea-2key'), await kbpk('aes-256')]
+    const block = await sealed(from, {
+      optionalBlocks: [{ id: 'LB', data: 'ZPK' }],
+      validTo: new Date('2030-01-01T00:00:00Z'),
+    })
+    const moved = await translateKeyBlock({ from, to, block, usage: 'pin-encryption', version: 'D' })
+    const opened = await openKeyBlock({ key: to, block: moved.block, usage: 'pin-encryption' })
+    expect(hex(opened.material)).toBe(PIN_KEY)
+    expect(opened.header).toMatchObject({
+      mode: 'E',
+      exportability: 'E',
+      validTo: new Date('2030-01-01T00:00:00Z'),
+    })
+  })
+
+  test('refuses a key that is not exportable', async () => {
+    const from = await kbpk('aes-256')
+    const block = await sealed(from, { exportability: 'N' })
+    const call = () => translateKeyBlock({ from, to: from, block, usage: 'pin-encryption', version: 'D' })
+    expect(await entryOf(call)).toBe('exportability')
+  })
+})
