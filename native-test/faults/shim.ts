@@ -73,7 +73,7 @@ export function starterFromSources(): Starter {
     platform: 'node',
     format: 'esm',
     target: 'node20',
-    external: ['pkcs11js'],
+    external: ['pkcs11js', 'koffi'],
     outfile,
     logLevel: 'error',
     banner: {

@@ -2,7 +2,7 @@
 
 import { openPkcs11 } from '../../src/backend/pkcs11/backend.js'
 import type { LoadBinding, Pkcs11Binding } from '../../src/backend/pkcs11/binding/binding.js'
-import { call } from '../../src/backend/pkcs11/binding/pkcs11js-values.js'
+import { call } from '../../src/backend/pkcs11/binding/values.js'
 import { type KeyStoreOptions, openKeyStoreOver } from '../../src/backend/pkcs11/key-store.js'
 import {
   type Backend,

@@ -110,6 +110,7 @@ const TEMPLATE_ERRORS: readonly number[] = [0x05, 0x10, 0x12, 0x13, 0xd1]
 const DATA_ERRORS: readonly number[] = [0x20, 0x21, 0x40, 0x41, 0xc0, 0xc1]
 
 export class FakeToken implements Pkcs11Binding {
+  readonly name: string = 'fake'
   readonly options: FakeOptions
   /** A file of its own: modules are told apart by path. */
   readonly path: string = join(FOLDER, `fake-${made++}.so`)

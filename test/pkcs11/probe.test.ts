@@ -31,7 +31,7 @@ describe('what a token can do is found out by having it done', () => {
     })
     expect(found.tdea).toContain('CKK_DES2')
     expect(all).toMatch(
-      /^executor inline \(asked for\): a known answer took \d+\.\d\d ms; 1 calls at a time$/,
+      /^executor inline \(asked for\): a known answer took \d+\.\d\d ms; 1 calls at a time; binding fake$/,
     )
   })
 

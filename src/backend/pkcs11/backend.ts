@@ -15,7 +15,7 @@ import { openBackend } from '../front.js'
 import type { LoadBinding } from './binding/binding.js'
 import { CKK } from './binding/constants.js'
 import { Pkcs11Error } from './binding/errors.js'
-import { loadPkcs11js } from './binding/pkcs11js-binding.js'
+import { loaderOf } from './binding/load.js'
 import { Dispatcher } from './executor/dispatcher.js'
 import type { Executor, JobName, Jobs } from './executor/executor.js'
 import { openRemote, STARTER, type Starter } from './executor/remote.js'
@@ -56,7 +56,7 @@ import { type Pkcs11Options, readSettings, type Settings } from './session/optio
  * ```
  */
 export async function pkcs11Backend(options: Pkcs11Options): Promise<Backend> {
-  return openPkcs11(options, loadPkcs11js)
+  return openPkcs11(options, undefined)
 }
 
 /** What a test replaces of the world. */
@@ -65,14 +65,16 @@ export interface OpenOptions {
   readonly starter?: Starter
 }
 
-/** {@link pkcs11Backend} over another binding. */
+/** {@link pkcs11Backend}, in a test over another binding. */
 export async function openPkcs11(
   options: Pkcs11Options,
-  load: LoadBinding,
+  load: LoadBinding | undefined,
   { surroundings = REAL, starter = STARTER }: OpenOptions = {},
 ): Promise<Backend> {
   const settings = readSettings(options, 'pkcs11Backend')
-  const executor = await openPatiently(() => openRemote(settings, load, undefined, starter), surroundings)
+  const loadBinding = load ?? loaderOf(settings.binding)
+  const open = (): Promise<Executor> => openRemote(settings, loadBinding, undefined, starter)
+  const executor = await openPatiently(open, surroundings)
   return openBackend(new Pkcs11Driver(executor, settings, surroundings))
 }
 
@@ -239,11 +241,11 @@ class Pkcs11Driver implements BackendDriver<KeyRef> {
   }
 }
 
-function notesOf(kind: string, lanes: number, latencyMs: number, { executor, vendor }: Settings): string[] {
+function notesOf({ kind, lanes, facts }: Executor, { executor, vendor }: Settings): string[] {
   const chosen = executor === 'auto' ? 'chosen by measuring' : 'asked for'
   const { claims, remark, source } = vendorProfile(vendor)
   return [
-    `executor ${kind} (${chosen}): a known answer took ${latencyMs.toFixed(2)} ms; ${lanes} calls at a time`,
+    `executor ${kind} (${chosen}): a known answer took ${facts.latencyMs.toFixed(2)} ms; ${lanes} calls at a time; binding ${facts.binding}`,
     ...(claims === undefined ? [] : [`what this token says of a key's past is not always so: ${claims}`]),
     ...(remark === undefined
       ? []
@@ -251,8 +253,8 @@ function notesOf(kind: string, lanes: number, latencyMs: number, { executor, ven
   ]
 }
 
-function capabilitiesOf({ kind, lanes, facts }: Executor, settings: Settings): Capabilities {
-  const { module, token, plan, latencyMs } = facts
+function capabilitiesOf(executor: Executor, settings: Settings): Capabilities {
+  const { module, token, plan } = executor.facts
   const library = `${module.description} ${module.version}`
   const twoKeys = plan.tdea.ok && plan.tdea.by.twoKeyType === CKK.DES2 ? 'CKK_DES2' : 'CKK_DES3 as K1‖K2‖K1'
   return {
@@ -269,6 +271,6 @@ function capabilitiesOf({ kind, lanes, facts }: Executor, settings: Settings): C
     signing: plan.signing.ok ? 'native' : 'none',
     reencipher: plan.translation.ok ? 'inside' : 'host',
     random: plan.random.ok ? `C_GenerateRandom of ${library}` : 'none',
-    notes: [...notesOf(kind, lanes, latencyMs, settings), ...plan.notes],
+    notes: [...notesOf(executor, settings), ...plan.notes],
   }
 }

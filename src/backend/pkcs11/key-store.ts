@@ -23,7 +23,7 @@ import type { P256PublicJwk } from '../../primitives/p256.js'
 import type { LoadBinding, ObjectHandle, Station, Template } from './binding/binding.js'
 import { CKA, CKO } from './binding/constants.js'
 import { quietly } from './binding/errors.js'
-import { loadPkcs11js } from './binding/pkcs11js-binding.js'
+import { loaderOf } from './binding/load.js'
 import { originOf } from './keys/key-checks.js'
 import {
   generateObjects,
@@ -140,16 +140,19 @@ export interface KeyStoreOptions extends Pkcs11Options {
  * ```
  */
 export async function openKeyStore(options: KeyStoreOptions): Promise<KeyStore> {
-  return openKeyStoreOver(options, loadPkcs11js)
+  return openKeyStoreOver(options, undefined)
 }
 
-/** {@link openKeyStore} over another binding. */
-export async function openKeyStoreOver(options: KeyStoreOptions, load: LoadBinding): Promise<KeyStore> {
+/** {@link openKeyStore}, in a test over another binding. */
+export async function openKeyStoreOver(
+  options: KeyStoreOptions,
+  load: LoadBinding | undefined,
+): Promise<KeyStore> {
   const names = [...PKCS11_OPTIONS, 'importClearKeys'] as const
   const { importClearKeys = false, ...rest } = readOptions(options, 'openKeyStore', names)
   if (typeof importClearKeys !== 'boolean') throw new ArgumentError('importClearKeys must be a boolean')
   const settings = readSettings(rest, 'openKeyStore')
-  const connection = await Connection.open(settings, load)
+  const connection = await Connection.open(settings, load ?? loaderOf(settings.binding))
   return new TokenKeyStore(connection, settings, importClearKeys)
 }
 

@@ -58,6 +58,8 @@ export interface SessionInfo {
 }
 
 export interface Pkcs11Binding {
+  /** What makes the calls, such as `pkcs11js`. */
+  readonly name: string
   /** Always with `CKF_OS_LOCKING_OK`. `parameters` is the vendor's init string, where it takes one. */
   C_Initialize(parameters: string | undefined): void
   C_Finalize(): void
@@ -69,6 +71,8 @@ export interface Pkcs11Binding {
   C_OpenSession(slot: SlotId, flags: number): SessionHandle
   C_CloseSession(session: SessionHandle): void
   C_GetSessionInfo(session: SessionHandle): SessionInfo
+  /** Ends the operations that `flags` name (CKF_ENCRYPT …). Absent where library or binding is older than PKCS#11 3.0. */
+  readonly C_SessionCancel?: ((session: SessionHandle, flags: number) => void) | undefined
   C_Login(session: SessionHandle, userType: number, pin: string): void
   C_Logout(session: SessionHandle): void
   C_GenerateRandom(session: SessionHandle, length: number): Uint8Array<ArrayBuffer>
@@ -124,6 +128,9 @@ export interface Pkcs11Binding {
   ): ObjectHandle
 }
 
+/** Which binding to use; `auto`: pkcs11js where it is installed, else koffi. */
+export type BindingChoice = 'auto' | 'pkcs11js' | 'koffi'
+
 /** Loads the library at a path, and keeps it loaded for the life of the process. */
 export type LoadBinding = (modulePath: string) => Promise<Pkcs11Binding>
 
@@ -137,4 +144,6 @@ export interface Station {
 export interface SessionSource {
   open(): SessionHandle
   close(session: SessionHandle): void
+  /** Ends operations of a session that are half done, where that can be done. */
+  readonly cancel?: ((session: SessionHandle, flags: number) => void) | undefined
 }

@@ -70,6 +70,11 @@ export const CKD = { NULL: 0x01, SHA256_KDF_SP800: 0x10 } as const
 /** Flags of `C_Initialize`, tokens and sessions. */
 export const CKF = {
   OS_LOCKING_OK: 0x02,
+  FIND_OBJECTS: 0x40,
+  ENCRYPT: 0x100,
+  DECRYPT: 0x200,
+  DIGEST: 0x400,
+  SIGN: 0x800,
   LOGIN_REQUIRED: 0x04,
   USER_PIN_INITIALIZED: 0x08,
   PROTECTED_AUTHENTICATION_PATH: 0x100,

@@ -39,7 +39,7 @@ import {
   native,
   room,
   tokenInfo,
-} from './pkcs11js-values.js'
+} from './values.js'
 
 /**
  * The default {@link LoadBinding}. Errors: `ERR_PKCS11_UNAVAILABLE` (pkcs11js is not installed, or not built),
@@ -73,6 +73,7 @@ async function importPkcs11js(): Promise<typeof Pkcs11js> {
 }
 
 class Pkcs11jsBinding implements Pkcs11Binding {
+  readonly name = 'pkcs11js'
   readonly #library: Pkcs11js.PKCS11
 
   constructor(library: Pkcs11js.PKCS11) {

@@ -4,7 +4,7 @@
  */
 import { Socket } from 'node:net'
 import { isMainThread, parentPort } from 'node:worker_threads'
-import { loadPkcs11js } from '../binding/pkcs11js-binding.js'
+import { loaderOf } from '../binding/load.js'
 import { portChannel, serve, streamChannel } from './channels.js'
 import { InlineExecutor } from './inline.js'
 import { openRemote } from './remote.js'
@@ -13,7 +13,8 @@ if (!isMainThread && parentPort !== null) {
   const port = parentPort
   serve(
     portChannel(port, () => port.close()),
-    (settings, { known, alone }) => InlineExecutor.open(settings, loadPkcs11js, known, { alone }),
+    (settings, { known, alone }) =>
+      InlineExecutor.open(settings, loaderOf(settings.binding), known, { alone }),
     () => port.close(),
   )
 } else {
@@ -22,7 +23,7 @@ if (!isMainThread && parentPort !== null) {
   const stop = (): void => process.exit(0)
   serve(
     streamChannel(new Socket({ fd: 3, readable: true, writable: true }), stop, stop),
-    (settings, { known }) => openRemote(settings, loadPkcs11js, known),
+    (settings, { known }) => openRemote(settings, loaderOf(settings.binding), known),
     stop,
   )
 }

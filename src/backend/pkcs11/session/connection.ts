@@ -24,6 +24,8 @@ import { findToken, needsLogin, prepareLogin } from './token.js'
 
 /** What was found when a token was opened: plain data, so that further threads need not find it out again. */
 export interface TokenFacts {
+  /** What makes the calls: the binding's name. */
+  readonly binding: string
   readonly module: ModuleInfo
   readonly token: TokenInfo
   readonly plan: Plan
@@ -116,6 +118,7 @@ export class Connection {
     return {
       open: () => this.binding.C_OpenSession(this.slot, flags),
       close: session => this.binding.C_CloseSession(session),
+      cancel: this.binding.C_SessionCancel,
     }
   }
 
@@ -216,7 +219,7 @@ export class Connection {
     const { plan, testKeys } = probeToken(binding, this.source(readWrite), probe)
     // Keys that cannot be used give no answer to check.
     const usable = plan.tdea.ok ? testKeys : undefined
-    this.#facts = { module, token: info, plan, testKeys: usable, latencyMs: 0 }
+    this.#facts = { binding: binding.name, module, token: info, plan, testKeys: usable, latencyMs: 0 }
     this.#makeProbe()
     this.#facts = { ...this.#facts, latencyMs: this.#timePulse() }
   }

@@ -2,6 +2,7 @@
 
 import { readOptions } from '../../../base/arguments.js'
 import { ArgumentError } from '../../../base/errors.js'
+import type { BindingChoice } from '../binding/binding.js'
 import { ACCEPTANCES, type Acceptance, type Policy } from '../keys/key-checks.js'
 import type { KeyLocation } from '../keys/key-table.js'
 import {
@@ -49,6 +50,11 @@ export interface Pkcs11Options {
    * number of the epoch that could be compared at each call. Users of this library share and count it.
    */
   readonly module: string
+  /**
+   * What makes the native calls: the optional peer `pkcs11js` (compiled on installation) or `koffi` (prebuilt, no compiler
+   * needed; also able to state CKA_UNWRAP_TEMPLATE). Default `auto`: pkcs11js where it is installed, else koffi.
+   */
+  readonly binding?: BindingChoice
   /** Which token: its label, a `pkcs11:` URI (RFC 7512), or `{ label, serial, manufacturer, model }`. One must match. */
   readonly token: string | TokenQuery
   /**
@@ -126,6 +132,7 @@ export interface Pkcs11Options {
 /** The names of {@link Pkcs11Options}. */
 export const PKCS11_OPTIONS: readonly (keyof Pkcs11Options)[] = [
   'module',
+  'binding',
   'token',
   'pin',
   'userType',
@@ -153,6 +160,7 @@ export const PKCS11_OPTIONS: readonly (keyof Pkcs11Options)[] = [
 /** The options, read and completed. All but the PIN function and the listener is plain data. */
 export interface Settings {
   readonly module: string
+  readonly binding: BindingChoice
   readonly token: TokenQuery
   readonly login: LoginOptions
   readonly initParameters: string | undefined
@@ -187,6 +195,7 @@ const DEFAULTS = {
 }
 const MAX_MS = 600_000
 const EXECUTORS = ['auto', 'inline', 'threads', 'process'] as const
+const BINDINGS = ['auto', 'pkcs11js', 'koffi'] as const
 const LOGINS = ['auto', 'always', 'never'] as const
 
 /** Reads the options, each once, and checks them; `ERR_ARGUMENT` names the one that is wrong. */
@@ -219,6 +228,7 @@ export function readSettings(given: Pkcs11Options, what: string): Settings {
   const recovery = readOptions(options.recovery ?? {}, 'recovery', ['reinitialise'])
   return {
     module,
+    binding: readChoice(options.binding, 'binding', BINDINGS, 'auto'),
     token: readTokenQuery(token),
     login: {
       pin,

@@ -12,7 +12,7 @@
  */
 import { BackendError, isIssuerPinError } from '../../../base/errors.js'
 import type { SessionHandle, SessionSource } from '../binding/binding.js'
-import { CKR } from '../binding/constants.js'
+import { CKF, CKR } from '../binding/constants.js'
 import { Pkcs11Error } from '../binding/errors.js'
 
 /** After a return value like these the session is gone, whatever C_CloseSession was meant to do. */
@@ -53,7 +53,7 @@ export class Sessions {
       good = true
       return result
     } catch (error) {
-      good = leavesSessionGood(error)
+      good = leavesSessionGood(error) || this.#cancelled(session, error)
       // What ended one session by itself (an idle time-out, a reconnect) has mostly ended the others.
       if (error instanceof Pkcs11Error && error.kind === 'session') this.close()
       throw error
@@ -95,6 +95,19 @@ export class Sessions {
     if (!this.#closed(session)) this.#unclosed.push(session)
   }
 
+  /** Whether the operation that was refused half-way could be ended: cheaper than a new session. */
+  #cancelled(session: SessionHandle, error: unknown): boolean {
+    const { cancel } = this.#source
+    const operation = halfDone(error)
+    if (cancel === undefined || operation === undefined) return false
+    try {
+      cancel(session, operation)
+      return true
+    } catch {
+      return false
+    }
+  }
+
   #closeAgain(): void {
     this.#unclosed = this.#unclosed.filter(session => !this.#closed(session))
   }
@@ -122,6 +135,23 @@ const WHOLE: readonly string[] = [
 function leavesSessionGood(error: unknown): boolean {
   if (error instanceof Pkcs11Error) return error.kind === 'data' && WHOLE.includes(error.functionName)
   return isIssuerPinError(error) && error.code !== 'ERR_BACKEND_FAILED'
+}
+
+/** The operation that a function belongs to, as C_SessionCancel names it. Source: PKCS#11 v3.1, 5.6.12. */
+const OPERATION: readonly (readonly [begins: string, flag: number])[] = [
+  ['C_FindObjects', CKF.FIND_OBJECTS],
+  ['C_Encrypt', CKF.ENCRYPT],
+  ['C_Decrypt', CKF.DECRYPT],
+  ['C_Digest', CKF.DIGEST],
+  ['C_Sign', CKF.SIGN],
+]
+
+/** What may be half done after a refusal, which says nothing against the session itself. */
+function halfDone(error: unknown): number | undefined {
+  if (!(error instanceof Pkcs11Error)) return undefined
+  const { kind, functionName } = error
+  if (kind !== 'data' && kind !== 'configuration' && kind !== 'key-handle') return undefined
+  return OPERATION.find(([begins]) => functionName.startsWith(begins))?.[1]
 }
 
 function busy(message: string): BackendError {

@@ -1,4 +1,4 @@
-/** Values on their way to and from pkcs11js: buffers, mechanisms, templates, errors. */
+/** Values on their way to and from a binding: buffers and texts for both, and what pkcs11js wants mechanisms and templates to be. */
 import { bufferOf, secretBytes } from '../../../base/bytes.js'
 import { BackendError } from '../../../base/errors.js'
 import type { AttributeValue, Mechanism, ModuleInfo, ObjectHandle, Template, TokenInfo } from './binding.js'
@@ -131,7 +131,7 @@ export function tokenInfo(info: NativeTokenInfo): TokenInfo {
 }
 
 /** Without the spaces and NULs that pad the texts of the standard. */
-function trimmed(text: string): string {
+export function trimmed(text: string): string {
   return text.replace(/[\s\0]+$/u, '')
 }
 
