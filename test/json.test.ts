@@ -71,11 +71,9 @@ describe('parseJsonObject refuses', () => {
     expect(parseJsonObject({ a: 1 } as never)).toBeUndefined()
   })
 
-  it('a million open brackets, without a stack overflow and soon', () => {
-    const start = performance.now()
+  it('a million open brackets, without a stack overflow', () => {
     expect(parseJsonObject('['.repeat(1_000_000))).toBeUndefined()
     expect(parseJsonObject(nestedArrays(1_000_000))).toBeUndefined()
-    expect(performance.now() - start).toBeLessThan(2000)
   })
 })
 
@@ -101,11 +99,9 @@ describe('parseJsonObject accepts', () => {
     expect(parseJsonObject(utf8('xx{"a":1}yy').subarray(2, 9))).toEqual({ a: 1 })
   })
 
-  it('takes time linear in the length', () => {
-    const names = Array.from({ length: 50_000 }, (_, i) => `"n${i}":"${'\\u0061'.repeat(4)}"`)
-    const start = performance.now()
-    expect(Object.keys(parseJsonObject(`{${names.join(',')}}`) ?? {})).toHaveLength(50_000)
-    expect(performance.now() - start).toBeLessThan(2000)
+  it('half a million names: looking at each pair of them would not end within the limit of a test', () => {
+    const names = Array.from({ length: 500_000 }, (_, i) => `"n${i}":"${'\\u0061'.repeat(4)}"`)
+    expect(Object.keys(parseJsonObject(`{${names.join(',')}}`) ?? {})).toHaveLength(500_000)
   })
 })
 

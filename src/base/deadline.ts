@@ -23,17 +23,50 @@ export const systemClock: Clock = {
   },
 }
 
+/** Who waits for a signal, and the one listener for all of them. */
+interface Waiting {
+  readonly callbacks: Set<() => void>
+  readonly listener: () => void
+}
+const waitingFor = new WeakMap<AbortSignal, Waiting>()
+
+/**
+ * Calls back once when the signal fires; returns what ends that. One listener a signal, however many wait for it: a signal
+ * for a whole service is given to hundreds of calls, and Node warns of a leak from the eleventh listener on.
+ */
+export function whenAborted(signal: AbortSignal, callback: () => void): () => void {
+  let waiting = waitingFor.get(signal)
+  if (waiting === undefined) {
+    const callbacks = new Set<() => void>()
+    const listener = (): void => {
+      for (const call of callbacks) call()
+    }
+    waiting = { callbacks, listener }
+    waitingFor.set(signal, waiting)
+    signal.addEventListener('abort', listener, { once: true })
+  }
+  const { callbacks, listener } = waiting
+  // A function of its own, so that the same callback can wait twice.
+  const entry = (): void => callback()
+  callbacks.add(entry)
+  return () => {
+    if (!callbacks.delete(entry) || callbacks.size > 0) return
+    signal.removeEventListener('abort', listener)
+    waitingFor.delete(signal)
+  }
+}
+
 /** Resolves so many milliseconds later, or as soon as the signal fires; leaves neither timer nor listener behind. */
 export function delay(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve()
   return new Promise(resolve => {
     const end = (): void => {
       cancel()
-      signal.removeEventListener('abort', end)
+      release()
       resolve()
     }
     const cancel = clock.after(ms, end)
-    signal.addEventListener('abort', end, { once: true })
+    const release = whenAborted(signal, end)
   })
 }
 
@@ -65,7 +98,7 @@ export class Deadline implements Disposable {
   readonly #over: AbortController
   readonly #clock: Clock
   readonly #endsAt: number
-  readonly #releases: (() => void)[]
+  readonly #releases: (() => void)[] = []
 
   constructor({ clock = systemClock, ms, expired, outer }: DeadlineOptions) {
     this.#clock = clock
@@ -75,15 +108,15 @@ export class Deadline implements Disposable {
       this.#controller.abort(expired())
       this.#over.abort(this.signal.reason)
     }
-    this.#releases = [clock.after(ms, end)]
+    // The timer last: a signal that is none throws, and would leave it running.
     if (outer !== undefined) this.#follow(outer)
+    this.#releases.push(clock.after(ms, end))
   }
 
   #follow({ signal, error }: OuterSignal): void {
     const stop = (): void => this.#controller.abort(error(signal.reason))
     if (signal.aborted) stop()
-    signal.addEventListener('abort', stop, { once: true })
-    this.#releases.push(() => signal.removeEventListener('abort', stop))
+    this.#releases.push(whenAborted(signal, stop))
   }
 
   /** Aborted when the time is over or the outer signal has fired; its reason is the error to throw. */
@@ -104,8 +137,7 @@ export class Deadline implements Disposable {
     return new Promise((resolve, reject) => {
       const stop = (): void => reject(signal.reason)
       if (signal.aborted) stop()
-      signal.addEventListener('abort', stop, { once: true })
-      work.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop))
+      work.then(resolve, reject).finally(whenAborted(signal, stop))
     })
   }
 

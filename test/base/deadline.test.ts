@@ -1,7 +1,7 @@
 /** The one clock and the one deadline: what ends a wait, with which error, and what is left behind. */
 import { getEventListeners } from 'node:events'
 import { describe, expect, test, vi } from 'vitest'
-import { Deadline, delay, systemClock } from '../../src/base/deadline.js'
+import { Deadline, delay, systemClock, whenAborted } from '../../src/base/deadline.js'
 import { ManualClock, settle } from '../d1/client/times.js'
 
 const EXPIRED = new Error('expired')
@@ -144,5 +144,34 @@ describe('the clock of the platform', () => {
     } finally {
       vi.useRealTimers()
     }
+  })
+})
+
+describe('many that wait for one signal', () => {
+  test('have one listener between them, and none when they are done; each is called once', () => {
+    const controller = new AbortController()
+    const { signal } = controller
+    const calls: number[] = []
+    const both = () => calls.push(0)
+    const releases = Array.from({ length: 50 }, (_, i) => whenAborted(signal, () => calls.push(i)))
+    releases.push(whenAborted(signal, both), whenAborted(signal, both))
+    expect(getEventListeners(signal, 'abort')).toHaveLength(1)
+    for (const release of releases) release()
+    expect(getEventListeners(signal, 'abort')).toHaveLength(0)
+    for (const release of releases) release()
+
+    whenAborted(signal, () => calls.push(1))
+    const gone = whenAborted(signal, () => calls.push(2))
+    whenAborted(signal, both)
+    gone()
+    controller.abort()
+    expect(calls).toEqual([1, 0])
+  })
+
+  test('a signal that is none leaves no timer behind', () => {
+    const clock = new ManualClock()
+    const outer = { signal: undefined as never, error: () => EXPIRED }
+    expect(() => new Deadline({ clock, ms: 10, expired: () => EXPIRED, outer })).toThrow(TypeError)
+    expect(clock.pending()).toEqual([])
   })
 })

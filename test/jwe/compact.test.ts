@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { decodeBase64url, encodeBase64url } from '../../src/base/bytes.js'
 import { buildCompact, compactLength, MAX_JWE_CHARACTERS, parseCompact } from '../../src/jwe/compact.js'
 import { buildHeader, MAX_PARTY_BYTES, parseHeader } from '../../src/jwe/header.js'
+import { readersOf } from '../support/untouched.js'
 import { b64u, EPHEMERAL, EPK, forge, fromB64u, HEADER, RECIPIENT, SAMPLE } from './support.js'
 
 const [head = '', , iv = '', ciphertext = '', tag = ''] = SAMPLE.split('.')
@@ -98,10 +99,8 @@ describe('parseCompact refuses the form', () => {
     ['one segment', 'A'.repeat(10_000_000)],
     ['a right beginning', SAMPLE + 'A'.repeat(10_000_000)],
     ['nothing but dots', '.'.repeat(10_000_000)],
-  ])('10 MB in less than 50 ms: %s', (_, jwe) => {
-    const start = performance.now()
-    expect(parseCompact(jwe)).toBeUndefined()
-    expect(performance.now() - start).toBeLessThan(50)
+  ])('10 MB, by the length alone: %s', async (_, jwe) => {
+    expect(await readersOf(jwe, () => expect(parseCompact(jwe)).toBeUndefined())).toEqual([])
   })
 })
 

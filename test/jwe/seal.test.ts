@@ -179,9 +179,7 @@ describe('sealJwe refuses', () => {
       'the JWE would be 10000000 characters or more, at most 8192',
     ],
   ])('%s', async (_, call, message) => {
-    const start = performance.now()
     expect(await failureOf(call())).toEqual({ name: 'InputError', code: 'ERR_LENGTH', message })
-    expect(performance.now() - start).toBeLessThan(50)
   })
 
   it('an aborted signal', async () => {

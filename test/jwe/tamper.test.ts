@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { isKid } from '../../src/base/arguments.js'
 import { openJwe } from '../../src/jwe/open.js'
 import { sealJwe } from '../../src/jwe/seal.js'
 import { RECIPIENT, SAMPLE, softwareKey, utf8 } from './support.js'
@@ -109,7 +110,7 @@ describe('openJwe', () => {
   it('opens what sealJwe seals, whatever the content, kid, apu and apv', async () => {
     const recipient = RECIPIENT
     const bytes = (maxLength: number) => fc.uint8Array({ maxLength })
-    const kids = fc.string({ unit: 'grapheme', minLength: 1, maxLength: 30 })
+    const kids = fc.string({ unit: 'grapheme', minLength: 1, maxLength: 30 }).filter(isKid)
     await fc.assert(
       fc.asyncProperty(bytes(300), bytes(256), bytes(256), kids, async (plaintext, apu, apv, kid) => {
         const named = await softwareKey(undefined, kid)

@@ -13,16 +13,22 @@ const resources = (): string[] =>
     .filter(name => KINDS.test(name))
     .sort()
 
-/** What is said on purpose: of what is experimental in Node, and in the tests of a TLS that is switched off by name. */
-const MEANT = /^ExperimentalWarning|NODE_TLS_REJECT_UNAUTHORIZED/
+/**
+ * What is said on purpose: of what is experimental in Node, in the tests of a TLS that is switched off by name, and of a
+ * certificate that is about to expire (D1's test certificates are good for longer than the warning's 30 days).
+ */
+const MEANT = /^ExperimentalWarning|NODE_TLS_REJECT_UNAUTHORIZED|certificate for D1 (expires|has expired)/
 
-/** Timers that a file of tests or the library began: vitest has kept the real functions for its own. */
-const timers = new Set<NodeJS.Timeout>()
+/** Timers that a file of tests or the library began, and where: vitest has kept the real functions for its own. */
+/** The places of the library and of the tests in a stack, innermost first. */
+const placeOf = ({ stack = '' }: Error): string =>
+  (stack.match(/[^(\s]*\/(?:src|test)\/[^)\s]*/g) ?? []).slice(1, 5).join(' < ')
+const timers = new Map<NodeJS.Timeout, string>()
 for (const name of ['setTimeout', 'setInterval'] as const) {
   const real = globalThis[name]
   const watched = (...args: Parameters<typeof real>): NodeJS.Timeout => {
     const timer = Reflect.apply(real, globalThis, args) as NodeJS.Timeout
-    timers.add(timer)
+    timers.set(timer, placeOf(new Error()))
     return timer
   }
   globalThis[name] = Object.assign(watched, real) as never
@@ -30,8 +36,8 @@ for (const name of ['setTimeout', 'setInterval'] as const) {
 /** Node marks a timer that has fired or was cleared; one that keeps nothing alive may stay. */
 const running = (): string[] =>
   [...timers]
-    .filter(timer => Reflect.get(timer, '_destroyed') === false && timer.hasRef())
-    .map(() => 'Timeout')
+    .filter(([timer]) => Reflect.get(timer, '_destroyed') === false && timer.hasRef())
+    .map(([, begun]) => `a timer begun ${begun}`)
 
 const warnings: string[] = []
 const warned = (warning: Error): void => {

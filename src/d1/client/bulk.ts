@@ -5,6 +5,7 @@
 
 import { setMaxListeners } from 'node:events'
 import { type CallOptions, readOptions, requireSignal } from '../../base/arguments.js'
+import { whenAborted } from '../../base/deadline.js'
 import { ArgumentError } from '../../base/errors.js'
 import { type RegisterCard, requireIdentifier } from './card-fields.js'
 
@@ -101,17 +102,17 @@ export async function registerAll(
   const { signal, concurrency, onProgress, userId } = readBulkOptions(options)
   const source = iteratorOf(items)
   const total = Array.isArray(items) ? items.length : undefined
-  // One listener on the caller's signal, however many cards are under way.
+  // The calls of many cards may listen to it, each with a listener of its own.
   const stop = new AbortController()
   setMaxListeners(0, stop.signal)
   const onAbort = (): void => stop.abort(signal?.reason)
   if (signal?.aborted === true) onAbort()
-  signal?.addEventListener('abort', onAbort, { once: true })
+  const release = signal && whenAborted(signal, onAbort)
 
   const call = { signal: stop.signal, ...(userId !== undefined && { userId }) }
   const run = new BulkRun({ source, begin, call, total, onProgress })
   await Promise.all(Array.from({ length: concurrency }, () => run.work()))
-  signal?.removeEventListener('abort', onAbort)
+  release?.()
   // Lets a generator close what it has open. A source that is stuck is not waited for.
   void close(source).catch(() => {})
   return run.result()
@@ -212,8 +213,7 @@ async function nextOrAbort(
   if (!('then' in next)) return next
   return new Promise((resolve, reject) => {
     const stop = (): void => resolve(undefined)
-    signal.addEventListener('abort', stop, { once: true })
-    next.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop))
+    next.then(resolve, reject).finally(whenAborted(signal, stop))
   })
 }
 

@@ -1,5 +1,6 @@
 /** Bodies: read within a bound, as JSON or form; and the answers that are written. */
 import { concatBytes, secretBytes } from '../../base/bytes.js'
+import { whenAborted } from '../../base/deadline.js'
 import type { AnswerStatus, ErrorStatus } from '../contract.js'
 import type { Operation } from './audit.js'
 import { Refusal } from './refusal.js'
@@ -29,14 +30,14 @@ export async function readBody(request: Request, rule: BodyRule, signal: AbortSi
   const stop = (): void => {
     reader.cancel().catch(() => {})
   }
-  signal.addEventListener('abort', stop, { once: true })
+  const release = whenAborted(signal, stop)
   try {
     return await readAll(reader, rule.maxBytes, signal)
   } catch (error) {
     stop()
     throw error instanceof Refusal ? error : new Refusal('body-broken', { cause: error })
   } finally {
-    signal.removeEventListener('abort', stop)
+    release()
   }
 }
 

@@ -37,7 +37,7 @@ export function testCa(commonName: string): TestCa {
       '-out',
       'c',
       '-days',
-      '2',
+      '90',
       '-subj',
       `/CN=${commonName}`,
     )
@@ -54,7 +54,7 @@ export function testCa(commonName: string): TestCa {
         writeFileSync(join(directory, 'cak'), root.key)
         writeFileSync(join(directory, 'ext'), `extendedKeyUsage=${usage}\n${SAN}\n`)
         openssl('req', '-new', ...newKey, '-keyout', 'k', '-out', 'r', '-subj', `/CN=${name}`)
-        const signed = ['-CA', 'ca', '-CAkey', 'cak', '-CAcreateserial', '-days', '2', '-extfile', 'ext']
+        const signed = ['-CA', 'ca', '-CAkey', 'cak', '-CAcreateserial', '-days', '90', '-extfile', 'ext']
         openssl('x509', '-req', '-in', 'r', ...signed, '-out', 'c')
         return {
           cert: readFileSync(join(directory, 'c'), 'utf8'),

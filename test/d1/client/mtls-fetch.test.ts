@@ -114,14 +114,15 @@ describe('certificates', () => {
     const onExpiry = (certificate: ExpiringCertificate): void => void told.push(certificate)
     mtlsFetch({ ...selfSigned(60, 'ec'), onExpiry }).close()
     expect(told).toEqual([])
-    // D1's test certificates are good for two days.
+    // D1's test certificates are good for 90 days.
+    vi.useFakeTimers({ now: Date.now() + 88 * 86_400_000, toFake: ['Date'] })
     mtlsFetch({ pfx: p12('x'), passphrase: 'x', onExpiry }).close()
     expect(told).toMatchObject([{ expired: false, fingerprint256: expect.stringMatching(/^[0-9A-F:]{95}$/) }])
 
     using fetch = mtlsFetch({ ...d1.client, ca: d1.ca, onExpiry })
     await fetch(`${d1.urls.api}/x`, init())
     expect(told).toHaveLength(2)
-    vi.useFakeTimers({ now: Date.now() + 3 * 86_400_000, toFake: ['Date'] })
+    vi.setSystemTime(Date.now() + 3 * 86_400_000)
     try {
       await outcome(fetch(`${d1.urls.api}/x`, init()))
       await outcome(fetch(`${d1.urls.api}/x`, init()))
@@ -133,12 +134,13 @@ describe('certificates', () => {
 
   test('are reported as a warning of the process where nobody listens', async () => {
     const warned = once(process, 'warning')
+    vi.useFakeTimers({ now: Date.now() + 88 * 86_400_000, toFake: ['Date'] })
     mtlsFetch(d1.client).close()
     const [{ name, message }] = await warned
     expect(name).toBe('IssuerPinWarning')
     expect(message).toMatch(/^the client certificate for D1 expires 20\d\d-/)
     const gone = once(process, 'warning')
-    vi.useFakeTimers({ now: Date.now() + 3 * 86_400_000, toFake: ['Date'] })
+    vi.setSystemTime(Date.now() + 3 * 86_400_000)
     mtlsFetch(d1.client).close()
     vi.useRealTimers()
     expect((await gone)[0].message).toMatch(/^the client certificate for D1 has expired: /)

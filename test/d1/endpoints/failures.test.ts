@@ -320,21 +320,24 @@ describe('the queue', () => {
   test('keeps order under a key, runs keys side by side, and forgets them', async () => {
     const mutex = new KeyedMutex()
     const log: string[] = []
-    const task = (name: string, ms: number) => async () => {
+    const task = (name: string, work?: Promise<void>) => async () => {
       log.push(`${name}+`)
-      await sleep(ms)
+      await work
       log.push(`${name}-`)
     }
+    const { until, release } = held()
+    const other = mutex.run('b', signal, task('3'))
     const all = [
-      mutex.run('a', signal, task('1', 20)),
-      mutex.run('a', signal, task('2', 1)),
-      mutex.run('b', signal, task('3', 1)),
+      mutex.run('a', signal, task('1', until)),
+      mutex.run('a', signal, task('2')),
       mutex.run('a', signal, () => Promise.reject(new Error('x'))).catch(() => log.push('x')),
-      mutex.run('a', signal, task('4', 1)),
+      mutex.run('a', signal, task('4')),
     ]
     expect(mutex.size).toBe(2)
+    await other
+    release()
     await Promise.all(all)
-    expect(log).toEqual(['1+', '3+', '3-', '1-', '2+', '2-', 'x', '4+', '4-'])
+    expect(log).toEqual(['3+', '1+', '3-', '1-', '2+', '2-', 'x', '4+', '4-'])
     expect(mutex.size).toBe(0)
   })
 

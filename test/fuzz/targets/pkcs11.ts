@@ -38,6 +38,8 @@ export const ecPoint: FuzzTarget = {
 
 /** RFC 7512 by hand: attributes, each once, percent-encoded UTF-8. */
 /** What may be in a URI and says nothing of a token. */
+/** The bytes of an id, RFC 7512: percent-encoded, or characters of a path. */
+const PCHARS = /^[A-Za-z0-9._~:[\]@!$'()*+,=&-]+$/
 const HARMLESS =
   /^(object|id|type|library-description|library-manufacturer|library-version|slot-description|slot-manufacturer)$/
 
@@ -60,7 +62,7 @@ function naiveQuery(uri: string): Record<string, string> | undefined {
     try {
       // An id is bytes, which need not be UTF-8.
       const text = name === 'id' ? value.replace(/%[0-9a-f]{2}/gi, 'x') : decodeURIComponent(value)
-      if (name === 'id' && (text === '' || text.includes('%'))) return undefined
+      if (name === 'id' && !PCHARS.test(text)) return undefined
       // A blank one would match every token that has none.
       if (name !== 'id' && text.replace(/[\s\0]/g, '') === '') return undefined
       if (member !== undefined) found[member] = text

@@ -11,6 +11,7 @@
  */
 import { types } from 'node:util'
 import { ownCopy, secretBytes, wipe } from '../../../base/bytes.js'
+import { whenAborted } from '../../../base/deadline.js'
 import { AbortedError, BackendError } from '../../../base/errors.js'
 import { MAX_INPUT_BYTES } from '../../checks.js'
 import type { MaybePromise } from '../../driver.js'
@@ -178,14 +179,14 @@ export class Dispatcher {
           }
           entry.done = true
           clearTimeout(timer)
-          signal?.removeEventListener('abort', abort)
+          release?.()
           this.#queue.delete(entry)
           this.#entries.delete(entry)
           if ('error' in outcome) reject(outcome.error)
           else resolve(outcome.value as Jobs[Name]['result'])
         },
       }
-      signal?.addEventListener('abort', abort)
+      const release = signal && whenAborted(signal, abort)
       this.#entries.add(entry)
       this.#queue.add(entry)
       this.#pump()
