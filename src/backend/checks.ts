@@ -147,9 +147,22 @@ export function readMacRequest(key: KeyFacts, request: MacRequest): MacRequest {
   if (algorithm.startsWith('iso9797') && !isTdea(key.algorithm)) {
     throw new KeyError('ERR_KEY_ALGORITHM', `key ${key.kid}: ${algorithm} takes a TDEA key`, key.kid)
   }
+  if ((algorithm === 'hmac-sha256') !== (key.algorithm === 'hmac-sha256')) {
+    const wanted = algorithm === 'hmac-sha256' ? 'an hmac-sha256 key' : 'the key of a cipher'
+    throw new KeyError('ERR_KEY_ALGORITHM', `key ${key.kid}: ${algorithm} takes ${wanted}`, key.kid)
+  }
+  if (derivation !== undefined && key.algorithm === 'hmac-sha256') {
+    throw new KeyError(
+      'ERR_KEY_ALGORITHM',
+      `key ${key.kid}: only the key of a cipher is derived from`,
+      key.kid,
+    )
+  }
   const derived = derivation === undefined ? {} : { derivation: readDerivation(key, derivation) }
   if (iv === undefined) return { algorithm, padding, ...derived }
-  if (algorithm === 'cmac') throw new ArgumentError('CMAC takes no iv')
+  if (algorithm === 'cmac' || algorithm === 'hmac-sha256') {
+    throw new ArgumentError(`${algorithm === 'cmac' ? 'CMAC' : 'HMAC'} takes no iv`)
+  }
   if (algorithm === 'encipher-ecb') throw new ArgumentError('ECB takes no iv')
   const first = snapshot(iv, 'iv')
   const block = macBytes(key.algorithm)

@@ -2,37 +2,50 @@
 import { createHash } from 'node:crypto'
 import { asciiBytes, equalBytes, fromHex, toHex } from '../base/bytes.js'
 import { ArgumentError, BackendError, KeyError } from '../base/errors.js'
-import { blockBytesOf, type KeyAlgorithm } from '../primitives/algorithms.js'
+import { isTdea, type KeyAlgorithm } from '../primitives/algorithms.js'
 import type { P256PublicJwk } from '../primitives/p256.js'
 
 /**
  * - `encrypt-zero`: leftmost bytes of the key's cipher over one zero block (ANSI X9.24-1, the TDEA method).
  * - `cmac`: leftmost bytes of CMAC over one zero block (ANSI X9.24-1, the AES method).
+ * - `hmac`: leftmost bytes of HMAC-SHA-256 over 16 zero bytes. No standard names one for HMAC keys: this is X9.24-1's way with
+ *   CMAC, and both sides must use it.
  * - `jwk-thumbprint`: SHA-256 thumbprint of the public key (RFC 7638), base64url; EC keys have no KCV of their own.
  */
-export type CheckValueMethod = 'encrypt-zero' | 'cmac' | 'jwk-thumbprint'
+export type CheckValueMethod = 'encrypt-zero' | 'cmac' | 'hmac' | 'jwk-thumbprint'
 
-/** A key check value: upper-case hex of the leftmost bytes, 2 to 8 for TDEA, 2 to 16 for AES; a base64url thumbprint for EC keys. */
+/** The methods for symmetric keys. */
+export type SymmetricMethod = Exclude<CheckValueMethod, 'jwk-thumbprint'>
+
+/** A key check value: upper-case hex of the leftmost bytes, 2 to 8 for TDEA, 2 to 16 for AES and HMAC; a base64url thumbprint for EC keys. */
 export interface CheckValue {
   readonly method: CheckValueMethod
   readonly value: string
 }
 
 /** Bytes that are shown of a symmetric KCV where the caller expects none longer. */
-export const CHECK_VALUE_BYTES: Readonly<Record<'encrypt-zero' | 'cmac', number>> = {
+export const CHECK_VALUE_BYTES: Readonly<Record<SymmetricMethod, number>> = {
   'encrypt-zero': 3,
   cmac: 5,
+  hmac: 5,
+}
+
+/** Bytes that the check value of a MAC is computed over: the zero block of the key's cipher, for HMAC 16. */
+export function zeroBlockBytes(algorithm: KeyAlgorithm): 8 | 16 {
+  return isTdea(algorithm) ? 8 : 16
 }
 
 /** The method a bare KCV string means for a key of this algorithm. */
 export function defaultMethod(algorithm: KeyAlgorithm): CheckValueMethod {
   if (algorithm === 'ec-p256') return 'jwk-thumbprint'
+  if (algorithm === 'hmac-sha256') return 'hmac'
   return algorithm.startsWith('aes') ? 'cmac' : 'encrypt-zero'
 }
 
 const SHAPES: Readonly<Record<CheckValueMethod, RegExp>> = {
   'encrypt-zero': /^(?:[0-9A-Fa-f]{2}){2,16}$/,
   cmac: /^(?:[0-9A-Fa-f]{2}){2,16}$/,
+  hmac: /^(?:[0-9A-Fa-f]{2}){2,16}$/,
   'jwk-thumbprint': /^[A-Za-z0-9_-]{43}$/,
 }
 
@@ -64,8 +77,9 @@ export function methodOf(given: string | CheckValue | undefined): CheckValueMeth
 export function readCheckValue(given: string | CheckValue, algorithm: KeyAlgorithm): CheckValue {
   const { method, value } =
     typeof given === 'string' ? { method: defaultMethod(algorithm), value: given } : given
-  const fits = (method === 'jwk-thumbprint') === (algorithm === 'ec-p256')
-  const tooLong = algorithm !== 'ec-p256' && value.length > 2 * blockBytesOf(algorithm)
+  const own = algorithm === 'ec-p256' || algorithm === 'hmac-sha256'
+  const fits = own ? method === defaultMethod(algorithm) : method === 'encrypt-zero' || method === 'cmac'
+  const tooLong = algorithm !== 'ec-p256' && value.length > 2 * zeroBlockBytes(algorithm)
   if (!fits || tooLong || !SHAPES[method].test(value))
     throw new ArgumentError(`kcv has the wrong shape for method ${method} of a key that is ${algorithm}`)
   return { method, value: method === 'jwk-thumbprint' ? value : value.toUpperCase() }
@@ -76,7 +90,7 @@ export function readCheckValue(given: string | CheckValue, algorithm: KeyAlgorit
  * where those are more, so that all of them are compared.
  */
 export function checkValueOf(
-  method: 'encrypt-zero' | 'cmac',
+  method: SymmetricMethod,
   block: Uint8Array,
   expected?: string | CheckValue,
 ): CheckValue {

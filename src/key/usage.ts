@@ -13,6 +13,7 @@ export type KeyUsage =
   | 'cbc-mac'
   | 'retail-mac'
   | 'cmac'
+  | 'hmac'
   | 'prw-generate'
   | 'prw-verify'
   | 'jwe-key-agreement'
@@ -63,7 +64,8 @@ export interface UsageRule {
 
 const TDEA = ['tdea-2key', 'tdea-3key'] as const
 const AES = ['aes-128', 'aes-192', 'aes-256'] as const
-const EVERY_MAC = ['iso9797-1-alg1', 'iso9797-1-alg3', 'cmac'] as const
+const EVERY_MAC = ['iso9797-1-alg1', 'iso9797-1-alg3', 'cmac', 'hmac-sha256'] as const
+const PRW_KEYS = [...TDEA, ...AES, 'hmac-sha256'] as const
 
 /** The usage table: for each usage the key block codes, its purpose, and which keys it admits. Frozen. */
 export const USAGES: Readonly<Record<KeyUsage, UsageRule>> = deepFreeze({
@@ -89,15 +91,22 @@ export const USAGES: Readonly<Record<KeyUsage, UsageRule>> = deepFreeze({
     algorithms: [...TDEA, ...AES],
     macs: ['cmac'],
   },
+  hmac: {
+    x9143: 'M7',
+    purpose: 'mac',
+    modes: ['C', 'G', 'V'],
+    algorithms: ['hmac-sha256'],
+    macs: ['hmac-sha256'],
+  },
   // Whoever computes PRWs at will can invert one: the side that checks gets a key of its own usage.
   'prw-generate': {
     x9143: 'V0',
     purpose: 'prw',
     modes: ['G'],
-    algorithms: [...TDEA, ...AES],
+    algorithms: PRW_KEYS,
     macs: EVERY_MAC,
   },
-  'prw-verify': { x9143: 'V0', purpose: 'prw', modes: ['V'], algorithms: [...TDEA, ...AES], macs: EVERY_MAC },
+  'prw-verify': { x9143: 'V0', purpose: 'prw', modes: ['V'], algorithms: PRW_KEYS, macs: EVERY_MAC },
   'jwe-key-agreement': {
     x9143: 'K3',
     purpose: 'content-key',

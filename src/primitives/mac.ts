@@ -86,9 +86,9 @@ export interface MacCiphers {
   readonly chain?: BlockCipher
 }
 
-/** What {@link computeMac} computes: `MacRequest` of the port. */
+/** What {@link computeMac} computes: `MacRequest` of the port, where a cipher computes it. */
 export interface MacComputation {
-  readonly algorithm: MacAlgorithm | Encipherment
+  readonly algorithm: Exclude<MacAlgorithm, 'hmac-sha256'> | Encipherment
   readonly padding: MacPadding
   /** One cipher block; zero where absent. Not for CMAC and ECB. */
   readonly iv?: Uint8Array
@@ -102,7 +102,7 @@ const ZERO_IV: Readonly<Record<BlockCipher['blockBytes'], Uint8Array>> = {
 
 type Compute = (ciphers: MacCiphers, iv: Uint8Array, message: Uint8Array, padding: MacPadding) => Uint8Array
 
-const COMPUTE: Readonly<Record<MacAlgorithm | Encipherment, Compute>> = {
+const COMPUTE: Readonly<Record<MacComputation['algorithm'], Compute>> = {
   'encipher-cbc': ({ last }, iv, message, padding) =>
     withPadded(padding, message, last.blockBytes, padded => last.encipherCbc(iv, padded)),
   'encipher-ecb': ({ last }, _iv, message, padding) =>
@@ -118,9 +118,9 @@ const COMPUTE: Readonly<Record<MacAlgorithm | Encipherment, Compute>> = {
   cmac: ({ last }, _iv, message) => cmac(last, message),
 }
 
-/** Full length in bytes of a MAC under a key: one block of its cipher. */
-export function macBytes(algorithm: KeyAlgorithm): 8 | 16 {
-  return blockBytesOf(algorithm)
+/** Full length in bytes of a MAC under a key: one block of its cipher, or of HMAC's hash. */
+export function macBytes(algorithm: KeyAlgorithm): 8 | 16 | 32 {
+  return algorithm === 'hmac-sha256' ? 32 : blockBytesOf(algorithm)
 }
 
 /**

@@ -19,7 +19,7 @@ import {
 } from '../base/bytes.js'
 import { DataSetError, KeyError } from '../base/errors.js'
 import { type KeyUsage, refusedUse, requireUse, USAGES } from '../key/usage.js'
-import { isTdea, KEY_BYTES } from '../primitives/algorithms.js'
+import { isCipher, isTdea, KEY_BYTES } from '../primitives/algorithms.js'
 import { type DataSetContent, fieldOfDataSet, readDataSet, unmaskDataSet } from './data-set.js'
 import { type DataSetValues, encodeValue } from './field-value.js'
 import { packNibbles, partOfValue, toEbcdic, unpackNibbles } from './profile/encoding.js'
@@ -280,7 +280,7 @@ export function requireKeyFor(
 ): void {
   requireUse(key, USAGES[usage].purpose, action)
   if (key.usage !== usage) throw refusedUse(key, `what a ${usage} key computes`)
-  const cipher = isTdea(key.algorithm) ? 'tdea' : 'aes'
+  const cipher = isTdea(key.algorithm) ? 'tdea' : isCipher(key.algorithm) ? 'aes' : 'hmac'
   if (
     ALGORITHMS[computation.algorithm].cipher !== cipher ||
     KEY_BYTES[key.algorithm] !== computation.keyBytes

@@ -70,6 +70,7 @@ const OTHER_CHECK_VALUES: readonly { kid: string; kcv: CheckValue }[] = [
   { kid: 'CMAC-T', kcv: { method: 'cmac', value: 'CA6116' } },
   { kid: 'CMAC-A', kcv: { method: 'encrypt-zero', value: '7DF76B' } },
   { kid: 'CMAC-192', kcv: { method: 'encrypt-zero', value: '22452D' } },
+  { kid: 'HMAC', kcv: { method: 'hmac', value: '6E2BC52660' } },
 ]
 
 const FACE_OFF: readonly { name: string; spec: BindSpec; code: ErrorCode }[] = [

@@ -124,6 +124,8 @@ export const CONTRACT_KEYS: readonly ContractKey[] = [
   { kid: 'MAC-1', usage: 'cbc-mac', algorithm: 'tdea-2key', material: 'AAAAAAAAAAAAAAAABBBBBBBBBBBBBBBB' },
   { kid: 'MAC-3', usage: 'retail-mac', algorithm: 'tdea-2key', material: '7CA110454A1A6E570131D9619DC1376E' },
   { kid: 'CMAC-T', usage: 'cmac', algorithm: 'tdea-2key', material: '042666B4918430A368DE9628D03984C9' },
+  // RFC 4231, 4.2, with zero bytes behind its key of 20 bytes, which HMAC puts there anyway.
+  { kid: 'HMAC', usage: 'hmac', algorithm: 'hmac-sha256', material: `${'0B'.repeat(20)}${'00'.repeat(12)}` },
   // NIST SP 800-38B, appendix D.1.
   { kid: 'CMAC-A', usage: 'cmac', algorithm: 'aes-128', material: '2B7E151628AED2A6ABF7158809CF4F3C' },
   // NIST SP 800-38B, appendix D.2.

@@ -57,6 +57,12 @@ const MACS: readonly { kid: string; request: MacRequest; message: string; mac: s
     mac: 'F09B856213BAB83B',
   },
   {
+    kid: 'HMAC',
+    request: { algorithm: 'hmac-sha256', padding: 'none' },
+    message: '4869205468657265',
+    mac: 'B0344C61D8DB38535CA8AFCEAF0BF12B881DC200C9833DA726E9376C2E32CFF7',
+  },
+  {
     kid: 'CMAC-T',
     request: { algorithm: 'cmac', padding: 'none' },
     message: '3430313233343536373839303944393837',
@@ -249,6 +255,7 @@ export function operationCases(context: ContractContext): readonly ContractCase[
         assert.equal(backend.capabilities().backend, backend.name)
         assert.deepEqual(Object.keys(backend.capabilities().macs).sort(), [
           'cmac',
+          'hmac-sha256',
           'iso9797-1-alg1',
           'iso9797-1-alg3',
         ])
@@ -290,7 +297,7 @@ async function macOrRefusal(
 }
 
 /*
- * MAC answers for the contract keys, made with OpenSSL's command line (`enc`, `mac`), not with this library. The
+ * MAC answers for the contract keys, made with OpenSSL's command line (`enc`, `mac`) and Python's `hmac`, not with this library. The
  * message of n bytes is byte i = (37 i + 11) mod 256.
  */
 
@@ -370,6 +377,27 @@ export const MAC_ANSWERS: readonly MacAnswer[] = [
   ['CMAC-A', 'cmac', 'none', 65, '', 'CD1110D48358C4F624C1A4DA9C4DC029'],
   ['CMAC-A', 'cmac', 'none', 123, '', '7EF308957793808555F23E684071CE6C'],
   ['CMAC-A', 'cmac', 'none', 4104, '', '97C255B6552FB0584EDBDD3A7C7327C6'],
+  ['HMAC', 'hmac-sha256', 'none', 0, '', '999A901219F032CD497CADB5E6051E97B6A29AB297BD6AE722BD6062A2F59542'],
+  ['HMAC', 'hmac-sha256', 'none', 1, '', '6CE33699D2009CA9212F2FF15FB3D0269E98A7E8BA841A3DEE8606973D912CB2'],
+  ['HMAC', 'hmac-sha256', 'none', 63, '', '982112F750572AD236F9B7F03BA80779F4101617516E9F4E93A43CCB9349D1E3'],
+  ['HMAC', 'hmac-sha256', 'none', 64, '', '6880E711B8082898438DD7C15E3696C2939F586AF4D25AAD5F391B199B7876E2'],
+  ['HMAC', 'hmac-sha256', 'none', 65, '', '18485830718CC11AC017346D13E18E0993AFB8C01D1F21CCEE24B0BC57757003'],
+  [
+    'HMAC',
+    'hmac-sha256',
+    'none',
+    123,
+    '',
+    'C73AFDAA54AF39E905B47027E157983D54EA403911159042CEE5B05E76C7F3BF',
+  ],
+  [
+    'HMAC',
+    'hmac-sha256',
+    'none',
+    4104,
+    '',
+    'DBCCCAE7BF1A0C24C9B7CE7FDAAE727C161FE1C1FB3F0C628CB600731E57F0A1',
+  ],
   ['PRW-V', 'cmac', 'none', 0, '', '028962F61B7BF89EFC6B551F4667D983'],
   ['PRW-V', 'cmac', 'none', 1, '', '029C9A8C1EDFA0110AD1F13F991293E4'],
   ['PRW-V', 'cmac', 'none', 8, '', '2E25120476E32D577DD8C8B998431A93'],

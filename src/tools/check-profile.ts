@@ -141,6 +141,7 @@ const ALGORITHM: Readonly<Record<string, KeyAlgorithm>> = {
   aes16: 'aes-128',
   aes24: 'aes-192',
   aes32: 'aes-256',
+  hmac32: 'hmac-sha256',
 }
 
 /** A test key in a software backend of its own: both keys of a scheme's samples are often the same one. */

@@ -31,7 +31,7 @@ function slowDriver() {
     capabilities: () => ({
       backend: 'slow',
       tdea: 'none',
-      macs: { 'iso9797-1-alg1': 'none', 'iso9797-1-alg3': 'none', cmac: 'none' },
+      macs: { 'iso9797-1-alg1': 'none', 'iso9797-1-alg3': 'none', cmac: 'none', 'hmac-sha256': 'none' },
       keyAgreement: 'none',
       signing: 'none',
       reencipher: 'inside',

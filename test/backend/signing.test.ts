@@ -50,7 +50,7 @@ function backendThatSigns(signs: Sign, { publicJwk }: { publicJwk: unknown } = {
     capabilities: () => ({
       backend: 'signer',
       tdea: 'none',
-      macs: { 'iso9797-1-alg1': 'none', 'iso9797-1-alg3': 'none', cmac: 'none' },
+      macs: { 'iso9797-1-alg1': 'none', 'iso9797-1-alg3': 'none', cmac: 'none', 'hmac-sha256': 'none' },
       keyAgreement: 'none',
       signing: 'native',
       reencipher: 'host',

@@ -108,6 +108,7 @@ const BYTES: Readonly<Record<KeyAlgorithm, number>> = {
   'aes-128': 16,
   'aes-192': 24,
   'aes-256': 32,
+  'hmac-sha256': 32,
   'ec-p256': 32,
 }
 const TDEA = ['tdea-2key', 'tdea-3key'] as const

@@ -73,7 +73,7 @@ export async function stubKey(
     capabilities: () => ({
       backend: 'test',
       tdea: 'none',
-      macs: { 'iso9797-1-alg1': 'none', 'iso9797-1-alg3': 'none', cmac: 'none' },
+      macs: { 'iso9797-1-alg1': 'none', 'iso9797-1-alg3': 'none', cmac: 'none', 'hmac-sha256': 'none' },
       keyAgreement: 'host',
       signing: 'none',
       reencipher: 'host',

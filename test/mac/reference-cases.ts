@@ -19,6 +19,7 @@ const USAGE: Readonly<Record<MacAlgorithm, KeyUsage>> = {
   'iso9797-1-alg1': 'cbc-mac',
   'iso9797-1-alg3': 'retail-mac',
   cmac: 'cmac',
+  'hmac-sha256': 'hmac',
 }
 
 export const REFERENCE_CASES: readonly ReferenceCase[] = reference.vectors.flatMap(

@@ -4,7 +4,14 @@
  * which session was used after a failure, how often somebody logged in, which buffers with secrets it gave out.
  */
 
-import { createCipheriv, createDecipheriv, createECDH, createHash, randomBytes } from 'node:crypto'
+import {
+  createCipheriv,
+  createDecipheriv,
+  createECDH,
+  createHash,
+  createHmac,
+  randomBytes,
+} from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -357,6 +364,9 @@ export class FakeToken implements Pkcs11Binding {
     if (mechanism.mechanism === retail?.mechanism) {
       return this.#answer(mechanism.mechanism, retailOf(key, data).subarray(0, retail.bytes), length)
     }
+    if (mechanism.mechanism === CKM.SHA256_HMAC) {
+      return this.#answer(CKM.SHA256_HMAC, createHmac('sha256', keyBytes(key)).update(data).digest(), length)
+    }
     const blockBytes = mechanism.mechanism === CKM.AES_CMAC ? 16 : 8
     const cbc = { mechanism: blockBytes === 16 ? CKM.AES_CBC : CKM.DES3_CBC }
     const mac = cmac(
@@ -587,7 +597,8 @@ export class FakeToken implements Pkcs11Binding {
       throw new Pkcs11Error('C_CreateObject', 0x13)
     }
     const value = attributes.get(CKA.VALUE)
-    if (keyType === CKK.AES && value instanceof Uint8Array && this.options.noValueLength !== true)
+    const sized = keyType === CKK.AES || keyType === CKK.GENERIC_SECRET
+    if (sized && value instanceof Uint8Array && this.options.noValueLength !== true)
       attributes.set(CKA.VALUE_LEN, value.length)
     const id = this.#next++
     const inToken = attributes.get(CKA.TOKEN) === true || session === undefined

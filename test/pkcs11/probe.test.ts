@@ -75,6 +75,13 @@ describe('what a token can do is found out by having it done', () => {
       { macs: { cmac: 'composed' } },
       'CKM_AES_CMAC',
     ],
+    [
+      'no HMAC',
+      { without: [CKM.SHA256_HMAC] },
+      {},
+      { macs: { 'hmac-sha256': 'none' } },
+      'CKM_SHA256_HMAC: C_SignInit returned CKR_MECHANISM_INVALID',
+    ],
     ['no TDEA CMAC', { without: [CKM.DES3_CMAC] }, {}, { macs: { cmac: 'native' } }, 'CKM_DES3_CMAC'],
     [
       'no C_DigestKey',
@@ -232,6 +239,7 @@ describe('a wrong answer is fatal', () => {
     ['CBC', { wrong: CKM.DES3_CBC }, {}],
     ['TDEA CMAC', { wrong: CKM.DES3_CMAC }, {}],
     ['AES CMAC', { wrong: CKM.AES_CMAC }, {}],
+    ['HMAC', { wrong: CKM.SHA256_HMAC }, {}],
     ['ECDH', { wrong: CKM.ECDH1_DERIVE }, {}],
     ['SHA-256', { wrong: CKM.SHA256 }, {}],
     ['ECDSA', { wrong: CKM.ECDSA }, {}],

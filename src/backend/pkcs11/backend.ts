@@ -266,6 +266,7 @@ function capabilitiesOf(executor: Executor, settings: Settings): Capabilities {
       'iso9797-1-alg1': macPlan(plan.cbcMac),
       'iso9797-1-alg3': macPlan(plan.retailMac),
       cmac: macPlan(plan.cmacTdea, plan.cmacAes),
+      'hmac-sha256': plan.hmac.ok ? 'native' : 'none',
     },
     keyAgreement: plan.keyAgreement.ok ? plan.keyAgreement.by : 'none',
     signing: plan.signing.ok ? 'native' : 'none',

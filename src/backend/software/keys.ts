@@ -17,6 +17,7 @@ import {
   checkValueOf,
   defaultMethod,
   thumbprintOf,
+  zeroBlockBytes,
 } from '../../key/check-value.js'
 import { forgetScalar, type KeyMaterial, publicPoint, readMaterial } from '../../key/material.js'
 import { isKeyUsage, type KeyMode, type KeyUsage, USAGES } from '../../key/usage.js'
@@ -37,7 +38,7 @@ export interface SoftwareKey {
   /** The widest mode of use the key can be bound in; the usage's first where absent. */
   readonly mode?: KeyMode
   readonly algorithm: KeyAlgorithm
-  /** 16 or 24 bytes TDEA, 16/24/32 bytes AES, a 32-byte scalar or private JWK for P-256. Copied. */
+  /** 16 or 24 bytes TDEA, 16/24/32 bytes AES, 32 bytes HMAC, a 32-byte scalar or private JWK for P-256. Copied. */
   readonly material: KeyMaterial
 }
 
@@ -56,6 +57,8 @@ export interface ReadyKey {
   /** K1‖K1‖K1, for all but the last block of a retail MAC. */
   readonly retailChain?: TdeaCipher
   readonly aes?: AesCipher
+  /** Of HMAC: the key itself, which {@link StoredKey} owns. */
+  readonly hmac?: Uint8Array
   /** Uses the key that is derived from this one, for as long as `use` takes. Of ciphers' keys. */
   readonly derived?: DerivedKey
   readonly ecdh?: ECDH
@@ -143,6 +146,7 @@ export function readyKey(key: StoredKey, engine: TdeaEngine): ReadyKey {
     ecdh.setPrivateKey(key.bytes)
     return { ecdh }
   }
+  if (key.algorithm === 'hmac-sha256') return { hmac: key.bytes }
   const derived: DerivedKey = (steps, use) => withDerived(key, engine, steps, use)
   if (!isTdea(key.algorithm)) return { aes: aesCipher(key.bytes), derived }
   const tdea = engine.open(key.bytes)
@@ -233,6 +237,11 @@ function aesCipher(key: Uint8Array): AesCipher {
   }
 }
 
+/** HMAC-SHA-256 (FIPS 198-1): 32 bytes, in memory of their own. */
+export function hmacSha256(key: Uint8Array, message: Uint8Array): Uint8Array<ArrayBuffer> {
+  return withWiped(createHmac('sha256', key).update(message).digest(), ownCopy)
+}
+
 /** Key check value, parity and public key of a ready key. */
 export function factsOf(
   key: StoredKey,
@@ -244,9 +253,13 @@ export function factsOf(
     const publicJwk = jwkOfPoint(publicPoint(key.kid, key.bytes))
     return { checkValue: thumbprintOf(publicJwk), parity: 'unknown', publicJwk }
   }
+  if (ready.hmac !== undefined && method === 'hmac') {
+    const tag = hmacSha256(ready.hmac, secretBytes(zeroBlockBytes(key.algorithm)))
+    return withWiped(tag, whole => ({ checkValue: checkValueOf(method, whole, expected), parity: 'unknown' }))
+  }
   const cipher = ready.tdea ?? ready.aes
-  if (cipher === undefined || method === 'jwk-thumbprint') {
-    throw new ArgumentError(`key ${key.kid}: a ${key.algorithm} key has no thumbprint`)
+  if (cipher === undefined || method === 'jwk-thumbprint' || method === 'hmac') {
+    throw new ArgumentError(`key ${key.kid}: a ${key.algorithm} key has no check value by ${method}`)
   }
   const zero = secretBytes(cipher.blockBytes)
   const block = method === 'cmac' ? cmac(cipher, zero) : cipher.encipherCbc(zero, zero)

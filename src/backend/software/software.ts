@@ -24,6 +24,7 @@ import { chooseEngine, type EngineChoice, engineWorks } from './engine.js'
 import {
   closeKey,
   factsOf,
+  hmacSha256,
   type ReadyKey,
   readyKey,
   type SoftwareKey,
@@ -126,7 +127,13 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
     }
   }
 
-  mac(ref: ReadyKey, { derivation, ...request }: MacRequest, message: Uint8Array): MaybePromise<Uint8Array> {
+  mac(
+    ref: ReadyKey,
+    { derivation, algorithm, ...rest }: MacRequest,
+    message: Uint8Array,
+  ): MaybePromise<Uint8Array> {
+    if (algorithm === 'hmac-sha256') return hmacSha256(need(ref.hmac), message)
+    const request = { algorithm, ...rest }
     if (derivation !== undefined) {
       // At once: the derived key is wiped when this returns.
       return need(ref.derived)(derivation, key => computeMac(request, macCiphers(key), message))
@@ -157,7 +164,12 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
     return {
       backend: 'software',
       tdea: this.#engine.name,
-      macs: { 'iso9797-1-alg1': 'native', 'iso9797-1-alg3': 'native', cmac: 'native' },
+      macs: {
+        'iso9797-1-alg1': 'native',
+        'iso9797-1-alg3': 'native',
+        cmac: 'native',
+        'hmac-sha256': 'native',
+      },
       keyAgreement: 'host',
       signing: 'native',
       reencipher: 'host',

@@ -123,6 +123,7 @@ export type ProfileAlgorithm =
   | 'iso9797-1-alg3'
   | 'cmac-tdea'
   | 'cmac-aes'
+  | 'hmac-sha256'
   | 'tdea-ecb'
   | 'tdea-cbc'
   | 'aes-ecb'
@@ -173,7 +174,7 @@ export type Digest = 'sha-1' | 'sha-256'
 /** How the PRW, or the MAC over it, is computed. */
 export interface Computation {
   readonly algorithm: ProfileAlgorithm
-  /** 1, 2 or 3 for the ISO/IEC 9797-1 algorithms, 1 or 2 for encipherment, `none` for CMAC. */
+  /** 1, 2 or 3 for the ISO/IEC 9797-1 algorithms, 1 or 2 for encipherment, `none` for CMAC and HMAC. */
   readonly padding: MacPadding
   /** One block in hex digits where the algorithm has one, else `none`. In format 2 also from values. */
   readonly iv: string | { readonly inputs: readonly ComputationInput[] }
@@ -232,12 +233,13 @@ export interface ProfileMark {
 interface AlgorithmRule {
   /** The port's name for it. */
   readonly port: MacAlgorithm | Encipherment
-  readonly cipher: 'tdea' | 'aes'
+  readonly cipher: 'tdea' | 'aes' | 'hmac'
   readonly paddings: readonly MacPadding[]
   readonly keyBytes: readonly number[]
+  /** Of the cipher; of HMAC 16, which nothing depends on: it has neither padding nor IV nor derivation. */
   readonly blockBytes: 8 | 16
   /** Bytes that come out; of an encipherment, as many as go in. */
-  readonly outputBytes: 8 | 16 | undefined
+  readonly outputBytes: 8 | 16 | 32 | undefined
   readonly hasIv: boolean
   /** The usage of a key that computes the MAC over a PRW; undefined where a MAC cannot be computed so. */
   readonly macUsage: KeyUsage | undefined
@@ -257,6 +259,16 @@ export const ALGORITHMS: Readonly<Record<ProfileAlgorithm, AlgorithmRule>> = {
   'iso9797-1-alg3': { ...CBC_MAC, port: 'iso9797-1-alg3', macUsage: 'retail-mac' },
   'cmac-tdea': { ...TDEA, ...CMAC },
   'cmac-aes': { ...AES, ...CMAC },
+  'hmac-sha256': {
+    port: 'hmac-sha256',
+    cipher: 'hmac',
+    paddings: ['none'],
+    keyBytes: [32],
+    blockBytes: 16,
+    outputBytes: 32,
+    hasIv: false,
+    macUsage: 'hmac',
+  },
   'tdea-ecb': { ...TDEA, ...ECB },
   'tdea-cbc': { ...TDEA, ...CBC },
   'aes-ecb': { ...AES, ...ECB },

@@ -255,7 +255,10 @@ function requireIv(profile: SeccosProfile, { algorithm, iv }: Computation, path:
 
 function requireDerivation(profile: SeccosProfile, computation: Computation, path: string): void {
   const { algorithm, keyBytes, derivation = [] } = computation
-  const { blockBytes } = ALGORITHMS[algorithm]
+  const { blockBytes, cipher } = ALGORITHMS[algorithm]
+  if (cipher === 'hmac' && derivation.length > 0) {
+    throw new ProfileError(`${path}/derivation`, 'is for the key of a cipher, and HMAC has none')
+  }
   for (const [i, step] of derivation.entries()) {
     const here = `${path}/derivation/${i}`
     if (step.method === 'xor') {
@@ -388,7 +391,8 @@ function requireEnciphered(
   if (enciphered) throw new ProfileError(path, 'is inside another encipherment')
   if (which === 'mac') throw new ProfileError(path, 'is for the PRW: a MAC key enciphers nothing')
   const computation = profile[which]
-  const { blockBytes } = ALGORITHMS[computation.algorithm]
+  const { blockBytes, cipher } = ALGORITHMS[computation.algorithm]
+  if (cipher === 'hmac') throw new ProfileError(path, 'is enciphered by a cipher, and HMAC has none')
   if (!path.startsWith(`/${which}/inputs/`)) {
     throw new ProfileError(
       path,

@@ -8,7 +8,7 @@
 import { readOptions } from '../../base/arguments.js'
 import { requireBytes } from '../../base/bytes.js'
 import { ArgumentError, InputError } from '../../base/errors.js'
-import { computeMac } from '../../primitives/mac.js'
+import { computeMac, type MacComputation } from '../../primitives/mac.js'
 import { Pan, requirePan } from '../../primitives/pan.js'
 import { Pin, requirePin } from '../../primitives/pin.js'
 import { computeBy } from '../../seccos/computation.js'
@@ -185,9 +185,9 @@ async function reproducesAll(
     const prw = { bytes: sample.prw, text: sample.prwValue }
     const material = { profile, masked: sample.masked, values: sample, prw }
     const make = (computation: Computation, key: Uint8Array): Promise<string> => {
-      const ciphers = testCiphers(key, ALGORITHMS[computation.algorithm].cipher)
+      const ciphers = testCiphers(key, ALGORITHMS[computation.algorithm].cipher as 'tdea' | 'aes')
       return computeBy(
-        (request, message) => computeMac(request, ciphers, message),
+        (request, message) => computeMac(request as MacComputation, ciphers, message),
         computation,
         material,
         output => showText(computation.text, output),

@@ -3,7 +3,7 @@ import { createCipheriv, createHash } from 'node:crypto'
 import { concatBytes, equalBytes, wipe } from '../../base/bytes.js'
 import { ArgumentError, InputError } from '../../base/errors.js'
 import { type BlockCipher, splitRetailKey } from '../../primitives/iso9797.js'
-import { computeMac, type MacCiphers } from '../../primitives/mac.js'
+import { computeMac, type MacCiphers, type MacComputation } from '../../primitives/mac.js'
 import { readText, TEXT_FORM_NAMES, textLength } from '../../seccos/profile/forms.js'
 import {
   ALGORITHMS,
@@ -113,7 +113,11 @@ export function tryAll({ candidates, key, targets, samples, enough, challenges }
     for (const { algorithm, padding, ciphers } of ways) {
       tried++
       const compute = (message: Uint8Array): Uint8Array =>
-        computeMac({ algorithm: ALGORITHMS[algorithm].port, padding }, ciphers, message)
+        computeMac(
+          { algorithm: ALGORITHMS[algorithm].port as MacComputation['algorithm'], padding },
+          ciphers,
+          message,
+        )
       const target = firstHit(targets, messages, compute)
       if (target === undefined) continue
       // Candidates that are the same function cannot be told apart by any sample: the first stands for all.
@@ -175,7 +179,7 @@ function waysFor(key: Uint8Array): {
   ciphers: MacCiphers
 }[] {
   return MACS.filter(name => ALGORITHMS[name].keyBytes.includes(key.length)).flatMap(algorithm => {
-    const ciphers = testCiphers(key, ALGORITHMS[algorithm].cipher)
+    const ciphers = testCiphers(key, ALGORITHMS[algorithm].cipher as 'tdea' | 'aes')
     return ALGORITHMS[algorithm].paddings.map(padding => ({ algorithm, padding, ciphers }))
   })
 }

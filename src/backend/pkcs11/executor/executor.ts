@@ -170,8 +170,13 @@ const OPERATIONS: Operations = {
       const request = iv === undefined ? { algorithm, padding } : { algorithm, padding, iv }
       return computeMac(request, { last: cbcCipher(station, handles.key, key.algorithm) }, message)
     }
-    const by = requireMeans(MAC_MEANS[algorithm](plan, key.algorithm), `${algorithm} with ${key.algorithm}`)
     const handles = keys.handles(station, key)
+    if (algorithm === 'hmac-sha256') {
+      const mechanism = requireMeans(plan.hmac, 'HMAC-SHA-256')
+      requireBit(handles, key, algorithm, 'SIGN')
+      return sign(station, mechanism, handles.key, message, macBytes(key.algorithm))
+    }
+    const by = requireMeans(MAC_MEANS[algorithm](plan, key.algorithm), `${algorithm} with ${key.algorithm}`)
     const bit = by.way === 'sign' ? 'SIGN' : 'ENCRYPT'
     requireBit(handles, key, algorithm, bit)
     if (by.way === 'cbc') {

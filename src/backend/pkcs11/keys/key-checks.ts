@@ -8,13 +8,21 @@ import {
   type CheckValue,
   type CheckValueMethod,
   checkValueOf,
+  type SymmetricMethod,
+  zeroBlockBytes,
 } from '../../../key/check-value.js'
-import { isTdea, type KeyAlgorithm } from '../../../primitives/algorithms.js'
+import {
+  blockBytesOf,
+  isCipher,
+  isTdea,
+  KEY_BYTES,
+  type KeyAlgorithm,
+} from '../../../primitives/algorithms.js'
 import type { BlockCipher } from '../../../primitives/iso9797.js'
 import { cmac, macBytes } from '../../../primitives/mac.js'
 import type { Mechanism, ObjectHandle, Station } from '../binding/binding.js'
 import { CKA, CKK, constantName } from '../binding/constants.js'
-import { AES_ECB, DES3_ECB, encrypt, sign } from '../mechanisms/cipher.js'
+import { AES_ECB, DES3_ECB, encrypt, SHA256_HMAC, sign } from '../mechanisms/cipher.js'
 import { readAttribute, readFlag, readNumber } from '../mechanisms/objects.js'
 import { MAC_MEANS, type Plan, type Rights } from '../mechanisms/plan.js'
 import { P256_PARAMS, type RoleBit, roleAttribute } from '../mechanisms/templates.js'
@@ -82,6 +90,12 @@ export function algorithmOf(
       // openCryptoki does not say it of imported keys.
       if (length === undefined && stated?.startsWith('aes')) return stated
       throw new KeyError('ERR_KEY_MATERIAL', `key ${kid}: an AES key of ${length ?? 'unknown'} bytes`, kid)
+    }
+    case CKK.GENERIC_SECRET: {
+      const length = readNumber(binding, session, object, CKA.VALUE_LEN)
+      if (length === KEY_BYTES['hmac-sha256']) return 'hmac-sha256'
+      if (length === undefined && stated === 'hmac-sha256') return stated
+      throw new KeyError('ERR_KEY_MATERIAL', `key ${kid}: an HMAC key of ${length ?? 'unknown'} bytes`, kid)
     }
     case CKK.EC: {
       const parameters = readAttribute(binding, session, object, CKA.EC_PARAMS)
@@ -198,8 +212,6 @@ export interface CheckedKey {
   readonly can: ReadonlySet<RoleBit>
 }
 
-type SymmetricMethod = Exclude<CheckValueMethod, 'jwk-thumbprint'>
-
 /**
  * The check value by the method the caller expects, or by the algorithm's usual one, or, where nothing is expected
  * and the token cannot make that, by the other: a MAC key may not encipher, so its zero block stays unseen unless
@@ -212,7 +224,8 @@ export function tokenCheckValue(
   expected: CheckValueMethod | undefined,
   expectedValue?: string | CheckValue,
 ): CheckValue {
-  const usual = isTdea(key.algorithm) ? USUAL.tdea : USUAL.aes
+  const kind = isTdea(key.algorithm) ? 'tdea' : isCipher(key.algorithm) ? 'aes' : 'hmac'
+  const usual = USUAL[kind]
   const methods = expected === undefined ? usual : usual.filter(method => method === expected)
   for (const method of methods) {
     const value = MAKE[method](station, plan, key, expectedValue)
@@ -224,7 +237,8 @@ export function tokenCheckValue(
   )
 }
 
-const USUAL: Readonly<Record<'tdea' | 'aes', readonly SymmetricMethod[]>> = {
+const USUAL: Readonly<Record<'tdea' | 'aes' | 'hmac', readonly SymmetricMethod[]>> = {
+  hmac: ['hmac'],
   tdea: ['encrypt-zero', 'cmac'],
   aes: ['cmac', 'encrypt-zero'],
 }
@@ -254,6 +268,11 @@ const MAKE: Readonly<Record<SymmetricMethod, Make>> = {
     if (!means.ok || means.by.way !== 'sign' || !can.has('SIGN')) return undefined
     return shown('cmac', sign(station, means.by.mechanism, object, zero, zero.length), expected)
   },
+  hmac: (station, plan, { object, algorithm }, expected) => {
+    if (!plan.hmac.ok) return undefined
+    const tag = sign(station, SHA256_HMAC, object, zeroBlock(algorithm), macBytes(algorithm))
+    return shown('hmac', tag, expected)
+  },
 }
 
 /** The part of a block that is shown; the rest of it is nobody's business. */
@@ -274,11 +293,11 @@ function ecb(algorithm: KeyAlgorithm): Mechanism {
 /** CBC of one block after a zero IV is ECB, and the CMAC of one block takes no more. */
 function ofSingleBlocks(station: Station, object: ObjectHandle, algorithm: KeyAlgorithm): BlockCipher {
   return {
-    blockBytes: macBytes(algorithm),
+    blockBytes: blockBytesOf(algorithm),
     encipherCbc: (_iv, block) => encrypt(station, ecb(algorithm), object, block),
   }
 }
 
 function zeroBlock(algorithm: KeyAlgorithm): Uint8Array {
-  return secretBytes(macBytes(algorithm))
+  return secretBytes(zeroBlockBytes(algorithm))
 }

@@ -46,7 +46,7 @@ export interface NewKey {
 
 /** A key to import. */
 export interface ImportedKey extends NewKey {
-  /** 16 or 24 bytes TDEA, 16/24/32 bytes AES, a 32-byte scalar or private JWK for P-256. Not kept. */
+  /** 16 or 24 bytes TDEA, 16/24/32 bytes AES, 32 bytes HMAC, a 32-byte scalar or private JWK for P-256. Not kept. */
   readonly material: KeyMaterial
   /** Expected check value; the key is deleted again where the token's differs. */
   readonly kcv?: string | CheckValue
@@ -236,4 +236,9 @@ const GENERATE: Readonly<
   'aes-128': { mechanism: { mechanism: CKM.AES_KEY_GEN }, keyType: CKK.AES, length: 16 },
   'aes-192': { mechanism: { mechanism: CKM.AES_KEY_GEN }, keyType: CKK.AES, length: 24 },
   'aes-256': { mechanism: { mechanism: CKM.AES_KEY_GEN }, keyType: CKK.AES, length: 32 },
+  'hmac-sha256': {
+    mechanism: { mechanism: CKM.GENERIC_SECRET_KEY_GEN },
+    keyType: CKK.GENERIC_SECRET,
+    length: 32,
+  },
 }

@@ -6,7 +6,8 @@
  * their usage and algorithm in the first bytes of CKA_ID, which cannot be changed afterwards:
  *
  *     CKA_ID   'P0' 'B' '2' ‖ 12 random bytes      key usage and mode of use by X9.143, then the algorithm: 2 and 3
- *                                                  TDEA of so many keys, A, B, C AES-128, -192, -256, E P-256
+ *                                                  TDEA of so many keys, A, B, C AES-128, -192, -256, H HMAC with
+ *                                                  SHA-256, E P-256
  *
  * For keys from elsewhere the bits decide, and the usage they are bound for is the operator's word.
  */
@@ -100,7 +101,10 @@ function macBits(plan: Plan, mac: MacAlgorithm, algorithm: KeyAlgorithm): readon
 
 /** The MACs a key of this usage and algorithm can be for; for PRW usages the widest choice. */
 export function macsOf(usage: KeyUsage, algorithm: KeyAlgorithm): readonly MacAlgorithm[] {
-  return isTdea(algorithm) ? USAGES[usage].macs : USAGES[usage].macs.filter(mac => mac === 'cmac')
+  return USAGES[usage].macs.filter(mac => {
+    if (algorithm === 'hmac-sha256' || mac === 'hmac-sha256') return mac === algorithm
+    return isTdea(algorithm) || mac === 'cmac'
+  })
 }
 
 const ALGORITHM_CODES: Readonly<Record<KeyAlgorithm, string>> = {
@@ -109,6 +113,7 @@ const ALGORITHM_CODES: Readonly<Record<KeyAlgorithm, string>> = {
   'aes-128': 'A',
   'aes-192': 'B',
   'aes-256': 'C',
+  'hmac-sha256': 'H',
   'ec-p256': 'E',
 }
 

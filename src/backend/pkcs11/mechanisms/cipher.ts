@@ -14,6 +14,8 @@ import { readableSecret, translatedBlocks } from './templates.js'
 
 export const DES3_ECB: Mechanism = { mechanism: CKM.DES3_ECB }
 export const AES_ECB: Mechanism = { mechanism: CKM.AES_ECB }
+/** With the key of HMAC, a generic secret; 32 bytes come out. */
+export const SHA256_HMAC: Mechanism = { mechanism: CKM.SHA256_HMAC }
 const DES3_CMAC: Mechanism = { mechanism: CKM.DES3_CMAC }
 const AES_CMAC: Mechanism = { mechanism: CKM.AES_CMAC }
 

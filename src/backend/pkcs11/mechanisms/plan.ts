@@ -40,6 +40,8 @@ export interface Plan {
   readonly retailMac: Means<MacMeans>
   readonly cmacTdea: Means<MacMeans>
   readonly cmacAes: Means<MacMeans>
+  /** HMAC-SHA-256, by its mechanism or not at all. */
+  readonly hmac: Means<Mechanism>
   readonly keyAgreement: Means<KeyAgreementMeans>
   /** `CKM_ECDSA` with P-256. */
   readonly signing: Means<true>
@@ -59,6 +61,7 @@ export const MAC_MEANS: Readonly<
   'iso9797-1-alg1': plan => plan.cbcMac,
   'iso9797-1-alg3': plan => plan.retailMac,
   cmac: (plan, algorithm) => (isTdea(algorithm) ? plan.cmacTdea : plan.cmacAes),
+  'hmac-sha256': ({ hmac }) => (hmac.ok ? { ok: true, by: { way: 'sign', mechanism: hmac.by } } : hmac),
 }
 
 /** The way, or `ERR_UNSUPPORTED_BY_TOKEN` with the reason why there is none. */

@@ -30,6 +30,7 @@ export const KNOWN: {
   readonly retail: KnownMac & { readonly chain: Uint8Array }
   readonly cmacTdea: KnownMac
   readonly cmacAes: KnownMac
+  readonly hmac: KnownMac
   readonly translation: Readonly<Record<'from' | 'to' | 'cipher' | 'translated', Uint8Array>>
 } = {
   // NIST SP 800-67's and ISO 9797-1's example key; E(0) is its well-known check value 08D7B4, extended.
@@ -68,6 +69,12 @@ export const KNOWN: {
     key: hex('2B7E151628AED2A6ABF7158809CF4F3C'),
     message: hex('6BC1BEE22E409F96E93D7E117393172A'),
     mac: hex('070A16B46B4D4144F79BDD9DD04A287C'),
+  },
+  // RFC 4231, 4.2, its key of 20 bytes with zero bytes behind it, which make no difference to HMAC.
+  hmac: {
+    key: hex('0B0B0B0B0B0B0B0B0B0B0B0B0B0B0B0B0B0B0B0B000000000000000000000000'),
+    message: hex('4869205468657265'),
+    mac: hex('B0344C61D8DB38535CA8AFCEAF0BF12B881DC200C9833DA726E9376C2E32CFF7'),
   },
   // A block of even and odd bytes, so that a token that sets parity bits on the way is caught, and a zero block.
   translation: {

@@ -9,13 +9,13 @@ import { concatKdf } from '../../../primitives/concat-kdf.js'
 import { retailMac } from '../../../primitives/iso9797.js'
 import { cmac } from '../../../primitives/mac.js'
 import { es256PublicKey, jwkOfPoint, SIGNATURE_BYTES, verifyEs256 } from '../../../primitives/p256.js'
-import type { ObjectHandle, Station } from '../binding/binding.js'
-import { CKA, CKM, constantName } from '../binding/constants.js'
+import type { Mechanism, ObjectHandle, Station } from '../binding/binding.js'
+import { CKA, CKK, CKM, constantName } from '../binding/constants.js'
 import { type PairBits, pairBits } from '../keys/roles.js'
-import { cbcCipher, cmacMechanism, sign } from '../mechanisms/cipher.js'
+import { cbcCipher, cmacMechanism, SHA256_HMAC, sign } from '../mechanisms/cipher.js'
 import { deriveContentKey, digestOf, pointOf, signDigest } from '../mechanisms/p256.js'
 import type { KeyAgreementMeans, MacMeans, Means, RetailMacProfile } from '../mechanisms/plan.js'
-import { makeWith, privateKey, publicKey } from '../mechanisms/templates.js'
+import { makeWith, privateKey, publicKey, secretKey } from '../mechanisms/templates.js'
 import {
   KNOWN,
   macKey,
@@ -89,6 +89,25 @@ export function planCmac(
     const cipher = cbcCipher(station, macKey(station, keys, algorithm, value, 'ENCRYPT'), algorithm)
     requireAnswer('the composed CMAC', cmac(cipher, message), mac)
     return { way: 'cbc', plan: 'composed' } as const
+  })
+}
+
+/** HMAC-SHA-256 by CKM_SHA256_HMAC, with a generic secret as key. */
+export function planHmac(on: Probe, keys: TestKeys): Means<Mechanism> {
+  return on('CKM_SHA256_HMAC', ({ binding, session }) => {
+    const { key: value, message, mac } = KNOWN.hmac
+    const { length } = value
+    const keyType = CKK.GENERIC_SECRET
+    const key = keys.known
+      ? binding.C_CreateObject(session, secretKey({ keyType, can: ['SIGN'], value }))
+      : binding.C_GenerateKey(
+          session,
+          { mechanism: CKM.GENERIC_SECRET_KEY_GEN },
+          secretKey({ keyType, can: ['SIGN'], length }),
+        )
+    const answer = sign({ binding, session }, SHA256_HMAC, key, message, mac.length)
+    requireAnswer('HMAC-SHA-256', answer, keys.known ? mac : answer.slice(0, mac.length))
+    return SHA256_HMAC
   })
 }
 

@@ -34,7 +34,7 @@ import {
   type TestKeys,
   tdeaKey,
 } from './known-answers.js'
-import { planAgreement, planCmac, planRetailMac, planSigning } from './probe-operations.js'
+import { planAgreement, planCmac, planHmac, planRetailMac, planSigning } from './probe-operations.js'
 
 /** Probes a token. Errors: `ERR_PKCS11_SELF_TEST`, and PKCS#11 errors that are not refusals. */
 export function probeToken(
@@ -86,6 +86,7 @@ function planSymmetric(on: Probe, keys: TestKeys, options: ProbeOptions): Symmet
     retailMac: planRetailMac(on, keys, cbc, options),
     cmacTdea: planCmac(on, keys, 'tdea-2key', cbc, options),
     cmacAes: planCmac(on, keys, 'aes-128', undefined, options),
+    hmac: planHmac(on, keys),
     translation: planTranslation(on, keys, options),
   }
 }
@@ -98,6 +99,7 @@ function noTdea(notes: readonly string[]): SymmetricPlan {
     retailMac: none,
     cmacTdea: none,
     cmacAes: none,
+    hmac: none,
     translation: none,
   }
 }
