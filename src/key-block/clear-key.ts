@@ -17,12 +17,12 @@ import {
   snapshotCheckValue,
 } from '../key/check-value.js'
 import { type KeyMaterial, readMaterial, requireSoundMaterial } from '../key/material.js'
-import { isKeyAlgorithm, isTdea, type KeyAlgorithm } from '../primitives/algorithms.js'
+import { isCipher, isKeyAlgorithm, isTdea, type KeyAlgorithm } from '../primitives/algorithms.js'
 import type { BlockCipher } from '../primitives/iso9797.js'
 import { adjustParity, type KeyParity, parityOf } from '../primitives/tdea.js'
 
-/** The algorithms of keys that come as components or in a key block. */
-export type SymmetricAlgorithm = Exclude<KeyAlgorithm, 'ec-p256'>
+/** The algorithms of keys that come as components or in a key block: those of ciphers. HMAC keys do not yet. */
+export type SymmetricAlgorithm = Exclude<KeyAlgorithm, 'hmac-sha256' | 'ec-p256'>
 
 /** What is done about the parity bits of a TDEA key: told, or set to odd as well. Neither changes what the key computes. */
 export type ParityRule = 'report' | 'adjust'
@@ -42,7 +42,7 @@ export interface ClearKeyFacts {
 
 /** Throws `ERR_ARGUMENT` unless the value names a symmetric algorithm. */
 export function requireSymmetric(algorithm: unknown): asserts algorithm is SymmetricAlgorithm {
-  if (isKeyAlgorithm(algorithm) && algorithm !== 'ec-p256') return
+  if (isKeyAlgorithm(algorithm) && isCipher(algorithm)) return
   throw new ArgumentError('algorithm must be tdea-2key, tdea-3key, aes-128, aes-192 or aes-256')
 }
 

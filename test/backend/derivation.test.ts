@@ -33,6 +33,25 @@ test('a MAC key enciphers nothing', async () => {
   await failure(() => key.mac(request, bytes('00'.repeat(16))), 'ERR_KEY_USAGE', [material])
 })
 
+test('HMAC: by its own key and no other, and no key is derived from it', async () => {
+  const material = '0B'.repeat(20).padEnd(64, '0')
+  const algorithm = 'hmac-sha256'
+  const backend = await softwareBackend({ keys: [{ kid: 'H', usage: 'prw-verify', algorithm, material }] })
+  const key = operationsOf(await backend.bind({ kid: 'H', usage: 'prw-verify', kcv: '6E2BC52660' }))
+  const message = bytes('4869205468657265')
+  const request = { algorithm, padding: 'none' } as const
+  expect(hex(await key.mac(request, message))).toMatch(/^b0344c61.*cff7$/i)
+  const derivation = [{ method: 'xor', data: bytes('01'.repeat(32)) }] as const
+  await failure(() => key.mac({ ...request, derivation }, message), 'ERR_KEY_ALGORITHM', [material])
+  await failure(() => key.mac({ ...request, iv: message }, message), 'ERR_ARGUMENT', [material])
+  await failure(() => key.mac(CMAC, message), 'ERR_KEY_ALGORITHM', [material])
+  await failure(() => key.mac({ algorithm: 'encipher-ecb', padding: 2 }, message), 'ERR_KEY_ALGORITHM', [])
+  const aes = await open('prw-verify')
+  await failure(() => aes.mac(request, message), 'ERR_KEY_ALGORITHM', [])
+  const spec = { kid: 'H', usage: 'prw-verify', kcv: { method: 'cmac', value: '6E2BC5' } } as const
+  await failure(() => backend.bind(spec), 'ERR_ARGUMENT', [material])
+})
+
 const data = bytes('00'.repeat(16))
 const half = bytes('0000000000000000')
 test.each<[string, object, 'ERR_ARGUMENT' | 'ERR_LENGTH']>([

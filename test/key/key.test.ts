@@ -109,7 +109,8 @@ describe('the usage table', () => {
   const TDEA = ['tdea-2key', 'tdea-3key']
   const ANY = [...TDEA, 'aes-128', 'aes-192', 'aes-256']
   const PIN = ['encipher', 'decipher', 'reencipher']
-  const MACS = ['iso9797-1-alg1', 'iso9797-1-alg3', 'cmac']
+  const PRW = [...ANY, 'hmac-sha256']
+  const MACS = ['iso9797-1-alg1', 'iso9797-1-alg3', 'cmac', 'hmac-sha256']
 
   /** Usage and mode codes: ANSI X9.143, tables of key usage and mode of use. */
   test.each<[string, string, readonly string[], readonly string[], readonly string[]]>([
@@ -117,8 +118,9 @@ describe('the usage table', () => {
     ['cbc-mac', 'M1 CGV', TDEA, ['mac'], ['iso9797-1-alg1']],
     ['retail-mac', 'M3 CGV', TDEA, ['mac'], ['iso9797-1-alg3']],
     ['cmac', 'M6 CGV', ANY, ['mac'], ['cmac']],
-    ['prw-generate', 'V0 G', ANY, ['mac'], MACS],
-    ['prw-verify', 'V0 V', ANY, ['mac'], MACS],
+    ['hmac', 'M7 CGV', ['hmac-sha256'], ['mac'], ['hmac-sha256']],
+    ['prw-generate', 'V0 G', PRW, ['mac'], MACS],
+    ['prw-verify', 'V0 V', PRW, ['mac'], MACS],
     ['jwe-key-agreement', 'K3 X', ['ec-p256'], ['deriveContentKey'], []],
     ['jwt-signing', 'S0 S', ['ec-p256'], ['sign'], []],
   ])('%s is %s', (usage, codes, algorithms, operations, macs) => {
@@ -162,7 +164,7 @@ describe('the usage table', () => {
   })
 
   test('lengths of keys: FIPS 197, SP 800-67 (with parity bits), SP 800-186', () => {
-    const lengths = { 'aes-128': 16, 'aes-192': 24, 'aes-256': 32, 'ec-p256': 32 }
+    const lengths = { 'aes-128': 16, 'aes-192': 24, 'aes-256': 32, 'hmac-sha256': 32, 'ec-p256': 32 }
     expect(KEY_BYTES).toEqual({ 'tdea-2key': 16, 'tdea-3key': 24, ...lengths })
   })
 

@@ -70,5 +70,6 @@ describe('SECURITY.md', () => {
 
 function family(algorithm: string): string {
   if (algorithm.startsWith('tdea')) return 'TDEA'
+  if (algorithm.startsWith('hmac')) return 'HMAC'
   return algorithm.startsWith('aes') ? 'AES' : 'P-256'
 }

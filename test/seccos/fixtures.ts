@@ -62,6 +62,10 @@ const MATERIAL: Readonly<Record<string, readonly [prw: string, mac: string]>> = 
     '603DEB1015CA71BE2B73AEF0857D77811F352C073B6108D72D9810A30914DFF4',
     '000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F',
   ],
+  hmac32: [
+    '000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F',
+    '202122232425262728292A2B2C2D2E2F303132333435363738393A3B3C3D3E3F',
+  ],
 }
 const KEY_ALGORITHM: Readonly<Record<string, KeyAlgorithm>> = {
   tdea16: 'tdea-2key',
@@ -69,6 +73,7 @@ const KEY_ALGORITHM: Readonly<Record<string, KeyAlgorithm>> = {
   aes16: 'aes-128',
   aes24: 'aes-192',
   aes32: 'aes-256',
+  hmac32: 'hmac-sha256',
 }
 
 /** A software backend of its own with one key, and the key: many usages of one material need many backends. */

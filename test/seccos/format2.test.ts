@@ -1,5 +1,5 @@
 /**
- * Format 2: seven kinds of scheme, each against samples that another program computed, byte by byte; what it refuses, and
+ * Format 2: eight kinds of scheme, each against samples that another program computed, byte by byte; what it refuses, and
  * at which entry; and that a PIN can be verified with what is kept of a Set PIN.
  */
 import { Ajv } from 'ajv'
@@ -86,7 +86,7 @@ describe.each(NAMES)('%s', name => {
       macValue: sample.macValue,
       pan: OTHER_PAN,
     })
-    // Only one of the seven has (a part of) the PAN under its MAC.
+    // Only one of them has (a part of) the PAN under its MAC.
     expect((await other).verified).toBe(name !== 'parts')
   })
 })
@@ -108,6 +108,26 @@ function changed(name: Scheme, changes: Readonly<Record<string, unknown>>): unkn
 describe('a profile that does not hold', () => {
   const slice = (from: string, skip: number, take: number) => ({ step: 'slice', part: { from, skip, take } })
   test.each<[string, Scheme, string, Record<string, unknown>]>([
+    [
+      'HMAC under a derived key',
+      'keyed',
+      '/prw/derivation',
+      { '/prw/derivation': [{ method: 'xor', mask: '01'.repeat(32) }] },
+    ],
+    [
+      'HMAC over what is enciphered',
+      'keyed',
+      '/prw/inputs/1',
+      {
+        '/prw/inputs/1': {
+          input: 'enciphered',
+          mode: 'ecb',
+          iv: 'none',
+          padding: 1,
+          inputs: [{ input: 'pinBlock' }],
+        },
+      },
+    ],
     ['format 2 in format 1', 'derived', '/prw/derivation', { '/profileFormat': 1 }],
     ['a part in format 1', 'parts', '/fields/0/masked', { '/profileFormat': 1 }],
     ['a digest in format 1', 'hashed', '/prw/digest', { '/profileFormat': 1 }],

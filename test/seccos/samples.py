@@ -1,8 +1,9 @@
-"""Samples of seven invented schemes, computed with the package cryptography and from their descriptions alone.
+"""Samples of eight invented schemes, computed with the package cryptography and from their descriptions alone.
 
 Prints JSON, which is kept as samples.json: python3 test/seccos/samples.py > test/seccos/samples.json
 """
 import hashlib
+import hmac
 import json
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -17,6 +18,8 @@ TDEA_PRW = bytes.fromhex("0123456789ABCDEFFEDCBA9876543210")
 TDEA_MAC = bytes.fromhex("7CA110454A1A6E570131D9619DC1376E")
 AES_PRW = bytes.fromhex("2B7E151628AED2A6ABF7158809CF4F3C")
 AES_MAC = bytes.fromhex("77A77FAF290C1FA30C683DF16BA7A77B")
+HMAC_PRW = bytes(range(32))
+HMAC_MAC = bytes(range(32, 64))
 CARDS = [
     dict(pan="5413330089604111", psn="01", pin="12345", pcc="0042", intdatag="D1-TAG-0123456789-AB",
          random="DEAD0042CAFE1234", cdp="A1B2", cdt="2812"),
@@ -158,8 +161,15 @@ def outputs(card):
     return masked(card), prw, ebcdic(mac.hex().upper()).hex().upper()
 
 
+def keyed(card):
+    message = masked(card) + digits_bcd(card["pin"])
+    prw = hmac.digest(HMAC_PRW, message, "sha256")
+    mac = hmac.digest(HMAC_MAC, masked(card) + prw, "sha256")[:8]
+    return masked(card), prw.hex().upper(), mac.hex().upper()
+
+
 SCHEMES = dict(derived=derived, external=external, forms=forms, parts=parts, enciphered=enciphered, hashed=hashed,
-               outputs=outputs)
+               outputs=outputs, keyed=keyed)
 
 
 def sample(make, card):

@@ -1,4 +1,4 @@
-/** Seven invented schemes as profiles of format 2, and the samples that `samples.py` computed for them without a profile. */
+/** Eight invented schemes as profiles of format 2, and the samples that `samples.py` computed for them without a profile. */
 import { readFileSync } from 'node:fs'
 import { Pan } from '../../src/primitives/pan.js'
 import { Pin } from '../../src/primitives/pin.js'
@@ -36,6 +36,7 @@ const RETAIL = {
   outputBytes: 8,
 } as const
 const CMAC = { algorithm: 'cmac-aes', padding: 'none', iv: 'none', keyBytes: 16 } as const
+const HMAC = { algorithm: 'hmac-sha256', padding: 'none', iv: 'none', keyBytes: 32 } as const
 const HEX = { text: 'hex-upper' } as const
 const MASKED = { input: 'dataSet.masked' } as const
 const PRW = { input: 'prw', form: 'binary' } as const
@@ -260,6 +261,12 @@ export const SCHEMES = {
       text: 'hex-ebcdic',
       ...REST,
     },
+  },
+  keyed: {
+    ...HEAD,
+    name: 'test-hmac',
+    prw: { ...HMAC, ...HEX, inputs: [MASKED, { input: 'pinBlock' }], outputBytes: 32, uncovered: ['pan'] },
+    mac: { ...HMAC, ...HEX, inputs: [MASKED, PRW], outputBytes: 8, ...REST },
   },
 } as const
 

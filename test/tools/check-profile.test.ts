@@ -1,4 +1,4 @@
-/** A profile against the samples of seven invented schemes: it agrees, or the nearest reading that would is named. */
+/** A profile against the samples of eight invented schemes: it agrees, or the nearest reading that would is named. */
 import { describe, expect, test } from 'vitest'
 import { parseProfile } from '../../src/seccos/profile/parse.js'
 import { checkProfile } from '../../src/tools/check-profile.js'
@@ -12,10 +12,15 @@ const NAMES = Object.keys(SCHEMES) as Scheme[]
 const KEYS = {
   tdea: [bytes('0123456789ABCDEFFEDCBA9876543210'), bytes('7CA110454A1A6E570131D9619DC1376E')],
   aes: [bytes('2B7E151628AED2A6ABF7158809CF4F3C'), bytes('77A77FAF290C1FA30C683DF16BA7A77B')],
+  hmac: [
+    bytes('000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F'),
+    bytes('202122232425262728292A2B2C2D2E2F303132333435363738393A3B3C3D3E3F'),
+  ],
 } as const
 
 const keysOf = (profile: { prw: { algorithm: string }; mac: { algorithm: string } }) => {
-  const cipher = (algorithm: string) => (algorithm.includes('aes') ? 'aes' : 'tdea')
+  const cipher = (algorithm: string) =>
+    algorithm.startsWith('hmac') ? 'hmac' : algorithm.includes('aes') ? 'aes' : 'tdea'
   return {
     prwTestKey: KEYS[cipher(profile.prw.algorithm)][0],
     macTestKey: KEYS[cipher(profile.mac.algorithm)][1],
