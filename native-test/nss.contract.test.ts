@@ -7,7 +7,7 @@
 
 import { afterAll, expect, test } from 'vitest'
 import { operationsOf } from '../src/backend/key.js'
-import type { Backend } from '../src/index.js'
+import type { Backend, OpenerOptions } from '../src/index.js'
 import { openKeyStore, pkcs11Backend } from '../src/pkcs11.js'
 import { backendContract, CONTRACT_KEYS, type ContractKey } from '../src/testing.js'
 import { describeNss, makeDatabase } from './nss.js'
@@ -17,7 +17,11 @@ describeNss('backend contract: NSS softokn', () => {
   const options = makeDatabase()
 
   /** Labels begin with a prefix of the set; a kid that is not in the set is found under none. */
-  async function openSet(prefix: string, keys: readonly ContractKey[]): Promise<Backend> {
+  async function openSet(
+    prefix: string,
+    keys: readonly ContractKey[],
+    opener: OpenerOptions = {},
+  ): Promise<Backend> {
     await using store = await openKeyStore({ ...options, importClearKeys: true })
     for (const { kid, id } of await store.listKeys()) {
       if (kid.startsWith(prefix)) await store.deleteKey(kid, { id })
@@ -36,12 +40,13 @@ describeNss('backend contract: NSS softokn', () => {
     const all = [...CONTRACT_KEYS.map(({ kid }) => kid), ...kids]
     return pkcs11Backend({
       ...options,
+      ...opener,
       keys: Object.fromEntries(all.map(kid => [kid, { label: prefix + kid }])),
     })
   }
 
   const contract = backendContract({
-    open: keys => openSet(keys === CONTRACT_KEYS ? 'shared ' : 'scratch ', keys),
+    open: (keys, opener) => openSet(keys === CONTRACT_KEYS ? 'shared ' : 'scratch ', keys, opener),
   })
   test.each(contract.cases.map(({ name, run }) => [name, run] as const))('%s', (_name, run) => run())
 

@@ -1,5 +1,5 @@
 import { CKA } from '../src/backend/pkcs11/binding/constants.js'
-import type { Backend } from '../src/index.js'
+import type { Backend, OpenerOptions } from '../src/index.js'
 import { type KeyStoreOptions, openKeyStore, type Pkcs11Options, pkcs11Backend } from '../src/pkcs11.js'
 import type { ContractKey } from '../src/testing.js'
 import { onToken, strayKey } from './raw.js'
@@ -23,7 +23,11 @@ function twinOf({ kid, material }: ContractKey): ReturnType<typeof strayKey> {
 }
 
 /** A backend on a token that was emptied and holds exactly these keys. */
-export async function openWith(options: Pkcs11Options, keys: readonly ContractKey[]): Promise<Backend> {
+export async function openWith(
+  options: Pkcs11Options,
+  keys: readonly ContractKey[],
+  opener: OpenerOptions = {},
+): Promise<Backend> {
   await provision(options, keys)
-  return pkcs11Backend(options)
+  return pkcs11Backend({ ...options, ...opener })
 }

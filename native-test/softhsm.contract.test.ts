@@ -7,7 +7,7 @@ describeSoftHsm('backend contract: SoftHSM', () => {
   const shared = { ...makeToken('shared'), composedMac: true }
   const scratch = { ...makeToken('scratch'), composedMac: true }
   const contract = backendContract({
-    open: keys => openWith(keys === CONTRACT_KEYS ? shared : scratch, keys),
+    open: (keys, opener) => openWith(keys === CONTRACT_KEYS ? shared : scratch, keys, opener),
   })
   test.each(contract.cases.map(({ name, run }) => [name, run] as const))('%s', (_name, run) => run())
   afterAll(() => contract.close())

@@ -3,7 +3,7 @@
  *
  * @module issuer-pin-crypto
  */
-export type { Backend, BindSpec } from './backend/backend.js'
+export type { Backend, BindSpec, KeyUse, OpenerOptions } from './backend/backend.js'
 export type {
   BackendDriver,
   Capabilities,
@@ -18,6 +18,7 @@ export type {
 } from './backend/driver.js'
 export { openBackend } from './backend/front.js'
 export type { Key, KeyFacts } from './backend/key.js'
+export { type OperationLimitOptions, type OperationRate, operationLimit } from './backend/opener.js'
 export type { CallOptions } from './base/arguments.js'
 export {
   AbortedError,
@@ -48,7 +49,7 @@ export { type OpenedJwe, type OpenRequest, openJwe } from './jwe/open.js'
 export { importRecipient, type P256Recipient, type PublicJwkLike } from './jwe/recipient.js'
 export { type SealRequest, sealJwe } from './jwe/seal.js'
 export type { CheckValue, CheckValueMethod } from './key/check-value.js'
-export type { KeyMode, KeyPurpose, KeyUsage, UsageRule } from './key/usage.js'
+export type { KeyMode, KeyOperation, KeyPurpose, KeyUsage, UsageRule } from './key/usage.js'
 export { USAGES } from './key/usage.js'
 export {
   type ClearKeyFacts,

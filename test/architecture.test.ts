@@ -68,6 +68,7 @@ const LATER: readonly (readonly [idea: string, files: RegExp])[] = [
   ['SQLite in threads of its own', /^stores\/sqlite\/(connection|host-entry|threads)\.ts$/],
   ['components and key blocks', /^key-block\//],
   ['a binding without a compiler', /^backend\/pkcs11\/binding\/(koffi-binding|load)\.ts$/],
+  ['what the opener of a backend decides: key ring and limits', /^backend\/opener\.ts$/],
 ]
 
 test('there are sources to look at, and the house has fewer than 180 files', () => {

@@ -17,7 +17,7 @@
  */
 import type { CallOptions } from '../base/arguments.js'
 import type { CheckValue } from '../key/check-value.js'
-import type { KeyMode, KeyUsage } from '../key/usage.js'
+import type { KeyMode, KeyOperation, KeyUsage } from '../key/usage.js'
 import type { KeyAlgorithm } from '../primitives/algorithms.js'
 import type { Capabilities, Health } from './driver.js'
 import type { Key } from './key.js'
@@ -48,6 +48,33 @@ export interface BindSpec {
   readonly hostDecipher?: boolean
 }
 
+/** One use of a key, as the opener's `onOperation` hears of it before it happens. No secret, and nothing of the data. */
+export interface KeyUse {
+  readonly kid: string
+  readonly usage: KeyUsage
+  readonly mode: KeyMode
+  readonly operation: KeyOperation
+  /** How many cipher blocks are worked on, each a trial for whoever guesses; 1 for a MAC, an agreement, a signature. */
+  readonly blocks: number
+}
+
+/** What whoever opens a backend decides once, for everybody who is handed it or a key of it. */
+export interface OpenerOptions {
+  /**
+   * The key ring: which keys may be bound, and for how much at most. `bind` then refuses every other kid, another usage, a
+   * wider mode and `hostDecipher` where it is not said here, with `ERR_BACKEND_SEALED`; what is said here of algorithm and
+   * check value is checked at each `bind`. One entry a kid. Without it whoever holds the backend binds what it has, until
+   * `seal()`.
+   */
+  readonly ring?: readonly BindSpec[]
+  /**
+   * Is asked before each operation under a key, and refuses it by throwing: a coded error is passed on, any other becomes
+   * `ERR_BACKEND_FAILED`. It must answer at once and return nothing. `operationLimit` is one that bounds operations per key
+   * and time.
+   */
+  readonly onOperation?: (use: KeyUse) => void
+}
+
 /**
  * A place where keys live, for whoever opened it: it binds keys and it is closed; what is done with a key goes through the
  * key. The contract is at the head of `src/backend/backend.ts`; `issuer-pin-crypto/testing` executes it.
@@ -60,7 +87,7 @@ export interface Backend extends AsyncDisposable {
    *
    * Errors: `ERR_KEY_NOT_FOUND`, `ERR_KEY_AMBIGUOUS` (two keys by that kid), `ERR_KEY_USAGE`, `ERR_KEY_ALGORITHM`,
    * `ERR_KEY_CHECK_VALUE`, `ERR_KEY_WEAK`, `ERR_KEY_MATERIAL`, `ERR_KEY_ATTRIBUTES` (a token key that could leave
-   * the token or do more than its usage).
+   * the token or do more than its usage), `ERR_BACKEND_SEALED` (not in the ring, or wider than the ring has it).
    */
   bind(spec: BindSpec, options?: CallOptions): Promise<Key>
 

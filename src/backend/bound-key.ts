@@ -7,8 +7,10 @@ import { type CallOptions, requireSignal, throwIfAborted } from '../base/argumen
 import { ownCopy, secretBytes, snapshot, wipe } from '../base/bytes.js'
 import { ArgumentError, BackendError, isIssuerPinError, KeyError } from '../base/errors.js'
 import { type KeyOperation, operationsFor, refusedUse } from '../key/usage.js'
-import { blockBytesOf } from '../primitives/algorithms.js'
+import { blockBytesOf, isEncipherment } from '../primitives/algorithms.js'
+import { macBytes } from '../primitives/mac.js'
 import { SIGNATURE_BYTES, verifyEs256 } from '../primitives/p256.js'
+import type { KeyUse } from './backend.js'
 import {
   MAX_INPUT_BYTES,
   macOutputBytes,
@@ -29,6 +31,8 @@ export interface OpenParts<Ref> {
   readonly jobs: Jobs
   /** Whether blocks are re-enciphered inside the token. */
   readonly reenciphersInside: boolean
+  /** Asks the opener, who refuses by throwing; undefined where nobody wants to be asked. */
+  readonly onOperation: ((use: KeyUse) => void) | undefined
 }
 
 /** What a driver needs to reach a key again, and what its signatures are held against. */
@@ -77,7 +81,8 @@ export class BoundKey<Ref> implements KeyOperations {
     const { driver, jobs } = this.#admit('encipher')
     const input = this.#blocks(blocks)
     const run: Run = signal => driver.encipher(this.#reference.ref, input, signal)
-    return jobs.run(options, { run, input: ownOf(input, blocks), outputBytes: input.length })
+    const admit = this.#asking('encipher', input.length)
+    return jobs.run(options, { run, input: ownOf(input, blocks), outputBytes: input.length, admit })
   }
 
   async decipher(blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
@@ -85,7 +90,8 @@ export class BoundKey<Ref> implements KeyOperations {
     const input = this.#blocks(blocks)
     requireHostDecipher(this.#facts)
     const run: Run = signal => driver.decipher(this.#reference.ref, input, signal)
-    return jobs.run(options, { run, input: ownOf(input, blocks), outputBytes: input.length })
+    const admit = this.#asking('decipher', input.length)
+    return jobs.run(options, { run, input: ownOf(input, blocks), outputBytes: input.length, admit })
   }
 
   async decipherVariant(mask: Uint8Array, blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
@@ -114,7 +120,8 @@ export class BoundKey<Ref> implements KeyOperations {
     // Inside the token too, a block must not move to where the host may open it from where it may not.
     if (!reenciphersInside || to.hostDecipher) requireHostDecipher(this.#facts)
     const run: Run = signal => driver.reencipher(this.#reference.ref, target.#reference.ref, input, signal)
-    return jobs.run(options, { run, input: ownOf(input, blocks), outputBytes: input.length })
+    const admit = this.#asking('reencipher', input.length, target)
+    return jobs.run(options, { run, input: ownOf(input, blocks), outputBytes: input.length, admit })
   }
 
   async mac(request: MacRequest, message: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
@@ -124,14 +131,19 @@ export class BoundKey<Ref> implements KeyOperations {
     const run: Run = signal => driver.mac(this.#reference.ref, parameters, input, signal)
     const outputBytes = macOutputBytes(this.#facts, parameters, input.length)
     const more = [parameters.iv, ...(parameters.derivation ?? []).map(({ data }) => data)]
-    return jobs.run(options, { run, input, outputBytes, more })
+    const admit = this.#asking('mac', isEncipherment(parameters.algorithm) ? outputBytes : 0)
+    return jobs.run(options, { run, input, outputBytes, more, admit })
   }
 
   async deriveContentKey(request: ContentKeyRequest, options?: CallOptions): Promise<Uint8Array> {
     const { driver, jobs } = this.#admit('deriveContentKey')
     const parameters = readContentKeyRequest(request)
     const run: Run = signal => driver.deriveContentKey(this.#reference.ref, parameters, signal)
-    return jobs.run(options, { run, outputBytes: parameters.length })
+    return jobs.run(options, {
+      run,
+      outputBytes: parameters.length,
+      admit: this.#asking('deriveContentKey', 0),
+    })
   }
 
   async sign(message: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
@@ -144,7 +156,8 @@ export class BoundKey<Ref> implements KeyOperations {
     const isRight = (signature: Uint8Array): boolean =>
       publicKey !== undefined && verifyEs256(publicKey, kept, signature)
     try {
-      return await jobs.run(options, { run, input, outputBytes: SIGNATURE_BYTES, isRight })
+      const admit = this.#asking('sign', 0)
+      return await jobs.run(options, { run, input, outputBytes: SIGNATURE_BYTES, isRight, admit })
     } finally {
       wipe(kept)
     }
@@ -152,6 +165,22 @@ export class BoundKey<Ref> implements KeyOperations {
 
   randomBytes(length: number, options?: CallOptions): Promise<Uint8Array> {
     return randomBytesOf(this.#parts, length, options)
+  }
+
+  /** Asks the opener about so many bytes of blocks under this key, and as many under the one they go to. */
+  #asking(operation: KeyOperation, bytes: number, to?: BoundKey<Ref>): (() => void) | undefined {
+    const { onOperation } = this.#parts
+    if (onOperation === undefined) return undefined
+    return () => {
+      this.#ask(onOperation, operation, bytes)
+      if (to !== undefined) to.#ask(onOperation, 'encipher', bytes)
+    }
+  }
+
+  #ask(onOperation: (use: KeyUse) => void, operation: KeyOperation, bytes: number): void {
+    const { kid, usage, mode, algorithm } = this.#facts
+    const blocks = bytes === 0 ? 1 : bytes / macBytes(algorithm)
+    onOperation(Object.freeze({ kid, usage, mode, operation, blocks }))
   }
 
   /** The blocks as the driver gets them: a copy of our own, but themselves where it is done with them when it returns. */
@@ -194,6 +223,8 @@ export interface Job<T> {
   readonly more?: readonly (Uint8Array | undefined)[]
   /** Where the result is bytes: how many they must be. */
   readonly outputBytes?: number
+  /** Throws where the opener refuses the operation; asked last before it begins. */
+  readonly admit?: (() => void) | undefined
   /** Where bytes of that length can still be wrong, and this shows. */
   readonly isRight?: (result: Uint8Array) => boolean
 }
@@ -226,10 +257,11 @@ export class Jobs {
       if (this.#closing !== undefined) throw new BackendError('ERR_BACKEND_CLOSED', 'the backend is closed')
       const signal = requireSignal(options)
       throwIfAborted(signal)
+      job.admit?.()
       this.#inFlight++
       return signal
     } catch (error) {
-      wipe(job.input)
+      wipe(job.input, ...(job.more ?? []))
       throw error
     }
   }

@@ -48,9 +48,9 @@ export interface ReadSpec {
   readonly hostDecipher: boolean
 }
 
-export function readSpec(spec: BindSpec): ReadSpec {
+export function readSpec(spec: BindSpec, what = 'bind'): ReadSpec {
   const names = ['kid', 'usage', 'mode', 'algorithm', 'kcv', 'hostDecipher'] as const
-  const { kid, usage, mode: given, algorithm, kcv, hostDecipher = false } = readOptions(spec, 'bind', names)
+  const { kid, usage, mode: given, algorithm, kcv, hostDecipher = false } = readOptions(spec, what, names)
   requireKid(kid)
   if (!isKeyUsage(usage)) throw new ArgumentError(`usage must be one of ${Object.keys(USAGES).join(', ')}`)
   if (algorithm !== undefined && !isKeyAlgorithm(algorithm)) {

@@ -4,24 +4,25 @@
  */
 
 import type { KeyObject } from 'node:crypto'
-import { type CallOptions, deepFreeze } from '../base/arguments.js'
+import { type CallOptions, deepFreeze, readOptions } from '../base/arguments.js'
 import { ArgumentError, BackendError, KeyError } from '../base/errors.js'
 import { methodOf, readCheckValue, requireCheckValue } from '../key/check-value.js'
 import { type KeyUsage, USAGES } from '../key/usage.js'
 import { isTdea } from '../primitives/algorithms.js'
 import { es256PublicKey } from '../primitives/p256.js'
-import type { Backend, BindSpec } from './backend.js'
+import type { Backend, BindSpec, OpenerOptions } from './backend.js'
 import { BoundKey, Jobs, type OpenParts, type Reference, randomBytesOf } from './bound-key.js'
 import { type ReadSpec, readSpec } from './checks.js'
 import type { BackendDriver, Capabilities, FoundKey, Health } from './driver.js'
 import { type Key, type KeyFacts, makeKey, requireKey } from './key.js'
+import { type KeyRing, longer, OPENER_OPTIONS, type Opener, readOpener, requireInRing } from './opener.js'
 
 /**
  * A {@link Backend} out of a driver: puts the checks that are common to all backends in front of it. `Ref`, the driver's
  * own name for a key, stays between the two. For those who write a backend; `backendContract` of
  * `issuer-pin-crypto/testing` says whether it holds.
  *
- * Errors: `ERR_ARGUMENT` (not a driver).
+ * Errors: `ERR_ARGUMENT` (not a driver, or not a ring or hook).
  *
  * @example
  * ```ts
@@ -29,9 +30,14 @@ import { type Key, type KeyFacts, makeKey, requireKey } from './key.js'
  * const key = await backend.bind({ kid: 'ZPK-D1', usage: 'pin-encryption', kcv: '08D7B4' })
  * ```
  */
-export function openBackend<Ref>(driver: BackendDriver<Ref>): Backend {
+export function openBackend<Ref>(driver: BackendDriver<Ref>, options: OpenerOptions = {}): Backend {
   if (typeof driver?.capabilities !== 'function') throw new ArgumentError('openBackend takes a BackendDriver')
-  return new BackendFront(driver)
+  return openFront(driver, readOpener(readOptions(options, 'openBackend', OPENER_OPTIONS)))
+}
+
+/** {@link openBackend} with options that have been read before the driver was made. */
+export function openFront<Ref>(driver: BackendDriver<Ref>, opener: Opener): Backend {
+  return new BackendFront(driver, opener)
 }
 
 class BackendFront<Ref> implements Backend {
@@ -41,17 +47,20 @@ class BackendFront<Ref> implements Backend {
   readonly #bound = new WeakMap<Key, Reference<Ref>>()
   readonly #usageOfKid = new Map<string, KeyUsage>()
   readonly #known = new Map<string, KnownKey>()
+  readonly #ring: KeyRing | undefined
   #sealed = false
   /** By the x coordinate: Q and -Q share it, and both belong to the scalar, up to its sign. */
   readonly #usageOfPoint = new Map<string, KeyUsage>()
 
-  constructor(driver: BackendDriver<Ref>) {
+  constructor(driver: BackendDriver<Ref>, { ring, onOperation }: Opener) {
     this.name = driver.name
+    this.#ring = ring
     this.#capabilities = deepFreeze(structuredClone(driver.capabilities()))
     this.#parts = {
       driver,
       jobs: new Jobs(),
       reenciphersInside: this.#capabilities.reencipher === 'inside',
+      onOperation,
     }
   }
 
@@ -60,18 +69,21 @@ class BackendFront<Ref> implements Backend {
     const wanted = readSpec(spec)
     const { kid, usage, mode, algorithm, hostDecipher, kcv } = wanted
     this.#requireOpenRing(kid)
+    const ruled = requireInRing(this.#ring, wanted)
     this.#requireOneUsage(kid, usage)
+    const expected = longer(kcv, ruled?.kcv)
     const query = {
       kid,
       usage,
       mode,
-      algorithm,
+      algorithm: algorithm ?? ruled?.algorithm,
       hostDecipher,
-      checkValueMethod: methodOf(kcv),
-      expected: kcv,
+      checkValueMethod: methodOf(expected),
+      expected,
     }
     const found = await jobs.run(options, { run: signal => driver.find(query, signal) })
     requireMatch(wanted, found)
+    if (ruled !== undefined) requireMatch(ruled, found)
     const { ref, checkValue, parity, publicJwk } = found
     const publicKey = USAGES[usage].purpose === 'signature' ? readPublicKey(found) : undefined
     // Once more: another bind of this kid may have come first while the driver was looking.

@@ -29,6 +29,7 @@ export type ErrorCode =
   | 'ERR_KEY_FOREIGN'
   | 'ERR_KEY_PERIOD'
   | 'ERR_KEY_BLOCK'
+  | 'ERR_KEY_LIMIT'
   | 'ERR_HOST_DECIPHER'
   | 'ERR_JWE'
   | 'ERR_JWE_RECIPIENT'
@@ -119,8 +120,8 @@ export class KeyError extends IssuerPinError {
   /** The kid the caller asked for. A kid is an identifier, never a secret. */
   readonly kid: string | undefined
 
-  constructor(code: ErrorCode, message: string, kid?: string) {
-    super(code, message)
+  constructor(code: ErrorCode, message: string, kid?: string, options?: { retryable?: boolean }) {
+    super(code, message, options)
     this.kid = kid
   }
 }

@@ -1,8 +1,9 @@
 /** Binding: what is found, what is refused, and what a bound key says of itself. */
 import assert from 'node:assert/strict'
 import { inspect } from 'node:util'
-import type { BindSpec } from '../backend/backend.js'
+import type { BindSpec, KeyUse } from '../backend/backend.js'
 import { operationsOf } from '../backend/key.js'
+import { operationLimit } from '../backend/opener.js'
 import type { CodedError, ErrorCode } from '../base/errors.js'
 import type { CheckValue } from '../key/check-value.js'
 import { type KeyMode, type KeyUsage, USAGES } from '../key/usage.js'
@@ -161,6 +162,14 @@ export function bindCases(context: ContractContext): readonly ContractCase[] {
       name: 'after seal() nothing is bound any more, and what is bound goes on working',
       run: () => sealing(context),
     },
+    {
+      name: 'what the key ring does not have, or not so wide, is not bound: ERR_BACKEND_SEALED',
+      run: () => ringed(context),
+    },
+    {
+      name: 'the opener is asked before each operation, and what he refuses is not done: ERR_KEY_LIMIT',
+      run: () => limited(context),
+    },
     ...TWINS.map(({ name, keys }) => ({
       name: `one key for two usages under two kids is refused with ERR_KEY_USAGE: ${name}`,
       run: () => refusedTwins(context, keys),
@@ -241,6 +250,78 @@ async function sealing(context: ContractContext): Promise<void> {
     await assertRejects(() => backend.bind({ kid, usage: 'pin-encryption' }), 'ERR_BACKEND_SEALED', kid)
   }
   assert.equal((await operationsOf(key).encipher(new Uint8Array(8))).length, 8)
+}
+
+async function ringed(context: ContractContext): Promise<void> {
+  const ring: readonly BindSpec[] = [
+    { kid: 'PEK-CLOSED', usage: 'pin-encryption', mode: 'E', kcv: 'A13F4A' },
+    { kid: 'CMAC-A', usage: 'cmac', kcv: '7AD387' },
+    { kid: 'MAC-1', usage: 'cbc-mac', algorithm: 'tdea-3key' },
+    { kid: 'NOBODY', usage: 'cmac' },
+  ]
+  const closed: ContractKey = { ...contractKey('PEK-CLOSED'), mode: 'E' }
+  const keys = [closed, ...['PEK-2', 'CMAC-A', 'MAC-1'].map(contractKey)]
+  await using backend = await context.open(keys, { ring })
+  const refused: readonly (readonly [BindSpec, ErrorCode])[] = [
+    [{ kid: 'PEK-2', usage: 'pin-encryption' }, 'ERR_BACKEND_SEALED'],
+    [{ kid: 'PEK-CLOSED', usage: 'pin-encryption' }, 'ERR_BACKEND_SEALED'],
+    [{ kid: 'PEK-CLOSED', usage: 'pin-encryption', mode: 'D' }, 'ERR_BACKEND_SEALED'],
+    [{ kid: 'PEK-CLOSED', usage: 'pin-encryption', hostDecipher: true }, 'ERR_BACKEND_SEALED'],
+    [{ kid: 'PEK-CLOSED', usage: 'cbc-mac' }, 'ERR_BACKEND_SEALED'],
+    [{ kid: 'MAC-1', usage: 'cbc-mac', algorithm: 'tdea-2key' }, 'ERR_BACKEND_SEALED'],
+    // What the ring states of a key is held against the key.
+    [{ kid: 'MAC-1', usage: 'cbc-mac' }, 'ERR_KEY_ALGORITHM'],
+    [{ kid: 'CMAC-A', usage: 'cmac' }, 'ERR_KEY_CHECK_VALUE'],
+    [{ kid: 'CMAC-A', usage: 'cmac', kcv: '7AD386C376' }, 'ERR_KEY_CHECK_VALUE'],
+    [{ kid: 'PEK-CLOSED', usage: 'pin-encryption', mode: 'E', kcv: 'A13F4B' }, 'ERR_KEY_CHECK_VALUE'],
+    [{ kid: 'NOBODY', usage: 'cmac' }, 'ERR_KEY_NOT_FOUND'],
+  ]
+  for (const [spec, code] of refused)
+    await assertRejects(() => backend.bind(spec), code, JSON.stringify(spec))
+  const key = await backend.bind({
+    kid: 'PEK-CLOSED',
+    usage: 'pin-encryption',
+    mode: 'E',
+    kcv: 'A13F4AABA2EFF1D9',
+  })
+  assert.equal(key.hostDecipher, false)
+  assertBytes(await operationsOf(key).encipher(new Uint8Array(8)), 'A13F4AABA2EFF1D9', 'encipher')
+}
+
+async function limited(context: ContractContext): Promise<void> {
+  const uses: string[] = []
+  const rate = { operations: 10, perMs: 1000 }
+  const limit = operationLimit({ perKey: rate, keys: { 'MAC-1': { ...rate, operations: 1 } }, now: () => 0 })
+  const onOperation = (use: KeyUse): void => {
+    limit(use)
+    uses.push(`${use.kid} ${use.usage} ${use.mode} ${use.operation} ${use.blocks}`)
+  }
+  const keys = ['PEK-2', 'PEK-3', 'MAC-1'].map(contractKey)
+  await using backend = await context.open(keys, { onOperation })
+  const [from, to, mac] = await Promise.all(keys.map(({ kid }) => bindContractKey(backend, kid)))
+  assert.ok(from !== undefined && to !== undefined && mac !== undefined)
+  const block = await operationsOf(from).encipher(new Uint8Array(64))
+  await assertRejects(() => operationsOf(from).encipher(new Uint8Array(24)), 'ERR_KEY_LIMIT')
+  await operationsOf(from).decipher(block.slice(0, 8))
+  await operationsOf(from).reencipher(to, block.slice(0, 8))
+  await assertRejects(() => operationsOf(from).reencipher(to, block.slice(0, 8)), 'ERR_KEY_LIMIT')
+  await assertRejects(() => operationsOf(from).decipher(block.slice(0, 8)), 'ERR_KEY_LIMIT')
+  await operationsOf(to).encipher(new Uint8Array(72))
+  await assertRejects(() => operationsOf(to).encipher(new Uint8Array(8)), 'ERR_KEY_LIMIT')
+  const expected = [
+    'PEK-2 pin-encryption B encipher 8',
+    'PEK-2 pin-encryption B decipher 1',
+    'PEK-2 pin-encryption B reencipher 1',
+    'PEK-3 pin-encryption B encipher 1',
+    'PEK-3 pin-encryption B encipher 9',
+  ]
+  if (backend.capabilities().macs['iso9797-1-alg1'] !== 'none') {
+    const input = { key: mac, message: new Uint8Array(80), algorithm: 'iso9797-1-alg1', padding: 2 } as const
+    await generateMac({ ...input, length: 8 })
+    await assertRejects(() => generateMac({ ...input, length: 8 }), 'ERR_KEY_LIMIT')
+    expected.push('MAC-1 cbc-mac C mac 1')
+  }
+  assert.deepEqual(uses, expected)
 }
 
 /** Refused when the keys are put in or when the second one is bound, whichever sees it first. */

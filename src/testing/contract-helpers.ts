@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { inspect } from 'node:util'
-import type { Backend, BindSpec } from '../backend/backend.js'
+import type { Backend, BindSpec, OpenerOptions } from '../backend/backend.js'
 import type { Key } from '../backend/key.js'
 import { type ErrorCode, isIssuerPinError } from '../base/errors.js'
 import type { KeyMode, KeyUsage } from '../key/usage.js'
@@ -19,9 +19,10 @@ export interface ContractCase {
 export interface ContractHarness {
   /**
    * Opens a fresh backend that holds exactly these keys under these kids (a token is emptied and provisioned).
-   * May reject with the coded error by which the backend, or its provisioning, refuses a key.
+   * May reject with the coded error by which the backend, or its provisioning, refuses a key. The options go to the
+   * backend as they are: `openBackend` takes them.
    */
-  open(keys: readonly ContractKey[]): Promise<Backend>
+  open(keys: readonly ContractKey[], options?: OpenerOptions): Promise<Backend>
 }
 
 /** What the cases share: one backend holding {@link CONTRACT_KEYS}, and a way to open further ones. */

@@ -31,7 +31,7 @@ export interface BackendContract {
  * ```ts
  * import { backendContract } from 'issuer-pin-crypto/testing'
  *
- * const contract = backendContract({ open: keys => openMyBackend(keys) })
+ * const contract = backendContract({ open: (keys, options) => openMyBackend(keys, options) })
  * for (const { name, run } of contract.cases) test(name, run)
  * afterAll(() => contract.close())
  * ```
@@ -39,7 +39,7 @@ export interface BackendContract {
 export function backendContract(harness: ContractHarness): BackendContract {
   let shared: Promise<Backend> | undefined
   const context: ContractContext = {
-    open: keys => harness.open(keys),
+    open: (keys, options) => harness.open(keys, options),
     shared: () => {
       shared ??= harness.open(CONTRACT_KEYS)
       return shared

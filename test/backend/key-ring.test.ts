@@ -1,9 +1,12 @@
 /** What a backend's key ring holds: each key once, for one usage, and nothing after it has been sealed. */
+import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { operationsOf } from '../../src/backend/key.js'
 import { nodeEngine } from '../../src/backend/software/engine-node.js'
 import { storeKeys } from '../../src/backend/software/keys.js'
 import { SoftwareDriver } from '../../src/backend/software/software.js'
-import { openBackend } from '../../src/index.js'
+import { type ErrorCode, KeyError, openBackend, operationLimit } from '../../src/index.js'
+import { publicPoint } from '../../src/key/material.js'
 import { type SoftwareKey, softwareBackend } from '../../src/software.js'
 import { failure } from '../support/errors.js'
 
@@ -101,5 +104,227 @@ describe('a sealed backend', () => {
     )
     expect(message).toBe('the backend is sealed: ONE had to be bound before')
     expect(await backend.randomBytes(8)).toHaveLength(8)
+  })
+})
+
+describe('the key ring', () => {
+  const keys = [pin(K1 + K2)]
+  const entry = { kid: 'ONE', usage: 'pin-encryption' } as const
+
+  test('is read once, when the backend is opened, and by own members', async () => {
+    for (const ring of [
+      {} as never,
+      [entry, { ...entry, mode: 'E' as const }],
+      [{ ...entry, kid: '' }],
+      [{ ...entry, kids: [] } as never],
+      Array.from({ length: 10_001 }, (_, i) => ({ ...entry, kid: `${i}` })),
+      [Object.create(entry) as typeof entry],
+    ]) {
+      await failure(() => softwareBackend({ keys, ring }), 'ERR_ARGUMENT')
+    }
+    const ring: { kid: string; usage: 'pin-encryption'; mode: 'E' | 'B' }[] = [{ ...entry, mode: 'E' }]
+    await using backend = await softwareBackend({ keys, ring })
+    if (ring[0] !== undefined) ring[0].mode = 'B'
+    ring.push({ ...entry, kid: 'TWO', mode: 'B' })
+    await failure(() => backend.bind({ kid: 'TWO', usage: 'pin-encryption' }), 'ERR_BACKEND_SEALED')
+    const { message } = await failure(() => backend.bind(entry), 'ERR_BACKEND_SEALED')
+    expect(message).toBe('the key ring of this backend has ONE in mode E: bind it with that mode, not with B')
+    expect((await backend.bind({ ...entry, mode: 'E' })).mode).toBe('E')
+    backend.seal()
+    await failure(() => backend.bind({ ...entry, mode: 'E' }), 'ERR_BACKEND_SEALED')
+  })
+
+  test('says how wide a key may be at most: less is bound', async () => {
+    await using backend = await softwareBackend({ keys, ring: [{ ...entry, hostDecipher: true }] })
+    expect((await backend.bind(entry)).hostDecipher).toBe(false)
+    expect((await backend.bind({ ...entry, mode: 'D' })).mode).toBe('D')
+    expect((await backend.bind({ ...entry, hostDecipher: true })).hostDecipher).toBe(true)
+  })
+
+  test('an empty one has nothing', async () => {
+    await using backend = await softwareBackend({ keys, ring: [] })
+    const { message } = await failure(() => backend.bind(entry), 'ERR_BACKEND_SEALED')
+    expect(message).toBe('the key ring of this backend holds no key by the kid ONE')
+  })
+
+  test('all of a check value is compared that either side gives', async () => {
+    const whole = { method: 'encrypt-zero', value: 'A13F4AABA2EFF1D9' } as const
+    const wrong = { ...whole, value: 'A13F4AABA2EFF1D8' }
+    for (const [ruled, asked] of [
+      ['A13F4A', wrong],
+      [wrong, 'A13F4A'],
+      [wrong, undefined],
+      [undefined, wrong],
+    ] as const) {
+      const more = ruled === undefined ? {} : { kcv: ruled }
+      await using backend = await softwareBackend({ keys, ring: [{ ...entry, ...more }] })
+      const spec = asked === undefined ? entry : { ...entry, kcv: asked }
+      await failure(() => backend.bind(spec), 'ERR_KEY_CHECK_VALUE')
+    }
+    await using backend = await softwareBackend({ keys, ring: [{ ...entry, kcv: whole }] })
+    expect((await backend.bind({ ...entry, kcv: 'A13F4A' })).checkValue).toEqual(whole)
+  })
+})
+
+describe('onOperation', () => {
+  const entry = { kid: 'ONE', usage: 'pin-encryption' } as const
+  const block = new Uint8Array(8)
+
+  test('refuses what it throws, with a code; and an answer that would come later', async () => {
+    const limit = new KeyError('ERR_KEY_LIMIT', 'enough', 'ONE')
+    const hooks: readonly (readonly [() => unknown, ErrorCode, string])[] = [
+      [
+        () => {
+          throw limit
+        },
+        'ERR_KEY_LIMIT',
+        'enough',
+      ],
+      [
+        () => {
+          throw new Error('what it says is its own')
+        },
+        'ERR_BACKEND_FAILED',
+        'onOperation failed',
+      ],
+      [() => false, 'ERR_BACKEND_FAILED', 'onOperation must answer at once, and return nothing'],
+      [
+        () => Promise.reject(new Error('later')),
+        'ERR_BACKEND_FAILED',
+        'onOperation must answer at once, and return nothing',
+      ],
+    ]
+    for (const [hook, code, message] of hooks) {
+      const onOperation = hook as () => undefined
+      await using backend = await softwareBackend({ keys: [pin(K1 + K2)], onOperation })
+      const key = await backend.bind(entry)
+      const error = await failure(() => operationsOf(key).encipher(block), code)
+      expect(error.message).toBe(message)
+    }
+    await failure(() => softwareBackend({ keys: [], onOperation: 1 as never }), 'ERR_ARGUMENT')
+  })
+
+  test('is not asked for what is refused anyway, and hears no bytes', async () => {
+    const uses: unknown[] = []
+    await using backend = await softwareBackend({
+      keys: [
+        pin(K1 + K2),
+        { kid: 'PRW', usage: 'prw-generate', algorithm: 'aes-128', material: K3 + K2 },
+        { kid: 'J', usage: 'jwe-key-agreement', algorithm: 'ec-p256', material: '11'.repeat(32) },
+        { kid: 'S', usage: 'jwt-signing', algorithm: 'ec-p256', material: '22'.repeat(32) },
+      ],
+      onOperation: use => {
+        uses.push(use)
+        expect(Object.isFrozen(use)).toBe(true)
+      },
+    })
+    const [one, prw, agreement, signs] = await Promise.all([
+      backend.bind(entry),
+      backend.bind({ kid: 'PRW', usage: 'prw-generate' }),
+      backend.bind({ kid: 'J', usage: 'jwe-key-agreement' }),
+      backend.bind({ kid: 'S', usage: 'jwt-signing' }),
+    ])
+    await failure(() => operationsOf(one).encipher(new Uint8Array(7)), 'ERR_LENGTH')
+    await failure(() => operationsOf(one).decipher(block), 'ERR_HOST_DECIPHER')
+    await failure(() => operationsOf(one).encipher(block, { signal: AbortSignal.abort() }), 'ERR_ABORTED')
+    expect(uses).toEqual([])
+    await operationsOf(prw).mac({ algorithm: 'encipher-ecb', padding: 2 }, new Uint8Array(32))
+    const ephemeralPublicKey = publicPoint('E', new Uint8Array(32).fill(3))
+    await operationsOf(agreement).deriveContentKey({ ephemeralPublicKey, otherInfo: block, length: 16 })
+    await operationsOf(signs).sign(block)
+    expect(uses).toEqual([
+      { kid: 'PRW', usage: 'prw-generate', mode: 'G', operation: 'mac', blocks: 3 },
+      { kid: 'J', usage: 'jwe-key-agreement', mode: 'X', operation: 'deriveContentKey', blocks: 1 },
+      { kid: 'S', usage: 'jwt-signing', mode: 'S', operation: 'sign', blocks: 1 },
+    ])
+  })
+})
+
+describe('operationLimit', () => {
+  const use = (blocks: number, kid = 'ONE') =>
+    ({ kid, usage: 'pin-encryption', mode: 'B', operation: 'encipher', blocks }) as const
+
+  test('never more than the rate in any stretch of that time, by a clock that jumps ahead or stands', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 40 }),
+        fc.integer({ min: 1, max: 200 }),
+        fc.array(fc.tuple(fc.integer({ min: 0, max: 90 }), fc.integer({ min: 1, max: 12 })), {
+          maxLength: 80,
+        }),
+        fc.integer({ min: -1000, max: 1000 }),
+        (operations, perMs, steps, start) => {
+          let time = start
+          const limit = operationLimit({ perKey: { operations, perMs }, now: () => time })
+          const done: [at: number, blocks: number][] = []
+          for (const [wait, blocks] of steps) {
+            time += wait
+            try {
+              limit(use(blocks))
+              done.push([time, blocks])
+            } catch (error) {
+              expect(error).toMatchObject({
+                code: 'ERR_KEY_LIMIT',
+                retryable: blocks <= operations,
+                kid: 'ONE',
+              })
+            }
+            const recent = done.filter(([at]) => at > time - perMs).reduce((sum, [, count]) => sum + count, 0)
+            expect(recent).toBeLessThanOrEqual(operations)
+          }
+        },
+      ),
+    )
+  })
+
+  test('lets go on when the time is over, and not before; each key has its own count', () => {
+    let time = 0
+    const limit = operationLimit({
+      perKey: { operations: 2, perMs: 80 },
+      keys: { MORE: { operations: 3, perMs: 80 } },
+      now: () => time,
+    })
+    const refused = (blocks: number, kid?: string) => {
+      try {
+        limit(use(blocks, kid))
+        return undefined
+      } catch (error) {
+        return (error as Error).message
+      }
+    }
+    expect(refused(2)).toBeUndefined()
+    expect(refused(1)).toBe('key ONE: 2 operations in 80 ms are allowed under it, and no more')
+    expect([refused(3, 'MORE'), refused(2, 'OTHER')]).toEqual([undefined, undefined])
+    time = 79
+    expect(refused(1)).toBeDefined()
+    time = -100
+    expect(refused(1)).toBeDefined()
+    time = 90
+    expect([refused(2), refused(1) === undefined]).toEqual([undefined, false])
+    time = Number.NaN
+    expect(refused(1)).toBe('the clock of operationLimit failed')
+  })
+
+  test('runs on the platform’s clock where it is given none', () => {
+    const limit = operationLimit({ perKey: { operations: 1, perMs: 86_400_000 } })
+    limit(use(1))
+    expect(() => limit(use(1))).toThrow(expect.objectContaining({ code: 'ERR_KEY_LIMIT' }))
+  })
+
+  test.each([
+    [undefined],
+    [{}],
+    [{ perKey: {} }],
+    [{ perKey: { operations: 0, perMs: 1 } }],
+    [{ perKey: { operations: 1.5, perMs: 1 } }],
+    [{ perKey: { operations: 1, perMs: 86_400_001 } }],
+    [{ perKey: { operations: '1', perMs: 1 } }],
+    [{ perKey: { operations: 1, perMs: 1 }, now: 1 }],
+    [{ perKey: { operations: 1, perMs: 1 }, keys: { K: {} } }],
+    [{ perKey: { operations: 1, perMs: 1 }, keys: 'K' }],
+    [{ perKey: { operations: 1, perMs: 1, per: 1 } }],
+    [{ perKey: { operations: 1, perMs: 1 }, limit: 1 }],
+  ])('refuses %j', options => {
+    expect(() => operationLimit(options as never)).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT' }))
   })
 })

@@ -6,8 +6,9 @@ describe.each(['bitslice', 'node:crypto', 'node-forge'] as const)(
   'backend contract: software, %s',
   engine => {
     const contract = backendContract({
-      open: keys =>
+      open: (keys, opener) =>
         softwareBackend({
+          ...opener,
           engine,
           keys: keys.map(({ hostDecipher: _, ...key }) => key),
         }),

@@ -21,9 +21,9 @@ class WithoutCmac extends SoftwareDriver {
 }
 
 const contract = backendContract({
-  open: async keys => {
+  open: async (keys, opener) => {
     const declared = keys.map(({ hostDecipher: _, ...key }) => key)
-    return openBackend(new WithoutCmac(storeKeys(declared), nodeEngine))
+    return openBackend(new WithoutCmac(storeKeys(declared), nodeEngine), opener)
   },
 })
 test.each(contract.cases.map(({ name, run }) => [name, run] as const))('%s', (_name, run) => run())

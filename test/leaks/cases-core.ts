@@ -522,6 +522,7 @@ export const NO_VERBS: Readonly<Record<string, string>> = {
   KeyBlockError: 'an error class',
   KeyError: 'an error class',
   Pkcs11Error: 'an error class',
+  operationLimit: 'takes numbers and kids',
   createTestIssuer: 'takes nothing; its keys are published',
   PinBlockError: 'an error class',
   ProfileError: 'an error class',

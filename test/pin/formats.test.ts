@@ -77,7 +77,7 @@ describe('AES keys', () => {
     hostDecipher: false,
     checkValueMethod: undefined,
   } as const
-  const parts = { driver, jobs: new Jobs(), reenciphersInside: false }
+  const parts = { driver, jobs: new Jobs(), reenciphersInside: false, onOperation: undefined }
   const pinKey = (kid: 'A' | 'T') => {
     const { ref, algorithm, checkValue } = driver.find({ ...query, kid })
     const facts: KeyFacts = {

@@ -36,7 +36,7 @@ describe.each(TOKENS)(
   'backend contract: fake token, $name',
   ({ fake: fakeOptions, options, storeOptions }) => {
     const contract = backendContract({
-      open: async keys => {
+      open: async (keys, opener) => {
         const fake = new FakeToken(fakeOptions)
         const store = await openStoreOn(fake, storeOptions ?? options)
         const kids = new Set<string>()
@@ -50,7 +50,7 @@ describe.each(TOKENS)(
         } finally {
           await store.close()
         }
-        return openBackendOn(fake, options)
+        return openBackendOn(fake, { ...options, ...opener })
       },
     })
     test.each(contract.cases.map(({ name, run }) => [name, run] as const))('%s', (_name, run) => run())

@@ -1,6 +1,7 @@
 /** The PKCS#11 backend: keys in a token, operations as jobs that an executor runs, a supervisor that brings back what is lost. */
+import { readOwn } from '../../base/arguments.js'
 import { BackendError, isIssuerPinError } from '../../base/errors.js'
-import type { Backend } from '../backend.js'
+import type { Backend, OpenerOptions } from '../backend.js'
 import type {
   BackendDriver,
   Capabilities,
@@ -11,7 +12,8 @@ import type {
   MacRequest,
   MaybePromise,
 } from '../driver.js'
-import { openBackend } from '../front.js'
+import { openFront } from '../front.js'
+import { OPENER_OPTIONS, readOpener } from '../opener.js'
 import type { LoadBinding } from './binding/binding.js'
 import { CKK } from './binding/constants.js'
 import { Pkcs11Error } from './binding/errors.js'
@@ -72,10 +74,11 @@ export async function openPkcs11(
   { surroundings = REAL, starter = STARTER }: OpenOptions = {},
 ): Promise<Backend> {
   const settings = readSettings(options, 'pkcs11Backend')
+  const opener = readOpener(readOwn<OpenerOptions>(options, 'pkcs11Backend', OPENER_OPTIONS))
   const loadBinding = load ?? loaderOf(settings.binding)
   const open = (): Promise<Executor> => openRemote(settings, loadBinding, undefined, starter)
   const executor = await openPatiently(open, surroundings)
-  return openBackend(new Pkcs11Driver(executor, settings, surroundings))
+  return openFront(new Pkcs11Driver(executor, settings, surroundings), opener)
 }
 
 /** Pauses between attempts to open, in milliseconds: a token that others open at the same moment answers badly to some. */

@@ -8,7 +8,7 @@ import { isWithin, USAGES } from '../../key/usage.js'
 import { concatKdf } from '../../primitives/concat-kdf.js'
 import { computeMac, type MacCiphers } from '../../primitives/mac.js'
 import { signEs256 } from '../../primitives/p256.js'
-import type { Backend } from '../backend.js'
+import type { Backend, OpenerOptions } from '../backend.js'
 import type {
   BackendDriver,
   Capabilities,
@@ -19,7 +19,8 @@ import type {
   MacRequest,
   MaybePromise,
 } from '../driver.js'
-import { openBackend } from '../front.js'
+import { openFront } from '../front.js'
+import { OPENER_OPTIONS, readOpener } from '../opener.js'
 import { chooseEngine, type EngineChoice, engineWorks } from './engine.js'
 import {
   closeKey,
@@ -35,7 +36,7 @@ import { batchCiphers, MacBatch } from './mac-batch.js'
 import type { TdeaEngine } from './tdea-engine.js'
 
 /** Options of {@link softwareBackend}. */
-export interface SoftwareBackendOptions {
+export interface SoftwareBackendOptions extends OpenerOptions {
   readonly keys: readonly SoftwareKey[]
   /** Who computes TDEA; `auto` where absent. What was chosen stands in `capabilities().tdea`. */
   readonly engine?: EngineChoice
@@ -57,8 +58,10 @@ export interface SoftwareBackendOptions {
  * ```
  */
 export async function softwareBackend(options: SoftwareBackendOptions): Promise<Backend> {
-  const { keys, engine } = readOptions(options, 'softwareBackend', ['keys', 'engine'])
-  return openBackend(new SoftwareDriver(storeKeys(keys), await chooseEngine(engine ?? 'auto')))
+  const names = ['keys', 'engine', ...OPENER_OPTIONS] as const
+  const { keys, engine, ...opener } = readOptions(options, 'softwareBackend', names)
+  const read = readOpener(opener)
+  return openFront(new SoftwareDriver(storeKeys(keys), await chooseEngine(engine ?? 'auto')), read)
 }
 
 /** For {@link softwareBackend}, and for tests of what the front never lets happen. */

@@ -3,6 +3,7 @@
 import { readOptions } from '../../../base/arguments.js'
 import { ArgumentError } from '../../../base/errors.js'
 import type { BindingChoice } from '../binding/binding.js'
+import type { OpenerOptions } from '../../backend.js'
 import { ACCEPTANCES, type Acceptance, type Policy } from '../keys/key-checks.js'
 import type { KeyLocation } from '../keys/key-table.js'
 import {
@@ -42,7 +43,7 @@ export interface BackendEvent {
 }
 
 /** Options of `pkcs11Backend` and `openKeyStore`. Unknown names are refused. */
-export interface Pkcs11Options {
+export interface Pkcs11Options extends OpenerOptions {
   /**
    * Absolute path of the vendor's PKCS#11 library. While a backend is open, nobody else in this process (another addon,
    * another copy of pkcs11js) may finalise it: where it is then initialised anew, sessions and keys get numbers that
@@ -155,6 +156,8 @@ export const PKCS11_OPTIONS: readonly (keyof Pkcs11Options)[] = [
   'accept',
   'vendor',
   'extractSharedSecret',
+  'ring',
+  'onOperation',
 ]
 
 /** The options, read and completed. All but the PIN function and the listener is plain data. */
