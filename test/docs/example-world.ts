@@ -7,6 +7,7 @@ import type {
   ChangeCounterStore,
   IssuerPinError,
   Key,
+  OpenerOptions,
   Pan,
   Pin,
   PublicJwkLike,
@@ -21,6 +22,7 @@ import type {
   PinStore,
   TokenClient,
 } from 'issuer-pin-crypto/d1'
+import type { SoftwareKey } from 'issuer-pin-crypto/software'
 import type { ContractKey } from 'issuer-pin-crypto/testing'
 import type { ProbeSample } from 'issuer-pin-crypto/tools'
 
@@ -125,7 +127,8 @@ export declare function readFromVault(): Promise<string>
 export declare function readPin(): Promise<string>
 export declare function readPinFromVault(): Promise<string>
 export declare function connect(name: string): Promise<ChangeCounterStore>
-export declare function openMyBackend(keys: readonly ContractKey[]): Promise<Backend>
+export declare const keys: readonly SoftwareKey[]
+export declare function openMyBackend(keys: readonly ContractKey[], options?: OpenerOptions): Promise<Backend>
 export declare function test(name: string, run: () => Promise<void>): void
 export declare function afterAll(run: () => Promise<void>): void
 export declare function log(...values: unknown[]): void
