@@ -2,8 +2,8 @@
 
 import { readOptions } from '../../../base/arguments.js'
 import { ArgumentError } from '../../../base/errors.js'
-import type { BindingChoice } from '../binding/binding.js'
 import type { OpenerOptions } from '../../backend.js'
+import type { BindingChoice } from '../binding/binding.js'
 import { ACCEPTANCES, type Acceptance, type Policy } from '../keys/key-checks.js'
 import type { KeyLocation } from '../keys/key-table.js'
 import {
