@@ -13,6 +13,7 @@ import {
   throwIfAborted,
 } from '../../base/arguments.js'
 import { encodeBase64url, requireBytes, snapshot, utf8Bytes, wipe } from '../../base/bytes.js'
+import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError, BackendError, KeyError } from '../../base/errors.js'
 import { type JsonWebKeyLike, readMaterial } from '../../key/material.js'
 import { requireUse } from '../../key/usage.js'
@@ -41,7 +42,6 @@ export interface AssertionRequest {
 }
 
 const SIGNATURE_BYTES = 64
-const DEFAULT_LIFETIME_SECONDS = 300
 /** D1's rule: `exp` at most 15 minutes from now. */
 const MAX_LIFETIME_SECONDS = 900
 
@@ -101,7 +101,13 @@ export function requireLifetime(seconds: number): void {
 function readRequest(request: AssertionRequest) {
   const names = ['signer', 'issuer', 'audience', 'lifetimeSeconds', 'now'] as const
   const given = readOptions(request, 'makeAssertion', names)
-  const { signer, issuer, audience, lifetimeSeconds = DEFAULT_LIFETIME_SECONDS, now = Date.now() } = given
+  const {
+    signer,
+    issuer,
+    audience,
+    lifetimeSeconds = DEFAULTS.client.assertionLifetimeSeconds.value,
+    now = Date.now(),
+  } = given
   requireSigner(signer)
   requireText('issuer', issuer)
   if (audience !== undefined) requireText('audience', audience)

@@ -6,10 +6,10 @@
 import { setMaxListeners } from 'node:events'
 import { type CallOptions, readOptions, requireSignal } from '../../base/arguments.js'
 import { whenAborted } from '../../base/deadline.js'
+import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
 import { type RegisterCard, requireIdentifier } from './card-fields.js'
 
-const DEFAULT_CONCURRENCY = 8
 const MAX_CONCURRENCY = 64
 
 /** One card of a run. */
@@ -233,7 +233,7 @@ function readBulkOptions(options: BulkOptions) {
   const names = ['signal', 'concurrency', 'onProgress', 'userId'] as const
   const {
     signal,
-    concurrency = DEFAULT_CONCURRENCY,
+    concurrency = DEFAULTS.client.concurrency.value,
     onProgress,
     userId,
   } = readOptions(options, 'registerMany', names)

@@ -1,7 +1,9 @@
 /** The client to D1: its options, read once and checked, and what they are made into. */
+
 import { randomInt } from 'node:crypto'
 import { readOptions } from '../../base/arguments.js'
 import { type Clock, systemClock } from '../../base/deadline.js'
+import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
 import { type P256Recipient, type PublicJwkLike, readRecipient } from '../../jwe/recipient.js'
 import { auditor } from '../audit.js'
@@ -129,13 +131,16 @@ const NAMES = [
 ] as const
 
 const NUMBERS = {
-  attemptTimeoutMs: { min: 100, max: 300_000, absent: 15_000 },
-  totalTimeoutMs: { min: 100, max: 600_000, absent: 60_000 },
-  maxAttempts: { min: 1, max: 10, absent: 3 },
-  maxRetryAfterSeconds: { min: 0, max: 600, absent: 30 },
+  attemptTimeoutMs: { min: 100, max: 300_000, absent: DEFAULTS.client.attemptTimeoutMs.value },
+  totalTimeoutMs: { min: 100, max: 600_000, absent: DEFAULTS.client.totalTimeoutMs.value },
+  maxAttempts: { min: 1, max: 10, absent: DEFAULTS.client.maxAttempts.value },
+  maxRetryAfterSeconds: { min: 0, max: 600, absent: DEFAULTS.client.maxRetryAfterSeconds.value },
 } as const
 
-const BACKOFF = { baseMs: 200, capMs: 5000 }
+const BACKOFF = {
+  baseMs: DEFAULTS.client.firstBackoffMs.value,
+  capMs: DEFAULTS.client.longestBackoffMs.value,
+}
 
 /** The options as the client uses them. */
 export interface ReadClientOptions {

@@ -1,4 +1,5 @@
 /** `fetch` with a client certificate, over node:https: the platform's own has no option for one. */
+
 import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { type ClientRequest, request as httpRequest } from 'node:http'
 import { Agent, type AgentOptions, request } from 'node:https'
@@ -6,6 +7,7 @@ import type { Duplex } from 'node:stream'
 import { connect, createSecureContext, type SecureContext } from 'node:tls'
 import { readOptions } from '../../base/arguments.js'
 import { bufferOf, ownCopy, utf8Bytes } from '../../base/bytes.js'
+import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
 import { type D1Fetch, type FetchInit, type FetchResponse, networkFailure } from './exchange.js'
 
@@ -70,14 +72,7 @@ export interface MtlsFetch extends D1Fetch, Disposable {
 const IDENTITY = ['cert', 'key', 'pfx', 'passphrase'] as const
 const NAMES = [...IDENTITY, 'ca', 'minVersion', 'maxSockets', 'proxy', 'onExpiry'] as const
 const MAX_SOCKETS = 256
-const DEFAULT_SOCKETS = 64
-/**
- * How long a connection may be idle before it is closed. Short, because a request on a connection that the server is just
- * closing fails with an unknown outcome, and a POST is then not repeated. Servers commonly wait for 5 seconds or more.
- */
-const IDLE_MS = 4000
 const DAY_MS = 86_400_000
-const WARNING_DAYS = 30
 
 /**
  * Makes a `fetch` that has a client certificate. The server's certificate is always verified, whatever
@@ -96,7 +91,7 @@ const WARNING_DAYS = 30
  */
 export function mtlsFetch(options: MtlsOptions): MtlsFetch {
   const given = readOptions(options, 'mtlsFetch', NAMES)
-  const { maxSockets = DEFAULT_SOCKETS, onExpiry } = given
+  const { maxSockets = DEFAULTS.client.maxSockets.value, onExpiry } = given
   if (!Number.isInteger(maxSockets) || maxSockets < 1 || maxSockets > MAX_SOCKETS) {
     throw new ArgumentError(`maxSockets must be 1 to ${MAX_SOCKETS}`)
   }
@@ -149,7 +144,7 @@ class Connections {
       secureContext,
       rejectUnauthorized: true,
       keepAlive: true,
-      timeout: IDLE_MS,
+      timeout: DEFAULTS.client.idleMs.value,
       maxSockets,
       maxFreeSockets: maxSockets,
     }
@@ -228,7 +223,7 @@ class ExpiryWatch {
     this.#next = now + DAY_MS
     const { fingerprint256, validTo: text } = this.#certificate
     const validTo = new Date(text)
-    if (validTo.getTime() - now > WARNING_DAYS * DAY_MS) return
+    if (validTo.getTime() - now > DEFAULTS.client.expiryWarningDays.value * DAY_MS) return
     this.#tell({ expired: validTo.getTime() <= now, validTo, fingerprint256 })
   }
 }

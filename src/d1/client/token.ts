@@ -8,8 +8,10 @@
  * flight that failed is not remembered as an answer: the next caller starts another, after a pause that grows with the
  * failures, so that a wrong key does not become a flood.
  */
+
 import { randomUUID } from 'node:crypto'
 import { Deadline } from '../../base/deadline.js'
+import { DEFAULTS } from '../../base/defaults.js'
 import { member } from '../../base/json.js'
 import { TOKEN_PATH } from '../contract.js'
 import { type JsonAnswer, noAnswer, type RequestFacts } from './answer.js'
@@ -18,7 +20,7 @@ import { backoffMs, withRetries } from './exchange.js'
 import { type D1Request, sendOnce, type Transport, timedOut } from './transport.js'
 
 /** Most of a token's remaining life that is given away, so that it does not expire on its way. */
-const MARGIN_SECONDS = 60
+const MARGIN_SECONDS = DEFAULTS.client.tokenMarginSeconds.value
 const GRANT_TYPE = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
 
 /** What a {@link TokenSource} is made of. */

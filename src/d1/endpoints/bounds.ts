@@ -2,14 +2,16 @@
  * What keeps the service standing when too much comes at once, or what it leans on hangs: the Set PINs of one card one
  * after the other, so many operations at once and no more, and so many per card and caller in a minute.
  */
+
 import { readOptions } from '../../base/arguments.js'
+import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
 import type { PinOperation } from '../contract.js'
 import type { CardRef } from './interfaces.js'
 import { Refusal } from './refusal.js'
 
 /** Tasks under one key that may wait or run at once. D1 has no use for more; what hangs must not pile up. */
-const MAX_TASKS = 32
+const MAX_TASKS = DEFAULTS.endpoints.waitingPerCard.value
 
 interface Queue {
   tail: Promise<unknown>

@@ -2,10 +2,12 @@
  * Client authentication at the token endpoint: HTTP Basic (RFC 7617), as D1 and as OAuth libraries write it, and what
  * becomes of somebody who tries secrets.
  */
+
 import { createHash } from 'node:crypto'
 import { readOptions } from '../../base/arguments.js'
 import { base64urlBytes, bufferOf, equalBytes, secretBytes, withWiped } from '../../base/bytes.js'
 import { type Clock, delay } from '../../base/deadline.js'
+import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
 import { Refusal } from './refusal.js'
 
@@ -112,10 +114,10 @@ function sha256(text: string): Uint8Array {
 }
 
 /** So many wrong secrets in a row are answered, each later than the one before; after that, nothing is looked at. */
-const MAX_WRONG = 5
-const FIRST_DELAY_MS = 100
-const FIRST_LOCK_MS = 30_000
-const LONGEST_LOCK_MS = 900_000
+const MAX_WRONG = DEFAULTS.tokens.wrongSecrets.value
+const FIRST_DELAY_MS = DEFAULTS.tokens.wrongSecretDelayMs.value
+const FIRST_LOCK_MS = DEFAULTS.tokens.wrongSecretLockMs.value
+const LONGEST_LOCK_MS = DEFAULTS.tokens.wrongSecretLongestLockMs.value
 /** Sources that are remembered; the oldest gives way. */
 const MAX_SOURCES = 10_000
 

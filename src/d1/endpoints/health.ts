@@ -2,8 +2,10 @@
  * `/livez` and `/readyz`, for whoever starts and stops the service. Alive: the process answers. Ready: everything that is
  * named answers in time. Put them on a port of their own, or on paths that D1 does not reach.
  */
+
 import { readOptions } from '../../base/arguments.js'
 import { type Clock, systemClock } from '../../base/deadline.js'
+import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
 import { encipherPin } from '../../pin/encipher.js'
 import { Pan } from '../../primitives/pan.js'
@@ -49,7 +51,7 @@ const CHECK_NAME = /^[A-Za-z0-9._~:/-]{1,80}$/
 export function healthEndpoints(given: HealthOptions): EndpointHandler {
   const options = readOptions(given, 'healthEndpoints', NAMES)
   const { checks, livePath = '/livez', readyPath = '/readyz', clock = systemClock } = options
-  const milliseconds = readTimeout(options.timeoutMs ?? 2000, 'timeoutMs')
+  const milliseconds = readTimeout(options.timeoutMs ?? DEFAULTS.endpoints.healthTimeoutMs.value, 'timeoutMs')
   for (const path of [livePath, readyPath]) {
     if (typeof path !== 'string' || !PATH.test(path)) {
       throw new ArgumentError('livePath and readyPath must be paths')

@@ -1,10 +1,12 @@
 /** From Node's requests and responses to the Web's and back: for node:http, node:https, node:http2 and what is built on them. */
+
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2'
 import { type Duplex, finished } from 'node:stream'
 import { TLSSocket } from 'node:tls'
 import { readOptions } from '../../base/arguments.js'
 import { bufferOf } from '../../base/bytes.js'
+import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
 import type { EndpointHandler } from './endpoints.js'
 import { connectionOf } from './peer.js'
@@ -39,7 +41,7 @@ const REFUSED_PATH = '/%'
 const NOT_OF_THE_WEB: ReadonlySet<string> = new Set(['CONNECT', 'TRACE', 'TRACK'])
 const REFUSED_METHOD = 'REFUSED'
 /** How long what is still coming is let in after an early answer, so that the client gets to read that answer. */
-const LINGER_MS = 500
+const LINGER_MS = DEFAULTS.endpoints.lingerMs.value
 
 /** The answers that are under way on a connection; several where requests are sent without waiting. */
 const underWay = new WeakMap<Duplex, Set<NodeResponse>>()

@@ -1,4 +1,5 @@
 /** Bearer tokens that the issuer makes itself, for D1 to fetch and to show. */
+
 import { randomUUID, webcrypto } from 'node:crypto'
 import {
   type CryptoKey,
@@ -11,6 +12,7 @@ import {
   SignJWT,
 } from 'jose'
 import { readOptions } from '../../base/arguments.js'
+import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
 import type { IssuedToken, TokenGrant, TokenIssuer, TokenVerdict, TokenVerifier } from './interfaces.js'
 import { judgeToken, TokenMemory } from './token-verdict.js'
@@ -43,7 +45,7 @@ export interface OwnTokens extends TokenIssuer, TokenVerifier {}
 /** RFC 9068: an access token does not pass for another kind of JWT, nor the other way round. */
 const TYPE = 'at+jwt'
 /** Seconds by which the clocks of replicas may differ. */
-const CLOCK_TOLERANCE = 5
+const CLOCK_TOLERANCE = DEFAULTS.tokens.clockToleranceSeconds.value
 const MIN_SECRET_BYTES = 32
 const THUMBPRINT = /^[A-Za-z0-9_-]{43}$/
 

@@ -1,4 +1,5 @@
 /** Bearer tokens of the issuer's identity provider, judged by its key set. */
+
 import {
   createLocalJWKSet,
   errors,
@@ -11,6 +12,7 @@ import {
   jwtVerify,
 } from 'jose'
 import { readOptions } from '../../base/arguments.js'
+import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError, BackendError } from '../../base/errors.js'
 import { isJsonObject, parseJsonObject } from '../../base/json.js'
 import type { TokenFacts, TokenVerifier } from './interfaces.js'
@@ -64,14 +66,14 @@ const NAMES = [
   'fetch',
   'now',
 ] as const
-const CLOCK_TOLERANCE = 5
+const CLOCK_TOLERANCE = DEFAULTS.tokens.clockToleranceSeconds.value
 /** The set itself is kept ten times as long. */
-const REMEMBERED_MS = 60_000
-const FRESH_MS = 600_000
+const REMEMBERED_MS = DEFAULTS.tokens.verdictMs.value
+const FRESH_MS = DEFAULTS.tokens.keysFreshMs.value
 /** An unknown kid has the set fetched again, twice a minute at most. */
-const COOLDOWN_MS = 30_000
-const FIRST_BACK_OFF_MS = 1000
-const LONGEST_BACK_OFF_MS = 60_000
+const COOLDOWN_MS = DEFAULTS.tokens.keysCooldownMs.value
+const FIRST_BACK_OFF_MS = DEFAULTS.tokens.keysFirstBackoffMs.value
+const LONGEST_BACK_OFF_MS = DEFAULTS.tokens.keysLongestBackoffMs.value
 const MAX_SET_CHARACTERS = 262_144
 
 /**
@@ -98,7 +100,7 @@ export function providerTokens(given: ProviderTokensOptions): TokenVerifier {
     issuer,
     audience,
     type = 'at+jwt',
-    maxAgeSeconds = 3600,
+    maxAgeSeconds = DEFAULTS.tokens.maxAgeSeconds.value,
     allow,
     now = Date.now,
   } = options
@@ -180,7 +182,8 @@ class RemoteKeys {
     const set = this.#set
     const age = this.#now() - this.#fetchedAt
     if (set !== undefined && age < FRESH_MS) return set
-    if (set === undefined || age >= FRESH_MS + (this.#options.staleMs ?? 3_600_000)) return this.#fetch()
+    if (set === undefined || age >= FRESH_MS + (this.#options.staleMs ?? DEFAULTS.tokens.keysStaleMs.value))
+      return this.#fetch()
     this.#fetch().catch(() => {})
     return set
   }
@@ -220,7 +223,8 @@ class RemoteKeys {
   }
 
   async #ask(): Promise<JSONWebKeySet> {
-    const { fetch = globalThis.fetch, fetchTimeoutMs = 5000 } = this.#options
+    const { fetch = globalThis.fetch, fetchTimeoutMs = DEFAULTS.tokens.keysFetchTimeoutMs.value } =
+      this.#options
     const response = await fetch(this.#url.href, {
       headers: new Headers({ accept: 'application/json' }),
       method: 'GET',
@@ -253,8 +257,8 @@ function readProvider(given: ProviderTokensOptions): ProviderTokensOptions {
     issuer,
     audience,
     type,
-    maxAgeSeconds = 1,
-    staleMs = 0,
+    maxAgeSeconds = DEFAULTS.tokens.maxAgeSeconds.value,
+    staleMs = DEFAULTS.tokens.keysStaleMs.value,
     allow,
     now,
     fetch,

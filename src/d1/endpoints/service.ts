@@ -1,7 +1,9 @@
 /** The service behind the endpoints: everything of the options, checked, and what lives as long as they do. */
+
 import { randomUUID } from 'node:crypto'
 import { readOptions } from '../../base/arguments.js'
 import { type Clock, systemClock } from '../../base/deadline.js'
+import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
 import { auditor } from '../audit.js'
 import { OUTBOUND_TOKEN_PREFIX } from '../contract.js'
@@ -89,7 +91,7 @@ export function openService(given: IssuerEndpointsOptions): Service {
   const issuers = readIssuers(options.issuers)
   const callers = new Callers(authorization, new Set(issuers.keys()))
   const tokens = readTokenEndpoint(tokenEndpoint, callers, clock)
-  const places = readCount(options.maxConcurrent ?? 512, 'maxConcurrent')
+  const places = readCount(options.maxConcurrent ?? DEFAULTS.endpoints.maxConcurrent.value, 'maxConcurrent')
   const perIssuer = readCount(options.maxConcurrentPerIssuer ?? places, 'maxConcurrentPerIssuer')
   const gates = new Map(Array.from(issuers.keys(), issuerId => [issuerId, new Gate(perIssuer)]))
   return {
@@ -110,8 +112,11 @@ export function openService(given: IssuerEndpointsOptions): Service {
     tidy: tidier(issuers, clock, readRetention(options.requestRetentionMs)),
     requireRate: rateOf(options.rates),
     clock,
-    bodyTimeoutMs: readTimeout(options.bodyTimeoutMs ?? 10_000, 'bodyTimeoutMs'),
-    timeoutMs: readTimeout(options.timeoutMs ?? 30_000, 'timeoutMs'),
+    bodyTimeoutMs: readTimeout(
+      options.bodyTimeoutMs ?? DEFAULTS.endpoints.bodyTimeoutMs.value,
+      'bodyTimeoutMs',
+    ),
+    timeoutMs: readTimeout(options.timeoutMs ?? DEFAULTS.endpoints.timeoutMs.value, 'timeoutMs'),
   }
 }
 
@@ -123,7 +128,7 @@ function factsMaker(): () => Facts {
   }
 }
 
-const TIDY_EVERY_MS = 3_600_000
+const TIDY_EVERY_MS = DEFAULTS.endpoints.tidyEveryMs.value
 
 function readRetention(retention: number | undefined): number | undefined {
   if (retention === undefined || (Number.isSafeInteger(retention) && retention >= 1)) return retention

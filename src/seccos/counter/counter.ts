@@ -31,7 +31,9 @@
  *
  * The store holds SHA-256 values of intdatags and fingerprints: reading it gives nobody an intdatag to use.
  */
+
 import { type CallOptions, readOptions, requireSignal, throwIfAborted } from '../../base/arguments.js'
+import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError, BackendError, ChangeCounterError } from '../../base/errors.js'
 import {
   type AcceptRequest,
@@ -58,7 +60,7 @@ import {
 } from './state.js'
 
 /** How long after its expiry an intdatag is still known to belong to a card, for the operator's reason. */
-const RETENTION_MS = 7 * 24 * 3600 * 1000
+const RETENTION_MS = DEFAULTS.counter.retentionMs.value
 const CARD_PREFIX = 'card/'
 const PAGE = 500
 const SKIP = [0, 9999] as const
@@ -303,7 +305,7 @@ export class ChangeCounter {
    */
   async purge(input: PurgeInput = {}, options?: CallOptions): Promise<number> {
     const read = readOptions(input, 'purge', ['batch', 'budgetMs', 'onProgress'])
-    const { batch = 1000, budgetMs = 60_000, onProgress } = read
+    const { batch = 1000, budgetMs = DEFAULTS.stores.purgeBudgetMs.value, onProgress } = read
     readWhole(batch, 'batch', [1, 100_000])
     readWhole(budgetMs, 'budgetMs', [1, 3_600_000])
     const signal = requireSignal(options)

@@ -1,5 +1,7 @@
 /** The issuer store in PostgreSQL, and its migrations. */
+
 import { readOptions } from '../../base/arguments.js'
+import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
 import type { IssuerStore } from '../issuer-store.js'
 import type { PanSealer } from '../pan-sealer.js'
@@ -136,7 +138,7 @@ const OPTIONS: readonly (keyof PostgresIssuerStoreOptions)[] = [
 ]
 const SCHEMA = /^(?!pg_)[a-z_][a-z0-9_]{0,62}$/
 /** Another replica's migration is waited for longer than a call may take. */
-const MIGRATION_TIMEOUT_MS = 60_000
+const MIGRATION_TIMEOUT_MS = DEFAULTS.stores.migrationTimeoutMs.value
 
 /**
  * Opens an issuer's stores in a PostgreSQL database (tested with 15), and brings the tables up to date; replicas may start
@@ -160,7 +162,12 @@ export async function openPostgresIssuerStore(
   options: PostgresIssuerStoreOptions,
 ): Promise<PostgresIssuerStore> {
   const given = readOptions(options, 'openPostgresIssuerStore', OPTIONS)
-  const { schema = 'issuer_pin', panSealer, timeoutMs = 5000, durability = 'local' } = given
+  const {
+    schema = 'issuer_pin',
+    panSealer,
+    timeoutMs = DEFAULTS.stores.postgresTimeoutMs.value,
+    durability = 'local',
+  } = given
   const { allowUnverifiedTls = false } = given
   requirePanSealer(panSealer)
   if (typeof schema !== 'string' || !SCHEMA.test(schema)) {

@@ -2,8 +2,10 @@
  * One connection to the file, and its tables. The driver is synchronous: a call blocks the thread it is in, which is a
  * thread of its own (see `threads.ts`) unless the program wants it otherwise.
  */
+
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ownCopy, wipe } from '../../base/bytes.js'
+import { DEFAULTS } from '../../base/defaults.js'
 import { BackendError } from '../../base/errors.js'
 import { storeClosed } from '../records.js'
 import {
@@ -138,7 +140,7 @@ async function retryWhileBusy(until: number, step: () => Promise<void>): Promise
   }
 }
 
-const RETRY_MS = 20
+const RETRY_MS = DEFAULTS.stores.sqliteRetryMs.value
 
 /** Nothing is ever under way here when a call comes: the driver is synchronous. */
 export class SqliteConnection implements SqlSession {

@@ -2,7 +2,9 @@
  * SQLite by either driver: Node's own `node:sqlite` (Node 22.13 and later), or the package `better-sqlite3`, an
  * optional peer dependency. Both are synchronous: a call blocks the thread, and nothing is under way between calls.
  */
+
 import { closeSync, openSync, statSync } from 'node:fs'
+import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError, BackendError, isIssuerPinError } from '../../base/errors.js'
 import { noSuchCard } from '../records.js'
 import { loadDriver, type SqlValue } from '../sql/database.js'
@@ -43,7 +45,7 @@ const OWNER_ONLY = 0o600
 const OTHERS = 0o077
 
 /** How long a statement waits for another process's write, in milliseconds. It blocks the thread meanwhile. */
-export const BUSY_TIMEOUT_MS = 2000
+export const BUSY_TIMEOUT_MS: number = DEFAULTS.stores.sqliteBusyMs.value
 
 /**
  * WAL lets readers go on while one writes; FULL makes a committed write survive a power failure in WAL mode too. On macOS

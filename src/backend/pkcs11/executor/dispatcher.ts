@@ -9,9 +9,11 @@
  * A job that fails because something was lost is tried once more after the supervisor has brought it back: all jobs are
  * idempotent.
  */
+
 import { types } from 'node:util'
 import { ownCopy, secretBytes, wipe } from '../../../base/bytes.js'
 import { whenAborted } from '../../../base/deadline.js'
+import { DEFAULTS } from '../../../base/defaults.js'
 import { AbortedError, BackendError } from '../../../base/errors.js'
 import { MAX_INPUT_BYTES } from '../../checks.js'
 import type { MaybePromise } from '../../driver.js'
@@ -45,7 +47,7 @@ interface Entry {
 }
 
 /** Native calls in this thread hold up the event loop: after this long, the next job waits for its next turn. */
-const TURN_MS = 10
+const TURN_MS = DEFAULTS.pkcs11.turnMs.value
 
 /** Jobs that can be put together: ECB under one key. */
 const ECB: readonly JobName[] = ['encipher', 'decipher']

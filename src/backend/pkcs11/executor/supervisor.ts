@@ -9,7 +9,9 @@
  * fail at once with its error, and attempts go on in the background with a growing pause. A PIN that was refused is never
  * sent again by itself: that ends the attempts until somebody opens the backend anew.
  */
+
 import { channel } from 'node:diagnostics_channel'
+import { DEFAULTS } from '../../../base/defaults.js'
 import { BackendError, isIssuerPinError } from '../../../base/errors.js'
 import { Pkcs11Error } from '../binding/errors.js'
 import type { BackendEvent, BackendState } from '../session/options.js'
@@ -44,8 +46,8 @@ export interface SupervisorOptions {
 }
 
 /** The pause after the first failed attempt, and the longest: a token that is back is found within two seconds. */
-const FIRST_PAUSE_MS = 100
-const LONGEST_PAUSE_MS = 1000
+const FIRST_PAUSE_MS = DEFAULTS.pkcs11.firstPauseMs.value
+const LONGEST_PAUSE_MS = DEFAULTS.pkcs11.longestPauseMs.value
 
 export class Supervisor {
   readonly #executor: Executor

@@ -1,6 +1,7 @@
 /** The options of {@link pkcs11Backend} and of the key store, and their checks. */
 
 import { readOptions } from '../../../base/arguments.js'
+import { DEFAULTS } from '../../../base/defaults.js'
 import { ArgumentError } from '../../../base/errors.js'
 import type { OpenerOptions } from '../../backend.js'
 import type { BindingChoice } from '../binding/binding.js'
@@ -187,15 +188,6 @@ export interface Settings {
   readonly probe: ProbeOptions
 }
 
-const DEFAULTS = {
-  max: 8,
-  queue: 1024,
-  waitMs: 10_000,
-  callMs: 30_000,
-  openMs: 30_000,
-  closeMs: 10_000,
-  keepAliveMs: 60_000,
-}
 const MAX_MS = 600_000
 const EXECUTORS = ['auto', 'inline', 'threads', 'process'] as const
 const BINDINGS = ['auto', 'pkcs11js', 'koffi'] as const
@@ -241,19 +233,25 @@ export function readSettings(given: Pkcs11Options, what: string): Settings {
     },
     initParameters,
     limits: {
-      max: readCount(sessions.max, 'sessions.max', 1, 4096, DEFAULTS.max),
-      queue: readCount(sessions.queue, 'sessions.queue', 0, 1_000_000, DEFAULTS.queue),
-      waitMs: readCount(sessions.waitMs, 'sessions.waitMs', 0, MAX_MS, DEFAULTS.waitMs),
+      max: readCount(sessions.max, 'sessions.max', 1, 4096, DEFAULTS.pkcs11.sessions.value),
+      queue: readCount(sessions.queue, 'sessions.queue', 0, 1_000_000, DEFAULTS.pkcs11.queue.value),
+      waitMs: readCount(sessions.waitMs, 'sessions.waitMs', 0, MAX_MS, DEFAULTS.pkcs11.waitMs.value),
       coalesce: readBoolean(options.coalesce, 'coalesce', true),
     },
     timeouts: {
-      callMs: readCount(timeouts.callMs, 'timeouts.callMs', 1, MAX_MS, DEFAULTS.callMs),
-      openMs: readCount(timeouts.openMs, 'timeouts.openMs', 1, MAX_MS, DEFAULTS.openMs),
-      closeMs: readCount(timeouts.closeMs, 'timeouts.closeMs', 1, MAX_MS, DEFAULTS.closeMs),
+      callMs: readCount(timeouts.callMs, 'timeouts.callMs', 1, MAX_MS, DEFAULTS.pkcs11.callMs.value),
+      openMs: readCount(timeouts.openMs, 'timeouts.openMs', 1, MAX_MS, DEFAULTS.pkcs11.openMs.value),
+      closeMs: readCount(timeouts.closeMs, 'timeouts.closeMs', 1, MAX_MS, DEFAULTS.pkcs11.closeMs.value),
     },
     executor: readChoice(options.executor, 'executor', EXECUTORS, 'auto'),
     spare: readBoolean(options.spare, 'spare', false),
-    keepAliveMs: readCount(options.keepAliveMs, 'keepAliveMs', 0, 86_400_000, DEFAULTS.keepAliveMs),
+    keepAliveMs: readCount(
+      options.keepAliveMs,
+      'keepAliveMs',
+      0,
+      86_400_000,
+      DEFAULTS.pkcs11.keepAliveMs.value,
+    ),
     reinitialise: readBoolean(recovery.reinitialise, 'recovery.reinitialise', true),
     onEvent,
     readWrite: readBoolean(sessions.readWrite, 'sessions.readWrite', profile.readWrite),
