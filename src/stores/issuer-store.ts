@@ -16,7 +16,9 @@
  * 5. A Set PIN request that stored a block is remembered with it, in the same write, by the SHA-256 of its JWE, across
  *    cards and issuers, and longer than its card: `acceptBlock` stores it once. `forgetRequests` ends that.
  * 6. A PIN that comes with the `revision` of its card is written only if that is still the card's
- *    (`ERR_BACKEND_BUSY`, retryable, otherwise): what was decided for an active card does not reach a blocked one.
+ *    (`ERR_BACKEND_BUSY`, retryable, otherwise): what was decided for an active card does not reach a blocked one. A PIN
+ *    that is stored changes the revision, too: a write that hung, on whatever replica, does not come over a newer PIN. Of
+ *    two PRWs the sequence alone decides.
  * 7. A PAN leaves the process sealed (see `pan-sealer.ts`); a PIN block is stored as it comes, enciphered.
  */
 import type { CallOptions } from '../base/arguments.js'
@@ -118,7 +120,8 @@ export interface CardPinStore extends PinStore {
   readBlock(card: CardRef, options?: CallOptions): Promise<StoredPinBlock | undefined>
   /**
    * Stores a block that came by another way than a Set PIN request (a branch, a letter, a change of the storage key),
-   * over whatever was there; the same block again is no error.
+   * over whatever was there; the same block again is no error. What is open for the card in its change counter ends: a
+   * Set PIN that D1 sent before sets no older PIN after it.
    */
   storeBlock(card: CardRef, pin: StoredPinBlock): Promise<void>
   forgetRequests(which: ForgetRequests): Promise<number>

@@ -13,6 +13,7 @@ import type {
   StoredPinBlock,
   StoredPrw,
 } from '../d1/endpoints/interfaces.js'
+import { supersedeCard } from '../seccos/counter/counter.js'
 import { type ChangeCounterStore, memoryStore } from '../seccos/counter/store.js'
 import type { BulkResult, CardPinStore, CardStore, IssuerStore, ListedBlock } from './issuer-store.js'
 import {
@@ -124,7 +125,10 @@ class MemoryIssuerStore implements IssuerStore {
     storeBlock: async (card: CardAsFound, pin: StoredPinBlock) => {
       const block = readPinBlock(pin)
       const key = this.#keyOfCard(card)
+      this.#changed(key)
       this.#pins.set(key, { block, sequence: this.#pins.get(key)?.sequence ?? 0, version: this.#newMark() })
+      const { issuerId, cardId } = readRef(card)
+      await supersedeCard(this.counters(issuerId), cardId)
     },
     storeBlocks: (entries, options) =>
       inBatches(entries, requireSignal(options), batch =>
@@ -175,6 +179,7 @@ class MemoryIssuerStore implements IssuerStore {
           : { outcome: 'misdirected' }
       }
       this.#requests.set(name, { issuerId: key.slice(0, key.indexOf('/')), card: key, jweKid, acceptedAt })
+      this.#changed(key)
       this.#pins.set(key, { block, request: name, sequence: now?.sequence ?? 0, version: this.#newMark() })
       return { outcome: 'stored' }
     },
@@ -190,11 +195,15 @@ class MemoryIssuerStore implements IssuerStore {
     },
     storePrw: async (card: CardAsFound, given: StoredPrw) => {
       const prw = readPrw(given)
-      const key = this.#keyOfCard(card)
+      const key = this.#keyOfCard(card, markOfBlock)
+      const found = this.#cards.get(key)
       const known = this.#pins.get(key)
       if (known !== undefined && known.sequence > prw.sequence) return
       // The same PRW again: D1 repeats a request. Once a block has taken its place, it is an older PIN.
       if (known?.sequence === prw.sequence && known.prw === undefined) return
+      if (found !== undefined) {
+        this.#cards.set(key, { ...found, revision: `${markOfBlock(found.revision)}.${this.#newMark()}` })
+      }
       this.#pins.set(key, { prw, sequence: prw.sequence, version: this.#newMark() })
     },
   }
@@ -238,13 +247,20 @@ class MemoryIssuerStore implements IssuerStore {
     return this.#key(card)
   }
 
-  #keyOfCard(card: CardAsFound): string {
+  /** `part`: what of the revision must be the same. */
+  #keyOfCard(card: CardAsFound, part = (revision?: string) => revision): string {
     const { revision } = readAsFound(card)
     const key = this.#key(card)
     const found = this.#cards.get(key)
     if (found === undefined) throw noSuchCard()
-    if (revision !== undefined && revision !== found.revision) throw cardChanged()
+    if (revision !== undefined && part(revision) !== part(found.revision)) throw cardChanged()
     return key
+  }
+
+  /** What was found before is late from here on. */
+  #changed(key: string): void {
+    const found = this.#cards.get(key)
+    if (found !== undefined) this.#cards.set(key, { ...found, revision: this.#newMark() })
   }
 
   #newMark(): string {
@@ -259,6 +275,11 @@ class MemoryIssuerStore implements IssuerStore {
       return { issuerId, cardId }
     })
   }
+}
+
+/** The revision without the mark of a PRW behind it: of two PRWs the sequence says which is newer. */
+function markOfBlock(revision = ''): string | undefined {
+  return revision.split('.')[0]
 }
 
 /** An issuerId is 10 characters and has no slash, so that no two cards have one key. */

@@ -112,9 +112,14 @@ export function readCard(record: Card): Card {
 }
 
 function readSeccos(seccos: NonNullable<Card['seccos']>): NonNullable<Card['seccos']> {
-  const { pcc, fields } = readOptions(seccos, 'seccos of a card', ['pcc', 'fields'])
-  if (pcc !== undefined) requireText(pcc, PCC, 'pcc must be four digits')
-  return { ...(pcc !== undefined && { pcc }), ...(fields !== undefined && { fields: readFields(fields) }) }
+  const own: { readonly pcc?: unknown; readonly fields?: SeccosFields } = seccos
+  const { pcc, fields } = readOptions(own, 'seccos of a card', ['pcc', 'fields'])
+  if (pcc !== undefined) {
+    throw new ArgumentError(
+      'seccos of a card takes no pcc: the change counter is the one source of it (firstPcc)',
+    )
+  }
+  return fields === undefined ? {} : { fields: readFields(fields) }
 }
 
 function readFields(fields: SeccosFields): SeccosFields {

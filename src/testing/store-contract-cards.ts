@@ -64,7 +64,7 @@ export const CARD_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
   },
 
   'the state changes, and nothing else': async ({ one, other }) => {
-    const card = { ...PLAIN, seccos: { pcc: '0001' } }
+    const card = { ...PLAIN, seccos: { fields: { psn: '01' } } }
     await one.cards.put(CARD, card)
     await one.pins.storeBlock(CARD, blockOf(1))
     for (const state of ['not-active', 'pin-change-forbidden', 'active'] as const) {
@@ -89,7 +89,7 @@ export const CARD_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
 
   'a removed card takes its PIN with it, and leaves the change counter': async ({ one, other }) => {
     const counter = one.counters(CARD.issuerId)
-    assert.equal(await counter.compareAndSet(`card/${CARD.cardId}`, undefined, 'counted'), true)
+    assert.equal(await counter.compareAndSet('counted', undefined, 'counted'), true)
     for (const store of [
       () => one.pins.storeBlock(CARD, blockOf(1)),
       () => one.pins.storePrw(CARD, prwOf(5)),
@@ -102,7 +102,7 @@ export const CARD_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
       assert.equal(await one.pins.readBlock(CARD, {}), undefined)
       assert.equal(await one.pins.readPrw(CARD), undefined)
     }
-    assert.equal((await other.counters(CARD.issuerId).read(`card/${CARD.cardId}`))?.value, 'counted')
+    assert.equal((await other.counters(CARD.issuerId).read('counted'))?.value, 'counted')
     await one.cards.remove(CARD)
     await one.cards.remove(CARD)
   },
@@ -116,7 +116,7 @@ export const CARD_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
       'a PAN as text': { ...PLAIN, pan: OTHER_PAN },
       'no list of types': { ...PLAIN, setPinTypes: 'ISO0' },
       'an unknown type': { ...PLAIN, setPinTypes: ['ISO1'] },
-      'a PCC of three digits': { ...PLAIN, seccos: { pcc: '001' } },
+      'a PCC, which the counter alone has': { ...PLAIN, seccos: { pcc: '0001' } },
       'an unknown member of seccos': { ...PLAIN, seccos: { psn: '01' } },
       'fields that are no object': { ...PLAIN, seccos: { fields: 'psn' } },
       'a field that is a number': { ...PLAIN, seccos: { fields: { psn: 1 } } },
@@ -213,12 +213,10 @@ export const CARDS: Readonly<Record<string, Card>> = {
     setPinTypes: ['3DES_SECCOS', 'ISO0'],
   },
   'SECCOS with nothing': { ...PLAIN, setPinTypes: ['3DES_SECCOS'], seccos: {} },
-  'SECCOS with a PCC': { ...PLAIN, setPinTypes: ['3DES_SECCOS'], seccos: { pcc: '0007' } },
   'SECCOS with fields of text and of bytes': {
     ...PLAIN,
     setPinTypes: ['3DES_SECCOS'],
     seccos: {
-      pcc: '9999',
       fields: {
         psn: '01',
         empty: '',

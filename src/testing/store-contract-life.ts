@@ -175,7 +175,7 @@ export const DURABLE_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
   'no PAN stands in what is stored, as text, hex or base64': async ({ one, stored }) => {
     await one.cards.put(CARD, PLAIN)
     await one.cards.put(OTHER_ISSUER, { ...PLAIN, state: 'not-active' })
-    await one.cards.put(CARD, { ...PLAIN, setPinTypes: ['3DES_SECCOS'], seccos: { pcc: '4711' } })
+    await one.cards.put(CARD, { ...PLAIN, setPinTypes: ['3DES_SECCOS'], seccos: { fields: { psn: '4711' } } })
     await one.pins.storeBlock(CARD, blockOf(1, 'PEK-CANARY'))
     const bytes = Buffer.from(await stored())
     // A dump that shows nothing would hide a PAN too.
@@ -233,10 +233,11 @@ export const ROTATION_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
       },
     ]) {
       await one.cards.put(CARD, PLAIN)
+      await one.pins.storeBlock(await asFound(one), blockOf(1))
+      await one.pins.storePrw(await asFound(one), prwOf(1))
+      const last = await asFound(one)
+      assert.equal((await one.pins.acceptBlock(last, blockOf(2), requestOf(1))).outcome, 'stored')
       const found = await asFound(one)
-      await one.pins.storeBlock(found, blockOf(1))
-      await one.pins.storePrw(found, prwOf(1))
-      assert.equal((await one.pins.acceptBlock(found, blockOf(2), requestOf(1))).outcome, 'stored')
       await change()
       for (const store of [
         () => one.pins.storeBlock(found, blockOf(3)),
@@ -363,6 +364,59 @@ export const ROTATION_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
     assertBlock(await one.pins.readBlock(CARD), blockOf(2, 'PEK-NEW'))
     assert.deepEqual(await one.pins.replaceBlocks([]), [])
     assert.deepEqual(await replace(9, 'never'), [false])
+  },
+
+  'a write that hung does not come over a newer PIN; of two PRWs the sequence decides': async ({
+    one,
+    other,
+  }) => {
+    await one.cards.put(CARD, PLAIN)
+    let request = 0
+    const accept = (store: IssuerStore, card: CardAsFound) => {
+      request++
+      return store.pins.acceptBlock(card, blockOf(1), requestOf(request))
+    }
+    const newer: readonly (() => Promise<unknown>)[] = [
+      () => other.pins.storeBlock(CARD, blockOf(2)),
+      async () => other.pins.acceptBlock(await asFound(other), blockOf(2), requestOf(100 + request)),
+    ]
+    for (const write of newer) {
+      const found = await asFound(one)
+      await write()
+      await assertRefused(() => one.pins.storePrw(found, prwOf(5)), 'ERR_BACKEND_BUSY', 'a late PRW')
+      await assertRefused(() => accept(one, found), 'ERR_BACKEND_BUSY', 'a late block')
+      await assertRefused(() => one.pins.storeBlock(found, blockOf(1)), 'ERR_BACKEND_BUSY', 'a late block')
+      assertBlock(await one.pins.readBlock(CARD), blockOf(2))
+    }
+    const found = await asFound(one)
+    await other.pins.storePrw(found, prwOf(7))
+    await assertRefused(() => accept(one, found), 'ERR_BACKEND_BUSY', 'a block before a PRW')
+    await one.pins.storePrw(found, prwOf(6))
+    assert.equal((await one.pins.readPrw(CARD))?.sequence, 7)
+    await one.pins.storePrw(found, prwOf(8))
+    assert.equal((await other.pins.readPrw(CARD))?.sequence, 8)
+    // A request that is repeated changes nothing, the revision included.
+    await accept(one, await asFound(one))
+    const before = await asFound(one)
+    request--
+    assert.equal((await accept(other, before)).outcome, 'replayed')
+    assert.deepEqual(await asFound(one), before)
+  },
+
+  'a block that comes by another way ends what is open in the card’s counter': async ({ one, other }) => {
+    for (const card of [CARD, OTHER_ISSUER]) await one.cards.put(card, PLAIN)
+    const store = (by: IssuerStore) => by.pins.storeBlock(CARD, blockOf(1))
+    const storeMany = (by: IssuerStore) =>
+      collect(by.pins.storeBlocks([CARD, OTHER_ISSUER].map(card => ({ card, pin: blockOf(1) }))))
+    for (const put of [store, storeMany]) {
+      const counter = counterOn(one)
+      const issued = await counter.issue(CARD.cardId)
+      const request = { ...issued, cardId: CARD.cardId, fingerprint: new Uint8Array(32) }
+      assert.deepEqual(await counter.check(request), { replayed: false })
+      await put(other)
+      await assert.rejects(counter.check(request), { reason: 'superseded' })
+    }
+    assert.equal(await one.counters(OTHER_ISSUER.issuerId).read(`card/${OTHER_ISSUER.cardId}`), undefined)
   },
 
   'cards are passed in pages to be sealed anew, and stay what they are': async ({ one, other }) => {

@@ -182,14 +182,17 @@ describe('intdatag and PCC', () => {
       ttlSeconds: 300,
     })
     expect(await reasonOf(() => open(first, { counter: other }))).toBe('unknown')
-    const second = await request()
+    const late = first
     now += 301_000
-    expect(await reasonOf(() => open(first))).toBe('expired')
+    expect(await reasonOf(() => open(late))).toBe('expired')
     now -= 301_000
-    const opened = await open(first)
+    // The clock went back: what was seen to be expired stays so.
+    expect(await reasonOf(() => open(late))).toBe('expired')
+    const [third, second] = [await request(), await request()]
+    const opened = await open(third)
     await counter.accept(opened.acceptance, async () => {})
     expect(await reasonOf(() => open(second))).toBe('superseded')
-    const { plaintext } = await openJwe({ jwe: first.encryptedPinBlock, keys: issuer.jwe })
+    const { plaintext } = await openJwe({ jwe: third.encryptedPinBlock, keys: issuer.jwe })
     const { intdatag } = readSeccosContent(plaintext)
     const different = await makeSeccosSetPinRequest({
       pin: Pin.from('9999'),

@@ -321,7 +321,35 @@ describe('refusals leave the counter as it is', () => {
     expect(error).toMatchObject(refused(reason))
     expect(inspect(error)).not.toContain(request.intdatag.slice(0, 12))
     expect(stored).toEqual([])
-    expect(set.store.written).toEqual(before)
+    // What was found expired is marked so, and nothing else.
+    const marked = [...before].map(([key, value]) => [
+      key,
+      value.replace(/"expiresAt":[0-9]+/, '"expiresAt":0'),
+    ])
+    expect(set.store.written).toEqual(reason === 'expired' ? new Map(marked as never) : before)
+  })
+
+  test('a clock that goes back revives nothing that was seen to be expired', async () => {
+    const looks: readonly ((set: ReturnType<typeof setUp>, request: AcceptRequest) => Promise<unknown>)[] = [
+      ({ counter }, request) => counter.check(request).catch(() => undefined),
+      ({ counter }, request) => counter.accept(request, nothing).catch(() => undefined),
+      ({ counter }, { cardId }) => counter.issue(cardId),
+    ]
+    for (const claimed of [false, true]) {
+      for (const look of looks) {
+        const set = setUp()
+        const request = await set.issue()
+        if (claimed) {
+          await set.counter.accept(request, () => Promise.reject(new Error('down'))).catch(() => undefined)
+        }
+        const then = set.clock.now
+        set.clock.now += 301_000
+        await look(set, request)
+        set.clock.now = then
+        await expect(set.counter.check(request)).rejects.toMatchObject(refused('expired'))
+        await expect(set.counter.accept(request, nothing)).rejects.toMatchObject(refused('expired'))
+      }
+    }
   })
 })
 

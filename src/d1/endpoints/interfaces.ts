@@ -55,11 +55,12 @@ export interface Card {
   readonly setPinTypes: readonly PinBlockType[]
   /** What a SECCOS profile wants beside the message; see `OpenSeccosSetPinRequestInput`. */
   readonly seccos?: {
-    /** Not looked at: the counter is the one source of the PCC. */
-    readonly pcc?: string
     readonly fields?: Readonly<Record<string, string | Uint8Array>>
   }
-  /** Another one after each change of the card. It comes from the directory; where a card is put, it means nothing. */
+  /**
+   * Another one after each change of the card, and of its PIN: a write that hung on one replica does then not come over a
+   * PIN that another one has stored since. It comes from the directory; where a card is put, it means nothing.
+   */
   readonly revision?: string
 }
 

@@ -154,25 +154,31 @@ async function setSeccos(call: PinCall, card: Card, message: PinMessage): Promis
   const { prwValue, prwKid, prwDataSet, pcc, intdatag, profile, provenance } = opened
   note(call, 'jwe', jweKeys, opened.jweKid)
   note(call, 'prw-mac', macKeys, opened.macKid)
-  const { replayed } = await judged(SET_PIN_FAULTS, () =>
-    counter.accept(
-      opened.acceptance,
-      ({ sequence }) =>
-        supplied('store-failed', () =>
-          pins.storePrw(asFound(ref, card), {
-            prwValue,
-            prwKid,
-            prwDataSet,
-            pcc,
-            ...(intdatag !== undefined && { intdatag }),
-            profile,
-            provenance,
-            sequence,
-          }),
-        ),
-      options,
-    ),
+  let stored = false
+  const accepted = counter.accept(
+    opened.acceptance,
+    ({ sequence }) =>
+      supplied('store-failed', async () => {
+        await pins.storePrw(asFound(ref, card), {
+          prwValue,
+          prwKid,
+          prwDataSet,
+          pcc,
+          ...(intdatag !== undefined && { intdatag }),
+          profile,
+          provenance,
+          sequence,
+        })
+        stored = true
+      }),
+    options,
   )
+  // What was stored, and then superseded before it was confirmed, is not said to be refused: it may be the PIN for a moment.
+  const { replayed } = await judged(SET_PIN_FAULTS, () => accepted).catch(error => {
+    throw stored && error instanceof Refusal && error.reason === 'message'
+      ? new Refusal('store-failed', { cause: error.cause, detail: 'superseded' })
+      : error
+  })
   facts.replayed = replayed
 }
 

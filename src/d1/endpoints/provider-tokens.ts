@@ -180,7 +180,7 @@ class RemoteKeys {
   /** The set to use now. One that is too old is used while a newer one is fetched; one that is far too old is not. */
   async current(): Promise<KeySet> {
     const set = this.#set
-    const age = this.#now() - this.#fetchedAt
+    const age = this.#age()
     if (set !== undefined && age < FRESH_MS) return set
     if (set === undefined || age >= FRESH_MS + (this.#options.staleMs ?? DEFAULTS.tokens.keysStaleMs.value))
       return this.#fetch()
@@ -190,13 +190,20 @@ class RemoteKeys {
 
   /** A set that is newer than the one that has no such key; undefined where it is too soon to ask, or nobody answers. */
   async newer(): Promise<KeySet | undefined> {
-    if (this.#running === undefined && this.#now() - this.#fetchedAt < COOLDOWN_MS) return undefined
+    if (this.#running === undefined && this.#age() < COOLDOWN_MS) return undefined
     return this.#fetch().catch(() => undefined)
+  }
+
+  /** A set that was fetched later than now is as old as can be: the clock went back, and nobody knows how far. */
+  #age(): number {
+    const age = this.#now() - this.#fetchedAt
+    return age < 0 ? Number.POSITIVE_INFINITY : age
   }
 
   #fetch(): Promise<KeySet> {
     if (this.#running !== undefined) return this.#running
-    if (this.#now() < this.#notBefore) {
+    const wait = this.#notBefore - this.#now()
+    if (wait > 0 && wait <= LONGEST_BACK_OFF_MS) {
       return Promise.reject(
         new BackendError('ERR_BACKEND_BUSY', 'the key set is out of reach', { retryable: true }),
       )

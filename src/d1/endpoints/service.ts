@@ -146,8 +146,11 @@ function tidier(
 ): () => void {
   let next = clock.elapsed() + TIDY_EVERY_MS
   let warned = false
+  const started = clock.now() - clock.elapsed()
+  // A clock that jumps ahead, if only for a moment, must not have requests forgotten that can come again.
+  const now = (): number => Math.min(clock.now(), started + clock.elapsed())
   const acceptedBefore = (): object =>
-    retention === undefined ? {} : { acceptedBefore: clock.now() - retention }
+    retention === undefined ? {} : { acceptedBefore: Math.floor(now()) - retention }
   async function tidy(): Promise<void> {
     for (const [issuerId, { pins, jweKeys, seccos }] of issuers) {
       const jweKids = jweKeys.map(({ kid }) => kid)

@@ -18,6 +18,8 @@ const BAD_TOKEN: ReadonlySet<string> = new Set([
   'ERR_JOSE_NOT_SUPPORTED',
 ])
 
+const EXPIRED = 'ERR_JWT_EXPIRED'
+
 /** How a token is judged. */
 export interface Trial {
   readonly memory: TokenMemory
@@ -36,6 +38,7 @@ export async function judgeToken(
 ): Promise<TokenVerdict> {
   // Node's own error about another type would quote the value.
   if (typeof token !== 'string') throw new ArgumentError('token must be a string')
+  if (memory.isOver(token)) return { verified: false, reason: EXPIRED }
   try {
     let claims = memory.recall(token, now)
     if (claims === undefined) {
@@ -59,6 +62,7 @@ export async function judgeToken(
     }
   } catch (error) {
     if (!(error instanceof errors.JOSEError && BAD_TOKEN.has(error.code))) throw error
+    if (error.code === EXPIRED) memory.bury(token)
     return { verified: false, reason: error.code }
   }
 }
@@ -78,18 +82,41 @@ function isCanonical(token: string): boolean {
 
 /** D1 has one token at a time, its replicas a few. */
 const MAX_TOKENS = 64
+/** Tokens that were good once and are over: each cost a signature. */
+const MAX_OVER = 1024
+/** As long as a token may be used after its end, for clocks that differ. */
+const GRACE_MS = 60_000
 
 /**
  * The claims of tokens that have been verified, so that a token which comes with every request costs one verification.
  * Kept under the SHA-256 of the token until it expires, and `longest` milliseconds at most: for so long a key that is
- * withdrawn still counts.
+ * withdrawn still counts. What was seen to be over, or was good once and must be over by the clock that never jumps, stays
+ * over: a clock that goes back revives no token.
  */
 export class TokenMemory {
-  readonly #known = new Map<string, { readonly claims: JWTPayload; readonly until: number }>()
+  readonly #known = new Map<string, Remembered>()
+  readonly #over = new Set<string>()
   readonly #longest: number
+  readonly #elapsed: () => number
 
-  constructor(longest: number) {
+  constructor(longest: number, elapsed: () => number = () => performance.now()) {
     this.#longest = longest
+    this.#elapsed = elapsed
+  }
+
+  /** Whether a token is over for good, whatever the time is said to be. */
+  isOver(token: string): boolean {
+    const name = nameOf(token)
+    const known = this.#known.get(name)
+    if (known !== undefined && this.#elapsed() > known.endsAt) this.bury(token)
+    return this.#over.has(name)
+  }
+
+  /** Notes that a token is over. */
+  bury(token: string): void {
+    const name = nameOf(token)
+    this.#known.delete(name)
+    forgetOldest(this.#over.add(name), MAX_OVER)
   }
 
   /** How many are kept. */
@@ -105,12 +132,25 @@ export class TokenMemory {
 
   /** Keeps a token that was verified; the oldest gives way to it where there are too many. */
   keep(token: string, claims: JWTPayload, now: number): void {
-    const until = Math.min(1000 * Number(claims.exp), now + this.#longest)
-    this.#known.set(nameOf(token), { claims, until })
-    for (const oldest of this.#known.keys()) {
-      if (this.#known.size <= MAX_TOKENS) return
-      this.#known.delete(oldest)
-    }
+    const end = 1000 * Number(claims.exp)
+    const until = Math.min(end, now + this.#longest)
+    const endsAt = this.#elapsed() + (end - now) + GRACE_MS
+    this.#known.set(nameOf(token), { claims, until, endsAt })
+    forgetOldest(this.#known, MAX_TOKENS)
+  }
+}
+
+interface Remembered {
+  readonly claims: JWTPayload
+  readonly until: number
+  /** By the clock that never jumps. */
+  readonly endsAt: number
+}
+
+function forgetOldest(names: Map<string, unknown> | Set<string>, most: number): void {
+  for (const oldest of names.keys()) {
+    if (names.size <= most) return
+    names.delete(oldest)
   }
 }
 

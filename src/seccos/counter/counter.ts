@@ -26,6 +26,9 @@
  * lost acceptances: what is open there and was issued elsewhere is refused (`failover`), which costs the cardholder one
  * retry. For the same reason `sequence` begins a new epoch there: a number that was lost is not given out again.
  *
+ * **Clock.** What was found expired, in a look or in any write of the card, stays so: a clock that goes back revives
+ * nothing. A claim ends with the time of its intdatag, too.
+ *
  * **Refusals** (`ERR_CHANGE_COUNTER` with a `reason`) leave the record as it is. The reason is for the operator; the
  * outside gets one answer. Call {@link ChangeCounter.check} before and `accept` after the MAC has been verified.
  *
@@ -43,6 +46,7 @@ import {
   claimStep,
   confirmStep,
   enterInstance,
+  expireStep,
   issueStep,
   newIntdatag,
   type PccPolicy,
@@ -58,6 +62,7 @@ import {
   supersedeStep,
   tagOf,
 } from './state.js'
+import type { ChangeCounterStore } from './store.js'
 
 /** How long after its expiry an intdatag is still known to belong to a card, for the operator's reason. */
 const RETENTION_MS = DEFAULTS.counter.retentionMs.value
@@ -163,7 +168,8 @@ export class ChangeCounter {
   }
 
   /**
-   * Says, without changing anything, whether a request would be accepted now: by its answer, or by the error.
+   * Says, without claiming anything, whether a request would be accepted now: by its answer, or by the error. What it
+   * finds expired it marks so.
    *
    * Errors: as {@link ChangeCounter.accept} (`ERR_CHANGE_COUNTER` with its `reason`).
    */
@@ -321,10 +327,7 @@ export class ChangeCounter {
   }
 
   #supersede(cardId: string, skip: number): Promise<boolean> {
-    return this.#update(cardId, state => ({
-      next: state && supersedeStep(state, skip, this.#policy),
-      result: state !== undefined,
-    }))
+    return supersedeCard(this.#options.store, cardId, { skip, policy: this.#policy })
   }
 
   /** The claim; only looked at unless `write` is given. */
@@ -333,16 +336,24 @@ export class ChangeCounter {
     claim: ClaimRequest,
     write?: { readonly signal: AbortSignal | undefined },
   ): Promise<Accepted> {
-    return this.#orOtherCard({ cardId, tag: claim.tag }, () =>
-      this.#update(cardId, state => {
+    const decided = await this.#orOtherCard({ cardId, tag: claim.tag }, () =>
+      this.#update(cardId, (state): Decision => {
         throwIfAborted(write?.signal)
         if (state === undefined) throw new ChangeCounterError('unknown')
-        const { next, ...result } = claimStep(state, claim, this.#now(), this.#policy)
-        // What was read may be lost yet: a repeated request is called accepted after a commit of its own.
-        const touched = result.replayed && this.#options.store.commitsReplays === true ? state : undefined
-        return { next: write && (next ?? touched), result }
+        const now = this.#now()
+        try {
+          const { next, ...result } = claimStep(state, claim, now, this.#policy)
+          // What was read may be lost yet: a repeated request is called accepted after a commit of its own.
+          const touched = result.replayed && this.#options.store.commitsReplays === true ? state : undefined
+          return { next: write && (next ?? touched), result }
+        } catch (error) {
+          if (!(error instanceof ChangeCounterError && error.reason === 'expired')) throw error
+          return { next: expireStep(state, now), result: error }
+        }
       }),
     )
+    if (decided instanceof ChangeCounterError) throw decided
+    return decided
   }
 
   /** Where a card does not know an intdatag: says whether another one does. */
@@ -359,24 +370,8 @@ export class ChangeCounter {
     }
   }
 
-  /** Reads, decides, writes; begins again where somebody else wrote in between. Without `next`, nothing is written. */
-  async #update<T>(
-    cardId: string,
-    decide: (state: CardState | undefined) => MaybeLater<{ next: CardState | undefined; result: T }>,
-  ): Promise<T> {
-    const { store } = this.#options
-    const key = `${CARD_PREFIX}${cardId}`
-    for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-      const record = await store.read(key)
-      const state = record && enterInstance(readState(record.value), record.instance)
-      const { next, result } = await decide(state)
-      if (next === undefined) return result
-      const instance = record === undefined ? await store.instance?.() : record.instance
-      const written = showState(state === undefined ? stamped(next, instance) : next)
-      const options = instance === undefined ? {} : { instance }
-      if (await store.compareAndSet(key, record?.version, written, options)) return result
-    }
-    throw new BackendError('ERR_BACKEND_BUSY', 'the record of the card is busy', { retryable: true })
+  #update<T>(cardId: string, decide: Decide<T>): Promise<T> {
+    return update(this.#options.store, cardId, decide)
   }
 
   async #firstState(cardId: string): Promise<CardState> {
@@ -394,7 +389,53 @@ export class ChangeCounter {
   }
 }
 
+/** What a claim comes to; a refusal is handed out where something is to be written before it is thrown. */
+interface Decision {
+  readonly next: CardState | undefined
+  readonly result: Accepted | ChangeCounterError
+}
+
 type MaybeLater<T> = T | Promise<T>
+type Decide<T> = (state: CardState | undefined) => MaybeLater<{ next: CardState | undefined; result: T }>
+
+/** Reads, decides, writes; begins again where somebody else wrote in between. Without `next`, nothing is written. */
+async function update<T>(store: ChangeCounterStore, cardId: string, decide: Decide<T>): Promise<T> {
+  const key = cardKey(cardId)
+  for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+    const record = await store.read(key)
+    const state = record && enterInstance(readState(record.value), record.instance)
+    const { next, result } = await decide(state)
+    if (next === undefined) return result
+    const instance = record === undefined ? await store.instance?.() : record.instance
+    const written = showState(state === undefined ? stamped(next, instance) : next)
+    const options = instance === undefined ? {} : { instance }
+    if (await store.compareAndSet(key, record?.version, written, options)) return result
+  }
+  throw new BackendError('ERR_BACKEND_BUSY', 'the record of the card is busy', { retryable: true })
+}
+
+/** Where nothing is skipped, what comes after 9999 does not matter. */
+const NO_SKIP = { skip: 0, policy: { rule: 'increment-on-accept', wrap: 'refuse' } } as const
+
+/**
+ * {@link ChangeCounter.supersede} for whoever has the store of a counter, and not the counter: a store of PINs that is
+ * given one by another way than D1's. False: the card has no record.
+ */
+export function supersedeCard(
+  store: ChangeCounterStore,
+  cardId: string,
+  { skip, policy }: { readonly skip: number; readonly policy: PccPolicy } = NO_SKIP,
+): Promise<boolean> {
+  return update(store, cardId, state => ({
+    next: state && supersedeStep(state, skip, policy),
+    result: state !== undefined,
+  }))
+}
+
+/** The key of a card's record in the store of its counter. */
+export function cardKey(cardId: string): string {
+  return `${CARD_PREFIX}${cardId}`
+}
 
 /** A record that is made now, and all that it opened, belong to the instance that is about to write it. */
 function stamped(state: CardState, instance: string | undefined): CardState {

@@ -38,6 +38,8 @@ const LAST_PCC = 9999
 const EPOCH = 2 ** 32
 /** Issued and not used: one more, and the oldest of them is superseded. */
 export const MAX_OPEN = 8
+/** The end of what was seen to be expired: a clock that goes back does not get there. */
+const OVER = 0
 /** Issued, whatever became of it. Beyond, superseded and expired ones are forgotten first, then spent ones. */
 const MAX_ENTRIES = 16
 
@@ -128,8 +130,25 @@ export function issueStep(
   const { tag, expiresAt } = entry
   const { instance } = state
   const opened: Issued = { tag, pcc, expiresAt, state: 'open', ...(instance !== undefined && { instance }) }
-  const issued = forget(supersedeOldest([...state.issued, opened], entry.now), entry.now)
+  const known = expireStep(state, entry.now) ?? state
+  const issued = forget(supersedeOldest([...known.issued, opened], entry.now), entry.now)
   return { next: { ...state, pcc: movedAt('issue', pcc, policy), issued }, pcc }
+}
+
+/**
+ * What has expired by now has expired for good: its end is put where no clock goes back to. Undefined where there is
+ * nothing of the kind that is not marked already.
+ */
+export function expireStep(state: CardState, now: number): CardState | undefined {
+  const isDue = (entry: Issued): boolean =>
+    (entry.state === 'open' || entry.state === 'claimed') &&
+    entry.expiresAt <= now &&
+    entry.expiresAt !== OVER
+  if (!state.issued.some(isDue)) return undefined
+  return {
+    ...state,
+    issued: state.issued.map(entry => (isDue(entry) ? { ...entry, expiresAt: OVER } : entry)),
+  }
 }
 
 /**
@@ -152,8 +171,9 @@ export function claimStep(state: CardState, request: ClaimRequest, now: number, 
   if (entry.expiresAt <= now) throw new ChangeCounterError('expired')
   if (entry.instance !== state.instance) throw new ChangeCounterError('failover')
   const sequence = state.sequence + 1
-  const issued = state.issued.map((other): Issued => {
-    if (other === entry) return { ...entry, state: 'claimed', fingerprint: request.fingerprint, sequence }
+  const issued = (expireStep(state, now) ?? state).issued.map((other): Issued => {
+    if (other.tag === entry.tag)
+      return { ...entry, state: 'claimed', fingerprint: request.fingerprint, sequence }
     return other.state === 'open' || other.state === 'claimed' ? { ...other, state: 'superseded' } : other
   })
   const pcc = state.pcc === null ? null : movedAt('claim', state.pcc, policy)

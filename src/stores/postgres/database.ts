@@ -45,7 +45,7 @@ export class PostgresDatabase implements SqlDatabase {
     this.dialect = {
       prefix: settings.prefix,
       blob: 'bytea',
-      locked: ' FOR SHARE',
+      locked: ' FOR NO KEY UPDATE',
       instance: INSTANCE,
       commitsReplays: settings.durability === 'replicated',
     }

@@ -70,6 +70,14 @@ export class SqlCounterStore implements ChangeCounterStore {
     )
   }
 
+  /** Which of these keys there are. */
+  async present(keys: readonly string[]): Promise<ReadonlySet<string>> {
+    const places = keys.map((_, i) => `$${i + 2}`).join(', ')
+    const sql = `SELECT key FROM ${this.#table} WHERE issuer_id = $1 AND key IN (${places})`
+    const rows = await this.#database.read({ sql, values: [this.#issuerId, ...keys] })
+    return new Set(rows.map(({ key }) => String(key)))
+  }
+
   async keys({ prefix, after = '', limit }: KeyPage): Promise<readonly string[]> {
     const rows = await this.#database.read({
       sql:

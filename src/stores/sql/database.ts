@@ -50,8 +50,8 @@ export interface SqlDialect {
   readonly prefix: string
   /** The type of bytes. */
   readonly blob: 'BLOB' | 'bytea'
-  /** Behind a SELECT: nobody changes these rows before the transaction ends. */
-  readonly locked: '' | ' FOR SHARE'
+  /** Behind a SELECT: nobody else changes these rows, or reads them so, before the transaction ends. */
+  readonly locked: '' | ' FOR NO KEY UPDATE'
   /** An expression that names the server which runs the statement; undefined where there is one file and no server. */
   readonly instance: string | undefined
   /** See `ChangeCounterStore.commitsReplays`. */

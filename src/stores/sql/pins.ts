@@ -13,6 +13,7 @@ import type {
   StoredPinBlock,
   StoredPrw,
 } from '../../d1/endpoints/interfaces.js'
+import { cardKey, supersedeCard } from '../../seccos/counter/counter.js'
 import type {
   BlockCount,
   BlockEntry,
@@ -36,6 +37,7 @@ import {
   readReplacement,
 } from '../records.js'
 import { newMark, valuesOf } from './cards.js'
+import { SqlCounterStore } from './counter.js'
 import {
   blockOf,
   prwOf,
@@ -46,6 +48,15 @@ import {
   type SqlValue,
   writeRows,
 } from './database.js'
+
+/*
+ * The revision of a card is the mark of its last change, a block that was stored included; and behind a dot the mark of the
+ * last PRW. What is written for a card as it was found is so refused where another PIN came first, but for a PRW after a PRW:
+ * of those the sequence decides. A store that hung is thereby late, whatever replica it was on.
+ */
+const MARK = 16
+const BLOCK_MARK = `substr(revision, 1, ${MARK})`
+const PRW_MARK = `substr(revision, ${MARK + 2})`
 
 /** The PINs of a database whose tables are there. */
 export class SqlPins implements CardPinStore {
@@ -78,11 +89,10 @@ export class SqlPins implements CardPinStore {
 
   readonly storeBlock = async (card: CardAsFound, pin: StoredPinBlock): Promise<void> => {
     const found = readAsFound(card)
-    const [result, now] = await this.#database.write([
-      this.#storing(found, readPinBlock(pin)),
-      this.#looking(found),
-    ])
+    const block = readPinBlock(pin)
+    const [result, now] = await this.#database.write(this.#storing(found, block))
     if (result?.count !== 1) throw whyNot(found, now) ?? cardChanged()
+    await supersedeCard(new SqlCounterStore(this.#database, found.issuerId), found.cardId)
   }
 
   readonly storeBlocks = (
@@ -94,13 +104,28 @@ export class SqlPins implements CardPinStore {
       const read = batch.map(({ card, pin }) =>
         attempt(() => this.#storing(readAsFound(card), readPinBlock(pin))),
       )
-      const statements = read.flatMap(({ value }) => value ?? [])
+      const statements = read.flatMap(({ value = [] }) => value)
       const results = [...(statements.length === 0 ? [] : await this.#database.write(statements))]
-      return batch.map(({ card }, i): BulkResult => {
-        const error = read[i]?.error ?? (results.shift()?.count === 1 ? undefined : noSuchCard())
-        return error === undefined ? { card, outcome: 'stored' } : { card, outcome: 'refused', error }
+      const stored: CardRef[] = []
+      const outcomes = batch.map(({ card }, i): BulkResult => {
+        const error = read[i]?.error ?? (results.splice(0, 3)[0]?.count === 1 ? undefined : noSuchCard())
+        if (error !== undefined) return { card, outcome: 'refused', error }
+        stored.push(card)
+        return { card, outcome: 'stored' }
       })
+      await this.#supersede(stored)
+      return outcomes
     })
+  }
+
+  /** Ends the intdatags of those of the cards that have any: two reads for a batch, mostly. */
+  async #supersede(cards: readonly CardRef[]): Promise<void> {
+    for (const issuerId of new Set(cards.map(card => card.issuerId))) {
+      const store = new SqlCounterStore(this.#database, issuerId)
+      const ids = cards.filter(card => card.issuerId === issuerId).map(({ cardId }) => cardId)
+      const known = await store.present(ids.map(cardKey))
+      for (const cardId of ids) if (known.has(cardKey(cardId))) await supersedeCard(store, cardId)
+    }
   }
 
   readonly acceptBlock = async (
@@ -136,10 +161,17 @@ export class SqlPins implements CardPinStore {
         'WHERE r.digest = $3',
       values: [...valuesOf(found), digest],
     }
-    const [remembered, now, , answer] = await this.#database.write([
+    const marking = {
+      sql:
+        `UPDATE ${this.#cards} SET revision = $3 WHERE issuer_id = $1 AND card_id = $2 ` +
+        `AND EXISTS (SELECT 1 FROM ${this.#requests} WHERE digest = $4 AND mark = $5)`,
+      values: [...valuesOf(found), newMark(), digest, mark],
+    }
+    const [remembered, now, , , answer] = await this.#database.write([
       remember,
       this.#looking(found),
       store,
+      marking,
       outcome,
     ])
     const row = answer?.rows[0]
@@ -165,18 +197,33 @@ export class SqlPins implements CardPinStore {
   readonly storePrw = async (card: CardAsFound, given: StoredPrw): Promise<void> => {
     const found = readAsFound(card)
     const prw = readPrw(given)
-    const values: SqlValue[] = [...valuesOf(found), JSON.stringify(prw), prw.sequence, newMark()]
+    const mark = newMark()
+    const values: SqlValue[] = [...valuesOf(found), mark]
+    // A PRW that was stored meanwhile is no hindrance: the sequence says which of the two is newer.
+    const same =
+      found.revision === undefined
+        ? ''
+        : ` AND ${BLOCK_MARK} = substr($${values.push(found.revision)}, 1, ${MARK})`
+    const marking = {
+      sql:
+        `UPDATE ${this.#cards} SET revision = ${BLOCK_MARK} || '.' || CAST($3 AS text) ` +
+        `WHERE issuer_id = $1 AND card_id = $2${same}`,
+      values,
+    }
     const sql =
       `INSERT INTO ${this.#pins} AS known (issuer_id, card_id, prw, sequence, version) ` +
       'SELECT issuer_id, card_id, CAST($3 AS text), CAST($4 AS bigint), CAST($5 AS text) ' +
-      this.#fromCard(found, values) +
-      ' ON CONFLICT (issuer_id, card_id) DO UPDATE SET block = NULL, kid = NULL, request = NULL, prw = excluded.prw, ' +
+      `FROM ${this.#cards} WHERE issuer_id = $1 AND card_id = $2 AND ${PRW_MARK} = $5 ` +
+      'ON CONFLICT (issuer_id, card_id) DO UPDATE SET block = NULL, kid = NULL, request = NULL, prw = excluded.prw, ' +
       'sequence = excluded.sequence, version = excluded.version WHERE known.sequence < excluded.sequence ' +
       // The same PRW again: D1 repeats a request. Once a block has taken its place, it is an older PIN.
       'OR (known.sequence = excluded.sequence AND known.prw IS NOT NULL)'
-    const [result, now] = await this.#database.write([{ sql, values }, this.#looking(found)])
-    const why = result?.count === 1 ? undefined : whyNot(found, now)
-    if (why !== undefined) throw why
+    const [result, now] = await this.#database.write([
+      marking,
+      this.#looking(found),
+      { sql, values: [...valuesOf(found), JSON.stringify(prw), prw.sequence, mark] },
+    ])
+    if (result?.count !== 1) throw whyNot(found, now) ?? cardChanged()
   }
 
   readonly listBlocks = async (page: BlockPage, options?: CallOptions): Promise<readonly ListedBlock[]> => {
@@ -215,14 +262,19 @@ export class SqlPins implements CardPinStore {
     return (await this.#database.write(statements)).map(({ count }) => count === 1)
   }
 
-  #storing(found: CardAsFound, { block, kid }: StoredPinBlock): SqlStatement {
-    const values: SqlValue[] = [...valuesOf(found), block, kid]
-    return this.#upsert({
+  /** The card is marked as changed, which locks it; then its block is written. What was under way for it before is late. */
+  #storing(found: CardAsFound, { block, kid }: StoredPinBlock): readonly SqlStatement[] {
+    const mark = newMark()
+    const values: SqlValue[] = [...valuesOf(found), mark]
+    const same = found.revision === undefined ? '' : ` AND revision = $${values.push(found.revision)}`
+    const sql = `UPDATE ${this.#cards} SET revision = $3 WHERE issuer_id = $1 AND card_id = $2${same}`
+    const store = this.#upsert({
       columns: 'block, kid',
       select: `CAST($3 AS ${this.#database.dialect.blob}), CAST($4 AS text)`,
-      from: this.#fromCard(found, values),
-      values,
+      from: `FROM ${this.#cards} WHERE issuer_id = $1 AND card_id = $2 AND revision = $5`,
+      values: [...valuesOf(found), block, kid, mark],
     })
+    return [{ sql, values }, this.#looking(found), store]
   }
 
   /** A block over whatever was there. The sequence stays: a PRW that comes late is older than this block. */

@@ -83,7 +83,7 @@ describe('failures of the service', () => {
       state: 'active',
       pan: Pan.from(PANS.first),
       setPinTypes: ['3DES_SECCOS'],
-      seccos: { pcc: '1234', fields: {} },
+      seccos: { pcc: '1234', fields: {} } as object,
     })
     for (let i = 0; i < 2; i++) {
       const counter = await own.world.counter.issue('with-pcc')

@@ -351,6 +351,19 @@ describe('3DES_SECCOS', () => {
     expect(prwOf('card-1').sequence).toBe(sequence + 1)
   })
 
+  test('what is stored, and superseded before it is confirmed, is not said to be refused', async () => {
+    const body = await seccos()
+    world.pins.before = async () => void (await world.counter.supersede({ cardId: 'card-1' }))
+    expect(await put(body)).toMatchObject({ status: 500 })
+    expect(world.last.refusal).toEqual({
+      reason: 'store-failed',
+      code: 'ERR_CHANGE_COUNTER',
+      detail: 'superseded',
+    })
+    world.pins.before = async () => {}
+    expect(await put(body)).toMatchObject({ status: 400 })
+  })
+
   test('a store that fails once: D1 repeats, and it is stored', async () => {
     const body = await seccos()
     world.pins.before = () => Promise.reject(new Error('disk full'))

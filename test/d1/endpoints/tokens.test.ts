@@ -1,6 +1,15 @@
 /** Bearer tokens: the issuer's own, and those of its identity provider. */
 import { createHash, randomBytes } from 'node:crypto'
-import { decodeJwt, decodeProtectedHeader, exportJWK, generateKeyPair, type JWK, SignJWT } from 'jose'
+import {
+  decodeJwt,
+  decodeProtectedHeader,
+  errors,
+  exportJWK,
+  generateKeyPair,
+  type JWK,
+  type JWTPayload,
+  SignJWT,
+} from 'jose'
 import { beforeAll, describe, expect, test, vi } from 'vitest'
 import {
   authenticate,
@@ -8,7 +17,7 @@ import {
   readClients,
   WrongSecrets,
 } from '../../../src/d1/endpoints/client-secrets.js'
-import { TokenMemory } from '../../../src/d1/endpoints/token-verdict.js'
+import { judgeToken, TokenMemory } from '../../../src/d1/endpoints/token-verdict.js'
 import {
   type OwnTokensOptions,
   ownTokens,
@@ -285,6 +294,21 @@ describe("an identity provider's tokens", () => {
     expect(await verify()).toMatchObject({ verified: true })
   })
 
+  test('are fetched anew where the clock went back behind the last time, and asked for again at once', async () => {
+    const { state, verify } = remote()
+    expect(await verify()).toMatchObject({ verified: true })
+    state.now -= 10 * HOUR
+    expect(await verify()).toMatchObject({ verified: true })
+    expect(state.fetched).toBe(2)
+    state.away = true
+    state.now += 3 * HOUR
+    await expect(verify()).rejects.toThrow()
+    state.away = false
+    // The time of the next attempt is ten hours off by this clock.
+    state.now -= 10 * HOUR
+    expect(await verify()).toMatchObject({ verified: true })
+  })
+
   test('ask a provider that is away ever less often, and one request at a time', async () => {
     const { state, verify } = remote()
     state.away = true
@@ -411,6 +435,28 @@ describe('what is remembered', () => {
     expect(memory.size).toBe(64)
     expect(memory.recall('t35', NOW)).toBeUndefined()
     expect(memory.recall('t36', NOW)).toBe(claims)
+  })
+
+  test('what is over stays over, whichever clock said so', async () => {
+    let [now, elapsed] = [NOW, 0]
+    const memory = new TokenMemory(900_000, () => elapsed)
+    const verify = async () => ({ sub: 'a', exp: NOW / 1000 + 900 })
+    const judge = (token: string, how: () => Promise<JWTPayload> = verify) =>
+      judgeToken(token, { memory, now, verify: how, allow: () => true })
+    const over = { verified: false, reason: 'ERR_JWT_EXPIRED' }
+    expect(await judge('YQ.Yg')).toMatchObject({ verified: true })
+    // The wall clock was set back over and over; by the other one the token is long over.
+    elapsed += 900_000 + 60_001
+    expect(await judge('YQ.Yg')).toEqual(over)
+    expect(await judge('Yw.ZA')).toMatchObject({ verified: true })
+    // Seen to be expired once, and then the clock goes back.
+    now += 901_000
+    const expired = () => Promise.reject(new errors.JWTExpired('x', {}))
+    expect(await judge('Yw.ZA', expired)).toEqual(over)
+    now -= 901_000
+    expect(await judge('Yw.ZA')).toEqual(over)
+    for (let i = 0; i < 1100; i++) memory.bury(`t${i}`)
+    expect([memory.isOver('t0'), memory.isOver('t1099')]).toEqual([false, true])
   })
 
   test('the claims, not the permission: allow is asked each time', async () => {

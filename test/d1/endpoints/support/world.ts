@@ -286,12 +286,17 @@ export class World implements AsyncDisposable {
   }
 
   /** What is in D1's Set PIN of type 3DES_SECCOS. */
-  seccosContent(counter: { pcc: string; intdatag: string }, digits = NEW_PIN, pan: string = PANS.first) {
+  seccosContent(
+    counter: { pcc: string; intdatag: string },
+    digits: string = NEW_PIN,
+    pan: string = PANS.first,
+    issuer: string = ISSUER,
+  ) {
     const keys: SeccosKeys = {
       prw: { hex: this.hex.prw, kid: 'PRW-1' },
       mac: { hex: this.hex.mac, kid: 'MAC-1' },
     }
-    return seccosContent(digits, { pan, ...FIELDS }, counter, keys)
+    return seccosContent(digits, { pan, ...FIELDS, issuer }, counter, keys)
   }
 
   /** D1's Set PIN body of type 3DES_SECCOS, for a counter that was issued to the card. */
@@ -334,7 +339,8 @@ function key16(): string {
 
 export const pinPath = (cardId: string, issuerId = ISSUER): string =>
   `/cms/api/v1/issuers/${issuerId}/cards/${cardId}/pin`
-export const counterPath = (cardId: string): string => `${pinPath(cardId)}/changeCounter`
+export const counterPath = (cardId: string, issuerId = ISSUER): string =>
+  `${pinPath(cardId, issuerId)}/changeCounter`
 export const TOKEN_PATH = '/authz/d1/v1/oauth2/token'
 export const JSON_TYPE = { 'content-type': 'application/json' } as const
 export const FORM_TYPE = { 'content-type': 'application/x-www-form-urlencoded' } as const
