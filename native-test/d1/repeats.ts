@@ -39,6 +39,7 @@ const STORES: Readonly<Record<string, Open>> = {
       openSqliteIssuerStore({
         path: join(folder, 'issuer.db'),
         driver: 'better-sqlite3',
+        executor: 'inline',
         panSealer: sealer,
       })
     const [one, other] = [await open(), await open()]

@@ -28,7 +28,7 @@ test.each([1, 2, seed])('memory: 0 PINs lost or resurrected (seed %i)', async ru
 test.each(AVAILABLE)('SQLite by %s, two handles: 0 PINs lost or resurrected', async driver => {
   const sealer = panSealer({ keys: [{ kid: 'PAN-1', key: SEAL_KEY }] })
   const path = join(folder, `${driver.replace(':', '-')}.db`)
-  const open = () => openSqliteIssuerStore({ path, driver, panSealer: sealer })
+  const open = () => openSqliteIssuerStore({ path, driver, panSealer: sealer, executor: 'inline' })
   await using one = await open()
   await using other = await open()
   const result = await runRepeats({ seed, steps: 150, stores: [one, other] })
