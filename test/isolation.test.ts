@@ -1,0 +1,261 @@
+/**
+ * Two of everything, with different settings, in one process: what one has learnt, cached, counted or closed is not the
+ * other's.
+ */
+import { generateKeyPairSync, randomBytes } from 'node:crypto'
+import { type JWK, SignJWT } from 'jose'
+import { describe, expect, test } from 'vitest'
+import { WrongSecrets } from '../src/d1/endpoints/client-secrets.js'
+import {
+  type D1ClientOptions,
+  d1Client,
+  memoryIssuerStore,
+  memoryRates,
+  ownTokens,
+  providerTokens,
+  softwareSigner,
+} from '../src/d1.js'
+import { decipherPin, encipherPin, generateMac, openJwe, Pan, Pin, sealJwe } from '../src/index.js'
+import { softwareBackend } from '../src/software.js'
+import { fastClock, ManualClock } from './d1/client/times.js'
+import { get } from './d1/endpoints/support/direct.js'
+import {
+  basic,
+  byToken,
+  CLIENT,
+  FORM_TYPE,
+  PANS,
+  pinPath,
+  TOKEN_PATH,
+  World,
+} from './d1/endpoints/support/world.js'
+
+const NO_OPTIONS = {}
+const hex = (bytes: number): string => {
+  const value = randomBytes(bytes)
+  // Odd parity, as TDEA keys have it.
+  for (let i = 0; i < bytes; i++) {
+    const byte = (value[i] ?? 0) & 0xfe
+    let ones = 0
+    for (let bit = byte; bit > 0; bit >>= 1) ones += bit & 1
+    value[i] = byte | (ones % 2 === 0 ? 1 : 0)
+  }
+  return value.toString('hex')
+}
+const pan = Pan.from(PANS.first)
+
+describe('two verifiers', () => {
+  const secret = (kid: string): JWK => ({ kty: 'oct', kid, k: randomBytes(32).toString('base64url') })
+  const settings = { algorithm: 'HS256', issuer: 'https://a.test', audience: 'https://pin.test' } as const
+
+  test('of own tokens: what one has issued and verified, the other does not take', async () => {
+    const key = secret('T-1')
+    const one = await ownTokens({ ...settings, keys: [key], lifetimeSeconds: 900 })
+    const others = await Promise.all([
+      ownTokens({ ...settings, keys: [secret('T-1')], lifetimeSeconds: 900 }),
+      ownTokens({ ...settings, keys: [key], lifetimeSeconds: 900, audience: 'https://other.test' }),
+      ownTokens({ ...settings, keys: [key], lifetimeSeconds: 900, issuer: 'https://b.test' }),
+    ])
+    const { token } = await one.issue({ subject: 'd1', scopes: [] })
+    for (let round = 0; round < 2; round++) {
+      expect(await one.verify(token, NO_OPTIONS)).toMatchObject({ verified: true })
+      for (const other of others) {
+        expect(await other.verify(token, NO_OPTIONS)).toMatchObject({ verified: false })
+      }
+    }
+  })
+
+  test('of a provider: keys, times and who is allowed are each one’s own', async () => {
+    const pair = (kid: string) => {
+      const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+      return { privateKey, jwk: { ...publicKey.export({ format: 'jwk' }), kid, alg: 'ES256' } }
+    }
+    const [first, second] = [pair('I-1'), pair('I-1')]
+    const verifier = (jwk: object, allow: () => boolean, now = Date.now) =>
+      providerTokens({
+        jwks: { keys: [jwk as JWK] },
+        algorithms: ['ES256'],
+        issuer: 'https://idp.test',
+        audience: 'pin-api',
+        allow,
+        now,
+      })
+    const now = Math.floor(Date.now() / 1000)
+    const claims = { iss: 'https://idp.test', aud: 'pin-api', client_id: 'd1', iat: now, exp: now + 60 }
+    const token = await new SignJWT(claims)
+      .setProtectedHeader({ alg: 'ES256', typ: 'at+jwt', kid: 'I-1' })
+      .sign(first.privateKey)
+    const one = verifier(first.jwk, () => true)
+    const others = [
+      verifier(second.jwk, () => true),
+      verifier(first.jwk, () => false),
+      verifier(
+        first.jwk,
+        () => true,
+        () => Date.now() + 600_000,
+      ),
+    ]
+    for (let round = 0; round < 2; round++) {
+      expect(await one.verify(token, NO_OPTIONS)).toMatchObject({ verified: true })
+      for (const other of others)
+        expect(await other.verify(token, NO_OPTIONS)).toMatchObject({ verified: false })
+    }
+  })
+})
+
+describe('two services', () => {
+  test('a token, a locked source, a rate and a seat taken at one mean nothing at the other', async () => {
+    await using one = await World.open()
+    await using two = await World.open()
+    const at = (world: World) => world.handler({ authorization: byToken(world.tokens) })
+    const [here, there] = [at(one), at(two)]
+    const headers = await one.authorized()
+    for (let round = 0; round < 2; round++) {
+      expect((await here(get(pinPath('card-1'), { headers }))).status).toBe(200)
+      expect((await there(get(pinPath('card-1'), { headers }))).status).toBe(401)
+    }
+    expect((await there(get(pinPath('card-1'), { headers: await two.authorized() }))).status).toBe(200)
+  })
+
+  test('a source that is locked out by one is not by the other', async () => {
+    await using world = await World.open()
+    const ask = (handler: ReturnType<World['handler']>, secret: string) =>
+      handler(
+        get(TOKEN_PATH, {
+          method: 'POST',
+          headers: { ...FORM_TYPE, authorization: basic(CLIENT.clientId, secret) },
+          body: 'grant_type=client_credentials',
+        }),
+      )
+    // The delays of the first wrong ones come to three seconds.
+    const clock = fastClock(100)
+    const [one, two] = [world.handler({ clock }), world.handler({ clock })]
+    for (let i = 0; i < 6; i++) expect((await ask(one, 'wrong')).status).toBe(401)
+    expect((await ask(one, CLIENT.clientSecret)).status).not.toBe(200)
+    expect((await ask(two, CLIENT.clientSecret)).status).toBe(200)
+  })
+
+  test('counts of wrong secrets and of rates', async () => {
+    const clock = new ManualClock()
+    const [one, two] = [new WrongSecrets(clock), new WrongSecrets(clock)]
+    for (let i = 0; i < 6; i++) void one.wrong('source', AbortSignal.abort())
+    expect(() => one.requireOpen('source')).toThrow()
+    expect(() => two.requireOpen('source')).not.toThrow()
+
+    const rates = () => memoryRates({ perCardPerMinute: 1, perCallerPerMinute: 10, now: () => 0 })
+    const [first, second] = [rates(), rates()]
+    const { signal } = new AbortController()
+    const ask = { issuerId: 'is_tbank01', cardId: 'card-1', operation: 'getPIN', caller: 'd1' } as const
+    expect([
+      await first.take(ask, { signal }),
+      await first.take(ask, { signal }),
+      await second.take(ask, { signal }),
+    ]).toEqual([true, false, true])
+  })
+})
+
+describe.each(['node:crypto', 'node-forge', 'bitslice', 'auto'] as const)(
+  'two backends, engine %s',
+  engine => {
+    const spec = (material: string, mac: string) => ({
+      engine,
+      keys: [
+        { kid: 'PEK', usage: 'pin-encryption', algorithm: 'tdea-2key', material },
+        { kid: 'MAC', usage: 'retail-mac', algorithm: 'tdea-2key', material: mac },
+      ],
+    })
+    const bound = async (backend: Awaited<ReturnType<typeof softwareBackend>>) => ({
+      key: await backend.bind({ kid: 'PEK', usage: 'pin-encryption', hostDecipher: true }),
+      mac: await backend.bind({ kid: 'MAC', usage: 'retail-mac' }),
+    })
+
+    test('with other keys of the same kid: neither answers with the other’s, in turns and at once', async () => {
+      const [a, b] = await Promise.all([
+        softwareBackend(spec(hex(16), hex(16)) as never),
+        softwareBackend(spec(hex(16), hex(16)) as never),
+      ])
+      const [one, two] = [await bound(a), await bound(b)]
+      using pin = Pin.from('1234')
+      const blockOf = async (key: typeof one.key) => encipherPin({ pin, pan, format: 0, key })
+      const round = async () => Promise.all([one, two, one, two].map(({ key }) => blockOf(key)))
+      const [first, second, again, andAgain] = await round()
+      expect(first).toEqual(again)
+      expect(second).toEqual(andAgain)
+      expect(first).not.toEqual(second)
+      const message = randomBytes(123)
+      const macs = await Promise.all(
+        [one, two].map(({ mac }) =>
+          generateMac({ key: mac, message, algorithm: 'iso9797-1-alg3', padding: 2, length: 8 }),
+        ),
+      )
+      expect(macs[0]).not.toEqual(macs[1])
+
+      // One is closed: the other goes on, with its own key.
+      await a.close()
+      await expect(blockOf(one.key)).rejects.toMatchObject({ code: 'ERR_BACKEND_CLOSED' })
+      expect(await blockOf(two.key)).toEqual(second)
+      if (second === undefined) throw new Error('no block')
+      using back = await decipherPin({ block: second, pan, format: 0, key: two.key })
+      expect(back.equals(pin)).toBe(true)
+      await b.close()
+    })
+  },
+)
+
+test('two backends with a JWE key of the same kid: neither opens what is for the other', async () => {
+  const scalar = () => `00000000${randomBytes(28).toString('hex')}`
+  const open = (material: string) =>
+    softwareBackend({ keys: [{ kid: 'JWE', usage: 'jwe-key-agreement', algorithm: 'ec-p256', material }] })
+  await using one = await open(scalar())
+  await using two = await open(scalar())
+  const [a, b] = await Promise.all(
+    [one, two].map(backend => backend.bind({ kid: 'JWE', usage: 'jwe-key-agreement' })),
+  )
+  if (a?.publicJwk === undefined || b === undefined) throw new Error('no key')
+  const jwe = await sealJwe({ plaintext: new Uint8Array([1, 2]), recipient: a.publicJwk, kid: 'JWE' })
+  for (let round = 0; round < 2; round++) {
+    expect((await openJwe({ jwe, keys: a })).plaintext).toEqual(new Uint8Array([1, 2]))
+    await expect(openJwe({ jwe, keys: b })).rejects.toMatchObject({ code: 'ERR_JWE' })
+  }
+})
+
+test('two stores: a card and a PIN of one are not in the other', async () => {
+  await using one = memoryIssuerStore()
+  await using two = memoryIssuerStore()
+  const card = { issuerId: 'is_tbank01', cardId: 'card-1' }
+  await one.cards.put(card, { state: 'active', pan, setPinTypes: ['ISO0'] })
+  await one.pins.storeBlock(card, { block: randomBytes(8), kid: 'PEK' })
+  expect(await one.pins.readBlock(card)).toBeDefined()
+  expect(await two.pins.readBlock(card)).toBeUndefined()
+  expect(await two.cards.find(card)).toBeUndefined()
+})
+
+test('two clients: tokens, issuers and clocks are each one’s own', async () => {
+  const agreement = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const seen: string[] = []
+  const client = (issuerId: string, token: string) => {
+    const signer = softwareSigner({
+      kid: 'S',
+      privateKey: generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey,
+    })
+    const fetch: D1ClientOptions['fetch'] = async (url, init) => {
+      const asked = url.endsWith('/oauth2/token')
+      if (!asked)
+        seen.push(
+          `${issuerId}: ${new Headers(init.headers as never).get('authorization')} ${url.includes(issuerId)}`,
+        )
+      const body = JSON.stringify({ access_token: token, token_type: 'Bearer', expires_in: 900 })
+      return asked ? new Response(body) : (new Response(null, { status: 204 }) as never)
+    }
+    const d1PublicJwk = { ...agreement.publicKey.export({ format: 'jwk' }), kid: 'D1' }
+    return d1Client({ environment: 'staging', issuerId, signer, d1PublicJwk, fetch }).cards
+  }
+  const [one, two] = [client('is_tbank01', 'token-one'), client('is_other02', 'token-two')]
+  for (const cards of [one, two, one, two]) await cards.delete({ cardId: 'card-1' })
+  expect(seen).toEqual([
+    'is_tbank01: Bearer token-one true',
+    'is_other02: Bearer token-two true',
+    'is_tbank01: Bearer token-one true',
+    'is_other02: Bearer token-two true',
+  ])
+})
