@@ -458,6 +458,20 @@ describe('time passes', () => {
     expect((await backend.health()).detail).toContain('PEK-2 (ERR_KEY_NOT_FOUND)')
   })
 
+  test.each([
+    ['second', ['PEK-2', 'PEK-3', 'CMAC-A'], 'PEK-3'],
+    ['last', ['PEK-2', 'PEK-3', 'CMAC-A'], 'CMAC-A'],
+  ])('a key that is gone is named where it is the %s of several', async (_name, kids, gone) => {
+    const { fake, backend } = await bound()
+    for (const kid of kids) await bindKey(backend, kid)
+    expect(await backend.health()).toMatchObject({ ok: true })
+    fake.remove(gone)
+    expect(await backend.health()).toMatchObject({
+      ok: false,
+      detail: expect.stringContaining(`${gone} (ERR_KEY_NOT_FOUND)`),
+    })
+  })
+
   test('a module that somebody initialised anew: health finds out, and no old handle is used after it', async () => {
     const { fake, backend, key } = await bound()
     const before = await operationsOf(key).encipher(new Uint8Array(8))

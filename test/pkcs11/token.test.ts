@@ -134,6 +134,21 @@ describe('logging in', () => {
     expect(fake.logins).toBe(1)
   })
 
+  test.each([
+    ['the last attempt but one is used up', CKF.USER_PIN_FINAL_TRY, 'allowFinalTry'],
+    ['the PIN is locked', CKF.USER_PIN_LOCKED, 'locked'],
+  ])('%s while the PIN is being fetched: it is not sent', async (_name, flag, text) => {
+    const token = { flags: READY }
+    const pin = async () => {
+      await Promise.resolve()
+      token.flags |= flag
+      return '1234'
+    }
+    const { error, logins } = await refused({ tokens: [token] }, { pin })
+    expect(logins).toBe(0)
+    expect(error.message).toContain(text)
+  })
+
   test.each(['', '1234\n', '12\u000034'])('a PIN that cannot be one (%j) costs no attempt', async pin => {
     const { logins } = await refused({}, { pin: () => pin })
     expect(logins).toBe(0)
