@@ -1,7 +1,7 @@
 /** What the endpoints are configured with, checked once, when the service starts. */
 
 import { type Key, requireKeys } from '../../backend/key.js'
-import { readOptions } from '../../base/arguments.js'
+import { isKid, readOptions } from '../../base/arguments.js'
 import type { Clock } from '../../base/deadline.js'
 import { ArgumentError } from '../../base/errors.js'
 import { importRecipient, P256Recipient, type PublicJwkLike } from '../../jwe/recipient.js'
@@ -201,8 +201,8 @@ function readSeccos(options: SeccosOptions): Issuer['seccos'] {
   const { profile, macKeys: given, prwKids, counter } = readOptions(options, 'seccos', names)
   requireProfile(profile)
   requireMethods(counter, 'counter', ['issue', 'check', 'accept', 'pccOf'])
-  if (!Array.isArray(prwKids) || prwKids.length === 0) {
-    throw new ArgumentError('prwKids must name at least one key')
+  if (!Array.isArray(prwKids) || prwKids.length === 0 || !prwKids.every(isKid)) {
+    throw new ArgumentError('prwKids must name at least one key, each by its kid')
   }
   const macKeys = readKeys(given, 'macKeys', macUsageOf(profile))
   return { profile, prwKids: [...prwKids], counter, macKeys }

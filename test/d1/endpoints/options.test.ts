@@ -92,6 +92,43 @@ describe('options', () => {
     await failure(() => own.world.handler(more()), 'ERR_ARGUMENT', [CLIENT.clientSecret, 'x'.repeat(15)])
   })
 
+  /** Each list of the options, one entry that is sound and one that is not. */
+  const lists: readonly (readonly [
+    name: string,
+    of: (list: unknown[]) => object,
+    sound: () => unknown,
+    wrong: () => unknown,
+  ])[] = [
+    [
+      'jweKeys',
+      list => ({ issuers: { [ISSUER]: own.world.issuer({ jweKeys: list as never }) } }),
+      () => own.world.keys.jwe,
+      () => own.world.keys.zpk,
+    ],
+    ['d1Zpk', list => iso0({ d1Zpk: list }), () => own.world.keys.zpk, () => own.world.keys.mac],
+    ['storage', list => iso0({ storage: list }), () => own.world.keys.storage, () => own.world.keys.jwe],
+    ['macKeys', list => seccos({ macKeys: list }), () => own.world.keys.mac, () => own.world.keys.storage],
+    ['prwKids', list => seccos({ prwKids: list }), () => `PRW-${++kids}`, () => ''],
+    [
+      'clients',
+      list => tokenEndpoint({ clients: list }),
+      () => ({ ...CLIENT, clientId: `d1-${++kids}` }),
+      () => ({ ...CLIENT, clientSecret: 'short' }),
+    ],
+    ['scopes', list => tokenEndpoint({ scopes: list }), () => `scope-${++kids}`, () => 'a b'],
+  ]
+  let kids = 0
+
+  test.each(lists)(
+    '%s: what is wrong second or last is refused as what is wrong first is',
+    async (_name, of, sound, wrong) => {
+      for (const list of [[wrong()], [sound(), wrong()], [sound(), wrong(), wrong()], [wrong(), sound()]]) {
+        await failure(() => own.world.handler(of(list)), 'ERR_ARGUMENT', [])
+      }
+      own.world.handler(of([sound()]))
+    },
+  )
+
   test('an unusable public key of D1 is found at the start', async () => {
     await failure(() => own.world.handler(iso0({ d1PublicJwk: { kty: 'EC' } })), 'ERR_JWE_RECIPIENT')
   })
