@@ -7,15 +7,18 @@
 export { pkcs11Backend } from './backend/pkcs11/backend.js'
 export { Pkcs11Error, type Pkcs11ErrorKind } from './backend/pkcs11/binding/errors.js'
 export {
+  type AssembledKey,
+  type Combined,
   type KeyStore,
   type KeyStoreOptions,
   type ListedKey,
   type ListOptions,
   openKeyStore,
   type StoredTokenKey,
+  type WrappedKey,
 } from './backend/pkcs11/key-store.js'
 export type { Acceptance } from './backend/pkcs11/keys/key-checks.js'
-export type { ImportedKey, NewKey } from './backend/pkcs11/keys/key-making.js'
+export type { ImportedKey, NewKey, Wrapping } from './backend/pkcs11/keys/key-making.js'
 export type { KeyLocation } from './backend/pkcs11/keys/key-table.js'
 export type { RetailMacVendor, Vendor } from './backend/pkcs11/mechanisms/plan.js'
 export type { BackendEvent, BackendState, Pkcs11Options } from './backend/pkcs11/session/options.js'

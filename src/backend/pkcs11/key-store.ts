@@ -7,8 +7,8 @@
  */
 
 import { readOptions, requireKid } from '../../base/arguments.js'
-import { equalBytes, toHex, wipe } from '../../base/bytes.js'
-import { ArgumentError, BackendError, KeyError } from '../../base/errors.js'
+import { equalBytes, secretBytes, snapshot, toHex, wipe } from '../../base/bytes.js'
+import { ArgumentError, BackendError, InputError, KeyError } from '../../base/errors.js'
 import {
   type CheckValue,
   methodOf,
@@ -18,7 +18,7 @@ import {
 } from '../../key/check-value.js'
 import { readMaterial, requireSoundMaterial } from '../../key/material.js'
 import { isKeyUsage, type KeyUsage, USAGES, usualMode } from '../../key/usage.js'
-import type { KeyAlgorithm } from '../../primitives/algorithms.js'
+import { KEY_BYTES, type KeyAlgorithm } from '../../primitives/algorithms.js'
 import type { P256PublicJwk } from '../../primitives/p256.js'
 import type { LoadBinding, ObjectHandle, Station, Template } from './binding/binding.js'
 import { CKA, CKO } from './binding/constants.js'
@@ -30,10 +30,16 @@ import {
   type ImportedKey,
   importObjects,
   type KeyObjects,
+  keyOfSecret,
   type NewKey,
   needsChain,
+  partOf,
   readPurpose,
   undo,
+  unwrapObjects,
+  type Wrapping,
+  xored,
+  xorsInside,
 } from './keys/key-making.js'
 import { type Candidate, KeyTable } from './keys/key-table.js'
 import { chainId, chainLabel, type KeyPurpose, newKeyId, readKeyId } from './keys/roles.js'
@@ -110,6 +116,37 @@ export interface KeyStore extends AsyncDisposable {
    * ```
    */
   importKey(key: ImportedKey): Promise<StoredTokenKey>
+  /**
+   * Puts a key together out of components, each of which is taken when it comes, one after the other: for officers who do
+   * not see each other's. The token combines them inside where it can (`CKM_XOR_BASE_AND_DATA`: NSS, with koffi); otherwise
+   * they are combined in host memory that is wiped, which takes a store that was opened with `importClearKeys`. Whose turn it
+   * is, and the check value of each component, is `keyCeremony`'s to see to.
+   *
+   * Errors: those of {@link importKey}; `ERR_KEY_CHECK_VALUE` where the result is another key. Nothing stays behind after one.
+   *
+   * @example
+   * ```ts
+   * const { combined } = await store.assembleKey({
+   *   kid: 'ZMK', usage: 'key-block-protection', algorithm: 'aes-256', parts: [first, second], kcv: keyKcv,
+   * })
+   * ```
+   */
+  assembleKey(key: AssembledKey): Promise<{ key: StoredTokenKey; combined: Combined }>
+  /**
+   * Brings in a key that the token unwraps by itself under a key of its own, usage `key-encryption`: nothing of it is in
+   * host memory. The check value is compared afterwards, and where it differs the key is deleted again.
+   *
+   * Errors: those of {@link generateKey}; `ERR_KEY_NOT_FOUND` (`under`), `ERR_KEY_CHECK_VALUE`, `ERR_LENGTH`, `ERR_PKCS11_CALL`
+   * (it does not unwrap). Sources: RFC 3394; RFC 5649.
+   *
+   * @example
+   * ```ts
+   * await store.unwrapKey({
+   *   kid: 'ZPK', usage: 'pin-encryption', algorithm: 'tdea-2key', wrapped, wrapping: 'rfc3394', under: 'KEK', kcv: '08D7B4',
+   * })
+   * ```
+   */
+  unwrapKey(key: WrappedKey): Promise<StoredTokenKey>
   /** All secret and private keys of the token, with usage, algorithm, check value, and what is wrong with them. */
   listKeys(options?: ListOptions): Promise<ListedKey[]>
   /**
@@ -119,6 +156,25 @@ export interface KeyStore extends AsyncDisposable {
   deleteKey(kid: string, which?: { id: string }): Promise<void>
   /** Logs out and lets the token go. */
   close(): Promise<void>
+}
+
+/** Where the components of a key were combined. */
+export type Combined = 'in-token' | 'in-host-memory'
+
+/** A key out of components. */
+export interface AssembledKey extends NewKey {
+  /** Two or more, each as long as the key. Copied; each is asked for when the one before has been taken. */
+  readonly parts: AsyncIterable<Uint8Array> | Iterable<Uint8Array>
+  readonly kcv: string | CheckValue
+}
+
+/** A key under another key of the token. */
+export interface WrappedKey extends NewKey {
+  readonly wrapped: Uint8Array
+  readonly wrapping: Wrapping
+  /** The kid of the key that unwraps: usage `key-encryption`. */
+  readonly under: string
+  readonly kcv: string | CheckValue
 }
 
 /** Options of {@link openKeyStore}. */
@@ -218,6 +274,86 @@ class TokenKeyStore implements KeyStore {
     } finally {
       wipe(material)
     }
+  }
+
+  async assembleKey(wanted: AssembledKey): Promise<{ key: StoredTokenKey; combined: Combined }> {
+    const given = readOptions(wanted, 'assembleKey', [...NEW_KEY_NAMES, 'parts', 'kcv'])
+    const { parts, kcv: expected, ...rest } = given
+    const key = Object.fromEntries(
+      Object.entries(rest).filter(([, value]) => value !== undefined),
+    ) as object as NewKey
+    const purpose = readPurpose(key)
+    const { kid, usage, algorithm } = key
+    const kcv = snapshotCheckValue(expected)
+    const { plan } = this.#connection.facts
+    const inside = this.#withSession(station => {
+      this.#requireFree(station, kid)
+      return algorithm !== 'ec-p256' && !needsChain(plan, purpose) && xorsInside(station)
+    })
+    if (!inside) {
+      if (!this.#importClearKeys) {
+        const problem = 'this token does not combine components inside, so the key would be in host memory'
+        throw new ArgumentError(
+          `${problem}: open the key store with importClearKeys: true if your policy allows`,
+        )
+      }
+      const material = await combineInHost(kid, algorithm, parts)
+      try {
+        return { key: await this.importKey({ ...key, material, kcv }), combined: 'in-host-memory' }
+      } finally {
+        wipe(material)
+      }
+    }
+    const { binding } = this.#connection
+    const sessions = this.#connection.source(true)
+    const session = sessions.open()
+    const station = { binding, session }
+    const secrets: ObjectHandle[] = []
+    try {
+      await eachPart(kid, algorithm, parts, part => {
+        const last = secrets.at(-1)
+        secrets.push(last === undefined ? partOf(station, part) : xored(station, last, part))
+      })
+      const base = secrets.at(-1)
+      if (base === undefined) throw new ArgumentError('a key has two components or more')
+      const name = { label: kid, id: newKeyId(usage, purpose.mode, algorithm) }
+      const make = (): KeyObjects => keyOfSecret(station, plan, purpose, name, base)
+      return { key: this.#store(station, key, purpose, make, kcv), combined: 'in-token' }
+    } finally {
+      undo(station, secrets)
+      quietly(() => sessions.close(session))
+    }
+  }
+
+  async unwrapKey(wanted: WrappedKey): Promise<StoredTokenKey> {
+    const names = [...NEW_KEY_NAMES, 'wrapped', 'wrapping', 'under', 'kcv'] as const
+    const { wrapped: given, wrapping, under, kcv: expected, ...key } = readOptions(wanted, 'unwrapKey', names)
+    const purpose = readPurpose(key)
+    if (wrapping !== 'rfc3394' && wrapping !== 'rfc5649')
+      throw new ArgumentError("wrapping must be 'rfc3394' or 'rfc5649'")
+    requireKid(under)
+    const kcv = snapshotCheckValue(expected)
+    const wrapped = snapshot(given, 'wrapped')
+    if (wrapped.length < 24 || wrapped.length > 48 || wrapped.length % 8 !== 0)
+      throw new InputError('ERR_LENGTH', `wrapped: ${wrapped.length} bytes, expected 24 to 48, in eights`)
+    const { plan } = this.#connection.facts
+    return this.#withSession(station => {
+      this.#requireFree(station, key.kid)
+      const table = new KeyTable(plan, policyOf(this.#settings, plan), new Map())
+      const found = table.find(station, {
+        kid: under,
+        usage: 'key-encryption',
+        mode: 'D',
+        algorithm: undefined,
+        hostDecipher: false,
+        checkValueMethod: undefined,
+      })
+      const { key: handle } = table.handles(station, found.ref)
+      const name = { label: key.kid, id: newKeyId(key.usage, purpose.mode, key.algorithm) }
+      const how = { under: handle, wrapped, wrapping }
+      const make = (): KeyObjects => unwrapObjects(station, plan, purpose, name, how)
+      return this.#store(station, key, purpose, make, kcv)
+    })
   }
 
   async listKeys(options: ListOptions = {}): Promise<ListedKey[]> {
@@ -403,6 +539,43 @@ function describe(station: Station, table: KeyTable, key: Candidate): ListedKey 
     }
   }
   return { ...known, algorithm: undefined, checkValue: undefined, problem, origin }
+}
+
+/** Hands over each component, of the key's length; at least two. What was copied is wiped. */
+async function eachPart(
+  kid: string,
+  algorithm: KeyAlgorithm,
+  parts: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  use: (part: Uint8Array) => void,
+): Promise<void> {
+  let count = 0
+  for await (const part of parts) {
+    count++
+    const own = readMaterial(`${kid}, component ${count}`, part, algorithm)
+    try {
+      use(own)
+    } finally {
+      wipe(own)
+    }
+  }
+  if (count < 2) throw new ArgumentError('a key has two components or more')
+}
+
+async function combineInHost(
+  kid: string,
+  algorithm: KeyAlgorithm,
+  parts: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+): Promise<Uint8Array> {
+  const key = secretBytes(KEY_BYTES[algorithm])
+  try {
+    await eachPart(kid, algorithm, parts, part => {
+      for (const [i, byte] of part.entries()) key[i] = (key[i] ?? 0) ^ byte
+    })
+    return key
+  } catch (error) {
+    wipe(key)
+    throw error
+  }
 }
 
 function nameOf(label: string, id: Uint8Array): string {

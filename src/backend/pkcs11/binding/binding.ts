@@ -28,10 +28,15 @@ export interface EcdhParameter {
   readonly sharedData?: Uint8Array
 }
 
+/** `CK_KEY_DERIVATION_STRING_DATA`. */
+export interface DerivationData {
+  readonly derivationData: Uint8Array
+}
+
 export interface Mechanism {
   readonly mechanism: number
-  /** Bytes (an IV), a number (`CK_MAC_GENERAL_PARAMS`), or ECDH parameters; absent where there is none. */
-  readonly parameter?: Uint8Array | number | EcdhParameter
+  /** Bytes (an IV), a number (`CK_MAC_GENERAL_PARAMS`), ECDH parameters, or data to derive with; absent where there is none. */
+  readonly parameter?: Uint8Array | number | EcdhParameter | DerivationData
 }
 
 export interface ModuleInfo {

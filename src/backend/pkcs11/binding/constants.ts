@@ -30,6 +30,8 @@ export const CKA = {
   VERIFY: 0x10a,
   VERIFY_RECOVER: 0x10b,
   DERIVE: 0x10c,
+  START_DATE: 0x110,
+  END_DATE: 0x111,
   VALUE_LEN: 0x161,
   EXTRACTABLE: 0x162,
   LOCAL: 0x163,
@@ -60,6 +62,10 @@ export const CKM = {
   EC_KEY_PAIR_GEN: 0x1040,
   ECDSA: 0x1041,
   ECDH1_DERIVE: 0x1050,
+  XOR_BASE_AND_DATA: 0x364,
+  AES_KEY_WRAP: 0x2109,
+  AES_KEY_WRAP_PAD: 0x210a,
+  AES_KEY_WRAP_KWP: 0x210b,
   AES_KEY_GEN: 0x1080,
   AES_ECB: 0x1081,
   AES_CBC: 0x1082,
@@ -97,6 +103,7 @@ export const CKU = { USER: 1 } as const
 /** Return values the code decides on; {@link returnValueName} knows them all. */
 export const CKR = {
   GENERAL_ERROR: 0x05,
+  MECHANISM_INVALID: 0x70,
   FUNCTION_FAILED: 0x06,
   ATTRIBUTE_READ_ONLY: 0x10,
   ATTRIBUTE_SENSITIVE: 0x11,

@@ -56,6 +56,8 @@ export function native(mechanism: Mechanism): {
   if (parameter instanceof Uint8Array) {
     return { mechanism: mechanism.mechanism, parameter: asBuffer(parameter) }
   }
+  // A structure with a pointer in it, which pkcs11js cannot make: as a token says that has no such mechanism.
+  if ('derivationData' in parameter) throw new Pkcs11Error('C_DeriveKey', CKR.MECHANISM_INVALID)
   const { kdf, publicData, sharedData } = parameter
   const ecdh: NativeEcdhParameter = { type: EC_DH_PARAMETER, kdf, publicData: asBuffer(publicData) }
   // Present and undefined is a type error there.

@@ -1,7 +1,7 @@
 /** The token objects of a new key: what they are for, generated or imported, all of them or none. */
 
 import { requireKid } from '../../../base/arguments.js'
-import { wipe } from '../../../base/bytes.js'
+import { secretBytes, wipe } from '../../../base/bytes.js'
 import { ArgumentError, BackendError, KeyError } from '../../../base/errors.js'
 import type { CheckValue } from '../../../key/check-value.js'
 import { type KeyMaterial, publicPoint } from '../../../key/material.js'
@@ -9,14 +9,15 @@ import { isKeyUsage, type KeyMode, type KeyUsage, USAGES } from '../../../key/us
 import {
   isKeyAlgorithm,
   isTdea,
+  KEY_BYTES,
   type KeyAlgorithm,
   type MacAlgorithm,
 } from '../../../primitives/algorithms.js'
 import { splitRetailKey } from '../../../primitives/iso9797.js'
 import { readMode } from '../../checks.js'
 import type { Mechanism, ObjectHandle, Station, Template } from '../binding/binding.js'
-import { CKK, CKM } from '../binding/constants.js'
-import { quietly } from '../binding/errors.js'
+import { CKK, CKM, CKR } from '../binding/constants.js'
+import { Pkcs11Error, quietly } from '../binding/errors.js'
 import { MAC_MEANS, type Plan, requireMeans } from '../mechanisms/plan.js'
 import {
   asThreeKeys,
@@ -127,7 +128,14 @@ export function generateObjects(
   }
   const can = newKeyBits(plan, purpose)
   const mechanisms = allowedMechanisms(plan, purpose)
-  const template = secretKey({ keyType, can, name, mechanisms, ...(length !== undefined && { length }) })
+  const template = secretKey({
+    keyType,
+    can,
+    name,
+    mechanisms,
+    ...unwrapsOf(purpose),
+    ...(length !== undefined && { length }),
+  })
   return [makeWith([template], (all = []) => binding.C_GenerateKey(session, mechanism, all))]
 }
 
@@ -152,7 +160,7 @@ export function importObjects(
     const keyType = threeKeys === undefined ? GENERATE[algorithm].keyType : CKK.DES3
     const value = threeKeys ?? material
     const mechanisms = allowedMechanisms(plan, purpose)
-    const template = secretKey({ keyType, can, name, value, mechanisms })
+    const template = secretKey({ keyType, can, name, value, mechanisms, ...unwrapsOf(purpose) })
     const objects: KeyObjects = [makeWith([template], (all = []) => binding.C_CreateObject(session, all))]
     if (chain !== undefined) {
       const chainName = { label: chainLabel(name.label), id: chainId(name.id) }
@@ -169,6 +177,116 @@ export function importObjects(
   } finally {
     wipe(threeKeys, chain?.chain, chain?.last)
   }
+}
+
+/** What a key of this purpose unwraps. */
+function unwrapsOf({ usage }: KeyPurpose): { unwraps?: 'keys' } {
+  return usage === 'key-encryption' ? { unwraps: 'keys' } : {}
+}
+
+/** Whether a token combines secrets by `CKM_XOR_BASE_AND_DATA`, found out by trying it on two of its own. */
+export function xorsInside(station: Station): boolean {
+  const base: ObjectHandle[] = []
+  try {
+    base.push(partOf(station, secretBytes(16)))
+    base.push(xored(station, base[0] as ObjectHandle, secretBytes(16)))
+    return true
+  } catch (error) {
+    if (error instanceof Pkcs11Error) return false
+    throw error
+  } finally {
+    undo(station, base)
+  }
+}
+
+/** The first component as a secret that stays inside. */
+export function partOf({ binding, session }: Station, part: Uint8Array): ObjectHandle {
+  const template = secretKey({ keyType: CKK.GENERIC_SECRET, can: ['DERIVE'], value: part })
+  return makeWith([template], (all = []) => binding.C_CreateObject(session, all))
+}
+
+/** The secret XOR a further component: inside, and neither leaves. */
+export function xored({ binding, session }: Station, base: ObjectHandle, part: Uint8Array): ObjectHandle {
+  const template = secretKey({ keyType: CKK.GENERIC_SECRET, can: ['DERIVE'], length: part.length })
+  const mechanism = { mechanism: CKM.XOR_BASE_AND_DATA, parameter: { derivationData: part } }
+  return makeWith([template], (all = []) => binding.C_DeriveKey(session, mechanism, base, all))
+}
+
+/** The secret as the key that it is for, stored. */
+export function keyOfSecret(
+  { binding, session }: Station,
+  plan: Plan,
+  purpose: KeyPurpose,
+  name: KeyName,
+  base: ObjectHandle,
+): KeyObjects {
+  const { template, bytes } = stored(plan, purpose, name, 'derived')
+  const mechanism = { mechanism: CKM.XOR_BASE_AND_DATA, parameter: { derivationData: secretBytes(bytes) } }
+  return [makeWith([template], (all = []) => binding.C_DeriveKey(session, mechanism, base, all))]
+}
+
+/** How a wrapped key is come by: RFC 3394, or RFC 5649 (AES-KWP), for which tokens have two mechanisms. */
+const UNWRAP: Readonly<Record<Wrapping, readonly number[]>> = {
+  rfc3394: [CKM.AES_KEY_WRAP],
+  rfc5649: [CKM.AES_KEY_WRAP_KWP, CKM.AES_KEY_WRAP_PAD],
+}
+
+/** The forms of a wrapped key that a token unwraps by itself. */
+export type Wrapping = 'rfc3394' | 'rfc5649'
+
+/** Has the token unwrap a key with another of its keys. */
+export function unwrapObjects(
+  { binding, session }: Station,
+  plan: Plan,
+  purpose: KeyPurpose,
+  name: KeyName,
+  { under, wrapped, wrapping }: { under: ObjectHandle; wrapped: Uint8Array; wrapping: Wrapping },
+): KeyObjects {
+  const { template } = stored(plan, purpose, name, 'unwrapped')
+  let first: unknown
+  for (const mechanism of UNWRAP[wrapping]) {
+    try {
+      return [
+        makeWith([template], (all = []) => binding.C_UnwrapKey(session, { mechanism }, under, wrapped, all)),
+      ]
+    } catch (error) {
+      if (!(error instanceof Pkcs11Error) || error.returnValue !== CKR.MECHANISM_INVALID) throw error
+      first ??= error
+    }
+  }
+  throw first
+}
+
+/** The template of a key that comes out of another one inside the token. */
+function stored(
+  plan: Plan,
+  purpose: KeyPurpose,
+  name: KeyName,
+  how: 'derived' | 'unwrapped',
+): { template: Template; bytes: number } {
+  const { algorithm } = purpose
+  if (algorithm === 'ec-p256' || needsChain(plan, purpose)) {
+    const what =
+      algorithm === 'ec-p256' ? 'a P-256 key' : 'a composed retail MAC key, which takes an object of K1'
+    throw new BackendError('ERR_UNSUPPORTED_BY_TOKEN', `${what} is not made inside the token here: import it`)
+  }
+  if (algorithm === 'tdea-2key' && requireMeans(plan.tdea, 'TDEA').twoKeyType !== CKK.DES2)
+    throw new BackendError(
+      'ERR_UNSUPPORTED_BY_TOKEN',
+      'this token keeps no two-key bundle by itself: import it',
+    )
+  const { keyType } = GENERATE[algorithm]
+  const bytes = KEY_BYTES[algorithm]
+  const template = secretKey({
+    keyType,
+    can: newKeyBits(plan, purpose),
+    name,
+    mechanisms: allowedMechanisms(plan, purpose),
+    ...unwrapsOf(purpose),
+    // An unwrapped key brings its length; a derived one is as long as it is told.
+    ...(how === 'derived' && keyType === CKK.AES && { length: bytes }),
+  })
+  return { template, bytes }
 }
 
 /** A P-256 key and its public half, which is computed here. */
@@ -215,6 +333,11 @@ const CIPHERS = {
 function allowedMechanisms(plan: Plan, { usage, algorithm, macs }: KeyPurpose): readonly number[] {
   if (algorithm === 'ec-p256') {
     return [USAGES[usage].purpose === 'signature' ? CKM.ECDSA : CKM.ECDH1_DERIVE]
+  }
+  if (usage === 'key-encryption') {
+    const { cmacAes } = plan
+    const own = cmacAes.ok && cmacAes.by.way === 'sign' ? [cmacAes.by.mechanism.mechanism] : CIPHERS.aes
+    return [CKM.AES_KEY_WRAP, CKM.AES_KEY_WRAP_PAD, CKM.AES_KEY_WRAP_KWP, ...own]
   }
   if (macs.length === 0) return [CKM.DES3_ECB]
   const found = macs.flatMap((mac): readonly number[] => {

@@ -262,7 +262,8 @@ export class KeyTable {
       )
     }
     const { translation } = this.#plan
-    if (translation.ok && translation.by.closed && can.has('UNWRAP')) requireClosed(station, kid, object)
+    if (usage === 'pin-encryption' && translation.ok && translation.by.closed && can.has('UNWRAP'))
+      requireClosed(station, kid, object)
     const checkValue = tokenCheckValue(
       station,
       this.#plan,

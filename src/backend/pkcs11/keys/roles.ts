@@ -38,6 +38,10 @@ export function roleOf(plan: Plan, usage: KeyUsage, mode: KeyMode, algorithm: Ke
     return { needs: ['ENCRYPT'], allows: plan.translation.ok ? ['DECRYPT', 'WRAP', 'UNWRAP'] : ['DECRYPT'] }
   }
   if (algorithm === 'ec-p256') return { needs: pairBits(usage).private, allows: [] }
+  // Its check value is a CMAC: it unwraps, and enciphers nothing for anybody.
+  if (usage === 'key-encryption') {
+    return { needs: ['UNWRAP'], allows: [...macBits(plan, 'cmac', algorithm), 'VERIFY'] }
+  }
   const needs = macsOf(usage, algorithm).flatMap(mac => macBits(plan, mac, algorithm))
   return { needs, allows: needs.includes('SIGN') ? ['VERIFY'] : [] }
 }
@@ -73,6 +77,7 @@ export interface KeyPurpose {
 /** The role bits a new symmetric key gets: those it needs, and no other. Errors: `ERR_UNSUPPORTED_BY_TOKEN`. */
 export function newKeyBits(plan: Plan, purpose: KeyPurpose): readonly RoleBit[] {
   const { usage, mode, algorithm, macs, hostDecipher, translation } = purpose
+  if (usage === 'key-encryption') return ['UNWRAP', ...macBits(plan, 'cmac', algorithm).slice(0, 1)]
   if (usage !== 'pin-encryption') {
     const bits = macs.map(mac => {
       const by = requireMeans(MAC_MEANS[mac](plan, algorithm), `${mac} with ${algorithm}`)

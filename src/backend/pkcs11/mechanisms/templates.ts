@@ -104,11 +104,23 @@ export function translatedBlocks(): Template {
   return TRANSLATED
 }
 
-function restrictions(can: readonly RoleBit[], mechanisms: readonly number[] | undefined): Attribute[] {
+/** What a key-encryption key unwraps: a secret key that does not leave the token. */
+const UNWRAPPED_KEYS: Template = [
+  [CKA.CLASS, CKO.SECRET_KEY],
+  [CKA.PRIVATE, true],
+  [CKA.SENSITIVE, true],
+  [CKA.EXTRACTABLE, false],
+]
+
+function restrictions(
+  can: readonly RoleBit[],
+  mechanisms: readonly number[] | undefined,
+  unwraps: Template,
+): Attribute[] {
   return [
     [CKA.WRAP_WITH_TRUSTED, true],
     ...(mechanisms === undefined ? [] : ([[CKA.ALLOWED_MECHANISMS, mechanisms]] as const)),
-    ...(can.includes('UNWRAP') ? ([[CKA.UNWRAP_TEMPLATE, TRANSLATED]] as const) : []),
+    ...(can.includes('UNWRAP') ? ([[CKA.UNWRAP_TEMPLATE, unwraps]] as const) : []),
     ...(can.includes('WRAP') ? ([[CKA.WRAP_TEMPLATE, TRANSLATED]] as const) : []),
   ]
 }
@@ -167,8 +179,11 @@ export function secretKey(options: {
   length?: number
   /** CKA_ALLOWED_MECHANISMS of a long-term key. */
   mechanisms?: readonly number[]
+  /** What it unwraps, where it does: blocks on their way where absent, or keys. */
+  unwraps?: 'keys'
 }): Template {
-  const { keyType, can, name, value, length, mechanisms } = options
+  const { keyType, can, name, value, length, mechanisms, unwraps } = options
+  const template = unwraps === 'keys' ? UNWRAPPED_KEYS : TRANSLATED
   return [
     [CKA.CLASS, CKO.SECRET_KEY],
     [CKA.KEY_TYPE, keyType],
@@ -177,7 +192,7 @@ export function secretKey(options: {
     [CKA.SENSITIVE, true],
     [CKA.EXTRACTABLE, false],
     ...bits(SECRET_BITS, can),
-    ...(name === undefined ? [] : restrictions(can, mechanisms)),
+    ...(name === undefined ? [] : restrictions(can, mechanisms, template)),
     [CKA.VALUE_LEN, length],
     [CKA.VALUE, value],
   ]
@@ -213,7 +228,7 @@ export function privateKey(options: {
     [CKA.SENSITIVE, true],
     [CKA.EXTRACTABLE, false],
     ...bits(PRIVATE_BITS, can),
-    ...(name === undefined ? [] : restrictions(can, mechanisms)),
+    ...(name === undefined ? [] : restrictions(can, mechanisms, TRANSLATED)),
     ...(value === undefined ? [] : ([[CKA.EC_PARAMS, P256_PARAMS]] as const)),
     [CKA.VALUE, value],
   ]
