@@ -23,3 +23,17 @@ export type { KeyLocation } from './backend/pkcs11/keys/key-table.js'
 export type { RetailMacVendor, Vendor } from './backend/pkcs11/mechanisms/plan.js'
 export type { BackendEvent, BackendState, Pkcs11Options } from './backend/pkcs11/session/options.js'
 export type { LoginPolicy, TokenQuery } from './backend/pkcs11/session/token.js'
+export {
+  type CeremonyEntry,
+  type CeremonyRecord,
+  type CeremonyResult,
+  type ImportedKeyBlock,
+  type ImportKeyBlockInput,
+  importKeyBlock,
+  type KeyCeremonyInput,
+  keyCeremony,
+  type OpenCeremonyRecordInput,
+  openCeremonyRecord,
+  type SealCeremonyRecordInput,
+  sealCeremonyRecord,
+} from './key-block/ceremony.js'

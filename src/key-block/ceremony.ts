@@ -9,6 +9,7 @@ import type { NewKey } from '../backend/pkcs11/keys/key-making.js'
 import { type CallOptions, readOptions, readOwn, requireKid } from '../base/arguments.js'
 import {
   asciiBytes,
+  bufferOf,
   decodeBase64url,
   encodeBase64url,
   equalBytes,
@@ -85,7 +86,7 @@ const KEY_NAMES = ['kid', 'usage', 'mode', 'algorithm', 'macs', 'hostDecipher', 
  * @example
  * ```ts
  * const { record } = await keyCeremony({
- *   store, kid: 'ZMK', usage: 'key-block-protection', algorithm: 'aes-256', kcv: keyKcv,
+ *   store: tokenKeys, kid: 'ZMK', usage: 'key-block-protection', algorithm: 'aes-256', kcv: keyKcv,
  *   entries: [
  *     { officer: 'A. Adams', component: first, kcv: firstKcv },
  *     { officer: 'B. Brown', component: second, kcv: secondKcv },
@@ -174,7 +175,7 @@ const TYPE = 'key-ceremony+json'
  *
  * @example
  * ```ts
- * const line = await sealCeremonyRecord({ record, key: signingKey })
+ * const line = await sealCeremonyRecord({ record: ceremony, key })
  * ```
  */
 export async function sealCeremonyRecord(
@@ -211,7 +212,7 @@ export interface OpenCeremonyRecordInput {
  *
  * @example
  * ```ts
- * const record = await openCeremonyRecord({ sealed: line, key: signingKey.publicJwk })
+ * const record = await openCeremonyRecord({ sealed: sealedRecord, key: macKey })
  * ```
  */
 export async function openCeremonyRecord(
@@ -223,11 +224,11 @@ export async function openCeremonyRecord(
   const [header = '', payload = '', mark = '', more] = sealed.split('.')
   const [head, body, stated] = [header, payload, mark].map(decodeBase64url)
   if (head === undefined || body === undefined || stated === undefined || more !== undefined) return undefined
-  const { alg, typ } = parseJsonObject(Buffer.from(head).toString('utf8')) ?? {}
+  const { alg, typ } = parseJsonObject(bufferOf(head).toString('utf8')) ?? {}
   const message = asciiBytes(`${header}.${payload}`)
   const right = await isRight(key, alg, message, stated, options)
   if (!right || typ !== TYPE) return undefined
-  return parseJsonObject(Buffer.from(body).toString('utf8')) as CeremonyRecord | undefined
+  return parseJsonObject(bufferOf(body).toString('utf8')) as CeremonyRecord | undefined
 }
 
 async function isRight(
@@ -269,7 +270,7 @@ export interface ImportedKeyBlock {
  *
  * @example
  * ```ts
- * await importKeyBlock({ store, kid: 'ZPK-2', key: kbpk, block: keyBlock, usage: 'pin-encryption' })
+ * await importKeyBlock({ store: tokenKeys, kid: 'ZPK-2', key: kbpk, block: keyBlock, usage: 'pin-encryption' })
  * ```
  */
 export async function importKeyBlock(

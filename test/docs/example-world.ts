@@ -23,6 +23,7 @@ import type {
   TokenClient,
 } from 'issuer-pin-crypto/d1'
 import type { SoftwareKey } from 'issuer-pin-crypto/software'
+import type { CeremonyRecord, KeyStore } from 'issuer-pin-crypto/pkcs11'
 import type { ContractKey } from 'issuer-pin-crypto/testing'
 import type { ProbeSample } from 'issuer-pin-crypto/tools'
 
@@ -50,6 +51,9 @@ export declare const firstKcv: string
 export declare const secondKcv: string
 export declare const keyKcv: string
 export declare const material: Uint8Array
+export declare const tokenKeys: KeyStore
+export declare const ceremony: CeremonyRecord
+export declare const sealedRecord: string
 export declare const prwKey: Key
 
 export declare const pin: Pin

@@ -1,19 +1,20 @@
 /** `issuer-pin-crypto/pkcs11` on a fake token: opening, the key store, and each native call failing in its turn. */
+import { createCipheriv } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
-import { isIssuerPinError } from '../../src/index.js'
-import { openKeyStore, pkcs11Backend } from '../../src/pkcs11.js'
+import { isIssuerPinError, keyCheckValue, sealKeyBlock, splitKey } from '../../src/index.js'
+import { importKeyBlock, keyCeremony, openKeyStore, pkcs11Backend } from '../../src/pkcs11.js'
 import { callersError, hostileValues, places, replaced } from './hostile.js'
 import { leaksOf, type Outcome, outcomeOf } from './look.js'
 import { keys, planted, tokenPin } from './secrets.js'
-import { Token } from './world.js'
+import { openSoftware, Token } from './world.js'
 
 // Thousands of calls, on a machine that may have other work.
 const LONG = { timeout: 120_000 }
 
 const HOSTILE = hostileValues(planted)
 /** Names of the caller's, which errors repeat: a path, labels and kids. */
-const NAMES = ['module', 'token', 'kid', 'id', 'label', '0']
+const NAMES = ['module', 'token', 'kid', 'id', 'label', '0', 'officer', 'under']
 
 /** Every place of the arguments with every hostile value. */
 async function wrongCalls(
@@ -118,6 +119,81 @@ describe('opening a token shows no secret', LONG, () => {
 describe('the key store shows no secret', LONG, () => {
   const key = () => ({ kid: 'NEW', usage: 'pin-encryption', algorithm: 'tdea-2key', hostDecipher: true })
 
+  const aes = { kid: 'NEW', usage: 'cmac', algorithm: 'aes-128' } as const
+  const carried = () => Uint8Array.from(keys['carried key'])
+  async function ceremony() {
+    const { components, checkValue } = await splitKey({
+      kid: 'NEW',
+      algorithm: 'aes-128',
+      material: carried(),
+      parts: 2,
+    })
+    const entries = components.map(({ component, checkValue: kcv }, i) => ({
+      officer: `O${i}`,
+      component,
+      kcv,
+    }))
+    return { ...aes, entries, kcv: checkValue }
+  }
+  async function assembled() {
+    const { entries, kcv } = await ceremony()
+    return { ...aes, parts: entries.map(({ component }) => component), kcv }
+  }
+  /** Under the KEK of the tests below. */
+  async function wrapped() {
+    const { checkValue: kcv } = await keyCheckValue({ material: carried(), algorithm: 'aes-128' })
+    const cipher = createCipheriv('id-aes128-wrap' as never, keys['retail MAC key'], Buffer.alloc(8, 0xa6))
+    const bytes = new Uint8Array(cipher.update(carried()))
+    return { ...aes, wrapped: bytes, wrapping: 'rfc3394' as const, under: 'KEK', kcv }
+  }
+  async function blockOf() {
+    const backend = await openSoftware()
+    const bound = await backend.bind({ kid: 'KBPK', usage: 'key-block-protection', hostDecipher: true })
+    const { block } = await sealKeyBlock({
+      key: bound,
+      version: 'D',
+      usage: 'cmac',
+      algorithm: 'aes-128',
+      material: carried(),
+      mode: 'C',
+      exportability: 'E',
+    })
+    return { kid: 'NEW', key: bound, block, usage: 'cmac' as const }
+  }
+
+  test('what brings keys in, with wrong arguments in every place', async () => {
+    const token = await Token.make()
+    await using store = await token.openStore()
+    await store.importKey({
+      kid: 'KEK',
+      usage: 'key-encryption',
+      algorithm: 'aes-128',
+      material: Uint8Array.from(keys['retail MAC key']),
+    })
+    const again = async (call: () => unknown): Promise<unknown> => {
+      token.fake.remove('NEW')
+      return call()
+    }
+    const [assembledOnce, ceremonyOnce, wrappedOnce, blockOnce] = [
+      await assembled(),
+      await ceremony(),
+      await wrapped(),
+      await blockOf(),
+    ]
+    const verbs: [string, () => readonly unknown[], (given: never) => unknown][] = [
+      ['assembleKey', () => [{ ...assembledOnce }], given => store.assembleKey(given)],
+      ['keyCeremony', () => [{ ...ceremonyOnce, store }], given => keyCeremony(given)],
+      ['unwrapKey', () => [{ ...wrappedOnce }], given => store.unwrapKey(given)],
+      ['importKeyBlock', () => [{ ...blockOnce, store }], given => importKeyBlock(given)],
+    ]
+    for (const [name, args, call] of verbs) {
+      const rightly = await outcomeOf(() => again(() => call(args()[0] as never)))
+      expect([name, 'error' in rightly ? rightly.error : undefined]).toEqual([name, undefined])
+      expect(leaksOf(rightly, name)).toEqual([])
+      expect(await wrongCalls(name, args, ([given]) => again(() => call(given as never)))).toEqual([])
+    }
+  })
+
   test('with wrong arguments in every place', async () => {
     const token = await Token.make()
     await using store = await token.openStore()
@@ -166,6 +242,7 @@ describe('the key store shows no secret', LONG, () => {
     const tryAll = async (): Promise<string[]> => {
       const outcomes = [
         await outcomeOf(() => store.importKey({ ...key(), material: material() } as never)),
+        await outcomeOf(() => store.assembleKey({ ...key(), parts: [material()], kcv: '000000' } as never)),
         await outcomeOf(() => store.generateKey({ ...key(), kid: 'STORE' } as never)),
         await outcomeOf(() => store.deleteKey('NONE')),
         await outcomeOf(() => store.close()),
@@ -181,6 +258,10 @@ describe('the key store shows no secret', LONG, () => {
     await using store = await token.openStore()
     const steps: Readonly<Record<string, () => Promise<unknown>>> = {
       importKey: () => store.importKey({ ...key(), material: material() } as never),
+      assembleKey: async () => store.assembleKey(await assembled()),
+      keyCeremony: async () => keyCeremony({ store, ...(await ceremony()) }),
+      unwrapKey: async () => store.unwrapKey(await wrapped()),
+      importKeyBlock: async () => importKeyBlock({ store, ...(await blockOf()) }),
       generateKey: () => store.generateKey(key() as never),
       listKeys: () => store.listKeys(),
     }

@@ -447,6 +447,11 @@ export class FakeToken implements Pkcs11Binding {
     if (base.get(CKA.DERIVE) !== true) throw new Pkcs11Error('C_DeriveKey', 0x68)
     if (typeof parameter !== 'object' || parameter instanceof Uint8Array)
       throw new Pkcs11Error('C_DeriveKey', 0x71)
+    if ('derivationData' in parameter) {
+      const { derivationData } = parameter
+      const value = keyBytes(base).map((byte, i) => byte ^ (derivationData[i] ?? 0))
+      return this.#add([...template.filter(([type]) => type !== CKA.VALUE_LEN), [CKA.VALUE, value]], session)
+    }
     const ecdh = createECDH('prime256v1')
     ecdh.setPrivateKey(keyBytes(base))
     const z = ecdh.computeSecret(parameter.publicData)
@@ -496,7 +501,7 @@ export class FakeToken implements Pkcs11Binding {
         throw new Pkcs11Error('C_UnwrapKey', 0xd1)
       }
     }
-    const value = cipher('decrypt', mechanism, unwrapping, wrapped)
+    const value = unwrapped(mechanism, unwrapping, wrapped)
     const kept = this.options.parityOnUnwrap === true ? value.map(byte => byte | 1) : value
     const { bytes, cut } = this.options.maxSecret ?? { bytes: Number.POSITIVE_INFINITY, cut: false }
     if (kept.length > bytes && !cut) throw new Pkcs11Error('C_UnwrapKey', 0x112)
@@ -631,6 +636,28 @@ function keyBytes(attributes: Attributes): Uint8Array {
   const value = attributes.get(CKA.VALUE)
   if (!(value instanceof Uint8Array)) throw new Error('the object has no value')
   return value
+}
+
+/** RFC 3394 and RFC 5649 by OpenSSL; anything else is deciphered. */
+function unwrapped(mechanism: Mechanism, key: Attributes, wrapped: Uint8Array): Uint8Array {
+  const names: Record<number, [string, string]> = {
+    [CKM.AES_KEY_WRAP]: ['wrap', 'a6a6a6a6a6a6a6a6'],
+    [CKM.AES_KEY_WRAP_PAD]: ['wrap-pad', 'a65959a6'],
+    [CKM.AES_KEY_WRAP_KWP]: ['wrap-pad', 'a65959a6'],
+  }
+  const named = names[mechanism.mechanism]
+  if (named === undefined) return cipher('decrypt', mechanism, key, wrapped)
+  const value = keyBytes(key)
+  try {
+    const open = createDecipheriv(
+      `id-aes${value.length * 8}-${named[0]}` as never,
+      value,
+      Buffer.from(named[1], 'hex'),
+    )
+    return new Uint8Array(open.update(wrapped))
+  } catch {
+    throw new Pkcs11Error('C_UnwrapKey', 0x110)
+  }
 }
 
 function cipher(

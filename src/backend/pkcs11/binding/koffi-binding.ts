@@ -641,6 +641,16 @@ class KoffiBinding implements Pkcs11Binding {
       block.write(at, [mechanism, block.address(block.put(parameter)), parameter.length])
       return block
     }
+    if ('derivationData' in parameter) {
+      const { derivationData } = parameter
+      const pair = packed ? ulong + pointer : 2 * pointer
+      const block = this.#block(aligned(width) + aligned(pair) + aligned(derivationData.length))
+      const at = block.reserve(width)
+      const params = block.reserve(pair)
+      block.write(params, [block.address(block.put(derivationData)), derivationData.length])
+      block.write(at, [mechanism, block.address(params), pair])
+      return block
+    }
     const { kdf, publicData, sharedData } = parameter
     const block = this.#block(
       aligned(width) + aligned(ecdh) + aligned(publicData.length) + aligned(sharedData?.length ?? 0),

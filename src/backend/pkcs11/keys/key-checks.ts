@@ -87,8 +87,8 @@ export function algorithmOf(
       if (length === 16) return 'aes-128'
       if (length === 24) return 'aes-192'
       if (length === 32) return 'aes-256'
-      // openCryptoki does not say it of imported keys.
-      if (length === undefined && stated?.startsWith('aes')) return stated
+      // openCryptoki does not say it of imported keys; SoftHSM says 0 of those that it has unwrapped.
+      if ((length === undefined || length === 0) && stated?.startsWith('aes')) return stated
       throw new KeyError('ERR_KEY_MATERIAL', `key ${kid}: an AES key of ${length ?? 'unknown'} bytes`, kid)
     }
     case CKK.GENERIC_SECRET: {

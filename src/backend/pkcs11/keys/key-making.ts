@@ -16,7 +16,7 @@ import {
 import { splitRetailKey } from '../../../primitives/iso9797.js'
 import { readMode } from '../../checks.js'
 import type { Mechanism, ObjectHandle, Station, Template } from '../binding/binding.js'
-import { CKK, CKM, CKR } from '../binding/constants.js'
+import { CKA, CKK, CKM, CKR } from '../binding/constants.js'
 import { Pkcs11Error, quietly } from '../binding/errors.js'
 import { MAC_MEANS, type Plan, requireMeans } from '../mechanisms/plan.js'
 import {
@@ -286,7 +286,9 @@ function stored(
     // An unwrapped key brings its length; a derived one is as long as it is told.
     ...(how === 'derived' && keyType === CKK.AES && { length: bytes }),
   })
-  return { template, bytes }
+  // SoftHSM sets what it unwraps attribute by attribute, and after this one it sets no more.
+  const last = template.filter(([type]) => type === CKA.MODIFIABLE)
+  return { template: [...template.filter(([type]) => type !== CKA.MODIFIABLE), ...last], bytes }
 }
 
 /** A P-256 key and its public half, which is computed here. */
