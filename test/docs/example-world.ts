@@ -22,8 +22,8 @@ import type {
   PinStore,
   TokenClient,
 } from 'issuer-pin-crypto/d1'
-import type { SoftwareKey } from 'issuer-pin-crypto/software'
 import type { CeremonyRecord, KeyStore } from 'issuer-pin-crypto/pkcs11'
+import type { SoftwareKey } from 'issuer-pin-crypto/software'
 import type { ContractKey } from 'issuer-pin-crypto/testing'
 import type { ProbeSample } from 'issuer-pin-crypto/tools'
 
