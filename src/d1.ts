@@ -129,9 +129,11 @@ export type { CardPinStore, CardStore, IssuerStore } from './stores/issuer-store
 export { memoryIssuerStore } from './stores/memory.js'
 export {
   type ResealPansInput,
+  type ResealRowsInput,
   type RotateStorageKeyInput,
   type RotationProgress,
   type RotationResult,
   resealPans,
+  resealRows,
   rotateStorageKey,
 } from './stores/rotate.js'

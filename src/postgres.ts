@@ -15,6 +15,8 @@ export type {
   ListedBlock,
   Replacement,
   ResealPage,
+  RowSeals,
+  SealCount,
 } from './stores/issuer-store.js'
 export { type PanKey, type PanSealer, type PanSealerOptions, panSealer } from './stores/pan-sealer.js'
 export type { PostgresDurability } from './stores/postgres/database.js'
@@ -30,3 +32,4 @@ export type {
   PostgresPool,
   PostgresResult,
 } from './stores/postgres/pool.js'
+export { type RowSealer, type RowSealerOptions, rowSealer } from './stores/row-sealer.js'

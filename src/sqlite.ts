@@ -16,8 +16,11 @@ export type {
   ListedBlock,
   Replacement,
   ResealPage,
+  RowSeals,
+  SealCount,
 } from './stores/issuer-store.js'
 export { type PanKey, type PanSealer, type PanSealerOptions, panSealer } from './stores/pan-sealer.js'
+export { type RowSealer, type RowSealerOptions, rowSealer } from './stores/row-sealer.js'
 export type { SqliteDriver } from './stores/sqlite/driver.js'
 export {
   openSqliteIssuerStore,

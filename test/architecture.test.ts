@@ -66,6 +66,7 @@ function circles(graph: ReadonlyMap<string, ReadonlySet<string>>): readonly stri
  */
 const LATER: readonly (readonly [idea: string, files: RegExp])[] = [
   ['every default in one table', /^base\/defaults\.ts$/],
+  ['rows that cannot be forged', /^stores\/(row-sealer|sql\/sealed)\.ts$/],
   ['SQLite in threads of its own', /^stores\/sqlite\/(connection|host-entry|threads)\.ts$/],
   ['components and key blocks', /^key-block\//],
   ['a binding without a compiler', /^backend\/pkcs11\/binding\/(koffi-binding|load)\.ts$/],

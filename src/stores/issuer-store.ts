@@ -143,6 +143,25 @@ export interface CardPinStore extends PinStore {
   readPrw(card: CardRef, options?: CallOptions): Promise<StoredPrw | undefined>
 }
 
+/** How many cards are sealed under a key. */
+export interface SealCount {
+  readonly kid: string
+  readonly cards: number
+}
+
+/** The seals of a store that was opened with a `rowSealer`; see `resealRows`. */
+export interface RowSeals {
+  /**
+   * Verifies a page of what is kept of cards (also of those of which a counter alone is left), and seals anew what is not
+   * sealed as it would be now. Gives back the cards it looked at: none where there are no more.
+   */
+  reseal(page: ResealPage): Promise<readonly CardRef[]>
+  /** The same for the records of requests, by digest in hex; undefined where there are no more. */
+  resealRequests(page: { readonly after?: string; readonly limit: number }): Promise<string | undefined>
+  /** How many cards are sealed under which kid. A key that is not among them may go, once the requests are through, too. */
+  count(): Promise<readonly SealCount[]>
+}
+
 /**
  * The stores of one database. Every call may reject with `ERR_ARGUMENT`, `ERR_BACKEND_BUSY` (retryable: locked, late,
  * or out of reach), `ERR_BACKEND_FAILED`, `ERR_BACKEND_CLOSED`; the reading ones with `ERR_ABORTED`.
@@ -150,6 +169,8 @@ export interface CardPinStore extends PinStore {
 export interface IssuerStore extends AsyncDisposable {
   readonly cards: CardStore
   readonly pins: CardPinStore
+  /** Where rows are sealed. */
+  readonly seals?: RowSeals
   /** The store of one issuer's change counter. `ERR_ARGUMENT` for what is no issuerId. */
   readonly counters: (issuerId: string) => ChangeCounterStore
   /** Waits for the calls under way, and closes. To close twice is no error. */

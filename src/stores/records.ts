@@ -15,6 +15,7 @@ import type {
   CardRef,
   CardState,
   ForgetRequests,
+  PrwEvidence,
   StoredPinBlock,
   StoredPrw,
 } from '../d1/endpoints/interfaces.js'
@@ -193,6 +194,7 @@ const PRW_MEMBERS = [
   'sequence',
   'profile',
   'provenance',
+  'evidence',
 ] as const
 
 /**
@@ -207,7 +209,7 @@ const PRW_MEMBERS = [
  * ```
  */
 export function readPrw(prw: StoredPrw): StoredPrw {
-  const { prwValue, prwKid, prwDataSet, pcc, intdatag, sequence, profile, provenance } = readOwn(
+  const { prwValue, prwKid, prwDataSet, pcc, intdatag, sequence, profile, provenance, evidence } = readOwn(
     prw,
     'storePrw',
     PRW_MEMBERS,
@@ -224,8 +226,25 @@ export function readPrw(prw: StoredPrw): StoredPrw {
   }
   requireOneOf(provenance, PROVENANCES, 'provenance')
   if (intdatag !== undefined) requireText(intdatag, INTDATAG, 'intdatag must be 20 printable characters')
-  const tag = intdatag === undefined ? {} : { intdatag }
-  return { prwValue, prwKid, prwDataSet, pcc, ...tag, sequence, profile: { name, version }, provenance }
+  return {
+    prwValue,
+    prwKid,
+    prwDataSet,
+    pcc,
+    ...(intdatag !== undefined && { intdatag }),
+    sequence,
+    profile: { name, version },
+    provenance,
+    ...(evidence !== undefined && { evidence: readEvidence(evidence) }),
+  }
+}
+
+function readEvidence(evidence: PrwEvidence): PrwEvidence {
+  const { macValue, macKid, intdatag } = readOwn(evidence, 'evidence', ['macValue', 'macKid', 'intdatag'])
+  requireText(macValue, PRINTABLE, 'macValue must be 1 to 512 printable characters')
+  requireKid(macKid)
+  requireText(intdatag, INTDATAG, 'intdatag must be 20 printable characters')
+  return { macValue, macKid, intdatag }
 }
 
 /**

@@ -171,6 +171,58 @@ export async function resealPans(input: ResealPansInput, options?: CallOptions):
   }
 }
 
+/** What {@link resealRows} takes. */
+export interface ResealRowsInput {
+  /** Opened with a `rowSealer` whose first key is the new one, and which still has the old one. */
+  readonly store: Pick<IssuerStore, 'seals'>
+  /** Cards of one step: 1 to 8192; 500 where absent. */
+  readonly batch?: number
+  /** Go on behind this card: the last one that `onProgress` named before an interruption. */
+  readonly after?: CardRef
+  /** Called after each batch with the cards so far, and the last of them. */
+  readonly onProgress?: (cards: number, last: CardRef) => void
+}
+
+/**
+ * Verifies what is kept of every card, and seals it under the first key of the store's `rowSealer` where it is sealed under
+ * another one, or, with `acceptUnsealed`, not yet. Says how many cards it passed. Run again, it verifies the whole database.
+ *
+ * Errors: `ERR_ARGUMENT` (also for a store without seals), `ERR_BACKEND_FAILED` (rows that do not match their seal),
+ * `ERR_KEY_NOT_FOUND` (a seal under a key that is gone), `ERR_ABORTED` (between two batches), and what sealer and store report.
+ *
+ * @example
+ * ```ts
+ * const cards = await resealRows({ store })
+ * const left = await store.seals.count()
+ * ```
+ */
+export async function resealRows(input: ResealRowsInput, options?: CallOptions): Promise<number> {
+  const names = ['store', 'batch', 'after', 'onProgress'] as const
+  const { store, batch = 500, onProgress, ...from } = readOptions(input, 'resealRows', names)
+  const seals = store?.seals
+  if (typeof seals?.reseal !== 'function') {
+    throw new ArgumentError('store must be an IssuerStore that was opened with a rowSealer')
+  }
+  requireBatch(batch)
+  const signal = requireSignal(options)
+  let { after } = from
+  let cards = 0
+  for (;;) {
+    throwIfAborted(signal)
+    const passed = await seals.reseal({ limit: batch, ...(after !== undefined && { after }) })
+    after = passed.at(-1)
+    if (after === undefined) break
+    cards += passed.length
+    onProgress?.(cards, after)
+  }
+  let digest: string | undefined
+  do {
+    throwIfAborted(signal)
+    digest = await seals.resealRequests({ limit: batch, ...(digest !== undefined && { after: digest }) })
+  } while (digest !== undefined)
+  return cards
+}
+
 function requireBatch(batch: unknown): void {
   if (typeof batch === 'number' && Number.isInteger(batch) && batch >= 1 && batch <= MAX_BATCH) return
   throw new ArgumentError(`batch must be a whole number from 1 to ${MAX_BATCH}`)

@@ -246,6 +246,7 @@ export function prwOf(sequence: number, mark: number = sequence): StoredPrw {
     sequence,
     profile: { name: 'contract "profile"', version: '1.0' },
     provenance: 'illustrative',
+    evidence: { macValue: '0123456789ABCDEF', macKid: 'MAC-1', intdatag: 'contract intdatag 01' },
   }
 }
 

@@ -36,6 +36,8 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   panSealer: 'stores.test.ts',
   rotateStorageKey: '../stores/rotate.test.ts',
   resealPans: '../stores/rotate.test.ts',
+  resealRows: '../stores/sealed.test.ts',
+  rowSealer: '../stores/sealed.test.ts',
   noSuchCard: 'stores.test.ts',
   readCard: 'stores.test.ts',
   readPinBlock: 'stores.test.ts',

@@ -89,6 +89,15 @@ export interface StoredPrw extends ProfileMark {
   readonly intdatag?: string
   /** Grows with every PRW accepted for the card. Never write over one with a higher sequence. */
   readonly sequence: number
+  /** What proves, later, that D1 set this PRW: the MAC it came with, and which change it answered. */
+  readonly evidence?: PrwEvidence
+}
+
+/** The MAC of a Set PIN request (3DES_SECCOS), and its intdatag, which is spent. */
+export interface PrwEvidence {
+  readonly macValue: string
+  readonly macKid: string
+  readonly intdatag: string
 }
 
 /** The Set PIN request (ISO0) that a block came with: what tells that it comes a second time. */

@@ -151,7 +151,7 @@ async function setSeccos(call: PinCall, card: Card, message: PinMessage): Promis
   const opened = await judged(SET_PIN_FAULTS, () =>
     openSeccosChecked({ ...fields, ...seccos, message, cardId, issuerId, jweKeys, pan }, options),
   )
-  const { prwValue, prwKid, prwDataSet, pcc, intdatag, profile, provenance } = opened
+  const { prwValue, prwKid, prwDataSet, pcc, intdatag, profile, provenance, macValue, macKid } = opened
   note(call, 'jwe', jweKeys, opened.jweKid)
   note(call, 'prw-mac', macKeys, opened.macKid)
   let stored = false
@@ -168,6 +168,7 @@ async function setSeccos(call: PinCall, card: Card, message: PinMessage): Promis
           profile,
           provenance,
           sequence,
+          evidence: { macValue, macKid, intdatag: opened.acceptance.intdatag },
         })
         stored = true
       }),

@@ -66,6 +66,8 @@ export interface OpenedSeccosSetPinRequest extends ProfileMark {
   readonly pcc: string
   /** Only where a PIN cannot be verified without it: to be stored, too. See `neededToVerify`. */
   readonly intdatag?: string
+  /** The MAC of the request, as it came. */
+  readonly macValue: string
   /** Which of the keys offered verified the MAC, and which opened the JWE. */
   readonly macKid: string
   readonly jweKid: string
@@ -132,6 +134,7 @@ export async function openSeccosChecked(
     dataSet: masked,
     pcc,
     ...(neededToVerify(profile).stored.includes('intdatag') && { intdatag }),
+    macValue,
     macKid,
     jweKid,
     replayed,

@@ -53,13 +53,30 @@ export class PostgresDatabase implements SqlDatabase {
     settings.pool.on('error', ignore)
   }
 
-  read(statement: SqlStatement, signal?: AbortSignal): Promise<readonly SqlRow[]> {
+  async read(statement: SqlStatement, signal?: AbortSignal): Promise<readonly SqlRow[]> {
+    const [rows = []] = await this.#read([statement], 'READ COMMITTED', signal)
+    return rows
+  }
+
+  readTogether(
+    statements: readonly SqlStatement[],
+    signal?: AbortSignal,
+  ): Promise<readonly (readonly SqlRow[])[]> {
+    return this.#read(statements, 'REPEATABLE READ', signal)
+  }
+
+  #read(
+    statements: readonly SqlStatement[],
+    isolation: Isolation,
+    signal: AbortSignal | undefined,
+  ): Promise<readonly (readonly SqlRow[])[]> {
     const { timeoutMs } = this.#settings
     return this.#withClient(timeoutMs, signal, async client => {
-      await client.query(beginning(this.#settings, 'READ ONLY'))
-      const { rows } = await client.query(statement.sql, [...statement.values])
+      await client.query(beginning(this.#settings, 'READ ONLY', isolation))
+      const found: (readonly SqlRow[])[] = []
+      for (const { sql, values } of statements) found.push((await client.query(sql, [...values])).rows)
       await client.query('COMMIT')
-      return rows
+      return found
     })
   }
 
@@ -68,13 +85,18 @@ export class PostgresDatabase implements SqlDatabase {
     return this.#withClient(timeoutMs, undefined, async client => {
       await client.query(beginning(this.#settings, 'READ WRITE'))
       const results: SqlResult[] = []
-      for (const { sql, values, otherwise } of statements) {
+      for (const { sql, values, otherwise, expect } of statements) {
         if (otherwise === true && results.at(-1)?.count !== 0) {
           results.push({ rows: [], count: 0 })
           continue
         }
         const { rows, rowCount } = await client.query(sql, [...values])
-        results.push({ rows, count: rowCount ?? 0 })
+        const count = rowCount ?? 0
+        if (expect !== undefined && expect !== count) {
+          await client.query('ROLLBACK')
+          return [...results, { rows, count, unexpected: true }]
+        }
+        results.push({ rows, count })
       }
       await commit(client, durability)
       return results
@@ -182,14 +204,18 @@ const COMMITS: Readonly<Record<PostgresDurability, string>> = {
     "CASE WHEN current_setting('synchronous_commit') = 'remote_apply' THEN 'remote_apply' ELSE 'on' END",
 }
 
+/** To read several rows of one moment takes more than to compare and set one. */
+type Isolation = 'READ COMMITTED' | 'REPEATABLE READ'
+
 const STANDBYS = "SELECT current_setting('synchronous_standby_names') AS standbys"
 
 /** One simple query: it begins, and sets what holds until the end. `search_path` first: nobody's function comes in. */
 export function beginning(
   { timeoutMs, durability }: TransactionSettings,
   access: 'READ ONLY' | 'READ WRITE',
+  isolation: Isolation = 'READ COMMITTED',
 ): string {
-  return `BEGIN ISOLATION LEVEL READ COMMITTED, ${access};
+  return `BEGIN ISOLATION LEVEL ${isolation}, ${access};
     SET LOCAL search_path = '';
     SET LOCAL statement_timeout = ${timeoutMs};
     SET LOCAL lock_timeout = ${timeoutMs};

@@ -5,6 +5,7 @@ import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
 import type { IssuerStore } from '../issuer-store.js'
 import type { PanSealer } from '../pan-sealer.js'
+import { type RowSealer, requireRowSealer } from '../row-sealer.js'
 import { requirePanSealer } from '../sql/cards.js'
 import { type MigrationPlan, migrate, readRow } from '../sql/database.js'
 import { SqlIssuerStore } from '../sql/issuer-store.js'
@@ -58,7 +59,8 @@ const ISSUER_TABLES = (schema: string): string => `
     jwe_kid text NOT NULL,
     accepted_at bigint NOT NULL,
     repeats bigint NOT NULL DEFAULT 0,
-    mark text NOT NULL
+    mark text NOT NULL,
+    seal bytea
   );
   CREATE TABLE ${schema}.counters (
     issuer_id text COLLATE "C" NOT NULL,
@@ -69,6 +71,14 @@ const ISSUER_TABLES = (schema: string): string => `
     PRIMARY KEY (issuer_id, key)
   );
   CREATE INDEX counters_expiry ON ${schema}.counters (issuer_id, expires_at) WHERE expires_at IS NOT NULL;
+  CREATE TABLE ${schema}.seals (
+    issuer_id text COLLATE "C" NOT NULL,
+    card_id text COLLATE "C" NOT NULL,
+    sequence bigint NOT NULL,
+    seal bytea NOT NULL,
+    kid text COLLATE "C" NOT NULL,
+    PRIMARY KEY (issuer_id, card_id)
+  );
 `
 
 /** The migrations of a schema whose name has been checked. The lock lasts as long as the transaction. */
@@ -107,6 +117,8 @@ export interface PostgresIssuerStoreOptions extends PostgresConnection {
   /** Where the tables stand; `issuer_pin` where absent. 1 to 63 of `a`–`z`, `0`–`9`, `_`; not first a digit or `pg_`. */
   readonly schema?: string
   readonly panSealer: PanSealer
+  /** Seals the rows of each card; see {@link RowSealer}. Once it is used, always: rows that are written without it do not match. */
+  readonly rowSealer?: RowSealer
   /** How long a call may take in all, in milliseconds: 100 to 60,000; 5000 where absent. */
   readonly timeoutMs?: number
   /**
@@ -132,6 +144,7 @@ const OPTIONS: readonly (keyof PostgresIssuerStoreOptions)[] = [
   'pool',
   'schema',
   'panSealer',
+  'rowSealer',
   'timeoutMs',
   'durability',
   'allowUnverifiedTls',
@@ -170,6 +183,7 @@ export async function openPostgresIssuerStore(
   } = given
   const { allowUnverifiedTls = false } = given
   requirePanSealer(panSealer)
+  if (given.rowSealer !== undefined) requireRowSealer(given.rowSealer)
   if (typeof schema !== 'string' || !SCHEMA.test(schema)) {
     throw new ArgumentError('schema must be 1 to 63 of a–z, 0–9 and _, not first a digit or pg_')
   }
@@ -192,7 +206,7 @@ export async function openPostgresIssuerStore(
     await database.session(MIGRATION_TIMEOUT_MS, session =>
       migrate(session, postgresPlan(schema, MIGRATION_TIMEOUT_MS)),
     )
-    const store = new SqlIssuerStore(database, panSealer)
+    const store = new SqlIssuerStore(database, panSealer, given.rowSealer)
     return standbys === undefined ? store : Object.assign(store, { standbys })
   } catch (error) {
     await database.close()

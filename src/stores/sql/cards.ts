@@ -34,7 +34,11 @@ export class SqlCards implements CardStore {
     const ref = readRef(card)
     const columns = 'state, pan, set_pin_types, seccos, revision'
     const sql = `SELECT ${columns} FROM ${this.#table} WHERE issuer_id = $1 AND card_id = $2`
-    const row = await readRow(this.#database, { sql, values: valuesOf(ref) }, requireSignal(options))
+    const row = await readRow(
+      this.#database,
+      { sql, values: valuesOf(ref), card: ref },
+      requireSignal(options),
+    )
     return row && cardOf(row, ref, this.#sealer)
   }
 
@@ -67,13 +71,15 @@ export class SqlCards implements CardStore {
   readonly setState = async (card: CardRef, state: CardState): Promise<void> => {
     requireState(state)
     const sql = `UPDATE ${this.#table} SET state = $3, revision = $4 WHERE issuer_id = $1 AND card_id = $2`
-    const values = [...valuesOf(readRef(card)), state, newMark()]
-    if ((await writeRows(this.#database, sql, values)) === 0) throw noSuchCard()
+    const ref = readRef(card)
+    const values = [...valuesOf(ref), state, newMark()]
+    if ((await writeRows(this.#database, sql, values, ref)) === 0) throw noSuchCard()
   }
 
   readonly remove = async (card: CardRef): Promise<void> => {
     const sql = `DELETE FROM ${this.#table} WHERE issuer_id = $1 AND card_id = $2`
-    await writeRows(this.#database, sql, valuesOf(readRef(card)))
+    const ref = readRef(card)
+    await writeRows(this.#database, sql, valuesOf(ref), ref)
   }
 
   readonly reseal = async (page: ResealPage, options?: CallOptions): Promise<readonly CardRef[]> => {
@@ -99,6 +105,7 @@ export class SqlCards implements CardStore {
       statements.push({
         sql: `UPDATE ${this.#table} SET pan = $3 WHERE issuer_id = $1 AND card_id = $2 AND pan = $4`,
         values: [...valuesOf(ref), again, ownCopy(sealed)],
+        card: ref,
       })
     }
     if (statements.length > 0) await this.#database.write(statements)
@@ -116,6 +123,7 @@ export class SqlCards implements CardStore {
         'pan = excluded.pan, set_pin_types = excluded.set_pin_types, seccos = excluded.seccos, ' +
         'revision = excluded.revision',
       values: [...valuesOf(ref), state, sealed, JSON.stringify(setPinTypes), showSeccos(seccos), newMark()],
+      card: ref,
     }
   }
 

@@ -1,6 +1,10 @@
 /** The change counter of an issuer over any {@link SqlDatabase}: records by key, each written by compare-and-set. */
+import type { CardRef } from '../../d1/endpoints/interfaces.js'
 import type { ChangeCounterStore, KeyPage, StoredRecord, WriteOptions } from '../../seccos/counter/store.js'
 import { readRow, type SqlDatabase, type SqlValue, writeRows } from './database.js'
+
+/** How `ChangeCounter` names the record of a card. */
+const CARD = 'card/'
 
 /** The store of one issuer's change counter: a key belongs to its issuer, and each step is one statement. */
 export class SqlCounterStore implements ChangeCounterStore {
@@ -29,6 +33,7 @@ export class SqlCounterStore implements ChangeCounterStore {
     const row = await readRow(this.#database, {
       sql: `SELECT value, CAST(version AS TEXT) AS version${named} FROM ${this.#table} WHERE issuer_id = $1 AND key = $2`,
       values: [this.#issuerId, key],
+      ...this.#card(key),
     })
     if (row === undefined) return undefined
     const record = { value: String(row['value']), version: String(row['version']) }
@@ -57,17 +62,32 @@ export class SqlCounterStore implements ChangeCounterStore {
           'SELECT CAST($1 AS text), CAST($2 AS text), 1, CAST($3 AS text), CAST($4 AS bigint) ' +
           `WHERE ${conditions[2] ?? 'true'} ON CONFLICT (issuer_id, key) DO NOTHING`
         : `UPDATE ${this.#table} SET version = version + 1, value = $3, expires_at = $4 WHERE ${conditions.join(' AND ')}`
-    return (await writeRows(this.#database, sql, values)) === 1
+    return (await writeRows(this.#database, sql, values, this.#card(key).card)) === 1
   }
 
-  purge(now: number, options: { readonly limit?: number } = {}): Promise<number> {
+  /** The record of a card is sealed with it; what is kept by another key decides nothing. */
+  #card(key: string): { readonly card?: CardRef } {
+    return key.startsWith(CARD) ? { card: { issuerId: this.#issuerId, cardId: key.slice(CARD.length) } } : {}
+  }
+
+  async purge(now: number, options: { readonly limit?: number } = {}): Promise<number> {
     const { limit = Number.MAX_SAFE_INTEGER } = options
     const due = 'issuer_id = $1 AND expires_at <= $2'
-    return writeRows(
-      this.#database,
-      `DELETE FROM ${this.#table} WHERE key IN (SELECT key FROM ${this.#table} WHERE ${due} LIMIT $3) AND ${due}`,
-      [this.#issuerId, now, limit],
-    )
+    const values = [this.#issuerId, now, limit]
+    const keys = `SELECT key FROM ${this.#table} WHERE ${due} LIMIT $3`
+    const all = `DELETE FROM ${this.#table} WHERE`
+    if (this.#database.sealer === undefined) {
+      return writeRows(this.#database, `${all} key IN (${keys}) AND ${due}`, values)
+    }
+    // What belongs to a sealed card goes one by one, its seal with it.
+    const rows = await this.#database.read({ sql: keys, values })
+    const statements = rows.map(({ key }) => ({
+      sql: `${all} ${due} AND key = $3`,
+      values: [this.#issuerId, now, String(key)],
+      ...this.#card(String(key)),
+    }))
+    if (statements.length === 0) return 0
+    return (await this.#database.write(statements)).reduce((sum, { count }) => sum + count, 0)
   }
 
   /** Which of these keys there are. */

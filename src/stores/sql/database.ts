@@ -12,6 +12,7 @@ import { BackendError } from '../../base/errors.js'
 import type { Card, CardRef, StoredPinBlock, StoredPrw } from '../../d1/endpoints/interfaces.js'
 import type { PanSealer } from '../pan-sealer.js'
 import { readCard, readPinBlock, readPrw } from '../records.js'
+import type { RowSealer } from '../row-sealer.js'
 
 /** What is bound, and what comes back. */
 export type SqlValue = string | number | null | Uint8Array
@@ -25,6 +26,10 @@ export interface SqlStatement {
   readonly values: readonly SqlValue[]
   /** Runs only where the statement before it in the transaction wrote nothing. */
   readonly otherwise?: true
+  /** Where it writes another number of rows, the transaction is rolled back, and its results end here. */
+  readonly expect?: number
+  /** The card whose rows it reads or writes; see `sealed.ts`. */
+  readonly card?: CardRef
 }
 
 /** What came of a statement. */
@@ -32,6 +37,8 @@ export interface SqlResult {
   readonly rows: readonly SqlRow[]
   /** How many rows were written. */
   readonly count: number
+  /** It wrote another number of rows than expected: nothing of the transaction was done. */
+  readonly unexpected?: true
 }
 
 /** Runs statements on one connection. */
@@ -61,8 +68,15 @@ export interface SqlDialect {
 /** A database that is open. */
 export interface SqlDatabase {
   readonly dialect: SqlDialect
+  /** Where rows are sealed. */
+  readonly sealer?: RowSealer
   /** The rows; `ERR_ABORTED` once the signal has fired. */
   read(statement: SqlStatement, signal?: AbortSignal): Promise<readonly SqlRow[]>
+  /** The rows of each, all of one moment. */
+  readTogether(
+    statements: readonly SqlStatement[],
+    signal?: AbortSignal,
+  ): Promise<readonly (readonly SqlRow[])[]>
   /** Runs all of them in one transaction, or none. Resolved means durable. */
   write(statements: readonly SqlStatement[]): Promise<readonly SqlResult[]>
   /** Waits for what is under way, and closes. */
@@ -84,8 +98,9 @@ export async function writeRows(
   database: SqlDatabase,
   sql: string,
   values: readonly SqlValue[],
+  card?: CardRef,
 ): Promise<number> {
-  const [result] = await database.write([{ sql, values }])
+  const [result] = await database.write([{ sql, values, ...(card !== undefined && { card }) }])
   return result?.count ?? 0
 }
 

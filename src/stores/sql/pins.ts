@@ -48,6 +48,7 @@ import {
   type SqlValue,
   writeRows,
 } from './database.js'
+import { requestMessage, verifyRequest } from './sealed.js'
 
 /*
  * The revision of a card is the mark of its last change, a block that was stored included; and behind a dot the mark of the
@@ -75,14 +76,16 @@ export class SqlPins implements CardPinStore {
 
   readonly readBlock = async (card: CardRef, options?: CallOptions): Promise<StoredPinBlock | undefined> => {
     const sql = `SELECT block, kid FROM ${this.#pins} WHERE issuer_id = $1 AND card_id = $2 AND block IS NOT NULL`
-    const statement = { sql, values: valuesOf(readRef(card)) }
+    const ref = readRef(card)
+    const statement = { sql, values: valuesOf(ref), card: ref }
     const row = await readRow(this.#database, statement, requireSignal(options))
     return row && blockOf(row)
   }
 
   readonly readPrw = async (card: CardRef, options?: CallOptions): Promise<StoredPrw | undefined> => {
     const sql = `SELECT prw FROM ${this.#pins} WHERE issuer_id = $1 AND card_id = $2 AND prw IS NOT NULL`
-    const statement = { sql, values: valuesOf(readRef(card)) }
+    const ref = readRef(card)
+    const statement = { sql, values: valuesOf(ref), card: ref }
     const row = await readRow(this.#database, statement, requireSignal(options))
     return row && prwOf(row)
   }
@@ -138,25 +141,32 @@ export class SqlPins implements CardPinStore {
     const { digest, jweKid, acceptedAt } = readBlockRequest(request)
     const { blob } = this.#database.dialect
     const mark = newMark()
-    const values: SqlValue[] = [...valuesOf(found), digest, jweKid, acceptedAt, mark]
+    const { issuerId: issuer_id, cardId: card_id } = found
+    const record = { digest, issuer_id, card_id, jwe_kid: jweKid, accepted_at: acceptedAt, mark }
+    const seal = (await this.#database.sealer?.seal(requestMessage(record))) ?? null
+    const values: SqlValue[] = [...valuesOf(found), digest, jweKid, acceptedAt, mark, seal]
     const remember = {
       sql:
-        `INSERT INTO ${this.#requests} (issuer_id, card_id, digest, jwe_kid, accepted_at, mark) ` +
-        `SELECT issuer_id, card_id, CAST($3 AS ${blob}), CAST($4 AS text), CAST($5 AS bigint), CAST($6 AS text) ` +
+        `INSERT INTO ${this.#requests} (issuer_id, card_id, digest, jwe_kid, accepted_at, mark, seal) ` +
+        `SELECT issuer_id, card_id, CAST($3 AS ${blob}), CAST($4 AS text), CAST($5 AS bigint), CAST($6 AS text), ` +
+        `CAST($7 AS ${blob}) ` +
         this.#fromCard(found, values) +
         // A request that is repeated is written, too: what this answers is then as durable as what was answered first.
         ` ON CONFLICT (digest) DO UPDATE SET repeats = ${this.#requests}.repeats + 1`,
       values,
+      card: found,
     }
     const store = this.#upsert({
       columns: `block, kid, request`,
       select: `CAST($3 AS ${blob}), CAST($4 AS text), digest`,
       from: `FROM ${this.#requests} WHERE issuer_id = $1 AND card_id = $2 AND digest = $5 AND mark = $6`,
       values: [...valuesOf(found), block.block, block.kid, digest, mark],
+      card: found,
     })
     const outcome = {
       sql:
-        `SELECT r.issuer_id, r.card_id, r.mark, p.request AS request FROM ${this.#requests} AS r ` +
+        'SELECT r.digest, r.issuer_id, r.card_id, r.jwe_kid, r.accepted_at, r.mark, r.seal, p.request AS request ' +
+        `FROM ${this.#requests} AS r ` +
         `LEFT JOIN ${this.#pins} AS p ON p.issuer_id = $1 AND p.card_id = $2 AND p.request = r.digest ` +
         'WHERE r.digest = $3',
       values: [...valuesOf(found), digest],
@@ -166,6 +176,7 @@ export class SqlPins implements CardPinStore {
         `UPDATE ${this.#cards} SET revision = $3 WHERE issuer_id = $1 AND card_id = $2 ` +
         `AND EXISTS (SELECT 1 FROM ${this.#requests} WHERE digest = $4 AND mark = $5)`,
       values: [...valuesOf(found), newMark(), digest, mark],
+      card: found,
     }
     const [remembered, now, , , answer] = await this.#database.write([
       remember,
@@ -177,6 +188,7 @@ export class SqlPins implements CardPinStore {
     const row = answer?.rows[0]
     if (remembered?.count !== 1 || row === undefined) throw whyNot(found, now) ?? cardChanged()
     if (row['mark'] === mark) return { outcome: 'stored' }
+    if (this.#database.sealer !== undefined) await verifyRequest(this.#database.sealer, row)
     if (row['issuer_id'] !== found.issuerId || row['card_id'] !== found.cardId)
       return { outcome: 'misdirected' }
     return { outcome: 'replayed', current: row['request'] !== null }
@@ -209,6 +221,7 @@ export class SqlPins implements CardPinStore {
         `UPDATE ${this.#cards} SET revision = ${BLOCK_MARK} || '.' || CAST($3 AS text) ` +
         `WHERE issuer_id = $1 AND card_id = $2${same}`,
       values,
+      card: found,
     }
     const sql =
       `INSERT INTO ${this.#pins} AS known (issuer_id, card_id, prw, sequence, version) ` +
@@ -221,7 +234,7 @@ export class SqlPins implements CardPinStore {
     const [result, now] = await this.#database.write([
       marking,
       this.#looking(found),
-      { sql, values: [...valuesOf(found), JSON.stringify(prw), prw.sequence, mark] },
+      { sql, values: [...valuesOf(found), JSON.stringify(prw), prw.sequence, mark], card: found },
     ])
     if (result?.count !== 1) throw whyNot(found, now) ?? cardChanged()
   }
@@ -257,6 +270,7 @@ export class SqlPins implements CardPinStore {
         `UPDATE ${this.#pins} SET block = $3, kid = $4, version = $5 ` +
         'WHERE issuer_id = $1 AND card_id = $2 AND version = $6 AND block IS NOT NULL',
       values: [...valuesOf(card), block, kid, newMark(), version],
+      card,
     }))
     if (statements.length === 0) return []
     return (await this.#database.write(statements)).map(({ count }) => count === 1)
@@ -273,12 +287,13 @@ export class SqlPins implements CardPinStore {
       select: `CAST($3 AS ${this.#database.dialect.blob}), CAST($4 AS text)`,
       from: `FROM ${this.#cards} WHERE issuer_id = $1 AND card_id = $2 AND revision = $5`,
       values: [...valuesOf(found), block, kid, mark],
+      card: found,
     })
-    return [{ sql, values }, this.#looking(found), store]
+    return [{ sql, values, card: found }, this.#looking(found), store]
   }
 
   /** A block over whatever was there. The sequence stays: a PRW that comes late is older than this block. */
-  #upsert({ columns, select, from, values }: Upsert): SqlStatement {
+  #upsert({ columns, select, from, values, card }: Upsert): SqlStatement {
     const version = `CAST($${values.length + 1} AS text)`
     return {
       sql:
@@ -287,6 +302,7 @@ export class SqlPins implements CardPinStore {
         'SET block = excluded.block, kid = excluded.kid, request = excluded.request, prw = NULL, ' +
         'version = excluded.version',
       values: [...values, newMark()],
+      card,
     }
   }
 
@@ -315,6 +331,7 @@ interface Upsert {
   readonly select: string
   readonly from: string
   readonly values: readonly SqlValue[]
+  readonly card: CardRef
 }
 
 /** A value, or the coded error it was refused with. */

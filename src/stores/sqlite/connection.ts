@@ -61,7 +61,8 @@ const ISSUER_TABLES = `
     jwe_kid TEXT NOT NULL,
     accepted_at INTEGER NOT NULL,
     repeats INTEGER NOT NULL DEFAULT 0,
-    mark TEXT NOT NULL
+    mark TEXT NOT NULL,
+    seal BLOB
   ) STRICT, WITHOUT ROWID;
   CREATE TABLE issuer_pin_counters (
     issuer_id TEXT NOT NULL,
@@ -73,6 +74,14 @@ const ISSUER_TABLES = `
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX issuer_pin_counters_expiry
     ON issuer_pin_counters (issuer_id, expires_at) WHERE expires_at IS NOT NULL;
+  CREATE TABLE issuer_pin_seals (
+    issuer_id TEXT NOT NULL,
+    card_id TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    seal BLOB NOT NULL,
+    kid TEXT NOT NULL,
+    PRIMARY KEY (issuer_id, card_id)
+  ) STRICT, WITHOUT ROWID;
 `
 
 /** Number 1 first. Never changed once released. */
@@ -167,9 +176,15 @@ export class SqliteConnection implements SqlSession {
     return this.#step({ sql, values }).count
   }
 
-  /** The rows. */
-  read(statement: SqlStatement): readonly SqlRow[] {
-    return this.#step(statement).rows
+  /** The rows of each, all of one moment. */
+  read(statements: readonly SqlStatement[]): readonly (readonly SqlRow[])[] {
+    if (statements.length === 1) return statements.map(statement => this.#step(statement).rows)
+    this.#step({ sql: 'BEGIN', values: [] })
+    try {
+      return statements.map(statement => this.#step(statement).rows)
+    } finally {
+      if (!this.#closed) this.#rollBack()
+    }
   }
 
   /**
@@ -197,13 +212,18 @@ export class SqliteConnection implements SqlSession {
     try {
       for (const statement of statements) {
         const isLeftOut = statement.otherwise === true && results.at(-1)?.count !== 0
-        results.push(isLeftOut ? NOTHING : this.#step(statement))
+        const result = isLeftOut ? NOTHING : this.#step(statement)
+        const isExpected = (statement.expect ?? result.count) === result.count
+        results.push(isExpected ? result : { ...result, unexpected: true })
+        if (!isExpected) break
       }
     } catch (error) {
       written = { error }
     }
     // A fault that ended the whole transaction took the savepoint along: then this throws, for all of them.
-    if ('error' in written) this.#step({ sql: 'ROLLBACK TO one', values: [] })
+    if ('error' in written || results.at(-1)?.unexpected === true) {
+      this.#step({ sql: 'ROLLBACK TO one', values: [] })
+    }
     this.#step({ sql: 'RELEASE one', values: [] })
     return written
   }

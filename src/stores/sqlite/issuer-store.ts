@@ -3,6 +3,7 @@ import { readOptions } from '../../base/arguments.js'
 import { ArgumentError } from '../../base/errors.js'
 import type { IssuerStore } from '../issuer-store.js'
 import type { PanSealer } from '../pan-sealer.js'
+import { type RowSealer, requireRowSealer } from '../row-sealer.js'
 import { requirePanSealer } from '../sql/cards.js'
 import { SqlIssuerStore } from '../sql/issuer-store.js'
 import { requireFile, type SqliteDriver } from './driver.js'
@@ -19,6 +20,8 @@ export interface SqliteIssuerStoreOptions {
   readonly path: string
   readonly driver: SqliteDriver
   readonly panSealer: PanSealer
+  /** Seals the rows of each card; see {@link RowSealer}. Once it is used, always: rows that are written without it do not match. */
+  readonly rowSealer?: RowSealer
   /**
    * `threads` where absent: one thread writes and one reads, so that neither another process that holds the file nor a slow
    * disk stops the event loop. `inline`: in the calling thread, for a script or a test.
@@ -56,19 +59,16 @@ export async function openSqlite(
   options: SqliteIssuerStoreOptions,
   start: StartThread,
 ): Promise<IssuerStore> {
-  const names = ['path', 'driver', 'panSealer', 'executor'] as const
-  const {
-    path,
-    driver,
-    panSealer,
-    executor = 'threads',
-  } = readOptions(options, 'openSqliteIssuerStore', names)
+  const names = ['path', 'driver', 'panSealer', 'rowSealer', 'executor'] as const
+  const given = readOptions(options, 'openSqliteIssuerStore', names)
+  const { path, driver, panSealer, rowSealer, executor = 'threads' } = given
   requireFile(path, driver)
   requirePanSealer(panSealer)
+  if (rowSealer !== undefined) requireRowSealer(rowSealer)
   if (executor !== 'threads' && executor !== 'inline') {
     throw new ArgumentError('executor must be threads or inline')
   }
   const file = { path, driver }
   const database = executor === 'inline' ? await openInline(file) : await openThreads(file, start)
-  return new SqlIssuerStore(database, panSealer)
+  return new SqlIssuerStore(database, panSealer, rowSealer)
 }

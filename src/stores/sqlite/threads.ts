@@ -32,7 +32,7 @@ type Transaction = readonly SqlStatement[]
 /** What a thread is asked for. */
 type Job =
   | { readonly open: SqliteFile; readonly role: SqliteRole }
-  | { readonly read: SqlStatement }
+  | { readonly read: readonly SqlStatement[] }
   | { readonly write: readonly Transaction[] }
   | { readonly close: true }
 
@@ -258,10 +258,18 @@ class SqliteThreads implements SqlDatabase {
   }
 
   async read(statement: SqlStatement, signal?: AbortSignal): Promise<readonly SqlRow[]> {
+    const [rows = []] = await this.readTogether([statement], signal)
+    return rows
+  }
+
+  async readTogether(
+    statements: readonly SqlStatement[],
+    signal?: AbortSignal,
+  ): Promise<readonly (readonly SqlRow[])[]> {
     if (this.#closed !== undefined) throw storeClosed()
     throwIfAborted(signal)
-    const rows = this.#counted(this.#reader.perform({ read: handedOver(statement) }))
-    return (await orAborted(rows, signal)) as readonly SqlRow[]
+    const rows = this.#counted(this.#reader.perform({ read: statements.map(handedOver) }))
+    return (await orAborted(rows, signal)) as readonly (readonly SqlRow[])[]
   }
 
   async write(statements: Transaction): Promise<readonly SqlResult[]> {
@@ -338,7 +346,11 @@ export async function openInline(file: SqliteFile): Promise<SqlDatabase> {
     dialect: DIALECT,
     read: async (statement, signal) => {
       throwIfAborted(signal)
-      return connection.read(statement)
+      return connection.read([statement])[0] ?? []
+    },
+    readTogether: async (statements, signal) => {
+      throwIfAborted(signal)
+      return connection.read(statements)
     },
     write: async statements => {
       const [written] = connection.write([statements])

@@ -1,0 +1,251 @@
+/** Rows that cannot be forged, in SQLite (PostgreSQL: `native-test/postgres/sealed.test.ts`), and the seal's own key. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { memoryIssuerStore, resealRows } from '../../src/d1.js'
+import { type Backend, type Key, Pan } from '../../src/index.js'
+import { softwareBackend } from '../../src/software.js'
+import {
+  type IssuerStore,
+  openSqliteIssuerStore,
+  panSealer,
+  type RowSealer,
+  rowSealer,
+} from '../../src/sqlite.js'
+import { openFile } from '../../src/stores/sqlite/driver.js'
+import { issuerStoreContract } from '../../src/testing.js'
+import { failure } from '../support/errors.js'
+import { AVAILABLE } from './drivers.js'
+import { expectForgeriesNoticed, expectRequestsSealed, type Forgery } from './forge.js'
+import { blockOf, counterOn, ISSUER, SEAL_KEY } from './store-fixtures.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'sealed-'))
+const sealer = panSealer({ keys: [{ kid: 'PAN-1', key: SEAL_KEY }] })
+const CARD = { issuerId: ISSUER, cardId: 'card-0001' }
+const RECORD = { state: 'active', pan: Pan.from('9999990123456789'), setPinTypes: ['ISO0'] } as const
+let files = 0
+let backend: Backend
+let one: Key
+let two: Key
+let verifying: Key
+let tdea: Key
+let pinKey: Key
+
+beforeAll(async () => {
+  const aes = (kid: string, byte: string) =>
+    ({ kid, usage: 'cmac', algorithm: 'aes-128', material: byte.repeat(16) }) as const
+  const weak = '0123456789ABCDEFFEDCBA9876543210'
+  backend = await softwareBackend({
+    keys: [
+      aes('ROWS-1', '1A'),
+      aes('ROWS-2', '2B'),
+      { kid: 'ROWS-T', usage: 'cmac', algorithm: 'tdea-2key', material: weak },
+      {
+        kid: 'PEK',
+        usage: 'pin-encryption',
+        algorithm: 'tdea-2key',
+        material: '89E88CF7931444F334BD7547FC3F380C',
+      },
+    ],
+  })
+  one = await backend.bind({ kid: 'ROWS-1', usage: 'cmac' })
+  two = await backend.bind({ kid: 'ROWS-2', usage: 'cmac' })
+  verifying = await backend.bind({ kid: 'ROWS-1', usage: 'cmac', mode: 'V' })
+  tdea = await backend.bind({ kid: 'ROWS-T', usage: 'cmac' })
+  pinKey = await backend.bind({ kid: 'PEK', usage: 'pin-encryption' })
+})
+afterAll(async () => {
+  await backend.close()
+  rmSync(folder, { recursive: true })
+})
+
+test.each([
+  ['no options', () => undefined, 'ERR_ARGUMENT'],
+  ['no list', () => ({ keys: one }), 'ERR_ARGUMENT'],
+  ['no key', () => ({ keys: [] }), 'ERR_ARGUMENT'],
+  ['what is no key', () => ({ keys: [{ kid: 'ROWS-1' }] }), 'ERR_ARGUMENT'],
+  ['one kid twice', () => ({ keys: [one, one] }), 'ERR_ARGUMENT'],
+  ['a key of another usage', () => ({ keys: [pinKey] }), 'ERR_KEY_USAGE'],
+  ['a key that only verifies', () => ({ keys: [verifying] }), 'ERR_KEY_USAGE'],
+  ['a TDEA key', () => ({ keys: [tdea] }), 'ERR_ARGUMENT'],
+  ['acceptUnsealed that is no boolean', () => ({ keys: [one], acceptUnsealed: 'yes' }), 'ERR_ARGUMENT'],
+])('rowSealer refuses %s', async (_, options, code) => {
+  await failure(async () => rowSealer(options() as never), code as 'ERR_ARGUMENT')
+})
+
+test('a seal of another form is wrong; one under a key that is not here names it', async () => {
+  const message = new Uint8Array(3)
+  const seals = rowSealer({ keys: [one] })
+  const seal = await seals.seal(message)
+  expect([await seals.verify(message, seal), seals.isCurrent(seal)]).toEqual([true, true])
+  for (const other of [
+    new Uint8Array(0),
+    seal.slice(1),
+    seal.slice(0, -1),
+    Uint8Array.from([1, 1, 7, ...seal.slice(-16)]),
+  ]) {
+    expect([await seals.verify(message, other), seals.isCurrent(other)]).toEqual([false, false])
+  }
+  const { message: text } = await failure(
+    () => rowSealer({ keys: [two] }).verify(message, seal),
+    'ERR_KEY_NOT_FOUND',
+  )
+  expect(text).toContain('ROWS-1')
+})
+
+test('a store is opened with a RowSealer or none; one without seals has none to renew', async () => {
+  const options = { path: join(folder, 'x.db'), driver: 'better-sqlite3', panSealer: sealer } as const
+  await failure(() => openSqliteIssuerStore({ ...options, rowSealer: {} as RowSealer }), 'ERR_ARGUMENT')
+  await failure(() => resealRows({ store: memoryIssuerStore() }), 'ERR_ARGUMENT')
+})
+
+describe.each(AVAILABLE)('%s', { timeout: 60_000 }, driver => {
+  const newPath = (): string => join(folder, `${++files}.db`)
+  const open = (path: string, rows?: RowSealer): Promise<IssuerStore> =>
+    openSqliteIssuerStore({
+      path,
+      driver,
+      panSealer: sealer,
+      executor: 'inline',
+      ...(rows !== undefined && { rowSealer: rows }),
+    })
+  const withSql = async (path: string, store: IssuerStore, use: (forgery: Forgery) => Promise<void>) => {
+    const database = await openFile(path, driver)
+    const sql = async (text: string, values: readonly unknown[] = []) => {
+      const named = Object.fromEntries(values.map((value, i) => [String(i + 1), value as string]))
+      const statement = database.prepare(text)
+      if (!text.startsWith('SELECT')) statement.run(named)
+      else return statement.all(named).map(row => ({ ...Object(row) }))
+      return []
+    }
+    try {
+      await use({ store, sql, prefix: 'issuer_pin_' })
+    } finally {
+      database.close()
+    }
+  }
+
+  const contract = issuerStoreContract({
+    durable: true,
+    open: async () => {
+      const path = newPath()
+      const rows = rowSealer({ keys: [one] })
+      const stored = async () =>
+        Buffer.concat([await readFile(path), await readFile(`${path}-wal`).catch(() => Buffer.alloc(0))])
+      return {
+        one: await open(path, rows),
+        other: await open(path, rows),
+        reopen: () => open(path, rows),
+        stored,
+      }
+    },
+  })
+  test.each(contract)('sealed: $name', ({ run }) => run())
+
+  test('every forged, copied, older or missing row is noticed', async () => {
+    const path = newPath()
+    await using store = await open(path, rowSealer({ keys: [one] }))
+    await withSql(path, store, async forgery => {
+      const noticed = await expectForgeriesNoticed(forgery)
+      for (const table of ['cards', 'pins', 'counters', 'seals'])
+        expect(noticed.filter(what => what.startsWith(table)).length).toBeGreaterThan(6)
+    })
+  })
+
+  test('the record of a request cannot be forged', async () => {
+    const path = newPath()
+    await using store = await open(path, rowSealer({ keys: [one] }))
+    await withSql(path, store, expectRequestsSealed)
+  })
+
+  test('two write to one card at once: both are done, and the seal is right', async () => {
+    const path = newPath()
+    await using store = await open(path, rowSealer({ keys: [one] }))
+    await store.cards.put(CARD, RECORD)
+    await Promise.all(Array.from({ length: 8 }, (_, i) => store.pins.storeBlock(CARD, blockOf(i))))
+    await Promise.all(Array.from({ length: 4 }, () => counterOn(store).issue(CARD.cardId)))
+    expect((await store.pins.readBlock(CARD))?.kid).toBe('PEK-STORE')
+    expect(await resealRows({ store })).toBe(1)
+  })
+
+  test('a card whose writers never end is busy, and may be tried again', async () => {
+    const path = newPath()
+    await using other = await open(path, rowSealer({ keys: [one] }))
+    await other.cards.put(CARD, RECORD)
+    const rows = rowSealer({ keys: [one] })
+    let writes = 0
+    const slow: RowSealer = {
+      acceptUnsealed: false,
+      verify: (message, seal) => rows.verify(message, seal),
+      isCurrent: seal => rows.isCurrent(seal),
+      seal: async message => {
+        // Between rehearsal and writing, somebody else writes.
+        await other.pins.storeBlock(CARD, blockOf(++writes))
+        return rows.seal(message)
+      },
+    }
+    await using store = await open(path, slow)
+    const { retryable } = await failure(() => store.pins.storeBlock(CARD, blockOf(1000)), 'ERR_BACKEND_BUSY')
+    expect([retryable, writes]).toEqual([true, 50])
+  })
+
+  test('rows of a store without seals: refused, taken by name, sealed page by page; a new key takes over', async () => {
+    const path = newPath()
+    const refs = Array.from({ length: 5 }, (_, i) => ({ issuerId: ISSUER, cardId: `card-${i}` }))
+    const [first] = refs
+    if (first === undefined) return expect.unreachable()
+    {
+      await using plain = await open(path)
+      for (const [i, ref] of refs.entries()) {
+        await plain.cards.put(ref, RECORD)
+        await plain.pins.acceptBlock(ref, blockOf(i), {
+          digest: new Uint8Array(32).fill(i),
+          jweKid: 'JWE-1',
+          acceptedAt: 1,
+        })
+      }
+      // A card that is gone, whose counter stays.
+      await counterOn(plain).issue('card-gone')
+    }
+    {
+      await using strict = await open(path, rowSealer({ keys: [one] }))
+      await failure(() => strict.cards.find(first), 'ERR_BACKEND_FAILED')
+      await failure(() => strict.pins.storeBlock(first, blockOf(9)), 'ERR_BACKEND_FAILED')
+      await failure(() => resealRows({ store: strict }), 'ERR_BACKEND_FAILED')
+    }
+    {
+      await using taking = await open(path, rowSealer({ keys: [one], acceptUnsealed: true }))
+      expect((await taking.cards.find(first))?.state).toBe('active')
+      expect(await taking.seals?.count()).toEqual([])
+      const seen: [number, string][] = []
+      const onProgress = (cards: number, last: { cardId: string }) => void seen.push([cards, last.cardId])
+      expect(await resealRows({ store: taking, batch: 4, onProgress })).toBe(6)
+      expect(seen).toEqual([
+        [4, 'card-3'],
+        [6, 'card-gone'],
+      ])
+      expect(await taking.seals?.count()).toEqual([{ kid: 'ROWS-1', cards: 6 }])
+    }
+    {
+      await using both = await open(path, rowSealer({ keys: [two, one] }))
+      await both.pins.storeBlock(first, blockOf(10))
+      expect(await both.seals?.count()).toEqual([
+        { kid: 'ROWS-1', cards: 5 },
+        { kid: 'ROWS-2', cards: 1 },
+      ])
+      expect(await resealRows({ store: both, after: first })).toBe(5)
+      expect(await both.seals?.count()).toEqual([{ kid: 'ROWS-2', cards: 6 }])
+    }
+    await using last = await open(path, rowSealer({ keys: [two] }))
+    expect(await resealRows({ store: last, batch: 1 })).toBe(6)
+    expect(await last.pins.readBlock(first)).toEqual(blockOf(10))
+    const again = { digest: new Uint8Array(32).fill(1), jweKid: 'JWE-1', acceptedAt: 2 }
+    expect(await last.pins.acceptBlock({ issuerId: ISSUER, cardId: 'card-1' }, blockOf(1), again)).toEqual({
+      outcome: 'replayed',
+      current: true,
+    })
+    await failure(() => resealRows({ store: last }, { signal: AbortSignal.abort() }), 'ERR_ABORTED')
+  })
+})
