@@ -98,9 +98,15 @@ export type { PinBlockFormat, SupportedFormat } from './pin/formats/formats.js'
 export { TRANSLATIONS } from './pin/policy.js'
 export {
   type ReencipherPinBlockInput,
+  type RePanPinBlockInput,
   reencipherPinBlock,
+  rePanPinBlock,
+  type TranslatedBlock,
   type TranslatePinBlockInput,
+  type TranslatePinBlocksInput,
+  type TranslationWay,
   translatePinBlock,
+  translatePinBlocks,
 } from './pin/translate.js'
 export type {
   Encipherment,

@@ -71,6 +71,7 @@ const LATER: readonly (readonly [idea: string, files: RegExp])[] = [
   ['components and key blocks', /^key-block\//],
   ['a binding without a compiler', /^backend\/pkcs11\/binding\/(koffi-binding|load)\.ts$/],
   ['what the opener of a backend decides: key ring and limits', /^backend\/opener\.ts$/],
+  ['formats 1 to 4', /^pin\/formats\/format[1-4]\.ts$/],
 ]
 
 test('there are sources to look at, and the house has fewer than 180 files', () => {

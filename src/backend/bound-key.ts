@@ -4,10 +4,10 @@
 import type { KeyObject } from 'node:crypto'
 import { types } from 'node:util'
 import { type CallOptions, requireSignal, throwIfAborted } from '../base/arguments.js'
-import { ownCopy, secretBytes, snapshot, wipe } from '../base/bytes.js'
-import { ArgumentError, BackendError, isIssuerPinError, KeyError } from '../base/errors.js'
+import { ownCopy, secretBytes, snapshot, wipe, xorBytes } from '../base/bytes.js'
+import { ArgumentError, BackendError, InputError, isIssuerPinError, KeyError } from '../base/errors.js'
 import { type KeyOperation, operationsFor, refusedUse } from '../key/usage.js'
-import { blockBytesOf, isEncipherment } from '../primitives/algorithms.js'
+import { blockBytesOf, isEncipherment, isTdea } from '../primitives/algorithms.js'
 import { macBytes } from '../primitives/mac.js'
 import { SIGNATURE_BYTES, verifyEs256 } from '../primitives/p256.js'
 import type { KeyUse } from './backend.js'
@@ -23,7 +23,14 @@ import {
   requireLength,
 } from './checks.js'
 import type { BackendDriver, ContentKeyRequest, MacRequest, MaybePromise } from './driver.js'
-import { type Key, type KeyFacts, type KeyOperations, operationsOf, requireKey } from './key.js'
+import {
+  type Key,
+  type KeyFacts,
+  type KeyOperations,
+  operationsOf,
+  type ReencipherRule,
+  requireKey,
+} from './key.js'
 
 /** The parts of an open backend that its keys share. */
 export interface OpenParts<Ref> {
@@ -108,18 +115,67 @@ export class BoundKey<Ref> implements KeyOperations {
     return jobs.run(options, { run, input, outputBytes: input.length })
   }
 
-  async reencipher(to: Key, blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
+  async encipherBound(blocks: Uint8Array, fields: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
+    const { driver, jobs } = this.#admit('encipher')
+    return this.#bound('encipher', jobs, options, { blocks, fields }, (input, between, signal) =>
+      driver.encipherBound === undefined
+        ? twice(input, between, each => driver.encipher(this.#reference.ref, each, signal))
+        : driver.encipherBound(this.#reference.ref, input, between, signal),
+    )
+  }
+
+  async decipherBound(blocks: Uint8Array, fields: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
+    const { driver, jobs } = this.#admit('decipher')
+    requireHostDecipher(this.#facts)
+    return this.#bound('decipher', jobs, options, { blocks, fields }, (input, between, signal) =>
+      driver.decipherBound === undefined
+        ? twice(input, between, each => driver.decipher(this.#reference.ref, each, signal))
+        : driver.decipherBound(this.#reference.ref, input, between, signal),
+    )
+  }
+
+  #bound(
+    operation: 'encipher' | 'decipher',
+    jobs: Jobs,
+    options: CallOptions | undefined,
+    given: { readonly blocks: Uint8Array; readonly fields: Uint8Array },
+    by: (input: Uint8Array, between: Uint8Array, signal: AbortSignal | undefined) => MaybePromise<Uint8Array>,
+  ): MaybePromise<Uint8Array> {
+    const input = readBlocks(given.blocks, this.#facts.algorithm)
+    const between = snapshot(given.fields, 'fields')
+    if (between.length !== input.length) {
+      wipe(input, between)
+      throw new InputError('ERR_LENGTH', 'fields must be as long as blocks')
+    }
+    const run: Run = signal => by(input, between, signal)
+    const admit = this.#asking(operation, input.length)
+    return jobs.run(options, { run, input, more: [between], outputBytes: input.length, admit })
+  }
+
+  async reencipher(
+    to: Key,
+    blocks: Uint8Array,
+    options?: CallOptions,
+    { inside = false }: ReencipherRule = {},
+  ): Promise<Uint8Array> {
     const { driver, jobs, reenciphersInside } = this.#admit('reencipher')
     const target = this.#sibling(to)
     target.#admit('encipher')
+    if (this.#facts.usage === 'pin-encryption' && !isTdea(this.#facts.algorithm)) {
+      const { kid, algorithm } = this.#facts
+      const problem = `key ${kid} is ${algorithm}: its blocks have the PAN inside, so they are translated with it`
+      throw new KeyError('ERR_KEY_ALGORITHM', problem, kid)
+    }
     if (blockBytesOf(to.algorithm) !== blockBytesOf(this.#facts.algorithm)) {
       const problem = `key ${to.kid} is ${to.algorithm}: its blocks are of another length than ${this.#facts.kid}'s`
       throw new KeyError('ERR_KEY_ALGORITHM', problem, to.kid)
     }
     const input = this.#blocks(blocks)
     // Inside the token too, a block must not move to where the host may open it from where it may not.
+    if (inside && !reenciphersInside) throw notInside(this.#facts.kid)
     if (!reenciphersInside || to.hostDecipher) requireHostDecipher(this.#facts)
-    const run: Run = signal => driver.reencipher(this.#reference.ref, target.#reference.ref, input, signal)
+    const [from, onto] = [this.#reference.ref, target.#reference.ref]
+    const run: Run = signal => driver.reencipher(from, onto, input, signal, inside)
     const admit = this.#asking('reencipher', input.length, target)
     return jobs.run(options, { run, input: ownOf(input, blocks), outputBytes: input.length, admit })
   }
@@ -206,6 +262,27 @@ export class BoundKey<Ref> implements KeyOperations {
     if (operations instanceof BoundKey && operations.#parts === this.#parts) return operations
     const { kid } = this.#facts
     throw new KeyError('ERR_KEY_FOREIGN', `keys ${kid} and ${to.kid} are keys of two backends`, to.kid)
+  }
+}
+
+function notInside(kid: string): KeyError {
+  const problem = `key ${kid}: this backend does not re-encipher inside a token, and only there was it asked for`
+  return new KeyError('ERR_HOST_DECIPHER', problem, kid)
+}
+
+/** Through a cipher, XOR the fields, and through it again: what is on the way is wiped. */
+async function twice(
+  blocks: Uint8Array,
+  fields: Uint8Array,
+  cipher: (blocks: Uint8Array) => MaybePromise<Uint8Array>,
+): Promise<Uint8Array> {
+  const between = await cipher(blocks)
+  const mixed = xorBytes(between, fields)
+  wipe(between)
+  try {
+    return await cipher(mixed)
+  } finally {
+    wipe(mixed)
   }
 }
 

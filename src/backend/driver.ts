@@ -127,12 +127,33 @@ export interface BackendDriver<Ref> {
     blocks: Uint8Array,
     signal: AbortSignal | undefined,
   ): MaybePromise<Uint8Array>
-  /** Keys of one block length. Called where `capabilities().reencipher` is `inside`, or where `from` admits host decipherment. */
+  /**
+   * E(E(block) XOR field), block by block; as many fields as blocks. Where a driver has none, the front makes it of two calls of
+   * `encipher`.
+   */
+  encipherBound?(
+    ref: Ref,
+    blocks: Uint8Array,
+    fields: Uint8Array,
+    signal: AbortSignal | undefined,
+  ): MaybePromise<Uint8Array>
+  /** Its inverse, made of two calls of `decipher` in the same way. */
+  decipherBound?(
+    ref: Ref,
+    blocks: Uint8Array,
+    fields: Uint8Array,
+    signal: AbortSignal | undefined,
+  ): MaybePromise<Uint8Array>
+  /**
+   * Keys of one block length. Called where `capabilities().reencipher` is `inside`, or where `from` admits host decipherment; with
+   * `inside` it is done in the token or not at all (`ERR_HOST_DECIPHER`).
+   */
   reencipher(
     from: Ref,
     to: Ref,
     blocks: Uint8Array,
     signal: AbortSignal | undefined,
+    inside: boolean,
   ): MaybePromise<Uint8Array>
   /** The full-length MAC. */
   mac(

@@ -27,6 +27,12 @@ export interface KeyFacts {
   readonly publicJwk?: P256PublicJwk
 }
 
+/** How blocks may be re-enciphered. */
+export interface ReencipherRule {
+  /** Inside the token or not at all, whatever the keys allow. */
+  readonly inside?: boolean
+}
+
 /**
  * The port, seen from one key: each call is one whole operation, refused with `ERR_KEY_USAGE` where it is not the key's.
  * Reached through {@link operationsOf}, by the verbs and the contract only.
@@ -45,10 +51,20 @@ export interface KeyOperations {
   decipherVariant(mask: Uint8Array, blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array>
 
   /**
-   * Deciphers under this key and enciphers under `to`, a key of the same backend, as one operation; no look at what the
-   * blocks hold. Where the token cannot do it inside, this key must be bound with `hostDecipher`.
+   * Encipherment of n ≥ 1 blocks with a field between, for PIN block format 4: E(E(block) XOR field), block by block; as many
+   * fields as blocks. One operation.
    */
-  reencipher(to: Key, blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array>
+  encipherBound(blocks: Uint8Array, fields: Uint8Array, options?: CallOptions): Promise<Uint8Array>
+
+  /** The inverse of {@link encipherBound}. The key must be bound with `hostDecipher`: `ERR_HOST_DECIPHER`. */
+  decipherBound(blocks: Uint8Array, fields: Uint8Array, options?: CallOptions): Promise<Uint8Array>
+
+  /**
+   * Deciphers under this key and enciphers under `to`, a key of the same backend, as one operation; no look at what the
+   * blocks hold. Where the token cannot do it inside, this key must be bound with `hostDecipher`; with `inside: true` that does
+   * not help: `ERR_HOST_DECIPHER`.
+   */
+  reencipher(to: Key, blocks: Uint8Array, options?: CallOptions, rule?: ReencipherRule): Promise<Uint8Array>
 
   /** The full-length MAC over a message of at most 65,536 bytes. Truncation and comparison belong to the caller. */
   mac(request: MacRequest, message: Uint8Array, options?: CallOptions): Promise<Uint8Array>

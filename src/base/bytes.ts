@@ -76,6 +76,13 @@ export function concatBytes(...parts: readonly Uint8Array[]): Uint8Array<ArrayBu
   return whole
 }
 
+/** Byte by byte the XOR of two of one length, in memory of its own. */
+export function xorBytes(a: Uint8Array, b: Uint8Array): Uint8Array<ArrayBuffer> {
+  const out = ownCopy(a)
+  for (let i = 0; i < out.length; i++) out[i] = (out[i] ?? 0) ^ (b[i] ?? 0)
+  return out
+}
+
 /** Node's view of the same memory: nothing is copied. */
 export function bufferOf(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)

@@ -69,7 +69,14 @@ const PRW_KEYS = [...TDEA, ...AES, 'hmac-sha256'] as const
 
 /** The usage table: for each usage the key block codes, its purpose, and which keys it admits. Frozen. */
 export const USAGES: Readonly<Record<KeyUsage, UsageRule>> = deepFreeze({
-  'pin-encryption': { x9143: 'P0', purpose: 'pin-block', modes: ['B', 'E', 'D'], algorithms: TDEA, macs: [] },
+  // The format goes by the cipher: 0, 1 and 3 under TDEA, 4 under AES.
+  'pin-encryption': {
+    x9143: 'P0',
+    purpose: 'pin-block',
+    modes: ['B', 'E', 'D'],
+    algorithms: [...TDEA, ...AES],
+    macs: [],
+  },
   'cbc-mac': {
     x9143: 'M1',
     purpose: 'mac',

@@ -2,17 +2,18 @@
 
 import { type Key, operationsOf, requireKey } from '../backend/key.js'
 import { type CallOptions, readOptions } from '../base/arguments.js'
-import { withWiped } from '../base/bytes.js'
+import { secretBytes, wipe, withWiped } from '../base/bytes.js'
 import { type Pan, requirePan } from '../primitives/pan.js'
 import type { Pin } from '../primitives/pin.js'
-import { readBlock } from './formats/format.js'
+import { type FormatRow, readBlock } from './formats/format.js'
 import { FORMATS, requireFormat, type SupportedFormat } from './formats/formats.js'
 import { requireFormatKey } from './policy.js'
 
 /** What {@link decipherPin} takes. */
 export interface DecipherPinInput {
-  /** The enciphered PIN block: as long as the format's, 8 bytes for format 0. */
+  /** The enciphered PIN block: 8 bytes, 16 in format 4. */
   readonly block: Uint8Array
+  /** The card's PAN. Format 1 is not bound to it. */
   readonly pan: Pan
   readonly format: SupportedFormat
   /** A `pin-encryption` key bound with `hostDecipher: true`. */
@@ -20,13 +21,13 @@ export interface DecipherPinInput {
 }
 
 /**
- * Deciphers a PIN block and hands out the clear PIN, which then stands in host memory: dispose of it.
+ * Deciphers a PIN block and hands out the clear PIN, which is then in host memory: dispose of it.
  *
- * A wrong key, a damaged block and a wrong PAN are one error, `ERR_PIN_BLOCK`, as far as format 0 can notice them: the
- * block holds only the 12 PAN digits before the check digit, so a PAN that differs elsewhere is not wrong to it, and a
- * short PIN leaves a few of the 12 unbound. Others: `ERR_ARGUMENT`,
+ * A wrong key, a damaged block and a wrong PAN are one error, `ERR_PIN_BLOCK`, as far as the format can notice them. Formats 0 and
+ * 3 hold only the 12 PAN digits before the check digit, so a PAN that differs elsewhere is not wrong to them, and a short PIN
+ * leaves a few of the 12 unbound; format 4 is bound to the whole PAN; format 1 to none. Others: `ERR_ARGUMENT`,
  * `ERR_HOST_DECIPHER` (the key was bound without `hostDecipher`), `ERR_KEY_USAGE`, `ERR_KEY_ALGORITHM`, `ERR_ABORTED`, and what the
- * backend reports. Source: ISO 9564-1:2017, 9.3.2 (format 0).
+ * backend reports. Source: ISO 9564-1:2017, 9.3 and 9.4.
  *
  * @example
  * ```ts
@@ -37,9 +38,10 @@ export async function decipherPin(input: DecipherPinInput, options?: CallOptions
   const { block, pan, format, key } = readOptions(input, 'decipherPin', ['block', 'pan', 'format', 'key'])
   requireKey(key, 'key')
   requireFormat(format, 'format')
-  requireFormatKey(key, 'decipher', FORMATS[format])
+  const row = FORMATS[format]
+  requireFormatKey(key, 'decipher', row)
   requirePan(pan)
-  return decipherChecked({ block: readBlock(block, FORMATS[format]), pan, format, key }, options)
+  return decipherChecked({ block: readBlock(block, row), pan, format, key }, options)
 }
 
 /** {@link decipherPin} on values that have been checked. */
@@ -47,7 +49,35 @@ export async function decipherChecked(
   { block, pan, format, key }: DecipherPinInput,
   options: CallOptions | undefined,
 ): Promise<Pin> {
-  return withWiped(await operationsOf(key).decipher(block, options), clear =>
-    FORMATS[format].parse({ block: clear, pan }),
-  )
+  const row = FORMATS[format]
+  const clear = await decipherClear(key, row, [{ block, pan }], options)
+  return withWiped(clear, one => row.parse({ block: one, pan }))
+}
+
+/** One enciphered block, of the length of its format, and the PAN it is for. */
+export interface BlockItem {
+  readonly block: Uint8Array
+  readonly pan: Pan
+}
+
+/** The clear blocks of many, one after the other, by one call of the backend. The caller wipes them. */
+export async function decipherClear(
+  key: Key,
+  { bytes, panField }: FormatRow,
+  items: readonly BlockItem[],
+  options: CallOptions | undefined,
+): Promise<Uint8Array> {
+  const blocks = secretBytes(bytes * items.length)
+  const fields = panField === undefined ? undefined : secretBytes(blocks.length)
+  try {
+    for (const [i, { block, pan }] of items.entries()) {
+      blocks.set(block, i * bytes)
+      if (fields !== undefined) panField?.(pan, fields, i * bytes)
+    }
+    return await (fields === undefined
+      ? operationsOf(key).decipher(blocks, options)
+      : operationsOf(key).decipherBound(blocks, fields, options))
+  } finally {
+    wipe(blocks, fields)
+  }
 }

@@ -5,8 +5,8 @@ import { type CallOptions, readOptions, requireOptions } from '../base/arguments
 import { secretBytes, wipe } from '../base/bytes.js'
 import { ArgumentError, InputError } from '../base/errors.js'
 import type { Pan } from '../primitives/pan.js'
-import type { Pin } from '../primitives/pin.js'
-import { buildBlock, type FormatRow } from './formats/format.js'
+import { type Pin, pinDigits, requirePin } from '../primitives/pin.js'
+import type { FormatRow } from './formats/format.js'
 import { FORMATS, requireFormat, type SupportedFormat } from './formats/formats.js'
 import { requireFormatKey } from './policy.js'
 
@@ -26,12 +26,12 @@ export interface EncipherPinInput {
 }
 
 /**
- * Builds a PIN block and enciphers it: as many bytes as the format has, in ECB mode over the one block (format 0: 8 bytes,
- * TDEA).
+ * Builds a PIN block and enciphers it: 8 bytes under TDEA (formats 0, 1 and 3), 16 under AES (format 4). The filler of formats
+ * 1, 3 and 4 is random, from `node:crypto`.
  *
  * Errors: `ERR_ARGUMENT`, `ERR_DISPOSED` (the Pin), `ERR_KEY_USAGE`, `ERR_KEY_ALGORITHM` (a key of another cipher than
  * the format's), `ERR_ABORTED`, and what the backend reports.
- * Source: ISO 9564-1:2017, 9.3.2 (format 0).
+ * Source: ISO 9564-1:2017, 9.3 and 9.4.
  *
  * @example
  * ```ts
@@ -78,7 +78,7 @@ export interface EncipherPinsInput {
  * @example
  * ```ts
  * const blocks = await encipherPins({ pins: [{ pin, pan }, …], format: 0, key: zpk })
- * const second = blocks.subarray(8, 16) // of format 0
+ * const second = blocks.subarray(8, 16) // of 8 bytes each, in format 0
  * ```
  */
 export async function encipherPins(input: EncipherPinsInput, options?: CallOptions): Promise<Uint8Array> {
@@ -90,13 +90,27 @@ export async function encipherPins(input: EncipherPinsInput, options?: CallOptio
   return encipherClear(key, clearBlocks(pins, row), options)
 }
 
-function clearBlocks(pins: EncipherPinsInput['pins'], { bytes, write }: FormatRow): Uint8Array {
+/** Clear blocks, and the PAN fields that go with them where the format has any. */
+export interface Clear {
+  readonly blocks: Uint8Array
+  readonly fields: Uint8Array | undefined
+}
+
+/** Memory for so many clear blocks of a format. */
+export function roomFor({ bytes, panField }: FormatRow, count: number): Clear {
+  return {
+    blocks: secretBytes(bytes * count),
+    fields: panField === undefined ? undefined : secretBytes(bytes * count),
+  }
+}
+
+function clearBlocks(pins: EncipherPinsInput['pins'], row: FormatRow): Clear {
   if (!Array.isArray(pins)) throw new ArgumentError('pins must be an array')
   if (pins.length < 1 || pins.length > MAX_PINS) {
     throw new InputError('ERR_LENGTH', `pins: ${pins.length}, expected 1 to ${MAX_PINS}`)
   }
   const entries: EncipherPinsInput['pins'] = [...pins]
-  const clear = secretBytes(bytes * entries.length)
+  const clear = roomFor(row, entries.length)
   try {
     let at = 0
     for (const entry of entries) {
@@ -104,12 +118,14 @@ function clearBlocks(pins: EncipherPinsInput['pins'], { bytes, write }: FormatRo
       requireOptions(entry, 'an entry of pins', ENTRY)
       if (!isOwnPair(entry)) throw new ArgumentError('an entry of pins takes pin and pan')
       const { pin, pan } = entry
-      write(pin, pan, clear, at)
-      at += bytes
+      requirePin(pin)
+      row.write(pinDigits(pin), pan, clear.blocks, at)
+      if (clear.fields !== undefined) row.panField?.(pan, clear.fields, at)
+      at += row.bytes
     }
     return clear
   } catch (error) {
-    wipe(clear)
+    wipe(clear.blocks, clear.fields)
     throw error
   }
 }
@@ -120,11 +136,14 @@ export function encipherChecked(
   options: CallOptions | undefined,
 ): Promise<Uint8Array> {
   const row = FORMATS[format]
-  if (scratch.busy) return encipherClear(key, buildBlock(row, pin, pan), options)
+  if (scratch.busy || row.panField !== undefined) {
+    return encipherClear(key, clearBlocks([{ pin, pan }], row), options)
+  }
   scratch.busy = true
   const clear = scratch.blocks[row.bytes]
   try {
-    row.write(pin, pan, clear, 0)
+    requirePin(pin)
+    row.write(pinDigits(pin), pan, clear, 0)
     return operationsOf(key).encipher(clear, options)
   } finally {
     wipe(clear)
@@ -139,10 +158,16 @@ export function encipherChecked(
 const scratch = { blocks: { 8: secretBytes(8), 16: secretBytes(16) }, busy: false }
 
 /** The backend has read the clear blocks when it returns its promise: they do not stand here while a token works. */
-function encipherClear(key: Key, clear: Uint8Array, options: CallOptions | undefined): Promise<Uint8Array> {
+export function encipherClear(
+  key: Key,
+  { blocks, fields }: Clear,
+  options: CallOptions | undefined,
+): Promise<Uint8Array> {
   try {
-    return operationsOf(key).encipher(clear, options)
+    return fields === undefined
+      ? operationsOf(key).encipher(blocks, options)
+      : operationsOf(key).encipherBound(blocks, fields, options)
   } finally {
-    wipe(clear)
+    wipe(blocks, fields)
   }
 }

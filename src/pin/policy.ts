@@ -6,6 +6,7 @@ import type { Key } from '../backend/key.js'
 import { deepFreeze } from '../base/arguments.js'
 import { ArgumentError, KeyError, TranslationError } from '../base/errors.js'
 import { requireUse } from '../key/usage.js'
+import { isTdea } from '../primitives/algorithms.js'
 import type { FormatRow } from './formats/format.js'
 import { FORMATS, type PinBlockFormat, requireFormat } from './formats/formats.js'
 
@@ -49,12 +50,20 @@ function isPinBlockFormat(format: unknown): format is PinBlockFormat {
   return typeof format === 'number' && Object.hasOwn(TRANSLATIONS, format)
 }
 
+/** The format in which PIN blocks stand under a key where nobody says it: 4 under AES, 0 under TDEA. */
+export function usualFormat({ algorithm }: Key): 0 | 4 {
+  return isTdea(algorithm) ? 0 : 4
+}
+
 /* Whether a key is one for PIN blocks of a format: the one check that every PIN verb makes of its keys. */
 
 /** Throws `ERR_KEY_USAGE` unless the key is for this, `ERR_KEY_ALGORITHM` unless its cipher is the format's. */
 export function requireFormatKey(key: Key, action: 'encipher' | 'decipher', { algorithms }: FormatRow): void {
   requireUse(key, 'pin-block', action)
   if (algorithms.includes(key.algorithm)) return
-  const problem = `key ${key.kid} is ${key.algorithm}: the format takes ${algorithms.join(', ')}`
+  const problem =
+    algorithms.length === 0
+      ? 'format 2 is for a PIN on its way into a chip: no key of this library enciphers it'
+      : `key ${key.kid} is ${key.algorithm}: the format takes ${algorithms.join(', ')}`
   throw new KeyError('ERR_KEY_ALGORITHM', problem, key.kid)
 }

@@ -1,4 +1,4 @@
-/** The PAN: 12 to 19 digits that show themselves only when asked. */
+/** The PAN: 10 to 19 digits that show themselves only when asked. */
 import { ArgumentError, InputError, redactInspect } from '../base/errors.js'
 import { readDigits } from './pin.js'
 
@@ -13,12 +13,12 @@ let isPan: (value: unknown) => value is Pan
 const MAKER = Symbol('Pan')
 
 /**
- * A primary account number of 12 to 19 decimal digits, check digit included (ISO/IEC 7812-1). The Luhn check is not
+ * A primary account number of 10 to 19 decimal digits, check digit included (ISO/IEC 7812-1:2017). The Luhn check is not
  * part of ISO 9564 and is not made.
  *
  * It shows itself as `[PAN redacted]` everywhere; {@link Pan.masked} gives the last four digits for a display.
  *
- * Errors: `ERR_ARGUMENT` (not a string or bytes), `ERR_PAN` (not 12–19 digits).
+ * Errors: `ERR_ARGUMENT` (not a string or bytes), `ERR_PAN` (not 10–19 digits).
  *
  * @example
  * ```ts
@@ -42,12 +42,12 @@ export class Pan {
 
   /** A PAN from a string or from ASCII bytes (0x30–0x39), which are copied. Errors: `ERR_ARGUMENT`, `ERR_PAN`. */
   static from(digits: string | Uint8Array): Pan {
-    const values = readDigits(digits, 'a PAN', { min: 12, max: 19 })
-    if (values === undefined) throw new InputError('ERR_PAN', 'a PAN is 12 to 19 decimal digits')
+    const values = readDigits(digits, 'a PAN', { min: 10, max: 19 })
+    if (values === undefined) throw new InputError('ERR_PAN', 'a PAN is 10 to 19 decimal digits')
     return new Pan(values, MAKER)
   }
 
-  /** Number of digits, 12 to 19. */
+  /** Number of digits, 10 to 19. */
   get length(): number {
     return this.#digits.length
   }

@@ -11,9 +11,15 @@ import { concatBytes, ownCopy, wipe } from '../base/bytes.js'
 import { ArgumentError, KeyError } from '../base/errors.js'
 import type { CardRef } from '../d1/endpoints/interfaces.js'
 import { requireUse } from '../key/usage.js'
+import { usualFormat } from '../pin/policy.js'
+import { translatePinBlocks } from '../pin/translate.js'
+import { isTdea } from '../primitives/algorithms.js'
+import type { Pan } from '../primitives/pan.js'
 import type { IssuerStore, ListedBlock } from './issuer-store.js'
 
 const MAX_BATCH = 8192
+/** What {@link translatePinBlocks} takes. */
+const MAX_TRANSLATED = 4096
 
 /** How far a rotation is. */
 export interface RotationProgress {
@@ -35,6 +41,8 @@ export interface RotateStorageKeyInput {
   /** The key that ends. In another backend than `to` it must be bound with `hostDecipher`. */
   readonly from: Key
   readonly to: Key
+  /** Where one of the keys is an AES key: the PAN of a card, which the blocks of format 4 are bound to. */
+  readonly panOf?: (card: CardRef, options: CallOptions) => Pan | Promise<Pan>
   /** Blocks of one call to the backend and one transaction: 1 to 8192; 500 where absent. */
   readonly batch?: number
   /** Called after each batch. */
@@ -44,7 +52,8 @@ export interface RotateStorageKeyInput {
 /**
  * Moves every stored block from one storage key to another, in batches of one call to the backend. Every replica must
  * accept both keys before, and store under `to` already, or blocks of theirs come back under `from` (they are counted as
- * `left`). After a crash or an abort, run it again: it goes on with what is left.
+ * `left`). With an AES key, `panOf` says each card's PAN, and blocks move between formats 0 and 4 through host memory, which
+ * `from` must allow. After a crash or an abort, run it again: it goes on with what is left.
  *
  * Errors: `ERR_ARGUMENT`, `ERR_KEY_USAGE`, `ERR_HOST_DECIPHER` (two backends, or one that does not re-encipher inside,
  * and `from` without `hostDecipher`), `ERR_ABORTED` (between two batches), and what backend and store report.
@@ -61,8 +70,8 @@ export async function rotateStorageKey(
   input: RotateStorageKeyInput,
   options?: CallOptions,
 ): Promise<RotationResult> {
-  const names = ['store', 'from', 'to', 'batch', 'onProgress'] as const
-  const { store, from, to, batch = 500, onProgress } = readOptions(input, 'rotateStorageKey', names)
+  const names = ['store', 'from', 'to', 'batch', 'panOf', 'onProgress'] as const
+  const { store, from, to, batch = 500, panOf, onProgress } = readOptions(input, 'rotateStorageKey', names)
   if (typeof store?.pins?.replaceBlocks !== 'function')
     throw new ArgumentError('store must be an IssuerStore')
   requireKey(from, 'from')
@@ -72,6 +81,14 @@ export async function rotateStorageKey(
   if (from.kid === to.kid)
     throw new ArgumentError('from and to must have two kids: a block names its key by it')
   requireBatch(batch)
+  const isAes = !isTdea(from.algorithm) || !isTdea(to.algorithm)
+  if (isAes !== (typeof panOf === 'function')) {
+    const problem = isAes
+      ? 'an AES key takes panOf: its blocks are bound to the PAN'
+      : 'panOf is for AES keys'
+    throw new ArgumentError(problem)
+  }
+  const limit = isAes ? Math.min(batch, MAX_TRANSLATED) : batch
   const signal = requireSignal(options)
   const { pins } = store
   let progress: RotationProgress = { moved: 0, changed: 0 }
@@ -80,11 +97,12 @@ export async function rotateStorageKey(
     let after: CardRef | undefined
     for (;;) {
       throwIfAborted(signal)
-      const page = { kid: from.kid, limit: batch, ...(after !== undefined && { after }) }
+      const page = { kid: from.kid, limit, ...(after !== undefined && { after }) }
       const listed = await pins.listBlocks(page, options)
       after = listed.at(-1)?.card
       if (after === undefined) break
-      const replaced = await pins.replaceBlocks(await reencipherAll(listed, { from, to }, options))
+      const next = await reencipherAll(listed, { from, to, panOf }, options)
+      const replaced = next.length === 0 ? [] : await pins.replaceBlocks(next)
       const moved = replaced.filter(Boolean).length
       progress = { moved: progress.moved + moved, changed: progress.changed + listed.length - moved }
       onProgress?.(progress)
@@ -95,17 +113,40 @@ export async function rotateStorageKey(
   }
 }
 
+interface Keys {
+  readonly from: Key
+  readonly to: Key
+  readonly panOf: RotateStorageKeyInput['panOf']
+}
+
 async function reencipherAll(
   listed: readonly ListedBlock[],
-  { from, to }: { readonly from: Key; readonly to: Key },
+  { from, to, panOf }: Keys,
   options: CallOptions | undefined,
 ) {
+  if (panOf !== undefined) return translateAll(listed, { from, to, panOf }, options)
   const moved = await reencipher(concatBytes(...listed.map(({ block }) => block)), { from, to }, options)
   let offset = 0
   return listed.map(({ card, block: { length }, version }) => {
     const block = ownCopy(moved.subarray(offset, offset + length))
     offset += length
     return { card, pin: { block, kid: to.kid }, version }
+  })
+}
+
+/** With the PANs, through host memory. A block that is not one for its card's PAN stays where it is, and is counted as left. */
+async function translateAll(
+  listed: readonly ListedBlock[],
+  { from, to, panOf }: Keys & { readonly panOf: NonNullable<RotateStorageKeyInput['panOf']> },
+  options: CallOptions = {},
+) {
+  const blocks: { block: Uint8Array; pan: Pan }[] = []
+  for (const { card, block } of listed) blocks.push({ block, pan: await panOf(card, options) })
+  const way = { from, to, fromFormat: usualFormat(from), toFormat: usualFormat(to) }
+  const moved = await translatePinBlocks({ blocks, ...way }, options)
+  return listed.flatMap(({ card, version }, i) => {
+    const result = moved[i]
+    return result?.ok ? [{ card, pin: { block: result.block, kid: to.kid }, version }] : []
   })
 }
 

@@ -122,6 +122,28 @@ export const CONTRACT_KEYS: readonly ContractKey[] = [
     algorithm: 'tdea-2key',
     material: '1122334455667788A1B2C3D4E5F60718',
   },
+  // ANSI X9.24-3:2017, supplement of test vectors (format 4).
+  {
+    kid: 'PEK-A',
+    usage: 'pin-encryption',
+    algorithm: 'aes-128',
+    material: 'AF8CB133A78F8DC2D1359F18527593FB',
+    hostDecipher: true,
+  },
+  {
+    kid: 'PEK-A192',
+    usage: 'pin-encryption',
+    algorithm: 'aes-192',
+    material: '0F1E2D3C4B5A69788796A5B4C3D2E1F00112233445566778',
+    hostDecipher: true,
+  },
+  {
+    kid: 'PEK-A256',
+    usage: 'pin-encryption',
+    algorithm: 'aes-256',
+    material: '9B2E47D1C80F63A55AF0361C8D7E42B91F8A60C3D24B95E7705EC16D3A924BF8',
+    hostDecipher: true,
+  },
   { kid: 'MAC-1', usage: 'cbc-mac', algorithm: 'tdea-2key', material: 'AAAAAAAAAAAAAAAABBBBBBBBBBBBBBBB' },
   { kid: 'MAC-3', usage: 'retail-mac', algorithm: 'tdea-2key', material: '7CA110454A1A6E570131D9619DC1376E' },
   { kid: 'CMAC-T', usage: 'cmac', algorithm: 'tdea-2key', material: '042666B4918430A368DE9628D03984C9' },

@@ -124,6 +124,16 @@ export const CORE: readonly LeakCase[] = [
     { pure: true },
   ),
   method(
+    'KeyOperations.encipherBound',
+    ({ keys }) => operationsOf(keys.store),
+    ({ options }) => [bytes(secret.clearBlock), new Uint8Array(8), options],
+  ),
+  method(
+    'KeyOperations.decipherBound',
+    ({ keys }) => operationsOf(keys.store),
+    ({ options }) => [bytes(secret.storedBlock), new Uint8Array(8), options],
+  ),
+  method(
     'KeyOperations.reencipher',
     ({ keys }) => operationsOf(keys.store),
     ({ keys, options }) => [keys.zpk, bytes(secret.storedBlock), options],
@@ -227,6 +237,21 @@ export const CORE: readonly LeakCase[] = [
     'translatePinBlock',
     core.translatePinBlock,
     world => [{ ...move(world), pan: pan(), fromFormat: 0, toFormat: 0 }, world.options],
+    { holds: ['shared block'] },
+  ),
+  verb(
+    'translatePinBlocks',
+    core.translatePinBlocks,
+    world => {
+      const { block, ...way } = move(world)
+      return [{ ...way, blocks: [{ block, pan: pan() }], fromFormat: 0, toFormat: 0 }, world.options]
+    },
+    { holds: ['shared block'] },
+  ),
+  verb(
+    'rePanPinBlock',
+    core.rePanPinBlock,
+    world => [{ ...move(world), pan: pan(), newPan: pan(), fromFormat: 0, toFormat: 0 }, world.options],
     { holds: ['shared block'] },
   ),
   verb('reencipherPinBlock', core.reencipherPinBlock, world => [move(world), world.options], {

@@ -203,6 +203,8 @@ export async function quotingBackend(): Promise<Backend> {
     encipher: fails('encipher'),
     decipher: failsLater('decipher'),
     decipherVariant: failsLater('decipherVariant'),
+    encipherBound: fails('encipherBound'),
+    decipherBound: failsLater('decipherBound'),
     reencipher: fails('reencipher'),
     mac: failsLater('mac'),
     deriveContentKey: fails('deriveContentKey'),

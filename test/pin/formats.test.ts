@@ -1,4 +1,4 @@
-/** The table of formats, and ports of another block length than 8, before a second format uses them. */
+/** The table of formats, and the port where blocks are longer than 8 bytes. */
 import { describe, expect, test } from 'vitest'
 import { BoundKey, Jobs } from '../../src/backend/bound-key.js'
 import { readBlocks } from '../../src/backend/checks.js'
@@ -39,7 +39,7 @@ describe('each format of the table', () => {
     expect(Object.isFrozen(FORMATS[0].algorithms)).toBe(true)
   })
 
-  test.each([undefined, '0', 1, -0.5, 'constructor', [0]])(
+  test.each([undefined, '0', 5, -0.5, 'constructor', [0]])(
     '%j is no format of this release',
     async format => {
       expect((await failure(() => requireFormat(format, 'format'), 'ERR_ARGUMENT')).message).toContain(
@@ -92,27 +92,19 @@ describe('AES keys', () => {
     return makeKey(facts, new BoundKey(facts, parts, { ref, publicKey: undefined }))
   }
 
-  test('encipher, decipher and re-encipher blocks of 16 bytes', async () => {
+  test('encipher and decipher blocks of 16 bytes, and re-encipher none: the PAN is inside', async () => {
     const operations = operationsOf(pinKey('A'))
     const enciphered = await operations.encipher(fromHex(AES.clear, 'clear'))
     expect(toHex(enciphered)).toBe(AES_ANSWER)
     expect(toHex(await operations.decipher(enciphered))).toBe(AES.clear)
-    expect(toHex(await operations.reencipher(pinKey('A'), enciphered))).toBe(AES_ANSWER)
+    await failure(() => operations.reencipher(pinKey('A'), enciphered), 'ERR_KEY_ALGORITHM')
     for (const length of [0, 8, 24, 65_552])
       await failure(() => operations.encipher(new Uint8Array(length)), 'ERR_LENGTH')
   })
 
   test('no block moves to a key of another block length', async () => {
-    for (const [from, to] of [
-      ['A', 'T'],
-      ['T', 'A'],
-    ] as const) {
-      const error = await failure(
-        () => operationsOf(pinKey(from)).reencipher(pinKey(to), new Uint8Array(16)),
-        'ERR_KEY_ALGORITHM',
-      )
-      expect(error).toHaveProperty('kid', to)
-    }
+    const call = () => operationsOf(pinKey('T')).reencipher(pinKey('A'), new Uint8Array(16))
+    expect(await failure(call, 'ERR_KEY_ALGORITHM')).toHaveProperty('kid', 'A')
   })
 
   test('are refused by a format of the other cipher, before anything is done with them', async () => {

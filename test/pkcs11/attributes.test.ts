@@ -309,7 +309,7 @@ test('login: never sends no PIN, always sends it where the token does not ask', 
   const silent = new FakeToken({ tokens: [{ flags: 0x400 | 0x8 }] })
   await (await openBackendOn(silent, { login: 'always' })).close()
   expect(silent.logins).toBe(1)
-  const asking = new FakeToken({ noImport: true, without: [0x130, 0x131, 0x1040] })
+  const asking = new FakeToken({ noImport: true, without: [0x130, 0x131, 0x1040, 0x1080] })
   await (await openBackendOn(asking, { login: 'never' })).close()
   expect(asking.logins).toBe(0)
 })

@@ -136,7 +136,8 @@ async function prepare({ kid, fake: fakeOptions, options = {} }: Operation) {
   const { CONTRACT_KEYS } = await import('../../src/testing.js')
   for (const key of CONTRACT_KEYS) {
     if (key.kid !== kid && key.kid !== 'PEK-3') continue
-    const translation = options.translateInToken === true && key.usage === 'pin-encryption'
+    const translation =
+      options.translateInToken === true && key.usage === 'pin-encryption' && !key.algorithm.startsWith('aes')
     await store.importKey(translation ? { ...key, translation, hostDecipher: false } : key)
   }
   await store.close()

@@ -17,6 +17,12 @@ const material = (kid: string, hex: string) =>
 const OLD = material('STORE-1', '0123456789ABCDEFFEDCBA9876543210')
 const NEW = material('STORE-2', '89E88CF7931444F334BD7547FC3F380C')
 const cardOf = (i: number) => ({ issuerId: ISSUER, cardId: `card-${String(i).padStart(3, '0')}` })
+const AES = {
+  kid: 'STORE-AES',
+  usage: 'pin-encryption',
+  algorithm: 'aes-256',
+  material: '9B2E47D1C80F63A55AF0361C8D7E42B91F8A60C3D24B95E7705EC16D3A924BF8',
+} as const
 const pinOf = (i: number): string => String(1000 + i)
 
 let backend: Backend
@@ -93,6 +99,28 @@ describe.each(OPENERS)('%s: rotateStorageKey', { timeout: 60_000 }, (_, openStor
     expect(await store.pins.countBlocks()).toEqual([{ kid: 'STORE-2', blocks: 25 }])
     for (let i = 0; i < 25; i++) expect(await shown(store, i, [to])).toBe(pinOf(i))
     expect(await rotateStorageKey({ store, from, to })).toEqual({ moved: 0, changed: 0, left: 0 })
+  })
+
+  test('moves to an AES key and back, in formats 4 and 0, with the PAN of each card; a bad block stays', async () => {
+    const keys = await softwareBackend({ keys: [OLD, AES] })
+    const tdea = await keys.bind({ kid: OLD.kid, usage: 'pin-encryption', hostDecipher: true })
+    const aes = await keys.bind({ kid: AES.kid, usage: 'pin-encryption', hostDecipher: true })
+    const store = await openStore()
+    await fill(store, 5)
+    const panOf = async (): Promise<Pan> => PAN
+    const lacking = { store, from: tdea, to: aes }
+    await expect(rotateStorageKey(lacking)).rejects.toMatchObject({ code: 'ERR_ARGUMENT' })
+    const needless = { store, from: tdea, to: tdea, panOf }
+    await expect(rotateStorageKey(needless)).rejects.toMatchObject({ code: 'ERR_ARGUMENT' })
+    await store.pins.storeBlock(cardOf(4), { block: new Uint8Array(8), kid: OLD.kid })
+    expect(await rotateStorageKey({ ...lacking, panOf })).toMatchObject({ moved: 4, left: 1 })
+    const stored = (await store.pins.readBlock(cardOf(3))) ?? expect.unreachable()
+    expect(stored).toMatchObject({ kid: AES.kid, block: { length: 16 } })
+    using pin = await decipherPin({ block: stored.block, pan: PAN, format: 4, key: aes })
+    expect(pin.reveal()).toBe(pinOf(3))
+    expect(await rotateStorageKey({ store, from: aes, to: tdea, panOf })).toMatchObject({ moved: 4, left: 0 })
+    expect(await shown(store, 2, [tdea])).toBe(pinOf(2))
+    await Promise.all([store.close(), keys.close()])
   })
 
   test('moves to a key of another backend', async () => {

@@ -153,13 +153,32 @@ class Pkcs11Driver implements BackendDriver<KeyRef> {
     return this.#run('decipher', { key, blocks }, signal)
   }
 
+  encipherBound(
+    key: KeyRef,
+    blocks: Uint8Array,
+    fields: Uint8Array,
+    signal: AbortSignal | undefined,
+  ): MaybePromise<Uint8Array> {
+    return this.#run('encipher', { key, blocks, fields }, signal)
+  }
+
+  decipherBound(
+    key: KeyRef,
+    blocks: Uint8Array,
+    fields: Uint8Array,
+    signal: AbortSignal | undefined,
+  ): MaybePromise<Uint8Array> {
+    return this.#run('decipher', { key, blocks, fields }, signal)
+  }
+
   reencipher(
     from: KeyRef,
     to: KeyRef,
     blocks: Uint8Array,
     signal: AbortSignal | undefined,
+    inside: boolean,
   ): MaybePromise<Uint8Array> {
-    return this.#run('reencipher', { from, to, blocks }, signal)
+    return this.#run('reencipher', { from, to, blocks, inside }, signal)
   }
 
   mac(

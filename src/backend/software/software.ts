@@ -1,7 +1,7 @@
 /** The software backend: clear keys in this process, for tests, development and integration. */
 import { randomFillSync } from 'node:crypto'
 import { readOptions } from '../../base/arguments.js'
-import { secretBytes, wipe } from '../../base/bytes.js'
+import { secretBytes, wipe, withWiped, xorBytes } from '../../base/bytes.js'
 import { BackendError, KeyError } from '../../base/errors.js'
 import { requireSoundMaterial } from '../../key/material.js'
 import { isWithin, USAGES } from '../../key/usage.js'
@@ -116,6 +116,18 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
   decipherVariant(ref: ReadyKey, mask: Uint8Array, blocks: Uint8Array): Uint8Array {
     return need(ref.derived)([{ method: 'xor', data: mask }], key =>
       need(key.tdea ?? key.aes).decipher(blocks),
+    )
+  }
+
+  encipherBound(ref: ReadyKey, blocks: Uint8Array, fields: Uint8Array): Uint8Array {
+    return withWiped(this.encipher(ref, blocks), once =>
+      withWiped(xorBytes(once, fields), mixed => this.encipher(ref, mixed)),
+    )
+  }
+
+  decipherBound(ref: ReadyKey, blocks: Uint8Array, fields: Uint8Array): Uint8Array {
+    return withWiped(this.decipher(ref, blocks), once =>
+      withWiped(xorBytes(once, fields), mixed => this.decipher(ref, mixed)),
     )
   }
 

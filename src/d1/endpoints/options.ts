@@ -170,7 +170,7 @@ function readIso0(options: Iso0Options): Iso0 {
   const { d1Zpk, storage, d1PublicJwk, translation } = readOptions(options, 'iso0', names)
   return {
     d1Zpk: readBlockKeys(d1Zpk, 'd1Zpk'),
-    storage: readBlockKeys(storage, 'storage'),
+    storage: readKeys(storage, 'storage', 'pin-encryption'),
     recipient: recipientOf(d1PublicJwk),
     translation: readTranslation(translation),
   }
@@ -208,7 +208,7 @@ function readSeccos(options: SeccosOptions): Issuer['seccos'] {
   return { profile, prwKids: [...prwKids], counter, macKeys }
 }
 
-/** Keys of the ciphers that the format of type ISO0 takes. */
+/** Keys of the ciphers that the format of type ISO0 takes. The issuer's own may be AES keys. */
 function readBlockKeys(value: unknown, name: string): readonly [Key, ...Key[]] {
   const keys = readKeys(value, name, 'pin-encryption')
   const { algorithms } = FORMATS[ISO0_FORMAT]

@@ -8,7 +8,7 @@ import { kidFor, sealChecked } from '../../jwe/seal.js'
 import { encipherChecked } from '../../pin/encipher.js'
 import { readBlock } from '../../pin/formats/format.js'
 import { FORMATS } from '../../pin/formats/formats.js'
-import { requireFormatKey } from '../../pin/policy.js'
+import { requireFormatKey, usualFormat } from '../../pin/policy.js'
 import { type Pan, requirePan } from '../../primitives/pan.js'
 import { type Pin, requirePin } from '../../primitives/pin.js'
 import type { ChangeCounter } from '../../seccos/counter/counter.js'
@@ -29,7 +29,7 @@ export interface GetPinTarget {
 export type GetPinInput = GetPinTarget &
   (
     | {
-        /** The stored format 0 block: 8 bytes, enciphered under `from`. */
+        /** The stored block under `from`: 8 bytes, format 0; or 16, format 4, where `from` is an AES key. */
         readonly block: Uint8Array
         /** The issuer's own PIN encryption key. */
         readonly from: Key
@@ -85,12 +85,12 @@ async function blockFor(
   { pan, to, source }: Omit<CheckedGetPin, 'recipient'>,
   options: CallOptions | undefined,
 ): Promise<Uint8Array> {
-  const row = FORMATS[ISO0_FORMAT]
+  requireFormatKey(to, 'encipher', FORMATS[ISO0_FORMAT])
   if ('pin' in source) {
-    requireFormatKey(to, 'encipher', row)
     return encipherChecked({ pin: source.pin, pan, format: ISO0_FORMAT, key: to }, options)
   }
-  return moveBlock({ ...source, block: readBlock(source.block, row), pan, to }, options)
+  const block = readBlock(source.block, FORMATS[usualFormat(source.from)])
+  return moveBlock({ ...source, block, pan, to }, options)
 }
 
 const NAMES = ['pan', 'to', 'd1PublicJwk', 'pin', 'block', 'from', 'translation'] as const

@@ -6,7 +6,7 @@ import { openChecked, requireOpeningKeys } from '../../jwe/open.js'
 import { decipherChecked } from '../../pin/decipher.js'
 import { encipherChecked } from '../../pin/encipher.js'
 import { FORMATS } from '../../pin/formats/formats.js'
-import { requireFormatKey } from '../../pin/policy.js'
+import { requireFormatKey, usualFormat } from '../../pin/policy.js'
 import { reencipherChecked, translateChecked } from '../../pin/translate.js'
 import { type Pan, requirePan } from '../../primitives/pan.js'
 import type { Pin } from '../../primitives/pin.js'
@@ -35,7 +35,7 @@ export interface SetPinRequestInput {
 
 /** What {@link openSetPinRequest} takes beside. */
 export interface OpenSetPinRequestInput extends SetPinRequestInput {
-  /** The issuer's own `pin-encryption` key, under which the new PIN block is to be stored. */
+  /** The issuer's own `pin-encryption` key, under which the new PIN block is to be stored: format 0 under TDEA, 4 under AES. */
   readonly to: Key
   /** How the block moves from `from` to `to`; `checked` where absent. */
   readonly translation?: Translation
@@ -44,7 +44,7 @@ export interface OpenSetPinRequestInput extends SetPinRequestInput {
 /** A Set PIN request (ISO0), opened: what to store. */
 export interface OpenedSetPinRequest {
   readonly type: 'ISO0'
-  /** The format 0 block under `to`: 8 bytes. */
+  /** The block under `to`: 8 bytes in format 0, or 16 in format 4 where `to` is an AES key. */
   readonly block: Uint8Array
   /** The kid of `to`, to be stored beside the block. */
   readonly kid: string
@@ -89,6 +89,7 @@ export async function openIso0Checked(
 ): Promise<OpenedSetPinRequest> {
   const { pan, to, translation } = request
   const { content, from, jweKid } = await openContent(request, options)
+  requireFormatKey(from, 'decipher', FORMATS[ISO0_FORMAT])
   const block = await withWiped(content.block, enciphered =>
     receiveBlock({ block: enciphered, pan, from, to, translation }, options),
   )
@@ -181,21 +182,35 @@ interface Move {
 async function receiveBlock(move: Move, options: CallOptions | undefined): Promise<Uint8Array> {
   const { block, pan, from, to, translation } = move
   if (translation !== 'checked') return moveBlock(move, options)
-  requireBlockKeys(move)
-  using pin = await decipherChecked({ block, pan, format: ISO0_FORMAT, key: from }, options)
-  return await encipherChecked({ pin, pan, format: ISO0_FORMAT, key: to }, options)
+  const { fromFormat, toFormat } = requireBlockKeys(move)
+  using pin = await decipherChecked({ block, pan, format: fromFormat, key: from }, options)
+  return await encipherChecked({ pin, pan, format: toFormat, key: to }, options)
 }
 
 /** Moves a PIN block from one key to the other by the wanted way. */
 export async function moveBlock(move: Move, options: CallOptions | undefined): Promise<Uint8Array> {
   const { block, pan, from, to, translation } = move
-  requireBlockKeys(move)
-  if (translation === 'reencipher') return reencipherChecked({ block, from, to }, options)
-  return translateChecked({ block, pan, fromFormat: ISO0_FORMAT, toFormat: ISO0_FORMAT, from, to }, options)
-}
-
-/** Before anything is deciphered: whether `to` can take the block must not depend on what the block holds. */
-function requireBlockKeys({ from, to }: Pick<Move, 'from' | 'to'>): void {
+  const { fromFormat, toFormat } = requireBlockKeys(move)
+  if (translation === 'checked')
+    return translateChecked({ block, pan, fromFormat, toFormat, from, to }, options)
+  // A format 4 block has its PAN between two encipherments: it is not moved unseen.
   requireFormatKey(from, 'decipher', FORMATS[ISO0_FORMAT])
   requireFormatKey(to, 'encipher', FORMATS[ISO0_FORMAT])
+  return reencipherChecked({ block, from, to }, options)
+}
+
+/**
+ * Before anything is deciphered: whether `to` can take the block must not depend on what the block holds. On D1's side it is
+ * format 0 under TDEA; the issuer's own key may be an AES one, and its blocks are format 4 then.
+ */
+function requireBlockKeys({ from, to }: Pick<Move, 'from' | 'to'>): TranslationFormats {
+  const [fromFormat, toFormat] = [usualFormat(from), usualFormat(to)]
+  requireFormatKey(from, 'decipher', FORMATS[fromFormat])
+  requireFormatKey(to, 'encipher', FORMATS[toFormat])
+  return { fromFormat, toFormat }
+}
+
+interface TranslationFormats {
+  readonly fromFormat: 0 | 4
+  readonly toFormat: 0 | 4
 }

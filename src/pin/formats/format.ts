@@ -1,9 +1,14 @@
-/** What a PIN block format is to the verbs: one row of the table of formats. */
-import { secretBytes, snapshot } from '../../base/bytes.js'
+/**
+ * What a PIN block format is to the verbs: one row of the table of formats; and the PIN field, which all formats begin with:
+ *
+ *     C N P P P P p p p p p p p p x x     C control, N = 4…C, P digit, p digit or filler, x filler
+ */
+import { randomFillSync } from 'node:crypto'
+import { ownCopy, requireBytes, secretBytes, snapshot, wipe } from '../../base/bytes.js'
 import { PinBlockError } from '../../base/errors.js'
 import type { KeyAlgorithm } from '../../primitives/algorithms.js'
-import type { Pan } from '../../primitives/pan.js'
-import type { Pin } from '../../primitives/pin.js'
+import { type Pan, panDigits, requirePan } from '../../primitives/pan.js'
+import { type Pin, pinDigits, pinOfDigits, requirePin } from '../../primitives/pin.js'
 
 /** A clear block and the PAN it is for. */
 export interface ClearBlock {
@@ -17,18 +22,136 @@ export interface FormatRow {
   readonly bytes: 8 | 16
   /** The keys a block of this format is enciphered under. */
   readonly algorithms: readonly KeyAlgorithm[]
-  /** Writes the clear block into memory that is there already, at an offset: nothing is allocated. */
-  readonly write: (pin: Pin, pan: Pan, to: Uint8Array, at: number) => void
+  /** Whether the block holds digits of the PAN. Format 4 has them in a field of their own, which the cipher mixes in. */
+  readonly bound: boolean
+  /**
+   * Writes the clear block of 4 to 12 PIN digits into memory that is there already, at an offset. A translation hands on nibbles
+   * that it has not judged: they are written as they are.
+   */
+  readonly write: (digits: Uint8Array, pan: Pan, to: Uint8Array, at: number) => void
+  /** Writes the PAN field of a format that has one between two encipherments; as long as the block. */
+  readonly panField?: (pan: Pan, to: Uint8Array, at: number) => void
   /** The PIN of a clear block; `ERR_PIN_BLOCK` for whatever is not one for this PAN. */
   readonly parse: (clear: ClearBlock) => Pin
   /** As `parse`, the digits left unread: what a translation may judge. */
   readonly check: (clear: ClearBlock) => void
+  /**
+   * As `check`, and the nibbles where the PIN is, whatever they are (0 to 15): for a verdict that must not tell digits that are
+   * none from wrong ones. The caller wipes them.
+   */
+  readonly nibbles: (clear: ClearBlock) => Uint8Array
+}
+
+/** Fills memory with random bytes. Injectable in format code, for tests of where the filler goes. */
+export type FillRandom = (bytes: Uint8Array) => unknown
+
+/** In what the formats of one PIN field differ. */
+export interface FieldRule {
+  readonly control: number
+  /** The nibbles that may stand behind the PIN: from the first to the second. Written: each with the same chance. */
+  readonly filler: readonly [low: number, high: number]
+  /** Whether the body is XORed with the 12 rightmost PAN digits before the check digit. */
+  readonly account: boolean
+}
+
+/** Length of the PIN field, and of a block that is nothing else. */
+export const FIELD_BYTES = 8
+/** Nibbles after control and length: up to 12 PIN digits, then filler. */
+const BODY_NIBBLES = 14
+const NO_ACCOUNT: Uint8Array = secretBytes(0)
+
+/** Where nibble `i` of the body meets a PAN digit: the account number starts two nibbles into the body. */
+function accountNibble(pan: Uint8Array, i: number): number {
+  // The check digit is left out; a PAN of fewer than 13 digits has fewer than 12 before it and is padded with zeros on the left.
+  const at = pan.length - 1 - BODY_NIBBLES + i
+  return i < 2 || at < 0 ? 0 : (pan[at] ?? 0)
+}
+
+/** Writes a PIN field. Nothing is allocated for a filler of one value. */
+export function writeField(
+  { control, filler, account }: FieldRule,
+  digits: Uint8Array,
+  pan: Pan,
+  to: Uint8Array,
+  at: number,
+  random: FillRandom = randomFillSync,
+): void {
+  requirePan(pan)
+  const mask = account ? panDigits(pan) : NO_ACCOUNT
+  const fill =
+    filler[0] === filler[1] ? undefined : uniformNibbles(filler, BODY_NIBBLES - digits.length, random)
+  const nibbleAt = (i: number): number => {
+    // Reads within bounds only: one outside makes all further reads of the loop slow.
+    const plain = i < digits.length ? digits[i] : fill === undefined ? filler[0] : fill[i - digits.length]
+    return (plain ?? filler[0]) ^ (mask.length === 0 ? 0 : accountNibble(mask, i))
+  }
+  to[at] = (control << 4) | digits.length
+  for (let i = 0; i < BODY_NIBBLES; i += 2) to[at + 1 + (i >> 1)] = (nibbleAt(i) << 4) | nibbleAt(i + 1)
+  wipe(fill)
+}
+
+/** Nibbles from `low` to `high`, each with the same chance: what a byte holds beyond a multiple of their number is drawn again. */
+function uniformNibbles([low, high]: FieldRule['filler'], count: number, random: FillRandom): Uint8Array {
+  const values = high - low + 1
+  const bound = 256 - (256 % values)
+  const nibbles = secretBytes(count)
+  const drawn = secretBytes(2 * BODY_NIBBLES)
+  for (let at = 0; at < count; ) {
+    random(drawn)
+    for (const byte of drawn) if (byte < bound && at < count) nibbles[at++] = low + (byte % values)
+  }
+  wipe(drawn)
+  return nibbles
+}
+
+/**
+ * The nibbles of the PIN in a PIN field, in memory of their own. Reads all nibbles whatever they hold, gathers one verdict,
+ * and only then decides: `ERR_PIN_BLOCK`.
+ */
+export function inspectField(
+  { control, filler: [low, high], account }: FieldRule,
+  { block, pan }: ClearBlock,
+  rule: { readonly digitsMustBeDecimal: boolean; readonly bytes: number },
+): Uint8Array {
+  requireBytes(block, 'block')
+  requirePan(pan)
+  if (block.length !== rule.bytes) throw new PinBlockError()
+  const mask = account ? panDigits(pan) : NO_ACCOUNT
+  const view = new DataView(block.buffer, block.byteOffset, FIELD_BYTES)
+  const first = view.getUint8(0)
+  const length = first & 0xf
+  const body = secretBytes(BODY_NIBBLES)
+  // Bits other than zero mean a failed check. `x >> 31` is all ones for a negative x, else zero.
+  let bad = ((first >> 4) ^ control) | ((length - 4) >> 31) | ((12 - length) >> 31)
+  for (let i = 0; i < BODY_NIBBLES; i++) {
+    const byte = view.getUint8(1 + (i >> 1))
+    const nibble = ((i & 1) === 0 ? byte >> 4 : byte & 0xf) ^ (mask.length === 0 ? 0 : accountNibble(mask, i))
+    const isPin = (i - length) >> 31
+    const notDecimal = ((9 - nibble) >> 31) & (rule.digitsMustBeDecimal ? -1 : 0)
+    bad |= (isPin & notDecimal) | (~isPin & (((nibble - low) >> 31) | ((high - nibble) >> 31)))
+    body[i] = nibble
+  }
+  const digits = bad === 0 ? ownCopy(body.subarray(0, length)) : undefined
+  wipe(body)
+  if (digits === undefined) throw new PinBlockError()
+  return digits
+}
+
+/** The reading half of a row: three strengths of one look. */
+export function readers(field: FieldRule, bytes: number): Pick<FormatRow, 'parse' | 'check' | 'nibbles'> {
+  const loose = { digitsMustBeDecimal: false, bytes }
+  return {
+    parse: clear => pinOfDigits(inspectField(field, clear, { digitsMustBeDecimal: true, bytes })),
+    check: clear => wipe(inspectField(field, clear, loose)),
+    nibbles: clear => inspectField(field, clear, loose),
+  }
 }
 
 /** The clear block of a format, in memory of its own, which the caller wipes. */
 export function buildBlock({ bytes, write }: FormatRow, pin: Pin, pan: Pan): Uint8Array {
+  requirePin(pin)
   const block = secretBytes(bytes)
-  write(pin, pan, block, 0)
+  write(pinDigits(pin), pan, block, 0)
   return block
 }
 

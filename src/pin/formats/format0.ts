@@ -2,35 +2,25 @@
  * ISO 9564-1 format 0 (clause 9.3.2 in the 2017 edition): pure building and parsing of the clear block.
  *
  *     PIN field   0 N P P P P p p p p p p p p F F     N = 4…C, P digit, p digit or F
- *     PAN field   0 0 0 0 A A A A A A A A A A A A     the 12 rightmost PAN digits before the check digit
+ *     PAN field   0 0 0 0 A A A A A A A A A A A A     the 12 rightmost PAN digits before the check digit,
+ *                                                 zeros before them where the PAN has fewer
  *     PIN block = PIN field XOR PAN field
  */
 
 import { readOptions } from '../../base/arguments.js'
-import { ownCopy, requireBytes, secretBytes, wipe } from '../../base/bytes.js'
-import { PinBlockError } from '../../base/errors.js'
-import { type Pan, panDigits, requirePan } from '../../primitives/pan.js'
-import { type Pin, pinDigits, pinOfDigits, requirePin } from '../../primitives/pin.js'
-import { buildBlock, type FormatRow } from './format.js'
+import type { Pan } from '../../primitives/pan.js'
+import type { Pin } from '../../primitives/pin.js'
+import { buildBlock, FIELD_BYTES, type FieldRule, type FormatRow, readers, writeField } from './format.js'
 
-const BLOCK_BYTES = 8
-/** Nibbles after control and length: up to 12 PIN digits, then filler. */
-const BODY_NIBBLES = 14
-const FILLER = 0xf
-
-/** Where nibble `i` of the body meets a PAN digit: the account number starts two nibbles into the body. */
-function accountNibble(pan: Uint8Array, i: number): number {
-  // The check digit is left out; a 12-digit PAN has 11 digits before it and is padded with a zero on the left.
-  return i < 2 ? 0 : (pan[pan.length - 1 - BODY_NIBBLES + i] ?? 0)
-}
+const FIELD: FieldRule = { control: 0, filler: [0xf, 0xf], account: true }
 
 /** The row of format 0. */
 export const format0: FormatRow = {
-  bytes: BLOCK_BYTES,
+  bytes: FIELD_BYTES,
   algorithms: ['tdea-2key', 'tdea-3key'],
-  write: writeFormat0,
-  parse: ({ block, pan }) => pinOfDigits(inspectFormat0(block, pan, { digitsMustBeDecimal: true })),
-  check: ({ block, pan }) => wipe(inspectFormat0(block, pan, { digitsMustBeDecimal: false })),
+  bound: true,
+  write: (digits, pan, to, at) => writeField(FIELD, digits, pan, to, at),
+  ...readers(FIELD, FIELD_BYTES),
 }
 
 /** What {@link buildFormat0} takes. */
@@ -59,20 +49,6 @@ export interface ParseFormat0Input {
 export function buildFormat0(input: BuildFormat0Input): Uint8Array {
   const { pin, pan } = readOptions(input, 'buildFormat0', ['pin', 'pan'])
   return buildBlock(format0, pin, pan)
-}
-
-function writeFormat0(pin: Pin, pan: Pan, to: Uint8Array, at: number): void {
-  requirePin(pin)
-  requirePan(pan)
-  const digits = pinDigits(pin)
-  const account = panDigits(pan)
-  to[at] = digits.length
-  for (let i = 0; i < BODY_NIBBLES; i += 2) {
-    // Reads within bounds only: one outside makes all further reads of the loop slow.
-    const high = (i < digits.length ? digits[i] : FILLER) ?? FILLER
-    const low = (i + 1 < digits.length ? digits[i + 1] : FILLER) ?? FILLER
-    to[at + 1 + (i >> 1)] = ((high ^ accountNibble(account, i)) << 4) | (low ^ accountNibble(account, i + 1))
-  }
 }
 
 /**
@@ -105,30 +81,4 @@ export function parseFormat0(input: ParseFormat0Input): Pin {
  */
 export function checkFormat0(input: ParseFormat0Input): void {
   format0.check(readOptions(input, 'checkFormat0', ['block', 'pan']))
-}
-
-/** Reads all nibbles whatever they hold, gathers one verdict, and only then decides. */
-function inspectFormat0(block: Uint8Array, pan: Pan, rule: { digitsMustBeDecimal: boolean }): Uint8Array {
-  requireBytes(block, 'block')
-  requirePan(pan)
-  if (block.length !== BLOCK_BYTES) throw new PinBlockError()
-  const account = panDigits(pan)
-  const view = new DataView(block.buffer, block.byteOffset, BLOCK_BYTES)
-  const first = view.getUint8(0)
-  const length = first & 0xf
-  const body = secretBytes(BODY_NIBBLES)
-  // Bits other than zero mean a failed check. `x >> 31` is all ones for a negative x, else zero.
-  let bad = (first >> 4) | ((length - 4) >> 31) | ((12 - length) >> 31)
-  for (let i = 0; i < BODY_NIBBLES; i++) {
-    const byte = view.getUint8(1 + (i >> 1))
-    const nibble = ((i & 1) === 0 ? byte >> 4 : byte & 0xf) ^ accountNibble(account, i)
-    const isPin = (i - length) >> 31
-    const notDecimal = ((9 - nibble) >> 31) & (rule.digitsMustBeDecimal ? -1 : 0)
-    bad |= (isPin & notDecimal) | (~isPin & (nibble ^ FILLER))
-    body[i] = nibble
-  }
-  const digits = bad === 0 ? ownCopy(body.subarray(0, length)) : undefined
-  wipe(body)
-  if (digits === undefined) throw new PinBlockError()
-  return digits
 }

@@ -9,7 +9,7 @@ const UNIFORM: Partial<Readonly<Record<ErrorCode, string>>> = {
   ERR_JWE: 'the JWE does not open',
   ERR_PRW_MAC: 'the MAC over the PRW is wrong',
   ERR_PIN: 'a PIN is 4 to 12 decimal digits',
-  ERR_PAN: 'a PAN is 12 to 19 decimal digits',
+  ERR_PAN: 'a PAN is 10 to 19 decimal digits',
 }
 
 /** Runs of an error's text that could be the input's: long words, and digits as many as the shortest PIN. */

@@ -8,7 +8,7 @@ import { check, type FuzzTarget } from '../target.js'
 
 const CASES = [
   { make: (value: string | Uint8Array) => Pin.from(value), digits: /^[0-9]{4,12}$/, code: 'ERR_PIN' },
-  { make: (value: string | Uint8Array) => Pan.from(value), digits: /^[0-9]{12,19}$/, code: 'ERR_PAN' },
+  { make: (value: string | Uint8Array) => Pan.from(value), digits: /^[0-9]{10,19}$/, code: 'ERR_PAN' },
 ] as const
 
 /** Digits, and characters that are digits to somebody. */

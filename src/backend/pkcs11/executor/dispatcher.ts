@@ -11,7 +11,7 @@
  */
 
 import { types } from 'node:util'
-import { ownCopy, secretBytes, wipe } from '../../../base/bytes.js'
+import { concatBytes, ownCopy, secretBytes, wipe } from '../../../base/bytes.js'
 import { whenAborted } from '../../../base/deadline.js'
 import { DEFAULTS } from '../../../base/defaults.js'
 import { AbortedError, BackendError } from '../../../base/errors.js'
@@ -19,7 +19,7 @@ import { MAX_INPUT_BYTES } from '../../checks.js'
 import type { MaybePromise } from '../../driver.js'
 import { cureOf } from '../binding/errors.js'
 import type { KeyRef } from '../keys/key-table.js'
-import type { Executor, JobName, Jobs } from './executor.js'
+import type { BlocksJob, Executor, JobName, Jobs } from './executor.js'
 import type { Rung, Supervisor } from './supervisor.js'
 
 /** Bounds of the queue, in callers and milliseconds. */
@@ -45,6 +45,8 @@ interface Entry {
   /** How it has failed at once, where it has: it goes on with the cure. */
   readonly failed: unknown
 }
+
+const NONE: Uint8Array = secretBytes(0)
 
 /** Native calls in this thread hold up the event loop: after this long, the next job waits for its next turn. */
 const TURN_MS = DEFAULTS.pkcs11.turnMs.value
@@ -219,11 +221,12 @@ export class Dispatcher {
     this.#queue.delete(first)
     first.begun = true
     if (!this.#limits.coalesce || first.alone || !ECB.includes(first.name)) return batch
-    const { key, blocks } = first.job as Jobs['encipher']['job']
+    const { key, blocks, fields } = first.job as BlocksJob
     let bytes = blocks.length
     for (const entry of this.#queue) {
       if (entry.name !== first.name || entry.alone) continue
-      const other = entry.job as Jobs['encipher']['job']
+      const other = entry.job as BlocksJob
+      if ((fields === undefined) !== (other.fields === undefined)) continue
       if (!isSameKey(key, other.key) || bytes + other.blocks.length > MAX_INPUT_BYTES) continue
       bytes += other.blocks.length
       this.#queue.delete(entry)
@@ -241,18 +244,15 @@ export class Dispatcher {
       await this.#serveOne(first)
       return
     }
-    const jobs = batch.map(entry => entry.job as Jobs['encipher']['job'])
-    const together = secretBytes(jobs.reduce((sum, job) => sum + job.blocks.length, 0))
-    let at = 0
-    for (const { blocks } of jobs) {
-      together.set(blocks, at)
-      at += blocks.length
-    }
-    const { key } = first.job as Jobs['encipher']['job']
+    const jobs = batch.map(entry => entry.job as BlocksJob)
+    const together = concatBytes(...jobs.map(job => job.blocks))
+    const { key, fields } = first.job as BlocksJob
+    const between =
+      fields === undefined ? {} : { fields: concatBytes(...jobs.map(job => job.fields ?? NONE)) }
     let whole: Uint8Array | undefined
     try {
       const isWanted = (): boolean => batch.some(entry => !entry.done)
-      whole = (await this.#attempt(first.name, { key, blocks: together }, isWanted)) as Uint8Array
+      whole = (await this.#attempt(first.name, { key, blocks: together, ...between }, isWanted)) as Uint8Array
       let from = 0
       for (const [i, entry] of batch.entries()) {
         const length = jobs[i]?.blocks.length ?? 0
@@ -269,7 +269,7 @@ export class Dispatcher {
         else entry.settle({ error })
       }
     } finally {
-      wipe(together, whole)
+      wipe(together, between.fields, whole)
     }
   }
 

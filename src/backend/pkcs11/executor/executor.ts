@@ -4,11 +4,12 @@
  * nothing above this changes with the place.
  */
 
-import { wipe } from '../../../base/bytes.js'
+import { wipe, xorBytes } from '../../../base/bytes.js'
 import { KeyError } from '../../../base/errors.js'
 import {
   type Encipherment,
   isEncipherment,
+  isTdea,
   type KeyAlgorithm,
   type MacAlgorithm,
   type MacPadding,
@@ -21,12 +22,13 @@ import { cureOf, Pkcs11Error } from '../binding/errors.js'
 import type { KeyHandles, KeyRef, KeyTable } from '../keys/key-table.js'
 import {
   cbcCipher,
-  DES3_ECB,
   decrypt,
+  decryptBound,
+  ecb,
   encrypt,
+  encryptBound,
   sign,
   translateInside,
-  xorBlocks,
 } from '../mechanisms/cipher.js'
 import { deriveContentKey, signDigest } from '../mechanisms/p256.js'
 import { MAC_MEANS, type Plan, requireMeans } from '../mechanisms/plan.js'
@@ -70,13 +72,25 @@ export interface TokenContext {
   readonly keys: KeyTable
 }
 
+/** Blocks under one key, each by itself; with a field for each where it comes between two encipherments. */
+export interface BlocksJob {
+  readonly key: KeyRef
+  readonly blocks: Uint8Array
+  readonly fields?: Uint8Array
+}
+
 /** The jobs by name: what goes in and what comes out. All are idempotent. */
 export interface Jobs {
   find: { job: { readonly query: KeyQuery }; result: FoundKey<KeyRef> }
-  encipher: { job: { readonly key: KeyRef; readonly blocks: Uint8Array }; result: Uint8Array }
-  decipher: { job: { readonly key: KeyRef; readonly blocks: Uint8Array }; result: Uint8Array }
+  encipher: { job: BlocksJob; result: Uint8Array }
+  decipher: { job: BlocksJob; result: Uint8Array }
   reencipher: {
-    job: { readonly from: KeyRef; readonly to: KeyRef; readonly blocks: Uint8Array }
+    job: {
+      readonly from: KeyRef
+      readonly to: KeyRef
+      readonly blocks: Uint8Array
+      readonly inside?: boolean
+    }
     result: Uint8Array
   }
   mac: {
@@ -130,34 +144,52 @@ export function execute<Name extends JobName>(
 const OPERATIONS: Operations = {
   find: ({ keys }, station, { query }) => keys.find(station, query),
 
-  encipher: ({ keys }, station, { key, blocks }) =>
-    encrypt(station, DES3_ECB, keys.handles(station, key).key, blocks),
+  encipher: ({ keys, plan }, station, { key, blocks, fields }) => {
+    const { key: handle } = keys.handles(station, key)
+    requireCipher(plan, key.algorithm)
+    return fields === undefined
+      ? encrypt(station, ecb(key.algorithm), handle, blocks)
+      : encryptBound(station, handle, blocks, fields)
+  },
 
-  decipher: ({ keys }, station, { key, blocks }) =>
-    decrypt(station, DES3_ECB, keys.handles(station, key).key, blocks),
+  decipher: ({ keys, plan }, station, { key, blocks, fields }) => {
+    const { key: handle } = keys.handles(station, key)
+    requireCipher(plan, key.algorithm)
+    return fields === undefined
+      ? decrypt(station, ecb(key.algorithm), handle, blocks)
+      : decryptBound(station, handle, blocks, fields)
+  },
 
-  reencipher: ({ keys, plan }, station, { from, to, blocks }) => {
+  reencipher: ({ keys, plan }, station, { from, to, blocks, inside = false }) => {
     const source = keys.handles(station, from)
     const target = keys.handles(station, to)
     // A block whose own key must not be deciphered here must not move to one that can be, however that one is bound.
     const opens = !from.hostDecipher && target.can.has('DECRYPT')
-    if (plan.translation.ok && !opens && source.can.has('UNWRAP') && target.can.has('WRAP')) {
+    const isTranslatable = plan.translation.ok && isTdea(from.algorithm)
+    if (
+      plan.translation.ok &&
+      isTranslatable &&
+      !opens &&
+      source.can.has('UNWRAP') &&
+      target.can.has('WRAP')
+    ) {
       const keys = { from: source.key, to: target.key }
       return translateInside(station, keys, blocks, plan.translation.by.chunkBytes)
     }
     // The front asks for hostDecipher only where no key of this token can be translated inside.
-    if (!from.hostDecipher) {
+    if (inside || !from.hostDecipher) {
       const kid = source.can.has('UNWRAP') ? to.kid : from.kid
       if (opens) throw openError(from.kid, to.kid)
       throw new KeyError(
         'ERR_HOST_DECIPHER',
-        `key ${kid} was not made for translation inside the token, and deciphering in host memory is not allowed`,
+        `key ${kid} was not made for translation inside the token, and deciphering in host memory is not ${inside ? 'asked for' : 'allowed'}`,
         kid,
       )
     }
-    const clear = decrypt(station, DES3_ECB, source.key, blocks)
+    requireCipher(plan, from.algorithm)
+    const clear = decrypt(station, ecb(from.algorithm), source.key, blocks)
     try {
-      return encrypt(station, DES3_ECB, target.key, clear)
+      return encrypt(station, ecb(to.algorithm), target.key, clear)
     } finally {
       wipe(clear)
     }
@@ -243,6 +275,12 @@ function beats(connection: Connection, keys: KeyTable): boolean {
   return connection.pulse()
 }
 
+/** A cipher whose known answer was not seen is not used: `ERR_UNSUPPORTED_BY_TOKEN`. */
+function requireCipher(plan: Plan, algorithm: KeyAlgorithm): void {
+  if (isTdea(algorithm)) requireMeans(plan.tdea, 'TDEA')
+  else requireMeans(plan.aes, 'AES')
+}
+
 function openError(from: string, to: string): KeyError {
   return new KeyError(
     'ERR_HOST_DECIPHER',
@@ -289,7 +327,7 @@ function signPadded(
   const padded = padMessage(padding, message, BLOCK_BYTES)
   try {
     // The mechanism takes no IV, which is the same as a first block that holds it already.
-    if (iv !== undefined) padded.set(xorBlocks(padded.subarray(0, BLOCK_BYTES), iv))
+    if (iv !== undefined) padded.set(xorBytes(padded.subarray(0, BLOCK_BYTES), iv))
     return sign(station, mechanism, key, padded, BLOCK_BYTES)
   } finally {
     wipe(padded)

@@ -20,9 +20,9 @@ import {
 } from '../../../primitives/algorithms.js'
 import type { BlockCipher } from '../../../primitives/iso9797.js'
 import { cmac, macBytes } from '../../../primitives/mac.js'
-import type { Mechanism, ObjectHandle, Station } from '../binding/binding.js'
+import type { ObjectHandle, Station } from '../binding/binding.js'
 import { CKA, CKK, constantName } from '../binding/constants.js'
-import { AES_ECB, DES3_ECB, encrypt, SHA256_HMAC, sign } from '../mechanisms/cipher.js'
+import { ecb, encrypt, SHA256_HMAC, sign } from '../mechanisms/cipher.js'
 import { readAttribute, readFlag, readNumber } from '../mechanisms/objects.js'
 import { MAC_MEANS, type Plan, type Rights } from '../mechanisms/plan.js'
 import { P256_PARAMS, type RoleBit, roleAttribute } from '../mechanisms/templates.js'
@@ -284,10 +284,6 @@ function shown(
   const value = checkValueOf(method, block, expected)
   wipe(block)
   return value
-}
-
-function ecb(algorithm: KeyAlgorithm): Mechanism {
-  return isTdea(algorithm) ? DES3_ECB : AES_ECB
 }
 
 /** CBC of one block after a zero IV is ECB, and the CMAC of one block takes no more. */

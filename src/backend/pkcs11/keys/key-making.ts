@@ -69,6 +69,9 @@ export function readPurpose(key: NewKey): KeyPurpose {
     if (value && usage === 'key-block-protection' && name === 'hostDecipher') continue
     if (value && usage !== 'pin-encryption') throw new ArgumentError(`${name} is for pin-encryption keys`)
   }
+  if (translation && !isTdea(algorithm)) {
+    throw new ArgumentError('translation is for TDEA keys: format 4 is not translated inside a token')
+  }
   if (hostDecipher && mode === 'E')
     throw new ArgumentError('a key in mode E deciphers nothing: hostDecipher is no use')
   return { usage, mode, algorithm, macs: readMacs(key), hostDecipher, translation }
@@ -341,7 +344,7 @@ function allowedMechanisms(plan: Plan, { usage, algorithm, macs }: KeyPurpose): 
     const own = cmacAes.ok && cmacAes.by.way === 'sign' ? [cmacAes.by.mechanism.mechanism] : CIPHERS.aes
     return [CKM.AES_KEY_WRAP, CKM.AES_KEY_WRAP_PAD, CKM.AES_KEY_WRAP_KWP, ...own]
   }
-  if (macs.length === 0) return [CKM.DES3_ECB]
+  if (macs.length === 0) return isTdea(algorithm) ? [CKM.DES3_ECB] : CIPHERS.aes
   const found = macs.flatMap((mac): readonly number[] => {
     const by = requireMeans(MAC_MEANS[mac](plan, algorithm), mac)
     if (by.way === 'sign') return [by.mechanism.mechanism]

@@ -33,9 +33,11 @@ export interface Role {
 export function roleOf(plan: Plan, usage: KeyUsage, mode: KeyMode, algorithm: KeyAlgorithm): Role {
   if (usage === 'pin-encryption') {
     // What the token's other users could do counts: a key in mode E opens nothing and is moved from by nobody.
-    if (mode === 'E') return { needs: ['ENCRYPT'], allows: plan.translation.ok ? ['WRAP'] : [] }
-    if (mode === 'D') return { needs: ['DECRYPT'], allows: plan.translation.ok ? ['UNWRAP'] : [] }
-    return { needs: ['ENCRYPT'], allows: plan.translation.ok ? ['DECRYPT', 'WRAP', 'UNWRAP'] : ['DECRYPT'] }
+    // Format 4 mixes the PAN in between two encipherments, which no unwrapping does.
+    const translates = plan.translation.ok && isTdea(algorithm)
+    if (mode === 'E') return { needs: ['ENCRYPT'], allows: translates ? ['WRAP'] : [] }
+    if (mode === 'D') return { needs: ['DECRYPT'], allows: translates ? ['UNWRAP'] : [] }
+    return { needs: ['ENCRYPT'], allows: translates ? ['DECRYPT', 'WRAP', 'UNWRAP'] : ['DECRYPT'] }
   }
   if (algorithm === 'ec-p256') return { needs: pairBits(usage).private, allows: [] }
   // Its check value is a CMAC: it unwraps, and enciphers nothing for anybody.

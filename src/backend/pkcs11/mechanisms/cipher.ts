@@ -3,7 +3,7 @@
  * moving a block from key to key inside the token among them.
  */
 import { randomBytes } from 'node:crypto'
-import { secretBytes, wipe } from '../../../base/bytes.js'
+import { concatBytes, ownCopy, secretBytes, wipe, withWiped, xorBytes } from '../../../base/bytes.js'
 import { BackendError, KeyError } from '../../../base/errors.js'
 import { isTdea, type KeyAlgorithm } from '../../../primitives/algorithms.js'
 import type { BlockCipher } from '../../../primitives/iso9797.js'
@@ -16,6 +16,7 @@ export const DES3_ECB: Mechanism = { mechanism: CKM.DES3_ECB }
 export const AES_ECB: Mechanism = { mechanism: CKM.AES_ECB }
 /** With the key of HMAC, a generic secret; 32 bytes come out. */
 export const SHA256_HMAC: Mechanism = { mechanism: CKM.SHA256_HMAC }
+const AES_BLOCK = 16
 const DES3_CMAC: Mechanism = { mechanism: CKM.DES3_CMAC }
 const AES_CMAC: Mechanism = { mechanism: CKM.AES_CMAC }
 
@@ -92,13 +93,42 @@ export function withObject(
   return result
 }
 
-/** Two blocks of 8 bytes, bit by bit. */
-export function xorBlocks(a: Uint8Array, b: Uint8Array): Uint8Array<ArrayBuffer> {
-  const out = secretBytes(8)
-  const read = (block: Uint8Array): bigint =>
-    new DataView(block.buffer, block.byteOffset, block.byteLength).getBigUint64(0)
-  new DataView(out.buffer).setBigUint64(0, read(a) ^ read(b))
-  return out
+/** ECB with the key's cipher. */
+export function ecb(algorithm: KeyAlgorithm): Mechanism {
+  return isTdea(algorithm) ? DES3_ECB : AES_ECB
+}
+
+/**
+ * E(E(block) XOR field) under an AES key. One block is one call: CBC over block and field after a zero IV ends in it. More take
+ * two calls, whatever their number.
+ */
+export function encryptBound(
+  station: Station,
+  key: ObjectHandle,
+  blocks: Uint8Array,
+  fields: Uint8Array,
+): Uint8Array<ArrayBuffer> {
+  if (blocks.length === AES_BLOCK) {
+    const cbc: Mechanism = { mechanism: CKM.AES_CBC, parameter: secretBytes(AES_BLOCK) }
+    return withWiped(concatBytes(blocks, fields), both =>
+      withWiped(encrypt(station, cbc, key, both), chain => ownCopy(chain.subarray(AES_BLOCK))),
+    )
+  }
+  return withWiped(encrypt(station, AES_ECB, key, blocks), once =>
+    withWiped(xorBytes(once, fields), mixed => encrypt(station, AES_ECB, key, mixed)),
+  )
+}
+
+/** The inverse of {@link encryptBound}: two calls, whatever the number of blocks. */
+export function decryptBound(
+  station: Station,
+  key: ObjectHandle,
+  blocks: Uint8Array,
+  fields: Uint8Array,
+): Uint8Array<ArrayBuffer> {
+  return withWiped(decrypt(station, AES_ECB, key, blocks), once =>
+    withWiped(xorBytes(once, fields), mixed => decrypt(station, AES_ECB, key, mixed)),
+  )
 }
 
 /*

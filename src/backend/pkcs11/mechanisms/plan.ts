@@ -36,6 +36,8 @@ export interface Rights {
 export interface Plan {
   /** TDEA ECB, and by which key type a two-key bundle is held: CKK_DES2, or CKK_DES3 as K1‖K2‖K1. */
   readonly tdea: Means<{ readonly twoKeyType: number }>
+  /** AES, ECB and CBC: what PIN block format 4 is made of. */
+  readonly aes: Means<true>
   readonly cbcMac: Means<MacMeans>
   readonly retailMac: Means<MacMeans>
   readonly cmacTdea: Means<MacMeans>

@@ -31,6 +31,7 @@ export const KNOWN: {
   readonly cmacTdea: KnownMac
   readonly cmacAes: KnownMac
   readonly hmac: KnownMac
+  readonly format4: Readonly<Record<'key' | 'pinField' | 'panField' | 'enciphered', Uint8Array>>
   readonly translation: Readonly<Record<'from' | 'to' | 'cipher' | 'translated', Uint8Array>>
 } = {
   // NIST SP 800-67's and ISO 9797-1's example key; E(0) is its well-known check value 08D7B4, extended.
@@ -75,6 +76,13 @@ export const KNOWN: {
     key: hex('0B0B0B0B0B0B0B0B0B0B0B0B0B0B0B0B0B0B0B0B000000000000000000000000'),
     message: hex('4869205468657265'),
     mac: hex('B0344C61D8DB38535CA8AFCEAF0BF12B881DC200C9833DA726E9376C2E32CFF7'),
+  },
+  // ANSI X9.24-3:2017, supplement of test vectors: PIN 1234, PAN 4111111111111111.
+  format4: {
+    key: hex('AF8CB133A78F8DC2D1359F18527593FB'),
+    pinField: hex('441234AAAAAAAAAA2F69ADDE2E9E7ACE'),
+    panField: hex('44111111111111111000000000000000'),
+    enciphered: hex('A912150391AB65A67E52883D81CE2D15'),
   },
   // A block of even and odd bytes, so that a token that sets parity bits on the way is caught, and a zero block.
   translation: {
@@ -165,11 +173,18 @@ export function macKey(
   bit: RoleBit,
 ): ObjectHandle {
   if (algorithm === 'tdea-2key') return tdeaKey(station, keys, value, [bit])
-  const { binding, session } = station
-  if (keys.known) {
-    return binding.C_CreateObject(session, secretKey({ keyType: CKK.AES, can: [bit], value }))
-  }
-  const template = secretKey({ keyType: CKK.AES, can: [bit], length: value.length })
+  return aesKey(station, keys.known, value, [bit])
+}
+
+/** An AES key with a known value, or one of that length of the token's own making. */
+export function aesKey(
+  { binding, session }: Station,
+  known: boolean,
+  value: Uint8Array,
+  can: readonly RoleBit[],
+): ObjectHandle {
+  if (known) return binding.C_CreateObject(session, secretKey({ keyType: CKK.AES, can, value }))
+  const template = secretKey({ keyType: CKK.AES, can, length: value.length })
   return binding.C_GenerateKey(session, { mechanism: CKM.AES_KEY_GEN }, template)
 }
 

@@ -7,7 +7,7 @@
  * reason in the plan. A token that lets no clear key in generates its test keys, and is checked as far as that goes.
  */
 
-import { equalBytes, secretBytes } from '../../../base/bytes.js'
+import { concatBytes, equalBytes, secretBytes, xorBytes } from '../../../base/bytes.js'
 import { BackendError } from '../../../base/errors.js'
 import type { ObjectHandle, Pkcs11Binding, SessionSource, Station, Template } from '../binding/binding.js'
 import { CKA, CKK, CKM } from '../binding/constants.js'
@@ -17,14 +17,16 @@ import {
   cbcCipher,
   DES3_ECB,
   decrypt,
+  decryptBound,
   encrypt,
+  encryptBound,
   opensToAnybody,
   translateChunk,
-  xorBlocks,
 } from '../mechanisms/cipher.js'
-import type { Plan, Rights } from '../mechanisms/plan.js'
+import type { Means, Plan, Rights } from '../mechanisms/plan.js'
 import { asThreeKeys, makeWith, secretKey } from '../mechanisms/templates.js'
 import {
+  aesKey,
   findTestKeys,
   KNOWN,
   NO_KNOWN_ANSWER,
@@ -57,6 +59,7 @@ export function probeToken(
     }
   }
   const testKeys = findTestKeys(on)
+  const aes = planAes(on)
   const symmetric = testKeys === undefined ? noTdea(notes) : planSymmetric(on, testKeys, options)
   if (testKeys?.known === false) {
     notes.push('no known answers: this token imports no clear key, and was checked with keys it generated')
@@ -67,14 +70,14 @@ export function probeToken(
   const rights = probeRights(on, testKeys, notes)
   const { publicKeysPrivate } = options
   return {
-    plan: { ...symmetric, keyAgreement, signing, random, rights, publicKeysPrivate, notes },
+    plan: { ...symmetric, aes, keyAgreement, signing, random, rights, publicKeysPrivate, notes },
     testKeys,
   }
 }
 
 type SymmetricPlan = Omit<
   Plan,
-  'keyAgreement' | 'signing' | 'random' | 'rights' | 'publicKeysPrivate' | 'notes'
+  'aes' | 'keyAgreement' | 'signing' | 'random' | 'rights' | 'publicKeysPrivate' | 'notes'
 >
 
 function planSymmetric(on: Probe, keys: TestKeys, options: ProbeOptions): SymmetricPlan {
@@ -89,6 +92,23 @@ function planSymmetric(on: Probe, keys: TestKeys, options: ProbeOptions): Symmet
     hmac: planHmac(on, keys),
     translation: planTranslation(on, keys, options),
   }
+}
+
+/** AES as format 4 takes it, with a known key, or with one of the token's making, which then only has to agree with itself. */
+function planAes(on: Probe): Means<true> {
+  const known = on('AES', station => probeAes(station, true))
+  return known.ok ? known : on('AES, with a key of its own', station => probeAes(station, false))
+}
+
+function probeAes(station: Station, known: boolean): true {
+  const { key: value, pinField, panField, enciphered } = KNOWN.format4
+  const key = aesKey(station, known, value, ['ENCRYPT', 'DECRYPT'])
+  const one = encryptBound(station, key, pinField, panField)
+  if (known) requireAnswer('PIN block format 4', one, enciphered)
+  const [two, fields] = [concatBytes(pinField, pinField), concatBytes(panField, panField)]
+  requireAnswer('AES blocks side by side', encryptBound(station, key, two, fields), concatBytes(one, one))
+  requireAnswer('the inverse of AES', decryptBound(station, key, one, panField), pinField)
+  return true
 }
 
 function noTdea(notes: readonly string[]): SymmetricPlan {
@@ -136,7 +156,7 @@ function chainByHand(station: Station, key: ObjectHandle, plain: Uint8Array): Ui
   const chain = secretBytes(plain.length)
   let state = secretBytes(8)
   for (let at = 0; at < plain.length; at += 8) {
-    state = encrypt(station, DES3_ECB, key, xorBlocks(plain.subarray(at, at + 8), state))
+    state = encrypt(station, DES3_ECB, key, xorBytes(plain.subarray(at, at + 8), state))
     chain.set(state, at)
   }
   return chain
