@@ -57,8 +57,11 @@ const opened = await openSeccosSetPinRequest({
   prwKids: ['PRW-1'],
   counter,
 })
-await counter.accept(opened.acceptance, async ({ sequence }) => {
-  console.log('store', opened.prwKid, opened.pcc, opened.provenance, sequence)
+await counter.accept({
+  request: opened.acceptance,
+  store: async ({ sequence }) => {
+    console.log('store', opened.prwKid, opened.pcc, opened.provenance, sequence)
+  },
 })
 
 // Later, at a terminal.

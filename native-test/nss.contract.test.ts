@@ -24,7 +24,7 @@ describeNss('backend contract: NSS softokn', () => {
   ): Promise<Backend> {
     await using store = await openKeyStore({ ...options, importClearKeys: true })
     for (const { kid, id } of await store.listKeys()) {
-      if (kid.startsWith(prefix)) await store.deleteKey(kid, { id })
+      if (kid.startsWith(prefix)) await store.deleteKey({ kid, id })
     }
     const kids = new Set<string>()
     for (const key of keys) {

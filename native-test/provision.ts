@@ -7,7 +7,7 @@ import { onToken, strayKey } from './raw.js'
 /** Empties a token and puts exactly these keys into it. */
 export async function provision(options: KeyStoreOptions, keys: readonly ContractKey[]): Promise<void> {
   await using store = await openKeyStore({ ...options, importClearKeys: true })
-  for (const { kid, id } of await store.listKeys()) await store.deleteKey(kid, { id })
+  for (const { kid, id } of await store.listKeys()) await store.deleteKey({ kid, id })
   const kids = new Set<string>()
   for (const key of keys) {
     if (!kids.has(key.kid)) await store.importKey(key)

@@ -268,7 +268,7 @@ describeSoftHsm('the key store on SoftHSM', () => {
       if (usage !== undefined) await backend.bind({ kid, usage, algorithm, kcv: checkValue })
     }
     await backend.close()
-    for (const { kid } of made) await store.deleteKey(kid)
+    for (const { kid } of made) await store.deleteKey({ kid })
     await store.close()
     expect(await census(options)).toEqual(before)
   })

@@ -39,11 +39,15 @@ export async function tellSeccosStory(backend: Backend, keys: SeccosKeys): Promi
   const input = { cardId: CARD.id, jweKeys: jwe, profile, macKeys: mac, prwKids: [SECCOS_KIDS.prw], counter }
   const opened = await openSeccosSetPinRequest({ ...input, body })
   const cards = new Map<string, { prwValue: string; dataSet: Uint8Array; sequence: number }>()
-  await counter.accept(opened.acceptance, async ({ sequence }) => {
-    cards.set(CARD.id, { prwValue: opened.prwValue, dataSet: opened.dataSet, sequence })
+  await counter.accept({
+    request: opened.acceptance,
+    store: async ({ sequence }) => {
+      cards.set(CARD.id, { prwValue: opened.prwValue, dataSet: opened.dataSet, sequence })
+    },
   })
   show('stored PRW', `${masked(opened.prwValue)}, key ${opened.prwKid}, PCC ${opened.pcc}`)
-  for (const line of inspectDataSet(profile, opened.prwDataSet).split('\n')) console.log(`      ${line}`)
+  for (const line of inspectDataSet({ profile, prwDataSet: opened.prwDataSet }).split('\n'))
+    console.log(`      ${line}`)
 
   say('A terminal verifies PINs against what is stored; the issuer never saw the PIN.')
   const stored = cards.get(CARD.id)
@@ -59,7 +63,7 @@ export async function tellSeccosStory(backend: Backend, keys: SeccosKeys): Promi
   say('D1 repeats the request, because the answer was lost; then somebody tries what must not work.')
   const again = await openSeccosSetPinRequest({ ...input, body: await d1.seal('3DES_SECCOS', content) })
   check('the very same request is known, and nothing is stored twice', again.replayed)
-  const next = await counter.issue(CARD.id)
+  const next = await counter.issue({ cardId: CARD.id })
   check('the counter has moved by one', next.pcc === '0002')
   await checkRefusal('another PIN with the spent intdatag', 'ERR_CHANGE_COUNTER', async () =>
     openSeccosSetPinRequest({

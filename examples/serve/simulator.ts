@@ -25,7 +25,7 @@ export async function writeSimulatorConfig(around: Surroundings): Promise<string
   const past = (): number => Date.now() - TWO_HOURS
   const expiredTokens = await openTokens(folder, past)
   const { token } = await expiredTokens.issue({ subject: CLIENT.clientId, scopes: [] })
-  const { pcc, intdatag } = await changeCounter(backend, store, past).issue(EXPIRED_CARD)
+  const { pcc, intdatag } = await changeCounter(backend, store, past).issue({ cardId: EXPIRED_CARD })
   folder.write({ name: 'expired-token.txt', text: token })
   const other = await (await openTokens(folder)).issue({ subject: 'another-issuer', scopes: [] })
   folder.write({ name: 'other-token.txt', text: other.token })

@@ -47,9 +47,10 @@ describePostgres('failover', () => {
     mark: number,
     counter: ChangeCounter = counterOn(store),
   ) =>
-    counter.accept({ ...issued, cardId: CARD.cardId, fingerprint: fingerprint(mark) }, ({ sequence }) =>
-      store.pins.storePrw(CARD, prwOf(sequence, mark)),
-    )
+    counter.accept({
+      request: { ...issued, cardId: CARD.cardId, fingerprint: fingerprint(mark) },
+      store: ({ sequence }) => store.pins.storePrw(CARD, prwOf(sequence, mark)),
+    })
   /** The same store without its fence: what would be, and the proof that the test can see it. */
   const unfenced = (store: PostgresIssuerStore): ChangeCounter => {
     const inner = store.counters(ISSUER)
@@ -70,8 +71,8 @@ describePostgres('failover', () => {
     const standby = await start([], { server: primary, as: 'standby' })
     const one = await open(primary)
     await one.cards.put(CARD, RECORD)
-    const issued = await counterOn(one).issue(CARD.cardId)
-    const other = await counterOn(one).issue(CARD.cardId)
+    const issued = await counterOn(one).issue({ cardId: CARD.cardId })
+    const other = await counterOn(one).issue({ cardId: CARD.cardId })
     await standby.caughtUp(primary)
     await standby.stopReceiving()
     expect(await accept(one, issued, 1)).toEqual({ sequence: 1, replayed: false })
@@ -82,7 +83,7 @@ describePostgres('failover', () => {
     expect(await two.pins.readPrw(CARD)).toBeUndefined()
     await expect(accept(two, issued, 2)).rejects.toMatchObject({ reason: 'failover' })
     await expect(accept(two, other, 2)).rejects.toMatchObject({ reason: 'failover' })
-    const next = await counterOn(two).issue(CARD.cardId)
+    const next = await counterOn(two).issue({ cardId: CARD.cardId })
     expect(await accept(two, next, 3)).toEqual({ sequence: 2 ** 32 + 1, replayed: false })
     // What was under way on the old primary comes late, with a number that was given out there: it is older.
     await two.pins.storePrw(CARD, prwOf(7, 1))
@@ -94,7 +95,7 @@ describePostgres('failover', () => {
     const standby = await start([], { server: primary, as: 'standby' })
     const one = await open(primary)
     await one.cards.put(CARD, RECORD)
-    const issued = await unfenced(one).issue(CARD.cardId)
+    const issued = await unfenced(one).issue({ cardId: CARD.cardId })
     await standby.caughtUp(primary)
     await standby.stopReceiving()
     expect(await accept(one, issued, 1, unfenced(one))).toMatchObject({ replayed: false })
@@ -108,7 +109,7 @@ describePostgres('failover', () => {
     const primary = await start()
     const one = await open(primary)
     await one.cards.put(CARD, RECORD)
-    const issued = await counterOn(one).issue(CARD.cardId)
+    const issued = await counterOn(one).issue({ cardId: CARD.cardId })
     const copy = await start([], { server: primary, as: 'copy' })
     await accept(one, issued, 1)
     await primary.crash()
@@ -138,7 +139,7 @@ describePostgres('failover', () => {
         }
       })
       const settled = Promise.allSettled(writers)
-      const issued = await counterOn(store).issue(CARD.cardId)
+      const issued = await counterOn(store).issue({ cardId: CARD.cardId })
       const before = await accept(store, issued, kill + 1)
       accepted++
       // Each kill comes at another point of the load.

@@ -269,7 +269,7 @@ describePostgres('issuer stores: PostgreSQL, faults', server => {
     const store = await openPostgresIssuerStore({ pool, schema: newSchema(), panSealer: sealer })
     await store.cards.put(CARD, RECORD)
     await Promise.all(Array.from({ length: 60 }, (_, i) => store.pins.storePrw(CARD, prwOf(i + 1))))
-    const counters = Array.from({ length: 30 }, () => counterOn(store).issue(CARD.cardId))
+    const counters = Array.from({ length: 30 }, () => counterOn(store).issue({ cardId: CARD.cardId }))
     expect(new Set((await Promise.all(counters)).map(({ pcc }) => pcc))).toEqual(new Set(['0001']))
     expect(await store.pins.readPrw(CARD)).toEqual(prwOf(60))
     await store.close()
@@ -322,7 +322,7 @@ describePostgres('issuer stores: PostgreSQL, faults', server => {
         const store = await open({ max: 3, timeoutMs: 1000 })
         await store.cards.put(CARD, RECORD)
         const counter = counterOn(store)
-        const { intdatag, pcc } = await counter.issue(CARD.cardId)
+        const { intdatag, pcc } = await counter.issue({ cardId: CARD.cardId })
         const { state, done, reached } = writeThrough(store)
         await reached(20)
         await server.stop(signal)
@@ -337,9 +337,14 @@ describePostgres('issuer stores: PostgreSQL, faults', server => {
         expect((await store.pins.readPrw(CARD))?.sequence).toBeGreaterThanOrEqual(state.acknowledged)
         const request = { cardId: CARD.cardId, pcc, intdatag, fingerprint: new Uint8Array(32) }
         // It may have lost an acceptance: what was issued before it went is worth nothing any more.
-        await expect(counter.accept(request, async () => {})).rejects.toMatchObject({ reason: 'failover' })
-        const again = { ...(await counter.issue(CARD.cardId)), cardId: CARD.cardId }
-        const accepted = await counter.accept({ ...again, fingerprint: new Uint8Array(32) }, async () => {})
+        await expect(counter.accept({ request, store: async () => {} })).rejects.toMatchObject({
+          reason: 'failover',
+        })
+        const again = { ...(await counter.issue({ cardId: CARD.cardId })), cardId: CARD.cardId }
+        const accepted = await counter.accept({
+          request: { ...again, fingerprint: new Uint8Array(32) },
+          store: async () => {},
+        })
         expect(accepted).toEqual({ sequence: 2 ** 32 + 1, replayed: false })
       },
     )

@@ -73,7 +73,7 @@ describePostgres('issuer stores: PostgreSQL, versions', server => {
     const store = await open(schema)
     await store.cards.put(CARD, RECORD)
     await store.pins.storeBlock(CARD, blockOf(1))
-    await counterOn(store).issue(CARD.cardId)
+    await counterOn(store).issue({ cardId: CARD.cardId })
     await store.close()
     const plan = postgresPlan(schema, 20_000)
     const next: MigrationPlan = {
@@ -116,7 +116,7 @@ describePostgres('issuer stores: PostgreSQL, versions', server => {
     await using store = await open(schema, { connectionString })
     await store.cards.put(CARD, RECORD)
     await store.pins.storeBlock(CARD, blockOf(1))
-    expect(await counterOn(store).issue(CARD.cardId)).toMatchObject({ pcc: '0001' })
+    expect(await counterOn(store).issue({ cardId: CARD.cardId })).toMatchObject({ pcc: '0001' })
     await store.cards.remove(CARD)
   })
 

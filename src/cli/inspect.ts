@@ -50,7 +50,7 @@ const SUBJECTS: Readonly<Record<string, Inspect>> = {
     const options = { profile: { type: 'string' } } as const
     const { values, positionals } = readArguments(args, { options, positionals: 1 })
     const profile = await readProfile(requireOption(values.profile, 'profile'), io)
-    return inspectDataSet(profile, (await readInput(positionals[0], io)).trim())
+    return inspectDataSet({ profile, prwDataSet: (await readInput(positionals[0], io)).trim() })
   },
   profile: async (args, io) => {
     const { positionals } = readArguments(args, { options: {}, positionals: 1 })
@@ -68,7 +68,7 @@ const SUBJECTS: Readonly<Record<string, Inspect>> = {
     if (!/^(?:[0-9A-Fa-f]{2})+$/.test(hex)) throw new UsageError('a PIN block is given as hex digits')
     const block = fromHex(hex, 'the block')
     try {
-      return inspectPinBlock(block, { state })
+      return inspectPinBlock({ block, state })
     } finally {
       wipe(block)
     }
@@ -131,7 +131,7 @@ the place of the mistake, where it is not one.
     const profile = parseProfile(readJson(await readInput(positionals[0], io), 'the profile'))
     const rows = (['prw', 'mac'] as const).map(which => {
       const { algorithm, padding, keyBytes, outputBytes } = profile[which]
-      const uncovered = uncoveredBy(profile, which).join(', ') || 'nothing'
+      const uncovered = uncoveredBy({ profile, computation: which }).join(', ') || 'nothing'
       return [which, algorithm, String(padding), `${keyBytes}`, `${outputBytes}`, uncovered]
     })
     io.out(`profile ${profile.name} ${profile.version} (${profile.provenance})`)

@@ -20,7 +20,7 @@ import {
 import { DataSetError, KeyError } from '../base/errors.js'
 import { type KeyUsage, refusedUse, requireUse, USAGES } from '../key/usage.js'
 import { isCipher, isTdea, KEY_BYTES } from '../primitives/algorithms.js'
-import { type DataSetContent, fieldOfDataSet, readDataSet, unmaskDataSet } from './data-set.js'
+import { type DataSetContent, fieldOfDataSet, readChecked, unmaskChecked } from './data-set.js'
 import { type DataSetValues, encodeValue } from './field-value.js'
 import { packNibbles, partOfValue, toEbcdic, unpackNibbles } from './profile/encoding.js'
 import { encodePin } from './profile/forms.js'
@@ -91,7 +91,7 @@ function resolveInput(part: ComputationInput, material: Material): Uint8Array {
   const { profile, masked, values, prw } = material
   switch (part.input) {
     case 'dataSet.full':
-      return sliced(part.part, unmaskDataSet(profile, masked, values))
+      return sliced(part.part, unmaskChecked(profile, masked, values))
     case 'dataSet.masked':
       return sliced(part.part, ownCopy(masked))
     case 'field':
@@ -294,20 +294,7 @@ export function requireKeyFor(
   }
 }
 
-/** The members of {@link DataSetValues}, for verbs that read them. */
-export const VALUES = [
-  'pan',
-  'pin',
-  'pcc',
-  'intdatag',
-  'random',
-  'prwKid',
-  'macKid',
-  'issuerId',
-  'fields',
-] as const
-
-/** A masked data set in memory of its own, and what {@link readDataSet} found in it. */
+/** A masked data set in memory of its own, and what {@link readChecked} found in it. */
 export interface ReadDataSet {
   readonly masked: Uint8Array
   readonly content: DataSetContent
@@ -315,7 +302,7 @@ export interface ReadDataSet {
 
 /** As {@link mergeValues}, the data set being read first. */
 export function valuesWith(profile: SeccosProfile, masked: Uint8Array, given: DataSetValues): DataSetValues {
-  return mergeValues(profile, { masked, content: readDataSet(profile, masked) }, given)
+  return mergeValues(profile, { masked, content: readChecked(profile, masked) }, given)
 }
 
 /**

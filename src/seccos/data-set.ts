@@ -5,9 +5,10 @@
  * PIN always among them) are zero bytes. A full data set holds the PAN and mostly the PIN: who gets one from here
  * wipes it.
  */
+import { readOptions, readOwn } from '../base/arguments.js'
 import { equalBytes, fromHex, ownCopy, requireBytes, secretBytes, toHex, wipe } from '../base/bytes.js'
 import { ArgumentError, DataSetError } from '../base/errors.js'
-import { type DataSetValues, decodeValue, encodeValue } from './field-value.js'
+import { type DataSetValues, decodeValue, encodeValue, VALUES } from './field-value.js'
 import {
   DATA_SET_BYTES,
   isConstant,
@@ -28,6 +29,21 @@ export interface DataSetContent {
   readonly fields: Readonly<Record<string, string | Uint8Array>>
 }
 
+/** What {@link buildDataSet} takes: a profile, and the values of its fields. */
+export interface BuildDataSetInput extends DataSetValues {
+  readonly profile: SeccosProfile
+}
+
+/** What {@link readDataSet} and {@link requireMasked} take. */
+export interface MaskedDataSet {
+  readonly profile: SeccosProfile
+  /** The masked data set: 123 bytes. */
+  readonly dataSet: Uint8Array
+}
+
+/** What {@link unmaskDataSet} takes: the masked data set, and the values that the mask hides. */
+export interface UnmaskDataSetInput extends MaskedDataSet, DataSetValues {}
+
 /**
  * Builds the full data set: 123 bytes in memory of its own, which the caller wipes.
  *
@@ -36,11 +52,17 @@ export interface DataSetContent {
  *
  * @example
  * ```ts
- * const full = buildDataSet(profile, { pan, pin, pcc: '0001', intdatag, random, fields: { psn: '01' } })
+ * const full = buildDataSet({ profile, pan, pin, pcc: '0001', intdatag, random, fields: { psn: '01' } })
  * ```
  */
-export function buildDataSet(profile: SeccosProfile, values: DataSetValues): Uint8Array {
+export function buildDataSet(input: BuildDataSetInput): Uint8Array {
+  const { profile, ...values } = readOwn(input, 'buildDataSet', [...VALUES, 'profile'])
   requireProfile(profile)
+  return buildChecked(profile, values)
+}
+
+/** The inner door of {@link buildDataSet}: the profile is one. */
+export function buildChecked(profile: SeccosProfile, values: DataSetValues): Uint8Array {
   requireKnownFields(profile, values)
   return fill(secretBytes(DATA_SET_BYTES), profile.fields, field => contentOf(profile, field, values))
 }
@@ -52,11 +74,21 @@ export function buildDataSet(profile: SeccosProfile, values: DataSetValues): Uin
  *
  * @example
  * ```ts
- * const prwDataSet = dataSetToHex(maskDataSet(profile, full))
+ * const prwDataSet = dataSetToHex(maskDataSet({ profile, full }))
  * ```
  */
-export function maskDataSet(profile: SeccosProfile, full: Uint8Array): Uint8Array {
+export function maskDataSet(input: {
+  readonly profile: SeccosProfile
+  /** The full data set: 123 bytes. It stays the caller's, who wipes it. */
+  readonly full: Uint8Array
+}): Uint8Array {
+  const { profile, full } = readOptions(input, 'maskDataSet', ['profile', 'full'])
   requireProfile(profile)
+  return maskChecked(profile, full)
+}
+
+/** The inner door of {@link maskDataSet}: the profile is one. */
+export function maskChecked(profile: SeccosProfile, full: Uint8Array): Uint8Array {
   requireDataSet(full)
   const masked = ownCopy(full)
   for (const field of maskedFields(profile)) applyMask(field, partOf(masked, field))
@@ -71,11 +103,18 @@ export function maskDataSet(profile: SeccosProfile, full: Uint8Array): Uint8Arra
  *
  * @example
  * ```ts
- * const full = unmaskDataSet(profile, dataSetFromHex(prwDataSet), { pan, pin })
+ * const full = unmaskDataSet({ profile, dataSet: dataSetFromHex(prwDataSet), pan, pin })
  * ```
  */
-export function unmaskDataSet(profile: SeccosProfile, masked: Uint8Array, values: DataSetValues): Uint8Array {
-  requireMasked(profile, masked)
+export function unmaskDataSet(input: UnmaskDataSetInput): Uint8Array {
+  const { profile, dataSet, ...values } = readOwn(input, 'unmaskDataSet', [...VALUES, 'profile', 'dataSet'])
+  requireProfile(profile)
+  return unmaskChecked(profile, dataSet, values)
+}
+
+/** The inner door of {@link unmaskDataSet}: the profile is one. */
+export function unmaskChecked(profile: SeccosProfile, masked: Uint8Array, values: DataSetValues): Uint8Array {
+  requireMaskedBy(profile, masked)
   requireKnownFields(profile, values)
   return fill(ownCopy(masked), maskedFields(profile), field => hiddenContent(profile, field, masked, values))
 }
@@ -87,11 +126,16 @@ export function unmaskDataSet(profile: SeccosProfile, masked: Uint8Array, values
  *
  * @example
  * ```ts
- * requireMasked(profile, dataSetFromHex(prwDataSet)) // throws, or is silent
+ * requireMasked({ profile, dataSet: dataSetFromHex(prwDataSet) }) // throws, or is silent
  * ```
  */
-export function requireMasked(profile: SeccosProfile, dataSet: Uint8Array): void {
+export function requireMasked(input: MaskedDataSet): void {
+  const { profile, dataSet } = readOptions(input, 'requireMasked', ['profile', 'dataSet'])
   requireProfile(profile)
+  requireMaskedBy(profile, dataSet)
+}
+
+function requireMaskedBy(profile: SeccosProfile, dataSet: Uint8Array): void {
   requireDataSet(dataSet)
   for (const field of maskedFields(profile)) {
     const there = partOf(dataSet, field)
@@ -114,11 +158,18 @@ export function requireMasked(profile: SeccosProfile, dataSet: Uint8Array): void
  *
  * @example
  * ```ts
- * const { pcc, intdatag, fields } = readDataSet(profile, dataSetFromHex(prwDataSet))
+ * const { pcc, intdatag, fields } = readDataSet({ profile, dataSet: dataSetFromHex(prwDataSet) })
  * ```
  */
-export function readDataSet(profile: SeccosProfile, dataSet: Uint8Array): DataSetContent {
-  requireMasked(profile, dataSet)
+export function readDataSet(input: MaskedDataSet): DataSetContent {
+  const { profile, dataSet } = readOptions(input, 'readDataSet', ['profile', 'dataSet'])
+  requireProfile(profile)
+  return readChecked(profile, dataSet)
+}
+
+/** The inner door of {@link readDataSet}: the profile is one. */
+export function readChecked(profile: SeccosProfile, dataSet: Uint8Array): DataSetContent {
+  requireMaskedBy(profile, dataSet)
   const known = new Map<ReservedField, string | Uint8Array>()
   const own = new Map<string, string | Uint8Array>()
   for (const field of profile.fields) {
@@ -180,7 +231,7 @@ export function fieldOfDataSet(
  *
  * @example
  * ```ts
- * const prwDataSet = dataSetToHex(maskDataSet(profile, full))
+ * const prwDataSet = dataSetToHex(maskDataSet({ profile, full }))
  * ```
  */
 export function dataSetToHex(dataSet: Uint8Array): string {
@@ -196,7 +247,7 @@ export function dataSetToHex(dataSet: Uint8Array): string {
  *
  * @example
  * ```ts
- * const { pcc } = readDataSet(profile, dataSetFromHex(prwDataSet))
+ * const { pcc } = readDataSet({ profile, dataSet: dataSetFromHex(prwDataSet) })
  * ```
  */
 export function dataSetFromHex(hex: string): Uint8Array {

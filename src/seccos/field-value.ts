@@ -44,6 +44,19 @@ export interface DataSetValues {
   readonly fields?: Readonly<Record<string, string | Uint8Array>> | undefined
 }
 
+/** The members of {@link DataSetValues}, for verbs that read them. */
+export const VALUES = [
+  'pan',
+  'pin',
+  'pcc',
+  'intdatag',
+  'random',
+  'prwKid',
+  'macKid',
+  'issuerId',
+  'fields',
+] as const
+
 /** A place for a value: whose, and in which form. */
 export interface ValuePlace extends ValueForm {
   readonly id: string

@@ -11,10 +11,9 @@ import {
   type ReadDataSet,
   requireKeyFor,
   requireRandom,
-  VALUES,
 } from './computation.js'
-import { buildDataSet, maskDataSet, readDataSet } from './data-set.js'
-import type { DataSetValues } from './field-value.js'
+import { buildChecked, maskChecked, readChecked } from './data-set.js'
+import { type DataSetValues, VALUES } from './field-value.js'
 import { readText, showText } from './profile/forms.js'
 import {
   macUsageOf,
@@ -105,8 +104,8 @@ async function computeWith(
   const { key, profile, pan, pin, pcc, intdatag, fields } = input
   const { macKid, issuerId, prwKid = key.kid } = input
   const values: DataSetValues = { pan, pin, pcc, intdatag, fields, random, prwKid, macKid, issuerId }
-  const full = buildDataSet(profile, values)
-  const masked = maskDataSet(profile, full)
+  const full = buildChecked(profile, values)
+  const masked = maskChecked(profile, full)
   wipe(full)
   const material = { profile, masked, values }
   const prwValue = await compute({ key, computation: profile.prw, material }, options, output =>
@@ -170,7 +169,7 @@ export async function verifyPrw(input: VerifyPrwInput, options?: CallOptions): P
   requirePin(request.pin)
   requirePan(request.pan)
   const masked = snapshot(request.dataSet, 'dataSet')
-  const dataSet = { masked, content: readDataSet(profile, masked) }
+  const dataSet = { masked, content: readChecked(profile, masked) }
   return prwVerdict({ key, profile, dataSet, prwValue, given: request }, options)
 }
 
@@ -313,7 +312,7 @@ function checkedMac(request: PrwMacInput): CheckedMac {
   requireProfile(profile)
   requireKey(key, 'key')
   const masked = snapshot(given, 'dataSet')
-  return { key, profile, dataSet: { masked, content: readDataSet(profile, masked) }, prwValue, given: values }
+  return { key, profile, dataSet: { masked, content: readChecked(profile, masked) }, prwValue, given: values }
 }
 
 function materialOf(

@@ -64,17 +64,17 @@ export const COUNTER_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
     const { cardId } = CARD
     await one.cards.put(CARD, PLAIN)
     for (let round = 1; round <= ROUNDS; round++) {
-      const { pcc, intdatag } = await counterOn(one).issue(cardId)
+      const { pcc, intdatag } = await counterOn(one).issue({ cardId })
       assert.equal(pcc, String(round).padStart(4, '0'), 'the PCC does not count the accepted requests')
       const stored: number[] = []
       const acceptAt = (store: IssuerStore, mark: number): Promise<unknown> =>
-        counterOn(store).accept(
-          { cardId, pcc, intdatag, fingerprint: new Uint8Array(32).fill(mark) },
-          ({ sequence }) => {
+        counterOn(store).accept({
+          request: { cardId, pcc, intdatag, fingerprint: new Uint8Array(32).fill(mark) },
+          store: ({ sequence }) => {
             stored.push(mark)
             return store.pins.storePrw(CARD, prwOf(sequence, mark))
           },
-        )
+        })
       const outcomes = await Promise.allSettled([acceptAt(one, 1), acceptAt(other, 2)])
       const refusals = outcomes.flatMap(outcome => (outcome.status === 'rejected' ? [outcome.reason] : []))
       assert.equal(refusals.length, 1, 'not exactly one was refused')
@@ -90,15 +90,15 @@ export const COUNTER_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
     const { cardId } = CARD
     let last = 0
     for (let round = 0; round < ROUNDS; round++) {
-      const issued = await Promise.all([...counters, ...counters].map(counter => counter.issue(cardId)))
+      const issued = await Promise.all([...counters, ...counters].map(counter => counter.issue({ cardId })))
       assert.equal(new Set(issued.map(({ intdatag }) => intdatag)).size, issued.length)
       for (const { pcc } of issued) assert.ok(Number(pcc) > last, `PCC ${pcc} after ${last} was accepted`)
       const outcomes = await Promise.allSettled(
         issued.map(({ pcc, intdatag }, i) =>
-          counters[i % 2]?.accept(
-            { cardId, pcc, intdatag, fingerprint: new Uint8Array(32).fill(i) },
-            async () => {},
-          ),
+          counters[i % 2]?.accept({
+            request: { cardId, pcc, intdatag, fingerprint: new Uint8Array(32).fill(i) },
+            store: async () => {},
+          }),
         ),
       )
       assert.ok(outcomes.some(({ status }) => status === 'fulfilled'))
@@ -141,7 +141,7 @@ export const LIFE_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
 /** For stores that outlive their process. */
 export const DURABLE_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
   'everything is there again after closing and opening': async ({ one, other, reopen }) => {
-    const issued = await counterOn(one).issue(CARD.cardId)
+    const issued = await counterOn(one).issue({ cardId: CARD.cardId })
     const cards = Object.entries(CARDS).map(([name, card], i) => ({
       ...CARD,
       cardId: `card-${i}`,
@@ -161,8 +161,8 @@ export const DURABLE_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
     await again.pins.storePrw(prwCard, prwOf(6))
     assert.deepEqual(await again.pins.readPrw(prwCard), prwOf(7))
     const request = { ...issued, cardId: CARD.cardId, fingerprint: new Uint8Array(32) }
-    assert.equal((await counterOn(again).accept(request, async () => {})).replayed, false)
-    assert.equal((await counterOn(again).issue(CARD.cardId)).pcc, '0002')
+    assert.equal((await counterOn(again).accept({ request, store: async () => {} })).replayed, false)
+    assert.equal((await counterOn(again).issue({ cardId: CARD.cardId })).pcc, '0002')
   },
 
   'a handle goes on while another one closes': async ({ one, other }) => {
@@ -410,7 +410,7 @@ export const ROTATION_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
       collect(by.pins.storeBlocks([CARD, OTHER_ISSUER].map(card => ({ card, pin: blockOf(1) }))))
     for (const put of [store, storeMany]) {
       const counter = counterOn(one)
-      const issued = await counter.issue(CARD.cardId)
+      const issued = await counter.issue({ cardId: CARD.cardId })
       const request = { ...issued, cardId: CARD.cardId, fingerprint: new Uint8Array(32) }
       assert.deepEqual(await counter.check(request), { replayed: false })
       await put(other)

@@ -121,7 +121,7 @@ export const PIN_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
     const blocks: Readonly<Record<string, unknown>> = {
       'no object': undefined,
       'a block of 7 bytes': { ...blockOf(2), block: new Uint8Array(7) },
-      'a block of 16 bytes': { ...blockOf(2), block: new Uint8Array(16) },
+      'a block of 15 bytes': { ...blockOf(2), block: new Uint8Array(15) },
       'a block as hex': { ...blockOf(2), block: '0000000000000000' },
       'no kid': { block: blockOf(2).block },
       'a kid with a line feed': { ...blockOf(2), kid: 'a\nb' },

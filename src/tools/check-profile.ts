@@ -8,9 +8,9 @@ import type { KeyAlgorithm } from '../primitives/algorithms.js'
 import { requirePan } from '../primitives/pan.js'
 import { requirePin } from '../primitives/pin.js'
 import { compute, mergeValues } from '../seccos/computation.js'
-import { dataSetFromHex, readDataSet } from '../seccos/data-set.js'
+import { dataSetFromHex, readChecked } from '../seccos/data-set.js'
 import type { DataSetValues } from '../seccos/field-value.js'
-import { uncoveredBy } from '../seccos/profile/coverage.js'
+import { uncoveredIn } from '../seccos/profile/coverage.js'
 import { PIN_FORM_NAMES, readText, showText } from '../seccos/profile/forms.js'
 import { parseProfile } from '../seccos/profile/parse.js'
 import {
@@ -169,7 +169,7 @@ async function checkSample(
   keys: { readonly prw: Key; readonly mac: Key },
 ): Promise<CheckedSample> {
   try {
-    const content = readDataSet(profile, dataSetFromHex(sample.prwDataSet))
+    const content = readChecked(profile, dataSetFromHex(sample.prwDataSet))
     const { fields: own, ...known } = content
     const fields = [...Object.keys(known), ...Object.keys(own)]
     const [prw, mac] = [
@@ -198,7 +198,7 @@ async function verdict(
 ): Promise<boolean | string> {
   try {
     const masked = dataSetFromHex(sample.prwDataSet)
-    const values = mergeValues(profile, { masked, content: readDataSet(profile, masked) }, sample)
+    const values = mergeValues(profile, { masked, content: readChecked(profile, masked) }, sample)
     const { text, outputBytes } = profile.prw
     const bytes = which === 'mac' ? readText(text, outputBytes, sample.prwValue, 'prwValue') : secretBytes(0)
     const material = { profile, masked, values, prw: { bytes, text: sample.prwValue } }
@@ -248,8 +248,8 @@ function readingAsProfile(json: SeccosProfile): SeccosProfile | undefined {
   try {
     return parseProfile({
       ...json,
-      prw: { ...json.prw, uncovered: uncoveredBy(json, 'prw') },
-      mac: { ...json.mac, uncovered: uncoveredBy(json, 'mac') },
+      prw: { ...json.prw, uncovered: uncoveredIn(json, 'prw') },
+      mac: { ...json.mac, uncovered: uncoveredIn(json, 'mac') },
     })
   } catch (error) {
     if (isIssuerPinError(error)) return undefined

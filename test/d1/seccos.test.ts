@@ -190,7 +190,7 @@ describe('intdatag and PCC', () => {
     expect(await reasonOf(() => open(late))).toBe('expired')
     const [third, second] = [await request(), await request()]
     const opened = await open(third)
-    await counter.accept(opened.acceptance, async () => {})
+    await counter.accept({ request: opened.acceptance, store: async () => {} })
     expect(await reasonOf(() => open(second))).toBe('superseded')
     const { plaintext } = await openJwe({ jwe: third.encryptedPinBlock, keys: issuer.jwe })
     const { intdatag } = readSeccosContent(plaintext)
@@ -213,15 +213,18 @@ describe('intdatag and PCC', () => {
     const stored: number[] = []
     const take = async (message: object) => {
       const opened = await open(message)
-      await counter.accept(opened.acceptance, async ({ sequence }) => {
-        stored.push(sequence)
+      await counter.accept({
+        request: opened.acceptance,
+        store: async ({ sequence }) => {
+          stored.push(sequence)
+        },
       })
       return opened.replayed
     }
     expect(await take(body)).toBe(false)
     expect(await take(await altered(body, {}))).toBe(true)
     expect(stored).toEqual([1])
-    expect((await counter.issue('card-1')).pcc).toBe('0042')
+    expect((await counter.issue({ cardId: 'card-1' })).pcc).toBe('0042')
   })
 })
 
@@ -260,7 +263,7 @@ describe('what is stored', () => {
         pccInput,
       ]),
     })
-    const { pcc, intdatag } = await counter.issue('card-1')
+    const { pcc, intdatag } = await counter.issue({ cardId: 'card-1' })
     const body = await makeSeccosSetPinRequest({
       pin: Pin.from('4711'),
       pan: PAN,
@@ -281,7 +284,7 @@ describe('what is stored', () => {
     expect(other).toMatchObject({ reason: 'other-card' })
     const opened = await open(body, { profile: without })
     expect(opened.pcc).toBe(pcc)
-    expect((await counter.accept(opened.acceptance, async () => {})).replayed).toBe(false)
+    expect((await counter.accept({ request: opened.acceptance, store: async () => {} })).replayed).toBe(false)
   })
 })
 

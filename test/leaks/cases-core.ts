@@ -356,26 +356,45 @@ export const CORE: readonly LeakCase[] = [
     names: ['name', 'version', 'description', 'id'],
     echoes: ['iv', 'constant', 'pad'],
   }),
-  verb('uncoveredBy', core.uncoveredBy, () => [profile, 'prw'], { pure: true }),
+  verb('uncoveredBy', core.uncoveredBy, () => [{ profile, computation: 'prw' }], { pure: true }),
   verb('neededToVerify', core.neededToVerify, () => [profile], { pure: true }),
   verb('remarksOn', core.remarksOn, () => [profile], { pure: true }),
-  verb('buildDataSet', core.buildDataSet, world => [profile, values(world)], {
+  verb('buildDataSet', core.buildDataSet, world => [{ profile, ...values(world) }], {
     holds: ['clear block', 'PAN', 'PAN digits of a block'],
     pure: true,
   }),
-  verb('maskDataSet', core.maskDataSet, world => [profile, core.buildDataSet(profile, values(world))], {
+  verb(
+    'maskDataSet',
+    core.maskDataSet,
+    world => [{ profile, full: core.buildDataSet({ profile, ...values(world) }) }],
+    {
+      pure: true,
+    },
+  ),
+  verb(
+    'unmaskDataSet',
+    core.unmaskDataSet,
+    world => [{ profile, dataSet: world.seccos.dataSet, ...values(world) }],
+    {
+      holds: ['clear block', 'PAN', 'PAN digits of a block'],
+      pure: true,
+    },
+  ),
+  verb('requireMasked', core.requireMasked, world => [{ profile, dataSet: world.seccos.dataSet }], {
     pure: true,
   }),
-  verb('unmaskDataSet', core.unmaskDataSet, world => [profile, world.seccos.dataSet, values(world)], {
-    holds: ['clear block', 'PAN', 'PAN digits of a block'],
+  verb(
+    'requireMasked',
+    core.requireMasked,
+    world => [{ profile, dataSet: core.buildDataSet({ profile, ...values(world) }) }],
+    {
+      pure: true,
+      refused: true,
+    },
+  ),
+  verb('readDataSet', core.readDataSet, world => [{ profile, dataSet: world.seccos.dataSet }], {
     pure: true,
   }),
-  verb('requireMasked', core.requireMasked, world => [profile, world.seccos.dataSet], { pure: true }),
-  verb('requireMasked', core.requireMasked, world => [profile, core.buildDataSet(profile, values(world))], {
-    pure: true,
-    refused: true,
-  }),
-  verb('readDataSet', core.readDataSet, world => [profile, world.seccos.dataSet], { pure: true }),
   verb('dataSetToHex', core.dataSetToHex, world => [world.seccos.dataSet], { pure: true }),
   verb('dataSetFromHex', core.dataSetFromHex, world => [core.dataSetToHex(world.seccos.dataSet)], {
     pure: true,
@@ -423,7 +442,7 @@ export const CORE: readonly LeakCase[] = [
   method(
     'ChangeCounter.issue',
     ({ backend }) => newCounter(backend),
-    ({ options }) => ['card-1', options],
+    ({ options }) => [{ cardId: 'card-1' }, options],
   ),
   method(
     'ChangeCounter.check',
@@ -459,8 +478,15 @@ export const CORE: readonly LeakCase[] = [
     'ChangeCounter.accept',
     ({ counter }) => counter,
     ({ options }) => [
-      { cardId: 'card-1', intdatag: 'TAG-0123456789-ABCDE', pcc: '0042', fingerprint: new Uint8Array(32) },
-      async () => {},
+      {
+        request: {
+          cardId: 'card-1',
+          intdatag: 'TAG-0123456789-ABCDE',
+          pcc: '0042',
+          fingerprint: new Uint8Array(32),
+        },
+        store: async () => {},
+      },
       options,
     ],
     { refused: true },
@@ -472,23 +498,38 @@ export const CORE: readonly LeakCase[] = [
   ),
   verb('memoryStore', core.memoryStore, () => [], { pure: true }),
 
-  verb('inspectDataSet', tools.inspectDataSet, world => [profile, core.dataSetToHex(world.seccos.dataSet)], {
-    pure: true,
-  }),
   verb(
     'inspectDataSet',
     tools.inspectDataSet,
-    world => [profile, core.dataSetToHex(core.buildDataSet(profile, values(world)))],
+    world => [{ profile, prwDataSet: core.dataSetToHex(world.seccos.dataSet) }],
+    {
+      pure: true,
+    },
+  ),
+  verb(
+    'inspectDataSet',
+    tools.inspectDataSet,
+    world => [{ profile, prwDataSet: core.dataSetToHex(core.buildDataSet({ profile, ...values(world) })) }],
     { pure: true },
   ),
   verb('drawProfile', tools.drawProfile, () => [profile], { pure: true }),
   verb('inspectJweHeader', tools.inspectJweHeader, () => [secret.sealed(content)], { pure: true }),
-  verb('inspectPinBlock', tools.inspectPinBlock, () => [bytes(secret.clearBlock), { state: 'clear' }], {
-    pure: true,
-  }),
-  verb('inspectPinBlock', tools.inspectPinBlock, () => [bytes(secret.storedBlock), { state: 'enciphered' }], {
-    pure: true,
-  }),
+  verb(
+    'inspectPinBlock',
+    tools.inspectPinBlock,
+    () => [{ block: bytes(secret.clearBlock), state: 'clear' }],
+    {
+      pure: true,
+    },
+  ),
+  verb(
+    'inspectPinBlock',
+    tools.inspectPinBlock,
+    () => [{ block: bytes(secret.storedBlock), state: 'enciphered' }],
+    {
+      pure: true,
+    },
+  ),
   verb('isIssuerPinError', core.isIssuerPinError, () => [new Error(secret.pin)], { pure: true }),
   verb(
     'checkProfile',

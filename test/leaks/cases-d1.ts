@@ -231,7 +231,7 @@ export const D1: readonly LeakCase[] = [
     { pure: true },
   ),
   verb('chainedAudit', d1.chainedAudit, () => [{ key: auditKey(), write: () => {} }], { pure: true }),
-  verb('verifyAuditChain', d1.verifyAuditChain, () => [[], auditKey()], { pure: true }),
+  verb('verifyAuditChain', d1.verifyAuditChain, () => [{ lines: [], key: auditKey() }], { pure: true }),
 ]
 
 function endpointOptions(keys: World['keys'], counter: World['counter']) {

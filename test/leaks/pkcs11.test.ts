@@ -216,7 +216,7 @@ describe('the key store shows no secret', LONG, () => {
       await wrongCalls(
         'deleteKey',
         () => ['NEW', { id: '00' }],
-        given => store.deleteKey(given[0] as string, given[1] as { id: string }),
+        given => store.deleteKey({ kid: given[0] as string, ...(given[1] as { id: string }) }),
       ),
     ).toEqual([])
     expect(leaksOf({ result: await store.listKeys() }, 'listKeys')).toEqual([])
@@ -244,7 +244,7 @@ describe('the key store shows no secret', LONG, () => {
         await outcomeOf(() => store.importKey({ ...key(), material: material() } as never)),
         await outcomeOf(() => store.assembleKey({ ...key(), parts: [material()], kcv: '000000' } as never)),
         await outcomeOf(() => store.generateKey({ ...key(), kid: 'STORE' } as never)),
-        await outcomeOf(() => store.deleteKey('NONE')),
+        await outcomeOf(() => store.deleteKey({ kid: 'NONE' })),
         await outcomeOf(() => store.close()),
       ]
       return outcomes.flatMap(outcome => leaksOf(outcome, 'the key store'))

@@ -54,13 +54,13 @@ describe('a store', LONG, () => {
       return value
     }
     const counter = counterOn(store, backend)
-    const { intdatag, pcc } = await counter.issue('card-1')
+    const { intdatag, pcc } = await counter.issue({ cardId: 'card-1' })
     const prwValue = clearBlock.toString('hex')
     const fingerprint = requestFingerprint({ intdatag, prwValue })
-    const { replayed } = await counter.accept(
-      { cardId: 'card-1', intdatag, pcc, fingerprint },
-      async () => {},
-    )
+    const { replayed } = await counter.accept({
+      request: { cardId: 'card-1', intdatag, pcc, fingerprint },
+      store: async () => {},
+    })
     expect(replayed).toBe(false)
     const shown = everythingShown(given)
     expect(shown).toContain('card-1')
@@ -79,9 +79,9 @@ describe('a store', LONG, () => {
       fingerprint: new Uint8Array(32),
     }
     for (const call of [
-      () => counter.issue('card-1'),
+      () => counter.issue({ cardId: 'card-1' }),
       () => counter.check(request),
-      () => counter.accept(request, async () => {}),
+      () => counter.accept({ request, store: async () => {} }),
       () => counter.purge(),
     ])
       expect(await outcomeOf(call)).toEqual({ error: thrown })

@@ -299,7 +299,7 @@ describe('the key store', () => {
       [CKA.LABEL, 'S'],
       [CKA.ID, id],
     ])
-    await store.deleteKey('S')
+    await store.deleteKey({ kid: 'S' })
     const kept = [...fake.objects.values()].filter(({ session }) => session === undefined)
     expect(kept.map(({ attributes }) => attributes.get(CKA.CLASS))).toEqual([1])
   })

@@ -260,7 +260,7 @@ describe('provisioning', () => {
     await store.importKey(key)
     const calls = fake.calls.length
     const complete = fake.census
-    await store.deleteKey(kid)
+    await store.deleteKey({ kid })
     expect(fake.census.token).toBe(0)
     for (let at = 1; at <= calls; at++) {
       fake.reset({ at, code: 0x05 })
@@ -269,7 +269,7 @@ describe('provisioning', () => {
         () => true,
       )
       expect(fake.census).toEqual(failed ? { ...complete, token: 0 } : complete)
-      if (!failed) await store.deleteKey(kid)
+      if (!failed) await store.deleteKey({ kid })
       expect(fake.violations).toEqual([])
     }
     await store.close()

@@ -185,7 +185,7 @@ describe('importKey', () => {
     expect(chain.get(CKA.VALUE)).toEqual(Uint8Array.from(Buffer.from('0123456789ABCDEF'.repeat(3), 'hex')))
     expect(chain.get(CKA.ID)).toEqual(Uint8Array.from(Buffer.from(`${made.id}4B31`, 'hex')))
     expect((await store.listKeys()).map(({ kid }) => kid)).toEqual(['P'])
-    await store.deleteKey('P')
+    await store.deleteKey({ kid: 'P' })
     expect(fake.census.token).toBe(0)
   })
 
@@ -305,7 +305,7 @@ describe('listKeys and deleteKey', () => {
     const fake = new FakeToken()
     await using store = await openStoreOn(fake)
     await store.generateKey({ kid: 'J', usage: 'jwe-key-agreement', algorithm: 'ec-p256' })
-    await store.deleteKey('J')
+    await store.deleteKey({ kid: 'J' })
     expect(fake.census.token).toBe(0)
     const twin = (id: number | undefined) =>
       fake.plant([
@@ -316,17 +316,19 @@ describe('listKeys and deleteKey', () => {
       ])
     twin(1)
     twin(2)
-    expect(await errorOf(() => store.deleteKey('T'))).toMatchObject({ code: 'ERR_KEY_AMBIGUOUS' })
-    await store.deleteKey('T', { id: '01' })
-    expect(await errorOf(() => store.deleteKey('T', { id: '01' }))).toMatchObject({
+    expect(await errorOf(() => store.deleteKey({ kid: 'T' }))).toMatchObject({ code: 'ERR_KEY_AMBIGUOUS' })
+    await store.deleteKey({ kid: 'T', id: '01' })
+    expect(await errorOf(() => store.deleteKey({ kid: 'T', id: '01' }))).toMatchObject({
       code: 'ERR_KEY_NOT_FOUND',
     })
-    await store.deleteKey('T')
+    await store.deleteKey({ kid: 'T' })
     twin(undefined)
-    await store.deleteKey('T')
+    await store.deleteKey({ kid: 'T' })
     expect(fake.census.token).toBe(0)
-    expect(await errorOf(() => store.deleteKey('T', { id: 'xy' }))).toMatchObject({ code: 'ERR_ARGUMENT' })
-    expect(await errorOf(() => store.deleteKey(''))).toMatchObject({ code: 'ERR_ARGUMENT' })
+    expect(await errorOf(() => store.deleteKey({ kid: 'T', id: 'xy' }))).toMatchObject({
+      code: 'ERR_ARGUMENT',
+    })
+    expect(await errorOf(() => store.deleteKey({ kid: '' }))).toMatchObject({ code: 'ERR_ARGUMENT' })
   })
 
   test('a token error that is none of a key goes out', async () => {
@@ -346,7 +348,11 @@ test('a closed store refuses; closing twice is fine', async () => {
   await store.close()
   await store.close()
   expect(fake.sessions.size).toBe(0)
-  for (const call of [() => store.listKeys(), () => store.generateKey(PEK), () => store.deleteKey('P')]) {
+  for (const call of [
+    () => store.listKeys(),
+    () => store.generateKey(PEK),
+    () => store.deleteKey({ kid: 'P' }),
+  ]) {
     expect(await errorOf(call)).toMatchObject({ code: 'ERR_BACKEND_CLOSED' })
   }
 })

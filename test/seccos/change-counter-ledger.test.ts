@@ -98,9 +98,12 @@ async function play(steps: readonly Step[], fenced: boolean): Promise<void> {
     const request = { ...open, cardId: CARD, fingerprint: new Uint8Array(32).fill(mark) }
     const down = new Error('down')
     try {
-      await counter.accept(request, async ({ sequence }) => {
-        if (fails) throw down
-        cluster.storePin(mark, sequence)
+      await counter.accept({
+        request,
+        store: async ({ sequence }) => {
+          if (fails) throw down
+          cluster.storePin(mark, sequence)
+        },
       })
     } catch (error) {
       if (error !== down && !(error instanceof ChangeCounterError)) throw error
@@ -113,7 +116,7 @@ async function play(steps: readonly Step[], fenced: boolean): Promise<void> {
   let stored = 0
   for (const [i, step] of steps.entries()) {
     const counter = replicas[i % 2 === 0 ? 0 : 1]
-    if (step.do === 'issue') issued.push(await counter.issue(CARD))
+    if (step.do === 'issue') issued.push(await counter.issue({ cardId: CARD }))
     else if (step.do === 'ship') cluster.ship()
     else if (step.do === 'supersede') await counter.supersede({ cardId: CARD })
     else if (step.do === 'accept') await accept(counter, step.tag, step.mark, step.fails)

@@ -24,7 +24,7 @@ describe('pccOf', () => {
     const counter = counterOf()
     const unknown = 'x'.repeat(20)
     expect(await reasonOf(() => counter.pccOf({ cardId: 'card', intdatag: unknown }))).toBe('unknown')
-    const { intdatag } = await counter.issue('card')
+    const { intdatag } = await counter.issue({ cardId: 'card' })
     expect(await reasonOf(() => counter.pccOf({ cardId: 'card', intdatag: unknown }))).toBe('unknown')
     expect(await reasonOf(() => counter.pccOf({ cardId: 'card', intdatag: 'short' }))).toBe('unknown')
     expect(await reasonOf(() => counter.pccOf({ cardId: 'other', intdatag }))).toBe('other-card')
@@ -40,7 +40,7 @@ describe('pccOf', () => {
 
   test('gives each intdatag the PCC it was issued with, and changes nothing', async () => {
     const counter = counterOf()
-    const [first, second] = [await counter.issue('card'), await counter.issue('card')]
+    const [first, second] = [await counter.issue({ cardId: 'card' }), await counter.issue({ cardId: 'card' })]
     for (const { intdatag, pcc } of [second, first, second]) {
       expect(await counter.pccOf({ cardId: 'card', intdatag })).toBe(pcc)
     }

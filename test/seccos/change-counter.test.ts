@@ -59,7 +59,7 @@ function setUp(more: Partial<ChangeCounterOptions> = {}) {
     ...more,
   })
   const issue = async (cardId = 'card-1'): Promise<AcceptRequest> => {
-    const { pcc, intdatag } = await counter.issue(cardId)
+    const { pcc, intdatag } = await counter.issue({ cardId })
     return { cardId, pcc, intdatag, fingerprint: fingerprint(1) }
   }
   return { store, clock, counter, issue }
@@ -101,12 +101,12 @@ describe('options', () => {
 
   test('a first PCC by card, which must be four digits', async () => {
     const { counter } = setUp({ firstPcc: async cardId => (cardId === 'a' ? '0815' : '815') })
-    expect(await counter.issue('a')).toMatchObject({ pcc: '0815' })
-    await expect(counter.issue('b')).rejects.toMatchObject({ code: 'ERR_ARGUMENT' })
+    expect(await counter.issue({ cardId: 'a' })).toMatchObject({ pcc: '0815' })
+    await expect(counter.issue({ cardId: 'b' })).rejects.toMatchObject({ code: 'ERR_ARGUMENT' })
   })
 
   test('the clock is the system clock where none is given', async () => {
-    const { expiresAt } = await new ChangeCounter(good).issue('card-1')
+    const { expiresAt } = await new ChangeCounter(good).issue({ cardId: 'card-1' })
     expect(Math.abs(expiresAt - 300_000 - Date.now())).toBeLessThan(5000)
   })
 })
@@ -126,11 +126,15 @@ describe('arguments', () => {
     ['no intdatag', { ...request, intdatag: undefined }],
   ])('%s', async (_, given) => {
     await expect(counter.check(given as never)).rejects.toMatchObject({ code: 'ERR_ARGUMENT' })
-    await expect(counter.accept(given as never, nothing)).rejects.toMatchObject({ code: 'ERR_ARGUMENT' })
+    await expect(counter.accept({ request: given as never, store: nothing })).rejects.toMatchObject({
+      code: 'ERR_ARGUMENT',
+    })
   })
   test('no store function, a cardId to issue that is none', async () => {
-    await expect(counter.accept(request, undefined as never)).rejects.toMatchObject({ code: 'ERR_ARGUMENT' })
-    await expect(counter.issue('card 1')).rejects.toMatchObject({ code: 'ERR_ARGUMENT' })
+    await expect(counter.accept({ request, store: undefined as never })).rejects.toMatchObject({
+      code: 'ERR_ARGUMENT',
+    })
+    await expect(counter.issue({ cardId: 'card 1' })).rejects.toMatchObject({ code: 'ERR_ARGUMENT' })
   })
 })
 
@@ -140,7 +144,7 @@ describe('issue', () => {
     const seen = new Map<string, number>()
     const tags = new Set<string>()
     for (let i = 0; i < 400; i++) {
-      const { intdatag } = await counter.issue('card-1')
+      const { intdatag } = await counter.issue({ cardId: 'card-1' })
       expect(intdatag).toMatch(/^[0-9A-HJKMNP-TV-Z]{20}$/)
       tags.add(intdatag)
       for (const character of intdatag) seen.set(character, (seen.get(character) ?? 0) + 1)
@@ -156,7 +160,7 @@ describe('issue', () => {
     for (let start = 0; start < 256; start += 16) {
       const bytes = Uint8Array.from({ length: 20 }, (_, i) => start + (i % 16))
       const { counter } = setUp({ backend: { randomBytes: async () => bytes.slice() } })
-      const { intdatag } = await counter.issue('card-1')
+      const { intdatag } = await counter.issue({ cardId: 'card-1' })
       for (const character of intdatag.slice(0, 16)) counts.set(character, (counts.get(character) ?? 0) + 1)
     }
     expect([...counts.values()]).toEqual(Array.from({ length: 32 }, () => 8))
@@ -173,24 +177,28 @@ describe('issue', () => {
         },
       },
     })
-    await counter.issue('card-1')
+    await counter.issue({ cardId: 'card-1' })
     expect(given).toHaveLength(1)
     expect(given[0]).toEqual(new Uint8Array(20))
   })
 
   test('a backend that gives less, or the same again, is not believed', async () => {
     const short = setUp({ backend: { randomBytes: async () => new Uint8Array(19) } })
-    await expect(short.counter.issue('card-1')).rejects.toMatchObject({ code: 'ERR_BACKEND_FAILED' })
+    await expect(short.counter.issue({ cardId: 'card-1' })).rejects.toMatchObject({
+      code: 'ERR_BACKEND_FAILED',
+    })
     const stuck = setUp({ backend: { randomBytes: async () => new Uint8Array(20) } })
-    await stuck.counter.issue('card-1')
-    await expect(stuck.counter.issue('card-2')).rejects.toMatchObject({ code: 'ERR_BACKEND_FAILED' })
+    await stuck.counter.issue({ cardId: 'card-1' })
+    await expect(stuck.counter.issue({ cardId: 'card-2' })).rejects.toMatchObject({
+      code: 'ERR_BACKEND_FAILED',
+    })
   })
 
   test('an aborted issue leaves no open intdatag', async () => {
     const { counter, store } = setUp()
     const abort = new AbortController()
     store.beforeWrite = async () => abort.abort()
-    await expect(counter.issue('card-1', { signal: abort.signal })).rejects.toMatchObject({
+    await expect(counter.issue({ cardId: 'card-1' }, { signal: abort.signal })).rejects.toMatchObject({
       code: 'ERR_ABORTED',
     })
     expect(await store.read('card/card-1')).toBeUndefined()
@@ -198,12 +206,17 @@ describe('issue', () => {
 
   test('two at once for one card: both are good, with one PCC, until one is accepted', async () => {
     const { counter } = setUp()
-    const [a, b] = await Promise.all([counter.issue('card-1'), counter.issue('card-1')])
+    const [a, b] = await Promise.all([
+      counter.issue({ cardId: 'card-1' }),
+      counter.issue({ cardId: 'card-1' }),
+    ])
     expect([a.pcc, b.pcc]).toEqual(['0001', '0001'])
     const request = (issued: typeof a) => ({ cardId: 'card-1', ...issued, fingerprint: fingerprint(1) })
     expect(await counter.check(request(a))).toEqual({ replayed: false })
-    await counter.accept(request(b), nothing)
-    await expect(counter.accept(request(a), nothing)).rejects.toMatchObject(refused('superseded'))
+    await counter.accept({ request: request(b), store: nothing })
+    await expect(counter.accept({ request: request(a), store: nothing })).rejects.toMatchObject(
+      refused('superseded'),
+    )
   })
 
   test('the ninth open one supersedes the first', async () => {
@@ -221,11 +234,11 @@ describe('issue', () => {
   test('a record does not grow without end, and remembers what was spent', async () => {
     const { counter, issue, store } = setUp()
     const spent = await issue()
-    await counter.accept(spent, nothing)
+    await counter.accept({ request: spent, store: nothing })
     for (let i = 0; i < 50; i++) await issue()
     expect(store.written.get('card/card-1')?.length).toBeLessThan(4096)
     expect(await counter.check(spent)).toEqual({ replayed: true })
-    for (let i = 0; i < 20; i++) await counter.accept(await issue(), nothing)
+    for (let i = 0; i < 20; i++) await counter.accept({ request: await issue(), store: nothing })
     expect(store.written.get('card/card-1')?.length).toBeLessThan(8192)
     await expect(counter.check(spent)).rejects.toMatchObject(refused('unknown'))
   })
@@ -286,7 +299,7 @@ describe('refusals leave the counter as it is', () => {
       'another request with the intdatag',
       async ({ issue, counter }) => {
         const request = await issue()
-        await counter.accept(request, nothing)
+        await counter.accept({ request, store: nothing })
         return { ...request, fingerprint: fingerprint(2) }
       },
     ],
@@ -295,7 +308,9 @@ describe('refusals leave the counter as it is', () => {
       'another request while the first is being stored',
       async ({ issue, counter }) => {
         const request = await issue()
-        await counter.accept(request, () => Promise.reject(new Error('down'))).catch(() => undefined)
+        await counter
+          .accept({ request, store: () => Promise.reject(new Error('down')) })
+          .catch(() => undefined)
         return { ...request, fingerprint: fingerprint(2) }
       },
     ],
@@ -304,7 +319,7 @@ describe('refusals leave the counter as it is', () => {
       'an earlier one after a later was accepted',
       async ({ issue, counter }) => {
         const request = await issue()
-        await counter.accept(await issue(), nothing)
+        await counter.accept({ request: await issue(), store: nothing })
         return request
       },
     ],
@@ -316,7 +331,7 @@ describe('refusals leave the counter as it is', () => {
     const stored: unknown[] = []
     await expect(set.counter.check(request)).rejects.toMatchObject(refused(reason))
     const error = await set.counter
-      .accept(request, async () => void stored.push(1))
+      .accept({ request, store: async () => void stored.push(1) })
       .catch((thrown: unknown) => thrown)
     expect(error).toMatchObject(refused(reason))
     expect(inspect(error)).not.toContain(request.intdatag.slice(0, 12))
@@ -332,22 +347,26 @@ describe('refusals leave the counter as it is', () => {
   test('a clock that goes back revives nothing that was seen to be expired', async () => {
     const looks: readonly ((set: ReturnType<typeof setUp>, request: AcceptRequest) => Promise<unknown>)[] = [
       ({ counter }, request) => counter.check(request).catch(() => undefined),
-      ({ counter }, request) => counter.accept(request, nothing).catch(() => undefined),
-      ({ counter }, { cardId }) => counter.issue(cardId),
+      ({ counter }, request) => counter.accept({ request, store: nothing }).catch(() => undefined),
+      ({ counter }, { cardId }) => counter.issue({ cardId }),
     ]
     for (const claimed of [false, true]) {
       for (const look of looks) {
         const set = setUp()
         const request = await set.issue()
         if (claimed) {
-          await set.counter.accept(request, () => Promise.reject(new Error('down'))).catch(() => undefined)
+          await set.counter
+            .accept({ request, store: () => Promise.reject(new Error('down')) })
+            .catch(() => undefined)
         }
         const then = set.clock.now
         set.clock.now += 301_000
         await look(set, request)
         set.clock.now = then
         await expect(set.counter.check(request)).rejects.toMatchObject(refused('expired'))
-        await expect(set.counter.accept(request, nothing)).rejects.toMatchObject(refused('expired'))
+        await expect(set.counter.accept({ request, store: nothing })).rejects.toMatchObject(
+          refused('expired'),
+        )
       }
     }
   })
@@ -359,49 +378,55 @@ describe('accept', () => {
     const request = await issue()
     const stored: number[] = []
     const store = async ({ sequence }: { sequence: number }) => void stored.push(sequence)
-    expect(await counter.accept(request, store)).toEqual({ sequence: 1, replayed: false })
-    expect(await counter.accept(request, store)).toEqual({ sequence: 1, replayed: true })
+    expect(await counter.accept({ request, store })).toEqual({ sequence: 1, replayed: false })
+    expect(await counter.accept({ request, store })).toEqual({ sequence: 1, replayed: true })
     expect(await counter.check(request)).toEqual({ replayed: true })
     expect(stored).toEqual([1])
-    expect(await counter.issue('card-1')).toMatchObject({ pcc: '0002' })
-    expect(await counter.accept(request, store)).toEqual({ sequence: 1, replayed: true })
+    expect(await counter.issue({ cardId: 'card-1' })).toMatchObject({ pcc: '0002' })
+    expect(await counter.accept({ request, store })).toEqual({ sequence: 1, replayed: true })
   })
 
   test('a millisecond before it expires', async () => {
     const { counter, issue, clock } = setUp()
     const request = await issue()
     clock.now += 299_999
-    expect(await counter.accept(request, nothing)).toMatchObject({ replayed: false })
+    expect(await counter.accept({ request, store: nothing })).toMatchObject({ replayed: false })
   })
 
   test('a store that fails: its error comes out, the same request may come again, until it expires', async () => {
     const { counter, issue, clock } = setUp()
     const request = await issue()
     const down = new Error('database down')
-    await expect(counter.accept(request, () => Promise.reject(down))).rejects.toBe(down)
+    await expect(counter.accept({ request, store: () => Promise.reject(down) })).rejects.toBe(down)
     clock.now += 299_999
     const stored: number[] = []
-    expect(await counter.accept(request, async ({ sequence }) => void stored.push(sequence))).toEqual({
+    expect(
+      await counter.accept({ request, store: async ({ sequence }) => void stored.push(sequence) }),
+    ).toEqual({
       sequence: 1,
       replayed: false,
     })
     expect(stored).toEqual([1])
     clock.now += 1_000_000
-    expect(await counter.accept(request, () => expect.unreachable())).toMatchObject({ replayed: true })
+    expect(await counter.accept({ request, store: () => expect.unreachable() })).toMatchObject({
+      replayed: true,
+    })
     const late = await issue()
-    await expect(counter.accept(late, () => Promise.reject(down))).rejects.toBe(down)
+    await expect(counter.accept({ request: late, store: () => Promise.reject(down) })).rejects.toBe(down)
     clock.now += 300_000
-    await expect(counter.accept(late, () => expect.unreachable())).rejects.toMatchObject(refused('expired'))
+    await expect(counter.accept({ request: late, store: () => expect.unreachable() })).rejects.toMatchObject(
+      refused('expired'),
+    )
   })
 
   test('a PCC whose storage is unclear is not issued again', async () => {
     const { counter, issue } = setUp()
     const request = await issue()
-    await counter.accept(request, () => Promise.reject(new Error('down'))).catch(() => undefined)
+    await counter.accept({ request, store: () => Promise.reject(new Error('down')) }).catch(() => undefined)
     const next = await issue()
     expect(next.pcc).toBe('0002')
-    expect(await counter.accept(next, nothing)).toEqual({ sequence: 2, replayed: false })
-    await expect(counter.accept(request, () => expect.unreachable())).rejects.toMatchObject(
+    expect(await counter.accept({ request: next, store: nothing })).toEqual({ sequence: 2, replayed: false })
+    await expect(counter.accept({ request, store: () => expect.unreachable() })).rejects.toMatchObject(
       refused('superseded'),
     )
   })
@@ -410,10 +435,16 @@ describe('accept', () => {
     const { counter, issue } = setUp()
     const slow = await issue()
     const order: number[] = []
-    const result = counter.accept(slow, async ({ sequence }) => {
-      const later = await issue()
-      await counter.accept(later, async acceptance => void order.push(acceptance.sequence))
-      order.push(sequence)
+    const result = counter.accept({
+      request: slow,
+      store: async ({ sequence }) => {
+        const later = await issue()
+        await counter.accept({
+          request: later,
+          store: async acceptance => void order.push(acceptance.sequence),
+        })
+        order.push(sequence)
+      },
     })
     await expect(result).rejects.toMatchObject(refused('superseded'))
     expect(order).toEqual([2, 1])
@@ -422,9 +453,12 @@ describe('accept', () => {
   test('the same request twice at once: both succeed', async () => {
     const { counter, issue } = setUp()
     const request = await issue()
-    const results = await Promise.all([counter.accept(request, nothing), counter.accept(request, nothing)])
+    const results = await Promise.all([
+      counter.accept({ request, store: nothing }),
+      counter.accept({ request, store: nothing }),
+    ])
     for (const result of results) expect(result.sequence).toBe(1)
-    expect(await counter.issue('card-1')).toMatchObject({ pcc: '0002' })
+    expect(await counter.issue({ cardId: 'card-1' })).toMatchObject({ pcc: '0002' })
   })
 
   test('of different requests at once, one', async () => {
@@ -433,7 +467,10 @@ describe('accept', () => {
     const stored: number[] = []
     const results = await Promise.allSettled(
       Array.from({ length: 20 }, (_, n) =>
-        counter.accept({ ...request, fingerprint: fingerprint(n) }, async () => void stored.push(n)),
+        counter.accept({
+          request: { ...request, fingerprint: fingerprint(n) },
+          store: async () => void stored.push(n),
+        }),
       ),
     )
     expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(1)
@@ -447,9 +484,11 @@ describe('accept', () => {
     const { counter, issue, store } = setUp()
     const request = await issue()
     store.beforeWrite = async () => {
-      await counter.accept({ ...request, fingerprint: fingerprint(9) }, nothing)
+      await counter.accept({ request: { ...request, fingerprint: fingerprint(9) }, store: nothing })
     }
-    await expect(counter.accept(request, () => expect.unreachable())).rejects.toMatchObject(refused('spent'))
+    await expect(counter.accept({ request, store: () => expect.unreachable() })).rejects.toMatchObject(
+      refused('spent'),
+    )
   })
 
   test('an abort before the claim, and none after', async () => {
@@ -457,11 +496,16 @@ describe('accept', () => {
     const request = await issue()
     const abort = new AbortController()
     const before = new Map(store.written)
-    await expect(counter.accept(request, nothing, { signal: AbortSignal.abort() })).rejects.toMatchObject({
+    await expect(
+      counter.accept({ request, store: nothing }, { signal: AbortSignal.abort() }),
+    ).rejects.toMatchObject({
       code: 'ERR_ABORTED',
     })
     expect(store.written).toEqual(before)
-    const result = await counter.accept(request, async () => abort.abort(), { signal: abort.signal })
+    const result = await counter.accept(
+      { request, store: async () => abort.abort() },
+      { signal: abort.signal },
+    )
     expect(result).toEqual({ sequence: 1, replayed: false })
   })
 
@@ -473,7 +517,10 @@ describe('accept', () => {
       purge: async () => 0,
     }
     const { counter } = setUp({ store })
-    await expect(counter.issue('card-1')).rejects.toMatchObject({ code: 'ERR_BACKEND_BUSY', retryable: true })
+    await expect(counter.issue({ cardId: 'card-1' })).rejects.toMatchObject({
+      code: 'ERR_BACKEND_BUSY',
+      retryable: true,
+    })
   })
 
   test.each(['', '{}', 'null', '{"v":2,"pcc":1,"sequence":1,"issued":[]}'])(
@@ -481,7 +528,7 @@ describe('accept', () => {
     async value => {
       const { counter, store } = setUp()
       await store.inner.compareAndSet('card/card-1', undefined, value)
-      await expect(counter.issue('card-1')).rejects.toMatchObject({ code: 'ERR_BACKEND_FAILED' })
+      await expect(counter.issue({ cardId: 'card-1' })).rejects.toMatchObject({ code: 'ERR_BACKEND_FAILED' })
     },
   )
 })
@@ -493,7 +540,7 @@ describe('how the PCC moves', () => {
     for (let i = 0; i < 3; i++) {
       const request = await issue()
       seen.push(request.pcc)
-      await counter.accept(request, nothing)
+      await counter.accept({ request, store: nothing })
     }
     return seen
   }
@@ -510,16 +557,18 @@ describe('how the PCC moves', () => {
   test('refusing: what was accepted with 9999 can still be repeated', async () => {
     const { counter, issue } = setUp({ firstPcc: '9999' })
     const request = await issue()
-    await counter.accept(request, nothing)
-    await expect(counter.issue('card-1')).rejects.toMatchObject(refused('exhausted'))
-    expect(await counter.accept(request, nothing)).toMatchObject({ replayed: true })
+    await counter.accept({ request, store: nothing })
+    await expect(counter.issue({ cardId: 'card-1' })).rejects.toMatchObject(refused('exhausted'))
+    expect(await counter.accept({ request, store: nothing })).toMatchObject({ replayed: true })
   })
   test('increment-on-issue: each issue has its own, an abandoned one is skipped', async () => {
     const { counter, issue } = setUp({ rule: 'increment-on-issue' })
     const [first, second] = [await issue(), await issue()]
     expect([first.pcc, second.pcc]).toEqual(['0001', '0002'])
-    await counter.accept(second, nothing)
-    await expect(counter.accept(first, nothing)).rejects.toMatchObject(refused('superseded'))
+    await counter.accept({ request: second, store: nothing })
+    await expect(counter.accept({ request: first, store: nothing })).rejects.toMatchObject(
+      refused('superseded'),
+    )
     expect((await issue()).pcc).toBe('0003')
   })
 })
@@ -528,7 +577,7 @@ describe('what the store sees', () => {
   test('no intdatag, no fingerprint’s source, nothing but hashes', async () => {
     const { counter, issue, store } = setUp()
     const request = await issue()
-    await counter.accept(request, nothing)
+    await counter.accept({ request, store: nothing })
     const all = [...store.written].flat().join(' ')
     expect(all).not.toContain(request.intdatag)
     expect(all).toContain('card-1')
@@ -573,10 +622,13 @@ test('whatever comes, at most one request is stored per PCC, in order', async ()
           if (request === undefined) continue
           const given = { ...request, fingerprint: fingerprint(step.fingerprint) }
           await counter
-            .accept(given, async ({ sequence }) => {
-              stored.set(request.pcc, (stored.get(request.pcc) ?? new Set()).add(step.fingerprint))
-              sequences.push(sequence)
-              if (step.fails) throw new Error('down')
+            .accept({
+              request: given,
+              store: async ({ sequence }) => {
+                stored.set(request.pcc, (stored.get(request.pcc) ?? new Set()).add(step.fingerprint))
+                sequences.push(sequence)
+                if (step.fails) throw new Error('down')
+              },
             })
             .catch(() => undefined)
         }
@@ -643,17 +695,30 @@ describe('a database that fails over', () => {
       let instance = 'one'
       const { counter, issue } = setUp({ store: memoryStore({ instance: () => instance }), rule })
       const first = await issue()
-      expect(await counter.accept(first, nothing)).toEqual({ sequence: 1, replayed: false })
+      expect(await counter.accept({ request: first, store: nothing })).toEqual({
+        sequence: 1,
+        replayed: false,
+      })
       const open = await issue()
       instance = 'two'
       await expect(counter.check(open)).rejects.toMatchObject(refused('failover'))
-      await expect(counter.accept(open, nothing)).rejects.toMatchObject(refused('failover'))
-      expect(await counter.accept(first, nothing)).toEqual({ sequence: 1, replayed: true })
+      await expect(counter.accept({ request: open, store: nothing })).rejects.toMatchObject(
+        refused('failover'),
+      )
+      expect(await counter.accept({ request: first, store: nothing })).toEqual({
+        sequence: 1,
+        replayed: true,
+      })
       const next = await issue()
-      expect(await counter.accept(next, nothing)).toEqual({ sequence: 2 ** 32 + 2, replayed: false })
+      expect(await counter.accept({ request: next, store: nothing })).toEqual({
+        sequence: 2 ** 32 + 2,
+        replayed: false,
+      })
       // Back on the first one: it is another instance again.
       instance = 'one'
-      await expect(counter.accept(open, nothing)).rejects.toMatchObject(refused('superseded'))
+      await expect(counter.accept({ request: open, store: nothing })).rejects.toMatchObject(
+        refused('superseded'),
+      )
     },
   )
 
@@ -667,12 +732,14 @@ describe('a database that fails over', () => {
       instance = 'two'
       return store.compareAndSet(...write)
     }
-    await expect(counter.accept(open, () => expect.unreachable())).rejects.toMatchObject(refused('failover'))
+    await expect(counter.accept({ request: open, store: () => expect.unreachable() })).rejects.toMatchObject(
+      refused('failover'),
+    )
     // A card without a record: it is made on the instance that writes it.
     instance = 'one'
     const issued = await issue('card-2')
     instance = 'two'
-    expect(await counter.accept(issued, nothing)).toMatchObject({ replayed: false })
+    expect(await counter.accept({ request: issued, store: nothing })).toMatchObject({ replayed: false })
   })
 
   test('where a read may be lost yet, a repeated request is written before it is called one', async () => {
@@ -688,11 +755,14 @@ describe('a database that fails over', () => {
     }
     const { counter, issue } = setUp({ store: counted })
     const request = await issue()
-    await counter.accept(request, nothing)
+    await counter.accept({ request, store: nothing })
     writes = 0
     expect(await counter.check(request)).toEqual({ replayed: true })
     expect(writes).toBe(0)
-    expect(await counter.accept(request, () => expect.unreachable())).toEqual({ sequence: 1, replayed: true })
+    expect(await counter.accept({ request, store: () => expect.unreachable() })).toEqual({
+      sequence: 1,
+      replayed: true,
+    })
     expect(writes).toBe(1)
   })
 })
@@ -703,8 +773,10 @@ describe('an operator', () => {
     const open = await issue()
     expect(await counter.supersede({ cardId: 'card-1', skip: 2 })).toBe(true)
     expect(await counter.supersede({ cardId: 'card-2' })).toBe(false)
-    await expect(counter.accept(open, nothing)).rejects.toMatchObject(refused('superseded'))
-    expect(await counter.issue('card-1')).toMatchObject({ pcc: '0003' })
+    await expect(counter.accept({ request: open, store: nothing })).rejects.toMatchObject(
+      refused('superseded'),
+    )
+    expect(await counter.issue({ cardId: 'card-1' })).toMatchObject({ pcc: '0003' })
   })
 
   test('supersedes all cards, in pages, and can be stopped', async () => {
@@ -726,19 +798,22 @@ describe('an operator', () => {
     expect(seen).toEqual([500])
     expect(await counter.supersedeAll()).toBe(1001)
     for (const request of [requests[0], requests[500], requests[1000]]) {
-      await expect(counter.accept(request ?? expect.unreachable(), nothing)).rejects.toMatchObject(
-        refused('superseded'),
-      )
+      await expect(
+        counter.accept({ request: request ?? expect.unreachable(), store: nothing }),
+      ).rejects.toMatchObject(refused('superseded'))
     }
   })
 
   test('gives an exhausted card a new beginning, and no other', async () => {
     const { counter, issue } = setUp({ firstPcc: '9999' })
     await expect(counter.restart({ cardId: 'card-1', pcc: '0001' })).rejects.toMatchObject(refused('unknown'))
-    await counter.accept(await issue(), nothing)
-    await expect(counter.issue('card-1')).rejects.toMatchObject(refused('exhausted'))
+    await counter.accept({ request: await issue(), store: nothing })
+    await expect(counter.issue({ cardId: 'card-1' })).rejects.toMatchObject(refused('exhausted'))
     await counter.restart({ cardId: 'card-1', pcc: '0001' })
-    expect(await counter.accept(await issue(), nothing)).toEqual({ sequence: 2 ** 32 + 2, replayed: false })
+    expect(await counter.accept({ request: await issue(), store: nothing })).toEqual({
+      sequence: 2 ** 32 + 2,
+      replayed: false,
+    })
     await expect(counter.restart({ cardId: 'card-1', pcc: '0001' })).rejects.toMatchObject({
       code: 'ERR_ARGUMENT',
     })

@@ -103,8 +103,8 @@ const anyProfile: fc.Arbitrary<SeccosProfile> = fc
     try {
       // What it leaves out can be asked before it is a profile: the shape is the same.
       const loose = json as unknown as SeccosProfile
-      const prw = { ...json.prw, uncovered: uncoveredBy(loose, 'prw') }
-      const mac = { ...json.mac, uncovered: uncoveredBy(loose, 'mac') }
+      const prw = { ...json.prw, uncovered: uncoveredBy({ profile: loose, computation: 'prw' }) }
+      const mac = { ...json.mac, uncovered: uncoveredBy({ profile: loose, computation: 'mac' }) }
       return parseProfile({ ...json, prw, mac })
     } catch (error) {
       if (isIssuerPinError(error)) return undefined

@@ -73,7 +73,7 @@ describe('values that do not fit', () => {
     ['a constant given', { ...TDEA_VALUES, fields: { ...fields, layout: '02' } }, 'fields'],
   ]
   test.each(cases)('%s', (_, values, field) => {
-    const error = thrownBy(() => buildDataSet(TDEA, values))
+    const error = thrownBy(() => buildDataSet({ profile: TDEA, ...values }))
     expect(error).toMatchObject({ code: 'ERR_DATA_SET', field })
     expectNoSecrets(error)
   })
@@ -85,7 +85,9 @@ describe('values that do not fit', () => {
       [{ ...own, psn: '1234' }, 'psn'],
       [{ ...own, cardData: new Uint8Array(17) }, 'cardData'],
     ] as const) {
-      expect(thrownBy(() => buildDataSet(AES, { ...AES_VALUES, fields: given }))).toMatchObject({ field })
+      expect(thrownBy(() => buildDataSet({ profile: AES, ...AES_VALUES, fields: given }))).toMatchObject({
+        field,
+      })
     }
   })
 
@@ -100,32 +102,34 @@ describe('values that do not fit', () => {
       null,
     ]
     for (const values of wrong) {
-      const error = thrownBy(() => buildDataSet(TDEA, values as never))
+      const error = thrownBy(() => buildDataSet({ profile: TDEA, ...(values as object) }))
       expect(error).toMatchObject({ code: 'ERR_ARGUMENT' })
       expectNoSecrets(error)
     }
     const text = { ...AES_VALUES, fields: { ...AES_VALUES.fields, cardData: 'CAFE' } }
-    expect(thrownBy(() => buildDataSet(AES, text))).toMatchObject({ code: 'ERR_ARGUMENT' })
-    expect(thrownBy(() => buildDataSet({ ...TDEA }, TDEA_VALUES))).toMatchObject({ code: 'ERR_ARGUMENT' })
+    expect(thrownBy(() => buildDataSet({ profile: AES, ...text }))).toMatchObject({ code: 'ERR_ARGUMENT' })
+    expect(thrownBy(() => buildDataSet({ profile: { ...TDEA }, ...TDEA_VALUES }))).toMatchObject({
+      code: 'ERR_ARGUMENT',
+    })
   })
 
   test('a disposed PIN', () => {
     const gone = Pin.from('1234')
     gone.dispose()
-    expect(thrownBy(() => buildDataSet(TDEA, { ...TDEA_VALUES, pin: gone }))).toMatchObject({
+    expect(thrownBy(() => buildDataSet({ profile: TDEA, ...TDEA_VALUES, pin: gone }))).toMatchObject({
       code: 'ERR_DISPOSED',
     })
   })
 
   test('19 digits of PAN fit', () => {
-    expect(toHex(buildDataSet(TDEA, { ...TDEA_VALUES, pan: longPan }).subarray(1, 11))).toBe(
+    expect(toHex(buildDataSet({ profile: TDEA, ...TDEA_VALUES, pan: longPan }).subarray(1, 11))).toBe(
       '6799998900000060018F',
     )
   })
 })
 
 describe('hex', () => {
-  const masked = maskDataSet(TDEA, buildDataSet(TDEA, TDEA_VALUES))
+  const masked = maskDataSet({ profile: TDEA, full: buildDataSet({ profile: TDEA, ...TDEA_VALUES }) })
   const hex = dataSetToHex(masked)
   test.each([
     ['lower case', hex.toLowerCase()],
@@ -142,7 +146,9 @@ describe('hex', () => {
     expect(thrownBy(() => dataSetFromHex(masked as never))).toMatchObject({ code: 'ERR_ARGUMENT' })
     expect(thrownBy(() => dataSetToHex(hex as never))).toMatchObject({ code: 'ERR_ARGUMENT' })
     expect(thrownBy(() => dataSetToHex(masked.subarray(1)))).toMatchObject({ field: 'dataSet' })
-    expect(thrownBy(() => maskDataSet(TDEA, new Uint8Array(124)))).toMatchObject({ field: 'dataSet' })
+    expect(thrownBy(() => maskDataSet({ profile: TDEA, full: new Uint8Array(124) }))).toMatchObject({
+      field: 'dataSet',
+    })
   })
   test('there and back', () => {
     expect(hex).toHaveLength(246)
@@ -152,16 +158,16 @@ describe('hex', () => {
 
 describe('masking', () => {
   test.each(PROFILES)('$name: a masked field that is not zero', ({ profile, values }) => {
-    const masked = maskDataSet(profile, buildDataSet(profile, values))
+    const masked = maskDataSet({ profile, full: buildDataSet({ profile, ...values }) })
     for (const field of profile.fields) {
       if (!('masked' in field && field.masked)) continue
       for (const at of [field.offset, field.offset + field.length - 1]) {
         const bad = masked.slice()
         bad[at] = 1
         for (const call of [
-          () => requireMasked(profile, bad),
-          () => unmaskDataSet(profile, bad, values),
-          () => readDataSet(profile, bad),
+          () => requireMasked({ profile, dataSet: bad }),
+          () => unmaskDataSet({ profile, dataSet: bad, ...values }),
+          () => readDataSet({ profile, dataSet: bad }),
         ]) {
           expect(thrownBy(call)).toMatchObject({ code: 'ERR_DATA_SET', field: field.id })
         }
@@ -172,12 +178,12 @@ describe('masking', () => {
   test.each(PROFILES)(
     '$name: unmasking gives the full data set back, and needs the values',
     ({ profile, values }) => {
-      const full = buildDataSet(profile, values)
+      const full = buildDataSet({ profile, ...values })
       const before = full.slice()
-      const masked = maskDataSet(profile, full)
+      const masked = maskDataSet({ profile, full })
       expect(full).toEqual(before)
-      expect(unmaskDataSet(profile, masked, { pan, pin })).toEqual(full)
-      expect(thrownBy(() => unmaskDataSet(profile, masked, { pin }))).toMatchObject({ field: 'pan' })
+      expect(unmaskDataSet({ profile, dataSet: masked, pan, pin })).toEqual(full)
+      expect(thrownBy(() => unmaskDataSet({ profile, dataSet: masked, pin }))).toMatchObject({ field: 'pan' })
       const pans = [
         PAN_DIGITS,
         toHex(new TextEncoder().encode(PAN_DIGITS)),
@@ -190,7 +196,7 @@ describe('masking', () => {
 })
 
 test('the layout, byte for byte: TDEA', () => {
-  expect(toHex(buildDataSet(TDEA, TDEA_VALUES))).toBe(
+  expect(toHex(buildDataSet({ profile: TDEA, ...TDEA_VALUES }))).toBe(
     [
       '01',
       '5413330089604111FFFF',
@@ -207,7 +213,7 @@ test('the layout, byte for byte: TDEA', () => {
 })
 
 test('the layout, byte for byte: AES', () => {
-  expect(toHex(buildDataSet(AES, AES_VALUES))).toBe(
+  expect(toHex(buildDataSet({ profile: AES, ...AES_VALUES }))).toBe(
     [
       'A502',
       '89A26DA382819592F0F1',
@@ -225,8 +231,8 @@ test('the layout, byte for byte: AES', () => {
 
 describe('reading back', () => {
   test('the TDEA data set', () => {
-    const masked = maskDataSet(TDEA, buildDataSet(TDEA, TDEA_VALUES))
-    expect(readDataSet(TDEA, masked)).toEqual({
+    const masked = maskDataSet({ profile: TDEA, full: buildDataSet({ profile: TDEA, ...TDEA_VALUES }) })
+    expect(readDataSet({ profile: TDEA, dataSet: masked })).toEqual({
       pcc: '0042',
       intdatag: INTDATAG,
       random: TDEA_VALUES.random,
@@ -235,8 +241,8 @@ describe('reading back', () => {
   })
 
   test('the AES data set: pads that could be content stay', () => {
-    const masked = maskDataSet(AES, buildDataSet(AES, AES_VALUES))
-    expect(readDataSet(AES, masked)).toEqual({
+    const masked = maskDataSet({ profile: AES, full: buildDataSet({ profile: AES, ...AES_VALUES }) })
+    expect(readDataSet({ profile: AES, dataSet: masked })).toEqual({
       pcc: '0042',
       random: RANDOM_8,
       fields: {
@@ -248,7 +254,7 @@ describe('reading back', () => {
     })
   })
 
-  const masked = maskDataSet(TDEA, buildDataSet(TDEA, TDEA_VALUES))
+  const masked = maskDataSet({ profile: TDEA, full: buildDataSet({ profile: TDEA, ...TDEA_VALUES }) })
   test.each([
     ['another constant', 0, 0x02, 'layout'],
     ['a constant at its end', 122, 0x01, 'filler'],
@@ -259,16 +265,19 @@ describe('reading back', () => {
   ])('%s', (_, at, byte, field) => {
     const bad = masked.slice()
     bad[at] = byte
-    expect(thrownBy(() => readDataSet(TDEA, bad))).toMatchObject({ code: 'ERR_DATA_SET', field })
+    expect(thrownBy(() => readDataSet({ profile: TDEA, dataSet: bad }))).toMatchObject({
+      code: 'ERR_DATA_SET',
+      field,
+    })
   })
 
   test('a binary pcc above 9999, an EBCDIC byte without character', () => {
-    const bad = maskDataSet(AES, buildDataSet(AES, AES_VALUES))
+    const bad = maskDataSet({ profile: AES, full: buildDataSet({ profile: AES, ...AES_VALUES }) })
     bad[41] = 0x27
     bad[42] = 0x10
-    expect(thrownBy(() => readDataSet(AES, bad))).toMatchObject({ field: 'pcc' })
+    expect(thrownBy(() => readDataSet({ profile: AES, dataSet: bad }))).toMatchObject({ field: 'pcc' })
     bad[2] = 0x41
-    expect(thrownBy(() => readDataSet(AES, bad))).toMatchObject({ field: 'issuer' })
+    expect(thrownBy(() => readDataSet({ profile: AES, dataSet: bad }))).toMatchObject({ field: 'issuer' })
   })
 
   test('what was built is read, whatever it was', () => {
@@ -284,7 +293,10 @@ describe('reading back', () => {
         fc.uint8Array({ minLength: 4, maxLength: 4 }),
         (pcc, psn, expiry, issuer, random) => {
           const values = { ...TDEA_VALUES, pcc, random, fields: { psn, expiry, issuer } }
-          const read = readDataSet(TDEA, maskDataSet(TDEA, buildDataSet(TDEA, values)))
+          const read = readDataSet({
+            profile: TDEA,
+            dataSet: maskDataSet({ profile: TDEA, full: buildDataSet({ profile: TDEA, ...values }) }),
+          })
           expect(read).toEqual({
             pcc,
             intdatag: INTDATAG,

@@ -30,7 +30,7 @@ describe.each(NAMES)('%s', name => {
   test.each(SAMPLES[name])('makes data set, PRW and MAC as the other program did ($pan)', async sample => {
     const values = valuesOf(name, sample)
     const { generate, verify, mac } = await keysFor(profile)
-    const masked = maskDataSet(profile, buildDataSet(profile, values))
+    const masked = maskDataSet({ profile, full: buildDataSet({ profile, ...values }) })
     expect(dataSetToHex(masked)).toBe(sample.prwDataSet)
     const made = await computePrw({ key: generate, profile, ...values })
     expect(made.prwValue).toBe(sample.prwValue)
@@ -49,7 +49,7 @@ describe.each(NAMES)('%s', name => {
     const [sample = expect.unreachable()] = SAMPLES[name]
     const { pin: _, ...values } = valuesOf(name, sample)
     const { mac } = await keysFor(profile)
-    const uncovered = uncoveredBy(profile, 'mac')
+    const uncovered = uncoveredBy({ profile, computation: 'mac' })
     let changed = 0
     for (const field of profile.fields) {
       if ('constant' in field || field.masked !== false || uncovered.includes(field.id)) continue
@@ -365,9 +365,9 @@ test('a character that the encoding lacks is not called too long', () => {
   const profile = parseProfile(changed('parts', { '/fields/3/encoding': 'ebcdic' }))
   const [sample = expect.unreachable()] = SAMPLES.parts
   const values = { ...valuesOf('parts', sample), intdatag: 'D1@TAG-0123456789-AB' }
-  expect(() => buildDataSet(profile, values)).toThrow(/has a character that ebcdic does not have/)
+  expect(() => buildDataSet({ profile, ...values })).toThrow(/has a character that ebcdic does not have/)
   const german = parseProfile(SCHEMES.parts)
-  expect(buildDataSet(german, values)[22]).toBe(0xb5)
+  expect(buildDataSet({ profile: german, ...values })[22]).toBe(0xb5)
 })
 
 test('an intdatag that is to be stored is kept with the PRW, and checked', () => {

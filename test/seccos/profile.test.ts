@@ -290,7 +290,7 @@ describe('a profile that holds', () => {
     const profile = parseProfile(json)
     expect(JSON.parse(JSON.stringify(profile))).toEqual(json)
     expect(parseProfile(profile)).toEqual(profile)
-    expect(profile.mac.uncovered.toSorted()).toEqual(uncoveredBy(profile, 'mac').toSorted())
+    expect(profile.mac.uncovered.toSorted()).toEqual(uncoveredBy({ profile, computation: 'mac' }).toSorted())
   })
 
   test('is frozen through and through', () => {

@@ -266,7 +266,7 @@ describe.each(PROFILES)('$name', ({ profile, values }) => {
   test('the result says all that a message needs, and nothing secret', async () => {
     const { prw, generate, mac, macValue } = of(profile)
     expect(prw).toMatchObject({ prwKid: generate.kid, provenance: 'illustrative', random: values.random })
-    expect(readDataSet(profile, prw.dataSet).pcc).toBe('0042')
+    expect(readDataSet({ profile, dataSet: prw.dataSet }).pcc).toBe('0042')
     expect(prw.prwValue).toHaveLength(2 * profile.prw.outputBytes)
     expect(macValue).toHaveLength(16)
     expectNoSecrets({ ...prw, dataSet: toHex(prw.dataSet) })
@@ -313,24 +313,27 @@ describe.each(PROFILES)('$name', ({ profile, values }) => {
 describe('against the algorithms alone', () => {
   const key = fromHex('0123456789ABCDEFFEDCBA9876543210', 'key')
   test('TDEA: retail MAC, padding 2, over the 123 bytes; the MAC over 123 and 8', () => {
-    const full = buildDataSet(TDEA, TDEA_VALUES)
+    const full = buildDataSet({ profile: TDEA, ...TDEA_VALUES })
     const request = { algorithm: 'iso9797-1-alg3', padding: 2 } as const
     const { prw, macValue } = of(TDEA)
     const value = computeMac(request, nodeCiphers(key), full)
     expect(prw.prwValue).toBe(toHex(value))
     const macKey = fromHex('7CA110454A1A6E570131D9619DC1376E', 'key')
-    const message = concatBytes(maskDataSet(TDEA, full), value)
+    const message = concatBytes(maskDataSet({ profile: TDEA, full }), value)
     expect(macValue).toBe(toHex(computeMac(request, nodeCiphers(macKey), message)))
   })
   test('AES: CMAC over the 123 bytes and the PIN; the MAC over 123, the intdatag and the text', () => {
-    const full = buildDataSet(AES, AES_VALUES)
+    const full = buildDataSet({ profile: AES, ...AES_VALUES })
     const { prw, macValue } = of(AES)
     const request = { algorithm: 'cmac', padding: 'none' } as const
     const prwKey = nodeCiphers(fromHex('2B7E151628AED2A6ABF7158809CF4F3C', 'key'), 'aes')
     const message = concatBytes(full, fromHex('739204FFFFFFFFFF', 'pin'))
     expect(prw.prwValue).toBe(toHex(computeMac(request, prwKey, message)))
     const macKey = nodeCiphers(fromHex('77A77FAF290C1FA30C683DF16BA7A77B', 'key'), 'aes')
-    const maced = concatBytes(maskDataSet(AES, full), new TextEncoder().encode(INTDATAG + prw.prwValue))
+    const maced = concatBytes(
+      maskDataSet({ profile: AES, full }),
+      new TextEncoder().encode(INTDATAG + prw.prwValue),
+    )
     expect(macValue).toBe(toHex(computeMac(request, macKey, maced)).slice(0, 16))
   })
 })

@@ -35,19 +35,19 @@ import {
   TDEA_VALUES,
 } from './fixtures.js'
 
-const full = (): Uint8Array => buildDataSet(TDEA, TDEA_VALUES)
-const masked = (): Uint8Array => maskDataSet(TDEA, full())
-const build = (more: object) => () => buildDataSet(TDEA, { ...TDEA_VALUES, ...more })
+const full = (): Uint8Array => buildDataSet({ profile: TDEA, ...TDEA_VALUES })
+const masked = (): Uint8Array => maskDataSet({ profile: TDEA, full: full() })
+const build = (more: object) => () => buildDataSet({ profile: TDEA, ...TDEA_VALUES, ...more })
 const fields = (more: object) => build({ fields: { ...TDEA_VALUES.fields, ...more } })
 const changed = (at: number, byte: number): Uint8Array => masked().fill(byte, at, at + 1)
 
 describe('ERR_ARGUMENT', () => {
   test.each<[string, () => unknown]>([
-    ['profile must come from parseProfile', () => buildDataSet({ ...TDEA }, TDEA_VALUES)],
-    ['profile must come from parseProfile', () => maskDataSet(null as never, full())],
-    ['profile must come from parseProfile', () => requireMasked('x' as never, full())],
-    ['values must be an object', () => buildDataSet(TDEA, null as never)],
-    ['values must be an object', () => buildDataSet(TDEA, 7 as never)],
+    ['profile must come from parseProfile', () => buildDataSet({ profile: { ...TDEA }, ...TDEA_VALUES })],
+    ['profile must come from parseProfile', () => maskDataSet({ profile: null as never, full: full() })],
+    ['profile must come from parseProfile', () => requireMasked({ profile: 'x' as never, dataSet: full() })],
+    ['buildDataSet takes an object of inputs', () => buildDataSet(null as never)],
+    ['buildDataSet takes an object of inputs', () => buildDataSet(7 as never)],
     ['dataSet must be a Uint8Array', () => dataSetToHex('00' as never)],
     ['the data set must be a string of hex digits', () => dataSetFromHex(masked() as never)],
     ['pan must be a Pan, made by Pan.from of this copy of the library', build({ pan: PAN_DIGITS })],
@@ -58,7 +58,7 @@ describe('ERR_ARGUMENT', () => {
     ['psn must be a string', fields({ psn: 1 })],
     [
       'field cardData must be a Uint8Array',
-      () => buildDataSet(AES, { ...AES_VALUES, fields: { ...AES_VALUES.fields, cardData: 'CAFE' } }),
+      () => buildDataSet({ profile: AES, ...AES_VALUES, fields: { ...AES_VALUES.fields, cardData: 'CAFE' } }),
     ],
     ['random must be a Uint8Array', () => valuesWith(TDEA, masked(), { random: 'DEAD0042' as never })],
     ['value must be a string', () => readText('hex-upper', 4, 7 as never, 'value')],
@@ -81,7 +81,7 @@ describe('ERR_DATA_SET', () => {
     ['psn', 'is missing', build({ fields: {} })],
     ['psn', 'is missing', build({ fields: undefined })],
     ['psn', 'is missing', build({ fields: Object.create({ psn: '01' }) })],
-    ['pinLength', 'is missing', () => buildDataSet(AES, { ...AES_VALUES, pin: undefined })],
+    ['pinLength', 'is missing', () => buildDataSet({ profile: AES, ...AES_VALUES, pin: undefined })],
     ['pcc', 'must be four digits', build({ pcc: '00042' })],
     ['pcc', 'must be four digits', build({ pcc: 'a0042' })],
     ['pcc', 'must be four digits', build({ pcc: '004' })],
@@ -104,16 +104,32 @@ describe('ERR_DATA_SET', () => {
       'has a member that is not a field of the profile with a meaning of its own',
       fields({ layout: '01' }),
     ],
-    ['dataSet', 'must be 123 bytes', () => maskDataSet(TDEA, full().subarray(1))],
+    ['dataSet', 'must be 123 bytes', () => maskDataSet({ profile: TDEA, full: full().subarray(1) })],
     ['dataSet', 'must be 123 bytes', () => dataSetToHex(new Uint8Array(124))],
     ['dataSet', 'must be 246 upper-case hex digits', () => dataSetFromHex('ab'.repeat(123))],
     ['dataSet', 'must be 246 upper-case hex digits', () => dataSetFromHex('AB'.repeat(122))],
     ['dataSet', 'must be 246 upper-case hex digits', () => dataSetFromHex(`${'AB'.repeat(122)}A\n`)],
-    ['pan', 'must be masked: zero bytes', () => readDataSet(TDEA, full())],
-    ['pinBlock', 'must be masked: zero bytes', () => requireMasked(TDEA, changed(23, 1))],
-    ['layout', 'is not the constant of the profile', () => readDataSet(TDEA, changed(0, 2))],
-    ['psn', 'does not hold a value of its form', () => readDataSet(TDEA, changed(11, 0xab))],
-    ['pan', 'must be masked: zero bytes', () => unmaskDataSet(TDEA, changed(1, 1), TDEA_VALUES)],
+    ['pan', 'must be masked: zero bytes', () => readDataSet({ profile: TDEA, dataSet: full() })],
+    [
+      'pinBlock',
+      'must be masked: zero bytes',
+      () => requireMasked({ profile: TDEA, dataSet: changed(23, 1) }),
+    ],
+    [
+      'layout',
+      'is not the constant of the profile',
+      () => readDataSet({ profile: TDEA, dataSet: changed(0, 2) }),
+    ],
+    [
+      'psn',
+      'does not hold a value of its form',
+      () => readDataSet({ profile: TDEA, dataSet: changed(11, 0xab) }),
+    ],
+    [
+      'pan',
+      'must be masked: zero bytes',
+      () => unmaskDataSet({ profile: TDEA, dataSet: changed(1, 1), ...TDEA_VALUES }),
+    ],
     [
       'nothing',
       'is not a field of the profile',
@@ -170,7 +186,7 @@ test('the port is asked for an iv where the profile has one, and for none with C
   const requests: unknown[] = []
   for (const [profile, dataSet, values] of [
     [TDEA, masked(), TDEA_VALUES],
-    [AES, maskDataSet(AES, buildDataSet(AES, AES_VALUES)), AES_VALUES],
+    [AES, maskDataSet({ profile: AES, full: buildDataSet({ profile: AES, ...AES_VALUES }) }), AES_VALUES],
   ] as const) {
     await computeBy(
       request => {
@@ -284,17 +300,17 @@ describe('a change counter', () => {
     ['ttlSeconds must be a whole number from 1 to 86400', () => make({ ttlSeconds: 86_401 })],
     ['ttlSeconds must be a whole number from 1 to 86400', () => make({ ttlSeconds: 1.5 })],
     ['now must be a function', () => make({ now: 7 })],
-    ['cardId must be 1 to 48 letters, digits, _ and -', () => make({}).issue('a b')],
-    ['cardId must be 1 to 48 letters, digits, _ and -', () => make({}).issue('x'.repeat(49))],
-    ['cardId must be 1 to 48 letters, digits, _ and -', () => make({}).issue(7 as never)],
+    ['cardId must be 1 to 48 letters, digits, _ and -', () => make({}).issue({ cardId: 'a b' })],
+    ['cardId must be 1 to 48 letters, digits, _ and -', () => make({}).issue({ cardId: 'x'.repeat(49) })],
+    ['cardId must be 1 to 48 letters, digits, _ and -', () => make({}).issue({ cardId: 7 as never })],
     ['the counter takes an object of inputs', () => make({}).check(null as never)],
     ['fingerprint must be a Uint8Array', () => make({}).check(request({ fingerprint: 'AA' }))],
     ['fingerprint must be 32 bytes', () => make({}).check(request({ fingerprint: new Uint8Array(31) }))],
     ['intdatag must be a string', () => make({}).check(request({ intdatag: 7 }) as never)],
     ['pcc must be a string', () => make({}).check(request({ pcc: 1 }) as never)],
-    ['store must be a function', () => make({}).accept(request(), undefined as never)],
-    ['firstPcc must give four digits', () => make({ firstPcc: () => 1 }).issue('card')],
-    ['firstPcc must give four digits', () => make({ firstPcc: () => '00001' }).issue('card')],
+    ['store must be a function', () => make({}).accept({ request: request(), store: undefined as never })],
+    ['firstPcc must give four digits', () => make({ firstPcc: () => 1 }).issue({ cardId: 'card' })],
+    ['firstPcc must give four digits', () => make({ firstPcc: () => '00001' }).issue({ cardId: 'card' })],
   ])('says «%s»', async (message, call) => {
     expect((await failure(call, 'ERR_ARGUMENT')).message).toBe(message)
   })
@@ -302,7 +318,7 @@ describe('a change counter', () => {
   test('takes a lifetime of a second and of a day, and ids of 1 and 48 characters', async () => {
     for (const ttlSeconds of [1, 86_400]) {
       for (const cardId of ['a', 'x'.repeat(48)]) {
-        const { expiresAt } = await make({ ttlSeconds, now: () => 5 }).issue(cardId)
+        const { expiresAt } = await make({ ttlSeconds, now: () => 5 }).issue({ cardId })
         expect(expiresAt).toBe(5 + 1000 * ttlSeconds)
       }
     }
@@ -311,23 +327,23 @@ describe('a change counter', () => {
   test.each([Number.NaN, 0.5, Number.POSITIVE_INFINITY, '5'])(
     'does not believe a clock that says %j',
     async time => {
-      const call = () => make({ now: () => time }).issue('card')
+      const call = () => make({ now: () => time }).issue({ cardId: 'card' })
       expect((await failure(call, 'ERR_BACKEND_FAILED')).message).toBe('the clock gives no whole number')
     },
   )
 
   test('says what is wrong with a backend, and with a store under siege', async () => {
     const short = make({ backend: { randomBytes: async () => new Uint8Array(19) } })
-    expect((await failure(() => short.issue('card'), 'ERR_BACKEND_FAILED')).message).toBe(
+    expect((await failure(() => short.issue({ cardId: 'card' }), 'ERR_BACKEND_FAILED')).message).toBe(
       'the backend gave another number of random bytes',
     )
     const same = make({})
-    await same.issue('card')
-    expect((await failure(() => same.issue('card'), 'ERR_BACKEND_FAILED')).message).toBe(
+    await same.issue({ cardId: 'card' })
+    expect((await failure(() => same.issue({ cardId: 'card' }), 'ERR_BACKEND_FAILED')).message).toBe(
       'the random generator repeats itself',
     )
     const store = { ...storeParts(), compareAndSet: async (key: string) => key.startsWith('tag/') }
-    expect((await failure(() => make({ store }).issue('card'), 'ERR_BACKEND_BUSY')).message).toBe(
+    expect((await failure(() => make({ store }).issue({ cardId: 'card' }), 'ERR_BACKEND_BUSY')).message).toBe(
       'the record of the card is busy',
     )
   })
@@ -342,10 +358,13 @@ describe('a change counter', () => {
       keys: inner.keys.bind(inner),
     }
     const counter = make({ store })
-    const { pcc, intdatag } = await counter.issue('card')
+    const { pcc, intdatag } = await counter.issue({ cardId: 'card' })
     const call = () =>
-      counter.accept(request({ pcc, intdatag }), async () => {
-        gone = true
+      counter.accept({
+        request: request({ pcc, intdatag }),
+        store: async () => {
+          gone = true
+        },
       })
     expect(await failure(call, 'ERR_CHANGE_COUNTER')).toHaveProperty('reason', 'unknown')
   })

@@ -94,8 +94,8 @@ function profileOf(
   try {
     return parseProfile({
       ...json,
-      prw: { ...json.prw, uncovered: uncoveredBy(json, 'prw') },
-      mac: { ...json.mac, uncovered: uncoveredBy(json, 'mac') },
+      prw: { ...json.prw, uncovered: uncoveredBy({ profile: json, computation: 'prw' }) },
+      mac: { ...json.mac, uncovered: uncoveredBy({ profile: json, computation: 'mac' }) },
     })
   } catch (error) {
     if (!isIssuerPinError(error)) throw error

@@ -41,11 +41,12 @@ async function setSeccosPin(
   card: (typeof CARDS)[number],
   mark: number,
 ) {
-  const { pcc, intdatag } = await counter.issue(card.cardId)
+  const { pcc, intdatag } = await counter.issue({ cardId: card.cardId })
   const fingerprint = new Uint8Array(32).fill(mark)
-  await counter.accept({ cardId: card.cardId, pcc, intdatag, fingerprint }, ({ sequence }) =>
-    store.pins.storePrw(card, prwOf(sequence, mark)),
-  )
+  await counter.accept({
+    request: { cardId: card.cardId, pcc, intdatag, fingerprint },
+    store: ({ sequence }) => store.pins.storePrw(card, prwOf(sequence, mark)),
+  })
 }
 
 /** Two cards with PRWs, two with blocks; each with a counter. */
@@ -99,7 +100,7 @@ export async function expectForgeriesNoticed({ store, sql, prefix }: Forgery): P
       () => store.cards.find(card),
       () => store.pins.readBlock(card),
       () => store.pins.readPrw(card),
-      () => counterOn(store).issue(cardId),
+      () => counterOn(store).issue({ cardId }),
       () => store.pins.storeBlock(card, blockOf(99)),
       () => store.pins.storePrw(card, prwOf(99)),
       () => store.cards.setState(card, 'active'),

@@ -165,7 +165,7 @@ describe.each(AVAILABLE)('%s', { timeout: 60_000 }, driver => {
     await using store = await open(path, rowSealer({ keys: [one] }))
     await store.cards.put(CARD, RECORD)
     await Promise.all(Array.from({ length: 8 }, (_, i) => store.pins.storeBlock(CARD, blockOf(i))))
-    await Promise.all(Array.from({ length: 4 }, () => counterOn(store).issue(CARD.cardId)))
+    await Promise.all(Array.from({ length: 4 }, () => counterOn(store).issue({ cardId: CARD.cardId })))
     expect((await store.pins.readBlock(CARD))?.kid).toBe('PEK-STORE')
     expect(await resealRows({ store })).toBe(1)
   })
@@ -207,7 +207,7 @@ describe.each(AVAILABLE)('%s', { timeout: 60_000 }, driver => {
         })
       }
       // A card that is gone, whose counter stays.
-      await counterOn(plain).issue('card-gone')
+      await counterOn(plain).issue({ cardId: 'card-gone' })
     }
     {
       await using strict = await open(path, rowSealer({ keys: [one] }))

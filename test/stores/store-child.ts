@@ -41,9 +41,11 @@ async function race(store: IssuerStore): Promise<void> {
     const [cardId = '', pcc = '', intdatag = ''] = card.split(':')
     const fingerprint = new Uint8Array(32).fill(Number(mark))
     const verdict = await counter
-      .accept({ cardId, pcc, intdatag, fingerprint }, ({ sequence }) =>
-        store.pins.storePrw({ issuerId: ISSUER, cardId }, prwOf(sequence, Number(mark))),
-      )
+      .accept({
+        request: { cardId, pcc, intdatag, fingerprint },
+        store: ({ sequence }) =>
+          store.pins.storePrw({ issuerId: ISSUER, cardId }, prwOf(sequence, Number(mark))),
+      })
       .then(
         () => 'accepted',
         error => (isIssuerPinError(error) ? error.code : String(error)),

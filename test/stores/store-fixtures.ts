@@ -99,7 +99,7 @@ export async function raceTwoProcesses(store: IssuerStore, where: Where, cards: 
       { issuerId: ISSUER, cardId },
       { state: 'active', pan, setPinTypes: ['3DES_SECCOS'] },
     )
-    const { pcc, intdatag } = await counter.issue(cardId)
+    const { pcc, intdatag } = await counter.issue({ cardId })
     intdatags.push(`${cardId}:${pcc}:${intdatag}`)
   }
   const children = ['1', '2'].map(mark => new StoreChild(where, 'race', mark, ...intdatags))
@@ -115,7 +115,7 @@ export async function raceTwoProcesses(store: IssuerStore, where: Where, cards: 
     const mark = verdicts.indexOf('accepted') + 1
     const card = { issuerId: ISSUER, cardId: `card-${i}` }
     expect(await store.pins.readPrw(card)).toEqual(prwOf(1, mark))
-    expect(await counter.issue(card.cardId)).toMatchObject({ pcc: '0002' })
+    expect(await counter.issue({ cardId: card.cardId })).toMatchObject({ pcc: '0002' })
   }
 }
 

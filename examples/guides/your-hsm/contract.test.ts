@@ -21,7 +21,7 @@ async function provision(
 ): Promise<Backend> {
   {
     await using store = await openKeyStore({ ...options, importClearKeys: true })
-    for (const { kid, id } of await store.listKeys()) await store.deleteKey(kid, { id })
+    for (const { kid, id } of await store.listKeys()) await store.deleteKey({ kid, id })
     for (const key of keys) await store.importKey(key)
   }
   return pkcs11Backend(options)

@@ -193,7 +193,7 @@ function lenient(...reasons: readonly string[]): (real: ChangeCounter) => Change
         ),
       accept: (request: never, store: Store) =>
         forgiving(
-          () => real.accept(request, store),
+          () => real.accept({ request, store }),
           async () => {
             await store({ sequence: 0 })
             return { sequence: 0, replayed: false }
@@ -770,7 +770,7 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
     counter: real =>
       overriding(real, {
         accept: async (request: never, store: never) => {
-          const accepted = await real.accept(request, store)
+          const accepted = await real.accept({ request, store })
           if (accepted.replayed) throw new PrwMacError()
           return accepted
         },

@@ -153,7 +153,7 @@ export interface KeyStore extends AsyncDisposable {
    * Deletes a key and what belongs to it (public half, K1 object). Errors: `ERR_KEY_NOT_FOUND`, `ERR_KEY_AMBIGUOUS`
    * (two keys by that kid: name the CKA_ID), `ERR_PKCS11_CALL`.
    */
-  deleteKey(kid: string, which?: { id: string }): Promise<void>
+  deleteKey(which: { readonly kid: string; readonly id?: string }): Promise<void>
   /** Logs out and lets the token go. */
   close(): Promise<void>
 }
@@ -379,9 +379,9 @@ class TokenKeyStore implements KeyStore {
     })
   }
 
-  async deleteKey(kid: string, which?: { id: string }): Promise<void> {
+  async deleteKey(which: { readonly kid: string; readonly id?: string }): Promise<void> {
+    const { kid, id } = readOptions(which, 'deleteKey', ['kid', 'id'])
     requireKid(kid)
-    const id = which && readOptions(which, 'deleteKey', ['id']).id
     if (id !== undefined && (typeof id !== 'string' || !/^(?:[0-9a-fA-F]{2})+$/.test(id))) {
       throw new ArgumentError('id must be hex')
     }

@@ -214,14 +214,16 @@ export type ChainVerdict =
  *
  * @example
  * ```ts
- * const verdict = await verifyAuditChain('… the lines …'.split('\n'), new Uint8Array(32))
+ * const verdict = await verifyAuditChain({ lines: '… the lines …'.split('\n'), key: new Uint8Array(32) })
  * if (!verdict.intact) console.log(`line ${verdict.line}: ${verdict.problem}`)
  * ```
  */
-export async function verifyAuditChain(
-  lines: Iterable<string> | AsyncIterable<string>,
-  key: Uint8Array,
-): Promise<ChainVerdict> {
+export async function verifyAuditChain(input: {
+  readonly lines: Iterable<string> | AsyncIterable<string>
+  /** The key that {@link chainedAudit} had. */
+  readonly key: Uint8Array
+}): Promise<ChainVerdict> {
+  const { lines, key } = readOptions(input, 'verifyAuditChain', ['lines', 'key'])
   const secret = readKey(key)
   let previous = START
   let count = 0

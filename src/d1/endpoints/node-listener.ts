@@ -86,7 +86,7 @@ export function nodeListener(handler: EndpointHandler, options: NodeListenerOpti
     const answer = (): Promise<Response> =>
       handler(
         requestOf(incoming, target ?? targetOf(incoming.url), gone.signal),
-        connectionOf(incoming, listener),
+        connectionOf(incoming, { listener }),
       )
     respond(answer, { incoming, outgoing, gone }).catch(() => outgoing.destroy())
   }

@@ -156,22 +156,24 @@ async function setSeccos(call: PinCall, card: Card, message: PinMessage): Promis
   note(call, 'prw-mac', macKeys, opened.macKid)
   let stored = false
   const accepted = counter.accept(
-    opened.acceptance,
-    ({ sequence }) =>
-      supplied('store-failed', async () => {
-        await pins.storePrw(asFound(ref, card), {
-          prwValue,
-          prwKid,
-          prwDataSet,
-          pcc,
-          ...(intdatag !== undefined && { intdatag }),
-          profile,
-          provenance,
-          sequence,
-          evidence: { macValue, macKid, intdatag: opened.acceptance.intdatag },
-        })
-        stored = true
-      }),
+    {
+      request: opened.acceptance,
+      store: ({ sequence }) =>
+        supplied('store-failed', async () => {
+          await pins.storePrw(asFound(ref, card), {
+            prwValue,
+            prwKid,
+            prwDataSet,
+            pcc,
+            ...(intdatag !== undefined && { intdatag }),
+            profile,
+            provenance,
+            sequence,
+            evidence: { macValue, macKid, intdatag: opened.acceptance.intdatag },
+          })
+          stored = true
+        }),
+    },
     options,
   )
   // What was stored, and then superseded before it was confirmed, is not said to be refused: it may be the PIN for a moment.

@@ -65,7 +65,7 @@ const facts = new WeakMap<object, Connection>()
 
 /**
  * What is known of the connection of a Node request (`node:http`, `node:https`, `node:http2`), for handlers that are not
- * mounted with `nodeListener`. `listener`: see {@link Connection}.
+ * mounted with `nodeListener`. The option `listener`: see {@link Connection}.
  *
  * Errors: none, `ERR_ARGUMENT` where there is no request.
  *
@@ -74,7 +74,11 @@ const facts = new WeakMap<object, Connection>()
  * server.on('request', incoming => console.log(connectionOf(incoming).address)) // Hono 4: connectionOf(c.env.incoming)
  * ```
  */
-export function connectionOf(incoming: { readonly socket?: Duplex | null }, listener?: string): Connection {
+export function connectionOf(
+  incoming: { readonly socket?: Duplex | null },
+  options: { readonly listener?: string | undefined } = {},
+): Connection {
+  const { listener } = readOptions(options, 'connectionOf', ['listener'])
   if (typeof incoming !== 'object' || incoming === null)
     throw new ArgumentError('connectionOf takes a request')
   const { socket } = incoming

@@ -85,12 +85,13 @@ async function blockFor(
   { pan, to, source }: Omit<CheckedGetPin, 'recipient'>,
   options: CallOptions | undefined,
 ): Promise<Uint8Array> {
-  requireFormatKey(to, 'encipher', FORMATS[ISO0_FORMAT])
   if ('pin' in source) {
+    requireFormatKey(to, 'encipher', FORMATS[ISO0_FORMAT])
     return encipherChecked({ pin: source.pin, pan, format: ISO0_FORMAT, key: to }, options)
   }
-  const block = readBlock(source.block, FORMATS[usualFormat(source.from)])
-  return moveBlock({ ...source, block, pan, to }, options)
+  const fromFormat = usualFormat(source.from)
+  const block = readBlock(source.block, FORMATS[fromFormat])
+  return moveBlock({ ...source, block, pan, to, fromFormat, toFormat: ISO0_FORMAT }, options)
 }
 
 const NAMES = ['pan', 'to', 'd1PublicJwk', 'pin', 'block', 'from', 'translation'] as const
@@ -143,6 +144,6 @@ export async function changeCounterResponse(
   options?: CallOptions,
 ): Promise<ChangeCounterMessage> {
   if (typeof input?.counter?.issue !== 'function') throw new ArgumentError('counter must be a ChangeCounter')
-  const { pcc, intdatag } = await input.counter.issue(input.cardId, options)
+  const { pcc, intdatag } = await input.counter.issue({ cardId: input.cardId }, options)
   return { pcc, intdatag }
 }

@@ -6,7 +6,7 @@ import { openChecked, requireOpeningKeys } from '../../jwe/open.js'
 import { type Pan, requirePan } from '../../primitives/pan.js'
 import type { ChangeCounter } from '../../seccos/counter/counter.js'
 import { type AcceptRequest, requestFingerprint, requestOf } from '../../seccos/counter/state.js'
-import { type DataSetContent, dataSetFromHex, readDataSet } from '../../seccos/data-set.js'
+import { type DataSetContent, dataSetFromHex, readChecked } from '../../seccos/data-set.js'
 import { neededToVerify } from '../../seccos/profile/coverage.js'
 import { type ProfileMark, requireProfile, type SeccosProfile } from '../../seccos/profile/profile.js'
 import { macVerdict } from '../../seccos/prw.js'
@@ -73,7 +73,7 @@ export interface OpenedSeccosSetPinRequest extends ProfileMark {
   readonly jweKid: string
   /** True: this very request was accepted and stored before. */
   readonly replayed: boolean
-  /** Hand this to `counter.accept` together with what stores the PRW. */
+  /** The `request` that `counter.accept` takes, together with what stores the PRW. */
   readonly acceptance: AcceptRequest
 }
 
@@ -90,7 +90,8 @@ export interface OpenedSeccosSetPinRequest extends ProfileMark {
  * @example
  * ```ts
  * const opened = await openSeccosSetPinRequest({ body, cardId, jweKeys, profile, macKeys, prwKids: ['PRW-1'], counter })
- * await counter.accept(opened.acceptance, ({ sequence }) => cards.storePrw(cardId, opened, sequence))
+ * const store = ({ sequence }) => cards.storePrw(cardId, opened, sequence)
+ * await counter.accept({ request: opened.acceptance, store })
  * ```
  */
 export async function openSeccosSetPinRequest(
@@ -118,7 +119,7 @@ export async function openSeccosChecked(
   if (!prwKids.includes(prwKid)) throw new D1MessageError('prwKid', 'names no key that is known')
   const key = selectKey(macKeys, macKid, 'macKid')
   const masked = dataSetFromHex(prwDataSet)
-  const dataSet = { masked, content: readDataSet(profile, masked) }
+  const dataSet = { masked, content: readChecked(profile, masked) }
   const pcc = pccIn(dataSet.content, intdatag, request.pcc) ?? (await counter.pccOf({ cardId, intdatag }))
   const acceptance = requestOf({ cardId, intdatag, pcc, fingerprint: requestFingerprint({ ...content }) })
   const { replayed } = await counter.check(acceptance)

@@ -89,9 +89,9 @@ export async function openIso0Checked(
 ): Promise<OpenedSetPinRequest> {
   const { pan, to, translation } = request
   const { content, from, jweKid } = await openContent(request, options)
-  requireFormatKey(from, 'decipher', FORMATS[ISO0_FORMAT])
+  const formats = { fromFormat: ISO0_FORMAT, toFormat: usualFormat(to) } as const
   const block = await withWiped(content.block, enciphered =>
-    receiveBlock({ block: enciphered, pan, from, to, translation }, options),
+    receiveBlock({ block: enciphered, pan, from, to, ...formats, translation }, options),
   )
   return { type: 'ISO0', block, kid: to.kid, zpkKid: from.kid, jweKid }
 }
@@ -165,12 +165,14 @@ export function readTranslation(translation: Translation | undefined = 'checked'
   throw new ArgumentError("translation must be 'checked' or 'reencipher'")
 }
 
-/** A block of the format's length, in memory of its own, and where it goes. */
+/** A block of the format's length, in memory of its own, and where it goes. On D1's side it is format 0, under TDEA. */
 interface Move {
   readonly block: Uint8Array
   readonly pan: Pan
   readonly from: Key
   readonly to: Key
+  readonly fromFormat: 0 | 4
+  readonly toFormat: 0 | 4
   readonly translation: Translation
 }
 
@@ -180,37 +182,26 @@ interface Move {
  * hold, and there is one verdict.
  */
 async function receiveBlock(move: Move, options: CallOptions | undefined): Promise<Uint8Array> {
-  const { block, pan, from, to, translation } = move
+  const { block, pan, from, to, fromFormat, toFormat, translation } = move
   if (translation !== 'checked') return moveBlock(move, options)
-  const { fromFormat, toFormat } = requireBlockKeys(move)
+  requireBlockKeys(move)
   using pin = await decipherChecked({ block, pan, format: fromFormat, key: from }, options)
   return await encipherChecked({ pin, pan, format: toFormat, key: to }, options)
 }
 
 /** Moves a PIN block from one key to the other by the wanted way. */
 export async function moveBlock(move: Move, options: CallOptions | undefined): Promise<Uint8Array> {
-  const { block, pan, from, to, translation } = move
-  const { fromFormat, toFormat } = requireBlockKeys(move)
-  if (translation === 'checked')
-    return translateChecked({ block, pan, fromFormat, toFormat, from, to }, options)
-  // A format 4 block has its PAN between two encipherments: it is not moved unseen.
-  requireFormatKey(from, 'decipher', FORMATS[ISO0_FORMAT])
-  requireFormatKey(to, 'encipher', FORMATS[ISO0_FORMAT])
-  return reencipherChecked({ block, from, to }, options)
+  const { translation, ...way } = move
+  requireBlockKeys(move)
+  return translation === 'checked' ? translateChecked(way, options) : reencipherChecked(way, options)
 }
 
 /**
- * Before anything is deciphered: whether `to` can take the block must not depend on what the block holds. On D1's side it is
- * format 0 under TDEA; the issuer's own key may be an AES one, and its blocks are format 4 then.
+ * Before anything is deciphered: whether `to` can take the block must not depend on what the block holds. A format 4 block has
+ * its PAN between two encipherments: it is not moved unseen.
  */
-function requireBlockKeys({ from, to }: Pick<Move, 'from' | 'to'>): TranslationFormats {
-  const [fromFormat, toFormat] = [usualFormat(from), usualFormat(to)]
-  requireFormatKey(from, 'decipher', FORMATS[fromFormat])
-  requireFormatKey(to, 'encipher', FORMATS[toFormat])
-  return { fromFormat, toFormat }
-}
-
-interface TranslationFormats {
-  readonly fromFormat: 0 | 4
-  readonly toFormat: 0 | 4
+function requireBlockKeys({ from, to, fromFormat, toFormat, translation }: Move): void {
+  const unseen = translation === 'reencipher'
+  requireFormatKey(from, 'decipher', FORMATS[unseen ? ISO0_FORMAT : fromFormat])
+  requireFormatKey(to, 'encipher', FORMATS[unseen ? ISO0_FORMAT : toFormat])
 }

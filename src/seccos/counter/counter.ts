@@ -123,11 +123,10 @@ export interface Accepted extends Acceptance {
  * const counter = new ChangeCounter({
  *   store, backend: hsm, firstPcc: '0001', rule: 'increment-on-accept', wrap: 'refuse', ttlSeconds: 300,
  * })
- * const { pcc, intdatag } = await counter.issue(cardId)
+ * const { pcc, intdatag } = await counter.issue({ cardId })
  * // … the Set PIN arrives, its MAC is verified …
- * await counter.accept({ cardId, intdatag, pcc, fingerprint }, async ({ sequence }) => {
- *   await cards.storePrw(cardId, prw, sequence)
- * })
+ * const store = ({ sequence }) => cards.storePrw(cardId, prw, sequence)
+ * await counter.accept({ request: { cardId, intdatag, pcc, fingerprint }, store })
  * ```
  */
 export class ChangeCounter {
@@ -146,7 +145,8 @@ export class ChangeCounter {
    * Errors: `ERR_CHANGE_COUNTER` (`exhausted`), `ERR_ARGUMENT`, `ERR_ABORTED`, `ERR_BACKEND_BUSY`, and what backend and
    * store report.
    */
-  async issue(cardId: string, options?: CallOptions): Promise<IssuedCounter> {
+  async issue(input: { readonly cardId: string }, options?: CallOptions): Promise<IssuedCounter> {
+    const { cardId } = readOptions(input, 'issue', ['cardId'])
     requireCardId(cardId)
     const signal = requireSignal(options)
     const { backend, store, ttlSeconds } = this.#options
@@ -188,10 +188,13 @@ export class ChangeCounter {
    * the database issued it); `ERR_ARGUMENT`; `ERR_ABORTED` (before the claim only); `ERR_BACKEND_BUSY`; and what the store reports.
    */
   async accept(
-    request: AcceptRequest,
-    store: (acceptance: Acceptance) => Promise<void>,
+    input: {
+      readonly request: AcceptRequest
+      readonly store: (acceptance: Acceptance) => Promise<void>
+    },
     options?: CallOptions,
   ): Promise<Accepted> {
+    const { request, store } = readOptions(input, 'accept', ['request', 'store'])
     const signal = requireSignal(options)
     const { cardId, claim } = readRequest(request)
     if (typeof store !== 'function') throw new ArgumentError('store must be a function')

@@ -2,6 +2,8 @@
  * What a profile says about itself: which values a computation covers, what it takes to verify a PIN or a MAC, how long
  * each input is, and what its author should know. Everything is derived from the profile, nothing stated twice.
  */
+import { readOptions } from '../../base/arguments.js'
+import { ArgumentError } from '../../base/errors.js'
 import { lackingIn } from './encoding.js'
 import { needsPan, needsRandom, pinFormBytes, textLength } from './forms.js'
 import {
@@ -14,6 +16,7 @@ import {
   type Part,
   type PinForm,
   type ProfileField,
+  requireProfile,
   type SeccosProfile,
   type ValueField,
 } from './profile.js'
@@ -153,10 +156,22 @@ function coveredBy(profile: SeccosProfile, part: ComputationInput): string[] {
  *
  * @example
  * ```ts
- * uncoveredBy(profile, 'mac') // ['pan', 'pinBlock']
+ * uncoveredBy({ profile, computation: 'mac' }) // ['pan', 'pinBlock']
  * ```
  */
-export function uncoveredBy(profile: SeccosProfile, which: 'prw' | 'mac'): string[] {
+export function uncoveredBy(input: {
+  readonly profile: SeccosProfile
+  readonly computation: 'prw' | 'mac'
+}): string[] {
+  const { profile, computation } = readOptions(input, 'uncoveredBy', ['profile', 'computation'])
+  requireProfile(profile)
+  if (computation !== 'prw' && computation !== 'mac')
+    throw new ArgumentError('computation must be prw or mac')
+  return uncoveredIn(profile, computation)
+}
+
+/** The inner door of {@link uncoveredBy}, for a draft of a profile, too. */
+export function uncoveredIn(profile: SeccosProfile, which: 'prw' | 'mac'): string[] {
   const covered = new Set(inputsOf(profile[which], '').flatMap(({ part }) => coveredBy(profile, part)))
   return [...valuesOf(profile, which)].filter(name => !covered.has(name))
 }
@@ -258,7 +273,7 @@ export interface ProfileRemark {
  */
 export function remarksOn(profile: SeccosProfile): ProfileRemark[] {
   const remarks: ProfileRemark[] = []
-  const left = uncoveredBy(profile, 'mac')
+  const left = uncoveredIn(profile, 'mac')
   if (left.includes('pcc') && left.includes('intdatag')) {
     const text = 'covers neither the PCC nor the intdatag: an old PRW with its MAC passes for a new one'
     remarks.push({ path: '/mac/inputs', text })

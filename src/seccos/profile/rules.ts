@@ -10,7 +10,7 @@ import {
   paddedBytes,
   rawOutputBytes,
   totalBytes,
-  uncoveredBy,
+  uncoveredIn,
 } from './coverage.js'
 import { capacityOf, isBinary } from './encoding.js'
 import { needsRandom, pinFormBytes, textLength } from './forms.js'
@@ -214,7 +214,7 @@ function requireComputation(profile: SeccosProfile, which: 'prw' | 'mac'): void 
   if (characters > MAX_TEXT[which]) {
     throw new ProfileError(`${path}/outputBytes`, `makes a text of more than ${MAX_TEXT[which]} characters`)
   }
-  const left = uncoveredBy(profile, which)
+  const left = uncoveredIn(profile, which)
   if (which === 'prw' && left.includes('pinBlock')) {
     throw new ProfileError(`${path}/inputs`, 'must cover the PIN block')
   }

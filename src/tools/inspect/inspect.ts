@@ -1,4 +1,5 @@
 /** What is in a data set, a PIN block, the header of a JWE: as tables for people, secrets as dots. */
+import { readOptions } from '../../base/arguments.js'
 import { decodeBase64url, equalBytes, fromHex, ownCopy, requireBytes } from '../../base/bytes.js'
 import { ArgumentError, InputError } from '../../base/errors.js'
 import { member, parseJsonObject } from '../../base/json.js'
@@ -42,10 +43,14 @@ const INTDATAG_SHOWN = 4
  *
  * @example
  * ```ts
- * console.log(inspectDataSet(profile, prwDataSet))
+ * console.log(inspectDataSet({ profile, prwDataSet }))
  * ```
  */
-export function inspectDataSet(profile: SeccosProfile, prwDataSet: string): string {
+export function inspectDataSet(input: {
+  readonly profile: SeccosProfile
+  readonly prwDataSet: string
+}): string {
+  const { profile, prwDataSet } = readOptions(input, 'inspectDataSet', ['profile', 'prwDataSet'])
   requireProfile(profile)
   if (typeof prwDataSet !== 'string') throw new ArgumentError('prwDataSet must be a string of hex digits')
   const dataSet = dataSetFromHex(prwDataSet)
@@ -117,18 +122,18 @@ const BLOCK_BYTES: readonly number[] = [8, 16]
  *
  * @example
  * ```ts
- * console.log(inspectPinBlock(block, { state: 'enciphered' }))
+ * console.log(inspectPinBlock({ block, state: 'enciphered' }))
  * ```
  */
-export function inspectPinBlock(
-  block: Uint8Array,
-  options: { readonly state: 'clear' | 'enciphered' },
-): string {
+export function inspectPinBlock(input: {
+  readonly block: Uint8Array
+  readonly state: 'clear' | 'enciphered'
+}): string {
+  const { block, state } = readOptions(input, 'inspectPinBlock', ['block', 'state'])
   requireBytes(block, 'block')
   if (!BLOCK_BYTES.includes(block.length)) {
     throw new InputError('ERR_LENGTH', `block: ${block.length} bytes, expected 8 or 16`)
   }
-  const state: unknown = options?.state
   if (state !== 'clear' && state !== 'enciphered')
     throw new ArgumentError('state must be clear or enciphered')
   const rows = state === 'clear' ? clearRows(block) : encipheredRows(block)

@@ -1,6 +1,6 @@
 /** From what the prober found to a profile: the fields it knows, and the bytes between them as fields of no meaning. */
 import { isIssuerPinError } from '../../base/errors.js'
-import { uncoveredBy } from '../../seccos/profile/coverage.js'
+import { uncoveredIn } from '../../seccos/profile/coverage.js'
 import { pinFormBytes } from '../../seccos/profile/forms.js'
 import { parseProfile } from '../../seccos/profile/parse.js'
 import {
@@ -46,8 +46,8 @@ export function draftProfile({ prw, mac, places, randomBytes }: DraftInput): Sec
   try {
     return parseProfile({
       ...draft,
-      prw: { ...draft.prw, uncovered: uncoveredBy(draft, 'prw') },
-      mac: { ...draft.mac, uncovered: uncoveredBy(draft, 'mac') },
+      prw: { ...draft.prw, uncovered: uncoveredIn(draft, 'prw') },
+      mac: { ...draft.mac, uncovered: uncoveredIn(draft, 'mac') },
     })
   } catch (error) {
     if (isIssuerPinError(error)) return undefined

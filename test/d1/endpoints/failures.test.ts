@@ -86,7 +86,7 @@ describe('failures of the service', () => {
       seccos: { pcc: '1234', fields: {} } as object,
     })
     for (let i = 0; i < 2; i++) {
-      const counter = await own.world.counter.issue('with-pcc')
+      const counter = await own.world.counter.issue({ cardId: 'with-pcc' })
       const body = await own.world.d1.seal('3DES_SECCOS', own.world.seccosContent(counter))
       expect((await own.handler(put(body, {}, pinPath('with-pcc')))).status).toBe(204)
     }
@@ -99,7 +99,7 @@ describe('failures of the service', () => {
       setPinTypes: ['3DES_SECCOS'],
       seccos: { fields: { psn: '99' } },
     })
-    const counter = await own.world.counter.issue('with-fields')
+    const counter = await own.world.counter.issue({ cardId: 'with-fields' })
     const body = await own.world.d1.seal('3DES_SECCOS', own.world.seccosContent(counter))
     expect((await own.handler(put(body, {}, pinPath('with-fields')))).status).toBe(400)
     expect(own.world.last.refusal).toMatchObject({ code: 'ERR_DATA_SET', field: 'psn' })

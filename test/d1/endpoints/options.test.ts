@@ -173,7 +173,11 @@ describe('options', () => {
         authorization: 'anyone-who-reaches-it',
         tokenEndpoint: undefined,
       })
-      const content = own.world.seccosContent(await own.world.counter.issue('card-2'), NEW_PIN, PANS.second)
+      const content = own.world.seccosContent(
+        await own.world.counter.issue({ cardId: 'card-2' }),
+        NEW_PIN,
+        PANS.second,
+      )
       const requests = [
         get(pinPath('card-2')),
         put(await own.world.iso0(NEW_PIN, PANS.second), {}, pinPath('card-2')),

@@ -97,13 +97,13 @@ describe('a chain of events', () => {
 
   test('is intact as it was written, and goes on where it ended', async () => {
     const lines = await written(3)
-    const verdict = await verifyAuditChain(lines, key)
+    const verdict = await verifyAuditChain({ lines, key })
     expect(verdict).toMatchObject({ intact: true, lines: 3, last: expect.stringMatching(/^[0-9a-f]{64}$/) })
     const last = lines.at(-1) ?? ''
     const on = chainedAudit({ key, write: async line => void lines.push(line), after: last })
     await on(event(4))
-    expect(await verifyAuditChain([...lines, ''], key)).toMatchObject({ intact: true, lines: 4 })
-    expect(await verifyAuditChain([], key)).toEqual({ intact: true, lines: 0, last: undefined })
+    expect(await verifyAuditChain({ lines: [...lines, ''], key })).toMatchObject({ intact: true, lines: 4 })
+    expect(await verifyAuditChain({ lines: [], key })).toEqual({ intact: true, lines: 0, last: undefined })
     expect(JSON.parse(lines[3] ?? '').event).toEqual(event(4))
   })
 
@@ -130,11 +130,13 @@ describe('a chain of events', () => {
   ])('shows that %s', async (_what, change, expected) => {
     const lines = await written(3)
     change(lines)
-    expect(await verifyAuditChain(lines, key)).toEqual({ intact: false, ...expected })
+    expect(await verifyAuditChain({ lines, key })).toEqual({ intact: false, ...expected })
   })
 
   test('under another key is none', async () => {
-    expect(await verifyAuditChain(await written(1), new Uint8Array(32))).toMatchObject({ problem: 'mac' })
+    expect(await verifyAuditChain({ lines: await written(1), key: new Uint8Array(32) })).toMatchObject({
+      problem: 'mac',
+    })
   })
 
   test('closes over a line that could not be written', async () => {
@@ -150,7 +152,7 @@ describe('a chain of events', () => {
     await expect(hook(event(1))).rejects.toThrow('disk full')
     full = false
     await hook(event(2))
-    expect(await verifyAuditChain(lines, key)).toMatchObject({ intact: true, lines: 1 })
+    expect(await verifyAuditChain({ lines, key })).toMatchObject({ intact: true, lines: 1 })
   })
 
   test('mistakes are ERR_ARGUMENT', async () => {
@@ -165,7 +167,7 @@ describe('a chain of events', () => {
     ]) {
       await failure(() => chainedAudit(options as never), 'ERR_ARGUMENT')
     }
-    await failure(() => verifyAuditChain([], new Uint8Array(31)), 'ERR_ARGUMENT')
+    await failure(() => verifyAuditChain({ lines: [], key: new Uint8Array(31) }), 'ERR_ARGUMENT')
   })
 })
 

@@ -185,7 +185,7 @@ export const issuer: () => Promise<Issuer> = once(async () => {
     tokenEndpoint: { tokens, clients: [CLIENT], scopes: ['pin'] },
     audit: event => void events.push(event),
   })
-  const { intdatag } = await counter.issue(SECCOS_CARD)
+  const { intdatag } = await counter.issue({ cardId: SECCOS_CARD })
   check(intdatag === COUNTER.intdatag, 'the intdatag is the one that the message has')
   const connection = { encrypted: true, authorized: false }
   const overTls: EndpointHandler = request => handler(request, connection)

@@ -33,5 +33,5 @@ export const PROFILES: readonly SeccosProfile[] = [
 /** A masked data set by each. */
 export const MASKED: readonly Uint8Array[] = [TDEA_VALUES, AES_VALUES].map((values, i) => {
   const profile = PROFILES[i] as SeccosProfile
-  return maskDataSet(profile, buildDataSet(profile, values))
+  return maskDataSet({ profile, full: buildDataSet({ profile, ...values }) })
 })

@@ -62,13 +62,13 @@ export const dataSet: FuzzTarget = {
     const hidden = [toHex(given), Buffer.from(given).toString('latin1'), PAN_DIGITS, PIN_DIGITS]
     const rule = { codes: ['ERR_DATA_SET'], hidden, named: profile.fields.map(field => field.id) } as const
     if (given.length === 123) inspectWhatever(profile, given)
-    const content = attempt(() => readDataSet(profile, given), rule)
-    const filled = attempt(() => unmaskDataSet(profile, given, SECRET_VALUES), rule)
+    const content = attempt(() => readDataSet({ profile, dataSet: given }), rule)
+    const filled = attempt(() => unmaskDataSet({ profile, dataSet: given, ...SECRET_VALUES }), rule)
     if (filled !== undefined)
-      check(isDeepStrictEqual(maskDataSet(profile, filled), given), 'masking undoes it')
+      check(isDeepStrictEqual(maskDataSet({ profile, full: filled }), given), 'masking undoes it')
     if (content === undefined) return
     check(filled !== undefined, 'what reads can be filled')
-    const rebuilt = buildDataSet(profile, { ...SECRET_VALUES, ...content })
+    const rebuilt = buildDataSet({ profile, ...SECRET_VALUES, ...content })
     // The AES profile has no intdatag; what a profile has not is left out, not refused.
     check(isDeepStrictEqual(rebuilt, filled), 'what was read builds the same data set')
     check(values(content).every(isPrintable), 'characters that were read are printable ASCII')
@@ -83,7 +83,7 @@ const isPrintable = (value: unknown): boolean => typeof value !== 'string' || /^
 
 /** For people: it shows what stands there, sound or not, and never a masked field that is not zero. */
 function inspectWhatever(profile: SeccosProfile, bytes: Uint8Array): void {
-  const text = inspectDataSet(profile, toHex(bytes))
+  const text = inspectDataSet({ profile, prwDataSet: toHex(bytes) })
   check(/^[\x20-\x7e\n•…]*$/.test(text), 'plain text without control characters')
   const rows = text.split('\n').slice(3)
   for (const [i, field] of profile.fields.entries()) {

@@ -20,14 +20,14 @@ export const shownPinBlock: FuzzTarget = {
       hidden: [hex],
       named: [String(block.length)],
     } as const
-    const text = attempt(() => inspectPinBlock(block, { state: state as 'clear' }), rule)
+    const text = attempt(() => inspectPinBlock({ block, state: state as 'clear' }), rule)
     const sound = (block.length === 8 || block.length === 16) && (state === 'clear' || state === 'enciphered')
     check((text !== undefined) === sound, 'blocks of 8 and 16 bytes, in one of two states')
     if (text === undefined) return
     // The same block with other digits looks the same: all that is shown is the control nibble, and if the length is one.
     const other = block.map((byte, i) => (i === 0 ? byte : byte ^ 0x5a))
     check(
-      inspectPinBlock(other, { state: state as 'clear' }) === text,
+      inspectPinBlock({ block: other, state: state as 'clear' }) === text,
       'what is shown does not depend on the digits',
     )
   },

@@ -166,8 +166,8 @@ function use(parsed: SeccosProfile): void {
   const random = new Uint8Array(parsed.randomBytes)
   const values = { ...SECRET_VALUES, pcc: '0042', intdatag: INTDATAG, random, fields }
   const named = parsed.fields.map(field => field.id)
-  const full = attempt(() => buildDataSet(parsed, values), { codes: ['ERR_DATA_SET'], named })
+  const full = attempt(() => buildDataSet({ profile: parsed, ...values }), { codes: ['ERR_DATA_SET'], named })
   if (full === undefined) return
-  const masked = maskDataSet(parsed, full)
-  check(readDataSet(parsed, masked) !== undefined, 'what was built and masked reads')
+  const masked = maskDataSet({ profile: parsed, full })
+  check(readDataSet({ profile: parsed, dataSet: masked }) !== undefined, 'what was built and masked reads')
 }

@@ -16,13 +16,29 @@ const SAMPLE =
 
 describe('bad input', () => {
   test.each<[string, () => unknown, string]>([
-    ['a profile that was not parsed', () => inspectDataSet({ ...TDEA }, '00'.repeat(123)), 'ERR_ARGUMENT'],
-    ['a data set in bytes', () => inspectDataSet(TDEA, new Uint8Array(123) as never), 'ERR_ARGUMENT'],
-    ['a short data set', () => inspectDataSet(TDEA, '00'), 'ERR_DATA_SET'],
-    ['a PIN block in hex', () => inspectPinBlock('00' as never, { state: 'clear' }), 'ERR_ARGUMENT'],
-    ['9 bytes of PIN block', () => inspectPinBlock(new Uint8Array(9), { state: 'clear' }), 'ERR_LENGTH'],
-    ['no state', () => inspectPinBlock(new Uint8Array(8), undefined as never), 'ERR_ARGUMENT'],
-    ['another state', () => inspectPinBlock(new Uint8Array(8), { state: 'open' as never }), 'ERR_ARGUMENT'],
+    [
+      'a profile that was not parsed',
+      () => inspectDataSet({ profile: { ...TDEA }, prwDataSet: '00'.repeat(123) }),
+      'ERR_ARGUMENT',
+    ],
+    [
+      'a data set in bytes',
+      () => inspectDataSet({ profile: TDEA, prwDataSet: new Uint8Array(123) as never }),
+      'ERR_ARGUMENT',
+    ],
+    ['a short data set', () => inspectDataSet({ profile: TDEA, prwDataSet: '00' }), 'ERR_DATA_SET'],
+    ['a PIN block in hex', () => inspectPinBlock({ block: '00' as never, state: 'clear' }), 'ERR_ARGUMENT'],
+    [
+      '9 bytes of PIN block',
+      () => inspectPinBlock({ block: new Uint8Array(9), state: 'clear' }),
+      'ERR_LENGTH',
+    ],
+    ['no state', () => inspectPinBlock({ block: new Uint8Array(8) } as never), 'ERR_ARGUMENT'],
+    [
+      'another state',
+      () => inspectPinBlock({ block: new Uint8Array(8), state: 'open' as never }),
+      'ERR_ARGUMENT',
+    ],
     ['a JWE in bytes', () => inspectJweHeader(new Uint8Array(8) as never), 'ERR_ARGUMENT'],
   ])('%s', (_, call, code) => {
     expect(call).toThrow(expect.objectContaining({ code }))
@@ -30,10 +46,13 @@ describe('bad input', () => {
 })
 
 describe('a data set', () => {
-  const full = buildDataSet(TDEA, TDEA_VALUES)
+  const full = buildDataSet({ profile: TDEA, ...TDEA_VALUES })
 
   test('masked, as a table', () => {
-    const shown = inspectDataSet(TDEA, dataSetToHex(maskDataSet(TDEA, full)))
+    const shown = inspectDataSet({
+      profile: TDEA,
+      prwDataSet: dataSetToHex(maskDataSet({ profile: TDEA, full })),
+    })
     expect(shown.split('\n').map(line => line.split(/ {2,}/))).toEqual([
       ['PRW data set by profile illustrative-NOT-girocard-tdea-retail-mac 1.0.0 (illustrative)'],
       ['field', 'offset', 'length', 'bytes', 'meaning'],
@@ -58,7 +77,7 @@ describe('a data set', () => {
   })
 
   test('not masked: marked, and nothing shown', () => {
-    const shown = inspectDataSet(TDEA, dataSetToHex(full))
+    const shown = inspectDataSet({ profile: TDEA, prwDataSet: dataSetToHex(full) })
     expect(shown).toMatch(/^pan .*•• .* PAN, NOT MASKED: not shown$/m)
     expect(shown).toMatch(/^pinBlock .*•• .* NOT MASKED: not shown$/m)
     expectNoSecrets(shown)
@@ -66,11 +85,11 @@ describe('a data set', () => {
   })
 
   test('what does not read is said to', () => {
-    const bad = maskDataSet(TDEA, full)
+    const bad = maskDataSet({ profile: TDEA, full })
     bad[0] = 9
     bad[11] = 0xab
     bad[38] = 0x1b
-    const shown = inspectDataSet(TDEA, dataSetToHex(bad))
+    const shown = inspectDataSet({ profile: TDEA, prwDataSet: dataSetToHex(bad) })
     expect(shown).toMatch(/^layout .* NOT the constant of the profile$/m)
     expect(shown).toMatch(/^psn .* psn does NOT read \(bcd\)$/m)
     expect(shown).toMatch(/^intdatag .* intdatag does not read$/m)
@@ -78,7 +97,12 @@ describe('a data set', () => {
 
   test('EBCDIC and binary', () => {
     const aes = ILLUSTRATIVE_NOT_GIROCARD_AES
-    const shown = inspectDataSet(aes, dataSetToHex(maskDataSet(aes, buildDataSet(aes, AES_VALUES))))
+    const shown = inspectDataSet({
+      profile: aes,
+      prwDataSet: dataSetToHex(
+        maskDataSet({ profile: aes, full: buildDataSet({ profile: aes, ...AES_VALUES }) }),
+      ),
+    })
     expect(shown).toMatch(/^issuer .* issuer "is_tbank01" \(ebcdic\)$/m)
     expect(shown).toMatch(/^pcc +39 +4 +00 00 00 2A +PIN change counter "0042" \(binary\)$/m)
     expect(shown).toMatch(/^pinLength .* PIN length, masked$/m)
@@ -88,14 +112,14 @@ describe('a data set', () => {
 describe('a PIN block', () => {
   const clear = buildFormat0({ pin: Pin.from('739204'), pan: Pan.from(PAN_DIGITS) })
   test('clear: the control nibble and nothing of the PIN', () => {
-    const shown = inspectPinBlock(clear, { state: 'clear' })
+    const shown = inspectPinBlock({ block: clear, state: 'clear' })
     expect(shown).toMatch(/^control +0 +0\. +format 0: PIN field XOR PAN field$/m)
     expect(shown).toMatch(/^length +0 +\.• +PIN length, 4 to 12$/m)
     expect(shown).toMatch(/^body +1 +(?:•• ?){7} +PIN digits/m)
     expect(shown).not.toMatch(/73|A1|34|06/)
   })
   test('clear and wrong', () => {
-    const shown = inspectPinBlock(Uint8Array.of(0x53, 1, 2, 3, 4, 5, 6, 7), { state: 'clear' })
+    const shown = inspectPinBlock({ block: Uint8Array.of(0x53, 1, 2, 3, 4, 5, 6, 7), state: 'clear' })
     expect(shown).toMatch(/NOT a format of ISO 9564-1/)
     expect(shown).toMatch(/NOT a PIN length/)
   })
@@ -103,7 +127,7 @@ describe('a PIN block', () => {
     [8, 'one TDEA block'],
     [16, 'one AES block, or two TDEA blocks'],
   ])('enciphered, %i bytes', (length, words) => {
-    const shown = inspectPinBlock(new Uint8Array(length).fill(0xab), { state: 'enciphered' })
+    const shown = inspectPinBlock({ block: new Uint8Array(length).fill(0xab), state: 'enciphered' })
     expect(shown).toContain(`${length} bytes, ${words}: not shown`)
     expect(shown).not.toMatch(/AB/i)
   })

@@ -54,7 +54,9 @@ describe('a PIN block', () => {
     [0x54, '5.', 'NOT a format of ISO 9564-1'],
     [0xf4, 'F.', 'NOT a format of ISO 9564-1'],
   ])('that starts with %i', (first, shown, meaning) => {
-    expect(cells(inspectPinBlock(Uint8Array.of(first, 1, 2, 3, 4, 5, 6, 7), { state: 'clear' }))).toEqual([
+    expect(
+      cells(inspectPinBlock({ block: Uint8Array.of(first, 1, 2, 3, 4, 5, 6, 7), state: 'clear' })),
+    ).toEqual([
       ['PIN block, clear'],
       ['field', 'offset', 'bytes', 'meaning'],
       ['-----', '------', '-----', '-------'],
@@ -70,17 +72,17 @@ describe('a PIN block', () => {
     [12, 'PIN length, 4 to 12'],
     [13, 'NOT a PIN length'],
   ])('of length nibble %i', (length, meaning) => {
-    const shown = inspectPinBlock(Uint8Array.of(length, 1, 2, 3, 4, 5, 6, 7), { state: 'clear' })
+    const shown = inspectPinBlock({ block: Uint8Array.of(length, 1, 2, 3, 4, 5, 6, 7), state: 'clear' })
     expect(cells(shown)[4]?.at(-1)).toBe(meaning)
   })
 
   test('in the middle of a larger buffer is read where it stands', () => {
     const buffer = Uint8Array.of(0xff, 0x24, 1, 2, 3, 4, 5, 6, 7)
-    expect(inspectPinBlock(buffer.subarray(1), { state: 'clear' })).toContain('format 2')
+    expect(inspectPinBlock({ block: buffer.subarray(1), state: 'clear' })).toContain('format 2')
   })
 
   test('enciphered is as long as it is', () => {
-    expect(cells(inspectPinBlock(new Uint8Array(8), { state: 'enciphered' })).slice(3)).toEqual([
+    expect(cells(inspectPinBlock({ block: new Uint8Array(8), state: 'enciphered' })).slice(3)).toEqual([
       ['block', '0', '•• •• •• •• •• •• •• ••', '8 bytes, one TDEA block: not shown'],
     ])
   })
@@ -153,19 +155,31 @@ describe('a JWE header', () => {
 describe('ERR_ARGUMENT and ERR_LENGTH say', () => {
   test.each<['ERR_ARGUMENT' | 'ERR_LENGTH', string, () => unknown]>([
     ['ERR_ARGUMENT', 'jwe must be a string', () => inspectJweHeader(7 as never)],
-    ['ERR_ARGUMENT', 'block must be a Uint8Array', () => inspectPinBlock('00' as never, { state: 'clear' })],
+    [
+      'ERR_ARGUMENT',
+      'block must be a Uint8Array',
+      () => inspectPinBlock({ block: '00' as never, state: 'clear' }),
+    ],
     [
       'ERR_LENGTH',
       'block: 9 bytes, expected 8 or 16',
-      () => inspectPinBlock(new Uint8Array(9), { state: 'clear' }),
+      () => inspectPinBlock({ block: new Uint8Array(9), state: 'clear' }),
     ],
     [
       'ERR_ARGUMENT',
       'state must be clear or enciphered',
-      () => inspectPinBlock(new Uint8Array(8), null as never),
+      () => inspectPinBlock({ block: new Uint8Array(8) } as never),
     ],
-    ['ERR_ARGUMENT', 'prwDataSet must be a string of hex digits', () => inspectDataSet(TDEA, 7 as never)],
-    ['ERR_ARGUMENT', 'profile must come from parseProfile', () => inspectDataSet({} as never, '00')],
+    [
+      'ERR_ARGUMENT',
+      'prwDataSet must be a string of hex digits',
+      () => inspectDataSet({ profile: TDEA, prwDataSet: 7 as never }),
+    ],
+    [
+      'ERR_ARGUMENT',
+      'profile must come from parseProfile',
+      () => inspectDataSet({ profile: {} as never, prwDataSet: '00' }),
+    ],
   ])('%s: «%s»', async (code, message, call) => {
     expect((await failure(call, code)).message).toBe(message)
   })

@@ -149,7 +149,7 @@ export async function openIssuer(changes: IssuerChanges = {}): Promise<Issuer> {
   const { token: otherToken } = await tokens.issue({ subject: 'other-client', scopes: [] })
   const past = (): number => Date.now() - HOURS_AGO
   const { token: expiredToken } = await (await tokensAt(past)).issue({ subject: 'd1-client', scopes: [] })
-  const { pcc, intdatag } = await counterAt(past).issue('seccos-2')
+  const { pcc, intdatag } = await counterAt(past).issue({ cardId: 'seccos-2' })
 
   const fields = FIELDS[kind]
   const cards = [

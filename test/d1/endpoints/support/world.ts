@@ -301,7 +301,7 @@ export class World implements AsyncDisposable {
 
   /** D1's Set PIN body of type 3DES_SECCOS, for a counter that was issued to the card. */
   async seccos(cardId: string, digits = NEW_PIN): Promise<string> {
-    const content = this.seccosContent(await this.counter.issue(cardId), digits)
+    const content = this.seccosContent(await this.counter.issue({ cardId }), digits)
     return this.d1.seal('3DES_SECCOS', content)
   }
 
