@@ -47,6 +47,7 @@ export class PostgresDatabase implements SqlDatabase {
       blob: 'bytea',
       locked: ' FOR NO KEY UPDATE',
       instance: INSTANCE,
+      lists: true,
       commitsReplays: settings.durability === 'replicated',
     }
     this.#settings = settings

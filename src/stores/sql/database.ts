@@ -14,8 +14,8 @@ import type { PanSealer } from '../pan-sealer.js'
 import { readCard, readPinBlock, readPrw } from '../records.js'
 import type { RowSealer } from '../row-sealer.js'
 
-/** What is bound, and what comes back. */
-export type SqlValue = string | number | null | Uint8Array
+/** What is bound, and what comes back. A list only where the {@link SqlDialect} has them. */
+export type SqlValue = string | number | null | Uint8Array | readonly string[] | readonly Uint8Array[]
 
 /** A row, by column. */
 export type SqlRow = Readonly<Record<string, unknown>>
@@ -61,6 +61,8 @@ export interface SqlDialect {
   readonly locked: '' | ' FOR NO KEY UPDATE'
   /** An expression that names the server which runs the statement; undefined where there is one file and no server. */
   readonly instance: string | undefined
+  /** Whether a list can be bound, and taken apart by `unnest`. */
+  readonly lists: boolean
   /** See `ChangeCounterStore.commitsReplays`. */
   readonly commitsReplays: boolean
 }

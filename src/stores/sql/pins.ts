@@ -264,7 +264,12 @@ export class SqlPins implements CardPinStore {
   }
 
   readonly replaceBlocks = async (list: readonly Replacement[]): Promise<readonly boolean[]> => {
-    const statements = list.map(readReplacement).map(({ card, pin: { block, kid }, version }) => ({
+    const read = list.map(readReplacement)
+    if (read.length === 0) return []
+    const { dialect, sealer } = this.#database
+    const isOnce = new Set(read.map(({ card }) => `${card.issuerId}/${card.cardId}`)).size === read.length
+    if (dialect.lists && isOnce && sealer === undefined) return this.#replaceAtOnce(read)
+    const statements = read.map(({ card, pin: { block, kid }, version }) => ({
       // What the request is remembered by stays: the PIN is the same.
       sql:
         `UPDATE ${this.#pins} SET block = $3, kid = $4, version = $5 ` +
@@ -272,8 +277,27 @@ export class SqlPins implements CardPinStore {
       values: [...valuesOf(card), block, kid, newMark(), version],
       card,
     }))
-    if (statements.length === 0) return []
     return (await this.#database.write(statements)).map(({ count }) => count === 1)
+  }
+
+  /** The same in one statement: each of many would wait for its own answer of the server. */
+  async #replaceAtOnce(list: readonly Replacement[]): Promise<readonly boolean[]> {
+    const sql =
+      `UPDATE ${this.#pins} AS p SET block = n.block, kid = n.kid, version = n.version FROM unnest(CAST($1 AS text[]), ` +
+      'CAST($2 AS text[]), CAST($3 AS bytea[]), CAST($4 AS text[]), CAST($5 AS text[]), CAST($6 AS text[])) ' +
+      'AS n (issuer_id, card_id, block, kid, version, old) WHERE p.issuer_id = n.issuer_id AND p.card_id = n.card_id ' +
+      'AND p.version = n.old AND p.block IS NOT NULL RETURNING p.issuer_id, p.card_id'
+    const values = [
+      list.map(({ card }) => card.issuerId),
+      list.map(({ card }) => card.cardId),
+      list.map(({ pin }) => pin.block),
+      list.map(({ pin }) => pin.kid),
+      list.map(() => newMark()),
+      list.map(({ version }) => version),
+    ]
+    const [result] = await this.#database.write([{ sql, values }])
+    const replaced = new Set(result?.rows.map(row => `${row['issuer_id']}/${row['card_id']}`))
+    return list.map(({ card }) => replaced.has(`${card.issuerId}/${card.cardId}`))
   }
 
   /** The card is marked as changed, which locks it; then its block is written. What was under way for it before is late. */

@@ -24,6 +24,7 @@ const DIALECT: SqlDialect = {
   blob: 'BLOB',
   locked: '',
   instance: undefined,
+  lists: false,
   commitsReplays: false,
 }
 
