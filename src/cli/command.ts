@@ -23,6 +23,10 @@ export interface Io {
   /** A secret typed at the terminal, without echo; undefined where there is no terminal. */
   readonly askSecret: (question: string) => Promise<string | undefined>
   readonly env: Readonly<Record<string, string | undefined>>
+  /** Shows how far something is, in place of what it showed before; absent where there is no terminal. */
+  readonly progress?: (text: string) => void
+  /** From now on, fires where the user asks the program to end (Ctrl-C, SIGTERM) in place of ending it; once. */
+  readonly interrupted?: () => AbortSignal
 }
 
 /** 0: fine. 1: something was found, or failed. 2: the call was wrong. */
@@ -156,10 +160,19 @@ export async function readAll(stream: AsyncIterable<Buffer>, maxBytes = 2_097_15
   return bufferOf(concatBytes(...chunks))
 }
 
-/** The streams and environment of a process. */
-export function processIo(host: Pick<NodeJS.Process, 'stdin' | 'stdout' | 'stderr' | 'env'>): Io {
+/** Of a terminal: to the line's begin, and what was there is cleared. */
+const ANEW = '\r\x1b[K'
+
+/** The streams, environment and signals of a process. */
+export function processIo(host: Pick<NodeJS.Process, 'stdin' | 'stdout' | 'stderr' | 'env' | 'once'>): Io {
   const { stdin, stdout, stderr, env } = host
   return {
+    ...(stderr.isTTY === true && { progress: text => void stderr.write(`${ANEW}${text}`) }),
+    interrupted: () => {
+      const controller = new AbortController()
+      for (const signal of ['SIGINT', 'SIGTERM'] as const) host.once(signal, () => controller.abort())
+      return controller.signal
+    },
     out: text => void stdout.write(`${text}\n`),
     err: text => void stderr.write(`${text}\n`),
     readStdin: () => readAll(stdin),

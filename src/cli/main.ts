@@ -3,10 +3,11 @@ import { isIssuerPinError } from '../base/errors.js'
 import { type Command, type ExitCode, type Io, UsageError } from './command.js'
 import { INSPECT, PROFILE } from './inspect.js'
 import { PROBE } from './probe.js'
+import { storageCommand } from './storage.js'
 import { tokenCommand } from './token.js'
 
 /** All commands. */
-export const COMMANDS: readonly Command[] = [INSPECT, PROFILE, PROBE, tokenCommand()]
+export const COMMANDS: readonly Command[] = [INSPECT, PROFILE, PROBE, storageCommand(), tokenCommand()]
 
 const HELP: readonly string[] = ['--help', '-h']
 

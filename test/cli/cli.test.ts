@@ -46,7 +46,10 @@ async function run(args: readonly string[], more: Parameters<typeof keptIo>[0] =
 
 describe('wrong calls: exit code 2, one line, nothing on standard output', () => {
   test.each<[readonly string[], string | RegExp]>([
-    [['frobnicate'], 'ERR_USAGE: there is no such command; there are inspect, profile, probe, token'],
+    [
+      ['frobnicate'],
+      'ERR_USAGE: there is no such command; there are inspect, profile, probe, storage, token',
+    ],
     [['inspect', 'jwe', '/dev/zero'], 'ERR_USAGE: the file is not a regular file'],
     [['inspect'], 'ERR_USAGE: inspect takes one of jwe, data-set, profile, pin-block'],
     [['inspect', '__proto__'], 'ERR_USAGE: inspect takes one of jwe, data-set, profile, pin-block'],

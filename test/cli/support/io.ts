@@ -10,10 +10,14 @@ export function keptIo({
   stdin = '',
   env = {},
   secret,
+  terminal = false,
+  interrupted,
 }: {
   readonly stdin?: string | Buffer
   readonly env?: Readonly<Record<string, string | undefined>>
   readonly secret?: string
+  readonly terminal?: boolean
+  readonly interrupted?: AbortSignal
 } = {}): KeptIo {
   const output: string[] = []
   const errors: string[] = []
@@ -25,5 +29,7 @@ export function keptIo({
     readStdin: async () => Buffer.from(stdin),
     askSecret: async () => secret,
     env,
+    ...(terminal && { progress: (text: string) => void errors.push(text) }),
+    ...(interrupted !== undefined && { interrupted: () => interrupted }),
   }
 }
