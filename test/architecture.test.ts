@@ -69,6 +69,7 @@ const LATER: readonly (readonly [idea: string, files: RegExp])[] = [
   ['rows that cannot be forged', /^stores\/(row-sealer|sql\/sealed)\.ts$/],
   ['SQLite in threads of its own', /^stores\/sqlite\/(connection|host-entry|threads)\.ts$/],
   ['components and key blocks', /^key-block\//],
+  ['cryptoperiods', /^key\/period\.ts$/],
   ['a binding without a compiler', /^backend\/pkcs11\/binding\/(koffi-binding|load)\.ts$/],
   ['what the opener of a backend decides: key ring and limits', /^backend\/opener\.ts$/],
   ['formats 1 to 4', /^pin\/formats\/format[1-4]\.ts$/],

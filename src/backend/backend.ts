@@ -46,6 +46,13 @@ export interface BindSpec {
    * them, derived from this one, and the key inside stand for that moment.
    */
   readonly hostDecipher?: boolean
+  /**
+   * From when and until when the key enciphers, generates and signs; refused outside of it with `ERR_KEY_PERIOD`.
+   * Deciphering and verifying go on. Where the backend knows a period of the key too, the time that is in both counts; a
+   * token may keep dates (CKA_START_DATE, CKA_END_DATE) and show none of them.
+   */
+  readonly validFrom?: Date
+  readonly validTo?: Date
 }
 
 /** One use of a key, as the opener's `onOperation` hears of it before it happens. No secret, and nothing of the data. */

@@ -6,6 +6,7 @@ import { types } from 'node:util'
 import { type CallOptions, requireSignal, throwIfAborted } from '../base/arguments.js'
 import { ownCopy, secretBytes, snapshot, wipe, xorBytes } from '../base/bytes.js'
 import { ArgumentError, BackendError, InputError, isIssuerPinError, KeyError } from '../base/errors.js'
+import { requirePeriod } from '../key/period.js'
 import { type KeyOperation, operationsFor, refusedUse } from '../key/usage.js'
 import { blockBytesOf, isEncipherment, isTdea } from '../primitives/algorithms.js'
 import { macBytes } from '../primitives/mac.js'
@@ -112,7 +113,8 @@ export class BoundKey<Ref> implements KeyOperations {
     const input = readBlocks(blocks, this.#facts.algorithm)
     const own = snapshot(mask, 'mask')
     const run: Run = signal => variant(this.#reference.ref, own, input, signal)
-    return jobs.run(options, { run, input, outputBytes: input.length })
+    const admit = this.#asking('decipherVariant', input.length)
+    return jobs.run(options, { run, input, outputBytes: input.length, admit })
   }
 
   async encipherBound(blocks: Uint8Array, fields: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
@@ -251,8 +253,9 @@ export class BoundKey<Ref> implements KeyOperations {
     if (this.#reference.isReleased) {
       throw new KeyError('ERR_KEY_FOREIGN', `key ${this.#facts.kid} is bound no longer`, this.#facts.kid)
     }
-    if (this.#admitted.has(operation)) return this.#parts
-    throw refusedUse(this.#facts, operation)
+    if (!this.#admitted.has(operation)) throw refusedUse(this.#facts, operation)
+    if (operation === 'encipher' || operation === 'sign') requirePeriod(this.#facts)
+    return this.#parts
   }
 
   /** The operations of another key of the same backend. */

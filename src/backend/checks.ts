@@ -7,6 +7,7 @@ import { readOptions, requireKid } from '../base/arguments.js'
 import { isPlainBytes, snapshot } from '../base/bytes.js'
 import { ArgumentError, InputError, KeyError } from '../base/errors.js'
 import { type CheckValue, snapshotCheckValue } from '../key/check-value.js'
+import { type KeyPeriod, readPeriod } from '../key/period.js'
 import {
   isKeyMode,
   isKeyUsage,
@@ -46,11 +47,13 @@ export interface ReadSpec {
   readonly algorithm: KeyAlgorithm | undefined
   readonly kcv: string | CheckValue | undefined
   readonly hostDecipher: boolean
+  readonly period: KeyPeriod
 }
 
 export function readSpec(spec: BindSpec, what = 'bind'): ReadSpec {
-  const names = ['kid', 'usage', 'mode', 'algorithm', 'kcv', 'hostDecipher'] as const
-  const { kid, usage, mode: given, algorithm, kcv, hostDecipher = false } = readOptions(spec, what, names)
+  const names = ['kid', 'usage', 'mode', 'algorithm', 'kcv', 'hostDecipher', 'validFrom', 'validTo'] as const
+  const read = readOptions(spec, what, names)
+  const { kid, usage, mode: given, algorithm, kcv, hostDecipher = false } = read
   requireKid(kid)
   if (!isKeyUsage(usage)) throw new ArgumentError(`usage must be one of ${Object.keys(USAGES).join(', ')}`)
   if (algorithm !== undefined && !isKeyAlgorithm(algorithm)) {
@@ -67,6 +70,7 @@ export function readSpec(spec: BindSpec, what = 'bind'): ReadSpec {
     algorithm,
     kcv: kcv === undefined ? undefined : snapshotCheckValue(kcv),
     hostDecipher,
+    period: readPeriod(read),
   }
 }
 

@@ -3,6 +3,7 @@
  * `openBackend` (front.ts) puts the common checks in front of it, so a driver sees only sound arguments.
  */
 import type { CheckValue, CheckValueMethod } from '../key/check-value.js'
+import type { KeyPeriod } from '../key/period.js'
 import type { KeyMode, KeyUsage } from '../key/usage.js'
 import type { Encipherment, KeyAlgorithm, MacAlgorithm, MacPadding } from '../primitives/algorithms.js'
 import type { P256PublicJwk } from '../primitives/p256.js'
@@ -87,7 +88,7 @@ export interface KeyQuery {
 }
 
 /** A key as a driver found it. `Ref` is the driver's own way to reach it again. */
-export interface FoundKey<Ref> {
+export interface FoundKey<Ref> extends KeyPeriod {
   readonly ref: Ref
   readonly algorithm: KeyAlgorithm
   readonly checkValue: CheckValue

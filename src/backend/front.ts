@@ -7,6 +7,7 @@ import type { KeyObject } from 'node:crypto'
 import { type CallOptions, deepFreeze, readOptions } from '../base/arguments.js'
 import { ArgumentError, BackendError, KeyError } from '../base/errors.js'
 import { methodOf, readCheckValue, requireCheckValue } from '../key/check-value.js'
+import { type KeyPeriod, narrower, periodRemark } from '../key/period.js'
 import { type KeyUsage, USAGES } from '../key/usage.js'
 import { isTdea } from '../primitives/algorithms.js'
 import { es256PublicKey } from '../primitives/p256.js'
@@ -48,6 +49,8 @@ class BackendFront<Ref> implements Backend {
   readonly #usageOfKid = new Map<string, KeyUsage>()
   readonly #known = new Map<string, KnownKey>()
   readonly #ring: KeyRing | undefined
+  /** By kid, for whoever asks after the health of the backend. */
+  readonly #periods = new Map<string, KeyPeriod & { readonly kid: string }>()
   #sealed = false
   /** By the x coordinate: Q and -Q share it, and both belong to the scalar, up to its sign. */
   readonly #usageOfPoint = new Map<string, KeyUsage>()
@@ -92,11 +95,23 @@ class BackendFront<Ref> implements Backend {
     this.#requireOneName({ kid, usage, algorithm: found.algorithm, checkValue })
     this.#usageOfKid.set(kid, usage)
     if (publicJwk !== undefined) this.#usageOfPoint.set(publicJwk.x, usage)
-    const common = { kid, usage, mode, hostDecipher, algorithm: found.algorithm, checkValue, parity }
+    const own = narrower(wanted.period, ruled?.period ?? {})
+    const period = narrower(own, pick(found))
+    const common = {
+      kid,
+      usage,
+      mode,
+      hostDecipher,
+      algorithm: found.algorithm,
+      checkValue,
+      parity,
+      ...period,
+    }
     const facts = publicJwk === undefined ? common : { ...common, publicJwk }
     const reference = { ref, publicKey }
     const key = makeKey(facts, new BoundKey(facts, this.#parts, reference))
     this.#bound.set(key, reference)
+    this.#periods.set(kid, { kid, ...period })
     return key
   }
 
@@ -112,6 +127,7 @@ class BackendFront<Ref> implements Backend {
     }
     this.#bound.delete(key)
     bound.isReleased = true
+    this.#periods.delete(key.kid)
     this.#parts.driver.release?.(bound.ref)
   }
 
@@ -125,7 +141,9 @@ class BackendFront<Ref> implements Backend {
 
   async health(options?: CallOptions): Promise<Health> {
     const { driver, jobs } = this.#parts
-    return jobs.run(options, { run: signal => driver.health(signal) })
+    const health = await jobs.run(options, { run: signal => driver.health(signal) })
+    const remarks = [...this.#periods.values()].flatMap(key => periodRemark(key) ?? [])
+    return remarks.length === 0 ? health : { ...health, detail: [health.detail, ...remarks].join('; ') }
   }
 
   close(): Promise<void> {
@@ -163,6 +181,11 @@ class BackendFront<Ref> implements Backend {
       throw new KeyError('ERR_KEY_USAGE', `key ${kid} is bound for ${known}; a key has one usage`, kid)
     }
   }
+}
+
+/** What the backend itself says of the key's period. */
+function pick({ validFrom, validTo }: KeyPeriod): KeyPeriod {
+  return { ...(validFrom !== undefined && { validFrom }), ...(validTo !== undefined && { validTo }) }
 }
 
 /** What is remembered of a key that was bound, to know it again under another name. */

@@ -5,6 +5,7 @@
 import type { CallOptions } from '../base/arguments.js'
 import { ArgumentError, redactInspect } from '../base/errors.js'
 import type { CheckValue } from '../key/check-value.js'
+import type { KeyPeriod } from '../key/period.js'
 import { type KeyMode, type KeyUsage, usualMode } from '../key/usage.js'
 import type { KeyAlgorithm } from '../primitives/algorithms.js'
 import type { P256PublicJwk } from '../primitives/p256.js'
@@ -12,7 +13,7 @@ import type { KeyParity } from '../primitives/tdea.js'
 import type { ContentKeyRequest, MacRequest } from './driver.js'
 
 /** The public facts of a key. */
-export interface KeyFacts {
+export interface KeyFacts extends KeyPeriod {
   /** Key identifier: 1 to 128 characters; D1's `kid`, a token's label. */
   readonly kid: string
   readonly usage: KeyUsage
@@ -112,6 +113,8 @@ export class Key implements KeyFacts {
   readonly parity: KeyParity
   readonly hostDecipher: boolean
   declare readonly publicJwk?: P256PublicJwk
+  declare readonly validFrom?: string
+  declare readonly validTo?: string
   readonly #operations: KeyOperations
 
   static {
@@ -132,6 +135,8 @@ export class Key implements KeyFacts {
     this.checkValue = Object.freeze({ ...facts.checkValue })
     this.parity = facts.parity
     this.hostDecipher = facts.hostDecipher
+    if (facts.validFrom !== undefined) this.validFrom = facts.validFrom
+    if (facts.validTo !== undefined) this.validTo = facts.validTo
     if (facts.publicJwk !== undefined) this.publicJwk = Object.freeze({ ...facts.publicJwk })
     this.#operations = operations
     Object.freeze(this)

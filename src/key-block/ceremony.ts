@@ -25,6 +25,7 @@ import { type KeyMode, type KeyUsage, requireUse, usualMode } from '../key/usage
 import { es256PublicKey, type P256PublicJwk, verifyEs256 } from '../primitives/p256.js'
 import { requireSymmetric, type SymmetricAlgorithm } from './clear-key.js'
 import { requireComponent } from './components.js'
+import type { KeyBlockHeader } from './header.js'
 import { type OpenKeyBlockInput, openKeyBlock } from './key-block.js'
 
 /** What one officer enters. */
@@ -72,7 +73,17 @@ export interface CeremonyResult {
   readonly record: CeremonyRecord
 }
 
-const KEY_NAMES = ['kid', 'usage', 'mode', 'algorithm', 'macs', 'hostDecipher', 'translation'] as const
+const KEY_NAMES = [
+  'kid',
+  'usage',
+  'mode',
+  'algorithm',
+  'macs',
+  'hostDecipher',
+  'translation',
+  'validFrom',
+  'validTo',
+] as const
 
 /**
  * Brings a key into a token out of components that two or more officers enter, one after the other. A component's check value
@@ -287,6 +298,8 @@ export async function importKeyBlock(
     'macs',
     'hostDecipher',
     'translation',
+    'validFrom',
+    'validTo',
     'kcv',
   ] as const
   const { store, key, block, kid, usage, mode, kcv, ...rest } = readOptions(input, 'importKeyBlock', names)
@@ -295,11 +308,33 @@ export async function importKeyBlock(
   const wanted = { key, block, usage, ...(mode !== undefined && { mode }) }
   const opened = await openKeyBlock(wanted, options)
   try {
-    const { material, algorithm, checkValue, warnings } = opened
+    const { material, algorithm, checkValue, warnings, header } = opened
+    const dates = wholeDays(header)
     const more = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined))
-    const made = { kid, usage, mode: opened.mode, algorithm, material, kcv: kcv ?? checkValue, ...more }
+    const made = {
+      kid,
+      usage,
+      mode: opened.mode,
+      algorithm,
+      material,
+      kcv: kcv ?? checkValue,
+      ...dates,
+      ...more,
+    }
     return { key: await store.importKey(made), warnings }
   } finally {
     wipe(opened.material)
+  }
+}
+
+const DAY_MS = 86_400_000
+
+/** A block's hours as the days that are within them. */
+function wholeDays({ validFrom, validTo }: KeyBlockHeader): { validFrom?: Date; validTo?: Date } {
+  const day = (date: Date, round: (days: number) => number): Date =>
+    new Date(round(date.getTime() / DAY_MS) * DAY_MS)
+  return {
+    ...(validFrom !== undefined && { validFrom: day(validFrom, Math.ceil) }),
+    ...(validTo !== undefined && { validTo: day(validTo, Math.floor) }),
   }
 }

@@ -6,6 +6,7 @@
 import { deepFreeze } from '../base/arguments.js'
 import { KeyError } from '../base/errors.js'
 import type { KeyAlgorithm, MacAlgorithm } from '../primitives/algorithms.js'
+import { type KeyPeriod, requirePeriod } from './period.js'
 
 /** What a key may be used for. A key has one usage. */
 export type KeyUsage =
@@ -171,8 +172,11 @@ const DEEDS: Readonly<Record<KeyPurpose, Partial<Record<KeyAction, { by: KeyOper
   'key-transport': {},
 }
 
+/** What is refused outside a key's period: deciphering and verifying what is old is not. */
+const NEW_DATA: readonly KeyAction[] = ['encipher', 'generate', 'sign']
+
 /** What is known of a key to judge by: a `Key`, or the facts that one is made of. */
-export interface UsageFacts {
+export interface UsageFacts extends KeyPeriod {
   readonly kid: string
   readonly usage: KeyUsage
   readonly mode: KeyMode
@@ -208,7 +212,7 @@ export function allows(
 }
 
 /**
- * Throws `ERR_KEY_USAGE` unless the key is for this: the one place where a verb turns a key away.
+ * Throws `ERR_KEY_USAGE` unless the key is for this, and `ERR_KEY_PERIOD` where it is for new data and the key is not, now: the one place where a verb turns a key away.
  *
  * @example
  * ```ts
@@ -217,6 +221,7 @@ export function allows(
  */
 export function requireUse(key: UsageFacts, purpose: KeyPurpose, action: KeyAction): void {
   if (!allows(key, purpose, action)) throw refusedUse(key, DEEDS[purpose][action]?.words ?? action)
+  if (NEW_DATA.includes(action)) requirePeriod(key)
 }
 
 /** What the port may be asked to do under a key; a block is moved *from* a key that deciphers. */

@@ -119,6 +119,45 @@ export function bindCases(context: ContractContext): readonly ContractCase[] {
       run: () => refusedAlone(context, { algorithm, material }, 'ERR_KEY_WEAK'),
     })),
     {
+      name: 'a key past its end enciphers nothing (ERR_KEY_PERIOD), and still deciphers what is old',
+      run: () => enciphersNothingNew(context, { validTo: new Date('2020-01-01T00:00:00Z') }),
+    },
+    {
+      name: 'a key before its beginning enciphers nothing, with ERR_KEY_PERIOD',
+      run: () => enciphersNothingNew(context, { validFrom: new Date('9990-01-01T00:00:00Z') }),
+    },
+    {
+      name: 'a MAC key past its end verifies and does not generate, and health() tells of it',
+      run: async () => {
+        const backend = await context.shared()
+        const message = bytes('00112233')
+        const parameters = { algorithm: 'cmac', padding: 'none', length: 8 } as const
+        const now = await bindContractKey(backend, 'CMAC-A')
+        const mac = await generateMac({ key: now, message, ...parameters })
+        const key = await bindContractKey(backend, 'CMAC-A', { validTo: new Date('2020-01-01T00:00:00Z') })
+        assert.equal(key.validTo, '2020-01-01T00:00:00.000Z')
+        await assertRejects(() => generateMac({ key, message, ...parameters }), 'ERR_KEY_PERIOD')
+        assert.equal(await verifyMac({ key, message, mac, ...parameters }), true)
+        const { detail } = await backend.health()
+        assert.match(detail, /CMAC-A has been for old data only since 2020-01-01/)
+        await bindContractKey(backend, 'CMAC-A')
+        assert.doesNotMatch((await backend.health()).detail, /CMAC-A/)
+      },
+    },
+    {
+      name: 'a period that is none is refused with ERR_ARGUMENT',
+      run: async () => {
+        const backend = await context.shared()
+        const day = new Date('2026-01-01T00:00:00Z')
+        for (const period of [
+          { validTo: '2026' },
+          { validFrom: new Date(Number.NaN) },
+          { validFrom: day, validTo: day },
+        ])
+          await assertRejects(() => bindContractKey(backend, 'PEK-2', period as never), 'ERR_ARGUMENT')
+      },
+    },
+    {
       name: 'two keys by one kid are refused with ERR_KEY_AMBIGUOUS',
       run: async () => {
         const twins = ['PEK-2', 'PEK-CLOSED'].map(kid => ({ ...contractKey(kid), kid: 'TWIN' }))
@@ -408,4 +447,19 @@ function refusedAlone(
     await using backend = await context.open([{ kid: 'ALONE', usage: 'pin-encryption', ...key }])
     await backend.bind({ kid: 'ALONE', usage: 'pin-encryption' })
   }, code)
+}
+
+/** Outside its period a key does nothing for new data; by its mode it deciphers what is old. */
+async function enciphersNothingNew(
+  context: ContractContext,
+  period: Pick<BindSpec, 'validFrom' | 'validTo'>,
+): Promise<void> {
+  const backend = await context.shared()
+  const block = bytes('0123456789ABCDEF')
+  const now = await bindContractKey(backend, 'PEK-2')
+  const old = await operationsOf(now).encipher(block)
+  const key = await bindContractKey(backend, 'PEK-2', period)
+  await assertRejects(() => operationsOf(key).encipher(block), 'ERR_KEY_PERIOD')
+  await assertRejects(() => operationsOf(now).reencipher(key, old), 'ERR_KEY_PERIOD')
+  if (key.hostDecipher) assertBytes(await operationsOf(key).decipher(old), '0123456789ABCDEF', 'what is old')
 }

@@ -17,6 +17,7 @@ import {
   snapshotCheckValue,
 } from '../../key/check-value.js'
 import { readMaterial, requireSoundMaterial } from '../../key/material.js'
+import type { KeyPeriod } from '../../key/period.js'
 import { isKeyUsage, type KeyUsage, USAGES, usualMode } from '../../key/usage.js'
 import { KEY_BYTES, type KeyAlgorithm } from '../../primitives/algorithms.js'
 import type { P256PublicJwk } from '../../primitives/p256.js'
@@ -24,7 +25,7 @@ import type { LoadBinding, ObjectHandle, Station, Template } from './binding/bin
 import { CKA, CKO } from './binding/constants.js'
 import { quietly } from './binding/errors.js'
 import { loaderOf } from './binding/load.js'
-import { originOf } from './keys/key-checks.js'
+import { originOf, periodOf } from './keys/key-checks.js'
 import {
   generateObjects,
   type ImportedKey,
@@ -44,6 +45,7 @@ import {
 import { type Candidate, KeyTable } from './keys/key-table.js'
 import { chainId, chainLabel, type KeyPurpose, newKeyId, readKeyId } from './keys/roles.js'
 import { findObjects, readAttribute, readText } from './mechanisms/objects.js'
+import type { KeyName } from './mechanisms/templates.js'
 import { Connection } from './session/connection.js'
 import {
   PKCS11_OPTIONS,
@@ -54,7 +56,7 @@ import {
 } from './session/options.js'
 
 /** A key as it stands in the token. */
-export interface StoredTokenKey {
+export interface StoredTokenKey extends KeyPeriod {
   readonly kid: string
   /** CKA_ID in upper-case hex; empty where it has none. */
   readonly id: string
@@ -66,7 +68,7 @@ export interface StoredTokenKey {
 }
 
 /** One line of {@link KeyStore.listKeys}. */
-export interface ListedKey {
+export interface ListedKey extends KeyPeriod {
   readonly kid: string
   readonly id: string
   readonly usage: KeyUsage | undefined
@@ -238,7 +240,7 @@ class TokenKeyStore implements KeyStore {
           `a composed retail MAC key cannot be generated in the token, which does not part with K1: import it`,
         )
       }
-      const name = { label: key.kid, id: newKeyId(key.usage, purpose.mode, key.algorithm) }
+      const name = nameFor(key, purpose)
       return this.#store(
         station,
         key,
@@ -254,7 +256,7 @@ class TokenKeyStore implements KeyStore {
     if (!this.#importClearKeys) {
       throw new ArgumentError('importKey takes clear keys: open the key store with importClearKeys: true')
     }
-    const { kid, algorithm, usage } = key
+    const { kid, algorithm } = key
     const purpose = readPurpose(key)
     const kcv = key.kcv === undefined ? undefined : snapshotCheckValue(key.kcv)
     const material = readMaterial(kid, key.material, algorithm)
@@ -262,7 +264,7 @@ class TokenKeyStore implements KeyStore {
       requireSoundMaterial(kid, material, algorithm)
       return this.#withSession(station => {
         this.#requireFree(station, kid)
-        const name = { label: kid, id: newKeyId(usage, purpose.mode, algorithm) }
+        const name = nameFor(key, purpose)
         return this.#store(
           station,
           key,
@@ -283,7 +285,7 @@ class TokenKeyStore implements KeyStore {
       Object.entries(rest).filter(([, value]) => value !== undefined),
     ) as object as NewKey
     const purpose = readPurpose(key)
-    const { kid, usage, algorithm } = key
+    const { kid, algorithm } = key
     const kcv = snapshotCheckValue(expected)
     const { plan } = this.#connection.facts
     const inside = this.#withSession(station => {
@@ -316,7 +318,7 @@ class TokenKeyStore implements KeyStore {
       })
       const base = secrets.at(-1)
       if (base === undefined) throw new ArgumentError('a key has two components or more')
-      const name = { label: kid, id: newKeyId(usage, purpose.mode, algorithm) }
+      const name = nameFor(key, purpose)
       const make = (): KeyObjects => keyOfSecret(station, plan, purpose, name, base)
       return { key: this.#store(station, key, purpose, make, kcv), combined: 'in-token' }
     } finally {
@@ -349,7 +351,7 @@ class TokenKeyStore implements KeyStore {
         checkValueMethod: undefined,
       })
       const { key: handle } = table.handles(station, found.ref)
-      const name = { label: key.kid, id: newKeyId(key.usage, purpose.mode, key.algorithm) }
+      const name = nameFor(key, purpose)
       const how = { under: handle, wrapped, wrapping }
       const make = (): KeyObjects => unwrapObjects(station, plan, purpose, name, how)
       return this.#store(station, key, purpose, make, kcv)
@@ -519,6 +521,7 @@ function describe(station: Station, table: KeyTable, key: Candidate): ListedKey 
   const usages = tag === undefined ? USAGE_NAMES : [tag.usage]
   const known = { kid, id: key.id === undefined ? '' : toHex(key.id), usage: tag?.usage }
   const origin = originOf(station, key.object)
+  const period = periodOf(station, key.object)
   let problem: string | undefined
   for (const usage of usages) {
     try {
@@ -532,13 +535,13 @@ function describe(station: Station, table: KeyTable, key: Candidate): ListedKey 
         checkValueMethod: undefined,
       }
       const { algorithm, checkValue } = table.examine(station, query, key)
-      return { ...known, algorithm, checkValue, problem: undefined, origin }
+      return { ...known, ...period, algorithm, checkValue, problem: undefined, origin }
     } catch (error) {
       if (!(error instanceof KeyError)) throw error
       problem ??= `${error.code}: ${error.message}`
     }
   }
-  return { ...known, algorithm: undefined, checkValue: undefined, problem, origin }
+  return { ...known, ...period, algorithm: undefined, checkValue: undefined, problem, origin }
 }
 
 /** Hands over each component, of the key's length; at least two. What was copied is wiped. */
@@ -578,11 +581,26 @@ async function combineInHost(
   }
 }
 
+/** What the objects of a new key are called, and when they are for new data. */
+function nameFor({ kid, usage, algorithm }: NewKey, { mode, dates }: KeyPurpose): KeyName {
+  return { label: kid, id: newKeyId(usage, mode, algorithm), ...(dates !== undefined && { dates }) }
+}
+
 function nameOf(label: string, id: Uint8Array): string {
   return `${label}\0${toHex(id)}`
 }
 
-const NEW_KEY_NAMES = ['kid', 'usage', 'mode', 'algorithm', 'macs', 'hostDecipher', 'translation'] as const
+const NEW_KEY_NAMES = [
+  'kid',
+  'usage',
+  'mode',
+  'algorithm',
+  'macs',
+  'hostDecipher',
+  'translation',
+  'validFrom',
+  'validTo',
+] as const
 const USAGE_NAMES = Object.keys(USAGES).filter(isKeyUsage)
 
 function idOf({ binding, session }: Station, object: ObjectHandle): string {

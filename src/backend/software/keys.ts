@@ -20,6 +20,7 @@ import {
   zeroBlockBytes,
 } from '../../key/check-value.js'
 import { forgetScalar, type KeyMaterial, publicPoint, readMaterial } from '../../key/material.js'
+import { type KeyPeriod, readPeriod } from '../../key/period.js'
 import { isKeyUsage, type KeyMode, type KeyUsage, USAGES } from '../../key/usage.js'
 import { isKeyAlgorithm, isTdea, type KeyAlgorithm } from '../../primitives/algorithms.js'
 import { type BlockCipher, splitRetailKey } from '../../primitives/iso9797.js'
@@ -40,6 +41,9 @@ export interface SoftwareKey {
   readonly algorithm: KeyAlgorithm
   /** 16 or 24 bytes TDEA, 16/24/32 bytes AES, 32 bytes HMAC, a 32-byte scalar or private JWK for P-256. Copied. */
   readonly material: KeyMaterial
+  /** When the key is for new data: from the one moment, before the other. No end where absent. */
+  readonly validFrom?: Date
+  readonly validTo?: Date
 }
 
 /** A key as it was given, its bytes copied. */
@@ -49,6 +53,7 @@ export interface StoredKey {
   readonly mode: KeyMode
   readonly algorithm: KeyAlgorithm
   readonly bytes: Uint8Array
+  readonly period?: KeyPeriod
 }
 
 /** A key made ready for its operations. */
@@ -90,13 +95,15 @@ export function storeKeys(keys: readonly SoftwareKey[]): StoredKey[] {
 }
 
 function storeKey(key: SoftwareKey): StoredKey {
-  const names = ['kid', 'usage', 'mode', 'algorithm', 'material'] as const
-  const { kid, usage, mode: widest, algorithm, material } = readOptions(key, 'a key', names)
+  const names = ['kid', 'usage', 'mode', 'algorithm', 'material', 'validFrom', 'validTo'] as const
+  const given = readOptions(key, 'a key', names)
+  const { kid, usage, mode: widest, algorithm, material } = given
   requireKid(kid)
   if (!isKeyUsage(usage)) throw new ArgumentError(`key ${kid}: unknown usage`)
   const mode = readMode(usage, widest)
   if (!isKeyAlgorithm(algorithm)) throw new ArgumentError(`key ${kid}: unknown algorithm`)
-  return { kid, usage, mode, algorithm, bytes: readMaterial(kid, material, algorithm) }
+  const period = readPeriod(given)
+  return { kid, usage, mode, algorithm, period, bytes: readMaterial(kid, material, algorithm) }
 }
 
 /**

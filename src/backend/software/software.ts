@@ -102,7 +102,12 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
     }
     const ready = this.#ready.get(key) ?? readyKey(key, this.#engine)
     this.#ready.set(key, ready)
-    return { ref: ready, algorithm: key.algorithm, ...factsOf(key, ready, checkValueMethod, expected) }
+    return {
+      ref: ready,
+      algorithm: key.algorithm,
+      ...factsOf(key, ready, checkValueMethod, expected),
+      ...key.period,
+    }
   }
 
   encipher(ref: ReadyKey, blocks: Uint8Array): Uint8Array {

@@ -26,7 +26,8 @@ import type {
   Template,
   TokenInfo,
 } from './binding.js'
-import { CKF } from './constants.js'
+import { CKA, CKF, CKR } from './constants.js'
+import { Pkcs11Error } from './errors.js'
 import {
   asBuffer,
   attributes,
@@ -158,6 +159,9 @@ class Pkcs11jsBinding implements Pkcs11Binding {
   }
 
   C_GetAttributeValue(session: SessionHandle, object: ObjectHandle, type: number): Uint8Array {
+    // pkcs11js takes a date's bytes for a pointer.
+    if (type === CKA.START_DATE || type === CKA.END_DATE)
+      throw new Pkcs11Error('C_GetAttributeValue', CKR.ATTRIBUTE_TYPE_INVALID)
     const [attribute] = call('C_GetAttributeValue', () =>
       this.#library.C_GetAttributeValue(asBuffer(session), asBuffer(object), [{ type }]),
     )

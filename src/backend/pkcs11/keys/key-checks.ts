@@ -1,7 +1,7 @@
 /**
  * What a token object must be to pass as a key: its attributes by one table, its check value by one method.
  */
-import { equalBytes, secretBytes, wipe } from '../../../base/bytes.js'
+import { bufferOf, equalBytes, secretBytes, wipe } from '../../../base/bytes.js'
 import { BackendError, KeyError } from '../../../base/errors.js'
 import {
   CHECK_VALUE_BYTES,
@@ -11,6 +11,7 @@ import {
   type SymmetricMethod,
   zeroBlockBytes,
 } from '../../../key/check-value.js'
+import { type KeyPeriod, periodOfDates } from '../../../key/period.js'
 import {
   blockBytesOf,
   isCipher,
@@ -21,7 +22,8 @@ import {
 import type { BlockCipher } from '../../../primitives/iso9797.js'
 import { cmac, macBytes } from '../../../primitives/mac.js'
 import type { ObjectHandle, Station } from '../binding/binding.js'
-import { CKA, CKK, constantName } from '../binding/constants.js'
+import { CKA, CKK, CKR, constantName } from '../binding/constants.js'
+import { Pkcs11Error } from '../binding/errors.js'
 import { ecb, encrypt, SHA256_HMAC, sign } from '../mechanisms/cipher.js'
 import { readAttribute, readFlag, readNumber } from '../mechanisms/objects.js'
 import { MAC_MEANS, type Plan, type Rights } from '../mechanisms/plan.js'
@@ -184,6 +186,20 @@ export function originOf(
   const always = readFlag(binding, session, object, CKA.ALWAYS_SENSITIVE)
   if (never === true && always === true) return 'generated'
   return never === undefined || always === undefined ? 'unknown' : 'brought-in'
+}
+
+/** When the token says that the key is for new data. SoftHSM keeps dates and shows none of a private object. */
+export function periodOf({ binding, session }: Station, object: ObjectHandle): KeyPeriod {
+  const read = (type: number): string | undefined => {
+    try {
+      const value = readAttribute(binding, session, object, type)
+      return value === undefined ? undefined : bufferOf(value).toString('latin1')
+    } catch (error) {
+      if (error instanceof Pkcs11Error && error.returnValue === CKR.GENERAL_ERROR) return undefined
+      throw error
+    }
+  }
+  return periodOfDates(read(CKA.START_DATE), read(CKA.END_DATE))
 }
 
 export function usageError(kid: string, problem: string): KeyError {

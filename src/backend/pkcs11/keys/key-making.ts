@@ -5,6 +5,7 @@ import { secretBytes, wipe } from '../../../base/bytes.js'
 import { ArgumentError, BackendError, KeyError } from '../../../base/errors.js'
 import type { CheckValue } from '../../../key/check-value.js'
 import { type KeyMaterial, publicPoint } from '../../../key/material.js'
+import { readPeriod, tokenDates } from '../../../key/period.js'
 import { isKeyUsage, type KeyMode, type KeyUsage, USAGES } from '../../../key/usage.js'
 import {
   isKeyAlgorithm,
@@ -43,6 +44,9 @@ export interface NewKey {
   readonly hostDecipher?: boolean
   /** `pin-encryption`: adds CKA_WRAP and CKA_UNWRAP, for translation inside the token (`translateInToken`). */
   readonly translation?: boolean
+  /** When the key is for new data; kept as whole days, CKA_START_DATE and CKA_END_DATE (the last day included). */
+  readonly validFrom?: Date
+  readonly validTo?: Date
 }
 
 /** A key to import. */
@@ -74,7 +78,8 @@ export function readPurpose(key: NewKey): KeyPurpose {
   }
   if (hostDecipher && mode === 'E')
     throw new ArgumentError('a key in mode E deciphers nothing: hostDecipher is no use')
-  return { usage, mode, algorithm, macs: readMacs(key), hostDecipher, translation }
+  const dates = tokenDates(readPeriod(key))
+  return { usage, mode, algorithm, macs: readMacs(key), hostDecipher, translation, dates }
 }
 
 function readMacs({ kid, usage, algorithm, macs }: NewKey): readonly MacAlgorithm[] {

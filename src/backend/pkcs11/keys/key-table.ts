@@ -9,6 +9,7 @@
 import { equalBytes, secretBytes, toHex } from '../../../base/bytes.js'
 import { KeyError } from '../../../base/errors.js'
 import { type CheckValue, readCheckValue, requireCheckValue, thumbprintOf } from '../../../key/check-value.js'
+import type { KeyPeriod } from '../../../key/period.js'
 import { isWithin, type KeyMode, type KeyUsage, USAGES } from '../../../key/usage.js'
 import type { KeyAlgorithm } from '../../../primitives/algorithms.js'
 import { jwkOfPoint, type P256PublicJwk } from '../../../primitives/p256.js'
@@ -26,6 +27,7 @@ import {
   attributesError,
   MAX_OBJECTS,
   type Policy,
+  periodOf,
   requireInside,
   requireOneLogin,
   requireRole,
@@ -70,6 +72,7 @@ interface Resolved {
   readonly checkValue: CheckValue
   readonly chainCheckValue: CheckValue | undefined
   readonly publicJwk: P256PublicJwk | undefined
+  readonly period: KeyPeriod
 }
 
 /** A key object, and what it is called in the token. */
@@ -146,11 +149,11 @@ export class KeyTable {
   }
 
   #keep({ kid, usage, mode, hostDecipher }: KeyQuery, resolved: Resolved): FoundKey<KeyRef> {
-    const { handles, algorithm, checkValue, chainCheckValue, publicJwk } = resolved
+    const { handles, algorithm, checkValue, chainCheckValue, publicJwk, period } = resolved
     const name = JSON.stringify([kid, usage, mode, algorithm, hostDecipher, checkValue, chainCheckValue])
     const ref: KeyRef = { kid, usage, mode, algorithm, hostDecipher, checkValue, chainCheckValue, name }
     this.#handles.set(name, handles)
-    const facts = { ref, algorithm, checkValue, parity: 'unknown' } as const
+    const facts = { ref, algorithm, checkValue, parity: 'unknown', ...period } as const
     return publicJwk === undefined ? facts : { ...facts, publicJwk }
   }
 
@@ -240,6 +243,7 @@ export class KeyTable {
     const publicJwk = this.#publicHalf(station, query, candidate)
     return {
       handles: { key: candidate.object, chain: undefined, can },
+      period: periodOf(station, candidate.object),
       algorithm: 'ec-p256',
       checkValue: thumbprintOf(publicJwk),
       chainCheckValue: undefined,
@@ -274,6 +278,7 @@ export class KeyTable {
     const chain = this.#chain(station, { kid, usage, algorithm }, candidate)
     return {
       handles: { key: object, chain: chain?.object, can },
+      period: periodOf(station, object),
       algorithm,
       checkValue,
       chainCheckValue: chain?.checkValue,

@@ -74,6 +74,8 @@ export interface KeyPurpose {
   readonly hostDecipher: boolean
   /** `pin-encryption` only: may be used for re-encipherment inside the token. */
   readonly translation: boolean
+  /** CKA_START_DATE and CKA_END_DATE, `YYYYMMDD`. */
+  readonly dates?: { readonly start?: string; readonly end?: string }
 }
 
 /** The role bits a new symmetric key gets: those it needs, and no other. Errors: `ERR_UNSUPPORTED_BY_TOKEN`. */

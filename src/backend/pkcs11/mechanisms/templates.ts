@@ -2,7 +2,7 @@
  * Attribute templates, every attribute spelled out: what a template leaves out a token fills in, and SoftHSM fills in
  * "not sensitive" and "may do everything".
  */
-import { secretBytes } from '../../../base/bytes.js'
+import { asciiBytes, secretBytes } from '../../../base/bytes.js'
 import type { AttributeValue, Template } from '../binding/binding.js'
 import { CKA, CKK, CKO, CKR } from '../binding/constants.js'
 import { Pkcs11Error } from '../binding/errors.js'
@@ -73,6 +73,8 @@ function bits(of: readonly RoleBit[], set: readonly RoleBit[]): Attribute[] {
 export interface KeyName {
   readonly label: string
   readonly id: Uint8Array
+  /** CKA_START_DATE and CKA_END_DATE. */
+  readonly dates?: { readonly start?: string; readonly end?: string }
 }
 
 function storage(name: KeyName | undefined): Attribute[] {
@@ -84,6 +86,8 @@ function storage(name: KeyName | undefined): Attribute[] {
     [CKA.DESTROYABLE, true],
     [CKA.LABEL, name.label],
     [CKA.ID, name.id],
+    ...(name.dates?.start === undefined ? [] : ([[CKA.START_DATE, asciiBytes(name.dates.start)]] as const)),
+    ...(name.dates?.end === undefined ? [] : ([[CKA.END_DATE, asciiBytes(name.dates.end)]] as const)),
   ]
 }
 

@@ -1,0 +1,116 @@
+/**
+ * Cryptoperiods: from when and until when a key protects new data (NIST SP 800-57 Part 1, 5.3; ISO 11568). After its end a key
+ * enciphers, generates and signs no more; what is old can still be deciphered and verified with it, if its mode allows.
+ */
+import { ArgumentError, KeyError } from '../base/errors.js'
+
+/** When a key is for new data. ISO 8601, UTC; an end is the first moment that is too late. */
+export interface KeyPeriod {
+  readonly validFrom?: string
+  readonly validTo?: string
+}
+
+/** A period as a caller gives it. */
+export interface GivenPeriod {
+  readonly validFrom?: Date | undefined
+  readonly validTo?: Date | undefined
+}
+
+/** Days before the end of a key within which it is warned of. */
+export const WARNING_DAYS = 30
+const DAY_MS = 86_400_000
+
+/** A caller's period, read once; `ERR_ARGUMENT` for something other than dates, or an end that is not after the beginning. */
+export function readPeriod({ validFrom, validTo }: GivenPeriod): KeyPeriod {
+  const period = { ...member('validFrom', validFrom), ...member('validTo', validTo) }
+  if (period.validFrom !== undefined && period.validTo !== undefined && period.validFrom >= period.validTo)
+    throw new ArgumentError('validTo must be after validFrom')
+  return period
+}
+
+function member(name: 'validFrom' | 'validTo', date: unknown): KeyPeriod {
+  if (date === undefined) return {}
+  const time = date instanceof Date ? date.getTime() : Number.NaN
+  // Four digits of a year, so that texts compare as dates do.
+  if (!(time >= 0 && time < 253_402_300_800_000))
+    throw new ArgumentError(`${name} must be a Date from 1970 to 9999`)
+  return { [name]: new Date(time).toISOString() }
+}
+
+/** The time that is in both. */
+export function narrower(one: KeyPeriod, other: KeyPeriod): KeyPeriod {
+  const from = [one.validFrom, other.validFrom]
+    .filter(text => text !== undefined)
+    .sort()
+    .at(-1)
+  const to = [one.validTo, other.validTo]
+    .filter(text => text !== undefined)
+    .sort()
+    .at(0)
+  return { ...(from !== undefined && { validFrom: from }), ...(to !== undefined && { validTo: to }) }
+}
+
+/** Throws `ERR_KEY_PERIOD` where the key is not for new data now. */
+export function requirePeriod({ kid, validFrom, validTo }: KeyPeriod & { readonly kid: string }): void {
+  if (validFrom === undefined && validTo === undefined) return
+  const now = new Date(Date.now()).toISOString()
+  if (validFrom !== undefined && now < validFrom)
+    throw new KeyError('ERR_KEY_PERIOD', `key ${kid} is for new data from ${validFrom} on, and not yet`, kid)
+  if (validTo !== undefined && now >= validTo)
+    throw new KeyError(
+      'ERR_KEY_PERIOD',
+      `key ${kid} was for new data until ${validTo}: use the key after it`,
+      kid,
+    )
+}
+
+/** What an operator should hear of a key's end; undefined where there is nothing. */
+export function periodRemark({
+  kid,
+  validFrom,
+  validTo,
+}: KeyPeriod & { readonly kid: string }): string | undefined {
+  const now = Date.now()
+  if (validTo !== undefined) {
+    const left = new Date(validTo).getTime() - now
+    if (left <= 0) return `key ${kid} has been for old data only since ${validTo}`
+    if (left < WARNING_DAYS * DAY_MS)
+      return `key ${kid} is for new data until ${validTo}: ${Math.floor(left / DAY_MS)} days`
+  }
+  if (validFrom !== undefined && now < new Date(validFrom).getTime())
+    return `key ${kid} is for new data from ${validFrom} on`
+  return undefined
+}
+
+/** `CKA_START_DATE` and `CKA_END_DATE` of a period: whole days within it, the last one included. */
+export function tokenDates({ validFrom, validTo }: KeyPeriod): { start?: string; end?: string } {
+  const start = validFrom === undefined ? undefined : Math.ceil(new Date(validFrom).getTime() / DAY_MS)
+  const end = validTo === undefined ? undefined : Math.floor(new Date(validTo).getTime() / DAY_MS) - 1
+  if (start !== undefined && end !== undefined && end < start)
+    throw new ArgumentError('a token keeps whole days: the period has none')
+  return {
+    ...(start !== undefined && { start: dayText(start) }),
+    ...(end !== undefined && { end: dayText(end) }),
+  }
+}
+
+function dayText(day: number): string {
+  return new Date(day * DAY_MS).toISOString().slice(0, 10).replaceAll('-', '')
+}
+
+/** The period that a token's dates say; what is no date says nothing. */
+export function periodOfDates(start: string | undefined, end: string | undefined): KeyPeriod {
+  const from = timeOf(start)
+  const to = timeOf(end)
+  return {
+    ...(from !== undefined && { validFrom: new Date(from).toISOString() }),
+    ...(to !== undefined && { validTo: new Date(to + DAY_MS).toISOString() }),
+  }
+}
+
+function timeOf(day: string | undefined): number | undefined {
+  const [, year, month, date] = /^(\d{4})(\d{2})(\d{2})$/.exec(day ?? '') ?? []
+  const text = `${year}-${month}-${date}`
+  const time = Date.parse(`${text}T00:00:00.000Z`)
+  return Number.isNaN(time) || new Date(time).toISOString().slice(0, 10) !== text ? undefined : time
+}
