@@ -62,7 +62,7 @@ describeNss('backend contract: NSS softokn', () => {
 
   test('a PIN block is re-enciphered inside under keys that the host may not decipher with', async () => {
     const closed: readonly ContractKey[] = CONTRACT_KEYS.filter(({ kid }) => kid.startsWith('PEK')).map(
-      ({ hostDecipher: _hostDecipher, ...key }) => key,
+      ({ hostDecipher: _hostDecipher, derives: _derives, ...key }) => key,
     )
     await using backend = await openSet('scratch ', closed)
     const from = await backend.bind({ kid: 'PEK-3', usage: 'pin-encryption' })

@@ -67,6 +67,7 @@ function circles(graph: ReadonlyMap<string, ReadonlySet<string>>): readonly stri
 const LATER: readonly (readonly [idea: string, files: RegExp])[] = [
   ['every default in one table', /^base\/defaults\.ts$/],
   ['rows that cannot be forged', /^stores\/(row-sealer|sql\/sealed)\.ts$/],
+  ['keys derived in a token', /^(backend\/pkcs11\/mechanisms\/derivation|testing\/contract-derivation)\.ts$/],
   ['SQLite in threads of its own', /^stores\/sqlite\/(connection|host-entry|threads)\.ts$/],
   ['components and key blocks', /^key-block\//],
   ['cryptoperiods', /^key\/period\.ts$/],

@@ -50,6 +50,11 @@ export interface Capabilities {
   /** Who computes TDEA: `node:crypto`, `node-forge`, or the token's own description. */
   readonly tdea: string
   readonly macs: Readonly<Record<MacAlgorithm, MacPlan>>
+  /**
+   * Where a key is derived from another: `inside` where neither leaves the token, `host` where the derived one stands in host
+   * memory meanwhile. One that cannot do every step says so when it is asked.
+   */
+  readonly derivation: 'inside' | 'host' | 'none'
   /** Where Z of a key agreement lives: host memory, or inside the token. `none`: no key agreement. */
   readonly keyAgreement: 'host' | 'token-digest-key' | 'token-kdf' | 'token-extract' | 'none'
   /** ES256 signatures: made by the backend's own ECDSA, or not at all. */

@@ -6,7 +6,7 @@
  *     M* = last block ^ K1 where it is full, else (last block ‖ 80 00 …) ^ K2
  *     T  = last block of CBC-E_K(M1 … Mn-1 ‖ M*), IV zero
  */
-import { requireBytes, secretBytes, wipe, withWiped } from '../base/bytes.js'
+import { concatBytes, requireBytes, secretBytes, wipe, withWiped } from '../base/bytes.js'
 import { ArgumentError, BackendError } from '../base/errors.js'
 import {
   blockBytesOf,
@@ -71,6 +71,33 @@ function xorInto(block: Uint8Array, mask: Uint8Array): void {
 
 function viewOf({ buffer, byteOffset, byteLength }: Uint8Array): DataView {
   return new DataView(buffer, byteOffset, byteLength)
+}
+
+/** What {@link cmacCounter} counts over. */
+export interface CmacCounter {
+  readonly counterBytes: 1 | 2 | 4
+  readonly data: Uint8Array
+  readonly blockBytes: 8 | 16
+  /** Bytes that are needed; what comes out is whole blocks. */
+  readonly length: number
+}
+
+/** NIST SP 800-108r1, 4.1, with CMAC as PRF: the blocks CMAC(counter ‖ data), counted from 1, in memory of their own. */
+export function cmacCounter(
+  { counterBytes, data, blockBytes, length }: CmacCounter,
+  prf: (input: Uint8Array) => Uint8Array,
+): Uint8Array<ArrayBuffer> {
+  const blocks: Uint8Array[] = []
+  try {
+    for (let i = 1; (i - 1) * blockBytes < length; i++) {
+      const counter = secretBytes(counterBytes)
+      counter[counterBytes - 1] = i
+      blocks.push(withWiped(concatBytes(counter, data), prf))
+    }
+    return concatBytes(...blocks)
+  } finally {
+    wipe(...blocks)
+  }
 }
 
 /*

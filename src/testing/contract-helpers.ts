@@ -96,6 +96,8 @@ export interface ContractKey {
   readonly material: string | { kty: 'EC'; crv: 'P-256'; x: string; y: string; d: string }
   /** Whether cases decipher under it: a token needs to give such a key more attributes. */
   readonly hostDecipher?: boolean
+  /** Whether others are derived from it: a token needs to be told when the key is made. */
+  readonly derives?: boolean
 }
 
 /** One key of every usage, two where the algorithm matters. Each holds other material: one key, one usage. */

@@ -5,6 +5,7 @@
  */
 import type { Backend } from '../backend/backend.js'
 import { bindCases } from './contract-bind.js'
+import { derivationCases } from './contract-derivation.js'
 import {
   CONTRACT_KEYS,
   type ContractCase,
@@ -45,8 +46,8 @@ export function backendContract(harness: ContractHarness): BackendContract {
       return shared
     },
   }
-  const cases = [bindCases, operationCases, signingCases, inputCases, lifeCases].flatMap(make =>
-    make(context),
+  const cases = [bindCases, operationCases, derivationCases, signingCases, inputCases, lifeCases].flatMap(
+    make => make(context),
   )
   return {
     cases,

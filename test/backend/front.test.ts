@@ -32,6 +32,7 @@ function slowDriver() {
       backend: 'slow',
       tdea: 'none',
       macs: { 'iso9797-1-alg1': 'none', 'iso9797-1-alg3': 'none', cmac: 'none', 'hmac-sha256': 'none' },
+      derivation: 'none',
       keyAgreement: 'none',
       signing: 'none',
       reencipher: 'inside',

@@ -51,6 +51,7 @@ function backendThatSigns(signs: Sign, { publicJwk }: { publicJwk: unknown } = {
       backend: 'signer',
       tdea: 'none',
       macs: { 'iso9797-1-alg1': 'none', 'iso9797-1-alg3': 'none', cmac: 'none', 'hmac-sha256': 'none' },
+      derivation: 'none',
       keyAgreement: 'none',
       signing: 'native',
       reencipher: 'host',

@@ -22,7 +22,7 @@ class WithoutCmac extends SoftwareDriver {
 
 const contract = backendContract({
   open: async (keys, opener) => {
-    const declared = keys.map(({ hostDecipher: _, ...key }) => key)
+    const declared = keys.map(({ hostDecipher: _, derives: _derives, ...key }) => key)
     return openBackend(new WithoutCmac(storeKeys(declared), nodeEngine), opener)
   },
 })

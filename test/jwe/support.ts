@@ -74,6 +74,7 @@ export async function stubKey(
       backend: 'test',
       tdea: 'none',
       macs: { 'iso9797-1-alg1': 'none', 'iso9797-1-alg3': 'none', cmac: 'none', 'hmac-sha256': 'none' },
+      derivation: 'none',
       keyAgreement: 'host',
       signing: 'none',
       reencipher: 'host',

@@ -449,6 +449,12 @@ export class FakeToken implements Pkcs11Binding {
       throw new Pkcs11Error('C_DeriveKey', 0x71)
     if ('derivationData' in parameter) {
       const { derivationData } = parameter
+      if (mechanism === CKM.AES_ECB_ENCRYPT_DATA || mechanism === CKM.DES3_ECB_ENCRYPT_DATA) {
+        const ecb = { mechanism: mechanism === CKM.AES_ECB_ENCRYPT_DATA ? CKM.AES_ECB : CKM.DES3_ECB }
+        const all = this.#answer(mechanism, cipher('encrypt', ecb, base, derivationData), 64)
+        const asked = template.find(([type]) => type === CKA.VALUE_LEN)?.[1]
+        return this.#add([...template, [CKA.VALUE, all.slice(0, Number(asked ?? all.length))]], session)
+      }
       const value = keyBytes(base).map((byte, i) => byte ^ (derivationData[i] ?? 0))
       return this.#add([...template.filter(([type]) => type !== CKA.VALUE_LEN), [CKA.VALUE, value]], session)
     }

@@ -29,6 +29,21 @@ const TOKENS: readonly Case[] = [
   },
   { name: 'no retail MAC', fake: {}, options: {}, storeOptions: { composedMac: true } },
   { name: 'no ECDSA', fake: { without: [CKM.ECDSA] }, options: { composedMac: true } },
+  {
+    name: 'keys derived inside',
+    fake: {},
+    options: { composedMac: true, deriveKeys: 'inside' },
+  },
+  {
+    name: 'keys derived inside, no CKK_DES2',
+    fake: { without: [-CKK.DES2] },
+    options: { composedMac: true, deriveKeys: 'inside' },
+  },
+  {
+    name: 'keys derived through the host',
+    fake: {},
+    options: { composedMac: true, deriveKeys: 'through-host' },
+  },
   { name: 'one session', fake: { maxSessions: 2 }, options: { composedMac: true } },
 ]
 

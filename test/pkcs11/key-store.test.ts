@@ -45,11 +45,16 @@ describe('generateKey', () => {
     ['prw-generate', 'aes-128', {}, 'S'],
     ['prw-verify', 'aes-256', { macs: ['cmac'] }, 'S'],
     ['prw-verify', 'tdea-2key', { macs: ['iso9797-1-alg1', 'cmac'] }, 'ES'],
+    ['prw-verify', 'aes-128', { macs: [], enciphers: true }, 'E'],
+    ['prw-verify', 'aes-128', { enciphers: true }, 'ES'],
+    ['prw-verify', 'aes-128', { derives: true }, 'X'],
+    ['cmac', 'tdea-2key', { derives: true }, 'X'],
+    ['hmac', 'hmac-sha256', {}, 'S'],
   ])(
     '%s, %s, %j: role bits %s and no other, inside, not modifiable',
     async (usage, algorithm, more, bits) => {
       const fake = new FakeToken()
-      const options = { translateInToken: true }
+      const options = { translateInToken: true, deriveKeys: 'inside' } as const
       await using store = await openStoreOn(fake, options)
       const made = await store.generateKey({ kid: 'K', usage, algorithm, ...more })
       expect(made).toMatchObject({ kid: 'K', usage, algorithm })
@@ -109,6 +114,15 @@ describe('generateKey', () => {
     ['hostDecipher that is no boolean', { ...PEK, hostDecipher: 1 }, 'ERR_ARGUMENT'],
     ['translation where the token does none', { ...PEK, translation: true }, 'ERR_UNSUPPORTED_BY_TOKEN'],
     ['a TDEA PRW key that does not say for which MACs', { ...PEK, usage: 'prw-verify' }, 'ERR_ARGUMENT'],
+    ['a PIN key that others are derived from', { ...PEK, derives: true }, 'ERR_ARGUMENT'],
+    ['derives that is no boolean', { ...PEK, usage: 'cmac', derives: 1 }, 'ERR_ARGUMENT'],
+    ['enciphers that is no boolean', { ...PEK, usage: 'prw-verify', enciphers: 1 }, 'ERR_ARGUMENT'],
+    ['a MAC key that enciphers', { ...PEK, usage: 'cmac', enciphers: true }, 'ERR_ARGUMENT'],
+    [
+      'derives where nothing is derived',
+      { ...PEK, usage: 'cmac', derives: true },
+      'ERR_UNSUPPORTED_BY_TOKEN',
+    ],
     ['no MACs', { ...PEK, usage: 'prw-verify', macs: [] }, 'ERR_ARGUMENT'],
     ['MACs that are no list', { ...PEK, usage: 'prw-verify', macs: 'cmac' }, 'ERR_ARGUMENT'],
     ['MACs for a PIN key', { ...PEK, macs: ['cmac'] }, 'ERR_ARGUMENT'],
@@ -394,4 +408,46 @@ test('keys of the contract are bound by a backend that did not make them', async
   await using backend = await openBackendOn(fake, { composedMac: true })
   for (const { kid, algorithm } of CONTRACT_KEYS)
     expect((await bindKey(backend, kid)).algorithm).toBe(algorithm)
+})
+
+describe('a key that others are derived from', () => {
+  const ENCIPHER = { method: 'encipher', data: new Uint8Array(16) } as const
+  const CMAC = { algorithm: 'cmac', padding: 'none' } as const
+
+  test('computes nothing by itself, and one that may do more is not bound', async () => {
+    const fake = new FakeToken()
+    const options = { deriveKeys: 'inside' } as const
+    await using store = await openStoreOn(fake, options)
+    await store.generateKey({ kid: 'M', usage: 'cmac', algorithm: 'aes-128', derives: true })
+    await store.generateKey({ kid: 'P', usage: 'cmac', algorithm: 'aes-128' })
+    await using backend = await openBackendOn(fake, options)
+    const master = operationsOf(await backend.bind({ kid: 'M', usage: 'cmac' }))
+    expect(await errorOf(() => master.mac(CMAC, new Uint8Array(8)))).toMatchObject({ code: 'ERR_KEY_USAGE' })
+    expect(await master.mac({ ...CMAC, derivation: [ENCIPHER] }, new Uint8Array(8))).toHaveLength(16)
+    const plain = operationsOf(await backend.bind({ kid: 'P', usage: 'cmac' }))
+    const derived = () => plain.mac({ ...CMAC, derivation: [ENCIPHER] }, new Uint8Array(8))
+    expect(await errorOf(derived)).toMatchObject({ code: 'ERR_KEY_USAGE' })
+    attributesOf(fake, 'M').set(CKA.SIGN, true)
+    await using again = await openBackendOn(fake, options)
+    const error = await errorOf(() => again.bind({ kid: 'M', usage: 'cmac' }))
+    expect(error).toMatchObject({ code: 'ERR_KEY_USAGE' })
+    expect(error).toHaveProperty('message', expect.stringContaining('must do nothing else itself'))
+  })
+
+  test('through the host, one that only signs derives by CMAC and not by encipherment', async () => {
+    const fake = new FakeToken()
+    const options = { deriveKeys: 'through-host' } as const
+    await using store = await openStoreOn(fake, options)
+    await store.generateKey({ kid: 'S', usage: 'cmac', algorithm: 'aes-128' })
+    await using backend = await openBackendOn(fake, options)
+    const key = operationsOf(await backend.bind({ kid: 'S', usage: 'cmac' }))
+    const before = fake.census.session
+    const COUNTER = { method: 'cmac-counter', counterBytes: 1, data: new Uint8Array(3) } as const
+    const counted = { ...CMAC, derivation: [COUNTER] }
+    expect(await key.mac(counted, new Uint8Array(8))).toHaveLength(16)
+    expect(await key.mac({ ...counted, derivation: [COUNTER, ENCIPHER] }, new Uint8Array(8))).toHaveLength(16)
+    const enciphered = () => key.mac({ ...CMAC, derivation: [ENCIPHER] }, new Uint8Array(8))
+    expect(await errorOf(enciphered)).toMatchObject({ code: 'ERR_KEY_USAGE' })
+    expect(fake.census.session).toBe(before)
+  })
 })

@@ -37,6 +37,7 @@ test.each<[string, unknown]>([
   ['an unknown vendor', { retailMac: 'acme' }],
   ['an inherited vendor', { retailMac: 'constructor' }],
   ['translateInToken', { translateInToken: 'yes' }],
+  ['deriveKeys', { deriveKeys: 'outside' }],
   ['extractSharedSecret', { extractSharedSecret: {} }],
 ])('%s: ERR_ARGUMENT before anything is loaded', async (_name, wrong) => {
   const options =

@@ -76,10 +76,15 @@ const KEY_ALGORITHM: Readonly<Record<string, KeyAlgorithm>> = {
   hmac32: 'hmac-sha256',
 }
 
+/** The test key of a kind (`tdea16`, `aes16`, …): 0 for the PRW, 1 for the MAC. */
+export function keyMaterial(kind: string, which: number): { algorithm: KeyAlgorithm; material: string } {
+  const material = MATERIAL[kind]?.[which] ?? expect.unreachable()
+  return { algorithm: KEY_ALGORITHM[kind] ?? expect.unreachable(), material }
+}
+
 /** A software backend of its own with one key, and the key: many usages of one material need many backends. */
 export async function keyOf(usage: KeyUsage, kind: string, which: 0 | 1 = 0): Promise<Key> {
-  const material = MATERIAL[kind]?.[which] ?? expect.unreachable()
-  const algorithm = KEY_ALGORITHM[kind] ?? expect.unreachable()
+  const { algorithm, material } = keyMaterial(kind, which)
   const kid = `${usage}-${kind}`
   const backend: Backend = await softwareBackend({ keys: [{ kid, usage, algorithm, material }] })
   return backend.bind({ kid, usage })

@@ -24,7 +24,7 @@ import { openRemote, STARTER, type Starter } from './executor/remote.js'
 import { REAL, Supervisor, type Surroundings } from './executor/supervisor.js'
 import type { KeyRef } from './keys/key-table.js'
 import { digestOf } from './mechanisms/p256.js'
-import { macPlan, vendorProfile } from './mechanisms/plan.js'
+import { macPlan, type Plan, vendorProfile } from './mechanisms/plan.js'
 import { type Pkcs11Options, readSettings, type Settings } from './session/options.js'
 
 /**
@@ -187,13 +187,7 @@ class Pkcs11Driver implements BackendDriver<KeyRef> {
     message: Uint8Array,
     signal: AbortSignal | undefined,
   ): MaybePromise<Uint8Array> {
-    if (derivation !== undefined) {
-      throw new BackendError(
-        'ERR_UNSUPPORTED_BY_TOKEN',
-        `key ${key.kid}: keys are not derived in a token here; derive outside of it, and bind the derived key`,
-      )
-    }
-    return this.#run('mac', { key, algorithm, padding, iv, message }, signal)
+    return this.#run('mac', { key, algorithm, padding, iv, derivation, message }, signal)
   }
 
   deriveContentKey(
@@ -275,6 +269,12 @@ function notesOf({ kind, lanes, facts }: Executor, { executor, vendor }: Setting
   ]
 }
 
+function derivationOf({ derivation }: Plan): Capabilities['derivation'] {
+  const means = derivation.tdea.ok ? derivation.tdea : derivation.aes
+  if (!means.ok) return 'none'
+  return means.by === 'inside' ? 'inside' : 'host'
+}
+
 function capabilitiesOf(executor: Executor, settings: Settings): Capabilities {
   const { module, token, plan } = executor.facts
   const library = `${module.description} ${module.version}`
@@ -290,6 +290,7 @@ function capabilitiesOf(executor: Executor, settings: Settings): Capabilities {
       cmac: macPlan(plan.cmacTdea, plan.cmacAes),
       'hmac-sha256': plan.hmac.ok ? 'native' : 'none',
     },
+    derivation: derivationOf(plan),
     keyAgreement: plan.keyAgreement.ok ? plan.keyAgreement.by : 'none',
     signing: plan.signing.ok ? 'native' : 'none',
     reencipher: plan.translation.ok ? 'inside' : 'host',

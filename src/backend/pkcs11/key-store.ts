@@ -600,6 +600,8 @@ const NEW_KEY_NAMES = [
   'translation',
   'validFrom',
   'validTo',
+  'derives',
+  'enciphers',
 ] as const
 const USAGE_NAMES = Object.keys(USAGES).filter(isKeyUsage)
 

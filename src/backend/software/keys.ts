@@ -9,7 +9,7 @@ import {
   randomFillSync,
 } from 'node:crypto'
 import { readOptions, requireKid } from '../../base/arguments.js'
-import { concatBytes, ownCopy, secretBytes, wipe, withWiped } from '../../base/bytes.js'
+import { ownCopy, secretBytes, wipe, withWiped } from '../../base/bytes.js'
 import { ArgumentError, KeyError } from '../../base/errors.js'
 import {
   type CheckValue,
@@ -24,7 +24,7 @@ import { type KeyPeriod, readPeriod } from '../../key/period.js'
 import { isKeyUsage, type KeyMode, type KeyUsage, USAGES } from '../../key/usage.js'
 import { isKeyAlgorithm, isTdea, type KeyAlgorithm } from '../../primitives/algorithms.js'
 import { type BlockCipher, splitRetailKey } from '../../primitives/iso9797.js'
-import { cmac, encipherEcb } from '../../primitives/mac.js'
+import { cmac, cmacCounter, encipherEcb } from '../../primitives/mac.js'
 import { es256PrivateKey, jwkOfPoint } from '../../primitives/p256.js'
 import { type KeyParity, parityOf, withoutParity } from '../../primitives/tdea.js'
 import { readMode } from '../checks.js'
@@ -192,26 +192,12 @@ function derivedBytes({ bytes }: StoredKey, { tdea, aes }: ReadyKey, step: KeyDe
   const cipher = tdea ?? aes
   if (cipher === undefined) throw new ArgumentError('only the key of a cipher is derived from')
   const material =
-    step.method === 'encipher' ? encipherEcb(cipher, step.data) : cmacCounter(cipher, step, bytes.length)
+    step.method === 'encipher'
+      ? encipherEcb(cipher, step.data)
+      : cmacCounter({ ...step, blockBytes: cipher.blockBytes, length: bytes.length }, input =>
+          cmac(cipher, input),
+        )
   return withWiped(material, whole => ownCopy(whole.subarray(0, bytes.length)))
-}
-
-function cmacCounter(
-  cipher: BlockCipher,
-  { counterBytes, data }: Extract<KeyDerivation, { method: 'cmac-counter' }>,
-  length: number,
-): Uint8Array<ArrayBuffer> {
-  const blocks: Uint8Array[] = []
-  try {
-    for (let i = 1; (i - 1) * cipher.blockBytes < length; i++) {
-      const counter = secretBytes(counterBytes)
-      counter[counterBytes - 1] = i
-      blocks.push(withWiped(concatBytes(counter, data), input => cmac(cipher, input)))
-    }
-    return concatBytes(...blocks)
-  } finally {
-    wipe(...blocks)
-  }
 }
 
 export function closeKey(key: ReadyKey): void {

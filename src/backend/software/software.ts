@@ -190,6 +190,7 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
         cmac: 'native',
         'hmac-sha256': 'native',
       },
+      derivation: 'host',
       keyAgreement: 'host',
       signing: 'native',
       reencipher: 'host',

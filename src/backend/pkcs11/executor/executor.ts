@@ -16,10 +16,10 @@ import {
 } from '../../../primitives/algorithms.js'
 import { type Iso9797Padding, padMessage } from '../../../primitives/iso9797.js'
 import { computeMac, macBytes } from '../../../primitives/mac.js'
-import type { FoundKey, Health, KeyQuery, MaybePromise } from '../../driver.js'
+import type { FoundKey, Health, KeyDerivation, KeyQuery, MaybePromise } from '../../driver.js'
 import type { Mechanism, ObjectHandle, SessionHandle, Station } from '../binding/binding.js'
 import { cureOf, Pkcs11Error } from '../binding/errors.js'
-import type { KeyHandles, KeyRef, KeyTable } from '../keys/key-table.js'
+import type { KeyRef, KeyTable } from '../keys/key-table.js'
 import {
   cbcCipher,
   decrypt,
@@ -30,8 +30,10 @@ import {
   sign,
   translateInside,
 } from '../mechanisms/cipher.js'
+import { withDerivedKey } from '../mechanisms/derivation.js'
+import type { KeyHandles } from '../mechanisms/objects.js'
 import { deriveContentKey, signDigest } from '../mechanisms/p256.js'
-import { MAC_MEANS, type Plan, requireMeans } from '../mechanisms/plan.js'
+import { MAC_MEANS, type MacMeans, type Plan, requireMeans } from '../mechanisms/plan.js'
 import type { Connection, TokenFacts } from '../session/connection.js'
 
 /** Where the native calls run. */
@@ -99,6 +101,7 @@ export interface Jobs {
       readonly algorithm: MacAlgorithm | Encipherment
       readonly padding: MacPadding
       readonly iv: Uint8Array | undefined
+      readonly derivation: readonly KeyDerivation[] | undefined
       readonly message: Uint8Array
     }
     result: Uint8Array
@@ -195,29 +198,19 @@ const OPERATIONS: Operations = {
     }
   },
 
-  mac: ({ keys, plan }, station, { key, algorithm, padding, iv, message }) => {
-    if (isEncipherment(algorithm)) {
-      const handles = keys.handles(station, key)
-      requireBit(handles, key, algorithm, 'ENCRYPT')
-      const request = iv === undefined ? { algorithm, padding } : { algorithm, padding, iv }
-      return computeMac(request, { last: cbcCipher(station, handles.key, key.algorithm) }, message)
+  mac: ({ keys, plan }, station, job) => {
+    const { key, algorithm, derivation } = job
+    const master = keys.handles(station, key)
+    const way = macWay(plan, key.algorithm, algorithm)
+    const bit = way.way === 'sign' ? 'SIGN' : 'ENCRYPT'
+    if (derivation !== undefined) {
+      const { kid, algorithm: cipher } = key
+      const chain = algorithm === 'iso9797-1-alg3' && way.way === 'cbc'
+      const wanted = { kid, algorithm: cipher, master, steps: derivation, bit, chain } as const
+      return withDerivedKey(station, plan, wanted, handles => macUnder(station, way, handles, job))
     }
-    const handles = keys.handles(station, key)
-    if (algorithm === 'hmac-sha256') {
-      const mechanism = requireMeans(plan.hmac, 'HMAC-SHA-256')
-      requireBit(handles, key, algorithm, 'SIGN')
-      return sign(station, mechanism, handles.key, message, macBytes(key.algorithm))
-    }
-    const by = requireMeans(MAC_MEANS[algorithm](plan, key.algorithm), `${algorithm} with ${key.algorithm}`)
-    const bit = by.way === 'sign' ? 'SIGN' : 'ENCRYPT'
-    requireBit(handles, key, algorithm, bit)
-    if (by.way === 'cbc') {
-      const request = iv === undefined ? { algorithm, padding } : { algorithm, padding, iv }
-      return computeMac(request, ciphers(station, key, algorithm, handles), message)
-    }
-    const length = macBytes(key.algorithm)
-    if (padding === 'none') return sign(station, by.mechanism, handles.key, message, length)
-    return signPadded(station, by.mechanism, handles.key, padding, iv, message)
+    requireBit(master, key, algorithm, bit)
+    return macUnder(station, way, master, job)
   },
 
   deriveContentKey: ({ keys, plan }, station, { key, point, otherInfo, length }) =>
@@ -298,9 +291,32 @@ function requireBit(handles: KeyHandles, { kid }: KeyRef, algorithm: string, bit
   )
 }
 
+/** How this token makes a MAC, or an encipherment. */
+function macWay(plan: Plan, of: KeyAlgorithm, algorithm: MacAlgorithm | Encipherment): MacMeans {
+  if (isEncipherment(algorithm)) return { way: 'cbc', plan: 'native' }
+  return requireMeans(MAC_MEANS[algorithm](plan, of), `${algorithm} with ${of}`)
+}
+
+function macUnder(
+  station: Station,
+  by: MacMeans,
+  handles: KeyHandles,
+  { key, algorithm, padding, iv, message }: Jobs['mac']['job'],
+): Uint8Array {
+  if (by.way === 'cbc') {
+    // HMAC is made by its mechanism, or not at all.
+    const cbc = algorithm as Exclude<typeof algorithm, 'hmac-sha256'>
+    const request = { algorithm: cbc, padding, ...(iv !== undefined && { iv }) }
+    return computeMac(request, ciphers(station, key, algorithm, handles), message)
+  }
+  const length = macBytes(key.algorithm)
+  if (padding === 'none') return sign(station, by.mechanism, handles.key, message, length)
+  return signPadded(station, by.mechanism, handles.key, padding, iv, message)
+}
+
 const BLOCK_BYTES = 8
 
-function ciphers(station: Station, key: KeyRef, algorithm: MacAlgorithm, handles: KeyHandles) {
+function ciphers(station: Station, key: KeyRef, algorithm: MacAlgorithm | Encipherment, handles: KeyHandles) {
   const last = cbcCipher(station, handles.key, key.algorithm)
   if (algorithm !== 'iso9797-1-alg3') return { last }
   if (handles.chain === undefined) {

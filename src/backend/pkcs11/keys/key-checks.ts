@@ -25,6 +25,7 @@ import type { ObjectHandle, Station } from '../binding/binding.js'
 import { CKA, CKK, CKR, constantName } from '../binding/constants.js'
 import { Pkcs11Error } from '../binding/errors.js'
 import { ecb, encrypt, SHA256_HMAC, sign } from '../mechanisms/cipher.js'
+import { derivationMeans, encipherByDeriving } from '../mechanisms/derivation.js'
 import { readAttribute, readFlag, readNumber } from '../mechanisms/objects.js'
 import { MAC_MEANS, type Plan, type Rights } from '../mechanisms/plan.js'
 import { P256_PARAMS, type RoleBit, roleAttribute } from '../mechanisms/templates.js'
@@ -267,9 +268,13 @@ type Make = (
 ) => CheckValue | undefined
 
 const MAKE: Readonly<Record<SymmetricMethod, Make>> = {
-  'encrypt-zero': (station, _plan, { object, algorithm, can }, expected) => {
+  'encrypt-zero': (station, plan, { object, algorithm, can }, expected) => {
     if (can.has('ENCRYPT')) {
       return shown('encrypt-zero', encrypt(station, ecb(algorithm), object, zeroBlock(algorithm)), expected)
+    }
+    if (derivesInside(plan, { algorithm, can })) {
+      const block = encipherByDeriving(station, algorithm, object, zeroBlock(algorithm))
+      return shown('encrypt-zero', block, expected)
     }
     const stated = readAttribute(station.binding, station.session, object, CKA.CHECK_VALUE)
     return stated?.length === CHECK_VALUE_BYTES['encrypt-zero']
@@ -280,6 +285,11 @@ const MAKE: Readonly<Record<SymmetricMethod, Make>> = {
     const zero = zeroBlock(algorithm)
     if (can.has('ENCRYPT'))
       return shown('cmac', cmac(ofSingleBlocks(station, object, algorithm), zero), expected)
+    if (derivesInside(plan, { algorithm, can })) {
+      const encipherCbc = (_iv: Uint8Array, block: Uint8Array) =>
+        encipherByDeriving(station, algorithm, object, block)
+      return shown('cmac', cmac({ blockBytes: blockBytesOf(algorithm), encipherCbc }, zero), expected)
+    }
     const means = MAC_MEANS.cmac(plan, algorithm)
     if (!means.ok || means.by.way !== 'sign' || !can.has('SIGN')) return undefined
     return shown('cmac', sign(station, means.by.mechanism, object, zero, zero.length), expected)
@@ -300,6 +310,12 @@ function shown(
   const value = checkValueOf(method, block, expected)
   wipe(block)
   return value
+}
+
+/** A key of which others are derived and that does nothing else shows its zero block as a derived secret. */
+function derivesInside(plan: Plan, { algorithm, can }: Pick<CheckedKey, 'algorithm' | 'can'>): boolean {
+  const means = derivationMeans(plan, algorithm)
+  return means.ok && means.by === 'inside' && can.has('DERIVE')
 }
 
 /** CBC of one block after a zero IV is ECB, and the CMAC of one block takes no more. */

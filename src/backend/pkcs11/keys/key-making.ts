@@ -8,6 +8,7 @@ import { type KeyMaterial, publicPoint } from '../../../key/material.js'
 import { readPeriod, tokenDates } from '../../../key/period.js'
 import { isKeyUsage, type KeyMode, type KeyUsage, USAGES } from '../../../key/usage.js'
 import {
+  isCipher,
   isKeyAlgorithm,
   isTdea,
   KEY_BYTES,
@@ -19,6 +20,7 @@ import { readMode } from '../../checks.js'
 import type { Mechanism, ObjectHandle, Station, Template } from '../binding/binding.js'
 import { CKA, CKK, CKM, CKR } from '../binding/constants.js'
 import { Pkcs11Error, quietly } from '../binding/errors.js'
+import { derivationMeans, derivationMechanism } from '../mechanisms/derivation.js'
 import { MAC_MEANS, type Plan, requireMeans } from '../mechanisms/plan.js'
 import {
   asThreeKeys,
@@ -28,7 +30,16 @@ import {
   publicKey,
   secretKey,
 } from '../mechanisms/templates.js'
-import { chainId, chainLabel, type KeyPurpose, macsOf, newKeyBits, pairBits } from './roles.js'
+import {
+  chainId,
+  chainLabel,
+  derivesFor,
+  enciphersFor,
+  type KeyPurpose,
+  macsOf,
+  newKeyBits,
+  pairBits,
+} from './roles.js'
 
 /** What a new key is called and for. */
 export interface NewKey {
@@ -47,6 +58,13 @@ export interface NewKey {
   /** When the key is for new data; kept as whole days, CKA_START_DATE and CKA_END_DATE (the last day included). */
   readonly validFrom?: Date
   readonly validTo?: Date
+  /**
+   * MAC and PRW keys of a cipher: others are derived from it (`deriveKeys`), and it computes nothing by itself. It gets
+   * CKA_DERIVE, or CKA_ENCRYPT where keys are derived through the host.
+   */
+  readonly derives?: boolean
+  /** PRW keys of a cipher: enciphers messages, too, for PRWs by encipherment (CKA_ENCRYPT). Then `macs` may be empty. */
+  readonly enciphers?: boolean
 }
 
 /** A key to import. */
@@ -59,7 +77,16 @@ export interface ImportedKey extends NewKey {
 
 /** Checks what a new key is for. Errors: `ERR_ARGUMENT`, `ERR_KEY_ALGORITHM`. */
 export function readPurpose(key: NewKey): KeyPurpose {
-  const { kid, usage, mode: widest, algorithm, hostDecipher = false, translation = false } = key
+  const {
+    kid,
+    usage,
+    mode: widest,
+    algorithm,
+    hostDecipher = false,
+    translation = false,
+    derives = false,
+    enciphers = false,
+  } = key
   requireKid(kid)
   if (!isKeyUsage(usage)) throw new ArgumentError(`key ${kid}: unknown usage`)
   const mode = readMode(usage, widest)
@@ -79,24 +106,37 @@ export function readPurpose(key: NewKey): KeyPurpose {
   if (hostDecipher && mode === 'E')
     throw new ArgumentError('a key in mode E deciphers nothing: hostDecipher is no use')
   const dates = tokenDates(readPeriod(key))
-  return { usage, mode, algorithm, macs: readMacs(key), hostDecipher, translation, dates }
+  if (typeof derives !== 'boolean') throw new ArgumentError('derives must be a boolean')
+  if (derives && !(derivesFor(usage) && isCipher(algorithm))) {
+    throw new ArgumentError('derives is for MAC and PRW keys of a cipher')
+  }
+  if (typeof enciphers !== 'boolean') throw new ArgumentError('enciphers must be a boolean')
+  if (enciphers && !(enciphersFor(usage) && isCipher(algorithm) && !derives)) {
+    throw new ArgumentError(
+      'enciphers is for PRW keys of a cipher, and not for those that others are derived from',
+    )
+  }
+  const macs = derives ? macsOf(usage, algorithm) : readMacs(key)
+  return { usage, mode, algorithm, macs, hostDecipher, translation, derives, enciphers, dates }
 }
 
-function readMacs({ kid, usage, algorithm, macs }: NewKey): readonly MacAlgorithm[] {
+function readMacs({ kid, usage, algorithm, macs, enciphers }: NewKey): readonly MacAlgorithm[] {
   const possible = macsOf(usage, algorithm)
   if (macs === undefined) {
     if (possible.length <= 1) return possible
     throw new ArgumentError(`key ${kid}: macs must say which of ${possible.join(', ')} it is for`)
   }
   const chosen: readonly MacAlgorithm[] = Array.isArray(macs) ? [...macs] : []
-  if (chosen.length === 0 || !chosen.every(mac => possible.includes(mac))) {
+  if ((chosen.length === 0 && enciphers !== true) || !chosen.every(mac => possible.includes(mac))) {
     throw new ArgumentError(`key ${kid}: macs must be among ${possible.join(', ') || 'none'}`)
   }
   return chosen
 }
 
 /** Whether a retail MAC under this key is composed, and so takes an object with K1 beside it. */
-export function needsChain(plan: Plan, { usage, algorithm, macs }: KeyPurpose): boolean {
+export function needsChain(plan: Plan, { usage, algorithm, macs, derives }: KeyPurpose): boolean {
+  // That of a derived key is derived.
+  if (derives) return false
   if (!macsOf(usage, algorithm).includes('iso9797-1-alg3') || !macs.includes('iso9797-1-alg3')) return false
   return requireMeans(plan.retailMac, 'iso9797-1-alg3').way === 'cbc'
 }
@@ -340,7 +380,18 @@ const CIPHERS = {
 } as const
 
 /** CKA_ALLOWED_MECHANISMS of a new key: what its usage needs, its check value included. */
-function allowedMechanisms(plan: Plan, { usage, algorithm, macs }: KeyPurpose): readonly number[] {
+function allowedMechanisms(
+  plan: Plan,
+  { usage, algorithm, macs, derives, enciphers }: KeyPurpose,
+): readonly number[] {
+  if (derives) {
+    const way = requireMeans(derivationMeans(plan, algorithm), 'the derivation of keys')
+    return way === 'inside'
+      ? [derivationMechanism(algorithm)]
+      : isTdea(algorithm)
+        ? CIPHERS.tdea
+        : CIPHERS.aes
+  }
   if (algorithm === 'ec-p256') {
     return [USAGES[usage].purpose === 'signature' ? CKM.ECDSA : CKM.ECDH1_DERIVE]
   }
@@ -349,13 +400,14 @@ function allowedMechanisms(plan: Plan, { usage, algorithm, macs }: KeyPurpose): 
     const own = cmacAes.ok && cmacAes.by.way === 'sign' ? [cmacAes.by.mechanism.mechanism] : CIPHERS.aes
     return [CKM.AES_KEY_WRAP, CKM.AES_KEY_WRAP_PAD, CKM.AES_KEY_WRAP_KWP, ...own]
   }
-  if (macs.length === 0) return isTdea(algorithm) ? [CKM.DES3_ECB] : CIPHERS.aes
+  if (macs.length === 0 && !enciphers) return isTdea(algorithm) ? [CKM.DES3_ECB] : CIPHERS.aes
   const found = macs.flatMap((mac): readonly number[] => {
     const by = requireMeans(MAC_MEANS[mac](plan, algorithm), mac)
     if (by.way === 'sign') return [by.mechanism.mechanism]
     return isTdea(algorithm) ? CIPHERS.tdea : CIPHERS.aes
   })
-  return [...new Set(found)]
+  const ciphers = isTdea(algorithm) ? CIPHERS.tdea : CIPHERS.aes
+  return [...new Set(enciphers ? [...found, ...ciphers] : found)]
 }
 
 const GENERATE: Readonly<

@@ -17,7 +17,8 @@ import type { FoundKey, KeyQuery } from '../../driver.js'
 import type { ObjectHandle, Station, Template } from '../binding/binding.js'
 import { CKA, CKO } from '../binding/constants.js'
 import { requireClosed } from '../mechanisms/cipher.js'
-import { findObjects, readAttribute, readNumber, readText } from '../mechanisms/objects.js'
+import { derivationMeans } from '../mechanisms/derivation.js'
+import { findObjects, type KeyHandles, readAttribute, readNumber, readText } from '../mechanisms/objects.js'
 import { isPair, pointOf } from '../mechanisms/p256.js'
 import type { Plan } from '../mechanisms/plan.js'
 import { PRIVATE_BITS, type RoleBit, SECRET_BITS } from '../mechanisms/templates.js'
@@ -56,14 +57,6 @@ export interface KeyRef {
   readonly chainCheckValue: CheckValue | undefined
   /** All of the above as one string, under which the handles are kept. */
   readonly name: string
-}
-
-/** What an operation needs of a key. */
-export interface KeyHandles {
-  readonly key: ObjectHandle
-  /** K1 alone, for a composed retail MAC. */
-  readonly chain: ObjectHandle | undefined
-  readonly can: ReadonlySet<RoleBit>
 }
 
 interface Resolved {
@@ -233,6 +226,9 @@ export class KeyTable {
     const of = isPrivate ? PRIVATE_BITS : SECRET_BITS
     const role = roleOf(this.#plan, usage, mode, algorithm)
     const can = requireRole(station, kid, object, role, { of, what: usage, policy: this.#policy })
+    if (!isPrivate && can.has('DERIVE') && can.size > 1) {
+      throw usageError(kid, 'others are derived from it (CKA_DERIVE), so it must do nothing else itself')
+    }
     return isPrivate
       ? this.#resolvePair(station, query, candidate, can)
       : this.#resolveSecret(station, query, candidate, algorithm, can)
@@ -275,7 +271,7 @@ export class KeyTable {
       checkValueMethod,
       expected,
     )
-    const chain = this.#chain(station, { kid, usage, algorithm }, candidate)
+    const chain = can.has('DERIVE') ? undefined : this.#chain(station, { kid, usage, algorithm }, candidate)
     return {
       handles: { key: object, chain: chain?.object, can },
       period: periodOf(station, object),
@@ -312,8 +308,8 @@ export class KeyTable {
           )
     if (second !== undefined) throw ambiguous(chainLabel(kid))
     if (object === undefined) {
-      // A PRW key may be for other MACs; a retail MAC key is of no use without it.
-      if (usage !== 'retail-mac') return undefined
+      // A PRW key may be for other MACs, a key may be one that others are derived from; else it is of no use without it.
+      if (usage !== 'retail-mac' || derivationMeans(this.#plan, algorithm).ok) return undefined
       throw attributesError(
         kid,
         `its K1 object (label ${JSON.stringify(label)}, CKA_ID with 4B31 behind it) is missing: import the key with composedMac`,

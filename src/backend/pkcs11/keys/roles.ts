@@ -15,11 +15,13 @@ import { randomBytes } from 'node:crypto'
 import { concatBytes } from '../../../base/bytes.js'
 import { isKeyMode, isKeyUsage, type KeyMode, type KeyUsage, USAGES } from '../../../key/usage.js'
 import {
+  isCipher,
   isKeyAlgorithm,
   isTdea,
   type KeyAlgorithm,
   type MacAlgorithm,
 } from '../../../primitives/algorithms.js'
+import { derivationMeans } from '../mechanisms/derivation.js'
 import { MAC_MEANS, type Plan, requireMeans } from '../mechanisms/plan.js'
 import type { RoleBit } from '../mechanisms/templates.js'
 
@@ -44,8 +46,28 @@ export function roleOf(plan: Plan, usage: KeyUsage, mode: KeyMode, algorithm: Ke
   if (usage === 'key-encryption') {
     return { needs: ['UNWRAP'], allows: [...macBits(plan, 'cmac', algorithm), 'VERIFY'] }
   }
-  const needs = macsOf(usage, algorithm).flatMap(mac => macBits(plan, mac, algorithm))
+  const macs = macsOf(usage, algorithm).flatMap(mac => macBits(plan, mac, algorithm))
+  const enciphers: readonly RoleBit[] = enciphersFor(usage) && isCipher(algorithm) ? ['ENCRYPT'] : []
+  const needs = [...macs, ...enciphers, ...masterBits(plan, usage, algorithm)]
   return { needs, allows: needs.includes('SIGN') ? ['VERIFY'] : [] }
+}
+
+/** True for the usages whose keys may encipher a message: a PRW may be an encipherment, a MAC never is. */
+export function enciphersFor(usage: KeyUsage): boolean {
+  return USAGES[usage].purpose === 'prw'
+}
+
+/** True for the usages whose keys may be derived from: those that compute MACs and PRWs. */
+export function derivesFor(usage: KeyUsage): boolean {
+  return ['mac', 'prw'].includes(USAGES[usage].purpose)
+}
+
+/** What a key needs from which others are derived, where that was opted in. */
+function masterBits(plan: Plan, usage: KeyUsage, algorithm: KeyAlgorithm): readonly RoleBit[] {
+  if (!derivesFor(usage) || !isCipher(algorithm)) return []
+  const means = derivationMeans(plan, algorithm)
+  if (!means.ok) return []
+  return means.by === 'inside' ? ['DERIVE'] : ['ENCRYPT']
 }
 
 /** The role bits of the two halves of a P-256 key. */
@@ -76,18 +98,26 @@ export interface KeyPurpose {
   readonly translation: boolean
   /** CKA_START_DATE and CKA_END_DATE, `YYYYMMDD`. */
   readonly dates?: { readonly start?: string; readonly end?: string }
+  /** MAC and PRW keys: others are derived from it, and it computes nothing itself. */
+  readonly derives: boolean
+  /** PRW keys: enciphers a message, too. */
+  readonly enciphers: boolean
 }
 
 /** The role bits a new symmetric key gets: those it needs, and no other. Errors: `ERR_UNSUPPORTED_BY_TOKEN`. */
 export function newKeyBits(plan: Plan, purpose: KeyPurpose): readonly RoleBit[] {
-  const { usage, mode, algorithm, macs, hostDecipher, translation } = purpose
+  const { usage, mode, algorithm, macs, hostDecipher, translation, derives, enciphers } = purpose
   if (usage === 'key-encryption') return ['UNWRAP', ...macBits(plan, 'cmac', algorithm).slice(0, 1)]
+  if (derives) {
+    requireMeans(derivationMeans(plan, algorithm), 'the derivation of keys')
+    return masterBits(plan, usage, algorithm)
+  }
   if (usage !== 'pin-encryption') {
     const bits = macs.map(mac => {
       const by = requireMeans(MAC_MEANS[mac](plan, algorithm), `${mac} with ${algorithm}`)
       return by.way === 'cbc' ? 'ENCRYPT' : 'SIGN'
     })
-    return [...new Set(bits)]
+    return [...new Set<RoleBit>(enciphers ? [...bits, 'ENCRYPT'] : bits)]
   }
   if (translation) requireMeans(plan.translation, 'translation inside the token')
   const bits: RoleBit[] = []

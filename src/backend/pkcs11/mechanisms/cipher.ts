@@ -73,12 +73,12 @@ export function cbcCipher(station: Station, key: ObjectHandle, algorithm: KeyAlg
  * Uses a session object and destroys it on every path. Where that fails its error goes out, whatever `use` did: it is
  * no data error, so the session is closed, and the object goes with it.
  */
-export function withObject(
+export function withObject<Bytes extends Uint8Array>(
   { binding, session }: Station,
   object: ObjectHandle,
-  use: (object: ObjectHandle) => Uint8Array<ArrayBuffer>,
-): Uint8Array<ArrayBuffer> {
-  let result: Uint8Array<ArrayBuffer> | undefined
+  use: (object: ObjectHandle) => Bytes,
+): Bytes {
+  let result: Bytes | undefined
   try {
     result = use(object)
   } finally {

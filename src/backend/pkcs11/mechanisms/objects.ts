@@ -3,6 +3,15 @@ import { ownCopy } from '../../../base/bytes.js'
 import type { ObjectHandle, Pkcs11Binding, SessionHandle, Template } from '../binding/binding.js'
 import { CKR } from '../binding/constants.js'
 import { Pkcs11Error } from '../binding/errors.js'
+import type { RoleBit } from './templates.js'
+
+/** What an operation needs of a key. */
+export interface KeyHandles {
+  readonly key: ObjectHandle
+  /** K1 alone, for a composed retail MAC. */
+  readonly chain: ObjectHandle | undefined
+  readonly can: ReadonlySet<RoleBit>
+}
 
 /** At most `max` objects with these attributes. The search is ended on every path: a session holds one at a time. */
 export function findObjects(

@@ -49,6 +49,8 @@ export interface Plan {
   readonly signing: Means<true>
   /** Re-encipherment inside the token, so many bytes at a time; `closed`: it binds what is unwrapped to a template. */
   readonly translation: Means<{ readonly chunkBytes: number; readonly closed: boolean }>
+  /** How a key is derived from another of its kind for one message. */
+  readonly derivation: Readonly<Record<'tdea' | 'aes', Means<'inside' | 'through-host'>>>
   readonly rights: Rights
   /** CKA_PRIVATE of public keys, which some tokens want true. */
   readonly publicKeysPrivate: boolean

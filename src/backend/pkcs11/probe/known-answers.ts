@@ -10,7 +10,7 @@ import { asThreeKeys, type RoleBit, secretKey } from '../mechanisms/templates.js
 
 const hex = (digits: string): Uint8Array => fromHex(digits, 'known answer')
 
-interface KnownCipher {
+export interface KnownCipher {
   readonly key: Uint8Array
   readonly plain: Uint8Array
   readonly cipher: Uint8Array
@@ -27,6 +27,7 @@ export const KNOWN: {
   readonly tdea2: KnownCipher
   readonly tdea3: KnownCipher
   readonly cbc: KnownCipher
+  readonly aes: KnownCipher
   readonly retail: KnownMac & { readonly chain: Uint8Array }
   readonly cmacTdea: KnownMac
   readonly cmacAes: KnownMac
@@ -51,6 +52,12 @@ export const KNOWN: {
     key: hex('448D3F076D8304036A55A3D7E0055A78'),
     plain: hex('343031323334353637383930394439383700000000000000'),
     cipher: hex('FC0D53B7EA1FDA9EE68AAF2E70D9B9506229BE2AA993F04F'),
+  },
+  // NIST SP 800-38A, F.1.1.
+  aes: {
+    key: hex('2B7E151628AED2A6ABF7158809CF4F3C'),
+    plain: hex('6BC1BEE22E409F96E93D7E117393172A'),
+    cipher: hex('3AD77BB40D7A3660A89ECAF32466EF97'),
   },
   // ISO/IEC 9797-1:1999, annex: "Now is the time for all ", algorithm 3, padding method 1.
   retail: {
@@ -115,6 +122,7 @@ export interface ProbeOptions {
   readonly translationKeysMayDecipher: boolean
   readonly publicKeysPrivate: boolean
   readonly extractSharedSecret: boolean
+  readonly deriveKeys: 'inside' | 'through-host' | undefined
 }
 
 /** Runs a step on a session of its own; a refusal becomes the reason. */

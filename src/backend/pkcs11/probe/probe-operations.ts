@@ -13,11 +13,13 @@ import type { Mechanism, ObjectHandle, Station } from '../binding/binding.js'
 import { CKA, CKK, CKM, constantName } from '../binding/constants.js'
 import { type PairBits, pairBits } from '../keys/roles.js'
 import { cbcCipher, cmacMechanism, SHA256_HMAC, sign } from '../mechanisms/cipher.js'
+import { type DerivationWay, derivationMechanism, encipherByDeriving } from '../mechanisms/derivation.js'
 import { deriveContentKey, digestOf, pointOf, signDigest } from '../mechanisms/p256.js'
-import type { KeyAgreementMeans, MacMeans, Means, RetailMacProfile } from '../mechanisms/plan.js'
+import type { KeyAgreementMeans, MacMeans, Means, Plan, RetailMacProfile } from '../mechanisms/plan.js'
 import { makeWith, privateKey, publicKey, secretKey } from '../mechanisms/templates.js'
 import {
   KNOWN,
+  type KnownCipher,
   macKey,
   NO_KNOWN_ANSWER,
   type Probe,
@@ -109,6 +111,26 @@ export function planHmac(on: Probe, keys: TestKeys): Means<Mechanism> {
     requireAnswer('HMAC-SHA-256', answer, keys.known ? mac : answer.slice(0, mac.length))
     return SHA256_HMAC
   })
+}
+
+/** Derived keys: inside after a known answer for each cipher; through the host where the token takes session keys. */
+export function planDerivation(
+  on: Probe,
+  keys: TestKeys,
+  { deriveKeys: way }: ProbeOptions,
+): Plan['derivation'] {
+  const both = (means: Means<DerivationWay>): Plan['derivation'] => ({ tdea: means, aes: means })
+  if (way === undefined) return both({ ok: false, reason: 'it was not asked for with deriveKeys' })
+  if (!keys.known) return both(NO_KNOWN_ANSWER)
+  if (way === 'through-host') return both({ ok: true, by: way })
+  const derives = (algorithm: 'tdea-2key' | 'aes-128', { key: value, plain, cipher }: KnownCipher) =>
+    on(constantName('CKM', CKM, derivationMechanism(algorithm)), station => {
+      const base = macKey(station, keys, algorithm, value, 'DERIVE')
+      const answer = encipherByDeriving(station, algorithm, base, plain)
+      requireAnswer('the derivation of a key', answer, cipher)
+      return way
+    })
+  return { tdea: derives('tdea-2key', KNOWN.tdea2), aes: derives('aes-128', KNOWN.aes) }
 }
 
 const ANSWERS: Readonly<Record<'tdea-2key' | 'aes-128', (typeof KNOWN)['cmacTdea']>> = {

@@ -36,7 +36,14 @@ import {
   type TestKeys,
   tdeaKey,
 } from './known-answers.js'
-import { planAgreement, planCmac, planHmac, planRetailMac, planSigning } from './probe-operations.js'
+import {
+  planAgreement,
+  planCmac,
+  planDerivation,
+  planHmac,
+  planRetailMac,
+  planSigning,
+} from './probe-operations.js'
 
 /** Probes a token. Errors: `ERR_PKCS11_SELF_TEST`, and PKCS#11 errors that are not refusals. */
 export function probeToken(
@@ -90,6 +97,7 @@ function planSymmetric(on: Probe, keys: TestKeys, options: ProbeOptions): Symmet
     cmacTdea: planCmac(on, keys, 'tdea-2key', cbc, options),
     cmacAes: planCmac(on, keys, 'aes-128', undefined, options),
     hmac: planHmac(on, keys),
+    derivation: planDerivation(on, keys, options),
     translation: planTranslation(on, keys, options),
   }
 }
@@ -120,6 +128,7 @@ function noTdea(notes: readonly string[]): SymmetricPlan {
     cmacTdea: none,
     cmacAes: none,
     hmac: none,
+    derivation: { tdea: none, aes: none },
     translation: none,
   }
 }

@@ -129,6 +129,13 @@ export interface Pkcs11Options extends OpenerOptions {
   readonly vendor?: Vendor
   /** Lets Z of a key agreement be read into host memory where the token can do no better. */
   readonly extractSharedSecret?: boolean
+  /**
+   * Lets a key be derived from another for one MAC or PRW. `inside`: by C_DeriveKey (CKM_DES3_ECB_ENCRYPT_DATA,
+   * CKM_AES_ECB_ENCRYPT_DATA; the binding must be koffi), from a key with CKA_DERIVE and nothing else; whoever may use the token
+   * can then also derive secrets that can be read. `through-host`: the master key enciphers and stays inside, the derived key
+   * passes through host memory. Without it a profile with derived keys is refused.
+   */
+  readonly deriveKeys?: 'inside' | 'through-host'
 }
 
 /** The names of {@link Pkcs11Options}. */
@@ -159,6 +166,7 @@ export const PKCS11_OPTIONS: readonly (keyof Pkcs11Options)[] = [
   'extractSharedSecret',
   'ring',
   'onOperation',
+  'deriveKeys',
 ]
 
 /** The options, read and completed. All but the PIN function and the listener is plain data. */
@@ -269,8 +277,14 @@ export function readSettings(given: Pkcs11Options, what: string): Settings {
       ),
       publicKeysPrivate: profile.publicKeysPrivate,
       extractSharedSecret: readBoolean(options.extractSharedSecret, 'extractSharedSecret', false),
+      deriveKeys: readDerivation(options.deriveKeys),
     },
   }
+}
+
+function readDerivation(way: unknown): 'inside' | 'through-host' | undefined {
+  if (way === undefined || way === 'inside' || way === 'through-host') return way
+  throw new ArgumentError('deriveKeys must be inside or through-host')
 }
 
 function readLocations(keys: Pkcs11Options['keys']): ReadonlyMap<string, KeyLocation> {
