@@ -55,7 +55,7 @@ function schemesOn(options: Options, refused: Partial<Record<Scheme, string>>): 
   beforeAll(async () => {
     {
       await using store = await openKeyStore({ ...options, importClearKeys: true })
-      for (const { kid, id } of await store.listKeys()) await store.deleteKey(kid, { id })
+      for (const { kid, id } of await store.listKeys()) await store.deleteKey({ kid, id })
       for (const key of profiles.flatMap(([name, profile]) => keysOf(name, profile)))
         await store.importKey(key)
     }
