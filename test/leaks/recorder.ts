@@ -28,6 +28,17 @@ export interface Recorded<T> {
 
 /** Runs a call and looks at every buffer that was made meanwhile, but for those that its result consists of. */
 export async function recorded<T>(call: () => T | Promise<T>): Promise<Recorded<T>> {
+  const { value, buffers: made } = await buffersMadeBy(call)
+  const given = new Set<ArrayBufferLike>()
+  buffersOf(value, given, new Set())
+  const left = made.filter(buffer => !given.has(buffer)).flatMap(buffer => secretsIn(new Uint8Array(buffer)))
+  return { value, left, made: made.length }
+}
+
+/** Runs a call and returns every buffer that was made meanwhile. */
+export async function buffersMadeBy<T>(
+  call: () => T | Promise<T>,
+): Promise<{ readonly value: T; readonly buffers: readonly ArrayBuffer[] }> {
   const made: ArrayBuffer[] = []
   const { ArrayBuffer: Real } = globalThis
   const Recording: typeof Real = new Proxy(Real, {
@@ -43,16 +54,11 @@ export async function recorded<T>(call: () => T | Promise<T>): Promise<Recorded<
     },
   })
   globalThis.ArrayBuffer = Recording
-  let value: T
   try {
-    value = await call()
+    return { value: await call(), buffers: made }
   } finally {
     globalThis.ArrayBuffer = Real
   }
-  const given = new Set<ArrayBufferLike>()
-  buffersOf(value, given, new Set())
-  const left = made.filter(buffer => !given.has(buffer)).flatMap(buffer => secretsIn(new Uint8Array(buffer)))
-  return { value, left, made: made.length }
 }
 
 function secretsIn(bytes: Uint8Array): string[] {

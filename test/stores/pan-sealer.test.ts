@@ -2,6 +2,7 @@ import { createDecipheriv } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { Pan } from '../../src/index.js'
 import { type PanSealerOptions, panSealer } from '../../src/sqlite.js'
+import { buffersMadeBy } from '../leaks/recorder.js'
 import { failure } from '../support/errors.js'
 
 const CARD = { issuerId: 'is_tbank01', cardId: 'card-0001' }
@@ -136,11 +137,14 @@ test('what is no PAN, no card or no bytes is refused', async () => {
 
 test('keys are copied, and gone after disposal', async () => {
   const key = Uint8Array.from(KEY)
-  const sealer = panSealer({ keys: [{ kid: 'PAN-1', key }] })
+  const { value: sealer, buffers } = await buffersMadeBy(() => panSealer({ keys: [{ kid: 'PAN-1', key }] }))
   key.fill(0)
+  const held = () => buffers.filter(buffer => Buffer.from(buffer).includes(Buffer.from(KEY)))
+  expect(held()).toHaveLength(1)
   const sealed = await sealer.seal(Pan.from(PAN), CARD)
   expect((await one.open(sealed, CARD)).reveal()).toBe(PAN)
   sealer[Symbol.dispose]()
+  expect(held()).toEqual([])
   await failure(() => sealer.seal(Pan.from(PAN), CARD), 'ERR_DISPOSED', [PAN])
   await failure(() => sealer.open(sealed, CARD), 'ERR_DISPOSED', [PAN])
 })

@@ -1,7 +1,7 @@
 /** The parts of the PostgreSQL store that show without a server; the rest is in `native-test/postgres`. */
 import { EventEmitter } from 'node:events'
 import { Pool } from 'pg'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { AbortedError, BackendError } from '../../src/index.js'
 import { openPostgresIssuerStore, type PostgresPool, panSealer } from '../../src/postgres.js'
 import { PostgresDatabase } from '../../src/stores/postgres/database.js'
@@ -194,7 +194,13 @@ describe('a connection', () => {
   test('that nobody gets in time leaves no timer behind', async () => {
     const fake = new FakePool()
     fake.connect = () => Promise.reject(Object.assign(new Error('x'), { code: 'ECONNREFUSED' }))
-    await failure(() => writeRows(databaseOn(fake), 'x', []), 'ERR_BACKEND_BUSY')
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    try {
+      await failure(() => writeRows(databaseOn(fake), 'x', []), 'ERR_BACKEND_BUSY')
+      expect(vi.getTimerCount()).toBe(0)
+    } finally {
+      vi.useRealTimers()
+    }
     expect(fake.released).toEqual([])
   })
 })

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { ArgumentError, Pan } from '../../src/index.js'
 import { type IssuerStore, openSqliteIssuerStore, type PanSealer, panSealer } from '../../src/sqlite.js'
+import { openConnection } from '../../src/stores/sqlite/connection.js'
 import { openFile, type SqliteDatabase } from '../../src/stores/sqlite/driver.js'
 import { issuerStoreContract } from '../../src/testing.js'
 import { failure } from '../support/errors.js'
@@ -113,6 +114,21 @@ describe.each(AVAILABLE.flatMap(driver => EXECUTORS.map(executor => [driver, exe
       await store.cards.put(CARD, RECORD)
       const mode = await onFile(path, database => database.prepare('PRAGMA journal_mode').all()[0])
       expect(mode).toMatchObject({ journal_mode: 'wal' })
+      // The other settings are a connection's own: as the store's own connections say.
+      for (const role of ['writer', 'reader'] as const) {
+        const connection = await openConnection({ path, driver }, role)
+        const asked = ['synchronous', 'fullfsync', 'checkpoint_fullfsync', 'secure_delete', 'foreign_keys']
+        const settings = await Promise.all(asked.map(name => connection.get(`PRAGMA ${name}`, [])))
+        expect(settings).toMatchObject([
+          { synchronous: 2 },
+          { fullfsync: 1 },
+          { checkpoint_fullfsync: 1 },
+          { secure_delete: 1 },
+          { foreign_keys: 1 },
+        ])
+        expect(await connection.get('PRAGMA busy_timeout', [])).toEqual({ timeout: 2000 })
+        await connection.close()
+      }
     })
 
     test('a file is made for its owner alone, with what SQLite puts beside it; one that others may read is refused', async () => {
