@@ -11,6 +11,7 @@ export type {
   FoundKey,
   Health,
   KeyDerivation,
+  KeyIdentity,
   KeyQuery,
   MacPlan,
   MacRequest,

@@ -114,7 +114,7 @@ export class BoundKey<Ref> implements KeyOperations {
     const own = snapshot(mask, 'mask')
     const run: Run = signal => variant(this.#reference.ref, own, input, signal)
     const admit = this.#asking('decipherVariant', input.length)
-    return jobs.run(options, { run, input, outputBytes: input.length, admit })
+    return jobs.run(options, { run, input, outputBytes: input.length, more: [own], admit })
   }
 
   async encipherBound(blocks: Uint8Array, fields: Uint8Array, options?: CallOptions): Promise<Uint8Array> {

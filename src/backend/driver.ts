@@ -100,6 +100,18 @@ export interface FoundKey<Ref> extends KeyPeriod {
   readonly parity: KeyParity
   /** P-256 keys: the public half. Without it a key for signing is not bound. */
   readonly publicJwk?: P256PublicJwk
+  /** What else the key is known by where it lives. */
+  readonly identity?: KeyIdentity
+}
+
+/** How one key is recognised under two kids. */
+export interface KeyIdentity {
+  /** Names that one key has and no other: an object handle, a unique identifier. */
+  readonly names: readonly string[]
+  /** A name that a key should have for itself (CKA_ID): counts unless the check values say that there are two keys. */
+  readonly id?: string
+  /** Check values by further methods, so that two keys are compared by one that both have. */
+  readonly checkValues: readonly CheckValue[]
 }
 
 /**

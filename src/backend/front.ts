@@ -6,7 +6,7 @@
 import type { KeyObject } from 'node:crypto'
 import { type CallOptions, deepFreeze, readOptions } from '../base/arguments.js'
 import { ArgumentError, BackendError, KeyError } from '../base/errors.js'
-import { methodOf, readCheckValue, requireCheckValue } from '../key/check-value.js'
+import { type CheckValue, methodOf, readCheckValue, requireCheckValue } from '../key/check-value.js'
 import { type KeyPeriod, narrower, periodRemark } from '../key/period.js'
 import { type KeyUsage, USAGES } from '../key/usage.js'
 import { isTdea } from '../primitives/algorithms.js'
@@ -14,7 +14,7 @@ import { es256PublicKey } from '../primitives/p256.js'
 import type { Backend, BindSpec, OpenerOptions } from './backend.js'
 import { BoundKey, Jobs, type OpenParts, type Reference, randomBytesOf } from './bound-key.js'
 import { type ReadSpec, readSpec } from './checks.js'
-import type { BackendDriver, Capabilities, FoundKey, Health } from './driver.js'
+import type { BackendDriver, Capabilities, FoundKey, Health, KeyIdentity } from './driver.js'
 import { type Key, type KeyFacts, makeKey, requireKey } from './key.js'
 import { type KeyRing, longer, OPENER_OPTIONS, type Opener, readOpener, requireInRing } from './opener.js'
 
@@ -92,7 +92,7 @@ class BackendFront<Ref> implements Backend {
     // Once more: another bind of this kid may have come first while the driver was looking.
     this.#requireOneUsage(kid, usage, publicJwk?.x)
     this.#requireOpenRing(kid)
-    this.#requireOneName({ kid, usage, algorithm: found.algorithm, checkValue })
+    this.#requireOneName({ kid, usage, algorithm: found.algorithm, checkValue, identity: found.identity })
     this.#usageOfKid.set(kid, usage)
     if (publicJwk !== undefined) this.#usageOfPoint.set(publicJwk.x, usage)
     const own = narrower(wanted.period, ruled?.period ?? {})
@@ -161,12 +161,13 @@ class BackendFront<Ref> implements Backend {
     throw new BackendError('ERR_BACKEND_SEALED', `the backend is sealed: ${kid} had to be bound before`)
   }
 
-  /** One key under two names shows in its check value, where both are made by one method. */
+  /** One key under two names shows in what its backend knows it by, and in its check value. */
   #requireOneName(key: KnownKey): void {
     for (const known of this.#known.values()) {
       if (known.kid === key.kid || USAGES[known.usage].x9143 === USAGES[key.usage].x9143) continue
-      if (!isSameKey(known, key)) continue
-      const problem = `it has the check value of ${known.kid}, which is bound for ${known.usage}; a key has one usage`
+      const shared = whatIsShared(known, key)
+      if (shared === undefined) continue
+      const problem = `it has the ${shared} of ${known.kid}, which is bound for ${known.usage}; a key has one usage`
       throw new KeyError('ERR_KEY_USAGE', `key ${key.kid}: ${problem}`, key.kid)
     }
     this.#known.set(key.kid, key)
@@ -189,17 +190,39 @@ function pick({ validFrom, validTo }: KeyPeriod): KeyPeriod {
 }
 
 /** What is remembered of a key that was bound, to know it again under another name. */
-type KnownKey = Pick<KeyFacts, 'kid' | 'usage' | 'algorithm' | 'checkValue'>
+interface KnownKey extends Pick<KeyFacts, 'kid' | 'usage' | 'algorithm' | 'checkValue'> {
+  readonly identity: KeyIdentity | undefined
+}
 
-/** Equal check values of one cipher, as far as the shorter goes: three bytes at least. */
-function isSameKey(a: KnownKey, b: KnownKey): boolean {
-  const [left, right] = [a.checkValue, b.checkValue]
-  const digits = Math.min(left.value.length, right.value.length)
-  return (
-    left.method === right.method &&
-    isTdea(a.algorithm) === isTdea(b.algorithm) &&
-    left.value.slice(0, digits) === right.value.slice(0, digits)
+/** What shows that two keys are one; undefined where nothing does. */
+function whatIsShared(a: KnownKey, b: KnownKey): string | undefined {
+  if (a.identity?.names.some(name => b.identity?.names.includes(name))) return 'object'
+  const equal = isTdea(a.algorithm) === isTdea(b.algorithm) ? haveEqualCheckValues(a, b) : undefined
+  if (equal === true) return 'check value'
+  return equal === undefined && a.identity?.id !== undefined && a.identity.id === b.identity?.id
+    ? 'CKA_ID'
+    : undefined
+}
+
+/**
+ * Whether two keys have equal check values by some method, as far as the shorter goes: three bytes at least. Undefined where
+ * there is no method by which both have one.
+ */
+function haveEqualCheckValues(a: KnownKey, b: KnownKey): boolean | undefined {
+  const pairs = valuesOf(a).flatMap(left =>
+    valuesOf(b)
+      .filter(({ method }) => method === left.method)
+      .map(right => [left.value, right.value] as const),
   )
+  if (pairs.length === 0) return undefined
+  return pairs.some(([left, right]) => {
+    const digits = Math.min(left.length, right.length)
+    return left.slice(0, digits) === right.slice(0, digits)
+  })
+}
+
+function valuesOf({ checkValue, identity }: KnownKey): readonly CheckValue[] {
+  return [checkValue, ...(identity?.checkValues ?? [])]
 }
 
 /** Holds what was found against what was asked for. */

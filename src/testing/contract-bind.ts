@@ -48,21 +48,31 @@ const PIN_KEY = {
 } as const
 const CBC_KEY = { ...PIN_KEY, usage: 'cbc-mac' } as const
 
-/** One key that comes twice, for a PIN block and for a MAC. */
-const TWINS: readonly { name: string; keys: readonly ContractKey[] }[] = [
+const RETAIL_KEY = { ...PIN_KEY, usage: 'retail-mac' } as const
+const TDEA_CMAC_KEY = { ...PIN_KEY, usage: 'cmac' } as const
+const AES_CMAC_KEY = {
+  usage: 'cmac',
+  algorithm: 'aes-128',
+  material: '2B7E151628AED2A6ABF7158809CF4F3C',
+} as const
+
+/** One key that comes twice, for two purposes. */
+const TWINS: readonly {
+  name: string
+  keys: readonly [Omit<ContractKey, 'kid'>, Omit<ContractKey, 'kid'>]
+}[] = [
+  { name: 'for PIN blocks and a CBC-MAC', keys: [PIN_KEY, CBC_KEY] },
   {
-    name: 'the same bytes',
-    keys: [
-      { ...PIN_KEY, kid: 'ONE' },
-      { ...CBC_KEY, kid: 'TWO' },
-    ],
+    name: 'the same but for parity',
+    keys: [PIN_KEY, { ...CBC_KEY, material: '1023324554677689A0B3C2D5E4F70619' }],
   },
+  { name: 'for PIN blocks and a retail MAC', keys: [PIN_KEY, RETAIL_KEY] },
+  { name: 'for PIN blocks and CMAC', keys: [PIN_KEY, TDEA_CMAC_KEY] },
+  { name: 'for a CBC-MAC and a retail MAC', keys: [CBC_KEY, RETAIL_KEY] },
+  { name: 'for CMAC and PRWs', keys: [AES_CMAC_KEY, { ...AES_CMAC_KEY, usage: 'prw-verify' }] },
   {
-    name: 'the same bytes but for parity',
-    keys: [
-      { ...PIN_KEY, kid: 'ONE' },
-      { ...CBC_KEY, kid: 'TWO', material: '1023324554677689A0B3C2D5E4F70619' },
-    ],
+    name: 'for JWEs and signatures',
+    keys: [contractKey('JWE-BOB'), { ...contractKey('JWE-BOB'), usage: 'jwt-signing' }],
   },
 ]
 
@@ -209,10 +219,16 @@ export function bindCases(context: ContractContext): readonly ContractCase[] {
       name: 'the opener is asked before each operation, and what he refuses is not done: ERR_KEY_LIMIT',
       run: () => limited(context),
     },
-    ...TWINS.map(({ name, keys }) => ({
-      name: `one key for two usages under two kids is refused with ERR_KEY_USAGE: ${name}`,
-      run: () => refusedTwins(context, keys),
-    })),
+    ...TWINS.flatMap(({ name, keys: [one, two] }) =>
+      [[one, two] as const, [two, one] as const].map(([first, second], at) => ({
+        name: `one key under two kids is refused with ERR_KEY_USAGE: ${name}${at === 0 ? '' : ', the other first'}`,
+        run: () =>
+          refusedTwins(context, [
+            { ...first, kid: 'ONE' },
+            { ...second, kid: 'TWO' },
+          ]),
+      })),
+    ),
     {
       name: 'a check value is compared in all the bytes that are given, 2 to 8 for TDEA and 2 to 16 for AES',
       run: () => longCheckValues(context),

@@ -5,7 +5,15 @@ import { operationsOf } from '../../src/backend/key.js'
 import { nodeEngine } from '../../src/backend/software/engine-node.js'
 import { storeKeys } from '../../src/backend/software/keys.js'
 import { SoftwareDriver } from '../../src/backend/software/software.js'
-import { type ErrorCode, KeyError, openBackend, operationLimit } from '../../src/index.js'
+import {
+  type BindSpec,
+  type ErrorCode,
+  type FoundKey,
+  KeyError,
+  type KeyUsage,
+  openBackend,
+  operationLimit,
+} from '../../src/index.js'
 import { publicPoint } from '../../src/key/material.js'
 import { type SoftwareKey, softwareBackend } from '../../src/software.js'
 import { failure } from '../support/errors.js'
@@ -52,6 +60,69 @@ describe('one key for two usages under two kids is refused in software', () => {
     await using backend = await softwareBackend({ keys: [pin(K1 + K2), two, again] })
     expect((await backend.bind({ kid: 'TWO', usage: 'cmac' })).kid).toBe('TWO')
   })
+
+  test.each<[string, SoftwareKey, Pick<SoftwareKey, 'algorithm' | 'material'>]>([
+    ['K2‖K3 within K1‖K2‖K3', pin(K1 + K2 + K3), { algorithm: 'tdea-2key', material: K2 + K3 }],
+    ['its complement', pin(K1 + K2 + K3), { algorithm: 'tdea-2key', material: not(K2 + K3) }],
+    ['three keys as AES of that length', pin(K1 + K2 + K3), { algorithm: 'aes-192', material: K1 + K2 + K3 }],
+    ['two keys within AES-256', pin(K1 + K2), { algorithm: 'aes-256', material: K1 + K2 + K3 + K3 }],
+    ['AES-128 within three keys', pin(K1 + K2 + K3), { algorithm: 'aes-128', material: K1 + K2 }],
+    ['HMAC', pin(K1 + K2 + K3), { algorithm: 'hmac-sha256', material: K1 + K2 + K3 + K2 }],
+  ])('and %s', async (_name, one, other) => {
+    const usage = other.algorithm === 'hmac-sha256' ? 'hmac' : 'cmac'
+    const two = { kid: 'TWO', usage, ...other } as const
+    for (const keys of [
+      [one, two],
+      [two, one],
+    ])
+      await failure(() => softwareBackend({ keys }), 'ERR_KEY_USAGE')
+  })
+
+  test('a scalar and its negative, which have one Z', async () => {
+    const order = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n
+    const scalar = BigInt(`0x${'22'.repeat(32)}`)
+    const hex = (value: bigint) => value.toString(16).padStart(64, '0')
+    const keys: SoftwareKey[] = [
+      { kid: 'ONE', usage: 'jwe-key-agreement', algorithm: 'ec-p256', material: hex(scalar) },
+      { kid: 'TWO', usage: 'jwt-signing', algorithm: 'ec-p256', material: hex(order - scalar) },
+    ]
+    await failure(() => softwareBackend({ keys }), 'ERR_KEY_USAGE')
+  })
+
+  test('different keys that share 16 bytes are two keys', async () => {
+    const others: readonly Pick<SoftwareKey, 'usage' | 'algorithm' | 'material'>[] = [
+      { usage: 'cmac', algorithm: 'tdea-3key', material: K1 + K2 + not(K3).replace(/.$/, '2') },
+      { usage: 'cmac', algorithm: 'aes-192', material: K1 + K2 + K1.replace(/^./, '9') },
+    ]
+    for (const other of others) {
+      await using backend = await softwareBackend({ keys: [pin(K1 + K2 + K3), { kid: 'TWO', ...other }] })
+      expect((await backend.bind({ kid: 'TWO', usage: 'cmac' })).kid).toBe('TWO')
+    }
+    // Of AES and HMAC each bit counts.
+    const aes = (kid: string, usage: 'cmac' | 'prw-verify', material: string) =>
+      ({ kid, usage, algorithm: 'aes-128', material }) as const
+    await using two = await softwareBackend({
+      keys: [aes('A', 'cmac', K1 + K2), aes('B', 'prw-verify', K1 + K2.replace(/.$/, '9'))],
+    })
+    expect(two.name).toBe('software')
+    await failure(
+      () => softwareBackend({ keys: [aes('A', 'cmac', K1 + K2), aes('B', 'prw-verify', K1 + K2)] }),
+      'ERR_KEY_USAGE',
+    )
+  })
+
+  test('a key within two others of two usages is refused, in whichever order', async () => {
+    const three = { ...pin(K1 + K2 + K3), kid: 'THREE' }
+    const mac = {
+      kid: 'MAC',
+      usage: 'cmac',
+      algorithm: 'tdea-3key',
+      material: K1 + K2 + K1.replace(/^./, '9'),
+    } as const
+    const two = { kid: 'TWO', usage: 'cmac', algorithm: 'tdea-2key', material: K1 + K2 } as const
+    await failure(() => softwareBackend({ keys: [mac, three, two] }), 'ERR_KEY_USAGE')
+    await failure(() => softwareBackend({ keys: [two, mac, three] }), 'ERR_KEY_USAGE')
+  })
 })
 
 describe('the front, whatever the driver let pass,', () => {
@@ -66,6 +137,90 @@ describe('the front, whatever the driver let pass,', () => {
       'key TWO: it has the check value of ONE, which is bound for pin-encryption; a key has one usage',
     )
     expect(error).toHaveProperty('kid', 'TWO')
+  })
+
+  const known = (
+    kid: string,
+    usage: KeyUsage,
+    more: Partial<FoundKey<string>>,
+  ): [BindSpec, FoundKey<string>] => [
+    { kid, usage },
+    {
+      ref: kid,
+      algorithm: usage === 'jwt-signing' ? 'ec-p256' : 'tdea-2key',
+      parity: 'unknown',
+      checkValue: { method: 'encrypt-zero', value: kid === 'ONE' ? '111111' : '222222' },
+      ...more,
+    },
+  ]
+  const CMAC = { method: 'cmac', value: 'ABCDEF0123' } as const
+  const ZERO = { method: 'encrypt-zero', value: '111111' } as const
+
+  test.each<[string, Partial<FoundKey<string>>, Partial<FoundKey<string>>, string | undefined]>([
+    [
+      'one object',
+      { identity: { names: ['a', 'b'], checkValues: [] } },
+      { identity: { names: ['b'], checkValues: [] } },
+      'object',
+    ],
+    [
+      'two objects',
+      { identity: { names: ['a'], checkValues: [] } },
+      { identity: { names: ['b'], checkValues: [] } },
+      undefined,
+    ],
+    [
+      'a check value by a second method',
+      { identity: { names: [], checkValues: [CMAC] } },
+      { checkValue: CMAC },
+      'check value',
+    ],
+    [
+      'in another order',
+      { checkValue: CMAC },
+      { identity: { names: [], checkValues: [{ ...CMAC, value: 'ABCDEF' }] } },
+      'check value',
+    ],
+    [
+      'one CKA_ID, and no method in common',
+      { identity: { names: [], id: '01', checkValues: [] } },
+      { checkValue: CMAC, identity: { names: [], id: '01', checkValues: [] } },
+      'CKA_ID',
+    ],
+    [
+      'one CKA_ID, and two values',
+      { identity: { names: [], id: '01', checkValues: [] } },
+      { identity: { names: [], id: '01', checkValues: [] } },
+      undefined,
+    ],
+    [
+      'two CKA_IDs',
+      { identity: { names: [], id: '01', checkValues: [] } },
+      { checkValue: CMAC, identity: { names: [], id: '02', checkValues: [] } },
+      undefined,
+    ],
+    ['nothing is known', { checkValue: CMAC }, {}, undefined],
+    ['one value of two ciphers', { checkValue: ZERO }, { algorithm: 'aes-128', checkValue: ZERO }, undefined],
+  ])('tells twins: %s', async (_name, one, two, shared) => {
+    const found = new Map(
+      [known('ONE', 'pin-encryption', one), known('TWO', 'cmac', two)].map(([{ kid }, key]) => [kid, key]),
+    )
+    const driver = new SoftwareDriver([], nodeEngine)
+    const fake = Object.create(driver, {
+      find: { value: ({ kid }: BindSpec) => found.get(kid) },
+      capabilities: { value: () => driver.capabilities() },
+      close: { value: () => undefined },
+    }) as typeof driver
+    await using backend = openBackend(fake)
+    await backend.bind({ kid: 'ONE', usage: 'pin-encryption' })
+    if (shared === undefined) {
+      expect((await backend.bind({ kid: 'TWO', usage: 'cmac' })).kid).toBe('TWO')
+      return
+    }
+    const { message } = await failure(() => backend.bind({ kid: 'TWO', usage: 'cmac' }), 'ERR_KEY_USAGE')
+    expect(message).toBe(
+      `key TWO: it has the ${shared} of ONE, which is bound for pin-encryption; a key has one usage`,
+    )
   })
 
   test('binds a kid again for the usage it has', async () => {

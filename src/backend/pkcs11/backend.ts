@@ -138,7 +138,11 @@ class Pkcs11Driver implements BackendDriver<KeyRef> {
   async find(query: KeyQuery, signal: AbortSignal | undefined): Promise<FoundKey<KeyRef>> {
     const found = await this.#run('find', { query }, signal)
     this.#bound.set(query.kid, found.ref)
-    return found
+    const { identity } = found
+    if (identity === undefined) return found
+    // A handle says something as long as the module stays as it is: later another object may get its number.
+    const names = identity.names.map(name => `${this.#supervisor.generation} ${name}`)
+    return { ...found, identity: { ...identity, names } }
   }
 
   release({ kid, name }: KeyRef): void {

@@ -19,13 +19,14 @@ import {
 import { readMaterial, requireSoundMaterial } from '../../key/material.js'
 import type { KeyPeriod } from '../../key/period.js'
 import { isKeyUsage, type KeyUsage, USAGES, usualMode } from '../../key/usage.js'
-import { KEY_BYTES, type KeyAlgorithm } from '../../primitives/algorithms.js'
-import type { P256PublicJwk } from '../../primitives/p256.js'
+import { isTdea, KEY_BYTES, type KeyAlgorithm } from '../../primitives/algorithms.js'
+import { type P256PublicJwk, pointOfJwk } from '../../primitives/p256.js'
+import type { FoundKey, KeyIdentity } from '../driver.js'
 import type { LoadBinding, ObjectHandle, Station, Template } from './binding/binding.js'
 import { CKA, CKO } from './binding/constants.js'
 import { quietly } from './binding/errors.js'
 import { loaderOf } from './binding/load.js'
-import { originOf, periodOf } from './keys/key-checks.js'
+import { algorithmOf, originOf, periodOf, shownBits } from './keys/key-checks.js'
 import {
   generateObjects,
   type ImportedKey,
@@ -45,7 +46,9 @@ import {
 import { type Candidate, KeyTable } from './keys/key-table.js'
 import { chainId, chainLabel, type KeyPurpose, newKeyId, readKeyId } from './keys/roles.js'
 import { findObjects, readAttribute, readText } from './mechanisms/objects.js'
+import { derOfPoint } from './mechanisms/p256.js'
 import type { KeyName } from './mechanisms/templates.js'
+import { SECRET_BITS } from './mechanisms/templates.js'
 import { Connection } from './session/connection.js'
 import {
   PKCS11_OPTIONS,
@@ -110,7 +113,8 @@ export interface KeyStore extends AsyncDisposable {
    * `importClearKeys`: the key stands in host memory meanwhile, so this is for tests and migrations under dual control.
    *
    * Errors: those of {@link generateKey}; `ERR_KEY_MATERIAL` (length, or not a key of the algorithm), `ERR_KEY_WEAK`,
-   * `ERR_KEY_CHECK_VALUE`. Nothing stays behind after an error.
+   * `ERR_KEY_CHECK_VALUE`; `ERR_KEY_USAGE` (the value is in the token already, made here for another purpose). Nothing stays
+   * behind after an error.
    *
    * @example
    * ```ts
@@ -246,7 +250,7 @@ class TokenKeyStore implements KeyStore {
         key,
         purpose,
         () => generateObjects(station, this.#connection.facts.plan, purpose, name),
-        undefined,
+        { kcv: undefined, isImported: false },
       )
     })
   }
@@ -270,7 +274,7 @@ class TokenKeyStore implements KeyStore {
           key,
           purpose,
           () => importObjects(station, this.#connection.facts.plan, purpose, name, material),
-          kcv,
+          { kcv, isImported: true },
         )
       })
     } finally {
@@ -320,7 +324,10 @@ class TokenKeyStore implements KeyStore {
       if (base === undefined) throw new ArgumentError('a key has two components or more')
       const name = nameFor(key, purpose)
       const make = (): KeyObjects => keyOfSecret(station, plan, purpose, name, base)
-      return { key: this.#store(station, key, purpose, make, kcv), combined: 'in-token' }
+      return {
+        key: this.#store(station, key, purpose, make, { kcv, isImported: true }),
+        combined: 'in-token',
+      }
     } finally {
       undo(station, secrets)
       quietly(() => sessions.close(session))
@@ -354,7 +361,7 @@ class TokenKeyStore implements KeyStore {
       const name = nameFor(key, purpose)
       const how = { under: handle, wrapped, wrapping }
       const make = (): KeyObjects => unwrapObjects(station, plan, purpose, name, how)
-      return this.#store(station, key, purpose, make, kcv)
+      return this.#store(station, key, purpose, make, { kcv, isImported: true })
     })
   }
 
@@ -467,7 +474,7 @@ class TokenKeyStore implements KeyStore {
     key: NewKey,
     { mode, hostDecipher }: KeyPurpose,
     make: () => KeyObjects,
-    kcv: string | CheckValue | undefined,
+    { kcv, isImported }: { readonly kcv: string | CheckValue | undefined; readonly isImported: boolean },
   ): StoredTokenKey {
     const { kid, usage, algorithm } = key
     const objects = make()
@@ -484,11 +491,34 @@ class TokenKeyStore implements KeyStore {
         checkValueMethod,
       })
       if (kcv !== undefined) requireCheckValue(kid, readCheckValue(kcv, algorithm), found.checkValue)
-      const { ref: _ref, parity: _parity, ...facts } = found
+      const { ref: _ref, parity: _parity, identity, ...facts } = found
+      if (isImported) this.#requireNoTwin(station, table, { kid, usage, ...facts, identity }, objects)
       return { kid, usage, id: idOf(station, objects[0]), ...facts }
     } catch (error) {
       undo(station, objects)
       throw error
+    }
+  }
+
+  /** One key, one usage: `ERR_KEY_USAGE` where the value is in the token for another purpose, as far as it shows. */
+  #requireNoTwin(
+    station: Station,
+    table: KeyTable,
+    { kid, usage, algorithm, publicJwk, identity }: NewlyFound,
+    objects: KeyObjects,
+  ): void {
+    const others =
+      publicJwk === undefined
+        ? this.#allKeys(station).filter(other =>
+            haveOneValue(station, table, { algorithm, values: identity?.checkValues ?? [] }, other),
+          )
+        : publicKeysAt(station, publicJwk)
+    for (const { object, label, id } of others) {
+      if (objects.some(own => equalBytes(own, object))) continue
+      const tag = readKeyId(id)
+      if (tag === undefined || USAGES[tag.usage].x9143 === USAGES[usage].x9143) continue
+      const problem = `its value is in the token as ${label ?? 'a key without a label'}, for ${tag.usage}`
+      throw new KeyError('ERR_KEY_USAGE', `key ${kid}: ${problem}; a key has one usage`, kid)
     }
   }
 
@@ -512,6 +542,62 @@ class TokenKeyStore implements KeyStore {
       })),
     )
   }
+}
+
+/** A key that has just been made, as it was found afterwards. */
+type NewlyFound = Pick<NewKey, 'kid' | 'usage' | 'algorithm'> &
+  Pick<FoundKey<unknown>, 'publicJwk'> & { readonly identity: KeyIdentity | undefined }
+
+/** Whether another secret key has one of these check values, by whichever method the token makes for it. */
+function haveOneValue(
+  station: Station,
+  table: KeyTable,
+  { algorithm, values }: { readonly algorithm: KeyAlgorithm; readonly values: readonly CheckValue[] },
+  { object, objectClass, id }: Candidate,
+): boolean {
+  if (objectClass !== CKO.SECRET_KEY) return false
+  const other = knownAlgorithm(station, object, readKeyId(id)?.algorithm)
+  if (other === undefined || isTdea(other) !== isTdea(algorithm)) return false
+  const can = shownBits(station, object, SECRET_BITS)
+  const { checkValues } = table.identityOf(station, {
+    handles: { key: object, chain: undefined, can },
+    algorithm: other,
+  })
+  return checkValues.some(one =>
+    values.some(value => value.method === one.method && value.value === one.value),
+  )
+}
+
+/** Undefined for a key of a type that this library does not use. */
+function knownAlgorithm(
+  station: Station,
+  object: ObjectHandle,
+  stated: KeyAlgorithm | undefined,
+): KeyAlgorithm | undefined {
+  try {
+    return algorithmOf(station, '', object, stated)
+  } catch (error) {
+    if (error instanceof KeyError) return undefined
+    throw error
+  }
+}
+
+/** The public objects with this point: each has label and CKA_ID of its private key. */
+function publicKeysAt({ binding, session }: Station, { x, y }: P256PublicJwk): Candidate[] {
+  const point = pointOfJwk({ kty: 'EC', crv: 'P-256', x, y })
+  if (point === undefined) return []
+  const objectClass = CKO.PUBLIC_KEY
+  const template: Template = [
+    [CKA.TOKEN, true],
+    [CKA.CLASS, objectClass],
+    [CKA.EC_POINT, derOfPoint(point)],
+  ]
+  return findObjects(binding, session, template, MAX_LISTED).map(object => ({
+    object,
+    objectClass,
+    label: readText(binding, session, object, CKA.LABEL),
+    id: readAttribute(binding, session, object, CKA.ID),
+  }))
 }
 
 /** One line of the list. A key from elsewhere is shown under the first usage it could be bound for. */

@@ -9,7 +9,7 @@ import {
   randomFillSync,
 } from 'node:crypto'
 import { readOptions, requireKid } from '../../base/arguments.js'
-import { ownCopy, secretBytes, wipe, withWiped } from '../../base/bytes.js'
+import { equalBytes, ownCopy, secretBytes, wipe, withWiped } from '../../base/bytes.js'
 import { ArgumentError, KeyError } from '../../base/errors.js'
 import {
   type CheckValue,
@@ -112,18 +112,34 @@ function storeKey(key: SoftwareKey): StoredKey {
  */
 class Twins {
   readonly #secret = randomFillSync(secretBytes(32))
-  readonly #keys = new Map<string, StoredKey>()
+  readonly #keys = new Map<string, StoredKey[]>()
 
   /** `ERR_KEY_USAGE` where the same key is there for another purpose. PRW generate and verify share theirs (V0). */
   add(key: StoredKey): void {
-    const { kid, usage } = key
-    const mark = withWiped(sameBytes(key), bytes =>
-      createHmac('sha256', this.#secret).update(bytes).digest('hex'),
-    )
-    const twin = this.#keys.get(mark)
-    if (twin === undefined) this.#keys.set(mark, key)
-    if (twin === undefined || USAGES[twin.usage].x9143 === USAGES[usage].x9143) return
+    for (const { kind, others, own, parts } of formsOf(key)) {
+      const whole = this.#mark(own)
+      const pieces = parts.map(part => this.#mark(part))
+      for (const other of others) {
+        this.#requireNone(key, [`${other} ${whole}`, `part of ${other} ${whole}`])
+        this.#requireNone(
+          key,
+          pieces.map(piece => `${other} ${piece}`),
+        )
+      }
+      for (const name of [`${kind} ${whole}`, ...pieces.map(piece => `part of ${kind} ${piece}`)])
+        this.#keys.set(name, [...(this.#keys.get(name) ?? []), key])
+    }
+  }
+
+  #requireNone({ kid, usage }: StoredKey, names: readonly string[]): void {
+    const twins = names.flatMap(name => this.#keys.get(name) ?? [])
+    const twin = twins.find(other => USAGES[other.usage].x9143 !== USAGES[usage].x9143)
+    if (twin === undefined) return
     throw new KeyError('ERR_KEY_USAGE', `key ${kid} is the same key as ${twin.kid}, for another usage`, kid)
+  }
+
+  #mark(bytes: Uint8Array): string {
+    return withWiped(bytes, () => createHmac('sha256', this.#secret).update(bytes).digest('hex'))
   }
 
   wipe(): void {
@@ -132,17 +148,46 @@ class Twins {
   }
 }
 
+/** A key as it is compared: with keys of these kinds, whole with whole, and whole with what a longer one contains. */
+interface Form {
+  readonly kind: 'point' | 'bytes' | 'tdea' | 'bytes like tdea'
+  readonly others: readonly Form['kind'][]
+  readonly own: Uint8Array
+  readonly parts: readonly Uint8Array[]
+}
+
 /**
- * What two keys have in common that are one key, or near enough to give each other away. Of a cipher's key the first 16 bytes,
- * whatever the cipher: K1‖K2 is also the beginning of K1‖K2‖K3. Parity bits do not count, and a TDEA key and its complement
- * are one key (E of ~P under ~K is ~E of P under K).
+ * What two keys have in common that are one key, or near enough to give each other away. A shorter key within a longer one
+ * counts; two keys that share a part do not. Of TDEA keys parity does not count, K1‖K2 is K1‖K2‖K1, and a key and its
+ * complement are one (E of ~P under ~K is ~E of P under K); so they are compared with the bytes of other ciphers, too. A
+ * scalar and its negative have one x coordinate, and so one Z.
  */
-function sameBytes({ algorithm, bytes }: StoredKey): Uint8Array {
-  if (algorithm === 'ec-p256') return ownCopy(bytes)
-  const same = withoutParity(bytes.subarray(0, 16))
-  const flip = (same[0] ?? 0) & 0x80 ? 0xfe : 0
-  for (let i = 0; i < same.length; i++) same[i] = (same[i] ?? 0) ^ flip
-  return same
+function formsOf({ kid, algorithm, bytes }: StoredKey): readonly Form[] {
+  if (algorithm === 'ec-p256') {
+    const own = ownCopy(publicPoint(kid, bytes).subarray(1, 33))
+    return [{ kind: 'point', others: ['point'], own, parts: [] }]
+  }
+  if (isTdea(algorithm)) {
+    const own = tdeaForm(bytes)
+    const parts = own.length > 16 ? [tdeaForm(bytes.subarray(0, 16)), tdeaForm(bytes.subarray(8, 24))] : []
+    return [{ kind: 'tdea', others: ['tdea', 'bytes like tdea'], own, parts }]
+  }
+  const parts = [16, 24].filter(length => length < bytes.length).map(length => bytes.subarray(0, length))
+  return [
+    { kind: 'bytes', others: ['bytes'], own: ownCopy(bytes), parts: parts.map(part => ownCopy(part)) },
+    { kind: 'bytes like tdea', others: ['tdea'], own: tdeaForm(bytes), parts: parts.map(tdeaForm) },
+  ]
+}
+
+/** Without parity, K1‖K2‖K1 as K1‖K2, and of a key and its complement the one whose first bit is 0. */
+function tdeaForm(bytes: Uint8Array): Uint8Array {
+  const whole = withoutParity(bytes)
+  const isTwoKey = whole.length === 24 && equalBytes(whole.subarray(0, 8), whole.subarray(16))
+  const form = ownCopy(isTwoKey ? whole.subarray(0, 16) : whole)
+  wipe(whole)
+  const flip = (form[0] ?? 0) & 0x80 ? 0xfe : 0
+  for (let i = 0; i < form.length; i++) form[i] = (form[i] ?? 0) ^ flip
+  return form
 }
 
 /** Sets up ciphers under the key. What it copies is wiped by {@link closeKey}. */

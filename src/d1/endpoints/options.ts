@@ -3,7 +3,7 @@
 import { type Key, requireKeys } from '../../backend/key.js'
 import { isKid, readOptions } from '../../base/arguments.js'
 import type { Clock } from '../../base/deadline.js'
-import { ArgumentError } from '../../base/errors.js'
+import { ArgumentError, KeyError } from '../../base/errors.js'
 import { importRecipient, P256Recipient, type PublicJwkLike } from '../../jwe/recipient.js'
 import type { KeyUsage } from '../../key/usage.js'
 import { FORMATS } from '../../pin/formats/formats.js'
@@ -129,7 +129,7 @@ export interface Iso0 {
 
 const LONGEST_TIMEOUT = 600_000
 
-/** The issuers by id; `ERR_ARGUMENT` and what `importRecipient` reports. */
+/** The issuers by id; `ERR_ARGUMENT`, `ERR_KEY_USAGE` (one key for two things), and what `importRecipient` reports. */
 export function readIssuers(issuers: IssuerEndpointsOptions['issuers']): ReadonlyMap<string, Issuer> {
   if (typeof issuers !== 'object' || issuers === null) throw new ArgumentError('issuers must be an object')
   const counters = new Set<ChangeCounter>()
@@ -156,43 +156,65 @@ function readIssuer(options: IssuerOptions): Issuer {
   if (iso0 === undefined && seccos === undefined) {
     throw new ArgumentError('an issuer must have iso0, seccos or both')
   }
+  const ownKeys = readKeys(jweKeys, 'jweKeys', 'jwe-key-agreement')
   return {
     cards,
     pins,
-    jweKeys: readKeys(jweKeys, 'jweKeys', 'jwe-key-agreement'),
-    iso0: iso0 && readIso0(iso0),
+    jweKeys: ownKeys,
+    iso0: iso0 && readIso0(iso0, ownKeys),
     seccos: seccos && readSeccos(seccos),
   }
 }
 
-function readIso0(options: Iso0Options): Iso0 {
+function readIso0(options: Iso0Options, jweKeys: readonly Key[]): Iso0 {
   const names = ['d1Zpk', 'storage', 'd1PublicJwk', 'translation'] as const
   const { d1Zpk, storage, d1PublicJwk, translation } = readOptions(options, 'iso0', names)
-  return {
-    d1Zpk: readBlockKeys(d1Zpk, 'd1Zpk'),
-    storage: readKeys(storage, 'storage', 'pin-encryption'),
-    recipient: recipientOf(d1PublicJwk),
-    translation: readTranslation(translation),
+  const shared = readBlockKeys(d1Zpk, 'd1Zpk')
+  const own = readKeys(storage, 'storage', 'pin-encryption')
+  for (const key of own) {
+    const twin = shared.find(other => isSameKey(key, other))
+    if (twin === undefined) continue
+    const problem = `stores blocks and is ${twin.kid}, which D1 has: they need two keys`
+    throw new KeyError('ERR_KEY_USAGE', `key ${key.kid} ${problem}`, key.kid)
   }
+  const recipient = recipientOf(d1PublicJwk, given => readRecipientKey(given, jweKeys))
+  return { d1Zpk: shared, storage: own, recipient, translation: readTranslation(translation) }
+}
+
+/** One handle, or one check value as far as both are known: keys of two backends are compared, too. */
+function isSameKey(a: Key, b: Key): boolean {
+  if (a === b) return true
+  const digits = Math.min(a.checkValue.value.length, b.checkValue.value.length)
+  return (
+    a.checkValue.method === b.checkValue.method &&
+    a.checkValue.value.slice(0, digits) === b.checkValue.value.slice(0, digits)
+  )
 }
 
 /** A key that does not change is checked here; one that may is checked when it is another object than before. */
-function recipientOf(source: Iso0Options['d1PublicJwk']): Iso0['recipient'] {
+function recipientOf(
+  source: Iso0Options['d1PublicJwk'],
+  read: (given: D1PublicKey) => Recipient,
+): Iso0['recipient'] {
   if (typeof source !== 'function') {
-    const recipient = readRecipientKey(source)
+    const recipient = read(source)
     return async () => recipient
   }
   let last: { readonly given: D1PublicKey; readonly recipient: Recipient } | undefined
   return async () => {
     const given = await source()
-    if (last?.given !== given) last = { given, recipient: readRecipientKey(given) }
+    if (last?.given !== given) last = { given, recipient: read(given) }
     return last.recipient
   }
 }
 
-function readRecipientKey(given: D1PublicKey): Recipient {
+/** D1's public key; one of the issuer's own would seal PIN blocks to the issuer, and show that two parties share a key. */
+function readRecipientKey(given: D1PublicKey, jweKeys: readonly Key[]): Recipient {
   const key = given instanceof P256Recipient ? given : importRecipient(given)
   if (key.kid === undefined) throw new ArgumentError('d1PublicJwk must have a kid: D1 finds its key by it')
+  const own = jweKeys.find(({ publicJwk }) => publicJwk?.x === key.publicJwk.x)
+  if (own !== undefined)
+    throw new KeyError('ERR_KEY_USAGE', `d1PublicJwk ${key.kid} is the issuer's own key ${own.kid}`, own.kid)
   return { key, kid: key.kid }
 }
 

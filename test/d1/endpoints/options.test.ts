@@ -1,6 +1,7 @@
 /** What the endpoints may be configured with, and what that changes. */
 import { describe, expect, test } from 'vitest'
 import { importRecipient } from '../../../src/index.js'
+import { softwareBackend } from '../../../src/software.js'
 import { failure } from '../../support/errors.js'
 import { get, put, useWorld } from './support/direct.js'
 import {
@@ -191,5 +192,40 @@ describe('options', () => {
     expect(await statuses(onlyIso0)).toEqual([200, 204, 403, 403])
     expect(await statuses(onlySeccos)).toEqual([403, 403, 200, 204])
     await own.world.issue('card-2', PANS.second, NEW_PIN)
+  })
+})
+
+describe('one key for two things is refused when the service starts', () => {
+  const issuer = (iso0: object) => {
+    const one = own.world.issuer()
+    return { issuers: { [ISSUER]: { ...one, iso0: { ...one.iso0, ...iso0 } } } }
+  }
+
+  test('a key that D1 has and blocks are stored under, by one handle or by two', async () => {
+    const { storage, zpk } = own.world.keys
+    const { message } = await failure(() => own.world.handler(issuer({ storage: zpk })), 'ERR_KEY_USAGE')
+    expect(message).toBe('key ZPK-D1 stores blocks and is ZPK-D1, which D1 has: they need two keys')
+    await failure(() => own.world.handler(issuer({ d1Zpk: [zpk, storage] })), 'ERR_KEY_USAGE')
+    const again = { kid: 'AGAIN', usage: 'pin-encryption', algorithm: 'tdea-2key' } as const
+    const material = '0123456789ABCDEF1122334455667788'
+    await using one = await softwareBackend({ keys: [{ ...again, material }] })
+    await using two = await softwareBackend({ keys: [{ ...again, kid: 'TWO', material }] })
+    const keys = {
+      d1Zpk: await one.bind({ kid: 'AGAIN', usage: 'pin-encryption' }),
+      storage: await two.bind({ kid: 'TWO', usage: 'pin-encryption' }),
+    }
+    await failure(() => own.world.handler(issuer(keys)), 'ERR_KEY_USAGE')
+  })
+
+  test('a public key of the issuer in the place of D1’s, given or fetched', async () => {
+    const { publicJwk } = own.world.keys.jwe
+    const own1 = { ...publicJwk, kid: 'D1' }
+    const { message } = await failure(() => own.world.handler(issuer({ d1PublicJwk: own1 })), 'ERR_KEY_USAGE')
+    expect(message).toMatch(/^d1PublicJwk D1 is the issuer's own key /)
+    await own.world.issue('card-1', '9999990123456789', '1234')
+    const answer = own.world.handler(issuer({ d1PublicJwk: () => own1 }))
+    const request = get(pinPath('card-1'), { headers: await own.world.authorized() })
+    expect((await answer(request)).status).toBe(500)
+    expect(own.world.last.refusal).toMatchObject({ reason: 'd1-key-failed' })
   })
 })

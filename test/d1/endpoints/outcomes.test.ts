@@ -5,6 +5,7 @@ import { auditEvent } from '../../../src/d1/endpoints/audit.js'
 import { JSON_BODY, readBody } from '../../../src/d1/endpoints/body.js'
 import { Refusal, withDeadline } from '../../../src/d1/endpoints/refusal.js'
 import { judgeToken, TokenMemory } from '../../../src/d1/endpoints/token-verdict.js'
+import { softwareBackend } from '../../../src/software.js'
 import { get, put, useWorld } from './support/direct.js'
 import {
   basic,
@@ -75,10 +76,15 @@ describe('the keys in the event', () => {
   })
 
   test('of Set PIN are those that were used, among those that are there', async () => {
-    const { storage, zpk } = own.world.keys
+    const { zpk } = own.world.keys
+    const next = { kid: 'ZPK-NEXT', usage: 'pin-encryption', algorithm: 'tdea-2key' } as const
+    await using backend = await softwareBackend({
+      keys: [{ ...next, material: '0123456789ABCDEF1122334455667788' }],
+    })
     const issuer = own.world.issuer()
+    const nextZpk = await backend.bind({ kid: next.kid, usage: next.usage })
     const answer = own.world.handler({
-      issuers: { [ISSUER]: { ...issuer, iso0: { ...issuer.iso0, d1Zpk: [storage, zpk] } } },
+      issuers: { [ISSUER]: { ...issuer, iso0: { ...issuer.iso0, d1Zpk: [nextZpk, zpk] } } },
       authorization: 'anyone-who-reaches-it',
       tokenEndpoint: undefined,
     })

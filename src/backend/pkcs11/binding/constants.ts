@@ -17,6 +17,7 @@ export const CKA = {
   LABEL: 0x003,
   VALUE: 0x011,
   TRUSTED: 0x086,
+  UNIQUE_ID: 0x004,
   CHECK_VALUE: 0x090,
   KEY_TYPE: 0x100,
   ID: 0x102,

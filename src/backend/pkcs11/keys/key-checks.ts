@@ -178,6 +178,15 @@ export function requireRole(
   )
 }
 
+/** The role bits that the token shows to be set. */
+export function shownBits(
+  { binding, session }: Station,
+  object: ObjectHandle,
+  of: readonly RoleBit[],
+): ReadonlySet<RoleBit> {
+  return new Set(of.filter(bit => readFlag(binding, session, object, roleAttribute(bit)) === true))
+}
+
 /** What the token says of a key's past. Not all tokens say the truth: the vendor's row knows better. */
 export function originOf(
   { binding, session }: Station,
@@ -241,8 +250,7 @@ export function tokenCheckValue(
   expected: CheckValueMethod | undefined,
   expectedValue?: string | CheckValue,
 ): CheckValue {
-  const kind = isTdea(key.algorithm) ? 'tdea' : isCipher(key.algorithm) ? 'aes' : 'hmac'
-  const usual = USUAL[kind]
+  const usual = usualMethods(key.algorithm)
   const methods = expected === undefined ? usual : usual.filter(method => method === expected)
   for (const method of methods) {
     const value = MAKE[method](station, plan, key, expectedValue)
@@ -252,6 +260,23 @@ export function tokenCheckValue(
     'ERR_UNSUPPORTED_BY_TOKEN',
     `key ${key.kid}: the token makes no check value by ${expected ?? usual.join(' or ')} for it`,
   )
+}
+
+/** The check values by every method that the token makes for this key; what it refuses for it, it does not make. */
+export function tokenCheckValues(station: Station, plan: Plan, key: CheckedKey): readonly CheckValue[] {
+  return usualMethods(key.algorithm).flatMap(method => {
+    try {
+      return MAKE[method](station, plan, key, undefined) ?? []
+    } catch (error) {
+      if (error instanceof Pkcs11Error && error.kind === 'configuration') return []
+      throw error
+    }
+  })
+}
+
+function usualMethods(algorithm: KeyAlgorithm): readonly SymmetricMethod[] {
+  if (isTdea(algorithm)) return USUAL.tdea
+  return isCipher(algorithm) ? USUAL.aes : USUAL.hmac
 }
 
 const USUAL: Readonly<Record<'tdea' | 'aes' | 'hmac', readonly SymmetricMethod[]>> = {

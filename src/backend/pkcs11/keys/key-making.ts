@@ -21,6 +21,7 @@ import type { Mechanism, ObjectHandle, Station, Template } from '../binding/bind
 import { CKA, CKK, CKM, CKR } from '../binding/constants.js'
 import { Pkcs11Error, quietly } from '../binding/errors.js'
 import { derivationMeans, derivationMechanism } from '../mechanisms/derivation.js'
+import { derOfPoint } from '../mechanisms/p256.js'
 import { MAC_MEANS, type Plan, requireMeans } from '../mechanisms/plan.js'
 import {
   asThreeKeys,
@@ -350,7 +351,7 @@ function importPair(
   const { binding, session } = station
   const can = pairBits(purpose.usage)
   const point = publicPoint(name.label, scalar)
-  const der = Uint8Array.of(0x04, point.length, ...point)
+  const der = derOfPoint(point)
   const mechanisms = allowedMechanisms(plan, purpose)
   const own = privateKey({ name, can: can.private, value: scalar, mechanisms })
   const objects: KeyObjects = [makeWith([own], (all = []) => binding.C_CreateObject(session, all))]

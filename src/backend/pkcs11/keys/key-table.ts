@@ -13,7 +13,7 @@ import type { KeyPeriod } from '../../../key/period.js'
 import { isWithin, type KeyMode, type KeyUsage, USAGES } from '../../../key/usage.js'
 import type { KeyAlgorithm } from '../../../primitives/algorithms.js'
 import { jwkOfPoint, type P256PublicJwk } from '../../../primitives/p256.js'
-import type { FoundKey, KeyQuery } from '../../driver.js'
+import type { FoundKey, KeyIdentity, KeyQuery } from '../../driver.js'
 import type { ObjectHandle, Station, Template } from '../binding/binding.js'
 import { CKA, CKO } from '../binding/constants.js'
 import { requireClosed } from '../mechanisms/cipher.js'
@@ -33,6 +33,7 @@ import {
   requireOneLogin,
   requireRole,
   tokenCheckValue,
+  tokenCheckValues,
   usageError,
 } from './key-checks.js'
 import { chainId, chainLabel, macsOf, readKeyId, roleOf } from './roles.js'
@@ -91,7 +92,26 @@ export class KeyTable {
 
   /** Searches and checks a key; always afresh. Errors: as `BackendDriver.find`. */
   find(station: Station, query: KeyQuery): FoundKey<KeyRef> {
-    return this.#keep(query, this.#only(query.kid, this.#resolveAll(station, query, query.expected)))
+    const resolved = this.#only(query.kid, this.#resolveAll(station, query, query.expected))
+    return { ...this.#keep(query, resolved), identity: this.identityOf(station, resolved) }
+  }
+
+  /** What the object is known by beside its check value, under whatever kid. */
+  identityOf(
+    station: Station,
+    { handles: { key, can }, algorithm }: Pick<Resolved, 'handles' | 'algorithm'>,
+  ): KeyIdentity {
+    const { binding, session } = station
+    const unique = readAttribute(binding, session, key, CKA.UNIQUE_ID)
+    const id = readAttribute(binding, session, key, CKA.ID)
+    return {
+      names: [`object ${toHex(key)}`, ...(unique === undefined ? [] : [`unique ${toHex(unique)}`])],
+      ...(id !== undefined && { id: toHex(id) }),
+      checkValues:
+        algorithm === 'ec-p256'
+          ? []
+          : tokenCheckValues(station, this.#plan, { kid: '', object: key, algorithm, can }),
+    }
   }
 
   /** The same for an object that has been found already. */
@@ -213,8 +233,6 @@ export class KeyTable {
     const tag = readKeyId(id)
     if (tag !== undefined && tag.usage !== usage)
       throw usageError(kid, `it is for ${tag.usage}, not ${usage}`)
-    if (tag !== undefined && !isWithin(mode, tag.mode))
-      throw usageError(kid, `it was made for mode ${tag.mode}: bind it with that mode, not with ${mode}`)
     if (tag !== undefined && !isWithin(mode, tag.mode)) {
       throw usageError(kid, `it was made for mode ${tag.mode}: bind it with that mode, not with ${mode}`)
     }

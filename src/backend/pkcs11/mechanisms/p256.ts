@@ -154,6 +154,11 @@ export function signDigest(
   return sign(station, ECDSA, privateKey, digest, ROOM_BYTES)
 }
 
+/** A point as CKA_EC_POINT has it: a DER octet string. */
+export function derOfPoint(point: Uint8Array): Uint8Array {
+  return Uint8Array.of(0x04, point.length, ...point)
+}
+
 /**
  * The point of CKA_EC_POINT: by the standard a DER OCTET STRING (04 41 …), but some tokens give the bare point, and
  * openCryptoki has given the bare point with a stray 04 behind it.
