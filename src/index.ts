@@ -132,13 +132,16 @@ export { requestFingerprint } from './seccos/counter/state.js'
 export type { ChangeCounterStore, KeyPage, StoredRecord, WriteOptions } from './seccos/counter/store.js'
 export { memoryStore } from './seccos/counter/store.js'
 export {
+  type BuildDataSetInput,
   buildDataSet,
   type DataSetContent,
   dataSetFromHex,
   dataSetToHex,
+  type MaskedDataSet,
   maskDataSet,
   readDataSet,
   requireMasked,
+  type UnmaskDataSetInput,
   unmaskDataSet,
 } from './seccos/data-set.js'
 export type { DataSetValues } from './seccos/field-value.js'

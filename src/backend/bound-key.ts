@@ -295,7 +295,7 @@ async function twice(
  */
 
 /** What to run, and what is known of its result. */
-export interface Job<T> {
+interface Job<T> {
   readonly run: (signal: AbortSignal | undefined) => MaybePromise<T>
   /** The front's own copy of a secret input, wiped when the driver is done. */
   readonly input?: Uint8Array

@@ -71,7 +71,7 @@ export function delay(clock: Clock, ms: number, signal: AbortSignal): Promise<vo
 }
 
 /** A signal that ends the work early, and the error that stands for its reason. */
-export interface OuterSignal {
+interface OuterSignal {
   readonly signal: AbortSignal
   readonly error: (reason: unknown) => unknown
   /**
@@ -82,7 +82,7 @@ export interface OuterSignal {
 }
 
 /** What a {@link Deadline} is made of. */
-export interface DeadlineOptions {
+interface DeadlineOptions {
   /** The platform's where absent. */
   readonly clock?: Clock
   readonly ms: number

@@ -184,15 +184,15 @@ export function processIo(host: Pick<NodeJS.Process, 'stdin' | 'stdout' | 'stder
 /* Reading a file that is one: not a folder, a device or a pipe, which may give without end or wait for ever. */
 
 /** Nothing that the program reads is longer: 1 MiB. */
-export const MAX_BYTES = 1_048_576
+const MAX_BYTES = 1_048_576
 
 /** Why there is nothing to read; the message names the file and shows nothing of it. */
-export class Unreadable extends Error {
+class Unreadable extends Error {
   override readonly name: string = 'Unreadable'
 }
 
 /** What was read, and whether anybody but its owner may read it. */
-export interface RegularFile {
+interface RegularFile {
   readonly bytes: Buffer
   readonly readByOthers: boolean
 }
@@ -203,7 +203,7 @@ export interface RegularFile {
  * @example
  *     readRegularFile('zpk.hex').bytes.toString()
  */
-export function readRegularFile(path: string, name: string = path): RegularFile {
+function readRegularFile(path: string, name: string = path): RegularFile {
   const file = open(path, name)
   try {
     // Of what is open, not of the path: it may name another thing by now.

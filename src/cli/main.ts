@@ -12,7 +12,7 @@ export const COMMANDS: readonly Command[] = [INSPECT, PROFILE, PROBE, storageCom
 const HELP: readonly string[] = ['--help', '-h']
 
 /** The text of `--help`. */
-export function overview(commands: readonly Command[]): string {
+function overview(commands: readonly Command[]): string {
   const width = Math.max(...commands.map(({ name }) => name.length))
   const lines = commands.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}`)
   return [

@@ -38,7 +38,7 @@ function readSample(value: unknown, pins: Pin[]): ProbeSample {
 const SAMPLE_FILE = ['prwTestKey', 'macTestKey', 'samples']
 
 /** What a file of samples holds. */
-export interface SampleFile<S> {
+interface SampleFile<S> {
   readonly samples: readonly S[]
   readonly prwTestKey: Uint8Array
   readonly macTestKey: Uint8Array
@@ -92,7 +92,7 @@ function membersOf(value: unknown): Members {
 }
 
 /** `probeProfile`, or what a test has in its place. */
-export type Probe = typeof probeProfile
+type Probe = typeof probeProfile
 
 function outcomeRows(which: string, { verdict, tried, matches }: ProbeOutcome): string[][] {
   const head = [which, verdict, `${matches.length} of ${tried}`]

@@ -95,7 +95,7 @@ function progressOf(io: Io, total: number | undefined): (done: number) => void {
 }
 
 /** How the module is loaded; a test gives its own. */
-export type LoadConfig = (path: string) => Promise<unknown>
+type LoadConfig = (path: string) => Promise<unknown>
 
 const importModule: LoadConfig = async path => {
   try {

@@ -14,7 +14,7 @@ const OPTIONS = {
 } as const
 
 /** How the command opens a token; `pkcs11Backend`, or what a test has in its place. */
-export type OpenToken = typeof pkcs11Backend
+type OpenToken = typeof pkcs11Backend
 
 async function readPin(variable: string | undefined, io: Io): Promise<string> {
   if (variable !== undefined) {

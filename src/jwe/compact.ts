@@ -12,7 +12,7 @@ import { type ParsedHeader, parseHeader } from './header.js'
 /** Longest JWE, in characters: the bound of D1's `encryptedPinBlock` and `encryptedData`. */
 export const MAX_JWE_CHARACTERS = 8192
 export const IV_BYTES = 12
-export const TAG_BYTES = 16
+const TAG_BYTES = 16
 
 const SHAPE = /^([\w-]{1,2048})\.\.([\w-]{16})\.([\w-]*)\.([\w-]{22})$/
 /** The four dots, the IV and the tag. */
@@ -22,7 +22,7 @@ const FIXED_CHARACTERS = 4 + 16 + 22
 export interface CompactJwe extends ParsedHeader, SealedContent {}
 
 /** What the content encryption takes and gives. */
-export interface SealedContent {
+interface SealedContent {
   readonly aad: Uint8Array
   readonly iv: Uint8Array
   readonly ciphertext: Uint8Array
@@ -84,7 +84,7 @@ const AES_256_GCM = 'aes-256-gcm'
 const OPTIONS = { authTagLength: TAG_BYTES }
 
 /** What {@link encryptContent} takes beside the 32-byte key. An `iv` is 12 bytes, and new under each key. */
-export interface ClearContent {
+interface ClearContent {
   readonly aad: Uint8Array
   readonly iv: Uint8Array
   readonly plaintext: Uint8Array

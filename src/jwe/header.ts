@@ -37,7 +37,7 @@ export interface ParsedHeader {
 }
 
 /** What {@link buildHeader} writes. */
-export interface HeaderFields {
+interface HeaderFields {
   readonly kid: string
   readonly ephemeralPublicKey: Uint8Array
   readonly apu?: Uint8Array | undefined

@@ -44,7 +44,7 @@ export interface KeyBlockHeader {
 }
 
 /** A header and where it ends. */
-export interface ReadHeader {
+interface ReadHeader {
   readonly header: KeyBlockHeader
   /** Header and optional blocks, as they are authenticated. */
   readonly text: string
@@ -204,7 +204,7 @@ function readDate(
 }
 
 /** What to write. */
-export interface HeaderFields {
+interface HeaderFields {
   readonly version: 'B' | 'D'
   readonly usage: string
   readonly algorithm: 'T' | 'A'

@@ -11,13 +11,13 @@ export interface KeyPeriod {
 }
 
 /** A period as a caller gives it. */
-export interface GivenPeriod {
+interface GivenPeriod {
   readonly validFrom?: Date | undefined
   readonly validTo?: Date | undefined
 }
 
 /** Days before the end of a key within which it is warned of. */
-export const WARNING_DAYS = 30
+const WARNING_DAYS = 30
 const DAY_MS = 86_400_000
 
 /** A caller's period, read once; `ERR_ARGUMENT` for something other than dates, or an end that is not after the beginning. */

@@ -9,10 +9,10 @@ import type { MacAlgorithm, MacPadding } from '../primitives/algorithms.js'
 import { macBytes } from '../primitives/mac.js'
 
 /** Shortest MAC that is made or accepted (ISO/IEC 9797-1:2011, annex C; ISO 16609). */
-export const MIN_MAC_BYTES = 4
+const MIN_MAC_BYTES = 4
 
 /** The computation that generating and verifying have in common. Nothing has a default but the zero IV. */
-export interface MacInput {
+interface MacInput {
   /** A `cbc-mac`, `retail-mac` or `cmac` key, fitting the algorithm. */
   readonly key: Key
   /** At most 65,536 bytes. */
@@ -25,10 +25,10 @@ export interface MacInput {
 }
 
 /** The members of {@link MacInput}. */
-export const MAC_INPUT = ['key', 'message', 'algorithm', 'padding', 'iv'] as const
+const MAC_INPUT = ['key', 'message', 'algorithm', 'padding', 'iv'] as const
 
 /** Throws `ERR_LENGTH` unless a MAC of this length can come from the key. */
-export function requireMacLength(key: Key, length: number): void {
+function requireMacLength(key: Key, length: number): void {
   if (!Number.isInteger(length)) throw new ArgumentError('length must be a whole number')
   const full = macBytes(key.algorithm)
   if (length < MIN_MAC_BYTES || length > full) {
@@ -37,7 +37,7 @@ export function requireMacLength(key: Key, length: number): void {
 }
 
 /** Computes the full-length MAC, hands it over, and wipes it. */
-export async function withFullMac<T>(
+async function withFullMac<T>(
   input: MacInput,
   options: CallOptions | undefined,
   use: (full: Uint8Array) => T,

@@ -89,7 +89,7 @@ export interface BlockCipher {
 }
 
 /** The two ciphers of algorithm 3. */
-export interface RetailCiphers {
+interface RetailCiphers {
   /** TDEA under K1‖K1‖K1, which is DES under K1: for all blocks but the last. */
   readonly chain: BlockCipher
   /** TDEA under K1‖K2 (or K1‖K2‖K3): for the last block. */

@@ -74,7 +74,7 @@ function viewOf({ buffer, byteOffset, byteLength }: Uint8Array): DataView {
 }
 
 /** What {@link cmacCounter} counts over. */
-export interface CmacCounter {
+interface CmacCounter {
   readonly counterBytes: 1 | 2 | 4
   readonly data: Uint8Array
   readonly blockBytes: 8 | 16

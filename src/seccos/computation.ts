@@ -46,7 +46,7 @@ export interface Material {
 }
 
 /** Enciphers an input under the key of the computation. */
-export type Encipher = (
+type Encipher = (
   request: { readonly mode: 'ecb' | 'cbc'; readonly iv: string; readonly padding: 1 | 2 },
   plaintext: Uint8Array,
 ) => MaybePromise<Uint8Array>
@@ -150,7 +150,7 @@ export async function compute<T>(
 }
 
 /** One operation under one key: the port's `mac`, or what stands in for it. */
-export type RunOnKey = (request: MacRequest, message: Uint8Array) => MaybePromise<Uint8Array>
+type RunOnKey = (request: MacRequest, message: Uint8Array) => MaybePromise<Uint8Array>
 
 /** As {@link compute}, over whatever computes: the prober and the check of samples have clear test keys. */
 export async function computeBy<T>(
@@ -235,7 +235,7 @@ function hash(digest: Digest, message: Uint8Array): Uint8Array {
 }
 
 /** The result out of what the algorithm gives, in memory of its own. */
-export function resultOf({ output, outputBytes }: Computation, whole: Uint8Array): Uint8Array {
+function resultOf({ output, outputBytes }: Computation, whole: Uint8Array): Uint8Array {
   let bytes = ownCopy(whole)
   for (const step of output ??
     ([{ step: 'slice', part: { from: 'left', skip: 0, take: outputBytes } }] as const)) {

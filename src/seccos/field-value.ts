@@ -58,7 +58,7 @@ export const VALUES = [
 ] as const
 
 /** A place for a value: whose, and in which form. */
-export interface ValuePlace extends ValueForm {
+interface ValuePlace extends ValueForm {
   readonly id: string
   readonly value?: ReservedField
   readonly pinForm?: PinForm

@@ -77,10 +77,7 @@ export async function computePrw(input: ComputePrwInput, options?: CallOptions):
 }
 
 /** The inner door of {@link computePrw}: members read once, key, PIN and PAN checked, a random number of one's own. */
-export async function makePrw(
-  request: ComputePrwInput,
-  options: CallOptions | undefined,
-): Promise<ComputedPrw> {
+async function makePrw(request: ComputePrwInput, options: CallOptions | undefined): Promise<ComputedPrw> {
   const { key, profile } = request
   if (request.random !== undefined || profile.randomBytes === 0) {
     return computeWith(request, request.random, options)
@@ -174,7 +171,7 @@ export async function verifyPrw(input: VerifyPrwInput, options?: CallOptions): P
 }
 
 /** The inner door of {@link verifyPrw}: key, PIN and PAN checked, the data set in memory of its own and read. */
-export async function prwVerdict(
+async function prwVerdict(
   input: {
     readonly key: Key
     readonly profile: SeccosProfile
@@ -261,7 +258,7 @@ export async function verifyPrwMac(input: VerifyPrwMacInput, options?: CallOptio
 }
 
 /** What the inner doors take: members read once, the data set in memory of its own and read by the profile. */
-export interface CheckedMac {
+interface CheckedMac {
   readonly key: Key
   readonly profile: SeccosProfile
   readonly dataSet: ReadDataSet
@@ -284,7 +281,7 @@ export async function macVerdict(
 }
 
 /** The inner door of {@link generatePrwMac}. */
-export async function makeMac(input: CheckedMac, options: CallOptions | undefined): Promise<GeneratedPrwMac> {
+async function makeMac(input: CheckedMac, options: CallOptions | undefined): Promise<GeneratedPrwMac> {
   const { key, profile, material } = materialOf(input, 'generate')
   const macValue = await compute({ key, computation: profile.mac, material }, options, output =>
     showText(profile.mac.text, output),

@@ -377,13 +377,13 @@ async function macOrRefusal(
  */
 
 /** Kid, algorithm, padding, length of the message, iv (hex, or empty), full MAC (hex). */
-export type MacAnswer = readonly [string, MacAlgorithm, MacPadding, number, string, string]
+type MacAnswer = readonly [string, MacAlgorithm, MacPadding, number, string, string]
 
 export function patternOf(length: number): Uint8Array {
   return Uint8Array.from({ length }, (_, i) => 37 * i + 11)
 }
 
-export const MAC_ANSWERS: readonly MacAnswer[] = [
+const MAC_ANSWERS: readonly MacAnswer[] = [
   ['MAC-1', 'iso9797-1-alg1', 1, 0, '', 'E1CC69341D2CFC4C'],
   ['MAC-1', 'iso9797-1-alg1', 1, 1, '', '72A49750FE27096F'],
   ['MAC-1', 'iso9797-1-alg1', 1, 7, '', 'C4B234985AD54556'],

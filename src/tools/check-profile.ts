@@ -263,13 +263,13 @@ function readingAsProfile(json: SeccosProfile): SeccosProfile | undefined {
  */
 
 /** A profile with one entry changed. */
-export interface Reading {
+interface Reading {
   readonly says: string
   readonly json: SeccosProfile
 }
 
 /** All readings that differ in one entry from a profile's PRW, or its MAC. */
-export function readingsOf(profile: SeccosProfile, which: 'prw' | 'mac'): Reading[] {
+function readingsOf(profile: SeccosProfile, which: 'prw' | 'mac'): Reading[] {
   const reading = (says: string, computation: Computation): Reading => ({
     says,
     json: { ...profile, profileFormat: 2, [which]: computation },

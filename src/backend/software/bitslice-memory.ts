@@ -10,7 +10,7 @@
 import { FREE, WASM } from './bitslice-wasm.js'
 
 /** The functions of the module; what they do is told at the head of `tools/bitslice/emit.ts`. */
-export interface BitsliceFunctions {
+interface BitsliceFunctions {
   readonly memory: { readonly buffer: ArrayBuffer; grow(pages: number): number }
   transpose(at: number): void
   des(at: number, masks: number, step: number): void

@@ -72,7 +72,7 @@ export interface ReadyKey {
 }
 
 /** Hands a derived key, ready for its operations, to `use`, and wipes it afterwards. */
-export type DerivedKey = (steps: readonly KeyDerivation[], use: (key: ReadyKey) => Uint8Array) => Uint8Array
+type DerivedKey = (steps: readonly KeyDerivation[], use: (key: ReadyKey) => Uint8Array) => Uint8Array
 
 /** Copies and checks the declared keys. Errors: `ERR_ARGUMENT`, `ERR_KEY_MATERIAL`, `ERR_KEY_USAGE`. */
 export function storeKeys(keys: readonly SoftwareKey[]): StoredKey[] {

@@ -11,7 +11,7 @@ import type { TdeaCipher } from './tdea-engine.js'
 type ManyChains = TdeaCipher & Required<Pick<TdeaCipher, 'cbcMacs'>>
 
 /** The ciphers of a key whose MACs can be batched; `chain` for the retail MAC. */
-export interface BatchCiphers {
+interface BatchCiphers {
   readonly last: ManyChains
   readonly chain?: ManyChains
 }

@@ -63,7 +63,7 @@ export interface BulkResult {
 type Source = AsyncIterator<BulkItem> | Iterator<BulkItem>
 
 /** A card under way. That there is one says that its cardId was found to be sound. */
-export interface BegunCard {
+interface BegunCard {
   readonly cardId: string
   readonly answer: Promise<{ readonly status: number }>
 }
@@ -72,7 +72,7 @@ export interface BegunCard {
 export type BeginCard = (item: BulkItem, call: RunCall) => BegunCard
 
 /** What all cards of a run have in common. */
-export interface RunCall {
+interface RunCall {
   readonly signal: AbortSignal
   readonly userId?: string
 }

@@ -147,7 +147,7 @@ export async function sealCardDetails(details: CardDetails, options?: CallOption
 }
 
 /** Throws `ERR_D1_MESSAGE` unless the value is an expiry date as D1 writes it. */
-export function requireExpiry(exp: unknown): asserts exp is string {
+function requireExpiry(exp: unknown): asserts exp is string {
   if (typeof exp !== 'string' || !MMYY.test(exp)) {
     throw new D1MessageError('exp', 'must be four digits, MMYY: month, then year')
   }
@@ -175,7 +175,7 @@ function holds(text: string, digits: Uint8Array): boolean {
 }
 
 /** What a request may name. */
-export type IdentifierName = 'cardId' | 'x-correlation-id' | 'x-user-id'
+type IdentifierName = 'cardId' | 'x-correlation-id' | 'x-user-id'
 
 const IDENTIFIERS: Readonly<Record<IdentifierName, TextRule>> = {
   cardId: CARD_ID_RULE,

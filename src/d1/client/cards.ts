@@ -230,7 +230,7 @@ const OPERATIONS: Readonly<Record<ClientOperation, Operation>> = {
 }
 
 /** A call whose parts have been checked. */
-export interface CardCall {
+interface CardCall {
   readonly operation: ClientOperation
   readonly cardId?: string
   readonly body: JsonObject | undefined
@@ -242,7 +242,7 @@ export interface CardCall {
 }
 
 /** What the calls of one client share. */
-export interface CardsContext {
+interface CardsContext {
   readonly transport: Transport
   readonly tokens: TokenSource
   /** `…/v2/issuers/{issuerId}/cards` */
@@ -255,7 +255,7 @@ export interface CardsContext {
 export type AuditEmitter = (makeEvent: () => ClientAuditEvent, cause: unknown) => void
 
 /** Runs the call, and tells the audit hook what became of it. Errors: see `d1Client`. */
-export async function callCards(context: CardsContext, call: CardCall): Promise<JsonAnswer> {
+async function callCards(context: CardsContext, call: CardCall): Promise<JsonAnswer> {
   const { clock } = context.transport
   const { operation, cardId, correlationId, recipientKid } = call
   const { issuerId, tokens, audit } = context

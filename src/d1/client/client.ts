@@ -143,7 +143,7 @@ const BACKOFF = {
 }
 
 /** The options as the client uses them. */
-export interface ReadClientOptions {
+interface ReadClientOptions {
   readonly urls: D1BaseUrls
   readonly issuerId: string
   /** `iss` and `sub`. */

@@ -66,7 +66,7 @@ function baseUrl(text: string, name: string, allowInsecureLoopback: boolean): st
 }
 
 /** The names of a configuration. */
-export type ConfiguredName = 'issuerId' | 'aggregatorId' | 'issuer' | 'audience'
+type ConfiguredName = 'issuerId' | 'aggregatorId' | 'issuer' | 'audience'
 
 const CONFIGURED: Readonly<Record<ConfiguredName, TextRule>> = {
   issuerId: ISSUER_ID,

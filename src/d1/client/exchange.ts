@@ -99,7 +99,7 @@ async function readBody(
 async function* nothing(): AsyncGenerator<Uint8Array> {}
 
 /** What is told about a failure. */
-export interface NetworkFailure {
+interface NetworkFailure {
   /** A code of the system, of OpenSSL or of undici, or the name of an error class. Never a message. */
   readonly reason: string
   readonly delivery: D1Delivery
@@ -196,7 +196,7 @@ export interface RetryPolicy {
 }
 
 /** What {@link withRetries} needs to know of the request. */
-export interface Repetition {
+interface Repetition {
   readonly operation: string
   readonly repeatable: boolean
   readonly policy: RetryPolicy

@@ -24,7 +24,7 @@ const MARGIN_SECONDS = DEFAULTS.client.tokenMarginSeconds.value
 const GRANT_TYPE = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
 
 /** What a {@link TokenSource} is made of. */
-export interface TokenSourceOptions {
+interface TokenSourceOptions {
   readonly transport: Transport
   /** Without a slash at the end; `/oauth2/token` is appended. */
   readonly authBase: string
@@ -152,7 +152,7 @@ function freshMs({ expiresInSeconds }: AccessToken): number {
 }
 
 /** A token, and how long it lives. */
-export interface AccessToken {
+interface AccessToken {
   readonly value: string
   readonly expiresInSeconds: number
 }
@@ -170,7 +170,7 @@ const WHOLE_NUMBER = /^\d{1,5}$/
  *
  * Errors: `ERR_D1_RESPONSE`, which names the member and does not show it. Source: RFC 6749, 5.1; D1 OAuth API 1.0.
  */
-export function readToken({ status, body }: JsonAnswer, facts: RequestFacts): AccessToken {
+function readToken({ status, body }: JsonAnswer, facts: RequestFacts): AccessToken {
   const wrong = (name: string) =>
     noAnswer(`${name} of the token answer is missing or malformed`, facts, status)
   const read = (name: string): unknown => (body === undefined ? undefined : member(body, name))

@@ -6,7 +6,7 @@ import type { Operation } from './audit.js'
 import { Refusal } from './refusal.js'
 
 /** What a body must be. */
-export interface BodyRule {
+interface BodyRule {
   readonly mediaType: string
   readonly maxBytes: number
 }

@@ -31,9 +31,7 @@ export interface PinCall extends Call {
 }
 
 /** What each state refuses; undefined: nothing. */
-export const CARD_STATES: Readonly<
-  Record<CardState, Readonly<Record<PinOperation, RefusalReason | undefined>>>
-> = {
+const CARD_STATES: Readonly<Record<CardState, Readonly<Record<PinOperation, RefusalReason | undefined>>>> = {
   active: { getPIN: undefined, SetPIN: undefined, getPINChangeCounter: undefined },
   'pin-change-forbidden': {
     getPIN: undefined,

@@ -79,7 +79,7 @@ const REASON = /^[A-Za-z0-9_.-]{1,64}$/
 const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2'
 
 /** A request, as far as it tells who it is from. */
-export interface Identity {
+interface Identity {
   readonly request: Request
   readonly connection: Connection | undefined
   /** What is asked for; the issuerId is the path's, which may be of no issuer. */

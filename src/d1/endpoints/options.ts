@@ -113,13 +113,13 @@ export interface Issuer {
 }
 
 /** A key that was checked, and its kid. */
-export interface Recipient {
+interface Recipient {
   readonly key: P256Recipient
   readonly kid: string
 }
 
 /** An {@link Iso0Options} that has been read. */
-export interface Iso0 {
+interface Iso0 {
   readonly d1Zpk: readonly [Key, ...Key[]]
   readonly storage: readonly [Key, ...Key[]]
   /** D1's key of the moment. Rejects with `ERR_JWE_RECIPIENT` or `ERR_ARGUMENT` where it is none. */

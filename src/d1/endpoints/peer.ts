@@ -199,12 +199,12 @@ export class Peers {
 type StatedProblem = 'certificate-missing' | 'certificate-stated'
 
 /** Whether an address is this machine's own: 127.0.0.0/8, ::1, and the former mapped into the latter's family. */
-export function isLoopback(address: string | undefined): boolean {
+function isLoopback(address: string | undefined): boolean {
   return address === '::1' || /^(?:::ffff:)?127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(address ?? '')
 }
 
 /** A certificate's facts; `ERR_OSSL…` never: it has been parsed. */
-export function describe(x509: X509Certificate): PeerCertificate {
+function describe(x509: X509Certificate): PeerCertificate {
   return {
     sha256: createHash('sha256').update(x509.raw).digest('hex'),
     x509,

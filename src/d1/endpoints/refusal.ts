@@ -56,7 +56,7 @@ export type RefusalReason =
   | 'timeout'
 
 /** What the outside sees. */
-export interface RefusalRule {
+interface RefusalRule {
   readonly status: ErrorStatus
   /** For Get PIN Change Counter. */
   readonly errorCode?: CounterErrorCode
@@ -74,7 +74,7 @@ const FAILED: RefusalRule = { status: 500 }
  * The table. A wrong method on a path that exists is 400 («unsupported»), because 404 would say that the card is
  * unknown. A body that comes too slowly is 400: what has come is not a request.
  */
-export const REFUSALS: Readonly<Record<RefusalReason, RefusalRule>> = {
+const REFUSALS: Readonly<Record<RefusalReason, RefusalRule>> = {
   path: BAD_REQUEST,
   method: BAD_REQUEST,
   route: NOT_FOUND,
@@ -124,7 +124,7 @@ export const REFUSALS: Readonly<Record<RefusalReason, RefusalRule>> = {
 }
 
 /** Which codes of this library are the sender's fault, by operation. Any other, and any foreign error, is ours: 500. */
-export type Faults = Readonly<Partial<Record<ErrorCode, RefusalReason>>>
+type Faults = Readonly<Partial<Record<ErrorCode, RefusalReason>>>
 
 /** Get PIN takes nothing from the sender but ids: a stored block that does not read is our trouble. */
 export const GET_PIN_FAULTS: Faults = {}
@@ -183,7 +183,7 @@ function reasonOf(faults: Faults, error: unknown): RefusalReason {
 }
 
 /** How long, by which clock, what it is called when it is over, and who else may end it. */
-export interface RefusalDeadline {
+interface RefusalDeadline {
   readonly clock: Clock
   readonly milliseconds: number
   readonly reason: RefusalReason

@@ -4,7 +4,7 @@ import type { Operation } from './audit.js'
 import { Refusal } from './refusal.js'
 
 /** One operation of the contract: method and path, with the API it belongs to (each has its own prefix). */
-export interface Route {
+interface Route {
   readonly operation: Operation
   readonly method: 'GET' | 'PUT' | 'POST'
   readonly api: 'pin' | 'token'
@@ -20,7 +20,7 @@ export const ROUTES: readonly Route[] = [
 ]
 
 /** What comes before the paths of each API; undefined: that API is not offered. */
-export type Prefixes = Readonly<Record<Route['api'], string | undefined>>
+type Prefixes = Readonly<Record<Route['api'], string | undefined>>
 
 /** A request that is for an operation; the ids have not been looked at. */
 export interface Matched {

@@ -21,7 +21,7 @@ const BAD_TOKEN: ReadonlySet<string> = new Set([
 const EXPIRED = 'ERR_JWT_EXPIRED'
 
 /** How a token is judged. */
-export interface Trial {
+interface Trial {
   readonly memory: TokenMemory
   /** Milliseconds since 1970. */
   readonly now: number

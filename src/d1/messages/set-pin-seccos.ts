@@ -102,7 +102,7 @@ export async function openSeccosSetPinRequest(
 }
 
 /** What the inner door takes: the message read, the keys as lists of keys for their purpose. */
-export interface CheckedSeccosRequest extends Omit<OpenSeccosSetPinRequestInput, 'body'> {
+interface CheckedSeccosRequest extends Omit<OpenSeccosSetPinRequestInput, 'body'> {
   readonly message: PinMessage
   readonly jweKeys: readonly Key[]
   readonly macKeys: readonly Key[]

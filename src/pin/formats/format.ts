@@ -11,7 +11,7 @@ import { type Pan, panDigits, requirePan } from '../../primitives/pan.js'
 import { type Pin, pinDigits, pinOfDigits, requirePin } from '../../primitives/pin.js'
 
 /** A clear block and the PAN it is for. */
-export interface ClearBlock {
+interface ClearBlock {
   readonly block: Uint8Array
   readonly pan: Pan
 }
@@ -108,7 +108,7 @@ function uniformNibbles([low, high]: FieldRule['filler'], count: number, random:
  * The nibbles of the PIN in a PIN field, in memory of their own. Reads all nibbles whatever they hold, gathers one verdict,
  * and only then decides: `ERR_PIN_BLOCK`.
  */
-export function inspectField(
+function inspectField(
   { control, filler: [low, high], account }: FieldRule,
   { block, pan }: ClearBlock,
   rule: { readonly digitsMustBeDecimal: boolean; readonly bytes: number },

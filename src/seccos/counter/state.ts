@@ -21,13 +21,13 @@ export type PccRule = 'increment-on-accept' | 'increment-on-issue'
 export type PccWrap = 'refuse' | 'wrap-to-0000' | 'wrap-to-0001'
 
 /** At which step each rule moves the PCC. */
-export const PCC_RULES: Readonly<Record<PccRule, 'claim' | 'issue'>> = {
+const PCC_RULES: Readonly<Record<PccRule, 'claim' | 'issue'>> = {
   'increment-on-accept': 'claim',
   'increment-on-issue': 'issue',
 }
 
 /** The value after 9999; null: none. */
-export const PCC_WRAPS: Readonly<Record<PccWrap, number | null>> = {
+const PCC_WRAPS: Readonly<Record<PccWrap, number | null>> = {
   refuse: null,
   'wrap-to-0000': 0,
   'wrap-to-0001': 1,
@@ -93,7 +93,7 @@ export interface ClaimRequest {
 }
 
 /** What a claim comes to: the next record, or none where the request was accepted before. */
-export interface Claim {
+interface Claim {
   readonly next?: CardState
   readonly sequence: number
   /** True: stored and confirmed before. There is nothing left to do. */

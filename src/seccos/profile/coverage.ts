@@ -303,7 +303,7 @@ export function rawOutputBytes(profile: SeccosProfile, computation: Computation)
 }
 
 /** Bytes that a computation is over, before padding. */
-export function messageBytes(profile: SeccosProfile, { digest, inputs, algorithm }: Computation): number {
+function messageBytes(profile: SeccosProfile, { digest, inputs, algorithm }: Computation): number {
   if (digest !== undefined) return digest === 'sha-1' ? 20 : 32
   return totalBytes(profile, inputs, ALGORITHMS[algorithm].blockBytes)
 }

@@ -33,7 +33,7 @@ import { encodeCharacters, packNibbles, toEbcdic, unpackNibbles } from './encodi
 import type { PinForm, TextForm } from './profile.js'
 
 /** What a PIN form is made of. */
-export interface PinParts {
+interface PinParts {
   readonly pin: Pin
   readonly pan: Pan | undefined
   readonly random: Uint8Array | undefined

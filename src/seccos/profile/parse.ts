@@ -27,7 +27,7 @@ import {
 import { requireSoundProfile } from './rules.js'
 
 /** A value and where it stands. */
-export interface Entry {
+interface Entry {
   readonly value: unknown
   readonly path: string
 }
@@ -38,7 +38,7 @@ function at(path: string, name: string | number): string {
 }
 
 /** An own member, before it is known which members there may be; undefined where there is none. */
-export function peek({ value, path }: Entry, name: string): Entry {
+function peek({ value, path }: Entry, name: string): Entry {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new ProfileError(path, 'must be an object')
   }
@@ -46,7 +46,7 @@ export function peek({ value, path }: Entry, name: string): Entry {
 }
 
 /** The members of a JSON object that has all the `required` ones and none but these and the `optional` ones. */
-export function readObject<R extends string, O extends string = never>(
+function readObject<R extends string, O extends string = never>(
   { value, path }: Entry,
   required: readonly R[],
   optional: readonly O[] = [],
@@ -71,7 +71,7 @@ export function readObject<R extends string, O extends string = never>(
 }
 
 /** The entries of a JSON array. */
-export function readArray({ value, path }: Entry, bounds: { min: number; max: number }): Entry[] {
+function readArray({ value, path }: Entry, bounds: { min: number; max: number }): Entry[] {
   if (!Array.isArray(value) || value.length < bounds.min || value.length > bounds.max) {
     throw new ProfileError(path, `must be a list of ${bounds.min} to ${bounds.max} entries`)
   }
@@ -79,13 +79,13 @@ export function readArray({ value, path }: Entry, bounds: { min: number; max: nu
 }
 
 /** A string that matches. `shape` completes «must be …». */
-export function readString({ value, path }: Entry, pattern: RegExp, shape: string): string {
+function readString({ value, path }: Entry, pattern: RegExp, shape: string): string {
   if (typeof value !== 'string' || !pattern.test(value)) throw new ProfileError(path, `must be ${shape}`)
   return value
 }
 
 /** A whole number within bounds. */
-export function readInteger({ value, path }: Entry, min: number, max: number): number {
+function readInteger({ value, path }: Entry, min: number, max: number): number {
   if (typeof value !== 'number' || !Number.isInteger(value) || value < min || value > max) {
     throw new ProfileError(path, `must be a whole number from ${min} to ${max}`)
   }
@@ -93,13 +93,13 @@ export function readInteger({ value, path }: Entry, min: number, max: number): n
 }
 
 /** True or false. */
-export function readBoolean({ value, path }: Entry): boolean {
+function readBoolean({ value, path }: Entry): boolean {
   if (typeof value !== 'boolean') throw new ProfileError(path, 'must be true or false')
   return value
 }
 
 /** One of a list. */
-export function readChoice<T extends string | number>({ value, path }: Entry, choices: readonly T[]): T {
+function readChoice<T extends string | number>({ value, path }: Entry, choices: readonly T[]): T {
   const choice = choices.find(candidate => candidate === value)
   if (choice === undefined) throw new ProfileError(path, `must be one of ${choices.join(', ')}`)
   return choice

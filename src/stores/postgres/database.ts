@@ -11,7 +11,7 @@ import { busy, databaseError } from './errors.js'
 import type { PostgresClient, PostgresPool } from './pool.js'
 
 /** How a {@link PostgresDatabase} is made. */
-export interface PostgresSettings {
+interface PostgresSettings {
   readonly pool: PostgresPool
   /** False: the pool is the caller's, who closes it. */
   readonly ownsPool: boolean
@@ -192,7 +192,7 @@ export class PostgresDatabase implements SqlDatabase {
 export type PostgresDurability = 'local' | 'replicated'
 
 /** What a transaction is told. */
-export interface TransactionSettings {
+interface TransactionSettings {
   readonly timeoutMs: number
   readonly durability: PostgresDurability
 }
@@ -211,7 +211,7 @@ type Isolation = 'READ COMMITTED' | 'REPEATABLE READ'
 const STANDBYS = "SELECT current_setting('synchronous_standby_names') AS standbys"
 
 /** One simple query: it begins, and sets what holds until the end. `search_path` first: nobody's function comes in. */
-export function beginning(
+function beginning(
   { timeoutMs, durability }: TransactionSettings,
   access: 'READ ONLY' | 'READ WRITE',
   isolation: Isolation = 'READ COMMITTED',
@@ -229,7 +229,7 @@ export function beginning(
  * that ended because the standbys were taken out of the settings, without a word. Either way nobody knows whether a
  * standby has it: `ERR_BACKEND_BUSY`, and whoever asks again gets a commit of their own.
  */
-export async function commit(client: PostgresClient, durability: PostgresDurability): Promise<void> {
+async function commit(client: PostgresClient, durability: PostgresDurability): Promise<void> {
   if (durability === 'local') return void (await client.query('COMMIT'))
   await requireStandbys(client)
   let warned = false

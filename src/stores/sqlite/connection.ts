@@ -85,7 +85,7 @@ const ISSUER_TABLES = `
 `
 
 /** Number 1 first. Never changed once released. */
-export const SQLITE_MIGRATIONS: readonly string[] = [ISSUER_TABLES]
+const SQLITE_MIGRATIONS: readonly string[] = [ISSUER_TABLES]
 
 const PLAN: MigrationPlan = {
   // Takes the write lock at once: a lock that is upgraded later can be lost to another process.
@@ -108,7 +108,7 @@ export interface SqliteFile {
 }
 
 /** What became of one of several transactions. */
-export type Written = { readonly results: readonly SqlResult[] } | { readonly error: unknown }
+type Written = { readonly results: readonly SqlResult[] } | { readonly error: unknown }
 
 /**
  * Opens the file for its role. It waits for another process as long as a write does, also where the file has no

@@ -19,7 +19,7 @@ const DESCRIPTION =
   'against the documents of the scheme, then give it a name and set the provenance.'
 
 /** What the draft is made of: the winners, the places, and the length of the random number in the samples. */
-export interface DraftInput {
+interface DraftInput {
   readonly prw: ProbeMatch
   readonly mac: ProbeMatch
   readonly places: readonly Place[]

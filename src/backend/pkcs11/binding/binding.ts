@@ -22,14 +22,14 @@ export type AttributeValue = boolean | number | string | Uint8Array | readonly n
 export type Template = readonly (readonly [type: number, value: AttributeValue | undefined])[]
 
 /** `CK_ECDH1_DERIVE_PARAMS`. */
-export interface EcdhParameter {
+interface EcdhParameter {
   readonly kdf: number
   readonly publicData: Uint8Array
   readonly sharedData?: Uint8Array
 }
 
 /** `CK_KEY_DERIVATION_STRING_DATA`. */
-export interface DerivationData {
+interface DerivationData {
   readonly derivationData: Uint8Array
 }
 

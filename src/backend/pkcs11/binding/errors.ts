@@ -25,7 +25,7 @@ export type Pkcs11ErrorKind =
   | 'unclear'
 
 /** How the backend comes back from a kind of failure. Each cure is tried once for a call, the lighter ones first. */
-export type Cure = 'none' | 'session' | 'key' | 'login' | 'initialise' | 'ask'
+type Cure = 'none' | 'session' | 'key' | 'login' | 'initialise' | 'ask'
 
 interface ErrorClass {
   readonly values: readonly number[]

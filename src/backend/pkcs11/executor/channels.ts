@@ -354,7 +354,7 @@ export class RemoteHost {
 }
 
 /** Opens what is served at the other end. */
-export type OpenHost = (settings: Settings, host: HostSettings) => Promise<Executor>
+type OpenHost = (settings: Settings, host: HostSettings) => Promise<Executor>
 
 /** The other end: serves one executor, and closes it when the channel is gone. */
 export function serve(channel: Channel, open: OpenHost, ended: () => void): void {

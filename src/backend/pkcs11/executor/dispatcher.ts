@@ -23,7 +23,7 @@ import type { BlocksJob, Executor, JobName, Jobs } from './executor.js'
 import type { Rung, Supervisor } from './supervisor.js'
 
 /** Bounds of the queue, in callers and milliseconds. */
-export interface QueueLimits {
+interface QueueLimits {
   /** Callers that may wait; the next one gets `ERR_BACKEND_BUSY` at once. */
   readonly queue: number
   /** How long a caller waits for its turn. */

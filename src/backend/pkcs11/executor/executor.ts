@@ -37,7 +37,7 @@ import { MAC_MEANS, type MacMeans, type Plan, requireMeans } from '../mechanisms
 import type { Connection, TokenFacts } from '../session/connection.js'
 
 /** Where the native calls run. */
-export type ExecutorKind = 'inline' | 'threads' | 'process'
+type ExecutorKind = 'inline' | 'threads' | 'process'
 
 export interface Executor {
   readonly kind: ExecutorKind

@@ -104,7 +104,7 @@ function within<T>(promise: Promise<T>, ms: number, problem: string): Promise<T>
   })
 }
 
-export class ThreadsExecutor implements Executor {
+class ThreadsExecutor implements Executor {
   readonly kind = 'threads'
   readonly facts: TokenFacts
   readonly #settings: Settings
@@ -348,7 +348,7 @@ function openHost(
   return within(host.open(message), openMs, `the token did not open within ${openMs} ms`)
 }
 
-export class ProcessExecutor implements Executor {
+class ProcessExecutor implements Executor {
   readonly kind = 'process'
   readonly facts: TokenFacts
   readonly #settings: Settings

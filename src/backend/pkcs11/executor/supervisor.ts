@@ -17,7 +17,7 @@ import { Pkcs11Error } from '../binding/errors.js'
 import type { BackendEvent, BackendState } from '../session/options.js'
 import type { Executor } from './executor.js'
 
-export const EVENTS: string = 'issuer-pin-crypto:pkcs11'
+const EVENTS: string = 'issuer-pin-crypto:pkcs11'
 
 /** How the token is brought back. */
 export type Rung = 'login' | 'initialise'
@@ -39,7 +39,7 @@ export const REAL: Surroundings = {
   random: Math.random,
 }
 
-export interface SupervisorOptions {
+interface SupervisorOptions {
   readonly onEvent: ((event: BackendEvent) => void) | undefined
   /** Whether the module may be finalised and initialised anew. */
   readonly reinitialise: boolean

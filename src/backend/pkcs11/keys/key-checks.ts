@@ -231,7 +231,7 @@ export function ambiguous(kid: string): KeyError {
 /* Key check values of token keys: computed by the token where the key's role bits let it, else as the token states. */
 
 /** A symmetric token key, as far as its check value needs it. */
-export interface CheckedKey {
+interface CheckedKey {
   readonly kid: string
   readonly object: ObjectHandle
   readonly algorithm: KeyAlgorithm

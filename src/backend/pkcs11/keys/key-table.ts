@@ -394,8 +394,3 @@ function isSame(expected: CheckValue, found: CheckValue): boolean {
   const length = Math.min(expected.value.length, found.value.length)
   return expected.method === found.method && expected.value.slice(0, length) === found.value.slice(0, length)
 }
-
-/** CKA_ID in hex, for those who show it. */
-export function idOf(candidate: Candidate): string {
-  return candidate.id === undefined ? '' : toHex(candidate.id)
-}

@@ -25,7 +25,7 @@ import { asThreeKeys, type RoleBit, readableSecret, secretKey } from './template
 export type DerivationWay = 'inside' | 'through-host'
 
 /** A master key, and what is wanted of the key that is derived from it. */
-export interface DerivationJob {
+interface DerivationJob {
   readonly kid: string
   readonly algorithm: KeyAlgorithm
   readonly master: KeyHandles

@@ -29,7 +29,7 @@ import type { KeyAgreementMeans, Plan } from './plan.js'
 import { readableSecret, secretKey } from './templates.js'
 
 /** Plain data: a point on the curve (65 bytes), OtherInfo, the length of the content key. */
-export interface Agreement {
+interface Agreement {
   readonly point: Uint8Array
   readonly otherInfo: Uint8Array
   readonly length: number

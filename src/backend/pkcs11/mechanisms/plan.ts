@@ -112,7 +112,7 @@ export interface RetailMacProfile {
   readonly mechanism: Mechanism
 }
 
-export interface VendorProfile {
+interface VendorProfile {
   readonly source: 'tried' | 'documentation'
   /** CKA_PRIVATE of public keys. */
   readonly publicKeysPrivate: boolean

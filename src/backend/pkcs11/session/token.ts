@@ -135,7 +135,7 @@ function requireLabelOrSerial(query: TokenQuery): TokenQuery {
 }
 
 /** A token that was found. */
-export interface FoundToken {
+interface FoundToken {
   readonly slot: SlotId
   readonly info: TokenInfo
 }
@@ -195,7 +195,7 @@ export interface LoginOptions {
 }
 
 /** The one attempt to log in. True where it made the login, false where the process was logged in already, or need not be. */
-export type LoginAttempt = (binding: Pkcs11Binding, session: SessionHandle) => boolean
+type LoginAttempt = (binding: Pkcs11Binding, session: SessionHandle) => boolean
 
 /**
  * Fetches the PIN for one attempt to log in, never more: a wrong PIN must not lock a token. The attempt itself waits for
