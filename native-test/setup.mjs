@@ -1,6 +1,7 @@
 /**
  * Installs what the demo and the native tests need and npm does not bring: the addons pkcs11js and better-sqlite3
- * (compiled here, because `npm ci` runs no install script), SoftHSM, NSS softokn, a PostgreSQL server, nginx with njs. Does nothing
+ * (compiled here, because `npm ci` runs no install script), SoftHSM, NSS softokn, openCryptoki, p11-kit, pkcs11-spy, a PostgreSQL
+ * server, nginx with njs. Does nothing
  * where everything is present; where it may not install (no root, no apt), it says what to install and leaves the
  * decision to the caller.
  *
@@ -20,6 +21,14 @@ const NEEDS = [
   { what: 'PgBouncer', package: 'pgbouncer', present: () => existsSync('/usr/sbin/pgbouncer') },
   { what: 'spin', package: 'spin', present: () => onPath('spin') },
   { what: 'C compiler', package: 'gcc', present: () => onPath('gcc') },
+  { what: 'openCryptoki', package: 'opencryptoki', present: () => onPath('pkcsconf') },
+  { what: 'p11-kit', package: 'p11-kit', present: () => onPath('p11-kit') },
+  {
+    what: 'p11-kit modules',
+    package: 'p11-kit-modules',
+    present: () => onLibraryPath('pkcs11/p11-kit-client.so'),
+  },
+  { what: 'pkcs11-spy', package: 'opensc-pkcs11', present: () => onLibraryPath('pkcs11-spy.so') },
   { what: 'nginx', package: 'nginx', present: () => existsSync('/usr/sbin/nginx') },
   {
     what: 'njs',

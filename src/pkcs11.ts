@@ -7,6 +7,12 @@
 export { pkcs11Backend } from './backend/pkcs11/backend.js'
 export { Pkcs11Error, type Pkcs11ErrorKind } from './backend/pkcs11/binding/errors.js'
 export {
+  type GroupEvent,
+  type MemberState,
+  type Pkcs11GroupOptions,
+  pkcs11Group,
+} from './backend/pkcs11/group.js'
+export {
   type AssembledKey,
   type Combined,
   type KeyStore,

@@ -71,6 +71,7 @@ const LATER: readonly (readonly [idea: string, files: RegExp])[] = [
   ['SQLite in threads of its own', /^stores\/sqlite\/(connection|host-entry|threads)\.ts$/],
   ['components and key blocks', /^key-block\//],
   ['cryptoperiods', /^key\/period\.ts$/],
+  ['several tokens with the same keys', /^backend\/pkcs11\/group\.ts$/],
   ['a binding without a compiler', /^backend\/pkcs11\/binding\/(koffi-binding|load)\.ts$/],
   ['what the opener of a backend decides: key ring and limits', /^backend\/opener\.ts$/],
   ['formats 1 to 4', /^pin\/formats\/format[1-4]\.ts$/],

@@ -62,6 +62,12 @@ export function makeFaultyToken(label: string): FaultyToken {
 
 /** Starts workers and children from the sources: they need JavaScript, and so a bundle of the other end. */
 export function starterFromSources(): Starter {
+  const file = bundleHost()
+  return startFrom(() => file)
+}
+
+/** The other end of the executors as one file of JavaScript. */
+export function bundleHost(): string {
   const outfile = new URL(
     `../../node_modules/.cache/issuer-pin-crypto/host-${process.pid}.mjs`,
     import.meta.url,
@@ -81,5 +87,5 @@ export function starterFromSources(): Starter {
     },
   })
   process.once('exit', () => rmSync(outfile, { force: true }))
-  return startFrom(() => outfile)
+  return outfile
 }

@@ -19,6 +19,7 @@ import { openSoftware, quotingBackend, Token, worldOn } from './world.js'
 const ELSEWHERE: Readonly<Record<string, string>> = {
   pkcs11Backend: 'pkcs11.test.ts',
   openKeyStore: 'pkcs11.test.ts',
+  pkcs11Group: 'pkcs11.test.ts',
   'KeyStore.generateKey': 'pkcs11.test.ts',
   'KeyStore.importKey': 'pkcs11.test.ts',
   'KeyStore.assembleKey': 'pkcs11.test.ts',

@@ -2,8 +2,16 @@
 import { createCipheriv } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
+import { openGroup } from '../../src/backend/pkcs11/group.js'
 import { isIssuerPinError, keyCheckValue, sealKeyBlock, splitKey } from '../../src/index.js'
-import { importKeyBlock, keyCeremony, openKeyStore, pkcs11Backend } from '../../src/pkcs11.js'
+import {
+  importKeyBlock,
+  keyCeremony,
+  openKeyStore,
+  type Pkcs11Options,
+  pkcs11Backend,
+  pkcs11Group,
+} from '../../src/pkcs11.js'
 import { callersError, hostileValues, places, replaced } from './hostile.js'
 import { leaksOf, type Outcome, outcomeOf } from './look.js'
 import { keys, planted, tokenPin } from './secrets.js'
@@ -75,8 +83,18 @@ describe('opening a token shows no secret', LONG, () => {
     expect(await wrongCalls('openKeyStore', args, ([given]) => token.openStore(given as never))).toEqual([])
   })
 
+  test('a group, with wrong options in every place', async () => {
+    const [one, two] = [await Token.make(), await Token.make()]
+    const args = () => [{ members: [options(one), options(two)], probeMs: 100, failBackAfter: 3 }]
+    const load = (module: string) => (module === options(one).module ? one.load : two.load)
+    const open = (given: unknown) => openGroup(given as never, load)
+    expect(await wrongCalls('pkcs11Group', args, ([given]) => open(given))).toEqual([])
+  })
+
   test('by the real binding, which finds no module', async () => {
-    for (const open of [pkcs11Backend, openKeyStore]) {
+    const group = (options: Pkcs11Options) =>
+      pkcs11Group({ members: [options, { ...options, module: '/no/other.so' }] })
+    for (const open of [pkcs11Backend, openKeyStore, group]) {
       const outcome = await outcomeOf(() =>
         open({ module: '/no/such/module.so', token: 't', pin: () => tokenPin }),
       )

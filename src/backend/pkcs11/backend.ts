@@ -71,14 +71,23 @@ export interface OpenOptions {
 export async function openPkcs11(
   options: Pkcs11Options,
   load: LoadBinding | undefined,
-  { surroundings = REAL, starter = STARTER }: OpenOptions = {},
+  open: OpenOptions = {},
 ): Promise<Backend> {
-  const settings = readSettings(options, 'pkcs11Backend')
   const opener = readOpener(readOwn<OpenerOptions>(options, 'pkcs11Backend', OPENER_OPTIONS))
+  return openFront(await openDriver(options, load, open), opener)
+}
+
+/** The driver of one token, for {@link openPkcs11} and for a group of them. */
+export async function openDriver(
+  options: Pkcs11Options,
+  load: LoadBinding | undefined,
+  { surroundings = REAL, starter = STARTER }: OpenOptions = {},
+): Promise<BackendDriver<KeyRef>> {
+  const settings = readSettings(options, 'pkcs11Backend')
   const loadBinding = load ?? loaderOf(settings.binding)
   const open = (): Promise<Executor> => openRemote(settings, loadBinding, undefined, starter)
   const executor = await openPatiently(open, surroundings)
-  return openFront(new Pkcs11Driver(executor, settings, surroundings), opener)
+  return new Pkcs11Driver(executor, settings, surroundings)
 }
 
 /** Pauses between attempts to open, in milliseconds: a token that others open at the same moment answers badly to some. */

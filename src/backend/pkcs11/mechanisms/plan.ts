@@ -186,7 +186,7 @@ export const VENDORS: Readonly<Record<Vendor, VendorProfile>> = {
     source: 'tried',
     claims: 'an imported key says that it was never extractable',
     remark:
-      'any user can copy a key with wider rights: accept "copyable" by name; no EC in its software token',
+      'any user can copy a key with wider rights: accept "copyable" by name; no EC in its software token; finalised a second time in a process it closes a descriptor that is not its own (3.8.1): executor process',
   },
   'p11-kit': {
     ...STANDARD,

@@ -1,0 +1,549 @@
+/**
+ * Several tokens with the same keys as one backend. One token does the work as long as it can (the first that is ready, which
+ * stays it); where it fails for a reason of its own, the next does the same call, for all jobs are idempotent. A token that
+ * was away comes back after so many good probes in a row, and only with its keys proven again.
+ *
+ * That the keys are the same is proven, not believed: at `bind` each ready token finds the key, and algorithm, check value and
+ * public key must agree; a token that shows another key is refused loudly and used no more.
+ */
+import { channel } from 'node:diagnostics_channel'
+import { readOptions } from '../../base/arguments.js'
+import { ArgumentError, BackendError, isIssuerPinError, KeyError } from '../../base/errors.js'
+import { type CheckValue, requireCheckValue } from '../../key/check-value.js'
+import type { Backend, OpenerOptions } from '../backend.js'
+import type {
+  BackendDriver,
+  Capabilities,
+  ContentKeyRequest,
+  FoundKey,
+  Health,
+  KeyQuery,
+  MacPlan,
+  MacRequest,
+} from '../driver.js'
+import { openFront } from '../front.js'
+import { OPENER_OPTIONS, readOpener } from '../opener.js'
+import { type OpenOptions, openDriver } from './backend.js'
+import type { LoadBinding } from './binding/binding.js'
+import { cureOf, Pkcs11Error } from './binding/errors.js'
+import { REAL, type Surroundings } from './executor/supervisor.js'
+import type { KeyRef } from './keys/key-table.js'
+import { type Pkcs11Options, readSettings } from './session/options.js'
+
+/** What is published at each change of a member, on the diagnostics channel `issuer-pin-crypto:pkcs11-group` and to `onEvent`. */
+export interface GroupEvent {
+  /** Which member: its place in `members`, from 0. */
+  readonly member: number
+  /** `away`: it does not answer, and is probed; `wrong`: it answers, and must not be used. */
+  readonly state: MemberState
+  /** The member that does the work from now on; absent where none can. */
+  readonly active?: number
+  /** Why: an error's message, which holds no secret. */
+  readonly reason?: string
+  /** The code of that error. */
+  readonly code?: string
+}
+
+/** Whether a member of a group is used. */
+export type MemberState = 'ready' | 'away' | 'wrong'
+
+/** Options of {@link pkcs11Group}. */
+export interface Pkcs11GroupOptions extends OpenerOptions {
+  /**
+   * Two tokens or more, in order of preference, each as for `pkcs11Backend`. Those of one module need `executor: 'process'`;
+   * `ring` and `onOperation` are the group's.
+   */
+  readonly members: readonly Pkcs11Options[]
+  /** How often members that are not ready are probed: 2,000 ms. */
+  readonly probeMs?: number
+  /** Good probes in a row after which a member is used again: 3. */
+  readonly failBackAfter?: number
+  /** Hears each change of a member, as does `diagnostics_channel`. */
+  readonly onEvent?: (event: GroupEvent) => void
+}
+
+/** A bound key: what it is everywhere, and how each member reaches it. */
+interface GroupRef {
+  readonly query: KeyQuery
+  readonly facts: Omit<FoundKey<KeyRef>, 'ref'>
+  readonly refs: Map<Member, KeyRef>
+}
+
+type Driver = BackendDriver<KeyRef>
+
+interface Member {
+  readonly place: number
+  readonly name: string
+  readonly options: Pkcs11Options
+  driver: Driver | undefined
+  state: MemberState
+  /** Good probes in a row. */
+  good: number
+  /** Calls in a row whose time was up. */
+  late: number
+  /** Its PIN was refused: it is not opened again. */
+  refused: boolean
+}
+
+export const GROUP_EVENTS: string = 'issuer-pin-crypto:pkcs11-group'
+
+/** So many calls in a row whose time is up say that a token hangs; one may be a burst. */
+const LATE = 3
+const DEFAULTS = { probeMs: 2000, failBackAfter: 3 }
+
+/**
+ * Opens several tokens that hold the same keys as one backend. A member that is away at open, or later, is probed and comes
+ * in when its keys have been proven; one member must open. With a vendor's own high availability (a virtual slot, a cluster in
+ * the client library) use `pkcs11Backend` on that slot instead: two balancers, one above the other, hide each other's failures.
+ *
+ * Errors: as `pkcs11Backend` (also a member's refused PIN, or missing module: those do not get better by themselves);
+ * `bind` besides: `ERR_KEY_CHECK_VALUE` where two members hold different keys by one kid, `ERR_KEY_NOT_FOUND` where one
+ * that is ready has none.
+ *
+ * @example
+ * ```ts
+ * await using hsm = await pkcs11Group({
+ *   members: [
+ *     { module, token: 'issuer-a', pin: readPinA, executor: 'process' },
+ *     { module, token: 'issuer-b', pin: readPinB, executor: 'process' },
+ *   ],
+ * })
+ * const key = await hsm.bind({ kid: 'ZPK-D1-2026', usage: 'pin-encryption', kcv: '08D7B4' })
+ * ```
+ */
+export async function pkcs11Group(options: Pkcs11GroupOptions): Promise<Backend> {
+  return openGroup(options)
+}
+
+/** {@link pkcs11Group}, in a test over another binding for each module. */
+export async function openGroup(
+  given: Pkcs11GroupOptions,
+  load?: (module: string) => LoadBinding,
+  open: OpenOptions = {},
+): Promise<Backend> {
+  const names = ['members', 'probeMs', 'failBackAfter', 'onEvent', ...OPENER_OPTIONS] as const
+  const options = readOptions(given, 'pkcs11Group', names)
+  const opener = readOpener(options)
+  const { onEvent } = options
+  if (onEvent !== undefined && typeof onEvent !== 'function')
+    throw new ArgumentError('onEvent must be a function')
+  const group = new GroupDriver({
+    members: readMembers(options.members),
+    probeMs: readCount(options.probeMs, 'probeMs', 3_600_000, DEFAULTS.probeMs),
+    failBackAfter: readCount(options.failBackAfter, 'failBackAfter', 1000, DEFAULTS.failBackAfter),
+    onEvent,
+    later: (open.surroundings ?? REAL).later,
+    open: member => openDriver(member, load?.(member.module), open),
+  })
+  await group.enter()
+  return openFront(group, opener)
+}
+
+function readMembers(given: unknown): readonly Pkcs11Options[] {
+  if (!Array.isArray(given) || given.length < 2) {
+    throw new ArgumentError('members must be a list of two tokens or more')
+  }
+  const members: readonly Pkcs11Options[] = [...given]
+  const settings = members.map((member, place) => {
+    const read = readSettings(member, `members[${place}]`)
+    // What a member's own would refuse, the group would do on another.
+    if (OPENER_OPTIONS.every(name => member[name] === undefined)) return read
+    throw new ArgumentError(`members[${place}]: ${OPENER_OPTIONS.join(' and ')} are options of the group`)
+  })
+  for (const [place, { module, executor }] of settings.entries()) {
+    const isShared = settings.some((other, at) => at !== place && other.module === module)
+    if (isShared && executor !== 'process') {
+      throw new ArgumentError(
+        `members[${place}]: members of one module need executor 'process': a library is initialised anew for all who use it in a process`,
+      )
+    }
+  }
+  return members
+}
+
+function readCount(value: unknown, name: string, most: number, otherwise: number): number {
+  if (value === undefined) return otherwise
+  if (typeof value !== 'number' || !Number.isInteger(value) || value < 1 || value > most) {
+    throw new ArgumentError(`${name} must be a whole number from 1 to ${most}`)
+  }
+  return value
+}
+
+interface GroupSettings {
+  readonly members: readonly Pkcs11Options[]
+  readonly probeMs: number
+  readonly failBackAfter: number
+  readonly onEvent: ((event: GroupEvent) => void) | undefined
+  readonly later: Surroundings['later']
+  open(member: Pkcs11Options): Promise<Driver>
+}
+
+class GroupDriver implements BackendDriver<GroupRef> {
+  readonly name = 'pkcs11'
+  readonly #settings: GroupSettings
+  readonly #members: readonly Member[]
+  /** By kid: a key that is bound again replaces the one before. */
+  readonly #bound = new Map<string, GroupRef>()
+  #active: Member | undefined
+  #abilities: Capabilities | undefined
+  #forgetTimer: (() => void) | undefined
+  #probing: Promise<void> | undefined
+  #closed = false
+
+  constructor(settings: GroupSettings) {
+    this.#settings = settings
+    this.#members = settings.members.map((options, place) => ({
+      place,
+      name: `member ${place}`,
+      options,
+      driver: undefined,
+      state: 'away',
+      good: 0,
+      late: 0,
+      refused: false,
+    }))
+  }
+
+  /** Opens the members, one after the other: tokens answer badly to many at once. Errors: as {@link pkcs11Group}. */
+  async enter(): Promise<void> {
+    let failure: unknown
+    for (const member of this.#members) {
+      try {
+        member.driver = await this.#settings.open(member.options)
+        member.state = 'ready'
+      } catch (error) {
+        failure = error
+        if (!isAway(error)) {
+          await this.close()
+          throw error
+        }
+        this.#become(member, 'away', error)
+      }
+    }
+    const all = this.#ready().flatMap(({ driver }) => driver?.capabilities() ?? [])
+    this.#active = this.#ready()[0]
+    if (this.#active === undefined) throw failure
+    this.#abilities = common(all, this.#members.length)
+    this.#watch()
+  }
+
+  async find(query: KeyQuery, signal: AbortSignal | undefined): Promise<FoundKey<GroupRef>> {
+    let group: GroupRef | undefined
+    let failure: unknown
+    for (const member of this.#ready()) {
+      try {
+        const found = await driverOf(member).find(query, signal)
+        if (group === undefined) group = { query, facts: factsOf(found), refs: new Map() }
+        else requireSame(query.kid, group.facts, found, member.name)
+        group.refs.set(member, found.ref)
+      } catch (error) {
+        if (!isAway(error)) throw group === undefined ? error : namedFor(error, member.name)
+        failure = error
+        this.#lose(member, error)
+      }
+    }
+    if (group === undefined) throw failure ?? this.#nobody()
+    this.#bound.set(query.kid, group)
+    return { ...group.facts, ref: group }
+  }
+
+  release(group: GroupRef): void {
+    if (this.#bound.get(group.query.kid) === group) this.#bound.delete(group.query.kid)
+    for (const [member, ref] of group.refs) member.driver?.release?.(ref)
+  }
+
+  encipher(group: GroupRef, blocks: Uint8Array, signal: AbortSignal | undefined): Promise<Uint8Array> {
+    return this.#run([group], (driver, of) => driver.encipher(of(group), blocks, signal))
+  }
+
+  decipher(group: GroupRef, blocks: Uint8Array, signal: AbortSignal | undefined): Promise<Uint8Array> {
+    return this.#run([group], (driver, of) => driver.decipher(of(group), blocks, signal))
+  }
+
+  reencipher(
+    from: GroupRef,
+    to: GroupRef,
+    blocks: Uint8Array,
+    signal: AbortSignal | undefined,
+    inside: boolean,
+  ): Promise<Uint8Array> {
+    return this.#run([from, to], (driver, of) => driver.reencipher(of(from), of(to), blocks, signal, inside))
+  }
+
+  mac(
+    group: GroupRef,
+    request: MacRequest,
+    message: Uint8Array,
+    signal: AbortSignal | undefined,
+  ): Promise<Uint8Array> {
+    return this.#run([group], (driver, of) => driver.mac(of(group), request, message, signal))
+  }
+
+  deriveContentKey(
+    group: GroupRef,
+    request: ContentKeyRequest,
+    signal: AbortSignal | undefined,
+  ): Promise<Uint8Array> {
+    return this.#run([group], (driver, of) => driver.deriveContentKey(of(group), request, signal))
+  }
+
+  sign(group: GroupRef, message: Uint8Array, signal: AbortSignal | undefined): Promise<Uint8Array> {
+    return this.#run([group], (driver, of) => driver.sign(of(group), message, signal))
+  }
+
+  randomBytes(length: number, signal: AbortSignal | undefined): Promise<Uint8Array> {
+    return this.#run([], driver => driver.randomBytes(length, signal))
+  }
+
+  capabilities(): Capabilities {
+    if (this.#abilities === undefined) throw this.#nobody()
+    return this.#abilities
+  }
+
+  /** Well while one member serves; a member that is not ready makes it `degraded`. */
+  async health(signal: AbortSignal | undefined): Promise<Health> {
+    const answers = await Promise.all(
+      this.#members.map(async member => {
+        if (member.state !== 'ready') return { member, ok: false, detail: member.state }
+        const { ok, detail } = await driverOf(member).health(signal)
+        return { member, ok, detail }
+      }),
+    )
+    const ok = answers.some(answer => answer.ok)
+    const detail = answers.map(({ member, detail: said }) => {
+      return `${member.name}${member === this.#active ? ' (active)' : ''}: ${said}`
+    })
+    return { ok, state: answers.every(answer => answer.ok) ? 'open' : 'degraded', detail: detail.join('; ') }
+  }
+
+  closing(): void {
+    for (const { driver } of this.#members) driver?.closing?.()
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    this.#forgetTimer?.()
+    await this.#probing
+    for (const { driver } of this.#members) await driver?.close()
+  }
+
+  /** On the active member; where that fails for a reason of its own, on the next that is ready. */
+  async #run<T>(
+    keys: readonly GroupRef[],
+    call: (driver: Driver, of: (group: GroupRef) => KeyRef) => T | Promise<T>,
+  ): Promise<T> {
+    let failure: unknown
+    for (const member of this.#inOrder()) {
+      // It came in while these were being bound.
+      if (!keys.every(({ refs }) => refs.has(member))) continue
+      try {
+        const result = await call(driverOf(member), group => refOf(group, member))
+        member.late = 0
+        return result
+      } catch (error) {
+        failure = error
+        if (isBusy(error)) {
+          member.late++
+          if (member.late >= LATE) this.#lose(member, error)
+          // Its time is up; there is none for another member.
+          throw error
+        }
+        if (isWrongKey(error)) this.#refuse(member, error)
+        else if (isAway(error) || isLockedOut(error)) this.#lose(member, error)
+        else throw error
+      }
+    }
+    throw failure ?? this.#nobody()
+  }
+
+  #ready(): Member[] {
+    return this.#members.filter(({ state }) => state === 'ready')
+  }
+
+  #inOrder(): Member[] {
+    const ready = this.#ready()
+    return [
+      ...ready.filter(member => member === this.#active),
+      ...ready.filter(member => member !== this.#active),
+    ]
+  }
+
+  #nobody(): BackendError {
+    const states = this.#members.map(({ name, state }) => `${name} is ${state}`)
+    return new BackendError('ERR_BACKEND_FAILED', `no token of the group can do it: ${states.join(', ')}`, {
+      retryable: true,
+    })
+  }
+
+  #lose(member: Member, error: unknown): void {
+    if (member.state === 'ready') this.#become(member, 'away', error)
+  }
+
+  #refuse(member: Member, error: unknown): void {
+    if (member.state !== 'wrong') this.#become(member, 'wrong', error)
+  }
+
+  #become(member: Member, state: MemberState, error: unknown): void {
+    member.state = state
+    member.good = 0
+    member.late = 0
+    if (state !== 'ready' && this.#active === member) this.#active = this.#ready()[0]
+    // The one that is preferred does the work again.
+    if (state === 'ready' && (this.#active === undefined || member.place < this.#active.place))
+      this.#active = member
+    const event: GroupEvent = {
+      member: member.place,
+      state,
+      ...(this.#active !== undefined && { active: this.#active.place }),
+      ...(error instanceof Error && { reason: error.message }),
+      ...(isIssuerPinError(error) && { code: error.code }),
+    }
+    channel(GROUP_EVENTS).publish(event)
+    try {
+      this.#settings.onEvent?.(event)
+    } catch {
+      // A listener's own mistake is no reason not to go on.
+    }
+    if (this.#abilities !== undefined) this.#watch()
+  }
+
+  /** Probes what is not ready, and again after a pause. */
+  #watch(): void {
+    if (this.#closed || this.#forgetTimer !== undefined) return
+    if (this.#members.every(({ state, refused }) => state === 'ready' || refused)) return
+    this.#forgetTimer = this.#settings.later(() => {
+      this.#forgetTimer = undefined
+      this.#probing = this.#probeAll().finally(() => this.#watch())
+    }, this.#settings.probeMs)
+  }
+
+  async #probeAll(): Promise<void> {
+    for (const member of this.#members) {
+      if (this.#closed || member.state === 'ready' || member.refused) continue
+      try {
+        await this.#prove(member)
+        member.good++
+        if (member.good >= this.#settings.failBackAfter) this.#become(member, 'ready', undefined)
+      } catch (error) {
+        member.good = 0
+        member.refused = isLockedOut(error)
+        if (!isAway(error)) this.#refuse(member, error)
+      }
+    }
+  }
+
+  /** Whether a member is well and holds what is bound: each key found anew, and the same as everywhere. */
+  async #prove(member: Member): Promise<void> {
+    member.driver ??= await this.#settings.open(member.options)
+    const lacking = missingAbilities(this.capabilities(), member.driver.capabilities())
+    if (lacking.length > 0) {
+      const what = `${member.name} cannot do what the group does: ${lacking.join(', ')}`
+      throw new BackendError('ERR_UNSUPPORTED_BY_TOKEN', what)
+    }
+    const { ok, detail } = await member.driver.health(undefined)
+    // A key that is another one is told by finding it; what else is not well may get better.
+    for (const group of this.#bound.values()) {
+      const found = await member.driver.find({ ...group.query, expected: group.facts.checkValue }, undefined)
+      requireSame(group.query.kid, group.facts, found, member.name)
+      group.refs.set(member, found.ref)
+    }
+    if (!ok) throw new BackendError('ERR_BACKEND_FAILED', detail, { retryable: true })
+  }
+}
+
+function driverOf({ driver, name }: Member): Driver {
+  if (driver !== undefined) return driver
+  throw new BackendError('ERR_BACKEND_FAILED', `${name} is not open`, { retryable: true })
+}
+
+function refOf({ refs, query }: GroupRef, member: Member): KeyRef {
+  const ref = refs.get(member)
+  if (ref !== undefined) return ref
+  throw new KeyError('ERR_KEY_NOT_FOUND', `key ${query.kid} was not found in ${member.name}`, query.kid)
+}
+
+function factsOf({ ref: _ref, ...facts }: FoundKey<KeyRef>): GroupRef['facts'] {
+  return facts
+}
+
+/** Algorithm, check value and public key agree; `ERR_KEY_CHECK_VALUE` otherwise. */
+function requireSame(kid: string, one: GroupRef['facts'], other: FoundKey<KeyRef>, name: string): void {
+  const differs = one.algorithm !== other.algorithm || one.publicJwk?.x !== other.publicJwk?.x
+  if (!differs && isSameValue(kid, one.checkValue, other.checkValue)) return
+  throw new KeyError(
+    'ERR_KEY_CHECK_VALUE',
+    `key ${kid}: ${name} holds another key by this kid than the group: it is not used`,
+    kid,
+  )
+}
+
+function isSameValue(kid: string, one: CheckValue, other: CheckValue): boolean {
+  try {
+    requireCheckValue(kid, one, other)
+    return true
+  } catch {
+    return false
+  }
+}
+
+function namedFor(error: unknown, name: string): unknown {
+  if (!(error instanceof KeyError) || error.code === 'ERR_KEY_CHECK_VALUE') return error
+  return new KeyError(error.code, `${name} of the group: ${error.message}`, error.kid)
+}
+
+/** Failures of one token, which say nothing of another: it is away, its link, its login or its process is. */
+function isAway(error: unknown): boolean {
+  if (error instanceof Pkcs11Error) return cureOf(error) !== 'none' || error.kind === 'capacity'
+  return error instanceof BackendError && (error.retryable || error.code === 'ERR_PKCS11_TOKEN')
+}
+
+/** A token that was lost, and whose new login was refused: it is not tried again by itself. */
+function isLockedOut(error: unknown): boolean {
+  return isIssuerPinError(error) && error.code === 'ERR_PKCS11_LOGIN'
+}
+
+function isBusy(error: unknown): boolean {
+  return isIssuerPinError(error) && error.code === 'ERR_BACKEND_BUSY'
+}
+
+/** A key by that kid which is not the one that was bound. */
+function isWrongKey(error: unknown): boolean {
+  return (
+    error instanceof KeyError &&
+    ['ERR_KEY_CHECK_VALUE', 'ERR_KEY_NOT_FOUND', 'ERR_KEY_AMBIGUOUS'].includes(error.code)
+  )
+}
+
+/** What all can do, and how the first does it. */
+function common(all: readonly Capabilities[], members: number): Capabilities {
+  const [first, ...rest] = all
+  if (first === undefined) throw new Error('a group without a member')
+  const names = Object.keys(first.macs) as (keyof Capabilities['macs'])[]
+  const macs = names.map((name): [typeof name, MacPlan] => {
+    return [name, all.some(({ macs }) => macs[name] === 'none') ? 'none' : first.macs[name]]
+  })
+  return {
+    ...first,
+    macs: Object.fromEntries(macs) as Record<keyof Capabilities['macs'], MacPlan>,
+    keyAgreement: rest.some(({ keyAgreement }) => keyAgreement === 'none') ? 'none' : first.keyAgreement,
+    signing: rest.some(({ signing }) => signing === 'none') ? 'none' : first.signing,
+    reencipher: rest.some(({ reencipher }) => reencipher === 'host') ? 'host' : first.reencipher,
+    notes: [
+      `a group of ${members} tokens, ${all.length} of them open`,
+      ...all.flatMap(({ notes }, place) => notes.map(note => `token ${place}: ${note}`)),
+    ],
+  }
+}
+
+/** What a group does and a token does not. */
+function missingAbilities(group: Capabilities, token: Capabilities): string[] {
+  const pairs: readonly (readonly [string, string, string])[] = [
+    ['TDEA', group.tdea, token.tdea],
+    ...Object.entries(group.macs).map(
+      ([name, way]) => [name, way, token.macs[name as keyof typeof token.macs]] as const,
+    ),
+    ['key agreement', group.keyAgreement, token.keyAgreement],
+    ['signatures', group.signing, token.signing],
+  ]
+  return pairs.flatMap(([name, ours, theirs]) => (ours !== 'none' && theirs === 'none' ? [name] : []))
+}

@@ -1,0 +1,305 @@
+/** Several tokens with the same keys as one backend, over fakes: proof of equality, failover, fail-back, loud refusals. */
+import { describe, expect, test } from 'vitest'
+import { operationsOf } from '../../src/backend/key.js'
+import { openGroup } from '../../src/backend/pkcs11/group.js'
+import type { Backend } from '../../src/index.js'
+import type { GroupEvent, Pkcs11GroupOptions } from '../../src/pkcs11.js'
+import { CONTRACT_KEYS } from '../../src/testing.js'
+import { FakeToken } from './fake-token.js'
+import { AT_ONCE, errorOf, optionsFor, provisionFake } from './support.js'
+
+const PEK = CONTRACT_KEYS.filter(({ kid }) => ['PEK-2', 'PEK-3', 'CMAC-A', 'JWE-BOB', 'SIGN-1'].includes(kid))
+const BLOCK = new Uint8Array(8)
+
+interface Bench {
+  readonly fakes: readonly FakeToken[]
+  readonly events: GroupEvent[]
+  /** Lets the pauses pass, until something is so. */
+  until(condition: () => boolean | Promise<boolean>): Promise<void>
+  open(more?: Partial<Pkcs11GroupOptions>): Promise<Backend>
+}
+
+async function bench(count = 2): Promise<Bench> {
+  const fakes = Array.from({ length: count }, () => new FakeToken())
+  for (const fake of fakes) await provisionFake(fake, {}, PEK)
+  const events: GroupEvent[] = []
+  return {
+    fakes,
+    events,
+    until: async condition => {
+      for (let i = 0; i < 2000; i++) {
+        if (await condition()) return
+        await new Promise(resolve => setTimeout(resolve, 1))
+      }
+      throw new Error('it does not come to that')
+    },
+    open: more => {
+      const members = fakes.map(fake => optionsFor(fake))
+      const load = (module: string) => {
+        const fake = fakes.find(({ path }) => path === module)
+        if (fake === undefined) throw new Error('no such fake')
+        return fake.load
+      }
+      const options = { members, onEvent: (event: GroupEvent) => events.push(event), ...more }
+      return openGroup(options, load, { surroundings: AT_ONCE })
+    },
+  }
+}
+
+const bind = (backend: Backend, kid = 'PEK-2') =>
+  backend.bind({ kid, usage: 'pin-encryption', hostDecipher: true })
+const encryptions = (fake: FakeToken | undefined): number =>
+  fake?.calls.filter(name => name === 'C_Encrypt').length ?? 0
+
+describe('options', () => {
+  test.each([
+    [{ members: [] }, 'two tokens'],
+    [{ members: undefined }, 'two tokens'],
+    [{ probeMs: 0 }, 'probeMs'],
+    [{ probeMs: 1.5 }, 'probeMs'],
+    [{ failBackAfter: 1001 }, 'failBackAfter'],
+    [{ onEvent: 'log' }, 'onEvent'],
+    [{ balance: true }, 'balance'],
+  ])('%j is refused', async (more, text) => {
+    const { open } = await bench()
+    const error = await errorOf(() => open(more as never))
+    expect(error).toMatchObject({ code: 'ERR_ARGUMENT' })
+    expect(error.message).toContain(text)
+  })
+
+  test('two members of one module must be in processes of their own', async () => {
+    const { open, fakes } = await bench()
+    const [fake] = fakes
+    const member = optionsFor(fake ?? new FakeToken())
+    const error = await errorOf(() => open({ members: [member, { ...member, token: 'other' }] }))
+    expect(error).toMatchObject({ code: 'ERR_ARGUMENT' })
+    expect(error.message).toContain("executor 'process'")
+  })
+
+  test("a member's options are checked like those of one token, and its place is said", async () => {
+    const { open, fakes } = await bench()
+    const [one] = fakes
+    const good = optionsFor(one ?? new FakeToken())
+    const error = await errorOf(() => open({ members: [good, { ...good, module: '' }] }))
+    expect(error).toMatchObject({ code: 'ERR_ARGUMENT' })
+  })
+})
+
+test("ring and onOperation are the group's, and hold", async () => {
+  const { open, fakes } = await bench()
+  const members = fakes.map(fake => optionsFor(fake, { onOperation: () => undefined }))
+  await expect(open({ members })).rejects.toMatchObject({ code: 'ERR_ARGUMENT' })
+  await using group = await open({ ring: [{ kid: 'PEK-3', usage: 'pin-encryption' }] })
+  await expect(bind(group)).rejects.toMatchObject({ code: 'ERR_BACKEND_SEALED' })
+})
+
+describe('the keys are the same, or are refused', () => {
+  test('another key by the same kid: ERR_KEY_CHECK_VALUE at bind', async () => {
+    const { open, fakes } = await bench()
+    fakes[1]?.remove('PEK-2')
+    const [other] = CONTRACT_KEYS.filter(({ kid }) => kid === 'PEK-CLOSED')
+    await provisionFake(fakes[1] ?? new FakeToken(), {}, [
+      {
+        kid: 'PEK-2',
+        usage: 'pin-encryption',
+        hostDecipher: true,
+        algorithm: 'tdea-2key',
+        material: 'FEDCBA98765432100123456789ABCDEF',
+      },
+    ])
+    expect(other).toBeDefined()
+    await using group = await open()
+    const error = await errorOf(() => bind(group))
+    expect(error).toMatchObject({ code: 'ERR_KEY_CHECK_VALUE' })
+    expect(error.message).toContain('member 1 holds another key')
+    expect((await bind(group, 'PEK-3')).kid).toBe('PEK-3')
+  })
+
+  test('a key that one token does not have: ERR_KEY_NOT_FOUND, and which', async () => {
+    const { open, fakes } = await bench()
+    fakes[1]?.remove('PEK-2')
+    await using group = await open()
+    const error = await errorOf(() => bind(group))
+    expect(error).toMatchObject({ code: 'ERR_KEY_NOT_FOUND', kid: 'PEK-2' })
+    expect(error.message).toContain('member 1')
+  })
+
+  test('another key pair is told by its public key', async () => {
+    const { open, fakes } = await bench()
+    fakes[1]?.remove('SIGN-1')
+    const bob = CONTRACT_KEYS.find(({ kid }) => kid === 'JWE-BOB')
+    if (bob === undefined) throw new Error('no such key')
+    await provisionFake(fakes[1] ?? new FakeToken(), {}, [{ ...bob, kid: 'SIGN-1', usage: 'jwt-signing' }])
+    await using group = await open()
+    await expect(group.bind({ kid: 'SIGN-1', usage: 'jwt-signing' })).rejects.toMatchObject({
+      code: 'ERR_KEY_CHECK_VALUE',
+    })
+  })
+})
+
+describe('one works, the next takes over', () => {
+  test('every operation, on the first; on the second when the first is away; on the first again', async () => {
+    const { open, fakes, events, until } = await bench()
+    await using group = await open({ failBackAfter: 2, probeMs: 1 })
+    const [key, three] = [await bind(group), await bind(group, 'PEK-3')]
+    const cmac = await group.bind({ kid: 'CMAC-A', usage: 'cmac' })
+    const bob = await group.bind({ kid: 'JWE-BOB', usage: 'jwe-key-agreement' })
+    const sign = await group.bind({ kid: 'SIGN-1', usage: 'jwt-signing' })
+    const point = Uint8Array.of(
+      4,
+      ...Buffer.from(
+        '6B17D1F2E12C4247F8BCE6E563A440F277037D812DEB33A0F4A13945D898C2964FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5',
+        'hex',
+      ),
+    )
+    const all = async (): Promise<Uint8Array[]> => [
+      await operationsOf(key).encipher(BLOCK),
+      await operationsOf(key).decipher(BLOCK),
+      await operationsOf(key).reencipher(three, BLOCK),
+      await operationsOf(cmac).mac({ algorithm: 'cmac', padding: 'none' }, BLOCK),
+      await operationsOf(bob).deriveContentKey({ ephemeralPublicKey: point, otherInfo: BLOCK, length: 32 }),
+    ]
+    const before = await all()
+    expect((await operationsOf(sign).sign(BLOCK)).length).toBe(64)
+    expect((await group.randomBytes(8)).length).toBe(8)
+    expect(await group.health()).toMatchObject({ ok: true, state: 'open' })
+    for (const fake of fakes) fake.reset()
+    await operationsOf(key).encipher(BLOCK)
+    expect(fakes.map(encryptions)).toEqual([1, 0])
+
+    const [first] = fakes
+    if (first === undefined) throw new Error('no fake')
+    first.faultOf = { fn: '*', code: 0xe0 }
+    expect(await all()).toEqual(before)
+    expect(events[0]).toMatchObject({ member: 0, state: 'away', active: 1, code: expect.any(String) })
+    expect(await group.health()).toMatchObject({ ok: true, state: 'degraded' })
+
+    first.faultOf = undefined
+    await until(() => events.some(({ member, state }) => member === 0 && state === 'ready'))
+    expect(events.at(-1)).toMatchObject({ member: 0, state: 'ready', active: 0 })
+    for (const fake of fakes) fake.reset()
+    expect(await all()).toEqual(before)
+    expect(encryptions(fakes[1])).toBe(0)
+    expect(await group.health()).toMatchObject({ ok: true, state: 'open' })
+  })
+
+  test('an error of the caller is no reason to ask another token', async () => {
+    const { open, fakes, events } = await bench()
+    await using group = await open()
+    const key = await bind(group)
+    const [first, second] = fakes
+    if (first === undefined) throw new Error('no fake')
+    second?.reset()
+    first.faultOf = { fn: 'C_Encrypt', code: 0x21 }
+    await expect(operationsOf(key).encipher(BLOCK)).rejects.toMatchObject({ code: 'ERR_PKCS11_CALL' })
+    expect(encryptions(second)).toBe(0)
+    expect(events).toEqual([])
+  })
+
+  test('all away: a retryable error; health says so', async () => {
+    const { open, fakes } = await bench()
+    await using group = await open()
+    const key = await bind(group)
+    for (const fake of fakes) fake.faultOf = { fn: '*', code: 0xe0 }
+    await expect(operationsOf(key).encipher(BLOCK)).rejects.toMatchObject({ retryable: true })
+    await expect(operationsOf(key).encipher(BLOCK)).rejects.toMatchObject({ retryable: true })
+    await expect(group.bind({ kid: 'PEK-3', usage: 'pin-encryption' })).rejects.toMatchObject({
+      retryable: true,
+    })
+    expect(await group.health()).toMatchObject({ ok: false, state: 'degraded' })
+    for (const fake of fakes) fake.faultOf = undefined
+  })
+
+  test('a key bound while one is away is proven in that one before it works', async () => {
+    const { open, fakes, events, until } = await bench()
+    await using group = await open({ failBackAfter: 1, probeMs: 1 })
+    const [first] = fakes
+    if (first === undefined) throw new Error('no fake')
+    first.faultOf = { fn: '*', code: 0xe0 }
+    const key = await bind(group)
+    const before = await operationsOf(key).encipher(BLOCK)
+    first.faultOf = undefined
+    await until(() => events.some(({ member, state }) => member === 0 && state === 'ready'))
+    first.reset()
+    expect(await operationsOf(key).encipher(BLOCK)).toEqual(before)
+    expect(encryptions(first)).toBe(1)
+    group.unbind(key)
+    await expect(operationsOf(key).encipher(BLOCK)).rejects.toMatchObject({ code: 'ERR_KEY_FOREIGN' })
+  })
+
+  test('one that was away at open comes in; a refused PIN opens nothing', async () => {
+    const { open, fakes, events, until } = await bench()
+    const [first] = fakes
+    if (first === undefined) throw new Error('no fake')
+    first.faultOf = { fn: '*', code: 0xe0 }
+    await using group = await open({ failBackAfter: 1, probeMs: 1 })
+    expect(events).toEqual([expect.objectContaining({ member: 0, state: 'away' })])
+    expect(group.capabilities().notes[0]).toBe('a group of 2 tokens, 1 of them open')
+    await bind(group)
+    first.faultOf = undefined
+    await until(() => events.some(({ member, state }) => member === 0 && state === 'ready'))
+
+    const wrong = fakes.map(fake => optionsFor(fake, { pin: () => 'wrong-pin' }))
+    await group.close()
+    await expect(open({ members: wrong })).rejects.toMatchObject({ code: 'ERR_PKCS11_LOGIN' })
+    for (const fake of fakes) fake.faultOf = { fn: '*', code: 0xe0 }
+    await expect(open()).rejects.toMatchObject({ retryable: true })
+  })
+
+  test('a key that changed value in the active token: refused there, answered by the other, and said', async () => {
+    const { open, fakes, events, until } = await bench()
+    await using group = await open({ failBackAfter: 1, probeMs: 1 })
+    const key = await bind(group)
+    const before = await operationsOf(key).encipher(BLOCK)
+    const [first] = fakes
+    if (first === undefined) throw new Error('no fake')
+    first.remove('PEK-2')
+    await provisionFake(first, {}, [
+      {
+        kid: 'PEK-2',
+        usage: 'pin-encryption',
+        hostDecipher: true,
+        algorithm: 'tdea-2key',
+        material: 'FEDCBA98765432100123456789ABCDEF',
+      },
+    ])
+    expect(await operationsOf(key).encipher(BLOCK)).toEqual(before)
+    expect(events[0]).toMatchObject({ member: 0, state: 'wrong', active: 1, code: 'ERR_KEY_CHECK_VALUE' })
+    expect(await group.health()).toMatchObject({ ok: true, state: 'degraded' })
+    // Put right by an operator, it is used again.
+    first.remove('PEK-2')
+    await provisionFake(
+      first,
+      {},
+      PEK.filter(({ kid }) => kid === 'PEK-2'),
+    )
+    await until(() => events.some(({ member, state }) => member === 0 && state === 'ready'))
+  })
+
+  test('a member that cannot do what the group does stays out', async () => {
+    const { open, fakes, events, until } = await bench()
+    const [first] = fakes
+    if (first === undefined) throw new Error('no fake')
+    first.faultOf = { fn: '*', code: 0xe0 }
+    await using group = await open({ failBackAfter: 1, probeMs: 1 })
+    expect(group.capabilities().macs.cmac).toBe('native')
+    Object.assign(first.options, { without: [0x108a, 0x138] })
+    first.faultOf = undefined
+    await until(() => events.some(({ member, state }) => member === 0 && state === 'wrong'))
+    expect(events.find(({ state }) => state === 'wrong')?.reason).toContain('cmac')
+  })
+
+  test("a listener's own mistake changes nothing", async () => {
+    const { open, fakes } = await bench()
+    await using group = await open({
+      onEvent: () => {
+        throw new Error('mine')
+      },
+    })
+    const key = await bind(group)
+    const before = await operationsOf(key).encipher(BLOCK)
+    const [first] = fakes
+    if (first !== undefined) first.faultOf = { fn: '*', code: 0xe0 }
+    expect(await operationsOf(key).encipher(BLOCK)).toEqual(before)
+  })
+})
