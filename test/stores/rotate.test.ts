@@ -223,11 +223,43 @@ test.each([
   ['one kid', () => ({ from: to, to })],
   ['no store', () => ({ store: {} })],
   ['no key', () => ({ to: 'STORE-2' })],
+  ['no old key', () => ({ from: 'STORE-1' })],
+  ['what only looks like a key', () => ({ from: { ...from } })],
   ['a batch of nothing', () => ({ batch: 0 })],
   ['a misspelt option', () => ({ batches: 1 })],
 ])('rotateStorageKey refuses %s', async (_, more) => {
   const call = () => rotateStorageKey({ store: memoryIssuerStore(), from, to, ...more() } as never)
   await failure(call, 'ERR_ARGUMENT')
+})
+
+test('rotateStorageKey refuses keys for anything else before it lists a block', async () => {
+  const other = await softwareBackend({
+    keys: [
+      material('STORE-E', '1C15B6AB2F7A43E5D3B9F8016E45928A'),
+      {
+        kid: 'MAC-1',
+        usage: 'retail-mac',
+        algorithm: 'tdea-2key',
+        material: '4FD5C7A2893EB6015D02F7E0A8641C9B',
+      },
+    ],
+  })
+  const enciphers = await other.bind({ kid: 'STORE-E', usage: 'pin-encryption', mode: 'E' })
+  const deciphers = await other.bind({ kid: 'STORE-E', usage: 'pin-encryption', mode: 'D' })
+  const mac = await other.bind({ kid: 'MAC-1', usage: 'retail-mac' })
+  const pins = new Proxy(memoryIssuerStore().pins, {
+    get: (target, name, self) =>
+      name === 'listBlocks' ? expect.unreachable('listed') : Reflect.get(target, name, self),
+  })
+  for (const keys of [
+    { from: enciphers, to },
+    { from: mac, to },
+    { from, to: deciphers },
+    { from, to: mac },
+  ]) {
+    await failure(() => rotateStorageKey({ store: { pins }, ...keys }), 'ERR_KEY_USAGE')
+  }
+  await other.close()
 })
 
 describe.each(AVAILABLE)('%s: resealPans', { timeout: 60_000 }, driver => {
