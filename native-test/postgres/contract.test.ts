@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { type IssuerStore, openPostgresIssuerStore, panSealer } from '../../src/postgres.js'
 import { issuerStoreContract } from '../../src/testing.js'
+import { expectHistories, type World } from '../../test/stores/history.js'
 import {
   expectWritten,
   killWriter,
@@ -32,6 +33,19 @@ describePostgres('issuer stores: PostgreSQL', server => {
     },
   })
   test.each(contract)('$name', ({ run }) => run())
+
+  test('histories of a card against the model', async () => {
+    const schema = newSchema()
+    const world: World = {
+      handles: [await open(schema), await open(schema)],
+      reopen: async () => {
+        await Promise.all(world.handles.map(store => store.close()))
+        return [await open(schema), await open(schema)]
+      },
+    }
+    await expectHistories(world, { runs: 4, seed: Number(process.env['HISTORY_SEED'] ?? 1) })
+    await Promise.all(world.handles.map(store => store.close()))
+  })
 
   describe('processes', () => {
     test('two race for each intdatag: one is accepted, the other refused', async () => {
