@@ -50,6 +50,7 @@ export { type OpenedJwe, type OpenRequest, openJwe } from './jwe/open.js'
 export { importRecipient, type P256Recipient, type PublicJwkLike } from './jwe/recipient.js'
 export { type SealRequest, sealJwe } from './jwe/seal.js'
 export type { CheckValue, CheckValueMethod } from './key/check-value.js'
+export type { Ibm3624Rule, PinValueRule, PvvRule } from './key/pin-value.js'
 export type { KeyMode, KeyOperation, KeyPurpose, KeyUsage, UsageRule } from './key/usage.js'
 export { USAGES } from './key/usage.js'
 export {
@@ -96,6 +97,13 @@ export {
   parseFormat0,
 } from './pin/formats/format0.js'
 export type { PinBlockFormat, SupportedFormat } from './pin/formats/formats.js'
+export {
+  type GeneratePinValueInput,
+  generateOffset,
+  generatePvv,
+  type NaturalPinInput,
+  naturalPin,
+} from './pin/pin-value.js'
 export { TRANSLATIONS } from './pin/policy.js'
 export {
   type ReencipherPinBlockInput,
@@ -109,6 +117,7 @@ export {
   translatePinBlock,
   translatePinBlocks,
 } from './pin/translate.js'
+export { type PinReference, type VerifyPinBlockInput, verifyPinBlock } from './pin/verify.js'
 export type {
   Encipherment,
   KeyAlgorithm,
@@ -131,6 +140,15 @@ export type { AcceptRequest, ChangeCounterOptions, PccRule, PccWrap } from './se
 export { requestFingerprint } from './seccos/counter/state.js'
 export type { ChangeCounterStore, KeyPage, StoredRecord, WriteOptions } from './seccos/counter/store.js'
 export { memoryStore } from './seccos/counter/store.js'
+export {
+  type CountedTry,
+  type TriedVerdict,
+  type TriesOf,
+  TryCounter,
+  type TryCounterOptions,
+  type TryEvent,
+  type TryRule,
+} from './seccos/counter/tries.js'
 export {
   type BuildDataSetInput,
   buildDataSet,

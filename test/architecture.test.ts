@@ -74,6 +74,10 @@ const LATER: readonly (readonly [idea: string, files: RegExp])[] = [
   ['several tokens with the same keys', /^backend\/pkcs11\/group\.ts$/],
   ['a binding without a compiler', /^backend\/pkcs11\/binding\/(koffi-binding|load)\.ts$/],
   ['what the opener of a backend decides: key ring and limits', /^backend\/opener\.ts$/],
+  [
+    'PIN verification: PVV, 3624, the try counter',
+    /^(key\/pin-value|pin\/(pin-value|verify)|seccos\/counter\/tries)\.ts$/,
+  ],
   ['formats 1 to 4', /^pin\/formats\/format[1-4]\.ts$/],
 ]
 

@@ -17,6 +17,7 @@
  */
 import type { CallOptions } from '../base/arguments.js'
 import type { CheckValue } from '../key/check-value.js'
+import type { PinValueRule } from '../key/pin-value.js'
 import type { KeyMode, KeyOperation, KeyUsage } from '../key/usage.js'
 import type { KeyAlgorithm } from '../primitives/algorithms.js'
 import type { Capabilities, Health } from './driver.js'
@@ -53,6 +54,11 @@ export interface BindSpec {
    */
   readonly validFrom?: Date
   readonly validTo?: Date
+  /**
+   * For `visa-pvv` and `ibm-3624` keys: what their values are made by; the verbs ask for it. A kid keeps the first that it was bound
+   * with: `ERR_KEY_USAGE` for another one.
+   */
+  readonly pinValue?: PinValueRule
 }
 
 /** One use of a key, as the opener's `onOperation` hears of it before it happens. No secret, and nothing of the data. */

@@ -8,6 +8,7 @@ import { isPlainBytes, snapshot } from '../base/bytes.js'
 import { ArgumentError, InputError, KeyError } from '../base/errors.js'
 import { type CheckValue, snapshotCheckValue } from '../key/check-value.js'
 import { type KeyPeriod, readPeriod } from '../key/period.js'
+import { type PinValueRule, readPinValueRule } from '../key/pin-value.js'
 import {
   isKeyMode,
   isKeyUsage,
@@ -48,10 +49,21 @@ export interface ReadSpec {
   readonly kcv: string | CheckValue | undefined
   readonly hostDecipher: boolean
   readonly period: KeyPeriod
+  readonly pinValue: PinValueRule | undefined
 }
 
 export function readSpec(spec: BindSpec, what = 'bind'): ReadSpec {
-  const names = ['kid', 'usage', 'mode', 'algorithm', 'kcv', 'hostDecipher', 'validFrom', 'validTo'] as const
+  const names = [
+    'kid',
+    'usage',
+    'mode',
+    'algorithm',
+    'kcv',
+    'hostDecipher',
+    'validFrom',
+    'validTo',
+    'pinValue',
+  ] as const
   const read = readOptions(spec, what, names)
   const { kid, usage, mode: given, algorithm, kcv, hostDecipher = false } = read
   requireKid(kid)
@@ -71,6 +83,7 @@ export function readSpec(spec: BindSpec, what = 'bind'): ReadSpec {
     kcv: kcv === undefined ? undefined : snapshotCheckValue(kcv),
     hostDecipher,
     period: readPeriod(read),
+    pinValue: readPinValueRule(usage, read.pinValue),
   }
 }
 

@@ -8,6 +8,7 @@ import { type CallOptions, deepFreeze, readOptions } from '../base/arguments.js'
 import { ArgumentError, BackendError, KeyError } from '../base/errors.js'
 import { type CheckValue, methodOf, readCheckValue, requireCheckValue } from '../key/check-value.js'
 import { type KeyPeriod, narrower, periodRemark } from '../key/period.js'
+import type { PinValueRule } from '../key/pin-value.js'
 import { type KeyUsage, USAGES } from '../key/usage.js'
 import { isTdea } from '../primitives/algorithms.js'
 import { es256PublicKey } from '../primitives/p256.js'
@@ -47,6 +48,7 @@ class BackendFront<Ref> implements Backend {
   readonly #capabilities: Capabilities
   readonly #bound = new WeakMap<Key, Reference<Ref>>()
   readonly #usageOfKid = new Map<string, KeyUsage>()
+  readonly #ruleOfKid = new Map<string, string>()
   readonly #known = new Map<string, KnownKey>()
   readonly #ring: KeyRing | undefined
   /** By kid, for whoever asks after the health of the backend. */
@@ -74,6 +76,9 @@ class BackendFront<Ref> implements Backend {
     this.#requireOpenRing(kid)
     const ruled = requireInRing(this.#ring, wanted)
     this.#requireOneUsage(kid, usage)
+    const pinValue = ruled?.pinValue ?? wanted.pinValue
+    this.#requireOneRule(kid, pinValue)
+    if (wanted.pinValue !== undefined) this.#requireOneRule(kid, wanted.pinValue, pinValue)
     const expected = longer(kcv, ruled?.kcv)
     const query = {
       kid,
@@ -91,6 +96,7 @@ class BackendFront<Ref> implements Backend {
     const publicKey = USAGES[usage].purpose === 'signature' ? readPublicKey(found) : undefined
     // Once more: another bind of this kid may have come first while the driver was looking.
     this.#requireOneUsage(kid, usage, publicJwk?.x)
+    this.#requireOneRule(kid, pinValue)
     this.#requireOpenRing(kid)
     this.#requireOneName({ kid, usage, algorithm: found.algorithm, checkValue, identity: found.identity })
     this.#usageOfKid.set(kid, usage)
@@ -106,7 +112,9 @@ class BackendFront<Ref> implements Backend {
       checkValue,
       parity,
       ...period,
+      ...(pinValue !== undefined && { pinValue }),
     }
+    if (pinValue !== undefined) this.#ruleOfKid.set(kid, JSON.stringify(pinValue))
     const facts = publicJwk === undefined ? common : { ...common, publicJwk }
     const reference = { ref, publicKey }
     const key = makeKey(facts, new BoundKey(facts, this.#parts, reference))
@@ -159,6 +167,17 @@ class BackendFront<Ref> implements Backend {
   #requireOpenRing(kid: string): void {
     if (!this.#sealed) return
     throw new BackendError('ERR_BACKEND_SEALED', `the backend is sealed: ${kid} had to be bound before`)
+  }
+
+  /** Whoever could bind a key anew with a table of their choice could choose the table of each verification. */
+  #requireOneRule(kid: string, rule: PinValueRule | undefined, other?: PinValueRule): void {
+    const known = other === undefined ? this.#ruleOfKid.get(kid) : JSON.stringify(other)
+    if (known === undefined || rule === undefined || known === JSON.stringify(rule)) return
+    throw new KeyError(
+      'ERR_KEY_USAGE',
+      `key ${kid} was bound with another pinValue, and has one for good`,
+      kid,
+    )
   }
 
   /** One key under two names shows in what its backend knows it by, and in its check value. */

@@ -6,6 +6,7 @@ import type { CallOptions } from '../base/arguments.js'
 import { ArgumentError, redactInspect } from '../base/errors.js'
 import type { CheckValue } from '../key/check-value.js'
 import type { KeyPeriod } from '../key/period.js'
+import type { PinValueRule } from '../key/pin-value.js'
 import { type KeyMode, type KeyUsage, usualMode } from '../key/usage.js'
 import type { KeyAlgorithm } from '../primitives/algorithms.js'
 import type { P256PublicJwk } from '../primitives/p256.js'
@@ -24,6 +25,8 @@ export interface KeyFacts extends KeyPeriod {
   readonly parity: KeyParity
   /** True where the caller allowed, at bind, that blocks under this key are deciphered in host memory. */
   readonly hostDecipher: boolean
+  /** For `visa-pvv` and `ibm-3624` keys, where it was given at bind. */
+  readonly pinValue?: PinValueRule
   /** For `jwe-key-agreement` and `jwt-signing` keys: the public key to hand to the other side. */
   readonly publicJwk?: P256PublicJwk
 }
@@ -112,6 +115,7 @@ export class Key implements KeyFacts {
   readonly checkValue: CheckValue
   readonly parity: KeyParity
   readonly hostDecipher: boolean
+  declare readonly pinValue?: PinValueRule
   declare readonly publicJwk?: P256PublicJwk
   declare readonly validFrom?: string
   declare readonly validTo?: string
@@ -137,6 +141,7 @@ export class Key implements KeyFacts {
     this.hostDecipher = facts.hostDecipher
     if (facts.validFrom !== undefined) this.validFrom = facts.validFrom
     if (facts.validTo !== undefined) this.validTo = facts.validTo
+    if (facts.pinValue !== undefined) this.pinValue = facts.pinValue
     if (facts.publicJwk !== undefined) this.publicJwk = Object.freeze({ ...facts.publicJwk })
     this.#operations = operations
     Object.freeze(this)

@@ -17,6 +17,8 @@ export type KeyUsage =
   | 'hmac'
   | 'prw-generate'
   | 'prw-verify'
+  | 'visa-pvv'
+  | 'ibm-3624'
   | 'jwe-key-agreement'
   | 'jwt-signing'
   | 'key-block-protection'
@@ -43,6 +45,8 @@ export type KeyPurpose =
   | 'pin-block'
   | 'mac'
   | 'prw'
+  | 'pvv'
+  | 'pin-offset'
   | 'content-key'
   | 'signature'
   | 'key-block'
@@ -115,6 +119,9 @@ export const USAGES: Readonly<Record<KeyUsage, UsageRule>> = deepFreeze({
     macs: EVERY_MAC,
   },
   'prw-verify': { x9143: 'V0', purpose: 'prw', modes: ['V'], algorithms: PRW_KEYS, macs: EVERY_MAC },
+  // Enciphering is what they do inside: none of them is a PIN key for that.
+  'visa-pvv': { x9143: 'V2', purpose: 'pvv', modes: ['C', 'G', 'V'], algorithms: ['tdea-2key'], macs: [] },
+  'ibm-3624': { x9143: 'V1', purpose: 'pin-offset', modes: ['C', 'G', 'V'], algorithms: TDEA, macs: [] },
   'jwe-key-agreement': {
     x9143: 'K3',
     purpose: 'content-key',
@@ -161,6 +168,14 @@ const DEEDS: Readonly<Record<KeyPurpose, Partial<Record<KeyAction, { by: KeyOper
   prw: {
     generate: { by: 'mac', words: 'computing a PRW' },
     verify: { by: 'mac', words: 'verifying a PRW' },
+  },
+  pvv: {
+    generate: { by: 'encipher', words: 'making a PVV' },
+    verify: { by: 'encipher', words: 'verifying a PVV' },
+  },
+  'pin-offset': {
+    generate: { by: 'encipher', words: 'making an offset or a natural PIN' },
+    verify: { by: 'encipher', words: 'verifying an offset' },
   },
   'content-key': { derive: { by: 'deriveContentKey', words: 'opening a JWE' } },
   signature: { sign: { by: 'sign', words: 'signing' } },

@@ -12,6 +12,7 @@ import {
   requireKeyFor,
   requireRandom,
 } from './computation.js'
+import { readTries, type TriesOf, withTry } from './counter/tries.js'
 import { buildChecked, maskChecked, readChecked } from './data-set.js'
 import { type DataSetValues, VALUES } from './field-value.js'
 import { readText, showText } from './profile/forms.js'
@@ -136,17 +137,23 @@ export interface VerifyPrwInput extends DataSetValues {
   readonly dataSet: Uint8Array
   /** The stored PRW, in the profile's text form. */
   readonly prwValue: string
+  /** Whose tries are counted, before the comparison. Without a counter, here or elsewhere, this verb is an oracle. */
+  readonly tries?: TriesOf
 }
 
 /** The verdict on a candidate PIN. */
 export interface PrwVerdict extends ProfileMark {
   /** True: the PIN is the one the PRW was made from. The object itself is always truthy: test this member. */
   readonly verified: boolean
+  /** With `tries`: true where nothing was compared, for the card had no try left. */
+  readonly blocked?: boolean
+  /** With `tries`: how many are left. */
+  readonly triesLeft?: number
 }
 
 /**
  * Verifies a candidate PIN against a stored PRW, in time that does not depend on where the values differ. A wrong PIN
- * is a verdict, not an error. Bound the attempts per card before this call.
+ * is a verdict, not an error. Give it `tries`, or count them before this call: without a counter it finds any PIN.
  *
  * Errors: `ERR_DATA_SET` with `field` (the data set is not masked or does not read, a value is missing or disagrees),
  * `ERR_ENCODING` (`prwValue` is not in its text form), `ERR_KEY_USAGE`, `ERR_KEY_ALGORITHM`, `ERR_ARGUMENT`,
@@ -158,7 +165,7 @@ export interface PrwVerdict extends ProfileMark {
  * ```
  */
 export async function verifyPrw(input: VerifyPrwInput, options?: CallOptions): Promise<PrwVerdict> {
-  const request = readOwn(input, 'verifyPrw', [...VALUES, 'key', 'profile', 'dataSet', 'prwValue'])
+  const request = readOwn(input, 'verifyPrw', [...VALUES, 'key', 'profile', 'dataSet', 'prwValue', 'tries'])
   const { key, profile, prwValue } = request
   requireProfile(profile)
   requireKey(key, 'key')
@@ -167,7 +174,12 @@ export async function verifyPrw(input: VerifyPrwInput, options?: CallOptions): P
   requirePan(request.pan)
   const masked = snapshot(request.dataSet, 'dataSet')
   const dataSet = { masked, content: readChecked(profile, masked) }
-  return prwVerdict({ key, profile, dataSet, prwValue, given: request }, options)
+  const { tries: given, ...values } = request
+  const compare = () => prwVerdict({ key, profile, dataSet, prwValue, given: values }, options)
+  if (given === undefined) return compare()
+  const tries = readTries(given)
+  const { verified, blocked, triesLeft = 0 } = await withTry(tries, async () => (await compare()).verified)
+  return { verified, blocked, triesLeft, ...markOf(profile) }
 }
 
 /** The inner door of {@link verifyPrw}: key, PIN and PAN checked, the data set in memory of its own and read. */

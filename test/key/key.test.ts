@@ -121,6 +121,8 @@ describe('the usage table', () => {
     ['hmac', 'M7 CGV', ['hmac-sha256'], ['mac'], ['hmac-sha256']],
     ['prw-generate', 'V0 G', PRW, ['mac'], MACS],
     ['prw-verify', 'V0 V', PRW, ['mac'], MACS],
+    ['visa-pvv', 'V2 CGV', ['tdea-2key'], ['encipher'], []],
+    ['ibm-3624', 'V1 CGV', TDEA, ['encipher'], []],
     ['jwe-key-agreement', 'K3 X', ['ec-p256'], ['deriveContentKey'], []],
     ['jwt-signing', 'S0 S', ['ec-p256'], ['sign'], []],
   ])('%s is %s', (usage, codes, algorithms, operations, macs) => {

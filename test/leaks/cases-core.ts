@@ -45,6 +45,14 @@ const request = () => ({
 })
 const move = ({ keys }: World) => ({ block: bytes(secret.storedBlock), from: keys.store, to: keys.zpk })
 
+const blockValue = ({ keys }: World) =>
+  ({ block: bytes(secret.storedBlock), pan: pan(), format: 0, from: keys.store }) as const
+const triesOptions = () => ({
+  store: core.memoryStore(),
+  products: { classic: { limit: 3, afterSuccess: 'reset' as const } },
+})
+const TRIED = { cardId: 'card-1', product: 'classic' }
+
 const carried = () => ({ material: bytes(secret.keys['carried key']), algorithm: 'aes-128' as const })
 const sealing = ({ keys }: World) => ({
   key: keys.kbpk,
@@ -257,6 +265,47 @@ export const CORE: readonly LeakCase[] = [
   verb('reencipherPinBlock', core.reencipherPinBlock, world => [move(world), world.options], {
     holds: ['shared block'],
   }),
+  verb('generatePvv', core.generatePvv, world => [
+    { ...blockValue(world), key: world.keys.pvk },
+    world.options,
+  ]),
+  verb('generateOffset', core.generateOffset, world => [
+    { ...blockValue(world), key: world.keys.offset },
+    world.options,
+  ]),
+  verb('naturalPin', core.naturalPin, ({ keys, options }) => [
+    { pan: pan(), key: keys.offset, length: 4, format: 0, to: keys.store },
+    options,
+  ]),
+  verb('verifyPinBlock', core.verifyPinBlock, world => [
+    {
+      ...blockValue(world),
+      against: { kind: 'pvv', pvv: '0000', key: world.keys.pvk },
+      tries: 'counted-elsewhere',
+    },
+    world.options,
+  ]),
+  verb(
+    'TryCounter',
+    options => new core.TryCounter(options),
+    () => [triesOptions()],
+    { pure: true },
+  ),
+  method(
+    'TryCounter.begin',
+    () => new core.TryCounter(triesOptions()),
+    () => [TRIED],
+  ),
+  method(
+    'TryCounter.left',
+    () => new core.TryCounter(triesOptions()),
+    () => [TRIED],
+  ),
+  method(
+    'TryCounter.unblock',
+    () => new core.TryCounter(triesOptions()),
+    () => [TRIED],
+  ),
   verb('buildFormat0', core.buildFormat0, () => [{ pin: pin(), pan: pan() }], {
     holds: ['clear block'],
     pure: true,

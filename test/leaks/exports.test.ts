@@ -119,6 +119,10 @@ describe('the table of leak cases', () => {
       Backend: backend,
       KeyOperations: operationsOf(keys.store),
       ChangeCounter: counter,
+      TryCounter: new core.TryCounter({
+        store: core.memoryStore(),
+        products: { classic: { limit: 3, afterSuccess: 'reset' } },
+      }),
       KeyStore: keyStore,
       OwnTokens: tokens,
       Cards: client.cards,

@@ -47,6 +47,8 @@ export const keys = {
   'CMAC key': randomBytes(16),
   'PRW key': randomBytes(16),
   'key block key': randomBytes(16),
+  'PVV key': randomBytes(16),
+  'offset key': randomBytes(16),
   'carried key': randomBytes(16),
 } as const
 export const jwe: P256Jwk = p256()

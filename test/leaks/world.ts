@@ -56,12 +56,29 @@ export const KEYS: readonly PlantedKey[] = [
   tdea('PRW-G', 'prw-generate', 'PRW key'),
   tdea('PRW-V', 'prw-verify', 'PRW key'),
   { ...tdea('KBPK', 'key-block-protection', 'key block key', true), algorithm: 'aes-128' },
+  tdea('PVK', 'visa-pvv', 'PVV key'),
+  tdea('OFFSET', 'ibm-3624', 'offset key'),
   { kid: 'JWE', usage: 'jwe-key-agreement', algorithm: 'ec-p256', material: secret.jwe },
   { kid: 'SIGN', usage: 'jwt-signing', algorithm: 'ec-p256', material: secret.signing },
 ]
 
 export type Bound = Readonly<
-  Record<'zpk' | 'store' | 'closed' | 'mac' | 'cbc' | 'cmac' | 'prwG' | 'prwV' | 'kbpk' | 'jwe' | 'sign', Key>
+  Record<
+    | 'zpk'
+    | 'store'
+    | 'closed'
+    | 'mac'
+    | 'cbc'
+    | 'cmac'
+    | 'prwG'
+    | 'prwV'
+    | 'kbpk'
+    | 'pvk'
+    | 'offset'
+    | 'jwe'
+    | 'sign',
+    Key
+  >
 >
 
 /** What verbs work on. */
@@ -89,10 +106,16 @@ export const profile = ILLUSTRATIVE_NOT_GIROCARD_TDEA
 export const FIELDS = { psn: '01', expiry: '2912', issuer: 'is_tbank01' } as const
 const INTDATAG = 'TAG-0123456789-ABCDE'
 
+const OFFSET_RULE = {
+  decimalisation: '0123456789012345',
+  validation: { from: 0, length: 12, pad: 'F' },
+}
+
 export async function bindAll(backend: Backend): Promise<Bound> {
   const bind = (kid: string): Promise<Key> => {
     const { usage, hostDecipher = false } = KEYS.find(key => key.kid === kid) ?? KEYS[0] ?? never()
-    return backend.bind({ kid, usage, hostDecipher })
+    const pinValue = usage === 'visa-pvv' ? { pvki: 1 } : usage === 'ibm-3624' ? OFFSET_RULE : undefined
+    return backend.bind({ kid, usage, hostDecipher, ...(pinValue && { pinValue }) })
   }
   return {
     zpk: await bind('ZPK'),
@@ -104,6 +127,8 @@ export async function bindAll(backend: Backend): Promise<Bound> {
     prwG: await bind('PRW-G'),
     prwV: await bind('PRW-V'),
     kbpk: await bind('KBPK'),
+    pvk: await bind('PVK'),
+    offset: await bind('OFFSET'),
     jwe: await bind('JWE'),
     sign: await bind('SIGN'),
   }

@@ -41,6 +41,7 @@ export function roleOf(plan: Plan, usage: KeyUsage, mode: KeyMode, algorithm: Ke
     if (mode === 'D') return { needs: ['DECRYPT'], allows: translates ? ['UNWRAP'] : [] }
     return { needs: ['ENCRYPT'], allows: translates ? ['DECRYPT', 'WRAP', 'UNWRAP'] : ['DECRYPT'] }
   }
+  if (enciphersInside(usage)) return { needs: ['ENCRYPT'], allows: [] }
   if (algorithm === 'ec-p256') return { needs: pairBits(usage).private, allows: [] }
   // Its check value is a CMAC: it unwraps, and enciphers nothing for anybody.
   if (usage === 'key-encryption') {
@@ -68,6 +69,11 @@ function masterBits(plan: Plan, usage: KeyUsage, algorithm: KeyAlgorithm): reado
   const means = derivationMeans(plan, algorithm)
   if (!means.ok) return []
   return means.by === 'inside' ? ['DERIVE'] : ['ENCRYPT']
+}
+
+/** Keys whose values are made out of one encipherment. */
+function enciphersInside(usage: KeyUsage): boolean {
+  return usage === 'visa-pvv' || usage === 'ibm-3624'
 }
 
 /** The role bits of the two halves of a P-256 key. */
@@ -112,6 +118,7 @@ export function newKeyBits(plan: Plan, purpose: KeyPurpose): readonly RoleBit[] 
     requireMeans(derivationMeans(plan, algorithm), 'the derivation of keys')
     return masterBits(plan, usage, algorithm)
   }
+  if (enciphersInside(usage)) return ['ENCRYPT']
   if (usage !== 'pin-encryption') {
     const bits = macs.map(mac => {
       const by = requireMeans(MAC_MEANS[mac](plan, algorithm), `${mac} with ${algorithm}`)
