@@ -1,0 +1,407 @@
+/**
+ * The defaults, each played on both sides of it: just before, nothing has happened; at it, it has. By clocks that the test
+ * moves; what is exercised where it is built has its place in the list at the end.
+ */
+import { generateKeyPairSync, randomBytes, X509Certificate } from 'node:crypto'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { SignJWT } from 'jose'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { DEFAULTS } from '../src/base/defaults.js'
+import type { FetchInit } from '../src/d1/client/exchange.js'
+import {
+  type D1ClientOptions,
+  d1Client,
+  healthEndpoints,
+  mtlsFetch,
+  ownTokens,
+  type ProviderTokensOptions,
+  providerTokens,
+  softwareSigner,
+} from '../src/d1.js'
+import { Pan } from '../src/index.js'
+import { testCa } from './d1/client/certificates.js'
+import { ManualClock, settle } from './d1/client/times.js'
+import { get, held, put } from './d1/endpoints/support/direct.js'
+import { PANS, pinPath, World } from './d1/endpoints/support/world.js'
+
+const agents = vi.hoisted(() => [] as object[])
+vi.mock('node:https', async importOriginal => {
+  const https = await importOriginal<typeof import('node:https')>()
+  class Agent extends https.Agent {
+    constructor(options: import('node:https').AgentOptions) {
+      super(options)
+      agents.push(options)
+    }
+  }
+  return { ...https, Agent }
+})
+
+const d1PublicJwk = {
+  ...generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'jwk' }),
+  kid: 'D1',
+}
+const signer = softwareSigner({
+  kid: 'S',
+  privateKey: generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey,
+})
+const REGISTER = { consumerId: 'c', cardProductId: 'p', pan: Pan.from(PANS.first), exp: '1229' }
+
+type Reply = (init: FetchInit) => Promise<Response>
+const refused =
+  (status: number, retryAfter?: number): Reply =>
+  async () =>
+    new Response(null, {
+      status,
+      headers: retryAfter === undefined ? {} : { 'retry-after': `${retryAfter}` },
+    })
+const silence: Reply = ({ signal }) =>
+  new Promise((_, reject) => signal.addEventListener('abort', () => reject(new Error('aborted'))))
+
+/** A client whose card calls are answered one after the other, the last one for ever. */
+function clientOn(clock: ManualClock, replies: readonly Reply[], more: Partial<D1ClientOptions> = {}) {
+  const sent: FetchInit[] = []
+  const fetch: D1ClientOptions['fetch'] = async (url, init) => {
+    if (url.endsWith('/oauth2/token')) {
+      return new Response(
+        JSON.stringify({ access_token: 't', token_type: 'Bearer', expires_in: 900 }),
+      ) as never
+    }
+    const reply = replies[Math.min(sent.length, replies.length - 1)] ?? silence
+    sent.push(init)
+    return (await reply(init)) as never
+  }
+  const options = {
+    environment: 'staging',
+    issuerId: 'is_tbank01',
+    signer,
+    d1PublicJwk,
+    clock,
+    fetch,
+  } as const
+  return { cards: d1Client({ ...options, random: () => 0, ...more }).cards, sent }
+}
+
+/** A clock that fires at once what waits for nothing, as the platform's does. */
+class Ticking extends ManualClock {
+  /** Moves on in steps, and says after how long the promise was settled. */
+  async until(promise: Promise<unknown>, limit: number, step = 50): Promise<number> {
+    let settled = false
+    const end = (): void => {
+      settled = true
+    }
+    promise.then(end, end)
+    // Sealing is no matter of this clock.
+    for (let i = 0; i < 20; i++) await this.advance(0)
+    while (!settled && this.elapsed() < limit) await this.advance(step)
+    return this.elapsed()
+  }
+}
+
+describe('calling D1', () => {
+  test('an attempt ends after 15 s, and not before', async () => {
+    const clock = new Ticking()
+    const { cards, sent } = clientOn(clock, [silence])
+    const call = cards.register({ cardId: 'card-1', card: REGISTER }).catch(() => {})
+    while (sent.length === 0) await clock.advance(0)
+    await clock.advance(DEFAULTS.client.attemptTimeoutMs.value - 1)
+    expect(sent[0]?.signal.aborted).toBe(false)
+    await clock.advance(1)
+    expect(sent[0]?.signal.aborted).toBe(true)
+    await clock.until(call, 70_000)
+  })
+
+  test('a call ends after one minute, whatever its attempts and pauses', async () => {
+    const clock = new Ticking()
+    const { cards, sent } = clientOn(clock, [refused(429, 29), refused(429, 29), silence])
+    const call = cards.register({ cardId: 'card-1', card: REGISTER }).catch(() => {})
+    expect(await clock.until(call, 80_000)).toBe(60_000)
+    expect(sent).toHaveLength(3)
+  })
+
+  test('three attempts; Retry-After of 30 s is waited for, of 31 s is not', async () => {
+    for (const [after, attempts] of [
+      [1, 3],
+      [30, 2],
+      [31, 1],
+    ] as const) {
+      const clock = new Ticking()
+      const { cards, sent } = clientOn(clock, [refused(503, after)])
+      await clock.until(
+        cards.register({ cardId: 'card-1', card: REGISTER }).catch(() => {}),
+        80_000,
+      )
+      expect(sent).toHaveLength(attempts)
+    }
+  })
+
+  test('pauses begin at 200 ms, double, and never exceed 5 s', async () => {
+    const pauses: number[] = []
+    class Watched extends Ticking {
+      override after(ms: number, callback: () => void): () => void {
+        if (ms <= 10_000) pauses.push(Math.round(ms))
+        return super.after(ms, callback)
+      }
+    }
+    const clock = new Watched()
+    const most = { maxAttempts: 10, totalTimeoutMs: 600_000, random: () => 1 - Number.EPSILON }
+    const { cards } = clientOn(clock, [refused(503)], most)
+    await clock.until(
+      cards.register({ cardId: 'card-1', card: REGISTER }).catch(() => {}),
+      100_000,
+    )
+    expect(pauses.filter(ms => ms > 0)).toEqual([200, 400, 800, 1600, 3200, 5000, 5000, 5000, 5000])
+  })
+
+  test('eight cards of a bulk registration at once', async () => {
+    const clock = new Ticking()
+    const { cards, sent } = clientOn(clock, [silence])
+    const controller = new AbortController()
+    const items = Array.from({ length: 20 }, (_, i) => ({ cardId: `card-${i}`, card: REGISTER }))
+    const run = cards.registerMany(items, { signal: controller.signal })
+    for (let i = 0; i < 50; i++) await clock.advance(0)
+    expect(sent).toHaveLength(8)
+    controller.abort()
+    await clock.until(run, 1000)
+  })
+
+  test('64 connections to a host, idle for 4 s at most', () => {
+    const { cert, key } = testCa('D1').issue('issuer', 'clientAuth')
+    mtlsFetch({ cert, key }).close()
+    expect(agents.at(-1)).toMatchObject({ maxSockets: 64, timeout: 4000 })
+  })
+
+  test('a certificate that ends in 30 days is reported, one that ends later is not', () => {
+    const { cert, key } = testCa('D1').issue('issuer', 'clientAuth')
+    const ends = new X509Certificate(cert).validTo
+    const told = (beforeTheEnd: number): number => {
+      const onExpiry = vi.fn()
+      vi.useFakeTimers({ now: Date.parse(ends) - beforeTheEnd, toFake: ['Date'] })
+      mtlsFetch({ cert, key, onExpiry }).close()
+      vi.useRealTimers()
+      return onExpiry.mock.calls.length
+    }
+    const days = 86_400_000
+    expect([told(30 * days + 1), told(30 * days)]).toEqual([0, 1])
+  })
+})
+
+describe('answering D1', () => {
+  let world: World
+  beforeAll(async () => {
+    world = await World.open()
+  })
+  afterAll(() => world[Symbol.asyncDispose]())
+  const open = { authorization: 'anyone-who-reaches-it', tokenEndpoint: undefined } as const
+
+  /** Whether the promise is settled, now. */
+  async function state(promise: Promise<Response>): Promise<number | 'pending'> {
+    let seen: number | 'pending' = 'pending'
+    promise.then(({ status }) => {
+      seen = status
+    })
+    await settle()
+    return seen
+  }
+
+  test('a request that hangs is 500 after 30 s', async () => {
+    const clock = new ManualClock()
+    const issuers = { is_tbank01: world.issuer({ cards: { find: () => new Promise<never>(() => {}) } }) }
+    const answer = world.handler({ ...open, clock, issuers })(get(pinPath('card-1')))
+    await settle()
+    await clock.advance(29_999)
+    expect(await state(answer)).toBe('pending')
+    await clock.advance(1)
+    expect(await state(answer)).toBe(500)
+  })
+
+  test('a body that does not come is 400 after 10 s', async () => {
+    const clock = new ManualClock()
+    const body = new ReadableStream({ pull: () => new Promise(() => {}) })
+    const answer = world.handler({ ...open, clock })(put('', { body, duplex: 'half' }))
+    await settle()
+    await clock.advance(9999)
+    expect(await state(answer)).toBe('pending')
+    await clock.advance(1)
+    expect(await state(answer)).toBe(400)
+  })
+
+  test('512 operations at once; the next is refused', async () => {
+    const { until, release } = held()
+    const find = async () => {
+      await until
+      return undefined
+    }
+    const handler = world.handler({ ...open, issuers: { is_tbank01: world.issuer({ cards: { find } }) } })
+    const answers = Array.from({ length: 512 }, (_, i) => handler(get(pinPath(`card-${i}`))))
+    await settle()
+    expect(await Promise.all(answers.slice(-1).map(state))).toEqual(['pending'])
+    const one = await handler(get(pinPath('one-more')))
+    expect([one.status, world.last.refusal?.reason]).toEqual([500, 'service-busy'])
+    release()
+    await Promise.all(answers)
+  })
+
+  test('what has expired is deleted from the stores once an hour', async () => {
+    const clock = new ManualClock()
+    const forgetRequests = vi.fn(async () => 0)
+    const { pins } = world.issuer()
+    const handler = world.handler({
+      ...open,
+      clock,
+      issuers: { is_tbank01: world.issuer({ pins: { ...pins, forgetRequests } }) },
+    })
+    const ask = async (times: number) => {
+      await handler(get(pinPath('no-pin')))
+      await settle()
+      expect(forgetRequests).toHaveBeenCalledTimes(times)
+    }
+    await ask(0)
+    await clock.advance(3_599_999)
+    await ask(0)
+    await clock.advance(1)
+    await ask(1)
+    await clock.advance(3_599_999)
+    await ask(1)
+    await clock.advance(1)
+    await ask(2)
+  })
+
+  test('a check of /readyz that hangs counts as failed after 2 s', async () => {
+    const clock = new ManualClock()
+    const health = healthEndpoints({ checks: { vault: () => new Promise<never>(() => {}) }, clock })
+    const answer = Promise.resolve(health(new Request('https://issuer.test/readyz')))
+    await settle()
+    await clock.advance(1999)
+    expect(await state(answer)).toBe('pending')
+    await clock.advance(1)
+    expect(await state(answer)).toBe(503)
+  })
+})
+
+describe('tokens', () => {
+  const NOW = 1_800_000_000_000
+  const OWN = { algorithm: 'HS256', issuer: 'https://a.test', audience: 'b', lifetimeSeconds: 900 } as const
+
+  test('clocks of replicas may differ by 5 s', async () => {
+    const keys = [{ kty: 'oct', kid: 'T-1', k: randomBytes(32).toString('base64url') }]
+    const { token } = await (await ownTokens({ ...OWN, keys, now: () => NOW })).issue({
+      subject: 's',
+      scopes: [],
+    })
+    for (const [behind, verified] of [
+      [5000, true],
+      [6000, false],
+    ] as const) {
+      const replica = await ownTokens({ ...OWN, keys, now: () => NOW - behind })
+      expect(await replica.verify(token, {})).toMatchObject({ verified })
+    }
+  })
+
+  /** A provider whose clock, keys and answers are the test's. */
+  function provider(more: Partial<ProviderTokensOptions> = {}) {
+    const pair = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+    const jwk = { ...pair.publicKey.export({ format: 'jwk' }), kid: 'I-1', alg: 'ES256' }
+    const state = { now: NOW, fetched: 0, allowed: 0 }
+    const tokens = providerTokens({
+      jwks: new URL('https://idp.test/jwks'),
+      algorithms: ['ES256'],
+      issuer: 'https://idp.test',
+      audience: 'pin-api',
+      allow: () => {
+        state.allowed++
+        return true
+      },
+      now: () => state.now,
+      fetch: async () => {
+        state.fetched++
+        return Response.json({ keys: [jwk] })
+      },
+      ...more,
+    })
+    const sign = (times: { iat: number; exp: number }, kid = 'I-1') =>
+      new SignJWT({ iss: 'https://idp.test', aud: 'pin-api', client_id: 'd1', ...times })
+        .setProtectedHeader({ alg: 'ES256', typ: 'at+jwt', kid })
+        .sign(pair.privateKey)
+    return { tokens, sign, state }
+  }
+  const second = NOW / 1000
+
+  test('a provider’s token is taken for one hour after it was issued, whatever its exp says', async () => {
+    const { tokens, sign, state } = provider()
+    const exp = second + 86_400
+    const token = await sign({ iat: second, exp })
+    state.now = NOW + 3_605_000
+    expect(await tokens.verify(token, {})).toMatchObject({ verified: true })
+    const other = provider()
+    other.state.now = NOW + 3_606_000
+    expect(await other.tokens.verify(await other.sign({ iat: second, exp }), {})).toMatchObject({
+      verified: false,
+    })
+  })
+
+  test('a verdict is remembered for one minute; then it is judged again, by the keys of then', async () => {
+    const { tokens, sign, state } = provider()
+    const token = await sign({ iat: second, exp: second + 1000 })
+    const verify = vi.spyOn(crypto.subtle, 'verify')
+    const judged = async (after: number): Promise<number> => {
+      state.now = NOW + after
+      await tokens.verify(token, {})
+      return verify.mock.calls.length
+    }
+    expect([await judged(0), await judged(59_999), await judged(60_000)]).toEqual([1, 1, 2])
+    verify.mockRestore()
+  })
+
+  test('a provider that stays away is asked again once a minute in the end, not sooner', async () => {
+    const asked: number[] = []
+    const { tokens, sign, state } = provider({
+      fetch: async () => {
+        asked.push(state.now - NOW)
+        throw new TypeError('away')
+      },
+    })
+    const token = await sign({ iat: second, exp: second + 1000 })
+    for (state.now = NOW; state.now < NOW + 300_000; state.now += 500)
+      await tokens.verify(token, {}).catch(() => {})
+    const pauses = asked.slice(1).map((at, i) => at - (asked[i] ?? 0))
+    expect(pauses).toEqual([1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000, 60_000])
+  })
+
+  test('a fetch of the key set ends after 5 s', async () => {
+    const timeout = vi.spyOn(AbortSignal, 'timeout')
+    const { tokens, sign } = provider()
+    await tokens.verify(await sign({ iat: second, exp: second + 60 }), {})
+    expect(timeout.mock.calls).toEqual([[5000]])
+    timeout.mockRestore()
+  })
+
+  test('an unknown kid has the key set fetched again, twice a minute at most', async () => {
+    const { tokens, sign, state } = provider()
+    const ask = async (after: number) => {
+      state.now = NOW + after
+      await tokens.verify(await sign({ iat: second, exp: second + 1000 }, `no-${after}`), {})
+      return state.fetched
+    }
+    expect([
+      await ask(0),
+      await ask(29_999),
+      await ask(30_000),
+      await ask(59_999),
+      await ask(60_000),
+    ]).toEqual([1, 1, 2, 2, 3])
+  })
+})
+
+/** Where the others are played on both sides: a file of tests, and the words of its tests' names. */
+const ELSEWHERE: Readonly<Record<string, readonly [file: string, names: readonly string[]]>> = {}
+
+test('each default is exercised', () => {
+  const here = readFileSync(new URL(import.meta.url).pathname, 'utf8')
+  expect(here.length).toBeGreaterThan(0)
+  for (const [name, [file, titles]] of Object.entries(ELSEWHERE)) {
+    const text = readFileSync(join(import.meta.dirname, file), 'utf8')
+    for (const title of titles) expect([name, text.includes(title)]).toEqual([name, true])
+  }
+  expect(readdirSync(import.meta.dirname).length).toBeGreaterThan(0)
+})
