@@ -1,6 +1,6 @@
 /**
  * What must be settled before a release, and nobody but the owner can settle: `npm run check:release`, and before every
- * `npm publish` by itself (prepublishOnly). A placeholder says that it is one; while there is one, this fails.
+ * `npm run release` (prepublishOnly, which `.npmrc` keeps a bare `npm publish` from running). A placeholder says that it is one; while there is one, this fails.
  */
 import { readFileSync } from 'node:fs'
 import { argv } from 'node:process'

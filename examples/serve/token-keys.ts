@@ -41,7 +41,11 @@ async function makeMissing(store: KeyStore, folder: Folder): Promise<void> {
 }
 
 function tokenOf({ module, token, pinEnv, composedMac }: OwnToken): Pkcs11Options {
-  return { module, token, composedMac, pin: () => process.env[pinEnv] ?? '' }
+  // Taken out of the environment, so that no child process and no diagnostic report has it.
+  const pin = process.env[pinEnv] ?? ''
+  delete process.env[pinEnv]
+  if (process.report !== undefined && 'excludeEnv' in process.report) process.report.excludeEnv = true
+  return { module, token, composedMac, pin: () => pin }
 }
 
 /**

@@ -22,7 +22,10 @@ export interface Io {
   readonly readStdin: () => Promise<Buffer>
   /** A secret typed at the terminal, without echo; undefined where there is no terminal. */
   readonly askSecret: (question: string) => Promise<string | undefined>
-  readonly env: Readonly<Record<string, string | undefined>>
+  /** A secret is taken out of it by {@link takeSecret}. */
+  readonly env: Record<string, string | undefined>
+  /** Node's diagnostic reports, which carry the environment. */
+  readonly report?: object
   /** Shows how far something is, in place of what it showed before; absent where there is no terminal. */
   readonly progress?: (text: string) => void
   /** From now on, fires where the user asks the program to end (Ctrl-C, SIGTERM) in place of ending it; once. */
@@ -163,9 +166,25 @@ export async function readAll(stream: AsyncIterable<Buffer>, maxBytes = 2_097_15
 /** Of a terminal: to the line's begin, and what was there is cleared. */
 const ANEW = '\r\x1b[K'
 
+/**
+ * A secret out of the environment, which is taken from it: child processes and diagnostic reports (`process.report`) do not
+ * get it, and where Node can leave the environment out of reports altogether (22.13 and later), it does from now on. What the
+ * kernel shows of how the process was started (`/proc/PID/environ`) stays as it was, for its owner and root.
+ */
+export function takeSecret({ env, report }: Pick<Io, 'env' | 'report'>, name: string): string | undefined {
+  const secret = Object.hasOwn(env, name) ? env[name] : undefined
+  delete env[name]
+  if (report !== undefined && 'excludeEnv' in report) Reflect.set(report, 'excludeEnv', true)
+  return secret
+}
+
 /** The streams, environment and signals of a process. */
-export function processIo(host: Pick<NodeJS.Process, 'stdin' | 'stdout' | 'stderr' | 'env' | 'once'>): Io {
-  const { stdin, stdout, stderr, env } = host
+export function processIo(
+  host: Pick<NodeJS.Process, 'stdin' | 'stdout' | 'stderr' | 'env' | 'once'> & {
+    readonly report?: Io['report']
+  },
+): Io {
+  const { stdin, stdout, stderr, env, report } = host
   return {
     ...(stderr.isTTY === true && { progress: text => void stderr.write(`${ANEW}${text}`) }),
     interrupted: () => {
@@ -178,6 +197,7 @@ export function processIo(host: Pick<NodeJS.Process, 'stdin' | 'stdout' | 'stder
     readStdin: () => readAll(stdin),
     askSecret: question => askSecret(question, stdin, text => void stderr.write(text)),
     env,
+    ...(report !== undefined && { report }),
   }
 }
 

@@ -2,7 +2,7 @@
 import type { Capabilities, Health } from '../backend/driver.js'
 import { pkcs11Backend } from '../pkcs11.js'
 import { renderTable } from '../tools/inspect/table.js'
-import { type Command, type Io, readArguments, requireOption, UsageError } from './command.js'
+import { type Command, type Io, readArguments, requireOption, takeSecret, UsageError } from './command.js'
 
 const OPTIONS = {
   module: { type: 'string' },
@@ -18,7 +18,7 @@ type OpenToken = typeof pkcs11Backend
 
 async function readPin(variable: string | undefined, io: Io): Promise<string> {
   if (variable !== undefined) {
-    const pin = io.env[variable]
+    const pin = takeSecret(io, variable)
     if (pin === undefined || pin === '')
       throw new UsageError('--pin-env: there is no such variable in the environment')
     return pin

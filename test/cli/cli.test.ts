@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { seccosContent as handMade } from '../../examples/demo/d1-seccos.js'
-import { askSecret, processIo, readAll, type Terminal } from '../../src/cli/command.js'
+import { askSecret, processIo, readAll, type Terminal, takeSecret } from '../../src/cli/command.js'
 import { COMMANDS, main } from '../../src/cli/main.js'
 import { probeCommand } from '../../src/cli/probe.js'
 import { tokenCommand } from '../../src/cli/token.js'
@@ -459,6 +459,7 @@ describe('token', () => {
     const io = keptIo({ env: { HSM_PIN: CANARY } })
     expect(await main([...args, '--pin-env', 'HSM_PIN', '--composed-mac'], io, [opening(true)])).toBe(0)
     expect(pin).toBe(CANARY)
+    expect(io.env).toEqual({})
     expect(given).toMatchObject({
       module: '/lib/hsm.so',
       token: 'issuer',
@@ -470,6 +471,26 @@ describe('token', () => {
     expect(text).toMatch(/MAC cmac +native/)
     expect(text).toMatch(/note +no retail MAC/)
     expect(text).not.toContain(CANARY)
+  })
+
+  test('a secret that was taken is in no diagnostic report and reaches no child', () => {
+    process.env['IPC_TEST_SECRET'] = CANARY
+    const shown = () => JSON.stringify(process.report.getReport())
+    expect(shown()).toContain(CANARY)
+    expect(takeSecret(processIo(process), 'IPC_TEST_SECRET')).toBe(CANARY)
+    expect(shown()).not.toContain(CANARY)
+    const child = spawnSync(process.execPath, ['-p', 'JSON.stringify(process.env)'], { encoding: 'utf8' })
+    expect(child.stdout).toContain('PATH')
+    expect(child.stdout).not.toContain(CANARY)
+    expect(takeSecret(processIo(process), 'IPC_TEST_SECRET')).toBeUndefined()
+  })
+
+  test('where Node can, it leaves the environment out of reports from then on', () => {
+    const report = { excludeEnv: false }
+    const env = Object.assign(Object.create({ INHERITED: 'x' }) as Record<string, string>, { A: 'b' })
+    expect(takeSecret({ env, report }, 'INHERITED')).toBeUndefined()
+    expect(takeSecret({ env, report }, 'A')).toBe('b')
+    expect(report.excludeEnv).toBe(true)
   })
 
   test('asks for the PIN where no variable is named; a token that is not well is exit code 1', async () => {

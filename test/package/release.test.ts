@@ -44,13 +44,18 @@ test('a section without a date is none', () => {
   expect(unsettled('x', SETTLED, changelog)).toHaveLength(1)
 })
 
-test('npm publish runs the check, in both packages, and it fails while a manifest of ours has a placeholder', () => {
+test('publishing runs the check, in both packages, and it fails while a manifest of ours has a placeholder', () => {
   for (const path of ['package.json', 'packages/d1-simulator/package.json']) {
     const { scripts } = JSON.parse(readFileSync(new URL(path, ROOT), 'utf8')) as {
       scripts: Record<string, string>
     }
     expect(scripts['prepublishOnly']).toMatch(/release/)
   }
+  const { scripts } = JSON.parse(readFileSync(new URL('package.json', ROOT), 'utf8')) as {
+    scripts: Record<string, string>
+  }
+  // `.npmrc` says that npm runs no script by itself.
+  expect(scripts['release']).toBe('npm publish --ignore-scripts=false')
   const text = readFileSync(new URL('package.json', ROOT), 'utf8')
   const { status, stderr } = spawnSync('npm', ['run', '--silent', 'check:release'], {
     cwd: ROOT,

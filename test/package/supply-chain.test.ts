@@ -1,5 +1,14 @@
 import { execFileSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
 
@@ -102,4 +111,54 @@ describe('the lockfile', () => {
     const undecided = names.filter(name => MANIFEST.allowScripts[name] !== false && name !== 'fsevents')
     expect(undecided).toEqual([])
   })
+})
+
+describe('npm ci', () => {
+  /** Whether npm runs the install script of a package, in a folder that has our `.npmrc` or none. */
+  function runsScripts(npmrc: boolean): boolean {
+    const folder = mkdtempSync(join(tmpdir(), 'ipc-npm-'))
+    const run = (cwd: string, ...args: string[]) =>
+      execFileSync('npm', [...args, '--offline', '--no-audit', '--no-fund', '--silent'], { cwd, env: CLEAN })
+    try {
+      const [dependency, app, marker] = ['dependency', 'app', 'marker'].map(name => join(folder, name)) as [
+        string,
+        string,
+        string,
+      ]
+      const script = `node -e "require('fs').writeFileSync(process.env.MARKER, '')"`
+      for (const [path, manifest] of [
+        [dependency, { name: 'dependency', version: '1.0.0', scripts: { install: script } }],
+        [
+          app,
+          {
+            name: 'app',
+            version: '1.0.0',
+            dependencies: { dependency: 'file:../dependency/dependency-1.0.0.tgz' },
+            // What npm 11 asks for; npm 10 ignores it.
+            allowScripts: { dependency: true },
+          },
+        ],
+      ] as const) {
+        mkdirSync(path)
+        writeFileSync(join(path, 'package.json'), JSON.stringify(manifest))
+      }
+      CLEAN['MARKER'] = marker
+      run(dependency, 'pack')
+      if (npmrc) copyFileSync(join(ROOT, '.npmrc'), join(app, '.npmrc'))
+      run(app, 'install')
+      return existsSync(marker)
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  }
+
+  /** Without what npm itself hands to the scripts it runs, such as this test. */
+  const CLEAN: NodeJS.ProcessEnv = Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !name.toLowerCase().startsWith('npm_')),
+  )
+
+  test('runs no install script, whatever allowScripts says; without our .npmrc it does', () => {
+    expect(runsScripts(true)).toBe(false)
+    expect(runsScripts(false)).toBe(true)
+  }, 60_000)
 })
