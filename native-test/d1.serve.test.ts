@@ -47,11 +47,25 @@ async function start(dir: string, ...args: readonly string[]): Promise<ServeProc
 const cardOf = (caller: Caller, cardId: string): CallerCard =>
   caller.cards.find(card => card.cardId === cardId) ?? expect.fail(`no ${cardId}`)
 
+/** The status of a GET with D1's certificate. */
+function statusOf(dir: string, url: string): Promise<number> {
+  const read = (name: string): string => readFileSync(join(dir, name), 'utf8')
+  const tls = { ca: read('ca.pem'), cert: read('d1.pem'), key: read('d1.key'), agent: false }
+  return new Promise((resolve, reject) => {
+    https
+      .get(url, tls, response => {
+        response.resume().once('close', () => resolve(response.statusCode ?? 0))
+      })
+      .once('error', reject)
+  })
+}
+
 describe('the command line', () => {
   test.each([
     [['--port', 'x'], '--port must be a whole number from 0 to 65535'],
     [['--port', '70000'], '--port must be'],
     [['--extra-cards', '-1'], '--extra-cards'],
+    [['--health', 'yes'], '--health must be a whole number from 0 to 65535'],
     [['--extra-cards', '9001'], '--extra-cards must be a whole number from 0 to 9000'],
     [['--foo'], "Unknown option '--foo'"],
     [['run'], 'serve takes options, and nothing besides'],
@@ -117,6 +131,33 @@ describe('the command line', () => {
     // Where node:sqlite is still experimental, Node says so as well.
     const ours = (await said).replaceAll(/^\((?:node:|Use `node).*\n/gm, '')
     expect(ours).toMatch(/^serve: listen EADDRINUSE[^\n]*\n$/)
+  })
+})
+
+describe('health', () => {
+  const READY = {
+    ready: true,
+    checks: { 'is_tbank01/store': true, 'is_tbank01/keys': true, 'is_tbank01/d1-key': true },
+  }
+
+  test('on a port of its own, and not on D1’s', async () => {
+    const dir = newDir()
+    const server = await start(dir, '--health', '0')
+    const [, origin] = server.said.join('\n').match(/\/readyz on (\S+)/) ?? expect.fail('no health')
+    const ready = await fetch(`${origin}/readyz`)
+    expect([ready.status, await ready.json()]).toEqual([200, READY])
+    expect(await (await fetch(`${origin}/livez`)).json()).toEqual({ alive: true })
+    expect((await fetch(`${origin}/cms/api/v1/issuers/x`)).status).toBe(404)
+    expect(await statusOf(dir, `${server.url}/readyz`)).toBe(404)
+    expect(await server.stop()).toBe(0)
+  })
+
+  test('on D1’s port, for whoever has a certificate', async () => {
+    const dir = newDir()
+    const server = await start(dir, '--health', 'd1-port')
+    expect(await statusOf(dir, `${server.url}/readyz`)).toBe(200)
+    expect(await statusOf(dir, `${server.url}/livez`)).toBe(200)
+    expect(await statusOf(dir, `${server.url}/healthz`)).toBe(404)
   })
 })
 

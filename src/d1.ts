@@ -104,6 +104,12 @@ export {
 export { type ProviderTokensOptions, providerTokens } from './d1/endpoints/provider-tokens.js'
 export type { RefusalReason } from './d1/endpoints/refusal.js'
 export {
+  serverLimits,
+  type WatchedServer,
+  type WatchServerOptions,
+  watchServer,
+} from './d1/endpoints/watch-server.js'
+export {
   type ChangeCounterMessage,
   changeCounterResponse,
   type GetPinInput,

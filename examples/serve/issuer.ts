@@ -1,6 +1,13 @@
 /** The issuer: keys and store behind the endpoints, test cards in the store. */
 import { type Backend, ChangeCounter, type PublicJwkLike, type SeccosProfile } from 'issuer-pin-crypto'
-import { type AuditHook, type EndpointHandler, issuerEndpoints, type OwnTokens } from 'issuer-pin-crypto/d1'
+import {
+  type AuditHook,
+  type EndpointHandler,
+  issuerEndpoints,
+  type OwnTokens,
+  type ReadinessCheck,
+  readinessChecks,
+} from 'issuer-pin-crypto/d1'
 import type { IssuerStore } from 'issuer-pin-crypto/sqlite'
 import { ILLUSTRATIVE_NOT_GIROCARD_TDEA } from 'issuer-pin-crypto/tools'
 import { firstBlock, ISSUER_ID, recordOf, type TestCard } from './cards.js'
@@ -25,6 +32,8 @@ export interface Parts {
 
 export interface Issuer {
   readonly handler: EndpointHandler
+  /** What must answer before D1 is let in. */
+  readonly checks: Readonly<Record<string, ReadinessCheck>>
   /** For D1: what it seals Set PINs to. */
   readonly publicJwk: PublicJwkLike & { readonly kid: string }
 }
@@ -45,16 +54,17 @@ export async function openIssuer(parts: Parts): Promise<Issuer> {
     )
   }
 
-  const handler = issuerEndpoints({
-    issuers: {
-      [ISSUER_ID]: {
-        cards: store.cards,
-        pins: store.pins,
-        jweKeys,
-        iso0: { d1Zpk, storage, d1PublicJwk },
-        seccos: { profile: PROFILE, macKeys, prwKids: [PRW.kid], counter: changeCounter(backend, store) },
-      },
+  const issuers = {
+    [ISSUER_ID]: {
+      cards: store.cards,
+      pins: store.pins,
+      jweKeys,
+      iso0: { d1Zpk, storage, d1PublicJwk },
+      seccos: { profile: PROFILE, macKeys, prwKids: [PRW.kid], counter: changeCounter(backend, store) },
     },
+  }
+  const handler = issuerEndpoints({
+    issuers,
     // D1's certificate and D1's token, both: neither alone opens anything.
     authorization: {
       callers: [
@@ -70,7 +80,7 @@ export async function openIssuer(parts: Parts): Promise<Issuer> {
     tokenEndpoint: { tokens, clients: [client] },
     audit,
   })
-  return { handler, publicJwk: { ...jweKeys.publicJwk, kid: jweKeys.kid } }
+  return { handler, checks: readinessChecks(issuers), publicJwk: { ...jweKeys.publicJwk, kid: jweKeys.kid } }
 }
 
 /** The PIN change counter of the issuer; `now` for whoever needs an answer of yesterday. */

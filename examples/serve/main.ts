@@ -49,10 +49,17 @@ async function serve(options: ServeOptions, stopped: Promise<unknown>): Promise<
     cards,
     audit: log.hook,
   })
-  const server = await startServer(issuer.handler, { folder, host, port })
+  const server = await startServer(issuer.handler, {
+    folder,
+    host,
+    port,
+    health: options.health,
+    checks: issuer.checks,
+  })
   try {
     const config = await writeSimulatorConfig({ folder, backend, store, issuer, cards, url: server.url })
     say(`listening on ${server.url} (TLS with client certificates; keys: ${keys.kind}, store: ${place.kind})`)
+    if (server.healthUrl !== undefined) say(`/livez and /readyz on ${server.healthUrl}`)
     say(`test keys, certificates and cards in ${folder.path}`)
     say(`now call it as D1 would: npm run d1-simulator -- --config ${config}`)
     await Promise.race([stopped, log.broken])

@@ -26,6 +26,8 @@ export interface ServeOptions {
   readonly port: number
   /** A file for audit lines; undefined: standard output. */
   readonly audit: string | undefined
+  /** Where /livez and /readyz are: a port of this machine, D1's own port, or nowhere. */
+  readonly health: number | 'd1-port' | undefined
   /** Test cards beyond the fixed ones, for load. */
   readonly extraCards: number
 }
@@ -40,6 +42,7 @@ export const USAGE = `npm run serve -- [options]          an issuer for D1, with
   --postgres URL                      postgres://user@host/database (password: PGPASSWORD)
   --host 127.0.0.1 --port 8443        port 0: a free one
   --audit FILE                        audit lines go there; standard output without it
+  --health PORT | d1-port             /livez and /readyz on a port of 127.0.0.1, or on D1's; nowhere without it
   --extra-cards 0                     more test cards, for load`
 
 /** A command line that cannot be served. */
@@ -57,6 +60,7 @@ const OPTIONS = {
   host: { type: 'string', default: '127.0.0.1' },
   port: { type: 'string', default: '8443' },
   audit: { type: 'string' },
+  health: { type: 'string' },
   'extra-cards': { type: 'string', default: '0' },
   help: { type: 'boolean' },
 } as const
@@ -76,6 +80,7 @@ export function readOptions(args: readonly string[], env: NodeJS.ProcessEnv): Se
     host: values.host,
     port: wholeNumber('port', values.port, 65_535),
     audit: values.audit,
+    health: healthOf(values.health),
     extraCards: wholeNumber('extra-cards', values['extra-cards'], 9000),
   }
 }
@@ -126,6 +131,10 @@ function storeOf({ store, postgres }: Values): StoreOptions {
     throw new UsageError('--store postgres needs --postgres postgres://user@host/database')
   }
   return { kind: 'postgres', url: postgres }
+}
+
+function healthOf(text: string | undefined): ServeOptions['health'] {
+  return text === undefined || text === 'd1-port' ? text : wholeNumber('health', text, 65_535)
 }
 
 function wholeNumber(name: string, text: string, max: number): number {

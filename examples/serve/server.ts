@@ -1,51 +1,53 @@
 /** HTTPS with client certificates, the server's limits, and a clean end. */
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import http, { type IncomingMessage, type ServerResponse } from 'node:http'
 import https from 'node:https'
-import type { AddressInfo } from 'node:net'
-import { answerClientError, type EndpointHandler, nodeListener } from 'issuer-pin-crypto/d1'
+import type { AddressInfo, Server } from 'node:net'
+import {
+  type EndpointHandler,
+  healthEndpoints,
+  nodeListener,
+  type ReadinessCheck,
+  serverLimits,
+  watchServer,
+} from 'issuer-pin-crypto/d1'
 import type { Folder } from './folder.js'
 
 /** How long what is under way may take to end. Longer than the endpoints' own limit would be of no use. */
 const GRACE_MS = 30_000
-
-/** What Node leaves open by default, or open for too long. */
-const LIMITS = {
-  // Before TLS is there, nothing else counts the time.
-  handshakeTimeout: 10_000,
-  // From the connection, or the first byte of a request, to the end of its headers: also ends what sends nothing.
-  headersTimeout: 5000,
-  // And to the end of its body. The endpoints' bodyTimeoutMs (10 s) answers before that; this one ends.
-  requestTimeout: 15_000,
-  keepAliveTimeout: 5000,
-  connectionsCheckingInterval: 1000,
-  maxHeaderSize: 16_384,
-}
-const MAX_HEADERS = 64
 const MAX_CONNECTIONS = 2000
 
 export interface RunningServer {
   /** Origin, for a client on this machine. */
   readonly url: string
+  /** Where health has a port of its own. */
+  readonly healthUrl?: string
   /** Stops accepting, waits for what is under way (a bound), ends the rest. */
   stop(): Promise<void>
+}
+
+/** Where `/livez` and `/readyz` are: on a port of their own, on D1's port, or nowhere. */
+export type HealthPlace = number | 'd1-port' | undefined
+
+export interface ServerOptions {
+  readonly folder: Folder
+  readonly host: string
+  readonly port: number
+  readonly health: HealthPlace
+  readonly checks: Readonly<Record<string, ReadinessCheck>>
 }
 
 /** Listens. Rejects where the address is taken or not to be had. */
 export async function startServer(
   handler: EndpointHandler,
-  { folder, host, port }: { readonly folder: Folder; readonly host: string; readonly port: number },
+  { folder, host, port, health, checks }: ServerOptions,
 ): Promise<RunningServer> {
-  const underWay = new Set<Promise<unknown>>()
   let stopping = false
-  // A request is seen to its end even where its connection is gone: a PIN may be on its way into the store.
-  const listener = nodeListener((request, connection) => {
-    const answer = handler(request, connection)
-    underWay.add(answer)
-    return answer.finally(() => underWay.delete(answer))
-  })
+  const listener = nodeListener(handler)
+  const healthListener = nodeListener(healthEndpoints({ checks }))
   const respond = (incoming: IncomingMessage, outgoing: ServerResponse): void => {
     outgoing.shouldKeepAlive &&= !stopping
-    listener(incoming, outgoing)
+    if (health === 'd1-port' && healthListener.takes(incoming)) healthListener(incoming, outgoing)
+    else listener(incoming, outgoing)
   }
   const server = https.createServer(
     {
@@ -56,22 +58,23 @@ export async function startServer(
       requestCert: true,
       rejectUnauthorized: true,
       minVersion: 'TLSv1.2',
-      ...LIMITS,
+      ...serverLimits,
     },
     respond,
   )
-  server.maxHeadersCount = MAX_HEADERS
-  server.maxConnections = MAX_CONNECTIONS
-  server.on('clientError', answerClientError)
-  // An `Expect` that is not 100-continue: Node would answer 417, which the contract does not have.
-  server.on('checkExpectation', respond)
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(port, host, () => {
-      server.off('error', reject)
-      resolve()
-    })
-  })
+  watchServer(server, handler, { maxConnections: MAX_CONNECTIONS })
+  // Plain HTTP, for this machine alone: whoever asks shows no certificate.
+  const healthServer =
+    typeof health === 'number' ? http.createServer({ ...serverLimits }, healthListener) : undefined
+  await listen(server, port, host)
+  if (healthServer !== undefined && typeof health === 'number') {
+    try {
+      await listen(healthServer, health, '127.0.0.1')
+    } catch (error) {
+      server.close()
+      throw error
+    }
+  }
   const name = ['127.0.0.1', '0.0.0.0', '::', '::1'].includes(host) ? 'localhost' : host
 
   async function stop(): Promise<void> {
@@ -82,7 +85,28 @@ export async function startServer(
     await closed
     clearInterval(idle)
     clearTimeout(bound)
-    await Promise.allSettled(underWay)
+    // A request is seen to its end even where its connection is gone: a PIN may be on its way into the store.
+    await handler.settled?.()
+    healthServer?.closeAllConnections()
+    healthServer?.close()
   }
-  return { url: `https://${name}:${(server.address() as AddressInfo).port}`, stop }
+  return {
+    url: `https://${name}:${portOf(server)}`,
+    ...(healthServer !== undefined && { healthUrl: `http://127.0.0.1:${portOf(healthServer)}` }),
+    stop,
+  }
+}
+
+function listen(server: Server, port: number, host: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(port, host, () => {
+      server.off('error', reject)
+      resolve()
+    })
+  })
+}
+
+function portOf(server: Server): number {
+  return (server.address() as AddressInfo).port
 }

@@ -1,5 +1,6 @@
 /** The cases of `issuer-pin-crypto/d1`, the endpoints and `d1Client`'s network apart, which have tests of their own. */
 import { createPrivateKey } from 'node:crypto'
+import { createServer } from 'node:http'
 import * as d1 from '../../src/d1.js'
 import { Pan, Pin } from '../../src/index.js'
 import { dataSetToHex } from '../../src/seccos/data-set.js'

@@ -5,6 +5,38 @@ import type { AnswerStatus, ErrorStatus } from '../contract.js'
 import type { Operation } from './audit.js'
 import { Refusal } from './refusal.js'
 
+/**
+ * What the endpoints ask of a request. The platform's own `Request` has it; `nodeListener` makes one that costs a good deal
+ * less.
+ */
+export interface AskedRequest {
+  readonly method: string
+  /** Absolute. */
+  readonly url: string
+  readonly headers: HeaderView
+  /** Fires when the client is gone. */
+  readonly signal: AbortSignal
+  readonly body: BodySource | null
+}
+
+/** Headers by name, in any case; what is repeated is one text with commas. */
+export interface HeaderView {
+  get(name: string): string | null
+  has(name: string): boolean
+}
+
+/** A body that may be read once. */
+export interface BodySource {
+  getReader(): BodyReader
+}
+
+/** One chunk at a time. */
+export interface BodyReader {
+  read(): Promise<{ readonly done: boolean; readonly value?: unknown }>
+  /** Nobody reads on: a read that waits ends. */
+  cancel(): Promise<void>
+}
+
 /** What a body must be. */
 interface BodyRule {
   readonly mediaType: string
@@ -22,7 +54,11 @@ export const FORM_BODY: BodyRule = { mediaType: 'application/x-www-form-urlencod
  * The bytes of a body, refused as soon as it is certain that they are too many (by its declared length, else when they
  * have come), and when the signal fires. What has not been read by then is left to the server.
  */
-export async function readBody(request: Request, rule: BodyRule, signal: AbortSignal): Promise<Uint8Array> {
+export async function readBody(
+  request: Pick<AskedRequest, 'headers' | 'body'>,
+  rule: BodyRule,
+  signal: AbortSignal,
+): Promise<Uint8Array> {
   requireHeaders(request.headers, rule)
   if (request.body === null) return secretBytes(0)
   const reader = readerOf(request.body)
@@ -41,11 +77,7 @@ export async function readBody(request: Request, rule: BodyRule, signal: AbortSi
   }
 }
 
-async function readAll(
-  reader: ReadableStreamDefaultReader<unknown>,
-  maxBytes: number,
-  signal: AbortSignal,
-): Promise<Uint8Array> {
+async function readAll(reader: BodyReader, maxBytes: number, signal: AbortSignal): Promise<Uint8Array> {
   const chunks: Uint8Array[] = []
   let length = 0
   for (;;) {
@@ -61,7 +93,7 @@ async function readAll(
   }
 }
 
-function requireHeaders(headers: Headers, { mediaType, maxBytes }: BodyRule): void {
+function requireHeaders(headers: HeaderView, { mediaType, maxBytes }: BodyRule): void {
   // Parameters decide nothing: JSON and forms are UTF-8 here, whatever a charset says (RFC 8259, 8.1 and 11).
   const [type = ''] = (headers.get('content-type') ?? '').split(';')
   if (type.trim().toLowerCase() !== mediaType) throw new Refusal('content-type')
@@ -72,7 +104,7 @@ function requireHeaders(headers: Headers, { mediaType, maxBytes }: BodyRule): vo
 }
 
 /** A body that a framework has read already, or is reading, cannot be read here. */
-function readerOf(body: ReadableStream<unknown>): ReadableStreamDefaultReader<unknown> {
+function readerOf(body: BodySource): BodyReader {
   try {
     return body.getReader()
   } catch (error) {
@@ -122,8 +154,16 @@ export function refused(operation: Operation | undefined, { rule }: Refusal): An
   return { status, body: withCode ? { errorCode: rule.errorCode, error } : { error } }
 }
 
-/** The Response. Nothing of it may be cached, not even a refusal: each is about one card, now. */
-export function responseOf(operation: Operation | undefined, { status, body }: Answer): Response {
+/** An answer as it is written: what a `Response` is made of, and what Node's response takes. */
+export interface Written {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string>>
+  /** Undefined: there is no body. */
+  readonly text: string | undefined
+}
+
+/** The answer in writing. Nothing of it may be cached, not even a refusal: each is about one card, now. */
+export function written(operation: Operation | undefined, { status, body }: Answer): Written {
   const isToken = operation === 'getToken'
   const headers = {
     'cache-control': 'no-store',
@@ -131,5 +171,5 @@ export function responseOf(operation: Operation | undefined, { status, body }: A
     ...(status === 401 && { 'www-authenticate': isToken ? CHALLENGES.basic : CHALLENGES.bearer }),
     ...(body !== undefined && { 'content-type': 'application/json' }),
   }
-  return new Response(body === undefined ? null : JSON.stringify(body), { status, headers })
+  return { status, headers, text: body === undefined ? undefined : JSON.stringify(body) }
 }

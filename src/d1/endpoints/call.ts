@@ -3,6 +3,7 @@ import { type CallOptions, callWith } from '../../base/arguments.js'
 import { type Pan, requirePan } from '../../primitives/pan.js'
 import { CARD_ID, ISSUER_ID_CHARACTERS, type PinOperation } from '../contract.js'
 import type { Facts } from './audit.js'
+import type { AskedRequest } from './body.js'
 import type { Card, CardRef, CardState } from './interfaces.js'
 import type { Issuer } from './options.js'
 import type { Connection } from './peer.js'
@@ -13,7 +14,7 @@ import type { Service } from './service.js'
 /** A request, matched to an operation. */
 export interface Call {
   readonly service: Service
-  readonly request: Request
+  readonly request: AskedRequest
   /** The other end, where it is known. */
   readonly connection: Connection | undefined
   readonly matched: Matched

@@ -10,6 +10,7 @@ import { readOptions } from '../../base/arguments.js'
 import { ArgumentError } from '../../base/errors.js'
 import type { PinOperation } from '../contract.js'
 import type { Facts } from './audit.js'
+import type { AskedRequest } from './body.js'
 import type { TokenVerdict, TokenVerifier } from './interfaces.js'
 import {
   type Connection,
@@ -80,7 +81,7 @@ const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2'
 
 /** A request, as far as it tells who it is from. */
 interface Identity {
-  readonly request: Request
+  readonly request: Pick<AskedRequest, 'headers'>
   readonly connection: Connection | undefined
   /** What is asked for; the issuerId is the path's, which may be of no issuer. */
   readonly operation: PinOperation

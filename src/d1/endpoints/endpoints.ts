@@ -4,10 +4,10 @@
  * it. The order is: route, authorization, ids, body, card and its state, what the message holds.
  */
 import { channel } from 'node:diagnostics_channel'
-import { maskPans } from '../audit.js'
+import { maskPans, nameOfError } from '../audit.js'
 import { CORRELATION_ID, type PinOperation } from '../contract.js'
 import { auditEvent, type End, type Facts } from './audit.js'
-import { type Answer, refused, responseOf } from './body.js'
+import { type Answer, type AskedRequest, refused, type Written, written } from './body.js'
 import { type Call, type PinCall, pinCall } from './call.js'
 import { getPin, getPinChangeCounter, setPin } from './operations.js'
 import type { IssuerEndpointsOptions } from './options.js'
@@ -25,7 +25,23 @@ export interface EndpointHandler {
    * function of somebody's around a handler may have no such thing: it is given everything.
    */
   readonly takes?: (path: string) => boolean
+  /** Resolves once no request is under way: for a clean end, when the server takes no more of them. */
+  readonly settled?: () => Promise<void>
+  /**
+   * Notes what came on a connection and was no HTTP, or not of a kind that the server's parser takes: one audit event. It
+   * resolves with the status to answer with, once the event is recorded. `watchServer` calls it.
+   */
+  readonly unreadable?: (connection: Connection, error: unknown) => Promise<400 | 500>
 }
+
+/** The handler's other form, without the platform's `Request` and `Response`: the same core. */
+export type DirectHandler = (request: AskedRequest, connection: Connection | undefined) => Promise<Written>
+
+/**
+ * The direct form of a handler of ours. Not a member of it: what somebody puts around a handler, with its members copied,
+ * is not gone around.
+ */
+export const DIRECT: WeakMap<EndpointHandler, DirectHandler> = new WeakMap()
 
 const PIN_OPERATIONS: Readonly<Record<PinOperation, (call: PinCall) => Promise<Answer>>> = {
   getPIN: getPin,
@@ -69,16 +85,45 @@ const OPERATIONS = channel('issuer-pin-crypto:d1.endpoints')
  */
 export function issuerEndpoints(options: IssuerEndpointsOptions): EndpointHandler {
   const service = openService(options)
-  const answer = (request: Request, connection?: Connection) =>
-    handle(service, request, connection ?? undefined)
-  return Object.assign(answer, { takes: (path: string) => service.router.takes(path) })
+  const underWay = new Set<Promise<Written>>()
+  const direct: DirectHandler = async (request, connection) => {
+    const answer = handle(service, request, connection ?? undefined)
+    underWay.add(answer)
+    try {
+      return await answer
+    } finally {
+      underWay.delete(answer)
+    }
+  }
+  const answer = async (request: Request, connection?: Connection): Promise<Response> => {
+    const { status, headers, text = null } = await direct(request, connection)
+    return new Response(text, { status, headers })
+  }
+  const handler = Object.assign(answer, {
+    takes: (path: string) => service.router.takes(path),
+    settled: async () => {
+      while (underWay.size > 0) await Promise.allSettled(underWay)
+    },
+    unreadable: (connection: Connection, error: unknown) => noteUnreadable(service, connection, error),
+  })
+  DIRECT.set(handler, direct)
+  return handler
+}
+
+async function noteUnreadable(service: Service, connection: Connection, error: unknown): Promise<400 | 500> {
+  const facts = service.newFacts()
+  const { address } = Object(connection)
+  if (typeof address === 'string') facts.address = address
+  const detail = nameOfError(error)
+  const refusal = new Refusal('not-http', detail === undefined ? {} : { detail })
+  return (await recorded(service, facts, { status: 400, refusal, durationMs: 0 })) ? 400 : 500
 }
 
 async function handle(
   service: Service,
-  request: Request,
+  request: AskedRequest,
   connection: Connection | undefined,
-): Promise<Response> {
+): Promise<Written> {
   const { clock, timeoutMs: milliseconds } = service
   const started = clock.elapsed()
   const facts = service.newFacts()
@@ -97,7 +142,7 @@ async function handle(
   const end = { status: answer.status, refusal, durationMs: clock.elapsed() - started }
   service.tidy()
   if (!(await recorded(service, facts, end))) answer = refused(facts.operation, new Refusal('audit-failed'))
-  return responseOf(facts.operation, answer)
+  return written(facts.operation, answer)
 }
 
 /** Hands the event over. False: it had to be durable before the answer, and is not. */
@@ -119,7 +164,7 @@ async function recorded(service: Service, facts: Facts, end: End): Promise<boole
 }
 
 interface Asked {
-  readonly request: Request
+  readonly request: AskedRequest
   readonly connection: Connection | undefined
   readonly signal: AbortSignal
   readonly facts: Facts

@@ -5,11 +5,13 @@ import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2'
 import { type Duplex, finished } from 'node:stream'
 import { TLSSocket } from 'node:tls'
 import { readOptions } from '../../base/arguments.js'
-import { bufferOf } from '../../base/bytes.js'
+import { bufferOf, utf8Bytes } from '../../base/bytes.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
-import type { EndpointHandler } from './endpoints.js'
-import { connectionOf } from './peer.js'
+import type { AskedRequest, BodyReader, BodySource, HeaderView, Written } from './body.js'
+import { DIRECT, type EndpointHandler } from './endpoints.js'
+import { type Connection, connectionOf } from './peer.js'
+import { PATH_CHARACTERS } from './routes.js'
 
 /** A request of `node:http`, `node:https`, or of `node:http2` by its compatibility API. */
 export type NodeRequest = IncomingMessage | Http2ServerRequest
@@ -72,6 +74,7 @@ export function nodeListener(handler: EndpointHandler, options: NodeListenerOpti
     throw new ArgumentError('listener must be a name')
   }
   const takes = (path: string): boolean => handler.takes?.(path) ?? true
+  const answerTo = DIRECT.get(handler) ?? throughTheWeb(handler)
 
   function listen(incoming: NodeRequest, outgoing: NodeResponse, next?: () => void): void {
     // What stood before this listener took its time, and the client was told «Bad request» meanwhile.
@@ -83,11 +86,8 @@ export function nodeListener(handler: EndpointHandler, options: NodeListenerOpti
     }
     track(incoming.socket, outgoing)
     const gone = new AbortController()
-    const answer = (): Promise<Response> =>
-      handler(
-        requestOf(incoming, target ?? targetOf(incoming.url), gone.signal),
-        connectionOf(incoming, { listener }),
-      )
+    const asked = new NodeAsked(incoming, target ?? targetOf(incoming.url), gone.signal)
+    const answer = (): Promise<Written> => answerTo(asked, connectionOf(incoming, { listener }))
     respond(answer, { incoming, outgoing, gone }).catch(() => outgoing.destroy())
   }
   return Object.assign(listen, {
@@ -107,16 +107,17 @@ export function nodeListener(handler: EndpointHandler, options: NodeListenerOpti
  * server.on('clientError', answerClientError)
  * ```
  */
-export function answerClientError(_error: Error, socket: Duplex): void {
+export function answerClientError(_error: Error, socket: Duplex, status: 400 | 500 = 400): void {
   // Before TLS is there, nothing can be said, and what is tried waits as long as the other side likes.
   if (!socket.writable || (socket instanceof TLSSocket && isConnecting(socket)) || isAnswering(socket)) {
     socket.destroy()
     return
   }
   ended.add(socket)
-  const body = '{"error":"Bad request"}'
+  const words = status === 400 ? 'Bad request' : 'Internal server error'
+  const body = `{"error":"${words}"}`
   const head = [
-    'HTTP/1.1 400 Bad Request',
+    `HTTP/1.1 ${status} ${status === 400 ? 'Bad Request' : words}`,
     'Content-Type: application/json',
     'Cache-Control: no-store',
     `Content-Length: ${body.length}`,
@@ -151,52 +152,112 @@ interface Exchange {
   readonly gone: AbortController
 }
 
-async function respond(answer: () => Promise<Response>, exchange: Exchange): Promise<void> {
+async function respond(answer: () => Promise<Written>, exchange: Exchange): Promise<void> {
   const { incoming, outgoing, gone } = exchange
   outgoing.once('close', () => {
     // A response of HTTP/2 says that it is finished where its stream was reset, too.
     const finished = isHttp2(outgoing) ? outgoing.writableEnded : outgoing.writableFinished
     if (!finished) gone.abort()
   })
-  const response = await answer()
+  const { status, headers: given, text } = await answer()
+  const headers: Record<string, string> = { ...given }
   // A string, a character a byte. Of a Buffer, Node puts the head before a «100 Continue» that waits behind the answer to
   // an earlier request, and that then stands in the place of the body.
-  const body = bufferOf(new Uint8Array(await response.arrayBuffer())).toString('latin1')
-  const headers: Record<string, string> = Object.fromEntries(response.headers)
-  if (response.status !== 204) headers['content-length'] = String(body.length)
+  const body = text === undefined ? '' : bytesOf(text)
+  if (status !== 204) headers['content-length'] = String(body.length)
   if (isHttp2(outgoing)) {
     // A stream ends by itself; there is no connection to close.
-    outgoing.writeHead(response.status, headers).end(body, 'latin1')
+    outgoing.writeHead(status, headers).end(body, 'latin1')
     return
   }
   if (incoming.complete) {
-    outgoing.writeHead(response.status, headers).end(body, 'latin1')
+    outgoing.writeHead(status, headers).end(body, 'latin1')
     return
   }
-  outgoing.writeHead(response.status, { ...headers, connection: 'close' }).write(body, 'latin1')
+  outgoing.writeHead(status, { ...headers, connection: 'close' }).write(body, 'latin1')
   await lastOf(incoming)
   outgoing.end()
+}
+
+/** A text as UTF-8, a character a byte. */
+function bytesOf(text: string): string {
+  return bufferOf(utf8Bytes(text)).toString('latin1')
 }
 
 function isHttp2(outgoing: NodeResponse): outgoing is Http2ServerResponse {
   return 'stream' in outgoing
 }
 
-/** Every header is handed on, a repeated one as a list: which of two counts is not for this code to say. */
-function requestOf(incoming: NodeRequest, target: Target, signal: AbortSignal): Request {
-  const { method = '', rawHeaders } = incoming
-  const headers = new Headers()
-  for (const [i, name] of rawHeaders.entries()) {
-    // The pseudo-headers of HTTP/2 are what is in the request line before it.
-    if (i % 2 === 0 && !name.startsWith(':')) headers.append(name, rawHeaders[i + 1] ?? '')
+/** A handler that knows the platform's `Request` and `Response` only: somebody's own, or one around ours. */
+function throughTheWeb(
+  handler: EndpointHandler,
+): (asked: NodeAsked, connection: Connection) => Promise<Written> {
+  return async (asked, connection) => {
+    const response = await handler(asked.toRequest(), connection)
+    return {
+      status: response.status,
+      headers: Object.fromEntries(response.headers),
+      text: await response.text(),
+    }
   }
-  const bodiless = method === 'GET' || method === 'HEAD'
-  return new Request(urlOf(target), {
-    method: NOT_OF_THE_WEB.has(method) ? REFUSED_METHOD : method,
-    headers,
-    signal,
-    ...(!bodiless && { body: bodyOf(incoming), duplex: 'half' }),
-  })
+}
+
+/** A request of Node's as the endpoints ask for it: nothing is made of it that nobody asks for. */
+class NodeAsked implements AskedRequest {
+  readonly method: string
+  readonly url: string
+  readonly signal: AbortSignal
+  readonly #incoming: NodeRequest
+  #headers: Map<string, string> | undefined
+
+  constructor(incoming: NodeRequest, target: Target, signal: AbortSignal) {
+    const { method = '' } = incoming
+    this.#incoming = incoming
+    this.method = method
+    this.url = urlOf(target)
+    this.signal = signal
+  }
+
+  get headers(): HeaderView {
+    this.#headers ??= headersOf(this.#incoming)
+    const headers = this.#headers
+    return {
+      get: name => headers.get(name.toLowerCase()) ?? null,
+      has: name => headers.has(name.toLowerCase()),
+    }
+  }
+
+  get body(): BodySource | null {
+    return this.#isBodiless() ? null : { getReader: () => new NodeBody(this.#incoming) }
+  }
+
+  toRequest(): Request {
+    const { method, url, signal } = this
+    this.#headers ??= headersOf(this.#incoming)
+    return new Request(url, {
+      method: NOT_OF_THE_WEB.has(method) ? REFUSED_METHOD : method,
+      headers: [...this.#headers],
+      signal,
+      ...(!this.#isBodiless() && { body: streamOf(new NodeBody(this.#incoming)), duplex: 'half' }),
+    })
+  }
+
+  #isBodiless(): boolean {
+    return this.method === 'GET' || this.method === 'HEAD'
+  }
+}
+
+/** Every header is handed on, a repeated one as a list: which of two counts is not for this code to say. */
+function headersOf({ rawHeaders }: NodeRequest): Map<string, string> {
+  const headers = new Map<string, string>()
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const [name = '', value = ''] = [rawHeaders[i]?.toLowerCase(), rawHeaders[i + 1]]
+    // The pseudo-headers of HTTP/2 are what is in the request line before it.
+    if (name.startsWith(':')) continue
+    const before = headers.get(name)
+    headers.set(name, before === undefined ? value.trim() : `${before}, ${value.trim()}`)
+  }
+  return headers
 }
 
 /** What a request asks for: the path as it stands there, and whether a query follows. */
@@ -222,48 +283,82 @@ function ownTarget(incoming: NodeRequest, takes: (path: string) => boolean): Tar
   return takes(original.path) ? original : undefined
 }
 
+/** `.` or `..` as a segment: a parser of URLs makes another path of it. */
+const DOTS = /\/\.{1,2}(?:\/|$)/
+
 /**
- * The URL of a path that stays as it is (no dot segments, no backslash, no other host). What a query says is nobody's
- * business here; that there is one is.
+ * The URL of a path that stays as it is (no dot segments, no other host; what else a path may not hold the routes say). What a
+ * query says is nobody's business here; that there is one is.
  */
 function urlOf({ path, hasQuery }: Target): string {
-  const url = ORIGIN + path
-  const sound = path.startsWith('/') && !path.includes('#') && new URL(url).href === url
-  return (sound ? url : ORIGIN + REFUSED_PATH) + (hasQuery ? '?' : '')
+  const sound = path.startsWith('/') && PATH_CHARACTERS.test(path) && !DOTS.test(path)
+  return ORIGIN + (sound ? path : REFUSED_PATH) + (hasQuery ? '?' : '')
 }
 
 /**
- * The body, one chunk at a time. Unlike `Readable.toWeb`, cancelling it leaves the connection alone: the answer has yet
- * to go out on it.
+ * The body, one chunk at a time. To stop reading leaves the connection alone: the answer has yet to go out on it.
  */
-function bodyOf(incoming: NodeRequest): ReadableStream<Uint8Array> {
-  let stop = (): void => {}
-  let started = false
-  function start(controller: ReadableStreamDefaultController<Uint8Array>): void {
-    started = true
-    const take = (chunk: Buffer): void => {
-      incoming.pause()
-      controller.enqueue(chunk)
-    }
-    const close = (): void => controller.close()
-    incoming.pause()
-    incoming.on('data', take).once('end', close)
-    incoming.once('error', error => controller.error(error))
-    stop = () => {
-      incoming.off('data', take).off('end', close)
-    }
+class NodeBody implements BodyReader {
+  readonly #incoming: NodeRequest
+  #started = false
+  #failed: { readonly error: unknown } | undefined
+  #waiting: { resolve: (chunk: Chunk) => void; reject: (error: unknown) => void } | undefined
+
+  constructor(incoming: NodeRequest) {
+    this.#incoming = incoming
   }
+
+  read(): Promise<Chunk> {
+    const incoming = this.#incoming
+    if (this.#failed !== undefined) return Promise.reject(this.#failed.error)
+    // Somebody else has read it, or it broke off before anybody could.
+    if (incoming.readableEnded || incoming.destroyed) return Promise.resolve(END)
+    return new Promise((resolve, reject) => {
+      this.#waiting = { resolve, reject }
+      if (!this.#started) this.#start()
+      incoming.resume()
+    })
+  }
+
+  async cancel(): Promise<void> {
+    this.#incoming.off('data', this.#take).off('end', this.#end)
+    this.#end()
+  }
+
+  #start(): void {
+    this.#started = true
+    this.#incoming.on('data', this.#take).once('end', this.#end)
+    this.#incoming.once('error', error => {
+      this.#failed = { error }
+      this.#waiting?.reject(error)
+    })
+  }
+
+  readonly #take = (value: Buffer): void => {
+    this.#incoming.pause()
+    this.#waiting?.resolve({ done: false, value })
+    this.#waiting = undefined
+  }
+
+  readonly #end = (): void => {
+    this.#waiting?.resolve(END)
+    this.#waiting = undefined
+  }
+}
+
+type Chunk = { readonly done: boolean; readonly value?: Uint8Array }
+const END: Chunk = { done: true }
+
+/** The same as a stream of the Web's. */
+function streamOf(body: NodeBody): ReadableStream<Uint8Array> {
   return new ReadableStream(
     {
-      pull(controller) {
-        // Somebody else has read it, or it broke off before anybody could.
-        if (incoming.readableEnded || incoming.destroyed) return controller.close()
-        if (!started) start(controller)
-        incoming.resume()
+      async pull(controller) {
+        const { value } = await body.read()
+        if (value === undefined) controller.close()
+        else controller.enqueue(value)
       },
-      cancel() {
-        stop()
-      },
+      cancel: () => body.cancel(),
     },
     { highWaterMark: 0 },
   )

@@ -11,6 +11,7 @@ import { createHash, X509Certificate } from 'node:crypto'
 import type { Duplex } from 'node:stream'
 import { readOptions } from '../../base/arguments.js'
 import { ArgumentError } from '../../base/errors.js'
+import type { HeaderView } from './body.js'
 
 /** A connection, as the endpoints see it. A field that is not known is one that does not help a caller. */
 export interface Connection {
@@ -146,7 +147,7 @@ export class Peers {
   }
 
   /** True where the headers state a certificate: on a connection that is no proxy's, nobody believes them. */
-  states(headers: Headers): boolean {
+  states(headers: HeaderView): boolean {
     for (const name of this.#headers) if (headers.has(name)) return true
     return false
   }
@@ -155,7 +156,7 @@ export class Peers {
   presented(
     connection: Connection | undefined,
     proxy: TrustedProxy | undefined,
-    headers: Headers,
+    headers: HeaderView,
   ): Presented {
     if (proxy !== undefined) {
       const stated = this.#stated(proxy, headers)
@@ -173,7 +174,7 @@ export class Peers {
     return known
   }
 
-  #stated({ header }: TrustedProxy, headers: Headers): PeerCertificate | { problem: StatedProblem } {
+  #stated({ header }: TrustedProxy, headers: HeaderView): PeerCertificate | { problem: StatedProblem } {
     const name = typeof header === 'string' ? header : header.certificate
     const text = headers.get(name)
     if (text === null || text === '') return { problem: 'certificate-missing' }

@@ -28,6 +28,7 @@ export type RefusalReason =
   | 'body-size'
   | 'body-timeout'
   | 'body-broken'
+  | 'not-http'
   | 'message'
   | 'client-gone'
   | 'client-credentials'
@@ -95,6 +96,7 @@ const REFUSALS: Readonly<Record<RefusalReason, RefusalRule>> = {
   'body-size': BAD_REQUEST,
   'body-timeout': BAD_REQUEST,
   'body-broken': BAD_REQUEST,
+  'not-http': BAD_REQUEST,
   message: BAD_REQUEST,
   'client-gone': BAD_REQUEST,
   'client-credentials': { status: 401, oauthError: 'invalid_client' },

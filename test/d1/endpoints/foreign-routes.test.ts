@@ -1,24 +1,45 @@
 /** Mounted beside an application: the listener takes its own paths, and the application keeps all others. */
+import 'reflect-metadata'
 import { once } from 'node:events'
 import http from 'node:http'
 import http2 from 'node:http2'
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, connect } from 'node:net'
+import { text } from 'node:stream/consumers'
 import { createAdaptorServer, type HttpBindings } from '@hono/node-server'
+import { Controller, Get, Module } from '@nestjs/common'
+import { NestFactory } from '@nestjs/core'
 import express from 'express'
 import fastify from 'fastify'
 import { Hono } from 'hono'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { connectionOf, type EndpointHandler, nodeListener } from '../../../src/d1.js'
+import {
+  connectionOf,
+  type EndpointHandler,
+  nodeListener,
+  serverLimits,
+  watchServer,
+} from '../../../src/d1.js'
 import { certificates, serverTls } from './support/wire.js'
 import { JSON_TYPE, NEW_PIN, PANS, pinPath, TOKEN_PATH, World } from './support/world.js'
 
 type Mount = (handler: EndpointHandler) => http.Server | Promise<http.Server>
 
+/** A NestJS application, with its decorators called by hand: the tests are compiled without them. */
+class Health {
+  health(): string {
+    return 'application'
+  }
+}
+Get('healthz')(Health.prototype, 'health', Object.getOwnPropertyDescriptor(Health.prototype, 'health') ?? {})
+Controller()(Health)
+class Application {}
+Module({ controllers: [Health] })(Application)
+
 /** Each with a route of the application's at /healthz, and a 404 of its own. */
 const MOUNTS: Readonly<Record<string, Mount>> = {
   'node:http': handler => {
     const listener = nodeListener(handler)
-    return http.createServer((incoming, outgoing) =>
+    return http.createServer({ ...serverLimits }, (incoming, outgoing) =>
       listener(incoming, outgoing, () => {
         const found = incoming.url === '/healthz'
         outgoing.writeHead(found ? 200 : 404).end(found ? 'application' : 'not the application’s')
@@ -63,9 +84,25 @@ const MOUNTS: Readonly<Record<string, Mount>> = {
     app.notFound(context => context.text('not the application’s', 404))
     return createAdaptorServer(app) as http.Server
   },
+  'NestJS (on Express)': async handler => {
+    const app = await NestFactory.create(Application, { logger: false })
+    // Before `init` or `listen`, which put the body parsers in.
+    app.use(nodeListener(handler))
+    await app.init()
+    app.use((_: unknown, response: express.Response) => {
+      response.status(404).send('not the application’s')
+    })
+    return app.getHttpServer()
+  },
 }
 
-describe.each(Object.entries(MOUNTS))('in %s', (_name, mount) => {
+/** Each alone, and below a path of its own. */
+const PLACES = Object.entries(MOUNTS).flatMap(([name, mount]): [string, string, Mount][] => [
+  [name, '', mount],
+  ...(name.includes('under') ? [] : ([[name, '/bank', mount]] as [string, string, Mount][])),
+])
+
+describe.each(PLACES)('in %s, below «%s»', (name, prefix, mount) => {
   let world: World
   let server: http.Server
   let origin: string
@@ -77,8 +114,9 @@ describe.each(Object.entries(MOUNTS))('in %s', (_name, mount) => {
       issuers: { is_tbank01: issuer },
       authorization,
       tokenEndpoint: undefined,
+      prefix,
     })
-    server = (await mount(handler)).listen(0, '127.0.0.1')
+    server = watchServer(await mount(handler), handler).listen(0, '127.0.0.1')
     await once(server, 'listening')
     origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
   })
@@ -101,22 +139,73 @@ describe.each(Object.entries(MOUNTS))('in %s', (_name, mount) => {
       [TOKEN_PATH, 404, 'not the application’s'],
     ] as const) {
       const response = await fetch(origin + path)
-      expect([path, response.status, await response.text()]).toEqual([path, status, text])
+      const body = await response.text()
+      // NestJS answers 404 itself, before what stands behind it.
+      const ours = name.startsWith('NestJS') && status === 404 ? body : text
+      expect([path, response.status, body]).toEqual([path, status, ours])
     }
     expect(world.events).toEqual([])
   })
 
   test('a PIN is set and shown, and what is below the endpoints’ paths is answered by them', async () => {
     const body = await world.iso0(NEW_PIN, PANS.second)
-    const put = await fetch(origin + pinPath('card-2'), { method: 'PUT', headers: JSON_TYPE, body })
+    const put = await fetch(origin + prefix + pinPath('card-2'), { method: 'PUT', headers: JSON_TYPE, body })
     expect(put.status).toBe(204)
-    const got = await fetch(`${origin}${pinPath('card-2')}?x=1`)
+    const got = await fetch(`${origin}${prefix}${pinPath('card-2')}?x=1`)
     expect(got.status).toBe(200)
     expect(await world.d1.readPin((await got.json()) as never, PANS.second)).toBe(NEW_PIN)
     expect(world.last).toMatchObject({ address: '127.0.0.1', queryIgnored: true })
-    const none = await fetch(`${origin}/cms/api/v1/issuers/is_tbank01/x`)
+    const none = await fetch(`${origin}${prefix}/cms/api/v1/issuers/is_tbank01/x`)
     expect([none.status, await none.json()]).toEqual([404, { error: 'Not found' }])
     expect(world.events).toHaveLength(3)
+  })
+
+  /** What a connection answers to these bytes; `half`: it is closed behind them. */
+  async function raw(bytes: string, how: 'keep' | 'reset' = 'keep'): Promise<string> {
+    const socket = connect(Number(new URL(origin).port), '127.0.0.1')
+    socket.on('error', () => {})
+    socket.write(bytes)
+    if (how === 'keep') return text(socket)
+    await once(socket, 'connect')
+    // It has reached the handler before the connection goes.
+    while (world.begun === 0) await new Promise(next => setImmediate(next))
+    socket.resetAndDestroy()
+    return ''
+  }
+  const head = (line: string, ...headers: string[]): string =>
+    `${[line, 'Host: x', ...headers].join('\r\n')}\r\n\r\n`
+  const put = (): string => `PUT ${prefix}${pinPath('card-2')} HTTP/1.1`
+
+  test.each([
+    ['two lengths (CL and TE)', ['Content-Length: 5', 'Transfer-Encoding: chunked'], /^HPE_/],
+    ['two different lengths', ['Content-Length: 5', 'Content-Length: 6'], /^HPE_/],
+    ['a header without a name', [': x'], /^HPE_/],
+    ['headers that are too long', [`X: ${'x'.repeat(70_000)}`], 'HPE_HEADER_OVERFLOW'],
+  ] as const)('%s: the contract’s 400, and one event', async (_what, headers, code) => {
+    const answer = await raw(head(put(), ...headers))
+    expect(answer).toMatch(/^HTTP\/1\.1 400 Bad Request\r\n[\s\S]*\{"error":"Bad request"\}$/)
+    expect(world.events).toHaveLength(1)
+    expect(world.last).toMatchObject({ status: 400, outcome: 'refused', address: '127.0.0.1' })
+    expect(world.last.refusal).toEqual({ reason: 'not-http', detail: expect.stringMatching(code) })
+  })
+
+  test('an Expect that nobody knows goes the way of all others, the application’s too', async () => {
+    const answer = await raw(
+      head(`GET ${prefix}${pinPath('card-2')} HTTP/1.1`, 'Expect: 200-ok', 'Connection: close'),
+    )
+    expect(answer).toMatch(/^HTTP\/1\.1 200 /)
+    expect(world.events).toHaveLength(1)
+    const theirs = await raw(head('GET /healthz HTTP/1.1', 'Expect: 200-ok', 'Connection: close'))
+    expect(theirs).toMatch(/^HTTP\/1\.1 200 [\s\S]*application/)
+    expect(world.events).toHaveLength(1)
+  })
+
+  test('a body that breaks off is an event', async () => {
+    world.begun = 0
+    await raw(`${head(put(), 'Content-Type: application/json', 'Content-Length: 500')}{"type"`, 'reset')
+    while (world.events.length === 0) await new Promise(next => setImmediate(next))
+    expect(world.last).toMatchObject({ operation: 'SetPIN', status: 400, outcome: 'refused' })
+    expect(['client-gone', 'body-broken']).toContain(world.last.refusal?.reason)
   })
 })
 

@@ -4,6 +4,7 @@ import { inspect } from 'node:util'
 import { expect } from 'vitest'
 import { D1 } from '../../../../examples/demo/d1.js'
 import { type SeccosCard, type SeccosKeys, seccosContent } from '../../../../examples/demo/d1-seccos.js'
+import { DIRECT } from '../../../../src/d1/endpoints/endpoints.js'
 import {
   type AuditEvent,
   type BlockAcceptance,
@@ -122,6 +123,8 @@ export interface WorldKeys {
 export class World implements AsyncDisposable {
   readonly events: AuditEvent[] = []
   readonly causes: unknown[] = []
+  /** Requests that have reached `nodeListener`'s handler. */
+  begun = 0
   readonly pins = new MemoryPins()
   readonly cards = new Map<string, Card | 'fails'>([
     ['card-1', card(PANS.first)],
@@ -270,8 +273,20 @@ export class World implements AsyncDisposable {
   /** A request that is handed over without a connection came over one with TLS. */
   handler(more?: Changes): EndpointHandler {
     const handler = issuerEndpoints(this.options(more))
-    const answer = (request: Request, connection: Connection = OVER_TLS) => handler(request, connection)
-    return Object.assign(answer, handler)
+    const answer = (request: Request, connection: Connection = OVER_TLS) => {
+      this.begun++
+      return handler(request, connection)
+    }
+    const all = Object.assign(answer, handler)
+    // `nodeListener` brings a connection of its own: it takes the way that a handler of ours takes.
+    const direct = DIRECT.get(handler)
+    if (direct !== undefined) {
+      DIRECT.set(all, (...call) => {
+        this.begun++
+        return direct(...call)
+      })
+    }
+    return all
   }
 
   /** The headers of an authorised caller. */

@@ -1,0 +1,153 @@
+/** A server that is watched over, by real sockets: places for connections, and an event for what is no HTTP. */
+import { once } from 'node:events'
+import http from 'node:http'
+import http2 from 'node:http2'
+import https from 'node:https'
+import { type AddressInfo, connect, type Socket } from 'node:net'
+import { text } from 'node:stream/consumers'
+import tls, { type TLSSocket } from 'node:tls'
+import { describe, expect, test } from 'vitest'
+import { nodeListener, serverLimits, watchServer } from '../../../src/d1.js'
+import { certificates, serverTls } from './support/wire.js'
+import { pinPath, World } from './support/world.js'
+
+describe('watchServer', () => {
+  const listening = async (server: https.Server): Promise<number> => {
+    await once(server.listen(0, 'localhost'), 'listening')
+    return (server.address() as AddressInfo).port
+  }
+
+  test('connections that never speak TLS take no place of those that do', async () => {
+    await using world = await World.open()
+    const handler = world.handler()
+    const server = https.createServer({ ...serverTls, ...serverLimits }, nodeListener(handler))
+    const port = await listening(watchServer(server, handler, { maxConnections: 4, maxHandshakes: 8 }))
+    const headers = await world.authorized()
+    const ask = () =>
+      new Promise<number>((resolve, reject) => {
+        const options = { host: 'localhost', port, path: pinPath('card-1'), headers, agent: false }
+        https
+          .get({ ...options, ca: certificates.ca, ...certificates.client }, response => {
+            response.resume().once('close', () => resolve(response.statusCode ?? 0))
+          })
+          .once('error', reject)
+      })
+    const silent: Socket[] = []
+    try {
+      for (let i = 0; i < 40; i++) {
+        const socket = connect(port, 'localhost').on('error', () => {})
+        await once(socket, 'connect')
+        silent.push(socket.resume())
+      }
+      for (let i = 0; i < 6; i++) expect(await ask()).toBe(200)
+      // The oldest have made room.
+      await Promise.all(silent.slice(0, 20).map(socket => socket.closed || once(socket, 'close')))
+      expect(silent.at(-1)?.destroyed).toBe(false)
+    } finally {
+      for (const socket of silent) socket.destroy()
+      server.closeAllConnections()
+      await new Promise(resolve => server.close(resolve))
+    }
+  })
+
+  test('one that speaks TLS is closed where there are too many', async () => {
+    await using world = await World.open()
+    const handler = world.handler()
+    const server = https.createServer({ ...serverTls }, nodeListener(handler))
+    const port = await listening(watchServer(server, handler, { maxConnections: 2 }))
+    const open: TLSSocket[] = []
+    try {
+      for (let i = 0; i < 3; i++) {
+        const socket = tls.connect({ port, host: 'localhost', ca: certificates.ca, ...certificates.client })
+        socket.on('error', () => {})
+        await once(socket, 'secureConnect')
+        open.push(socket.resume())
+      }
+      await (open[2]?.closed || once(open[2] ?? expect.fail(), 'close'))
+      expect(open[0]?.destroyed).toBe(false)
+    } finally {
+      for (const socket of open) socket.destroy()
+      await new Promise(resolve => server.close(resolve))
+    }
+  })
+
+  test('over HTTP/2: what is no HTTP/2 is an event, too', async () => {
+    await using world = await World.open()
+    const handler = world.handler()
+    const server = watchServer(http2.createSecureServer(serverTls, nodeListener(handler)), handler)
+    await once(server.listen(0, 'localhost'), 'listening')
+    const { port } = server.address() as AddressInfo
+    const socket = tls.connect({
+      port,
+      host: 'localhost',
+      ALPNProtocols: ['h2'],
+      ca: certificates.ca,
+      ...certificates.client,
+    })
+    socket.on('error', () => {})
+    await once(socket, 'secureConnect')
+    socket.resume().write('GET / HTTP/1.1\r\n\r\n')
+    await once(socket, 'close')
+    server.close()
+    expect(world.events.map(({ refusal }) => refusal?.reason)).toEqual(['not-http'])
+  })
+
+  test('where the event cannot be recorded, and has to be, the answer is 500', async () => {
+    await using world = await World.open()
+    const audit = () => Promise.reject(new Error('disk full'))
+    const handler = world.handler({ audit, auditRequired: true })
+    const server = watchServer(http.createServer(nodeListener(handler)), handler)
+    await once(server.listen(0, 'localhost'), 'listening')
+    const socket = connect((server.address() as AddressInfo).port, 'localhost')
+    socket.write('no HTTP\r\n\r\n')
+    expect(await text(socket)).toMatch(/^HTTP\/1\.1 500 /)
+    server.close()
+  })
+
+  test('refuses what is no server, handler or number', () => {
+    const handler = async () => new Response()
+    const server = http.createServer()
+    expect(() => watchServer(undefined as never, handler)).toThrow('takes a server')
+    expect(() => watchServer(server, undefined as never)).toThrow('takes a handler')
+    expect(() => watchServer(server, handler, { maxConnections: 0 })).toThrow('maxConnections')
+    expect(() => watchServer(server, handler, { maxHandshakes: 0.5 })).toThrow('maxHandshakes')
+    expect(watchServer(server, handler).maxConnections).toBe(1024)
+  })
+
+  test('with a handler of somebody’s own, what is no HTTP is answered all the same', async () => {
+    const handler = async () => new Response()
+    const server = watchServer(http.createServer(nodeListener(handler)), handler)
+    await once(server.listen(0, 'localhost'), 'listening')
+    const socket = connect((server.address() as AddressInfo).port, 'localhost')
+    socket.write('no HTTP\r\n\r\n')
+    expect(await text(socket)).toMatch(/^HTTP\/1\.1 400 /)
+    server.close()
+  })
+})
+
+test('settled: once nothing is under way', async () => {
+  await using world = await World.open()
+  const handler = world.handler()
+  await handler.settled?.()
+  let goOn = (): void => {}
+  const hangs = new Promise<void>(resolve => {
+    goOn = resolve
+  })
+  world.pins.before = () => hangs
+  const answer = handler(
+    new Request(`https://issuer.test${pinPath('card-1')}`, {
+      method: 'PUT',
+      headers: await world.authorized({ 'content-type': 'application/json' }),
+      body: await world.iso0(),
+    }),
+  )
+  let settled = false
+  const end = handler.settled?.().then(() => {
+    settled = true
+  })
+  await new Promise(resolve => setImmediate(resolve))
+  expect(settled).toBe(false)
+  goOn()
+  expect((await answer).status).toBe(204)
+  await end
+})
