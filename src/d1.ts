@@ -106,7 +106,7 @@ export type { RefusalReason } from './d1/endpoints/refusal.js'
 export {
   serverLimits,
   type WatchedServer,
-  type WatchServerOptions,
+  type WatchServerInput,
   watchServer,
 } from './d1/endpoints/watch-server.js'
 export {

@@ -62,7 +62,7 @@ export async function startServer(
     },
     respond,
   )
-  watchServer(server, handler, { maxConnections: MAX_CONNECTIONS })
+  watchServer({ server, handler, maxConnections: MAX_CONNECTIONS })
   // Plain HTTP, for this machine alone: whoever asks shows no certificate.
   const healthServer =
     typeof health === 'number' ? http.createServer({ ...serverLimits }, healthListener) : undefined

@@ -624,6 +624,7 @@ const probeSample = ({ seccos }: World) => ({
 
 /** Exports that are no verbs, and why. */
 export const NO_VERBS: Readonly<Record<string, string>> = {
+  serverLimits: 'limits for a server',
   AbortedError: 'an error class',
   ArgumentError: 'an error class',
   BackendError: 'an error class',

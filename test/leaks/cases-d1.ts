@@ -221,6 +221,12 @@ export const D1: readonly LeakCase[] = [
   verb('issuerEndpoints', d1.issuerEndpoints, ({ keys, counter }) => [endpointOptions(keys, counter)], {
     pure: true,
   }),
+  verb(
+    'watchServer',
+    d1.watchServer,
+    () => [{ server: createServer(), handler: async () => new Response() }],
+    { pure: true },
+  ),
   verb('nodeListener', d1.nodeListener, () => [async () => new Response()], { pure: true }),
   verb('connectionOf', d1.connectionOf, () => [{ socket: null }], { pure: true }),
   verb('memoryRates', d1.memoryRates, () => [{ perCardPerMinute: 1, perCallerPerMinute: 1 }], { pure: true }),

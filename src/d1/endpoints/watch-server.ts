@@ -43,8 +43,11 @@ export const serverLimits: {
 
 const MAX_HEADERS = 64
 
-/** Options of {@link watchServer}. */
-export interface WatchServerOptions {
+/** What {@link watchServer} takes. */
+export interface WatchServerInput<S extends WatchedServer = WatchedServer> {
+  readonly server: S
+  /** What answers D1 there. */
+  readonly handler: EndpointHandler
   /** Connections that speak TLS (all, on a server without it): 1024 where absent. One more is closed. */
   readonly maxConnections?: number
   /**
@@ -68,15 +71,13 @@ export type WatchedServer = Server | Http2SecureServer
  * @example
  * ```ts
  * const server = https.createServer({ ...tls, ...serverLimits }, nodeListener(handler))
- * watchServer(server, handler).listen(8443)
+ * watchServer({ server, handler }).listen(8443)
  * ```
  */
-export function watchServer<S extends WatchedServer>(
-  server: S,
-  handler: EndpointHandler,
-  options: WatchServerOptions = {},
-): S {
-  const { maxConnections, maxHandshakes } = readOptions(options, 'watchServer', [
+export function watchServer<S extends WatchedServer>(input: WatchServerInput<S>): S {
+  const { server, handler, maxConnections, maxHandshakes } = readOptions(input, 'watchServer', [
+    'server',
+    'handler',
     'maxConnections',
     'maxHandshakes',
   ])

@@ -116,7 +116,7 @@ describe.each(PLACES)('in %s, below «%s»', (name, prefix, mount) => {
       tokenEndpoint: undefined,
       prefix,
     })
-    server = watchServer(await mount(handler), handler).listen(0, '127.0.0.1')
+    server = watchServer({ server: await mount(handler), handler }).listen(0, '127.0.0.1')
     await once(server, 'listening')
     origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
   })

@@ -21,7 +21,7 @@ describe('watchServer', () => {
     await using world = await World.open()
     const handler = world.handler()
     const server = https.createServer({ ...serverTls, ...serverLimits }, nodeListener(handler))
-    const port = await listening(watchServer(server, handler, { maxConnections: 4, maxHandshakes: 8 }))
+    const port = await listening(watchServer({ server, handler, maxConnections: 4, maxHandshakes: 8 }))
     const headers = await world.authorized()
     const ask = () =>
       new Promise<number>((resolve, reject) => {
@@ -54,7 +54,7 @@ describe('watchServer', () => {
     await using world = await World.open()
     const handler = world.handler()
     const server = https.createServer({ ...serverTls }, nodeListener(handler))
-    const port = await listening(watchServer(server, handler, { maxConnections: 2 }))
+    const port = await listening(watchServer({ server, handler, maxConnections: 2 }))
     const open: TLSSocket[] = []
     try {
       for (let i = 0; i < 3; i++) {
@@ -74,7 +74,7 @@ describe('watchServer', () => {
   test('over HTTP/2: what is no HTTP/2 is an event, too', async () => {
     await using world = await World.open()
     const handler = world.handler()
-    const server = watchServer(http2.createSecureServer(serverTls, nodeListener(handler)), handler)
+    const server = watchServer({ server: http2.createSecureServer(serverTls, nodeListener(handler)), handler })
     await once(server.listen(0, 'localhost'), 'listening')
     const { port } = server.address() as AddressInfo
     const socket = tls.connect({
@@ -96,7 +96,7 @@ describe('watchServer', () => {
     await using world = await World.open()
     const audit = () => Promise.reject(new Error('disk full'))
     const handler = world.handler({ audit, auditRequired: true })
-    const server = watchServer(http.createServer(nodeListener(handler)), handler)
+    const server = watchServer({ server: http.createServer(nodeListener(handler)), handler })
     await once(server.listen(0, 'localhost'), 'listening')
     const socket = connect((server.address() as AddressInfo).port, 'localhost')
     socket.write('no HTTP\r\n\r\n')
@@ -107,16 +107,16 @@ describe('watchServer', () => {
   test('refuses what is no server, handler or number', () => {
     const handler = async () => new Response()
     const server = http.createServer()
-    expect(() => watchServer(undefined as never, handler)).toThrow('takes a server')
-    expect(() => watchServer(server, undefined as never)).toThrow('takes a handler')
-    expect(() => watchServer(server, handler, { maxConnections: 0 })).toThrow('maxConnections')
-    expect(() => watchServer(server, handler, { maxHandshakes: 0.5 })).toThrow('maxHandshakes')
-    expect(watchServer(server, handler).maxConnections).toBe(1024)
+    expect(() => watchServer({ server: undefined as never, handler })).toThrow('takes a server')
+    expect(() => watchServer({ server, handler: undefined as never })).toThrow('takes a handler')
+    expect(() => watchServer({ server, handler, maxConnections: 0 })).toThrow('maxConnections')
+    expect(() => watchServer({ server, handler, maxHandshakes: 0.5 })).toThrow('maxHandshakes')
+    expect(watchServer({ server, handler }).maxConnections).toBe(1024)
   })
 
   test('with a handler of somebody’s own, what is no HTTP is answered all the same', async () => {
     const handler = async () => new Response()
-    const server = watchServer(http.createServer(nodeListener(handler)), handler)
+    const server = watchServer({ server: http.createServer(nodeListener(handler)), handler })
     await once(server.listen(0, 'localhost'), 'listening')
     const socket = connect((server.address() as AddressInfo).port, 'localhost')
     socket.write('no HTTP\r\n\r\n')
