@@ -35,7 +35,7 @@ export interface EndpointHandler {
 }
 
 /** The handler's other form, without the platform's `Request` and `Response`: the same core. */
-export type DirectHandler = (request: AskedRequest, connection: Connection | undefined) => Promise<Written>
+type DirectHandler = (request: AskedRequest, connection: Connection | undefined) => Promise<Written>
 
 /**
  * The direct form of a handler of ours. Not a member of it: what somebody puts around a handler, with its members copied,

@@ -74,7 +74,10 @@ describe('watchServer', () => {
   test('over HTTP/2: what is no HTTP/2 is an event, too', async () => {
     await using world = await World.open()
     const handler = world.handler()
-    const server = watchServer({ server: http2.createSecureServer(serverTls, nodeListener(handler)), handler })
+    const server = watchServer({
+      server: http2.createSecureServer(serverTls, nodeListener(handler)),
+      handler,
+    })
     await once(server.listen(0, 'localhost'), 'listening')
     const { port } = server.address() as AddressInfo
     const socket = tls.connect({
