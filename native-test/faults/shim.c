@@ -72,6 +72,18 @@ static CK_RV fault(const char *name, int after) {
   }
 
 PASS(C_Initialize, (CK_VOID_PTR a), (a))
+PASS(C_Finalize, (CK_VOID_PTR a), (a))
+PASS(C_GetInfo, (CK_INFO_PTR a), (a))
+PASS(C_Logout, (CK_SESSION_HANDLE a), (a))
+PASS(C_DestroyObject, (CK_SESSION_HANDLE a, CK_OBJECT_HANDLE b), (a, b))
+PASS(C_DecryptInit, (CK_SESSION_HANDLE a, CK_MECHANISM_PTR b, CK_OBJECT_HANDLE c), (a, b, c))
+PASS(C_Decrypt, (CK_SESSION_HANDLE a, CK_BYTE_PTR b, CK_ULONG c, CK_BYTE_PTR d, CK_ULONG_PTR e), (a, b, c, d, e))
+PASS(C_DeriveKey, (CK_SESSION_HANDLE a, CK_MECHANISM_PTR b, CK_OBJECT_HANDLE c, CK_ATTRIBUTE_PTR d, CK_ULONG e, CK_OBJECT_HANDLE_PTR f), (a, b, c, d, e, f))
+PASS(C_DigestInit, (CK_SESSION_HANDLE a, CK_MECHANISM_PTR b), (a, b))
+PASS(C_DigestUpdate, (CK_SESSION_HANDLE a, CK_BYTE_PTR b, CK_ULONG c), (a, b, c))
+PASS(C_DigestKey, (CK_SESSION_HANDLE a, CK_OBJECT_HANDLE b), (a, b))
+PASS(C_DigestFinal, (CK_SESSION_HANDLE a, CK_BYTE_PTR b, CK_ULONG_PTR c), (a, b, c))
+PASS(C_GenerateRandom, (CK_SESSION_HANDLE a, CK_BYTE_PTR b, CK_ULONG c), (a, b, c))
 PASS(C_GetSlotList, (CK_BBOOL a, CK_SLOT_ID_PTR b, CK_ULONG_PTR c), (a, b, c))
 PASS(C_GetTokenInfo, (CK_SLOT_ID a, CK_TOKEN_INFO_PTR b), (a, b))
 PASS(C_OpenSession, (CK_SLOT_ID a, CK_FLAGS b, CK_VOID_PTR c, CK_NOTIFY d, CK_SESSION_HANDLE_PTR e), (a, b, c, d, e))
@@ -97,6 +109,8 @@ CK_RV C_GetFunctionList(CK_FUNCTION_LIST_PTR_PTR out) {
     CK_C_GetFunctionList get = module == NULL ? NULL : (CK_C_GetFunctionList)dlsym(module, "C_GetFunctionList");
     if (get == NULL || get(&real) != CKR_OK) return CKR_GENERAL_ERROR;
     list = *real;
+    SET(C_Finalize) SET(C_GetInfo) SET(C_Logout) SET(C_DestroyObject) SET(C_DecryptInit) SET(C_Decrypt)
+    SET(C_DeriveKey) SET(C_DigestInit) SET(C_DigestUpdate) SET(C_DigestKey) SET(C_DigestFinal) SET(C_GenerateRandom)
     SET(C_Initialize) SET(C_GetSlotList) SET(C_GetTokenInfo) SET(C_OpenSession) SET(C_CloseSession)
     SET(C_GetSessionInfo) SET(C_Login) SET(C_CreateObject) SET(C_GetAttributeValue) SET(C_FindObjectsInit)
     SET(C_FindObjects) SET(C_FindObjectsFinal) SET(C_EncryptInit) SET(C_Encrypt) SET(C_SignInit) SET(C_Sign)

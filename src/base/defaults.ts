@@ -259,9 +259,41 @@ export const DEFAULTS = {
       what: 'The pause after the first attempt at a recovery that failed; it doubles.',
     },
     longestPauseMs: {
+      value: 500,
+      unit: 'ms',
+      what: 'It doubles up to this: a token that is back is found within a second.',
+    },
+    childGraceMs: {
       value: 1000,
       unit: 'ms',
-      what: 'It doubles up to this: a token that is back is found within two seconds.',
+      what: 'How long a child process may take to end what it does before it is killed, and a spare to show that it is well.',
+    },
+    childAttempts: {
+      value: 3,
+      unit: 'count',
+      what: 'Attempts to bring the token back in one child process before another is started.',
+    },
+    spareAfterMs: {
+      value: 200,
+      unit: 'ms',
+      what: 'After a spare has taken over, the next one is started so much later.',
+    },
+    groupProbeMs: {
+      value: 2000,
+      unit: 'ms',
+      option: 'pkcs11Group: probeMs',
+      what: 'Members of a group that are not ready are probed so often.',
+    },
+    failBackAfter: {
+      value: 3,
+      unit: 'count',
+      option: 'pkcs11Group: failBackAfter',
+      what: 'Good probes in a row after which a member of a group is used again.',
+    },
+    lateCalls: {
+      value: 3,
+      unit: 'count',
+      what: 'Calls in a row whose time is up, after which a group gives the work to its next member.',
     },
   },
 } as const

@@ -101,6 +101,9 @@ async function openInline(more: Partial<KeyStoreOptions> = {}) {
   await provisionFake(fake, { composedMac: true })
   const backend = await openBackendOn(fake, { composedMac: true, ...more })
   const key = await bindKey(backend, 'PEK-2')
+  // What binding took of its turn of the event loop is over.
+  await turn()
+  await turn()
   return { fake, backend, key, operations: operationsOf(key) }
 }
 

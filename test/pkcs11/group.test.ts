@@ -127,6 +127,7 @@ describe('the keys are the same, or are refused', () => {
   test('another key pair is told by its public key', async () => {
     const { open, fakes } = await bench()
     fakes[1]?.remove('SIGN-1')
+    fakes[1]?.remove('JWE-BOB')
     const bob = CONTRACT_KEYS.find(({ kid }) => kid === 'JWE-BOB')
     if (bob === undefined) throw new Error('no such key')
     await provisionFake(fakes[1] ?? new FakeToken(), {}, [{ ...bob, kid: 'SIGN-1', usage: 'jwt-signing' }])

@@ -8,6 +8,7 @@
  */
 import { channel } from 'node:diagnostics_channel'
 import { readOptions } from '../../base/arguments.js'
+import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError, BackendError, isIssuerPinError, KeyError } from '../../base/errors.js'
 import { type CheckValue, requireCheckValue } from '../../key/check-value.js'
 import type { Backend, OpenerOptions } from '../backend.js'
@@ -88,8 +89,7 @@ interface Member {
 export const GROUP_EVENTS: string = 'issuer-pin-crypto:pkcs11-group'
 
 /** So many calls in a row whose time is up say that a token hangs; one may be a burst. */
-const LATE = 3
-const DEFAULTS = { probeMs: 2000, failBackAfter: 3 }
+const LATE = DEFAULTS.pkcs11.lateCalls.value
 
 /**
  * Opens several tokens that hold the same keys as one backend. A member that is away at open, or later, is probed and comes
@@ -129,8 +129,13 @@ export async function openGroup(
     throw new ArgumentError('onEvent must be a function')
   const group = new GroupDriver({
     members: readMembers(options.members),
-    probeMs: readCount(options.probeMs, 'probeMs', 3_600_000, DEFAULTS.probeMs),
-    failBackAfter: readCount(options.failBackAfter, 'failBackAfter', 1000, DEFAULTS.failBackAfter),
+    probeMs: readCount(options.probeMs, 'probeMs', 3_600_000, DEFAULTS.pkcs11.groupProbeMs.value),
+    failBackAfter: readCount(
+      options.failBackAfter,
+      'failBackAfter',
+      1000,
+      DEFAULTS.pkcs11.failBackAfter.value,
+    ),
     onEvent,
     later: (open.surroundings ?? REAL).later,
     open: member => openDriver(member, load?.(member.module), open),

@@ -274,6 +274,11 @@ export class RemoteHost {
     )
   }
 
+  /** Whether the other end has gone, or was given up. */
+  get isGone(): boolean {
+    return this.#gone
+  }
+
   /** Calls that have not been answered. */
   get underWay(): number {
     return this.#waiting.size

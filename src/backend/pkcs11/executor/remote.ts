@@ -10,6 +10,7 @@
  */
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
+import { DEFAULTS } from '../../../base/defaults.js'
 import { BackendError } from '../../../base/errors.js'
 import type { LoadBinding } from '../binding/binding.js'
 import { sessionsOf, type TokenFacts } from '../session/connection.js'
@@ -25,6 +26,12 @@ const SLOW_MS = 0.2
 
 /** The descriptor that libuv's pool is sized by must be there before the process starts. */
 const POOL_THREADS = 16
+
+/** How long a child may take to end what it does, and a spare to show that it is well. */
+const GRACE_MS = DEFAULTS.pkcs11.childGraceMs.value
+/** So many attempts to bring the token back in one child; after them it is tried in another. */
+const ATTEMPTS = DEFAULTS.pkcs11.childAttempts.value
+const REFILL_MS = DEFAULTS.pkcs11.spareAfterMs.value
 
 /** How the other end is started: by file; a test starts its own. */
 export interface Starter {
@@ -73,6 +80,8 @@ export async function openRemote(
     case 'process':
       return ProcessExecutor.open(settings, starter)
     default: {
+      if (known !== undefined && known.latencyMs > SLOW_MS)
+        return ThreadsExecutor.open(settings, known, starter)
       const inline = await InlineExecutor.open(settings, load, known)
       const { facts } = inline
       if (facts.latencyMs <= SLOW_MS) return inline
@@ -357,6 +366,8 @@ class ProcessExecutor implements Executor {
   #host: RemoteHost
   #spare: Promise<Child | undefined> | undefined
   #stuck = 0
+  /** Attempts to come back in this child that have failed in a row. */
+  #failed = 0
   #closing = false
 
   private constructor(child: Child, settings: Settings, starter: Starter) {
@@ -370,7 +381,7 @@ class ProcessExecutor implements Executor {
   }
 
   static async open(settings: Settings, starter: Starter = STARTER): Promise<ProcessExecutor> {
-    return new ProcessExecutor(await startChild(settings, starter), settings, starter)
+    return new ProcessExecutor(await startChild(settings, starter, undefined), settings, starter)
   }
 
   /** As many as the child has sessions; inline it takes them one after the other. */
@@ -406,20 +417,33 @@ class ProcessExecutor implements Executor {
     )
   }
 
+  /** The child finalises the module; one that does not come to it in time has a call that hangs, and is killed. */
   async letGo(): Promise<void> {
-    this.#host.kill()
+    const host = this.#host
+    await within(host.tell('letGo'), GRACE_MS, 'a call hangs').catch(() => host.kill())
   }
 
+  /** In the same child as long as that helps, for it takes a tenth of the time; else in the spare, or in a new one. */
   async comeBack(): Promise<void> {
-    const spare = await this.#spare
-    this.#spare = undefined
-    // It has been logged in all the time, and may have lost its login with the others.
-    const isGood = spare !== undefined && (await spare.host.perform('pulse', {}).catch(() => false))
-    if (!isGood) spare?.host.kill()
-    const next = isGood ? spare : await startChild(this.#settings, this.#starter)
+    const host = this.#host
+    if (!host.isGone && this.#failed < ATTEMPTS) {
+      try {
+        const { openMs } = this.#settings.timeouts
+        await within(host.tell('comeBack'), openMs, `the token did not open within ${openMs} ms`)
+        this.#failed = 0
+        void this.#checkSpare()
+        return
+      } catch (error) {
+        this.#failed++
+        if (!(error instanceof LostHost)) throw error
+      }
+    }
+    this.#failed = 0
+    const next = (await this.#takeSpare()) ?? (await startChild(this.#settings, this.#starter, this.facts))
+    host.kill()
     this.#host = next.host
     this.#watch(next)
-    this.#refill()
+    this.#refillLater()
   }
 
   async keepAlive(): Promise<void> {
@@ -445,9 +469,33 @@ class ProcessExecutor implements Executor {
     })
   }
 
+  /** The spare, if it is well: it has been logged in all the time, and may have lost its login with the others. */
+  async #takeSpare(): Promise<Child | undefined> {
+    const spare = await this.#spare
+    this.#spare = undefined
+    if (spare === undefined) return undefined
+    const pulse = within(spare.host.perform('pulse', {}), GRACE_MS, 'the spare hangs')
+    if (await pulse.catch(() => false)) return spare
+    spare.host.kill()
+    return undefined
+  }
+
+  /** After the token was away, what the spare has may be of the time before. */
+  async #checkSpare(): Promise<void> {
+    if (this.#spare === undefined) return
+    const spare = await this.#takeSpare()
+    if (spare !== undefined) this.#spare ??= Promise.resolve(spare)
+    else this.#refillLater()
+  }
+
+  /** When those who wait have been served: starting a process holds up this one. */
+  #refillLater(): void {
+    setTimeout(() => this.#refill(), REFILL_MS).unref()
+  }
+
   #refill(): void {
     if (!this.#settings.spare || this.#closing || this.#spare !== undefined) return
-    this.#spare = startChild(this.#settings, this.#starter).then(
+    this.#spare = startChild(this.#settings, this.#starter, this.facts).then(
       child => {
         if (!this.#closing) return child
         child.host.kill()
@@ -466,7 +514,11 @@ interface Child {
   readonly gone: Promise<void>
 }
 
-async function startChild(settings: Settings, starter: Starter): Promise<Child> {
+async function startChild(
+  settings: Settings,
+  starter: Starter,
+  known: TokenFacts | undefined,
+): Promise<Child> {
   let lost = (): void => undefined
   const gone = new Promise<void>(resolve => {
     lost = resolve
@@ -474,7 +526,7 @@ async function startChild(settings: Settings, starter: Starter): Promise<Child> 
   const host = hostOf(starter.process, 'process', settings, () => lost())
   try {
     // Inside, the child measures by itself what suits the token.
-    const facts = await openHost(host, { ...settings, executor: 'auto', spare: false }, undefined, true)
+    const facts = await openHost(host, { ...settings, executor: 'auto', spare: false }, known, true)
     return { host, facts, gone }
   } catch (error) {
     host.kill()
