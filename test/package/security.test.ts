@@ -36,9 +36,35 @@ describe.each(DOCUMENTS)('%s', document => {
   })
 })
 
+/** The names of the tests, suites and contract cases in a file. */
+function titlesOf(path: string): readonly string[] {
+  const found = read(path).matchAll(
+    /(?:\b(?:test|describe)(?:\.\w+)*[^'"`\n]{0,80}?|name: |\)\()(['"`])(.+?)\1/g,
+  )
+  return Array.from(found, ([, , title = '']) => title)
+}
+
 describe('SECURITY.md', () => {
   test('points at code, tests, vectors and decisions', () => {
     expect(pathsIn(SECURITY).length).toBeGreaterThan(50)
+  })
+
+  test('each claim names a test that exists, and each requirement of PCI PIN has a row', () => {
+    const table = SECURITY.slice(SECURITY.indexOf('| claim | test |'), SECURITY.indexOf('## Contents of'))
+    const rows = Array.from(
+      table.matchAll(/^\| [^|]+ \| `([^`]+)`: ([^|]+) \|$/gm),
+      ([, file = '', title = '']) => ({
+        file,
+        title,
+      }),
+    )
+    expect(rows.length).toBe(table.trim().split('\n').length - 2)
+    expect(rows.length).toBeGreaterThan(20)
+    expect(rows.filter(({ file, title }) => !titlesOf(file).some(text => text.includes(title)))).toEqual([])
+    const requirements = Array.from(SECURITY.matchAll(/^\| ([\d, ]+): /gm), ([, numbers = '']) =>
+      numbers.split(',').map(Number),
+    ).flat()
+    expect(requirements.sort((a, b) => a - b)).toEqual(Array.from({ length: 33 }, (_, i) => i + 1))
   })
 
   test('its usage matrix is the usage table', () => {
