@@ -26,6 +26,8 @@ export interface Io {
   readonly env: Record<string, string | undefined>
   /** Node's diagnostic reports, which carry the environment. */
   readonly report?: object
+  /** How wide the terminal is; absent where there is none. */
+  readonly columns?: number
   /** Shows how far something is, in place of what it showed before; absent where there is no terminal. */
   readonly progress?: (text: string) => void
   /** From now on, fires where the user asks the program to end (Ctrl-C, SIGTERM) in place of ending it; once. */
@@ -186,6 +188,7 @@ export function processIo(
 ): Io {
   const { stdin, stdout, stderr, env, report } = host
   return {
+    ...(stdout.isTTY === true && stdout.columns > 0 && { columns: stdout.columns }),
     ...(stderr.isTTY === true && { progress: text => void stderr.write(`${ANEW}${text}`) }),
     interrupted: () => {
       const controller = new AbortController()

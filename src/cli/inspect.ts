@@ -76,7 +76,7 @@ const SUBJECTS: Readonly<Record<string, Inspect>> = {
 }
 
 /** The profile of a file, or a shipped one by its name. Errors: `ERR_PROFILE`, `ERR_USAGE`. */
-async function readProfile(name: string, io: Io): Promise<SeccosProfile> {
+export async function readProfile(name: string, io: Io): Promise<SeccosProfile> {
   const shipped = Object.hasOwn(SHIPPED, name) ? SHIPPED[name] : undefined
   return shipped ?? parseProfile(readJson(await readInput(name, io), name))
 }

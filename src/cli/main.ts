@@ -1,15 +1,32 @@
 /** Which command is meant, and what becomes of errors: a line on standard error and an exit code, never a stack. */
+import { readFileSync } from 'node:fs'
 import { isIssuerPinError } from '../base/errors.js'
 import { type Command, type ExitCode, type Io, UsageError } from './command.js'
+import { jweCommand, macCommand, pinCommand, prwCommand } from './compute.js'
+import { doctorCommand } from './doctor.js'
 import { INSPECT, PROFILE } from './inspect.js'
+import { keyCommand } from './key.js'
 import { PROBE } from './probe.js'
 import { storageCommand } from './storage.js'
 import { tokenCommand } from './token.js'
 
 /** All commands. */
-export const COMMANDS: readonly Command[] = [INSPECT, PROFILE, PROBE, storageCommand(), tokenCommand()]
+export const COMMANDS: readonly Command[] = [
+  doctorCommand(),
+  INSPECT,
+  jweCommand(),
+  keyCommand(),
+  macCommand(),
+  pinCommand(),
+  PROBE,
+  PROFILE,
+  prwCommand(),
+  storageCommand(),
+  tokenCommand(),
+]
 
 const HELP: readonly string[] = ['--help', '-h']
+const VERSION: readonly string[] = ['--version', '-V']
 
 /** The text of `--help`. */
 function overview(commands: readonly Command[]): string {
@@ -20,7 +37,8 @@ function overview(commands: readonly Command[]): string {
     '',
     ...lines,
     '',
-    'issuer-pin-crypto COMMAND --help says more. Exit codes: 0 fine, 1 something was found or failed, 2 wrong call.',
+    'issuer-pin-crypto COMMAND --help says more; --version. Exit codes: 0 fine,',
+    '1 something was found or failed, 2 the call was wrong.',
   ].join('\n')
 }
 
@@ -36,6 +54,10 @@ export async function main(
       const show = name === undefined ? io.err : io.out
       show(overview(commands))
       return name === undefined ? 2 : 0
+    }
+    if (VERSION.includes(name)) {
+      io.out(versionOf())
+      return 0
     }
     const command = commands.find(candidate => candidate.name === name)
     if (command === undefined) {
@@ -58,4 +80,18 @@ function lineOf(error: unknown): string {
     return `${error.code}: ${error.message}`
   }
   return `ERR_UNEXPECTED: ${error instanceof Error ? error.name : typeof error}`
+}
+
+/** The version of the package that this file belongs to: built, it is one folder up; from its source, two. */
+function versionOf(): string {
+  for (const path of ['../package.json', '../../package.json']) {
+    try {
+      const found: unknown = JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8'))
+      const { name, version } = Object(found) as { name?: unknown; version?: unknown }
+      if (name === 'issuer-pin-crypto' && typeof version === 'string') return version
+    } catch {
+      // Not here.
+    }
+  }
+  return 'unknown'
 }

@@ -1,0 +1,396 @@
+/**
+ * `doctor`: opens a token as the library does, tries it with public test keys of its own, judges the keys that are there, times each
+ * operation, says what that means for D1, and writes a report. What it put into the token is deleted again.
+ */
+import { randomBytes } from 'node:crypto'
+import { writeFileSync } from 'node:fs'
+import { performance } from 'node:perf_hooks'
+import type { Backend } from '../backend/backend.js'
+import { operationsOf } from '../backend/key.js'
+import { isIssuerPinError } from '../base/errors.js'
+import type { Capabilities, Health, KeyUsage } from '../index.js'
+import type { KeyStore, ListedKey, Pkcs11Options } from '../pkcs11.js'
+import { backendContract, CONTRACT_KEYS } from '../testing.js'
+import { type Command, type ExitCode, type Io, readArguments, UsageError } from './command.js'
+import {
+  FLAG,
+  OPENING,
+  type Opening,
+  SOURCE_HELP,
+  TEXT,
+  TOKEN_OPTIONS,
+  text,
+  tokenOptions,
+  type Values,
+} from './open.js'
+import { reason, show, tableOf } from './shown.js'
+
+/** One row of the report: an operation, how the token does it, what that means. */
+interface OperationRow {
+  readonly operation: string
+  readonly how: string
+  readonly meaning: string
+  /** Median of a call, in milliseconds. */
+  readonly ms?: number | undefined
+}
+
+/** What `doctor` found. */
+interface DoctorReport {
+  readonly made: string
+  readonly module: string
+  readonly token: string
+  readonly capabilities: Capabilities
+  readonly health: Health
+  readonly operations: readonly OperationRow[]
+  readonly keys: readonly ListedKey[]
+  /** Of the contract's cases on keys that they share. */
+  readonly contract: {
+    readonly passed: number
+    readonly impossible: readonly string[]
+    readonly failed: readonly string[]
+    readonly notTried: string | undefined
+  }
+  readonly seconds: number
+}
+
+/** A P-256 point (RFC 7518, appendix C), uncompressed. */
+const POINT = Buffer.concat([
+  Buffer.of(4),
+  Buffer.from('gI0GAILBdu7T53akrFmMyGcsF3n5dO7MmwNBHKW5SV0', 'base64url'),
+  Buffer.from('SLW_xSffzlPWrHEVI30DHM_4egVwt3NQqeUD7nMFpps', 'base64url'),
+])
+const ROUNDS = 15
+
+type Timed = (backend: Backend) => Promise<(() => Promise<unknown>) | undefined>
+
+const bound =
+  (
+    kid: string,
+    usage: KeyUsage,
+    call: (operations: ReturnType<typeof operationsOf>) => Promise<unknown>,
+  ): Timed =>
+  async backend => {
+    const key = await backend.bind({ kid, usage })
+    return () => call(operationsOf(key))
+  }
+
+const message = new Uint8Array(64)
+
+/** What is timed, by operation. */
+const TIMED: Readonly<Record<string, Timed>> = {
+  'TDEA PIN block': bound('PEK-CLOSED', 'pin-encryption', one => one.encipher(new Uint8Array(8))),
+  'MAC iso9797-1-alg1': bound('MAC-1', 'cbc-mac', one =>
+    one.mac({ algorithm: 'iso9797-1-alg1', padding: 2 }, message),
+  ),
+  'MAC iso9797-1-alg3': bound('MAC-3', 'retail-mac', one =>
+    one.mac({ algorithm: 'iso9797-1-alg3', padding: 2 }, message),
+  ),
+  'MAC cmac': bound('CMAC-A', 'cmac', one => one.mac({ algorithm: 'cmac', padding: 'none' }, message)),
+  'key agreement': bound('JWE-1', 'jwe-key-agreement', one =>
+    one.deriveContentKey({ ephemeralPublicKey: POINT, otherInfo: new Uint8Array(0), length: 32 }),
+  ),
+  'signing ES256': bound('SIGN-1', 'jwt-signing', one => one.sign(message)),
+  random: async backend => () => backend.randomBytes(32),
+}
+
+/** What each operation is for, in D1's terms. */
+function rowsOf(capabilities: Capabilities, times: ReadonlyMap<string, number>): OperationRow[] {
+  const { tdea, macs, keyAgreement, signing, reencipher, random } = capabilities
+  const row = (operation: string, how: string, meaning: string): OperationRow => ({
+    operation,
+    how,
+    meaning,
+    ms: times.get(operation),
+  })
+  const agreement =
+    keyAgreement === 'none' ? 'none' : keyAgreement === 'token-extract' ? 'composed' : 'native'
+  return [
+    row(
+      'TDEA PIN block',
+      tdea === 'none' ? 'none' : 'native',
+      tdea === 'none' ? 'no Get PIN and no Set PIN from this token' : 'Get PIN and Set PIN can be answered',
+    ),
+    row(
+      're-encipherment',
+      reencipher === 'inside' ? 'native' : 'composed',
+      reencipher === 'inside'
+        ? 'PIN blocks move between keys inside the token'
+        : 'PIN blocks move through host memory: keys bound with hostDecipher, or not at all',
+    ),
+    row(
+      'key agreement',
+      agreement,
+      agreement === 'none'
+        ? 'Set PIN: the JWE key must be in software'
+        : `Set PIN: JWEs open with the key in the token${agreement === 'composed' ? ', Z in host memory' : ''}`,
+    ),
+    ...Object.entries(macs).map(([name, plan]) =>
+      row(
+        `MAC ${name}`,
+        plan,
+        plan === 'none'
+          ? 'a PRW or MAC of this kind needs a software key'
+          : `PRW and MAC of this kind (SECCOS)${plan === 'composed' ? ': out of CBC calls, see composedMac' : ''}`,
+      ),
+    ),
+    row(
+      'signing ES256',
+      signing,
+      signing === 'none' ? 'the client assertion needs a software key' : 'tokens for D1 (client assertion)',
+    ),
+    row('random', random === 'none' ? 'none' : 'native', 'PINs, fillers, nonces'),
+  ]
+}
+
+/** Puts the contract's public test keys into the token, under labels of their own. */
+async function provision(store: KeyStore, prefix: string): Promise<string[]> {
+  const refused: string[] = []
+  for (const { hostDecipher, ...key } of CONTRACT_KEYS) {
+    try {
+      const host = hostDecipher === true && key.usage === 'pin-encryption' ? { hostDecipher } : {}
+      await store.importKey({ ...key, ...host, kid: `${prefix}${key.kid}` })
+    } catch (error) {
+      refused.push(`${key.kid} (${key.usage}, ${key.algorithm}): ${reason(error).replaceAll(prefix, '')}`)
+    }
+  }
+  return refused
+}
+
+async function clean(store: KeyStore, prefix: string): Promise<void> {
+  for (const { kid, id } of await store.listKeys()) {
+    if (kid.startsWith(prefix)) await store.deleteKey({ kid, ...(id !== '' && { id }) })
+  }
+}
+
+/** Cases that want keys of their own are not run: each would fill the token anew. */
+const OWN_KEYS = Symbol('a case with keys of its own')
+
+async function tryContract(
+  open: () => Promise<Backend>,
+  refused: readonly string[],
+  progress: (text: string) => void,
+): Promise<Pick<DoctorReport['contract'], 'passed' | 'impossible' | 'failed'>> {
+  const contract = backendContract({
+    open: keys => (keys === CONTRACT_KEYS ? open() : Promise.reject(OWN_KEYS)),
+  })
+  const [impossible, failed]: string[][] = [[...refused], []] as [string[], string[]]
+  let passed = 0
+  for (const [i, { name, run }] of contract.cases.entries()) {
+    progress(`contract: ${i + 1} of ${contract.cases.length}`)
+    try {
+      await run()
+      passed++
+    } catch (error) {
+      if (error === OWN_KEYS) continue
+      const cannot =
+        isIssuerPinError(error) &&
+        ['ERR_KEY_NOT_FOUND', 'ERR_UNSUPPORTED_BY_TOKEN', 'ERR_UNSUPPORTED'].includes(error.code)
+      const kid = refused
+        .map(line => line.split(' ')[0] ?? '')
+        .find(known => name.includes(known) || String(error).includes(known))
+      if (cannot || kid !== undefined) impossible?.push(name)
+      else failed?.push(`${name}: ${reason(error)}`)
+    }
+  }
+  await contract.close()
+  return { passed, impossible: impossible ?? [], failed: failed ?? [] }
+}
+
+async function timesOf(backend: Backend): Promise<Map<string, number>> {
+  const times = new Map<string, number>()
+  for (const [operation, prepare] of Object.entries(TIMED)) {
+    try {
+      const call = await prepare(backend)
+      if (call === undefined) continue
+      const taken: number[] = []
+      for (let i = 0; i < ROUNDS; i++) {
+        const start = performance.now()
+        await call()
+        taken.push(performance.now() - start)
+      }
+      times.set(operation, taken.sort((a, b) => a - b)[Math.floor(ROUNDS / 2)] ?? 0)
+    } catch (error) {
+      // What the token cannot do is in the table already.
+      if (!isIssuerPinError(error)) throw error
+    }
+  }
+  return times
+}
+
+async function examine(
+  options: Pkcs11Options,
+  io: Io,
+  opening: Opening,
+  testKeys: boolean,
+): Promise<DoctorReport> {
+  const start = performance.now()
+  const progress = (what: string): void => io.progress?.(what)
+  progress('opening')
+  let [capabilities, health]: [Capabilities?, Health?] = []
+  {
+    await using backend = await opening.backend(options)
+    capabilities = backend.capabilities()
+    health = await backend.health()
+  }
+  const prefix = `doctor-${randomBytes(3).toString('hex')}-`
+  await using store = await opening.store({ ...options, importClearKeys: testKeys })
+  progress('keys')
+  const keys = await store.listKeys()
+  let contract: DoctorReport['contract'] = {
+    passed: 0,
+    impossible: [],
+    failed: [],
+    notTried: 'no test keys: --no-test-keys',
+  }
+  let times = new Map<string, number>()
+  if (testKeys) {
+    try {
+      const refused = await provision(store, prefix)
+      const locations = Object.fromEntries(CONTRACT_KEYS.map(({ kid }) => [kid, { label: prefix + kid }]))
+      const open = (): Promise<Backend> => opening.backend({ ...options, keys: locations })
+      if (refused.length === CONTRACT_KEYS.length) {
+        contract = { ...contract, notTried: `the token takes no clear test key: ${refused[0] ?? ''}` }
+      } else {
+        contract = { ...(await tryContract(open, refused, progress)), notTried: undefined }
+        await using backend = await open()
+        progress('times')
+        times = await timesOf(backend)
+      }
+    } finally {
+      await clean(store, prefix)
+    }
+  }
+  return {
+    made: new Date(Date.now()).toISOString(),
+    module: options.module,
+    token: typeof options.token === 'string' ? options.token : JSON.stringify(options.token),
+    capabilities,
+    health,
+    operations: rowsOf(capabilities, times),
+    keys,
+    contract,
+    seconds: Math.round((performance.now() - start) / 100) / 10,
+  }
+}
+
+const cells = (row: OperationRow): string[] => [
+  row.operation,
+  row.how,
+  row.ms === undefined ? '-' : row.ms.toFixed(2),
+  row.meaning,
+]
+
+function verdictOf({ health, contract, keys }: DoctorReport): string {
+  const broken = keys.filter(({ problem }) => problem !== undefined).length
+  const parts = [
+    health.ok ? 'the token is well' : 'the token is NOT well',
+    contract.notTried ?? `${contract.passed} contract cases hold, ${contract.failed.length} do not`,
+    `${keys.length} keys, ${broken} of them cannot be bound as they are`,
+  ]
+  return `${parts.join('; ')}.`
+}
+
+function markdown(report: DoctorReport): string {
+  const { made, module, token, capabilities, health, operations, keys, contract, seconds } = report
+  const table = (head: readonly string[], rows: readonly (readonly string[])[]): string[] => [
+    `| ${head.join(' | ')} |`,
+    `|${head.map(() => '---').join('|')}|`,
+    ...rows.map(row => `| ${row.map(cell => cell.replaceAll('|', '\\|')).join(' | ')} |`),
+  ]
+  return [
+    `# Token report`,
+    '',
+    `Made ${made} by \`issuer-pin-crypto doctor\` in ${seconds} s. Module \`${module}\`, token \`${token}\`.`,
+    '',
+    verdictOf(report),
+    '',
+    '## Operations',
+    '',
+    ...table(['operation', 'done', 'ms a call', 'what it means'], operations.map(cells)),
+    '',
+    `Health: ${health.ok ? 'ok' : 'NOT ok'}: ${health.detail}. TDEA: ${capabilities.tdea}.`,
+    '',
+    ...capabilities.notes.map(note => `- ${note}`),
+    '',
+    '## Keys',
+    '',
+    ...table(
+      ['kid', 'usage', 'algorithm', 'KCV', 'origin', 'judgement'],
+      keys.map(key => [
+        key.kid,
+        key.usage ?? '?',
+        key.algorithm ?? '?',
+        key.checkValue === undefined ? '-' : `${key.checkValue.value} (${key.checkValue.method})`,
+        key.origin,
+        key.problem ?? 'ok',
+      ]),
+    ),
+    '',
+    '## Contract',
+    '',
+    contract.notTried ?? `${contract.passed} cases hold on public test keys, which were deleted again.`,
+    '',
+    ...contract.failed.map(line => `- FAILED ${line}`),
+    ...contract.impossible.map(line => `- not possible here: ${line}`),
+    '',
+  ].join('\n')
+}
+
+/** `issuer-pin-crypto doctor`. */
+export function doctorCommand(opening: Opening = OPENING): Command {
+  return {
+    name: 'doctor',
+    summary: 'try a PKCS#11 token, judge its keys, time it, and report what D1 gets',
+    help: `usage: issuer-pin-crypto doctor --module LIBRARY --token LABEL [options]
+
+Opens the token as the library does, puts public test keys into it, runs the
+contract on them, times each operation, deletes them again, and judges the keys
+that are there. Exit code 1 where something does not hold.
+
+  --report FILE     the report as Markdown: no secret in it, to hand on
+  --report-json FILE
+  --no-test-keys    put nothing into the token: probe and judge only
+  --json            the report as JSON on standard output
+
+${SOURCE_HELP.replace(/\n {2}--keys FILE.*$/m, '').replace('Keys are in a token, or in a file of TEST keys:', 'The token:')}`,
+    run: async (args, io): Promise<ExitCode> => {
+      const options = {
+        ...TOKEN_OPTIONS,
+        json: FLAG,
+        report: TEXT,
+        'report-json': TEXT,
+        'no-test-keys': FLAG,
+      }
+      const { values } = readArguments(args, { options, positionals: 0 })
+      const given = values as Values
+      const report = await examine(await tokenOptions(given, io), io, opening, given['no-test-keys'] !== true)
+      for (const [option, content] of [
+        ['report', markdown(report)],
+        ['report-json', `${JSON.stringify(report, null, 2)}\n`],
+      ] as const) {
+        const path = text(given, option)
+        if (path !== undefined) write(path, option, content)
+      }
+      const { operations, keys, contract, health } = report
+      const problems = keys.flatMap(({ kid, problem }) =>
+        problem === undefined ? [] : [`key ${kid}: ${problem}`],
+      )
+      const lines = [
+        tableOf(['operation', 'done', 'ms', 'what it means for D1'], operations.map(cells), io),
+        ...contract.failed.map(line => `FAILED ${line}`),
+        ...problems,
+        verdictOf(report),
+      ]
+      show(given, io, report, lines.join('\n'))
+      return health.ok && contract.failed.length === 0 ? 0 : 1
+    },
+  }
+}
+
+function write(path: string, option: string, content: string): void {
+  try {
+    writeFileSync(path, content)
+  } catch (error) {
+    throw new UsageError(`--${option} cannot be written: ${String((error as NodeJS.ErrnoException).code)}`)
+  }
+}

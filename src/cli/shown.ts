@@ -1,0 +1,93 @@
+/** What a command shows: JSON where that is asked for, tables that fit the terminal and keep its letters, errors as one line. */
+import { isIssuerPinError } from '../base/errors.js'
+import type { KeyBlockHeader } from '../index.js'
+import type { Io } from './command.js'
+
+/** Control and format characters, and what else moves a cursor or hides text. */
+const TRICKS = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu
+const GAP = '  '
+const MIN_LAST = 20
+
+/**
+ * A table of columns as wide as their widest cell. Where the terminal is narrower, the last column is broken between words; no
+ * line is longer than the terminal is wide. Letters of every alphabet stay; what plays tricks is a question mark.
+ */
+export function tableOf(
+  head: readonly string[],
+  rows: readonly (readonly string[])[],
+  io: Pick<Io, 'columns'>,
+): string {
+  const all = [head, head.map(name => '-'.repeat(name.length)), ...rows].map(row =>
+    row.map(cell => cell.replaceAll(TRICKS, '?')),
+  )
+  const widths = head.map((_, column) => Math.max(...all.map(row => [...(row[column] ?? '')].length)))
+  const before = widths.slice(0, -1).reduce((sum, width) => sum + width + GAP.length, 0)
+  const { columns = Number.POSITIVE_INFINITY } = io
+  const room = Math.max(MIN_LAST, columns - before)
+  return all
+    .flatMap(row => {
+      const first = row.slice(0, -1).map((cell, column) => padded(cell, widths[column] ?? 0))
+      const [top = '', ...more] = broken(row.at(-1) ?? '', room)
+      return [[...first, top].join(GAP), ...more.map(line => `${' '.repeat(before)}${line}`)]
+    })
+    .flatMap(line => (columns === Number.POSITIVE_INFINITY ? [line] : cut(line.trimEnd(), columns)))
+    .map(line => line.trimEnd())
+    .join('\n')
+}
+
+function padded(cell: string, width: number): string {
+  return cell + ' '.repeat(Math.max(0, width - [...cell].length))
+}
+
+/** A text in lines of at most so many characters, broken between words where it can be. */
+function broken(text: string, width: number): string[] {
+  if ([...text].length <= width) return [text]
+  const lines: string[] = []
+  let line = ''
+  for (const word of text.split(' ')) {
+    if (line !== '' && [...line].length + 1 + [...word].length > width) {
+      lines.push(line)
+      line = ''
+    }
+    line = line === '' ? word : `${line} ${word}`
+  }
+  return [...lines, line]
+}
+
+/** A line of the table where the terminal is too narrow for its columns: it goes on below. */
+function cut(line: string, width: number): string[] {
+  const letters = [...line]
+  if (letters.length <= width) return [line]
+  return [
+    letters.slice(0, width).join(''),
+    ...cut(`${GAP}${letters.slice(width).join('')}`, Math.max(width, MIN_LAST)),
+  ]
+}
+
+/** Prints a result: as JSON where that is asked for, else in words. */
+export function show(values: { readonly json?: unknown }, io: Io, result: unknown, words: string): void {
+  io.out(values.json === true ? JSON.stringify(result, null, 2) : words)
+}
+
+/** The code and message of an error of ours; of any other, its name. */
+export function reason(error: unknown): string {
+  if (isIssuerPinError(error)) return `${error.code}: ${error.message}`
+  return error instanceof Error ? error.name : typeof error
+}
+
+/** What a key block's header says, for people. */
+export function headerRows(header: KeyBlockHeader): string[][] {
+  const { version, usage, algorithm, mode, keyVersion, exportability, optionalBlocks, validFrom, validTo } =
+    header
+  return [
+    ['version', version],
+    ['usage', usage],
+    ['algorithm', algorithm],
+    ['mode', mode],
+    ['key version', keyVersion],
+    ['exportability', exportability],
+    ...optionalBlocks.map(({ id, data }) => [`optional ${id}`, data]),
+    ...(validFrom === undefined ? [] : [['valid from', validFrom.toISOString()]]),
+    ...(validTo === undefined ? [] : [['valid to', validTo.toISOString()]]),
+  ]
+}
