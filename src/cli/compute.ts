@@ -329,7 +329,7 @@ The values are JSON, from a file or standard input:
 
 Exit code 1 where the PRW is wrong.`
   return commandOf(
-    { name: 'prw', summary: 'compute and verify PRWs (SECCOS)', help },
+    { name: 'prw', summary: 'compute and verify the PRWs of SECCOS', help },
     { key: TEXT, profile: TEXT },
     PRW_VERBS,
     opening,
@@ -409,7 +409,9 @@ export function jweCommand(opening: Opening = OPENING): Command {
 
   seal      to a public P-256 key (JWK file): a JWE as D1 takes it
   open      a JWE, or D1's message around it, with a key of ours; of its content
-            names and lengths are shown, and with --reveal all of it`
+            names and lengths are shown, and with --reveal all of it
+
+The input is a file, or standard input where there is none.`
   const command = commandOf(
     { name: 'jwe', summary: 'seal and open JWEs', help },
     { key: TEXT, reveal: FLAG },

@@ -86,7 +86,10 @@ const TIMED: Readonly<Record<string, Timed>> = {
     one.mac({ algorithm: 'iso9797-1-alg3', padding: 2 }, message),
   ),
   'MAC cmac': bound('CMAC-A', 'cmac', one => one.mac({ algorithm: 'cmac', padding: 'none' }, message)),
-  'key agreement': bound('JWE-1', 'jwe-key-agreement', one =>
+  'MAC hmac-sha256': bound('HMAC', 'hmac', one =>
+    one.mac({ algorithm: 'hmac-sha256', padding: 'none' }, message),
+  ),
+  'key agreement': bound('JWE-BOB', 'jwe-key-agreement', one =>
     one.deriveContentKey({ ephemeralPublicKey: POINT, otherInfo: new Uint8Array(0), length: 32 }),
   ),
   'signing ES256': bound('SIGN-1', 'jwt-signing', one => one.sign(message)),
@@ -162,26 +165,30 @@ async function clean(store: KeyStore, prefix: string): Promise<void> {
   }
 }
 
-/** Cases that want keys of their own are not run: each would fill the token anew. */
-const OWN_KEYS = Symbol('a case with keys of its own')
-
 async function tryContract(
   open: () => Promise<Backend>,
   refused: readonly string[],
   progress: (text: string) => void,
 ): Promise<Pick<DoctorReport['contract'], 'passed' | 'impossible' | 'failed'>> {
+  let ownKeys = false
   const contract = backendContract({
-    open: keys => (keys === CONTRACT_KEYS ? open() : Promise.reject(OWN_KEYS)),
+    open: keys => {
+      if (keys === CONTRACT_KEYS) return open()
+      // Cases with keys of their own would fill the token anew, each: what they say does not count here.
+      ownKeys = true
+      return Promise.reject(new TypeError('not here'))
+    },
   })
   const [impossible, failed]: string[][] = [[...refused], []] as [string[], string[]]
   let passed = 0
   for (const [i, { name, run }] of contract.cases.entries()) {
     progress(`contract: ${i + 1} of ${contract.cases.length}`)
+    ownKeys = false
     try {
       await run()
-      passed++
+      if (!ownKeys) passed++
     } catch (error) {
-      if (error === OWN_KEYS) continue
+      if (ownKeys) continue
       const cannot =
         isIssuerPinError(error) &&
         ['ERR_KEY_NOT_FOUND', 'ERR_UNSUPPORTED_BY_TOKEN', 'ERR_UNSUPPORTED'].includes(error.code)

@@ -266,7 +266,7 @@ const importKey: Verb = async (values, [file], io, opening) => {
     const block = (await readInput(file, io)).trim()
     const { usage, mode } = useOf(values)
     const { algorithm: _, ...rest } = newKey({ ...values, algorithm: 'aes-128' })
-    return withBackend({ ...values, keys: undefined }, io, opening, async backend =>
+    return withBackend(values, io, opening, async backend =>
       withStore(
         values,
         io,
@@ -524,7 +524,8 @@ export function keyCommand(opening: Opening = OPENING): Command {
 
 Keys and components are typed without echo, or come by --key-fd, --key-env,
 --component-N-component-fd and so on (name, component, kcv). They are never
-arguments and never shown; results show check values.
+arguments and never shown; results show check values. Exit code 1 where a
+check value is wrong or a key cannot be bound.
 
 ${SOURCE_HELP}
 

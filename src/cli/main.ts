@@ -7,6 +7,7 @@ import { doctorCommand } from './doctor.js'
 import { INSPECT, PROFILE } from './inspect.js'
 import { keyCommand } from './key.js'
 import { PROBE } from './probe.js'
+import { fitted } from './shown.js'
 import { storageCommand } from './storage.js'
 import { tokenCommand } from './token.js'
 
@@ -52,7 +53,7 @@ export async function main(
   try {
     if (name === undefined || HELP.includes(name)) {
       const show = name === undefined ? io.err : io.out
-      show(overview(commands))
+      show(fitted(overview(commands), io))
       return name === undefined ? 2 : 0
     }
     if (VERSION.includes(name)) {
@@ -64,7 +65,7 @@ export async function main(
       throw new UsageError(`there is no such command; there are ${commands.map(one => one.name).join(', ')}`)
     }
     if (rest.some(argument => HELP.includes(argument))) {
-      io.out(command.help)
+      io.out(fitted(command.help, io))
       return 0
     }
     return await command.run(rest, io)

@@ -14,7 +14,15 @@ import {
   pkcs11Backend,
 } from '../pkcs11.js'
 import { type SoftwareKey, softwareBackend } from '../software.js'
-import { type ExitCode, type Io, readJson, readRegularFile, requireOption, UsageError } from './command.js'
+import {
+  type ExitCode,
+  type Io,
+  readJson,
+  readRegularFile,
+  requireOption,
+  takeSecret,
+  UsageError,
+} from './command.js'
 
 /** What was read of a command line. */
 export type Values = Readonly<Record<string, string | boolean | readonly string[] | undefined>>
@@ -115,7 +123,7 @@ export async function readSecret(name: string, question: string, values: Values,
   if (descriptor !== undefined) return readDescriptor(name, descriptor)
   const variable = text(values, `${name}-env`)
   if (variable !== undefined) {
-    const secret = Object.hasOwn(io.env, variable) ? io.env[variable] : undefined
+    const secret = takeSecret(io, variable)
     if (secret === undefined || secret === '')
       throw new UsageError(`--${name}-env: there is no such variable in the environment`)
     return secret
@@ -171,8 +179,19 @@ const NAMED: Readonly<Record<string, string>> = {
   accept: 'accept',
 }
 
+/** By command line: its PIN is asked for once. */
+const READ = new WeakMap<Values, Promise<Pkcs11Options>>()
+
 /** The options of `pkcs11Backend` that a command line and its options file say. */
-export async function tokenOptions(values: Values, io: Io): Promise<Pkcs11Options> {
+export function tokenOptions(values: Values, io: Io): Promise<Pkcs11Options> {
+  const known = READ.get(values)
+  if (known !== undefined) return known
+  const read = readTokenOptions(values, io)
+  READ.set(values, read)
+  return read
+}
+
+async function readTokenOptions(values: Values, io: Io): Promise<Pkcs11Options> {
   const path = text(values, 'options')
   const file =
     path === undefined ? {} : readJson(readOwn(path, '--options').toString('utf8'), 'the options file')

@@ -64,6 +64,20 @@ function cut(line: string, width: number): string[] {
   ]
 }
 
+/** A text whose lines are broken between words where the terminal is narrower, and go on as far in as they began. */
+export function fitted(text: string, { columns = Number.POSITIVE_INFINITY }: Pick<Io, 'columns'>): string {
+  return text
+    .split('\n')
+    .flatMap(line => {
+      if (line.length <= columns) return [line]
+      const indent = /^ */.exec(line)?.[0] ?? ''
+      return broken(line.slice(indent.length), Math.max(MIN_LAST, columns - indent.length)).map(
+        part => indent + part,
+      )
+    })
+    .join('\n')
+}
+
 /** Prints a result: as JSON where that is asked for, else in words. */
 export function show(values: { readonly json?: unknown }, io: Io, result: unknown, words: string): void {
   io.out(values.json === true ? JSON.stringify(result, null, 2) : words)
