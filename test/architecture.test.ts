@@ -73,7 +73,7 @@ const LATER: readonly (readonly [idea: string, files: RegExp])[] = [
   ['components and key blocks', /^key-block\//],
   ['cryptoperiods', /^key\/period\.ts$/],
   ['several tokens with the same keys', /^backend\/pkcs11\/group\.ts$/],
-  ['the everyday commands', /^cli\/(compute|doctor|key|onboard|open|shown)\.ts$/],
+  ['the everyday commands', /^cli\/(compute|doctor|key|onboard|open|shown|storage)\.ts$/],
   ['a binding without a compiler', /^backend\/pkcs11\/binding\/(koffi-binding|load)\.ts$/],
   ['what the opener of a backend decides: key ring and limits', /^backend\/opener\.ts$/],
   [

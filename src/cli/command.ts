@@ -226,7 +226,7 @@ interface RegularFile {
  * @example
  *     readRegularFile('zpk.hex').bytes.toString()
  */
-function readRegularFile(path: string, name: string = path): RegularFile {
+export function readRegularFile(path: string, name: string = path): RegularFile {
   const file = open(path, name)
   try {
     // Of what is open, not of the path: it may name another thing by now.

@@ -62,6 +62,7 @@ const fresh = (): string => join(folder, `new${count++}`)
 
 const env = {
   PAN,
+  PAN2: PAN,
   PIN,
   PEK,
   AES,
@@ -631,7 +632,7 @@ describe('wrong, missing, cut off, hostile: one line, the right exit code, no se
     [['pin', 'encipher', '--key', 'PEK', '--format', '9'], 2],
     [['pin', 'encipher', '--key', 'MAC', '--format', '0'], 1],
     [['pin', 'encipher', '--key', 'PEK', '--format', '0', '--pan-env', 'PIN', '--card-pin-env', 'PIN'], 1],
-    [['pin', 'encipher', '--key', 'PEK', '--format', '0', '--pan-env', 'PAN', '--card-pin-env', 'PAN'], 1],
+    [['pin', 'encipher', '--key', 'PEK', '--format', '0', '--pan-env', 'PAN', '--card-pin-env', 'PAN2'], 1],
     [['pin', 'encipher', '--key', 'PEK', '--format', '0'], 2],
     [['pin', 'decipher', '--key', 'PEK', '--format', '0', ...withSecrets], 2, { stdin: 'zz' }],
     [['pin', 'decipher', '--key', 'PEK', '--format', '0', ...withSecrets], 1, { stdin: '0000000000000000' }],
