@@ -41,6 +41,8 @@ export {
   KeyBlockError,
   KeyError,
   PinBlockError,
+  PinPolicyError,
+  type PinPolicyReason,
   ProfileError,
   PrwMacError,
   TranslationError,
@@ -97,6 +99,21 @@ export {
   parseFormat0,
 } from './pin/formats/format0.js'
 export type { PinBlockFormat, SupportedFormat } from './pin/formats/formats.js'
+export {
+  type GeneratePinBlockInput,
+  type GeneratePinInput,
+  generatePin,
+  generatePinBlock,
+} from './pin/generate.js'
+export {
+  type JudgePinInput,
+  judgePin,
+  type PinPolicy,
+  type PinPolicyOptions,
+  type PinVerdict,
+  pinPolicy,
+  type WeakPinRule,
+} from './pin/pin-policy.js'
 export {
   type GeneratePinValueInput,
   generateOffset,

@@ -80,6 +80,7 @@ const LATER: readonly (readonly [idea: string, files: RegExp])[] = [
     'PIN verification: PVV, 3624, the try counter',
     /^(key\/pin-value|pin\/(pin-value|verify)|seccos\/counter\/tries)\.ts$/,
   ],
+  ['PIN policy, random PINs', /^pin\/(pin-policy|generate)\.ts$/],
   ['formats 1 to 4', /^pin\/formats\/format[1-4]\.ts$/],
 ]
 

@@ -17,6 +17,7 @@ export type ErrorCode =
   | 'ERR_ENCODING'
   | 'ERR_POINT'
   | 'ERR_PIN_BLOCK'
+  | 'ERR_PIN_POLICY'
   | 'ERR_TRANSLATION_REFUSED'
   | 'ERR_KEY_NOT_FOUND'
   | 'ERR_KEY_AMBIGUOUS'
@@ -106,6 +107,19 @@ export class PinBlockError extends IssuerPinError {
   override readonly name: string = 'PinBlockError'
   constructor() {
     super('ERR_PIN_BLOCK', 'the PIN block is not valid')
+  }
+}
+
+/** Why a PIN is not taken. For the issuer's audit; who chose the PIN is told that it is not taken, and no more. */
+export type PinPolicyReason = 'length' | 'repeats' | 'runs' | 'pairs' | 'dates' | 'list' | 'before'
+
+/** `ERR_PIN_POLICY`: a PIN that the issuer's policy does not take. */
+export class PinPolicyError extends IssuerPinError {
+  override readonly name: string = 'PinPolicyError'
+  readonly reason: PinPolicyReason
+  constructor(reason: PinPolicyReason) {
+    super('ERR_PIN_POLICY', "the PIN is not one that the issuer's policy takes")
+    this.reason = reason
   }
 }
 

@@ -51,6 +51,7 @@ const triesOptions = () => ({
   store: core.memoryStore(),
   products: { classic: { limit: 3, afterSuccess: 'reset' as const } },
 })
+const POLICY = core.pinPolicy({ minLength: 4, maxLength: 12, refuse: ['runs'] })
 const TRIED = { cardId: 'card-1', product: 'classic' }
 
 const carried = () => ({ material: bytes(secret.keys['carried key']), algorithm: 'aes-128' as const })
@@ -265,6 +266,18 @@ export const CORE: readonly LeakCase[] = [
   verb('reencipherPinBlock', core.reencipherPinBlock, world => [move(world), world.options], {
     holds: ['shared block'],
   }),
+  verb('pinPolicy', core.pinPolicy, () => [{ minLength: 4, maxLength: 12, refuse: ['runs'], list: [] }], {
+    pure: true,
+  }),
+  verb('judgePin', core.judgePin, () => [{ pin: pin(), policy: POLICY }], { pure: true }),
+  verb('generatePin', core.generatePin, ({ backend, options }) => [
+    { length: 4, policy: POLICY, backend },
+    options,
+  ]),
+  verb('generatePinBlock', core.generatePinBlock, ({ backend, keys, options }) => [
+    { length: 4, policy: POLICY, backend, pan: pan(), format: 0, key: keys.store },
+    options,
+  ]),
   verb('generatePvv', core.generatePvv, world => [
     { ...blockValue(world), key: world.keys.pvk },
     world.options,
@@ -641,6 +654,7 @@ export const NO_VERBS: Readonly<Record<string, string>> = {
   operationLimit: 'takes numbers and kids',
   createTestIssuer: 'takes nothing; its keys are published',
   PinBlockError: 'an error class',
+  PinPolicyError: 'an error class',
   ProfileError: 'an error class',
   PrwMacError: 'an error class',
   TranslationError: 'an error class',

@@ -12,11 +12,12 @@
 import { createHash } from 'node:crypto'
 import type { Key } from '../../backend/key.js'
 import { ownCopy } from '../../base/bytes.js'
+import { type PinPolicy, requirePolicy } from '../../pin/pin-policy.js'
 import type { KeyRole } from '../audit.js'
 import type { PinBlockType } from '../contract.js'
 import { answerGetPin, changeCounterResponse } from '../messages/get-pin.js'
 import { type PinMessage, readPinMessage } from '../messages/pin-block.js'
-import { openIso0Checked } from '../messages/set-pin.js'
+import { openIso0Checked, type StoredBlock } from '../messages/set-pin.js'
 import { openSeccosChecked } from '../messages/set-pin-seccos.js'
 import { auditKey, type Facts } from './audit.js'
 import { type Answer, JSON_BODY, readBody } from './body.js'
@@ -26,6 +27,7 @@ import {
   COUNTER_FAULTS,
   GET_PIN_FAULTS,
   judged,
+  POLICY_REASONS,
   Refusal,
   SET_PIN_FAULTS,
   supplied,
@@ -96,10 +98,13 @@ async function setIso0(call: PinCall, card: Card, message: PinMessage): Promise<
   if (iso0 === undefined) throw new Refusal('pin-type')
   const { d1Zpk, translation } = iso0
   const [storage] = iso0.storage
-  const opened = await judged(SET_PIN_FAULTS, () =>
-    openIso0Checked({ message, jweKeys, from: d1Zpk, pan, to: storage, translation }, options),
+  const judgement = await judgementOf(call, iso0)
+  const { pinPolicy } = iso0
+  const refused = pinPolicy === undefined ? {} : { ERR_PIN_POLICY: POLICY_REASONS[pinPolicy.status] }
+  const opened = await judged({ ...SET_PIN_FAULTS, ...refused }, () =>
+    openIso0Checked({ message, jweKeys, from: d1Zpk, pan, to: storage, translation, ...judgement }, options),
   )
-  const { block, kid, zpkKid, jweKid } = opened
+  const { block, kid, zpkKid, jweKid, unchanged } = opened
   note(call, 'jwe', jweKeys, jweKid)
   note(call, 'd1-zpk', d1Zpk, zpkKid)
   note(call, 'storage', [storage], kid)
@@ -109,12 +114,36 @@ async function setIso0(call: PinCall, card: Card, message: PinMessage): Promise<
     pins.acceptBlock(asFound(ref, card), { block, kid }, request),
   )
   noteAcceptance(acceptance, facts)
+  // The PIN before is what a request brings that is repeated, too: only its record tells. What was stored is the PIN that was there.
+  if (unchanged && facts.replayed === false && pinPolicy !== undefined) {
+    throw new Refusal(POLICY_REASONS[pinPolicy.status], { detail: 'before' })
+  }
   const { seccos } = issuer
   // A PIN that is newer than what is open for the card: its intdatags must not set an older one over it.
   const isNew = facts.replayed === false || facts.replayedIsCurrent === true
   if (seccos !== undefined && isNew && card.setPinTypes.includes('3DES_SECCOS')) {
     await supplied('store-failed', () => seccos.counter.supersede({ cardId: ref.cardId }))
   }
+}
+
+/** The policy of the card's product, and the block before where the policy asks for it. */
+async function judgementOf(
+  { issuer, card: ref, options }: PinCall,
+  { pinPolicy, storage }: NonNullable<PinCall['issuer']['iso0']>,
+): Promise<{ readonly policy?: PinPolicy; readonly before?: StoredBlock }> {
+  if (pinPolicy === undefined) return {}
+  const given = pinPolicy.policy
+  const policy = await supplied('service-failed', async () => {
+    const found = typeof given === 'function' ? await given(ref) : given
+    requirePolicy(found)
+    return found
+  })
+  if (!policy.notBefore) return { policy }
+  const stored = await supplied('store-failed', () => issuer.pins.readBlock(ref, options))
+  if (stored === undefined) return { policy }
+  const key = storage.find(({ kid }) => kid === stored.kid)
+  if (key === undefined) throw new Refusal('storage-key-unknown')
+  return { policy, before: { block: stored.block, key } }
 }
 
 /** The card as the directory found it: what is stored is stored for that one, or not at all. */

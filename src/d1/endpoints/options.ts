@@ -7,15 +7,16 @@ import { ArgumentError, KeyError } from '../../base/errors.js'
 import { importRecipient, P256Recipient, type PublicJwkLike } from '../../jwe/recipient.js'
 import type { KeyUsage } from '../../key/usage.js'
 import { FORMATS } from '../../pin/formats/formats.js'
+import type { PinPolicy } from '../../pin/pin-policy.js'
 import type { ChangeCounter } from '../../seccos/counter/counter.js'
 import { macUsageOf, requireProfile, type SeccosProfile } from '../../seccos/profile/profile.js'
 import { ISO0_FORMAT, ISSUER_ID } from '../contract.js'
-import { readTranslation, type Translation } from '../messages/set-pin.js'
+import { readTranslation, requirePolicyWay, type Translation } from '../messages/set-pin.js'
 import type { AuditHook } from './audit.js'
 import type { RateLimiter } from './bounds.js'
 import type { Authorization } from './callers.js'
 import type { TokenClient } from './client-secrets.js'
-import type { CardDirectory, PinStore, TokenIssuer } from './interfaces.js'
+import type { CardDirectory, CardRef, PinStore, TokenIssuer } from './interfaces.js'
 import { PATH_CHARACTERS } from './routes.js'
 
 /** D1's public P-256 key, with its kid. */
@@ -34,6 +35,16 @@ export interface Iso0Options {
   readonly d1PublicJwk: D1PublicKey | (() => D1PublicKey | Promise<D1PublicKey>)
   /** How blocks move between the two; `checked` where absent. */
   readonly translation?: Translation
+  /** Which PINs a Set PIN of type ISO0 may bring; all of 4 to 12 digits where absent. With `translation: 'checked'` only. */
+  readonly pinPolicy?: PinPolicyOption
+}
+
+/** The issuer's rules for new PINs. SECCOS cannot have any: the issuer does not see the PIN. */
+export interface PinPolicyOption {
+  /** The policy, or a function that gives the one of a card's product. */
+  readonly policy: PinPolicy | ((card: CardRef) => PinPolicy | Promise<PinPolicy>)
+  /** What the outside sees of a PIN that is not taken: the contract's 400 or 403. The reason is in the audit event. */
+  readonly status: 400 | 403
 }
 
 /** What Get PIN Change Counter, and Set PIN of type 3DES_SECCOS, need. */
@@ -125,6 +136,7 @@ interface Iso0 {
   /** D1's key of the moment. Rejects with `ERR_JWE_RECIPIENT` or `ERR_ARGUMENT` where it is none. */
   readonly recipient: () => Promise<Recipient>
   readonly translation: Translation
+  readonly pinPolicy: PinPolicyOption | undefined
 }
 
 const LONGEST_TIMEOUT = 600_000
@@ -167,8 +179,9 @@ function readIssuer(options: IssuerOptions): Issuer {
 }
 
 function readIso0(options: Iso0Options, jweKeys: readonly Key[]): Iso0 {
-  const names = ['d1Zpk', 'storage', 'd1PublicJwk', 'translation'] as const
-  const { d1Zpk, storage, d1PublicJwk, translation } = readOptions(options, 'iso0', names)
+  const names = ['d1Zpk', 'storage', 'd1PublicJwk', 'translation', 'pinPolicy'] as const
+  const { d1Zpk, storage, d1PublicJwk, translation: way, pinPolicy } = readOptions(options, 'iso0', names)
+  const translation = readTranslation(way)
   const shared = readBlockKeys(d1Zpk, 'd1Zpk')
   const own = readKeys(storage, 'storage', 'pin-encryption')
   for (const key of own) {
@@ -178,7 +191,16 @@ function readIso0(options: Iso0Options, jweKeys: readonly Key[]): Iso0 {
     throw new KeyError('ERR_KEY_USAGE', `key ${key.kid} ${problem}`, key.kid)
   }
   const recipient = recipientOf(d1PublicJwk, given => readRecipientKey(given, jweKeys))
-  return { d1Zpk: shared, storage: own, recipient, translation: readTranslation(translation) }
+  const policy = pinPolicy === undefined ? undefined : readPinPolicy(pinPolicy, translation)
+  return { d1Zpk: shared, storage: own, recipient, translation, pinPolicy: policy }
+}
+
+function readPinPolicy(option: PinPolicyOption, translation: Translation): PinPolicyOption {
+  const { policy, status } = readOptions(option, 'pinPolicy', ['policy', 'status'])
+  if (status !== 400 && status !== 403) throw new ArgumentError('pinPolicy: status must be 400 or 403')
+  if (typeof policy !== 'function') requirePolicyWay(policy, translation)
+  else if (translation !== 'checked') throw new ArgumentError("pinPolicy takes translation: 'checked'")
+  return { policy, status }
 }
 
 /** One handle, or one check value as far as both are known: keys of two backends are compared, too. */

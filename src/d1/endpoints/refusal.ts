@@ -42,6 +42,8 @@ export type RefusalReason =
   | 'counter-exhausted'
   | 'pin-type'
   | 'pin-not-available'
+  | 'pin-refused'
+  | 'pin-refused-bad-request'
   | 'card-busy'
   | 'service-busy'
   | 'rate'
@@ -110,6 +112,8 @@ const REFUSALS: Readonly<Record<RefusalReason, RefusalRule>> = {
   'counter-exhausted': CHANGE_FORBIDDEN,
   'pin-type': CHANGE_FORBIDDEN,
   'pin-not-available': { status: 403 },
+  'pin-refused': { status: 403 },
+  'pin-refused-bad-request': BAD_REQUEST,
   'card-busy': FAILED,
   'service-busy': FAILED,
   rate: CHANGE_FORBIDDEN,
@@ -139,6 +143,12 @@ export const SET_PIN_FAULTS: Faults = {
   ERR_ENCODING: 'message',
   ERR_CHANGE_COUNTER: 'message',
   ERR_PRW_MAC: 'message',
+}
+
+/** How a PIN is refused that the issuer's policy does not take. */
+export const POLICY_REASONS: Readonly<Record<400 | 403, RefusalReason>> = {
+  400: 'pin-refused-bad-request',
+  403: 'pin-refused',
 }
 
 /** The counter refuses to issue for one reason only. */

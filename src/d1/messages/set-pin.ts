@@ -1,11 +1,14 @@
 /** Set PIN of type ISO0, opened: the PIN block inside, moved to the issuer's own key. */
 import { type Key, requireKey, requireKeys } from '../../backend/key.js'
 import { type CallOptions, readCall, readOptions } from '../../base/arguments.js'
-import { ArgumentError, D1MessageError } from '../../base/errors.js'
+import { wipe } from '../../base/bytes.js'
+import { ArgumentError, D1MessageError, PinPolicyError } from '../../base/errors.js'
 import { openChecked, requireOpeningKeys } from '../../jwe/open.js'
 import { decipherChecked } from '../../pin/decipher.js'
 import { encipherChecked } from '../../pin/encipher.js'
+import { readBlock } from '../../pin/formats/format.js'
 import { FORMATS } from '../../pin/formats/formats.js'
+import { type PinPolicy, requirePolicy, requireTaken } from '../../pin/pin-policy.js'
 import { requireFormatKey, usualFormat } from '../../pin/policy.js'
 import { reencipherChecked, translateChecked } from '../../pin/translate.js'
 import { type Pan, requirePan } from '../../primitives/pan.js'
@@ -39,6 +42,16 @@ export interface OpenSetPinRequestInput extends SetPinRequestInput {
   readonly to: Key
   /** How the block moves from `from` to `to`; `checked` where absent. */
   readonly translation?: Translation
+  /** Which PINs are taken (`ERR_PIN_POLICY`); with `translation: 'checked'` only, for otherwise nobody sees the PIN. */
+  readonly policy?: PinPolicy
+  /** For a policy with `notBefore`: the card's block, and its key, bound with `hostDecipher`. */
+  readonly before?: StoredBlock
+}
+
+/** A block at rest and its key: format 0 under TDEA, 4 under AES. */
+export interface StoredBlock {
+  readonly block: Uint8Array
+  readonly key: Key
 }
 
 /** A Set PIN request (ISO0), opened: what to store. */
@@ -60,7 +73,7 @@ export interface OpenedSetPinRequest {
  * is refused like any other that is not a PIN block; with `reencipher`, nobody looks.
  *
  * Errors: `ERR_D1_MESSAGE` (with `field`), `ERR_JWE` (it does not open, whatever the reason), `ERR_PIN_BLOCK` (not a
- * format 0 block of this PAN under that key), `ERR_HOST_DECIPHER`, `ERR_KEY_USAGE`, `ERR_ARGUMENT`, `ERR_ABORTED`,
+ * format 0 block of this PAN under that key), `ERR_PIN_POLICY` (with `reason`), `ERR_HOST_DECIPHER`, `ERR_KEY_USAGE`, `ERR_ARGUMENT`, `ERR_ABORTED`,
  * and what the backend reports. Source: Outbound PIN Management API 1.0, SetPIN.
  *
  * @example
@@ -73,27 +86,46 @@ export async function openSetPinRequest(
   input: OpenSetPinRequestInput,
   options?: CallOptions,
 ): Promise<OpenedSetPinRequest> {
-  const request = readOptions(input, 'openSetPinRequest', [...NAMES, 'to', 'translation'])
-  const { to, translation } = request
+  const request = readOptions(input, 'openSetPinRequest', [...NAMES, 'to', 'translation', 'policy', 'before'])
+  const { to, translation: wanted, policy, before } = request
   requireKey(to, 'to')
-  return openIso0Checked(
-    { ...checked(request), to, translation: readTranslation(translation) },
+  const translation = readTranslation(wanted)
+  if (policy !== undefined) requirePolicyWay(policy, translation)
+  const kept = policy?.notBefore === true && before !== undefined ? readBefore(before) : undefined
+  const { unchanged, ...opened } = await openIso0Checked(
+    { ...checked(request), to, translation, policy, before: kept },
     readCall(options),
   )
+  if (!unchanged) return opened
+  wipe(opened.block)
+  throw new PinPolicyError('before')
+}
+
+/** `ERR_ARGUMENT` for a policy that is none, and where nobody looks at the PIN. */
+export function requirePolicyWay(policy: unknown, translation: Translation): asserts policy is PinPolicy {
+  requirePolicy(policy)
+  if (translation !== 'checked') throw new ArgumentError("a PIN policy takes translation: 'checked'")
+}
+
+function readBefore(before: StoredBlock): StoredBlock {
+  const { block, key } = readOptions(before, 'before', ['block', 'key'])
+  requireKey(key, 'before.key')
+  requireFormatKey(key, 'decipher', FORMATS[usualFormat(key)])
+  return { block: readBlock(block, FORMATS[usualFormat(key)]), key }
 }
 
 /** The inner door of {@link openSetPinRequest}: the message is read, the keys are lists of keys for their purpose. */
 export async function openIso0Checked(
-  request: CheckedRequest & { readonly to: Key; readonly translation: Translation },
+  request: CheckedRequest & { readonly to: Key; readonly translation: Translation } & Judgement,
   options: CallOptions | undefined,
-): Promise<OpenedSetPinRequest> {
-  const { pan, to, translation } = request
+): Promise<OpenedSetPinRequest & { readonly unchanged: boolean }> {
+  const { pan, to, translation, policy, before } = request
   const { content, from, jweKid } = await openContent(request, options)
   const formats = { fromFormat: ISO0_FORMAT, toFormat: usualFormat(to) } as const
-  const block = await withWiped(content.block, enciphered =>
-    receiveBlock({ block: enciphered, pan, from, to, ...formats, translation }, options),
+  const { block, unchanged } = await withWiped(content.block, enciphered =>
+    receiveBlock({ block: enciphered, pan, from, to, ...formats, translation, policy, before }, options),
   )
-  return { type: 'ISO0', block, kid: to.kid, zpkKid: from.kid, jweKid }
+  return { type: 'ISO0', block, kid: to.kid, zpkKid: from.kid, jweKid, unchanged }
 }
 
 /**
@@ -181,12 +213,36 @@ interface Move {
  * them gives the PIN away; whoever keeps the PIN must know that somebody can type it. All nibbles are read, whatever they
  * hold, and there is one verdict.
  */
-async function receiveBlock(move: Move, options: CallOptions | undefined): Promise<Uint8Array> {
-  const { block, pan, from, to, fromFormat, toFormat, translation } = move
-  if (translation !== 'checked') return moveBlock(move, options)
+async function receiveBlock(move: Move & Judgement, options: CallOptions | undefined): Promise<Received> {
+  const { block, pan, from, to, fromFormat, toFormat, translation, policy, before } = move
+  if (translation !== 'checked') return { block: await moveBlock(move, options), unchanged: false }
   requireBlockKeys(move)
   using pin = await decipherChecked({ block, pan, format: fromFormat, key: from }, options)
-  return await encipherChecked({ pin, pan, format: toFormat, key: to }, options)
+  if (policy !== undefined) requireTaken({ pin, policy })
+  const unchanged = before !== undefined && (await isPinOf(before, pin, pan, options))
+  return { block: await encipherChecked({ pin, pan, format: toFormat, key: to }, options), unchanged }
+}
+
+/** What is asked of a PIN that comes in. */
+interface Judgement {
+  readonly policy?: PinPolicy | undefined
+  readonly before?: StoredBlock | undefined
+}
+
+interface Received {
+  readonly block: Uint8Array
+  /** It is the PIN before, which the policy does not take again: a repeated request brings it too, and is no mistake. */
+  readonly unchanged: boolean
+}
+
+async function isPinOf(
+  { block, key }: StoredBlock,
+  pin: Pin,
+  pan: Pan,
+  options: CallOptions | undefined,
+): Promise<boolean> {
+  using before = await decipherChecked({ block, pan, format: usualFormat(key), key }, options)
+  return pin.equals(before)
 }
 
 /** Moves a PIN block from one key to the other by the wanted way. */
