@@ -26,7 +26,13 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
       },
       {
         // Native code: a process per file, so that a crash is one file's crash and each file has its own token.
-        test: { name: 'native', include: ['native-test/**/*.test.ts'], pool: 'forks', testTimeout: 120_000 },
+        test: {
+          name: 'native',
+          include: ['native-test/**/*.test.ts'],
+          pool: 'forks',
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+        },
       },
     ],
   },

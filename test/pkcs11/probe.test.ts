@@ -275,3 +275,63 @@ describe('a wrong answer is fatal', () => {
     })
   })
 })
+
+describe('the kind of probe', () => {
+  const all = { composedMac: true } as const
+
+  test('known-answer: a token that lets no clear key in has nothing to show', async () => {
+    const fake = new FakeToken({ noImport: true })
+    await using strict = await openBackendOn(fake, { probe: 'known-answer' })
+    expect(strict.capabilities()).toMatchObject({ tdea: 'none', macs: { cmac: 'none' } })
+    await using usual = await openBackendOn(fake)
+    expect(usual.capabilities().tdea).not.toBe('none')
+  })
+
+  test('relation: no key is brought in, and what needs a known answer is not used', async () => {
+    const fake = new FakeToken()
+    await using backend = await openBackendOn(fake, { ...all, probe: 'relation' })
+    const { tdea, macs, notes } = backend.capabilities()
+    expect([tdea === 'none', macs['iso9797-1-alg1'], macs['iso9797-1-alg3']]).toEqual([
+      false,
+      'native',
+      'none',
+    ])
+    expect(notes.join()).toContain('checked with keys it generated')
+  })
+
+  test('trust-bound-keys: no object is made, and every key shows the check value that was stated', async () => {
+    const fake = new FakeToken()
+    await provisionFake(fake, all)
+    fake.reset()
+    const accept = ['copyable', 'modifiable'] as const
+    await using backend = await openBackendOn(fake, { probe: 'trust-bound-keys', accept })
+    expect(fake.calls).not.toContain('C_CreateObject')
+    expect(fake.calls).not.toContain('C_GenerateKey')
+    expect(backend.capabilities()).toMatchObject({
+      macs: { 'iso9797-1-alg1': 'none', 'iso9797-1-alg3': 'none', cmac: 'native' },
+      keyAgreement: 'none',
+      signing: 'native',
+    })
+    const pek = { kid: 'PEK-2', usage: 'pin-encryption' } as const
+    const unstated = await errorOf(() => backend.bind(pek))
+    expect(unstated).toMatchObject({ code: 'ERR_KEY_CHECK_VALUE', kid: 'PEK-2' })
+    expect(unstated.message).toContain('must be stated')
+    await expect(backend.bind({ ...pek, kcv: '000000' })).rejects.toMatchObject({
+      code: 'ERR_KEY_CHECK_VALUE',
+    })
+    const key = await backend.bind({ ...pek, kcv: '96A0CB' })
+    const block = await operationsOf(key).encipher(new Uint8Array(8))
+    expect(Buffer.from(block).toString('hex')).toBe('96a0cbc66c383c6f')
+    const sign = await backend.bind({ kid: 'SIGN-1', usage: 'jwt-signing' })
+    expect((await operationsOf(sign).sign(block)).length).toBe(64)
+    expect(await backend.health()).toMatchObject({
+      ok: true,
+      detail: expect.stringContaining('no known answer'),
+    })
+  })
+
+  test('another kind is refused', async () => {
+    const error = await errorOf(() => openBackendOn(new FakeToken(), { probe: 'none' as never }))
+    expect(error).toMatchObject({ code: 'ERR_ARGUMENT' })
+  })
+})

@@ -6,6 +6,7 @@
 
 import { wipe, xorBytes } from '../../../base/bytes.js'
 import { KeyError } from '../../../base/errors.js'
+import { USAGES } from '../../../key/usage.js'
 import {
   type Encipherment,
   isEncipherment,
@@ -145,7 +146,16 @@ export function execute<Name extends JobName>(
 }
 
 const OPERATIONS: Operations = {
-  find: ({ keys }, station, { query }) => keys.find(station, query),
+  find: ({ keys, plan }, station, { query }) => {
+    const { kid, usage, expected } = query
+    const isSymmetric = !USAGES[usage].algorithms.includes('ec-p256')
+    if (plan.trusts && isSymmetric && expected === undefined) {
+      const problem =
+        'nothing of this token was tried (probe: trust-bound-keys), so its check value must be stated'
+      throw new KeyError('ERR_KEY_CHECK_VALUE', `key ${kid}: ${problem}`, kid)
+    }
+    return keys.find(station, query)
+  },
 
   encipher: ({ keys, plan }, station, { key, blocks, fields }) => {
     const { key: handle } = keys.handles(station, key)

@@ -55,6 +55,8 @@ export interface Plan {
   /** CKA_PRIVATE of public keys, which some tokens want true. */
   readonly publicKeysPrivate: boolean
   readonly random: Means<true>
+  /** Nothing was tried: a key is used only with a check value that was stated and that it shows. */
+  readonly trusts: boolean
   readonly notes: readonly string[]
 }
 

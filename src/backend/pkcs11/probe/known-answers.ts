@@ -114,8 +114,16 @@ export function requireAnswer(what: string, answer: Uint8Array, expected: Uint8A
  * values, or generated where a token imports no clear key.
  */
 
+/**
+ * How a token shows what it can do: by published test values under keys that are brought in; by relations between what it
+ * answers under keys of its own making; or not at all, where no session key can be made: then each key has to show its check
+ * value.
+ */
+export type ProbeKind = 'known-answer' | 'relation' | 'trust-bound-keys'
+
 /** What was opted in by name, and which vendor's mechanisms may be tried. */
 export interface ProbeOptions {
+  readonly kind: ProbeKind | undefined
   readonly composedMac: boolean
   readonly retailMac: RetailMacProfile | undefined
   readonly translateInToken: boolean
@@ -134,6 +142,12 @@ export const NO_KNOWN_ANSWER: Means<never> = {
   reason: 'it is used only after a known answer, and this token imports no clear test key',
 }
 
+/** Whether test keys are brought in, made, or first the one and then the other. */
+export function importing(kind: ProbeKind | undefined): readonly boolean[] {
+  if (kind === undefined) return [true, false]
+  return [kind === 'known-answer']
+}
+
 /** How this token gets its test keys, and as which key type it holds a two-key bundle. */
 export interface TestKeys {
   /** Test keys are imported with known values. */
@@ -143,8 +157,8 @@ export interface TestKeys {
 }
 
 /** Tries, in this order: import as CKK_DES2, as CKK_DES3, generation of either. Undefined where nothing works. */
-export function findTestKeys(on: Probe): TestKeys | undefined {
-  for (const known of [true, false]) {
+export function findTestKeys(on: Probe, { kind }: ProbeOptions): TestKeys | undefined {
+  for (const known of importing(kind)) {
     for (const twoKeyType of [CKK.DES2, CKK.DES3]) {
       const keys = { known, twoKeyType }
       const how = `${known ? 'import' : 'generation'} of a ${twoKeyType === CKK.DES2 ? 'CKK_DES2' : 'CKK_DES3'} key`

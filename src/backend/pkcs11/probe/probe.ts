@@ -15,6 +15,7 @@ import { isRefusal, type Pkcs11Error, quietly } from '../binding/errors.js'
 import {
   CHUNK_BYTES,
   cbcCipher,
+  cmacMechanism,
   DES3_ECB,
   decrypt,
   decryptBound,
@@ -28,6 +29,7 @@ import { asThreeKeys, makeWith, secretKey } from '../mechanisms/templates.js'
 import {
   aesKey,
   findTestKeys,
+  importing,
   KNOWN,
   NO_KNOWN_ANSWER,
   type Probe,
@@ -65,11 +67,12 @@ export function probeToken(
       quietly(() => sessions.close(session))
     }
   }
-  const testKeys = findTestKeys(on)
-  const aes = planAes(on)
+  if (options.kind === 'trust-bound-keys') return { plan: trusting(on, options, notes), testKeys: undefined }
+  const testKeys = findTestKeys(on, options)
+  const aes = planAes(on, options)
   const symmetric = testKeys === undefined ? noTdea(notes) : planSymmetric(on, testKeys, options)
   if (testKeys?.known === false) {
-    notes.push('no known answers: this token imports no clear key, and was checked with keys it generated')
+    notes.push('no known answers: this token was checked with keys it generated, as far as that goes')
   }
   const keyAgreement = planAgreement(on, options)
   const signing = planSigning(on, options)
@@ -77,14 +80,55 @@ export function probeToken(
   const rights = probeRights(on, testKeys, notes)
   const { publicKeysPrivate } = options
   return {
-    plan: { ...symmetric, aes, keyAgreement, signing, random, rights, publicKeysPrivate, notes },
+    plan: {
+      ...symmetric,
+      aes,
+      keyAgreement,
+      signing,
+      random,
+      rights,
+      publicKeysPrivate,
+      trusts: false,
+      notes,
+    },
     testKeys,
+  }
+}
+
+/**
+ * What a token is taken to do where no session key can be made (a user who may use keys and make none). Only what each key's
+ * check value, which has to be stated, or each answer shows: ECB, CMAC, and signatures, which are verified.
+ */
+function trusting(on: Probe, { publicKeysPrivate }: ProbeOptions, notes: string[]): Plan {
+  const reason = 'it is used only after it was tried, and with probe trust-bound-keys nothing is'
+  const none = { ok: false, reason } as const
+  const cmacBy = (algorithm: 'tdea-2key' | 'aes-128') => {
+    return { ok: true, by: { way: 'sign', mechanism: cmacMechanism(algorithm) } } as const
+  }
+  notes.push('nothing was tried: each key has to show the check value that is stated at bind')
+  return {
+    tdea: { ok: true, by: { twoKeyType: CKK.DES2 } },
+    aes: { ok: true, by: true },
+    cbcMac: none,
+    retailMac: none,
+    cmacTdea: cmacBy('tdea-2key'),
+    cmacAes: cmacBy('aes-128'),
+    hmac: none,
+    derivation: { tdea: none, aes: none },
+    translation: none,
+    keyAgreement: none,
+    signing: { ok: true, by: true },
+    random: on('random numbers', probeRandom),
+    rights: { copyWidens: true, copyOfUncopyableWidens: true, modifyWidens: true },
+    publicKeysPrivate,
+    trusts: true,
+    notes,
   }
 }
 
 type SymmetricPlan = Omit<
   Plan,
-  'aes' | 'keyAgreement' | 'signing' | 'random' | 'rights' | 'publicKeysPrivate' | 'notes'
+  'aes' | 'keyAgreement' | 'signing' | 'random' | 'rights' | 'publicKeysPrivate' | 'trusts' | 'notes'
 >
 
 function planSymmetric(on: Probe, keys: TestKeys, options: ProbeOptions): SymmetricPlan {
@@ -103,9 +147,12 @@ function planSymmetric(on: Probe, keys: TestKeys, options: ProbeOptions): Symmet
 }
 
 /** AES as format 4 takes it, with a known key, or with one of the token's making, which then only has to agree with itself. */
-function planAes(on: Probe): Means<true> {
-  const known = on('AES', station => probeAes(station, true))
-  return known.ok ? known : on('AES, with a key of its own', station => probeAes(station, false))
+function planAes(on: Probe, { kind }: ProbeOptions): Means<true> {
+  const [first, second] = importing(kind).map(known => () => {
+    return on(known ? 'AES' : 'AES, with a key of its own', station => probeAes(station, known))
+  })
+  const found = first?.() ?? NO_KNOWN_ANSWER
+  return found.ok ? found : (second?.() ?? found)
 }
 
 function probeAes(station: Station, known: boolean): true {

@@ -17,7 +17,7 @@ import {
   type Vendor,
   vendorProfile,
 } from '../mechanisms/plan.js'
-import type { ProbeOptions } from '../probe/known-answers.js'
+import type { ProbeKind, ProbeOptions } from '../probe/known-answers.js'
 import {
   isBlank,
   type LoginOptions,
@@ -127,6 +127,13 @@ export interface Pkcs11Options extends OpenerOptions {
   readonly accept?: readonly Acceptance[]
   /** Whose token this is: a row of defaults and of what is known of it. */
   readonly vendor?: Vendor
+  /**
+   * How the token shows at open what it can do: `known-answer` (published test values under keys that are brought in), `relation`
+   * (keys of its own making, whose answers must agree with each other), or `trust-bound-keys` where the user may make no
+   * session key: then nothing is tried, only ECB, CMAC and signatures are used, and every symmetric key is bound with its
+   * `kcv`, which it must show. Default: known answers, and relations where clear import is refused.
+   */
+  readonly probe?: ProbeKind
   /** Lets Z of a key agreement be read into host memory where the token can do no better. */
   readonly extractSharedSecret?: boolean
   /**
@@ -164,6 +171,7 @@ export const PKCS11_OPTIONS: readonly (keyof Pkcs11Options)[] = [
   'accept',
   'vendor',
   'extractSharedSecret',
+  'probe',
   'ring',
   'onOperation',
   'deriveKeys',
@@ -199,6 +207,7 @@ export interface Settings {
 const MAX_MS = 600_000
 const EXECUTORS = ['auto', 'inline', 'threads', 'process'] as const
 const BINDINGS = ['auto', 'pkcs11js', 'koffi'] as const
+const PROBES = ['known-answer', 'relation', 'trust-bound-keys'] as const
 const LOGINS = ['auto', 'always', 'never'] as const
 
 /** Reads the options, each once, and checks them; `ERR_ARGUMENT` names the one that is wrong. */
@@ -267,6 +276,7 @@ export function readSettings(given: Pkcs11Options, what: string): Settings {
     vendor,
     accept: readAccepted(options.accept),
     probe: {
+      kind: readOptionalChoice(options.probe, 'probe', PROBES),
       composedMac: readBoolean(options.composedMac, 'composedMac', false),
       retailMac: retailMacOf,
       translateInToken: readBoolean(options.translateInToken, 'translateInToken', false),
@@ -343,6 +353,15 @@ function readChoice<const Choice extends string>(
   const known = choices.find(choice => choice === value)
   if (known === undefined) throw new ArgumentError(`${name} must be one of ${choices.join(', ')}`)
   return known
+}
+
+function readOptionalChoice<const Choice extends string>(
+  value: unknown,
+  name: string,
+  choices: readonly Choice[],
+): Choice | undefined {
+  const [first] = choices
+  return value === undefined || first === undefined ? undefined : readChoice(value, name, choices, first)
 }
 
 function readCount(value: unknown, name: string, min: number, max: number, otherwise: number): number {
