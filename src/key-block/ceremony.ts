@@ -277,7 +277,7 @@ export interface ImportedKeyBlock {
  * for that moment, and is wiped: PKCS#11 has no mechanism for these blocks. The token's check value is compared with the one
  * computed from the block; where it differs, or anything else goes wrong, no object stays.
  *
- * Errors: those of {@link openKeyBlock} and `KeyStore.importKey`.
+ * Errors: those of {@link openKeyBlock} (`ERR_KEY_BLOCK` first of all) and of `KeyStore.importKey`.
  *
  * @example
  * ```ts

@@ -133,7 +133,7 @@ export interface RePanPinBlockInput extends Omit<TranslationWay, 'requireInToken
  *
  * @example
  * ```ts
- * const block = await rePanPinBlock({ block: old, pan, newPan, fromFormat: 4, toFormat: 4, from: storage, to: storage })
+ * const block = await rePanPinBlock({ block: oldBlock, pan, newPan, fromFormat: 4, toFormat: 4, from: storage, to: storage })
  * ```
  */
 export async function rePanPinBlock(input: RePanPinBlockInput, options?: CallOptions): Promise<Uint8Array> {

@@ -68,7 +68,7 @@ export interface VerifyPinBlockInput {
  *
  * @example
  * ```ts
- * const against = { kind: 'block', block: stored, format: 0, key: storage } as const
+ * const against = { kind: 'block', block: storedBlock, format: 0, key: storage } as const
  * const { verified, blocked } = await verifyPinBlock({ block, pan, format: 0, from: zpk, against, tries })
  * ```
  */

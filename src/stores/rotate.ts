@@ -233,8 +233,8 @@ export interface ResealRowsInput {
  *
  * @example
  * ```ts
- * const cards = await resealRows({ store })
- * const left = await store.seals.count()
+ * const cards = await resealRows({ store: issuerStore })
+ * const left = await issuerStore.seals?.count()
  * ```
  */
 export async function resealRows(input: ResealRowsInput, options?: CallOptions): Promise<number> {

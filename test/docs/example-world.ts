@@ -12,18 +12,21 @@ import type {
   Pin,
   PublicJwkLike,
   SeccosProfile,
+  TriesOf,
 } from 'issuer-pin-crypto'
 import type {
   AssertionSigner,
   AuditHook,
   CardDirectory,
   EndpointHandler,
+  IssuerStore,
   MtlsFetch,
   PinStore,
   TokenClient,
 } from 'issuer-pin-crypto/d1'
 import type { CeremonyRecord, KeyStore } from 'issuer-pin-crypto/pkcs11'
 import type { SoftwareKey } from 'issuer-pin-crypto/software'
+import type { PanSealer } from 'issuer-pin-crypto/sqlite'
 import type { ContractKey } from 'issuer-pin-crypto/testing'
 import type { ProbeSample } from 'issuer-pin-crypto/tools'
 
@@ -55,11 +58,17 @@ export declare const tokenKeys: KeyStore
 export declare const ceremony: CeremonyRecord
 export declare const sealedRecord: string
 export declare const prwKey: Key
+export declare const pvk: Key
 
 export declare const pin: Pin
 export declare const pan: Pan
 export declare const block: Uint8Array
 export declare const storedBlock: Uint8Array
+export declare const oldBlock: Uint8Array
+export declare const newPan: Pan
+export declare const blocks: readonly { block: Uint8Array; pan: Pan }[]
+export declare function keep(block: Uint8Array): void
+export declare const tries: TriesOf
 export declare const clearBlock: Uint8Array
 export declare const message: Uint8Array
 export declare const mac: Uint8Array
@@ -96,6 +105,9 @@ export declare const macKid: string
 export declare const fingerprint: Uint8Array
 export declare const counter: ChangeCounter
 export declare const store: ChangeCounterStore
+export declare const issuerStore: IssuerStore
+export declare const host: string
+export declare const sealer: PanSealer
 
 export declare const body: string
 export declare const requestText: string
@@ -129,6 +141,8 @@ export declare const oldKey: Uint8Array
 export declare const panKey: Uint8Array
 export declare function readFromVault(): Promise<string>
 export declare function readPin(): Promise<string>
+export declare function readPinA(): Promise<string>
+export declare function readPinB(): Promise<string>
 export declare function readPinFromVault(): Promise<string>
 export declare function connect(name: string): Promise<ChangeCounterStore>
 export declare const keys: readonly SoftwareKey[]

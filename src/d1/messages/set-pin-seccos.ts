@@ -90,8 +90,10 @@ export interface OpenedSeccosSetPinRequest extends ProfileMark {
  * @example
  * ```ts
  * const opened = await openSeccosSetPinRequest({ body, cardId, jweKeys, profile, macKeys, prwKids: ['PRW-1'], counter })
- * const store = ({ sequence }) => cards.storePrw(cardId, opened, sequence)
- * await counter.accept({ request: opened.acceptance, store })
+ * await counter.accept({
+ *   request: opened.acceptance,
+ *   store: ({ sequence }) => cards.storePrw(cardId, opened, sequence),
+ * })
  * ```
  */
 export async function openSeccosSetPinRequest(

@@ -125,8 +125,10 @@ export interface Accepted extends Acceptance {
  * })
  * const { pcc, intdatag } = await counter.issue({ cardId })
  * // … the Set PIN arrives, its MAC is verified …
- * const store = ({ sequence }) => cards.storePrw(cardId, prw, sequence)
- * await counter.accept({ request: { cardId, intdatag, pcc, fingerprint }, store })
+ * await counter.accept({
+ *   request: { cardId, intdatag, pcc, fingerprint },
+ *   store: ({ sequence }) => cards.storePrw(cardId, prw, sequence),
+ * })
  * ```
  */
 export class ChangeCounter {
