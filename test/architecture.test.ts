@@ -116,6 +116,63 @@ test('there is no circle of folders', () => {
   expect(circles(graph)).toEqual([])
 })
 
+test('there is one clock: base/deadline.ts alone asks the platform for the time, or for a timer', () => {
+  const platform =
+    /\b(?:setTimeout|setInterval|clearTimeout|performance\.now|Date\.now)\b|\bnew Date\(\)|node:timers/
+  const code = (file: string): string => text(file).replaceAll(/\/\*[\s\S]*?\*\/|\/\/[^\n]*/g, '')
+  expect(FILES.filter(file => platform.test(code(file)))).toEqual(['base/deadline.ts'])
+})
+
+/** What CONTRIBUTING.md names for who follows a request, in the order of reading. */
+const PATHS: Readonly<Record<string, readonly string[]>> = {
+  'Set PIN, ISO0': [
+    'd1/endpoints/endpoints.ts',
+    'd1/endpoints/operations.ts',
+    'd1/endpoints/http.ts',
+    'd1/messages/set-pin.ts',
+    'd1/messages/pin-block.ts',
+    'jwe/open.ts',
+    'pin/decipher.ts',
+    'pin/encipher.ts',
+    'backend/bound-key.ts',
+  ],
+  'Set PIN, 3DES_SECCOS': [
+    'd1/endpoints/endpoints.ts',
+    'd1/endpoints/operations.ts',
+    'd1/endpoints/http.ts',
+    'd1/messages/set-pin-seccos.ts',
+    'd1/messages/pin-block.ts',
+    'jwe/open.ts',
+    'seccos/data-set.ts',
+    'seccos/prw.ts',
+    'seccos/counter/counter.ts',
+  ],
+  register: [
+    'd1/client/client.ts',
+    'd1/client/cards.ts',
+    'd1/client/card-fields.ts',
+    'jwe/seal.ts',
+    'd1/client/exchange.ts',
+    'd1/client/transport.ts',
+    'd1/client/token.ts',
+    'd1/client/answer.ts',
+  ],
+}
+
+test.each(Object.entries(PATHS))(
+  'who follows %s opens fewer than ten files, each led to by one before',
+  (_, files) => {
+    expect(files.length).toBeLessThan(10)
+    const guide = readFileSync(new URL('../CONTRIBUTING.md', import.meta.url), 'utf8')
+    files.forEach((file, at) => {
+      expect(guide).toContain(file.slice(file.lastIndexOf('/') + 1))
+      // A key's operations are behind the interface that `backend/key.ts` declares.
+      const before = [...files.slice(0, at), 'backend/front.ts']
+      if (at > 0) expect([file, before.some(from => imports(from).includes(file))]).toEqual([file, true])
+    })
+  },
+)
+
 test('the test for circles finds one', () => {
   const graph = new Map([
     ['a', new Set(['b'])],

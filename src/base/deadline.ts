@@ -23,6 +23,16 @@ export const systemClock: Clock = {
   },
 }
 
+/**
+ * As `systemClock.after`, by a timer that does not keep the process alive: for what need not happen any more when all else has
+ * ended.
+ */
+export function afterUnheld(ms: number, callback: () => void): () => void {
+  const timer = setTimeout(callback, ms)
+  timer.unref()
+  return () => clearTimeout(timer)
+}
+
 /** Who waits for a signal, and the one listener for all of them. */
 interface Waiting {
   readonly callbacks: Set<() => void>

@@ -2,6 +2,7 @@
  * Keys brought into a token under dual control: officers enter one component each, one after the other; what is written down
  * says who, when and which check values, and nothing of the key. And a key block brought in as a whole.
  */
+
 import { createHmac, randomFillSync } from 'node:crypto'
 import { type Key, operationsOf, requireKey } from '../backend/key.js'
 import type { Combined, KeyStore, StoredTokenKey } from '../backend/pkcs11/key-store.js'
@@ -17,6 +18,7 @@ import {
   utf8Bytes,
   wipe,
 } from '../base/bytes.js'
+import { systemClock } from '../base/deadline.js'
 import { ArgumentError, KeyError } from '../base/errors.js'
 import { parseJsonObject } from '../base/json.js'
 import { type CheckValue, snapshotCheckValue } from '../key/check-value.js'
@@ -107,7 +109,13 @@ const KEY_NAMES = [
  */
 export async function keyCeremony(input: KeyCeremonyInput): Promise<CeremonyResult> {
   const names = [...KEY_NAMES, 'store', 'entries', 'kcv', 'now'] as const
-  const { store, entries, kcv, now = () => new Date(), ...given } = readOptions(input, 'keyCeremony', names)
+  const {
+    store,
+    entries,
+    kcv,
+    now = () => new Date(systemClock.now()),
+    ...given
+  } = readOptions(input, 'keyCeremony', names)
   const { kid, algorithm, usage, mode } = given
   requireKid(kid)
   requireSymmetric(algorithm)

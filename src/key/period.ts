@@ -2,6 +2,7 @@
  * Cryptoperiods: from when and until when a key protects new data (NIST SP 800-57 Part 1, 5.3; ISO 11568). After its end a key
  * enciphers, generates and signs no more; what is old can still be deciphered and verified with it, if its mode allows.
  */
+import { systemClock } from '../base/deadline.js'
 import { ArgumentError, KeyError } from '../base/errors.js'
 
 /** When a key is for new data. ISO 8601, UTC; an end is the first moment that is too late. */
@@ -53,7 +54,7 @@ export function narrower(one: KeyPeriod, other: KeyPeriod): KeyPeriod {
 /** Throws `ERR_KEY_PERIOD` where the key is not for new data now. */
 export function requirePeriod({ kid, validFrom, validTo }: KeyPeriod & { readonly kid: string }): void {
   if (validFrom === undefined && validTo === undefined) return
-  const now = new Date(Date.now()).toISOString()
+  const now = new Date(systemClock.now()).toISOString()
   if (validFrom !== undefined && now < validFrom)
     throw new KeyError('ERR_KEY_PERIOD', `key ${kid} is for new data from ${validFrom} on, and not yet`, kid)
   if (validTo !== undefined && now >= validTo)
@@ -70,7 +71,7 @@ export function periodRemark({
   validFrom,
   validTo,
 }: KeyPeriod & { readonly kid: string }): string | undefined {
-  const now = Date.now()
+  const now = systemClock.now()
   if (validTo !== undefined) {
     const left = new Date(validTo).getTime() - now
     if (left <= 0) return `key ${kid} has been for old data only since ${validTo}`

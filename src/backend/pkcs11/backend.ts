@@ -1,5 +1,7 @@
 /** The PKCS#11 backend: keys in a token, operations as jobs that an executor runs, a supervisor that brings back what is lost. */
+
 import { readOwn } from '../../base/arguments.js'
+import { afterUnheld } from '../../base/deadline.js'
 import { BackendError, isIssuerPinError } from '../../base/errors.js'
 import type { Backend, OpenerOptions } from '../backend.js'
 import type {
@@ -126,7 +128,7 @@ class Pkcs11Driver implements BackendDriver<KeyRef> {
   readonly #capabilities: Capabilities
   /** By kid: a key that is bound again replaces the one before. */
   readonly #bound = new Map<string, KeyRef>()
-  readonly #keepAlive: NodeJS.Timeout | undefined
+  #endKeepAlive: (() => void) | undefined
 
   constructor(executor: Executor, settings: Settings, surroundings: Surroundings) {
     const { onEvent, reinitialise, limits, timeouts, keepAliveMs } = settings
@@ -140,8 +142,13 @@ class Pkcs11Driver implements BackendDriver<KeyRef> {
       this.#supervisor.recover('initialise', lost, this.#supervisor.generation).catch(() => undefined)
     }
     if (keepAliveMs === 0) return
-    this.#keepAlive = setInterval(() => void this.#exercise(), keepAliveMs)
-    this.#keepAlive.unref()
+    const again = (): void => {
+      this.#endKeepAlive = afterUnheld(keepAliveMs, () => {
+        again()
+        void this.#exercise()
+      })
+    }
+    again()
   }
 
   async find(query: KeyQuery, signal: AbortSignal | undefined): Promise<FoundKey<KeyRef>> {
@@ -240,7 +247,7 @@ class Pkcs11Driver implements BackendDriver<KeyRef> {
   }
 
   closing(): void {
-    clearInterval(this.#keepAlive)
+    this.#endKeepAlive?.()
     this.#dispatcher.endWithin(this.#settings.timeouts.closeMs)
   }
 

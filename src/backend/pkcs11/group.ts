@@ -86,7 +86,7 @@ interface Member {
   refused: boolean
 }
 
-export const GROUP_EVENTS: string = 'issuer-pin-crypto:pkcs11-group'
+const GROUP_EVENTS: string = 'issuer-pin-crypto:pkcs11-group'
 
 /** So many calls in a row whose time is up say that a token hangs; one may be a burst. */
 const LATE = DEFAULTS.pkcs11.lateCalls.value

@@ -13,6 +13,7 @@ import {
   throwIfAborted,
 } from '../../base/arguments.js'
 import { encodeBase64url, requireBytes, snapshot, utf8Bytes, wipe } from '../../base/bytes.js'
+import { systemClock } from '../../base/deadline.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError, BackendError, KeyError } from '../../base/errors.js'
 import { type JsonWebKeyLike, readMaterial } from '../../key/material.js'
@@ -106,7 +107,7 @@ function readRequest(request: AssertionRequest) {
     issuer,
     audience,
     lifetimeSeconds = DEFAULTS.client.assertionLifetimeSeconds.value,
-    now = Date.now(),
+    now = systemClock.now(),
   } = given
   requireSigner(signer)
   requireText('issuer', issuer)

@@ -7,6 +7,7 @@ import type { Duplex } from 'node:stream'
 import { connect, createSecureContext, type SecureContext } from 'node:tls'
 import { readOptions } from '../../base/arguments.js'
 import { bufferOf, ownCopy, utf8Bytes } from '../../base/bytes.js'
+import { systemClock } from '../../base/deadline.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
 import { type D1Fetch, type FetchInit, type FetchResponse, networkFailure } from './exchange.js'
@@ -218,7 +219,7 @@ class ExpiryWatch {
   }
 
   look(): void {
-    const now = Date.now()
+    const now = systemClock.now()
     if (this.#certificate === undefined || now < this.#next) return
     this.#next = now + DAY_MS
     const { fingerprint256, validTo: text } = this.#certificate

@@ -4,6 +4,7 @@
  */
 
 import { readOptions } from '../../base/arguments.js'
+import { systemClock } from '../../base/deadline.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
 import type { PinOperation } from '../contract.js'
@@ -154,7 +155,7 @@ export function memoryRates(options: MemoryRatesOptions): RateLimiter {
   }
   if (now !== undefined && typeof now !== 'function')
     throw new ArgumentError('memoryRates: now must be a function')
-  const clock = now ?? (() => performance.now())
+  const clock = now ?? systemClock.elapsed
   const buckets = new Map<string, Bucket>()
 
   function bucketOf(key: string, rate: number): Bucket {

@@ -5,12 +5,14 @@
  *
  * That a certificate was signed by D1's CA says little: that CA signs every issuer's.
  */
+
 import { X509Certificate } from 'node:crypto'
 import { readOptions } from '../../base/arguments.js'
+import { systemClock } from '../../base/deadline.js'
 import { ArgumentError } from '../../base/errors.js'
 import type { PinOperation } from '../contract.js'
 import type { Facts } from './audit.js'
-import type { AskedRequest } from './body.js'
+import type { AskedRequest } from './http.js'
 import type { TokenVerdict, TokenVerifier } from './interfaces.js'
 import {
   type Connection,
@@ -113,14 +115,14 @@ export class Callers {
       this.#callers = []
       this.#tokens = undefined
       this.#peers = new Peers()
-      this.#now = Date.now
+      this.#now = systemClock.now
       return
     }
     const {
       callers,
       tokens,
       proxies,
-      now = Date.now,
+      now = systemClock.now,
     } = readOptions(authorization, "authorization other than 'anyone-who-reaches-it'", [
       'callers',
       'tokens',

@@ -6,12 +6,19 @@ import { type Duplex, finished } from 'node:stream'
 import { TLSSocket } from 'node:tls'
 import { readOptions } from '../../base/arguments.js'
 import { bufferOf, utf8Bytes } from '../../base/bytes.js'
+import { afterUnheld, systemClock } from '../../base/deadline.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
-import type { AskedRequest, BodyReader, BodySource, HeaderView, Written } from './body.js'
 import { DIRECT, type EndpointHandler } from './endpoints.js'
+import {
+  type AskedRequest,
+  type BodyReader,
+  type BodySource,
+  type HeaderView,
+  PATH_CHARACTERS,
+  type Written,
+} from './http.js'
 import { type Connection, connectionOf } from './peer.js'
-import { PATH_CHARACTERS } from './routes.js'
 
 /** A request of `node:http`, `node:https`, or of `node:http2` by its compatibility API. */
 export type NodeRequest = IncomingMessage | Http2ServerRequest
@@ -125,7 +132,7 @@ export function answerClientError(_error: Error, socket: Duplex, status: 400 | 5
   ]
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
   // The other side may keep its half open for ever.
-  setTimeout(() => socket.destroy(), LINGER_MS).unref()
+  afterUnheld(LINGER_MS, () => socket.destroy())
 }
 
 /** Node keeps this on server sockets too; the types do not say so. */
@@ -367,9 +374,9 @@ function streamOf(body: NodeBody): ReadableStream<Uint8Array> {
 /** Lets the rest of a request go by, for a moment. */
 function lastOf(incoming: NodeRequest): Promise<void> {
   return new Promise(resolve => {
-    const timer = setTimeout(resolve, LINGER_MS)
+    const cancel = systemClock.after(LINGER_MS, resolve)
     finished(incoming as IncomingMessage, () => {
-      clearTimeout(timer)
+      cancel()
       resolve()
     })
     incoming.resume()

@@ -1,5 +1,5 @@
 /**
- * The three PIN operations: Get PIN, Get PIN Change Counter, Set PIN.
+ * The three PIN operations: Get PIN, Get PIN Change Counter, Set PIN; and the steps that they share.
  *
  * Set PIN: the body is read and validated before the card's turn comes, so that a slow sender holds nobody up; all else
  * happens in turn. What has reached the issuer's store is seen to its end, even where the client is gone or the time is
@@ -9,30 +9,116 @@
  * which to tell, so that the store keeps the SHA-256 of its JWE with the block; for another card it is the one 400.
  * 3DES_SECCOS: the change counter knows the request.
  */
+
 import { createHash } from 'node:crypto'
 import type { Key } from '../../backend/key.js'
+import { type CallOptions, callWith } from '../../base/arguments.js'
 import { ownCopy } from '../../base/bytes.js'
 import { type PinPolicy, requirePolicy } from '../../pin/pin-policy.js'
+import { type Pan, requirePan } from '../../primitives/pan.js'
 import type { KeyRole } from '../audit.js'
-import type { PinBlockType } from '../contract.js'
+import { CARD_ID, ISSUER_ID_CHARACTERS, type PinBlockType, type PinOperation } from '../contract.js'
 import { answerGetPin, changeCounterResponse } from '../messages/get-pin.js'
 import { type PinMessage, readPinMessage } from '../messages/pin-block.js'
 import { openIso0Checked, type StoredBlock } from '../messages/set-pin.js'
 import { openSeccosChecked } from '../messages/set-pin-seccos.js'
 import { auditKey, type Facts } from './audit.js'
-import { type Answer, JSON_BODY, readBody } from './body.js'
-import { findCard, type PinCall } from './call.js'
-import type { BlockAcceptance, Card, CardAsFound, CardRef } from './interfaces.js'
+import { type Answer, type AskedRequest, JSON_BODY, type Matched, readBody } from './http.js'
+import type { BlockAcceptance, Card, CardAsFound, CardRef, CardState } from './interfaces.js'
+import type { Issuer } from './options.js'
+import type { Connection } from './peer.js'
 import {
   COUNTER_FAULTS,
   GET_PIN_FAULTS,
   judged,
   POLICY_REASONS,
   Refusal,
+  type RefusalReason,
   SET_PIN_FAULTS,
   supplied,
   withDeadline,
 } from './refusal.js'
+import type { Service } from './service.js'
+
+/** A request, matched to an operation. */
+export interface Call {
+  readonly service: Service
+  readonly request: AskedRequest
+  /** The other end, where it is known. */
+  readonly connection: Connection | undefined
+  readonly matched: Matched
+  /** Fires when the client is gone or the time is over. */
+  readonly signal: AbortSignal
+  readonly facts: Facts
+}
+
+/** A call that is authorised, for an issuer that is known and a card that may be. */
+export interface PinCall extends Call {
+  readonly operation: PinOperation
+  readonly issuer: Issuer
+  readonly card: CardRef
+  readonly options: CallOptions
+}
+
+/** What each state refuses; undefined: nothing. */
+const CARD_STATES: Readonly<Record<CardState, Readonly<Record<PinOperation, RefusalReason | undefined>>>> = {
+  active: { getPIN: undefined, SetPIN: undefined, getPINChangeCounter: undefined },
+  'pin-change-forbidden': {
+    getPIN: undefined,
+    SetPIN: 'pin-change-forbidden',
+    getPINChangeCounter: 'pin-change-forbidden',
+  },
+  'not-active': {
+    getPIN: 'card-not-active',
+    SetPIN: 'card-not-active',
+    getPINChangeCounter: 'card-not-active',
+  },
+}
+
+/** Looks at the ids of the path. `speaksFor`: the issuers that the caller may ask for; undefined: all. */
+export function pinCall(
+  call: Call,
+  operation: PinOperation,
+  speaksFor: ReadonlySet<string> | undefined,
+): PinCall {
+  const { service, matched, signal, facts } = call
+  const { issuerId, cardId } = matched
+  if (issuerId.length !== ISSUER_ID_CHARACTERS) throw new Refusal('issuer-id')
+  const issuer = service.issuers.get(issuerId)
+  if (issuer === undefined) throw new Refusal('issuer-unknown')
+  facts.issuerId = issuerId
+  if (speaksFor?.has(issuerId) === false) throw new Refusal('caller-issuer')
+  if (!CARD_ID.test(cardId)) throw new Refusal('card-id')
+  facts.cardId = cardId
+  return { ...call, operation, issuer, card: { issuerId, cardId }, options: callWith(signal) }
+}
+
+/** The card, where it is known and its state allows the operation. */
+async function findCard(call: PinCall): Promise<Card> {
+  const { issuer, card: ref, operation, facts, options } = call
+  const card = await supplied('directory-failed', async () => {
+    const found = await issuer.cards.find({ ...ref, operation }, options)
+    return found && checked(found)
+  })
+  if (card === undefined) throw new Refusal('card-unknown')
+  facts.cardKnown = !namesPan(ref.cardId, card.pan)
+  const reason = CARD_STATES[card.state][operation]
+  if (reason !== undefined) throw new Refusal(reason)
+  return card
+}
+
+/** Whether a card is named by its PAN, against the contract: then its name is in no event. */
+function namesPan(cardId: string, pan: Pan): boolean {
+  return /[0-9]{12}/.test(cardId) && cardId.includes(pan.reveal())
+}
+
+/** The directory's card, each member read once. A state that is misspelt must not be one that allows everything. */
+function checked({ state, pan, setPinTypes, seccos, revision }: Card): Card {
+  requirePan(pan)
+  if (!Object.hasOwn(CARD_STATES, state)) throw new TypeError('the card has a state that is not one')
+  const more = { ...(seccos !== undefined && { seccos }), ...(revision !== undefined && { revision }) }
+  return { state, pan, setPinTypes, ...more }
+}
 
 /** getPIN: the stored block, under the key shared with D1, in a JWE to D1. */
 export async function getPin(call: PinCall): Promise<Answer> {

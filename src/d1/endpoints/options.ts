@@ -16,8 +16,8 @@ import type { AuditHook } from './audit.js'
 import type { RateLimiter } from './bounds.js'
 import type { Authorization } from './callers.js'
 import type { TokenClient } from './client-secrets.js'
+import { PATH_CHARACTERS } from './http.js'
 import type { CardDirectory, CardRef, PinStore, TokenIssuer } from './interfaces.js'
-import { PATH_CHARACTERS } from './routes.js'
 
 /** D1's public P-256 key, with its kid. */
 export type D1PublicKey = PublicJwkLike | P256Recipient

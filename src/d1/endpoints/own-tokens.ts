@@ -12,6 +12,7 @@ import {
   SignJWT,
 } from 'jose'
 import { readOptions } from '../../base/arguments.js'
+import { systemClock } from '../../base/deadline.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
 import type { IssuedToken, TokenGrant, TokenIssuer, TokenVerdict, TokenVerifier } from './interfaces.js'
@@ -74,7 +75,7 @@ interface OwnKey {
  */
 export async function ownTokens(options: OwnTokensOptions): Promise<OwnTokens> {
   const own = readOwnTokens(options)
-  const { algorithm, issuer, audience, lifetimeSeconds, now = Date.now } = own
+  const { algorithm, issuer, audience, lifetimeSeconds, now = systemClock.now } = own
   const keys = await Promise.all(own.keys.map(jwk => readKey(algorithm, jwk)))
   const byKid = new Map(keys.map(key => [key.kid, key.verifying]))
   const [first] = keys

@@ -11,7 +11,7 @@ import { createHash, X509Certificate } from 'node:crypto'
 import type { Duplex } from 'node:stream'
 import { readOptions } from '../../base/arguments.js'
 import { ArgumentError } from '../../base/errors.js'
-import type { HeaderView } from './body.js'
+import type { HeaderView } from './http.js'
 
 /** A connection, as the endpoints see it. A field that is not known is one that does not help a caller. */
 export interface Connection {

@@ -12,6 +12,7 @@ import {
   jwtVerify,
 } from 'jose'
 import { readOptions } from '../../base/arguments.js'
+import { systemClock } from '../../base/deadline.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError, BackendError } from '../../base/errors.js'
 import { isJsonObject, parseJsonObject } from '../../base/json.js'
@@ -102,7 +103,7 @@ export function providerTokens(given: ProviderTokensOptions): TokenVerifier {
     type = 'at+jwt',
     maxAgeSeconds = DEFAULTS.tokens.maxAgeSeconds.value,
     allow,
-    now = Date.now,
+    now = systemClock.now,
   } = options
   const keys = options.jwks instanceof URL ? new RemoteKeys(options, options.jwks, now) : undefined
   const local = options.jwks instanceof URL ? undefined : createLocalJWKSet(options.jwks)

@@ -11,6 +11,7 @@ import { auditEvent, type End, type Facts } from './audit.js'
 import { Gate, KeyedMutex, type RateLimiter, type RateQuery } from './bounds.js'
 import { Callers } from './callers.js'
 import { type KnownClient, readClients, WrongSecrets } from './client-secrets.js'
+import { type Router, router } from './http.js'
 import type { TokenIssuer } from './interfaces.js'
 import {
   type Issuer,
@@ -23,7 +24,6 @@ import {
   type TokenEndpointOptions,
 } from './options.js'
 import { Refusal, supplied } from './refusal.js'
-import { type Router, router } from './routes.js'
 
 /** What the token endpoint works with. */
 export interface TokenService {
@@ -124,7 +124,7 @@ function factsMaker(): () => Facts {
   let sequence = 0
   return () => {
     sequence++
-    return { sequence, time: new Date().toISOString(), requestId: randomUUID(), keys: [] }
+    return { sequence, time: new Date(systemClock.now()).toISOString(), requestId: randomUUID(), keys: [] }
   }
 }
 

@@ -1,8 +1,9 @@
 /** POST /oauth2/token: the client credentials grant (RFC 6749, 4.4), as D1's OAuth API 1.0 has it. */
-import { type Answer, FORM_BODY, readBody } from './body.js'
-import type { Call } from './call.js'
+
 import { thumbprint } from './callers.js'
 import { clientOf, readBasic } from './client-secrets.js'
+import { type Answer, FORM_BODY, readBody } from './http.js'
+import type { Call } from './operations.js'
 import { Refusal, supplied, withDeadline } from './refusal.js'
 import { SCOPE, type TokenService } from './service.js'
 

@@ -1,7 +1,9 @@
 /** The verdict on a token: what jose finds wrong with it, as opposed to what is wrong with the world; and those that were found good. */
+
 import { createHash } from 'node:crypto'
 import { errors, type JWTPayload } from 'jose'
 import { decodeBase64url } from '../../base/bytes.js'
+import { systemClock } from '../../base/deadline.js'
 import { ArgumentError } from '../../base/errors.js'
 import type { TokenVerdict } from './interfaces.js'
 
@@ -99,7 +101,7 @@ export class TokenMemory {
   readonly #longest: number
   readonly #elapsed: () => number
 
-  constructor(longest: number, elapsed: () => number = () => performance.now()) {
+  constructor(longest: number, elapsed: () => number = () => systemClock.elapsed()) {
     this.#longest = longest
     this.#elapsed = elapsed
   }

@@ -36,6 +36,7 @@
  */
 
 import { type CallOptions, readOptions, requireSignal, throwIfAborted } from '../../base/arguments.js'
+import { systemClock } from '../../base/deadline.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError, BackendError, ChangeCounterError } from '../../base/errors.js'
 import {
@@ -320,14 +321,14 @@ export class ChangeCounter {
     readWhole(batch, 'batch', [1, 100_000])
     readWhole(budgetMs, 'budgetMs', [1, 3_600_000])
     const signal = requireSignal(options)
-    const end = performance.now() + budgetMs
+    const end = systemClock.elapsed() + budgetMs
     let deleted = 0
     for (;;) {
       throwIfAborted(signal)
       const count = await this.#options.store.purge(this.#now(), { limit: batch })
       deleted += count
       onProgress?.(deleted)
-      if (count < batch || performance.now() >= end) return deleted
+      if (count < batch || systemClock.elapsed() >= end) return deleted
     }
   }
 
@@ -386,7 +387,7 @@ export class ChangeCounter {
   }
 
   #now(): number {
-    const now = (this.#options.now ?? Date.now)()
+    const now = (this.#options.now ?? systemClock.now)()
     // With a clock that gives no number nothing would ever expire.
     if (!Number.isSafeInteger(now))
       throw new BackendError('ERR_BACKEND_FAILED', 'the clock gives no whole number')

@@ -8,6 +8,7 @@
  */
 
 import { fromHex, snapshot, toHex } from '../../base/bytes.js'
+import { systemClock } from '../../base/deadline.js'
 import { BackendError } from '../../base/errors.js'
 import type { Card, CardRef, StoredPinBlock, StoredPrw } from '../../d1/endpoints/interfaces.js'
 import type { PanSealer } from '../pan-sealer.js'
@@ -218,7 +219,10 @@ async function bringUpToDate(session: SqlSession, plan: MigrationPlan): Promise<
   for (const [i, statements] of migrations.entries()) {
     if (i < found) continue
     await session.exec(statements)
-    await session.run(`INSERT INTO ${versions} (version, applied_at) VALUES ($1, $2)`, [i + 1, Date.now()])
+    await session.run(`INSERT INTO ${versions} (version, applied_at) VALUES ($1, $2)`, [
+      i + 1,
+      systemClock.now(),
+    ])
   }
 }
 

@@ -3,8 +3,8 @@
  * thread of its own (see `threads.ts`) unless the program wants it otherwise.
  */
 
-import { setTimeout as sleep } from 'node:timers/promises'
 import { ownCopy, wipe } from '../../base/bytes.js'
+import { systemClock } from '../../base/deadline.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import { BackendError } from '../../base/errors.js'
 import { storeClosed } from '../records.js'
@@ -117,7 +117,7 @@ type Written = { readonly results: readonly SqlResult[] } | { readonly error: un
 export async function openConnection(file: SqliteFile, role: SqliteRole): Promise<SqliteConnection> {
   const connection = new SqliteConnection(await openFile(file.path, file.driver), file.path)
   try {
-    const until = performance.now() + BUSY_TIMEOUT_MS
+    const until = systemClock.elapsed() + BUSY_TIMEOUT_MS
     await retryWhileBusy(until, () => connection.exec('PRAGMA busy_timeout = 0; PRAGMA journal_mode = WAL'))
     await connection.exec(`${DURABLE} PRAGMA foreign_keys = ON`)
     if (role === 'reader') {
@@ -143,8 +143,8 @@ async function retryWhileBusy(until: number, step: () => Promise<void>): Promise
       return await step()
     } catch (error) {
       const isBusy = error instanceof BackendError && error.code === 'ERR_BACKEND_BUSY'
-      if (!isBusy || performance.now() >= until) throw error
-      await sleep(RETRY_MS)
+      if (!isBusy || systemClock.elapsed() >= until) throw error
+      await new Promise<void>(resolve => systemClock.after(RETRY_MS, resolve))
     }
   }
 }

@@ -1,6 +1,6 @@
 /** Every operation and every status of the contract, over real TLS sockets with client certificates. */
 import { describe, expect, test } from 'vitest'
-import { ROUTES } from '../../../src/d1/endpoints/routes.js'
+import { ROUTES } from '../../../src/d1/endpoints/http.js'
 import { endpointContract } from './support/cases.js'
 import { CONTRACT, type Operation, spec, specIsPresent, specOperations } from './support/contract.js'
 import { World } from './support/world.js'

@@ -2,7 +2,7 @@
 import { getEventListeners } from 'node:events'
 import { describe, expect, test, vi } from 'vitest'
 import { auditEvent } from '../../../src/d1/endpoints/audit.js'
-import { JSON_BODY, readBody } from '../../../src/d1/endpoints/body.js'
+import { JSON_BODY, readBody } from '../../../src/d1/endpoints/http.js'
 import { Refusal, withDeadline } from '../../../src/d1/endpoints/refusal.js'
 import { judgeToken, TokenMemory } from '../../../src/d1/endpoints/token-verdict.js'
 import { softwareBackend } from '../../../src/software.js'

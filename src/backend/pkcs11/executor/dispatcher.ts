@@ -12,7 +12,7 @@
 
 import { types } from 'node:util'
 import { concatBytes, ownCopy, secretBytes, wipe } from '../../../base/bytes.js'
-import { whenAborted } from '../../../base/deadline.js'
+import { systemClock, whenAborted } from '../../../base/deadline.js'
 import { DEFAULTS } from '../../../base/defaults.js'
 import { AbortedError, BackendError } from '../../../base/errors.js'
 import { MAX_INPUT_BYTES } from '../../checks.js'
@@ -66,7 +66,7 @@ export class Dispatcher {
   #turn = false
   /** Whoever has not been released, waiting or not. */
   readonly #entries = new Set<Entry>()
-  #end: NodeJS.Timeout | undefined
+  #end: (() => void) | undefined
 
   constructor(executor: Executor, supervisor: Supervisor, limits: QueueLimits) {
     this.#executor = executor
@@ -100,13 +100,13 @@ export class Dispatcher {
 
   /** Releases, after so long, everybody who is still here: closing waits for nobody for ever. */
   endWithin(ms: number): void {
-    this.#end ??= setTimeout(() => {
+    this.#end ??= systemClock.after(ms, () => {
       for (const entry of [...this.#entries]) entry.settle({ error: closed() })
-    }, ms)
+    })
   }
 
   close(): void {
-    clearTimeout(this.#end)
+    this.#end?.()
   }
 
   /** True where the job can run here and now, with nobody before it. */
@@ -124,7 +124,7 @@ export class Dispatcher {
   /** In this thread, counting the time that its event loop is held up. */
   #timed<Name extends JobName>(name: Name, job: Jobs[Name]['job']): MaybePromise<Jobs[Name]['result']> {
     if (this.#executor.kind !== 'inline') return this.#executor.perform(name, job)
-    const start = performance.now()
+    const start = systemClock.elapsed()
     // Counts up to the next turn of the event loop, whatever calls are made until then.
     if (this.#busyMs === 0) this.#nextTurn()
     this.#inCall = true
@@ -132,7 +132,7 @@ export class Dispatcher {
       return this.#executor.perform(name, job)
     } finally {
       this.#inCall = false
-      this.#busyMs += performance.now() - start
+      this.#busyMs += systemClock.elapsed() - start
     }
   }
 
@@ -162,11 +162,11 @@ export class Dispatcher {
         if (!entry.begun) {
           entry.settle({ error: busy(`its turn did not come within ${Math.min(waitMs, callMs)} ms`) })
         } else if (callMs > waitMs) {
-          timer = setTimeout(late, callMs - waitMs)
+          cancel = systemClock.after(callMs - waitMs, late)
         } else late()
       }
       const late = (): void => entry.settle({ error: busy(`the token did not answer within ${callMs} ms`) })
-      let timer = setTimeout(expire, Math.min(waitMs, callMs))
+      let cancel = systemClock.after(Math.min(waitMs, callMs), expire)
       const abort = (): void => entry.settle({ error: new AbortedError(signal?.reason) })
       const entry: Entry = {
         name,
@@ -182,7 +182,7 @@ export class Dispatcher {
             return
           }
           entry.done = true
-          clearTimeout(timer)
+          cancel()
           release?.()
           this.#queue.delete(entry)
           this.#entries.delete(entry)

@@ -8,8 +8,10 @@
  * `process`: a child process, which itself runs inline or threads. A call that hangs is ended by killing the child; a spare
  * that is logged in already takes over at once, and all jobs under way are tried again there.
  */
+
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
+import { afterUnheld, systemClock } from '../../../base/deadline.js'
 import { DEFAULTS } from '../../../base/defaults.js'
 import { BackendError } from '../../../base/errors.js'
 import type { LoadBinding } from '../binding/binding.js'
@@ -106,10 +108,10 @@ interface Lane {
 /** Waits for something, but not for ever. */
 function within<T>(promise: Promise<T>, ms: number, problem: string): Promise<T> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => {
+    const cancel = systemClock.after(ms, () => {
       reject(new BackendError('ERR_BACKEND_BUSY', problem, { retryable: true }))
-    }, ms)
-    promise.then(resolve, reject).finally(() => clearTimeout(timer))
+    })
+    promise.then(resolve, reject).finally(cancel)
   })
 }
 
@@ -180,15 +182,14 @@ class ThreadsExecutor implements Executor {
     }
     lane.busy = true
     let hangs = false
-    const timer = setTimeout(() => {
+    const cancel = afterUnheld(this.#settings.timeouts.callMs, () => {
       hangs = true
       this.#giveUpOn(lane)
-    }, this.#settings.timeouts.callMs)
-    timer.unref()
+    })
     try {
       return await lane.host.perform(name, job)
     } finally {
-      clearTimeout(timer)
+      cancel()
       lane.busy = false
       if (hangs) {
         // It has come back after all; another has taken its place.
@@ -265,12 +266,12 @@ class ThreadsExecutor implements Executor {
   /** Waits until no call is under way: finalising under one crashes the process. */
   async #quiet(): Promise<void> {
     const { callMs } = this.#settings.timeouts
-    const until = performance.now() + callMs
+    const until = systemClock.elapsed() + callMs
     while (this.#lanes.some(({ host }) => host.underWay > 0)) {
-      if (performance.now() > until) {
+      if (systemClock.elapsed() > until) {
         throw new BackendError('ERR_BACKEND_BUSY', 'a call into the module does not end', { retryable: true })
       }
-      await new Promise(resolve => setTimeout(resolve, 5))
+      await new Promise<void>(resolve => systemClock.after(5, resolve))
     }
   }
 
@@ -396,16 +397,15 @@ class ProcessExecutor implements Executor {
 
   async perform<Name extends JobName>(name: Name, job: Jobs[Name]['job']): Promise<Jobs[Name]['result']> {
     const host = this.#host
-    const timer = setTimeout(() => {
+    const cancel = afterUnheld(this.#settings.timeouts.callMs, () => {
       // The only way to end a native call that hangs.
       this.#stuck++
       host.kill()
-    }, this.#settings.timeouts.callMs)
-    timer.unref()
+    })
     try {
       return await host.perform(name, job)
     } finally {
-      clearTimeout(timer)
+      cancel()
     }
   }
 

@@ -11,6 +11,7 @@
  */
 
 import { channel } from 'node:diagnostics_channel'
+import { afterUnheld } from '../../../base/deadline.js'
 import { DEFAULTS } from '../../../base/defaults.js'
 import { BackendError, isIssuerPinError } from '../../../base/errors.js'
 import { Pkcs11Error } from '../binding/errors.js'
@@ -31,11 +32,7 @@ export interface Surroundings {
 }
 
 export const REAL: Surroundings = {
-  later: (step, ms) => {
-    const timer = setTimeout(step, ms)
-    timer.unref()
-    return () => clearTimeout(timer)
-  },
+  later: (step, ms) => afterUnheld(ms, step),
   random: Math.random,
 }
 

@@ -2,7 +2,9 @@
  * An open, logged-in token and the ways back to it: a new login when that was lost, a new initialisation when the token or
  * its library was. Everything that was opened is closed again when a later step fails.
  */
+
 import { equalBytes, secretBytes } from '../../../base/bytes.js'
+import { systemClock } from '../../../base/deadline.js'
 import type {
   LoadBinding,
   ModuleInfo,
@@ -233,9 +235,9 @@ export class Connection {
 
   #timePulse(): number {
     const times = Array.from({ length: TIMED }, () => {
-      const start = performance.now()
+      const start = systemClock.elapsed()
       this.pulse()
-      return performance.now() - start
+      return systemClock.elapsed() - start
     })
     // The best: the others say how busy this machine is.
     return Math.min(...times)
