@@ -490,7 +490,7 @@ class ProcessExecutor implements Executor {
 
   /** When those who wait have been served: starting a process holds up this one. */
   #refillLater(): void {
-    setTimeout(() => this.#refill(), REFILL_MS).unref()
+    afterUnheld(REFILL_MS, () => this.#refill())
   }
 
   #refill(): void {
