@@ -116,11 +116,13 @@ test('there is no circle of folders', () => {
   expect(circles(graph)).toEqual([])
 })
 
-test('there is one clock: base/deadline.ts alone asks the platform for the time, or for a timer', () => {
+test('the library has one clock: base/deadline.ts alone asks the platform for the time, or for a timer', () => {
   const platform =
     /\b(?:setTimeout|setInterval|clearTimeout|performance\.now|Date\.now)\b|\bnew Date\(\)|node:timers/
   const code = (file: string): string => text(file).replaceAll(/\/\*[\s\S]*?\*\/|\/\/[^\n]*/g, '')
-  expect(FILES.filter(file => platform.test(code(file)))).toEqual(['base/deadline.ts'])
+  expect(FILES.filter(file => !file.startsWith('cli/') && platform.test(code(file)))).toEqual([
+    'base/deadline.ts',
+  ])
 })
 
 /** What CONTRIBUTING.md names for who follows a request, in the order of reading. */
