@@ -4,7 +4,16 @@
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  chownSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -70,18 +79,21 @@ async function freePort(): Promise<number> {
   return address.port
 }
 
+/** A base backup as a standby, started as it is (nobody should), or restored: recovered to its end, and promoted. */
+export type CopyKind = 'standby' | 'copy' | 'restored'
+
 export class PostgresServer {
   readonly folder: string = mkdtempSync(join(tmpdir(), 'ipc-postgres-'))
   port = 0
   #process: ChildProcess | undefined
   readonly #owner = owner()
   readonly #settings: readonly string[]
-  readonly #copyOf: { readonly server: PostgresServer; readonly as: 'standby' | 'copy' } | undefined
+  readonly #copyOf: { readonly server: PostgresServer; readonly as: CopyKind } | undefined
 
   /** `copyOf`: a base backup of a running server, as its standby, or started as it is (nobody should). */
   constructor(
     settings: readonly string[] = [],
-    copyOf?: { readonly server: PostgresServer; readonly as: 'standby' | 'copy' },
+    copyOf?: { readonly server: PostgresServer; readonly as: CopyKind },
   ) {
     this.#settings = settings
     this.#copyOf = copyOf
@@ -222,7 +234,7 @@ export class PostgresServer {
     if (status !== 0) throw new Error(`initdb: ${stderr}`)
   }
 
-  #copy({ server, as }: { readonly server: PostgresServer; readonly as: 'standby' | 'copy' }): void {
+  #copy({ server, as }: { readonly server: PostgresServer; readonly as: CopyKind }): void {
     const from = ['-h', '127.0.0.1', '-p', String(server.port), '-U', 'issuer', '-c', 'fast']
     const args = ['-D', join(this.folder, 'data'), ...from, ...(as === 'standby' ? ['-R'] : [])]
     const { status, stderr } = spawnSync(join(bin ?? '', 'pg_basebackup'), args, {
@@ -232,6 +244,38 @@ export class PostgresServer {
       env: { ...process.env, PGPASSWORD: PASSWORD },
     })
     if (status !== 0) throw new Error(`pg_basebackup: ${stderr}`)
+    if (as !== 'restored') return
+    this.#configure(
+      "restore_command = 'false'",
+      "recovery_target = 'immediate'",
+      "recovery_target_action = 'promote'",
+    )
+    this.#signalFile('recovery.signal')
+  }
+
+  /** This server, stopped cleanly, becomes a standby of another one that was promoted meanwhile. */
+  rewindTo(primary: PostgresServer): void {
+    const source = `host=127.0.0.1 port=${primary.port} user=issuer password=${PASSWORD} dbname=postgres`
+    const args = ['--target-pgdata', join(this.folder, 'data'), '--source-server', source]
+    const { status, stderr } = spawnSync(join(bin ?? '', 'pg_rewind'), args, {
+      ...this.#owner,
+      encoding: 'utf8',
+      cwd: this.folder,
+    })
+    if (status !== 0) throw new Error(`pg_rewind: ${stderr}`)
+    this.#configure(`primary_conninfo = '${source}'`)
+    this.#signalFile('standby.signal')
+  }
+
+  #configure(...lines: readonly string[]): void {
+    appendFileSync(join(this.folder, 'data/postgresql.auto.conf'), `${lines.join('\n')}\n`)
+  }
+
+  #signalFile(name: string): void {
+    const path = join(this.folder, 'data', name)
+    writeFileSync(path, '')
+    const { uid, gid } = this.#owner
+    if (uid !== undefined && gid !== undefined) chownSync(path, uid, gid)
   }
 }
 
