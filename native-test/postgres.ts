@@ -144,6 +144,16 @@ export class PostgresServer {
     await ended
   }
 
+  /** Lets a command put a backup where this server keeps its data, as its owner; `start` takes it from there. */
+  async restore(
+    command: (where: { readonly data: string; readonly uid?: number; readonly gid?: number }) => void,
+  ): Promise<void> {
+    this.port = await freePort()
+    const { uid, gid } = this.#owner
+    if (uid !== undefined && gid !== undefined) chownSync(this.folder, uid, gid)
+    command({ data: join(this.folder, 'data'), ...this.#owner })
+  }
+
   /** A standby becomes the primary. Resolves when it takes writes. */
   async promote(): Promise<void> {
     await this.query('SELECT pg_promote(true, 60)')

@@ -19,6 +19,7 @@ const NEEDS = [
   { what: 'openssl', package: 'openssl', present: () => onPath('openssl') },
   { what: 'PostgreSQL', package: 'postgresql', present: hasPostgres },
   { what: 'PgBouncer', package: 'pgbouncer', present: () => existsSync('/usr/sbin/pgbouncer') },
+  { what: 'sqlite3', package: 'sqlite3', present: () => onPath('sqlite3') },
   { what: 'spin', package: 'spin', present: () => onPath('spin') },
   { what: 'C compiler', package: 'gcc', present: () => onPath('gcc') },
   { what: 'openCryptoki', package: 'opencryptoki', present: () => onPath('pkcsconf') },

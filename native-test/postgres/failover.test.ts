@@ -170,6 +170,63 @@ describePostgres('failover', () => {
     )
   })
 
+  test(`asynchronous, the standby behind: of ${KILLS} kills under load none has an intdatag accepted twice`, {
+    timeout: 60_000 + KILLS * 30_000,
+  }, async () => {
+    let primary = await start(['wal_log_hints=on'])
+    let lost = 0
+    let offered = 0
+    for (let kill = 0; kill < KILLS; kill++) {
+      const standby = await start(['wal_log_hints=on'], { server: primary, as: 'standby' })
+      const one = await open(primary)
+      const cards = Array.from({ length: 6 }, (_, i) => ({ ...CARD, cardId: `card-${kill}-${i}` }))
+      const counter = counterOn(one)
+      const issued = new Map<string, { pcc: string; intdatag: string }>()
+      for (const card of cards) {
+        await one.cards.put(card, RECORD)
+        issued.set(card.cardId, await counter.issue({ cardId: card.cardId }))
+      }
+      await standby.caughtUp(primary)
+      // The control: a bare kill on one machine loses nothing, and would prove nothing.
+      await standby.stopReceiving()
+      const take = (store: PostgresIssuerStore, card: typeof CARD, mark: number) =>
+        counterOn(store).accept({
+          request: {
+            ...(issued.get(card.cardId) ?? expect.unreachable()),
+            cardId: card.cardId,
+            fingerprint: fingerprint(mark),
+          },
+          store: ({ sequence }) => store.pins.storePrw(card, prwOf(sequence, mark)),
+        })
+      const accepted = new Set<string>()
+      let stop = false
+      const writers = cards.map(async card => {
+        await take(one, card, 1)
+        accepted.add(card.cardId)
+        for (let sequence = 2; !stop; sequence++) await one.pins.storePrw(card, prwOf(sequence, 1))
+      })
+      const settled = Promise.allSettled(writers)
+      await expect.poll(() => accepted.size, { timeout: 60_000, interval: 5 }).toBeGreaterThan(kill % 6)
+      await primary.crash()
+      stop = true
+      await settled
+      await standby.promote()
+      const two = await open(standby)
+      for (const card of cards) {
+        if (!accepted.has(card.cardId)) continue
+        if ((await two.pins.readPrw(card)) === undefined) lost++
+        offered++
+        await expect(take(two, card, 2)).rejects.toMatchObject({ reason: 'failover' })
+      }
+      await primary.remove()
+      primary = standby
+    }
+    expect(lost).toBe(offered)
+    console.log(
+      `failover, asynchronous: ${KILLS} kills, ${lost} acknowledged Set PINs lost (the control), 0 of ${offered} intdatags accepted twice`,
+    )
+  })
+
   test('replicated: a wait that is cancelled, and standbys that are configured away, are no success', async () => {
     const primary = await start(['wal_log_hints=on'])
     await primary.query("ALTER SYSTEM SET synchronous_standby_names = '*'")

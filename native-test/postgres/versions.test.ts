@@ -128,4 +128,27 @@ describePostgres('issuer stores: PostgreSQL, versions', server => {
     await using store = await open(schema, { connectionString })
     await store.cards.put(CARD, RECORD)
   })
+
+  test('what stands first in a search_path, tables and functions, is not used', async () => {
+    const schema = newSchema()
+    await server.query(`CREATE ROLE misled LOGIN PASSWORD 'misled'`)
+    await server.query(`CREATE SCHEMA ${schema} AUTHORIZATION misled`)
+    await server.query(
+      `CREATE SCHEMA lure CREATE TABLE cards (issuer_id text) CREATE TABLE versions (version int)`,
+    )
+    const body = `RETURNS text LANGUAGE sql AS $$ SELECT 'lured' $$`
+    await server.query(`CREATE FUNCTION lure.substr(text, integer, integer) ${body}`)
+    await server.query(`CREATE FUNCTION lure.current_setting(text) ${body}`)
+    await server.query('GRANT USAGE ON SCHEMA lure TO misled')
+    await server.query('ALTER ROLE misled SET search_path = lure, pg_catalog, public')
+    const connectionString = server.connectionString.replace(`issuer:${server.password}`, 'misled:misled')
+    await using store = await open(schema, { connectionString })
+    await store.cards.put(CARD, RECORD)
+    await store.pins.storeBlock(CARD, blockOf(1))
+    const counter = counterOn(store)
+    await counter.issue({ cardId: CARD.cardId })
+    expect(await counter.supersedeAll()).toBe(1)
+    expect((await server.query('SELECT * FROM lure.cards')).rows).toEqual([])
+    expect((await server.query(`SELECT * FROM ${schema}.cards`)).rows.length).toBe(1)
+  })
 })

@@ -268,4 +268,17 @@ describe('TLS to a database', () => {
   ])('%j is taken', connection => {
     expect(requireVerifiedTls(connection)).toBeUndefined()
   })
+
+  test('without it only by name: the connection is then tried', async () => {
+    const options = { host: 'db.invalid', panSealer: panSealer({ keys: [{ kid: 'PAN-1', key: SEAL_KEY }] }) }
+    const { message } = await failure(() => openPostgresIssuerStore(options), 'ERR_ARGUMENT')
+    expect(message).toContain('allowUnverifiedTls: true does without')
+    for (const allowUnverifiedTls of ['yes', 1, null]) {
+      await failure(
+        () => openPostgresIssuerStore({ ...options, allowUnverifiedTls } as never),
+        'ERR_ARGUMENT',
+      )
+    }
+    await failure(() => openPostgresIssuerStore({ ...options, allowUnverifiedTls: true }), 'ERR_BACKEND_BUSY')
+  })
 })

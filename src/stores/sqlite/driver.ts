@@ -80,10 +80,24 @@ export function requireFile(path: unknown, driver: unknown): asserts driver is S
 export async function openFile(path: string, driver: SqliteDriver): Promise<SqliteDatabase> {
   const Database = await loadDriver<new (path: string) => SqliteDatabase>(driver, DRIVERS[driver])
   return guard(() => {
-    closeSync(openSync(path, 'a', OWNER_ONLY))
+    makeFile(path)
     for (const file of [path, `${path}-wal`, `${path}-shm`]) requireOwnFile(file)
     return new Database(path)
   })
+}
+
+/**
+ * Made only where it is not there: to close a file that this process has open elsewhere would drop SQLite's locks on it, and
+ * another process would then take the log for nobody's, and delete it.
+ *
+ * Source: SQLite, "How To Corrupt An SQLite Database File", 2.2 (POSIX advisory locks canceled by a separate thread).
+ */
+function makeFile(path: string): void {
+  try {
+    closeSync(openSync(path, 'wx', OWNER_ONLY))
+  } catch (error) {
+    if (Object(error).code !== 'EEXIST') throw error
+  }
 }
 
 /** Windows has no such modes: access is the folder's there. */

@@ -53,8 +53,8 @@ export interface StartedThread {
   listen(receive: (answer: Answer) => void, gone: () => void): void
   /** Whether it keeps the process from ending. */
   hold(held: boolean): void
-  /** Ends it, whatever it does. */
-  end(): void
+  /** Ends it, whatever it does; settles when it has ended. */
+  end(): unknown
 }
 
 /** Starts a thread that runs {@link serveSqlite}. */
@@ -75,14 +75,14 @@ export function startFrom(file: () => string): StartThread {
   return () => {
     // No copy of this process's environment or arguments: there may be secrets in them.
     const worker = new Worker(file(), { execArgv: [], argv: [], env: {} })
-    return threadOf(worker, () => void worker.terminate())
+    return threadOf(worker, () => worker.terminate())
   }
 }
 
 export const startThread: StartThread = startFrom(() => threadFile(import.meta.url))
 
 /** The thread at the other end of a port. */
-export function threadOf(port: Worker | MessagePort, end: () => void): StartedThread {
+export function threadOf(port: Worker | MessagePort, end: () => unknown): StartedThread {
   return {
     send: (job, transfer) => port.postMessage(job, transfer),
     listen: (receive, gone) => {
@@ -177,7 +177,9 @@ class Lane {
     try {
       await this.#ask(this.#started(), { open: this.#file, role: this.#role })
     } catch (error) {
-      this.#gone(this.#thread)
+      const thread = this.#thread
+      this.#gone(thread)
+      await thread?.end()
       throw error
     }
   }
@@ -190,7 +192,12 @@ class Lane {
   async close(): Promise<void> {
     const thread = this.#thread
     if (thread === undefined) return
-    await this.#ask(thread, { close: true }).finally(() => this.#gone(thread))
+    try {
+      await this.#ask(thread, { close: true })
+    } finally {
+      this.#gone(thread)
+      await thread.end()
+    }
   }
 
   #started(): StartedThread {
@@ -289,7 +296,9 @@ class SqliteThreads implements SqlDatabase {
 
   async #close(): Promise<void> {
     await Promise.allSettled(this.#underWay)
-    await Promise.all([this.#writer.close(), this.#reader.close()])
+    // The last to close truncates the log and removes it, which a connection that only reads does not.
+    await this.#reader.close()
+    await this.#writer.close()
   }
 
   async #drain(): Promise<void> {
