@@ -166,7 +166,7 @@ describe.each(AVAILABLE)('%s', { timeout: 60_000 }, driver => {
   test('close waits for what is under way; after it there is nothing', async () => {
     const store = await openHere({ path: newPath(), driver, panSealer: sealer })
     await store.cards.put(CARD, RECORD)
-    const writing = store.pins.storeBlock(CARD, blockOf(1))
+    const writing = store.cards.setState(CARD, 'not-active')
     const reading = store.cards.find({ ...CARD, cardId: 'none' })
     const closing = store.close()
     await Promise.all([writing, reading, closing, store.close()])
