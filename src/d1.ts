@@ -65,6 +65,7 @@ export {
 } from './d1/endpoints/bounds.js'
 export type { Authorization, Caller, CallerAuthorization, CertificateRule } from './d1/endpoints/callers.js'
 export type { TokenClient } from './d1/endpoints/client-secrets.js'
+export { type D1KeyList, type D1PublicKeysOptions, d1PublicKeys } from './d1/endpoints/d1-keys.js'
 export { type EndpointHandler, issuerEndpoints } from './d1/endpoints/endpoints.js'
 export {
   type HealthOptions,

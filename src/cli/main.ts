@@ -1,6 +1,7 @@
 /** Which command is meant, and what becomes of errors: a line on standard error and an exit code, never a stack. */
 import { readFileSync } from 'node:fs'
 import { isIssuerPinError } from '../base/errors.js'
+import { AUDIT } from './audit.js'
 import { type Command, type ExitCode, type Io, UsageError } from './command.js'
 import { jweCommand, macCommand, pinCommand, prwCommand } from './compute.js'
 import { doctorCommand } from './doctor.js'
@@ -13,6 +14,7 @@ import { tokenCommand } from './token.js'
 
 /** All commands. */
 export const COMMANDS: readonly Command[] = [
+  AUDIT,
   doctorCommand(),
   INSPECT,
   jweCommand(),

@@ -221,6 +221,7 @@ export const D1: readonly LeakCase[] = [
   verb('issuerEndpoints', d1.issuerEndpoints, ({ keys, counter }) => [endpointOptions(keys, counter)], {
     pure: true,
   }),
+  verb('d1PublicKeys', d1.d1PublicKeys, () => [{ from: () => [] }], { pure: true }),
   verb(
     'watchServer',
     d1.watchServer,

@@ -125,6 +125,12 @@ function forgetSome(buckets: Map<string, Bucket>, now: number): void {
   }
 }
 
+/** Throws `ERR_ARGUMENT` unless both rates are whole numbers from 1. */
+export function requireRates(what: string, rates: readonly unknown[]): void {
+  if (rates.every(rate => typeof rate === 'number' && Number.isSafeInteger(rate) && rate >= 1)) return
+  throw new ArgumentError(`${what}: perCardPerMinute and perCallerPerMinute must be whole numbers from 1`)
+}
+
 interface Bucket {
   tokens: number
   at: number
@@ -147,12 +153,7 @@ export function memoryRates(options: MemoryRatesOptions): RateLimiter {
     'perCallerPerMinute',
     'now',
   ])
-  for (const rate of [perCardPerMinute, perCallerPerMinute]) {
-    if (Number.isSafeInteger(rate) && rate >= 1) continue
-    throw new ArgumentError(
-      'memoryRates: perCardPerMinute and perCallerPerMinute must be whole numbers from 1',
-    )
-  }
+  requireRates('memoryRates', [perCardPerMinute, perCallerPerMinute])
   if (now !== undefined && typeof now !== 'function')
     throw new ArgumentError('memoryRates: now must be a function')
   const clock = now ?? systemClock.elapsed

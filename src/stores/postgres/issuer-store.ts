@@ -3,6 +3,7 @@
 import { readOptions } from '../../base/arguments.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
+import type { RateLimiter } from '../../d1/endpoints/bounds.js'
 import type { IssuerStore } from '../issuer-store.js'
 import type { PanSealer } from '../pan-sealer.js'
 import { type RowSealer, requireRowSealer } from '../row-sealer.js'
@@ -19,6 +20,7 @@ import {
   requirePool,
   requireVerifiedTls,
 } from './pool.js'
+import { type PostgresRatesOptions, postgresRates } from './rates.js'
 
 /** Of the advisory lock, with a hash of the schema: any number that other programs do not take. */
 const LOCK = 0x495043
@@ -79,6 +81,11 @@ const ISSUER_TABLES = (schema: string): string => `
     kid text COLLATE "C" NOT NULL,
     PRIMARY KEY (issuer_id, card_id)
   );
+  CREATE UNLOGGED TABLE ${schema}.rates (
+    key text COLLATE "C" PRIMARY KEY,
+    tokens float8 NOT NULL,
+    at float8 NOT NULL
+  );
 `
 
 /** The migrations of a schema whose name has been checked. The lock lasts as long as the transaction. */
@@ -137,6 +144,11 @@ export type StandbyEvidence = 'verified' | 'configured'
 export interface PostgresIssuerStore extends IssuerStore {
   /** For `durability: 'replicated'`: what was seen when the store was opened. The role needs pg_read_all_stats to see more. */
   readonly standbys?: StandbyEvidence
+  /**
+   * Rates per card and caller that all replicas count together, for the `rates` of `issuerEndpoints`: token buckets by the
+   * server's clock, in a table that is not logged. `ERR_ARGUMENT`.
+   */
+  rates(options: PostgresRatesOptions): RateLimiter
 }
 
 const OPTIONS: readonly (keyof PostgresIssuerStoreOptions)[] = [
@@ -207,7 +219,8 @@ export async function openPostgresIssuerStore(
       migrate(session, postgresPlan(schema, MIGRATION_TIMEOUT_MS)),
     )
     const store = new SqlIssuerStore(database, panSealer, given.rowSealer)
-    return standbys === undefined ? store : Object.assign(store, { standbys })
+    const rates = (rates: PostgresRatesOptions): RateLimiter => postgresRates(database, rates)
+    return Object.assign(store, { rates, ...(standbys !== undefined && { standbys }) })
   } catch (error) {
     await database.close()
     throw error

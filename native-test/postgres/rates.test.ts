@@ -1,0 +1,62 @@
+/** Rates in PostgreSQL: two replicas count together, by the server's clock. */
+import { setTimeout as wait } from 'node:timers/promises'
+import { expect, test } from 'vitest'
+import { openPostgresIssuerStore, panSealer } from '../../src/postgres.js'
+import { describePostgres } from '../postgres.js'
+
+const sealer = panSealer({ keys: [{ kid: 'PAN-1', key: new Uint8Array(32).fill(0x5a) }] })
+const signal = new AbortController().signal
+
+describePostgres('rates', server => {
+  const open = () => openPostgresIssuerStore({ connectionString: server.connectionString, panSealer: sealer })
+  const query = (cardId: string, caller = 'd1') =>
+    ({ issuerId: 'is_tbank01', cardId, operation: 'getPIN', caller }) as const
+
+  test('of many at once on two replicas as many are let in as the card, and the caller, may have', async () => {
+    await using one = await open()
+    await using other = await open()
+    const limits = { perCardPerMinute: 5, perCallerPerMinute: 12 }
+    const replicas = [one.rates(limits), other.rates(limits)]
+    const takes = async (cardId: string, n: number, caller?: string): Promise<number> => {
+      const all = Array.from({ length: n }, (_, i) =>
+        replicas[i % 2]?.take(query(cardId, caller), { signal }),
+      )
+      return (await Promise.all(all)).filter(Boolean).length
+    }
+    expect(await takes('card-1', 20)).toBe(5)
+    // What a card is refused costs its caller nothing: there are seven left, for other cards.
+    expect([await takes('card-2', 20), await takes('card-3', 20), await takes('card-4', 20)]).toEqual([
+      5, 2, 0,
+    ])
+    expect(await takes('card-5', 3, 'another')).toBe(3)
+  })
+
+  test('tokens come back with the time, and never more than there were', async () => {
+    await using store = await open()
+    const rates = store.rates({ perCardPerMinute: 600, perCallerPerMinute: 60_000 })
+    const take = () => rates.take(query('card-9', 'd9'), { signal })
+    let taken = 0
+    while (await take()) taken++
+    expect(taken).toBeGreaterThanOrEqual(600)
+    // One comes every 100 ms.
+    await wait(300)
+    expect(await take()).toBe(true)
+    // Buckets that are full again go, once in a while.
+    await server.query("UPDATE issuer_pin.rates SET at = at - 7200000 WHERE key <> 'caller d9'")
+    const many = store.rates({ perCardPerMinute: 600, perCallerPerMinute: 60_000 })
+    for (let i = 0; i < 1000; i++) await many.take(query('card-8', 'd9'), { signal })
+    const { rows } = await server.query('SELECT count(*) AS rows FROM issuer_pin.rates')
+    expect(Number(rows[0]?.['rows'])).toBeLessThanOrEqual(3)
+  })
+
+  test('what is no rate is refused', async () => {
+    await using store = await open()
+    for (const wrong of [
+      {},
+      { perCardPerMinute: 0, perCallerPerMinute: 1 },
+      { perCardPerMinute: 1.5, perCallerPerMinute: 1 },
+    ]) {
+      expect(() => store.rates(wrong as never)).toThrow('whole numbers from 1')
+    }
+  })
+})

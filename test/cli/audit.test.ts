@@ -1,0 +1,73 @@
+/** `audit verify`: a chain that is intact, and every way in which it is not. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { main } from '../../src/cli/main.js'
+import { type AuditEvent, chainedAudit } from '../../src/d1.js'
+import { keptIo } from './support/io.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'cli-audit-'))
+afterAll(() => rmSync(folder, { recursive: true }))
+const HEX = '5a'.repeat(32)
+const lines: string[] = []
+beforeAll(async () => {
+  const audit = chainedAudit({ key: Buffer.from(HEX, 'hex'), write: line => void lines.push(line) })
+  for (let sequence = 1; sequence <= 5; sequence++) await audit({ sequence } as AuditEvent)
+})
+
+async function run(text: string | undefined, args: readonly string[] = ['--key-env', 'KEY'], key = HEX) {
+  const path = join(folder, 'audit.log')
+  if (text !== undefined) writeFileSync(path, text)
+  const io = keptIo({ env: { KEY: key } })
+  const code = await main(['audit', 'verify', text === undefined ? join(folder, 'none') : path, ...args], io)
+  return { code, said: [...io.output, ...io.errors].join('\n'), env: io.env }
+}
+
+test('an intact chain: exit code 0, its length and its last HMAC; the key is gone from the environment', async () => {
+  const { code, said, env } = await run(`${lines.join('\n')}\n`)
+  const last = JSON.parse(lines.at(-1) ?? '').mac
+  expect([code, said]).toEqual([0, `5 lines, intact; last: ${last}`])
+  expect(env).toEqual({})
+  expect(await run(lines.join('\n'), ['--key-env', 'KEY', '--last', last])).toMatchObject({ code: 0 })
+  expect(await run('')).toMatchObject({ code: 0, said: '0 lines, intact; last: none' })
+})
+
+test.each([
+  [
+    'a number that was changed',
+    () => lines.map(line => line.replace('"sequence":3', '"sequence":8')),
+    'line 3: its HMAC',
+  ],
+  ['a line that was left out', () => lines.toSpliced(1, 1), 'line 2: it does not follow'],
+  ['two that changed places', () => [lines[1], lines[0], ...lines.slice(2)], 'line 1: it does not follow'],
+  ['a line of something else', () => lines.toSpliced(3, 0, 'hello'), 'line 4: it is no line'],
+] as const)('%s: exit code 1, and the first line that is not right', async (_, change, message) => {
+  const { code, said } = await run(change().join('\n'))
+  expect(code).toBe(1)
+  expect(said).toContain(message)
+})
+
+test('another key, and an end that was cut off', async () => {
+  expect(await run(lines.join('\n'), ['--key-env', 'KEY'], 'a5'.repeat(32))).toMatchObject({ code: 1 })
+  const last = ['--key-env', 'KEY', '--last', JSON.parse(lines.at(-1) ?? '').mac]
+  const { code, said } = await run(lines.slice(0, -1).join('\n'), last)
+  expect([code, said]).toEqual([1, expect.stringContaining('the end was cut off')])
+})
+
+test.each([
+  ['no key', [], HEX, '--key-env is missing'],
+  ['a variable that is not there', ['--key-env', 'NONE'], HEX, 'no such variable'],
+  ['a key that is no hex', ['--key-env', 'KEY'], 'secret!', '64 or more'],
+  ['a key that is too short', ['--key-env', 'KEY'], '5a', '64 or more'],
+  ['a last line that is none', ['--key-env', 'KEY', '--last', 'x'], HEX, '--last must be'],
+])('%s: exit code 2', async (_, args, key, message) => {
+  const { code, said } = await run('', args, key)
+  expect([code, said]).toEqual([2, expect.stringContaining(message)])
+  expect(said).not.toContain(key)
+})
+
+test('no file, and no verb: exit code 2', async () => {
+  expect(await run(undefined)).toMatchObject({ code: 2 })
+  expect(await main(['audit', 'look'], keptIo({}))).toBe(2)
+})
