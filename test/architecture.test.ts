@@ -68,6 +68,7 @@ const LATER: readonly (readonly [idea: string, files: RegExp])[] = [
   ['a server that is watched', /^d1\/endpoints\/watch-server\.ts$/],
   ['D1’s keys as a list that changes', /^d1\/endpoints\/d1-keys\.ts$/],
   ['rates that all replicas count together', /^stores\/postgres\/rates\.ts$/],
+  ['keys of a database moved by command', /^cli\/storage\.ts$/],
   ['an audit chain verified on the command line', /^cli\/audit\.ts$/],
   ['every default in one table', /^base\/defaults\.ts$/],
   ['rows that cannot be forged', /^stores\/(row-sealer|sql\/sealed)\.ts$/],
