@@ -3,12 +3,13 @@
  * moves; what is exercised where it is built has its place in the list at the end.
  */
 import { generateKeyPairSync, randomBytes, X509Certificate } from 'node:crypto'
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { SignJWT } from 'jose'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { DEFAULTS } from '../src/base/defaults.js'
 import type { FetchInit } from '../src/d1/client/exchange.js'
+import { WrongSecrets } from '../src/d1/endpoints/client-secrets.js'
 import {
   type D1ClientOptions,
   d1Client,
@@ -376,6 +377,22 @@ describe('tokens', () => {
     timeout.mockRestore()
   })
 
+  test('a source that goes on trying is locked for a quarter of an hour in the end, not longer', async () => {
+    const clock = new ManualClock()
+    const secrets = new WrongSecrets(clock)
+    const { signal } = new AbortController()
+    for (let i = 0; i < 20; i++) {
+      const waits = secrets.wrong('s', signal)
+      await clock.advance(2000)
+      await waits
+    }
+    // The last wrong one was two seconds ago.
+    await clock.advance(900_000 - 2001)
+    expect(() => secrets.requireOpen('s')).toThrow()
+    await clock.advance(1)
+    expect(() => secrets.requireOpen('s')).not.toThrow()
+  })
+
   test('an unknown kid has the key set fetched again, twice a minute at most', async () => {
     const { tokens, sign, state } = provider()
     const ask = async (after: number) => {
@@ -393,15 +410,94 @@ describe('tokens', () => {
   })
 })
 
-/** Where the others are played on both sides: a file of tests, and the words of its tests' names. */
-const ELSEWHERE: Readonly<Record<string, readonly [file: string, names: readonly string[]]>> = {}
+/** What is played here, by the tests above. */
+const HERE: readonly string[] = [
+  'client.attemptTimeoutMs',
+  'client.totalTimeoutMs',
+  'client.maxAttempts',
+  'client.maxRetryAfterSeconds',
+  'client.firstBackoffMs',
+  'client.longestBackoffMs',
+  'client.concurrency',
+  'client.maxSockets',
+  'client.idleMs',
+  'client.expiryWarningDays',
+  'endpoints.timeoutMs',
+  'endpoints.bodyTimeoutMs',
+  'endpoints.maxConcurrent',
+  'endpoints.tidyEveryMs',
+  'endpoints.healthTimeoutMs',
+  'tokens.clockToleranceSeconds',
+  'tokens.maxAgeSeconds',
+  'tokens.verdictMs',
+  'tokens.keysFetchTimeoutMs',
+  'tokens.keysCooldownMs',
+  'tokens.keysLongestBackoffMs',
+  'tokens.wrongSecretLongestLockMs',
+]
 
-test('each default is exercised', () => {
-  const here = readFileSync(new URL(import.meta.url).pathname, 'utf8')
-  expect(here.length).toBeGreaterThan(0)
-  for (const [name, [file, titles]] of Object.entries(ELSEWHERE)) {
+/** Where the others are played: a file of tests, and the name of the test. */
+const ELSEWHERE: Readonly<Record<string, readonly [file: string, title: string]>> = {
+  'client.tokenMarginSeconds': ['d1/client/token.test.ts', 'until a minute before it expires'],
+  'client.assertionLifetimeSeconds': ['d1/client/client.test.ts', 'the assertion is what D1 asks for'],
+  'endpoints.waitingPerCard': ['d1/endpoints/failures.test.ts', 'a card with too many Set PINs is 500'],
+  'tokens.keysFreshMs': ['d1/endpoints/tokens.test.ts', 'are judged on by the keys that are here'],
+  'tokens.keysStaleMs': ['d1/endpoints/tokens.test.ts', 'are judged on by the keys that are here'],
+  'tokens.keysFirstBackoffMs': ['d1/endpoints/tokens.test.ts', 'ask a provider that is away ever less often'],
+  'tokens.wrongSecrets': ['d1/endpoints/tokens.test.ts', 'for (const delay of [100, 200, 400, 800, 1600])'],
+  'tokens.wrongSecretDelayMs': [
+    'd1/endpoints/tokens.test.ts',
+    'for (const delay of [100, 200, 400, 800, 1600])',
+  ],
+  'tokens.wrongSecretLockMs': ['d1/endpoints/tokens.test.ts', 'time.pass(30_000 - 1600 - 1)'],
+  'counter.retentionMs': [
+    'seccos/change-counter.test.ts',
+    'the index of an intdatag goes a week after its expiry, the record of the card stays',
+  ],
+  'stores.sqliteBusyMs': ['stores/sqlite.test.ts', 'every commit is on disk'],
+}
+
+/**
+ * Not played at their own value: what is waited for is a socket, a disk or a token, whose clock is the machine's. The value
+ * is pinned, and the named file plays the mechanism with a smaller one.
+ */
+const PINNED: Readonly<Record<string, readonly [value: number, file: string]>> = {
+  'endpoints.lingerMs': [500, 'd1/endpoints/mounting.test.ts'],
+  'stores.sqliteRetryMs': [20, 'stores/sqlite-threads.test.ts'],
+  'stores.postgresTimeoutMs': [5000, '../native-test/postgres/faults.test.ts'],
+  'stores.migrationTimeoutMs': [60_000, '../native-test/postgres/versions.test.ts'],
+  'stores.purgeBudgetMs': [60_000, 'seccos/change-counter.test.ts'],
+  'pkcs11.sessions': [8, 'pkcs11/sessions.test.ts'],
+  'pkcs11.queue': [1024, 'pkcs11/executors.test.ts'],
+  'pkcs11.waitMs': [10_000, 'pkcs11/executors.test.ts'],
+  'pkcs11.callMs': [30_000, 'pkcs11/executors.test.ts'],
+  'pkcs11.openMs': [30_000, 'pkcs11/executors.test.ts'],
+  'pkcs11.closeMs': [10_000, 'pkcs11/executors.test.ts'],
+  'pkcs11.keepAliveMs': [60_000, 'pkcs11/executors.test.ts'],
+  'pkcs11.turnMs': [10, 'pkcs11/executors.test.ts'],
+  'pkcs11.firstPauseMs': [100, 'pkcs11/executors.test.ts'],
+  'pkcs11.longestPauseMs': [500, 'pkcs11/executors.test.ts'],
+  'pkcs11.childGraceMs': [1000, 'pkcs11/executors.test.ts'],
+  'pkcs11.childAttempts': [3, 'pkcs11/executors.test.ts'],
+  'pkcs11.spareAfterMs': [200, 'pkcs11/executors.test.ts'],
+  'pkcs11.groupProbeMs': [2000, 'pkcs11/group.test.ts'],
+  'pkcs11.failBackAfter': [3, 'pkcs11/group.test.ts'],
+  'pkcs11.lateCalls': [3, 'pkcs11/group.test.ts'],
+}
+
+test('each default is played here, or where it says, or is pinned', () => {
+  const all = Object.entries(DEFAULTS).flatMap(([room, rows]) =>
+    Object.keys(rows).map(name => `${room}.${name}`),
+  )
+  expect([...HERE, ...Object.keys(ELSEWHERE), ...Object.keys(PINNED)].sort()).toEqual([...all].sort())
+  for (const [name, [file, title]] of Object.entries(ELSEWHERE)) {
     const text = readFileSync(join(import.meta.dirname, file), 'utf8')
-    for (const title of titles) expect([name, text.includes(title)]).toEqual([name, true])
+    expect([name, text.includes(title)]).toEqual([name, true])
   }
-  expect(readdirSync(import.meta.dirname).length).toBeGreaterThan(0)
+  const rooms: Readonly<Record<string, Readonly<Record<string, { readonly value: number }>>>> = DEFAULTS
+  for (const [name, [value, file]] of Object.entries(PINNED)) {
+    const [room = '', row = ''] = name.split('.')
+    expect([name, rooms[room]?.[row]?.value]).toEqual([name, value])
+    expect([file, existsSync(join(import.meta.dirname, file))]).toEqual([file, true])
+  }
 })
