@@ -463,6 +463,13 @@ const ELSEWHERE: Readonly<Record<string, readonly [file: string, title: string]>
  */
 const PINNED: Readonly<Record<string, readonly [value: number, file: string]>> = {
   'endpoints.lingerMs': [500, 'd1/endpoints/mounting.test.ts'],
+  'tokens.overMs': [60_000, 'd1/endpoints/tokens.test.ts'],
+  'd1Keys.refreshMs': [300_000, 'd1/endpoints/d1-keys.test.ts'],
+  'd1Keys.staleMs': [86_400_000, 'd1/endpoints/d1-keys.test.ts'],
+  'd1Keys.timeoutMs': [5000, 'd1/endpoints/d1-keys.test.ts'],
+  'd1Keys.firstBackoffMs': [1000, 'd1/endpoints/d1-keys.test.ts'],
+  'd1Keys.longestBackoffMs': [60_000, 'd1/endpoints/d1-keys.test.ts'],
+  'keys.expiryWarningDays': [30, 'key/period.test.ts'],
   'stores.sqliteRetryMs': [20, 'stores/sqlite-threads.test.ts'],
   'stores.postgresTimeoutMs': [5000, '../native-test/postgres/faults.test.ts'],
   'stores.migrationTimeoutMs': [60_000, '../native-test/postgres/versions.test.ts'],

@@ -13,6 +13,8 @@ const TITLES: Readonly<Record<string, string>> = {
   client: 'Calling D1',
   endpoints: 'Answering D1',
   tokens: 'Tokens and client secrets',
+  d1Keys: 'D1’s public keys',
+  keys: 'Keys',
   counter: 'The PIN change counter',
   stores: 'Stores',
   pkcs11: 'PKCS#11',

@@ -164,6 +164,11 @@ export const DEFAULTS = {
       what: 'After a fetch that failed, the next is not tried sooner; it doubles with each.',
     },
     keysLongestBackoffMs: { value: 60_000, unit: 'ms', what: 'It doubles up to this.' },
+    overMs: {
+      value: 60_000,
+      unit: 'ms',
+      what: 'A token that is over is remembered so long, so that it costs no second signature.',
+    },
     wrongSecrets: {
       value: 5,
       unit: 'count',
@@ -179,6 +184,39 @@ export const DEFAULTS = {
       value: 900_000,
       unit: 'ms',
       what: 'It doubles up to this; no lock is longer.',
+    },
+  },
+  d1Keys: {
+    refreshMs: {
+      value: 300_000,
+      unit: 'ms',
+      option: 'd1PublicKeys: refreshMs',
+      what: 'D1’s public keys are read again after so long.',
+    },
+    staleMs: {
+      value: 86_400_000,
+      unit: 'ms',
+      option: 'd1PublicKeys: staleMs',
+      what: 'Where that fails, the last good ones are used so long beyond it.',
+    },
+    timeoutMs: {
+      value: 5000,
+      unit: 'ms',
+      option: 'd1PublicKeys: timeoutMs',
+      what: 'One attempt at reading them ends.',
+    },
+    firstBackoffMs: {
+      value: 1000,
+      unit: 'ms',
+      what: 'After one that failed, the next is not tried sooner; it doubles.',
+    },
+    longestBackoffMs: { value: 60_000, unit: 'ms', what: 'It doubles up to this.' },
+  },
+  keys: {
+    expiryWarningDays: {
+      value: 30,
+      unit: 'days',
+      what: 'A key whose validity ends within this time is warned of.',
     },
   },
   counter: {

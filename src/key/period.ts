@@ -3,6 +3,7 @@
  * enciphers, generates and signs no more; what is old can still be deciphered and verified with it, if its mode allows.
  */
 import { systemClock } from '../base/deadline.js'
+import { DEFAULTS } from '../base/defaults.js'
 import { ArgumentError, KeyError } from '../base/errors.js'
 
 /** When a key is for new data. ISO 8601, UTC; an end is the first moment that is too late. */
@@ -18,7 +19,7 @@ interface GivenPeriod {
 }
 
 /** Days before the end of a key within which it is warned of. */
-const WARNING_DAYS = 30
+const WARNING_DAYS = DEFAULTS.keys.expiryWarningDays.value
 const DAY_MS = 86_400_000
 
 /** A caller's period, read once; `ERR_ARGUMENT` for something other than dates, or an end that is not after the beginning. */

@@ -5,6 +5,7 @@
 import { open } from 'node:fs/promises'
 import { readOptions } from '../../base/arguments.js'
 import { type Clock, systemClock } from '../../base/deadline.js'
+import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError, BackendError, isIssuerPinError } from '../../base/errors.js'
 import { isJsonObject, parseJsonObject } from '../../base/json.js'
 import { importRecipient, type P256Recipient } from '../../jwe/recipient.js'
@@ -36,8 +37,8 @@ export interface D1PublicKeysOptions {
 const NAMES = ['from', 'kid', 'refreshMs', 'staleMs', 'timeoutMs', 'fetch', 'clock'] as const
 const MAX_BYTES = 65_536
 const MAX_KEYS = 64
-const FIRST_BACK_OFF_MS = 1000
-const LONGEST_BACK_OFF_MS = 60_000
+const FIRST_BACK_OFF_MS = DEFAULTS.d1Keys.firstBackoffMs.value
+const LONGEST_BACK_OFF_MS = DEFAULTS.d1Keys.longestBackoffMs.value
 
 interface Held {
   readonly recipient: P256Recipient
@@ -65,7 +66,11 @@ export function d1PublicKeys(options: D1PublicKeysOptions): () => Promise<P256Re
     clock = systemClock,
     ...more
   } = readOptions(options, 'd1PublicKeys', NAMES)
-  const { refreshMs = 300_000, staleMs = 86_400_000, timeoutMs = 5000 } = more
+  const {
+    refreshMs = DEFAULTS.d1Keys.refreshMs.value,
+    staleMs = DEFAULTS.d1Keys.staleMs.value,
+    timeoutMs = DEFAULTS.d1Keys.timeoutMs.value,
+  } = more
   const isText = typeof from === 'string' && from !== ''
   if (!(isText || typeof from === 'function' || (from instanceof URL && from.protocol === 'https:'))) {
     throw new ArgumentError('from must be an https URL, the path of a file, or a function')

@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto'
 import { errors, type JWTPayload } from 'jose'
 import { decodeBase64url } from '../../base/bytes.js'
 import { systemClock } from '../../base/deadline.js'
+import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
 import type { TokenVerdict } from './interfaces.js'
 
@@ -87,7 +88,7 @@ const MAX_TOKENS = 64
 /** Tokens that were good once and are over: each cost a signature. */
 const MAX_OVER = 1024
 /** As long as a token may be used after its end, for clocks that differ. */
-const GRACE_MS = 60_000
+const GRACE_MS = DEFAULTS.tokens.overMs.value
 
 /**
  * The claims of tokens that have been verified, so that a token which comes with every request costs one verification.
