@@ -185,7 +185,11 @@ export async function computeBy<T>(
 type Keep = <B extends Uint8Array>(bytes: B) => B
 
 /** The port's request for a computation. */
-function macRequestOf({ algorithm, padding, iv }: Computation, material: Material, keep: Keep): MacRequest {
+export function macRequestOf(
+  { algorithm, padding, iv }: Computation,
+  material: Material,
+  keep: Keep,
+): MacRequest {
   const request = { algorithm: ALGORITHMS[algorithm].port, padding }
   if (iv === 'none') return request
   return {
@@ -195,7 +199,7 @@ function macRequestOf({ algorithm, padding, iv }: Computation, material: Materia
 }
 
 /** How the port is to derive the key: the profile's steps with their data. */
-function derivationOf(
+export function derivationOf(
   { derivation, algorithm }: Computation,
   material: Material,
   keep: Keep,

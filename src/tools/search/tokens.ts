@@ -1,0 +1,345 @@
+/**
+ * What the search puts together: each value in the forms it may have (a token), and lists of tokens in the order of their
+ * likelihood. Known entries stay as they are; `unknown` ones are replaced by each token there is.
+ */
+import {
+  type ComputationInput,
+  isConstant,
+  meaningOf,
+  type PinForm,
+  type SeccosProfile,
+  type ValueForm,
+} from '../../seccos/profile/profile.js'
+
+/** An input of which nothing is known but that it is there. */
+export interface UnknownInput {
+  readonly input: 'unknown'
+}
+
+/** One value in one form. `common`: among those that are tried first. */
+export interface Token {
+  readonly kind: string
+  readonly input: ComputationInput
+  readonly common: boolean
+}
+
+const EXACT = { align: 'exact' } as const
+const left = (pad: string) => ({ align: 'left', pad }) as const
+const right = (pad: string) => ({ align: 'right', pad }) as const
+
+/** Forms of text of at most so many characters, the likeliest first. */
+function textForms(characters: number, exact: boolean): ValueForm[] {
+  const packed = Math.ceil(characters / 2)
+  const bare: ValueForm[] = exact
+    ? [
+        ...(characters % 2 === 0 ? [{ length: packed, encoding: 'bcd', ...EXACT } as const] : []),
+        { length: characters, encoding: 'ascii', ...EXACT },
+        { length: characters, encoding: 'ebcdic', ...EXACT },
+      ]
+    : []
+  return [
+    ...bare,
+    { length: packed, encoding: 'bcd', ...left('F') },
+    { length: packed, encoding: 'bcd', ...right('0') },
+    { length: packed, encoding: 'bcd', ...left('0') },
+    { length: characters, encoding: 'ascii', ...left('20') },
+    { length: characters, encoding: 'ascii', ...right('30') },
+    { length: characters, encoding: 'ascii', ...left('00') },
+    { length: characters, encoding: 'ebcdic', ...left('40') },
+    { length: characters, encoding: 'ebcdic', ...right('F0') },
+  ]
+}
+
+function panTokens(lengths: ReadonlySet<number>): Token[] {
+  const [only, ...others] = lengths
+  const exact = only !== undefined && others.length === 0 ? textForms(only, true).slice(0, 3) : []
+  // A field for 19 digits: ten bytes packed, nineteen otherwise. EMV and others take the digits as they are.
+  const whole = [...exact, ...textForms(19, false)]
+  const parts = [
+    { part: { from: 'right', skip: 1, take: 12 }, characters: 12 },
+    { part: { from: 'right', skip: 0, take: 16 }, characters: 16 },
+    { part: { from: 'right', skip: 0, take: 14 }, characters: 14 },
+    { part: { from: 'left', skip: 6 }, characters: 13 },
+    { part: { from: 'left', skip: 8 }, characters: 11 },
+    { part: { from: 'right', skip: 1 }, characters: 18 },
+  ] as const
+  return [
+    ...whole.map(form => ({ kind: 'pan', input: { input: 'pan', ...form }, common: true }) as const),
+    ...parts.flatMap(({ part, characters }) =>
+      textForms(characters, false).map(
+        form => ({ kind: 'pan', input: { input: 'pan', ...form, part }, common: false }) as const,
+      ),
+    ),
+  ]
+}
+
+const HEX = '0123456789ABCDEF'.split('')
+const COMMON_PINS: readonly PinForm[] = [
+  'digits-bcd',
+  'iso9564-format-0',
+  'iso9564-format-2',
+  'digits-ascii',
+  { digits: 'bcd', length: 6, align: 'left', pad: 'F' },
+  { digits: 'bcd', length: 6, align: 'right', pad: '0' },
+  { digits: 'ascii', length: 12, align: 'left', pad: '20' },
+  { digits: 'ebcdic', length: 12, align: 'left', pad: '40' },
+  { digits: 'ebcdic', length: 12, align: 'right', pad: 'F0' },
+  { iso9564: 4, filler: 'A' },
+]
+
+function pinForms(randomBytes: number): readonly { form: PinForm; common: boolean }[] {
+  const rare: PinForm[] = [
+    ...HEX.slice(10).map(filler => ({ iso9564: 3, filler }) as const),
+    ...HEX.map(filler => ({ iso9564: 1, filler }) as const),
+    ...(randomBytes >= 8 ? ([1, 4] as const).map(iso9564 => ({ iso9564, filler: 'random' }) as const) : []),
+    { digits: 'ascii', length: 12, align: 'right', pad: '30' },
+    { digits: 'bcd', length: 8, align: 'right', pad: '0' },
+    { digits: 'bcd', length: 8, align: 'left', pad: '0' },
+  ]
+  return [
+    ...COMMON_PINS.map(form => ({ form, common: true })),
+    ...rare.map(form => ({ form, common: false })),
+  ]
+}
+
+/** How long the values of the samples are. */
+export interface Lengths {
+  readonly panLengths: ReadonlySet<number>
+  readonly externalLengths: ReadonlyMap<string, number>
+}
+
+/** Every token of a layout, for the PRW or for the MAC. */
+export function tokensOf(
+  profile: SeccosProfile,
+  which: 'prw' | 'mac',
+  { panLengths, externalLengths }: Lengths,
+): Token[] {
+  const token = (kind: string, input: ComputationInput, common = true): Token => ({ kind, input, common })
+  const values: readonly [string, number, ValueForm[]][] = [
+    [
+      'pcc',
+      4,
+      [
+        { length: 2, encoding: 'binary', ...EXACT },
+        { length: 4, encoding: 'binary', ...EXACT },
+      ],
+    ],
+    ['intdatag', 20, [{ length: 20, encoding: 'ebcdic-273', ...EXACT }]],
+  ]
+  const starts = [...new Set(profile.fields.map(({ offset }) => offset))].filter(offset => offset > 0)
+  const full = profile.fields.some(field => !isConstant(field) && field.masked !== false)
+  const tokens: Token[] = [
+    token('dataSet', { input: 'dataSet.masked' }),
+    ...(full && (which === 'prw' || !holdsPin(profile)) ? [token('dataSet', { input: 'dataSet.full' })] : []),
+    ...panTokens(panLengths),
+    ...values.flatMap(([name, characters, more]) =>
+      [...textForms(characters, true).slice(0, 3), ...more].map((form, i) =>
+        token(name, { input: name as 'pcc', ...form }, i < 3),
+      ),
+    ),
+    ...(profile.randomBytes > 0 ? [token('random', { input: 'random' })] : []),
+    ...profile.fields.flatMap(field => {
+      const meaning = isConstant(field) ? 'pan' : meaningOf(profile, field)
+      return meaning === undefined && !field.id.startsWith('unknown')
+        ? [token(field.id, { input: 'field', id: field.id })]
+        : []
+    }),
+    ...(profile.external ?? []).flatMap(({ id, kind }) => {
+      const length = externalLengths.get(id) ?? 1
+      const forms: readonly ValueForm[] =
+        kind === 'bytes' ? [{ length, encoding: 'binary', ...EXACT }] : textForms(length, true).slice(0, 3)
+      return forms.map(form => token(id, { input: 'external', id, ...form }))
+    }),
+    ...starts.map(skip => token('dataSet', { input: 'dataSet.masked', part: { from: 'left', skip } }, false)),
+    ...(['prwKid', 'macKid'] as const)
+      .filter(name => which === 'mac' || name === 'prwKid')
+      .flatMap(name =>
+        [16, 20, 32].flatMap(length =>
+          textForms(length, false)
+            .filter(({ encoding }) => encoding !== 'bcd')
+            .map(form => token(name, { input: name, ...form }, false)),
+        ),
+      ),
+    ...(['ascii', 'ebcdic'] as const).map(encoding =>
+      token('issuerId', { input: 'issuerId', length: 10, encoding, ...EXACT }, false),
+    ),
+  ]
+  return [...tokens, ...(which === 'prw' ? pinTokens(profile) : prwTokens())]
+}
+
+function holdsPin(profile: SeccosProfile): boolean {
+  return profile.fields.some(
+    field => !isConstant(field) && ['pinBlock', 'pinLength'].includes(meaningOf(profile, field) ?? ''),
+  )
+}
+
+function pinTokens({ randomBytes }: SeccosProfile): Token[] {
+  const lengths: ValueForm[] = [
+    { length: 1, encoding: 'binary', ...EXACT },
+    { length: 1, encoding: 'bcd', ...right('0') },
+    { length: 2, encoding: 'ascii', ...right('30') },
+    { length: 2, encoding: 'ebcdic', ...right('F0') },
+  ]
+  const pins = pinForms(randomBytes)
+  return [
+    ...pins.map(({ form, common }) => ({
+      kind: 'pin',
+      input: { input: 'pinBlock', pinForm: form } as const,
+      common,
+    })),
+    ...lengths.map(form => ({
+      kind: 'pinLength',
+      input: { input: 'pinLength', ...form } as const,
+      common: true,
+    })),
+    ...pins
+      .filter(({ common }) => common)
+      .map(({ form }) => ({
+        kind: 'pin',
+        input: {
+          input: 'enciphered',
+          mode: 'ecb',
+          iv: 'none',
+          padding: 1,
+          inputs: [{ input: 'pinBlock', pinForm: form }],
+        } as const,
+        common: false,
+      })),
+  ]
+}
+
+function prwTokens(): Token[] {
+  const parts = [
+    { from: 'left', skip: 0, take: 8 },
+    { from: 'left', skip: 0, take: 4 },
+    { from: 'right', skip: 0, take: 8 },
+    { from: 'left', skip: 4, take: 8 },
+    { from: 'right', skip: 0, take: 4 },
+  ] as const
+  const forms = ['binary', 'text', 'text-ebcdic'] as const
+  return [
+    ...forms.map(form => ({ kind: 'prw', input: { input: 'prw', form } as const, common: true })),
+    ...parts.map(part => ({
+      kind: 'prw',
+      input: { input: 'prw', form: 'binary', part } as const,
+      common: false,
+    })),
+  ]
+}
+
+/**
+ * The lists of inputs, likeliest first: two and three common tokens in every order, then four to six in the orders that
+ * documents have, then two and three of all tokens. With a known list, that list with each hole filled.
+ */
+export function* inputLists(
+  tokens: readonly Token[],
+  which: 'prw' | 'mac',
+  known: readonly (ComputationInput | UnknownInput)[] | undefined,
+  tier: 1 | 2 | 3,
+): Generator<readonly ComputationInput[]> {
+  const must = which === 'prw' ? 'pin' : 'prw'
+  if (known !== undefined) {
+    if (tier === 1)
+      yield* filled(
+        known,
+        tokens.filter(({ common }) => common),
+      )
+    if (tier === 3 && known.some(({ input }) => input === 'unknown')) yield* filled(known, tokens)
+    return
+  }
+  if (tier === 2) {
+    yield* inCanonicalOrder(
+      tokens.filter(({ common }) => common),
+      which,
+    )
+    return
+  }
+  const pool = tier === 1 ? tokens.filter(({ common }) => common) : tokens
+  // A data set in full may hold the PIN itself.
+  for (const { kind, input } of pool) if (kind === must || input.input === 'dataSet.full') yield [input]
+  for (const size of [2, 3]) {
+    for (const list of ordered(pool, size)) {
+      const needed = list.some(({ kind, input }) => kind === must || input.input === 'dataSet.full')
+      const masked = which === 'mac' && list.some(({ kind }) => kind === 'dataSet')
+      if (needed || masked) yield list.map(({ input }) => input)
+    }
+  }
+}
+
+function* ordered(pool: readonly Token[], size: number): Generator<readonly Token[]> {
+  if (size === 0) {
+    yield []
+    return
+  }
+  for (const first of pool) {
+    const rest = pool.filter(({ kind }) => kind !== first.kind)
+    for (const more of ordered(rest, size - 1)) yield [first, ...more]
+  }
+}
+
+function* filled(
+  [entry, ...more]: readonly (ComputationInput | UnknownInput)[],
+  tokens: readonly Token[],
+): Generator<readonly ComputationInput[]> {
+  if (entry === undefined) {
+    yield []
+    return
+  }
+  const choices = entry.input === 'unknown' ? tokens.map(({ input }) => input) : [entry]
+  for (const choice of choices) for (const rest of filled(more, tokens)) yield [choice, ...rest]
+}
+
+/** The orders in which scheme documents list values; between them stand a profile's own and external ones, as declared. */
+const ORDERS: Readonly<Record<'prw' | 'mac', readonly (readonly string[])[]>> = {
+  prw: [
+    ['pan', '*', 'pinLength', 'pin', 'random'],
+    ['pan', '*', 'pcc', 'pinLength', 'pin', 'random'],
+    ['pin', 'pan', '*', 'pcc', 'random'],
+    ['random', 'pin', 'pan', '*', 'pcc'],
+    ['dataSet', 'pan', '*', 'pinLength', 'pin', 'random'],
+  ],
+  mac: [
+    ['dataSet', '*', 'prw'],
+    ['pan', '*', 'pcc', 'intdatag', 'prw'],
+    ['prw', 'pan', '*', 'pcc', 'intdatag'],
+  ],
+}
+
+function* inCanonicalOrder(
+  tokens: readonly Token[],
+  which: 'prw' | 'mac',
+): Generator<readonly ComputationInput[]> {
+  const named = new Set(ORDERS[which].flat())
+  const own = [...new Set(tokens.map(({ kind }) => kind))].filter(
+    kind => !named.has(kind) && !['intdatag', 'pinLength', 'pcc', 'random'].includes(kind),
+  )
+  const must = which === 'prw' ? 'pin' : 'prw'
+  for (const order of ORDERS[which]) {
+    const kinds = order.flatMap(kind => (kind === '*' ? own : [kind]))
+    // All of them first, then fewer.
+    for (let missing = 0; missing <= kinds.length - 4; missing++) {
+      for (const some of without(kinds, missing)) {
+        if (!some.includes(must) || some.length > 6) continue
+        yield* product(some.map(kind => tokens.filter(token => token.kind === kind)))
+      }
+    }
+  }
+}
+
+function* without(kinds: readonly string[], count: number): Generator<readonly string[]> {
+  if (count === 0) {
+    yield kinds
+    return
+  }
+  for (let i = 0; i + count <= kinds.length; i++) {
+    for (const rest of without(kinds.slice(i + 1), count - 1)) yield [...kinds.slice(0, i), ...rest]
+  }
+}
+
+function* product([tokens, ...more]: readonly (readonly Token[])[]): Generator<readonly ComputationInput[]> {
+  if (tokens === undefined) {
+    yield []
+    return
+  }
+  for (const { input } of tokens) for (const rest of product(more)) yield [input, ...rest]
+}
