@@ -239,7 +239,7 @@ function hash(digest: Digest, message: Uint8Array): Uint8Array {
 }
 
 /** The result out of what the algorithm gives, in memory of its own. */
-function resultOf({ output, outputBytes }: Computation, whole: Uint8Array): Uint8Array {
+export function resultOf({ output, outputBytes }: Computation, whole: Uint8Array): Uint8Array {
   let bytes = ownCopy(whole)
   for (const step of output ??
     ([{ step: 'slice', part: { from: 'left', skip: 0, take: outputBytes } }] as const)) {

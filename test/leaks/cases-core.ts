@@ -594,6 +594,24 @@ export const CORE: readonly LeakCase[] = [
   ),
   verb('isIssuerPinError', core.isIssuerPinError, () => [new Error(secret.pin)], { pure: true }),
   verb(
+    'searchProfile',
+    tools.searchProfile,
+    world => {
+      const { known: _, ...sample } = probeSample(world)
+      const { fields, randomBytes } = profile
+      return [
+        {
+          samples: [sample],
+          known: { fields, randomBytes },
+          timeLimitMs: 1,
+          prwTestKey: bytes(secret.keys['PRW key']),
+          macTestKey: bytes(secret.keys['retail MAC key']),
+        },
+      ]
+    },
+    { pure: true, slow: true },
+  ),
+  verb(
     'checkProfile',
     tools.checkProfile,
     world => {
