@@ -1,7 +1,7 @@
 /** The parts that both directions share: the audit hook's caller, names of errors, attributes; wiping. */
 import { afterEach, beforeEach, describe, expect, type MockInstance, test, vi } from 'vitest'
 import { auditor, nameOfError, otelAttributes, textOf } from '../../src/d1/audit.js'
-import { withWiped } from '../../src/d1/messages/pin-block.js'
+import { withWiped } from '../../src/base/bytes.js'
 
 describe('withWiped', () => {
   test('wipes when the work is done, not before, and hands its result on', async () => {
@@ -19,7 +19,8 @@ describe('withWiped', () => {
     ['rejects', () => Promise.reject(new Error('no'))],
   ])('wipes when the work %s', async (_how, work) => {
     const buffer = Uint8Array.of(1, 2, 3)
-    await expect(withWiped(buffer, work)).rejects.toThrow('no')
+    // Thrown at once, or by a promise: as the work does it.
+    await expect(async () => withWiped(buffer, work)).rejects.toThrow('no')
     expect([...buffer]).toEqual([0, 0, 0])
   })
 })

@@ -22,6 +22,17 @@ const CODE = ['src', 'test', 'native-test', 'bench', 'examples', 'packages', 'to
 const isSource = (path: string): boolean => path.startsWith(`${SRC}/`)
 const isEntry = (path: string): boolean => dirname(path) === SRC
 
+/** Functions of one name that are two ideas, and why. */
+const NAMESAKES: Readonly<Record<string, string>> = {
+  readMessage: 'what a MAC is over; a message of D1',
+  useOf: 'what a key block is for: as words for people; as codes of the header',
+  blockOf: 'made for the contract of stores; read from a row',
+  prwOf: 'made for the contract of stores; read from a row',
+  showText: 'a PRW in its text form; a value in a table for people',
+  readText: 'a PRW in its text form; a text attribute of a token',
+  startFrom: 'a thread for SQLite; a host for a token',
+}
+
 /** `file#name` of what is exported in `src`, and of what is imported anywhere; `file#*` for a whole module. */
 const exported: string[] = []
 const imported = new Set<string>()
@@ -76,6 +87,22 @@ test('what is exported in src is imported somewhere', () => {
     return !isEntry(path) && !imported.has(entry) && !imported.has(`${path}#*`) && name !== ''
   })
   expect(unused.map(entry => relative(SRC, entry))).toEqual([])
+})
+
+test('no two files export a function of one name: one reader of options, one table, one helper that wipes', () => {
+  const homes = new Map<string, Set<string>>()
+  for (const path of CODE.filter(isSource)) {
+    const file = ts.createSourceFile(path, readFileSync(path, 'utf8'), ts.ScriptTarget.Latest, true)
+    for (const statement of file.statements) {
+      if (!ts.isFunctionDeclaration(statement) || !isExported(statement)) continue
+      const name = statement.name?.text ?? ''
+      homes.set(name, (homes.get(name) ?? new Set()).add(relative(SRC, path)))
+    }
+  }
+  for (const name of ['readOptions', 'withWiped', 'renderTable', 'refusedUse'])
+    expect(homes.get(name)?.size).toBe(1)
+  const twice = [...homes].filter(([name, files]) => files.size > 1 && !(name in NAMESAKES))
+  expect(twice.map(([name, files]) => `${name}: ${[...files].join(', ')}`)).toEqual([])
 })
 
 test('what is public has a test, an example or a page', () => {

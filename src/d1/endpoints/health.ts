@@ -4,13 +4,13 @@
  */
 
 import { readOptions } from '../../base/arguments.js'
+import { withWiped } from '../../base/bytes.js'
 import { type Clock, systemClock } from '../../base/deadline.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
 import { encipherPin } from '../../pin/encipher.js'
 import { Pan } from '../../primitives/pan.js'
 import { Pin } from '../../primitives/pin.js'
-import { withWiped } from '../messages/pin-block.js'
 import type { EndpointHandler } from './endpoints.js'
 import { type IssuerEndpointsOptions, readIssuers, readTimeout } from './options.js'
 import { withDeadline } from './refusal.js'

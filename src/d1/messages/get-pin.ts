@@ -1,7 +1,7 @@
 /** What the issuer answers D1: the body of Get PIN, and that of Get PIN Change Counter. */
 import { type Key, requireKey } from '../../backend/key.js'
 import { type CallOptions, readCall, readOptions } from '../../base/arguments.js'
-import { requireBytes } from '../../base/bytes.js'
+import { requireBytes, withWiped } from '../../base/bytes.js'
 import { ArgumentError } from '../../base/errors.js'
 import { type P256Recipient, type PublicJwkLike, readRecipient } from '../../jwe/recipient.js'
 import { kidFor, sealChecked } from '../../jwe/seal.js'
@@ -13,7 +13,7 @@ import { type Pan, requirePan } from '../../primitives/pan.js'
 import { type Pin, requirePin } from '../../primitives/pin.js'
 import type { ChangeCounter } from '../../seccos/counter/counter.js'
 import { ISO0_FORMAT } from '../contract.js'
-import { type PinMessage, withWiped, writeIso0Content } from './pin-block.js'
+import { type PinMessage, writeIso0Content } from './pin-block.js'
 import { moveBlock, readTranslation, type Translation } from './set-pin.js'
 
 /** Where the answer goes, and the card's PAN (which is not in the message). */

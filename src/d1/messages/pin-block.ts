@@ -2,7 +2,7 @@
  * What is inside D1's messages, member by member: strict fields, the PIN message, the content of an ISO0 block.
  */
 import type { Key } from '../../backend/key.js'
-import { fromHex, toHex, utf8Bytes, wipe } from '../../base/bytes.js'
+import { fromHex, toHex, utf8Bytes } from '../../base/bytes.js'
 import { D1MessageError } from '../../base/errors.js'
 import { parseJsonObject } from '../../base/json.js'
 import {
@@ -135,16 +135,4 @@ export function selectKey(keys: readonly Key[], kid: string, field: string): Key
   const key = keys.find(candidate => candidate.kid === kid)
   if (key === undefined) throw new D1MessageError(field, 'names no key that was offered')
   return key
-}
-
-/** Runs `use` on a buffer and wipes it afterwards, whatever happens. */
-export async function withWiped<T>(
-  buffer: Uint8Array,
-  use: (buffer: Uint8Array) => T | Promise<T>,
-): Promise<T> {
-  try {
-    return await use(buffer)
-  } finally {
-    wipe(buffer)
-  }
 }

@@ -1,11 +1,12 @@
 /** Set PIN of type 3DES_SECCOS, opened: what the JWE holds, and everything that must hold before a PRW is stored. */
 import { type Key, requireKeys } from '../../backend/key.js'
 import { type CallOptions, readCall, readOptions } from '../../base/arguments.js'
+import { withWiped } from '../../base/bytes.js'
 import { ArgumentError, D1MessageError, PrwMacError } from '../../base/errors.js'
 import { openChecked, requireOpeningKeys } from '../../jwe/open.js'
 import { type Pan, requirePan } from '../../primitives/pan.js'
 import type { ChangeCounter } from '../../seccos/counter/counter.js'
-import { type AcceptRequest, requestFingerprint, requestOf } from '../../seccos/counter/state.js'
+import { type AcceptRequest, fixedRequest, requestFingerprint } from '../../seccos/counter/state.js'
 import { type DataSetContent, dataSetFromHex, readChecked } from '../../seccos/data-set.js'
 import { neededToVerify } from '../../seccos/profile/coverage.js'
 import { type ProfileMark, requireProfile, type SeccosProfile } from '../../seccos/profile/profile.js'
@@ -27,7 +28,6 @@ import {
   readString,
   type StringRule,
   selectKey,
-  withWiped,
 } from './pin-block.js'
 
 /** What {@link openSeccosSetPinRequest} takes. */
@@ -123,7 +123,7 @@ export async function openSeccosChecked(
   const masked = dataSetFromHex(prwDataSet)
   const dataSet = { masked, content: readChecked(profile, masked) }
   const pcc = pccIn(dataSet.content, intdatag, request.pcc) ?? (await counter.pccOf({ cardId, intdatag }))
-  const acceptance = requestOf({ cardId, intdatag, pcc, fingerprint: requestFingerprint({ ...content }) })
+  const acceptance = fixedRequest({ cardId, intdatag, pcc, fingerprint: requestFingerprint({ ...content }) })
   const { replayed } = await counter.check(acceptance)
   const given = { intdatag, pcc, pan, prwKid, macKid, issuerId, fields }
   const verdict = await macVerdict({ key, profile, dataSet, prwValue, macValue, given }, options)

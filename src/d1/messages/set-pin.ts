@@ -1,7 +1,7 @@
 /** Set PIN of type ISO0, opened: the PIN block inside, moved to the issuer's own key. */
 import { type Key, requireKey, requireKeys } from '../../backend/key.js'
 import { type CallOptions, readCall, readOptions } from '../../base/arguments.js'
-import { wipe } from '../../base/bytes.js'
+import { wipe, withWiped } from '../../base/bytes.js'
 import { ArgumentError, D1MessageError, PinPolicyError } from '../../base/errors.js'
 import { openChecked, requireOpeningKeys } from '../../jwe/open.js'
 import { decipherChecked } from '../../pin/decipher.js'
@@ -21,7 +21,6 @@ import {
   readIso0Content,
   readPinMessage,
   selectKey,
-  withWiped,
 } from './pin-block.js'
 
 /** What both ways of opening a Set PIN request (ISO0) take. */

@@ -367,11 +367,11 @@ interface ReadRequest {
   readonly claim: ClaimRequest
 }
 
-/** Requests that {@link requestOf} made, as they were read then. */
+/** Requests that {@link fixedRequest} made, as they were read then. */
 const READ = new WeakMap<AcceptRequest, ReadRequest>()
 
 /** A request that is read now and never again, whatever becomes of its bytes: it is checked first and accepted later. */
-export function requestOf(request: AcceptRequest): AcceptRequest {
+export function fixedRequest(request: AcceptRequest): AcceptRequest {
   const kept = Object.freeze({ ...request })
   READ.set(kept, readRequest(kept))
   return kept

@@ -3,6 +3,7 @@ import { readOptions } from '../../base/arguments.js'
 import { decodeBase64url, equalBytes, fromHex, ownCopy, requireBytes } from '../../base/bytes.js'
 import { ArgumentError, InputError } from '../../base/errors.js'
 import { member, parseJsonObject } from '../../base/json.js'
+import { BLOCK_LENGTHS } from '../../pin/formats/formats.js'
 import { isP256Point, pointOfJwk } from '../../primitives/p256.js'
 import { applyMask, dataSetFromHex } from '../../seccos/data-set.js'
 import { valueIn } from '../../seccos/field-value.js'
@@ -111,7 +112,6 @@ const FORMATS: readonly string[] = [
   'format 3: as format 0, filled at random',
   'format 4: PIN field of 16 bytes, enciphered with AES',
 ]
-const BLOCK_BYTES: readonly number[] = [8, 16]
 
 /**
  * A PIN block as a table: field, offset, bytes, meaning. For people; the text is not a format. Of a clear block it shows
@@ -131,8 +131,8 @@ export function inspectPinBlock(input: {
 }): string {
   const { block, state } = readOptions(input, 'inspectPinBlock', ['block', 'state'])
   requireBytes(block, 'block')
-  if (!BLOCK_BYTES.includes(block.length)) {
-    throw new InputError('ERR_LENGTH', `block: ${block.length} bytes, expected 8 or 16`)
+  if (!BLOCK_LENGTHS.includes(block.length)) {
+    throw new InputError('ERR_LENGTH', `block: ${block.length} bytes, expected ${BLOCK_LENGTHS.join(' or ')}`)
   }
   if (state !== 'clear' && state !== 'enciphered')
     throw new ArgumentError('state must be clear or enciphered')
