@@ -6,6 +6,9 @@ import { readFileSync, writeFileSync } from 'node:fs'
 
 const ROOT = new URL('..', import.meta.url).pathname
 
+/** Their package.json has the old form (`licenses`, a list), which the lockfile leaves out. */
+const OLD_FORM = { busboy: 'MIT', streamsearch: 'MIT' }
+
 /** The packages of the lockfile, each once by name and version, with why it is there. */
 export function packagesOf(lock, manifest) {
   const withPeers = reach(lock, Object.keys(manifest.peerDependencies))
@@ -15,10 +18,11 @@ export function packagesOf(lock, manifest) {
     return withPeers.has(name) ? 'comes with an optional peer' : 'development'
   }
   const found = new Map()
-  for (const [path, { version, license = 'not stated' }] of Object.entries(lock.packages)) {
+  for (const [path, { version, license: stated }] of Object.entries(lock.packages)) {
     // What is ours (the root, the workspaces and the links to them) is no third party's.
     if (!path.startsWith('node_modules/') || lock.packages[path].link) continue
     const name = path.slice(path.lastIndexOf('node_modules/') + 'node_modules/'.length)
+    const license = stated ?? OLD_FORM[name] ?? 'not stated'
     found.set(`${name}@${version}`, { name, version, licence: license, role: roleOf(name) })
   }
   return [...found.values()].sort((a, b) => (a.name < b.name ? -1 : 1))
