@@ -147,7 +147,7 @@ export const VENDORS: Readonly<Record<Vendor, VendorProfile>> = {
   luna: {
     ...STANDARD,
     remark:
-      'CKM_DES3_X919_MAC gives 4 bytes by its documentation, which the probe refuses; the Crypto User makes no session keys; with an HA slot use one backend',
+      'CKM_DES3_X919_MAC gives 4 bytes by its documentation, which the probe refuses; the Crypto User (userType 0x80000001) makes no session keys: probe trust-bound-keys; with an HA slot use one backend',
   },
   protectserver: {
     ...STANDARD,
