@@ -1,0 +1,58 @@
+/** The corpus of vectors/corpus: its shape, that it is what its maker writes, and a reader that has nothing of ours. */
+import { spawnSync } from 'node:child_process'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+
+const ROOT = new URL('../..', import.meta.url).pathname
+const FOLDER = join(ROOT, 'vectors/corpus')
+const files = readdirSync(FOLDER).filter(name => name.endsWith('_test.json'))
+const read = (name: string): { numberOfTests: number; notes: object; testGroups: { tests: Case[] }[] } =>
+  JSON.parse(readFileSync(join(FOLDER, name), 'utf8'))
+interface Case {
+  readonly tcId: number
+  readonly result: string
+  readonly flags: readonly string[]
+}
+
+test.each(files)('%s has the shape of Wycheproof: numbers, results, flags that are explained', name => {
+  const { numberOfTests, notes, testGroups } = read(name)
+  const cases = testGroups.flatMap(({ tests }) => tests)
+  expect(cases.map(({ tcId }) => tcId)).toEqual(cases.map((_, i) => i + 1))
+  expect(cases).toHaveLength(numberOfTests)
+  const flags = new Set(cases.flatMap(one => one.flags))
+  expect([...flags].sort()).toEqual(Object.keys(notes).sort())
+  expect(new Set(cases.map(({ result }) => result)).size).toBeGreaterThan(0)
+  for (const { result } of cases) expect(['valid', 'invalid', 'acceptable']).toContain(result)
+})
+
+test('formats 0 to 4, MACs, CMAC, check values, PVV and 3624 are there, with invalid cases', () => {
+  const names = ['cmac', 'ibm_3624', 'iso9797_mac', 'key_check_value', 'visa_pvv']
+  const all = [...names, ...[0, 1, 2, 3, 4].map(format => `iso9564_format_${format}`)]
+  expect(files.map(name => name.replace('_test.json', '')).sort()).toEqual(expect.arrayContaining(all))
+  for (const name of files.filter(file => /iso9564|pvv|3624/.test(file))) {
+    const results = read(name).testGroups.flatMap(({ tests }) => tests.map(({ result }) => result))
+    expect(new Set(results)).toEqual(new Set(['valid', 'invalid']))
+  }
+})
+
+const missing = ['python3', 'openssl'].filter(tool => spawnSync(tool, ['version']).error !== undefined)
+if (missing.length > 0)
+  console.warn(`skipped, for this machine has no ${missing.join(', ')}: the corpus read from Python`)
+
+test.skipIf(missing.length > 0)(
+  'Python and openssl agree with every case, and an empty folder is no success',
+  { timeout: 240_000 },
+  () => {
+    const run = (folder: string) =>
+      spawnSync('python3', [join(ROOT, 'test/corpus/verify.py'), folder], { encoding: 'utf8' })
+    const { stdout, stderr, status } = run(FOLDER)
+    const { wrong, counts } = JSON.parse(stdout || '{}') as {
+      wrong: string[]
+      counts: Record<string, number>
+    }
+    expect([stderr, status, wrong]).toEqual(['', 0, []])
+    expect(Object.keys(counts).sort()).toEqual([...files].sort())
+    expect(run(join(ROOT, 'test')).status).toBe(1)
+  },
+)
