@@ -29,6 +29,7 @@ const PROGRAMS: readonly [path: string, prints: RegExp][] = [
   ],
   ['seccos-profile/read.ts', /guide-NOT-a-scheme illustrative\n[\s\S]*pcc: '0007'/],
   ['seccos-profile/probe.ts', /PRW winner\n[\s\S]*MAC winner\n[\s\S]*a draft, to be confirmed: \d+ fields/],
+  ['verifying-a-pin/verify.ts', /verified false, tries left 2\n[\s\S]*verified true, tries left 3\n$/],
   ['key-ceremony/rehearse.ts', /^(component \d +KCV [0-9A-F]{6} .*\n){3}ZPK-D1-2026 +KCV [0-9A-F]{6}/],
 ]
 
