@@ -32,6 +32,7 @@ import {
   type ReencipherRule,
   requireKey,
 } from './key.js'
+import { KEY_EVENTS } from './opener.js'
 
 /** The parts of an open backend that its keys share. */
 export interface OpenParts<Ref> {
@@ -228,17 +229,18 @@ export class BoundKey<Ref> implements KeyOperations {
   /** Asks the opener about so many bytes of blocks under this key, and as many under the one they go to. */
   #asking(operation: KeyOperation, bytes: number, to?: BoundKey<Ref>): (() => void) | undefined {
     const { onOperation } = this.#parts
-    if (onOperation === undefined) return undefined
+    if (onOperation === undefined && !KEY_EVENTS.hasSubscribers) return undefined
     return () => {
       this.#ask(onOperation, operation, bytes)
       if (to !== undefined) to.#ask(onOperation, 'encipher', bytes)
     }
   }
 
-  #ask(onOperation: (use: KeyUse) => void, operation: KeyOperation, bytes: number): void {
+  #ask(onOperation: ((use: KeyUse) => void) | undefined, operation: KeyOperation, bytes: number): void {
     const { kid, usage, mode, algorithm } = this.#facts
     const blocks = bytes === 0 ? 1 : bytes / macBytes(algorithm)
-    onOperation(Object.freeze({ kid, usage, mode, operation, blocks }))
+    onOperation?.(Object.freeze({ kid, usage, mode, operation, blocks }))
+    KEY_EVENTS.publish({ event: 'use', kid, usage, mode, operation, blocks })
   }
 
   /** The blocks as the driver gets them: a copy of our own, but themselves where it is done with them when it returns. */

@@ -5,7 +5,7 @@
 
 import type { KeyObject } from 'node:crypto'
 import { type CallOptions, deepFreeze, readOptions } from '../base/arguments.js'
-import { ArgumentError, BackendError, KeyError } from '../base/errors.js'
+import { ArgumentError, BackendError, isIssuerPinError, KeyError } from '../base/errors.js'
 import { type CheckValue, methodOf, readCheckValue, requireCheckValue } from '../key/check-value.js'
 import { type KeyPeriod, narrower, periodRemark } from '../key/period.js'
 import type { PinValueRule } from '../key/pin-value.js'
@@ -17,7 +17,15 @@ import { BoundKey, Jobs, type OpenParts, type Reference, randomBytesOf } from '.
 import { type ReadSpec, readSpec } from './checks.js'
 import type { BackendDriver, Capabilities, FoundKey, Health, KeyIdentity } from './driver.js'
 import { type Key, type KeyFacts, makeKey, requireKey } from './key.js'
-import { type KeyRing, longer, OPENER_OPTIONS, type Opener, readOpener, requireInRing } from './opener.js'
+import {
+  KEY_EVENTS,
+  type KeyRing,
+  longer,
+  OPENER_OPTIONS,
+  type Opener,
+  readOpener,
+  requireInRing,
+} from './opener.js'
 
 /**
  * A {@link Backend} out of a driver: puts the checks that are common to all backends in front of it. `Ref`, the driver's
@@ -70,8 +78,22 @@ class BackendFront<Ref> implements Backend {
   }
 
   async bind(spec: BindSpec, options?: CallOptions): Promise<Key> {
-    const { driver, jobs } = this.#parts
     const wanted = readSpec(spec)
+    if (!KEY_EVENTS.hasSubscribers) return this.#bind(wanted, options)
+    const { kid, usage, mode } = wanted
+    try {
+      const key = await this.#bind(wanted, options)
+      KEY_EVENTS.publish({ event: 'bind', kid, usage, mode, outcome: 'success' })
+      return key
+    } catch (error) {
+      const code = isIssuerPinError(error) ? { code: error.code } : {}
+      KEY_EVENTS.publish({ event: 'bind', kid, usage, mode, outcome: 'failed', ...code })
+      throw error
+    }
+  }
+
+  async #bind(wanted: ReadSpec, options?: CallOptions): Promise<Key> {
+    const { driver, jobs } = this.#parts
     const { kid, usage, mode, algorithm, hostDecipher, kcv } = wanted
     this.#requireOpenRing(kid)
     const ruled = requireInRing(this.#ring, wanted)

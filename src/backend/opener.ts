@@ -2,6 +2,7 @@
  * What whoever opens a backend decides for everybody after him: the key ring, which says what may be bound and for how
  * much, and a hook that is asked before each operation, with one that bounds operations per key and time.
  */
+import { type Channel, channel } from 'node:diagnostics_channel'
 import { readOptions } from '../base/arguments.js'
 import { systemClock } from '../base/deadline.js'
 import { ArgumentError, BackendError, isIssuerPinError, KeyError } from '../base/errors.js'
@@ -9,6 +10,12 @@ import type { CheckValue } from '../key/check-value.js'
 import { isWithin } from '../key/usage.js'
 import type { BindSpec, KeyUse, OpenerOptions } from './backend.js'
 import { type ReadSpec, readSpec } from './checks.js'
+
+/**
+ * Where binds and uses of keys are published, for whoever records them: `node:diagnostics_channel` `issuer-pin-crypto:keys`.
+ * `{ event: 'bind', kid, usage, mode, outcome, code? }`, and before each operation `{ event: 'use', … }` with a {@link KeyUse}.
+ */
+export const KEY_EVENTS: Channel = channel('issuer-pin-crypto:keys')
 
 /** The names of {@link OpenerOptions}. */
 export const OPENER_OPTIONS: readonly (keyof OpenerOptions)[] = ['ring', 'onOperation']
