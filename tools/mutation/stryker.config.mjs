@@ -21,7 +21,7 @@ const PARTS = {
   },
   'src/pin': { mutate: ['src/pin/**/*.ts'], tests: ['test/pin/*.test.ts'] },
   'src/mac': { mutate: ['src/mac/*.ts'], tests: ['test/mac/!(timing).test.ts'] },
-  'src/key': { mutate: ['src/key/*.ts'], tests: ['test/key/*.test.ts'] },
+  'src/key': { mutate: ['src/key/*.ts'], tests: ['test/key/*.test.ts', 'test/pin/verify.test.ts'] },
   // One file puts itself in the place of node:crypto, so each gets modules of its own.
   'src/jwe': { mutate: ['src/jwe/*.ts'], tests: ['test/jwe/*.test.ts'], isolate: true },
   'src/tools/inspect': { mutate: ['src/tools/inspect/*.ts'], tests: ['test/tools/inspect/*.test.ts'] },
