@@ -49,6 +49,27 @@ const EXCEPTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     'answer.slice(0, mac.length)': 'a MAC of a published message',
   },
   'src/backend/pkcs11/session/options.ts': { "Buffer.from(id, 'latin1')": 'a CKA_ID' },
+  'src/pin/pin-value.ts': {
+    'Array.from(digits, of)': 'an offset or a PVV, which is kept beside the card',
+    'Uint8Array.from(value, Number)': 'an offset or a PVV, which is kept beside the card',
+  },
+  'src/stores/row-sealer.ts': { 'Uint8Array.of(FORM, kid.length)': 'the head of a seal' },
+  'src/stores/sql/sealed.ts': {
+    "Uint8Array.from(Buffer.from(after, 'hex'))": 'where a page begins: the digest of a request',
+    "Buffer.from(after, 'hex')": 'where a page begins: the digest of a request',
+    'Buffer.from(seal.subarray(2, 2 + (seal[1] ?? 0)))': 'the kid in a seal',
+  },
+  'src/cli/doctor.ts': {
+    "Buffer.concat([ Buffer.of(4), Buffer.from('gI0GAILBdu7T53akrFmMyGcsF3n5dO7MmwNBHKW5SV0', 'base64url'), Buffer.from('SLW_xSffzlPWrHEVI30DHM_4egVwt3NQqeUD7nMFpps', 'base64url'), ])":
+      'a published point',
+    'Buffer.of(4)': 'a published point',
+    "Buffer.from('gI0GAILBdu7T53akrFmMyGcsF3n5dO7MmwNBHKW5SV0', 'base64url')": 'a published point',
+    "Buffer.from('SLW_xSffzlPWrHEVI30DHM_4egVwt3NQqeUD7nMFpps', 'base64url')": 'a published point',
+    'new Uint8Array(64)': 'zeros to be enciphered',
+    'new Uint8Array(8)': 'zeros to be enciphered',
+    'new Uint8Array(0)': 'nothing',
+    'randomBytes(3)': 'a part of the name of a test key',
+  },
   'src/d1/endpoints/callers.ts': { "Buffer.from(certificate.sha256, 'hex')": 'the hash of a certificate' },
   'src/d1/endpoints/peer.ts': { "Buffer.from(base64, 'base64')": 'a certificate' },
   'src/stores/pan-sealer.ts': {

@@ -1,9 +1,9 @@
 /** `key`: what a key officer does: components, key blocks, check values; keys made, brought in, listed, rotated and deleted. */
 
-import { randomBytes } from 'node:crypto'
+import { randomFillSync } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
 import type { Key } from '../backend/key.js'
-import { fromHex, toHex, wipe } from '../base/bytes.js'
+import { fromHex, secretBytes, toHex, wipe } from '../base/bytes.js'
 import {
   combineComponents,
   type KeyAlgorithm,
@@ -160,7 +160,7 @@ const generate: Verb = async (values, _rest, io, opening) => {
   }
   // A test key in a file: only that the owner may read.
   const algorithm = oneOf(values, 'algorithm', SYMMETRIC)
-  const bytes = randomBytes(KEY_BYTES[algorithm])
+  const bytes = randomFillSync(secretBytes(KEY_BYTES[algorithm]))
   const material = toHex(bytes)
   wipe(bytes)
   const { checkValue } = await keyCheckValue({ material, algorithm })

@@ -85,10 +85,10 @@ export function pinPolicy(options: PinPolicyOptions): PinPolicy {
   if (typeof notBefore !== 'boolean') throw new ArgumentError('notBefore must be a boolean')
   if (!Array.isArray(list) || list.length > MAX_LIST || !list.every(pin => /^[0-9]{4,12}$/.test(String(pin))))
     throw new ArgumentError(`list must be at most ${MAX_LIST} PINs of 4 to 12 digits`)
-  const table = new Uint8Array(ENTRY * list.length)
+  const table = secretBytes(ENTRY * list.length)
   for (const [i, pin] of list.entries()) {
     table[i * ENTRY] = pin.length
-    table.set(Uint8Array.from(pin, Number), i * ENTRY + 1)
+    for (let at = 0; at < pin.length; at++) table[i * ENTRY + 1 + at] = Number(pin.charAt(at))
   }
   const policy: PinPolicy = Object.freeze({
     minLength,
@@ -132,7 +132,7 @@ export function judgePin(input: JudgePinInput): PinVerdict {
     runs: isOf('runs', runs),
     pairs: isOf('pairs', pairs),
     dates: isOf('dates', dates),
-    list: listed(digits, LISTS.get(policy) ?? new Uint8Array(0)),
+    list: listed(digits, LISTS.get(policy) ?? secretBytes(0)),
     before: policy.notBefore && before !== undefined && pin.equals(before) ? 1 : 0,
   }
   const reason = REASONS.find(one => found[one] === 1)
