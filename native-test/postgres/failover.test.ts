@@ -161,7 +161,7 @@ describePostgres('failover', () => {
         expect([sequence, sequence + 1]).toContain(found)
       }
       expect((await store.pins.readPrw(CARD))?.sequence).toBe(before.sequence)
-      await expect(accept(store, issued, 99)).rejects.toMatchObject({ reason: 'spent' })
+      await expect(accept(store, issued, 200)).rejects.toMatchObject({ reason: 'spent' })
       // The same request again is accepted by a commit of its own, and stores nothing.
       expect(await accept(store, issued, kill + 1)).toEqual({ ...before, replayed: true })
     }
