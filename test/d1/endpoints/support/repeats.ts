@@ -280,7 +280,7 @@ class Run {
       const own = statuses.filter((_, i) => group[i] === message)
       const accepted = own.some(status => status < 400)
       if (accepted && message.refused) this.#fail(`${message.pin} was refused before, and is accepted`)
-      if (own.every(status => status >= 400 && status < 500)) message.refused = true
+      if (own.every(status => status >= 400 && status < 500)) this.#refuse(message)
       if (message.applied === true) continue
       if (accepted && !message.applied) mustChange = true
       const failed = own.some(status => status >= 500)
@@ -343,7 +343,7 @@ class Run {
     const status = await answer
     this.#faults = []
     if (status < 400 && message.refused) this.#fail(`${message.pin} was refused before, and is accepted`)
-    if (status >= 400 && status < 500) message.refused = true
+    if (status >= 400 && status < 500) this.#refuse(message)
     const mustChange = status < 400 && !message.applied
     const may = new Set(status < 400 || status >= 500 ? [message.pin] : [])
     // Where it hangs, nothing is written yet.
@@ -351,6 +351,11 @@ class Run {
     if (message.applied === true) may.clear()
     if (status < 400) message.applied = true
     await this.#look(target, `delivery ${message.deliveries} (${status})`, may, { startedAt, mustChange })
+  }
+
+  /** From now on it may not be accepted; but for one whose write hangs: that may still come, where nothing newer has. */
+  #refuse(message: Message): void {
+    if (![...this.#held].some(held => held.message === message)) message.refused = true
   }
 
   /** What hung goes on, long after its answer: it may only be written where nothing newer has been. */
