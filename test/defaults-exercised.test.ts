@@ -469,6 +469,7 @@ const PINNED: Readonly<Record<string, readonly [value: number, file: string]>> =
   'd1Keys.timeoutMs': [5000, 'd1/endpoints/d1-keys.test.ts'],
   'd1Keys.firstBackoffMs': [1000, 'd1/endpoints/d1-keys.test.ts'],
   'd1Keys.longestBackoffMs': [60_000, 'd1/endpoints/d1-keys.test.ts'],
+  'tools.searchMs': [300_000, 'tools/search.test.ts'],
   'keys.expiryWarningDays': [30, 'key/period.test.ts'],
   'stores.sqliteRetryMs': [20, 'stores/sqlite-threads.test.ts'],
   'stores.postgresTimeoutMs': [5000, '../native-test/postgres/faults.test.ts'],

@@ -14,6 +14,7 @@ const TITLES: Readonly<Record<string, string>> = {
   endpoints: 'Answering D1',
   tokens: 'Tokens and client secrets',
   d1Keys: 'D1’s public keys',
+  tools: 'Tools',
   keys: 'Keys',
   counter: 'The PIN change counter',
   stores: 'Stores',

@@ -212,6 +212,14 @@ export const DEFAULTS = {
     },
     longestBackoffMs: { value: 60_000, unit: 'ms', what: 'It doubles up to this.' },
   },
+  tools: {
+    searchMs: {
+      value: 300_000,
+      unit: 'ms',
+      option: 'searchProfile: timeLimitMs',
+      what: 'The search for a profile ends with what it has found.',
+    },
+  },
   keys: {
     expiryWarningDays: {
       value: 30,

@@ -12,6 +12,8 @@ import { SoftwareDriver } from '../../backend/software/software.js'
 import type { TdeaEngine } from '../../backend/software/tdea-engine.js'
 import { readOptions } from '../../base/arguments.js'
 import { bufferOf, concatBytes, ownCopy, requireBytes, wipe } from '../../base/bytes.js'
+import { systemClock } from '../../base/deadline.js'
+import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError, InputError, isIssuerPinError } from '../../base/errors.js'
 import type { KeyAlgorithm } from '../../primitives/algorithms.js'
 import { Pan, requirePan } from '../../primitives/pan.js'
@@ -122,7 +124,7 @@ const MEMBERS = [
   'onProgress',
   'share',
 ] as const
-const DEFAULT_LIMIT_MS = 300_000
+const DEFAULT_LIMIT_MS = DEFAULTS.tools.searchMs.value
 
 /**
  * Searches what is not known of a profile. It takes clear keys, PINs and PANs, and computes in this process: test values only.
@@ -282,7 +284,7 @@ class Search {
     readonly share: { readonly part: number; readonly of: number }
   }): Promise<SearchOutcome> {
     const { which } = this.#of
-    const begun = performance.now()
+    const begun = systemClock.elapsed()
     let chunk = 0
     let timeUp = false
     // The tiers of ways and lists by their product: what both are common for is tried before what one is rare for.
@@ -294,7 +296,7 @@ class Search {
         )) {
           if (chunk++ % share.of !== share.part) continue
           await this.#tryChunk(way, lists)
-          const elapsedMs = performance.now() - begun
+          const elapsedMs = systemClock.elapsed() - begun
           const { length: matches } = this.#matches
           onProgress?.({ which, tried: this.#tried, matches, elapsedMs, timeLimitMs })
           if (elapsedMs > timeLimitMs) {
