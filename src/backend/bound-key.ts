@@ -49,7 +49,7 @@ export interface Reference<Ref> {
   readonly ref: Ref
   readonly publicKey: KeyObject | undefined
   /** Set when the key is unbound: every operation is refused from then on. */
-  isReleased?: boolean
+  isReleased: boolean
 }
 
 type Run = Job<Uint8Array>['run']
@@ -62,7 +62,11 @@ export async function randomBytesOf<Ref>(
 ): Promise<Uint8Array> {
   if (!Number.isInteger(length)) throw new ArgumentError('length must be a whole number')
   requireLength('randomBytes', length, 1, MAX_INPUT_BYTES)
-  return jobs.run(options, { run: signal => driver.randomBytes(length, signal), outputBytes: length })
+  return jobs.run(options, {
+    ...NO_MORE,
+    run: signal => driver.randomBytes(length, signal),
+    outputBytes: length,
+  })
 }
 
 const NOTHING: Uint8Array = secretBytes(0)
@@ -91,7 +95,14 @@ export class BoundKey<Ref> implements KeyOperations {
     const input = this.#blocks(blocks)
     const run: Run = signal => driver.encipher(this.#reference.ref, input, signal)
     const admit = this.#asking('encipher', input.length)
-    return jobs.run(options, { run, input: ownOf(input, blocks), outputBytes: input.length, admit })
+    return jobs.run(options, {
+      run,
+      input: ownOf(input, blocks),
+      outputBytes: input.length,
+      admit,
+      more: undefined,
+      isRight: undefined,
+    })
   }
 
   async decipher(blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
@@ -100,7 +111,14 @@ export class BoundKey<Ref> implements KeyOperations {
     requireHostDecipher(this.#facts)
     const run: Run = signal => driver.decipher(this.#reference.ref, input, signal)
     const admit = this.#asking('decipher', input.length)
-    return jobs.run(options, { run, input: ownOf(input, blocks), outputBytes: input.length, admit })
+    return jobs.run(options, {
+      run,
+      input: ownOf(input, blocks),
+      outputBytes: input.length,
+      admit,
+      more: undefined,
+      isRight: undefined,
+    })
   }
 
   async decipherVariant(mask: Uint8Array, blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
@@ -115,7 +133,7 @@ export class BoundKey<Ref> implements KeyOperations {
     const own = snapshot(mask, 'mask')
     const run: Run = signal => variant(this.#reference.ref, own, input, signal)
     const admit = this.#asking('decipherVariant', input.length)
-    return jobs.run(options, { run, input, outputBytes: input.length, more: [own], admit })
+    return jobs.run(options, { ...NO_MORE, run, input, outputBytes: input.length, more: [own], admit })
   }
 
   async encipherBound(blocks: Uint8Array, fields: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
@@ -152,7 +170,7 @@ export class BoundKey<Ref> implements KeyOperations {
     }
     const run: Run = signal => by(input, between, signal)
     const admit = this.#asking(operation, input.length)
-    return jobs.run(options, { run, input, more: [between], outputBytes: input.length, admit })
+    return jobs.run(options, { ...NO_MORE, run, input, more: [between], outputBytes: input.length, admit })
   }
 
   async reencipher(
@@ -180,7 +198,14 @@ export class BoundKey<Ref> implements KeyOperations {
     const [from, onto] = [this.#reference.ref, target.#reference.ref]
     const run: Run = signal => driver.reencipher(from, onto, input, signal, inside)
     const admit = this.#asking('reencipher', input.length, target)
-    return jobs.run(options, { run, input: ownOf(input, blocks), outputBytes: input.length, admit })
+    return jobs.run(options, {
+      run,
+      input: ownOf(input, blocks),
+      outputBytes: input.length,
+      admit,
+      more: undefined,
+      isRight: undefined,
+    })
   }
 
   async mac(request: MacRequest, message: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
@@ -191,7 +216,7 @@ export class BoundKey<Ref> implements KeyOperations {
     const outputBytes = macOutputBytes(this.#facts, parameters, input.length)
     const more = [parameters.iv, ...(parameters.derivation ?? []).map(({ data }) => data)]
     const admit = this.#asking('mac', isEncipherment(parameters.algorithm) ? outputBytes : 0)
-    return jobs.run(options, { run, input, outputBytes, more, admit })
+    return jobs.run(options, { run, input, outputBytes, more, admit, isRight: undefined })
   }
 
   async deriveContentKey(request: ContentKeyRequest, options?: CallOptions): Promise<Uint8Array> {
@@ -199,6 +224,7 @@ export class BoundKey<Ref> implements KeyOperations {
     const parameters = readContentKeyRequest(request)
     const run: Run = signal => driver.deriveContentKey(this.#reference.ref, parameters, signal)
     return jobs.run(options, {
+      ...NO_MORE,
       run,
       outputBytes: parameters.length,
       admit: this.#asking('deriveContentKey', 0),
@@ -216,7 +242,14 @@ export class BoundKey<Ref> implements KeyOperations {
       publicKey !== undefined && verifyEs256(publicKey, kept, signature)
     try {
       const admit = this.#asking('sign', 0)
-      return await jobs.run(options, { run, input, outputBytes: SIGNATURE_BYTES, isRight, admit })
+      return await jobs.run(options, {
+        run,
+        input,
+        outputBytes: SIGNATURE_BYTES,
+        isRight,
+        admit,
+        more: undefined,
+      })
     } finally {
       wipe(kept)
     }
@@ -300,15 +333,24 @@ async function twice(
 interface Job<T> {
   readonly run: (signal: AbortSignal | undefined) => MaybePromise<T>
   /** The front's own copy of a secret input, wiped when the driver is done. */
-  readonly input?: Uint8Array
+  readonly input?: Uint8Array | undefined
   /** Further copies to be wiped then: chaining value, derivation data. */
-  readonly more?: readonly (Uint8Array | undefined)[]
+  readonly more?: readonly (Uint8Array | undefined)[] | undefined
   /** Where the result is bytes: how many they must be. */
-  readonly outputBytes?: number
+  readonly outputBytes?: number | undefined
   /** Throws where the opener refuses the operation; asked last before it begins. */
   readonly admit?: (() => void) | undefined
   /** Where bytes of that length can still be wrong, and this shows. */
-  readonly isRight?: (result: Uint8Array) => boolean
+  readonly isRight?: ((result: Uint8Array) => boolean) | undefined
+}
+
+/** What a job may have and need not, as own members: nobody's `Object.prototype` fills in what is absent. */
+export const NO_MORE: Omit<Job<unknown>, 'run'> = {
+  input: undefined,
+  more: undefined,
+  outputBytes: undefined,
+  admit: undefined,
+  isRight: undefined,
 }
 
 /** The operations of one backend, from its opening to its closing. */

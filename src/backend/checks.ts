@@ -175,8 +175,8 @@ export function readMacRequest(key: KeyFacts, request: MacRequest): MacRequest {
       key.kid,
     )
   }
-  const derived = derivation === undefined ? {} : { derivation: readDerivation(key, derivation) }
-  if (iv === undefined) return { algorithm, padding, ...derived }
+  const derived = derivation === undefined ? undefined : readDerivation(key, derivation)
+  if (iv === undefined) return { algorithm, padding, iv, derivation: derived }
   if (algorithm === 'cmac' || algorithm === 'hmac-sha256') {
     throw new ArgumentError(`${algorithm === 'cmac' ? 'CMAC' : 'HMAC'} takes no iv`)
   }
@@ -184,7 +184,7 @@ export function readMacRequest(key: KeyFacts, request: MacRequest): MacRequest {
   const first = snapshot(iv, 'iv')
   const block = macBytes(key.algorithm)
   requireLength('iv', first.length, block, block)
-  return { algorithm, padding, iv: first, ...derived }
+  return { algorithm, padding, iv: first, derivation: derived }
 }
 
 /** Bytes that `mac` gives for a message. */

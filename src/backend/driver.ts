@@ -16,9 +16,9 @@ export interface MacRequest {
   /** As the algorithm takes it; of an encipherment, 1 or 2. */
   readonly padding: MacPadding
   /** First chaining value of the ISO/IEC 9797-1 algorithms and of CBC, one cipher block; zero where absent. */
-  readonly iv?: Uint8Array
+  readonly iv?: Uint8Array | undefined
   /** The key is derived from the named one, step by step, and used for this one message. Neither leaves the backend. */
-  readonly derivation?: readonly KeyDerivation[]
+  readonly derivation?: readonly KeyDerivation[] | undefined
 }
 
 /** One step of a key derivation; cipher and length of the key stay as they are. */

@@ -4,7 +4,7 @@
  */
 
 import type { KeyObject } from 'node:crypto'
-import { type CallOptions, deepFreeze, readOptions } from '../base/arguments.js'
+import { type CallOptions, deepFreeze, readOptions, readOwn } from '../base/arguments.js'
 import { ArgumentError, BackendError, isIssuerPinError, KeyError } from '../base/errors.js'
 import { type CheckValue, methodOf, readCheckValue, requireCheckValue } from '../key/check-value.js'
 import { type KeyPeriod, narrower, periodRemark } from '../key/period.js'
@@ -13,7 +13,7 @@ import { type KeyUsage, USAGES } from '../key/usage.js'
 import { isTdea } from '../primitives/algorithms.js'
 import { es256PublicKey } from '../primitives/p256.js'
 import type { Backend, BindSpec, OpenerOptions } from './backend.js'
-import { BoundKey, Jobs, type OpenParts, type Reference, randomBytesOf } from './bound-key.js'
+import { BoundKey, Jobs, NO_MORE, type OpenParts, type Reference, randomBytesOf } from './bound-key.js'
 import { type ReadSpec, readSpec } from './checks.js'
 import type { BackendDriver, Capabilities, FoundKey, Health, KeyIdentity } from './driver.js'
 import { type Key, type KeyFacts, makeKey, requireKey } from './key.js'
@@ -111,7 +111,9 @@ class BackendFront<Ref> implements Backend {
       checkValueMethod: methodOf(expected),
       expected,
     }
-    const found = await jobs.run(options, { run: signal => driver.find(query, signal) })
+    const answer = await jobs.run(options, { ...NO_MORE, run: signal => driver.find(query, signal) })
+    // Own members: a driver that states no period has none.
+    const found = readOwn(answer, 'what a driver found', FOUND)
     requireMatch(wanted, found)
     if (ruled !== undefined) requireMatch(ruled, found)
     const { ref, checkValue, parity, publicJwk } = found
@@ -138,7 +140,7 @@ class BackendFront<Ref> implements Backend {
     }
     if (pinValue !== undefined) this.#ruleOfKid.set(kid, JSON.stringify(pinValue))
     const facts = publicJwk === undefined ? common : { ...common, publicJwk }
-    const reference = { ref, publicKey }
+    const reference = { ref, publicKey, isReleased: false }
     const key = makeKey(facts, new BoundKey(facts, this.#parts, reference))
     this.#bound.set(key, reference)
     this.#periods.set(kid, { kid, ...period })
@@ -171,7 +173,7 @@ class BackendFront<Ref> implements Backend {
 
   async health(options?: CallOptions): Promise<Health> {
     const { driver, jobs } = this.#parts
-    const health = await jobs.run(options, { run: signal => driver.health(signal) })
+    const health = await jobs.run(options, { ...NO_MORE, run: signal => driver.health(signal) })
     const remarks = [...this.#periods.values()].flatMap(key => periodRemark(key) ?? [])
     return remarks.length === 0 ? health : { ...health, detail: [health.detail, ...remarks].join('; ') }
   }
@@ -229,6 +231,17 @@ class BackendFront<Ref> implements Backend {
 function pick({ validFrom, validTo }: KeyPeriod): KeyPeriod {
   return { ...(validFrom !== undefined && { validFrom }), ...(validTo !== undefined && { validTo }) }
 }
+
+const FOUND = [
+  'ref',
+  'algorithm',
+  'checkValue',
+  'parity',
+  'publicJwk',
+  'identity',
+  'validFrom',
+  'validTo',
+] as const
 
 /** What is remembered of a key that was bound, to know it again under another name. */
 interface KnownKey extends Pick<KeyFacts, 'kid' | 'usage' | 'algorithm' | 'checkValue'> {

@@ -2,7 +2,7 @@
  * The handle of a key: the public facts for whoever holds it, and the port's operations for the library's own verbs. A key
  * does what its usage says and gives no way back to its backend: nobody binds, widens or closes by way of a key.
  */
-import type { CallOptions } from '../base/arguments.js'
+import { type CallOptions, readOwn } from '../base/arguments.js'
 import { ArgumentError, redactInspect } from '../base/errors.js'
 import type { CheckValue } from '../key/check-value.js'
 import type { KeyPeriod } from '../key/period.js'
@@ -26,9 +26,9 @@ export interface KeyFacts extends KeyPeriod {
   /** True where the caller allowed, at bind, that blocks under this key are deciphered in host memory. */
   readonly hostDecipher: boolean
   /** For `visa-pvv` and `ibm-3624` keys, where it was given at bind. */
-  readonly pinValue?: PinValueRule
+  readonly pinValue?: PinValueRule | undefined
   /** For `jwe-key-agreement` and `jwt-signing` keys: the public key to hand to the other side. */
-  readonly publicJwk?: P256PublicJwk
+  readonly publicJwk?: P256PublicJwk | undefined
 }
 
 /** How blocks may be re-enciphered. */
@@ -87,6 +87,9 @@ export interface KeyOperations {
   randomBytes(length: number, options?: CallOptions): Promise<Uint8Array>
 }
 
+/** The facts that a key need not have: own members of it all the same. */
+const OPTIONAL = ['validFrom', 'validTo', 'pinValue', 'publicJwk'] as const
+
 /** Known to this file only, because TypeScript's `private` ends where JavaScript begins. */
 const MAKER = Symbol('Key')
 
@@ -115,10 +118,10 @@ export class Key implements KeyFacts {
   readonly checkValue: CheckValue
   readonly parity: KeyParity
   readonly hostDecipher: boolean
-  declare readonly pinValue?: PinValueRule
-  declare readonly publicJwk?: P256PublicJwk
-  declare readonly validFrom?: string
-  declare readonly validTo?: string
+  readonly pinValue: PinValueRule | undefined
+  readonly publicJwk: P256PublicJwk | undefined
+  readonly validFrom: string | undefined
+  readonly validTo: string | undefined
   readonly #operations: KeyOperations
 
   static {
@@ -139,10 +142,11 @@ export class Key implements KeyFacts {
     this.checkValue = Object.freeze({ ...facts.checkValue })
     this.parity = facts.parity
     this.hostDecipher = facts.hostDecipher
-    if (facts.validFrom !== undefined) this.validFrom = facts.validFrom
-    if (facts.validTo !== undefined) this.validTo = facts.validTo
-    if (facts.pinValue !== undefined) this.pinValue = facts.pinValue
-    if (facts.publicJwk !== undefined) this.publicJwk = Object.freeze({ ...facts.publicJwk })
+    const { validFrom, validTo, pinValue, publicJwk } = readOwn(facts, 'the facts of a key', OPTIONAL)
+    this.validFrom = validFrom
+    this.validTo = validTo
+    this.pinValue = pinValue
+    this.publicJwk = publicJwk && Object.freeze({ ...publicJwk })
     this.#operations = operations
     Object.freeze(this)
   }

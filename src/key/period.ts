@@ -2,14 +2,16 @@
  * Cryptoperiods: from when and until when a key protects new data (NIST SP 800-57 Part 1, 5.3; ISO 11568). After its end a key
  * enciphers, generates and signs no more; what is old can still be deciphered and verified with it, if its mode allows.
  */
+
+import { readOwn } from '../base/arguments.js'
 import { systemClock } from '../base/deadline.js'
 import { DEFAULTS } from '../base/defaults.js'
 import { ArgumentError, KeyError } from '../base/errors.js'
 
 /** When a key is for new data. ISO 8601, UTC; an end is the first moment that is too late. */
 export interface KeyPeriod {
-  readonly validFrom?: string
-  readonly validTo?: string
+  readonly validFrom?: string | undefined
+  readonly validTo?: string | undefined
 }
 
 /** A period as a caller gives it. */
@@ -24,7 +26,7 @@ const DAY_MS = 86_400_000
 
 /** A caller's period, read once; `ERR_ARGUMENT` for something other than dates, or an end that is not after the beginning. */
 export function readPeriod({ validFrom, validTo }: GivenPeriod): KeyPeriod {
-  const period = { ...member('validFrom', validFrom), ...member('validTo', validTo) }
+  const period = ownPeriod({ ...member('validFrom', validFrom), ...member('validTo', validTo) })
   if (period.validFrom !== undefined && period.validTo !== undefined && period.validFrom >= period.validTo)
     throw new ArgumentError('validTo must be after validFrom')
   return period
@@ -39,13 +41,19 @@ function member(name: 'validFrom' | 'validTo', date: unknown): KeyPeriod {
   return { [name]: new Date(time).toISOString() }
 }
 
+/** Both ends as own members: what is absent is no matter of `Object.prototype`. */
+export function ownPeriod(period: KeyPeriod): KeyPeriod {
+  return readOwn(period, 'a period', ['validFrom', 'validTo'])
+}
+
 /** The time that is in both. */
 export function narrower(one: KeyPeriod, other: KeyPeriod): KeyPeriod {
-  const from = [one.validFrom, other.validFrom]
+  const [a, b] = [ownPeriod(one), ownPeriod(other)]
+  const from = [a.validFrom, b.validFrom]
     .filter(text => text !== undefined)
     .sort()
     .at(-1)
-  const to = [one.validTo, other.validTo]
+  const to = [a.validTo, b.validTo]
     .filter(text => text !== undefined)
     .sort()
     .at(0)

@@ -118,7 +118,7 @@ export interface MacComputation {
   readonly algorithm: Exclude<MacAlgorithm, 'hmac-sha256'> | Encipherment
   readonly padding: MacPadding
   /** One cipher block; zero where absent. Not for CMAC and ECB. */
-  readonly iv?: Uint8Array
+  readonly iv?: Uint8Array | undefined
 }
 
 /** The first chaining value where none is given. Read, never written. */

@@ -89,7 +89,7 @@ describe('AES keys', () => {
       parity: 'unknown',
       hostDecipher: true,
     }
-    return makeKey(facts, new BoundKey(facts, parts, { ref, publicKey: undefined }))
+    return makeKey(facts, new BoundKey(facts, parts, { ref, publicKey: undefined, isReleased: false }))
   }
 
   test('encipher and decipher blocks of 16 bytes, and re-encipher none: the PAN is inside', async () => {

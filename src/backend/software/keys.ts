@@ -58,17 +58,28 @@ export interface StoredKey {
 
 /** A key made ready for its operations. */
 export interface ReadyKey {
-  readonly tdea?: TdeaCipher
+  readonly tdea?: TdeaCipher | undefined
   /** K1‖K1‖K1, for all but the last block of a retail MAC. */
-  readonly retailChain?: TdeaCipher
-  readonly aes?: AesCipher
+  readonly retailChain?: TdeaCipher | undefined
+  readonly aes?: AesCipher | undefined
   /** Of HMAC: the key itself, which {@link StoredKey} owns. */
-  readonly hmac?: Uint8Array
+  readonly hmac?: Uint8Array | undefined
   /** Uses the key that is derived from this one, for as long as `use` takes. Of ciphers' keys. */
-  readonly derived?: DerivedKey
-  readonly ecdh?: ECDH
+  readonly derived?: DerivedKey | undefined
+  readonly ecdh?: ECDH | undefined
   /** For ES256. OpenSSL cleanses the scalar when the object is collected: it cannot be closed. */
-  readonly signer?: KeyObject
+  readonly signer?: KeyObject | undefined
+}
+
+/** A key without parts, as own members: nobody's `Object.prototype` fills in what is absent. */
+const NO_PARTS: ReadyKey = {
+  tdea: undefined,
+  retailChain: undefined,
+  aes: undefined,
+  hmac: undefined,
+  derived: undefined,
+  ecdh: undefined,
+  signer: undefined,
 }
 
 /** Hands a derived key, ready for its operations, to `use`, and wipes it afterwards. */
@@ -193,19 +204,19 @@ function tdeaForm(bytes: Uint8Array): Uint8Array {
 /** Sets up ciphers under the key. What it copies is wiped by {@link closeKey}. */
 export function readyKey(key: StoredKey, engine: TdeaEngine): ReadyKey {
   if (key.algorithm === 'ec-p256') {
-    if (USAGES[key.usage].purpose === 'signature') return { signer: es256PrivateKey(key.bytes) }
+    if (USAGES[key.usage].purpose === 'signature') return { ...NO_PARTS, signer: es256PrivateKey(key.bytes) }
     const ecdh = createECDH('prime256v1')
     ecdh.setPrivateKey(key.bytes)
-    return { ecdh }
+    return { ...NO_PARTS, ecdh }
   }
-  if (key.algorithm === 'hmac-sha256') return { hmac: key.bytes }
+  if (key.algorithm === 'hmac-sha256') return { ...NO_PARTS, hmac: key.bytes }
   const derived: DerivedKey = (steps, use) => withDerived(key, engine, steps, use)
-  if (!isTdea(key.algorithm)) return { aes: aesCipher(key.bytes), derived }
+  if (!isTdea(key.algorithm)) return { ...NO_PARTS, aes: aesCipher(key.bytes), derived }
   const tdea = engine.open(key.bytes)
-  if (!USAGES[key.usage].macs.includes('iso9797-1-alg3')) return { tdea, derived }
+  if (!USAGES[key.usage].macs.includes('iso9797-1-alg3')) return { ...NO_PARTS, tdea, derived }
   const parts = splitRetailKey(key.bytes)
   try {
-    return { tdea, retailChain: engine.open(parts.chain), derived }
+    return { ...NO_PARTS, tdea, retailChain: engine.open(parts.chain), derived }
   } finally {
     wipe(parts.chain, parts.last)
   }
