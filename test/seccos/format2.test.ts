@@ -91,6 +91,56 @@ describe.each(NAMES)('%s', name => {
   })
 })
 
+/** One value of a sample changed, by the name that the profile's coverage gives it. */
+const OTHER_VALUES: readonly (readonly [
+  covered: string,
+  change: (values: ReturnType<typeof valuesOf>) => object,
+])[] = [
+  ['pan', () => ({ pan: OTHER_PAN })],
+  ['pinBlock', () => ({ pin: OTHER_PIN })],
+  ['pcc', () => ({ pcc: '5718' })],
+  ['intdatag', () => ({ intdatag: 'another-tag-12345678' })],
+  ['random', ({ random }) => ({ random: random.map((byte, i) => (i === 7 ? byte ^ 1 : byte)) })],
+  ['prwKid', () => ({ prwKid: 'PRW-KEZ' })],
+  ['issuerId', () => ({ issuerId: 'is_tbank02' })],
+  ['psn', ({ fields }) => ({ fields: { ...fields, psn: '09' } })],
+  ['cdp', ({ fields }) => ({ fields: { ...fields, cdp: Uint8Array.of(1, 2) } })],
+  ['cdt', ({ fields }) => ({ fields: { ...fields, cdt: '9912' } })],
+]
+
+describe.each(NAMES)('the PRW of %s', name => {
+  const profile = parseProfile(SCHEMES[name])
+  const uncovered = uncoveredBy({ profile, computation: 'prw' })
+  const has = new Set(profile.fields.map(({ id }) => id).concat((profile.external ?? []).map(({ id }) => id)))
+  const open = [
+    ...(name === 'external' ? ['prwKid', 'issuerId'] : []),
+    'pan',
+    'pinBlock',
+    'pcc',
+    'intdatag',
+    'random',
+  ]
+  const rows = OTHER_VALUES.filter(([covered]) => open.includes(covered) || has.has(covered))
+
+  test.each(rows)(
+    'over another %s: another, unless the profile lists it as left out',
+    async (covered, change) => {
+      const [sample = expect.unreachable()] = SAMPLES[name]
+      const values = valuesOf(name, sample)
+      const { generate, verify } = await keysFor(profile)
+      const other = await computePrw({ key: generate, profile, ...values, ...change(values) })
+      // Listed as left out by the inputs, it still goes in: into the derived key, or as filler of a PIN form.
+      const byAnotherDoor = { derived: 'pan', forms: 'random' } as Partial<Record<Scheme, string>>
+      const taken = !uncovered.includes(covered) || byAnotherDoor[name] === covered
+      expect(other.prwValue !== sample.prwValue).toBe(taken)
+      if (covered === 'pinBlock' || !taken) return
+      const given = { key: verify, profile, pin: values.pin, prwValue: sample.prwValue }
+      const verdict = await verifyPrw({ ...given, ...values, ...change(values), dataSet: other.dataSet })
+      expect(verdict).toMatchObject({ verified: false })
+    },
+  )
+})
+
 /** A scheme with some entries changed, by JSON pointer. */
 function changed(name: Scheme, changes: Readonly<Record<string, unknown>>): unknown {
   const json = structuredClone(SCHEMES[name]) as unknown
@@ -200,6 +250,27 @@ describe('a profile that does not hold', () => {
       { '/fields/0/masked/length': 5 },
     ],
     ['a PAN in the clear', 'parts', '/fields/1/masked', { '/fields/1/masked': false }],
+    ['a mask that hides nothing', 'parts', '/fields/0/masked/length', { '/fields/0/masked/length': 0 }],
+    [
+      'a derived key from a field that is not there',
+      'derived',
+      '/prw/derivation/0/inputs/1/id',
+      { '/prw/derivation/0/inputs/1/id': 'expiry' },
+    ],
+    [
+      'a derived key from an external value that is not there',
+      'derived',
+      '/mac/derivation/0/inputs/1/id',
+      {
+        '/mac/derivation/0/inputs/1': {
+          input: 'external',
+          id: 'cdp',
+          length: 1,
+          encoding: 'binary',
+          align: 'exact',
+        },
+      },
+    ],
     ['a part that is not there', 'parts', '/mac/inputs/1/part/skip', { '/mac/inputs/1/part/skip': 12 }],
     ['a slice beyond the PRW', 'parts', '/mac/inputs/2/part', { '/mac/inputs/2/part/take': 13 }],
     ['a part of a number', 'parts', '/fields/2/part', { '/fields/2/part': { from: 'left', skip: 0 } }],
