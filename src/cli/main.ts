@@ -7,6 +7,7 @@ import { jweCommand, macCommand, pinCommand, prwCommand } from './compute.js'
 import { doctorCommand } from './doctor.js'
 import { INSPECT, PROFILE } from './inspect.js'
 import { keyCommand } from './key.js'
+import { onboardCommand } from './onboard.js'
 import { PROBE } from './probe.js'
 import { fitted } from './shown.js'
 import { storageCommand } from './storage.js'
@@ -20,6 +21,7 @@ export const COMMANDS: readonly Command[] = [
   jweCommand(),
   keyCommand(),
   macCommand(),
+  onboardCommand(),
   pinCommand(),
   PROBE,
   PROFILE,

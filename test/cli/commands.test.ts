@@ -2,9 +2,12 @@
  * The everyday commands: what they compute, against published values; and every command with what is wrong, missing, cut off and
  * hostile: one line, the right exit code, nothing of a secret.
  */
+import { execFileSync } from 'node:child_process'
+import { createPublicKey, X509Certificate } from 'node:crypto'
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { importJWK } from 'jose'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { openPkcs11 } from '../../src/backend/pkcs11/backend.js'
 import { openKeyStoreOver } from '../../src/backend/pkcs11/key-store.js'
@@ -12,6 +15,7 @@ import { jweCommand, macCommand, pinCommand, prwCommand } from '../../src/cli/co
 import { doctorCommand } from '../../src/cli/doctor.js'
 import { keyCommand } from '../../src/cli/key.js'
 import { COMMANDS, main } from '../../src/cli/main.js'
+import { onboardCommand } from '../../src/cli/onboard.js'
 import type { Opening } from '../../src/cli/open.js'
 import { tableOf } from '../../src/cli/shown.js'
 import { FakeToken } from '../pkcs11/fake-token.js'
@@ -82,6 +86,7 @@ function commandsOn(fake: FakeToken) {
   }
   const made = [
     doctorCommand(opening),
+    onboardCommand(opening),
     keyCommand(opening),
     pinCommand(opening),
     macCommand(opening),
@@ -747,5 +752,103 @@ describe('tables', () => {
     expect(tableOf(['kid', 'what'], rows, {}).split('\n')).toHaveLength(4)
     for (const line of tableOf(['kid', 'what'], rows, { columns: 22 }).split('\n'))
       expect([...line].length).toBeLessThanOrEqual(22)
+  })
+})
+
+describe('onboard', () => {
+  const call = (dir: string, ...more: string[]) => [
+    'onboard',
+    '--dir',
+    dir,
+    '--issuer-id',
+    'is_tbank01',
+    '--endpoint',
+    'https://pin.example.com',
+    '--subject',
+    'O=Test Bank, C=DE',
+    ...more,
+  ]
+  const openssl = (...args: string[]) =>
+    execFileSync('openssl', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
+
+  async function read(dir: string) {
+    openssl('req', '-in', join(dir, 'client.csr.pem'), '-noout', '-verify')
+    const subject = openssl('x509', '-in', join(dir, 'jwe.certificate.pem'), '-noout', '-subject', '-issuer')
+    const json = (name: string) => JSON.parse(readFileSync(join(dir, name), 'utf8')) as Record<string, never>
+    for (const name of ['jwe', 'assertion']) {
+      const jwk = json(`${name}.public.jwk`)
+      await importJWK(jwk, 'ES256')
+      const { x } = createPublicKey(readFileSync(join(dir, `${name}.public.pem`))).export({ format: 'jwk' })
+      expect([x, jwk['d']]).toEqual([jwk['x'], undefined])
+    }
+    const certified = new X509Certificate(readFileSync(join(dir, 'jwe.certificate.pem')))
+    expect(certified.publicKey.export({ format: 'jwk' }).x).toBe(json('jwe.public.jwk')['x'])
+    return { subject, summary: json('onboarding.json'), certified, json }
+  }
+
+  test.each(['p256', 'rsa-4096'])('in software, with a client key that is %s', async kind => {
+    const dir = fresh()
+    const { code, err } = await run(call(dir, '--client-key', kind, '--keys', keys))
+    expect([code, err]).toEqual([0, ''])
+    const { subject, summary, certified, json } = await read(dir)
+    expect(subject).toContain('ISSUER-JWE')
+    expect(certified.verify(certified.publicKey)).toBe(true)
+    expect(summary).toMatchObject({ issuerId: 'is_tbank01', jwe: { kid: 'ISSUER-JWE', in: 'software' } })
+    expect(JSON.stringify(summary)).toContain('08D7B4')
+    for (const name of ['client.key.pem', 'keys.json'])
+      expect(statSync(join(dir, name)).mode & 0o777).toBe(0o600)
+    expect(readFileSync(join(dir, 'onboarding.md'), 'utf8')).toContain('## Open questions')
+    // What D1 would seal to the key opens with the folder's own.
+    const sealed = await run(['jwe', 'seal', '--recipient', join(dir, 'jwe.public.jwk')], {
+      stdin: '{"pinValue":"0123456789ABCDEF"}',
+    })
+    const opened = await run(
+      ['jwe', 'open', '--keys', join(dir, 'keys.json'), '--key', 'ISSUER-JWE', '--reveal'],
+      { stdin: sealed.out },
+    )
+    expect(opened.out).toBe('{"pinValue":"0123456789ABCDEF"}')
+    expect(JSON.stringify(json('onboarding.json'))).not.toContain(PEK)
+    expect((await run(call(dir))).err).toMatch(/^ERR_USAGE: --dir is a folder with files in it/)
+  })
+
+  test('with keys of a token: the assertion key signs the certificate', async () => {
+    const fake = new FakeToken()
+    const dir = fresh()
+    await run(
+      ['key', 'generate', '--kid', 'ZPK', '--usage', 'pin-encryption', '--algorithm', 'tdea-2key', ...TOKEN],
+      {},
+      fake,
+    )
+    expect(await run(call(dir, ...TOKEN), { terminal: true }, fake)).toMatchObject({ code: 0 })
+    const { subject, summary, certified } = await read(dir)
+    expect(subject).toContain('ISSUER-ASSERTION')
+    expect(certified.verify(createPublicKey(readFileSync(join(dir, 'assertion.public.pem'))))).toBe(true)
+    expect(summary).toMatchObject({
+      jwe: { in: 'token', signedBy: 'ISSUER-ASSERTION' },
+      checkValues: [{ kid: 'ZPK' }],
+    })
+    // Again: the keys that are there are used.
+    const again = fresh()
+    await run(call(again, ...TOKEN), {}, fake)
+    expect((await read(again)).summary['jwe']).toEqual(summary['jwe'])
+  })
+
+  test.each([
+    ['--issuer-id', 'x'],
+    ['--endpoint', 'http://x'],
+    ['--endpoint', 'x'],
+    ['--subject', 'O=\u001b'],
+    ['--subject', 'nobody'],
+    ['--client-key', 'dsa'],
+    ['--dir', '/proc/nowhere/x'],
+    ['--dir', ''],
+  ])('%s %s is refused', async (option, value) => {
+    const args = call(fresh())
+    const at = args.indexOf(option)
+    if (at < 0) args.push(option, value)
+    else args[at + 1] = value
+    const { code, out, err } = await run(args)
+    expect([code, out]).toEqual([2, ''])
+    expect(err).toMatch(/^ERR_USAGE: [^\n]+$/)
   })
 })
