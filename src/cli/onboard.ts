@@ -7,6 +7,7 @@ import { mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Key, operationsOf } from '../backend/key.js'
 import { ownCopy } from '../base/bytes.js'
+import { ISSUER_ID } from '../d1/contract.js'
 import { type CheckValue, keyCheckValue, type P256PublicJwk } from '../index.js'
 import { thumbprintOf } from '../key/check-value.js'
 import type { KeyStore } from '../pkcs11.js'
@@ -29,7 +30,6 @@ import {
 import { show } from './shown.js'
 
 const DAYS = 730
-const ISSUER_ID = /^[A-Za-z0-9_-]{10}$/
 
 /** The two P-256 keys of an issuer, bound, and the private JWKs where they are in software. */
 interface IssuerKeys {
@@ -295,6 +295,17 @@ interface Summary {
   readonly checkValues: IssuerKeys['checkValues']
 }
 
+/** The optional peer that makes requests and certificates. */
+async function readX509(): Promise<X509> {
+  try {
+    return await import('@peculiar/x509')
+  } catch {
+    throw new UsageError(
+      'onboard needs the package @peculiar/x509: npm install @peculiar/x509@1 (with -g where this is)',
+    )
+  }
+}
+
 /** `issuer-pin-crypto onboard`. */
 export function onboardCommand(opening: Opening = OPENING): Command {
   return {
@@ -331,7 +342,8 @@ ${SOURCE_HELP}`,
       const values = readArguments(args, { options, positionals: 0 }).values as Values
       const dir = need(values, 'dir')
       const issuerId = need(values, 'issuer-id')
-      if (!ISSUER_ID.test(issuerId)) throw new UsageError('--issuer-id must be 10 letters, digits, - or _')
+      if (!ISSUER_ID.test.test(issuerId))
+        throw new UsageError('--issuer-id is not one that D1 has: 10 characters')
       const endpoint = need(values, 'endpoint')
       if (!URL.canParse(endpoint) || !endpoint.startsWith('https://'))
         throw new UsageError('--endpoint must be an https URL')
@@ -340,7 +352,7 @@ ${SOURCE_HELP}`,
         throw new UsageError('--subject must be a name such as "O=Test Bank, C=DE"')
       const clientKey =
         values['client-key'] === undefined ? 'p256' : oneOf(values, 'client-key', ['p256', 'rsa-4096'])
-      const x509 = await import('@peculiar/x509')
+      const x509 = await readX509()
       return withKeys(values, io, opening, async keys => {
         const write = openFolder(dir)
         io.progress?.('client key')
