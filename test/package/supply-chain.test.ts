@@ -42,7 +42,7 @@ const LOCK = JSON.parse(read('package-lock.json')) as Lock
 
 /** What may be linked into a payment service without asking a lawyer first (decision 0016). */
 const FOR_USERS =
-  /^(MIT|ISC|Apache-2\.0|BSD-3-Clause|\(BSD-3-Clause OR GPL-2\.0\)|\(BSD-2-Clause OR MIT OR Apache-2\.0\)|\(MIT OR WTFPL\))$/
+  /^(MIT|0BSD|ISC|Apache-2\.0|BSD-3-Clause|\(BSD-3-Clause OR GPL-2\.0\)|\(BSD-2-Clause OR MIT OR Apache-2\.0\)|\(MIT OR WTFPL\))$/
 /** What a tool may have besides: it is run, and no part of it is shipped. */
 const FOR_TOOLS =
   /^(0BSD|BSD-2-Clause|BlueOak-1\.0\.0|CC-BY-4\.0|MPL-2\.0|Python-2\.0|MIT OR Apache-2\.0|\(MIT AND Zlib\))$/
