@@ -240,7 +240,7 @@ export async function withBackend(
 }
 
 /** Test keys of a file. */
-function testKeys(path: string, io: Io): readonly SoftwareKey[] {
+export function testKeys(path: string, io: Io): readonly SoftwareKey[] {
   const { bytes, readByOthers } = readKeysFile(path)
   if (readByOthers) io.err('the file of test keys can be read by others: chmod 600')
   const content = bytes.toString('utf8')
