@@ -134,7 +134,7 @@ const DEFAULT_LIMIT_MS = DEFAULTS.tools.searchMs.value
  *
  * @example
  * ```ts
- * const known = { fields, randomBytes: 8, mac: { algorithm: 'iso9797-1-alg3' } }
+ * const known = { fields: profile.fields, randomBytes: 8, mac: { algorithm: 'iso9797-1-alg3' } } as const
  * const { prw, mac, draft } = await searchProfile({ samples, prwTestKey, macTestKey, known })
  * ```
  */
