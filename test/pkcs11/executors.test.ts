@@ -144,6 +144,8 @@ describe('the queue, inline', () => {
       const { fake, backend, operations } = await openInline({ coalesce })
       const other = operationsOf(await bindKey(backend, 'PEK-3'))
       const enciphered = await operations.encipher(BLOCK)
+      await turn()
+      await turn()
       useUp(fake)
       const first = operations.encipher(BLOCK)
       fake.reset()

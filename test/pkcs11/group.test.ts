@@ -3,10 +3,10 @@ import { describe, expect, test } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
 import { openGroup } from '../../src/backend/pkcs11/group.js'
 import type { Backend } from '../../src/index.js'
-import type { GroupEvent, Pkcs11GroupOptions } from '../../src/pkcs11.js'
+import type { BackendEvent, GroupEvent, Pkcs11GroupOptions } from '../../src/pkcs11.js'
 import { CONTRACT_KEYS } from '../../src/testing.js'
 import { FakeToken } from './fake-token.js'
-import { AT_ONCE, errorOf, optionsFor, provisionFake } from './support.js'
+import { AT_ONCE, errorOf, openBackendOn, optionsFor, provisionFake } from './support.js'
 
 const PEK = CONTRACT_KEYS.filter(({ kid }) => ['PEK-2', 'PEK-3', 'CMAC-A', 'JWE-BOB', 'SIGN-1'].includes(kid))
 const BLOCK = new Uint8Array(8)
@@ -303,4 +303,25 @@ describe('one works, the next takes over', () => {
     if (first !== undefined) first.faultOf = { fn: '*', code: 0xe0 }
     expect(await operationsOf(key).encipher(BLOCK)).toEqual(before)
   })
+})
+
+test('a key that was rotated by somebody else: refused each time, said once, until it is bound anew', async () => {
+  const fake = new FakeToken()
+  const [pek] = PEK
+  if (pek === undefined) throw new Error('no key')
+  await provisionFake(fake, {}, [pek])
+  const events: BackendEvent[] = []
+  await using backend = await openBackendOn(fake, { onEvent: event => events.push(event) })
+  const key = await bind(backend)
+  const before = await operationsOf(key).encipher(BLOCK)
+  fake.remove('PEK-2')
+  await provisionFake(fake, {}, [{ ...pek, material: 'FEDCBA98765432100123456789ABCDEF' }])
+  for (let i = 0; i < 3; i++) {
+    await expect(operationsOf(key).encipher(BLOCK)).rejects.toMatchObject({ code: 'ERR_KEY_CHECK_VALUE' })
+  }
+  const told = events.filter(event => event.key !== undefined)
+  expect(told).toEqual([
+    expect.objectContaining({ key: 'PEK-2', state: 'open', from: 'open', code: 'ERR_KEY_CHECK_VALUE' }),
+  ])
+  expect(await operationsOf(await bind(backend)).encipher(BLOCK)).not.toEqual(before)
 })

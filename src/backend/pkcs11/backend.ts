@@ -2,7 +2,7 @@
 
 import { readOwn } from '../../base/arguments.js'
 import { afterUnheld } from '../../base/deadline.js'
-import { BackendError, isIssuerPinError } from '../../base/errors.js'
+import { BackendError, type ErrorCode, isIssuerPinError, KeyError } from '../../base/errors.js'
 import type { Backend, OpenerOptions } from '../backend.js'
 import type {
   BackendDriver,
@@ -119,6 +119,9 @@ function isMomentary(error: unknown): boolean {
   return isIssuerPinError(error) && error.code === 'ERR_PKCS11_TOKEN' && error.message.startsWith('no ')
 }
 
+/** How an operation fails whose key is not the one that was bound. */
+const CHANGED: readonly ErrorCode[] = ['ERR_KEY_CHECK_VALUE', 'ERR_KEY_NOT_FOUND', 'ERR_KEY_AMBIGUOUS']
+
 class Pkcs11Driver implements BackendDriver<KeyRef> {
   readonly name = 'pkcs11'
   readonly #executor: Executor
@@ -128,6 +131,8 @@ class Pkcs11Driver implements BackendDriver<KeyRef> {
   readonly #capabilities: Capabilities
   /** By kid: a key that is bound again replaces the one before. */
   readonly #bound = new Map<string, KeyRef>()
+  /** Kids whose key has changed, and of which that was said. */
+  readonly #changed = new Set<string>()
   #endKeepAlive: (() => void) | undefined
 
   constructor(executor: Executor, settings: Settings, surroundings: Surroundings) {
@@ -154,6 +159,7 @@ class Pkcs11Driver implements BackendDriver<KeyRef> {
   async find(query: KeyQuery, signal: AbortSignal | undefined): Promise<FoundKey<KeyRef>> {
     const found = await this.#run('find', { query }, signal)
     this.#bound.set(query.kid, found.ref)
+    this.#changed.delete(query.kid)
     const { identity } = found
     if (identity === undefined) return found
     // A handle says something as long as the module stays as it is: later another object may get its number.
@@ -262,7 +268,31 @@ class Pkcs11Driver implements BackendDriver<KeyRef> {
     job: Jobs[Name]['job'],
     signal: AbortSignal | undefined,
   ): MaybePromise<Jobs[Name]['result']> {
-    return this.#dispatcher.run(name, job, signal)
+    try {
+      const result = this.#dispatcher.run(name, job, signal)
+      return result instanceof Promise ? this.#watched(name, result) : result
+    } catch (error) {
+      this.#notice(name, error)
+      throw error
+    }
+  }
+
+  async #watched<T>(name: JobName, result: Promise<T>): Promise<T> {
+    try {
+      return await result
+    } catch (error) {
+      this.#notice(name, error)
+      throw error
+    }
+  }
+
+  /** A bound key that is another one by now, or has gone: said once, until it is bound anew. */
+  #notice(name: JobName, error: unknown): void {
+    if (name === 'find' || !(error instanceof KeyError) || !CHANGED.includes(error.code)) return
+    const { kid } = error
+    if (kid === undefined || !this.#bound.has(kid) || this.#changed.has(kid)) return
+    this.#changed.add(kid)
+    this.#supervisor.keyChanged(kid, error)
   }
 
   /** What is lost while nobody calls is brought back before somebody does. */

@@ -165,16 +165,26 @@ export class Supervisor {
     }, jittered)
   }
 
+  /** Says that a bound key is another one by now, or has gone. */
+  keyChanged(kid: string, cause: Error): void {
+    this.#publish(this.#state, cause, { key: kid })
+  }
+
   #become(state: BackendState, cause: Error | undefined): void {
     const from = this.#state
     if (from === state || from === 'closed') return
     this.#state = state
+    this.#publish(from, cause, {})
+  }
+
+  #publish(from: BackendState, cause: Error | undefined, more: { readonly key?: string }): void {
     const event: BackendEvent = {
-      state,
+      state: this.#state,
       from,
       failures: this.#failures,
       ...(cause !== undefined && { reason: cause.message }),
       ...(isIssuerPinError(cause) && { code: cause.code }),
+      ...more,
     }
     channel(EVENTS).publish(event)
     try {

@@ -39,6 +39,8 @@ export interface BackendEvent {
   readonly reason?: string
   /** The code of that error. */
   readonly code?: string
+  /** The kid of a bound key that is another one by now, or has gone: somebody rotated it. The state stays what it is. */
+  readonly key?: string
   /** How many attempts to come back have failed in a row. */
   readonly failures: number
 }
@@ -95,7 +97,10 @@ export interface Pkcs11Options extends OpenerOptions {
   readonly keepAliveMs?: number
   /** `reinitialise: false` where something else in this process uses the module, and it must not be finalised. */
   readonly recovery?: { readonly reinitialise?: boolean }
-  /** Hears each change of state (`open`, `degraded`, `recovering`, `closed`), as does `diagnostics_channel`. */
+  /**
+   * Hears each change of state (`open`, `degraded`, `recovering`, `closed`), as does `diagnostics_channel`; and, once a key,
+   * that what a kid names is not the key that was bound: such an event has `key`.
+   */
   readonly onEvent?: (event: BackendEvent) => void
   /**
    * Objects whose label is not the kid, or whose label alone is not unique: by kid. `{ label, id }`, an `id` alone, or a
