@@ -1,7 +1,7 @@
 /** The parts that both directions share: the audit hook's caller, names of errors, attributes; wiping. */
 import { afterEach, beforeEach, describe, expect, type MockInstance, test, vi } from 'vitest'
-import { auditor, nameOfError, otelAttributes, textOf } from '../../src/d1/audit.js'
 import { withWiped } from '../../src/base/bytes.js'
+import { auditor, nameOfError, otelAttributes, textOf } from '../../src/d1/audit.js'
 
 describe('withWiped', () => {
   test('wipes when the work is done, not before, and hands its result on', async () => {

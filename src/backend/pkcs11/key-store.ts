@@ -47,6 +47,7 @@ import { type Candidate, KeyTable } from './keys/key-table.js'
 import { chainId, chainLabel, type KeyPurpose, newKeyId, readKeyId } from './keys/roles.js'
 import { findObjects, readAttribute, readText } from './mechanisms/objects.js'
 import { derOfPoint } from './mechanisms/p256.js'
+import type { Plan } from './mechanisms/plan.js'
 import type { KeyName } from './mechanisms/templates.js'
 import { SECRET_BITS } from './mechanisms/templates.js'
 import { Connection } from './session/connection.js'
@@ -381,7 +382,7 @@ class TokenKeyStore implements KeyStore {
       const own = keys.filter(({ label, id }) => id === undefined || !chains.has(nameOf(label ?? '', id)))
       const table = new KeyTable(plan, policyOf(this.#settings, plan), new Map())
       return own.map((key, at) => {
-        const line = describe(station, table, key)
+        const line = describe(station, { table, plan, key })
         onProgress?.({ done: at + 1, of: own.length })
         return line
       })
@@ -601,13 +602,16 @@ function publicKeysAt({ binding, session }: Station, { x, y }: P256PublicJwk): C
 }
 
 /** One line of the list. A key from elsewhere is shown under the first usage it could be bound for. */
-function describe(station: Station, table: KeyTable, key: Candidate): ListedKey {
+function describe(
+  station: Station,
+  { table, plan, key }: { readonly table: KeyTable; readonly plan: Plan; readonly key: Candidate },
+): ListedKey {
   const kid = key.label ?? ''
   const tag = readKeyId(key.id)
   const usages = tag === undefined ? USAGE_NAMES : [tag.usage]
   const known = { kid, id: key.id === undefined ? '' : toHex(key.id), usage: tag?.usage }
   const origin = originOf(station, key.object)
-  const period = periodOf(station, key.object)
+  const period = periodOf(station, key.object, plan)
   let problem: string | undefined
   for (const usage of usages) {
     try {

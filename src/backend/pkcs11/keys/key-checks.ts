@@ -22,7 +22,7 @@ import {
 import type { BlockCipher } from '../../../primitives/iso9797.js'
 import { cmac, macBytes } from '../../../primitives/mac.js'
 import type { ObjectHandle, Station } from '../binding/binding.js'
-import { CKA, CKK, CKR, constantName } from '../binding/constants.js'
+import { CKA, CKK, constantName } from '../binding/constants.js'
 import { Pkcs11Error } from '../binding/errors.js'
 import { ecb, encrypt, SHA256_HMAC, sign } from '../mechanisms/cipher.js'
 import { derivationMeans, encipherByDeriving } from '../mechanisms/derivation.js'
@@ -198,16 +198,16 @@ export function originOf(
   return never === undefined || always === undefined ? 'unknown' : 'brought-in'
 }
 
-/** When the token says that the key is for new data. SoftHSM keeps dates and shows none of a private object. */
-export function periodOf({ binding, session }: Station, object: ObjectHandle): KeyPeriod {
+/** When the token says that the key is for new data; nothing where it shows no dates. */
+export function periodOf(
+  { binding, session }: Station,
+  object: ObjectHandle,
+  { hidesDates }: Pick<Plan, 'hidesDates'>,
+): KeyPeriod {
+  if (hidesDates) return periodOfDates(undefined, undefined)
   const read = (type: number): string | undefined => {
-    try {
-      const value = readAttribute(binding, session, object, type)
-      return value === undefined ? undefined : bufferOf(value).toString('latin1')
-    } catch (error) {
-      if (error instanceof Pkcs11Error && error.returnValue === CKR.GENERAL_ERROR) return undefined
-      throw error
-    }
+    const value = readAttribute(binding, session, object, type)
+    return value === undefined ? undefined : bufferOf(value).toString('latin1')
   }
   return periodOfDates(read(CKA.START_DATE), read(CKA.END_DATE))
 }

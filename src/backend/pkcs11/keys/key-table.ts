@@ -257,7 +257,7 @@ export class KeyTable {
     const publicJwk = this.#publicHalf(station, query, candidate)
     return {
       handles: { key: candidate.object, chain: undefined, can },
-      period: periodOf(station, candidate.object),
+      period: periodOf(station, candidate.object, this.#plan),
       algorithm: 'ec-p256',
       checkValue: thumbprintOf(publicJwk),
       chainCheckValue: undefined,
@@ -292,7 +292,7 @@ export class KeyTable {
     const chain = can.has('DERIVE') ? undefined : this.#chain(station, { kid, usage, algorithm }, candidate)
     return {
       handles: { key: object, chain: chain?.object, can },
-      period: periodOf(station, object),
+      period: periodOf(station, object, this.#plan),
       algorithm,
       checkValue,
       chainCheckValue: chain?.checkValue,

@@ -54,6 +54,8 @@ export interface Plan {
   readonly rights: Rights
   /** CKA_PRIVATE of public keys, which some tokens want true. */
   readonly publicKeysPrivate: boolean
+  /** CKA_START_DATE and CKA_END_DATE of a private object cannot be read (see {@link hidesDates}). */
+  readonly hidesDates: boolean
   readonly random: Means<true>
   /** Nothing was tried: a key is used only with a check value that was stated and that it shows. */
   readonly trusts: boolean
@@ -195,6 +197,14 @@ export const VENDORS: Readonly<Record<Vendor, VendorProfile>> = {
     source: 'tried',
     remark: 'only mechanisms without parameters reach the token behind it; rows of that token apply',
   },
+}
+
+/**
+ * SoftHSM keeps the dates of a private object and shows none of them: it answers CKR_GENERAL_ERROR, which elsewhere means
+ * that the device is in trouble. So they are not asked for there, by whatever name the token goes.
+ */
+export function hidesDates({ manufacturer }: { readonly manufacturer: string }): boolean {
+  return /^SoftHSM\b/.test(manufacturer)
 }
 
 /** The row of a vendor; the standard's own for none. */

@@ -52,7 +52,7 @@ export function probeToken(
   binding: Pkcs11Binding,
   sessions: SessionSource,
   options: ProbeOptions,
-): { plan: Plan; testKeys: TestKeys | undefined } {
+): { plan: ProbedPlan; testKeys: TestKeys | undefined } {
   const notes: string[] = []
   const on: Probe = (what, step) => {
     const session = sessions.open()
@@ -99,7 +99,7 @@ export function probeToken(
  * What a token is taken to do where no session key can be made (a user who may use keys and make none). Only what each key's
  * check value, which has to be stated, or each answer shows: ECB, CMAC, and signatures, which are verified.
  */
-function trusting(on: Probe, { publicKeysPrivate }: ProbeOptions, notes: string[]): Plan {
+function trusting(on: Probe, { publicKeysPrivate }: ProbeOptions, notes: string[]): ProbedPlan {
   const reason = 'it is used only after it was tried, and with probe trust-bound-keys nothing is'
   const none = { ok: false, reason } as const
   const cmacBy = (algorithm: 'tdea-2key' | 'aes-128') => {
@@ -126,9 +126,20 @@ function trusting(on: Probe, { publicKeysPrivate }: ProbeOptions, notes: string[
   }
 }
 
+/** All but what the token's name says. */
+type ProbedPlan = Omit<Plan, 'hidesDates'>
+
 type SymmetricPlan = Omit<
   Plan,
-  'aes' | 'keyAgreement' | 'signing' | 'random' | 'rights' | 'publicKeysPrivate' | 'trusts' | 'notes'
+  | 'aes'
+  | 'keyAgreement'
+  | 'signing'
+  | 'random'
+  | 'rights'
+  | 'publicKeysPrivate'
+  | 'hidesDates'
+  | 'trusts'
+  | 'notes'
 >
 
 function planSymmetric(on: Probe, keys: TestKeys, options: ProbeOptions): SymmetricPlan {

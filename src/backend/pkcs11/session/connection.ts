@@ -17,7 +17,7 @@ import type {
 import { CKF, LOGGED_IN_STATES } from '../binding/constants.js'
 import { Pkcs11Error, quietly, withCode } from '../binding/errors.js'
 import { DES3_ECB, encrypt } from '../mechanisms/cipher.js'
-import type { Plan } from '../mechanisms/plan.js'
+import { hidesDates, type Plan } from '../mechanisms/plan.js'
 import { makeProbeKey, type ProbeKey, type TestKeys } from '../probe/known-answers.js'
 import { probeToken } from '../probe/probe.js'
 import { ModuleShare, type ShareOptions } from './module.js'
@@ -218,7 +218,8 @@ export class Connection {
       this.#makeProbe()
       return
     }
-    const { plan, testKeys } = probeToken(binding, this.source(readWrite), probe)
+    const { plan: probed, testKeys } = probeToken(binding, this.source(readWrite), probe)
+    const plan = { ...probed, hidesDates: hidesDates(info) }
     // Keys that cannot be used give no answer to check.
     const usable = plan.tdea.ok ? testKeys : undefined
     this.#facts = { binding: binding.name, module, token: info, plan, testKeys: usable, latencyMs: 0 }
