@@ -48,7 +48,7 @@ describe('wrong calls: exit code 2, one line, nothing on standard output', () =>
   test.each<[readonly string[], string | RegExp]>([
     [
       ['frobnicate'],
-      'ERR_USAGE: there is no such command; there are doctor, inspect, jwe, key, mac, onboard, pin, probe, profile, prw, storage, token',
+      'ERR_USAGE: there is no such command; there are audit, doctor, inspect, jwe, key, mac, onboard, pin, probe, profile, prw, storage, token',
     ],
     [['inspect', 'jwe', '/dev/zero'], 'ERR_USAGE: the file is not a regular file'],
     [['inspect'], 'ERR_USAGE: inspect takes one of jwe, data-set, profile, pin-block'],

@@ -596,11 +596,7 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
   },
   'reads escapes in paths': {
     caught: ['paths: an escaped slash and dots'],
-    handler: before(request => {
-      const { pathname, origin } = new URL(request.url)
-      if (!/%2F/.test(pathname)) return request
-      return new Request(origin + new URL(origin + decodeURIComponent(pathname)).pathname, request)
-    }),
+    target: url => (/%2F/.test(url) ? new URL(`https://x${decodeURIComponent(url)}`).pathname : url),
   },
   'refuses a query': {
     caught: [

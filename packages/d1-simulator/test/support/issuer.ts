@@ -93,6 +93,8 @@ export interface IssuerChanges {
   readonly handler?: (parts: Parts) => EndpointHandler
   readonly endpoints?: (options: IssuerEndpointsOptions) => Partial<IssuerEndpointsOptions>
   readonly server?: https.ServerOptions
+  /** The target of a request, before the listener sees it: what it refuses never comes to a handler. */
+  readonly target?: (url: string) => string
   readonly counter?: (counter: ChangeCounter) => ChangeCounter
   readonly pins?: (pins: MemoryPins) => PinStore
   readonly cards?: (card: Card) => Card
@@ -223,6 +225,7 @@ export async function openIssuer(changes: IssuerChanges = {}): Promise<Issuer> {
   const handler = issuerEndpoints(options)
   const issuerPrivateJwk = issuerKey.privateKey.export({ format: 'jwk' })
   const parts: Parts = { handler, options, zpk, d1Jwk, issuerPublicJwk, issuerPrivateJwk, pins }
+  const listener = nodeListener(changes.handler?.(parts) ?? handler)
   const server = https.createServer(
     {
       ...certificates.server,
@@ -234,7 +237,10 @@ export async function openIssuer(changes: IssuerChanges = {}): Promise<Issuer> {
       connectionsCheckingInterval: 100,
       ...changes.server,
     },
-    nodeListener(changes.handler?.(parts) ?? handler),
+    (request, response) => {
+      if (changes.target !== undefined) request.url = changes.target(request.url ?? '/')
+      listener(request, response)
+    },
   )
   server.on('clientError', answerClientError)
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
