@@ -7,7 +7,7 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import type { Key } from '../../src/backend/key.js'
 import { isIssuerPinError } from '../../src/base/errors.js'
 import { dataSetToHex } from '../../src/seccos/data-set.js'
-import { uncoveredBy } from '../../src/seccos/profile/coverage.js'
+import { uncoveredIn } from '../../src/seccos/profile/coverage.js'
 import { parseProfile } from '../../src/seccos/profile/parse.js'
 import { ALGORITHMS, type ComputationInput, type SeccosProfile } from '../../src/seccos/profile/profile.js'
 import { computePrw, generatePrwMac, verifyPrw, verifyPrwMac } from '../../src/seccos/prw.js'
@@ -103,8 +103,8 @@ const anyProfile: fc.Arbitrary<SeccosProfile> = fc
     try {
       // What it leaves out can be asked before it is a profile: the shape is the same.
       const loose = json as unknown as SeccosProfile
-      const prw = { ...json.prw, uncovered: uncoveredBy({ profile: loose, computation: 'prw' }) }
-      const mac = { ...json.mac, uncovered: uncoveredBy({ profile: loose, computation: 'mac' }) }
+      const prw = { ...json.prw, uncovered: uncoveredIn(loose, 'prw') }
+      const mac = { ...json.mac, uncovered: uncoveredIn(loose, 'mac') }
       return parseProfile({ ...json, prw, mac })
     } catch (error) {
       if (isIssuerPinError(error)) return undefined

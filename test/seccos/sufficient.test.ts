@@ -5,7 +5,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { isIssuerPinError } from '../../src/base/errors.js'
-import { neededToVerify, uncoveredBy } from '../../src/seccos/profile/coverage.js'
+import { neededToVerify, uncoveredIn } from '../../src/seccos/profile/coverage.js'
 import { parseProfile } from '../../src/seccos/profile/parse.js'
 import type { ComputationInput, SeccosProfile } from '../../src/seccos/profile/profile.js'
 import { computePrw, verifyPrw } from '../../src/seccos/prw.js'
@@ -94,8 +94,8 @@ function profileOf(
   try {
     return parseProfile({
       ...json,
-      prw: { ...json.prw, uncovered: uncoveredBy({ profile: json, computation: 'prw' }) },
-      mac: { ...json.mac, uncovered: uncoveredBy({ profile: json, computation: 'mac' }) },
+      prw: { ...json.prw, uncovered: uncoveredIn(json, 'prw') },
+      mac: { ...json.mac, uncovered: uncoveredIn(json, 'mac') },
     })
   } catch (error) {
     if (!isIssuerPinError(error)) throw error
