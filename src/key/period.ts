@@ -42,7 +42,7 @@ function member(name: 'validFrom' | 'validTo', date: unknown): KeyPeriod {
 }
 
 /** Both ends as own members: what is absent is no matter of `Object.prototype`. */
-export function ownPeriod(period: KeyPeriod): KeyPeriod {
+function ownPeriod(period: KeyPeriod): KeyPeriod {
   return readOwn(period, 'a period', ['validFrom', 'validTo'])
 }
 

@@ -15,9 +15,11 @@ const resources = (): string[] =>
 
 /**
  * What is said on purpose: of what is experimental in Node, in the tests of a TLS that is switched off by name, and of a
- * certificate that is about to expire (D1's test certificates are good for longer than the warning's 30 days).
+ * certificate that is about to expire (D1’s test certificates are good for longer than the warning’s 30 days), and of a member of Node’s that a
+ * look at everything looks at.
  */
-const MEANT = /^ExperimentalWarning|NODE_TLS_REJECT_UNAUTHORIZED|certificate for D1 (expires|has expired)/
+const MEANT =
+  /^ExperimentalWarning|NODE_TLS_REJECT_UNAUTHORIZED|certificate for D1 (expires|has expired)|OutgoingMessage\.prototype\._headers/
 
 /** Timers that a file of tests or the library began, and where: vitest has kept the real functions for its own. */
 /** The places of the library and of the tests in a stack, innermost first. */

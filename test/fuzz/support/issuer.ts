@@ -3,7 +3,7 @@
  * tests. Everything secret in it is a constant, so that whatever shows it can be found.
  */
 
-import { createHmac } from 'node:crypto'
+import { createHmac, generateKeyPairSync } from 'node:crypto'
 import { seccosContent as contentOf } from '../../../examples/demo/d1-seccos.js'
 import {
   type AuditEvent,
@@ -22,6 +22,12 @@ import { ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../../src/tools.js'
 import { forge, HEADER, RECIPIENT, RECIPIENT_PRIVATE } from '../../jwe/support.js'
 import { check, once } from '../target.js'
 import { forgeBlock } from './forge-block.js'
+
+/** D1's own key: nobody here opens what goes to it. */
+const D1_PUBLIC = {
+  ...generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'jwk' }),
+  kid: 'D1-FUZZ',
+}
 
 export const ISSUER_ID = 'is_tbank01'
 export const PAN_DIGITS = '9999990123456789'
@@ -174,7 +180,7 @@ export const issuer: () => Promise<Issuer> = once(async () => {
           storePrw: async () => {},
         },
         jweKeys: keys.jwe,
-        iso0: { d1Zpk: keys.zpk, storage: keys.storage, d1PublicJwk: RECIPIENT },
+        iso0: { d1Zpk: keys.zpk, storage: keys.storage, d1PublicJwk: D1_PUBLIC },
         seccos: { profile: ILLUSTRATIVE_NOT_GIROCARD_TDEA, macKeys: keys.mac, prwKids: ['PRW-1'], counter },
       },
     },
