@@ -11,7 +11,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { openPkcs11 } from '../src/backend/pkcs11/backend.js'
 import { type Starter, startFrom } from '../src/backend/pkcs11/executor/remote.js'
-import { type Backend, BackendError, type ErrorCode, isIssuerPinError } from '../src/index.js'
+import {
+  type Backend,
+  BackendError,
+  type ErrorCode,
+  isIssuerPinError,
+  type OpenerOptions,
+} from '../src/index.js'
 import { type KeyStoreOptions, openKeyStore, type Pkcs11Options } from '../src/pkcs11.js'
 import { backendContract, CONTRACT_KEYS, type ContractKey } from '../src/testing.js'
 import { bundleHost } from './faults/shim.js'
@@ -237,7 +243,8 @@ async function provisionSet({ site, binding, prefix, keys }: Provision): Promise
   const kids = new Set<string>()
   for (const key of keys) {
     const label = `${prefix}${key.kid}`
-    const translation = key.usage === 'pin-encryption' && options.translateInToken === true
+    const isTdea = !key.algorithm.startsWith('aes')
+    const translation = key.usage === 'pin-encryption' && isTdea && options.translateInToken === true
     if (kids.has(key.kid)) {
       const { importClearKeys: _clear, ...plain } = options
       await onToken(plain, ({ binding: p11, session }) => {
@@ -285,7 +292,11 @@ async function contractIn({ site, binding, executor, step, host }: Cell): Promis
   const untaken = new Set<string>()
 
   /** Labels begin with a prefix of the set: some modules have one token a process. */
-  async function openSet(prefix: string, keys: readonly ContractKey[]): Promise<Backend> {
+  async function openSet(
+    prefix: string,
+    keys: readonly ContractKey[],
+    opener: OpenerOptions = {},
+  ): Promise<Backend> {
     const provision: Provision = { site, binding, prefix, keys }
     // Finalised a second time in a process, openCryptoki 3.8.1 closes a descriptor that by then is somebody else's.
     const elsewhere = site.options.vendor === 'opencryptoki' && executor === 'process'
@@ -293,11 +304,11 @@ async function contractIn({ site, binding, executor, step, host }: Cell): Promis
     for (const kid of refused) untaken.add(kid)
     const all = [...CONTRACT_KEYS.map(({ kid }) => kid), ...keys.map(({ kid }) => kid)]
     const locations = Object.fromEntries(all.map(kid => [kid, { label: prefix + kid }]))
-    return openPkcs11({ ...options, keys: locations }, undefined, { starter })
+    return openPkcs11({ ...options, ...opener, keys: locations }, undefined, { starter })
   }
 
   const contract = backendContract({
-    open: keys => openSet(keys === CONTRACT_KEYS ? 'shared ' : 'scratch ', keys),
+    open: (keys, opener) => openSet(keys === CONTRACT_KEYS ? 'shared ' : 'scratch ', keys, opener),
   })
   const failed: string[] = []
   let passed = 0

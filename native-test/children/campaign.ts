@@ -141,7 +141,7 @@ const macOf = (message: Uint8Array) =>
 const counter = {
   issue: async () => ({ pcc: '0042', intdatag: '' }),
   check: async () => ({ replayed: false }),
-  accept: async (_: unknown, store: (acceptance: { sequence: number }) => Promise<void>) => {
+  accept: async ({ store }: { store: (acceptance: { sequence: number }) => Promise<void> }) => {
     await store({ sequence: 1 })
     return { sequence: 1, replayed: false }
   },
@@ -189,16 +189,22 @@ function handler(at: At, fails?: 'store' | 'keys') {
       },
     },
     authorization: 'anyone-who-reaches-it',
-    audit: () => {},
+    audit: ({ refusal }, cause) => {
+      refusals.push(`${refusal?.reason} ${refusal?.code} ${(cause as Error | undefined)?.message ?? ''}`)
+    },
   })
 }
+
+/** What the operator would read, for the message of a test that fails. */
+const refusals: string[] = []
 
 async function answered(at: At, status: number, body?: string, fails?: 'store' | 'keys'): Promise<void> {
   const url = 'https://issuer.test/cms/api/v1/issuers/is_tbank01/cards/card-1/pin'
   const init = { method: 'PUT', headers: { 'content-type': 'application/json' }, body: body ?? '' }
   const response = await handler(at, fails)(new Request(url, body === undefined ? {} : init))
   const answer = await response.text()
-  if (response.status !== status) throw new Error(`answered ${response.status}: ${answer}`)
+  if (response.status !== status)
+    throw new Error(`answered ${response.status}: ${answer} (${refusals.slice(-3).join('; ')})`)
   if (status === 200) at.made.push(JSON.parse(answer).encryptedPinBlock)
 }
 
