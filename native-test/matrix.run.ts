@@ -273,8 +273,8 @@ async function runElsewhere(provision: Provision): Promise<string[]> {
   )
   const line = stdout.split('\n').find(text => text.startsWith('{'))
   if (line === undefined) throw new Error(stderr.slice(-300))
-  const { untaken, code } = JSON.parse(line) as { untaken?: string[]; code?: ErrorCode }
-  if (code !== undefined) throw new BackendError(code, 'the token refused a key')
+  const { untaken, code, text } = JSON.parse(line) as { untaken?: string[]; code?: ErrorCode; text?: string }
+  if (code !== undefined) throw new BackendError(code, `the token refused a key: ${text ?? code}`)
   return untaken ?? []
 }
 
@@ -404,7 +404,10 @@ if (file === new URL(import.meta.url).pathname) {
       'provision' in asked
         ? await provisionSet(asked.provision).then(
             untaken => ({ untaken }),
-            (error: unknown) => ({ code: isIssuerPinError(error) ? error.code : 'ERR_BACKEND_FAILED' }),
+            (error: unknown) => ({
+              code: isIssuerPinError(error) ? error.code : 'ERR_BACKEND_FAILED',
+              text: error instanceof Error ? error.message : 'no error',
+            }),
           )
         : await contractIn(asked)
     // A thread or a child that is still there keeps nobody.

@@ -87,6 +87,7 @@ export type {
   Iso0Options,
   IssuerEndpointsOptions,
   IssuerOptions,
+  PinPolicyOption,
   SeccosOptions,
   TokenEndpointOptions,
 } from './d1/endpoints/options.js'
@@ -119,7 +120,7 @@ export {
 } from './d1/messages/get-pin.js'
 export type { MessageInput } from './d1/messages/pin-block.js'
 export { type PinMessage, readPinMessage } from './d1/messages/pin-block.js'
-export type { Translation } from './d1/messages/set-pin.js'
+export type { StoredBlock, Translation } from './d1/messages/set-pin.js'
 export {
   type OpenedSetPinRequest,
   type OpenSetPinRequestInput,

@@ -5,6 +5,7 @@
  * @module issuer-pin-crypto/pkcs11
  */
 export { pkcs11Backend } from './backend/pkcs11/backend.js'
+export type { BindingChoice } from './backend/pkcs11/binding/binding.js'
 export { Pkcs11Error, type Pkcs11ErrorKind } from './backend/pkcs11/binding/errors.js'
 export {
   type GroupEvent,
@@ -27,6 +28,7 @@ export type { Acceptance } from './backend/pkcs11/keys/key-checks.js'
 export type { ImportedKey, NewKey, Wrapping } from './backend/pkcs11/keys/key-making.js'
 export type { KeyLocation } from './backend/pkcs11/keys/key-table.js'
 export type { RetailMacVendor, Vendor } from './backend/pkcs11/mechanisms/plan.js'
+export type { ProbeKind } from './backend/pkcs11/probe/known-answers.js'
 export type { BackendEvent, BackendState, Pkcs11Options } from './backend/pkcs11/session/options.js'
 export type { LoginPolicy, TokenQuery } from './backend/pkcs11/session/token.js'
 export {

@@ -141,17 +141,17 @@ export function bindCases(context: ContractContext): readonly ContractCase[] {
       run: async () => {
         const backend = await context.shared()
         const message = bytes('00112233')
-        const parameters = { algorithm: 'cmac', padding: 'none', length: 8 } as const
-        const now = await bindContractKey(backend, 'CMAC-A')
+        const parameters = { algorithm: 'iso9797-1-alg1', padding: 2, length: 8 } as const
+        const now = await bindContractKey(backend, 'MAC-1')
         const mac = await generateMac({ key: now, message, ...parameters })
-        const key = await bindContractKey(backend, 'CMAC-A', { validTo: new Date('2020-01-01T00:00:00Z') })
+        const key = await bindContractKey(backend, 'MAC-1', { validTo: new Date('2020-01-01T00:00:00Z') })
         assert.equal(key.validTo, '2020-01-01T00:00:00.000Z')
         await assertRejects(() => generateMac({ key, message, ...parameters }), 'ERR_KEY_PERIOD')
         assert.equal(await verifyMac({ key, message, mac, ...parameters }), true)
         const { detail } = await backend.health()
-        assert.match(detail, /CMAC-A has been for old data only since 2020-01-01/)
-        await bindContractKey(backend, 'CMAC-A')
-        assert.doesNotMatch((await backend.health()).detail, /CMAC-A/)
+        assert.match(detail, /MAC-1 has been for old data only since 2020-01-01/)
+        await bindContractKey(backend, 'MAC-1')
+        assert.doesNotMatch((await backend.health()).detail, /MAC-1/)
       },
     },
     {

@@ -165,7 +165,7 @@ function credulous(
     overriding(real, {
       issue: async () => ({ ...issue(calls++), expiresAt: 0 }),
       check: async () => ({ replayed: false }),
-      accept: async (_request: unknown, store: Store) => {
+      accept: async ({ store }: { store: Store }) => {
         await store({ sequence: calls })
         return { sequence: calls, replayed: false }
       },

@@ -40,7 +40,7 @@ export interface Iso0Options {
 }
 
 /** The issuer's rules for new PINs. SECCOS cannot have any: the issuer does not see the PIN. */
-interface PinPolicyOption {
+export interface PinPolicyOption {
   /** The policy, or a function that gives the one of a card's product. */
   readonly policy: PinPolicy | ((card: CardRef) => PinPolicy | Promise<PinPolicy>)
   /** What the outside sees of a PIN that is not taken: the contract's 400 or 403. The reason is in the audit event. */

@@ -97,7 +97,7 @@ export function algorithmOf(
     case CKK.GENERIC_SECRET: {
       const length = readNumber(binding, session, object, CKA.VALUE_LEN)
       if (length === KEY_BYTES['hmac-sha256']) return 'hmac-sha256'
-      if (length === undefined && stated === 'hmac-sha256') return stated
+      if ((length === undefined || length === 0) && stated === 'hmac-sha256') return stated
       throw new KeyError('ERR_KEY_MATERIAL', `key ${kid}: an HMAC key of ${length ?? 'unknown'} bytes`, kid)
     }
     case CKK.EC: {
