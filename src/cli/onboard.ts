@@ -185,11 +185,12 @@ async function csrOf(
     webcrypto,
   )
   const der = Buffer.from(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey))
-  const key = String(
-    createPrivateKey({ key: der, format: 'der', type: 'pkcs8' }).export({ type: 'pkcs8', format: 'pem' }),
-  )
-  der.fill(0)
-  return { csr: request.toString('pem'), key }
+  try {
+    const key = createPrivateKey({ key: der, format: 'der', type: 'pkcs8' })
+    return { csr: request.toString('pem'), key: String(key.export({ type: 'pkcs8', format: 'pem' })) }
+  } finally {
+    der.fill(0)
+  }
 }
 
 /**

@@ -161,14 +161,18 @@ async function decipherBlock(
     return decipherVariant(kbpk, head, enciphered, mac, options)
   }
   const { encipherment, authentication } = await protectionKeys(kbpk, options)
+  let clear: Uint8Array | undefined
+  let isRight = false
   try {
     const algorithm = kbpk.algorithm as SymmetricAlgorithm
-    const clear = await withCipher(algorithm, encipherment, cipher => decipherCbc(cipher, mac, enciphered))
+    clear = await withCipher(algorithm, encipherment, cipher => decipherCbc(cipher, mac, enciphered))
     const made = await macOf(algorithm, authentication, head, clear)
-    if (equalBytes(made, mac)) return clear
-    wipe(clear)
-    throw UNOPENED()
+    isRight = equalBytes(made, mac)
+    if (!isRight) throw UNOPENED()
+    return clear
   } finally {
+    // Also where the MAC could not be computed at all.
+    if (!isRight) wipe(clear)
     wipe(encipherment, authentication)
   }
 }
