@@ -1,6 +1,7 @@
 /**
- * One page about the run that has just ended: tests, vectors, coverage, tokens, packaging, sizes. Everything is read from what the
- * steps before left behind (reports/tests.json, coverage/coverage-summary.json, dist, package-lock.json); what is missing is said to be.
+ * One page about the run that has just ended: tests, vectors, coverage, tokens, packaging, sizes, and what failed. Everything is read
+ * from what the steps before left behind (reports/tests.json, coverage/coverage-summary.json, dist, package-lock.json); what is
+ * missing is said to be.
  */
 import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
@@ -114,6 +115,33 @@ function packaging() {
   row('runtime', `${runtime.join(', ')}; optional peers ${Object.keys(manifest.peerDependencies).join(', ')}`)
 }
 
+/** What failed, with the first lines of its message: last, so that it is seen also where only the end of a log is kept. */
+function failures() {
+  const failed = (json('reports/tests.json')?.testResults ?? []).flatMap(
+    ({ name, message, assertionResults }) => {
+      const file = name.replace(ROOT, '')
+      const tests = assertionResults
+        .filter(({ status }) => status === 'failed')
+        .map(({ fullName, failureMessages }) => ({
+          title: `${file}: ${fullName}`,
+          text: failureMessages.join('\n'),
+        }))
+      return tests.length === 0 && message ? [{ title: `${file}: the file itself`, text: message }] : tests
+    },
+  )
+  for (const { title, text } of failed.slice(0, 25)) {
+    row(
+      'FAILED',
+      title,
+      ...text
+        .split('\n')
+        .slice(0, 5)
+        .map(line => `  ${line.slice(0, 200)}`),
+    )
+  }
+  if (failed.length > 25) row('FAILED', `and ${failed.length - 25} more`)
+}
+
 const { name, version } = json('package.json')
 const commit = command('git', 'rev-parse', '--short', 'HEAD') ?? 'unknown'
 row(
@@ -124,4 +152,5 @@ tests()
 vectors()
 coverage()
 packaging()
+failures()
 console.log(`\n${'─'.repeat(100)}\n${rows.filter(line => line.trim() !== '').join('\n')}\n${'─'.repeat(100)}`)
