@@ -140,7 +140,7 @@ describe('isPlainBytes', () => {
   test.each<[string, unknown]>([
     ['no bytes', 'text'],
     ['an array of numbers', [1, 2]],
-    ['a Buffer', Buffer.alloc(8)],
+    ['a Buffer that claims another length', Object.defineProperty(Buffer.alloc(8), 'length', { value: 16 })],
     ['a subclass', new Longer(8)],
     ['one that claims another length', claiming],
     ['one whose buffer was taken away', gone],
@@ -150,7 +150,8 @@ describe('isPlainBytes', () => {
     expect(isPlainBytes(value)).toBe(false)
   })
 
-  test('true for a Uint8Array, also one that is part of another', () => {
+  test('true for a Uint8Array, also one that is part of another, and for a Buffer', () => {
+    expect(isPlainBytes(Buffer.from('12345678'))).toBe(true)
     expect(isPlainBytes(new Uint8Array(8))).toBe(true)
     expect(isPlainBytes(new Uint8Array(16).subarray(4, 12))).toBe(true)
   })

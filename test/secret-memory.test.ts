@@ -14,7 +14,11 @@ const EXCEPTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   'src/base/bytes.ts': {
     'new Uint8Array(new ArrayBuffer(length))': 'the birthplace itself',
     'new ArrayBuffer(length)': 'the birthplace itself',
+    'new Uint8Array(length)': 'memory for what is public',
     'Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)': 'a view, for what Buffer can do',
+  },
+  'src/backend/bound-key.ts': {
+    'publicBytes(length)': 'an enciphered PIN block, which goes to whoever asked for it',
   },
   'src/backend/software/bitslice-memory.ts': {
     "Buffer.from(WASM, 'base64')": 'the code of a module: public',
@@ -125,7 +129,7 @@ function makers(program: ts.Program, base: string): readonly (readonly [file: st
     if (ts.isSpreadElement(node)) return isBytes(node.expression)
     if (!ts.isCallExpression(node)) return false
     const { expression: callee } = node
-    if (ts.isIdentifier(callee)) return callee.text === 'randomBytes'
+    if (ts.isIdentifier(callee)) return callee.text === 'randomBytes' || callee.text === 'publicBytes'
     if (!ts.isPropertyAccessExpression(callee)) return false
     const name = callee.name.text
     const on = callee.expression
@@ -196,6 +200,7 @@ test('the rule sees each way to make one, and lets views and text pass', () => {
     '...bytes',
     "new TextEncoder().encode('x')",
     'randomBytes(8)',
+    'publicBytes(8)',
   ]
   const good = [
     'bytes.subarray(1)',
@@ -211,6 +216,7 @@ test('the rule sees each way to make one, and lets views and text pass', () => {
   const lines = [...bad, ...good].map(line => `use(${line})`)
   const text = `declare function use(...x: unknown[]): void
 declare function randomBytes(n: number): Uint8Array
+declare function publicBytes(n: number): Uint8Array
 declare const bytes: Uint8Array
 declare const maybe: Uint8Array | undefined
 declare const memory: ArrayBuffer

@@ -3,11 +3,11 @@
  */
 import type { KeyObject } from 'node:crypto'
 import { types } from 'node:util'
-import { type CallOptions, requireSignal, throwIfAborted } from '../base/arguments.js'
-import { ownCopy, secretBytes, snapshot, wipe, xorBytes } from '../base/bytes.js'
+import { type CallOptions, readCall, requireSignal, throwIfAborted } from '../base/arguments.js'
+import { ownCopy, publicBytes, secretBytes, snapshot, wipe, xorBytes } from '../base/bytes.js'
 import { ArgumentError, BackendError, InputError, isIssuerPinError, KeyError } from '../base/errors.js'
 import { requirePeriod } from '../key/period.js'
-import { type KeyOperation, operationsFor, refusedUse } from '../key/usage.js'
+import { type KeyOperation, operationsFor, refusedUse, USAGES } from '../key/usage.js'
 import { blockBytesOf, isEncipherment, isTdea } from '../primitives/algorithms.js'
 import { macBytes } from '../primitives/mac.js'
 import { SIGNATURE_BYTES, verifyEs256 } from '../primitives/p256.js'
@@ -20,6 +20,7 @@ import {
   readContentKeyRequest,
   readMacRequest,
   readMessage,
+  readMessageInPlace,
   requireHostDecipher,
   requireLength,
 } from './checks.js'
@@ -54,6 +55,13 @@ export interface Reference<Ref> {
 
 type Run = Job<Uint8Array>['run']
 
+/** A driver that enciphers while it is called. */
+type AtOnce<Ref> = BackendDriver<Ref> & Required<Pick<BackendDriver<Ref>, 'encipherInto'>>
+
+function answersAtOnce<Ref>(driver: BackendDriver<Ref>): driver is AtOnce<Ref> {
+  return driver.encipherInto !== undefined
+}
+
 /** 1 to 65,536 random bytes. */
 export async function randomBytesOf<Ref>(
   { driver, jobs }: OpenParts<Ref>,
@@ -82,16 +90,19 @@ export class BoundKey<Ref> implements KeyOperations {
   readonly #parts: OpenParts<Ref>
   readonly #reference: Reference<Ref>
   readonly #admitted: ReadonlySet<KeyOperation>
+  readonly #resultsArePublic: boolean
 
   constructor(facts: KeyFacts, parts: OpenParts<Ref>, reference: Reference<Ref>) {
     this.#facts = facts
     this.#parts = parts
     this.#reference = reference
     this.#admitted = operationsFor(facts.usage, facts.mode)
+    this.#resultsArePublic = USAGES[facts.usage].purpose === 'pin-block'
   }
 
   async encipher(blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
     const { driver, jobs } = this.#admit('encipher')
+    if (answersAtOnce(driver)) return this.#encipherAtOnce(driver, blocks, options)
     const input = this.#blocks(blocks)
     const run: Run = signal => driver.encipher(this.#reference.ref, input, signal)
     const admit = this.#asking('encipher', input.length)
@@ -103,6 +114,25 @@ export class BoundKey<Ref> implements KeyOperations {
       more: undefined,
       isRight: undefined,
     })
+  }
+
+  /** Nothing of it is ever in flight, and nothing but the result is made. */
+  #encipherAtOnce(driver: AtOnce<Ref>, blocks: Uint8Array, options: CallOptions | undefined): Uint8Array {
+    const input = this.#blocks(blocks)
+    const { length } = input
+    let out: Uint8Array | undefined
+    try {
+      this.#parts.jobs.begin(options, this.#asking('encipher', length))
+      // A PIN block that is enciphered is no secret; what a PVV is made of is one.
+      out = this.#resultsArePublic ? publicBytes(length) : secretBytes(length)
+      driver.encipherInto(this.#reference.ref, input, out)
+      return out
+    } catch (error) {
+      wipe(out)
+      throw coded(error)
+    } finally {
+      if (input !== blocks) wipe(input)
+    }
   }
 
   async decipher(blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
@@ -210,13 +240,17 @@ export class BoundKey<Ref> implements KeyOperations {
 
   async mac(request: MacRequest, message: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
     const { driver, jobs } = this.#admit('mac')
+    // First, because options may be anybody's object: between a look at the message and its use there is nobody's code.
+    const call = readCall(options)
     const parameters = readMacRequest(this.#facts, request)
-    const input = readMessage(message)
+    const { iv, derivation } = parameters
+    const inPlace = driver.blocksAtOnce === true && this.#parts.onOperation === undefined
+    const input = inPlace ? readMessageInPlace(message) : readMessage(message)
     const run: Run = signal => driver.mac(this.#reference.ref, parameters, input, signal)
     const outputBytes = macOutputBytes(this.#facts, parameters, input.length)
-    const more = [parameters.iv, ...(parameters.derivation ?? []).map(({ data }) => data)]
+    const more = derivation === undefined ? [iv] : [iv, ...derivation.map(({ data }) => data)]
     const admit = this.#asking('mac', isEncipherment(parameters.algorithm) ? outputBytes : 0)
-    return jobs.run(options, { run, input, outputBytes, more, admit, isRight: undefined })
+    return jobs.run(call, { run, input: ownOf(input, message), outputBytes, more, admit, isRight: undefined })
   }
 
   async deriveContentKey(request: ContentKeyRequest, options?: CallOptions): Promise<Uint8Array> {
@@ -375,13 +409,21 @@ export class Jobs {
     }
   }
 
-  /** The signal of a call that may begin; else the input, which was copied for it, is wiped. */
+  /** The signal of a call that may begin. */
+  begin(options: CallOptions | undefined, admit: (() => void) | undefined): AbortSignal | undefined {
+    if (this.#closing !== undefined) throw new BackendError('ERR_BACKEND_CLOSED', 'the backend is closed')
+    const signal = requireSignal(options)
+    throwIfAborted(signal)
+    if (admit === undefined) return signal
+    admit()
+    throwIfAborted(signal)
+    return signal
+  }
+
+  /** {@link begin}, and counted; else the input, which was copied for the call, is wiped. */
   #admit(options: CallOptions | undefined, job: Job<unknown>): AbortSignal | undefined {
     try {
-      if (this.#closing !== undefined) throw new BackendError('ERR_BACKEND_CLOSED', 'the backend is closed')
-      const signal = requireSignal(options)
-      throwIfAborted(signal)
-      job.admit?.()
+      const signal = this.begin(options, job.admit)
       this.#inFlight++
       return signal
     } catch (error) {

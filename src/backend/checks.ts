@@ -128,6 +128,13 @@ export function readMessage(message: Uint8Array): Uint8Array {
   return copy
 }
 
+/** {@link readMessage}, but the message itself where nothing about it can be other than it seems. */
+export function readMessageInPlace(message: Uint8Array): Uint8Array {
+  if (!isPlainBytes(message)) return readMessage(message)
+  requireLength('message', message.length, 0, MAX_INPUT_BYTES)
+  return message
+}
+
 export function requireHostDecipher(key: KeyFacts): void {
   if (key.hostDecipher) return
   if (USAGES[key.usage].purpose === 'key-block') {

@@ -122,8 +122,8 @@ export interface KeyIdentity {
 export interface BackendDriver<Ref> {
   readonly name: string
   /**
-   * True where `encipher`, `decipher` and `reencipher` answer at once, write nothing into the blocks they are given and
-   * keep nothing of them: then the front does not copy the blocks.
+   * True where `encipher`, `decipher`, `reencipher` and `mac` have read what they are given when they return, write nothing
+   * into it and keep nothing of it: then the front does not copy blocks and messages.
    */
   readonly blocksAtOnce?: boolean
   /**
@@ -136,6 +136,11 @@ export interface BackendDriver<Ref> {
   release?(ref: Ref): void
   /** ECB over n ≥ 1 blocks of the key's cipher: 8 bytes TDEA, 16 AES. */
   encipher(ref: Ref, blocks: Uint8Array, signal: AbortSignal | undefined): MaybePromise<Uint8Array>
+  /**
+   * `encipher` into memory as long as the blocks, of which nothing is kept. For a driver that answers at once: it spares the
+   * front all that is for operations in flight.
+   */
+  encipherInto?(ref: Ref, blocks: Uint8Array, out: Uint8Array): void
   /** Its inverse. Called for keys that admit host decipherment only. */
   decipher(ref: Ref, blocks: Uint8Array, signal: AbortSignal | undefined): MaybePromise<Uint8Array>
   /** `decipher` under the key XOR a mask. Absent where keys do not give variants of themselves, as in a token. */

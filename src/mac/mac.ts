@@ -2,7 +2,7 @@
 
 import { type Key, operationsOf, requireKey } from '../backend/key.js'
 import { type CallOptions, readOptions } from '../base/arguments.js'
-import { equalBytes, ownCopy, snapshot, wipe } from '../base/bytes.js'
+import { equalBytes, ownCopy, snapshot, withWiped } from '../base/bytes.js'
 import { ArgumentError, InputError } from '../base/errors.js'
 import { requireUse } from '../key/usage.js'
 import type { MacAlgorithm, MacPadding } from '../primitives/algorithms.js'
@@ -36,20 +36,11 @@ function requireMacLength(key: Key, length: number): void {
   }
 }
 
-/** Computes the full-length MAC, hands it over, and wipes it. */
-async function withFullMac<T>(
-  input: MacInput,
-  options: CallOptions | undefined,
-  use: (full: Uint8Array) => T,
-): Promise<T> {
+/** The full-length MAC, which the caller hands out or wipes. */
+function fullMac(input: MacInput, options: CallOptions | undefined): Promise<Uint8Array> {
   const { key, message, algorithm, padding, iv } = input
   const request = iv === undefined ? { algorithm, padding } : { algorithm, padding, iv }
-  const full = await operationsOf(key).mac(request, message, options)
-  try {
-    return use(full)
-  } finally {
-    wipe(full)
-  }
+  return operationsOf(key).mac(request, message, options)
 }
 
 /** What {@link generateMac} takes. */
@@ -77,7 +68,8 @@ export async function generateMac(input: GenerateMacInput, options?: CallOptions
   requireKey(key, 'key')
   requireUse(key, 'mac', 'generate')
   requireMacLength(key, length)
-  return withFullMac(request, options, full => ownCopy(full.subarray(0, length)))
+  const full = await fullMac(request, options)
+  return full.length === length ? full : withWiped(full, whole => ownCopy(whole.subarray(0, length)))
 }
 
 /** What {@link verifyMac} takes. */
@@ -110,5 +102,5 @@ export async function verifyMac(input: VerifyMacInput, options?: CallOptions): P
   requireUse(key, 'mac', 'verify')
   requireMacLength(key, length)
   const given = snapshot(mac, 'mac')
-  return withFullMac(request, options, full => equalBytes(full.subarray(0, length), given))
+  return withWiped(await fullMac(request, options), full => equalBytes(full.subarray(0, length), given))
 }

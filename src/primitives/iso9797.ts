@@ -6,19 +6,20 @@
  *     method 2   D  80  00 …              always at least one byte
  *     method 3   L  D  00 …               L: the length of D in bits, big-endian, one block; then as method 1
  */
-import { concatBytes, ownCopy, requireBytes, secretBytes, wipe } from '../base/bytes.js'
+import { concatBytes, ownCopy, requireBytes, secretBytes, wipe, withWiped } from '../base/bytes.js'
 import { ArgumentError, InputError } from '../base/errors.js'
 import type { MacPadding } from './algorithms.js'
 
 /** The padding methods that ISO/IEC 9797-1 numbers. CMAC pads by itself. */
 export type Iso9797Padding = Exclude<MacPadding, 'none'>
 
-/** What each method puts around the message: length block in front, bytes that always follow. */
-const METHODS: Readonly<Record<Iso9797Padding, { lengthBlock: boolean; marker: readonly number[] }>> = {
-  1: { lengthBlock: false, marker: [] },
-  2: { lengthBlock: false, marker: [0x80] },
-  3: { lengthBlock: true, marker: [] },
+/** What each method puts around the message: length block in front, how many {@link MARKER}s behind. */
+const METHODS: Readonly<Record<Iso9797Padding, { lengthBlock: boolean; marker: 0 | 1 }>> = {
+  1: { lengthBlock: false, marker: 0 },
+  2: { lengthBlock: false, marker: 1 },
+  3: { lengthBlock: true, marker: 0 },
 }
+const MARKER = 0x80
 
 /**
  * Pads a message for a MAC: a positive multiple of `blockBytes`, in memory of its own, which the caller wipes.
@@ -38,19 +39,57 @@ export function padMessage(
   message: Uint8Array,
   blockBytes: number,
 ): Uint8Array<ArrayBuffer> {
+  const padded = secretBytes(paddedLength(method, message, blockBytes))
+  writePadded(method, message, blockBytes, padded)
+  return padded
+}
+
+/** Where a message of usual length is padded: to make memory for it takes longer than to MAC it. */
+const scratch = { bytes: secretBytes(1024), busy: false }
+
+/** Hands a padded message to `use`, which keeps nothing of it, and wipes it. Errors: as {@link padMessage}; what `use` throws. */
+export function withPadded<T>(
+  method: MacPadding,
+  message: Uint8Array,
+  blockBytes: number,
+  use: (padded: Uint8Array) => T,
+): T {
+  const length = paddedLength(method, message, blockBytes)
+  if (scratch.busy || length > scratch.bytes.length)
+    return withWiped(padMessage(method, message, blockBytes), use)
+  scratch.busy = true
+  const padded = scratch.bytes.subarray(0, length)
+  try {
+    writePadded(method, message, blockBytes, padded)
+    return use(padded)
+  } finally {
+    wipe(padded)
+    scratch.busy = false
+  }
+}
+
+function paddedLength(method: MacPadding, message: Uint8Array, blockBytes: number): number {
   requireBytes(message, 'message')
   if (!Number.isInteger(blockBytes) || blockBytes < 4 || blockBytes > 16) {
     throw new ArgumentError('blockBytes must be a whole number from 4 to 16')
   }
-  if (!isNumbered(method)) throw new ArgumentError('padding must be 1, 2 or 3')
-  const { lengthBlock, marker } = METHODS[method]
-  const blocks = Math.max(1, Math.ceil((message.length + marker.length) / blockBytes))
+  const { lengthBlock, marker } = rowOf(method)
+  const blocks = Math.max(1, Math.ceil((message.length + marker) / blockBytes))
+  return (lengthBlock ? blockBytes : 0) + blocks * blockBytes
+}
+
+/** Into zeroed memory of the right length. */
+function writePadded(method: MacPadding, message: Uint8Array, blockBytes: number, padded: Uint8Array): void {
+  const { lengthBlock, marker } = rowOf(method)
   const front = lengthBlock ? blockBytes : 0
-  const padded = secretBytes(front + blocks * blockBytes)
   padded.set(message, front)
-  padded.set(marker, front + message.length)
+  if (marker > 0) padded[front + message.length] = MARKER
   if (lengthBlock) writeBitLength(padded.subarray(0, blockBytes), message.length)
-  return padded
+}
+
+function rowOf(method: MacPadding): (typeof METHODS)[Iso9797Padding] {
+  if (!isNumbered(method)) throw new ArgumentError('padding must be 1, 2 or 3')
+  return METHODS[method]
 }
 
 function isNumbered(padding: MacPadding): padding is Iso9797Padding {

@@ -15,7 +15,7 @@ import {
   type MacAlgorithm,
   type MacPadding,
 } from './algorithms.js'
-import { type BlockCipher, cbcMac, padMessage, retailMac } from './iso9797.js'
+import { type BlockCipher, cbcMac, padMessage, retailMac, withPadded } from './iso9797.js'
 
 /** The low byte of R_b for each block length (SP 800-38B, 5.3). */
 const REDUCTION: Readonly<Record<BlockCipher['blockBytes'], number>> = { 8: 0x1b, 16: 0x87 }
@@ -167,15 +167,6 @@ export function computeMac(request: MacComputation, ciphers: MacCiphers, message
   if (!Object.hasOwn(COMPUTE, request.algorithm)) throw new ArgumentError('MAC algorithm is not known')
   const iv = request.iv ?? ZERO_IV[ciphers.last.blockBytes]
   return COMPUTE[request.algorithm](ciphers, iv, message, request.padding)
-}
-
-function withPadded(
-  padding: MacPadding,
-  message: Uint8Array,
-  blockBytes: number,
-  use: (padded: Uint8Array) => Uint8Array,
-): Uint8Array {
-  return withWiped(padMessage(padding, message, blockBytes), use)
 }
 
 /** ECB out of CBC: each block by itself, with a zero chaining value. In memory of its own. */

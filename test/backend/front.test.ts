@@ -1,6 +1,13 @@
 import { describe, expect, test } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
-import { type BackendDriver, openBackend, TRANSLATIONS, USAGES } from '../../src/index.js'
+import {
+  type Backend,
+  type BackendDriver,
+  type KeyUsage,
+  openBackend,
+  TRANSLATIONS,
+  USAGES,
+} from '../../src/index.js'
 import { failure } from '../support/errors.js'
 
 /** A driver that answers when told to, so that tests decide what is in flight. */
@@ -103,6 +110,63 @@ describe('operations in flight', () => {
     await failure(() => backend.randomBytes(8), 'ERR_BACKEND_FAILED')
     await backend.close()
     expect(calls).toEqual(['close'])
+  })
+})
+
+describe('a driver that enciphers at once, into memory of the front', () => {
+  const open = (encipherInto: BackendDriver<undefined>['encipherInto']) =>
+    openBackend({ ...slowDriver().driver, ...(encipherInto && { encipherInto }) })
+  const bound = async (backend: Backend, usage: KeyUsage = 'pin-encryption') =>
+    operationsOf(await backend.bind({ kid: 'K', usage }))
+
+  test.each(['pin-encryption', 'visa-pvv'] as const)(
+    '%s: it gets a copy of the blocks and fills the result',
+    async usage => {
+      const given: Uint8Array[] = []
+      const key = await bound(
+        open((_ref, blocks, out) => {
+          given.push(blocks)
+          out.set(blocks.map(byte => byte ^ 0xff))
+        }),
+        usage,
+      )
+      const blocks = Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8)
+      const result = await key.encipher(blocks)
+      expect([...result]).toEqual([254, 253, 252, 251, 250, 249, 248, 247])
+      expect(result.buffer.byteLength).toBe(8)
+      expect(given[0]).not.toBe(blocks)
+      expect([...(given[0] ?? [])]).toEqual([0, 0, 0, 0, 0, 0, 0, 0])
+    },
+  )
+
+  test('what it throws is not passed on, and what it wrote is wiped', async () => {
+    const results: Uint8Array[] = []
+    const key = await bound(
+      open((_ref, _blocks, out) => {
+        results.push(out.fill(7))
+        throw new Error('with a secret in it')
+      }),
+    )
+    await failure(() => key.encipher(new Uint8Array(8)), 'ERR_BACKEND_FAILED')
+    expect([...(results[0] ?? [])]).toEqual([0, 0, 0, 0, 0, 0, 0, 0])
+  })
+
+  test('it is not asked after an abort, after closing, or where the opener refuses', async () => {
+    let calls = 0
+    const encipherInto = () => {
+      calls++
+    }
+    const aborting = new AbortController()
+    const driver = { ...slowDriver().driver, encipherInto }
+    const hooked = await bound(openBackend(driver, { onOperation: () => aborting.abort() }))
+    const { signal } = aborting
+    await failure(() => hooked.encipher(new Uint8Array(8), { signal }), 'ERR_ABORTED')
+    await failure(() => hooked.encipher(new Uint8Array(8), { signal }), 'ERR_ABORTED')
+    const backend = openBackend(driver)
+    const key = await bound(backend)
+    await backend.close()
+    await failure(() => key.encipher(new Uint8Array(8)), 'ERR_BACKEND_CLOSED')
+    expect(calls).toBe(0)
   })
 })
 

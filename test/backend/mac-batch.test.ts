@@ -1,6 +1,6 @@
 /** MACs in flight together give what each gives alone, whatever else is asked for in the same turn. */
 import { randomBytes } from 'node:crypto'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { BitsliceTdea } from '../../src/backend/software/engine-bitslice.js'
 import { generateMac, type Key, type MacAlgorithm } from '../../src/index.js'
 import { softwareBackend } from '../../src/software.js'
@@ -79,16 +79,40 @@ describe('MACs in flight', () => {
     await failure(() => ask(keys, { which: 1, message, padding: 1 }), 'ERR_BACKEND_CLOSED')
   })
 
+  test('the first of a turn is computed at once, and so is the first of the next', async () => {
+    const cbcMacs = vi.spyOn(BitsliceTdea.prototype, 'cbcMacs')
+    const messages = Array.from({ length: 30 }, () => randomBytes(9))
+    const request = { which: 0, padding: 2 } as const
+    for (const message of messages) {
+      expect(hex(await ask(ours, { ...request, message }))).toBe(
+        hex(await ask(theirs, { ...request, message })),
+      )
+    }
+    expect(cbcMacs).not.toHaveBeenCalled()
+    await Promise.all(messages.map(message => ask(ours, { ...request, message })))
+    expect(cbcMacs.mock.calls.map(([, waiting]) => waiting.length)).toEqual([29])
+    cbcMacs.mockRestore()
+  })
+
+  test('a long message is padded in memory of its own', async () => {
+    for (const length of [1015, 1016, 1017, 5000]) {
+      const one = { which: 0, message: randomBytes(length), padding: 2 } as const
+      expect(hex(await ask(ours, one)), `${length}`).toBe(hex(await ask(theirs, one)))
+    }
+  })
+
   test('where the engine fails, all that wait are refused alike', async () => {
     const { cbcMacs } = BitsliceTdea.prototype
     BitsliceTdea.prototype.cbcMacs = () => {
       throw new Error('as if the module trapped')
     }
     try {
-      const pending = Array.from({ length: 20 }, () =>
+      const pending = Array.from({ length: 21 }, () =>
         ask(ours, { which: 0, message: randomBytes(9), padding: 2 }),
       )
-      for (const one of await Promise.allSettled(pending)) {
+      const [first, ...waiting] = await Promise.allSettled(pending)
+      expect(first).toMatchObject({ status: 'fulfilled' })
+      for (const one of waiting) {
         expect(one).toMatchObject({ status: 'rejected', reason: { code: 'ERR_BACKEND_FAILED' } })
       }
     } finally {

@@ -12,6 +12,21 @@ const KEY = fromHex('0123456789ABCDEFFEDCBA9876543210', 'key')
 const ZERO = new Uint8Array(8)
 const BYTES_123 = Uint8Array.from({ length: 123 }, (_, i) => i)
 
+test('a cipher that MACs on its part while a message is padded has memory of its own for it', () => {
+  const ciphers = nodeCiphers(KEY)
+  const request = { algorithm: 'iso9797-1-alg1', padding: 2 } as const
+  const inner: string[] = []
+  const last: BlockCipher = {
+    blockBytes: 8,
+    encipherCbc: (iv, data) => {
+      inner.push(toHex(computeMac(request, ciphers, ZERO)))
+      return ciphers.last.encipherCbc(iv, data)
+    },
+  }
+  expect(toHex(computeMac(request, { last }, BYTES_123))).toBe(toHex(computeMac(request, ciphers, BYTES_123)))
+  expect(inner).toEqual([toHex(computeMac(request, ciphers, ZERO))])
+})
+
 describe('refused', () => {
   const ciphers = nodeCiphers(KEY)
   test.each([

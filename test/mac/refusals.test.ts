@@ -107,12 +107,22 @@ describe('the full-length MAC', () => {
     return Promise.all(mac.mock.results.map(({ value }): Promise<Uint8Array> => value))
   }
 
-  test('is wiped after generateMac, and what the verb returned is another', async () => {
+  test('is wiped after generateMac of a shorter one, and what the verb returned is another', async () => {
     let mac = new Uint8Array()
     const [full] = await given(async () => {
-      mac = Uint8Array.from(await generateMac(retail()))
+      mac = Uint8Array.from(await generateMac(retail({ length: 7 })))
     })
     expect([...(full ?? [])]).toEqual([0, 0, 0, 0, 0, 0, 0, 0])
+    expect(mac.some(byte => byte !== 0)).toBe(true)
+  })
+
+  test('is itself what generateMac returns where all of it is wanted', async () => {
+    let mac: Uint8Array = new Uint8Array()
+    const [full] = await given(async () => {
+      mac = await generateMac(retail())
+    })
+    expect(full).toBe(mac)
+    expect(mac.length).toBe(8)
     expect(mac.some(byte => byte !== 0)).toBe(true)
   })
 

@@ -77,20 +77,33 @@ export class BitsliceTdea implements TdeaCipher {
   }
 
   encipher(blocks: Uint8Array): Uint8Array {
-    if (blocks.length === BLOCK_BYTES) return this.#one(blocks, this.#forward)
-    return this.#inMemory(blocks, count => this.#ecb(count, true))
+    return this.#made(blocks, out => this.encipherInto(blocks, out))
+  }
+
+  encipherInto(blocks: Uint8Array, out: Uint8Array): void {
+    if (blocks.length === BLOCK_BYTES) this.#one(blocks, out, this.#forward)
+    else this.#inMemory(blocks, out, count => this.#ecb(count, true))
   }
 
   decipher(blocks: Uint8Array): Uint8Array {
-    if (blocks.length === BLOCK_BYTES) return this.#one(blocks, this.#backward)
-    return this.#inMemory(blocks, count => this.#ecb(count, false))
+    return this.#made(blocks, out => {
+      if (blocks.length === BLOCK_BYTES) this.#one(blocks, out, this.#backward)
+      else this.#inMemory(blocks, out, count => this.#ecb(count, false))
+    })
+  }
+
+  /** What `fill` writes, in memory of its own. */
+  #made({ length }: Uint8Array, fill: (out: Uint8Array) => void): Uint8Array {
+    const out = secretBytes(length)
+    fill(out)
+    return out
   }
 
   /** Deciphers here and enciphers under `to` in one pass: what is clear never leaves the planes it is in. */
   reencipher(to: TdeaCipher, blocks: Uint8Array): Uint8Array | undefined {
     if (!(to instanceof BitsliceTdea) || to.#memory !== this.#memory) return undefined
     to.#requireOpen()
-    return this.#inMemory(blocks, count => {
+    const pass = (count: number): void => {
       const alone = this.#groups(count, at => {
         this.#slice(at, false)
         to.#slice(at, true)
@@ -98,14 +111,15 @@ export class BitsliceTdea implements TdeaCipher {
       if (alone === 0) return
       this.#scalar(BLOCKS + BLOCK_BYTES * (count - alone), alone, false)
       to.#scalar(BLOCKS + BLOCK_BYTES * (count - alone), alone, true)
-    })
+    }
+    return this.#made(blocks, out => this.#inMemory(blocks, out, pass))
   }
 
   encipherCbc(iv: Uint8Array, data: Uint8Array): Uint8Array {
     const { bytes } = this.#memory
     bytes.set(iv, IV)
     try {
-      return this.#inMemory(data, count => this.#cbc(BLOCKS, count))
+      return this.#made(data, out => this.#inMemory(data, out, count => this.#cbc(BLOCKS, count)))
     } finally {
       bytes.fill(0, IV, IV + BLOCK_BYTES)
     }
@@ -183,10 +197,9 @@ export class BitsliceTdea implements TdeaCipher {
   }
 
   /** One block, without the calls that cost more than the bytes they move. */
-  #one(block: Uint8Array, [k1, k2, k3, step]: Schedule): Uint8Array {
+  #one(block: Uint8Array, out: Uint8Array, [k1, k2, k3, step]: Schedule): void {
     this.#requireOpen()
     const { bytes, functions } = this.#memory
-    const out = secretBytes(BLOCK_BYTES)
     for (let i = 0; i < BLOCK_BYTES; i++) bytes[BLOCKS + i] = block[i] as number
     // Unlike the calls below, this one cannot fail between writing and wiping: all addresses are in the memory.
     functions.ecb(BLOCKS, 1, k1, k2, k3, step)
@@ -194,15 +207,13 @@ export class BitsliceTdea implements TdeaCipher {
       out[i] = bytes[BLOCKS + i] as number
       bytes[BLOCKS + i] = 0
     }
-    return out
   }
 
-  /** Hands blocks over to `use`, at BLOCKS, and returns what is there afterwards. Leaves nothing there. */
-  #inMemory(blocks: Uint8Array, use: (count: number) => void): Uint8Array {
+  /** Hands blocks over to `use`, at BLOCKS, and takes what is there afterwards. Leaves nothing there. */
+  #inMemory(blocks: Uint8Array, out: Uint8Array, use: (count: number) => void): void {
     this.#requireOpen()
     requireWholeBlocks(blocks)
     const { bytes } = this.#memory
-    const out = secretBytes(blocks.length)
     for (let from = 0; from < blocks.length; from += BLOCKS_BYTES) {
       const part = blocks.length <= BLOCKS_BYTES ? blocks : blocks.subarray(from, from + BLOCKS_BYTES)
       try {
@@ -213,7 +224,6 @@ export class BitsliceTdea implements TdeaCipher {
         bytes.fill(0, BLOCKS, BLOCKS + GROUP_BYTES * Math.ceil(part.length / GROUP_BYTES))
       }
     }
-    return out
   }
 
   /** Chains blocks in place, from IV; IV is then their last. */

@@ -1,10 +1,12 @@
 /**
  * MACs that are asked for in one turn of the event loop, computed side by side where the engine can: a thousand messages
- * under one key cost little more than the longest of them. What is asked for alone is computed alone.
+ * under one key cost little more than the longest of them. What is asked for first in a turn is computed at once: who
+ * awaits one MAC after the other waits for nothing, and nothing is copied for it.
  */
 import { ownCopy, secretBytes, wipe } from '../../base/bytes.js'
-import { type BlockCipher, padMessage, retailMac } from '../../primitives/iso9797.js'
+import { type BlockCipher, cbcMac, padMessage, retailMac } from '../../primitives/iso9797.js'
 import { computeMac, type MacCiphers, type MacComputation } from '../../primitives/mac.js'
+import type { MaybePromise } from '../driver.js'
 import type { TdeaCipher } from './tdea-engine.js'
 
 /** A TDEA cipher that can chain many messages side by side. */
@@ -19,7 +21,8 @@ interface BatchCiphers {
 interface Waiting {
   readonly ciphers: BatchCiphers
   readonly request: MacComputation
-  readonly message: Uint8Array
+  /** Padded, and in memory of its own: the caller's message is the caller's again. */
+  readonly padded: Uint8Array
   readonly resolve: (mac: Uint8Array) => void
   readonly reject: (error: unknown) => void
 }
@@ -47,17 +50,26 @@ function hasManyChains(cipher: BlockCipher): cipher is ManyChains {
 /** The MACs of one backend that wait for the end of this turn. */
 export class MacBatch {
   #waiting: Waiting[] = []
+  #isFirst = true
+  readonly #endOfTurn = (): void => this.#run()
 
-  /** The full-length MAC, at the end of this turn. The message must stay as it is until then. */
-  add(ciphers: BatchCiphers, request: MacComputation, message: Uint8Array): Promise<Uint8Array> {
+  /** The full-length MAC: now, or at the end of this turn where another one came first. The message is read now. */
+  add(ciphers: BatchCiphers, request: MacComputation, message: Uint8Array): MaybePromise<Uint8Array> {
+    if (this.#isFirst) {
+      this.#isFirst = false
+      queueMicrotask(this.#endOfTurn)
+      return computeMac(request, ciphers, message)
+    }
+    const padded = padMessage(request.padding, message, BLOCK_BYTES)
     return new Promise((resolve, reject) => {
-      if (this.#waiting.push({ ciphers, request, message, resolve, reject }) === 1)
-        queueMicrotask(() => this.#run())
+      this.#waiting.push({ ciphers, request, padded, resolve, reject })
     })
   }
 
   #run(): void {
+    this.#isFirst = true
     const waiting = this.#waiting
+    if (waiting.length === 0) return
     this.#waiting = []
     const groups: Waiting[][] = []
     for (const one of waiting) {
@@ -83,34 +95,37 @@ function settle(group: readonly Waiting[]): void {
   const [first] = group
   if (first === undefined) return
   try {
-    const macs =
-      group.length < WORTH_TOGETHER
-        ? group.map(({ request, ciphers, message }) => computeMac(request, ciphers, message))
-        : sideBySide(group, first)
+    const macs = group.length < WORTH_TOGETHER ? group.map(alone) : sideBySide(group, first)
     macs.forEach((mac, i) => {
       group[i]?.resolve(mac)
     })
   } catch (error) {
     for (const { reject } of group) reject(error)
+  } finally {
+    for (const { padded } of group) wipe(padded)
   }
+}
+
+const ZERO_IV: Uint8Array = secretBytes(BLOCK_BYTES)
+
+function alone({ ciphers: { last, chain }, request: { iv = ZERO_IV }, padded }: Waiting): Uint8Array {
+  return chain === undefined ? cbcMac(last, iv, padded) : retailMac({ chain, last }, iv, padded)
 }
 
 /**
  * Algorithm 1 is the chain's last block; algorithm 3 is the chain under K1 for all blocks but the last, and then one
  * encipherment of the last block, for all messages at once (as {@link retailMac} has it for one).
  */
-function sideBySide(group: readonly Waiting[], { ciphers, request }: Waiting): Uint8Array[] {
-  const { last, chain } = ciphers
-  const padded = group.map(({ message }) => padMessage(request.padding, message, BLOCK_BYTES))
-  const iv = secretBytes(BLOCK_BYTES)
+function sideBySide(group: readonly Waiting[], { ciphers: { last, chain } }: Waiting): Uint8Array[] {
+  const padded = group.map(one => one.padded)
   let states: Uint8Array | undefined
   let macs: Uint8Array | undefined
   try {
     if (chain === undefined) {
-      macs = last.cbcMacs(iv, padded)
+      macs = last.cbcMacs(ZERO_IV, padded)
     } else {
       states = chain.cbcMacs(
-        iv,
+        ZERO_IV,
         padded.map(bytes => bytes.subarray(0, -BLOCK_BYTES)),
       )
       mixIn(states, padded)
@@ -119,7 +134,7 @@ function sideBySide(group: readonly Waiting[], { ciphers, request }: Waiting): U
     const all = macs
     return group.map((_, i) => ownCopy(all.subarray(BLOCK_BYTES * i, BLOCK_BYTES * (i + 1))))
   } finally {
-    wipe(states, macs, ...padded)
+    wipe(states, macs)
   }
 }
 

@@ -114,6 +114,11 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
     return need(ref.tdea ?? ref.aes).encipher(blocks)
   }
 
+  encipherInto(ref: ReadyKey, blocks: Uint8Array, out: Uint8Array): void {
+    if (ref.tdea?.encipherInto !== undefined) ref.tdea.encipherInto(blocks, out)
+    else withWiped(this.encipher(ref, blocks), result => out.set(result))
+  }
+
   decipher(ref: ReadyKey, blocks: Uint8Array): Uint8Array {
     return need(ref.tdea ?? ref.aes).decipher(blocks)
   }

@@ -6,6 +6,8 @@ export interface TdeaCipher {
   readonly blockBytes: 8
   /** Whole blocks, each by itself (ECB). */
   encipher(blocks: Uint8Array): Uint8Array
+  /** Where it can be had for less: {@link encipher} into memory as long as the blocks. */
+  encipherInto?(blocks: Uint8Array, out: Uint8Array): void
   /** The other way. */
   decipher(blocks: Uint8Array): Uint8Array
   /** Whole blocks in one chain from the IV (CBC). */

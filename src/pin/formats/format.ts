@@ -80,14 +80,17 @@ export function writeField(
   const mask = account ? panDigits(pan) : NO_ACCOUNT
   const fill =
     filler[0] === filler[1] ? undefined : uniformNibbles(filler, BODY_NIBBLES - digits.length, random)
-  const nibbleAt = (i: number): number => {
+  const { length } = digits
+  to[at] = (control << 4) | length
+  let high = 0
+  for (let i = 0; i < BODY_NIBBLES; i++) {
     // Reads within bounds only: one outside makes all further reads of the loop slow.
-    const plain = i < digits.length ? digits[i] : fill === undefined ? filler[0] : fill[i - digits.length]
-    return (plain ?? filler[0]) ^ (mask.length === 0 ? 0 : accountNibble(mask, i))
+    const plain = (i < length ? digits[i] : fill === undefined ? filler[0] : fill[i - length]) as number
+    const nibble = account ? plain ^ accountNibble(mask, i) : plain
+    if ((i & 1) === 0) high = nibble << 4
+    else to[at + 1 + (i >> 1)] = high | nibble
   }
-  to[at] = (control << 4) | digits.length
-  for (let i = 0; i < BODY_NIBBLES; i += 2) to[at + 1 + (i >> 1)] = (nibbleAt(i) << 4) | nibbleAt(i + 1)
-  wipe(fill)
+  if (fill !== undefined) wipe(fill)
 }
 
 /** Nibbles from `low` to `high`, each with the same chance: what a byte holds beyond a multiple of their number is drawn again. */
