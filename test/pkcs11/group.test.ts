@@ -27,11 +27,7 @@ async function bench(count = 2): Promise<Bench> {
     fakes,
     events,
     until: async condition => {
-      for (let i = 0; i < 2000; i++) {
-        if (await condition()) return
-        await new Promise(resolve => setTimeout(resolve, 1))
-      }
-      throw new Error('it does not come to that')
+      while (!(await condition())) await new Promise(resolve => setImmediate(resolve))
     },
     open: more => {
       const members = fakes.map(fake => optionsFor(fake))

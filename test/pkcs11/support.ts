@@ -12,8 +12,8 @@ export function optionsFor(fake: FakeToken, more: Partial<KeyStoreOptions> = {})
 /** Pauses that take no time, without jitter. */
 export const AT_ONCE: Surroundings = {
   later: step => {
-    const timer = setTimeout(step, 0)
-    return () => clearTimeout(timer)
+    const next = setImmediate(step)
+    return () => clearImmediate(next)
   },
   random: () => 0,
 }
