@@ -243,6 +243,8 @@ class Pkcs11Driver implements BackendDriver<KeyRef> {
     }
     try {
       const { ok, detail } = await this.#run('health', { keys: [...this.#bound.values()] }, signal)
+      // A wrong answer is not only reported: the token is not used before it has been tried anew.
+      if (!ok) void this.#exercise()
       const { stuck } = this.#executor
       const more = stuck === 0 ? detail : `${detail}; ${stuck} calls have hung`
       return { ok, state: this.#supervisor.state, detail: more }

@@ -353,7 +353,7 @@ class GroupDriver implements BackendDriver<GroupRef> {
           // Its time is up; there is none for another member.
           throw error
         }
-        if (isWrongKey(error)) this.#refuse(member, error)
+        if (isWrong(error)) this.#refuse(member, error)
         else if (isAway(error) || isLockedOut(error)) this.#lose(member, error)
         else throw error
       }
@@ -511,8 +511,10 @@ function isBusy(error: unknown): boolean {
   return isIssuerPinError(error) && error.code === 'ERR_BACKEND_BUSY'
 }
 
-/** A key by that kid which is not the one that was bound. */
-function isWrongKey(error: unknown): boolean {
+/** A key by that kid which is not the one that was bound, or a token that computes wrongly. */
+function isWrong(error: unknown): boolean {
+  if (!isIssuerPinError(error)) return false
+  if (error.code === 'ERR_PKCS11_SELF_TEST') return true
   return (
     error instanceof KeyError &&
     ['ERR_KEY_CHECK_VALUE', 'ERR_KEY_NOT_FOUND', 'ERR_KEY_AMBIGUOUS'].includes(error.code)

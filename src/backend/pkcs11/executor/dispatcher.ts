@@ -4,21 +4,25 @@
  * native call still computes after that is wiped.
  *
  * What waits is put together: queued ECB jobs of one key and direction become one native call of up to 8192 blocks, each
- * caller getting its own part. Nothing waits in order to be put together.
+ * caller getting its own part. Nothing waits in order to be put together. One block more goes with them, whose answer is
+ * known: the zero block, which shows the key's check value, or the first block once more. Where it comes back wrong nobody
+ * gets anything, and the token is tried anew.
  *
  * A job that fails because something was lost is tried once more after the supervisor has brought it back: all jobs are
  * idempotent.
  */
 
 import { types } from 'node:util'
-import { concatBytes, ownCopy, secretBytes, wipe } from '../../../base/bytes.js'
+import { concatBytes, equalBytes, fromHex, ownCopy, secretBytes, wipe } from '../../../base/bytes.js'
 import { systemClock, whenAborted } from '../../../base/deadline.js'
 import { DEFAULTS } from '../../../base/defaults.js'
-import { AbortedError, BackendError } from '../../../base/errors.js'
+import { AbortedError, BackendError, isIssuerPinError } from '../../../base/errors.js'
+import { blockBytesOf } from '../../../primitives/algorithms.js'
 import { MAX_INPUT_BYTES } from '../../checks.js'
 import type { MaybePromise } from '../../driver.js'
 import { cureOf } from '../binding/errors.js'
 import type { KeyRef } from '../keys/key-table.js'
+import { wrongAnswer } from '../mechanisms/cipher.js'
 import type { BlocksJob, Executor, JobName, Jobs } from './executor.js'
 import type { Rung, Supervisor } from './supervisor.js'
 
@@ -92,7 +96,7 @@ export class Dispatcher {
     try {
       return this.#timed(name, job)
     } catch (error) {
-      if (cureOf(error) === 'none') throw error
+      if (cureOf(error) === 'none' && !isWrongAnswer(error)) throw error
       // Something was lost: now it is a matter of time, and of the caller's.
       return this.#enqueue(name, job, signal, error)
     }
@@ -222,7 +226,7 @@ export class Dispatcher {
     first.begun = true
     if (!this.#limits.coalesce || first.alone || !ECB.includes(first.name)) return batch
     const { key, blocks, fields } = first.job as BlocksJob
-    let bytes = blocks.length
+    let bytes = blocks.length + blockBytesOf(key.algorithm)
     for (const entry of this.#queue) {
       if (entry.name !== first.name || entry.alone) continue
       const other = entry.job as BlocksJob
@@ -245,14 +249,28 @@ export class Dispatcher {
       return
     }
     const jobs = batch.map(entry => entry.job as BlocksJob)
-    const together = concatBytes(...jobs.map(job => job.blocks))
-    const { key, fields } = first.job as BlocksJob
+    const { key, blocks, fields } = first.job as BlocksJob
+    const width = blockBytesOf(key.algorithm)
+    // What the zero block becomes is known where the key shows it as its check value.
+    const zero = first.name === 'encipher' && !fields && key.checkValue.method === 'encrypt-zero'
+    const witness = zero ? secretBytes(width) : ownCopy(blocks.subarray(0, width))
+    const together = concatBytes(...jobs.map(job => job.blocks), witness)
     const between =
-      fields === undefined ? {} : { fields: concatBytes(...jobs.map(job => job.fields ?? NONE)) }
+      fields === undefined
+        ? {}
+        : { fields: concatBytes(...jobs.map(job => job.fields ?? NONE), fields.subarray(0, width)) }
+    const requireWitness = (answer: Uint8Array): void => {
+      const last = answer.subarray(answer.length - width)
+      const value = zero ? fromHex(key.checkValue.value, 'check value') : answer.subarray(0, width)
+      if (equalBytes(last.subarray(0, value.length), value)) return
+      wipe(answer)
+      throw wrongAnswer('answers a block among others wrongly')
+    }
     let whole: Uint8Array | undefined
     try {
       const isWanted = (): boolean => batch.some(entry => !entry.done)
-      whole = (await this.#attempt(first.name, { key, blocks: together, ...between }, isWanted)) as Uint8Array
+      const job = { key, blocks: together, ...between }
+      whole = await this.#attempt(first.name as 'encipher', job, isWanted, { check: requireWitness })
       let from = 0
       for (const [i, entry] of batch.entries()) {
         const length = jobs[i]?.blocks.length ?? 0
@@ -265,11 +283,11 @@ export class Dispatcher {
       for (const entry of batch) {
         if (entry.done) continue
         entry.alone = true
-        if (cureOf(error) === 'none') this.#again(entry)
+        if (cureOf(error) === 'none' && !isWrongAnswer(error)) this.#again(entry)
         else entry.settle({ error })
       }
     } finally {
-      wipe(together, between.fields, whole)
+      wipe(together, between.fields, witness, whole)
     }
   }
 
@@ -280,7 +298,8 @@ export class Dispatcher {
 
   async #serveOne(entry: Entry): Promise<void> {
     try {
-      const value = await this.#attempt(entry.name, entry.job, () => !entry.done, entry.failed)
+      const { failed } = entry
+      const value = await this.#attempt(entry.name, entry.job, () => !entry.done, { failed })
       entry.settle({ value })
     } catch (error) {
       entry.settle({ error })
@@ -292,15 +311,20 @@ export class Dispatcher {
     name: Name,
     job: Jobs[Name]['job'],
     isWanted: () => boolean,
-    failed?: unknown,
+    { failed, check }: { failed?: unknown; check?: (result: Jobs[Name]['result']) => void },
   ): Promise<Jobs[Name]['result']> {
+    const once = async (): Promise<Jobs[Name]['result']> => {
+      const result = await this.#timed(name, job)
+      check?.(result)
+      return result
+    }
     await this.#supervisor.gate()
     if (!isWanted()) throw busy('its time was up before its turn came')
     const { generation } = this.#supervisor
     let error = failed
     if (error === undefined) {
       try {
-        return await this.#timed(name, job)
+        return await once()
       } catch (caught) {
         error = caught
       }
@@ -310,12 +334,12 @@ export class Dispatcher {
     await this.#supervisor.recover(rung, error as Error, generation)
     // The front wipes what a released caller has given, so there may be nothing left to try with.
     if (!isWanted()) throw error
-    return this.#timed(name, job)
+    return once()
   }
 
   /** What brings back what an error says is lost; undefined where nothing is. */
   async #rungFor(error: unknown): Promise<Rung | undefined> {
-    if (isLostHost(error)) return 'initialise'
+    if (isLostHost(error) || isWrongAnswer(error)) return 'initialise'
     switch (cureOf(error)) {
       case 'login':
         return 'login'
@@ -334,7 +358,8 @@ export class Dispatcher {
   /** Exercises the session key: a general error may be about the data, and must not bring the token down for all. */
   async #ask(): Promise<Rung | undefined> {
     try {
-      return (await this.#timed('pulse', {})) ? undefined : 'initialise'
+      await this.#timed('pulse', {})
+      return undefined
     } catch (error) {
       return cureOf(error) === 'login' ? 'login' : 'initialise'
     }
@@ -352,6 +377,11 @@ export class LostHost extends BackendError {
       retryable: true,
     })
   }
+}
+
+/** The token computes wrongly: it is initialised anew and tried, and nothing of it is used before. */
+function isWrongAnswer(error: unknown): boolean {
+  return isIssuerPinError(error) && error.code === 'ERR_PKCS11_SELF_TEST'
 }
 
 function isLostHost(error: unknown): boolean {

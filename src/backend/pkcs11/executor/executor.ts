@@ -30,6 +30,7 @@ import {
   encryptBound,
   sign,
   translateInside,
+  wrongAnswer,
 } from '../mechanisms/cipher.js'
 import { withDerivedKey } from '../mechanisms/derivation.js'
 import type { KeyHandles } from '../mechanisms/objects.js'
@@ -120,8 +121,8 @@ export interface Jobs {
   randomBytes: { job: { readonly length: number }; result: Uint8Array }
   /** `keys`: what is bound, so that it is looked for. */
   health: { job: { readonly keys: readonly KeyRef[] }; result: Health }
-  /** Whether the token answers at all, and rightly; keeps what it asks alive. */
-  pulse: { job: object; result: boolean }
+  /** That the token answers at all, and rightly; keeps what it asks alive. `ERR_PKCS11_SELF_TEST` where it does not. */
+  pulse: { job: object; result: true }
 }
 
 export type JobName = keyof Jobs
@@ -257,7 +258,8 @@ const OPERATIONS: Operations = {
 
   pulse: ({ connection, keys }, { binding }) => {
     binding.C_GetTokenInfo(connection.slot)
-    return beats(connection, keys)
+    if (beats(connection, keys)) return true
+    throw wrongAnswer('gives a wrong answer to a published test value')
   },
 }
 

@@ -474,10 +474,13 @@ class ProcessExecutor implements Executor {
     const spare = await this.#spare
     this.#spare = undefined
     if (spare === undefined) return undefined
-    const pulse = within(spare.host.perform('pulse', {}), GRACE_MS, 'the spare hangs')
-    if (await pulse.catch(() => false)) return spare
-    spare.host.kill()
-    return undefined
+    try {
+      await within(spare.host.perform('pulse', {}), GRACE_MS, 'the spare hangs')
+      return spare
+    } catch {
+      spare.host.kill()
+      return undefined
+    }
   }
 
   /** After the token was away, what the spare has may be of the time before. */

@@ -148,12 +148,13 @@ export class Supervisor {
     this.#refused = isRefusedLogin(error)
     const cause = error instanceof Error ? error : new Error('unknown')
     const code = isIssuerPinError(error) ? error.code : 'ERR_BACKEND_FAILED'
+    const isWrong = code === 'ERR_PKCS11_SELF_TEST'
     this.#failure = new BackendError(
       code,
       this.#refused
         ? `the token was lost, and the new login was refused; it is not tried again: ${cause.message}`
-        : `the token is away; coming back is tried by itself: ${cause.message}`,
-      { retryable: !this.#refused },
+        : `${isWrong ? 'the token is not used before it answers rightly' : 'the token is away; coming back is tried by itself'}: ${cause.message}`,
+      { retryable: !this.#refused && !isWrong },
     )
     this.#become('degraded', cause)
     if (this.#refused) return

@@ -33,7 +33,7 @@ export function encrypt(
   data: Uint8Array,
 ): Uint8Array<ArrayBuffer> {
   binding.C_EncryptInit(session, mechanism, key)
-  return binding.C_Encrypt(session, data, data.length)
+  return asLong(data, 'C_Encrypt', binding.C_Encrypt(session, data, data.length))
 }
 
 /** Decryption without padding: as long as the data. */
@@ -44,7 +44,19 @@ export function decrypt(
   data: Uint8Array,
 ): Uint8Array<ArrayBuffer> {
   binding.C_DecryptInit(session, mechanism, key)
-  return binding.C_Decrypt(session, data, data.length)
+  return asLong(data, 'C_Decrypt', binding.C_Decrypt(session, data, data.length))
+}
+
+/** Part of an answer is none: what follows would be somebody else's block, or nobody's. */
+function asLong(data: Uint8Array, name: string, answer: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  if (answer.length === data.length) return answer
+  wipe(answer)
+  throw wrongAnswer(`answers ${name} of ${data.length} bytes with ${answer.length}`)
+}
+
+/** A token that computes wrongly: nothing it says is used before it has been tried anew. `ERR_PKCS11_SELF_TEST`. */
+export function wrongAnswer(what: string): BackendError {
+  return new BackendError('ERR_PKCS11_SELF_TEST', `the token ${what}; do not use it`)
 }
 
 /** A MAC of `length` bytes. Always by signing: `C_Verify` refuses truncated MACs, and some tokens lack it. */

@@ -1,10 +1,9 @@
 /** Published test values and test keys, and the comparison that a token must pass. Nothing here is secret. */
 import { equalBytes, fromHex, secretBytes } from '../../../base/bytes.js'
-import { BackendError } from '../../../base/errors.js'
 import type { KeyAlgorithm } from '../../../primitives/algorithms.js'
 import type { ObjectHandle, Station } from '../binding/binding.js'
 import { CKK, CKM } from '../binding/constants.js'
-import { DES3_ECB, encrypt } from '../mechanisms/cipher.js'
+import { DES3_ECB, encrypt, wrongAnswer } from '../mechanisms/cipher.js'
 import type { Means, RetailMacProfile } from '../mechanisms/plan.js'
 import { asThreeKeys, type RoleBit, secretKey } from '../mechanisms/templates.js'
 
@@ -103,10 +102,7 @@ export const KNOWN: {
 /** `ERR_PKCS11_SELF_TEST` where the token's answer is not the known one: wrong cryptography is worse than none. */
 export function requireAnswer(what: string, answer: Uint8Array, expected: Uint8Array): void {
   if (equalBytes(answer, expected)) return
-  throw new BackendError(
-    'ERR_PKCS11_SELF_TEST',
-    `the token computes ${what} wrongly: its answer to a published test differs; do not use it`,
-  )
+  throw wrongAnswer(`computes ${what} wrongly: its answer to a published test differs`)
 }
 
 /*

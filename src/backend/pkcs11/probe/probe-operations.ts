@@ -4,7 +4,6 @@
  */
 import { createECDH } from 'node:crypto'
 import { secretBytes, toHex, wipe } from '../../../base/bytes.js'
-import { BackendError } from '../../../base/errors.js'
 import { concatKdf } from '../../../primitives/concat-kdf.js'
 import { retailMac } from '../../../primitives/iso9797.js'
 import { cmac } from '../../../primitives/mac.js'
@@ -12,7 +11,7 @@ import { es256PublicKey, jwkOfPoint, SIGNATURE_BYTES, verifyEs256 } from '../../
 import type { Mechanism, ObjectHandle, Station } from '../binding/binding.js'
 import { CKA, CKK, CKM, constantName } from '../binding/constants.js'
 import { type PairBits, pairBits } from '../keys/roles.js'
-import { cbcCipher, cmacMechanism, SHA256_HMAC, sign } from '../mechanisms/cipher.js'
+import { cbcCipher, cmacMechanism, SHA256_HMAC, sign, wrongAnswer } from '../mechanisms/cipher.js'
 import { type DerivationWay, derivationMechanism, encipherByDeriving } from '../mechanisms/derivation.js'
 import { deriveContentKey, digestOf, pointOf, signDigest } from '../mechanisms/p256.js'
 import type { KeyAgreementMeans, MacMeans, Means, Plan, RetailMacProfile } from '../mechanisms/plan.js'
@@ -185,9 +184,9 @@ export function planSigning(on: Probe, options: ProbeOptions): Means<true> {
     const commitments = [KNOWN.retail.message, KNOWN.cmacAes.message].map(message => {
       const signature = signDigest(station, privateKey, digestOf(message))
       if (verifyEs256(verifier, message, signature)) return toHex(signature.subarray(0, SIGNATURE_BYTES / 2))
-      throw untrusted('makes ECDSA signatures that do not verify')
+      throw wrongAnswer('makes ECDSA signatures that do not verify')
     })
-    if (new Set(commitments).size < commitments.length) throw untrusted('signs twice with one ECDSA nonce')
+    if (new Set(commitments).size < commitments.length) throw wrongAnswer('signs twice with one ECDSA nonce')
     return true
   })
 }
@@ -204,10 +203,6 @@ function generatePair(
       binding.C_GenerateKeyPair(session, { mechanism: CKM.EC_KEY_PAIR_GEN }, open ?? [], own ?? []),
   )
   const point = pointOf(binding.C_GetAttributeValue(session, pair.publicKey, CKA.EC_POINT))
-  if (point === undefined) throw untrusted('generates P-256 keys off the curve')
+  if (point === undefined) throw wrongAnswer('generates P-256 keys off the curve')
   return { privateKey: pair.privateKey, point }
-}
-
-function untrusted(what: string): BackendError {
-  return new BackendError('ERR_PKCS11_SELF_TEST', `the token ${what}; do not use it`)
 }

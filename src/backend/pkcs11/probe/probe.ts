@@ -8,7 +8,6 @@
  */
 
 import { concatBytes, equalBytes, secretBytes, xorBytes } from '../../../base/bytes.js'
-import { BackendError } from '../../../base/errors.js'
 import type { ObjectHandle, Pkcs11Binding, SessionSource, Station, Template } from '../binding/binding.js'
 import { CKA, CKK, CKM } from '../binding/constants.js'
 import { isRefusal, type Pkcs11Error, quietly } from '../binding/errors.js'
@@ -23,6 +22,7 @@ import {
   encryptBound,
   opensToAnybody,
   translateChunk,
+  wrongAnswer,
 } from '../mechanisms/cipher.js'
 import type { Means, Plan, Rights } from '../mechanisms/plan.js'
 import { asThreeKeys, makeWith, secretKey } from '../mechanisms/templates.js'
@@ -341,11 +341,6 @@ function probeTranslation(station: Station, testKeys: TestKeys, chunkBytes: numb
 
 function probeRandom({ binding, session }: Station): true {
   const [one, two] = [binding.C_GenerateRandom(session, 32), binding.C_GenerateRandom(session, 32)]
-  if (equalBytes(one, two)) {
-    throw new BackendError(
-      'ERR_PKCS11_SELF_TEST',
-      'the token gives the same random bytes twice; do not use it',
-    )
-  }
+  if (equalBytes(one, two)) throw wrongAnswer('gives the same random bytes twice')
   return true
 }

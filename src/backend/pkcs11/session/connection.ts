@@ -16,7 +16,7 @@ import type {
 } from '../binding/binding.js'
 import { CKF, LOGGED_IN_STATES } from '../binding/constants.js'
 import { Pkcs11Error, quietly, withCode } from '../binding/errors.js'
-import { DES3_ECB, encrypt } from '../mechanisms/cipher.js'
+import { DES3_ECB, encrypt, wrongAnswer } from '../mechanisms/cipher.js'
 import { hidesDates, type Plan } from '../mechanisms/plan.js'
 import { makeProbeKey, type ProbeKey, type TestKeys } from '../probe/known-answers.js'
 import { probeToken } from '../probe/probe.js'
@@ -216,6 +216,8 @@ export class Connection {
     this.#joined = name
     if (this.#facts !== undefined) {
       this.#makeProbe()
+      // What comes back may be another token, or one that has taken harm: it is tried before it is used.
+      if (!this.pulse()) throw wrongAnswer('gives a wrong answer to a published test value')
       return
     }
     const { plan: probed, testKeys } = probeToken(binding, this.source(readWrite), probe)
