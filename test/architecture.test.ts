@@ -77,6 +77,7 @@ const LATER: readonly (readonly [idea: string, files: RegExp])[] = [
   ['SQLite in threads of its own', /^stores\/sqlite\/(connection|host-entry|threads)\.ts$/],
   ['components and key blocks', /^key-block\//],
   ['cryptoperiods', /^key\/period\.ts$/],
+  ['which attributes a token takes and honours', /^backend\/pkcs11\/probe\/probe-attributes\.ts$/],
   ['several tokens with the same keys', /^backend\/pkcs11\/group\.ts$/],
   ['the everyday commands', /^cli\/(compute|doctor|key|onboard|open|shown|storage)\.ts$/],
   ['a binding without a compiler', /^backend\/pkcs11\/binding\/(koffi-binding|load)\.ts$/],

@@ -103,8 +103,17 @@ function newKey(values: Values): NewKey {
   }
 }
 
-function shownKey({ kid, id, usage, algorithm, checkValue, validFrom, validTo }: StoredTokenKey): object {
-  return { kid, id, usage, algorithm, checkValue, validFrom, validTo }
+function shownKey({
+  kid,
+  id,
+  usage,
+  algorithm,
+  checkValue,
+  validFrom,
+  validTo,
+  refusedAttributes,
+}: StoredTokenKey): object {
+  return { kid, id, usage, algorithm, checkValue, validFrom, validTo, refusedAttributes }
 }
 
 function inWords({
@@ -112,8 +121,11 @@ function inWords({
   usage,
   algorithm,
   checkValue,
-}: Pick<StoredTokenKey, 'kid' | 'usage' | 'algorithm' | 'checkValue'>): string {
-  return `${kid}: ${usage}, ${algorithm}, KCV ${checkValue.value} (${checkValue.method})`
+  refusedAttributes = [],
+}: Pick<StoredTokenKey, 'kid' | 'usage' | 'algorithm' | 'checkValue' | 'refusedAttributes'>): string {
+  const refused =
+    refusedAttributes.length === 0 ? '' : `; the token did not take ${refusedAttributes.join(', ')}`
+  return `${kid}: ${usage}, ${algorithm}, KCV ${checkValue.value} (${checkValue.method})${refused}`
 }
 
 const list: Verb = (values, _rest, io, opening) =>

@@ -114,6 +114,90 @@ describe('templates', () => {
     },
   )
 
+  test.each([
+    [CKA.WRAP_WITH_TRUSTED, 'CKA_WRAP_WITH_TRUSTED'],
+    [CKA.COPYABLE, 'CKA_COPYABLE'],
+    [CKA.DESTROYABLE, 'CKA_DESTROYABLE'],
+    [CKA.ALLOWED_MECHANISMS, 'CKA_ALLOWED_MECHANISMS'],
+  ])(
+    'one that is refused is left out alone, and is named: where it is made, and in the notes',
+    async (type, name) => {
+      const fake = new FakeToken({ refuses: { types: [type], code: 0x12 } })
+      await using store = await openStoreOn(fake)
+      const made = await store.generateKey({ kid: 'K', usage: 'pin-encryption', algorithm: 'tdea-2key' })
+      expect(made.refusedAttributes).toEqual([name])
+      const key = [...fake.objects.values()].find(
+        ({ attributes }) => attributes.get(CKA.LABEL) === 'K',
+      )?.attributes
+      const kept = [CKA.WRAP_WITH_TRUSTED, CKA.COPYABLE, CKA.DESTROYABLE, CKA.ALLOWED_MECHANISMS]
+      expect(kept.filter(other => key?.has(other) === true)).toEqual(kept.filter(other => other !== type))
+      await using backend = await openBackendOn(fake)
+      const { notes } = backend.capabilities()
+      expect(notes.filter(note => note.includes('in a template'))).toEqual([
+        `${name} in a template (keys are made without it): C_CreateObject returned CKR_ATTRIBUTE_TYPE_INVALID`,
+      ])
+    },
+  )
+
+  test('a token that takes all: nothing is said to be refused', async () => {
+    const fake = new FakeToken()
+    await using store = await openStoreOn(fake)
+    const made = await store.generateKey({ kid: 'K', usage: 'pin-encryption', algorithm: 'tdea-2key' })
+    expect('refusedAttributes' in made).toBe(false)
+  })
+
+  test('refused for a pair, and for what is unwrapped or put together: named, too', async () => {
+    const fake = new FakeToken({ refuses: { types: [CKA.SIGN_RECOVER, CKA.VERIFY_RECOVER], code: 0x12 } })
+    await using store = await openStoreOn(fake, { vendor: 'cloudhsm' })
+    const made = await store.generateKey({ kid: 'S', usage: 'jwt-signing', algorithm: 'ec-p256' })
+    expect(made.refusedAttributes).toEqual(
+      expect.arrayContaining(['CKA_SIGN_RECOVER', 'CKA_VERIFY_RECOVER']) as string[],
+    )
+  })
+
+  test('the templates that bind a key are tried: held, stored only, or not to be tried', async () => {
+    const said = async (options: FakeOptions): Promise<string[]> => {
+      await using backend = await openBackendOn(new FakeToken(options))
+      return backend.capabilities().notes.filter(note => /WRAP_TEMPLATE/.test(note))
+    }
+    expect(await said({})).toEqual([
+      'tried on a test key: CKA_UNWRAP_TEMPLATE holds',
+      'tried on a test key: CKA_WRAP_TEMPLATE holds',
+    ])
+    expect(await said({ ignoresTemplates: true })).toEqual([
+      expect.stringContaining(
+        'CKA_UNWRAP_TEMPLATE is stored and not looked at: whoever may use the token can unwrap',
+      ),
+      expect.stringContaining(
+        'CKA_WRAP_TEMPLATE is stored and not looked at: whoever may use the token can wrap',
+      ),
+    ])
+    expect(await said({ without: [-2] })).toEqual([
+      expect.stringMatching(
+        /^CKA_UNWRAP_TEMPLATE cannot be tried, .* C_UnwrapKey returned CKR_MECHANISM_INVALID$/,
+      ),
+      expect.stringMatching(
+        /^CKA_WRAP_TEMPLATE cannot be tried, .* C_WrapKey returned CKR_MECHANISM_INVALID$/,
+      ),
+    ])
+    expect(await said({ refuses: { types: [CKA.UNWRAP_TEMPLATE, CKA.WRAP_TEMPLATE], code: 0x12 } })).toEqual([
+      expect.stringContaining('CKA_UNWRAP_TEMPLATE in a template'),
+      expect.stringContaining('CKA_WRAP_TEMPLATE in a template'),
+    ])
+  })
+
+  test('copying with wider rights and modifying are tried on a test key, and what came of it is said', async () => {
+    const said = async (options: FakeOptions): Promise<string> => {
+      await using backend = await openBackendOn(new FakeToken(options))
+      return backend.capabilities().notes.join('; ')
+    }
+    expect(await said({})).toMatch(/gives no copy wider rights; .*not modifiable no wider rights/)
+    expect(await said({ copies: 'copyable' })).toContain('wider rights, unless CKA_COPYABLE is false')
+    expect(await said({ copies: 'all', modifies: true })).toMatch(
+      /can copy a key and give the copy wider rights; users/,
+    )
+  })
+
   test('an attribute that cannot be done without is not left out', async () => {
     const fake = new FakeToken({ refuses: { types: [CKA.SENSITIVE], code: 0x12 } })
     const error = await errorOf(async () => {

@@ -86,7 +86,7 @@ export interface FakeOptions {
   readonly refuses?: { readonly types: readonly number[]; readonly code: number }
   /** Attributes that are not shown. */
   readonly hides?: readonly number[]
-  /** CKA_UNWRAP_TEMPLATE is stored and not looked at. */
+  /** CKA_UNWRAP_TEMPLATE and CKA_WRAP_TEMPLATE are stored and not looked at. */
   readonly ignoresTemplates?: boolean
   /** Longest generic secret; longer ones are refused, or cut short. */
   readonly maxSecret?: { readonly bytes: number; readonly cut: boolean }
@@ -425,6 +425,8 @@ export class FakeToken implements Pkcs11Binding {
   ): { publicKey: ObjectHandle; privateKey: ObjectHandle } {
     this.#on('C_GenerateKeyPair', session)
     this.#mechanism('C_GenerateKeyPair', mechanism)
+    // Both or neither.
+    for (const template of [publicTemplate, privateTemplate]) this.#requireTaken(template)
     const pair = createECDH('prime256v1')
     const generated = pair.generateKeys()
     const point = this.options.wrong === mechanism ? Buffer.alloc(65, 4) : generated
@@ -482,6 +484,11 @@ export class FakeToken implements Pkcs11Binding {
     if (wrapping.get(CKA.WRAP) !== true) throw new Pkcs11Error('C_WrapKey', 0x68)
     const wrapped = this.#object('C_WrapKey', key, 0x60)
     if (wrapped.get(CKA.EXTRACTABLE) !== true) throw new Pkcs11Error('C_WrapKey', 0x6a)
+    const bound = this.options.ignoresTemplates === true ? undefined : wrapping.get(CKA.WRAP_TEMPLATE)
+    for (const [type, wanted] of Array.isArray(bound) ? (bound as Template) : []) {
+      // As SoftHSM: it is the handle that will not do.
+      if (!same(wrapped.get(type), wanted)) throw new Pkcs11Error('C_WrapKey', 0x60)
+    }
     return this.#answer(
       mechanism.mechanism,
       cipher('encrypt', mechanism, wrapping, keyBytes(wrapped)),
@@ -594,10 +601,7 @@ export class FakeToken implements Pkcs11Binding {
   }
 
   #add(template: Template, session: SessionHandle | undefined): ObjectHandle {
-    const { refuses } = this.options
-    if (template.some(([type, value]) => value !== undefined && refuses?.types.includes(type) === true)) {
-      throw new Pkcs11Error('C_CreateObject', refuses?.code ?? 0x12)
-    }
+    this.#requireTaken(template)
     const attributes: Attributes = new Map()
     for (const [type, value] of template) {
       if (value !== undefined)
@@ -615,6 +619,13 @@ export class FakeToken implements Pkcs11Binding {
     const inToken = attributes.get(CKA.TOKEN) === true || session === undefined
     this.objects.set(id, { attributes, session: inToken ? undefined : number(session) })
     return handle<ObjectHandle>(id)
+  }
+
+  #requireTaken(template: Template): void {
+    const { refuses } = this.options
+    if (template.some(([type, value]) => value !== undefined && refuses?.types.includes(type) === true)) {
+      throw new Pkcs11Error('C_CreateObject', refuses?.code ?? 0x12)
+    }
   }
 
   #checkValue(attributes: Attributes): Uint8Array {

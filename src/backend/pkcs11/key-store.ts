@@ -23,7 +23,7 @@ import { isTdea, KEY_BYTES, type KeyAlgorithm } from '../../primitives/algorithm
 import { type P256PublicJwk, pointOfJwk } from '../../primitives/p256.js'
 import type { FoundKey, KeyIdentity } from '../driver.js'
 import type { LoadBinding, ObjectHandle, Station, Template } from './binding/binding.js'
-import { CKA, CKO } from './binding/constants.js'
+import { CKA, CKO, constantName } from './binding/constants.js'
 import { quietly } from './binding/errors.js'
 import { loaderOf } from './binding/load.js'
 import { algorithmOf, originOf, periodOf, shownBits } from './keys/key-checks.js'
@@ -33,6 +33,7 @@ import {
   importObjects,
   type KeyObjects,
   keyOfSecret,
+  type Making,
   type NewKey,
   needsChain,
   partOf,
@@ -69,6 +70,8 @@ export interface StoredTokenKey extends KeyPeriod {
   readonly algorithm: KeyAlgorithm
   readonly checkValue: CheckValue
   readonly publicJwk?: P256PublicJwk
+  /** Of a key just made: attributes that this token did not take, such as `CKA_COPYABLE`; absent where it took all. */
+  readonly refusedAttributes?: readonly string[]
 }
 
 /** One line of {@link KeyStore.listKeys}. */
@@ -250,7 +253,7 @@ class TokenKeyStore implements KeyStore {
         station,
         key,
         purpose,
-        () => generateObjects(station, this.#connection.facts.plan, purpose, name),
+        making => generateObjects(making, this.#connection.facts.plan, purpose, name),
         { kcv: undefined, isImported: false },
       )
     })
@@ -274,7 +277,7 @@ class TokenKeyStore implements KeyStore {
           station,
           key,
           purpose,
-          () => importObjects(station, this.#connection.facts.plan, purpose, name, material),
+          making => importObjects(making, this.#connection.facts.plan, purpose, name, material),
           { kcv, isImported: true },
         )
       })
@@ -324,7 +327,7 @@ class TokenKeyStore implements KeyStore {
       const base = secrets.at(-1)
       if (base === undefined) throw new ArgumentError('a key has two components or more')
       const name = nameFor(key, purpose)
-      const make = (): KeyObjects => keyOfSecret(station, plan, purpose, name, base)
+      const make = (making: Making): KeyObjects => keyOfSecret(making, plan, purpose, name, base)
       return {
         key: this.#store(station, key, purpose, make, { kcv, isImported: true }),
         combined: 'in-token',
@@ -361,7 +364,7 @@ class TokenKeyStore implements KeyStore {
       const { key: handle } = table.handles(station, found.ref)
       const name = nameFor(key, purpose)
       const how = { under: handle, wrapped, wrapping }
-      const make = (): KeyObjects => unwrapObjects(station, plan, purpose, name, how)
+      const make = (making: Making): KeyObjects => unwrapObjects(making, plan, purpose, name, how)
       return this.#store(station, key, purpose, make, { kcv, isImported: true })
     })
   }
@@ -474,13 +477,14 @@ class TokenKeyStore implements KeyStore {
     station: Station,
     key: NewKey,
     { mode, hostDecipher }: KeyPurpose,
-    make: () => KeyObjects,
+    make: (making: Making) => KeyObjects,
     { kcv, isImported }: { readonly kcv: string | CheckValue | undefined; readonly isImported: boolean },
   ): StoredTokenKey {
     const { kid, usage, algorithm } = key
-    const objects = make()
+    const { plan } = this.#connection.facts
+    const leftOut = new Set<number>()
+    const objects = make({ ...station, refusals: { known: plan.refused, leftOut } })
     try {
-      const { plan } = this.#connection.facts
       const table = new KeyTable(plan, policyOf(this.#settings, plan), new Map())
       const checkValueMethod = methodOf(kcv)
       const found = table.find(station, {
@@ -494,7 +498,9 @@ class TokenKeyStore implements KeyStore {
       if (kcv !== undefined) requireCheckValue(kid, readCheckValue(kcv, algorithm), found.checkValue)
       const { ref: _ref, parity: _parity, identity, ...facts } = found
       if (isImported) this.#requireNoTwin(station, table, { kid, usage, ...facts, identity }, objects)
-      return { kid, usage, id: idOf(station, objects[0]), ...facts }
+      const refusedAttributes = Array.from(leftOut, type => constantName('CKA', CKA, type))
+      const refused = refusedAttributes.length === 0 ? {} : { refusedAttributes }
+      return { kid, usage, id: idOf(station, objects[0]), ...facts, ...refused }
     } catch (error) {
       undo(station, objects)
       throw error

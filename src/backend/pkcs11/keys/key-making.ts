@@ -29,6 +29,7 @@ import {
   makeWith,
   privateKey,
   publicKey,
+  type Refusals,
   secretKey,
 } from '../mechanisms/templates.js'
 import {
@@ -145,9 +146,12 @@ export function needsChain(plan: Plan, { usage, algorithm, macs, derives }: KeyP
 /** The objects of a key, the key itself first. */
 export type KeyObjects = [ObjectHandle, ...ObjectHandle[]]
 
+/** Where keys are made, and where what a token does not take is noted. */
+export type Making = Station & { readonly refusals: Refusals }
+
 /** Has the token make the objects of a key; the key itself comes first. */
 export function generateObjects(
-  { binding, session }: Station,
+  { binding, session, refusals }: Making,
   plan: Plan,
   purpose: KeyPurpose,
   name: KeyName,
@@ -162,6 +166,7 @@ export function generateObjects(
       ],
       (open, own) =>
         binding.C_GenerateKeyPair(session, { mechanism: CKM.EC_KEY_PAIR_GEN }, open ?? [], own ?? []),
+      refusals,
     )
     return [pair.privateKey, pair.publicKey]
   }
@@ -185,18 +190,17 @@ export function generateObjects(
     ...unwrapsOf(purpose),
     ...(length !== undefined && { length }),
   })
-  return [makeWith([template], (all = []) => binding.C_GenerateKey(session, mechanism, all))]
+  return [makeWith([template], (all = []) => binding.C_GenerateKey(session, mechanism, all), refusals)]
 }
 
 /** Brings the objects of a clear key in; nothing stays behind where one of them fails. The key itself comes first. */
 export function importObjects(
-  station: Station,
+  station: Making,
   plan: Plan,
   purpose: KeyPurpose,
   name: KeyName,
   material: Uint8Array,
 ): KeyObjects {
-  const { binding, session } = station
   const { algorithm } = purpose
   if (algorithm === 'ec-p256') return importPair(station, plan, purpose, name, material)
   const can = newKeyBits(plan, purpose)
@@ -210,7 +214,7 @@ export function importObjects(
     const value = threeKeys ?? material
     const mechanisms = allowedMechanisms(plan, purpose)
     const template = secretKey({ keyType, can, name, value, mechanisms, ...unwrapsOf(purpose) })
-    const objects: KeyObjects = [makeWith([template], (all = []) => binding.C_CreateObject(session, all))]
+    const objects: KeyObjects = [created(station, template)]
     if (chain !== undefined) {
       const chainName = { label: chainLabel(name.label), id: chainId(name.id) }
       const template = secretKey({
@@ -263,7 +267,7 @@ export function xored({ binding, session }: Station, base: ObjectHandle, part: U
 
 /** The secret as the key that it is for, stored. */
 export function keyOfSecret(
-  { binding, session }: Station,
+  { binding, session, refusals }: Making,
   plan: Plan,
   purpose: KeyPurpose,
   name: KeyName,
@@ -271,7 +275,7 @@ export function keyOfSecret(
 ): KeyObjects {
   const { template, bytes } = stored(plan, purpose, name, 'derived')
   const mechanism = { mechanism: CKM.XOR_BASE_AND_DATA, parameter: { derivationData: secretBytes(bytes) } }
-  return [makeWith([template], (all = []) => binding.C_DeriveKey(session, mechanism, base, all))]
+  return [makeWith([template], (all = []) => binding.C_DeriveKey(session, mechanism, base, all), refusals)]
 }
 
 /** How a wrapped key is come by: RFC 3394, or RFC 5649 (AES-KWP), for which tokens have two mechanisms. */
@@ -285,7 +289,7 @@ export type Wrapping = 'rfc3394' | 'rfc5649'
 
 /** Has the token unwrap a key with another of its keys. */
 export function unwrapObjects(
-  { binding, session }: Station,
+  { binding, session, refusals }: Making,
   plan: Plan,
   purpose: KeyPurpose,
   name: KeyName,
@@ -296,7 +300,11 @@ export function unwrapObjects(
   for (const mechanism of UNWRAP[wrapping]) {
     try {
       return [
-        makeWith([template], (all = []) => binding.C_UnwrapKey(session, { mechanism }, under, wrapped, all)),
+        makeWith(
+          [template],
+          (all = []) => binding.C_UnwrapKey(session, { mechanism }, under, wrapped, all),
+          refusals,
+        ),
       ]
     } catch (error) {
       if (!(error instanceof Pkcs11Error) || error.returnValue !== CKR.MECHANISM_INVALID) throw error
@@ -342,32 +350,35 @@ function stored(
 
 /** A P-256 key and its public half, which is computed here. */
 function importPair(
-  station: Station,
+  station: Making,
   plan: Plan,
   purpose: KeyPurpose,
   name: KeyName,
   scalar: Uint8Array,
 ): KeyObjects {
-  const { binding, session } = station
   const can = pairBits(purpose.usage)
   const point = publicPoint(name.label, scalar)
   const der = derOfPoint(point)
   const mechanisms = allowedMechanisms(plan, purpose)
   const own = privateKey({ name, can: can.private, value: scalar, mechanisms })
-  const objects: KeyObjects = [makeWith([own], (all = []) => binding.C_CreateObject(session, all))]
+  const objects: KeyObjects = [created(station, own)]
   const isPrivate = plan.publicKeysPrivate
   addOrUndo(station, objects, publicKey({ name, can: can.public, point: der, isPrivate }))
   return objects
 }
 
 /** A further object of a key, or none of them. */
-function addOrUndo(station: Station, objects: KeyObjects, template: Template): void {
+function addOrUndo(station: Making, objects: KeyObjects, template: Template): void {
   try {
-    objects.push(makeWith([template], (all = []) => station.binding.C_CreateObject(station.session, all)))
+    objects.push(created(station, template))
   } catch (error) {
     undo(station, objects)
     throw error
   }
+}
+
+function created({ binding, session, refusals }: Making, template: Template): ObjectHandle {
+  return makeWith([template], (all = []) => binding.C_CreateObject(session, all), refusals)
 }
 
 /** Deletes objects again, as far as that goes. */

@@ -52,6 +52,8 @@ export interface Plan {
   /** How a key is derived from another of its kind for one message. */
   readonly derivation: Readonly<Record<'tdea' | 'aes', Means<'inside' | 'through-host'>>>
   readonly rights: Rights
+  /** Attributes that this token did not take for a test key. */
+  readonly refused: readonly number[]
   /** CKA_PRIVATE of public keys, which some tokens want true. */
   readonly publicKeysPrivate: boolean
   /** CKA_START_DATE and CKA_END_DATE of a private object cannot be read (see {@link hidesDates}). */

@@ -109,7 +109,7 @@ export function translatedBlocks(): Template {
 }
 
 /** What a key-encryption key unwraps: a secret key that does not leave the token. */
-const UNWRAPPED_KEYS: Template = [
+export const UNWRAPPED_KEYS: Template = [
   [CKA.CLASS, CKO.SECRET_KEY],
   [CKA.PRIVATE, true],
   [CKA.SENSITIVE, true],
@@ -150,27 +150,45 @@ const NOT_TAKEN: readonly number[] = [
   CKR.TEMPLATE_INCONSISTENT,
 ]
 
+/** What is known of refusals, and where to note what was left out. */
+export interface Refusals {
+  /** Attributes that the probe saw refused. */
+  readonly known?: readonly number[]
+  readonly leftOut?: Set<number>
+}
+
 /**
- * Has an object made with every attribute stated, and without one more that can be done without each time the token
- * refuses the template. What was left out shows when the key is judged, never silently in what it may do. Errors: those
- * of `make`, the first one where nothing helps.
+ * Has an object made with every attribute stated; where the token refuses the template, without one that can be done
+ * without; where it takes more than one, without those that the probe saw refused, or without two; at last without one
+ * more each time. What was left out is noted, and shows when the key is judged: never silently in what it may do. Errors: those of `make`, the
+ * first one where nothing helps.
  */
-export function makeWith<T>(templates: readonly Template[], make: (...templates: Template[]) => T): T {
-  const without = new Set<number>()
+export function makeWith<T>(
+  templates: readonly Template[],
+  make: (...templates: Template[]) => T,
+  { known = [], leftOut }: Refusals = {},
+): T {
+  const stated = DISPENSABLE.filter(type => templates.some(template => template.some(([is]) => is === type)))
+  const seen = stated.filter(type => known.includes(type))
+  const ways = [
+    [],
+    ...stated.map(type => [type]),
+    ...(seen.length > 1 ? [seen] : []),
+    ...stated.flatMap((one, at) => stated.slice(at + 1).map(other => [one, other])),
+    ...stated.slice(1).map((_, at) => stated.slice(0, at + 2)),
+  ]
   let first: unknown
-  for (;;) {
+  for (const without of ways) {
     try {
-      return make(...templates.map(template => template.filter(([type]) => !without.has(type))))
+      const made = make(...templates.map(template => template.filter(([type]) => !without.includes(type))))
+      for (const type of without) leftOut?.add(type)
+      return made
     } catch (error) {
       first ??= error
       if (!(error instanceof Pkcs11Error) || !NOT_TAKEN.includes(error.returnValue)) throw error
-      const next = DISPENSABLE.find(
-        type => !without.has(type) && templates.some(template => template.some(([other]) => other === type)),
-      )
-      if (next === undefined) throw first
-      without.add(next)
     }
   }
+  throw first
 }
 
 /** A secret key that does not leave the token: a token object where it has a name, else a session object. */

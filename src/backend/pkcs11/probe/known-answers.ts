@@ -33,6 +33,7 @@ export const KNOWN: {
   readonly hmac: KnownMac
   readonly format4: Readonly<Record<'key' | 'pinField' | 'panField' | 'enciphered', Uint8Array>>
   readonly translation: Readonly<Record<'from' | 'to' | 'cipher' | 'translated', Uint8Array>>
+  readonly keyWrap: Readonly<Record<'kek' | 'key' | 'wrapped', Uint8Array>>
 } = {
   // NIST SP 800-67's and ISO 9797-1's example key; E(0) is its well-known check value 08D7B4, extended.
   tdea2: {
@@ -96,6 +97,12 @@ export const KNOWN: {
     to: hex('23456789ABCDEF0189ABCDEF01234567'),
     cipher: hex('BE9E3B6B391200CC08D7B4FB629D0885'),
     translated: hex('5CB0090F6FB2450078AC3F121E17E3A1'),
+  },
+  // RFC 3394, 4.1.
+  keyWrap: {
+    kek: hex('000102030405060708090A0B0C0D0E0F'),
+    key: hex('00112233445566778899AABBCCDDEEFF'),
+    wrapped: hex('1FA68B0A8112B447AEF34BD8FB5A7B829D3E862371D2CFE5'),
   },
 }
 

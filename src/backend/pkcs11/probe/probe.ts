@@ -8,8 +8,8 @@
  */
 
 import { concatBytes, equalBytes, secretBytes, xorBytes } from '../../../base/bytes.js'
-import type { ObjectHandle, Pkcs11Binding, SessionSource, Station, Template } from '../binding/binding.js'
-import { CKA, CKK, CKM } from '../binding/constants.js'
+import type { ObjectHandle, Pkcs11Binding, SessionSource, Station } from '../binding/binding.js'
+import { CKA, CKK } from '../binding/constants.js'
 import { isRefusal, type Pkcs11Error, quietly } from '../binding/errors.js'
 import {
   CHUNK_BYTES,
@@ -24,7 +24,7 @@ import {
   translateChunk,
   wrongAnswer,
 } from '../mechanisms/cipher.js'
-import type { Means, Plan, Rights } from '../mechanisms/plan.js'
+import type { Means, Plan } from '../mechanisms/plan.js'
 import { asThreeKeys, makeWith, secretKey } from '../mechanisms/templates.js'
 import {
   aesKey,
@@ -38,6 +38,7 @@ import {
   type TestKeys,
   tdeaKey,
 } from './known-answers.js'
+import { probeAttributes, probeBonds, probeRights } from './probe-attributes.js'
 import {
   planAgreement,
   planCmac,
@@ -78,6 +79,8 @@ export function probeToken(
   const signing = planSigning(on, options)
   const random = on('random numbers', probeRandom)
   const rights = probeRights(on, testKeys, notes)
+  const refused = probeAttributes(on, testKeys)
+  if (testKeys?.known === true && aes.ok) probeBonds(on, refused, notes)
   const { publicKeysPrivate } = options
   return {
     plan: {
@@ -87,6 +90,7 @@ export function probeToken(
       signing,
       random,
       rights,
+      refused,
       publicKeysPrivate,
       trusts: false,
       notes,
@@ -120,6 +124,7 @@ function trusting(on: Probe, { publicKeysPrivate }: ProbeOptions, notes: string[
     signing: { ok: true, by: true },
     random: on('random numbers', probeRandom),
     rights: { copyWidens: true, copyOfUncopyableWidens: true, modifyWidens: true },
+    refused: [],
     publicKeysPrivate,
     trusts: true,
     notes,
@@ -136,6 +141,7 @@ type SymmetricPlan = Omit<
   | 'signing'
   | 'random'
   | 'rights'
+  | 'refused'
   | 'publicKeysPrivate'
   | 'hidesDates'
   | 'trusts'
@@ -266,59 +272,6 @@ function isHonoured(station: Station, testKeys: TestKeys): boolean {
   )
   const key = makeWith([template], (all = []) => station.binding.C_CreateObject(station.session, all))
   return !opensToAnybody(station, key)
-}
-
-/**
- * What a token lets its users do with a key that says it cannot be modified: widen its rights, or copy it and widen the
- * copy's. Tried on session keys. Where nothing can be tried nothing is known, and that counts as the worst.
- */
-function probeRights(on: Probe, keys: TestKeys | undefined, notes: string[]): Rights {
-  const fixed = (more: Template): ((station: Station) => ObjectHandle) => {
-    return ({ binding, session }) => {
-      const frozen: Template = [[CKA.MODIFIABLE, false], ...more]
-      const bare =
-        keys === undefined
-          ? secretKey({ keyType: CKK.GENERIC_SECRET, can: ['SIGN'], value: KNOWN.cmacAes.key })
-          : keys.known
-            ? secretKey({ keyType: CKK.DES3, can: ['ENCRYPT'], value: KNOWN.tdea3.key })
-            : secretKey({ keyType: keys.twoKeyType, can: ['ENCRYPT'] })
-      const template = [...bare, ...frozen]
-      if (keys?.known !== false) return binding.C_CreateObject(session, template)
-      const mechanism = keys.twoKeyType === CKK.DES2 ? CKM.DES2_KEY_GEN : CKM.DES3_KEY_GEN
-      return binding.C_GenerateKey(session, { mechanism }, template)
-    }
-  }
-  const widens = (
-    what: string,
-    more: Template,
-    widen: (station: Station, key: ObjectHandle) => void,
-  ): boolean => {
-    const made = on(`a key to try ${what} on`, station => {
-      const key = fixed(more)(station)
-      try {
-        widen(station, key)
-        return true
-      } catch (error) {
-        if (isRefusal(error)) return false
-        throw error
-      }
-    })
-    return !made.ok || made.by
-  }
-  const wider: Template = [[CKA.DECRYPT, true]]
-  const copy = ({ binding, session }: Station, key: ObjectHandle): void => {
-    binding.C_CopyObject(session, key, wider)
-  }
-  const rights: Rights = {
-    copyWidens: widens('copying', [], copy),
-    copyOfUncopyableWidens: widens('copying what is not copyable', [[CKA.COPYABLE, false]], copy),
-    modifyWidens: widens('modifying', [], ({ binding, session }, key) =>
-      binding.C_SetAttributeValue(session, key, wider),
-    ),
-  }
-  if (rights.copyWidens) notes.push('users of this token can copy a key and give the copy wider rights')
-  if (rights.modifyWidens) notes.push('users of this token can give a key wider rights')
-  return rights
 }
 
 /** False where another number of bytes comes out: some tokens hold secrets up to a length, and say nothing. */
