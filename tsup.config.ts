@@ -39,9 +39,12 @@ const config: Options[] = [
   {
     ...common,
     dts: false,
-    // One file without chunks, so that a program that is bundled can take it along.
+    // One file each without chunks, so that a program that is bundled can take it along.
     splitting: false,
-    entry: { 'sqlite-host': 'src/stores/sqlite/host-entry.ts' },
+    entry: {
+      'sqlite-host': 'src/stores/sqlite/host-entry.ts',
+      'search-host': 'src/tools/search/host-entry.ts',
+    },
     format: ['esm'],
     outExtension: () => ({ js: '.mjs' }),
   },

@@ -27,13 +27,13 @@ export {
   probeProfile,
 } from './tools/probe/probe.js'
 export type { ProbeMatch, ProbeOutcome } from './tools/probe/trial.js'
+export type { SearchOutcome } from './tools/search/judge.js'
 export {
-  type KnownComputation,
   type KnownProfile,
   type ProfileSearch,
   type ProfileSearchInput,
-  type SearchOutcome,
   type SearchProgress,
   searchProfile,
 } from './tools/search/search.js'
 export type { UnknownInput } from './tools/search/tokens.js'
+export type { KnownComputation } from './tools/search/ways.js'

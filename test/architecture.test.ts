@@ -72,7 +72,7 @@ const LATER: readonly (readonly [idea: string, files: RegExp])[] = [
   ['an audit chain verified on the command line', /^cli\/audit\.ts$/],
   ['every default in one table', /^base\/defaults\.ts$/],
   ['rows that cannot be forged', /^stores\/(row-sealer|sql\/sealed)\.ts$/],
-  ['a search for the profiles of format 2', /^tools\/search\//],
+  ['a search for the profiles of format 2', /^(tools\/search\/|cli\/search\.ts$)/],
   ['keys derived in a token', /^(backend\/pkcs11\/mechanisms\/derivation|testing\/contract-derivation)\.ts$/],
   ['SQLite in threads of its own', /^stores\/sqlite\/(connection|host-entry|threads)\.ts$/],
   ['components and key blocks', /^key-block\//],

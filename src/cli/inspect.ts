@@ -15,6 +15,7 @@ import {
   inspectDataSet,
   inspectJweHeader,
   inspectPinBlock,
+  searchProfile,
 } from '../tools.js'
 import {
   type Command,
@@ -27,6 +28,7 @@ import {
   UsageError,
 } from './command.js'
 import { readProfileSample, withSamples } from './probe.js'
+import { runSearch, SEARCH_HELP, type Search } from './search.js'
 
 type Inspect = (args: readonly string[], io: Io) => Promise<string>
 
@@ -109,13 +111,9 @@ The input is a file, or standard input where there is none.
   },
 }
 
-/* `profile check`: whether a SECCOS profile reads, what it leaves out, and whether samples come out as it says. */
+/* `profile check`: whether a SECCOS profile reads, what it leaves out, and whether samples come out as it says; and the search. */
 
-/** `issuer-pin-crypto profile check`. */
-export const PROFILE: Command = {
-  name: 'profile',
-  summary: 'check a SECCOS profile: what it does not cover, and whether samples come out',
-  help: `usage: issuer-pin-crypto profile check [--samples SAMPLES] [FILE]
+const PROFILE_HELP = `usage: issuer-pin-crypto profile check [--samples SAMPLES] [FILE]
 
 Reads a profile (JSON, issuer-pin-crypto/seccos-profile.schema.json) from a file or standard input. Exit code 1, and
 the place of the mistake, where it is not one.
@@ -123,22 +121,40 @@ the place of the mistake, where it is not one.
   --samples   a file of samples made with TEST keys, as for probe; what the profile has of its own, fields and
               external values, is in "fields" (text) and "bytes" (hex) of each sample. Says for each whether
               data set, PRW and MAC come out, and where not, the nearest reading that would. Exit code 1 where
-              not all do.`,
-  run: async ([verb, ...args], io) => {
-    if (verb !== 'check') throw new UsageError('profile takes the verb check')
-    const options = { samples: { type: 'string' } } as const
-    const { values, positionals } = readArguments(args, { options, positionals: 1 })
-    const profile = parseProfile(readJson(await readInput(positionals[0], io), 'the profile'))
-    const rows = (['prw', 'mac'] as const).map(which => {
-      const { algorithm, padding, keyBytes, outputBytes } = profile[which]
-      const uncovered = uncoveredBy({ profile, computation: which }).join(', ') || 'nothing'
-      return [which, algorithm, String(padding), `${keyBytes}`, `${outputBytes}`, uncovered]
-    })
-    io.out(`profile ${profile.name} ${profile.version} (${profile.provenance})`)
-    io.out(renderTable(['', 'algorithm', 'padding', 'key bytes', 'bytes', 'does not cover'], rows))
-    for (const { path, text } of remarksOn(profile)) io.out(`remark: ${path} ${text}`)
-    return values.samples === undefined ? 0 : checkSamples(profile, await readInput(values.samples, io), io)
-  },
+              not all do.
+
+       ${SEARCH_HELP}`
+
+/** `issuer-pin-crypto profile`, over some way to search. */
+export function profileCommand(search: Search = searchProfile): Command {
+  return {
+    name: 'profile',
+    summary: 'check a SECCOS profile, and whether samples come out; search what is not known of one',
+    help: PROFILE_HELP,
+    run: async ([verb, ...args], io) => {
+      if (verb === 'check') return runCheck(args, io)
+      if (verb === 'search') return runSearch(args, io, search)
+      throw new UsageError('profile takes the verb check or search')
+    },
+  }
+}
+
+/** `issuer-pin-crypto profile check`, `profile search`. */
+export const PROFILE: Command = profileCommand()
+
+async function runCheck(args: readonly string[], io: Io): Promise<ExitCode> {
+  const options = { samples: { type: 'string' } } as const
+  const { values, positionals } = readArguments(args, { options, positionals: 1 })
+  const profile = parseProfile(readJson(await readInput(positionals[0], io), 'the profile'))
+  const rows = (['prw', 'mac'] as const).map(which => {
+    const { algorithm, padding, keyBytes, outputBytes } = profile[which]
+    const uncovered = uncoveredBy({ profile, computation: which }).join(', ') || 'nothing'
+    return [which, algorithm, String(padding), `${keyBytes}`, `${outputBytes}`, uncovered]
+  })
+  io.out(`profile ${profile.name} ${profile.version} (${profile.provenance})`)
+  io.out(renderTable(['', 'algorithm', 'padding', 'key bytes', 'bytes', 'does not cover'], rows))
+  for (const { path, text } of remarksOn(profile)) io.out(`remark: ${path} ${text}`)
+  return values.samples === undefined ? 0 : checkSamples(profile, await readInput(values.samples, io), io)
 }
 
 async function checkSamples(profile: SeccosProfile, text: string, io: Io): Promise<ExitCode> {

@@ -6,7 +6,7 @@
  *     M* = last block ^ K1 where it is full, else (last block ‖ 80 00 …) ^ K2
  *     T  = last block of CBC-E_K(M1 … Mn-1 ‖ M*), IV zero
  */
-import { concatBytes, requireBytes, secretBytes, wipe, withWiped } from '../base/bytes.js'
+import { concatBytes, ownCopy, requireBytes, secretBytes, wipe, withWiped } from '../base/bytes.js'
 import { ArgumentError, BackendError } from '../base/errors.js'
 import {
   blockBytesOf,
@@ -19,6 +19,12 @@ import { type BlockCipher, cbcMac, padMessage, retailMac, withPadded } from './i
 
 /** The low byte of R_b for each block length (SP 800-38B, 5.3). */
 const REDUCTION: Readonly<Record<BlockCipher['blockBytes'], number>> = { 8: 0x1b, 16: 0x87 }
+
+/** The first chaining value where none is given. Read, never written. */
+const ZERO_IV: Readonly<Record<BlockCipher['blockBytes'], Uint8Array>> = {
+  8: secretBytes(8),
+  16: secretBytes(16),
+}
 
 /**
  * The full CMAC of a message of any length, empty included: 8 bytes with TDEA, 16 with AES, in memory of its own.
@@ -33,24 +39,23 @@ const REDUCTION: Readonly<Record<BlockCipher['blockBytes'], number>> = { 8: 0x1b
 export function cmac(cipher: BlockCipher, message: Uint8Array): Uint8Array {
   const { blockBytes } = cipher
   const complete = message.length > 0 && message.length % blockBytes === 0
-  const zero = secretBytes(blockBytes)
   const padded = padMessage(complete ? 1 : 2, message, blockBytes)
-  const subkey = secretBytes(blockBytes)
+  const subkey = cmacSubkey(cipher, complete)
   try {
-    const base = cipher.encipherCbc(zero, zero)
-    subkey.set(base)
-    wipe(base)
-    double(subkey)
-    if (!complete) double(subkey)
     xorInto(padded.subarray(-blockBytes), subkey)
-    return cbcMac(cipher, zero, padded)
+    return cbcMac(cipher, ZERO_IV[blockBytes], padded)
   } finally {
     wipe(subkey, padded)
   }
+}
 
+/** The subkey for a last block that is full (K1), or one that is padded (K2): SP 800-38B, 6.1. The caller wipes it. */
+export function cmacSubkey(cipher: BlockCipher, complete: boolean): Uint8Array<ArrayBuffer> {
+  const { blockBytes } = cipher
+  const subkey = withWiped(cipher.encipherCbc(ZERO_IV[blockBytes], ZERO_IV[blockBytes]), ownCopy)
+  const view = viewOf(subkey)
   /** In place, from the right, without a branch on the secret top bit. */
-  function double(block: Uint8Array): void {
-    const view = viewOf(block)
+  const double = (): void => {
     let carry = 0
     for (let i = blockBytes - 1; i >= 0; i--) {
       const byte = view.getUint8(i)
@@ -60,6 +65,9 @@ export function cmac(cipher: BlockCipher, message: Uint8Array): Uint8Array {
     const low = blockBytes - 1
     view.setUint8(low, view.getUint8(low) ^ (REDUCTION[blockBytes] & -carry))
   }
+  double()
+  if (!complete) double()
+  return subkey
 }
 
 function xorInto(block: Uint8Array, mask: Uint8Array): void {
@@ -119,12 +127,6 @@ export interface MacComputation {
   readonly padding: MacPadding
   /** One cipher block; zero where absent. Not for CMAC and ECB. */
   readonly iv?: Uint8Array | undefined
-}
-
-/** The first chaining value where none is given. Read, never written. */
-const ZERO_IV: Readonly<Record<BlockCipher['blockBytes'], Uint8Array>> = {
-  8: secretBytes(8),
-  16: secretBytes(16),
 }
 
 type Compute = (ciphers: MacCiphers, iv: Uint8Array, message: Uint8Array, padding: MacPadding) => Uint8Array

@@ -86,8 +86,8 @@ function concatInputs(inputs: readonly ComputationInput[], material: Material): 
   }
 }
 
-/** The bytes of one input, in memory of its own. */
-function resolveInput(part: ComputationInput, material: Material): Uint8Array {
+/** The bytes of one input that is not enciphered, in memory of its own. */
+export function resolveInput(part: ComputationInput, material: Material): Uint8Array {
   const { profile, masked, values, prw } = material
   switch (part.input) {
     case 'dataSet.full':

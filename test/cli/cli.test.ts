@@ -2,12 +2,13 @@
 import { execFileSync, spawnSync } from 'node:child_process'
 import { EventEmitter } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { seccosContent as handMade } from '../../examples/demo/d1-seccos.js'
 import { askSecret, processIo, readAll, type Terminal, takeSecret } from '../../src/cli/command.js'
+import { profileCommand } from '../../src/cli/inspect.js'
 import { COMMANDS, main } from '../../src/cli/main.js'
 import { probeCommand } from '../../src/cli/probe.js'
 import { tokenCommand } from '../../src/cli/token.js'
@@ -58,8 +59,8 @@ describe('wrong calls: exit code 2, one line, nothing on standard output', () =>
     [['inspect', 'data-set'], 'ERR_USAGE: --profile is missing'],
     [['inspect', 'pin-block'], 'ERR_USAGE: --state is missing'],
     [['inspect', 'pin-block', '--state', 'x'], 'ERR_USAGE: --state must be clear or enciphered'],
-    [['profile'], 'ERR_USAGE: profile takes the verb check'],
-    [['profile', 'fix', 'x'], 'ERR_USAGE: profile takes the verb check'],
+    [['profile'], 'ERR_USAGE: profile takes the verb check or search'],
+    [['profile', 'fix', 'x'], 'ERR_USAGE: profile takes the verb check or search'],
     [['token'], 'ERR_USAGE: --module is missing'],
     [['token', '--module', '/x.so'], 'ERR_USAGE: --token is missing'],
     [['token', '--pin', CANARY], "ERR_USAGE: Unknown option '--pin'"],
@@ -615,5 +616,91 @@ describe('the program itself', () => {
     })
     expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
     expect(stderr).toMatch(/^ERR_USAGE: /)
+  })
+})
+
+describe('profile search', () => {
+  const given = {
+    prwTestKey: Buffer.from(Array.from({ length: 32 }, (_, i) => i)).toString('hex'),
+    macTestKey: Buffer.from(Array.from({ length: 32 }, (_, i) => 32 + i)).toString('hex'),
+    samples: SAMPLES.keyed.map(({ pan, pin, pcc, intdatag, random, psn, ...more }) => {
+      const { prwDataSet, prwValue, macValue } = more
+      return { pan, pin, pcc, intdatag, random, fields: { psn }, prwDataSet, prwValue, macValue }
+    }),
+  }
+  const { fields, randomBytes, pinBlock } = SCHEMES.keyed
+  const known = { fields, randomBytes, pinBlock }
+  const search = (args: readonly string[], more: object = known, rest: object = {}) =>
+    run(['profile', 'search', '--samples', file('given', given), '--workers', '1', ...args], {
+      stdin: JSON.stringify(more),
+      ...rest,
+    })
+
+  test('finds both, shows how far it is where there is a terminal, and prints the draft alone', async () => {
+    const { code, out, err } = await search([], known, { terminal: true })
+    const shown = err.split('\n')
+    expect(code).toBe(0)
+    expect(out).toMatch(/prw +winner +[0-9,]+ +hmac-sha256 +dataSet.masked \+ pinBlock/)
+    expect(out).toMatch(/mac +winner +[0-9,]+ +hmac-sha256 +dataSet.masked \+ prw/)
+    expect(shown[0]).toMatch(/^prw \[\.{20}\] 0 of 300 s, 0 tried, 0 found$/)
+    expect(shown.at(-1)).toBe('')
+    const draft = await search(['--draft'])
+    expect(draft.code).toBe(0)
+    expect(JSON.parse(draft.out)).toMatchObject({ provenance: 'illustrative', mac: { outputBytes: 8 } })
+    for (const { pan, pin } of given.samples)
+      expect(out + draft.out).not.toMatch(new RegExp(`${pan}|"${pin}"`))
+  })
+
+  test('one alone; a field of the profile among the inputs; what is not found is exit code 1', async () => {
+    const inputs = [{ input: 'field', id: 'psn' }, { input: 'unknown' }]
+    const { code, out, err } = await search(['--only', 'mac', '--seconds', '60'], {
+      ...known,
+      mac: { inputs },
+    })
+    expect([code, err]).toEqual([1, ''])
+    expect(out).toMatch(/mac +none +[0-9,]+ *$/m)
+    expect(out).not.toMatch(/^prw/m)
+  })
+
+  test('a search that is stopped says so, and what would decide between several', async () => {
+    const stop = new AbortController()
+    const outcome = { tried: 1234567, timeUp: true, matches: [SCHEMES.external.mac], verdict: 'ambiguous' }
+    const io = keptIo({ stdin: JSON.stringify(known), interrupted: stop.signal })
+    const command = profileCommand(async ({ stop: heard, workers, timeLimitMs, only }) => {
+      expect([heard, workers, timeLimitMs, only]).toEqual([stop.signal, 3, 5000, undefined])
+      stop.abort()
+      return { prw: { ...outcome, decidedBy: ['a PAN of 12 digits', 'another PCC'] } } as never
+    })
+    const args = ['profile', 'search', '--samples', file('given', given), '--workers', '3', '--seconds', '5']
+    expect(await main(args, io, [command])).toBe(1)
+    expect(io.output.join('\n')).toMatch(/1,234,567 +iso9797-1-alg3, padding 1 +dataSet.masked \+ prwKid/)
+    expect(io.output.slice(-2)).toEqual([
+      'prw: stopped before everything had been tried',
+      'prw: a further sample would decide, with a PAN of 12 digits, or another PCC',
+    ])
+    expect(io.errors).toEqual(['no draft: PRW and MAC are not both found'])
+  })
+
+  test('the time that was up is said; without --workers there is one for each core', async () => {
+    const io = keptIo({ stdin: JSON.stringify(known) })
+    const command = profileCommand(async ({ workers = 1 }) => {
+      expect(workers).toBe(availableParallelism())
+      return { mac: { tried: 1, timeUp: true, matches: [], verdict: 'none', decidedBy: [] } }
+    })
+    const args = ['profile', 'search', '--samples', file('given', given), '--draft']
+    expect(await main([...args, '--only', 'mac'], io, [command])).toBe(1)
+    expect(io.output).toEqual([])
+    const shown = keptIo({ stdin: JSON.stringify(known) })
+    expect(await main(args.slice(0, -1), shown, [command])).toBe(1)
+    expect(shown.output).toContain('mac: the time was up before everything had been tried')
+  })
+
+  test.each<[readonly string[], string]>([
+    [['--only', 'both'], 'ERR_USAGE: --only must be prw or mac'],
+    [['--seconds', '0'], 'ERR_USAGE: --seconds must be a whole number from 1 to 86400'],
+    [['--workers', 'many'], 'ERR_USAGE: --workers must be a whole number from 1 to 256'],
+  ])('%j is refused', async (args, message) => {
+    const { code, err } = await search(args)
+    expect([code, err]).toEqual([2, message])
   })
 })

@@ -2,10 +2,17 @@
  * The search on the samples of eight schemes, computed by an independent program: told the layout and what a document would say
  * first, it finds the rest from three samples, and from one it names nothing.
  */
-import { describe, expect, test } from 'vitest'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { MessageChannel, Worker } from 'node:worker_threads'
+import { buildSync } from 'esbuild'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { PinForm, ProfileField } from '../../src/seccos/profile/profile.js'
 import { checkProfile } from '../../src/tools/check-profile.js'
-import { type KnownComputation, searchProfile } from '../../src/tools/search/search.js'
+import { portOf, type StartedThread, serveSearch, threads } from '../../src/tools/search/crew.js'
+import { searchProfile, searchWith } from '../../src/tools/search/search.js'
+import type { KnownComputation } from '../../src/tools/search/ways.js'
 import { keyMaterial } from '../seccos/fixtures.js'
 import { SAMPLES, SCHEMES, valuesOf } from '../seccos/schemes.js'
 import { failure } from '../support/errors.js'
@@ -144,17 +151,33 @@ describe('what is told', () => {
     expect(short.prw).toMatchObject({ timeUp: true, matches: [] })
   })
 
-  test('two parts of the work find together what one finds', async () => {
-    const inputs = [UNKNOWN, { input: 'prw', form: 'binary' } as const, UNKNOWN]
-    const { known, ...rest } = given('enciphered')
-    const wide = { ...rest, known: { ...known, mac: { ...known.mac, inputs: inputs.slice(0, 2) } } }
-    const parts = await Promise.all(
-      [0, 1].map(part => searchProfile({ ...wide, only: 'mac', share: { part, of: 2 } })),
-    )
-    expect(parts.map(({ mac }) => mac?.verdict)).toContain('winner')
-    const all = await searchProfile({ ...wide, only: 'mac' })
-    const [one] = parts
-    expect(one?.mac?.tried).toBeLessThanOrEqual(all.mac?.tried ?? 0)
+  test.each<[string, object, string]>([
+    ['is no object', null as never, '/prw'],
+    ['has a member that nobody knows', { ivv: '00' }, '/prw/ivv'],
+    ['names no algorithm', { algorithm: 'des' }, '/prw/algorithm'],
+    ['has a padding of another algorithm', { algorithm: 'cmac-aes', padding: 2 }, '/prw/padding'],
+    ['has an IV that is too short', { algorithm: 'aes-cbc', iv: '00' }, '/prw/iv'],
+    ['has an input that is none', { inputs: [null] }, '/prw/inputs/0'],
+    [
+      'has an input of a field that is not there',
+      { inputs: [UNKNOWN, { input: 'field', id: 'x' }] },
+      '/prw/inputs/1/id',
+    ],
+    ['has no list of inputs', { inputs: 'all' }, '/prw/inputs'],
+    ['has a list that cannot cover the PIN', { inputs: [{ input: 'dataSet.masked' }] }, '/prw/inputs'],
+    ['has a derivation that is none', { derivation: [{ method: 'guess' }] }, '/prw/derivation/0/method'],
+    ['has a digest that is none', { digest: 'md5' }, '/prw/digest'],
+  ])('what %s is refused with its place', async (_name, known, path) => {
+    const input = given('enciphered')
+    const search = searchProfile({ ...input, known: { ...input.known, prw: known }, only: 'prw' })
+    await expect(search).rejects.toMatchObject({ code: 'ERR_PROFILE', path })
+  })
+
+  test('what is known of an encipherment is admitted', async () => {
+    const input = given('enciphered')
+    const known = { ...input.known, prw: { algorithm: 'aes-cbc' } as const }
+    const { prw } = await searchProfile({ ...input, known, only: 'prw', timeLimitMs: 60_000 })
+    expect(prw).toMatchObject({ verdict: 'winner', matches: [{ iv: '000102030405060708090A0B0C0D0E0F' }] })
   })
 
   test('samples that do not tell two functions apart are ambiguous, and the deciding card is named', async () => {
@@ -176,6 +199,10 @@ describe('what is told', () => {
     ['no time', { timeLimitMs: 0 }, 'ERR_ARGUMENT'],
     ['a listener that is none', { onProgress: 'yes' }, 'ERR_ARGUMENT'],
     ['fields with a gap', { known: { fields: [], randomBytes: 0 } }, 'ERR_PROFILE'],
+    ['no worker', { workers: 0 }, 'ERR_ARGUMENT'],
+    ['half a worker', { workers: 1.5 }, 'ERR_ARGUMENT'],
+    ['a signal that is none', { stop: 'now' }, 'ERR_ARGUMENT'],
+    ['a key that is missing', { prwTestKey: undefined }, 'ERR_ARGUMENT'],
   ])('%s is refused', async (_name, change, code) => {
     await failure(
       () => searchProfile({ ...given('enciphered'), ...change } as never),
@@ -183,4 +210,136 @@ describe('what is told', () => {
       [],
     )
   })
+})
+
+describe('several workers', () => {
+  const HOST = join(mkdtempSync(join(tmpdir(), 'search-')), 'search-host.mjs')
+  beforeAll(() => {
+    buildSync({
+      entryPoints: [new URL('../../src/tools/search/host-entry.ts', import.meta.url).pathname],
+      bundle: true,
+      platform: 'node',
+      format: 'esm',
+      target: 'node20',
+      outfile: HOST,
+      logLevel: 'error',
+      // What is bundled may ask for Node's own modules by `require`.
+      banner: {
+        js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url)",
+      },
+    })
+  })
+  afterAll(() => rmSync(dirname(HOST), { recursive: true }))
+
+  /** A worker in this thread, at the other end of a channel. */
+  const near = (): StartedThread => {
+    const { port1, port2 } = new MessageChannel()
+    serveSearch(portOf(port2))
+    return { port: portOf(port1), end: () => port1.close() }
+  }
+  const far = (): StartedThread => {
+    const worker = new Worker(HOST, { execArgv: [], argv: [], env: {} })
+    return { port: portOf(worker), end: () => worker.terminate() }
+  }
+
+  test.each([
+    ['in this thread', near],
+    ['in threads of their own', far],
+  ])('%s find what one finds, and try no candidate twice', async (_name, start) => {
+    const input = { ...given('parts'), only: 'mac' } as const
+    const alone = await searchProfile(input)
+    const together = await searchWith({ ...input, workers: 2 }, (job, count) => threads(job, count, start))
+    expect(together).toEqual(alone)
+    expect(together.mac?.verdict).toBe('winner')
+  })
+
+  test('the signal ends the search, and what was tried is said', async () => {
+    const stop = new AbortController()
+    const { known, ...rest } = given('derived')
+    const search = searchWith(
+      {
+        ...rest,
+        known: { ...known, prw: {} },
+        only: 'prw',
+        workers: 2,
+        stop: stop.signal,
+        onProgress: ({ tried }) => {
+          if (tried > 0) stop.abort()
+        },
+      },
+      (job, count) => threads(job, count, far),
+    )
+    const { prw = expect.unreachable() } = await search
+    expect(prw).toMatchObject({ timeUp: true, verdict: 'none', matches: [] })
+    expect(prw.tried).toBeGreaterThan(0)
+    const before = await searchProfile({ ...given('derived'), stop: stop.signal })
+    expect(before).toMatchObject({ prw: { timeUp: true }, mac: { timeUp: true } })
+  })
+
+  test('what was given to a worker is its own and is wiped', async () => {
+    const given: Uint8Array[] = []
+    const { port1, port2 } = new MessageChannel()
+    const port = portOf(port2)
+    serveSearch({
+      ...port,
+      on: (event, listener) =>
+        port.on(event, message => {
+          const { key, samples = [] } = message as {
+            key?: Uint8Array
+            samples?: { pan: Uint8Array; pin: Uint8Array }[]
+          }
+          if (key !== undefined) given.push(key, ...samples.flatMap(({ pan, pin }) => [pan, pin]))
+          listener(message)
+        }),
+    })
+    const input = { ...input1(), workers: 1 }
+    const key = input.macTestKey.slice()
+    await searchWith(input, (job, count) =>
+      threads(job, count, () => ({ port: portOf(port1), end: () => port1.close() })),
+    )
+    expect(given).toHaveLength(7)
+    expect(given.every(bytes => bytes.every(byte => byte === 0))).toBe(true)
+    expect(input.macTestKey).toEqual(key)
+  })
+
+  test('one that fails, or ends, fails the search with a code', async () => {
+    const said = (message: unknown): StartedThread => {
+      let answer = (_: unknown): void => undefined
+      return {
+        port: {
+          on: (event, listener) => {
+            if (event === (message === undefined ? 'exit' : 'message')) answer = listener
+          },
+          postMessage: () => queueMicrotask(() => answer(message)),
+        },
+        end: () => undefined,
+      }
+    }
+    for (const message of [undefined, { failed: 'because' }]) {
+      await failure(
+        () =>
+          searchWith({ ...input1(), workers: 2 }, (job, count) => threads(job, count, () => said(message))),
+        'ERR_BACKEND_FAILED',
+        [],
+      )
+    }
+    // Beside the sources there is no file for a thread.
+    await failure(() => searchProfile({ ...input1(), workers: 2 }), 'ERR_UNSUPPORTED', [])
+    const broken = (): StartedThread => {
+      const { port, end } = near()
+      return {
+        port: { ...port, postMessage: message => port.postMessage({ ...Object(message), job: null }) },
+        end,
+      }
+    }
+    await failure(
+      () => searchWith({ ...input1(), workers: 1 }, (job, count) => threads(job, count, broken)),
+      'ERR_BACKEND_FAILED',
+      [],
+    )
+  })
+
+  function input1() {
+    return { ...given('keyed'), only: 'mac' } as const
+  }
 })

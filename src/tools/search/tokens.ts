@@ -1,7 +1,4 @@
-/**
- * What the search puts together: each value in the forms it may have (a token), and lists of tokens in the order of their
- * likelihood. Known entries stay as they are; `unknown` ones are replaced by each token there is.
- */
+/** What the search puts together: each value in the forms it may have. A value in one form is a token. */
 import {
   type ComputationInput,
   isConstant,
@@ -10,6 +7,7 @@ import {
   type SeccosProfile,
   type ValueForm,
 } from '../../seccos/profile/profile.js'
+import type { ProfileSample } from '../check-profile.js'
 
 /** An input of which nothing is known but that it is there. */
 export interface UnknownInput {
@@ -103,17 +101,28 @@ function pinForms(randomBytes: number): readonly { form: PinForm; common: boolea
 }
 
 /** How long the values of the samples are. */
-export interface Lengths {
+interface Lengths {
   readonly panLengths: ReadonlySet<number>
   readonly externalLengths: ReadonlyMap<string, number>
+}
+
+function lengthsOf(samples: readonly ProfileSample[]): Lengths {
+  const externalLengths = new Map<string, number>()
+  for (const { fields } of samples) {
+    for (const [id, value] of Object.entries(fields ?? {})) {
+      externalLengths.set(id, Math.max(value.length, externalLengths.get(id) ?? 0))
+    }
+  }
+  return { panLengths: new Set(samples.map(({ pan }) => pan.length)), externalLengths }
 }
 
 /** Every token of a layout, for the PRW or for the MAC. */
 export function tokensOf(
   profile: SeccosProfile,
   which: 'prw' | 'mac',
-  { panLengths, externalLengths }: Lengths,
+  samples: readonly ProfileSample[],
 ): Token[] {
+  const { panLengths, externalLengths } = lengthsOf(samples)
   const token = (kind: string, input: ComputationInput, common = true): Token => ({ kind, input, common })
   const values: readonly [string, number, ValueForm[]][] = [
     [
@@ -225,121 +234,4 @@ function prwTokens(): Token[] {
       common: false,
     })),
   ]
-}
-
-/**
- * The lists of inputs, likeliest first: two and three common tokens in every order, then four to six in the orders that
- * documents have, then two and three of all tokens. With a known list, that list with each hole filled.
- */
-export function* inputLists(
-  tokens: readonly Token[],
-  which: 'prw' | 'mac',
-  known: readonly (ComputationInput | UnknownInput)[] | undefined,
-  tier: 1 | 2 | 3,
-): Generator<readonly ComputationInput[]> {
-  const must = which === 'prw' ? 'pin' : 'prw'
-  if (known !== undefined) {
-    if (tier === 1)
-      yield* filled(
-        known,
-        tokens.filter(({ common }) => common),
-      )
-    if (tier === 3 && known.some(({ input }) => input === 'unknown')) yield* filled(known, tokens)
-    return
-  }
-  if (tier === 2) {
-    yield* inCanonicalOrder(
-      tokens.filter(({ common }) => common),
-      which,
-    )
-    return
-  }
-  const pool = tier === 1 ? tokens.filter(({ common }) => common) : tokens
-  // A data set in full may hold the PIN itself.
-  for (const { kind, input } of pool) if (kind === must || input.input === 'dataSet.full') yield [input]
-  for (const size of [2, 3]) {
-    for (const list of ordered(pool, size)) {
-      const needed = list.some(({ kind, input }) => kind === must || input.input === 'dataSet.full')
-      const masked = which === 'mac' && list.some(({ kind }) => kind === 'dataSet')
-      if (needed || masked) yield list.map(({ input }) => input)
-    }
-  }
-}
-
-function* ordered(pool: readonly Token[], size: number): Generator<readonly Token[]> {
-  if (size === 0) {
-    yield []
-    return
-  }
-  for (const first of pool) {
-    const rest = pool.filter(({ kind }) => kind !== first.kind)
-    for (const more of ordered(rest, size - 1)) yield [first, ...more]
-  }
-}
-
-function* filled(
-  [entry, ...more]: readonly (ComputationInput | UnknownInput)[],
-  tokens: readonly Token[],
-): Generator<readonly ComputationInput[]> {
-  if (entry === undefined) {
-    yield []
-    return
-  }
-  const choices = entry.input === 'unknown' ? tokens.map(({ input }) => input) : [entry]
-  for (const choice of choices) for (const rest of filled(more, tokens)) yield [choice, ...rest]
-}
-
-/** The orders in which scheme documents list values; between them stand a profile's own and external ones, as declared. */
-const ORDERS: Readonly<Record<'prw' | 'mac', readonly (readonly string[])[]>> = {
-  prw: [
-    ['pan', '*', 'pinLength', 'pin', 'random'],
-    ['pan', '*', 'pcc', 'pinLength', 'pin', 'random'],
-    ['pin', 'pan', '*', 'pcc', 'random'],
-    ['random', 'pin', 'pan', '*', 'pcc'],
-    ['dataSet', 'pan', '*', 'pinLength', 'pin', 'random'],
-  ],
-  mac: [
-    ['dataSet', '*', 'prw'],
-    ['pan', '*', 'pcc', 'intdatag', 'prw'],
-    ['prw', 'pan', '*', 'pcc', 'intdatag'],
-  ],
-}
-
-function* inCanonicalOrder(
-  tokens: readonly Token[],
-  which: 'prw' | 'mac',
-): Generator<readonly ComputationInput[]> {
-  const named = new Set(ORDERS[which].flat())
-  const own = [...new Set(tokens.map(({ kind }) => kind))].filter(
-    kind => !named.has(kind) && !['intdatag', 'pinLength', 'pcc', 'random'].includes(kind),
-  )
-  const must = which === 'prw' ? 'pin' : 'prw'
-  for (const order of ORDERS[which]) {
-    const kinds = order.flatMap(kind => (kind === '*' ? own : [kind]))
-    // All of them first, then fewer.
-    for (let missing = 0; missing <= kinds.length - 4; missing++) {
-      for (const some of without(kinds, missing)) {
-        if (!some.includes(must) || some.length > 6) continue
-        yield* product(some.map(kind => tokens.filter(token => token.kind === kind)))
-      }
-    }
-  }
-}
-
-function* without(kinds: readonly string[], count: number): Generator<readonly string[]> {
-  if (count === 0) {
-    yield kinds
-    return
-  }
-  for (let i = 0; i + count <= kinds.length; i++) {
-    for (const rest of without(kinds.slice(i + 1), count - 1)) yield [...kinds.slice(0, i), ...rest]
-  }
-}
-
-function* product([tokens, ...more]: readonly (readonly Token[])[]): Generator<readonly ComputationInput[]> {
-  if (tokens === undefined) {
-    yield []
-    return
-  }
-  for (const { input } of tokens) for (const rest of product(more)) yield [input, ...rest]
 }
