@@ -4,17 +4,15 @@
  *
  *     npm run lock
  */
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Pan } from '../src/index.js'
 import { type IssuerStore, panSealer, type SqliteExecutor } from '../src/sqlite.js'
 import { counterOn, ISSUER, prwOf, SEAL_KEY } from '../test/stores/store-fixtures.js'
 import { openHere } from '../test/stores/threads.js'
+import { holdFile, StallWatch, showStalls } from './stalls.js'
 
 const CALLERS = 16
 const RECORD = { state: 'active', pan: Pan.from('9999990123456789'), setPinTypes: ['3DES_SECCOS'] } as const
@@ -28,13 +26,6 @@ async function change(store: IssuerStore, cardId: string, mark: number): Promise
     request,
     store: ({ sequence }) => store.pins.storePrw({ issuerId: ISSUER, cardId }, prwOf(sequence)),
   })
-}
-
-async function holdLock(path: string): Promise<void> {
-  const script = `const database = new (require('better-sqlite3'))(process.argv[1]);
-    database.exec('BEGIN IMMEDIATE'); setTimeout(() => { database.exec('COMMIT'); database.close() }, 5000)`
-  const cwd = new URL('..', import.meta.url).pathname
-  await once(spawn(process.execPath, ['-e', script, path], { cwd, stdio: 'inherit' }), 'exit')
 }
 
 async function measure(executor: SqliteExecutor): Promise<void> {
@@ -65,24 +56,33 @@ async function measure(executor: SqliteExecutor): Promise<void> {
     }
   }
   const working = Promise.all(cards.flatMap(cardId => [changing(cardId), reading(cardId)]))
-  const before = monitorEventLoopDelay({ resolution: 1 })
-  before.enable()
+  // What is compiled while it runs is no delay of a store.
+  await sleep(2000)
+  const watch = new StallWatch()
+  changes = 0
+  watch.start()
   await sleep(5000)
-  before.disable()
+  const before = watch.stop()
   const free = changes
-  const delay = monitorEventLoopDelay({ resolution: 1 })
-  delay.enable()
   reads.length = 0
-  await holdLock(path)
-  delay.disable()
+  // To start a process is a delay, too, and none of the store's.
+  const { letGo } = await holdFile(path, 5000)
+  watch.start()
+  await letGo
+  // And what comes when the file is let go.
+  await sleep(1000)
+  const locked = watch.stop()
   stop = true
   await working
   const sorted = reads.toSorted((a, b) => a - b)
   const ms = (value: number | undefined): string => (value ?? 0).toFixed(1)
   console.log(
-    `${executor}: ${free / 5} SECCOS changes a second before, event loop delay at most ${ms(before.max / 1e6)} ms; while the file was held: event loop delay at most ` +
-      `${ms(delay.max / 1e6)} ms (p99 ${ms(delay.percentile(99) / 1e6)}), ${sorted.length} reads, median ${ms(sorted[sorted.length >> 1])}, ` +
-      `at most ${ms(sorted.at(-1))} ms, ${busy} calls busy`,
+    [
+      `${executor}: ${free / 5} SECCOS changes a second`,
+      `  no lock:   ${showStalls(before)}`,
+      `  file held: ${showStalls(locked)}`,
+      `  meanwhile ${sorted.length} reads, median ${ms(sorted[sorted.length >> 1])}, at most ${ms(sorted.at(-1))} ms; ${busy} calls busy`,
+    ].join('\n'),
   )
 }
 

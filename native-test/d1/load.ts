@@ -3,16 +3,21 @@
  * alive. Every answer is checked, and in the end everything that is stored. `serve` is one process (two on
  * PostgreSQL), D1 another.
  *
- *     node --import tsx native-test/d1/load.ts [--gets 10000] [--sets 10000] [--only NAME] [--postgres URL] [--json]
+ *     node --import tsx native-test/d1/load.ts [--gets 10000] [--sets 10000] [--only NAME] [--postgres URL] [--hold] [--json]
+ *
+ * `--hold`: after five seconds another process holds the SQLite file for five; how long the event loop of `serve` stood still
+ * before and meanwhile is printed. D1 repeats what is answered with 5xx then.
  */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { readOptions, type ServeOptions } from '../../examples/serve/options.js'
+import { holdFile } from '../stalls.js'
 import { checkAtRest } from './at-rest.js'
 import { type Caller, openCaller } from './caller.js'
-import { startServe } from './serve-process.js'
+import { type ServeProcess, startServe, watchStalls } from './serve-process.js'
 import { newTraffic, type Operation, run, type Work } from './traffic.js'
 
 interface Scenario {
@@ -33,6 +38,8 @@ export interface LoadResult {
     readonly count: number
     readonly ms: Percentiles
   }[]
+  /** Of the event loop of `serve`, before the file was held and while it was. */
+  readonly stalls?: readonly string[]
 }
 
 export interface Percentiles {
@@ -57,10 +64,13 @@ async function runLoad({ name, args, processes }: Scenario, { gets, sets }: Work
     for (let i = 0; i < processes; i++) servers.push(await startServe(dir, ...all))
     const callers: Caller[] = []
     for (const { url } of servers) callers.push(await openCaller(dir, { url, connections: CONNECTIONS }))
-    const caller = spread(callers)
+    const caller = values.hold ? patient(spread(callers)) : spread(callers)
     const traffic = newTraffic(caller)
     const start = performance.now()
+    const [server] = servers
+    const holding = values.hold && server !== undefined ? hold(join(dir, 'issuer.db'), server) : undefined
     await run(caller, traffic, { gets, sets })
+    const stalls = await holding
     const seconds = (performance.now() - start) / 1000
     caller[Symbol.dispose]()
     const wrong = [...traffic.wrong]
@@ -76,9 +86,54 @@ async function runLoad({ name, args, processes }: Scenario, { gets, sets }: Work
       ms: percentiles(times),
     }))
     const requests = latency.reduce((sum, { count }) => sum + count, 0)
-    return { name, seconds, requests, wrong, latency }
+    return { name, seconds, requests, wrong, latency, ...(stalls !== undefined && { stalls }) }
   } finally {
     rmSync(parent, { recursive: true, force: true })
+  }
+}
+
+/** Another process holds the file for five seconds in the middle of it; what `serve` says of its event loop. */
+async function hold(path: string, server: ServeProcess): Promise<readonly string[]> {
+  const told = async (): Promise<string> => {
+    const before = server.said.length
+    server.child.kill('SIGUSR2')
+    for (;;) {
+      const line = server.said.slice(before).find(text => text.startsWith('stalls: '))
+      if (line !== undefined) return line.slice('stalls: '.length)
+      await sleep(5)
+    }
+  }
+  await sleep(5000)
+  await told()
+  await sleep(5000)
+  const before = await told()
+  const { letGo } = await holdFile(path, 5000)
+  await told()
+  await letGo
+  await sleep(1000)
+  return [`no lock: ${before}`, `file held: ${await told()}`]
+}
+
+/** D1 asks again where the answer is that it may. */
+function patient(caller: Caller): Caller {
+  const again = async <T>(call: () => Promise<T>, isAnswer: (result: T) => boolean): Promise<T> => {
+    for (;;) {
+      const result = await call()
+      if (isAnswer(result)) return result
+      await sleep(50)
+    }
+  }
+  return {
+    ...caller,
+    counter: async card => {
+      const ask = () => caller.counter(card).catch(() => undefined)
+      return (await again(ask, found => found !== undefined)) as Awaited<ReturnType<Caller['counter']>>
+    },
+    setPin: (card, body) =>
+      again(
+        () => caller.setPin(card, body),
+        status => status < 500,
+      ),
   }
 }
 
@@ -108,7 +163,7 @@ function percentiles(times: readonly number[]): Percentiles {
 }
 
 /** A result as a table of Markdown. */
-function tableOf({ name, seconds, requests, wrong, latency }: LoadResult): string {
+function tableOf({ name, seconds, requests, wrong, latency, stalls }: LoadResult): string {
   const ms = (value: number): string => value.toFixed(1)
   return [
     `### ${name}`,
@@ -121,6 +176,7 @@ function tableOf({ name, seconds, requests, wrong, latency }: LoadResult): strin
       ({ operation, count, ms: { p50, p90, p99, max } }) =>
         `| ${operation} | ${count} | ${ms(p50)} | ${ms(p90)} | ${ms(p99)} | ${ms(max)} |`,
     ),
+    ...(stalls ?? []).map(line => `\n${line}`),
     ...wrong.slice(0, 10).map(line => `\nWRONG: ${line}`),
     '',
   ].join('\n')
@@ -132,9 +188,11 @@ const { values } = parseArgs({
     sets: { type: 'string', default: '10000' },
     only: { type: 'string' },
     postgres: { type: 'string' },
+    hold: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
   },
 })
+if (values.hold) watchStalls()
 const SCENARIOS: readonly Scenario[] = [
   { name: 'software, SQLite', args: [], processes: 1 },
   { name: 'SoftHSM, SQLite', args: ['--backend', 'pkcs11'], processes: 1 },

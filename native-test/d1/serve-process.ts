@@ -53,9 +53,17 @@ export async function startServe(dir: string, ...args: readonly string[]): Promi
   }
 }
 
+/** What is loaded before `serve`, as Node's command line has it. */
+const preloads: string[] = []
+
+/** Has each `serve` that is started from now on say, at SIGUSR2, how long its event loop stood still. */
+export function watchStalls(): void {
+  preloads.push('--import', './native-test/d1/watch-entry.ts')
+}
+
 /** The process alone, for command lines that do not get as far as listening. */
 export function spawnServe(...args: readonly string[]): ChildProcess {
-  return spawn(process.execPath, ['--import', 'tsx', 'examples/serve/main.ts', ...args], {
+  return spawn(process.execPath, ['--import', 'tsx', ...preloads, 'examples/serve/main.ts', ...args], {
     cwd: ROOT,
     env: { ...process.env, TSX_TSCONFIG_PATH: 'tsconfig.test.json' },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -14,7 +14,7 @@ import type {
   StoredPrw,
 } from '../d1/endpoints/interfaces.js'
 import { supersedeCard } from '../seccos/counter/counter.js'
-import { type ChangeCounterStore, memoryStore } from '../seccos/counter/store.js'
+import { type ChangeCounterStore, MemoryStore } from '../seccos/counter/store.js'
 import type { BulkResult, CardPinStore, CardStore, IssuerStore, ListedBlock } from './issuer-store.js'
 import {
   cardChanged,
@@ -75,7 +75,9 @@ class MemoryIssuerStore implements IssuerStore {
   readonly #cards = new Map<string, Card>()
   readonly #pins = new Map<string, MemoryPin>()
   readonly #requests = new Map<string, MemoryRequest>()
+  readonly #records = new Map<string, MemoryStore>()
   readonly #counters = new Map<string, ChangeCounterStore>()
+  readonly #underWay = new Set<Promise<unknown>>()
   #closed = false
   #marks = 0
 
@@ -128,7 +130,7 @@ class MemoryIssuerStore implements IssuerStore {
       this.#changed(key)
       this.#pins.set(key, { block, sequence: this.#pins.get(key)?.sequence ?? 0, version: this.#newMark() })
       const { issuerId, cardId } = readRef(card)
-      await supersedeCard(this.counters(issuerId), cardId)
+      await this.#begun(supersedeCard(this.#recordsOf(issuerId), cardId))
     },
     storeBlocks: (entries, options) =>
       inBatches(entries, requireSignal(options), batch =>
@@ -212,12 +214,13 @@ class MemoryIssuerStore implements IssuerStore {
     requireIssuerId(issuerId)
     const known = this.#counters.get(issuerId)
     if (known !== undefined) return known
-    const store = memoryStore()
+    const store = this.#recordsOf(issuerId)
     const open = <T>(call: () => Promise<T>): Promise<T> =>
       this.#closed ? Promise.reject(storeClosed()) : call()
     const counter: ChangeCounterStore = {
       read: key => open(() => store.read(key)),
       compareAndSet: (...write) => open(() => store.compareAndSet(...write)),
+      compareAndSetAll: writes => open(() => store.compareAndSetAll(writes)),
       purge: (...which) => open(() => store.purge(...which)),
       keys: page => open(() => store.keys(page)),
     }
@@ -227,14 +230,32 @@ class MemoryIssuerStore implements IssuerStore {
 
   async close(): Promise<void> {
     this.#closed = true
+    await Promise.allSettled(this.#underWay)
     this.#cards.clear()
     this.#pins.clear()
     this.#requests.clear()
     this.#counters.clear()
+    this.#records.clear()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
+  }
+
+  #recordsOf(issuerId: string): MemoryStore {
+    const store = this.#records.get(issuerId) ?? new MemoryStore()
+    this.#records.set(issuerId, store)
+    return store
+  }
+
+  /** What is stored is told so, though the store closes before the last step. */
+  async #begun(call: Promise<unknown>): Promise<void> {
+    this.#underWay.add(call)
+    try {
+      await call
+    } finally {
+      this.#underWay.delete(call)
+    }
   }
 
   #key(card: CardRef): string {

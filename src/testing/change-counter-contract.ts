@@ -52,6 +52,46 @@ const CHECKS: Readonly<Record<string, Check>> = {
     assert.deepEqual(await one.read('card/a'), before)
   },
 
+  'several records are written together, or none of them': async (one, other) => {
+    if (one.compareAndSetAll === undefined || other.compareAndSetAll === undefined) return
+    const created = { expected: undefined, value: 'first' }
+    const both = ['tag/a', 'card/a'].map(key => ({ ...created, key }))
+    assert.equal(await one.compareAndSetAll(both), true)
+    assert.equal(await other.compareAndSetAll(both), false)
+    const { version } = await present(other, 'card/a')
+    const replaced = { key: 'card/a', expected: version, value: 'second' }
+    assert.equal(await other.compareAndSetAll([{ ...created, key: 'tag/b' }, replaced]), true)
+    assert.equal((await present(one, 'card/a')).value, 'second')
+    // One that fails, first or last, takes the others along.
+    for (const writes of [
+      [{ ...created, key: 'tag/c' }, replaced],
+      [replaced, { ...created, key: 'tag/c' }],
+      [
+        { ...created, key: 'tag/c' },
+        { ...created, key: 'tag/b' },
+      ],
+    ]) {
+      assert.equal(await one.compareAndSetAll(writes), false)
+      assert.equal(await one.read('tag/c'), undefined)
+      assert.equal((await present(one, 'card/a')).value, 'second')
+    }
+    const racing = await Promise.all(
+      Array.from({ length: RACERS }, async (_, i) => {
+        const { version } = await present(one, 'card/a')
+        const store = i % 2 === 0 ? one : other
+        return store.compareAndSetAll?.([
+          { ...created, key: `tag/racer-${i}` },
+          { key: 'card/a', expected: version, value: `racer-${i}` },
+        ])
+      }),
+    )
+    const { value } = await present(other, 'card/a')
+    const winners = racing.flatMap((won, i) => (won ? [`racer-${i}`] : []))
+    assert.ok(winners.includes(value))
+    const tags = await one.keys({ prefix: 'tag/racer', limit: RACERS })
+    assert.deepEqual(tags, winners.map(winner => `tag/${winner}`).sort())
+  },
+
   'replacing what is not there is refused': async one => {
     await one.compareAndSet('card/a', undefined, 'first')
     const { version } = await present(one, 'card/a')

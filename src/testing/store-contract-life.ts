@@ -8,6 +8,7 @@ import { ChangeCounterError, isIssuerPinError } from '../base/errors.js'
 import type { CardAsFound } from '../d1/endpoints/interfaces.js'
 import { Pan } from '../primitives/pan.js'
 import { ChangeCounter } from '../seccos/counter/counter.js'
+import { TryCounter } from '../seccos/counter/tries.js'
 import type { BulkResult, IssuerStore } from '../stores/issuer-store.js'
 import {
   assertBlock,
@@ -107,6 +108,34 @@ export const COUNTER_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
   },
 }
 
+const CLASSIC = { cardId: CARD.cardId, product: 'classic' } as const
+
+function triesOn(store: IssuerStore): TryCounter {
+  const products = { classic: { limit: 5, afterSuccess: 'reset' } } as const
+  return new TryCounter({ store: store.counters(CARD.issuerId), products })
+}
+
+export const TRIES_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
+  'of many tries at once as many count as the limit says, and none comes back': async ({ one, other }) => {
+    await one.cards.put(CARD, PLAIN)
+    const counters = [triesOn(one), triesOn(other)] as const
+    const tried = await Promise.all(
+      Array.from({ length: 20 }, (_, i) => counters[i % 2 ? 1 : 0].begin(CLASSIC)),
+    )
+    assert.equal(tried.filter(({ blocked }) => !blocked).length, 5)
+    assert.equal(await counters[1].left(CLASSIC), 0)
+    // They are the card's, and outlive it.
+    await other.cards.remove(CARD)
+    await one.cards.put(CARD, PLAIN)
+    assert.deepEqual(await counters[0].begin(CLASSIC), { blocked: true })
+    await counters[1].unblock(CLASSIC)
+    const again = await counters[0].begin(CLASSIC)
+    assert.equal(await counters[1].left(CLASSIC), 4)
+    assert.equal(again.blocked ? undefined : await again.succeed(), 5)
+    assert.equal(await counters[1].left({ ...CLASSIC, cardId: cardOf(2).cardId }), 5)
+  },
+}
+
 /** Every call that the store has. */
 const CALLS: readonly ((store: IssuerStore) => Promise<unknown>)[] = [
   ({ cards }) => cards.find(CARD),
@@ -135,6 +164,31 @@ export const LIFE_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
       () => one.counters(OTHER_ISSUER.issuerId).read('card/a'),
     ]
     for (const call of calls) await assertRefused(call, 'ERR_BACKEND_CLOSED', String(call))
+  },
+
+  'close waits for what has begun: what is stored is told so, to its last step': async ({ one, other }) => {
+    for (const card of [CARD, OTHER_ISSUER]) {
+      await one.cards.put(card, PLAIN)
+      await counterOn(one, card).issue({ cardId: card.cardId })
+    }
+    const settled: string[] = []
+    const begun = [
+      one.pins.storeBlock(CARD, blockOf(1)),
+      one.pins.acceptBlock(OTHER_ISSUER, blockOf(3), requestOf(1)),
+      one.cards.reseal({ limit: 9 }),
+    ].map((call, i) => call.then(() => settled.push(`call ${i}`)))
+    const outcomes = Promise.allSettled(begun)
+    await Promise.all([one.close(), one.close()]).then(() => settled.push('closed'))
+    const failed = (await outcomes).filter(({ status }) => status === 'rejected')
+    assert.deepEqual(failed, [], 'a call that had begun was refused')
+    assert.equal(settled.at(-1), 'closed')
+    if (one === other) return
+    assertBlock(await other.pins.readBlock(CARD), blockOf(1))
+    const { value } = (await other.counters(CARD.issuerId).read(`card/${CARD.cardId}`)) ?? {}
+    assert.deepEqual(
+      JSON.parse(value ?? '').issued.map(({ state }: { state: string }) => state),
+      ['superseded'],
+    )
   },
 }
 

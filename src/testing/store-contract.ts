@@ -8,7 +8,13 @@ import type { IssuerStore } from '../stores/issuer-store.js'
 import { changeCounterStoreContract } from './change-counter-contract.js'
 import type { ContractCase } from './contract-helpers.js'
 import { CARD, CARD_CHECKS, type IssuerStoreCheck, type IssuerStoreContext } from './store-contract-cards.js'
-import { COUNTER_CHECKS, DURABLE_CHECKS, LIFE_CHECKS, ROTATION_CHECKS } from './store-contract-life.js'
+import {
+  COUNTER_CHECKS,
+  DURABLE_CHECKS,
+  LIFE_CHECKS,
+  ROTATION_CHECKS,
+  TRIES_CHECKS,
+} from './store-contract-life.js'
 import { PIN_CHECKS, REQUEST_CHECKS } from './store-contract-pins.js'
 
 /** How the suite reaches the store under test. */
@@ -42,6 +48,7 @@ export function issuerStoreContract(harness: IssuerStoreHarness): readonly Contr
     ...REQUEST_CHECKS,
     ...ROTATION_CHECKS,
     ...COUNTER_CHECKS,
+    ...TRIES_CHECKS,
     ...LIFE_CHECKS,
     ...(harness.durable ? DURABLE_CHECKS : {}),
   }

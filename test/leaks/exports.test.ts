@@ -52,6 +52,7 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   memoryIssuerStore: 'stores.test.ts',
   'Store.read': 'stores.test.ts',
   'Store.compareAndSet': 'stores.test.ts',
+  'Store.compareAndSetAll': 'stores.test.ts',
   'Store.purge': 'stores.test.ts',
   'Store.keys': 'stores.test.ts',
   'Store.close': 'stores.test.ts',

@@ -46,6 +46,7 @@ describe('a store', LONG, () => {
     const store: ChangeCounterStore = {
       read: key => inner.read(note(key)),
       compareAndSet: (...args) => inner.compareAndSet(...note(args)),
+      compareAndSetAll: async writes => (await inner.compareAndSetAll?.(note(writes))) ?? false,
       purge: now => inner.purge(now),
       keys: page => inner.keys(page),
     }
@@ -71,7 +72,8 @@ describe('a store', LONG, () => {
     await using backend = await openSoftware()
     const thrown = callersError(planted.texts.join(' '))
     const fails = (): Promise<never> => Promise.reject(thrown)
-    const counter = counterOn({ read: fails, compareAndSet: fails, purge: fails, keys: fails }, backend)
+    const failing = { read: fails, compareAndSet: fails, compareAndSetAll: fails, purge: fails, keys: fails }
+    const counter = counterOn(failing, backend)
     const request = {
       cardId: 'card-1',
       intdatag: 'TAG-0123456789-ABCDE',

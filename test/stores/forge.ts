@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import { expect } from 'vitest'
-import { type ChangeCounter, Pan } from '../../src/index.js'
+import { type ChangeCounter, Pan, TryCounter } from '../../src/index.js'
 import type { IssuerStore } from '../../src/sqlite.js'
 import { failure } from '../support/errors.js'
 import { blockOf, counterOn, ISSUER, prwOf } from './store-fixtures.js'
@@ -25,7 +25,8 @@ export interface Forgery {
 const RECORD = { state: 'active', pan: Pan.from('9999990123456789'), setPinTypes: ['ISO0'] } as const
 const [A, B, C, D] = ['card-a', 'card-b', 'card-c', 'card-d'].map(cardId => ({ issuerId: ISSUER, cardId }))
 const CARDS = [A, B, C, D].flatMap(card => card ?? [])
-const TABLES = ['cards', 'pins', 'counters', 'seals'] as const
+/** `tries`: rows of the table of counters, too. */
+const TABLES = ['cards', 'pins', 'counters', 'tries', 'seals'] as const
 type Table = (typeof TABLES)[number]
 type Snapshot = Readonly<Record<Table, ReadonlyMap<string, Row>>>
 const NAMES = new Set(['issuer_id', 'card_id', 'key'])
@@ -34,6 +35,11 @@ const digestOf = (text: string): Uint8Array => Uint8Array.from(createHash('sha25
 const requestOf = (text: string, jweKid = 'JWE-1') => ({ digest: digestOf(text), jweKid, acceptedAt: 1 })
 const plain = (value: unknown): string =>
   value instanceof Uint8Array ? Buffer.from(value).toString('hex') : String(value)
+
+function triesOn(store: IssuerStore): TryCounter {
+  const products = { classic: { limit: 99, afterSuccess: 'reset' } } as const
+  return new TryCounter({ store: store.counters(ISSUER), products })
+}
 
 async function setSeccosPin(
   store: IssuerStore,
@@ -49,32 +55,38 @@ async function setSeccosPin(
   })
 }
 
-/** Two cards with PRWs, two with blocks; each with a counter. */
+/** Two cards with PRWs, two with blocks; each with a counter, and tries. */
 async function setPins(store: IssuerStore, round: number): Promise<void> {
   const counter = counterOn(store)
   for (const [i, card] of CARDS.entries()) {
     await store.cards.put(card, { ...RECORD, state: round === 1 ? 'active' : 'not-active' })
     await setSeccosPin(store, counter, card, 10 * round + i)
+    for (let tries = 0; tries <= i; tries++)
+      await triesOn(store).begin({ cardId: card.cardId, product: 'classic' })
     if (i >= 2) await store.pins.acceptBlock(card, blockOf(10 * round + i), requestOf(`${round}/${i}`))
   }
 }
 
 /** Every forgery of one column or one row that the tables admit is noticed, by whoever reads and whoever writes. */
 export async function expectForgeriesNoticed({ store, sql, prefix }: Forgery): Promise<readonly string[]> {
-  const idOf = (table: Table): string => (table === 'counters' ? 'key' : 'card_id')
-  const keyOf = (table: Table, cardId: string): string => (table === 'counters' ? `card/${cardId}` : cardId)
+  const before: Partial<Record<Table, string>> = { counters: 'card/', tries: 'tries/' }
+  const idOf = (table: Table): string => (before[table] === undefined ? 'card_id' : 'key')
+  const keyOf = (table: Table, cardId: string): string => (before[table] ?? '') + cardId
+  const nameOf = (table: Table): string => prefix + (table === 'tries' ? 'counters' : table)
   const snapshot = async (): Promise<Snapshot> => {
     const tables = {} as Record<Table, Map<string, Row>>
     for (const table of TABLES) {
-      const rows = await sql(`SELECT * FROM ${prefix}${table} WHERE issuer_id = $1`, [ISSUER])
-      tables[table] = new Map(rows.map(row => [String(row[idOf(table)]).replace('card/', ''), row]))
+      const rows = await sql(`SELECT * FROM ${nameOf(table)} WHERE issuer_id = $1`, [ISSUER])
+      const start = before[table] ?? ''
+      const own = rows.filter(row => String(row[idOf(table)]).startsWith(start))
+      tables[table] = new Map(own.map(row => [String(row[idOf(table)]).slice(start.length), row]))
     }
     return tables
   }
   const write = async (table: Table, cardId: string, row: Row | undefined): Promise<void> => {
     const where = [ISSUER, keyOf(table, cardId)]
     if (row === undefined) {
-      await sql(`DELETE FROM ${prefix}${table} WHERE issuer_id = $1 AND ${idOf(table)} = $2`, where)
+      await sql(`DELETE FROM ${nameOf(table)} WHERE issuer_id = $1 AND ${idOf(table)} = $2`, where)
       return
     }
     const columns = Object.keys(row).filter(column => !NAMES.has(column))
@@ -82,7 +94,7 @@ export async function expectForgeriesNoticed({ store, sql, prefix }: Forgery): P
     const sets = columns.map((column, i) => `${column} = $${i + 3}`).join(', ')
     const places = columns.map((_, i) => `$${i + 3}`).join(', ')
     await sql(
-      `INSERT INTO ${prefix}${table} (issuer_id, ${idOf(table)}, ${columns.join(', ')}) VALUES ($1, $2, ${places}) ` +
+      `INSERT INTO ${nameOf(table)} (issuer_id, ${idOf(table)}, ${columns.join(', ')}) VALUES ($1, $2, ${places}) ` +
         `ON CONFLICT (issuer_id, ${idOf(table)}) DO UPDATE SET ${sets}`,
       [...where, ...values],
     )
@@ -101,6 +113,8 @@ export async function expectForgeriesNoticed({ store, sql, prefix }: Forgery): P
       () => store.pins.readBlock(card),
       () => store.pins.readPrw(card),
       () => counterOn(store).issue({ cardId }),
+      () => triesOn(store).begin({ cardId, product: 'classic' }),
+      () => triesOn(store).left({ cardId, product: 'classic' }),
       () => store.pins.storeBlock(card, blockOf(99)),
       () => store.pins.storePrw(card, prwOf(99)),
       () => store.cards.setState(card, 'active'),

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { memoryIssuerStore, resealRows } from '../../src/d1.js'
-import { type Backend, type Key, Pan } from '../../src/index.js'
+import { type Backend, type Key, Pan, TryCounter } from '../../src/index.js'
 import { softwareBackend } from '../../src/software.js'
 import {
   type IssuerStore,
@@ -149,7 +149,7 @@ describe.each(AVAILABLE)('%s', { timeout: 60_000 }, driver => {
     await using store = await open(path, rowSealer({ keys: [one] }))
     await withSql(path, store, async forgery => {
       const noticed = await expectForgeriesNoticed(forgery)
-      for (const table of ['cards', 'pins', 'counters', 'seals'])
+      for (const table of ['cards', 'pins', 'counters', 'tries', 'seals'])
         expect(noticed.filter(what => what.startsWith(table)).length).toBeGreaterThan(6)
     })
   })
@@ -208,6 +208,10 @@ describe.each(AVAILABLE)('%s', { timeout: 60_000 }, driver => {
       }
       // A card that is gone, whose counter stays.
       await counterOn(plain).issue({ cardId: 'card-gone' })
+      // One of which there are tries alone.
+      const products = { classic: { limit: 3, afterSuccess: 'reset' } } as const
+      const tries = new TryCounter({ store: plain.counters(ISSUER), products })
+      await tries.begin({ cardId: 'card-tried', product: 'classic' })
     }
     {
       await using strict = await open(path, rowSealer({ keys: [one] }))
@@ -221,25 +225,25 @@ describe.each(AVAILABLE)('%s', { timeout: 60_000 }, driver => {
       expect(await taking.seals?.count()).toEqual([])
       const seen: [number, string][] = []
       const onProgress = (cards: number, last: { cardId: string }) => void seen.push([cards, last.cardId])
-      expect(await resealRows({ store: taking, batch: 4, onProgress })).toBe(6)
+      expect(await resealRows({ store: taking, batch: 4, onProgress })).toBe(7)
       expect(seen).toEqual([
         [4, 'card-3'],
-        [6, 'card-gone'],
+        [7, 'card-tried'],
       ])
-      expect(await taking.seals?.count()).toEqual([{ kid: 'ROWS-1', cards: 6 }])
+      expect(await taking.seals?.count()).toEqual([{ kid: 'ROWS-1', cards: 7 }])
     }
     {
       await using both = await open(path, rowSealer({ keys: [two, one] }))
       await both.pins.storeBlock(first, blockOf(10))
       expect(await both.seals?.count()).toEqual([
-        { kid: 'ROWS-1', cards: 5 },
+        { kid: 'ROWS-1', cards: 6 },
         { kid: 'ROWS-2', cards: 1 },
       ])
-      expect(await resealRows({ store: both, after: first })).toBe(5)
-      expect(await both.seals?.count()).toEqual([{ kid: 'ROWS-2', cards: 6 }])
+      expect(await resealRows({ store: both, after: first })).toBe(6)
+      expect(await both.seals?.count()).toEqual([{ kid: 'ROWS-2', cards: 7 }])
     }
     await using last = await open(path, rowSealer({ keys: [two] }))
-    expect(await resealRows({ store: last, batch: 1 })).toBe(6)
+    expect(await resealRows({ store: last, batch: 1 })).toBe(7)
     expect(await last.pins.readBlock(first)).toEqual(blockOf(10))
     const again = { digest: new Uint8Array(32).fill(1), jweKid: 'JWE-1', acceptedAt: 2 }
     expect(await last.pins.acceptBlock({ issuerId: ISSUER, cardId: 'card-1' }, blockOf(1), again)).toEqual({

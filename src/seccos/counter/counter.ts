@@ -63,7 +63,7 @@ import {
   supersedeStep,
   tagOf,
 } from './state.js'
-import type { ChangeCounterStore } from './store.js'
+import type { ChangeCounterStore, RecordWrite } from './store.js'
 
 /** How long after its expiry an intdatag is still known to belong to a card, for the operator's reason. */
 const RETENTION_MS = DEFAULTS.counter.retentionMs.value
@@ -157,16 +157,21 @@ export class ChangeCounter {
     const now = this.#now()
     const expiresAt = now + 1000 * ttlSeconds
     const tag = tagOf(intdatag)
-    // The index goes first: an entry without it would be usable, and no worse; an index without entry is nothing.
-    const index = { expiresAt: expiresAt + RETENTION_MS }
-    if (!(await store.compareAndSet(tagKey(tag), undefined, cardId, index))) {
-      throw new BackendError('ERR_BACKEND_FAILED', 'the random generator repeats itself')
+    const index: RecordWrite = {
+      key: tagKey(tag),
+      expected: undefined,
+      value: cardId,
+      expiresAt: expiresAt + RETENTION_MS,
     }
-    const pcc = await this.#update(cardId, async state => {
+    const isTogether = store.compareAndSetAll !== undefined
+    // Else the index goes first: an entry without it would be usable, and no worse; an index without entry is nothing.
+    if (!isTogether && !(await writeOne(store, index))) throw repeated()
+    const decide: Decide<number> = async state => {
       throwIfAborted(signal)
       const step = issueStep(state ?? (await this.#firstState(cardId)), { tag, expiresAt, now }, this.#policy)
       return { next: step.next, result: step.pcc }
-    })
+    }
+    const pcc = await update(store, cardId, decide, isTogether ? index : undefined)
     return { pcc: showPcc(pcc), intdatag, expiresAt }
   }
 
@@ -404,8 +409,18 @@ interface Decision {
 type MaybeLater<T> = T | Promise<T>
 type Decide<T> = (state: CardState | undefined) => MaybeLater<{ next: CardState | undefined; result: T }>
 
+function repeated(): BackendError {
+  return new BackendError('ERR_BACKEND_FAILED', 'the random generator repeats itself')
+}
+
 /** Reads, decides, writes; begins again where somebody else wrote in between. Without `next`, nothing is written. */
-async function update<T>(store: ChangeCounterStore, cardId: string, decide: Decide<T>): Promise<T> {
+async function update<T>(
+  store: ChangeCounterStore,
+  cardId: string,
+  decide: Decide<T>,
+  /** The index of an intdatag, to be written with the card's record by a store that can. */
+  index?: RecordWrite,
+): Promise<T> {
   const key = cardKey(cardId)
   for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
     const record = await store.read(key)
@@ -413,11 +428,27 @@ async function update<T>(store: ChangeCounterStore, cardId: string, decide: Deci
     const { next, result } = await decide(state)
     if (next === undefined) return result
     const instance = record === undefined ? await store.instance?.() : record.instance
-    const written = showState(state === undefined ? stamped(next, instance) : next)
-    const options = instance === undefined ? {} : { instance }
-    if (await store.compareAndSet(key, record?.version, written, options)) return result
+    const write: RecordWrite = {
+      key,
+      expected: record?.version,
+      value: showState(state === undefined ? stamped(next, instance) : next),
+      ...(instance !== undefined && { instance }),
+    }
+    if (index === undefined) {
+      if (await writeOne(store, write)) return result
+      continue
+    }
+    if (await store.compareAndSetAll?.([index, write])) return result
+    if ((await store.read(index.key)) !== undefined) throw repeated()
   }
   throw new BackendError('ERR_BACKEND_BUSY', 'the record of the card is busy', { retryable: true })
+}
+
+function writeOne(
+  store: ChangeCounterStore,
+  { key, expected, value, ...options }: RecordWrite,
+): Promise<boolean> {
+  return store.compareAndSet(key, expected, value, options)
 }
 
 /** Where nothing is skipped, what comes after 9999 does not matter. */

@@ -30,6 +30,14 @@ export interface WriteOptions {
   readonly instance?: string
 }
 
+/** One of several records that are written together. */
+export interface RecordWrite extends WriteOptions {
+  readonly key: string
+  /** The version that it replaces; undefined where there must be none. */
+  readonly expected: string | undefined
+  readonly value: string
+}
+
 /** A page of {@link ChangeCounterStore.keys}. */
 export interface KeyPage {
   readonly prefix: string
@@ -52,6 +60,11 @@ export interface ChangeCounterStore {
     value: string,
     options?: WriteOptions,
   ): Promise<boolean>
+  /**
+   * {@link ChangeCounterStore.compareAndSet} of several records in one step, which waits for the disk once: all of them are
+   * written, or, where one is not as it was expected, none. Where it is left out, the counter writes one after the other.
+   */
+  compareAndSetAll?(writes: readonly RecordWrite[]): Promise<boolean>
   /**
    * Deletes the records whose `expiresAt` is not after `now`, at most `limit` of them, and says how many. Nothing depends
    * on when it runs.
@@ -88,13 +101,14 @@ interface MemoryRecord extends Omit<StoredRecord, 'instance'> {
   readonly expiresAt: number | undefined
 }
 
-class MemoryStore implements ChangeCounterStore {
+/** What {@link memoryStore} makes. */
+export class MemoryStore implements ChangeCounterStore {
   readonly #records = new Map<string, MemoryRecord>()
   readonly #now: (() => string) | undefined
   readonly instance?: () => Promise<string>
   #lastVersion = 0
 
-  constructor(instance: (() => string) | undefined) {
+  constructor(instance?: () => string) {
     this.#now = instance
     if (instance !== undefined) this.instance = async () => instance()
   }
@@ -112,10 +126,20 @@ class MemoryStore implements ChangeCounterStore {
     value: string,
     options?: WriteOptions,
   ): Promise<boolean> {
-    if (this.#records.get(key)?.version !== expected) return false
-    if (options?.instance !== undefined && options.instance !== this.#now?.()) return false
-    this.#lastVersion++
-    this.#records.set(key, { value, version: String(this.#lastVersion), expiresAt: options?.expiresAt })
+    return this.compareAndSetAll([{ ...options, key, expected, value }])
+  }
+
+  async compareAndSetAll(writes: readonly RecordWrite[]): Promise<boolean> {
+    const isAsExpected = writes.every(
+      ({ key, expected, instance }) =>
+        this.#records.get(key)?.version === expected &&
+        (instance === undefined || instance === this.#now?.()),
+    )
+    if (!isAsExpected) return false
+    for (const { key, value, expiresAt } of writes) {
+      this.#lastVersion++
+      this.#records.set(key, { value, version: String(this.#lastVersion), expiresAt })
+    }
     return true
   }
 

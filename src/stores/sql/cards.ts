@@ -7,7 +7,15 @@ import type { Card, CardRef, CardState } from '../../d1/endpoints/interfaces.js'
 import type { BulkResult, CardEntry, CardStore, ResealPage } from '../issuer-store.js'
 import type { PanSealer } from '../pan-sealer.js'
 import { inBatches, noSuchCard, readCard, readPage, readRef, requireState } from '../records.js'
-import { cardOf, readRow, type SqlDatabase, type SqlStatement, showSeccos, writeRows } from './database.js'
+import {
+  cardOf,
+  type OpenDatabase,
+  readRow,
+  type SqlDatabase,
+  type SqlStatement,
+  showSeccos,
+  writeRows,
+} from './database.js'
 
 const MAX_SEALED_BYTES = 4096
 
@@ -20,11 +28,11 @@ export function requirePanSealer(sealer: unknown): asserts sealer is PanSealer {
 
 /** The cards of a database whose tables are there. */
 export class SqlCards implements CardStore {
-  readonly #database: SqlDatabase
+  readonly #database: OpenDatabase
   readonly #sealer: PanSealer
   readonly #table: string
 
-  constructor(database: SqlDatabase, sealer: PanSealer) {
+  constructor(database: OpenDatabase, sealer: PanSealer) {
     this.#database = database
     this.#sealer = sealer
     this.#table = `${database.dialect.prefix}cards`
@@ -83,9 +91,17 @@ export class SqlCards implements CardStore {
   }
 
   readonly reseal = async (page: ResealPage, options?: CallOptions): Promise<readonly CardRef[]> => {
-    const { after, limit } = readPage(page, 'reseal')
+    const read = readPage(page, 'reseal')
     const signal = requireSignal(options)
-    const rows = await this.#database.read(
+    return this.#database.during(database => this.#resealPage(read, database, signal))
+  }
+
+  async #resealPage(
+    { after, limit }: ResealPage,
+    database: SqlDatabase,
+    signal: AbortSignal | undefined,
+  ): Promise<readonly CardRef[]> {
+    const rows = await database.read(
       {
         sql:
           `SELECT issuer_id, card_id, pan FROM ${this.#table} WHERE (issuer_id, card_id) > ($1, $2) ` +
@@ -108,7 +124,7 @@ export class SqlCards implements CardStore {
         card: ref,
       })
     }
-    if (statements.length > 0) await this.#database.write(statements)
+    if (statements.length > 0) await database.write(statements)
     return rows.map(row => ({ issuerId: String(row['issuer_id']), cardId: String(row['card_id']) }))
   }
 

@@ -1,10 +1,16 @@
 /** The change counter of an issuer over any {@link SqlDatabase}: records by key, each written by compare-and-set. */
 import type { CardRef } from '../../d1/endpoints/interfaces.js'
-import type { ChangeCounterStore, KeyPage, StoredRecord, WriteOptions } from '../../seccos/counter/store.js'
-import { readRow, type SqlDatabase, type SqlValue, writeRows } from './database.js'
+import type {
+  ChangeCounterStore,
+  KeyPage,
+  RecordWrite,
+  StoredRecord,
+  WriteOptions,
+} from '../../seccos/counter/store.js'
+import { readRow, type SqlDatabase, type SqlStatement, type SqlValue, writeRows } from './database.js'
 
-/** How `ChangeCounter` names the record of a card. */
-const CARD = 'card/'
+/** How `ChangeCounter` and `TryCounter` name the record of a card, before its id. */
+export const CARD_RECORDS = ['card/', 'tries/'] as const
 
 /** The store of one issuer's change counter: a key belongs to its issuer, and each step is one statement. */
 export class SqlCounterStore implements ChangeCounterStore {
@@ -40,21 +46,34 @@ export class SqlCounterStore implements ChangeCounterStore {
     return instance === undefined ? record : { ...record, instance: String(row['instance']) }
   }
 
-  async compareAndSet(
+  compareAndSet(
     key: string,
     expected: string | undefined,
     value: string,
     options: WriteOptions = {},
   ): Promise<boolean> {
-    const values: SqlValue[] = [this.#issuerId, key, value, options.expiresAt ?? null]
+    return this.compareAndSetAll([{ ...options, key, expected, value }])
+  }
+
+  async compareAndSetAll(writes: readonly RecordWrite[]): Promise<boolean> {
+    const statements = writes.flatMap(write => this.#writing(write) ?? [])
+    // Only a store with instances can be asked for one.
+    if (statements.length < writes.length) return false
+    const results = await this.#database.write(statements)
+    return results.at(-1)?.unexpected !== true
+  }
+
+  /** Writes the record, or nothing of the transaction; undefined where it asks for an instance, and there are none. */
+  #writing({ key, expected, value, expiresAt, instance: asked }: RecordWrite): SqlStatement | undefined {
+    const values: SqlValue[] = [this.#issuerId, key, value, expiresAt ?? null]
     // A version is compared as text: what is no number is then simply another one.
     const conditions = ['issuer_id = $1', 'key = $2']
     if (expected !== undefined) conditions.push(`CAST(version AS TEXT) = $${values.push(expected)}`)
-    if (options.instance !== undefined) {
+    if (asked !== undefined) {
       const { instance } = this.#database.dialect
-      if (instance === undefined) return false
+      if (instance === undefined) return undefined
       // In the statement that writes: the one before may have reached another server.
-      conditions.push(`${instance} = $${values.push(options.instance)}`)
+      conditions.push(`${instance} = $${values.push(asked)}`)
     }
     const sql =
       expected === undefined
@@ -62,12 +81,13 @@ export class SqlCounterStore implements ChangeCounterStore {
           'SELECT CAST($1 AS text), CAST($2 AS text), 1, CAST($3 AS text), CAST($4 AS bigint) ' +
           `WHERE ${conditions[2] ?? 'true'} ON CONFLICT (issuer_id, key) DO NOTHING`
         : `UPDATE ${this.#table} SET version = version + 1, value = $3, expires_at = $4 WHERE ${conditions.join(' AND ')}`
-    return (await writeRows(this.#database, sql, values, this.#card(key).card)) === 1
+    return { sql, values, expect: 1, ...this.#card(key) }
   }
 
   /** The record of a card is sealed with it; what is kept by another key decides nothing. */
   #card(key: string): { readonly card?: CardRef } {
-    return key.startsWith(CARD) ? { card: { issuerId: this.#issuerId, cardId: key.slice(CARD.length) } } : {}
+    const name = CARD_RECORDS.find(prefix => key.startsWith(prefix))
+    return name === undefined ? {} : { card: { issuerId: this.#issuerId, cardId: key.slice(name.length) } }
   }
 
   async purge(now: number, options: { readonly limit?: number } = {}): Promise<number> {

@@ -12,7 +12,7 @@ import { systemClock } from '../../base/deadline.js'
 import { BackendError } from '../../base/errors.js'
 import type { Card, CardRef, StoredPinBlock, StoredPrw } from '../../d1/endpoints/interfaces.js'
 import type { PanSealer } from '../pan-sealer.js'
-import { readCard, readPinBlock, readPrw } from '../records.js'
+import { readCard, readPinBlock, readPrw, storeClosed } from '../records.js'
 import type { RowSealer } from '../row-sealer.js'
 
 /** What is bound, and what comes back. A list only where the {@link SqlDialect} has them. */
@@ -84,6 +84,56 @@ export interface SqlDatabase {
   write(statements: readonly SqlStatement[]): Promise<readonly SqlResult[]>
   /** Waits for what is under way, and closes. */
   close(): Promise<void>
+}
+
+/**
+ * A database in use: closing it waits for what has begun, to its last step, and refuses what comes after. A call of several
+ * steps has the database for as long as it takes: what was stored is not told as a failure because it closed in between.
+ */
+export class OpenDatabase implements SqlDatabase {
+  readonly dialect: SqlDialect
+  readonly sealer?: RowSealer
+  readonly #database: SqlDatabase
+  readonly #underWay = new Set<Promise<unknown>>()
+  #closed: Promise<void> | undefined
+
+  constructor(database: SqlDatabase) {
+    this.dialect = database.dialect
+    if (database.sealer !== undefined) this.sealer = database.sealer
+    this.#database = database
+  }
+
+  /** Runs all steps of one call. */
+  async during<T>(work: (database: SqlDatabase) => Promise<T>): Promise<T> {
+    if (this.#closed !== undefined) throw storeClosed()
+    const call = work(this.#database)
+    this.#underWay.add(call)
+    try {
+      return await call
+    } finally {
+      this.#underWay.delete(call)
+    }
+  }
+
+  read(statement: SqlStatement, signal?: AbortSignal): Promise<readonly SqlRow[]> {
+    return this.during(database => database.read(statement, signal))
+  }
+
+  readTogether(
+    statements: readonly SqlStatement[],
+    signal?: AbortSignal,
+  ): Promise<readonly (readonly SqlRow[])[]> {
+    return this.during(database => database.readTogether(statements, signal))
+  }
+
+  write(statements: readonly SqlStatement[]): Promise<readonly SqlResult[]> {
+    return this.during(database => database.write(statements))
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= Promise.allSettled(this.#underWay).then(() => this.#database.close())
+    return this.#closed
+  }
 }
 
 /** The first row, or undefined. */

@@ -6,7 +6,7 @@ import { requireIssuerId } from '../records.js'
 import type { RowSealer } from '../row-sealer.js'
 import { SqlCards } from './cards.js'
 import { SqlCounterStore } from './counter.js'
-import type { SqlDatabase } from './database.js'
+import { OpenDatabase, type SqlDatabase } from './database.js'
 import { SqlPins } from './pins.js'
 import { SealedDatabase } from './sealed.js'
 
@@ -15,11 +15,18 @@ export class SqlIssuerStore implements IssuerStore {
   readonly cards: SqlCards
   readonly pins: SqlPins
   readonly seals?: RowSeals
-  readonly #database: SqlDatabase
+  readonly #database: OpenDatabase
 
   constructor(plain: SqlDatabase, sealer: PanSealer, rowSealer?: RowSealer) {
-    const database = rowSealer === undefined ? plain : new SealedDatabase(plain, rowSealer)
-    if (database instanceof SealedDatabase) this.seals = database
+    const sealed = rowSealer && new SealedDatabase(plain, rowSealer)
+    const database = new OpenDatabase(sealed ?? plain)
+    if (sealed !== undefined) {
+      this.seals = {
+        reseal: page => database.during(() => sealed.reseal(page)),
+        resealRequests: page => database.during(() => sealed.resealRequests(page)),
+        count: () => database.during(() => sealed.count()),
+      }
+    }
     this.#database = database
     this.cards = new SqlCards(database, sealer)
     this.pins = new SqlPins(database)

@@ -40,6 +40,7 @@ import { newMark, valuesOf } from './cards.js'
 import { SqlCounterStore } from './counter.js'
 import {
   blockOf,
+  type OpenDatabase,
   prwOf,
   readRow,
   type SqlDatabase,
@@ -61,12 +62,12 @@ const PRW_MARK = `substr(revision, ${MARK + 2})`
 
 /** The PINs of a database whose tables are there. */
 export class SqlPins implements CardPinStore {
-  readonly #database: SqlDatabase
+  readonly #database: OpenDatabase
   readonly #cards: string
   readonly #pins: string
   readonly #requests: string
 
-  constructor(database: SqlDatabase) {
+  constructor(database: OpenDatabase) {
     const { prefix } = database.dialect
     this.#database = database
     this.#cards = `${prefix}cards`
@@ -93,9 +94,11 @@ export class SqlPins implements CardPinStore {
   readonly storeBlock = async (card: CardAsFound, pin: StoredPinBlock): Promise<void> => {
     const found = readAsFound(card)
     const block = readPinBlock(pin)
-    const [result, now] = await this.#database.write(this.#storing(found, block))
-    if (result?.count !== 1) throw whyNot(found, now) ?? cardChanged()
-    await supersedeCard(new SqlCounterStore(this.#database, found.issuerId), found.cardId)
+    await this.#database.during(async database => {
+      const [result, now] = await database.write(this.#storing(found, block))
+      if (result?.count !== 1) throw whyNot(found, now) ?? cardChanged()
+      await supersedeCard(new SqlCounterStore(database, found.issuerId), found.cardId)
+    })
   }
 
   readonly storeBlocks = (
@@ -103,28 +106,32 @@ export class SqlPins implements CardPinStore {
     options?: CallOptions,
   ): AsyncIterable<BulkResult> => {
     const signal = requireSignal(options)
-    return inBatches(entries, signal, async batch => {
-      const read = batch.map(({ card, pin }) =>
-        attempt(() => this.#storing(readAsFound(card), readPinBlock(pin))),
-      )
-      const statements = read.flatMap(({ value = [] }) => value)
-      const results = [...(statements.length === 0 ? [] : await this.#database.write(statements))]
-      const stored: CardRef[] = []
-      const outcomes = batch.map(({ card }, i): BulkResult => {
-        const error = read[i]?.error ?? (results.splice(0, 3)[0]?.count === 1 ? undefined : noSuchCard())
-        if (error !== undefined) return { card, outcome: 'refused', error }
-        stored.push(card)
-        return { card, outcome: 'stored' }
-      })
-      await this.#supersede(stored)
-      return outcomes
+    return inBatches(entries, signal, batch =>
+      this.#database.during(database => this.#storeBatch(batch, database)),
+    )
+  }
+
+  async #storeBatch(batch: readonly BlockEntry[], database: SqlDatabase): Promise<readonly BulkResult[]> {
+    const read = batch.map(({ card, pin }) =>
+      attempt(() => this.#storing(readAsFound(card), readPinBlock(pin))),
+    )
+    const statements = read.flatMap(({ value = [] }) => value)
+    const results = [...(statements.length === 0 ? [] : await database.write(statements))]
+    const stored: CardRef[] = []
+    const outcomes = batch.map(({ card }, i): BulkResult => {
+      const error = read[i]?.error ?? (results.splice(0, 3)[0]?.count === 1 ? undefined : noSuchCard())
+      if (error !== undefined) return { card, outcome: 'refused', error }
+      stored.push(card)
+      return { card, outcome: 'stored' }
     })
+    await this.#supersede(stored, database)
+    return outcomes
   }
 
   /** Ends the intdatags of those of the cards that have any: two reads for a batch, mostly. */
-  async #supersede(cards: readonly CardRef[]): Promise<void> {
+  async #supersede(cards: readonly CardRef[], database: SqlDatabase): Promise<void> {
     for (const issuerId of new Set(cards.map(card => card.issuerId))) {
-      const store = new SqlCounterStore(this.#database, issuerId)
+      const store = new SqlCounterStore(database, issuerId)
       const ids = cards.filter(card => card.issuerId === issuerId).map(({ cardId }) => cardId)
       const known = await store.present(ids.map(cardKey))
       for (const cardId of ids) if (known.has(cardKey(cardId))) await supersedeCard(store, cardId)
@@ -137,13 +144,19 @@ export class SqlPins implements CardPinStore {
     request: BlockRequest,
   ): Promise<BlockAcceptance> => {
     const found = readAsFound(card)
-    const block = readPinBlock(pin)
-    const { digest, jweKid, acceptedAt } = readBlockRequest(request)
+    const [block, read] = [readPinBlock(pin), readBlockRequest(request)]
+    return this.#database.during(database => this.#accept({ found, block, ...read }, database))
+  }
+
+  async #accept(
+    { found, block, digest, jweKid, acceptedAt }: Acceptance,
+    database: SqlDatabase,
+  ): Promise<BlockAcceptance> {
     const { blob } = this.#database.dialect
     const mark = newMark()
     const { issuerId: issuer_id, cardId: card_id } = found
     const record = { digest, issuer_id, card_id, jwe_kid: jweKid, accepted_at: acceptedAt, mark }
-    const seal = (await this.#database.sealer?.seal(requestMessage(record))) ?? null
+    const seal = (await database.sealer?.seal(requestMessage(record))) ?? null
     const values: SqlValue[] = [...valuesOf(found), digest, jweKid, acceptedAt, mark, seal]
     const remember = {
       sql:
@@ -178,7 +191,7 @@ export class SqlPins implements CardPinStore {
       values: [...valuesOf(found), newMark(), digest, mark],
       card: found,
     }
-    const [remembered, now, , , answer] = await this.#database.write([
+    const [remembered, now, , , answer] = await database.write([
       remember,
       this.#looking(found),
       store,
@@ -188,7 +201,7 @@ export class SqlPins implements CardPinStore {
     const row = answer?.rows[0]
     if (remembered?.count !== 1 || row === undefined) throw whyNot(found, now) ?? cardChanged()
     if (row['mark'] === mark) return { outcome: 'stored' }
-    if (this.#database.sealer !== undefined) await verifyRequest(this.#database.sealer, row)
+    if (database.sealer !== undefined) await verifyRequest(database.sealer, row)
     if (row['issuer_id'] !== found.issuerId || row['card_id'] !== found.cardId)
       return { outcome: 'misdirected' }
     return { outcome: 'replayed', current: row['request'] !== null }
@@ -348,6 +361,12 @@ function whyNot(found: CardAsFound, now: SqlResult | undefined): BackendError | 
   const row = now?.rows[0]
   if (row === undefined) return noSuchCard()
   return found.revision === undefined || row['revision'] === found.revision ? undefined : cardChanged()
+}
+
+/** A block that came with a Set PIN request. */
+interface Acceptance extends BlockRequest {
+  readonly found: CardAsFound
+  readonly block: StoredPinBlock
 }
 
 interface Upsert {

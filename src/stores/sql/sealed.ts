@@ -1,6 +1,6 @@
 /**
  * Rows that cannot be forged: a database whose cards are sealed. One seal a card, over all that is kept of it (the card,
- * its PIN, its change counter) and a number that grows with every write: a row that was made, changed, copied from another
+ * its PIN, its change counter, its tries) and a number that grows with every write: a row that was made, changed, copied from another
  * card or brought back does not match it. A statement says which card it is about; with it, the rows are verified before
  * anything is read from them or written over them.
  *
@@ -17,6 +17,7 @@ import { BackendError } from '../../base/errors.js'
 import type { CardRef } from '../../d1/endpoints/interfaces.js'
 import type { ResealPage, RowSeals, SealCount } from '../issuer-store.js'
 import { type RowSealer, wrongSeal } from '../row-sealer.js'
+import { CARD_RECORDS } from './counter.js'
 import type { SqlDatabase, SqlDialect, SqlResult, SqlRow, SqlStatement, SqlValue } from './database.js'
 
 /** Lost races of one call: each means that somebody else's write went through. */
@@ -25,7 +26,7 @@ const MAX_ATTEMPTS = 50
 /** What is kept of a card, and its seal. */
 interface Group {
   readonly ref: CardRef
-  /** Of card, PIN and counter: SHA-256 in hex, or nothing. */
+  /** Of card, PIN, counter and tries: SHA-256 in hex, or nothing. */
   readonly digests: readonly string[]
   /** 0 where there is no seal yet. */
   readonly sequence: number
@@ -93,9 +94,11 @@ export class SealedDatabase implements SqlDatabase, RowSeals {
         ...cards.flatMap(card => this.#looking(card)),
         NEVER_MEANT,
       ])
+      // A statement wrote another number of rows than it expects: nothing is done, and that is the outcome.
+      if (rehearsed.length <= statements.length) return rehearsed
       const after = rehearsed.slice(statements.length).map(({ rows }) => rows)
       const changed = before.flatMap((group, i) => {
-        const { digests } = groupOf(group.ref, after.slice(4 * i, 4 * i + 4))
+        const { digests } = groupOf(group.ref, after.slice(ROWS * i, ROWS * i + ROWS))
         return digests.join() === group.digests.join() ? [] : { ...group, digests }
       })
       const sealing = await Promise.all(changed.map(group => this.#sealing(group)))
@@ -121,7 +124,8 @@ export class SealedDatabase implements SqlDatabase, RowSeals {
     const rows = await this.#database.read({
       sql:
         `${of('cards', 'card_id', '')} UNION ${of('seals', 'card_id', '')} UNION ` +
-        `${of('counters', 'substr(key, 6)', " AND key >= 'card/' AND key < 'card0'")} ` +
+        `${of('counters', 'substr(key, 6)', " AND key >= 'card/' AND key < 'card0'")} UNION ` +
+        `${of('counters', 'substr(key, 7)', " AND key >= 'tries/' AND key < 'tries0'")} ` +
         'ORDER BY issuer_id, card_id LIMIT $3',
       values: [after?.issuerId ?? '', after?.cardId ?? '', limit],
     })
@@ -178,7 +182,7 @@ export class SealedDatabase implements SqlDatabase, RowSeals {
 
   async #groups(cards: readonly CardRef[]): Promise<readonly Group[]> {
     const found = await this.#database.readTogether(cards.flatMap(card => this.#looking(card)))
-    return cards.map((card, i) => groupOf(card, found.slice(4 * i, 4 * i + 4)))
+    return cards.map((card, i) => groupOf(card, found.slice(ROWS * i, ROWS * i + ROWS)))
   }
 
   /** All columns, whatever they are: one that comes with a later version is sealed as well. */
@@ -188,11 +192,11 @@ export class SealedDatabase implements SqlDatabase, RowSeals {
       sql: `SELECT * FROM ${prefix}${table} WHERE issuer_id = $1 AND card_id = $2`,
       values: [issuerId, cardId],
     })
-    const counter = {
+    const counted = CARD_RECORDS.map(name => ({
       sql: `SELECT * FROM ${prefix}counters WHERE issuer_id = $1 AND key = $2`,
-      values: [issuerId, `card/${cardId}`],
-    }
-    return [of('cards'), of('pins'), counter, of('seals')]
+      values: [issuerId, name + cardId],
+    }))
+    return [of('cards'), of('pins'), ...counted, of('seals')]
   }
 
   async #verify(group: Group): Promise<void> {
@@ -220,6 +224,9 @@ export class SealedDatabase implements SqlDatabase, RowSeals {
   }
 }
 
+/** What is looked at of a card: its row, its PIN, its records of the counter's store, its seal. */
+const ROWS = 3 + CARD_RECORDS.length
+
 /** Ends a rehearsal: its transaction is rolled back. */
 const NEVER_MEANT: SqlStatement = { sql: 'SELECT 1 AS yes', values: [], expect: -1 }
 
@@ -239,11 +246,11 @@ function nameOf({ issuerId, cardId }: CardRef): string {
   return `${issuerId}/${cardId}`
 }
 
-function groupOf(ref: CardRef, [card, pin, counter, seals]: readonly (readonly SqlRow[])[]): Group {
-  const row = seals?.[0]
+function groupOf(ref: CardRef, found: readonly (readonly SqlRow[])[]): Group {
+  const row = found[ROWS - 1]?.[0]
   return {
     ref,
-    digests: [card, pin, counter].map(rows => digestOf(rows?.[0])),
+    digests: found.slice(0, ROWS - 1).map(rows => digestOf(rows[0])),
     sequence: Number(row?.['sequence'] ?? 0),
     seal: row && bytesOf(row['seal']),
     kid: String(row?.['kid']),

@@ -245,10 +245,8 @@ class SqliteThreads implements SqlDatabase {
   readonly dialect: SqlDialect = DIALECT
   readonly #writer: Lane
   readonly #reader: Lane
-  readonly #underWay = new Set<Promise<unknown>>()
   #queue: QueuedWrite[] = []
   #writing = false
-  #closed: Promise<void> | undefined
 
   constructor(file: SqliteFile, start: StartThread) {
     this.#writer = new Lane(file, 'writer', start)
@@ -274,28 +272,20 @@ class SqliteThreads implements SqlDatabase {
     statements: readonly SqlStatement[],
     signal?: AbortSignal,
   ): Promise<readonly (readonly SqlRow[])[]> {
-    if (this.#closed !== undefined) throw storeClosed()
     throwIfAborted(signal)
-    const rows = this.#counted(this.#reader.perform({ read: statements.map(handedOver) }))
+    const rows = this.#reader.perform({ read: statements.map(handedOver) })
     return (await orAborted(rows, signal)) as readonly (readonly SqlRow[])[]
   }
 
   async write(statements: Transaction): Promise<readonly SqlResult[]> {
-    if (this.#closed !== undefined) throw storeClosed()
     const written = new Promise<unknown>((resolve, reject) => {
       this.#queue.push({ statements: statements.map(handedOver), resolve, reject })
     })
     void this.#drain()
-    return (await this.#counted(written)) as readonly SqlResult[]
+    return (await written) as readonly SqlResult[]
   }
 
-  close(): Promise<void> {
-    this.#closed ??= this.#close()
-    return this.#closed
-  }
-
-  async #close(): Promise<void> {
-    await Promise.allSettled(this.#underWay)
+  async close(): Promise<void> {
     // The last to close truncates the log and removes it, which a connection that only reads does not.
     await this.#reader.close()
     await this.#writer.close()
@@ -319,15 +309,6 @@ class SqliteThreads implements SqlDatabase {
       }
     } catch (error) {
       for (const { reject } of batch) reject(error as Error)
-    }
-  }
-
-  async #counted<T>(call: Promise<T>): Promise<T> {
-    this.#underWay.add(call)
-    try {
-      return await call
-    } finally {
-      this.#underWay.delete(call)
     }
   }
 }
