@@ -84,7 +84,7 @@ const LATER: readonly (readonly [idea: string, files: RegExp])[] = [
   ['what the opener of a backend decides: key ring and limits', /^backend\/opener\.ts$/],
   [
     'PIN verification: PVV, 3624, the try counter',
-    /^(key\/pin-value|pin\/(pin-value|verify)|seccos\/counter\/tries)\.ts$/,
+    /^(key\/pin-value|pin\/(pin-value|verify|formats\/verification)|seccos\/counter\/tries|testing\/contract-verification)\.ts$/,
   ],
   ['PIN policy, random PINs', /^pin\/(pin-policy|generate)\.ts$/],
   ['formats 1 to 4', /^pin\/formats\/format[1-4]\.ts$/],

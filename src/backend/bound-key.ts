@@ -8,6 +8,13 @@ import { ownCopy, publicBytes, secretBytes, snapshot, wipe, xorBytes } from '../
 import { ArgumentError, BackendError, InputError, isIssuerPinError, KeyError } from '../base/errors.js'
 import { requirePeriod } from '../key/period.js'
 import { type KeyOperation, operationsFor, refusedUse, USAGES } from '../key/usage.js'
+import {
+  type PinComparison,
+  type PinStep,
+  type PinVerification,
+  runStepsLater,
+  verificationSteps,
+} from '../pin/formats/verification.js'
 import { blockBytesOf, isEncipherment, isTdea } from '../primitives/algorithms.js'
 import { macBytes } from '../primitives/mac.js'
 import { SIGNATURE_BYTES, verifyEs256 } from '../primitives/p256.js'
@@ -21,6 +28,7 @@ import {
   readMacRequest,
   readMessage,
   readMessageInPlace,
+  readVerification,
   requireHostDecipher,
   requireLength,
 } from './checks.js'
@@ -238,6 +246,23 @@ export class BoundKey<Ref> implements KeyOperations {
     })
   }
 
+  async verifyPin(to: Key, request: PinVerification, options?: CallOptions): Promise<PinComparison> {
+    const { driver, jobs } = this.#admit('verifyPin')
+    const target = this.#sibling(to)
+    target.#admit('verifyPin')
+    const own = readVerification(this.#facts, target.#facts, request)
+    const [first, second] = [this.#reference.ref, target.#reference.ref]
+    const run = (signal: AbortSignal | undefined): MaybePromise<PinComparison> =>
+      driver.verifyPin === undefined
+        ? runStepsLater(verificationSteps(own), step => stepOf(driver, { first, second }, step, signal))
+        : driver.verifyPin(first, second, own, signal)
+    const admit = this.#asking('verifyPin', 0, target, 'verifyPin')
+    const more = [own.pan, own.kept]
+    const verdict = await jobs.run(options, { ...NO_MORE, run, input: own.block, more, admit })
+    if (COMPARISONS.includes(verdict)) return verdict
+    throw new BackendError('ERR_BACKEND_FAILED', 'the backend answered a verification with no verdict')
+  }
+
   async mac(request: MacRequest, message: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
     const { driver, jobs } = this.#admit('mac')
     // First, because options may be anybody's object: between a look at the message and its use there is nobody's code.
@@ -294,12 +319,17 @@ export class BoundKey<Ref> implements KeyOperations {
   }
 
   /** Asks the opener about so many bytes of blocks under this key, and as many under the one they go to. */
-  #asking(operation: KeyOperation, bytes: number, to?: BoundKey<Ref>): (() => void) | undefined {
+  #asking(
+    operation: KeyOperation,
+    bytes: number,
+    to?: BoundKey<Ref>,
+    there: KeyOperation = 'encipher',
+  ): (() => void) | undefined {
     const { onOperation } = this.#parts
     if (onOperation === undefined && !KEY_EVENTS.hasSubscribers) return undefined
     return () => {
       this.#ask(onOperation, operation, bytes)
-      if (to !== undefined) to.#ask(onOperation, 'encipher', bytes)
+      if (to !== undefined) to.#ask(onOperation, there, bytes)
     }
   }
 
@@ -340,6 +370,23 @@ export class BoundKey<Ref> implements KeyOperations {
 function notInside(kid: string): KeyError {
   const problem = `key ${kid}: this backend does not re-encipher inside a token, and only there was it asked for`
   return new KeyError('ERR_HOST_DECIPHER', problem, kid)
+}
+
+const COMPARISONS: readonly unknown[] = ['same', 'different', 'no-block'] satisfies PinComparison[]
+
+/** One step of a verification by the operations that every driver has. */
+async function stepOf<Ref>(
+  driver: BackendDriver<Ref>,
+  refs: Readonly<Record<PinStep['under'], Ref>>,
+  { under, by, block, field }: PinStep,
+  signal: AbortSignal | undefined,
+): Promise<Uint8Array> {
+  const ref = refs[under]
+  const cipher = (blocks: Uint8Array): MaybePromise<Uint8Array> => driver[by](ref, blocks, signal)
+  if (field === undefined) return cipher(block)
+  return driver.decipherBound === undefined
+    ? twice(block, field, cipher)
+    : driver.decipherBound(ref, block, field, signal)
 }
 
 /** Through a cipher, XOR the fields, and through it again: what is on the way is wiped. */

@@ -15,9 +15,12 @@ import {
   type KeyMode,
   type KeyUsage,
   refusedUse,
+  requireUse,
   USAGES,
   usualMode,
 } from '../key/usage.js'
+import { FORMATS, requireFormat, type SupportedFormat } from '../pin/formats/formats.js'
+import type { PinRule, PinVerification } from '../pin/formats/verification.js'
 import {
   blockBytesOf,
   isEncipherment,
@@ -133,6 +136,47 @@ export function readMessageInPlace(message: Uint8Array): Uint8Array {
   if (!isPlainBytes(message)) return readMessage(message)
   requireLength('message', message.length, 0, MAX_INPUT_BYTES)
   return message
+}
+
+/** A verification between these two keys, its byte arrays copied. The rule has been read by whoever made it of a key's own. */
+export function readVerification(
+  first: KeyFacts,
+  second: KeyFacts,
+  request: PinVerification,
+): PinVerification {
+  const { format, rule } = request
+  requirePinKey(first, format)
+  if (rule.kind === 'block') requirePinKey(second, rule.format)
+  else requireUse(second, rule.kind === 'pvv' ? 'pvv' : 'pin-offset', 'verify')
+  const { bytes } = FORMATS[format]
+  requireLength('block', request.block.length, bytes, bytes)
+  const [least, most] = keptBytes(rule)
+  requireLength('kept', request.kept.length, least, most)
+  const pan = snapshot(request.pan, 'pan')
+  return { block: snapshot(request.block, 'block'), pan, kept: snapshot(request.kept, 'kept'), format, rule }
+}
+
+/** How many bytes there are of what is kept: a block, four digits, as many as a PIN has. */
+function keptBytes(rule: PinRule): readonly [least: number, most: number] {
+  if (rule.kind === 'pvv') return [4, 4]
+  if (rule.kind === 'offset') return [4, 12]
+  const { bytes } = FORMATS[rule.format]
+  return [bytes, bytes]
+}
+
+/** A key whose blocks may be opened here, and whose cipher is the format's, which is bound to the PAN. */
+function requirePinKey(key: KeyFacts, format: SupportedFormat): void {
+  requireUse(key, 'pin-block', 'decipher')
+  requireFormat(format, 'format')
+  const { algorithms, bound } = FORMATS[format]
+  if (!bound) throw new ArgumentError('a PIN is verified in a format that is bound to the PAN')
+  if (!algorithms.includes(key.algorithm))
+    throw new KeyError(
+      'ERR_KEY_ALGORITHM',
+      `key ${key.kid} is ${key.algorithm}: not for format ${format}`,
+      key.kid,
+    )
+  requireHostDecipher(key)
 }
 
 export function requireHostDecipher(key: KeyFacts): void {

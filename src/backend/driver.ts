@@ -5,6 +5,7 @@
 import type { CheckValue, CheckValueMethod } from '../key/check-value.js'
 import type { KeyPeriod } from '../key/period.js'
 import type { KeyMode, KeyUsage } from '../key/usage.js'
+import type { PinComparison, PinVerification } from '../pin/formats/verification.js'
 import type { Encipherment, KeyAlgorithm, MacAlgorithm, MacPadding } from '../primitives/algorithms.js'
 import type { P256PublicJwk } from '../primitives/p256.js'
 import type { KeyParity } from '../primitives/tdea.js'
@@ -178,6 +179,16 @@ export interface BackendDriver<Ref> {
     signal: AbortSignal | undefined,
     inside: boolean,
   ): MaybePromise<Uint8Array>
+  /**
+   * Opens the block under the first key, and the kept one or the value it is compared with under the second, as one operation: the
+   * steps are `verificationSteps`. Where a driver has none, the front makes it of calls of `decipher` and `encipher`.
+   */
+  verifyPin?(
+    first: Ref,
+    second: Ref,
+    request: PinVerification,
+    signal: AbortSignal | undefined,
+  ): MaybePromise<PinComparison>
   /** The full-length MAC. */
   mac(
     ref: Ref,

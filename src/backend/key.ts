@@ -8,6 +8,7 @@ import type { CheckValue } from '../key/check-value.js'
 import type { KeyPeriod } from '../key/period.js'
 import type { PinValueRule } from '../key/pin-value.js'
 import { type KeyMode, type KeyUsage, usualMode } from '../key/usage.js'
+import type { PinComparison, PinVerification } from '../pin/formats/verification.js'
 import type { KeyAlgorithm } from '../primitives/algorithms.js'
 import type { P256PublicJwk } from '../primitives/p256.js'
 import type { KeyParity } from '../primitives/tdea.js'
@@ -69,6 +70,13 @@ export interface KeyOperations {
    * not help: `ERR_HOST_DECIPHER`.
    */
   reencipher(to: Key, blocks: Uint8Array, options?: CallOptions, rule?: ReencipherRule): Promise<Uint8Array>
+
+  /**
+   * Whether the PIN of a block under this key is the one that `kept` says under `to`, a key of the same backend, as one operation:
+   * neither a clear block nor a digit comes out. This key must be bound with `hostDecipher`, and so must `to` where blocks are under it:
+   * `ERR_HOST_DECIPHER`. A block of another length than its format's is `ERR_LENGTH`.
+   */
+  verifyPin(to: Key, request: PinVerification, options?: CallOptions): Promise<PinComparison>
 
   /** The full-length MAC over a message of at most 65,536 bytes. Truncation and comparison belong to the caller. */
   mac(request: MacRequest, message: Uint8Array, options?: CallOptions): Promise<Uint8Array>

@@ -36,6 +36,7 @@ export type KeyOperation =
   | 'decipher'
   | 'decipherVariant'
   | 'reencipher'
+  | 'verifyPin'
   | 'mac'
   | 'deriveContentKey'
   | 'sign'
@@ -245,7 +246,17 @@ export function operationsFor(usage: KeyUsage, mode: KeyMode): ReadonlySet<KeyOp
   const operations = new Set(ACTIONS[mode].flatMap(action => deeds[action]?.by ?? []))
   if (operations.has('decipher')) operations.add('reencipher')
   if (allows({ usage, mode }, 'key-block', 'decipher')) operations.add('decipherVariant')
+  if (verifiesPins({ usage, mode })) operations.add('verifyPin')
   return operations
+}
+
+/** A block is opened, or a value is made to be compared: what a verification does under either of its keys. */
+function verifiesPins(key: Omit<UsageFacts, 'kid'>): boolean {
+  return (
+    allows(key, 'pin-block', 'decipher') ||
+    allows(key, 'pvv', 'verify') ||
+    allows(key, 'pin-offset', 'verify')
+  )
 }
 
 /** The error for a key that is asked for what it is not for, in one wording: `what` is refused. */

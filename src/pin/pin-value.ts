@@ -9,15 +9,16 @@
  */
 import { type Key, operationsOf, requireKey } from '../backend/key.js'
 import { type CallOptions, readOptions } from '../base/arguments.js'
-import { ownCopy, secretBytes, wipe, withWiped } from '../base/bytes.js'
+import { withWiped } from '../base/bytes.js'
 import { ArgumentError, InputError, PinBlockError, TranslationError } from '../base/errors.js'
 import type { Ibm3624Rule, PvvRule } from '../key/pin-value.js'
 import { type KeyAction, requireUse } from '../key/usage.js'
-import { type Pan, panDigits, requirePan } from '../primitives/pan.js'
+import { type Pan, requirePan } from '../primitives/pan.js'
 import { decipherClear } from './decipher.js'
 import { encipherClear, roomFor } from './encipher.js'
 import { type FormatRow, readBlock } from './formats/format.js'
 import { FORMATS, requireFormat, type SupportedFormat } from './formats/formats.js'
+import { offsetAnswer, offsetQuestion, pvvAnswer, pvvQuestion } from './formats/verification.js'
 import { requireFormatKey } from './policy.js'
 
 /** What {@link generatePvv} and {@link generateOffset} take. */
@@ -49,7 +50,9 @@ export async function generatePvv(input: GeneratePinValueInput, options?: CallOp
   const rule = requirePvvKey(source.key, 'generate')
   requireElevenDigits(source.pan)
   return withDigits(source, options, async digits =>
-    textOf(await pvvDigits({ ...source, rule }, digits, options)),
+    withWiped(await enciphered(source.key, pvvQuestion(rule, source.pan, digits), options), block =>
+      textOf(pvvAnswer(block)),
+    ),
   )
 }
 
@@ -194,70 +197,18 @@ export function requireElevenDigits(pan: Pan): void {
   if (pan.length < 12) throw new InputError('ERR_PAN', 'a PVV takes a PAN of 12 digits or more')
 }
 
-/** The digits of the PVV: those among the nibbles first, then A to F less ten. All nibbles are read, whatever they hold. */
-export async function pvvDigits(
-  { key, pan, rule }: { readonly key: Key; readonly pan: Pan; readonly rule: PvvRule },
-  pin: Uint8Array,
-  options: CallOptions | undefined,
-): Promise<Uint8Array> {
-  const account = panDigits(pan)
-  const nibbles = secretBytes(16)
-  nibbles.set(account.subarray(account.length - 12, account.length - 1))
-  nibbles[11] = rule.pvki
-  for (let i = 0; i < 4; i++) nibbles[12 + i] = pin[i] ?? 0
-  return withWiped(await encipherNibbles(key, nibbles, options), out => {
-    const digits = secretBytes(32)
-    let count = 0
-    for (const letters of [false, true]) {
-      for (const nibble of out) {
-        digits[count] = letters ? nibble - 10 : nibble
-        count += nibble > 9 === letters ? 1 : 0
-      }
-    }
-    return withWiped(digits, all => ownCopy(all.subarray(0, 4)))
-  })
-}
-
 /** 16 digits of the natural PIN, of which as many count as the PIN has. */
-export async function naturalDigits(
+async function naturalDigits(
   { key, pan, rule }: { readonly key: Key; readonly pan: Pan; readonly rule: Ibm3624Rule },
   options: CallOptions | undefined,
 ): Promise<Uint8Array> {
-  const { from, length, pad } = rule.validation
-  const nibbles = secretBytes(16)
-  nibbles.fill(Number.parseInt(pad, 16))
-  nibbles.set(panDigits(pan).subarray(from, from + length))
-  return withWiped(await encipherNibbles(key, nibbles, options), out => {
-    const digits = secretBytes(out.length)
-    for (const [i, nibble] of out.entries()) {
-      // Every entry of the table is read: which one counts shows in no memory access.
-      for (let at = 0; at < 16; at++) {
-        const isIt = ((nibble ^ at) - 1) >> 31
-        digits[i] = (digits[i] ?? 0) | ((rule.decimalisation.charCodeAt(at) - 0x30) & isIt)
-      }
-    }
-    return digits
-  })
+  return withWiped(await enciphered(key, offsetQuestion(rule, pan), options), block =>
+    offsetAnswer(rule, block),
+  )
 }
 
-/** One block out of 16 nibbles, enciphered, as 16 nibbles again. */
-async function encipherNibbles(
-  key: Key,
-  nibbles: Uint8Array,
-  options: CallOptions | undefined,
-): Promise<Uint8Array> {
-  const block = secretBytes(8)
-  for (let i = 0; i < 8; i++) block[i] = ((nibbles[2 * i] ?? 0) << 4) | (nibbles[2 * i + 1] ?? 0)
-  wipe(nibbles)
-  const out = await withWiped(block, async clear => operationsOf(key).encipher(clear, options))
-  return withWiped(out, bytes => {
-    const split = secretBytes(16)
-    for (const [i, byte] of bytes.entries()) {
-      split[2 * i] = byte >> 4
-      split[2 * i + 1] = byte & 0xf
-    }
-    return split
-  })
+function enciphered(key: Key, block: Uint8Array, options: CallOptions | undefined): Promise<Uint8Array> {
+  return withWiped(block, clear => operationsOf(key).encipher(clear, options))
 }
 
 /** An offset or a PVV is no secret: it is kept beside the card. */

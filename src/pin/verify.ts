@@ -1,18 +1,17 @@
 /** Verifying the PIN of a block against what the issuer keeps of it: a reference block, a PRW, a PVV or an offset. */
 import { type Key, operationsOf, requireKey } from '../backend/key.js'
 import { type CallOptions, readOptions } from '../base/arguments.js'
-import { equalBytes, ownCopy, secretBytes, snapshot, wipe, withWiped } from '../base/bytes.js'
-import { ArgumentError, KeyError } from '../base/errors.js'
-import { type Pan, requirePan } from '../primitives/pan.js'
+import { equalBytes, ownCopy, snapshot, withWiped } from '../base/bytes.js'
+import { ArgumentError, KeyError, PinBlockError } from '../base/errors.js'
+import { type Pan, panDigits, requirePan } from '../primitives/pan.js'
 import { pinOfDigits } from '../primitives/pin.js'
 import { readTries, type TriedVerdict, type TriesOf, withTry } from '../seccos/counter/tries.js'
 import { type VerifyPrwInput, verifyPrw } from '../seccos/prw.js'
 import { decipherClear } from './decipher.js'
 import { type FormatRow, readBlock } from './formats/format.js'
 import { FORMATS, requireFormat, type SupportedFormat } from './formats/formats.js'
+import { type PinRule, plainDigits, runStepsLater, verificationSteps } from './formats/verification.js'
 import {
-  naturalDigits,
-  pvvDigits,
   readKeptDigits,
   requireBound,
   requireElevenDigits,
@@ -59,7 +58,8 @@ export interface VerifyPinBlockInput {
 /**
  * Verifies the PIN of a block: the try is counted first, then the values are compared in constant time. A wrong PIN is a verdict, and
  * so is a PIN whose digits are none. Two format 0 blocks of one PAN are compared as ciphertexts, the block moved to the reference's
- * key, so that no clear PIN is anywhere; otherwise clear blocks are in host memory for the moment of the comparison, and are wiped.
+ * key, so that no clear PIN is anywhere; otherwise the block is opened and compared in one operation of the backend, out of which comes
+ * the verdict alone. Two operations, with a clear block in host memory between them, are needed for a PRW, and for keys of two backends.
  *
  * Errors: `ERR_PIN_BLOCK` (the block is not one of this PAN under that key; its try is counted), `ERR_HOST_DECIPHER`, `ERR_KEY_USAGE`,
  * `ERR_KEY_ALGORITHM`, `ERR_TRANSLATION_REFUSED` (a format that is bound to no PAN), `ERR_PAN`, `ERR_ARGUMENT`, `ERR_BACKEND_BUSY` and others
@@ -112,37 +112,19 @@ function readReference(against: PinReference, candidate: Candidate): Compare {
     case 'pvv': {
       const { pvv, key } = readOptions(against, 'against', ['kind', 'pvv', 'key'])
       requireKey(key, 'against.key')
-      const rule = requirePvvKey(key, 'verify')
+      const { pvki } = requirePvvKey(key, 'verify')
       requireElevenDigits(candidate.pan)
-      const kept = readKeptDigits(pvv, 'pvv', 4, 4)
-      return options =>
-        withNibbles(candidate, options, async nibbles =>
-          withWiped(await pvvDigits({ key, pan: candidate.pan, rule }, nibbles, options), digits =>
-            equalBytes(digits, kept),
-          ),
-        )
+      return inOneJob(candidate, key, { kind: 'pvv', pvki }, readKeptDigits(pvv, 'pvv', 4, 4))
     }
     case 'offset': {
       const { offset, key } = readOptions(against, 'against', ['kind', 'offset', 'key'])
       requireKey(key, 'against.key')
       const rule = requireOffsetKey(key, 'verify', candidate.pan)
-      const kept = readKeptDigits(offset, 'offset', 4, 12)
-      return options =>
-        withNibbles(candidate, options, async nibbles =>
-          withWiped(await naturalDigits({ key, pan: candidate.pan, rule }, options), natural => {
-            const due = secretBytes(kept.length)
-            for (const [i, digit] of kept.entries()) due[i] = (digit + (natural[i] ?? 0)) % 10
-            return withWiped(due, pin => equalBytes(pin, nibbles))
-          }),
-        )
+      return inOneJob(candidate, key, { kind: 'offset', ...rule }, readKeptDigits(offset, 'offset', 4, 12))
     }
     case 'prw': {
       const { kind: _, ...prw } = against
-      return options =>
-        withNibbles(candidate, options, async nibbles => {
-          using pin = pinOfDigits(ownCopy(nibbles))
-          return (await verifyPrw({ ...prw, pin, pan: candidate.pan }, options)).verified
-        })
+      return options => matchesPrw(candidate, prw, options)
     }
     default:
       throw new ArgumentError("against.kind must be 'block', 'prw', 'pvv' or 'offset'")
@@ -154,7 +136,7 @@ function readBlockReference(
   candidate: Candidate,
 ): Compare {
   const { block, format, key } = readOptions(against, 'against', ['kind', 'block', 'format', 'key'])
-  const { from, pan, inToken } = candidate
+  const { from, inToken } = candidate
   requireFormat(format, 'against.format')
   const row = requireBound(FORMATS[format])
   requireKey(key, 'against.key')
@@ -169,11 +151,35 @@ function readBlockReference(
   }
   if (inToken) throw onlyInHost(from)
   requireFormatKey(key, 'decipher', row)
-  const reference = { block: kept, pan, row, from: key }
-  return options =>
-    withNibbles(candidate, options, nibbles =>
-      withNibbles(reference, options, async due => equalBytes(nibbles, due)),
-    )
+  return inOneJob(candidate, key, { kind: 'block', format }, kept)
+}
+
+/** One operation of the backend that has both keys; step by step, through host memory, where there are two backends. */
+function inOneJob(
+  { block, format, pan, from }: Candidate,
+  key: Key,
+  rule: PinRule,
+  kept: Uint8Array,
+): Compare {
+  return async options => {
+    const request = { block, format, pan: ownCopy(panDigits(pan)), rule, kept }
+    const verdict = await withWiped(request.pan, async () => {
+      try {
+        return await operationsOf(from).verifyPin(key, request, options)
+      } catch (error) {
+        if (!(error instanceof KeyError && error.code === 'ERR_KEY_FOREIGN')) throw error
+      }
+      const keys = { first: from, second: key }
+      return runStepsLater(verificationSteps(request), ({ under, by, block: one, field }) => {
+        const operations = operationsOf(keys[under])
+        return field === undefined
+          ? operations[by](one, options)
+          : operations.decipherBound(one, field, options)
+      })
+    })
+    if (verdict === 'no-block') throw new PinBlockError()
+    return verdict === 'same'
+  }
 }
 
 /** The block under the reference's key: inside the token or the backend, or through host memory between two of them. */
@@ -198,27 +204,20 @@ function onlyInHost({ kid }: Key): KeyError {
 }
 
 /**
- * Compares with the digits of a block, and says no where they are none: the work is the same, done with nines in their places, so
- * that only the verdict is seen. `ERR_PIN_BLOCK` for what is no block.
+ * The PRW of the block's digits against the one that is kept; two operations, for SECCOS is no backend's. Digits that are none are a
+ * wrong PIN, after the same work, done with nines in their places.
  */
-async function withNibbles(
-  { block, pan, row, from }: Pick<Candidate, 'block' | 'pan' | 'row' | 'from'>,
+async function matchesPrw(
+  { block, pan, row, from }: Candidate,
+  prw: Omit<VerifyPrwInput, 'pin' | 'pan' | 'tries'>,
   options: CallOptions | undefined,
-  compare: (digits: Uint8Array) => Promise<boolean>,
 ): Promise<boolean> {
-  return withWiped(await decipherClear(from, row, [{ block, pan }], options), async clear => {
-    const nibbles = row.nibbles({ block: clear, pan })
-    let bad = 0
-    for (const [i, nibble] of nibbles.entries()) {
-      const above = (9 - nibble) >> 31
-      bad |= above
-      nibbles[i] = (nibble & ~above) | (9 & above)
-    }
-    try {
-      const equal = await compare(nibbles)
-      return equal && bad === 0
-    } finally {
-      wipe(nibbles)
-    }
-  })
+  return withWiped(await decipherClear(from, row, [{ block, pan }], options), async clear =>
+    withWiped(row.nibbles({ block: clear, pan }), async nibbles => {
+      const { digits, bad } = plainDigits(nibbles)
+      using pin = pinOfDigits(ownCopy(digits))
+      const { verified } = await verifyPrw({ ...prw, pin, pan }, options)
+      return verified && bad === 0
+    }),
+  )
 }

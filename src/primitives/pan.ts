@@ -6,6 +6,8 @@ const REDACTED = '[PAN redacted]'
 
 /** For the format code and verbs of this library: all digit values of a PAN. Not exported from the package. */
 export let panDigits: (pan: Pan) => Uint8Array
+/** A PAN around digit values that are its own from then on: 10 to 19 of them, or `ERR_PAN`. Not exported from the package. */
+export let panOfDigits: (digits: Uint8Array) => Pan
 /** Whether a value is a Pan that was made here. */
 let isPan: (value: unknown) => value is Pan
 
@@ -37,13 +39,17 @@ export class Pan {
   static {
     redactInspect(Pan.prototype, () => REDACTED)
     panDigits = pan => pan.#digits
+    panOfDigits = digits => {
+      if (digits.length < 10 || digits.length > 19 || digits.some(digit => digit > 9)) throw badPan()
+      return new Pan(digits, MAKER)
+    }
     isPan = (value): value is Pan => typeof value === 'object' && value !== null && #digits in value
   }
 
   /** A PAN from a string or from ASCII bytes (0x30–0x39), which are copied. Errors: `ERR_ARGUMENT`, `ERR_PAN`. */
   static from(digits: string | Uint8Array): Pan {
     const values = readDigits(digits, 'a PAN', { min: 10, max: 19 })
-    if (values === undefined) throw new InputError('ERR_PAN', 'a PAN is 10 to 19 decimal digits')
+    if (values === undefined) throw badPan()
     return new Pan(values, MAKER)
   }
 
@@ -77,4 +83,8 @@ export class Pan {
 export function requirePan(value: unknown): asserts value is Pan {
   if (!isPan(value))
     throw new ArgumentError('pan must be a Pan, made by Pan.from of this copy of the library')
+}
+
+function badPan(): InputError {
+  return new InputError('ERR_PAN', 'a PAN is 10 to 19 decimal digits')
 }

@@ -124,6 +124,7 @@ export interface CardPinStore extends PinStore {
    * Set PIN that D1 sent before sets no older PIN after it.
    */
   storeBlock(card: CardRef, pin: StoredPinBlock): Promise<void>
+  knowsRequest(digest: Uint8Array, options?: CallOptions): Promise<boolean>
   forgetRequests(which: ForgetRequests): Promise<number>
   /** {@link CardPinStore.storeBlock} for many; see {@link CardStore.putMany}. */
   storeBlocks(

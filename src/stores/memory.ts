@@ -24,6 +24,7 @@ import {
   readBlockPage,
   readBlockRequest,
   readCard,
+  readDigest,
   readForgetRequests,
   readPage,
   readPinBlock,
@@ -184,6 +185,11 @@ class MemoryIssuerStore implements IssuerStore {
       this.#changed(key)
       this.#pins.set(key, { block, request: name, sequence: now?.sequence ?? 0, version: this.#newMark() })
       return { outcome: 'stored' }
+    },
+    knowsRequest: async (digest: Uint8Array, options?: CallOptions) => {
+      throwIfAborted(requireSignal(options))
+      if (this.#closed) throw storeClosed()
+      return this.#requests.has(toHex(readDigest(digest)))
     },
     forgetRequests: async (which: ForgetRequests) => {
       if (this.#closed) throw storeClosed()

@@ -154,11 +154,17 @@ export function readPinBlock(pin: StoredPinBlock): StoredPinBlock {
 /** A copy of what is remembered of a Set PIN request: 32 bytes, a kid, a time. `ERR_ARGUMENT`. */
 export function readBlockRequest(request: BlockRequest): BlockRequest {
   const { digest, jweKid, acceptedAt } = readOwn(request, 'acceptBlock', ['digest', 'jweKid', 'acceptedAt'])
-  const copy = snapshot(digest, 'digest')
-  if (copy.length !== DIGEST_BYTES) throw new ArgumentError(`digest must be ${DIGEST_BYTES} bytes`)
+  const copy = readDigest(digest)
   requireKid(jweKid)
   requireTime(acceptedAt, 'acceptedAt')
   return { digest: copy, jweKid, acceptedAt }
+}
+
+/** A copy of the digest of a request: 32 bytes. `ERR_ARGUMENT`. */
+export function readDigest(digest: Uint8Array): Uint8Array {
+  const copy = snapshot(digest, 'digest')
+  if (copy.length !== DIGEST_BYTES) throw new ArgumentError(`digest must be ${DIGEST_BYTES} bytes`)
+  return copy
 }
 
 /** A copy of what is to be forgotten; `ERR_ARGUMENT`. */

@@ -70,6 +70,14 @@ const OPERATIONS: Readonly<Record<KeyOperation, (key: Key) => Promise<unknown>>>
   decipher: key => operationsOf(key).decipher(new Uint8Array(8)),
   decipherVariant: key => operationsOf(key).decipherVariant(new Uint8Array(16), new Uint8Array(8)),
   reencipher: key => operationsOf(key).reencipher(key, new Uint8Array(8)),
+  verifyPin: key =>
+    operationsOf(key).verifyPin(key, {
+      block: new Uint8Array(8),
+      format: 0,
+      pan: new Uint8Array(16),
+      rule: { kind: 'block', format: 0 },
+      kept: new Uint8Array(8),
+    }),
   mac: key => operationsOf(key).mac({ algorithm: 'cmac', padding: 'none' }, new Uint8Array(8)),
   deriveContentKey: key =>
     operationsOf(key).deriveContentKey({

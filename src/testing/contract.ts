@@ -16,6 +16,7 @@ import { inputCases } from './contract-input.js'
 import { lifeCases } from './contract-life.js'
 import { operationCases } from './contract-operations.js'
 import { signingCases } from './contract-signing.js'
+import { verificationCases } from './contract-verification.js'
 
 /** The cases, and the call that closes the backend they share. */
 export interface BackendContract {
@@ -46,9 +47,15 @@ export function backendContract(harness: ContractHarness): BackendContract {
       return shared
     },
   }
-  const cases = [bindCases, operationCases, derivationCases, signingCases, inputCases, lifeCases].flatMap(
-    make => make(context),
-  )
+  const cases = [
+    bindCases,
+    operationCases,
+    verificationCases,
+    derivationCases,
+    signingCases,
+    inputCases,
+    lifeCases,
+  ].flatMap(make => make(context))
   return {
     cases,
     close: async () => {

@@ -240,6 +240,22 @@ export const REQUEST_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
     assert.equal(await pinOf(other), 'block')
   },
 
+  'whether a request is known is asked of any card’s, and changes nothing': async ({ one, other }) => {
+    await one.cards.put(CARD, PLAIN)
+    const { digest } = requestOf(1)
+    assert.equal(await one.pins.knowsRequest(digest), false)
+    assert.equal(await other.pins.knowsRequest(digest), false)
+    assert.deepEqual(await one.pins.acceptBlock(CARD, blockOf(1), requestOf(1)), STORED)
+    assert.equal(await other.pins.knowsRequest(digest), true)
+    assert.equal(await other.pins.knowsRequest(requestOf(2).digest), false)
+    assert.deepEqual(await one.pins.acceptBlock(CARD, blockOf(2), requestOf(2)), STORED)
+    await one.cards.remove(CARD)
+    assert.equal(await one.pins.knowsRequest(digest), true)
+    await assertRefused(() => one.pins.knowsRequest(digest.slice(1)), 'ERR_ARGUMENT', 'a digest of 31 bytes')
+    const aborted = AbortSignal.abort()
+    await assertRefused(() => one.pins.knowsRequest(digest, { signal: aborted }), 'ERR_ABORTED', 'aborted')
+  },
+
   'a request is remembered longer than its card, and not where nothing was stored': async ({ one }) => {
     await assertRefused(
       () => one.pins.acceptBlock(CARD, blockOf(1), requestOf(1)),

@@ -109,7 +109,7 @@ describe('a list of keys', () => {
 describe('the usage table', () => {
   const TDEA = ['tdea-2key', 'tdea-3key']
   const ANY = [...TDEA, 'aes-128', 'aes-192', 'aes-256']
-  const PIN = ['encipher', 'decipher', 'reencipher']
+  const PIN = ['encipher', 'decipher', 'reencipher', 'verifyPin']
   const PRW = [...ANY, 'hmac-sha256']
   const MACS = ['iso9797-1-alg1', 'iso9797-1-alg3', 'cmac', 'hmac-sha256']
 
@@ -122,8 +122,8 @@ describe('the usage table', () => {
     ['hmac', 'M7 CGV', ['hmac-sha256'], ['mac'], ['hmac-sha256']],
     ['prw-generate', 'V0 G', PRW, ['mac'], MACS],
     ['prw-verify', 'V0 V', PRW, ['mac'], MACS],
-    ['visa-pvv', 'V2 CGV', ['tdea-2key'], ['encipher'], []],
-    ['ibm-3624', 'V1 CGV', TDEA, ['encipher'], []],
+    ['visa-pvv', 'V2 CGV', ['tdea-2key'], ['encipher', 'verifyPin'], []],
+    ['ibm-3624', 'V1 CGV', TDEA, ['encipher', 'verifyPin'], []],
     ['jwe-key-agreement', 'K3 X', ['ec-p256'], ['deriveContentKey'], []],
     ['jwt-signing', 'S0 S', ['ec-p256'], ['sign'], []],
   ])('%s is %s', (usage, codes, algorithms, operations, macs) => {
@@ -137,7 +137,8 @@ describe('the usage table', () => {
   /** ANSI X9.143: what a mode of use leaves of a usage. */
   test.each<[KeyUsage, KeyMode, readonly string[]]>([
     ['pin-encryption', 'E', ['encipher']],
-    ['pin-encryption', 'D', ['decipher', 'reencipher']],
+    ['pin-encryption', 'D', ['decipher', 'reencipher', 'verifyPin']],
+    ['visa-pvv', 'G', ['encipher']],
     ['cmac', 'G', ['mac']],
     ['cmac', 'V', ['mac']],
   ])('%s in mode %s may be asked to %j', (usage, mode, operations) => {

@@ -2,6 +2,7 @@
 
 import { operationsOf } from '../../src/backend/key.js'
 import * as core from '../../src/index.js'
+import { panDigits } from '../../src/primitives/pan.js'
 import * as software from '../../src/software.js'
 import * as tools from '../../src/tools.js'
 import { type LeakCase, method, verb } from './cases.js'
@@ -147,6 +148,21 @@ export const CORE: readonly LeakCase[] = [
     ({ keys }) => operationsOf(keys.store),
     ({ keys, options }) => [keys.zpk, bytes(secret.storedBlock), options],
     { holds: ['shared block'] },
+  ),
+  method(
+    'KeyOperations.verifyPin',
+    ({ keys }) => operationsOf(keys.store),
+    ({ keys, pan, options }) => [
+      keys.zpk,
+      {
+        block: bytes(secret.storedBlock),
+        format: 0,
+        pan: panDigits(pan),
+        rule: { kind: 'block', format: 0 },
+        kept: bytes(secret.sharedBlock),
+      },
+      options,
+    ],
   ),
   method(
     'KeyOperations.mac',

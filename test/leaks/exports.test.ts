@@ -167,6 +167,7 @@ describe('the table of leak cases', () => {
       'randomBytes',
       'reencipher',
       'sign',
+      'verifyPin',
     ])
   })
 })

@@ -231,6 +231,7 @@ export async function quotingBackend(): Promise<Backend> {
     encipherBound: fails('encipherBound'),
     decipherBound: failsLater('decipherBound'),
     reencipher: fails('reencipher'),
+    verifyPin: failsLater('verifyPin'),
     mac: failsLater('mac'),
     deriveContentKey: fails('deriveContentKey'),
     sign: fails('sign'),

@@ -3,6 +3,7 @@
 import { readOwn } from '../../base/arguments.js'
 import { afterUnheld } from '../../base/deadline.js'
 import { BackendError, type ErrorCode, isIssuerPinError, KeyError } from '../../base/errors.js'
+import type { PinComparison, PinVerification } from '../../pin/formats/verification.js'
 import type { Backend, OpenerOptions } from '../backend.js'
 import type {
   BackendDriver,
@@ -79,12 +80,15 @@ export async function openPkcs11(
   return openFront(await openDriver(options, load, open), opener)
 }
 
+/** What one token can do by itself. */
+export type TokenDriver = BackendDriver<KeyRef> & Required<Pick<BackendDriver<KeyRef>, 'verifyPin'>>
+
 /** The driver of one token, for {@link openPkcs11} and for a group of them. */
 export async function openDriver(
   options: Pkcs11Options,
   load: LoadBinding | undefined,
   { surroundings = REAL, starter = STARTER }: OpenOptions = {},
-): Promise<BackendDriver<KeyRef>> {
+): Promise<TokenDriver> {
   const settings = readSettings(options, 'pkcs11Backend')
   const loadBinding = load ?? loaderOf(settings.binding)
   const open = (): Promise<Executor> => openRemote(settings, loadBinding, undefined, starter)
@@ -205,6 +209,15 @@ class Pkcs11Driver implements BackendDriver<KeyRef> {
     inside: boolean,
   ): MaybePromise<Uint8Array> {
     return this.#run('reencipher', { from, to, blocks, inside }, signal)
+  }
+
+  verifyPin(
+    first: KeyRef,
+    second: KeyRef,
+    request: PinVerification,
+    signal: AbortSignal | undefined,
+  ): MaybePromise<PinComparison> {
+    return this.#run('verifyPin', { ...request, first, second }, signal)
   }
 
   mac(

@@ -11,6 +11,7 @@ import { readOptions } from '../../base/arguments.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError, BackendError, isIssuerPinError, KeyError } from '../../base/errors.js'
 import { type CheckValue, requireCheckValue } from '../../key/check-value.js'
+import type { PinComparison, PinVerification } from '../../pin/formats/verification.js'
 import type { Backend, OpenerOptions } from '../backend.js'
 import type {
   BackendDriver,
@@ -24,7 +25,7 @@ import type {
 } from '../driver.js'
 import { openFront } from '../front.js'
 import { OPENER_OPTIONS, readOpener } from '../opener.js'
-import { type OpenOptions, openDriver } from './backend.js'
+import { type OpenOptions, openDriver, type TokenDriver } from './backend.js'
 import type { LoadBinding } from './binding/binding.js'
 import { cureOf, Pkcs11Error } from './binding/errors.js'
 import { REAL, type Surroundings } from './executor/supervisor.js'
@@ -70,13 +71,11 @@ interface GroupRef {
   readonly refs: Map<Member, KeyRef>
 }
 
-type Driver = BackendDriver<KeyRef>
-
 interface Member {
   readonly place: number
   readonly name: string
   readonly options: Pkcs11Options
-  driver: Driver | undefined
+  driver: TokenDriver | undefined
   state: MemberState
   /** Good probes in a row. */
   good: number
@@ -180,7 +179,7 @@ interface GroupSettings {
   readonly failBackAfter: number
   readonly onEvent: ((event: GroupEvent) => void) | undefined
   readonly later: Surroundings['later']
-  open(member: Pkcs11Options): Promise<Driver>
+  open(member: Pkcs11Options): Promise<TokenDriver>
 }
 
 class GroupDriver implements BackendDriver<GroupRef> {
@@ -275,6 +274,17 @@ class GroupDriver implements BackendDriver<GroupRef> {
     return this.#run([from, to], (driver, of) => driver.reencipher(of(from), of(to), blocks, signal, inside))
   }
 
+  verifyPin(
+    first: GroupRef,
+    second: GroupRef,
+    request: PinVerification,
+    signal: AbortSignal | undefined,
+  ): Promise<PinComparison> {
+    return this.#run([first, second], (driver, of) =>
+      driver.verifyPin(of(first), of(second), request, signal),
+    )
+  }
+
   mac(
     group: GroupRef,
     request: MacRequest,
@@ -335,7 +345,7 @@ class GroupDriver implements BackendDriver<GroupRef> {
   /** On the active member; where that fails for a reason of its own, on the next that is ready. */
   async #run<T>(
     keys: readonly GroupRef[],
-    call: (driver: Driver, of: (group: GroupRef) => KeyRef) => T | Promise<T>,
+    call: (driver: TokenDriver, of: (group: GroupRef) => KeyRef) => T | Promise<T>,
   ): Promise<T> {
     let failure: unknown
     for (const member of this.#inOrder()) {
@@ -456,7 +466,7 @@ class GroupDriver implements BackendDriver<GroupRef> {
   }
 }
 
-function driverOf({ driver, name }: Member): Driver {
+function driverOf({ driver, name }: Member): TokenDriver {
   if (driver !== undefined) return driver
   throw new BackendError('ERR_BACKEND_FAILED', `${name} is not open`, { retryable: true })
 }

@@ -5,6 +5,12 @@ import { secretBytes, wipe, withWiped, xorBytes } from '../../base/bytes.js'
 import { BackendError, KeyError } from '../../base/errors.js'
 import { requireSoundMaterial } from '../../key/material.js'
 import { isWithin, USAGES } from '../../key/usage.js'
+import {
+  type PinComparison,
+  type PinVerification,
+  runSteps,
+  verificationSteps,
+} from '../../pin/formats/verification.js'
 import { concatKdf } from '../../primitives/concat-kdf.js'
 import { computeMac, type MacCiphers } from '../../primitives/mac.js'
 import { signEs256 } from '../../primitives/p256.js'
@@ -150,6 +156,13 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
     } finally {
       wipe(clear)
     }
+  }
+
+  verifyPin(first: ReadyKey, second: ReadyKey, request: PinVerification): PinComparison {
+    return runSteps(verificationSteps(request), ({ under, by, block, field }) => {
+      const ref = under === 'first' ? first : second
+      return field === undefined ? this[by](ref, block) : this.decipherBound(ref, block, field)
+    })
   }
 
   mac(

@@ -148,6 +148,12 @@ export interface PinStore {
    * remembered of a request outlives the card. Resolved means durable.
    */
   acceptBlock(card: CardAsFound, pin: StoredPinBlock, request: BlockRequest): Promise<BlockAcceptance>
+  /**
+   * Whether a request by this digest (SHA-256 of its JWE) was accepted, from whatever card and issuer; nothing is changed. A PIN policy
+   * with `notBefore` needs it: the PIN that was there comes with a repeated request, which is acknowledged, and with a new one, which is
+   * refused and must leave no trace.
+   */
+  knowsRequest?(digest: Uint8Array, options: CallOptions): Promise<boolean>
   /** Stores a PRW, unless one with a higher sequence is there (no error either). Resolved means durable. */
   storePrw(card: CardAsFound, prw: StoredPrw): Promise<void>
   /**

@@ -13,7 +13,8 @@
 import { createHash } from 'node:crypto'
 import type { Key } from '../../backend/key.js'
 import { type CallOptions, callWith } from '../../base/arguments.js'
-import { ownCopy } from '../../base/bytes.js'
+import { ownCopy, wipe } from '../../base/bytes.js'
+import { ArgumentError } from '../../base/errors.js'
 import { type PinPolicy, requirePolicy } from '../../pin/pin-policy.js'
 import { type Pan, requirePan } from '../../primitives/pan.js'
 import type { KeyRole } from '../audit.js'
@@ -196,20 +197,31 @@ async function setIso0(call: PinCall, card: Card, message: PinMessage): Promise<
   note(call, 'storage', [storage], kid)
   const digest = createHash('sha256').update(message.encryptedPinBlock, 'latin1').digest()
   const request = { digest: ownCopy(digest), jweKid, acceptedAt: Date.parse(facts.time) }
+  // The PIN before is what a request brings that is repeated, too: only its record tells, and a new request is to leave none.
+  if (unchanged && pinPolicy !== undefined && !(await isKnown(call, request.digest))) {
+    wipe(block)
+    facts.replayed = false
+    throw new Refusal(POLICY_REASONS[pinPolicy.status], { detail: 'before' })
+  }
   const acceptance = await supplied('store-failed', () =>
     pins.acceptBlock(asFound(ref, card), { block, kid }, request),
   )
   noteAcceptance(acceptance, facts)
-  // The PIN before is what a request brings that is repeated, too: only its record tells. What was stored is the PIN that was there.
-  if (unchanged && facts.replayed === false && pinPolicy !== undefined) {
-    throw new Refusal(POLICY_REASONS[pinPolicy.status], { detail: 'before' })
-  }
   const { seccos } = issuer
   // A PIN that is newer than what is open for the card: its intdatags must not set an older one over it.
   const isNew = facts.replayed === false || facts.replayedIsCurrent === true
   if (seccos !== undefined && isNew && card.setPinTypes.includes('3DES_SECCOS')) {
     await supplied('store-failed', () => seccos.counter.supersede({ cardId: ref.cardId }))
   }
+}
+
+/** Whether the request was accepted before. A store that cannot say so is no store for this policy, which a function may give late. */
+function isKnown({ issuer: { pins }, options }: PinCall, digest: Uint8Array): Promise<boolean> {
+  return supplied('store-failed', async () => {
+    const known: unknown = await pins.knowsRequest?.(digest, options)
+    if (typeof known !== 'boolean') throw new ArgumentError('knowsRequest must answer true or false')
+    return known
+  })
 }
 
 /** The policy of the card's product, and the block before where the policy asks for it. */

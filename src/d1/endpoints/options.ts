@@ -173,12 +173,12 @@ function readIssuer(options: IssuerOptions): Issuer {
     cards,
     pins,
     jweKeys: ownKeys,
-    iso0: iso0 && readIso0(iso0, ownKeys),
+    iso0: iso0 && readIso0(iso0, ownKeys, pins),
     seccos: seccos && readSeccos(seccos),
   }
 }
 
-function readIso0(options: Iso0Options, jweKeys: readonly Key[]): Iso0 {
+function readIso0(options: Iso0Options, jweKeys: readonly Key[], pins: PinStore): Iso0 {
   const names = ['d1Zpk', 'storage', 'd1PublicJwk', 'translation', 'pinPolicy'] as const
   const { d1Zpk, storage, d1PublicJwk, translation: way, pinPolicy } = readOptions(options, 'iso0', names)
   const translation = readTranslation(way)
@@ -192,6 +192,8 @@ function readIso0(options: Iso0Options, jweKeys: readonly Key[]): Iso0 {
   }
   const recipient = recipientOf(d1PublicJwk, given => readRecipientKey(given, jweKeys))
   const policy = pinPolicy === undefined ? undefined : readPinPolicy(pinPolicy, translation)
+  if (policy !== undefined && (typeof policy.policy === 'function' || policy.policy.notBefore))
+    requireMethods(pins, 'pins, for a PIN policy with notBefore,', ['knowsRequest'])
   return { d1Zpk: shared, storage: own, recipient, translation, pinPolicy: policy }
 }
 

@@ -30,6 +30,7 @@ import {
   readAsFound,
   readBlockPage,
   readBlockRequest,
+  readDigest,
   readForgetRequests,
   readPinBlock,
   readPrw,
@@ -205,6 +206,17 @@ export class SqlPins implements CardPinStore {
     if (row['issuer_id'] !== found.issuerId || row['card_id'] !== found.cardId)
       return { outcome: 'misdirected' }
     return { outcome: 'replayed', current: row['request'] !== null }
+  }
+
+  readonly knowsRequest = async (digest: Uint8Array, options?: CallOptions): Promise<boolean> => {
+    const sql =
+      'SELECT digest, issuer_id, card_id, jwe_kid, accepted_at, mark, seal ' +
+      `FROM ${this.#requests} WHERE digest = $1`
+    const statement = { sql, values: [readDigest(digest)] }
+    const row = await readRow(this.#database, statement, requireSignal(options))
+    if (row === undefined) return false
+    if (this.#database.sealer !== undefined) await verifyRequest(this.#database.sealer, row)
+    return true
   }
 
   readonly forgetRequests = (which: ForgetRequests): Promise<number> => {

@@ -45,6 +45,49 @@ test.each([400, 403] as const)(
   },
 )
 
+test('a request that was refused for the PIN before leaves no trace: it is refused as often as it comes', async () => {
+  const handler = withPolicy({ policy: RULES, status: 403 })
+  expect((await put(handler, await world.iso0('73951', PANS.first))).status).toBe(204)
+  const again = await world.iso0('73951', PANS.first)
+  const [writes, requests] = [world.pins.writes, world.pins.requests.size]
+  for (const _ of [1, 2, 3]) {
+    const { status, event } = await put(handler, again)
+    expect(status).toBe(403)
+    expect(event).toMatchObject({ replayed: false })
+    expect(JSON.stringify(event)).toContain('before')
+  }
+  expect([world.pins.writes, world.pins.requests.size]).toEqual([writes, requests])
+})
+
+test('a store that cannot look a request up is no store for a policy with notBefore', async () => {
+  const options = world.options()
+  const issuer = options.issuers[ISSUER] ?? expect.unreachable()
+  const { knowsRequest: _, ...pins } = issuer.pins
+  const started = (policy: unknown) =>
+    issuerEndpoints({
+      ...options,
+      issuers: {
+        [ISSUER]: { ...issuer, pins, iso0: { ...issuer.iso0, pinPolicy: { policy, status: 403 } } as never },
+      },
+    })
+  await failure(() => started(RULES), 'ERR_ARGUMENT')
+  await failure(() => started(() => RULES), 'ERR_ARGUMENT')
+  started(pinPolicy({ minLength: 4, maxLength: 8, refuse: ['repeats'] }))
+})
+
+test('an answer of the store that is neither yes nor no is no answer', async () => {
+  const options = world.options()
+  const issuer = options.issuers[ISSUER] ?? expect.unreachable()
+  const pins = { ...issuer.pins, knowsRequest: async () => 1 as never }
+  const iso0 = {
+    ...(issuer.iso0 ?? expect.unreachable()),
+    pinPolicy: { policy: RULES, status: 403 } as const,
+  }
+  const handler = issuerEndpoints({ ...options, issuers: { [ISSUER]: { ...issuer, pins, iso0 } } })
+  expect((await put(handler, await world.iso0('95173', PANS.first))).status).toBe(204)
+  expect((await put(handler, await world.iso0('95173', PANS.first))).status).toBe(500)
+})
+
 test('the PIN before is refused, a repeated request is acknowledged, another PIN is set', async () => {
   const handler = withPolicy({ policy: async () => RULES, status: 403 })
   const first = await world.iso0('84627', PANS.first)

@@ -8,6 +8,12 @@ import { wipe, xorBytes } from '../../../base/bytes.js'
 import { KeyError } from '../../../base/errors.js'
 import { USAGES } from '../../../key/usage.js'
 import {
+  type PinComparison,
+  type PinVerification,
+  runSteps,
+  verificationSteps,
+} from '../../../pin/formats/verification.js'
+import {
   type Encipherment,
   isEncipherment,
   isTdea,
@@ -96,6 +102,10 @@ export interface Jobs {
       readonly inside?: boolean
     }
     result: Uint8Array
+  }
+  verifyPin: {
+    job: PinVerification & { readonly first: KeyRef; readonly second: KeyRef }
+    result: PinComparison
   }
   mac: {
     job: {
@@ -207,6 +217,18 @@ const OPERATIONS: Operations = {
     } finally {
       wipe(clear)
     }
+  },
+
+  verifyPin: ({ keys, plan }, station, { first, second, ...request }) => {
+    const refs = { first, second }
+    const handles = { first: keys.handles(station, first).key, second: keys.handles(station, second).key }
+    requireCipher(plan, first.algorithm)
+    requireCipher(plan, second.algorithm)
+    return runSteps(verificationSteps(request), ({ under, by, block, field }) => {
+      const handle = handles[under]
+      if (field !== undefined) return decryptBound(station, handle, block, field)
+      return (by === 'encipher' ? encrypt : decrypt)(station, ecb(refs[under].algorithm), handle, block)
+    })
   },
 
   mac: ({ keys, plan }, station, job) => {

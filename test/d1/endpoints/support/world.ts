@@ -238,6 +238,7 @@ export class World implements AsyncDisposable {
       pins: {
         readBlock: ref =>
           ref.cardId === 'store-fails' ? Promise.reject(new Error(CANARY)) : this.pins.readBlock(ref),
+        knowsRequest: async digest => this.pins.requests.has(Buffer.from(digest).toString('hex')),
         acceptBlock: (ref, pin, request) =>
           ref.cardId === 'store-fails'
             ? Promise.reject(new Error(CANARY))
