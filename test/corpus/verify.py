@@ -132,6 +132,76 @@ def offset(test):
     return ''.join(str((int(pin) - int(table[int(c, 16)])) % 10) for pin, c in zip(test['pin'], out))
 
 
+def key_block_keys(kbpk, aes_block):
+    """KBEK and KBAK of key derivation binding: CMACs under the KBPK."""
+    cipher, size = (aes, 16) if aes_block else (tdea, 8)
+    code = {16: 2, 24: 3, 32: 4}[len(kbpk)] if aes_block else {16: 0, 24: 1}[len(kbpk)]
+    bits = (8 * len(kbpk)).to_bytes(2, 'big')
+    return [b''.join(cmac(cipher, size, kbpk, bytes([i, 0, use, 0, 0, code]) + bits) for i in range(1, 5))[:len(kbpk)]
+            for use in (0, 1)]
+
+
+def optional_blocks(block, size):
+    """Where they end, and their data by id."""
+    at, found = 16, {}
+    require(block[12:14].isdigit())
+    for _ in range(int(block[12:14])):
+        name, digits_of, head = block[at:at + 2], block[at + 2:at + 4], 4
+        require(len(name) == 2 and name.isalnum() and name.upper() == name and name not in found and 'PB' not in found)
+        if digits_of == '00':
+            count = int(hexadecimal(block[at + 4:at + 6], 2), 16)
+            require(1 <= count <= 4)
+            digits_of, head = block[at + 6:at + 6 + count], 6 + count
+            length = int(hexadecimal(digits_of, count), 16)
+        else:
+            length = int(hexadecimal(digits_of, 2), 16)
+        require(head <= length <= len(block) - at)
+        found[name] = block[at + head:at + length]
+        at += length
+    require((at - 16) % size == 0)
+    return at, found
+
+
+def hexadecimal(text, length):
+    require(len(text) == length and all(c in '0123456789ABCDEFabcdef' for c in text))
+    return text
+
+
+def open_key_block(kbpk, block):
+    """ANSI X9.143 and TR-31:2018: versions A to D. Header fields and the key, or Refused."""
+    require(16 <= len(block) <= 9999 and all(' ' <= c <= '~' for c in block) and block[0] in 'ABCD')
+    version = block[0]
+    require(block[1:5].isdigit() and int(block[1:5]) == len(block))
+    size, mac_digits = {'A': (8, 8), 'B': (8, 16), 'C': (8, 8), 'D': (16, 32)}[version]
+    require(len(kbpk) in ((16, 24, 32) if version == 'D' else (16, 24)) and len(block) % size == 0)
+    require(block[7] in 'ADEHRST' and block[8] in 'BCDEGNSTVXY' and block[11] in 'ENS' and block[14:16] in ('00', '10', '20'))
+    at, optional = optional_blocks(block, size)
+    require(len(block) - at - mac_digits >= 2 * size and (len(block) - at - mac_digits) % (2 * size) == 0)
+    body = bytes.fromhex(hexadecimal(block[at:-mac_digits], len(block) - at - mac_digits))
+    mac, head = bytes.fromhex(hexadecimal(block[-mac_digits:], mac_digits)), block[:at].encode()
+    if version in 'BD':
+        cipher = aes if version == 'D' else tdea
+        kbek, kbak = key_block_keys(kbpk, version == 'D')
+        clear = cipher(kbek, body, True, iv=mac)
+        require(cmac(cipher, size, kbak, head + clear) == mac)
+    else:
+        kbek, kbak = (bytes(byte ^ mask for byte in kbpk) for mask in (0x45, 0x4D))
+        require(tdea(kbak, head + body, iv=bytes(8))[-8:-4] == mac)
+        clear = tdea(kbek, body, True, iv=head[:8])
+    bits = int.from_bytes(clear[:2], 'big')
+    require(bits % 8 == 0 and 0 < bits // 8 <= len(clear) - 2)
+    key = clear[2:2 + bits // 8]
+    require(len(key) in {'T': (16, 24), 'A': (16, 24, 32)}.get(block[7], ()))
+    if 'KC' in optional:
+        kcv = bytes.fromhex(hexadecimal(optional['KC'][2:], len(optional['KC']) - 2))
+        cipher, zero = (tdea, bytes(8)) if block[7] == 'T' else (aes, bytes(16))
+        require(optional['KC'][:2] in ('00', '01') and 2 <= len(kcv) <= 5)
+        value = cipher(key, zero) if optional['KC'][:2] == '00' else cmac(cipher, len(zero), key, zero)
+        require(value.startswith(kcv))
+    fields = {'usage': block[5:7], 'algorithm': block[7], 'mode': block[8], 'exportability': block[11]}
+    return {**fields, 'key': key.hex().upper()}
+
+
 def check(kind, number, test, least):
     """Raises Refused, or says whether the values are those of the case."""
     if kind == 'pin-block.encode':
@@ -171,6 +241,8 @@ def check(kind, number, test, least):
         return ''.join(pvv(test)[:4]) == test['pvv']
     if kind == 'ibm-3624':
         return offset(test) == test['offset']
+    if kind == 'key-block.open':
+        return open_key_block(bytes.fromhex(test['kbpk']), test['block'])['key'] == test.get('key')
     raise ValueError(f'unknown kind {kind}')
 
 

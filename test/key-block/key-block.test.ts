@@ -1,5 +1,6 @@
 /** Key blocks: what is refused and by which name, the published ones, and ours read back by a second program. */
 import { execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import {
   type Backend,
@@ -13,6 +14,7 @@ import {
   sealKeyBlock,
   translateKeyBlock,
 } from '../../src/index.js'
+import { openAny } from '../../src/key-block/key-block.js'
 import { softwareBackend } from '../../src/software.js'
 import { failure } from '../support/errors.js'
 import { field, vectorsOf } from '../support/vectors.js'
@@ -133,6 +135,43 @@ describe('the header', () => {
   test('is a string', async () => {
     for (const block of [undefined, 7, {}, new Uint8Array(16)])
       await failure(() => readKeyBlockHeader(block as never), 'ERR_ARGUMENT')
+  })
+})
+
+describe('the corpus', () => {
+  interface Case {
+    readonly tcId: number
+    readonly comment: string
+    readonly kbpk: string
+    readonly block: string
+    readonly key?: string
+    readonly result: 'valid' | 'invalid' | 'acceptable'
+  }
+  const text = readFileSync(new URL('../../vectors/corpus/key_block_test.json', import.meta.url), 'utf8')
+  const { testGroups } = JSON.parse(text) as { testGroups: { tests: Case[] }[] }
+  const ALGORITHMS = {
+    16: ['tdea-2key', 'aes-128'],
+    24: ['tdea-3key', 'aes-192'],
+    32: ['', 'aes-256'],
+  } as const
+
+  test.each(testGroups.flatMap(({ tests }) => tests))('$tcId, $comment: $result', async one => {
+    const size = one.kbpk.length / 2
+    const aes = one.block.startsWith('D') ? 1 : 0
+    const algorithm = size in ALGORITHMS ? ALGORITHMS[size as keyof typeof ALGORITHMS][aes] : ''
+    if (algorithm === '') {
+      // A KBPK that no key of this cipher can be: nothing is opened.
+      await failure(() => kbpk(aes ? 'aes-256' : 'tdea-2key', one.kbpk), 'ERR_KEY_MATERIAL')
+      expect(one.result).toBe('invalid')
+      return
+    }
+    const key = await kbpk(algorithm, one.kbpk)
+    const opened = openAny(key, one.block, undefined)
+    if (one.result === 'invalid') {
+      await failure(() => opened, 'ERR_KEY_BLOCK')
+      return
+    }
+    expect(hex((await opened).material)).toBe(one.key)
   })
 })
 

@@ -2,7 +2,8 @@
 """Writes vectors/corpus: the known answers of vectors/ once more, in the shape of Wycheproof's test files.
 
 Run it from the root of the repository: python3 tools/corpus/make.py. It needs Python's standard library only. Nothing is computed
-here; values come from the files of vectors/ and, for PVV and IBM 3624, from VALUES below.
+here; values come from the files of vectors/, for PVV and IBM 3624 from below, and for key blocks also from key-blocks.json beside this
+file.
 """
 import json
 from pathlib import Path
@@ -41,6 +42,19 @@ NOTES = {
     'WrongValue': 'The value is not the one of this PIN.',
     'OpenTable': 'The decimalisation table invites the decimalisation table attack: an implementation must refuse it.',
     'BadInput': 'PIN, PAN or key are not what they must be.',
+    'LegacyBinding': 'Version A or C: keys are variants of the KBPK and the MAC has four bytes. An implementation may refuse it.',
+    'WeakerKbpk': 'The KBPK is weaker than the key inside. An implementation may refuse it.',
+    'ModifiedMac': 'The MAC is not the one of the block.',
+    'ModifiedKey': 'What is enciphered was changed.',
+    'ModifiedHeader': 'A field of the header was changed: the block is not authentic.',
+    'WrongKbpk': 'The KBPK is another one, or of a cipher or length that the version does not take.',
+    'InvalidVersion': 'There is no such version.',
+    'InvalidBlockLength': 'The length that the header states is not the length of the block, or is no whole number of cipher blocks.',
+    'InvalidHeaderField': 'A field of the header has a value that X9.143 does not know.',
+    'InvalidOptionalBlock': 'An optional block is malformed, is there twice, or the blocks are not padded.',
+    'InvalidCharacter': 'A character that is no hex digit, or is not printable ASCII.',
+    'InvalidKeyLength': 'Authentic, and the length inside is none of the algorithm, or more than there is.',
+    'WrongCheckValue': 'Authentic, and optional block KC holds the check value of another key, or none.',
 }
 REASONS = {
     'control': 'InvalidControl', 'length': 'InvalidLength', 'filler': 'InvalidFill', 'pin-digit': 'InvalidDigit',
@@ -109,7 +123,75 @@ def by_operation(tests):
     return [(operation, {}, found) for operation, found in groups.items()]
 
 
+def key_blocks():
+    published, sources = load('tr31.json')
+    own = json.loads((Path(__file__).parent / 'key-blocks.json').read_text(encoding='utf-8'))
+    tests = []
+
+    def add(comment, flags, kbpk, block, key=None):
+        result = 'invalid' if key is None else 'acceptable' if flags != ['Ordinary'] else 'valid'
+        inside = {} if key is None else {'key': key}
+        tests.append({'comment': comment, 'flags': flags, 'kbpk': kbpk, 'block': block, **inside, 'result': result})
+
+    def policy(kbpk, block, key):
+        flags = ['LegacyBinding'] if block[0] in 'AC' else []
+        tdea, inner = block[0] != 'D', len(key) if block[7] == 'T' else 100 + len(key)
+        return flags + (['WeakerKbpk'] if inner > len(kbpk) + (0 if tdea else 100) else []) or ['Ordinary']
+
+    valid = [(f"{sources[v['source']]['title']}: {v['at']}", v['inputs']['kbpk'], v['inputs']['block'], v['outputs']['key'])
+             for v in published]
+    valid += [(v['comment'], v['kbpk'], v['block'], v['key']) for v in own['valid']]
+    for comment, kbpk, block, key in valid:
+        add(comment, policy(kbpk, block, key), kbpk, block, key)
+
+    def changed(block, at, text):
+        return block[:at] + text + block[at + len(text):]
+
+    def digit(block, at):
+        return changed(block, at, '0' if block[at] != '0' else '1')
+
+    first = {block[0]: (kbpk, block) for _, kbpk, block, _ in reversed(valid)}
+    for version in 'ABCD':
+        kbpk, block = first[version]
+        what = f'version {version}: '
+        add(what + 'the last digit of the MAC', ['ModifiedMac'], kbpk, digit(block, len(block) - 1))
+        add(what + 'the first digit of the MAC', ['ModifiedMac'], kbpk, digit(block, len(block) - {'A': 8, 'B': 16, 'C': 8, 'D': 32}[version]))
+        end = len(block) - {'A': 56, 'B': 64, 'C': 56, 'D': 96}[version]
+        add(what + 'the first digit of the key', ['ModifiedKey'], kbpk, digit(block, end))
+        for name, at, text in (('usage', 5, 'K0'), ('algorithm', 7, 'H'), ('mode', 8, 'N'), ('key version', 9, 'c9'),
+                               ('exportability', 11, 'N'), ('reserved field', 14, '10')):
+            add(f'{what}another {name}', ['ModifiedHeader'], kbpk, changed(block, at, text))
+        add(what + 'a KBPK that differs in one bit', ['WrongKbpk'], ('0' if kbpk[0] != '0' else '8') + kbpk[1:], block)
+        add(what + 'a KBPK of one byte less', ['WrongKbpk'], kbpk[:-2], block)
+        add(what + 'cut off after the header', ['InvalidBlockLength'], kbpk, block[:16])
+        add(what + 'cut off by one digit', ['InvalidBlockLength'], kbpk, block[:-1])
+        add(what + 'two digits more', ['InvalidBlockLength'], kbpk, block + '00')
+        add(what + 'a stated length of zero', ['InvalidBlockLength'], kbpk, changed(block, 1, '0000'))
+        add(what + 'a stated length that is none', ['InvalidBlockLength'], kbpk, changed(block, 1, '00x2'))
+        short = block[:16] + block[16 + {'A': 16, 'B': 16, 'C': 16, 'D': 32}[version]:]
+        add(what + 'a cipher block less, with the length put right', ['ModifiedKey'], kbpk, f'{version}{len(short):04d}' + short[5:])
+        add(what + 'a letter that is no hex digit', ['InvalidCharacter'], kbpk, changed(block, len(block) - 2, 'G'))
+        add(what + 'a space in it', ['InvalidCharacter'], kbpk, changed(block, len(block) - 40, ' '))
+        for name, at, text in (('algorithm', 7, 'Q'), ('mode', 8, 'Q'), ('exportability', 11, 'X'), ('number of optional blocks', 12, '0A'),
+                               ('reserved field', 14, '99')):
+            add(f'{what}no {name} that there is', ['InvalidHeaderField'], kbpk, changed(block, at, text))
+        add(what + 'says one optional block more than there is', ['InvalidOptionalBlock'], kbpk,
+            changed(block, 12, f'{int(block[12:14]) + 1:02d}'))
+        add(what + 'another letter for its version', ['InvalidVersion'], kbpk, 'E' + block[1:])
+    kbpk, block = first['B']
+    add('version B, called A', ['ModifiedHeader'], kbpk, 'A' + block[1:])
+    add('version B, called C', ['ModifiedHeader'], kbpk, 'C' + block[1:])
+    add('version B under the KBPK of version D', ['WrongKbpk'], first['D'][0], block)
+    add('an empty text', ['InvalidBlockLength'], kbpk, '')
+    for bad in own['invalid']:
+        add(bad['comment'], [bad['flag']], bad['kbpk'], bad['block'])
+    header = ['A key block of X9.143 / TR-31, version A to D, is opened under kbpk; key is what is inside. Header fields are in the block.',
+              own['how']]
+    write('key_block', 'Key blocks (ANSI X9.143, TR-31)', header, [('key-block.open', {}, tests)])
+
+
 def main():
+    key_blocks()
     zero, zero_sources = load('pin-block-format0.json')
     more, more_sources = load('pin-block-formats.json')
     blocks = {n: list(tests_of([v for v in zero if n == 0], zero_sources)) for n in range(5)}
