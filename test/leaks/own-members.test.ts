@@ -26,6 +26,7 @@ const KNOWN: Readonly<Record<string, string>> = {
   'primitives/mac.ts': 'a request that was read',
   'pin/decipher.ts': 'a row of the table of formats',
   'pin/encipher.ts': 'a row of the table of formats',
+  'pin/formats/verification.ts': 'a row of the table of formats',
   'pin/translate.ts': 'the way that a message of D1 is moved by',
   'jwe/seal.ts': 'a request that was read',
   'd1/messages/get-pin.ts': 'a request that was read',
