@@ -269,8 +269,7 @@ export class BoundKey<Ref> implements KeyOperations {
     const call = readCall(options)
     const parameters = readMacRequest(this.#facts, request)
     const { iv, derivation } = parameters
-    const inPlace = driver.blocksAtOnce === true && this.#parts.onOperation === undefined
-    const input = inPlace ? readMessageInPlace(message) : readMessage(message)
+    const input = this.#readsInPlace() ? readMessageInPlace(message) : readMessage(message)
     const run: Run = signal => driver.mac(this.#reference.ref, parameters, input, signal)
     const outputBytes = macOutputBytes(this.#facts, parameters, input.length)
     const more = derivation === undefined ? [iv] : [iv, ...derivation.map(({ data }) => data)]
@@ -280,13 +279,17 @@ export class BoundKey<Ref> implements KeyOperations {
 
   async deriveContentKey(request: ContentKeyRequest, options?: CallOptions): Promise<Uint8Array> {
     const { driver, jobs } = this.#admit('deriveContentKey')
-    const parameters = readContentKeyRequest(request)
+    const call = readCall(options)
+    const parameters = readContentKeyRequest(request, this.#readsInPlace())
     const run: Run = signal => driver.deriveContentKey(this.#reference.ref, parameters, signal)
-    return jobs.run(options, {
-      ...NO_MORE,
+    const admit = this.#asking('deriveContentKey', 0)
+    return jobs.run(call, {
       run,
       outputBytes: parameters.length,
-      admit: this.#asking('deriveContentKey', 0),
+      admit,
+      input: undefined,
+      more: undefined,
+      isRight: undefined,
     })
   }
 
@@ -346,6 +349,11 @@ export class BoundKey<Ref> implements KeyOperations {
     return this.#parts.driver.blocksAtOnce === true
       ? readBlocksInPlace(blocks, algorithm)
       : readBlocks(blocks, algorithm)
+  }
+
+  /** Whether the driver is done with what it is given when it returns, and nobody's code runs before that. */
+  #readsInPlace(): boolean {
+    return this.#parts.driver.blocksAtOnce === true && this.#parts.onOperation === undefined
   }
 
   #admit(operation: KeyOperation): OpenParts<Ref> {

@@ -291,12 +291,14 @@ function readDerivation(key: KeyFacts, steps: readonly KeyDerivation[]): KeyDeri
   })
 }
 
-export function readContentKeyRequest(request: ContentKeyRequest): ContentKeyRequest {
+export function readContentKeyRequest(request: ContentKeyRequest, inPlace: boolean): ContentKeyRequest {
   const names = ['ephemeralPublicKey', 'otherInfo', 'length'] as const
   const given = readOptions(request, 'deriveContentKey', names)
   const { length } = given
-  const ephemeralPublicKey = snapshot(given.ephemeralPublicKey, 'ephemeralPublicKey')
-  const otherInfo = snapshot(given.otherInfo, 'otherInfo')
+  const read = (bytes: Uint8Array, name: string): Uint8Array =>
+    inPlace && isPlainBytes(bytes) ? bytes : snapshot(bytes, name)
+  const ephemeralPublicKey = read(given.ephemeralPublicKey, 'ephemeralPublicKey')
+  const otherInfo = read(given.otherInfo, 'otherInfo')
   requireLength('otherInfo', otherInfo.length, 0, MAX_OTHER_INFO_BYTES)
   if (!CONTENT_KEY_BYTES.includes(length)) {
     throw new ArgumentError(`length must be one of ${CONTENT_KEY_BYTES.join(', ')}`)

@@ -123,8 +123,8 @@ export interface KeyIdentity {
 export interface BackendDriver<Ref> {
   readonly name: string
   /**
-   * True where `encipher`, `decipher`, `reencipher` and `mac` have read what they are given when they return, write nothing
-   * into it and keep nothing of it: then the front does not copy blocks and messages.
+   * True where `encipher`, `decipher`, `reencipher`, `mac` and `deriveContentKey` have read what they are given when they
+   * return, write nothing into it and keep nothing of it: then the front does not copy blocks, messages and points.
    */
   readonly blocksAtOnce?: boolean
   /**

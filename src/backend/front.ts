@@ -57,7 +57,7 @@ class BackendFront<Ref> implements Backend {
   readonly #bound = new WeakMap<Key, Reference<Ref>>()
   readonly #usageOfKid = new Map<string, KeyUsage>()
   readonly #ruleOfKid = new Map<string, string>()
-  readonly #known = new Map<string, KnownKey>()
+  readonly #known = new KnownKeys()
   readonly #ring: KeyRing | undefined
   /** By kid, for whoever asks after the health of the backend. */
   readonly #periods = new Map<string, KeyPeriod & { readonly kid: string }>()
@@ -122,7 +122,7 @@ class BackendFront<Ref> implements Backend {
     this.#requireOneUsage(kid, usage, publicJwk?.x)
     this.#requireOneRule(kid, pinValue)
     this.#requireOpenRing(kid)
-    this.#requireOneName({ kid, usage, algorithm: found.algorithm, checkValue, identity: found.identity })
+    this.#known.add({ kid, usage, algorithm: found.algorithm, checkValue, identity: found.identity })
     this.#usageOfKid.set(kid, usage)
     if (publicJwk !== undefined) this.#usageOfPoint.set(publicJwk.x, usage)
     const own = narrower(wanted.period, ruled?.period ?? {})
@@ -204,18 +204,6 @@ class BackendFront<Ref> implements Backend {
     )
   }
 
-  /** One key under two names shows in what its backend knows it by, and in its check value. */
-  #requireOneName(key: KnownKey): void {
-    for (const known of this.#known.values()) {
-      if (known.kid === key.kid || USAGES[known.usage].x9143 === USAGES[key.usage].x9143) continue
-      const shared = whatIsShared(known, key)
-      if (shared === undefined) continue
-      const problem = `it has the ${shared} of ${known.kid}, which is bound for ${known.usage}; a key has one usage`
-      throw new KeyError('ERR_KEY_USAGE', `key ${key.kid}: ${problem}`, key.kid)
-    }
-    this.#known.set(key.kid, key)
-  }
-
   #requireOneUsage(kid: string, usage: KeyUsage, x?: string): void {
     for (const known of [
       this.#usageOfKid.get(kid),
@@ -246,6 +234,47 @@ const FOUND = [
 /** What is remembered of a key that was bound, to know it again under another name. */
 interface KnownKey extends Pick<KeyFacts, 'kid' | 'usage' | 'algorithm' | 'checkValue'> {
   readonly identity: KeyIdentity | undefined
+}
+
+/** The keys that were bound, by kid, and by what would show that another is one of them. */
+class KnownKeys {
+  readonly #byKid = new Map<string, KnownKey>()
+  readonly #byTrait = new Map<string, Set<KnownKey>>()
+
+  /**
+   * One key under two names shows in what its backend knows it by, and in its check value: `ERR_KEY_USAGE` where they are for
+   * different purposes.
+   */
+  add(key: KnownKey): void {
+    const before = this.#byKid.get(key.kid)
+    const traits = traitsOf(key)
+    for (const known of traits.flatMap(trait => [...(this.#byTrait.get(trait) ?? [])])) {
+      if (known === before || USAGES[known.usage].x9143 === USAGES[key.usage].x9143) continue
+      const shared = whatIsShared(known, key)
+      if (shared === undefined) continue
+      const problem = `it has the ${shared} of ${known.kid}, which is bound for ${known.usage}; a key has one usage`
+      throw new KeyError('ERR_KEY_USAGE', `key ${key.kid}: ${problem}`, key.kid)
+    }
+    if (before !== undefined) for (const trait of traitsOf(before)) this.#byTrait.get(trait)?.delete(before)
+    this.#byKid.set(key.kid, key)
+    for (const trait of traits) {
+      const others = this.#byTrait.get(trait) ?? new Set()
+      this.#byTrait.set(trait, others.add(key))
+    }
+  }
+}
+
+/** Digits of a check value that are compared however short one of the two is. */
+const LEAST_DIGITS = 4
+
+/** What two keys have in common that {@link whatIsShared} finds to be one; others may have it in common as well. */
+function traitsOf(key: KnownKey): readonly string[] {
+  const { names = [], id } = key.identity ?? {}
+  return [
+    ...names.map(name => `name ${name}`),
+    ...(id === undefined ? [] : [`id ${id}`]),
+    ...valuesOf(key).map(({ method, value }) => `value ${method} ${value.slice(0, LEAST_DIGITS)}`),
+  ]
 }
 
 /** What shows that two keys are one; undefined where nothing does. */

@@ -3,7 +3,15 @@
  * for and how the content key comes about; anything that would change how it is read is refused.
  */
 
-import { decodeBase64url, encodeBase64url, utf8Bytes } from '../base/bytes.js'
+import {
+  base64urlBytes,
+  bufferOf,
+  decodeBase64url,
+  encodeBase64url,
+  isBase64url,
+  secretBytes,
+  utf8Bytes,
+} from '../base/bytes.js'
 import { member, parseJsonObject } from '../base/json.js'
 import { otherInfo } from '../primitives/concat-kdf.js'
 import { jwkOfPoint, pointOfJwk } from '../primitives/p256.js'
@@ -57,8 +65,7 @@ interface HeaderFields {
  * ```
  */
 export function parseHeader(segment: string): ParsedHeader | undefined {
-  const json = decodeBase64url(segment)
-  const members = json && parseJsonObject(json)
+  const members = isBase64url(segment) ? parseJsonObject(decoded(segment)) : undefined
   if (members === undefined) return undefined
   if (member(members, 'alg') !== ALG || member(members, 'enc') !== ENC) return undefined
   if (REFUSED.some(name => Object.hasOwn(members, name))) return undefined
@@ -72,6 +79,17 @@ export function parseHeader(segment: string): ParsedHeader | undefined {
   }
   return ephemeralPublicKey !== undefined && isHeader(header) ? { header, ephemeralPublicKey } : undefined
 }
+
+/** The bytes of a canonical segment, in a place for the next one, too: a header is public, and read at once. */
+function decoded(segment: string): Uint8Array {
+  const length = base64urlBytes(segment)
+  const bytes = length <= SCRATCH.length ? SCRATCH.subarray(0, length) : secretBytes(length)
+  bufferOf(bytes).write(segment, 'base64url')
+  return bytes
+}
+
+/** As long as the longest header of a JWE that is opened. */
+const SCRATCH: Uint8Array = secretBytes(base64urlBytes('A'.repeat(2048)))
 
 /** Builds the protected header segment, members in the order of D1's published sample; equal fields, equal text. */
 export function buildHeader({ kid, ephemeralPublicKey, apu, apv }: HeaderFields): string {

@@ -5,7 +5,7 @@ import { type CallOptions, readOptions, requireSignal, throwIfAborted } from '..
 import { wipe } from '../base/bytes.js'
 import { ArgumentError, isIssuerPinError, JweError } from '../base/errors.js'
 import { requireUse } from '../key/usage.js'
-import { type CompactJwe, decryptContent, parseCompact } from './compact.js'
+import { decryptContent, parseCompact } from './compact.js'
 import { CONTENT_KEY_BYTES, contentKeyInfo, type JweHeader } from './header.js'
 
 /** What {@link openJwe} takes. */
@@ -47,8 +47,12 @@ export interface OpenedJwe {
  * const { plaintext } = await openJwe({ jwe: request.encryptedPinBlock, keys: key })
  * ```
  */
-export async function openJwe(request: OpenRequest, options?: CallOptions): Promise<OpenedJwe> {
-  return openChecked(requireRequest(request), options)
+export function openJwe(request: OpenRequest, options?: CallOptions): Promise<OpenedJwe> {
+  try {
+    return openChecked(requireRequest(request), options)
+  } catch (error) {
+    return Promise.reject(error)
+  }
 }
 
 /** {@link openJwe} on values that have been checked: a string, and keys that {@link requireOpeningKeys} has seen. */
@@ -57,44 +61,32 @@ export async function openChecked(
   options: CallOptions | undefined,
 ): Promise<OpenedJwe> {
   throwIfAborted(requireSignal(options))
-  const opened = await open(jwe, keys, options)
-  if (opened === undefined) throw new JweError('ERR_JWE', 'the JWE does not open')
-  return opened
-}
-
-async function open(
-  jwe: string,
-  keys: readonly Key[],
-  options: CallOptions | undefined,
-): Promise<OpenedJwe | undefined> {
   const parsed = parseCompact(jwe)
-  if (parsed === undefined) return undefined
-  const key = selectKey(keys, parsed.header.kid)
-  if (key === undefined) return undefined
-  const contentKey = await deriveContentKey(key, parsed, options)
-  if (contentKey === undefined) return undefined
+  const key = parsed && selectKey(keys, parsed.header.kid)
+  if (parsed === undefined || key === undefined) throw doesNotOpen()
+  const { ephemeralPublicKey, header } = parsed
+  const request = { ephemeralPublicKey, otherInfo: contentKeyInfo(header), length: CONTENT_KEY_BYTES }
+  let contentKey: Uint8Array | undefined
   try {
+    contentKey = await operationsOf(key).deriveContentKey(request, options)
     const plaintext = decryptContent(contentKey, parsed)
-    return plaintext && { plaintext, kid: key.kid, header: parsed.header }
+    if (plaintext === undefined) throw doesNotOpen()
+    return { plaintext, kid: key.kid, header }
+  } catch (error) {
+    // The point has passed our own checks; a backend that still finds fault with it must not become an oracle.
+    throw isIssuerPinError(error) && error.code === 'ERR_POINT' ? doesNotOpen() : error
   } finally {
     wipe(contentKey)
   }
 }
 
-function selectKey(keys: readonly Key[], kid: string | undefined): Key | undefined {
-  return kid === undefined && keys.length === 1 ? keys[0] : keys.find(key => key.kid === kid)
+/** The one error, made in one place: whatever is wrong with a JWE, it says the same. */
+function doesNotOpen(): JweError {
+  return new JweError('ERR_JWE', 'the JWE does not open')
 }
 
-async function deriveContentKey(key: Key, parsed: CompactJwe, options: CallOptions | undefined) {
-  const { ephemeralPublicKey, header } = parsed
-  const request = { ephemeralPublicKey, otherInfo: contentKeyInfo(header), length: CONTENT_KEY_BYTES }
-  try {
-    return await operationsOf(key).deriveContentKey(request, options)
-  } catch (error) {
-    // The point has passed our own checks; a backend that still finds fault with it must not become an oracle.
-    if (isIssuerPinError(error) && error.code === 'ERR_POINT') return undefined
-    throw error
-  }
+function selectKey(keys: readonly Key[], kid: string | undefined): Key | undefined {
+  return kid === undefined && keys.length === 1 ? keys[0] : keys.find(key => key.kid === kid)
 }
 
 function requireRequest(request: OpenRequest): { jwe: string; keys: readonly Key[] } {

@@ -33,8 +33,10 @@ function uint32(value: number): Uint8Array {
 }
 
 const NOTHING: Uint8Array = secretBytes(0)
-/** The counter of the first round, which is the only one for keys of up to 32 bytes. */
-const FIRST: Uint8Array = uint32(1)
+/** Of its four bytes the lengths that are derived here need one. */
+const COUNTER_BYTES = 4
+/** Where Z meets OtherInfo: enough for both, and wiped after each use. Nothing else runs between. */
+const scratch: Uint8Array = secretBytes(2048)
 
 /**
  * Builds OtherInfo: 16 bytes plus the lengths of its three variable parts.
@@ -82,10 +84,13 @@ export function concatKdf(z: Uint8Array, info: Uint8Array, length: number): Uint
     throw new ArgumentError(`length must be 1 to ${MAX_DERIVED_BYTES} bytes`)
   }
   const derived = secretBytes(length)
-  const message = concatBytes(FIRST, z, info)
+  const bytes = COUNTER_BYTES + z.length + info.length
+  const message = bytes <= scratch.length ? scratch.subarray(0, bytes) : secretBytes(bytes)
   try {
+    message.set(z, COUNTER_BYTES)
+    message.set(info, COUNTER_BYTES + z.length)
     for (let at = 0, counter = 1; at < length; at += HASH_BYTES, counter++) {
-      if (counter > 1) message.set(uint32(counter))
+      message[COUNTER_BYTES - 1] = counter
       // In one call: a Hash object keeps its digest until it is collected.
       const digest = hash('sha256', message, 'buffer')
       derived.set(digest.subarray(0, length - at), at)

@@ -176,6 +176,35 @@ test('a kid that was bound for one usage is refused for another', async () => {
   await failure(() => backend.bind({ kid: 'K', usage: 'cmac' }), 'ERR_KEY_USAGE')
 })
 
+test('a key that is bound is not compared with every other', async () => {
+  const count = 300
+  let reads = 0
+  const { driver } = slowDriver()
+  const backend = openBackend({
+    ...driver,
+    find: ({ kid }) => ({
+      ref: undefined,
+      algorithm: 'tdea-2key',
+      checkValue: { method: 'encrypt-zero', value: kid },
+      parity: 'unknown',
+      identity: {
+        get names() {
+          reads++
+          return [kid]
+        },
+        checkValues: [],
+      },
+    }),
+  })
+  const kids = Array.from({ length: count }, (_, i) => (i * 37).toString(16).padStart(4, '0').padEnd(6, '0'))
+  for (const [i, kid] of kids.entries())
+    await backend.bind({ kid, usage: i % 2 === 0 ? 'pin-encryption' : 'retail-mac' })
+  expect(reads).toBeLessThan(4 * count)
+  // And yet it is found, by its name, when it comes under another kid.
+  const [first = ''] = kids
+  await backend.bind({ kid: first, usage: 'pin-encryption' })
+})
+
 test('options may be absent, null or empty', async () => {
   const backend = openBackend(slowDriver().driver)
   for (const options of [undefined, null, {}]) expect((await backend.health(options as never)).ok).toBe(true)
