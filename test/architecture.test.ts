@@ -79,7 +79,10 @@ const LATER: readonly (readonly [idea: string, files: RegExp])[] = [
   ['cryptoperiods', /^key\/period\.ts$/],
   ['which attributes a token takes and honours', /^backend\/pkcs11\/probe\/probe-attributes\.ts$/],
   ['several tokens with the same keys', /^backend\/pkcs11\/group\.ts$/],
-  ['the everyday commands', /^cli\/(compute|doctor|key|onboard|open|shown|storage)\.ts$/],
+  [
+    'the everyday commands',
+    /^cli\/(bring-in|compute|doctor|key|onboard|open|secret|shown|storage|terminal|verbs)\.ts$/,
+  ],
   ['a binding without a compiler', /^backend\/pkcs11\/binding\/(koffi-binding|load)\.ts$/],
   ['what the opener of a backend decides: key ring and limits', /^backend\/opener\.ts$/],
   [

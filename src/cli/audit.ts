@@ -2,19 +2,12 @@
 import { createReadStream } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { fromHex, wipe } from '../base/bytes.js'
-import { isIssuerPinError } from '../base/errors.js'
 import { verifyAuditChain } from '../d1.js'
-import {
-  type Command,
-  type ExitCode,
-  type Io,
-  readArguments,
-  requireOption,
-  takeSecret,
-  UsageError,
-} from './command.js'
+import { type Command, type ExitCode, type Io, UsageError } from './command.js'
+import { readSecret } from './secret.js'
+import { show } from './shown.js'
+import { commandOfVerbs, optionsOf, secretOptions, text, type Values } from './verbs.js'
 
-const OPTIONS = { 'key-env': { type: 'string' }, last: { type: 'string' } } as const
 const MAC = /^[0-9a-f]{64}$/
 
 const PROBLEMS = {
@@ -23,24 +16,15 @@ const PROBLEMS = {
   order: 'it does not follow the line before: lines were left out, put in or moved',
 } as const
 
-/** The HMAC key in hex, out of a variable that is taken from the environment. */
-function readKey(io: Io, name: string): Uint8Array {
-  const text = takeSecret(io, name)
-  if (text === undefined || text === '') {
-    throw new UsageError('--key-env: there is no such variable in the environment')
-  }
-  try {
-    return fromHex(text.trim(), 'the key')
-  } catch (error) {
-    if (isIssuerPinError(error)) throw new UsageError('the key must be hex digits, 64 or more')
-    throw error
-  }
+/** The HMAC key in hex: a secret. */
+async function readKey(values: Values, io: Io): Promise<Uint8Array> {
+  const given = (await readSecret('key', 'HMAC key (hex)', values, io)).trim()
+  if (!/^(?:[0-9A-Fa-f]{2}){32,}$/.test(given)) throw new UsageError('the key must be hex digits, 64 or more')
+  return fromHex(given, 'the key')
 }
 
-async function verify(
-  path: string,
-  { key, last, io }: { key: Uint8Array; last?: string; io: Io },
-): Promise<ExitCode> {
+async function verify(path: string, key: Uint8Array, values: Values, io: Io): Promise<ExitCode> {
+  const last = text(values, 'last')
   const file = createReadStream(path, 'utf8')
   const failed = new Promise<never>((_, reject) => {
     file.once('error', () => reject(new UsageError('the file cannot be read')))
@@ -49,45 +33,55 @@ async function verify(
   const lines = createInterface({ input: file, crlfDelay: Number.POSITIVE_INFINITY })
   const found = await Promise.race([verifyAuditChain({ lines, key }), failed])
   if (!found.intact) {
+    show(values, io, found, undefined)
     io.err(`line ${found.line}: ${PROBLEMS[found.problem]}`)
     return 1
   }
-  if (last !== undefined && last !== found.last) {
-    io.err(
-      `the chain of ${found.lines} lines is intact, and ends with another line than --last: the end was cut off`,
-    )
-    return 1
-  }
-  io.out(`${found.lines} lines, intact; last: ${found.last ?? 'none'}`)
-  return 0
+  const isWhole = last === undefined || last === found.last
+  const words = `${found.lines} lines, intact; last: ${found.last ?? 'none'}`
+  show(values, io, { ...found, isWhole }, isWhole ? words : undefined)
+  if (isWhole) return 0
+  io.err(
+    `the chain of ${found.lines} lines is intact, and ends with another line than --last: the end was cut off`,
+  )
+  return 1
 }
 
 /** `issuer-pin-crypto audit`. */
-export const AUDIT: Command = {
-  name: 'audit',
-  summary: 'verify the lines that chainedAudit wrote',
-  help: `usage: issuer-pin-crypto audit verify FILE --key-env NAME [--last HMAC]
+export const AUDIT: Command = commandOfVerbs(
+  {
+    name: 'audit',
+    summary: 'verify the lines that chainedAudit wrote',
+    help: `usage: issuer-pin-crypto audit verify FILE [--key-env NAME] [--last HMAC] [--json]
 
-Says whether every line of FILE is as chainedAudit wrote it, in its order; else the first that is not.
-Exit codes: 0 intact, 1 not intact, 2 wrong call.
+Says whether every line of FILE is as chainedAudit wrote it, in its order; else
+the first that is not. Exit codes: 0 intact, 1 not intact, 2 wrong call.
 
-  --key-env    the environment variable with the HMAC key, in hex; it is taken out of the environment
-  --last       the HMAC of the last line, as it was kept elsewhere: shows what was cut off at the end
+  --key-env, --key-fd
+           where the HMAC key is, in hex; without them it is asked for. A
+           variable is taken out of the environment
+  --last   the HMAC of the last line, as it was kept elsewhere: shows what was
+           cut off at the end
+  --json   the result as JSON
 
   KEY=… issuer-pin-crypto audit verify audit.log --key-env KEY`,
-  run: async (args, io) => {
-    const { values, positionals } = readArguments(args, { options: OPTIONS, positionals: 2 })
-    const [verb, path] = positionals
-    if (verb !== 'verify' || path === undefined) throw new UsageError('audit verify FILE: see --help')
-    const { last } = values
-    if (last !== undefined && !MAC.test(last))
-      throw new UsageError('--last must be 64 hex digits in small letters')
-    const key = readKey(io, requireOption(values['key-env'], 'key-env'))
-    try {
-      if (key.length < 32) throw new UsageError('the key must be hex digits, 64 or more')
-      return await verify(path, { key, io, ...(last !== undefined && { last }) })
-    } finally {
-      wipe(key)
-    }
   },
-}
+  {
+    verify: {
+      options: { ...optionsOf('last', 'json'), ...secretOptions('key') },
+      input: true,
+      run: async (values, file, io) => {
+        if (file === undefined) throw new UsageError('audit verify takes a FILE')
+        const last = text(values, 'last')
+        if (last !== undefined && !MAC.test(last))
+          throw new UsageError('--last must be 64 hex digits in small letters')
+        const key = await readKey(values, io)
+        try {
+          return await verify(file, key, values, io)
+        } finally {
+          wipe(key)
+        }
+      },
+    },
+  },
+)

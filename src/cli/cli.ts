@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 /** The program `issuer-pin-crypto`. */
-import { processIo } from './command.js'
+
 import { main } from './main.js'
+import { processIo } from './terminal.js'
 
 // A reader that has seen enough (`| head`) is no reason for a stack.
 process.stdout.on('error', () => process.exit(1))

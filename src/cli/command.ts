@@ -1,11 +1,11 @@
 /**
- * What a command of the program is, how its arguments and its input are read (strictly, with node:util; bounded), and the
- * process as it sees it: streams, environment, and a prompt that shows nothing of what is typed.
+ * What a command of the program is, what it sees of the world, and how its arguments and its input are read: strictly, with
+ * node:util; bounded.
  */
 
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
 import { type ParseArgsConfig, parseArgs } from 'node:util'
-import { bufferOf, concatBytes, secretBytes } from '../base/bytes.js'
+import { bufferOf, secretBytes } from '../base/bytes.js'
 import { parseJsonObject } from '../base/json.js'
 
 /** The call was wrong: exit code 2. */
@@ -20,9 +20,11 @@ export interface Io {
   readonly err: (text: string) => void
   /** All of standard input. */
   readonly readStdin: () => Promise<Buffer>
-  /** A secret typed at the terminal, without echo; undefined where there is no terminal. */
+  /** A secret typed at the terminal, without echo; undefined where there is no terminal. `ERR_ABORTED` after Ctrl-C. */
   readonly askSecret: (question: string) => Promise<string | undefined>
-  /** A secret is taken out of it by {@link takeSecret}. */
+  /** From now on until what it gives is called, the terminal shows nothing of what is typed between two secrets either. */
+  readonly hush?: () => () => void
+  /** A secret is taken out of it by `takeSecret`. */
   readonly env: Record<string, string | undefined>
   /** Node's diagnostic reports, which carry the environment. */
   readonly report?: object
@@ -51,25 +53,62 @@ type Read<O extends Options> = ReturnType<
   typeof parseArgs<{ args: string[]; options: O; strict: true; allowPositionals: true }>
 >
 
-/** What stands on a command line. Errors: `ERR_USAGE`; of an argument that is not wanted nothing is repeated. */
+/** What stands on a command line. Errors: `ERR_USAGE`; of what is not wanted nothing is repeated. */
 export function readArguments<O extends Options>(
   args: readonly string[],
   { options, positionals }: { readonly options: O; readonly positionals: number },
 ): Read<O> {
-  const read = attempt(() => parseArgs({ args: [...args], options, strict: true, allowPositionals: true }))
+  const read = attempt(args, options)
   if (read.positionals.length > positionals) {
     throw new UsageError(`at most ${positionals} argument${positionals === 1 ? '' : 's'} besides the options`)
+  }
+  const seen = new Set<string>()
+  for (const token of read.tokens ?? []) {
+    if (token.kind !== 'option') continue
+    if (seen.has(token.name) && options[token.name]?.multiple !== true)
+      throw new UsageError(`--${token.name} is there twice`)
+    seen.add(token.name)
   }
   return read as Read<O>
 }
 
-function attempt<T>(work: () => T): T {
+function attempt(args: readonly string[], options: Options): ReturnType<typeof parseArgs> {
+  const given = { args: [...args], options, allowPositionals: true, tokens: true } as const
   try {
-    return work()
+    return parseArgs({ ...given, strict: true })
   } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException
     // Node's first sentence names the option; what follows is advice.
-    throw new UsageError((error as Error).message.replace(/\.(?:\s.*)?$/s, ''))
+    if (code !== 'ERR_PARSE_ARGS_UNKNOWN_OPTION') throw new UsageError(message.replace(/\.(?:\s.*)?$/s, ''))
+    // Its name may be a secret in the wrong place.
+    const { tokens } = parseArgs({ ...given, strict: false })
+    const name = tokens.flatMap(one =>
+      one.kind === 'option' && !Object.hasOwn(options, one.name) ? one.name : [],
+    )[0]
+    throw new UsageError(
+      `there is an option that is not one of this command's: ${advice(name ?? '', options)}`,
+    )
   }
+}
+
+function advice(name: string, options: Options): string {
+  if (Object.hasOwn(options, `${name}-env`))
+    return `a secret is no argument, use --${name}-env or --${name}-fd`
+  const meant = Object.keys(options).find(known => isSlip(name, known))
+  return meant === undefined ? 'see --help' : `did you mean --${meant}?`
+}
+
+/** Whether a name is another with one letter wrong, too many or missing, or two exchanged. */
+function isSlip(name: string, known: string): boolean {
+  let start = 0
+  while (start < name.length && name[start] === known[start]) start++
+  const [left, right] = [name.slice(start), known.slice(start)]
+  return (
+    left.slice(1) === right.slice(1) ||
+    left.slice(1) === right ||
+    left === right.slice(1) ||
+    (left.slice(2) === right.slice(2) && left[0] === right[1] && left[1] === right[0])
+  )
 }
 
 /** An option that must be there. */
@@ -102,106 +141,6 @@ export function readJson(text: string, what: string): Record<string, unknown> {
   const object = parseJsonObject(text)
   if (object === undefined) throw new UsageError(`${what} is not a JSON object, or has a member twice`)
   return object
-}
-
-const ENTER: readonly string[] = ['\r', '\n', '\u0004']
-const INTERRUPT = '\u0003'
-const BACKSPACE: readonly string[] = ['\b', '\u007f']
-
-/** A terminal, as far as the prompt needs one. */
-export interface Terminal {
-  readonly isTTY?: boolean
-  setRawMode?(on: boolean): unknown
-  on(event: 'data', listener: (chunk: Buffer) => void): unknown
-  off(event: 'data', listener: (chunk: Buffer) => void): unknown
-  resume(): unknown
-  pause(): unknown
-}
-
-/**
- * Asks for a line without echo; undefined where there is no terminal, or where it is interrupted. The question goes
- * where `show` puts it, so that standard output stays clean.
- */
-export function askSecret(
-  question: string,
-  terminal: Terminal,
-  show: (text: string) => void,
-): Promise<string | undefined> {
-  if (terminal.isTTY !== true) return Promise.resolve(undefined)
-  show(question)
-  terminal.setRawMode?.(true)
-  return new Promise(resolve => {
-    let typed = ''
-    const finish = (answer: string | undefined): void => {
-      terminal.off('data', take)
-      terminal.setRawMode?.(false)
-      terminal.pause()
-      show('\n')
-      resolve(answer)
-    }
-    const take = (chunk: Buffer): void => {
-      for (const character of chunk.toString('utf8')) {
-        if (ENTER.includes(character) || character === INTERRUPT) {
-          finish(character === INTERRUPT ? undefined : typed)
-          return
-        }
-        typed = BACKSPACE.includes(character) ? typed.slice(0, -1) : typed + character
-      }
-    }
-    terminal.on('data', take)
-    terminal.resume()
-  })
-}
-
-/** All of a stream, up to a little more than any command takes. */
-export async function readAll(stream: AsyncIterable<Buffer>, maxBytes = 2_097_152): Promise<Buffer> {
-  const chunks: Buffer[] = []
-  let length = 0
-  for await (const chunk of stream) {
-    chunks.push(chunk)
-    length += chunk.length
-    if (length > maxBytes) break
-  }
-  return bufferOf(concatBytes(...chunks))
-}
-
-/** Of a terminal: to the line's begin, and what was there is cleared. */
-const ANEW = '\r\x1b[K'
-
-/**
- * A secret out of the environment, which is taken from it: child processes and diagnostic reports (`process.report`) do not
- * get it, and where Node can leave the environment out of reports altogether (22.13 and later), it does from now on. What the
- * kernel shows of how the process was started (`/proc/PID/environ`) stays as it was, for its owner and root.
- */
-export function takeSecret({ env, report }: Pick<Io, 'env' | 'report'>, name: string): string | undefined {
-  const secret = Object.hasOwn(env, name) ? env[name] : undefined
-  delete env[name]
-  if (report !== undefined && 'excludeEnv' in report) Reflect.set(report, 'excludeEnv', true)
-  return secret
-}
-
-/** The streams, environment and signals of a process. */
-export function processIo(
-  host: Pick<NodeJS.Process, 'stdin' | 'stdout' | 'stderr' | 'env' | 'once'> & {
-    readonly report?: Io['report']
-  },
-): Io {
-  const { stdin, stdout, stderr, env, report } = host
-  return {
-    ...(stdout.isTTY === true && stdout.columns > 0 && { columns: stdout.columns }),
-    ...(stderr.isTTY === true && { progress: text => void stderr.write(`${ANEW}${text}`) }),
-    interrupted: () => {
-      const controller = new AbortController()
-      for (const signal of ['SIGINT', 'SIGTERM'] as const) host.once(signal, () => controller.abort())
-      return controller.signal
-    },
-    out: text => void stdout.write(`${text}\n`),
-    err: text => void stderr.write(`${text}\n`),
-    readStdin: () => readAll(stdin),
-    askSecret: question => askSecret(question, stdin, text => void stderr.write(text)),
-    env,
-    ...(report !== undefined && { report }),
-  }
 }
 
 /* Reading a file that is one: not a folder, a device or a pipe, which may give without end or wait for ever. */

@@ -1,4 +1,5 @@
 /** `pin`, `mac`, `prw`, `jwe`: one computation each, under a key of a token or a TEST key; what is secret comes in and goes out masked. */
+import type { Backend } from '../backend/backend.js'
 import { bufferOf, toHex, utf8Bytes, wipe } from '../base/bytes.js'
 import { parseJsonObject } from '../base/json.js'
 import {
@@ -8,70 +9,73 @@ import {
   decipherPin,
   encipherPin,
   generateMac,
+  generateOffset,
+  generatePvv,
+  type Key,
   type KeyUsage,
   type MacAlgorithm,
   type MacPadding,
+  naturalPin,
   openJwe,
   Pan,
   Pin,
+  type PinReference,
+  type PinValueRule,
   type PublicJwkLike,
+  type SeccosProfile,
   type SupportedFormat,
   sealJwe,
   translatePinBlock,
   verifyMac,
+  verifyPinBlock,
   verifyPrw,
 } from '../index.js'
+import { type Command, type ExitCode, type Io, readInput, readJson, UsageError } from './command.js'
+import { readProfile, sealedIn } from './inspect.js'
+import { OPENING, type Opening, SOURCE_HELP, SOURCE_OPTIONS, withBackend } from './open.js'
+import { readSecret } from './secret.js'
+import { show } from './shown.js'
 import {
-  type Command,
-  type ExitCode,
-  type Io,
-  readArguments,
-  readInput,
-  readJson,
-  UsageError,
-} from './command.js'
-import { readProfile } from './inspect.js'
-import { hexOf } from './key.js'
-import {
-  FLAG,
+  commandOfVerbs,
+  hexOf,
   need,
   numberOf,
-  OPENING,
-  type Opening,
-  type OptionTable,
   oneOf,
-  readSecret,
-  SOURCE_HELP,
-  SOURCE_OPTIONS,
+  optionsOf,
   secretOptions,
-  TEXT,
   text,
   type Values,
-  withBackend,
-} from './open.js'
-import { show } from './shown.js'
+  type Verb,
+} from './verbs.js'
 
-type Verb = (values: Values, rest: readonly string[], io: Io, opening: Opening) => Promise<ExitCode>
+type Run = (values: Values, file: string | undefined, io: Io, backend: Backend) => Promise<ExitCode>
 
-/** A command of several verbs, all with the options of a key source. */
-function commandOf(
-  { name, summary, help }: Omit<Command, 'run'>,
-  more: OptionTable,
-  verbs: Readonly<Record<string, Verb>>,
+/** What a verb on keys takes: options that must be there and others, secrets, and whether a file or standard input is its input. */
+interface Takes {
+  readonly needs: readonly string[]
+  readonly options?: readonly string[]
+  readonly secrets?: readonly string[]
+  readonly input?: boolean
+}
+
+/** A verb on keys wherever they are. */
+function onKeys(
   opening: Opening,
-): Command {
+  run: Run,
+  { needs, options = [], secrets = [], input = true }: Takes,
+): Verb {
   return {
-    name,
-    summary,
-    help: `${help}\n\n${SOURCE_HELP}`,
-    run: async ([verb = '', ...args], io) => {
-      const run = Object.hasOwn(verbs, verb) ? verbs[verb] : undefined
-      if (run === undefined) throw new UsageError(`${name} takes one of ${Object.keys(verbs).join(', ')}`)
-      const options = { ...SOURCE_OPTIONS, ...more }
-      const { values, positionals } = readArguments(args, { options, positionals: 1 })
-      return run(values as Values, positionals, io, opening)
-    },
+    options: { ...SOURCE_OPTIONS, ...optionsOf(...needs, ...options), ...secretOptions(...secrets) },
+    needs,
+    input,
+    run: (values, file, io) => withBackend(values, io, opening, backend => run(values, file, io, backend)),
   }
+}
+
+/** Shows a verdict: exit code 1 where it is no. */
+function verdict(values: Values, io: Io, verified: boolean, [yes, no]: readonly [string, string]): ExitCode {
+  show(values, io, { verified }, verified ? yes : no)
+  return verified ? 0 : 1
 }
 
 const FORMATS = ['0', '1', '3', '4'] as const
@@ -91,74 +95,146 @@ async function withPin<T>(values: Values, io: Io, use: (pin: Pin) => Promise<T>)
   }
 }
 
-async function blockOf(rest: readonly string[], io: Io): Promise<Uint8Array> {
-  return hexOf((await readInput(rest[0], io)).trim(), 'a PIN block')
+async function blockOf(file: string | undefined, io: Io): Promise<Uint8Array> {
+  return hexOf((await readInput(file, io)).trim(), 'a PIN block')
 }
 
-const PIN_VERBS: Readonly<Record<string, Verb>> = {
-  encipher: (values, _rest, io, opening) =>
-    withBackend(values, io, opening, async backend => {
-      const format = formatOf(values, 'format')
-      const key = await backend.bind({ kid: need(values, 'key'), usage: 'pin-encryption', mode: 'E' })
-      const pan = await panOf(values, io)
-      const block = await withPin(values, io, pin => encipherPin({ pin, pan, format, key }))
-      show(values, io, { block: toHex(block), kid: key.kid, format }, toHex(block))
-      return 0
-    }),
-  decipher: (values, rest, io, opening) =>
-    withBackend(values, io, opening, async backend => {
-      const format = formatOf(values, 'format')
-      const key = await backend.bind({
-        kid: need(values, 'key'),
-        usage: 'pin-encryption',
-        hostDecipher: true,
-      })
-      const [block, pan] = [await blockOf(rest, io), await panOf(values, io)]
-      const pin = await decipherPin({ block, pan, format, key })
-      try {
-        const reveal = values['reveal'] === true
-        const digits = pin.reveal()
-        const shown = reveal ? digits : `a PIN of ${digits.length} digits (--reveal shows it)`
-        show(values, io, { digits: digits.length, ...(reveal && { pin: digits }) }, shown)
-      } finally {
-        pin.dispose()
-      }
-      return 0
-    }),
-  translate: (values, rest, io, opening) =>
-    withBackend(values, io, opening, async backend => {
-      const [fromFormat, toFormat] = [formatOf(values, 'from-format'), formatOf(values, 'to-format')]
-      const hostDecipher = values['host-decipher'] === true
-      const from = await backend.bind({ kid: need(values, 'from'), usage: 'pin-encryption', hostDecipher })
-      const to = await backend.bind({ kid: need(values, 'to'), usage: 'pin-encryption', mode: 'E' })
-      const [block, pan] = [await blockOf(rest, io), await panOf(values, io)]
-      const moved = await translatePinBlock({ block, pan, fromFormat, toFormat, from, to })
-      show(values, io, { block: toHex(moved), kid: to.kid, format: toFormat }, toHex(moved))
-      return 0
-    }),
-  verify: (values, rest, io, opening) =>
-    withBackend(values, io, opening, async backend => {
-      const format = formatOf(values, 'format')
-      const key = await backend.bind({
-        kid: need(values, 'key'),
-        usage: 'pin-encryption',
-        hostDecipher: true,
-      })
-      const [block, pan] = [await blockOf(rest, io), await panOf(values, io)]
-      const inBlock = await decipherPin({ block, pan, format, key })
-      try {
-        const equal = await withPin(values, io, async pin => inBlock.equals(pin))
-        show(
-          values,
-          io,
-          { verified: equal },
-          equal ? 'the PIN is the one in the block' : 'the PIN is another',
-        )
-        return equal ? 0 : 1
-      } finally {
-        inBlock.dispose()
-      }
-    }),
+/** A key that PIN blocks are deciphered under, here. */
+function readingKey(backend: Backend, kid: string): Promise<Key> {
+  return backend.bind({ kid, usage: 'pin-encryption', hostDecipher: true })
+}
+
+const encipher: Run = async (values, _file, io, backend) => {
+  const format = formatOf(values, 'format')
+  const key = await backend.bind({ kid: need(values, 'key'), usage: 'pin-encryption', mode: 'E' })
+  const pan = await panOf(values, io)
+  const block = await withPin(values, io, pin => encipherPin({ pin, pan, format, key }))
+  show(values, io, { block: toHex(block), kid: key.kid, format }, toHex(block))
+  return 0
+}
+
+const decipher: Run = async (values, file, io, backend) => {
+  const format = formatOf(values, 'format')
+  const key = await readingKey(backend, need(values, 'key'))
+  const [block, pan] = [await blockOf(file, io), await panOf(values, io)]
+  const pin = await decipherPin({ block, pan, format, key })
+  try {
+    const reveal = values['reveal'] === true
+    const digits = pin.reveal()
+    const shown = reveal ? digits : `a PIN of ${digits.length} digits (--reveal shows it)`
+    show(values, io, { digits: digits.length, ...(reveal && { pin: digits }) }, shown)
+  } finally {
+    pin.dispose()
+  }
+  return 0
+}
+
+const translate: Run = async (values, file, io, backend) => {
+  const [fromFormat, toFormat] = [formatOf(values, 'from-format'), formatOf(values, 'to-format')]
+  const hostDecipher = values['host-decipher'] === true
+  const from = await backend.bind({ kid: need(values, 'from'), usage: 'pin-encryption', hostDecipher })
+  const to = await backend.bind({ kid: need(values, 'to'), usage: 'pin-encryption', mode: 'E' })
+  const [block, pan] = [await blockOf(file, io), await panOf(values, io)]
+  const moved = await translatePinBlock({ block, pan, fromFormat, toFormat, from, to })
+  show(values, io, { block: toHex(moved), kid: to.kid, format: toFormat }, toHex(moved))
+  return 0
+}
+
+/** A PVV or 3624 key, bound with its rule: no caller of a verification chooses that, whoever opens the key does. */
+async function pvkOf(
+  values: Values,
+  io: Io,
+  backend: Backend,
+  usage: 'visa-pvv' | 'ibm-3624',
+  mode: 'G' | 'V',
+): Promise<Key> {
+  const pinValue =
+    usage === 'visa-pvv'
+      ? { pvki: numberOf(values, 'pvki', [0, 9]) }
+      : (readJson(await readInput(need(values, 'rule'), io), 'the rule') as unknown as PinValueRule)
+  return backend.bind({ kid: need(values, 'pvk'), usage, mode, pinValue })
+}
+
+const pvv: Run = async (values, file, io, backend) => {
+  const format = formatOf(values, 'format')
+  const from = await readingKey(backend, need(values, 'key'))
+  const key = await pvkOf(values, io, backend, 'visa-pvv', 'G')
+  const [block, pan] = [await blockOf(file, io), await panOf(values, io)]
+  const value = await generatePvv({ block, pan, format, from, key })
+  show(values, io, { pvv: value, kid: key.kid }, value)
+  return 0
+}
+
+const offset: Run = async (values, file, io, backend) => {
+  const format = formatOf(values, 'format')
+  const from = await readingKey(backend, need(values, 'key'))
+  const key = await pvkOf(values, io, backend, 'ibm-3624', 'G')
+  const [block, pan] = [await blockOf(file, io), await panOf(values, io)]
+  const value = await generateOffset({ block, pan, format, from, key })
+  show(values, io, { offset: value, kid: key.kid }, value)
+  return 0
+}
+
+const natural: Run = async (values, _file, io, backend) => {
+  const format = formatOf(values, 'format')
+  const length = numberOf(values, 'length', [4, 12])
+  const to = await backend.bind({ kid: need(values, 'key'), usage: 'pin-encryption', mode: 'E' })
+  const key = await pvkOf(values, io, backend, 'ibm-3624', 'G')
+  const block = await naturalPin({ pan: await panOf(values, io), key, length, format, to })
+  show(values, io, { block: toHex(block), kid: to.kid, format }, toHex(block))
+  return 0
+}
+
+/** What `pin verify` compares with, by the word after `--against`. */
+const REFERENCES: Readonly<
+  Record<string, (values: Values, io: Io, backend: Backend) => Promise<PinReference>>
+> = {
+  block: async (values, io, backend) => ({
+    kind: 'block',
+    block: await blockOf(need(values, 'reference'), io),
+    format: formatOf(values, 'reference-format'),
+    key: await readingKey(backend, need(values, 'reference-key')),
+  }),
+  pvv: async (values, io, backend) => ({
+    kind: 'pvv',
+    pvv: need(values, 'pvv'),
+    key: await pvkOf(values, io, backend, 'visa-pvv', 'V'),
+  }),
+  offset: async (values, io, backend) => ({
+    kind: 'offset',
+    offset: need(values, 'offset'),
+    key: await pvkOf(values, io, backend, 'ibm-3624', 'V'),
+  }),
+  prw: async (values, io, backend) => {
+    const profile = await readProfile(need(values, 'profile'), io)
+    const key = await backend.bind({ kid: need(values, 'prw-key'), usage: 'prw-verify' })
+    const given = readJson(await readInput(need(values, 'values'), io), 'the values')
+    return { kind: 'prw', key, profile, ...prwOf(given), ...storedPrw(given) }
+  },
+}
+
+const verifyPin: Run = async (values, file, io, backend) => {
+  const words = ['pin', ...Object.keys(REFERENCES)]
+  const against = values['against'] === undefined ? 'pin' : oneOf(values, 'against', words)
+  const format = formatOf(values, 'format')
+  const from = await readingKey(backend, need(values, 'key'))
+  const answers = ['the PIN is right', 'the PIN is wrong'] as const
+  if (against === 'pin') {
+    const [block, pan] = [await blockOf(file, io), await panOf(values, io)]
+    const inBlock = await decipherPin({ block, pan, format, key: from })
+    try {
+      const verified = await withPin(values, io, async pin => inBlock.equals(pin))
+      return verdict(values, io, verified, answers)
+    } finally {
+      inBlock.dispose()
+    }
+  }
+  const reference = await REFERENCES[against]?.(values, io, backend)
+  if (reference === undefined) throw new UsageError('--against: nothing to compare with')
+  const [block, pan] = [await blockOf(file, io), await panOf(values, io)]
+  const tries = 'counted-elsewhere'
+  const { verified } = await verifyPinBlock({ block, pan, format, from, against: reference, tries })
+  return verdict(values, io, verified, answers)
 }
 
 /** `issuer-pin-crypto pin`. */
@@ -169,28 +245,57 @@ export function pinCommand(opening: Opening = OPENING): Command {
   decipher    --key KID --format [--reveal] [FILE]: how long its PIN is, or it
   translate   --from KID --to KID --from-format --to-format [--host-decipher]
               [FILE]
-  verify      --key KID --format [FILE]: whether a PIN is the one in a block
+  verify      --key KID --format [--against pin|block|pvv|offset|prw] [FILE]:
+              whether the PIN in a block is right. Against
+              pin     (where it is not said) the one that is typed
+              block   --reference FILE --reference-key --reference-format
+              pvv     --pvv DIGITS --pvk KID --pvki N
+              offset  --offset DIGITS --pvk KID --rule FILE
+              prw     --prw-key KID --profile --values FILE (as prw verify)
+  pvv         --key KID --format --pvk KID --pvki N [FILE]: the Visa PVV of
+              the PIN in a block
+  offset      --key KID --format --pvk KID --rule FILE [FILE]: its IBM 3624
+              offset
+  natural     --pvk KID --rule FILE --length N --key KID --format: the PIN that
+              IBM 3624 gives a card, as a block
 
 PIN and PAN are typed without echo, or come by --card-pin-env, --card-pin-fd,
---pan-env, --pan-fd; the block is a file or standard input.
-Exit code 1 where the PIN is another.`
-  const more = {
-    key: TEXT,
-    from: TEXT,
-    to: TEXT,
-    format: TEXT,
-    'from-format': TEXT,
-    'to-format': TEXT,
-    reveal: FLAG,
-    'host-decipher': FLAG,
-    ...secretOptions('pan'),
-    ...secretOptions('card-pin'),
-  }
-  return commandOf(
-    { name: 'pin', summary: 'encipher, decipher, translate and verify PIN blocks', help },
-    more,
-    PIN_VERBS,
-    opening,
+--pan-env, --pan-fd; the block, in hex, is a file or standard input.
+  --rule      { "decimalisation": 16 digits,
+                "validation": { "from", "length", "pad" } }
+Exit code 1 where the PIN is wrong. Here no tries are counted: whoever may run
+this under production keys can search for a PIN; a service counts them.`
+  const reading = { secrets: ['pan'] }
+  const typing = { secrets: ['pan', 'card-pin'] }
+  const against = ['against', 'reference', 'reference-key', 'reference-format', 'pvk', 'pvki', 'rule']
+  const kept = ['pvv', 'offset', 'prw-key', 'profile', 'values']
+  return commandOfVerbs(
+    {
+      name: 'pin',
+      summary: 'encipher, decipher, translate and verify PIN blocks; PVV and offset',
+      help: `${help}\n\n${SOURCE_HELP}`,
+    },
+    {
+      encipher: onKeys(opening, encipher, { ...typing, needs: ['key', 'format'], input: false }),
+      decipher: onKeys(opening, decipher, { ...reading, needs: ['key', 'format'], options: ['reveal'] }),
+      translate: onKeys(opening, translate, {
+        ...reading,
+        needs: ['from', 'to', 'from-format', 'to-format'],
+        options: ['host-decipher'],
+      }),
+      verify: onKeys(opening, verifyPin, {
+        ...typing,
+        needs: ['key', 'format'],
+        options: [...against, ...kept],
+      }),
+      pvv: onKeys(opening, pvv, { ...reading, needs: ['key', 'format', 'pvk', 'pvki'] }),
+      offset: onKeys(opening, offset, { ...reading, needs: ['key', 'format', 'pvk', 'rule'] }),
+      natural: onKeys(opening, natural, {
+        ...reading,
+        needs: ['key', 'format', 'length', 'pvk', 'rule'],
+        input: false,
+      }),
+    },
   )
 }
 
@@ -207,28 +312,26 @@ function macParameters(values: Values): { algorithm: MacAlgorithm; padding: MacP
   return { algorithm, padding, length: numberOf(values, 'length', [4, 16]) }
 }
 
-const MAC_VERBS: Readonly<Record<string, Verb>> = {
-  compute: (values, rest, io, opening) =>
-    withBackend(values, io, opening, async backend => {
-      const parameters = macParameters(values)
-      const usage = MAC_USAGE[parameters.algorithm as keyof typeof MAC_USAGE]
-      const key = await backend.bind({ kid: need(values, 'key'), usage, mode: 'G' })
-      const message = utf8Bytes(await readInput(rest[0], io))
-      const mac = await generateMac({ key, message: bytesOf(values, message), ...parameters })
-      show(values, io, { mac: toHex(mac), kid: key.kid, ...parameters }, toHex(mac))
-      return 0
-    }),
-  verify: (values, rest, io, opening) =>
-    withBackend(values, io, opening, async backend => {
-      const parameters = macParameters(values)
-      const usage = MAC_USAGE[parameters.algorithm as keyof typeof MAC_USAGE]
-      const mac = hexOf(need(values, 'mac'), '--mac')
-      const key = await backend.bind({ kid: need(values, 'key'), usage, mode: 'V' })
-      const message = utf8Bytes(await readInput(rest[0], io))
-      const verified = await verifyMac({ key, message: bytesOf(values, message), mac, ...parameters })
-      show(values, io, { verified }, verified ? 'the MAC is right' : 'the MAC is wrong')
-      return verified ? 0 : 1
-    }),
+/** The message, the key and what a MAC is made by. */
+async function macInput(values: Values, file: string | undefined, io: Io, backend: Backend, mode: 'G' | 'V') {
+  const parameters = macParameters(values)
+  const usage = MAC_USAGE[parameters.algorithm as keyof typeof MAC_USAGE]
+  const key = await backend.bind({ kid: need(values, 'key'), usage, mode })
+  const message = bytesOf(values, utf8Bytes(await readInput(file, io)))
+  return { key, message, ...parameters }
+}
+
+const computeMac: Run = async (values, file, io, backend) => {
+  const { key, message, ...parameters } = await macInput(values, file, io, backend, 'G')
+  const mac = await generateMac({ key, message, ...parameters })
+  show(values, io, { mac: toHex(mac), kid: key.kid, ...parameters }, toHex(mac))
+  return 0
+}
+
+const checkMac: Run = async (values, file, io, backend) => {
+  const mac = hexOf(need(values, 'mac'), '--mac')
+  const verified = await verifyMac({ ...(await macInput(values, file, io, backend, 'V')), mac })
+  return verdict(values, io, verified, ['the MAC is right', 'the MAC is wrong'])
 }
 
 /** The message as it is, or what its hex says. */
@@ -245,12 +348,14 @@ export function macCommand(opening: Opening = OPENING): Command {
   --algorithm   iso9797-1-alg1, iso9797-1-alg3, cmac (which takes no padding)
   --hex         the message is hex; otherwise its bytes as they are (UTF-8)
   --mac         verify: the MAC in hex; exit code 1 where it is wrong`
-  const more = { key: TEXT, algorithm: TEXT, padding: TEXT, length: TEXT, hex: FLAG, mac: TEXT }
-  return commandOf({ name: 'mac', summary: 'compute and verify MACs', help }, more, MAC_VERBS, opening)
-}
-
-async function prwValues(rest: readonly string[], io: Io): Promise<Record<string, unknown>> {
-  return readJson(await readInput(rest[0], io), 'the values')
+  const takes = { needs: ['key', 'algorithm', 'length'], options: ['padding', 'hex'] }
+  return commandOfVerbs(
+    { name: 'mac', summary: 'compute and verify MACs', help: `${help}\n\n${SOURCE_HELP}` },
+    {
+      compute: onKeys(opening, computeMac, takes),
+      verify: onKeys(opening, checkMac, { ...takes, needs: [...takes.needs, 'mac'] }),
+    },
+  )
 }
 
 function textOf(given: Record<string, unknown>, name: string): string {
@@ -259,62 +364,60 @@ function textOf(given: Record<string, unknown>, name: string): string {
   return value
 }
 
-async function withValues<T>(
-  given: Record<string, unknown>,
-  use: (values: { pan: Pan; pin: Pin; pcc: string; intdatag: string; more: object }) => Promise<T>,
+/** What a PRW is computed from besides PIN and PAN. */
+function prwOf(given: Record<string, unknown>) {
+  const { random, fields } = given
+  if (fields !== undefined && (typeof fields !== 'object' || fields === null))
+    throw new UsageError('fields must be an object')
+  return {
+    pcc: textOf(given, 'pcc'),
+    intdatag: textOf(given, 'intdatag'),
+    ...(random !== undefined && { random: hexOf(textOf(given, 'random'), 'random') }),
+    ...(fields !== undefined && { fields: fields as Record<string, string> }),
+  }
+}
+
+function storedPrw(given: Record<string, unknown>) {
+  return { dataSet: dataSetFromHex(textOf(given, 'prwDataSet')), prwValue: textOf(given, 'prwValue') }
+}
+
+/** The key, the profile and the values, PIN and PAN among them; the PIN is disposed of afterwards. */
+async function withPrw<T>(
+  values: Values,
+  file: string | undefined,
+  io: Io,
+  use: (
+    input: { profile: SeccosProfile; pan: Pan; pin: Pin } & ReturnType<typeof prwOf>,
+    given: Record<string, unknown>,
+  ) => Promise<T>,
 ): Promise<T> {
+  const profile = await readProfile(need(values, 'profile'), io)
+  const given = readJson(await readInput(file, io), 'the values')
   const pin = Pin.from(textOf(given, 'pin'))
   try {
-    const { random, fields } = given
-    if (fields !== undefined && (typeof fields !== 'object' || fields === null))
-      throw new UsageError('fields must be an object')
-    return await use({
-      pan: Pan.from(textOf(given, 'pan')),
-      pin,
-      pcc: textOf(given, 'pcc'),
-      intdatag: textOf(given, 'intdatag'),
-      more: {
-        ...(random !== undefined && { random: hexOf(textOf(given, 'random'), 'random') }),
-        ...(fields !== undefined && { fields }),
-      },
-    })
+    return await use({ profile, pan: Pan.from(textOf(given, 'pan')), pin, ...prwOf(given) }, given)
   } finally {
     pin.dispose()
   }
 }
 
-const PRW_VERBS: Readonly<Record<string, Verb>> = {
-  compute: (values, rest, io, opening) =>
-    withBackend(values, io, opening, async backend => {
-      const profile = await readProfile(need(values, 'profile'), io)
-      const key = await backend.bind({ kid: need(values, 'key'), usage: 'prw-generate' })
-      const given = await prwValues(rest, io)
-      const { prwValue, dataSet, random } = await withValues(given, ({ more, ...rest }) =>
-        computePrw({ key, profile, ...rest, ...more }),
-      )
-      const result = {
-        prwValue,
-        prwDataSet: dataSetToHex(dataSet),
-        ...(random !== undefined && { random: toHex(random) }),
-      }
-      show(values, io, result, `${prwValue}\n${result.prwDataSet}`)
-      return 0
-    }),
-  verify: (values, rest, io, opening) =>
-    withBackend(values, io, opening, async backend => {
-      const profile = await readProfile(need(values, 'profile'), io)
-      const key = await backend.bind({ kid: need(values, 'key'), usage: 'prw-verify' })
-      const given = await prwValues(rest, io)
-      const stored = {
-        dataSet: dataSetFromHex(textOf(given, 'prwDataSet')),
-        prwValue: textOf(given, 'prwValue'),
-      }
-      const { verified } = await withValues(given, ({ more, ...rest }) =>
-        verifyPrw({ key, profile, ...rest, ...more, ...stored }),
-      )
-      show(values, io, { verified }, verified ? 'the PRW is right' : 'the PRW is wrong')
-      return verified ? 0 : 1
-    }),
+const makePrw: Run = async (values, file, io, backend) => {
+  const key = await backend.bind({ kid: need(values, 'key'), usage: 'prw-generate' })
+  const { prwValue, dataSet, random } = await withPrw(values, file, io, input =>
+    computePrw({ key, ...input }),
+  )
+  const prwDataSet = dataSetToHex(dataSet)
+  const result = { prwValue, prwDataSet, ...(random !== undefined && { random: toHex(random) }) }
+  show(values, io, result, `${prwValue}\n${prwDataSet}`)
+  return 0
+}
+
+const checkPrw: Run = async (values, file, io, backend) => {
+  const key = await backend.bind({ kid: need(values, 'key'), usage: 'prw-verify' })
+  const { verified } = await withPrw(values, file, io, (input, given) =>
+    verifyPrw({ key, ...input, ...storedPrw(given) }),
+  )
+  return verdict(values, io, verified, ['the PRW is right', 'the PRW is wrong'])
 }
 
 /** `issuer-pin-crypto prw`. */
@@ -328,11 +431,12 @@ The values are JSON, from a file or standard input:
   --profile   a profile's JSON file, or a shipped one by its name (inspect --help)
 
 Exit code 1 where the PRW is wrong.`
-  return commandOf(
-    { name: 'prw', summary: 'compute and verify the PRWs of SECCOS', help },
-    { key: TEXT, profile: TEXT },
-    PRW_VERBS,
-    opening,
+  return commandOfVerbs(
+    { name: 'prw', summary: 'compute and verify the PRWs of SECCOS', help: `${help}\n\n${SOURCE_HELP}` },
+    {
+      compute: onKeys(opening, makePrw, { needs: ['key', 'profile'] }),
+      verify: onKeys(opening, checkPrw, { needs: ['key', 'profile'] }),
+    },
   )
 }
 
@@ -349,57 +453,48 @@ function masked(plaintext: Uint8Array): unknown {
   )
 }
 
-const JWE_VERBS: Readonly<Record<string, Verb>> = {
-  open: (values, rest, io, opening) =>
-    withBackend(values, io, opening, async backend => {
-      const key = await backend.bind({ kid: need(values, 'key'), usage: 'jwe-key-agreement' })
-      const { plaintext, kid, header } = await openJwe({
-        jwe: jweOf(await readInput(rest[0], io)),
-        keys: key,
-      })
-      try {
-        const shown =
-          values['reveal'] === true
-            ? bufferOf(plaintext).toString('utf8')
-            : JSON.stringify(masked(plaintext), null, 2)
-        const result = values['reveal'] === true ? shown : masked(plaintext)
-        show(values, io, { kid, header, plaintext: result }, shown)
-      } finally {
-        wipe(plaintext)
-      }
-      return 0
-    }),
+const open: Run = async (values, file, io, backend) => {
+  const key = await backend.bind({ kid: need(values, 'key'), usage: 'jwe-key-agreement' })
+  const { plaintext, kid, header } = await openJwe({ jwe: jweOf(await readInput(file, io)), keys: key })
+  try {
+    const reveal = values['reveal'] === true
+    const result = reveal ? bufferOf(plaintext).toString('utf8') : masked(plaintext)
+    const shown = typeof result === 'string' ? result : JSON.stringify(result, null, 2)
+    show(values, io, { kid, header, plaintext: result }, shown)
+  } finally {
+    wipe(plaintext)
+  }
+  return 0
 }
 
 /** A compact JWE, or D1's message around it. */
 function jweOf(given: string): string {
   const trimmed = given.trim()
-  if (!trimmed.startsWith('{')) return trimmed
-  const { encryptedPinBlock, encryptedData } = readJson(trimmed, 'the input')
-  const found = encryptedPinBlock ?? encryptedData
-  if (typeof found !== 'string')
-    throw new UsageError('the message has no encryptedPinBlock and no encryptedData')
-  return found
+  return trimmed.startsWith('{') ? sealedIn(trimmed) : trimmed
 }
 
 /** To seal takes no key of ours, so no token either. */
-async function seal(args: readonly string[], io: Io): Promise<ExitCode> {
-  const options = { recipient: TEXT, kid: TEXT, json: FLAG }
-  const { values, positionals } = readArguments(args, { options, positionals: 1 })
-  const given = values as Values
-  const recipient = readJson(await readInput(need(given, 'recipient'), io), 'the recipient') as PublicJwkLike
-  if (Object.hasOwn(recipient, 'd'))
-    throw new UsageError('the recipient is a private key: give its public half')
-  const kid = text(given, 'kid') ?? recipient.kid
-  if (typeof kid !== 'string') throw new UsageError('--kid is missing, and the recipient has none')
-  const plaintext = utf8Bytes(await readInput(positionals[0], io))
-  try {
-    const jwe = await sealJwe({ plaintext, recipient, kid })
-    show(given, io, { jwe, kid }, jwe)
-  } finally {
-    wipe(plaintext)
-  }
-  return 0
+const seal: Verb = {
+  options: optionsOf('recipient', 'kid', 'json'),
+  input: true,
+  run: async (values, file, io) => {
+    const recipient = readJson(
+      await readInput(need(values, 'recipient'), io),
+      'the recipient',
+    ) as PublicJwkLike
+    if (Object.hasOwn(recipient, 'd'))
+      throw new UsageError('the recipient is a private key: give its public half')
+    const kid = text(values, 'kid') ?? recipient.kid
+    if (typeof kid !== 'string') throw new UsageError('--kid is missing, and the recipient has none')
+    const plaintext = utf8Bytes(await readInput(file, io))
+    try {
+      const jwe = await sealJwe({ plaintext, recipient, kid })
+      show(values, io, { jwe, kid }, jwe)
+    } finally {
+      wipe(plaintext)
+    }
+    return 0
+  },
 }
 
 /** `issuer-pin-crypto jwe`. */
@@ -412,14 +507,8 @@ export function jweCommand(opening: Opening = OPENING): Command {
             names and lengths are shown, and with --reveal all of it
 
 The input is a file, or standard input where there is none.`
-  const command = commandOf(
-    { name: 'jwe', summary: 'seal and open JWEs', help },
-    { key: TEXT, reveal: FLAG },
-    { ...JWE_VERBS, seal: JWE_VERBS['open'] as Verb },
-    opening,
+  return commandOfVerbs(
+    { name: 'jwe', summary: 'seal and open JWEs', help: `${help}\n\n${SOURCE_HELP}` },
+    { seal, open: onKeys(opening, open, { needs: ['key'], options: ['reveal'] }) },
   )
-  return {
-    ...command,
-    run: (args, io) => (args[0] === 'seal' ? seal(args.slice(1), io) : command.run(args, io)),
-  }
 }

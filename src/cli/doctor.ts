@@ -12,18 +12,9 @@ import type { Capabilities, Health, KeyUsage } from '../index.js'
 import type { KeyStore, ListedKey, Pkcs11Options } from '../pkcs11.js'
 import { backendContract, CONTRACT_KEYS } from '../testing.js'
 import { type Command, type ExitCode, type Io, readArguments, UsageError } from './command.js'
-import {
-  FLAG,
-  OPENING,
-  type Opening,
-  SOURCE_HELP,
-  TEXT,
-  TOKEN_OPTIONS,
-  text,
-  tokenOptions,
-  type Values,
-} from './open.js'
+import { groupOptions, OPENING, type Opening, TOKEN_HELP, TOKEN_OPTIONS, tokenOptions } from './open.js'
 import { reason, show, tableOf } from './shown.js'
+import { optionsOf, text, type Values } from './verbs.js'
 
 /** One row of the report: an operation, how the token does it, what that means. */
 interface OperationRow {
@@ -352,49 +343,70 @@ export function doctorCommand(opening: Opening = OPENING): Command {
 
 Opens the token as the library does, puts public test keys into it, runs the
 contract on them, times each operation, deletes them again, and judges the keys
-that are there. Exit code 1 where something does not hold.
+that are there. Of a group it tries each token, and says which keys differ.
+Exit code 1 where something does not hold.
 
   --report FILE     the report as Markdown: no secret in it, to hand on
   --report-json FILE
   --no-test-keys    put nothing into the token: probe and judge only
-  --json            the report as JSON on standard output
 
-${SOURCE_HELP.replace(/\n {2}--keys FILE.*$/m, '').replace('Keys are in a token, or in a file of TEST keys:', 'The token:')}`,
+${TOKEN_HELP}`,
     run: async (args, io): Promise<ExitCode> => {
-      const options = {
-        ...TOKEN_OPTIONS,
-        json: FLAG,
-        report: TEXT,
-        'report-json': TEXT,
-        'no-test-keys': FLAG,
-      }
-      const { values } = readArguments(args, { options, positionals: 0 })
-      const given = values as Values
-      const report = await examine(await tokenOptions(given, io), io, opening, given['no-test-keys'] !== true)
-      for (const [option, content] of [
-        ['report', markdown(report)],
-        ['report-json', `${JSON.stringify(report, null, 2)}\n`],
-      ] as const) {
-        const path = text(given, option)
-        if (path !== undefined) write(path, option, content)
-      }
-      const { operations, keys, contract, health } = report
-      const problems = keys.flatMap(({ kid, problem }) =>
-        problem === undefined ? [] : [`key ${kid}: ${problem}`],
-      )
-      const lines = [
-        tableOf(['operation', 'done', 'ms', 'what it means for D1'], operations.map(cells), io),
-        ...contract.failed.map(line => `FAILED ${line}`),
-        ...problems,
-        verdictOf(report),
+      const options = { ...TOKEN_OPTIONS, ...optionsOf('report', 'report-json', 'no-test-keys') }
+      const values = readArguments(args, { options, positionals: 0 }).values as Values
+      const testKeys = values['no-test-keys'] !== true
+      const isGroup = values['group'] !== undefined
+      const members = isGroup ? (await groupOptions(values, io)).members : [await tokenOptions(values, io)]
+      const reports: DoctorReport[] = []
+      for (const member of members) reports.push(await examine(member, io, opening, testKeys))
+      const differences = isGroup ? differencesOf(reports) : []
+      const shown = isGroup ? { members: reports, differences } : reports[0]
+      const paper = [...reports.map(markdown), ...differences.map(line => `- DIFFERENT ${line}`)].join('\n')
+      write(values, 'report', paper)
+      write(values, 'report-json', `${JSON.stringify(shown, null, 2)}\n`)
+      const words = [
+        ...reports.flatMap(report => [
+          ...(isGroup ? [`token ${report.token}:`] : []),
+          ...linesOf(report, io),
+        ]),
+        ...differences.map(line => `DIFFERENT ${line}`),
       ]
-      show(given, io, report, lines.join('\n'))
-      return health.ok && contract.failed.length === 0 ? 0 : 1
+      show(values, io, shown, words.join('\n'))
+      const isWell = reports.every(({ health, contract }) => health.ok && contract.failed.length === 0)
+      return isWell && differences.length === 0 ? 0 : 1
     },
   }
 }
 
-function write(path: string, option: string, content: string): void {
+function linesOf(report: DoctorReport, io: Io): string[] {
+  const { operations, keys, contract } = report
+  return [
+    tableOf(['operation', 'done', 'ms', 'what it means for D1'], operations.map(cells), io),
+    ...contract.failed.map(line => `FAILED ${line}`),
+    ...keys.flatMap(({ kid, problem }) => (problem === undefined ? [] : [`key ${kid}: ${problem}`])),
+    verdictOf(report),
+  ]
+}
+
+/** Of the tokens of a group: each key that not all of them have, or that is another one in some of them. */
+function differencesOf(reports: readonly DoctorReport[]): string[] {
+  const kids = new Set(reports.flatMap(({ keys }) => keys.map(({ kid }) => kid)))
+  return [...kids].flatMap(kid => {
+    const shown = reports.map(({ keys }) => {
+      const found = keys.filter(key => key.kid === kid)
+      return (
+        found.map(({ algorithm, checkValue }) => `${algorithm} ${checkValue?.value}`).join(', ') || 'no key'
+      )
+    })
+    return new Set(shown).size === 1
+      ? []
+      : [`key ${kid}: ${reports.map(({ token }, i) => `${token}: ${shown[i]}`).join('; ')}`]
+  })
+}
+
+function write(values: Values, option: string, content: string): void {
+  const path = text(values, option)
+  if (path === undefined) return
   try {
     writeFileSync(path, content)
   } catch (error) {

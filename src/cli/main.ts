@@ -5,7 +5,7 @@ import { AUDIT } from './audit.js'
 import { type Command, type ExitCode, type Io, UsageError } from './command.js'
 import { jweCommand, macCommand, pinCommand, prwCommand } from './compute.js'
 import { doctorCommand } from './doctor.js'
-import { INSPECT, PROFILE } from './inspect.js'
+import { inspectCommand, PROFILE } from './inspect.js'
 import { keyCommand } from './key.js'
 import { onboardCommand } from './onboard.js'
 import { PROBE } from './probe.js'
@@ -17,7 +17,7 @@ import { tokenCommand } from './token.js'
 export const COMMANDS: readonly Command[] = [
   AUDIT,
   doctorCommand(),
-  INSPECT,
+  inspectCommand(),
   jweCommand(),
   keyCommand(),
   macCommand(),

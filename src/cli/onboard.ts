@@ -14,20 +14,16 @@ import type { KeyStore } from '../pkcs11.js'
 import { softwareBackend } from '../software.js'
 import { type Command, type ExitCode, type Io, readArguments, UsageError } from './command.js'
 import {
-  FLAG,
-  need,
   OPENING,
   type Opening,
-  oneOf,
+  requireOnePlace,
   SOURCE_HELP,
   SOURCE_OPTIONS,
-  TEXT,
   testKeys,
-  text,
   tokenOptions,
-  type Values,
 } from './open.js'
 import { show } from './shown.js'
+import { need, oneOf, optionsOf, text, type Values } from './verbs.js'
 
 const DAYS = 730
 
@@ -331,16 +327,10 @@ ${SOURCE_HELP}`,
     run: async (args, io) => {
       const options = {
         ...SOURCE_OPTIONS,
-        dir: TEXT,
-        'issuer-id': TEXT,
-        endpoint: TEXT,
-        subject: TEXT,
-        'client-key': TEXT,
-        'jwe-kid': TEXT,
-        'assertion-kid': TEXT,
-        json: FLAG,
+        ...optionsOf('dir', 'issuer-id', 'endpoint', 'subject', 'client-key', 'jwe-kid', 'assertion-kid'),
       }
       const values = readArguments(args, { options, positionals: 0 }).values as Values
+      requireOnePlace(values)
       const dir = need(values, 'dir')
       const issuerId = need(values, 'issuer-id')
       if (!ISSUER_ID.test.test(issuerId))

@@ -1,188 +1,121 @@
 /**
- * Where a command's keys come from: a token, opened with every option of `pkcs11Backend`, or a file of test keys. And how a secret
- * comes in: typed without echo, from a file descriptor or from a variable of the environment; never as an argument.
+ * Where a command's keys come from: a token, opened with every option of `pkcs11Backend`; a group of tokens that hold the same keys; or
+ * a file of test keys.
  */
-import { readSync } from 'node:fs'
 import type { Backend } from '../backend/backend.js'
-import { bufferOf, secretBytes, wipe } from '../base/bytes.js'
-import type { KeyMode, KeyUsage } from '../index.js'
+import { wipe } from '../base/bytes.js'
 import {
   type KeyStore,
   type KeyStoreOptions,
   openKeyStore,
+  type Pkcs11GroupOptions,
   type Pkcs11Options,
   pkcs11Backend,
+  pkcs11Group,
 } from '../pkcs11.js'
 import { type SoftwareKey, softwareBackend } from '../software.js'
-import {
-  type ExitCode,
-  type Io,
-  readJson,
-  readRegularFile,
-  requireOption,
-  takeSecret,
-  UsageError,
-} from './command.js'
+import { type ExitCode, type Io, readJson, readRegularFile, requireOption, UsageError } from './command.js'
+import { readSecret, secretOf } from './secret.js'
+import { FLAG, LIST, numberOf, type OptionTable, secretOptions, TEXT, text, type Values } from './verbs.js'
 
-/** What was read of a command line. */
-export type Values = Readonly<Record<string, string | boolean | readonly string[] | undefined>>
+/** How an option's value is read: as it is, as a whole number in bounds, as yes or no, or as one of several. */
+type Reading = 'text' | 'yes' | 'no' | 'list' | readonly [min: number, max: number]
 
-/** How options are declared, as `parseArgs` takes them. */
-export type OptionTable = Readonly<
-  Record<string, { readonly type: 'string' | 'boolean'; readonly multiple?: boolean }>
->
+const MS: Reading = [0, 86_400_000]
 
-/** An option with a value, and one without. */
-export const TEXT: OptionTable[string] = { type: 'string' }
-export const FLAG: OptionTable[string] = { type: 'boolean' }
+/** The options of `pkcs11Backend` that a command line says by a name of their own, and where each belongs. */
+const SETTINGS: Readonly<Record<string, readonly [reading: Reading, ...place: string[]]>> = {
+  binding: ['text', 'binding'],
+  login: ['text', 'login'],
+  'user-type': [[1, 0xffff_ffff], 'userType'],
+  'allow-final-try': ['yes', 'allowFinalTry'],
+  'init-parameters': ['text', 'initParameters'],
+  'read-write': ['yes', 'sessions', 'readWrite'],
+  sessions: [[1, 4096], 'sessions', 'max'],
+  queue: [[0, 1_000_000], 'sessions', 'queue'],
+  'wait-ms': [MS, 'sessions', 'waitMs'],
+  executor: ['text', 'executor'],
+  spare: ['yes', 'spare'],
+  'call-ms': [MS, 'timeouts', 'callMs'],
+  'open-ms': [MS, 'timeouts', 'openMs'],
+  'close-ms': [MS, 'timeouts', 'closeMs'],
+  'no-coalesce': ['no', 'coalesce'],
+  'keep-alive-ms': [MS, 'keepAliveMs'],
+  'no-reinitialise': ['no', 'recovery', 'reinitialise'],
+  vendor: ['text', 'vendor'],
+  'retail-mac': ['text', 'retailMac'],
+  probe: ['text', 'probe'],
+  'composed-mac': ['yes', 'composedMac'],
+  'translate-in-token': ['yes', 'translateInToken'],
+  'translation-keys-may-decipher': ['yes', 'translationKeysMayDecipher'],
+  'extract-shared-secret': ['yes', 'extractSharedSecret'],
+  'derive-keys': ['text', 'deriveKeys'],
+  accept: ['list', 'accept'],
+  locate: ['list', 'keys'],
+}
 
 /** Options that name a token and how it is opened: those of `pkcs11Backend`, in the manner of a command line. */
 export const TOKEN_OPTIONS: OptionTable = {
   module: TEXT,
   token: TEXT,
-  'pin-env': TEXT,
-  'pin-fd': TEXT,
   options: TEXT,
-  binding: TEXT,
-  'user-type': TEXT,
-  login: TEXT,
-  'read-write': FLAG,
-  'init-parameters': TEXT,
-  executor: TEXT,
-  vendor: TEXT,
-  'retail-mac': TEXT,
-  'composed-mac': FLAG,
-  'translate-in-token': FLAG,
-  'translation-keys-may-decipher': FLAG,
-  'extract-shared-secret': FLAG,
-  accept: { type: 'string', multiple: true },
+  group: TEXT,
+  json: FLAG,
+  ...secretOptions('pin'),
+  ...Object.fromEntries(
+    Object.entries(SETTINGS).map(([name, [reading]]) => [
+      name,
+      reading === 'list' ? LIST : reading === 'yes' || reading === 'no' ? FLAG : TEXT,
+    ]),
+  ),
 }
 
 /** Options of a command that works on keys wherever they are. */
-export const SOURCE_OPTIONS: OptionTable = { ...TOKEN_OPTIONS, keys: TEXT, json: FLAG }
+export const SOURCE_OPTIONS: OptionTable = { ...TOKEN_OPTIONS, keys: TEXT }
 
-/** The lines of `--help` about them. */
-export const SOURCE_HELP = `Keys are in a token, or in a file of TEST keys:
+/** The lines of `--help` about a token. */
+export const TOKEN_HELP: string = `The token:
   --module, --token        path of the PKCS#11 library; label or pkcs11: URI
   --pin-env, --pin-fd      where the user PIN is; without them it is asked for
   --options FILE           any option of pkcs11Backend, as JSON, no PIN in it
-  --binding, --login, --user-type, --read-write, --init-parameters,
-  --executor, --vendor, --retail-mac, --composed-mac, --translate-in-token,
-  --translation-keys-may-decipher, --extract-shared-secret, --accept NAME
+  --group FILE             several tokens that hold the same keys, as JSON:
+                           { "members": [{ "module", "token", "pinEnv"?, … }] }
+  --locate KID=OBJECT      a key whose label is not its kid: label or pkcs11: URI
+${namesIn(Object.keys(SETTINGS).filter(name => name !== 'locate'))}
                            the options of pkcs11Backend by these names
-  --keys FILE              [{ "kid", "usage", "mode"?, "algorithm", "material" }]
   --json                   the result as JSON`
 
-/** A text value; undefined where it is not there. */
-export function text(values: Values, name: string): string | undefined {
-  const { [name]: value } = values
-  return typeof value === 'string' ? value : undefined
-}
+/** The lines of `--help` about keys wherever they are. */
+export const SOURCE_HELP: string = `Keys are in a token, or in a file of TEST keys:
+  --keys FILE              [{ "kid", "usage", "mode"?, "algorithm", "material" }]
 
-/** A text value that must be there. */
-export function need(values: Values, name: string): string {
-  return requireOption(text(values, name), name)
-}
+${TOKEN_HELP}`
 
-/** One of several words; `ERR_USAGE` names them. */
-export function oneOf<T extends string>(values: Values, name: string, words: readonly T[]): T {
-  const given = need(values, name)
-  const found = words.find(word => word === given)
-  if (found === undefined) throw new UsageError(`--${name} must be one of ${words.join(', ')}`)
-  return found
-}
-
-/** A whole number in its bounds. */
-export function numberOf(values: Values, name: string, [min, max]: readonly [number, number]): number {
-  const given = Number(need(values, name))
-  if (!Number.isInteger(given) || given < min || given > max)
-    throw new UsageError(`--${name} must be a whole number from ${min} to ${max}`)
-  return given
-}
-
-/** A date, `YYYY-MM-DD`, or with an hour. */
-export function dateOf(values: Values, name: string): Date | undefined {
-  const given = text(values, name)
-  if (given === undefined) return undefined
-  const date = new Date(given)
-  if (!/^\d{4}-\d{2}-\d{2}(?:T\d{2}:00Z)?$/.test(given) || Number.isNaN(date.getTime()))
-    throw new UsageError(`--${name} must be a date: YYYY-MM-DD, or YYYY-MM-DDTHH:00Z`)
-  return date
-}
-
-const MAX_SECRET = 4096
-
-/** Options for a secret of this name. */
-export function secretOptions(name: string): OptionTable {
-  return { [`${name}-env`]: TEXT, [`${name}-fd`]: TEXT }
-}
-
-/** A secret: from a descriptor, a variable, or the terminal. Errors: `ERR_USAGE`, which shows nothing of it. */
-export async function readSecret(name: string, question: string, values: Values, io: Io): Promise<string> {
-  const descriptor = text(values, `${name}-fd`)
-  if (descriptor !== undefined) return readDescriptor(name, descriptor)
-  const variable = text(values, `${name}-env`)
-  if (variable !== undefined) {
-    const secret = takeSecret(io, variable)
-    if (secret === undefined || secret === '')
-      throw new UsageError(`--${name}-env: there is no such variable in the environment`)
-    return secret
+/** Names of options in lines of at most 80 characters. */
+function namesIn(names: readonly string[]): string {
+  const lines = ['']
+  for (const name of names) {
+    const line = `${lines.at(-1)}${lines.at(-1) === '' ? '  ' : ', '}--${name}`
+    if (line.length < 79) lines[lines.length - 1] = line
+    else lines.push(`  --${name}`)
   }
-  const typed = await io.askSecret(`${question}: `)
-  if (typed === undefined || typed === '')
-    throw new UsageError(`there is no terminal to ask for the ${name}: use --${name}-fd or --${name}-env`)
-  return typed
-}
-
-function readDescriptor(name: string, descriptor: string): string {
-  if (!/^\d{1,4}$/.test(descriptor)) throw new UsageError(`--${name}-fd must be the number of an open file`)
-  const bytes = bufferOf(secretBytes(MAX_SECRET))
-  try {
-    let length = 0
-    for (;;) {
-      const read = readSync(Number(descriptor), bytes, length, MAX_SECRET - length, null)
-      length += read
-      if (read === 0 || length === MAX_SECRET) break
-    }
-    const secret = bytes.toString('utf8', 0, length).replace(/\r?\n$/, '')
-    if (secret === '' || length === MAX_SECRET)
-      throw new UsageError(`--${name}-fd gives no secret, or too much`)
-    return secret
-  } catch (error) {
-    if (error instanceof UsageError) throw error
-    throw new UsageError(`--${name}-fd cannot be read`)
-  } finally {
-    wipe(bytes)
-  }
+  return lines.join(',\n')
 }
 
 /** How a command opens things; what a test has in its place. */
 export interface Opening {
   readonly backend: (options: Pkcs11Options) => Promise<Backend>
+  readonly group: (options: Pkcs11GroupOptions) => Promise<Backend>
   readonly store: (options: KeyStoreOptions) => Promise<KeyStore>
 }
 
 /** The real ones. */
-export const OPENING: Opening = { backend: pkcs11Backend, store: openKeyStore }
-
-const NAMED: Readonly<Record<string, string>> = {
-  binding: 'binding',
-  login: 'login',
-  'init-parameters': 'initParameters',
-  executor: 'executor',
-  vendor: 'vendor',
-  'retail-mac': 'retailMac',
-  'composed-mac': 'composedMac',
-  'translate-in-token': 'translateInToken',
-  'translation-keys-may-decipher': 'translationKeysMayDecipher',
-  'extract-shared-secret': 'extractSharedSecret',
-  accept: 'accept',
-}
+export const OPENING: Opening = { backend: pkcs11Backend, group: pkcs11Group, store: openKeyStore }
 
 /** By command line: its PIN is asked for once. */
 const READ = new WeakMap<Values, Promise<Pkcs11Options>>()
 
-/** The options of `pkcs11Backend` that a command line and its options file say. */
+/** The options of `pkcs11Backend` that a command line and its options file say. Errors: `ERR_USAGE`. */
 export function tokenOptions(values: Values, io: Io): Promise<Pkcs11Options> {
   const known = READ.get(values)
   if (known !== undefined) return known
@@ -192,31 +125,103 @@ export function tokenOptions(values: Values, io: Io): Promise<Pkcs11Options> {
 }
 
 async function readTokenOptions(values: Values, io: Io): Promise<Pkcs11Options> {
+  if (values['group'] !== undefined)
+    throw new UsageError('keys are made and listed in one token: --module and --token, not --group')
   const path = text(values, 'options')
-  const file =
-    path === undefined ? {} : readJson(readOwn(path, '--options').toString('utf8'), 'the options file')
-  if ('pin' in file)
-    throw new UsageError('the options file has a pin: it belongs to --pin-env, --pin-fd or the prompt')
-  const given: Record<string, unknown> = { ...file }
-  for (const [option, name] of Object.entries(NAMED))
-    if (values[option] !== undefined) given[name] = values[option]
-  if (values['user-type'] !== undefined) given['userType'] = numberOf(values, 'user-type', [0, 0xffff_ffff])
-  if (values['read-write'] === true) given['sessions'] = { ...Object(given['sessions']), readWrite: true }
+  const file = path === undefined ? {} : withoutPin(readOptionsFile(path, '--options'), 'the options file')
+  const given: Record<string, unknown> = { ...file, ...settingsOf(values, file) }
   const module = requireOption(text(values, 'module') ?? asText(given['module']), 'module')
   const token = text(values, 'token') ?? given['token']
   if (token === undefined || token === '') throw new UsageError('--token is missing')
-  if (given['login'] === 'never') return { ...given, module, token } as unknown as Pkcs11Options
-  const pin = await readSecret('pin', 'token PIN', values, io)
-  return { ...given, module, token, pin: () => pin } as unknown as Pkcs11Options
+  return withPin({ ...given, module, token }, values, io, 'token PIN')
+}
+
+/** What the command line says, each in its place; what an object of the file says besides stays. */
+function settingsOf(values: Values, file: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const given: Record<string, unknown> = {}
+  for (const [option, [reading, name = '', inner]] of Object.entries(SETTINGS)) {
+    if (values[option] === undefined) continue
+    const value = settingOf(values, option, reading)
+    if (inner === undefined && name !== 'keys') given[name] = value
+    else
+      given[name] = {
+        ...Object(given[name] ?? file[name]),
+        ...(inner === undefined ? Object(value) : { [inner]: value }),
+      }
+  }
+  return given
+}
+
+function settingOf(values: Values, option: string, reading: Reading): unknown {
+  if (option === 'locate') return locationsOf(values[option])
+  if (typeof reading === 'object') return numberOf(values, option, reading)
+  return reading === 'no' ? false : values[option]
+}
+
+function locationsOf(given: Values[string]): Record<string, unknown> {
+  const pairs = (Array.isArray(given) ? given : []).map((one: string) => {
+    const at = one.indexOf('=')
+    const place = one.slice(at + 1)
+    if (at < 1 || place === '') throw new UsageError('--locate takes KID=LABEL, or KID=pkcs11:…')
+    return [one.slice(0, at), place.startsWith('pkcs11:') ? place : { label: place }]
+  })
+  return Object.fromEntries(pairs)
+}
+
+async function withPin(
+  options: Record<string, unknown>,
+  values: Values,
+  io: Io,
+  question: string,
+): Promise<Pkcs11Options> {
+  if (options['login'] === 'never') return options as unknown as Pkcs11Options
+  const pin = await readSecret('pin', question, values, io)
+  return { ...options, pin: () => pin } as unknown as Pkcs11Options
+}
+
+/** The options of `pkcs11Group` in a file, each member with its PIN. Errors: `ERR_USAGE`. */
+export async function groupOptions(values: Values, io: Io): Promise<Pkcs11GroupOptions> {
+  const { members, ...rest } = readOptionsFile(requireOption(text(values, 'group'), 'group'), '--group')
+  if (!Array.isArray(members) || !members.every(one => typeof one === 'object' && one !== null))
+    throw new UsageError('the group file has no list of members')
+  const opened: Pkcs11Options[] = []
+  for (const [i, given] of members.entries()) {
+    const { pinEnv, ...member } = withoutPin(given as Record<string, unknown>, 'the group file')
+    const options = { ...member, ...settingsOf(values, member) }
+    if (pinEnv === undefined) {
+      // One variable or descriptor gives its secret once, and that is for all of them.
+      const known = opened.at(-1)?.pin
+      const isShared = known !== undefined && (values['pin-env'] ?? values['pin-fd']) !== undefined
+      opened.push(
+        isShared
+          ? ({ ...options, pin: known } as unknown as Pkcs11Options)
+          : await withPin(options, values, io, `PIN of token ${i + 1}`),
+      )
+    } else {
+      const pin = secretOf(io, String(pinEnv), `pinEnv of member ${i + 1}`)
+      opened.push({ ...options, pin: () => pin } as unknown as Pkcs11Options)
+    }
+  }
+  return { ...rest, members: opened } as Pkcs11GroupOptions
 }
 
 function asText(value: unknown): string | undefined {
   return typeof value === 'string' ? value : undefined
 }
 
-function readOwn(path: string, name: string): Buffer {
+function readOptionsFile(path: string, option: string): Record<string, unknown> {
+  return readJson(readOwn(path, option).bytes.toString('utf8'), `the file of ${option}`)
+}
+
+function withoutPin(given: Record<string, unknown>, what: string): Record<string, unknown> {
+  if ('pin' in given)
+    throw new UsageError(`${what} has a pin: it belongs to --pin-env, --pin-fd or the prompt`)
+  return given
+}
+
+function readOwn(path: string, name: string): ReturnType<typeof readRegularFile> {
   try {
-    return readRegularFile(path, name).bytes
+    return readRegularFile(path, name)
   } catch (error) {
     throw new UsageError((error as Error).message)
   }
@@ -229,20 +234,29 @@ export async function withBackend(
   opening: Opening,
   use: (backend: Backend) => Promise<ExitCode>,
 ): Promise<ExitCode> {
+  requireOnePlace(values)
   const path = text(values, 'keys')
-  if (path !== undefined && (values['module'] ?? values['options']) !== undefined)
-    throw new UsageError('--keys and --module are two places: name one')
   await using backend =
-    path === undefined
-      ? await opening.backend(await tokenOptions(values, io))
-      : await softwareBackend({ keys: testKeys(path, io) })
+    path !== undefined
+      ? await softwareBackend({ keys: testKeys(path, io) })
+      : values['group'] !== undefined
+        ? await opening.group(await groupOptions(values, io))
+        : await opening.backend(await tokenOptions(values, io))
   return await use(backend)
+}
+
+/** `ERR_USAGE` where a command line names two places of keys. */
+export function requireOnePlace(values: Values): void {
+  const places = ['--keys', '--group', '--module'].filter(
+    name => values[name.slice(2)] !== undefined || (name === '--module' && values['options'] !== undefined),
+  )
+  if (places.length > 1) throw new UsageError(`${places.join(' and ')} are two places: name one`)
 }
 
 /** Test keys of a file. */
 export function testKeys(path: string, io: Io): readonly SoftwareKey[] {
-  const { bytes, readByOthers } = readKeysFile(path)
-  if (readByOthers) io.err('the file of test keys can be read by others: chmod 600')
+  const { bytes, readByOthers } = readOwn(path, '--keys')
+  if (readByOthers) io.err('warning: the file of test keys can be read by others: chmod 600')
   const content = bytes.toString('utf8')
   wipe(bytes)
   let keys: unknown
@@ -256,32 +270,15 @@ export function testKeys(path: string, io: Io): readonly SoftwareKey[] {
   return keys as readonly SoftwareKey[]
 }
 
-function readKeysFile(path: string): ReturnType<typeof readRegularFile> {
-  try {
-    return readRegularFile(path, '--keys')
-  } catch (error) {
-    throw new UsageError((error as Error).message)
-  }
-}
-
 /** Opens the token for key management, hands it over, and closes it. */
 export async function withStore(
   values: Values,
   io: Io,
   opening: Opening,
   use: (store: KeyStore, options: Pkcs11Options) => Promise<ExitCode>,
-  more: { readonly importClearKeys?: boolean } = {},
 ): Promise<ExitCode> {
   const options = await tokenOptions(values, io)
-  await using store = await opening.store({ ...options, ...more })
+  const importClearKeys = values['import-clear-keys'] === true
+  await using store = await opening.store({ ...options, ...(importClearKeys && { importClearKeys }) })
   return await use(store, options)
-}
-
-/** What `--usage` and `--mode` say; the library judges them. */
-export function useOf(values: Values): { usage: KeyUsage; mode?: KeyMode } {
-  const mode = text(values, 'mode')
-  return {
-    usage: need(values, 'usage') as KeyUsage,
-    ...(mode !== undefined && { mode: mode as KeyMode }),
-  }
 }

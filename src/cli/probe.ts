@@ -1,9 +1,10 @@
 /** `probe`: which algorithms and inputs reproduce samples that a scheme has made with test keys. */
 import { fromHex, wipe } from '../base/bytes.js'
 import { Pan, Pin } from '../index.js'
-import { renderTable } from '../tools/inspect/table.js'
 import { type ProbeOutcome, type ProbeSample, type ProfileSample, probeProfile } from '../tools.js'
 import { type Command, readArguments, readInput, readJson, UsageError } from './command.js'
+import { show, tableOf } from './shown.js'
+import { optionsOf, type Values } from './verbs.js'
 
 type Members = Readonly<Record<string, unknown>>
 
@@ -109,41 +110,50 @@ export function probeCommand(probe: Probe = probeProfile): Command {
   return {
     name: 'probe',
     summary: 'find out what reproduces PRW samples made with TEST keys',
-    help: `usage: issuer-pin-crypto probe [--draft] [FILE]
+    help: `usage: issuer-pin-crypto probe [--draft] [--json] [FILE]
 
-Reads samples from a file or standard input, tries the algorithms and inputs this library knows, and says which
-reproduce all of them. TEST keys only: they stand in clear in the file.
+Reads samples from a file or standard input, tries the algorithms and inputs
+this library knows, and says which reproduce all of them. TEST keys only: they
+are in clear in the file.
 
   { "prwTestKey": "hex", "macTestKey": "hex",
-    "samples": [ { "pan", "pin", "pcc", "intdatag", "random"?: "hex", "prwDataSet", "prwValue", "macValue",
-                   "known"?: { "psn": "01", … } }, … two or more, of different cards ] }
+    "samples": [ { "pan", "pin", "pcc", "intdatag", "random"?: "hex",
+                   "prwDataSet", "prwValue", "macValue",
+                   "known"?: { "psn": "01", … } },
+                 … two or more, of different cards ] }
 
   --draft     print the draft of a profile as JSON, and nothing else
+  --json      what was found as JSON, the draft among it
 
-Exit code 1 where no draft comes out. What reproduces the samples may still differ from the scheme.`,
+Exit code 1 where no draft comes out. What reproduces the samples may still
+differ from the scheme.`,
     run: async (args, io) => {
-      const options = { draft: { type: 'boolean' } } as const
-      const { values, positionals } = readArguments(args, { options, positionals: 1 })
-      const { places, prw, mac, draft } = await withSamples(
-        await readInput(positionals[0], io),
-        readSample,
-        probe,
-      )
-      if (values.draft !== true) {
+      const options = optionsOf('draft', 'json')
+      const { values: given, positionals } = readArguments(args, { options, positionals: 1 })
+      const values = given as Values
+      const report = await withSamples(await readInput(positionals[0], io), readSample, probe)
+      const { places, prw, mac, draft } = report
+      if (values['draft'] !== true) {
         const found = places.map(({ id, offset, length, encoding }) => [
           id,
           `${offset}`,
           `${length}`,
           encoding,
         ])
-        io.out(renderTable(['value', 'offset', 'length', 'encoding'], found))
-        io.out('')
         const rows = [...outcomeRows('prw', prw), ...outcomeRows('mac', mac)]
-        io.out(renderTable(['', 'verdict', 'matches', 'algorithm', 'inputs'], rows))
-        for (const [which, { decidedBy }] of Object.entries({ prw, mac })) {
-          if (decidedBy.length > 0)
-            io.out(`${which}: a further sample would decide, with ${decidedBy.join(', or ')}`)
-        }
+        const deciders = Object.entries({ prw, mac })
+          .filter(([, { decidedBy }]) => decidedBy.length > 0)
+          .map(
+            ([which, { decidedBy }]) =>
+              `${which}: a further sample would decide, with ${decidedBy.join(', or ')}`,
+          )
+        const words = [
+          tableOf(['value', 'offset', 'length', 'encoding'], found, io),
+          '',
+          tableOf(['', 'verdict', 'matches', 'algorithm', 'inputs'], rows, io),
+          ...deciders,
+        ]
+        show(values, io, report, words.join('\n'))
       } else if (draft !== undefined) {
         io.out(JSON.stringify(draft, null, 2))
       }

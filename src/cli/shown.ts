@@ -78,9 +78,15 @@ export function fitted(text: string, { columns = Number.POSITIVE_INFINITY }: Pic
     .join('\n')
 }
 
-/** Prints a result: as JSON where that is asked for, else in words. */
-export function show(values: { readonly json?: unknown }, io: Io, result: unknown, words: string): void {
-  io.out(values.json === true ? JSON.stringify(result, null, 2) : words)
+/** Prints a result: as JSON where that is asked for, else in words, if there are any. */
+export function show(
+  values: { readonly json?: unknown },
+  io: Pick<Io, 'out'>,
+  result: unknown,
+  words: string | undefined,
+): void {
+  if (values.json === true) io.out(JSON.stringify(result, null, 2))
+  else if (words !== undefined) io.out(words)
 }
 
 /** The code and message of an error of ours; of any other, its name. */

@@ -7,10 +7,11 @@ import { pathToFileURL } from 'node:url'
 import type { Key } from '../backend/key.js'
 import { resealPans, resealRows, rotateStorageKey } from '../d1.js'
 import type { IssuerStore } from '../stores/issuer-store.js'
-import { renderTable } from '../tools/inspect/table.js'
-import { type Command, type ExitCode, type Io, readArguments, requireOption, UsageError } from './command.js'
+import { type Command, type ExitCode, type Io, UsageError } from './command.js'
+import { show, tableOf } from './shown.js'
+import { commandOfVerbs, need, numberOf, optionsOf, type Values, type Verb } from './verbs.js'
 
-const OPTIONS = { config: { type: 'string' }, batch: { type: 'string' } } as const
+const OPTIONS = optionsOf('config', 'batch', 'json')
 
 /** What the operator's module gives. */
 export interface StorageConfig {
@@ -24,34 +25,37 @@ export interface StorageConfig {
 
 interface Work {
   readonly io: Io
+  readonly values: Values
   readonly config: StorageConfig
   readonly batch: { readonly batch?: number }
   readonly signal: AbortSignal
 }
 
-const VERBS: Readonly<Record<string, (work: Work) => Promise<ExitCode>>> = {
-  async count({ io, config: { store } }) {
+const VERBS = {
+  async count({ io, values, config: { store } }: Work): Promise<ExitCode> {
     const blocks = await store.pins.countBlocks()
     const seals = (await store.seals?.count()) ?? []
     const rows = [
       ...blocks.map(one => ['PIN blocks', one.kid, String(one.blocks)]),
       ...seals.map(one => ['sealed cards', one.kid, String(one.cards)]),
     ]
-    io.out(renderTable(['what', 'kid', 'how many'], rows))
+    show(values, io, { blocks, seals }, tableOf(['what', 'kid', 'how many'], rows, io))
     return 0
   },
 
-  async rotate({ io, config, batch, signal }) {
+  async rotate({ io, values, config, batch, signal }: Work): Promise<ExitCode> {
     const { store, from, to } = config
     if (from === undefined || to === undefined)
       throw new UsageError('the module must give from and to, the two storage keys')
     const found = (await store.pins.countBlocks()).find(({ kid }) => kid === from.kid)
     const bar = progressOf(io, found?.blocks ?? 0)
-    const { moved, changed, left } = await rotateStorageKey(
+    const result = await rotateStorageKey(
       { store, from, to, ...batch, onProgress: progress => bar(progress.moved) },
       { signal },
     )
-    io.out(`${moved} blocks moved from ${from.kid} to ${to.kid}, ${left} left; ${changed} were set meanwhile`)
+    const { moved, changed, left } = result
+    const words = `${moved} blocks moved from ${from.kid} to ${to.kid}, ${left} left; ${changed} were set meanwhile`
+    show(values, io, { from: from.kid, to: to.kid, ...result }, words)
     if (left > 0)
       io.err(
         `a replica still stores under ${from.kid}: give it both keys, the new one first, and run this again`,
@@ -59,17 +63,22 @@ const VERBS: Readonly<Record<string, (work: Work) => Promise<ExitCode>>> = {
     return left === 0 ? 0 : 1
   },
 
-  async pans({ io, config: { store }, batch, signal }) {
+  async pans({ io, values, config: { store }, batch, signal }: Work): Promise<ExitCode> {
     const bar = progressOf(io, undefined)
     const cards = await resealPans({ store, ...batch, onProgress: done => bar(done) }, { signal })
-    io.out(`the PANs of ${cards} cards are under the first key of the sealer`)
+    show(values, io, { cards }, `the PANs of ${cards} cards are under the first key of the sealer`)
     return 0
   },
 
-  async rows({ io, config: { store }, batch, signal }) {
+  async rows({ io, values, config: { store }, batch, signal }: Work): Promise<ExitCode> {
     const bar = progressOf(io, undefined)
     const cards = await resealRows({ store, ...batch, onProgress: done => bar(done) }, { signal })
-    io.out(`the rows of ${cards} cards match their seals, under the first key of the sealer`)
+    show(
+      values,
+      io,
+      { cards },
+      `the rows of ${cards} cards match their seals, under the first key of the sealer`,
+    )
     return 0
   },
 }
@@ -118,35 +127,44 @@ async function openConfig(loaded: unknown): Promise<StorageConfig> {
 
 /** `issuer-pin-crypto storage`, over some way to load a module. */
 export function storageCommand(load: LoadConfig = importModule): Command {
-  return {
-    name: 'storage',
-    summary: 'move stored PIN blocks, PANs and seals of rows to other keys',
-    help: `usage: issuer-pin-crypto storage count|rotate|pans|rows --config MODULE [--batch N]
-
-  count   how many PIN blocks and seals there are, by the kid they are under
-  rotate  moves every PIN block from one storage key to another
-  pans    seals every PAN under the first key of the store's panSealer
-  rows    verifies every card's seal, and seals it under the first key of the store's rowSealer
-
-The service runs meanwhile, with both keys; in which order its replicas get them: docs/databases.md. Interrupted
-(Ctrl-C) it ends after the batch under way; run again, it goes on with what is left. Exit code 1: not all is moved.
-
-  --config  a module whose default is an async function that gives { store, from, to, close }: an opened IssuerStore,
-            for rotate the two storage keys, and what closes their backends
-  --batch   how many at once, 1 to 8192; 500 where absent`,
-    run: async (args, io) => {
-      const { values, positionals } = readArguments(args, { options: OPTIONS, positionals: 1 })
-      const [name = ''] = positionals
-      const verb = Object.hasOwn(VERBS, name) ? VERBS[name] : undefined
-      if (verb === undefined) throw new UsageError(`storage takes one of ${Object.keys(VERBS).join(', ')}`)
-      const config = await openConfig(await load(requireOption(values.config, 'config')))
+  const verb = (work: (typeof VERBS)[keyof typeof VERBS]): Verb => ({
+    options: OPTIONS,
+    input: false,
+    run: async (values, _file, io) => {
+      const batch = values['batch'] === undefined ? {} : { batch: numberOf(values, 'batch', [1, 8192]) }
+      const config = await openConfig(await load(need(values, 'config')))
       try {
-        const batch = values.batch === undefined ? {} : { batch: Number(values.batch) }
-        return await verb({ io, config, batch, signal: io.interrupted?.() ?? new AbortController().signal })
+        const signal = io.interrupted?.() ?? new AbortController().signal
+        return await work({ io, values, config, batch, signal })
       } finally {
         await config.store.close()
         await config.close?.()
       }
     },
-  }
+  })
+  return commandOfVerbs(
+    {
+      name: 'storage',
+      summary: 'move stored PIN blocks, PANs and seals of rows to other keys',
+      help: `usage: issuer-pin-crypto storage count|rotate|pans|rows --config MODULE
+         [--batch N] [--json]
+
+  count   how many PIN blocks and seals there are, by the kid they are under
+  rotate  moves every PIN block from one storage key to another
+  pans    seals every PAN under the first key of the store's panSealer
+  rows    verifies every card's seal, and seals it under the first key of the
+          store's rowSealer
+
+The service runs meanwhile, with both keys; in which order its replicas get
+them: docs/databases.md. Interrupted (Ctrl-C) it ends after the batch under way;
+run again, it goes on with what is left. Exit code 1: not all is moved.
+
+  --config  a module whose default is an async function that gives
+            { store, from, to, close }: an opened IssuerStore, for rotate the
+            two storage keys, and what closes their backends
+  --batch   how many at once, 1 to 8192; 500 where absent
+  --json    the result as JSON`,
+    },
+    Object.fromEntries(Object.entries(VERBS).map(([name, work]) => [name, verb(work)])),
+  )
 }

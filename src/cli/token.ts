@@ -1,33 +1,9 @@
-/** `token`: what a PKCS#11 token can do, as the library found it at open. */
+/** `token`: what a PKCS#11 token, or a group of them, can do, as the library found it at open. */
 import type { Capabilities, Health } from '../backend/driver.js'
-import { pkcs11Backend } from '../pkcs11.js'
-import { renderTable } from '../tools/inspect/table.js'
-import { type Command, type Io, readArguments, requireOption, takeSecret, UsageError } from './command.js'
-
-const OPTIONS = {
-  module: { type: 'string' },
-  token: { type: 'string' },
-  'pin-env': { type: 'string' },
-  'composed-mac': { type: 'boolean' },
-  'translate-in-token': { type: 'boolean' },
-  'extract-shared-secret': { type: 'boolean' },
-} as const
-
-/** How the command opens a token; `pkcs11Backend`, or what a test has in its place. */
-type OpenToken = typeof pkcs11Backend
-
-async function readPin(variable: string | undefined, io: Io): Promise<string> {
-  if (variable !== undefined) {
-    const pin = takeSecret(io, variable)
-    if (pin === undefined || pin === '')
-      throw new UsageError('--pin-env: there is no such variable in the environment')
-    return pin
-  }
-  const pin = await io.askSecret('token PIN: ')
-  if (pin === undefined)
-    throw new UsageError('there is no terminal to ask for the PIN: name a variable with --pin-env')
-  return pin
-}
+import { type Command, readArguments } from './command.js'
+import { OPENING, type Opening, TOKEN_HELP, TOKEN_OPTIONS, withBackend } from './open.js'
+import { show, tableOf } from './shown.js'
+import type { Values } from './verbs.js'
 
 function rowsOf(capabilities: Capabilities, health: Health): string[][] {
   const { backend, tdea, macs, keyAgreement, signing, reencipher, random, notes } = capabilities
@@ -45,37 +21,25 @@ function rowsOf(capabilities: Capabilities, health: Health): string[][] {
 }
 
 /** `issuer-pin-crypto token`, over some way to open one. */
-export function tokenCommand(open: OpenToken = pkcs11Backend): Command {
+export function tokenCommand(opening: Opening = OPENING): Command {
   return {
     name: 'token',
-    summary: 'open a PKCS#11 token and say what it can do',
-    help: `usage: issuer-pin-crypto token --module LIBRARY --token LABEL [--pin-env NAME] [opt-ins]
+    summary: 'open a PKCS#11 token, or a group of them, and say what it can do',
+    help: `usage: issuer-pin-crypto token --module LIBRARY --token LABEL [options]
 
-Opens the token, runs the known answers, and shows capabilities and health. Needs pkcs11js. Exit code 1 where the
-token is not well.
+Opens the token, runs the known answers, and shows capabilities and health. Needs
+pkcs11js or koffi. Exit code 1 where the token is not well. What each opt-in
+allows, and what it costs: docs/tokens.md.
 
-  --module                 absolute path of the vendor's PKCS#11 library
-  --token                  label of the token, or a pkcs11: URI
-  --pin-env                the environment variable with the user PIN; without it, it is asked for, without echo
-  --composed-mac           as the options of pkcs11Backend by these names:
-  --translate-in-token     what they allow, and what it costs, stands in the
-  --extract-shared-secret  README under «Tokens»`,
+${TOKEN_HELP}`,
     run: async (args, io) => {
-      const { values } = readArguments(args, { options: OPTIONS, positionals: 0 })
-      const module = requireOption(values.module, 'module')
-      const token = requireOption(values.token, 'token')
-      const pin = await readPin(values['pin-env'], io)
-      await using backend = await open({
-        module,
-        token,
-        pin: () => pin,
-        composedMac: values['composed-mac'] ?? false,
-        translateInToken: values['translate-in-token'] ?? false,
-        extractSharedSecret: values['extract-shared-secret'] ?? false,
+      const values = readArguments(args, { options: TOKEN_OPTIONS, positionals: 0 }).values as Values
+      return withBackend(values, io, opening, async backend => {
+        const [capabilities, health] = [backend.capabilities(), await backend.health()]
+        const table = tableOf(['', 'found', 'remark'], rowsOf(capabilities, health), io)
+        show(values, io, { capabilities, health }, table)
+        return health.ok ? 0 : 1
       })
-      const health = await backend.health()
-      io.out(renderTable(['', 'found', 'remark'], rowsOf(backend.capabilities(), health)))
-      return health.ok ? 0 : 1
     },
   }
 }

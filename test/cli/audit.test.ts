@@ -55,8 +55,21 @@ test('another key, and an end that was cut off', async () => {
   expect([code, said]).toEqual([1, expect.stringContaining('the end was cut off')])
 })
 
+test('the same as JSON', async () => {
+  const json = async (text: string, ...more: string[]) => {
+    const { code, said } = await run(text, ['--key-env', 'KEY', '--json', ...more])
+    return [code, JSON.parse(said.slice(0, said.lastIndexOf('}') + 1))]
+  }
+  const { mac } = JSON.parse(lines.at(-1) ?? '')
+  const whole = { intact: true, lines: 5, last: mac, isWhole: true }
+  expect(await json(lines.join('\n'))).toEqual([0, whole])
+  expect(await json(lines.join('\n'), '--last', HEX)).toEqual([1, { ...whole, isWhole: false }])
+  expect(await json(lines.slice(1).join('\n'))).toEqual([1, { intact: false, line: 1, problem: 'order' }])
+})
+
 test.each([
-  ['no key', [], HEX, '--key-env is missing'],
+  ['no key', [], HEX, 'use --key-fd or --key-env'],
+  ['two of them', ['--key-env', 'KEY', '--key-fd', '3'], HEX, 'are two places'],
   ['a variable that is not there', ['--key-env', 'NONE'], HEX, 'no such variable'],
   ['a key that is no hex', ['--key-env', 'KEY'], 'secret!', '64 or more'],
   ['a key that is too short', ['--key-env', 'KEY'], '5a', '64 or more'],
@@ -70,4 +83,5 @@ test.each([
 test('no file, and no verb: exit code 2', async () => {
   expect(await run(undefined)).toMatchObject({ code: 2 })
   expect(await main(['audit', 'look'], keptIo({}))).toBe(2)
+  expect(await main(['audit', 'verify'], keptIo({}))).toBe(2)
 })

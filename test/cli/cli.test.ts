@@ -7,10 +7,12 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { seccosContent as handMade } from '../../examples/demo/d1-seccos.js'
-import { askSecret, processIo, readAll, type Terminal, takeSecret } from '../../src/cli/command.js'
 import { profileCommand } from '../../src/cli/inspect.js'
 import { COMMANDS, main } from '../../src/cli/main.js'
+import type { Opening } from '../../src/cli/open.js'
 import { probeCommand } from '../../src/cli/probe.js'
+import { takeSecret } from '../../src/cli/secret.js'
+import { processIo, readAll, SecretPrompt, type Terminal } from '../../src/cli/terminal.js'
 import { tokenCommand } from '../../src/cli/token.js'
 import { type Backend, IssuerPinError } from '../../src/index.js'
 import type { Pkcs11Options } from '../../src/pkcs11.js'
@@ -58,19 +60,29 @@ describe('wrong calls: exit code 2, one line, nothing on standard output', () =>
     [['inspect', 'jwe', 'a', 'b'], 'ERR_USAGE: at most 1 argument besides the options'],
     [['inspect', 'data-set'], 'ERR_USAGE: --profile is missing'],
     [['inspect', 'pin-block'], 'ERR_USAGE: --state is missing'],
-    [['inspect', 'pin-block', '--state', 'x'], 'ERR_USAGE: --state must be clear or enciphered'],
-    [['profile'], 'ERR_USAGE: profile takes the verb check or search'],
-    [['profile', 'fix', 'x'], 'ERR_USAGE: profile takes the verb check or search'],
+    [['inspect', 'pin-block', '--state', 'x'], 'ERR_USAGE: --state must be one of clear, enciphered'],
+    [['profile'], 'ERR_USAGE: profile takes one of check, search'],
+    [['profile', 'fix', 'x'], 'ERR_USAGE: profile takes one of check, search'],
     [['token'], 'ERR_USAGE: --module is missing'],
     [['token', '--module', '/x.so'], 'ERR_USAGE: --token is missing'],
-    [['token', '--pin', CANARY], "ERR_USAGE: Unknown option '--pin'"],
+    [
+      ['token', '--pin', CANARY],
+      "ERR_USAGE: there is an option that is not one of this command's: a secret is no argument, use --pin-env or --pin-fd",
+    ],
+    ...['modle', 'module1', 'modlue', 'mofule', 'odule'].map((slip): [string[], RegExp] => [
+      ['token', `--${slip}`, 'x'],
+      /: did you mean --module\?$/,
+    ]),
+    [['token', `--${CANARY}`], "ERR_USAGE: there is an option that is not one of this command's: see --help"],
+    [['token', '--token', 'a', '--token', 'b'], 'ERR_USAGE: --token is there twice'],
+    [['token', '--token'], "ERR_USAGE: Option '--token <value>' argument missing"],
     [
       ['token', '--module', '/x.so', '--token', 'x', '--pin-env', 'NO'],
       'ERR_USAGE: --pin-env: there is no such variable in the environment',
     ],
     [
       ['token', '--module', '/x.so', '--token', 'x'],
-      'ERR_USAGE: there is no terminal to ask for the PIN: name a variable with --pin-env',
+      'ERR_USAGE: there is no terminal to ask for the pin: use --pin-fd or --pin-env',
     ],
   ])('%j', async (args, message) => {
     const { code, out, err } = await run(args)
@@ -178,7 +190,7 @@ describe('inspect', () => {
   test('jwe: a message without one', async () => {
     expect(await run(['inspect', 'jwe'], { stdin: '{"type":"ISO0"}' })).toMatchObject({
       code: 2,
-      err: 'ERR_USAGE: the message has no encryptedPinBlock',
+      err: 'ERR_USAGE: the message has no encryptedPinBlock and no encryptedData',
     })
   })
 
@@ -399,9 +411,9 @@ describe('probe', () => {
     } as const
     const io = keptIo({ stdin: JSON.stringify({ ...keys, samples }) })
     expect(await main(['probe'], io, [probeCommand(async () => made)])).toBe(1)
-    const [, , table = '', hint] = io.output
-    expect(hint).toBe('prw: a further sample would decide, with a PAN of 19 digits')
-    expect(table.split('\n').slice(2)).toEqual([
+    const table = io.output.join('\n').split('\n')
+    expect(table.at(-1)).toBe('prw: a further sample would decide, with a PAN of 19 digits')
+    expect(table.slice(-4, -1)).toEqual([
       expect.stringMatching(/^prw +ambiguous +2 of 9 +cmac-aes +pinBlock \+ field psn$/),
       expect.stringMatching(/^ +cmac-tdea +pinBlock \+ field psn$/),
       expect.stringMatching(/^mac +none +0 of 9$/),
@@ -438,8 +450,9 @@ describe('probe', () => {
 describe('token', () => {
   let given: Pkcs11Options | undefined
   let pin: unknown
+  const over = (backend: Opening['backend']) => tokenCommand({ backend } as Opening)
   const opening = (ok: boolean) =>
-    tokenCommand(async options => {
+    over(async options => {
       given = options
       pin = await options.pin?.()
       const backend: Backend = await softwareBackend({
@@ -465,7 +478,6 @@ describe('token', () => {
       module: '/lib/hsm.so',
       token: 'issuer',
       composedMac: true,
-      translateInToken: false,
     })
     const text = io.output.join('\n')
     expect(text).toMatch(/health +ok +two slots/)
@@ -502,7 +514,7 @@ describe('token', () => {
   })
 
   test('what the token reports is one line', async () => {
-    const refusing = tokenCommand(async () => {
+    const refusing = over(async () => {
       throw new IssuerPinError('ERR_PKCS11_LOGIN', 'C_Login: CKR_PIN_INCORRECT')
     })
     const io = keptIo({ secret: 'x' })
@@ -522,25 +534,71 @@ describe('the terminal', () => {
     pause(): void {}
   }
 
+  function prompted() {
+    const keyboard = new Keyboard()
+    const shown: string[] = []
+    const prompt = new SecretPrompt(keyboard, text => shown.push(text))
+    const type = (text: string | Buffer): void => void keyboard.emit('data', Buffer.from(text))
+    return { keyboard, shown, prompt, type }
+  }
+
   test.each([
     ['a line', ['12', '34\r'], '1234'],
     ['a line with a mistake', ['1x\u007f2\n'], '12'],
+    ['a line that was begun anew', ['99\u00151', '2\n'], '12'],
     ['the end of input', ['12\u0004'], '12'],
-    ['an interruption', ['12\u0003'], undefined],
+    ['arrow keys, a function key, and what is pasted', ['1\u001b[D\u001bOP\u001b[200~2\u001b[201~\r'], '12'],
+    ['other control characters', ['1\u0001\u0007\t2\r'], '1\t2'],
+    ['more than a line', ['12\r34\r'], '12'],
+    ['a letter in two pieces', [Buffer.of(0xc3), Buffer.of(0xbc, 0x0d)], 'ü'],
   ])('%s is read without echo', async (_what, chunks, expected) => {
-    const keyboard = new Keyboard()
-    const shown: string[] = []
-    const answer = askSecret('PIN: ', keyboard, text => shown.push(text))
-    for (const chunk of chunks) keyboard.emit('data', Buffer.from(chunk))
+    const { keyboard, shown, prompt, type } = prompted()
+    const answer = prompt.ask('PIN: ')
+    for (const chunk of chunks) type(chunk)
     expect(await answer).toBe(expected)
     expect(shown).toEqual(['PIN: ', '\n'])
     expect(keyboard.modes).toEqual([true, false])
     expect(keyboard.listenerCount('data')).toBe(0)
   })
 
-  test('where there is none, nothing is asked', async () => {
+  test('Ctrl-C ends this question and all that would come', async () => {
+    const { keyboard, prompt, type } = prompted()
+    const answer = prompt.ask('PIN: ')
+    type('12\u0003')
+    await expect(answer).rejects.toMatchObject({ code: 'ERR_ABORTED' })
+    await expect(prompt.ask('again: ')).rejects.toMatchObject({ code: 'ERR_ABORTED' })
+    expect(keyboard.modes).toEqual([true, false])
+  })
+
+  test('hushed, it shows nothing between two questions, and what is typed there is in neither', async () => {
+    const { keyboard, shown, prompt, type } = prompted()
+    const unhush = prompt.hush()
+    type('ahead\r')
+    const first = prompt.ask('1: ')
+    type('one\rbehind')
+    expect(await first).toBe('one')
+    type('between')
+    const second = prompt.ask('2: ')
+    type('two\r')
+    expect(await second).toBe('two')
+    expect(keyboard.modes).toEqual([true])
+    unhush()
+    expect(keyboard.modes).toEqual([true, false])
+    expect(shown).toEqual(['1: ', '\n', '2: ', '\n'])
+  })
+
+  test('hushed, Ctrl-C between two questions ends the next', async () => {
+    const { prompt, type } = prompted()
+    prompt.hush()
+    type('\u0003')
+    await expect(prompt.ask('1: ')).rejects.toMatchObject({ code: 'ERR_ABORTED' })
+  })
+
+  test('where there is none, nothing is asked, and nothing hushed', async () => {
     const shown: string[] = []
-    expect(await askSecret('PIN: ', new EventEmitter() as never, text => shown.push(text))).toBeUndefined()
+    const prompt = new SecretPrompt(new EventEmitter() as never, text => shown.push(text))
+    expect(await prompt.ask('PIN: ')).toBeUndefined()
+    prompt.hush()()
     expect(shown).toEqual([])
   })
 
@@ -574,6 +632,7 @@ describe('the terminal', () => {
     const answer = asking.askSecret('PIN: ')
     keyboard.emit('data', Buffer.from('1\r'))
     expect(await answer).toBe('1')
+    asking.hush?.()()
     expect(written.slice(2)).toEqual(['err PIN: ', 'err \n'])
     expect(io.env['A']).toBe('1')
   })
@@ -631,10 +690,20 @@ describe('profile search', () => {
   const { fields, randomBytes, pinBlock } = SCHEMES.keyed
   const known = { fields, randomBytes, pinBlock }
   const search = (args: readonly string[], more: object = known, rest: object = {}) =>
-    run(['profile', 'search', '--samples', file('given', given), '--workers', '1', ...args], {
-      stdin: JSON.stringify(more),
-      ...rest,
-    })
+    run(
+      [
+        'profile',
+        'search',
+        '--samples',
+        file('given', given),
+        ...(args.includes('--workers') ? [] : ['--workers', '1']),
+        ...args,
+      ],
+      {
+        stdin: JSON.stringify(more),
+        ...rest,
+      },
+    )
 
   test('finds both, shows how far it is where there is a terminal, and prints the draft alone', async () => {
     const { code, out, err } = await search([], known, { terminal: true })
@@ -674,7 +743,7 @@ describe('profile search', () => {
     const args = ['profile', 'search', '--samples', file('given', given), '--workers', '3', '--seconds', '5']
     expect(await main(args, io, [command])).toBe(1)
     expect(io.output.join('\n')).toMatch(/1,234,567 +iso9797-1-alg3, padding 1 +dataSet.masked \+ prwKid/)
-    expect(io.output.slice(-2)).toEqual([
+    expect(io.output.join('\n').split('\n').slice(-2)).toEqual([
       'prw: stopped before everything had been tried',
       'prw: a further sample would decide, with a PAN of 12 digits, or another PCC',
     ])
@@ -692,11 +761,11 @@ describe('profile search', () => {
     expect(io.output).toEqual([])
     const shown = keptIo({ stdin: JSON.stringify(known) })
     expect(await main(args.slice(0, -1), shown, [command])).toBe(1)
-    expect(shown.output).toContain('mac: the time was up before everything had been tried')
+    expect(shown.output.join()).toContain('mac: the time was up before everything had been tried')
   })
 
   test.each<[readonly string[], string]>([
-    [['--only', 'both'], 'ERR_USAGE: --only must be prw or mac'],
+    [['--only', 'both'], 'ERR_USAGE: --only must be one of prw, mac'],
     [['--seconds', '0'], 'ERR_USAGE: --seconds must be a whole number from 1 to 86400'],
     [['--workers', 'many'], 'ERR_USAGE: --workers must be a whole number from 1 to 256'],
   ])('%j is refused', async (args, message) => {

@@ -4,116 +4,42 @@
  */
 import { execFileSync } from 'node:child_process'
 import { createPublicKey, X509Certificate } from 'node:crypto'
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { importJWK } from 'jose'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { openPkcs11 } from '../../src/backend/pkcs11/backend.js'
-import { openKeyStoreOver } from '../../src/backend/pkcs11/key-store.js'
-import { jweCommand, macCommand, pinCommand, prwCommand } from '../../src/cli/compute.js'
-import { doctorCommand } from '../../src/cli/doctor.js'
-import { keyCommand } from '../../src/cli/key.js'
+import { describe, expect, test } from 'vitest'
 import { COMMANDS, main } from '../../src/cli/main.js'
-import { onboardCommand } from '../../src/cli/onboard.js'
-import type { Opening } from '../../src/cli/open.js'
 import { tableOf } from '../../src/cli/shown.js'
 import { FakeToken } from '../pkcs11/fake-token.js'
 import { keptIo } from './support/io.js'
-
-const PAN = '4929123456789012'
-const PIN = '471193'
-const PEK = '0123456789ABCDEFFEDCBA9876543210'
-const AES = 'C1A5D20E7F936B4488D1F03C5E2A9B76'
-const KBPK = '88E1AB2A2E3DD38C1FA039A536500CC8A87AB9D62DC92C01058FA79F44657DE6'
-const MAC_KEY = '7CA110454A1A6E570131D9619DC1376E'
-const JWE = {
-  kty: 'EC',
-  crv: 'P-256',
-  x: 'weNJy2HscCSM6AEDTDg04biOvhFhyyWvOHQfeF_PxMQ',
-  y: 'e8lnCO-AlStT-NJVX-crhB7QRYhiix03illJOVAOyck',
-  d: 'VEmDZpDXXK8p8N0Cndsxs924q6nS1RXFASRl6BfUqdw',
-} as const
-const SECRETS = [PAN, PIN, PEK, AES, KBPK, MAC_KEY, JWE.d, 'token-pin-1']
-
-let folder: string
-let keys: string
-let count = 0
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'cli-'))
-  keys = file([
-    { kid: 'PEK', usage: 'pin-encryption', algorithm: 'tdea-2key', material: PEK },
-    {
-      kid: 'PEK2',
-      usage: 'pin-encryption',
-      algorithm: 'tdea-2key',
-      material: 'FEDCBA98765432100123456789ABCDEF',
-    },
-    { kid: 'MAC', usage: 'retail-mac', algorithm: 'tdea-2key', material: MAC_KEY },
-    { kid: 'KBPK', usage: 'key-block-protection', algorithm: 'aes-256', material: KBPK },
-    { kid: 'KBPK2', usage: 'key-block-protection', algorithm: 'aes-128', material: AES },
-    { kid: 'JWE', usage: 'jwe-key-agreement', algorithm: 'ec-p256', material: JWE },
-  ])
-})
-afterAll(() => rmSync(folder, { recursive: true }))
-
-function file(content: string | object): string {
-  const path = join(folder, `f${count++}`)
-  writeFileSync(path, typeof content === 'string' ? content : JSON.stringify(content), { mode: 0o600 })
-  return path
-}
-const fresh = (): string => join(folder, `new${count++}`)
-
-const env = {
+import {
+  env,
+  file,
+  fresh,
+  JWE,
+  KBPK,
+  keys,
   PAN,
-  PAN2: PAN,
-  PIN,
   PEK,
-  AES,
-  TP: '1234',
-  N1: 'Adams',
-  N2: 'Brown',
-  EMPTY: '',
-}
-const withSecrets = ['--pan-env', 'PAN', '--card-pin-env', 'PIN']
-
-/** All commands, on a fake token. */
-function commandsOn(fake: FakeToken) {
-  const opening: Opening = {
-    backend: options =>
-      openPkcs11({ ...options, module: fake.path, token: 'fake', executor: 'inline' }, fake.load),
-    store: options => openKeyStoreOver({ ...options, module: fake.path, token: 'fake' }, fake.load),
-  }
-  const made = [
-    doctorCommand(opening),
-    onboardCommand(opening),
-    keyCommand(opening),
-    pinCommand(opening),
-    macCommand(opening),
-    prwCommand(opening),
-    jweCommand(opening),
-  ]
-  return COMMANDS.map(command => made.find(({ name }) => name === command.name) ?? command)
-}
-
-async function run(args: readonly string[], more: Parameters<typeof keptIo>[0] = {}, fake = new FakeToken()) {
-  const io = keptIo({ ...more, env: { ...(more?.env ?? env) } })
-  const code = await main(args, io, commandsOn(fake))
-  return { code, out: io.output.join('\n'), err: io.errors.join('\n') }
-}
-const TOKEN = ['--module', '/lib/fake.so', '--token', 'fake', '--pin-env', 'TP']
+  PIN,
+  run,
+  SECRETS,
+  TOKEN,
+  withSecrets,
+} from './support/program.js'
 
 describe('computes', () => {
   test('a PIN block, what is in it, and the next one', async () => {
     const base = ['--keys', keys, ...withSecrets]
+    const reading = ['--keys', keys, '--pan-env', 'PAN']
     const enciphered = await run(['pin', 'encipher', '--key', 'PEK', '--format', '0', ...base])
     expect(enciphered).toMatchObject({ code: 0, err: '' })
     expect(enciphered.out).toMatch(/^[0-9A-F]{16}$/)
     const block = file(enciphered.out)
-    const masked = await run(['pin', 'decipher', '--key', 'PEK', '--format', '0', ...base, block])
+    const masked = await run(['pin', 'decipher', '--key', 'PEK', '--format', '0', ...reading, block])
     expect(masked.out).toBe('a PIN of 6 digits (--reveal shows it)')
     expect(
-      (await run(['pin', 'decipher', '--key', 'PEK', '--format', '0', '--reveal', ...base, block])).out,
+      (await run(['pin', 'decipher', '--key', 'PEK', '--format', '0', '--reveal', ...reading, block])).out,
     ).toBe(PIN)
     expect((await run(['pin', 'verify', '--key', 'PEK', '--format', '0', ...base, block])).code).toBe(0)
     const wrong = await run(['pin', 'verify', '--key', 'PEK', '--format', '0', '--json', ...base, block], {
@@ -133,7 +59,7 @@ describe('computes', () => {
       '3',
       '--host-decipher',
     ]
-    const moved = await run([...translate, ...base, block])
+    const moved = await run([...translate, ...reading, block])
     expect(moved.code).toBe(0)
     expect(
       (await run(['pin', 'verify', '--key', 'PEK2', '--format', '3', ...base, file(moved.out)])).code,
@@ -639,9 +565,13 @@ describe('wrong, missing, cut off, hostile: one line, the right exit code, no se
     [['pin', 'encipher', '--key', 'PEK', '--format', '0', '--pan-env', 'PIN', '--card-pin-env', 'PIN'], 1],
     [['pin', 'encipher', '--key', 'PEK', '--format', '0', '--pan-env', 'PAN', '--card-pin-env', 'PAN2'], 1],
     [['pin', 'encipher', '--key', 'PEK', '--format', '0'], 2],
-    [['pin', 'decipher', '--key', 'PEK', '--format', '0', ...withSecrets], 2, { stdin: 'zz' }],
-    [['pin', 'decipher', '--key', 'PEK', '--format', '0', ...withSecrets], 1, { stdin: '0000000000000000' }],
-    [['pin', 'decipher', '--key', 'PEK', '--format', '0', ...withSecrets], 1, { stdin: '00' }],
+    [['pin', 'decipher', '--key', 'PEK', '--format', '0', '--pan-env', 'PAN'], 2, { stdin: 'zz' }],
+    [
+      ['pin', 'decipher', '--key', 'PEK', '--format', '0', '--pan-env', 'PAN'],
+      1,
+      { stdin: '0000000000000000' },
+    ],
+    [['pin', 'decipher', '--key', 'PEK', '--format', '0', '--pan-env', 'PAN'], 1, { stdin: '00' }],
     [
       [
         'pin',
@@ -654,7 +584,8 @@ describe('wrong, missing, cut off, hostile: one line, the right exit code, no se
         '0',
         '--to-format',
         '0',
-        ...withSecrets,
+        '--pan-env',
+        'PAN',
       ],
       1,
       { stdin: '0000000000000000' },

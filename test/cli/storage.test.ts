@@ -5,9 +5,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { processIo } from '../../src/cli/command.js'
 import { main } from '../../src/cli/main.js'
 import { type StorageConfig, storageCommand } from '../../src/cli/storage.js'
+import { processIo } from '../../src/cli/terminal.js'
 import { memoryIssuerStore } from '../../src/d1.js'
 import { type Backend, encipherPin, type Key, Pan, Pin } from '../../src/index.js'
 import { softwareBackend } from '../../src/software.js'
@@ -101,7 +101,7 @@ describe('wrong calls', () => {
     const rowsOf = await run(['rows', '--config', 'x'], give({ store: memoryIssuerStore() }))
     expect([rowsOf.code, rowsOf.err]).toEqual([1, expect.stringContaining('ERR_ARGUMENT')])
     const batch = await run([...CALL, '--batch', 'many'], give({ store: memoryIssuerStore(), from, to }))
-    expect([batch.code, batch.err]).toEqual([1, expect.stringContaining('batch')])
+    expect([batch.code, batch.err]).toEqual([2, expect.stringContaining('batch')])
   })
 })
 
@@ -183,7 +183,10 @@ test('the process: a signal ends the work, not the program; a terminal gets its 
   host.emit('SIGINT')
   expect(signal?.aborted).toBe(true)
   io.progress?.('1 of 2')
-  expect(written).toEqual(['\r\x1b[K1 of 2'])
+  io.out('done')
+  io.err('also')
+  // The line of progress is cleared before anything else is shown, once.
+  expect(written).toEqual(['\r\x1b[K1 of 2', '\r\x1b[K', 'also\n'])
 })
 
 test('killed in the middle of its work, it goes on where it was', { timeout: 60_000 }, async () => {

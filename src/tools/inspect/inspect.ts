@@ -1,10 +1,11 @@
 /** What is in a data set, a PIN block, the header of a JWE: as tables for people, secrets as dots. */
 import { readOptions } from '../../base/arguments.js'
 import { decodeBase64url, equalBytes, fromHex, ownCopy, requireBytes } from '../../base/bytes.js'
-import { ArgumentError, InputError } from '../../base/errors.js'
+import { ArgumentError, InputError, PinBlockError } from '../../base/errors.js'
 import { member, parseJsonObject } from '../../base/json.js'
-import { BLOCK_LENGTHS } from '../../pin/formats/formats.js'
+import { BLOCK_LENGTHS, FORMATS as FORMAT_ROWS } from '../../pin/formats/formats.js'
 import { isP256Point, pointOfJwk } from '../../primitives/p256.js'
+import { type Pan, requirePan } from '../../primitives/pan.js'
 import { applyMask, dataSetFromHex } from '../../seccos/data-set.js'
 import { valueIn } from '../../seccos/field-value.js'
 import { isBinary } from '../../seccos/profile/encoding.js'
@@ -31,6 +32,22 @@ const MEANINGS: Readonly<Record<ReservedField, string>> = {
   issuerId: 'issuer id',
 }
 
+/** What an inspection found, before it is text: a title, and tables of cells that hide what is secret. */
+export interface Inspected {
+  readonly title: string
+  readonly tables: readonly {
+    readonly head: readonly string[]
+    readonly rows: readonly (readonly string[])[]
+  }[]
+}
+
+function textOf({ title, tables }: Inspected): string {
+  const shown = tables.map(({ head, rows }) => renderTable(head, rows))
+  return [title, shown.join('\n\n')].join(tables.length === 0 ? '' : '\n')
+}
+
+const FIELDS = ['field', 'offset', 'bytes', 'meaning'] as const
+
 /** Characters of an intdatag that are shown: enough to find it in a log, not to use it. */
 const INTDATAG_SHOWN = 4
 
@@ -51,6 +68,14 @@ export function inspectDataSet(input: {
   readonly profile: SeccosProfile
   readonly prwDataSet: string
 }): string {
+  return textOf(dataSetTables(input))
+}
+
+/** {@link inspectDataSet}, as tables. */
+export function dataSetTables(input: {
+  readonly profile: SeccosProfile
+  readonly prwDataSet: string
+}): Inspected {
   const { profile, prwDataSet } = readOptions(input, 'inspectDataSet', ['profile', 'prwDataSet'])
   requireProfile(profile)
   if (typeof prwDataSet !== 'string') throw new ArgumentError('prwDataSet must be a string of hex digits')
@@ -61,7 +86,7 @@ export function inspectDataSet(input: {
     return [field.id, String(field.offset), String(field.length), shown, meaning]
   })
   const title = `PRW data set by profile ${profile.name} ${profile.version} (${profile.provenance})`
-  return `${title}\n${renderTable(['field', 'offset', 'length', 'bytes', 'meaning'], rows)}`
+  return { title, tables: [{ head: ['field', 'offset', 'length', 'bytes', 'meaning'], rows }] }
 }
 
 function describe(
@@ -105,7 +130,7 @@ function isMasked(field: ValueField, bytes: Uint8Array): boolean {
 /* A PIN block for people: its format and whether it is sound, no digit of the PIN. */
 
 /** What the control nibble says (ISO 9564-1:2017, 9.3 and 9.4). */
-const FORMATS: readonly string[] = [
+const CONTROLS: readonly string[] = [
   'format 0: PIN field XOR PAN field',
   'format 1: PIN and transaction data',
   'format 2: PIN alone, for a chip card',
@@ -116,7 +141,7 @@ const FORMATS: readonly string[] = [
 /**
  * A PIN block as a table: field, offset, bytes, meaning. For people; the text is not a format. Of a clear block it shows
  * the control nibble, and whether the length nibble is one: no digit, no filler, not the length. Of an enciphered
- * block it shows how long it is.
+ * block it shows how long it is. With a PAN it says of a clear block whether it is a sound one for that PAN, and no more.
  *
  * Errors: `ERR_ARGUMENT`, `ERR_LENGTH` (not 8 or 16 bytes). Source: ISO 9564-1:2017, 9.3.
  *
@@ -128,16 +153,63 @@ const FORMATS: readonly string[] = [
 export function inspectPinBlock(input: {
   readonly block: Uint8Array
   readonly state: 'clear' | 'enciphered'
+  readonly pan?: Pan
 }): string {
-  const { block, state } = readOptions(input, 'inspectPinBlock', ['block', 'state'])
+  return textOf(pinBlockTables(input))
+}
+
+/** {@link inspectPinBlock}, as a table; `isSound` where a PAN was given and the block is clear and bound to one. */
+export function pinBlockTables(input: {
+  readonly block: Uint8Array
+  readonly state: 'clear' | 'enciphered'
+  readonly pan?: Pan
+}): Inspected & { readonly isSound?: boolean } {
+  const { block, state, pan } = readOptions(input, 'inspectPinBlock', ['block', 'state', 'pan'])
   requireBytes(block, 'block')
   if (!BLOCK_LENGTHS.includes(block.length)) {
     throw new InputError('ERR_LENGTH', `block: ${block.length} bytes, expected ${BLOCK_LENGTHS.join(' or ')}`)
   }
   if (state !== 'clear' && state !== 'enciphered')
     throw new ArgumentError('state must be clear or enciphered')
-  const rows = state === 'clear' ? clearRows(block) : encipheredRows(block)
-  return `PIN block, ${state}\n${renderTable(['field', 'offset', 'bytes', 'meaning'], rows)}`
+  if (pan !== undefined) requirePan(pan)
+  const title = `PIN block, ${state}`
+  if (state === 'enciphered') {
+    const meaning = 'not looked at: the block is enciphered'
+    const rows = [...encipheredRows(block), ...(pan === undefined ? [] : [panRow(meaning)])]
+    return { title, tables: [{ head: FIELDS, rows }] }
+  }
+  const rows = clearRows(block)
+  if (pan === undefined) return { title, tables: [{ head: FIELDS, rows }] }
+  const isSound = soundFor(block, pan)
+  const meaning =
+    isSound === undefined
+      ? 'not looked at: a clear block of this format holds nothing of it'
+      : soundWords(isSound)
+  return {
+    title,
+    tables: [{ head: FIELDS, rows: [...rows, panRow(meaning)] }],
+    ...(isSound !== undefined && { isSound }),
+  }
+}
+
+const panRow = (meaning: string): string[] => ['PAN', '', '', meaning]
+
+/** A verdict on block and PAN, in one wording whichever check failed. */
+export function soundWords(isSound: boolean): string {
+  return isSound ? 'a sound block of this PAN' : 'NOT a sound block of this PAN'
+}
+
+/** Whether a clear block is one of this PAN; undefined for the formats whose clear block holds no PAN digit (1, 2 and 4). */
+function soundFor(block: Uint8Array, pan: Pan): boolean | undefined {
+  const control = (block[0] ?? 0) >> 4
+  if (control === 1 || control === 2 || control === 4) return undefined
+  try {
+    ;(control === 3 ? FORMAT_ROWS[3] : FORMAT_ROWS[0]).parse({ block, pan }).dispose()
+    return true
+  } catch (error) {
+    if (error instanceof PinBlockError) return false
+    throw error
+  }
 }
 
 function clearRows(block: Uint8Array): string[][] {
@@ -150,7 +222,7 @@ function clearRows(block: Uint8Array): string[][] {
       'control',
       '0',
       `${control.toString(16).toUpperCase()}.`,
-      FORMATS[control] ?? 'NOT a format of ISO 9564-1',
+      CONTROLS[control] ?? 'NOT a format of ISO 9564-1',
     ],
     ['length', '0', `.${hidden}`, length >= 4 && length <= 12 ? 'PIN length, 4 to 12' : 'NOT a PIN length'],
     ['body', '1', hideBytes(block.length - 1), 'PIN digits, filler and what the format adds: not shown'],
@@ -208,21 +280,30 @@ const SEGMENTS: readonly (readonly [string, string])[] = [
  * ```
  */
 export function inspectJweHeader(jwe: string): string {
+  return textOf(jweTables(jwe))
+}
+
+/** {@link inspectJweHeader}, as tables. */
+export function jweTables(jwe: string): Inspected {
   if (typeof jwe !== 'string') throw new ArgumentError('jwe must be a string')
   if (jwe.length > MAX_CHARACTERS)
-    return `not a JWE of D1: ${jwe.length} characters, at most ${MAX_CHARACTERS}`
+    return { title: `not a JWE of D1: ${jwe.length} characters, at most ${MAX_CHARACTERS}`, tables: [] }
   const segments = jwe.split('.')
   if (segments.length !== SEGMENTS.length)
-    return `not a JWE in compact form: ${segments.length} segments, not 5`
+    return { title: `not a JWE in compact form: ${segments.length} segments, not 5`, tables: [] }
   const bytes = segments.map(decodeBase64url)
   const [header] = bytes
   const members = header && parseJsonObject(header)
-  const top =
-    members === undefined
-      ? 'JWE: the protected header is NOT canonical base64url of a strict JSON object'
-      : `JWE, protected header\n${renderTable(['parameter', 'value', 'meaning'], headerRows(members))}`
-  const lengths = SEGMENTS.map(([name, meaning], i) => [name, lengthOf(bytes[i]), meaning])
-  return `${top}\n\n${renderTable(['segment', 'length', 'meaning'], lengths)}`
+  const lengths = {
+    head: ['segment', 'length', 'meaning'],
+    rows: SEGMENTS.map(([name, meaning], i) => [name, lengthOf(bytes[i]), meaning]),
+  }
+  if (members === undefined) {
+    const title = 'JWE: the protected header is NOT canonical base64url of a strict JSON object'
+    return { title, tables: [lengths] }
+  }
+  const head = ['parameter', 'value', 'meaning']
+  return { title: 'JWE, protected header', tables: [{ head, rows: headerRows(members) }, lengths] }
 }
 
 /** By a name that somebody else has chosen, a map can be asked and an object cannot. */

@@ -1,7 +1,7 @@
 /** The program's command line: arguments and standard input of the commands that read something. */
 import fc from 'fast-check'
 import type { Io } from '../../../src/cli/command.js'
-import { INSPECT, PROFILE } from '../../../src/cli/inspect.js'
+import { inspectCommand, PROFILE } from '../../../src/cli/inspect.js'
 import { main } from '../../../src/cli/main.js'
 import { PROBE } from '../../../src/cli/probe.js'
 import { SAMPLE } from '../../jwe/support.js'
@@ -11,7 +11,7 @@ import { MASKED, PAN_DIGITS, PIN_DIGITS, PROFILES } from '../support/seccos.js'
 import { check, type FuzzTarget } from '../target.js'
 
 /** The others open tokens and ports. */
-const COMMANDS = [INSPECT, PROFILE, PROBE]
+const COMMANDS = [inspectCommand(), PROFILE, PROBE]
 
 /** An input: the arguments, a line each; an empty line; standard input. */
 const call = (args: readonly string[], stdin: string): Uint8Array =>

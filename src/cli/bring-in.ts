@@ -1,0 +1,462 @@
+/**
+ * Keys that come from elsewhere: components that officers enter, one after the other, or that are split and combined for tests; key
+ * blocks; wrapped and clear keys. Whatever goes wrong, the entry that is wrong is named, and the token holds what it held before.
+ */
+import { accessSync, constants, existsSync, writeFileSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { toHex, wipe } from '../base/bytes.js'
+import { isIssuerPinError } from '../base/errors.js'
+import {
+  combineComponents,
+  type Key,
+  type KeyAlgorithm,
+  type MacAlgorithm,
+  openKeyBlock,
+  readKeyBlockHeader,
+  sealKeyBlock,
+  splitKey,
+  translateKeyBlock,
+} from '../index.js'
+import { readMaterial } from '../key/material.js'
+import { requireComponent } from '../key-block/components.js'
+import {
+  type CeremonyEntry,
+  type CeremonyRecord,
+  importKeyBlock,
+  type KeyStore,
+  keyCeremony,
+  type NewKey,
+  type StoredTokenKey,
+  sealCeremonyRecord,
+} from '../pkcs11.js'
+import { type ExitCode, type Io, readInput, UsageError } from './command.js'
+import { type Opening, SOURCE_OPTIONS, TOKEN_OPTIONS, withBackend, withStore } from './open.js'
+import { isTyped, readSecret } from './secret.js'
+import { headerRows, show, tableOf } from './shown.js'
+import {
+  dateOf,
+  hexOf,
+  need,
+  numberOf,
+  type OptionTable,
+  oneOf,
+  optionsOf,
+  secretOptions,
+  symmetricOf,
+  text,
+  useOf,
+  type Values,
+  type Verb,
+} from './verbs.js'
+
+/** What says how a new key is called and what it is for. */
+export const NEW_KEY: OptionTable = optionsOf(
+  'kid',
+  'usage',
+  'mode',
+  'algorithm',
+  'macs',
+  'host-decipher',
+  'translation',
+  'valid-from',
+  'valid-to',
+)
+
+/** What a new key is called and for. */
+export function newKey(values: Values): NewKey {
+  const { macs } = values
+  const validFrom = dateOf(values, 'valid-from')
+  const validTo = dateOf(values, 'valid-to')
+  return {
+    kid: need(values, 'kid'),
+    algorithm: need(values, 'algorithm') as KeyAlgorithm,
+    ...useOf(values),
+    ...(Array.isArray(macs) && { macs: macs as readonly MacAlgorithm[] }),
+    ...(values['host-decipher'] === true && { hostDecipher: true }),
+    ...(values['translation'] === true && { translation: true }),
+    ...(validFrom !== undefined && { validFrom }),
+    ...(validTo !== undefined && { validTo }),
+  }
+}
+
+/** What JSON says of a key in a token. */
+export function shownKey(key: StoredTokenKey): object {
+  const { kid, id, usage, algorithm, checkValue, validFrom, validTo, refusedAttributes } = key
+  return { kid, id, usage, algorithm, checkValue, validFrom, validTo, refusedAttributes }
+}
+
+/** The same in words. */
+export function inWords({
+  kid,
+  usage,
+  algorithm,
+  checkValue,
+  refusedAttributes = [],
+}: Pick<StoredTokenKey, 'kid' | 'usage' | 'algorithm' | 'checkValue' | 'refusedAttributes'>): string {
+  const refused =
+    refusedAttributes.length === 0 ? '' : `; the token did not take ${refusedAttributes.join(', ')}`
+  return `${kid}: ${usage}, ${algorithm}, KCV ${checkValue.value} (${checkValue.method})${refused}`
+}
+
+/** A file that was not there, for its owner alone. */
+export function writeNew(path: string, content: string, option = 'out'): void {
+  try {
+    writeFileSync(path, content, { mode: 0o600, flag: 'wx' })
+  } catch (error) {
+    throw new UsageError(`--${option} cannot be written: ${String((error as NodeJS.ErrnoException).code)}`)
+  }
+}
+
+/** `ERR_USAGE` where {@link writeNew} would have no place for a file: said before anything is done. */
+function requireNew(path: string, option: string): void {
+  if (existsSync(path)) throw new UsageError(`--${option} is there already: name a new file`)
+  try {
+    accessSync(dirname(path), constants.W_OK)
+  } catch (error) {
+    throw new UsageError(`--${option} cannot be written: ${String((error as NodeJS.ErrnoException).code)}`)
+  }
+}
+
+const PARTS: readonly [number, number] = [2, 9]
+
+const split = async (values: Values, io: Io): Promise<ExitCode> => {
+  const algorithm = symmetricOf(values)
+  const parts = numberOf(values, 'parts', PARTS)
+  const kid = text(values, 'kid') ?? 'key'
+  const out = need(values, 'out')
+  for (let i = 1; i <= parts; i++) requireNew(`${out}-${i}`, 'out')
+  const material = await readSecret('key', 'TEST key (hex)', values, io)
+  const { components, checkValue } = await splitKey({ kid, algorithm, material, parts })
+  const files = components.map((_, i) => `${out}-${i + 1}`)
+  try {
+    for (const [i, { component }] of components.entries()) writeNew(files[i] ?? '', `${toHex(component)}\n`)
+  } finally {
+    wipe(...components.map(({ component }) => component))
+  }
+  const rows = components.map((one, i) => [files[i] ?? '', one.checkValue.value, one.checkValue.method])
+  const result = { components: rows.map(([file, kcv]) => ({ file, kcv })), checkValue }
+  const all = [...rows, [kid, checkValue.value, checkValue.method]]
+  show(values, io, result, tableOf(['file', 'KCV', 'method'], all, io))
+  return 0
+}
+
+const combine = async (values: Values, io: Io): Promise<ExitCode> => {
+  const algorithm = symmetricOf(values)
+  const parts = numberOf(values, 'parts', PARTS)
+  const kid = text(values, 'kid') ?? 'key'
+  const out = need(values, 'out')
+  const kcv = need(values, 'kcv')
+  const parity = values['parity'] === undefined ? 'report' : oneOf(values, 'parity', ['report', 'adjust'])
+  const usage = useOf(values)
+  requireNew(out, 'out')
+  const entered: { component: string; kcv: string }[] = []
+  for await (const entry of enteredParts({ algorithm, parts, kid }, values, io))
+    entered.push({ component: String(entry.component), kcv: String(entry.kcv) })
+  const key = await combineComponents({ kid, algorithm, components: entered, kcv, parity })
+  try {
+    writeNew(out, `${JSON.stringify([{ kid, ...usage, algorithm, material: toHex(key.material) }])}\n`)
+  } finally {
+    wipe(key.material)
+  }
+  const { checkValue, parity: was } = key
+  const words = `${kid}: ${algorithm}, KCV ${checkValue.value}, parity ${was}`
+  show(values, io, { kid, algorithm, checkValue, parity: was }, words)
+  return 0
+}
+
+interface Wanted {
+  readonly kid: string
+  readonly algorithm: ReturnType<typeof symmetricOf>
+  readonly parts: number
+}
+
+/** How often an officer at a terminal may enter a component that does not have its check value. */
+const ENTRIES = 3
+
+/** Officers, one after the other: name, component and check value, without echo. Between them the terminal shows nothing either. */
+async function* enteredParts(wanted: Wanted, values: Values, io: Io): AsyncGenerator<CeremonyEntry> {
+  const unhush = io.hush?.() ?? (() => {})
+  try {
+    for (let i = 1; i <= wanted.parts; i++) yield await enteredPart(wanted, i, values, io)
+  } finally {
+    unhush()
+  }
+}
+
+async function enteredPart(wanted: Wanted, i: number, values: Values, io: Io): Promise<CeremonyEntry> {
+  const ask = (what: string): Promise<string> =>
+    readSecret(`component-${i}-${what}`, `officer ${i}: ${what}`, values, io)
+  const officer = (await ask('name')).trim()
+  for (let entry = 1; ; entry++) {
+    const component = (await ask('component')).replaceAll(/\s/g, '')
+    const kcv = (await ask('kcv')).replaceAll(/\s/g, '')
+    try {
+      await requireEntered(wanted, i, component, kcv)
+      if (isTyped(`component-${i}-component`, values)) io.err(`officer ${i}: taken`)
+      return { officer, component, kcv }
+    } catch (error) {
+      // What was typed wrong is typed again; what comes from a file would be the same.
+      const again = isTyped(`component-${i}-component`, values) && isTyped(`component-${i}-kcv`, values)
+      if (!isIssuerPinError(error) || !again || entry === ENTRIES) throw error
+      io.err(`${error.message}: enter it again`)
+    }
+  }
+}
+
+async function requireEntered(
+  { kid, algorithm }: Wanted,
+  i: number,
+  component: string,
+  kcv: string,
+): Promise<void> {
+  const name = `${kid}, component ${i}`
+  const part = readMaterial(name, component, algorithm)
+  try {
+    await requireComponent(name, algorithm, part, kcv, [])
+  } finally {
+    wipe(part)
+  }
+}
+
+const COMPONENTS: OptionTable = secretOptions(
+  ...Array.from({ length: PARTS[1] }, (_, i) =>
+    ['name', 'component', 'kcv'].map(what => `component-${i + 1}-${what}`),
+  ).flat(),
+)
+
+type Import = (values: Values, file: string | undefined, io: Io, opening: Opening) => Promise<ExitCode>
+
+/** The ways in, by the word after `--from`. */
+const WAYS: Readonly<Record<string, Import>> = {
+  components: ceremony,
+  block: async (values, file, io, opening) => {
+    const block = (await readInput(file, io)).trim()
+    // The block says which algorithm its key is for.
+    const { algorithm: _, mode, ...wanted } = newKey({ ...values, algorithm: 'aes-128' })
+    const kcv = text(values, 'kcv')
+    return withBackend(values, io, opening, async backend =>
+      withStore(values, io, opening, async store => {
+        const key = await kbpkOf(backend, need(values, 'kbpk'))
+        const more = { ...(mode !== undefined && { mode }), ...(kcv !== undefined && { kcv }) }
+        const { key: made, warnings } = await importKeyBlock({ store, key, block, ...wanted, ...more })
+        for (const warning of warnings) io.err(`warning: ${warning}`)
+        show(values, io, { ...shownKey(made), warnings }, inWords(made))
+        return 0
+      }),
+    )
+  },
+  wrapped: async (values, file, io, opening) => {
+    const wanted = newKey(values)
+    const kcv = need(values, 'kcv')
+    const wrapping = oneOf(values, 'wrapping', ['rfc3394', 'rfc5649'])
+    const under = need(values, 'under')
+    const wrapped = hexOf((await readInput(file, io)).trim(), 'the wrapped key')
+    return withStore(values, io, opening, async store => {
+      const made = await store.unwrapKey({ ...wanted, wrapped, wrapping, under, kcv })
+      show(values, io, shownKey(made), inWords(made))
+      return 0
+    })
+  },
+  clear: async (values, _file, io, opening) => {
+    const wanted = newKey(values)
+    const kcv = need(values, 'kcv')
+    const material = await readSecret('key', 'clear key (hex)', values, io)
+    return withStore(values, io, opening, async store => {
+      const made = await store.importKey({ ...wanted, material, kcv })
+      show(values, io, shownKey(made), inWords(made))
+      return 0
+    })
+  },
+}
+
+/** A ceremony: what it is recorded under is looked for first, and a key whose record cannot be made does not stay. */
+async function ceremony(
+  values: Values,
+  _file: string | undefined,
+  io: Io,
+  opening: Opening,
+): Promise<ExitCode> {
+  const wanted = { ...newKey(values), algorithm: symmetricOf(values) }
+  const parts = numberOf(values, 'parts', PARTS)
+  const kcv = need(values, 'kcv')
+  const path = text(values, 'record')
+  if (path !== undefined) requireNew(path, 'record')
+  const recordKey = path === undefined ? undefined : need(values, 'record-key')
+  return withStore(values, io, opening, async (store, options) => {
+    await using backend = recordKey === undefined ? undefined : await opening.backend(options)
+    const signer =
+      recordKey === undefined ? undefined : await backend?.bind({ kid: recordKey, usage: 'jwt-signing' })
+    const entries = enteredParts({ kid: wanted.kid, algorithm: wanted.algorithm, parts }, values, io)
+    const { key, record } = await keyCeremony({ store, ...wanted, entries, kcv })
+    const sealed = await recorded(store, key, record, { signer, path })
+    const where =
+      record.combined === 'in-token'
+        ? 'combined inside the token'
+        : 'combined in this process, in memory that was wiped: the token does not combine components'
+    show(values, io, { ...shownKey(key), record, sealed }, `${inWords(key)}\n${where}`)
+    return 0
+  })
+}
+
+async function recorded(
+  store: KeyStore,
+  { kid, id }: StoredTokenKey,
+  record: CeremonyRecord,
+  { signer, path }: { readonly signer: Key | undefined; readonly path: string | undefined },
+): Promise<string | undefined> {
+  if (signer === undefined || path === undefined) return undefined
+  try {
+    const sealed = await sealCeremonyRecord({ record, key: signer })
+    writeNew(path, `${sealed}\n`, 'record')
+    return sealed
+  } catch (error) {
+    await store.deleteKey({ kid, ...(id !== '' && { id }) })
+    throw error
+  }
+}
+
+function kbpkOf(
+  backend: {
+    bind: (spec: { kid: string; usage: 'key-block-protection'; hostDecipher: true }) => Promise<Key>
+  },
+  kid: string,
+): Promise<Key> {
+  return backend.bind({ kid, usage: 'key-block-protection', hostDecipher: true })
+}
+
+const readBlock = async (values: Values, file: string | undefined, io: Io): Promise<ExitCode> => {
+  const header = readKeyBlockHeader((await readInput(file, io)).trim())
+  const words = `${tableOf(['field', 'value'], headerRows(header), io)}\nnot authenticated: read without a key`
+  show(values, io, header, words)
+  return 0
+}
+
+const openBlock: Import = (values, file, io, opening) =>
+  withBackend(values, io, opening, async backend => {
+    const key = await kbpkOf(backend, need(values, 'kbpk'))
+    const block = (await readInput(file, io)).trim()
+    const opened = await openKeyBlock({ key, block, ...useOf(values) })
+    // The key itself is not for a screen.
+    wipe(opened.material)
+    const { algorithm, usage, mode, checkValue, parity, header, warnings } = opened
+    for (const warning of warnings) io.err(`warning: ${warning}`)
+    const rows = [
+      ...headerRows(header),
+      ['key', `${algorithm}, KCV ${checkValue.value} (${checkValue.method}), parity ${parity}`],
+    ]
+    const result = { algorithm, usage, mode, checkValue, parity, header, warnings }
+    show(values, io, result, tableOf(['field', 'value'], rows, io))
+    return 0
+  })
+
+const sealBlock: Import = (values, _file, io, opening) =>
+  withBackend(values, io, opening, async backend => {
+    const key = await kbpkOf(backend, need(values, 'kbpk'))
+    const [validFrom, validTo] = [dateOf(values, 'valid-from'), dateOf(values, 'valid-to')]
+    const { usage, mode } = useOf(values)
+    if (mode === undefined) throw new UsageError('--mode is missing')
+    const keyVersion = text(values, 'key-version')
+    const sealed = await sealKeyBlock({
+      key,
+      version: oneOf(values, 'version', ['B', 'D']),
+      algorithm: symmetricOf(values),
+      usage,
+      mode,
+      exportability: oneOf(values, 'exportability', ['E', 'N', 'S']),
+      material: await readSecret('key', 'clear key (hex)', values, io),
+      ...(keyVersion !== undefined && { keyVersion }),
+      ...(validFrom !== undefined && { validFrom }),
+      ...(validTo !== undefined && { validTo }),
+    })
+    const { value, method } = sealed.checkValue
+    show(values, io, sealed, `${sealed.block}\nKCV ${value} (${method})`)
+    return 0
+  })
+
+const translateBlock: Import = (values, file, io, opening) =>
+  withBackend(values, io, opening, async backend => {
+    const [from, to] = [
+      await kbpkOf(backend, need(values, 'from')),
+      await kbpkOf(backend, need(values, 'to')),
+    ]
+    const version = oneOf(values, 'version', ['B', 'D'])
+    const { usage } = useOf(values)
+    const block = (await readInput(file, io)).trim()
+    const moved = await translateKeyBlock({ from, to, block, usage, version })
+    show(values, io, moved, moved.block)
+    return 0
+  })
+
+/** The verbs of `key` by which keys come in, and those of components and key blocks. */
+export function bringInVerbs(opening: Opening): Readonly<Record<string, Verb>> {
+  const own = secretOptions('key')
+  const verb = (options: OptionTable, run: Import, input = true): Verb => ({
+    options,
+    input,
+    run: (values, file, io) => run(values, file, io, opening),
+  })
+  return {
+    'components split': verb(
+      { ...optionsOf('kid', 'algorithm', 'parts', 'out', 'json'), ...own },
+      (values, _file, io) => split(values, io),
+      false,
+    ),
+    'components combine': verb(
+      {
+        ...optionsOf('kid', 'algorithm', 'usage', 'mode', 'parts', 'kcv', 'parity', 'out', 'json'),
+        ...COMPONENTS,
+      },
+      (values, _file, io) => combine(values, io),
+      false,
+    ),
+    import: verb(
+      {
+        ...TOKEN_OPTIONS,
+        ...NEW_KEY,
+        ...own,
+        ...COMPONENTS,
+        ...optionsOf(
+          'from',
+          'kcv',
+          'parts',
+          'kbpk',
+          'under',
+          'wrapping',
+          'record',
+          'record-key',
+          'import-clear-keys',
+        ),
+      },
+      (values, file, io, at) => {
+        const way = WAYS[oneOf(values, 'from', Object.keys(WAYS))]
+        if (way === undefined) throw new UsageError('--from is missing')
+        return way(values, file, io, at)
+      },
+    ),
+    'block read': verb(optionsOf('json'), readBlock),
+    'block open': verb({ ...SOURCE_OPTIONS, ...optionsOf('kbpk', 'usage', 'mode') }, openBlock),
+    'block seal': verb(
+      {
+        ...SOURCE_OPTIONS,
+        ...own,
+        ...optionsOf(
+          'kbpk',
+          'version',
+          'algorithm',
+          'usage',
+          'mode',
+          'exportability',
+          'key-version',
+          'valid-from',
+          'valid-to',
+        ),
+      },
+      sealBlock,
+      false,
+    ),
+    'block translate': verb(
+      { ...SOURCE_OPTIONS, ...optionsOf('from', 'to', 'usage', 'version') },
+      translateBlock,
+    ),
+  }
+}

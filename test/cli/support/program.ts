@@ -1,0 +1,119 @@
+/** The program on a fake token and on a file of test keys; what it says is kept. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll } from 'vitest'
+import { openPkcs11 } from '../../../src/backend/pkcs11/backend.js'
+import { openGroup } from '../../../src/backend/pkcs11/group.js'
+import { openKeyStoreOver } from '../../../src/backend/pkcs11/key-store.js'
+import { jweCommand, macCommand, pinCommand, prwCommand } from '../../../src/cli/compute.js'
+import { doctorCommand } from '../../../src/cli/doctor.js'
+import { inspectCommand } from '../../../src/cli/inspect.js'
+import { keyCommand } from '../../../src/cli/key.js'
+import { COMMANDS, main } from '../../../src/cli/main.js'
+import { onboardCommand } from '../../../src/cli/onboard.js'
+import type { Opening } from '../../../src/cli/open.js'
+import { tokenCommand } from '../../../src/cli/token.js'
+import type { Pkcs11Options } from '../../../src/pkcs11.js'
+import { FakeToken } from '../../pkcs11/fake-token.js'
+import { keptIo } from './io.js'
+
+export const PAN = '4929123456789012'
+export const PIN = '471193'
+export const PEK = '0123456789ABCDEFFEDCBA9876543210'
+export const AES = 'C1A5D20E7F936B4488D1F03C5E2A9B76'
+export const KBPK = '88E1AB2A2E3DD38C1FA039A536500CC8A87AB9D62DC92C01058FA79F44657DE6'
+export const MAC_KEY = '7CA110454A1A6E570131D9619DC1376E'
+export const JWE = {
+  kty: 'EC',
+  crv: 'P-256',
+  x: 'weNJy2HscCSM6AEDTDg04biOvhFhyyWvOHQfeF_PxMQ',
+  y: 'e8lnCO-AlStT-NJVX-crhB7QRYhiix03illJOVAOyck',
+  d: 'VEmDZpDXXK8p8N0Cndsxs924q6nS1RXFASRl6BfUqdw',
+} as const
+export const SECRETS = [PAN, PIN, PEK, AES, KBPK, MAC_KEY, JWE.d, 'token-pin-1']
+
+let folder: string
+export let keys: string
+let count = 0
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'cli-'))
+  keys = file([
+    { kid: 'PEK', usage: 'pin-encryption', algorithm: 'tdea-2key', material: PEK },
+    {
+      kid: 'PEK2',
+      usage: 'pin-encryption',
+      algorithm: 'tdea-2key',
+      material: 'FEDCBA98765432100123456789ABCDEF',
+    },
+    { kid: 'MAC', usage: 'retail-mac', algorithm: 'tdea-2key', material: MAC_KEY },
+    { kid: 'KBPK', usage: 'key-block-protection', algorithm: 'aes-256', material: KBPK },
+    { kid: 'KBPK2', usage: 'key-block-protection', algorithm: 'aes-128', material: AES },
+    { kid: 'JWE', usage: 'jwe-key-agreement', algorithm: 'ec-p256', material: JWE },
+  ])
+})
+afterAll(() => rmSync(folder, { recursive: true }))
+
+export function file(content: string | object): string {
+  const path = join(folder, `f${count++}`)
+  writeFileSync(path, typeof content === 'string' ? content : JSON.stringify(content), { mode: 0o600 })
+  return path
+}
+export const fresh = (): string => join(folder, `new${count++}`)
+
+export const env = {
+  PAN,
+  PAN2: PAN,
+  PIN,
+  PEK,
+  AES,
+  TP: '1234',
+  N1: 'Adams',
+  N2: 'Brown',
+  EMPTY: '',
+}
+export const withSecrets = ['--pan-env', 'PAN', '--card-pin-env', 'PIN']
+
+/** What tokens were opened with. */
+export const asked: Pkcs11Options[] = []
+
+/** All commands, on a fake token, or on that of `others` whose path a command line names. */
+function commandsOn(fake: FakeToken, others: readonly FakeToken[]) {
+  const tokenAt = (path: string): FakeToken => others.find(one => one.path === path) ?? fake
+  const opening: Opening = {
+    backend: options => {
+      asked.push(options)
+      const { path, load } = tokenAt(options.module)
+      return openPkcs11({ ...options, module: path, token: 'fake', executor: 'inline' }, load)
+    },
+    group: options => openGroup(options, path => tokenAt(path).load),
+    store: options => {
+      const { path, load } = tokenAt(options.module)
+      return openKeyStoreOver({ ...options, module: path, token: 'fake' }, load)
+    },
+  }
+  const made = [
+    doctorCommand(opening),
+    onboardCommand(opening),
+    inspectCommand(opening),
+    keyCommand(opening),
+    tokenCommand(opening),
+    pinCommand(opening),
+    macCommand(opening),
+    prwCommand(opening),
+    jweCommand(opening),
+  ]
+  return COMMANDS.map(command => made.find(({ name }) => name === command.name) ?? command)
+}
+
+export async function run(
+  args: readonly string[],
+  more: Parameters<typeof keptIo>[0] = {},
+  fake = new FakeToken(),
+  others: readonly FakeToken[] = [],
+) {
+  const io = keptIo({ ...more, env: { ...(more?.env ?? env) } })
+  const code = await main(args, io, commandsOn(fake, others))
+  return { code, out: io.output.join('\n'), err: io.errors.join('\n') }
+}
+export const TOKEN = ['--module', '/lib/fake.so', '--token', 'fake', '--pin-env', 'TP']
