@@ -153,9 +153,20 @@ export {
   ChangeCounter,
   type IssuedCounter,
 } from './seccos/counter/counter.js'
-export type { AcceptRequest, ChangeCounterOptions, PccRule, PccWrap } from './seccos/counter/state.js'
+export type {
+  AcceptRequest,
+  ChangeCounterOptions,
+  PccRule,
+  PccWrap,
+} from './seccos/counter/state.js'
 export { requestFingerprint } from './seccos/counter/state.js'
-export type { ChangeCounterStore, KeyPage, StoredRecord, WriteOptions } from './seccos/counter/store.js'
+export type {
+  ChangeCounterStore,
+  ClaimRecord,
+  KeyPage,
+  StoredRecord,
+  WriteOptions,
+} from './seccos/counter/store.js'
 export { memoryStore } from './seccos/counter/store.js'
 export {
   type CountedTry,

@@ -83,7 +83,7 @@ export const DEFAULTS = {
       value: 30_000,
       unit: 'ms',
       option: 'issuerEndpoints: timeoutMs',
-      what: 'A request is answered with 500 if it is not done; a PIN that is being stored is stored.',
+      what: 'A request is answered with 500 if it is not done; a write that a database begins after that is not done either.',
     },
     bodyTimeoutMs: {
       value: 10_000,
@@ -101,6 +101,11 @@ export const DEFAULTS = {
       value: 32,
       unit: 'count',
       what: 'Set PINs of one card that wait for each other; one more is refused.',
+    },
+    againWithinMs: {
+      value: 2000,
+      unit: 'ms',
+      what: 'A Set PIN that another replica’s overtook begins again, if it began no longer ago.',
     },
     tidyEveryMs: {
       value: 3_600_000,

@@ -1,6 +1,7 @@
 /** The stores of an issuer in this process's memory: what the contract means, without a database. */
 import { type CallOptions, requireSignal, throwIfAborted } from '../base/arguments.js'
 import { toHex } from '../base/bytes.js'
+import { systemClock } from '../base/deadline.js'
 import { isIssuerPinError } from '../base/errors.js'
 import type {
   BlockAcceptance,
@@ -14,16 +15,18 @@ import type {
   StoredPrw,
 } from '../d1/endpoints/interfaces.js'
 import { supersedeCard } from '../seccos/counter/counter.js'
-import { type ChangeCounterStore, MemoryStore } from '../seccos/counter/store.js'
+import { type ChangeCounterStore, type ClaimRecord, MemoryStore } from '../seccos/counter/store.js'
 import type { BulkResult, CardPinStore, CardStore, IssuerStore, ListedBlock } from './issuer-store.js'
 import {
   cardChanged,
+  claimEnded,
   inBatches,
   noSuchCard,
   readAsFound,
   readBlockPage,
   readBlockRequest,
   readCard,
+  readClaim,
   readDigest,
   readForgetRequests,
   readPage,
@@ -34,6 +37,7 @@ import {
   requireIssuerId,
   requireState,
   storeClosed,
+  tooLate,
 } from './records.js'
 
 /**
@@ -86,7 +90,11 @@ class MemoryIssuerStore implements IssuerStore {
     find: async (card: CardRef, options?: CallOptions) => {
       const found = this.#cards.get(this.#keyToRead(card, options))
       return (
-        found && { ...readCard(found), ...(found.revision !== undefined && { revision: found.revision }) }
+        found && {
+          ...readCard(found),
+          ...(found.revision !== undefined && { revision: found.revision }),
+          foundAt: systemClock.now(),
+        }
       )
     },
     put: async (card: CardRef, record: Card) => {
@@ -172,11 +180,12 @@ class MemoryIssuerStore implements IssuerStore {
     ): Promise<BlockAcceptance> => {
       const block = readPinBlock(pin)
       const { digest, jweKid, acceptedAt } = readBlockRequest(request)
-      const key = this.#keyOfCard(card)
+      const key = this.#keyOfCard(card, null)
       const name = toHex(digest)
       const known = this.#requests.get(name)
       const now = this.#pins.get(key)
-      if (known !== undefined) {
+      if (known === undefined) this.#keyOfCard(card)
+      else {
         return known.card === key
           ? { outcome: 'replayed', current: now?.request === name }
           : { outcome: 'misdirected' }
@@ -201,9 +210,13 @@ class MemoryIssuerStore implements IssuerStore {
       }
       return forgotten
     },
-    storePrw: async (card: CardAsFound, given: StoredPrw) => {
+    storePrw: async (card: CardAsFound, given: StoredPrw, ends?: ClaimRecord) => {
       const prw = readPrw(given)
+      const claim = readClaim(ends)
       const key = this.#keyOfCard(card, markOfBlock)
+      if (claim !== undefined && !MemoryStore.spend(this.#recordsOf(readRef(card).issuerId), claim)) {
+        throw claimEnded()
+      }
       const found = this.#cards.get(key)
       const known = this.#pins.get(key)
       if (known !== undefined && known.sequence > prw.sequence) return
@@ -274,13 +287,15 @@ class MemoryIssuerStore implements IssuerStore {
     return this.#key(card)
   }
 
-  /** `part`: what of the revision must be the same. */
-  #keyOfCard(card: CardAsFound, part = (revision?: string) => revision): string {
-    const { revision } = readAsFound(card)
+  /** `part`: what of the revision must be the same; null: the card need only be there. */
+  #keyOfCard(card: CardAsFound, part: ((revision?: string) => string | undefined) | null = whole): string {
+    const { revision, notAfter = Number.POSITIVE_INFINITY } = readAsFound(card)
     const key = this.#key(card)
     const found = this.#cards.get(key)
     if (found === undefined) throw noSuchCard()
+    if (part === null) return key
     if (revision !== undefined && part(revision) !== part(found.revision)) throw cardChanged()
+    if (systemClock.now() >= notAfter) throw tooLate()
     return key
   }
 
@@ -303,6 +318,8 @@ class MemoryIssuerStore implements IssuerStore {
     })
   }
 }
+
+const whole = (revision?: string): string | undefined => revision
 
 /** The revision without the mark of a PRW behind it: of two PRWs the sequence says which is newer. */
 function markOfBlock(revision = ''): string | undefined {

@@ -6,7 +6,7 @@
 
 import { readOptions, readOwn, requireKid, throwIfAborted } from '../base/arguments.js'
 import { snapshot } from '../base/bytes.js'
-import { ArgumentError, BackendError } from '../base/errors.js'
+import { ArgumentError, BackendError, ChangeCounterError } from '../base/errors.js'
 import { INTDATAG, ISSUER_ID, PCC, PIN_BLOCK_TYPES, type PinBlockType, PRW_DATA_SET } from '../d1/contract.js'
 import type {
   BlockRequest,
@@ -22,11 +22,15 @@ import type {
 import { BLOCK_LENGTHS } from '../pin/formats/formats.js'
 import { requirePan } from '../primitives/pan.js'
 import { requireCardId } from '../seccos/counter/state.js'
+import type { ClaimRecord } from '../seccos/counter/store.js'
 import type { Provenance } from '../seccos/profile/profile.js'
 import type { BlockPage, Replacement, ResealPage } from './issuer-store.js'
 
 const PRINTABLE = /^[\x20-\x7e]{1,512}$/
 const MARK = /^[\x20-\x7e]{1,64}$/
+const CLAIM_KEY = /^[\x20-\x7e]{1,80}$/
+/** The whole of an entry: a part of one would match where it should not. */
+const CLAIM_TEXT = /^\{"tag":"[0-9a-f]{64}",[\x20-\x7e]{1,1024}\}$/
 const MAX_PAGE = 8192
 const DIGEST_BYTES = 32
 
@@ -101,6 +105,7 @@ export function readCard(record: Card): Card {
     'setPinTypes',
     'seccos',
     'revision',
+    'foundAt',
   ])
   requireState(state)
   requirePan(pan)
@@ -297,13 +302,32 @@ export function cardChanged(): BackendError {
   return new BackendError('ERR_BACKEND_BUSY', 'the card changed meanwhile', { retryable: true })
 }
 
-/** The identifiers of a card, with its revision where one is given. `ERR_ARGUMENT`. */
+/** The error that a write is refused with where it comes after its time: `ERR_BACKEND_BUSY`, retryable. */
+export function tooLate(): BackendError {
+  return new BackendError('ERR_BACKEND_BUSY', 'the write came when its time was over', { retryable: true })
+}
+
+/** The error that a PRW is refused with where its claim has ended: `ERR_CHANGE_COUNTER`. */
+export function claimEnded(): ChangeCounterError {
+  return new ChangeCounterError('expired')
+}
+
+/** The identifiers of a card, with its revision and an end where they are given. `ERR_ARGUMENT`. */
 export function readAsFound(card: CardAsFound): CardAsFound {
   const ref = readRef(card)
-  const { revision } = readOwn(card, 'the store', ['revision'])
-  if (revision === undefined) return ref
-  requireText(revision, MARK, 'revision must be 1 to 64 printable characters')
-  return { ...ref, revision }
+  const { revision, notAfter } = readOwn(card, 'the store', ['revision', 'notAfter'])
+  if (revision !== undefined) requireText(revision, MARK, 'revision must be 1 to 64 printable characters')
+  if (notAfter !== undefined) requireTime(notAfter, 'notAfter')
+  return { ...ref, ...(revision !== undefined && { revision }), ...(notAfter !== undefined && { notAfter }) }
+}
+
+/** A copy of a claim's texts; `ERR_ARGUMENT`. */
+export function readClaim(claim: ClaimRecord | undefined): ClaimRecord | undefined {
+  if (claim === undefined) return undefined
+  const { key, claimed, spent } = readOwn(claim, 'storePrw', ['key', 'claimed', 'spent'])
+  requireText(key, CLAIM_KEY, 'the key of a claim must be 1 to 80 printable characters')
+  for (const text of [claimed, spent]) requireText(text, CLAIM_TEXT, 'a claim must be the JSON of its entry')
+  return { key, claimed, spent }
 }
 
 /** A page; `ERR_ARGUMENT`. */

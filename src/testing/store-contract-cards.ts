@@ -253,9 +253,10 @@ export function prwOf(sequence: number, mark: number = sequence): StoredPrw {
 /** Asserts a card as it was put, PAN and field bytes included. */
 export function assertCard(actual: Card | undefined, expected: Card, what: string): void {
   assert.ok(actual !== undefined, `${what}: the card is gone`)
-  const { pan, revision, ...rest } = actual
+  const { pan, revision, foundAt, ...rest } = actual
   assert.ok(typeof revision === 'string', `${what}: no revision`)
-  const { pan: expectedPan, ...expectedRest } = expected
+  assert.ok(Number.isSafeInteger(foundAt), `${what}: no time at which it was found`)
+  const { pan: expectedPan, foundAt: _, ...expectedRest } = expected
   assert.ok(pan.reveal() === expectedPan.reveal(), `${what}: another PAN`)
   assert.deepEqual(rest, expectedRest, what)
   for (const value of Object.values(rest.seccos?.fields ?? {})) {

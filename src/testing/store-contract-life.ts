@@ -4,10 +4,13 @@
  */
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
+import { systemClock } from '../base/deadline.js'
 import { ChangeCounterError, isIssuerPinError } from '../base/errors.js'
 import type { CardAsFound } from '../d1/endpoints/interfaces.js'
 import { Pan } from '../primitives/pan.js'
-import { ChangeCounter } from '../seccos/counter/counter.js'
+import { type Acceptance, ChangeCounter } from '../seccos/counter/counter.js'
+import type { AcceptRequest } from '../seccos/counter/state.js'
+import type { ClaimRecord } from '../seccos/counter/store.js'
 import { TryCounter } from '../seccos/counter/tries.js'
 import type { BulkResult, IssuerStore } from '../stores/issuer-store.js'
 import {
@@ -28,7 +31,10 @@ import {
 
 const ROUNDS = 8
 
-function counterOn(store: IssuerStore, { issuerId } = CARD): ChangeCounter {
+/** As an entry of a record begins and ends. */
+const TEXT_OF_A_CLAIM = JSON.stringify({ tag: '0'.repeat(64), pcc: 1 })
+
+function counterOn(store: IssuerStore, { issuerId } = CARD, now?: () => number): ChangeCounter {
   return new ChangeCounter({
     store: store.counters(issuerId),
     backend: { randomBytes: async length => Uint8Array.from(randomBytes(length)) },
@@ -36,6 +42,7 @@ function counterOn(store: IssuerStore, { issuerId } = CARD): ChangeCounter {
     rule: 'increment-on-accept',
     wrap: 'refuse',
     ttlSeconds: 300,
+    ...(now !== undefined && { now }),
   })
 }
 
@@ -455,6 +462,153 @@ export const ROTATION_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
     request--
     assert.equal((await accept(other, before)).outcome, 'replayed')
     assert.deepEqual(await asFound(one), before)
+  },
+
+  'a request that two replicas bring at once is a repeated one, before the card is one that changed': async ({
+    one,
+    other,
+  }) => {
+    await one.cards.put(CARD, PLAIN)
+    await one.cards.put(OTHER_ISSUER, PLAIN)
+    for (let round = 1; round <= ROUNDS; round++) {
+      // Both found the card before either of them wrote.
+      const found = await asFound(one)
+      const answers = await Promise.all(
+        [one, other].map(store => store.pins.acceptBlock(found, blockOf(round), requestOf(round))),
+      )
+      assert.deepEqual(answers.map(({ outcome }) => outcome).sort(), ['replayed', 'stored'])
+      const late = await other.pins.acceptBlock(found, blockOf(round), requestOf(round))
+      assert.deepEqual(late, { outcome: 'replayed', current: true })
+      const { revision = '' } = found
+      const misdirected = await one.pins.acceptBlock(
+        { ...OTHER_ISSUER, revision },
+        blockOf(9),
+        requestOf(round),
+      )
+      assert.deepEqual(misdirected, { outcome: 'misdirected' })
+      assertBlock(await one.pins.readBlock(CARD), blockOf(round))
+    }
+    const nobody = { ...CARD, cardId: 'nobody' }
+    await assertRefused(
+      () => one.pins.acceptBlock(nobody, blockOf(1), requestOf(1)),
+      'ERR_BACKEND_FAILED',
+      'no such card, although the request is known',
+    )
+  },
+
+  'what comes when its time is over is not written, by the clock of whoever writes': async ({
+    one,
+    other,
+  }) => {
+    await one.cards.put(CARD, PLAIN)
+    const { foundAt = Number.NaN } = (await one.cards.find(CARD)) ?? assert.fail('the card is gone')
+    const found = await asFound(one)
+    for (const late of [
+      { ...found, notAfter: foundAt },
+      { ...CARD, notAfter: foundAt - 1000 },
+    ]) {
+      const writes: Readonly<Record<string, () => Promise<unknown>>> = {
+        acceptBlock: () => other.pins.acceptBlock(late, blockOf(1), requestOf(1)),
+        storeBlock: () => other.pins.storeBlock(late, blockOf(1)),
+        storePrw: () => other.pins.storePrw(late, prwOf(1)),
+      }
+      for (const [name, write] of Object.entries(writes)) await assertRefused(write, 'ERR_BACKEND_BUSY', name)
+    }
+    assert.equal(await one.pins.readBlock(CARD), undefined)
+    assert.equal(await one.pins.readPrw(CARD), undefined)
+    assert.deepEqual(await asFound(one), found)
+    const inTime = { ...found, notAfter: foundAt + 3_600_000 }
+    await other.pins.storePrw(inTime, prwOf(1))
+    assert.deepEqual(await one.pins.readPrw(CARD), prwOf(1))
+    // A request that was stored in time may be repeated later: nothing is written for the card.
+    const next = { ...(await asFound(one)), notAfter: foundAt + 3_600_000 }
+    await one.pins.acceptBlock(next, blockOf(2), requestOf(2))
+    const repeated = await other.pins.acceptBlock({ ...CARD, notAfter: foundAt }, blockOf(2), requestOf(2))
+    assert.deepEqual(repeated, { outcome: 'replayed', current: true })
+    const wrong = { ...CARD, notAfter: 0.5 }
+    await assertRefused(() => one.pins.storeBlock(wrong, blockOf(1)), 'ERR_ARGUMENT', 'half a millisecond')
+  },
+
+  'a PRW ends its claim in the write that stores it, and is stored for no claim that has ended': async ({
+    one,
+    other,
+  }) => {
+    await one.cards.put(CARD, PLAIN)
+    const { cardId } = CARD
+    const key = `card/${cardId}`
+    const record = async (): Promise<string> => (await one.counters(CARD.issuerId).read(key))?.value ?? 'none'
+    const ends: Readonly<Record<string, (counter: ChangeCounter) => Promise<unknown>>> = {
+      'nothing ends it': async () => undefined,
+      'another channel ends it': counter => counter.supersede({ cardId }),
+      'another request ends it': async counter => {
+        const issued = await counter.issue({ cardId })
+        const request = { cardId, ...issued, fingerprint: new Uint8Array(32).fill(9) }
+        await counter.accept({ request, store: async () => {} })
+      },
+      'its time ends it': async () => {
+        const late = counterOn(other, CARD, () => systemClock.now() + 301_000)
+        await assert.rejects(late.check(current), { reason: 'expired' })
+      },
+    }
+    let current: AcceptRequest = { cardId, intdatag: '', pcc: '', fingerprint: new Uint8Array(32) }
+    let mark = 0
+    for (const [name, end] of Object.entries(ends)) {
+      mark++
+      const counter = counterOn(one)
+      current = { cardId, ...(await counter.issue({ cardId })), fingerprint: new Uint8Array(32).fill(mark) }
+      const before = await one.pins.readPrw(CARD)
+      let claimEnds: ClaimRecord | undefined
+      let [spentInTheWrite, refusal]: [boolean, unknown] = [false, undefined]
+      const accepted = counter.accept({
+        request: current,
+        store: async ({ sequence, claim }) => {
+          claimEnds = claim
+          const prw = prwOf(sequence, mark)
+          assert.ok((await record()).includes(claim.claimed), `${name}: no claim`)
+          await end(counterOn(other))
+          await one.pins.storePrw(CARD, prw, claim).catch(error => {
+            refusal = error
+            throw error
+          })
+          spentInTheWrite = (await record()).includes(claim.spent)
+          // What the counter says is already so for another replica.
+          assert.deepEqual(await counterOn(other).check(current), { replayed: true })
+          await other.pins.storePrw(CARD, prw, claim)
+        },
+      })
+      if (name === 'nothing ends it') {
+        assert.equal((await accepted).replayed, false)
+        assert.ok(spentInTheWrite, 'the claim is confirmed later than the PRW is stored')
+        assert.equal((await one.pins.readPrw(CARD))?.pcc, prwOf(0, mark).pcc)
+        continue
+      }
+      await assert.rejects(accepted)
+      assert.ok(isIssuerPinError(refusal) && refusal.code === 'ERR_CHANGE_COUNTER', `${name}: ${refusal}`)
+      assert.deepEqual(await other.pins.readPrw(CARD), before, name)
+      assert.ok(!(await record()).includes(claimEnds?.spent ?? ''), name)
+    }
+    // Where the card has changed, the claim is as it was: the same request may come again.
+    const counter = counterOn(one)
+    const request = { cardId, ...(await counter.issue({ cardId })), fingerprint: new Uint8Array(32) }
+    const stale = await asFound(one)
+    await one.cards.put(CARD, PLAIN)
+    const refused = counter.accept({
+      request,
+      store: ({ sequence, claim }) => other.pins.storePrw(stale, prwOf(sequence, 1), claim),
+    })
+    await assert.rejects(refused, { code: 'ERR_BACKEND_BUSY' })
+    const store = async ({ sequence, claim }: Acceptance) =>
+      other.pins.storePrw(CARD, prwOf(sequence, 1), claim)
+    assert.equal((await counter.accept({ request, store })).replayed, false)
+    // A counter that is kept elsewhere has no record here, and the store takes no notice.
+    await one.cards.put(OTHER_ISSUER, PLAIN)
+    const elsewhere = { key: 'card/elsewhere', claimed: TEXT_OF_A_CLAIM, spent: TEXT_OF_A_CLAIM }
+    await one.pins.storePrw(OTHER_ISSUER, prwOf(1), elsewhere)
+    assert.deepEqual(await other.pins.readPrw(OTHER_ISSUER), prwOf(1))
+    for (const wrong of [{ key: '' }, { claimed: '{' }, { spent: '"state":"spent"' }]) {
+      const call = () => one.pins.storePrw(CARD, prwOf(99), { ...elsewhere, ...wrong })
+      await assertRefused(call, 'ERR_ARGUMENT', 'what is no claim')
+    }
   },
 
   'a block that comes by another way ends what is open in the card’s counter': async ({ one, other }) => {

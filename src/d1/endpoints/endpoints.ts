@@ -132,7 +132,9 @@ async function handle(
     withDeadline({ clock, milliseconds, reason: 'timeout', parent: request.signal }, work)
   try {
     answer = await bounded(signal =>
-      service.gate.run(() => operate(service, { request, connection, signal, facts })),
+      service.gate.run(() =>
+        operate(service, { request, connection, signal, endsAt: started + milliseconds, facts }),
+      ),
     )
   } catch (error) {
     refusal = error instanceof Refusal ? error : new Refusal('service-failed', { cause: error })
@@ -166,17 +168,18 @@ interface Asked {
   readonly request: AskedRequest
   readonly connection: Connection | undefined
   readonly signal: AbortSignal
+  readonly endsAt: number
   readonly facts: Facts
 }
 
 async function operate(service: Service, asked: Asked): Promise<Answer> {
-  const { request, connection, signal, facts } = asked
+  const { request, connection, signal, endsAt, facts } = asked
   noteCorrelationId(request.headers.get('x-correlation-id'), facts)
   const matched = service.router.find(request)
   const { operation, issuerId } = matched
   facts.operation = operation
   if (matched.hasQuery) facts.queryIgnored = true
-  const call: Call = { service, request, connection, matched, signal, facts }
+  const call: Call = { service, request, connection, matched, signal, endsAt, facts }
   // The route is there only where the service is.
   if (operation === 'getToken') return getToken(call, service.tokens as TokenService)
   const speaksFor = await service.callers.recognise({ ...asked, operation, issuerId })

@@ -10,6 +10,7 @@
  */
 import type { CallOptions } from '../../base/arguments.js'
 import type { Pan } from '../../primitives/pan.js'
+import type { ClaimRecord } from '../../seccos/counter/store.js'
 import type { ProfileMark } from '../../seccos/profile/profile.js'
 import type { PinBlockType, PinOperation } from '../contract.js'
 
@@ -28,6 +29,11 @@ export interface CardRef {
 export interface CardAsFound extends CardRef {
   /** {@link Card.revision}; where absent, the card need only be there. */
   readonly revision?: string
+  /**
+   * When the answer to D1 goes out, by the clock that {@link Card.foundAt} is of: from then on nothing is written. Where
+   * absent, there is no end.
+   */
+  readonly notAfter?: number
 }
 
 /** Which card is wanted, and what for: a directory whose states depend on the operation can tell. */
@@ -62,6 +68,11 @@ export interface Card {
    * PIN that another one has stored since. It comes from the directory; where a card is put, it means nothing.
    */
   readonly revision?: string
+  /**
+   * When it was found, in milliseconds, by the clock of the database that writes: what hangs on its way there is late by
+   * that clock, whatever those of the replicas say. It comes from the directory, as the revision does.
+   */
+  readonly foundAt?: number
 }
 
 /** Finds cards. */
@@ -154,8 +165,11 @@ export interface PinStore {
    * refused and must leave no trace.
    */
   knowsRequest?(digest: Uint8Array, options: CallOptions): Promise<boolean>
-  /** Stores a PRW, unless one with a higher sequence is there (no error either). Resolved means durable. */
-  storePrw(card: CardAsFound, prw: StoredPrw): Promise<void>
+  /**
+   * Stores a PRW, unless one with a higher sequence is there (no error either). Resolved means durable. A store that keeps
+   * the change counter, too, ends `claim` in the same atomic write, and rejects where it has ended; see `ClaimRecord`.
+   */
+  storePrw(card: CardAsFound, prw: StoredPrw, claim?: ClaimRecord): Promise<void>
   /**
    * Forgets accepted requests, and says how many. Nothing depends on when it runs; the endpoints call it now and then.
    * Absent: the store has a way of its own.

@@ -14,7 +14,8 @@ import { createHash } from 'node:crypto'
 import type { Key } from '../../backend/key.js'
 import { type CallOptions, callWith } from '../../base/arguments.js'
 import { ownCopy, wipe } from '../../base/bytes.js'
-import { ArgumentError } from '../../base/errors.js'
+import { DEFAULTS } from '../../base/defaults.js'
+import { ArgumentError, isIssuerPinError } from '../../base/errors.js'
 import { type PinPolicy, requirePolicy } from '../../pin/pin-policy.js'
 import { type Pan, requirePan } from '../../primitives/pan.js'
 import type { KeyRole } from '../audit.js'
@@ -50,6 +51,8 @@ export interface Call {
   readonly matched: Matched
   /** Fires when the client is gone or the time is over. */
   readonly signal: AbortSignal
+  /** When that is, by the service's clock that never jumps. */
+  readonly endsAt: number
   readonly facts: Facts
 }
 
@@ -94,9 +97,14 @@ export function pinCall(
   return { ...call, operation, issuer, card: { issuerId, cardId }, options: callWith(signal) }
 }
 
+/** A card, and until when something may be written for it. */
+interface FoundCard extends Card {
+  readonly notAfter?: number
+}
+
 /** The card, where it is known and its state allows the operation. */
-async function findCard(call: PinCall): Promise<Card> {
-  const { issuer, card: ref, operation, facts, options } = call
+async function findCard(call: PinCall): Promise<FoundCard> {
+  const { service, issuer, card: ref, operation, facts, options, endsAt } = call
   const card = await supplied('directory-failed', async () => {
     const found = await issuer.cards.find({ ...ref, operation }, options)
     return found && checked(found)
@@ -105,7 +113,9 @@ async function findCard(call: PinCall): Promise<Card> {
   facts.cardKnown = !namesPan(ref.cardId, card.pan)
   const reason = CARD_STATES[card.state][operation]
   if (reason !== undefined) throw new Refusal(reason)
-  return card
+  if (card.foundAt === undefined) return card
+  // What is left of the time, on the clock of the database: no two clocks need agree.
+  return { ...card, notAfter: Math.floor(card.foundAt + Math.max(0, endsAt - service.clock.elapsed())) }
 }
 
 /** Whether a card is named by its PAN, against the contract: then its name is in no event. */
@@ -114,11 +124,12 @@ function namesPan(cardId: string, pan: Pan): boolean {
 }
 
 /** The directory's card, each member read once. A state that is misspelt must not be one that allows everything. */
-function checked({ state, pan, setPinTypes, seccos, revision }: Card): Card {
+function checked({ state, pan, setPinTypes, seccos, revision, foundAt }: Card): Card {
   requirePan(pan)
   if (!Object.hasOwn(CARD_STATES, state)) throw new TypeError('the card has a state that is not one')
+  if (foundAt !== undefined && !Number.isFinite(foundAt)) throw new TypeError('foundAt is no time')
   const more = { ...(seccos !== undefined && { seccos }), ...(revision !== undefined && { revision }) }
-  return { state, pan, setPinTypes, ...more }
+  return { state, pan, setPinTypes, ...more, ...(foundAt !== undefined && { foundAt }) }
 }
 
 /** getPIN: the stored block, under the key shared with D1, in a JWE to D1. */
@@ -156,7 +167,11 @@ export async function getPinChangeCounter(call: PinCall): Promise<Answer> {
   return { status: 200, body }
 }
 
-type Setter = (call: PinCall, card: Card, message: PinMessage) => Promise<void>
+type Setter = (call: PinCall, card: FoundCard, message: PinMessage) => Promise<void>
+
+/** How often a Set PIN begins again where another one of the card came first, and how long after it began. */
+const AGAIN = 2
+const AGAIN_WITHIN_MS = DEFAULTS.endpoints.againWithinMs.value
 
 const SETTERS: Readonly<Record<PinBlockType, Setter>> = { ISO0: setIso0, '3DES_SECCOS': setSeccos }
 
@@ -170,15 +185,39 @@ export async function setPin(call: PinCall): Promise<Answer> {
   const message = await judged(SET_PIN_FAULTS, async () => readPinMessage(bytes))
   const { type } = message
   facts.pinType = type
-  await service.setPins.run(`${ref.issuerId}/${ref.cardId}`, signal, async () => {
-    const card = await findCard(call)
-    if (!card.setPinTypes.includes(type)) throw new Refusal('pin-type')
-    await SETTERS[type](call, card, message)
-  })
+  await service.setPins.run(`${ref.issuerId}/${ref.cardId}`, signal, () => setOnCard(call, message))
   return { status: 204 }
 }
 
-async function setIso0(call: PinCall, card: Card, message: PinMessage): Promise<void> {
+/**
+ * Two replicas that set a PIN of one card at once: the one that comes second decides anew, on the card as it is now. Not
+ * so what comes late, or where the other side no longer waits: that may be older than what is stored.
+ */
+async function setOnCard(call: PinCall, message: PinMessage): Promise<void> {
+  const { service, signal, facts } = call
+  const { type } = message
+  const until = service.clock.elapsed() + AGAIN_WITHIN_MS
+  let card = await findCard(call)
+  for (let again = AGAIN; ; again--) {
+    if (!card.setPinTypes.includes(type)) throw new Refusal('pin-type')
+    try {
+      return await SETTERS[type](call, card, message)
+    } catch (error) {
+      if (again === 0 || !isBusy(error) || signal.aborted || service.clock.elapsed() > until) throw error
+      const now = await findCard(call)
+      if (now.revision === card.revision) throw error
+      card = now
+      facts.keys.length = 0
+    }
+  }
+}
+
+function isBusy(error: unknown): boolean {
+  const cause = error instanceof Refusal && error.reason === 'store-failed' ? error.cause : undefined
+  return isIssuerPinError(cause) && cause.code === 'ERR_BACKEND_BUSY'
+}
+
+async function setIso0(call: PinCall, card: FoundCard, message: PinMessage): Promise<void> {
   const { pan } = card
   const { issuer, card: ref, options, facts } = call
   const { iso0, jweKeys, pins } = issuer
@@ -245,8 +284,8 @@ async function judgementOf(
 }
 
 /** The card as the directory found it: what is stored is stored for that one, or not at all. */
-function asFound(ref: CardRef, { revision }: Card): CardAsFound {
-  return revision === undefined ? ref : { ...ref, revision }
+function asFound(ref: CardRef, { revision, notAfter }: FoundCard): CardAsFound {
+  return { ...ref, ...(revision !== undefined && { revision }), ...(notAfter !== undefined && { notAfter }) }
 }
 
 /** What the store made of it; an answer that is none of the three is no answer. */
@@ -266,7 +305,7 @@ function noteAcceptance(acceptance: BlockAcceptance, facts: Facts): void {
   }
 }
 
-async function setSeccos(call: PinCall, card: Card, message: PinMessage): Promise<void> {
+async function setSeccos(call: PinCall, card: FoundCard, message: PinMessage): Promise<void> {
   const { pan, seccos: more } = card
   const { issuer, card: ref, options, facts } = call
   const { seccos, jweKeys, pins } = issuer
@@ -285,9 +324,9 @@ async function setSeccos(call: PinCall, card: Card, message: PinMessage): Promis
   const accepted = counter.accept(
     {
       request: opened.acceptance,
-      store: ({ sequence }) =>
+      store: ({ sequence, claim }) =>
         supplied('store-failed', async () => {
-          await pins.storePrw(asFound(ref, card), {
+          const prw = {
             prwValue,
             prwKid,
             prwDataSet,
@@ -297,7 +336,8 @@ async function setSeccos(call: PinCall, card: Card, message: PinMessage): Promis
             provenance,
             sequence,
             evidence: { macValue, macKid, intdatag: opened.acceptance.intdatag },
-          })
+          }
+          await pins.storePrw(asFound(ref, card), prw, claim)
           stored = true
         }),
     },

@@ -19,7 +19,9 @@
  * fails for good and D1 does not repeat the request, the card has skipped a value and keeps its old PIN.
  *
  * A `store` that hangs may finish after a later request was accepted. So `store` is given `sequence`, which grows with
- * every acceptance of a card: write the PRW only over one with a lower or the same sequence.
+ * every acceptance of a card: write the PRW only over one with a lower or the same sequence. It may also finish after the
+ * claim has ended, and D1 was told so. So it is given `claim`, too: a store that keeps the counter's records confirms the
+ * claim in the write of the PRW, or stores nothing.
  *
  * **Failover.** Where the store names the server that answers (its *instance*), each intdatag belongs to the one that
  * issued it, and the compare-and-set writes on that one only. A server that was restored, promoted or restarted may have
@@ -44,10 +46,12 @@ import {
   type CardState,
   type ChangeCounterOptions,
   type ClaimRequest,
+  claimRecord,
   claimStep,
   confirmStep,
   enterInstance,
   expireStep,
+  type Issued,
   issueStep,
   newIntdatag,
   type PccPolicy,
@@ -63,7 +67,7 @@ import {
   supersedeStep,
   tagOf,
 } from './state.js'
-import type { ChangeCounterStore, RecordWrite } from './store.js'
+import type { ChangeCounterStore, ClaimRecord, RecordWrite } from './store.js'
 
 /** How long after its expiry an intdatag is still known to belong to a card, for the operator's reason. */
 const RETENTION_MS = DEFAULTS.counter.retentionMs.value
@@ -108,10 +112,12 @@ export interface PurgeInput {
 export interface Acceptance {
   /** Grows with every acceptance of the card. Store it with the PRW; never write over a higher one. */
   readonly sequence: number
+  /** How the record of the card holds the claim: for a store that ends it in the write of the PRW. */
+  readonly claim: ClaimRecord
 }
 
 /** What became of a request that was not refused. */
-export interface Accepted extends Acceptance {
+export interface Accepted extends Pick<Acceptance, 'sequence'> {
   /** True: this very request was accepted and stored before, and nothing was done. */
   readonly replayed: boolean
 }
@@ -206,9 +212,9 @@ export class ChangeCounter {
     const signal = requireSignal(options)
     const { cardId, claim } = readRequest(request)
     if (typeof store !== 'function') throw new ArgumentError('store must be a function')
-    const { sequence, replayed } = await this.#decide(cardId, claim, { signal })
+    const { sequence, replayed, entry } = await this.#decide(cardId, claim, { signal })
     if (replayed) return { sequence, replayed }
-    await store({ sequence })
+    await store({ sequence, claim: claimRecord(cardKey(cardId), entry) })
     await this.#update(cardId, state => {
       if (state === undefined) throw new ChangeCounterError('unknown')
       return { next: confirmStep(state, claim), result: undefined }
@@ -346,7 +352,7 @@ export class ChangeCounter {
     cardId: string,
     claim: ClaimRequest,
     write?: { readonly signal: AbortSignal | undefined },
-  ): Promise<Accepted> {
+  ): Promise<Decided> {
     const decided = await this.#orOtherCard({ cardId, tag: claim.tag }, () =>
       this.#update(cardId, (state): Decision => {
         throwIfAborted(write?.signal)
@@ -403,7 +409,11 @@ export class ChangeCounter {
 /** What a claim comes to; a refusal is handed out where something is to be written before it is thrown. */
 interface Decision {
   readonly next: CardState | undefined
-  readonly result: Accepted | ChangeCounterError
+  readonly result: Decided | ChangeCounterError
+}
+
+interface Decided extends Accepted {
+  readonly entry: Issued
 }
 
 type MaybeLater<T> = T | Promise<T>

@@ -12,7 +12,7 @@ import {
   withWiped,
 } from '../../base/bytes.js'
 import { ArgumentError, BackendError, ChangeCounterError } from '../../base/errors.js'
-import type { ChangeCounterStore } from './store.js'
+import type { ChangeCounterStore, ClaimRecord } from './store.js'
 
 /** When the PCC moves on: with the claim of an accepted Set PIN, or with each issue. */
 export type PccRule = 'increment-on-accept' | 'increment-on-issue'
@@ -95,6 +95,8 @@ export interface ClaimRequest {
 /** What a claim comes to: the next record, or none where the request was accepted before. */
 interface Claim {
   readonly next?: CardState
+  /** As the record has it from here on. */
+  readonly entry: Issued
   readonly sequence: number
   /** True: stored and confirmed before. There is nothing left to do. */
   readonly replayed: boolean
@@ -166,18 +168,23 @@ export function claimStep(state: CardState, request: ClaimRequest, now: number, 
     if (entry.fingerprint !== request.fingerprint) throw new ChangeCounterError('spent')
     // A claim that was never confirmed does not stay open for ever.
     if (entry.state === 'claimed' && entry.expiresAt <= now) throw new ChangeCounterError('expired')
-    return { sequence: entry.sequence, replayed: entry.state === 'spent' }
+    return { entry, sequence: entry.sequence, replayed: entry.state === 'spent' }
   }
   if (entry.expiresAt <= now) throw new ChangeCounterError('expired')
   if (entry.instance !== state.instance) throw new ChangeCounterError('failover')
   const sequence = state.sequence + 1
+  const claimed: Issued = { ...entry, state: 'claimed', fingerprint: request.fingerprint, sequence }
   const issued = (expireStep(state, now) ?? state).issued.map((other): Issued => {
-    if (other.tag === entry.tag)
-      return { ...entry, state: 'claimed', fingerprint: request.fingerprint, sequence }
+    if (other.tag === entry.tag) return claimed
     return other.state === 'open' || other.state === 'claimed' ? { ...other, state: 'superseded' } : other
   })
   const pcc = state.pcc === null ? null : movedAt('claim', state.pcc, policy)
-  return { next: { ...state, pcc, sequence, issued }, sequence, replayed: false }
+  return { next: { ...state, pcc, sequence, issued }, entry: claimed, sequence, replayed: false }
+}
+
+/** The texts by which a store ends a claim: those of its entry, exactly as {@link showState} writes them. */
+export function claimRecord(key: string, entry: Issued): ClaimRecord {
+  return { key, claimed: JSON.stringify(entry), spent: JSON.stringify({ ...entry, state: 'spent' }) }
 }
 
 /**

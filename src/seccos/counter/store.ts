@@ -38,6 +38,18 @@ export interface RecordWrite extends WriteOptions {
   readonly value: string
 }
 
+/**
+ * A claim as the record of its card holds it. A store that keeps these records, too, replaces `claimed` by `spent` in the
+ * text of the record at `key`, in the very write that stores the PRW, and stores nothing where neither text is in it: the
+ * claim has ended then, and D1 may have been told so. A store that keeps no such record takes no notice.
+ */
+export interface ClaimRecord {
+  /** The key of the card's record in the {@link ChangeCounterStore}. */
+  readonly key: string
+  readonly claimed: string
+  readonly spent: string
+}
+
 /** A page of {@link ChangeCounterStore.keys}. */
 export interface KeyPage {
   readonly prefix: string
@@ -140,6 +152,17 @@ export class MemoryStore implements ChangeCounterStore {
       this.#lastVersion++
       this.#records.set(key, { value, version: String(this.#lastVersion), expiresAt })
     }
+    return true
+  }
+
+  /** Ends a claim, at once; true also where there is no such record, or where it was ended so before. */
+  static spend(store: MemoryStore, { key, claimed, spent }: ClaimRecord): boolean {
+    const record = store.#records.get(key)
+    if (record === undefined || record.value.includes(spent)) return true
+    if (!record.value.includes(claimed)) return false
+    store.#lastVersion++
+    const value = record.value.replace(claimed, () => spent)
+    store.#records.set(key, { ...record, value, version: String(store.#lastVersion) })
     return true
   }
 

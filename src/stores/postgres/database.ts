@@ -47,6 +47,7 @@ export class PostgresDatabase implements SqlDatabase {
       blob: 'bytea',
       locked: ' FOR NO KEY UPDATE',
       instance: INSTANCE,
+      now: 'CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)',
       lists: true,
       commitsReplays: settings.durability === 'replicated',
     }

@@ -40,7 +40,7 @@ export class SqlCards implements CardStore {
 
   readonly find = async (card: CardRef, options?: CallOptions): Promise<Card | undefined> => {
     const ref = readRef(card)
-    const columns = 'state, pan, set_pin_types, seccos, revision'
+    const columns = `state, pan, set_pin_types, seccos, revision, ${this.#database.dialect.now} AS found_at`
     const sql = `SELECT ${columns} FROM ${this.#table} WHERE issuer_id = $1 AND card_id = $2`
     const row = await readRow(
       this.#database,

@@ -62,6 +62,8 @@ export interface SqlDialect {
   readonly locked: '' | ' FOR NO KEY UPDATE'
   /** An expression that names the server which runs the statement; undefined where there is one file and no server. */
   readonly instance: string | undefined
+  /** An expression: the database's own clock at this moment, in whole milliseconds since 1970. */
+  readonly now: string
   /** Whether a list can be bound, and taken apart by `unnest`. */
   readonly lists: boolean
   /** See `ChangeCounterStore.commitsReplays`. */
@@ -196,6 +198,7 @@ export async function cardOf(row: SqlRow, ref: CardRef, sealer: PanSealer): Prom
       ...(seccos !== null && { seccos: parseSeccos(String(seccos)) }),
     }),
     revision: String(revision),
+    foundAt: Number(row['found_at']),
   }))
 }
 

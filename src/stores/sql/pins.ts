@@ -3,7 +3,7 @@
  * found: what was decided on the way, and what the card may do now, are compared in the statement that writes.
  */
 import { type CallOptions, requireSignal } from '../../base/arguments.js'
-import { type BackendError, isIssuerPinError } from '../../base/errors.js'
+import { isIssuerPinError } from '../../base/errors.js'
 import type {
   BlockAcceptance,
   BlockRequest,
@@ -14,6 +14,7 @@ import type {
   StoredPrw,
 } from '../../d1/endpoints/interfaces.js'
 import { cardKey, supersedeCard } from '../../seccos/counter/counter.js'
+import type { ClaimRecord } from '../../seccos/counter/store.js'
 import type {
   BlockCount,
   BlockEntry,
@@ -25,17 +26,20 @@ import type {
 } from '../issuer-store.js'
 import {
   cardChanged,
+  claimEnded,
   inBatches,
   noSuchCard,
   readAsFound,
   readBlockPage,
   readBlockRequest,
+  readClaim,
   readDigest,
   readForgetRequests,
   readPinBlock,
   readPrw,
   readRef,
   readReplacement,
+  tooLate,
 } from '../records.js'
 import { newMark, valuesOf } from './cards.js'
 import { SqlCounterStore } from './counter.js'
@@ -45,7 +49,6 @@ import {
   prwOf,
   readRow,
   type SqlDatabase,
-  type SqlResult,
   type SqlStatement,
   type SqlValue,
   writeRows,
@@ -67,6 +70,7 @@ export class SqlPins implements CardPinStore {
   readonly #cards: string
   readonly #pins: string
   readonly #requests: string
+  readonly #counters: string
 
   constructor(database: OpenDatabase) {
     const { prefix } = database.dialect
@@ -74,6 +78,7 @@ export class SqlPins implements CardPinStore {
     this.#cards = `${prefix}cards`
     this.#pins = `${prefix}pins`
     this.#requests = `${prefix}requests`
+    this.#counters = `${prefix}counters`
   }
 
   readonly readBlock = async (card: CardRef, options?: CallOptions): Promise<StoredPinBlock | undefined> => {
@@ -96,8 +101,8 @@ export class SqlPins implements CardPinStore {
     const found = readAsFound(card)
     const block = readPinBlock(pin)
     await this.#database.during(async database => {
-      const [result, now] = await database.write(this.#storing(found, block))
-      if (result?.count !== 1) throw whyNot(found, now) ?? cardChanged()
+      const [result] = await database.write(this.#storing(found, block))
+      if (result?.count !== 1) throw await this.#whyNot(found, database)
       await supersedeCard(new SqlCounterStore(database, found.issuerId), found.cardId)
     })
   }
@@ -120,7 +125,7 @@ export class SqlPins implements CardPinStore {
     const results = [...(statements.length === 0 ? [] : await database.write(statements))]
     const stored: CardRef[] = []
     const outcomes = batch.map(({ card }, i): BulkResult => {
-      const error = read[i]?.error ?? (results.splice(0, 3)[0]?.count === 1 ? undefined : noSuchCard())
+      const error = read[i]?.error ?? (results.splice(0, 2)[0]?.count === 1 ? undefined : noSuchCard())
       if (error !== undefined) return { card, outcome: 'refused', error }
       stored.push(card)
       return { card, outcome: 'stored' }
@@ -170,6 +175,14 @@ export class SqlPins implements CardPinStore {
       values,
       card: found,
     }
+    // Whoever has it stored already may have changed the card by that: a request that is repeated comes first.
+    const again = {
+      sql:
+        `UPDATE ${this.#requests} SET repeats = repeats + 1 WHERE digest = $1 ` +
+        `AND EXISTS (SELECT 1 FROM ${this.#cards} WHERE issuer_id = $2 AND card_id = $3)`,
+      values: [digest, ...valuesOf(found)],
+      otherwise: true,
+    } as const
     const store = this.#upsert({
       columns: `block, kid, request`,
       select: `CAST($3 AS ${blob}), CAST($4 AS text), digest`,
@@ -192,15 +205,16 @@ export class SqlPins implements CardPinStore {
       values: [...valuesOf(found), newMark(), digest, mark],
       card: found,
     }
-    const [remembered, now, , , answer] = await database.write([
+    const [remembered, repeated, , , answer] = await database.write([
       remember,
-      this.#looking(found),
+      again,
       store,
       marking,
       outcome,
     ])
     const row = answer?.rows[0]
-    if (remembered?.count !== 1 || row === undefined) throw whyNot(found, now) ?? cardChanged()
+    const isKnown = remembered?.count === 1 || repeated?.count === 1
+    if (!isKnown || row === undefined) throw await this.#whyNot(found, database)
     if (row['mark'] === mark) return { outcome: 'stored' }
     if (database.sealer !== undefined) await verifyRequest(database.sealer, row)
     if (row['issuer_id'] !== found.issuerId || row['card_id'] !== found.cardId)
@@ -231,9 +245,10 @@ export class SqlPins implements CardPinStore {
     return writeRows(this.#database, sql, values)
   }
 
-  readonly storePrw = async (card: CardAsFound, given: StoredPrw): Promise<void> => {
+  readonly storePrw = async (card: CardAsFound, given: StoredPrw, ends?: ClaimRecord): Promise<void> => {
     const found = readAsFound(card)
     const prw = readPrw(given)
+    const claim = readClaim(ends)
     const mark = newMark()
     const values: SqlValue[] = [...valuesOf(found), mark]
     // A PRW that was stored meanwhile is no hindrance: the sequence says which of the two is newer.
@@ -244,9 +259,10 @@ export class SqlPins implements CardPinStore {
     const marking = {
       sql:
         `UPDATE ${this.#cards} SET revision = ${BLOCK_MARK} || '.' || CAST($3 AS text) ` +
-        `WHERE issuer_id = $1 AND card_id = $2${same}`,
+        `WHERE issuer_id = $1 AND card_id = $2${same}${this.#inTime(found, values)}${this.#isClaimed(claim, values)}`,
       values,
       card: found,
+      expect: 1,
     }
     const sql =
       `INSERT INTO ${this.#pins} AS known (issuer_id, card_id, prw, sequence, version) ` +
@@ -256,12 +272,33 @@ export class SqlPins implements CardPinStore {
       'sequence = excluded.sequence, version = excluded.version WHERE known.sequence < excluded.sequence ' +
       // The same PRW again: D1 repeats a request. Once a block has taken its place, it is an older PIN.
       'OR (known.sequence = excluded.sequence AND known.prw IS NOT NULL)'
-    const [result, now] = await this.#database.write([
+    const results = await this.#database.write([
+      ...this.#spending(found, claim),
       marking,
-      this.#looking(found),
       { sql, values: [...valuesOf(found), JSON.stringify(prw), prw.sequence, mark], card: found },
     ])
-    if (result?.count !== 1) throw whyNot(found, now) ?? cardChanged()
+    if (results.at(-1)?.unexpected === true)
+      throw await this.#whyNot(found, this.#database, blockMarkOf, claim)
+  }
+
+  /**
+   * Confirms the claim in the transaction that stores its PRW, which also locks the card's counter: what the counter says of
+   * the claim and what is stored is then never two things. A counter that is kept elsewhere has no record here.
+   */
+  #spending(found: CardAsFound, claim: ClaimRecord | undefined): readonly SqlStatement[] {
+    if (claim === undefined) return []
+    const sql =
+      `UPDATE ${this.#counters} SET version = version + 1, value = replace(value, $3, $4) ` +
+      `WHERE issuer_id = $1 AND key = $2 AND replace(value, $3, '') <> value`
+    return [{ sql, values: [found.issuerId, claim.key, claim.claimed, claim.spent], card: found }]
+  }
+
+  #isClaimed(claim: ClaimRecord | undefined, values: SqlValue[]): string {
+    if (claim === undefined) return ''
+    const key = `$${values.push(claim.key)}`
+    const spent = `$${values.push(claim.spent)}`
+    const record = `SELECT 1 FROM ${this.#counters} AS c WHERE c.issuer_id = $1 AND c.key = ${key}`
+    return ` AND (NOT EXISTS (${record}) OR EXISTS (${record} AND replace(c.value, ${spent}, '') <> c.value))`
   }
 
   readonly listBlocks = async (page: BlockPage, options?: CallOptions): Promise<readonly ListedBlock[]> => {
@@ -330,7 +367,8 @@ export class SqlPins implements CardPinStore {
     const mark = newMark()
     const values: SqlValue[] = [...valuesOf(found), mark]
     const same = found.revision === undefined ? '' : ` AND revision = $${values.push(found.revision)}`
-    const sql = `UPDATE ${this.#cards} SET revision = $3 WHERE issuer_id = $1 AND card_id = $2${same}`
+    const until = this.#inTime(found, values)
+    const sql = `UPDATE ${this.#cards} SET revision = $3 WHERE issuer_id = $1 AND card_id = $2${same}${until}`
     const store = this.#upsert({
       columns: 'block, kid',
       select: `CAST($3 AS ${this.#database.dialect.blob}), CAST($4 AS text)`,
@@ -338,7 +376,7 @@ export class SqlPins implements CardPinStore {
       values: [...valuesOf(found), block, kid, mark],
       card: found,
     })
-    return [{ sql, values, card: found }, this.#looking(found), store]
+    return [{ sql, values, card: found }, store]
   }
 
   /** A block over whatever was there. The sequence stays: a PRW that comes late is older than this block. */
@@ -356,24 +394,37 @@ export class SqlPins implements CardPinStore {
   }
 
   /** The card's row, if it is still as it was found; it is locked, and stays so until the PIN is written. */
-  #fromCard({ revision }: CardAsFound, values: SqlValue[]): string {
+  #fromCard(found: CardAsFound, values: SqlValue[]): string {
+    const { revision } = found
     const same = revision === undefined ? '' : ` AND revision = $${values.push(revision)}`
-    return `FROM ${this.#cards} WHERE issuer_id = $1 AND card_id = $2${same}${this.#database.dialect.locked}`
+    const until = this.#inTime(found, values)
+    return `FROM ${this.#cards} WHERE issuer_id = $1 AND card_id = $2${same}${until}${this.#database.dialect.locked}`
   }
 
-  /** Where nothing was written: what the card is now. */
-  #looking(found: CardAsFound): SqlStatement {
-    const sql = `SELECT revision FROM ${this.#cards} WHERE issuer_id = $1 AND card_id = $2`
-    return { sql, values: valuesOf(found), otherwise: true }
+  /** A condition: the answer has not gone out yet, by the clock that said when the card was found. */
+  #inTime({ notAfter }: CardAsFound, values: SqlValue[]): string {
+    return notAfter === undefined ? '' : ` AND ${this.#database.dialect.now} < $${values.push(notAfter)}`
+  }
+
+  /** Why nothing was written. `part`: what of the revision had to be the same. */
+  async #whyNot(
+    { notAfter, ...found }: CardAsFound,
+    database: SqlDatabase,
+    part = (revision: unknown) => revision,
+    claim?: ClaimRecord,
+  ): Promise<Error> {
+    const { now } = database.dialect
+    const sql = `SELECT revision, ${now} AS now FROM ${this.#cards} WHERE issuer_id = $1 AND card_id = $2`
+    const row = await readRow(database, { sql, values: valuesOf(found) })
+    if (row === undefined) return noSuchCard()
+    if (found.revision !== undefined && part(row['revision']) !== part(found.revision)) return cardChanged()
+    if (notAfter !== undefined && Number(row['now']) >= notAfter) return tooLate()
+    return claim === undefined ? cardChanged() : claimEnded()
   }
 }
 
-/** Why nothing was written; undefined where the card is there and unchanged. */
-function whyNot(found: CardAsFound, now: SqlResult | undefined): BackendError | undefined {
-  const row = now?.rows[0]
-  if (row === undefined) return noSuchCard()
-  return found.revision === undefined || row['revision'] === found.revision ? undefined : cardChanged()
-}
+/** What a PRW needs to be the same: of two PRWs the sequence decides. */
+const blockMarkOf = (revision: unknown): unknown => String(revision).slice(0, MARK)
 
 /** A block that came with a Set PIN request. */
 interface Acceptance extends BlockRequest {

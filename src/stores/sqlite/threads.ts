@@ -24,6 +24,7 @@ const DIALECT: SqlDialect = {
   blob: 'BLOB',
   locked: '',
   instance: undefined,
+  now: "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
   lists: false,
   commitsReplays: false,
 }

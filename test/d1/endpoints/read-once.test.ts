@@ -118,7 +118,9 @@ beforeAll(async () => {
 afterAll(() => world[Symbol.asyncDispose]())
 beforeEach(forget)
 
-const CARD_MEMBERS = ['card.pan', 'card.revision', 'card.seccos', 'card.setPinTypes', 'card.state']
+const CARD_MEMBERS = ['foundAt', 'pan', 'revision', 'seccos', 'setPinTypes', 'state'].map(
+  name => `card.${name}`,
+)
 
 /** What holds for each operation. */
 function expectOnce(): void {

@@ -19,7 +19,7 @@ import {
   type StoredPrw,
 } from '../../../../src/d1.js'
 import { ChangeCounter, decipherPin, encipherPin, Pan, Pin } from '../../../../src/index.js'
-import type { ChangeCounterStore } from '../../../../src/seccos/counter/store.js'
+import type { ChangeCounterStore, ClaimRecord } from '../../../../src/seccos/counter/store.js'
 import { ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../../../src/seccos/profile/illustrative.js'
 import type { IssuerStore } from '../../../../src/sqlite.js'
 import { counterPath, ISSUER, OTHER_ISSUER, OVER_TLS, pinPath, World } from './world.js'
@@ -353,9 +353,9 @@ class Run {
     await this.#look(target, `delivery ${message.deliveries} (${status})`, may, { startedAt, mustChange })
   }
 
-  /** From now on it may not be accepted; but for one whose write hangs: that may still come, where nothing newer has. */
+  /** From now on it may not be accepted, nor may a write of it that hangs set its PIN. */
   #refuse(message: Message): void {
-    if (![...this.#held].some(held => held.message === message)) message.refused = true
+    message.refused = true
   }
 
   /** What hung goes on, long after its answer: it may only be written where nothing newer has been. */
@@ -364,7 +364,7 @@ class Run {
     await held.release()
     const { message, startedAt } = held
     const known = this.#known.get(message.target.name)
-    const isNewest = known !== undefined && known.startedAt < startedAt
+    const isNewest = known !== undefined && known.startedAt < startedAt && !message.refused
     await this.#look(message.target, 'released', new Set(isNewest ? [message.pin] : []), { startedAt })
   }
 
@@ -485,8 +485,8 @@ class Run {
       readBlock: (...call) => pins.readBlock(...call),
       acceptBlock: (card: CardAsFound, pin: StoredPinBlock, request: BlockRequest) =>
         this.#faulty('acceptBlock', () => pins.acceptBlock(card, pin, request)),
-      storePrw: (card: CardAsFound, prw: StoredPrw) =>
-        this.#faulty('storePrw', () => pins.storePrw(card, prw)),
+      storePrw: (card: CardAsFound, prw: StoredPrw, claim?: ClaimRecord) =>
+        this.#faulty('storePrw', () => pins.storePrw(card, prw, claim)),
     }
   }
 
