@@ -1,4 +1,4 @@
-import { copyFileSync } from 'node:fs'
+import { copyFileSync, readFileSync } from 'node:fs'
 import { defineConfig, type Options } from 'tsup'
 
 const library = {
@@ -56,6 +56,15 @@ const config: Options[] = [
     noExternal: ['jose'],
     format: ['cjs'],
     esbuildPlugins: [
+      {
+        name: 'optional-packages',
+        setup(build) {
+          build.onLoad({ filter: /\/src\/base\/optional\.ts$/ }, ({ path }) => ({
+            contents: readFileSync(path.replace(/\.ts$/, '.cjs.ts')),
+            loader: 'ts',
+          }))
+        },
+      },
       {
         // `jose` is ESM only, and `require` of ESM is off in Jest and in AWS Lambda: CommonJS brings its own copy.
         name: 'jose-beside',

@@ -90,6 +90,7 @@ const LATER: readonly (readonly [idea: string, files: RegExp])[] = [
     /^(key\/pin-value|pin\/(pin-value|verify|formats\/verification)|seccos\/counter\/tries|testing\/contract-verification)\.ts$/,
   ],
   ['PIN policy, random PINs', /^pin\/(pin-policy|generate)\.ts$/],
+  ['packages that need not be there, and bundlers', /^base\/optional(\.cjs)?\.ts$/],
   ['formats 1 to 4', /^pin\/formats\/format[1-4]\.ts$/],
 ]
 
@@ -207,15 +208,20 @@ test('every file begins with its one idea', () => {
   expect(FILES.filter(file => !/^(#!.*\n)?\/\*\*/.test(text(file)))).toEqual([])
 })
 
-test.each(['pkcs11js', 'koffi'])('%s is imported dynamically, in one file', name => {
-  expect(FILES.filter(file => new RegExp(`^import (?!type).*'${name}'`, 'm').test(text(file)))).toEqual([])
-  expect(FILES.filter(file => new RegExp(`(from|import\\()\\s*'${name}'`).test(text(file)))).toHaveLength(1)
-})
-
-test('database drivers are imported dynamically, in one file', () => {
-  const drivers = /from '(pg|better-sqlite3|node:sqlite)'/
-  expect(FILES.filter(file => drivers.test(text(file)))).toEqual([])
-  expect(FILES.filter(file => /\bimport\(specifier\)/.test(text(file)))).toEqual(['stores/sql/database.ts'])
+test('optional packages are loaded by base/optional.ts alone, by their names as data', () => {
+  const optional = /^import (?!type)[^'"]*'(pkcs11js|koffi|pg|better-sqlite3|node:sqlite)'/m
+  expect(FILES.filter(file => optional.test(text(file)))).toEqual([])
+  const code = (file: string): string => text(file).replaceAll(/\/\*\*[\s\S]*?\*\//g, '')
+  expect(FILES.filter(file => /\bimport\((?!'\.|'@peculiar)/.test(code(file))).sort()).toEqual([
+    'base/optional.ts',
+    // A configuration that its user names.
+    'cli/storage.ts',
+  ])
+  expect(FILES.filter(file => /\bawait importOptional\(/.test(text(file))).sort()).toEqual([
+    'backend/pkcs11/binding/koffi-binding.ts',
+    'backend/pkcs11/binding/pkcs11js-binding.ts',
+    'stores/sql/database.ts',
+  ])
 })
 
 /** What only D1's contract looks like; where its patterns are written, and where the change counter's three are. */

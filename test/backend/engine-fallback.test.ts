@@ -57,6 +57,25 @@ describe('an OpenSSL without TDEA', () => {
     })
   })
 
+  test('an engine whose code does not load (an ESM bundle has no `require`) says so by its code; auto goes on without it', async () => {
+    vi.resetModules()
+    vi.doMock('../../src/backend/software/engine-forge.js', () => {
+      throw new Error('Dynamic require of "crypto" is not supported')
+    })
+    const { softwareBackend } = await import('../../src/software.js')
+    await expect(softwareBackend({ keys: [KEY], engine: 'node-forge' })).rejects.toMatchObject({
+      code: 'ERR_UNSUPPORTED',
+      message: expect.stringContaining('node-forge does not load here'),
+    })
+    await (await softwareBackend({ keys: [KEY] })).close()
+    vi.stubGlobal('WebAssembly', undefined)
+    vi.resetModules()
+    const without = await import('../../src/software.js')
+    await expect(without.softwareBackend({ keys: [KEY] })).rejects.toMatchObject({
+      code: 'ERR_BACKEND_FAILED',
+    })
+  })
+
   test('where node-forge answers wrongly as well, nothing is opened', async () => {
     vi.stubGlobal('WebAssembly', undefined)
     vi.resetModules()

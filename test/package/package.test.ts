@@ -21,29 +21,32 @@ const MANIFEST = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as
 }
 const CODE_SUBPATHS = Object.keys(MANIFEST.exports).filter(path => !path.includes('json'))
 
+/** What `npm run consumers` does with tools that it installs; here with those that are here anyway. */
+const consumers = (await import(new URL('../../.ci/consumers.mjs', import.meta.url).href)) as {
+  packInto: (folder: string) => { readonly tarball: string; readonly files: string[] }
+  writeProgram: (folder: string) => void
+  tryBundler: (name: string, folder: string) => Promise<void>
+  tryNode: (folder: string) => void
+  tryRunner: (name: string, folder: string) => void
+  same: (seen: unknown, expected: unknown) => void
+  BUNDLERS: Readonly<Record<string, unknown>>
+}
+
 let consumer: string
 let files: string[]
 
 /** A project that has the packed tarball and its two dependencies installed, and nothing else: no pkcs11js. */
 beforeAll(() => {
-  if (!existsSync(join(ROOT, 'dist/index.js'))) throw new Error('no dist: npm run build first')
   consumer = mkdtempSync(join(tmpdir(), 'issuer-pin-crypto-consumer-'))
-  const packed = execFileSync('npm', ['pack', '--json', '--pack-destination', consumer], {
-    cwd: ROOT,
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'ignore'],
-  })
-  // npm 10 prints a list, npm 11 an object by package name.
-  const report = JSON.parse(packed) as Record<string, { filename: string; files: { path: string }[] }>
-  const [tarball] = Object.values(report)
-  if (tarball === undefined) throw new Error('npm pack made nothing')
-  files = tarball.files.map(file => file.path)
+  const packed = consumers.packInto(consumer)
+  files = packed.files
   const home = join(consumer, 'node_modules', 'issuer-pin-crypto')
   mkdirSync(home, { recursive: true })
-  execFileSync('tar', ['-xzf', join(consumer, tarball.filename), '--strip-components=1', '-C', home])
+  execFileSync('tar', ['-xzf', packed.tarball, '--strip-components=1', '-C', home])
   for (const name of Object.keys(MANIFEST.dependencies)) {
     symlinkSync(join(ROOT, 'node_modules', name), join(consumer, 'node_modules', name))
   }
+  consumers.writeProgram(consumer)
 }, 60_000)
 afterAll(() => rmSync(consumer, { recursive: true, force: true }))
 
@@ -141,6 +144,30 @@ describe('without pkcs11js and without a compiler', () => {
   })
 })
 
+describe('consumers that go through every entry', () => {
+  const here = Object.keys(consumers.BUNDLERS).filter(name => !name.startsWith('webpack'))
+
+  test('a line that is not as it must be is seen', () => {
+    expect(() => consumers.same({ pg: 'ERR_UNSUPPORTED' }, { pg: 'FOUND' })).toThrow('not {"pg":"FOUND"}')
+  })
+
+  test.each(here)(
+    '%s: the bundle runs alone, and finds optional packages where it runs',
+    async name => {
+      await consumers.tryBundler(name, consumer)
+    },
+    120_000,
+  )
+
+  test('Node without a bundler, as ESM and as CommonJS where `require` of ESM is off', () => {
+    consumers.tryNode(consumer)
+  }, 60_000)
+
+  test('vitest', () => {
+    consumers.tryRunner('vitest', consumer)
+  }, 60_000)
+})
+
 describe('the threads of the SQLite store', () => {
   const use = `
     const sealer = panSealer({ keys: [{ kid: 'PAN-1', key: new Uint8Array(32) }] })
@@ -233,7 +260,7 @@ describe('TypeScript consumers', () => {
       const config = join(consumer, `tsconfig.${name}.json`)
       writeFileSync(config, JSON.stringify({ ...project, files: ['index.mts'] }))
       const compile = () =>
-        execFileSync(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', config], {
+        execFileSync(process.execPath, [join(ROOT, 'node_modules/typescript/lib/tsc.js'), '-p', config], {
           encoding: 'utf8',
         })
       expect(compile()).toBe('')

@@ -58,13 +58,26 @@ export async function chooseEngine(choice: EngineChoice): Promise<TdeaEngine> {
     if (typeof choice !== 'string' || !Object.hasOwn(ENGINES, choice)) {
       throw new ArgumentError("engine must be 'auto', 'bitslice', 'node:crypto' or 'node-forge'")
     }
-    const engine = await ENGINES[choice]()
+    const engine = await load(choice)
     if (engineWorks(engine)) return engine
     throw new BackendError('ERR_UNSUPPORTED', WHY[choice])
   }
-  for (const open of Object.values(ENGINES)) {
-    const engine = await open()
-    if (engineWorks(engine)) return engine
+  for (const name of Object.keys(ENGINES) as TdeaEngine['name'][]) {
+    const engine = await load(name).catch(() => undefined)
+    if (engine !== undefined && engineWorks(engine)) return engine
   }
   throw new BackendError('ERR_BACKEND_FAILED', 'no TDEA engine gives the known answer')
+}
+
+/** An engine's code may fail to load where somebody bundled it: node-forge calls `require`, which an ESM bundle lacks. */
+async function load(name: TdeaEngine['name']): Promise<TdeaEngine> {
+  try {
+    return await ENGINES[name]()
+  } catch (cause) {
+    throw new BackendError(
+      'ERR_UNSUPPORTED',
+      `the code of ${name} does not load here: leave node-forge out of the bundle (external), or bundle as CommonJS`,
+      { cause },
+    )
+  }
 }

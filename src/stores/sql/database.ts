@@ -10,6 +10,7 @@
 import { fromHex, snapshot, toHex } from '../../base/bytes.js'
 import { systemClock } from '../../base/deadline.js'
 import { BackendError } from '../../base/errors.js'
+import { importOptional } from '../../base/optional.js'
 import type { Card, CardRef, StoredPinBlock, StoredPrw } from '../../d1/endpoints/interfaces.js'
 import type { PanSealer } from '../pan-sealer.js'
 import { readCard, readPinBlock, readPrw, storeClosed } from '../records.js'
@@ -292,8 +293,7 @@ export async function loadDriver<T extends abstract new (...args: never) => obje
 ): Promise<T> {
   let loaded: object
   try {
-    // Not a literal: a bundler must leave it alone, and the compiler needs no types of a package that may be absent.
-    loaded = await import(specifier)
+    loaded = await importOptional(specifier)
   } catch (error) {
     throw new BackendError('ERR_UNSUPPORTED', `${specifier} is not available here`, { cause: error })
   }

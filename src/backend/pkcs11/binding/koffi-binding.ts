@@ -10,6 +10,7 @@
  */
 import { bufferOf, secretBytes, utf8Bytes, wipe } from '../../../base/bytes.js'
 import { BackendError } from '../../../base/errors.js'
+import { importOptional } from '../../../base/optional.js'
 import type {
   AttributeValue,
   LoadBinding,
@@ -103,7 +104,7 @@ export const loadKoffi: LoadBinding = async modulePath => {
 
 async function importKoffi(): Promise<Koffi> {
   try {
-    const namespace: { readonly default?: unknown } = await import('koffi')
+    const namespace: { readonly default?: unknown } = await importOptional('koffi')
     return (namespace.default ?? namespace) as Koffi
   } catch (cause) {
     throw new BackendError('ERR_PKCS11_UNAVAILABLE', 'koffi does not load: run `npm install koffi`', {

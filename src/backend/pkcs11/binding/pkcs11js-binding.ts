@@ -14,6 +14,7 @@
 import type * as Pkcs11js from 'pkcs11js'
 import { wipe } from '../../../base/bytes.js'
 import { BackendError } from '../../../base/errors.js'
+import { importOptional } from '../../../base/optional.js'
 import type {
   LoadBinding,
   Mechanism,
@@ -62,7 +63,7 @@ export const loadPkcs11js: LoadBinding = async modulePath => {
 
 async function importPkcs11js(): Promise<typeof Pkcs11js> {
   try {
-    const namespace: typeof Pkcs11js & { default?: typeof Pkcs11js } = await import('pkcs11js')
+    const namespace = (await importOptional('pkcs11js')) as typeof Pkcs11js & { default?: typeof Pkcs11js }
     return namespace.default ?? namespace
   } catch (cause) {
     throw new BackendError(
