@@ -42,6 +42,8 @@ const KNOWN: Readonly<Record<string, string>> = {
   'seccos/profile/parse.ts': 'a profile, whose members are checked one by one',
   'seccos/counter/state.ts': 'a stored record',
   'seccos/counter/store.ts': 'a stored record',
+  'tools/check-profile.ts': 'a parsed profile',
+  'tools/search/search.ts': 'what is known of a profile, which becomes a profile and is parsed as one',
   'tools/inspect/inspect.ts': 'a parsed profile',
   'tools/inspect/profile-drawing.ts': 'a parsed profile',
   'tools/probe/candidates.ts': 'candidates of our own',

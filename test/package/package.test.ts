@@ -66,6 +66,54 @@ describe('the tarball', () => {
   })
 })
 
+describe('the documents of the tarball', () => {
+  /** The address of a heading, as GitHub and npm make it. */
+  const anchorOf = (heading: string): string =>
+    heading
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N}_\- ]/gu, '')
+      .trim()
+      .replaceAll(' ', '-')
+  const read = (path: string): string =>
+    readFileSync(join(consumer, 'node_modules/issuer-pin-crypto', path), 'utf8')
+  const anchors = (path: string): ReadonlySet<string> =>
+    new Set(Array.from(read(path).matchAll(/^#+ (.*)$/gm), ([, heading = '']) => anchorOf(heading)))
+
+  /** What links of a page lead nowhere: not to a file or a folder of the tarball, or to a heading that is not there. */
+  function dead(page: string, text: string): readonly string[] {
+    const links = text.replaceAll(/```[\s\S]*?```/g, '').matchAll(/\]\(([^)\s]+)\)|(?:src|href)="([^"]+)"/g)
+    return Array.from(links, ([, link, attribute]) => link ?? attribute ?? '').filter(link => {
+      if (/^https:/.test(link)) return false
+      const [path = '', anchor] = link.split('#')
+      const to = path === '' ? page : join(page, '..', path)
+      if (!files.includes(to)) return !files.some(file => file.startsWith(`${to}/`))
+      return anchor !== undefined && to.endsWith('.md') && !anchors(to).has(anchor)
+    })
+  }
+
+  test('a dead link, and a heading that is not there, are seen', () => {
+    const text = '[a](docs/no.md) [b](README.md#no-such) ![c](docs/no.svg) [d](http://x) <a href="x">'
+    expect(dead('README.md', text)).toEqual([
+      'docs/no.md',
+      'README.md#no-such',
+      'docs/no.svg',
+      'http://x',
+      'x',
+    ])
+  })
+
+  test('no link leads nowhere', () => {
+    const pages = files.filter(path => path.endsWith('.md'))
+    expect(pages.length).toBeGreaterThan(60)
+    expect(pages.flatMap(page => dead(page, read(page)).map(link => `${page}: ${link}`))).toEqual([])
+  })
+
+  test('what the package brings for CommonJS are its entries, and no command that nothing starts', () => {
+    expect(files).toContain('dist/cli.js')
+    expect(files).not.toContain('dist/cli.cjs')
+  })
+})
+
 describe('without pkcs11js and without a compiler', () => {
   test.each(CODE_SUBPATHS)('%s loads as ESM and as CommonJS', subpath => {
     const name = `issuer-pin-crypto${subpath.slice(1)}`

@@ -24,6 +24,7 @@ const isEntry = (path: string): boolean => dirname(path) === SRC
 
 /** Functions of one name that are two ideas, and why. */
 const NAMESAKES: Readonly<Record<string, string>> = {
+  importOptional: 'the ESM build; what is in its place in the CommonJS build',
   readMessage: 'what a MAC is over; a message of D1',
   useOf: 'what a key block is for: as words for people; as codes of the header',
   blockOf: 'made for the contract of stores; read from a row',

@@ -77,7 +77,7 @@ async function load(name: TdeaEngine['name']): Promise<TdeaEngine> {
     throw new BackendError(
       'ERR_UNSUPPORTED',
       `the code of ${name} does not load here: leave node-forge out of the bundle (external), or bundle as CommonJS`,
-      { cause },
+      { cause, retryable: false },
     )
   }
 }
