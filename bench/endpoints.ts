@@ -25,7 +25,11 @@ export async function endpointContests(): Promise<Bench> {
   const storage = await backend.bind({ kid: 'PEK', usage: 'pin-encryption', hostDecipher })
   const jweKeys = await backend.bind({ kid: 'JWE', usage: 'jwe-key-agreement' })
   if (jweKeys.publicJwk === undefined) throw new Error('no public key')
-  const d1PublicJwk = { ...jweKeys.publicJwk, kid: 'JWE' }
+  const own = { ...jweKeys.publicJwk, kid: 'JWE' }
+  // D1's key is another than the issuer's own, which would be refused.
+  const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const { x = '', y = '' } = publicKey.export({ format: 'jwk' })
+  const d1PublicJwk = { kty: 'EC', crv: 'P-256', x, y, kid: 'D1' } as const
   const pan = Pan.from('9999990123456789')
   const block = await encipherPin({ pin: Pin.from('4711'), pan, format: 0, key: storage })
   const stored = { block, kid: 'PEK' }
@@ -58,15 +62,17 @@ export async function endpointContests(): Promise<Bench> {
     audit: () => {},
   })
   const connection = { encrypted: true, authorized: false }
-  const getPin = () => getPinResponse({ block, from: storage, pan, to: d1Zpk, d1PublicJwk })
-  const body = JSON.stringify(await getPin())
+  const sealedTo = (recipient: typeof d1PublicJwk | typeof own) =>
+    getPinResponse({ block, from: storage, pan, to: d1Zpk, d1PublicJwk: recipient })
+  const getPin = () => sealedTo(d1PublicJwk)
+  const body = JSON.stringify(await sealedTo(own))
   const get = { headers: { authorization } }
   const put = {
     method: 'PUT',
     headers: { authorization, 'content-type': 'application/json' },
     body,
   }
-  const { encryptedPinBlock: jwe } = await getPin()
+  const { encryptedPinBlock: jwe } = await sealedTo(own)
   const { plaintext } = await openJwe({ jwe, keys: jweKeys })
   const answered = async (response: Response, status: number): Promise<void> => {
     if (response.status !== status) throw new Error(`status ${response.status}`)

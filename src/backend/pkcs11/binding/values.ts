@@ -51,6 +51,8 @@ export function native(mechanism: Mechanism): {
   parameter?: number | Buffer | NativeEcdhParameter
 } {
   const { parameter } = mechanism
+  // As it is: most calls are of a few mechanisms that have none.
+  if (!('parameter' in mechanism)) return mechanism as { readonly mechanism: number }
   if (parameter === undefined) return { mechanism: mechanism.mechanism }
   if (typeof parameter === 'number') return { mechanism: mechanism.mechanism, parameter }
   if (parameter instanceof Uint8Array) {

@@ -64,7 +64,9 @@ export class Dispatcher {
   readonly #limits: QueueLimits
   readonly #queue = new Set<Entry>()
   #active = 0
+  /** Since the first native call of this turn of the event loop, by the end of the last. */
   #busyMs = 0
+  #turnBegan = 0
   /** A native call of this thread is under way: a binding may be JavaScript, and call back. */
   #inCall = false
   #turn = false
@@ -128,15 +130,16 @@ export class Dispatcher {
   /** In this thread, counting the time that its event loop is held up. */
   #timed<Name extends JobName>(name: Name, job: Jobs[Name]['job']): MaybePromise<Jobs[Name]['result']> {
     if (this.#executor.kind !== 'inline') return this.#executor.perform(name, job)
-    const start = systemClock.elapsed()
-    // Counts up to the next turn of the event loop, whatever calls are made until then.
-    if (this.#busyMs === 0) this.#nextTurn()
+    if (!this.#turn) {
+      this.#turnBegan = systemClock.elapsed()
+      this.#nextTurn()
+    }
     this.#inCall = true
     try {
       return this.#executor.perform(name, job)
     } finally {
       this.#inCall = false
-      this.#busyMs += systemClock.elapsed() - start
+      this.#busyMs = systemClock.elapsed() - this.#turnBegan
     }
   }
 
