@@ -6,7 +6,7 @@ import { ArgumentError, KeyError, PinBlockError } from '../base/errors.js'
 import { type Pan, panDigits, requirePan } from '../primitives/pan.js'
 import { pinOfDigits } from '../primitives/pin.js'
 import { readTries, type TriedVerdict, type TriesOf, withTry } from '../seccos/counter/tries.js'
-import { type VerifyPrwInput, verifyPrw } from '../seccos/prw.js'
+import { matchesPrw, type PrwReference, readPrwReference, type VerifyPrwInput } from '../seccos/prw.js'
 import { decipherClear } from './decipher.js'
 import { type FormatRow, readBlock } from './formats/format.js'
 import { FORMATS, requireFormat, type SupportedFormat } from './formats/formats.js'
@@ -124,7 +124,8 @@ function readReference(against: PinReference, candidate: Candidate): Compare {
     }
     case 'prw': {
       const { kind: _, ...prw } = against
-      return options => matchesPrw(candidate, prw, options)
+      const reference = readPrwReference(prw, candidate.pan)
+      return options => hasPinOf(candidate, reference, options)
     }
     default:
       throw new ArgumentError("against.kind must be 'block', 'prw', 'pvv' or 'offset'")
@@ -207,17 +208,17 @@ function onlyInHost({ kid }: Key): KeyError {
  * The PRW of the block's digits against the one that is kept; two operations, for SECCOS is no backend's. Digits that are none are a
  * wrong PIN, after the same work, done with nines in their places.
  */
-async function matchesPrw(
+async function hasPinOf(
   { block, pan, row, from }: Candidate,
-  prw: Omit<VerifyPrwInput, 'pin' | 'pan' | 'tries'>,
+  reference: PrwReference,
   options: CallOptions | undefined,
 ): Promise<boolean> {
   return withWiped(await decipherClear(from, row, [{ block, pan }], options), async clear =>
     withWiped(row.nibbles({ block: clear, pan }), async nibbles => {
       const { digits, bad } = plainDigits(nibbles)
       using pin = pinOfDigits(ownCopy(digits))
-      const { verified } = await verifyPrw({ ...prw, pin, pan }, options)
-      return verified && bad === 0
+      const matches = await matchesPrw(reference, pin, options)
+      return matches && bad === 0
     }),
   )
 }

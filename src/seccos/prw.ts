@@ -165,42 +165,62 @@ export interface PrwVerdict extends ProfileMark {
  * ```
  */
 export async function verifyPrw(input: VerifyPrwInput, options?: CallOptions): Promise<PrwVerdict> {
-  const request = readOwn(input, 'verifyPrw', [...VALUES, 'key', 'profile', 'dataSet', 'prwValue', 'tries'])
-  const { key, profile, prwValue } = request
+  const { tries, pin, ...request } = readOwn(input, 'verifyPrw', [...REFERENCE, 'pin', 'pan', 'tries'])
+  requirePin(pin)
+  const reference = prwReference(request)
+  const compare = () => matchesPrw(reference, pin, options)
+  const mark = markOf(reference.profile)
+  if (tries === undefined) return { verified: await compare(), ...mark }
+  const { verified, blocked, triesLeft = 0 } = await withTry(readTries(tries), compare)
+  return { verified, blocked, triesLeft, ...mark }
+}
+
+/** A PRW to hold a PIN against: what {@link verifyPrw} takes but for the PIN, checked, read, and in memory of its own. */
+export interface PrwReference {
+  readonly key: Key
+  readonly profile: SeccosProfile
+  readonly masked: Uint8Array
+  readonly stored: Uint8Array
+  readonly values: DataSetValues
+}
+
+const REFERENCE = [
+  ...VALUES.filter(name => name !== 'pin' && name !== 'pan'),
+  'key',
+  'profile',
+  'dataSet',
+  'prwValue',
+] as const
+
+/** Reads what `verifyPinBlock` is given of a PRW, before a try is counted. Errors: as {@link verifyPrw}. */
+export function readPrwReference(
+  against: Omit<VerifyPrwInput, 'pin' | 'pan' | 'tries'>,
+  pan: Pan,
+): PrwReference {
+  return prwReference({ ...readOwn(against, 'against', REFERENCE), pan })
+}
+
+function prwReference(request: Omit<VerifyPrwInput, 'pin' | 'tries'>): PrwReference {
+  const { key, profile, prwValue, dataSet: given, ...stated } = request
   requireProfile(profile)
   requireKey(key, 'key')
   requireKeyFor(key, 'prw-verify', 'verify', profile.prw)
-  requirePin(request.pin)
-  requirePan(request.pan)
-  const masked = snapshot(request.dataSet, 'dataSet')
+  requirePan(stated.pan)
+  const masked = snapshot(given, 'dataSet')
   const dataSet = { masked, content: readChecked(profile, masked) }
-  const { tries: given, ...values } = request
-  const compare = () => prwVerdict({ key, profile, dataSet, prwValue, given: values }, options)
-  if (given === undefined) return compare()
-  const tries = readTries(given)
-  const { verified, blocked, triesLeft = 0 } = await withTry(tries, async () => (await compare()).verified)
-  return { verified, blocked, triesLeft, ...markOf(profile) }
-}
-
-/** The inner door of {@link verifyPrw}: key, PIN and PAN checked, the data set in memory of its own and read. */
-async function prwVerdict(
-  input: {
-    readonly key: Key
-    readonly profile: SeccosProfile
-    readonly dataSet: ReadDataSet
-    readonly prwValue: string
-    readonly given: DataSetValues
-  },
-  options: CallOptions | undefined,
-): Promise<PrwVerdict> {
-  const { key, profile, dataSet, prwValue, given } = input
   const { text, outputBytes } = profile.prw
   const stored = readText(text, outputBytes, prwValue, 'prwValue')
-  const material = { profile, masked: dataSet.masked, values: mergeValues(profile, dataSet, given) }
-  const verified = await compute({ key, computation: profile.prw, material }, options, output =>
-    equalBytes(output, stored),
-  )
-  return { verified, ...markOf(profile) }
+  return { key, profile, masked, stored, values: mergeValues(profile, dataSet, stated) }
+}
+
+/** Whether the PRW is the one of this PIN; the inner door of {@link verifyPrw}. */
+export function matchesPrw(
+  { key, profile, masked, stored, values }: PrwReference,
+  pin: Pin,
+  options: CallOptions | undefined,
+): Promise<boolean> {
+  const material = { profile, masked, values: { ...values, pin } }
+  return compute({ key, computation: profile.prw, material }, options, output => equalBytes(output, stored))
 }
 
 /* The MAC over a PRW and its data set: how the issuer knows that D1, and not somebody in between, made them. */

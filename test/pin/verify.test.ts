@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import {
   type Backend,
+  computePrw,
   decipherPin,
   encipherPin,
   generateOffset,
@@ -17,8 +18,10 @@ import {
   TryCounter,
   type TryEvent,
   verifyPinBlock,
+  verifyPrw,
 } from '../../src/index.js'
 import { softwareBackend } from '../../src/software.js'
+import { keysFor, PROFILES } from '../seccos/fixtures.js'
 import { failure } from '../support/errors.js'
 
 interface Case {
@@ -182,6 +185,131 @@ describe('against a block', () => {
     const from = format === 4 ? aes : zpk
     const garbage = { block: new Uint8Array(format === 4 ? 16 : 8), pan: PAN, format, from, against, tries }
     await failure(() => verifyPinBlock(garbage), 'ERR_PIN_BLOCK')
+  })
+})
+
+describe('against a PRW', () => {
+  const OWNER = Pan.from('5413330089604111')
+
+  async function prwOf(
+    profile: (typeof PROFILES)[number]['profile'],
+    values: (typeof PROFILES)[number]['values'],
+  ) {
+    const { generate, verify } = await keysFor(profile)
+    const made = await computePrw({ ...values, profile, key: generate })
+    const { prwValue, dataSet } = made
+    return { kind: 'prw', key: verify, profile, dataSet, prwValue, fields: values.fields } as const
+  }
+
+  test.each(PROFILES)(
+    '$name: the right PIN, a wrong one, one that is longer, in formats 0, 3 and 4',
+    async ({ profile, values }) => {
+      const against = await prwOf(profile, values)
+      for (const format of [0, 3, 4] as const) {
+        expect(await verdict('739204', against, format, OWNER)).toBe(true)
+        expect(await verdict('739205', against, format, OWNER)).toBe(false)
+        expect(await verdict('7392', against, format, OWNER)).toBe(false)
+      }
+      // The block is of this PAN; the PRW is of another card's.
+      const other = Pan.from('5413330089604129')
+      expect(await verdict('739204', against, 4, other)).toBe(false)
+    },
+  )
+
+  test.each(PROFILES)(
+    '$name: the try is counted first, a right PIN begins anew, a blocked card is compared with nothing',
+    async ({ profile, values }) => {
+      const against = await prwOf(profile, values)
+      const counter = new TryCounter({
+        store: memoryStore(),
+        products: { classic: { limit: 2, afterSuccess: 'reset' } },
+      })
+      const card = { counter, cardId: 'card-1', product: 'classic' }
+      const tried = async (pin: string) =>
+        verifyPinBlock({
+          block: await blockOf(pin, 0, OWNER),
+          pan: OWNER,
+          format: 0,
+          from: zpk,
+          against,
+          tries: card,
+        })
+      expect(await tried('111111')).toEqual({ verified: false, blocked: false, triesLeft: 1 })
+      expect(await tried('739204')).toEqual({ verified: true, blocked: false, triesLeft: 2 })
+      expect(await tried('111111')).toMatchObject({ triesLeft: 1 })
+      const garbage = {
+        block: new Uint8Array(8),
+        pan: OWNER,
+        format: 0,
+        from: zpk,
+        against,
+        tries: card,
+      } as const
+      await failure(() => verifyPinBlock(garbage), 'ERR_PIN_BLOCK')
+      expect(await tried('739204')).toEqual({ verified: false, blocked: true, triesLeft: 0 })
+      // verifyPrw counts on the same record of the card.
+      const { kind: _, ...prw } = against
+      const given = { ...prw, pan: OWNER, pin: Pin.from('739204'), tries: card }
+      expect(await verifyPrw(given)).toMatchObject({ verified: false, blocked: true, triesLeft: 0 })
+      await counter.unblock(card)
+      expect(await verifyPrw({ ...given, pin: Pin.from('739205') })).toMatchObject({
+        verified: false,
+        triesLeft: 1,
+      })
+      expect(await verifyPrw(given)).toMatchObject({ verified: true, blocked: false, triesLeft: 2 })
+    },
+  )
+
+  test('what is wrong with the PRW, its data set, its key or the call costs no try', async () => {
+    const [{ profile, values } = expect.unreachable()] = PROFILES
+    const against = await prwOf(profile, values)
+    const counter = new TryCounter({
+      store: memoryStore(),
+      products: { classic: { limit: 3, afterSuccess: 'keep' } },
+    })
+    const card = { counter, cardId: 'card-1', product: 'classic' }
+    const block = await blockOf('739204', 0, OWNER)
+    const call = (more: object, code: Parameters<typeof failure>[1]) =>
+      failure(
+        () =>
+          verifyPinBlock({
+            block,
+            pan: OWNER,
+            format: 0,
+            from: zpk,
+            against: { ...against, ...more } as PinReference,
+            tries: card,
+          }),
+        code,
+      )
+    await call({ prwValue: 'zz' }, 'ERR_ENCODING')
+    await call({ dataSet: new Uint8Array(123) }, 'ERR_DATA_SET')
+    await call({ dataSet: new Uint8Array(7) }, 'ERR_DATA_SET')
+    await call({ pcc: '0043' }, 'ERR_DATA_SET')
+    await call({ profile: {} }, 'ERR_ARGUMENT')
+    await call({ key: pvk }, 'ERR_KEY_USAGE')
+    await call({ key: 7 }, 'ERR_ARGUMENT')
+    const { kind: _, ...prw } = against
+    const given = { ...prw, pan: OWNER, pin: Pin.from('739204'), tries: card }
+    await failure(() => verifyPrw({ ...given, prwValue: 'zz' }), 'ERR_ENCODING')
+    await failure(() => verifyPrw({ ...given, pcc: '0043' }), 'ERR_DATA_SET')
+    await failure(() => verifyPrw({ ...given, pin: {} as never }), 'ERR_ARGUMENT')
+    expect(await counter.left(card)).toBe(3)
+  })
+
+  test('digits that are none are a wrong PIN here, too, also where nines in their places were right', async () => {
+    const [{ profile, values } = expect.unreachable()] = PROFILES
+    const against = await prwOf(profile, { ...values, pin: Pin.from('739294') })
+    expect(await verdict('739294', against, 0, OWNER)).toBe(true)
+    // 7392 A 4, mixed with the account number of this PAN.
+    const { operationsOf } = await import('../../src/backend/key.js')
+    const account = '0000333008960411'
+    const field = [...('06' + '7392A4' + 'FFFFFFFF')].map((digit, i) =>
+      (Number.parseInt(digit, 16) ^ Number(account[i])).toString(16),
+    )
+    const block = await operationsOf(zpk).encipher(Uint8Array.from(Buffer.from(field.join(''), 'hex')))
+    const result = await verifyPinBlock({ block, pan: OWNER, format: 0, from: zpk, against, tries })
+    expect(result.verified).toBe(false)
   })
 })
 

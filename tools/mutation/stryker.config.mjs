@@ -20,6 +20,7 @@ const PARTS = {
     isolate: true,
   },
   'src/pin': { mutate: ['src/pin/**/*.ts'], tests: ['test/pin/*.test.ts'] },
+  'src/key-block': { mutate: ['src/key-block/*.ts'], tests: ['test/key-block/*.test.ts'] },
   'src/mac': { mutate: ['src/mac/*.ts'], tests: ['test/mac/!(timing).test.ts'] },
   'src/key': { mutate: ['src/key/*.ts'], tests: ['test/key/*.test.ts', 'test/pin/verify.test.ts'] },
   // One file puts itself in the place of node:crypto, so each gets modules of its own.
