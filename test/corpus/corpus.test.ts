@@ -87,7 +87,7 @@ test('formats 0 to 4, MACs, CMAC, check values, PVV and 3624 are there, with inv
   expect(files.map(name => name.replace('_test.json', '')).sort()).toEqual(expect.arrayContaining(all))
   for (const name of files.filter(file => /iso9564|pvv|3624/.test(file))) {
     const results = read(name).testGroups.flatMap(({ tests }) => tests.map(({ result }) => result))
-    expect(new Set(results)).toEqual(new Set(['valid', 'invalid']))
+    expect(results).toEqual(expect.arrayContaining(['valid', 'invalid']))
   }
 })
 

@@ -14,10 +14,13 @@ import {
   TRANSLATIONS,
   translatePinBlock,
   translatePinBlocks,
+  verifyPinBlock,
 } from '../../src/index.js'
 import { FORMATS } from '../../src/pin/formats/formats.js'
 import { requireFormatKey, usualFormat } from '../../src/pin/policy.js'
 import { softwareBackend } from '../../src/software.js'
+import { FakeToken } from '../pkcs11/fake-token.js'
+import { openBackendOn, openStoreOn } from '../pkcs11/support.js'
 import { failure } from '../support/errors.js'
 import { bytes, field, hex, vectorsOf } from '../support/vectors.js'
 
@@ -310,5 +313,58 @@ describe('rePanPinBlock', () => {
     const way = { block: new Uint8Array(8), pan: PAN, toFormat: 0, from: tdea, to: tdeaTo } as const
     await failure(() => rePanPinBlock({ ...way, newPan: NEW_PAN, fromFormat: 1 }), 'ERR_TRANSLATION_REFUSED')
     await failure(() => rePanPinBlock({ ...way, newPan: '5' as never, fromFormat: 0 }), 'ERR_ARGUMENT')
+  })
+})
+
+describe('requireInToken, on a token that binds what is unwrapped to a template', () => {
+  async function token() {
+    const fake = new FakeToken()
+    const options = { translateInToken: true }
+    await using store = await openStoreOn(fake, options)
+    for (const kid of ['ZPK', 'STORE'])
+      await store.generateKey({
+        kid,
+        usage: 'pin-encryption',
+        algorithm: 'tdea-2key',
+        translation: true,
+      })
+    const inside = await openBackendOn(fake, options)
+    const bind = (kid: string) => inside.bind({ kid, usage: 'pin-encryption' })
+    return { fake, inside, zpk: await bind('ZPK'), store: await bind('STORE') }
+  }
+
+  test('format 0 blocks are moved, alone and in a batch, and verified; nothing is deciphered', async () => {
+    const { fake, inside, zpk, store } = await token()
+    expect(inside.capabilities().reencipher).toBe('inside')
+    const typed = (pin: string) => encipherPin({ pin: Pin.from(pin), pan: PAN, format: 0, key: zpk })
+    const way = { fromFormat: 0, toFormat: 0, from: zpk, to: store, requireInToken: true } as const
+    const blocks = [await typed('2846'), await typed('98765')]
+    fake.reset()
+    const [block = expect.unreachable()] = blocks
+    const stored = await translatePinBlock({ ...way, block, pan: PAN })
+    const many = await translatePinBlocks({ ...way, blocks: blocks.map(one => ({ block: one, pan: PAN })) })
+    expect(many[0]).toEqual({ ok: true, block: stored })
+    const against = { kind: 'block', block: stored, format: 0, key: store } as const
+    const given = { pan: PAN, format: 0, from: zpk, against, tries: 'counted-elsewhere' } as const
+    const verdicts = []
+    for (const one of blocks)
+      verdicts.push((await verifyPinBlock({ ...given, block: one, requireInToken: true })).verified)
+    expect(verdicts).toEqual([true, false])
+    expect(fake.calls).toEqual(expect.arrayContaining(['C_UnwrapKey', 'C_WrapKey']))
+    expect(fake.calls).not.toContain('C_Decrypt')
+    await inside.close()
+  })
+
+  test('what needs a clear block is refused: another format, digits, a PVV', async () => {
+    const { inside, zpk, store } = await token()
+    const block = await encipherPin({ pin: Pin.from('2846'), pan: PAN, format: 0, key: zpk })
+    const way = { block, pan: PAN, fromFormat: 0, from: zpk, to: store, requireInToken: true } as const
+    await failure(() => translatePinBlock({ ...way, toFormat: 3 }), 'ERR_HOST_DECIPHER')
+    await failure(() => decipherPin({ block, pan: PAN, format: 0, key: zpk }), 'ERR_HOST_DECIPHER')
+    const against = { kind: 'block', block, format: 3, key: store } as const
+    const given = { block, pan: PAN, format: 0, from: zpk, against, tries: 'counted-elsewhere' } as const
+    await failure(() => verifyPinBlock({ ...given, requireInToken: true }), 'ERR_HOST_DECIPHER')
+    await failure(() => verifyPinBlock(given), 'ERR_HOST_DECIPHER')
+    await inside.close()
   })
 })
