@@ -1,6 +1,6 @@
 /** What the memory campaign and its child say to one another, a JSON text a line. Secrets go masked (XOR, hex). */
 import type { TdeaEngine } from '../src/backend/software/tdea-engine.js'
-import type { KeyAlgorithm, KeyUsage } from '../src/index.js'
+import type { KeyAlgorithm, KeyUsage, PinValueRule } from '../src/index.js'
 
 /** The keys that both sides have, by kid. */
 export const KEYS = {
@@ -9,8 +9,22 @@ export const KEYS = {
   MAC: { usage: 'retail-mac', algorithm: 'tdea-2key' },
   'PRW-G': { usage: 'prw-generate', algorithm: 'tdea-2key' },
   'PRW-V': { usage: 'prw-verify', algorithm: 'tdea-2key' },
+  AES: { usage: 'pin-encryption', algorithm: 'aes-128' },
+  PVK: { usage: 'visa-pvv', algorithm: 'tdea-2key' },
+  IBM: { usage: 'ibm-3624', algorithm: 'tdea-2key' },
+  KBPK: { usage: 'key-block-protection', algorithm: 'aes-256' },
+  HMAC: { usage: 'hmac', algorithm: 'hmac-sha256' },
   JWE: { usage: 'jwe-key-agreement', algorithm: 'ec-p256' },
 } as const satisfies Readonly<Record<string, { usage: KeyUsage; algorithm: KeyAlgorithm }>>
+
+/** How PINs are verified under the keys that are for it. */
+export const PIN_VALUES: Readonly<Partial<Record<keyof typeof KEYS, PinValueRule>>> = {
+  PVK: { pvki: 1 },
+  IBM: { decimalisation: '0123456789012345', validation: { from: 0, length: 11, pad: 'F' } },
+}
+
+/** The keys whose blocks may be opened in host memory. */
+export const OPEN: ReadonlySet<KeyUsage> = new Set(['pin-encryption', 'key-block-protection'])
 
 /** Key material, masked. */
 export interface MaskedKey {

@@ -15,7 +15,7 @@ import { type KeyStoreOptions, openKeyStore } from '../src/pkcs11.js'
 import { softwareBackend } from '../src/software.js'
 import { ILLUSTRATIVE_NOT_GIROCARD_TDEA as profile } from '../src/tools.js'
 import { agreed, digits, encipher, format0, type P256Jwk, p256, senderTo } from '../test/leaks/secrets.js'
-import { KEYS, type Order, type Setup } from './campaign-orders.js'
+import { KEYS, OPEN, type Order, type Setup } from './campaign-orders.js'
 import { scanMemory } from './memory.js'
 
 type Kid = keyof typeof KEYS
@@ -37,6 +37,11 @@ export function plant(): Planted {
     MAC: randomBytes(16),
     'PRW-G': prw,
     'PRW-V': prw,
+    AES: randomBytes(16),
+    PVK: randomBytes(16),
+    IBM: randomBytes(16),
+    KBPK: randomBytes(32),
+    HMAC: randomBytes(32),
   }
   return { tdea, jwe: p256(), d1: p256(), pan: `9${digits(15)}`, otherPan: `9${digits(15)}` }
 }
@@ -47,7 +52,7 @@ export async function provisionPlanted(options: KeyStoreOptions, { tdea, jwe }: 
   for (const kid of Object.keys(KEYS) as Kid[]) {
     const { usage, algorithm } = KEYS[kid]
     const role = usage.startsWith('prw') ? { macs: ['iso9797-1-alg3'] as const } : {}
-    const open = usage === 'pin-encryption' ? { hostDecipher: true } : {}
+    const open = OPEN.has(usage) ? { hostDecipher: true } : {}
     const material = kid === 'JWE' ? { ...jwe } : tdea[kid].toString('hex')
     await store.importKey({ kid, usage, algorithm, material, ...role, ...open })
   }
@@ -89,6 +94,8 @@ export interface CampaignResult {
   }
   /** What the controls found: the first must be found, the second not. */
   readonly controls: Readonly<Record<string, number>>
+  /** With a token: what stays where the bare binding did it, without this library. */
+  readonly bare: Readonly<Record<string, number>>
   /** What the child wrote besides its answers. */
   readonly output: string
 }
@@ -115,7 +122,8 @@ async function campaign(child: Child, options: CampaignOptions): Promise<Campaig
   const total = (): number => sum(child.scan(keyPatterns))
   // A key is there while its backend is open; how often must not depend on what was done with it.
   const opened = total()
-  const wanted = scenarios.filter(({ name }) => only.test(name) || name.startsWith('control'))
+  const wanted = scenarios.filter(({ name }) => only.test(name) || /^(?:control|bare)/.test(name))
+  const bare: Record<string, number> = {}
   const residues: Residue[] = []
   const controls: Record<string, number> = {}
   const all: Record<string, Uint8Array> = {}
@@ -131,7 +139,8 @@ async function campaign(child: Child, options: CampaignOptions): Promise<Campaig
         Object.assign(patterns, patternsOfMade(planted.d1, made))
         const found = onlyFound(child.scan(patterns))
         batches++
-        if (isControl) controls[name] = Math.max(controls[name] ?? 0, sum(found))
+        if (name.startsWith('bare')) bare[name] = Math.max(bare[name] ?? 0, sum(found))
+        else if (isControl) controls[name] = Math.max(controls[name] ?? 0, sum(found))
         else if (sum(found) > 0)
           residues.push({ scenario: abort ? `${name}, given up` : name, calls: count, found })
         if (!isControl)
@@ -149,6 +158,7 @@ async function campaign(child: Child, options: CampaignOptions): Promise<Campaig
     residues,
     keys: { opened, used, closed },
     controls,
+    bare,
     output: child.output,
   }
 }
@@ -238,6 +248,14 @@ async function orderOf(
   const pin = digits(12)
   const { field, block } = format0(pin, pan)
   const content = randomBytes(48)
+  const moved = randomBytes(16)
+  const part = randomBytes(16)
+  const rest = Buffer.from(moved.map((byte, i) => byte ^ (part[i] ?? 0)))
+  const natural = encipher(tdea.IBM, Buffer.from(pan.slice(0, 11).padEnd(16, 'f'), 'hex'))
+  const naturalDigits = natural
+    .toString('hex')
+    .slice(0, 12)
+    .replace(/[a-f]/g, digit => String(Number.parseInt(digit, 16) - 10))
   const sender = senderTo(planted.jwe)
   const seccos = await seccosOf(planted, pin)
   const inside = batch.scenario.includes('openJwe')
@@ -254,10 +272,14 @@ async function orderOf(
       otherPan: xor(Buffer.from(otherPan), mask),
       clearBlock: xor(block, mask),
       content: xor(content, mask),
+      moved: xor(moved, mask),
+      part: xor(part, mask),
+      rest: xor(rest, mask),
     },
     inputs: {
       storedBlock: encipher(tdea.STORE, block).toString('hex'),
       d1Public: JSON.stringify({ kty: d1.kty, crv: d1.crv, x: d1.x, y: d1.y }),
+      kcvs: [moved, part, rest].map(kcvOf).join(),
       ...seccos.inputs,
     },
     jwes: Array.from({ length: batch.count }, () => sender.seal(inside)),
@@ -268,6 +290,20 @@ async function orderOf(
     ...bothHex('PIN field', field),
     'PIN, packed': Buffer.from(pin, 'hex'),
     ...bothHex('clear block', block),
+    ...bothHex('clear block of another PAN', format0(pin, otherPan).block),
+    ...bothHex(
+      'what a PVV is made of',
+      encipher(tdea.PVK, Buffer.from(`${pan.slice(-12, -1)}1${pin.slice(0, 4)}`, 'hex')),
+    ),
+    ...bothHex('what a natural PIN is made of', natural),
+    ...bothHex('block of a natural PIN', format0(naturalDigits, pan).block),
+    'natural PIN, digits': Uint8Array.from(naturalDigits, Number),
+    // What the fields of formats 0 and 3 have in common, whatever the filler; format 1 and 4 have the packed PIN.
+    'block without its ends': block.subarray(1, 7),
+    ...halves('a key on its way', moved),
+    ...bothHex('a key on its way', moved),
+    ...halves('a component', part),
+    ...halves('the other component', rest),
     ...halves('content of a JWE', content),
     ...bothHex('Z', sender.z),
     ...halves('Z', sender.z),
@@ -276,6 +312,9 @@ async function orderOf(
   }
   return { order, patterns }
 }
+
+const kcvOf = (key: Buffer): string =>
+  encipher(key, Buffer.alloc(8)).subarray(0, 3).toString('hex').toUpperCase()
 
 /** A PRW and its MAC, computed here: nothing of it is secret but what it was computed from. */
 async function seccosOf({ tdea, pan: account }: Planted, digits: string) {

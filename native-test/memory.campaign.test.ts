@@ -19,9 +19,6 @@ if (refusal !== undefined) console.warn(`the memory campaign is not run: ${refus
 
 const SHORT = { count: 24, turns: 12, env: { NODE_DEBUG: 'crypto,fs,stream,timer,module,worker' } }
 
-/** What a token's module keeps of the last operation of each session (4 here) is not ours, and cannot be wiped by us. */
-const MODULE_KEEPS = 4
-
 function expectClean(
   result: CampaignResult,
   { planted, token }: Pick<CampaignOptions, 'planted' | 'token'>,
@@ -36,13 +33,13 @@ function expectClean(
   // Most often all of them, and sometimes none: where V8 leaves what it moved, it may write again before we look.
   console.log(`copies that V8 left of ${SHORT.count} small arrays which were wiped: ${moved}`)
   expect(mustNot).toEqual({ 'control: off the heap, wiped': 0, 'control: never in the process': 0 })
-  expect(result.scenarios.length).toBeGreaterThan(25)
-  const kept = token === undefined ? 0 : MODULE_KEEPS
-  const residues = result.residues.filter(
-    ({ found: where }) =>
-      !(Object.keys(where).join() === 'clear block' && (where['clear block'] ?? 0) <= kept),
-  )
-  expect(residues).toEqual([])
+  expect(result.scenarios.length).toBeGreaterThan(30)
+  expect(result.residues).toEqual([])
+  // What the module leaves on the stack is there where nothing of ours is in between: most often, not always.
+  if (token !== undefined) {
+    console.log(`what the bare binding left behind: ${JSON.stringify(result.bare)}`)
+    expect(Object.keys(result.bare)).toHaveLength(2)
+  }
   // No verb makes a copy of a key that stays.
   expect(result.keys.used).toBe(result.keys.opened)
   // Not even what Node says of itself when it is asked to say much.
@@ -52,7 +49,7 @@ function expectClean(
 }
 
 /** What works with blocks: an engine that is chosen by name does nothing else of its own. */
-const BLOCKS = /encipher|decipher|translate|Mac|Prw|getPin|openSetPin/
+const BLOCKS = /encipher|decipher|translate|Mac|Prw|getPin|openSetPin|verifyPinBlock|naturalPin/
 
 describe.runIf(refusal === undefined).each([
   ['bitslice', /./],

@@ -8,6 +8,9 @@
  * with a nursery larger than a batch needs.
  */
 import { readSync, writeSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import type * as Pkcs11js from 'pkcs11js'
+import { CKA, CKF, CKM } from '../../src/backend/pkcs11/binding/constants.js'
 import {
   getPinResponse,
   issuerEndpoints,
@@ -20,21 +23,37 @@ import {
   type Backend,
   buildFormat0,
   type CallOptions,
+  combineComponents,
   computePrw,
   dataSetFromHex,
   decipherPin,
   encipherPin,
   encipherPins,
   generateMac,
+  generateOffset,
   generatePrwMac,
+  generatePvv,
   type Key,
+  keyCheckValue,
+  memoryStore,
+  naturalPin,
   openJwe,
+  openKeyBlock,
   Pan,
   Pin,
+  type PinReference,
   parseFormat0,
   reencipherPinBlock,
+  rePanPinBlock,
   sealJwe,
+  sealKeyBlock,
+  splitKey,
+  TryCounter,
+  translateKeyBlock,
   translatePinBlock,
+  translatePinBlocks,
+  verifyMac,
+  verifyPinBlock,
   verifyPrw,
   verifyPrwMac,
 } from '../../src/index.js'
@@ -42,7 +61,7 @@ import { pkcs11Backend } from '../../src/pkcs11.js'
 import { softwareBackend } from '../../src/software.js'
 import { makeSeccosSetPinRequest } from '../../src/testing.js'
 import { ILLUSTRATIVE_NOT_GIROCARD_TDEA as profile } from '../../src/tools.js'
-import { KEYS, type MaskedKey, type Order, type Setup } from '../campaign-orders.js'
+import { KEYS, type MaskedKey, OPEN, type Order, PIN_VALUES, type Setup } from '../campaign-orders.js'
 
 function unmask(masked: string, mask: string): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(new ArrayBuffer(masked.length / 2))
@@ -71,7 +90,9 @@ async function open(setup: Setup): Promise<World> {
     keyof typeof KEYS,
     (typeof KEYS)[keyof typeof KEYS],
   ][]) {
-    keys[kid] = await backend.bind({ kid, usage, ...(usage === 'pin-encryption' && { hostDecipher: true }) })
+    const pinValue = PIN_VALUES[kid]
+    const open = OPEN.has(usage) ? { hostDecipher: true } : {}
+    keys[kid] = await backend.bind({ kid, usage, ...open, ...(pinValue && { pinValue }) })
   }
   return { backend, keys: keys as World['keys'] }
 }
@@ -225,9 +246,132 @@ const prwGiven = (at: At) => ({
   dataSet: dataSetFromHex(text(at, 'prwDataSet')),
   prwValue: text(at, 'prwValue'),
 })
+const prwReference = (at: At) => {
+  const { pan: _, ...values } = prwGiven(at)
+  return values
+}
 const setPin = (at: At) => ({ body: iso0Body(at), jweKeys: at.keys.JWE, from: at.keys.ZPK, pan: at.pan })
 const move = (at: At) => ({ block: bytes(at, 'storedBlock'), from: at.keys.STORE, to: at.keys.ZPK })
 const checked = (at: At) => ({ ...move(at), pan: at.pan, fromFormat: 0, toFormat: 0 }) as const
+
+/* PIN blocks of the other formats, and verification. */
+
+const FORMAT_KEYS = { 0: 'STORE', 1: 'STORE', 3: 'STORE', 4: 'AES' } as const
+type Format = keyof typeof FORMAT_KEYS
+
+/** The PIN of a batch as a block of a format. */
+const blockIn = (at: At, format: Format): Promise<Uint8Array> =>
+  withPin(at, pin => encipherPin({ pin, pan: at.pan, format, key: at.keys[FORMAT_KEYS[format]] }, at.options))
+
+const source = (at: At) =>
+  ({
+    block: bytes(at, 'storedBlock'),
+    pan: at.pan,
+    format: 0,
+    from: at.keys.STORE,
+  }) as const
+
+/** The PIN of the batch against a reference: it is the right one unless `wrong`. */
+async function verified(at: At, against: PinReference, wanted = true): Promise<void> {
+  const verdict = await verifyPinBlock({ ...source(at), against, tries: triesOf(at) }, at.options)
+  if (verdict.verified !== wanted) throw new Error(`verified: ${verdict.verified}`)
+}
+
+/** A counter of tries over memory of its own. */
+const triesOf = (at: At) => ({ counter: tries, cardId: `card-${at.i}`, product: 'debit' })
+const tries = new TryCounter({
+  store: memoryStore(),
+  products: { debit: { limit: 99, afterSuccess: 'reset' } },
+})
+
+/* Keys on their way: components and key blocks. */
+
+const kcvs = (at: At): readonly string[] => text(at, 'kcvs').split(',')
+const keyBlock = {
+  version: 'D',
+  algorithm: 'tdea-2key',
+  usage: 'pin-encryption',
+  mode: 'E',
+  exportability: 'E',
+} as const
+
+async function withMoved<T>(at: At, use: (material: Uint8Array) => Promise<T>): Promise<T> {
+  const material = secret(at, 'moved')
+  try {
+    return await use(material)
+  } finally {
+    wipeAll(material)
+  }
+}
+
+const sealed = (at: At, key: Key): Promise<string> =>
+  withMoved(at, async material => (await sealKeyBlock({ ...keyBlock, key, material }, at.options)).block)
+
+async function combined(at: At, kcv: string): Promise<void> {
+  const [component, rest] = [secret(at, 'part'), secret(at, 'rest')]
+  const [, partKcv = '', restKcv = ''] = kcvs(at)
+  const components = [
+    { component, kcv: partKcv },
+    { component: rest, kcv: restKcv },
+  ]
+  try {
+    const key = await combineComponents({
+      kid: 'K',
+      algorithm: 'tdea-2key',
+      components,
+      kcv,
+      parity: 'report',
+    })
+    wipeAll(key.material)
+  } finally {
+    wipeAll(component, rest)
+  }
+}
+
+/** The token by pkcs11js alone: what stays of a block that was wiped here, its module or the binding has kept. */
+let bare: ReturnType<typeof openBare> | undefined
+const bareToken = () => {
+  bare ??= openBare()
+  return bare
+}
+
+/** As far down the stack as a library calls a token: what is left there is not overwritten by the answer to the parent. */
+function deeply(depth: number, use: () => void): number {
+  if (depth > 0) return deeply(depth - 1, use) + 1
+  use()
+  return 0
+}
+
+function openBare() {
+  const { module, label } = setup.token ?? { module: '', label: '' }
+  const { PKCS11 } = createRequire(import.meta.url)('pkcs11js') as typeof Pkcs11js
+  const library = new PKCS11()
+  // It is initialised and logged in, by our backend in this process.
+  library.load(module)
+  const slot = library.C_GetSlotList(true).find(one => library.C_GetTokenInfo(one).label.trim() === label)
+  if (slot === undefined) throw new Error(`no token ${label}`)
+  const sessions = [0, 1, 2, 3].map(() => library.C_OpenSession(slot, CKF.SERIAL_SESSION))
+  const [first] = sessions
+  if (first === undefined) throw new Error('no session')
+  library.C_FindObjectsInit(first, [{ type: CKA.LABEL, value: 'STORE' }])
+  const [key] = library.C_FindObjects(first, 1)
+  library.C_FindObjectsFinal(first)
+  if (key === undefined) throw new Error('no key')
+  const mechanism = { mechanism: CKM.DES3_ECB }
+  const view = (data: Uint8Array): Buffer => Buffer.from(data.buffer, data.byteOffset, data.length)
+  const out = (): Buffer => view(new Uint8Array(new ArrayBuffer(8)))
+  const sessionOf = (i: number) => sessions[i % sessions.length] ?? first
+  return {
+    encrypt(i: number, block: Uint8Array): Buffer {
+      library.C_EncryptInit(sessionOf(i), mechanism, key)
+      return library.C_Encrypt(sessionOf(i), view(block), out())
+    },
+    decrypt(i: number, block: Uint8Array): Buffer {
+      library.C_DecryptInit(sessionOf(i), mechanism, key)
+      return library.C_Decrypt(sessionOf(i), view(block), out())
+    },
+  }
+}
 
 /** Every verb that handles a PIN, a block, a key, Z or a content key; `fails`: each call is refused. */
 const SCENARIOS: Readonly<Record<string, { run: (at: At) => Promise<unknown>; fails?: true }>> = {
@@ -446,6 +590,162 @@ const SCENARIOS: Readonly<Record<string, { run: (at: At) => Promise<unknown>; fa
     fails: true,
     run: at => openSeccosSetPinRequest({ ...seccosRequest(at), macKeys: at.closed.MAC }, at.options),
   },
+  'encipherPin and decipherPin, formats 1, 3 and 4': {
+    run: async at => {
+      for (const format of [1, 3, 4] as const) {
+        const block = await blockIn(at, format)
+        const key = at.keys[FORMAT_KEYS[format]]
+        await disposed(decipherPin({ block, pan: at.pan, format, key }, at.options))
+      }
+    },
+  },
+  'decipherPin, format 4, another PAN': {
+    fails: true,
+    run: async at =>
+      decipherPin({ block: await blockIn(at, 4), pan: at.otherPan, format: 4, key: at.keys.AES }, at.options),
+  },
+  'decipherPin, format 4, the backend is closed': {
+    fails: true,
+    run: async at =>
+      decipherPin({ block: await blockIn(at, 4), pan: at.pan, format: 4, key: at.closed.AES }, at.options),
+  },
+  'translatePinBlock, 0 to 4 and 4 to 3': {
+    run: async at => {
+      const { STORE, AES } = at.keys
+      const there = {
+        block: bytes(at, 'storedBlock'),
+        pan: at.pan,
+        from: STORE,
+        to: AES,
+        fromFormat: 0,
+        toFormat: 4,
+      } as const
+      const block = await translatePinBlock(there, at.options)
+      const back = { block, pan: at.pan, from: AES, to: STORE, fromFormat: 4, toFormat: 3 } as const
+      await translatePinBlock(back, at.options)
+    },
+  },
+  'translatePinBlocks, the second is bad': {
+    run: async at => {
+      const { block, from, to, fromFormat, toFormat } = checked(at)
+      const blocks = [
+        { block, pan: at.pan },
+        { block, pan: at.otherPan },
+      ]
+      await translatePinBlocks({ blocks, from, to, fromFormat, toFormat }, at.options)
+    },
+  },
+  rePanPinBlock: {
+    run: at => rePanPinBlock({ ...checked(at), newPan: at.otherPan }, at.options),
+  },
+  'rePanPinBlock, another PAN': {
+    fails: true,
+    run: at => rePanPinBlock({ ...checked(at), pan: at.otherPan, newPan: at.pan }, at.options),
+  },
+  'verifyPinBlock against a block': {
+    run: async at => {
+      const key = at.keys.ZPK
+      const block = await reencipherPinBlock(move(at), at.options)
+      await verified(at, { kind: 'block', block, format: 0, key })
+    },
+  },
+  'verifyPinBlock against a block of format 4': {
+    run: async at =>
+      verified(at, { kind: 'block', block: await blockIn(at, 4), format: 4, key: at.keys.AES }),
+  },
+  'verifyPinBlock against a PVV': {
+    run: async at => {
+      const pvv = await generatePvv({ ...source(at), key: at.keys.PVK }, at.options)
+      await verified(at, { kind: 'pvv', pvv, key: at.keys.PVK })
+      const wrong = pvv.replace(/./g, digit => String((Number(digit) + 1) % 10))
+      await verified(at, { kind: 'pvv', pvv: wrong, key: at.keys.PVK }, false)
+    },
+  },
+  'verifyPinBlock against an offset': {
+    run: async at => {
+      const offset = await generateOffset({ ...source(at), key: at.keys.IBM }, at.options)
+      await verified(at, { kind: 'offset', offset, key: at.keys.IBM })
+    },
+  },
+  'verifyPinBlock against a PRW': {
+    run: at => verified(at, { kind: 'prw', ...prwReference(at), key: at.keys['PRW-V'] }),
+  },
+  'verifyPinBlock, another PAN': {
+    fails: true,
+    run: async at => {
+      const against = { kind: 'block', block: await blockIn(at, 4), format: 4, key: at.keys.AES } as const
+      await verifyPinBlock({ ...source(at), pan: at.otherPan, against, tries: triesOf(at) }, at.options)
+    },
+  },
+  'verifyPinBlock, the backend of the PVV key is closed': {
+    fails: true,
+    run: at => verified(at, { kind: 'pvv', pvv: '1234', key: at.closed.PVK }),
+  },
+  naturalPin: {
+    run: at =>
+      naturalPin({ pan: at.pan, key: at.keys.IBM, length: 12, format: 0, to: at.keys.STORE }, at.options),
+  },
+  'generateMac and verifyMac, HMAC': {
+    run: async at => {
+      const message = secret(at, 'clearBlock')
+      const hmac = {
+        key: at.keys.HMAC,
+        message,
+        algorithm: 'hmac-sha256',
+        padding: 'none',
+        length: 32,
+      } as const
+      const mac = await generateMac(hmac, at.options)
+      await verifyMac({ ...hmac, mac }, at.options)
+      wipeAll(message)
+    },
+  },
+  'sealKeyBlock, openKeyBlock': {
+    run: async at => {
+      const block = await sealed(at, at.keys.KBPK)
+      const { material } = await openKeyBlock(
+        { key: at.keys.KBPK, block, usage: 'pin-encryption' },
+        at.options,
+      )
+      wipeAll(material)
+    },
+  },
+  'openKeyBlock, the MAC is wrong': {
+    fails: true,
+    run: async at => {
+      const block = (await sealed(at, at.keys.KBPK)).replace(/.$/, last => (last === '0' ? '1' : '0'))
+      await openKeyBlock({ key: at.keys.KBPK, block, usage: 'pin-encryption' }, at.options)
+    },
+  },
+  'openKeyBlock, for another usage': {
+    fails: true,
+    run: async at =>
+      openKeyBlock(
+        { key: at.keys.KBPK, block: await sealed(at, at.keys.KBPK), usage: 'retail-mac' },
+        at.options,
+      ),
+  },
+  'sealKeyBlock, the backend is closed': { fails: true, run: at => sealed(at, at.closed.KBPK) },
+  translateKeyBlock: {
+    run: async at => {
+      const block = await sealed(at, at.keys.KBPK)
+      const { KBPK } = at.keys
+      await translateKeyBlock(
+        { from: KBPK, to: KBPK, block, usage: 'pin-encryption', version: 'D' },
+        at.options,
+      )
+    },
+  },
+  combineComponents: { run: at => combined(at, kcvs(at)[0] ?? '') },
+  'combineComponents, the key has another check value': { fails: true, run: at => combined(at, '000000') },
+  'splitKey, keyCheckValue': {
+    run: at =>
+      withMoved(at, async material => {
+        await keyCheckValue({ algorithm: 'tdea-2key', material })
+        const { components } = await splitKey({ kid: 'K', algorithm: 'tdea-2key', material, parts: 3 })
+        wipeAll(...components.map(({ component }) => component))
+      }),
+  },
   'handler, Get PIN': { run: at => answered(at, 200) },
   'handler, Get PIN, the keys are gone': { run: at => answered(at, 500, undefined, 'keys') },
   'handler, Set PIN ISO0': { run: at => answered(at, 204, iso0Body(at)) },
@@ -454,6 +754,16 @@ const SCENARIOS: Readonly<Record<string, { run: (at: At) => Promise<unknown>; fa
   'handler, Set PIN ISO0, another block': { run: at => answered(at, 400, tamperedBody(at)) },
   'handler, Set PIN 3DES_SECCOS': { run: at => answered(at, 204, seccosBody(at)) },
   'handler, Set PIN 3DES_SECCOS, the store fails': { run: at => answered(at, 500, seccosBody(at), 'store') },
+  // What a token's module keeps by itself: the same block through the bare binding, four sessions in turn.
+  'bare binding: C_Encrypt of the block': {
+    run: async at => {
+      const block = secret(at, 'clearBlock')
+      wipeAll(bareToken().encrypt(at.i, block), block)
+    },
+  },
+  'bare binding: C_Decrypt to the block': {
+    run: async at => deeply(40, () => wipeAll(bareToken().decrypt(at.i, bytes(at, 'storedBlock')))),
+  },
   // The controls: what must be found, or the search finds nothing at all.
   'control: a small array on the heap, wiped': {
     run: async at => {
@@ -552,7 +862,10 @@ const setup: Setup = JSON.parse(readLine())
 const world = await open(setup)
 const other = await open(setup)
 await other.backend.close()
-answer({ scenarios: Object.entries(SCENARIOS).map(([name, { fails }]) => ({ name, fails: fails === true })) })
+const scenarios = Object.entries(SCENARIOS)
+  .filter(([name]) => setup.token !== undefined || !name.startsWith('bare'))
+  .map(([name, { fails }]) => ({ name, fails: fails === true }))
+answer({ scenarios })
 for (;;) {
   const order: Order = JSON.parse(readLine())
   if (order.scenario === 'close') await world.backend.close()
