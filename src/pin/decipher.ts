@@ -25,7 +25,8 @@ export interface DecipherPinInput {
  *
  * A wrong key, a damaged block and a wrong PAN are one error, `ERR_PIN_BLOCK`, as far as the format can notice them. Formats 0 and
  * 3 hold only the 12 PAN digits before the check digit, so a PAN that differs elsewhere is not wrong to them, and a short PIN
- * leaves a few of the 12 unbound; format 4 is bound to the whole PAN; format 1 to none. Others: `ERR_ARGUMENT`,
+ * leaves a few of the 12 unbound. The filler of format 3 is random: one wrong digit that meets it stays unseen 252 times in 540, and the
+ * PIN is the right one then; format 4 is bound to the whole PAN; format 1 to none. Others: `ERR_ARGUMENT`,
  * `ERR_HOST_DECIPHER` (the key was bound without `hostDecipher`), `ERR_KEY_USAGE`, `ERR_KEY_ALGORITHM`, `ERR_ABORTED`, and what the
  * backend reports. Source: ISO 9564-1:2017, 9.3 and 9.4.
  *

@@ -209,7 +209,7 @@ test('bytes that would make the filler of format 3 uneven are drawn again', () =
 
 test.each(BOUND)('a wrong PAN does not decode as if right, format %d', format => {
   const row = FORMATS[format]
-  // Format 4 is bound in the cipher (test/pin/format4.test.ts); its clear field holds no PAN.
+  // Format 4 is bound in the cipher (translation.test.ts, library-bugs.test.ts); its clear field holds no PAN.
   if (format === 4) return expect(row.panField).toBeTypeOf('function')
   const block = buildBlock(row, Pin.from('1234'), SOME_PAN)
   expect(() => row.parse({ block, pan: Pan.from('5432109999999991') })).toThrow('the PIN block is not valid')
