@@ -88,7 +88,7 @@ const EXCEPTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   'src/d1/endpoints/callers.ts': { "Buffer.from(certificate.sha256, 'hex')": 'the hash of a certificate' },
   'src/d1/endpoints/peer.ts': { "Buffer.from(base64, 'base64')": 'a certificate' },
   'src/stores/pan-sealer.ts': {
-    'Uint8Array.of(FORM, kid.length)': 'the head of a sealed PAN',
+    'Uint8Array.of(formOf(key), kid.length)': 'the head of a sealed PAN',
     'randomBytes(NONCE_BYTES)': 'a nonce, which is kept in clear beside what it sealed',
   },
   'src/stores/sql/cards.ts': { 'randomBytes(12)': 'the revision of a row' },

@@ -1,6 +1,7 @@
 import { createDecipheriv } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
-import { Pan } from '../../src/index.js'
+import { generateMac, type Key, Pan } from '../../src/index.js'
+import { softwareBackend } from '../../src/software.js'
 import { type PanSealerOptions, panSealer } from '../../src/sqlite.js'
 import { buffersMadeBy } from '../leaks/recorder.js'
 import { failure } from '../support/errors.js'
@@ -147,4 +148,119 @@ test('keys are copied, and gone after disposal', async () => {
   expect(held()).toEqual([])
   await failure(() => sealer.seal(Pan.from(PAN), CARD), 'ERR_DISPOSED', [PAN])
   await failure(() => sealer.open(sealed, CARD), 'ERR_DISPOSED', [PAN])
+})
+
+describe('under a key of a backend', () => {
+  const aes = (kid: string, byte: string, usage: 'cmac' | 'pin-encryption' = 'cmac') =>
+    ({ kid, usage, algorithm: 'aes-256', material: byte.repeat(32) }) as const
+  const openKeys = async () => {
+    const backend = await softwareBackend({
+      keys: [
+        aes('PAN-T', '1A'),
+        aes('PAN-U', '2B'),
+        aes('PIN', '3C', 'pin-encryption'),
+        { kid: 'TDEA', usage: 'cmac', algorithm: 'tdea-2key', material: '0123456789ABCDEFFEDCBA9876543210' },
+        { kid: 'K'.repeat(128), usage: 'cmac', algorithm: 'aes-128', material: '4D'.repeat(16) },
+      ],
+    })
+    const [first, second] = await Promise.all(
+      ['PAN-T', 'PAN-U'].map(kid => backend.bind({ kid, usage: 'cmac' })),
+    )
+    if (first === undefined || second === undefined) return expect.unreachable()
+    return { backend, first, second }
+  }
+
+  /** By the formula, with the verb for a MAC. */
+  const derivedFor = async (sealed: Uint8Array, key: Key) => {
+    const aad = Buffer.concat([
+      sealed.subarray(0, 7),
+      Buffer.from(JSON.stringify(['issuer-pin-crypto PAN', CARD.issuerId, CARD.cardId])),
+    ])
+    const parts = await Promise.all(
+      [1, 2].map(i => {
+        const label = Buffer.from('issuer-pin-crypto PAN key\0')
+        const message = Buffer.concat([Buffer.of(i), label, sealed.subarray(7, 19), aad, Buffer.of(1, 0)])
+        return generateMac({ key, message, algorithm: 'cmac', padding: 'none', length: 16 })
+      }),
+    )
+    return { key: Buffer.concat(parts), aad }
+  }
+
+  test('each PAN comes back, bound to its card, under a key of its own', async () => {
+    const { backend, first } = await openKeys()
+    await using _ = backend
+    const sealer = panSealer({ keys: [first] })
+    const sealed = await sealer.seal(Pan.from(PAN), CARD)
+    expect(sealed[0]).toBe(2)
+    expect((await sealer.open(sealed, CARD)).reveal()).toBe(PAN)
+    await failure(async () => sealer.open(sealed, { ...CARD, cardId: 'card-0002' }), 'ERR_BACKEND_FAILED')
+    const [nonce, body] = [sealed.subarray(7, 19), sealed.subarray(19)]
+    const { key, aad } = await derivedFor(sealed, first)
+    const cipher = createDecipheriv('aes-256-gcm', key, nonce, { authTagLength: 16 })
+    cipher.setAAD(aad).setAuthTag(body.subarray(-16))
+    expect(Buffer.concat([cipher.update(body.subarray(0, -16)), cipher.final()]).toString()).toBe(
+      PAN.padEnd(20, '\0'),
+    )
+  })
+
+  test('the derived key is wiped, whatever comes of it', async () => {
+    const { backend, first } = await openKeys()
+    await using _ = backend
+    const sealer = panSealer({ keys: [first] })
+    const sealed = await sealer.seal(Pan.from(PAN), CARD)
+    const wrong = Uint8Array.from(sealed, (byte, i) => (i === sealed.length - 1 ? byte ^ 1 : byte))
+    const { key } = await derivedFor(sealed, first)
+    const calls = [
+      () => sealer.open(sealed, CARD),
+      () => failure(async () => sealer.open(wrong, CARD), 'ERR_BACKEND_FAILED'),
+    ]
+    for (const call of calls) {
+      const { buffers } = await buffersMadeBy<unknown>(call)
+      expect(buffers.filter(buffer => Buffer.from(buffer).includes(key.subarray(0, 16)))).toEqual([])
+    }
+  })
+
+  test('PANs move from bytes into the token, and only what was sealed so is opened so', async () => {
+    const { backend, first, second } = await openKeys()
+    await using _ = backend
+    const bytes = { kid: 'PAN-B', key: KEY }
+    const before = panSealer({ keys: [bytes] })
+    const old = await before.seal(Pan.from(PAN), CARD)
+    const both = panSealer({ keys: [first, bytes, second] })
+    expect([both.isCurrent?.(old), (await both.open(old, CARD)).reveal()]).toEqual([false, PAN])
+    const sealed = await both.seal(await both.open(old, CARD), CARD)
+    expect(both.isCurrent?.(sealed)).toBe(true)
+    expect((await panSealer({ keys: [first] }).open(sealed, CARD)).reveal()).toBe(PAN)
+    await failure(async () => panSealer({ keys: [second] }).open(sealed, CARD), 'ERR_KEY_NOT_FOUND')
+    // Bytes that have the token key's kid.
+    const alike = panSealer({ keys: [{ kid: 'PAN-T', key: KEY }] })
+    await failure(async () => alike.open(sealed, CARD), 'ERR_BACKEND_FAILED')
+    expect(alike.isCurrent?.(sealed)).toBe(false)
+    both[Symbol.dispose]()
+    await failure(async () => both.seal(Pan.from(PAN), CARD), 'ERR_DISPOSED')
+  })
+
+  test('a backend that is closed says so, and no PAN is told from a wrong one by it', async () => {
+    const { backend, first } = await openKeys()
+    const sealer = panSealer({ keys: [first] })
+    const sealed = await sealer.seal(Pan.from(PAN), CARD)
+    await backend.close()
+    await failure(async () => sealer.open(sealed, CARD), 'ERR_BACKEND_CLOSED')
+    await failure(async () => sealer.seal(Pan.from(PAN), CARD), 'ERR_BACKEND_CLOSED')
+  })
+
+  test('keys for anything else are refused', async () => {
+    const { backend, first } = await openKeys()
+    await using _ = backend
+    const pin = await backend.bind({ kid: 'PIN', usage: 'pin-encryption' })
+    const tdea = await backend.bind({ kid: 'TDEA', usage: 'cmac' })
+    const verifying = await backend.bind({ kid: 'PAN-U', usage: 'cmac', mode: 'V' })
+    await failure(() => panSealer({ keys: [pin] }), 'ERR_KEY_USAGE')
+    await failure(() => panSealer({ keys: [verifying] }), 'ERR_KEY_USAGE')
+    await failure(() => panSealer({ keys: [tdea] }), 'ERR_ARGUMENT')
+    await failure(() => panSealer({ keys: [first, first] }), 'ERR_ARGUMENT')
+    await failure(() => panSealer({ keys: [first, { kid: 'PAN-T', key: KEY }] }), 'ERR_ARGUMENT')
+    await failure(() => panSealer({ keys: [{ ...first }] as never }), 'ERR_ARGUMENT')
+    expect(panSealer({ keys: [await backend.bind({ kid: 'K'.repeat(128), usage: 'cmac' })] })).toBeDefined()
+  })
 })
