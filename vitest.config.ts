@@ -15,6 +15,8 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
     },
     projects: [
       {
+        // An example is tried against the sources, and not against what was built last.
+        resolve: { alias: { 'issuer-pin-crypto/d1': new URL('src/d1.ts', import.meta.url).pathname } },
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts', 'packages/*/test/**/*.test.ts'],

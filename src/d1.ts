@@ -50,7 +50,7 @@ export {
   type Pem,
 } from './d1/client/mtls-fetch.js'
 export type { CounterErrorCode, PinBlockType, PinOperation } from './d1/contract.js'
-export type { AuditEvent, AuditHook, Operation } from './d1/endpoints/audit.js'
+export type { AuditEvent, AuditHook, AuditPublicKey, AuditSigner, Operation } from './d1/endpoints/audit.js'
 export {
   type ChainedAuditOptions,
   type ChainVerdict,

@@ -12,7 +12,8 @@ const OTHERWISE = /timingSafeEqual\(|\.compare\(|\.equals\(|toHex\([^()]*\)\s*[!
 /** The line as it is in the file, and why it may be there. */
 const PUBLIC: Readonly<Record<string, string>> = {
   'base/bytes.ts: return a.length === b.length && timingSafeEqual(a, b)': 'the one place',
-  'cli/compute.ts: const verified = await withPin(values, io, async pin => inBlock.equals(pin))': 'Pin.equals',
+  'cli/compute.ts: const verified = await withPin(values, io, async pin => inBlock.equals(pin))':
+    'Pin.equals',
   'pin/pin-policy.ts: before: policy.notBefore && before !== undefined && pin.equals(before) ? 1 : 0,':
     'Pin.equals',
   'd1/messages/set-pin.ts: return pin.equals(before)': 'Pin.equals',

@@ -41,7 +41,7 @@ import {
   type ReencipherRule,
   requireKey,
 } from './key.js'
-import { KEY_EVENTS } from './opener.js'
+import { endOf, KEY_EVENTS } from './opener.js'
 
 /** The parts of an open backend that its keys share. */
 export interface OpenParts<Ref> {
@@ -129,15 +129,17 @@ export class BoundKey<Ref> implements KeyOperations {
     const input = this.#blocks(blocks)
     const { length } = input
     let out: Uint8Array | undefined
+    const admit = this.#asking('encipher', length)
     try {
-      this.#parts.jobs.begin(options, this.#asking('encipher', length))
+      this.#parts.jobs.begin(options, admit)
       // A PIN block that is enciphered is no secret; what a PVV is made of is one.
       out = this.#resultsArePublic ? publicBytes(length) : secretBytes(length)
       driver.encipherInto(this.#reference.ref, input, out)
+      admit?.ended?.()
       return out
     } catch (error) {
       wipe(out)
-      throw coded(error)
+      throw failed(error, { admit })
     } finally {
       if (input !== blocks) wipe(input)
     }
@@ -327,20 +329,34 @@ export class BoundKey<Ref> implements KeyOperations {
     bytes: number,
     to?: BoundKey<Ref>,
     there: KeyOperation = 'encipher',
-  ): (() => void) | undefined {
+  ): Admission | undefined {
     const { onOperation } = this.#parts
     if (onOperation === undefined && !KEY_EVENTS.hasSubscribers) return undefined
-    return () => {
-      this.#ask(onOperation, operation, bytes)
-      if (to !== undefined) to.#ask(onOperation, there, bytes)
+    const uses = [this.#use(operation, bytes), ...(to === undefined ? [] : [to.#use(there, bytes)])]
+    const admit = (): void => {
+      for (const use of uses) {
+        onOperation?.(use)
+        KEY_EVENTS.publish({ event: 'use', ...use })
+      }
     }
+    if (!KEY_EVENTS.hasSubscribers) return admit
+    const ends = uses.map(use => endOf({ event: 'used', ...use }))
+    return Object.assign(admit, {
+      ended: (error?: unknown) => {
+        for (const end of ends) end(error)
+      },
+    })
   }
 
-  #ask(onOperation: ((use: KeyUse) => void) | undefined, operation: KeyOperation, bytes: number): void {
+  #use(operation: KeyOperation, bytes: number): KeyUse {
     const { kid, usage, mode, algorithm } = this.#facts
-    const blocks = bytes === 0 ? 1 : bytes / macBytes(algorithm)
-    onOperation?.(Object.freeze({ kid, usage, mode, operation, blocks }))
-    KEY_EVENTS.publish({ event: 'use', kid, usage, mode, operation, blocks })
+    return Object.freeze({
+      kid,
+      usage,
+      mode,
+      operation,
+      blocks: bytes === 0 ? 1 : bytes / macBytes(algorithm),
+    })
   }
 
   /** The blocks as the driver gets them: a copy of our own, but themselves where it is done with them when it returns. */
@@ -418,6 +434,9 @@ async function twice(
  * flight, and its answer looked at before it goes to the caller.
  */
 
+/** Asks the opener, who refuses by throwing; `ended` where somebody records what becomes of it. */
+type Admission = (() => void) & { readonly ended?: (error?: unknown) => void }
+
 /** What to run, and what is known of its result. */
 interface Job<T> {
   readonly run: (signal: AbortSignal | undefined) => MaybePromise<T>
@@ -428,7 +447,7 @@ interface Job<T> {
   /** Where the result is bytes: how many they must be. */
   readonly outputBytes?: number | undefined
   /** Throws where the opener refuses the operation; asked last before it begins. */
-  readonly admit?: (() => void) | undefined
+  readonly admit?: Admission | undefined
   /** Where bytes of that length can still be wrong, and this shows. */
   readonly isRight?: ((result: Uint8Array) => boolean) | undefined
 }
@@ -454,11 +473,11 @@ export class Jobs {
     let waiting = false
     try {
       const result = job.run(signal)
-      if (types.isUint8Array(result) || !isThenable(result)) return deliver(result, job, signal)
+      if (types.isUint8Array(result) || !isThenable(result)) return ended(deliver(result, job, signal), job)
       waiting = true
       return this.#settle(result, job, signal)
     } catch (error) {
-      throw coded(error)
+      throw failed(error, job)
     } finally {
       if (!waiting) this.#leave(job)
     }
@@ -483,6 +502,7 @@ export class Jobs {
       return signal
     } catch (error) {
       wipe(job.input, ...(job.more ?? []))
+      job.admit?.ended?.(error)
       throw error
     }
   }
@@ -508,9 +528,9 @@ export class Jobs {
 
   async #settle<T>(pending: PromiseLike<T>, job: Job<T>, signal: AbortSignal | undefined): Promise<T> {
     try {
-      return deliver(await pending, job, signal)
+      return ended(deliver(await pending, job, signal), job)
     } catch (error) {
-      throw coded(error)
+      throw failed(error, job)
     } finally {
       this.#leave(job)
     }
@@ -521,6 +541,18 @@ export class Jobs {
     this.#inFlight--
     if (this.#inFlight === 0) this.#drained?.()
   }
+}
+
+/** The result, where it is right: told to whoever records. */
+function ended<T>(result: T, { admit }: Job<T>): T {
+  admit?.ended?.()
+  return result
+}
+
+function failed(error: unknown, { admit }: Pick<Job<unknown>, 'admit'>): Error {
+  const own = coded(error)
+  admit?.ended?.(own)
+  return own
 }
 
 /** A promise of whatever realm or library. */

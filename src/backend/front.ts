@@ -5,7 +5,7 @@
 
 import type { KeyObject } from 'node:crypto'
 import { type CallOptions, deepFreeze, readOptions, readOwn } from '../base/arguments.js'
-import { ArgumentError, BackendError, isIssuerPinError, KeyError } from '../base/errors.js'
+import { ArgumentError, BackendError, KeyError } from '../base/errors.js'
 import { type CheckValue, methodOf, readCheckValue, requireCheckValue } from '../key/check-value.js'
 import { type KeyPeriod, narrower, periodRemark } from '../key/period.js'
 import type { PinValueRule } from '../key/pin-value.js'
@@ -18,6 +18,7 @@ import { type ReadSpec, readSpec } from './checks.js'
 import type { BackendDriver, Capabilities, FoundKey, Health, KeyIdentity } from './driver.js'
 import { type Key, type KeyFacts, makeKey, requireKey } from './key.js'
 import {
+  endOf,
   KEY_EVENTS,
   type KeyRing,
   longer,
@@ -81,13 +82,13 @@ class BackendFront<Ref> implements Backend {
     const wanted = readSpec(spec)
     if (!KEY_EVENTS.hasSubscribers) return this.#bind(wanted, options)
     const { kid, usage, mode } = wanted
+    const ended = endOf({ event: 'bind', kid, usage, mode })
     try {
       const key = await this.#bind(wanted, options)
-      KEY_EVENTS.publish({ event: 'bind', kid, usage, mode, outcome: 'success' })
+      ended()
       return key
     } catch (error) {
-      const code = isIssuerPinError(error) ? { code: error.code } : {}
-      KEY_EVENTS.publish({ event: 'bind', kid, usage, mode, outcome: 'failed', ...code })
+      ended(error)
       throw error
     }
   }

@@ -13,9 +13,21 @@ import { type ReadSpec, readSpec } from './checks.js'
 
 /**
  * Where binds and uses of keys are published, for whoever records them: `node:diagnostics_channel` `issuer-pin-crypto:keys`.
- * `{ event: 'bind', kid, usage, mode, outcome, code? }`, and before each operation `{ event: 'use', … }` with a {@link KeyUse}.
+ * `{ event: 'bind', kid, usage, mode, outcome, code?, durationMs }`; before each operation `{ event: 'use', … }` with a
+ * {@link KeyUse}, and after it `{ event: 'used', … }` with its outcome and duration; `{ event: 'store', operation, kid, usage?, … }`
+ * for what a key store does to the keys of its token.
  */
 export const KEY_EVENTS: Channel = channel('issuer-pin-crypto:keys')
+
+/** Begins what {@link KEY_EVENTS} tells the end of: how it ended, and how long it took. */
+export function endOf(event: Readonly<Record<string, unknown>>): (error?: unknown) => void {
+  const started = systemClock.elapsed()
+  return error => {
+    const code = isIssuerPinError(error) ? { code: error.code } : {}
+    const outcome = error === undefined ? 'success' : 'failed'
+    KEY_EVENTS.publish({ ...event, outcome, ...code, durationMs: systemClock.elapsed() - started })
+  }
+}
 
 /** The names of {@link OpenerOptions}. */
 export const OPENER_OPTIONS: readonly (keyof OpenerOptions)[] = ['ring', 'onOperation']

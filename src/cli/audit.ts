@@ -1,8 +1,8 @@
 /** `audit verify`: whether the lines of an audit chain are as they were written, and which is the first that is not. */
-import { createReadStream } from 'node:fs'
+import { createReadStream, readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { fromHex, wipe } from '../base/bytes.js'
-import { verifyAuditChain } from '../d1.js'
+import { type AuditPublicKey, verifyAuditChain } from '../d1.js'
 import { type Command, type ExitCode, type Io, UsageError } from './command.js'
 import { readSecret } from './secret.js'
 import { show } from './shown.js'
@@ -13,8 +13,23 @@ const MAC = /^[0-9a-f]{64}$/
 const PROBLEMS = {
   'not-a-line': 'it is no line of a chain',
   mac: 'its HMAC is not right: it was changed, or another key made it',
+  signature: 'it has no signature that is right by one of the public keys',
   order: 'it does not follow the line before: lines were left out, put in or moved',
 } as const
+
+type Keys = Omit<Parameters<typeof verifyAuditChain>[0], 'lines'>
+
+/** A JWK, or a set of them. */
+function readPublic(path: string): readonly AuditPublicKey[] {
+  let found: unknown
+  try {
+    found = JSON.parse(readFileSync(path, 'utf8'))
+  } catch {
+    throw new UsageError('--public: the file cannot be read, or is no JSON')
+  }
+  const { keys } = Object(found)
+  return (Array.isArray(keys) ? keys : [found]) as readonly AuditPublicKey[]
+}
 
 /** The HMAC key in hex: a secret. */
 async function readKey(values: Values, io: Io): Promise<Uint8Array> {
@@ -23,7 +38,7 @@ async function readKey(values: Values, io: Io): Promise<Uint8Array> {
   return fromHex(given, 'the key')
 }
 
-async function verify(path: string, key: Uint8Array, values: Values, io: Io): Promise<ExitCode> {
+async function verify(path: string, keys: Keys, values: Values, io: Io): Promise<ExitCode> {
   const last = text(values, 'last')
   const file = createReadStream(path, 'utf8')
   const failed = new Promise<never>((_, reject) => {
@@ -31,7 +46,7 @@ async function verify(path: string, key: Uint8Array, values: Values, io: Io): Pr
   })
   failed.catch(() => {})
   const lines = createInterface({ input: file, crlfDelay: Number.POSITIVE_INFINITY })
-  const found = await Promise.race([verifyAuditChain({ lines, key }), failed])
+  const found = await Promise.race([verifyAuditChain({ lines, ...keys }), failed])
   if (!found.intact) {
     show(values, io, found, undefined)
     io.err(`line ${found.line}: ${PROBLEMS[found.problem]}`)
@@ -52,7 +67,8 @@ export const AUDIT: Command = commandOfVerbs(
   {
     name: 'audit',
     summary: 'verify the lines that chainedAudit wrote',
-    help: `usage: issuer-pin-crypto audit verify FILE [--key-env NAME] [--last HMAC] [--json]
+    help: `usage: issuer-pin-crypto audit verify FILE [--key-env NAME] [--public JWK-FILE]
+                                      [--last HMAC] [--json]
 
 Says whether every line of FILE is as chainedAudit wrote it, in its order; else
 the first that is not. Exit codes: 0 intact, 1 not intact, 2 wrong call.
@@ -60,6 +76,9 @@ the first that is not. Exit codes: 0 intact, 1 not intact, 2 wrong call.
   --key-env, --key-fd
            where the HMAC key is, in hex; without them it is asked for. A
            variable is taken out of the environment
+  --public a file with the public key of the signer, or a set of them, as JWK with
+           a kid: every line must be signed by one of them. With it and without
+           --key-env and --key-fd no secret is needed
   --last   the HMAC of the last line, as it was kept elsewhere: shows what was
            cut off at the end
   --json   the result as JSON
@@ -68,16 +87,20 @@ the first that is not. Exit codes: 0 intact, 1 not intact, 2 wrong call.
   },
   {
     verify: {
-      options: { ...optionsOf('last', 'json'), ...secretOptions('key') },
+      options: { ...optionsOf('last', 'public', 'json'), ...secretOptions('key') },
       input: true,
       run: async (values, file, io) => {
         if (file === undefined) throw new UsageError('audit verify takes a FILE')
         const last = text(values, 'last')
         if (last !== undefined && !MAC.test(last))
           throw new UsageError('--last must be 64 hex digits in small letters')
-        const key = await readKey(values, io)
+        const path = text(values, 'public')
+        const publicKeys = path === undefined ? undefined : readPublic(path)
+        const isAsked = ['key-env', 'key-fd'].some(name => values[name] !== undefined)
+        const key = publicKeys === undefined || isAsked ? await readKey(values, io) : undefined
         try {
-          return await verify(file, key, values, io)
+          const keys = { ...(key && { key }), ...(publicKeys && { publicKeys }) }
+          return await verify(file, keys, values, io)
         } finally {
           wipe(key)
         }

@@ -1,10 +1,11 @@
 /** `audit verify`: a chain that is intact, and every way in which it is not. */
+import { generateKeyPairSync } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { main } from '../../src/cli/main.js'
-import { type AuditEvent, chainedAudit } from '../../src/d1.js'
+import { type AuditEvent, chainedAudit, softwareSigner } from '../../src/d1.js'
 import { keptIo } from './support/io.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'cli-audit-'))
@@ -53,6 +54,31 @@ test('another key, and an end that was cut off', async () => {
   const last = ['--key-env', 'KEY', '--last', JSON.parse(lines.at(-1) ?? '').mac]
   const { code, said } = await run(lines.slice(0, -1).join('\n'), last)
   expect([code, said]).toEqual([1, expect.stringContaining('the end was cut off')])
+})
+
+test('signed lines, by the public key alone: no secret is asked for', async () => {
+  const pair = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const signer = softwareSigner({ kid: 'SIGN-1', privateKey: pair.privateKey })
+  const signed: string[] = []
+  const audit = chainedAudit({ key: Buffer.from(HEX, 'hex'), write: line => void signed.push(line), signer })
+  for (const sequence of [1, 2]) await audit({ sequence } as AuditEvent)
+  const jwk = { ...pair.publicKey.export({ format: 'jwk' }), kid: 'SIGN-1' }
+  const file = join(folder, 'public.jwk')
+  for (const content of [jwk, { keys: [jwk] }]) {
+    writeFileSync(file, JSON.stringify(content))
+    for (const key of [[], ['--key-env', 'KEY']]) {
+      const found = await run(signed.join('\n'), ['--public', file, ...key])
+      expect(found).toMatchObject({ code: 0, said: expect.stringContaining('2 lines, intact') })
+    }
+    expect(await run(lines.join('\n'), ['--public', file])).toMatchObject({
+      code: 1,
+      said: expect.stringContaining('line 1: it has no signature'),
+    })
+  }
+  writeFileSync(file, 'no JSON')
+  expect(await run('', ['--public', file])).toMatchObject({ code: 2 })
+  writeFileSync(file, '{}')
+  expect((await run('', ['--public', file])).code).not.toBe(0)
 })
 
 test('the same as JSON', async () => {

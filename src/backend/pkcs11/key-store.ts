@@ -22,6 +22,7 @@ import { isKeyUsage, type KeyUsage, USAGES, usualMode } from '../../key/usage.js
 import { isTdea, KEY_BYTES, type KeyAlgorithm } from '../../primitives/algorithms.js'
 import { type P256PublicJwk, pointOfJwk } from '../../primitives/p256.js'
 import type { FoundKey, KeyIdentity } from '../driver.js'
+import { endOf, KEY_EVENTS } from '../opener.js'
 import type { LoadBinding, ObjectHandle, Station, Template } from './binding/binding.js'
 import { CKA, CKO, constantName } from './binding/constants.js'
 import { quietly } from './binding/errors.js'
@@ -222,6 +223,24 @@ export async function openKeyStoreOver(
   return new TokenKeyStore(connection, settings, importClearKeys)
 }
 
+/** What a key store does to the keys of its token, each time it is tried: on the channel of binds and uses. */
+async function recorded<T>(
+  operation: 'generate' | 'import' | 'assemble' | 'unwrap' | 'delete',
+  { kid, usage }: { readonly kid: string; readonly usage?: KeyUsage },
+  work: () => T | Promise<T>,
+): Promise<T> {
+  if (!KEY_EVENTS.hasSubscribers) return work()
+  const ended = endOf({ event: 'store', operation, kid, ...(usage !== undefined && { usage }) })
+  try {
+    const result = await work()
+    ended()
+    return result
+  } catch (error) {
+    ended(error)
+    throw error
+  }
+}
+
 const MAX_LISTED = 100_000
 
 /** One read-write session for each task, closed after it. */
@@ -240,23 +259,25 @@ class TokenKeyStore implements KeyStore {
   async generateKey(wanted: NewKey): Promise<StoredTokenKey> {
     const key = readOptions(wanted, 'generateKey', NEW_KEY_NAMES)
     const purpose = readPurpose(key)
-    return this.#withSession(station => {
-      this.#requireFree(station, key.kid)
-      if (needsChain(this.#connection.facts.plan, purpose)) {
-        throw new BackendError(
-          'ERR_UNSUPPORTED_BY_TOKEN',
-          `a composed retail MAC key cannot be generated in the token, which does not part with K1: import it`,
+    const make = (): StoredTokenKey =>
+      this.#withSession(station => {
+        this.#requireFree(station, key.kid)
+        if (needsChain(this.#connection.facts.plan, purpose)) {
+          throw new BackendError(
+            'ERR_UNSUPPORTED_BY_TOKEN',
+            `a composed retail MAC key cannot be generated in the token, which does not part with K1: import it`,
+          )
+        }
+        const name = nameFor(key, purpose)
+        return this.#store(
+          station,
+          key,
+          purpose,
+          making => generateObjects(making, this.#connection.facts.plan, purpose, name),
+          { kcv: undefined, isImported: false },
         )
-      }
-      const name = nameFor(key, purpose)
-      return this.#store(
-        station,
-        key,
-        purpose,
-        making => generateObjects(making, this.#connection.facts.plan, purpose, name),
-        { kcv: undefined, isImported: false },
-      )
-    })
+      })
+    return recorded('generate', key, make)
   }
 
   async importKey(wanted: ImportedKey): Promise<StoredTokenKey> {
@@ -270,17 +291,19 @@ class TokenKeyStore implements KeyStore {
     const material = readMaterial(kid, key.material, algorithm)
     try {
       requireSoundMaterial(kid, material, algorithm)
-      return this.#withSession(station => {
-        this.#requireFree(station, kid)
-        const name = nameFor(key, purpose)
-        return this.#store(
-          station,
-          key,
-          purpose,
-          making => importObjects(making, this.#connection.facts.plan, purpose, name, material),
-          { kcv, isImported: true },
-        )
-      })
+      const make = (): StoredTokenKey =>
+        this.#withSession(station => {
+          this.#requireFree(station, kid)
+          const name = nameFor(key, purpose)
+          return this.#store(
+            station,
+            key,
+            purpose,
+            making => importObjects(making, this.#connection.facts.plan, purpose, name, material),
+            { kcv, isImported: true },
+          )
+        })
+      return await recorded('import', key, make)
     } finally {
       wipe(material)
     }
@@ -288,11 +311,19 @@ class TokenKeyStore implements KeyStore {
 
   async assembleKey(wanted: AssembledKey): Promise<{ key: StoredTokenKey; combined: Combined }> {
     const given = readOptions(wanted, 'assembleKey', [...NEW_KEY_NAMES, 'parts', 'kcv'])
-    const { parts, kcv: expected, ...rest } = given
+    const { parts: _, kcv: __, ...rest } = given
     const key = Object.fromEntries(
       Object.entries(rest).filter(([, value]) => value !== undefined),
     ) as object as NewKey
     const purpose = readPurpose(key)
+    return recorded('assemble', key, () => this.#assemble(given, key, purpose))
+  }
+
+  async #assemble(
+    { parts, kcv: expected }: AssembledKey,
+    key: NewKey,
+    purpose: KeyPurpose,
+  ): Promise<{ key: StoredTokenKey; combined: Combined }> {
     const { kid, algorithm } = key
     const kcv = snapshotCheckValue(expected)
     const { plan } = this.#connection.facts
@@ -350,23 +381,25 @@ class TokenKeyStore implements KeyStore {
     if (wrapped.length < 24 || wrapped.length > 48 || wrapped.length % 8 !== 0)
       throw new InputError('ERR_LENGTH', `wrapped: ${wrapped.length} bytes, expected 24 to 48, in eights`)
     const { plan } = this.#connection.facts
-    return this.#withSession(station => {
-      this.#requireFree(station, key.kid)
-      const table = new KeyTable(plan, policyOf(this.#settings, plan), new Map())
-      const found = table.find(station, {
-        kid: under,
-        usage: 'key-encryption',
-        mode: 'D',
-        algorithm: undefined,
-        hostDecipher: false,
-        checkValueMethod: undefined,
+    const store = (): StoredTokenKey =>
+      this.#withSession(station => {
+        this.#requireFree(station, key.kid)
+        const table = new KeyTable(plan, policyOf(this.#settings, plan), new Map())
+        const found = table.find(station, {
+          kid: under,
+          usage: 'key-encryption',
+          mode: 'D',
+          algorithm: undefined,
+          hostDecipher: false,
+          checkValueMethod: undefined,
+        })
+        const { key: handle } = table.handles(station, found.ref)
+        const name = nameFor(key, purpose)
+        const how = { under: handle, wrapped, wrapping }
+        const make = (making: Making): KeyObjects => unwrapObjects(making, plan, purpose, name, how)
+        return this.#store(station, key, purpose, make, { kcv, isImported: true })
       })
-      const { key: handle } = table.handles(station, found.ref)
-      const name = nameFor(key, purpose)
-      const how = { under: handle, wrapped, wrapping }
-      const make = (making: Making): KeyObjects => unwrapObjects(making, plan, purpose, name, how)
-      return this.#store(station, key, purpose, make, { kcv, isImported: true })
-    })
+    return recorded('unwrap', key, store)
   }
 
   async listKeys(options: ListOptions = {}): Promise<ListedKey[]> {
@@ -398,40 +431,42 @@ class TokenKeyStore implements KeyStore {
     if (id !== undefined && (typeof id !== 'string' || !/^(?:[0-9a-fA-F]{2})+$/.test(id))) {
       throw new ArgumentError('id must be hex')
     }
-    this.#withSession(station => {
-      const { binding, session } = station
-      const label: Template = [
-        [CKA.TOKEN, true],
-        [CKA.LABEL, kid],
-        [CKA.ID, id === undefined ? undefined : Buffer.from(id, 'hex')],
-      ]
-      const keys = [CKO.SECRET_KEY, CKO.PRIVATE_KEY].flatMap(objectClass =>
-        findObjects(binding, session, [...label, [CKA.CLASS, objectClass]], 2),
-      )
-      const [key, second] = keys
-      if (key === undefined) throw new KeyError('ERR_KEY_NOT_FOUND', `key ${kid} is not in this token`, kid)
-      if (second !== undefined) throw taken(kid, 'there are two keys by that kid: name the CKA_ID')
-      // Keys only: a certificate with the same label and id is somebody else's to delete.
-      const named = (label: string, keyId: Uint8Array): ObjectHandle[] =>
-        [CKO.SECRET_KEY, CKO.PRIVATE_KEY, CKO.PUBLIC_KEY].flatMap(objectClass =>
-          findObjects(
-            binding,
-            session,
-            [
-              [CKA.TOKEN, true],
-              [CKA.CLASS, objectClass],
-              [CKA.LABEL, label],
-              [CKA.ID, keyId],
-            ],
-            MAX_LISTED,
-          ),
+    const remove = (): void =>
+      this.#withSession(station => {
+        const { binding, session } = station
+        const label: Template = [
+          [CKA.TOKEN, true],
+          [CKA.LABEL, kid],
+          [CKA.ID, id === undefined ? undefined : Buffer.from(id, 'hex')],
+        ]
+        const keys = [CKO.SECRET_KEY, CKO.PRIVATE_KEY].flatMap(objectClass =>
+          findObjects(binding, session, [...label, [CKA.CLASS, objectClass]], 2),
         )
-      const keyId = readAttribute(binding, session, key, CKA.ID)
-      const belonging =
-        keyId === undefined ? [] : [...named(kid, keyId), ...named(chainLabel(kid), chainId(keyId))]
-      const rest = belonging.filter(object => !equalBytes(object, key))
-      for (const object of [...rest, key]) binding.C_DestroyObject(session, object)
-    })
+        const [key, second] = keys
+        if (key === undefined) throw new KeyError('ERR_KEY_NOT_FOUND', `key ${kid} is not in this token`, kid)
+        if (second !== undefined) throw taken(kid, 'there are two keys by that kid: name the CKA_ID')
+        // Keys only: a certificate with the same label and id is somebody else's to delete.
+        const named = (label: string, keyId: Uint8Array): ObjectHandle[] =>
+          [CKO.SECRET_KEY, CKO.PRIVATE_KEY, CKO.PUBLIC_KEY].flatMap(objectClass =>
+            findObjects(
+              binding,
+              session,
+              [
+                [CKA.TOKEN, true],
+                [CKA.CLASS, objectClass],
+                [CKA.LABEL, label],
+                [CKA.ID, keyId],
+              ],
+              MAX_LISTED,
+            ),
+          )
+        const keyId = readAttribute(binding, session, key, CKA.ID)
+        const belonging =
+          keyId === undefined ? [] : [...named(kid, keyId), ...named(chainLabel(kid), chainId(keyId))]
+        const rest = belonging.filter(object => !equalBytes(object, key))
+        for (const object of [...rest, key]) binding.C_DestroyObject(session, object)
+      })
+    await recorded('delete', { kid }, remove)
   }
 
   async close(): Promise<void> {

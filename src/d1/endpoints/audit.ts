@@ -2,12 +2,28 @@
  * What the endpoints tell of each request, and a chain over it: each event carries the HMAC over it and the one
  * before.
  */
-import { createHmac } from 'node:crypto'
+import { createHmac, type KeyObject } from 'node:crypto'
 import type { Key } from '../../backend/key.js'
-import { readOptions } from '../../base/arguments.js'
-import { equalBytes, fromHex, snapshot, withWiped } from '../../base/bytes.js'
-import { ArgumentError, isIssuerPinError } from '../../base/errors.js'
+import { readOptions, readOwn, requireKid } from '../../base/arguments.js'
+import {
+  encodeBase64url,
+  equalBytes,
+  fromHex,
+  ownCopy,
+  snapshot,
+  utf8Bytes,
+  withWiped,
+} from '../../base/bytes.js'
+import { ArgumentError, BackendError, isIssuerPinError } from '../../base/errors.js'
 import { isJsonObject, member, parseJsonObject } from '../../base/json.js'
+import {
+  es256PublicKey,
+  jwkOfPoint,
+  type P256PublicJwk,
+  pointOfJwk,
+  SIGNATURE_BYTES,
+  verifyEs256,
+} from '../../primitives/p256.js'
 import {
   type AuditKey,
   type AuditRefusal,
@@ -145,7 +161,10 @@ function describe({ reason, detail, cause }: Refusal): AuditRefusal<RefusalReaso
  *     {"chain":1,"previous":"<HMAC of line 0>","event":{…},"mac":"<HMAC-SHA-256 of the line up to ,\"mac\">"}
  *
  * What was cut off at the end shows only against a line, or a number, that was kept elsewhere: ship the last one now and
- * then.
+ * then. Whoever has the HMAC key to verify could also forge. So a line may be signed, too: then the public key is enough to
+ * verify, and the HMAC and all before it are under the signature.
+ *
+ *     {"chain":1,"previous":"…","event":{…},"kid":"<of the key>","mac":"…","signature":"<ES256 of the line up to ,\"signature\">"}
  */
 
 /** Options of {@link chainedAudit}. */
@@ -156,12 +175,25 @@ export interface ChainedAuditOptions {
   readonly write: (line: string) => void | Promise<void>
   /** The last line of before, where the chain goes on; absent where it begins. */
   readonly after?: string
+  /** Signs each line with ES256, besides: `backendSigner` of a key of a backend, for one. 64 bytes, r then s. */
+  readonly signer?: AuditSigner
+}
+
+/** What signs audit lines: a kid of printable characters, and ES256 over bytes. */
+export interface AuditSigner {
+  readonly kid: string
+  sign(line: Uint8Array): Promise<Uint8Array>
+}
+
+/** A public key that audit lines are verified with. */
+export interface AuditPublicKey extends P256PublicJwk {
+  readonly kid: string
 }
 
 const MIN_KEY_BYTES = 32
 /** Before the first line. */
 const START = '0'.repeat(64)
-const MAC = /^([\s\S]*),"mac":"([0-9a-f]{64})"\}$/
+const LINE = /^(([\s\S]*),"mac":"([0-9a-f]{64})")(?:,"signature":"([A-Za-z0-9_-]{86})")?\}$/
 /** An audit event has no more than a kilobyte or two. */
 const MAX_LINE = 65_536
 
@@ -178,21 +210,26 @@ const MAX_LINE = 65_536
  * ```
  */
 export function chainedAudit(options: ChainedAuditOptions): AuditHook {
-  const { key: given, write, after } = readOptions(options, 'chainedAudit', ['key', 'write', 'after'])
+  const names = ['key', 'write', 'after', 'signer'] as const
+  const { key: given, write, after, signer } = readOptions(options, 'chainedAudit', names)
   const key = readKey(given)
   if (typeof write !== 'function') throw new ArgumentError('write must be a function')
+  const signing = signer === undefined ? undefined : readSigner(signer)
   let previous = START
   if (after !== undefined) {
-    const found = readLine(after, key)
-    if (found === undefined) throw new ArgumentError('after is no line of a chain under this key')
+    const found = readLine(after)
+    if (found === undefined || !isOf(found, key))
+      throw new ArgumentError('after is no line of a chain under this key')
     previous = found.mac
   }
   let tail: Promise<void> = Promise.resolve()
   return (event: AuditEvent) => {
     const mine = tail.then(async () => {
-      const text = `{"chain":1,"previous":"${previous}","event":${JSON.stringify(event)}`
+      const named = signing === undefined ? '' : `,"kid":${JSON.stringify(signing.kid)}`
+      const text = `{"chain":1,"previous":"${previous}","event":${JSON.stringify(event)}${named}`
       const mac = macOf(key, text)
-      await write(`${text},"mac":"${mac}"}`)
+      const line = `${text},"mac":"${mac}"`
+      await write(signing === undefined ? `${line}}` : `${line},"signature":"${await signing.sign(line)}"}`)
       previous = mac
     })
     tail = mine.catch(() => {})
@@ -203,14 +240,20 @@ export function chainedAudit(options: ChainedAuditOptions): AuditHook {
 /** What {@link verifyAuditChain} finds. */
 export type ChainVerdict =
   | { readonly intact: true; readonly lines: number; readonly last: string | undefined }
-  | { readonly intact: false; readonly line: number; readonly problem: 'not-a-line' | 'mac' | 'order' }
+  | {
+      readonly intact: false
+      readonly line: number
+      readonly problem: 'not-a-line' | 'mac' | 'signature' | 'order'
+    }
 
 /**
  * Reads the lines of a chain, from its beginning, and says whether they are as they were written; else which line (from
  * 1) is the first that is not. Empty lines are passed over. `last`: the last line's HMAC, to be compared with what was kept
- * elsewhere.
+ * elsewhere. By the HMAC key, by public keys, or by both: with public keys every line must be signed by one of them; without,
+ * signatures are not looked at. With public keys alone whoever verifies cannot forge.
  *
  * Errors: `ERR_ARGUMENT`.
+ * Source: RFC 7518, 3.4 (ES256).
  *
  * @example
  * ```ts
@@ -221,19 +264,25 @@ export type ChainVerdict =
 export async function verifyAuditChain(input: {
   readonly lines: Iterable<string> | AsyncIterable<string>
   /** The key that {@link chainedAudit} had. */
-  readonly key: Uint8Array
+  readonly key?: Uint8Array
+  /** The public keys of its signers, by kid: one for each key that the lines were signed with. */
+  readonly publicKeys?: readonly AuditPublicKey[]
 }): Promise<ChainVerdict> {
-  const { lines, key } = readOptions(input, 'verifyAuditChain', ['lines', 'key'])
-  const secret = readKey(key)
+  const { lines, key, publicKeys } = readOptions(input, 'verifyAuditChain', ['lines', 'key', 'publicKeys'])
+  if (key === undefined && publicKeys === undefined) throw new ArgumentError('verifyAuditChain needs a key')
+  const secret = key === undefined ? undefined : readKey(key)
+  const signers = publicKeys === undefined ? undefined : readPublicKeys(publicKeys)
   let previous = START
   let count = 0
   let line = 0
   for await (const text of lines) {
     line++
     if (text.trim() === '') continue
-    if (MAC.exec(text) === null) return { intact: false, line, problem: 'not-a-line' }
-    const found = readLine(text, secret)
-    if (found === undefined) return { intact: false, line, problem: 'mac' }
+    const found = readLine(text)
+    if (found === undefined) return { intact: false, line, problem: 'not-a-line' }
+    if (secret !== undefined && !isOf(found, secret)) return { intact: false, line, problem: 'mac' }
+    if (signers !== undefined && !isSigned(found, signers))
+      return { intact: false, line, problem: 'signature' }
     if (found.previous !== previous) return { intact: false, line, problem: 'order' }
     previous = found.mac
     count++
@@ -241,15 +290,69 @@ export async function verifyAuditChain(input: {
   return { intact: true, lines: count, last: count === 0 ? undefined : previous }
 }
 
-function readLine(line: unknown, key: Uint8Array): { previous: string; mac: string } | undefined {
+/** A line as it is read: nothing of it is verified. */
+interface ChainLine {
+  /** What the HMAC is over, and what the signature is over. */
+  readonly text: string
+  readonly signed: string
+  readonly mac: string
+  readonly signature: string | undefined
+  readonly previous: string
+  readonly kid: unknown
+}
+
+function readLine(line: unknown): ChainLine | undefined {
   if (typeof line !== 'string' || line.length > MAX_LINE) return undefined
-  const [, text = '', mac = ''] = MAC.exec(line) ?? []
+  const [, signed = '', text = '', mac = '', signature] = LINE.exec(line) ?? []
+  const parsed = parseJsonObject(`${text}}`)
+  if (!isJsonObject(parsed)) return undefined
+  const previous = member(parsed, 'previous')
+  if (typeof previous !== 'string') return undefined
+  return { text, signed, mac, signature, previous, kid: member(parsed, 'kid') }
+}
+
+function isOf({ text, mac }: ChainLine, key: Uint8Array): boolean {
   const stated = fromHex(mac, 'mac')
   // Wiped: it is the MAC that whoever forged the line looks for.
-  if (!withWiped(fromHex(macOf(key, text), 'mac'), right => equalBytes(right, stated))) return undefined
-  const parsed = parseJsonObject(`${text}}`)
-  const previous = isJsonObject(parsed) ? member(parsed, 'previous') : undefined
-  return typeof previous === 'string' ? { previous, mac } : undefined
+  return withWiped(fromHex(macOf(key, text), 'mac'), right => equalBytes(right, stated))
+}
+
+function isSigned({ signed, signature, kid }: ChainLine, keys: ReadonlyMap<unknown, KeyObject>): boolean {
+  const key = keys.get(kid)
+  if (key === undefined || signature === undefined) return false
+  return verifyEs256(key, utf8Bytes(signed), ownCopy(Buffer.from(signature, 'base64url')))
+}
+
+function readPublicKeys(given: readonly AuditPublicKey[]): ReadonlyMap<string, KeyObject> {
+  if (!Array.isArray(given) || given.length === 0)
+    throw new ArgumentError('publicKeys must be a list of keys')
+  const keys = new Map<string, KeyObject>()
+  for (const jwk of given) {
+    const { kid } = readOwn(jwk, 'a public key', ['kid'])
+    requireKid(kid)
+    const point = pointOfJwk(jwk)
+    if (point === undefined) throw new ArgumentError(`publicKeys: ${kid} is no P-256 public key`)
+    if (keys.has(kid)) throw new ArgumentError(`publicKeys: two keys by the kid ${kid}`)
+    keys.set(kid, es256PublicKey(jwkOfPoint(point)))
+  }
+  return keys
+}
+
+function readSigner(signer: AuditSigner): { readonly kid: string; sign(line: string): Promise<string> } {
+  const { kid } = Object(signer)
+  if (typeof signer?.sign !== 'function') throw new ArgumentError('signer must be { kid, sign }')
+  requireKid(kid)
+  return {
+    kid,
+    sign: async line => {
+      const signature = snapshot(await signer.sign(utf8Bytes(line)), 'the signature')
+      if (signature.length === SIGNATURE_BYTES) return encodeBase64url(signature)
+      throw new BackendError(
+        'ERR_BACKEND_FAILED',
+        `the signer returned ${signature.length} bytes in place of 64`,
+      )
+    },
+  }
 }
 
 function macOf(key: Uint8Array, text: string): string {

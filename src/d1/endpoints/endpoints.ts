@@ -55,6 +55,12 @@ const PIN_OPERATIONS: Readonly<Record<PinOperation, (call: PinCall) => Promise<A
 const OPERATIONS = channel('issuer-pin-crypto:d1.endpoints')
 
 /**
+ * Where every request is published when it begins, `{ requestId, sequence, time }`, for traces: a store that is bound to this
+ * channel (`bindStore`) holds for all that happens in the request, the uses of keys included.
+ */
+const BEGUN = channel('issuer-pin-crypto:d1.endpoints.begun')
+
+/**
  * Makes the handler for Get PIN, Set PIN (ISO0 and 3DES_SECCOS), Get PIN Change Counter and, where configured,
  * POST /oauth2/token. Mount it with `nodeListener`, or as it is where Requests are native (Hono).
  *
@@ -118,14 +124,25 @@ async function noteUnreadable(service: Service, connection: Connection, error: u
   return (await recorded(service, facts, { status: 400, refusal, durationMs: 0 })) ? 400 : 500
 }
 
-async function handle(
+function handle(
   service: Service,
   request: AskedRequest,
   connection: Connection | undefined,
 ): Promise<Written> {
+  const facts = service.newFacts()
+  if (!BEGUN.hasSubscribers) return handled(service, request, connection, facts)
+  const { requestId, sequence, time } = facts
+  return BEGUN.runStores({ requestId, sequence, time }, () => handled(service, request, connection, facts))
+}
+
+async function handled(
+  service: Service,
+  request: AskedRequest,
+  connection: Connection | undefined,
+  facts: Facts,
+): Promise<Written> {
   const { clock, timeoutMs: milliseconds } = service
   const started = clock.elapsed()
-  const facts = service.newFacts()
   let refusal: Refusal | undefined
   let answer: Answer
   const bounded = <T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> =>

@@ -1,13 +1,18 @@
 /** Who watches, and what holds: required audit, chained lines, rates, gates, readiness, D1's key in rotation. */
+import { createHmac, generateKeyPairSync, type KeyObject } from 'node:crypto'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { SpanStatusCode, type TimeInput, type Tracer, trace } from '@opentelemetry/api'
 import { describe, expect, test, vi } from 'vitest'
+import { traceEndpoints } from '../../../examples/otel/traces.js'
 import { Gate } from '../../../src/d1/endpoints/bounds.js'
 import {
   type AuditEvent,
+  type AuditPublicKey,
   chainedAudit,
   healthEndpoints,
   memoryRates,
   readinessChecks,
+  softwareSigner,
   verifyAuditChain,
 } from '../../../src/d1.js'
 import { failure } from '../../support/errors.js'
@@ -84,6 +89,91 @@ describe('events', () => {
   })
 })
 
+test('each request is a span, and each use of a key one within it', async () => {
+  const spans: Span[] = []
+  const stop = traceEndpoints(recordingTracer(spans))
+  const body = await own.world.iso0()
+  const answers = [own.handler(put(body)), own.handler(get(pinPath('card-1'))), own.handler(get('/nowhere'))]
+  expect((await Promise.all(answers)).map(({ status }) => status)).toEqual([204, 200, 404])
+  stop()
+  const [set, read, none] = spans.filter(({ parent }) => parent === undefined)
+  expect([set?.name, read?.name, none?.name]).toEqual(['SetPIN', 'getPIN', 'D1 request'])
+  expect([set, read, none].map(span => [span?.failed, span?.ended])).toEqual(Array(3).fill([false, true]))
+  expect(set?.attributes).toMatchObject({ 'd1.outcome': 'success', 'http.response.status_code': 204 })
+  const usesOf = (of: Span | undefined) =>
+    spans.filter(({ parent }) => parent === of?.id).map(span => span.name)
+  expect(usesOf(set)).toEqual(['key deriveContentKey JWE-1', 'key decipher ZPK-D1', 'key encipher PEK-STORE'])
+  expect(usesOf(read)).toEqual(['key decipher PEK-STORE', 'key encipher ZPK-D1'])
+  expect(usesOf(none)).toEqual([])
+  for (const span of spans) expect(span.endedAt).toBeGreaterThanOrEqual(span.startedAt)
+  expect(own.world.secrets().filter(secret => JSON.stringify(spans).includes(secret))).toEqual([])
+  // What Node’s parser refuses has no beginning, and is a span all the same; a failure is one that failed.
+  const again = traceEndpoints(recordingTracer(spans))
+  await own.handler.unreadable?.(
+    { encrypted: true, authorized: false },
+    Object.assign(new Error('x'), { code: 'HPE_INVALID_METHOD' }),
+  )
+  await own.handler(get(pinPath('store-fails')))
+  again()
+  expect(spans.slice(-2).map(({ name, failed }) => [name, failed])).toEqual([
+    ['D1 request', false],
+    ['getPIN', true],
+  ])
+  await own.handler(get(pinPath('card-1')))
+  expect(spans.at(-1)?.name).toBe('getPIN')
+})
+
+interface Span {
+  readonly id: string
+  readonly parent: string | undefined
+  name: string
+  readonly startedAt: number
+  endedAt: number
+  ended: boolean
+  failed: boolean
+  readonly attributes: Record<string, unknown>
+}
+
+/** A tracer that keeps what it is told, by the interface of OpenTelemetry. */
+function recordingTracer(spans: Span[]): Tracer {
+  const startSpan: Tracer['startSpan'] = (name, options, context) => {
+    const id = String(spans.length + 1).padStart(16, '0')
+    const of = context && trace.getSpan(context)?.spanContext().spanId
+    const kept: Span = {
+      id,
+      parent: of,
+      name,
+      startedAt: Number(options?.startTime ?? Date.now()),
+      endedAt: 0,
+      ended: false,
+      failed: false,
+      attributes: { ...options?.attributes },
+    }
+    spans.push(kept)
+    const context_ = { traceId: '0'.repeat(32), spanId: id, traceFlags: 1 }
+    const span = Object.assign(trace.wrapSpanContext(context_), {
+      updateName: (to: string) => {
+        kept.name = to
+        return span
+      },
+      setAttributes: (more: object) => {
+        Object.assign(kept.attributes, more)
+        return span
+      },
+      setStatus: ({ code }: { code: SpanStatusCode }) => {
+        kept.failed = code === SpanStatusCode.ERROR
+        return span
+      },
+      end: (at?: TimeInput) => {
+        kept.ended = true
+        kept.endedAt = Number(at ?? Date.now())
+      },
+    })
+    return span
+  }
+  return { startSpan, startActiveSpan: () => expect.fail('not used') }
+}
+
 describe('a chain of events', () => {
   const key = new Uint8Array(32).fill(7)
   const event = (sequence: number) => ({ sequence, outcome: 'success', keys: [] }) as never
@@ -107,6 +197,78 @@ describe('a chain of events', () => {
     expect(JSON.parse(lines[3] ?? '').event).toEqual(event(4))
   })
 
+  test('is signed besides: the public key alone says what is right', async () => {
+    const pairs = ['SIGN-1', 'SIGN-2'].map(kid => {
+      const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+      return { kid, privateKey, jwk: { ...publicKey.export({ format: 'jwk' }), kid } as AuditPublicKey }
+    })
+    const [one, two] = [pairs[0] ?? expect.fail(), pairs[1] ?? expect.fail()]
+    const lines: string[] = []
+    const signed = (privateKey: KeyObject, kid: string, after?: string) =>
+      chainedAudit({
+        key,
+        write: line => void lines.push(line),
+        signer: softwareSigner({ kid, privateKey }),
+        ...(after !== undefined && { after }),
+      })
+    await signed(one.privateKey, one.kid)(event(1))
+    // The next key goes on where the one before ended.
+    await signed(two.privateKey, two.kid, lines[0])(event(2))
+    const publicKeys = [one.jwk, two.jwk]
+    const intact = { intact: true, lines: 2, last: JSON.parse(lines[1] ?? '').mac }
+    for (const by of [{ publicKeys }, { key, publicKeys }, { key }]) {
+      expect(await verifyAuditChain({ lines, ...by })).toEqual(intact)
+    }
+    const changed = (change: (line: string) => string) =>
+      verifyAuditChain({ lines: [lines[0] ?? '', change(lines[1] ?? '')], publicKeys })
+    const wrong = { intact: false, line: 2, problem: 'signature' }
+    expect(await changed(line => line.replace('success', 'refused'))).toEqual(wrong)
+    expect(await changed(line => line.replace(/"mac":"[0-9a-f]/, '"mac":"x'.replace('x', '0')))).toEqual(
+      lines[1]?.includes('"mac":"0') === true ? intact : wrong,
+    )
+    expect(await changed(line => line.replace(/,"signature":"[^"]+"/, ''))).toEqual(wrong)
+    expect(await changed(line => line.replace('SIGN-2', 'SIGN-1'))).toEqual(wrong)
+    expect(await verifyAuditChain({ lines, publicKeys: [one.jwk] })).toEqual(wrong)
+    expect(await verifyAuditChain({ lines: lines.slice(1), publicKeys })).toMatchObject({
+      line: 1,
+      problem: 'order',
+    })
+    expect(await verifyAuditChain({ lines: await written(1), publicKeys })).toMatchObject({
+      problem: 'signature',
+    })
+    // Whoever has the HMAC key forges by it alone, and not with the public key.
+    const forged = (lines[0] ?? '').replace('success', 'refused')
+    const text = forged.slice(0, forged.indexOf(',"mac"'))
+    const mac = createHmac('sha256', key).update(text).digest('hex')
+    const line = forged.replace(/"mac":"[0-9a-f]{64}"/, `"mac":"${mac}"`)
+    expect(await verifyAuditChain({ lines: [line], key })).toMatchObject({ intact: true })
+    expect(await verifyAuditChain({ lines: [line], key, publicKeys })).toMatchObject({ problem: 'signature' })
+  })
+
+  test('takes no signer and no public key that is none, and writes no line that is not signed', async () => {
+    const write = (): never => expect.fail('written')
+    const options = (signer: unknown) => ({ key, write, signer }) as never
+    for (const signer of [{}, { kid: 'A' }, { kid: '', sign: () => {} }, 'x', null]) {
+      await failure(async () => chainedAudit(options(signer)), 'ERR_ARGUMENT')
+    }
+    const short = { kid: 'A', sign: async () => new Uint8Array(63) }
+    await failure(async () => chainedAudit(options(short))(event(1)), 'ERR_BACKEND_FAILED')
+    const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+    const jwk = { ...publicKey.export({ format: 'jwk' }), kid: 'A' }
+    for (const publicKeys of [
+      [],
+      {},
+      null,
+      [null],
+      [{ ...jwk, kid: '' }],
+      [{ ...jwk, y: jwk.x }],
+      [jwk, jwk],
+    ]) {
+      await failure(() => verifyAuditChain({ lines: [], publicKeys: publicKeys as never }), 'ERR_ARGUMENT')
+    }
+    await failure(() => verifyAuditChain({ lines: [] }), 'ERR_ARGUMENT')
+  })
+
   test.each<[string, (lines: string[]) => unknown, object]>([
     [
       'a line is changed',
@@ -125,7 +287,7 @@ describe('a chain of events', () => {
     [
       'a line is far too long',
       lines => (lines[2] = (lines[2] ?? '').replace('{', `{${' '.repeat(70_000)}`)),
-      { line: 3, problem: 'mac' },
+      { line: 3, problem: 'not-a-line' },
     ],
   ])('shows that %s', async (_what, change, expected) => {
     const lines = await written(3)
