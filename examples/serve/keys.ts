@@ -3,6 +3,8 @@
  * blocks or components; here they are made up, and stand in files of the folder so that the simulator has them too.
  */
 import { generateKeyPairSync, type JsonWebKey, randomBytes } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import type { KeyAlgorithm, KeyUsage } from 'issuer-pin-crypto'
 import type { Folder, NewFile } from './folder.js'
 import { UsageError } from './options.js'
@@ -34,19 +36,37 @@ const D1_JWE_KID = 'D1-JWE'
 const OWN_KEYS = 'TEST-KEYS.json'
 
 /** Test values of all keys, for a new folder. A token makes its own of those that nobody else has. */
-export function makeKeys(backend: 'software' | 'pkcs11'): readonly NewFile[] {
+export function makeKeys(backend: 'software' | 'pkcs11', onboarding?: string): readonly NewFile[] {
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const d1 = { ...privateKey.export({ format: 'jwk' }), kid: D1_JWE_KID }
   const own = {
     warning: 'Test keys in the clear, made by npm run serve. For nothing but tests.',
     'PEK-STORE': hex16(),
-    'ISSUER-JWE': generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' }),
+    'ISSUER-JWE':
+      onboarding === undefined
+        ? generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' })
+        : onboardedKey(onboarding),
   }
   return [
     ...[ZPK, MAC, PRW].map(({ file }) => ({ name: file, text: hex16() })),
     { name: 'd1-jwe-private.jwk', text: JSON.stringify(d1) },
     ...(backend === 'software' ? [{ name: OWN_KEYS, text: JSON.stringify(own, null, 2) }] : []),
   ]
+}
+
+/** The JWE key in the folder of `issuer-pin-crypto onboard`. Of what is wrong with the folder nothing is quoted. */
+function onboardedKey(folder: string): JsonWebKey {
+  let keys: unknown
+  try {
+    keys = JSON.parse(readFileSync(join(folder, 'keys.json'), 'utf8'))
+  } catch {
+    throw new UsageError('--onboarding: the folder has no keys.json that reads')
+  }
+  const found = (Array.isArray(keys) ? keys : []).find(
+    key => key?.kid === 'ISSUER-JWE' && key.usage === 'jwe-key-agreement',
+  )
+  if (found === undefined) throw new UsageError('--onboarding: the folder has no key ISSUER-JWE')
+  return found.material
 }
 
 /** What a key that D1 has as well is made of: 32 hex digits. */

@@ -27,7 +27,7 @@ async function serve(options: ServeOptions, stopped: Promise<unknown>): Promise<
   const { backend: keys, store: place, host, port } = options
   const folder = Folder.open(options.dir, { backend: keys.kind, store: place.kind }, () => [
     ...makeCertificates(host),
-    ...makeKeys(keys.kind),
+    ...makeKeys(keys.kind, options.onboarding),
     ...makeTokenSecrets(),
     ...makeSealKey(),
   ])

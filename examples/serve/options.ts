@@ -30,6 +30,8 @@ export interface ServeOptions {
   readonly health: number | 'd1-port' | undefined
   /** Test cards beyond the fixed ones, for load. */
   readonly extraCards: number
+  /** The folder of `issuer-pin-crypto onboard`: the JWE key is then the one in it. */
+  readonly onboarding: string | undefined
 }
 
 export const USAGE = `npm run serve -- [options]          an issuer for D1, with test keys and test cards
@@ -43,7 +45,9 @@ export const USAGE = `npm run serve -- [options]          an issuer for D1, with
   --host 127.0.0.1 --port 8443        port 0: a free one
   --audit FILE                        audit lines go there; standard output without it
   --health PORT | d1-port             /livez and /readyz on a port of 127.0.0.1, or on D1's; nowhere without it
-  --extra-cards 0                     more test cards, for load`
+  --extra-cards 0                     more test cards, for load
+  --onboarding FOLDER                 with the JWE key that issuer-pin-crypto onboard has made there (software
+                                      keys; a token has the key already)`
 
 /** A command line that cannot be served. */
 export class UsageError extends Error {}
@@ -62,6 +66,7 @@ const OPTIONS = {
   audit: { type: 'string' },
   health: { type: 'string' },
   'extra-cards': { type: 'string', default: '0' },
+  onboarding: { type: 'string' },
   help: { type: 'boolean' },
 } as const
 
@@ -82,7 +87,14 @@ export function readOptions(args: readonly string[], env: NodeJS.ProcessEnv): Se
     audit: values.audit,
     health: healthOf(values.health),
     extraCards: wholeNumber('extra-cards', values['extra-cards'], 9000),
+    onboarding: onboardingOf(values),
   }
+}
+
+function onboardingOf({ onboarding, backend }: Values): string | undefined {
+  if (onboarding !== undefined && backend !== 'software')
+    throw new UsageError('--onboarding is for software keys: a token has the key already')
+  return onboarding
 }
 
 function parsed(args: readonly string[]) {

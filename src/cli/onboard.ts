@@ -292,10 +292,10 @@ interface Summary {
   readonly checkValues: IssuerKeys['checkValues']
 }
 
-/** The optional peer that makes requests and certificates. */
-async function readX509(): Promise<X509> {
+/** The optional peer that makes requests and certificates, by way of `load`. */
+async function readX509(load: () => Promise<X509>): Promise<X509> {
   try {
-    return await import('@peculiar/x509')
+    return await load()
   } catch {
     throw new UsageError(
       'onboard needs the package @peculiar/x509: npm install @peculiar/x509@1 (with -g where this is)',
@@ -303,8 +303,11 @@ async function readX509(): Promise<X509> {
   }
 }
 
-/** `issuer-pin-crypto onboard`. */
-export function onboardCommand(opening: Opening = OPENING): Command {
+/** `issuer-pin-crypto onboard`, over some way to open tokens and to load the package for certificates. */
+export function onboardCommand(
+  opening: Opening = OPENING,
+  loadX509: () => Promise<X509> = () => import('@peculiar/x509'),
+): Command {
   return {
     name: 'onboard',
     summary: 'make the folder that an issuer hands to Thales to begin with D1',
@@ -343,7 +346,7 @@ ${SOURCE_HELP}`,
         throw new UsageError('--subject must be a name such as "O=Test Bank, C=DE"')
       const clientKey =
         values['client-key'] === undefined ? 'p256' : oneOf(values, 'client-key', ['p256', 'rsa-4096'])
-      const x509 = await readX509()
+      const x509 = await readX509(loadX509)
       return withKeys(values, io, opening, async keys => {
         const write = openFolder(dir)
         io.progress?.('client key')

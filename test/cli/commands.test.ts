@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { importJWK } from 'jose'
 import { describe, expect, test } from 'vitest'
 import { COMMANDS, main } from '../../src/cli/main.js'
+import { onboardCommand } from '../../src/cli/onboard.js'
 import { tableOf } from '../../src/cli/shown.js'
 import { FakeToken } from '../pkcs11/fake-token.js'
 import { keptIo } from './support/io.js'
@@ -762,6 +763,17 @@ describe('onboard', () => {
     const again = fresh()
     await run(call(again, ...TOKEN), {}, fake)
     expect((await read(again)).summary['jwe']).toEqual(summary['jwe'])
+  })
+
+  test('without the package for certificates it says which one to install, and makes no folder', async () => {
+    const io = keptIo()
+    const command = onboardCommand(undefined, () => Promise.reject(new Error('Cannot find package')))
+    const dir = fresh()
+    expect(await main(call(dir), io, [command])).toBe(2)
+    expect(io.errors).toEqual([
+      'ERR_USAGE: onboard needs the package @peculiar/x509: npm install @peculiar/x509@1 (with -g where this is)',
+    ])
+    expect(() => statSync(dir)).toThrow('ENOENT')
   })
 
   test.each([

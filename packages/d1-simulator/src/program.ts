@@ -3,7 +3,7 @@ import { parseArgs } from 'node:util'
 import { GROUPS } from './case.js'
 import { MEMBER_OPTIONS, memberHelp } from './members.js'
 import { ConfigError } from './problems.js'
-import { jsonReport, type Lines, linesFor, summarize, summaryLine } from './report.js'
+import { jsonReport, type Lines, linesFor, progressLine, summarize, summaryLine } from './report.js'
 import { BACK, CASES, chooseCases, fullName, simulateD1 } from './run.js'
 import type { ConfigSource } from './setup.js'
 
@@ -11,6 +11,8 @@ import type { ConfigSource } from './setup.js'
 export interface Output {
   readonly out: (text: string) => void
   readonly err: (text: string) => void
+  /** Shows how far a run is, in place of what it showed before; absent where there is no terminal. */
+  readonly progress?: (text: string) => void
 }
 
 /** 0: all passed. 1: something failed, or was not run. 2: the call or the configuration is wrong. */
@@ -117,26 +119,32 @@ function nameOf(error: unknown): string {
 
 async function run(
   values: Values & Readonly<Record<string, unknown>>,
-  { out, err }: Output,
+  { out, err, progress }: Output,
   signal: AbortSignal | undefined,
 ): Promise<ExitCode> {
   const only = readOnly(values.only)
   const source = readSource(values)
+  const cases = [...chooseCases(only), BACK]
   let lines: Lines | undefined
+  let done = 0
+  progress?.(progressLine(done, cases.length))
   const results = await simulateD1({
     ...source,
     only,
     ...(signal && { signal }),
     warn: text => err(`warning: ${text}`),
     onResult: result => {
-      if (values.json === true) return
-      if (lines === undefined) {
-        lines = linesFor([...chooseCases(only), BACK])
-        out(lines.header)
+      if (values.json !== true) {
+        if (lines === undefined) {
+          lines = linesFor(cases)
+          out(lines.header)
+        }
+        out(lines.row(result))
       }
-      out(lines.row(result))
+      done++
+      progress?.(progressLine(done, cases.length, `${result.group}: ${result.name}`))
     },
-  })
+  }).finally(() => progress?.(''))
   const summary = summarize(results)
   out(values.json === true ? jsonReport(results) : summaryLine(summary))
   if (signal?.aborted === true) {

@@ -50,6 +50,14 @@ export function linesFor(cases: readonly Named[]): Lines {
 
 type Named = Pick<Result, 'group' | 'name' | 'expected'>
 
+const BAR = 30
+
+/** A bar on one line of at most 80 characters, and the case that was last. */
+export function progressLine(done: number, of: number, last = ''): string {
+  const filled = Math.floor((BAR * done) / of)
+  return `[${'#'.repeat(filled)}${'.'.repeat(BAR - filled)}] ${done} of ${of} ${last}`.slice(0, 79).trimEnd()
+}
+
 /** The run as one JSON document. */
 export function jsonReport(results: readonly Result[]): string {
   const cases = results.map(({ milliseconds, ...result }) => ({

@@ -202,7 +202,13 @@ test('an issuer that is not there fails every case, as no answer', LONG, async (
   const issuer = await openIssuer()
   const config = otherConfig(issuer, { url: 'https://127.0.0.1:9', tokenUrl: 'https://127.0.0.1:9/token' })
   const io = keptOutput()
-  expect(await program(['--config', config, '--only', 'get-pin'], io)).toBe(1)
+  const bars: string[] = []
+  const terminal = { ...io, progress: (text: string) => void bars.push(text) }
+  expect(await program(['--config', config, '--only', 'get-pin'], terminal)).toBe(1)
+  // A bar of one line, from the first to the last case; then the line is empty again.
+  expect(bars[0]).toMatch(/^\[\.{30}\] 0 of \d+$/)
+  expect(bars[1]).toMatch(/^\[#*\.+\] 1 of \d+ get-pin: /)
+  expect([bars.at(-1), bars.filter(({ length }) => length > 79)]).toEqual(['', []])
   const results = await simulateD1({ config, warn: () => {} })
   expect(results.filter(({ verdict }) => verdict === 'passed')).toEqual([])
   const tried = results.filter(({ group }) => group !== 'end')
