@@ -19,6 +19,8 @@ const { values } = parseArgs({
     write: { type: 'boolean', default: false },
     calls: { type: 'string', default: '96' },
     rounds: { type: 'string', default: '3' },
+    /** Which of the places: a part of their names, as in `--where 'bitslice|SoftHSM'`. */
+    where: { type: 'string', default: '.' },
   },
 })
 const amount = { count: Number(values.calls), rounds: Number(values.rounds), turns: 16, abort: true }
@@ -61,7 +63,8 @@ function row(name: string, result: CampaignResult): string {
 const rows: string[] = []
 const details: string[] = []
 let failed = false
-for (const [name, options] of runs) {
+const where = new RegExp(values.where)
+for (const [name, options] of runs.filter(([name]) => where.test(name))) {
   const result = await runCampaign({ ...options, ...amount })
   rows.push(row(name, result))
   console.log(rows.at(-1))

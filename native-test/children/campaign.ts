@@ -472,7 +472,11 @@ const SCENARIOS: Readonly<Record<string, { run: (at: At) => Promise<unknown>; fa
   generateMac: {
     run: async at => {
       const message = secret(at, 'clearBlock')
-      wipeAll(await generateMac({ key: at.keys.MAC, ...macOf(message) }, at.options), message)
+      try {
+        wipeAll(await generateMac({ key: at.keys.MAC, ...macOf(message) }, at.options))
+      } finally {
+        wipeAll(message)
+      }
     },
   },
   openJwe: {
@@ -695,9 +699,12 @@ const SCENARIOS: Readonly<Record<string, { run: (at: At) => Promise<unknown>; fa
         padding: 'none',
         length: 32,
       } as const
-      const mac = await generateMac(hmac, at.options)
-      await verifyMac({ ...hmac, mac }, at.options)
-      wipeAll(message)
+      try {
+        const mac = await generateMac(hmac, at.options)
+        await verifyMac({ ...hmac, mac }, at.options)
+      } finally {
+        wipeAll(message)
+      }
     },
   },
   'sealKeyBlock, openKeyBlock': {

@@ -4,15 +4,18 @@ import { randomBytes } from 'node:crypto'
 import { operationsOf } from '../../src/backend/key.js'
 import { equalBytes, toHex } from '../../src/base/bytes.js'
 import { authenticate, readClients } from '../../src/d1/endpoints/client-secrets.js'
-import { ownTokens } from '../../src/d1.js'
+import { openSeccosSetPinRequest, openSetPinRequest, ownTokens } from '../../src/d1.js'
 import {
   buildFormat0,
+  ChangeCounterError,
   checkFormat0,
   computePrw,
   decipherPin,
   encipherPin,
   generateMac,
   generatePrwMac,
+  type Key,
+  type KeyUsage,
   openJwe,
   Pan,
   Pin,
@@ -23,6 +26,8 @@ import {
   verifyPrwMac,
 } from '../../src/index.js'
 import { softwareBackend } from '../../src/software.js'
+import { makeSeccosSetPinRequest } from '../../src/testing.js'
+import { ILLUSTRATIVE_NOT_GIROCARD_TDEA as profile } from '../../src/tools.js'
 import { keysFor, PROFILES } from '../seccos/fixtures.js'
 import { failing, type Measurement, type TimedCall } from './harness.js'
 
@@ -93,7 +98,100 @@ export async function rows(): Promise<readonly Row[]> {
     ...(await pinRows()),
     ...(await jweRows()),
     ...(await secretRows()),
+    ...(await refusalRows()),
   ]
+}
+
+/** Refusals of a Set PIN, each against the next that takes more work: what the one 400 of the endpoints has behind it. */
+async function refusalRows(): Promise<readonly Row[]> {
+  const hex = (bytes: number): string => toHex(randomBytes(bytes))
+  const scalar = (): string => `${'0'.repeat(8)}${hex(28)}`
+  const tdea = { algorithm: 'tdea-2key' } as const
+  const backend = await softwareBackend({
+    keys: [
+      { ...tdea, kid: 'ZPK', usage: 'pin-encryption', material: hex(16) },
+      { ...tdea, kid: 'STORE', usage: 'pin-encryption', material: hex(16) },
+      { ...tdea, kid: 'MAC', usage: 'retail-mac', material: hex(16) },
+      { ...tdea, kid: 'PRW', usage: 'prw-generate', material: hex(16) },
+      { kid: 'JWE', usage: 'jwe-key-agreement', algorithm: 'ec-p256', material: scalar() },
+      { kid: 'JWE-2', usage: 'jwe-key-agreement', algorithm: 'ec-p256', material: scalar() },
+    ],
+  })
+  const bind = (kid: string, usage: KeyUsage) => backend.bind({ kid, usage })
+  const from = await backend.bind({ kid: 'ZPK', usage: 'pin-encryption', hostDecipher: true })
+  const to = await bind('STORE', 'pin-encryption')
+  const macKey = await bind('MAC', 'retail-mac')
+  const elsewhere = await softwareBackend({
+    keys: [{ ...tdea, kid: 'MAC', usage: 'retail-mac', material: hex(16) }],
+  })
+  const otherMac = await elsewhere.bind({ kid: 'MAC', usage: 'retail-mac' })
+  const prwKey = await bind('PRW', 'prw-generate')
+  const jweKeys = [await bind('JWE', 'jwe-key-agreement'), await bind('JWE-2', 'jwe-key-agreement')]
+  const publicJwk = jweKeys[0]?.publicJwk
+  if (publicJwk === undefined) throw new Error('the key has no public half')
+  const [pan, otherPan] = [Pan.from('9999990123456789'), Pan.from('9999980000000012')]
+  const pin = Pin.from('4711')
+  const seal = async (kid: string): Promise<string> => {
+    const pinValue = toHex(await encipherPin({ pin, pan, format: 0, key: from }))
+    const plaintext = Buffer.from(JSON.stringify({ pinValue, kid: 'ZPK' }))
+    return sealJwe({ plaintext, recipient: { ...publicJwk, kid } })
+  }
+  const iso0 = (jwe: string, of = pan): TimedCall =>
+    failing(() =>
+      openSetPinRequest({
+        body: JSON.stringify({ type: 'ISO0', encryptedPinBlock: jwe }),
+        jweKeys,
+        from,
+        to,
+        pan: of,
+      }),
+    )
+  const fields = { psn: '01', expiry: '2912', issuer: 'is_tbank01' }
+  const make = async (by: Key): Promise<string> => {
+    const values = { pan, pcc: '0042', intdatag: 'TAG-0123456789-ABCDE', fields, pin, profile }
+    const keys = { prwKey, macKey: by, issuerPublicJwk: { ...publicJwk, kid: 'JWE' } }
+    return JSON.stringify(await makeSeccosSetPinRequest({ ...values, ...keys }))
+  }
+  const seccos = (body: string, isKnown: boolean): TimedCall =>
+    failing(() =>
+      openSeccosSetPinRequest({
+        body,
+        cardId: 'card-1',
+        jweKeys,
+        profile,
+        macKeys: macKey,
+        prwKids: ['PRW'],
+        counter: {
+          check: async () => {
+            if (!isKnown) throw new ChangeCounterError('unknown')
+            return { replayed: false }
+          },
+          pccOf: async () => '0042',
+        } as never,
+        pan,
+        fields,
+      }),
+    )
+  const jwe = await seal('JWE')
+  const stages: readonly (readonly [string, TimedCall])[] = [
+    ['unknown kid', iso0(await seal('JWX'))],
+    ['wrong tag', iso0(`${jwe.slice(0, -4)}AAAA`)],
+    ['block of another PAN', iso0(jwe, otherPan)],
+    ['unknown intdatag', seccos(await make(macKey), false)],
+    ['wrong MAC', seccos(await make(otherMac), true)],
+  ]
+  const reason =
+    'how far the message came; a block and a MAC each fail as a whole, whoever made the message can tell most of it'
+  return stages.slice(1).map(([name, call], i) => {
+    const [before, earlier] = stages[i] as readonly [string, TimedCall]
+    return {
+      name: `refused Set PIN: ${before} or ${name}`,
+      classes: [earlier, call],
+      batch: 1,
+      expected: 'stated',
+      reason,
+    }
+  })
 }
 
 /** The controls; also what continuous integration runs. */

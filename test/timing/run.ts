@@ -12,6 +12,9 @@ import { type Comparison, RESOLUTION, T_LIMIT, T_LIMIT_LONG } from './statistics
 const QUICK: Effort = { rounds: 5, samples: 4000 }
 const LONG: Effort = { rounds: 9, samples: 12_000 }
 const quick = process.argv.includes('--quick')
+/** `--only refused`: those rows, beside the table as it is. */
+const only = new RegExp(process.argv[process.argv.indexOf('--only') + 1] ?? '.')
+const some = process.argv.includes('--only')
 const effort = quick ? QUICK : LONG
 const limit = quick ? T_LIMIT : T_LIMIT_LONG
 
@@ -26,6 +29,7 @@ const lines: string[] = []
 const reasons: string[] = []
 let failed = false
 for (const row of await rows()) {
+  if (some && !only.test(row.name)) continue
   const found = await measure(row, effort)
   // A difference below the resolution counts as none, however often it was seen.
   const size = Math.abs(found.difference) < RESOLUTION ? Math.min(Math.abs(found.t), 1) : Math.abs(found.t)
@@ -42,7 +46,7 @@ function line({ name }: Row, { t, difference, smallestEffect }: Comparison, verd
   return `| ${name} | ${t.toFixed(1)} | ${ns(difference)} | ${ns(smallestEffect)} | ${verdict} |`
 }
 
-if (process.argv.includes('--write')) {
+if (process.argv.includes('--write') && !some) {
   const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim()
   const load = loadavg()[0]?.toFixed(1)
   const text = `# Timing
@@ -80,8 +84,8 @@ none. A row that is beyond the bound there is marked, not hidden.
 
 - JavaScript cannot promise constant time: the engine compiles functions anew, collects garbage, and chooses by types and
   values what no source says. What is measured is this engine on this processor.
-- TDEA, AES, GHASH, ECDH and SHA-256 are OpenSSL's; node-forge's TDEA uses tables, whose cache behaviour this harness does
-  not see. In a token, time is the token's.
+- AES, GHASH, ECDH and SHA-256 are OpenSSL's. TDEA of a few blocks uses tables in each engine, whose cache behaviour this harness
+  does not see. In a token, time is the token's.
 - Over a network the differences here are far below what a request's own spread hides; that is no reason to have any.
 `
   writeFileSync(new URL('../../docs/measurements/timing.md', import.meta.url), text)
