@@ -14,6 +14,7 @@ import {
   sealKeyBlock,
   translateKeyBlock,
 } from '../../src/index.js'
+import { type KeyBlockHeader, useOf } from '../../src/key-block/header.js'
 import { openAny } from '../../src/key-block/key-block.js'
 import { softwareBackend } from '../../src/software.js'
 import { failure } from '../support/errors.js'
@@ -136,6 +137,52 @@ describe('the header', () => {
     for (const block of [undefined, 7, {}, new Uint8Array(16)])
       await failure(() => readKeyBlockHeader(block as never), 'ERR_ARGUMENT')
   })
+})
+
+describe('what a header allows', () => {
+  const header = (more: Partial<KeyBlockHeader>): KeyBlockHeader => ({
+    ...readKeyBlockHeader(field(VECTORS[4]?.inputs['block'])),
+    ...more,
+  })
+
+  test('a component is no key', async () => {
+    expect(await entryOf(() => useOf(header({ keyVersion: 'c1' }), 'pin-encryption', undefined))).toBe(
+      'key version',
+    )
+  })
+
+  test('a mode that no key of this usage has here, a wider one, and N', async () => {
+    expect(await entryOf(() => useOf(header({ mode: 'S' }), 'pin-encryption', undefined))).toBe('mode')
+    expect(await entryOf(() => useOf(header({ mode: 'E' }), 'pin-encryption', 'B'))).toBe('mode')
+    expect(useOf(header({ mode: 'N' }), 'pin-encryption', undefined)).toBe('B')
+    expect(useOf(header({ mode: 'B' }), 'pin-encryption', 'D')).toBe('D')
+  })
+})
+
+test('a KBPK that is weaker than the key, and a legacy version, are said', async () => {
+  const weak = await kbpk('tdea-2key')
+  const text = readFileSync(new URL('../../tools/corpus/key-blocks.json', import.meta.url), 'utf8')
+  const { valid } = JSON.parse(text) as { valid: { comment: string; block: string; kbpk: string }[] }
+  const { block } = valid.find(({ comment }) => comment.startsWith('A: ')) ?? expect.unreachable()
+  const { warnings, mode } = await openKeyBlock({ key: weak, block, usage: 'pin-encryption' })
+  expect(mode).toBe('D')
+  expect(warnings).toEqual([expect.stringContaining('legacy'), expect.stringContaining('weaker')])
+})
+
+test('where the second of the derived keys is not to be had, nothing is opened', async () => {
+  let uses = 0
+  await using backend = await softwareBackend({
+    keys: [{ kid: 'KBPK', usage: 'key-block-protection', algorithm: 'aes-256', material: KBPK['aes-256'] }],
+    onOperation: () => {
+      // Two CMACs make one key of 256 bits.
+      uses++
+      if (uses > 2) throw new Error('no more')
+    },
+  })
+  const key = await backend.bind({ kid: 'KBPK', usage: 'key-block-protection', hostDecipher: true })
+  const block = field(VECTORS[4]?.inputs['block'])
+  await expect(openKeyBlock({ key, block, usage: 'pin-encryption' })).rejects.toThrow()
+  expect(uses).toBe(3)
 })
 
 describe('the corpus', () => {

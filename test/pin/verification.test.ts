@@ -16,6 +16,7 @@ import {
 } from '../../src/index.js'
 import {
   type PinVerification,
+  pvvQuestion,
   runSteps,
   runStepsLater,
   verificationSteps,
@@ -66,6 +67,15 @@ describe('the steps', () => {
     expect(runSteps(verificationSteps(request()), () => given.shift() ?? new Uint8Array(0))).toBe(verdict)
     if (verdict !== 'no-block') expect(all.every(bytes => bytes.every(byte => byte === 0))).toBe(true)
     expect(all[0]?.every(byte => byte === 0)).toBe(true)
+  })
+
+  test('a PVV of fewer digits than four is made with zeros; no PIN has so few', () => {
+    const question = (pin: number[]) => pvvQuestion({ pvki: 1 }, PAN, Uint8Array.from(pin))
+    expect(question([1, 2, 3])).toEqual(question([1, 2, 3, 0]))
+  })
+
+  test('an answer that is none is an error, not a verdict', () => {
+    expect(() => runSteps(verificationSteps(request()), () => undefined as never)).toThrow(/Uint8Array/)
   })
 
   test('a cipher that fails leaves nothing behind, at once or later', async () => {

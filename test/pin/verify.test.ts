@@ -188,6 +188,36 @@ describe('against a block', () => {
   })
 })
 
+describe('keys of two backends, in another format than 0', () => {
+  test('the same steps, through host memory: a format 4 block, and a PIN key that must not be opened', async () => {
+    const material = '8CA64DE9C1B123A7CC1F4A3C5B6D7E91'
+    await using third = await softwareBackend({
+      keys: [{ kid: 'AES-3', usage: 'pin-encryption', algorithm: 'aes-128', material }],
+    })
+    const key = await third.bind({ kid: 'AES-3', usage: 'pin-encryption', hostDecipher: true })
+    const kept = await encipherPin({ pin: Pin.from('2846'), pan: PAN, format: 4, key })
+    const against = { kind: 'block', block: kept, format: 4, key } as const
+    for (const format of [0, 3, 4] as const) {
+      expect(await verdict('2846', against, format)).toBe(true)
+      expect(await verdict('2847', against, format)).toBe(false)
+    }
+    const shut = await third.bind({ kid: 'AES-3', usage: 'pin-encryption' })
+    await failure(() => verdict('2846', { ...against, key: shut }), 'ERR_HOST_DECIPHER')
+    await failure(() => verdict('2846', { ...against, block: new Uint8Array(16) }), 'ERR_PIN_BLOCK')
+  })
+
+  test('of one backend: what it refuses is what is said', async () => {
+    const against = { kind: 'pvv', pvv: '0000', key: pvk } as const
+    const block = await blockOf('2846')
+    const given = { block, pan: PAN, format: 0, from: closed, against, tries } as const
+    await failure(() => verifyPinBlock(given), 'ERR_HOST_DECIPHER')
+    const gone = await backend.bind({ kid: 'ZPK', usage: 'pin-encryption', hostDecipher: true })
+    backend.unbind(gone)
+    const error = await failure(() => verifyPinBlock({ ...given, from: gone }), 'ERR_KEY_FOREIGN')
+    expect(error.message).toContain('bound no longer')
+  })
+})
+
 describe('against a PRW', () => {
   const OWNER = Pan.from('5413330089604111')
 

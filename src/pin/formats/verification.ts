@@ -83,7 +83,7 @@ export function* verificationSteps({ block, format, pan, rule, kept }: PinVerifi
     if (rule.kind === 'pvv') return verdictOf(equalBytes(own(pvvAnswer(answer)), kept), pin.bad)
     const natural = own(offsetAnswer(rule, answer))
     const due = own(secretBytes(kept.length))
-    for (const [i, digit] of kept.entries()) due[i] = (digit + (natural[i] ?? 0)) % 10
+    for (const [i, digit] of kept.entries()) due[i] = (digit + at(natural, i)) % 10
     return verdictOf(equalBytes(due, pin.digits), pin.bad)
   } catch (error) {
     if (error instanceof PinBlockError) return 'no-block'
@@ -145,7 +145,7 @@ export function pvvQuestion({ pvki }: { readonly pvki: number }, pan: Pan, pin: 
   const nibbles = secretBytes(16)
   nibbles.set(account.subarray(account.length - 12, account.length - 1))
   nibbles[11] = pvki
-  for (let i = 0; i < 4; i++) nibbles[12 + i] = pin[i] ?? 0
+  for (let i = 0; i < 4; i++) nibbles[12 + i] = at(pin, i)
   return packed(nibbles)
 }
 
@@ -182,19 +182,24 @@ export function offsetAnswer({ decimalisation }: OffsetRule, block: Uint8Array):
   for (const [i, nibble] of nibbles.entries()) {
     let digit = 0
     // Every entry of the table is read: which one counts shows in no memory access.
-    for (let at = 0; at < 16; at++) {
-      const isIt = ((nibble ^ at) - 1) >> 31
-      digit |= (decimalisation.charCodeAt(at) - 0x30) & isIt
+    for (let entry = 0; entry < 16; entry++) {
+      const isIt = ((nibble ^ entry) - 1) >> 31
+      digit |= (decimalisation.charCodeAt(entry) - 0x30) & isIt
     }
     nibbles[i] = digit
   }
   return nibbles
 }
 
+/** Zero behind the end, where no caller here looks. */
+function at(bytes: Uint8Array, i: number): number {
+  return bytes[i] ?? 0
+}
+
 /** 16 nibbles as one block; they are wiped. */
 function packed(nibbles: Uint8Array): Uint8Array {
   const block = secretBytes(8)
-  for (let i = 0; i < 8; i++) block[i] = ((nibbles[2 * i] ?? 0) << 4) | (nibbles[2 * i + 1] ?? 0)
+  for (let i = 0; i < 8; i++) block[i] = (at(nibbles, 2 * i) << 4) | at(nibbles, 2 * i + 1)
   wipe(nibbles)
   return block
 }
