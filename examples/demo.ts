@@ -8,7 +8,7 @@ import { softwareBackend } from 'issuer-pin-crypto/software'
 import { SECCOS_KIDS, tellSeccosStory } from './demo/seccos-story.js'
 import { makeToken } from './demo/softhsm.js'
 import { KIDS, tellIso0Story } from './demo/story.js'
-import { chapter, check, finish, say, show } from './demo/transcript.js'
+import { chapter, finish, say, show, skip } from './demo/transcript.js'
 
 // The keys that D1 and the issuer share. In life they come in key blocks or components; here both sides make them up.
 const zpkHex = randomBytes(16).toString('hex')
@@ -35,7 +35,7 @@ async function inSoftware(): Promise<void> {
 async function inToken(): Promise<void> {
   using token = makeToken()
   if (token === undefined) {
-    check('SoftHSM is installed (apt-get install softhsm2)', false)
+    skip('the same with keys in a token', 'SoftHSM is not installed (sudo apt-get install softhsm2)')
     return
   }
   const { module, token: label, pin } = token

@@ -1,4 +1,5 @@
 /** `npm run serve`: what its head says, as a process of its own. */
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import {
   existsSync,
@@ -17,6 +18,7 @@ import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import { afterAll, afterEach, describe, expect, test } from 'vitest'
 import { Folder } from '../examples/serve/folder.js'
+import { pasteable } from '../examples/serve/greeting.js'
 import { d1PublicJwk, makeKeys, ownMaterial } from '../examples/serve/keys.js'
 import { readOptions, UsageError } from '../examples/serve/options.js'
 import { seed } from '../examples/serve/seed.js'
@@ -81,10 +83,12 @@ describe('the command line', () => {
       ['--backend', 'pkcs11', '--module', '/x.so', '--token', 't', '--pin-env', 'NOBODY'],
       '--pin-env must name a variable of the environment',
     ],
-    [['--store', 'mysql'], '--store must be sqlite or postgres'],
+    [['--store', 'mysql'], '--store must be sqlite, postgres or memory'],
     [['--store', 'postgres'], 'needs --postgres'],
     [['--store', 'postgres', '--postgres', 'localhost'], 'needs --postgres postgres://'],
     [['--postgres', 'postgres://localhost/x'], 'needs --store postgres'],
+    [['--store', 'memory', '--replica'], '--replica needs a store that others see'],
+    [['--store', 'memory', '--postgres', 'postgres://localhost/x'], 'needs --store postgres'],
   ])('%j is refused', (args, message) => {
     expect(() => readOptions(args, {})).toThrow(UsageError)
     expect(() => readOptions(args, {})).toThrow(message)
@@ -194,6 +198,68 @@ describe('the folder', () => {
     expect(folder.read('a.txt')).toBe('first')
     expect(readdirSync(parent).filter(name => name.includes('making'))).toEqual([])
   })
+})
+
+describe('the lock of the folder', () => {
+  const lockOf = (folder: Folder): string => folder.read('serve.lock')
+
+  test('a second process is refused while the first one runs, and told which', () => {
+    const folder = openKeyFolder(newDir())
+    // The test runner's parent lives as long as this does.
+    folder.write({ name: 'serve.lock', text: String(process.ppid) })
+    expect(() => folder.lock()).toThrow(`another serve (process ${process.ppid}) runs on ${folder.path}`)
+    expect(lockOf(folder)).toBe(String(process.ppid))
+  })
+
+  test.each(['', 'x', '0', '-1', '4194999'])('one of a process that is gone is taken over: %j', text => {
+    const folder = openKeyFolder(newDir())
+    folder.write({ name: 'serve.lock', text })
+    {
+      using _ = folder.lock()
+      expect(lockOf(folder)).toBe(String(process.pid))
+      expect(readdirSync(folder.path).filter(name => name.startsWith('serve.lock'))).toEqual(['serve.lock'])
+    }
+    expect(existsSync(folder.file('serve.lock'))).toBe(false)
+  })
+})
+
+describe('the store in memory, the greeting, two processes', () => {
+  test('the lines of the greeting, pasted into a shell, end in the PIN; a second serve is refused', async () => {
+    const dir = newDir()
+    const server = await start(dir, '--store', 'memory')
+    const lines = pasteable(
+      Folder.open(dir, { backend: 'software', store: 'memory' }, () => []),
+      server.url,
+    )
+    for (const line of lines) expect(server.said).toContain(line)
+    const { stdout, stderr } = spawnSync('sh', ['-e', '-c', lines.join('\n')], { encoding: 'utf8' })
+    expect(`${stdout}${stderr}`.trim().split('\n').at(-1)).toBe('4711')
+    const second = spawnServe('--dir', dir, '--port', '0', '--store', 'memory')
+    const said = text(second.stderr ?? expect.fail())
+    expect((await once(second, 'exit'))[0]).toBe(2)
+    expect(await said).toContain(`serve: another serve (process ${server.child.pid}) runs on ${dir}`)
+    expect(await server.stop()).toBe(0)
+    expect(existsSync(join(dir, 'serve.lock'))).toBe(false)
+  })
+})
+
+test('the bundle of the image serves alone, without a node_modules, and stops at SIGTERM', async () => {
+  const dir = newDir()
+  mkdirSync(dir)
+  const made = spawnSync(process.execPath, ['examples/deploy/bundle.mjs', dir, '--offline'], {
+    encoding: 'utf8',
+  })
+  expect(made.stderr).toBe('')
+  const args = ['serve.mjs', '--dir', newDir(), '--port', '0', '--store', 'memory', '--health', '0']
+  const child = spawn(process.execPath, args, { cwd: dir, stdio: ['ignore', 'ignore', 'pipe'] })
+  const ended = once(child, 'exit')
+  const said: string[] = []
+  const lines = createInterface(child.stderr).on('line', line => said.push(line))
+  while (!said.some(line => line.includes('Ctrl-C'))) await once(lines, 'line')
+  const [, origin] = said.join('\n').match(/\/readyz on (\S+)/) ?? expect.fail('no health')
+  expect((await fetch(`${origin}/readyz`)).status).toBe(200)
+  child.kill('SIGTERM')
+  expect(await ended).toEqual([0, null])
 })
 
 describe('what a start finds in the folder', () => {
@@ -309,9 +375,7 @@ async function story(...args: readonly string[]): Promise<void> {
   }
   expect(await first.stop('SIGTERM')).toBe(0)
   expect(first.said.at(-1)).toBe('serve: stopping')
-  expect(first.said).toContain(
-    `serve: now call it as D1 would: npm run d1-simulator -- --config ${dir}/simulator.json`,
-  )
+  expect(first.said).toContain(`  npm run d1-simulator -- --config ${dir}/simulator.json`)
   const lines = readFileSync(`${dir}.audit.log`, 'utf8').trim().split('\n')
   expect(lines.map(line => JSON.parse(line)['d1.operation'])).toEqual([
     'getToken',
@@ -427,12 +491,12 @@ describe('the end', () => {
 
   test('an audit log that breaks ends it, and what is under way is finished', async () => {
     const dir = newDir()
-    // No --audit: standard output, which outlives its errors.
-    const child = spawnServe('--dir', dir, '--port', '0')
+    // Standard output outlives its errors.
+    const child = spawnServe('--dir', dir, '--port', '0', '--audit', '-')
     const ended = once(child, 'exit')
     const said: string[] = []
     const lines = createInterface(child.stderr ?? expect.fail()).on('line', line => said.push(line))
-    while (!said.some(line => line.includes('d1-simulator'))) await once(lines, 'line')
+    while (!said.some(line => line.includes('Ctrl-C'))) await once(lines, 'line')
     child.stdout?.resume()
     const { finish, status } = await half(dir)
     status.catch(() => {})

@@ -4,6 +4,7 @@ import { isIssuerPinError } from 'issuer-pin-crypto'
 
 let step = 0
 let failures = 0
+const notRun: string[] = []
 
 export function chapter(title: string): void {
   step = 0
@@ -25,6 +26,12 @@ export function check(what: string, ok: boolean): void {
   console.log(`      ${ok ? '✓' : '✗ FAILED:'} ${what}`)
 }
 
+/** A part that cannot run here, and why: neither well nor failed. */
+export function skip(what: string, reason: string): void {
+  notRun.push(what)
+  console.log(`      – NOT RUN: ${what}, because ${reason}`)
+}
+
 /** Checks that a call is refused with this code. */
 export async function checkRefusal(what: string, code: string, call: () => Promise<unknown>): Promise<void> {
   const error = await call().then(
@@ -44,6 +51,8 @@ export function masked(value: string | Uint8Array): string {
 
 /** Ends the program: status 1 where a check failed. */
 export function finish(): void {
-  console.log(failures === 0 ? '\nAll checks of the demo hold.' : `\n${failures} checks of the demo FAILED.`)
+  const rest = notRun.length === 0 ? '' : ` Not run here: ${notRun.join('; ')}.`
+  const result = failures === 0 ? 'All checks that were made hold.' : `${failures} checks of the demo FAILED.`
+  console.log(`\n${failures === 0 && rest === '' ? 'All checks of the demo hold.' : result}${rest}`)
   process.exitCode = failures === 0 ? 0 : 1
 }

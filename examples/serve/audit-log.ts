@@ -10,7 +10,7 @@ export interface AuditLog {
   close(): Promise<void>
 }
 
-/** To a file (appended to), else to standard output. */
+/** To a file (appended to), or to standard output where it is undefined. */
 export function openAuditLog(file: string | undefined): AuditLog {
   const out: Writable =
     file === undefined ? process.stdout : createWriteStream(file, { flags: 'a', mode: 0o600 })

@@ -5,6 +5,7 @@
 import {
   chmodSync,
   existsSync,
+  linkSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -31,6 +32,7 @@ export interface Stamp {
 }
 
 const STAMP = 'serve.json'
+const LOCK = 'serve.lock'
 
 export class Folder {
   readonly path: string
@@ -68,6 +70,39 @@ export class Folder {
     }
   }
 
+  /**
+   * Takes the folder for this process: a second one would write other answers into `simulator.json`, and with the store in
+   * memory answer from other cards. The lock of a process that is gone is taken over.
+   *
+   * Throws {@link UsageError} where another process has it.
+   */
+  lock(): Disposable {
+    const path = this.file(LOCK)
+    const draft = this.file(`${LOCK}.${process.pid}`)
+    writeFileSync(draft, String(process.pid), { mode: 0o600 })
+    try {
+      for (let i = 0; i < 2; i++) {
+        if (linked(draft, path)) return { [Symbol.dispose]: () => rmSync(path, { force: true }) }
+        const there = readIfThere(path)
+        const owner = Number(there)
+        if (isAlive(owner)) {
+          throw new UsageError(
+            `another serve (process ${owner}) runs on ${this.path}; stop it, or take another --dir. ` +
+              `Where that process is something else, remove ${path}`,
+          )
+        }
+        // Moved away and looked at again: somebody else may have taken it over in between.
+        const taken = `${draft}.old`
+        if (!moved(path, taken)) continue
+        if (readIfThere(taken) !== there) linked(taken, path)
+        rmSync(taken, { force: true })
+      }
+    } finally {
+      rmSync(draft, { force: true })
+    }
+    throw new UsageError(`another serve has just started on ${this.path}`)
+  }
+
   file(name: string): string {
     return join(this.path, name)
   }
@@ -92,5 +127,43 @@ export class Folder {
     writeFileSync(draft, text, { mode: isPublic ? 0o644 : 0o600 })
     chmodSync(draft, isPublic ? 0o644 : 0o600)
     renameSync(draft, this.file(name))
+  }
+}
+
+/** True where `path` did not exist, and is now another name of `file`: one process alone can succeed. */
+function linked(file: string, path: string): boolean {
+  return done(() => linkSync(file, path), 'EEXIST')
+}
+
+function moved(from: string, to: string): boolean {
+  return done(() => renameSync(from, to), 'ENOENT')
+}
+
+function done(call: () => void, otherwise: string): boolean {
+  try {
+    call()
+    return true
+  } catch (error) {
+    if (Reflect.get(Object(error), 'code') === otherwise) return false
+    throw error
+  }
+}
+
+function readIfThere(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return ''
+  }
+}
+
+function isAlive(pid: number): boolean {
+  if (!Number.isInteger(pid) || pid < 1 || pid === process.pid) return false
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    // It lives, and is somebody else's.
+    return Reflect.get(Object(error), 'code') === 'EPERM'
   }
 }

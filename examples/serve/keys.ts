@@ -34,6 +34,8 @@ export const ISSUER_KEYS: readonly IssuerKey[] = [
 
 const D1_JWE_KID = 'D1-JWE'
 const OWN_KEYS = 'TEST-KEYS.json'
+/** What D1 opens a Get PIN with, as the command line takes keys. */
+export const D1_KEYS = 'D1-TEST-KEYS.json'
 
 /** Test values of all keys, for a new folder. A token makes its own of those that nobody else has. */
 export function makeKeys(backend: 'software' | 'pkcs11', onboarding?: string): readonly NewFile[] {
@@ -47,9 +49,12 @@ export function makeKeys(backend: 'software' | 'pkcs11', onboarding?: string): r
         ? generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' })
         : onboardedKey(onboarding),
   }
+  const shared = [ZPK, MAC, PRW].map(({ file }) => ({ name: file, text: hex16() }))
+  const zpk = shared.find(({ name }) => name === ZPK.file)
   return [
-    ...[ZPK, MAC, PRW].map(({ file }) => ({ name: file, text: hex16() })),
+    ...shared,
     { name: 'd1-jwe-private.jwk', text: JSON.stringify(d1) },
+    ...(zpk === undefined ? [] : [{ name: D1_KEYS, text: JSON.stringify(keysOfD1(d1, zpk.text), null, 2) }]),
     ...(backend === 'software' ? [{ name: OWN_KEYS, text: JSON.stringify(own, null, 2) }] : []),
   ]
 }
@@ -67,6 +72,11 @@ function onboardedKey(folder: string): JsonWebKey {
   )
   if (found === undefined) throw new UsageError('--onboarding: the folder has no key ISSUER-JWE')
   return found.material
+function keysOfD1(jwk: JsonWebKey, zpk: string): readonly object[] {
+  return [
+    { kid: D1_JWE_KID, usage: 'jwe-key-agreement', algorithm: 'ec-p256', material: jwk },
+    { kid: ZPK.kid, usage: 'pin-encryption', algorithm: 'tdea-2key', material: zpk },
+  ]
 }
 
 /** What a key that D1 has as well is made of: 32 hex digits. */

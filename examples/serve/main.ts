@@ -13,6 +13,7 @@ import { openAuditLog } from './audit-log.js'
 import { testCards } from './cards.js'
 import { makeCertificates } from './certificates.js'
 import { Folder } from './folder.js'
+import { greeting } from './greeting.js'
 import { openIssuer } from './issuer.js'
 import { d1PublicJwk, makeKeys } from './keys.js'
 import { readOptions, type ServeOptions, USAGE, UsageError } from './options.js'
@@ -31,11 +32,13 @@ async function serve(options: ServeOptions, stopped: Promise<unknown>): Promise<
     ...makeTokenSecrets(),
     ...makeSealKey(),
   ])
+  using _ = options.replica ? undefined : folder.lock()
   const own = keys.kind === 'pkcs11' ? keys.own : undefined
   await using backend = await (keys.kind === 'pkcs11' ? openTokenKeys(folder, own) : openSoftwareKeys(folder))
   await using store = await openStore(folder, place)
   const cards = testCards(options.extraCards)
-  const log = openAuditLog(options.audit)
+  const auditFile = options.audit === '-' ? undefined : (options.audit ?? folder.file('audit.log'))
+  const log = openAuditLog(auditFile)
   const client = { clientId: CLIENT.clientId, clientSecret: folder.read(CLIENT.secretFile) }
   const tokens = await openTokens(folder)
   const d1Jwk = d1PublicJwk(folder)
@@ -58,10 +61,12 @@ async function serve(options: ServeOptions, stopped: Promise<unknown>): Promise<
   })
   try {
     const config = await writeSimulatorConfig({ folder, backend, store, issuer, cards, url: server.url })
-    say(`listening on ${server.url} (TLS with client certificates; keys: ${keys.kind}, store: ${place.kind})`)
-    if (server.healthUrl !== undefined) say(`/livez and /readyz on ${server.healthUrl}`)
-    say(`test keys, certificates and cards in ${folder.path}`)
-    say(`now call it as D1 would: npm run d1-simulator -- --config ${config}`)
+    const { url, healthUrl } = server
+    const audit = auditFile ?? 'standard output'
+    const stores = { memory: 'in memory, gone when it stops', sqlite: 'SQLite', postgres: 'PostgreSQL' }
+    process.stderr.write(
+      greeting({ folder, url, healthUrl, audit, config, keys: keys.kind, store: stores[place.kind] }),
+    )
     await Promise.race([stopped, log.broken])
     say('stopping')
   } finally {

@@ -16,7 +16,10 @@ export interface OwnToken {
 }
 
 /** Where cards, PINs and counters are. */
-export type StoreOptions = { readonly kind: 'sqlite' } | { readonly kind: 'postgres'; readonly url: string }
+export type StoreOptions =
+  | { readonly kind: 'memory' }
+  | { readonly kind: 'sqlite' }
+  | { readonly kind: 'postgres'; readonly url: string }
 
 export interface ServeOptions {
   readonly dir: string
@@ -24,10 +27,12 @@ export interface ServeOptions {
   readonly store: StoreOptions
   readonly host: string
   readonly port: number
-  /** A file for audit lines; undefined: standard output. */
+  /** A file for audit lines; undefined: `audit.log` in the folder; `-`: standard output. */
   readonly audit: string | undefined
   /** Where /livez and /readyz are: a port of this machine, D1's own port, or nowhere. */
   readonly health: number | 'd1-port' | undefined
+  /** One of several processes on one folder: it takes no lock. */
+  readonly replica: boolean
   /** Test cards beyond the fixed ones, for load. */
   readonly extraCards: number
   /** The folder of `issuer-pin-crypto onboard`: the JWE key is then the one in it. */
@@ -40,14 +45,16 @@ export const USAGE = `npm run serve -- [options]          an issuer for D1, with
   --backend software | pkcs11         pkcs11: without --module, a SoftHSM token in --dir
   --module FILE --token LABEL --pin-env NAME [--composed-mac]
                                       a token of your own; missing keys are made in it
-  --store sqlite | postgres           sqlite: a file in --dir
+  --store sqlite | postgres | memory  sqlite: a file in --dir; memory: gone when it stops, needs no driver
   --postgres URL                      postgres://user@host/database (password: PGPASSWORD)
   --host 127.0.0.1 --port 8443        port 0: a free one
-  --audit FILE                        audit lines go there; standard output without it
+  --audit FILE | -                    audit lines go there; without it to audit.log in --dir; -: standard output
   --health PORT | d1-port             /livez and /readyz on a port of 127.0.0.1, or on D1's; nowhere without it
   --extra-cards 0                     more test cards, for load
   --onboarding FOLDER                 with the JWE key that issuer-pin-crypto onboard has made there (software
                                       keys; a token has the key already)`
+  --replica                           one of several on the same --dir: the folder is not locked
+  --extra-cards 0                     more test cards, for load`
 
 /** A command line that cannot be served. */
 export class UsageError extends Error {}
@@ -65,6 +72,7 @@ const OPTIONS = {
   port: { type: 'string', default: '8443' },
   audit: { type: 'string' },
   health: { type: 'string' },
+  replica: { type: 'boolean' },
   'extra-cards': { type: 'string', default: '0' },
   onboarding: { type: 'string' },
   help: { type: 'boolean' },
@@ -77,6 +85,9 @@ export function readOptions(args: readonly string[], env: NodeJS.ProcessEnv): Se
   const values = parsed(args)
   if (values.help === true) return undefined
   if (values.dir === '') throw new UsageError('--dir must name a folder')
+  if (values.replica === true && values.store === 'memory') {
+    throw new UsageError('--replica needs a store that others see: sqlite or postgres')
+  }
   if (values.host === '') throw new UsageError('--host must name a host or an address')
   return {
     dir: values.dir,
@@ -86,6 +97,7 @@ export function readOptions(args: readonly string[], env: NodeJS.ProcessEnv): Se
     port: wholeNumber('port', values.port, 65_535),
     audit: values.audit,
     health: healthOf(values.health),
+    replica: values.replica === true,
     extraCards: wholeNumber('extra-cards', values['extra-cards'], 9000),
     onboarding: onboardingOf(values),
   }
@@ -134,11 +146,11 @@ function backendOf(values: Values, env: NodeJS.ProcessEnv): BackendOptions {
 }
 
 function storeOf({ store, postgres }: Values): StoreOptions {
-  if (store === 'sqlite') {
+  if (store === 'sqlite' || store === 'memory') {
     if (postgres !== undefined) throw new UsageError('--postgres needs --store postgres')
-    return { kind: 'sqlite' }
+    return { kind: store }
   }
-  if (store !== 'postgres') throw new UsageError('--store must be sqlite or postgres')
+  if (store !== 'postgres') throw new UsageError('--store must be sqlite, postgres or memory')
   if (postgres === undefined || !/^postgres(ql)?:\/\//.test(postgres)) {
     throw new UsageError('--store postgres needs --postgres postgres://user@host/database')
   }

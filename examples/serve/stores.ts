@@ -1,9 +1,11 @@
 /** Where cards, PINs and change counters are kept, and the key under which PANs are sealed there. */
 import { randomBytes } from 'node:crypto'
+import { isIssuerPinError } from 'issuer-pin-crypto'
+import { memoryIssuerStore } from 'issuer-pin-crypto/d1'
 import { openPostgresIssuerStore } from 'issuer-pin-crypto/postgres'
 import { type IssuerStore, openSqliteIssuerStore, panSealer } from 'issuer-pin-crypto/sqlite'
 import type { Folder, NewFile } from './folder.js'
-import type { StoreOptions } from './options.js'
+import { type StoreOptions, UsageError } from './options.js'
 
 const SEAL_KEY = 'pan-seal.hex'
 
@@ -12,7 +14,12 @@ export function makeSealKey(): readonly NewFile[] {
   return [{ name: SEAL_KEY, text: randomBytes(32).toString('hex') }]
 }
 
-/** Opens the store; tables are made where they are missing. */
+const NO_DRIVER = `this Node has no SQLite of its own (22.13 and later have), and better-sqlite3 is not compiled. One of:
+  npm run serve -- --dir DIR --store memory     needs nothing; what it keeps is gone when it stops
+  npm run setup                                 compiles better-sqlite3 (python3, make, g++)
+  a Node of 22.13 or later`
+
+/** Opens the store; tables are made where they are missing. Throws {@link UsageError} where SQLite has no driver. */
 export async function openStore(folder: Folder, options: StoreOptions): Promise<IssuerStore> {
   const key = Buffer.from(folder.read(SEAL_KEY), 'hex')
   const sealer = panSealer({ keys: [{ kid: 'PAN-1', key }] })
@@ -20,7 +27,17 @@ export async function openStore(folder: Folder, options: StoreOptions): Promise<
   if (options.kind === 'postgres') {
     return openPostgresIssuerStore({ connectionString: options.url, panSealer: sealer })
   }
-  return openSqliteIssuerStore({ path: folder.file('issuer.db'), driver: sqliteDriver(), panSealer: sealer })
+  if (options.kind === 'memory') return memoryIssuerStore()
+  try {
+    return await openSqliteIssuerStore({
+      path: folder.file('issuer.db'),
+      driver: sqliteDriver(),
+      panSealer: sealer,
+    })
+  } catch (error) {
+    if (isIssuerPinError(error) && error.code === 'ERR_UNSUPPORTED') throw new UsageError(NO_DRIVER)
+    throw error
+  }
 }
 
 /** Node's own where it has one (22.13 and later). */

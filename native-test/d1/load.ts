@@ -61,7 +61,7 @@ async function runLoad({ name, args, processes }: Scenario, { gets, sets }: Work
   try {
     // One after the other: the first makes the folder.
     const servers = []
-    for (let i = 0; i < processes; i++) servers.push(await startServe(dir, ...all))
+    for (let i = 0; i < processes; i++) servers.push(await startServe(dir, '--replica', ...all))
     const callers: Caller[] = []
     for (const { url } of servers) callers.push(await openCaller(dir, { url, connections: CONNECTIONS }))
     const caller = values.hold ? patient(spread(callers)) : spread(callers)

@@ -28,10 +28,10 @@ export async function startServe(dir: string, ...args: readonly string[]): Promi
   const url = await new Promise<string>((resolve, reject) => {
     lines.on('line', line => {
       said.push(line)
-      const [, origin] = /listening on (\S+)/.exec(line) ?? []
+      const [, origin] = /listening on +(\S+)/.exec(line) ?? []
       if (origin !== undefined) ready = origin
       // The last line before it serves: the files for D1 are written by then.
-      if (line.includes('d1-simulator')) resolve(ready)
+      if (line.includes('Ctrl-C')) resolve(ready)
     })
     let ready = ''
     child.once('exit', () => reject(new Error(`serve ended: ${said.join('\n')}`)))

@@ -1,0 +1,84 @@
+/**
+ * What stands in examples/deploy, as far as it can be looked at without Docker: files that are copied exist, command lines are
+ * ones that `serve` takes, ports and paths agree, and nothing runs as root or writes outside of its volume.
+ */
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, test } from 'vitest'
+import { readOptions } from '../../examples/serve/options.js'
+import { ROOT } from '../support/public-api.js'
+
+const read = (name: string): string => readFileSync(join(ROOT, 'examples/deploy', name), 'utf8')
+const dockerfile = read('Dockerfile')
+const compose = read('compose.yaml')
+const kubernetes = read('kubernetes.yaml')
+const nginx = read('nginx.conf')
+
+/** A list of words in quotes, as JSON and YAML have it. */
+const words = (list: string | undefined): string[] => JSON.parse(list ?? expect.fail('no such list'))
+
+const COMMANDS: Readonly<Record<string, readonly string[]>> = {
+  Dockerfile: words(/^CMD (\[.*\])$/m.exec(dockerfile)?.[1]),
+  'kubernetes.yaml': words(/args: (\[.*\])/.exec(kubernetes)?.[1]),
+  'compose.yaml': (/exec node serve\.mjs ([\s\S]*?)\n {4}\S/.exec(compose)?.[1] ?? '').trim().split(/\s+/),
+}
+
+describe('deployments', () => {
+  test.each(Object.entries(COMMANDS))('%s: serve takes the command line', (_name, args) => {
+    const options = readOptions(args, {}) ?? expect.fail('no options')
+    expect(options.dir.startsWith('/data/')).toBe(true)
+    expect(options.audit).toBe('-')
+    expect(options.port).toBe(8443)
+    expect(options.health).toBeDefined()
+  })
+
+  test('a wrong option would be seen', () => {
+    expect(() => readOptions([...(COMMANDS['Dockerfile'] ?? []), '--no-such'], {})).toThrow('--no-such')
+  })
+
+  test('Dockerfile: what it copies and runs exists; it does not run as root, and asks for health where that is', () => {
+    for (const [, script = ''] of dockerfile.matchAll(/node (examples\S+)/g)) {
+      expect(existsSync(join(ROOT, script))).toBe(true)
+    }
+    const [, stage = ''] = dockerfile.split(/^FROM .*slim$/m)
+    expect(stage).toMatch(/^USER node$/m)
+    expect(stage.indexOf('USER node')).toBeLessThan(stage.indexOf('ENTRYPOINT'))
+    expect(stage.match(/127\.0\.0\.1:(\d+)\/readyz/)?.[1]).toBe(
+      String(readOptions(COMMANDS['Dockerfile'] ?? [], {})?.health),
+    )
+    expect(dockerfile).toMatch(/^EXPOSE 8443$/m)
+    // No package list stays in a layer, and nothing comes without being named.
+    expect(dockerfile.match(/apt-get install/g)?.length).toBe(
+      dockerfile.match(/--no-install-recommends/g)?.length,
+    )
+  })
+
+  test('compose: every file, volume and secret that is used is there or declared; no secret is on a command line', () => {
+    for (const [, path = ''] of compose.matchAll(/dockerfile: (\S+)/g))
+      expect(existsSync(join(ROOT, path))).toBe(true)
+    for (const [, path = ''] of compose.matchAll(/- \.\/(\S+?):/g)) {
+      expect(existsSync(join(ROOT, 'examples/deploy', path))).toBe(true)
+    }
+    const declared = compose.slice(compose.indexOf('\nvolumes:'))
+    for (const [, name = ''] of compose.matchAll(/volumes: \["(\w+):/g))
+      expect(declared).toContain(`  ${name}:`)
+    expect(compose).toContain('read_only: true')
+    expect(compose).toContain('cap_drop: ["ALL"]')
+    expect(compose).not.toMatch(/postgres:\/\/\w+:\S+@/)
+  })
+
+  test('nginx and Kubernetes lead to the port on which it listens', () => {
+    expect(nginx).toContain('server db:8443;')
+    expect(compose).toMatch(/ports: \["443:8444"\]/)
+    expect(nginx).toContain('listen 8444;')
+    expect(kubernetes).toContain('containerPort: 8443')
+    expect(kubernetes).toContain('readOnlyRootFilesystem: true')
+    expect(kubernetes).toContain('runAsNonRoot: true')
+    const grace = Number(
+      /GRACE_MS = ([\d_]+)/
+        .exec(readFileSync(join(ROOT, 'examples/serve/server.ts'), 'utf8'))?.[1]
+        ?.replaceAll('_', ''),
+    )
+    expect(Number(/terminationGracePeriodSeconds: (\d+)/.exec(kubernetes)?.[1]) * 1000).toBeGreaterThan(grace)
+  })
+})
