@@ -114,6 +114,15 @@ describe('the documents of the tarball', () => {
   })
 })
 
+test('the example of the README has 15 lines at most, and runs as it is pasted, as plain JavaScript on this Node', () => {
+  const readme = readFileSync(join(consumer, 'node_modules/issuer-pin-crypto/README.md'), 'utf8')
+  const code = /```js\n([\s\S]*?)```/.exec(readme)?.[1] ?? expect.fail('no example')
+  const statements = code.split('\n').filter(line => line.trim() !== '')
+  expect(statements.length).toBeLessThanOrEqual(15)
+  expect(run('pasted.mjs', code)).toBe('ISO0 PEK-TEST true\n')
+  expect(readme.replaceAll(/```[\s\S]*?```/g, '').split(/\s+/).length).toBeLessThan(1200)
+})
+
 describe('without pkcs11js and without a compiler', () => {
   test.each(CODE_SUBPATHS)('%s loads as ESM and as CommonJS', subpath => {
     const name = `issuer-pin-crypto${subpath.slice(1)}`
