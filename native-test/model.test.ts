@@ -1,13 +1,22 @@
 /**
  * The ledger of a card as a model that `spin` explores exhaustively (`model/counter.pml`): the fence and synchronous
- * replication each prevent what they are for, and without them the model finds the fault, so that it can see one.
+ * replication each prevent what they are for, and without them the model finds the fault, so that it can see one. Its traces are played to the
+ * real stores. Those with a failover are not: `postgres/failover.test.ts` has real ones.
  */
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterAll, expect, test } from 'vitest'
+import { afterAll, describe, expect, test } from 'vitest'
+import { memoryIssuerStore } from '../src/d1.js'
+import { openPostgresIssuerStore } from '../src/postgres.js'
+import { type IssuerStore, panSealer } from '../src/sqlite.js'
+import { AVAILABLE } from '../test/stores/drivers.js'
+import { SEAL_KEY } from '../test/stores/store-fixtures.js'
+import { openHere } from '../test/stores/threads.js'
+import { playTrace, stepsOf, type TraceStep } from '../test/stores/traces.js'
+import { describePostgres } from './postgres.js'
 
 const MODEL = fileURLToPath(new URL('./model/counter.pml', import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), 'ipc-model-'))
@@ -49,4 +58,48 @@ test.each([
   expect(broken).toBe(expected)
   expect(errors).toBe(expected === undefined ? 0 : 1)
   expect(states).toBeGreaterThan(expected === undefined ? 500 : 100)
+})
+
+describe('its traces, played to the stores', () => {
+  /** spin chooses by the seed which replica goes on: the same seed, the same trace. */
+  const traceOf = (seed: number): readonly TraceStep[] => stepsOf(run('spin', '-DONE', `-n${seed}`, MODEL))
+  const seeds = Array.from({ length: Number(process.env['MODEL_TRACES'] ?? 24) }, (_, i) => i + 1)
+  const sealer = panSealer({ keys: [{ kid: 'PAN-1', key: SEAL_KEY }] })
+
+  const play = async (store: IssuerStore): Promise<void> => {
+    const played = new Set<string>()
+    for (const seed of seeds) {
+      const trace = traceOf(seed)
+      expect(trace.length).toBeGreaterThan(3)
+      await playTrace(store, `trace-${seed}`, trace)
+      played.add(JSON.stringify(trace))
+    }
+    // Orders that differ, and both what is accepted and what is refused.
+    expect(played.size).toBeGreaterThan(seeds.length / 3)
+    const all = [...played].join()
+    for (const outcome of ['claimed', 'replayed', 'refused', 'accepted']) expect(all).toContain(outcome)
+    await store.close()
+  }
+
+  test('in memory', () => play(memoryIssuerStore()))
+
+  test.each(AVAILABLE)('SQLite: %s', async driver => {
+    await play(
+      await openHere({ path: join(folder, `${driver.replace(':', '-')}.db`), driver, panSealer: sealer }),
+    )
+  })
+
+  test('a store that keeps no PRW is noticed', async () => {
+    const store = memoryIssuerStore()
+    const pins = { ...store.pins, storePrw: async () => {} }
+    const wrong = Object.assign(Object.create(store), { pins }) as IssuerStore
+    await expect(playTrace(wrong, 'wrong', traceOf(1))).rejects.toThrow()
+  })
+
+  describePostgres('PostgreSQL', server => {
+    test('the same traces', async () => {
+      const { connectionString } = server
+      await play(await openPostgresIssuerStore({ connectionString, schema: 'traces', panSealer: sealer }))
+    })
+  })
 })

@@ -4,6 +4,9 @@
  *
  *   -DFENCE   an intdatag belongs to the server that issued it
  *   -DSYNC    a commit is acknowledged once the standby has it (durability: 'replicated')
+ *   -DONE     one server, and no failover
+ *
+ * Simulated (spin -n), it prints each step with what came of it, and the card's PIN: `model.test.ts` plays that to the stores.
  *
  * Two requests (PIN 1 and PIN 2) answer one intdatag; each may come twice. Invariants, checked where they could break:
  *   once      no intdatag is accepted (204) for two different PINs
@@ -64,10 +67,14 @@ again:
        db[primary].sequence++;
        sequence = db[primary].sequence;
        mine = true;
-       committed()
-    :: db[primary].state == CLAIMED && db[primary].claimant == pin -> mine = true; sequence = db[primary].sequence
-    :: db[primary].state == SPENT && db[primary].claimant == pin -> goto answered
-    :: else -> goto refused
+       committed();
+       printf("step claim %d %d claimed %d\n", _pid, pin, db[primary].pin)
+    :: db[primary].state == CLAIMED && db[primary].claimant == pin ->
+       mine = true;
+       sequence = db[primary].sequence;
+       printf("step claim %d %d claimed %d\n", _pid, pin, db[primary].pin)
+    :: db[primary].state == SPENT && db[primary].claimant == pin -> printf("step claim %d %d replayed %d\n", _pid, pin, db[primary].pin); goto answered
+    :: else -> printf("step claim %d %d refused %d\n", _pid, pin, db[primary].pin); goto refused
     fi
   }
   /* store: never over a higher sequence */
@@ -78,15 +85,17 @@ again:
        db[primary].stored = sequence;
        committed()
     :: else -> skip
-    fi
+    fi;
+    printf("step store %d %d done %d\n", _pid, pin, db[primary].pin)
   }
   /* confirm: where the claim is not there (any more), nothing is acknowledged */
   atomic {
     if
     :: db[primary].claimant == pin && (db[primary].state == CLAIMED || db[primary].state == SPENT) ->
        db[primary].state = SPENT;
-       committed()
-    :: else -> goto refused
+       committed();
+       printf("step confirm %d %d accepted %d\n", _pid, pin, db[primary].pin)
+    :: else -> printf("step confirm %d %d refused %d\n", _pid, pin, db[primary].pin); goto refused
     fi
   }
 answered:
@@ -129,7 +138,13 @@ init {
     ship();
     run Replica(1);
     run Replica(2);
+#ifdef ONE
+    /* Each request at two replicas at once. */
+    run Replica(1);
+    run Replica(2)
+#else
     run Wal();
     run Failover()
+#endif
   }
 }
