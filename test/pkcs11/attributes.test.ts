@@ -298,6 +298,59 @@ describe('names', () => {
     expect((await backend.bind({ kid: 'OWN', usage: 'pin-encryption' })).checkValue.value).toBe('7B8358')
   })
 
+  test('one object of the token under two kids is one key: refused for a second usage', async () => {
+    const { backend } = await twins({
+      keys: { A: { id: Buffer.from('one').toString('hex') }, B: 'pkcs11:object=K;id=one' },
+    })
+    const key = await backend.bind({ kid: 'A', usage: 'pin-encryption' })
+    expect(await errorOf(() => backend.bind({ kid: 'B', usage: 'cbc-mac' }))).toMatchObject({
+      code: 'ERR_KEY_USAGE',
+      kid: 'B',
+    })
+    // The PIN key goes on as if nobody had asked.
+    expect((await operationsOf(key).encipher(new Uint8Array(8)))[0]).toBe(0x08)
+    // For as long as the backend is open: blocks of before have not gone with the binding.
+    backend.unbind(key)
+    expect(await errorOf(() => backend.bind({ kid: 'B', usage: 'cbc-mac' }))).toMatchObject({
+      code: 'ERR_KEY_USAGE',
+    })
+  })
+
+  test.each([
+    'pkcs11:',
+    'pkcs11:object',
+    'pkcs11:object=K;object=K',
+    'pkcs11:object=K;id=one;id=two',
+    'pkcs11:Object=K',
+    'pkcs11:object=K;__proto__=x',
+    'pkcs11:object=%C3%28',
+    'pkcs11:object=%',
+    'pkcs11:object=K;slot-id=1',
+    'pkcs11:object=K;x-vendor=1',
+    'pkcs11:object=K#fragment;type=private#',
+    'pkcs11:object=%00%00',
+    'pkcs11:id=%6;object=K',
+    'pkcs11:object=K?module-path=/tmp/evil.so',
+    'pkcs11:object=K;type=data',
+    'pkcs11:library-version=2.6',
+    `pkcs11:object=${'K;object='.repeat(2000)}`,
+  ])('a hostile URI is no location: %.40s', async location => {
+    expect(await errorOf(() => openBackendOn(new FakeToken(), { keys: { K: location } }))).toMatchObject({
+      code: 'ERR_ARGUMENT',
+    })
+  })
+
+  test.each([
+    ['pkcs11:object=k', 'another case'],
+    ['pkcs11:object=K%20;id=one', 'a blank behind it'],
+    ['pkcs11:object=%4B;id=%6F%6E%65%00', 'a NUL behind its id'],
+  ])('%s names another key (%s), and finds none', async location => {
+    const { backend } = await twins({ keys: { OWN: location } })
+    expect(await errorOf(() => backend.bind({ kid: 'OWN', usage: 'pin-encryption' }))).toMatchObject({
+      code: 'ERR_KEY_NOT_FOUND',
+    })
+  })
+
   test.each([
     ['pkcs11:token=fake'],
     ['pkcs11:object=%20'],
