@@ -110,7 +110,10 @@ test('callers of one pool: no more calls than lanes, each its own result or its 
         const { queue, waitMs, callMs } = DEFAULTS.pkcs11
         const limits = { queue: queue.value, waitMs: waitMs.value, callMs: callMs.value, coalesce }
         const pool = new Dispatcher(token, supervisor, limits)
-        const keys = [1, 2].map(number => ({ number, name: `K-${number}` }) as never)
+        const keys = [1, 2].map(number => {
+          const checkValue = { method: 'encrypt-zero', value: `0${number}`.repeat(3) }
+          return { number, name: `K-${number}`, algorithm: 'tdea-2key', checkValue } as never
+        })
         const outcomes = callers.map(async ({ key, blocks, leaves }) => {
           const controller = new AbortController()
           const own = Uint8Array.from(blocks)

@@ -7,23 +7,20 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { PassThrough } from 'node:stream'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
-import { openPkcs11 } from '../../src/backend/pkcs11/backend.js'
 import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
 import {
-  type Channel,
   decodeError,
   encodeError,
   type Message,
   serve,
   streamChannel,
 } from '../../src/backend/pkcs11/executor/channels.js'
-import { InlineExecutor } from '../../src/backend/pkcs11/executor/inline.js'
-import type { Starter } from '../../src/backend/pkcs11/executor/remote.js'
 import { AbortedError, ArgumentError, BackendError, InputError, KeyError } from '../../src/base/errors.js'
 import type { Backend } from '../../src/index.js'
 import type { BackendEvent, KeyStoreOptions } from '../../src/pkcs11.js'
 import { FakeToken } from './fake-token.js'
-import { AT_ONCE, bindKey, errorOf, openBackendOn, optionsFor, provisionFake } from './support.js'
+import { openOn, pair, turn, until, untilAfter, type World } from './in-thread.js'
+import { bindKey, errorOf, openBackendOn, provisionFake } from './support.js'
 
 const BLOCK = new Uint8Array(8)
 
@@ -35,75 +32,6 @@ afterEach(() => {
   vi.useRealTimers()
 })
 
-/** Two ends in this thread; messages arrive at a later turn, and `hold` keeps the answers back. */
-function pair(world: World): { near: Channel; far: Channel } {
-  const ends = [0, 1].map(() => ({
-    receive: undefined as ((message: Message) => void) | undefined,
-    closed: undefined as (() => void) | undefined,
-  }))
-  let open = true
-  const end = (): void => {
-    if (!open) return
-    open = false
-    for (const { closed } of ends) closed?.()
-  }
-  const channel = (mine: number, theirs: number): Channel => ({
-    send: (message, transfer) => {
-      const sent = structuredClone(message, { transfer: [...transfer] })
-      const deliver = (): void => {
-        if (open) ends[theirs]?.receive?.(sent)
-      }
-      if (theirs === 0 && 'id' in message && world.held?.length === 0) world.held.push(deliver)
-      else setImmediate(deliver)
-    },
-    listen: (receive, closed) => {
-      const at = ends[mine]
-      if (at !== undefined) Object.assign(at, { receive, closed })
-    },
-    end,
-    kill: end,
-  })
-  return { near: channel(0, 1), far: channel(1, 0) }
-}
-
-interface World {
-  held: (() => void)[] | undefined
-  started: number
-  readonly kills: (() => void)[]
-}
-
-/** Starts the other ends in this thread, on the fake. */
-function starterOn(fake: FakeToken, world: World): Starter {
-  const start = (lost: () => void): Channel => {
-    world.started++
-    const { near, far } = pair(world)
-    serve(
-      far,
-      (settings, { known }) => InlineExecutor.open(settings, fake.load, known),
-      () => undefined,
-    )
-    world.kills.push(() => {
-      near.kill()
-      lost()
-    })
-    return near
-  }
-  return { thread: start, process: start }
-}
-
-async function openOn(executor: 'threads' | 'process', more: Partial<KeyStoreOptions> = {}) {
-  const fake = new FakeToken()
-  await provisionFake(fake, { composedMac: true })
-  const world: World = { held: undefined, started: 0, kills: [] }
-  const options = { ...optionsFor(fake), executor, composedMac: true, ...more }
-  const backend = await openPkcs11(options, fake.load, {
-    surroundings: AT_ONCE,
-    starter: starterOn(fake, world),
-  })
-  const key = await bindKey(backend, 'PEK-2')
-  return { fake, world, backend, key, operations: operationsOf(key) }
-}
-
 async function openInline(more: Partial<KeyStoreOptions> = {}) {
   const fake = new FakeToken()
   await provisionFake(fake, { composedMac: true })
@@ -113,20 +41,6 @@ async function openInline(more: Partial<KeyStoreOptions> = {}) {
   await turn()
   await turn()
   return { fake, backend, key, operations: operationsOf(key) }
-}
-
-const turn = (): Promise<void> => new Promise(resolve => setImmediate(resolve))
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await turn()
-}
-
-/** As {@link until}, while so much time passes each turn. */
-async function untilAfter(ms: number, condition: () => boolean): Promise<void> {
-  while (!condition()) {
-    vi.advanceTimersByTime(ms)
-    await turn()
-  }
 }
 
 /** Uses up this turn of the event loop, so that what follows waits. */

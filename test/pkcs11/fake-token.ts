@@ -192,6 +192,7 @@ export class FakeToken implements Pkcs11Binding {
 
   C_Finalize(): void {
     this.#enter('C_Finalize')
+    if (this.initialised === 0) throw new Pkcs11Error('C_Finalize', 0x190)
     this.initialised--
     this.sessions.clear()
     this.loggedIn = false

@@ -223,8 +223,8 @@ export class Dispatcher {
   }
 
   /** The next entry, and those behind it that can share its call. */
-  #take(first: Entry): Entry[] {
-    const batch = [first]
+  #take(first: Entry): [Entry, ...Entry[]] {
+    const batch: [Entry, ...Entry[]] = [first]
     this.#queue.delete(first)
     first.begun = true
     if (!this.#limits.coalesce || first.alone || !ECB.includes(first.name)) return batch
@@ -244,9 +244,8 @@ export class Dispatcher {
     return batch
   }
 
-  async #serve(batch: readonly Entry[]): Promise<void> {
+  async #serve(batch: readonly [Entry, ...Entry[]]): Promise<void> {
     const [first, ...rest] = batch
-    if (first === undefined) return
     if (rest.length === 0) {
       await this.#serveOne(first)
       return

@@ -162,8 +162,9 @@ class ThreadsExecutor implements Executor {
     }
   }
 
+  /** Besides those of the calls that hang: each has another thread in its place, and is under way all the same. */
   get lanes(): number {
-    return Math.max(1, this.#lanes.length)
+    return this.#stuck + Math.max(1, this.#lanes.length)
   }
 
   get stuck(): number {

@@ -1,0 +1,467 @@
+/**
+ * Executors in threads and in a child process when things go wrong: calls that hang and come back late, ends that go or never
+ * start, a module that must be initialised anew while others use it; and the real thread and process, with another program at
+ * their other end.
+ */
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { operationsOf } from '../../src/backend/key.js'
+import { RemoteHost } from '../../src/backend/pkcs11/executor/channels.js'
+import { LostHost } from '../../src/backend/pkcs11/executor/dispatcher.js'
+import type { Executor } from '../../src/backend/pkcs11/executor/executor.js'
+import { openRemote, startFrom } from '../../src/backend/pkcs11/executor/remote.js'
+import { REAL, Supervisor } from '../../src/backend/pkcs11/executor/supervisor.js'
+import { readSettings } from '../../src/backend/pkcs11/session/options.js'
+import type { BackendEvent, KeyStoreOptions } from '../../src/pkcs11.js'
+import { FakeToken } from './fake-token.js'
+import { openOn, starterOn, turn, until, untilAfter, type World } from './in-thread.js'
+import { AT_ONCE, bindKey, errorOf, openBackendOn, optionsFor } from './support.js'
+
+const BLOCK = new Uint8Array(8)
+
+describe('in this thread', () => {
+  beforeEach(() => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
+  })
+  afterEach(() => {
+    vi.useRealTimers()
+  })
+
+  /** Makes one call hang, until what comes back is called. */
+  async function hang(world: World, call: () => Promise<unknown>, ms: number): Promise<() => void> {
+    world.held = []
+    const error = errorOf(call)
+    await until(() => world.held?.length === 1)
+    const [answer = () => undefined] = world.held
+    vi.advanceTimersByTime(ms)
+    expect(await error).toMatchObject({ code: 'ERR_BACKEND_BUSY' })
+    world.held = undefined
+    return answer
+  }
+
+  const short = { timeouts: { callMs: 1000 }, sessions: { max: 1 }, keepAliveMs: 0 } as const
+
+  test('a thread whose call hangs is counted, and no more when it has come back after all', async () => {
+    const { backend, operations, world } = await openOn('threads', short)
+    const release = await hang(world, () => operations.encipher(BLOCK), 1000)
+    await until(() => world.started === 2)
+    for (let i = 0; i < 20; i++) await turn()
+    expect((await backend.health()).detail).toContain('1 calls have hung')
+    release()
+    for (let i = 0; i < 20; i++) await turn()
+    expect((await backend.health()).detail).not.toContain('hung')
+    expect((await operations.encipher(BLOCK))[0]).toBe(0x96)
+    await backend.close()
+  })
+
+  test('when all threads hang, callers are told what ends it; and the module is not pulled from under them', async () => {
+    const { backend, operations, world, fake } = await openOn('threads', short)
+    await hang(world, () => operations.encipher(BLOCK), 1000)
+    await until(() => world.started === 2)
+    for (let i = 0; i < 20; i++) await turn()
+    fake.reset({ at: 1, code: 0x30 })
+    const gone = await errorOf(() => operations.encipher(BLOCK))
+    expect(gone.message).toContain("use executor: 'process'")
+    expect(fake.calls).not.toContain('C_Finalize')
+    await untilAfter(500, () => true)
+    await backend.close()
+    const other = await openOn('threads', short)
+    await hang(other.world, () => other.operations.encipher(BLOCK), 1000)
+    await until(() => other.world.started === 2)
+    for (let i = 0; i < 20; i++) await turn()
+    await hang(other.world, () => other.operations.encipher(BLOCK), 1000)
+    const error = await errorOf(() => other.operations.encipher(BLOCK))
+    expect(error).toMatchObject({ code: 'ERR_BACKEND_BUSY', retryable: true })
+    expect(error.message).toContain('2 calls hang in the module')
+    await other.backend.close()
+  })
+
+  test('threads are let go all before the first comes back, when no call is under way any more', async () => {
+    const { backend, operations, world, fake, key } = await openOn('threads', {
+      ...short,
+      sessions: { max: 2 },
+    })
+    const right = await operations.encipher(BLOCK)
+    world.held = []
+    const slow = operationsOf(key).encipher(BLOCK)
+    await until(() => world.held?.length === 1)
+    const [answer] = world.held
+    world.held = undefined
+    fake.reset({ at: 1, code: 0x30 })
+    const lost = operations.encipher(Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8))
+    for (let i = 0; i < 10; i++) await turn()
+    expect(fake.calls).not.toContain('C_Finalize')
+    answer?.()
+    let done = false
+    void lost.then(() => {
+      done = true
+    })
+    await untilAfter(5, () => done)
+    expect(await slow).toEqual(right)
+    expect((await lost).length).toBe(8)
+    expect(fake.calls).toContain('C_Finalize')
+    await backend.close()
+  })
+
+  test('a call that does not end keeps the module from being initialised anew', async () => {
+    const { backend, operations, world, fake } = await openOn('threads', {
+      ...short,
+      sessions: { max: 2 },
+      coalesce: false,
+    })
+    world.held = []
+    const slow = errorOf(() => operations.encipher(BLOCK))
+    await until(() => world.held?.length === 1)
+    world.held = undefined
+    fake.reset({ at: 1, code: 0x30 })
+    const lost = errorOf(() => operations.encipher(BLOCK))
+    let done = 0
+    void slow.then(() => done++)
+    void lost.then(() => done++)
+    await untilAfter(100, () => done === 2)
+    expect(fake.calls).not.toContain('C_Finalize')
+    expect(await lost).toMatchObject({ retryable: true })
+    await backend.close()
+  })
+
+  test('another backend of this process uses the module: said, and left alone', async () => {
+    const { backend, operations, fake } = await openOn('threads', short)
+    const other = await openBackendOn(fake)
+    fake.reset({ at: 1, code: 0x30 })
+    const error = await errorOf(() => operations.encipher(BLOCK))
+    expect(error.message).toContain('another backend of this process uses it')
+    expect(fake.calls).not.toContain('C_Finalize')
+    await other.close()
+    await backend.close()
+  })
+
+  test('fewer threads than asked for are no reason not to work; one that goes is replaced on the way back', async () => {
+    const { backend, operations, world, fake } = await openOn(
+      'threads',
+      { ...short, sessions: { max: 4 } },
+      { failing: number => number === 3 },
+    )
+    expect(world.started).toBe(3)
+    expect((await operations.encipher(BLOCK))[0]).toBe(0x96)
+    world.kills[1]?.()
+    fake.reset({ at: 1, code: 0x30 })
+    expect((await operations.encipher(BLOCK))[0]).toBe(0x96)
+    expect(world.started).toBeGreaterThan(4)
+    await backend.close()
+  })
+
+  test('opening that takes too long ends', async () => {
+    for (const executor of ['threads', 'process'] as const) {
+      const world: Partial<World> = { held: [] }
+      const opening = errorOf(() => openOn(executor, { timeouts: { openMs: 2000 } }, world))
+      let error: Error | undefined
+      void opening.then(given => {
+        error = given
+      })
+      await untilAfter(2000, () => error !== undefined)
+      expect(error).toMatchObject({ code: 'ERR_BACKEND_BUSY' })
+      expect(error?.message).toContain('did not open within 2000 ms')
+    }
+  })
+
+  async function chosen(more: Partial<KeyStoreOptions>, given: Partial<World> = {}, slowMs = 1) {
+    const fake = new FakeToken()
+    const encrypt = fake.C_Encrypt.bind(fake)
+    fake.C_Encrypt = (session, data, length) => {
+      vi.advanceTimersByTime(slowMs)
+      return encrypt(session, data, length)
+    }
+    const world: World = { held: undefined, started: 0, kills: [], ...given }
+    const settings = readSettings(optionsFor(fake, { executor: 'auto', ...more }), 'test')
+    const open = (known?: Executor['facts']) => openRemote(settings, fake.load, known, starterOn(fake, world))
+    return { open, world }
+  }
+
+  test('auto: inline for a fast token, threads for a slow one, also where that is known; inline where none starts', async () => {
+    const fast = await (await chosen({}, {}, 0)).open()
+    expect(fast.kind).toBe('inline')
+    await fast.close()
+    const { open } = await chosen({ sessions: { max: 2 } })
+    const slow = await open()
+    expect([slow.kind, slow.lanes]).toEqual(['threads', 2])
+    const known = await open(slow.facts)
+    expect(known.kind).toBe('threads')
+    await known.close()
+    await slow.close()
+    const alone = await (await chosen({}, { failing: () => true })).open()
+    expect(alone.kind).toBe('inline')
+    await alone.close()
+  })
+
+  test('auto: what is not about threads goes out', async () => {
+    const world: Partial<World> = { held: [] }
+    const { open } = await chosen({ timeouts: { openMs: 2000 } }, world)
+    const opening = errorOf(() => open())
+    let error: Error | undefined
+    void opening.then(given => {
+      error = given
+    })
+    await untilAfter(2000, () => error !== undefined)
+    expect(error).toMatchObject({ code: 'ERR_BACKEND_BUSY' })
+  })
+
+  test('a child brings the token back itself; after so many failures another one does', async () => {
+    const { backend, operations, world, fake } = await openOn('process', { keepAliveMs: 0 })
+    fake.reset({ at: 1, code: 0x30 })
+    expect((await operations.encipher(BLOCK))[0]).toBe(0x96)
+    expect(world.started).toBe(1)
+    fake.faultOf = { fn: '*', code: 0xe0 }
+    expect(await errorOf(() => operations.encipher(BLOCK))).toMatchObject({ retryable: true })
+    await untilAfter(500, () => world.started >= 2)
+    fake.faultOf = undefined
+    let answer: Uint8Array | undefined
+    while (answer === undefined) {
+      vi.advanceTimersByTime(500)
+      answer = await operations.encipher(BLOCK).catch(() => undefined)
+      await turn()
+    }
+    expect(answer[0]).toBe(0x96)
+    await backend.close()
+  })
+
+  test('a spare is looked at after the token was away: well, it stays; gone, another is started', async () => {
+    const { backend, operations, world, fake } = await openOn('process', { spare: true, keepAliveMs: 1000 })
+    await until(() => world.started === 2)
+    for (let i = 0; i < 20; i++) await turn()
+    fake.reset({ at: 1, code: 0x30 })
+    expect((await operations.encipher(BLOCK))[0]).toBe(0x96)
+    for (let i = 0; i < 20; i++) await turn()
+    expect(world.started).toBe(2)
+    // Kept alive as the other is.
+    fake.reset()
+    await untilAfter(1000, () => fake.calls.filter(call => call === 'C_GetTokenInfo').length >= 3)
+    world.kills[1]?.()
+    fake.reset({ at: 1, code: 0x30 })
+    expect((await operations.encipher(BLOCK))[0]).toBe(0x96)
+    await untilAfter(200, () => world.started === 3)
+    await backend.close()
+  })
+
+  test('a spare that does not start is no reason not to work, and one that starts too late is ended', async () => {
+    const failing = await openOn(
+      'process',
+      { spare: true, keepAliveMs: 1000 },
+      { failing: number => number === 2 },
+    )
+    await until(() => failing.world.started === 2)
+    failing.fake.reset()
+    await untilAfter(1000, () => failing.fake.calls.includes('C_GetTokenInfo'))
+    expect((await failing.operations.encipher(BLOCK))[0]).toBe(0x96)
+    await failing.backend.close()
+    const late = await openOn('process', { spare: true })
+    await late.backend.close()
+    expect(late.world.started).toBe(2)
+  })
+
+  test('a child that went with the spare is replaced by one that is started', async () => {
+    const { backend, operations, world } = await openOn('process', { spare: true, keepAliveMs: 0 })
+    await until(() => world.started === 2)
+    for (let i = 0; i < 20; i++) await turn()
+    for (const kill of world.kills.slice(0, 2)) kill()
+    expect((await operations.encipher(BLOCK))[0]).toBe(0x96)
+    expect(world.started).toBeGreaterThan(2)
+    await backend.close()
+  })
+
+  test('whoever waits is told so when his time is up: of a turn that does not come, of a call that does not end', async () => {
+    for (const [callMs, waitMs] of [
+      [5000, 1000],
+      [1000, 5000],
+    ] as const) {
+      const { backend, operations, world } = await openOn('threads', {
+        timeouts: { callMs, closeMs: 100 },
+        sessions: { max: 1, waitMs },
+        coalesce: false,
+      })
+      world.held = []
+      const first = errorOf(() => operations.encipher(BLOCK))
+      await until(() => world.held?.length === 1)
+      const second = errorOf(() => operations.encipher(BLOCK))
+      await turn()
+      vi.advanceTimersByTime(1000)
+      expect((await second).message).toContain('its turn did not come within 1000 ms')
+      vi.advanceTimersByTime(4000)
+      expect((await first).message).toContain(`did not answer within ${callMs} ms`)
+      world.held = undefined
+      await backend.close()
+    }
+  })
+
+  test('blocks of many callers are put together up to 8192, one of them ours', async () => {
+    const { backend, operations, world, fake } = await openOn('threads', { sessions: { max: 1 } })
+    world.held = []
+    const first = operations.encipher(BLOCK)
+    await until(() => world.held?.length === 1)
+    const lengths: number[] = []
+    const encrypt = fake.C_Encrypt.bind(fake)
+    fake.C_Encrypt = (session, data, length) => {
+      lengths.push(data.length)
+      return encrypt(session, data, length)
+    }
+    const most = 65_536 - 8
+    const rest = [8, most - 8, 8].map(length => operations.encipher(new Uint8Array(length)))
+    world.held.shift()?.()
+    world.held = undefined
+    expect((await Promise.all([first, ...rest])).map(answer => answer.length)).toEqual([8, 8, most - 8, 8])
+    expect(lengths).toEqual([65_536, 8])
+    await backend.close()
+  })
+
+  test('AES: blocks with a field and without do not share a call; an abort leaves the others theirs', async () => {
+    const { backend, world, fake } = await openOn('threads', { sessions: { max: 1 } })
+    const operations = operationsOf(await bindKey(backend, 'PEK-A'))
+    const wide = new Uint8Array(16)
+    const right = [await operations.encipher(wide), await operations.encipherBound(wide, wide)]
+    world.held = []
+    const first = operations.encipher(wide)
+    await until(() => world.held?.length === 1)
+    const controller = new AbortController()
+    const together = [
+      operations.encipherBound(wide, wide),
+      operations.encipher(wide),
+      operations.encipherBound(wide, wide),
+    ]
+    const aborted = errorOf(() => operations.encipherBound(wide, wide, { signal: controller.signal }))
+    fake.faultOf = { fn: 'C_EncryptInit', code: 0x21 }
+    const clear = fake.C_EncryptInit.bind(fake)
+    fake.C_EncryptInit = (session, mechanism, key) => {
+      controller.abort()
+      fake.C_EncryptInit = clear
+      try {
+        clear(session, mechanism, key)
+      } finally {
+        fake.faultOf = undefined
+      }
+    }
+    world.held.shift()?.()
+    world.held = undefined
+    expect(await Promise.all([first, ...together])).toEqual([right[0], right[1], right[0], right[1]])
+    expect(await aborted).toMatchObject({ code: 'ERR_ABORTED' })
+    await backend.close()
+  })
+})
+
+describe('the supervisor by itself', () => {
+  const executor = (changes: Partial<Executor>): Executor =>
+    ({
+      logIn: async () => undefined,
+      letGo: async () => undefined,
+      comeBack: async () => undefined,
+      ...changes,
+    }) as Executor
+  const options = { onEvent: undefined, reinitialise: true }
+
+  test('a failure of before the last recovery is no reason for another', async () => {
+    let logins = 0
+    const supervisor = new Supervisor(executor({ logIn: async () => void logins++ }), options, AT_ONCE)
+    await supervisor.recover('login', new Error('lost'), 0)
+    await supervisor.recover('login', new Error('lost before'), 0)
+    expect([logins, supervisor.generation]).toEqual([1, 1])
+    const [one, two] = [1, 2].map(() => supervisor.recover('login', new Error('lost again'), 1))
+    expect(one).toBe(two)
+    await one
+    expect(logins).toBe(2)
+  })
+
+  test('closed in the middle of an attempt: whatever came of it, the error is that', async () => {
+    for (const outcome of [async () => undefined, () => Promise.reject(new RangeError('no'))]) {
+      const events: BackendEvent[] = []
+      let end = (): void => undefined
+      const waiting = new Promise<void>(resolve => {
+        end = resolve
+      })
+      const supervisor = new Supervisor(
+        executor({ letGo: () => waiting.then(outcome) }),
+        { onEvent: event => events.push(event), reinitialise: true },
+        AT_ONCE,
+      )
+      const recovery = errorOf(() => supervisor.recover('initialise', new Error('lost'), 0))
+      supervisor.close()
+      supervisor.close()
+      end()
+      expect(await recovery).toMatchObject({ code: 'ERR_BACKEND_CLOSED' })
+      expect(events.map(({ state }) => state)).toEqual(['recovering', 'closed'])
+    }
+  })
+
+  test('an error that is not of this library, and none at all, are failures like others', async () => {
+    for (const thrown of [new RangeError('no'), 'nothing']) {
+      const fails = executor({ letGo: () => Promise.reject(thrown) })
+      const supervisor = new Supervisor(fails, options, { later: () => () => undefined, random: () => 0 })
+      const error = await errorOf(() => supervisor.recover('initialise', new Error('lost'), 0))
+      expect(error).toMatchObject({ code: 'ERR_BACKEND_FAILED', retryable: true })
+      expect(await errorOf(() => supervisor.recover('login', new Error('lost'), 0))).toBe(error)
+      expect(() => supervisor.gate()).toThrow(error)
+    }
+  })
+
+  test('waits by a timer that keeps no process alive, with jitter', async () => {
+    expect(REAL.random()).toBeLessThan(1)
+    await new Promise<void>(resolve => {
+      REAL.later(resolve, 1)
+      setTimeout(() => undefined, 5)
+    })
+    REAL.later(() => expect.unreachable(), 1)()
+  })
+})
+
+describe.each(['thread', 'process'] as const)('a real %s, with another program at its other end', kind => {
+  const starter = startFrom(() => new URL('other-end.mjs', import.meta.url).pathname)
+
+  async function start(): Promise<{ host: RemoteHost; lost: Promise<void> }> {
+    let left = (): void => undefined
+    const lost = new Promise<void>(resolve => {
+      left = resolve
+    })
+    const host = new RemoteHost(
+      starter[kind](() => left()),
+      kind,
+      () => 'the PIN',
+      () => left(),
+    )
+    return { host, lost }
+  }
+
+  test('the PIN is asked for and given; jobs go and come; it ends when it is told to', async () => {
+    const { host, lost } = await start()
+    const settings = readSettings(optionsFor(new FakeToken()), 'test')
+    const { onEvent: _onEvent, login, ...rest } = settings
+    const facts = await host.open({
+      settings: { ...rest, login: { ...login, pin: undefined } },
+      hasPin: true,
+      known: undefined,
+      alone: true,
+    })
+    expect(facts).toMatchObject({ told: 'the PIN' })
+    const job = { key: {} as never, blocks: Uint8Array.of(1, 2, 3) }
+    const pending = host.perform('encipher', job)
+    expect(host.underWay).toBe(1)
+    expect([...(await pending)]).toEqual([1, 2, 3])
+    expect(host.underWay).toBe(0)
+    await host.tell('close')
+    host.end()
+    expect(host.isGone).toBe(true)
+    await lost
+  })
+
+  test('one that goes by itself: whoever waits is told', async () => {
+    const { host, lost } = await start()
+    const error = await errorOf(() => host.perform('health', { keys: [] }))
+    expect(error).toBeInstanceOf(LostHost)
+    expect(error).toMatchObject({ code: 'ERR_BACKEND_FAILED', retryable: true })
+    await lost
+    expect(await errorOf(() => host.tell('keepAlive'))).toBeInstanceOf(LostHost)
+    host.kill()
+  })
+
+  test('one that is killed', async () => {
+    const { host, lost } = await start()
+    host.kill()
+    await lost
+    expect(host.isGone).toBe(true)
+  })
+})

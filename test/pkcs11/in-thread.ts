@@ -1,0 +1,111 @@
+/** Executors elsewhere that are in this thread after all: the other ends run here, on a fake token, a turn later. */
+import { copyFileSync } from 'node:fs'
+import { vi } from 'vitest'
+import { operationsOf } from '../../src/backend/key.js'
+import { openPkcs11 } from '../../src/backend/pkcs11/backend.js'
+import { type Channel, type Message, serve } from '../../src/backend/pkcs11/executor/channels.js'
+import { InlineExecutor } from '../../src/backend/pkcs11/executor/inline.js'
+import type { Starter } from '../../src/backend/pkcs11/executor/remote.js'
+import type { KeyStoreOptions } from '../../src/pkcs11.js'
+import { FakeToken } from './fake-token.js'
+import { AT_ONCE, bindKey, optionsFor, provisionFake } from './support.js'
+
+/** Two ends in this thread; messages arrive at a later turn, and `hold` keeps the answers back. */
+export function pair(world: World): { near: Channel; far: Channel } {
+  const ends = [0, 1].map(() => ({
+    receive: undefined as ((message: Message) => void) | undefined,
+    closed: undefined as (() => void) | undefined,
+  }))
+  let open = true
+  const end = (): void => {
+    if (!open) return
+    open = false
+    for (const { closed } of ends) closed?.()
+  }
+  const channel = (mine: number, theirs: number): Channel => ({
+    send: (message, transfer) => {
+      const sent = structuredClone(message, { transfer: [...transfer] })
+      const deliver = (): void => {
+        if (open) ends[theirs]?.receive?.(sent)
+      }
+      if (theirs === 0 && 'id' in message && world.held?.length === 0) world.held.push(deliver)
+      else setImmediate(deliver)
+    },
+    listen: (receive, closed) => {
+      const at = ends[mine]
+      if (at !== undefined) Object.assign(at, { receive, closed })
+    },
+    end,
+    kill: end,
+  })
+  return { near: channel(0, 1), far: channel(1, 0) }
+}
+
+export interface World {
+  /** Starts that come to nothing: their other end goes at once. */
+  failing?: (number: number) => boolean
+  held: (() => void)[] | undefined
+  started: number
+  readonly kills: (() => void)[]
+}
+
+/** Starts the other ends in this thread, on the fake. */
+export function starterOn(fake: FakeToken, world: World): Starter {
+  const start = (lost: () => void): Channel => {
+    world.started++
+    const { near, far } = pair(world)
+    if (world.failing?.(world.started) === true) {
+      setImmediate(() => {
+        near.kill()
+        lost()
+      })
+      return near
+    }
+    // A thread counts the users of a module by itself: here, by a file of its own.
+    const module = `${fake.path}.${world.started}`
+    copyFileSync(fake.path, module)
+    serve(
+      far,
+      (settings, { known, alone }) =>
+        InlineExecutor.open({ ...settings, module }, fake.load, known, { alone }),
+      () => undefined,
+    )
+    world.kills.push(() => {
+      near.kill()
+      lost()
+    })
+    return near
+  }
+  return { thread: start, process: start }
+}
+
+export async function openOn(
+  executor: 'threads' | 'process',
+  more: Partial<KeyStoreOptions> = {},
+  given: Partial<World> = {},
+) {
+  const fake = new FakeToken()
+  await provisionFake(fake, { composedMac: true })
+  const world: World = { held: undefined, started: 0, kills: [], ...given }
+  const options = { ...optionsFor(fake), executor, composedMac: true, ...more }
+  const backend = await openPkcs11(options, fake.load, {
+    surroundings: AT_ONCE,
+    starter: starterOn(fake, world),
+  })
+  const key = await bindKey(backend, 'PEK-2')
+  return { fake, world, backend, key, operations: operationsOf(key) }
+}
+
+export const turn = (): Promise<void> => new Promise(resolve => setImmediate(resolve))
+
+export async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await turn()
+}
+
+/** As {@link until}, while so much time passes each turn. */
+export async function untilAfter(ms: number, condition: () => boolean): Promise<void> {
+  while (!condition()) {
+    vi.advanceTimersByTime(ms)
+    await turn()
+  }
+}
