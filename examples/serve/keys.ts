@@ -72,6 +72,8 @@ function onboardedKey(folder: string): JsonWebKey {
   )
   if (found === undefined) throw new UsageError('--onboarding: the folder has no key ISSUER-JWE')
   return found.material
+}
+
 function keysOfD1(jwk: JsonWebKey, zpk: string): readonly object[] {
   return [
     { kid: D1_JWE_KID, usage: 'jwe-key-agreement', algorithm: 'ec-p256', material: jwk },

@@ -50,11 +50,10 @@ export const USAGE = `npm run serve -- [options]          an issuer for D1, with
   --host 127.0.0.1 --port 8443        port 0: a free one
   --audit FILE | -                    audit lines go there; without it to audit.log in --dir; -: standard output
   --health PORT | d1-port             /livez and /readyz on a port of 127.0.0.1, or on D1's; nowhere without it
+  --replica                           one of several on the same --dir: the folder is not locked
   --extra-cards 0                     more test cards, for load
   --onboarding FOLDER                 with the JWE key that issuer-pin-crypto onboard has made there (software
                                       keys; a token has the key already)`
-  --replica                           one of several on the same --dir: the folder is not locked
-  --extra-cards 0                     more test cards, for load`
 
 /** A command line that cannot be served. */
 export class UsageError extends Error {}
