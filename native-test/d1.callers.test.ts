@@ -3,6 +3,7 @@
  * 1.2 and 1.3, HTTP/1.1 and HTTP/2, direct and behind a real nginx.
  */
 import { once } from 'node:events'
+import { writeFileSync } from 'node:fs'
 import http from 'node:http'
 import http2 from 'node:http2'
 import https from 'node:https'
@@ -131,7 +132,33 @@ beforeAll(async () => {
   }
   tokens.set('none', {})
 })
-afterAll(() => world?.[Symbol.asyncDispose]())
+afterAll(async () => {
+  await world?.[Symbol.asyncDispose]()
+  const path = process.env['CALLERS_TABLE']
+  if (path !== undefined) writeFileSync(path, tableOfCells())
+})
+
+/** Every cell as it was answered: by configuration and certificate, then by route, then by token, the ways in one. */
+const answered = new Map<string, Map<string, Map<TokenKind, Set<number>>>>()
+
+/** The table that docs/measurements/callers.md shows: `CALLERS_TABLE=path` writes it. */
+function tableOfCells(): string {
+  const routes = [...new Set([...answered.values()].flatMap(row => [...row.keys()]))]
+  const head = ['configuration, certificate', ...routes]
+  const rows = Array.from(answered, ([name, row]) => [
+    name,
+    ...routes.map(route =>
+      TOKENS.map(token => [...(row.get(route)?.get(token) ?? [])].sort().join('/')).join(' · '),
+    ),
+  ])
+  return [head, head.map(() => '---'), ...rows].map(cells => `| ${cells.join(' | ')} |\n`).join('')
+}
+
+function noteCell(route: string, name: string, token: TokenKind, status: number): void {
+  const row = answered.get(name) ?? new Map<string, Map<TokenKind, Set<number>>>()
+  const cell = row.get(route) ?? new Map<TokenKind, Set<number>>()
+  answered.set(name, row.set(route, cell.set(token, (cell.get(token) ?? new Set()).add(status))))
+}
 
 /** One listener for all configurations, each under a prefix of its own. */
 function listenerOf(proxies: readonly TrustedProxy[], listener?: string): NodeListener {
@@ -163,7 +190,7 @@ function listenerOf(proxies: readonly TrustedProxy[], listener?: string): NodeLi
 /** Asks every cell of one transport, and says which were not answered as they must be. */
 async function wrongCells(
   way: Way,
-  { port, version }: Pick<Ask, 'port' | 'version'>,
+  { port, version, route }: Pick<Ask, 'port' | 'version'> & { readonly route: string },
   headersOf: (by: string) => Record<string, string> = () => ({}),
 ): Promise<readonly string[]> {
   const wrong: string[] = []
@@ -175,6 +202,7 @@ async function wrongCells(
         const status = await way({ port, version, by, path: `/c${i}${pinPath('card-1')}`, headers })
         const may = OF_THE_CA.has(by) && isCaller(how, by, token)
         if (may) let_in++
+        noteCell(route, `${name}, ${by}`, token, status)
         const right = may ? status === 200 : [0, 400, 401].includes(status)
         if (!right) wrong.push(`${name}, certificate ${by}, token ${token}: ${status}`)
       }
@@ -202,7 +230,7 @@ describe('direct', () => {
   })
 
   test.each(WAYS)('%s: each cell has its answer', async (_name, version, way) => {
-    expect(await wrongCells(way, { port, version })).toEqual([])
+    expect(await wrongCells(way, { port, version, route: 'direct' })).toEqual([])
   })
 
   test.each(WAYS)('%s: a stated certificate changes nothing', async (_name, version, way) => {
@@ -211,7 +239,7 @@ describe('direct', () => {
       'x-ssl-client-verify': 'SUCCESS',
       'x-forwarded-client-cert': `Hash=${fingerprintOf(certificates.client).replaceAll(':', '')}`,
     })
-    expect(await wrongCells(way, { port, version }, stated)).toEqual([])
+    expect(await wrongCells(way, { port, version, route: 'direct, forged headers' }, stated)).toEqual([])
     expect(world.last.statedCertificateIgnored).toBe(true)
   })
 
@@ -273,7 +301,7 @@ describeNginx('behind nginx', nginx => {
     })
 
     test.each(WAYS)('%s: each cell has its answer', async (_name, version, way) => {
-      expect(await wrongCells(way, { port: portOf(name), version })).toEqual([])
+      expect(await wrongCells(way, { port: portOf(name), version, route: `nginx, ${name}` })).toEqual([])
     })
 
     test('a header of the client’s does not get past nginx', async () => {
@@ -282,7 +310,8 @@ describeNginx('behind nginx', nginx => {
         'x-ssl-client-verify': 'SUCCESS',
         'client-cert': ':AAAA:',
       })
-      expect(await wrongCells(overHttp1, { port: portOf(name), version: 'TLSv1.3' }, forged)).toEqual([])
+      const ask = { port: portOf(name), version: 'TLSv1.3', route: `nginx, ${name}, forged headers` } as const
+      expect(await wrongCells(overHttp1, ask, forged)).toEqual([])
     })
   })
 

@@ -611,6 +611,55 @@ export const ROTATION_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
     }
   },
 
+  'a clock that goes back revives neither an intdatag nor a claim, on whatever replica': async ({
+    one,
+    other,
+  }) => {
+    await one.cards.put(CARD, PLAIN)
+    const { cardId } = CARD
+    let time = 1_800_000_000_000
+    const [here, there] = [one, other].map(store => counterOn(store, CARD, () => time))
+    assert.ok(here !== undefined && there !== undefined)
+    const LATER = 301_000
+    const issued = async (mark: number): Promise<AcceptRequest> => ({
+      cardId,
+      ...(await here.issue({ cardId })),
+      fingerprint: new Uint8Array(32).fill(mark),
+    })
+    const never = async (): Promise<void> => assert.fail('what was over is stored')
+    const isOver = async (request: AcceptRequest, what: string): Promise<void> => {
+      for (const counter of [here, there]) {
+        await assert.rejects(counter.check(request), { reason: 'expired' }, what)
+        await assert.rejects(counter.accept({ request, store: never }), { reason: 'expired' }, what)
+      }
+    }
+    const seen = await issued(1)
+    time += LATER
+    await assert.rejects(there.check(seen), { reason: 'expired' })
+    time -= LATER
+    await isOver(seen, 'one that was looked at')
+    const unseen = await issued(2)
+    time += LATER
+    await there.issue({ cardId })
+    time -= LATER
+    await isOver(unseen, 'one that another write came after')
+    const claimed = await issued(3)
+    const fails = async (): Promise<void> => assert.fail('the store is away')
+    await assert.rejects(here.accept({ request: claimed, store: fails }), { message: 'the store is away' })
+    time += LATER
+    await assert.rejects(there.accept({ request: claimed, store: never }), { reason: 'expired' })
+    time -= LATER
+    await isOver(claimed, 'a claim')
+    // A purge by a clock that is ahead deletes nothing by which a request is known.
+    const spent = await issued(4)
+    await here.accept({ request: spent, store: async () => {} })
+    time += 1_000 * LATER
+    await there.purge()
+    time -= 1_000 * LATER
+    assert.equal((await there.accept({ request: spent, store: never })).replayed, true)
+    await assert.rejects(there.accept({ request: unseen, store: never }), { reason: 'superseded' })
+  },
+
   'a block that comes by another way ends what is open in the card’s counter': async ({ one, other }) => {
     for (const card of [CARD, OTHER_ISSUER]) await one.cards.put(card, PLAIN)
     const store = (by: IssuerStore) => by.pins.storeBlock(CARD, blockOf(1))
