@@ -257,7 +257,8 @@ What is left by key agreement is C_DeriveKey's: SoftHSM leaks 241 bytes a call i
 
 ## A full token
 
-\`listKeys\` beside a bare loop over pkcs11js that finds the keys and reads as many attributes of each, in seconds. It has to be linear.
+\`listKeys\` beside a bare loop over pkcs11js that finds the keys and reads as many attributes of each, in seconds. The ratio has to stay: what grows
+more than linearly here is SoftHSM's own.
 
 | keys | listKeys | bare reading | ratio |
 |---:|---:|---:|---:|
