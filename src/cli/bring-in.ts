@@ -108,7 +108,7 @@ export function writeNew(path: string, content: string, option = 'out'): void {
 }
 
 /** `ERR_USAGE` where {@link writeNew} would have no place for a file: said before anything is done. */
-function requireNew(path: string, option: string): void {
+export function requireNew(path: string, option: string): void {
   if (existsSync(path)) throw new UsageError(`--${option} is there already: name a new file`)
   try {
     accessSync(dirname(path), constants.W_OK)

@@ -11,6 +11,7 @@ import { isIssuerPinError } from '../base/errors.js'
 import type { Capabilities, Health, KeyUsage } from '../index.js'
 import type { KeyStore, ListedKey, Pkcs11Options } from '../pkcs11.js'
 import { backendContract, CONTRACT_KEYS } from '../testing.js'
+import { requireNew } from './bring-in.js'
 import { type Command, type ExitCode, type Io, readArguments, UsageError } from './command.js'
 import { groupOptions, OPENING, type Opening, TOKEN_HELP, TOKEN_OPTIONS, tokenOptions } from './open.js'
 import { reason, show, tableOf } from './shown.js'
@@ -366,8 +367,8 @@ contract on them, times each operation, deletes them again, and judges the keys
 that are there. Of a group it tries each token, and says which keys differ.
 Exit code 1 where something does not hold.
 
-  --report FILE     the report as Markdown: no secret in it, to hand on
-  --report-json FILE
+  --report FILE     the report as Markdown: no secret in it, to hand on; a new
+  --report-json FILE  file, as what is there is not written over
   --no-test-keys    put nothing into the token: probe and judge only
 
 ${TOKEN_HELP}`,
@@ -375,6 +376,10 @@ ${TOKEN_HELP}`,
       const options = { ...TOKEN_OPTIONS, ...optionsOf('report', 'report-json', 'no-test-keys') }
       const values = readArguments(args, { options, positionals: 0 }).values as Values
       const testKeys = values['no-test-keys'] !== true
+      for (const option of ['report', 'report-json']) {
+        const path = text(values, option)
+        if (path !== undefined) requireNew(path, option)
+      }
       const isGroup = values['group'] !== undefined
       const members = isGroup ? (await groupOptions(values, io)).members : [await tokenOptions(values, io)]
       const reports: DoctorReport[] = []
@@ -428,7 +433,7 @@ function write(values: Values, option: string, content: string): void {
   const path = text(values, option)
   if (path === undefined) return
   try {
-    writeFileSync(path, content)
+    writeFileSync(path, content, { flag: 'wx' })
   } catch (error) {
     throw new UsageError(`--${option} cannot be written: ${String((error as NodeJS.ErrnoException).code)}`)
   }

@@ -9,7 +9,7 @@ import { inspectCommand, PROFILE } from './inspect.js'
 import { keyCommand } from './key.js'
 import { onboardCommand } from './onboard.js'
 import { PROBE } from './probe.js'
-import { fitted } from './shown.js'
+import { fitted, TRICKS } from './shown.js'
 import { storageCommand } from './storage.js'
 import { tokenCommand } from './token.js'
 
@@ -82,10 +82,13 @@ export async function main(
 /** `code: message` of the errors whose messages hold no secret; of any other, its name. */
 function lineOf(error: unknown): string {
   if (error instanceof UsageError || isIssuerPinError(error)) {
-    return `${error.code}: ${error.message}`
+    return `${error.code}: ${error.message}`.replaceAll(NUMBERS, '••').replaceAll(TRICKS, '?')
   }
   return `ERR_UNEXPECTED: ${error instanceof Error ? error.name : typeof error}`
 }
+
+/** Messages name keys by the kid that was given, and a PAN or a key may have been typed in its place. */
+const NUMBERS = /[0-9]{12,}|[0-9A-Fa-f]{16,}/g
 
 /** The version of the package that this file belongs to: built, it is one folder up; from its source, two. */
 function versionOf(): string {

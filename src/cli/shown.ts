@@ -4,7 +4,7 @@ import type { KeyBlockHeader } from '../index.js'
 import type { Io } from './command.js'
 
 /** Control and format characters, and what else moves a cursor or hides text. */
-const TRICKS = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu
+export const TRICKS: RegExp = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu
 const GAP = '  '
 const MIN_LAST = 20
 
