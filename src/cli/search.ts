@@ -10,14 +10,16 @@ import { need, numberOf, oneOf, optionsOf, type Verb } from './verbs.js'
 export const SEARCH_HELP = `issuer-pin-crypto profile search --samples SAMPLES [--only prw|mac]
          [--seconds N] [--workers N] [--draft] [--json] [KNOWN]
 
-Searches what is not known of a profile, the likeliest first, and says which
-computations reproduce all samples, and which further sample would decide between
-several.
+Searches what is not known of a profile, the likeliest first: places of the values,
+algorithms, inputs, outputs. Says which computations reproduce all samples, and which
+further sample would decide between several.
 
-  KNOWN       JSON, from a file or standard input: "fields" (the field table),
-              "randomBytes", "external", "pinBlock"; for "prw" and "mac" each what
-              is known of "algorithm", "padding", "iv", "derivation", "digest", and
-              of "inputs", with { "input": "unknown" } where one is not known
+  KNOWN       JSON, from a file or standard input, {} where nothing is known:
+              "fields" (the field table), or "places" (fields whose places are
+              known), "randomBytes", "external", "pinBlock"; for "prw" and "mac"
+              each what is known of "algorithm", "padding", "iv", "derivation",
+              "digest", and of "inputs", with { "input": "unknown" } where one is
+              not known, or with "value": "pan" beside it where its form is not
   --samples   as for profile check; three or more, of PANs and PINs of different
               lengths
   --only      searches the PRW alone, or the MAC
@@ -60,10 +62,10 @@ export function searchVerb(search: Search): Verb {
       io.progress?.('')
       if (values['draft'] !== true) show(values, io, found, wordsOf(found, stop?.aborted === true, io))
       else if (found.draft !== undefined) io.out(JSON.stringify(found.draft, null, 2))
-      const all = Object.values(found as Record<string, unknown>) as readonly Partial<SearchOutcome>[]
-      const missing = all.some(({ verdict }) => verdict !== undefined && verdict !== 'winner')
-      if (only === undefined && found.draft === undefined) io.err('no draft: PRW and MAC are not both found')
-      return missing || (only === undefined && found.draft === undefined) ? 1 : 0
+      const missing = outcomesOf(found).some(({ verdict }) => verdict !== 'winner')
+      const noDraft = only === undefined && found.draft === undefined
+      if (noDraft) io.err('no draft: PRW and MAC are not both found, or not in one layout')
+      return missing || noDraft ? 1 : 0
     },
   }
 }
@@ -81,10 +83,17 @@ function thousands(count: number): string {
   return String(count).replaceAll(/\B(?=(?:[0-9]{3})+$)/g, ',')
 }
 
-function wordsOf({ prw, mac }: ProfileSearch, stopped: boolean, io: Io): string {
-  const outcomes = Object.entries({ prw, mac }).flatMap(([which, outcome]) =>
+function outcomesOf({ prw, mac }: ProfileSearch): readonly (SearchOutcome & { readonly which: string })[] {
+  return Object.entries({ prw, mac }).flatMap(([which, outcome]) =>
     outcome === undefined ? [] : [{ which, ...outcome }],
   )
+}
+
+function wordsOf(found: ProfileSearch, stopped: boolean, io: Io): string {
+  const places = found.fields.map(({ id, offset, length, ...rest }) => {
+    return [id, `${offset}`, `${length}`, 'encoding' in rest ? rest.encoding : 'constant']
+  })
+  const outcomes = outcomesOf(found)
   const rows = outcomes.flatMap(({ which, verdict, tried, matches }) => {
     const head = [which, verdict, thousands(tried)]
     if (matches.length === 0) return [[...head, '', '']]
@@ -102,5 +111,6 @@ function wordsOf({ prw, mac }: ProfileSearch, stopped: boolean, io: Io): string 
       ? [`${which}: a further sample would decide, with ${decidedBy.join(', or ')}`]
       : []),
   ])
-  return [tableOf(['', 'verdict', 'tried', 'algorithm', 'inputs'], rows, io), ...lines].join('\n')
+  const head = tableOf(['field', 'offset', 'length', 'encoding'], places, io)
+  return [head, '', tableOf(['', 'verdict', 'tried', 'algorithm', 'inputs'], rows, io), ...lines].join('\n')
 }

@@ -720,6 +720,15 @@ describe('profile search', () => {
       expect(out + draft.out).not.toMatch(new RegExp(`${pan}|"${pin}"`))
   })
 
+  test('of a layout that is not told, the places are shown', async () => {
+    const page = { algorithm: 'hmac-sha256', digest: 'none' }
+    const inputs = [{ input: 'dataSet.masked' }, { input: 'unknown' }]
+    const { code, out } = await search([], { prw: { ...page, inputs }, mac: { ...page, inputs } })
+    expect(code).toBe(0)
+    expect(out).toMatch(/^pcc +11 +2 +bcd *$/m)
+    expect(out).toMatch(/^zeros0 +0 +10 +constant *$/m)
+  })
+
   test('one alone; a field of the profile among the inputs; what is not found is exit code 1', async () => {
     const inputs = [{ input: 'field', id: 'psn' }, { input: 'unknown' }]
     const { code, out, err } = await search(['--only', 'mac', '--seconds', '60'], {
@@ -738,7 +747,7 @@ describe('profile search', () => {
     const command = profileCommand(async ({ stop: heard, workers, timeLimitMs, only }) => {
       expect([heard, workers, timeLimitMs, only]).toEqual([stop.signal, 3, 5000, undefined])
       stop.abort()
-      return { prw: { ...outcome, decidedBy: ['a PAN of 12 digits', 'another PCC'] } } as never
+      return { fields: [], prw: { ...outcome, decidedBy: ['a PAN of 12 digits', 'another PCC'] } } as never
     })
     const args = ['profile', 'search', '--samples', file('given', given), '--workers', '3', '--seconds', '5']
     expect(await main(args, io, [command])).toBe(1)
@@ -747,14 +756,14 @@ describe('profile search', () => {
       'prw: stopped before everything had been tried',
       'prw: a further sample would decide, with a PAN of 12 digits, or another PCC',
     ])
-    expect(io.errors).toEqual(['no draft: PRW and MAC are not both found'])
+    expect(io.errors).toEqual(['no draft: PRW and MAC are not both found, or not in one layout'])
   })
 
   test('the time that was up is said; without --workers there is one for each core', async () => {
     const io = keptIo({ stdin: JSON.stringify(known) })
     const command = profileCommand(async ({ workers = 1 }) => {
       expect(workers).toBe(availableParallelism())
-      return { mac: { tried: 1, timeUp: true, matches: [], verdict: 'none', decidedBy: [] } }
+      return { fields: [], mac: { tried: 1, timeUp: true, matches: [], verdict: 'none', decidedBy: [] } }
     })
     const args = ['profile', 'search', '--samples', file('given', given), '--draft']
     expect(await main([...args, '--only', 'mac'], io, [command])).toBe(1)

@@ -169,7 +169,9 @@ function columns(
   rest: Uint8Array,
   { tails, lengths }: { readonly tails: Messages['tails']; readonly lengths: readonly number[] },
 ): Uint8Array[] {
-  const steps = Array.from({ length: blocks }, () => secretBytes(group.length * blockBytes))
+  const size = group.length * blockBytes
+  const room = secretBytes(blocks * size)
+  const steps = Array.from({ length: blocks }, (_, i) => room.subarray(i * size, (i + 1) * size))
   for (const [lane, index] of group.entries()) {
     // Padding 2 of ISO/IEC 9797-1, and that of a last block of CMAC which is not full.
     const open = (lengths[index] ?? 0) % blockBytes > 0 || lengths[index] === 0

@@ -76,8 +76,7 @@ export async function threads(
     throw error
   }
   return {
-    tier: async (tier, board) =>
-      (await Promise.all(crew.map(mate => mate.ask({ tier, board }, [])))).flatMap(matches => matches),
+    tier: async (tier, board) => (await Promise.all(crew.map(mate => mate.ask({ tier, board }, [])))).flat(),
     close,
   }
 }

@@ -27,17 +27,19 @@ interface ListsOf {
 
 /**
  * The groups of a tier. 1: two and three common tokens in every order; 2: four to six in the orders that documents have; 3: two
- * and three of all tokens. With a known list, that list with each hole filled, by common tokens and then by all.
+ * and three of all tokens. With a known list, that list with each hole filled, by common tokens and then by all. Of a layout that
+ * is but supposed, with the data set in full, there is one input besides, and two only in tier 3.
  */
 export function groupsOf(of: ListsOf, tier: Tier): Iterable<Group> {
-  const { tokens, known } = of
-  const common = tokens.filter(token => token.common)
+  const { tokens, known, withFull } = of
+  const upTo = (rank: Token['rank']): readonly Token[] => tokens.filter(token => token.rank <= rank)
   if (known !== undefined) {
     if (tier === 2 || (tier === 3 && !known.some(isUnknown))) return []
-    return filled(known, tier === 1 ? common : tokens, of.withFull)
+    return filled(known, tier === 1 ? upTo(1) : tokens, withFull)
   }
-  if (tier === 2) return of.withFull ? [] : inCanonicalOrder(common, of.which)
-  return ordered(tier === 1 ? common : tokens, of)
+  if (tier === 2) return withFull ? [] : inCanonicalOrder(upTo(2), of.which)
+  if (!withFull) return ordered(tier === 1 ? upTo(1) : tokens, of.which)
+  return tier === 1 ? around(upTo(1), [1, 2]) : around(tokens, [2, 3])
 }
 
 function isUnknown(entry: ComputationInput | UnknownInput): entry is UnknownInput {
@@ -49,21 +51,19 @@ function isFull({ input }: ComputationInput): boolean {
 }
 
 /** One, two and three of the pool, in every order, no value twice. */
-function* ordered(pool: readonly Token[], { which, withFull }: ListsOf): Generator<Group> {
-  const must = which === 'prw' ? 'pin' : 'prw'
+function* ordered(pool: readonly Token[], which: 'prw' | 'mac'): Generator<Group> {
+  const must = which === 'prw' ? 'pinBlock' : 'prw'
   /** A data set in full may hold the PIN itself, and a masked one what a MAC is about. */
   const needed = ({ kind, input }: Token): boolean =>
     kind === must || isFull(input) || (which === 'mac' && kind === 'dataSet')
-  const wanted = (list: readonly Token[]): boolean =>
-    withFull ? list.some(({ input }) => isFull(input)) : list.some(needed)
-  const alone = pool.filter(token => wanted([token]) && (token.kind === must || isFull(token.input)))
+  const alone = pool.filter(({ kind, input }) => kind === must || isFull(input))
   yield { prefix: [], rests: () => alone.map(({ input }) => [input]) }
   for (const size of [2, 3]) {
     for (const first of pool) {
       const others = pool.filter(({ kind }) => kind !== first.kind)
       const rests = function* (): Generator<Inputs> {
         for (const rest of arranged(others, size - 1)) {
-          if (wanted([first, ...rest])) yield rest.map(({ input }) => input)
+          if (needed(first) || rest.some(needed)) yield rest.map(({ input }) => input)
         }
       }
       yield { prefix: [first.input], rests }
@@ -71,9 +71,33 @@ function* ordered(pool: readonly Token[], { which, withFull }: ListsOf): Generat
   }
 }
 
+/** So many of the pool in every order, the data set in full among them. */
+function* around(pool: readonly Token[], sizes: readonly number[]): Generator<Group> {
+  const full = pool.find(({ input }) => isFull(input))
+  if (full === undefined) return
+  const others = pool.filter(({ kind }) => kind !== full.kind)
+  const inputsOf = (list: readonly Token[]): Inputs => list.map(({ input }) => input)
+  yield {
+    prefix: [full.input],
+    rests: function* () {
+      for (const size of sizes) for (const rest of arranged(others, size - 1)) yield inputsOf(rest)
+    },
+  }
+  yield {
+    prefix: [],
+    rests: function* () {
+      for (const size of sizes) {
+        for (const rest of arranged(others, size - 1)) {
+          for (let at = 1; at < size; at++) yield inputsOf(rest).toSpliced(at, 0, full.input)
+        }
+      }
+    },
+  }
+}
+
 function* arranged(pool: readonly Token[], size: number): Generator<readonly Token[]> {
-  if (size === 1) {
-    for (const token of pool) yield [token]
+  if (size === 0) {
+    yield []
     return
   }
   for (const first of pool) {
@@ -88,57 +112,60 @@ function* filled(
   tokens: readonly Token[],
   withFull: boolean,
 ): Generator<Group> {
-  const choices = tokens.map(({ input }) => input)
-  const sound = (inputs: Inputs): boolean => !withFull || inputs.some(isFull)
+  const choices = known.map(entry => (isUnknown(entry) ? choicesFor(entry, tokens) : [entry]))
   const hole = known.findIndex(isUnknown)
   const begin = known.slice(0, hole < 0 ? known.length : hole) as Inputs
-  const after = known.slice(begin.length + 1)
-  const group = (prefix: Inputs, open: readonly (ComputationInput | UnknownInput)[]): Group => ({
+  const group = (prefix: Inputs): Group => ({
     prefix,
     rests: function* () {
-      for (const rest of fillings(open, choices)) if (sound([...prefix, ...rest])) yield rest
+      for (const rest of fillings(choices.slice(prefix.length))) {
+        if (!withFull || prefix.some(isFull) || rest.some(isFull)) yield rest
+      }
     },
   })
-  if (!after.some(isUnknown)) {
-    yield group(begin, known.slice(begin.length))
+  if (!known.slice(begin.length + 1).some(isUnknown)) {
+    yield group(begin)
     return
   }
-  for (const choice of choices) yield group([...begin, choice], after)
+  for (const choice of choices[begin.length] ?? []) yield group([...begin, choice])
 }
 
-function* fillings(
-  [entry, ...more]: readonly (ComputationInput | UnknownInput)[],
-  choices: Inputs,
-): Generator<Inputs> {
-  if (entry === undefined) {
+function choicesFor({ value }: UnknownInput, tokens: readonly Token[]): Inputs {
+  return tokens.filter(({ kind }) => value === undefined || kind === value).map(({ input }) => input)
+}
+
+function* fillings([choices, ...more]: readonly Inputs[]): Generator<Inputs> {
+  if (choices === undefined) {
     yield []
     return
   }
-  for (const choice of isUnknown(entry) ? choices : [entry]) {
-    for (const rest of fillings(more, choices)) yield [choice, ...rest]
-  }
+  for (const choice of choices) for (const rest of fillings(more)) yield [choice, ...rest]
 }
 
 /** The orders in which scheme documents list values; in place of `*`, a profile's own and external ones, as declared. */
 const ORDERS: Readonly<Record<'prw' | 'mac', readonly (readonly string[])[]>> = {
   prw: [
-    ['pan', '*', 'pinLength', 'pin', 'random'],
-    ['pan', '*', 'pcc', 'pinLength', 'pin', 'random'],
-    ['pin', 'pan', '*', 'pcc', 'random'],
-    ['random', 'pin', 'pan', '*', 'pcc'],
-    ['dataSet', 'pan', '*', 'pinLength', 'pin', 'random'],
+    ['pan', '*', 'pinLength', 'pinBlock', 'random'],
+    ['pan', '*', 'pcc', 'pinLength', 'pinBlock', 'random'],
+    ['pinBlock', 'pan', '*', 'pcc', 'random'],
+    ['random', 'pinBlock', 'pan', '*', 'pcc'],
+    ['dataSet', 'pan', '*', 'pinLength', 'pinBlock', 'random'],
   ],
   mac: [
-    ['dataSet', '*', 'prw'],
+    ['dataSet', '*', 'prwKid', 'macKid', 'issuerId', 'prw'],
+    ['dataSet', 'pcc', 'intdatag', 'issuerId', '*', 'prw'],
     ['pan', '*', 'pcc', 'intdatag', 'prw'],
     ['prw', 'pan', '*', 'pcc', 'intdatag'],
   ],
 }
 
+/** Values that are nobody's own. */
+const NOT_OWN = ['intdatag', 'pinLength', 'pcc', 'random', 'prwKid', 'macKid', 'issuerId'] as const
+
 function* inCanonicalOrder(tokens: readonly Token[], which: 'prw' | 'mac'): Generator<Group> {
-  const named = new Set([...ORDERS[which].flat(), 'intdatag', 'pinLength', 'pcc', 'random'])
+  const named = new Set([...ORDERS[which].flat(), ...NOT_OWN])
   const own = [...new Set(tokens.map(({ kind }) => kind))].filter(kind => !named.has(kind))
-  const must = which === 'prw' ? 'pin' : 'prw'
+  const must = which === 'prw' ? 'pinBlock' : 'prw'
   for (const order of ORDERS[which]) {
     const kinds = order.flatMap(kind => (kind === '*' ? own : [kind]))
     // All of them first, then fewer.

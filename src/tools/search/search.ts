@@ -9,25 +9,31 @@ import { readOptions } from '../../base/arguments.js'
 import { requireBytes } from '../../base/bytes.js'
 import { systemClock, whenAborted } from '../../base/deadline.js'
 import { DEFAULTS } from '../../base/defaults.js'
-import { ArgumentError, InputError, isIssuerPinError } from '../../base/errors.js'
+import { ArgumentError, InputError } from '../../base/errors.js'
 import { requirePan } from '../../primitives/pan.js'
 import { requirePin } from '../../primitives/pin.js'
 import { parseProfile } from '../../seccos/profile/parse.js'
-import type { ExternalValue, PinForm, ProfileField, SeccosProfile } from '../../seccos/profile/profile.js'
+import type { ProfileField, SeccosProfile } from '../../seccos/profile/profile.js'
 import type { ProfileSample } from '../check-profile.js'
 import { alone, type Crew, threads } from './crew.js'
 import { judge, type SearchOutcome } from './judge.js'
+import { type KnownLayout, layoutsOf } from './layouts.js'
+import { holdsPin } from './tokens.js'
 import { type KnownComputation, requireKnown, withUncovered } from './ways.js'
-import { beginTier, type Match, newBoard, type SearchJob, stopWork, TIERS, triedOn, Work } from './work.js'
+import {
+  beginTier,
+  type Match,
+  newBoard,
+  type SearchJob,
+  stopWork,
+  TIERS,
+  triedOn,
+  unlessOurs,
+  Work,
+} from './work.js'
 
-/** What is known of a profile. */
-export interface KnownProfile {
-  /** The field table. */
-  readonly fields: readonly ProfileField[]
-  readonly randomBytes: number
-  readonly external?: readonly ExternalValue[]
-  /** The PIN's form where a field or a known input leaves it open; `digits-bcd` where absent. */
-  readonly pinBlock?: PinForm
+/** What is known of a profile; what is absent is searched, the field table, too. */
+export interface KnownProfile extends KnownLayout {
   readonly prw?: KnownComputation
   readonly mac?: KnownComputation
 }
@@ -64,6 +70,8 @@ export interface ProfileSearchInput {
 
 /** What {@link searchProfile} found. */
 export interface ProfileSearch {
+  /** The field table: as it was told, or as the samples show it. */
+  readonly fields: readonly ProfileField[]
   readonly prw?: SearchOutcome
   readonly mac?: SearchOutcome
   /** Where both have a winner: the draft of a profile, `illustrative` until somebody confirms it. */
@@ -81,7 +89,7 @@ const MEMBERS = [
   'workers',
   'stop',
 ] as const
-const KNOWN = ['fields', 'randomBytes', 'external', 'pinBlock', 'prw', 'mac'] as const
+const KNOWN = ['fields', 'places', 'randomBytes', 'external', 'pinBlock', 'prw', 'mac'] as const
 const DEFAULT_LIMIT_MS = DEFAULTS.tools.searchMs.value
 /** How often whoever listens hears how far it is: milliseconds. */
 const TICK = 250
@@ -113,16 +121,20 @@ export async function searchWith(
   const { samples, only, workers } = given
   requireSearch(given)
   const known = readOptions(given.known, 'known', KNOWN)
-  const layout = layoutOf(known)
-  const layouts = [layout]
+  const layouts = layoutsOf(known, samples)
+  const [layout] = layouts
+  if (layout === undefined) throw new ArgumentError('there is no layout')
   const outcomes: { prw?: SearchOutcome; mac?: SearchOutcome } = {}
+  const winners: { prw?: Match; mac?: Match } = {}
   for (const which of ['prw', 'mac'] as const) {
     if (only !== undefined && only !== which) continue
     const key = which === 'prw' ? given.prwTestKey : given.macTestKey
     requireTestKey(key)
     const { [which]: computation = {} } = known
     requireKnown({ known: computation, keyBytes: key.length, profile: layout, which })
-    const job = { which, samples, key, layouts, known: computation }
+    // A MAC is verified without the PIN: no layout that hides one makes a difference to it.
+    const own = which === 'prw' ? layouts : layouts.filter(one => one === layout || !holdsPin(one))
+    const job = { which, samples, key, layouts: own, known: computation }
     // Here first: what is wrong with the samples is said before any thread is started.
     const work = new Work(job, await chooseEngine('auto'))
     const crew = workers === undefined ? alone(work) : await startThreads(job, workers)
@@ -132,14 +144,18 @@ export async function searchWith(
         work.text(one, material),
       )
       const computations = matches.map(({ computation }) => computation)
+      const [winner] = matches
+      if (verdict.verdict === 'winner' && winner !== undefined) {
+        winners[which] = { ...winner, layout: layouts.indexOf(own[winner.layout] ?? layout) }
+      }
       outcomes[which] = { tried: found.tried, timeUp: found.timeUp, matches: computations, ...verdict }
     } finally {
       await crew.close()
       work.close()
     }
   }
-  const draft = draftOf(known, outcomes)
-  return { ...outcomes, ...(draft !== undefined && { draft }) }
+  const draft = draftOf(layouts, winners)
+  return { fields: layout.fields, ...outcomes, ...(draft !== undefined && { draft }) }
 }
 
 function requireSearch({ samples, only, timeLimitMs, onProgress, workers, stop }: ProfileSearchInput): void {
@@ -219,55 +235,26 @@ function requireTestKey(key: unknown): asserts key is Uint8Array {
   }
 }
 
-/** The layout as a profile of which only the fields count. */
-function layoutOf({ fields, randomBytes, external, pinBlock = 'digits-bcd' }: KnownProfile): SeccosProfile {
-  const cmac = {
-    algorithm: 'cmac-aes',
-    padding: 'none',
-    iv: 'none',
-    keyBytes: 16,
-    text: 'hex-upper',
-  } as const
-  const json = {
-    profileFormat: 2,
-    name: 'search',
-    version: '0.0.0',
-    provenance: 'illustrative',
-    pinBlock,
-    randomBytes,
-    ...(external !== undefined && { external }),
-    fields,
-    prw: { ...cmac, inputs: [{ input: 'pinBlock' }], outputBytes: 16, uncovered: [] },
-    mac: { ...cmac, inputs: [{ input: 'prw', form: 'binary' }], outputBytes: 8, uncovered: [] },
-  } as const satisfies SeccosProfile
-  return parseProfile(withUncovered(json))
-}
-
+/** The draft, where both are found, in one layout or in two of which one hides nothing. */
 function draftOf(
-  { fields, randomBytes, external, pinBlock = 'digits-bcd' }: KnownProfile,
-  { prw, mac }: { readonly prw?: SearchOutcome; readonly mac?: SearchOutcome },
+  layouts: readonly SeccosProfile[],
+  { prw, mac }: { readonly prw?: Match; readonly mac?: Match },
 ): SeccosProfile | undefined {
-  const [one] = prw?.verdict === 'winner' ? prw.matches : []
-  const [other] = mac?.verdict === 'winner' ? mac.matches : []
-  if (one === undefined || other === undefined) return undefined
+  if (prw === undefined || mac === undefined) return undefined
+  const layout = layouts[prw.layout === 0 ? mac.layout : prw.layout]
+  const [, other] = [prw.layout, mac.layout].filter(index => index > 0)
+  if (layout === undefined || (other !== undefined && prw.layout !== mac.layout)) return undefined
   const json: SeccosProfile = {
-    profileFormat: 2,
+    ...layout,
     name: 'draft-from-search',
-    version: '0.0.0',
-    provenance: 'illustrative',
     description:
       'Draft from a search over test-key samples: check every entry against the documents of the scheme.',
-    pinBlock,
-    randomBytes,
-    ...(external !== undefined && { external }),
-    fields,
-    prw: one,
-    mac: other,
+    prw: prw.computation,
+    mac: mac.computation,
   }
   try {
     return parseProfile(withUncovered(json))
   } catch (error) {
-    if (isIssuerPinError(error)) return undefined
-    throw error
+    return unlessOurs(error)
   }
 }

@@ -9,16 +9,18 @@ import {
 } from '../../seccos/profile/profile.js'
 import type { ProfileSample } from '../check-profile.js'
 
-/** An input of which nothing is known but that it is there. */
+/** An input of which nothing is known but that it is there, or which value it is in some form. */
 export interface UnknownInput {
   readonly input: 'unknown'
+  /** `pan`, `pinBlock`, `pinLength`, `pcc`, `intdatag`, `dataSet`, `prw` …, or the id of a field or an external value. */
+  readonly value?: string
 }
 
-/** One value in one form. `common`: among those that are tried first. */
+/** One value in one form. `rank` 1: among those that are tried first; 2: where documents list it; 3: rare. */
 export interface Token {
   readonly kind: string
   readonly input: ComputationInput
-  readonly common: boolean
+  readonly rank: 1 | 2 | 3
 }
 
 const EXACT = { align: 'exact' } as const
@@ -62,10 +64,10 @@ function panTokens(lengths: ReadonlySet<number>): Token[] {
     { part: { from: 'right', skip: 1 }, characters: 18 },
   ] as const
   return [
-    ...whole.map(form => ({ kind: 'pan', input: { input: 'pan', ...form }, common: true }) as const),
+    ...whole.map(form => ({ kind: 'pan', input: { input: 'pan', ...form }, rank: 1 }) as const),
     ...parts.flatMap(({ part, characters }) =>
       textForms(characters, false).map(
-        form => ({ kind: 'pan', input: { input: 'pan', ...form, part }, common: false }) as const,
+        form => ({ kind: 'pan', input: { input: 'pan', ...form, part }, rank: 3 }) as const,
       ),
     ),
   ]
@@ -85,7 +87,7 @@ const COMMON_PINS: readonly PinForm[] = [
   { iso9564: 4, filler: 'A' },
 ]
 
-function pinForms(randomBytes: number): readonly { form: PinForm; common: boolean }[] {
+function pinForms({ randomBytes, pinBlock }: SeccosProfile): readonly { form: PinForm; rank: 1 | 3 }[] {
   const rare: PinForm[] = [
     ...HEX.slice(10).map(filler => ({ iso9564: 3, filler }) as const),
     ...HEX.map(filler => ({ iso9564: 1, filler }) as const),
@@ -95,9 +97,14 @@ function pinForms(randomBytes: number): readonly { form: PinForm; common: boolea
     { digits: 'bcd', length: 8, align: 'left', pad: '0' },
   ]
   return [
-    ...COMMON_PINS.map(form => ({ form, common: true })),
-    ...rare.map(form => ({ form, common: false })),
+    ...COMMON_PINS.map(form => ({ form, rank: 1 }) as const),
+    ...(isOneOf(pinBlock, [...COMMON_PINS, ...rare]) ? [] : [{ form: pinBlock, rank: 1 } as const]),
+    ...rare.map(form => ({ form, rank: 3 }) as const),
   ]
+}
+
+function isOneOf(form: PinForm, forms: readonly PinForm[]): boolean {
+  return forms.some(one => JSON.stringify(one) === JSON.stringify(form))
 }
 
 /** How long the values of the samples are. */
@@ -123,7 +130,14 @@ export function tokensOf(
   samples: readonly ProfileSample[],
 ): Token[] {
   const { panLengths, externalLengths } = lengthsOf(samples)
-  const token = (kind: string, input: ComputationInput, common = true): Token => ({ kind, input, common })
+  const token = (kind: string, input: ComputationInput, rank: Token['rank'] = 1): Token => ({
+    kind,
+    input,
+    rank,
+  })
+  /** What no sample lacks. */
+  const given = (name: 'random' | 'prwKid' | 'macKid' | 'issuerId'): boolean =>
+    samples.every(({ [name]: value }) => value !== undefined)
   const values: readonly [string, number, ValueForm[]][] = [
     [
       'pcc',
@@ -143,13 +157,13 @@ export function tokensOf(
     ...panTokens(panLengths),
     ...values.flatMap(([name, characters, more]) =>
       [...textForms(characters, true).slice(0, 3), ...more].map((form, i) =>
-        token(name, { input: name as 'pcc', ...form }, i < 3),
+        token(name, { input: name as 'pcc', ...form }, i < 3 ? 1 : 3),
       ),
     ),
-    ...(profile.randomBytes > 0 ? [token('random', { input: 'random' })] : []),
+    ...(profile.randomBytes > 0 && given('random') ? [token('random', { input: 'random' })] : []),
     ...profile.fields.flatMap(field => {
       const meaning = isConstant(field) ? 'pan' : meaningOf(profile, field)
-      return meaning === undefined && !field.id.startsWith('unknown')
+      return meaning === undefined && !/^unknown\d+$/.test(field.id)
         ? [token(field.id, { input: 'field', id: field.id })]
         : []
     }),
@@ -159,61 +173,58 @@ export function tokensOf(
         kind === 'bytes' ? [{ length, encoding: 'binary', ...EXACT }] : textForms(length, true).slice(0, 3)
       return forms.map(form => token(id, { input: 'external', id, ...form }))
     }),
-    ...starts.map(skip => token('dataSet', { input: 'dataSet.masked', part: { from: 'left', skip } }, false)),
+    ...starts.map(skip => token('dataSet', { input: 'dataSet.masked', part: { from: 'left', skip } }, 3)),
     ...(['prwKid', 'macKid'] as const)
-      .filter(name => which === 'mac' || name === 'prwKid')
+      .filter(name => (which === 'mac' || name === 'prwKid') && given(name))
       .flatMap(name =>
         [16, 20, 32].flatMap(length =>
           textForms(length, false)
             .filter(({ encoding }) => encoding !== 'bcd')
-            .map(form => token(name, { input: name, ...form }, false)),
+            .map(form => token(name, { input: name, ...form }, 2)),
         ),
       ),
-    ...(['ascii', 'ebcdic'] as const).map(encoding =>
-      token('issuerId', { input: 'issuerId', length: 10, encoding, ...EXACT }, false),
+    ...(given('issuerId') ? (['ascii', 'ebcdic'] as const) : []).map(encoding =>
+      token('issuerId', { input: 'issuerId', length: 10, encoding, ...EXACT }, 2),
     ),
   ]
   return [...tokens, ...(which === 'prw' ? pinTokens(profile) : prwTokens())]
 }
 
-function holdsPin(profile: SeccosProfile): boolean {
+/** Whether a field holds the PIN, or its length. */
+export function holdsPin(profile: SeccosProfile): boolean {
   return profile.fields.some(
     field => !isConstant(field) && ['pinBlock', 'pinLength'].includes(meaningOf(profile, field) ?? ''),
   )
 }
 
-function pinTokens({ randomBytes }: SeccosProfile): Token[] {
+function pinTokens(profile: SeccosProfile): Token[] {
   const lengths: ValueForm[] = [
     { length: 1, encoding: 'binary', ...EXACT },
     { length: 1, encoding: 'bcd', ...right('0') },
     { length: 2, encoding: 'ascii', ...right('30') },
     { length: 2, encoding: 'ebcdic', ...right('F0') },
   ]
-  const pins = pinForms(randomBytes)
+  const pins = pinForms(profile)
   return [
-    ...pins.map(({ form, common }) => ({
-      kind: 'pin',
-      input: { input: 'pinBlock', pinForm: form } as const,
-      common,
-    })),
-    ...lengths.map(form => ({
-      kind: 'pinLength',
-      input: { input: 'pinLength', ...form } as const,
-      common: true,
-    })),
+    ...pins.map(({ form, rank }): Token => {
+      return { kind: 'pinBlock', input: { input: 'pinBlock', pinForm: form }, rank }
+    }),
+    ...lengths.map((form): Token => ({ kind: 'pinLength', input: { input: 'pinLength', ...form }, rank: 1 })),
     ...pins
-      .filter(({ common }) => common)
-      .map(({ form }) => ({
-        kind: 'pin',
-        input: {
-          input: 'enciphered',
-          mode: 'ecb',
-          iv: 'none',
-          padding: 1,
-          inputs: [{ input: 'pinBlock', pinForm: form }],
-        } as const,
-        common: false,
-      })),
+      .filter(({ rank }) => rank === 1)
+      .map(
+        ({ form }): Token => ({
+          kind: 'pinBlock',
+          input: {
+            input: 'enciphered',
+            mode: 'ecb',
+            iv: 'none',
+            padding: 1,
+            inputs: [{ input: 'pinBlock', pinForm: form }],
+          },
+          rank: 3,
+        }),
+      ),
   ]
 }
 
@@ -227,11 +238,7 @@ function prwTokens(): Token[] {
   ] as const
   const forms = ['binary', 'text', 'text-ebcdic'] as const
   return [
-    ...forms.map(form => ({ kind: 'prw', input: { input: 'prw', form } as const, common: true })),
-    ...parts.map(part => ({
-      kind: 'prw',
-      input: { input: 'prw', form: 'binary', part } as const,
-      common: false,
-    })),
+    ...forms.map((form): Token => ({ kind: 'prw', input: { input: 'prw', form }, rank: 1 })),
+    ...parts.map((part): Token => ({ kind: 'prw', input: { input: 'prw', form: 'binary', part }, rank: 3 })),
   ]
 }

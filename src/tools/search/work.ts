@@ -6,7 +6,7 @@ import type { MacRequest } from '../../backend/driver.js'
 import { closeKey, hmacSha256, type ReadyKey, readyKey, type StoredKey } from '../../backend/software/keys.js'
 import type { TdeaEngine } from '../../backend/software/tdea-engine.js'
 import { asciiBytes, concatBytes, fromHex, secretBytes, wipe, withWiped } from '../../base/bytes.js'
-import { ArgumentError, isIssuerPinError } from '../../base/errors.js'
+import { ArgumentError, isIssuerPinError, ProfileError } from '../../base/errors.js'
 import type { KeyAlgorithm } from '../../primitives/algorithms.js'
 import type { BlockCipher } from '../../primitives/iso9797.js'
 import { computeMac, type MacCiphers } from '../../primitives/mac.js'
@@ -106,6 +106,16 @@ interface Unit {
   readonly group: Group
 }
 
+const FULL: Token = { kind: 'dataSet', input: { input: 'dataSet.full' }, rank: 1 }
+
+/** The samples as a layout reads them, its tokens, and the first sample's values in their forms. */
+interface View {
+  readonly layout: SeccosProfile
+  readonly materials: Map<number, Material>
+  readonly tokens: readonly Token[]
+  readonly bytes: Map<ComputationInput, Uint8Array | undefined>
+}
+
 /** Under which key, for which sample; and what keeps bytes until they are wiped. */
 interface Under {
   readonly key: ReadyKey
@@ -117,22 +127,55 @@ interface Under {
 export class Work {
   readonly #job: SearchJob
   readonly #engine: TdeaEngine
-  /** By layout: the samples as they read there, and the first one's values in their forms. */
-  readonly #materials: readonly (readonly Material[])[]
-  readonly #tokens: readonly (readonly Token[])[]
-  readonly #bytes: readonly Map<ComputationInput, Uint8Array | undefined>[]
+  readonly #views = new Map<number, View>()
   readonly #outputs: OutputsOf
   readonly #expected: readonly string[]
 
   constructor(job: SearchJob, engine: TdeaEngine) {
-    const { which, samples, layouts } = job
+    const { which, samples } = job
     this.#job = job
     this.#engine = engine
-    this.#materials = layouts.map(layout => samples.map(sample => materialOf(layout, sample)))
-    this.#tokens = layouts.map(layout => tokensOf(layout, which, samples))
-    this.#bytes = layouts.map(() => new Map())
     this.#expected = samples.map(({ prwValue, macValue }) => (which === 'prw' ? prwValue : macValue))
     this.#outputs = outputsFor(`${which}Value`, this.#expected)
+    this.#requireValues()
+  }
+
+  /** A layout as it is looked at: made when its turn comes, for there may be thousands. */
+  #view(index: number): View {
+    const { layouts, samples, which } = this.#job
+    const known = this.#views.get(index)
+    if (known !== undefined) return known
+    const layout = layouts[index]
+    if (layout === undefined) throw new ArgumentError('there is no such layout')
+    // What is supposed makes a difference to the data set in full alone: the rest is as in the first.
+    const tokens = index === 0 ? tokensOf(layout, which, samples) : [...this.#view(0).tokens, FULL]
+    const view: View = { layout, tokens, materials: new Map(), bytes: new Map() }
+    this.#views.set(index, view)
+    return view
+  }
+
+  #material(index: number, sample: number): Material {
+    const { layout, materials } = this.#view(index)
+    const known = materials.get(sample)
+    if (known !== undefined) return known
+    const given = this.#job.samples[sample]
+    if (given === undefined) throw new ArgumentError('there is no such sample')
+    const material = materialOf(layout, given)
+    materials.set(sample, material)
+    return material
+  }
+
+  /** A hole for a value that there is none of would never be filled. */
+  #requireValues(): void {
+    const { which, known } = this.#job
+    const kinds = this.#view(0).tokens.map(({ kind }) => kind)
+    for (const [i, entry] of (known.inputs ?? []).entries()) {
+      if (entry.input !== 'unknown' || entry.value === undefined || kinds.includes(entry.value)) continue
+      throw new ProfileError(
+        `/${which}/inputs/${i}/value`,
+        'is not the name of a value that the samples have',
+      )
+    }
   }
 
   /** This worker's share of a tier. `pause` is awaited now and then, where others want their turn. */
@@ -175,17 +218,15 @@ export class Work {
 
   /** Wipes what it kept. */
   close(): void {
-    for (const kept of this.#bytes) {
-      wipe(...kept.values())
-      kept.clear()
-    }
+    for (const { bytes } of this.#views.values()) wipe(...bytes.values())
+    this.#views.clear()
   }
 
   *#units(index: number): Generator<Unit> {
     const { layouts, known, which, key } = this.#job
     const [wayTier, listTier] = TIERS[index] ?? [3, 3]
     for (const [layout, profile] of layouts.entries()) {
-      const tokens = this.#tokens[layout] ?? []
+      const { tokens } = this.#view(layout)
       for (const ways of waySets({ known, keyBytes: key.length, profile, which }, wayTier)) {
         const lists = { tokens, which, known: known.inputs, withFull: layout > 0 }
         for (const group of groupsOf(lists, listTier)) yield { layout, ways, group }
@@ -195,9 +236,9 @@ export class Work {
 
   /** What of a batch fits the first sample. */
   #hits({ layout, ways, group }: Unit, lists: readonly (readonly ComputationInput[])[]): Computation[] {
-    const material = this.#materials[layout]?.[0]
     const [first] = ways
-    if (material === undefined || first === undefined) return []
+    if (first === undefined) return []
+    const material = this.#material(layout, 0)
     const hits: Computation[] = []
     const secrets: Uint8Array[] = []
     const keep = <B extends Uint8Array>(bytes: B): B => {
@@ -265,11 +306,12 @@ export class Work {
       readonly parts: readonly Uint8Array[]
     }[]
   } {
-    const known = this.#bytes[layout] ?? new Map<ComputationInput, Uint8Array | undefined>()
+    const everywhere = this.#view(0).bytes
+    const here = this.#view(layout).bytes
     /** What is enciphered is so under this way's key. */
     const own = new Map<ComputationInput, Uint8Array | undefined>()
     const bytesOf = (input: ComputationInput): Uint8Array | undefined => {
-      const kept = input.input === 'enciphered' ? own : known
+      const kept = input.input === 'enciphered' ? own : input.input === 'dataSet.full' ? here : everywhere
       if (kept.has(input)) return kept.get(input)
       const bytes = bytesOfInput(input, material, key)
       if (bytes !== undefined && kept === own) keep(bytes)
@@ -286,8 +328,8 @@ export class Work {
   }
 
   async #fitsAll(layout: number, computation: Computation): Promise<boolean> {
-    for (const [i, material] of (this.#materials[layout] ?? []).entries()) {
-      if ((await this.text(computation, material)) !== this.#expected[i]) return false
+    for (const [i, expected] of this.#expected.entries()) {
+      if ((await this.text(computation, this.#material(layout, i))) !== expected) return false
     }
     return true
   }
