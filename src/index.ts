@@ -82,12 +82,14 @@ export {
   type OpenedKeyBlock,
   type OpenKeyBlockInput,
   openKeyBlock,
+} from './key-block/key-block.js'
+export {
   type SealedKeyBlock,
   type SealKeyBlockInput,
   sealKeyBlock,
   type TranslateKeyBlockInput,
   translateKeyBlock,
-} from './key-block/key-block.js'
+} from './key-block/seal.js'
 export { type GenerateMacInput, generateMac, type VerifyMacInput, verifyMac } from './mac/mac.js'
 export { type DecipherPinInput, decipherPin } from './pin/decipher.js'
 export { type EncipherPinInput, type EncipherPinsInput, encipherPin, encipherPins } from './pin/encipher.js'

@@ -48,7 +48,7 @@ export interface PinStep {
 }
 
 /** A verification that is under way: takes what each step gave. */
-export type PinSteps = Generator<PinStep, PinComparison, Uint8Array>
+type PinSteps = Generator<PinStep, PinComparison, Uint8Array>
 
 /** The steps of a verification: two at most. */
 export function* verificationSteps({ block, format, pan, rule, kept }: PinVerification): PinSteps {
