@@ -46,6 +46,29 @@ describe('the guides', () => {
     60_000,
   )
 
+  test('are numbered from the first to the last, and each leads to the next and back', () => {
+    const numbered = GUIDES.map(({ name, text }) => {
+      const [, place, count] =
+        /^# .+\n\n\*\*Guide (\d) of (\d)\.\*\* You need: .+\. You get: .+\.\n/.exec(text) ?? []
+      return { name, text, place: Number(place), count: Number(count) }
+    }).sort((a, b) => a.place - b.place)
+    expect(numbered.map(({ place }) => place)).toEqual(GUIDES.map((_, i) => i + 1))
+    expect(new Set(numbered.map(({ count }) => count))).toEqual(new Set([GUIDES.length]))
+    for (const [i, { text }] of numbered.entries()) {
+      const foot = text.slice(text.lastIndexOf('\n---\n'))
+      expect(/Previous: \[.+?\]\((\S+?)\)/.exec(foot)?.[1]).toBe(numbered[i - 1]?.name)
+      expect(/Next: \[.+?\]\((\S+?)\)/.exec(foot)?.[1]).toBe(numbered[i + 1]?.name)
+    }
+  })
+
+  test('say above each program, for readers too, which file it is', () => {
+    for (const { text } of GUIDES) {
+      for (const [block, path = ''] of text.matchAll(/<!-- example: (\S+) -->/g)) {
+        expect(text).toContain(`*${path}*\n\n${block}`)
+      }
+    }
+  })
+
   test('show no program that is not a file', () => {
     const anonymous = GUIDES.flatMap(({ name, text }) =>
       Array.from(text.matchAll(/(?<! -->\n)```(?:ts|typescript|js)\n/g), () => name),
