@@ -15,6 +15,8 @@ import { INTDATAG, keyOf, keysFor, OTHER_PAN, OTHER_PIN, PROFILES, pan, pin, RAN
 
 const KEYS = new Map<string, Key>()
 beforeAll(async () => {
+  KEYS.set('prw-generate-hmac32', await keyOf('prw-generate', 'hmac32'))
+  KEYS.set('hmac-hmac32', await keyOf('hmac', 'hmac32', 1))
   for (const kind of ['tdea16', 'tdea24', 'aes16', 'aes24', 'aes32']) {
     KEYS.set(`prw-generate-${kind}`, await keyOf('prw-generate', kind))
     for (const usage of kind.startsWith('aes')
@@ -71,10 +73,30 @@ const anyInput: fc.Arbitrary<ComputationInput> = fc.constantFrom<ComputationInpu
   { input: 'prw', form: 'text' },
   { input: 'prw', form: 'binary' },
   { input: 'constant', constant: 'C0FFEE' },
+  { input: 'external', id: 'cardData', length: 4, encoding: 'ascii', align: 'exact' },
 )
 
-const way = fc.constantFrom('iso9797-1-alg1', 'iso9797-1-alg3', 'cmac-tdea', 'cmac-aes').chain(algorithm => {
-  const { paddings, keyBytes, hasIv } = ALGORITHMS[algorithm]
+/** A key that is derived: what it is derived from is covered. A part of a value is not. */
+const derivation = fc.record({
+  method: fc.constant('cmac-counter'),
+  counterBytes: fc.constantFrom(1, 2, 4),
+  inputs: fc.array(
+    fc.constantFrom<ComputationInput[]>(
+      { input: 'field', id: 'psn' },
+      { input: 'pan', length: 10, encoding: 'bcd', align: 'left', pad: 'F' },
+      { input: 'pcc', length: 2, encoding: 'bcd', align: 'exact' },
+      { input: 'intdatag', length: 20, encoding: 'ebcdic', align: 'exact' },
+      { input: 'external', id: 'cardData', length: 4, encoding: 'ebcdic-273', align: 'exact' },
+      { input: 'constant', constant: '4D4143' },
+    ),
+    { minLength: 1, maxLength: 2 },
+  ),
+})
+
+const NAMES = ['iso9797-1-alg1', 'iso9797-1-alg3', 'cmac-tdea', 'cmac-aes', 'hmac-sha256'] as const
+const way = fc.constantFrom(...NAMES).chain(algorithm => {
+  const { paddings, keyBytes, hasIv, cipher } = ALGORITHMS[algorithm]
+  const derived = fc.option(fc.array(derivation, { minLength: 1, maxLength: 2 }), { nil: undefined })
   return fc.record({
     algorithm: fc.constant(algorithm),
     padding: fc.constantFrom(...paddings),
@@ -83,6 +105,8 @@ const way = fc.constantFrom('iso9797-1-alg1', 'iso9797-1-alg3', 'cmac-tdea', 'cm
     outputBytes: fc.constant(8),
     text: fc.constantFrom('hex-upper', 'hex-lower', 'base64', 'base64url'),
     inputs: fc.array(anyInput, { minLength: 1, maxLength: 5 }),
+    digest: fc.constantFrom(undefined, undefined, 'sha-1', 'sha-256'),
+    derivation: cipher === 'hmac' ? fc.constant(undefined) : derived,
   })
 })
 
@@ -90,21 +114,24 @@ const way = fc.constantFrom('iso9797-1-alg1', 'iso9797-1-alg3', 'cmac-tdea', 'cm
 const anyProfile: fc.Arbitrary<SeccosProfile> = fc
   .record({ fields: layout, prw: way, mac: way, pinBlock: fc.constantFrom('iso9564-format-2', 'digits-bcd') })
   .map(draft => {
-    const json = {
-      profileFormat: 1,
-      name: 'random',
-      version: '1',
-      provenance: 'illustrative',
-      randomBytes: 8,
-      ...draft,
-      prw: { ...draft.prw, uncovered: [] },
-      mac: { ...draft.mac, uncovered: [] },
-    }
+    // As JSON has it: what is undefined is not there.
+    const json = JSON.parse(
+      JSON.stringify({
+        profileFormat: 2,
+        name: 'random',
+        version: '1',
+        provenance: 'illustrative',
+        randomBytes: 8,
+        external: [{ id: 'cardData', kind: 'text' }],
+        ...draft,
+        prw: { ...draft.prw, uncovered: [] },
+        mac: { ...draft.mac, uncovered: [] },
+      }),
+    ) as SeccosProfile
     try {
       // What it leaves out can be asked before it is a profile: the shape is the same.
-      const loose = json as unknown as SeccosProfile
-      const prw = { ...json.prw, uncovered: uncoveredIn(loose, 'prw') }
-      const mac = { ...json.mac, uncovered: uncoveredIn(loose, 'mac') }
+      const prw = { ...json.prw, uncovered: uncoveredIn(json, 'prw') }
+      const mac = { ...json.mac, uncovered: uncoveredIn(json, 'mac') }
       return parseProfile({ ...json, prw, mac })
     } catch (error) {
       if (isIssuerPinError(error)) return undefined
@@ -113,7 +140,14 @@ const anyProfile: fc.Arbitrary<SeccosProfile> = fc
   })
   .filter(profile => profile !== undefined)
 
-const BASE = { pan, pin, pcc: '0042', intdatag: INTDATAG, random: RANDOM_8, fields: { psn: '01' } }
+const BASE = {
+  pan,
+  pin,
+  pcc: '0042',
+  intdatag: INTDATAG,
+  random: RANDOM_8,
+  fields: { psn: '01', cardData: 'AB12' },
+}
 /** For every value there is: another one. */
 const CHANGES: Readonly<Record<string, Partial<typeof BASE>>> = {
   pan: { pan: OTHER_PAN },
@@ -121,7 +155,8 @@ const CHANGES: Readonly<Record<string, Partial<typeof BASE>>> = {
   pcc: { pcc: '0043' },
   intdatag: { intdatag: 'D1-TAG-0123456789-AC' },
   random: { random: Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 9) },
-  psn: { fields: { psn: '02' } },
+  psn: { fields: { psn: '02', cardData: 'AB12' } },
+  cardData: { fields: { psn: '01', cardData: 'AB13' } },
 }
 
 describe('random profiles', () => {
