@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { MessageChannel, type MessagePort } from 'node:worker_threads'
-import { afterAll, describe, expect, test } from 'vitest'
+import { afterAll, describe, expect, test, vi } from 'vitest'
 import { Pan } from '../../src/index.js'
 import { panSealer } from '../../src/sqlite.js'
 import { openFile } from '../../src/stores/sqlite/driver.js'
@@ -59,6 +59,29 @@ test('a bundle that left the file of the threads behind is told so; the file is 
 
 describe.each(AVAILABLE)('%s', { timeout: 60_000 }, driver => {
   const file = () => ({ path: newPath(), driver })
+
+  test('the program of a thread serves its parent, and does nothing where there is none', async () => {
+    const { port1, port2 } = new MessageChannel()
+    const load = async (parentPort: MessagePort | null): Promise<void> => {
+      vi.resetModules()
+      vi.doMock('node:worker_threads', () => ({ parentPort, Worker: class {} }))
+      await import('../../src/stores/sqlite/host-entry.js')
+      vi.doUnmock('node:worker_threads')
+    }
+    const ask = async (job: unknown): Promise<unknown> => {
+      port1.postMessage(job)
+      const [answer] = await once(port1, 'message')
+      return answer
+    }
+    await load(null)
+    await load(port2)
+    expect(await ask({ open: { path: newPath(), driver }, role: 'writer' })).toEqual({ value: undefined })
+    const reading = { sql: 'SELECT 1 AS yes', values: [] }
+    expect(await ask({ read: [reading] })).toEqual({ value: [[{ yes: 1 }]] })
+    expect(await ask({ close: true })).toEqual({ value: undefined })
+    port1.close()
+    vi.resetModules()
+  })
 
   test('a write that waits for another process stops neither the event loop nor a read', async () => {
     const path = newPath()
