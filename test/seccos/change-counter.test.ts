@@ -194,6 +194,42 @@ describe('issue', () => {
     })
   })
 
+  test('a store that can is given index and record in one step; a lost race writes neither, and begins again', async () => {
+    const inner = memoryStore()
+    const steps: number[] = []
+    let first = true
+    const store: ChangeCounterStore = {
+      read: key => inner.read(key),
+      compareAndSet: (...write) => inner.compareAndSet(...write),
+      compareAndSetAll: async writes => {
+        steps.push(writes.length)
+        // Another replica comes first, once.
+        if (first) {
+          first = false
+          await setUp({ store: inner }).counter.issue({ cardId: 'card-1' })
+        }
+        return (await inner.compareAndSetAll?.(writes)) ?? false
+      },
+      purge: now => inner.purge(now),
+      keys: page => inner.keys(page),
+    }
+    const { counter } = setUp({ store })
+    const { intdatag, pcc } = await counter.issue({ cardId: 'card-1' })
+    expect(steps).toEqual([2, 2])
+    expect(await inner.keys({ prefix: 'tag/', limit: 9 })).toHaveLength(2)
+    const request = { cardId: 'card-1', intdatag, pcc, fingerprint: new Uint8Array(32) }
+    expect(await counter.check(request)).toEqual({ replayed: false })
+    await expect(counter.check({ ...request, cardId: 'card-2' })).rejects.toMatchObject({
+      reason: 'other-card',
+    })
+    const stuck = setUp({ store, backend: { randomBytes: async () => new Uint8Array(20) } })
+    await stuck.counter.issue({ cardId: 'card-1' })
+    await expect(stuck.counter.issue({ cardId: 'card-2' })).rejects.toMatchObject({
+      code: 'ERR_BACKEND_FAILED',
+    })
+    expect(await inner.read('card/card-2')).toBeUndefined()
+  })
+
   test('an aborted issue leaves no open intdatag', async () => {
     const { counter, store } = setUp()
     const abort = new AbortController()
