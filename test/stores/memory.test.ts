@@ -205,6 +205,51 @@ const PLANTED: readonly Planted[] = [
     () => ({ close: async () => {}, [Symbol.asyncDispose]: async () => {} }),
   ],
   [
+    'a block is stored, and then refused because the store closed',
+    'close waits for what has begun',
+    ({ pins, counters }) => ({
+      pins: {
+        ...pins,
+        storeBlock: async (card, pin) => {
+          await pins.storeBlock(card, pin)
+          await counters(card.issuerId).read('card/x')
+        },
+      },
+    }),
+  ],
+  [
+    'of several records the first is written, whatever becomes of the others',
+    'change counter: several records are written together, or none of them',
+    ({ counters }) => ({
+      counters: issuerId => {
+        const counter = counters(issuerId)
+        return {
+          ...counter,
+          compareAndSetAll: async writes => {
+            const done: boolean[] = []
+            for (const { key, expected, value, ...options } of writes)
+              done.push(await counter.compareAndSet(key, expected, value, options))
+            return done.every(Boolean)
+          },
+        }
+      },
+    }),
+  ],
+  [
+    'a try is counted only where nobody else tries',
+    'of many tries at once as many count as the limit says',
+    ({ counters }) => ({
+      counters: issuerId => {
+        const counter = counters(issuerId)
+        return {
+          ...counter,
+          compareAndSet: async (key, expected, value, options) =>
+            (await counter.compareAndSet(key, expected, value, options)) || key.startsWith('tries/'),
+        }
+      },
+    }),
+  ],
+  [
     'the signal is ignored',
     'a signal that has fired stops a reading call',
     ({ pins }) => ({ pins: { ...pins, readBlock: card => pins.readBlock(card, {}) } }),
