@@ -101,6 +101,20 @@ test('a store is opened with a RowSealer or none; one without seals has none to 
   await failure(() => resealRows({ store: memoryIssuerStore() }), 'ERR_ARGUMENT')
 })
 
+test('resealRows refuses a batch of nothing, and stops between cards and requests', async () => {
+  const controller = new AbortController()
+  const untouched = () => expect.unreachable('asked')
+  const seals = { reseal: untouched, resealRequests: untouched, count: untouched }
+  await failure(() => resealRows({ store: { seals }, batch: 0 }), 'ERR_ARGUMENT')
+  await failure(() => resealRows({ store: { seals }, batch: 8193 }), 'ERR_ARGUMENT')
+  const reseal = async () => {
+    controller.abort()
+    return []
+  }
+  const stopped = resealRows({ store: { seals: { ...seals, reseal } } }, { signal: controller.signal })
+  await failure(() => stopped, 'ERR_ABORTED')
+})
+
 describe.each(AVAILABLE)('%s', { timeout: 60_000 }, driver => {
   const newPath = (): string => join(folder, `${++files}.db`)
   const open = (path: string, rows?: RowSealer): Promise<IssuerStore> =>
