@@ -10,16 +10,20 @@ export function keptIo({
   stdin = '',
   env = {},
   secret,
+  secrets,
   terminal = false,
   interrupted,
 }: {
   readonly stdin?: string | Buffer
   readonly env?: Readonly<Record<string, string | undefined>>
   readonly secret?: string
+  /** What is typed, one answer after the other. */
+  readonly secrets?: readonly string[]
   readonly terminal?: boolean
   readonly interrupted?: AbortSignal
 } = {}): KeptIo {
   const output: string[] = []
+  const typed = [...(secrets ?? [])]
   const errors: string[] = []
   return {
     output,
@@ -27,7 +31,7 @@ export function keptIo({
     out: text => void output.push(text),
     err: text => void errors.push(text),
     readStdin: async () => Buffer.from(stdin),
-    askSecret: async () => secret,
+    askSecret: async () => (secrets === undefined ? secret : typed.shift()),
     env,
     ...(terminal && { progress: (text: string) => void errors.push(text) }),
     ...(interrupted !== undefined && { interrupted: () => interrupted }),
