@@ -75,7 +75,13 @@ describe.each(AVAILABLE)('%s', { timeout: 60_000 }, driver => {
     }
     await load(null)
     await load(port2)
+    expect(await ask({ read: [] })).toMatchObject({ error: { code: 'ERR_BACKEND_CLOSED' } })
     expect(await ask({ open: { path: newPath(), driver }, role: 'writer' })).toEqual({ value: undefined })
+    // What is no error of ours says nothing of itself: it may quote a value.
+    const message = 'the thread of the database failed'
+    expect(await ask({ write: 'no list' })).toEqual({
+      error: { code: 'ERR_BACKEND_FAILED', message, retryable: false },
+    })
     const reading = { sql: 'SELECT 1 AS yes', values: [] }
     expect(await ask({ read: [reading] })).toEqual({ value: [[{ yes: 1 }]] })
     expect(await ask({ close: true })).toEqual({ value: undefined })
