@@ -69,6 +69,26 @@ describe('the steps', () => {
     expect(all[0]?.every(byte => byte === 0)).toBe(true)
   })
 
+  test('the digits of the PAN are wiped, too', () => {
+    const pan = panDigits(Pan.from('11223344556677889'))
+    const made: Uint8Array[] = []
+    class Watched extends Uint8Array {
+      constructor(memory: ArrayBuffer) {
+        super(memory)
+        if (this.length === 17) made.push(this)
+      }
+    }
+    vi.stubGlobal('Uint8Array', Watched)
+    try {
+      runSteps(verificationSteps(request({ pan })), ({ under }) =>
+        under === 'first' ? new Uint8Array(new ArrayBuffer(8)) : new Uint8Array(new ArrayBuffer(16)),
+      )
+    } finally {
+      vi.unstubAllGlobals()
+    }
+    expect(made.map(bytes => bytes.some(byte => byte !== 0))).toEqual([false])
+  })
+
   test('a PVV of fewer digits than four is made with zeros; no PIN has so few', () => {
     const question = (pin: number[]) => pvvQuestion({ pvki: 1 }, PAN, Uint8Array.from(pin))
     expect(question([1, 2, 3])).toEqual(question([1, 2, 3, 0]))
