@@ -1,6 +1,7 @@
 /** Verification against every kind of reference: known answers, wrong PINs, oracles, and keys for something else. */
 import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { KeyError } from '../../src/base/errors.js'
 import {
   type Backend,
   computePrw,
@@ -205,6 +206,29 @@ describe('keys of two backends, in another format than 0', () => {
     await failure(() => verdict('2846', { ...against, key: shut }), 'ERR_HOST_DECIPHER')
     await failure(() => verdict('2846', { ...against, block: new Uint8Array(16) }), 'ERR_PIN_BLOCK')
   })
+
+  test.each([
+    ['verifyPin', 3],
+    ['reencipher', 0],
+  ] as const)(
+    'what the opener refuses, %s, is not done by other operations instead',
+    async (refused, format) => {
+      const asked: string[] = []
+      const material = '8CA64DE9C1B123A7CC1F4A3C5B6D7E92'
+      await using own = await softwareBackend({
+        keys: [{ kid: 'T', usage: 'pin-encryption', algorithm: 'tdea-2key', material }],
+        onOperation: ({ operation }) => {
+          asked.push(operation)
+          if (operation === refused) throw new KeyError('ERR_KEY_LIMIT', 'key T: no more', 'T')
+        },
+      })
+      const from = await own.bind({ kid: 'T', usage: 'pin-encryption', hostDecipher: true })
+      const block = await encipherPin({ pin: Pin.from('2846'), pan: PAN, format, key: from })
+      const against = { kind: 'block', block, format, key: from } as const
+      await failure(() => verifyPinBlock({ block, pan: PAN, format, from, against, tries }), 'ERR_KEY_LIMIT')
+      expect(asked).toEqual(['encipher', refused])
+    },
+  )
 
   test('of one backend: what it refuses is what is said', async () => {
     const against = { kind: 'pvv', pvv: '0000', key: pvk } as const
