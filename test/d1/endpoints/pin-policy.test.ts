@@ -45,6 +45,17 @@ test.each([400, 403] as const)(
   },
 )
 
+test('the PIN before is asked for only where the policy does, and where there is one; one under an unknown key is a fault', async () => {
+  const lax = withPolicy({ policy: pinPolicy({ minLength: 4, maxLength: 8, refuse: [] }), status: 403 })
+  for (const _ of [1, 2]) expect((await put(lax, await world.iso0('86420', PANS.first))).status).toBe(204)
+  const handler = withPolicy({ policy: RULES, status: 403 })
+  world.pins.stored.set('card-1', { block: { block: new Uint8Array(8), kid: 'GONE' } })
+  const { status, event } = await put(handler, await world.iso0('97531', PANS.first))
+  expect([status, event?.refusal?.reason]).toEqual([500, 'storage-key-unknown'])
+  world.pins.stored.delete('card-1')
+  expect((await put(handler, await world.iso0('97531', PANS.first))).status).toBe(204)
+})
+
 test('a request that was refused for the PIN before leaves no trace: it is refused as often as it comes', async () => {
   const handler = withPolicy({ policy: RULES, status: 403 })
   expect((await put(handler, await world.iso0('73951', PANS.first))).status).toBe(204)

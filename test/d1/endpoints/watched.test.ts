@@ -113,9 +113,12 @@ test('each request is a span, and each use of a key one within it', async () => 
     { encrypted: true, authorized: false },
     Object.assign(new Error('x'), { code: 'HPE_INVALID_METHOD' }),
   )
+  await own.handler.unreadable?.({ encrypted: true, authorized: false }, 'no error, and so without a name')
+  expect(own.world.last.refusal).toEqual({ reason: 'not-http' })
   await own.handler(get(pinPath('store-fails')))
   again()
-  expect(spans.slice(-2).map(({ name, failed }) => [name, failed])).toEqual([
+  expect(spans.slice(-3).map(({ name, failed }) => [name, failed])).toEqual([
+    ['D1 request', false],
     ['D1 request', false],
     ['getPIN', true],
   ])
@@ -284,6 +287,11 @@ describe('a chain of events', () => {
     ],
     ['a line is there twice', lines => lines.splice(1, 0, lines[0] ?? ''), { line: 2, problem: 'order' }],
     ['a line is none', lines => (lines[2] = '{}'), { line: 3, problem: 'not-a-line' }],
+    [
+      'a line names none before it',
+      lines => (lines[2] = `{"event":1,"mac":"${'0'.repeat(64)}"}`),
+      { line: 3, problem: 'not-a-line' },
+    ],
     [
       'a line is far too long',
       lines => (lines[2] = (lines[2] ?? '').replace('{', `{${' '.repeat(70_000)}`)),
