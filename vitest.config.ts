@@ -1,4 +1,26 @@
+import { readdirSync, readFileSync } from 'node:fs'
 import { defineConfig } from 'vitest/config'
+
+/** What a file of tests does to modules, globals or the process, and the next file in the same process would notice. */
+const CHANGES_ITS_PROCESS =
+  /vi\.(mock|doMock|resetModules|stubGlobal|stubEnv|useFakeTimers|spyOn)|setGlobalDispatcher|process\.(on|once|env|chdir)\b|Object\.prototype|globalThis|expose-gc|node:(worker_threads|child_process)/
+/** Folders whose files work on values only; the others open servers, stores or processes and have a process each. */
+const ON_VALUES =
+  /^(base|corpus|jwe|key|key-block|mac|pin|seccos|vectors|backend|testing|pkcs11|tools|d1\/messages)\//
+
+/** Files of tests that may follow each other in one process: the modules of `src` are then loaded once and not for each. */
+const together = readdirSync('test', { recursive: true, encoding: 'utf8' })
+  .filter(path => path.endsWith('.test.ts') && ON_VALUES.test(path))
+  .filter(path => !CHANGES_ITS_PROCESS.test(readFileSync(`test/${path}`, 'utf8')))
+  .map(path => `test/${path}`)
+
+const unit = {
+  setupFiles: ['test/support/clean-process.ts'],
+  // A test that takes long is no failure: the limits hold on a machine with twenty times as much to do.
+  testTimeout: 120_000,
+  hookTimeout: 120_000,
+  maxWorkers: 2,
+}
 
 const config: ReturnType<typeof defineConfig> = defineConfig({
   test: {
@@ -14,16 +36,15 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
       ...(process.env['CI'] && { thresholds: { lines: 96, branches: 93 } }),
     },
     projects: [
+      { test: { ...unit, name: 'unit', include: together, isolate: false } },
       {
         // An example is tried against the sources, and not against what was built last.
         resolve: { alias: { 'issuer-pin-crypto/d1': new URL('src/d1.ts', import.meta.url).pathname } },
         test: {
-          name: 'unit',
+          ...unit,
+          name: 'unit-alone',
           include: ['test/**/*.test.ts', 'packages/*/test/**/*.test.ts'],
-          setupFiles: ['test/support/clean-process.ts'],
-          // A test that takes long is no failure: the limits hold on a machine with twenty times as much to do.
-          testTimeout: 120_000,
-          hookTimeout: 120_000,
+          exclude: together,
         },
       },
       {

@@ -1,5 +1,5 @@
 /**
- * The defaults: one table, used by the code and shown in docs/defaults.md. `npx vitest run --project unit
+ * The defaults: one table, used by the code and shown in docs/defaults.md. `npx vitest run --project 'unit*'
  * test/defaults.test.ts -u` writes the page anew.
  */
 import { readdirSync, readFileSync } from 'node:fs'

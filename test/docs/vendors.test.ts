@@ -1,5 +1,5 @@
 /**
- * docs/vendors.md is made from the table in the code, so that it cannot go stale. `npx vitest run --project unit
+ * docs/vendors.md is made from the table in the code, so that it cannot go stale. `npx vitest run --project 'unit*'
  * test/docs/vendors.test.ts -u` writes it anew.
  */
 import { expect, test } from 'vitest'

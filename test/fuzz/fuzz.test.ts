@@ -1,6 +1,6 @@
 /**
  * Every target with some inputs, new ones in each run. What fails prints its seed and its input; run it again with
- * `FUZZ_SEED=<seed> npx vitest run --project unit test/fuzz`, or `npm run fuzz -- --target <name> --input <base64>`.
+ * `FUZZ_SEED=<seed> npx vitest run --project 'unit*' test/fuzz`, or `npm run fuzz -- --target <name> --input <base64>`.
  * Many more inputs: `npm run fuzz -- --inputs 1e7`.
  */
 import { readFileSync } from 'node:fs'

@@ -21,13 +21,17 @@ const resources = (): string[] =>
 const MEANT =
   /^ExperimentalWarning|NODE_TLS_REJECT_UNAUTHORIZED|certificate for D1 (expires|has expired)|OutgoingMessage\.prototype\._headers/
 
-/** Timers that a file of tests or the library began, and where: vitest has kept the real functions for its own. */
 /** The places of the library and of the tests in a stack, innermost first. */
 const placeOf = ({ stack = '' }: Error): string =>
   (stack.match(/[^(\s]*\/(?:src|test)\/[^)\s]*/g) ?? []).slice(1, 5).join(' < ')
+/** Timers that a file of tests or the library began, and where: vitest has kept the real functions for its own. */
 const timers = new Map<NodeJS.Timeout, string>()
+const realOnes: (() => void)[] = []
 for (const name of ['setTimeout', 'setInterval'] as const) {
   const real = globalThis[name]
+  realOnes.push(() => {
+    globalThis[name] = real as never
+  })
   const watched = (...args: Parameters<typeof real>): NodeJS.Timeout => {
     const timer = Reflect.apply(real, globalThis, args) as NodeJS.Timeout
     timers.set(timer, placeOf(new Error()))
@@ -64,6 +68,8 @@ afterAll(async () => {
   for (let turn = 0; turn < 200 && added().length > 0; turn++)
     await new Promise(resolve => setImmediate(resolve))
   process.off('warning', warned)
+  // Files that share a process begin with the real functions, each of them.
+  for (const restore of realOnes) restore()
   expect(warnings, 'warnings of the process').toEqual([])
   expect(added(), 'what this file of tests left open').toEqual([])
 })

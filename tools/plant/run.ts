@@ -120,7 +120,7 @@ function plant(chosen: readonly Planted[]): void {
       'node_modules/vitest/vitest.mjs',
       'run',
       '--project',
-      'unit',
+      'unit*',
       '--bail',
       '1',
       ...testsFor(place.file),
