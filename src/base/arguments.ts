@@ -27,9 +27,24 @@ export function requireOptions(
   }
   for (const name in value) {
     if (!names.includes(name) && Object.hasOwn(value, name)) {
-      throw new ArgumentError(`${what}: unknown option ${JSON.stringify(name.slice(0, 40))}`)
+      throw new ArgumentError(`${what}: unknown option ${shownName(name)}`)
     }
   }
+}
+
+/** A word, with as few digits as names have: no PIN, no PAN, no key. */
+const NAME = /^(?=.{1,40}$)(?!(?:.*\d){4})[A-Za-z_$][\w$-]*$/
+/** Hex digits alone are a value more often than a word. */
+const HEX = /^[\dA-Fa-f]{8,}$/
+
+/** Whether a message may show the name of a member: what looks like a value in the place of a name is not repeated. */
+export function isWord(name: string): boolean {
+  return NAME.test(name) && !HEX.test(name)
+}
+
+/** The name of a member that is unknown, for a message. */
+export function shownName(name: string): string {
+  return isWord(name) ? JSON.stringify(name) : 'with a name that is no word'
 }
 
 /**

@@ -72,6 +72,22 @@ describe('in software, no verb shows a secret', LONG, () => {
     }
   })
 
+  test('a secret that comes as the name of an option is not repeated', async () => {
+    const leaks: string[] = []
+    for (const leakCase of CASES) {
+      const args = await leakCase.args(world)
+      for (const [i, arg] of args.entries()) {
+        if (typeof arg !== 'object' || arg === null || Object.getPrototypeOf(arg) !== Object.prototype)
+          continue
+        for (const text of planted.texts) {
+          const wrong = args.with(i, { ...arg, [text]: 1 })
+          leaks.push(...(await leaksOfCall(leakCase, wrong, world, 'a name')).leaks)
+        }
+      }
+    }
+    expect(leaks).toEqual([])
+  })
+
   test('the other keys in the place of each: wrong usage, wrong algorithm, another backend', async () => {
     await using other = await openSoftware()
     const others = Object.values((await worldOn(other)).keys)

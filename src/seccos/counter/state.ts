@@ -1,7 +1,7 @@
 /** The record of a change counter: its states, its steps, and what a caller may ask of it. */
 import { createHash } from 'node:crypto'
 import type { Backend } from '../../backend/backend.js'
-import { type CallOptions, readOptions, readOwn } from '../../base/arguments.js'
+import { type CallOptions, isWord, readOptions, readOwn } from '../../base/arguments.js'
 import {
   bufferOf,
   ownCopy,
@@ -476,7 +476,8 @@ export function requestFingerprint(members: Readonly<Record<string, string>>): U
   if (typeof members !== 'object' || members === null) throw new ArgumentError('members must be an object')
   const hash = createHash('sha256')
   for (const [name, value] of Object.entries(members).sort(([a], [b]) => (a < b ? -1 : 1))) {
-    if (typeof value !== 'string') throw new ArgumentError(`${name} must be a string`)
+    if (typeof value !== 'string')
+      throw new ArgumentError(`${isWord(name) ? name : 'a member'} must be a string`)
     // A lone surrogate has no UTF-8 form of its own: two texts would have one fingerprint.
     if (/\p{Cs}/u.test(name) || /\p{Cs}/u.test(value))
       throw new ArgumentError('members must be well-formed text')

@@ -1,5 +1,5 @@
 /** A profile read strictly, from JSON to a frozen value; errors point at the entry that is wrong. */
-import { deepFreeze } from '../../base/arguments.js'
+import { deepFreeze, isWord } from '../../base/arguments.js'
 import { ProfileError } from '../../base/errors.js'
 import { PIN_FORM_NAMES, TEXT_FORM_NAMES } from './forms.js'
 import {
@@ -56,7 +56,11 @@ function readObject<R extends string, O extends string = never>(
   }
   const known: readonly string[] = [...required, ...optional]
   for (const name of Object.keys(value)) {
-    if (!known.includes(name)) throw new ProfileError(at(path, name.slice(0, 64)), 'is not a known member')
+    if (known.includes(name)) continue
+    throw new ProfileError(
+      at(path, isWord(name) ? name : '(a name that is no word)'),
+      'is not a known member',
+    )
   }
   const members: Partial<Record<string, Entry>> = {}
   for (const name of known) {

@@ -1,4 +1,5 @@
 /** Choosing the token and logging in: exactly one match or none, one login attempt or none. */
+import { shownName } from '../../../base/arguments.js'
 import { ArgumentError, BackendError } from '../../../base/errors.js'
 import type { Pkcs11Binding, SessionHandle, SlotId, TokenInfo } from '../binding/binding.js'
 import { CKF, CKR, CKU } from '../binding/constants.js'
@@ -44,7 +45,7 @@ export function readTokenQuery(token: unknown): TokenQuery {
   const query: Partial<Record<keyof TokenQuery, string>> = {}
   for (const [name, value] of Object.entries(token)) {
     const known = QUERY_MEMBERS.find(member => member === name)
-    if (known === undefined) throw new ArgumentError(`token: unknown member ${JSON.stringify(name)}`)
+    if (known === undefined) throw new ArgumentError(`token: unknown member ${shownName(name)}`)
     if (typeof value !== 'string' || trimmed(value) === '') {
       throw new ArgumentError(`token.${known} must be a string that is not blank`)
     }
