@@ -82,7 +82,7 @@ if (values.write) {
   const commit = execSync('git rev-parse --short HEAD', { encoding: 'utf8' }).trim()
   const [head = ''] = readFileSync(REPORT, 'utf8').split(MARK)
   const table = [
-    `\`npm run memory -- --write --calls ${values.calls} --rounds ${values.rounds}\`, ${new Date().toISOString().slice(0, 10)}, commit ${commit}, Node ${process.version}.`,
+    `\`npm run memory -- --write --calls ${values.calls} --rounds ${values.rounds}${values.where === '.' ? '' : ` --where "${values.where}"`}\`, ${new Date().toISOString().slice(0, 10)}, commit ${commit}, Node ${process.version}.`,
     '',
     '| where | scenarios | calls | residues | copies of keys while open | after close | controls: must be found, must not, must not |',
     '|---|---:|---:|---:|---:|---:|---|',
