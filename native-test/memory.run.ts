@@ -47,7 +47,12 @@ const total = (counts: Readonly<Record<string, number>>): number =>
 function row(name: string, result: CampaignResult): string {
   const { scenarios, batches, residues, keys, controls } = result
   const left = residues.reduce((sum, { found }) => sum + total(found), 0)
-  const [seen, unseen, never] = Object.values(controls)
+  const [moved, seen, wiped, never] = [
+    'control: a small array on the heap, wiped',
+    'control: off the heap, not wiped',
+    'control: off the heap, wiped',
+    'control: never in the process',
+  ].map(name => controls[name])
   const cells = [
     name,
     scenarios.length,
@@ -55,7 +60,7 @@ function row(name: string, result: CampaignResult): string {
     left,
     `${keys.opened} → ${keys.used}`,
     total(keys.closed),
-    `${seen} of ${amount.count}, ${unseen}, ${never}`,
+    `${seen} of ${amount.count}, ${wiped}, ${never}; ${moved}`,
   ]
   return `| ${cells.join(' | ')} |`
 }
@@ -84,7 +89,7 @@ if (values.write) {
   const table = [
     `\`npm run memory -- --write --calls ${values.calls} --rounds ${values.rounds}${values.where === '.' ? '' : ` --where "${values.where}"`}\`, ${new Date().toISOString().slice(0, 10)}, commit ${commit}, Node ${process.version}.`,
     '',
-    '| where | scenarios | calls | residues | copies of keys while open | after close | controls: must be found, must not, must not |',
+    '| where | scenarios | calls | residues | copies of keys while open | after close | controls: must be found, must not, must not; left by V8 |',
     '|---|---:|---:|---:|---:|---:|---|',
     ...rows,
     '',
