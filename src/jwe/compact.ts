@@ -19,7 +19,7 @@ const SHAPE = /^([\w-]{1,2048})\.\.([\w-]{16})\.([\w-]*)\.([\w-]{22})$/
 const FIXED_CHARACTERS = 4 + 16 + 22
 
 /** A JWE taken apart. `aad` is the ASCII of the protected header segment (RFC 7516, 5.1, step 14). */
-export interface CompactJwe extends ParsedHeader, SealedContent {}
+interface CompactJwe extends ParsedHeader, SealedContent {}
 
 /** What the content encryption takes and gives. */
 interface SealedContent {
