@@ -2,7 +2,7 @@
  * The schemes of format 2 on two tokens: derived keys inside and through the host, encipherment, HMAC, digests. Every PRW and MAC
  * is what an independent program computed; what a token lacks is refused with a code, and says so here.
  */
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, describe, expect, test } from 'vitest'
 import {
   computePrw,
   generatePrwMac,
@@ -52,17 +52,13 @@ function keysOf(name: Scheme, profile: SeccosProfile) {
 
 function schemesOn(options: Options, refused: Partial<Record<Scheme, string>>): void {
   const profiles = NAMES.map(name => [name, parseProfile(SCHEMES[name])] as const)
-  beforeAll(async () => {
+  test.each(profiles)('%s', async (name, profile) => {
+    // One scheme's keys at a time: the schemes have values in common, for other usages, and a token holds a value for one.
     {
       await using store = await openKeyStore({ ...options, importClearKeys: true })
       for (const { kid, id } of await store.listKeys()) await store.deleteKey({ kid, id })
-      for (const key of profiles.flatMap(([name, profile]) => keysOf(name, profile)))
-        await store.importKey(key)
+      for (const key of keysOf(name, profile)) await store.importKey(key)
     }
-  })
-
-  test.each(profiles)('%s', async (name, profile) => {
-    // One a scheme: the schemes have their keys in common, for other usages.
     await using token = await pkcs11Backend(options)
     const bound = (usage: ReturnType<typeof macUsageOf>) => token.bind({ kid: `${name} ${usage}`, usage })
     const generate = await bound('prw-generate')

@@ -101,7 +101,7 @@ export {
   parseFormat0,
 } from './pin/formats/format0.js'
 export type { PinBlockFormat, SupportedFormat } from './pin/formats/formats.js'
-export type { PinComparison, PinVerification } from './pin/formats/verification.js'
+export type { PinComparison, PinRule, PinVerification } from './pin/formats/verification.js'
 export {
   type GeneratePinBlockInput,
   type GeneratePinInput,

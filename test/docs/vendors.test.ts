@@ -19,7 +19,8 @@ const NAMES: Readonly<Record<Vendor, string>> = {
 }
 
 function section(vendor: Vendor): string {
-  const { source, publicKeysPrivate, readWrite, login, lacks, claims, retailMac, remark } = VENDORS[vendor]
+  const { source, publicKeysPrivate, readWrite, login, lacks, claims, nestedTemplates, retailMac, remark } =
+    VENDORS[vendor]
   const rows: readonly (readonly [string, string])[] = [
     ['option', `\`vendor: '${vendor}'\``],
     ['source', source === 'tried' ? 'tried here' : '**from documentation, not tried on hardware**'],
@@ -30,6 +31,7 @@ function section(vendor: Vendor): string {
       'role attributes it does not have',
       lacks.length === 0 ? 'none known' : lacks.map(bit => `CKA_${bit}`).join(', '),
     ],
+    ['CKA_UNWRAP_TEMPLATE, CKA_WRAP_TEMPLATE', nestedTemplates ? 'tried by the probe' : 'never stated'],
     ['retail MAC of its own', retailMac ?? 'none known'],
     ["what it says of a key's past and is not so", claims ?? 'nothing known'],
     ['remark', remark ?? '–'],

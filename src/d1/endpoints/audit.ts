@@ -182,6 +182,7 @@ export interface ChainedAuditOptions {
 /** What signs audit lines: a kid of printable characters, and ES256 over bytes. */
 export interface AuditSigner {
   readonly kid: string
+  /** The signature over these bytes: 64 bytes, r ‖ s (RFC 7518, 3.4). */
   sign(line: Uint8Array): Promise<Uint8Array>
 }
 

@@ -129,6 +129,8 @@ interface VendorProfile {
   readonly lacks: readonly RoleBit[]
   /** What the token says of a key's past (CKA_LOCAL, CKA_NEVER_EXTRACTABLE) that is not so. */
   readonly claims: string | undefined
+  /** CKA_UNWRAP_TEMPLATE and CKA_WRAP_TEMPLATE reach the token; where they do not, the link may break over them. */
+  readonly nestedTemplates: boolean
   /** Its own retail MAC mechanism. */
   readonly retailMac: RetailMacVendor | undefined
   /** For an operator. */
@@ -142,6 +144,7 @@ const STANDARD: VendorProfile = {
   login: 'auto',
   lacks: [],
   claims: undefined,
+  nestedTemplates: true,
   retailMac: undefined,
   remark: undefined,
 }
@@ -197,7 +200,10 @@ export const VENDORS: Readonly<Record<Vendor, VendorProfile>> = {
   'p11-kit': {
     ...STANDARD,
     source: 'tried',
-    remark: 'only mechanisms without parameters reach the token behind it; rows of that token apply',
+    // 0.24.1: CKR_DEVICE_ERROR, and the connection is gone.
+    nestedTemplates: false,
+    remark:
+      'only mechanisms without parameters, and no templates within templates, reach the token behind it; rows of that token apply',
   },
 }
 
@@ -207,6 +213,11 @@ export const VENDORS: Readonly<Record<Vendor, VendorProfile>> = {
  */
 export function hidesDates({ manufacturer }: { readonly manufacturer: string }): boolean {
   return /^SoftHSM\b/.test(manufacturer)
+}
+
+/** Whether templates within templates may be tried: the client of p11-kit breaks over them, named as vendor or not. */
+export function mayNestTemplates(vendor: Vendor | undefined, module: string): boolean {
+  return vendorProfile(vendor).nestedTemplates && !/p11-kit-client[^/\\]*$/.test(module)
 }
 
 /** The row of a vendor; the standard's own for none. */

@@ -132,6 +132,7 @@ export interface ProbeOptions {
   readonly translateInToken: boolean
   readonly translationKeysMayDecipher: boolean
   readonly publicKeysPrivate: boolean
+  readonly nestedTemplates: boolean
   readonly extractSharedSecret: boolean
   readonly deriveKeys: 'inside' | 'through-host' | undefined
 }

@@ -14,7 +14,7 @@ import {
   translatedBlocks,
   UNWRAPPED_KEYS,
 } from '../mechanisms/templates.js'
-import { KNOWN, type Probe, type TestKeys } from './known-answers.js'
+import { KNOWN, type Probe, type ProbeOptions, type TestKeys } from './known-answers.js'
 
 /** A session key with these attributes besides; brought in where that can be done, else generated. */
 function keyWith(
@@ -97,9 +97,14 @@ function isTemplate(value: AttributeValue): boolean {
  * The attributes of new keys that this token does not take, each by itself; each refusal is noted with its name and what the
  * token said.
  */
-export function probeAttributes(on: Probe, keys: TestKeys | undefined): number[] {
+export function probeAttributes(
+  on: Probe,
+  keys: TestKeys | undefined,
+  { nestedTemplates }: Pick<ProbeOptions, 'nestedTemplates'>,
+): number[] {
   if (keys === undefined) return []
   return ATTRIBUTES.flatMap(([name, type, value, can]) => {
+    if (!nestedTemplates && isTemplate(value)) return [type]
     const cause = isTemplate(value) ? '; pkcs11js cannot state it, koffi can' : ''
     const what = `${name} in a template (keys are made without it${cause})`
     return on(what, station => keyWith(station, keys, [[type, value]], [can])).ok ? [] : [type]

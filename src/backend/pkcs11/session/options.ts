@@ -9,6 +9,7 @@ import { ACCEPTANCES, type Acceptance, type Policy } from '../keys/key-checks.js
 import type { KeyLocation } from '../keys/key-table.js'
 import {
   isVendor,
+  mayNestTemplates,
   type Plan,
   RETAIL_MAC_VENDORS,
   type RetailMacVendor,
@@ -291,6 +292,7 @@ export function readSettings(given: Pkcs11Options, what: string): Settings {
         false,
       ),
       publicKeysPrivate: profile.publicKeysPrivate,
+      nestedTemplates: mayNestTemplates(vendor, module),
       extractSharedSecret: readBoolean(options.extractSharedSecret, 'extractSharedSecret', false),
       deriveKeys: readDerivation(options.deriveKeys),
     },
