@@ -36,10 +36,17 @@ export function requireOptions(
 const NAME = /^(?=.{1,40}$)(?!(?:.*\d){4})[A-Za-z_$][\w$-]*$/
 /** Hex digits alone are a value more often than a word. */
 const HEX = /^[\dA-Fa-f]{8,}$/
+/** The parts of a name: words, capitals, digits, what joins them. */
+const PARTS = /(?:[A-Z]+(?![a-z])|[A-Z]?[a-z]+)\d*|\d+|[-_$]+/g
+
+/** Letters drawn at random, as those of a secret are, change their kind at every second place; a name's words are longer. */
+function readsLikeRandom(name: string): boolean {
+  return name.length >= 8 && (name.match(PARTS)?.length ?? 0) > 1 + name.length / 5
+}
 
 /** Whether a message may show the name of a member: what looks like a value in the place of a name is not repeated. */
 export function isWord(name: string): boolean {
-  return NAME.test(name) && !HEX.test(name)
+  return NAME.test(name) && !HEX.test(name) && !readsLikeRandom(name)
 }
 
 /** The name of a member that is unknown, for a message. */

@@ -2,9 +2,12 @@
 import { expect, test } from 'vitest'
 import { requireOptions, shownName } from '../../src/base/arguments.js'
 
-test.each(['timeout', 'iV', 'd1PublicJwk', 'sha256', '$now', 'max-age', 'x'])('%s is a name', name => {
-  expect(shownName(name)).toBe(`"${name}"`)
-})
+test.each(['timeout', 'iV', 'd1PublicJwk', 'sha256', '$now', 'max-age', 'x', 'timeLimitMs', 'hostDecipher'])(
+  '%s is a name',
+  name => {
+    expect(shownName(name)).toBe(`"${name}"`)
+  },
+)
 
 test.each([
   '1234',
@@ -16,6 +19,7 @@ test.each([
   'a'.repeat(41),
   '',
   'line\nbreak',
+  'kP3vQzr-dLw_TqXbNf2aYhRs',
   'eyJhbGciOiJFQ0RILUVTIiwiZW5jIjoiQTI1NkdDTSJ9',
 ])('%j is none', name => {
   expect(shownName(name)).toBe('with a name that is no word')

@@ -33,9 +33,8 @@ export const pin: string = digits(12)
 export const otherPin: string = digits(12)
 export const pan = `9${digits(15)}`
 export const tokenPin = `token-pin-${randomBytes(6).toString('hex')}`
-export const clientSecret: string = randomBytes(18)
-  .toString('base64url')
-  .replaceAll(/[^\w.-]/g, 'x')
+/** With digits enough: one of letters alone could be a word, and a message shows a misspelt name. */
+export const clientSecret = `${digits(4)}${randomBytes(16).toString('base64url')}`
 export const accessToken = `access.${randomBytes(18).toString('base64url')}`
 export const tokenKey: string = randomBytes(32).toString('base64url')
 export const keys = {

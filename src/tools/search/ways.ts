@@ -1,4 +1,5 @@
 /** The ways to compute that the search tries: algorithm, padding, IV, digest and derived key, without the inputs. */
+import { isWord } from '../../base/arguments.js'
 import { isIssuerPinError, ProfileError } from '../../base/errors.js'
 import { rawOutputBytes, uncoveredIn } from '../../seccos/profile/coverage.js'
 import { parseProfile } from '../../seccos/profile/parse.js'
@@ -161,7 +162,11 @@ const KNOWN: readonly (keyof KnownComputation)[] = [
 export function requireKnown({ known, keyBytes, profile, which }: WaysOf): void {
   if (typeof known !== 'object' || known === null) throw new ProfileError(`/${which}`, 'must be an object')
   const stray = Object.keys(known).find(name => !KNOWN.some(member => member === name))
-  if (stray !== undefined) throw new ProfileError(`/${which}/${stray.slice(0, 64)}`, 'is not a known member')
+  if (stray !== undefined)
+    throw new ProfileError(
+      `/${which}/${isWord(stray) ? stray : '(a name that is no word)'}`,
+      'is not a known member',
+    )
   const algorithms = (Object.keys(ALGORITHMS) as ProfileAlgorithm[]).filter(name =>
     ALGORITHMS[name].keyBytes.includes(keyBytes),
   )
