@@ -20,6 +20,7 @@ const unit = {
   testTimeout: 120_000,
   hookTimeout: 120_000,
   maxWorkers: 2,
+  sequence: { groupOrder: 0 },
 }
 
 const config: ReturnType<typeof defineConfig> = defineConfig({
@@ -55,6 +56,9 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
           pool: 'forks',
           testTimeout: 120_000,
           hookTimeout: 120_000,
+          // After the unit lane, and one file at a time: projects of one group must have as many workers.
+          maxWorkers: 1,
+          sequence: { groupOrder: 1 },
         },
       },
     ],
