@@ -64,7 +64,6 @@ export {
   type RateQuery,
 } from './d1/endpoints/bounds.js'
 export type { Authorization, Caller, CallerAuthorization, CertificateRule } from './d1/endpoints/callers.js'
-export type { TokenClient } from './d1/endpoints/client-secrets.js'
 export { type D1KeyList, type D1PublicKeysOptions, d1PublicKeys } from './d1/endpoints/d1-keys.js'
 export { type EndpointHandler, issuerEndpoints } from './d1/endpoints/endpoints.js'
 export {
@@ -89,7 +88,6 @@ export type {
   IssuerOptions,
   PinPolicyOption,
   SeccosOptions,
-  TokenEndpointOptions,
 } from './d1/endpoints/options.js'
 export {
   type OwnTokenAlgorithm,
@@ -105,6 +103,7 @@ export {
 } from './d1/endpoints/peer.js'
 export { type ProviderTokensOptions, providerTokens } from './d1/endpoints/provider-tokens.js'
 export type { RefusalReason } from './d1/endpoints/refusal.js'
+export type { TokenClient, TokenEndpointOptions } from './d1/endpoints/token-endpoint.js'
 export {
   serverLimits,
   type WatchedServer,

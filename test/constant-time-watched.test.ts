@@ -74,7 +74,7 @@ describe('a client secret', () => {
     ['wrong', 'sixteen chars+%;', undefined],
     ['much longer', 'x'.repeat(200), undefined],
   ])('that is %s: every client is looked at, hash against hash', async (_what, secret, expected) => {
-    const { clientOf, readClients } = await import('../src/d1/endpoints/client-secrets.js')
+    const { clientOf, readClients } = await import('../src/d1/endpoints/token-endpoint.js')
     const clients = readClients([
       { clientId: 'c-1', clientSecret: 'sixteen chars+%:' },
       { clientId: 'c-2', clientSecret: 'another secret of many' },

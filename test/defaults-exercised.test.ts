@@ -9,7 +9,7 @@ import { SignJWT } from 'jose'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { DEFAULTS } from '../src/base/defaults.js'
 import type { FetchInit } from '../src/d1/client/exchange.js'
-import { WrongSecrets } from '../src/d1/endpoints/client-secrets.js'
+import { WrongSecrets } from '../src/d1/endpoints/token-endpoint.js'
 import {
   type D1ClientOptions,
   d1Client,

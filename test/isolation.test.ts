@@ -5,7 +5,7 @@
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { type JWK, SignJWT } from 'jose'
 import { describe, expect, test } from 'vitest'
-import { WrongSecrets } from '../src/d1/endpoints/client-secrets.js'
+import { WrongSecrets } from '../src/d1/endpoints/token-endpoint.js'
 import {
   type D1ClientOptions,
   d1Client,

@@ -151,3 +151,12 @@ export function deepFreeze<T extends object>(value: T): T {
   }
   return Object.freeze(value)
 }
+
+/** Throws `ERR_ARGUMENT` unless the value has these methods. */
+export function requireMethods(value: unknown, name: string, methods: readonly string[]): void {
+  const isObject = typeof value === 'object' && value !== null
+  for (const method of methods) {
+    if (isObject && typeof Reflect.get(value, method) === 'function') continue
+    throw new ArgumentError(`${name} must have the method ${method}`)
+  }
+}

@@ -3,7 +3,7 @@
 import { randomBytes } from 'node:crypto'
 import { operationsOf } from '../../src/backend/key.js'
 import { equalBytes, toHex } from '../../src/base/bytes.js'
-import { authenticate, readClients } from '../../src/d1/endpoints/client-secrets.js'
+import { authenticate, readClients } from '../../src/d1/endpoints/token-endpoint.js'
 import { openSeccosSetPinRequest, openSetPinRequest, ownTokens } from '../../src/d1.js'
 import {
   buildFormat0,

@@ -3,13 +3,12 @@
  * fetched anew without a restart, one fetch at a time; where a fetch fails, the last good key serves on, for so long.
  */
 import { open } from 'node:fs/promises'
-import { readOptions } from '../../base/arguments.js'
+import { readOptions, requireMethods } from '../../base/arguments.js'
 import { type Clock, systemClock } from '../../base/deadline.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError, BackendError, isIssuerPinError } from '../../base/errors.js'
 import { isJsonObject, parseJsonObject } from '../../base/json.js'
 import { importRecipient, type P256Recipient } from '../../jwe/recipient.js'
-import { requireMethods } from './options.js'
 
 /** A list of JWKs, or a JWK set. */
 export type D1KeyList = { readonly keys: readonly object[] } | readonly object[]

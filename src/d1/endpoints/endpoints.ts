@@ -12,8 +12,8 @@ import { type Call, getPin, getPinChangeCounter, type PinCall, pinCall, setPin }
 import type { IssuerEndpointsOptions } from './options.js'
 import type { Connection } from './peer.js'
 import { Refusal, withDeadline } from './refusal.js'
-import { openService, type Service, type TokenService } from './service.js'
-import { getToken } from './token-operation.js'
+import { openService, type Service } from './service.js'
+import { getToken, type TokenService } from './token-endpoint.js'
 
 /** A Web-standard request handler (Fetch API). It always resolves. */
 export interface EndpointHandler {

@@ -1,7 +1,7 @@
 /** What the endpoints are configured with, checked once, when the service starts. */
 
 import { type Key, requireKeys } from '../../backend/key.js'
-import { isKid, readOptions } from '../../base/arguments.js'
+import { isKid, readOptions, requireMethods } from '../../base/arguments.js'
 import type { Clock } from '../../base/deadline.js'
 import { ArgumentError, KeyError } from '../../base/errors.js'
 import { importRecipient, P256Recipient, type PublicJwkLike } from '../../jwe/recipient.js'
@@ -15,9 +15,9 @@ import { readTranslation, requirePolicyWay, type Translation } from '../messages
 import type { AuditHook } from './audit.js'
 import type { RateLimiter } from './bounds.js'
 import type { Authorization } from './callers.js'
-import type { TokenClient } from './client-secrets.js'
 import { PATH_CHARACTERS } from './http.js'
-import type { CardDirectory, CardRef, PinStore, TokenIssuer } from './interfaces.js'
+import type { CardDirectory, CardRef, PinStore } from './interfaces.js'
+import type { TokenEndpointOptions } from './token-endpoint.js'
 
 /** D1's public P-256 key, with its kid. */
 export type D1PublicKey = PublicJwkLike | P256Recipient
@@ -66,16 +66,6 @@ export interface IssuerOptions {
   readonly jweKeys: Key | readonly Key[]
   readonly iso0?: Iso0Options
   readonly seccos?: SeccosOptions
-}
-
-/** POST /oauth2/token, where D1 fetches its tokens from the issuer. */
-export interface TokenEndpointOptions {
-  readonly tokens: TokenIssuer
-  readonly clients: readonly TokenClient[]
-  /** What every token is granted; none where absent. A scope that D1 asks for is checked for its form, no more. */
-  readonly scopes?: readonly string[]
-  /** True: a token is bound to the client certificate it is fetched with (RFC 8705, 3), and without one there is none. */
-  readonly bindToCertificate?: true
 }
 
 /** Options of `issuerEndpoints`. */
@@ -268,15 +258,6 @@ function readKeys(value: unknown, name: string, usage: KeyUsage): readonly [Key,
   const keys: readonly [Key, ...Key[]] = [first as Key, ...others]
   if (keys.some(key => key.usage !== usage)) throw new ArgumentError(`${name}: keys must be for ${usage}`)
   return keys
-}
-
-/** Throws `ERR_ARGUMENT` unless the value has these methods. */
-export function requireMethods(value: unknown, name: string, methods: readonly string[]): void {
-  const isObject = typeof value === 'object' && value !== null
-  for (const method of methods) {
-    if (isObject && typeof Reflect.get(value, method) === 'function') continue
-    throw new ArgumentError(`${name} must have the method ${method}`)
-  }
 }
 
 /** A path to stand before others: empty, or a slash and something; `ERR_ARGUMENT`. */

@@ -1,7 +1,7 @@
 /** The service behind the endpoints: everything of the options, checked, and what lives as long as they do. */
 
 import { randomUUID } from 'node:crypto'
-import { readOptions } from '../../base/arguments.js'
+import { readOptions, requireMethods } from '../../base/arguments.js'
 import { type Clock, systemClock } from '../../base/deadline.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
@@ -10,9 +10,7 @@ import { OUTBOUND_TOKEN_PREFIX } from '../contract.js'
 import { auditEvent, type End, type Facts } from './audit.js'
 import { Gate, KeyedMutex, type RateLimiter, type RateQuery } from './bounds.js'
 import { Callers } from './callers.js'
-import { type KnownClient, readClients, WrongSecrets } from './client-secrets.js'
 import { type Router, router } from './http.js'
-import type { TokenIssuer } from './interfaces.js'
 import {
   type Issuer,
   type IssuerEndpointsOptions,
@@ -20,20 +18,9 @@ import {
   readIssuers,
   readPrefix,
   readTimeout,
-  requireMethods,
-  type TokenEndpointOptions,
 } from './options.js'
 import { Refusal, supplied } from './refusal.js'
-
-/** What the token endpoint works with. */
-export interface TokenService {
-  readonly tokens: TokenIssuer
-  readonly clients: readonly KnownClient[]
-  readonly scopes: readonly string[]
-  /** Tokens are bound to the certificate of whoever fetches them. */
-  readonly bind: boolean
-  readonly wrongSecrets: WrongSecrets
-}
+import { readTokenEndpoint, type TokenService } from './token-endpoint.js'
 
 export interface Service {
   readonly issuers: ReadonlyMap<string, Issuer>
@@ -75,9 +62,6 @@ const NAMES = [
   'requestRetentionMs',
   'clock',
 ] as const
-/** RFC 6749, 3.3. */
-export const SCOPE: RegExp = /^[\x21\x23-\x5b\x5d-\x7e]{1,256}$/
-
 /** The service of some options; `ERR_ARGUMENT`, and what `importRecipient` reports. */
 export function openService(given: IssuerEndpointsOptions): Service {
   const options = readOptions(given, 'issuerEndpoints', NAMES)
@@ -174,37 +158,5 @@ function rateOf(rates: RateLimiter | undefined): Service['requireRate'] {
   return async (query, signal) => {
     const may = await supplied('rate-failed', async () => rates.take(query, { signal }))
     if (may !== true) throw new Refusal('rate')
-  }
-}
-
-function readTokenEndpoint(
-  given: TokenEndpointOptions | undefined,
-  callers: Callers,
-  clock: Clock,
-): TokenService | undefined {
-  if (given === undefined) return undefined
-  const { tokens, clients, scopes, bindToCertificate } = readOptions(given, 'tokenEndpoint', [
-    'tokens',
-    'clients',
-    'scopes',
-    'bindToCertificate',
-  ])
-  if (!callers.takeTokens) {
-    throw new ArgumentError('tokenEndpoint: tokens that nobody asks for, as no caller has tokenSubjects')
-  }
-  requireMethods(tokens, 'tokenEndpoint.tokens', ['issue'])
-  const list = scopes ?? []
-  if (!Array.isArray(list) || list.some(scope => typeof scope !== 'string' || !SCOPE.test(scope))) {
-    throw new ArgumentError('tokenEndpoint.scopes must be scope names')
-  }
-  if (bindToCertificate !== undefined && bindToCertificate !== true) {
-    throw new ArgumentError('tokenEndpoint.bindToCertificate must be true, or absent')
-  }
-  return {
-    tokens,
-    clients: readClients(clients),
-    scopes: [...list],
-    bind: bindToCertificate === true,
-    wrongSecrets: new WrongSecrets(clock),
   }
 }

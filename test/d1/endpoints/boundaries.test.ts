@@ -1,10 +1,10 @@
 /** The handler and its parts without a socket: what is just allowed and what is not, and the reason in the event. */
 import { describe, expect, test } from 'vitest'
 import { ChangeCounterError } from '../../../src/base/errors.js'
-import { authenticate, readBasic, readClients } from '../../../src/d1/endpoints/client-secrets.js'
 import { FORM_BODY, JSON_BODY, readBody, router } from '../../../src/d1/endpoints/http.js'
 import { readPrefix, readTimeout } from '../../../src/d1/endpoints/options.js'
 import { COUNTER_FAULTS, judged, Refusal, supplied } from '../../../src/d1/endpoints/refusal.js'
+import { authenticate, readBasic, readClients } from '../../../src/d1/endpoints/token-endpoint.js'
 import { get, ORIGIN, put, useWorld } from './support/direct.js'
 import { basic, byToken, CLIENT, FORM_TYPE, JSON_TYPE, PANS, pinPath, TOKEN_PATH } from './support/world.js'
 

@@ -16,7 +16,7 @@ import {
   readBasic,
   readClients,
   WrongSecrets,
-} from '../../../src/d1/endpoints/client-secrets.js'
+} from '../../../src/d1/endpoints/token-endpoint.js'
 import { judgeToken, TokenMemory } from '../../../src/d1/endpoints/token-verdict.js'
 import {
   type OwnTokensOptions,

@@ -1,7 +1,7 @@
 /** Bearer tokens of both kinds, and the Basic header: who is let in is who holds the key. */
 import { createHmac, createPrivateKey, sign } from 'node:crypto'
 import fc from 'fast-check'
-import { authenticate, readBasic, readClients } from '../../../src/d1/endpoints/client-secrets.js'
+import { authenticate, readBasic, readClients } from '../../../src/d1/endpoints/token-endpoint.js'
 import { ownTokens, providerTokens, type TokenVerdict } from '../../../src/d1.js'
 import { RECIPIENT, RECIPIENT_PRIVATE } from '../../jwe/support.js'
 import { Input, textInput } from '../support/input.js'
