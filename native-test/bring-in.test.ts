@@ -22,8 +22,10 @@ const KEYS: readonly [SymmetricAlgorithm, string][] = [
   ['tdea-2key', '0123456789ABCDEFFEDCBA9876543210'],
   ['aes-128', 'C1A5D20E7F936B4488D1F03C5E2A9B76'],
   ['aes-256', '9B2E47D1C80F63A55AF0361C8D7E42B91F8A60C3D24B95E7705EC16D3A924BF8'],
+  ['hmac-sha256', '7D1E90B4C2A85F36E04B9D7716F3C8A25938E1D06C4FB27A83951C0E6DAF4B28'],
 ]
-const usageOf = (algorithm: string) => (algorithm.startsWith('aes') ? 'cmac' : 'pin-encryption')
+const usageOf = (algorithm: string) =>
+  algorithm === 'hmac-sha256' ? 'hmac' : algorithm.startsWith('aes') ? 'cmac' : 'pin-encryption'
 
 async function entriesOf(algorithm: SymmetricAlgorithm, material: string) {
   const { components, checkValue } = await splitKey({ kid: 'K', algorithm, material, parts: 3 })
@@ -198,6 +200,19 @@ function cases(
     await expect(
       backend.bind({ kid: 'FROM-BLOCK', usage: 'pin-encryption', mode: 'B' }),
     ).rejects.toMatchObject({ code: 'ERR_KEY_USAGE' })
+    const [, hmac] = KEYS[3] ?? expect.fail()
+    const sealed = await sealKeyBlock({
+      key: await software.bind(spec),
+      version: 'D',
+      material: hmac,
+      algorithm: 'hmac-sha256',
+      usage: 'hmac',
+      mode: 'C',
+      exportability: 'N',
+    })
+    const mac = await importKeyBlock({ store, kid: 'HMAC-BLOCK', key, block: sealed.block, usage: 'hmac' })
+    expect(mac.key).toMatchObject({ algorithm: 'hmac-sha256', checkValue: sealed.checkValue })
+    await store.deleteKey({ kid: 'HMAC-BLOCK' })
   })
 }
 

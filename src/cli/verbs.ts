@@ -144,7 +144,7 @@ export function useOf(values: Values): { usage: KeyUsage; mode?: KeyMode } {
   }
 }
 
-const SYMMETRIC = ['tdea-2key', 'tdea-3key', 'aes-128', 'aes-192', 'aes-256'] as const
+const SYMMETRIC = ['tdea-2key', 'tdea-3key', 'aes-128', 'aes-192', 'aes-256', 'hmac-sha256'] as const
 
 /** `--algorithm` of a key that has components and check values. */
 export function symmetricOf(values: Values): (typeof SYMMETRIC)[number] {

@@ -17,12 +17,15 @@ import {
   snapshotCheckValue,
 } from '../key/check-value.js'
 import { type KeyMaterial, readMaterial, requireSoundMaterial } from '../key/material.js'
-import { isCipher, isKeyAlgorithm, isTdea, type KeyAlgorithm } from '../primitives/algorithms.js'
+import { isKeyAlgorithm, isTdea, type KeyAlgorithm } from '../primitives/algorithms.js'
 import type { BlockCipher } from '../primitives/iso9797.js'
 import { adjustParity, type KeyParity, parityOf } from '../primitives/tdea.js'
 
-/** The algorithms of keys that come as components or in a key block: those of ciphers. HMAC keys do not yet. */
-export type SymmetricAlgorithm = Exclude<KeyAlgorithm, 'hmac-sha256' | 'ec-p256'>
+/** The algorithms of keys that come as components or in a key block. */
+export type SymmetricAlgorithm = Exclude<KeyAlgorithm, 'ec-p256'>
+
+/** Those that are block ciphers: a KBPK and the keys derived from it. */
+export type CipherAlgorithm = Exclude<SymmetricAlgorithm, 'hmac-sha256'>
 
 /** What is done about the parity bits of a TDEA key: told, or set to odd as well. Neither changes what the key computes. */
 export type ParityRule = 'report' | 'adjust'
@@ -42,13 +45,13 @@ export interface ClearKeyFacts {
 
 /** Throws `ERR_ARGUMENT` unless the value names a symmetric algorithm. */
 export function requireSymmetric(algorithm: unknown): asserts algorithm is SymmetricAlgorithm {
-  if (isKeyAlgorithm(algorithm) && isCipher(algorithm)) return
-  throw new ArgumentError('algorithm must be tdea-2key, tdea-3key, aes-128, aes-192 or aes-256')
+  if (isKeyAlgorithm(algorithm) && algorithm !== 'ec-p256') return
+  throw new ArgumentError('algorithm must be tdea-2key, tdea-3key, aes-128, aes-192, aes-256 or hmac-sha256')
 }
 
 /** Hands `use` a cipher under clear key bytes, and closes it after. */
 export async function withCipher<T>(
-  algorithm: SymmetricAlgorithm,
+  algorithm: CipherAlgorithm,
   bytes: Uint8Array,
   use: (cipher: ClearCipher) => T,
 ): Promise<T> {
@@ -69,7 +72,8 @@ export async function factsOfBytes(
   method: CheckValueMethod | undefined = methodOf(expected),
 ): Promise<ClearKeyFacts> {
   const engine = await chooseEngine('auto')
-  const key = { kid: 'clear', usage: 'cmac', mode: 'C', algorithm, bytes } as const
+  const usage = algorithm === 'hmac-sha256' ? 'hmac' : 'cmac'
+  const key = { kid: 'clear', usage, mode: 'C', algorithm, bytes } as const
   const ready = readyKey(key, engine)
   try {
     const { checkValue, parity } = factsOf(key, ready, method, expected)
@@ -83,12 +87,12 @@ export async function factsOfBytes(
 export interface KeyCheckValueInput {
   readonly material: KeyMaterial
   readonly algorithm: SymmetricAlgorithm
-  /** The algorithm's usual method where absent: `encrypt-zero` for TDEA, `cmac` for AES. */
-  readonly method?: 'encrypt-zero' | 'cmac'
+  /** The algorithm's usual method where absent: `encrypt-zero` for TDEA, `cmac` for AES, `hmac` for HMAC, which has no other. */
+  readonly method?: 'encrypt-zero' | 'cmac' | 'hmac'
 }
 
 /**
- * The check value and the parity of a clear key: 3 bytes by `encrypt-zero`, 5 by `cmac`, upper-case hex. For test keys and key
+ * The check value and the parity of a clear key: 3 bytes by `encrypt-zero`, 5 by `cmac` or `hmac`, upper-case hex. For test keys and key
  * officers; a production key is asked for its check value where it lives.
  *
  * Errors: `ERR_ARGUMENT`, `ERR_KEY_MATERIAL`. Sources: ANSI X9.24-1; ISO 11568.
@@ -105,8 +109,8 @@ export async function keyCheckValue(input: KeyCheckValueInput): Promise<ClearKey
     'method',
   ])
   requireSymmetric(algorithm)
-  if (method !== undefined && method !== 'encrypt-zero' && method !== 'cmac')
-    throw new ArgumentError('method must be encrypt-zero or cmac')
+  if (method !== undefined && method !== 'encrypt-zero' && method !== 'cmac' && method !== 'hmac')
+    throw new ArgumentError('method must be encrypt-zero, cmac or hmac')
   return withWiped(readMaterial('clear', material, algorithm), bytes =>
     factsOfBytes(algorithm, bytes, undefined, method),
   )

@@ -22,7 +22,7 @@ import {
 
 /** One officer's part. */
 export interface KeyComponent {
-  /** As long as the key: 16 or 24 bytes TDEA, 16, 24 or 32 bytes AES. Copied. */
+  /** As long as the key: 16 or 24 bytes TDEA, 16, 24 or 32 bytes AES, 32 bytes HMAC. Copied. */
   readonly component: KeyMaterial
   /** The check value that came with it, by the algorithm's usual method unless it names another. */
   readonly kcv: string | CheckValue
@@ -47,7 +47,7 @@ export interface CombinedKey {
   readonly material: Uint8Array
   readonly algorithm: SymmetricAlgorithm
   readonly checkValue: CheckValue
-  /** As the XOR gave it, before any adjustment; `unknown` for AES. */
+  /** As the XOR gave it, before any adjustment; `unknown` for AES and HMAC. */
   readonly parity: KeyParity
 }
 

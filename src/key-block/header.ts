@@ -29,7 +29,7 @@ export interface KeyBlockHeader {
   readonly length: number
   /** X9.143's code: `P0`, `M3`, … */
   readonly usage: string
-  /** X9.143's code: `T` TDEA, `A` AES, others. */
+  /** X9.143's code: `T` TDEA, `A` AES, `H` HMAC, others. */
   readonly algorithm: string
   /** X9.143's code, `N` (no restriction) among them. */
   readonly mode: string
@@ -61,6 +61,9 @@ export const CIPHER_BLOCK: Readonly<Record<KeyBlockVersion, 8 | 16>> = { A: 8, B
 
 const MODES = 'BCDEGNSTVXY'
 const ALGORITHMS = 'ADEHRST'
+/** Hash of an HMAC key: two hex digits (X9.143, 6.3.6.5, table 13), of which `21`, SHA-256, is the one here. */
+const HASH = 'HM'
+const SHA_256 = '21'
 const VALID_FROM = '03'
 const VALID_TO = '04'
 
@@ -203,11 +206,35 @@ function readDate(
   return { [name]: date }
 }
 
+/**
+ * The hash that an HMAC key is for must be stated, and be SHA-256: a key that is used with two hashes is two keys. No other key has one.
+ *
+ * Errors: `ERR_KEY_BLOCK` (`optional block HM`).
+ */
+export function requireHash(algorithm: string, blocks: readonly OptionalBlock[]): void {
+  const stated = blocks.find(({ id }) => id === HASH)
+  const entry = `optional block ${HASH}`
+  if (algorithm !== 'H') {
+    if (stated !== undefined) throw fail(entry, 'is for the hash of an HMAC key, which this is not')
+    return
+  }
+  if (stated === undefined) throw fail(entry, 'is not there: the hash of an HMAC key must be stated')
+  if (stated.data !== SHA_256) throw fail(entry, `must be ${SHA_256}, SHA-256: no other hash is known here`)
+}
+
+/** The optional blocks of a header to be written; an HMAC key's hash is put in front where it is not among them. */
+export function withHash(algorithm: string, given: readonly OptionalBlock[]): readonly OptionalBlock[] {
+  const isAdded = algorithm === 'H' && !given.some(({ id }) => id === HASH)
+  const blocks = isAdded ? [{ id: HASH, data: SHA_256 }, ...given] : given
+  requireHash(algorithm, blocks)
+  return blocks
+}
+
 /** What to write. */
 interface HeaderFields {
   readonly version: 'B' | 'D'
   readonly usage: string
-  readonly algorithm: 'T' | 'A'
+  readonly algorithm: 'T' | 'A' | 'H'
   readonly mode: string
   readonly keyVersion: string
   readonly exportability: Exportability

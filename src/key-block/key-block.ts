@@ -19,6 +19,7 @@ import { isKeyMode, isKeyUsage, type KeyMode, type KeyUsage, USAGES } from '../k
 import { KEY_BYTES } from '../primitives/algorithms.js'
 import type { KeyParity } from '../primitives/tdea.js'
 import {
+  type CipherAlgorithm,
   type ClearCipher,
   type ClearKeyFacts,
   factsOfBytes,
@@ -26,7 +27,7 @@ import {
   type SymmetricAlgorithm,
   withCipher,
 } from './clear-key.js'
-import { type KeyBlockHeader, MAC_DIGITS, readHeader, useOf } from './header.js'
+import { type KeyBlockHeader, MAC_DIGITS, readHeader, requireHash, useOf } from './header.js'
 import { isWeaker, macOf, protectionKeys, requireFit, requireKbpk } from './protection.js'
 
 /** Input of {@link openKeyBlock}. */
@@ -97,6 +98,7 @@ export async function openAny(
   options: CallOptions | undefined,
 ): Promise<{ material: Uint8Array; facts: ClearKeyFacts }> {
   const parts = readHeader(block)
+  requireHash(parts.header.algorithm, parts.header.optionalBlocks)
   const payload = await decipherBlock(kbpk, parts, options)
   let bytes: Uint8Array | undefined
   try {
@@ -129,7 +131,7 @@ async function decipherBlock(
   let clear: Uint8Array | undefined
   let isRight = false
   try {
-    const algorithm = kbpk.algorithm as SymmetricAlgorithm
+    const algorithm = kbpk.algorithm as CipherAlgorithm
     clear = await withCipher(algorithm, encipherment, cipher => decipherCbc(cipher, mac, enciphered))
     const made = await macOf(algorithm, authentication, head, clear)
     isRight = equalBytes(made, mac)
@@ -177,6 +179,7 @@ function chain(clear: Uint8Array, iv: Uint8Array, data: Uint8Array): void {
 const LENGTHS: Readonly<Record<string, Readonly<Record<number, SymmetricAlgorithm>>>> = {
   T: { 16: 'tdea-2key', 24: 'tdea-3key' },
   A: { 16: 'aes-128', 24: 'aes-192', 32: 'aes-256' },
+  H: { 32: 'hmac-sha256' },
 }
 
 /** The key of an authentic payload, of which whoever made the block may still have made nonsense. */
@@ -201,6 +204,8 @@ async function requireStatedKcv(
 ): Promise<void> {
   const stated = optionalBlocks.find(({ id }) => id === 'KC')
   if (stated === undefined) return
+  if (algorithm === 'hmac-sha256')
+    throw new KeyBlockError('optional block KC', 'is there, and X9.143 has no check value of an HMAC key')
   const [, method, value = ''] = /^(00|01)((?:[0-9A-F]{2}){2,5})$/.exec(stated.data) ?? []
   if (method === undefined) throw new KeyBlockError('optional block KC', 'is not a check value')
   const by = method === '00' ? 'encrypt-zero' : 'cmac'

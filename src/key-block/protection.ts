@@ -11,7 +11,7 @@ import { KeyBlockError } from '../base/errors.js'
 import { requireUse } from '../key/usage.js'
 import { isTdea, KEY_BYTES, type KeyAlgorithm } from '../primitives/algorithms.js'
 import { cmac } from '../primitives/mac.js'
-import { type SymmetricAlgorithm, withCipher } from './clear-key.js'
+import { type CipherAlgorithm, type SymmetricAlgorithm, withCipher } from './clear-key.js'
 import type { KeyBlockHeader } from './header.js'
 
 /** A KBPK for one of the two things it does. */
@@ -30,7 +30,7 @@ export function requireFit(kbpk: Key, version: KeyBlockHeader['version']): void 
 
 /** The MAC of versions B and D: over header and clear payload. */
 export async function macOf(
-  algorithm: SymmetricAlgorithm,
+  algorithm: CipherAlgorithm,
   key: Uint8Array,
   head: Uint8Array,
   clear: Uint8Array,
@@ -57,7 +57,7 @@ export async function protectionKeys(
   }
 }
 
-const DERIVATION_CODES: Readonly<Record<SymmetricAlgorithm, number>> = {
+const DERIVATION_CODES: Readonly<Record<CipherAlgorithm, number>> = {
   'tdea-2key': 0,
   'tdea-3key': 1,
   'aes-128': 2,
@@ -67,7 +67,7 @@ const DERIVATION_CODES: Readonly<Record<SymmetricAlgorithm, number>> = {
 
 async function protectionKey(kbpk: Key, use: 0 | 1, options: CallOptions | undefined): Promise<Uint8Array> {
   const bytes = KEY_BYTES[kbpk.algorithm]
-  const code = DERIVATION_CODES[kbpk.algorithm as SymmetricAlgorithm]
+  const code = DERIVATION_CODES[kbpk.algorithm as CipherAlgorithm]
   const bits = 8 * bytes
   const blocks: Uint8Array[] = []
   try {
@@ -85,8 +85,8 @@ async function protectionKey(kbpk: Key, use: 0 | 1, options: CallOptions | undef
   }
 }
 
-/** By length and cipher: TDEA below AES (NIST SP 800-57 Part 1, table 2). */
+/** By length and cipher: TDEA below AES, an HMAC key as long as AES-256 beside it (NIST SP 800-57 Part 1, tables 2 and 3). */
 export function isWeaker(kbpk: KeyAlgorithm, algorithm: SymmetricAlgorithm): boolean {
   const order: readonly KeyAlgorithm[] = ['tdea-2key', 'tdea-3key', 'aes-128', 'aes-192', 'aes-256']
-  return order.indexOf(kbpk) < order.indexOf(algorithm)
+  return order.indexOf(kbpk) < order.indexOf(algorithm === 'hmac-sha256' ? 'aes-256' : algorithm)
 }

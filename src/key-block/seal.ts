@@ -12,13 +12,21 @@ import { type KeyMaterial, readMaterial } from '../key/material.js'
 import { isKeyMode, isKeyUsage, type KeyMode, type KeyUsage, USAGES } from '../key/usage.js'
 import { isTdea } from '../primitives/algorithms.js'
 import {
+  type CipherAlgorithm,
   factsOfBytes,
   requireSound,
   requireSymmetric,
   type SymmetricAlgorithm,
   withCipher,
 } from './clear-key.js'
-import { CIPHER_BLOCK, type Exportability, type OptionalBlock, readHeader, writeHeader } from './header.js'
+import {
+  CIPHER_BLOCK,
+  type Exportability,
+  type OptionalBlock,
+  readHeader,
+  withHash,
+  writeHeader,
+} from './header.js'
 import { openKeyBlock } from './key-block.js'
 import { isWeaker, macOf, protectionKeys, requireFit, requireKbpk } from './protection.js'
 
@@ -36,7 +44,7 @@ export interface SealKeyBlockInput {
   readonly exportability: Exportability
   /** Two characters; `00` where absent: no version. */
   readonly keyVersion?: string
-  /** Written in this order; padding and dates are added. */
+  /** Written in this order; padding, dates and, for an HMAC key, the hash (`HM`) are added. */
   readonly optionalBlocks?: readonly OptionalBlock[]
   /** Whole hours; written as payShield writes them, in optional blocks 03 and 04. */
   readonly validFrom?: Date
@@ -80,8 +88,9 @@ export async function sealKeyBlock(input: SealKeyBlockInput, options?: CallOptio
       'algorithm',
       `is ${algorithm}, which is stronger than the KBPK (${kbpk.algorithm})`,
     )
-  const { keyVersion = '00', exportability, optionalBlocks = [], validFrom, validTo } = given
-  const code = isTdea(algorithm) ? 'T' : 'A'
+  const { keyVersion = '00', exportability, validFrom, validTo } = given
+  const code = isTdea(algorithm) ? 'T' : algorithm === 'hmac-sha256' ? 'H' : 'A'
+  const optionalBlocks = withHash(code, given.optionalBlocks ?? [])
   const block = CIPHER_BLOCK[version]
   const payloadBytes = Math.ceil((2 + (code === 'T' ? 24 : 32)) / block) * block
   const head = writeHeader(
@@ -134,7 +143,7 @@ async function encipherBlock(
 ): Promise<string> {
   const { encipherment, authentication } = await protectionKeys(kbpk, options)
   try {
-    const algorithm = kbpk.algorithm as SymmetricAlgorithm
+    const algorithm = kbpk.algorithm as CipherAlgorithm
     const mac = await macOf(algorithm, authentication, asciiBytes(head), payload)
     const body = await withCipher(algorithm, encipherment, cipher => cipher.encipherCbc(mac, payload))
     return toHex(body) + toHex(mac)

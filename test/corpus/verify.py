@@ -191,7 +191,9 @@ def open_key_block(kbpk, block):
     bits = int.from_bytes(clear[:2], 'big')
     require(bits % 8 == 0 and 0 < bits // 8 <= len(clear) - 2)
     key = clear[2:2 + bits // 8]
-    require(len(key) in {'T': (16, 24), 'A': (16, 24, 32)}.get(block[7], ()))
+    require(len(key) in {'T': (16, 24), 'A': (16, 24, 32), 'H': (32,)}.get(block[7], ()))
+    require(optional.get('HM') == ('21' if block[7] == 'H' else None))
+    require(block[7] != 'H' or 'KC' not in optional)
     if 'KC' in optional:
         kcv = bytes.fromhex(hexadecimal(optional['KC'][2:], len(optional['KC']) - 2))
         cipher, zero = (tdea, bytes(8)) if block[7] == 'T' else (aes, bytes(16))

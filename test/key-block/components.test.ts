@@ -6,6 +6,7 @@ import { bytes, field, vectorsOf } from '../support/vectors.js'
 
 const hex = (data: Uint8Array): string => Buffer.from(data).toString('hex').toUpperCase()
 const KEYS: Readonly<Record<SymmetricAlgorithm, string>> = {
+  'hmac-sha256': '7D1E90B4C2A85F36E04B9D7716F3C8A25938E1D06C4FB27A83951C0E6DAF4B28',
   'tdea-2key': '0123456789ABCDEFFEDCBA9876543210',
   'tdea-3key': '0123456789ABCDEFFEDCBA98765432108F0D4C2B1A691E75',
   'aes-128': 'C1A5D20E7F936B4488D1F03C5E2A9B76',

@@ -30,6 +30,8 @@ const KBPK = {
 } as const
 type Kbpk = keyof typeof KBPK
 const PIN_KEY = '3F419E1CB7079442AA37474C2EFBF8B8'
+const HMAC_KEY = '7D1E90B4C2A85F36E04B9D7716F3C8A25938E1D06C4FB27A83951C0E6DAF4B28'
+const HASH = { id: 'HM', data: '21' }
 const VECTORS = vectorsOf('tr31', 'key-block.open', 'accept')
 
 async function kbpk(
@@ -259,17 +261,25 @@ describe('published blocks', () => {
 })
 
 describe('a block of ours', () => {
-  const USES: readonly (readonly [KeyUsage, KeyMode, 'tdea-2key' | 'tdea-3key' | 'aes-128', string])[] = [
+  const USES: readonly (readonly [
+    KeyUsage,
+    KeyMode,
+    'tdea-2key' | 'tdea-3key' | 'aes-128' | 'hmac-sha256',
+    string,
+  ])[] = [
     ['pin-encryption', 'E', 'tdea-2key', PIN_KEY],
     ['pin-encryption', 'D', 'tdea-3key', KBPK['tdea-3key']],
     ['retail-mac', 'G', 'tdea-2key', PIN_KEY],
     ['cmac', 'V', 'aes-128', '2B7E151628AED2A6ABF7158809CF4F3C'],
     ['prw-verify', 'V', 'tdea-2key', PIN_KEY],
+    ['hmac', 'G', 'hmac-sha256', HMAC_KEY],
+    ['prw-generate', 'G', 'hmac-sha256', HMAC_KEY],
   ]
   const WRAPPERS = Object.keys(KBPK) as Kbpk[]
   const cases = WRAPPERS.flatMap(wrapper => USES.map(use => [wrapper, ...use] as const)).filter(
     ([wrapper, , , algorithm]) =>
       !(wrapper.startsWith('tdea') && algorithm.startsWith('aes')) &&
+      !(wrapper !== 'aes-256' && algorithm === 'hmac-sha256') &&
       !(wrapper === 'tdea-2key' && algorithm === 'tdea-3key'),
   )
   test.each(cases)(
@@ -295,7 +305,11 @@ describe('a block of ours', () => {
         usage,
         mode,
         algorithm,
-        header: { optionalBlocks, exportability: 'S', keyVersion: '07' },
+        header: {
+          optionalBlocks: algorithm === 'hmac-sha256' ? [HASH, ...optionalBlocks] : optionalBlocks,
+          exportability: 'S',
+          keyVersion: '07',
+        },
       })
       const script = new URL('./read_key_block.py', import.meta.url).pathname
       const read: unknown = JSON.parse(
@@ -391,6 +405,51 @@ describe('a block of ours', () => {
     await failure(() => sealed(key, { version: 'A' as never }), 'ERR_ARGUMENT')
     await failure(() => sealed(key, { usage: 'x' as never }), 'ERR_ARGUMENT')
     await failure(() => sealed(key, { algorithm: 'ec-p256' as never }), 'ERR_ARGUMENT')
+  })
+})
+
+describe('an HMAC key in a block', () => {
+  const hmac = { usage: 'hmac', mode: 'C', algorithm: 'hmac-sha256', material: HMAC_KEY } as const
+
+  test('says its hash, and is refused where the hash is not SHA-256 or the key is no HMAC key', async () => {
+    const key = await kbpk('aes-256')
+    const block = await sealed(key, hmac)
+    expect(block.slice(0, 24)).toBe('D0160M7HC00E0200HM0621PB')
+    const opened = await openKeyBlock({ key, block, usage: 'hmac' })
+    expect(hex(opened.material)).toBe(HMAC_KEY)
+    expect(opened.checkValue).toMatchObject({ method: 'hmac' })
+    expect(opened.warnings).toEqual([])
+    // Stated by the caller it is written once, in the caller's place.
+    expect(await sealed(key, { ...hmac, optionalBlocks: [HASH] })).toHaveLength(block.length)
+    for (const data of ['22', '10', '2', '021', ''])
+      expect(await entryOf(() => sealed(key, { ...hmac, optionalBlocks: [{ id: 'HM', data }] }))).toBe(
+        'optional block HM',
+      )
+    expect(await entryOf(() => sealed(key, { optionalBlocks: [HASH] }))).toBe('optional block HM')
+  })
+
+  test('takes a KBPK that is as strong as it, and no AES key of its length takes its place', async () => {
+    for (const wrapper of ['aes-128', 'aes-192', 'tdea-3key'] as const)
+      expect(await entryOf(async () => sealed(await kbpk(wrapper), hmac))).toBe('algorithm')
+    const key = await kbpk('aes-256')
+    expect(await entryOf(() => sealed(key, { ...hmac, usage: 'cmac' }))).toBe('algorithm')
+    expect(await entryOf(() => sealed(key, { ...hmac, algorithm: 'aes-256' }))).toBe('algorithm')
+    const block = await sealed(key, { ...hmac, usage: 'prw-verify', mode: 'V' })
+    expect(await entryOf(() => openKeyBlock({ key, block, usage: 'hmac' }))).toBe('usage')
+  })
+
+  test('moves under another KBPK with its hash', async () => {
+    const [from, to] = [await kbpk('aes-256'), await kbpk('aes-256', HMAC_KEY)]
+    const { block } = await translateKeyBlock({
+      from,
+      to,
+      block: await sealed(from, hmac),
+      usage: 'hmac',
+      version: 'D',
+    })
+    const { material, header } = await openKeyBlock({ key: to, block, usage: 'hmac' })
+    expect(hex(material)).toBe(HMAC_KEY)
+    expect(header.optionalBlocks).toEqual([HASH])
   })
 })
 

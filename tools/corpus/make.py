@@ -54,6 +54,7 @@ NOTES = {
     'InvalidOptionalBlock': 'An optional block is malformed, is there twice, or the blocks are not padded.',
     'InvalidCharacter': 'A character that is no hex digit, or is not printable ASCII.',
     'InvalidKeyLength': 'Authentic, and the length inside is none of the algorithm, or more than there is.',
+    'UnknownHash': 'Authentic, and the hash of an HMAC key (optional block HM) is not stated, is not SHA-256, or the key is no HMAC key.',
     'WrongCheckValue': 'Authentic, and optional block KC holds the check value of another key, or none.',
 }
 REASONS = {
