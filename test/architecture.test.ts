@@ -204,6 +204,11 @@ test('a backend imports no verb, and no other backend', () => {
   expect(wrong).toEqual([])
 })
 
+test('a usage is refused in one place: nobody else words an ERR_KEY_USAGE', () => {
+  const wording = /\bKeyError\(\s*'ERR_KEY_USAGE'/
+  expect(FILES.filter(file => wording.test(text(file)))).toEqual(['key/usage.ts'])
+})
+
 test('every file begins with its one idea', () => {
   expect(FILES.filter(file => !/^(#!.*\n)?\/\*\*/.test(text(file)))).toEqual([])
 })

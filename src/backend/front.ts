@@ -9,7 +9,7 @@ import { ArgumentError, BackendError, KeyError } from '../base/errors.js'
 import { type CheckValue, methodOf, readCheckValue, requireCheckValue } from '../key/check-value.js'
 import { type KeyPeriod, narrower, periodRemark } from '../key/period.js'
 import type { PinValueRule } from '../key/pin-value.js'
-import { type KeyUsage, USAGES } from '../key/usage.js'
+import { type KeyUsage, secondUse, USAGES, unfit } from '../key/usage.js'
 import { isTdea } from '../primitives/algorithms.js'
 import { es256PublicKey } from '../primitives/p256.js'
 import type { Backend, BindSpec, OpenerOptions } from './backend.js'
@@ -198,11 +198,7 @@ class BackendFront<Ref> implements Backend {
   #requireOneRule(kid: string, rule: PinValueRule | undefined, other?: PinValueRule): void {
     const known = other === undefined ? this.#ruleOfKid.get(kid) : JSON.stringify(other)
     if (known === undefined || rule === undefined || known === JSON.stringify(rule)) return
-    throw new KeyError(
-      'ERR_KEY_USAGE',
-      `key ${kid} was bound with another pinValue, and has one for good`,
-      kid,
-    )
+    throw unfit(kid, 'it was bound with another pinValue, and has one for good')
   }
 
   #requireOneUsage(kid: string, usage: KeyUsage, x?: string): void {
@@ -211,7 +207,7 @@ class BackendFront<Ref> implements Backend {
       x === undefined ? undefined : this.#usageOfPoint.get(x),
     ]) {
       if (known === undefined || known === usage) continue
-      throw new KeyError('ERR_KEY_USAGE', `key ${kid} is bound for ${known}; a key has one usage`, kid)
+      throw secondUse(kid, `it is bound for ${known}`)
     }
   }
 }
@@ -253,8 +249,7 @@ class KnownKeys {
       if (known === before || USAGES[known.usage].x9143 === USAGES[key.usage].x9143) continue
       const shared = whatIsShared(known, key)
       if (shared === undefined) continue
-      const problem = `it has the ${shared} of ${known.kid}, which is bound for ${known.usage}; a key has one usage`
-      throw new KeyError('ERR_KEY_USAGE', `key ${key.kid}: ${problem}`, key.kid)
+      throw secondUse(key.kid, `it has the ${shared} of ${known.kid}, which is bound for ${known.usage}`)
     }
     if (before !== undefined) for (const trait of traitsOf(before)) this.#byTrait.get(trait)?.delete(before)
     this.#byKid.set(key.kid, key)

@@ -264,3 +264,13 @@ export function refusedUse({ kid, usage, mode }: UsageFacts, what: string): KeyE
   const inMode = mode === usualMode(usage) ? '' : ` in mode ${mode}`
   return new KeyError('ERR_KEY_USAGE', `key ${kid} is for ${usage}${inMode}: ${what} is refused`, kid)
 }
+
+/** The error for a key that is taken for a second use: `fact` says what shows that it has one already. */
+export function secondUse(kid: string, fact: string): KeyError {
+  return unfit(kid, `${fact}; a key has one usage`)
+}
+
+/** The error for a key that cannot do, as it is made or bound, what its usage asks of it. */
+export function unfit(kid: string, problem: string): KeyError {
+  return new KeyError('ERR_KEY_USAGE', `key ${kid}: ${problem}`, kid)
+}

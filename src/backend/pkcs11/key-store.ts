@@ -18,7 +18,7 @@ import {
 } from '../../key/check-value.js'
 import { readMaterial, requireSoundMaterial } from '../../key/material.js'
 import type { KeyPeriod } from '../../key/period.js'
-import { isKeyUsage, type KeyUsage, USAGES, usualMode } from '../../key/usage.js'
+import { isKeyUsage, type KeyUsage, secondUse, USAGES, usualMode } from '../../key/usage.js'
 import { isTdea, KEY_BYTES, type KeyAlgorithm } from '../../primitives/algorithms.js'
 import { type P256PublicJwk, pointOfJwk } from '../../primitives/p256.js'
 import type { FoundKey, KeyIdentity } from '../driver.js'
@@ -559,8 +559,8 @@ class TokenKeyStore implements KeyStore {
       if (objects.some(own => equalBytes(own, object))) continue
       const tag = readKeyId(id)
       if (tag === undefined || USAGES[tag.usage].x9143 === USAGES[usage].x9143) continue
-      const problem = `its value is in the token as ${label ?? 'a key without a label'}, for ${tag.usage}`
-      throw new KeyError('ERR_KEY_USAGE', `key ${kid}: ${problem}; a key has one usage`, kid)
+      const fact = `its value is in the token as ${label ?? 'a key without a label'}, for ${tag.usage}`
+      throw secondUse(kid, fact)
     }
   }
 

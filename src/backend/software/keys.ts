@@ -10,7 +10,7 @@ import {
 } from 'node:crypto'
 import { readOptions, requireKid } from '../../base/arguments.js'
 import { equalBytes, ownCopy, secretBytes, wipe, withWiped } from '../../base/bytes.js'
-import { ArgumentError, KeyError } from '../../base/errors.js'
+import { ArgumentError } from '../../base/errors.js'
 import {
   type CheckValue,
   type CheckValueMethod,
@@ -21,7 +21,7 @@ import {
 } from '../../key/check-value.js'
 import { forgetScalar, type KeyMaterial, publicPoint, readMaterial } from '../../key/material.js'
 import { type KeyPeriod, readPeriod } from '../../key/period.js'
-import { isKeyUsage, type KeyMode, type KeyUsage, USAGES } from '../../key/usage.js'
+import { isKeyUsage, type KeyMode, type KeyUsage, secondUse, USAGES } from '../../key/usage.js'
 import { isKeyAlgorithm, isTdea, type KeyAlgorithm } from '../../primitives/algorithms.js'
 import { type BlockCipher, splitRetailKey } from '../../primitives/iso9797.js'
 import { cmac, cmacCounter, encipherEcb } from '../../primitives/mac.js'
@@ -146,7 +146,7 @@ class Twins {
     const twins = names.flatMap(name => this.#keys.get(name) ?? [])
     const twin = twins.find(other => USAGES[other.usage].x9143 !== USAGES[usage].x9143)
     if (twin === undefined) return
-    throw new KeyError('ERR_KEY_USAGE', `key ${kid} is the same key as ${twin.kid}, for another usage`, kid)
+    throw secondUse(kid, `it has the value of ${twin.kid}, which is for ${twin.usage}`)
   }
 
   #mark(bytes: Uint8Array): string {

@@ -4,7 +4,7 @@ import { readOptions } from '../../base/arguments.js'
 import { secretBytes, wipe, withWiped, xorBytes } from '../../base/bytes.js'
 import { BackendError, KeyError } from '../../base/errors.js'
 import { requireSoundMaterial } from '../../key/material.js'
-import { isWithin, USAGES } from '../../key/usage.js'
+import { isWithin, refusedUse, USAGES } from '../../key/usage.js'
 import {
   type PinComparison,
   type PinVerification,
@@ -96,13 +96,8 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
     if (key === undefined) throw new KeyError('ERR_KEY_NOT_FOUND', `key ${kid} is not in this backend`, kid)
     if (second !== undefined)
       throw new KeyError('ERR_KEY_AMBIGUOUS', `there are two keys by the kid ${kid}`, kid)
-    if (key.usage !== usage) {
-      throw new KeyError('ERR_KEY_USAGE', `key ${kid} is for ${key.usage}, not ${usage}`, kid)
-    }
-    if (!isWithin(mode, key.mode)) {
-      const problem = `key ${kid} was given for mode ${key.mode}: bind it with that mode, not with ${mode}`
-      throw new KeyError('ERR_KEY_USAGE', problem, kid)
-    }
+    if (key.usage !== usage) throw refusedUse(key, `binding it for ${usage}`)
+    if (!isWithin(mode, key.mode)) throw refusedUse(key, `binding it in mode ${mode}`)
     if (USAGES[usage].algorithms.includes(key.algorithm)) {
       requireSoundMaterial(kid, key.bytes, key.algorithm)
     }

@@ -3,9 +3,9 @@
 import { type Key, requireKeys } from '../../backend/key.js'
 import { isKid, readOptions, requireMethods } from '../../base/arguments.js'
 import type { Clock } from '../../base/deadline.js'
-import { ArgumentError, KeyError } from '../../base/errors.js'
+import { ArgumentError } from '../../base/errors.js'
 import { importRecipient, P256Recipient, type PublicJwkLike } from '../../jwe/recipient.js'
-import type { KeyUsage } from '../../key/usage.js'
+import { type KeyUsage, unfit } from '../../key/usage.js'
 import { FORMATS } from '../../pin/formats/formats.js'
 import type { PinPolicy } from '../../pin/pin-policy.js'
 import type { ChangeCounter } from '../../seccos/counter/counter.js'
@@ -177,8 +177,7 @@ function readIso0(options: Iso0Options, jweKeys: readonly Key[], pins: PinStore)
   for (const key of own) {
     const twin = shared.find(other => isSameKey(key, other))
     if (twin === undefined) continue
-    const problem = `stores blocks and is ${twin.kid}, which D1 has: they need two keys`
-    throw new KeyError('ERR_KEY_USAGE', `key ${key.kid} ${problem}`, key.kid)
+    throw unfit(key.kid, `it stores blocks and is ${twin.kid}, which D1 has: they need two keys`)
   }
   const recipient = recipientOf(d1PublicJwk, given => readRecipientKey(given, jweKeys))
   const policy = pinPolicy === undefined ? undefined : readPinPolicy(pinPolicy, translation)
@@ -228,7 +227,7 @@ function readRecipientKey(given: D1PublicKey, jweKeys: readonly Key[]): Recipien
   if (key.kid === undefined) throw new ArgumentError('d1PublicJwk must have a kid: D1 finds its key by it')
   const own = jweKeys.find(({ publicJwk }) => publicJwk?.x === key.publicJwk.x)
   if (own !== undefined)
-    throw new KeyError('ERR_KEY_USAGE', `d1PublicJwk ${key.kid} is the issuer's own key ${own.kid}`, own.kid)
+    throw unfit(own.kid, `it is the issuer's own, and d1PublicJwk (${key.kid}) is its public key`)
   return { key, kid: key.kid }
 }
 

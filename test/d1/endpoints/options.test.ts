@@ -204,7 +204,7 @@ describe('one key for two things is refused when the service starts', () => {
   test('a key that D1 has and blocks are stored under, by one handle or by two', async () => {
     const { storage, zpk } = own.world.keys
     const { message } = await failure(() => own.world.handler(issuer({ storage: zpk })), 'ERR_KEY_USAGE')
-    expect(message).toBe('key ZPK-D1 stores blocks and is ZPK-D1, which D1 has: they need two keys')
+    expect(message).toBe('key ZPK-D1: it stores blocks and is ZPK-D1, which D1 has: they need two keys')
     await failure(() => own.world.handler(issuer({ d1Zpk: [zpk, storage] })), 'ERR_KEY_USAGE')
     const again = { kid: 'AGAIN', usage: 'pin-encryption', algorithm: 'tdea-2key' } as const
     const material = '0123456789ABCDEF1122334455667788'
@@ -221,7 +221,7 @@ describe('one key for two things is refused when the service starts', () => {
     const { publicJwk } = own.world.keys.jwe
     const own1 = { ...publicJwk, kid: 'D1' }
     const { message } = await failure(() => own.world.handler(issuer({ d1PublicJwk: own1 })), 'ERR_KEY_USAGE')
-    expect(message).toMatch(/^d1PublicJwk D1 is the issuer's own key /)
+    expect(message).toMatch(/: it is the issuer's own, and d1PublicJwk \(D1\) is its public key$/)
     await own.world.issue('card-1', '9999990123456789', '1234')
     const answer = own.world.handler(issuer({ d1PublicJwk: () => own1 }))
     const request = get(pinPath('card-1'), { headers: await own.world.authorized() })

@@ -6,7 +6,7 @@
 
 import { wipe, xorBytes } from '../../../base/bytes.js'
 import { KeyError } from '../../../base/errors.js'
-import { USAGES } from '../../../key/usage.js'
+import { USAGES, unfit } from '../../../key/usage.js'
 import {
   type PinComparison,
   type PinVerification,
@@ -318,11 +318,7 @@ function openError(from: string, to: string): KeyError {
 
 function requireBit(handles: KeyHandles, { kid }: KeyRef, algorithm: string, bit: 'SIGN' | 'ENCRYPT'): void {
   if (handles.can.has(bit)) return
-  throw new KeyError(
-    'ERR_KEY_USAGE',
-    `key ${kid}: ${algorithm} needs CKA_${bit} here, which it does not have`,
-    kid,
-  )
+  throw unfit(kid, `${algorithm} needs CKA_${bit} here, which it does not have`)
 }
 
 /** How this token makes a MAC, or an encipherment. */
@@ -354,11 +350,7 @@ function ciphers(station: Station, key: KeyRef, algorithm: MacAlgorithm | Enciph
   const last = cbcCipher(station, handles.key, key.algorithm)
   if (algorithm !== 'iso9797-1-alg3') return { last }
   if (handles.chain === undefined) {
-    throw new KeyError(
-      'ERR_KEY_USAGE',
-      `key ${key.kid} has no K1 object beside it, which a composed retail MAC needs`,
-      key.kid,
-    )
+    throw unfit(key.kid, 'a composed retail MAC needs an object of its K1 in the token, and there is none')
   }
   return { last, chain: cbcCipher(station, handles.chain, CHAIN_ALGORITHM) }
 }

@@ -12,6 +12,7 @@ import {
   zeroBlockBytes,
 } from '../../../key/check-value.js'
 import { type KeyPeriod, periodOfDates } from '../../../key/period.js'
+import { unfit } from '../../../key/usage.js'
 import {
   blockBytesOf,
   isCipher,
@@ -160,19 +161,16 @@ export function requireRole(
     if (shown === undefined && !policy.lacks.includes(bit)) hidden.push(bit)
   }
   if (!needs.some(bit => can.has(bit))) {
-    throw usageError(
-      kid,
-      `${what} needs ${needs.map(bit => `CKA_${bit}`).join(' or ')}, which it does not have`,
-    )
+    throw unfit(kid, `${what} needs ${needs.map(bit => `CKA_${bit}`).join(' or ')}, which it does not have`)
   }
   const fits = (bit: RoleBit): boolean => needs.includes(bit) || allows.includes(bit)
   for (const bit of can) {
     if (fits(bit)) continue
-    throw usageError(kid, `CKA_${bit} is set, which ${what} does not need: make the key anew without it`)
+    throw unfit(kid, `CKA_${bit} is set, which ${what} does not need: make the key anew without it`)
   }
   const foreign = policy.accept.includes('hidden-roles') ? undefined : hidden.find(bit => !fits(bit))
   if (foreign === undefined) return can
-  throw usageError(
+  throw unfit(
     kid,
     `the token does not show whether CKA_${foreign} is set, which ${what} does not need: name the vendor, or accept it by name (accept: ['hidden-roles'])`,
   )
@@ -210,10 +208,6 @@ export function periodOf(
     return value === undefined ? undefined : bufferOf(value).toString('latin1')
   }
   return periodOfDates(read(CKA.START_DATE), read(CKA.END_DATE))
-}
-
-export function usageError(kid: string, problem: string): KeyError {
-  return new KeyError('ERR_KEY_USAGE', `key ${kid}: ${problem}`, kid)
 }
 
 export function attributesError(kid: string, problem: string): KeyError {

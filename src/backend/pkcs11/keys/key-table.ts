@@ -10,7 +10,7 @@ import { equalBytes, secretBytes, toHex } from '../../../base/bytes.js'
 import { KeyError } from '../../../base/errors.js'
 import { type CheckValue, readCheckValue, requireCheckValue, thumbprintOf } from '../../../key/check-value.js'
 import type { KeyPeriod } from '../../../key/period.js'
-import { isWithin, type KeyMode, type KeyUsage, USAGES } from '../../../key/usage.js'
+import { isWithin, type KeyMode, type KeyUsage, refusedUse, USAGES, unfit } from '../../../key/usage.js'
 import type { KeyAlgorithm } from '../../../primitives/algorithms.js'
 import { jwkOfPoint, type P256PublicJwk } from '../../../primitives/p256.js'
 import type { FoundKey, KeyIdentity, KeyQuery } from '../../driver.js'
@@ -34,7 +34,6 @@ import {
   requireRole,
   tokenCheckValue,
   tokenCheckValues,
-  usageError,
 } from './key-checks.js'
 import { chainId, chainLabel, macsOf, readKeyId, roleOf } from './roles.js'
 
@@ -228,13 +227,12 @@ export class KeyTable {
     const { object, objectClass, id } = candidate
     const isPrivate = objectClass === CKO.PRIVATE_KEY
     if (isPrivate !== USAGES[usage].algorithms.includes('ec-p256')) {
-      throw usageError(kid, `it is a ${isPrivate ? 'private' : 'secret'} key, not for ${usage}`)
+      throw unfit(kid, `it is a ${isPrivate ? 'private' : 'secret'} key, not for ${usage}`)
     }
     const tag = readKeyId(id)
-    if (tag !== undefined && tag.usage !== usage)
-      throw usageError(kid, `it is for ${tag.usage}, not ${usage}`)
+    if (tag !== undefined && tag.usage !== usage) throw refusedUse({ kid, ...tag }, `binding it for ${usage}`)
     if (tag !== undefined && !isWithin(mode, tag.mode)) {
-      throw usageError(kid, `it was made for mode ${tag.mode}: bind it with that mode, not with ${mode}`)
+      throw refusedUse({ kid, ...tag }, `binding it in mode ${mode}`)
     }
     const algorithm = algorithmOf(station, kid, object, tag?.algorithm)
     if (!USAGES[usage].algorithms.includes(algorithm)) {
@@ -245,7 +243,7 @@ export class KeyTable {
     const role = roleOf(this.#plan, usage, mode, algorithm)
     const can = requireRole(station, kid, object, role, { of, what: usage, policy: this.#policy })
     if (!isPrivate && can.has('DERIVE') && can.size > 1) {
-      throw usageError(kid, 'others are derived from it (CKA_DERIVE), so it must do nothing else itself')
+      throw unfit(kid, 'others are derived from it (CKA_DERIVE), so it must do nothing else itself')
     }
     return isPrivate
       ? this.#resolvePair(station, query, candidate, can)

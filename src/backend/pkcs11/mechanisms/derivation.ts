@@ -9,7 +9,8 @@
  * that block three times over. Sources: PKCS#11 v3.1, 6.13.8 and 6.16.5 (key derivation by encryption); EMV Book 2, A1.
  */
 import { concatBytes, ownCopy, secretBytes, wipe, withWiped } from '../../../base/bytes.js'
-import { BackendError, KeyError } from '../../../base/errors.js'
+import { BackendError } from '../../../base/errors.js'
+import { unfit } from '../../../key/usage.js'
 import { blockBytesOf, isTdea, KEY_BYTES, type KeyAlgorithm } from '../../../primitives/algorithms.js'
 import { type BlockCipher, splitRetailKey } from '../../../primitives/iso9797.js'
 import { cmac, cmacCounter } from '../../../primitives/mac.js'
@@ -60,7 +61,7 @@ export function withDerivedKey(
   const bits: readonly RoleBit[] = way === 'inside' ? ['DERIVE'] : ['ENCRYPT', 'SIGN']
   if (!bits.some(bit => job.master.can.has(bit))) {
     const wanted = bits.map(bit => `CKA_${bit}`).join(' or ')
-    throw new KeyError('ERR_KEY_USAGE', `key ${job.kid}: deriving needs ${wanted} here`, job.kid)
+    throw unfit(job.kid, `deriving needs ${wanted} here, which it does not have`)
   }
   return way === 'inside' ? inside(station, plan, job, use) : throughHost(station, plan, job, use)
 }
@@ -189,7 +190,7 @@ function stepBytes(
   const enciphers = can.has('ENCRYPT')
   if (step.method === 'encipher') {
     if (!enciphers) {
-      throw new KeyError('ERR_KEY_USAGE', `key ${kid}: deriving by encipherment needs CKA_ENCRYPT`, kid)
+      throw unfit(kid, 'deriving by encipherment needs CKA_ENCRYPT, which it does not have')
     }
     return encrypt(station, isTdea(algorithm) ? DES3_ECB : AES_ECB, object, step.data)
   }
