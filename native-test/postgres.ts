@@ -86,6 +86,7 @@ export class PostgresServer {
   readonly folder: string = mkdtempSync(join(tmpdir(), 'ipc-postgres-'))
   port = 0
   #process: ChildProcess | undefined
+  #primary = ''
   readonly #owner = owner()
   readonly #settings: readonly string[]
   readonly #copyOf: { readonly server: PostgresServer; readonly as: CopyKind } | undefined
@@ -175,14 +176,27 @@ export class PostgresServer {
 
   /** This standby receives nothing more. What a stopped receiver has in its socket would be read when it goes on. */
   async stopReceiving(): Promise<void> {
-    await this.query("ALTER SYSTEM SET primary_conninfo = ''")
-    await this.query('SELECT pg_reload_conf()')
+    const { rows: settings } = await this.query('SHOW primary_conninfo')
+    this.#primary = String(settings[0]?.primary_conninfo)
+    await this.#receiveFrom('')
     for (let attempt = 0; attempt < START_ATTEMPTS; attempt++) {
       const { rows } = await this.query('SELECT count(*)::int AS n FROM pg_stat_wal_receiver')
       if (rows[0]?.n === 0) return
       await wait(50)
     }
     throw new Error('the standby goes on receiving')
+  }
+
+  /** After {@link stopReceiving}: all that the primary has until now arrives, and nothing more. */
+  async receiveOnce(primary: PostgresServer): Promise<void> {
+    await this.#receiveFrom(this.#primary)
+    await this.caughtUp(primary)
+    await this.stopReceiving()
+  }
+
+  async #receiveFrom(primary: string): Promise<void> {
+    await this.query(`ALTER SYSTEM SET primary_conninfo = '${primary.replaceAll("'", "''")}'`)
+    await this.query('SELECT pg_reload_conf()')
   }
 
   /** Resolves when this standby has all that the primary has. */

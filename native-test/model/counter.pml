@@ -5,6 +5,7 @@
  *   -DFENCE   an intdatag belongs to the server that issued it
  *   -DSYNC    a commit is acknowledged once the standby has it (durability: 'replicated')
  *   -DONE     one server, and no failover
+ *   -DLATE=n  a simulation's failover comes later (all orders are there without it, but chance takes the early ones)
  *
  * Simulated (spin -n), it prints each step with what came of it, and the card's PIN: `model.test.ts` plays that to the stores.
  *
@@ -116,15 +117,20 @@ refused:
 /* Asynchronous replication: what the primary has is shipped now and then. */
 proctype Wal() {
   do
-  :: atomic { primary == 0 -> ship() }
+  :: atomic { primary == 0 -> ship(); printf("step ship %d 0 done %d\n", _pid, db[primary].pin) }
   :: failed -> break
   od
 }
 
 proctype Failover() {
+#ifdef LATE
+  byte wait = LATE;
+  do :: atomic { wait > 0 -> wait-- } :: wait == 0 -> break od;
+#endif
   atomic {
     primary = 1;
     failed = true;
+    printf("step failover %d 0 done %d\n", _pid, db[primary].pin);
 #ifdef DURABLE
     assert(acknowledged == 0 || db[1].pin == acknowledged)
 #endif

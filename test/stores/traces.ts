@@ -10,16 +10,18 @@ import { counterOn, ISSUER, prwOf } from './store-fixtures.js'
 
 /** A step of a trace: two requests, of PIN 1 and PIN 2, answer one intdatag. */
 export interface TraceStep {
-  readonly step: 'claim' | 'store' | 'confirm'
+  /** `ship`: the standby gets all that the primary has. `failover`: it takes the primary's place. */
+  readonly step: 'claim' | 'store' | 'confirm' | 'ship' | 'failover'
   /** Which process does it. */
   readonly by: number
-  readonly pin: 1 | 2
+  /** 0: a step of no request. */
+  readonly pin: 0 | 1 | 2
   readonly outcome: 'claimed' | 'replayed' | 'refused' | 'accepted' | 'done'
   /** The card's PIN after it; 0: none. */
   readonly card: number
 }
 
-const STEP = /^\s*step (claim|store|confirm) (\d+) ([12]) (\w+) ([012])$/
+const STEP = /^\s*step (claim|store|confirm|ship|failover) (\d+) ([012]) (\w+) ([012])$/
 
 /** The steps that a simulation printed. */
 export function stepsOf(printed: string): readonly TraceStep[] {
@@ -37,7 +39,8 @@ interface UnderWay {
   readonly confirm: () => void
 }
 
-interface Real {
+/** A card whose trace is being played. */
+export interface TraceCard {
   readonly store: IssuerStore
   readonly card: { readonly issuerId: string; readonly cardId: string }
   readonly issued: { readonly pcc: string; readonly intdatag: string }
@@ -53,7 +56,7 @@ function gate(): { readonly open: () => void; readonly opened: Promise<void> } {
 }
 
 /** Begins it: its outcome, or what goes on once its claim stands. */
-async function claim({ store, card, issued }: Real, pin: number): Promise<string | UnderWay> {
+async function claim({ store, card, issued }: TraceCard, pin: number): Promise<string | UnderWay> {
   const [claimed, go, stored, end] = [gate(), gate(), gate(), gate()]
   const request = { ...issued, cardId: card.cardId, fingerprint: new Uint8Array(32).fill(pin) }
   const outcome = counterOn(store)
@@ -87,20 +90,22 @@ async function claim({ store, card, issued }: Real, pin: number): Promise<string
   }
 }
 
-class Played implements fc.AsyncCommand<object, Real, false> {
+class Played implements fc.AsyncCommand<object, TraceCard, false> {
   readonly #step: TraceStep
   constructor(step: TraceStep) {
     this.#step = step
   }
   check = (): boolean => true
-  async run(_: object, real: Real): Promise<void> {
+  async run(_: object, real: TraceCard): Promise<void> {
     const { card, outcome } = this.#step
     expect(await this.#play(real)).toBe(outcome)
     const prw = await real.store.pins.readPrw(real.card)
     expect(prw === undefined ? 0 : Number(prw.prwValue)).toBe(card)
   }
-  async #play(real: Real): Promise<string> {
+  async #play(real: TraceCard): Promise<string> {
     const { step, by, pin } = this.#step
+    // The world's own steps are done by who plays the trace; here is seen what they did to the card.
+    if (step === 'ship' || step === 'failover') return 'done'
     if (step === 'claim') {
       const begun = await claim(real, pin)
       if (typeof begun === 'string') return begun
@@ -118,19 +123,28 @@ class Played implements fc.AsyncCommand<object, Real, false> {
   toString = (): string => Object.values(this.#step).join(' ')
 }
 
+/** A card of its own for a trace, with the intdatag that its requests answer. */
+export async function beginTrace(store: IssuerStore, cardId: string): Promise<TraceCard> {
+  const card = { issuerId: ISSUER, cardId }
+  const record = { state: 'active', pan: Pan.from('9999990123456789'), setPinTypes: ['3DES_SECCOS'] } as const
+  await store.cards.put(card, record)
+  const issued = await counterOn(store).issue({ cardId })
+  return { store, card, issued, underWay: new Map() }
+}
+
+/** Plays steps of a trace: what comes of each is what came of it in the model. */
+export async function playSteps(real: TraceCard, steps: readonly TraceStep[]): Promise<void> {
+  await fc.asyncModelRun(
+    () => ({ model: {}, real }),
+    steps.map(step => new Played(step)),
+  )
+}
+
 /** Plays a trace on a card of its own. */
 export async function playTrace(
   store: IssuerStore,
   cardId: string,
   trace: readonly TraceStep[],
 ): Promise<void> {
-  const card = { issuerId: ISSUER, cardId }
-  const record = { state: 'active', pan: Pan.from('9999990123456789'), setPinTypes: ['3DES_SECCOS'] } as const
-  await store.cards.put(card, record)
-  const issued = await counterOn(store).issue({ cardId })
-  const real: Real = { store, card, issued, underWay: new Map() }
-  await fc.asyncModelRun(
-    () => ({ model: {}, real }),
-    trace.map(step => new Played(step)),
-  )
+  await playSteps(await beginTrace(store, cardId), trace)
 }
