@@ -93,6 +93,9 @@ function ownOf(input: Uint8Array, given: Uint8Array): Uint8Array {
 }
 
 /** The operations of one key. */
+/** Inside a token or in host memory, as the keys allow. */
+const ANYWHERE: ReencipherRule = { inside: false }
+
 export class BoundKey<Ref> implements KeyOperations {
   readonly #facts: KeyFacts
   readonly #parts: OpenParts<Ref>
@@ -217,7 +220,7 @@ export class BoundKey<Ref> implements KeyOperations {
     to: Key,
     blocks: Uint8Array,
     options?: CallOptions,
-    { inside = false }: ReencipherRule = {},
+    { inside = false }: ReencipherRule = ANYWHERE,
   ): Promise<Uint8Array> {
     const { driver, jobs, reenciphersInside } = this.#admit('reencipher')
     const target = this.#sibling(to)

@@ -263,9 +263,12 @@ class KnownKeys {
 /** Digits of a check value that are compared however short one of the two is. */
 const LEAST_DIGITS = 4
 
+const NOTHING_SEEN = { names: [], id: undefined }
+
 /** What two keys have in common that {@link whatIsShared} finds to be one; others may have it in common as well. */
 function traitsOf(key: KnownKey): readonly string[] {
-  const { names = [], id } = key.identity ?? {}
+  const { names = [], id } =
+    key.identity === undefined ? NOTHING_SEEN : readOwn(key.identity, 'an identity', ['names', 'id'])
   return [
     ...names.map(name => `name ${name}`),
     ...(id === undefined ? [] : [`id ${id}`]),

@@ -142,6 +142,24 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
 }
 
 /**
+ * A copy of a plain object, and of all plain objects and arrays in it, that inherits nothing: what it lacks is lacking,
+ * whatever somebody put on `Object.prototype`. For tables and for what was parsed; anything else in it stays what it is.
+ */
+export function ownMembers<T>(value: T): T {
+  if (Array.isArray(value)) return value.map(member => ownMembers(member)) as T
+  if (!isPlain(value)) return value
+  const own: Record<string, unknown> = new Own() as Record<string, unknown>
+  for (const [name, member] of Object.entries(value)) own[name] = ownMembers(member)
+  return own as T
+}
+
+function isPlain(value: unknown): value is object {
+  if (typeof value !== 'object' || value === null) return false
+  const prototype: unknown = Object.getPrototypeOf(value)
+  return prototype === Object.prototype || prototype === null
+}
+
+/**
  * Freezes an object and all objects in it: tables that decide what a key may do are exported for reading, and must not
  * be changed by whoever reads them.
  */

@@ -2,6 +2,7 @@
  * What both directions tell an operator: the endpoints of every request that D1 made, the client of every call that it
  * made to D1. One shape, one way to hand it over, one set of OpenTelemetry names.
  */
+import { ownMembers } from '../base/arguments.js'
 import type { PinBlockType } from './contract.js'
 
 /** What a key did in an operation. */
@@ -165,9 +166,10 @@ export type AttributeValue = string | number | boolean | readonly string[]
  * ```
  */
 export function otelAttributes(event: AnyD1Event): Readonly<Record<string, AttributeValue>> {
+  const own = ownMembers(event)
   const attributes: Record<string, AttributeValue> = {}
   for (const [name, read] of Object.entries(ATTRIBUTES)) {
-    const value = read(event)
+    const value = read(own)
     if (value !== undefined) attributes[name] = value as AttributeValue
   }
   return attributes

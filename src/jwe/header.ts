@@ -111,8 +111,8 @@ function infoOf({ apu, apv }: Pick<JweHeader, 'apu' | 'apv'>): Uint8Array {
   return otherInfo({
     algorithmId: ENC,
     keyBits: CONTENT_KEY_BYTES * 8,
-    ...(apu && { partyUInfo: apu }),
-    ...(apv && { partyVInfo: apv }),
+    partyUInfo: apu,
+    partyVInfo: apv,
   })
 }
 

@@ -61,8 +61,8 @@ export interface CheckedSeal {
   readonly plaintext: Uint8Array
   readonly recipient: P256Recipient
   readonly kid: string
-  readonly apu?: Uint8Array | undefined
-  readonly apv?: Uint8Array | undefined
+  readonly apu: Uint8Array | undefined
+  readonly apv: Uint8Array | undefined
 }
 
 /** The inner door of {@link sealJwe}: reads the plaintext where it is, and leaves it to the caller to wipe. */

@@ -61,7 +61,9 @@ export function narrower(one: KeyPeriod, other: KeyPeriod): KeyPeriod {
 }
 
 /** Throws `ERR_KEY_PERIOD` where the key is not for new data now. */
-export function requirePeriod({ kid, validFrom, validTo }: KeyPeriod & { readonly kid: string }): void {
+export function requirePeriod(key: KeyPeriod & { readonly kid: string }): void {
+  const { kid } = key
+  const { validFrom, validTo } = ownPeriod(key)
   if (validFrom === undefined && validTo === undefined) return
   const now = new Date(systemClock.now()).toISOString()
   if (validFrom !== undefined && now < validFrom)
@@ -75,11 +77,9 @@ export function requirePeriod({ kid, validFrom, validTo }: KeyPeriod & { readonl
 }
 
 /** What an operator should hear of a key's end; undefined where there is nothing. */
-export function periodRemark({
-  kid,
-  validFrom,
-  validTo,
-}: KeyPeriod & { readonly kid: string }): string | undefined {
+export function periodRemark(key: KeyPeriod & { readonly kid: string }): string | undefined {
+  const { kid } = key
+  const { validFrom, validTo } = ownPeriod(key)
   const now = systemClock.now()
   if (validTo !== undefined) {
     const left = new Date(validTo).getTime() - now
@@ -93,7 +93,8 @@ export function periodRemark({
 }
 
 /** `CKA_START_DATE` and `CKA_END_DATE` of a period: whole days within it, the last one included. */
-export function tokenDates({ validFrom, validTo }: KeyPeriod): { start?: string; end?: string } {
+export function tokenDates(period: KeyPeriod): { start?: string; end?: string } {
+  const { validFrom, validTo } = ownPeriod(period)
   const start = validFrom === undefined ? undefined : Math.ceil(new Date(validFrom).getTime() / DAY_MS)
   const end = validTo === undefined ? undefined : Math.floor(new Date(validTo).getTime() / DAY_MS) - 1
   if (start !== undefined && end !== undefined && end < start)

@@ -139,7 +139,7 @@ export interface RePanPinBlockInput extends Omit<TranslationWay, 'requireInToken
 export async function rePanPinBlock(input: RePanPinBlockInput, options?: CallOptions): Promise<Uint8Array> {
   const names = ['fromFormat', 'toFormat', 'from', 'to', 'block', 'pan', 'newPan'] as const
   const { block, pan, newPan, ...way } = readOptions(input, 'rePanPinBlock', names)
-  const checked = readWay(way)
+  const checked = readWay({ ...way, requireInToken: false })
   if (!checked.rows.from.bound) {
     const problem = 'a format 1 block is bound to no PAN, so it is not moved from one to another'
     throw new TranslationError('ERR_TRANSLATION_REFUSED', problem)

@@ -19,9 +19,9 @@ export interface OtherInfoFields {
   /** For direct agreement the `enc` value, for key wrapping the `alg` value; ASCII. */
   readonly algorithmId: string
   /** The decoded `apu`; empty where absent. */
-  readonly partyUInfo?: Uint8Array
+  readonly partyUInfo?: Uint8Array | undefined
   /** The decoded `apv`; empty where absent. */
-  readonly partyVInfo?: Uint8Array
+  readonly partyVInfo?: Uint8Array | undefined
   /** Length of the derived key in bits. */
   readonly keyBits: number
 }

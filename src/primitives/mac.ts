@@ -118,7 +118,7 @@ export interface MacCiphers {
   /** The cipher under the key itself. Algorithm 1 and CMAC use it alone, algorithm 3 for the last block. */
   readonly last: BlockCipher
   /** TDEA under K1‖K1‖K1. Needed by algorithm 3 only. */
-  readonly chain?: BlockCipher
+  readonly chain?: BlockCipher | undefined
 }
 
 /** What {@link computeMac} computes: `MacRequest` of the port, where a cipher computes it. */

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto'
 import type { KeyDerivation, MacRequest, MaybePromise } from '../backend/driver.js'
 import { type Key, operationsOf } from '../backend/key.js'
-import type { CallOptions } from '../base/arguments.js'
+import { type CallOptions, readOwn } from '../base/arguments.js'
 import {
   asciiBytes,
   concatBytes,
@@ -42,7 +42,7 @@ export interface Material {
   readonly profile: SeccosProfile
   readonly masked: Uint8Array
   readonly values: DataSetValues
-  readonly prw?: { readonly bytes: Uint8Array; readonly text: string }
+  readonly prw: { readonly bytes: Uint8Array; readonly text: string } | undefined
 }
 
 /** Enciphers an input under the key of the computation. */
@@ -316,9 +316,11 @@ export function valuesWith(profile: SeccosProfile, masked: Uint8Array, given: Da
  */
 export function mergeValues(
   profile: SeccosProfile,
-  { masked, content }: ReadDataSet,
-  given: DataSetValues,
+  { masked, content: read }: ReadDataSet,
+  stated: DataSetValues,
 ): DataSetValues {
+  const given = readOwn(stated, 'the values', VALUES)
+  const content = readOwn(read, 'the data set', READ)
   return {
     pan: given.pan,
     pin: given.pin,
@@ -331,6 +333,9 @@ export function mergeValues(
     fields: agreedFields(profile, masked, given),
   }
 }
+
+const READ = ['pcc', 'intdatag', 'random'] as const
+const VALUES = [...READ, 'pan', 'pin', 'prwKid', 'macKid', 'issuerId', 'fields'] as const
 
 /** What the caller states must be what stands in the data set, where that shows it: own fields, parts, and kids. */
 function agreedFields(

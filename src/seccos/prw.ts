@@ -105,7 +105,7 @@ async function computeWith(
   const full = buildChecked(profile, values)
   const masked = maskChecked(profile, full)
   wipe(full)
-  const material = { profile, masked, values }
+  const material = { profile, masked, values, prw: undefined }
   const prwValue = await compute({ key, computation: profile.prw, material }, options, output =>
     showText(profile.prw.text, output),
   )
@@ -219,7 +219,7 @@ export function matchesPrw(
   pin: Pin,
   options: CallOptions | undefined,
 ): Promise<boolean> {
-  const material = { profile, masked, values: { ...values, pin } }
+  const material = { profile, masked, values: { ...values, pin }, prw: undefined }
   return compute({ key, computation: profile.prw, material }, options, output => equalBytes(output, stored))
 }
 

@@ -14,42 +14,43 @@ import { openSoftware, type World, worldOn } from './world.js'
 const DESCRIPTOR = ['get', 'set', 'value', 'writable', 'enumerable', 'configurable']
 
 /**
- * What still reads a member that an object may lack: objects that this library made, or that were read already, and JSON
- * that is parsed. The way to a key (`backend`, `base`) is not among them, but for what says why.
+ * What still reads a member that an object may lack, with the verbs where that is all, and why it neither allows nor shows
+ * anything: it can only refuse more, or it is a search's own draft, which becomes a profile by the strict reader alone.
  */
-const KNOWN: Readonly<Record<string, string>> = {
-  'backend/bound-key.ts': 'inside: how the library itself asks for a re-encipherment',
-  'backend/front.ts': 'capabilities: the driver that was made',
-  'backend/software/mac-batch.ts': 'chain: ciphers of a key',
-  'key/period.ts': 'periods that were read',
-  'primitives/concat-kdf.ts': 'fields that the JWE was read into',
-  'primitives/mac.ts': 'a request that was read',
-  'pin/decipher.ts': 'a row of the table of formats',
-  'pin/encipher.ts': 'a row of the table of formats',
-  'pin/formats/verification.ts': 'a row of the table of formats',
-  'pin/translate.ts': 'the way that a message of D1 is moved by',
-  'jwe/seal.ts': 'a request that was read',
-  'd1/messages/get-pin.ts': 'a request that was read',
-  'd1/messages/pin-block.ts': 'the shapes of fields, a table',
-  'd1/audit.ts': 'an event of ours',
-  'd1/client/exchange.ts': 'cause and errors of an error',
-  'd1/client/assertion.ts': 'a private JWK of the opener',
-  'd1/client/mtls-fetch.ts': 'options that were read',
-  'd1/endpoints/own-tokens.ts': 'a JWK that jose gave, and a grant that was read',
-  'seccos/data-set.ts': 'fields of a parsed profile',
-  'seccos/profile/coverage.ts': 'a parsed profile',
-  'seccos/profile/encoding.ts': 'a parsed profile',
-  'seccos/profile/parse.ts': 'a profile, whose members are checked one by one',
-  'seccos/counter/state.ts': 'a stored record',
-  'seccos/counter/store.ts': 'a stored record',
-  'tools/check-profile.ts': 'a parsed profile',
-  'tools/search/search.ts': 'what is known of a profile, which becomes a profile and is parsed as one',
-  'tools/inspect/inspect.ts': 'a parsed profile',
-  'tools/inspect/profile-drawing.ts': 'a parsed profile',
-  'tools/probe/candidates.ts': 'candidates of our own',
+const KNOWN: Readonly<Record<string, { readonly verbs?: RegExp; readonly why: string }>> = {
+  'backend/front.ts: capabilities': {
+    verbs: /^openBackend$/,
+    why: 'a driver is an instance of a class, whose methods are inherited',
+  },
+  'seccos/counter/state.ts: instance': {
+    why: 'another instance than that of the record only refuses: failover',
+  },
+  ...Object.fromEntries(
+    [
+      'seccos/computation.ts: derivation',
+      'seccos/computation.ts: digest',
+      'seccos/computation.ts: output',
+      'seccos/profile/coverage.ts: derivation',
+      'seccos/profile/coverage.ts: external',
+      'seccos/profile/coverage.ts: part',
+      'seccos/profile/encoding.ts: pad',
+      'tools/probe/candidates.ts: pinForm',
+      'tools/search/search.ts: mac',
+      'tools/search/search.ts: prw',
+      'tools/search/tokens.ts: fields',
+      'tools/search/tokens.ts: issuerId',
+      'tools/search/tokens.ts: macKid',
+      'tools/search/tokens.ts: prwKid',
+      'tools/search/ways.ts: derivation',
+      'tools/search/ways.ts: digest',
+      'tools/search/work.ts: derivation',
+      'tools/search/work.ts: digest',
+      'tools/search/work.ts: fields',
+    ].map(read => [read, { verbs: /^(?:search|probe|check)Profile$/, why: 'a draft of a search' }]),
+  ),
 }
 
-/** The names of all members of all interfaces and type literals, . */
+/** The names of all members of all interfaces and type literals. */
 function memberNames(): readonly string[] {
   const names = new Set<string>()
   const files = readdirSync(`${ROOT}/src`, { recursive: true, encoding: 'utf8' })
@@ -126,7 +127,9 @@ describe('no public verb reads an option from Object.prototype, but for what the
       const args = await leakCase.args(world)
       found.push(...(await readsDuring(names, () => leakCase.call(args, world))))
     }
-    const unknown = found.filter(read => !Object.hasOwn(KNOWN, read.slice(0, read.indexOf(':'))))
+    const isKnown = (read: string): boolean =>
+      Object.hasOwn(KNOWN, read) && (KNOWN[read]?.verbs ?? /./).test(verb)
+    const unknown = found.filter(read => !isKnown(read))
     expect([...new Set(unknown)].sort()).toEqual([])
   })
 })

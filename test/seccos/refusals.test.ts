@@ -158,7 +158,7 @@ describe('ERR_DATA_SET', () => {
   })
 
   function material(more: object) {
-    return { profile: TDEA, masked: masked(), values: { ...TDEA_VALUES, ...more } }
+    return { profile: TDEA, masked: masked(), values: { ...TDEA_VALUES, ...more }, prw: undefined }
   }
 })
 
@@ -194,7 +194,7 @@ test('the port is asked for an iv where the profile has one, and for none with C
         return new Uint8Array(16)
       },
       profile.prw,
-      { profile, masked: dataSet, values },
+      { profile, masked: dataSet, values, prw: undefined },
       () => undefined,
     )
   }

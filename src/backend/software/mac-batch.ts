@@ -15,7 +15,7 @@ type ManyChains = TdeaCipher & Required<Pick<TdeaCipher, 'cbcMacs'>>
 /** The ciphers of a key whose MACs can be batched; `chain` for the retail MAC. */
 interface BatchCiphers {
   readonly last: ManyChains
-  readonly chain?: ManyChains
+  readonly chain: ManyChains | undefined
 }
 
 interface Waiting {
@@ -37,7 +37,7 @@ export function batchCiphers(
   algorithm: MacComputation['algorithm'],
 ): BatchCiphers | undefined {
   if (!hasManyChains(last)) return undefined
-  if (algorithm === 'iso9797-1-alg1') return { last }
+  if (algorithm === 'iso9797-1-alg1') return { last, chain: undefined }
   return algorithm === 'iso9797-1-alg3' && chain !== undefined && hasManyChains(chain)
     ? { last, chain }
     : undefined

@@ -232,5 +232,5 @@ function need<T>(part: T | undefined): T {
 
 function macCiphers({ tdea, aes, retailChain }: ReadyKey): MacCiphers {
   const last = need(tdea ?? aes)
-  return retailChain === undefined ? { last } : { last, chain: retailChain }
+  return { last, chain: retailChain }
 }

@@ -8,6 +8,7 @@ import { isKey, type Key, operationsOf, requireKey } from '../../backend/key.js'
 import {
   type CallOptions,
   readOptions,
+  readOwn,
   requireKid,
   requireSignal,
   throwIfAborted,
@@ -181,8 +182,10 @@ function requireP256(kid: string, key: KeyObject): KeyObject {
   throw unfit(kid, 'the KeyObject is not a private P-256 key')
 }
 
+const JWK_MEMBERS = ['kty', 'crv', 'x', 'y', 'd', 'use', 'alg', 'key_ops'] as const
+
 function importJwk(kid: string, jwk: PrivateJwkLike): KeyObject {
-  const { kty, crv, x, y, d, use, alg, key_ops: operations } = jwk
+  const { kty, crv, x, y, d, use, alg, key_ops: operations } = readOwn(jwk, 'privateKey', JWK_MEMBERS)
   const signs = operations === undefined || (Array.isArray(operations) && operations.includes('sign'))
   if ((use ?? 'sig') !== 'sig' || (alg ?? 'ES256') !== 'ES256' || !signs) {
     throw unfit(kid, 'the JWK is for another use than ES256 signatures')

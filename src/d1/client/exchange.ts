@@ -1,6 +1,7 @@
 /**
  * One exchange with D1 as a fetch sees it, and what may be sent again: by operation, status and Retry-After.
  */
+import { readOwn } from '../../base/arguments.js'
 import { concatBytes } from '../../base/bytes.js'
 import type { Deadline } from '../../base/deadline.js'
 import { D1ClientError, type D1Delivery } from '../../base/errors.js'
@@ -168,7 +169,10 @@ function classify(error: object): NetworkFailure {
 function leaves(error: unknown, depth: number): readonly object[] {
   if (typeof error !== 'object' || error === null) return []
   if (depth === 0) return [error]
-  const { cause, errors }: { cause?: unknown; errors?: unknown } = error
+  const { cause, errors } = readOwn<{ cause?: unknown; errors?: unknown }>(error, 'an error', [
+    'cause',
+    'errors',
+  ])
   const below = [cause, ...(Array.isArray(errors) ? errors : [])].flatMap(inner => leaves(inner, depth - 1))
   return below.length > 0 ? below : [error]
 }

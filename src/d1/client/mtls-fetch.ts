@@ -110,7 +110,7 @@ export function mtlsFetch(options: MtlsOptions): MtlsFetch {
 
 /** The connections of one {@link MtlsFetch}: an agent for each identity, of which the last takes requests. */
 class Connections {
-  readonly #common: Pick<MtlsOptions, 'ca' | 'minVersion' | 'onExpiry'> & { readonly maxSockets: number }
+  readonly #common: Shared & { readonly maxSockets: number }
   readonly #proxy: ProxyAddress | undefined
   readonly #underWay = new Set<ClientRequest>()
   #agent: Agent
@@ -127,9 +127,9 @@ class Connections {
   }: MtlsOptions & { maxSockets: number }) {
     this.#common = {
       maxSockets,
-      ...(ca !== undefined && { ca }),
-      ...(minVersion && { minVersion }),
-      ...(onExpiry && { onExpiry }),
+      ca,
+      minVersion,
+      onExpiry,
     }
     this.#proxy = proxy === undefined ? undefined : readProxy(proxy)
     const { agent, expiry } = this.#open(identity)
@@ -305,7 +305,9 @@ class TunnelAgent extends Agent {
   }
 }
 
-type Identity = MtlsIdentity & Pick<MtlsOptions, 'ca' | 'minVersion'>
+/** Each is there, if only as undefined: what was not given is not looked for on a prototype. */
+type Shared = { readonly [Name in 'ca' | 'minVersion' | 'onExpiry']: MtlsOptions[Name] | undefined }
+type Identity = MtlsIdentity & Pick<Shared, 'ca' | 'minVersion'>
 
 function readIdentity(given: Identity): {
   readonly secureContext: SecureContext

@@ -144,7 +144,7 @@ export async function getPin(call: PinCall): Promise<Answer> {
   if (from === undefined) throw new Refusal('storage-key-unknown')
   const { d1Zpk, translation } = iso0
   const recipient = await supplied('d1-key-failed', iso0.recipient)
-  const source = { block: stored.block, from, translation }
+  const source = { pin: undefined, block: stored.block, from, translation }
   const input = { pan, to: d1Zpk[0], recipient, source }
   const body = await judged(GET_PIN_FAULTS, () => answerGetPin(input, options))
   facts.keys.push(auditKey('storage', from), auditKey('d1-zpk', d1Zpk[0]), {

@@ -11,7 +11,7 @@ import {
   jwtVerify,
   SignJWT,
 } from 'jose'
-import { readOptions } from '../../base/arguments.js'
+import { readOptions, readOwn } from '../../base/arguments.js'
 import { systemClock } from '../../base/deadline.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
@@ -156,22 +156,26 @@ function readOwnTokens(options: OwnTokensOptions): OwnTokensOptions {
 }
 
 /** Refused here: what would be said of a grant of another shape further down may quote it. */
-function readGrant(grant: TokenGrant): TokenGrant {
+function readGrant(
+  grant: TokenGrant,
+): Omit<TokenGrant, 'confirmation'> & { readonly confirmation: string | undefined } {
   const { subject, scopes, confirmation } = readOptions(grant, 'issue', ['subject', 'scopes', 'confirmation'])
   if (typeof subject !== 'string') throw new ArgumentError('issue: subject must be a string')
   if (!Array.isArray(scopes) || scopes.some(scope => typeof scope !== 'string')) {
     throw new ArgumentError('issue: scopes must be an array of strings')
   }
-  if (confirmation === undefined) return { subject, scopes }
+  if (confirmation === undefined) return { subject, scopes, confirmation }
   if (typeof confirmation !== 'string' || !THUMBPRINT.test(confirmation)) {
     throw new ArgumentError('issue: confirmation must be a SHA-256 in base64url')
   }
   return { subject, scopes, confirmation }
 }
 
+const JWK_MEMBERS = ['kid', 'kty', 'crv', 'x', 'y', 'd', 'k'] as const
+
 /** A JWK as jose takes it. What is said of an unfit one may quote it, and goes no further. */
 async function readKey(algorithm: OwnTokenAlgorithm, jwk: JWK): Promise<OwnKey> {
-  const { kid, kty, crv, x, y, d, k } = jwk ?? {}
+  const { kid, kty, crv, x, y, d, k } = readOwn<JWK>(jwk ?? {}, 'ownTokens', JWK_MEMBERS)
   if (typeof kid !== 'string' || kid === '') throw new ArgumentError('ownTokens: each key must have a kid')
   const unfit = new ArgumentError(`ownTokens: a key is not a private JWK for ${algorithm}`)
   try {

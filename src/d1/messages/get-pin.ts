@@ -63,7 +63,12 @@ interface CheckedGetPin {
   readonly recipient: { readonly key: P256Recipient; readonly kid: string }
   readonly source:
     | { readonly pin: Pin }
-    | { readonly block: Uint8Array; readonly from: Key; readonly translation: Translation }
+    | {
+        readonly pin: undefined
+        readonly block: Uint8Array
+        readonly from: Key
+        readonly translation: Translation
+      }
 }
 
 /** The inner door of {@link getPinResponse}. */
@@ -76,7 +81,13 @@ export async function answerGetPin(
     const content = writeIso0Content(block, to)
     return withWiped(content, async plaintext => ({
       type: 'ISO0',
-      encryptedPinBlock: sealChecked({ plaintext, recipient: recipient.key, kid: recipient.kid }),
+      encryptedPinBlock: sealChecked({
+        plaintext,
+        recipient: recipient.key,
+        kid: recipient.kid,
+        apu: undefined,
+        apv: undefined,
+      }),
     }))
   })
 }
@@ -85,7 +96,7 @@ async function blockFor(
   { pan, to, source }: Omit<CheckedGetPin, 'recipient'>,
   options: CallOptions | undefined,
 ): Promise<Uint8Array> {
-  if ('pin' in source) {
+  if (source.pin !== undefined) {
     requireFormatKey(to, 'encipher', FORMATS[ISO0_FORMAT])
     return encipherChecked({ pin: source.pin, pan, format: ISO0_FORMAT, key: to }, options)
   }
@@ -120,7 +131,7 @@ function readInput(input: AnyInput): CheckedGetPin {
   }
   requireKey(from, 'from')
   requireBytes(block, 'block')
-  return { pan, to, recipient, source: { block, from, translation: readTranslation(translation) } }
+  return { pan, to, recipient, source: { pin, block, from, translation: readTranslation(translation) } }
 }
 
 /** The body of a Get PIN Change Counter response: four digits, and 20 characters. */

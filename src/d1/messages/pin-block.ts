@@ -1,7 +1,9 @@
 /**
  * What is inside D1's messages, member by member: strict fields, the PIN message, the content of an ISO0 block.
  */
+
 import type { Key } from '../../backend/key.js'
+import { readOwn } from '../../base/arguments.js'
 import { fromHex, toHex, utf8Bytes } from '../../base/bytes.js'
 import { D1MessageError } from '../../base/errors.js'
 import { parseJsonObject } from '../../base/json.js'
@@ -51,7 +53,7 @@ export function readString(object: JsonObject, field: string, rule: StringRule):
   const value = Object.hasOwn(object, field) ? object[field] : undefined
   if (value === undefined) throw new D1MessageError(field, 'is missing')
   if (typeof value !== 'string') throw new D1MessageError(field, 'must be a string')
-  const { min = 1, max, pattern } = rule
+  const { min = 1, max, pattern } = readOwn(rule, 'a rule', ['min', 'max', 'pattern'])
   if (value.length < min || value.length > max) {
     throw new D1MessageError(
       field,

@@ -2,7 +2,7 @@
  * The PIN block formats as a table. The verbs, inspectors, stores and messages take block length, keys and functions from the
  * row, so that a format is added here and in a file of its own, and nowhere else.
  */
-import { deepFreeze } from '../../base/arguments.js'
+import { deepFreeze, ownMembers } from '../../base/arguments.js'
 import { ArgumentError } from '../../base/errors.js'
 import type { FormatRow } from './format.js'
 import { format0 } from './format0.js'
@@ -18,13 +18,9 @@ export type PinBlockFormat = 0 | 1 | 2 | 3 | 4
 export type SupportedFormat = PinBlockFormat
 
 /** The table of formats. Frozen. */
-export const FORMATS: Readonly<Record<SupportedFormat, FormatRow>> = deepFreeze({
-  0: format0,
-  1: format1,
-  2: format2,
-  3: format3,
-  4: format4,
-})
+export const FORMATS: Readonly<Record<SupportedFormat, FormatRow>> = deepFreeze(
+  ownMembers({ 0: format0, 1: format1, 2: format2, 3: format3, 4: format4 }),
+)
 
 const SUPPORTED: readonly string[] = Object.keys(FORMATS)
 

@@ -1,7 +1,7 @@
 /** The record of a change counter: its states, its steps, and what a caller may ask of it. */
 import { createHash } from 'node:crypto'
 import type { Backend } from '../../backend/backend.js'
-import { type CallOptions, isWord, readOptions, readOwn } from '../../base/arguments.js'
+import { type CallOptions, isWord, ownMembers, readOptions, readOwn } from '../../base/arguments.js'
 import {
   bufferOf,
   ownCopy,
@@ -252,7 +252,7 @@ export function showState(state: CardState): string {
 /** The record of a text; `ERR_BACKEND_FAILED` where another program, or a later version, wrote it. */
 export function readState(text: string): CardState {
   try {
-    const { v, ...state } = JSON.parse(text)
+    const { v, ...state } = ownMembers(JSON.parse(text))
     if (v === 1 && isState(state)) return state
   } catch {
     // Whatever is wrong with it, it is not a record.

@@ -12,7 +12,7 @@
  *    remembered: the next statement may reach another server.
  */
 
-import { readOptions } from '../../base/arguments.js'
+import { readOptions, readOwn } from '../../base/arguments.js'
 
 /** A record as it is. */
 export interface StoredRecord {
@@ -109,6 +109,8 @@ export function memoryStore(options: { readonly instance?: () => string } = {}):
   return new MemoryStore(instance)
 }
 
+const WRITE_MEMBERS = ['key', 'expected', 'value', 'expiresAt', 'instance'] as const
+
 interface MemoryRecord extends Omit<StoredRecord, 'instance'> {
   readonly expiresAt: number | undefined
 }
@@ -142,13 +144,14 @@ export class MemoryStore implements ChangeCounterStore {
   }
 
   async compareAndSetAll(writes: readonly RecordWrite[]): Promise<boolean> {
-    const isAsExpected = writes.every(
+    const read = writes.map(write => readOwn(write, 'compareAndSetAll', WRITE_MEMBERS))
+    const isAsExpected = read.every(
       ({ key, expected, instance }) =>
         this.#records.get(key)?.version === expected &&
         (instance === undefined || instance === this.#now?.()),
     )
     if (!isAsExpected) return false
-    for (const { key, value, expiresAt } of writes) {
+    for (const { key, value, expiresAt } of read) {
       this.#lastVersion++
       this.#records.set(key, { value, version: String(this.#lastVersion), expiresAt })
     }

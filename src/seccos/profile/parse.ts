@@ -1,5 +1,5 @@
 /** A profile read strictly, from JSON to a frozen value; errors point at the entry that is wrong. */
-import { deepFreeze, isWord } from '../../base/arguments.js'
+import { deepFreeze, isWord, ownMembers } from '../../base/arguments.js'
 import { ProfileError } from '../../base/errors.js'
 import { PIN_FORM_NAMES, TEXT_FORM_NAMES } from './forms.js'
 import {
@@ -62,7 +62,7 @@ function readObject<R extends string, O extends string = never>(
       'is not a known member',
     )
   }
-  const members: Partial<Record<string, Entry>> = {}
+  const members: Partial<Record<string, Entry>> = ownMembers({})
   for (const name of known) {
     if (Object.hasOwn(value, name)) {
       members[name] = { value: Reflect.get(value, name), path: at(path, name) }
@@ -175,7 +175,7 @@ export function parseProfile(json: unknown): SeccosProfile {
     ['profileFormat', 'name', 'version', 'provenance', 'pinBlock', 'randomBytes', 'fields', 'prw', 'mac'],
     ['$schema', 'description', ...(format === 2 ? (['external'] as const) : [])],
   )
-  const profile: SeccosProfile = {
+  const profile: SeccosProfile = ownMembers({
     ...(root.$schema && { $schema: readString(root.$schema, /^[\x21-\x7e]{1,200}$/, 'an address') }),
     profileFormat: format,
     name: readString(root.name, NAME, '1 to 64 printable ASCII characters'),
@@ -192,7 +192,7 @@ export function parseProfile(json: unknown): SeccosProfile {
     fields: readArray(root.fields, { min: 1, max: DATA_SET_BYTES }).map(entry => readField(entry, words)),
     prw: readComputation(root.prw, words),
     mac: readComputation(root.mac, words),
-  }
+  })
   requireSoundProfile(profile)
   return admitProfile(deepFreeze(profile))
 }
@@ -209,9 +209,9 @@ function readId(entry: Entry): string {
 function readPinForm(entry: Entry, { format }: Vocabulary): PinForm {
   if (format === 1 || typeof entry.value !== 'object') return readChoice(entry, PIN_FORM_NAMES)
   if (peek(entry, 'digits').value !== undefined) {
-    const { digits, ...place } = readObject(entry, ['digits', 'length', 'align'], ['pad'])
-    const encoding = readChoice(digits, ['bcd', 'ascii', 'ebcdic'])
-    const { length, align, pad } = readPlace(place, encoding, 16)
+    const form = readObject(entry, ['digits', 'length', 'align'], ['pad'])
+    const encoding = readChoice(form.digits, ['bcd', 'ascii', 'ebcdic'])
+    const { length, align, pad } = readPlace(form, encoding, 16)
     return { digits: encoding, length, align, ...(pad !== undefined && { pad }) }
   }
   const { iso9564, filler } = readObject(entry, ['iso9564', 'filler'])
@@ -274,12 +274,12 @@ function readPlace(
   members: { length: Entry; align: Entry; pad?: Entry },
   encoding: FieldEncoding,
   max: number,
-): Pick<ValueForm, 'length' | 'align' | 'pad'> {
+): Pick<ValueForm, 'length' | 'align'> & { readonly pad: string | undefined } {
   const length = readInteger(members.length, 1, max)
   const align = readChoice(members.align, ['left', 'right', 'exact'])
   if (align === 'exact') {
     if (members.pad) throw new ProfileError(members.pad.path, 'must be absent where align is exact')
-    return { length, align }
+    return { length, align, pad: undefined }
   }
   if (!members.pad) {
     throw new ProfileError(members.align.path.replace(/align$/, 'pad'), 'is missing: align is not exact')

@@ -5,6 +5,7 @@
  * takes every parameter from there and adds none. A profile is plain JSON (`profile.schema.json`), read by
  * `parseProfile`, and its provenance stands in every result computed with it.
  */
+import { ownMembers } from '../../base/arguments.js'
 import { ArgumentError } from '../../base/errors.js'
 import type { KeyUsage } from '../../key/usage.js'
 import type { Encipherment, MacAlgorithm, MacPadding } from '../../primitives/algorithms.js'
@@ -300,7 +301,7 @@ const NUMBERS: readonly FieldEncoding[] = [...TEXTS, 'binary', 'binary-le']
 const CHARACTERS: readonly FieldEncoding[] = ['ascii', 'ebcdic', 'ebcdic-273']
 
 /** The values whose meaning the code knows. */
-export const RESERVED_FIELDS: Readonly<Record<ReservedField, ReservedRule>> = {
+export const RESERVED_FIELDS: Readonly<Record<ReservedField, ReservedRule>> = ownMembers({
   pan: { encodings: TEXTS, characters: { min: 12, max: 19 }, sensitive: true },
   pinBlock: { encodings: ['binary'], sensitive: true },
   /** Decimal digits, or a number where binary. */
@@ -312,7 +313,7 @@ export const RESERVED_FIELDS: Readonly<Record<ReservedField, ReservedRule>> = {
   prwKid: { encodings: CHARACTERS, characters: { min: 1, max: 128 }, sensitive: false },
   macKid: { encodings: CHARACTERS, characters: { min: 1, max: 128 }, sensitive: false },
   issuerId: { encodings: CHARACTERS, characters: { min: 10, max: 10 }, sensitive: false },
-}
+})
 
 /** A value whose meaning the code knows. */
 export type ReservedField = 'pinBlock' | 'random' | FormedInput

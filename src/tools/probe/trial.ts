@@ -114,7 +114,7 @@ export function tryAll({ candidates, key, targets, samples, enough, challenges }
       tried++
       const compute = (message: Uint8Array): Uint8Array =>
         computeMac(
-          { algorithm: ALGORITHMS[algorithm].port as MacComputation['algorithm'], padding },
+          { algorithm: ALGORITHMS[algorithm].port as MacComputation['algorithm'], padding, iv: undefined },
           ciphers,
           message,
         )
