@@ -217,14 +217,11 @@ class MemoryIssuerStore implements IssuerStore {
       if (claim !== undefined && !MemoryStore.spend(this.#recordsOf(readRef(card).issuerId), claim)) {
         throw claimEnded()
       }
-      const found = this.#cards.get(key)
       const known = this.#pins.get(key)
       if (known !== undefined && known.sequence > prw.sequence) return
       // The same PRW again: D1 repeats a request. Once a block has taken its place, it is an older PIN.
       if (known?.sequence === prw.sequence && known.prw === undefined) return
-      if (found !== undefined) {
-        this.#cards.set(key, { ...found, revision: `${markOfBlock(found.revision)}.${this.#newMark()}` })
-      }
+      this.#changed(key, revision => `${markOfBlock(revision)}.${this.#newMark()}`)
       this.#pins.set(key, { prw, sequence: prw.sequence, version: this.#newMark() })
     },
   }
@@ -291,8 +288,7 @@ class MemoryIssuerStore implements IssuerStore {
   #keyOfCard(card: CardAsFound, part: ((revision?: string) => string | undefined) | null = whole): string {
     const { revision, notAfter = Number.POSITIVE_INFINITY } = readAsFound(card)
     const key = this.#key(card)
-    const found = this.#cards.get(key)
-    if (found === undefined) throw noSuchCard()
+    const found = this.#found(key)
     if (part === null) return key
     if (revision !== undefined && part(revision) !== part(found.revision)) throw cardChanged()
     if (systemClock.now() >= notAfter) throw tooLate()
@@ -300,9 +296,15 @@ class MemoryIssuerStore implements IssuerStore {
   }
 
   /** What was found before is late from here on. */
-  #changed(key: string): void {
+  #changed(key: string, revisionAfter: (revision?: string) => string = () => this.#newMark()): void {
+    const found = this.#found(key)
+    this.#cards.set(key, { ...found, revision: revisionAfter(found.revision) })
+  }
+
+  #found(key: string): Card {
     const found = this.#cards.get(key)
-    if (found !== undefined) this.#cards.set(key, { ...found, revision: this.#newMark() })
+    if (found === undefined) throw noSuchCard()
+    return found
   }
 
   #newMark(): string {
@@ -322,8 +324,8 @@ class MemoryIssuerStore implements IssuerStore {
 const whole = (revision?: string): string | undefined => revision
 
 /** The revision without the mark of a PRW behind it: of two PRWs the sequence says which is newer. */
-function markOfBlock(revision = ''): string | undefined {
-  return revision.split('.')[0]
+function markOfBlock(revision = ''): string {
+  return revision.replace(/\..*/, '')
 }
 
 /** An issuerId is 10 characters and has no slash, so that no two cards have one key. */

@@ -153,6 +153,12 @@ const CALLS: readonly ((store: IssuerStore) => Promise<unknown>)[] = [
   ({ pins }) => pins.readPrw(CARD),
   ({ pins }) => pins.storeBlock(CARD, blockOf(1)),
   ({ pins }) => pins.storePrw(CARD, prwOf(1)),
+  ({ pins }) => pins.acceptBlock(CARD, blockOf(1), requestOf(1)),
+  ({ pins }) => pins.knowsRequest(requestOf(1).digest),
+  ({ pins }) => pins.forgetRequests({ issuerIds: [CARD.issuerId], jweKids: ['JWE-NONE'] }),
+  ({ cards }) => cards.reseal({ limit: 9 }),
+  ({ pins }) => pins.listBlocks({ kid: 'PEK-STORE', limit: 9 }),
+  ({ pins }) => pins.countBlocks(),
 ]
 
 export const LIFE_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
@@ -358,6 +364,16 @@ export const ROTATION_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
       const controller = new AbortController()
       controller.abort()
       await assert.rejects(collect(one.cards.putMany(cards, { signal: controller.signal })))
+      assert.deepEqual(await collect(one.pins.storeBlocks([])), [], 'of no block')
+      // What is no refusal of one card ends the whole: nobody said what is wrong with it.
+      const broken = new Error('the source of the cards broke')
+      const breaks = (): never => {
+        throw broken
+      }
+      const record = new Proxy(PLAIN, { get: breaks, ownKeys: breaks })
+      const pin = new Proxy(blockOf(1), { get: breaks, ownKeys: breaks })
+      await assert.rejects(collect(one.cards.putMany([{ card: CARD, record }])), broken)
+      await assert.rejects(collect(one.pins.storeBlocks([{ card: cardOf(0), pin }])), broken)
     },
 
   'blocks are listed by their key in pages, and counted': async ({ one, other }) => {

@@ -58,6 +58,10 @@ test('the pool of a store has an end to every wait, and commits that wait for th
     connectionTimeoutMillis: 1234,
   })
   await made.end()
+  // `true` is said in full: a variable of the environment can switch the check off otherwise.
+  const verified = (await makePool({ host: 'db', ssl: true }, 1234)) as Pool
+  expect(verified.options.ssl).toEqual({ rejectUnauthorized: true })
+  await verified.end()
 })
 
 describe('errors', () => {
@@ -108,6 +112,15 @@ describe('errors', () => {
     expect(error).toMatchObject({ code, message, retryable: code === 'ERR_BACKEND_BUSY' })
     expect(error.cause).toBeUndefined()
     expect(everythingShown(error)).not.toContain('canary')
+  })
+
+  test('a socket that is not there is there again once the server runs; a file of the options is not', () => {
+    const missing = { code: 'ENOENT', message: 'connect ENOENT /run/canary/.s.PGSQL.5432' }
+    const error = databaseError(Object.assign(new Error(missing.message), { ...missing, syscall: 'connect' }))
+    expect(error).toMatchObject({ code: 'ERR_BACKEND_BUSY', retryable: true })
+    expect(error.message).toBe('the database: the socket is not there (ENOENT)')
+    const file = databaseError(Object.assign(new Error(missing.message), { ...missing, syscall: 'open' }))
+    expect(file).toMatchObject({ code: 'ERR_BACKEND_FAILED', retryable: false })
   })
 
   test('an error of ours stays as it is', () => {
@@ -260,6 +273,7 @@ describe('TLS to a database', () => {
     { host: 'localhost' },
     { host: '/run/postgresql' },
     { connectionString: 'postgres://u@127.0.0.1:5432/x' },
+    { connectionString: 'postgres:///x' },
     { connectionString: 'postgres://u@[::1]/x' },
     { host: 'db.example', ssl: true },
     { host: 'db.example', ssl: { ca: 'pem' } },

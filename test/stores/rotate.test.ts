@@ -232,6 +232,17 @@ test.each([
   await failure(call, 'ERR_ARGUMENT')
 })
 
+test('rotateStorageKey stops where the backend cannot re-encipher, and what is stored stays', async () => {
+  const store = memoryIssuerStore()
+  await fill(store, 1)
+  const gone = await softwareBackend({ keys: [OLD, NEW] })
+  const bind = (kid: string) => gone.bind({ kid, usage: 'pin-encryption', hostDecipher: true })
+  const keys = { from: await bind(OLD.kid), to: await bind(NEW.kid) }
+  await gone.close()
+  await failure(() => rotateStorageKey({ store, ...keys }), 'ERR_BACKEND_CLOSED')
+  expect(await shown(store, 0, [from])).toBe(pinOf(0))
+})
+
 test('rotateStorageKey refuses keys for anything else before it lists a block', async () => {
   const other = await softwareBackend({
     keys: [

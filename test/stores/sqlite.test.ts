@@ -19,7 +19,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { ArgumentError, Pan } from '../../src/index.js'
 import { type IssuerStore, openSqliteIssuerStore, type PanSealer, panSealer } from '../../src/sqlite.js'
 import { openConnection } from '../../src/stores/sqlite/connection.js'
-import { openFile, type SqliteDatabase } from '../../src/stores/sqlite/driver.js'
+import { guard, openFile, type SqliteDatabase } from '../../src/stores/sqlite/driver.js'
 import { issuerStoreContract } from '../../src/testing.js'
 import { failure } from '../support/errors.js'
 import { AVAILABLE, MISSING } from './drivers.js'
@@ -65,6 +65,17 @@ describe('options', () => {
 })
 
 // Each write waits for the disk, which may be slow.
+test('an addon that was compiled for another Node says so', async () => {
+  for (const reported of [{ code: 'ERR_DLOPEN_FAILED' }, { tries: ['build/better_sqlite3.node'] }]) {
+    const loading = async () =>
+      guard(() => {
+        throw Object.assign(new Error('canary'), reported)
+      })
+    const { message } = await failure(loading, 'ERR_UNSUPPORTED')
+    expect(message).toBe('better-sqlite3 is not compiled for this Node')
+  }
+})
+
 describe.each(AVAILABLE.flatMap(driver => EXECUTORS.map(executor => [driver, executor] as const)))(
   '%s, %s',
   { timeout: 60_000 },
@@ -114,6 +125,30 @@ describe.each(AVAILABLE.flatMap(driver => EXECUTORS.map(executor => [driver, exe
       ]) {
         await failure(() => open(path), 'ERR_ARGUMENT')
       }
+    })
+
+    test('without a write-ahead log nothing is opened: a database in memory has none', async () => {
+      const { message } = await failure(
+        () => openConnection({ path: ':memory:', driver }, 'writer'),
+        'ERR_BACKEND_FAILED',
+      )
+      expect(message).toContain('it is not in a file')
+    })
+
+    test('of several transactions of one commit, one that fails takes no other along', async () => {
+      const connection = await openConnection({ path: newFile(), driver }, 'writer')
+      const insert = (kid: string) => ({
+        sql: 'INSERT INTO several (kid) VALUES ($1)',
+        values: [kid],
+      })
+      connection.write([[{ sql: 'CREATE TABLE several (kid TEXT PRIMARY KEY)', values: [] }]])
+      const [one, two, three] = connection.write([[insert('a')], [insert('b'), insert('a')], [insert('c')]])
+      expect(one).toMatchObject({ results: [{ count: 1 }] })
+      expect(two).toMatchObject({ error: { code: 'ERR_BACKEND_FAILED' } })
+      expect(three).toMatchObject({ results: [{ count: 1 }] })
+      const rows = connection.read([{ sql: 'SELECT kid FROM several ORDER BY kid', values: [] }])
+      expect(rows).toEqual([[{ kid: 'a' }, { kid: 'c' }]])
+      await connection.close()
     })
 
     test('a file that is no database', async () => {

@@ -6,7 +6,14 @@ import { throwIfAborted } from '../../base/arguments.js'
 import { Deadline } from '../../base/deadline.js'
 import { AbortedError } from '../../base/errors.js'
 import { storeClosed } from '../records.js'
-import type { SqlDatabase, SqlDialect, SqlResult, SqlRow, SqlSession, SqlStatement } from '../sql/database.js'
+import type {
+  PlainDatabase,
+  SqlDialect,
+  SqlResult,
+  SqlRow,
+  SqlSession,
+  SqlStatement,
+} from '../sql/database.js'
 import { busy, databaseError } from './errors.js'
 import type { PostgresClient, PostgresPool } from './pool.js'
 
@@ -35,7 +42,7 @@ const INSTANCE =
 /** Without a listener, a connection that breaks while idle would end the process; it is the pool that replaces it. */
 const ignore = (): void => {}
 
-export class PostgresDatabase implements SqlDatabase {
+export class PostgresDatabase implements PlainDatabase {
   readonly dialect: SqlDialect
   readonly #settings: PostgresSettings
   readonly #underWay = new Set<Promise<unknown>>()

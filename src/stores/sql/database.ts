@@ -78,15 +78,19 @@ export interface SqlDatabase {
   readonly sealer?: RowSealer
   /** The rows; `ERR_ABORTED` once the signal has fired. */
   read(statement: SqlStatement, signal?: AbortSignal): Promise<readonly SqlRow[]>
+  /** Runs all of them in one transaction, or none. Resolved means durable. */
+  write(statements: readonly SqlStatement[]): Promise<readonly SqlResult[]>
+  /** Waits for what is under way, and closes. */
+  close(): Promise<void>
+}
+
+/** One that knows nothing of seals: what is read together has none checked, so nothing but the seals asks for it. */
+export interface PlainDatabase extends SqlDatabase {
   /** The rows of each, all of one moment. */
   readTogether(
     statements: readonly SqlStatement[],
     signal?: AbortSignal,
   ): Promise<readonly (readonly SqlRow[])[]>
-  /** Runs all of them in one transaction, or none. Resolved means durable. */
-  write(statements: readonly SqlStatement[]): Promise<readonly SqlResult[]>
-  /** Waits for what is under way, and closes. */
-  close(): Promise<void>
 }
 
 /**
@@ -120,13 +124,6 @@ export class OpenDatabase implements SqlDatabase {
 
   read(statement: SqlStatement, signal?: AbortSignal): Promise<readonly SqlRow[]> {
     return this.during(database => database.read(statement, signal))
-  }
-
-  readTogether(
-    statements: readonly SqlStatement[],
-    signal?: AbortSignal,
-  ): Promise<readonly (readonly SqlRow[])[]> {
-    return this.during(database => database.readTogether(statements, signal))
   }
 
   write(statements: readonly SqlStatement[]): Promise<readonly SqlResult[]> {

@@ -6,7 +6,7 @@ import { requireIssuerId } from '../records.js'
 import type { RowSealer } from '../row-sealer.js'
 import { SqlCards } from './cards.js'
 import { SqlCounterStore } from './counter.js'
-import { OpenDatabase, type SqlDatabase } from './database.js'
+import { OpenDatabase, type PlainDatabase } from './database.js'
 import { SqlPins } from './pins.js'
 import { SealedDatabase } from './sealed.js'
 
@@ -17,7 +17,7 @@ export class SqlIssuerStore implements IssuerStore {
   readonly seals?: RowSeals
   readonly #database: OpenDatabase
 
-  constructor(plain: SqlDatabase, sealer: PanSealer, rowSealer?: RowSealer) {
+  constructor(plain: PlainDatabase, sealer: PanSealer, rowSealer?: RowSealer) {
     const sealed = rowSealer && new SealedDatabase(plain, rowSealer)
     const database = new OpenDatabase(sealed ?? plain)
     if (sealed !== undefined) {

@@ -18,7 +18,15 @@ import type { CardRef } from '../../d1/endpoints/interfaces.js'
 import type { ResealPage, RowSeals, SealCount } from '../issuer-store.js'
 import { type RowSealer, wrongSeal } from '../row-sealer.js'
 import { CARD_RECORDS } from './counter.js'
-import type { SqlDatabase, SqlDialect, SqlResult, SqlRow, SqlStatement, SqlValue } from './database.js'
+import type {
+  PlainDatabase,
+  SqlDatabase,
+  SqlDialect,
+  SqlResult,
+  SqlRow,
+  SqlStatement,
+  SqlValue,
+} from './database.js'
 
 /** Lost races of one call: each means that somebody else's write went through. */
 const MAX_ATTEMPTS = 50
@@ -39,11 +47,11 @@ interface Group {
 export class SealedDatabase implements SqlDatabase, RowSeals {
   readonly dialect: SqlDialect
   readonly sealer: RowSealer
-  readonly #database: SqlDatabase
+  readonly #database: PlainDatabase
   /** The last write of each card under way: in one process nobody races. */
   readonly #turns = new Map<string, Promise<unknown>>()
 
-  constructor(database: SqlDatabase, sealer: RowSealer) {
+  constructor(database: PlainDatabase, sealer: RowSealer) {
     this.dialect = database.dialect
     this.sealer = sealer
     this.#database = database
@@ -58,13 +66,6 @@ export class SealedDatabase implements SqlDatabase, RowSeals {
     )
     await this.#verify(groupOf(card, found))
     return rows
-  }
-
-  readTogether(
-    statements: readonly SqlStatement[],
-    signal?: AbortSignal,
-  ): Promise<readonly (readonly SqlRow[])[]> {
-    return this.#database.readTogether(statements, signal)
   }
 
   async write(statements: readonly SqlStatement[]): Promise<readonly SqlResult[]> {

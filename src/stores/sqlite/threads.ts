@@ -13,7 +13,7 @@ import { throwIfAborted } from '../../base/arguments.js'
 import { ownCopy, wipe } from '../../base/bytes.js'
 import { AbortedError, BackendError, type ErrorCode, isIssuerPinError } from '../../base/errors.js'
 import { storeClosed } from '../records.js'
-import type { SqlDatabase, SqlDialect, SqlResult, SqlRow, SqlStatement } from '../sql/database.js'
+import type { PlainDatabase, SqlDialect, SqlResult, SqlRow, SqlStatement } from '../sql/database.js'
 import { openConnection, type SqliteConnection, type SqliteFile, type SqliteRole } from './connection.js'
 
 /** Transactions that are written together at most. */
@@ -242,7 +242,7 @@ interface QueuedWrite extends Waiting {
   readonly statements: Transaction
 }
 
-class SqliteThreads implements SqlDatabase {
+class SqliteThreads implements PlainDatabase {
   readonly dialect: SqlDialect = DIALECT
   readonly #writer: Lane
   readonly #reader: Lane
@@ -325,14 +325,14 @@ function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Pro
 }
 
 /** The file, with a thread that writes and one that reads. */
-export async function openThreads(file: SqliteFile, start: StartThread): Promise<SqlDatabase> {
+export async function openThreads(file: SqliteFile, start: StartThread): Promise<PlainDatabase> {
   const database = new SqliteThreads(file, start)
   await database.open()
   return database
 }
 
 /** The file, in the calling thread: nothing is ever under way when a call comes. */
-export async function openInline(file: SqliteFile): Promise<SqlDatabase> {
+export async function openInline(file: SqliteFile): Promise<PlainDatabase> {
   const connection = await openConnection(file, 'writer')
   return {
     dialect: DIALECT,
@@ -345,9 +345,10 @@ export async function openInline(file: SqliteFile): Promise<SqlDatabase> {
       return connection.read(statements)
     },
     write: async statements => {
-      const [written] = connection.write([statements])
-      if (written !== undefined && 'results' in written) return written.results
-      throw written?.error
+      return connection.write([statements]).flatMap(written => {
+        if ('error' in written) throw written.error
+        return written.results
+      })
     },
     close: () => connection.close(),
   }
