@@ -103,9 +103,12 @@ function wordsOf(found: ProfileSearch, stopped: boolean, io: Io): string {
       inputs.map(part => ('id' in part ? `${part.input} ${part.id}` : part.input)).join(' + '),
     ])
   })
-  const lines = outcomes.flatMap(({ which, timeUp, decidedBy }) => [
+  const lines = outcomes.flatMap(({ which, timeUp, tooMany, decidedBy }) => [
     ...(timeUp
       ? [`${which}: ${stopped ? 'stopped' : 'the time was up'} before everything had been tried`]
+      : []),
+    ...(tooMany
+      ? [`${which}: more than 512 fit, and the rest was not tried: say more of what is known`]
       : []),
     ...(decidedBy.length > 0
       ? [`${which}: a further sample would decide, with ${decidedBy.join(', or ')}`]

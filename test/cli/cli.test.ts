@@ -742,7 +742,13 @@ describe('profile search', () => {
 
   test('a search that is stopped says so, and what would decide between several', async () => {
     const stop = new AbortController()
-    const outcome = { tried: 1234567, timeUp: true, matches: [SCHEMES.external.mac], verdict: 'ambiguous' }
+    const outcome = {
+      tried: 1234567,
+      timeUp: true,
+      tooMany: true,
+      matches: [SCHEMES.external.mac],
+      verdict: 'ambiguous',
+    }
     const io = keptIo({ stdin: JSON.stringify(known), interrupted: stop.signal })
     const command = profileCommand(async ({ stop: heard, workers, timeLimitMs, only }) => {
       expect([heard, workers, timeLimitMs, only]).toEqual([stop.signal, 3, 5000, undefined])
@@ -752,8 +758,9 @@ describe('profile search', () => {
     const args = ['profile', 'search', '--samples', file('given', given), '--workers', '3', '--seconds', '5']
     expect(await main(args, io, [command])).toBe(1)
     expect(io.output.join('\n')).toMatch(/1,234,567 +iso9797-1-alg3, padding 1 +dataSet.masked \+ prwKid/)
-    expect(io.output.join('\n').split('\n').slice(-2)).toEqual([
+    expect(io.output.join('\n').split('\n').slice(-3)).toEqual([
       'prw: stopped before everything had been tried',
+      'prw: more than 512 fit, and the rest was not tried: say more of what is known',
       'prw: a further sample would decide, with a PAN of 12 digits, or another PCC',
     ])
     expect(io.errors).toEqual(['no draft: PRW and MAC are not both found, or not in one layout'])
@@ -763,7 +770,10 @@ describe('profile search', () => {
     const io = keptIo({ stdin: JSON.stringify(known) })
     const command = profileCommand(async ({ workers = 1 }) => {
       expect(workers).toBe(availableParallelism())
-      return { fields: [], mac: { tried: 1, timeUp: true, matches: [], verdict: 'none', decidedBy: [] } }
+      return {
+        fields: [],
+        mac: { tried: 1, timeUp: true, tooMany: false, matches: [], verdict: 'none', decidedBy: [] },
+      }
     })
     const args = ['profile', 'search', '--samples', file('given', given), '--draft']
     expect(await main([...args, '--only', 'mac'], io, [command])).toBe(1)

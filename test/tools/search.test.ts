@@ -2,6 +2,7 @@
  * The search on the samples of eight schemes, computed by an independent program: told the layout and what a document would say
  * first, it finds the rest from three samples, and from one it names nothing.
  */
+import { createHmac } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -231,6 +232,39 @@ describe('what is told', () => {
     }
     expect(await search(2)).toMatchObject({ verdict: 'ambiguous', decidedBy: ['a PIN of 12 digits'] })
     expect(await search(3)).toMatchObject({ verdict: 'winner', decidedBy: [] })
+  })
+
+  test('where more than 512 fit, the rest is not tried, and no winner is named', async () => {
+    // Nine values that are the same byte in every sample: which three of them the MAC covers, nobody can say.
+    const ids = [...'abcdefghi']
+    const same = Object.fromEntries(ids.map(id => [id, Uint8Array.of(1)]))
+    const { known, ...input } = given('keyed')
+    const key = Buffer.from(input.macTestKey)
+    const samples = input.samples.map(sample => {
+      const covered = Buffer.from(`${sample.prwDataSet}010101${sample.prwValue}`, 'hex')
+      const macValue = createHmac('sha256', key).update(covered).digest('hex').slice(0, 16).toUpperCase()
+      return { ...sample, macValue, fields: { ...sample.fields, ...same } }
+    })
+    const search = (inputs: KnownComputation['inputs'] = []) =>
+      searchProfile({
+        ...input,
+        samples,
+        known: {
+          ...known,
+          external: ids.map(id => ({ id, kind: 'bytes' }) as const),
+          mac: { ...known.mac, inputs },
+        },
+        only: 'mac',
+      })
+    const prw = { input: 'prw', form: 'binary' } as const
+    const { mac } = await search([MASKED, ...ids.slice(0, 3).map(() => UNKNOWN), prw])
+    expect(mac).toMatchObject({ verdict: 'ambiguous', tooMany: true, timeUp: false })
+    expect(mac?.matches.length).toBeGreaterThan(512)
+    // With one hole the few that fit are all there is.
+    const byte = { input: 'external', length: 1, encoding: 'binary', align: 'exact' } as const
+    const told = [MASKED, { ...byte, id: 'a' }, { ...byte, id: 'b' }, UNKNOWN, prw]
+    const few = await search(told)
+    expect(few.mac).toMatchObject({ verdict: 'ambiguous', tooMany: false })
   })
 
   test.each<[string, object, string]>([

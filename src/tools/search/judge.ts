@@ -16,18 +16,30 @@ export interface SearchOutcome {
   readonly tried: number
   /** True where the time was up, or the search was stopped, before everything had been tried. */
   readonly timeUp: boolean
+  /** True where more than 512 computations fit: the samples determine nothing, and the rest was not tried. */
+  readonly tooMany: boolean
   /** Computations that reproduce every sample; those that are one function for any card are one. */
   readonly matches: readonly Computation[]
-  /** `winner` from two different samples or more, and only where no other match differs for other cards. */
+  /**
+   * `winner` from two different samples or more, only where no other match differs for other cards, and only where all that is
+   * as likely was tried: where the time was up, or too many fit, what was found is `ambiguous`.
+   */
   readonly verdict: 'winner' | 'ambiguous' | 'none' | 'more-samples-needed'
   /** What a further sample must have to tell the matches apart. */
   readonly decidedBy: readonly string[]
 }
 
+/** What a search ended with. */
+export interface SearchEnd {
+  readonly matches: readonly Match[]
+  readonly timeUp: boolean
+  readonly tooMany: boolean
+}
+
 /** Matches that are one function are one; what tells the others apart; and the verdict. */
 export async function judge(
   { layouts, samples }: SearchJob,
-  matches: readonly Match[],
+  { matches, timeUp, tooMany }: SearchEnd,
   textOf: (computation: Computation, material: Material) => Promise<string | undefined>,
 ): Promise<Pick<SearchOutcome, 'verdict' | 'decidedBy'> & { readonly matches: readonly Match[] }> {
   const cards = new Map<number, readonly Card[]>()
@@ -51,7 +63,11 @@ export async function judge(
   const asked = new Set(found.flatMap(({ answers }) => [...answers.keys()]))
   const decidedBy = [...asked].filter(what => new Set(found.map(({ answers }) => answers.get(what))).size > 1)
   const enough = new Set(samples.map(({ prwDataSet, prwValue }) => prwDataSet + prwValue)).size > 1
-  const some = enough ? (found.length === 1 ? 'winner' : 'ambiguous') : 'more-samples-needed'
+  const some = enough
+    ? found.length === 1 && !timeUp && !tooMany
+      ? 'winner'
+      : 'ambiguous'
+    : 'more-samples-needed'
   return {
     verdict: found.length === 0 ? 'none' : some,
     matches: found.map(({ match }) => match),

@@ -16,13 +16,15 @@ import { parseProfile } from '../../seccos/profile/parse.js'
 import type { ProfileField, SeccosProfile } from '../../seccos/profile/profile.js'
 import type { ProfileSample } from '../check-profile.js'
 import { alone, type Crew, threads } from './crew.js'
-import { judge, type SearchOutcome } from './judge.js'
+import { judge, type SearchEnd, type SearchOutcome } from './judge.js'
 import { type KnownLayout, layoutsOf } from './layouts.js'
 import { holdsPin } from './tokens.js'
 import { type KnownComputation, requireKnown, withUncovered } from './ways.js'
 import {
   beginTier,
+  isCrowded,
   type Match,
+  matchesOn,
   newBoard,
   type SearchJob,
   stopWork,
@@ -140,15 +142,14 @@ export async function searchWith(
     const crew = workers === undefined ? alone(work) : await startThreads(job, workers)
     try {
       const found = await search(crew, given, which)
-      const { matches, ...verdict } = await judge(job, found.matches, (one, material) =>
-        work.text(one, material),
-      )
+      const { matches, ...verdict } = await judge(job, found, (one, material) => work.text(one, material))
       const computations = matches.map(({ computation }) => computation)
       const [winner] = matches
       if (verdict.verdict === 'winner' && winner !== undefined) {
         winners[which] = { ...winner, layout: layouts.indexOf(own[winner.layout] ?? layout) }
       }
-      outcomes[which] = { tried: found.tried, timeUp: found.timeUp, matches: computations, ...verdict }
+      const { tried, timeUp, tooMany } = found
+      outcomes[which] = { tried, timeUp, tooMany, matches: computations, ...verdict }
     } finally {
       await crew.close()
       work.close()
@@ -187,7 +188,7 @@ async function search(
   crew: Crew,
   { timeLimitMs = DEFAULT_LIMIT_MS, onProgress, stop }: ProfileSearchInput,
   which: 'prw' | 'mac',
-): Promise<{ readonly matches: readonly Match[]; readonly tried: number; readonly timeUp: boolean }> {
+): Promise<SearchEnd & { readonly tried: number }> {
   const board = newBoard()
   const begun = systemClock.elapsed()
   let timeUp = false
@@ -200,7 +201,7 @@ async function search(
     onProgress?.({
       which,
       tried: triedOn(board),
-      matches: found.length,
+      matches: matchesOn(board),
       elapsedMs: systemClock.elapsed() - begun,
       timeLimitMs,
     })
@@ -220,7 +221,7 @@ async function search(
       if (timeUp || found.length > 0) break
     }
     tell()
-    return { matches: found, tried: triedOn(board), timeUp }
+    return { matches: found, tried: triedOn(board), timeUp, tooMany: isCrowded(board) }
   } finally {
     cancelTick()
     cancelLimit()

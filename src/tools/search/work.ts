@@ -51,25 +51,27 @@ export interface Match {
 
 /** What all workers of a search see and write: shared memory. */
 export interface Board {
-  /** The next unit that nobody has taken, and whether to stop. */
+  /** The next unit that nobody has taken, whether to stop, and how many matches there are in this tier. */
   readonly control: Int32Array
   /** Computations tried so far. */
   readonly tried: BigInt64Array
 }
 const NEXT = 0
 const STOP = 1
+const MATCHES = 2
 
 /** A board with nothing on it. */
 export function newBoard(): Board {
   return {
-    control: new Int32Array(new SharedArrayBuffer(8)),
+    control: new Int32Array(new SharedArrayBuffer(12)),
     tried: new BigInt64Array(new SharedArrayBuffer(8)),
   }
 }
 
-/** Before a tier: its first unit is the next. */
+/** Before a tier: its first unit is the next, and nothing matches yet. */
 export function beginTier({ control }: Board): void {
   Atomics.store(control, NEXT, 0)
+  Atomics.store(control, MATCHES, 0)
 }
 
 /** Has every worker stop soon. */
@@ -80,6 +82,16 @@ export function stopWork({ control }: Board): void {
 /** How many computations have been tried. */
 export function triedOn({ tried }: Board): number {
   return Number(Atomics.load(tried, 0))
+}
+
+/** How many computations of this tier match so far. */
+export function matchesOn({ control }: Board): number {
+  return Atomics.load(control, MATCHES)
+}
+
+/** Whether so many match that the samples determine nothing: the rest of the tier is given up. */
+export function isCrowded(board: Board): boolean {
+  return matchesOn(board) > MAX_MATCHES
 }
 
 /** Ways and lists by tiers: what both are common for is tried before what one is rare for. */
@@ -187,10 +199,11 @@ export class Work {
     for (const unit of this.#units(index)) {
       if (at++ !== taken) continue
       for (const lists of batches(unit.group.rests())) {
-        if (Atomics.load(control, STOP) === 1 || matches.length > MAX_MATCHES) return matches
+        if (Atomics.load(control, STOP) === 1 || isCrowded(board)) return matches
         for (const computation of this.#hits(unit, lists)) {
-          if (await this.#fitsAll(unit.layout, computation))
-            matches.push({ layout: unit.layout, computation })
+          if (!(await this.#fitsAll(unit.layout, computation))) continue
+          matches.push({ layout: unit.layout, computation })
+          Atomics.add(control, MATCHES, 1)
         }
         Atomics.add(tried, 0, BigInt(lists.length * unit.ways.length))
         await pause?.()
