@@ -1,6 +1,7 @@
 /**
  * Writes into Markdown what stands in files: a program under `<!-- example: path -->`, what it prints under
- * `<!-- output: path -->`. For after a change of an example; tests hold them equal.
+ * `<!-- output: path -->`, and what a command prints in its folder under `<!-- prints: folder -->`, by the built command line. For after
+ * a change of an example; tests hold them equal.
  */
 import { execFileSync } from 'node:child_process'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -11,7 +12,7 @@ const guides = readdirSync(join(ROOT, 'docs/guides')).filter(name => name.endsWi
 
 for (const path of ['README.md', 'docs/seccos.md', ...guides.map(name => `docs/guides/${name}`)]) {
   const before = readFileSync(join(ROOT, path), 'utf8')
-  const after = before.replaceAll(
+  const after = withCommands(before).replaceAll(
     /(<!-- (example|output): (\S+) -->\n```\w+\n)[\s\S]*?```/g,
     (_block, head, kind, file) => `${head}${kind === 'example' ? read(file) : outputOf(file)}\`\`\``,
   )
@@ -19,6 +20,17 @@ for (const path of ['README.md', 'docs/seccos.md', ...guides.map(name => `docs/g
     writeFileSync(join(ROOT, path), after)
     console.log(`${path}: renewed`)
   }
+}
+
+function withCommands(text) {
+  return text.replaceAll(
+    /(<!-- command: (\S+) -->\n```sh\n([^`]*)```\n\n<!-- prints: \S+ -->\n```text\n)[\s\S]*?```/g,
+    (_block, head, folder, command) => {
+      const line = command.replace('issuer-pin-crypto', `${process.execPath} ${join(ROOT, 'dist/cli.js')}`)
+      const printed = execFileSync('sh', ['-c', line], { cwd: join(ROOT, folder), encoding: 'utf8' })
+      return `${head}${printed.replaceAll(/ +$/gm, '')}\`\`\``
+    },
+  )
 }
 
 function read(file) {

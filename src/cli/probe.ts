@@ -45,11 +45,28 @@ interface SampleFile<S> {
   readonly macTestKey: Uint8Array
 }
 
-/** Reads a file of samples, hands them to `use`, and wipes keys and PINs whatever comes of it. Errors: `ERR_USAGE`. */
-export async function withSamples<S, T>(
+/** The same, for a search of one of the two: the key of the other may be missing. */
+type PartialFile<S> = Pick<SampleFile<S>, 'samples'> & Partial<SampleFile<S>>
+
+/** {@link withSomeSamples} with both keys. */
+export function withSamples<S, T>(
   text: string,
   readOne: (value: unknown, pins: Pin[]) => S,
   use: (file: SampleFile<S>) => Promise<T>,
+): Promise<T> {
+  // Both are needed, so both are there.
+  return withSomeSamples(text, readOne, file => use(file as SampleFile<S>), ['prwTestKey', 'macTestKey'])
+}
+
+/**
+ * Reads a file of samples, hands them to `use`, and wipes keys and PINs whatever comes of it. Of the keys, those in `needed` must be there.
+ * Errors: `ERR_USAGE`.
+ */
+export async function withSomeSamples<S, T>(
+  text: string,
+  readOne: (value: unknown, pins: Pin[]) => S,
+  use: (file: PartialFile<S>) => Promise<T>,
+  needed: readonly ('prwTestKey' | 'macTestKey')[],
 ): Promise<T> {
   const file = readJson(text, 'the samples')
   const unknown = Object.keys(file).find(name => !SAMPLE_FILE.includes(name))
@@ -65,9 +82,11 @@ export async function withSamples<S, T>(
     return key
   }
   try {
-    const prwTestKey = readKey('prwTestKey')
-    const macTestKey = readKey('macTestKey')
-    return await use({ samples: samples.map(value => readOne(value, pins)), prwTestKey, macTestKey })
+    const read: { prwTestKey?: Uint8Array; macTestKey?: Uint8Array } = {}
+    for (const name of ['prwTestKey', 'macTestKey'] as const) {
+      if (needed.includes(name) || name in file) read[name] = readKey(name)
+    }
+    return await use({ samples: samples.map(value => readOne(value, pins)), ...read })
   } finally {
     wipe(...keys)
     for (const pin of pins) pin[Symbol.dispose]()

@@ -1,8 +1,15 @@
 /** `profile search`: told what is known of a SECCOS profile, the rest is searched on samples made with TEST keys. */
 import { availableParallelism } from 'node:os'
-import type { KnownProfile, ProfileSearch, SearchOutcome, SearchProgress, searchProfile } from '../tools.js'
+import type {
+  KnownProfile,
+  ProfileSearch,
+  ProfileSearchInput,
+  SearchOutcome,
+  SearchProgress,
+  searchProfile,
+} from '../tools.js'
 import { type Io, readInput, readJson } from './command.js'
-import { readProfileSample, withSamples } from './probe.js'
+import { readProfileSample, withSomeSamples } from './probe.js'
 import { show, tableOf } from './shown.js'
 import { need, numberOf, oneOf, optionsOf, type Verb } from './verbs.js'
 
@@ -22,7 +29,7 @@ further sample would decide between several.
               not known, or with "value": "pan" beside it where its form is not
   --samples   as for profile check; three or more, of PANs and PINs of different
               lengths
-  --only      searches the PRW alone, or the MAC
+  --only      searches the PRW alone, or the MAC; the samples need its test key only
   --seconds   for each of the two; 300 where absent. Ctrl-C ends the search, too:
               what was found is shown
   --workers   threads; as many as there are cores where absent
@@ -48,7 +55,10 @@ export function searchVerb(search: Search): Verb {
       const samples = await readInput(need(values, 'samples'), io)
       const known = readJson(await readInput(file, io), 'what is known') as unknown as KnownProfile
       const stop = io.interrupted?.()
-      const found = await withSamples(samples, readProfileSample, read =>
+      const needed = (['prw', 'mac'] as const)
+        .filter(which => only === undefined || only === which)
+        .map(which => `${which}TestKey` as const)
+      const searchThem = (read: Pick<ProfileSearchInput, 'samples' | 'prwTestKey' | 'macTestKey'>) =>
         search({
           ...read,
           known,
@@ -57,8 +67,8 @@ export function searchVerb(search: Search): Verb {
           ...(workers > 1 && { workers }),
           ...(stop !== undefined && { stop }),
           onProgress: progress => io.progress?.(bar(progress)),
-        }),
-      )
+        })
+      const found = await withSomeSamples(samples, readProfileSample, searchThem, needed)
       io.progress?.('')
       if (values['draft'] !== true) show(values, io, found, wordsOf(found, stop?.aborted === true, io))
       else if (found.draft !== undefined) io.out(JSON.stringify(found.draft, null, 2))

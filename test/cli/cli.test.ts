@@ -679,6 +679,14 @@ describe('the program itself', () => {
 })
 
 describe('profile search', () => {
+  const NOTHING_FOUND = {
+    tried: 1,
+    timeUp: false,
+    tooMany: false,
+    matches: [],
+    verdict: 'none',
+    decidedBy: [],
+  } as const
   const given = {
     prwTestKey: Buffer.from(Array.from({ length: 32 }, (_, i) => i)).toString('hex'),
     macTestKey: Buffer.from(Array.from({ length: 32 }, (_, i) => 32 + i)).toString('hex'),
@@ -740,6 +748,37 @@ describe('profile search', () => {
     expect(out).not.toMatch(/^prw/m)
   })
 
+  test('of the test keys, that of the other computation may be missing, and one that is there must be hex', async () => {
+    const { prwTestKey: _, ...macOnly } = given
+    const args = (content: object) => [
+      'profile',
+      'search',
+      '--samples',
+      file('given', content),
+      '--only',
+      'mac',
+    ]
+    const seen: string[][] = []
+    const command = profileCommand(async input => {
+      seen.push(Object.keys(input).filter(name => name.endsWith('TestKey')))
+      return { fields: [], mac: NOTHING_FOUND }
+    })
+    const search = async (content: object) => {
+      const io = keptIo({ stdin: JSON.stringify(known) })
+      return [await main(args(content), io, [command]), io.errors.join()]
+    }
+    expect((await search(macOnly))[0]).toBe(1)
+    expect((await search(given))[0]).toBe(1)
+    expect(seen).toEqual([['macTestKey'], ['prwTestKey', 'macTestKey']])
+    const { macTestKey: _mac, ...prwOnly } = given
+    for (const content of [prwOnly, { ...given, prwTestKey: 'none' }, { ...macOnly, macTestKey: 7 }]) {
+      expect(await search(content)).toEqual([
+        2,
+        expect.stringMatching(/ERR_USAGE: (?:prw|mac)TestKey must be hex digits/),
+      ])
+    }
+  })
+
   test('a search that is stopped says so, and what would decide between several', async () => {
     const stop = new AbortController()
     const outcome = {
@@ -772,7 +811,7 @@ describe('profile search', () => {
       expect(workers).toBe(availableParallelism())
       return {
         fields: [],
-        mac: { tried: 1, timeUp: true, tooMany: false, matches: [], verdict: 'none', decidedBy: [] },
+        mac: { ...NOTHING_FOUND, timeUp: true },
       }
     })
     const args = ['profile', 'search', '--samples', file('given', given), '--draft']

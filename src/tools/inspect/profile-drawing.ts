@@ -1,6 +1,7 @@
 /**
  * A profile as a picture, drawn from the profile itself: the 123 bytes with their fields, and under them what PRW and MAC are
- * computed over. SVG, black on white, no script; text is escaped, so that nothing of a profile becomes markup.
+ * computed over. SVG, with a title and a description to be read aloud, in the reader's colour scheme, no script; text is escaped, so that
+ * nothing of a profile becomes markup.
  */
 import {
   type Computation,
@@ -15,6 +16,10 @@ import {
 const WIDTH = 1000
 const LEFT = 20
 const ROW = 26
+/** On paper black on white. */
+const STYLE =
+  ':root{--ink:#000;--paper:#fff;--fixed:#ddd;--hatch:#999}' +
+  '@media (prefers-color-scheme:dark){:root{--ink:#eee;--paper:#111;--fixed:#333;--hatch:#777}}'
 const BYTE = (WIDTH - 2 * LEFT) / DATA_SET_BYTES
 
 /**
@@ -45,10 +50,13 @@ export function drawProfile(profile: SeccosProfile): string {
     ...mac.parts,
   ]
   return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${mac.bottom + 20}" font-family="sans-serif">`,
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${mac.bottom + 20}" role="img" aria-labelledby="t d" font-family="sans-serif">`,
+    `<title id="t">${escaped(`SECCOS profile ${name} ${version} (${provenance})`)}</title>`,
+    `<desc id="d">${escaped(`The ${DATA_SET_BYTES} bytes of the data set, ${fields.map(({ id }) => id).join(', ')}; and what PRW and MAC are computed over.`)}</desc>`,
+    `<style>${STYLE}</style>`,
     '<defs><pattern id="masked" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">' +
-      '<rect width="6" height="6" fill="#fff"/><rect width="2" height="6" fill="#999"/></pattern></defs>',
-    `<rect width="${WIDTH}" height="${mac.bottom + 20}" fill="#fff"/>`,
+      '<rect width="6" height="6" fill="var(--paper)"/><rect width="2" height="6" fill="var(--hatch)"/></pattern></defs>',
+    `<rect width="${WIDTH}" height="${mac.bottom + 20}" fill="var(--paper)"/>`,
     ...body,
     '</svg>',
     '',
@@ -56,7 +64,7 @@ export function drawProfile(profile: SeccosProfile): string {
 }
 
 function drawField(field: ProfileField, i: number, top: number): string {
-  const fill = isConstant(field) ? '#ddd' : field.masked === false ? '#fff' : 'url(#masked)'
+  const fill = isConstant(field) ? 'var(--fixed)' : field.masked === false ? 'var(--paper)' : 'url(#masked)'
   const [x, width] = [LEFT + field.offset * BYTE, field.length * BYTE]
   return rectangle({ x, y: top, width, fill }) + text({ x: x + 2, y: top + 17, size: 11 }, `${i + 1}`)
 }
@@ -94,7 +102,7 @@ function drawComputation(
   const boxes = inputs.map((part, i) => {
     const x = LEFT + i * width
     return (
-      rectangle({ x, y: top + 10, width, fill: '#fff' }) +
+      rectangle({ x, y: top + 10, width, fill: 'var(--paper)' }) +
       text({ x: x + 4, y: top + 27, size: 11 }, label(part))
     )
   })
@@ -118,11 +126,11 @@ function label(part: ComputationInput): string {
 }
 
 function rectangle({ x, y, width, fill }: { x: number; y: number; width: number; fill: string }): string {
-  return `<rect x="${round(x)}" y="${y}" width="${round(width)}" height="${ROW}" fill="${fill}" stroke="#000"/>`
+  return `<rect x="${round(x)}" y="${y}" width="${round(width)}" height="${ROW}" fill="${fill}" stroke="var(--ink)"/>`
 }
 
 function text({ x, y, size }: { x: number; y: number; size: number }, content: string): string {
-  return `<text x="${round(x)}" y="${y}" font-size="${size}">${escaped(content)}</text>`
+  return `<text x="${round(x)}" y="${y}" font-size="${size}" fill="var(--ink)">${escaped(content)}</text>`
 }
 
 function round(value: number): number {
