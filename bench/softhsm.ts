@@ -32,7 +32,8 @@ export async function softHsmContests(): Promise<Bench> {
     pin: Pin.from(String(1000 + i)),
     pan: Pan.from(String(4_000_000_000_000_000 + i)),
   }))
-  const batch = Buffer.concat(pins.map(entry => buildFormat0({ pin: entry.pin, pan: entry.pan })))
+  const built = (): Buffer => Buffer.concat(pins.map(({ pin, pan }) => buildFormat0({ pin, pan })))
+  const batch = built()
   const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
   const one = () => encipherPin({ pin, pan, format: 0, key })
   const many = () => encipherPins({ pins, format: 0, key })
@@ -51,13 +52,21 @@ export async function softHsmContests(): Promise<Bench> {
         ways: [
           { name: 'encipherPins', run: many, operations: BATCH, answer: async () => hex(await many()) },
           {
-            name: 'C_EncryptInit and C_Encrypt',
+            name: 'blocks built, C_EncryptInit and C_Encrypt',
+            run: () => bare(built()),
+            operations: BATCH,
+            answer: () => hex(bare(built())),
+          },
+          {
+            name: 'ready blocks, C_EncryptInit and C_Encrypt',
             run: () => bare(batch),
             operations: BATCH,
             answer: () => hex(bare(batch)),
           },
         ],
-        targets: [{ ours: 'encipherPins', peer: 'C_EncryptInit and C_Encrypt', atLeast: 0.9 }],
+        // Beside ready blocks the verb's own half, which is to build them, is no cost of the token's path: that path is
+        // held to 95 % of the bare call by `npm run speed:pkcs11`, where the port is handed ready blocks.
+        targets: [{ ours: 'encipherPins', peer: 'blocks built, C_EncryptInit and C_Encrypt', atLeast: 0.9 }],
       },
     ],
     [Symbol.asyncDispose]: async () => {

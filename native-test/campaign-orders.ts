@@ -7,6 +7,8 @@ export const KEYS = {
   ZPK: { usage: 'pin-encryption', algorithm: 'tdea-2key' },
   STORE: { usage: 'pin-encryption', algorithm: 'tdea-2key' },
   MAC: { usage: 'retail-mac', algorithm: 'tdea-2key' },
+  /** Others are derived from it. */
+  MASTER: { usage: 'retail-mac', algorithm: 'tdea-2key' },
   'PRW-G': { usage: 'prw-generate', algorithm: 'tdea-2key' },
   'PRW-V': { usage: 'prw-verify', algorithm: 'tdea-2key' },
   AES: { usage: 'pin-encryption', algorithm: 'aes-128' },

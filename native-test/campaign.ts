@@ -35,6 +35,7 @@ export function plant(): Planted {
     ZPK: randomBytes(16),
     STORE: randomBytes(16),
     MAC: randomBytes(16),
+    MASTER: randomBytes(16),
     'PRW-G': prw,
     'PRW-V': prw,
     AES: randomBytes(16),
@@ -48,11 +49,16 @@ export function plant(): Planted {
 
 /** Puts the keys into an empty token. */
 export async function provisionPlanted(options: KeyStoreOptions, { tdea, jwe }: Planted): Promise<void> {
-  await using store = await openKeyStore({ ...options, importClearKeys: true, composedMac: true })
+  await using store = await openKeyStore({
+    ...options,
+    importClearKeys: true,
+    composedMac: true,
+    deriveKeys: 'through-host',
+  })
   for (const kid of Object.keys(KEYS) as Kid[]) {
     const { usage, algorithm } = KEYS[kid]
     const role = usage.startsWith('prw') ? { macs: ['iso9797-1-alg3'] as const } : {}
-    const open = OPEN.has(usage) ? { hostDecipher: true } : {}
+    const open = OPEN.has(usage) ? { hostDecipher: true } : kid === 'MASTER' ? { derives: true } : {}
     const material = kid === 'JWE' ? { ...jwe } : tdea[kid].toString('hex')
     await store.importKey({ kid, usage, algorithm, material, ...role, ...open })
   }
@@ -250,6 +256,7 @@ async function orderOf(
   const content = randomBytes(48)
   const moved = randomBytes(16)
   const part = randomBytes(16)
+  const derivedFrom = randomBytes(16)
   const rest = Buffer.from(moved.map((byte, i) => byte ^ (part[i] ?? 0)))
   const natural = encipher(tdea.IBM, Buffer.from(pan.slice(0, 11).padEnd(16, 'f'), 'hex'))
   const naturalDigits = natural
@@ -280,6 +287,7 @@ async function orderOf(
       storedBlock: encipher(tdea.STORE, block).toString('hex'),
       d1Public: JSON.stringify({ kty: d1.kty, crv: d1.crv, x: d1.x, y: d1.y }),
       kcvs: [moved, part, rest].map(kcvOf).join(),
+      derivedFrom: derivedFrom.toString('hex'),
       ...seccos.inputs,
     },
     jwes: Array.from({ length: batch.count }, () => sender.seal(inside)),
@@ -302,6 +310,8 @@ async function orderOf(
     'block without its ends': block.subarray(1, 7),
     ...halves('a key on its way', moved),
     ...bothHex('a key on its way', moved),
+    ...bothHex('a derived key', encipher(tdea.MASTER, derivedFrom)),
+    ...halves('a derived key', encipher(tdea.MASTER, derivedFrom)),
     ...halves('a component', part),
     ...halves('the other component', rest),
     ...halves('content of a JWE', content),

@@ -21,9 +21,17 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '3' },
     /** Which of the places: a part of their names, as in `--where 'bitslice|SoftHSM'`. */
     where: { type: 'string', default: '.' },
+    /** Which of the scenarios, in the same way. The controls are always run. */
+    only: { type: 'string', default: '.' },
   },
 })
-const amount = { count: Number(values.calls), rounds: Number(values.rounds), turns: 16, abort: true }
+const amount = {
+  count: Number(values.calls),
+  rounds: Number(values.rounds),
+  turns: 16,
+  abort: true,
+  only: new RegExp(values.only),
+}
 const REPORT = new URL('../docs/measurements/memory.md', import.meta.url)
 const MARK = '<!-- figures -->'
 

@@ -10,6 +10,7 @@
 import { readSync, writeSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import type * as Pkcs11js from 'pkcs11js'
+import { operationsOf } from '../../src/backend/key.js'
 import { CKA, CKF, CKM } from '../../src/backend/pkcs11/binding/constants.js'
 import {
   getPinResponse,
@@ -57,7 +58,7 @@ import {
   verifyPrw,
   verifyPrwMac,
 } from '../../src/index.js'
-import { pkcs11Backend } from '../../src/pkcs11.js'
+import { type KeyStore, keyCeremony, openKeyStore, pkcs11Backend } from '../../src/pkcs11.js'
 import { softwareBackend } from '../../src/software.js'
 import { makeSeccosSetPinRequest } from '../../src/testing.js'
 import { ILLUSTRATIVE_NOT_GIROCARD_TDEA as profile } from '../../src/tools.js'
@@ -111,7 +112,14 @@ async function openSoftware({ engine, keys, mask }: Setup): Promise<Backend> {
 }
 
 const openToken = ({ module, label, pin }: NonNullable<Setup['token']>): Promise<Backend> =>
-  pkcs11Backend({ module, token: label, pin: () => pin, composedMac: true, sessions: { max: 4 } })
+  pkcs11Backend({
+    module,
+    token: label,
+    pin: () => pin,
+    composedMac: true,
+    deriveKeys: 'through-host',
+    sessions: { max: 4 },
+  })
 
 // ------------------------------------------------------------------------------------------------------- one call each
 
@@ -327,6 +335,54 @@ async function combined(at: At, kcv: string): Promise<void> {
     wipeAll(component, rest)
   }
 }
+
+let ceremonies: Promise<KeyStore> | undefined
+/** A token has a value under one kid: one ceremony after the other, each key deleted before the next is made. */
+let turn: Promise<void> = Promise.resolve()
+
+function ceremony(at: At, kcv: string): Promise<void> {
+  const mine = turn.then(() => oneCeremony(at, kcv))
+  turn = mine.catch(() => undefined)
+  return mine
+}
+
+async function oneCeremony(at: At, kcv: string): Promise<void> {
+  if (setup.token === undefined) throw new Error('a ceremony brings a key into a token')
+  const { module, label, pin } = setup.token
+  ceremonies ??= openKeyStore({
+    module,
+    token: label,
+    pin: () => pin,
+    importClearKeys: true,
+    composedMac: true,
+  })
+  const store = await ceremonies
+  const [first, second] = [secret(at, 'part'), secret(at, 'rest')]
+  const [, firstKcv = '', secondKcv = ''] = kcvs(at)
+  const entries = [
+    { officer: 'A. Adams', component: first, kcv: firstKcv },
+    { officer: 'B. Brown', component: second, kcv: secondKcv },
+  ]
+  const made = { kid: 'BROUGHT', usage: 'pin-encryption', algorithm: 'tdea-2key' } as const
+  try {
+    const { key } = await keyCeremony({ store, ...made, entries, kcv })
+    await store.deleteKey({ kid: key.kid, id: key.id })
+  } finally {
+    wipeAll(first, second)
+  }
+}
+
+/** A MAC under a key that is derived for it. */
+const macDerived = async (at: At): Promise<unknown> =>
+  operationsOf(at.keys.MASTER).mac(
+    {
+      algorithm: 'iso9797-1-alg3',
+      padding: 2,
+      derivation: [{ method: 'encipher', data: Buffer.from(text(at, 'derivedFrom'), 'hex') }],
+    },
+    Uint8Array.of(1, 2, 3),
+    at.options,
+  )
 
 /** The token by pkcs11js alone: what stays of a block that was wiped here, its module or the binding has kept. */
 let bare: ReturnType<typeof openBare> | undefined
@@ -745,6 +801,9 @@ const SCENARIOS: Readonly<Record<string, { run: (at: At) => Promise<unknown>; fa
   },
   combineComponents: { run: at => combined(at, kcvs(at)[0] ?? '') },
   'combineComponents, the key has another check value': { fails: true, run: at => combined(at, '000000') },
+  'mac under a derived key': { run: macDerived },
+  'token: keyCeremony': { run: at => ceremony(at, kcvs(at)[0] ?? '') },
+  'token: keyCeremony, the key has another check value': { fails: true, run: at => ceremony(at, '000000') },
   'splitKey, keyCheckValue': {
     run: at =>
       withMoved(at, async material => {
@@ -870,7 +929,7 @@ const world = await open(setup)
 const other = await open(setup)
 await other.backend.close()
 const scenarios = Object.entries(SCENARIOS)
-  .filter(([name]) => setup.token !== undefined || !name.startsWith('bare'))
+  .filter(([name]) => setup.token !== undefined || !/^(?:bare|token)/.test(name))
   .map(([name, { fails }]) => ({ name, fails: fails === true }))
 answer({ scenarios })
 for (;;) {
