@@ -249,6 +249,33 @@ describe('a profile that does not hold', () => {
       '/fields/0/masked/length',
       { '/fields/0/masked/length': 5 },
     ],
+    [
+      'a mask that hides what is behind a short PAN',
+      'parts',
+      '/fields/0/masked/length',
+      { '/fields/0/masked': { offset: 14, length: 6, fill: '0' } },
+    ],
+    [
+      'a mask that hides what is in front of a short PAN',
+      'parts',
+      '/fields/0/masked/length',
+      { '/fields/0/align': 'right', '/fields/0/masked': { offset: 0, length: 8, fill: '0' } },
+    ],
+    [
+      'two masks, of which one shows what the other hides',
+      'parts',
+      '/fields/1/masked/length',
+      { '/fields/1/masked': { offset: 0, length: 6, fill: 'F' } },
+    ],
+    [
+      'the same, the other way round',
+      'parts',
+      '/fields/1/masked/length',
+      {
+        '/fields/1/part': { from: 'left', skip: 0, take: 12 },
+        '/fields/1/masked': { offset: 0, length: 6, fill: 'F' },
+      },
+    ],
     ['a PAN in the clear', 'parts', '/fields/1/masked', { '/fields/1/masked': false }],
     ['a mask that hides nothing', 'parts', '/fields/0/masked/length', { '/fields/0/masked/length': 0 }],
     [

@@ -36,8 +36,10 @@ import {
 /** D1's bounds on `prwValue` and `macValue`, in characters. */
 const MAX_TEXT = { prw: 64, mac: 16 } as const
 
-/** Fewer digits of a PAN than these must not be all that a mask hides: 8 from the left and 4 from the right may show. */
+/** So many digits of a PAN masks must hide; of one of fewer than 14, all but the eight of its BIN. */
 const MIN_HIDDEN_PAN_DIGITS = 6
+const BIN_DIGITS = 8
+const PAN_LENGTHS: readonly number[] = [10, 11, 12, 13, 14, 15, 16, 17, 18, 19]
 
 /** Throws `ERR_PROFILE` at the first entry that breaks a rule. */
 export function requireSoundProfile(profile: SeccosProfile): void {
@@ -45,6 +47,7 @@ export function requireSoundProfile(profile: SeccosProfile): void {
   requireExternals(profile)
   requirePinForm(profile, profile.pinBlock, '/pinBlock')
   for (const [i, field] of profile.fields.entries()) requireField(profile, field, `/fields/${i}`)
+  requireHiddenPan(profile)
   for (const which of ['prw', 'mac'] as const) requireComputation(profile, which)
   requireVerifiable(profile)
 }
@@ -140,6 +143,50 @@ function requireMask(field: ValueField, meaning: ReservedField | undefined, path
   if (masked.length < MIN_HIDDEN_PAN_DIGITS) {
     throw new ProfileError(`${path}/length`, `must hide ${MIN_HIDDEN_PAN_DIGITS} digits of the PAN or more`)
   }
+}
+
+/**
+ * What masks hide of a PAN is counted in its digits, for each length that a data set takes: pad that is hidden hides nothing, and
+ * what one field hides another may show.
+ */
+function requireHiddenPan(profile: SeccosProfile): void {
+  const fields = profile.fields.flatMap((field, i) =>
+    !isConstant(field) && meaningOf(profile, field) === 'pan'
+      ? [{ field, path: `/fields/${i}/masked/length` }]
+      : [],
+  )
+  for (const digits of PAN_LENGTHS) {
+    const views = fields.map(({ field, path }) => ({ path, shown: shownDigits(field, digits) }))
+    // No data set has a PAN of this length.
+    if (views.some(({ shown }) => shown === undefined)) continue
+    const all = new Set<number>()
+    for (const { path, shown = [] } of views) {
+      for (const at of shown) all.add(at)
+      if (digits - all.size < Math.min(MIN_HIDDEN_PAN_DIGITS, digits - BIN_DIGITS)) {
+        throw new ProfileError(
+          path,
+          `hides too little of a PAN of ${digits} digits, which other fields may show as well`,
+        )
+      }
+    }
+  }
+}
+
+/** Which digits of a PAN a field shows, counted from the left; undefined where the PAN does not fit. */
+function shownDigits(field: ValueField, digits: number): number[] | undefined {
+  const { masked, part, align } = field
+  const units = capacityOf(field)
+  const skip = part?.skip ?? 0
+  const count = Math.min(part?.take ?? digits, digits - skip)
+  if (count < 0 || (align === 'exact' ? count !== units : count > units)) return undefined
+  const first = part?.from === 'right' ? digits - skip - count : skip
+  const behind = align === 'right' ? units - count : 0
+  return Array.from({ length: count }, (_, i) => i).flatMap(i => {
+    const at = behind + i
+    const isHidden =
+      typeof masked === 'boolean' ? masked : at >= masked.offset && at < masked.offset + masked.length
+    return isHidden ? [] : [first + i]
+  })
 }
 
 const FORMAT_1_ENCODINGS: readonly FieldEncoding[] = ['bcd', 'ascii', 'ebcdic', 'binary']
