@@ -10,7 +10,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { openPkcs11 } from '../src/backend/pkcs11/backend.js'
-import { type Starter, startFrom } from '../src/backend/pkcs11/executor/remote.js'
+import { type Starter, startFrom } from '../src/backend/pkcs11/executor/channels.js'
 import {
   type Backend,
   BackendError,

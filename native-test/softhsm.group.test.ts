@@ -1,7 +1,7 @@
 /** A group of two SoftHSM tokens in processes of their own, the first behind a module that fails and hangs on demand. */
 import { beforeAll, expect, test } from 'vitest'
 import { operationsOf } from '../src/backend/key.js'
-import type { Starter } from '../src/backend/pkcs11/executor/remote.js'
+import type { Starter } from '../src/backend/pkcs11/executor/channels.js'
 import { openGroup } from '../src/backend/pkcs11/group.js'
 import type { GroupEvent } from '../src/pkcs11.js'
 import { CONTRACT_KEYS } from '../src/testing.js'

@@ -5,7 +5,7 @@ import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { buildSync } from 'esbuild'
-import { type Starter, startFrom } from '../../src/backend/pkcs11/executor/remote.js'
+import { type Starter, startFrom } from '../../src/backend/pkcs11/executor/channels.js'
 import type { KeyStoreOptions, Pkcs11Options } from '../../src/pkcs11.js'
 import { makeToken, SOFTHSM_MODULE } from '../softhsm.js'
 

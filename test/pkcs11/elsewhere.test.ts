@@ -5,10 +5,11 @@
  */
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
-import { RemoteHost } from '../../src/backend/pkcs11/executor/channels.js'
+import { startFrom } from '../../src/backend/pkcs11/executor/channels.js'
 import { LostHost } from '../../src/backend/pkcs11/executor/dispatcher.js'
 import type { Executor } from '../../src/backend/pkcs11/executor/executor.js'
-import { openRemote, startFrom } from '../../src/backend/pkcs11/executor/remote.js'
+import { RemoteHost } from '../../src/backend/pkcs11/executor/host.js'
+import { openRemote } from '../../src/backend/pkcs11/executor/remote.js'
 import { REAL, Supervisor } from '../../src/backend/pkcs11/executor/supervisor.js'
 import { readSettings } from '../../src/backend/pkcs11/session/options.js'
 import type { BackendEvent, KeyStoreOptions } from '../../src/pkcs11.js'

@@ -8,13 +8,8 @@ import { PassThrough } from 'node:stream'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
 import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
-import {
-  decodeError,
-  encodeError,
-  type Message,
-  serve,
-  streamChannel,
-} from '../../src/backend/pkcs11/executor/channels.js'
+import { streamChannel } from '../../src/backend/pkcs11/executor/channels.js'
+import { decodeError, encodeError, type Message, serve } from '../../src/backend/pkcs11/executor/host.js'
 import { AbortedError, ArgumentError, BackendError, InputError, KeyError } from '../../src/base/errors.js'
 import type { Backend } from '../../src/index.js'
 import type { BackendEvent, KeyStoreOptions } from '../../src/pkcs11.js'

@@ -5,7 +5,8 @@
 import { Socket } from 'node:net'
 import { isMainThread, parentPort } from 'node:worker_threads'
 import { loaderOf } from '../binding/load.js'
-import { portChannel, serve, streamChannel } from './channels.js'
+import { portChannel, streamChannel } from './channels.js'
+import { serve } from './host.js'
 import { InlineExecutor } from './inline.js'
 import { openRemote } from './remote.js'
 

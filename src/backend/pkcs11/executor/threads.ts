@@ -1,0 +1,230 @@
+/**
+ * The executor `threads`: so many worker threads over one login, one session each, one call each. One that hangs cannot be
+ * ended; it is given up, counted and replaced, up to as many again. While one hangs the module cannot be initialised anew,
+ * for that would pull it from under the call.
+ */
+import { afterUnheld, systemClock } from '../../../base/deadline.js'
+import { BackendError } from '../../../base/errors.js'
+import { sessionsOf, type TokenFacts } from '../session/connection.js'
+import { ModuleElsewhere } from '../session/module.js'
+import type { Settings } from '../session/options.js'
+import type { Starter } from './channels.js'
+import { LostHost } from './dispatcher.js'
+import type { Executor, JobName, Jobs } from './executor.js'
+import { hostOf, openHost, type RemoteHost, within } from './host.js'
+
+/** One worker thread: at most one call. */
+interface Lane {
+  readonly host: RemoteHost
+  busy: boolean
+}
+
+export class ThreadsExecutor implements Executor {
+  readonly kind = 'threads'
+  readonly facts: TokenFacts
+  readonly #settings: Settings
+  readonly #starter: Starter
+  readonly #elsewhere: ModuleElsewhere
+  readonly #lanes: Lane[] = []
+  #stuck = 0
+  #closing = false
+
+  private constructor(
+    facts: TokenFacts,
+    lane: Lane,
+    settings: Settings,
+    starter: Starter,
+    elsewhere: ModuleElsewhere,
+  ) {
+    this.facts = facts
+    this.#settings = settings
+    this.#starter = starter
+    this.#elsewhere = elsewhere
+    this.#lanes.push(lane)
+  }
+
+  static async open(
+    settings: Settings,
+    known: TokenFacts | undefined,
+    starter: Starter,
+  ): Promise<ThreadsExecutor> {
+    const elsewhere = new ModuleElsewhere(settings.module, settings.initParameters)
+    try {
+      let executor: ThreadsExecutor | undefined
+      const first = await startLane(settings, known, elsewhere.alone, starter, gone => {
+        if (executor !== undefined) executor.#drop(gone)
+      })
+      executor = new ThreadsExecutor(first.facts, first.lane, settings, starter, elsewhere)
+      // Each lane has an anchor and a working session. One after another: tokens answer badly to many at once.
+      const most = Math.floor((sessionsOf(first.facts.token) ?? 8192) / 2)
+      const wanted = Math.max(1, Math.min(settings.limits.max, most))
+      for (let i = 1; i < wanted; i++) if (!(await executor.#addLane())) break
+      return executor
+    } catch (error) {
+      elsewhere.release()
+      throw error
+    }
+  }
+
+  /** Besides those of the calls that hang: each has another thread in its place, and is under way all the same. */
+  get lanes(): number {
+    return this.#stuck + Math.max(1, this.#lanes.length)
+  }
+
+  get stuck(): number {
+    return this.#stuck
+  }
+
+  async perform<Name extends JobName>(name: Name, job: Jobs[Name]['job']): Promise<Jobs[Name]['result']> {
+    const lane = this.#lanes.find(candidate => !candidate.busy)
+    if (lane === undefined && this.#stuck === 0) throw new LostHost('thread')
+    if (lane === undefined) {
+      throw new BackendError(
+        'ERR_BACKEND_BUSY',
+        `no thread is free; ${this.#stuck} calls hang in the module: only the end of this process ends them`,
+        { retryable: true },
+      )
+    }
+    lane.busy = true
+    let hangs = false
+    const cancel = afterUnheld(this.#settings.timeouts.callMs, () => {
+      hangs = true
+      this.#giveUpOn(lane)
+    })
+    try {
+      return await lane.host.perform(name, job)
+    } finally {
+      cancel()
+      lane.busy = false
+      if (hangs) {
+        // It has come back after all; another has taken its place.
+        this.#stuck--
+        void lane.host
+          .tell('close')
+          .catch(() => undefined)
+          .finally(() => lane.host.end())
+      }
+    }
+  }
+
+  async logIn(): Promise<void> {
+    for (const { host } of this.#lanes) await this.#told(host, 'logIn')
+  }
+
+  async letGo(): Promise<void> {
+    if (this.#stuck > 0) {
+      throw new BackendError(
+        'ERR_BACKEND_FAILED',
+        `${this.#stuck} calls hang in the module, which therefore cannot be initialised anew: end this process, or use executor: 'process'`,
+        { retryable: true },
+      )
+    }
+    if (!this.#elsewhere.alone) {
+      throw new BackendError(
+        'ERR_BACKEND_FAILED',
+        'the module must be initialised anew, and another backend of this process uses it: close that one first',
+        { retryable: true },
+      )
+    }
+    await this.#quiet()
+    // All let go before the first comes back: each finalises the one library they share.
+    for (const { host } of this.#lanes) await this.#told(host, 'letGo')
+  }
+
+  async comeBack(): Promise<void> {
+    for (const { host } of this.#lanes) await this.#told(host, 'comeBack')
+    while (this.#lanes.length < this.#settings.limits.max && (await this.#addLane())) {
+      // Those that were lost on the way.
+    }
+  }
+
+  async keepAlive(): Promise<void> {
+    for (const lane of this.#lanes) {
+      if (lane.busy) continue
+      lane.busy = true
+      try {
+        await lane.host.tell('keepAlive')
+      } finally {
+        lane.busy = false
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closing = true
+    try {
+      for (const { host } of this.#lanes.splice(0)) {
+        await this.#told(host, 'close').catch(() => undefined)
+        host.end()
+      }
+    } finally {
+      this.#elsewhere.release()
+    }
+  }
+
+  #told(host: RemoteHost, call: 'logIn' | 'letGo' | 'comeBack' | 'close'): Promise<void> {
+    const { openMs, closeMs } = this.#settings.timeouts
+    const ms = call === 'close' ? closeMs : openMs
+    return within(host.tell(call), ms, `the token did not answer within ${ms} ms (${call})`)
+  }
+
+  /** Waits until no call is under way: finalising under one crashes the process. */
+  async #quiet(): Promise<void> {
+    const { callMs } = this.#settings.timeouts
+    const until = systemClock.elapsed() + callMs
+    while (this.#lanes.some(({ host }) => host.underWay > 0)) {
+      if (systemClock.elapsed() > until) {
+        throw new BackendError('ERR_BACKEND_BUSY', 'a call into the module does not end', { retryable: true })
+      }
+      await new Promise<void>(resolve => systemClock.after(5, resolve))
+    }
+  }
+
+  async #addLane(): Promise<boolean> {
+    try {
+      const { lane } = await startLane(
+        this.#settings,
+        this.facts,
+        this.#elsewhere.alone,
+        this.#starter,
+        gone => this.#drop(gone),
+      )
+      this.#lanes.push(lane)
+      return true
+    } catch {
+      // Fewer lanes than asked for are no reason not to work.
+      return false
+    }
+  }
+
+  #drop(lane: Lane): void {
+    const at = this.#lanes.indexOf(lane)
+    if (at >= 0) this.#lanes.splice(at, 1)
+  }
+
+  #giveUpOn(lane: Lane): void {
+    this.#stuck++
+    this.#drop(lane)
+    if (this.#closing || this.#stuck > this.#settings.limits.max) return
+    void this.#addLane()
+  }
+}
+
+async function startLane(
+  settings: Settings,
+  known: TokenFacts | undefined,
+  alone: boolean,
+  starter: Starter,
+  lost: (lane: Lane) => void,
+): Promise<{ lane: Lane; facts: TokenFacts }> {
+  let lane: Lane | undefined
+  const host = hostOf(starter.thread, 'thread', settings, () => lane && lost(lane))
+  lane = { host, busy: false }
+  try {
+    const facts = await openHost(host, settings, known, alone)
+    return { lane, facts }
+  } catch (error) {
+    host.kill()
+    throw error
+  }
+}
