@@ -18,13 +18,13 @@ export {
   type Combined,
   type KeyStore,
   type KeyStoreOptions,
-  type ListedKey,
   type ListOptions,
   openKeyStore,
   type StoredTokenKey,
   type WrappedKey,
 } from './backend/pkcs11/key-store.js'
 export type { Acceptance } from './backend/pkcs11/keys/key-checks.js'
+export type { ListedKey } from './backend/pkcs11/keys/key-listing.js'
 export type { ImportedKey, NewKey, Wrapping } from './backend/pkcs11/keys/key-making.js'
 export type { KeyLocation } from './backend/pkcs11/keys/key-table.js'
 export type { RetailMacVendor, Vendor } from './backend/pkcs11/mechanisms/plan.js'

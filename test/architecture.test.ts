@@ -65,7 +65,7 @@ function circles(graph: ReadonlyMap<string, ReadonlySet<string>>): readonly stri
  * not named here takes one of the house's places, so a room is not split without somebody noticing.
  */
 const LATER: readonly (readonly [idea: string, files: RegExp])[] = [
-  ['a server that is watched', /^d1\/endpoints\/watch-server\.ts$/],
+  ['a server that is watched', /^d1\/endpoints\/(watch-server|health)\.ts$/],
   ['D1’s keys as a list that changes', /^d1\/endpoints\/d1-keys\.ts$/],
   ['rates that all replicas count together', /^stores\/postgres\/rates\.ts$/],
   ['keys of a database moved by command', /^cli\/storage\.ts$/],
@@ -83,7 +83,7 @@ const LATER: readonly (readonly [idea: string, files: RegExp])[] = [
     'the everyday commands',
     /^cli\/(bring-in|compute|doctor|key|onboard|open|secret|shown|storage|terminal|verbs)\.ts$/,
   ],
-  ['a binding without a compiler', /^backend\/pkcs11\/binding\/(koffi-binding|load)\.ts$/],
+  ['a binding without a compiler', /^backend\/pkcs11\/binding\/(koffi-(binding|memory)|load)\.ts$/],
   ['what the opener of a backend decides: key ring and limits', /^backend\/opener\.ts$/],
   [
     'PIN verification: PVV, 3624, the try counter',

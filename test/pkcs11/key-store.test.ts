@@ -239,7 +239,7 @@ describe('importKey', () => {
       operationsOf(key).mac({ algorithm: 'iso9797-1-alg3', padding: 1 }, new Uint8Array(8)),
     )
     expect(error).toMatchObject({ code: 'ERR_KEY_USAGE' })
-    expect(error.message).toContain('K1 object')
+    expect(error.message).toContain('an object of its K1')
   })
 
   test.each<[string, Partial<ImportedKey>, string]>([

@@ -124,7 +124,7 @@ describe('a key that another tool made', () => {
     const id = Buffer.from('P0B20123456789ab')
     expect(await errorOf(() => bindPlanted([planted([[CKA.ID, id]])], 'cbc-mac'))).toMatchObject({
       code: 'ERR_KEY_USAGE',
-      message: expect.stringContaining('it is for pin-encryption'),
+      message: expect.stringContaining('key K is for pin-encryption'),
     })
   })
 
@@ -312,7 +312,7 @@ describe.each(['jwe-key-agreement', 'jwt-signing'] as const)('P-256 keys for %s'
     const fake = new FakeToken()
     await pairIn(fake)
     const bindOther = async () => (await openBackendOn(fake)).bind({ kid: 'J', usage: other })
-    expect((await errorOf(bindOther)).message).toContain(`it is for ${usage}`)
+    expect((await errorOf(bindOther)).message).toContain(`is for ${usage}`)
     for (const half of [CKO.PRIVATE_KEY, CKO.PUBLIC_KEY]) ofClass(fake, half).delete(CKA.ID)
     expect(await errorOf(bindOther)).toMatchObject({ code: 'ERR_KEY_USAGE' })
   })

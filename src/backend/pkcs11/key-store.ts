@@ -18,16 +18,15 @@ import {
 } from '../../key/check-value.js'
 import { readMaterial, requireSoundMaterial } from '../../key/material.js'
 import type { KeyPeriod } from '../../key/period.js'
-import { isKeyUsage, type KeyUsage, secondUse, USAGES, usualMode } from '../../key/usage.js'
-import { isTdea, KEY_BYTES, type KeyAlgorithm } from '../../primitives/algorithms.js'
-import { type P256PublicJwk, pointOfJwk } from '../../primitives/p256.js'
-import type { FoundKey, KeyIdentity } from '../driver.js'
+import type { KeyUsage } from '../../key/usage.js'
+import { KEY_BYTES, type KeyAlgorithm } from '../../primitives/algorithms.js'
+import type { P256PublicJwk } from '../../primitives/p256.js'
 import { endOf, KEY_EVENTS } from '../opener.js'
 import type { LoadBinding, ObjectHandle, Station, Template } from './binding/binding.js'
 import { CKA, CKO, constantName } from './binding/constants.js'
 import { quietly } from './binding/errors.js'
 import { loaderOf } from './binding/load.js'
-import { algorithmOf, originOf, periodOf, shownBits } from './keys/key-checks.js'
+import { describe, type ListedKey, MAX_LISTED, ownKeys, requireNoTwin } from './keys/key-listing.js'
 import {
   generateObjects,
   type ImportedKey,
@@ -45,13 +44,10 @@ import {
   xored,
   xorsInside,
 } from './keys/key-making.js'
-import { type Candidate, KeyTable } from './keys/key-table.js'
-import { chainId, chainLabel, type KeyPurpose, newKeyId, readKeyId } from './keys/roles.js'
-import { findObjects, readAttribute, readText } from './mechanisms/objects.js'
-import { derOfPoint } from './mechanisms/p256.js'
-import type { Plan } from './mechanisms/plan.js'
+import { KeyTable } from './keys/key-table.js'
+import { chainId, chainLabel, type KeyPurpose, newKeyId } from './keys/roles.js'
+import { findObjects, readAttribute } from './mechanisms/objects.js'
 import type { KeyName } from './mechanisms/templates.js'
-import { SECRET_BITS } from './mechanisms/templates.js'
 import { Connection } from './session/connection.js'
 import {
   PKCS11_OPTIONS,
@@ -73,24 +69,6 @@ export interface StoredTokenKey extends KeyPeriod {
   readonly publicJwk?: P256PublicJwk
   /** Of a key just made: attributes that this token did not take, such as `CKA_COPYABLE`; absent where it took all. */
   readonly refusedAttributes?: readonly string[]
-}
-
-/** One line of {@link KeyStore.listKeys}. */
-export interface ListedKey extends KeyPeriod {
-  readonly kid: string
-  readonly id: string
-  readonly usage: KeyUsage | undefined
-  /** Undefined for a key type this library does not use. */
-  readonly algorithm: KeyAlgorithm | undefined
-  /** Undefined where the key cannot be bound as it stands; `problem` says why. */
-  readonly checkValue: CheckValue | undefined
-  /** The code and message of the error that binding it would give. */
-  readonly problem: string | undefined
-  /**
-   * What the token says of its past: made inside and never outside, or brought in. Not every token says the truth; see
-   * the vendor's notes in `capabilities()`.
-   */
-  readonly origin: 'generated' | 'brought-in' | 'unknown'
 }
 
 /** Options of {@link KeyStore.listKeys}. */
@@ -240,8 +218,6 @@ async function recorded<T>(
     throw error
   }
 }
-
-const MAX_LISTED = 100_000
 
 /** One read-write session for each task, closed after it. */
 class TokenKeyStore implements KeyStore {
@@ -409,13 +385,7 @@ class TokenKeyStore implements KeyStore {
     }
     const { plan } = this.#connection.facts
     return this.#withSession(station => {
-      const keys = this.#allKeys(station)
-      const chains = new Set(
-        keys.flatMap(({ label, id }) =>
-          id === undefined ? [] : [nameOf(chainLabel(label ?? ''), chainId(id))],
-        ),
-      )
-      const own = keys.filter(({ label, id }) => id === undefined || !chains.has(nameOf(label ?? '', id)))
+      const own = ownKeys(station)
       const table = new KeyTable(plan, policyOf(this.#settings, plan), new Map())
       return own.map((key, at) => {
         const line = describe(station, { table, plan, key })
@@ -532,7 +502,7 @@ class TokenKeyStore implements KeyStore {
       })
       if (kcv !== undefined) requireCheckValue(kid, readCheckValue(kcv, algorithm), found.checkValue)
       const { ref: _ref, parity: _parity, identity, ...facts } = found
-      if (isImported) this.#requireNoTwin(station, table, { kid, usage, ...facts, identity }, objects)
+      if (isImported) requireNoTwin(station, table, { kid, usage, ...facts, identity }, objects)
       const refusedAttributes = Array.from(leftOut, type => constantName('CKA', CKA, type))
       const refused = refusedAttributes.length === 0 ? {} : { refusedAttributes }
       return { kid, usage, id: idOf(station, objects[0]), ...facts, ...refused }
@@ -541,138 +511,6 @@ class TokenKeyStore implements KeyStore {
       throw error
     }
   }
-
-  /** One key, one usage: `ERR_KEY_USAGE` where the value is in the token for another purpose, as far as it shows. */
-  #requireNoTwin(
-    station: Station,
-    table: KeyTable,
-    { kid, usage, algorithm, publicJwk, identity }: NewlyFound,
-    objects: KeyObjects,
-  ): void {
-    const others =
-      publicJwk === undefined
-        ? this.#allKeys(station).filter(other =>
-            haveOneValue(station, table, { algorithm, values: identity?.checkValues ?? [] }, other),
-          )
-        : publicKeysAt(station, publicJwk)
-    for (const { object, label, id } of others) {
-      if (objects.some(own => equalBytes(own, object))) continue
-      const tag = readKeyId(id)
-      if (tag === undefined || USAGES[tag.usage].x9143 === USAGES[usage].x9143) continue
-      const fact = `its value is in the token as ${label ?? 'a key without a label'}, for ${tag.usage}`
-      throw secondUse(kid, fact)
-    }
-  }
-
-  /** Every secret and private key of the token, each read once. */
-  #allKeys(station: Station): Candidate[] {
-    const { binding, session } = station
-    return [CKO.SECRET_KEY, CKO.PRIVATE_KEY].flatMap(objectClass =>
-      findObjects(
-        binding,
-        session,
-        [
-          [CKA.TOKEN, true],
-          [CKA.CLASS, objectClass],
-        ],
-        MAX_LISTED,
-      ).map(object => ({
-        object,
-        objectClass,
-        label: readText(binding, session, object, CKA.LABEL),
-        id: readAttribute(binding, session, object, CKA.ID),
-      })),
-    )
-  }
-}
-
-/** A key that has just been made, as it was found afterwards. */
-type NewlyFound = Pick<NewKey, 'kid' | 'usage' | 'algorithm'> &
-  Pick<FoundKey<unknown>, 'publicJwk'> & { readonly identity: KeyIdentity | undefined }
-
-/** Whether another secret key has one of these check values, by whichever method the token makes for it. */
-function haveOneValue(
-  station: Station,
-  table: KeyTable,
-  { algorithm, values }: { readonly algorithm: KeyAlgorithm; readonly values: readonly CheckValue[] },
-  { object, objectClass, id }: Candidate,
-): boolean {
-  if (objectClass !== CKO.SECRET_KEY) return false
-  const other = knownAlgorithm(station, object, readKeyId(id)?.algorithm)
-  if (other === undefined || isTdea(other) !== isTdea(algorithm)) return false
-  const can = shownBits(station, object, SECRET_BITS)
-  const { checkValues } = table.identityOf(station, {
-    handles: { key: object, chain: undefined, can },
-    algorithm: other,
-  })
-  return checkValues.some(one =>
-    values.some(value => value.method === one.method && value.value === one.value),
-  )
-}
-
-/** Undefined for a key of a type that this library does not use. */
-function knownAlgorithm(
-  station: Station,
-  object: ObjectHandle,
-  stated: KeyAlgorithm | undefined,
-): KeyAlgorithm | undefined {
-  try {
-    return algorithmOf(station, '', object, stated)
-  } catch (error) {
-    if (error instanceof KeyError) return undefined
-    throw error
-  }
-}
-
-/** The public objects with this point: each has label and CKA_ID of its private key. */
-function publicKeysAt({ binding, session }: Station, { x, y }: P256PublicJwk): Candidate[] {
-  const point = pointOfJwk({ kty: 'EC', crv: 'P-256', x, y })
-  if (point === undefined) return []
-  const objectClass = CKO.PUBLIC_KEY
-  const template: Template = [
-    [CKA.TOKEN, true],
-    [CKA.CLASS, objectClass],
-    [CKA.EC_POINT, derOfPoint(point)],
-  ]
-  return findObjects(binding, session, template, MAX_LISTED).map(object => ({
-    object,
-    objectClass,
-    label: readText(binding, session, object, CKA.LABEL),
-    id: readAttribute(binding, session, object, CKA.ID),
-  }))
-}
-
-/** One line of the list. A key from elsewhere is shown under the first usage it could be bound for. */
-function describe(
-  station: Station,
-  { table, plan, key }: { readonly table: KeyTable; readonly plan: Plan; readonly key: Candidate },
-): ListedKey {
-  const kid = key.label ?? ''
-  const tag = readKeyId(key.id)
-  const usages = tag === undefined ? USAGE_NAMES : [tag.usage]
-  const known = { kid, id: key.id === undefined ? '' : toHex(key.id), usage: tag?.usage }
-  const origin = originOf(station, key.object)
-  const period = periodOf(station, key.object, plan)
-  let problem: string | undefined
-  for (const usage of usages) {
-    try {
-      const mode = tag?.mode ?? usualMode(usage)
-      const query = {
-        kid,
-        usage,
-        mode,
-        algorithm: undefined,
-        hostDecipher: false,
-        checkValueMethod: undefined,
-      }
-      const { algorithm, checkValue } = table.examine(station, query, key)
-      return { ...known, ...period, algorithm, checkValue, problem: undefined, origin }
-    } catch (error) {
-      if (!(error instanceof KeyError)) throw error
-      problem ??= `${error.code}: ${error.message}`
-    }
-  }
-  return { ...known, ...period, algorithm: undefined, checkValue: undefined, problem, origin }
 }
 
 /** Hands over each component, of the key's length; at least two. What was copied is wiped. */
@@ -717,10 +555,6 @@ function nameFor({ kid, usage, algorithm }: NewKey, { mode, dates }: KeyPurpose)
   return { label: kid, id: newKeyId(usage, mode, algorithm), ...(dates !== undefined && { dates }) }
 }
 
-function nameOf(label: string, id: Uint8Array): string {
-  return `${label}\0${toHex(id)}`
-}
-
 const NEW_KEY_NAMES = [
   'kid',
   'usage',
@@ -734,8 +568,6 @@ const NEW_KEY_NAMES = [
   'derives',
   'enciphers',
 ] as const
-const USAGE_NAMES = Object.keys(USAGES).filter(isKeyUsage)
-
 function idOf({ binding, session }: Station, object: ObjectHandle): string {
   const id = readAttribute(binding, session, object, CKA.ID)
   return id === undefined ? '' : toHex(id)

@@ -36,7 +36,7 @@ export interface TokenClient {
 }
 
 /** A client whose id and secret are there as SHA-256 values only. */
-export interface KnownClient {
+interface KnownClient {
   readonly clientId: string
   readonly idHash: Uint8Array
   readonly secretHash: Uint8Array
@@ -53,7 +53,7 @@ export interface TokenService {
 }
 
 /** What it needs to know of a request, and of the service that it belongs to. */
-export interface TokenCall {
+interface TokenCall {
   readonly service: { readonly callers: Callers; readonly clock: Clock; readonly bodyTimeoutMs: number }
   readonly request: AskedRequest
   readonly connection: Connection | undefined

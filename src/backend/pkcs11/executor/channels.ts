@@ -107,7 +107,7 @@ function detached(value: unknown): unknown {
 }
 
 /** Starts a child process with the channel on its descriptor 3. */
-export function spawnChild(
+function spawnChild(
   entry: string,
   environment: NodeJS.ProcessEnv,
 ): { child: ChildProcess; channel: Channel } {

@@ -34,7 +34,7 @@ export interface Channel {
 }
 
 /** How the other end is to be opened: the settings without what is no data. */
-export interface HostSettings {
+interface HostSettings {
   readonly settings: Omit<Settings, 'onEvent'>
   readonly hasPin: boolean
   readonly known: TokenFacts | undefined
