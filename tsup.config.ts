@@ -44,6 +44,7 @@ const config: Options[] = [
     entry: {
       'sqlite-host': 'src/stores/sqlite/host-entry.ts',
       'search-host': 'src/tools/search/host-entry.ts',
+      'agreement-host': 'src/backend/software/agreement-entry.ts',
     },
     format: ['esm'],
     outExtension: () => ({ js: '.mjs' }),

@@ -32,6 +32,9 @@ function nodeJose(): NodeJose | undefined {
   }
 }
 
+/** JWEs in flight where threads share the work. */
+const AT_ONCE = 256
+
 export async function jweContests(): Promise<Bench> {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const backend = await softwareBackend({
@@ -58,8 +61,41 @@ export async function jweContests(): Promise<Bench> {
 
   const peer = await nodeJoseWays()
 
+  // Many at once: on this thread, and on threads for key agreement beside it.
+  const material = privateKey
+  const beside = await Promise.all(
+    [1, 2].map(workers =>
+      softwareBackend({
+        keys: [{ kid: 'JWE', usage: 'jwe-key-agreement', algorithm: 'ec-p256', material }],
+        jwe: { workers },
+      }),
+    ),
+  )
+  const keysBeside = await Promise.all(
+    beside.map(other => other.bind({ kid: 'JWE', usage: 'jwe-key-agreement' })),
+  )
+  const together = ([under, name]: readonly [typeof key, string]): Way => {
+    const run = () => Promise.all(Array.from({ length: AT_ONCE }, () => openJwe({ jwe, keys: under })))
+    const answer = async () => (await run()).map(({ plaintext: bytes }) => latin1(bytes)).join()
+    return { name, run, answer, operations: AT_ONCE }
+  }
+
   return {
     contests: [
+      {
+        title: `openJwe, ${AT_ONCE} at once`,
+        ways: (
+          [
+            [key, 'no threads beside'],
+            [keysBeside[0] ?? key, 'jwe: { workers: 1 }'],
+            [keysBeside[1] ?? key, 'jwe: { workers: 2 }'],
+          ] as const
+        ).map(together),
+        targets: [
+          { ours: 'jwe: { workers: 2 }', peer: 'jwe: { workers: 1 }', atLeast: 1.7 },
+          { ours: 'jwe: { workers: 2 }', peer: 'no threads beside', atLeast: 1.7 },
+        ],
+      },
       {
         title: 'openJwe (ECDH-ES, A256GCM)',
         ways: [
@@ -98,7 +134,9 @@ export async function jweContests(): Promise<Bench> {
         ],
       },
     ],
-    [Symbol.asyncDispose]: () => backend.close(),
+    [Symbol.asyncDispose]: async () => {
+      for (const open of [backend, ...beside]) await open.close()
+    },
   }
 
   async function nodeJoseWays(): Promise<{ opens: readonly Way[]; seals: readonly Way[] }> {

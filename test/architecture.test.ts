@@ -91,6 +91,7 @@ const LATER: readonly (readonly [idea: string, files: RegExp])[] = [
   ],
   ['PIN policy, random PINs', /^pin\/(pin-policy|generate)\.ts$/],
   ['packages that need not be there, and bundlers', /^base\/optional(\.cjs)?\.ts$/],
+  ['key agreement on all cores', /^backend\/software\/agreement(-entry)?\.ts$/],
   ['formats 1 to 4', /^pin\/formats\/format[1-4]\.ts$/],
 ]
 

@@ -29,6 +29,11 @@ export function secretBytes(length: number): Uint8Array<ArrayBuffer> {
   return new Uint8Array(new ArrayBuffer(length))
 }
 
+/** {@link secretBytes} that two threads see at once. Whoever is done with it wipes it. */
+export function sharedBytes(length: number): Uint8Array<SharedArrayBuffer> {
+  return new Uint8Array(new SharedArrayBuffer(length))
+}
+
 /**
  * Zeroed memory of its own for a result that is no secret, such as an enciphered PIN block: where V8 likes to have it, for
  * a tenth of the price of {@link secretBytes}. Who may ask for it is in a table of an architecture test.

@@ -58,7 +58,7 @@ function run(name: string, code: string): string {
 describe('the tarball', () => {
   test('holds the builds, their declarations, the vectors and the documents; no sources, no tests', () => {
     const expected =
-      /^(dist\/[\w.-]+\.(js|cjs|d\.ts|d\.cts)|dist\/(?:search|sqlite)-host\.mjs|dist\/seccos-profile\.schema\.json|vectors\/((corpus\/)?[\w-]+\.json|README\.md)|package\.json|README\.md|SECURITY\.md|CHANGELOG\.md|CONTRIBUTING\.md|docs\/[\w./-]+\.(md|svg|json)|LICENSE)$/
+      /^(dist\/[\w.-]+\.(js|cjs|d\.ts|d\.cts)|dist\/(?:agreement|search|sqlite)-host\.mjs|dist\/seccos-profile\.schema\.json|vectors\/((corpus\/)?[\w-]+\.json|README\.md)|package\.json|README\.md|SECURITY\.md|CHANGELOG\.md|CONTRIBUTING\.md|docs\/[\w./-]+\.(md|svg|json)|LICENSE)$/
     expect(files.filter(path => !expected.test(path))).toEqual([])
     for (const path of ['README.md', 'SECURITY.md', 'LICENSE', 'dist/index.d.cts', 'vectors/schema.json']) {
       expect(files).toContain(path)

@@ -29,6 +29,7 @@ import { es256PrivateKey, jwkOfPoint } from '../../primitives/p256.js'
 import { type KeyParity, parityOf, withoutParity } from '../../primitives/tdea.js'
 import { readMode } from '../checks.js'
 import type { KeyDerivation } from '../driver.js'
+import type { AgreeingKey, AgreementThreads } from './agreement.js'
 import type { TdeaCipher, TdeaEngine } from './tdea-engine.js'
 
 /** A clear key for the software backend. For tests and development: the material stands in host memory. */
@@ -67,6 +68,8 @@ export interface ReadyKey {
   /** Uses the key that is derived from this one, for as long as `use` takes. Of ciphers' keys. */
   readonly derived?: DerivedKey | undefined
   readonly ecdh?: ECDH | undefined
+  /** The same key as the threads for key agreement know it, where there are any. */
+  readonly agreeing?: AgreeingKey | undefined
   /** For ES256. OpenSSL cleanses the scalar when the object is collected: it cannot be closed. */
   readonly signer?: KeyObject | undefined
 }
@@ -79,6 +82,7 @@ const NO_PARTS: ReadyKey = {
   hmac: undefined,
   derived: undefined,
   ecdh: undefined,
+  agreeing: undefined,
   signer: undefined,
 }
 
@@ -202,12 +206,12 @@ function tdeaForm(bytes: Uint8Array): Uint8Array {
 }
 
 /** Sets up ciphers under the key. What it copies is wiped by {@link closeKey}. */
-export function readyKey(key: StoredKey, engine: TdeaEngine): ReadyKey {
+export function readyKey(key: StoredKey, engine: TdeaEngine, threads?: AgreementThreads): ReadyKey {
   if (key.algorithm === 'ec-p256') {
     if (USAGES[key.usage].purpose === 'signature') return { ...NO_PARTS, signer: es256PrivateKey(key.bytes) }
     const ecdh = createECDH('prime256v1')
     ecdh.setPrivateKey(key.bytes)
-    return { ...NO_PARTS, ecdh }
+    return { ...NO_PARTS, ecdh, agreeing: threads?.add(ecdh, key.bytes) }
   }
   if (key.algorithm === 'hmac-sha256') return { ...NO_PARTS, hmac: key.bytes }
   const derived: DerivedKey = (steps, use) => withDerived(key, engine, steps, use)

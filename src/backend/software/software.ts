@@ -1,8 +1,8 @@
 /** The software backend: clear keys in this process, for tests, development and integration. */
 import { randomFillSync } from 'node:crypto'
 import { readOptions } from '../../base/arguments.js'
-import { secretBytes, wipe, withWiped, xorBytes } from '../../base/bytes.js'
-import { BackendError, KeyError } from '../../base/errors.js'
+import { ownCopy, secretBytes, wipe, withWiped, xorBytes } from '../../base/bytes.js'
+import { ArgumentError, BackendError, KeyError } from '../../base/errors.js'
 import { requireSoundMaterial } from '../../key/material.js'
 import { isWithin, refusedUse, USAGES } from '../../key/usage.js'
 import {
@@ -27,6 +27,7 @@ import type {
 } from '../driver.js'
 import { openFront } from '../front.js'
 import { OPENER_OPTIONS, readOpener } from '../opener.js'
+import { type AgreeingKey, AgreementThreads, type StartAgreement } from './agreement.js'
 import { chooseEngine, type EngineChoice, engineWorks } from './engine.js'
 import {
   closeKey,
@@ -46,14 +47,23 @@ export interface SoftwareBackendOptions extends OpenerOptions {
   readonly keys: readonly SoftwareKey[]
   /** Who computes TDEA; `auto` where absent. What was chosen stands in `capabilities().tdea`. */
   readonly engine?: EngineChoice
+  /**
+   * `workers`: so many threads, 1 to 64, on which JWEs' keys are agreed on, so that a service opens JWEs on all cores and its
+   * event loop is free meanwhile. None where absent: one JWE after the other is opened sooner without. The threads hold the
+   * private keys as long as the backend is open. A program that is bundled takes `agreement-host.mjs` along.
+   */
+  readonly jwe?: { readonly workers: number }
 }
+
+/** More threads than that have no cores. */
+const MOST_WORKERS = 64
 
 /**
  * Opens a backend whose keys are clear bytes in this process. It is for tests, development and integration: it is
  * not a secure cryptographic device, and whoever reads the process's memory reads the keys.
  *
  * Errors: `ERR_ARGUMENT`, `ERR_KEY_MATERIAL`, `ERR_KEY_USAGE` (the same material given for two usages),
- * `ERR_UNSUPPORTED` (the engine asked for does not work here).
+ * `ERR_UNSUPPORTED` (the engine asked for does not work here; there is no file for the threads asked for).
  *
  * @example
  * ```ts
@@ -64,10 +74,34 @@ export interface SoftwareBackendOptions extends OpenerOptions {
  * ```
  */
 export async function softwareBackend(options: SoftwareBackendOptions): Promise<Backend> {
-  const names = ['keys', 'engine', ...OPENER_OPTIONS] as const
-  const { keys, engine, ...opener } = readOptions(options, 'softwareBackend', names)
+  return openSoftware(options)
+}
+
+/** {@link softwareBackend}, with who starts the threads. */
+export async function openSoftware(
+  options: SoftwareBackendOptions,
+  start?: StartAgreement,
+): Promise<Backend> {
+  const names = ['keys', 'engine', 'jwe', ...OPENER_OPTIONS] as const
+  const { keys, engine: choice, jwe, ...opener } = readOptions(options, 'softwareBackend', names)
   const read = readOpener(opener)
-  return openFront(new SoftwareDriver(storeKeys(keys), await chooseEngine(engine ?? 'auto')), read)
+  const workers = readWorkers(jwe)
+  const stored = storeKeys(keys)
+  try {
+    const engine = await chooseEngine(choice ?? 'auto')
+    const threads = workers === 0 ? undefined : await AgreementThreads.open(workers, start)
+    return openFront(new SoftwareDriver(stored, engine, threads), read)
+  } catch (error) {
+    wipe(...stored.map(key => key.bytes))
+    throw error
+  }
+}
+
+function readWorkers(jwe: SoftwareBackendOptions['jwe']): number {
+  if (jwe === undefined) return 0
+  const { workers } = readOptions(jwe, 'jwe', ['workers'])
+  if (Number.isInteger(workers) && workers >= 1 && workers <= MOST_WORKERS) return workers
+  throw new ArgumentError(`jwe.workers must be a whole number from 1 to ${MOST_WORKERS}`)
 }
 
 /** For {@link softwareBackend}, and for tests of what the front never lets happen. */
@@ -78,11 +112,13 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
   /** By kid; more than one is found to be too many when it is asked for. */
   readonly #byKid = new Map<string, StoredKey[]>()
   readonly #engine: TdeaEngine
+  readonly #threads: AgreementThreads | undefined
   readonly #macs = new MacBatch()
   readonly #ready = new Map<StoredKey, ReadyKey>()
 
-  constructor(keys: readonly StoredKey[], engine: TdeaEngine) {
+  constructor(keys: readonly StoredKey[], engine: TdeaEngine, threads?: AgreementThreads) {
     this.#keys = keys
+    this.#threads = threads
     this.#engine = engine
     for (const key of keys) {
       const others = this.#byKid.get(key.kid)
@@ -101,7 +137,7 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
     if (USAGES[usage].algorithms.includes(key.algorithm)) {
       requireSoundMaterial(kid, key.bytes, key.algorithm)
     }
-    const ready = this.#ready.get(key) ?? readyKey(key, this.#engine)
+    const ready = this.#ready.get(key) ?? readyKey(key, this.#engine, this.#threads)
     this.#ready.set(key, ready)
     return {
       ref: ready,
@@ -176,13 +212,21 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
     return many === undefined ? computeMac(request, ciphers, message) : this.#macs.add(many, request, message)
   }
 
-  deriveContentKey(ref: ReadyKey, request: ContentKeyRequest): Uint8Array {
+  deriveContentKey(ref: ReadyKey, request: ContentKeyRequest): MaybePromise<Uint8Array> {
+    if (this.#threads !== undefined) return this.#deriveBeside(this.#threads, need(ref.agreeing), request)
     const z = need(ref.ecdh).computeSecret(request.ephemeralPublicKey)
-    try {
-      return concatKdf(z, request.otherInfo, request.length)
-    } finally {
-      wipe(z)
-    }
+    return withWiped(z, () => concatKdf(z, request.otherInfo, request.length))
+  }
+
+  async #deriveBeside(
+    threads: AgreementThreads,
+    key: AgreeingKey,
+    { ephemeralPublicKey, otherInfo, length }: ContentKeyRequest,
+  ): Promise<Uint8Array> {
+    // Whoever asked may write into it as soon as this returns.
+    const info = ownCopy(otherInfo)
+    const z = await threads.agree(key, ephemeralPublicKey)
+    return withWiped(z, () => concatKdf(z, info, length))
   }
 
   sign(ref: ReadyKey, message: Uint8Array): Uint8Array {
@@ -214,10 +258,14 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
 
   health(): Health {
     const ok = engineWorks(this.#engine)
-    return { ok, detail: `${this.#engine.name}: TDEA known answer ${ok ? 'right' : 'wrong'}` }
+    const detail = `${this.#engine.name}: TDEA known answer ${ok ? 'right' : 'wrong'}`
+    if (this.#threads === undefined) return { ok, detail }
+    const { now, opened } = this.#threads.alive
+    return { ok, detail: `${detail}; ${now} of ${opened} threads for key agreement` }
   }
 
-  close(): void {
+  async close(): Promise<void> {
+    await this.#threads?.close()
     wipe(...this.#keys.map(key => key.bytes))
     for (const key of this.#ready.values()) closeKey(key)
     this.#ready.clear()

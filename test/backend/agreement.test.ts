@@ -1,0 +1,222 @@
+/** Key agreement on threads of its own: the answers of one thread, whatever becomes of the others. */
+import { createECDH, randomBytes } from 'node:crypto'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { MessageChannel, Worker } from 'node:worker_threads'
+import { buildSync } from 'esbuild'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import {
+  type AgreementThread,
+  AgreementThreads,
+  agreementFile,
+  agreementFrom,
+  agreementPort,
+  serveAgreement,
+} from '../../src/backend/software/agreement.js'
+import { openSoftware } from '../../src/backend/software/software.js'
+import { openJwe, sealJwe } from '../../src/index.js'
+import { softwareBackend } from '../../src/software.js'
+
+const HOST = join(mkdtempSync(join(tmpdir(), 'agreement-')), 'agreement-host.mjs')
+beforeAll(() => {
+  buildSync({
+    entryPoints: [new URL('../../src/backend/software/agreement-entry.ts', import.meta.url).pathname],
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+    target: 'node20',
+    outfile: HOST,
+    logLevel: 'error',
+    banner: {
+      js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url)",
+    },
+  })
+})
+afterAll(() => rmSync(dirname(HOST), { recursive: true }))
+
+const scalars = (): Uint8Array => {
+  const ecdh = createECDH('prime256v1')
+  ecdh.generateKeys()
+  return Uint8Array.from(Buffer.from(ecdh.getPrivateKey().toString('hex').padStart(64, '0'), 'hex'))
+}
+
+/** Real threads, and those that were started. */
+function counted(): { start: () => AgreementThread; workers: Worker[] } {
+  const workers: Worker[] = []
+  const start = (): AgreementThread => {
+    const worker = new Worker(HOST, { execArgv: [], argv: [], env: {} })
+    workers.push(worker)
+    return { port: agreementPort(worker), end: () => worker.terminate() }
+  }
+  return { start, workers }
+}
+
+const KEYS = [1, 2].map(n => ({
+  kid: `ISSUER-${n}`,
+  usage: 'jwe-key-agreement' as const,
+  algorithm: 'ec-p256' as const,
+  material: scalars(),
+}))
+
+async function sealed(recipient: object, count: number): Promise<string[]> {
+  const text = (i: number): Uint8Array => new TextEncoder().encode(`content ${i}`)
+  return Promise.all(Array.from({ length: count }, (_, i) => sealJwe({ plaintext: text(i), recipient })))
+}
+
+describe('a backend with jwe.workers', () => {
+  test('opens what one without them opens, with two keys and more in flight than the threads have places for', async () => {
+    const { start, workers } = counted()
+    const backend = await openSoftware({ keys: KEYS, jwe: { workers: 2 } }, start)
+    const keys = await Promise.all(KEYS.map(({ kid, usage }) => backend.bind({ kid, usage })))
+    const jwes = (await Promise.all(keys.map(key => sealed({ ...key.publicJwk, kid: key.kid }, 150)))).flat()
+    const opened = await Promise.all(jwes.map(jwe => openJwe({ jwe, keys })))
+    expect(opened.map(({ plaintext }) => Buffer.from(plaintext).toString())).toEqual(
+      [0, 1].flatMap(() => Array.from({ length: 150 }, (_, i) => `content ${i}`)),
+    )
+    expect(opened.map(({ kid }) => kid)).toEqual(jwes.map((_, i) => (i < 150 ? 'ISSUER-1' : 'ISSUER-2')))
+    expect((await backend.health()).detail).toContain('2 of 2 threads for key agreement')
+    await backend.close()
+    expect(workers.map(worker => worker.threadId)).toEqual([-1, -1])
+    await expect(openJwe({ jwe: jwes[0] ?? '', keys })).rejects.toMatchObject({ code: 'ERR_BACKEND_CLOSED' })
+  })
+
+  test('a wrong tag is the one error, and a call that is given up gets no content', async () => {
+    const backend = await openSoftware({ keys: KEYS, jwe: { workers: 1 } }, counted().start)
+    const key = await backend.bind({ kid: 'ISSUER-1', usage: 'jwe-key-agreement' })
+    const [jwe = ''] = await sealed({ ...key.publicJwk, kid: key.kid }, 1)
+    const other = jwe.endsWith('A') ? 'Q' : 'A'
+    await expect(openJwe({ jwe: `${jwe.slice(0, -1)}${other}`, keys: key })).rejects.toMatchObject({
+      code: 'ERR_JWE',
+    })
+    const controller = new AbortController()
+    const pending = openJwe({ jwe, keys: key }, { signal: controller.signal })
+    controller.abort()
+    await expect(pending).rejects.toMatchObject({ code: 'ERR_ABORTED' })
+    await backend.close()
+  })
+
+  test('threads that end by themselves cost no answer: what they had is computed here', async () => {
+    const { start, workers } = counted()
+    const backend = await openSoftware({ keys: KEYS, jwe: { workers: 2 } }, start)
+    const key = await backend.bind({ kid: 'ISSUER-2', usage: 'jwe-key-agreement' })
+    const jwes = await sealed({ ...key.publicJwk, kid: key.kid }, 300)
+    for (const [i, left] of [1, 0].entries()) {
+      const pending = Promise.all(jwes.map(jwe => openJwe({ jwe, keys: key })))
+      await workers[i]?.terminate()
+      expect((await pending).length).toBe(300)
+      expect((await backend.health()).detail).toContain(`${left} of 2 threads for key agreement`)
+    }
+    expect((await Promise.all(jwes.map(jwe => openJwe({ jwe, keys: key })))).length).toBe(300)
+    // A key that is bound when no thread is left is computed with here.
+    const late = await backend.bind({ kid: 'ISSUER-1', usage: 'jwe-key-agreement' })
+    const [jwe = ''] = await sealed({ ...late.publicJwk, kid: late.kid }, 1)
+    expect((await openJwe({ jwe, keys: late })).kid).toBe('ISSUER-1')
+    await backend.close()
+  })
+
+  test.each([0, -1, 1.5, 65, '2', null, Number.NaN, undefined])('workers %j is refused', async workers => {
+    const options = { keys: KEYS, jwe: { workers } } as never
+    await expect(softwareBackend(options)).rejects.toMatchObject({ code: 'ERR_ARGUMENT' })
+  })
+
+  test('jwe has no other member', async () => {
+    const options = { keys: KEYS, jwe: { workers: 1, threads: 1 } } as never
+    await expect(softwareBackend(options)).rejects.toMatchObject({ code: 'ERR_ARGUMENT' })
+  })
+
+  test('where the file is not beside the program, opening says so, and a thread that was started ends', async () => {
+    expect(() => agreementFile('file:///nowhere/bundle.js')).toThrow(
+      'agreement-host.mjs is not beside the program',
+    )
+    expect(agreementFrom(() => agreementFile('file:///nowhere/bundle.js'))).toThrow()
+    await expect(softwareBackend({ keys: KEYS, jwe: { workers: 1 } })).rejects.toMatchObject({
+      code: 'ERR_UNSUPPORTED',
+    })
+    const { start, workers } = counted()
+    let begun = 0
+    const second = (): AgreementThread => {
+      if (begun++ > 0) throw new TypeError('no more threads')
+      return start()
+    }
+    await expect(AgreementThreads.open(2, second)).rejects.toThrow('no more threads')
+    expect(workers.map(worker => worker.threadId)).toEqual([-1])
+  })
+
+  test('a thread that ends before it is there is an error of opening', async () => {
+    const broken = (): AgreementThread => {
+      const worker = new Worker('process.exit(1)', { eval: true })
+      return { port: agreementPort(worker), end: () => worker.terminate() }
+    }
+    await expect(AgreementThreads.open(1, broken)).rejects.toMatchObject({ code: 'ERR_BACKEND_FAILED' })
+  })
+})
+
+describe('between the threads', () => {
+  /** A thread in this thread, what is sent to it on record. */
+  function near(): { start: () => AgreementThread; sent: Record<string, unknown>[]; held: string[] } {
+    const sent: Record<string, unknown>[] = []
+    const held: string[] = []
+    const start = (): AgreementThread => {
+      const { port1, port2 } = new MessageChannel()
+      const far = agreementPort(port2)
+      serveAgreement({
+        postMessage: (message, transfer) => far.postMessage(message, transfer),
+        on: (event, listener) =>
+          far.on(event, message => {
+            if (event === 'message') sent.push(message as Record<string, unknown>)
+            listener(message)
+          }),
+      })
+      const port = agreementPort(port1)
+      const noted = {
+        ...port,
+        ref: () => {
+          held.push('ref')
+          port.ref()
+        },
+        unref: () => {
+          held.push('unref')
+          port.unref()
+        },
+      }
+      return { port: noted, end: () => port1.close() }
+    }
+    return { start, sent, held }
+  }
+
+  const scalar = scalars()
+  const ecdh = createECDH('prime256v1')
+  ecdh.setPrivateKey(scalar)
+  const peer = createECDH('prime256v1')
+  const point = Uint8Array.from(peer.generateKeys())
+
+  test('the scalar that a thread is given is wiped when it is taken in, and no place keeps Z or point', async () => {
+    const { start, sent, held } = near()
+    const threads = await AgreementThreads.open(1, start)
+    const key = threads.add(ecdh, scalar)
+    const answers = await Promise.all(Array.from({ length: 100 }, () => threads.agree(key, point)))
+    for (const z of answers) expect(Buffer.from(z).equals(peer.computeSecret(ecdh.getPublicKey()))).toBe(true)
+    const [given] = sent.filter(order => 'scalar' in order)
+    expect(given?.['scalar']).toEqual(Uint8Array.from({ length: 32 }, () => 0))
+    const memory = sent[0]?.['memory'] as Uint8Array
+    expect(memory.some(byte => byte !== 0)).toBe(false)
+    // Held as long as something is asked for, and let go when nothing is.
+    expect(held.at(0)).toBe('ref')
+    expect(held.at(-1)).toBe('unref')
+    await threads.close()
+    expect(memory.some(byte => byte !== 0)).toBe(false)
+  })
+
+  test('what a thread cannot do is tried here, and fails here as it would without threads', async () => {
+    const { start } = near()
+    const threads = await AgreementThreads.open(1, start)
+    const key = threads.add(ecdh, scalar)
+    const off = Uint8Array.from([4, ...randomBytes(64)])
+    await expect(threads.agree(key, off)).rejects.toThrow()
+    // A key that the thread does not know.
+    const z = await threads.agree({ ecdh, number: 7 }, point)
+    expect(Buffer.from(z).equals(peer.computeSecret(ecdh.getPublicKey()))).toBe(true)
+    await threads.close()
+  })
+})
