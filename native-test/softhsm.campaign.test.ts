@@ -3,7 +3,7 @@
  * as it is not taken away; delays; hangs. Nothing may come out wrong, nobody may wait beyond his time, and the token's
  * return must be enough.
  *
- * A short run is part of the tests. `FAULTS=full npx vitest run native-test/softhsm.campaign.test.ts` runs all of it and
+ * A short run is part of the tests. `npm run faults` runs all of it and
  * writes `docs/measurements/pkcs11-faults.md`.
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -356,7 +356,7 @@ function report(tallies: readonly Tally[], rates: readonly Rate[], kills: readon
     `| ${what} | ${times.length} | ${at(times, 0.5)} | ${at(times, 0.95)} | ${at(times, 1)} |`
   return `# PKCS#11 fault campaign
 
-${new Date().toISOString().slice(0, 10)}, \`FAULTS=full npx vitest run native-test/softhsm.campaign.test.ts\`; SoftHSM behind \`native-test/faults/shim.c\`,
+${new Date().toISOString().slice(0, 10)}, \`npm run faults\`; SoftHSM behind \`native-test/faults/shim.c\`,
 Node ${process.version}, 2 cores shared with other work (load average ${loadavg()[0]?.toFixed(0)} at the end). ${FUNCTIONS.length} functions by ${CODES.length} return values, each once before the real call,
 once after it, and lasting for four calls; each function once delayed by 200 ms; three hangs longer than a call may take (not inline).
 Then the fault is taken away. "Back" is the time from then until both keys work again, "well" from there until \`health()\` is

@@ -130,10 +130,19 @@ export function requireSignal(options: CallOptions | undefined | null): AbortSig
   if (options instanceof AbortSignal)
     throw new ArgumentError('options must be { signal }, not the signal itself')
   const { signal } = readOptions(options, 'the call', ['signal'])
-  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+  if (signal !== undefined && !isSignal(signal)) {
     throw new ArgumentError('options.signal must be an AbortSignal')
   }
   return signal
+}
+
+/** Not what merely inherits from one: an object of `Object.create(AbortSignal.prototype)` has no state, and fails on use. */
+function isSignal(value: unknown): value is AbortSignal {
+  try {
+    return value instanceof AbortSignal && typeof value.aborted === 'boolean'
+  } catch {
+    return false
+  }
 }
 
 /** Throws `ERR_ABORTED` once the signal has fired. */

@@ -49,7 +49,12 @@ describe('a key', () => {
 
   test('is not what looks like one', () => {
     expect(() => Reflect.construct(Key, [{ ...key() }, OPERATIONS])).toThrow('made by Backend.bind')
-    for (const forged of [{ ...key() }, Object.create(Key.prototype), new Proxy(key(), {})]) {
+    for (const forged of [
+      { ...key() },
+      Object.create(Key.prototype),
+      new Proxy(key(), {}),
+      structuredClone(key()),
+    ]) {
       expect(isKey(forged)).toBe(false)
     }
   })

@@ -40,7 +40,7 @@ describe('Pin', () => {
       await failure(() => new make(Uint8Array.of(1, 2, 3, 4), Symbol('Pin')), 'ERR_ARGUMENT')
     }
     const pin = Pin.from('1234')
-    for (const forged of [Object.create(Pin.prototype), new Proxy(pin, {})]) {
+    for (const forged of [Object.create(Pin.prototype), new Proxy(pin, {}), structuredClone(pin)]) {
       await failure(() => requirePin(forged), 'ERR_ARGUMENT')
     }
     await failure(() => requirePan(Object.create(Pan.prototype)), 'ERR_ARGUMENT')
