@@ -276,6 +276,59 @@ describe('a profile that does not hold', () => {
         '/fields/1/masked': { offset: 0, length: 6, fill: 'F' },
       },
     ],
+    [
+      'half of a PIN length in the clear',
+      'parts',
+      '/fields/1/masked/length',
+      {
+        '/fields/1/value': 'pinLength',
+        '/fields/1/part': undefined,
+        '/fields/1/masked': { offset: 0, length: 6, fill: 'F' },
+      },
+    ],
+    [
+      'a value of its own as a number',
+      'parts',
+      '/fields/1/encoding',
+      {
+        '/fields/1': {
+          id: 'expiry',
+          offset: 10,
+          length: 6,
+          encoding: 'binary-le',
+          align: 'exact',
+          masked: false,
+        },
+      },
+    ],
+    [
+      'a PIN of more digits than there are',
+      'forms',
+      '/prw/inputs/1/pinForm/length',
+      { '/prw/inputs/1/pinForm': { digits: 'ascii', length: 13, align: 'exact' } },
+    ],
+    [
+      'a digest for a key of two parts without a complement',
+      'derived',
+      '/prw/derivation/0/complement',
+      { '/prw/derivation/0/digest': 'sha-1', '/prw/derivation/0/complement': undefined },
+    ],
+    ['an iv for ECB inside', 'hashed', '/prw/inputs/1/iv', { '/prw/inputs/1/iv': '00'.repeat(8) }],
+    ['no iv for CBC inside', 'hashed', '/prw/inputs/1/iv', { '/prw/inputs/1/mode': 'cbc' }],
+    [
+      'an ICV that is enciphered',
+      'outputs',
+      '/prw/iv/inputs/0',
+      {
+        '/prw/iv/inputs/0': {
+          input: 'enciphered',
+          mode: 'ecb',
+          iv: 'none',
+          padding: 1,
+          inputs: [{ input: 'random' }],
+        },
+      },
+    ],
     ['a PAN in the clear', 'parts', '/fields/1/masked', { '/fields/1/masked': false }],
     ['a mask that hides nothing', 'parts', '/fields/0/masked/length', { '/fields/0/masked/length': 0 }],
     [
