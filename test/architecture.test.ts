@@ -75,7 +75,7 @@ const LATER: readonly (readonly [idea: string, files: RegExp])[] = [
   ['a search for the profiles of format 2', /^(tools\/search\/|cli\/search\.ts$)/],
   ['keys derived in a token', /^(backend\/pkcs11\/mechanisms\/derivation|testing\/contract-derivation)\.ts$/],
   ['SQLite in threads of its own', /^stores\/sqlite\/(connection|host-entry|threads)\.ts$/],
-  ['components and key blocks', /^key-block\//],
+  ['components and key blocks', /^(key-block\/|testing\/contract-key-blocks\.ts$)/],
   ['cryptoperiods', /^key\/period\.ts$/],
   ['which attributes a token takes and honours', /^backend\/pkcs11\/probe\/probe-attributes\.ts$/],
   ['several tokens with the same keys', /^backend\/pkcs11\/group\.ts$/],

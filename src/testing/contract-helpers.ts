@@ -168,6 +168,28 @@ export const CONTRACT_KEYS: readonly ContractKey[] = [
     algorithm: 'aes-256',
     material: '603DEB1015CA71BE2B73AEF0857D77811F352C073B6108D72D9810A30914DFF4',
   },
+  // Key blocks under them: TR-31:2018, A.7.2.2 (version B) and A.7.4 (version D).
+  {
+    kid: 'KBPK-T',
+    usage: 'key-block-protection',
+    algorithm: 'tdea-2key',
+    material: 'DD7515F2BFC17F85CE48F3CA25CB21F6',
+    hostDecipher: true,
+  },
+  {
+    kid: 'KBPK-A',
+    usage: 'key-block-protection',
+    algorithm: 'aes-256',
+    material: '88E1AB2A2E3DD38C1FA039A536500CC8A87AB9D62DC92C01058FA79F44657DE6',
+    hostDecipher: true,
+  },
+  // RFC 5649, clause 6.
+  {
+    kid: 'KEK',
+    usage: 'key-encryption',
+    algorithm: 'aes-192',
+    material: '5840DF6E29B02AF1AB493B705BF16EA1AE8338F4DCC176A8',
+  },
   // Recipient of the JWE that D1's public documentation shows.
   {
     kid: 'JWE-D1',

@@ -13,6 +13,7 @@ import {
   type ContractHarness,
 } from './contract-helpers.js'
 import { inputCases } from './contract-input.js'
+import { keyBlockCases } from './contract-key-blocks.js'
 import { lifeCases } from './contract-life.js'
 import { operationCases } from './contract-operations.js'
 import { signingCases } from './contract-signing.js'
@@ -53,6 +54,7 @@ export function backendContract(harness: ContractHarness): BackendContract {
     verificationCases,
     derivationCases,
     signingCases,
+    keyBlockCases,
     inputCases,
     lifeCases,
   ].flatMap(make => make(context))

@@ -105,7 +105,7 @@ export function readPurpose(key: NewKey): KeyPurpose {
   if (translation && !isTdea(algorithm)) {
     throw new ArgumentError('translation is for TDEA keys: format 4 is not translated inside a token')
   }
-  if (hostDecipher && mode === 'E')
+  if (hostDecipher && mode === 'E' && usage === 'pin-encryption')
     throw new ArgumentError('a key in mode E deciphers nothing: hostDecipher is no use')
   const dates = tokenDates(readPeriod(key))
   if (typeof derives !== 'boolean') throw new ArgumentError('derives must be a boolean')
