@@ -27,10 +27,12 @@ import { need, oneOf, optionsOf, text, type Values } from './verbs.js'
 
 const DAYS = 730
 
-/** The two P-256 keys of an issuer, bound, and the private JWKs where they are in software. */
+/** The P-256 keys of an issuer, bound, and the private JWKs where they are in software. */
 interface IssuerKeys {
   readonly jwe: Key
   readonly assertion: Key
+  /** The TLS client key, where it is in the token. */
+  readonly client: Key | undefined
   readonly private: readonly { readonly kid: string; readonly usage: string; readonly jwk: JsonWebKey }[]
   readonly checkValues: readonly {
     readonly kid: string
@@ -80,6 +82,8 @@ async function withKeys(
 ): Promise<ExitCode> {
   const jweKid = text(values, 'jwe-kid') ?? 'ISSUER-JWE'
   const assertionKid = text(values, 'assertion-kid') ?? 'ISSUER-ASSERTION'
+  const clientKid =
+    values['client-key'] === 'token' ? (text(values, 'client-kid') ?? 'ISSUER-TLS') : undefined
   if (values['module'] === undefined && values['options'] === undefined) {
     const made = [
       { kid: jweKid, usage: 'jwe-key-agreement', jwk: await generatePair() },
@@ -103,6 +107,7 @@ async function withKeys(
     return await use({
       jwe: await backend.bind({ kid: jweKid, usage: 'jwe-key-agreement' }),
       assertion: await backend.bind({ kid: assertionKid, usage: 'jwt-signing' }),
+      client: undefined,
       private: made,
       checkValues,
     })
@@ -120,11 +125,15 @@ async function withKeys(
       await store.generateKey({ kid: jweKid, usage: 'jwe-key-agreement', algorithm: 'ec-p256' })
     if (!has(assertionKid))
       await store.generateKey({ kid: assertionKid, usage: 'jwt-signing', algorithm: 'ec-p256' })
+    if (clientKid !== undefined && !has(clientKid))
+      await store.generateKey({ kid: clientKid, usage: 'jwt-signing', algorithm: 'ec-p256' })
   }
   await using backend = await opening.backend(options)
   return await use({
     jwe: await backend.bind({ kid: jweKid, usage: 'jwe-key-agreement' }),
     assertion: await backend.bind({ kid: assertionKid, usage: 'jwt-signing' }),
+    client:
+      clientKid === undefined ? undefined : await backend.bind({ kid: clientKid, usage: 'jwt-signing' }),
     private: [],
     checkValues,
   })
@@ -158,6 +167,28 @@ function cryptoOf(signer: Key): typeof webcrypto {
 
 type X509 = typeof import('@peculiar/x509')
 
+const P256 = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' }
+
+/** A private key of a token, for what asks WebCrypto for a signature under it. */
+const IN_TOKEN = {
+  type: 'private',
+  algorithm: P256,
+  extractable: false,
+  usages: ['sign'],
+} as unknown as webcrypto.CryptoKey
+
+async function csrInToken(x509: X509, client: Key, subject: string): Promise<string> {
+  const publicKey = await webcrypto.subtle.importKey('jwk', { ...publicJwkOf(client) }, P256, true, [
+    'verify',
+  ])
+  const keys = { privateKey: IN_TOKEN, publicKey }
+  const request = await x509.Pkcs10CertificateRequestGenerator.create(
+    { name: subject, keys, signingAlgorithm: P256 },
+    cryptoOf(client),
+  )
+  return request.toString('pem')
+}
+
 async function csrOf(
   x509: X509,
   algorithm: 'p256' | 'rsa-4096',
@@ -165,7 +196,7 @@ async function csrOf(
 ): Promise<{ csr: string; key: string }> {
   const parameters =
     algorithm === 'p256'
-      ? { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' }
+      ? P256
       : {
           name: 'RSASSA-PKCS1-v1_5',
           modulusLength: 4096,
@@ -194,7 +225,7 @@ async function csrOf(
  * assertion key signs, and the form says so.
  */
 async function certificateOf(x509: X509, keys: IssuerKeys, subject: string): Promise<string> {
-  const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' }
+  const algorithm = P256
   const jwk = publicJwkOf(keys.jwe)
   const publicKey = await webcrypto.subtle.importKey('jwk', { ...jwk }, algorithm, true, ['verify'])
   const own = keys.private.find(({ kid }) => kid === keys.jwe.kid)
@@ -222,14 +253,8 @@ async function certificateOf(x509: X509, keys: IssuerKeys, subject: string): Pro
     ).toString('pem')
   }
   const issuer = `${subject}, CN=${keys.assertion.kid.replaceAll(/[^A-Za-z0-9 _.-]/g, '_')}`
-  const signingKey = {
-    type: 'private',
-    algorithm,
-    extractable: false,
-    usages: ['sign'],
-  } as unknown as webcrypto.CryptoKey
   const certificate = await x509.X509CertificateGenerator.create(
-    { ...common, issuer, signingKey },
+    { ...common, issuer, signingKey: IN_TOKEN },
     cryptoOf(keys.assertion),
   )
   return certificate.toString('pem')
@@ -254,7 +279,7 @@ function formOf(summary: Summary): string {
     '',
     '| what | kid | file |',
     '|---|---|---|',
-    '| TLS client certificate, request (PKCS #10) | | client.csr.pem |',
+    `| TLS client certificate, request (PKCS #10) | ${summary.client.kid ?? ''} | client.csr.pem |`,
     `| JWE key, public | ${jwe.kid} | jwe.public.jwk, jwe.public.pem, jwe.certificate.pem |`,
     `| assertion key (ES256), public | ${assertion.kid} | assertion.public.jwk, assertion.public.pem |`,
     '',
@@ -281,7 +306,13 @@ interface Summary {
   readonly issuerId: string
   readonly endpoint: string
   readonly subject: string
-  readonly client: { readonly request: string; readonly key: string; readonly algorithm: string }
+  /** `key`: the file of the private key; of a token's key its kid instead. */
+  readonly client: {
+    readonly request: string
+    readonly key?: string
+    readonly kid?: string
+    readonly algorithm: string
+  }
   readonly jwe: {
     readonly kid: string
     readonly thumbprint: string
@@ -290,6 +321,11 @@ interface Summary {
   }
   readonly assertion: { readonly kid: string; readonly thumbprint: string; readonly in: 'token' | 'software' }
   readonly checkValues: IssuerKeys['checkValues']
+}
+
+function secretsIn(place: 'software' | 'token', file: boolean): string {
+  if (place === 'software') return 'client.key.pem and keys.json are secret'
+  return file ? 'client.key.pem is secret' : 'nothing in it is secret'
 }
 
 /** The optional peer that makes requests and certificates, by way of `load`. */
@@ -312,7 +348,7 @@ export function onboardCommand(
     name: 'onboard',
     summary: 'make the folder that an issuer hands to Thales to begin with D1',
     help: `usage: issuer-pin-crypto onboard --dir FOLDER --issuer-id ID --endpoint URL
-         --subject DN [--client-key p256|rsa-4096] [options]
+         --subject DN [--client-key p256|rsa-4096|token] [options]
 
 Makes a folder: client.csr.pem, the JWE public key (JWK, PEM, certificate), the
 assertion key, onboarding.json, and onboarding.md, a form with the open
@@ -321,16 +357,19 @@ Exit code 2 where the folder is not empty.
 
   --subject         of the certificates, such as "O=Test Bank, C=DE"
   --client-key      of the TLS client certificate; p256 where absent. Its private
-                    key is client.key.pem: TLS needs it in a file
-  --jwe-kid, --assertion-kid
-                    ISSUER-JWE and ISSUER-ASSERTION where absent; in a token a
-                    key by that name is used, or made
+                    key is client.key.pem, because Node.js and most TLS software
+                    need it in a file. token: P-256 in the token, for a proxy
+                    that reads PKCS#11
+  --jwe-kid, --assertion-kid, --client-kid
+                    ISSUER-JWE, ISSUER-ASSERTION and ISSUER-TLS where absent; in
+                    a token a key by that name is used, or made
 
 ${SOURCE_HELP}`,
     run: async (args, io) => {
       const options = {
         ...SOURCE_OPTIONS,
-        ...optionsOf('dir', 'issuer-id', 'endpoint', 'subject', 'client-key', 'jwe-kid', 'assertion-kid'),
+        ...optionsOf('dir', 'issuer-id', 'endpoint', 'subject', 'client-key'),
+        ...optionsOf('jwe-kid', 'assertion-kid', 'client-kid'),
       }
       const values = readArguments(args, { options, positionals: 0 }).values as Values
       requireOnePlace(values)
@@ -345,12 +384,22 @@ ${SOURCE_HELP}`,
       if (!/^[A-Z]+=[\p{L}\p{N} .'-]+(?:, [A-Z]+=[\p{L}\p{N} .'-]+)*$/u.test(subject))
         throw new UsageError('--subject must be a name such as "O=Test Bank, C=DE"')
       const clientKey =
-        values['client-key'] === undefined ? 'p256' : oneOf(values, 'client-key', ['p256', 'rsa-4096'])
+        values['client-key'] === undefined
+          ? 'p256'
+          : oneOf(values, 'client-key', ['p256', 'rsa-4096', 'token'])
+      const inToken = values['module'] !== undefined || values['options'] !== undefined
+      if (clientKey === 'token' && !inToken)
+        throw new UsageError('--client-key token needs a token: name it with --module and --token')
+      if (clientKey !== 'token' && values['client-kid'] !== undefined)
+        throw new UsageError('--client-kid goes with --client-key token')
       const x509 = await readX509(loadX509)
       return withKeys(values, io, opening, async keys => {
         const write = openFolder(dir)
         io.progress?.('client key')
-        const { csr, key } = await csrOf(x509, clientKey, subject)
+        const { csr, key } =
+          keys.client === undefined
+            ? await csrOf(x509, clientKey === 'rsa-4096' ? 'rsa-4096' : 'p256', subject)
+            : { csr: await csrInToken(x509, keys.client, subject), key: undefined }
         const certificate = await certificateOf(x509, keys, subject)
         const place = keys.private.length > 0 ? 'software' : 'token'
         const signedBy = place === 'software' ? keys.jwe.kid : keys.assertion.kid
@@ -358,7 +407,11 @@ ${SOURCE_HELP}`,
           issuerId,
           endpoint,
           subject,
-          client: { request: 'client.csr.pem', key: 'client.key.pem', algorithm: clientKey },
+          client: {
+            request: 'client.csr.pem',
+            ...(keys.client === undefined ? { key: 'client.key.pem' } : { kid: keys.client.kid }),
+            algorithm: clientKey === 'token' ? 'p256' : clientKey,
+          },
           jwe: {
             kid: keys.jwe.kid,
             thumbprint: thumbprintOf(publicJwkOf(keys.jwe)).value,
@@ -373,7 +426,7 @@ ${SOURCE_HELP}`,
           checkValues: keys.checkValues,
         }
         write('client.csr.pem', `${csr}\n`)
-        write('client.key.pem', key, 'secret')
+        if (key !== undefined) write('client.key.pem', key, 'secret')
         for (const [name, one, alg, purpose] of [
           ['jwe', keys.jwe, 'ECDH-ES', 'enc'],
           ['assertion', keys.assertion, 'ES256', 'sig'],
@@ -401,7 +454,7 @@ ${SOURCE_HELP}`,
           values,
           io,
           summary,
-          `the folder is made: begin with onboarding.md; client.key.pem${place === 'software' ? ' and keys.json are' : ' is'} secret`,
+          `the folder is made: begin with onboarding.md; ${secretsIn(place, key !== undefined)}`,
         )
         return 0
       })

@@ -4,7 +4,7 @@
  */
 import { execFileSync } from 'node:child_process'
 import { createPublicKey, X509Certificate } from 'node:crypto'
-import { readFileSync, statSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { importJWK } from 'jose'
 import { describe, expect, test } from 'vitest'
@@ -763,6 +763,39 @@ describe('onboard', () => {
     const again = fresh()
     await run(call(again, ...TOKEN), {}, fake)
     expect((await read(again)).summary['jwe']).toEqual(summary['jwe'])
+  })
+
+  test('with the TLS client key in the token, too: the request is signed there, and nothing in the folder is secret', async () => {
+    const fake = new FakeToken()
+    const dir = fresh()
+    const made = await run(
+      call(dir, '--client-key', 'token', '--client-kid', 'TLS-1', ...TOKEN),
+      { terminal: true },
+      fake,
+    )
+    expect(made).toMatchObject({ code: 0 })
+    expect(made.out).toContain('nothing in it is secret')
+    const { summary } = await read(dir)
+    expect(summary['client']).toEqual({ request: 'client.csr.pem', kid: 'TLS-1', algorithm: 'p256' })
+    expect(readdirSync(dir).filter(name => /key/.test(name))).toEqual([])
+    expect(readFileSync(join(dir, 'onboarding.md'), 'utf8')).toContain('| TLS-1 | client.csr.pem |')
+    // A second folder asks for a certificate of the same key; without a name the key has its usual one.
+    const requested = (of: string) => openssl('req', '-in', join(of, 'client.csr.pem'), '-noout', '-pubkey')
+    const again = fresh()
+    await run(call(again, '--client-key', 'token', '--client-kid', 'TLS-1', ...TOKEN), {}, fake)
+    expect(requested(again)).toBe(requested(dir))
+    const other = fresh()
+    await run(call(other, '--client-key', 'token', ...TOKEN), {}, fake)
+    expect((await read(other)).summary['client']).toMatchObject({ kid: 'ISSUER-TLS' })
+  })
+
+  test.each([
+    [['--client-key', 'token'], '--client-key token needs a token: name it with --module and --token'],
+    [['--client-kid', 'TLS-1'], '--client-kid goes with --client-key token'],
+  ])('%j is refused, and no folder is made', async (more, problem) => {
+    const dir = fresh()
+    expect(await run(call(dir, ...more))).toMatchObject({ code: 2, err: `ERR_USAGE: ${problem}` })
+    expect(() => statSync(dir)).toThrow('ENOENT')
   })
 
   test('without the package for certificates it says which one to install, and makes no folder', async () => {
