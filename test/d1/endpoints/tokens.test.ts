@@ -249,6 +249,28 @@ describe("an identity provider's tokens", () => {
     expect(fetched).toBe(1)
   })
 
+  test('are verified by a key that the provider has only just begun to sign with; one that nobody has is refused', async () => {
+    const state = { now: Date.now(), away: false, keys: [first.public] as object[] }
+    const fetch = async () => {
+      if (state.away) throw new TypeError('fetch failed')
+      return Response.json({ keys: state.keys })
+    }
+    const tokens = provider({ jwks: URL_OF_SET, fetch, now: () => state.now })
+    expect(await tokens.verify(await sign(), NO_OPTIONS)).toMatchObject({ verified: true })
+    const rotated = await sign({}, 'PS256', second.private)
+    state.keys = [first.public, second.public]
+    // Too soon to ask again: whoever invents kids does not make this service ask for each.
+    expect(await tokens.verify(rotated, NO_OPTIONS)).toMatchObject({ verified: false })
+    state.now += 31_000
+    state.away = true
+    expect(await tokens.verify(rotated, NO_OPTIONS)).toMatchObject({ verified: false })
+    state.away = false
+    state.now += 120_000
+    expect(await tokens.verify(await sign({}, 'PS256', second.private), NO_OPTIONS)).toMatchObject({
+      verified: true,
+    })
+  })
+
   const LATE = 600_000
   const HOUR = 3_600_000
 

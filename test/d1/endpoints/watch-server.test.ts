@@ -107,6 +107,18 @@ describe('watchServer', () => {
     server.close()
   })
 
+  test('where the handler itself fails at what is no HTTP, the connection is closed without a word', async () => {
+    await using world = await World.open()
+    const unreadable = () => Promise.reject(new Error('canary'))
+    const handler = Object.assign(world.handler(), { unreadable })
+    const server = watchServer({ server: http.createServer(nodeListener(handler)), handler })
+    await once(server.listen(0, 'localhost'), 'listening')
+    const socket = connect((server.address() as AddressInfo).port, 'localhost').on('error', () => {})
+    socket.write('no HTTP\r\n\r\n')
+    expect(await text(socket).catch(() => '')).toBe('')
+    server.close()
+  })
+
   test('refuses what is no server, handler or number', () => {
     const handler = async () => new Response()
     const server = http.createServer()
