@@ -58,7 +58,7 @@ export interface ComputedPrw extends ProfileMark {
  * key's backend.
  *
  * Errors: `ERR_DATA_SET` with `field`, `ERR_KEY_USAGE`, `ERR_KEY_ALGORITHM`, `ERR_ARGUMENT`, `ERR_DISPOSED`,
- * `ERR_ABORTED`, and what the backend reports. Source: the profile; its provenance stands in the result.
+ * `ERR_ABORTED`, and what the backend reports. Source: the profile; its provenance is in the result.
  *
  * @example
  * ```ts
@@ -249,7 +249,7 @@ export interface GeneratedPrwMac extends ProfileMark {
  *
  * Errors: `ERR_DATA_SET` with `field` (the data set is not masked or does not read, a value is missing or disagrees),
  * `ERR_ENCODING` (`prwValue`), `ERR_KEY_USAGE`, `ERR_KEY_ALGORITHM`, `ERR_ARGUMENT`, `ERR_ABORTED`, and what the
- * backend reports. Source: the profile; its provenance stands in the result.
+ * backend reports. Source: the profile; its provenance is in the result.
  *
  * @example
  * ```ts

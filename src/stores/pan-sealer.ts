@@ -35,7 +35,7 @@ export interface PanSealer {
 
 /** A key of {@link panSealer}. */
 export interface PanKey {
-  /** 1 to 128 characters; it stands in clear beside each sealed PAN. */
+  /** 1 to 128 characters; it is kept in clear with each sealed PAN. */
   readonly kid: string
   /** AES-256: 32 bytes, which are copied. */
   readonly key: Uint8Array

@@ -57,7 +57,7 @@ import {
   type Settings,
 } from './session/options.js'
 
-/** A key as it stands in the token. */
+/** A key as it is in the token. */
 export interface StoredTokenKey extends KeyPeriod {
   readonly kid: string
   /** CKA_ID in upper-case hex; empty where it has none. */
@@ -93,7 +93,7 @@ export interface KeyStore extends AsyncDisposable {
   generateKey(key: NewKey): Promise<StoredTokenKey>
   /**
    * Brings a clear key into the token, and the K1 object of a composed retail MAC with it. The store must be open with
-   * `importClearKeys`: the key stands in host memory meanwhile, so this is for tests and migrations under dual control.
+   * `importClearKeys`: the key is in host memory meanwhile, so this is for tests and migrations under dual control.
    *
    * Errors: those of {@link generateKey}; `ERR_KEY_MATERIAL` (length, or not a key of the algorithm), `ERR_KEY_WEAK`,
    * `ERR_KEY_CHECK_VALUE`; `ERR_KEY_USAGE` (the value is in the token already, made here for another purpose). Nothing stays

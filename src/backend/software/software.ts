@@ -45,7 +45,7 @@ import type { TdeaEngine } from './tdea-engine.js'
 /** Options of {@link softwareBackend}. */
 export interface SoftwareBackendOptions extends OpenerOptions {
   readonly keys: readonly SoftwareKey[]
-  /** Who computes TDEA; `auto` where absent. What was chosen stands in `capabilities().tdea`. */
+  /** Who computes TDEA; `auto` where absent. What was chosen is in `capabilities().tdea`. */
   readonly engine?: EngineChoice
   /**
    * `workers`: so many threads, 1 to 64, on which JWEs' keys are agreed on, so that a service opens JWEs on all cores and its

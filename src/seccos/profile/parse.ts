@@ -26,7 +26,7 @@ import {
 } from './profile.js'
 import { requireSoundProfile } from './rules.js'
 
-/** A value and where it stands. */
+/** A value and where it was found. */
 interface Entry {
   readonly value: unknown
   readonly path: string

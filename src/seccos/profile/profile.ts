@@ -3,7 +3,7 @@
  *
  * What the girocard scheme does is not public. An issuer writes its profile from the documents it holds; the code
  * takes every parameter from there and adds none. A profile is plain JSON (`profile.schema.json`), read by
- * `parseProfile`, and its provenance stands in every result computed with it.
+ * `parseProfile`, and its provenance is in every result computed with it.
  */
 import { ownMembers } from '../../base/arguments.js'
 import { ArgumentError } from '../../base/errors.js'

@@ -161,7 +161,7 @@ export async function writeRows(
 
 type Seccos = NonNullable<Card['seccos']>
 
-/** `fields` apart, JSON as it is: a field that is text stands as text, one that is bytes as `{ "hex": "…" }`. */
+/** `fields` apart, JSON as it is: a field that is text is written as text, one that is bytes as `{ "hex": "…" }`. */
 export function showSeccos(seccos: Seccos | undefined): string | null {
   if (seccos === undefined) return null
   const { fields, ...rest } = seccos
@@ -221,7 +221,7 @@ function readable<T>(read: () => T): T {
 
 /*
  * Brings a database to the version this code knows. A migration is a list of statements; its number is its place. It is
- * never changed once released: what it made stands in somebody's database.
+ * never changed once released: what it made is in somebody's database.
  *
  * All that is missing runs in one transaction, under a lock that lets one process in at a time: of two replicas that
  * start at once the second finds nothing left to do. A role that may not create tables is enough once they are there.
@@ -233,7 +233,7 @@ export interface MigrationPlan {
   readonly begin: string
   /** A row, where the table of versions is there. */
   readonly findVersions: string
-  /** Makes the table of versions, and what it stands in. */
+  /** Makes the table of versions, and what holds it. */
   readonly makeVersions: string
   /** The name of that table: `version` (the number), `applied_at` (milliseconds since 1970). */
   readonly versions: string

@@ -28,7 +28,7 @@ export interface ListedKey extends KeyPeriod {
   readonly usage: KeyUsage | undefined
   /** Undefined for a key type this library does not use. */
   readonly algorithm: KeyAlgorithm | undefined
-  /** Undefined where the key cannot be bound as it stands; `problem` says why. */
+  /** Undefined where the key cannot be bound as it is; `problem` says why. */
   readonly checkValue: CheckValue | undefined
   /** The code and message of the error that binding it would give. */
   readonly problem: string | undefined

@@ -20,7 +20,7 @@ export type MacMeans =
   | { readonly way: 'sign'; readonly mechanism: Mechanism }
   | { readonly way: 'cbc'; readonly plan: Exclude<MacPlan, 'none'> }
 
-/** Where Z stands while a content key is derived; the values of `Capabilities.keyAgreement`. */
+/** Where Z is while a content key is derived; the values of `Capabilities.keyAgreement`. */
 export type KeyAgreementMeans = 'token-kdf' | 'token-digest-key' | 'token-extract'
 
 /** What a token lets its users do with a key, as the probe has tried it on keys of its own. */
