@@ -1,6 +1,6 @@
 /** The site is built without a warning, and a real browser opens a part of it (all of it: `npm run site:check`). */
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
@@ -19,6 +19,13 @@ test('TypeDoc builds the site, and every warning would be an error', () => {
   const typedoc = join(ROOT, 'node_modules/typedoc/bin/typedoc')
   execFileSync(process.execPath, [typedoc, '--out', folder], { cwd: ROOT, stdio: 'pipe' })
   expect(existsSync(join(folder, 'functions/issuer-pin-crypto.encipherPin.html'))).toBe(true)
+  // Every page that the plain index names is there.
+  const named = Array.from(
+    readFileSync(join(folder, 'llms.txt'), 'utf8').matchAll(/\]\((\S+)\)/g),
+    ([, url = '']) => url,
+  )
+  expect(named.length).toBeGreaterThan(60)
+  expect(named.filter(url => !existsSync(join(folder, url)))).toEqual([])
 }, 300_000)
 
 if (hasBrowser) {

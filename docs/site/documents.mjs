@@ -2,7 +2,9 @@
  * A TypeDoc plugin: the Markdown files keep their form for readers of the repository (a heading first, no front
  * matter), and the site takes title and group from the heading and the folder, and the address from the file.
  */
-import { Converter, KindRouter } from 'typedoc'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { Converter, KindRouter, RendererEvent } from 'typedoc'
 
 /** The group of a document, by the folder it stands in; what stands elsewhere belongs to the project as a whole. */
 const GROUPS = { guides: 'Guides', decisions: 'Decisions', measurements: 'Measurements' }
@@ -20,6 +22,21 @@ export function load(app) {
     document.frontmatter['group'] = GROUPS[folder] ?? 'Project'
   })
   app.renderer.defineRouter('files', FileRouter)
+  app.renderer.on(RendererEvent.END, ({ outputDirectory, project, pages }) => {
+    writeFileSync(join(outputDirectory, 'llms.txt'), plainIndex(project, pages))
+  })
+}
+
+/** The site's documents as one page of plain text, by group, for readers that are programs (llmstxt.org). */
+function plainIndex(project, pages) {
+  const groups = new Map()
+  for (const { model, url } of pages) {
+    if (typeof model.isDocument !== 'function' || !model.isDocument()) continue
+    const group = model.frontmatter['group']
+    groups.set(group, [...(groups.get(group) ?? []), `- [${model.name}](${url})`])
+  }
+  const parts = [...groups].map(([group, lines]) => `## ${group}\n\n${lines.join('\n')}`)
+  return [`# ${project.name}`, ...parts].join('\n\n').concat('\n')
 }
 
 /** `documents/key-ceremony.html` rather than an address made of the title, which changes. */
