@@ -4,10 +4,21 @@
  */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { Converter, KindRouter, RendererEvent } from 'typedoc'
+import { Converter, KindRouter, PageEvent, RendererEvent } from 'typedoc'
+import { writeInspector } from './inspector.mjs'
 
 /** The group of a document, by the folder it stands in; what stands elsewhere belongs to the project as a whole. */
-const GROUPS = { guides: 'Guides', decisions: 'Decisions', measurements: 'Measurements' }
+const GROUPS = {
+  guides: 'Guides',
+  errors: 'Error codes',
+  vendors: 'Vendors',
+  decisions: 'Decisions',
+  measurements: 'Measurements',
+}
+/** Folders whose README is the page of the folder; the project's own is "readme", wherever it is checked out. */
+const FOLDERS_WITH_INDEX = ['docs', 'decisions', 'vectors']
+/** The place of a guide, which it states below its title: the menu has them in that order. */
+const PLACE = /\*\*Guide (\d+) of \d+\.\*\*/
 
 /** @param {import('typedoc').Application} app */
 export function load(app) {
@@ -18,12 +29,17 @@ export function load(app) {
       return
     }
     const folder = /\/docs\/(\w+)\//.exec(pathOf(document))?.[1] ?? ''
-    document.name = title
+    document.name = placed(document.content, title)
     document.frontmatter['group'] = GROUPS[folder] ?? 'Project'
   })
   app.renderer.defineRouter('files', FileRouter)
+  app.renderer.on(PageEvent.END, page => {
+    if (page.url === 'index.html')
+      page.contents = page.contents?.replace('{INSPECTOR}', '<a href="inspector.html">The inspector</a>')
+  })
   app.renderer.on(RendererEvent.END, ({ outputDirectory, project, pages }) => {
     writeFileSync(join(outputDirectory, 'llms.txt'), plainIndex(project, pages))
+    writeInspector(outputDirectory)
   })
 }
 
@@ -43,9 +59,15 @@ function plainIndex(project, pages) {
 class FileRouter extends KindRouter {
   getIdealBaseName(reflection) {
     if (!reflection.isDocument()) return super.getIdealBaseName(reflection)
-    const [, folder, name] = /(?:([^/]+)\/)?([^/]+)\.md$/.exec(pathOf(reflection)) ?? []
-    return `documents/${(name === 'README' ? folder : name).toLowerCase()}`
+    const [, folder = '', name = ''] = /(?:([^/]+)\/)?([^/]+)\.md$/.exec(pathOf(reflection)) ?? []
+    const isNamedByFolder = name === 'README' && FOLDERS_WITH_INDEX.includes(folder)
+    return `documents/${(isNamedByFolder ? folder : name).toLowerCase()}`
   }
+}
+
+function placed(content, title) {
+  const place = PLACE.exec(content.map(({ text }) => text).join(''))?.[1]
+  return place === undefined ? title : `${place.padStart(2, '0')} ${title}`
 }
 
 function pathOf(document) {

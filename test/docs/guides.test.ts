@@ -32,6 +32,19 @@ const PROGRAMS: readonly [path: string, prints: RegExp][] = [
   ['seccos-profile/read.ts', /guide-NOT-a-scheme illustrative\n[\s\S]*pcc: '0007'/],
   ['seccos-profile/probe.ts', /PRW winner\n[\s\S]*MAC winner\n[\s\S]*a draft, to be confirmed: \d+ fields/],
   ['verifying-a-pin/verify.ts', /verified false, tries left 2\n[\s\S]*verified true, tries left 3\n$/],
+  [
+    'mounting/main.ts',
+    /a route of your own\n[\s\S]*Get PIN: 200 type, encryptedPinBlock\n[\s\S]*not there: 404\n$/,
+  ],
+  [
+    'registering-cards/register.ts',
+    /first run: aborted, 5 of 8 [\s\S]*second run: complete, 7 of 8 registered, 1 not\n$/,
+  ],
+  [
+    'rotation/rotate.ts',
+    /(answered: true\n[\s\S]*){2}moved 1000 in \d+ steps, 0 left\n[\s\S]*answered: true\n/,
+  ],
+  ['moving-blocks/move.ts', /moved: \{ moved: 1, changed: 0, left: 0 \}[\s\S]*the same PIN: true\n$/],
   ['key-ceremony/rehearse.ts', /^(component \d +KCV [0-9A-F]{6} .*\n){3}ZPK-D1-2026 +KCV [0-9A-F]{6}/],
 ]
 
@@ -51,7 +64,7 @@ describe('the guides', () => {
   test('are numbered from the first to the last, and each leads to the next and back', () => {
     const numbered = GUIDES.map(({ name, text }) => {
       const [, place, count] =
-        /^# .+\n\n\*\*Guide (\d) of (\d)\.\*\* You need: .+\. You get: .+\.\n/.exec(text) ?? []
+        /^# .+\n\n\*\*Guide (\d+) of (\d+)\.\*\* You need: .+\. You get: .+\.\n/.exec(text) ?? []
       return { name, text, place: Number(place), count: Number(count) }
     }).sort((a, b) => a.place - b.place)
     expect(numbered.map(({ place }) => place)).toEqual(GUIDES.map((_, i) => i + 1))

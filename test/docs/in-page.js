@@ -12,6 +12,7 @@ globalThis.siteCheck = {
       tables: all('table').length,
       colouredCode: coloured,
       plainCode: blocks.length - coloured,
+      codeColumns: columnsOf(document.querySelector('pre > code')),
     }
   },
 
@@ -32,6 +33,17 @@ globalThis.siteCheck = {
       )
     return [`the page is ${page} wide; ${found.length} elements reach out: ${shown.join(', ')}`]
   },
+}
+
+/** How many characters of the page's code fit into its box, as the browser measures them. */
+function columnsOf(code) {
+  if (code === null) return undefined
+  const style = getComputedStyle(code)
+  const pen = document.createElement('canvas').getContext('2d')
+  pen.font = `${style.fontSize} ${style.fontFamily}`
+  const box = getComputedStyle(code.parentElement)
+  const room = code.parentElement.clientWidth - Number.parseFloat(box.paddingLeft)
+  return Math.floor(room / pen.measureText('0').width)
 }
 
 /** In a box that scrolls or cuts, or in a menu that waits beside the screen. */

@@ -11,8 +11,13 @@
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
 import { type Browser, chromium, type Page } from 'playwright-core'
+import { fromHex } from '../../src/base/bytes.js'
+import { Pan } from '../../src/primitives/pan.js'
+import { ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../src/seccos/profile/illustrative.js'
+import { inspectDataSet, inspectJweHeader, inspectPinBlock } from '../../src/tools/inspect/inspect.js'
 import { type SiteServer, serveSite } from '../support/site-server.js'
 
 const CHROMIUM = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome']
@@ -30,9 +35,19 @@ const IN_PAGE = readFileSync(new URL('in-page.js', import.meta.url), 'utf8')
 const WIDE = { width: 1280, height: 900 }
 const NARROW = { width: 360, height: 740 }
 const TABS = 3
+/** Documents, but for the pages of single codes and vendors, which are made by one function each. */
+const IS_DOCUMENT = /^documents\/(?!err_)/
+/** So many characters of code are seen without scrolling, at 1280 px. */
+const CODE_COLUMNS = 84
 
 /** Pages that are looked at by people too, when a folder for pictures is given. */
-const PICTURES = ['index.html', 'documents/key-ceremony.html', 'functions/issuer-pin-crypto.encipherPin.html']
+const PICTURES = [
+  'index.html',
+  'documents/key-ceremony.html',
+  'documents/err_host_decipher.html',
+  'documents/rotation.html',
+  'documents/migration.html',
+]
 
 interface Link {
   readonly from: string
@@ -48,6 +63,8 @@ interface Seen {
   readonly tables: number
   readonly colouredCode: number
   readonly plainCode: number
+  /** Characters of code that a line of this page has room for; undefined where it has no code. */
+  readonly codeColumns: number | undefined
 }
 
 const problems: string[] = []
@@ -75,6 +92,7 @@ try {
   const left = [...pages]
   await Promise.all(Array.from({ length: TABS }, () => inTab(browser, left)))
   await checkSearch(browser).catch((error: Error) => problems.push(`search: ${error.message}`))
+  await checkInspector(browser).catch((error: Error) => problems.push(`inspector: ${error.message}`))
 } finally {
   await browser.close()
 }
@@ -91,7 +109,7 @@ if (problems.length > 0) process.exitCode = 1
 /** So many of them, the first included; all where no number is given. */
 function spread(paths: readonly string[], count: number): readonly string[] {
   const step = count > 0 ? Math.max(1, Math.ceil(paths.length / count)) : 1
-  return paths.filter((path, i) => i % step === 0 || path === 'index.html' || path.startsWith('documents/'))
+  return paths.filter((path, i) => i % step === 0 || path === 'index.html' || IS_DOCUMENT.test(path))
 }
 
 async function inTab(browser: Browser, left: string[]): Promise<void> {
@@ -113,7 +131,7 @@ async function watchedPage(browser: Browser): Promise<Page> {
     if (response.status() >= 400) note(`${response.status()}: ${response.url()}`)
   })
   await page.route(
-    url => url.origin !== site.origin,
+    url => url.origin !== site.origin && url.protocol !== 'file:',
     route => {
       note(`request to another host: ${route.request().url()}`)
       return route.abort()
@@ -123,6 +141,8 @@ async function watchedPage(browser: Browser): Promise<Page> {
 }
 
 async function checkPage(page: Page, path: string): Promise<void> {
+  // Has no menu: a page of its own, which checkInspector looks at.
+  if (path === 'inspector.html') return
   await page.setViewportSize(WIDE)
   await page.goto(`${site.origin}/${path}`, { waitUntil: 'load' })
   // The navigation comes by script; links in it count too.
@@ -132,6 +152,8 @@ async function checkPage(page: Page, path: string): Promise<void> {
   for (const href of seen.links) addLink(path, href)
   if (seen.heading === '') problems.push(`${path}: no heading`)
   if (seen.plainCode > 0) problems.push(`${path}: ${seen.plainCode} code blocks without colours`)
+  if (seen.codeColumns !== undefined && seen.codeColumns < CODE_COLUMNS)
+    problems.push(`${path}: a line of code has room for ${seen.codeColumns} characters, not ${CODE_COLUMNS}`)
   totals.tables += seen.tables
   totals.code += seen.colouredCode
   for (const size of [WIDE, NARROW]) {
@@ -172,6 +194,12 @@ async function checkSearch(browser: Browser): Promise<void> {
   for (const [typed, title] of [
     ['encipherPin', 'encipherPin'],
     ['key ceremony', 'Key ceremony'],
+    ['ERR_HOST_DECIPHER', 'ERR_HOST_DECIPHER'],
+    ['mounting', 'Mounting it beside other routes'],
+    ['rotating a key', 'Rotating a key while the service runs'],
+    ['YubiHSM', 'YubiHSM 2'],
+    ['coming from another', 'Coming from another HSM'],
+    ['Pkcs11BackendOptions', 'Pkcs11BackendOptions'],
   ] as const) {
     await page.goto(site.origin, { waitUntil: 'load' })
     await page.click('#tsd-search-trigger')
@@ -182,4 +210,50 @@ async function checkSearch(browser: Browser): Promise<void> {
     const heading = (await page.locator('h1').first().textContent()) ?? ''
     if (!heading.includes(title)) problems.push(`search: "${typed}" leads to "${heading}"`)
   }
+}
+
+/** The inspector in both widths: its answers are the library's own, its policy lets no request out, and it needs no server. */
+async function checkInspector(browser: Browser): Promise<void> {
+  const page = await watchedPage(browser)
+  const ask = async (kind: string, value: string, pan = ''): Promise<string> => {
+    await page.selectOption('#kind', kind)
+    await page.fill('#value', value)
+    if (kind === 'pin-block') {
+      await page.selectOption('#state', pan === '' ? 'enciphered' : 'clear')
+      await page.fill('#pan', pan)
+    }
+    await page.click('#inspect')
+    return (await page.textContent('#result')) ?? ''
+  }
+  const pan = '9999990123456789'
+  const jwe = `${Buffer.from('{"alg":"ECDH-ES","enc":"A256GCM","kid":"A-KID"}').toString('base64url')}..AA.AA.AA`
+  const dataSet = '00'.repeat(123)
+  const profile = ILLUSTRATIVE_NOT_GIROCARD_TDEA
+  const block = '041126FEDCBA9876'
+  const bytes = fromHex(block, 'block')
+  for (const size of [WIDE, NARROW]) {
+    await page.setViewportSize(size)
+    await page.goto(pathToFileURL(join(folder, 'inspector.html')).href, { waitUntil: 'load' })
+    for (const [kind, value, wanted, of] of [
+      ['jwe', jwe, inspectJweHeader(jwe)],
+      ['jwe', 'nothing', inspectJweHeader('nothing')],
+      ['data-set', dataSet, inspectDataSet({ profile, prwDataSet: dataSet })],
+      ['pin-block', block, inspectPinBlock({ block: bytes, state: 'enciphered' })],
+      ['pin-block', block, inspectPinBlock({ block: bytes, state: 'clear', pan: Pan.from(pan) }), pan],
+      ['pin-block', '0411', 'ERR_LENGTH: block: 2 bytes, expected 8 or 16'],
+      ['pin-block', 'no hex', 'the value is not hex: an even number of digits 0-9 and A-F'],
+    ] as const) {
+      const shown = await ask(kind, value, of)
+      if (shown !== wanted) problems.push(`inspector: ${kind} ${value.slice(0, 20)}: "${shown.slice(0, 80)}"`)
+    }
+    for (const what of await page.evaluate<string[]>('siteCheck.overflowing()'))
+      problems.push(`inspector: at ${size.width} px: ${what}`)
+    if (pictures !== undefined) await page.screenshot({ path: join(pictures, `inspector-${size.width}.png`) })
+  }
+  // The page itself may not ask for anything: the policy refuses before a request is made.
+  const refused = await page.evaluate<boolean>(
+    `fetch('https://example.invalid/').then(() => false, () => true)`,
+  )
+  if (!refused || (await page.content()).match(/default-src 'none'/) === null)
+    problems.push('inspector: its policy lets a request out')
 }

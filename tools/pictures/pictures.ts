@@ -5,6 +5,7 @@ import { parseProfile } from '../../src/index.js'
 import { drawProfile } from '../../src/tools.js'
 import { dashboard } from './dashboard.js'
 import { getPin, setPin, setPinSeccos } from './flows.js'
+import { keysAndRotation } from './keys.js'
 import { usageTable } from './usages.js'
 import { wayOfPin } from './way.js'
 
@@ -18,6 +19,7 @@ export const PICTURES: Readonly<Record<string, () => string>> = {
   dashboard,
   'get-pin': getPin,
   'seccos-profile': guideProfile,
+  'keys-and-rotation': keysAndRotation,
   'set-pin-iso0': setPin,
   'set-pin-seccos': setPinSeccos,
   'usage-table': usageTable,

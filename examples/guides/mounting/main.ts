@@ -1,0 +1,64 @@
+/** D1's routes in a server that has routes of its own: D1's path first, and nothing before it that reads the body. */
+import { generateKeyPairSync } from 'node:crypto'
+import { once } from 'node:events'
+import { createServer, type RequestListener } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { encipherPin, Pan, Pin } from 'issuer-pin-crypto'
+import {
+  answerClientError,
+  issuerEndpoints,
+  memoryIssuerStore,
+  nodeListener,
+  serverLimits,
+} from 'issuer-pin-crypto/d1'
+import { createTestIssuer } from 'issuer-pin-crypto/testing'
+
+const { backend, d1Zpk, storage, jweKey } = await createTestIssuer()
+// D1's public key. In life D1 hands it to you.
+const { x = '', y = '' } = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({
+  format: 'jwk',
+})
+const d1PublicJwk = { kty: 'EC', crv: 'P-256', x, y, kid: 'D1-JWE' } as const
+const store = memoryIssuerStore()
+const card = { issuerId: 'is_tbank01', cardId: 'card-0001' }
+const pan = Pan.from('9999990123456789')
+await store.cards.put(card, { state: 'active', pan, setPinTypes: ['ISO0'] })
+using pin = Pin.from('4711')
+const block = await encipherPin({ pin, pan, format: 0, key: storage })
+await store.pins.storeBlock(card, { block, kid: storage.kid })
+
+const handler = issuerEndpoints({
+  issuers: {
+    is_tbank01: {
+      cards: store.cards,
+      pins: store.pins,
+      jweKeys: jweKey,
+      iso0: { d1Zpk, storage, d1PublicJwk },
+    },
+  },
+  authorization: 'anyone-who-reaches-it', // A test on one machine. In life: the guide "Who calls".
+  audit: ({ operation, status }) => console.log('audit:', operation, status),
+})
+const forD1 = nodeListener(handler)
+
+/** D1's path goes to D1's listener before anything reads the body; the rest is yours. */
+export const listener: RequestListener = (request, response) => {
+  const { pathname } = new URL(request.url ?? '/', 'http://local')
+  if (pathname.startsWith('/cms/')) return forD1(request, response)
+  if (pathname === '/hello') return void response.end('a route of your own\n')
+  response.writeHead(404).end()
+}
+
+const server = createServer({ ...serverLimits }, listener).on('clientError', answerClientError)
+await once(server.listen(0, '127.0.0.1'), 'listening')
+const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+
+const ask = async (path: string): Promise<Response> => fetch(origin + path)
+console.log('/hello:', (await (await ask('/hello')).text()).trim())
+const pinPath = '/cms/api/v1/issuers/is_tbank01/cards/card-0001/pin'
+const answer = await ask(pinPath)
+console.log('Get PIN:', answer.status, Object.keys((await answer.json()) as object).join(', '))
+console.log('a card that is not there:', (await ask(pinPath.replace('0001', '0002'))).status)
+server.close()
+await handler.settled?.()
+await backend.close()

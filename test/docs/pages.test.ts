@@ -1,0 +1,34 @@
+/**
+ * The pages of error codes and vendors are made from the code's own tables, so that they cannot go stale.
+ * `npx vitest run --project 'unit*' test/docs/pages.test.ts -u` writes them anew.
+ */
+import { existsSync, readdirSync } from 'node:fs'
+import { expect, test } from 'vitest'
+import type { ErrorCode } from '../../src/base/errors.js'
+import { ERRORS, errorIndex, errorPage } from '../../tools/pages/errors.js'
+import { VENDOR_NAMES, vendorIndex, vendorPage } from '../../tools/pages/vendors.js'
+
+const DOCS = new URL('../../docs/', import.meta.url)
+const CODES = Object.keys(ERRORS) as ErrorCode[]
+
+test('the tables of codes and of vendors', async () => {
+  await expect(errorIndex()).toMatchFileSnapshot('../../docs/errors.md')
+  await expect(vendorIndex()).toMatchFileSnapshot('../../docs/vendors.md')
+})
+
+test.each(CODES)('the page of %s', async code => {
+  await expect(errorPage(code)).toMatchFileSnapshot(`../../docs/errors/${code}.md`)
+})
+
+test.each(VENDOR_NAMES)('the page of %s', async vendor => {
+  await expect(vendorPage(vendor)).toMatchFileSnapshot(`../../docs/vendors/${vendor}.md`)
+})
+
+test('no page is of something that is not there any more, and every page leads to pages that are', () => {
+  const named = (folder: string): string[] =>
+    readdirSync(new URL(folder, DOCS)).map(name => name.replace(/\.md$/, ''))
+  expect(named('errors/').sort()).toEqual([...CODES].sort())
+  expect(named('vendors/').sort()).toEqual([...VENDOR_NAMES].sort())
+  for (const [, path] of CODES.flatMap(code => ERRORS[code].see ?? []))
+    expect(existsSync(new URL(path, new URL('errors/', DOCS))), path).toBe(true)
+})
