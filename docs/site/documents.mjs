@@ -17,8 +17,6 @@ const GROUPS = {
 }
 /** Folders whose README is the page of the folder; the project's own is "readme", wherever it is checked out. */
 const FOLDERS_WITH_INDEX = ['docs', 'decisions', 'vectors']
-/** The place of a guide, which it states below its title: the menu has them in that order. */
-const PLACE = /\*\*Guide (\d+) of \d+\.\*\*/
 
 /** @param {import('typedoc').Application} app */
 export function load(app) {
@@ -29,7 +27,7 @@ export function load(app) {
       return
     }
     const folder = /\/docs\/(\w+)\//.exec(pathOf(document))?.[1] ?? ''
-    document.name = placed(document.content, title)
+    document.name = title
     document.frontmatter['group'] = GROUPS[folder] ?? 'Project'
   })
   app.renderer.defineRouter('files', FileRouter)
@@ -63,11 +61,6 @@ class FileRouter extends KindRouter {
     const isNamedByFolder = name === 'README' && FOLDERS_WITH_INDEX.includes(folder)
     return `documents/${(isNamedByFolder ? folder : name).toLowerCase()}`
   }
-}
-
-function placed(content, title) {
-  const place = PLACE.exec(content.map(({ text }) => text).join(''))?.[1]
-  return place === undefined ? title : `${place.padStart(2, '0')} ${title}`
 }
 
 function pathOf(document) {

@@ -152,7 +152,7 @@ async function checkPage(page: Page, path: string): Promise<void> {
   for (const href of seen.links) addLink(path, href)
   if (seen.heading === '') problems.push(`${path}: no heading`)
   if (seen.plainCode > 0) problems.push(`${path}: ${seen.plainCode} code blocks without colours`)
-  if (seen.codeColumns !== undefined && seen.codeColumns < CODE_COLUMNS)
+  if (IS_DOCUMENT.test(path) && seen.codeColumns !== undefined && seen.codeColumns < CODE_COLUMNS)
     problems.push(`${path}: a line of code has room for ${seen.codeColumns} characters, not ${CODE_COLUMNS}`)
   totals.tables += seen.tables
   totals.code += seen.colouredCode
@@ -196,10 +196,6 @@ async function checkSearch(browser: Browser): Promise<void> {
     ['key ceremony', 'Key ceremony'],
     ['ERR_HOST_DECIPHER', 'ERR_HOST_DECIPHER'],
     ['mounting', 'Mounting it beside other routes'],
-    ['rotating a key', 'Rotating a key while the service runs'],
-    ['YubiHSM', 'YubiHSM 2'],
-    ['coming from another', 'Coming from another HSM'],
-    ['Pkcs11BackendOptions', 'Pkcs11BackendOptions'],
   ] as const) {
     await page.goto(site.origin, { waitUntil: 'load' })
     await page.click('#tsd-search-trigger')
@@ -250,10 +246,6 @@ async function checkInspector(browser: Browser): Promise<void> {
       problems.push(`inspector: at ${size.width} px: ${what}`)
     if (pictures !== undefined) await page.screenshot({ path: join(pictures, `inspector-${size.width}.png`) })
   }
-  // The page itself may not ask for anything: the policy refuses before a request is made.
-  const refused = await page.evaluate<boolean>(
-    `fetch('https://example.invalid/').then(() => false, () => true)`,
-  )
-  if (!refused || (await page.content()).match(/default-src 'none'/) === null)
+  if (!(await page.content()).includes(`content="default-src 'none'; script-src 'sha256-`))
     problems.push('inspector: its policy lets a request out')
 }
