@@ -274,10 +274,10 @@ export const ERRORS: Readonly<Record<ErrorCode, Told>> = {
   ERR_D1_REQUEST: {
     kind: 'D1ClientError',
     means: 'D1 answered, and refused: `status`, perhaps `errorCode`.',
-    again: 'where `retryable` says so (429, 502, 503, 504)',
+    again: 'where `retryable` says so (408, 429, 500 to 599)',
     steps: [
       '401 or 403: the client id, the key that D1 registered, the scope.',
-      '409 after a repeat: an earlier attempt may have succeeded; read the card.',
+      'A refusal with `attempt` above 1: an earlier attempt may have succeeded; read the card.',
       "Tell D1's support the `correlationId`.",
     ],
     see: [RETRIES],
