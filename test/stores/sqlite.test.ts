@@ -1,5 +1,5 @@
 /** The issuer's stores in a SQLite file, by each driver that is there (see `drivers.ts`). */
-import { existsSync } from 'node:fs'
+import { existsSync, rmSync } from 'node:fs'
 import {
   chmod,
   copyFile,
@@ -128,10 +128,13 @@ describe.each(AVAILABLE.flatMap(driver => EXECUTORS.map(executor => [driver, exe
     })
 
     test('without a write-ahead log nothing is opened: a database in memory has none', async () => {
+      // The inner door looks at no path: it makes a file of this name, for SQLite to take it for memory.
+      const left = join(process.cwd(), ':memory:')
+      rmSync(left, { force: true })
       const { message } = await failure(
         () => openConnection({ path: ':memory:', driver }, 'writer'),
         'ERR_BACKEND_FAILED',
-      )
+      ).finally(() => rmSync(left, { force: true }))
       expect(message).toContain('it is not in a file')
     })
 
