@@ -170,6 +170,8 @@ export function makeWith<T>(
 ): T {
   const stated = DISPENSABLE.filter(type => templates.some(template => template.some(([is]) => is === type)))
   const seen = stated.filter(type => known.includes(type))
+  // A link that breaks over a template within a template breaks whatever is asked for; so it is not tried to find out.
+  const never = seen.filter(type => type === CKA.UNWRAP_TEMPLATE || type === CKA.WRAP_TEMPLATE)
   const ways = [
     [],
     ...stated.map(type => [type]),
@@ -178,7 +180,8 @@ export function makeWith<T>(
     ...stated.slice(1).map((_, at) => stated.slice(0, at + 2)),
   ]
   let first: unknown
-  for (const without of ways) {
+  for (const way of ways) {
+    const without = [...new Set([...way, ...never])]
     try {
       const made = make(...templates.map(template => template.filter(([type]) => !without.includes(type))))
       for (const type of without) leftOut?.add(type)
