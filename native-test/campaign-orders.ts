@@ -41,6 +41,8 @@ export interface Setup {
   readonly keys: readonly MaskedKey[]
   /** Keys that are in a token: none in this line then. */
   readonly token?: { readonly module: string; readonly label: string; readonly pin: string }
+  /** Threads for key agreement, and the file that they run. */
+  readonly workers?: { readonly count: number; readonly host: string }
 }
 
 /** Every further line: one batch of calls. */

@@ -76,6 +76,7 @@ export interface CampaignOptions {
   readonly engine: TdeaEngine['name']
   readonly planted: Planted
   readonly token?: NonNullable<Setup['token']>
+  readonly workers?: NonNullable<Setup['workers']>
   /** Calls in a batch. */
   readonly count: number
   /** In how many turns the calls of a batch begin. */
@@ -225,12 +226,12 @@ function patternsOfMade(d1: P256Jwk, made: readonly string[]): Record<string, Ui
 const xor = (bytes: Uint8Array, mask: Buffer): string =>
   Buffer.from(bytes.map((byte, i) => byte ^ (mask[i] ?? 0))).toString('hex')
 
-function setupOf({ planted, engine, token }: CampaignOptions): Setup {
+function setupOf({ planted, engine, token, workers }: CampaignOptions): Setup {
   const mask = randomBytes(64)
   const material = { ...planted.tdea, JWE: Buffer.from(planted.jwe.d, 'base64url') }
   const keys = (Object.keys(KEYS) as Kid[]).map(kid => ({ kid, material: xor(material[kid], mask) }))
   return token === undefined
-    ? { engine, mask: mask.toString('hex'), keys }
+    ? { engine, mask: mask.toString('hex'), keys, ...(workers && { workers }) }
     : { engine, mask: mask.toString('hex'), keys: [], token }
 }
 

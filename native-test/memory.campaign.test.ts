@@ -4,6 +4,7 @@
  */
 import { describe, expect, test } from 'vitest'
 import { canariesOf, found } from '../test/leaks/canaries.js'
+import { hostOf } from '../test/support/host.js'
 import {
   type CampaignOptions,
   type CampaignResult,
@@ -22,6 +23,7 @@ const SHORT = { count: 24, turns: 12, env: { NODE_DEBUG: 'crypto,fs,stream,timer
 function expectClean(
   result: CampaignResult,
   { planted, token }: Pick<CampaignOptions, 'planted' | 'token'>,
+  atLeast = 30,
 ): void {
   // The controls first: a search that finds nothing proves nothing.
   const {
@@ -33,7 +35,7 @@ function expectClean(
   // Most often all of them, and sometimes none: where V8 leaves what it moved, it may write again before we look.
   console.log(`copies that V8 left of ${SHORT.count} small arrays which were wiped: ${moved}`)
   expect(mustNot).toEqual({ 'control: off the heap, wiped': 0, 'control: never in the process': 0 })
-  expect(result.scenarios.length).toBeGreaterThan(30)
+  expect(result.scenarios.length).toBeGreaterThan(atLeast)
   expect(result.residues).toEqual([])
   // What the module leaves on the stack is there where nothing of ours is in between: most often, not always.
   if (token !== undefined) {
@@ -49,6 +51,7 @@ function expectClean(
 }
 
 /** What works with blocks: an engine that is chosen by name does nothing else of its own. */
+const AGREEING = /Jwe|SetPin/i
 const BLOCKS = /encipher|decipher|translate|Mac|Prw|getPin|openSetPin|verifyPinBlock|naturalPin/
 
 describe.runIf(refusal === undefined).each([
@@ -63,6 +66,20 @@ describe.runIf(refusal === undefined).each([
     expect(result.keys.closed).toEqual({})
   })
 })
+
+const HOST = hostOf('backend/software/agreement-entry.ts')
+test.runIf(refusal === undefined)(
+  'so it is with threads for key agreement: scalars, Z and content keys are in none of their memory',
+  async () => {
+    const planted = plant()
+    const workers = { count: 2, host: HOST }
+    const result = await runCampaign({ engine: 'bitslice', planted, workers, ...SHORT, only: AGREEING })
+    expectClean(result, { planted }, 5)
+    // Each thread has its own copy of the private key while the backend is open, and none after.
+    expect(result.keys.opened).toBeGreaterThan(0)
+    expect(result.keys.closed).toEqual({})
+  },
+)
 
 describeSoftHsm('the memory of a process that works with keys in SoftHSM', () => {
   const options = makeToken('memory')

@@ -90,7 +90,7 @@ const LATER: readonly (readonly [idea: string, files: RegExp])[] = [
     /^(key\/pin-value|pin\/(pin-value|verify|formats\/verification)|seccos\/counter\/tries|testing\/contract-verification)\.ts$/,
   ],
   ['PIN policy, random PINs', /^pin\/(pin-policy|generate)\.ts$/],
-  ['packages that need not be there, and bundlers', /^base\/optional(\.cjs)?\.ts$/],
+  ['packages that need not be there, and bundlers', /^base\/(beside|optional(\.cjs)?)\.ts$/],
   ['key agreement on all cores', /^backend\/software\/agreement(-entry)?\.ts$/],
   ['formats 1 to 4', /^pin\/formats\/format[1-4]\.ts$/],
 ]

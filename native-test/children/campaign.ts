@@ -12,6 +12,9 @@ import { createRequire } from 'node:module'
 import type * as Pkcs11js from 'pkcs11js'
 import { operationsOf } from '../../src/backend/key.js'
 import { CKA, CKF, CKM } from '../../src/backend/pkcs11/binding/constants.js'
+import { agreementPort } from '../../src/backend/software/agreement.js'
+import { openSoftware } from '../../src/backend/software/software.js'
+import { startBeside } from '../../src/base/beside.js'
 import {
   getPinResponse,
   issuerEndpoints,
@@ -85,7 +88,7 @@ interface World {
 }
 
 async function open(setup: Setup): Promise<World> {
-  const backend = setup.token === undefined ? await openSoftware(setup) : await openToken(setup.token)
+  const backend = setup.token === undefined ? await openKeys(setup) : await openToken(setup.token)
   const keys: Partial<Record<keyof typeof KEYS, Key>> = {}
   for (const [kid, { usage }] of Object.entries(KEYS) as [
     keyof typeof KEYS,
@@ -98,14 +101,18 @@ async function open(setup: Setup): Promise<World> {
   return { backend, keys: keys as World['keys'] }
 }
 
-async function openSoftware({ engine, keys, mask }: Setup): Promise<Backend> {
+async function openKeys({ engine, keys, mask, workers }: Setup): Promise<Backend> {
   const open = keys.map(({ kid, material }: MaskedKey) => ({
     kid,
     ...KEYS[kid],
     material: unmask(material, mask),
   }))
   try {
-    return await softwareBackend({ engine, keys: open })
+    if (workers === undefined) return await softwareBackend({ engine, keys: open })
+    return await openSoftware({ engine, keys: open, jwe: { workers: workers.count } }, () => {
+      const worker = startBeside(workers.host)
+      return { port: agreementPort(worker), end: () => worker.terminate() }
+    })
   } finally {
     wipeAll(...open.map(({ material }) => material))
   }

@@ -92,10 +92,10 @@ function ownOf(input: Uint8Array, given: Uint8Array): Uint8Array {
   return input === given ? NOTHING : input
 }
 
-/** The operations of one key. */
 /** Inside a token or in host memory, as the keys allow. */
 const ANYWHERE: ReencipherRule = { inside: false }
 
+/** The operations of one key. */
 export class BoundKey<Ref> implements KeyOperations {
   readonly #facts: KeyFacts
   readonly #parts: OpenParts<Ref>

@@ -45,7 +45,7 @@ function resizable(): ArrayBuffer {
 }
 
 const MEMORIES: readonly (readonly [string, Memory])[] = [
-  ['shared, and written by another thread', () => over(new SharedArrayBuffer(8) as never, b => b.fill(0))],
+  ['shared, and written', () => over(new SharedArrayBuffer(8) as never, b => b.fill(0))],
   ['of the caller, and changed', () => over(new ArrayBuffer(8), b => b.fill(0))],
   [
     'of the caller, and transferred',

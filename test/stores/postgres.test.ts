@@ -1,5 +1,6 @@
 /** The parts of the PostgreSQL store that show without a server; the rest is in `native-test/postgres`. */
-import { EventEmitter } from 'node:events'
+import { EventEmitter, once } from 'node:events'
+import { type AddressInfo, createServer } from 'node:net'
 import { Pool } from 'pg'
 import { describe, expect, test, vi } from 'vitest'
 import { AbortedError, BackendError } from '../../src/index.js'
@@ -294,5 +295,46 @@ describe('TLS to a database', () => {
       )
     }
     await failure(() => openPostgresIssuerStore({ ...options, allowUnverifiedTls: true }), 'ERR_BACKEND_BUSY')
+  })
+})
+
+describe('a connection that breaks as it is handed over', () => {
+  /** Says that it is ready and, in the same packet, that it ends: a server whose postmaster was killed does. */
+  const FAREWELL = Buffer.concat([
+    Buffer.from([0x52, 0, 0, 0, 8, 0, 0, 0, 0]),
+    Buffer.from([0x5a, 0, 0, 0, 5, 0x49]),
+    message(0x45, 'SFATAL\0C57P01\0Mterminating connection due to unexpected postmaster exit\0\0'),
+  ])
+
+  function message(type: number, text: string): Buffer {
+    const length = Buffer.alloc(4)
+    length.writeUInt32BE(4 + text.length)
+    return Buffer.concat([Buffer.from([type]), length, Buffer.from(text, 'latin1')])
+  }
+
+  test('is an error of the call, and does not end the process', async () => {
+    const server = createServer(socket => {
+      socket.on('error', () => undefined)
+      socket.once('data', () => socket.end(FAREWELL))
+    }).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const { port } = server.address() as AddressInfo
+    const uncaught: unknown[] = []
+    const note = (error: unknown): unknown => uncaught.push(error)
+    const others = process.rawListeners('uncaughtException')
+    process.removeAllListeners('uncaughtException')
+    process.on('uncaughtException', note)
+    try {
+      const connectionString = `postgres://nobody@127.0.0.1:${port}/none`
+      await expect(openPostgresIssuerStore({ connectionString, panSealer: sealer })).rejects.toMatchObject({
+        code: expect.stringMatching(/^ERR_BACKEND_(BUSY|FAILED)$/),
+      })
+      await new Promise(resolve => setImmediate(resolve))
+    } finally {
+      process.removeListener('uncaughtException', note)
+      for (const other of others) process.on('uncaughtException', other as NodeJS.UncaughtExceptionListener)
+      server.close()
+    }
+    expect(uncaught).toEqual([])
   })
 })

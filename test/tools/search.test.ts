@@ -3,12 +3,8 @@
  * first, it finds the rest from three samples, and from one it names nothing.
  */
 import { createHmac } from 'node:crypto'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
 import { MessageChannel, Worker } from 'node:worker_threads'
-import { buildSync } from 'esbuild'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import type { PinForm, ProfileField } from '../../src/seccos/profile/profile.js'
 import { checkProfile } from '../../src/tools/check-profile.js'
 import { portOf, type StartedThread, serveSearch, threads } from '../../src/tools/search/crew.js'
@@ -17,6 +13,7 @@ import type { KnownComputation } from '../../src/tools/search/ways.js'
 import { keyMaterial } from '../seccos/fixtures.js'
 import { SAMPLES, SCHEMES, valuesOf } from '../seccos/schemes.js'
 import { failure } from '../support/errors.js'
+import { hostOf } from '../support/host.js'
 import { bytes } from '../support/vectors.js'
 
 type Scheme = keyof typeof SCHEMES
@@ -119,24 +116,7 @@ function given(name: Scheme, count = 3) {
   }
 }
 
-/** What a thread runs, out of the sources. */
-const HOST = join(mkdtempSync(join(tmpdir(), 'search-')), 'search-host.mjs')
-beforeAll(() => {
-  buildSync({
-    entryPoints: [new URL('../../src/tools/search/host-entry.ts', import.meta.url).pathname],
-    bundle: true,
-    platform: 'node',
-    format: 'esm',
-    target: 'node20',
-    outfile: HOST,
-    logLevel: 'error',
-    // What is bundled may ask for Node's own modules by `require`.
-    banner: {
-      js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url)",
-    },
-  })
-})
-afterAll(() => rmSync(dirname(HOST), { recursive: true }))
+const HOST = hostOf('tools/search/host-entry.ts')
 
 const far = (): StartedThread => {
   const worker = new Worker(HOST, { execArgv: [], argv: [], env: {} })

@@ -4,9 +4,8 @@
  * only says which places are filled.
  */
 import { createECDH, type ECDH } from 'node:crypto'
-import { existsSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
-import { type MessagePort, Worker } from 'node:worker_threads'
+import type { MessagePort, Worker } from 'node:worker_threads'
+import { fileBeside, startBeside } from '../../base/beside.js'
 import { ownCopy, secretBytes, sharedBytes, wipe, withWiped } from '../../base/bytes.js'
 import { BackendError } from '../../base/errors.js'
 import { forgetScalar } from '../../key/material.js'
@@ -47,23 +46,12 @@ export interface AgreementThread {
 /** Starts a thread that runs {@link serveAgreement}. */
 export type StartAgreement = () => AgreementThread
 
-/** The file that a thread runs, built beside this one. */
-export function agreementFile(base: string = import.meta.url): string {
-  const file = fileURLToPath(new URL('./agreement-host.mjs', base))
-  if (existsSync(file)) return file
-  throw new BackendError(
-    'ERR_UNSUPPORTED',
-    'agreement-host.mjs is not beside the program: copy it there from dist of issuer-pin-crypto, or leave out jwe.workers',
-  )
-}
-
-/** Starts a thread from a file. */
-export function agreementFrom(file: () => string): StartAgreement {
-  return () => {
-    // No copy of this process's environment or arguments: there may be secrets in them.
-    const worker = new Worker(file(), { execArgv: [], argv: [], env: {} })
-    return { port: agreementPort(worker), end: () => worker.terminate() }
-  }
+/** A thread that runs the file which is built beside this one. */
+function startThread(): AgreementThread {
+  const otherwise = 'leave out jwe.workers'
+  const program = { name: 'agreement-host.mjs', base: import.meta.url, otherwise }
+  const worker = startBeside(fileBeside(program))
+  return { port: agreementPort(worker), end: () => worker.terminate() }
 }
 
 /** The port of a thread, or of its parent. */
@@ -100,15 +88,13 @@ export class AgreementThreads {
   }
 
   /** So many threads, each of them there. Errors: `ERR_UNSUPPORTED` where what they run is not beside the program. */
-  static async open(
-    count: number,
-    start: StartAgreement = agreementFrom(agreementFile),
-  ): Promise<AgreementThreads> {
+  static async open(count: number, start: StartAgreement = startThread): Promise<AgreementThreads> {
     const mates: Mate[] = []
-    const next = (): Waiting | undefined => threads.#queue.shift()
     const threads = new AgreementThreads(mates)
+    const next = (): Waiting | undefined => threads.#queue.shift()
+    const gone = (): void => threads.#computeAllHere()
     try {
-      for (let i = 0; i < count; i++) mates.push(new Mate(start(), next))
+      for (let i = 0; i < count; i++) mates.push(new Mate(start(), next, gone))
       await Promise.all(mates.map(mate => mate.ready))
       return threads
     } catch (error) {
@@ -148,6 +134,12 @@ export class AgreementThreads {
     await Promise.all(this.#threads.map(mate => mate.close()))
   }
 
+  /** What waits for a place, where no thread is left to have one. */
+  #computeAllHere(): void {
+    if (this.alive.now > 0) return
+    for (const waiting of this.#queue.splice(0)) computeHere(waiting)
+  }
+
   #leastBusy(): Mate | undefined {
     let best: Mate | undefined
     for (const mate of this.#threads) {
@@ -165,21 +157,27 @@ class Mate {
   readonly #waiting = new Map<number, Waiting>()
   /** Whoever waits for a place at any thread. */
   readonly #next: () => Waiting | undefined
+  /** Told when it has ended by itself. */
+  readonly #left: () => void
   #order: number[] = []
   #ended: (() => void) | undefined
   alive = true
   /** Settles when it has said that it is there. */
   readonly ready: Promise<void>
 
-  constructor(thread: AgreementThread, next: () => Waiting | undefined) {
+  constructor(thread: AgreementThread, next: () => Waiting | undefined, left: () => void) {
     this.#thread = thread
     this.#next = next
+    this.#left = left
     const { port } = thread
     this.ready = new Promise((resolve, reject) => {
       port.on('message', message => {
         const told = message as Told
-        if (told === 'ready') resolve()
-        else if (told === 'ended') this.#ended?.()
+        if (told === 'ready') {
+          // It keeps the process from ending only while something is asked of it.
+          port.unref()
+          resolve()
+        } else if (told === 'ended') this.#ended?.()
         else this.#receive(told)
       })
       const gone = (): void => {
@@ -247,8 +245,8 @@ class Mate {
     this.#ended?.()
     for (const waiting of this.#waiting.values()) computeHere(waiting)
     this.#waiting.clear()
-    for (let next = this.#next(); next !== undefined; next = this.#next()) computeHere(next)
     wipe(this.#memory)
+    this.#left()
   }
 
   async close(): Promise<void> {

@@ -87,12 +87,14 @@ export async function openSoftware(
   const read = readOpener(opener)
   const workers = readWorkers(jwe)
   const stored = storeKeys(keys)
+  let threads: AgreementThreads | undefined
   try {
     const engine = await chooseEngine(choice ?? 'auto')
-    const threads = workers === 0 ? undefined : await AgreementThreads.open(workers, start)
+    if (workers > 0) threads = await AgreementThreads.open(workers, start)
     return openFront(new SoftwareDriver(stored, engine, threads), read)
   } catch (error) {
     wipe(...stored.map(key => key.bytes))
+    await threads?.close()
     throw error
   }
 }

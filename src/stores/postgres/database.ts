@@ -41,6 +41,12 @@ const INSTANCE =
 
 /** Without a listener, a connection that breaks while idle would end the process; it is the pool that replaces it. */
 const ignore = (): void => {}
+/**
+ * The pool takes its own listener off before it hands a connection over, and whoever asked for it goes on a turn later: what
+ * breaks in between, as where a server says that it is ready and in the same packet that it ends, must find one, too.
+ */
+const guard = (client: PostgresClient): unknown => client.on('error', ignore)
+const unguard = (_error: unknown, client: PostgresClient): unknown => client.removeListener('error', ignore)
 
 export class PostgresDatabase implements PlainDatabase {
   readonly dialect: SqlDialect
@@ -60,6 +66,8 @@ export class PostgresDatabase implements PlainDatabase {
     }
     this.#settings = settings
     settings.pool.on('error', ignore)
+    settings.pool.on('acquire', guard)
+    settings.pool.on('release', unguard)
   }
 
   async read(statement: SqlStatement, signal?: AbortSignal): Promise<readonly SqlRow[]> {
@@ -131,8 +139,13 @@ export class PostgresDatabase implements PlainDatabase {
   async #close(): Promise<void> {
     const { pool, ownsPool } = this.#settings
     await Promise.allSettled(this.#underWay)
-    if (ownsPool) await pool.end()
-    else pool.removeListener('error', ignore)
+    if (ownsPool) {
+      await pool.end()
+      return
+    }
+    pool.removeListener('error', ignore)
+    pool.removeListener('acquire', guard)
+    pool.removeListener('release', unguard)
   }
 
   async #withClient<T>(
@@ -164,6 +177,7 @@ export class PostgresDatabase implements PlainDatabase {
       outer: signal && { signal, error: reason => new AbortedError(reason) },
     })
     const client = await this.#connect(deadline)
+    // Of a pool that tells nothing of what it hands over.
     client.on('error', ignore)
     let done = false
     try {

@@ -30,10 +30,14 @@ export interface PostgresPool {
   connect(): Promise<PostgresClient>
   /** Closes all of them. */
   end(): Promise<void>
-  /** As of Node's EventEmitter. */
+  /** As of Node's EventEmitter. `acquire` comes before the connection is handed over, `release` after it is back. */
   on(event: 'error', listener: (error: Error) => void): unknown
+  on(event: 'acquire', listener: (client: PostgresClient) => void): unknown
+  on(event: 'release', listener: (error: Error, client: PostgresClient) => void): unknown
   /** As of Node's EventEmitter. */
   removeListener(event: 'error', listener: (error: Error) => void): unknown
+  removeListener(event: 'acquire', listener: (client: PostgresClient) => void): unknown
+  removeListener(event: 'release', listener: (error: Error, client: PostgresClient) => void): unknown
 }
 
 /** Where the database is, and who asks: options of `pg`, handed on as they are. */

@@ -6,10 +6,9 @@
  * Requests and answers are plain data. Bytes are handed over, not shared, and wiped where they were last used; PANs and
  * PIN blocks are sealed or enciphered before they come here.
  */
-import { existsSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
-import { type MessagePort, Worker } from 'node:worker_threads'
+import type { MessagePort, Worker } from 'node:worker_threads'
 import { throwIfAborted } from '../../base/arguments.js'
+import { fileBeside, startBeside } from '../../base/beside.js'
 import { ownCopy, wipe } from '../../base/bytes.js'
 import { AbortedError, BackendError, type ErrorCode, isIssuerPinError } from '../../base/errors.js'
 import { storeClosed } from '../records.js'
@@ -63,19 +62,13 @@ export type StartThread = () => StartedThread
 
 /** The file that a thread runs, built beside this one: it needs nothing but the driver. */
 export function threadFile(base: string): string {
-  const file = fileURLToPath(new URL('./sqlite-host.mjs', base))
-  if (existsSync(file)) return file
-  throw new BackendError(
-    'ERR_UNSUPPORTED',
-    'sqlite-host.mjs is not beside the program: copy it there from dist of issuer-pin-crypto, or state executor: inline',
-  )
+  return fileBeside({ name: 'sqlite-host.mjs', base, otherwise: 'state executor: inline' })
 }
 
 /** Starts a thread from a file. */
 export function startFrom(file: () => string): StartThread {
   return () => {
-    // No copy of this process's environment or arguments: there may be secrets in them.
-    const worker = new Worker(file(), { execArgv: [], argv: [], env: {} })
+    const worker = startBeside(file())
     return threadOf(worker, () => worker.terminate())
   }
 }

@@ -2,10 +2,9 @@
  * Who does the work of a search: this thread, or several threads side by side. What a thread is given it makes its own and wipes:
  * the test key, and the PINs and PANs of the samples. Threads share the board, so that the next unit goes to whoever is free.
  */
-import { existsSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
-import { type MessagePort, Worker } from 'node:worker_threads'
+import type { MessagePort, Worker } from 'node:worker_threads'
 import { chooseEngine } from '../../backend/software/engine.js'
+import { fileBeside, startBeside } from '../../base/beside.js'
 import { ownCopy, wipe } from '../../base/bytes.js'
 import { BackendError, isIssuerPinError } from '../../base/errors.js'
 import { Pan, panDigits } from '../../primitives/pan.js'
@@ -83,15 +82,8 @@ export async function threads(
 
 /** The file that a thread runs, built beside this one. */
 function startThread(): StartedThread {
-  const file = fileURLToPath(new URL('./search-host.mjs', import.meta.url))
-  if (!existsSync(file)) {
-    throw new BackendError(
-      'ERR_UNSUPPORTED',
-      'search-host.mjs is not beside the program: copy it there from dist of issuer-pin-crypto, or search with one worker',
-    )
-  }
-  // No copy of this process's environment or arguments: there may be secrets in them.
-  const worker = new Worker(file, { execArgv: [], argv: [], env: {} })
+  const program = { name: 'search-host.mjs', base: import.meta.url, otherwise: 'search with one worker' }
+  const worker = startBeside(fileBeside(program))
   return { port: portOf(worker), end: () => worker.terminate() }
 }
 

@@ -100,11 +100,15 @@ function isTemplate(value: AttributeValue): boolean {
 export function probeAttributes(
   on: Probe,
   keys: TestKeys | undefined,
-  { nestedTemplates }: Pick<ProbeOptions, 'nestedTemplates'>,
+  { nestedTemplates, notes }: Pick<ProbeOptions, 'nestedTemplates'> & { readonly notes: string[] },
 ): number[] {
   if (keys === undefined) return []
   return ATTRIBUTES.flatMap(([name, type, value, can]) => {
-    if (!nestedTemplates && isTemplate(value)) return [type]
+    if (!nestedTemplates && isTemplate(value)) {
+      const why = 'not tried, because this module loses its token over a template within a template'
+      notes.push(`${name} in a template (keys are made without it): ${why}`)
+      return [type]
+    }
     const cause = isTemplate(value) ? '; pkcs11js cannot state it, koffi can' : ''
     const what = `${name} in a template (keys are made without it${cause})`
     return on(what, station => keyWith(station, keys, [[type, value]], [can])).ok ? [] : [type]

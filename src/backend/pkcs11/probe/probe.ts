@@ -79,7 +79,7 @@ export function probeToken(
   const signing = planSigning(on, options)
   const random = on('random numbers', probeRandom)
   const rights = probeRights(on, testKeys, notes)
-  const refused = probeAttributes(on, testKeys, options)
+  const refused = probeAttributes(on, testKeys, { nestedTemplates: options.nestedTemplates, notes })
   if (testKeys?.known === true && aes.ok) probeBonds(on, refused, notes)
   const { publicKeysPrivate } = options
   return {
