@@ -30,13 +30,17 @@ export interface PostgresPool {
   connect(): Promise<PostgresClient>
   /** Closes all of them. */
   end(): Promise<void>
-  /** As of Node's EventEmitter. `acquire` comes before the connection is handed over, `release` after it is back. */
+  /** As of Node's EventEmitter: a connection that is idle breaks. */
   on(event: 'error', listener: (error: Error) => void): unknown
+  /** A connection is about to be handed over. */
   on(event: 'acquire', listener: (client: PostgresClient) => void): unknown
+  /** A connection is back. */
   on(event: 'release', listener: (error: Error, client: PostgresClient) => void): unknown
   /** As of Node's EventEmitter. */
   removeListener(event: 'error', listener: (error: Error) => void): unknown
+  /** As of Node's EventEmitter. */
   removeListener(event: 'acquire', listener: (client: PostgresClient) => void): unknown
+  /** As of Node's EventEmitter. */
   removeListener(event: 'release', listener: (error: Error, client: PostgresClient) => void): unknown
 }
 
