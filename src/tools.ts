@@ -1,5 +1,5 @@
 /**
- * Tools to look and to search with: what stands in a message, which profile a sample fits, profiles to explore with.
+ * Tools to look and to search with: what is in a message, which profile a sample fits, profiles to explore with.
  * Nothing here belongs on the way of a production request.
  *
  * @module issuer-pin-crypto/tools

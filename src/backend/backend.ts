@@ -44,7 +44,7 @@ export interface BindSpec {
    * For `pin-encryption` keys: allows blocks under this key to be deciphered in host memory. Without it,
    * deciphering is refused with `ERR_HOST_DECIPHER`, in the software backend too.
    * For `key-block-protection` keys: allows key blocks to be sealed and opened in host memory, where the keys that protect
-   * them, derived from this one, and the key inside stand for that moment.
+   * them, derived from this one, and the key inside are for that moment.
    */
   readonly hostDecipher?: boolean
   /**

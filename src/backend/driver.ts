@@ -52,7 +52,7 @@ export interface Capabilities {
   readonly tdea: string
   readonly macs: Readonly<Record<MacAlgorithm, MacPlan>>
   /**
-   * Where a key is derived from another: `inside` where neither leaves the token, `host` where the derived one stands in host
+   * Where a key is derived from another: `inside` where neither leaves the token, `host` where the derived one is in host
    * memory meanwhile. One that cannot do every step says so when it is asked.
    */
   readonly derivation: 'inside' | 'host' | 'none'

@@ -104,7 +104,7 @@ export function bufferOf(bytes: Uint8Array): Buffer {
 
 /**
  * Hands bytes to `use` and wipes them when it is done, whatever comes of it: now, or when the promise that it gave is
- * settled. The bytes are given up: `use` must not keep them, and what it returns is none of them.
+ * settled. The bytes are given up: `use` must not keep them, and must not return them.
  *
  * @example
  * ```ts

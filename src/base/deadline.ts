@@ -118,7 +118,7 @@ export class Deadline implements Disposable {
       this.#controller.abort(expired())
       this.#over.abort(this.signal.reason)
     }
-    // The timer last: a signal that is none throws, and would leave it running.
+    // The timer last: something that is no signal throws, and would leave it running.
     if (outer !== undefined) this.#follow(outer)
     this.#releases.push(clock.after(ms, end))
   }

@@ -56,7 +56,7 @@ export type ErrorCode =
   | 'ERR_PKCS11_CALL'
   | 'ERR_PKCS11_SELF_TEST'
 
-/** What every error of this library has beside `message`: a stable `code`, and whether trying again can help. */
+/** What every error of this library has besides `message`: a stable `code`, and whether trying again can help. */
 export interface CodedError extends Error {
   readonly code: ErrorCode
   /** True where the same call may succeed later without a change by the caller (a busy pool, a lost session). */

@@ -53,7 +53,7 @@ type Read<O extends Options> = ReturnType<
   typeof parseArgs<{ args: string[]; options: O; strict: true; allowPositionals: true }>
 >
 
-/** What stands on a command line. Errors: `ERR_USAGE`; of what is not wanted nothing is repeated. */
+/** What is on a command line. Errors: `ERR_USAGE`; of what is not wanted nothing is repeated. */
 export function readArguments<O extends Options>(
   args: readonly string[],
   { options, positionals }: { readonly options: O; readonly positionals: number },

@@ -53,7 +53,7 @@ export function shownCardId(cardId: string | undefined, known: boolean): { reado
   return cardId === undefined || (!known && maskPans(cardId) !== cardId) ? {} : { cardId }
 }
 
-/** A text of somebody else's with what may be a PAN in it written as asterisks. A UUID is none, whatever its digits. */
+/** A text of somebody else's with what may be a PAN in it written as asterisks. A UUID is not one, whatever its digits. */
 export function maskPans(text: string): string {
   return UUID.test(text) ? text : text.replaceAll(MAY_BE_PAN, digits => '*'.repeat(digits.length))
 }

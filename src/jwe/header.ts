@@ -26,7 +26,7 @@ export const MAX_PARTY_BYTES = 256
 /** `zip`: compression tells the length of secrets. `crit`: we understand no extension (RFC 7516, 4.1.13). */
 const REFUSED: readonly string[] = ['zip', 'crit']
 
-/** The public facts of a JWE's header: all it says beside algorithm and ephemeral key. */
+/** The public facts of a JWE's header: all it says besides algorithm and ephemeral key. */
 export interface JweHeader {
   /** The recipient's key, as the sender names it. */
   readonly kid: string | undefined

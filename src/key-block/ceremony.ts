@@ -281,7 +281,7 @@ export interface ImportedKeyBlock {
 }
 
 /**
- * Brings the key of a key block into a token, for the usage and in the mode that the block says. The key stands in host memory
+ * Brings the key of a key block into a token, for the usage and in the mode that the block says. The key is in host memory
  * for that moment, and is wiped: PKCS#11 has no mechanism for these blocks. The token's check value is compared with the one
  * computed from the block; where it differs, or anything else goes wrong, no object stays.
  *

@@ -14,7 +14,7 @@ export type KeyBlockVersion = 'A' | 'B' | 'C' | 'D'
 /** `E`: exportable under a trusted key. `N`: not exportable. `S`: sensitive, exportable under any key. */
 export type Exportability = 'E' | 'N' | 'S'
 
-/** One optional block as it stands in the header. */
+/** One optional block as it is in the header. */
 export interface OptionalBlock {
   /** Two characters; those with a digit are a vendor's own. */
   readonly id: string
@@ -85,7 +85,7 @@ export function readKeyBlockHeader(block: string): KeyBlockHeader {
   return readHeader(block).header
 }
 
-/** {@link readKeyBlockHeader} with what stands behind the header. */
+/** {@link readKeyBlockHeader} with what follows the header. */
 export function readHeader(block: unknown): ReadHeader {
   if (typeof block !== 'string') throw new ArgumentError('block must be a string')
   if (block.length > MAX_CHARACTERS) throw fail('length', `is more than ${MAX_CHARACTERS} characters`)

@@ -57,7 +57,7 @@ export interface OpenedKeyBlock {
 }
 
 /**
- * Opens a key block of version A, B, C or D under a KBPK, for one usage. The key stands in host memory, and so, for a moment,
+ * Opens a key block of version A, B, C or D under a KBPK, for one usage. The key is in host memory, and so is, for a moment,
  * do the keys derived from the KBPK: this is what `hostDecipher` of the KBPK allows. A and C need the KBPK in software.
  *
  * Errors: `ERR_KEY_BLOCK` (`entry` names the field; one message where it does not open), `ERR_KEY_USAGE`,

@@ -32,7 +32,7 @@ export type PinValueRule = PvvRule | Ibm3624Rule
 const PLACES = 16
 
 /**
- * A copy of the rule of a key of this usage; `ERR_ARGUMENT` for a rule that is none of its, and for a table that is open to the
+ * A copy of the rule of a key of this usage; `ERR_ARGUMENT` for a rule of another usage, and for a table that is open to the
  * decimalisation table attack. Source of the bounds: Thales payShield, decimalisation table validation.
  */
 export function readPinValueRule(usage: KeyUsage, rule: unknown): PinValueRule | undefined {

@@ -53,7 +53,7 @@ export interface GenerateMacInput extends MacInput {
  * Computes a MAC and returns its leftmost `length` bytes.
  *
  * Errors: `ERR_ARGUMENT`; `ERR_LENGTH` (`length` under 4 or over the cipher block, message over 65,536 bytes, iv);
- * `ERR_KEY_USAGE` (not a MAC key, or a MAC key of another algorithm; a PRW key is none); `ERR_KEY_ALGORITHM`;
+ * `ERR_KEY_USAGE` (not a MAC key, or a MAC key of another algorithm; a PRW key is not one); `ERR_KEY_ALGORITHM`;
  * `ERR_ABORTED`; and what the backend reports. Sources: ISO/IEC 9797-1:2011 (algorithms 1, 3; truncation 6.6);
  * NIST SP 800-38B.
  *

@@ -157,7 +157,7 @@ export function encipherChecked(
  */
 const scratch = { blocks: { 8: secretBytes(8), 16: secretBytes(16) }, busy: false }
 
-/** The backend has read the clear blocks when it returns its promise: they do not stand here while a token works. */
+/** The backend has read the clear blocks when it returns its promise: they are not kept here while a token works. */
 export function encipherClear(
   key: Key,
   { blocks, fields }: Clear,

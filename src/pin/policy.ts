@@ -50,7 +50,7 @@ function isPinBlockFormat(format: unknown): format is PinBlockFormat {
   return typeof format === 'number' && Object.hasOwn(TRANSLATIONS, format)
 }
 
-/** The format in which PIN blocks stand under a key where nobody says it: 4 under AES, 0 under TDEA. */
+/** The format of PIN blocks under a key where nobody says which: 4 under AES, 0 under TDEA. */
 export function usualFormat({ algorithm }: Key): 0 | 4 {
   return isTdea(algorithm) ? 0 : 4
 }

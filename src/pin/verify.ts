@@ -57,7 +57,7 @@ export interface VerifyPinBlockInput {
 
 /**
  * Verifies the PIN of a block: the try is counted first, then the values are compared in constant time. A wrong PIN is a verdict, and
- * so is a PIN whose digits are none. Two format 0 blocks of one PAN are compared as ciphertexts, the block moved to the reference's
+ * so is a PIN with nibbles that are no digits. Two format 0 blocks of one PAN are compared as ciphertexts, the block moved to the reference's
  * key, so that no clear PIN is anywhere; otherwise the block is opened and compared in one operation of the backend, out of which comes
  * the verdict alone. Two operations, with a clear block in host memory between them, are needed for a PRW, and for keys of two backends.
  *
@@ -205,7 +205,7 @@ function onlyInHost({ kid }: Key): KeyError {
 }
 
 /**
- * The PRW of the block's digits against the one that is kept; two operations, for SECCOS is no backend's. Digits that are none are a
+ * The PRW of the block's digits against the one that is kept; two operations, for SECCOS is no backend's. Nibbles that are no digits are a
  * wrong PIN, after the same work, done with nines in their places.
  */
 async function hasPinOf(

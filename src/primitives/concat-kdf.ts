@@ -1,5 +1,5 @@
 /**
- * The Concat KDF of ECDH-ES: pure byte work, shared by sealing and by backends whose Z stands in host memory.
+ * The Concat KDF of ECDH-ES: pure byte work, shared by sealing and by backends whose Z is in host memory.
  *
  *     OtherInfo = AlgorithmID ‖ PartyUInfo ‖ PartyVInfo ‖ SuppPubInfo     SuppPrivInfo is empty
  *                 the first three each as a 32-bit big-endian length and that many bytes;

@@ -15,7 +15,7 @@ import {
 } from '../base/bytes.js'
 
 /*
- * NIST P-256 public points: the checks that stand before any backend, so that no token and no engine ever sees a
+ * NIST P-256 public points: the checks that come before any backend, so that no token and no engine ever sees a
  * point off the curve (the invalid-curve attack), and our error does not depend on how a token reports one.
  * Public values only: variable-time arithmetic is in order here.
  */

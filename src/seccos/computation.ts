@@ -149,7 +149,7 @@ export async function compute<T>(
   return computeBy(run, computation, material, use)
 }
 
-/** One operation under one key: the port's `mac`, or what stands in for it. */
+/** One operation under one key: the port's `mac`, or what takes its place. */
 type RunOnKey = (request: MacRequest, message: Uint8Array) => MaybePromise<Uint8Array>
 
 /** As {@link compute}, over whatever computes: the prober and the check of samples have clear test keys. */
@@ -337,7 +337,7 @@ export function mergeValues(
 const READ = ['pcc', 'intdatag', 'random'] as const
 const VALUES = [...READ, 'pan', 'pin', 'prwKid', 'macKid', 'issuerId', 'fields'] as const
 
-/** What the caller states must be what stands in the data set, where that shows it: own fields, parts, and kids. */
+/** What the caller states must be what the data set says, where it shows it: own fields, parts, and kids. */
 function agreedFields(
   profile: SeccosProfile,
   masked: Uint8Array,

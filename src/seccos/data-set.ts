@@ -209,7 +209,7 @@ function note(
 }
 
 /**
- * The bytes of one field of the full data set, taken from the masked one where they stand there, else made from the
+ * The bytes of one field of the full data set, taken from the masked one where it shows them, else made from the
  * values. The caller wipes them.
  */
 export function fieldOfDataSet(

@@ -225,7 +225,7 @@ export function matchesPrw(
 
 /* The MAC over a PRW and its data set: how the issuer knows that D1, and not somebody in between, made them. */
 
-/** What both verbs take: the PRW, its data set, and what the profile's MAC covers beside. */
+/** What both verbs take: the PRW, its data set, and what the profile's MAC covers besides. */
 export interface PrwMacInput extends Omit<DataSetValues, 'pin'> {
   /** A `retail-mac`, `cbc-mac` or `cmac` key, as the profile's algorithm has it. */
   readonly key: Key

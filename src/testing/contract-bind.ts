@@ -155,7 +155,7 @@ export function bindCases(context: ContractContext): readonly ContractCase[] {
       },
     },
     {
-      name: 'a period that is none is refused with ERR_ARGUMENT',
+      name: 'something other than a period is refused with ERR_ARGUMENT',
       run: async () => {
         const backend = await context.shared()
         const day = new Date('2026-01-01T00:00:00Z')

@@ -76,7 +76,7 @@ export function bytes(hex: string): Uint8Array {
   return Uint8Array.from(Buffer.from(hex, 'hex'))
 }
 
-/** Asserts a byte result, and that it stands in memory of its own. */
+/** Asserts a byte result, and that it is in memory of its own. */
 export function assertBytes(actual: Uint8Array, hex: string, what: string): void {
   assert.ok(actual instanceof Uint8Array && !Buffer.isBuffer(actual), `${what}: not a plain Uint8Array`)
   assert.equal(actual.buffer.byteLength, actual.byteLength, `${what}: a slice of a larger buffer`)

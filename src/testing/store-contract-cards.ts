@@ -182,7 +182,7 @@ export interface IssuerStoreContext {
   readonly other: IssuerStore
   /** A further handle, as after a restart. Left out where the store ends with its process. */
   readonly reopen?: () => Promise<IssuerStore>
-  /** Everything that stands in the database, in whatever form it is dumped. Left out where nothing leaves the process. */
+  /** Everything that is in the database, in whatever form it is dumped. Left out where nothing leaves the process. */
   readonly stored?: () => Promise<Uint8Array>
 }
 

@@ -256,7 +256,7 @@ export const DURABLE_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
   },
 }
 
-/** True where the bytes stand in the dump: as they are, or in hex of either case (as `bytea` is dumped). */
+/** True where the bytes are in the dump: as they are, or in hex of either case (as `bytea` is dumped). */
 function holds(dump: Buffer, bytes: Buffer): boolean {
   const hex = bytes.toString('hex')
   return [bytes, Buffer.from(hex), Buffer.from(hex.toUpperCase())].some(form => dump.includes(form))

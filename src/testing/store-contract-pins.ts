@@ -301,7 +301,7 @@ export const REQUEST_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
     assert.deepEqual(await one.pins.acceptBlock(CARD, blockOf(2), requestOf(2)), STORED)
   },
 
-  'a request that is none is refused': async ({ one }) => {
+  'something other than a request is refused': async ({ one }) => {
     await one.cards.put(CARD, PLAIN)
     for (const wrong of [
       requestOf(1, { digest: new Uint8Array(31) }),

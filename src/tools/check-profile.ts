@@ -91,7 +91,7 @@ const SAMPLE = [
  * in this process: test values only.
  *
  * Errors: `ERR_ARGUMENT`; `ERR_LENGTH` (a key that is not as long as the profile says); `ERR_KEY_MATERIAL`,
- * `ERR_KEY_WEAK` (a key that is none). What is wrong with a sample is in the report.
+ * `ERR_KEY_WEAK` (no key). What is wrong with a sample is in the report.
  *
  * @example
  * ```ts

@@ -100,7 +100,7 @@ export async function openDriver(
 /** Pauses between attempts to open, in milliseconds: a token that others open at the same moment answers badly to some. */
 const OPEN_PAUSES_MS = [40, 80, 160] as const
 
-/** Opens, and tries again what may have been a momentary failure; a refused PIN is none. */
+/** Opens, and tries again what may have been a momentary failure; a refused PIN is not one. */
 async function openPatiently(
   open: () => Promise<Executor>,
   { later, random }: Surroundings,

@@ -41,7 +41,7 @@ export const KEY_BYTES = 24
 
 const PAGE_BYTES = 65_536
 const MASK_BYTES = 3 * DES_MASK_BYTES
-/** Masks are cheap to make (2 µs) beside what they are for (4 µs a group): enough for a few keys in turn. */
+/** Masks are cheap to make (2 µs) next to what they are for (4 µs a group): enough for a few keys in turn. */
 const MASK_PLACES = 8
 const SLOT_BYTES = KEY_BYTES + 3 * DES_SCHEDULE_BYTES + 8
 

@@ -32,7 +32,7 @@ import type { KeyDerivation } from '../driver.js'
 import type { AgreeingKey, AgreementThreads } from './agreement.js'
 import type { TdeaCipher, TdeaEngine } from './tdea-engine.js'
 
-/** A clear key for the software backend. For tests and development: the material stands in host memory. */
+/** A clear key for the software backend. For tests and development: the material is in host memory. */
 export interface SoftwareKey {
   /** Key identifier, 1 to 128 characters. */
   readonly kid: string

@@ -254,7 +254,7 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
       signing: 'native',
       reencipher: 'host',
       random: 'node:crypto',
-      notes: ['keys and PIN blocks stand in host memory: not a secure cryptographic device'],
+      notes: ['keys and PIN blocks are in host memory: not a secure cryptographic device'],
     }
   }
 

@@ -30,7 +30,7 @@ const MONTHS = 'Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec'.split(' ')
 const DAY = '(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)'
 const MONTH = `(?<month>${MONTHS.join('|')})`
 const TIME = '(?<hour>[01]\\d|2[0-3]):(?<minute>[0-5]\\d):(?<second>[0-5]\\d|60)'
-/** The three forms of a date (RFC 9110, 5.6.7): IMF-fixdate, RFC 850, asctime. `Date.parse` reads much that is none. */
+/** The three forms of a date (RFC 9110, 5.6.7): IMF-fixdate, RFC 850, asctime. `Date.parse` reads much that is not a date. */
 const DATES: readonly RegExp[] = [
   new RegExp(`^${DAY}, (?<day>\\d{2}) ${MONTH} (?<year>\\d{4}) ${TIME} GMT$`),
   new RegExp(

@@ -137,7 +137,7 @@ export interface SoftwareSignerOptions {
   readonly privateKey: KeyObject | PrivateJwkLike
 }
 
-/** Shows its kid; the key stands in a private field and nowhere else. */
+/** Shows its kid; the key is in a private field and nowhere else. */
 class SoftwareSigner implements AssertionSigner {
   readonly kid: string
   readonly #key: KeyObject
@@ -156,7 +156,7 @@ class SoftwareSigner implements AssertionSigner {
 }
 
 /**
- * A signer whose private key stands in host memory, for tests, development, and issuers whose policy allows it. Use a
+ * A signer whose private key is in host memory, for tests, development, and issuers whose policy allows it. Use a
  * key that does nothing else: not the one that opens JWEs.
  *
  * Errors: `ERR_ARGUMENT`, `ERR_KEY_MATERIAL` (public, of another type or curve, halves that do not belong together, or

@@ -139,7 +139,7 @@ const CODE = /^[A-Za-z][A-Za-z0-9_]{1,63}$/
 const LONG_NUMBER = /\d{6}/
 const MAX_DEPTH = 5
 
-/** True for an identifier of somebody else's that may stand in a message: short, plain, and no number. */
+/** True for an identifier of somebody else's that a message may show: short, plain, and no number. */
 export function isPlainCode(value: unknown): value is string {
   return typeof value === 'string' && CODE.test(value) && !LONG_NUMBER.test(value)
 }

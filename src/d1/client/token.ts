@@ -41,7 +41,7 @@ interface CachedToken {
   readonly freshUntil: number
 }
 
-/** See the head of this file. The token stands in private fields only. */
+/** See the head of this file. The token is in private fields only. */
 export class TokenSource {
   readonly #options: TokenSourceOptions
   #cached: CachedToken | undefined

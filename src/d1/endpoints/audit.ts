@@ -202,7 +202,7 @@ const MAX_LINE = 65_536
  * An {@link AuditHook} that writes each event as one line of a chain. Lines are written one after the other, in the order of
  * the chain; where one cannot be written, the hook rejects and the next line takes its place.
  *
- * Errors: `ERR_ARGUMENT` (the key, `write`, a last line that is none of this chain). Later: what `write` rejects with.
+ * Errors: `ERR_ARGUMENT` (the key, `write`, a last line of another chain). Later: what `write` rejects with.
  * Source: RFC 2104 (HMAC).
  *
  * @example

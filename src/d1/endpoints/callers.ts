@@ -383,7 +383,7 @@ function hasSubject(x509: X509Certificate, attributes: readonly [string, string]
   )
 }
 
-/** Node puts names with odd characters into quotes: what stands in quotes is one name, commas and all. */
+/** Node puts names with odd characters into quotes: what is in quotes is one name, commas and all. */
 function alternativeNames({ subjectAltName = '' }: X509Certificate): readonly string[] {
   return Array.from(subjectAltName.matchAll(/(?:[^,"]|"(?:[^"\\]|\\.)*")+/g), ([name]) => name.trim())
 }

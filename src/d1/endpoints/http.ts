@@ -84,7 +84,7 @@ export function router(prefixes: Prefixes): Router {
   }
 }
 
-/** The path of an absolute URL, as it stands there. */
+/** The path of an absolute URL, as it is written. */
 function pathOf(url: string): string {
   const query = url.indexOf('?')
   const end = query < 0 ? url.length : query
@@ -206,7 +206,7 @@ function readerOf(body: BodySource): BodyReader {
   }
 }
 
-/* What goes out: the contract's bodies and nothing beside. Error texts are the status in words, whatever the reason. */
+/* What goes out: the contract's bodies and nothing else. Error texts are the status in words, whatever the reason. */
 
 /** An answer before it is a Response. */
 export interface Answer {

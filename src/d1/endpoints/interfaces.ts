@@ -89,7 +89,7 @@ export interface StoredPinBlock {
   readonly kid: string
 }
 
-/** A PIN reference value at rest, whose MAC was right: everything `verifyPrw` needs beside key, PAN and PIN. */
+/** A PIN reference value at rest, whose MAC was right: everything `verifyPrw` needs besides key, PAN and PIN. */
 export interface StoredPrw extends ProfileMark {
   readonly prwValue: string
   readonly prwKid: string

@@ -65,7 +65,7 @@ const ended = new WeakSet<Duplex>()
  * Set the server's own limits as well: `maxHeaderSize`, `headersTimeout`, `requestTimeout`, `maxConnections`; and
  * {@link answerClientError} for what is no HTTP.
  *
- * Errors: `ERR_ARGUMENT` (no handler, an option that is none).
+ * Errors: `ERR_ARGUMENT` (no handler, an option of another kind).
  *
  * @example
  * ```ts
@@ -169,7 +169,7 @@ async function respond(answer: () => Promise<Written>, exchange: Exchange): Prom
   const { status, headers: given, text } = await answer()
   const headers: Record<string, string> = { ...given }
   // A string, a character a byte. Of a Buffer, Node puts the head before a «100 Continue» that waits behind the answer to
-  // an earlier request, and that then stands in the place of the body.
+  // an earlier request, and that is then in the place of the body.
   const body = text === undefined ? '' : bytesOf(text)
   if (status !== 204) headers['content-length'] = String(body.length)
   if (isHttp2(outgoing)) {
@@ -267,7 +267,7 @@ function headersOf({ rawHeaders }: NodeRequest): Map<string, string> {
   return headers
 }
 
-/** What a request asks for: the path as it stands there, and whether a query follows. */
+/** What a request asks for: the path as it is written, and whether a query follows. */
 interface Target {
   readonly path: string
   readonly hasQuery: boolean

@@ -288,7 +288,7 @@ function asFound(ref: CardRef, { revision, notAfter }: FoundCard): CardAsFound {
   return { ...ref, ...(revision !== undefined && { revision }), ...(notAfter !== undefined && { notAfter }) }
 }
 
-/** What the store made of it; an answer that is none of the three is no answer. */
+/** What the store made of it; any other answer than the three is no answer. */
 function noteAcceptance(acceptance: BlockAcceptance, facts: Facts): void {
   switch (acceptance?.outcome) {
     case 'stored':

@@ -259,7 +259,7 @@ function readKeys(value: unknown, name: string, usage: KeyUsage): readonly [Key,
   return keys
 }
 
-/** A path to stand before others: empty, or a slash and something; `ERR_ARGUMENT`. */
+/** A path in front of others: empty, or a slash and something; `ERR_ARGUMENT`. */
 export function readPrefix(prefix: string, name: string): string {
   const sound = typeof prefix === 'string' && PATH_CHARACTERS.test(prefix) && !prefix.includes('//')
   if (sound && (prefix === '' || (prefix.startsWith('/') && !prefix.endsWith('/')))) return prefix

@@ -274,7 +274,7 @@ function lastElement(text: string): ReadonlyMap<string, string> | undefined {
 function parsed(encoded: Buffer | string): PeerCertificate | undefined {
   try {
     const x509 = new X509Certificate(encoded)
-    // What stands behind the certificate is not part of it, and must not make a second text for the same.
+    // What follows the certificate is not part of it, and must not make a second text for the same one.
     return typeof encoded === 'string' || x509.raw.equals(encoded) ? describe(x509) : undefined
   } catch {
     return undefined

@@ -156,7 +156,7 @@ function bodyOf({ service, request, signal }: TokenCall): Promise<Uint8Array> {
   )
 }
 
-/** RFC 6749, 3.2: a parameter twice is an error, one without a value is none, an unknown one is ignored. */
+/** RFC 6749, 3.2: a parameter twice is an error, one without a value counts as absent, an unknown one is ignored. */
 function readForm(bytes: Uint8Array): ReadonlyMap<string, string> {
   const form = new Map<string, string>()
   for (const [name, value] of new URLSearchParams(decoded(bytes))) {

@@ -35,7 +35,7 @@ export interface SetPinRequestInput {
   readonly pan: Pan
 }
 
-/** What {@link openSetPinRequest} takes beside. */
+/** What {@link openSetPinRequest} also takes. */
 export interface OpenSetPinRequestInput extends SetPinRequestInput {
   /** The issuer's own `pin-encryption` key, under which the new PIN block is to be stored: format 0 under TDEA, 4 under AES. */
   readonly to: Key
@@ -68,7 +68,7 @@ export interface OpenedSetPinRequest {
 
 /**
  * Opens a Set PIN request of type ISO0 and re-enciphers its PIN block under the issuer's own key. The PIN is not
- * handed out. Here the issuer is whom the PIN is for: with `checked`, a block whose PIN has digits that are none (A to F)
+ * handed out. Here the issuer is whom the PIN is for: with `checked`, a block whose PIN has nibbles that are no digits (A to F)
  * is refused like any other that is not a PIN block; with `reencipher`, nobody looks.
  *
  * Errors: `ERR_D1_MESSAGE` (with `field`), `ERR_JWE` (it does not open, whatever the reason), `ERR_PIN_BLOCK` (not a
@@ -100,7 +100,7 @@ export async function openSetPinRequest(
   throw new PinPolicyError('before')
 }
 
-/** `ERR_ARGUMENT` for a policy that is none, and where nobody looks at the PIN. */
+/** `ERR_ARGUMENT` for something other than a policy, and where nobody looks at the PIN. */
 export function requirePolicyWay(policy: unknown, translation: Translation): asserts policy is PinPolicy {
   requirePolicy(policy)
   if (translation !== 'checked') throw new ArgumentError("a PIN policy takes translation: 'checked'")

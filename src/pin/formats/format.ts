@@ -48,7 +48,7 @@ export type FillRandom = (bytes: Uint8Array) => unknown
 /** In what the formats of one PIN field differ. */
 export interface FieldRule {
   readonly control: number
-  /** The nibbles that may stand behind the PIN: from the first to the second. Written: each with the same chance. */
+  /** The nibbles that may follow the PIN: from the first to the second. Written: each with the same chance. */
   readonly filler: readonly [low: number, high: number]
   /** Whether the body is XORed with the 12 rightmost PAN digits before the check digit. */
   readonly account: boolean

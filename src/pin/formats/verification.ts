@@ -6,7 +6,7 @@
  *     against a PVV      D(block), E(PAN digits ‖ PVKI ‖ PIN digits) -> 4 digits    compare with the PVV
  *     against an offset  D(block), E(digits of the PAN, padded) -> natural PIN      compare the PIN with natural PIN + offset
  *
- * Whatever stands between two steps is wiped at the end, also where a step fails.
+ * What is kept between two steps is wiped at the end, also where a step fails.
  */
 import { equalBytes, ownCopy, secretBytes, wipe } from '../../base/bytes.js'
 import { PinBlockError } from '../../base/errors.js'
@@ -128,7 +128,7 @@ interface PlainDigits {
   readonly bad: number
 }
 
-/** In place, and the same work for every PIN: that a digit is none shows in the verdict alone. */
+/** In place, and the same work for every PIN: that a nibble is no digit shows in the verdict alone. */
 export function plainDigits(nibbles: Uint8Array): PlainDigits {
   let bad = 0
   for (const [i, nibble] of nibbles.entries()) {

@@ -222,7 +222,7 @@ function isOwn(profile: SeccosProfile, name: string): boolean {
   return own || (profile.external ?? []).some(({ id }) => id === name)
 }
 
-/** The names of the values that an input is made of and that the masked data set does not give as they stand. */
+/** The names of the values that an input is made of and that the masked data set does not give as they are. */
 export function namesIn(profile: SeccosProfile, part: ComputationInput): string[] {
   switch (part.input) {
     case 'dataSet.full':

@@ -7,7 +7,7 @@ import { asciiBytes, ownCopy, secretBytes, wipe } from '../../base/bytes.js'
 import type { FieldEncoding, Part, ValueForm } from './profile.js'
 
 /**
- * EBCDIC, the invariant character set: the 82 characters that stand at the same place in all Latin code pages (037,
+ * EBCDIC, the invariant character set: the 82 characters that have the same place in all Latin code pages (037,
  * 273, 500, 1047 …). Each row is a run of characters and the code of the first.
  */
 const EBCDIC_RUNS: readonly (readonly [string, number])[] = [

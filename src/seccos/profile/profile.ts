@@ -25,7 +25,7 @@ export type Provenance = 'scheme-confirmed' | 'illustrative'
  */
 export type FieldEncoding = 'bcd' | 'ascii' | 'ebcdic' | 'ebcdic-273' | 'binary' | 'binary-le'
 
-/** Where a shorter value stands in its field; `exact`: it must fill the field. */
+/** On which side of its field a shorter value is; `exact`: it must fill the field. */
 export type Alignment = 'left' | 'right' | 'exact'
 
 /**
@@ -51,7 +51,7 @@ export interface ValueForm {
   readonly part?: Part
 }
 
-/** A mask of its own: so many units (digits for `bcd`, bytes for the others) of the field, and what stands there. */
+/** A mask of its own: so many units (digits for `bcd`, bytes for the others) of the field, and what is there instead. */
 export interface Mask {
   readonly offset: number
   readonly length: number
@@ -66,7 +66,7 @@ export interface Mask {
 export interface ValueField extends ValueForm {
   readonly id: string
   readonly offset: number
-  /** True: zero bytes stand here in the data set that travels and is stored. A {@link Mask} in format 2. */
+  /** True: there are zero bytes here in the data set that travels and is stored. A {@link Mask} in format 2. */
   readonly masked: boolean | Mask
   /** What the field holds, where its id does not say so: a second PIN form, a part of the PAN. Format 2. */
   readonly value?: ReservedField

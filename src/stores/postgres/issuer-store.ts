@@ -121,7 +121,7 @@ export function postgresPlan(name: string, timeoutMs: number): MigrationPlan {
 export interface PostgresIssuerStoreOptions extends PostgresConnection {
   /** In place of a connection: a pool that the caller closes. TLS is the caller's then, too. */
   readonly pool?: PostgresPool
-  /** Where the tables stand; `issuer_pin` where absent. 1 to 63 of `a`–`z`, `0`–`9`, `_`; not first a digit or `pg_`. */
+  /** The schema of the tables; `issuer_pin` where absent. 1 to 63 of `a`–`z`, `0`–`9`, `_`; not first a digit or `pg_`. */
   readonly schema?: string
   readonly panSealer: PanSealer
   /** Seals the rows of each card; see {@link RowSealer}. Once it is used, always: rows that are written without it do not match. */

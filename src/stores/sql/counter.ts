@@ -63,7 +63,7 @@ export class SqlCounterStore implements ChangeCounterStore {
     return results.at(-1)?.unexpected !== true
   }
 
-  /** Writes the record, or nothing of the transaction; undefined where it asks for an instance, and there are none. */
+  /** Writes the record, or nothing of the transaction; undefined where it asks for an instance, and there is no such thing. */
   #writing({ key, expected, value, expiresAt, instance: asked }: RecordWrite): SqlStatement | undefined {
     const values: SqlValue[] = [this.#issuerId, key, value, expiresAt ?? null]
     // A version is compared as text: what is no number is then simply another one.

@@ -157,7 +157,7 @@ export async function writeRows(
   return result?.count ?? 0
 }
 
-/* Cards and PRWs as they stand in rows. What does not read was written by something else: `ERR_BACKEND_FAILED`. */
+/* Cards and PRWs as they are in rows. What does not read was written by something else: `ERR_BACKEND_FAILED`. */
 
 type Seccos = NonNullable<Card['seccos']>
 

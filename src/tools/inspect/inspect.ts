@@ -55,7 +55,7 @@ const INTDATAG_SHOWN = 4
  * A data set as a table: field, offset, bytes, meaning, by a profile. For people; the text is not a format.
  *
  * It takes `prwDataSet` as 246 upper-case hex digits, sound or not. Masked fields that are not zero are not shown, and
- * marked; of an intdatag four characters are. What a profile calls by an id of its own is shown as it stands.
+ * marked; of an intdatag four characters are. What a profile calls by an id of its own is shown as it is.
  *
  * Errors: `ERR_ARGUMENT`, `ERR_DATA_SET` (not 246 upper-case hex digits).
  *
@@ -269,10 +269,10 @@ const SEGMENTS: readonly (readonly [string, string])[] = [
 
 /**
  * The protected header of a JWE in compact form as a table: parameter, value, meaning; then the lengths of the
- * segments. For people; the text is not a format. It says what stands there, not whether the JWE is to be accepted;
+ * segments. For people; the text is not a format. It says what is there, not whether the JWE is to be accepted;
  * the ciphertext is not shown, nor a private member of a key. Values are cut and escaped.
  *
- * Errors: `ERR_ARGUMENT` (not a string). Whatever else is wrong stands in the text.
+ * Errors: `ERR_ARGUMENT` (not a string). Whatever else is wrong is said in the text.
  *
  * @example
  * ```ts

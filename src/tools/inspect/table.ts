@@ -1,4 +1,4 @@
-/** Plain-text tables for people, and the two rules of what may stand in them: secrets as dots, and ASCII only. */
+/** Plain-text tables for people, and the two rules of what they may show: secrets as dots, and ASCII only. */
 import { toHex } from '../../base/bytes.js'
 
 /** Stands for one byte, or character, that is not shown. */

@@ -28,7 +28,7 @@ export interface PreparedSample {
   readonly prw: Uint8Array
 }
 
-/** Where the masked fields are supposed to stand. */
+/** Where the masked fields are supposed to be. */
 export interface Layout {
   readonly pan: { readonly offset: number; readonly form: ValueForm } | undefined
   readonly pin: { readonly offset: number } | undefined
@@ -87,7 +87,7 @@ export function layoutsFor(
   return layouts
 }
 
-/** Offsets at which so many bytes stand at the start or the end of a run. */
+/** Offsets at which so many bytes are at the start or the end of a run. */
 function endsOf(runs: readonly ZeroRun[], length: number): number[] {
   const ends = runs
     .filter(run => run.length >= length)
@@ -249,9 +249,9 @@ function encodePan(pan: Pan, form: ValueForm): Uint8Array | undefined {
   return encodeCharacters(form, asciiDigits(panDigits(pan)))
 }
 
-/* Where known values stand in data sets of which nothing else is known: same offset, same form, in every sample. */
+/* Where known values are in data sets of which nothing else is known: same offset, same form, in every sample. */
 
-/** A value that was looked for, and a place where it stands in all samples. */
+/** A value that was looked for, and a place where it is in all samples. */
 export interface Place {
   /** `pcc`, `intdatag`, `random`, or the name the samples give it. */
   readonly id: string
@@ -317,7 +317,7 @@ function formsOf(values: readonly (string | Uint8Array)[], encoding: FieldEncodi
   return ways.flatMap(way => needlesOf(values.map(way)))
 }
 
-/** Of values that are all there, of one length, and more than zeros: zeros stand everywhere. */
+/** Of values that are all there, of one length, and more than zeros: zeros are everywhere. */
 function needlesOf(values: readonly (Uint8Array | undefined)[]): Needles[] {
   const bytes = values.filter(value => value !== undefined)
   const [length = 0, ...others] = new Set(bytes.map(value => value.length))

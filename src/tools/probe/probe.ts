@@ -1,6 +1,6 @@
 /**
  * The prober, an aid for integration: from samples that a scheme has made with *test* keys, it finds which algorithm,
- * padding and inputs reproduce PRW and MAC, and where known values stand in the data set.
+ * padding and inputs reproduce PRW and MAC, and where known values are in the data set.
  *
  * It takes clear key bytes, PINs and PANs, and computes in this process: test values only, never a production key. It
  * proves nothing. What reproduces two samples may still differ from the scheme in a case that the samples do not have.
@@ -85,7 +85,7 @@ export interface ProbeReport {
  * Tries the algorithms, paddings and input combinations this library knows on samples made with test keys. Takes a few
  * seconds, and blocks the thread.
  *
- * Errors: `ERR_ARGUMENT`, `ERR_DATA_SET`, `ERR_LENGTH` (a key that is none), `ERR_ENCODING` (a PRW or MAC in no text
+ * Errors: `ERR_ARGUMENT`, `ERR_DATA_SET`, `ERR_LENGTH` (no key), `ERR_ENCODING` (a PRW or MAC in no text
  * form that is known).
  *
  * @example

@@ -22,7 +22,7 @@ export interface ProbeMatch {
   readonly keyBytes: Computation['keyBytes']
   readonly inputs: readonly ComputationInput[]
   readonly pinForm: PinForm | undefined
-  /** Where PAN and PIN block stand in the full data set, if the inputs have it. */
+  /** Where PAN and PIN block are in the full data set, if the inputs have it. */
   readonly layout: Layout
   readonly outputBytes: number
   readonly text: TextForm

@@ -101,7 +101,7 @@ const MAX_WORKERS = 256
 /**
  * Searches what is not known of a profile. It takes clear keys, PINs and PANs, and computes in this process: test values only.
  *
- * Errors: `ERR_ARGUMENT`, `ERR_DATA_SET`, `ERR_ENCODING`, `ERR_LENGTH` (a key that is none), `ERR_PROFILE` (a known entry is
+ * Errors: `ERR_ARGUMENT`, `ERR_DATA_SET`, `ERR_ENCODING`, `ERR_LENGTH` (no key), `ERR_PROFILE` (a known entry is
  * wrong, with its place).
  *
  * @example

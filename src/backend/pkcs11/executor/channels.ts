@@ -139,7 +139,7 @@ export interface Starter {
   process(lost: () => void): Channel
 }
 
-/** Where the file of the other end is: built beside this one. */
+/** Where the file of the other end is: built next to this one. */
 function entryFile(): string {
   return fileURLToPath(new URL('./pkcs11-host.js', import.meta.url))
 }

@@ -1,5 +1,5 @@
 /**
- * Which role bits a key has in a token: what each usage needs, what it may have beside, and what makes it too wide.
+ * Which role bits a key has in a token: what each usage needs, what else it may have, and what makes it too wide.
  * A key that could do more than its usage is refused, for whoever reaches the token could make it do so.
  *
  * The bits alone do not tell all usages apart (PRW generate and PRW verify both sign), so keys made here carry

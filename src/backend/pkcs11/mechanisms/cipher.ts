@@ -64,7 +64,7 @@ function overwriteStack(depth: number, a = 0, b = 0, c = 0, d = 0, e = 0, f = 0,
   return overwriteStack(depth - 1, b, c, d, e, f, g, h, a) + 1
 }
 
-/** Part of an answer is none: what follows would be somebody else's block, or nobody's. */
+/** Part of an answer is not an answer: what follows would be somebody else's block, or nobody's. */
 function asLong(data: Uint8Array, name: string, answer: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
   if (answer.length === data.length) return answer
   wipe(answer)

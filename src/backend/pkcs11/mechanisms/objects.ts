@@ -68,7 +68,7 @@ export function readFlag(
   return value === undefined ? undefined : value[0] !== 0
 }
 
-/** A CK_ULONG; undefined where it is not shown, or is none. */
+/** A CK_ULONG; undefined where it is not shown, or is something else. */
 export function readNumber(
   binding: Pkcs11Binding,
   session: SessionHandle,
