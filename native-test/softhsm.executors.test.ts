@@ -171,6 +171,22 @@ describeSoftHsm('executors', () => {
     expect(await backend.health()).toMatchObject({ ok: true })
   })
 
+  test.each(['threads', 'process'] as const)(
+    '%s: a slow token is asked by as many calls at once as there are sessions',
+    async executor => {
+      token.set({ fn: 'C_EncryptInit', code: 0, waitMs: 120 })
+      await using backend = await open({ executor, sessions: { max: 4 }, coalesce: false })
+      const key = operationsOf(await bind(backend))
+      const rounds = { left: 5 }
+      while (!token.waitedAtOnce(4) && rounds.left-- > 0) {
+        await Promise.all([1, 2, 3, 4].map(() => key.encipher(block)))
+      }
+      const together = token.waitedAtOnce(4)
+      token.set()
+      expect(together).toBe(true)
+    },
+  )
+
   test('auto takes threads for a slow token, and inline for a fast one', async () => {
     token.set({ fn: 'C_EncryptInit', code: 0, waitMs: 2 })
     {

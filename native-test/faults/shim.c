@@ -6,7 +6,8 @@
  *                                      milliseconds to wait before it, a number of its own
  *
  * It is read again at each call, so that all processes and threads see a change at once; a fault with another number is
- * another fault. What is counted is counted for all processes together, by files beside the control file.
+ * another fault. What is counted is counted for all processes together, by files next to the control file; so is how many
+ * calls of one process waited at once (`.atonce.NUMBER.N`).
  */
 #define CK_PTR *
 #define CK_DECLARE_FUNCTION(returnType, name) returnType name
@@ -39,6 +40,18 @@ static int take(const char *path, long number, long count) {
   return 0;
 }
 
+/* Waits, and notes how many do so at once. */
+static void wait_ms(const char *path, long number, unsigned long ms) {
+  static int waiting;
+  char mark[4096];
+  int now = __atomic_add_fetch(&waiting, 1, __ATOMIC_SEQ_CST);
+  snprintf(mark, sizeof mark, "%s.atonce.%ld.%d", path, number, now);
+  int file = open(mark, O_CREAT, 0600);
+  if (file >= 0) close(file);
+  usleep(1000 * ms);
+  __atomic_sub_fetch(&waiting, 1, __ATOMIC_SEQ_CST);
+}
+
 /* The fault of a call: 0 where there is none. */
 static CK_RV fault(const char *name, int after) {
   const char *path = getenv("SHIM_CONTROL");
@@ -54,7 +67,7 @@ static CK_RV fault(const char *name, int after) {
     if (count >= 0 && !take(path, number, count)) continue;
     fclose(file);
     file = NULL;
-    if (wait > 0) usleep(1000 * wait);
+    if (wait > 0) wait_ms(path, number, wait);
     found = code;
     break;
   }

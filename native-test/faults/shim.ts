@@ -1,6 +1,6 @@
 /** The faulty module: compiled once for each test file, and steered through its control file. */
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -25,6 +25,8 @@ export interface FaultyToken {
   readonly options: KeyStoreOptions & Pkcs11Options
   /** Replaces the faults there are. */
   set(...faults: readonly Fault[]): void
+  /** Whether so many calls of one process have waited at once since the faults were set. */
+  waitedAtOnce(calls: number): boolean
 }
 
 /** A SoftHSM token behind the faulty module. */
@@ -57,6 +59,7 @@ export function makeFaultyToken(label: string): FaultyToken {
       writeFileSync(`${control}.new`, lines.join(''))
       renameSync(`${control}.new`, control)
     },
+    waitedAtOnce: calls => existsSync(`${control}.atonce.${number}.${calls}`),
   }
 }
 
