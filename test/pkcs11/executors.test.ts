@@ -62,6 +62,29 @@ describe('the queue, inline', () => {
     expect(fake.calls.filter(call => call === 'C_Encrypt').length).toBe(1)
   })
 
+  test('hundreds of callers of one native call are answered over several turns of the event loop', async () => {
+    const { fake, operations } = await openInline({ sessions: { queue: 1000 } })
+    useUp(fake)
+    const first = operations.encipher(BLOCK)
+    fake.reset()
+    let turns = 0
+    let answered = false
+    const answeredIn = new Map<number, number>()
+    const rest = Array.from({ length: 300 }, async () => {
+      await operations.encipher(BLOCK)
+      answeredIn.set(turns, (answeredIn.get(turns) ?? 0) + 1)
+    })
+    const counting = (): void => {
+      turns++
+      if (!answered) setImmediate(counting)
+    }
+    counting()
+    await Promise.all([first, ...rest])
+    answered = true
+    expect(fake.calls.filter(call => call === 'C_Encrypt').length).toBe(1)
+    expect(Math.max(...answeredIn.values())).toBeLessThanOrEqual(64)
+  })
+
   test('not with coalesce: false, and not across keys and directions', async () => {
     for (const coalesce of [false, true]) {
       const { fake, backend, operations } = await openInline({ coalesce })

@@ -55,6 +55,9 @@ const NONE: Uint8Array = secretBytes(0)
 /** Native calls in this thread hold up the event loop: after this long, the next job waits for its next turn. */
 const TURN_MS = DEFAULTS.pkcs11.turnMs.value
 
+/** So many callers of one call are answered in one turn of the event loop: about a millisecond, with what each does next. */
+const CALLERS_A_TURN = 64
+
 /** Jobs that can be put together: ECB under one key. */
 const ECB: readonly JobName[] = ['encipher', 'decipher']
 
@@ -279,6 +282,8 @@ export class Dispatcher {
         const part = whole.subarray(from, from + length)
         from += length
         if (!entry.done) entry.settle({ value: ownCopy(part) })
+        // Each caller goes on in this turn: hundreds of them would hold up the event loop.
+        if ((i + 1) % CALLERS_A_TURN === 0) await new Promise<void>(resolve => setImmediate(resolve))
       }
     } catch (error) {
       // One caller's blocks are no reason to fail another's: each tries by itself.
