@@ -234,6 +234,8 @@ describePostgres('failover', () => {
     const [standby, store] = await openWithStandby(primary)
     expect(store.standbys).toBe('verified')
     await store.cards.put(CARD, RECORD)
+    // Whoever is told no warnings is not told of a wait that was cancelled.
+    await primary.query('ALTER ROLE issuer SET client_min_messages = error')
     const waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
     const untilWaiting = () =>
       expect.poll(async () => (await primary.query(waiting)).rows.length, { timeout: 20_000 }).toBe(1)
@@ -245,6 +247,8 @@ describePostgres('failover', () => {
     // Our own limit: statement_timeout does not end this wait.
     const late = await failure(() => store.pins.storePrw(CARD, prwOf(2)), 'ERR_BACKEND_BUSY')
     expect(late.message).toContain('no answer within')
+    // Nor does the server go on: with a standby that is away each call would cost it a connection.
+    await expect.poll(async () => (await primary.query(waiting)).rows.length, { timeout: 20_000 }).toBe(0)
     standby.signalReceiver('SIGCONT')
     await standby.caughtUp(primary)
     standby.signalReceiver('SIGSTOP')

@@ -88,6 +88,7 @@ describePostgres('issuer stores: PostgreSQL, versions', server => {
       const pool = await makePool({ connectionString: server.connectionString }, 20_000)
       const database = new PostgresDatabase({
         pool,
+        reserve: pool,
         ownsPool: true,
         prefix: '',
         timeoutMs: 20_000,
@@ -109,9 +110,18 @@ describePostgres('issuer stores: PostgreSQL, versions', server => {
     await server.query(`CREATE ROLE service LOGIN PASSWORD 'service'`)
     const connectionString = server.connectionString.replace(`issuer:${server.password}`, 'service:service')
     const { message } = await failure(() => open(schema, { connectionString }), 'ERR_BACKEND_FAILED')
-    expect(message).toBe('the database failed (42501)')
+    expect(message).toContain('the role may not do this (42501): it needs USAGE on the schema')
     await (await open(schema)).close()
+    const withoutUsage = await failure(() => open(schema, { connectionString }), 'ERR_BACKEND_FAILED')
+    expect(withoutUsage.message).toContain('it needs USAGE on the schema')
     await server.query(`GRANT USAGE ON SCHEMA ${schema} TO service`)
+    await server.query(`GRANT SELECT ON ALL TABLES IN SCHEMA ${schema} TO service`)
+    await server.query(`GRANT INSERT, UPDATE, DELETE ON ${schema}.cards TO service`)
+    const lacking = await failure(() => open(schema, { connectionString }), 'ERR_BACKEND_FAILED')
+    expect(lacking.message).toContain(
+      'the role lacks INSERT on pins, UPDATE on pins, DELETE on pins, INSERT on',
+    )
+    expect(lacking.message).not.toContain('cards')
     await server.query(`GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ${schema} TO service`)
     await using store = await open(schema, { connectionString })
     await store.cards.put(CARD, RECORD)
@@ -125,6 +135,8 @@ describePostgres('issuer stores: PostgreSQL, versions', server => {
     await server.query(`CREATE ROLE tenant LOGIN PASSWORD 'tenant'`)
     await server.query(`CREATE SCHEMA ${schema} AUTHORIZATION tenant`)
     const connectionString = server.connectionString.replace(`issuer:${server.password}`, 'tenant:tenant')
+    // What stands for the role must not stand for the migration.
+    await server.query('ALTER ROLE tenant SET default_transaction_read_only = on')
     await using store = await open(schema, { connectionString })
     await store.cards.put(CARD, RECORD)
   })

@@ -179,6 +179,12 @@ export function deepFreeze<T extends object>(value: T): T {
   return Object.freeze(value)
 }
 
+/** Throws `ERR_ARGUMENT` unless the value is a function, or absent: what calls it later has then begun already. */
+export function requireCallback(value: unknown, name: string): void {
+  if (value !== undefined && typeof value !== 'function')
+    throw new ArgumentError(`${name} must be a function`)
+}
+
 /** Throws `ERR_ARGUMENT` unless the value has these methods. */
 export function requireMethods(value: unknown, name: string, methods: readonly string[]): void {
   const isObject = typeof value === 'object' && value !== null

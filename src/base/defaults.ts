@@ -110,6 +110,7 @@ export const DEFAULTS = {
     tidyEveryMs: {
       value: 3_600_000,
       unit: 'ms',
+      option: 'issuerEndpoints: tidyEveryMs',
       what: 'The service deletes what has expired from its stores, once in this time.',
     },
     healthTimeoutMs: {
@@ -246,6 +247,11 @@ export const DEFAULTS = {
       what: 'A SQLite write waits so long for another process; then ERR_BACKEND_BUSY.',
     },
     sqliteRetryMs: { value: 20, unit: 'ms', what: 'Meanwhile it is tried again, once in this time.' },
+    sqliteLogMs: {
+      value: 60_000,
+      unit: 'ms',
+      what: 'What a write replaced is also out of SQLite’s log by then, or after 1000 writes.',
+    },
     postgresTimeoutMs: {
       value: 5000,
       unit: 'ms',
@@ -257,7 +263,7 @@ export const DEFAULTS = {
       value: 60_000,
       unit: 'ms',
       option: 'purge: budgetMs',
-      what: 'A purge stops after so long and says what is left.',
+      what: 'A purge, of intdatags or of requests, begins no further batch after so long; the next one goes on.',
     },
   },
   pkcs11: {

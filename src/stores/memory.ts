@@ -2,7 +2,6 @@
 import { type CallOptions, requireSignal, throwIfAborted } from '../base/arguments.js'
 import { toHex } from '../base/bytes.js'
 import { systemClock } from '../base/deadline.js'
-import { isIssuerPinError } from '../base/errors.js'
 import type {
   BlockAcceptance,
   BlockRequest,
@@ -16,16 +15,19 @@ import type {
 } from '../d1/endpoints/interfaces.js'
 import { supersedeCard } from '../seccos/counter/counter.js'
 import { type ChangeCounterStore, type ClaimRecord, MemoryStore } from '../seccos/counter/store.js'
-import type { BulkResult, CardPinStore, CardStore, IssuerStore, ListedBlock } from './issuer-store.js'
+import type { CardPinStore, CardStore, IssuerStore, ListedBlock } from './issuer-store.js'
 import {
   cardChanged,
   claimEnded,
   inBatches,
   noSuchCard,
+  outcomeOf,
   readAsFound,
+  readBlockEntry,
   readBlockPage,
   readBlockRequest,
   readCard,
+  readCardEntry,
   readClaim,
   readDigest,
   readForgetRequests,
@@ -102,7 +104,14 @@ class MemoryIssuerStore implements IssuerStore {
     },
     putMany: (entries, options) =>
       inBatches(entries, requireSignal(options), batch =>
-        Promise.all(batch.map(({ card, record }) => outcomeOf(card, () => this.cards.put(card, record)))),
+        Promise.all(
+          batch.map(entry =>
+            outcomeOf(entry, async () => {
+              const { card, record } = readCardEntry(entry)
+              await this.cards.put(card, record)
+            }),
+          ),
+        ),
       ),
     reseal: async (page, options) => {
       const { after, limit } = readPage(page, 'reseal')
@@ -143,7 +152,14 @@ class MemoryIssuerStore implements IssuerStore {
     },
     storeBlocks: (entries, options) =>
       inBatches(entries, requireSignal(options), batch =>
-        Promise.all(batch.map(({ card, pin }) => outcomeOf(card, () => this.pins.storeBlock(card, pin)))),
+        Promise.all(
+          batch.map(entry =>
+            outcomeOf(entry, async () => {
+              const { card, pin } = readBlockEntry(entry)
+              await this.pins.storeBlock(card, pin)
+            }),
+          ),
+        ),
       ),
     listBlocks: async (page, options) => {
       const { kid, after, limit } = readBlockPage(page)
@@ -331,14 +347,4 @@ function markOfBlock(revision = ''): string {
 /** An issuerId is 10 characters and has no slash, so that no two cards have one key. */
 function keyOf({ issuerId, cardId }: CardRef): string {
   return `${issuerId}/${cardId}`
-}
-
-async function outcomeOf(card: CardRef, store: () => Promise<void>): Promise<BulkResult> {
-  try {
-    await store()
-    return { card, outcome: 'stored' }
-  } catch (error) {
-    if (!isIssuerPinError(error)) throw error
-    return { card, outcome: 'refused', error }
-  }
 }

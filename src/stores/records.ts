@@ -6,7 +6,7 @@
 
 import { readOptions, readOwn, requireKid, throwIfAborted } from '../base/arguments.js'
 import { snapshot } from '../base/bytes.js'
-import { ArgumentError, BackendError, ChangeCounterError } from '../base/errors.js'
+import { ArgumentError, BackendError, ChangeCounterError, isIssuerPinError } from '../base/errors.js'
 import { INTDATAG, ISSUER_ID, PCC, PIN_BLOCK_TYPES, type PinBlockType, PRW_DATA_SET } from '../d1/contract.js'
 import type {
   BlockRequest,
@@ -24,7 +24,7 @@ import { requirePan } from '../primitives/pan.js'
 import { requireCardId } from '../seccos/counter/state.js'
 import type { ClaimRecord } from '../seccos/counter/store.js'
 import type { Provenance } from '../seccos/profile/profile.js'
-import type { BlockPage, Replacement, ResealPage } from './issuer-store.js'
+import type { BlockEntry, BlockPage, BulkResult, CardEntry, Replacement, ResealPage } from './issuer-store.js'
 
 const PRINTABLE = /^[\x20-\x7e]{1,512}$/
 const MARK = /^[\x20-\x7e]{1,64}$/
@@ -356,12 +356,19 @@ export function readReplacement(replacement: Replacement): Replacement {
 
 const BATCH = 200
 
-/** Works through what comes in batches, and gives their results one by one. `ERR_ABORTED` between two batches. */
+/**
+ * Works through what comes in batches, and gives their results one by one. `ERR_ARGUMENT` for what is no list of any kind;
+ * `ERR_ABORTED` between two batches.
+ */
 export async function* inBatches<T, R>(
   entries: Iterable<T> | AsyncIterable<T>,
   signal: AbortSignal | undefined,
   work: (batch: readonly T[]) => Promise<readonly R[]>,
 ): AsyncGenerator<R, void, undefined> {
+  const { [Symbol.iterator]: iterates, [Symbol.asyncIterator]: iteratesLater } = Object(entries)
+  if (typeof iterates !== 'function' && typeof iteratesLater !== 'function') {
+    throw new ArgumentError('many are taken from an array, or anything else that can be iterated')
+  }
   let batch: T[] = []
   for await (const entry of entries) {
     batch.push(entry)
@@ -372,4 +379,30 @@ export async function* inBatches<T, R>(
   }
   throwIfAborted(signal)
   if (batch.length > 0) yield* await work(batch)
+}
+
+/** What is put, of one of many; `ERR_ARGUMENT`. */
+export function readCardEntry(entry: CardEntry): CardEntry {
+  return readOwn(entry, 'putMany', ['card', 'record'])
+}
+
+/** What is stored, of one of many; `ERR_ARGUMENT`. */
+export function readBlockEntry(entry: BlockEntry): BlockEntry {
+  return readOwn(entry, 'storeBlocks', ['card', 'pin'])
+}
+
+/** Of one of many: what is wrong with it is its own result, and stops none of the others. */
+export async function outcomeOf(
+  entry: CardEntry | BlockEntry,
+  work: () => Promise<unknown>,
+): Promise<BulkResult> {
+  // As it came, whatever that is.
+  const { card } = Object(entry)
+  try {
+    await work()
+    return { card, outcome: 'stored' }
+  } catch (error) {
+    if (!isIssuerPinError(error)) throw error
+    return { card, outcome: 'refused', error }
+  }
 }

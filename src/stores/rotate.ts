@@ -6,7 +6,13 @@
  * Source: PCI PIN v3.1, 20 and 21 (keys are changed at the end of their cryptoperiod); NIST SP 800-57 part 1, 5.3.
  */
 import { type Key, operationsOf, requireKey } from '../backend/key.js'
-import { type CallOptions, readOptions, requireSignal, throwIfAborted } from '../base/arguments.js'
+import {
+  type CallOptions,
+  readOptions,
+  requireCallback,
+  requireSignal,
+  throwIfAborted,
+} from '../base/arguments.js'
 import { concatBytes, ownCopy, wipe } from '../base/bytes.js'
 import { ArgumentError, KeyError } from '../base/errors.js'
 import type { CardRef } from '../d1/endpoints/interfaces.js'
@@ -81,6 +87,7 @@ export async function rotateStorageKey(
   if (from.kid === to.kid)
     throw new ArgumentError('from and to must have two kids: a block names its key by it')
   requireBatch(batch)
+  requireCallback(onProgress, 'onProgress')
   const isAes = !isTdea(from.algorithm) || !isTdea(to.algorithm)
   if (isAes !== (typeof panOf === 'function')) {
     const problem = isAes
@@ -199,6 +206,7 @@ export async function resealPans(input: ResealPansInput, options?: CallOptions):
   const { store, batch = 500, onProgress, ...from } = readOptions(input, 'resealPans', names)
   if (typeof store?.cards?.reseal !== 'function') throw new ArgumentError('store must be an IssuerStore')
   requireBatch(batch)
+  requireCallback(onProgress, 'onProgress')
   const signal = requireSignal(options)
   let { after } = from
   for (let cards = 0; ; ) {
@@ -245,6 +253,7 @@ export async function resealRows(input: ResealRowsInput, options?: CallOptions):
     throw new ArgumentError('store must be an IssuerStore that was opened with a rowSealer')
   }
   requireBatch(batch)
+  requireCallback(onProgress, 'onProgress')
   const signal = requireSignal(options)
   let { after } = from
   let cards = 0

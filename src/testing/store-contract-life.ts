@@ -286,7 +286,7 @@ const refusedOf = (results: readonly BulkResult[]): readonly (readonly [string, 
   results.flatMap(result => {
     if (result.outcome === 'stored') return []
     assert.ok(isIssuerPinError(result.error), 'an uncoded error')
-    return [[result.card.cardId, result.error.code] as const]
+    return [[Object(result.card).cardId, result.error.code] as const]
   })
 
 export const ROTATION_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
@@ -365,6 +365,25 @@ export const ROTATION_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
       controller.abort()
       await assert.rejects(collect(one.cards.putMany(cards, { signal: controller.signal })))
       assert.deepEqual(await collect(one.pins.storeBlocks([])), [], 'of no block')
+      const { revision } = (await one.cards.find(cardOf(1))) ?? assert.fail('no card')
+      await one.cards.setState(cardOf(1), 'not-active')
+      const late = { ...cardOf(1), ...(revision !== undefined && { revision }) }
+      const stale = await collect(one.pins.storeBlocks([null as never, { card: late, pin: blockOf(9) }]))
+      assert.deepEqual(refusedOf(stale), [
+        [undefined, 'ERR_ARGUMENT'],
+        ['card-0001', 'ERR_BACKEND_BUSY'],
+      ])
+      assert.deepEqual(refusedOf(await collect(one.cards.putMany([7 as never]))), [
+        [undefined, 'ERR_ARGUMENT'],
+      ])
+      for (const none of [undefined, 7, {}]) {
+        await assertRefused(
+          () => collect(one.cards.putMany(none as never)),
+          'ERR_ARGUMENT',
+          'no list of cards',
+        )
+        await assertRefused(() => collect(one.pins.storeBlocks(none as never)), 'ERR_ARGUMENT', 'no list')
+      }
       // What is no refusal of one card ends the whole: nobody said what is wrong with it.
       const broken = new Error('the source of the cards broke')
       const breaks = (): never => {

@@ -12,7 +12,7 @@ const folder = mkdtempSync(join(tmpdir(), 'ipc-drivers-'))
 /** To import better-sqlite3 says nothing: its addon loads when a database is opened. */
 async function isThere(driver: SqliteDriver): Promise<boolean> {
   return openFile(join(folder, `${driver.replace(':', '-')}.db`), driver).then(
-    database => {
+    ({ database }) => {
       database.close()
       return true
     },

@@ -3,7 +3,7 @@ import { EventEmitter, once } from 'node:events'
 import { type AddressInfo, createServer } from 'node:net'
 import { Pool } from 'pg'
 import { describe, expect, test, vi } from 'vitest'
-import { AbortedError, BackendError } from '../../src/index.js'
+import { AbortedError, ArgumentError, BackendError } from '../../src/index.js'
 import { openPostgresIssuerStore, type PostgresPool, panSealer } from '../../src/postgres.js'
 import { PostgresDatabase } from '../../src/stores/postgres/database.js'
 import { databaseError } from '../../src/stores/postgres/errors.js'
@@ -33,6 +33,17 @@ describe('options', () => {
     ['no time at all', { panSealer: sealer, pool, timeoutMs: 0 }],
     ['too much time', { panSealer: sealer, pool, timeoutMs: 60_001 }],
     ['half a millisecond', { panSealer: sealer, pool, timeoutMs: 100.5 }],
+    ['a host that is no text', { panSealer: sealer, host: ['db'] }],
+    [
+      'a connection string that is a URL',
+      { panSealer: sealer, connectionString: new URL('postgres://localhost/x') },
+    ],
+    ['a port that is text', { panSealer: sealer, host: 'localhost', port: '5432' }],
+    ['no port', { panSealer: sealer, host: 'localhost', port: 65_536 }],
+    ['no connection at all', { panSealer: sealer, host: 'localhost', max: 0 }],
+    ['a password that is neither text nor fetched', { panSealer: sealer, host: 'localhost', password: 7 }],
+    ['ssl that is nothing', { panSealer: sealer, host: 'localhost', ssl: null }],
+    ['ssl by name', { panSealer: sealer, host: 'localhost', ssl: 'require' }],
   ])('%s', async (_, options) => {
     await failure(() => openPostgresIssuerStore(options as never), 'ERR_ARGUMENT')
   })
@@ -63,6 +74,12 @@ test('the pool of a store has an end to every wait, and commits that wait for th
   const verified = (await makePool({ host: 'db', ssl: true }, 1234)) as Pool
   expect(verified.options.ssl).toEqual({ rejectUnauthorized: true })
   await verified.end()
+  const ofOwn = (await makePool({ host: 'db', ssl: { ca: 'pem' } }, 1234)) as Pool
+  expect(ofOwn.options.ssl).toEqual({ ca: 'pem', rejectUnauthorized: true })
+  await ofOwn.end()
+  const byName = (await makePool({ host: 'db', ssl: { rejectUnauthorized: false } }, 1234)) as Pool
+  expect(byName.options.ssl).toEqual({ rejectUnauthorized: false })
+  await byName.end()
 })
 
 describe('errors', () => {
@@ -90,6 +107,17 @@ describe('errors', () => {
       of('08P01', 'query_wait_timeout'),
       'ERR_BACKEND_BUSY',
       'the database: the pooler has no connection (08P01)',
+    ],
+    [
+      of('08P01', 'server login has been failing, try again later (server_login_retry)'),
+      'ERR_BACKEND_BUSY',
+      'the database: the pooler has no connection (08P01)',
+    ],
+    [
+      of('42501'),
+      'ERR_BACKEND_FAILED',
+      'the role may not do this (42501): it needs USAGE on the schema, and SELECT, INSERT, UPDATE, DELETE on its tables; ' +
+        'to make them, CREATE',
     ],
     [of('08P01', 'no such database: x'), 'ERR_BACKEND_FAILED', 'the database failed (08P01)'],
     [of('ENOTFOUND'), 'ERR_BACKEND_BUSY', 'the database: the name of the host is not known (ENOTFOUND)'],
@@ -148,6 +176,7 @@ class FakePool extends EventEmitter implements PostgresPool {
 function databaseOn(fake: FakePool, more: object = {}): PostgresDatabase {
   return new PostgresDatabase({
     pool: fake,
+    reserve: fake,
     ownsPool: true,
     prefix: 'p.',
     timeoutMs: 50,
@@ -264,6 +293,10 @@ describe('TLS to a database', () => {
     { connectionString: 'postgres://u@db.example/x?sslmode=require', ssl: true },
     { connectionString: 'postgres://u@db.example/x?sslmode=disable', ssl: true },
     { connectionString: 'postgres://u@/x?host=db.example', ssl: { rejectUnauthorized: false } },
+    { connectionString: 'postgres://localhost/x?host=/run/postgresql&host=db.example' },
+    { connectionString: 'postgres://db.example/x?sslmode=verify-full&sslmode=require' },
+    // What stands there is a database to `pg`, and its host a word of its own.
+    { connectionString: 'localhost' },
   ]
   test.each(refused)('%j is refused', connection => {
     expect(() => requireVerifiedTls(connection)).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT' }))
@@ -282,6 +315,35 @@ describe('TLS to a database', () => {
     { connectionString: 'postgres://u@db.example/x?sslmode=verify-full' },
   ])('%j is taken', connection => {
     expect(requireVerifiedTls(connection)).toBeUndefined()
+  })
+
+  test('what is empty is nothing said: the environment says it then', () => {
+    vi.stubEnv('PGHOST', 'db.example')
+    try {
+      for (const connection of [
+        {},
+        { host: '' },
+        { connectionString: '' },
+        { connectionString: 'postgres:///x' },
+        // Beside a connection string `pg` takes no host.
+        { host: 'localhost', connectionString: 'postgres:///x' },
+      ]) {
+        expect(() => requireVerifiedTls(connection), JSON.stringify(connection)).toThrow(ArgumentError)
+      }
+    } finally {
+      vi.unstubAllEnvs()
+    }
+  })
+
+  test('what the environment may switch off is no promise', () => {
+    const connectionString = 'postgres://u@db.example/x?sslmode=verify-full'
+    vi.stubEnv('NODE_TLS_REJECT_UNAUTHORIZED', '0')
+    try {
+      expect(() => requireVerifiedTls({ connectionString })).toThrow(ArgumentError)
+      expect(requireVerifiedTls({ host: 'db.example', ssl: { ca: 'pem' } })).toBeUndefined()
+    } finally {
+      vi.unstubAllEnvs()
+    }
   })
 
   test('without it only by name: the connection is then tried', async () => {

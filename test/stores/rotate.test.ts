@@ -227,6 +227,7 @@ test.each([
   ['what only looks like a key', () => ({ from: { ...from } })],
   ['a batch of nothing', () => ({ batch: 0 })],
   ['a misspelt option', () => ({ batches: 1 })],
+  ['progress that is told to nobody', () => ({ onProgress: 'console' })],
 ])('rotateStorageKey refuses %s', async (_, more) => {
   const call = () => rotateStorageKey({ store: memoryIssuerStore(), from, to, ...more() } as never)
   await failure(call, 'ERR_ARGUMENT')
@@ -297,5 +298,6 @@ describe.each(AVAILABLE)('%s: resealPans', { timeout: 60_000 }, driver => {
     expect((await store.cards.find(cardOf(3)))?.state).toBe('not-active')
     await failure(() => resealPans({ store, batch: 0 }), 'ERR_ARGUMENT')
     await failure(() => resealPans({ store: {} } as never), 'ERR_ARGUMENT')
+    await failure(() => resealPans({ store, onProgress: {} } as never), 'ERR_ARGUMENT')
   })
 })

@@ -126,7 +126,7 @@ describe.each(AVAILABLE)('%s', { timeout: 60_000 }, driver => {
       ...(rows !== undefined && { rowSealer: rows }),
     })
   const withSql = async (path: string, store: IssuerStore, use: (forgery: Forgery) => Promise<void>) => {
-    const database = await openFile(path, driver)
+    const { database } = await openFile(path, driver)
     const sql = async (text: string, values: readonly unknown[] = []) => {
       const named = Object.fromEntries(values.map((value, i) => [String(i + 1), value as string]))
       const statement = database.prepare(text)

@@ -93,7 +93,7 @@ describe.each(AVAILABLE)('%s', { timeout: 60_000 }, driver => {
     const path = newPath()
     await using store = await openHere({ path, driver, panSealer: sealer })
     await store.cards.put(CARD, RECORD)
-    const other = await openFile(path, driver)
+    const { database: other } = await openFile(path, driver)
     other.exec('BEGIN IMMEDIATE')
     let turns = 0
     let settled = false
@@ -217,7 +217,7 @@ describe.each(AVAILABLE)('%s', { timeout: 60_000 }, driver => {
     'opening (%s) waits where the file has no write-ahead log yet and another process holds it',
     async executor => {
       const path = newPath()
-      const other = await openFile(path, driver)
+      const { database: other } = await openFile(path, driver)
       other.exec('CREATE TABLE of_somebody (x)')
       other.exec('BEGIN EXCLUSIVE')
       const opening = openHere({ path, driver, panSealer: sealer, executor })
@@ -231,7 +231,7 @@ describe.each(AVAILABLE)('%s', { timeout: 60_000 }, driver => {
 
   test('a file that stays held is busy, and the threads are ended', async () => {
     const path = newPath()
-    const other = await openFile(path, driver)
+    const { database: other } = await openFile(path, driver)
     other.exec('CREATE TABLE of_somebody (x)')
     other.exec('BEGIN EXCLUSIVE')
     const { retryable } = await failure(

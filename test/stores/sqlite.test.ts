@@ -11,11 +11,13 @@ import {
   rename,
   rm,
   stat,
+  symlink,
   writeFile,
 } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { systemClock } from '../../src/base/deadline.js'
 import { ArgumentError, Pan } from '../../src/index.js'
 import { type IssuerStore, openSqliteIssuerStore, type PanSealer, panSealer } from '../../src/sqlite.js'
 import { openConnection } from '../../src/stores/sqlite/connection.js'
@@ -87,7 +89,7 @@ describe.each(AVAILABLE.flatMap(driver => EXECUTORS.map(executor => [driver, exe
       openHere({ path, driver, panSealer: sealer, executor, ...more })
     /** Runs statements on a file, past the store. */
     const onFile = async <T>(path: string, use: (database: SqliteDatabase) => T | Promise<T>): Promise<T> => {
-      const database = await openFile(path, driver)
+      const { database } = await openFile(path, driver)
       try {
         return await use(database)
       } finally {
@@ -209,6 +211,83 @@ describe.each(AVAILABLE.flatMap(driver => EXECUTORS.map(executor => [driver, exe
       const error = await failure(() => store.pins.storeBlock(CARD, blockOf(1)), 'ERR_BACKEND_FAILED')
       expect(error.message).toContain('deleted or replaced')
       await failure(() => store.pins.storeBlock(CARD, blockOf(1)), 'ERR_BACKEND_FAILED')
+    })
+
+    test('a log that is replaced before the first write: nothing is acknowledged', async () => {
+      const path = newFile()
+      await (await open(path)).close()
+      await using store = await open(path)
+      await rm(`${path}-wal`)
+      // As another process would make it.
+      await writeFile(`${path}-wal`, '', { mode: 0o600 })
+      const error = await failure(() => store.cards.put(CARD, RECORD), 'ERR_BACKEND_FAILED')
+      expect(error.message).toContain('deleted or replaced')
+    })
+
+    test('a link to the file serves; one to nothing is refused, and one that leads elsewhere meanwhile is noticed', async () => {
+      const [path, other, link] = [newFile(), newFile(), newFile()]
+      await symlink(path, link)
+      await failure(() => open(link), 'ERR_BACKEND_FAILED')
+      expect(existsSync(path)).toBe(false)
+      for (const file of [path, other]) await (await open(file)).close()
+      await chmod(path, 0o644)
+      await failure(() => open(link), 'ERR_BACKEND_FAILED')
+      await chmod(path, 0o600)
+      await using store = await open(link)
+      await store.cards.put(CARD, RECORD)
+      await symlink(other, `${link}.new`)
+      await rename(`${link}.new`, link)
+      const error = await failure(() => store.pins.storeBlock(CARD, blockOf(1)), 'ERR_BACKEND_FAILED')
+      expect(error.message).toContain('deleted or replaced')
+    })
+
+    test('what was replaced is out of the log a minute later, too, and where somebody reads it then, another minute later', async () => {
+      const path = newFile()
+      const connection = await openConnection({ path, driver }, 'writer')
+      const reader = await openConnection({ path, driver }, 'reader')
+      const logSize = async () => (await stat(`${path}-wal`)).size
+      vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+      try {
+        const insert = { sql: "INSERT INTO issuer_pin_counters VALUES ('i', $1, 1, 'x', NULL)" }
+        for (const key of ['a', 'b']) connection.write([[{ ...insert, values: [key] }]])
+        vi.advanceTimersByTime(59_999)
+        expect(await logSize()).toBeGreaterThan(0)
+        await reader.exec('BEGIN; SELECT * FROM issuer_pin_counters')
+        vi.advanceTimersByTime(1)
+        expect(await logSize()).toBeGreaterThan(0)
+        expect(await connection.get('PRAGMA busy_timeout', [])).toEqual({ timeout: 2000 })
+        await reader.exec('COMMIT')
+        vi.advanceTimersByTime(60_000)
+        expect(await logSize()).toBe(0)
+        connection.write([[{ ...insert, values: ['c'] }]])
+        await connection.close()
+        expect(vi.getTimerCount()).toBe(0)
+      } finally {
+        vi.useRealTimers()
+      }
+      await reader.close()
+    })
+
+    test('a key that has gone: its requests go in batches, and those of others stay', async () => {
+      const path = newFile()
+      await using store = await open(path)
+      await onFile(path, database => {
+        const columns = '(digest, issuer_id, card_id, jwe_kid, accepted_at, mark)'
+        for (const kid of ['JWE-OLD', 'JWE-NEW']) {
+          database.exec(
+            `WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500) ` +
+              `INSERT INTO issuer_pin_requests ${columns} ` +
+              `SELECT randomblob(32), '${ISSUER}', 'card', '${kid}', 1, 'mark' FROM n`,
+          )
+        }
+      })
+      const which = { issuerIds: [ISSUER], jweKids: ['JWE-NEW'] }
+      expect(await store.pins.forgetRequests(which)).toBe(2500)
+      expect(await store.pins.forgetRequests(which)).toBe(0)
+      const elapsed = vi.spyOn(systemClock, 'elapsed').mockReturnValueOnce(0).mockReturnValue(60_000)
+      expect(await store.pins.forgetRequests({ ...which, acceptedBefore: 2 })).toBe(1000)
+      elapsed.mockRestore()
+      expect(await store.pins.forgetRequests({ ...which, acceptedBefore: 2 })).toBe(1500)
     })
 
     test('what was replaced is not left in the file, nor in the log once that is truncated', async () => {

@@ -6,7 +6,7 @@
  * other. What makes or deletes an object is never tried twice: after an unclear failure, look with `listKeys`.
  */
 
-import { readOptions, requireKid } from '../../base/arguments.js'
+import { readOptions, requireCallback, requireKid } from '../../base/arguments.js'
 import { equalBytes, secretBytes, snapshot, toHex, wipe } from '../../base/bytes.js'
 import { ArgumentError, BackendError, InputError, KeyError } from '../../base/errors.js'
 import {
@@ -380,9 +380,7 @@ class TokenKeyStore implements KeyStore {
 
   async listKeys(options: ListOptions = {}): Promise<ListedKey[]> {
     const { onProgress } = readOptions(options, 'listKeys', ['onProgress'])
-    if (onProgress !== undefined && typeof onProgress !== 'function') {
-      throw new ArgumentError('onProgress must be a function')
-    }
+    requireCallback(onProgress, 'onProgress')
     const { plan } = this.#connection.facts
     return this.#withSession(station => {
       const own = ownKeys(station)

@@ -4,7 +4,7 @@
  */
 
 import { setMaxListeners } from 'node:events'
-import { type CallOptions, readOptions, requireSignal } from '../../base/arguments.js'
+import { type CallOptions, readOptions, requireCallback, requireSignal } from '../../base/arguments.js'
 import { whenAborted } from '../../base/deadline.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
@@ -241,9 +241,7 @@ function readBulkOptions(options: BulkOptions) {
   if (!Number.isInteger(concurrency) || concurrency < 1 || concurrency > MAX_CONCURRENCY) {
     throw new ArgumentError(`concurrency must be 1 to ${MAX_CONCURRENCY}`)
   }
-  if (onProgress !== undefined && typeof onProgress !== 'function') {
-    throw new ArgumentError('onProgress must be a function')
-  }
+  requireCallback(onProgress, 'onProgress')
   if (userId !== undefined) requireIdentifier('x-user-id', userId)
   return { signal, concurrency, onProgress, userId }
 }

@@ -101,6 +101,11 @@ export interface IssuerEndpointsOptions {
    * it is no longer among `jweKeys`, where absent. After a shorter time the same request sets its PIN once more.
    */
   readonly requestRetentionMs?: number
+  /**
+   * How often the service deletes what has expired from its stores, in milliseconds: 1000 to 86,400,000 (a day), an hour where
+   * absent. A request begins it, and none waits for it; in the stores of this library it goes in batches.
+   */
+  readonly tidyEveryMs?: number
   readonly clock?: Clock
 }
 

@@ -37,7 +37,7 @@ export interface Service {
   readonly gate: Gate
   /** Bounds what is under way for one issuer, so that its store cannot take all the places. */
   readonly gateOf: (issuerId: string) => Gate
-  /** Has the stores forget what need not be known any longer: at most once an hour, and not waited for. */
+  /** Has the stores forget what need not be known any longer: at most once in `tidyEveryMs`, and not waited for. */
   readonly tidy: () => void
   /** Refuses (`rate`) what is too much for the card or the caller. */
   readonly requireRate: (query: RateQuery, signal: AbortSignal) => Promise<void>
@@ -60,6 +60,7 @@ const NAMES = [
   'maxConcurrentPerIssuer',
   'rates',
   'requestRetentionMs',
+  'tidyEveryMs',
   'clock',
 ] as const
 /** The service of some options; `ERR_ARGUMENT`, and what `importRecipient` reports. */
@@ -93,7 +94,7 @@ export function openService(given: IssuerEndpointsOptions): Service {
     setPins: new KeyedMutex(),
     gate: new Gate(places),
     gateOf: issuerId => gates.get(issuerId) ?? new Gate(perIssuer),
-    tidy: tidier(issuers, clock, readRetention(options.requestRetentionMs)),
+    tidy: tidier(issuers, clock, readTidying(options)),
     requireRate: rateOf(options.rates),
     clock,
     bodyTimeoutMs: readTimeout(
@@ -112,11 +113,26 @@ function factsMaker(): () => Facts {
   }
 }
 
-const TIDY_EVERY_MS = DEFAULTS.endpoints.tidyEveryMs.value
+const SHORTEST_TIDY_MS = 1000
+const LONGEST_TIDY_MS = 86_400_000
 
-function readRetention(retention: number | undefined): number | undefined {
-  if (retention === undefined || (Number.isSafeInteger(retention) && retention >= 1)) return retention
-  throw new ArgumentError('requestRetentionMs must be a whole number from 1')
+/** How often, and how long what was accepted is kept. */
+interface Tidying {
+  readonly every: number
+  readonly retention: number | undefined
+}
+
+function readTidying({ requestRetentionMs: retention, tidyEveryMs }: IssuerEndpointsOptions): Tidying {
+  if (retention !== undefined && !(Number.isSafeInteger(retention) && retention >= 1)) {
+    throw new ArgumentError('requestRetentionMs must be a whole number from 1')
+  }
+  const every = tidyEveryMs ?? DEFAULTS.endpoints.tidyEveryMs.value
+  if (!Number.isInteger(every) || every < SHORTEST_TIDY_MS || every > LONGEST_TIDY_MS) {
+    throw new ArgumentError(
+      `tidyEveryMs must be a whole number from ${SHORTEST_TIDY_MS} to ${LONGEST_TIDY_MS}`,
+    )
+  }
+  return { every, retention }
 }
 
 /**
@@ -126,29 +142,38 @@ function readRetention(retention: number | undefined): number | undefined {
 function tidier(
   issuers: ReadonlyMap<string, Issuer>,
   clock: Clock,
-  retention: number | undefined,
+  { every, retention }: Tidying,
 ): () => void {
-  let next = clock.elapsed() + TIDY_EVERY_MS
+  let next = clock.elapsed() + every
   let warned = false
+  let underWay = false
   const started = clock.now() - clock.elapsed()
   // A clock that jumps ahead, if only for a moment, must not have requests forgotten that can come again.
   const now = (): number => Math.min(clock.now(), started + clock.elapsed())
   const acceptedBefore = (): object =>
     retention === undefined ? {} : { acceptedBefore: Math.floor(now()) - retention }
+  /** A store that fails keeps no other from it. */
+  async function orWarn(step: () => Promise<unknown> | undefined): Promise<void> {
+    try {
+      await step()
+    } catch {
+      if (!warned) process.emitWarning('the issuer’s stores could not be tidied', 'IssuerPinWarning')
+      warned = true
+    }
+  }
   async function tidy(): Promise<void> {
     for (const [issuerId, { pins, jweKeys, seccos }] of issuers) {
       const jweKids = jweKeys.map(({ kid }) => kid)
-      await pins.forgetRequests?.({ issuerIds: [issuerId], jweKids, ...acceptedBefore() })
-      await seccos?.counter.purge()
+      await orWarn(() => pins.forgetRequests?.({ issuerIds: [issuerId], jweKids, ...acceptedBefore() }))
+      await orWarn(() => seccos?.counter.purge())
     }
+    underWay = false
   }
   return () => {
-    if (clock.elapsed() < next) return
-    next = clock.elapsed() + TIDY_EVERY_MS
-    tidy().catch(() => {
-      if (!warned) process.emitWarning('the issuer’s stores could not be tidied', 'IssuerPinWarning')
-      warned = true
-    })
+    if (underWay || clock.elapsed() < next) return
+    next = clock.elapsed() + every
+    underWay = true
+    void tidy()
   }
 }
 

@@ -37,7 +37,13 @@
  * The store holds SHA-256 values of intdatags and fingerprints: reading it gives nobody an intdatag to use.
  */
 
-import { type CallOptions, readOptions, requireSignal, throwIfAborted } from '../../base/arguments.js'
+import {
+  type CallOptions,
+  readOptions,
+  requireCallback,
+  requireSignal,
+  throwIfAborted,
+} from '../../base/arguments.js'
 import { systemClock } from '../../base/deadline.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError, BackendError, ChangeCounterError } from '../../base/errors.js'
@@ -276,6 +282,7 @@ export class ChangeCounter {
   async supersedeAll(input: SupersedeAllInput = {}, options?: CallOptions): Promise<number> {
     const { skip = 0, onProgress } = readOptions(input, 'supersedeAll', ['skip', 'onProgress'])
     readWhole(skip, 'skip', SKIP)
+    requireCallback(onProgress, 'onProgress')
     const signal = requireSignal(options)
     let [cards, after] = [0, CARD_PREFIX]
     for (;;) {
@@ -331,6 +338,7 @@ export class ChangeCounter {
     const { batch = 1000, budgetMs = DEFAULTS.stores.purgeBudgetMs.value, onProgress } = read
     readWhole(batch, 'batch', [1, 100_000])
     readWhole(budgetMs, 'budgetMs', [1, 3_600_000])
+    requireCallback(onProgress, 'onProgress')
     const signal = requireSignal(options)
     const end = systemClock.elapsed() + budgetMs
     let deleted = 0

@@ -20,6 +20,8 @@ import type { PostgresClient, PostgresPool } from './pool.js'
 /** How a {@link PostgresDatabase} is made. */
 interface PostgresSettings {
   readonly pool: PostgresPool
+  /** For what must not wait behind the calls; the same one where the pool is the caller's. */
+  readonly reserve: PostgresPool
   /** False: the pool is the caller's, who closes it. */
   readonly ownsPool: boolean
   readonly prefix: string
@@ -65,9 +67,15 @@ export class PostgresDatabase implements PlainDatabase {
       commitsReplays: settings.durability === 'replicated',
     }
     this.#settings = settings
-    settings.pool.on('error', ignore)
-    settings.pool.on('acquire', guard)
-    settings.pool.on('release', unguard)
+    for (const pool of this.#pools()) {
+      pool.on('error', ignore)
+      pool.on('acquire', guard)
+      pool.on('release', unguard)
+    }
+  }
+
+  #pools(): ReadonlySet<PostgresPool> {
+    return new Set([this.#settings.pool, this.#settings.reserve])
   }
 
   async read(statement: SqlStatement, signal?: AbortSignal): Promise<readonly SqlRow[]> {
@@ -97,10 +105,11 @@ export class PostgresDatabase implements PlainDatabase {
     })
   }
 
-  write(statements: readonly SqlStatement[]): Promise<readonly SqlResult[]> {
+  async write(statements: readonly SqlStatement[]): Promise<readonly SqlResult[]> {
     const { timeoutMs, durability } = this.#settings
-    return this.#withClient(timeoutMs, undefined, async client => {
-      await client.query(beginning(this.#settings, 'READ WRITE'))
+    let committing: unknown
+    const call = this.#withClient(timeoutMs, undefined, async (client): Promise<readonly SqlResult[]> => {
+      const begun: unknown = await client.query(beginning(this.#settings, 'READ WRITE'))
       const results: SqlResult[] = []
       for (const { sql, values, otherwise, expect } of statements) {
         if (otherwise === true && results.at(-1)?.count !== 0) {
@@ -115,9 +124,31 @@ export class PostgresDatabase implements PlainDatabase {
         }
         results.push({ rows, count })
       }
+      committing = processOf(begun)
       await commit(client, durability)
+      committing = undefined
       return results
     })
+    try {
+      return await call
+    } catch (error) {
+      if (committing !== undefined) this.#endWait(committing)
+      throw error
+    }
+  }
+
+  /**
+   * A server process that waits for a standby goes on waiting when nobody waits for it any more, with its connection and its
+   * locks; no time limit of the server ends that, nor does it notice that the client is gone. With a standby that is away each
+   * call would cost the server a connection, until it has none for whoever reads.
+   */
+  #endWait(process: unknown): void {
+    const { reserve, timeoutMs } = this.#settings
+    const ending = this.#call({ pool: reserve, milliseconds: timeoutMs }, client =>
+      client.query(END_WAIT, [process]),
+    ).catch(ignore)
+    this.#underWay.add(ending)
+    void ending.then(() => this.#underWay.delete(ending))
   }
 
   /** Runs several statements on one connection, within this time. */
@@ -137,15 +168,17 @@ export class PostgresDatabase implements PlainDatabase {
   }
 
   async #close(): Promise<void> {
-    const { pool, ownsPool } = this.#settings
+    const { ownsPool } = this.#settings
     await Promise.allSettled(this.#underWay)
-    if (ownsPool) {
-      await pool.end()
-      return
+    for (const pool of this.#pools()) {
+      if (ownsPool) {
+        await pool.end()
+        continue
+      }
+      pool.removeListener('error', ignore)
+      pool.removeListener('acquire', guard)
+      pool.removeListener('release', unguard)
     }
-    pool.removeListener('error', ignore)
-    pool.removeListener('acquire', guard)
-    pool.removeListener('release', unguard)
   }
 
   async #withClient<T>(
@@ -155,7 +188,8 @@ export class PostgresDatabase implements PlainDatabase {
   ): Promise<T> {
     if (this.#closed !== undefined) throw storeClosed()
     throwIfAborted(signal)
-    const call = this.#call(milliseconds, signal, work)
+    const { pool } = this.#settings
+    const call = this.#call({ pool, milliseconds, ...(signal !== undefined && { signal }) }, work)
     this.#underWay.add(call)
     try {
       return await call
@@ -167,8 +201,7 @@ export class PostgresDatabase implements PlainDatabase {
   }
 
   async #call<T>(
-    milliseconds: number,
-    signal: AbortSignal | undefined,
+    { pool, milliseconds, signal }: CallSettings,
     work: (client: PostgresClient) => Promise<T>,
   ): Promise<T> {
     using deadline = new Deadline({
@@ -176,7 +209,7 @@ export class PostgresDatabase implements PlainDatabase {
       expired: () => busy(`no answer within ${milliseconds} ms`),
       outer: signal && { signal, error: reason => new AbortedError(reason) },
     })
-    const client = await this.#connect(deadline)
+    const client = await connect(pool, deadline)
     // Of a pool that tells nothing of what it hands over.
     client.on('error', ignore)
     let done = false
@@ -189,18 +222,34 @@ export class PostgresDatabase implements PlainDatabase {
       client.release(!done)
     }
   }
+}
 
-  /** A connection that comes too late goes back unused. */
-  async #connect(deadline: Deadline): Promise<PostgresClient> {
-    const connecting = this.#settings.pool.connect()
-    try {
-      return await deadline.race(connecting)
-    } catch (error) {
-      connecting.then(client => client.release(), ignore)
-      throw error
-    }
+interface CallSettings {
+  readonly pool: PostgresPool
+  readonly milliseconds: number
+  readonly signal?: AbortSignal
+}
+
+/** A connection that comes too late goes back unused. */
+async function connect(pool: PostgresPool, deadline: Deadline): Promise<PostgresClient> {
+  const connecting = pool.connect()
+  try {
+    return await deadline.race(connecting)
+  } catch (error) {
+    connecting.then(client => client.release(), ignore)
+    throw error
   }
 }
+
+/** Of a transaction that has begun; of several statements `pg` gives a list of results. */
+function processOf(begun: unknown): unknown {
+  return Object([begun].flat().at(-1)).rows?.[0]?.process
+}
+
+/** Only where it waits for a standby: what it commits is on this server's disk, and unknown to whoever asked. */
+const END_WAIT =
+  'SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity ' +
+  "WHERE pid = $1 AND usename = session_user AND wait_event = 'SyncRep'"
 
 /*
  * What every transaction begins and ends with. Nothing is asked of the connection's startup, for a pooler refuses it or
@@ -232,7 +281,10 @@ type Isolation = 'READ COMMITTED' | 'REPEATABLE READ'
 
 const STANDBYS = "SELECT current_setting('synchronous_standby_names') AS standbys"
 
-/** One simple query: it begins, and sets what holds until the end. `search_path` first: nobody's function comes in. */
+/**
+ * One simple query: it begins, and sets what holds until the end. `search_path` first: nobody's function comes in. A role may
+ * have been told to hear no warnings: that of a cancelled wait would be lost.
+ */
 function beginning(
   { timeoutMs, durability }: TransactionSettings,
   access: 'READ ONLY' | 'READ WRITE',
@@ -240,10 +292,11 @@ function beginning(
 ): string {
   return `BEGIN ISOLATION LEVEL ${isolation}, ${access};
     SET LOCAL search_path = '';
+    SET LOCAL client_min_messages = warning;
     SET LOCAL statement_timeout = ${timeoutMs};
     SET LOCAL lock_timeout = ${timeoutMs};
     SET LOCAL idle_in_transaction_session_timeout = ${timeoutMs};
-    SELECT set_config('synchronous_commit', ${COMMITS[durability]}, true)`
+    SELECT set_config('synchronous_commit', ${COMMITS[durability]}, true), pg_backend_pid() AS process`
 }
 
 /**

@@ -23,6 +23,7 @@ const TRANSIENT: Readonly<Record<string, string>> = {
   '08003': 'the connection does not exist',
   '08004': 'the connection was rejected',
   '08006': 'the connection failed',
+  '08007': 'it is unknown what became of the transaction',
   // After a failover an open connection may lead to what is a replica now.
   '25006': 'the server takes no writes now',
   '25P03': 'the transaction was idle for too long',
@@ -31,6 +32,8 @@ const TRANSIENT: Readonly<Record<string, string>> = {
   EPIPE: 'the connection was closed',
   ETIMEDOUT: 'the connection timed out',
   EHOSTUNREACH: 'the host is out of reach',
+  EHOSTDOWN: 'the host is down',
+  ENETDOWN: 'the network is down',
   ENETUNREACH: 'the network is out of reach',
   EAI_AGAIN: 'the name of the host did not resolve',
   // While a failover moves the name to another host it may be nobody's.
@@ -45,10 +48,11 @@ const CONNECTION_LOST =
 
 /** What PgBouncer says with 08P01 where waiting helps; its other texts are about its configuration. */
 const POOLER_WAITS =
-  /^(query_wait_timeout|query timeout|no more connections allowed|database removed|server conn crashed|client_login_timeout)/
+  /^(query_wait_timeout|query timeout|no more connections allowed|database removed|server conn crashed|client_login_timeout|server login has been failing)/
 const PROTOCOL_VIOLATION = '08P01'
 const NO_TLS = /^The server does not support SSL connections/
 
+const NOT_ALLOWED = '42501'
 const FOREIGN_KEY_VIOLATION = '23503'
 const CODE = /^[0-9A-Z_]{4,40}$/
 
@@ -70,6 +74,13 @@ export function databaseError(error: unknown): Error {
     return new BackendError(
       'ERR_BACKEND_FAILED',
       'the database takes no TLS: its server, or the pooler, must offer it',
+    )
+  }
+  if (code === NOT_ALLOWED) {
+    return new BackendError(
+      'ERR_BACKEND_FAILED',
+      `the role may not do this (${code}): it needs USAGE on the schema, and SELECT, INSERT, UPDATE, DELETE on its tables; ` +
+        'to make them, CREATE',
     )
   }
   const name = typeof code === 'string' && CODE.test(code) ? ` (${code})` : ''

@@ -2,7 +2,7 @@
 
 import { readOptions } from '../../base/arguments.js'
 import { DEFAULTS } from '../../base/defaults.js'
-import { ArgumentError } from '../../base/errors.js'
+import { ArgumentError, BackendError } from '../../base/errors.js'
 import type { RateLimiter } from '../../d1/endpoints/bounds.js'
 import type { IssuerStore } from '../issuer-store.js'
 import type { PanSealer } from '../pan-sealer.js'
@@ -17,6 +17,7 @@ import {
   makePool,
   type PostgresConnection,
   type PostgresPool,
+  requireConnection,
   requirePool,
   requireVerifiedTls,
 } from './pool.js'
@@ -93,7 +94,7 @@ export function postgresPlan(name: string, timeoutMs: number): MigrationPlan {
   const schema = `"${name}"`
   return {
     begin: `
-      BEGIN ISOLATION LEVEL READ COMMITTED;
+      BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE;
       SET LOCAL search_path = '';
       SET LOCAL statement_timeout = ${timeoutMs};
       SELECT pg_advisory_xact_lock(${LOCK}, hashtext('${name}'));`,
@@ -206,6 +207,7 @@ export async function openPostgresIssuerStore(
     throw new ArgumentError('durability must be local or replicated')
   }
   if (typeof allowUnverifiedTls !== 'boolean') throw new ArgumentError('allowUnverifiedTls must be a boolean')
+  requireConnection(given)
   if (given.pool === undefined && !allowUnverifiedTls) requireVerifiedTls(given)
   const database = new PostgresDatabase({
     ...(await choosePool(given, timeoutMs)),
@@ -218,6 +220,7 @@ export async function openPostgresIssuerStore(
     await database.session(MIGRATION_TIMEOUT_MS, session =>
       migrate(session, postgresPlan(schema, MIGRATION_TIMEOUT_MS)),
     )
+    await requireRights(database, schema)
     const store = new SqlIssuerStore(database, panSealer, given.rowSealer)
     const rates = (rates: PostgresRatesOptions): RateLimiter => postgresRates(database, rates)
     return Object.assign(store, { rates, ...(standbys !== undefined && { standbys }) })
@@ -231,15 +234,31 @@ export async function openPostgresIssuerStore(
 async function choosePool(
   given: PostgresIssuerStoreOptions,
   timeoutMs: number,
-): Promise<{ readonly pool: PostgresPool; readonly ownsPool: boolean }> {
+): Promise<{ readonly pool: PostgresPool; readonly reserve: PostgresPool; readonly ownsPool: boolean }> {
   const stated = CONNECTION.filter(name => given[name] !== undefined)
   if (given.pool === undefined) {
     const connection = Object.fromEntries(stated.map(name => [name, given[name]]))
-    return { pool: await makePool(connection, timeoutMs), ownsPool: true }
+    const reserve = await makePool({ ...connection, max: 1 }, timeoutMs)
+    return { pool: await makePool(connection, timeoutMs), reserve, ownsPool: true }
   }
   requirePool(given.pool)
   if (stated.length > 0) throw new ArgumentError(`a pool has its connection already: ${stated.join(', ')}`)
-  return { pool: given.pool, ownsPool: false }
+  return { pool: given.pool, reserve: given.pool, ownsPool: false }
+}
+
+/** What the statements need, of each table: what is lacking is told now, and not by the first Set PIN. */
+const RIGHTS = `SELECT string_agg(r.name || ' on ' || t.name, ', ') AS lacking
+  FROM unnest(ARRAY['cards', 'pins', 'requests', 'counters', 'seals', 'rates']) AS t (name),
+    unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS r (name)
+  WHERE NOT has_table_privilege($1 || '.' || t.name, r.name)`
+
+async function requireRights(database: PostgresDatabase, schema: string): Promise<void> {
+  const row = await readRow(database, { sql: RIGHTS, values: [`"${schema}"`] })
+  if (row?.['lacking'] === null) return
+  throw new BackendError(
+    'ERR_BACKEND_FAILED',
+    `the role lacks ${row?.['lacking']}: GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ${schema} TO it`,
+  )
 }
 
 /** The server's own part: what no session can set. */

@@ -75,7 +75,7 @@ export const CONNECTION: readonly (keyof PostgresConnection)[] = [
 ]
 
 /**
- * A pool whose waits for a connection have an end. It asks nothing of the server at the start: see `transaction.ts`.
+ * A pool whose waits for a connection have an end. It asks nothing of the server at the start: see `database.ts`.
  * `ERR_UNSUPPORTED` (no `pg`).
  */
 export async function makePool(connection: PostgresConnection, timeoutMs: number): Promise<PostgresPool> {
@@ -86,9 +86,35 @@ export async function makePool(connection: PostgresConnection, timeoutMs: number
     ...connection,
     // Stated, so that no variable of the environment can switch it off.
     ...(ssl === true && { ssl: { rejectUnauthorized: true } }),
+    ...(typeof ssl === 'object' && { ssl: { ...ssl, rejectUnauthorized: ssl.rejectUnauthorized ?? true } }),
     connectionTimeoutMillis: timeoutMs,
     keepAlive: true,
   })
+}
+
+const TEXTS = ['connectionString', 'host', 'database', 'user', 'application_name'] as const
+const MOST_CONNECTIONS = 10_000
+
+/** Throws `ERR_ARGUMENT` for what `pg` would take for something else, or for nothing said. */
+export function requireConnection(connection: PostgresConnection): void {
+  for (const name of TEXTS) {
+    const text: unknown = connection[name]
+    if (text !== undefined && typeof text !== 'string') throw new ArgumentError(`${name} must be a string`)
+  }
+  const { port = 1, max = 1, password = '', ssl = false } = connection
+  requireWhole(port, 'port', 65_535)
+  requireWhole(max, 'max', MOST_CONNECTIONS)
+  if (typeof password !== 'string' && typeof password !== 'function') {
+    throw new ArgumentError('password must be a string, or a function that fetches it')
+  }
+  if (typeof ssl !== 'boolean' && (typeof ssl !== 'object' || ssl === null)) {
+    throw new ArgumentError('ssl must be true, false, or options of node:tls')
+  }
+}
+
+function requireWhole(value: unknown, name: string, most: number): void {
+  if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= most) return
+  throw new ArgumentError(`${name} must be a whole number from 1 to ${most}`)
 }
 
 const LOCAL = /^(localhost|127\.[0-9.]+|::1|\[::1\]|\/.*|)$/i
@@ -99,25 +125,30 @@ const LOCAL = /^(localhost|127\.[0-9.]+|::1|\[::1\]|\/.*|)$/i
  */
 export function requireVerifiedTls({ connectionString, host, ssl }: PostgresConnection): void {
   const said = readConnectionString(connectionString)
-  if (LOCAL.test(said?.host ?? host ?? process.env['PGHOST'] ?? '')) return
+  // What is empty is nothing said, to `pg`, too; and what stands beside a connection string it does not heed.
+  if (LOCAL.test((said === undefined ? host : said.host) || process.env['PGHOST'] || '')) return
   const isVerified = typeof ssl === 'object' ? ssl.rejectUnauthorized !== false : ssl === true
-  if (said?.tls === undefined ? isVerified : said.tls === 'verify-full') return
+  // `pg` leaves it to the environment whether what a connection string asks for is done.
+  const isHeeded = process.env['NODE_TLS_REJECT_UNAUTHORIZED'] !== '0'
+  if (said?.tls === undefined ? isVerified : said.tls === 'verify-full' && isHeeded) return
   throw new ArgumentError(
     'the database is on another host, and its certificate would not be verified: give ssl: true (with a CA of your own ' +
       'ssl: { ca }), or sslmode=verify-full in the connection string; allowUnverifiedTls: true does without',
   )
 }
 
-/** Host and TLS of a connection string: undefined where it says nothing, or is the folder of a socket. */
+/** Host and TLS of a connection string: nothing where there is none. */
 function readConnectionString(
   text: string | undefined,
-): { readonly host: string | undefined; readonly tls: string | undefined } | undefined {
+): { readonly host: string; readonly tls: string | undefined } | undefined {
+  if (text === undefined || text === '') return undefined
   // A path alone is the folder of a socket. What does not read here may name any host, and `pg` may read it.
-  if (text === undefined || text.startsWith('/')) return undefined
-  if (!URL.canParse(text)) return { host: text, tls: 'unknown' }
+  if (text.startsWith('/')) return { host: text, tls: undefined }
+  if (!URL.canParse(text)) return { host: 'unknown', tls: 'unknown' }
   const { hostname, searchParams } = new URL(text)
-  const host = searchParams.get('host') ?? (hostname === '' ? undefined : decodeURIComponent(hostname))
-  return { host, tls: searchParams.get('sslmode') ?? searchParams.get('ssl') ?? undefined }
+  // Of what is said twice `pg` takes the last.
+  const last = (name: string): string | undefined => searchParams.getAll(name).at(-1)
+  return { host: last('host') || decodeURIComponent(hostname), tls: last('sslmode') ?? last('ssl') }
 }
 
 /** Throws `ERR_ARGUMENT` unless the value has the methods of a pool. */

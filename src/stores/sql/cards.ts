@@ -2,11 +2,20 @@
 import { randomBytes } from 'node:crypto'
 import { type CallOptions, requireSignal, throwIfAborted } from '../../base/arguments.js'
 import { bufferOf, ownCopy, requireBytes, toHex } from '../../base/bytes.js'
-import { ArgumentError, BackendError, isIssuerPinError } from '../../base/errors.js'
+import { ArgumentError, BackendError } from '../../base/errors.js'
 import type { Card, CardRef, CardState } from '../../d1/endpoints/interfaces.js'
 import type { BulkResult, CardEntry, CardStore, ResealPage } from '../issuer-store.js'
 import type { PanSealer } from '../pan-sealer.js'
-import { inBatches, noSuchCard, readCard, readPage, readRef, requireState } from '../records.js'
+import {
+  inBatches,
+  noSuchCard,
+  outcomeOf,
+  readCard,
+  readCardEntry,
+  readPage,
+  readRef,
+  requireState,
+} from '../records.js'
 import {
   cardOf,
   type OpenDatabase,
@@ -62,14 +71,12 @@ export class SqlCards implements CardStore {
     return inBatches(entries, signal, async batch => {
       const results: BulkResult[] = []
       const statements: SqlStatement[] = []
-      for (const { card, record } of batch) {
-        try {
-          statements.push(await this.#putting(card, record))
-          results.push({ card, outcome: 'stored' })
-        } catch (error) {
-          if (!isIssuerPinError(error)) throw error
-          results.push({ card, outcome: 'refused', error })
+      for (const entry of batch) {
+        const work = async (): Promise<unknown> => {
+          const { card, record } = readCardEntry(entry)
+          return statements.push(await this.#putting(card, record))
         }
+        results.push(await outcomeOf(entry, work))
       }
       await this.#database.write(statements)
       return results

@@ -3,7 +3,9 @@
  * found: what was decided on the way, and what the card may do now, are compared in the statement that writes.
  */
 import { type CallOptions, requireSignal } from '../../base/arguments.js'
-import { isIssuerPinError } from '../../base/errors.js'
+import { ownCopy } from '../../base/bytes.js'
+import { systemClock } from '../../base/deadline.js'
+import { DEFAULTS } from '../../base/defaults.js'
 import type {
   BlockAcceptance,
   BlockRequest,
@@ -29,7 +31,9 @@ import {
   claimEnded,
   inBatches,
   noSuchCard,
+  outcomeOf,
   readAsFound,
+  readBlockEntry,
   readBlockPage,
   readBlockRequest,
   readClaim,
@@ -63,6 +67,8 @@ import { requestMessage, verifyRequest } from './sealed.js'
 const MARK = 16
 const BLOCK_MARK = `substr(revision, 1, ${MARK})`
 const PRW_MARK = `substr(revision, ${MARK + 2})`
+
+const FORGOTTEN_TOGETHER = 1000
 
 /** The PINs of a database whose tables are there. */
 export class SqlPins implements CardPinStore {
@@ -118,18 +124,25 @@ export class SqlPins implements CardPinStore {
   }
 
   async #storeBatch(batch: readonly BlockEntry[], database: SqlDatabase): Promise<readonly BulkResult[]> {
-    const read = batch.map(({ card, pin }) =>
-      attempt(() => this.#storing(readAsFound(card), readPinBlock(pin))),
-    )
-    const statements = read.flatMap(({ value = [] }) => value)
+    const toStore: { readonly found: CardAsFound; readonly statements: readonly SqlStatement[] }[] = []
+    const outcomes: BulkResult[] = []
+    for (const entry of batch) {
+      const read = async (): Promise<void> => {
+        const { card, pin } = readBlockEntry(entry)
+        const found = readAsFound(card)
+        toStore.push({ found, statements: this.#storing(found, readPinBlock(pin)) })
+      }
+      outcomes.push(await outcomeOf(entry, read))
+    }
+    const statements = toStore.flatMap(one => one.statements)
     const results = [...(statements.length === 0 ? [] : await database.write(statements))]
     const stored: CardRef[] = []
-    const outcomes = batch.map(({ card }, i): BulkResult => {
-      const error = read[i]?.error ?? (results.splice(0, 2)[0]?.count === 1 ? undefined : noSuchCard())
-      if (error !== undefined) return { card, outcome: 'refused', error }
-      stored.push(card)
-      return { card, outcome: 'stored' }
-    })
+    for (const [i, { card, outcome }] of outcomes.entries()) {
+      const found = outcome === 'stored' ? toStore.shift()?.found : undefined
+      if (found === undefined) continue
+      if (results.splice(0, 2)[0]?.count === 1) stored.push(found)
+      else outcomes[i] = { card, outcome: 'refused', error: await this.#whyNot(found, database) }
+    }
     await this.#supersede(stored, database)
     return outcomes
   }
@@ -233,16 +246,31 @@ export class SqlPins implements CardPinStore {
     return true
   }
 
-  readonly forgetRequests = (which: ForgetRequests): Promise<number> => {
+  /**
+   * In batches, in the order of the primary key: one statement for all of a key that has gone would never get through the
+   * time of a statement, and stop SQLite's writer for as long. What is left after a minute is for the next time.
+   */
+  readonly forgetRequests = async (which: ForgetRequests): Promise<number> => {
     const { issuerIds, jweKids, acceptedBefore } = readForgetRequests(which)
+    if (issuerIds.length === 0) return 0
+    const end = systemClock.elapsed() + DEFAULTS.stores.purgeBudgetMs.value
     const values: SqlValue[] = []
     const places = (texts: readonly string[]): string => texts.map(text => `$${values.push(text)}`).join(', ')
-    if (issuerIds.length === 0) return Promise.resolve(0)
     const issuers = `issuer_id IN (${places(issuerIds)})`
     const due = [`jwe_kid NOT IN (${places(jweKids)})`]
     if (acceptedBefore !== undefined) due.push(`accepted_at < $${values.push(acceptedBefore)}`)
-    const sql = `DELETE FROM ${this.#requests} WHERE ${issuers} AND (${due.join(' OR ')})`
-    return writeRows(this.#database, sql, values)
+    const of = `FROM ${this.#requests} WHERE ${issuers} AND (${due.join(' OR ')}) AND digest > $${values.length + 1}`
+    const page = `SELECT digest ${of} ORDER BY digest LIMIT ${FORGOTTEN_TOGETHER}`
+    let [forgotten, after] = [0, new Uint8Array()]
+    for (;;) {
+      const rows = await this.#database.read({ sql: page, values: [...values, after] })
+      const last = rows.at(-1)?.['digest']
+      if (!(last instanceof Uint8Array)) return forgotten
+      const until = `DELETE ${of} AND digest <= $${values.length + 2}`
+      forgotten += await writeRows(this.#database, until, [...values, after, last])
+      after = ownCopy(last)
+      if (rows.length < FORGOTTEN_TOGETHER || systemClock.elapsed() >= end) return forgotten
+    }
   }
 
   readonly storePrw = async (card: CardAsFound, given: StoredPrw, ends?: ClaimRecord): Promise<void> => {
@@ -438,14 +466,4 @@ interface Upsert {
   readonly from: string
   readonly values: readonly SqlValue[]
   readonly card: CardRef
-}
-
-/** A value, or the coded error it was refused with. */
-function attempt<T>(make: () => T): { readonly value?: T; readonly error?: Error } {
-  try {
-    return { value: make() }
-  } catch (error) {
-    if (isIssuerPinError(error)) return { error }
-    throw error
-  }
 }

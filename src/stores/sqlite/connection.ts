@@ -4,7 +4,7 @@
  */
 
 import { ownCopy, wipe } from '../../base/bytes.js'
-import { systemClock } from '../../base/deadline.js'
+import { afterUnheld, systemClock } from '../../base/deadline.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import { BackendError } from '../../base/errors.js'
 import { storeClosed } from '../records.js'
@@ -20,8 +20,9 @@ import {
 import {
   BUSY_TIMEOUT_MS,
   DURABLE,
-  FileWatch,
+  type FileWatch,
   guard,
+  type OpenFile,
   openFile,
   type SqliteDatabase,
   type SqliteDriver,
@@ -115,7 +116,7 @@ type Written = { readonly results: readonly SqlResult[] } | { readonly error: un
  * write-ahead log yet: SQLite itself does not always wait there.
  */
 export async function openConnection(file: SqliteFile, role: SqliteRole): Promise<SqliteConnection> {
-  const connection = new SqliteConnection(await openFile(file.path, file.driver), file.path)
+  const connection = new SqliteConnection(await openFile(file.path, file.driver))
   try {
     const until = systemClock.elapsed() + BUSY_TIMEOUT_MS
     await retryWhileBusy(until, () => connection.exec('PRAGMA busy_timeout = 0; PRAGMA journal_mode = WAL'))
@@ -129,6 +130,7 @@ export async function openConnection(file: SqliteFile, role: SqliteRole): Promis
       throw new BackendError('ERR_BACKEND_FAILED', 'the database has no write-ahead log: it is not in a file')
     }
     await migrate(connection, PLAN)
+    connection.begin()
     return connection
   } catch (error) {
     // What kept it from opening is what counts.
@@ -158,10 +160,17 @@ export class SqliteConnection implements SqlSession {
   readonly #statements = new Map<string, SqliteStatement>()
   #closed = false
   #writes = 0
+  /** Ends the wait of what is in the log to be truncated; undefined where nothing waits. */
+  #cancel: (() => void) | undefined
 
-  constructor(database: SqliteDatabase, path: string) {
+  constructor({ database, watch }: OpenFile) {
     this.#database = database
-    this.#watch = new FileWatch(path)
+    this.#watch = watch
+  }
+
+  /** See {@link FileWatch.begin}. */
+  begin(): void {
+    this.#watch.begin()
   }
 
   async exec(sql: string): Promise<void> {
@@ -197,7 +206,7 @@ export class SqliteConnection implements SqlSession {
       const written = transactions.map(statements => this.#transaction(statements))
       this.#step({ sql: 'COMMIT', values: [] })
       this.#watch.check()
-      this.#truncateLog()
+      this.#logWritten()
       return written
     } catch (error) {
       if (!this.#closed) this.#rollBack()
@@ -230,23 +239,40 @@ export class SqliteConnection implements SqlSession {
 
   /** What failed may have ended the transaction, or come after it: the first error is the one to know. */
   #rollBack(): void {
-    try {
-      this.#database.exec('ROLLBACK')
-    } catch {}
+    this.#quietly(() => this.#database.exec('ROLLBACK'))
   }
 
-  /** The log holds what was replaced, until it is truncated; where others read or write it meanwhile, next time. */
-  #truncateLog(): void {
+  /** The log holds what was replaced, until it is truncated: after so many writes or so long, whatever comes first. */
+  #logWritten(): void {
     this.#writes++
-    if (this.#writes % WRITES_OF_A_LOG !== 0) return
+    if (this.#writes % WRITES_OF_A_LOG === 0) this.#truncateLog()
+    else this.#cancel ??= afterUnheld(LOG_MS, () => this.#truncateLog())
+  }
+
+  /** It waits for nobody: the write is done, and whoever made it waits for this. Where others read meanwhile, again later. */
+  #truncateLog(): void {
+    this.#cancel?.()
+    this.#cancel = undefined
+    let isDone = false
+    this.#quietly(() => {
+      this.#database.exec('PRAGMA busy_timeout = 0')
+      const { rows } = this.#step({ sql: 'PRAGMA wal_checkpoint(TRUNCATE)', values: [] })
+      isDone = rows[0]?.['busy'] === 0
+    })
+    this.#quietly(() => this.#database.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`))
+    if (!isDone) this.#cancel = afterUnheld(LOG_MS, () => this.#truncateLog())
+  }
+
+  #quietly(step: () => unknown): void {
     try {
-      this.#database.exec(TRUNCATE_LOG)
+      step()
     } catch {}
   }
 
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
+    this.#cancel?.()
     guard(() => this.#database.close())
   }
 
@@ -262,8 +288,7 @@ export class SqliteConnection implements SqlSession {
 }
 
 const WRITES_OF_A_LOG = 1000
-/** It does not wait for a reader: the write is done, and whoever made it waits for this. */
-const TRUNCATE_LOG = `PRAGMA busy_timeout = 0; PRAGMA wal_checkpoint(TRUNCATE); PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS};`
+const LOG_MS = DEFAULTS.stores.sqliteLogMs.value
 const NOTHING: SqlResult = { rows: [], count: 0 }
 const READS = /^(SELECT|PRAGMA) /
 

@@ -3,7 +3,7 @@
  * optional peer dependency. Both are synchronous: a call blocks the thread, and nothing is under way between calls.
  */
 
-import { closeSync, openSync, statSync } from 'node:fs'
+import { closeSync, openSync, realpathSync, statSync } from 'node:fs'
 import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError, BackendError, isIssuerPinError } from '../../base/errors.js'
 import { noSuchCard } from '../records.js'
@@ -73,16 +73,26 @@ export function requireFile(path: unknown, driver: unknown): asserts driver is S
   }
 }
 
+/** A file that is open, and who notices that it is no longer the one at its path. */
+export interface OpenFile {
+  readonly database: SqliteDatabase
+  readonly watch: FileWatch
+}
+
 /**
  * Opens a file, which is created where it is not there, for its owner alone: what SQLite puts beside it has the same
- * mode. `ERR_UNSUPPORTED`, `ERR_BACKEND_FAILED` (also for a file that others may read or write).
+ * mode. `ERR_UNSUPPORTED`, `ERR_BACKEND_FAILED` (also for a file that others may read or write, and a link to nothing: SQLite
+ * would make a file there for everybody).
  */
-export async function openFile(path: string, driver: SqliteDriver): Promise<SqliteDatabase> {
+export async function openFile(path: string, driver: SqliteDriver): Promise<OpenFile> {
   const Database = await loadDriver<new (path: string) => SqliteDatabase>(driver, DRIVERS[driver])
   return guard(() => {
     makeFile(path)
-    for (const file of [path, `${path}-wal`, `${path}-shm`]) requireOwnFile(file)
-    return new Database(path)
+    // SQLite puts its log beside the file itself, wherever a link to it is. Looked at first: what comes between is noticed.
+    const file = realpathSync(path)
+    const watch = new FileWatch(path, `${file}-wal`)
+    for (const name of [file, `${file}-wal`, `${file}-shm`]) requireOwnFile(name)
+    return { database: new Database(path), watch }
   })
 }
 
@@ -116,18 +126,24 @@ function requireOwnFile(file: string): void {
  */
 export class FileWatch {
   readonly #path: string
+  readonly #logPath: string
   readonly #file: string | undefined
   #log: string | undefined
 
-  constructor(path: string) {
+  constructor(path: string, logPath: string) {
     this.#path = path
+    this.#logPath = logPath
     this.#file = identityOf(path)
+  }
+
+  /** Once SQLite has its log open: from here on another one is not its own, though nothing was written yet. */
+  begin(): void {
+    this.#log = identityOf(this.#logPath)
   }
 
   /** After a commit, before it is acknowledged. `ERR_BACKEND_FAILED` where the file or its log is another one, or gone. */
   check(): void {
-    const log = identityOf(`${this.#path}-wal`)
-    this.#log ??= log
+    const log = identityOf(this.#logPath)
     if (log !== undefined && log === this.#log && identityOf(this.#path) === this.#file) return
     throw new BackendError(
       'ERR_BACKEND_FAILED',

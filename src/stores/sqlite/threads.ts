@@ -281,8 +281,11 @@ class SqliteThreads implements PlainDatabase {
 
   async close(): Promise<void> {
     // The last to close truncates the log and removes it, which a connection that only reads does not.
-    await this.#reader.close()
-    await this.#writer.close()
+    try {
+      await this.#reader.close()
+    } finally {
+      await this.#writer.close()
+    }
   }
 
   async #drain(): Promise<void> {

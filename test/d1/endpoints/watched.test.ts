@@ -438,6 +438,9 @@ describe('bounds', () => {
       { rates: {} },
       { auditRequired: false },
       { requestRetentionMs: 0 },
+      { tidyEveryMs: 999 },
+      { tidyEveryMs: 86_400_001 },
+      { tidyEveryMs: '1000' as never },
     ]) {
       await failure(() => own.world.handler({ ...open, ...more }), 'ERR_ARGUMENT')
     }
@@ -463,6 +466,33 @@ describe('the stores are tidied', () => {
     expect(forgotten).toEqual([{ issuerIds: [ISSUER], jweKids: ['JWE-1'], acceptedBefore: 8_599_000 }])
     expect(purge).toHaveBeenCalledOnce()
     purge.mockRestore()
+  })
+
+  test('as often as tidyEveryMs says, and not again while it is under way; a store that fails keeps no other from it', async () => {
+    let now = 0
+    const clock = { now: () => 5_000_000 + now, elapsed: () => now, after: () => () => {} }
+    const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {})
+    const purge = vi.spyOn(own.world.counter, 'purge')
+    let asked = 0
+    let fail = (_: Error): void => {}
+    const forgetRequests = () => {
+      asked++
+      return new Promise<never>((_, reject) => (fail = reject))
+    }
+    const issuers = { [ISSUER]: own.world.issuer({ pins: { ...own.world.issuer().pins, forgetRequests } }) }
+    const handler = own.world.handler({ ...open, issuers, clock, tidyEveryMs: 1000 })
+    for (now = 500; now <= 3000; now += 500) await handler(get(pinPath('card-1')))
+    expect(asked).toBe(1)
+    expect(purge).not.toHaveBeenCalled()
+    fail(new Error(CANARY))
+    await vi.waitFor(() => expect(purge).toHaveBeenCalledOnce())
+    await new Promise(resolve => setImmediate(resolve))
+    now = 4000
+    await handler(get(pinPath('card-1')))
+    expect(asked).toBe(2)
+    fail(new Error(CANARY))
+    purge.mockRestore()
+    warn.mockRestore()
   })
 
   test('a store that fails at it is warned of once', async () => {
