@@ -113,8 +113,8 @@ function factsMaker(): () => Facts {
   }
 }
 
-const SHORTEST_TIDY_MS = 1000
-const LONGEST_TIDY_MS = 86_400_000
+const MIN_TIDY_MS = 1000
+const MAX_TIDY_MS = 86_400_000
 
 /** How often, and how long what was accepted is kept. */
 interface Tidying {
@@ -127,10 +127,8 @@ function readTidying({ requestRetentionMs: retention, tidyEveryMs }: IssuerEndpo
     throw new ArgumentError('requestRetentionMs must be a whole number from 1')
   }
   const every = tidyEveryMs ?? DEFAULTS.endpoints.tidyEveryMs.value
-  if (!Number.isInteger(every) || every < SHORTEST_TIDY_MS || every > LONGEST_TIDY_MS) {
-    throw new ArgumentError(
-      `tidyEveryMs must be a whole number from ${SHORTEST_TIDY_MS} to ${LONGEST_TIDY_MS}`,
-    )
+  if (!Number.isInteger(every) || every < MIN_TIDY_MS || every > MAX_TIDY_MS) {
+    throw new ArgumentError(`tidyEveryMs must be a whole number from ${MIN_TIDY_MS} to ${MAX_TIDY_MS}`)
   }
   return { every, retention }
 }
