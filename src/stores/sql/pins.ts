@@ -3,7 +3,7 @@
  * found: what was decided on the way, and what the card may do now, are compared in the statement that writes.
  */
 import { type CallOptions, requireSignal } from '../../base/arguments.js'
-import { ownCopy } from '../../base/bytes.js'
+import { concatBytes, ownCopy } from '../../base/bytes.js'
 import { systemClock } from '../../base/deadline.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import type {
@@ -261,7 +261,8 @@ export class SqlPins implements CardPinStore {
     if (acceptedBefore !== undefined) due.push(`accepted_at < $${values.push(acceptedBefore)}`)
     const of = `FROM ${this.#requests} WHERE ${issuers} AND (${due.join(' OR ')}) AND digest > $${values.length + 1}`
     const page = `SELECT digest ${of} ORDER BY digest LIMIT ${FORGOTTEN_TOGETHER}`
-    let [forgotten, after] = [0, new Uint8Array()]
+    let forgotten = 0
+    let after = concatBytes()
     for (;;) {
       const rows = await this.#database.read({ sql: page, values: [...values, after] })
       const last = rows.at(-1)?.['digest']
