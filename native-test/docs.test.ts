@@ -1,87 +1,83 @@
-/** The programs of the guides that need a token, on SoftHSM, as their readers would start them. */
-import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+/** The guides that need a token, on SoftHSM, as their readers do them: from the tarball, in empty folders, one guide after the other. */
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { TEST_KEYS } from '../examples/guides/software-to-hsm/test-keys.js'
-import { openKeyStore } from '../src/pkcs11.js'
+import { followPages, installTarball, type Ran } from '../test/support/guide-page.js'
 import { runOnSources } from '../test/support/markdown-examples.js'
-import { describeSoftHsm, makeToken, USER_PIN } from './softhsm.js'
+import { describeSoftHsm } from './softhsm.js'
 
 const ROOT = new URL('..', import.meta.url).pathname
+const { packInto } = (await import(new URL('../.ci/consumers.mjs', import.meta.url).href)) as {
+  packInto: (folder: string) => { readonly tarball: string }
+}
+
+/** In this order, for each uses the token of the one before. */
+const PAGES = ['software-to-hsm.md', 'your-hsm.md', 'key-ceremony.md', 'moving-blocks.md']
+/** Commands that are not run, and why. */
+const LEFT_OUT: Readonly<Record<string, string>> = {
+  'npm install': 'the tarball stands in node_modules instead: nothing is fetched by a test',
+  'key import --from components': 'officers at a terminal: native-test/cli.officer.test.ts types for them',
+}
 
 describeSoftHsm('the guides on SoftHSM', () => {
-  const token = makeToken('guide')
-  makeToken('ceremony')
-  // The contract suite opens these by the names that the guide gives them.
-  makeToken('ipc-contract-shared')
-  makeToken('ipc-contract-scratch')
-  const folder = mkdtempSync(join(tmpdir(), 'ipc-docs-'))
-  const environment = {
-    PKCS11_MODULE: token.module,
-    PKCS11_TOKEN: 'guide',
-    PKCS11_PIN_FILE: join(folder, 'pin'),
-  }
-
-  beforeAll(async () => {
-    writeFileSync(environment.PKCS11_PIN_FILE, `${USER_PIN}\n`)
-    await using store = await openKeyStore({ ...token, importClearKeys: true })
-    for (const key of TEST_KEYS) {
-      const hostDecipher = key.usage === 'pin-encryption'
-      await store.importKey({ ...key, hostDecipher })
-    }
-  })
-  afterAll(() => rmSync(folder, { recursive: true, force: true }))
+  const home = mkdtempSync(join(tmpdir(), 'ipc-docs-'))
+  let ran: readonly Ran[] = []
+  beforeAll(() => {
+    installTarball(home, packInto(home).tarball)
+    ran = followPages(home, PAGES, { leaveOut: Object.keys(LEFT_OUT) })
+  }, 180_000)
+  afterAll(() => rmSync(home, { recursive: true, force: true }))
+  const printedBy = (part: string): readonly string[] =>
+    ran.filter(({ command }) => command.includes(part)).map(({ printed }) => printed)
 
   test('the program that ran on software keys prints the same on the token', () => {
-    const path = 'examples/guides/software-to-hsm/start.ts'
+    const [software = '', token = ''] = printedBy('start.ts')
     const last = (text: string) => text.trim().split('\n').at(-1)
-    const onToken = runOnSources(ROOT, path, environment)
-    expect(onToken).toContain("backend: 'pkcs11'")
-    expect(last(onToken)).toBe(last(runOnSources(ROOT, path)))
+    expect(software).toContain("backend: 'software'")
+    expect(token).toContain("backend: 'pkcs11'")
+    expect(last(token)).toBe(last(software))
+    expect(last(token)).toContain('stored 8 bytes under Key PEK-STORE')
+  })
+
+  test('the keys in the token have the check values of those in software', () => {
+    expect(printedBy('put-keys.ts').join()).toMatch(/^ZPK-D1 08D7B4\nPEK-STORE D1D812\nISSUER-JWE \S{43}\n$/)
   })
 
   test('a check value that is not the record’s stops the start', () => {
     const path = 'examples/guides/software-to-hsm/start.ts'
-    expect(() => runOnSources(ROOT, path, { ...environment, ZPK_KCV: 'FFFFFF' })).toThrow(
-      'ERR_KEY_CHECK_VALUE',
-    )
+    expect(() => runOnSources(ROOT, path, { ZPK_KCV: 'FFFFFF' })).toThrow('ERR_KEY_CHECK_VALUE')
   })
 
   test('a look at the token shows what it can do and which keys it holds', () => {
-    const out = runOnSources(ROOT, 'examples/guides/your-hsm/look.ts', environment)
+    const out = printedBy('look.ts').join()
     expect(out).toMatch(/reencipher: 'host'/)
     expect(out).toMatch(/ok: true/)
     expect(out).toMatch(/ZPK-D1.*08D7B4/)
   })
 
-  test('the ceremony makes two keys in the token and returns a line for each', () => {
-    const lines = runOnSources(ROOT, 'native-test/children/guide-make-keys.ts', {
-      ...environment,
-      PKCS11_TOKEN: 'ceremony',
-    })
-    expect(lines.trim().split('\n')).toHaveLength(2)
-    expect(lines).toMatch(
-      /PEK-STORE-2026, tdea-2key, encrypt-zero, [0-9A-F]{6}, CKA_ID [0-9A-F]{32}, fit for use/,
-    )
-    expect(lines).toMatch(/ISSUER-JWE-2026, ec-p256, jwk-thumbprint, \S{43}, /)
+  test('the contract suite runs as the guide has it', () => {
+    const [, passed = '0'] = /Tests\D+(\d+) passed/.exec(printedBy('vitest run').join()) ?? []
+    expect(Number(passed)).toBeGreaterThan(100)
   })
 
-  test('the contract suite runs as the guide has it', () => {
-    const report = join(folder, 'contract.json')
-    const vitest = join(ROOT, 'node_modules/vitest/vitest.mjs')
-    const config = join(ROOT, 'native-test/children/guide.vitest.config.ts')
-    execFileSync(
-      process.execPath,
-      [vitest, 'run', '--config', config, '--reporter=json', `--outputFile=${report}`],
-      { cwd: ROOT, env: { ...process.env, ...environment, VITEST: '' }, stdio: 'pipe' },
+  test('the ceremony makes two keys in the token and prints a line for each', () => {
+    const lines = printedBy('make-keys.ts').join()
+    expect(lines.trim().split('\n')).toHaveLength(2)
+    expect(lines).toMatch(
+      /PEK-STORE-\d{4}, tdea-2key, encrypt-zero, [0-9A-F]{6}, CKA_ID [0-9A-F]{32}, fit for use/,
     )
-    const { success, numPassedTests } = JSON.parse(readFileSync(report, 'utf8')) as {
-      success: boolean
-      numPassedTests: number
-    }
-    expect(success).toBe(true)
-    expect(numPassedTests).toBeGreaterThan(100)
+    expect(lines).toMatch(/ISSUER-JWE-\d{4}, ec-p256, jwk-thumbprint, \S{43}, /)
+  })
+
+  test('what a page shows is what its command prints: blocks move from software to the token', () => {
+    const shown = ran.filter(({ prints }) => prints !== undefined)
+    expect(shown.map(({ command }) => command)).toContain('npx tsx move.ts')
+    for (const { printed, prints } of shown) expect(printed).toBe(prints)
+  })
+
+  test('every reason for leaving a command out is used', () => {
+    const run = ran.map(({ command }) => command).join()
+    for (const part of Object.keys(LEFT_OUT)) expect(run).not.toContain(part)
   })
 })

@@ -1,7 +1,7 @@
 /**
  * Installs what the demo and the native tests need and npm does not bring: the addons pkcs11js and better-sqlite3
  * (compiled here, because `npm ci` runs no install script), SoftHSM, NSS softokn, openCryptoki, p11-kit, pkcs11-spy, a PostgreSQL
- * server, nginx with njs. Does nothing
+ * server, nginx with njs and streams. Does nothing
  * where everything is present; where it may not install (no root, no apt), it says what to install and leaves the
  * decision to the caller.
  *
@@ -35,6 +35,11 @@ const NEEDS = [
     what: 'njs',
     package: 'libnginx-mod-http-js',
     present: () => existsSync('/usr/lib/nginx/modules/ngx_http_js_module.so'),
+  },
+  {
+    what: 'nginx for streams',
+    package: 'libnginx-mod-stream',
+    present: () => existsSync('/usr/lib/nginx/modules/ngx_stream_module.so'),
   },
 ]
 const COMPILER = [

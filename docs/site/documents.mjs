@@ -1,10 +1,11 @@
 /**
  * A TypeDoc plugin: the Markdown files keep their form for readers of the repository (a heading first, no front
- * matter), and the site takes title and group from the heading and the folder, and the address from the file.
+ * matter), and the site takes title and group from the heading and the folder, the address from the file, a guide's number
+ * from the line below its title, and what else the search shall find it by from its `<!-- found by: … -->`.
  */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { Converter, KindRouter, PageEvent, RendererEvent } from 'typedoc'
+import { Converter, DefaultTheme, IndexEvent, KindRouter, PageEvent, RendererEvent } from 'typedoc'
 import { writeInspector } from './inspector.mjs'
 
 /** The group of a document, by the folder it stands in; what stands elsewhere belongs to the project as a whole. */
@@ -29,8 +30,27 @@ export function load(app) {
     const folder = /\/docs\/(\w+)\//.exec(pathOf(document))?.[1] ?? ''
     document.name = title
     document.frontmatter['group'] = GROUPS[folder] ?? 'Project'
+    const text = textOf(document.content)
+    const place = /^\*\*Guide (\d+) of \d+\.\*\*/m.exec(text)?.[1]
+    if (place !== undefined) document.frontmatter['place'] = Number(place)
+    document.frontmatter['headings'] = Array.from(
+      text.matchAll(/^##+ (.+)$/gm),
+      ([, heading]) => heading,
+    ).join(' ')
+    document.frontmatter['foundBy'] = /<!-- found by: ([^>]+?) -->/.exec(text)?.[1] ?? ''
   })
   app.renderer.defineRouter('files', FileRouter)
+  app.renderer.defineTheme('numbered', NumberedTheme)
+  app.renderer.on(IndexEvent.PREPARE_INDEX, event => {
+    // A phrase is looked for word by word, "a" included: what a page is about weighs more than what it mentions.
+    event.searchFieldWeights['headings'] = 4
+    event.searchFieldWeights['foundBy'] = 400
+    event.searchResults.forEach((result, i) => {
+      if (!result.isDocument()) return
+      const { headings, foundBy } = result.frontmatter
+      event.searchFields[i] = { headings, foundBy }
+    })
+  })
   app.renderer.on(PageEvent.END, page => {
     if (page.url === 'index.html')
       page.contents = page.contents?.replace('{INSPECTOR}', '<a href="inspector.html">The inspector</a>')
@@ -44,13 +64,29 @@ export function load(app) {
 /** The site's documents as one page of plain text, by group, for readers that are programs (llmstxt.org). */
 function plainIndex(project, pages) {
   const groups = new Map()
-  for (const { model, url } of pages) {
-    if (typeof model.isDocument !== 'function' || !model.isDocument()) continue
+  const documents = pages.filter(({ model }) => typeof model.isDocument === 'function' && model.isDocument())
+  for (const { model, url } of documents.sort((a, b) => placeOf(a.model) - placeOf(b.model))) {
     const group = model.frontmatter['group']
     groups.set(group, [...(groups.get(group) ?? []), `- [${model.name}](${url})`])
   }
   const parts = [...groups].map(([group, lines]) => `## ${group}\n\n${lines.join('\n')}`)
   return [`# ${project.name}`, ...parts].join('\n\n').concat('\n')
+}
+
+/** The number of a guide; other documents come after them in the order in which they are. */
+const placeOf = document => document.frontmatter['place'] ?? Number.MAX_SAFE_INTEGER
+
+/** The menu has the guides in the order in which they are read, with their numbers. */
+class NumberedTheme extends DefaultTheme {
+  buildNavigation(project) {
+    const places = new Map(project.documents?.map(guide => [guide.name, guide.frontmatter['place']]))
+    const menu = super.buildNavigation(project)
+    for (const group of menu.filter(({ text }) => text === GROUPS.guides)) {
+      group.children?.sort((a, b) => places.get(a.text) - places.get(b.text))
+      for (const entry of group.children ?? []) entry.text = `${places.get(entry.text)}. ${entry.text}`
+    }
+    return menu
+  }
 }
 
 /** `documents/key-ceremony.html` rather than an address made of the title, which changes. */
@@ -73,6 +109,10 @@ function pathOf(document) {
  * @param {readonly import('typedoc').CommentDisplayPart[]} parts
  */
 function headingOf(parts) {
-  const text = parts.map(part => part.text).join('')
-  return /^# (.+)\n/.exec(text)?.[1]?.replaceAll('`', '')
+  return /^# (.+)\n/.exec(textOf(parts))?.[1]?.replaceAll('`', '')
+}
+
+/** @param {readonly import('typedoc').CommentDisplayPart[]} parts */
+function textOf(parts) {
+  return parts.map(part => part.text).join('')
 }

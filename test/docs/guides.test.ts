@@ -19,7 +19,6 @@ const OUTPUTS = GUIDES.flatMap(({ name, text }) =>
 const NOT_SHOWN: Readonly<Record<string, string>> = {
   'examples/guides/seccos-profile/samples.json':
     'three data sets in hex, which the commands of the guide read',
-  'examples/guides/software-to-hsm/test-keys.ts': 'three test keys, of no interest in a guide',
 }
 
 /** What is run here, and what it must print. The rest needs a token, and is run in native-test/docs.test.ts. */
@@ -42,7 +41,7 @@ const PROGRAMS: readonly [path: string, prints: RegExp][] = [
   ],
   [
     'rotation/rotate.ts',
-    /(answered: true\n[\s\S]*){2}moved 1000 in \d+ steps, 0 left\n[\s\S]*answered: true\n/,
+    /(\{ well: 20, wrong: 0 \}\n[\s\S]*){2}\{ left: 0, wrong: 0 \} others were served\n[\s\S]*well: 20, wrong: 0/,
   ],
   ['moving-blocks/move.ts', /moved: \{ moved: 1, changed: 0, left: 0 \}[\s\S]*the same PIN: true\n$/],
   ['key-ceremony/rehearse.ts', /^(component \d +KCV [0-9A-F]{6} .*\n){3}ZPK-D1-2026 +KCV [0-9A-F]{6}/],
@@ -76,12 +75,18 @@ describe('the guides', () => {
     }
   })
 
-  test('say above each program, for readers too, which file it is', () => {
-    for (const { text } of GUIDES) {
-      for (const [block, path = ''] of text.matchAll(/<!-- example: (\S+) -->/g)) {
-        expect(text).toContain(`*${path}*\n\n${block}`)
+  test('say above each program, for readers too, which file it is, and below it how it is run, or by what it is used', () => {
+    for (const { name, text } of GUIDES) {
+      for (const [whole, path = ''] of text.matchAll(/<!-- example: (\S+) -->\n```\w+\n[\s\S]*?```\n/g)) {
+        expect(text).toContain(`*${path.split('/').at(-1)}*\n\n<!-- example: ${path} -->`)
+        const below = text.slice(text.indexOf(whole) + whole.length)
+        expect(below, `${name}: below ${path}`).toMatch(/^\n(Run it|Used by) /)
       }
     }
+  })
+
+  test('say by which words the search shall find them', () => {
+    for (const { name, text } of GUIDES) expect(text, name).toMatch(/\n\n<!-- found by: [^>]{40,} -->\n\n/)
   })
 
   test('show no program that is not a file', () => {

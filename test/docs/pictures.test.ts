@@ -20,6 +20,15 @@ describe('the drawings', () => {
     )
   })
 
+  test('each is shown on a page', () => {
+    const docs = new URL('../../docs/', import.meta.url)
+    const pages = readdirSync(docs, { recursive: true, encoding: 'utf8' }).filter(path =>
+      path.endsWith('.md'),
+    )
+    const text = pages.map(path => readFileSync(new URL(path, docs), 'utf8')).join()
+    expect(Object.keys(PICTURES).filter(name => !text.includes(`pictures/${name}.svg)`))).toEqual([])
+  })
+
   test.each(Object.entries(PICTURES))(
     '%s has a title, a description and both colour schemes',
     (_name, make) => {

@@ -91,6 +91,7 @@ const pages = spread([...site.files].filter(path => path.endsWith('.html')).sort
 try {
   const left = [...pages]
   await Promise.all(Array.from({ length: TABS }, () => inTab(browser, left)))
+  await checkMenu(browser).catch((error: Error) => problems.push(`menu: ${error.message}`))
   await checkSearch(browser).catch((error: Error) => problems.push(`search: ${error.message}`))
   await checkInspector(browser).catch((error: Error) => problems.push(`inspector: ${error.message}`))
 } finally {
@@ -196,6 +197,18 @@ async function checkSearch(browser: Browser): Promise<void> {
     ['key ceremony', 'Key ceremony'],
     ['ERR_HOST_DECIPHER', 'ERR_HOST_DECIPHER'],
     ['mounting', 'Mounting it beside other routes'],
+    ['mount beside other routes', 'Mounting it beside other routes'],
+    ['rotate a key', 'Rotating a key while the service runs'],
+    ['failover', 'Running the databases'],
+    ['what does a failover cost', 'Running the databases'],
+    ['check my HSM', 'Running against your HSM'],
+    ['verify a PIN', 'Verifying a PIN at authorisation'],
+    ['hostDecipher', 'hostDecipher'],
+    ['Luna', 'Luna'],
+    ['nginx', 'Who calls'],
+    ['Docker', 'Running in production'],
+    ['health check', 'Running in production'],
+    ['payShield', 'Coming from'],
   ] as const) {
     await page.goto(site.origin, { waitUntil: 'load' })
     await page.click('#tsd-search-trigger')
@@ -204,8 +217,20 @@ async function checkSearch(browser: Browser): Promise<void> {
     await first.waitFor({ timeout: 10_000 })
     await Promise.all([page.waitForURL(/\.html/), first.click()])
     const heading = (await page.locator('h1').first().textContent()) ?? ''
-    if (!heading.includes(title)) problems.push(`search: "${typed}" leads to "${heading}"`)
+    const isThere = heading.includes(title) || page.url().includes(title)
+    if (!isThere) problems.push(`search: "${typed}" leads to "${heading}" (${page.url()})`)
   }
+}
+
+/** The menu has the guides in the order in which they are read, by their numbers. */
+async function checkMenu(browser: Browser): Promise<void> {
+  const page = await watchedPage(browser)
+  await page.goto(site.origin, { waitUntil: 'load' })
+  await page.waitForSelector('#tsd-nav-container a', { state: 'attached' })
+  const entries = await page.locator('#tsd-nav-container a').allTextContents()
+  const numbers = entries.flatMap(text => /^\s*(\d+)\. /.exec(text)?.[1] ?? []).map(Number)
+  if (numbers.length < 13 || numbers.some((number, i) => number !== i + 1))
+    problems.push(`menu: the guides are numbered ${numbers.join(', ')}`)
 }
 
 /** The inspector in both widths: its answers are the library's own, its policy lets no request out, and it needs no server. */

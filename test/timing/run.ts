@@ -60,6 +60,8 @@ ${cpus()[0]?.model.trim() ?? 'unknown processor'}, ${cpus().length} processors, 
 the median of the rounds, because a loaded machine disturbs single ones. In each round the crop (50, 80 or 95 % of the
 samples) with the largest t counts. Told apart means |t| ≥ the bound, and a difference of ${RESOLUTION} ns or more. Bound: |t| < ${limit}; for the control with nothing to see, ${T_LIMIT}.
 
+![Which differences in time were looked for, how small a one would have been seen, and what was seen](../pictures/timing-effects.svg)
+
 | measurement | t | difference, ns | smallest effect, ns | verdict |
 |---|---:|---:|---:|---|
 ${lines.join('\n')}

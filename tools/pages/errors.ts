@@ -44,12 +44,13 @@ export const ERRORS: Readonly<Record<ErrorCode, Told>> = {
   },
   ERR_PAN: {
     kind: 'InputError',
-    means: 'What was given as a PAN is not 10 to 19 decimal digits.',
+    means:
+      'What was given as a PAN is not 10 to 19 decimal digits, or has fewer than this computation takes (a PVV: 12; an offset: what its key says).',
     steps: ['Refuse the input.', 'Look for spaces or hyphens: a PAN is digits alone.'],
   },
   ERR_DISPOSED: {
     kind: 'InputError',
-    means: 'A `Pin` was used after its digits had been wiped.',
+    means: 'A `Pin` was used after its digits had been wiped, or a PAN sealer after its keys had been.',
     steps: [
       'Keep the `using` statement (or the `finally` with `dispose()`) around every use of the PIN.',
       'Await what uses the PIN before its block ends: a promise that is returned outlives it.',
@@ -96,23 +97,32 @@ export const ERRORS: Readonly<Record<ErrorCode, Told>> = {
   ERR_TRANSLATION_REFUSED: {
     kind: 'TranslationError',
     means:
-      'The translation policy does not allow this pair of formats (ISO 9564-1: a format that binds the PAN is not given up for one that does not).',
-    steps: ['Do not. Ask the other side for a format that the policy takes.'],
+      'The table of translations does not allow this pair of formats (PCI PIN 3-3: a format that binds the PAN is not given up for one that does not), or a block that is bound to no PAN was to be moved to another PAN or paired with one.',
+    steps: [
+      'Do not. Ask the other side for a format that the table takes.',
+      'A block of format 1 first becomes one of format 0, 3 or 4, with the PAN of its card.',
+    ],
+    see: [['Verifying a PIN at authorisation', `${GUIDE}/verifying-a-pin.md`]],
   },
   ERR_KEY_NOT_FOUND: {
     kind: 'KeyError',
-    means: 'The backend has no key by this kid (in a token: no object with this CKA_LABEL or CKA_ID).',
+    means:
+      'The backend has no key by this kid (in a token: no object with this CKA_LABEL or CKA_ID); or a stored row names a key for PANs or for seals that was not given.',
     steps: [
       'List what is there: `issuer-pin-crypto key list`.',
       'Look at the token that was opened: the right kid in the wrong partition is not found either.',
       'A token key that is private is only seen after login.',
+      '`no PAN key`, `no row seal key`: give the old key as well as the new one until every row has moved.',
     ],
     see: [YOUR_HSM, CEREMONY],
   },
   ERR_KEY_AMBIGUOUS: {
     kind: 'KeyError',
     means: 'Two keys have this kid. Neither is taken, because one of them is the wrong one.',
-    steps: ['Find out which is right by its check value, and give the other another label.'],
+    steps: [
+      'Find out which is right by its check value: `issuer-pin-crypto key list` shows both.',
+      'Delete the other or give it another label; or name the CKA_ID of the right one in the option `keys`.',
+    ],
     see: [CEREMONY],
   },
   ERR_KEY_CHECK_VALUE: {
@@ -132,6 +142,7 @@ export const ERRORS: Readonly<Record<ErrorCode, Told>> = {
       'The key is for something else: its usage, its mode, or what the token says of it, does not admit the operation.',
     steps: [
       'Bind a key of the right usage. The usage table says which verb asks for which.',
+      'A token key: the message names the `CKA_…` that is missing or too much. Make the key anew without it; `openKeyStore` makes keys so.',
       'One key has one usage: do not widen the old one.',
     ],
     see: [['The usage table', '../verbs.md']],
@@ -139,12 +150,16 @@ export const ERRORS: Readonly<Record<ErrorCode, Told>> = {
   ERR_KEY_ALGORITHM: {
     kind: 'KeyError',
     means:
-      'The operation does not exist with a key of this algorithm (a format 4 block with TDEA, a retail MAC with AES).',
-    steps: ['Bind a key of the algorithm that the message names.'],
+      'The operation does not exist with a key of this algorithm (a format 4 block with TDEA, a retail MAC with AES), the key is of another algorithm than stated, or the token object is of no algorithm of this library (an RSA key, an EC key on another curve).',
+    steps: [
+      'Bind a key of the algorithm that the message names.',
+      'SECCOS: the profile says which algorithm its computations take.',
+    ],
   },
   ERR_KEY_MATERIAL: {
     kind: 'KeyError',
-    means: 'The bytes, the JWK or the PEM are no key of the stated algorithm.',
+    means:
+      'The bytes, the JWK or the PEM are no key of the stated algorithm; or a token shows a key of another length, or a public key that is no point on P-256.',
     steps: [
       'Compare the length: 16 or 24 bytes for TDEA, 16, 24 or 32 for AES, a private scalar on P-256.',
       'Components: were all of them entered?',
@@ -153,23 +168,34 @@ export const ERRORS: Readonly<Record<ErrorCode, Told>> = {
   },
   ERR_KEY_WEAK: {
     kind: 'KeyError',
-    means: 'A degenerate key: a weak or semi-weak DES key, equal halves, all bytes alike.',
-    steps: ['Make a proper key. A test key from a manual is often one of these.'],
+    means:
+      'A degenerate key: a weak or semi-weak DES key, or parts that are equal, so that it is worth a single DES key; in a ceremony, a component that was given before.',
+    steps: [
+      'Make a proper key. A test key from a manual is often one of these.',
+      'In a ceremony: two equal components cancel each other out. Begin again with the first officer.',
+    ],
   },
   ERR_KEY_ATTRIBUTES: {
     kind: 'KeyError',
     means:
-      'A token key that could leave the token, was not made in it, or could do more than its usage. The message names the attribute.',
+      'A token key whose value could be read or taken away, that can be used without a login, or that could be given wider rights later (CKA_SENSITIVE, CKA_EXTRACTABLE, CKA_PRIVATE, CKA_MODIFIABLE, CKA_COPYABLE). The message names the attribute.',
     steps: [
       'Make or import the key with the template that `key generate` and `key import` write.',
       'An attribute that the token does not show counts as not set as it should be.',
+      "Where your token cannot do otherwise, the message says by which name it can be accepted (`accept: ['copyable']`): your security officer's decision.",
+      'What a key may *do* beyond its usage is another code: ERR_KEY_USAGE.',
     ],
     see: [YOUR_HSM, ['Token attributes', '../decisions/0041-token-attributes.md']],
   },
   ERR_KEY_FOREIGN: {
     kind: 'KeyError',
-    means: 'The key was bound by another backend, or is no key of this library.',
-    steps: ['Bind it by the backend that is to use it. In a group of tokens, bind by the group.'],
+    means:
+      'The key was bound by another backend (or two keys of one call by two), was unbound, or is no key of this library.',
+    steps: [
+      'Bind it by the backend that is to use it. In a group of tokens, bind by the group.',
+      '`bound no longer`: bind it again; what was unbound stays so.',
+      'To move a block between two backends, use `rotateStorageKey`, which deciphers in one and enciphers in the other.',
+    ],
   },
   ERR_KEY_PERIOD: {
     kind: 'KeyError',
@@ -208,6 +234,7 @@ export const ERRORS: Readonly<Record<ErrorCode, Told>> = {
       "On a token that can: `translation: 'reencipher'`, so that the clear block stays inside. Its price: nothing can be checked in the block on its way.",
       'Otherwise bind the key (the one that deciphers) with `hostDecipher: true`. That is a decision of your security officer, and is made by name for this reason.',
       'Look at what your token can: `capabilities().reencipher`.',
+      'The message says `not made for translation`: make both keys anew with `translation`, the one that the block goes to without CKA_DECRYPT.',
     ],
     see: [TO_HSM, ['Why it is opt-in', '../decisions/0002-host-decipher.md']],
   },
@@ -248,13 +275,15 @@ export const ERRORS: Readonly<Record<ErrorCode, Told>> = {
   ERR_CHANGE_COUNTER: {
     kind: 'ChangeCounterError',
     means:
-      'The PIN change counter refuses. `reason`, for your operator only, says whether the intdatag is unknown, of another card, expired, spent or superseded, or the counter exhausted.',
+      'The PIN change counter refuses. `reason`, for your operator only, says whether the intdatag is unknown, of another card, expired, spent or superseded, was issued with another PCC or by the database before a failover, or the counter is exhausted.',
     steps: [
       'Answer as the endpoints do: one refusal, whatever the reason.',
       'Many `expired`: compare the time to live with how long D1 takes.',
-      'Many `spent`: somebody sends again what was accepted.',
+      'Many `spent`: somebody sends another request with an intdatag that was accepted. The same request again is answered as before.',
+      '`failover`: D1 asks for a new counter and sends again; nothing else is to do.',
+      '`exhausted`: the PCC of the card has reached 9999 and the policy does not wrap; an operator begins anew (`restart`).',
     ],
-    see: [SECCOS],
+    see: [SECCOS, ['The change counter', '../decisions/0008-change-counter.md']],
   },
   ERR_PRW_MAC: {
     kind: 'PrwMacError',
@@ -326,22 +355,25 @@ export const ERRORS: Readonly<Record<ErrorCode, Told>> = {
   },
   ERR_BACKEND_BUSY: {
     kind: 'BackendError',
-    means: 'No session, no connection or no lock in time, or the line is full.',
+    means:
+      'No session, no connection or no lock in time, the line is full, or what is asked (a key set, a card that others write) is out of reach just now.',
     again: 'yes, after a short and random wait',
     steps: [
       'Now and then: try again.',
       'All the time: count `sessions.max` against what the HSM allows, or the pool against the database.',
+      '`calls hang in the module`: no wait helps. End the process; its supervisor starts it anew.',
     ],
     see: [OPERATIONS, DATABASES],
   },
   ERR_BACKEND_FAILED: {
     kind: 'BackendError',
     means:
-      'Something that should work does not: a broken engine, an executor that ended, a record that does not read, a card that the store does not have, a database error (with its SQLSTATE).',
+      'Something that should work does not: a broken engine, an executor that ended, a record that does not read, a database error (with its SQLSTATE), a database file that others may read or that was replaced, a function of yours that broke its contract.',
     again: 'where `retryable` says so: an executor is started anew',
     steps: [
       'Read the message; it says which part.',
       '`seal` in the message: somebody wrote into the database; compare with a backup.',
+      '`must be initialised anew`: end the process and start it again, or allow `recovery.reinitialise`.',
       'Otherwise report it.',
     ],
     see: [DATABASES, OPERATIONS],
@@ -359,10 +391,11 @@ export const ERRORS: Readonly<Record<ErrorCode, Told>> = {
   ERR_UNSUPPORTED_BY_TOKEN: {
     kind: 'BackendError',
     means:
-      'The token does not have the mechanism, or its probe showed a wrong answer. The message names the mechanism.',
+      'The token does not have the mechanism, does it only where it is opted in, or cannot make what a check value is compared with. The message says which.',
     steps: [
       'Look at `capabilities().notes`, or run `issuer-pin-crypto doctor`.',
       "State your vendor: `vendor: '…'` may know another way.",
+      '`import it`: the token does not make such a key itself; bring it in as a key block or in components.',
       'Ask for the firmware or licence that enables the mechanism.',
     ],
     see: [YOUR_HSM, ['Vendors', '../vendors.md']],
@@ -378,7 +411,8 @@ export const ERRORS: Readonly<Record<ErrorCode, Told>> = {
   },
   ERR_PKCS11_MODULE: {
     kind: 'Pkcs11Error or BackendError',
-    means: 'The file is no PKCS#11 module for this process, or its C_Initialize failed.',
+    means:
+      'There is no such file, it is no PKCS#11 module for this process, its C_Initialize failed, or it is initialised in this process already with other `initParameters`.',
     steps: [
       "Look at the path, and at the user's rights to it.",
       "`file` shows whether it is of this machine's architecture; `ldd` which library it misses.",

@@ -8,13 +8,13 @@ const STYLE = `
  @media (prefers-color-scheme:dark){:root{--bg:#0d1117;--ink:#e6edf3;--mute:#9aa4af;--line:#3d444d;--lane:#151b23;--pin:#ff8077;--pinbg:#2d1614;--pan:#5fb8e0;--panbg:#0f2733;--key:#e3b341;--keybg:#2b2410;--ok:#56d364;--okbg:#10261a}}
  text{fill:var(--ink);font-size:14px} .m{fill:var(--mute);font-size:12.5px} .h{font-weight:650;font-size:15px} .c{font-family:ui-monospace,'SF Mono','DejaVu Sans Mono',monospace;font-size:12.5px} .s{font-size:11.5px}
  .mid{text-anchor:middle} .end{text-anchor:end}
- .plain{fill:var(--lane);stroke:var(--line)} .pin{fill:var(--pinbg);stroke:var(--pin)} .pan{fill:var(--panbg);stroke:var(--pan)} .key{fill:var(--keybg);stroke:var(--key)} .ok{fill:var(--okbg);stroke:var(--ok)} .open{fill:none;stroke:var(--line)}
+ .plain{fill:var(--lane);stroke:var(--line)} .pin{fill:var(--pinbg);stroke:var(--pin)} .pan{fill:var(--panbg);stroke:var(--pan)} .key{fill:var(--keybg);stroke:var(--key)} .ok{fill:var(--okbg);stroke:var(--ok)} .open{fill:none;stroke:var(--line)} .ring{fill:var(--bg);stroke:var(--mute)}
  .tpin{fill:var(--pin)} .tpan{fill:var(--pan)} .tkey{fill:var(--key)} .tok{fill:var(--ok)}
  .line{stroke:var(--ink);stroke-width:1.6;fill:none} .line.pan{stroke:var(--pan)} .line.mute{stroke:var(--mute)} .dash{stroke-dasharray:6 4} .life{stroke:var(--line);stroke-width:1.5;stroke-dasharray:3 4} .rule{stroke:var(--line)}
  .halo{paint-order:stroke;stroke:var(--bg);stroke-width:5px;stroke-linejoin:round}`
 
 /** The kinds of box; each has one meaning in every drawing. */
-export type Kind = 'plain' | 'pin' | 'pan' | 'key' | 'ok' | 'open'
+export type Kind = 'plain' | 'pin' | 'pan' | 'key' | 'ok' | 'open' | 'ring'
 
 /** Text as it may appear in SVG. */
 export function escapeXml(text: string): string {

@@ -3,9 +3,12 @@
 import { readFileSync } from 'node:fs'
 import { parseProfile } from '../../src/index.js'
 import { drawProfile } from '../../src/tools.js'
+import { usageAttributes } from './attributes.js'
+import { intdatagStates } from './counter.js'
 import { dashboard } from './dashboard.js'
 import { getPin, setPin, setPinSeccos } from './flows.js'
 import { keysAndRotation } from './keys.js'
+import { loadPercentiles, timingEffects } from './measured.js'
 import { usageTable } from './usages.js'
 import { wayOfPin } from './way.js'
 
@@ -19,9 +22,13 @@ export const PICTURES: Readonly<Record<string, () => string>> = {
   dashboard,
   'get-pin': getPin,
   'seccos-profile': guideProfile,
+  'intdatag-states': intdatagStates,
   'keys-and-rotation': keysAndRotation,
+  'load-percentiles': loadPercentiles,
   'set-pin-iso0': setPin,
   'set-pin-seccos': setPinSeccos,
+  'timing-effects': timingEffects,
+  'usage-attributes': usageAttributes,
   'usage-table': usageTable,
   'way-of-a-pin': wayOfPin,
 }

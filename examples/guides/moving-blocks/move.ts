@@ -12,7 +12,7 @@ function openToken(): Promise<Backend> {
   const { PKCS11_MODULE, PKCS11_TOKEN = 'issuer', PKCS11_PIN_FILE = '/run/secrets/hsm-pin' } = process.env
   if (PKCS11_MODULE === undefined) {
     const material = '89E88CF7931444F334BD7547FC3F380C'
-    return softwareBackend({ keys: [{ ...tdea, kid: 'PEK-STORE', material }] })
+    return softwareBackend({ keys: [{ ...tdea, kid: 'PEK-NEW', material }] })
   }
   return pkcs11Backend({
     module: PKCS11_MODULE,
@@ -26,7 +26,7 @@ await using software = await softwareBackend({
 })
 await using token = await openToken()
 const from = await software.bind({ kid: 'PEK-SOFTWARE', usage: 'pin-encryption', hostDecipher: true })
-const to = await token.bind({ kid: 'PEK-STORE', usage: 'pin-encryption', hostDecipher: true })
+const to = await token.bind({ kid: 'PEK-NEW', usage: 'pin-encryption', hostDecipher: true })
 
 // Your store: openPostgresIssuerStore or openSqliteIssuerStore.
 const store = memoryIssuerStore()

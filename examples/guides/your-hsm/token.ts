@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import type { Pkcs11Options } from 'issuer-pin-crypto/pkcs11'
 
-const { PKCS11_MODULE = '', PKCS11_TOKEN = '', PKCS11_PIN_FILE = '' } = process.env
+const { PKCS11_MODULE = '', PKCS11_TOKEN = 'issuer', PKCS11_PIN_FILE = '' } = process.env
 
 /** Your token, told by its label. Exactly one must match, and it is never chosen by slot number. */
 export const TOKEN: Pkcs11Options = {

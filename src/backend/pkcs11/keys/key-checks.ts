@@ -65,7 +65,7 @@ interface AttributeRule {
  * The table by which every key is judged. What a token does not show is unknown, and unknown is not allowed: an attribute
  * is right only where it is shown to be right.
  */
-const RULES: readonly AttributeRule[] = [
+export const KEY_RULES: readonly AttributeRule[] = [
   { attribute: 'SENSITIVE', must: true, danger: 'its value can be read' },
   { attribute: 'EXTRACTABLE', must: false, danger: 'it can be wrapped and taken away' },
   { attribute: 'PRIVATE', must: true, accept: 'public', danger: 'it can be used without a login' },
@@ -116,7 +116,7 @@ export function algorithmOf(
 /** Refuses a key that could leave the token, be used without login, or be given wider rights: `ERR_KEY_ATTRIBUTES`. */
 export function requireInside(station: Station, kid: string, object: ObjectHandle, policy: Policy): void {
   const { binding, session } = station
-  for (const { attribute, must, accept, danger } of RULES) {
+  for (const { attribute, must, accept, danger } of KEY_RULES) {
     const shown = readFlag(binding, session, object, CKA[attribute])
     const honoured = attribute !== 'MODIFIABLE' || !policy.rights.modifyWidens
     if ((shown === must && honoured) || (accept !== undefined && policy.accept.includes(accept))) continue

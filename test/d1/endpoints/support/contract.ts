@@ -1,7 +1,7 @@
 /**
  * The published contract, for the validator. `CONTRACT` carries the facts of `d1-outbound-pin-management.openapi.json`
- * that answers must meet, closed (nothing else may be in a body); where the document itself is beside the checkout,
- * answers are validated against that too.
+ * that answers must meet, closed (nothing else may be in a body); where the document itself is at hand
+ * (`D1_OPENAPI` names the file), answers are validated against that too.
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { Ajv, type ValidateFunction } from 'ajv'
@@ -10,7 +10,9 @@ import type { Reply } from './wire.js'
 
 export type Operation = 'getPIN' | 'SetPIN' | 'getPINChangeCounter' | 'getToken'
 
-const SPEC = new URL('../../../../../shared/spec/d1-outbound-pin-management.openapi.json', import.meta.url)
+const { D1_OPENAPI } = process.env
+const SPEC =
+  D1_OPENAPI ?? new URL('../../../../../shared/spec/d1-outbound-pin-management.openapi.json', import.meta.url)
 export const specIsPresent: boolean = existsSync(SPEC)
 
 const closed = (properties: object, required: readonly string[] = []) => ({
