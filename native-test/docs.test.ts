@@ -23,10 +23,10 @@ const LEFT_OUT: Readonly<Record<string, string>> = {
 describeSoftHsm('the guides on SoftHSM', () => {
   const home = mkdtempSync(join(tmpdir(), 'ipc-docs-'))
   let ran: readonly Ran[] = []
-  beforeAll(() => {
+  beforeAll(async () => {
     installTarball(home, packInto(home).tarball)
-    ran = followPages(home, PAGES, { leaveOut: Object.keys(LEFT_OUT) })
-  }, 180_000)
+    ran = await followPages(home, PAGES, { leaveOut: Object.keys(LEFT_OUT) })
+  }, 600_000)
   afterAll(() => rmSync(home, { recursive: true, force: true }))
   const printedBy = (part: string): readonly string[] =>
     ran.filter(({ command }) => command.includes(part)).map(({ printed }) => printed)

@@ -49,8 +49,8 @@ describe('the guides, from the tarball', () => {
 
   test.each(HERE)(
     '%s',
-    guide => {
-      const ran = followPages(home, [guide], { leaveOut: Object.keys(LEFT_OUT) })
+    async guide => {
+      const ran = await followPages(home, [guide], { leaveOut: Object.keys(LEFT_OUT) })
       for (const { prints, printed } of ran) if (prints !== undefined) expect(printed).toBe(prints)
       const all = ran.map(({ printed }) => printed).join('')
       expect(all).toMatch(SAYS[guide] ?? /^/)

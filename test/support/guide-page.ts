@@ -2,9 +2,11 @@
  * A guide as a program that does what the page says: files are written under the names that are above them, commands are run in
  * the order of the page, in one shell, in an empty folder that has the packed tarball in its `node_modules`.
  */
-import { execFileSync, spawnSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { ROOT } from './public-api.js'
 
 /** What a page has its reader do. */
@@ -59,11 +61,11 @@ const MARK = '=== step '
  * Does what the pages say, each in a folder of its own under `home`, one after the other in one shell, so that what one exports
  * the next one has. `leaveOut`: commands that are not run, by what they contain. Throws where a command fails, with what was printed.
  */
-export function followPages(
+export async function followPages(
   home: string,
   guides: readonly string[],
   { leaveOut, environment = {} }: { leaveOut: readonly string[]; environment?: NodeJS.ProcessEnv },
-): readonly Ran[] {
+): Promise<readonly Ran[]> {
   const ran: Omit<Ran, 'printed'>[] = []
   const lines = ['set -e', `PATH='${join(home, 'node_modules/.bin')}':"$PATH"`]
   for (const guide of guides) {
@@ -79,11 +81,16 @@ export function followPages(
       }
     }
   }
-  const { status, stdout, stderr } = spawnSync('sh', ['-s'], {
-    input: `${lines.join('\n')}\n`,
-    encoding: 'utf8',
+  // Not spawnSync: the pages of the tokens take longer than a test runner waits for a sign of its workers.
+  const shell = spawn('sh', ['-s'], {
     env: { ...process.env, NODE_OPTIONS: '', VITEST: '', NO_COLOR: '1', ...environment },
   })
+  shell.stdin.end(`${lines.join('\n')}\n`)
+  const [stdout, stderr, [status]] = await Promise.all([
+    text(shell.stdout),
+    text(shell.stderr),
+    once(shell, 'exit'),
+  ])
   const [, ...printed] = stdout.split(`${MARK}\n`)
   if (status !== 0) {
     throw new Error(`the guide fails at: ${ran[printed.length - 1]?.command}\n${printed.at(-1)}${stderr}`)

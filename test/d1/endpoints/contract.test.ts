@@ -5,7 +5,8 @@ import { endpointContract } from './support/cases.js'
 import { CONTRACT, type Operation, spec, specIsPresent, specOperations } from './support/contract.js'
 import { World } from './support/world.js'
 
-if (!specIsPresent) console.warn('the published document is not looked at: set D1_OPENAPI to its file (CONTRIBUTING.md)')
+if (!specIsPresent)
+  console.warn('the published document is not looked at: set D1_OPENAPI to its file (CONTRIBUTING.md)')
 
 describe.skipIf(!specIsPresent)('the published document', () => {
   test('has these operations, and no other', () => {
