@@ -80,7 +80,7 @@ describe('the guides', () => {
       for (const [whole, path = ''] of text.matchAll(/<!-- example: (\S+) -->\n```\w+\n[\s\S]*?```\n/g)) {
         expect(text).toContain(`*${path.split('/').at(-1)}*\n\n<!-- example: ${path} -->`)
         const below = text.slice(text.indexOf(whole) + whole.length)
-        expect(below, `${name}: below ${path}`).toMatch(/^\n(Run it|Used by) /)
+        expect(below, `${name}: below ${path}`).toMatch(/^\n(Run it|Used by)\b/)
       }
     }
   })
