@@ -25,6 +25,7 @@ const unit = {
 
 const config: ReturnType<typeof defineConfig> = defineConfig({
   test: {
+    globalSetup: ['test/support/run-folder.ts'],
     // The second is for the summary at the end of .ci/run.
     reporters: process.env['CI'] ? ['default', ['json', { outputFile: 'reports/tests.json' }]] : ['default'],
     coverage: {

@@ -6,8 +6,7 @@
  * a few cells. With an argument this file is one cell.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { openPkcs11 } from '../src/backend/pkcs11/backend.js'
 import { type Starter, startFrom } from '../src/backend/pkcs11/executor/channels.js'
@@ -20,6 +19,7 @@ import {
 } from '../src/index.js'
 import { type KeyStoreOptions, openKeyStore, type Pkcs11Options } from '../src/pkcs11.js'
 import { backendContract, CONTRACT_KEYS, type ContractKey } from '../src/testing.js'
+import { scratchFolder } from '../test/support/scratch.js'
 import { bundleHost } from './faults/shim.js'
 import { makeDatabase } from './nss.js'
 import { onToken, strayKey } from './raw.js'
@@ -113,7 +113,7 @@ function spy(): Site {
 function p11Proxy(): Site {
   const site = softOf('matrix proxy')
   const module = present(`${PKCS11}/p11-kit-proxy.so`, 'p11-kit')
-  const home = temporary('ipc-p11-')
+  const home = scratchFolder('ipc-p11-')
   const modules = join(home, 'pkcs11/modules')
   mkdirSync(modules, { recursive: true })
   writeFileSync(join(home, 'pkcs11/pkcs11.conf'), 'user-config: only\n')
@@ -128,7 +128,7 @@ function p11Proxy(): Site {
 async function p11Remote(): Promise<Site> {
   const site = softOf('matrix remote')
   const module = present(`${PKCS11}/pkcs11/p11-kit-client.so`, 'p11-kit-modules')
-  const socket = join(temporary('ipc-p11-'), 'socket')
+  const socket = join(scratchFolder('ipc-p11-'), 'socket')
   const child = spawn(
     'p11-kit',
     ['server', '-f', '-n', socket, '--provider', site.options.module, 'pkcs11:token=matrix%20remote'],
@@ -177,12 +177,6 @@ function openCryptoki(): Site {
 function present(path: string, from: string): string {
   if (!existsSync(path)) throw new Error(`${path} is not there (package ${from})`)
   return path
-}
-
-function temporary(prefix: string): string {
-  const folder = mkdtempSync(join(tmpdir(), prefix))
-  process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
-  return folder
 }
 
 /** Runs one cell in a process of its own. */

@@ -1,9 +1,9 @@
 /** A database of NSS softokn for one test file: a second token, with other abilities than SoftHSM's. */
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { KeyStoreOptions, Pkcs11Options } from '../src/pkcs11.js'
+import { scratchFolder } from '../test/support/scratch.js'
 import { describeNative } from './softhsm.js'
 
 const CANDIDATES = [
@@ -17,8 +17,7 @@ const certutil = spawnSync('certutil', ['-H']).error === undefined
 
 /** A fresh database, and the options that open it. */
 export function makeDatabase(): KeyStoreOptions & Pkcs11Options {
-  const folder = mkdtempSync(join(tmpdir(), 'ipc-nss-'))
-  process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
+  const folder = scratchFolder('ipc-nss-')
   const [database, pinFile] = [join(folder, 'db'), join(folder, 'pin')]
   mkdirSync(database)
   writeFileSync(pinFile, 'nss-user-pin-1')

@@ -1,7 +1,6 @@
 /** What bad input gets: at opening and at binding, on a real module. */
 
-import { existsSync, mkdtempSync, symlinkSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { operationsOf } from '../src/backend/key.js'
@@ -11,6 +10,7 @@ import { loadPkcs11js } from '../src/backend/pkcs11/binding/pkcs11js-binding.js'
 import { type Backend, type ErrorCode, isIssuerPinError, type KeyUsage } from '../src/index.js'
 import { openKeyStore, pkcs11Backend } from '../src/pkcs11.js'
 import { CONTRACT_KEYS } from '../src/testing.js'
+import { scratchFolder } from '../test/support/scratch.js'
 import { openWith } from './provision.js'
 import { census, disturb, onToken, strayKey } from './raw.js'
 import { describeSoftHsm, makeToken, SOFTHSM_MODULE, USER_PIN } from './softhsm.js'
@@ -80,7 +80,7 @@ describeSoftHsm('opening a backend on SoftHSM', () => {
   })
 
   test('a module that is not there, a text file, and a library that is no PKCS#11: ERR_PKCS11_MODULE', async () => {
-    const folder = mkdtempSync(join(tmpdir(), 'ipc-modules-'))
+    const folder = scratchFolder('ipc-modules-')
     const text = join(folder, 'text.so')
     writeFileSync(text, 'not a library')
     const library = ['x86_64', 'aarch64'].map(cpu => `/lib/${cpu}-linux-gnu/libm.so.6`).find(existsSync)
@@ -92,7 +92,7 @@ describeSoftHsm('opening a backend on SoftHSM', () => {
   })
 
   test('one module under two paths is one module', async () => {
-    const link = join(mkdtempSync(join(tmpdir(), 'ipc-modules-')), 'softhsm.so')
+    const link = join(scratchFolder('ipc-modules-'), 'softhsm.so')
     symlinkSync(SOFTHSM_MODULE ?? '', link)
     const first = await pkcs11Backend(issuer)
     const second = await pkcs11Backend({ ...issuer, module: link })

@@ -4,11 +4,11 @@
  * it with getenv when it is initialised.
  */
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, test } from 'vitest'
 import type { KeyStoreOptions, Pkcs11Options } from '../src/pkcs11.js'
+import { scratchFolder } from '../test/support/scratch.js'
 
 const CANDIDATES: readonly string[] = [
   '/usr/lib/softhsm/libsofthsm2.so',
@@ -71,9 +71,8 @@ let folder: string | undefined
 
 function useOwnFolder(): void {
   if (folder !== undefined) return
-  const made = mkdtempSync(join(tmpdir(), 'ipc-softhsm-'))
+  const made = scratchFolder('ipc-softhsm-')
   folder = made
-  process.once('exit', () => rmSync(made, { recursive: true, force: true }))
   const tokens = join(made, 'tokens')
   mkdirSync(tokens)
   const conf = join(made, 'softhsm2.conf')

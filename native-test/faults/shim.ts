@@ -1,12 +1,12 @@
 /** The faulty module: compiled once for each test file, and steered through its control file. */
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { buildSync } from 'esbuild'
 import { type Starter, startFrom } from '../../src/backend/pkcs11/executor/channels.js'
 import type { KeyStoreOptions, Pkcs11Options } from '../../src/pkcs11.js'
+import { goneWithProcess, scratchFolder } from '../../test/support/scratch.js'
 import { makeToken, SOFTHSM_MODULE } from '../softhsm.js'
 
 const require = createRequire(import.meta.url)
@@ -31,8 +31,7 @@ export interface FaultyToken {
 
 /** A SoftHSM token behind the faulty module. */
 export function makeFaultyToken(label: string): FaultyToken {
-  const folder = mkdtempSync(join(tmpdir(), 'ipc-shim-'))
-  process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
+  const folder = scratchFolder('ipc-shim-')
   const options = makeToken(label)
   const module = join(folder, 'shim.so')
   const headers = join(dirname(require.resolve('pkcs11js/package.json')), 'includes/pkcs11')
@@ -89,6 +88,6 @@ export function bundleHost(): string {
       js: "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);",
     },
   })
-  process.once('exit', () => rmSync(outfile, { force: true }))
+  goneWithProcess(outfile)
   return outfile
 }

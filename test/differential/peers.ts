@@ -1,10 +1,10 @@
 /** Independent implementations that read lines and answer lines: the openssl command line, node-forge, Java, Python. */
 import { spawn, spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import forge from 'node-forge'
+import { scratchFolder } from '../support/scratch.js'
 
 /** A peer: what it can answer, and its answers in order. */
 export interface Peer {
@@ -129,8 +129,7 @@ const der = {
   },
 }
 
-const folder = mkdtempSync(join(tmpdir(), 'ipc-differential-'))
-process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
+const folder = scratchFolder('ipc-differential-')
 const file = (name: string, content: Uint8Array): string => {
   const path = join(folder, name)
   writeFileSync(path, content)

@@ -12,8 +12,7 @@ import {
   createHmac,
   randomBytes,
 } from 'node:crypto'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type {
   AttributeValue,
@@ -32,6 +31,8 @@ import { CKA, CKD, CKF, CKK, CKM, CKO } from '../../src/backend/pkcs11/binding/c
 import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
 import { concatKdf } from '../../src/primitives/concat-kdf.js'
 import { cmac } from '../../src/primitives/mac.js'
+import { complain } from '../support/complaints.js'
+import { scratchFolder } from '../support/scratch.js'
 import { derOf, SAME_NONCE, signDigestWith } from './fake-ecdsa.js'
 
 type Attributes = Map<number, AttributeValue>
@@ -99,8 +100,7 @@ const DEFAULTS: ReadonlyMap<number, boolean> = new Map([
   [CKA.NEVER_EXTRACTABLE, false],
 ])
 
-const FOLDER: string = mkdtempSync(join(tmpdir(), 'ipc-fake-'))
-process.once('exit', () => rmSync(FOLDER, { recursive: true, force: true }))
+const FOLDER: string = scratchFolder('ipc-fake-')
 let made = 0
 
 /** What may still be called on a session that failed, before it is closed. */
@@ -129,6 +129,9 @@ export class FakeToken implements Pkcs11Binding {
   faultOf: { readonly fn: string; readonly code: number } | undefined
   /** Calls that used a session after it had failed. */
   readonly violations: string[] = []
+  /** Calls after C_Finalize and before C_Initialize: real modules crash at them. Each is refused, too. */
+  readonly late: string[] = []
+  #finalised = false
   /** Secrets given out: what was decrypted, read or digested. The library wipes what it does not hand on. */
   readonly given: Uint8Array[] = []
   logins = 0
@@ -188,12 +191,14 @@ export class FakeToken implements Pkcs11Binding {
     if (this.initialised > 0 || this.options.alreadyInitialised === true)
       throw new Pkcs11Error('C_Initialize', 0x191)
     this.initialised++
+    this.#finalised = false
   }
 
   C_Finalize(): void {
     this.#enter('C_Finalize')
     if (this.initialised === 0) throw new Pkcs11Error('C_Finalize', 0x190)
     this.initialised--
+    this.#finalised = this.initialised === 0
     this.sessions.clear()
     this.loggedIn = false
     for (const [id, { session }] of this.objects) if (session !== undefined) this.objects.delete(id)
@@ -535,6 +540,11 @@ export class FakeToken implements Pkcs11Binding {
   /** Counts a call, and fails it where it is its turn. */
   #enter(fn: string): void {
     this.calls.push(fn)
+    if (this.#finalised && fn !== 'C_Initialize') {
+      this.late.push(fn)
+      complain(`${fn} was called after C_Finalize`)
+      throw new Pkcs11Error(fn, 0x190)
+    }
     if (this.fault?.at === this.calls.length) throw new Pkcs11Error(fn, this.fault.code)
     if (this.faultOf !== undefined && [fn, '*'].includes(this.faultOf.fn))
       throw new Pkcs11Error(fn, this.faultOf.code)

@@ -1,10 +1,11 @@
 /** Threads of the SQLite store from the sources: they need JavaScript, and so a bundle of what they run. */
-import { mkdirSync, renameSync, rmSync } from 'node:fs'
+import { mkdirSync, renameSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { buildSync } from 'esbuild'
 import type { IssuerStore, SqliteIssuerStoreOptions } from '../../src/sqlite.js'
 import { openSqlite } from '../../src/stores/sqlite/issuer-store.js'
 import { type StartThread, startFrom } from '../../src/stores/sqlite/threads.js'
+import { goneWithProcess } from '../support/scratch.js'
 
 const ROOM = new URL('../../src/stores/sqlite/', import.meta.url)
 const CACHE = new URL('../../node_modules/.cache/issuer-pin-crypto/', import.meta.url)
@@ -30,7 +31,7 @@ function build(): string {
 function threadFile(): string {
   if (built !== undefined) return built
   const outfile = build()
-  process.once('exit', () => rmSync(outfile, { force: true }))
+  goneWithProcess(outfile)
   built = outfile
   return outfile
 }

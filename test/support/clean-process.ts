@@ -1,11 +1,14 @@
 /**
- * The process is clean after each file of tests: no warning of Node's was written meanwhile, and no timer, server, socket,
- * file watcher or child process is left that was not there before. Runs in every unit test file.
+ * The process is clean after each file of tests: no warning of Node's was written meanwhile, no timer, server, socket, file
+ * watcher, thread, child process or listener of the process is left that was not there before, and no stand-in has seen what
+ * no sound caller does. Runs in every unit test file.
  */
 import { afterAll, expect } from 'vitest'
+import { takeComplaints } from './complaints.js'
 
 /** What keeps a process alive, as Node names it; what vitest itself has open is of other kinds, or there before. */
-const KINDS = /^(TCP\w*|TLSWrap|PipeServerWrap|ProcessWrap|FSEventWrap|StatWatcher|HTTP\w*)$/
+const KINDS =
+  /^(TCP\w*|TLSWrap|PipeServerWrap|ProcessWrap|FSEventWrap|StatWatcher|HTTP\w*|MessagePort|Worker)$/
 
 const resources = (): string[] =>
   process
@@ -45,12 +48,22 @@ const running = (): string[] =>
     .filter(([timer]) => Reflect.get(timer, '_destroyed') === false && timer.hasRef())
     .map(([, begun]) => `a timer begun ${begun}`)
 
+/** Vitest's own come and go; those at the end of the process are there to clean up. */
+const NOT_OURS = /^(message|disconnect|internalMessage|exit|SIG\w+|newListener|removeListener)$/
+const listeners = (): ReadonlyMap<string, number> =>
+  new Map(
+    process
+      .eventNames()
+      .map(name => [String(name), process.listenerCount(name)] as const)
+      .filter(([name]) => !NOT_OURS.test(name)),
+  )
 const warnings: string[] = []
 const warned = (warning: Error): void => {
   const text = `${warning.name}: ${warning.message}`
   if (!MEANT.test(text)) warnings.push(text)
 }
 process.on('warning', warned)
+const listenersBefore = listeners()
 const before = resources()
 
 /** What is there and was not before. */
@@ -60,7 +73,8 @@ function added(): string[] {
     const at = left.indexOf(name)
     if (at >= 0) left.splice(at, 1)
   }
-  return [...left, ...running()]
+  const more = [...listeners()].filter(([name, count]) => count > (listenersBefore.get(name) ?? 0))
+  return [...left, ...running(), ...more.map(([name]) => `a listener of the process for ${name}`)]
 }
 
 afterAll(async () => {
@@ -72,4 +86,5 @@ afterAll(async () => {
   for (const restore of realOnes) restore()
   expect(warnings, 'warnings of the process').toEqual([])
   expect(added(), 'what this file of tests left open').toEqual([])
+  expect(takeComplaints(), 'what a stand-in saw').toEqual([])
 })

@@ -4,19 +4,10 @@
  * `--change wipe` some kinds; `--list` counts the places.
  */
 import { execFileSync, spawnSync } from 'node:child_process'
-import {
-  existsSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  unlinkSync,
-  writeFileSync,
-} from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, readdirSync, readFileSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { scratchFolder } from '../../test/support/scratch.js'
 import { apply, CHANGES, type Planted, placesIn } from './changes.js'
 
 const { values } = parseArgs({
@@ -104,8 +95,7 @@ if (values.list) {
 } else plant(values.sample === undefined ? places : sampleOf(places, Number(values.sample)))
 
 function plant(chosen: readonly Planted[]): void {
-  const copy = mkdtempSync(join(tmpdir(), 'ipc-plant-'))
-  process.once('exit', () => rmSync(copy, { recursive: true, force: true }))
+  const copy = scratchFolder('ipc-plant-')
   const archive = execFileSync('git', ['archive', 'HEAD'], { cwd: ROOT, maxBuffer: 1 << 28 })
   execFileSync('tar', ['-x', '-C', copy], { input: archive })
   symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'))

@@ -1,0 +1,31 @@
+/**
+ * A run of tests has a folder of its own for what its tests put into the temporary folder, and it fails where anything is
+ * left there at the end: tokens, databases and keys of tests do not gather on a machine.
+ */
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+/** What tools keep between runs, by name: compiled TypeScript and the like. It stays where it is, and is linked. */
+const CACHES: readonly string[] = [`tsx-${process.getuid?.() ?? 0}`, 'node-compile-cache']
+
+export default function setup(): () => void {
+  const outside = tmpdir()
+  const folder = mkdtempSync(join(outside, 'ipc-run-'))
+  // PostgreSQL and nginx run as users of their own, and come through here to theirs.
+  chmodSync(folder, 0o755)
+  for (const name of CACHES) {
+    mkdirSync(join(outside, name), { recursive: true })
+    symlinkSync(join(outside, name), join(folder, name))
+  }
+  process.env['TMPDIR'] = folder
+  return () => {
+    process.env['TMPDIR'] = outside
+    const left = readdirSync(folder).filter(name => !CACHES.includes(name))
+    rmSync(folder, { recursive: true, force: true })
+    if (left.length === 0) return
+    // Vitest reports what a teardown throws, and calls the run good all the same.
+    process.exitCode = 1
+    throw new Error(`the tests left behind in the temporary folder: ${left.sort().join(', ')}`)
+  }
+}
