@@ -5,6 +5,9 @@
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { generateMac, Pin, verifyMac } from '../src/index.js'
 import { softwareBackend } from '../src/software.js'
+import { CORE } from './leaks/cases-core.js'
+import { D1 } from './leaks/cases-d1.js'
+import { openSoftware, worldOn } from './leaks/world.js'
 
 const seen = vi.hoisted(() => [] as { readonly bytes: readonly [number, number]; readonly same: boolean }[])
 vi.mock('node:crypto', async importOriginal => {
@@ -82,5 +85,34 @@ describe('a client secret', () => {
     seen.length = 0
     expect(clientOf(clients, { id: 'c-1', secret })).toBe(expected)
     expect(seen.map(({ bytes }) => bytes)).toEqual(Array.from({ length: 8 }, () => [32, 32]))
+  })
+})
+
+/** The verbs that compare what is secret, or what must not be guessed byte by byte, and how many bytes of it at least. */
+const COMPARING: Readonly<Record<string, number>> = {
+  verifyMac: 8,
+  verifyPrw: 4,
+  verifyPrwMac: 4,
+  verifyPinBlock: 4,
+  'KeyOperations.verifyPin': 4,
+  openKeyBlock: 8,
+  openSeccosSetPinRequest: 4,
+  verifyAuditChain: 32,
+  'Pin.equals': 4,
+}
+
+describe('called rightly, a verb that compares does so through timingSafeEqual', () => {
+  test.each(Object.entries(COMPARING))('%s', async (verb, least) => {
+    await using backend = await openSoftware()
+    const world = await worldOn(backend)
+    const cases = [...CORE, ...D1].filter(one => one.verb === verb && one.refused !== true)
+    expect(cases.length).toBeGreaterThan(0)
+    for (const one of cases) {
+      const args = await one.args(world)
+      seen.length = 0
+      await one.call(args, world)
+      const right = seen.filter(({ same, bytes: [a, b] }) => same && a === b && a >= least)
+      expect(right.length, `${verb} compared nothing in constant time`).toBeGreaterThan(0)
+    }
   })
 })

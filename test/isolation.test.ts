@@ -7,6 +7,7 @@ import { type JWK, SignJWT } from 'jose'
 import { describe, expect, test } from 'vitest'
 import { WrongSecrets } from '../src/d1/endpoints/token-endpoint.js'
 import {
+  chainedAudit,
   type D1ClientOptions,
   d1Client,
   memoryIssuerStore,
@@ -14,8 +15,19 @@ import {
   ownTokens,
   providerTokens,
   softwareSigner,
+  verifyAuditChain,
 } from '../src/d1.js'
-import { decipherPin, encipherPin, generateMac, openJwe, Pan, Pin, sealJwe } from '../src/index.js'
+import {
+  decipherPin,
+  encipherPin,
+  generateMac,
+  type Key,
+  openJwe,
+  operationLimit,
+  Pan,
+  Pin,
+  sealJwe,
+} from '../src/index.js'
 import { softwareBackend } from '../src/software.js'
 import { fastClock, ManualClock } from './d1/client/times.js'
 import { get } from './d1/endpoints/support/direct.js'
@@ -29,6 +41,8 @@ import {
   TOKEN_PATH,
   World,
 } from './d1/endpoints/support/world.js'
+import { FakeToken } from './pkcs11/fake-token.js'
+import { openBackendOn, openStoreOn } from './pkcs11/support.js'
 
 const NO_OPTIONS = {}
 const hex = (bytes: number): string => {
@@ -43,6 +57,10 @@ const hex = (bytes: number): string => {
   return value.toString('hex')
 }
 const pan = Pan.from(PANS.first)
+async function blockUnder(key: Key): Promise<Uint8Array> {
+  using pin = Pin.from('1234')
+  return encipherPin({ pin, pan, format: 0, key })
+}
 
 describe('two verifiers', () => {
   const secret = (kid: string): JWK => ({ kty: 'oct', kid, k: randomBytes(32).toString('base64url') })
@@ -217,6 +235,47 @@ test('two backends with a JWE key of the same kid: neither opens what is for the
     expect((await openJwe({ jwe, keys: a })).plaintext).toEqual(new Uint8Array([1, 2]))
     await expect(openJwe({ jwe, keys: b })).rejects.toMatchObject({ code: 'ERR_JWE' })
   }
+})
+
+test('two limits: what was counted under a key by one is not by the other', () => {
+  const limit = () => operationLimit({ perKey: { operations: 1, perMs: 60_000 }, now: () => 0 })
+  const use = { kid: 'PEK', usage: 'pin-encryption', mode: 'B', operation: 'encipher', blocks: 1 } as const
+  const [one, two] = [limit(), limit()]
+  one(use)
+  expect(() => one(use)).toThrow(expect.objectContaining({ code: 'ERR_KEY_LIMIT' }))
+  expect(() => two(use)).not.toThrow()
+})
+
+test('two chains of audit lines: each is whole by itself, though they are written in turns', async () => {
+  const key = randomBytes(32)
+  const [one, two]: [string[], string[]] = [[], []]
+  const hooks = [one, two].map(lines => chainedAudit({ key, write: line => void lines.push(line) }))
+  for (let sequence = 1; sequence <= 3; sequence++)
+    await Promise.all(hooks.map(hook => hook({ sequence, outcome: 'success', keys: [] } as never)))
+  for (const lines of [one, two])
+    expect(await verifyAuditChain({ lines, key })).toMatchObject({ intact: true, lines: 3 })
+})
+
+test('two tokens with other keys of the same kid: neither answers with the other’s, and one is closed alone', async () => {
+  const tokens = [new FakeToken(), new FakeToken()]
+  const blocks = await Promise.all(
+    tokens.map(async fake => {
+      await using store = await openStoreOn(fake)
+      const key = { kid: 'PEK', usage: 'pin-encryption', algorithm: 'tdea-2key', material: hex(16) } as const
+      await store.importKey({ ...key, hostDecipher: true })
+      const backend = await openBackendOn(fake)
+      const bound = await backend.bind({ kid: 'PEK', usage: 'pin-encryption', hostDecipher: true })
+      return { backend, blockOf: () => blockUnder(bound) }
+    }),
+  )
+  const [a, b] = [blocks[0] ?? expect.fail(), blocks[1] ?? expect.fail()]
+  const [first, second] = await Promise.all([a.blockOf(), b.blockOf()])
+  expect(first).not.toEqual(second)
+  expect(await Promise.all([b.blockOf(), a.blockOf()])).toEqual([second, first])
+  await a.backend.close()
+  await expect(a.blockOf()).rejects.toMatchObject({ code: 'ERR_BACKEND_CLOSED' })
+  expect(await b.blockOf()).toEqual(second)
+  await b.backend.close()
 })
 
 test('two stores: a card and a PIN of one are not in the other', async () => {

@@ -2,6 +2,7 @@
  * A recorder of secret memory: sees every ArrayBuffer that is made while it runs, `base/bytes`' among them, which is where
  * all secret memory is born (`secret-memory.test.ts`), and says afterwards which of them still hold a secret.
  */
+import { createCipheriv } from 'node:crypto'
 import * as secret from './secrets.js'
 
 /** What must be in no buffer after a call; by a name that may be shown. */
@@ -16,6 +17,18 @@ const SECRETS: Readonly<Record<string, Uint8Array>> = {
   'signing key': Buffer.from(secret.signing.d, 'base64url'),
   Z: secret.z,
   'content key': secret.contentKey,
+  'CMAC subkey': subkey(secret.keys['CMAC key'], 1),
+  'CMAC subkey of a padded message': subkey(secret.keys['CMAC key'], 2),
+  'CMAC subkey of the key block key': subkey(secret.keys['key block key'], 1),
+  'CMAC subkey of the key block key, of a padded message': subkey(secret.keys['key block key'], 2),
+}
+
+/** K1 or K2 of CMAC with AES-128 (NIST SP 800-38B, 6.1): who has one forges the MACs of messages of one block. */
+function subkey(key: Buffer, times: 1 | 2): Buffer {
+  const zero = createCipheriv('aes-128-ecb', key, null).setAutoPadding(false).update(Buffer.alloc(16))
+  let value = BigInt(`0x${zero.toString('hex')}`)
+  for (let i = 0; i < times; i++) value = BigInt.asUintN(128, value << 1n) ^ (value >> 127n ? 0x87n : 0n)
+  return Buffer.from(value.toString(16).padStart(32, '0'), 'hex')
 }
 
 export interface Recorded<T> {
@@ -61,7 +74,8 @@ export async function buffersMadeBy<T>(
   }
 }
 
-function secretsIn(bytes: Uint8Array): string[] {
+/** The names of the secrets that are in this memory. */
+export function secretsIn(bytes: Uint8Array): string[] {
   const memory = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   return Object.entries(SECRETS)
     .filter(([, pattern]) => memory.includes(Buffer.from(pattern)))

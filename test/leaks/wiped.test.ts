@@ -2,18 +2,42 @@
  * Wipes are counted: every public verb, on every backend, in success and in each kind of failure, and afterwards none of
  * the buffers that were made meanwhile holds a secret, but for those that the result is there to give.
  */
-import { expect, test } from 'vitest'
+import { afterEach, expect, test, vi } from 'vitest'
 import { secretBytes, wipe } from '../../src/base/bytes.js'
 import { type Backend, Pin } from '../../src/index.js'
 import type { LeakCase } from './cases.js'
 import { CORE } from './cases-core.js'
 import { D1 } from './cases-d1.js'
 import { outcomeOf } from './look.js'
-import { recorded } from './recorder.js'
+import { recorded, secretsIn } from './recorder.js'
 import * as secret from './secrets.js'
 import { openSoftware, quotingBackend, Token, type World, worldOn } from './world.js'
 
 const LONG = { timeout: 240_000 }
+
+/** Memory that the modules make for themselves when they are loaded, and use again and again. */
+const scratch = vi.hoisted(() => {
+  const made: ArrayBuffer[] = []
+  const Real = globalThis.ArrayBuffer
+  globalThis.ArrayBuffer = new Proxy(Real, {
+    construct(target, args, newTarget): ArrayBuffer {
+      const buffer: ArrayBuffer = Reflect.construct(target, args, newTarget)
+      made.push(buffer)
+      return buffer
+    },
+  })
+  return {
+    made,
+    stop: () => {
+      globalThis.ArrayBuffer = Real
+    },
+  }
+})
+scratch.stop()
+afterEach(() => {
+  expect(scratch.made.length).toBeGreaterThan(5)
+  expect(scratch.made.flatMap(buffer => secretsIn(new Uint8Array(buffer)))).toEqual([])
+})
 
 /** Those that keep a key by what they are for: the object that they give holds it until it is closed. */
 const KEEPS: ReadonlySet<string> = new Set(['softwareBackend', 'softwareSigner', 'd1Client', 'panSealer'])

@@ -230,7 +230,7 @@ describe("an identity provider's tokens", () => {
     }
   })
 
-  test('are verified by a set that is fetched, kept, and fetched again for a new kid', async () => {
+  test('are verified by a set that is fetched once and kept; kids that nobody has do not have it fetched again', async () => {
     let fetched = 0
     const fetch = async (url: string) => {
       expect(url).toBe(URL_OF_SET.href)
