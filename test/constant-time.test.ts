@@ -4,6 +4,7 @@
  */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import ts from 'typescript'
 import { expect, test } from 'vitest'
 
 const SRC = new URL('../src', import.meta.url).pathname
@@ -34,4 +35,87 @@ test('bytes are compared in one way', () => {
     )
   expect(found.filter(line => PUBLIC[line] === undefined)).toEqual([])
   expect(Object.keys(PUBLIC).filter(line => !found.includes(line))).toEqual([])
+})
+
+/**
+ * What goes over the digits of a PIN goes over all of them, whatever they are: no way out of a loop, no statement that is
+ * left out, no operand that is not looked at.
+ */
+const OVER_ALL: Readonly<Record<string, readonly string[]>> = {
+  'pin/pin-policy.ts': ['same', 'within', 'every', 'repeats', 'runs', 'pairs', 'dates', 'listed'],
+  'pin/formats/verification.ts': ['plainDigits', 'pvvAnswer', 'offsetAnswer', 'packed', 'unpacked'],
+}
+
+const SHORTCUTS: ReadonlyMap<ts.SyntaxKind, string> = new Map([
+  [ts.SyntaxKind.AmpersandAmpersandToken, '&&'],
+  [ts.SyntaxKind.BarBarToken, '||'],
+])
+
+/** The shortcuts in a function, each with its line. */
+function shortcutsIn(body: ts.Node, source: ts.SourceFile): string[] {
+  const found: string[] = []
+  const visit = (node: ts.Node, inLoop: boolean): void => {
+    const isWayOut =
+      ts.isIfStatement(node) ||
+      ts.isBreakStatement(node) ||
+      ts.isContinueStatement(node) ||
+      (inLoop && (ts.isReturnStatement(node) || ts.isThrowStatement(node))) ||
+      (ts.isBinaryExpression(node) && SHORTCUTS.has(node.operatorToken.kind))
+    if (isWayOut) found.push(node.getText(source).split('\n')[0] ?? '')
+    ts.forEachChild(node, child => visit(child, inLoop || ts.isIterationStatement(node, false)))
+  }
+  visit(body, false)
+  return found
+}
+
+function functionsOf(text: string): ReadonlyMap<string, string[]> {
+  const source = ts.createSourceFile('x.ts', text, ts.ScriptTarget.Latest, true)
+  const functions = source.statements.filter(ts.isFunctionDeclaration)
+  return new Map(
+    functions.flatMap(({ name, body }) =>
+      name && body ? [[name.text, shortcutsIn(body, source)] as const] : [],
+    ),
+  )
+}
+
+test.each(Object.entries(OVER_ALL))('%s: what goes over digits takes no shortcut', (path, names) => {
+  const functions = functionsOf(readFileSync(join(SRC, path), 'utf8'))
+  for (const name of names) expect({ [name]: functions.get(name) }).toEqual({ [name]: [] })
+})
+
+test('the rule sees each kind of shortcut', () => {
+  const of = (body: string) => functionsOf(`function f(a, b) { ${body} }`).get('f')
+  expect(of('let c = 0; for (const x of a) c |= x ^ b; return c')).toEqual([])
+  for (const body of [
+    'for (const x of a) { c |= x; if (c) break }',
+    'for (const x of a) return x',
+    'return a && b',
+    'for (;;) { throw a }',
+  ])
+    expect(of(body)).not.toEqual([])
+})
+
+/** Whether a key is used does not hang on what another one said of a PIN: both are, and then it is judged. */
+const MAY_NOT_BE_ASKED = /(?:&&|\|\||\?) \(?await/
+const ASKED_BY_WHAT_IS_PUBLIC: readonly string[] = [
+  // A try counter is told of a success alone.
+  'seccos/counter/tries.ts: return { verified, blocked: false, triesLeft: verified ? await counted.succeed() : counted.left }',
+  // Whether there is a record.
+  'seccos/counter/counter.ts: const step = issueStep(state ?? (await this.#firstState(cardId)), { tag, expiresAt, now }, this.#policy)',
+  'seccos/counter/counter.ts: const instance = record === undefined ? await store.instance?.() : record.instance',
+  'd1/messages/set-pin-seccos.ts: const pcc = pccIn(dataSet.content, intdatag, request.pcc) ?? (await counter.pccOf({ cardId, intdatag }))',
+  // Whether a PIN before this one was given.
+  'd1/messages/set-pin.ts: const unchanged = before !== undefined && (await isPinOf(before, pin, pan, options))',
+]
+
+test('what is asked of a key does not depend on what another has answered about a PIN', () => {
+  const found = readdirSync(SRC, { recursive: true, encoding: 'utf8' })
+    .filter(path => /^(?:pin|seccos|mac|d1\/messages)\/.*\.ts$/.test(path))
+    .flatMap(path =>
+      readFileSync(join(SRC, path), 'utf8')
+        .split('\n')
+        .map(line => `${path}: ${line.trim()}`)
+        .filter(line => MAY_NOT_BE_ASKED.test(line)),
+    )
+  expect(found.sort()).toEqual([...ASKED_BY_WHAT_IS_PUBLIC].sort())
 })

@@ -133,3 +133,20 @@ test('a software key has one by option, and a ring narrows it', async () => {
   expect((await backend.health()).detail).not.toContain('P is')
   await failure(() => softwareBackend({ keys: [{ ...given, validTo: 7 as never }] }), 'ERR_ARGUMENT')
 })
+
+test('health speaks of each key that ends soon, wherever it is among those that do not', async () => {
+  const key = (kid: string, first: string, ends?: string) =>
+    ({
+      kid,
+      usage: 'pin-encryption',
+      algorithm: 'tdea-2key',
+      material: `${first}23456789ABCDEFFEDCBA9876543210`,
+      ...(ends !== undefined && { validTo: day(ends) }),
+    }) as const
+  const keys = [key('A', '01'), key('B', '02', '2026-06-18'), key('C', '04'), key('D', '07', '2026-06-20')]
+  await using backend = await softwareBackend({ keys })
+  for (const { kid } of keys) await backend.bind({ kid, usage: 'pin-encryption' })
+  const { detail } = await backend.health()
+  expect(detail).toMatch(/key B is .*: 3 days; key D is .*: 5 days$/)
+  expect(detail).not.toMatch(/key [AC]/)
+})
