@@ -1,16 +1,12 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { defineConfig } from 'vitest/config'
 
-/** What a file of tests does to modules, globals or the process, and the next file in the same process would notice. */
+/** What a file of tests does to modules or to the process that nothing takes back, and the next file in it would notice. */
 const CHANGES_ITS_PROCESS =
-  /vi\.(mock|doMock|resetModules|stubGlobal|stubEnv|useFakeTimers|spyOn)|setGlobalDispatcher|process\.(on|once|env|chdir)\b|Object\.prototype|globalThis|expose-gc|node:(worker_threads|child_process)/
-/** Folders whose files work on values only; the others open servers, stores or processes and have a process each. */
-const ON_VALUES =
-  /^(base|corpus|jwe|key|key-block|mac|pin|seccos|vectors|backend|testing|pkcs11|tools|d1\/messages)\//
-
+  /vi\.(mock|doMock|hoisted|resetModules)|setGlobalDispatcher|process\.chdir\b|expose-gc|node:worker_threads/
 /** Files of tests that may follow each other in one process: the modules of `src` are then loaded once and not for each. */
 const together = readdirSync('test', { recursive: true, encoding: 'utf8' })
-  .filter(path => path.endsWith('.test.ts') && ON_VALUES.test(path))
+  .filter(path => path.endsWith('.test.ts'))
   .filter(path => !CHANGES_ITS_PROCESS.test(readFileSync(`test/${path}`, 'utf8')))
   .map(path => `test/${path}`)
 

@@ -3,7 +3,7 @@
  * watcher, thread, child process or listener of the process is left that was not there before, and no stand-in has seen what
  * no sound caller does. Runs in every unit test file.
  */
-import { afterAll, expect } from 'vitest'
+import { afterAll, expect, vi } from 'vitest'
 import { takeComplaints } from './complaints.js'
 
 /** What keeps a process alive, as Node names it; what vitest itself has open is of other kinds, or there before. */
@@ -78,11 +78,15 @@ function added(): string[] {
 }
 
 afterAll(async () => {
+  // Files that share a process begin with what is real, each of them.
+  vi.useRealTimers()
+  vi.restoreAllMocks()
+  vi.unstubAllGlobals()
+  vi.unstubAllEnvs()
   // What was closed just now is gone some turns of the event loop later; what was left is still there after any number.
   for (let turn = 0; turn < 200 && added().length > 0; turn++)
     await new Promise(resolve => setImmediate(resolve))
   process.off('warning', warned)
-  // Files that share a process begin with the real functions, each of them.
   for (const restore of realOnes) restore()
   expect(warnings, 'warnings of the process').toEqual([])
   expect(added(), 'what this file of tests left open').toEqual([])
