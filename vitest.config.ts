@@ -4,9 +4,12 @@ import { defineConfig } from 'vitest/config'
 /** What a file of tests does to modules or to the process that nothing takes back, and the next file in it would notice. */
 const CHANGES_ITS_PROCESS =
   /vi\.(mock|doMock|hoisted|resetModules)|setGlobalDispatcher|process\.chdir\b|expose-gc|node:worker_threads/
+/** Folders of few files that take long, with programs, databases or a whole process's memory to look at. */
+const BY_THEMSELVES = /^(stores|package|docs|leaks|corpus|differential|fuzz|timing)\//
+
 /** Files of tests that may follow each other in one process: the modules of `src` are then loaded once and not for each. */
 const together = readdirSync('test', { recursive: true, encoding: 'utf8' })
-  .filter(path => path.endsWith('.test.ts'))
+  .filter(path => path.endsWith('.test.ts') && !BY_THEMSELVES.test(path))
   .filter(path => !CHANGES_ITS_PROCESS.test(readFileSync(`test/${path}`, 'utf8')))
   .map(path => `test/${path}`)
 

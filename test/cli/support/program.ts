@@ -1,8 +1,6 @@
 /** The program on a fake token and on a file of test keys; what it says is kept. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll } from 'vitest'
 import { openPkcs11 } from '../../../src/backend/pkcs11/backend.js'
 import { openGroup } from '../../../src/backend/pkcs11/group.js'
 import { openKeyStoreOver } from '../../../src/backend/pkcs11/key-store.js'
@@ -16,6 +14,7 @@ import type { Opening } from '../../../src/cli/open.js'
 import { tokenCommand } from '../../../src/cli/token.js'
 import type { Pkcs11Options } from '../../../src/pkcs11.js'
 import { FakeToken } from '../../pkcs11/fake-token.js'
+import { scratchFolder } from '../../support/scratch.js'
 import { keptIo } from './io.js'
 
 export const PAN = '4929123456789012'
@@ -33,26 +32,8 @@ export const JWE = {
 } as const
 export const SECRETS = [PAN, PIN, PEK, AES, KBPK, MAC_KEY, JWE.d, 'token-pin-1']
 
-let folder: string
-export let keys: string
+const folder: string = scratchFolder('cli-')
 let count = 0
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'cli-'))
-  keys = file([
-    { kid: 'PEK', usage: 'pin-encryption', algorithm: 'tdea-2key', material: PEK },
-    {
-      kid: 'PEK2',
-      usage: 'pin-encryption',
-      algorithm: 'tdea-2key',
-      material: 'FEDCBA98765432100123456789ABCDEF',
-    },
-    { kid: 'MAC', usage: 'retail-mac', algorithm: 'tdea-2key', material: MAC_KEY },
-    { kid: 'KBPK', usage: 'key-block-protection', algorithm: 'aes-256', material: KBPK },
-    { kid: 'KBPK2', usage: 'key-block-protection', algorithm: 'aes-128', material: AES },
-    { kid: 'JWE', usage: 'jwe-key-agreement', algorithm: 'ec-p256', material: JWE },
-  ])
-})
-afterAll(() => rmSync(folder, { recursive: true }))
 
 export function file(content: string | object): string {
   const path = join(folder, `f${count++}`)
@@ -60,6 +41,19 @@ export function file(content: string | object): string {
   return path
 }
 export const fresh = (): string => join(folder, `new${count++}`)
+export const keys: string = file([
+  { kid: 'PEK', usage: 'pin-encryption', algorithm: 'tdea-2key', material: PEK },
+  {
+    kid: 'PEK2',
+    usage: 'pin-encryption',
+    algorithm: 'tdea-2key',
+    material: 'FEDCBA98765432100123456789ABCDEF',
+  },
+  { kid: 'MAC', usage: 'retail-mac', algorithm: 'tdea-2key', material: MAC_KEY },
+  { kid: 'KBPK', usage: 'key-block-protection', algorithm: 'aes-256', material: KBPK },
+  { kid: 'KBPK2', usage: 'key-block-protection', algorithm: 'aes-128', material: AES },
+  { kid: 'JWE', usage: 'jwe-key-agreement', algorithm: 'ec-p256', material: JWE },
+])
 
 export const env = {
   PAN,

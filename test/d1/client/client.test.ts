@@ -404,6 +404,8 @@ describe('time', () => {
       attempt: 2,
       delivery: 'unknown',
     })
+    // On a machine with much else to do the second one may have ended on its way.
+    d1.cardReplies.length = 0
   })
 
   test('also while it waits for the token: then nothing was sent', async () => {
