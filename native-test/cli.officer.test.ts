@@ -3,7 +3,7 @@
  * service and the simulator run on, and that openssl and jose read.
  */
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connect, createServer } from 'node:tls'
@@ -127,6 +127,80 @@ describeSoftHsm('a key officer at a terminal', () => {
   }
 })
 
+/** The simulator against a `serve`, for an issuer that D1 knows by a folder of `onboard`. */
+function simulate(run: string, dir: string, ...only: readonly string[]) {
+  const args = [
+    '--config',
+    join(run, 'simulator.json'),
+    '--issuer-jwk',
+    join(dir, 'jwe.public.jwk'),
+    '--json',
+  ]
+  const { status, stdout, stderr } = spawnSync(
+    process.execPath,
+    [
+      ...['--import', 'tsx', 'packages/d1-simulator/src/bin.ts', ...args],
+      ...only.flatMap(group => ['--only', group]),
+    ],
+    { cwd: ROOT, encoding: 'utf8', env: { ...process.env, TSX_TSCONFIG_PATH: 'tsconfig.test.json' } },
+  )
+  if (stdout === '') throw new Error(`the simulator: ${stderr}`)
+  const { summary } = JSON.parse(stdout) as { summary: { passed: number; failed: number } }
+  return { status, ...summary }
+}
+
+describeSoftHsm('onboarding with all keys in a token', () => {
+  const { module } = makeToken('onboarded')
+  const dir = join(folder, 'onboarded-token')
+  const run = join(folder, 'run-token')
+  const env = { ...process.env, HSM_PIN: USER_PIN }
+
+  test('the folder alone configures serve and the simulator; a Get PIN and a Set PIN are answered', {
+    timeout: 240_000,
+  }, async () => {
+    const names = [
+      '--issuer-id',
+      'is_obank22',
+      '--endpoint',
+      'https://localhost:8443',
+      '--subject',
+      'O=Other, C=DE',
+    ]
+    const token = ['--module', module, '--token', 'onboarded', '--pin-env', 'HSM_PIN', '--composed-mac']
+    const kids = ['--client-key', 'token', '--jwe-kid', 'OTHER-JWE', '--client-kid', 'OTHER-TLS']
+    const made = spawnSync(
+      process.execPath,
+      [...PROGRAM, 'onboard', '--dir', dir, ...names, ...kids, ...token],
+      { cwd: ROOT, encoding: 'utf8', env },
+    )
+    expect([made.status, made.stderr]).toEqual([0, ''])
+    const read = (name: string): string => readFileSync(join(dir, name), 'utf8')
+    expect(JSON.parse(read('token.json'))).toEqual({ module, token: 'onboarded', composedMac: true })
+    const all = readdirSync(dir).map(read).join()
+    for (const secret of [USER_PIN, 'PRIVATE KEY', '"d"']) expect(all).not.toContain(secret)
+    const checked = execFileSync(
+      'openssl',
+      ['req', '-in', join(dir, 'client.csr.pem'), '-verify', '-noout', '-subject'],
+      {
+        encoding: 'utf8',
+        stdio: ['ignore', 'pipe', 'pipe'],
+      },
+    )
+    expect(checked).toMatch(/O ?= ?Other/)
+
+    process.env['HSM_PIN'] = USER_PIN
+    const onToken = ['--backend', 'pkcs11', '--onboarding', dir, '--pin-env', 'HSM_PIN', '--store', 'memory']
+    const server = await startServe(run, ...onToken)
+    try {
+      const found = simulate(run, dir, 'get-pin', 'set-pin-iso0')
+      expect([found.status, found.failed, found.passed > 10]).toEqual([0, 0, true])
+      expect(server.said.join('\n')).toContain('/issuers/is_obank22/')
+    } finally {
+      await server.stop()
+    }
+  })
+})
+
 test('a folder of onboard is enough for a service and for the simulator; openssl and jose read all of it', {
   timeout: 240_000,
 }, async () => {
@@ -146,26 +220,8 @@ test('a folder of onboard is enough for a service and for the simulator; openssl
   expect(program('onboard', '--dir', dir, ...names)).toMatchObject({ status: 0, stderr: '' })
   const server = await startServe(run, '--onboarding', dir)
   try {
-    const simulator = spawnSync(
-      process.execPath,
-      [
-        '--import',
-        'tsx',
-        'packages/d1-simulator/src/bin.ts',
-        '--config',
-        join(run, 'simulator.json'),
-        '--issuer-jwk',
-        join(dir, 'jwe.public.jwk'),
-        '--only',
-        'set-pin-iso0',
-        '--only',
-        'get-pin',
-        '--json',
-      ],
-      { cwd: ROOT, encoding: 'utf8', env: { ...process.env, TSX_TSCONFIG_PATH: 'tsconfig.test.json' } },
-    )
-    const { summary } = JSON.parse(simulator.stdout) as { summary: { passed: number; failed: number } }
-    expect([simulator.status, summary.failed, summary.passed > 10]).toEqual([0, 0, true])
+    const found = simulate(run, dir, 'set-pin-iso0', 'get-pin')
+    expect([found.status, found.failed, found.passed > 10]).toEqual([0, 0, true])
   } finally {
     await server.stop()
   }

@@ -230,6 +230,7 @@ describe('the store in memory, the greeting, two processes', () => {
     const lines = pasteable(
       Folder.open(dir, { backend: 'software', store: 'memory' }, () => []),
       server.url,
+      'is_tbank01',
     )
     for (const line of lines) expect(server.said).toContain(line)
     const { stdout, stderr } = spawnSync('sh', ['-e', '-c', lines.join('\n')], { encoding: 'utf8' })

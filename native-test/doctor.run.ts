@@ -20,7 +20,7 @@ function reportOn({ options, pin, environment }: Site): string {
     cwd: new URL('..', import.meta.url),
     env: { ...process.env, ...environment, DOCTOR_PIN: pin },
     encoding: 'utf8',
-    timeout: 300_000,
+    timeout: 900_000,
   })
   if (status === null || status === 2) return `There is no report: ${stderr.trim()}`
   const text = readFileSync(report, 'utf8').replaceAll(/^#/gm, '###')
@@ -37,8 +37,8 @@ try {
   }
   const head = `# What \`doctor\` says of each module
 
-${new Date().toISOString().slice(0, 10)}, \`npm run doctor:modules\`, Node ${process.version}: fresh tokens, on a machine that does other things too; \`composedMac\` where the
-module has no retail MAC. p11-kit and pkcs11-spy stand in front of SoftHSM. What a token does not offer is refused by
+${new Date().toISOString().slice(0, 10)}, \`npm run doctor:modules\`, Node ${process.version}: fresh tokens (but openCryptoki's, which is the machine's one, with the matrix's test keys in it), on a
+machine that does other things too; \`composedMac\` where the module has no retail MAC. p11-kit and pkcs11-spy stand in front of SoftHSM. What a token does not offer is refused by
 name; "FAILED" would be an answer that is wrong. \`doctor\` itself works for about three seconds; the rest is the token's and that of the
 other programs of the machine.
 `

@@ -2,7 +2,8 @@
 import { encipherPin, type Key, Pan, Pin } from 'issuer-pin-crypto'
 import type { Card, CardState, PinBlockType, StoredPinBlock } from 'issuer-pin-crypto/d1'
 
-export const ISSUER_ID = 'is_tbank01'
+/** What the SECCOS profile has as its issuer. */
+const ISSUER = 'is_tbank01'
 
 /** A card, with what D1 knows of it. */
 export interface TestCard {
@@ -16,7 +17,7 @@ export interface TestCard {
   readonly fields?: Readonly<Record<string, string>>
 }
 
-const FIELDS = { psn: '01', expiry: '2912', issuer: ISSUER_ID }
+const FIELDS = { psn: '01', expiry: '2912', issuer: ISSUER }
 const ISO0 = { state: 'active', setPinTypes: ['ISO0'] } as const
 const SECCOS = { state: 'active', setPinTypes: ['3DES_SECCOS'], fields: FIELDS } as const
 const BOTH = { setPinTypes: ['ISO0', '3DES_SECCOS'], fields: FIELDS } as const

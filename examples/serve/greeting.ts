@@ -1,10 +1,11 @@
 /** What is said once it listens: where everything is, and lines to paste into another terminal. */
-import { ISSUER_ID, testCards } from './cards.js'
+import { testCards } from './cards.js'
 import type { Folder } from './folder.js'
 import { D1_KEYS, ZPK } from './keys.js'
 import { CLIENT } from './tokens.js'
 
 export interface Facts {
+  readonly issuerId: string
   readonly folder: Folder
   readonly url: string
   readonly healthUrl: string | undefined
@@ -17,7 +18,7 @@ export interface Facts {
 
 /** The greeting, for a person; the lines of the commands stand alone, so that they can be copied. */
 export function greeting(facts: Facts): string {
-  const { folder, url, healthUrl, audit, config, keys, store } = facts
+  const { folder, issuerId, url, healthUrl, audit, config, keys, store } = facts
   const rows = [
     ['listening on', `${url} (TLS with client certificates)`],
     ...(healthUrl === undefined ? [] : [['health', `/livez and /readyz on ${healthUrl}`]]),
@@ -34,7 +35,7 @@ export function greeting(facts: Facts): string {
     '',
     'Get PIN by hand, from another terminal in this folder (card-0001 has the PIN 4711 until one is set):',
     '',
-    ...pasteable(folder, url),
+    ...pasteable(folder, url, issuerId),
     '',
     'or all calls as D1 makes them, well-behaved and not:',
     '',
@@ -46,14 +47,14 @@ export function greeting(facts: Facts): string {
 }
 
 /** The token, the answer, and what opens the answer with D1's keys. */
-export function pasteable(folder: Folder, url: string): readonly string[] {
+export function pasteable(folder: Folder, url: string, issuerId: string): readonly string[] {
   const at = (name: string): string => quoted(folder.file(name))
   const curl = `curl -sS --cacert ${at('ca.pem')} --cert ${at('d1.pem')} --key ${at('d1.key')}`
   const client = `"${CLIENT.clientId}:$(cat ${at(CLIENT.secretFile)})"`
   const cli = 'npm run --silent cli --'
   const keys = `--keys ${at(D1_KEYS)}`
   const [card] = testCards(0)
-  const path = `/cms/api/v1/issuers/${ISSUER_ID}/cards/${card?.cardId}/pin`
+  const path = `/cms/api/v1/issuers/${issuerId}/cards/${card?.cardId}/pin`
   return [
     `TOKEN=$(${curl} --user ${client} -d grant_type=client_credentials ${url}/authz/d1/v1/oauth2/token | sed 's/.*"access_token":"\\([^"]*\\).*/\\1/')`,
     `${curl} -H "Authorization: Bearer $TOKEN" ${url}${path} > ${at('answer.json')}; cat ${at('answer.json')}`,

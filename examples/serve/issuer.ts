@@ -10,8 +10,9 @@ import {
 } from 'issuer-pin-crypto/d1'
 import type { IssuerStore } from 'issuer-pin-crypto/sqlite'
 import { ILLUSTRATIVE_NOT_GIROCARD_TDEA } from 'issuer-pin-crypto/tools'
-import { firstBlock, ISSUER_ID, recordOf, type TestCard } from './cards.js'
+import { firstBlock, recordOf, type TestCard } from './cards.js'
 import { MAC, PRW, ZPK } from './keys.js'
+import type { Identity } from './onboarded.js'
 import { seed } from './seed.js'
 
 /** Invented: the scheme's own is not public. A service supplies its scheme's, from the documents it holds. */
@@ -19,6 +20,7 @@ export const PROFILE: SeccosProfile = ILLUSTRATIVE_NOT_GIROCARD_TDEA
 
 /** What the issuer is made of. */
 export interface Parts {
+  readonly identity: Identity
   readonly backend: Backend
   readonly store: IssuerStore
   readonly tokens: OwnTokens
@@ -41,26 +43,34 @@ export interface Issuer {
 /** The endpoints over these parts. */
 export async function openIssuer(parts: Parts): Promise<Issuer> {
   const { backend, store, tokens, client, d1PublicJwk, d1Certificate, audit } = parts
+  const { issuerId, jweKid, jweThumbprint } = parts.identity
   const hostDecipher = true
   const d1Zpk = await backend.bind({ kid: ZPK.kid, usage: 'pin-encryption', hostDecipher })
   const storage = await backend.bind({ kid: 'PEK-STORE', usage: 'pin-encryption', hostDecipher })
-  const jweKeys = await backend.bind({ kid: 'ISSUER-JWE', usage: 'jwe-key-agreement' })
+  // Another key than D1 was told would open nothing that D1 sends.
+  const told = jweThumbprint !== undefined && {
+    kcv: { method: 'jwk-thumbprint', value: jweThumbprint } as const,
+  }
+  const jweKeys = await backend.bind({ kid: jweKid, usage: 'jwe-key-agreement', ...told })
   const macKeys = await backend.bind({ kid: MAC.kid, usage: 'retail-mac' })
   if (jweKeys.publicJwk === undefined) throw new Error('the JWE key has no public half')
 
   for (const card of parts.cards) {
-    await seed(store, { issuerId: ISSUER_ID, cardId: card.cardId }, recordOf(card), () =>
-      firstBlock(card, storage),
-    )
+    await seed(store, { issuerId, cardId: card.cardId }, recordOf(card), () => firstBlock(card, storage))
   }
 
   const issuers = {
-    [ISSUER_ID]: {
+    [issuerId]: {
       cards: store.cards,
       pins: store.pins,
       jweKeys,
       iso0: { d1Zpk, storage, d1PublicJwk },
-      seccos: { profile: PROFILE, macKeys, prwKids: [PRW.kid], counter: changeCounter(backend, store) },
+      seccos: {
+        profile: PROFILE,
+        macKeys,
+        prwKids: [PRW.kid],
+        counter: changeCounter(backend, store, issuerId),
+      },
     },
   }
   const handler = issuerEndpoints({
@@ -70,7 +80,7 @@ export async function openIssuer(parts: Parts): Promise<Issuer> {
       callers: [
         {
           name: 'd1',
-          issuers: [ISSUER_ID],
+          issuers: [issuerId],
           certificate: { sha256: [d1Certificate] },
           tokenSubjects: [client.clientId],
         },
@@ -87,10 +97,11 @@ export async function openIssuer(parts: Parts): Promise<Issuer> {
 export function changeCounter(
   backend: Backend,
   store: IssuerStore,
+  issuerId: string,
   now: () => number = Date.now,
 ): ChangeCounter {
   return new ChangeCounter({
-    store: store.counters(ISSUER_ID),
+    store: store.counters(issuerId),
     backend,
     firstPcc: '0001',
     rule: 'increment-on-accept',

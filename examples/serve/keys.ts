@@ -3,10 +3,9 @@
  * blocks or components; here they are made up, and stand in files of the folder so that the simulator has them too.
  */
 import { generateKeyPairSync, type JsonWebKey, randomBytes } from 'node:crypto'
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import type { KeyAlgorithm, KeyUsage } from 'issuer-pin-crypto'
 import type { Folder, NewFile } from './folder.js'
+import { type Onboarded, TEST_ISSUER } from './onboarded.js'
 import { UsageError } from './options.js'
 
 interface IssuerKey {
@@ -23,14 +22,16 @@ export const MAC = { kid: 'MAC-1', file: 'mac.hex' } as const
 /** D1 computes PRWs under it. Whoever verifies PINs at a terminal needs it; the endpoints know its name only. */
 export const PRW = { kid: 'PRW-1', file: 'prw.hex' } as const
 
-export const ISSUER_KEYS: readonly IssuerKey[] = [
-  { ...ZPK, usage: 'pin-encryption', algorithm: 'tdea-2key' },
-  { ...MAC, usage: 'retail-mac', algorithm: 'tdea-2key' },
-  // PIN blocks at rest.
-  { kid: 'PEK-STORE', usage: 'pin-encryption', algorithm: 'tdea-2key' },
-  // Opens what D1 sends.
-  { kid: 'ISSUER-JWE', usage: 'jwe-key-agreement', algorithm: 'ec-p256' },
-]
+/** All of them; the one that opens what D1 sends has the kid that D1 was told. */
+export function issuerKeys(jweKid: string): readonly IssuerKey[] {
+  return [
+    { ...ZPK, usage: 'pin-encryption', algorithm: 'tdea-2key' },
+    { ...MAC, usage: 'retail-mac', algorithm: 'tdea-2key' },
+    // PIN blocks at rest.
+    { kid: 'PEK-STORE', usage: 'pin-encryption', algorithm: 'tdea-2key' },
+    { kid: jweKid, usage: 'jwe-key-agreement', algorithm: 'ec-p256' },
+  ]
+}
 
 const D1_JWE_KID = 'D1-JWE'
 const OWN_KEYS = 'TEST-KEYS.json'
@@ -38,16 +39,15 @@ const OWN_KEYS = 'TEST-KEYS.json'
 export const D1_KEYS = 'D1-TEST-KEYS.json'
 
 /** Test values of all keys, for a new folder. A token makes its own of those that nobody else has. */
-export function makeKeys(backend: 'software' | 'pkcs11', onboarding?: string): readonly NewFile[] {
+export function makeKeys(backend: 'software' | 'pkcs11', onboarded?: Onboarded): readonly NewFile[] {
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const d1 = { ...privateKey.export({ format: 'jwk' }), kid: D1_JWE_KID }
   const own = {
     warning: 'Test keys in the clear, made by npm run serve. For nothing but tests.',
     'PEK-STORE': hex16(),
-    'ISSUER-JWE':
-      onboarding === undefined
-        ? generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' })
-        : onboardedKey(onboarding),
+    [onboarded?.identity.jweKid ?? TEST_ISSUER.jweKid]:
+      onboarded?.jwk ??
+      generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' }),
   }
   const shared = [ZPK, MAC, PRW].map(({ file }) => ({ name: file, text: hex16() }))
   const zpk = shared.find(({ name }) => name === ZPK.file)
@@ -57,21 +57,6 @@ export function makeKeys(backend: 'software' | 'pkcs11', onboarding?: string): r
     ...(zpk === undefined ? [] : [{ name: D1_KEYS, text: JSON.stringify(keysOfD1(d1, zpk.text), null, 2) }]),
     ...(backend === 'software' ? [{ name: OWN_KEYS, text: JSON.stringify(own, null, 2) }] : []),
   ]
-}
-
-/** The JWE key in the folder of `issuer-pin-crypto onboard`. Of what is wrong with the folder nothing is quoted. */
-function onboardedKey(folder: string): JsonWebKey {
-  let keys: unknown
-  try {
-    keys = JSON.parse(readFileSync(join(folder, 'keys.json'), 'utf8'))
-  } catch {
-    throw new UsageError('--onboarding: the folder has no keys.json that reads')
-  }
-  const found = (Array.isArray(keys) ? keys : []).find(
-    key => key?.kid === 'ISSUER-JWE' && key.usage === 'jwe-key-agreement',
-  )
-  if (found === undefined) throw new UsageError('--onboarding: the folder has no key ISSUER-JWE')
-  return found.material
 }
 
 function keysOfD1(jwk: JsonWebKey, zpk: string): readonly object[] {

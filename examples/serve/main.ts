@@ -16,7 +16,8 @@ import { Folder } from './folder.js'
 import { greeting } from './greeting.js'
 import { openIssuer } from './issuer.js'
 import { d1PublicJwk, makeKeys } from './keys.js'
-import { readOptions, type ServeOptions, USAGE, UsageError } from './options.js'
+import { identityFile, identityIn, type Onboarded, readOnboarded, TEST_ISSUER } from './onboarded.js'
+import { type OwnToken, readOptions, type ServeOptions, USAGE, UsageError } from './options.js'
 import { startServer } from './server.js'
 import { writeSimulatorConfig } from './simulator.js'
 import { openSoftwareKeys } from './software-keys.js'
@@ -26,15 +27,22 @@ import { CLIENT, makeTokenSecrets, openTokens } from './tokens.js'
 
 async function serve(options: ServeOptions, stopped: Promise<unknown>): Promise<void> {
   const { backend: keys, store: place, host, port } = options
+  const onboarded = options.onboarding === undefined ? undefined : readOnboarded(options.onboarding)
+  if (keys.kind === 'software' && onboarded?.token !== undefined)
+    throw new UsageError('--onboarding names a token: it takes --backend pkcs11 and --pin-env')
   const folder = Folder.open(options.dir, { backend: keys.kind, store: place.kind }, () => [
     ...makeCertificates(host),
-    ...makeKeys(keys.kind, options.onboarding),
+    ...makeKeys(keys.kind, onboarded),
+    identityFile(onboarded?.identity ?? TEST_ISSUER),
     ...makeTokenSecrets(),
     ...makeSealKey(),
   ])
   using _ = options.replica ? undefined : folder.lock()
-  const own = keys.kind === 'pkcs11' ? keys.own : undefined
-  await using backend = await (keys.kind === 'pkcs11' ? openTokenKeys(folder, own) : openSoftwareKeys(folder))
+  const identity = identityIn(folder, onboarded)
+  const { issuerId, jweKid } = identity
+  await using backend = await (keys.kind === 'pkcs11'
+    ? openTokenKeys(folder, ownToken(options, onboarded), jweKid)
+    : openSoftwareKeys(folder, jweKid))
   await using store = await openStore(folder, place)
   const cards = testCards(options.extraCards)
   const auditFile = options.audit === '-' ? undefined : (options.audit ?? folder.file('audit.log'))
@@ -43,6 +51,7 @@ async function serve(options: ServeOptions, stopped: Promise<unknown>): Promise<
   const tokens = await openTokens(folder)
   const d1Jwk = d1PublicJwk(folder)
   const issuer = await openIssuer({
+    identity,
     backend,
     store,
     tokens,
@@ -60,12 +69,29 @@ async function serve(options: ServeOptions, stopped: Promise<unknown>): Promise<
     checks: issuer.checks,
   })
   try {
-    const config = await writeSimulatorConfig({ folder, backend, store, issuer, cards, url: server.url })
+    const config = await writeSimulatorConfig({
+      folder,
+      issuerId,
+      backend,
+      store,
+      issuer,
+      cards,
+      url: server.url,
+    })
     const { url, healthUrl } = server
     const audit = auditFile ?? 'standard output'
     const stores = { memory: 'in memory, gone when it stops', sqlite: 'SQLite', postgres: 'PostgreSQL' }
     process.stderr.write(
-      greeting({ folder, url, healthUrl, audit, config, keys: keys.kind, store: stores[place.kind] }),
+      greeting({
+        folder,
+        issuerId,
+        url,
+        healthUrl,
+        audit,
+        config,
+        keys: keys.kind,
+        store: stores[place.kind],
+      }),
     )
     await Promise.race([stopped, log.broken])
     say('stopping')
@@ -73,6 +99,16 @@ async function serve(options: ServeOptions, stopped: Promise<unknown>): Promise<
     await server.stop()
     await log.close()
   }
+}
+
+/** The token of the command line, or the one that `onboard` made the keys in. Throws {@link UsageError}. */
+function ownToken({ backend }: ServeOptions, onboarded: Onboarded | undefined): OwnToken | undefined {
+  if (backend.kind !== 'pkcs11') return undefined
+  const { own, pinEnv } = backend
+  if (onboarded === undefined) return own
+  if (onboarded.token === undefined || pinEnv === undefined)
+    throw new UsageError('--onboarding with --backend pkcs11 takes a folder of token keys, and --pin-env')
+  return { ...onboarded.token, pinEnv }
 }
 
 /** Standard output is for audit lines. */

@@ -4,7 +4,7 @@ import { parseArgs } from 'node:util'
 /** Where the keys are. A token of your own, or (without `module`) a SoftHSM token in the folder. */
 export type BackendOptions =
   | { readonly kind: 'software' }
-  | { readonly kind: 'pkcs11'; readonly own?: OwnToken }
+  | { readonly kind: 'pkcs11'; readonly own?: OwnToken; readonly pinEnv?: string }
 
 export interface OwnToken {
   readonly module: string
@@ -12,7 +12,7 @@ export interface OwnToken {
   readonly token: string
   /** The environment variable that holds the user PIN: a command line can be read by everybody on the machine. */
   readonly pinEnv: string
-  readonly composedMac: boolean
+  readonly composedMac?: boolean
 }
 
 /** Where cards, PINs and counters are. */
@@ -35,7 +35,7 @@ export interface ServeOptions {
   readonly replica: boolean
   /** Test cards beyond the fixed ones, for load. */
   readonly extraCards: number
-  /** The folder of `issuer-pin-crypto onboard`: the JWE key is then the one in it. */
+  /** The folder of `issuer-pin-crypto onboard`: issuer, JWE key and token are then the ones in it. */
   readonly onboarding: string | undefined
 }
 
@@ -52,8 +52,8 @@ export const USAGE = `npm run serve -- [options]          an issuer for D1, with
   --health PORT | d1-port             /livez and /readyz on a port of 127.0.0.1, or on D1's; nowhere without it
   --replica                           one of several on the same --dir: the folder is not locked
   --extra-cards 0                     more test cards, for load
-  --onboarding FOLDER                 with the JWE key that issuer-pin-crypto onboard has made there (software
-                                      keys; a token has the key already)`
+  --onboarding FOLDER                 the issuer that issuer-pin-crypto onboard has made there: its id and its JWE
+                                      key; with --backend pkcs11 --pin-env NAME also the token that the key is in`
 
 /** A command line that cannot be served. */
 export class UsageError extends Error {}
@@ -98,14 +98,8 @@ export function readOptions(args: readonly string[], env: NodeJS.ProcessEnv): Se
     health: healthOf(values.health),
     replica: values.replica === true,
     extraCards: wholeNumber('extra-cards', values['extra-cards'], 9000),
-    onboarding: onboardingOf(values),
+    onboarding: values.onboarding,
   }
-}
-
-function onboardingOf({ onboarding, backend }: Values): string | undefined {
-  if (onboarding !== undefined && backend !== 'software')
-    throw new UsageError('--onboarding is for software keys: a token has the key already')
-  return onboarding
 }
 
 function parsed(args: readonly string[]) {
@@ -132,16 +126,26 @@ function backendOf(values: Values, env: NodeJS.ProcessEnv): BackendOptions {
     return { kind: 'software' }
   }
   if (backend !== 'pkcs11') throw new UsageError('--backend must be software or pkcs11')
+  if (values.onboarding !== undefined) {
+    if (module !== undefined || token !== undefined || composedMac)
+      throw new UsageError(
+        '--onboarding names the token: --module, --token and --composed-mac do not go with it',
+      )
+    return { kind: 'pkcs11', pinEnv: pinEnvOf(pinEnv, env) }
+  }
   if (own === undefined) {
     if (composedMac) throw new UsageError('--composed-mac is for a token of your own (--module)')
     return { kind: 'pkcs11' }
   }
   if (!module || !token || !pinEnv) throw new UsageError('--module, --token and --pin-env belong together')
-  if (!env[pinEnv]) {
-    // The value is not repeated: it may be the PIN itself.
+  return { kind: 'pkcs11', own: { module, token, pinEnv: pinEnvOf(pinEnv, env), composedMac } }
+}
+
+function pinEnvOf(name: string | undefined, env: NodeJS.ProcessEnv): string {
+  // The value is not repeated: it may be the PIN itself.
+  if (!name || !env[name])
     throw new UsageError('--pin-env must name a variable of the environment, which holds the PIN')
-  }
-  return { kind: 'pkcs11', own: { module, token, pinEnv, composedMac } }
+  return name
 }
 
 function storeOf({ store, postgres }: Values): StoreOptions {

@@ -1,7 +1,7 @@
 /** What D1 must know of this issuer, as the simulator takes it: `simulator.json` and the files that it names. */
 import type { Backend } from 'issuer-pin-crypto'
 import type { IssuerStore } from 'issuer-pin-crypto/sqlite'
-import { ABSENT_CARD, EXPIRED_CARD, ISSUER_ID, type TestCard } from './cards.js'
+import { ABSENT_CARD, EXPIRED_CARD, type TestCard } from './cards.js'
 import type { Folder } from './folder.js'
 import { changeCounter, type Issuer, PROFILE } from './issuer.js'
 import { MAC, PRW, ZPK } from './keys.js'
@@ -10,6 +10,7 @@ import { CLIENT, openTokens } from './tokens.js'
 const TWO_HOURS = 2 * 3600 * 1000
 
 export interface Surroundings {
+  readonly issuerId: string
   readonly folder: Folder
   readonly backend: Backend
   readonly store: IssuerStore
@@ -21,11 +22,13 @@ export interface Surroundings {
 
 /** Writes it. Returns the file's path. */
 export async function writeSimulatorConfig(around: Surroundings): Promise<string> {
-  const { folder, backend, store, issuer, cards, url } = around
+  const { folder, issuerId, backend, store, issuer, cards, url } = around
   const past = (): number => Date.now() - TWO_HOURS
   const expiredTokens = await openTokens(folder, past)
   const { token } = await expiredTokens.issue({ subject: CLIENT.clientId, scopes: [] })
-  const { pcc, intdatag } = await changeCounter(backend, store, past).issue({ cardId: EXPIRED_CARD })
+  const { pcc, intdatag } = await changeCounter(backend, store, issuerId, past).issue({
+    cardId: EXPIRED_CARD,
+  })
   folder.write({ name: 'expired-token.txt', text: token })
   const other = await (await openTokens(folder)).issue({ subject: 'another-issuer', scopes: [] })
   folder.write({ name: 'other-token.txt', text: other.token })
@@ -34,7 +37,7 @@ export async function writeSimulatorConfig(around: Surroundings): Promise<string
   const config = {
     url,
     tokenUrl: `${url}/authz/d1/v1/oauth2/token`,
-    issuerId: ISSUER_ID,
+    issuerId,
     client: { id: CLIENT.clientId, secretFile: CLIENT.secretFile },
     tls: { cert: 'd1.pem', key: 'd1.key', ca: 'ca.pem' },
     issuerJwkFile: 'issuer-jwe.jwk',

@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, rmSync } from 'node:fs'
 import type { Backend } from 'issuer-pin-crypto'
 import { type KeyStore, openKeyStore, type Pkcs11Options, pkcs11Backend } from 'issuer-pin-crypto/pkcs11'
 import type { Folder } from './folder.js'
-import { ISSUER_KEYS, sharedMaterial } from './keys.js'
+import { issuerKeys, sharedMaterial } from './keys.js'
 import { type OwnToken, UsageError } from './options.js'
 
 const SOFTHSM = [
@@ -19,19 +19,23 @@ const LABEL = 'issuer'
 const PIN_FILE = 'softhsm-pin.txt'
 
 /** The backend on the token, with every key of the issuer in it. */
-export async function openTokenKeys(folder: Folder, own: OwnToken | undefined): Promise<Backend> {
+export async function openTokenKeys(
+  folder: Folder,
+  own: OwnToken | undefined,
+  jweKid: string,
+): Promise<Backend> {
   const options = own === undefined ? softHsm(folder) : tokenOf(own)
   {
     // The keys shared with D1 are test values in files; a real one comes into the token under dual control, not here.
     await using store = await openKeyStore({ ...options, importClearKeys: true })
-    await makeMissing(store, folder)
+    await makeMissing(store, folder, jweKid)
   }
   return pkcs11Backend(options)
 }
 
-async function makeMissing(store: KeyStore, folder: Folder): Promise<void> {
+async function makeMissing(store: KeyStore, folder: Folder, jweKid: string): Promise<void> {
   const there = new Set((await store.listKeys()).map(({ kid }) => kid))
-  for (const { file, ...key } of ISSUER_KEYS) {
+  for (const { file, ...key } of issuerKeys(jweKid)) {
     if (there.has(key.kid)) continue
     // Checked translations decipher on the host; see hostDecipher in the README for tokens that can do without.
     const more = key.usage === 'pin-encryption' ? { ...key, hostDecipher: true } : key
@@ -40,12 +44,12 @@ async function makeMissing(store: KeyStore, folder: Folder): Promise<void> {
   }
 }
 
-function tokenOf({ module, token, pinEnv, composedMac }: OwnToken): Pkcs11Options {
+function tokenOf({ pinEnv, ...options }: OwnToken): Pkcs11Options {
   // Taken out of the environment, so that no child process and no diagnostic report has it.
   const pin = process.env[pinEnv] ?? ''
   delete process.env[pinEnv]
   if (process.report !== undefined && 'excludeEnv' in process.report) process.report.excludeEnv = true
-  return { module, token, composedMac, pin: () => pin }
+  return { ...options, pin: () => pin }
 }
 
 /**

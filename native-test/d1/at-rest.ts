@@ -2,10 +2,10 @@
 
 import { decipherPin, Pan, Pin, verifyPrw } from 'issuer-pin-crypto'
 import { softwareBackend } from 'issuer-pin-crypto/software'
-import { ISSUER_ID } from '../../examples/serve/cards.js'
 import { Folder } from '../../examples/serve/folder.js'
 import { PROFILE } from '../../examples/serve/issuer.js'
 import { PRW } from '../../examples/serve/keys.js'
+import { identityIn } from '../../examples/serve/onboarded.js'
 import type { BackendOptions, StoreOptions } from '../../examples/serve/options.js'
 import { openSoftwareKeys } from '../../examples/serve/software-keys.js'
 import { openStore } from '../../examples/serve/stores.js'
@@ -28,9 +28,10 @@ export async function checkAtRest(
 ): Promise<string[]> {
   const wrong: string[] = []
   const folder = Folder.open(dir, { backend: keys.kind, store: place.kind }, () => [])
+  const { issuerId, jweKid } = identityIn(folder, undefined)
   await using backend = await (keys.kind === 'software'
-    ? openSoftwareKeys(folder)
-    : openTokenKeys(folder, keys.own))
+    ? openSoftwareKeys(folder, jweKid)
+    : openTokenKeys(folder, keys.own, jweKid))
   await using verifier = await softwareBackend({
     keys: [
       { kid: PRW.kid, usage: 'prw-verify', algorithm: 'tdea-2key', material: folder.read(PRW.file).trim() },
@@ -41,7 +42,7 @@ export async function checkAtRest(
   const prwKey = await verifier.bind({ kid: PRW.kid, usage: 'prw-verify' })
 
   for (const { card, sent, first } of cards) {
-    const ref = { issuerId: ISSUER_ID, cardId: card.cardId }
+    const ref = { issuerId, cardId: card.cardId }
     const pan = Pan.from(card.pan)
     const block = await store.pins.readBlock(ref)
     const prw = await store.pins.readPrw(ref)

@@ -1,10 +1,9 @@
 /** `audit verify`: whether the lines of an audit chain are as they were written, and which is the first that is not. */
-import { createReadStream, readFileSync } from 'node:fs'
-import { createInterface } from 'node:readline'
+import { createReadStream } from 'node:fs'
 import { fromHex, wipe } from '../base/bytes.js'
 import { type AuditPublicKey, verifyAuditChain } from '../d1.js'
-import { type Command, type ExitCode, type Io, UsageError } from './command.js'
-import { readSecret } from './secret.js'
+import { type Command, type ExitCode, type Io, readRegularFile, UsageError } from './command.js'
+import { readKeyHex } from './secret.js'
 import { show } from './shown.js'
 import { commandOfVerbs, optionsOf, secretOptions, text, type Values } from './verbs.js'
 
@@ -23,7 +22,7 @@ type Keys = Omit<Parameters<typeof verifyAuditChain>[0], 'lines'>
 function readPublic(path: string): readonly AuditPublicKey[] {
   let found: unknown
   try {
-    found = JSON.parse(readFileSync(path, 'utf8'))
+    found = JSON.parse(readRegularFile(path).bytes.toString('utf8'))
   } catch {
     throw new UsageError('--public: the file cannot be read, or is no JSON')
   }
@@ -33,20 +32,35 @@ function readPublic(path: string): readonly AuditPublicKey[] {
 
 /** The HMAC key in hex: a secret. */
 async function readKey(values: Values, io: Io): Promise<Uint8Array> {
-  const given = (await readSecret('key', 'HMAC key (hex)', values, io)).trim()
+  const given = await readKeyHex('key', 'HMAC key (hex)', values, io)
   if (!/^(?:[0-9A-Fa-f]{2}){32,}$/.test(given)) throw new UsageError('the key must be hex digits, 64 or more')
   return fromHex(given, 'the key')
 }
 
+/** No line that was ever written is longer, and what is read is bounded: a device, or another file, may have no line end at all. */
+const MAX_LINE = 1_048_576
+
+/** The lines of a file, one at a time. Errors: `ERR_USAGE`. */
+async function* linesOf(path: string): AsyncGenerator<string> {
+  let rest = ''
+  try {
+    for await (const chunk of createReadStream(path, 'utf8')) {
+      const lines = `${rest}${chunk}`.split('\n')
+      rest = lines.pop() ?? ''
+      for (const line of lines) yield line.replace(/\r$/, '')
+      if (rest.length > MAX_LINE)
+        throw new UsageError(`the file has a line of more than ${MAX_LINE} characters`)
+    }
+  } catch (error) {
+    if (error instanceof UsageError) throw error
+    throw new UsageError('the file cannot be read')
+  }
+  if (rest !== '') yield rest
+}
+
 async function verify(path: string, keys: Keys, values: Values, io: Io): Promise<ExitCode> {
   const last = text(values, 'last')
-  const file = createReadStream(path, 'utf8')
-  const failed = new Promise<never>((_, reject) => {
-    file.once('error', () => reject(new UsageError('the file cannot be read')))
-  })
-  failed.catch(() => {})
-  const lines = createInterface({ input: file, crlfDelay: Number.POSITIVE_INFINITY })
-  const found = await Promise.race([verifyAuditChain({ lines, ...keys }), failed])
+  const found = await verifyAuditChain({ lines: linesOf(path), ...keys })
   if (!found.intact) {
     show(values, io, found, undefined)
     io.err(`line ${found.line}: ${PROBLEMS[found.problem]}`)

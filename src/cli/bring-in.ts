@@ -2,16 +2,16 @@
  * Keys that come from elsewhere: components that officers enter, one after the other, or that are split and combined for tests; key
  * blocks; wrapped and clear keys. Whatever goes wrong, the entry that is wrong is named, and the token holds what it held before.
  */
-import { accessSync, constants, existsSync, writeFileSync } from 'node:fs'
+import { accessSync, constants, existsSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { toHex, wipe } from '../base/bytes.js'
-import { isIssuerPinError } from '../base/errors.js'
+import { ArgumentError, isIssuerPinError } from '../base/errors.js'
 import {
   combineComponents,
   type Key,
-  type KeyAlgorithm,
   type MacAlgorithm,
   openKeyBlock,
+  type P256PublicJwk,
   readKeyBlockHeader,
   sealKeyBlock,
   splitKey,
@@ -26,21 +26,26 @@ import {
   type KeyStore,
   keyCeremony,
   type NewKey,
+  openCeremonyRecord,
   type StoredTokenKey,
   sealCeremonyRecord,
 } from '../pkcs11.js'
-import { type ExitCode, type Io, readInput, UsageError } from './command.js'
+import { type SoftwareKey, softwareBackend } from '../software.js'
+import { type ExitCode, type Io, readInput, readJson, UsageError } from './command.js'
 import { type Opening, SOURCE_OPTIONS, TOKEN_OPTIONS, withBackend, withStore } from './open.js'
-import { isTyped, readSecret } from './secret.js'
-import { headerRows, show, tableOf } from './shown.js'
+import { isTyped, readKeyHex, readSecret } from './secret.js'
+import { headerRows, reason, show, tableOf } from './shown.js'
 import {
   dateOf,
   hexOf,
+  kcvOf,
+  keyAlgorithmOf,
   need,
   numberOf,
   type OptionTable,
   oneOf,
   optionsOf,
+  refuse,
   secretOptions,
   symmetricOf,
   text,
@@ -69,14 +74,22 @@ export function newKey(values: Values): NewKey {
   const validTo = dateOf(values, 'valid-to')
   return {
     kid: need(values, 'kid'),
-    algorithm: need(values, 'algorithm') as KeyAlgorithm,
+    algorithm: keyAlgorithmOf(values),
     ...useOf(values),
-    ...(Array.isArray(macs) && { macs: macs as readonly MacAlgorithm[] }),
+    ...(Array.isArray(macs) && { macs: macs.map(macNamed) }),
     ...(values['host-decipher'] === true && { hostDecipher: true }),
     ...(values['translation'] === true && { translation: true }),
     ...(validFrom !== undefined && { validFrom }),
     ...(validTo !== undefined && { validTo }),
   }
+}
+
+const MACS = ['iso9797-1-alg1', 'iso9797-1-alg3', 'cmac', 'hmac-sha256'] as const
+
+function macNamed(given: string): MacAlgorithm {
+  const found = MACS.find(name => name === given)
+  if (found === undefined) throw new UsageError(`--macs must be one of ${MACS.join(', ')}`)
+  return found
 }
 
 /** What JSON says of a key in a token. */
@@ -98,8 +111,36 @@ export function inWords({
   return `${kid}: ${usage}, ${algorithm}, KCV ${checkValue.value} (${checkValue.method})${refused}`
 }
 
+/**
+ * Writes a TEST key into a new file, after it was opened as a program would open it: what nobody could use is not written. Gives what may
+ * be said of it.
+ */
+export async function writeTestKey(
+  path: string,
+  given: Pick<SoftwareKey, 'kid' | 'usage' | 'mode' | 'algorithm' | 'material' | 'validFrom' | 'validTo'>,
+): Promise<
+  Pick<Key, 'kid' | 'usage' | 'mode' | 'algorithm' | 'checkValue' | 'validFrom' | 'validTo' | 'publicJwk'>
+> {
+  const { kid, usage, mode, algorithm, material, validFrom, validTo } = given
+  const key = {
+    kid,
+    usage,
+    ...(mode !== undefined && { mode }),
+    algorithm,
+    material,
+    ...(validFrom !== undefined && { validFrom }),
+    ...(validTo !== undefined && { validTo }),
+  }
+  await using backend = await softwareBackend({ keys: [key] })
+  const bound = await backend.bind({ kid, usage, ...(mode !== undefined && { mode }) })
+  writeNew(path, `${JSON.stringify([key])}\n`)
+  const { checkValue, publicJwk } = bound
+  const period = { validFrom: bound.validFrom, validTo: bound.validTo }
+  return { kid, usage, mode: bound.mode, algorithm, checkValue, publicJwk, ...period }
+}
+
 /** A file that was not there, for its owner alone. */
-export function writeNew(path: string, content: string, option = 'out'): void {
+function writeNew(path: string, content: string, option = 'out'): void {
   try {
     writeFileSync(path, content, { mode: 0o600, flag: 'wx' })
   } catch (error) {
@@ -125,11 +166,20 @@ const split = async (values: Values, io: Io): Promise<ExitCode> => {
   const kid = text(values, 'kid') ?? 'key'
   const out = need(values, 'out')
   for (let i = 1; i <= parts; i++) requireNew(`${out}-${i}`, 'out')
-  const material = await readSecret('key', 'TEST key (hex)', values, io)
+  const material = await readKeyHex('key', 'TEST key (hex)', values, io)
   const { components, checkValue } = await splitKey({ kid, algorithm, material, parts })
   const files = components.map((_, i) => `${out}-${i + 1}`)
+  const made: string[] = []
   try {
-    for (const [i, { component }] of components.entries()) writeNew(files[i] ?? '', `${toHex(component)}\n`)
+    for (const [i, { component }] of components.entries()) {
+      const file = `${out}-${i + 1}`
+      writeNew(file, `${toHex(component)}\n`)
+      made.push(file)
+    }
+  } catch (error) {
+    // A part of the components is nothing to anybody.
+    for (const file of made) rmSync(file)
+    throw error
   } finally {
     wipe(...components.map(({ component }) => component))
   }
@@ -145,7 +195,7 @@ const combine = async (values: Values, io: Io): Promise<ExitCode> => {
   const parts = numberOf(values, 'parts', PARTS)
   const kid = text(values, 'kid') ?? 'key'
   const out = need(values, 'out')
-  const kcv = need(values, 'kcv')
+  const kcv = neededKcv(values)
   const parity = values['parity'] === undefined ? 'report' : oneOf(values, 'parity', ['report', 'adjust'])
   const usage = useOf(values)
   requireNew(out, 'out')
@@ -154,7 +204,7 @@ const combine = async (values: Values, io: Io): Promise<ExitCode> => {
     entered.push({ component: String(entry.component), kcv: String(entry.kcv) })
   const key = await combineComponents({ kid, algorithm, components: entered, kcv, parity })
   try {
-    writeNew(out, `${JSON.stringify([{ kid, ...usage, algorithm, material: toHex(key.material) }])}\n`)
+    await writeTestKey(out, { kid, ...usage, algorithm, material: toHex(key.material) })
   } finally {
     wipe(key.material)
   }
@@ -162,6 +212,11 @@ const combine = async (values: Values, io: Io): Promise<ExitCode> => {
   const words = `${kid}: ${algorithm}, KCV ${checkValue.value}, parity ${was}`
   show(values, io, { kid, algorithm, checkValue, parity: was }, words)
   return 0
+}
+
+function neededKcv(values: Values): string {
+  need(values, 'kcv')
+  return kcvOf(values) ?? ''
 }
 
 interface Wanted {
@@ -198,7 +253,7 @@ async function enteredPart(wanted: Wanted, i: number, values: Values, io: Io): P
       // What was typed wrong is typed again; what comes from a file would be the same.
       const again = isTyped(`component-${i}-component`, values) && isTyped(`component-${i}-kcv`, values)
       if (!isIssuerPinError(error) || !again || entry === ENTRIES) throw error
-      io.err(`${error.message}: enter it again`)
+      io.err(`${reason(error)}: enter it again`)
     }
   }
 }
@@ -226,47 +281,105 @@ const COMPONENTS: OptionTable = secretOptions(
 
 type Import = (values: Values, file: string | undefined, io: Io, opening: Opening) => Promise<ExitCode>
 
+/** A way in, and the options that are its own. */
+interface Way {
+  readonly own: readonly string[]
+  /** Whether a file, or standard input, is its input. */
+  readonly input: boolean
+  readonly run: Import
+}
+
 /** The ways in, by the word after `--from`. */
-const WAYS: Readonly<Record<string, Import>> = {
-  components: ceremony,
-  block: async (values, file, io, opening) => {
-    const block = (await readInput(file, io)).trim()
-    // The block says which algorithm its key is for.
-    const { algorithm: _, mode, ...wanted } = newKey({ ...values, algorithm: 'aes-128' })
-    const kcv = text(values, 'kcv')
-    return withBackend(values, io, opening, async backend =>
-      withStore(values, io, opening, async store => {
-        const key = await kbpkOf(backend, need(values, 'kbpk'))
-        const more = { ...(mode !== undefined && { mode }), ...(kcv !== undefined && { kcv }) }
-        const { key: made, warnings } = await importKeyBlock({ store, key, block, ...wanted, ...more })
-        for (const warning of warnings) io.err(`warning: ${warning}`)
-        show(values, io, { ...shownKey(made), warnings }, inWords(made))
+const WAYS: Readonly<Record<string, Way>> = {
+  components: {
+    own: [...Object.keys(COMPONENTS), 'algorithm', 'parts', 'record', 'record-key', 'record-usage'],
+    input: false,
+    run: ceremony,
+  },
+  block: {
+    own: ['kbpk'],
+    input: true,
+    run: async (values, file, io, opening) => {
+      requireClear(values)
+      need(values, 'kbpk')
+      // The block says which algorithm its key is for.
+      const { algorithm: _, mode, ...wanted } = newKey({ ...values, algorithm: 'aes-128' })
+      const block = blockIn(await readInput(file, io))
+      const kcv = kcvOf(values)
+      return withBackend(values, io, opening, async backend =>
+        withStore(values, io, opening, async store => {
+          const key = await kbpkOf(backend, need(values, 'kbpk'))
+          const more = { ...(mode !== undefined && { mode }), ...(kcv !== undefined && { kcv }) }
+          const { key: made, warnings } = await importKeyBlock({ store, key, block, ...wanted, ...more })
+          for (const warning of warnings) io.err(`warning: ${warning}`)
+          show(values, io, { ...shownKey(made), warnings }, inWords(made))
+          return 0
+        }),
+      )
+    },
+  },
+  wrapped: {
+    own: ['algorithm', 'under', 'wrapping'],
+    input: true,
+    run: async (values, file, io, opening) => {
+      const wanted = newKey(values)
+      const kcv = neededKcv(values)
+      const wrapping = oneOf(values, 'wrapping', ['rfc3394', 'rfc5649'])
+      const under = need(values, 'under')
+      const wrapped = hexOf(await readInput(file, io), 'the wrapped key')
+      return withStore(values, io, opening, async store => {
+        const made = await store.unwrapKey({ ...wanted, wrapped, wrapping, under, kcv })
+        show(values, io, shownKey(made), inWords(made))
         return 0
-      }),
-    )
+      })
+    },
   },
-  wrapped: async (values, file, io, opening) => {
-    const wanted = newKey(values)
-    const kcv = need(values, 'kcv')
-    const wrapping = oneOf(values, 'wrapping', ['rfc3394', 'rfc5649'])
-    const under = need(values, 'under')
-    const wrapped = hexOf((await readInput(file, io)).trim(), 'the wrapped key')
-    return withStore(values, io, opening, async store => {
-      const made = await store.unwrapKey({ ...wanted, wrapped, wrapping, under, kcv })
-      show(values, io, shownKey(made), inWords(made))
-      return 0
-    })
+  clear: {
+    own: ['algorithm', 'key-env', 'key-fd'],
+    input: false,
+    run: async (values, _file, io, opening) => {
+      requireClear(values)
+      const wanted = newKey(values)
+      const kcv = neededKcv(values)
+      const material = await readKeyHex('key', 'clear key (hex)', values, io)
+      return withStore(values, io, opening, async store => {
+        const made = await store.importKey({ ...wanted, material, kcv })
+        show(values, io, shownKey(made), inWords(made))
+        return 0
+      })
+    },
   },
-  clear: async (values, _file, io, opening) => {
-    const wanted = newKey(values)
-    const kcv = need(values, 'kcv')
-    const material = await readSecret('key', 'clear key (hex)', values, io)
-    return withStore(values, io, opening, async store => {
-      const made = await store.importKey({ ...wanted, material, kcv })
-      show(values, io, shownKey(made), inWords(made))
-      return 0
-    })
-  },
+}
+
+/** Said before anybody is asked for a key. */
+function requireClear(values: Values): void {
+  if (values['import-clear-keys'] !== true)
+    throw new UsageError('the clear key passes through this process: that takes --import-clear-keys')
+}
+
+/** A block as it was pasted: lines that a mail program has broken are one. Blanks may be the block's own. */
+function blockIn(given: string): string {
+  return given.trim().replaceAll(/\r?\n/g, '')
+}
+
+const importKey: Import = (values, file, io, opening) => {
+  const from = oneOf(values, 'from', Object.keys(WAYS))
+  // oneOf has found it.
+  const way = WAYS[from] as Way
+  const others = Object.values(WAYS).flatMap(({ own }) => own)
+  refuse(
+    values,
+    others.filter(name => !way.own.includes(name)),
+    `does not go with --from ${from}`,
+  )
+  if (file !== undefined && !way.input) throw new UsageError(`--from ${from} reads no file`)
+  return way.run(values, file, io, opening)
+}
+
+const RECORD_USAGES = ['jwt-signing', 'cmac'] as const
+
+function recordUsageOf(values: Values): (typeof RECORD_USAGES)[number] {
+  return values['record-usage'] === undefined ? 'jwt-signing' : oneOf(values, 'record-usage', RECORD_USAGES)
 }
 
 /** A ceremony: what it is recorded under is looked for first, and a key whose record cannot be made does not stay. */
@@ -278,16 +391,17 @@ async function ceremony(
 ): Promise<ExitCode> {
   const wanted = { ...newKey(values), algorithm: symmetricOf(values) }
   const parts = numberOf(values, 'parts', PARTS)
-  const kcv = need(values, 'kcv')
+  const kcv = neededKcv(values)
   const path = text(values, 'record')
-  if (path !== undefined) requireNew(path, 'record')
+  if (path === undefined) refuse(values, ['record-key', 'record-usage'], 'goes with --record')
+  else requireNew(path, 'record')
   const recordKey = path === undefined ? undefined : need(values, 'record-key')
+  const usage = recordUsageOf(values)
   return withStore(values, io, opening, async (store, options) => {
     await using backend = recordKey === undefined ? undefined : await opening.backend(options)
-    const signer =
-      recordKey === undefined ? undefined : await backend?.bind({ kid: recordKey, usage: 'jwt-signing' })
+    const signer = recordKey === undefined ? undefined : await backend?.bind({ kid: recordKey, usage })
     const entries = enteredParts({ kid: wanted.kid, algorithm: wanted.algorithm, parts }, values, io)
-    const { key, record } = await keyCeremony({ store, ...wanted, entries, kcv })
+    const { key, record } = await keyCeremony({ store, ...wanted, entries, kcv }).catch(inWordsOfOptions)
     const sealed = await recorded(store, key, record, { signer, path })
     const where =
       record.combined === 'in-token'
@@ -296,6 +410,52 @@ async function ceremony(
     show(values, io, { ...shownKey(key), record, sealed }, `${inWords(key)}\n${where}`)
     return 0
   })
+}
+
+/** The library names its own option; whoever reads this has a command line. */
+function inWordsOfOptions(error: unknown): never {
+  if (!(error instanceof ArgumentError) || !error.message.includes('importClearKeys')) throw error
+  throw new UsageError(
+    'this token does not combine components inside: the key would be in the memory of this process, which takes --import-clear-keys',
+  )
+}
+
+/** `key record`: a ceremony's record, if it is as it was signed or sealed. */
+const readRecord: Import = async (values, file, io, opening) => {
+  const path = text(values, 'public')
+  if (path !== undefined) refuse(values, ['record-key', 'record-usage'], 'does not go with --public')
+  else need(values, 'record-key')
+  const sealed = (await readInput(file, io)).trim()
+  if (path !== undefined) {
+    const key = readJson(await readInput(path, io), 'the public key') as unknown as P256PublicJwk
+    return showRecord(values, io, await openCeremonyRecord({ sealed, key }))
+  }
+  return withBackend(values, io, opening, async backend => {
+    const key = await backend.bind({ kid: need(values, 'record-key'), usage: recordUsageOf(values) })
+    const { publicJwk } = key
+    return showRecord(values, io, await openCeremonyRecord({ sealed, key: publicJwk ?? key }))
+  })
+}
+
+function showRecord(values: Values, io: Io, record: CeremonyRecord | undefined): ExitCode {
+  if (record === undefined) {
+    show(values, io, { verified: false }, undefined)
+    io.err('the record is not as this key signed or sealed it')
+    return 1
+  }
+  const { kid, usage, mode, algorithm, combined, checkValue, components, finishedAt } = record
+  const rows = [
+    ['key', `${kid}: ${usage} ${mode}, ${algorithm}`],
+    ['KCV', `${checkValue.value} (${checkValue.method})`],
+    ['combined', combined],
+    ['finished', finishedAt],
+    ...components.map((one, i) => [
+      `component ${i + 1}`,
+      `${one.officer}, ${one.enteredAt}, KCV ${one.checkValue.value} (${one.checkValue.method})`,
+    ]),
+  ]
+  show(values, io, { verified: true, record }, tableOf(['field', 'value'], rows, io))
+  return 0
 }
 
 async function recorded(
@@ -325,7 +485,7 @@ function kbpkOf(
 }
 
 const readBlock = async (values: Values, file: string | undefined, io: Io): Promise<ExitCode> => {
-  const header = readKeyBlockHeader((await readInput(file, io)).trim())
+  const header = readKeyBlockHeader(blockIn(await readInput(file, io)))
   const words = `${tableOf(['field', 'value'], headerRows(header), io)}\nnot authenticated: read without a key`
   show(values, io, header, words)
   return 0
@@ -334,7 +494,7 @@ const readBlock = async (values: Values, file: string | undefined, io: Io): Prom
 const openBlock: Import = (values, file, io, opening) =>
   withBackend(values, io, opening, async backend => {
     const key = await kbpkOf(backend, need(values, 'kbpk'))
-    const block = (await readInput(file, io)).trim()
+    const block = blockIn(await readInput(file, io))
     const opened = await openKeyBlock({ key, block, ...useOf(values) })
     // The key itself is not for a screen.
     wipe(opened.material)
@@ -363,7 +523,7 @@ const sealBlock: Import = (values, _file, io, opening) =>
       usage,
       mode,
       exportability: oneOf(values, 'exportability', ['E', 'N', 'S']),
-      material: await readSecret('key', 'clear key (hex)', values, io),
+      material: await readKeyHex('key', 'clear key (hex)', values, io),
       ...(keyVersion !== undefined && { keyVersion }),
       ...(validFrom !== undefined && { validFrom }),
       ...(validTo !== undefined && { validTo }),
@@ -381,7 +541,7 @@ const translateBlock: Import = (values, file, io, opening) =>
     ]
     const version = oneOf(values, 'version', ['B', 'D'])
     const { usage } = useOf(values)
-    const block = (await readInput(file, io)).trim()
+    const block = blockIn(await readInput(file, io))
     const moved = await translateKeyBlock({ from, to, block, usage, version })
     show(values, io, moved, moved.block)
     return 0
@@ -424,15 +584,13 @@ export function bringInVerbs(opening: Opening): Readonly<Record<string, Verb>> {
           'wrapping',
           'record',
           'record-key',
+          'record-usage',
           'import-clear-keys',
         ),
       },
-      (values, file, io, at) => {
-        const way = WAYS[oneOf(values, 'from', Object.keys(WAYS))]
-        if (way === undefined) throw new UsageError('--from is missing')
-        return way(values, file, io, at)
-      },
+      importKey,
     ),
+    record: verb({ ...SOURCE_OPTIONS, ...optionsOf('public', 'record-key', 'record-usage') }, readRecord),
     'block read': verb(optionsOf('json'), readBlock),
     'block open': verb({ ...SOURCE_OPTIONS, ...optionsOf('kbpk', 'usage', 'mode') }, openBlock),
     'block seal': verb(

@@ -5,7 +5,7 @@ import { main } from './main.js'
 import { processIo } from './terminal.js'
 
 // A reader that has seen enough (`| head`) is no reason for a stack.
-process.stdout.on('error', () => process.exit(1))
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => process.exit(1))
 
 // Not process.exit: what has been written may still be on its way.
 main(process.argv.slice(2), processIo(process)).then(code => {

@@ -119,18 +119,28 @@ export function requireOption(value: string | undefined, name: string): string {
 
 /* Input from a file or standard input, bounded. */
 
+/** Standard input is there once: whoever has read it left nothing for a second reader. */
+const READ = new WeakSet<Io>()
+
 /** The text of a file, or of standard input where the path is `-` or absent. Errors: `ERR_USAGE`. */
 export async function readInput(path: string | undefined, io: Io): Promise<string> {
-  if (path !== undefined && path !== '-') return readFile(path)
-  const bytes = await io.readStdin()
-  if (bytes.length > MAX_BYTES) throw new UsageError(`the input is longer than ${MAX_BYTES} bytes`)
-  return bytes.toString('utf8')
+  return (await readInputBytes(path, io)).toString('utf8')
 }
 
-function readFile(path: string): string {
+/** The same as the bytes that are there, whatever they mean: for a message that is enciphered or authenticated. */
+export async function readInputBytes(path: string | undefined, io: Io): Promise<Buffer> {
+  if (path !== undefined && path !== '-') return readFile(path)
+  if (READ.has(io)) throw new UsageError('standard input is there once, and two things are to come from it')
+  READ.add(io)
+  const bytes = await io.readStdin()
+  if (bytes.length > MAX_BYTES) throw new UsageError(`the input is longer than ${MAX_BYTES} bytes`)
+  return bytes
+}
+
+function readFile(path: string): Buffer {
   try {
     // Not by its name: what was to go in by standard input, and came as an argument, is not repeated.
-    return readRegularFile(path, 'the file').bytes.toString('utf8')
+    return readRegularFile(path, 'the file').bytes
   } catch (error) {
     throw new UsageError((error as Unreadable).message)
   }

@@ -1,6 +1,6 @@
 /** `pin`, `mac`, `prw`, `jwe`: one computation each, under a key of a token or a TEST key; what is secret comes in and goes out masked. */
 import type { Backend } from '../backend/backend.js'
-import { bufferOf, toHex, utf8Bytes, wipe } from '../base/bytes.js'
+import { bufferOf, toHex, wipe } from '../base/bytes.js'
 import { parseJsonObject } from '../base/json.js'
 import {
   computePrw,
@@ -13,7 +13,6 @@ import {
   generatePvv,
   type Key,
   type KeyUsage,
-  type MacAlgorithm,
   type MacPadding,
   naturalPin,
   openJwe,
@@ -30,7 +29,15 @@ import {
   verifyPinBlock,
   verifyPrw,
 } from '../index.js'
-import { type Command, type ExitCode, type Io, readInput, readJson, UsageError } from './command.js'
+import {
+  type Command,
+  type ExitCode,
+  type Io,
+  readInput,
+  readInputBytes,
+  readJson,
+  UsageError,
+} from './command.js'
 import { readProfile, sealedIn } from './inspect.js'
 import { OPENING, type Opening, SOURCE_HELP, SOURCE_OPTIONS, withBackend } from './open.js'
 import { readSecret } from './secret.js'
@@ -42,6 +49,7 @@ import {
   numberOf,
   oneOf,
   optionsOf,
+  refuse,
   secretOptions,
   text,
   type Values,
@@ -96,7 +104,7 @@ async function withPin<T>(values: Values, io: Io, use: (pin: Pin) => Promise<T>)
 }
 
 async function blockOf(file: string | undefined, io: Io): Promise<Uint8Array> {
-  return hexOf((await readInput(file, io)).trim(), 'a PIN block')
+  return hexOf(await readInput(file, io), 'a PIN block')
 }
 
 /** A key that PIN blocks are deciphered under, here. */
@@ -185,41 +193,64 @@ const natural: Run = async (values, _file, io, backend) => {
   return 0
 }
 
+/** What a PIN can be compared with: the options that are its own, and how they are read. */
+interface Reference {
+  readonly own: readonly string[]
+  readonly read: (values: Values, io: Io, backend: Backend) => Promise<PinReference>
+}
+
 /** What `pin verify` compares with, by the word after `--against`. */
-const REFERENCES: Readonly<
-  Record<string, (values: Values, io: Io, backend: Backend) => Promise<PinReference>>
-> = {
-  block: async (values, io, backend) => ({
-    kind: 'block',
-    block: await blockOf(need(values, 'reference'), io),
-    format: formatOf(values, 'reference-format'),
-    key: await readingKey(backend, need(values, 'reference-key')),
-  }),
-  pvv: async (values, io, backend) => ({
-    kind: 'pvv',
-    pvv: need(values, 'pvv'),
-    key: await pvkOf(values, io, backend, 'visa-pvv', 'V'),
-  }),
-  offset: async (values, io, backend) => ({
-    kind: 'offset',
-    offset: need(values, 'offset'),
-    key: await pvkOf(values, io, backend, 'ibm-3624', 'V'),
-  }),
-  prw: async (values, io, backend) => {
-    const profile = await readProfile(need(values, 'profile'), io)
-    const key = await backend.bind({ kid: need(values, 'prw-key'), usage: 'prw-verify' })
-    const given = readJson(await readInput(need(values, 'values'), io), 'the values')
-    return { kind: 'prw', key, profile, ...prwOf(given), ...storedPrw(given) }
+const REFERENCES: Readonly<Record<string, Reference>> = {
+  block: {
+    own: ['reference', 'reference-key', 'reference-format'],
+    read: async (values, io, backend) => ({
+      kind: 'block',
+      block: await blockOf(need(values, 'reference'), io),
+      format: formatOf(values, 'reference-format'),
+      key: await readingKey(backend, need(values, 'reference-key')),
+    }),
+  },
+  pvv: {
+    own: ['pvv', 'pvk', 'pvki'],
+    read: async (values, io, backend) => ({
+      kind: 'pvv',
+      pvv: need(values, 'pvv'),
+      key: await pvkOf(values, io, backend, 'visa-pvv', 'V'),
+    }),
+  },
+  offset: {
+    own: ['offset', 'pvk', 'rule'],
+    read: async (values, io, backend) => ({
+      kind: 'offset',
+      offset: need(values, 'offset'),
+      key: await pvkOf(values, io, backend, 'ibm-3624', 'V'),
+    }),
+  },
+  prw: {
+    own: ['prw-key', 'profile', 'values'],
+    read: async (values, io, backend) => {
+      const profile = await readProfile(need(values, 'profile'), io)
+      const key = await backend.bind({ kid: need(values, 'prw-key'), usage: 'prw-verify' })
+      const given = readJson(await readInput(need(values, 'values'), io), 'the values')
+      return { kind: 'prw', key, profile, ...prwOf(given), ...storedPrw(given) }
+    },
   },
 }
+
+/** Each option of a reference, once: `--against` says which of them belong together. */
+const OF_REFERENCES: readonly string[] = [...new Set(Object.values(REFERENCES).flatMap(({ own }) => own))]
 
 const verifyPin: Run = async (values, file, io, backend) => {
   const words = ['pin', ...Object.keys(REFERENCES)]
   const against = values['against'] === undefined ? 'pin' : oneOf(values, 'against', words)
+  const chosen = REFERENCES[against]
+  const others = OF_REFERENCES.filter(name => chosen?.own.includes(name) !== true)
+  refuse(values, others, `does not go with a comparison against ${against}`)
+  if (chosen !== undefined) refuse(values, ['card-pin-env', 'card-pin-fd'], 'goes with --against pin')
   const format = formatOf(values, 'format')
   const from = await readingKey(backend, need(values, 'key'))
   const answers = ['the PIN is right', 'the PIN is wrong'] as const
-  if (against === 'pin') {
+  if (chosen === undefined) {
     const [block, pan] = [await blockOf(file, io), await panOf(values, io)]
     const inBlock = await decipherPin({ block, pan, format, key: from })
     try {
@@ -229,8 +260,7 @@ const verifyPin: Run = async (values, file, io, backend) => {
       inBlock.dispose()
     }
   }
-  const reference = await REFERENCES[against]?.(values, io, backend)
-  if (reference === undefined) throw new UsageError('--against: nothing to compare with')
+  const reference = await chosen.read(values, io, backend)
   const [block, pan] = [await blockOf(file, io), await panOf(values, io)]
   const tries = 'counted-elsewhere'
   const { verified } = await verifyPinBlock({ block, pan, format, from, against: reference, tries })
@@ -267,8 +297,6 @@ Exit code 1 where the PIN is wrong. Here no tries are counted: whoever may run
 this under production keys can search for a PIN; a service counts them.`
   const reading = { secrets: ['pan'] }
   const typing = { secrets: ['pan', 'card-pin'] }
-  const against = ['against', 'reference', 'reference-key', 'reference-format', 'pvk', 'pvki', 'rule']
-  const kept = ['pvv', 'offset', 'prw-key', 'profile', 'values']
   return commandOfVerbs(
     {
       name: 'pin',
@@ -286,7 +314,7 @@ this under production keys can search for a PIN; a service counts them.`
       verify: onKeys(opening, verifyPin, {
         ...typing,
         needs: ['key', 'format'],
-        options: [...against, ...kept],
+        options: ['against', ...OF_REFERENCES],
       }),
       pvv: onKeys(opening, pvv, { ...reading, needs: ['key', 'format', 'pvk', 'pvki'] }),
       offset: onKeys(opening, offset, { ...reading, needs: ['key', 'format', 'pvk', 'rule'] }),
@@ -299,25 +327,35 @@ this under production keys can search for a PIN; a service counts them.`
   )
 }
 
-const MAC_ALGORITHMS = ['iso9797-1-alg1', 'iso9797-1-alg3', 'cmac'] as const
+const MAC_ALGORITHMS = ['iso9797-1-alg1', 'iso9797-1-alg3', 'cmac', 'hmac-sha256'] as const
 const MAC_USAGE: Readonly<Record<(typeof MAC_ALGORITHMS)[number], KeyUsage>> = {
   'iso9797-1-alg1': 'cbc-mac',
   'iso9797-1-alg3': 'retail-mac',
   cmac: 'cmac',
+  'hmac-sha256': 'hmac',
 }
+/** Those that pad by themselves, or not at all. */
+const UNPADDED: readonly string[] = ['cmac', 'hmac-sha256']
+const MAC_BYTES: readonly [number, number] = [4, 32]
 
-function macParameters(values: Values): { algorithm: MacAlgorithm; padding: MacPadding; length: number } {
+function macParameters(values: Values): {
+  algorithm: (typeof MAC_ALGORITHMS)[number]
+  padding: MacPadding
+  length: number
+} {
   const algorithm = oneOf(values, 'algorithm', MAC_ALGORITHMS)
-  const padding = algorithm === 'cmac' ? 'none' : (numberOf(values, 'padding', [1, 3]) as MacPadding)
-  return { algorithm, padding, length: numberOf(values, 'length', [4, 16]) }
+  const isPadded = !UNPADDED.includes(algorithm)
+  if (!isPadded) refuse(values, ['padding'], `does not go with ${algorithm}`)
+  const padding = isPadded ? (numberOf(values, 'padding', [1, 3]) as MacPadding) : 'none'
+  return { algorithm, padding, length: numberOf(values, 'length', MAC_BYTES) }
 }
 
 /** The message, the key and what a MAC is made by. */
 async function macInput(values: Values, file: string | undefined, io: Io, backend: Backend, mode: 'G' | 'V') {
   const parameters = macParameters(values)
-  const usage = MAC_USAGE[parameters.algorithm as keyof typeof MAC_USAGE]
+  const usage = MAC_USAGE[parameters.algorithm]
   const key = await backend.bind({ kid: need(values, 'key'), usage, mode })
-  const message = bytesOf(values, utf8Bytes(await readInput(file, io)))
+  const message = bytesOf(values, await readInputBytes(file, io))
   return { key, message, ...parameters }
 }
 
@@ -337,7 +375,7 @@ const checkMac: Run = async (values, file, io, backend) => {
 /** The message as it is, or what its hex says. */
 function bytesOf(values: Values, message: Uint8Array): Uint8Array {
   if (values['hex'] !== true) return message
-  return hexOf(bufferOf(message).toString('utf8').trim(), 'the message')
+  return hexOf(bufferOf(message).toString('utf8'), 'the message')
 }
 
 /** `issuer-pin-crypto mac`. */
@@ -345,8 +383,9 @@ export function macCommand(opening: Opening = OPENING): Command {
   const help = `usage: issuer-pin-crypto mac compute|verify --key KID --algorithm ALGORITHM
          [--padding 1|2|3] --length BYTES [--hex] [--mac HEX] [FILE]
 
-  --algorithm   iso9797-1-alg1, iso9797-1-alg3, cmac (which takes no padding)
-  --hex         the message is hex; otherwise its bytes as they are (UTF-8)
+  --algorithm   iso9797-1-alg1, iso9797-1-alg3; cmac and hmac-sha256, which take
+                no padding
+  --hex         the message is hex; otherwise its bytes are taken as they are
   --mac         verify: the MAC in hex; exit code 1 where it is wrong`
   const takes = { needs: ['key', 'algorithm', 'length'], options: ['padding', 'hex'] }
   return commandOfVerbs(
@@ -486,7 +525,7 @@ const seal: Verb = {
       throw new UsageError('the recipient is a private key: give its public half')
     const kid = text(values, 'kid') ?? recipient.kid
     if (typeof kid !== 'string') throw new UsageError('--kid is missing, and the recipient has none')
-    const plaintext = utf8Bytes(await readInput(file, io))
+    const plaintext = await readInputBytes(file, io)
     try {
       const jwe = await sealJwe({ plaintext, recipient, kid })
       show(values, io, { jwe, kid }, jwe)

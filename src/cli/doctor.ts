@@ -57,7 +57,7 @@ const POINT = Buffer.concat([
   Buffer.from('SLW_xSffzlPWrHEVI30DHM_4egVwt3NQqeUD7nMFpps', 'base64url'),
 ])
 const ROUNDS = 15
-/** Longest wait for a session while many calls are under way: a bound of this command's own, no default. */
+/** Longest wait for a session, for a call and for opening, where no option says how long: a bound of this command's own, no default. */
 const LONGEST_WAIT_MS = 120_000
 
 type Timed = (backend: Backend) => Promise<(() => Promise<unknown>) | undefined>
@@ -256,7 +256,11 @@ async function examine(
       const refused = await provision(store, prefix)
       const locations = Object.fromEntries(CONTRACT_KEYS.map(({ kid }) => [kid, { label: prefix + kid }]))
       // A slow token is no reason for a case to fail: how long it takes is in the table.
-      const patient = { sessions: { waitMs: LONGEST_WAIT_MS, ...options.sessions }, keys: locations }
+      const patient = {
+        sessions: { waitMs: LONGEST_WAIT_MS, ...options.sessions },
+        timeouts: { callMs: LONGEST_WAIT_MS, openMs: LONGEST_WAIT_MS, ...options.timeouts },
+        keys: locations,
+      }
       const open = (): Promise<Backend> => opening.backend({ ...options, ...patient })
       if (refused.length === CONTRACT_KEYS.length) {
         contract = { ...contract, notTried: `the token takes no clear test key: ${refused[0] ?? ''}` }

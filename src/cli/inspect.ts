@@ -42,6 +42,7 @@ import {
   need,
   oneOf,
   optionsOf,
+  refuse,
   secretOptions,
   text,
   type Values,
@@ -103,7 +104,8 @@ const pinBlock =
     const state = oneOf(values, 'state', ['clear', 'enciphered'])
     if (values['key'] !== undefined && state === 'clear')
       throw new UsageError('--key is for an enciphered block')
-    const block = hexOf((await readInput(file, io)).trim(), 'a PIN block')
+    if (values['key'] === undefined) refuse(values, ['format'], 'goes with --key')
+    const block = hexOf(await readInput(file, io), 'a PIN block')
     try {
       const pan = await givenPan(values, io)
       if (pan === undefined || values['key'] === undefined) {

@@ -1,10 +1,12 @@
 /** `key`: the keys of a token: made, listed, judged, rotated, deleted; and the check value of a test key. What is brought in from elsewhere: bring-in.ts. */
 import { randomFillSync } from 'node:crypto'
-import { secretBytes, toHex, wipe } from '../base/bytes.js'
+import { secretBytes, toHex, withWiped } from '../base/bytes.js'
 import { keyCheckValue } from '../index.js'
-import { KEY_BYTES } from '../primitives/algorithms.js'
-import { bringInVerbs, inWords, NEW_KEY, newKey, shownKey, writeNew } from './bring-in.js'
+import { isTdea, KEY_BYTES, type KeyAlgorithm } from '../primitives/algorithms.js'
+import { adjustParity } from '../primitives/tdea.js'
+import { bringInVerbs, inWords, NEW_KEY, newKey, requireNew, shownKey, writeTestKey } from './bring-in.js'
 import { type Command, type ExitCode, type Io, UsageError } from './command.js'
+import { newPair } from './onboard.js'
 import {
   OPENING,
   type Opening,
@@ -14,13 +16,15 @@ import {
   withBackend,
   withStore,
 } from './open.js'
-import { readSecret } from './secret.js'
+import { readKeyHex } from './secret.js'
 import { show, tableOf } from './shown.js'
 import {
   commandOfVerbs,
+  kcvOf,
   need,
   oneOf,
   optionsOf,
+  refuse,
   secretOptions,
   symmetricOf,
   text,
@@ -39,6 +43,7 @@ const list: Run = (values, io, opening) =>
     const rows = keys.map(key => [
       key.kid,
       key.usage ?? '?',
+      key.mode ?? '?',
       key.algorithm ?? '?',
       key.checkValue?.value ?? '-',
       key.checkValue?.method ?? '-',
@@ -46,17 +51,29 @@ const list: Run = (values, io, opening) =>
       key.validTo?.slice(0, 10) ?? '',
       key.problem === undefined ? 'ok' : key.problem.replace(/:.*$/, ''),
     ])
-    const head = ['kid', 'usage', 'algorithm', 'KCV', 'method', 'origin', 'until', 'state']
+    const head = ['kid', 'usage', 'mode', 'algorithm', 'KCV', 'method', 'origin', 'until', 'state']
     const problems = keys.flatMap(({ kid, problem }) => (problem === undefined ? [] : [`${kid}: ${problem}`]))
     show(values, io, keys, [tableOf(head, rows, io), ...problems].join('\n'))
     return problems.length === 0 ? 0 : 1
   })
 
+const CIPHER_METHODS = ['encrypt-zero', 'cmac'] as const
+/** How a check value can be made, by what the key is. */
+const METHODS: Readonly<
+  Record<ReturnType<typeof symmetricOf>, readonly ((typeof CIPHER_METHODS)[number] | 'hmac')[]>
+> = {
+  'tdea-2key': CIPHER_METHODS,
+  'tdea-3key': CIPHER_METHODS,
+  'aes-128': CIPHER_METHODS,
+  'aes-192': CIPHER_METHODS,
+  'aes-256': CIPHER_METHODS,
+  'hmac-sha256': ['hmac'],
+}
+
 const kcv: Run = async (values, io) => {
   const algorithm = symmetricOf(values)
-  const method =
-    values['method'] === undefined ? undefined : oneOf(values, 'method', ['encrypt-zero', 'cmac'])
-  const material = await readSecret('key', 'TEST key (hex)', values, io)
+  const method = values['method'] === undefined ? undefined : oneOf(values, 'method', METHODS[algorithm])
+  const material = await readKeyHex('key', 'TEST key (hex)', values, io)
   const facts = await keyCheckValue({ material, algorithm, ...(method !== undefined && { method }) })
   const { checkValue, parity } = facts
   show(values, io, facts, `KCV ${checkValue.value} (${checkValue.method}), parity ${parity}`)
@@ -65,27 +82,29 @@ const kcv: Run = async (values, io) => {
 
 const generate: Run = async (values, io, opening) => {
   const wanted = newKey(values)
-  const out = text(values, 'out')
-  if (out === undefined) {
+  if (values['out'] === undefined) {
     return withStore(values, io, opening, async store => {
       const made = await store.generateKey(wanted)
       show(values, io, shownKey(made), inWords(made))
       return 0
     })
   }
-  // A test key in a file: only that the owner may read.
-  const algorithm = symmetricOf(values)
-  const bytes = randomFillSync(secretBytes(KEY_BYTES[algorithm]))
-  const material = toHex(bytes)
-  wipe(bytes)
-  const { checkValue } = await keyCheckValue({ material, algorithm })
-  const { kid, usage, mode } = wanted
-  writeNew(
-    out,
-    `${JSON.stringify([{ kid, usage, ...(mode !== undefined && { mode }), algorithm, material }])}\n`,
-  )
-  show(values, io, { kid, usage, algorithm, checkValue }, inWords({ kid, usage, algorithm, checkValue }))
+  refuse(values, OF_A_TOKEN, 'is for a key in a token, and --out makes a TEST key in a file')
+  const out = need(values, 'out')
+  requireNew(out, 'out')
+  const made = await writeTestKey(out, { ...wanted, material: await newMaterial(wanted.algorithm) })
+  show(values, io, made, inWords(made))
   return 0
+}
+
+/** Options of a key that a file of TEST keys has no place for. */
+const OF_A_TOKEN = ['module', 'token', 'options', 'group', 'macs', 'host-decipher', 'translation']
+
+async function newMaterial(algorithm: KeyAlgorithm): Promise<string | object> {
+  if (algorithm === 'ec-p256') return newPair()
+  const bytes = randomFillSync(secretBytes(KEY_BYTES[algorithm]))
+  if (isTdea(algorithm)) adjustParity(bytes)
+  return withWiped(bytes, toHex)
 }
 
 const rotate: Run = (values, io, opening) =>
@@ -104,8 +123,8 @@ const rotate: Run = (values, io, opening) =>
       ...values,
       kid: next,
       usage: found.usage,
+      mode: text(values, 'mode') ?? found.mode,
       algorithm: found.algorithm,
-      'valid-to': values['valid-to'],
     })
     const made = await store.generateKey(wanted)
     const words = [
@@ -130,7 +149,7 @@ const remove: Run = (values, io, opening) =>
 
 const check: Run = (values, io, opening) =>
   withBackend(values, io, opening, async backend => {
-    const expected = text(values, 'kcv')
+    const expected = kcvOf(values)
     const key = await backend.bind({
       kid: need(values, 'kid'),
       ...useOf(values),
@@ -157,12 +176,15 @@ export function keyCommand(opening: Opening = OPENING): Command {
   kcv          of a TEST key: --algorithm [--method encrypt-zero|cmac]
   generate     --kid --usage --algorithm [--mode] [--macs NAME]
                [--host-decipher] [--translation] [--valid-from] [--valid-to];
-               in the token, or a TEST key into --out FILE
+               in the token, or a TEST key into --out FILE (P-256 as well)
   components   split --algorithm --parts N --out PREFIX: a TEST key into files
                combine --algorithm --usage --parts N --kcv --out FILE
                [--parity adjust]
+  record       [--public JWK | --record-key KID] [FILE]: whether the record of a
+               ceremony is as it was sealed, and what it says
   import       --from components --parts N --kcv [--record FILE
-               --record-key KID]: officers enter one component each
+               --record-key KID [--record-usage cmac]]: officers enter one
+               component each; the record is signed, or sealed by a CMAC
                --from block --kbpk KID [FILE]
                --from wrapped --under KID --wrapping rfc3394|rfc5649 --kcv
                --from clear --kcv; with --kid --usage --algorithm. What passes
@@ -170,7 +192,8 @@ export function keyCommand(opening: Opening = OPENING): Command {
   block        read [FILE]; open --kbpk --usage [FILE];
                seal --kbpk --version B|D --algorithm --usage --mode
                --exportability E|N|S; translate --from --to --usage --version
-  rotate       --kid --new-kid: the next key, for the same use
+  rotate       --kid --new-kid: the next key, for the same use and in the same
+               mode
   delete       --kid [--id] --yes
 
 Keys and components are typed without echo, or come by --key-fd, --key-env,

@@ -75,8 +75,13 @@ export async function main(
     return await command.run(rest, io)
   } catch (error) {
     io.err(lineOf(error))
-    return error instanceof UsageError ? 2 : 1
+    return isWrongCall(error) ? 2 : 1
   }
+}
+
+/** What the command finds wrong with the call, or the library with what it was handed. */
+function isWrongCall(error: unknown): boolean {
+  return error instanceof UsageError || (isIssuerPinError(error) && error.code === 'ERR_ARGUMENT')
 }
 
 /** `code: message` of the errors whose messages hold no secret; of any other, its name. */

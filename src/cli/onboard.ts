@@ -3,14 +3,14 @@
  * certificate, the assertion key, check values, the endpoint's address, and the open questions as a form. X.509 is `@peculiar/x509`'s.
  */
 import { createPrivateKey, createPublicKey, type JsonWebKey, webcrypto } from 'node:crypto'
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Key, operationsOf } from '../backend/key.js'
 import { ownCopy } from '../base/bytes.js'
 import { ISSUER_ID } from '../d1/contract.js'
 import { type CheckValue, keyCheckValue, type P256PublicJwk } from '../index.js'
 import { thumbprintOf } from '../key/check-value.js'
-import type { KeyStore } from '../pkcs11.js'
+import type { KeyStore, Pkcs11Options } from '../pkcs11.js'
 import { softwareBackend } from '../software.js'
 import { type Command, type ExitCode, type Io, readArguments, UsageError } from './command.js'
 import {
@@ -33,6 +33,8 @@ interface IssuerKeys {
   readonly assertion: Key
   /** The TLS client key, where it is in the token. */
   readonly client: Key | undefined
+  /** How the token is opened, without its PIN, where the keys are in one. */
+  readonly token: Omit<Pkcs11Options, 'pin'> | undefined
   readonly private: readonly { readonly kid: string; readonly usage: string; readonly jwk: JsonWebKey }[]
   readonly checkValues: readonly {
     readonly kid: string
@@ -41,30 +43,50 @@ interface IssuerKeys {
   }[]
 }
 
+/** A folder that was empty or new: what is written into it, and how it becomes again what it was. */
+interface NewFolder {
+  readonly write: (name: string, content: string, secret?: 'secret') => void
+  readonly undo: () => void
+}
+
 /** An empty folder of ours, for its owner alone; a folder that holds anything is left alone. */
-function openFolder(path: string): (name: string, content: string, secret?: 'secret') => void {
+function openFolder(path: string): NewFolder {
+  let isNew = false
   try {
-    makeFolder(path)
+    isNew = makeFolder(path)
     if (readdirSync(path).length > 0)
       throw new UsageError('--dir is a folder with files in it: name an empty or a new one')
   } catch (error) {
     if (error instanceof UsageError) throw error
     throw new UsageError(`--dir cannot be made: ${String((error as NodeJS.ErrnoException).code)}`)
   }
-  return (name, content, secret) =>
-    writeFileSync(join(path, name), content, { mode: secret === undefined ? 0o644 : 0o600, flag: 'wx' })
-}
-
-/** One folder, in one that is there. */
-function makeFolder(path: string): void {
-  try {
-    mkdirSync(path, { mode: 0o700 })
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+  const made: string[] = []
+  return {
+    write: (name, content, secret) => {
+      const file = join(path, name)
+      made.push(file)
+      writeFileSync(file, content, { mode: secret === undefined ? 0o644 : 0o600, flag: 'wx' })
+    },
+    undo: () => {
+      for (const file of made) rmSync(file, { force: true })
+      if (isNew) rmdirSync(path)
+    },
   }
 }
 
-async function generatePair(): Promise<JsonWebKey> {
+/** One folder, in one that is there; whether it is new. */
+function makeFolder(path: string): boolean {
+  try {
+    mkdirSync(path, { mode: 0o700 })
+    return true
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+    return false
+  }
+}
+
+/** A P-256 pair for tests, as a private JWK. */
+export async function newPair(): Promise<JsonWebKey> {
   const pair = await webcrypto.subtle.generateKey({ name: 'ECDSA', namedCurve: 'P-256' }, true, [
     'sign',
     'verify',
@@ -84,13 +106,16 @@ async function withKeys(
   const assertionKid = text(values, 'assertion-kid') ?? 'ISSUER-ASSERTION'
   const clientKid =
     values['client-key'] === 'token' ? (text(values, 'client-kid') ?? 'ISSUER-TLS') : undefined
+  if (new Set([jweKid, assertionKid, clientKid]).size < 3)
+    throw new UsageError(
+      '--jwe-kid, --assertion-kid and --client-kid are keys of their own: name them differently',
+    )
   if (values['module'] === undefined && values['options'] === undefined) {
     const made = [
-      { kid: jweKid, usage: 'jwe-key-agreement', jwk: await generatePair() },
-      { kid: assertionKid, usage: 'jwt-signing', jwk: await generatePair() },
+      { kid: jweKid, usage: 'jwe-key-agreement', jwk: await newPair() },
+      { kid: assertionKid, usage: 'jwt-signing', jwk: await newPair() },
     ] as const
-    const path = text(values, 'keys')
-    const given = path === undefined ? [] : testKeys(path, io)
+    const given = testKeys(values, io)
     const checkValues = []
     for (const { kid, usage, algorithm, material } of given) {
       if (algorithm === 'ec-p256' || algorithm === 'hmac-sha256') continue
@@ -108,6 +133,7 @@ async function withKeys(
       jwe: await backend.bind({ kid: jweKid, usage: 'jwe-key-agreement' }),
       assertion: await backend.bind({ kid: assertionKid, usage: 'jwt-signing' }),
       client: undefined,
+      token: undefined,
       private: made,
       checkValues,
     })
@@ -129,11 +155,13 @@ async function withKeys(
       await store.generateKey({ kid: clientKid, usage: 'jwt-signing', algorithm: 'ec-p256' })
   }
   await using backend = await opening.backend(options)
+  const { pin: _, ...token } = options
   return await use({
     jwe: await backend.bind({ kid: jweKid, usage: 'jwe-key-agreement' }),
     assertion: await backend.bind({ kid: assertionKid, usage: 'jwt-signing' }),
     client:
       clientKid === undefined ? undefined : await backend.bind({ kid: clientKid, usage: 'jwt-signing' }),
+    token,
     private: [],
     checkValues,
   })
@@ -323,9 +351,36 @@ interface Summary {
   readonly checkValues: IssuerKeys['checkValues']
 }
 
-function secretsIn(place: 'software' | 'token', file: boolean): string {
+/** What stays with the issuer. */
+function staysHere(place: 'software' | 'token', file: boolean): string {
   if (place === 'software') return 'client.key.pem and keys.json are secret'
-  return file ? 'client.key.pem is secret' : 'nothing in it is secret'
+  const token = 'token.json says how your token is opened, for --options'
+  return `${file ? 'client.key.pem is secret' : 'nothing in it is secret'}; ${token}`
+}
+
+const ATTRIBUTES: Readonly<Record<string, number>> = { C: 2, CN: 64, L: 128, O: 64, OU: 64, ST: 128 }
+
+/** A distinguished name that every X.509 tool reads (ITU-T X.520, upper bounds): `ERR_USAGE` otherwise. */
+function subjectOf(values: Values): string {
+  const subject = need(values, 'subject')
+  const isRight = subject.split(', ').every(part => {
+    const [, name = '', value = ''] = /^([A-Z]+)=([\p{L}\p{N} .'-]+)$/u.exec(part) ?? []
+    const most = Object.hasOwn(ATTRIBUTES, name) ? ATTRIBUTES[name] : undefined
+    return most !== undefined && value.length <= most && (name !== 'C' || /^[A-Z]{2}$/.test(value))
+  })
+  if (!isRight)
+    throw new UsageError(
+      `--subject must be a name such as "O=Test Bank, C=DE", of ${Object.keys(ATTRIBUTES).join(', ')}`,
+    )
+  return subject
+}
+
+function endpointOf(values: Values): string {
+  const endpoint = need(values, 'endpoint')
+  const url = URL.canParse(endpoint) ? new URL(endpoint) : undefined
+  if (url?.protocol !== 'https:' || url.username !== '' || url.password !== '')
+    throw new UsageError('--endpoint must be an https URL without user and password')
+  return endpoint
 }
 
 /** The optional peer that makes requests and certificates, by way of `load`. */
@@ -352,8 +407,9 @@ export function onboardCommand(
 
 Makes a folder: client.csr.pem, the JWE public key (JWK, PEM, certificate), the
 assertion key, onboarding.json, and onboarding.md, a form with the open
-questions. Without a token the keys are TEST keys of software, in keys.json.
-Exit code 2 where the folder is not empty.
+questions. Without a token the keys are TEST keys of software, in keys.json; with
+one, token.json says how it is opened, without its PIN. Exit code 2 where the
+folder is not empty.
 
   --subject         of the certificates, such as "O=Test Bank, C=DE"
   --client-key      of the TLS client certificate; p256 where absent. Its private
@@ -377,12 +433,8 @@ ${SOURCE_HELP}`,
       const issuerId = need(values, 'issuer-id')
       if (!ISSUER_ID.test.test(issuerId))
         throw new UsageError('--issuer-id is not one that D1 has: 10 characters')
-      const endpoint = need(values, 'endpoint')
-      if (!URL.canParse(endpoint) || !endpoint.startsWith('https://'))
-        throw new UsageError('--endpoint must be an https URL')
-      const subject = need(values, 'subject')
-      if (!/^[A-Z]+=[\p{L}\p{N} .'-]+(?:, [A-Z]+=[\p{L}\p{N} .'-]+)*$/u.test(subject))
-        throw new UsageError('--subject must be a name such as "O=Test Bank, C=DE"')
+      const endpoint = endpointOf(values)
+      const subject = subjectOf(values)
       const clientKey =
         values['client-key'] === undefined
           ? 'p256'
@@ -393,8 +445,8 @@ ${SOURCE_HELP}`,
       if (clientKey !== 'token' && values['client-kid'] !== undefined)
         throw new UsageError('--client-kid goes with --client-key token')
       const x509 = await readX509(loadX509)
-      return withKeys(values, io, opening, async keys => {
-        const write = openFolder(dir)
+      const { write, undo } = openFolder(dir)
+      const made = withKeys(values, io, opening, async keys => {
         io.progress?.('client key')
         const { csr, key } =
           keys.client === undefined
@@ -448,15 +500,22 @@ ${SOURCE_HELP}`,
           }))
           write('keys.json', `${JSON.stringify(list, null, 2)}\n`, 'secret')
         }
+        if (keys.token !== undefined)
+          write('token.json', `${JSON.stringify(keys.token, null, 2)}\n`, 'secret')
         write('onboarding.json', `${JSON.stringify(summary, null, 2)}\n`)
         write('onboarding.md', `${formOf(summary)}\n`)
         show(
           values,
           io,
           summary,
-          `the folder is made: begin with onboarding.md; ${secretsIn(place, key !== undefined)}`,
+          `the folder is made: begin with onboarding.md; ${staysHere(place, key !== undefined)}`,
         )
         return 0
+      })
+      // A part of a folder is nothing to hand on; keys of a token stay, and are used the next time.
+      return made.catch((error: unknown) => {
+        undo()
+        throw error
       })
     },
   }

@@ -16,7 +16,17 @@ import {
 import { type SoftwareKey, softwareBackend } from '../software.js'
 import { type ExitCode, type Io, readJson, readRegularFile, requireOption, UsageError } from './command.js'
 import { readSecret, secretOf } from './secret.js'
-import { FLAG, LIST, numberOf, type OptionTable, secretOptions, TEXT, text, type Values } from './verbs.js'
+import {
+  dateIn,
+  FLAG,
+  LIST,
+  numberOf,
+  type OptionTable,
+  secretOptions,
+  TEXT,
+  text,
+  type Values,
+} from './verbs.js'
 
 /** How an option's value is read: as it is, as a whole number in bounds, as yes or no, or as one of several. */
 type Reading = 'text' | 'yes' | 'no' | 'list' | readonly [min: number, max: number]
@@ -71,7 +81,7 @@ export const TOKEN_OPTIONS: OptionTable = {
 }
 
 /** Options of a command that works on keys wherever they are. */
-export const SOURCE_OPTIONS: OptionTable = { ...TOKEN_OPTIONS, keys: TEXT }
+export const SOURCE_OPTIONS: OptionTable = { ...TOKEN_OPTIONS, keys: LIST }
 
 /** The lines of `--help` about a token. */
 export const TOKEN_HELP: string = `The token:
@@ -86,8 +96,9 @@ ${namesIn(Object.keys(SETTINGS).filter(name => name !== 'locate'))}
   --json                   the result as JSON`
 
 /** The lines of `--help` about keys wherever they are. */
-export const SOURCE_HELP: string = `Keys are in a token, or in a file of TEST keys:
-  --keys FILE              [{ "kid", "usage", "mode"?, "algorithm", "material" }]
+export const SOURCE_HELP: string = `Keys are in a token, or in files of TEST keys:
+  --keys FILE              [{ "kid", "usage", "mode"?, "algorithm", "material",
+                           "validFrom"?, "validTo"? }]; may be there several times
 
 ${TOKEN_HELP}`
 
@@ -235,10 +246,9 @@ export async function withBackend(
   use: (backend: Backend) => Promise<ExitCode>,
 ): Promise<ExitCode> {
   requireOnePlace(values)
-  const path = text(values, 'keys')
   await using backend =
-    path !== undefined
-      ? await softwareBackend({ keys: testKeys(path, io) })
+    values['keys'] !== undefined
+      ? await softwareBackend({ keys: testKeys(values, io) })
       : values['group'] !== undefined
         ? await opening.group(await groupOptions(values, io))
         : await opening.backend(await tokenOptions(values, io))
@@ -253,8 +263,13 @@ export function requireOnePlace(values: Values): void {
   if (places.length > 1) throw new UsageError(`${places.join(' and ')} are two places: name one`)
 }
 
-/** Test keys of a file. */
-export function testKeys(path: string, io: Io): readonly SoftwareKey[] {
+/** The test keys of all files that a command line names. */
+export function testKeys(values: Values, io: Io): readonly SoftwareKey[] {
+  const { keys } = values
+  return (Array.isArray(keys) ? keys : []).flatMap((path: string) => testKeysIn(path, io))
+}
+
+function testKeysIn(path: string, io: Io): readonly SoftwareKey[] {
   const { bytes, readByOthers } = readOwn(path, '--keys')
   if (readByOthers) io.err('warning: the file of test keys can be read by others: chmod 600')
   const content = bytes.toString('utf8')
@@ -267,7 +282,19 @@ export function testKeys(path: string, io: Io): readonly SoftwareKey[] {
   }
   if (!Array.isArray(keys) || !keys.every(key => typeof key === 'object' && key !== null))
     throw new UsageError('--keys: the file is not a list of keys')
-  return keys as readonly SoftwareKey[]
+  return keys.map(key => ({ ...key, ...datesOf(key) }))
+}
+
+/** JSON has no dates: a period of a test key is ISO 8601, a day or a moment of UTC. */
+function datesOf(key: Readonly<Record<string, unknown>>): { validFrom?: Date; validTo?: Date } {
+  const dates = ['validFrom', 'validTo'].flatMap(name => {
+    if (key[name] === undefined) return []
+    const date = dateIn(key[name])
+    if (date === undefined)
+      throw new UsageError(`--keys: ${name} must be a date: YYYY-MM-DD, or with a time in Z`)
+    return [[name, date]]
+  })
+  return Object.fromEntries(dates)
 }
 
 /** Opens the token for key management, hands it over, and closes it. */

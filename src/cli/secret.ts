@@ -3,6 +3,7 @@
  * which everybody on the machine can read.
  */
 import { readSync } from 'node:fs'
+import { isatty } from 'node:tty'
 import { bufferOf, secretBytes, wipe } from '../base/bytes.js'
 import { type Io, UsageError } from './command.js'
 import { text, type Values } from './verbs.js'
@@ -49,8 +50,17 @@ export async function readSecret(name: string, question: string, values: Values,
   return typed
 }
 
+/** A key, or a part of one, in hex: people write it in groups, so blanks do not count. Errors: those of {@link readSecret}. */
+export async function readKeyHex(name: string, question: string, values: Values, io: Io): Promise<string> {
+  return (await readSecret(name, question, values, io)).replaceAll(/\s/g, '')
+}
+
 function readDescriptor(name: string, descriptor: string): string {
   if (!/^\d{1,4}$/.test(descriptor)) throw new UsageError(`--${name}-fd must be the number of an open file`)
+  if (isatty(Number(descriptor)))
+    throw new UsageError(
+      `--${name}-fd is a terminal, which shows what is typed: without it you are asked, and nothing is shown`,
+    )
   const bytes = bufferOf(secretBytes(MAX_SECRET))
   try {
     let length = 0

@@ -78,15 +78,28 @@ export function fitted(text: string, { columns = Number.POSITIVE_INFINITY }: Pic
     .join('\n')
 }
 
-/** Prints a result: as JSON where that is asked for, else in words, if there are any. */
+/**
+ * Prints a result: as JSON where that is asked for, else in words, if there are any. Names come from tokens and files of others: what
+ * plays tricks is escaped in JSON, and a question mark on a terminal; where nobody looks, words stay as they are.
+ */
 export function show(
   values: { readonly json?: unknown },
-  io: Pick<Io, 'out'>,
+  io: Pick<Io, 'out' | 'columns'>,
   result: unknown,
   words: string | undefined,
 ): void {
-  if (values.json === true) io.out(JSON.stringify(result, null, 2))
-  else if (words !== undefined) io.out(words)
+  if (values.json === true) io.out(JSON.stringify(result, null, 2).replaceAll(TRICKS, escaped))
+  else if (words !== undefined) io.out(io.columns === undefined ? words : words.replaceAll(TRICKS, plain))
+}
+
+const plain = (character: string): string => (/[\n\t]/.test(character) ? character : '?')
+
+function escaped(character: string): string {
+  if (character === '\n') return character
+  return Array.from({ length: character.length }, (_, i) => {
+    const unit = character.charCodeAt(i).toString(16).padStart(4, '0')
+    return `\\u${unit}`
+  }).join('')
 }
 
 /** The code and message of an error of ours; of any other, its name. */

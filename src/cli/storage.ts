@@ -2,6 +2,7 @@
  * `storage`: how many PIN blocks are under which key, and moving them, the PANs and the seals of rows to other keys while the
  * service runs. Store and keys are opened by a module of the operator's: no key and no password is ever on a command line.
  */
+import { statSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { Key } from '../backend/key.js'
@@ -106,7 +107,17 @@ function progressOf(io: Io, total: number | undefined): (done: number) => void {
 /** How the module is loaded; a test gives its own. */
 type LoadConfig = (path: string) => Promise<unknown>
 
+/** A device would be read without end. */
+function isFile(path: string): boolean {
+  try {
+    return statSync(path).isFile()
+  } catch {
+    return false
+  }
+}
+
 const importModule: LoadConfig = async path => {
+  if (!isFile(path)) throw new UsageError('--config: there is no such file')
   try {
     return await import(pathToFileURL(resolve(path)).href)
   } catch {

@@ -133,7 +133,7 @@ export function processIo(
     readonly report?: Io['report']
   },
 ): Io {
-  const { stdin, stdout, stderr, env, report } = host
+  const { stdout, stderr, env, report } = host
   let shown = false
   const clear = (): void => {
     if (shown) stderr.write(CLEARED)
@@ -143,7 +143,12 @@ export function processIo(
     clear()
     stream.write(text)
   }
-  const prompt = new SecretPrompt(stdin, text => write(stderr, text))
+  // Not before it is needed: Node makes a pipe that it opens as standard input one that does not wait, also for `--key-fd 0`.
+  let prompt: SecretPrompt | undefined
+  const prompted = (): SecretPrompt => {
+    prompt ??= new SecretPrompt(host.stdin, text => write(stderr, text))
+    return prompt
+  }
   return {
     ...(stdout.isTTY === true && stdout.columns > 0 && { columns: stdout.columns }),
     ...(stderr.isTTY === true && {
@@ -159,9 +164,9 @@ export function processIo(
     },
     out: text => write(stdout, `${text}\n`),
     err: text => write(stderr, `${text}\n`),
-    readStdin: () => readAll(stdin),
-    askSecret: question => prompt.ask(question),
-    hush: () => prompt.hush(),
+    readStdin: () => readAll(host.stdin),
+    askSecret: question => prompted().ask(question),
+    hush: () => prompted().hush(),
     env,
     ...(report !== undefined && { report }),
   }

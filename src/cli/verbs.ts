@@ -3,7 +3,9 @@
  * a mistyped or misplaced option is refused and not passed over.
  */
 import { fromHex } from '../base/bytes.js'
-import type { KeyMode, KeyUsage } from '../index.js'
+import type { KeyAlgorithm, KeyMode, KeyUsage } from '../index.js'
+import { isKeyUsage, USAGES } from '../key/usage.js'
+import { isKeyAlgorithm, KEY_BYTES } from '../primitives/algorithms.js'
 import { type Command, type ExitCode, type Io, readArguments, requireOption, UsageError } from './command.js'
 
 /** What was read of a command line. */
@@ -32,7 +34,7 @@ const FLAGS: readonly string[] = [
   'translation',
   'yes',
 ]
-const LISTS: readonly string[] = ['macs']
+const LISTS: readonly string[] = ['keys', 'macs']
 
 /** The options by these names. */
 export function optionsOf(...names: readonly string[]): OptionTable {
@@ -121,27 +123,59 @@ export function numberOf(values: Values, name: string, [min, max]: readonly [num
 export function dateOf(values: Values, name: string): Date | undefined {
   const given = text(values, name)
   if (given === undefined) return undefined
-  const date = new Date(given)
-  const right = /^\d{4}-\d{2}-\d{2}(?:T\d{2}:00Z)?$/.test(given) && !Number.isNaN(date.getTime())
-  // The 30th of February is one that Date takes, and makes another day of.
-  if (!right || !date.toISOString().startsWith(given.slice(0, 10)))
+  const date = dateIn(given)
+  if (date === undefined || date.getTime() % HOUR_MS !== 0)
     throw new UsageError(`--${name} must be a date: YYYY-MM-DD, or YYYY-MM-DDTHH:00Z`)
   return date
 }
 
-/** Hex as bytes; `ERR_USAGE` that repeats nothing. */
-export function hexOf(given: string, what: string): Uint8Array {
-  if (!/^(?:[0-9A-Fa-f]{2})+$/.test(given)) throw new UsageError(`${what} is given as hex digits`)
-  return fromHex(given, what)
+const HOUR_MS = 3_600_000
+
+/** A day or a moment of UTC, in ISO 8601; undefined for anything else. */
+export function dateIn(given: unknown): Date | undefined {
+  if (
+    typeof given !== 'string' ||
+    !/^\d{4}-\d{2}-\d{2}(?:T\d{2}:\d{2}(?::\d{2}(?:\.\d{3})?)?Z)?$/.test(given)
+  )
+    return undefined
+  const date = new Date(given)
+  // The 30th of February is one that Date takes, and makes another day of.
+  const isThere = !Number.isNaN(date.getTime()) && date.toISOString().startsWith(given.slice(0, 10))
+  return isThere ? date : undefined
 }
 
-/** What `--usage` and `--mode` say; the library judges them. */
+/** Hex as bytes, in groups and lines as it was written; `ERR_USAGE` that repeats nothing. */
+export function hexOf(given: string, what: string): Uint8Array {
+  const digits = given.replaceAll(/\s/g, '')
+  if (!/^(?:[0-9A-Fa-f]{2})+$/.test(digits)) throw new UsageError(`${what} is given as hex digits`)
+  return fromHex(digits, what)
+}
+
+const USAGE_NAMES = Object.keys(USAGES).filter(isKeyUsage)
+
+/** What `--usage` and `--mode` say; the library judges whether they go together. */
 export function useOf(values: Values): { usage: KeyUsage; mode?: KeyMode } {
-  const mode = text(values, 'mode')
+  const usage = oneOf(values, 'usage', USAGE_NAMES)
   return {
-    usage: need(values, 'usage') as KeyUsage,
-    ...(mode !== undefined && { mode: mode as KeyMode }),
+    usage,
+    ...(values['mode'] !== undefined && { mode: oneOf(values, 'mode', USAGES[usage].modes) }),
   }
+}
+
+/** `--algorithm` of a key that is made or brought in. */
+export function keyAlgorithmOf(values: Values): KeyAlgorithm {
+  return oneOf(values, 'algorithm', Object.keys(KEY_BYTES).filter(isKeyAlgorithm))
+}
+
+/** `--kcv`, in groups as it was written. */
+export function kcvOf(values: Values): string | undefined {
+  return text(values, 'kcv')?.replaceAll(/\s/g, '')
+}
+
+/** Refuses options that go with something else than was chosen: none of them is silently passed over. */
+export function refuse(values: Values, names: readonly string[], why: string): void {
+  const given = names.find(name => values[name] !== undefined)
+  if (given !== undefined) throw new UsageError(`--${given} ${why}`)
 }
 
 const SYMMETRIC = ['tdea-2key', 'tdea-3key', 'aes-128', 'aes-192', 'aes-256', 'hmac-sha256'] as const

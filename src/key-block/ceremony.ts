@@ -4,7 +4,7 @@
  */
 
 import { createHmac, randomFillSync } from 'node:crypto'
-import { type Key, operationsOf, requireKey } from '../backend/key.js'
+import { isKey, type Key, operationsOf, requireKey } from '../backend/key.js'
 import type { Combined, KeyStore, StoredTokenKey } from '../backend/pkcs11/key-store.js'
 import type { NewKey } from '../backend/pkcs11/keys/key-making.js'
 import { type CallOptions, readOptions, readOwn, requireKid } from '../base/arguments.js'
@@ -24,7 +24,7 @@ import { parseJsonObject } from '../base/json.js'
 import { type CheckValue, snapshotCheckValue } from '../key/check-value.js'
 import { type KeyMaterial, readMaterial } from '../key/material.js'
 import { type KeyMode, type KeyUsage, requireUse, usualMode } from '../key/usage.js'
-import { es256PublicKey, type P256PublicJwk, verifyEs256 } from '../primitives/p256.js'
+import { es256PublicKey, type P256PublicJwk, pointOfJwk, verifyEs256 } from '../primitives/p256.js'
 import { requireSymmetric, type SymmetricAlgorithm } from './clear-key.js'
 import { requireComponent } from './components.js'
 import type { KeyBlockHeader } from './header.js'
@@ -240,6 +240,7 @@ export async function openCeremonyRecord(
 ): Promise<CeremonyRecord | undefined> {
   const { sealed, key } = readOptions(input, 'openCeremonyRecord', ['sealed', 'key'])
   if (typeof sealed !== 'string') throw new ArgumentError('sealed must be a string')
+  requireVerifier(key)
   const [header = '', payload = '', mark = '', more] = sealed.split('.')
   const [head, body, stated] = [header, payload, mark].map(decodeBase64url)
   if (head === undefined || body === undefined || stated === undefined || more !== undefined) return undefined
@@ -250,6 +251,12 @@ export async function openCeremonyRecord(
   return parseJsonObject(bufferOf(body).toString('utf8')) as CeremonyRecord | undefined
 }
 
+/** `ERR_ARGUMENT` unless something can be verified under it, whatever the record turns out to be. */
+function requireVerifier(key: unknown): void {
+  if (isKey(key) || pointOfJwk(key) !== undefined) return
+  throw new ArgumentError('key must be a public JWK of P-256, or a Key of usage cmac')
+}
+
 async function isRight(
   key: P256PublicJwk | Key,
   alg: unknown,
@@ -257,13 +264,10 @@ async function isRight(
   stated: Uint8Array,
   options: CallOptions | undefined,
 ): Promise<boolean> {
-  if ('usage' in key) {
-    requireKey(key, 'key')
-    requireUse(key, 'mac', 'verify')
-    const made = await operationsOf(key).mac({ algorithm: 'cmac', padding: 'none' }, message, options)
-    return alg === 'CMAC' && equalBytes(made, stated)
-  }
-  return alg === 'ES256' && verifyEs256(es256PublicKey(key), message, stated)
+  if (!isKey(key)) return alg === 'ES256' && verifyEs256(es256PublicKey(key), message, stated)
+  requireUse(key, 'mac', 'verify')
+  const made = await operationsOf(key).mac({ algorithm: 'cmac', padding: 'none' }, message, options)
+  return alg === 'CMAC' && equalBytes(made, stated)
 }
 
 /** Input of {@link importKeyBlock}: the block, and what the key is called and for. */

@@ -106,6 +106,29 @@ test.each([
   expect(said).not.toContain(key)
 })
 
+test('a line that does not end is not read to the end of memory; a device is none', async () => {
+  expect(await run(`${lines[0]}\n${'x'.repeat(2_000_000)}`)).toMatchObject({
+    code: 2,
+    said: 'ERR_USAGE: the file has a line of more than 1048576 characters',
+  })
+  const io = keptIo({ env: { KEY: HEX } })
+  expect(await main(['audit', 'verify', '/dev/zero', '--key-env', 'KEY'], io)).toBe(2)
+  for (const path of ['/dev/zero', '/nowhere', folder])
+    expect(await run(lines[0], ['--public', path])).toMatchObject({
+      code: 2,
+      said: 'ERR_USAGE: --public: the file cannot be read, or is no JSON',
+    })
+})
+
+test('lines end as Windows ends them, and in nothing else', async () => {
+  expect(await run(lines.join('\r\n'))).toMatchObject({ code: 0 })
+  const chain: string[] = []
+  const audit = chainedAudit({ key: Buffer.from(HEX, 'hex'), write: line => void chain.push(line) })
+  // JSON has U+2028 as it is, and some readers end a line there.
+  await audit({ problem: 'a\u2028b' } as unknown as AuditEvent)
+  expect(await run(chain.join('\n'))).toMatchObject({ code: 0 })
+})
+
 test('no file, and no verb: exit code 2', async () => {
   expect(await run(undefined)).toMatchObject({ code: 2 })
   expect(await main(['audit', 'look'], keptIo({}))).toBe(2)

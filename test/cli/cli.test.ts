@@ -438,7 +438,7 @@ describe('probe', () => {
       2,
       /random must be/,
     ],
-    ['no list', { ...keys, samples: [] }, 1, /^ERR_ARGUMENT: samples must be a list/],
+    ['no list', { ...keys, samples: [] }, 2, /^ERR_ARGUMENT: samples must be a list/],
   ])('%s', async (_what, content, code, message) => {
     const result = await run(['probe'], { stdin: JSON.stringify(content) })
     expect(result).toMatchObject({ code, out: '' })

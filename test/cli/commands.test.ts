@@ -4,7 +4,7 @@
  */
 import { execFileSync } from 'node:child_process'
 import { createPublicKey, X509Certificate } from 'node:crypto'
-import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { importJWK } from 'jose'
 import { describe, expect, test } from 'vitest'
@@ -363,7 +363,7 @@ describe('key', () => {
       'pin-encryption',
       ...TOKEN,
     ]
-    expect((await run([...bring, block], {}, fake)).err).toContain('importClearKeys')
+    expect((await run([...bring, block], {}, fake)).err).toContain('--import-clear-keys')
     expect(await run([...bring, '--import-clear-keys', block], {}, fake)).toMatchObject({ code: 0, err: '' })
   })
 })
@@ -429,7 +429,7 @@ describe('wrong, missing, cut off, hostile: one line, the right exit code, no se
     [['key', 'list', ...TOKEN.slice(0, 4), '--pin-fd', 'x'], 2],
     [['key', 'list', ...TOKEN.slice(0, 4)], 2],
     [['key', 'list', ...TOKEN, '--user-type', 'x'], 2],
-    [['key', 'list', ...TOKEN, '--vendor', 'x'], 1],
+    [['key', 'list', ...TOKEN, '--vendor', 'x'], 2],
     [['key', 'list', ...TOKEN, '--options', '/nowhere'], 2],
     [['key', 'list', ...TOKEN, '--key', PEK], 2],
     [['key', 'kcv'], 2],
@@ -440,7 +440,7 @@ describe('wrong, missing, cut off, hostile: one line, the right exit code, no se
     [['key', 'kcv', '--algorithm', 'aes-128'], 1, { secret: 'not hex' }],
     [['key', 'kcv', '--algorithm', 'aes-128', '--key-env', 'PAN'], 1],
     [['key', 'generate', '--kid', 'K'], 2],
-    [['key', 'generate', '--kid', 'K', '--usage', 'nonsense', '--algorithm', 'aes-128', ...TOKEN], 1],
+    [['key', 'generate', '--kid', 'K', '--usage', 'nonsense', '--algorithm', 'aes-128', ...TOKEN], 2],
     [
       ['key', 'generate', '--kid', 'K', '--usage', 'cmac', '--algorithm', 'aes-128', '--out', '/nowhere/x'],
       2,
@@ -516,7 +516,7 @@ describe('wrong, missing, cut off, hostile: one line, the right exit code, no se
         'AES',
         ...TOKEN,
       ],
-      1,
+      2,
     ],
     [
       [
@@ -789,9 +789,48 @@ describe('onboard', () => {
     expect((await read(other)).summary['client']).toMatchObject({ kid: 'ISSUER-TLS' })
   })
 
+  test('the folder says how the token is opened, and its PIN is not in it', async () => {
+    const dir = fresh()
+    expect(await run(call(dir, '--composed-mac', ...TOKEN))).toMatchObject({ code: 0 })
+    const path = join(dir, 'token.json')
+    expect(JSON.parse(readFileSync(path, 'utf8'))).toEqual({
+      module: '/lib/fake.so',
+      token: 'fake',
+      composedMac: true,
+    })
+    expect(statSync(path).mode & 0o777).toBe(0o600)
+    expect(await run(['key', 'list', '--options', path, '--pin-env', 'TP'])).toMatchObject({ code: 0 })
+  })
+
+  test('where something goes wrong, the folder is what it was, and a token gets no keys for a folder that is taken', async () => {
+    const fake = new FakeToken()
+    const taken = fresh()
+    mkdirSync(taken)
+    writeFileSync(join(taken, 'mine'), '')
+    expect(await run(call(taken, ...TOKEN), {}, fake)).toMatchObject({ code: 2 })
+    expect(JSON.parse((await run(['key', 'list', '--json', ...TOKEN], {}, fake)).out)).toEqual([])
+    const [dir, empty] = [fresh(), fresh()]
+    mkdirSync(empty)
+    const wrong = [...TOKEN.slice(0, -1), 'NONE']
+    for (const one of [dir, empty]) expect(await run(call(one, ...wrong))).toMatchObject({ code: 2 })
+    expect(() => statSync(dir)).toThrow('ENOENT')
+    expect(readdirSync(empty)).toEqual([])
+    // Half way: the certificate cannot be made.
+    const io = keptIo()
+    const x509 = await import('@peculiar/x509')
+    const X509CertificateGenerator = { create: () => Promise.reject(new Error('no')) }
+    const command = onboardCommand(undefined, async () => ({ ...x509, X509CertificateGenerator }) as never)
+    expect(await main(call(dir), io, [command])).toBe(1)
+    expect(() => statSync(dir)).toThrow('ENOENT')
+  })
+
   test.each([
     [['--client-key', 'token'], '--client-key token needs a token: name it with --module and --token'],
     [['--client-kid', 'TLS-1'], '--client-kid goes with --client-key token'],
+    [
+      ['--jwe-kid', 'A', '--assertion-kid', 'A'],
+      '--jwe-kid, --assertion-kid and --client-kid are keys of their own: name them differently',
+    ],
   ])('%j is refused, and no folder is made', async (more, problem) => {
     const dir = fresh()
     expect(await run(call(dir, ...more))).toMatchObject({ code: 2, err: `ERR_USAGE: ${problem}` })
@@ -814,7 +853,12 @@ describe('onboard', () => {
     ['--endpoint', 'http://x'],
     ['--endpoint', 'x'],
     ['--subject', 'O=\u001b'],
+    ['--endpoint', 'https://user:word@x'],
     ['--subject', 'nobody'],
+    ['--subject', 'O=X, C=Germany'],
+    ['--subject', 'FOO=X'],
+    ['--subject', `O=${'x'.repeat(65)}`],
+    ['--subject', '__proto__=X'],
     ['--client-key', 'dsa'],
     ['--dir', '/proc/nowhere/x'],
     ['--dir', ''],

@@ -95,11 +95,17 @@ describe('wrong calls', () => {
     const io = keptIo()
     expect(await main(['storage', 'count', '--config', path], io)).toBe(2)
     expect(io.errors.join()).toBe('ERR_USAGE: --config: the module does not load; try it with node')
+    // A device is not read: it does not end.
+    for (const none of ['/dev/zero', '/nowhere.mjs', '/', '\0']) {
+      const asked = keptIo()
+      expect(await main(['storage', 'count', '--config', none], asked)).toBe(2)
+      expect(asked.errors).toEqual(['ERR_USAGE: --config: there is no such file'])
+    }
   })
 
   test('a store without seals, and a batch that is none', async () => {
     const rowsOf = await run(['rows', '--config', 'x'], give({ store: memoryIssuerStore() }))
-    expect([rowsOf.code, rowsOf.err]).toEqual([1, expect.stringContaining('ERR_ARGUMENT')])
+    expect([rowsOf.code, rowsOf.err]).toEqual([2, expect.stringContaining('ERR_ARGUMENT')])
     const batch = await run([...CALL, '--batch', 'many'], give({ store: memoryIssuerStore(), from, to }))
     expect([batch.code, batch.err]).toEqual([2, expect.stringContaining('batch')])
   })

@@ -204,6 +204,8 @@ describe('its record', () => {
     expect(await openCeremonyRecord({ sealed: `${unsigned}.${body}.`, key })).toBeUndefined()
     await failure(() => openCeremonyRecord({ sealed: 7 as never, key }), 'ERR_ARGUMENT')
     await failure(() => sealCeremonyRecord({ record, key: pin }), 'ERR_KEY_USAGE')
+    for (const none of [undefined, null, 'x', {}, { ...sign.publicJwk, x: 'A'.repeat(43) }])
+      await failure(() => openCeremonyRecord({ sealed: 'x', key: none as never }), 'ERR_ARGUMENT')
     await failure(() => openCeremonyRecord({ sealed, key: pin }), 'ERR_KEY_USAGE')
     await failure(() => sealCeremonyRecord({ record: undefined as never, key: seal }), 'ERR_ARGUMENT')
   })

@@ -1,4 +1,5 @@
 /** The command line: arguments in, lines and an exit code out; of an error one line, never a stack. */
+import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { GROUPS } from './case.js'
 import { MEMBER_OPTIONS, memberHelp } from './members.js'
@@ -31,6 +32,7 @@ firewall may not like. No PIN, PAN, key or token is printed.
                    ${GROUPS.slice(6).join(', ')}
   --json           the results as one JSON document at the end, in place of a line for each as it comes
   --allow-not-run  exit code 0 although cases could not be run with this configuration
+  --version        which simulator this is
 
 MEMBERS take the place of members of the configuration, or of the whole of it. Their paths are relative to the working
 directory, those in the configuration to its folder. Secrets are files.
@@ -50,7 +52,10 @@ const OPTIONS = {
   json: { type: 'boolean' },
   'allow-not-run': { type: 'boolean' },
   help: { type: 'boolean', short: 'h' },
+  version: { type: 'boolean', short: 'V' },
 } as const
+
+const NUMBERS = /[0-9]{12,}|[0-9A-Fa-f]{16,}/g
 
 type Values = ReturnType<typeof parseArgs<{ options: typeof OPTIONS; strict: true }>>['values']
 
@@ -68,7 +73,9 @@ function readArguments(args: readonly string[]): Values & Readonly<Record<string
     return values
   } catch (error) {
     // Node's first sentence names the option; what follows is advice.
-    throw new UsageError((error as Error).message.replace(/\.(?:\s.*)?$/s, ''))
+    // The name of an option may be a PAN or a key in the wrong place.
+    const [said = ''] = (error as Error).message.split(/\.(?:\s|$)/)
+    throw new UsageError(said.replaceAll(NUMBERS, '••').replaceAll(/[\p{Cc}\p{Cf}]/gu, '?'))
   }
 }
 
@@ -102,8 +109,8 @@ export async function program(
 ): Promise<ExitCode> {
   try {
     const values = readArguments(args)
-    if (values.help !== true) return await run(values, output, signal)
-    output.out(HELP)
+    if (values.help !== true && values.version !== true) return await run(values, output, signal)
+    output.out(values.help === true ? HELP : versionOf())
     return 0
   } catch (error) {
     const isKnown = error instanceof UsageError || error instanceof ConfigError
@@ -111,6 +118,12 @@ export async function program(
     output.err(isKnown ? `${error.code}: ${error.message}` : `ERR_UNEXPECTED: ${nameOf(error)}`)
     return isKnown ? 2 : 1
   }
+}
+
+/** The version of the package: its manifest is one folder up, of what was built and of the source. */
+function versionOf(): string {
+  const found: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'))
+  return String(Reflect.get(Object(found), 'version'))
 }
 
 function nameOf(error: unknown): string {

@@ -12,6 +12,8 @@ describe('wrong calls: exit code 2, one line, nothing on standard output', () =>
     [['--config', ''], 'ERR_USAGE: --config is missing'],
     [['--config'], "ERR_USAGE: Option '--config <value>' argument missing"],
     [['--confg', 'x'], "ERR_USAGE: Unknown option '--confg'"],
+    [[`--${CANARY}`], "ERR_USAGE: Unknown option '--••'"],
+    [['--x\u001b[2J'], "ERR_USAGE: Unknown option '--x?[2J'"],
     [['--zpk', CANARY], "ERR_USAGE: Unknown option '--zpk'"],
     [['--config', 'x', CANARY], 'ERR_USAGE: there are no arguments besides the options'],
     [['--config', 'x', '--json=1'], "ERR_USAGE: Option '--json' does not take an argument"],
@@ -37,6 +39,12 @@ test('--help says every option and group', async () => {
   expect(await program(['--help'], io)).toBe(0)
   expect(io.errors).toEqual([])
   expect(io.output.join()).toMatch(/^usage: d1-simulator .*--zpk-file FILE .*Exit codes:/s)
+})
+
+test('--version says the one of the package', async () => {
+  const io = keptOutput()
+  expect(await program(['--version'], io)).toBe(0)
+  expect([io.errors, io.output]).toEqual([[], [expect.stringMatching(/^\d+\.\d+\.\d+/)]])
 })
 
 test.each([

@@ -12,6 +12,7 @@ export function keptIo({
   secret,
   secrets,
   terminal = false,
+  columns,
   interrupted,
 }: {
   readonly stdin?: string | Buffer
@@ -20,6 +21,7 @@ export function keptIo({
   /** What is typed, one answer after the other. */
   readonly secrets?: readonly string[]
   readonly terminal?: boolean
+  readonly columns?: number
   readonly interrupted?: AbortSignal
 } = {}): KeptIo {
   const output: string[] = []
@@ -34,6 +36,7 @@ export function keptIo({
     askSecret: async () => (secrets === undefined ? secret : typed.shift()),
     env,
     ...(terminal && { progress: (text: string) => void errors.push(text) }),
+    ...(columns !== undefined && { columns }),
     ...(interrupted !== undefined && { interrupted: () => interrupted }),
   }
 }

@@ -6,7 +6,7 @@ import { equalBytes, toHex } from '../../../base/bytes.js'
 import { KeyError } from '../../../base/errors.js'
 import type { CheckValue } from '../../../key/check-value.js'
 import type { KeyPeriod } from '../../../key/period.js'
-import { isKeyUsage, type KeyUsage, secondUse, USAGES, usualMode } from '../../../key/usage.js'
+import { isKeyUsage, type KeyMode, type KeyUsage, secondUse, USAGES, usualMode } from '../../../key/usage.js'
 import { isTdea, type KeyAlgorithm } from '../../../primitives/algorithms.js'
 import { type P256PublicJwk, pointOfJwk } from '../../../primitives/p256.js'
 import type { FoundKey, KeyIdentity } from '../../driver.js'
@@ -26,6 +26,8 @@ export interface ListedKey extends KeyPeriod {
   readonly kid: string
   readonly id: string
   readonly usage: KeyUsage | undefined
+  /** The widest mode that it can be bound in; undefined where it was not made here. */
+  readonly mode: KeyMode | undefined
   /** Undefined for a key type this library does not use. */
   readonly algorithm: KeyAlgorithm | undefined
   /** Undefined where the key cannot be bound as it is; `problem` says why. */
@@ -139,7 +141,8 @@ export function describe(
   const kid = key.label ?? ''
   const tag = readKeyId(key.id)
   const usages = tag === undefined ? USAGE_NAMES : [tag.usage]
-  const known = { kid, id: key.id === undefined ? '' : toHex(key.id), usage: tag?.usage }
+  const id = key.id === undefined ? '' : toHex(key.id)
+  const known = { kid, id, usage: tag?.usage, mode: tag?.mode }
   const origin = originOf(station, key.object)
   const period = periodOf(station, key.object, plan)
   let problem: string | undefined
