@@ -1,5 +1,6 @@
 /** Key check values: a KCV is a value and the method that made it, for two methods give two values for one key. */
 import { createHash } from 'node:crypto'
+import { readOwn } from '../base/arguments.js'
 import { asciiBytes, equalBytes, fromHex, toHex } from '../base/bytes.js'
 import { ArgumentError, BackendError, KeyError } from '../base/errors.js'
 import { isTdea, type KeyAlgorithm } from '../primitives/algorithms.js'
@@ -55,8 +56,8 @@ const SHAPES: Readonly<Record<CheckValueMethod, RegExp>> = {
  */
 export function snapshotCheckValue(given: unknown): string | CheckValue {
   if (typeof given === 'string' && Object.values(SHAPES).some(shape => shape.test(given))) return given
-  if (typeof given === 'object' && given !== null && 'method' in given && 'value' in given) {
-    const { method, value } = given
+  if (typeof given === 'object' && given !== null) {
+    const { method, value } = readOwn<Partial<Record<keyof CheckValue, unknown>>>(given, 'kcv', ['method', 'value'])
     if (isMethod(method) && typeof value === 'string' && SHAPES[method].test(value)) return { method, value }
   }
   throw new ArgumentError(

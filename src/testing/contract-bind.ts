@@ -36,9 +36,11 @@ const CHECK_VALUES: Readonly<Record<string, string>> = {
 }
 
 /** The whole block that a check value is the beginning of: of keys that every token can let encipher it. */
-const LONG_CHECK_VALUES: readonly (readonly [kid: string, value: string])[] = [
+const LONG_CHECK_VALUES: readonly (readonly [kid: string, value: string, method?: 'encrypt-zero'])[] = [
   ['PEK-CLOSED', 'A13F4AABA2EFF1D9'],
   ['PEK-2', '96A0CBC66C383C6F'],
+  ['PEK-A', '98964FF967D77F667C57008C68FF62F3'],
+  ['PEK-A', 'F663A3FCC0DC9334092003456B0B39B6', 'encrypt-zero'],
 ]
 
 const PIN_KEY = {
@@ -246,6 +248,10 @@ export function bindCases(context: ContractContext): readonly ContractCase[] {
       run: () => statesFacts(context),
     },
     {
+      name: 'a key gives no way back: nothing that is reached from it binds, works with a key, or closes',
+      run: () => givesNoWayBack(context),
+    },
+    {
       name: 'a check value is compared in either case, by its usual method or the one named',
       run: async () => {
         const backend = await context.shared()
@@ -294,6 +300,42 @@ async function statesFacts(context: ContractContext): Promise<void> {
     const shown = inspect(key, { depth: 8, showHidden: true }) + JSON.stringify(key) + String(key)
     assert.ok(!shown.toUpperCase().includes(secret.toUpperCase()), `${declared.kid} shows its material`)
   }
+}
+
+/** What a backend, its driver and a key's operations can do, by name. */
+const PORT =
+  /^(?:bind|unbind|seal|find|close|health|capabilities|release|encipher\w*|decipher\w*|reencipher|verifyPin|mac|sign|deriveContentKey|randomBytes)$/
+
+async function givesNoWayBack(context: ContractContext): Promise<void> {
+  const backend = await context.shared()
+  const key = await bindContractKey(backend, 'PEK-2')
+  const reached = reachedFrom(key)
+  for (const way of reached) {
+    assert.notEqual(way, backend)
+    assert.notEqual(way, operationsOf(key))
+    const methods = Reflect.ownKeys(way).filter(name => typeof name === 'string' && PORT.test(name))
+    assert.deepEqual(methods, [], 'what a key leads to')
+  }
+  // Its class, its facts, and the check value at least: the walk went somewhere.
+  assert.ok(reached.has(Reflect.getPrototypeOf(key) ?? {}) && reached.has(key.checkValue))
+}
+
+/** All objects and functions that are reached by properties, hidden ones and symbols included, and by prototypes. */
+function reachedFrom(start: object): ReadonlySet<object> {
+  const ends: readonly unknown[] = [Object.prototype, Function.prototype]
+  const reached = new Set<object>([start])
+  for (const place of reached) {
+    const next: unknown[] = [Reflect.getPrototypeOf(place)]
+    for (const name of Reflect.ownKeys(place)) {
+      const property = Reflect.getOwnPropertyDescriptor(place, name)
+      next.push(property?.value, property?.get, property?.set)
+    }
+    for (const one of next) {
+      const leads = (typeof one === 'object' && one !== null) || typeof one === 'function'
+      if (leads && !ends.includes(one)) reached.add(one)
+    }
+  }
+  return reached
 }
 
 async function sealing(context: ContractContext): Promise<void> {
@@ -389,17 +431,18 @@ function refusedTwins(context: ContractContext, keys: readonly ContractKey[]): P
 
 async function longCheckValues(context: ContractContext): Promise<void> {
   const backend = await context.shared()
-  for (const [kid, value] of LONG_CHECK_VALUES) {
-    for (const digits of [4, 6, 8, 16, value.length]) {
-      const right = value.slice(0, digits)
-      await bindContractKey(backend, kid, { kcv: right })
+  for (const [kid, whole, method] of LONG_CHECK_VALUES) {
+    const as = (value: string): string | CheckValue => (method === undefined ? value : { method, value })
+    for (let digits = 4; digits <= whole.length; digits += 2) {
+      const right = whole.slice(0, digits)
+      const { checkValue } = await bindContractKey(backend, kid, { kcv: as(right.toLowerCase()) })
+      assert.equal(checkValue.value.slice(0, digits), right)
       const last = right.endsWith('0') ? '1' : '0'
-      await assertRejects(
-        () => bindContractKey(backend, kid, { kcv: right.slice(0, -1) + last }),
-        'ERR_KEY_CHECK_VALUE',
-      )
+      const wrong = as(right.slice(0, -1) + last)
+      await assertRejects(() => bindContractKey(backend, kid, { kcv: wrong }), 'ERR_KEY_CHECK_VALUE')
     }
-    await assertRejects(() => bindContractKey(backend, kid, { kcv: `${value}00` }), 'ERR_ARGUMENT')
+    for (const bad of [`${whole}00`, whole.slice(0, 2), whole.slice(0, 5), `${whole.slice(0, 6)} `, `0x${whole}`])
+      await assertRejects(() => bindContractKey(backend, kid, { kcv: as(bad) }), 'ERR_ARGUMENT', bad)
   }
 }
 

@@ -10,7 +10,7 @@ import { requirePin } from '../primitives/pin.js'
 import { compute, mergeValues } from '../seccos/computation.js'
 import { dataSetFromHex, readChecked } from '../seccos/data-set.js'
 import type { DataSetValues } from '../seccos/field-value.js'
-import { uncoveredIn } from '../seccos/profile/coverage.js'
+import { withUncovered } from '../seccos/profile/coverage.js'
 import { PIN_FORM_NAMES, readText, showText } from '../seccos/profile/forms.js'
 import { parseProfile } from '../seccos/profile/parse.js'
 import {
@@ -246,11 +246,7 @@ async function agreesEverywhere(
 /** The profile with its lists of what is uncovered made anew; undefined where the change makes no profile. */
 function readingAsProfile(json: SeccosProfile): SeccosProfile | undefined {
   try {
-    return parseProfile({
-      ...json,
-      prw: { ...json.prw, uncovered: uncoveredIn(json, 'prw') },
-      mac: { ...json.mac, uncovered: uncoveredIn(json, 'mac') },
-    })
+    return parseProfile(withUncovered(json))
   } catch (error) {
     if (isIssuerPinError(error)) return undefined
     throw error

@@ -38,6 +38,8 @@ describe('shapes', () => {
     ['08D7B4'],
     { method: 'cmac', value: ['08D7B4'] },
     { method: ['cmac'], value: '08D7B4' },
+    Object.create({ method: 'cmac', value: '08D7B4' }),
+    Object.assign(Object.create({ method: 'cmac' }), { value: '08D7B4' }),
   ])('%j is ERR_ARGUMENT', async given => {
     const { message } = await failure(() => snapshotCheckValue(given), 'ERR_ARGUMENT')
     expect(message).toBe(

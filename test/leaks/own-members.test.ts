@@ -15,7 +15,7 @@ const DESCRIPTOR = ['get', 'set', 'value', 'writable', 'enumerable', 'configurab
 
 /**
  * What still reads a member that an object may lack, with the verbs where that is all, and why it neither allows nor shows
- * anything: it can only refuse more, or it is a search's own draft, which becomes a profile by the strict reader alone.
+ * anything: it can only refuse more.
  */
 const KNOWN: Readonly<Record<string, { readonly verbs?: RegExp; readonly why: string }>> = {
   'backend/front.ts: capabilities': {
@@ -25,29 +25,6 @@ const KNOWN: Readonly<Record<string, { readonly verbs?: RegExp; readonly why: st
   'seccos/counter/state.ts: instance': {
     why: 'another instance than that of the record only refuses: failover',
   },
-  ...Object.fromEntries(
-    [
-      'seccos/computation.ts: derivation',
-      'seccos/computation.ts: digest',
-      'seccos/computation.ts: output',
-      'seccos/profile/coverage.ts: derivation',
-      'seccos/profile/coverage.ts: external',
-      'seccos/profile/coverage.ts: part',
-      'seccos/profile/encoding.ts: pad',
-      'tools/probe/candidates.ts: pinForm',
-      'tools/search/search.ts: mac',
-      'tools/search/search.ts: prw',
-      'tools/search/tokens.ts: fields',
-      'tools/search/tokens.ts: issuerId',
-      'tools/search/tokens.ts: macKid',
-      'tools/search/tokens.ts: prwKid',
-      'tools/search/ways.ts: derivation',
-      'tools/search/ways.ts: digest',
-      'tools/search/work.ts: derivation',
-      'tools/search/work.ts: digest',
-      'tools/search/work.ts: fields',
-    ].map(read => [read, { verbs: /^(?:search|probe|check)Profile$/, why: 'a draft of a search' }]),
-  ),
 }
 
 /** The names of all members of all interfaces and type literals. */

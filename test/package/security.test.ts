@@ -36,6 +36,36 @@ describe.each(DOCUMENTS)('%s', document => {
   })
 })
 
+/** The files that use OpenSSL's generator on the host, and what for in the words of SECURITY.md; undefined: nothing that is kept. */
+const ON_HOST: Readonly<Record<string, string | undefined>> = {
+  'backend/pkcs11/keys/roles.ts': 'CKA_IDs',
+  // Random bytes to try a key's template with.
+  'backend/pkcs11/mechanisms/cipher.ts': undefined,
+  // Under which keys are compared in memory.
+  'backend/software/keys.ts': undefined,
+  'backend/software/software.ts': 'OpenSSL in software',
+  'cli/doctor.ts': undefined,
+  'cli/key.ts': 'test keys',
+  'cli/onboard.ts': '`onboard`',
+  'd1/client/assertion.ts': '`jti`',
+  'd1/client/cards.ts': 'correlation ids',
+  // How long it waits before it tries again.
+  'd1/client/client.ts': undefined,
+  'd1/client/token.ts': 'correlation ids',
+  'd1/endpoints/own-tokens.ts': '`jti`',
+  'd1/endpoints/service.ts': 'request and correlation ids',
+  'jwe/seal.ts': 'ephemeral keys and IVs of a JWE',
+  // Under which components are compared in memory.
+  'key-block/ceremony.ts': undefined,
+  'key-block/components.ts': 'components',
+  'pin/formats/format.ts': 'PIN block formats 1, 3 and 4',
+  'pin/formats/format4.ts': 'PIN block formats 1, 3 and 4',
+  'stores/pan-sealer.ts': 'nonces of sealed PANs',
+  'stores/sql/cards.ts': 'marks of sealed rows',
+  'testing/issuer.ts': undefined,
+  'testing/store-contract-life.ts': undefined,
+}
+
 /** The names of the tests, suites and contract cases in a file. */
 function titlesOf(path: string): readonly string[] {
   const found = read(path).matchAll(
@@ -65,6 +95,31 @@ describe('SECURITY.md', () => {
       numbers.split(',').map(Number),
     ).flat()
     expect(requirements.sort((a, b) => a - b)).toEqual(Array.from({ length: 33 }, (_, i) => i + 1))
+  })
+
+  test('what a refusal takes is what was measured', () => {
+    const rows = Array.from(
+      read('docs/measurements/timing.md').matchAll(/^\| refused Set PIN: [^|]+\| [\d.]+ \| (\d+) \|/gm),
+      ([, nanoseconds]) => (Number(nanoseconds) / 1e6).toFixed(2),
+    )
+    const said = SECURITY.split('\n').find(line => line.startsWith('| how long did the refusal take?')) ?? ''
+    expect(rows).toHaveLength(4)
+    expect(Array.from(said.matchAll(/(\d\.\d\d) (?:ms )?more/g), ([, figure]) => figure)).toEqual(rows)
+  })
+
+  test('whatever makes random numbers on the host is in the paragraph on them', () => {
+    const sources = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' }).filter(path =>
+      path.endsWith('.ts'),
+    )
+    const makes =
+      /import \{[^}]*\b(?:randomBytes|randomFillSync|randomUUID|randomInt|generateKeyPairSync|webcrypto)\b[^}]*\} from 'node:crypto'/
+    const found = sources.filter(path => makes.test(read(join('src', path))))
+    const said = SECURITY.slice(
+      SECURITY.indexOf('**Who makes which random number?**'),
+      SECURITY.indexOf('**The way to the database**'),
+    ).replace(/\s+/g, ' ')
+    expect(Object.keys(ON_HOST).sort()).toEqual(found.sort())
+    expect(Object.values(ON_HOST).filter(what => what !== undefined && !said.includes(what))).toEqual([])
   })
 
   test('its usage matrix is the usage table', () => {

@@ -111,6 +111,20 @@ describe('the keys are the same, or are refused', () => {
     expect((await bind(group, 'PEK-3')).kid).toBe('PEK-3')
   })
 
+  test('another key with the same three bytes of check value is another key, too', async () => {
+    const { open, fakes } = await bench()
+    // Found among 1,780 keys: the zero block is 58B1F2… under both.
+    const materials = ['CB6D3E38370DD5B52A3D38F22C520B07', 'A858DA89FD5B2ADA9E6715EF2040EFE5']
+    for (const [i, material] of materials.entries()) {
+      const key = { kid: 'NEAR', usage: 'pin-encryption', algorithm: 'tdea-2key', material } as const
+      await provisionFake(fakes[i] ?? new FakeToken(), {}, [key])
+    }
+    await using group = await open()
+    const error = await errorOf(() => group.bind({ kid: 'NEAR', usage: 'pin-encryption', kcv: '58B1F2' }))
+    expect(error).toMatchObject({ code: 'ERR_KEY_CHECK_VALUE' })
+    expect(error.message).toContain('member 1 holds another key')
+  })
+
   test('a key that one token does not have: ERR_KEY_NOT_FOUND, and which', async () => {
     const { open, fakes } = await bench()
     fakes[1]?.remove('PEK-2')

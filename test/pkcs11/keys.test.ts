@@ -12,6 +12,11 @@ import { bindKey, errorOf, openBackendOn, openStoreOn, provisionFake } from './s
 
 const VALUE = Buffer.from('0123456789ABCDEFFEDCBA9876543210', 'hex')
 const OTHER = Buffer.from('FEDCBA98765432100123456789ABCDEF', 'hex')
+/** Two keys that encipher the zero block to 58B1F2…: found among 1,780. */
+const SAME_KCV = [
+  Buffer.from('CB6D3E38370DD5B52A3D38F22C520B07', 'hex'),
+  Buffer.from('A858DA89FD5B2ADA9E6715EF2040EFE5', 'hex'),
+] as const
 
 /** A key that another tool made well, with some attributes changed. */
 function planted(changes: Template): Template {
@@ -160,6 +165,25 @@ describe('a key that another tool made', () => {
     })
     expect((await bind(main, chain())).usage).toBe('retail-mac')
   })
+
+  test.each(['pin-encryption', 'cbc-mac', 'cmac', 'prw-verify', 'retail-mac'] as const)(
+    'K1 of a retail MAC key is no key by itself, under whatever name: not for %s',
+    async usage => {
+      const fake = new FakeToken()
+      await using store = await openStoreOn(fake, { composedMac: true })
+      await store.importKey({ kid: 'MAC', usage: 'retail-mac', algorithm: 'tdea-2key', material: VALUE })
+      const keys = { K: { label: 'MAC/K1' } }
+      await using backend = await openBackendOn(fake, { composedMac: true, keys })
+      for (const kid of ['MAC/K1', 'K'])
+        expect(await errorOf(() => backend.bind({ kid, usage }))).toMatchObject({
+          code: 'ERR_KEY_USAGE',
+          message: expect.stringContaining('a part of another key'),
+        })
+      // Nor when the key that it was a part of has gone.
+      fake.remove('MAC')
+      expect(await errorOf(() => backend.bind({ kid: 'K', usage }))).toMatchObject({ code: 'ERR_KEY_USAGE' })
+    },
+  )
 
   test('a MAC key shows its check value as the token states it, else by CMAC, else not at all', async () => {
     const mac = planted([
@@ -403,6 +427,72 @@ describe('time passes', () => {
     expect(await errorOf(() => operationsOf(key).encipher(new Uint8Array(8)))).toMatchObject({
       code: 'ERR_KEY_CHECK_VALUE',
     })
+  })
+
+  test('a second key with the same three bytes of check value is another key: all that the token gives is compared', async () => {
+    const fake = new FakeToken()
+    fake.plant(planted([[CKA.LABEL, 'PIN'], [CKA.VALUE, SAME_KCV[0]]]))
+    await using backend = await openBackendOn(fake)
+    const key = await backend.bind({ kid: 'PIN', usage: 'pin-encryption' })
+    expect(key.checkValue.value).toBe('58B1F2')
+    replant(fake, 'PIN', SAME_KCV[1])
+    expect(await errorOf(() => operationsOf(key).encipher(new Uint8Array(8)))).toMatchObject({
+      code: 'ERR_KEY_CHECK_VALUE',
+      message: expect.stringContaining('the rest is another'),
+    })
+    expect(await backend.health()).toMatchObject({
+      ok: false,
+      detail: expect.stringContaining('PIN (ERR_KEY_CHECK_VALUE)'),
+    })
+    // Bound anew it is a key of its own; the old one does not become it.
+    const rotated = await backend.bind({ kid: 'PIN', usage: 'pin-encryption' })
+    expect(rotated.checkValue.value).toBe('58B1F2')
+    expect(Buffer.from(await operationsOf(rotated).encipher(new Uint8Array(8))).toString('hex')).toBe('58b1f23d829d0508')
+    expect(await errorOf(() => operationsOf(key).encipher(new Uint8Array(8)))).toMatchObject({
+      code: 'ERR_KEY_CHECK_VALUE',
+    })
+  })
+
+  test('so it is for a MAC key, whose three bytes the token states: it is known by its CMAC as well', async () => {
+    const fake = new FakeToken()
+    const mac = [[CKA.ENCRYPT, false], [CKA.SIGN, true]] as const
+    fake.plant(planted([...mac, [CKA.VALUE, SAME_KCV[0]]]))
+    await using backend = await openBackendOn(fake)
+    const key = await backend.bind({ kid: 'K', usage: 'cmac' })
+    expect(key.checkValue).toEqual({ method: 'encrypt-zero', value: '58B1F2' })
+    replant(fake, 'K', SAME_KCV[1])
+    expect(
+      await errorOf(() => operationsOf(key).mac({ algorithm: 'cmac', padding: 'none' }, new Uint8Array(8))),
+    ).toMatchObject({ code: 'ERR_KEY_CHECK_VALUE' })
+  })
+
+  test('of two by one name the one that was bound is found again, though both have the same three bytes', async () => {
+    const fake = new FakeToken()
+    fake.plant(planted([[CKA.VALUE, SAME_KCV[0]]]))
+    await using backend = await openBackendOn(fake)
+    const key = await backend.bind({ kid: 'K', usage: 'pin-encryption' })
+    fake.plant(planted([[CKA.VALUE, SAME_KCV[1]]]))
+    fake.reset({ at: 1, code: 0x82 })
+    expect(Buffer.from(await operationsOf(key).encipher(new Uint8Array(8))).toString('hex')).toBe('58b1f2fc6578de55')
+  })
+
+  test('a key that shows less of its check values than it did is not taken for the same', async () => {
+    const options: { without: number[] } = { without: [] }
+    const fake = new FakeToken(options)
+    const mac = [
+      [CKA.ENCRYPT, false],
+      [CKA.SIGN, true],
+    ] as const
+    fake.plant(planted([...mac]))
+    await using backend = await openBackendOn(fake)
+    const key = await backend.bind({ kid: 'K', usage: 'cmac' })
+    options.without.push(CKM.DES3_CMAC)
+    replant(fake, 'K', VALUE)
+    const failed = await errorOf(() =>
+      operationsOf(key).mac({ algorithm: 'cmac', padding: 'none' }, new Uint8Array(8)),
+    )
+    expect(failed).toMatchObject({ code: 'ERR_KEY_CHECK_VALUE' })
+    expect(failed.message).toContain('is not shown any more')
   })
 
   test('a rotated K1 object is an error too', async () => {

@@ -29,6 +29,7 @@ import { type OpenOptions, openDriver, type TokenDriver } from './backend.js'
 import type { LoadBinding } from './binding/binding.js'
 import { cureOf, Pkcs11Error } from './binding/errors.js'
 import { REAL, type Surroundings } from './executor/supervisor.js'
+import { tellsApart } from './keys/key-checks.js'
 import type { KeyRef } from './keys/key-table.js'
 import { type Pkcs11Options, readSettings } from './session/options.js'
 
@@ -68,6 +69,8 @@ export interface Pkcs11GroupOptions extends OpenerOptions {
 interface GroupRef {
   readonly query: KeyQuery
   readonly facts: Omit<FoundKey<KeyRef>, 'ref'>
+  /** As in {@link KeyRef}, of the member that was asked first. */
+  readonly prints: readonly string[]
   readonly refs: Map<Member, KeyRef>
 }
 
@@ -237,8 +240,8 @@ class GroupDriver implements BackendDriver<GroupRef> {
     for (const member of this.#ready()) {
       try {
         const found = await driverOf(member).find(query, signal)
-        if (group === undefined) group = { query, facts: factsOf(found), refs: new Map() }
-        else requireSame(query.kid, group.facts, found, member.name)
+        if (group === undefined) group = { query, facts: factsOf(found), prints: found.ref.prints, refs: new Map() }
+        else requireSame(group, found, member.name)
         group.refs.set(member, found.ref)
       } catch (error) {
         if (!isAway(error)) throw group === undefined ? error : namedFor(error, member.name)
@@ -459,7 +462,7 @@ class GroupDriver implements BackendDriver<GroupRef> {
     // A key that is another one is told by finding it; what else is not well may get better.
     for (const group of this.#bound.values()) {
       const found = await member.driver.find({ ...group.query, expected: group.facts.checkValue }, undefined)
-      requireSame(group.query.kid, group.facts, found, member.name)
+      requireSame(group, found, member.name)
       group.refs.set(member, found.ref)
     }
     if (!ok) throw new BackendError('ERR_BACKEND_FAILED', detail, { retryable: true })
@@ -481,9 +484,13 @@ function factsOf({ ref: _ref, ...facts }: FoundKey<KeyRef>): GroupRef['facts'] {
   return facts
 }
 
-/** Algorithm, check value and public key agree; `ERR_KEY_CHECK_VALUE` otherwise. */
-function requireSame(kid: string, one: GroupRef['facts'], other: FoundKey<KeyRef>, name: string): void {
-  const differs = one.algorithm !== other.algorithm || one.publicJwk?.x !== other.publicJwk?.x
+/** Algorithm, check value and public key agree, as far as both members show them; `ERR_KEY_CHECK_VALUE` otherwise. */
+function requireSame({ query, facts: one, prints }: GroupRef, other: FoundKey<KeyRef>, name: string): void {
+  const { kid } = query
+  const differs =
+    one.algorithm !== other.algorithm ||
+    one.publicJwk?.x !== other.publicJwk?.x ||
+    tellsApart(prints, other.ref.prints)
   if (!differs && isSameValue(kid, one.checkValue, other.checkValue)) return
   throw new KeyError(
     'ERR_KEY_CHECK_VALUE',

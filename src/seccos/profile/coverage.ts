@@ -2,7 +2,7 @@
  * What a profile says about itself: which values a computation covers, what it takes to verify a PIN or a MAC, how long
  * each input is, and what its author should know. Everything is derived from the profile, nothing stated twice.
  */
-import { readOptions } from '../../base/arguments.js'
+import { ownMembers, readOptions } from '../../base/arguments.js'
 import { ArgumentError } from '../../base/errors.js'
 import { lackingIn } from './encoding.js'
 import { needsPan, needsRandom, pinFormBytes, textLength } from './forms.js'
@@ -170,10 +170,19 @@ export function uncoveredBy(input: {
   return uncoveredIn(profile, computation)
 }
 
-/** The inner door of {@link uncoveredBy}, for a draft of a profile, too. */
+/** The inner door of {@link uncoveredBy}. */
 export function uncoveredIn(profile: SeccosProfile, which: 'prw' | 'mac'): string[] {
   const covered = new Set(inputsOf(profile[which], '').flatMap(({ part }) => coveredBy(profile, part)))
   return [...valuesOf(profile, which)].filter(name => !covered.has(name))
+}
+
+/** The draft of a profile, with its lists of what is uncovered made anew; it has what it states and inherits nothing. */
+export function withUncovered(json: SeccosProfile): SeccosProfile {
+  const draft = ownMembers(json)
+  const listed = (which: 'prw' | 'mac'): SeccosProfile['prw'] => {
+    return ownMembers({ ...draft[which], uncovered: uncoveredIn(draft, which) })
+  }
+  return ownMembers({ ...draft, prw: listed('prw'), mac: listed('mac') })
 }
 
 /** What it takes to verify a PIN, besides the PIN, the PAN and what is always stored. */

@@ -1,6 +1,7 @@
 /**
  * What the prober tries: algorithms, inputs and their order, and the places where known values are in a data set.
  */
+import { ownMembers } from '../../base/arguments.js'
 import { asciiBytes, concatBytes, equalBytes, ownCopy } from '../../base/bytes.js'
 import { type Pan, panDigits } from '../../primitives/pan.js'
 import { asciiDigits, type Pin } from '../../primitives/pin.js'
@@ -69,13 +70,13 @@ const right = (pad: string): Pick<ValueForm, 'align' | 'pad'> => ({ align: 'righ
 export function layoutsFor(
   runs: readonly ZeroRun[],
   panLength: number,
-): { layout: FullLayout; pinForm?: PinForm }[] {
-  const layouts: { layout: FullLayout; pinForm?: PinForm }[] = []
+): { layout: FullLayout; pinForm: PinForm | undefined }[] {
+  const layouts: { layout: FullLayout; pinForm: PinForm | undefined }[] = []
   for (const make of PAN_FORMS) {
-    const form = make(panLength)
+    const form = ownMembers(make(panLength))
     for (const offset of endsOf(runs, form.length)) {
       const pan = { offset, form }
-      layouts.push({ layout: { pan, pin: undefined } })
+      layouts.push({ layout: { pan, pin: undefined }, pinForm: undefined })
       const rest = runs.flatMap(run => without(run, offset, form.length))
       for (const pinForm of PIN_FORM_NAMES) {
         for (const at of endsOf(rest, pinFormBytes(pinForm))) {
@@ -109,48 +110,56 @@ const MAX_PARTS = 3
 
 interface Token {
   readonly input: ComputationInput
-  readonly pinForm?: PinForm
+  readonly pinForm: PinForm | undefined
   readonly bytes: (sample: PreparedSample) => Uint8Array | undefined
 }
 
-const PCC_BCD: ValueForm = { length: 2, encoding: 'bcd', align: 'exact' }
-const PCC_ASCII: ValueForm = { length: 4, encoding: 'ascii', align: 'exact' }
-const INTDATAG: ValueForm = { length: 20, encoding: 'ascii', align: 'exact' }
+const PCC_BCD: ValueForm = ownMembers({ length: 2, encoding: 'bcd', align: 'exact' })
+const PCC_ASCII: ValueForm = ownMembers({ length: 4, encoding: 'ascii', align: 'exact' })
+const INTDATAG: ValueForm = ownMembers({ length: 20, encoding: 'ascii', align: 'exact' })
 
 function valueTokens(panLength: number): Token[] {
   const pan = (form: ValueForm): Token => ({
-    input: { input: 'pan', ...form },
+    input: ownMembers({ input: 'pan', ...form }),
+    pinForm: undefined,
     bytes: s => encodePan(s.pan, form),
   })
   const pcc = (form: ValueForm): Token => ({
-    input: { input: 'pcc', ...form },
+    input: ownMembers({ input: 'pcc', ...form }),
+    pinForm: undefined,
     bytes: s => encodeCharacters(form, asciiBytes(s.pcc)),
   })
   return [
-    ...PAN_FORMS.slice(0, 4).map(make => pan(make(panLength))),
+    ...PAN_FORMS.slice(0, 4).map(make => pan(ownMembers(make(panLength)))),
     pcc(PCC_BCD),
     pcc(PCC_ASCII),
     {
-      input: { input: 'intdatag', ...INTDATAG },
+      input: ownMembers({ input: 'intdatag', ...INTDATAG }),
+      pinForm: undefined,
       bytes: s => encodeCharacters(INTDATAG, asciiBytes(s.intdatag)),
     },
-    { input: { input: 'random' }, bytes: s => s.random },
+    bare({ input: 'random' }, s => s.random),
   ]
 }
 
 const PIN_TOKENS: readonly Token[] = PIN_FORM_NAMES.map(form => ({
-  input: { input: 'pinBlock' },
+  input: ownMembers({ input: 'pinBlock' }),
   pinForm: form,
   bytes: s => encodePin(form, s),
 }))
 
 const PRW_TOKENS: readonly Token[] = [
-  { input: { input: 'prw', form: 'binary' }, bytes: s => s.prw },
-  { input: { input: 'prw', form: 'text' }, bytes: s => asciiBytes(s.prwValue) },
+  bare({ input: 'prw', form: 'binary' }, s => s.prw),
+  bare({ input: 'prw', form: 'text' }, s => asciiBytes(s.prwValue)),
 ]
 
-const MASKED: Token = { input: { input: 'dataSet.masked' }, bytes: s => s.masked }
+const MASKED: Token = bare({ input: 'dataSet.masked' }, s => s.masked)
 const NO_LAYOUT: Layout = { pan: undefined, pin: undefined }
+
+/** A value that says nothing of a PIN's form. */
+function bare(input: ComputationInput, bytes: Token['bytes']): Token {
+  return { input: ownMembers(input), pinForm: undefined, bytes }
+}
 
 /** The candidates for the PRW: those that cover the PIN, in the data set or beside it. */
 export function prwCandidates(runs: readonly ZeroRun[], panLength: number): Candidate[] {
@@ -230,8 +239,8 @@ function candidate(tokens: readonly Token[], layout: Layout): Candidate {
 /** The full data set of a sample under a layout. */
 function fullToken({ pan, pin }: FullLayout, pinForm: PinForm | undefined): Token {
   return {
-    input: { input: 'dataSet.full' },
-    ...(pinForm !== undefined && { pinForm }),
+    input: ownMembers({ input: 'dataSet.full' }),
+    pinForm,
     bytes: sample => {
       const full = ownCopy(sample.masked)
       const digits = encodePan(sample.pan, pan.form)

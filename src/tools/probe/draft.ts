@@ -1,6 +1,6 @@
 /** From what the prober found to a profile: the fields it knows, and the bytes between them as fields of no meaning. */
 import { isIssuerPinError } from '../../base/errors.js'
-import { uncoveredIn } from '../../seccos/profile/coverage.js'
+import { withUncovered } from '../../seccos/profile/coverage.js'
 import { pinFormBytes } from '../../seccos/profile/forms.js'
 import { parseProfile } from '../../seccos/profile/parse.js'
 import {
@@ -44,11 +44,7 @@ export function draftProfile({ prw, mac, places, randomBytes }: DraftInput): Sec
     mac: computationOf(mac),
   } as const satisfies SeccosProfile
   try {
-    return parseProfile({
-      ...draft,
-      prw: { ...draft.prw, uncovered: uncoveredIn(draft, 'prw') },
-      mac: { ...draft.mac, uncovered: uncoveredIn(draft, 'mac') },
-    })
+    return parseProfile(withUncovered(draft))
   } catch (error) {
     if (isIssuerPinError(error)) return undefined
     throw error

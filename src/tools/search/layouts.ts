@@ -3,8 +3,10 @@
  * no meaning. What a data set hides is zero there: so the PAN, the PIN, or both may be at any place in a run of zero bytes, whatever
  * zero bytes there are on both sides. Such layouts are only supposed: they make a difference to the data set in full.
  */
+import { ownMembers } from '../../base/arguments.js'
 import { ArgumentError, DataSetError } from '../../base/errors.js'
 import { dataSetFromHex } from '../../seccos/data-set.js'
+import { withUncovered } from '../../seccos/profile/coverage.js'
 import { pinFormBytes } from '../../seccos/profile/forms.js'
 import { parseProfile } from '../../seccos/profile/parse.js'
 import {
@@ -17,7 +19,6 @@ import {
 } from '../../seccos/profile/profile.js'
 import type { ProfileSample } from '../check-profile.js'
 import { findPlaces, type Sought, type ZeroRun, zeroRuns } from '../probe/candidates.js'
-import { withUncovered } from './ways.js'
 
 /** What is known of the data set and of the values around it. */
 export interface KnownLayout {
@@ -150,7 +151,7 @@ const right = (pad: string) => ({ align: 'right', pad }) as const
 function panForms(samples: readonly ProfileSample[]): readonly ValueForm[] {
   const [digits = 0, ...others] = new Set(samples.map(({ pan }) => pan.length))
   const even = others.length === 0 && digits % 2 === 0
-  return [
+  return ownMembers([
     ...(even ? [{ length: digits / 2, encoding: 'bcd', align: 'exact' } as const] : []),
     { length: 10, encoding: 'bcd', ...left('F') },
     { length: 10, encoding: 'bcd', ...right('0') },
@@ -160,11 +161,11 @@ function panForms(samples: readonly ProfileSample[]): readonly ValueForm[] {
     { length: 19, encoding: 'ebcdic', ...left('40') },
     { length: 19, encoding: 'ebcdic', ...right('F0') },
     { length: 19, encoding: 'ebcdic', ...right('40') },
-  ]
+  ])
 }
 
 /** The forms in which a data set may hold a PIN. */
-const PIN_FORMS: readonly PinForm[] = [
+const PIN_FORMS: readonly PinForm[] = ownMembers([
   'iso9564-format-0',
   'iso9564-format-2',
   'digits-bcd',
@@ -172,7 +173,7 @@ const PIN_FORMS: readonly PinForm[] = [
   { iso9564: 3, filler: 'A' },
   { digits: 'bcd', length: 6, align: 'left', pad: 'F' },
   { digits: 'ebcdic', length: 12, align: 'left', pad: '40' },
-]
+])
 
 function panField(form: ValueForm, offset: number): ProfileField {
   // Part of a PAN is no PAN, and has a name of its own.

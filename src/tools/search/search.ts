@@ -5,13 +5,14 @@
  */
 
 import { chooseEngine } from '../../backend/software/engine.js'
-import { readOptions } from '../../base/arguments.js'
+import { ownMembers, readOptions } from '../../base/arguments.js'
 import { requireBytes } from '../../base/bytes.js'
 import { systemClock, whenAborted } from '../../base/deadline.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError, InputError } from '../../base/errors.js'
 import { requirePan } from '../../primitives/pan.js'
 import { requirePin } from '../../primitives/pin.js'
+import { withUncovered } from '../../seccos/profile/coverage.js'
 import { parseProfile } from '../../seccos/profile/parse.js'
 import type { ProfileField, SeccosProfile } from '../../seccos/profile/profile.js'
 import type { ProfileSample } from '../check-profile.js'
@@ -19,7 +20,7 @@ import { alone, type Crew, threads } from './crew.js'
 import { judge, type SearchEnd, type SearchOutcome } from './judge.js'
 import { type KnownLayout, layoutsOf } from './layouts.js'
 import { holdsPin } from './tokens.js'
-import { type KnownComputation, requireKnown, withUncovered } from './ways.js'
+import { type KnownComputation, requireKnown } from './ways.js'
 import {
   beginTier,
   isCrowded,
@@ -120,14 +121,15 @@ export async function searchWith(
   startThreads: (job: SearchJob, count: number) => Promise<Crew>,
 ): Promise<ProfileSearch> {
   const given = readOptions(input, 'searchProfile', MEMBERS)
-  const { samples, only, workers } = given
+  const { only, workers } = given
   requireSearch(given)
-  const known = readOptions(given.known, 'known', KNOWN)
+  const samples = ownMembers(given.samples)
+  const known = ownMembers(readOptions(given.known, 'known', KNOWN))
   const layouts = layoutsOf(known, samples)
   const [layout] = layouts
   if (layout === undefined) throw new ArgumentError('there is no layout')
   const outcomes: { prw?: SearchOutcome; mac?: SearchOutcome } = {}
-  const winners: { prw?: Match; mac?: Match } = {}
+  const winners: { prw?: Match; mac?: Match } = ownMembers({})
   for (const which of ['prw', 'mac'] as const) {
     if (only !== undefined && only !== which) continue
     const key = which === 'prw' ? given.prwTestKey : given.macTestKey

@@ -1,4 +1,5 @@
 /** What the search puts together: each value in the forms it may have. A value in one form is a token. */
+import { ownMembers } from '../../base/arguments.js'
 import {
   type ComputationInput,
   isConstant,
@@ -187,7 +188,7 @@ export function tokensOf(
       token('issuerId', { input: 'issuerId', length: 10, encoding, ...EXACT }, 2),
     ),
   ]
-  return [...tokens, ...(which === 'prw' ? pinTokens(profile) : prwTokens())]
+  return ownMembers([...tokens, ...(which === 'prw' ? pinTokens(profile) : prwTokens())])
 }
 
 /** Whether a field holds the PIN, or its length. */

@@ -1,7 +1,7 @@
 /** The ways to compute that the search tries: algorithm, padding, IV, digest and derived key, without the inputs. */
-import { isWord } from '../../base/arguments.js'
+import { isWord, ownMembers } from '../../base/arguments.js'
 import { isIssuerPinError, ProfileError } from '../../base/errors.js'
-import { rawOutputBytes, uncoveredIn } from '../../seccos/profile/coverage.js'
+import { rawOutputBytes, withUncovered } from '../../seccos/profile/coverage.js'
 import { parseProfile } from '../../seccos/profile/parse.js'
 import {
   ALGORITHMS,
@@ -61,14 +61,14 @@ function* waysOf({ known, keyBytes, profile, which }: WaysOf, tier: Tier): Gener
             const derives = known.derivation === undefined && derivation !== undefined
             // A second rarity is only tried where the first was told.
             if ((derives ? 3 : rare ? 2 : 1) !== tier || (derives && rare)) continue
-            yield {
+            yield ownMembers({
               algorithm,
               padding,
               iv,
               keyBytes: keyBytes as Computation['keyBytes'],
               ...(digest !== undefined && { digest }),
               ...(derivation !== undefined && { derivation }),
-            }
+            })
           }
         }
       }
@@ -201,7 +201,7 @@ function requireOne({ known, keyBytes, profile, which }: WaysOf, algorithm: Prof
     text: 'hex-upper',
     uncovered: [],
   }
-  const draft = { ...profile, [which]: computation }
+  const draft: SeccosProfile = ownMembers({ ...profile, [which]: computation })
   const place = (error: unknown): string => (error instanceof ProfileError ? error.path : '')
   const parse = (json: SeccosProfile): void => {
     try {
@@ -228,13 +228,4 @@ function filledWith(must: ComputationInput, inputs: KnownComputation['inputs']):
   if (inputs === undefined) return [must]
   if (!Array.isArray(inputs)) return inputs as readonly ComputationInput[]
   return inputs.map(one => (one?.input === 'unknown' ? must : one))
-}
-
-/** The profile with its lists of what is uncovered made anew. */
-export function withUncovered(json: SeccosProfile): SeccosProfile {
-  return {
-    ...json,
-    prw: { ...json.prw, uncovered: uncoveredIn(json, 'prw') },
-    mac: { ...json.mac, uncovered: uncoveredIn(json, 'mac') },
-  }
 }

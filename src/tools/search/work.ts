@@ -5,6 +5,7 @@
 import type { MacRequest } from '../../backend/driver.js'
 import { closeKey, hmacSha256, type ReadyKey, readyKey, type StoredKey } from '../../backend/software/keys.js'
 import type { TdeaEngine } from '../../backend/software/tdea-engine.js'
+import { ownMembers } from '../../base/arguments.js'
 import { asciiBytes, concatBytes, fromHex, secretBytes, wipe, withWiped } from '../../base/bytes.js'
 import { ArgumentError, isIssuerPinError, ProfileError } from '../../base/errors.js'
 import type { KeyAlgorithm } from '../../primitives/algorithms.js'
@@ -118,7 +119,7 @@ interface Unit {
   readonly group: Group
 }
 
-const FULL: Token = { kind: 'dataSet', input: { input: 'dataSet.full' }, rank: 1 }
+const FULL: Token = ownMembers({ kind: 'dataSet', input: { input: 'dataSet.full' }, rank: 1 })
 
 /** The samples as a layout reads them, its tokens, and the first sample's values in their forms. */
 interface View {
@@ -268,7 +269,7 @@ export class Work {
           try {
             this.#compute({ way, key, material, keep }, messages, (index, as) => {
               const inputs = [...group.prefix, ...(sound[index]?.rest ?? [])]
-              hits.push({ ...way, inputs, ...as, uncovered: [] })
+              hits.push(ownMembers({ ...way, inputs, ...as, uncovered: [] }))
             })
           } catch (error) {
             // An ICV out of a value that the samples do not have.
@@ -368,7 +369,7 @@ export class Work {
 
 /** A way as a computation without inputs. */
 function bare(way: Way): Computation {
-  return { ...way, inputs: [], outputBytes: 8, text: 'hex-upper', uncovered: [] }
+  return ownMembers({ ...way, inputs: [], outputBytes: 8, text: 'hex-upper', uncovered: [] })
 }
 
 const KEY_ALGORITHM: Readonly<Record<string, KeyAlgorithm>> = {

@@ -1,6 +1,7 @@
 /**
  * What a token object must be to pass as a key: its attributes by one table, its check value by one method.
  */
+import { createHash } from 'node:crypto'
 import { bufferOf, equalBytes, secretBytes, wipe } from '../../../base/bytes.js'
 import { BackendError, KeyError } from '../../../base/errors.js'
 import {
@@ -232,6 +233,13 @@ interface CheckedKey {
   readonly can: ReadonlySet<RoleBit>
 }
 
+/** What a token gives of a key's check value by one method: the part that is shown, and a print of all of it. */
+export interface Checked {
+  readonly value: CheckValue
+  /** Method, number of bytes, and their SHA-256: all of them say more than three do, and are nobody's business. */
+  readonly print: string
+}
+
 /**
  * The check value by the method the caller expects, or by the algorithm's usual one, or, where nothing is expected
  * and the token cannot make that, by the other: a MAC key may not encipher, so its zero block stays unseen unless
@@ -243,12 +251,12 @@ export function tokenCheckValue(
   key: CheckedKey,
   expected: CheckValueMethod | undefined,
   expectedValue?: string | CheckValue,
-): CheckValue {
+): Checked {
   const usual = usualMethods(key.algorithm)
   const methods = expected === undefined ? usual : usual.filter(method => method === expected)
   for (const method of methods) {
-    const value = MAKE[method](station, plan, key, expectedValue)
-    if (value !== undefined) return value
+    const checked = MAKE[method](station, plan, key, expectedValue)
+    if (checked !== undefined) return checked
   }
   throw new BackendError(
     'ERR_UNSUPPORTED_BY_TOKEN',
@@ -257,7 +265,7 @@ export function tokenCheckValue(
 }
 
 /** The check values by every method that the token makes for this key; what it refuses for it, it does not make. */
-export function tokenCheckValues(station: Station, plan: Plan, key: CheckedKey): readonly CheckValue[] {
+export function tokenCheckValues(station: Station, plan: Plan, key: CheckedKey): readonly Checked[] {
   return usualMethods(key.algorithm).flatMap(method => {
     try {
       return MAKE[method](station, plan, key, undefined) ?? []
@@ -284,7 +292,7 @@ type Make = (
   plan: Plan,
   key: CheckedKey,
   expected: string | CheckValue | undefined,
-) => CheckValue | undefined
+) => Checked | undefined
 
 const MAKE: Readonly<Record<SymmetricMethod, Make>> = {
   'encrypt-zero': (station, plan, { object, algorithm, can }, expected) => {
@@ -297,7 +305,7 @@ const MAKE: Readonly<Record<SymmetricMethod, Make>> = {
     }
     const stated = readAttribute(station.binding, station.session, object, CKA.CHECK_VALUE)
     return stated?.length === CHECK_VALUE_BYTES['encrypt-zero']
-      ? checkValueOf('encrypt-zero', stated)
+      ? shown('encrypt-zero', stated, undefined)
       : undefined
   },
   cmac: (station, plan, { object, algorithm, can }, expected) => {
@@ -325,10 +333,17 @@ function shown(
   method: SymmetricMethod,
   block: Uint8Array,
   expected: string | CheckValue | undefined,
-): CheckValue {
+): Checked {
   const value = checkValueOf(method, block, expected)
+  const print = `${method} ${block.length} ${createHash('sha256').update(block).digest('hex')}`
   wipe(block)
-  return value
+  return { value, print }
+}
+
+/** Whether the prints of two keys tell them apart: what both show by one method, and in as many bytes, differs. */
+export function tellsApart(one: readonly string[], other: readonly string[]): boolean {
+  const bare = (print: string): string => print.slice(0, print.lastIndexOf(' '))
+  return one.some(print => other.some(its => bare(its) === bare(print) && its !== print))
 }
 
 /** A key of which others are derived and that does nothing else shows its zero block as a derived secret. */

@@ -92,12 +92,12 @@ function haveOneValue(
   const other = knownAlgorithm(station, object, readKeyId(id)?.algorithm)
   if (other === undefined || isTdea(other) !== isTdea(algorithm)) return false
   const can = shownBits(station, object, SECRET_BITS)
-  const { checkValues } = table.identityOf(station, {
+  const checks = table.checksOf(station, {
     handles: { key: object, chain: undefined, can },
     algorithm: other,
   })
-  return checkValues.some(one =>
-    values.some(value => value.method === one.method && value.value === one.value),
+  return checks.some(one =>
+    values.some(({ method, value }) => method === one.value.method && value === one.value.value),
   )
 }
 

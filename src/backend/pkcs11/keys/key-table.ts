@@ -26,6 +26,7 @@ import {
   algorithmOf,
   ambiguous,
   attributesError,
+  type Checked,
   MAX_OBJECTS,
   type Policy,
   periodOf,
@@ -35,7 +36,7 @@ import {
   tokenCheckValue,
   tokenCheckValues,
 } from './key-checks.js'
-import { chainId, chainLabel, macsOf, readKeyId, roleOf } from './roles.js'
+import { chainId, chainLabel, isChain, macsOf, readKeyId, roleOf } from './roles.js'
 
 /** Which object a kid names, where it is not simply the label, or where the label alone is not enough. */
 export interface KeyLocation {
@@ -53,8 +54,11 @@ export interface KeyRef {
   readonly algorithm: KeyAlgorithm
   readonly hostDecipher: boolean
   readonly checkValue: CheckValue
+  /** All that the token gives of its check values, hashed: by this the key is known again. Of a P-256 key `checkValue` is all. */
+  readonly prints: readonly string[]
   /** Check value of the K1 object of a composed retail MAC. */
   readonly chainCheckValue: CheckValue | undefined
+  readonly chainPrints: readonly string[]
   /** All of the above as one string, under which the handles are kept. */
   readonly name: string
 }
@@ -63,7 +67,7 @@ interface Resolved {
   readonly handles: KeyHandles
   readonly algorithm: KeyAlgorithm
   readonly checkValue: CheckValue
-  readonly chainCheckValue: CheckValue | undefined
+  readonly chain: Checked | undefined
   readonly publicJwk: P256PublicJwk | undefined
   readonly period: KeyPeriod
 }
@@ -92,37 +96,33 @@ export class KeyTable {
   /** Searches and checks a key; always afresh. Errors: as `BackendDriver.find`. */
   find(station: Station, query: KeyQuery): FoundKey<KeyRef> {
     const resolved = this.#only(query.kid, this.#resolveAll(station, query, query.expected))
-    return { ...this.#keep(query, resolved), identity: this.identityOf(station, resolved) }
+    const checks = this.checksOf(station, resolved)
+    return { ...this.#keep(query, resolved, checks), identity: identityOf(station, resolved, checks) }
   }
 
-  /** What the object is known by beside its check value, under whatever kid. */
-  identityOf(
+  /** Its check values by every method that the token makes for it. */
+  checksOf(
     station: Station,
-    { handles: { key, can }, algorithm }: Pick<Resolved, 'handles' | 'algorithm'>,
-  ): KeyIdentity {
-    const { binding, session } = station
-    const unique = readAttribute(binding, session, key, CKA.UNIQUE_ID)
-    const id = readAttribute(binding, session, key, CKA.ID)
-    return {
-      names: [`object ${toHex(key)}`, ...(unique === undefined ? [] : [`unique ${toHex(unique)}`])],
-      ...(id !== undefined && { id: toHex(id) }),
-      checkValues:
-        algorithm === 'ec-p256'
-          ? []
-          : tokenCheckValues(station, this.#plan, { kid: '', object: key, algorithm, can }),
-    }
+    { handles: { key: object, can }, algorithm }: Pick<Resolved, 'handles' | 'algorithm'>,
+  ): readonly Checked[] {
+    if (algorithm === 'ec-p256') return []
+    return tokenCheckValues(station, this.#plan, { kid: '', object, algorithm, can })
   }
 
-  /** The same for an object that has been found already. */
-  examine(station: Station, query: KeyQuery, candidate: Candidate): FoundKey<KeyRef> {
-    return this.#keep(query, this.#resolve(station, query, candidate))
+  /** Checks an object that has been found already. Errors: as `find`. */
+  examine(
+    station: Station,
+    query: KeyQuery,
+    candidate: Candidate,
+  ): Pick<FoundKey<KeyRef>, 'algorithm' | 'checkValue'> {
+    return this.#resolve(station, query, candidate)
   }
 
   /** The handles of a bound key; after {@link forget}, searched anew. Errors: as `find`, `ERR_KEY_CHECK_VALUE`. */
   handles(station: Station, ref: KeyRef): KeyHandles {
     const known = this.#handles.get(ref.name)
     if (known !== undefined) return known
-    const { kid, usage, mode, algorithm, hostDecipher, checkValue, chainCheckValue } = ref
+    const { kid, usage, mode, algorithm, hostDecipher, checkValue, prints, chainCheckValue, chainPrints } = ref
     const query = {
       kid,
       usage,
@@ -132,9 +132,11 @@ export class KeyTable {
       checkValueMethod: checkValue.method,
       expected: checkValue,
     }
-    const found = this.#only(kid, this.#resolveAll(station, query, checkValue))
+    const found = this.#only(kid, this.#resolveAll(station, query, checkValue, prints))
     requireCheckValue(kid, checkValue, found.checkValue)
-    requireSameChain(kid, chainCheckValue, found.chainCheckValue)
+    requireSamePrints(kid, prints, this.checksOf(station, found))
+    requireSameChain(kid, chainCheckValue, found.chain?.value)
+    requireSamePrints(kid, chainPrints, found.chain === undefined ? [] : [found.chain])
     this.#handles.set(ref.name, found.handles)
     return found.handles
   }
@@ -160,10 +162,17 @@ export class KeyTable {
     })
   }
 
-  #keep({ kid, usage, mode, hostDecipher }: KeyQuery, resolved: Resolved): FoundKey<KeyRef> {
-    const { handles, algorithm, checkValue, chainCheckValue, publicJwk, period } = resolved
-    const name = JSON.stringify([kid, usage, mode, algorithm, hostDecipher, checkValue, chainCheckValue])
-    const ref: KeyRef = { kid, usage, mode, algorithm, hostDecipher, checkValue, chainCheckValue, name }
+  #keep(
+    { kid, usage, mode, hostDecipher }: KeyQuery,
+    resolved: Resolved,
+    checks: readonly Checked[],
+  ): FoundKey<KeyRef> {
+    const { handles, algorithm, checkValue, chain, publicJwk, period } = resolved
+    const prints = checks.map(({ print }) => print)
+    const chained = { chainCheckValue: chain?.value, chainPrints: chain === undefined ? [] : [chain.print] }
+    const known = { kid, usage, mode, algorithm, hostDecipher, checkValue, prints, ...chained }
+    const name = JSON.stringify(Object.values(known))
+    const ref: KeyRef = { ...known, name }
     this.#handles.set(name, handles)
     const facts = { ref, algorithm, checkValue, parity: 'unknown', ...period } as const
     return publicJwk === undefined ? facts : { ...facts, publicJwk }
@@ -184,6 +193,7 @@ export class KeyTable {
     station: Station,
     query: KeyQuery,
     expected: string | CheckValue | undefined,
+    prints: readonly string[] = [],
   ): readonly Resolved[] {
     const candidates = this.#candidates(station, query.kid)
     const [first, second] = candidates
@@ -193,7 +203,8 @@ export class KeyTable {
     const matching = candidates.flatMap(candidate => {
       try {
         const resolved = this.#resolve(station, query, candidate)
-        return isSame(readCheckValue(expected, resolved.algorithm), resolved.checkValue) ? [resolved] : []
+        const isExpected = isSame(readCheckValue(expected, resolved.algorithm), resolved.checkValue)
+        return isExpected && hasAll(prints, this.checksOf(station, resolved)) ? [resolved] : []
       } catch (error) {
         if (!(error instanceof KeyError)) throw error
         return []
@@ -234,6 +245,7 @@ export class KeyTable {
     if (tag !== undefined && !isWithin(mode, tag.mode)) {
       throw refusedUse({ kid, ...tag }, `binding it in mode ${mode}`)
     }
+    if (isChain(candidate)) throw unfit(kid, 'it is K1 of a composed retail MAC, a part of another key')
     const algorithm = algorithmOf(station, kid, object, tag?.algorithm)
     if (!USAGES[usage].algorithms.includes(algorithm)) {
       throw new KeyError('ERR_KEY_ALGORITHM', `key ${kid}: ${usage} does not admit ${algorithm}`, kid)
@@ -258,7 +270,7 @@ export class KeyTable {
       period: periodOf(station, candidate.object, this.#plan),
       algorithm: 'ec-p256',
       checkValue: thumbprintOf(publicJwk),
-      chainCheckValue: undefined,
+      chain: undefined,
       publicJwk,
     }
   }
@@ -280,7 +292,7 @@ export class KeyTable {
     const { translation } = this.#plan
     if (usage === 'pin-encryption' && translation.ok && translation.by.closed && can.has('UNWRAP'))
       requireClosed(station, kid, object)
-    const checkValue = tokenCheckValue(
+    const checked = tokenCheckValue(
       station,
       this.#plan,
       { kid, object, algorithm, can },
@@ -292,8 +304,8 @@ export class KeyTable {
       handles: { key: object, chain: chain?.object, can },
       period: periodOf(station, object, this.#plan),
       algorithm,
-      checkValue,
-      chainCheckValue: chain?.checkValue,
+      checkValue: checked.value,
+      chain: chain?.checked,
       publicJwk: undefined,
     }
   }
@@ -303,7 +315,7 @@ export class KeyTable {
     station: Station,
     { kid, usage, algorithm }: Pick<KeyRef, 'kid' | 'usage' | 'algorithm'>,
     candidate: Candidate,
-  ): { object: ObjectHandle; checkValue: CheckValue } | undefined {
+  ): { object: ObjectHandle; checked: Checked } | undefined {
     const { retailMac } = this.#plan
     if (!macsOf(usage, algorithm).includes('iso9797-1-alg3')) return undefined
     if (!retailMac.ok || retailMac.by.way !== 'cbc') return undefined
@@ -337,7 +349,7 @@ export class KeyTable {
     const what = 'the first half of a composed retail MAC'
     const can = requireRole(station, chainKid, object, role, { of: SECRET_BITS, what, policy: this.#policy })
     const key = { kid: chainKid, object, algorithm: 'tdea-3key', can } as const
-    return { object, checkValue: tokenCheckValue(station, this.#plan, key, 'encrypt-zero') }
+    return { object, checked: tokenCheckValue(station, this.#plan, key, 'encrypt-zero') }
   }
 
   /** The public key of a private key, read from the public object beside it and proven to belong to it. */
@@ -376,6 +388,36 @@ export class KeyTable {
 }
 
 const NONE: Uint8Array = secretBytes(0)
+
+/** What the object is known by beside its check value, under whatever kid. */
+function identityOf(
+  { binding, session }: Station,
+  { handles: { key } }: Pick<Resolved, 'handles'>,
+  checks: readonly Checked[],
+): KeyIdentity {
+  const unique = readAttribute(binding, session, key, CKA.UNIQUE_ID)
+  const id = readAttribute(binding, session, key, CKA.ID)
+  return {
+    names: [`object ${toHex(key)}`, ...(unique === undefined ? [] : [`unique ${toHex(unique)}`])],
+    ...(id !== undefined && { id: toHex(id) }),
+    checkValues: checks.map(({ value }) => value),
+  }
+}
+
+/** Whether a key shows each of these prints. One that shows less than the key that was bound is not taken for it. */
+function hasAll(prints: readonly string[], checks: readonly Checked[]): boolean {
+  return prints.every(print => checks.some(check => check.print === print))
+}
+
+/** A second key with the same three bytes is found in seconds: all that the token gives is compared. */
+function requireSamePrints(kid: string, prints: readonly string[], checks: readonly Checked[]): void {
+  if (hasAll(prints, checks)) return
+  throw new KeyError(
+    'ERR_KEY_CHECK_VALUE',
+    `key ${kid}: its check value begins as that of the key that was bound, and the rest is another or is not shown any more`,
+    kid,
+  )
+}
 
 function requireSameChain(kid: string, was: CheckValue | undefined, is: CheckValue | undefined): void {
   if (was !== undefined && is !== undefined) requireCheckValue(kid, was, is)

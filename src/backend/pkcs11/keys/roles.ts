@@ -12,7 +12,7 @@
  * For keys from elsewhere the bits decide, and the usage they are bound for is the operator's word.
  */
 import { randomBytes } from 'node:crypto'
-import { concatBytes } from '../../../base/bytes.js'
+import { concatBytes, equalBytes } from '../../../base/bytes.js'
 import { isKeyMode, isKeyUsage, type KeyMode, type KeyUsage, USAGES } from '../../../key/usage.js'
 import {
   isCipher,
@@ -202,4 +202,16 @@ export function chainLabel(label: string): string {
 /** CKA_ID of that object: the key's, with `4B31` ("K1") behind it. Not the same, for NSS keeps one key per CKA_ID. */
 export function chainId(id: Uint8Array): Uint8Array {
   return concatBytes(id, CHAIN_MARK)
+}
+
+/** Whether an object is the K1 of another key, by both its names: bound by itself it would be a single-DES key. */
+export function isChain({
+  label,
+  id,
+}: {
+  readonly label: string | undefined
+  readonly id: Uint8Array | undefined
+}): boolean {
+  if (label === undefined || id === undefined || readKeyId(id) !== undefined) return false
+  return label.endsWith(chainLabel('')) && equalBytes(id.subarray(-CHAIN_MARK.length), CHAIN_MARK)
 }
