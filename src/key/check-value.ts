@@ -57,7 +57,10 @@ const SHAPES: Readonly<Record<CheckValueMethod, RegExp>> = {
 export function snapshotCheckValue(given: unknown): string | CheckValue {
   if (typeof given === 'string' && Object.values(SHAPES).some(shape => shape.test(given))) return given
   if (typeof given === 'object' && given !== null) {
-    const { method, value } = readOwn<Partial<Record<keyof CheckValue, unknown>>>(given, 'kcv', ['method', 'value'])
+    const { method, value } = readOwn<Partial<Record<keyof CheckValue, unknown>>>(given, 'kcv', [
+      'method',
+      'value',
+    ])
     if (isMethod(method) && typeof value === 'string' && SHAPES[method].test(value)) return { method, value }
   }
   throw new ArgumentError(

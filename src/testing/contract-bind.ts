@@ -441,7 +441,13 @@ async function longCheckValues(context: ContractContext): Promise<void> {
       const wrong = as(right.slice(0, -1) + last)
       await assertRejects(() => bindContractKey(backend, kid, { kcv: wrong }), 'ERR_KEY_CHECK_VALUE')
     }
-    for (const bad of [`${whole}00`, whole.slice(0, 2), whole.slice(0, 5), `${whole.slice(0, 6)} `, `0x${whole}`])
+    for (const bad of [
+      `${whole}00`,
+      whole.slice(0, 2),
+      whole.slice(0, 5),
+      `${whole.slice(0, 6)} `,
+      `0x${whole}`,
+    ])
       await assertRejects(() => bindContractKey(backend, kid, { kcv: as(bad) }), 'ERR_ARGUMENT', bad)
   }
 }

@@ -61,13 +61,20 @@ describe('a key in a token', () => {
     ],
     ['in a token that copies all', { copies: 'all' }, [], { accept: ['copyable'] }, 'wider rights'],
     ['in a token that copies what is copyable', { copies: 'copyable' }, [], { accept: ['copyable'] }, 'copy'],
+    [
+      'in a token that wraps what is not extractable',
+      { wrapsOut: true },
+      [],
+      { accept: ['wrappable'] },
+      'take it away',
+    ],
     ['with a hidden role', { hides: [CKA.WRAP] }, [], { accept: ['hidden-roles'] }, 'does not show'],
   ])('%s: refused, and bound where it is accepted by name', async (_what, fake, changes, more, words) => {
     const error = await errorOf(() => bindIn(fake, changes))
     expect(error).toMatchObject({ code: expect.stringMatching(/^ERR_KEY_(ATTRIBUTES|USAGE)$/), kid: 'K' })
     expect(error.message).toContain(words)
     expect(error.message).toContain(`accept: ['${more.accept?.[0]}']`)
-    const others = (['public', 'modifiable', 'copyable', 'hidden-roles'] as const).filter(
+    const others = (['public', 'modifiable', 'copyable', 'wrappable', 'hidden-roles'] as const).filter(
       name => name !== more.accept?.[0],
     )
     expect(await errorOf(() => bindIn(fake, changes, { accept: others }))).toMatchObject({ code: error.code })
@@ -80,6 +87,58 @@ describe('a key in a token', () => {
     expect((await bindIn({ modifies: true }, [], { accept: ['modifiable'] })).notes).toContain(
       'can give a key wider rights',
     )
+  })
+
+  test('where copies are accepted that can be given every right, to be taken away is one of them; notes say so', async () => {
+    const token = { wrapsOut: true, copies: 'all' } as const
+    const { notes } = await bindIn(token, [], { accept: ['copyable'] })
+    expect(notes).toContain('can wrap a key that is not extractable')
+    expect(await errorOf(() => bindIn(token, [], { accept: ['wrappable'] }))).toMatchObject({
+      message: expect.stringContaining('wider rights'),
+    })
+  })
+
+  test('a check value that its maker states proves nothing, where the token takes any', async () => {
+    const forged: Template = [
+      [CKA.ENCRYPT, false],
+      [CKA.DECRYPT, true],
+      [CKA.VALUE, OTHER],
+      [CKA.CHECK_VALUE, Buffer.from('08D7B4', 'hex')],
+    ]
+    const spec = { kid: 'K', usage: 'pin-encryption', mode: 'D', kcv: '08D7B4' } as const
+    const bindForged = async (options: FakeOptions) => {
+      const fake = new FakeToken(options)
+      const states = options.statesAnyCheckValue === true
+      fake.plant(planted(states ? forged : forged.filter(([type]) => type !== CKA.CHECK_VALUE)))
+      await using backend = await openBackendOn(fake)
+      return { key: await backend.bind(spec).catch((error: unknown) => error), backend }
+    }
+    // The control: a token that states its own is believed.
+    expect((await bindForged({})).key).toMatchObject({ code: 'ERR_KEY_CHECK_VALUE' })
+    const { key, backend } = await bindForged({ statesAnyCheckValue: true })
+    expect(key).toMatchObject({ code: 'ERR_UNSUPPORTED_BY_TOKEN' })
+    expect(backend.capabilities().notes.join(' ')).toContain('whatever the maker of a key states')
+  })
+
+  test('accepted as modifiable, and modified after it was bound: health says so, and it is not found again', async () => {
+    const fake = new FakeToken()
+    fake.plant(planted([[CKA.MODIFIABLE, true]]))
+    await using backend = await openBackendOn(fake, { accept: ['modifiable'] })
+    const key = await backend.bind({ kid: 'K', usage: 'pin-encryption' })
+    expect(await backend.health()).toMatchObject({ ok: true })
+    const [object] = [...fake.objects.values()].filter(({ attributes }) => attributes.get(CKA.LABEL) === 'K')
+    object?.attributes.set(CKA.SIGN, true)
+    expect(await backend.health()).toMatchObject({
+      ok: false,
+      detail: expect.stringContaining('K (ERR_KEY_USAGE)'),
+    })
+    fake.reset({ at: 1, code: 0x82 })
+    expect(await errorOf(() => operationsOf(key).encipher(new Uint8Array(8)))).toMatchObject({
+      code: 'ERR_KEY_USAGE',
+    })
+    expect(await errorOf(() => backend.bind({ kid: 'K', usage: 'pin-encryption' }))).toMatchObject({
+      code: 'ERR_KEY_USAGE',
+    })
   })
 
   test('a vendor whose tokens lack a role attribute is believed', async () => {

@@ -89,6 +89,10 @@ export interface FakeOptions {
   readonly hides?: readonly number[]
   /** CKA_UNWRAP_TEMPLATE and CKA_WRAP_TEMPLATE are stored and not looked at. */
   readonly ignoresTemplates?: boolean
+  /** CKA_CHECK_VALUE is what a template states, right or wrong; else a template that states it is refused. */
+  readonly statesAnyCheckValue?: boolean
+  /** C_WrapKey does not look at CKA_EXTRACTABLE. */
+  readonly wrapsOut?: boolean
   /** Longest generic secret; longer ones are refused, or cut short. */
   readonly maxSecret?: { readonly bytes: number; readonly cut: boolean }
 }
@@ -491,17 +495,14 @@ export class FakeToken implements Pkcs11Binding {
     const wrapping = this.#object('C_WrapKey', wrappingKey, 0x113)
     if (wrapping.get(CKA.WRAP) !== true) throw new Pkcs11Error('C_WrapKey', 0x68)
     const wrapped = this.#object('C_WrapKey', key, 0x60)
-    if (wrapped.get(CKA.EXTRACTABLE) !== true) throw new Pkcs11Error('C_WrapKey', 0x6a)
+    if (this.options.wrapsOut !== true && wrapped.get(CKA.EXTRACTABLE) !== true)
+      throw new Pkcs11Error('C_WrapKey', 0x6a)
     const bound = this.options.ignoresTemplates === true ? undefined : wrapping.get(CKA.WRAP_TEMPLATE)
     for (const [type, wanted] of Array.isArray(bound) ? (bound as Template) : []) {
       // As SoftHSM: it is the handle that will not do.
       if (!same(wrapped.get(type), wanted)) throw new Pkcs11Error('C_WrapKey', 0x60)
     }
-    return this.#answer(
-      mechanism.mechanism,
-      cipher('encrypt', mechanism, wrapping, keyBytes(wrapped)),
-      length,
-    )
+    return this.#answer(mechanism.mechanism, wrappedBy(mechanism, wrapping, keyBytes(wrapped)), length)
   }
 
   C_UnwrapKey(
@@ -635,13 +636,17 @@ export class FakeToken implements Pkcs11Binding {
   }
 
   #requireTaken(template: Template): void {
-    const { refuses } = this.options
+    const { refuses, statesAnyCheckValue = false } = this.options
+    if (!statesAnyCheckValue && template.some(([type]) => type === CKA.CHECK_VALUE))
+      throw new Pkcs11Error('C_CreateObject', 0x13)
     if (template.some(([type, value]) => value !== undefined && refuses?.types.includes(type) === true)) {
       throw new Pkcs11Error('C_CreateObject', refuses?.code ?? 0x12)
     }
   }
 
   #checkValue(attributes: Attributes): Uint8Array {
+    const stated = attributes.get(CKA.CHECK_VALUE)
+    if (this.options.statesAnyCheckValue === true && stated instanceof Uint8Array) return stated
     if (this.options.noCheckValue === true) throw new Pkcs11Error('C_GetAttributeValue', 0x12)
     if (attributes.get(CKA.CLASS) !== CKO.SECRET_KEY) throw new Pkcs11Error('C_GetAttributeValue', 0x12)
     const aes = attributes.get(CKA.KEY_TYPE) === CKK.AES
@@ -666,6 +671,14 @@ function keyBytes(attributes: Attributes): Uint8Array {
   const value = attributes.get(CKA.VALUE)
   if (!(value instanceof Uint8Array)) throw new Error('the object has no value')
   return value
+}
+
+/** RFC 3394 by OpenSSL; anything else is enciphered. */
+function wrappedBy(mechanism: Mechanism, key: Attributes, value: Uint8Array): Uint8Array {
+  if (mechanism.mechanism !== CKM.AES_KEY_WRAP) return cipher('encrypt', mechanism, key, value)
+  const kek = keyBytes(key)
+  const name = `id-aes${kek.length * 8}-wrap`
+  return new Uint8Array(createCipheriv(name, kek, Buffer.from('a6a6a6a6a6a6a6a6', 'hex')).update(value))
 }
 
 /** RFC 3394 and RFC 5649 by OpenSSL; anything else is deciphered. */

@@ -1,6 +1,7 @@
 /** Several tokens with the same keys as one backend, over fakes: proof of equality, failover, fail-back, loud refusals. */
 import { describe, expect, test } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
+import { CKA } from '../../src/backend/pkcs11/binding/constants.js'
 import { openGroup } from '../../src/backend/pkcs11/group.js'
 import type { Backend } from '../../src/index.js'
 import type { BackendEvent, GroupEvent, Pkcs11GroupOptions } from '../../src/pkcs11.js'
@@ -192,6 +193,28 @@ describe('one works, the next takes over', () => {
     expect(await all()).toEqual(before)
     expect(encryptions(fakes[1])).toBe(0)
     expect(await group.health()).toMatchObject({ ok: true, state: 'open' })
+  })
+
+  test('a handle is one token’s: another key with the same number in the next token is another key', async () => {
+    const { open, fakes, until } = await bench()
+    const [first, second] = fakes
+    if (first === undefined || second === undefined) throw new Error('no fakes')
+    const again = async (fake: FakeToken, kid: string): Promise<number | undefined> => {
+      fake.remove(kid)
+      await provisionFake(
+        fake,
+        {},
+        CONTRACT_KEYS.filter(key => key.kid === kid),
+      )
+      return [...fake.objects].find(([, { attributes }]) => attributes.get(CKA.LABEL) === kid)?.[0]
+    }
+    expect(await again(first, 'PEK-2')).toBe(await again(second, 'CMAC-A'))
+    await using group = await open({ probeMs: 600_000 })
+    await bind(group)
+    first.faultOf = { fn: '*', code: 0xe0 }
+    await until(async () => (await group.health()).state === 'degraded')
+    const cmac = await group.bind({ kid: 'CMAC-A', usage: 'cmac' })
+    expect(cmac.checkValue.value).toBe('7AD386C376')
   })
 
   test('an error of the caller is no reason to ask another token', async () => {

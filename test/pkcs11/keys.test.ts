@@ -166,24 +166,24 @@ describe('a key that another tool made', () => {
     expect((await bind(main, chain())).usage).toBe('retail-mac')
   })
 
-  test.each(['pin-encryption', 'cbc-mac', 'cmac', 'prw-verify', 'retail-mac'] as const)(
-    'K1 of a retail MAC key is no key by itself, under whatever name: not for %s',
-    async usage => {
-      const fake = new FakeToken()
-      await using store = await openStoreOn(fake, { composedMac: true })
-      await store.importKey({ kid: 'MAC', usage: 'retail-mac', algorithm: 'tdea-2key', material: VALUE })
-      const keys = { K: { label: 'MAC/K1' } }
-      await using backend = await openBackendOn(fake, { composedMac: true, keys })
-      for (const kid of ['MAC/K1', 'K'])
+  test('K1 of a retail MAC key is no key by itself, under whatever name', async () => {
+    const fake = new FakeToken()
+    await using store = await openStoreOn(fake, { composedMac: true })
+    await store.importKey({ kid: 'MAC', usage: 'retail-mac', algorithm: 'tdea-2key', material: VALUE })
+    await using backend = await openBackendOn(fake, { composedMac: true, keys: { K: { label: 'MAC/K1' } } })
+    const refused = async (kid: string) => {
+      for (const usage of ['pin-encryption', 'cbc-mac', 'cmac', 'prw-verify', 'retail-mac'] as const)
         expect(await errorOf(() => backend.bind({ kid, usage }))).toMatchObject({
           code: 'ERR_KEY_USAGE',
           message: expect.stringContaining('a part of another key'),
         })
-      // Nor when the key that it was a part of has gone.
-      fake.remove('MAC')
-      expect(await errorOf(() => backend.bind({ kid: 'K', usage }))).toMatchObject({ code: 'ERR_KEY_USAGE' })
-    },
-  )
+    }
+    await refused('MAC/K1')
+    await refused('K')
+    // Nor when the key that it was a part of has gone.
+    fake.remove('MAC')
+    await refused('K')
+  })
 
   test('a MAC key shows its check value as the token states it, else by CMAC, else not at all', async () => {
     const mac = planted([
@@ -431,7 +431,12 @@ describe('time passes', () => {
 
   test('a second key with the same three bytes of check value is another key: all that the token gives is compared', async () => {
     const fake = new FakeToken()
-    fake.plant(planted([[CKA.LABEL, 'PIN'], [CKA.VALUE, SAME_KCV[0]]]))
+    fake.plant(
+      planted([
+        [CKA.LABEL, 'PIN'],
+        [CKA.VALUE, SAME_KCV[0]],
+      ]),
+    )
     await using backend = await openBackendOn(fake)
     const key = await backend.bind({ kid: 'PIN', usage: 'pin-encryption' })
     expect(key.checkValue.value).toBe('58B1F2')
@@ -447,7 +452,9 @@ describe('time passes', () => {
     // Bound anew it is a key of its own; the old one does not become it.
     const rotated = await backend.bind({ kid: 'PIN', usage: 'pin-encryption' })
     expect(rotated.checkValue.value).toBe('58B1F2')
-    expect(Buffer.from(await operationsOf(rotated).encipher(new Uint8Array(8))).toString('hex')).toBe('58b1f23d829d0508')
+    expect(Buffer.from(await operationsOf(rotated).encipher(new Uint8Array(8))).toString('hex')).toBe(
+      '58b1f23d829d0508',
+    )
     expect(await errorOf(() => operationsOf(key).encipher(new Uint8Array(8)))).toMatchObject({
       code: 'ERR_KEY_CHECK_VALUE',
     })
@@ -455,7 +462,10 @@ describe('time passes', () => {
 
   test('so it is for a MAC key, whose three bytes the token states: it is known by its CMAC as well', async () => {
     const fake = new FakeToken()
-    const mac = [[CKA.ENCRYPT, false], [CKA.SIGN, true]] as const
+    const mac = [
+      [CKA.ENCRYPT, false],
+      [CKA.SIGN, true],
+    ] as const
     fake.plant(planted([...mac, [CKA.VALUE, SAME_KCV[0]]]))
     await using backend = await openBackendOn(fake)
     const key = await backend.bind({ kid: 'K', usage: 'cmac' })
@@ -473,7 +483,9 @@ describe('time passes', () => {
     const key = await backend.bind({ kid: 'K', usage: 'pin-encryption' })
     fake.plant(planted([[CKA.VALUE, SAME_KCV[1]]]))
     fake.reset({ at: 1, code: 0x82 })
-    expect(Buffer.from(await operationsOf(key).encipher(new Uint8Array(8))).toString('hex')).toBe('58b1f2fc6578de55')
+    expect(Buffer.from(await operationsOf(key).encipher(new Uint8Array(8))).toString('hex')).toBe(
+      '58b1f2fc6578de55',
+    )
   })
 
   test('a key that shows less of its check values than it did is not taken for the same', async () => {
@@ -488,11 +500,11 @@ describe('time passes', () => {
     const key = await backend.bind({ kid: 'K', usage: 'cmac' })
     options.without.push(CKM.DES3_CMAC)
     replant(fake, 'K', VALUE)
-    const failed = await errorOf(() =>
-      operationsOf(key).mac({ algorithm: 'cmac', padding: 'none' }, new Uint8Array(8)),
-    )
-    expect(failed).toMatchObject({ code: 'ERR_KEY_CHECK_VALUE' })
-    expect(failed.message).toContain('is not shown any more')
+    expect(key.checkValue.method).toBe('encrypt-zero')
+    expect(await backend.health()).toMatchObject({
+      ok: false,
+      detail: expect.stringContaining('K (ERR_KEY_CHECK_VALUE)'),
+    })
   })
 
   test('a rotated K1 object is an error too', async () => {

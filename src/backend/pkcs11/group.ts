@@ -240,7 +240,8 @@ class GroupDriver implements BackendDriver<GroupRef> {
     for (const member of this.#ready()) {
       try {
         const found = await driverOf(member).find(query, signal)
-        if (group === undefined) group = { query, facts: factsOf(found), prints: found.ref.prints, refs: new Map() }
+        if (group === undefined)
+          group = { query, facts: factsOf(found, member), prints: found.ref.prints, refs: new Map() }
         else requireSame(group, found, member.name)
         group.refs.set(member, found.ref)
       } catch (error) {
@@ -480,8 +481,12 @@ function refOf({ refs, query }: GroupRef, member: Member): KeyRef {
   throw new KeyError('ERR_KEY_NOT_FOUND', `key ${query.kid} was not found in ${member.name}`, query.kid)
 }
 
-function factsOf({ ref: _ref, ...facts }: FoundKey<KeyRef>): GroupRef['facts'] {
-  return facts
+/** A handle is a number of one token: another token's key may have the same. */
+function factsOf({ ref: _ref, ...facts }: FoundKey<KeyRef>, { place }: Member): GroupRef['facts'] {
+  const { identity } = facts
+  if (identity === undefined) return facts
+  const names = identity.names.map(name => `member ${place} ${name}`)
+  return { ...facts, identity: { ...identity, names } }
 }
 
 /** Algorithm, check value and public key agree, as far as both members show them; `ERR_KEY_CHECK_VALUE` otherwise. */

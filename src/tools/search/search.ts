@@ -134,7 +134,7 @@ export async function searchWith(
     if (only !== undefined && only !== which) continue
     const key = which === 'prw' ? given.prwTestKey : given.macTestKey
     requireTestKey(key)
-    const { [which]: computation = {} } = known
+    const { [which]: computation = ownMembers({}) } = known
     requireKnown({ known: computation, keyBytes: key.length, profile: layout, which })
     // A MAC is verified without the PIN: no layout that hides one makes a difference to it.
     const own = which === 'prw' ? layouts : layouts.filter(one => one === layout || !holdsPin(one))

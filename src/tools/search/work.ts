@@ -5,7 +5,7 @@
 import type { MacRequest } from '../../backend/driver.js'
 import { closeKey, hmacSha256, type ReadyKey, readyKey, type StoredKey } from '../../backend/software/keys.js'
 import type { TdeaEngine } from '../../backend/software/tdea-engine.js'
-import { ownMembers } from '../../base/arguments.js'
+import { ownMembers, readOwn } from '../../base/arguments.js'
 import { asciiBytes, concatBytes, fromHex, secretBytes, wipe, withWiped } from '../../base/bytes.js'
 import { ArgumentError, isIssuerPinError, ProfileError } from '../../base/errors.js'
 import type { KeyAlgorithm } from '../../primitives/algorithms.js'
@@ -111,6 +111,7 @@ const BATCH = 1024
 /** So many matches say that the samples determine nothing. */
 const MAX_MATCHES = 512
 const NOTHING = secretBytes(0)
+const REQUEST = ['algorithm', 'padding', 'iv', 'derivation'] as const
 
 /** Ways that take the same bytes, over lists that begin alike, by one layout. */
 interface Unit {
@@ -217,10 +218,10 @@ export class Work {
   /** What a computation gives as text, by a layout; undefined where it cannot be computed. */
   async text(computation: Computation, material: Material): Promise<string | undefined> {
     const run = (request: MacRequest, message: Uint8Array): Uint8Array => {
-      const { algorithm, derivation, ...rest } = request
+      const { algorithm, padding, iv, derivation } = readOwn(request, 'a request', REQUEST)
       if (algorithm === 'hmac-sha256') return hmacSha256(this.#job.key, message)
       return this.#withKey(computation, derivation, key =>
-        computeMac({ algorithm, ...rest }, ciphersOf(key), message),
+        computeMac({ algorithm, padding, iv }, ciphersOf(key), message),
       )
     }
     try {
@@ -440,11 +441,11 @@ export function unlessOurs(error: unknown): undefined {
 export function materialOf(profile: SeccosProfile, sample: ProfileSample): Material {
   const masked = dataSetFromHex(sample.prwDataSet)
   const { fields, ...content } = readChecked(profile, masked)
-  const { prwDataSet: _d, macValue: _m, prwValue, ...values } = sample
+  const { prwDataSet: _d, macValue: _m, prwValue, fields: own, ...values } = sample
   return {
     profile,
     masked,
-    values: { ...content, ...values, fields: { ...fields, ...values.fields } },
+    values: { ...content, ...values, fields: { ...fields, ...own } },
     prw: { bytes: bytesOfText(prwValue), text: prwValue },
   }
 }

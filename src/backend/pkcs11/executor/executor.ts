@@ -273,7 +273,9 @@ const OPERATIONS: Operations = {
       connection.probe === undefined
         ? 'no known answer to check'
         : `TDEA known answer ${right ? 'right' : 'wrong'}`,
-      missing.length === 0 ? 'all bound keys are there' : `bound keys missing: ${missing.join(', ')}`,
+      missing.length === 0
+        ? 'all bound keys are there'
+        : `bound keys missing or changed: ${missing.join(', ')}`,
     ]
     return { ok: right && missing.length === 0, detail: detail.join('; ') }
   },

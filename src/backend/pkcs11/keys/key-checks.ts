@@ -42,8 +42,14 @@ import type { Role } from './roles.js'
 export const MAX_OBJECTS = 16
 
 /** What a key may show although it should not, where the opener of the backend accepts it by name. */
-export type Acceptance = 'public' | 'modifiable' | 'copyable' | 'hidden-roles'
-export const ACCEPTANCES: readonly Acceptance[] = ['public', 'modifiable', 'copyable', 'hidden-roles']
+export type Acceptance = 'public' | 'modifiable' | 'copyable' | 'wrappable' | 'hidden-roles'
+export const ACCEPTANCES: readonly Acceptance[] = [
+  'public',
+  'modifiable',
+  'copyable',
+  'wrappable',
+  'hidden-roles',
+]
 
 /** What is accepted, and what is known of this token. */
 export interface Policy {
@@ -124,7 +130,15 @@ export function requireInside(station: Station, kid: string, object: ObjectHandl
     const state = shown === must ? `${must}, but this token does not honour it` : `not shown to be ${must}`
     throw attributesError(kid, `CKA_${attribute} is ${state}, so ${danger}: ${cure(accept)}`)
   }
-  const { copyWidens, copyOfUncopyableWidens } = policy.rights
+  const { copyWidens, copyOfUncopyableWidens, wrapsOut } = policy.rights
+  // Where copies are accepted that can be given any right, they can be given that one as well.
+  const isTakenAway = copyWidens && policy.accept.includes('copyable')
+  if (wrapsOut && !isTakenAway && !policy.accept.includes('wrappable')) {
+    throw attributesError(
+      kid,
+      "a user of this token can wrap it and take it away, whatever CKA_EXTRACTABLE says: use another token, or accept it by name (accept: ['wrappable'])",
+    )
+  }
   if (!copyWidens || policy.accept.includes('copyable')) return
   const copyable = readFlag(binding, session, object, CKA.COPYABLE)
   if (copyable === false && !copyOfUncopyableWidens) return
@@ -303,6 +317,8 @@ const MAKE: Readonly<Record<SymmetricMethod, Make>> = {
       const block = encipherByDeriving(station, algorithm, object, zeroBlock(algorithm))
       return shown('encrypt-zero', block, expected)
     }
+    // Whoever may make keys in such a token could give one of their own the check value of another.
+    if (plan.rights.statesAnyCheckValue) return undefined
     const stated = readAttribute(station.binding, station.session, object, CKA.CHECK_VALUE)
     return stated?.length === CHECK_VALUE_BYTES['encrypt-zero']
       ? shown('encrypt-zero', stated, undefined)

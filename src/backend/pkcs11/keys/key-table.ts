@@ -122,7 +122,8 @@ export class KeyTable {
   handles(station: Station, ref: KeyRef): KeyHandles {
     const known = this.#handles.get(ref.name)
     if (known !== undefined) return known
-    const { kid, usage, mode, algorithm, hostDecipher, checkValue, prints, chainCheckValue, chainPrints } = ref
+    const { kid, usage, mode, algorithm, hostDecipher, checkValue, prints, chainCheckValue, chainPrints } =
+      ref
     const query = {
       kid,
       usage,
@@ -148,12 +149,14 @@ export class KeyTable {
 
   /**
    * The keys among these that are no longer there, or no longer the same: kid and error code. A stale handle is an error
-   * here as everywhere; after {@link forget} the keys are searched anew.
+   * here as everywhere; after {@link forget} the keys are searched anew. Keys that somebody may modify are judged anew, too.
    */
   missing(station: Station, refs: readonly KeyRef[]): string[] {
     return refs.flatMap(ref => {
       try {
-        readNumber(station.binding, station.session, this.handles(station, ref).key, CKA.CLASS)
+        const { key } = this.handles(station, ref)
+        readNumber(station.binding, station.session, key, CKA.CLASS)
+        if (this.#policy.accept.includes('modifiable')) this.#judge(station, ref, key)
         return []
       } catch (error) {
         if (!(error instanceof KeyError)) throw error
@@ -250,6 +253,19 @@ export class KeyTable {
     if (!USAGES[usage].algorithms.includes(algorithm)) {
       throw new KeyError('ERR_KEY_ALGORITHM', `key ${kid}: ${usage} does not admit ${algorithm}`, kid)
     }
+    const can = this.#judge(station, { kid, usage, mode, algorithm }, object)
+    return isPrivate
+      ? this.#resolvePair(station, query, candidate, can)
+      : this.#resolveSecret(station, query, candidate, algorithm, can)
+  }
+
+  /** What it shows of itself: that it is inside and as it must be, and does nothing but what it is for. */
+  #judge(
+    station: Station,
+    { kid, usage, mode, algorithm }: Pick<KeyRef, 'kid' | 'usage' | 'mode' | 'algorithm'>,
+    object: ObjectHandle,
+  ): ReadonlySet<RoleBit> {
+    const isPrivate = algorithm === 'ec-p256'
     requireInside(station, kid, object, this.#policy)
     const of = isPrivate ? PRIVATE_BITS : SECRET_BITS
     const role = roleOf(this.#plan, usage, mode, algorithm)
@@ -257,9 +273,7 @@ export class KeyTable {
     if (!isPrivate && can.has('DERIVE') && can.size > 1) {
       throw unfit(kid, 'others are derived from it (CKA_DERIVE), so it must do nothing else itself')
     }
-    return isPrivate
-      ? this.#resolvePair(station, query, candidate, can)
-      : this.#resolveSecret(station, query, candidate, algorithm, can)
+    return can
   }
 
   #resolvePair(station: Station, query: KeyQuery, candidate: Candidate, can: ReadonlySet<RoleBit>): Resolved {

@@ -31,6 +31,10 @@ export interface Rights {
   readonly copyOfUncopyableWidens: boolean
   /** A key that says it cannot be modified can be given wider rights. */
   readonly modifyWidens: boolean
+  /** A key that says it is not extractable can be wrapped, and so taken away. */
+  readonly wrapsOut: boolean
+  /** CKA_CHECK_VALUE is whatever the maker of a key states: it proves nothing. */
+  readonly statesAnyCheckValue: boolean
 }
 
 export interface Plan {

@@ -3,9 +3,11 @@
  * says it must not change, and whether the templates that bind what a key unwraps and wraps are looked at. Tried on session
  * keys with public test values; it goes into the judgement of keys, and is said in `capabilities()`.
  */
+import { asciiBytes, equalBytes } from '../../../base/bytes.js'
 import type { AttributeValue, ObjectHandle, Station, Template } from '../binding/binding.js'
 import { CKA, CKK, CKM } from '../binding/constants.js'
 import { isRefusal, Pkcs11Error } from '../binding/errors.js'
+import { readAttribute } from '../mechanisms/objects.js'
 import type { Rights } from '../mechanisms/plan.js'
 import {
   type RoleBit,
@@ -47,15 +49,17 @@ export function probeRights(on: Probe, keys: TestKeys | undefined, notes: string
   ): boolean => {
     const made = on(`a key to try ${what} on`, station => {
       const key = keyWith(station, keys, [[CKA.MODIFIABLE, false], ...more])
-      try {
+      return unlessRefused(() => {
         widen(station, key)
         return true
-      } catch (error) {
-        if (isRefusal(error)) return false
-        throw error
-      }
+      })
     })
-    return !made.ok || made.by
+    return !made.ok || made.by === true
+  }
+  // These are true where they have been seen: a token that cannot wrap at all takes nothing away.
+  const happens = (what: string, seen: (station: Station) => boolean): boolean => {
+    const found = on(`a key to try ${what} on`, seen)
+    return found.ok && found.by
   }
   const wider: Template = [[CKA.DECRYPT, true]]
   const copy = ({ binding, session }: Station, key: ObjectHandle): void => {
@@ -67,7 +71,20 @@ export function probeRights(on: Probe, keys: TestKeys | undefined, notes: string
     modifyWidens: widens('modifying', [], ({ binding, session }, key) =>
       binding.C_SetAttributeValue(session, key, wider),
     ),
+    wrapsOut: WRAPPERS.some(by =>
+      happens('wrapping what is not extractable', station => wrapsOut(station, keys, by)),
+    ),
+    statesAnyCheckValue:
+      happens('a stated check value', station => takesFalse(station, more => keyWith(station, keys, more))) ||
+      happens('a copy with a stated check value', station => {
+        const key = keyWith(station, keys, [])
+        return takesFalse(station, more => station.binding.C_CopyObject(station.session, key, more))
+      }),
   }
+  if (rights.wrapsOut)
+    notes.push('users of this token can wrap a key that is not extractable, and take it away')
+  if (rights.statesAnyCheckValue)
+    notes.push('CKA_CHECK_VALUE is whatever the maker of a key states here: it is not looked at')
   notes.push(
     rights.copyWidens
       ? `users of this token can copy a key and give the copy wider rights${rights.copyOfUncopyableWidens ? '' : ', unless CKA_COPYABLE is false'}`
@@ -77,6 +94,58 @@ export function probeRights(on: Probe, keys: TestKeys | undefined, notes: string
       : 'tried on a test key: this token gives a key that is not modifiable no wider rights',
   )
   return rights
+}
+
+/** Undefined where the token refuses. SoftHSM says of the handle that what it names may not be wrapped. */
+function unlessRefused<T>(attempt: () => T): T | undefined {
+  try {
+    return attempt()
+  } catch (error) {
+    if (isRefusal(error) || (error instanceof Pkcs11Error && error.kind === 'key-handle')) return undefined
+    throw error
+  }
+}
+
+interface Wrapper {
+  readonly mechanism: number
+  readonly makes: number
+  readonly keyType: number
+  readonly length: number | undefined
+}
+
+const WRAPPERS: readonly Wrapper[] = [
+  { mechanism: CKM.AES_KEY_WRAP, makes: CKM.AES_KEY_GEN, keyType: CKK.AES, length: 16 },
+  { mechanism: CKM.DES3_ECB, makes: CKM.DES3_KEY_GEN, keyType: CKK.DES3, length: undefined },
+]
+/** More than a wrapped test key has. */
+const WRAPPED_BYTES = 64
+
+/** Whether a test key that is not extractable is wrapped by a key of the token's own making. */
+function wrapsOut(
+  station: Station,
+  keys: TestKeys | undefined,
+  { mechanism, makes, keyType, length }: Wrapper,
+): boolean {
+  const { binding, session } = station
+  const victim = keyWith(station, keys, [])
+  const wrapped = unlessRefused(() => {
+    const template = secretKey({ keyType, can: ['WRAP'], ...(length !== undefined && { length }) })
+    const by = binding.C_GenerateKey(session, { mechanism: makes }, template)
+    return binding.C_WrapKey(session, { mechanism }, by, victim, WRAPPED_BYTES)
+  })
+  return wrapped !== undefined
+}
+
+/** The check value of no test key. */
+const FALSE_CHECK_VALUE: Uint8Array = asciiBytes('bad')
+
+/** Whether a key that is made with a check value that is not its own shows that one. */
+function takesFalse({ binding, session }: Station, make: (more: Template) => ObjectHandle): boolean {
+  const shown = unlessRefused(() => {
+    const key = make([[CKA.CHECK_VALUE, FALSE_CHECK_VALUE]])
+    return readAttribute(binding, session, key, CKA.CHECK_VALUE)
+  })
+  return shown !== undefined && equalBytes(shown, FALSE_CHECK_VALUE)
 }
 
 const ATTRIBUTES: readonly (readonly [name: string, type: number, value: AttributeValue, can: RoleBit])[] = [
@@ -163,14 +232,11 @@ export function probeBonds(on: Probe, refused: readonly number[], notes: string[
     if (!free.ok) continue
     const held = on(`${name} on an AES key`, station => {
       const by = wrapping(station, can, bond)
-      try {
+      const done = unlessRefused(() => {
         use(station, by)
-        return false
-      } catch (error) {
-        // SoftHSM says it of the handle of what may not be wrapped.
-        if (isRefusal(error) || (error instanceof Pkcs11Error && error.kind === 'key-handle')) return true
-        throw error
-      }
+        return true
+      })
+      return done === undefined
     })
     if (held.ok) {
       notes.push(`tried on a test key: ${name} ${held.by ? 'holds' : `is stored and not looked at: ${risk}`}`)

@@ -123,7 +123,14 @@ function trusting(on: Probe, { publicKeysPrivate }: ProbeOptions, notes: string[
     keyAgreement: none,
     signing: { ok: true, by: true },
     random: on('random numbers', probeRandom),
-    rights: { copyWidens: true, copyOfUncopyableWidens: true, modifyWidens: true },
+    rights: {
+      copyWidens: true,
+      copyOfUncopyableWidens: true,
+      modifyWidens: true,
+      wrapsOut: true,
+      // The check value is all that there is here: it is what trust-bound-keys says is trusted.
+      statesAnyCheckValue: false,
+    },
     refused: [],
     publicKeysPrivate,
     trusts: true,

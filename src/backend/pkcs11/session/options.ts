@@ -127,8 +127,9 @@ export interface Pkcs11Options extends OpenerOptions {
    */
   readonly translationKeysMayDecipher?: boolean
   /**
-   * What a key may show although it should not, each by name: `modifiable` and `copyable` (its rights can be widened),
-   * `public` (usable without login), `hidden-roles` (role attributes the token does not show).
+   * What a key may show although it should not, each by name: `modifiable` and `copyable` (its rights can be widened; with
+   * `copyable` a copy can be taken away as well), `wrappable` (it can be taken away although it is not extractable), `public`
+   * (usable without login), `hidden-roles` (role attributes the token does not show).
    */
   readonly accept?: readonly Acceptance[]
   /** Whose token this is: a row of defaults and of what is known of it. */
