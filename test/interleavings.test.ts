@@ -66,6 +66,8 @@ class ScheduledToken implements Executor {
   active = 0
   most = 0
   calls = 0
+  /** What was given out. */
+  readonly given: Uint8Array[] = []
   readonly #schedule: fc.Scheduler
   readonly #fails: (call: number) => boolean
 
@@ -82,7 +84,9 @@ class ScheduledToken implements Executor {
     this.active--
     // An error of the data: the session is as good as before.
     if (this.#fails(call)) throw new InputError('ERR_LENGTH', 'these blocks')
-    return xored(blocks, (key as unknown as { number: number }).number) as Jobs[Name]['result']
+    const result = xored(blocks, (key as unknown as { number: number }).number)
+    this.given.push(result)
+    return result as Jobs[Name]['result']
   }
 
   logIn = () => Promise.resolve()
@@ -92,7 +96,7 @@ class ScheduledToken implements Executor {
   close = () => Promise.resolve()
 }
 
-test('callers of one pool: no more calls than lanes, each its own result or its own error, put together or not', async () => {
+test('callers of one pool: no more calls than lanes, each its own result or error, put together or not, and nothing else is left', async () => {
   const block = fc.uint8Array({ minLength: 8, maxLength: 8 })
   const asked = fc.array(fc.record({ key: fc.constantFrom(1, 2), blocks: block, leaves: fc.boolean() }), {
     minLength: 1,
@@ -128,12 +132,17 @@ test('callers of one pool: no more calls than lanes, each its own result or its 
         })
         const all = await schedule.waitFor(Promise.all(outcomes))
         await schedule.waitAll()
+        await new Promise(resolve => setImmediate(resolve))
         for (const [i, outcome] of all.entries()) {
           const caller = callers[i]
           if (caller === undefined) continue
           if ('value' in outcome) expect(outcome.value).toEqual(xored(caller.blocks, caller.key))
           else expect(caller.leaves ? ['ERR_ABORTED', 'ERR_LENGTH'] : ['ERR_LENGTH']).toContain(outcome.code)
         }
+        // What the token gave is a caller's, or is wiped: what was put together, and what came for one who had left.
+        const own = new Set(all.flatMap(outcome => ('value' in outcome ? [outcome.value] : [])))
+        for (const bytes of token.given)
+          if (!own.has(bytes)) expect(bytes.every(byte => byte === 0)).toBe(true)
         // One call failed at most, and only whoever was in it, or left, has no result.
         const without = all.filter(outcome => 'code' in outcome && outcome.code === 'ERR_LENGTH')
         expect(without.length).toBeLessThanOrEqual(1)

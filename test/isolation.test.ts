@@ -153,6 +153,25 @@ describe('two services', () => {
     expect((await ask(two, CLIENT.clientSecret)).status).toBe(200)
   })
 
+  test('a right secret ends the count of wrong ones', async () => {
+    await using world = await World.open()
+    const handler = world.handler({ clock: fastClock(100) })
+    const ask = async (secret: string) =>
+      (
+        await handler(
+          get(TOKEN_PATH, {
+            method: 'POST',
+            headers: { ...FORM_TYPE, authorization: basic(CLIENT.clientId, secret) },
+            body: 'grant_type=client_credentials',
+          }),
+        )
+      ).status
+    for (let round = 0; round < 2; round++) {
+      for (let i = 0; i < 4; i++) expect(await ask('wrong')).toBe(401)
+      expect(await ask(CLIENT.clientSecret)).toBe(200)
+    }
+  })
+
   test('counts of wrong secrets and of rates', async () => {
     const clock = new ManualClock()
     const [one, two] = [new WrongSecrets(clock), new WrongSecrets(clock)]

@@ -8,6 +8,7 @@ import {
   TRANSLATIONS,
   USAGES,
 } from '../../src/index.js'
+import { buffersMadeBy } from '../leaks/recorder.js'
 import { failure } from '../support/errors.js'
 
 /** A driver that answers when told to, so that tests decide what is in flight. */
@@ -175,6 +176,39 @@ test('a kid that was bound for one usage is refused for another', async () => {
   await backend.bind({ kid: 'K', usage: 'pin-encryption' })
   await failure(() => backend.bind({ kid: 'K', usage: 'cmac' }), 'ERR_KEY_USAGE')
 })
+
+test('what a kid was before it was bound anew is no key any more, and forbids nothing', async () => {
+  const { driver } = slowDriver()
+  let value = 'AAAAAA'
+  const found = driver.find({} as never, undefined)
+  driver.find = () => ({ ...found, checkValue: { method: 'encrypt-zero', value } }) as never
+  const backend = openBackend(driver)
+  await backend.bind({ kid: 'K', usage: 'pin-encryption' })
+  await failure(() => backend.bind({ kid: 'OTHER', usage: 'retail-mac' }), 'ERR_KEY_USAGE')
+  value = 'BBBBBB'
+  await backend.bind({ kid: 'K', usage: 'pin-encryption' })
+  await failure(() => backend.bind({ kid: 'OTHER', usage: 'retail-mac' }), 'ERR_KEY_USAGE')
+  value = 'AAAAAA'
+  await backend.bind({ kid: 'OTHER', usage: 'retail-mac' })
+})
+
+test.each(['an abort', 'closing'])(
+  'after %s no copy of an input stays: not the blocks, not what is between them',
+  async how => {
+    const { driver } = slowDriver()
+    const backend = openBackend(driver)
+    const key = await backend.bind({ kid: 'K', usage: 'pin-encryption', hostDecipher: true })
+    const signal = how === 'an abort' ? AbortSignal.abort() : new AbortController().signal
+    if (how === 'closing') await backend.close()
+    const [blocks, fields] = [new Uint8Array(8).fill(0xb1), new Uint8Array(8).fill(0xf1)]
+    const code = how === 'an abort' ? 'ERR_ABORTED' : 'ERR_BACKEND_CLOSED'
+    const { buffers } = await buffersMadeBy(() =>
+      failure(() => operationsOf(key).decipherBound(blocks, fields, { signal }), code),
+    )
+    expect(buffers.length).toBeGreaterThanOrEqual(2)
+    for (const buffer of buffers) expect(new Uint8Array(buffer).every(byte => byte === 0)).toBe(true)
+  },
+)
 
 test('a key that is bound is not compared with every other', async () => {
   const count = 300

@@ -12,8 +12,9 @@ import { chooseEngine, engineWorks } from '../../src/backend/software/engine.js'
 import { forgeEngine } from '../../src/backend/software/engine-forge.js'
 import { nodeEngine } from '../../src/backend/software/engine-node.js'
 import { SoftwareDriver } from '../../src/backend/software/software.js'
-import type { KeyAlgorithm, KeyUsage } from '../../src/index.js'
+import { type KeyAlgorithm, type KeyUsage, USAGES } from '../../src/index.js'
 import { type KeyMaterial, softwareBackend } from '../../src/software.js'
+import { buffersMadeBy } from '../leaks/recorder.js'
 import { failure } from '../support/errors.js'
 import { bytes, field, hex, vectorsOf } from '../support/vectors.js'
 
@@ -205,6 +206,65 @@ describe('key material', () => {
   test('an algorithm that the usage does not admit is refused at bind', async () => {
     await using backend = await open(TDEA, 'aes-128', 'cbc-mac')
     await failure(() => backend.bind({ kid: 'K', usage: 'cbc-mac' }), 'ERR_KEY_ALGORITHM')
+  })
+})
+
+describe('what closing and failing leave', () => {
+  test('keys that were read before one that is bad are wiped', async () => {
+    const first = Buffer.from(TDEA, 'hex')
+    const keys = [
+      { kid: 'A', usage: 'pin-encryption', algorithm: 'tdea-2key', material: TDEA },
+      { kid: 'B', usage: 'pin-encryption', algorithm: 'tdea-2key', material: '00' },
+    ] as const
+    const { buffers } = await buffersMadeBy(() =>
+      failure(() => softwareBackend({ keys, engine: 'node:crypto' }), 'ERR_KEY_MATERIAL'),
+    )
+    expect(buffers.filter(buffer => Buffer.from(buffer).includes(first))).toEqual([])
+  })
+
+  test('every cipher is closed, and no scalar stays', async () => {
+    const [opened, closed] = [new Set<string>(), new Set<string>()]
+    const engine: typeof nodeEngine = {
+      ...nodeEngine,
+      open: key => {
+        const name = `${opened.size}`
+        opened.add(name)
+        const cipher = nodeEngine.open(key)
+        const close = cipher.close.bind(cipher)
+        return Object.assign(cipher, {
+          close: () => {
+            closed.add(name)
+            close()
+          },
+        })
+      },
+    }
+    const store = (kid: string, usage: KeyUsage, algorithm: KeyAlgorithm, bytes: string) =>
+      ({
+        kid,
+        usage,
+        mode: USAGES[usage].modes[0],
+        algorithm,
+        bytes: Uint8Array.from(Buffer.from(bytes, 'hex')),
+      }) as const
+    const driver = new SoftwareDriver(
+      [
+        store('PEK', 'pin-encryption', 'tdea-2key', TDEA),
+        store('MAC', 'retail-mac', 'tdea-2key', '89E88CF7931444F334BD7547FC3F380C'),
+        store('JWE', 'jwe-key-agreement', 'ec-p256', Buffer.from(EC.d, 'base64url').toString('hex')),
+      ],
+      engine,
+    )
+    const find = (kid: string, usage: KeyUsage) =>
+      driver.find({ kid, usage, mode: USAGES[usage].modes[0], hostDecipher: true } as never)
+    find('PEK', 'pin-encryption')
+    find('MAC', 'retail-mac')
+    const { ecdh } = find('JWE', 'jwe-key-agreement').ref
+    expect(ecdh?.getPrivateKey('base64url')).toBe(EC.d)
+    await driver.close()
+    expect(opened.size).toBe(3)
+    expect(closed).toEqual(opened)
+    expect(ecdh?.getPrivateKey('hex')).toMatch(/^0*1$/)
   })
 })
 

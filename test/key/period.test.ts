@@ -1,5 +1,6 @@
 /** Cryptoperiods: what is read, which time is in both, what is refused when, and a token's whole days. */
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { backendSigner } from '../../src/d1.js'
 import {
   narrower,
   periodOfDates,
@@ -132,6 +133,14 @@ test('a software key has one by option, and a ring narrows it', async () => {
   backend.unbind(key)
   expect((await backend.health()).detail).not.toContain('P is')
   await failure(() => softwareBackend({ keys: [{ ...given, validTo: 7 as never }] }), 'ERR_ARGUMENT')
+})
+
+test('a signer is refused under a key whose time is over, before there is anything to sign', async () => {
+  const scalar = '0123456789ABCDEF'.repeat(4)
+  const key = { kid: 'S', usage: 'jwt-signing', algorithm: 'ec-p256', material: scalar } as const
+  await using backend = await softwareBackend({ keys: [{ ...key, validTo: day('2026-06-15') }] })
+  const bound = await backend.bind({ kid: 'S', usage: 'jwt-signing' })
+  await failure(() => backendSigner(bound), 'ERR_KEY_PERIOD')
 })
 
 test('health speaks of each key that ends soon, wherever it is among those that do not', async () => {

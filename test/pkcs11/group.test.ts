@@ -261,6 +261,28 @@ describe('one works, the next takes over', () => {
     await expect(operationsOf(key).encipher(BLOCK)).rejects.toMatchObject({ code: 'ERR_KEY_FOREIGN' })
   })
 
+  test('one that comes back with another key by a kid is not used, and that is said', async () => {
+    const { open, fakes, events, until } = await bench()
+    await using group = await open({ failBackAfter: 1, probeMs: 1 })
+    const [first = expect.fail(), second] = fakes
+    const key = await bind(group)
+    const before = await operationsOf(key).encipher(BLOCK)
+    first.faultOf = { fn: '*', code: 0xe0 }
+    expect(await operationsOf(key).encipher(BLOCK)).toEqual(before)
+    const twin = new FakeToken()
+    const other = { algorithm: 'tdea-2key', material: 'FEDCBA98765432100123456789ABCDEF' } as const
+    const keys = PEK.map(one => (one.kid === 'PEK-2' ? { ...one, ...other } : one))
+    await provisionFake(twin, {}, keys)
+    first.objects.clear()
+    for (const [handle, object] of twin.objects) first.objects.set(handle, object)
+    first.faultOf = undefined
+    await until(() => events.some(({ member, state }) => member === 0 && state === 'wrong'))
+    second?.reset()
+    expect(await operationsOf(key).encipher(BLOCK)).toEqual(before)
+    expect(encryptions(second)).toBe(1)
+    expect(events.filter(({ member, state }) => member === 0 && state === 'ready')).toEqual([])
+  })
+
   test('one that was away at open comes in; a refused PIN opens nothing', async () => {
     const { open, fakes, events, until } = await bench()
     const [first] = fakes

@@ -41,6 +41,19 @@ describe('a module', () => {
     expect(fake.calls).toEqual(['C_Initialize'])
   })
 
+  test('that something else initialised is not finalised, but the login is the library’s: its last user ends it', async () => {
+    const fake = new FakeToken({ alreadyInitialised: true })
+    const [one, two] = [await openBackendOn(fake), await openBackendOn(fake)]
+    fake.reset()
+    await one.close()
+    expect(fake.calls).not.toContain('C_Logout')
+    expect((await two.health()).ok).toBe(true)
+    await two.close()
+    expect(fake.calls.filter(name => name === 'C_Logout')).toHaveLength(1)
+    expect(fake.calls).not.toContain('C_Finalize')
+    expect([fake.sessions.size, fake.loggedIn]).toEqual([0, false])
+  })
+
   test('in use with other init parameters is refused', async () => {
     const fake = new FakeToken()
     await using backend = await openBackendOn(fake, { initParameters: 'a' })

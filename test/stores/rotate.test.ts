@@ -301,3 +301,20 @@ describe.each(AVAILABLE)('%s: resealPans', { timeout: 60_000 }, driver => {
     await failure(() => resealPans({ store, onProgress: {} } as never), 'ERR_ARGUMENT')
   })
 })
+
+test('a batch is no larger than what is translated at once, where an AES key has it translated', async () => {
+  await using own = await softwareBackend({ keys: [OLD, NEW, AES] })
+  const bound = (kid: string) => own.bind({ kid, usage: 'pin-encryption', hostDecipher: true })
+  const limits: number[] = []
+  const pins = {
+    ...memoryIssuerStore().pins,
+    listBlocks: async ({ limit }: { limit: number }) => {
+      limits.push(limit)
+      return []
+    },
+  }
+  const one = { store: { pins }, from: await bound(OLD.kid), batch: 8192 }
+  await rotateStorageKey({ ...one, to: await bound(NEW.kid) })
+  await rotateStorageKey({ ...one, to: await bound(AES.kid), panOf: () => PAN })
+  expect(limits).toEqual([8192, 4096])
+})

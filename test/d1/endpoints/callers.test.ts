@@ -113,6 +113,22 @@ describe('by certificate', () => {
 })
 
 describe('by a name under a CA', () => {
+  test('of several callers each is known by its own rule, in whatever order they are', async () => {
+    const named = (name: string, issuerId: string): Caller => ({
+      name,
+      issuers: [issuerId],
+      certificate: { ca, subject: { CN: name } },
+    })
+    const callers = [named('other-issuer', OTHER_ISSUER), named('d1', ISSUER)]
+    for (const list of [callers, callers.toReversed()]) {
+      const authorization = { callers: list }
+      expect(await asked({ authorization, connection: tls(client) })).toBeUndefined()
+      expect(own.world.last.caller).toBe('d1')
+      expect(await asked({ authorization, connection: tls(otherIssuer) })).toBe('403 caller-issuer')
+      expect(own.world.last.caller).toBe('other-issuer')
+    }
+  })
+
   const by = (certificate: Caller['certificate']): Authorization => ({
     callers: [{ name: 'd1', issuers: [ISSUER], ...(certificate && { certificate }) }],
   })
@@ -348,6 +364,23 @@ describe('behind a proxy', () => {
   ])('%s is refused', async (_what, headers, reason) => {
     const authorization = through({ listener: 'nginx' })
     expect(await asked({ authorization, connection: socket, headers })).toBe(reason)
+  })
+
+  test('a text that one header may have is not taken from another one because it was read there', async () => {
+    const header = { certificate: 'x-ssl-client-cert', verify: 'x-ssl-client-verify' }
+    const proxies: readonly TrustedProxy[] = [
+      { from: { listener: 'one' }, header: 'client-cert' },
+      { from: { listener: 'two' }, header },
+    ]
+    const authorization: Authorization = { callers: [D1], proxies }
+    const handler = own.world.handler({ authorization, tokenEndpoint: undefined })
+    const text = `:${x509(client).raw.toString('base64')}:`
+    const ask = async (listener: string, headers: Record<string, string>) =>
+      (await handler(get(pinPath('card-1'), { headers }), { ...OVER_TLS, listener })).status
+    expect(await ask('one', { 'client-cert': text })).toBe(200)
+    const stated = { [header.certificate]: text, [header.verify]: 'SUCCESS' }
+    expect(await ask('two', stated)).toBe(401)
+    expect(own.world.last.refusal?.reason).toBe('certificate-stated')
   })
 
   describe('by RFC 9440', () => {

@@ -1,7 +1,7 @@
 /** Set PIN by what is inside the message: one answer for everything that is wrong, and what is stored where it is right. */
 import { createCipheriv } from 'node:crypto'
 import { CompactEncrypt, generateKeyPair } from 'jose'
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { StoredPrw } from '../../../src/d1.js'
 import { Pan, Pin } from '../../../src/index.js'
 import { ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../../src/seccos/profile/illustrative.js'
@@ -375,6 +375,21 @@ describe('3DES_SECCOS', () => {
     world.pins.before = async () => {}
     expect(await put(body)).toMatchObject({ status: 204 })
     expect(world.last.replayed).toBe(false)
+  })
+
+  test('a counter that is not superseded by a PIN set as ISO0 is so by its repetition', async () => {
+    const issued = await seccos()
+    const body = await world.iso0()
+    const supersede = vi
+      .spyOn(world.counter, 'supersede')
+      .mockRejectedValueOnce(new Error('the store is away'))
+    expect(await put(body)).toMatchObject({ status: 500 })
+    expect(await put(body)).toMatchObject({ status: 204 })
+    expect(world.last).toMatchObject({ replayed: true, replayedIsCurrent: true })
+    expect(supersede).toHaveBeenCalledTimes(2)
+    supersede.mockRestore()
+    // What D1 was given a counter for before that PIN sets none any more.
+    expect(await put(issued)).toMatchObject({ status: 400 })
   })
 
   test('a PIN set as ISO0 afterwards is the PIN that is shown', async () => {

@@ -15,9 +15,10 @@ import {
   softwareSigner,
   verifyAuditChain,
 } from '../../../src/d1.js'
+import { softwareBackend } from '../../../src/software.js'
 import { failure } from '../../support/errors.js'
 import { get, held, put, useWorld } from './support/direct.js'
-import { CANARY, ISSUER, pinPath } from './support/world.js'
+import { CANARY, ISSUER, OTHER_ISSUER, pinPath } from './support/world.js'
 
 const own = useWorld()
 const open = { authorization: 'anyone-who-reaches-it', tokenEndpoint: undefined } as const
@@ -417,6 +418,18 @@ describe('bounds', () => {
     expect([take('a'), take('a'), take('a')]).toEqual([true, true, false])
   })
 
+  test('a caller that is over its rate uses up nothing of a card’s', () => {
+    const rates = memoryRates({ perCardPerMinute: 1, perCallerPerMinute: 1, now: () => 0 })
+    const take = (cardId: string, caller: string) =>
+      rates.take({ issuerId: ISSUER, cardId, caller, operation: 'getPIN' }, { signal: AbortSignal.abort() })
+    expect([take('a', 'd1'), take('b', 'd1'), take('b', 'd2'), take('b', 'd3')]).toEqual([
+      true,
+      false,
+      true,
+      false,
+    ])
+  })
+
   test('a hundred thousand cards are remembered', () => {
     const rates = memoryRates({ perCardPerMinute: 1, perCallerPerMinute: 1_000_000 })
     const signal = AbortSignal.abort()
@@ -484,6 +497,24 @@ describe('the stores are tidied', () => {
     expect(forgotten).toEqual([{ issuerIds: [ISSUER], jweKids: ['JWE-1'], acceptedBefore: 8_599_000 }])
     expect(purge).toHaveBeenCalledOnce()
     purge.mockRestore()
+  })
+
+  test('of each issuer by its own keys: what another one has accepted is not forgotten', async () => {
+    let now = 0
+    const clock = { now: () => 5_000_000 + now, elapsed: () => now, after: () => () => {} }
+    const forgotten: unknown[] = []
+    const issuer = own.world.issuer()
+    const pins = {
+      ...issuer.pins,
+      forgetRequests: async (which: unknown) => void forgotten.push(which) as never,
+    }
+    const { seccos: _, ...other } = own.world.issuer({ pins })
+    const issuers = { [ISSUER]: own.world.issuer({ pins }), [OTHER_ISSUER]: other }
+    const handler = own.world.handler({ ...open, issuers, clock })
+    now = 3_600_000
+    await handler(get(pinPath('card-1')))
+    await vi.waitFor(() => expect(forgotten).toHaveLength(2))
+    expect(forgotten).toEqual([ISSUER, OTHER_ISSUER].map(id => ({ issuerIds: [id], jweKids: ['JWE-1'] })))
   })
 
   test('as often as tidyEveryMs says, and not again while it is under way; a store that fails keeps no other from it', async () => {
@@ -584,6 +615,24 @@ describe('health', () => {
       { ready: false, checks: { [`${ISSUER}/store`]: false } },
     ])
   })
+
+  test.each(['d1Zpk', 'storage'] as const)(
+    'a key that does not answer is found, also as the last of %s',
+    async list => {
+      const { iso0 = expect.fail(), ...issuer } = own.world.issuer()
+      const material = '0123456789ABCDEFFEDCBA9876543210'
+      const gone = await softwareBackend({
+        keys: [{ kid: 'LAST', usage: 'pin-encryption', algorithm: 'tdea-2key', material }],
+      })
+      const last = await gone.bind({ kid: 'LAST', usage: 'pin-encryption', hostDecipher: true })
+      const keys = [own.world.keys[list === 'storage' ? 'storage' : 'zpk'], last]
+      const checks = readinessChecks({ [ISSUER]: { ...issuer, iso0: { ...iso0, [list]: keys } } })
+      const health = healthEndpoints({ checks })
+      expect((await ask(health, '/readyz'))[0]).toBe(200)
+      await gone.close()
+      expect(await ask(health, '/readyz')).toMatchObject([503, { checks: { [`${ISSUER}/keys`]: false } }])
+    },
+  )
 
   test('what hangs is not ready in time, and is asked once for all who ask', async () => {
     const hang = vi.fn(() => new Promise(() => {}))
