@@ -14,6 +14,7 @@ import {
   sealKeyBlock,
   translateKeyBlock,
 } from '../../src/index.js'
+import { importKeyBlock } from '../../src/key-block/ceremony.js'
 import { type KeyBlockHeader, useOf } from '../../src/key-block/header.js'
 import { openAny } from '../../src/key-block/key-block.js'
 import { softwareBackend } from '../../src/software.js'
@@ -369,6 +370,18 @@ describe('a block of ours', () => {
     expect(header).toMatchObject({ validFrom, validTo })
     for (const bad of [new Date(Number.NaN), new Date('2026-01-01T00:30:00Z'), '2026' as never])
       await failure(() => sealed(key, { validTo: bad }), 'ERR_ARGUMENT')
+  })
+
+  test('brought into a token, whose dates are whole days, a key is good for no longer than its block says', async () => {
+    const key = await kbpk('aes-128')
+    const [validFrom, validTo] = [new Date('2026-01-01T05:00:00Z'), new Date('2027-12-31T23:00:00Z')]
+    const block = await sealed(key, { validFrom, validTo })
+    const made: { validFrom?: Date; validTo?: Date }[] = []
+    const store = { importKey: async (given: object) => void made.push(given) as never }
+    await importKeyBlock({ store, key, block, kid: 'K', usage: 'pin-encryption' })
+    expect(made).toMatchObject([
+      { validFrom: new Date('2026-01-02T00:00:00Z'), validTo: new Date('2027-12-31T00:00:00Z') },
+    ])
   })
 
   test("with a check value inside (KC) that is not the key's is refused by that name", async () => {

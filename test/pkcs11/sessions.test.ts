@@ -2,8 +2,12 @@
 import { describe, expect, test } from 'vitest'
 import type { SessionHandle } from '../../src/backend/pkcs11/binding/binding.js'
 import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
+import { Connection } from '../../src/backend/pkcs11/session/connection.js'
+import { readSettings } from '../../src/backend/pkcs11/session/options.js'
 import { Sessions } from '../../src/backend/pkcs11/session/sessions.js'
 import { AbortedError, BackendError, KeyError } from '../../src/base/errors.js'
+import { FakeToken } from './fake-token.js'
+import { optionsFor } from './support.js'
 
 function pool(max = 4) {
   const open = new Set<SessionHandle>()
@@ -124,4 +128,16 @@ test('after the module was finalised all are forgotten, without a call', () => {
   sessions.withSession(() => undefined)
   sessions.forget()
   expect([sessions.size, world.open.size]).toEqual([0, 1])
+})
+
+test('the session that holds the login is replaced by one, and not joined by one', async () => {
+  const fake = new FakeToken()
+  const { importClearKeys: _, ...options } = optionsFor(fake)
+  const connection = await Connection.open(readSettings(options, 'a test'), fake.load)
+  const before = fake.sessions.size
+  for (let i = 0; i < 3; i++) connection.renewAnchor()
+  expect(fake.sessions.size).toBe(before)
+  expect(connection.pulse()).toBe(true)
+  connection.close()
+  expect(fake.sessions.size).toBe(0)
 })

@@ -5,13 +5,22 @@
 import { Ajv } from 'ajv'
 import { describe, expect, test } from 'vitest'
 import { ProfileError } from '../../src/base/errors.js'
-import { buildDataSet, dataSetFromHex, dataSetToHex, maskDataSet } from '../../src/seccos/data-set.js'
+import { Pin } from '../../src/primitives/pin.js'
+import {
+  buildDataSet,
+  dataSetFromHex,
+  dataSetToHex,
+  maskDataSet,
+  unmaskDataSet,
+} from '../../src/seccos/data-set.js'
 import { neededToVerify, remarksOn, uncoveredBy } from '../../src/seccos/profile/coverage.js'
 import { parseProfile } from '../../src/seccos/profile/parse.js'
 import schema from '../../src/seccos/profile/profile.schema.json' with { type: 'json' }
 import { computePrw, generatePrwMac, verifyPrw, verifyPrwMac } from '../../src/seccos/prw.js'
 import { readPrw } from '../../src/stores/records.js'
-import { keysFor, OTHER_PAN, OTHER_PIN } from './fixtures.js'
+import { buffersMadeBy } from '../leaks/recorder.js'
+import { failure } from '../support/errors.js'
+import { keysFor, OTHER_PAN, OTHER_PIN, PAN_DIGITS } from './fixtures.js'
 import { SAMPLES, SCHEMES, valuesOf } from './schemes.js'
 
 const TAG = { encoding: 'ascii', align: 'exact' }
@@ -519,6 +528,36 @@ test('a character that the encoding lacks is not called too long', () => {
   expect(() => buildDataSet({ profile, ...values })).toThrow(/has a character that ebcdic does not have/)
   const german = parseProfile(SCHEMES.parts)
   expect(buildDataSet({ profile: german, ...values })[22]).toBe(0xb5)
+})
+
+describe('what is of a PIN or a PAN is wiped', () => {
+  test('where a field that is masked in part is not the one in the data set', async () => {
+    const profile = parseProfile(SCHEMES.parts)
+    const [sample = expect.unreachable()] = SAMPLES.parts
+    const values = valuesOf('parts', sample)
+    const dataSet = maskDataSet({ profile, full: buildDataSet({ profile, ...values }) })
+    const { buffers } = await buffersMadeBy(() =>
+      failure(async () => unmaskDataSet({ profile, dataSet, ...values, pan: OTHER_PAN }), 'ERR_DATA_SET'),
+    )
+    const digits = Buffer.from(PAN_DIGITS.slice(0, 12), 'hex')
+    expect(buffers.length).toBeGreaterThan(2)
+    expect(buffers.filter(buffer => Buffer.from(buffer).includes(digits))).toEqual([])
+  })
+
+  test('where the IV is made of it', async () => {
+    const profile = parseProfile(
+      changed('outputs', { '/prw/iv': { inputs: [{ input: 'pinBlock' }] }, '/prw/uncovered': [] }),
+    )
+    const [sample = expect.unreachable()] = SAMPLES.outputs
+    const { pin: _, ...values } = valuesOf('outputs', sample)
+    using pin = Pin.from('739204816253')
+    const { generate: key } = await keysFor(profile)
+    const { buffers } = await buffersMadeBy(() => computePrw({ key, profile, ...values, pin }))
+    expect(buffers.length).toBeGreaterThan(5)
+    expect(
+      buffers.filter(buffer => Buffer.from(buffer).includes(Buffer.from('739204816253', 'hex'))),
+    ).toEqual([])
+  })
 })
 
 test('an intdatag that is to be stored is kept with the PRW, and checked', () => {
