@@ -116,7 +116,13 @@ test('callers of one pool: no more calls than lanes, each its own result or erro
         const pool = new Dispatcher(token, supervisor, limits)
         const keys = [1, 2].map(number => {
           const checkValue = { method: 'encrypt-zero', value: `0${number}`.repeat(3) }
-          return { number, name: `K-${number}`, algorithm: 'tdea-2key', checkValue } as never
+          return {
+            number,
+            name: `K-${number}`,
+            usage: 'pin-encryption',
+            algorithm: 'tdea-2key',
+            checkValue,
+          } as never
         })
         const outcomes = callers.map(async ({ key, blocks, leaves }) => {
           const controller = new AbortController()

@@ -19,8 +19,8 @@ const pins = Array.from({ length: BATCH }, (_, i) => ({
   pan: Pan.from(String(4_000_000_000_000_000 + i)),
 }))
 const block = buildFormat0({ pin, pan })
-const batch = new Uint8Array(BATCH * 8)
-for (const [i, entry] of pins.entries()) batch.set(buildFormat0(entry), 8 * i)
+const built = (): Uint8Array => Buffer.concat(pins.map(entry => buildFormat0(entry)))
+const batch = Uint8Array.from(built())
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
 const peer = 'C_EncryptInit and C_Encrypt'
 
@@ -62,10 +62,20 @@ const contests: readonly Contest[] = [
         operations: BATCH,
         answer: async () => hex(await encipherPins({ pins, format: 0, key })),
       },
+      {
+        name: 'blocks built one by one, and the calls',
+        run: () => bare(built()),
+        operations: BATCH,
+        answer: () => hex(bare(built())),
+      },
     ],
     targets: [
       { ours: 'the port', peer, atLeast: 0.95 },
-      { ours: 'encipherPins, which builds the blocks', peer, atLeast: 0.75 },
+      {
+        ours: 'encipherPins, which builds the blocks',
+        peer: 'blocks built one by one, and the calls',
+        atLeast: 0.9,
+      },
     ],
   },
 ]

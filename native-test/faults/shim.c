@@ -4,6 +4,8 @@
  *
  *     C_Encrypt 48 before 1 0 7        function, return value, before|after the real call, how often (-1: always),
  *                                      milliseconds to wait before it, a number of its own
+ *     C_EncryptInit 0 logout 1 0 8     what somebody else does just before the call, which then goes on: closes all
+ *                                      sessions (sessions), ends the login (logout), finalises the library (finalise)
  *
  * It is read again at each call, so that all processes and threads see a change at once; a fault with another number is
  * another fault. What is counted is counted for all processes together, by files next to the control file; so is how many
@@ -26,6 +28,9 @@
 
 static CK_FUNCTION_LIST_PTR real;
 static CK_FUNCTION_LIST list;
+/* What was opened last: where somebody else's hand reaches for. */
+static CK_SLOT_ID last_slot;
+static CK_SESSION_HANDLE last_session;
 
 /* Whether one of so many occurrences is left, and takes it. */
 static int take(const char *path, long number, long count) {
@@ -52,6 +57,13 @@ static void wait_ms(const char *path, long number, unsigned long ms) {
   __atomic_sub_fetch(&waiting, 1, __ATOMIC_SEQ_CST);
 }
 
+/* What somebody else does to the token, where the fault is one of those. */
+static void meddle(const char *when) {
+  if (strcmp(when, "sessions") == 0) real->C_CloseAllSessions(last_slot);
+  else if (strcmp(when, "logout") == 0) real->C_Logout(last_session);
+  else if (strcmp(when, "finalise") == 0) real->C_Finalize(NULL);
+}
+
 /* The fault of a call: 0 where there is none. */
 static CK_RV fault(const char *name, int after) {
   const char *path = getenv("SHIM_CONTROL");
@@ -68,6 +80,7 @@ static CK_RV fault(const char *name, int after) {
     fclose(file);
     file = NULL;
     if (wait > 0) wait_ms(path, number, wait);
+    meddle(when);
     found = code;
     break;
   }
@@ -99,7 +112,7 @@ PASS(C_DigestFinal, (CK_SESSION_HANDLE a, CK_BYTE_PTR b, CK_ULONG_PTR c), (a, b,
 PASS(C_GenerateRandom, (CK_SESSION_HANDLE a, CK_BYTE_PTR b, CK_ULONG c), (a, b, c))
 PASS(C_GetSlotList, (CK_BBOOL a, CK_SLOT_ID_PTR b, CK_ULONG_PTR c), (a, b, c))
 PASS(C_GetTokenInfo, (CK_SLOT_ID a, CK_TOKEN_INFO_PTR b), (a, b))
-PASS(C_OpenSession, (CK_SLOT_ID a, CK_FLAGS b, CK_VOID_PTR c, CK_NOTIFY d, CK_SESSION_HANDLE_PTR e), (a, b, c, d, e))
+PASS(C_OpenSession, (CK_SLOT_ID a, CK_FLAGS b, CK_VOID_PTR c, CK_NOTIFY d, CK_SESSION_HANDLE_PTR e), (last_slot = a, b, c, d, e))
 PASS(C_CloseSession, (CK_SESSION_HANDLE a), (a))
 PASS(C_GetSessionInfo, (CK_SESSION_HANDLE a, CK_SESSION_INFO_PTR b), (a, b))
 PASS(C_Login, (CK_SESSION_HANDLE a, CK_USER_TYPE b, CK_UTF8CHAR_PTR c, CK_ULONG d), (a, b, c, d))
@@ -108,8 +121,14 @@ PASS(C_GetAttributeValue, (CK_SESSION_HANDLE a, CK_OBJECT_HANDLE b, CK_ATTRIBUTE
 PASS(C_FindObjectsInit, (CK_SESSION_HANDLE a, CK_ATTRIBUTE_PTR b, CK_ULONG c), (a, b, c))
 PASS(C_FindObjects, (CK_SESSION_HANDLE a, CK_OBJECT_HANDLE_PTR b, CK_ULONG c, CK_ULONG_PTR d), (a, b, c, d))
 PASS(C_FindObjectsFinal, (CK_SESSION_HANDLE a), (a))
-PASS(C_EncryptInit, (CK_SESSION_HANDLE a, CK_MECHANISM_PTR b, CK_OBJECT_HANDLE c), (a, b, c))
+PASS(C_EncryptInit, (CK_SESSION_HANDLE a, CK_MECHANISM_PTR b, CK_OBJECT_HANDLE c), (last_session = a, b, c))
 PASS(C_Encrypt, (CK_SESSION_HANDLE a, CK_BYTE_PTR b, CK_ULONG c, CK_BYTE_PTR d, CK_ULONG_PTR e), (a, b, c, d, e))
+PASS(C_CopyObject, (CK_SESSION_HANDLE a, CK_OBJECT_HANDLE b, CK_ATTRIBUTE_PTR c, CK_ULONG d, CK_OBJECT_HANDLE_PTR e), (a, b, c, d, e))
+PASS(C_SetAttributeValue, (CK_SESSION_HANDLE a, CK_OBJECT_HANDLE b, CK_ATTRIBUTE_PTR c, CK_ULONG d), (a, b, c, d))
+PASS(C_GenerateKey, (CK_SESSION_HANDLE a, CK_MECHANISM_PTR b, CK_ATTRIBUTE_PTR c, CK_ULONG d, CK_OBJECT_HANDLE_PTR e), (a, b, c, d, e))
+PASS(C_GenerateKeyPair, (CK_SESSION_HANDLE a, CK_MECHANISM_PTR b, CK_ATTRIBUTE_PTR c, CK_ULONG d, CK_ATTRIBUTE_PTR e, CK_ULONG f, CK_OBJECT_HANDLE_PTR g, CK_OBJECT_HANDLE_PTR h), (a, b, c, d, e, f, g, h))
+PASS(C_WrapKey, (CK_SESSION_HANDLE a, CK_MECHANISM_PTR b, CK_OBJECT_HANDLE c, CK_OBJECT_HANDLE d, CK_BYTE_PTR e, CK_ULONG_PTR f), (a, b, c, d, e, f))
+PASS(C_UnwrapKey, (CK_SESSION_HANDLE a, CK_MECHANISM_PTR b, CK_OBJECT_HANDLE c, CK_BYTE_PTR d, CK_ULONG e, CK_ATTRIBUTE_PTR f, CK_ULONG g, CK_OBJECT_HANDLE_PTR h), (a, b, c, d, e, f, g, h))
 PASS(C_SignInit, (CK_SESSION_HANDLE a, CK_MECHANISM_PTR b, CK_OBJECT_HANDLE c), (a, b, c))
 PASS(C_Sign, (CK_SESSION_HANDLE a, CK_BYTE_PTR b, CK_ULONG c, CK_BYTE_PTR d, CK_ULONG_PTR e), (a, b, c, d, e))
 
@@ -127,6 +146,8 @@ CK_RV C_GetFunctionList(CK_FUNCTION_LIST_PTR_PTR out) {
     SET(C_Initialize) SET(C_GetSlotList) SET(C_GetTokenInfo) SET(C_OpenSession) SET(C_CloseSession)
     SET(C_GetSessionInfo) SET(C_Login) SET(C_CreateObject) SET(C_GetAttributeValue) SET(C_FindObjectsInit)
     SET(C_FindObjects) SET(C_FindObjectsFinal) SET(C_EncryptInit) SET(C_Encrypt) SET(C_SignInit) SET(C_Sign)
+    SET(C_CopyObject) SET(C_SetAttributeValue) SET(C_GenerateKey) SET(C_GenerateKeyPair) SET(C_WrapKey)
+    SET(C_UnwrapKey)
   }
   *out = &list;
   return CKR_OK;

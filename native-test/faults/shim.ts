@@ -15,7 +15,8 @@ export interface Fault {
   /** The function, or `*`. */
   readonly fn: string
   readonly code: number
-  readonly when?: 'before' | 'after'
+  /** Before or after the real call; or what somebody else does just before it (see `shim.c`). */
+  readonly when?: 'before' | 'after' | 'sessions' | 'logout' | 'finalise'
   /** How often; absent: each time. */
   readonly count?: number
   readonly waitMs?: number
@@ -68,13 +69,16 @@ export function starterFromSources(): Starter {
   return startFrom(() => file)
 }
 
-/** The other end of the executors as one file of JavaScript. */
+/**
+ * The other end of the executors as one file of JavaScript, by the name it has in the package: a child process looks for the
+ * file of its threads beside its own.
+ */
 export function bundleHost(): string {
-  const outfile = new URL(
-    `../../node_modules/.cache/issuer-pin-crypto/host-${process.pid}.mjs`,
-    import.meta.url,
-  ).pathname
-  mkdirSync(dirname(outfile), { recursive: true })
+  const folder = new URL(`../../node_modules/.cache/issuer-pin-crypto/host-${process.pid}/`, import.meta.url)
+    .pathname
+  const outfile = join(folder, 'pkcs11-host.js')
+  mkdirSync(folder, { recursive: true })
+  writeFileSync(join(folder, 'package.json'), '{"type":"module"}')
   buildSync({
     entryPoints: [new URL('../../src/backend/pkcs11/executor/host-entry.ts', import.meta.url).pathname],
     bundle: true,
@@ -88,6 +92,6 @@ export function bundleHost(): string {
       js: "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);",
     },
   })
-  goneWithProcess(outfile)
+  goneWithProcess(folder)
   return outfile
 }

@@ -4,7 +4,7 @@
 import type { KeyObject } from 'node:crypto'
 import { types } from 'node:util'
 import { type CallOptions, readCall, requireSignal, throwIfAborted } from '../base/arguments.js'
-import { ownCopy, publicBytes, secretBytes, snapshot, wipe, xorBytes } from '../base/bytes.js'
+import { isPlainBytes, ownCopy, publicBytes, secretBytes, snapshot, wipe, xorBytes } from '../base/bytes.js'
 import { ArgumentError, BackendError, InputError, isIssuerPinError, KeyError } from '../base/errors.js'
 import { requirePeriod } from '../key/period.js'
 import { type KeyOperation, operationsFor, refusedUse, USAGES } from '../key/usage.js'
@@ -92,6 +92,26 @@ function ownOf(input: Uint8Array, given: Uint8Array): Uint8Array {
   return input === given ? NOTHING : input
 }
 
+/**
+ * Memory for a copy of one block, by its length, used again and again: one is taken at a time, and wiped before it is given
+ * back. New memory off the heap for each block costs as much as enciphering it in software.
+ */
+const SPARE = new Map<number, Uint8Array>([8, 16].map(length => [length, secretBytes(length)]))
+
+/** A copy of one block in memory that is given back; undefined where it is none, or not plainly, or that is lent. */
+function borrow(block: Uint8Array, length: number): Uint8Array | undefined {
+  if (!isPlainBytes(block) || block.length !== length) return undefined
+  const copy = SPARE.get(length)
+  if (copy === undefined) return undefined
+  SPARE.delete(length)
+  for (let i = 0; i < length; i++) copy[i] = block[i] ?? 0
+  return copy
+}
+
+function giveBack(wiped: Uint8Array): void {
+  SPARE.set(wiped.length, wiped)
+}
+
 /** Inside a token or in host memory, as the keys allow. */
 const ANYWHERE: ReencipherRule = { inside: false }
 
@@ -111,7 +131,17 @@ export class BoundKey<Ref> implements KeyOperations {
     this.#resultsArePublic = USAGES[facts.usage].purpose === 'pin-block'
   }
 
-  async encipher(blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
+  encipher(blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
+    // Not an asynchronous function: most answers are there at once, and one more promise for each of hundreds is felt.
+    try {
+      const result = this.#encipher(blocks, options)
+      return result instanceof Promise ? result : Promise.resolve(result)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  #encipher(blocks: Uint8Array, options: CallOptions | undefined): MaybePromise<Uint8Array> {
     const { driver, jobs } = this.#admit('encipher')
     if (answersAtOnce(driver)) return this.#encipherAtOnce(driver, blocks, options)
     const input = this.#blocks(blocks)
@@ -121,30 +151,42 @@ export class BoundKey<Ref> implements KeyOperations {
       run,
       input: ownOf(input, blocks),
       outputBytes: input.length,
+      own: undefined,
       admit,
       more: undefined,
       isRight: undefined,
     })
   }
 
-  /** Nothing of it is ever in flight, and nothing but the result is made. */
-  #encipherAtOnce(driver: AtOnce<Ref>, blocks: Uint8Array, options: CallOptions | undefined): Uint8Array {
-    const input = this.#blocks(blocks)
+  /** Mostly nothing of it is ever in flight, and nothing but the result is made. */
+  #encipherAtOnce(
+    driver: AtOnce<Ref>,
+    blocks: Uint8Array,
+    options: CallOptions | undefined,
+  ): MaybePromise<Uint8Array> {
+    const { algorithm } = this.#facts
+    const borrowed = driver.blocksAtOnce === true ? undefined : borrow(blocks, blockBytesOf(algorithm))
+    const input = borrowed ?? this.#blocks(blocks)
     const { length } = input
-    let out: Uint8Array | undefined
-    const admit = this.#asking('encipher', length)
+    let out: Uint8Array<ArrayBuffer> | undefined
     try {
-      this.#parts.jobs.begin(options, admit)
-      // A PIN block that is enciphered is no secret; what a PVV is made of is one.
-      out = this.#resultsArePublic ? publicBytes(length) : secretBytes(length)
-      driver.encipherInto(this.#reference.ref, input, out)
-      admit?.ended?.()
-      return out
-    } catch (error) {
-      wipe(out)
-      throw failed(error, { admit })
+      const admit = this.#asking('encipher', length)
+      try {
+        const signal = this.#parts.jobs.begin(options, admit)
+        // A PIN block that is enciphered is no secret; what a PVV is made of is one.
+        out = this.#resultsArePublic ? publicBytes(length) : secretBytes(length)
+        const later = driver.encipherInto(this.#reference.ref, input, out, signal)
+        if (later !== undefined)
+          return this.#parts.jobs.follow(later, { ...NO_MORE, outputBytes: length, own: out, admit }, signal)
+        admit?.ended?.()
+        return out
+      } catch (error) {
+        wipe(out)
+        throw failed(error, { admit })
+      }
     } finally {
       if (input !== blocks) wipe(input)
+      if (borrowed !== undefined) giveBack(borrowed)
     }
   }
 
@@ -160,6 +202,7 @@ export class BoundKey<Ref> implements KeyOperations {
       outputBytes: input.length,
       admit,
       more: undefined,
+      own: undefined,
       isRight: undefined,
     })
   }
@@ -247,6 +290,7 @@ export class BoundKey<Ref> implements KeyOperations {
       outputBytes: input.length,
       admit,
       more: undefined,
+      own: undefined,
       isRight: undefined,
     })
   }
@@ -279,7 +323,15 @@ export class BoundKey<Ref> implements KeyOperations {
     const outputBytes = macOutputBytes(this.#facts, parameters, input.length)
     const more = derivation === undefined ? [iv] : [iv, ...derivation.map(({ data }) => data)]
     const admit = this.#asking('mac', isEncipherment(parameters.algorithm) ? outputBytes : 0)
-    return jobs.run(call, { run, input: ownOf(input, message), outputBytes, more, admit, isRight: undefined })
+    return jobs.run(call, {
+      run,
+      input: ownOf(input, message),
+      outputBytes,
+      more,
+      admit,
+      own: undefined,
+      isRight: undefined,
+    })
   }
 
   async deriveContentKey(request: ContentKeyRequest, options?: CallOptions): Promise<Uint8Array> {
@@ -294,6 +346,7 @@ export class BoundKey<Ref> implements KeyOperations {
       admit,
       input: undefined,
       more: undefined,
+      own: undefined,
       isRight: undefined,
     })
   }
@@ -315,6 +368,7 @@ export class BoundKey<Ref> implements KeyOperations {
         outputBytes: SIGNATURE_BYTES,
         isRight,
         admit,
+        own: undefined,
         more: undefined,
       })
     } finally {
@@ -451,6 +505,8 @@ interface Job<T> {
   readonly outputBytes?: number | undefined
   /** Throws where the opener refuses the operation; asked last before it begins. */
   readonly admit?: Admission | undefined
+  /** Memory made for the result, where there is some: it may be the result. */
+  readonly own?: Uint8Array | undefined
   /** Where bytes of that length can still be wrong, and this shows. */
   readonly isRight?: ((result: Uint8Array) => boolean) | undefined
 }
@@ -460,6 +516,7 @@ export const NO_MORE: Omit<Job<unknown>, 'run'> = {
   input: undefined,
   more: undefined,
   outputBytes: undefined,
+  own: undefined,
   admit: undefined,
   isRight: undefined,
 }
@@ -497,6 +554,12 @@ export class Jobs {
     return signal
   }
 
+  /** What has begun and goes on: in flight from here on. */
+  follow<T>(pending: PromiseLike<T>, job: Omit<Job<T>, 'run'>, signal: AbortSignal | undefined): Promise<T> {
+    this.#inFlight++
+    return this.#settle(pending, job, signal)
+  }
+
   /** {@link begin}, and counted; else the input, which was copied for the call, is wiped. */
   #admit(options: CallOptions | undefined, job: Job<unknown>): AbortSignal | undefined {
     try {
@@ -529,7 +592,11 @@ export class Jobs {
     }
   }
 
-  async #settle<T>(pending: PromiseLike<T>, job: Job<T>, signal: AbortSignal | undefined): Promise<T> {
+  async #settle<T>(
+    pending: PromiseLike<T>,
+    job: Omit<Job<T>, 'run'>,
+    signal: AbortSignal | undefined,
+  ): Promise<T> {
     try {
       return ended(deliver(await pending, job, signal), job)
     } catch (error) {
@@ -539,7 +606,7 @@ export class Jobs {
     }
   }
 
-  #leave(job: Job<unknown>): void {
+  #leave(job: Pick<Job<unknown>, 'input' | 'more'>): void {
     wipe(job.input, ...(job.more ?? []))
     this.#inFlight--
     if (this.#inFlight === 0) this.#drained?.()
@@ -547,7 +614,7 @@ export class Jobs {
 }
 
 /** The result, where it is right: told to whoever records. */
-function ended<T>(result: T, { admit }: Job<T>): T {
+function ended<T>(result: T, { admit }: Pick<Job<T>, 'admit'>): T {
   admit?.ended?.()
   return result
 }
@@ -578,7 +645,11 @@ function coded(error: unknown): Error {
  * The result as it goes to the caller: plain bytes in memory of their own, as many as were due. One that comes after
  * the caller has lost interest is wiped, not returned.
  */
-function deliver<T>(result: T, { outputBytes, isRight }: Job<T>, signal: AbortSignal | undefined): T {
+function deliver<T>(
+  result: T,
+  { outputBytes, own, isRight }: Omit<Job<T>, 'run'>,
+  signal: AbortSignal | undefined,
+): T {
   if (outputBytes === undefined) {
     throwIfAborted(signal)
     return result
@@ -595,7 +666,7 @@ function deliver<T>(result: T, { outputBytes, isRight }: Job<T>, signal: AbortSi
     wipe(result)
     throw new BackendError('ERR_BACKEND_FAILED', 'what the backend computed does not verify; it was wiped')
   }
-  return ownMemory(result) as T
+  return (result === own ? result : ownMemory(result)) as T
 }
 
 /**

@@ -139,9 +139,16 @@ export interface BackendDriver<Ref> {
   encipher(ref: Ref, blocks: Uint8Array, signal: AbortSignal | undefined): MaybePromise<Uint8Array>
   /**
    * `encipher` into memory as long as the blocks, of which nothing is kept. For a driver that answers at once: it spares the
-   * front all that is for operations in flight.
+   * front all that is for operations in flight. Where it cannot this time it copies the blocks before it returns,
+   * and gives a promise of the answer, which may be that memory.
    */
-  encipherInto?(ref: Ref, blocks: Uint8Array, out: Uint8Array): void
+  encipherInto?(
+    ref: Ref,
+    blocks: Uint8Array,
+    out: Uint8Array<ArrayBuffer>,
+    signal: AbortSignal | undefined,
+    // biome-ignore lint/suspicious/noConfusingVoidType: a driver that is done returns nothing
+  ): void | Promise<Uint8Array>
   /** Its inverse. Called for keys that admit host decipherment only. */
   decipher(ref: Ref, blocks: Uint8Array, signal: AbortSignal | undefined): MaybePromise<Uint8Array>
   /** `decipher` under the key XOR a mask. Absent where keys do not give variants of themselves, as in a token. */

@@ -152,6 +152,53 @@ describe('a driver that enciphers at once, into memory of the front', () => {
     expect([...(results[0] ?? [])]).toEqual([0, 0, 0, 0, 0, 0, 0, 0])
   })
 
+  test('where it cannot this time its promise is followed, counted, and judged as any answer', async () => {
+    let answer = (_bytes: Uint8Array): void => undefined
+    const given: Uint8Array[] = []
+    const backend = open((_ref, blocks) => {
+      given.push(Uint8Array.from(blocks))
+      return new Promise(resolve => {
+        answer = resolve
+      })
+    })
+    const key = await bound(backend)
+    const blocks = Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8)
+    const wrong = key.encipher(blocks)
+    answer(new Uint8Array(7))
+    await failure(() => wrong, 'ERR_BACKEND_FAILED')
+    const right = key.encipher(blocks)
+    let closed = false
+    const closing = backend.close().then(() => {
+      closed = true
+    })
+    await new Promise(resolve => setImmediate(resolve))
+    expect(closed).toBe(false)
+    answer(new Uint8Array(64).fill(9).subarray(8, 16))
+    expect([...(await right)]).toEqual([9, 9, 9, 9, 9, 9, 9, 9])
+    expect((await right).buffer.byteLength).toBe(8)
+    await closing
+    expect(given).toEqual([blocks, blocks])
+  })
+
+  test('one inside the other: each has blocks of its own', async () => {
+    const seen: number[][] = []
+    const inner: Promise<Uint8Array>[] = []
+    const key = await bound(
+      open((_ref, blocks, out) => {
+        if (seen.length === 0) {
+          seen.push([])
+          inner.push(key.encipher(new Uint8Array(8).fill(2)))
+        }
+        seen.push([...blocks])
+        out.set(blocks)
+      }),
+    )
+    expect([...(await key.encipher(new Uint8Array(8).fill(1)))]).toEqual(new Array(8).fill(1))
+    expect([...((await inner[0]) ?? [])]).toEqual(new Array(8).fill(2))
+    expect(seen).toEqual([[], new Array(8).fill(2), new Array(8).fill(1)])
+    await failure(() => key.encipher(new Uint8Array(7)), 'ERR_LENGTH')
+  })
+
   test('it is not asked after an abort, after closing, or where the opener refuses', async () => {
     let calls = 0
     const encipherInto = () => {

@@ -5,6 +5,7 @@
  */
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
+import { openPkcs11 } from '../../src/backend/pkcs11/backend.js'
 import { startFrom } from '../../src/backend/pkcs11/executor/channels.js'
 import { LostHost } from '../../src/backend/pkcs11/executor/dispatcher.js'
 import type { Executor } from '../../src/backend/pkcs11/executor/executor.js'
@@ -193,6 +194,19 @@ describe('in this thread', () => {
     await alone.close()
   })
 
+  test('auto: where no thread starts for a slow token, the capabilities say so', async () => {
+    const fake = new FakeToken()
+    const encrypt = fake.C_Encrypt.bind(fake)
+    fake.C_Encrypt = (session, data, length) => {
+      vi.advanceTimersByTime(1)
+      return encrypt(session, data, length)
+    }
+    const world: World = { held: undefined, started: 0, kills: [], failing: () => true }
+    const open = { surroundings: AT_ONCE, starter: starterOn(fake, world) }
+    await using backend = await openPkcs11(optionsFor(fake, { executor: 'auto' }), fake.load, open)
+    expect(backend.capabilities().notes[1]).toContain('no thread could be started')
+  })
+
   test('auto: what is not about threads goes out', async () => {
     const world: Partial<World> = { held: [] }
     const { open } = await chosen({ timeouts: { openMs: 2000 } }, world)
@@ -314,6 +328,42 @@ describe('in this thread', () => {
     world.held = undefined
     expect((await Promise.all([first, ...rest])).map(answer => answer.length)).toEqual([8, 8, most - 8, 8])
     expect(lengths).toEqual([65_536, 8])
+    await backend.close()
+  })
+
+  test('who was answered together and asks again is put together again; hundreds are answered by shares', async () => {
+    const { backend, operations, fake } = await openOn('threads', { sessions: { max: 2 } })
+    const lengths: number[] = []
+    const encrypt = fake.C_Encrypt.bind(fake)
+    fake.C_Encrypt = (session, data, length) => {
+      lengths.push(data.length)
+      return encrypt(session, data, length)
+    }
+    let turns = 0
+    let most = 0
+    const answered = new Map<number, number>()
+    const counting = async (): Promise<void> => {
+      while (turns >= 0) {
+        await turn()
+        turns++
+      }
+    }
+    void counting()
+    const block = (i: number): Uint8Array => new Uint8Array(8).fill(i)
+    const callers = Array.from({ length: 600 }, async (_, i) => {
+      const first = await operations.encipher(block(i))
+      answered.set(turns, (answered.get(turns) ?? 0) + 1)
+      most = Math.max(most, answered.get(turns) ?? 0)
+      expect(await operations.encipher(block(i))).toEqual(first)
+      return first
+    })
+    const answers = await Promise.all(callers)
+    turns = Number.NEGATIVE_INFINITY
+    // Alone are the two who found a lane free, twice, and a check value: whoever was answered with others comes back with them.
+    expect(lengths.filter(length => length === 8).length).toBeLessThanOrEqual(5)
+    expect(lengths.length).toBeLessThan(20)
+    expect(most).toBeLessThanOrEqual(2 * 128)
+    expect(answers[7]).toEqual(await operations.encipher(block(7)))
     await backend.close()
   })
 

@@ -1,6 +1,8 @@
 import { expect, test } from 'vitest'
 import { openPkcs11 } from '../../src/backend/pkcs11/backend.js'
 import { openKeyStoreOver } from '../../src/backend/pkcs11/key-store.js'
+import { readSettings } from '../../src/backend/pkcs11/session/options.js'
+import { DEFAULTS } from '../../src/base/defaults.js'
 import { openKeyStore, type Pkcs11Options, pkcs11Backend } from '../../src/pkcs11.js'
 import { FakeToken } from './fake-token.js'
 import { errorOf, openBackendOn, optionsFor } from './support.js'
@@ -61,6 +63,17 @@ test('the limits of the token and of the options are both kept; sessions are rea
   await using backend = await openBackendOn(small, { sessions: { max: 100, readWrite: true } })
   expect((await backend.health()).ok).toBe(true)
   expect(new Set(flags)).toEqual(new Set([6]))
+})
+
+test('a vendor whose device has few sessions that end soon: fewer, and kept alive; what is stated goes first', () => {
+  const base = { module: '/a', token: 'fake', pin: () => '1234' }
+  const yubihsm = readSettings({ ...base, vendor: 'yubihsm' }, 'test')
+  expect([yubihsm.limits.max, yubihsm.keepAliveMs]).toEqual([4, 10_000])
+  const stated = readSettings({ ...base, vendor: 'yubihsm', sessions: { max: 2 }, keepAliveMs: 5 }, 'test')
+  expect([stated.limits.max, stated.keepAliveMs]).toEqual([2, 5])
+  const { sessions, keepAliveMs } = DEFAULTS.pkcs11
+  const luna = readSettings({ ...base, vendor: 'luna' }, 'test')
+  expect([luna.limits.max, luna.keepAliveMs]).toEqual([sessions.value, keepAliveMs.value])
 })
 
 test('the user type goes into the login', async () => {

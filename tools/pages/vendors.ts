@@ -1,5 +1,8 @@
 /** A page a vendor, made from the table that the code reads: what `vendor` sets, and how to find out whether it holds. */
+
 import { VENDORS, type Vendor } from '../../src/backend/pkcs11/mechanisms/plan.js'
+import { keepAliveOf } from '../../src/backend/pkcs11/session/options.js'
+import { DEFAULTS } from '../../src/base/defaults.js'
 
 const NAMES: Readonly<Record<Vendor, string>> = {
   luna: 'Thales Luna',
@@ -14,11 +17,11 @@ const NAMES: Readonly<Record<Vendor, string>> = {
   'p11-kit': 'p11-kit 0.24',
 }
 
-/** Where packages usually put the library. The vendor's manual decides. */
+/** Where the library usually is: from published examples. The vendor's manual decides. */
 const MODULES: Readonly<Record<Vendor, string>> = {
   luna: '/usr/safenet/lunaclient/lib/libCryptoki2_64.so',
   protectserver: '/opt/safenet/protecttoolkit7/ptk/lib/libcryptoki.so',
-  utimaco: '/opt/utimaco/p11/libcs_pkcs11_R3.so',
+  utimaco: '/usr/lib/libcs_pkcs11_R3.so',
   nshield: '/opt/nfast/toolkits/pkcs11/libcknfast.so',
   cloudhsm: '/opt/cloudhsm/lib/libcloudhsm_pkcs11.so',
   yubihsm: '/usr/lib/x86_64-linux-gnu/pkcs11/yubihsm_pkcs11.so',
@@ -32,12 +35,14 @@ export const VENDOR_NAMES: readonly Vendor[] = Object.keys(VENDORS) as Vendor[]
 
 /** The page of one vendor. */
 export function vendorPage(vendor: Vendor): string {
-  const { source, publicKeysPrivate, readWrite, login, lacks, claims, nestedTemplates, retailMac, remark } =
-    VENDORS[vendor]
+  const { source, publicKeysPrivate, readWrite, login, sessions, sessionEndsAfter, ...row } = VENDORS[vendor]
+  const { lacks, claims, nestedTemplates, retailMac, remark } = row
   const rows: readonly (readonly [string, string])[] = [
     ['option', `\`vendor: '${vendor}'\``],
     ['source', source === 'tried' ? 'tried here' : '**from documentation, not tried on hardware**'],
     ['sessions', readWrite ? 'read-write only' : 'read-only'],
+    ['sessions at a time', `${sessions ?? `${DEFAULTS.pkcs11.sessions.value}, as everywhere`}`],
+    ['idle sessions are exercised every', `${keepAliveOf({ sessionEndsAfter })} ms`],
     ['login', login],
     ['CKA_PRIVATE of public keys', String(publicKeysPrivate)],
     [
@@ -58,7 +63,7 @@ cryptography: the probe decides.
 |---|---|
 ${rows.map(([name, value]) => `| ${name} | ${value} |`).join('\n')}
 
-What this token can do, with the library where its package usually puts it:
+What this token can do; where the library is, the vendor's manual says, and the path below is an example:
 
 \`\`\`sh
 npx issuer-pin-crypto doctor --module ${MODULES[vendor]} --vendor ${vendor} --token LABEL

@@ -24,7 +24,7 @@ import { loaderOf } from './binding/load.js'
 import { STARTER, type Starter } from './executor/channels.js'
 import { Dispatcher } from './executor/dispatcher.js'
 import type { Executor, JobName, Jobs } from './executor/executor.js'
-import { openRemote } from './executor/remote.js'
+import { openRemote, SLOW_MS } from './executor/remote.js'
 import { REAL, Supervisor, type Surroundings } from './executor/supervisor.js'
 import type { KeyRef } from './keys/key-table.js'
 import { digestOf } from './mechanisms/p256.js'
@@ -145,7 +145,12 @@ class Pkcs11Driver implements BackendDriver<KeyRef> {
     this.#executor = executor
     this.#settings = settings
     this.#supervisor = new Supervisor(executor, { onEvent, reinitialise }, surroundings)
-    this.#dispatcher = new Dispatcher(executor, this.#supervisor, { ...limits, callMs: timeouts.callMs })
+    this.#dispatcher = new Dispatcher(
+      executor,
+      this.#supervisor,
+      { ...limits, callMs: timeouts.callMs },
+      (name, error) => this.#notice(name, error),
+    )
     this.#capabilities = capabilitiesOf(executor, settings)
     executor.onLost = () => {
       const lost = new BackendError('ERR_BACKEND_FAILED', 'the process that makes the calls has gone')
@@ -178,6 +183,15 @@ class Pkcs11Driver implements BackendDriver<KeyRef> {
 
   encipher(key: KeyRef, blocks: Uint8Array, signal: AbortSignal | undefined): MaybePromise<Uint8Array> {
     return this.#run('encipher', { key, blocks }, signal)
+  }
+
+  encipherInto(
+    key: KeyRef,
+    blocks: Uint8Array,
+    out: Uint8Array<ArrayBuffer>,
+    signal: AbortSignal | undefined,
+  ): Promise<Uint8Array> | undefined {
+    return this.#dispatcher.encipherInto(key, blocks, out, signal)
   }
 
   decipher(key: KeyRef, blocks: Uint8Array, signal: AbortSignal | undefined): MaybePromise<Uint8Array> {
@@ -284,22 +298,7 @@ class Pkcs11Driver implements BackendDriver<KeyRef> {
     job: Jobs[Name]['job'],
     signal: AbortSignal | undefined,
   ): MaybePromise<Jobs[Name]['result']> {
-    try {
-      const result = this.#dispatcher.run(name, job, signal)
-      return result instanceof Promise ? this.#watched(name, result) : result
-    } catch (error) {
-      this.#notice(name, error)
-      throw error
-    }
-  }
-
-  async #watched<T>(name: JobName, result: Promise<T>): Promise<T> {
-    try {
-      return await result
-    } catch (error) {
-      this.#notice(name, error)
-      throw error
-    }
+    return this.#dispatcher.run(name, job, signal)
   }
 
   /** A bound key that is another one by now, or has gone: said once, until it is bound anew. */
@@ -326,8 +325,14 @@ class Pkcs11Driver implements BackendDriver<KeyRef> {
 function notesOf({ kind, lanes, facts }: Executor, { executor, vendor }: Settings): string[] {
   const chosen = executor === 'auto' ? 'chosen by measuring' : 'asked for'
   const { claims, remark, source } = vendorProfile(vendor)
+  const isMisplaced = executor === 'auto' && kind === 'inline' && facts.latencyMs > SLOW_MS
   return [
     `executor ${kind} (${chosen}): a known answer took ${facts.latencyMs.toFixed(2)} ms; ${lanes} calls at a time; binding ${facts.binding}`,
+    ...(isMisplaced
+      ? [
+          'no thread could be started, so each call holds up the event loop: is pkcs11-host.js beside the bundle?',
+        ]
+      : []),
     ...(claims === undefined ? [] : [`what this token says of a key's past is not always so: ${claims}`]),
     ...(remark === undefined
       ? []

@@ -93,8 +93,13 @@ export interface Pkcs11Binding {
   C_FindObjectsFinal(session: SessionHandle): void
 
   C_EncryptInit(session: SessionHandle, mechanism: Mechanism, key: ObjectHandle): void
-  /** `length`: how many bytes to make room for. */
-  C_Encrypt(session: SessionHandle, data: Uint8Array, length: number): Uint8Array<ArrayBuffer>
+  /** `length`: how many bytes to make room for. A binding may write into `into`, of that length, and return it. */
+  C_Encrypt(
+    session: SessionHandle,
+    data: Uint8Array,
+    length: number,
+    into?: Uint8Array<ArrayBuffer>,
+  ): Uint8Array<ArrayBuffer>
   C_DecryptInit(session: SessionHandle, mechanism: Mechanism, key: ObjectHandle): void
   C_Decrypt(session: SessionHandle, data: Uint8Array, length: number): Uint8Array<ArrayBuffer>
   C_SignInit(session: SessionHandle, mechanism: Mechanism, key: ObjectHandle): void

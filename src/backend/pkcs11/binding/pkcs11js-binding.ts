@@ -39,6 +39,7 @@ import {
   handle,
   moduleInfo,
   native,
+  RoomForOne,
   room,
   tokenInfo,
 } from './values.js'
@@ -77,6 +78,7 @@ async function importPkcs11js(): Promise<typeof Pkcs11js> {
 class Pkcs11jsBinding implements Pkcs11Binding {
   readonly name = 'pkcs11js'
   readonly #library: Pkcs11js.PKCS11
+  readonly #again = new RoomForOne()
 
   constructor(library: Pkcs11js.PKCS11) {
     this.#library = library
@@ -188,12 +190,27 @@ class Pkcs11jsBinding implements Pkcs11Binding {
     )
   }
 
-  C_Encrypt(session: SessionHandle, data: Uint8Array, length: number): Uint8Array<ArrayBuffer> {
-    const out = room(length)
-    return exactly(
-      out,
-      call('C_Encrypt', () => this.#library.C_Encrypt(asBuffer(session), asBuffer(data), out)).length,
-    )
+  C_Encrypt(
+    session: SessionHandle,
+    data: Uint8Array,
+    length: number,
+    into?: Uint8Array<ArrayBuffer>,
+  ): Uint8Array<ArrayBuffer> {
+    const encrypt = (given: Buffer, out: Buffer): number =>
+      call('C_Encrypt', () => this.#library.C_Encrypt(asBuffer(session), given, out)).length
+    const again = into && this.#again.of(data)
+    if (into === undefined || again === undefined) {
+      const out = room(length)
+      return exactly(out, encrypt(asBuffer(data), out))
+    }
+    const [given, out] = again
+    try {
+      const written = encrypt(given, out)
+      into.set(out)
+      return written === into.length ? into : into.subarray(0, written)
+    } finally {
+      wipe(given, out)
+    }
   }
 
   C_DecryptInit(session: SessionHandle, mechanism: Mechanism, key: ObjectHandle): void {

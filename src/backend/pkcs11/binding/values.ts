@@ -38,6 +38,21 @@ export function exactly(out: Buffer<ArrayBuffer>, length: number): Uint8Array<Ar
   return copy
 }
 
+/**
+ * Room for one block and its answer, made once: a view of new memory for each call costs more than what a token in this
+ * process does with it. Who uses it wipes it before the next call, and there is none in between.
+ */
+export class RoomForOne {
+  readonly #rooms = new Map([8, 16].map(length => [length, [room(length), room(length)] as const]))
+
+  /** The block's copy and room for the answer; undefined for other lengths. */
+  of(block: Uint8Array): readonly [given: Buffer<ArrayBuffer>, out: Buffer<ArrayBuffer>] | undefined {
+    const rooms = this.#rooms.get(block.length)
+    if (rooms !== undefined) for (let i = 0; i < block.length; i++) rooms[0][i] = block[i] ?? 0
+    return rooms
+  }
+}
+
 interface NativeEcdhParameter {
   type: number
   kdf: number

@@ -4,16 +4,18 @@
  * native call still computes after that is wiped.
  *
  * What waits is put together: queued ECB jobs of one key and direction become one native call of up to 8192 blocks, each
- * caller getting its own part. Nothing waits in order to be put together. One block more goes with them, whose answer is
- * known: the zero block, which shows the key's check value, or the first block once more. Where it comes back wrong nobody
- * gets anything, and the token is tried anew.
+ * caller getting its own part. Nothing waits in order to be put together, but for the turn of the event loop in which others
+ * were answered together: who has asked once mostly asks again. Free lanes share what waits. One block more goes with them,
+ * whose answer is known: the zero block, which shows the key's check value, or the first block once more. Where it comes back
+ * wrong nobody gets anything, and the token is tried anew. Hundreds are answered a share at a time, with a turn of the event
+ * loop between, so that nothing else waits for all of them.
  *
  * A job that fails because something was lost is tried once more after the supervisor has brought it back: all jobs are
  * idempotent.
  */
 
 import { types } from 'node:util'
-import { concatBytes, equalBytes, fromHex, ownCopy, secretBytes, wipe } from '../../../base/bytes.js'
+import { equalBytes, fromHex, ownCopy, secretBytes, wipe, withWiped } from '../../../base/bytes.js'
 import { systemClock, whenAborted } from '../../../base/deadline.js'
 import { DEFAULTS } from '../../../base/defaults.js'
 import { AbortedError, BackendError, isIssuerPinError } from '../../../base/errors.js'
@@ -38,19 +40,71 @@ interface QueueLimits {
   readonly coalesce: boolean
 }
 
-interface Entry {
+type Outcome = { readonly value: unknown } | { readonly error: unknown }
+
+/** A job that waits, and whose it is. */
+class Entry {
   readonly name: JobName
   readonly job: Jobs[JobName]['job']
-  readonly settle: (outcome: { readonly value: unknown } | { readonly error: unknown }) => void
-  done: boolean
-  begun: boolean
-  /** Not to be put together with others again. */
-  alone: boolean
   /** How it has failed at once, where it has: it goes on with the cure. */
   readonly failed: unknown
+  /** Where the answer goes, where the caller has memory for it. */
+  readonly into: Uint8Array<ArrayBuffer> | undefined
+  /** When it came, in milliseconds. */
+  readonly since: number = systemClock.elapsed()
+  readonly answer: Promise<unknown>
+  done = false
+  begun = false
+  /** Not to be put together with others again. */
+  alone: boolean
+  /** Ends the wait for its caller's signal. */
+  release: (() => void) | undefined
+  resolve: (value: unknown) => void = nothing
+  reject: (error: unknown) => void = nothing
+
+  constructor(name: JobName, job: Jobs[JobName]['job'], failed: unknown, into?: Uint8Array<ArrayBuffer>) {
+    this.name = name
+    this.job = job
+    this.failed = failed
+    this.into = into
+    this.alone = failed !== undefined
+    this.answer = new Promise((resolve, reject) => {
+      this.resolve = resolve
+      this.reject = reject
+    })
+  }
 }
 
-const NONE: Uint8Array = secretBytes(0)
+const nothing = (): void => undefined
+
+/**
+ * Memory for blocks that wait, used again when they have been answered: new memory off the heap for each keeps the garbage
+ * collector as busy as all the rest.
+ */
+class Spares {
+  readonly #free = new Map<number, Uint8Array[]>([8, 16].map(length => [length, []]))
+
+  copyOf(blocks: Uint8Array): Uint8Array {
+    const spare = this.#free.get(blocks.length)?.pop()
+    if (spare === undefined) return ownCopy(blocks)
+    spare.set(blocks)
+    return spare
+  }
+
+  giveBack(copy: Uint8Array): void {
+    wipe(copy)
+    const free = this.#free.get(copy.length)
+    if (free !== undefined && free.length < SPARES) free.push(copy)
+  }
+}
+
+/** As many as may wait by default. */
+const SPARES = DEFAULTS.pkcs11.queue.value
+
+/** So many callers at least make a native call where lanes are free for more. */
+const SHARE = 128
+/** By so much a timer may come too early. */
+const MAX_EARLY_MS = 1
 
 /** Native calls in this thread hold up the event loop: after this long, the next job waits for its next turn. */
 const TURN_MS = DEFAULTS.pkcs11.turnMs.value
@@ -65,6 +119,9 @@ export class Dispatcher {
   readonly #executor: Executor
   readonly #supervisor: Supervisor
   readonly #limits: QueueLimits
+  /** Hears why a job has failed. */
+  readonly #failed: (name: JobName, error: unknown) => void
+  readonly #spares = new Spares()
   readonly #queue = new Set<Entry>()
   #active = 0
   /** Since the first native call of this turn of the event loop, by the end of the last. */
@@ -73,14 +130,23 @@ export class Dispatcher {
   /** A native call of this thread is under way: a binding may be JavaScript, and call back. */
   #inCall = false
   #turn = false
-  /** Whoever has not been released, waiting or not. */
+  /** Many were answered in this turn of the event loop: what they ask next is put together. */
+  #together = false
+  #endTimer: (() => void) | undefined
+  /** Whoever has not been released, waiting or not, in the order in which they came. */
   readonly #entries = new Set<Entry>()
   #end: (() => void) | undefined
 
-  constructor(executor: Executor, supervisor: Supervisor, limits: QueueLimits) {
+  constructor(
+    executor: Executor,
+    supervisor: Supervisor,
+    limits: QueueLimits,
+    failed: (name: JobName, error: unknown) => void = nothing,
+  ) {
     this.#executor = executor
     this.#supervisor = supervisor
     this.#limits = limits
+    this.#failed = failed
   }
 
   /** Callers that wait now. */
@@ -97,20 +163,49 @@ export class Dispatcher {
     job: Jobs[Name]['job'],
     signal: AbortSignal | undefined,
   ): MaybePromise<Jobs[Name]['result']> {
-    if (!this.#isFree()) return this.#enqueue(name, job, signal)
-    try {
-      return this.#timed(name, job)
-    } catch (error) {
-      if (cureOf(error) === 'none' && !isWrongAnswer(error)) throw error
-      // Something was lost: now it is a matter of time, and of the caller's.
-      return this.#enqueue(name, job, signal, error)
+    let failed: unknown
+    if (this.#isFree()) {
+      try {
+        return this.#timed(name, job)
+      } catch (error) {
+        failed = this.#curable(name, error)
+      }
     }
+    return this.#enqueue(new Entry(name, job, failed), signal) as Promise<Jobs[Name]['result']>
+  }
+
+  /** As {@link run}, from blocks that are the caller's own into memory as long; undefined where that is done. */
+  encipherInto(
+    key: KeyRef,
+    blocks: Uint8Array,
+    into: Uint8Array<ArrayBuffer>,
+    signal: AbortSignal | undefined,
+  ): Promise<Uint8Array> | undefined {
+    let failed: unknown
+    if (this.#isFree()) {
+      try {
+        this.#timed('encipher', { key, blocks, into })
+        return undefined
+      } catch (error) {
+        failed = this.#curable('encipher', error)
+      }
+    }
+    const own = this.#spares.copyOf(blocks)
+    const entry = new Entry('encipher', { key, blocks: own }, failed, into)
+    return this.#enqueue(entry, signal) as Promise<Uint8Array>
+  }
+
+  /** Something was lost that can be brought back: it is a matter of time then, and of the caller's. */
+  #curable(name: JobName, error: unknown): unknown {
+    if (isCurable(error)) return error
+    this.#failed(name, error)
+    throw error
   }
 
   /** Releases, after so long, everybody who is still here: closing waits for nobody for ever. */
   endWithin(ms: number): void {
     this.#end ??= systemClock.after(ms, () => {
-      for (const entry of [...this.#entries]) entry.settle({ error: closed() })
+      for (const entry of [...this.#entries]) this.#settle(entry, { error: closed() })
     })
   }
 
@@ -156,55 +251,83 @@ export class Dispatcher {
     })
   }
 
-  #enqueue<Name extends JobName>(
-    name: Name,
-    job: Jobs[Name]['job'],
-    signal: AbortSignal | undefined,
-    failed?: unknown,
-  ): Promise<Jobs[Name]['result']> {
-    const { queue, waitMs, callMs } = this.#limits
+  #enqueue(entry: Entry, signal: AbortSignal | undefined): Promise<unknown> {
+    const { queue } = this.#limits
     // What finds a free lane does not wait.
     if (this.#queue.size >= queue && (queue > 0 || this.#active >= this.#executor.lanes)) {
-      return Promise.reject(busy(`${this.#queue.size} callers wait already`))
+      this.#settle(entry, { error: busy(`${this.#queue.size} callers wait already`) })
+      return entry.answer
     }
-    return new Promise<Jobs[Name]['result']>((resolve, reject) => {
-      const expire = (): void => {
-        if (!entry.begun) {
-          entry.settle({ error: busy(`its turn did not come within ${Math.min(waitMs, callMs)} ms`) })
-        } else if (callMs > waitMs) {
-          cancel = systemClock.after(callMs - waitMs, late)
-        } else late()
+    if (signal !== undefined) {
+      const abort = (): void => this.#settle(entry, { error: new AbortedError(signal.reason) })
+      entry.release = whenAborted(signal, abort)
+    }
+    this.#entries.add(entry)
+    this.#queue.add(entry)
+    this.#endTimer ??= systemClock.after(this.#timeOf(entry), () => this.#expire())
+    if (!this.#together) this.#pump()
+    return entry.answer
+  }
+
+  #settle(entry: Entry, outcome: Outcome): void {
+    if (entry.done) {
+      // Too late: nobody may have it any more.
+      if ('value' in outcome && types.isUint8Array(outcome.value)) wipe(outcome.value)
+      return
+    }
+    entry.done = true
+    entry.release?.()
+    this.#queue.delete(entry)
+    this.#entries.delete(entry)
+    if (this.#entries.size === 0) this.#stopWatching()
+    const { into } = entry
+    // Nothing of this job is read any more: who does reads it before the first wait, and looks whether it is wanted.
+    if (into !== undefined) this.#spares.giveBack((entry.job as BlocksJob).blocks)
+    if ('error' in outcome) {
+      this.#failed(entry.name, outcome.error)
+      entry.reject(outcome.error)
+      return
+    }
+    const { value } = outcome
+    // One of another length is for the front to refuse.
+    if (into === undefined || !types.isUint8Array(value) || value.length !== into.length) {
+      entry.resolve(value)
+      return
+    }
+    into.set(value)
+    wipe(value)
+    entry.resolve(into)
+  }
+
+  /** How long an entry may take, from when it came: until its turn, or in all. */
+  #timeOf({ begun }: Entry): number {
+    const { waitMs, callMs } = this.#limits
+    return begun ? callMs : Math.min(waitMs, callMs)
+  }
+
+  /** Releases those whose time is up. One timer for all: they come in the order in which it will be. */
+  #expire(): void {
+    this.#endTimer = undefined
+    const now = systemClock.elapsed()
+    let next = Number.POSITIVE_INFINITY
+    for (const entry of this.#entries) {
+      const ms = this.#timeOf(entry)
+      const left = entry.since + ms - now
+      if (left <= MAX_EARLY_MS) {
+        const late = entry.begun ? 'the token did not answer' : 'its turn did not come'
+        this.#settle(entry, { error: busy(`${late} within ${ms} ms`) })
+        continue
       }
-      const late = (): void => entry.settle({ error: busy(`the token did not answer within ${callMs} ms`) })
-      let cancel = systemClock.after(Math.min(waitMs, callMs), expire)
-      const abort = (): void => entry.settle({ error: new AbortedError(signal?.reason) })
-      const entry: Entry = {
-        name,
-        job,
-        done: false,
-        begun: false,
-        alone: failed !== undefined,
-        failed,
-        settle: outcome => {
-          if (entry.done) {
-            // Too late: nobody may have it any more.
-            if ('value' in outcome && types.isUint8Array(outcome.value)) wipe(outcome.value)
-            return
-          }
-          entry.done = true
-          cancel()
-          release?.()
-          this.#queue.delete(entry)
-          this.#entries.delete(entry)
-          if ('error' in outcome) reject(outcome.error)
-          else resolve(outcome.value as Jobs[Name]['result'])
-        },
-      }
-      const release = signal && whenAborted(signal, abort)
-      this.#entries.add(entry)
-      this.#queue.add(entry)
-      this.#pump()
-    })
+      next = Math.min(next, left)
+      // Whoever waits behind one who waits came later.
+      if (!entry.begun) break
+    }
+    if (this.#entries.size > 0) this.#endTimer = systemClock.after(next, () => this.#expire())
+  }
+
+  #stopWatching(): void {
+    this.#endTimer?.()
+    this.#endTimer = undefined
   }
 
   /** Starts what can start. */
@@ -218,10 +341,7 @@ export class Dispatcher {
       if (first === undefined) break
       const batch = this.#take(first)
       this.#active++
-      void this.#serve(batch).finally(() => {
-        this.#active--
-        this.#pump()
-      })
+      void this.#serve(batch)
     }
   }
 
@@ -233,6 +353,9 @@ export class Dispatcher {
     if (!this.#limits.coalesce || first.alone || !ECB.includes(first.name)) return batch
     const { key, blocks, fields } = first.job as BlocksJob
     let bytes = blocks.length + blockBytesOf(key.algorithm)
+    const waiting = this.#queue.size + 1
+    const lanes = Math.min(this.#executor.lanes - this.#active, Math.floor(waiting / SHARE))
+    const share = Math.ceil(waiting / Math.max(1, lanes))
     for (const entry of this.#queue) {
       if (entry.name !== first.name || entry.alone) continue
       const other = entry.job as BlocksJob
@@ -242,28 +365,36 @@ export class Dispatcher {
       this.#queue.delete(entry)
       entry.begun = true
       batch.push(entry)
-      if (bytes === MAX_INPUT_BYTES) break
+      if (bytes === MAX_INPUT_BYTES || batch.length >= share) break
     }
     return batch
   }
 
   async #serve(batch: readonly [Entry, ...Entry[]]): Promise<void> {
-    const [first, ...rest] = batch
-    if (rest.length === 0) {
-      await this.#serveOne(first)
-      return
+    const [first, second] = batch
+    try {
+      if (second === undefined) await this.#serveOne(first)
+      else await this.#serveTogether(batch)
+    } finally {
+      this.#pump()
     }
-    const jobs = batch.map(entry => entry.job as BlocksJob)
+  }
+
+  /** The lane is free: in another thread the next call begins before this one's callers are told. */
+  #leaveLane(): void {
+    this.#active--
+    if (this.#executor.kind !== 'inline') this.#pump()
+  }
+
+  async #serveTogether(batch: readonly [Entry, ...Entry[]]): Promise<void> {
+    const [first] = batch
     const { key, blocks, fields } = first.job as BlocksJob
     const width = blockBytesOf(key.algorithm)
     // What the zero block becomes is known where the key shows it as its check value.
     const zero = first.name === 'encipher' && !fields && key.checkValue.method === 'encrypt-zero'
     const witness = zero ? secretBytes(width) : ownCopy(blocks.subarray(0, width))
-    const together = concatBytes(...jobs.map(job => job.blocks), witness)
-    const between =
-      fields === undefined
-        ? {}
-        : { fields: concatBytes(...jobs.map(job => job.fields ?? NONE), fields.subarray(0, width)) }
+    const together = joined(batch, 'blocks', witness)
+    const between = fields === undefined ? {} : { fields: joined(batch, 'fields', fields.subarray(0, width)) }
     const requireWitness = (answer: Uint8Array): void => {
       const last = answer.subarray(answer.length - width)
       const value = zero ? fromHex(key.checkValue.value, 'check value') : answer.subarray(0, width)
@@ -271,31 +402,53 @@ export class Dispatcher {
       wipe(answer)
       throw wrongAnswer('answers a block among others wrongly')
     }
-    let whole: Uint8Array | undefined
+    const isWanted = (): boolean => batch.some(entry => !entry.done)
+    const job = { key, blocks: together, ...between }
+    let whole: Uint8Array
     try {
-      const isWanted = (): boolean => batch.some(entry => !entry.done)
-      const job = { key, blocks: together, ...between }
       whole = await this.#attempt(first.name as 'encipher', job, isWanted, { check: requireWitness })
-      let from = 0
-      for (const [i, entry] of batch.entries()) {
-        const length = jobs[i]?.blocks.length ?? 0
-        const part = whole.subarray(from, from + length)
-        from += length
-        if (!entry.done) entry.settle({ value: ownCopy(part) })
-        // Each caller goes on in this turn: hundreds of them would hold up the event loop.
-        if ((i + 1) % CALLERS_A_TURN === 0) await new Promise<void>(resolve => setImmediate(resolve))
-      }
     } catch (error) {
       // One caller's blocks are no reason to fail another's: each tries by itself.
       for (const entry of batch) {
         if (entry.done) continue
         entry.alone = true
-        if (cureOf(error) === 'none' && !isWrongAnswer(error)) this.#again(entry)
-        else entry.settle({ error })
+        if (isCurable(error)) this.#settle(entry, { error })
+        else this.#again(entry)
       }
+      this.#leaveLane()
+      return
     } finally {
-      wipe(together, between.fields, witness, whole)
+      wipe(together, between.fields, witness)
     }
+    this.#leaveLane()
+    await withWiped(whole, answer => this.#handOut(batch, answer))
+  }
+
+  /** To each caller its part, in memory of its own: {@link CALLERS_A_TURN} of them in a turn of the event loop. */
+  async #handOut(batch: readonly Entry[], whole: Uint8Array): Promise<void> {
+    let from = 0
+    for (const [i, entry] of batch.entries()) {
+      // Each caller goes on in this turn: hundreds of them would hold up the event loop.
+      if (i % CALLERS_A_TURN === 0) {
+        if (i > 0) await new Promise<void>(resolve => setImmediate(resolve))
+        this.#gather()
+      }
+      const { length } = (entry.job as BlocksJob).blocks
+      const to = from + length
+      const part = whole.subarray(from, to)
+      if (!entry.done) this.#settle(entry, { value: entry.into === undefined ? ownCopy(part) : part })
+      from = to
+    }
+  }
+
+  /** What is asked in the rest of this turn of the event loop begins at its end. */
+  #gather(): void {
+    if (this.#together) return
+    this.#together = true
+    setImmediate(() => {
+      this.#together = false
+      this.#pump()
+    })
   }
 
   #again(entry: Entry): void {
@@ -304,13 +457,15 @@ export class Dispatcher {
   }
 
   async #serveOne(entry: Entry): Promise<void> {
+    let outcome: Outcome
     try {
       const { failed } = entry
-      const value = await this.#attempt(entry.name, entry.job, () => !entry.done, { failed })
-      entry.settle({ value })
+      outcome = { value: await this.#attempt(entry.name, entry.job, () => !entry.done, { failed }) }
     } catch (error) {
-      entry.settle({ error })
+      outcome = { error }
     }
+    this.#leaveLane()
+    this.#settle(entry, outcome)
   }
 
   /** Once, and once more after what was lost has been brought back. */
@@ -373,6 +528,19 @@ export class Dispatcher {
   }
 }
 
+/** What the jobs of a batch have one by one, and one block more, in one piece. */
+function joined(batch: readonly Entry[], part: 'blocks' | 'fields', last: Uint8Array): Uint8Array {
+  const parts = batch.flatMap(({ job }) => (job as BlocksJob)[part] ?? [])
+  const whole = secretBytes(parts.reduce((length, bytes) => length + bytes.length, last.length))
+  let at = 0
+  for (const bytes of parts) {
+    whole.set(bytes, at)
+    at += bytes.length
+  }
+  whole.set(last, at)
+  return whole
+}
+
 function isSameKey(a: KeyRef, b: KeyRef): boolean {
   return a.name === b.name
 }
@@ -389,6 +557,10 @@ export class LostHost extends BackendError {
 /** The token computes wrongly: it is initialised anew and tried, and nothing of it is used before. */
 function isWrongAnswer(error: unknown): boolean {
   return isIssuerPinError(error) && error.code === 'ERR_PKCS11_SELF_TEST'
+}
+
+function isCurable(error: unknown): boolean {
+  return cureOf(error) !== 'none' || isWrongAnswer(error)
 }
 
 function isLostHost(error: unknown): boolean {

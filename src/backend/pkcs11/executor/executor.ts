@@ -87,6 +87,8 @@ export interface BlocksJob {
   readonly key: KeyRef
   readonly blocks: Uint8Array
   readonly fields?: Uint8Array
+  /** Memory as long as the blocks, to encipher into; in this thread only, and not where there are fields. */
+  readonly into?: Uint8Array<ArrayBuffer>
 }
 
 /** The jobs by name: what goes in and what comes out. All are idempotent. */
@@ -168,11 +170,11 @@ const OPERATIONS: Operations = {
     return keys.find(station, query)
   },
 
-  encipher: ({ keys, plan }, station, { key, blocks, fields }) => {
+  encipher: ({ keys, plan }, station, { key, blocks, fields, into }) => {
     const { key: handle } = keys.handles(station, key)
     requireCipher(plan, key.algorithm)
     return fields === undefined
-      ? encrypt(station, ecb(key.algorithm), handle, blocks)
+      ? encrypt(station, ecb(key.algorithm), handle, blocks, into)
       : encryptBound(station, handle, blocks, fields)
   },
 

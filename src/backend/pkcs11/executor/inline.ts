@@ -113,14 +113,20 @@ export class InlineExecutor implements Executor {
     return this.#sessions.withSession(session => execute(this.#context, session, name, job))
   }
 
-  /** A lost login looks like keys that are not there, and like stale handles: the session's own state tells. */
+  /**
+   * A lost login looks like keys that are not there, and like stale handles, and so does a token that has gone: the session's
+   * own state tells, and the token's.
+   */
   #explained(error: unknown): unknown {
     const looksLost =
       (error instanceof KeyError && error.code === 'ERR_KEY_NOT_FOUND') || cureOf(error) === 'key'
     if (!looksLost) return error
     try {
+      const { binding, slot } = this.#connection
       const isLoggedIn = this.#sessions.withSession(session => this.#connection.isLoggedIn(session))
-      return isLoggedIn ? error : new Pkcs11Error('C_GetSessionInfo', CKR.USER_NOT_LOGGED_IN)
+      if (!isLoggedIn) return new Pkcs11Error('C_GetSessionInfo', CKR.USER_NOT_LOGGED_IN)
+      binding.C_GetTokenInfo(slot)
+      return error
     } catch (other) {
       return cureOf(other) === 'none' ? error : other
     }

@@ -13,7 +13,7 @@ import { ProcessExecutor } from './process.js'
 import { ThreadsExecutor } from './threads.js'
 
 /** Slower than this, a call does not belong in the main thread, whose event loop it holds up. */
-const SLOW_MS = 0.2
+export const SLOW_MS = 0.2
 
 /** Opens the executor that the settings ask for; `auto` measures. Errors: as `pkcs11Backend`. */
 export async function openRemote(

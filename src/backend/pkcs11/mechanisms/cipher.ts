@@ -25,15 +25,19 @@ export function cmacMechanism(algorithm: KeyAlgorithm): Mechanism {
   return isTdea(algorithm) ? DES3_CMAC : AES_CMAC
 }
 
-/** Encryption without padding: as long as the data. */
+/** Encryption without padding: as long as the data; into memory as long as that, where it is given. */
 export function encrypt(
   { binding, session }: Station,
   mechanism: Mechanism,
   key: ObjectHandle,
   data: Uint8Array,
+  into?: Uint8Array<ArrayBuffer>,
 ): Uint8Array<ArrayBuffer> {
   binding.C_EncryptInit(session, mechanism, key)
-  return asLong(data, 'C_Encrypt', binding.C_Encrypt(session, data, data.length))
+  const answer = asLong(data, 'C_Encrypt', binding.C_Encrypt(session, data, data.length, into))
+  if (into === undefined || answer === into) return answer
+  into.set(answer)
+  return into
 }
 
 /** Decryption without padding: as long as the data. */
@@ -65,7 +69,7 @@ function overwriteStack(depth: number, a = 0, b = 0, c = 0, d = 0, e = 0, f = 0,
 }
 
 /** Part of an answer is not an answer: what follows would be somebody else's block, or nobody's. */
-function asLong(data: Uint8Array, name: string, answer: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+function asLong<Bytes extends Uint8Array>(data: Uint8Array, name: string, answer: Bytes): Bytes {
   if (answer.length === data.length) return answer
   wipe(answer)
   throw wrongAnswer(`answers ${name} of ${data.length} bytes with ${answer.length}`)

@@ -122,13 +122,17 @@ export interface RetailMacProfile {
   readonly mechanism: Mechanism
 }
 
-interface VendorProfile {
+export interface VendorProfile {
   readonly source: 'tried' | 'documentation'
   /** CKA_PRIVATE of public keys. */
   readonly publicKeysPrivate: boolean
   /** Read-only sessions are refused. */
   readonly readWrite: boolean
   readonly login: 'auto' | 'always' | 'never'
+  /** Sessions that a backend takes, where the device has few for all who use it. */
+  readonly sessions: number | undefined
+  /** Idle milliseconds after which the device ends a session, where that is soon. */
+  readonly sessionEndsAfter: number | undefined
   /** Role attributes this token does not have: not shown means that there is none. */
   readonly lacks: readonly RoleBit[]
   /** What the token says of a key's past (CKA_LOCAL, CKA_NEVER_EXTRACTABLE) that is not so. */
@@ -146,6 +150,8 @@ const STANDARD: VendorProfile = {
   publicKeysPrivate: false,
   readWrite: false,
   login: 'auto',
+  sessions: undefined,
+  sessionEndsAfter: undefined,
   lacks: [],
   claims: undefined,
   nestedTemplates: true,
@@ -158,7 +164,7 @@ export const VENDORS: Readonly<Record<Vendor, VendorProfile>> = {
   luna: {
     ...STANDARD,
     remark:
-      'CKM_DES3_X919_MAC gives 4 bytes by its documentation, which the probe refuses; the Crypto User (userType 0x80000001) makes no session keys: probe trust-bound-keys; with an HA slot use one backend',
+      'CKM_DES3_X919_MAC gives 4 bytes by its documentation, which the probe refuses; the Crypto User (userType 0x80000001) makes no session keys: probe trust-bound-keys; with an HA slot use one backend; in FIPS configuration firmware from 7.7.0 until before 7.8.4 ends a TDEA key after 65,536 blocks, and 7.8.4 refuses to encipher with TDEA by some mechanisms: ask the vendor before you keep PIN keys there',
   },
   protectserver: {
     ...STANDARD,
@@ -169,7 +175,8 @@ export const VENDORS: Readonly<Record<Vendor, VendorProfile>> = {
   utimaco: {
     ...STANDARD,
     retailMac: 'utimaco',
-    remark: 'keys of equal halves are refused, so no composed retail MAC',
+    remark:
+      'keys of equal halves are refused unless the configuration allows weak DES keys, so no composed retail MAC; its own mechanism makes it',
   },
   nshield: {
     ...STANDARD,
@@ -180,12 +187,15 @@ export const VENDORS: Readonly<Record<Vendor, VendorProfile>> = {
     publicKeysPrivate: true,
     readWrite: true,
     lacks: ['SIGN_RECOVER', 'VERIFY_RECOVER'],
-    remark: 'no key agreement with the KDF of JOSE; no CMAC; 16 KB a call',
+    remark:
+      'a cluster in FIPS mode refuses TDEA (after 2023), so PIN keys need one in non-FIPS mode; TDEA keys of 192 bits only (two-key bundles as K1, K2, K1); no key agreement with the KDF of JOSE; no CMAC; HMAC of 16 KB at most; SDK 5 has no read-only sessions',
   },
   yubihsm: {
     ...STANDARD,
-    remark:
-      'no TDEA; 16 sessions that time out after 30 seconds: sessions.max 4 and keepAliveMs 10000; the link is lost with CKR_FUNCTION_FAILED',
+    // Of 16.
+    sessions: 4,
+    sessionEndsAfter: 30_000,
+    remark: 'no TDEA by its object types; the link is lost with CKR_FUNCTION_FAILED',
   },
   softhsm: { ...STANDARD, source: 'tried' },
   nss: {

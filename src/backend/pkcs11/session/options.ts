@@ -16,6 +16,7 @@ import {
   retailMacProfile,
   VENDORS,
   type Vendor,
+  type VendorProfile,
   vendorProfile,
 } from '../mechanisms/plan.js'
 import type { ProbeKind, ProbeOptions } from '../probe/known-answers.js'
@@ -257,7 +258,13 @@ export function readSettings(given: Pkcs11Options, what: string): Settings {
     },
     initParameters,
     limits: {
-      max: readCount(sessions.max, 'sessions.max', 1, 4096, DEFAULTS.pkcs11.sessions.value),
+      max: readCount(
+        sessions.max,
+        'sessions.max',
+        1,
+        4096,
+        profile.sessions ?? DEFAULTS.pkcs11.sessions.value,
+      ),
       queue: readCount(sessions.queue, 'sessions.queue', 0, 1_000_000, DEFAULTS.pkcs11.queue.value),
       waitMs: readCount(sessions.waitMs, 'sessions.waitMs', 0, MAX_MS, DEFAULTS.pkcs11.waitMs.value),
       coalesce: readBoolean(options.coalesce, 'coalesce', true),
@@ -269,13 +276,7 @@ export function readSettings(given: Pkcs11Options, what: string): Settings {
     },
     executor: readChoice(options.executor, 'executor', EXECUTORS, 'auto'),
     spare: readBoolean(options.spare, 'spare', false),
-    keepAliveMs: readCount(
-      options.keepAliveMs,
-      'keepAliveMs',
-      0,
-      86_400_000,
-      DEFAULTS.pkcs11.keepAliveMs.value,
-    ),
+    keepAliveMs: readCount(options.keepAliveMs, 'keepAliveMs', 0, 86_400_000, keepAliveOf(profile)),
     reinitialise: readBoolean(recovery.reinitialise, 'recovery.reinitialise', true),
     onEvent,
     readWrite: readBoolean(sessions.readWrite, 'sessions.readWrite', profile.readWrite),
@@ -298,6 +299,11 @@ export function readSettings(given: Pkcs11Options, what: string): Settings {
       deriveKeys: readDerivation(options.deriveKeys),
     },
   }
+}
+
+/** How often idle sessions are exercised: three times before the device ends them. */
+export function keepAliveOf({ sessionEndsAfter }: Pick<VendorProfile, 'sessionEndsAfter'>): number {
+  return sessionEndsAfter === undefined ? DEFAULTS.pkcs11.keepAliveMs.value : sessionEndsAfter / 3
 }
 
 function readDerivation(way: unknown): 'inside' | 'through-host' | undefined {
