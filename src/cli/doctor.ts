@@ -309,7 +309,7 @@ function verdictOf({ health, contract, keys }: DoctorReport): string {
 
 function markdown(report: DoctorReport): string {
   const { made, module, token, capabilities, health, operations, keys, contract } = report
-  const time = `${report.seconds} s, ${report.processorSeconds} s of them its own work`
+  const time = `${report.seconds} s, ${report.processorSeconds} s of them processor time of this process, the library included`
   const table = (head: readonly string[], rows: readonly (readonly string[])[]): string[] => [
     `| ${head.join(' | ')} |`,
     `|${head.map(() => '---').join('|')}|`,

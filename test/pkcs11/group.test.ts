@@ -1,7 +1,7 @@
 /** Several tokens with the same keys as one backend, over fakes: proof of equality, failover, fail-back, loud refusals. */
 import { describe, expect, test } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
-import { CKA } from '../../src/backend/pkcs11/binding/constants.js'
+import { CKA, CKM } from '../../src/backend/pkcs11/binding/constants.js'
 import { openGroup } from '../../src/backend/pkcs11/group.js'
 import type { Backend } from '../../src/index.js'
 import type { BackendEvent, GroupEvent, Pkcs11GroupOptions } from '../../src/pkcs11.js'
@@ -343,6 +343,21 @@ describe('one works, the next takes over', () => {
     first.faultOf = undefined
     await until(() => events.some(({ member, state }) => member === 0 && state === 'wrong'))
     expect(events.find(({ state }) => state === 'wrong')?.reason).toContain('cmac')
+  })
+
+  test('what one of them cannot do the group does not say that it can', async () => {
+    const derivationOf = async (ways: readonly ('inside' | 'through-host')[], without: number[] = []) => {
+      const { fakes, open } = await bench()
+      Object.assign(fakes[1]?.options ?? {}, { without })
+      const members = fakes.map((fake, i) => optionsFor(fake, { deriveKeys: ways[i] ?? 'inside' }))
+      await using backend = await open({ members })
+      const { tdea, derivation, random } = backend.capabilities()
+      expect(random).not.toBe('none')
+      return [tdea === 'none', derivation]
+    }
+    expect(await derivationOf(['inside', 'inside'])).toEqual([false, 'inside'])
+    expect(await derivationOf(['inside', 'through-host'])).toEqual([false, 'host'])
+    expect(await derivationOf(['inside', 'inside'], [CKM.DES3_ECB])).toEqual([true, 'inside'])
   })
 
   test("a listener's own mistake changes nothing", async () => {

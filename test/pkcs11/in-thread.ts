@@ -24,7 +24,11 @@ export function pair(world: World): { near: Channel; far: Channel } {
   }
   const channel = (mine: number, theirs: number): Channel => ({
     send: (message, transfer) => {
-      const sent = structuredClone(message, { transfer: [...transfer] })
+      const clone = structuredClone(message, { transfer: [...transfer] })
+      const sent =
+        theirs === 0 && 'value' in clone && 'id' in clone && world.answering !== undefined
+          ? { ...clone, value: world.answering(clone.value) }
+          : clone
       const deliver = (): void => {
         if (open) ends[theirs]?.receive?.(sent)
       }
@@ -45,6 +49,8 @@ export interface World {
   /** Starts that come to nothing: their other end goes at once. */
   failing?: (number: number) => boolean
   held: (() => void)[] | undefined
+  /** Changes what an other end answers. */
+  answering?: (value: unknown) => unknown
   started: number
   readonly kills: (() => void)[]
 }

@@ -205,6 +205,38 @@ describe('what pkcs11js gets wrong', () => {
     expect(rooms.every(room => room.buffer.byteLength === room.length)).toBe(true)
   })
 
+  test('into memory that is given: by room of its own that is used again, and wiped, also where it fails', async () => {
+    const rooms: (readonly [data: Buffer, out: Buffer])[] = []
+    let cut = 0
+    native.answer['C_Encrypt'] = (_session: never, data: Buffer, out: Buffer) => {
+      rooms.push([data, out])
+      out.set(data.map(byte => byte ^ 0xff))
+      if (cut < 0) throw Object.assign(new Error('CKR_DEVICE_ERROR'), { code: 0x30 })
+      return out.subarray(0, out.length - cut)
+    }
+    const binding = await bind()
+    const encrypt = (length: number) => {
+      const into = new Uint8Array(length)
+      return [binding.C_Encrypt(session, new Uint8Array(length).fill(1), length, into), into] as const
+    }
+    for (const length of [8, 8, 16]) {
+      const [answer, into] = encrypt(length)
+      expect(answer).toBe(into)
+      expect(into).toEqual(new Uint8Array(length).fill(0xfe))
+    }
+    expect(rooms[0]?.[1]).toBe(rooms[1]?.[1])
+    // Of another length: in memory of its own.
+    const [answer, into] = encrypt(24)
+    expect([answer === into, answer.length, answer[23]]).toEqual([false, 24, 0xfe])
+    cut = 1
+    expect(encrypt(8)[0]).toEqual(new Uint8Array(7).fill(0xfe))
+    cut = -1
+    expect(await errorOf(() => encrypt(8))).toMatchObject({ code: 'ERR_PKCS11_CALL' })
+    for (const [data, out] of rooms.filter(([, { length }]) => length < 24)) {
+      expect([...data, ...out].every(byte => byte === 0)).toBe(true)
+    }
+  })
+
   test('what a library wrote before C_Decrypt failed is wiped', async () => {
     const rooms: Buffer[] = []
     native.answer['C_Decrypt'] = (_session: never, _data: Buffer, out: Buffer) => {

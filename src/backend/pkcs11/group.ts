@@ -237,7 +237,12 @@ class GroupDriver implements BackendDriver<GroupRef> {
   async find(query: KeyQuery, signal: AbortSignal | undefined): Promise<FoundKey<GroupRef>> {
     let group: GroupRef | undefined
     let failure: unknown
-    for (const member of this.#ready()) {
+    const asked = new Set<Member>()
+    for (;;) {
+      // Also one that comes in while another is being asked.
+      const member = this.#ready().find(ready => !asked.has(ready))
+      if (member === undefined) break
+      asked.add(member)
       try {
         const found = await driverOf(member).find(query, signal)
         if (group === undefined)
@@ -553,6 +558,9 @@ function common(all: readonly Capabilities[], members: number): Capabilities {
   })
   return {
     ...first,
+    tdea: rest.some(({ tdea }) => tdea === 'none') ? 'none' : first.tdea,
+    random: rest.some(({ random }) => random === 'none') ? 'none' : first.random,
+    derivation: leastDerivation(all),
     macs: Object.fromEntries(macs) as Record<keyof Capabilities['macs'], MacPlan>,
     keyAgreement: rest.some(({ keyAgreement }) => keyAgreement === 'none') ? 'none' : first.keyAgreement,
     signing: rest.some(({ signing }) => signing === 'none') ? 'none' : first.signing,
@@ -564,6 +572,12 @@ function common(all: readonly Capabilities[], members: number): Capabilities {
   }
 }
 
+/** Key derivation as far as all can: not at all, through host memory, or inside. */
+function leastDerivation(all: readonly Capabilities[]): Capabilities['derivation'] {
+  const ways = all.map(({ derivation }) => derivation)
+  return (['none', 'host'] as const).find(way => ways.includes(way)) ?? 'inside'
+}
+
 /** What a group does and a token does not. */
 function missingAbilities(group: Capabilities, token: Capabilities): string[] {
   const pairs: readonly (readonly [string, string, string])[] = [
@@ -573,6 +587,8 @@ function missingAbilities(group: Capabilities, token: Capabilities): string[] {
     ),
     ['key agreement', group.keyAgreement, token.keyAgreement],
     ['signatures', group.signing, token.signing],
+    ['derived keys', group.derivation, token.derivation],
+    ['random numbers', group.random, token.random],
   ]
   return pairs.flatMap(([name, ours, theirs]) => (ours !== 'none' && theirs === 'none' ? [name] : []))
 }
