@@ -132,6 +132,8 @@ export class Dispatcher {
   #turn = false
   /** Many were answered in this turn of the event loop: what they ask next is put together. */
   #together = false
+  /** Batches whose callers are being answered, a part in each turn. */
+  #handing = 0
   #endTimer: (() => void) | undefined
   /** Whoever has not been released, waiting or not, in the order in which they came. */
   readonly #entries = new Set<Entry>()
@@ -427,6 +429,7 @@ export class Dispatcher {
   /** To each caller its part, in memory of its own: {@link CALLERS_A_TURN} of them in a turn of the event loop. */
   async #handOut(batch: readonly Entry[], whole: Uint8Array): Promise<void> {
     let from = 0
+    this.#handing++
     for (const [i, entry] of batch.entries()) {
       // Each caller goes on in this turn: hundreds of them would hold up the event loop.
       if (i % CALLERS_A_TURN === 0) {
@@ -439,15 +442,16 @@ export class Dispatcher {
       if (!entry.done) this.#settle(entry, { value: entry.into === undefined ? ownCopy(part) : part })
       from = to
     }
+    this.#handing--
   }
 
-  /** What is asked in the rest of this turn of the event loop begins at its end. */
+  /** What is asked in the rest of this turn of the event loop begins at its end; or when more have been answered, if it is little. */
   #gather(): void {
     if (this.#together) return
     this.#together = true
     setImmediate(() => {
       this.#together = false
-      this.#pump()
+      if (this.#handing === 0 || this.#queue.size >= SHARE) this.#pump()
     })
   }
 
