@@ -124,7 +124,7 @@ export async function searchWith(
   const { only, workers } = given
   requireSearch(given)
   const samples = ownMembers(given.samples)
-  const known = ownMembers(readOptions(given.known, 'known', KNOWN))
+  const known = readOptions(ownMembers(given.known), 'known', KNOWN)
   const layouts = layoutsOf(known, samples)
   const [layout] = layouts
   if (layout === undefined) throw new ArgumentError('there is no layout')
