@@ -111,6 +111,47 @@ test('its exit codes are those of the README', LONG, () => {
   })
 })
 
+test(
+  'a secret by standard input is waited for; a terminal is none for a secret, as it shows what is typed',
+  LONG,
+  () => {
+    const AES = '2B7E151628AED2A6ABF7158809CF4F3C'
+    const shell = (script: string) =>
+      spawnSync('bash', ['-c', script], { env: { ...process.env, PROGRAM: program }, encoding: 'utf8' })
+    // Longer than the program takes to start: it is there first.
+    const late = shell(`{ sleep 2; echo ${AES}; } | "$PROGRAM" key kcv --algorithm aes-128 --key-fd 0`)
+    expect([late.status, late.stderr]).toEqual([0, ''])
+    expect(late.stdout).toMatch(/^KCV /)
+    const typed = shell(
+      `script -qec '"$PROGRAM" key kcv --algorithm aes-128 --key-fd 0' /dev/null < /dev/null`,
+    )
+    expect(typed.stdout.trim()).toMatch(/^ERR_USAGE: --key-fd is a terminal, [^\n]+$/)
+  },
+)
+
+test('a message that is no text is authenticated as it is', LONG, () => {
+  const keys = join(home, 'cmac.json')
+  const key = { kid: 'K', usage: 'cmac', algorithm: 'aes-128', material: '2B7E151628AED2A6ABF7158809CF4F3C' }
+  writeFileSync(keys, JSON.stringify([key]), { mode: 0o600 })
+  const message = join(home, 'message.bin')
+  // NIST SP 800-38B, appendix D.1, example 2: sixteen bytes that are no UTF-8.
+  writeFileSync(message, Buffer.from('6BC1BEE22E409F96E93D7E117393172A', 'hex'))
+  const mac = [
+    'mac',
+    'compute',
+    '--keys',
+    keys,
+    '--key',
+    'K',
+    '--algorithm',
+    'cmac',
+    '--length',
+    '16',
+    message,
+  ]
+  expect(run(mac)).toEqual({ status: 0, stdout: '070A16B46B4D4144F79BDD9DD04A287C\n', stderr: '' })
+})
+
 test('a pipe that nobody reads is no reason for a stack', LONG, () => {
   const script = 'set -o pipefail; "$PROGRAM" key --help | true; echo "$?"'
   const { stdout, stderr } = spawnSync('bash', ['-c', script], {
