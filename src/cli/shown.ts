@@ -20,7 +20,7 @@ export function tableOf(
   const all = [head, head.map(name => '-'.repeat(name.length)), ...rows].map(row =>
     row.map(cell => cell.replaceAll(TRICKS, '?')),
   )
-  const widths = head.map((_, column) => Math.max(...all.map(row => [...(row[column] ?? '')].length)))
+  const widths = head.map((_, column) => Math.max(...all.map(row => widthOf(row[column] ?? ''))))
   const before = widths.slice(0, -1).reduce((sum, width) => sum + width + GAP.length, 0)
   const { columns = Number.POSITIVE_INFINITY } = io
   const room = Math.max(MIN_LAST, columns - before)
@@ -36,16 +36,33 @@ export function tableOf(
 }
 
 function padded(cell: string, width: number): string {
-  return cell + ' '.repeat(Math.max(0, width - [...cell].length))
+  return cell + ' '.repeat(Math.max(0, width - widthOf(cell)))
+}
+
+/** A mark that sits on the letter before it. */
+const MARK = /\p{M}/u
+const EAST_ASIAN = /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Hangul}]/u
+const WIDE_SIGN = /[\p{Emoji_Presentation}\u3000-\u303f\uff01-\uff60]/u
+
+/** Columns that a text takes on a terminal (Unicode Standard Annex 11). */
+function widthOf(text: string): number {
+  let width = 0
+  for (const letter of text) width += columnsOf(letter)
+  return width
+}
+
+function columnsOf(letter: string): 0 | 1 | 2 {
+  if (MARK.test(letter)) return 0
+  return EAST_ASIAN.test(letter) || WIDE_SIGN.test(letter) ? 2 : 1
 }
 
 /** A text in lines of at most so many characters, broken between words where it can be. */
 function broken(text: string, width: number): string[] {
-  if ([...text].length <= width) return [text]
+  if (widthOf(text) <= width) return [text]
   const lines: string[] = []
   let line = ''
   for (const word of text.split(' ')) {
-    if (line !== '' && [...line].length + 1 + [...word].length > width) {
+    if (line !== '' && widthOf(line) + 1 + widthOf(word) > width) {
       lines.push(line)
       line = ''
     }
@@ -56,12 +73,13 @@ function broken(text: string, width: number): string[] {
 
 /** A line of the table where the terminal is too narrow for its columns: it goes on below. */
 function cut(line: string, width: number): string[] {
-  const letters = [...line]
-  if (letters.length <= width) return [line]
-  return [
-    letters.slice(0, width).join(''),
-    ...cut(`${GAP}${letters.slice(width).join('')}`, Math.max(width, MIN_LAST)),
-  ]
+  if (widthOf(line) <= width) return [line]
+  let first = ''
+  for (const letter of line) {
+    if (widthOf(first + letter) > width) break
+    first += letter
+  }
+  return [first, ...cut(`${GAP}${line.slice(first.length)}`, Math.max(width, MIN_LAST))]
 }
 
 /** A text whose lines are broken between words where the terminal is narrower, and go on as far in as they began. */

@@ -5,6 +5,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { CKM } from '../../src/backend/pkcs11/binding/constants.js'
+import { tableOf } from '../../src/cli/shown.js'
 import { parityOf } from '../../src/primitives/tdea.js'
 import { FakeToken } from '../pkcs11/fake-token.js'
 import { AES, env, file, fresh, JWE, keys, PAN, PEK, run, TOKEN } from './support/program.js'
@@ -423,6 +424,38 @@ describe('the record of a ceremony', () => {
       code: 1,
     })
     expect(await run(['key', 'record', '--public', file('{}'), path])).toMatchObject({ code: 2, out: '' })
+  })
+})
+
+describe('a table', () => {
+  test.each([
+    ['鍵鍵鍵', 'ｋｅｙ'],
+    ['u\u0308ber', 'ключ'],
+    ['🔑🔑', '키'],
+  ])('is as wide as its letters are on a terminal: %s, %s', (one, other) => {
+    const wide = (text: string): number =>
+      [...text].reduce((sum, letter) => {
+        if (/\p{M}/u.test(letter)) return sum
+        return (
+          sum +
+          (/[\u1100-\u11ff\u3000-\u9fff\uac00-\ud7a3\uff01-\uff60]|\p{Emoji_Presentation}/u.test(letter)
+            ? 2
+            : 1)
+        )
+      }, 0)
+    const lines = tableOf(
+      ['kid', 'usage'],
+      [
+        [one, 'a'],
+        [other, 'b'],
+      ],
+      { columns: 80 },
+    ).split('\n')
+    const at = lines.slice(2).map(line => wide(line.slice(0, line.search(/[ab]$/))))
+    expect(new Set(at).size).toBe(1)
+    const narrow = tableOf(['kid', 'usage'], [[one.repeat(20), other.repeat(30)]], { columns: 24 })
+    for (const line of narrow.split('\n')) expect(wide(line)).toBeLessThanOrEqual(24)
+    expect(narrow.replaceAll(/[\s-]/g, '')).toContain(other)
   })
 })
 

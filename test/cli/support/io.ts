@@ -11,6 +11,7 @@ export function keptIo({
   env = {},
   secret,
   secrets,
+  onAsk,
   terminal = false,
   columns,
   interrupted,
@@ -20,6 +21,8 @@ export function keptIo({
   readonly secret?: string
   /** What is typed, one answer after the other. */
   readonly secrets?: readonly string[]
+  /** Hears of each question before it is answered. */
+  readonly onAsk?: (question: string) => void
   readonly terminal?: boolean
   readonly columns?: number
   readonly interrupted?: AbortSignal
@@ -33,7 +36,10 @@ export function keptIo({
     out: text => void output.push(text),
     err: text => void errors.push(text),
     readStdin: async () => Buffer.from(stdin),
-    askSecret: async () => (secrets === undefined ? secret : typed.shift()),
+    askSecret: async question => {
+      onAsk?.(question)
+      return secrets === undefined ? secret : typed.shift()
+    },
     env,
     ...(terminal && { progress: (text: string) => void errors.push(text) }),
     ...(columns !== undefined && { columns }),

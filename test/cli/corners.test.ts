@@ -1,0 +1,279 @@
+/**
+ * Rare days of the command line: a token that can do little or holds keys of others, a record whose place is taken meanwhile, a key that
+ * ends soon, a folder that cannot be finished. What is half done is undone, and what is wrong is said.
+ */
+import { createCipheriv } from 'node:crypto'
+import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
+import { join } from 'node:path'
+import tty from 'node:tty'
+import { describe, expect, test } from 'vitest'
+import type { Template } from '../../src/backend/pkcs11/binding/binding.js'
+import { CKA, CKK, CKM, CKO } from '../../src/backend/pkcs11/binding/constants.js'
+import { roleAttribute, SECRET_BITS } from '../../src/backend/pkcs11/mechanisms/templates.js'
+import { main } from '../../src/cli/main.js'
+import { onboardCommand } from '../../src/cli/onboard.js'
+import { FakeToken } from '../pkcs11/fake-token.js'
+import { keptIo } from './support/io.js'
+import { AES, env, file, fresh, JWE, keys, PEK, run, TOKEN } from './support/program.js'
+
+const SECOND = '0F1E2D3C4B5A69788796A5B4C3D2E1F0'
+const kcvOf = async (key: string, algorithm = 'aes-128'): Promise<string> => {
+  const { out } = await run(['key', 'kcv', '--algorithm', algorithm, '--key-env', 'K'], { env: { K: key } })
+  return /KCV (\w+)/.exec(out)?.[1] ?? ''
+}
+
+/** A key as another tool would have made it: its CKA_ID says nothing. */
+function foreign(label: string, changes: Template = []): Template {
+  const changed = new Set(changes.map(([type]) => type))
+  const usual: Template = [
+    [CKA.CLASS, CKO.SECRET_KEY],
+    [CKA.KEY_TYPE, CKK.DES2],
+    [CKA.TOKEN, true],
+    [CKA.PRIVATE, true],
+    [CKA.SENSITIVE, true],
+    [CKA.EXTRACTABLE, false],
+    [CKA.MODIFIABLE, false],
+    [CKA.LABEL, label],
+    [CKA.ID, Buffer.from(label)],
+    ...SECRET_BITS.map(bit => [roleAttribute(bit), bit === 'ENCRYPT'] as const),
+    [CKA.VALUE, Buffer.from(PEK, 'hex')],
+  ]
+  return [...usual.filter(([type]) => !changed.has(type)), ...changes]
+}
+
+describe('keys of a token that others have made', () => {
+  test('are listed and judged, and rotated by nobody who cannot know what they are for', async () => {
+    const fake = new FakeToken()
+    fake.plant(foreign('GOOD'))
+    fake.plant(foreign('OPEN', [[CKA.SENSITIVE, false]]))
+    fake.plant(foreign('TWICE'))
+    fake.plant(foreign('TWICE', [[CKA.ID, Buffer.from('second')]]))
+    const listed = await run(['key', 'list', ...TOKEN], {}, fake)
+    expect(listed.code).toBe(1)
+    expect(listed.out).toMatch(/\nGOOD +\? +\? +tdea-2key +08D7B4/)
+    expect(listed.out).toMatch(/\nOPEN: ERR_KEY_\w+: /)
+    const rotate = async (kid: string) =>
+      (await run(['key', 'rotate', '--kid', kid, '--new-kid', 'N', ...TOKEN], {}, fake)).err
+    expect(await rotate('GOOD')).toMatch(/^ERR_USAGE: --kid: this key was not made here; /)
+    expect(await rotate('TWICE')).toBe('ERR_USAGE: --kid: there are two keys by that name')
+    const remove = ['key', 'delete', '--kid', 'TWICE', '--yes', ...TOKEN]
+    expect(await run(remove, {}, fake)).toMatchObject({
+      code: 1,
+      err: expect.stringMatching(/^ERR_KEY_AMBIGUOUS/),
+    })
+    const id = Buffer.from('second').toString('hex').toUpperCase()
+    expect(await run([...remove, '--id', id], {}, fake)).toMatchObject({ code: 0 })
+    const report = fresh()
+    const doctor = await run(['doctor', '--no-test-keys', '--report', report, ...TOKEN], {}, fake)
+    expect(doctor.out).toMatch(/\nkey OPEN: ERR_KEY_/)
+    expect(readFileSync(report, 'utf8')).toMatch(
+      /\| OPEN \| \? \| \? \| - \| unknown|\| OPEN \| \? \| \? \| - \| /,
+    )
+  })
+
+  test('a token that can do little is told of as it is', async () => {
+    const poor = new FakeToken({ without: [CKM.ECDH1_DERIVE, CKM.ECDSA, CKM.SHA256_HMAC] })
+    const { out } = await run(['doctor', '--no-test-keys', ...TOKEN], {}, poor)
+    expect(out).toMatch(/key agreement +none +- +Set PIN: the JWE key must be in software/)
+    expect(out).toMatch(/signing ES256 +none +- +the client assertion needs a software key/)
+    const rich = new FakeToken()
+    const inside = await run(['doctor', '--no-test-keys', '--translate-in-token', ...TOKEN], {}, rich)
+    expect(inside.out).toMatch(/re-encipherment +(native|composed)/)
+  })
+})
+
+describe('what a token unwraps by itself', () => {
+  test('comes in under its name, in lines as they were written; with another check value it does not', async () => {
+    const kek = '000102030405060708090A0B0C0D0E0F'
+    const fake = new FakeToken()
+    const clear = ['key', 'import', '--from', 'clear', '--kid', 'KEK', '--usage', 'key-encryption']
+    const own = ['--algorithm', 'aes-128', '--kcv', await kcvOf(kek), '--key-env', 'K', '--import-clear-keys']
+    expect(await run([...clear, ...own, ...TOKEN], { env: { ...env, K: kek } }, fake)).toMatchObject({
+      code: 0,
+    })
+    const cipher = createCipheriv('id-aes128-wrap' as never, Buffer.from(kek, 'hex'), Buffer.alloc(8, 0xa6))
+    const wrapped = Buffer.concat([cipher.update(Buffer.from(PEK, 'hex')), cipher.final()]).toString('hex')
+    const bring = ['key', 'import', '--from', 'wrapped', '--under', 'KEK', '--wrapping', 'rfc3394']
+    const what = ['--usage', 'pin-encryption', '--algorithm', 'tdea-2key', ...TOKEN]
+    const stdin = wrapped.replaceAll(/.{16}/g, '$&\n')
+    const made = await run([...bring, '--kid', 'ZPK', '--kcv', '08D7 B4', ...what], { stdin }, fake)
+    expect([made.code, made.out, made.err]).toEqual([0, expect.stringContaining('KCV 08D7B4'), ''])
+    const wrong = await run([...bring, '--kid', 'ZPK-2', '--kcv', '08D7B5', ...what], { stdin }, fake)
+    expect(wrong).toMatchObject({ code: 1, err: expect.stringMatching(/^ERR_KEY_CHECK_VALUE/) })
+    const { out } = await run(['key', 'list', '--json', ...TOKEN], {}, fake)
+    expect((JSON.parse(out) as { kid: string }[]).map(({ kid }) => kid).sort()).toEqual(['KEK', 'ZPK'])
+  })
+})
+
+describe('a ceremony', () => {
+  const both = Buffer.from(
+    Buffer.from(AES, 'hex').map((byte, i) => byte ^ (Buffer.from(SECOND, 'hex')[i] ?? 0)),
+  )
+
+  test('whose record finds its place taken leaves no key', async () => {
+    const fake = new FakeToken()
+    const signer = ['--kid', 'SIGN', '--usage', 'jwt-signing', '--algorithm', 'ec-p256']
+    await run(['key', 'generate', ...signer, ...TOKEN], {}, fake)
+    const path = fresh()
+    const typed = ['Adams', AES, await kcvOf(AES), 'Brown', SECOND, await kcvOf(SECOND)]
+    const args = ['key', 'import', '--from', 'components', '--parts', '2', '--kid', 'Z', '--usage', 'cmac']
+    const more = ['--algorithm', 'aes-128', '--kcv', await kcvOf(both.toString('hex')), '--record', path]
+    const taken = (question: string) => {
+      if (question.startsWith('officer 2: kcv')) writeFileSync(path, 'mine')
+    }
+    const found = await run(
+      [...args, ...more, '--record-key', 'SIGN', ...TOKEN],
+      { secrets: typed, onAsk: taken },
+      fake,
+    )
+    expect(found).toMatchObject({
+      code: 2,
+      err: expect.stringMatching(/--record cannot be written: EEXIST$/),
+    })
+    expect(readFileSync(path, 'utf8')).toBe('mine')
+    const { out } = await run(['key', 'list', '--json', ...TOKEN], {}, fake)
+    expect((JSON.parse(out) as { kid: string }[]).map(({ kid }) => kid)).toEqual(['SIGN'])
+  })
+
+  test('in the memory of this process, where the token does not combine: that is said, and so is an empty answer', async () => {
+    const fake = new FakeToken({ without: [CKM.XOR_BASE_AND_DATA] })
+    const args = ['key', 'import', '--from', 'components', '--parts', '2', '--kid', 'Z', '--usage', 'cmac']
+    const more = ['--algorithm', 'aes-128', '--kcv', await kcvOf(both.toString('hex')), '--import-clear-keys']
+    const typed = ['Adams', AES, await kcvOf(AES), 'Brown', SECOND, await kcvOf(SECOND)]
+    const found = await run([...args, ...more, ...TOKEN], { secrets: typed }, fake)
+    expect(found).toMatchObject({ code: 0, out: expect.stringContaining('combined in this process') })
+    expect(
+      await run([...args, ...more, ...TOKEN], { secrets: ['Adams', ''] }, new FakeToken()),
+    ).toMatchObject({
+      code: 2,
+      err: 'ERR_USAGE: nothing was typed for the component-1-component',
+    })
+  })
+
+  test('for tests: the parity of the result is told, and set to odd where that is asked for', async () => {
+    const [one, two] = [PEK, '00'.repeat(15).concat('01')]
+    const result = PEK.slice(0, -1).concat('1')
+    const given = {
+      C1: one,
+      C2: two,
+      K1: await kcvOf(one, 'tdea-2key'),
+      K2: await kcvOf(two, 'tdea-2key'),
+      N1: 'A',
+      N2: 'B',
+    }
+    const out = fresh()
+    const parts = [1, 2].flatMap(i => [
+      ...[`--component-${i}-name-env`, `N${i}`, `--component-${i}-component-env`, `C${i}`],
+      ...[`--component-${i}-kcv-env`, `K${i}`],
+    ])
+    const combine = [
+      'key',
+      'components',
+      'combine',
+      '--usage',
+      'pin-encryption',
+      '--algorithm',
+      'tdea-2key',
+      '--parts',
+      '2',
+    ]
+    const kcv = await kcvOf(result, 'tdea-2key')
+    const made = await run([...combine, '--kcv', kcv, '--parity', 'adjust', '--out', out, ...parts], {
+      env: given,
+    })
+    expect(made).toMatchObject({ code: 0, out: expect.stringContaining('parity mixed') })
+    expect(JSON.parse(readFileSync(out, 'utf8'))).toMatchObject([{ material: PEK }])
+  })
+})
+
+describe('a test key', () => {
+  test('that ends soon, in a file that others may read: both are said', async () => {
+    const validTo = new Date(Date.now() + 10 * 86_400_000).toISOString().slice(0, 10)
+    const mine = file([{ kid: 'P', usage: 'pin-encryption', algorithm: 'tdea-2key', material: PEK, validTo }])
+    chmodSync(mine, 0o644)
+    const { code, out, err } = await run([
+      'key',
+      'check',
+      '--kid',
+      'P',
+      '--usage',
+      'pin-encryption',
+      '--keys',
+      mine,
+    ])
+    expect([code, err]).toEqual([0, 'warning: the file of test keys can be read by others: chmod 600'])
+    expect(out).toMatch(/\n.*key P /)
+  })
+
+  test('of a wrong kind for a format is an error, and no verdict on the block', async () => {
+    const inspect = [
+      'inspect',
+      'pin-block',
+      '--state',
+      'enciphered',
+      '--pan-env',
+      'PAN',
+      '--key',
+      'PEK',
+      '--keys',
+      keys,
+    ]
+    expect(await run([...inspect, '--format', '4'], { stdin: '00'.repeat(16) })).toMatchObject({
+      code: 1,
+      out: '',
+    })
+  })
+
+  test.each([
+    [
+      { pan: '4929123456789012', pin: '1234', pcc: '0001', intdatag: 'A', fields: 'x' },
+      'fields must be an object',
+    ],
+    [{ pan: '4929123456789012', pin: '1234', pcc: 1, intdatag: 'A' }, 'the values have no pcc, as text'],
+  ])('a PRW of %j', async (values, message) => {
+    const mine = file([{ kid: 'R', usage: 'prw-generate', algorithm: 'tdea-2key', material: PEK }])
+    const args = ['prw', 'compute', '--key', 'R', '--profile', 'illustrative-tdea', '--keys', mine]
+    expect(await run(args, { stdin: JSON.stringify(values) })).toEqual({
+      code: 2,
+      out: '',
+      err: `ERR_USAGE: ${message}`,
+    })
+  })
+})
+
+test('a descriptor that is a terminal is not read: it would show what is typed', async () => {
+  const { isatty } = tty
+  tty.isatty = () => true
+  syncBuiltinESMExports()
+  try {
+    expect(await run(['key', 'kcv', '--algorithm', 'aes-128', '--key-fd', '0'])).toMatchObject({
+      code: 2,
+      err: expect.stringMatching(/^ERR_USAGE: --key-fd is a terminal, /),
+    })
+  } finally {
+    tty.isatty = isatty
+    syncBuiltinESMExports()
+  }
+})
+
+test('a folder of onboard that cannot be finished is empty again', async () => {
+  const dir = fresh()
+  mkdirSync(dir)
+  const io = keptIo()
+  const x509 = await import('@peculiar/x509')
+  const X509CertificateGenerator = {
+    create: async () => ({
+      toString: () => {
+        // Somebody else writes there as well.
+        writeFileSync(join(dir, 'jwe.certificate.pem'), '')
+        return 'x'
+      },
+    }),
+  }
+  const command = onboardCommand(undefined, async () => ({ ...x509, X509CertificateGenerator }) as never)
+  const names = ['--issuer-id', 'is_tbank01', '--endpoint', 'https://x', '--subject', 'O=X']
+  expect(await main(['onboard', '--dir', dir, ...names], io, [command])).toBe(1)
+  expect([readdirSync(dir), io.errors]).toEqual([[], ['ERR_UNEXPECTED: Error']])
+  expect(JWE.kty).toBe('EC')
+})
