@@ -2,9 +2,11 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { operationsOf } from '../../src/backend/key.js'
+import { concatBytes } from '../../src/base/bytes.js'
 import { type IssuerStore, memoryIssuerStore, resealPans, rotateStorageKey } from '../../src/d1.js'
-import { type Backend, decipherPin, encipherPin, type Key, Pan, Pin } from '../../src/index.js'
+import { type Backend, BackendError, decipherPin, encipherPin, type Key, Pan, Pin } from '../../src/index.js'
 import { softwareBackend } from '../../src/software.js'
 import { openSqliteIssuerStore, panSealer } from '../../src/sqlite.js'
 import { failure } from '../support/errors.js'
@@ -231,6 +233,51 @@ test.each([
 ])('rotateStorageKey refuses %s', async (_, more) => {
   const call = () => rotateStorageKey({ store: memoryIssuerStore(), from, to, ...more() } as never)
   await failure(call, 'ERR_ARGUMENT')
+})
+
+test('a block of sixteen bytes among those of eight stays whole, and so does the next one', async () => {
+  const store = memoryIssuerStore()
+  await fill(store, 3)
+  const { block } = (await store.pins.readBlock(cardOf(0))) ?? expect.unreachable()
+  await store.pins.storeBlock(cardOf(1), { block: concatBytes(block, block), kid: OLD.kid })
+  expect(await rotateStorageKey({ store, from, to })).toMatchObject({ moved: 3, left: 0 })
+  const [one, two] = await Promise.all([0, 1].map(async i => (await store.pins.readBlock(cardOf(i)))?.block))
+  expect(two).toEqual(concatBytes(one ?? expect.unreachable(), one ?? expect.unreachable()))
+  expect(await shown(store, 2, [to])).toBe(pinOf(2))
+})
+
+test('a batch is no larger than what is translated at once', async () => {
+  await using keys = await softwareBackend({ keys: [OLD, AES] })
+  const tdea = await keys.bind({ kid: OLD.kid, usage: 'pin-encryption', hostDecipher: true })
+  const aes = await keys.bind({ kid: AES.kid, usage: 'pin-encryption', hostDecipher: true })
+  const limits: number[] = []
+  const pins = {
+    ...memoryIssuerStore().pins,
+    listBlocks: async ({ limit }: { limit: number }) => {
+      limits.push(limit)
+      return []
+    },
+  }
+  await rotateStorageKey({ store: { pins }, from: tdea, to: aes, batch: 8192, panOf: () => PAN })
+  await rotateStorageKey({ store: { pins }, from, to, batch: 8192 })
+  expect(limits).toEqual([4096, 8192])
+})
+
+test('what is deciphered on the way to another backend is wiped, whatever comes of it', async () => {
+  const store = memoryIssuerStore()
+  await fill(store, 2)
+  const decipher = vi.spyOn(operationsOf(from), 'decipher')
+  const gone = new BackendError('ERR_BACKEND_FAILED', 'the token is gone')
+  const encipher = vi.spyOn(operationsOf(far), 'encipher').mockRejectedValueOnce(gone)
+  try {
+    await failure(() => rotateStorageKey({ store, from, to: far }), 'ERR_BACKEND_FAILED')
+    expect(await rotateStorageKey({ store, from, to: far })).toMatchObject({ moved: 2 })
+    const clear = await Promise.all(decipher.mock.results.map(({ value }) => value))
+    expect(clear).toEqual([new Uint8Array(16), new Uint8Array(16)])
+  } finally {
+    decipher.mockRestore()
+    encipher.mockRestore()
+  }
 })
 
 test('rotateStorageKey stops where the backend cannot re-encipher, and what is stored stays', async () => {

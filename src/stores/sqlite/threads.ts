@@ -300,9 +300,9 @@ class SqliteThreads implements PlainDatabase {
       const job = { write: batch.map(({ statements }) => statements) }
       const written = (await this.#writer.perform(job)) as readonly PlainWritten[]
       for (const [i, { resolve, reject }] of batch.entries()) {
-        const one = written[i]
-        if (one !== undefined && 'results' in one) resolve(one.results)
-        else if (one !== undefined) reject(coded(one.error))
+        const { results, error } = Object(written[i])
+        if (results === undefined) reject(coded(error))
+        else resolve(results)
       }
     } catch (error) {
       for (const { reject } of batch) reject(error as Error)
