@@ -368,11 +368,21 @@ export const ROTATION_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
       const { revision } = (await one.cards.find(cardOf(1))) ?? assert.fail('no card')
       await one.cards.setState(cardOf(1), 'not-active')
       const late = { ...cardOf(1), ...(revision !== undefined && { revision }) }
-      const stale = await collect(one.pins.storeBlocks([null as never, { card: late, pin: blockOf(9) }]))
+      const stale = await collect(
+        one.pins.storeBlocks([
+          null as never,
+          { card: late, pin: blockOf(9) },
+          { card: { ...cardOf(2), notAfter: 1 }, pin: blockOf(9) },
+          { card: cardOf(3), pin: blockOf(9) },
+        ]),
+      )
       assert.deepEqual(refusedOf(stale), [
         [undefined, 'ERR_ARGUMENT'],
         ['card-0001', 'ERR_BACKEND_BUSY'],
+        ['card-0002', 'ERR_BACKEND_BUSY'],
       ])
+      assertBlock(await other.pins.readBlock(cardOf(2)), blockOf(2))
+      assertBlock(await other.pins.readBlock(cardOf(3)), blockOf(9))
       assert.deepEqual(refusedOf(await collect(one.cards.putMany([7 as never]))), [
         [undefined, 'ERR_ARGUMENT'],
       ])

@@ -291,6 +291,21 @@ test('rotateStorageKey stops where the backend cannot re-encipher, and what is s
   expect(await shown(store, 0, [from])).toBe(pinOf(0))
 })
 
+test('a token that fails is no reason to go through host memory', async () => {
+  const store = memoryIssuerStore()
+  await fill(store, 1)
+  const gone = new BackendError('ERR_BACKEND_FAILED', 'the token is gone')
+  const reencipher = vi.spyOn(operationsOf(from), 'reencipher').mockRejectedValueOnce(gone)
+  const decipher = vi.spyOn(operationsOf(from), 'decipher')
+  try {
+    await failure(() => rotateStorageKey({ store, from, to }), 'ERR_BACKEND_FAILED')
+    expect(decipher).not.toHaveBeenCalled()
+  } finally {
+    reencipher.mockRestore()
+    decipher.mockRestore()
+  }
+})
+
 test('rotateStorageKey refuses keys for anything else before it lists a block', async () => {
   const other = await softwareBackend({
     keys: [

@@ -293,6 +293,7 @@ function beginning(
   return `BEGIN ISOLATION LEVEL ${isolation}, ${access};
     SET LOCAL search_path = '';
     SET LOCAL client_min_messages = warning;
+    SET LOCAL array_nulls = on;
     SET LOCAL statement_timeout = ${timeoutMs};
     SET LOCAL lock_timeout = ${timeoutMs};
     SET LOCAL idle_in_transaction_session_timeout = ${timeoutMs};

@@ -18,6 +18,7 @@ import {
 } from '../records.js'
 import {
   cardOf,
+  isAtOnce,
   type OpenDatabase,
   readRow,
   type SqlDatabase,
@@ -60,7 +61,7 @@ export class SqlCards implements CardStore {
   }
 
   readonly put = async (card: CardRef, record: Card): Promise<void> => {
-    await this.#database.write([await this.#putting(card, record)])
+    await this.#database.write([this.#putting(await this.#row(card, record))])
   }
 
   readonly putMany = (
@@ -70,15 +71,16 @@ export class SqlCards implements CardStore {
     const signal = requireSignal(options)
     return inBatches(entries, signal, async batch => {
       const results: BulkResult[] = []
-      const statements: SqlStatement[] = []
+      const rows: CardRow[] = []
       for (const entry of batch) {
         const work = async (): Promise<unknown> => {
           const { card, record } = readCardEntry(entry)
-          return statements.push(await this.#putting(card, record))
+          return rows.push(await this.#row(card, record))
         }
         results.push(await outcomeOf(entry, work))
       }
-      await this.#database.write(statements)
+      const isOne = isAtOnce(this.#database, rows.map(refOf))
+      await this.#database.write(isOne ? [this.#puttingAll(rows)] : rows.map(row => this.#putting(row)))
       return results
     })
   }
@@ -135,19 +137,42 @@ export class SqlCards implements CardStore {
     return rows.map(row => ({ issuerId: String(row['issuer_id']), cardId: String(row['card_id']) }))
   }
 
-  async #putting(card: CardRef, record: Card): Promise<SqlStatement> {
+  async #row(card: CardRef, record: Card): Promise<CardRow> {
     const ref = readRef(card)
     const { state, pan, setPinTypes, seccos } = readCard(record)
     const sealed = await this.#seal(pan, ref)
+    return [...valuesOf(ref), state, sealed, JSON.stringify(setPinTypes), showSeccos(seccos), newMark()]
+  }
+
+  #putting(row: CardRow): SqlStatement {
+    return { sql: this.#insert('VALUES ($1, $2, $3, $4, $5, $6, $7)'), values: row, card: refOf(row) }
+  }
+
+  /** The same in one statement: each of many would wait for its own answer of the server. */
+  #puttingAll(rows: readonly CardRow[]): SqlStatement {
+    const types = ['text', 'text', 'text', 'bytea', 'text', 'text', 'text']
+    const lists = types.map((type, i) => `CAST($${i + 1} AS ${type}[])`)
     return {
-      sql:
-        `INSERT INTO ${this.#table} (issuer_id, card_id, state, pan, set_pin_types, seccos, revision) ` +
-        'VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (issuer_id, card_id) DO UPDATE SET state = excluded.state, ' +
-        'pan = excluded.pan, set_pin_types = excluded.set_pin_types, seccos = excluded.seccos, ' +
-        'revision = excluded.revision',
-      values: [...valuesOf(ref), state, sealed, JSON.stringify(setPinTypes), showSeccos(seccos), newMark()],
-      card: ref,
+      sql: this.#insert(`SELECT * FROM unnest(${lists.join(', ')}) AS n`),
+      values: [
+        rows.map(row => row[0]),
+        rows.map(row => row[1]),
+        rows.map(row => row[2]),
+        rows.map(row => row[3]),
+        rows.map(row => row[4]),
+        rows.map(row => row[5]),
+        rows.map(row => row[6]),
+      ],
     }
+  }
+
+  #insert(source: string): string {
+    return (
+      `INSERT INTO ${this.#table} (issuer_id, card_id, state, pan, set_pin_types, seccos, revision) ` +
+      `${source} ON CONFLICT (issuer_id, card_id) DO UPDATE SET state = excluded.state, ` +
+      'pan = excluded.pan, set_pin_types = excluded.set_pin_types, seccos = excluded.seccos, ' +
+      'revision = excluded.revision'
+    )
   }
 
   async #seal(pan: Card['pan'], ref: CardRef): Promise<Uint8Array> {
@@ -155,6 +180,13 @@ export class SqlCards implements CardStore {
     requireSealed(sealed, pan.reveal())
     return sealed
   }
+}
+
+/** Issuer, card, state, sealed PAN, types, seccos, revision. */
+type CardRow = readonly [string, string, string, Uint8Array, string, string | null, string]
+
+function refOf([issuerId, cardId]: CardRow): CardRef {
+  return { issuerId, cardId }
 }
 
 /** The identifiers of a card as the first two values of a statement. */

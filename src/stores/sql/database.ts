@@ -17,7 +17,13 @@ import { readCard, readPinBlock, readPrw, storeClosed } from '../records.js'
 import type { RowSealer } from '../row-sealer.js'
 
 /** What is bound, and what comes back. A list only where the {@link SqlDialect} has them. */
-export type SqlValue = string | number | null | Uint8Array | readonly string[] | readonly Uint8Array[]
+export type SqlValue =
+  | string
+  | number
+  | null
+  | Uint8Array
+  | readonly (string | number | null)[]
+  | readonly Uint8Array[]
 
 /** A row, by column. */
 export type SqlRow = Readonly<Record<string, unknown>>
@@ -134,6 +140,12 @@ export class OpenDatabase implements SqlDatabase {
     this.#closed ??= Promise.allSettled(this.#underWay).then(() => this.#database.close())
     return this.#closed
   }
+}
+
+/** Whether a batch may be one statement: with lists, without seals, and with no card twice, whose order would count. */
+export function isAtOnce({ dialect, sealer }: SqlDatabase, cards: readonly CardRef[]): boolean {
+  const names = new Set(cards.map(({ issuerId, cardId }) => `${issuerId}/${cardId}`))
+  return dialect.lists && sealer === undefined && names.size === cards.length
 }
 
 /** The first row, or undefined. */

@@ -49,6 +49,7 @@ import { newMark, valuesOf } from './cards.js'
 import { SqlCounterStore } from './counter.js'
 import {
   blockOf,
+  isAtOnce,
   type OpenDatabase,
   prwOf,
   readRow,
@@ -124,27 +125,63 @@ export class SqlPins implements CardPinStore {
   }
 
   async #storeBatch(batch: readonly BlockEntry[], database: SqlDatabase): Promise<readonly BulkResult[]> {
-    const toStore: { readonly found: CardAsFound; readonly statements: readonly SqlStatement[] }[] = []
+    const toStore: Found[] = []
     const outcomes: BulkResult[] = []
     for (const entry of batch) {
       const read = async (): Promise<void> => {
         const { card, pin } = readBlockEntry(entry)
         const found = readAsFound(card)
-        toStore.push({ found, statements: this.#storing(found, readPinBlock(pin)) })
+        toStore.push({ found, block: readPinBlock(pin) })
       }
       outcomes.push(await outcomeOf(entry, read))
     }
-    const statements = toStore.flatMap(one => one.statements)
-    const results = [...(statements.length === 0 ? [] : await database.write(statements))]
+    const written = await this.#storeAll(toStore, database)
     const stored: CardRef[] = []
     for (const [i, { card, outcome }] of outcomes.entries()) {
       const found = outcome === 'stored' ? toStore.shift()?.found : undefined
       if (found === undefined) continue
-      if (results.splice(0, 2)[0]?.count === 1) stored.push(found)
+      if (written.shift() === true) stored.push(found)
       else outcomes[i] = { card, outcome: 'refused', error: await this.#whyNot(found, database) }
     }
     await this.#supersede(stored, database)
     return outcomes
+  }
+
+  /** Which of them were stored. */
+  async #storeAll(list: readonly Found[], database: SqlDatabase): Promise<boolean[]> {
+    if (list.length === 0) return []
+    const cards = list.map(({ found }) => found)
+    if (!isAtOnce(this.#database, cards)) {
+      const results = await database.write(list.flatMap(({ found, block }) => this.#storing(found, block)))
+      return results.filter((_, i) => i % 2 === 0).map(({ count }) => count === 1)
+    }
+    const marks = list.map(() => newMark())
+    const refs = [cards.map(card => card.issuerId), cards.map(card => card.cardId)] as const
+    const marking = {
+      sql:
+        `UPDATE ${this.#cards} AS c SET revision = n.mark FROM unnest(CAST($1 AS text[]), CAST($2 AS text[]), ` +
+        'CAST($3 AS text[]), CAST($4 AS text[]), CAST($5 AS bigint[])) AS n (issuer_id, card_id, mark, found, until) ' +
+        'WHERE c.issuer_id = n.issuer_id AND c.card_id = n.card_id AND (n.found IS NULL OR c.revision = n.found) ' +
+        `AND (n.until IS NULL OR ${database.dialect.now} < n.until) RETURNING c.issuer_id, c.card_id`,
+      values: [
+        ...refs,
+        marks,
+        cards.map(({ revision = null }) => revision),
+        cards.map(({ notAfter = null }) => notAfter),
+      ],
+    }
+    const storing = {
+      sql:
+        `INSERT INTO ${this.#pins} (issuer_id, card_id, block, kid, version) ` +
+        'SELECT c.issuer_id, c.card_id, n.block, n.kid, n.mark FROM unnest(CAST($1 AS text[]), CAST($2 AS text[]), ' +
+        'CAST($3 AS text[]), CAST($4 AS bytea[]), CAST($5 AS text[])) AS n (issuer_id, card_id, mark, block, kid) ' +
+        `JOIN ${this.#cards} AS c ON c.issuer_id = n.issuer_id AND c.card_id = n.card_id AND c.revision = n.mark ` +
+        BLOCK_TAKES_PLACE,
+      values: [...refs, marks, list.map(({ block }) => block.block), list.map(({ block }) => block.kid)],
+    }
+    const [marked] = await database.write([marking, storing])
+    const stored = new Set(marked?.rows.map(row => `${row['issuer_id']}/${row['card_id']}`))
+    return cards.map(({ issuerId, cardId }) => stored.has(`${issuerId}/${cardId}`))
   }
 
   /** Ends the intdatags of those of the cards that have any: two reads for a batch, mostly. */
@@ -357,9 +394,8 @@ export class SqlPins implements CardPinStore {
   readonly replaceBlocks = async (list: readonly Replacement[]): Promise<readonly boolean[]> => {
     const read = list.map(readReplacement)
     if (read.length === 0) return []
-    const { dialect, sealer } = this.#database
-    const isOnce = new Set(read.map(({ card }) => `${card.issuerId}/${card.cardId}`)).size === read.length
-    if (dialect.lists && isOnce && sealer === undefined) return this.#replaceAtOnce(read)
+    const cards = read.map(({ card }) => card)
+    if (isAtOnce(this.#database, cards)) return this.#replaceAtOnce(read)
     const statements = read.map(({ card, pin: { block, kid }, version }) => ({
       // What the request is remembered by stays: the PIN is the same.
       sql:
@@ -414,9 +450,7 @@ export class SqlPins implements CardPinStore {
     return {
       sql:
         `INSERT INTO ${this.#pins} (issuer_id, card_id, ${columns}, version) ` +
-        `SELECT issuer_id, card_id, ${select}, ${version} ${from} ON CONFLICT (issuer_id, card_id) DO UPDATE ` +
-        'SET block = excluded.block, kid = excluded.kid, request = excluded.request, prw = NULL, ' +
-        'version = excluded.version',
+        `SELECT issuer_id, card_id, ${select}, ${version} ${from} ${BLOCK_TAKES_PLACE}`,
       values: [...values, newMark()],
       card,
     }
@@ -454,6 +488,16 @@ export class SqlPins implements CardPinStore {
 
 /** What a PRW needs to be the same: of two PRWs the sequence decides. */
 const blockMarkOf = (revision: unknown): unknown => String(revision).slice(0, MARK)
+
+/** A block that takes the place of whatever was there. */
+const BLOCK_TAKES_PLACE =
+  'ON CONFLICT (issuer_id, card_id) DO UPDATE SET block = excluded.block, kid = excluded.kid, ' +
+  'request = excluded.request, prw = NULL, version = excluded.version'
+
+interface Found {
+  readonly found: CardAsFound
+  readonly block: StoredPinBlock
+}
 
 /** A block that came with a Set PIN request. */
 interface Acceptance extends BlockRequest {
