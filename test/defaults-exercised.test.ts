@@ -465,6 +465,7 @@ const ELSEWHERE: Readonly<Record<string, readonly [file: string, title: string]>
  */
 const PINNED: Readonly<Record<string, readonly [value: number, file: string]>> = {
   'endpoints.lingerMs': [500, 'd1/endpoints/mounting.test.ts'],
+  'endpoints.idleSessionMs': [60_000, 'd1/endpoints/watch-server.test.ts'],
   'tokens.overMs': [60_000, 'd1/endpoints/tokens.test.ts'],
   'd1Keys.refreshMs': [300_000, 'd1/endpoints/d1-keys.test.ts'],
   'd1Keys.staleMs': [86_400_000, 'd1/endpoints/d1-keys.test.ts'],

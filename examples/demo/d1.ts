@@ -65,9 +65,14 @@ export class D1 {
 
   /** Makes the body of a Set PIN request of type ISO0. */
   async setPinRequest(pin: string, pan: string): Promise<string> {
+    return this.seal('ISO0', this.iso0Content(pin, pan))
+  }
+
+  /** What is in it. */
+  iso0Content(pin: string, pan: string): { readonly pinValue: string; readonly kid: string } {
     const field = `0${pin.length.toString(16)}${pin}`.padEnd(16, 'f')
     const pinValue = this.#tdea('encipher', xorHex(field, panField(pan))).toUpperCase()
-    return this.seal('ISO0', { pinValue, kid: this.#setup.zpk.kid })
+    return { pinValue, kid: this.#setup.zpk.kid }
   }
 
   /** Puts a content into a JWE to the issuer and the JWE into the outer object. */

@@ -33,6 +33,15 @@ export function afterUnheld(ms: number, callback: () => void): () => void {
   return () => clearTimeout(timer)
 }
 
+/** Calls when nothing has moved for so many milliseconds on what counts that itself: a socket, a session of HTTP/2. */
+export function onIdle(
+  source: { setTimeout(ms: number, callback: () => void): unknown },
+  ms: number,
+  callback: () => void,
+): void {
+  source.setTimeout(ms, callback)
+}
+
 /** Who waits for a signal, and the one listener for all of them. */
 interface Waiting {
   readonly callbacks: Set<() => void>

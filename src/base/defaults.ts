@@ -124,6 +124,12 @@ export const DEFAULTS = {
       unit: 'ms',
       what: 'After an early answer, what is still coming is let in for so long, so that the client gets to read the answer.',
     },
+    idleSessionMs: {
+      value: 60_000,
+      unit: 'ms',
+      option: 'watchServer: idleSessionMs',
+      what: 'A session of HTTP/2 on which nothing moved is closed; what is still under way on it has as long again.',
+    },
   },
   tokens: {
     clockToleranceSeconds: {

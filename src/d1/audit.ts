@@ -42,8 +42,9 @@ export interface D1Event<Reason extends string = string> {
 }
 
 /** Twelve digits and more, with or without separators between them: in a longer run, a PAN is as easily found. */
-const MAY_BE_PAN = /[0-9](?:[_-]?[0-9]){11,}/g
-const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
+const MAY_BE_PAN = /[0-9](?:[_-]*[0-9]){11,}/g
+/** Of a version and the variant of RFC 9562 (4.1, 4.2), and with a letter: digits in the same groups may be a PAN. */
+const UUID = /^(?=.*[a-f])[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/i
 const NAME = /^[A-Za-z0-9_]{1,64}$/
 /** SQLSTATE has five digits; a longer number would be data. */
 const DATA = /[0-9]{6}/
@@ -65,10 +66,14 @@ export function nameOfError(error: unknown): string | undefined {
     .find(text => text !== undefined && NAME.test(text) && !DATA.test(text))
 }
 
-/** A member of an error, where it is text. */
+/** A member of an error, where it is text. What somebody else threw may throw again when it is looked at. */
 export function textOf(error: unknown, name: string): string | undefined {
-  const value = typeof error === 'object' && error !== null ? Reflect.get(error, name) : undefined
-  return typeof value === 'string' ? value : undefined
+  try {
+    const value = typeof error === 'object' && error !== null ? Reflect.get(error, name) : undefined
+    return typeof value === 'string' ? value : undefined
+  } catch {
+    return undefined
+  }
 }
 
 /**

@@ -85,11 +85,16 @@ function put(name: string, { query = '', headers = {}, body = message => message
   })
 }
 
+/** In the contract, and optional there: as D1 may send it with every request. */
+const CORRELATED = { 'x-correlation-id': '0b54a7a0-3f0e-4c57-9d0a-6a1c5a0c3c0e' }
+
 export const TOLERANCE_CASES: readonly Case[] = [
   get('with a query', '?x=1'),
   get('with a header', '', { 'x-d1-something-new': '1' }),
+  get('with an x-correlation-id', '', CORRELATED),
   put('with a query', { query: '?x=1&x=2' }),
   put('with a header', { headers: { 'x-d1-something-new': '1' } }),
+  put('with an x-correlation-id', { headers: CORRELATED }),
   put('with a member', { body: message => ({ ...message, somethingNew: { a: [1] } }) }),
   put('with a parameter of its content-type', { headers: { 'content-type': 'application/json; v=1' } }),
   put('with an empty parameter of its content-type', { headers: { 'content-type': 'application/json;' } }),

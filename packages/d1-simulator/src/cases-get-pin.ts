@@ -7,6 +7,7 @@ import type { Reply } from './wire.js'
 import type { Card, World } from './world.js'
 
 const COUNTERS = 8
+const ROUNDS_AT_ONCE = 8
 
 const showsThePin: Case = {
   group: 'get-pin',
@@ -33,6 +34,25 @@ const sealedAnew: Case = {
     const [first, second] = [await world.getPin(card), await world.getPin(card)]
     if (first.epk === second.epk) throw new Mismatch('the same ephemeral key')
     return 'another ephemeral key'
+  },
+}
+
+/** One buffer, or one session of an HSM, that two requests share, mixes their answers up. */
+const atOnce: Case = {
+  group: 'get-pin',
+  name: 'of several cards at once',
+  expected: 'to each its own PIN',
+  run: async world => {
+    const cards = world.cards(2, 'active', 'ISO0')
+    const pins: string[] = []
+    for (const card of cards) pins.push(await world.shownPin(card))
+    const rounds = Array.from({ length: ROUNDS_AT_ONCE }, () =>
+      Promise.all(cards.map(card => world.shownPin(card))),
+    )
+    for (const shown of await Promise.all(rounds)) {
+      if (shown.join() !== pins.join()) throw new Mismatch('the PIN of another card')
+    }
+    return 'to each its own PIN'
   },
 }
 
@@ -93,6 +113,7 @@ function inState(state: ConfiguredState, operation: Operation, status: number, e
 export const GET_PIN_CASES: readonly Case[] = [
   showsThePin,
   sealedAnew,
+  atOnce,
   notKept,
   afterSeccos,
   inState('not-active', 'getPIN', 403),

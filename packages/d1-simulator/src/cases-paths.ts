@@ -1,6 +1,8 @@
 /** Paths, methods and headers that no client of the contract sends, and HTTP that is none. */
 import { type Case, NOWHERE, outside, refusal, requireRefusal } from './case.js'
 import { requestText } from './cases-connection.js'
+import { otherLetters } from './inside.js'
+import { NotRun } from './problems.js'
 import type { Reply } from './wire.js'
 import type { World } from './world.js'
 
@@ -21,6 +23,20 @@ const path = (world: World, issuerId: string, cardId: string): string =>
 
 type MakePath = (world: World, parts: { readonly issuerId: string; readonly cardId: string }) => string
 
+/** The letters of a UUID are digits, and mean the same in either case (RFC 9562, 4). */
+const UUID = /^[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}$/i
+
+/** A cardId of nobody's that a database may take for that of an active card. */
+function likeACard(world: World, which: string, change: (cardId: string) => string): string {
+  const taken = world.setup.cards.map(({ cardId }) => cardId)
+  const changed = world.setup.cards
+    .filter(({ state, cardId }) => state === 'active' && !UUID.test(cardId))
+    .map(({ cardId }) => change(cardId))
+    .find(cardId => !taken.includes(cardId))
+  if (changed === undefined) throw new NotRun(`there is no active card ${which}`)
+  return changed
+}
+
 /** In the contract: ids that break their pattern, or that nobody has. */
 const IDS: Readonly<Record<string, MakePath>> = {
   'an issuerId of 9 characters': (world, { issuerId, cardId }) => path(world, issuerId.slice(1), cardId),
@@ -30,6 +46,14 @@ const IDS: Readonly<Record<string, MakePath>> = {
   'a cardId of 49 characters': (world, { issuerId }) => path(world, issuerId, 'x'.repeat(49)),
   'a cardId of 2,000 characters': (world, { issuerId }) => path(world, issuerId, 'x'.repeat(2000)),
   'a cardId with a dot': (world, { issuerId, cardId }) => path(world, issuerId, `${cardId}.`),
+  'a cardId in the other letters': (world, { issuerId }) =>
+    path(world, issuerId, likeACard(world, 'with a letter that is no UUID', otherLetters)),
+  "a cardId that is another's pattern in SQL": (world, { issuerId }) =>
+    path(
+      world,
+      issuerId,
+      likeACard(world, 'with a letter or digit', id => id.replace(/[A-Za-z0-9]/, '_')),
+    ),
   'no such card': (world, { issuerId }) => path(world, issuerId, world.absent()),
 }
 
@@ -78,15 +102,18 @@ function broken(name: string, text: (target: string, host: string) => string): C
   })
 }
 
-/** What stands in a label for logs must not come back as a header, nor be the reason for a 500. */
-function correlation(name: string, value: string): Case {
+/**
+ * What stands in a label for logs must not come back as a header, nor be the reason for a 500; one of the contract's form
+ * must not be the reason for anything.
+ */
+function correlation(name: string, value: string, statuses: readonly number[] = [404, 400]): Case {
   return {
     group: 'http',
     name: `x-correlation-id ${name}`,
-    expected: '404 or 400',
+    expected: statuses.join(' or '),
     run: async world => {
       const reply = await world.ask(world.pinUrl(world.absent()), { headers: { 'x-correlation-id': value } })
-      requireRefusal(world, reply, [404, 400])
+      requireRefusal(world, reply, statuses)
       return String(reply.status)
     },
   }
@@ -142,7 +169,7 @@ export const HTTP_CASES: readonly Case[] = [
     (target, host) => `GET ${target} HTTP/1.1\r\n${host}x-long: ${'x'.repeat(100_000)}\r\n\r\n`,
   ),
   broken('no HTTP at all', () => '\x16\x03\x01\x02\x00\x01\x00\r\n\r\n'),
-  correlation('of 64 characters', 'A-z_9'.padEnd(64, '0')),
+  correlation('of 64 characters', 'A-z_9'.padEnd(64, '0'), [404]),
   correlation('of 65 characters', 'x'.repeat(65)),
   correlation('that forges a header', 'a%0d%0ax-injected: 1'),
   correlation('with markup', '<script>'),

@@ -25,6 +25,13 @@ export type MakeMessage = (world: World, card: Card, pin: string) => Promise<Mes
 
 export type Messages = Readonly<Record<string, MakeMessage>>
 
+/** Capitals for small letters, and the other way round. */
+export function otherLetters(text: string): string {
+  return text.replaceAll(/[a-z]/gi, letter =>
+    letter === letter.toLowerCase() ? letter.toUpperCase() : letter.toLowerCase(),
+  )
+}
+
 const outer = (type: string, encryptedPinBlock: unknown): string =>
   JSON.stringify({ type, encryptedPinBlock })
 
@@ -45,6 +52,9 @@ function otherKey(kid: string): P256Jwk {
 /** Changes of a sound JWE. */
 const TAMPERED: Readonly<Record<string, (jwe: string) => string>> = {
   'a tag changed': jwe => flip(jwe, 4),
+  // The last character that counts as a whole: of 16 bytes, the one behind it holds two bits.
+  'the end of a tag changed': jwe =>
+    jwe.slice(0, -2) + otherCharacter(jwe.charAt(jwe.length - 2)) + jwe.slice(-1),
   'a ciphertext changed': jwe => flip(jwe, 3),
   'an iv changed': jwe => flip(jwe, 2),
   'a tag cut off': jwe => jwe.slice(0, jwe.lastIndexOf('.') + 1),
@@ -170,10 +180,12 @@ export const ISO0_MESSAGES: Messages = {
 }
 
 const flipHex = (hex: string): string => (hex.startsWith('0') ? '1' : '0') + hex.slice(1)
+const flipLast = (hex: string): string => hex.slice(0, -1) + flipHex(hex.slice(-1))
 
 /** Contents of a JWE of type 3DES_SECCOS, for an intdatag that is open. */
 const SECCOS_CONTENTS: Readonly<Record<string, (sound: SeccosContent) => object | string>> = {
   'a wrong MAC': sound => ({ ...sound, macValue: flipHex(sound.macValue) }),
+  'a MAC whose last digit is wrong': sound => ({ ...sound, macValue: flipLast(sound.macValue) }),
   'a MAC cut short': sound => ({ ...sound, macValue: sound.macValue.slice(0, -2) }),
   'an empty MAC': sound => ({ ...sound, macValue: '' }),
   'a foreign kid of the PRW': sound => ({ ...sound, prwKid: 'nobody' }),
@@ -256,6 +268,14 @@ export const SECCOS_MESSAGES: Messages = {
     const other = Array.from(intdatag).reverse().join('').replaceAll(/[A-Z]/g, 'x')
     const make = (of: string): SeccosContent => world.seccos(card, { pcc, intdatag: of }, pin)
     return pair(world, make(`${other.slice(1)}z`), make(intdatag))
+  },
+  // A database may compare without regard to case, and by its own rules for white space.
+  'an intdatag in the other letters': async (world, card, pin) => {
+    const { pcc, intdatag } = await world.counter(card)
+    const other = otherLetters(intdatag)
+    if (other === intdatag) throw new NotRun('the intdatag has no letter')
+    const make = (of: string): SeccosContent => world.seccos(card, { pcc, intdatag: of }, pin)
+    return pair(world, make(other), make(intdatag))
   },
   'the content of type ISO0': async (world, card, pin) =>
     pair(world, world.iso0(card, pin), world.seccos(card, await world.counter(card), pin)),

@@ -105,6 +105,47 @@ const reopened =
       }
     })(parts)
 
+/** What is in a Set PIN, as text. */
+async function openedBy({ issuerPrivateJwk }: Parts, text: string): Promise<string> {
+  const { encryptedPinBlock } = JSON.parse(text)
+  const { plaintext } = await compactDecrypt(
+    encryptedPinBlock,
+    await importJWK({ ...issuerPrivateJwk }, 'ECDH-ES'),
+  )
+  return new TextDecoder().decode(plaintext)
+}
+
+async function sealedTo({ issuerPublicJwk }: Parts, type: string, content: object): Promise<string> {
+  const encryptedPinBlock = await new CompactEncrypt(new TextEncoder().encode(JSON.stringify(content)))
+    .setProtectedHeader({ alg: 'ECDH-ES', enc: 'A256GCM', kid: 'JWE-1' })
+    .encrypt(await importJWK({ ...issuerPublicJwk }, 'ECDH-ES'))
+  return JSON.stringify({ type, encryptedPinBlock })
+}
+
+type Guesses = (text: string, parts: Parts) => Promise<readonly (string | Promise<string>)[]>
+
+/** Where a Set PIN is refused for this, others are tried in its place: whoever passes over what is wrong accepts one. */
+const guessing =
+  (code: string, others: Guesses) =>
+  (parts: Parts): EndpointHandler =>
+  async (request, connection) => {
+    if (!isPut(request)) return parts.handler(request, connection)
+    const text = await request.text()
+    const send = (body: string): Promise<Response> =>
+      parts.handler(new Request(request.url, { method: 'PUT', headers: request.headers, body }), connection)
+    const first = await send(text)
+    if (first.status !== 400 || lastCode !== code) return first
+    try {
+      for (const other of await others(text, parts)) {
+        const response = await send(await other)
+        if (response.status === 204) return response
+      }
+    } catch {
+      // Nothing that opens.
+    }
+    return first
+  }
+
 const upperCase = (value: unknown): unknown => (typeof value === 'string' ? value.toUpperCase() : value)
 
 function isOffCurve(body: string): boolean {
@@ -191,7 +232,7 @@ function lenient(...reasons: readonly string[]): (real: ChangeCounter) => Change
           () => real.check(request),
           async () => ({ replayed: false }),
         ),
-      accept: (request: never, store: Store) =>
+      accept: ({ request, store }: { request: never; store: Store }) =>
         forgiving(
           () => real.accept({ request, store }),
           async () => {
@@ -230,6 +271,8 @@ const listening: NonNullable<IssuerChanges['endpoints']> = () => ({
 })
 
 let shown: Response | undefined
+/** The answer that was made last, whoever asked for it. */
+let buffer: object = {}
 const seen = new Set<string>()
 let inFlight = 0
 
@@ -250,18 +293,22 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
       'set-pin-seccos: different requests at once with one intdatag',
     ],
     counter: lenient('spent'),
+    got: /204/,
   },
   'accepts an intdatag that has expired': {
     caught: ['set-pin-seccos: an intdatag that has expired'],
     counter: lenient('expired'),
+    got: /204/,
   },
   'accepts an intdatag of another card': {
     caught: ['set-pin-seccos: an intdatag of another card'],
     counter: lenient('other-card'),
+    got: /204/,
   },
   'accepts any pcc': {
     caught: ['set-pin-seccos: another pcc'],
     counter: lenient('pcc'),
+    got: /204/,
   },
   'accepts any intdatag, and the pcc stands still': {
     caught: [
@@ -280,6 +327,82 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
     handler: after((response, request) =>
       isPut(request) && lastCode === 'ERR_PRW_MAC' ? new Response(null, { status: 204 }) : response,
     ),
+  },
+  'looks at all of a MAC but its end': {
+    caught: ['set-pin-seccos: a MAC whose last digit is wrong'],
+    endpoints: listening,
+    handler: guessing('ERR_PRW_MAC', async (text, parts) => {
+      const content = JSON.parse(await openedBy(parts, text))
+      return Array.from('0123456789ABCDEF', digit =>
+        sealedTo(parts, JSON.parse(text).type, {
+          ...content,
+          macValue: content.macValue.slice(0, -1) + digit,
+        }),
+      )
+    }),
+  },
+  'looks at all of a tag but its end': {
+    caught: ['messages: the end of a tag changed'],
+    endpoints: listening,
+    handler: guessing('ERR_JWE', async text => {
+      const { type, encryptedPinBlock: jwe } = JSON.parse(text)
+      return Array.from('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_', character =>
+        JSON.stringify({ type, encryptedPinBlock: jwe.slice(0, -2) + character + jwe.slice(-1) }),
+      )
+    }),
+  },
+  'compares cardIds without regard to case': {
+    caught: ['paths: a cardId in the other letters'],
+    handler: before(
+      request =>
+        new Request(
+          request.url.replace(/cards\/[^/]+/, id => id.toLowerCase()),
+          request,
+        ),
+    ),
+  },
+  'takes a cardId for a pattern': {
+    caught: ["paths: a cardId that is another's pattern in SQL"],
+    handler: before(request => new Request(request.url.replace(/cards\/_so0-1/, 'cards/iso0-1'), request)),
+  },
+  'compares intdatags without regard to case': {
+    caught: ['set-pin-seccos: an intdatag in the other letters'],
+    counter: real => {
+      const issued = new Map<string, string>()
+      const meant = <T extends { readonly intdatag: string }>(request: T): T => ({
+        ...request,
+        intdatag: issued.get(request.intdatag.toLowerCase()) ?? request.intdatag,
+      })
+      return overriding(real, {
+        issue: async (card: never) => {
+          const answer = await real.issue(card)
+          issued.set(answer.intdatag.toLowerCase(), answer.intdatag)
+          return answer
+        },
+        check: (request: never) => real.check(meant(request)),
+        accept: ({ request, store }: { request: never; store: Store }) =>
+          real.accept({ request: meant(request), store }),
+      })
+    },
+  },
+  'refuses every x-correlation-id': {
+    caught: [
+      'tolerance: Get PIN with an x-correlation-id',
+      'tolerance: Set PIN with an x-correlation-id',
+      'http: x-correlation-id of 64 characters',
+    ],
+    handler: before(request =>
+      request.headers.has('x-correlation-id') ? json(400, { error: 'unknown header' }) : request,
+    ),
+  },
+  'has one buffer for the answers of all cards': {
+    caught: ['get-pin: of several cards at once'],
+    handler: after(async (response, request) => {
+      if (!isGetPin(request) || response.status !== 200) return response
+      buffer = (await response.json()) as object
+      await new Promise(resolve => setTimeout(resolve, 20))
+      return json(200, buffer)
+    }),
   },
   'goes on showing the old PIN': {
     caught: [

@@ -62,7 +62,7 @@ describe('an issuer on this library', () => {
     expect(await program(['--json', '--config', issuer.config, ...only], io)).toBe(0)
     const { cases } = JSON.parse(io.output.join('\n'))
     expect(cases.map(({ group }: { group: string }) => group)).toEqual([
-      ...new Array(6).fill('get-pin'),
+      ...new Array(7).fill('get-pin'),
       'change-counter',
       'end',
     ])

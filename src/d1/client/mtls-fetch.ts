@@ -178,20 +178,20 @@ class Connections {
     const body = bufferOf(utf8Bytes(init.body ?? ''))
     return new Promise((resolve, reject) => {
       // The agent takes nothing but https.
-      const outgoing = request(
-        url,
-        {
-          agent: this.#agent,
-          method,
-          headers: { ...headers, 'content-length': String(body.length) },
-          signal,
-        },
-        incoming =>
-          resolve({
-            status: Number(incoming.statusCode),
-            headers: { get: name => incoming.headersDistinct[name.toLowerCase()]?.join(', ') ?? null },
-            body: incoming,
-          }),
+      const options = {
+        agent: this.#agent,
+        method,
+        headers: { ...headers, 'content-length': String(body.length) },
+        signal,
+        // Node keeps the signal itself from an agent.
+        askedUntil: signal,
+      }
+      const outgoing = request(url, options, incoming =>
+        resolve({
+          status: Number(incoming.statusCode),
+          headers: { get: name => incoming.headersDistinct[name.toLowerCase()]?.join(', ') ?? null },
+          body: incoming,
+        }),
       )
       this.#underWay.add(outgoing)
       outgoing.once('close', () => this.#underWay.delete(outgoing))
@@ -261,6 +261,9 @@ function readProxy(proxy: EgressProxy): ProxyAddress {
 /** Connects through a proxy that is asked for a tunnel; TLS is spoken with D1, end to end. */
 class TunnelAgent extends Agent {
   readonly #proxy: ProxyAddress
+  /** Asked for, and not there yet: the agent knows of none of them. */
+  readonly #asked = new Set<ClientRequest>()
+  #ended = false
 
   constructor(settings: AgentOptions, proxy: ProxyAddress) {
     super(settings)
@@ -272,11 +275,13 @@ class TunnelAgent extends Agent {
       readonly host?: string
       readonly port?: number | string
       readonly servername?: string
+      /** The end of the request that wants the connection. */
+      readonly askedUntil?: AbortSignal
     },
     done?: (error: Error | null, stream: Duplex) => void,
   ): Duplex | null | undefined {
     const { hostname, port, authorization } = this.#proxy
-    const { host = '', port: targetPort = 443 } = options
+    const { host = '', port: targetPort = 443, askedUntil: signal } = options
     const target = `${host.includes(':') ? `[${host}]` : host}:${targetPort}`
     const fail = (error: Error): void => done?.(error, undefined as never)
     const tunnel = httpRequest({
@@ -285,6 +290,7 @@ class TunnelAgent extends Agent {
       port,
       path: target,
       agent: false,
+      ...(signal !== undefined && { signal }),
       headers: { host: target, ...(authorization !== undefined && { 'proxy-authorization': authorization }) },
     })
     tunnel.once('connect', ({ statusCode }, socket) => {
@@ -292,16 +298,33 @@ class TunnelAgent extends Agent {
         const { secureContext, servername } = options
         done?.(
           null,
-          connect({ socket, secureContext, ...(servername && { servername }), rejectUnauthorized: true }),
+          // The host is what the certificate must name where there is no server name: D1 by an address.
+          connect({
+            socket,
+            host,
+            secureContext,
+            ...(servername && { servername }),
+            rejectUnauthorized: true,
+          }),
         )
         return
       }
       socket.destroy()
       fail(Object.assign(new Error('the proxy made no tunnel'), { code: `PROXY_STATUS_${statusCode}` }))
     })
-    tunnel.once('error', error => fail(Object.assign(error, { syscall: 'connect' })))
+    tunnel.once('error', error =>
+      fail(this.#ended ? closed(false) : Object.assign(error, { syscall: 'connect' })),
+    )
+    this.#asked.add(tunnel)
+    tunnel.once('close', () => this.#asked.delete(tunnel))
     tunnel.end()
     return undefined
+  }
+
+  override destroy(): void {
+    this.#ended = true
+    for (const tunnel of this.#asked) tunnel.destroy()
+    super.destroy()
   }
 }
 

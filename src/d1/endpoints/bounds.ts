@@ -72,19 +72,46 @@ export class Gate {
     this.#places = places
   }
 
-  /** Tasks that have not settled. */
+  /** Places that are taken. */
   get taken(): number {
     return this.#taken
   }
 
-  async run<T>(task: () => Promise<T>): Promise<T> {
+  /** Takes a place. Refuses (`service-busy`) where there is none. */
+  enter(): Place {
     if (this.#taken >= this.#places) throw new Refusal('service-busy')
     this.#taken++
-    try {
-      return await task()
-    } finally {
+    return new Place(() => {
       this.#taken--
-    }
+    })
+  }
+
+  async run<T>(task: () => Promise<T>): Promise<T> {
+    using place = this.enter()
+    return await place.keep(task())
+  }
+}
+
+/** A place at a gate: free again when it has been left, and everything that was to keep it has settled. */
+export class Place implements Disposable {
+  readonly #free: () => void
+  #holders = 1
+
+  constructor(free: () => void) {
+    this.#free = free
+  }
+
+  /** The same promise; the place is kept until it has settled. */
+  keep<T>(work: Promise<T>): Promise<T> {
+    this.#holders++
+    const leave = (): void => this[Symbol.dispose]()
+    work.then(leave, leave)
+    return work
+  }
+
+  [Symbol.dispose](): void {
+    this.#holders--
+    if (this.#holders === 0) this.#free()
   }
 }
 

@@ -100,6 +100,14 @@ interface KnownCaller {
   readonly bound: boolean
 }
 
+/** One that is known by its token, alone or besides. */
+interface TokenCaller extends KnownCaller {
+  readonly subjects: ReadonlySet<string>
+}
+
+const byTokenToo = (caller: KnownCaller): caller is TokenCaller => caller.subjects !== undefined
+const withoutToken = (caller: KnownCaller): boolean => !byTokenToo(caller)
+
 /** The callers of a service, read. */
 export class Callers {
   readonly #callers: readonly KnownCaller[]
@@ -140,7 +148,7 @@ export class Callers {
     this.#tokens = tokens
     this.#peers = new Peers(proxies)
     this.#now = now
-    if (tokens !== undefined && this.#callers.every(({ subjects }) => subjects === undefined)) {
+    if (tokens !== undefined && this.#callers.every(withoutToken)) {
       throw new ArgumentError('authorization.tokens: no caller has tokenSubjects')
     }
   }
@@ -168,9 +176,11 @@ export class Callers {
       if ('problem' in presented) throw new Refusal(presented.problem)
       throw new Refusal('caller-unknown', inTime ? undefined : { detail: 'not-in-time' })
     }
-    const found = byCertificate.every(({ subjects }) => subjects === undefined)
-      ? byCertificate
-      : await this.#byToken(byCertificate, certificate, identity)
+    const verifier = this.#tokens
+    const found =
+      verifier === undefined || byCertificate.every(withoutToken)
+        ? byCertificate.filter(withoutToken)
+        : await this.#byToken(verifier, byCertificate, certificate, identity)
     return this.#note(found, identity)
   }
 
@@ -194,18 +204,20 @@ export class Callers {
     throw new Refusal('connection')
   }
 
+  /** Those of the candidates that the token is of, and those that need none. */
   async #byToken(
+    verifier: TokenVerifier,
     candidates: readonly KnownCaller[],
     certificate: PeerCertificate | undefined,
     identity: Identity,
   ): Promise<readonly KnownCaller[]> {
     const token = bearerToken(identity.request.headers.get('authorization'))
-    const without = candidates.filter(({ subjects }) => subjects === undefined)
+    const without = candidates.filter(withoutToken)
     if (token === undefined) {
       if (without.length > 0) return without
       throw new Refusal('token-missing')
     }
-    const { subject, tokenId, confirmation } = await this.#verdict(token, certificate, identity)
+    const { subject, tokenId, confirmation } = await this.#verdict(verifier, token, certificate, identity)
     const { facts } = identity
     if (tokenId !== undefined && NAME.test(tokenId)) facts.tokenId = tokenId
     if (subject !== undefined && NAME.test(subject)) facts.tokenSubject = subject
@@ -213,20 +225,21 @@ export class Callers {
     if (confirmation !== undefined && confirmation !== thumbprint(certificate)) {
       throw new Refusal('token-binding')
     }
-    const found = candidates.filter(
-      ({ subjects, bound }) =>
-        subjects === undefined ||
-        (subject !== undefined && subjects.has(subject) && (!bound || confirmation !== undefined)),
-    )
-    if (found.length > 0) return found
-    const isUnbound = candidates.some(({ subjects, bound }) => bound && subjects?.has(subject ?? ''))
-    throw new Refusal(isUnbound ? 'token-binding' : 'caller-unknown')
+    const named = candidates
+      .filter(byTokenToo)
+      .filter(({ subjects }) => subject !== undefined && subjects.has(subject))
+    const found = [...without, ...named.filter(({ bound }) => !bound || confirmation !== undefined)]
+    if (found.length === 0 && named.length > 0) throw new Refusal('token-binding')
+    return found
   }
 
-  async #verdict(token: string, certificate: PeerCertificate | undefined, identity: Identity) {
+  async #verdict(
+    verifier: TokenVerifier,
+    token: string,
+    certificate: PeerCertificate | undefined,
+    identity: Identity,
+  ) {
     const { signal, operation, issuerId, connection } = identity
-    const verifier = this.#tokens
-    if (verifier === undefined) throw new Refusal('token-missing')
     const verdict: TokenVerdict = await supplied('verifier-failed', () =>
       verifier.verify(token, {
         signal,
@@ -241,10 +254,11 @@ export class Callers {
     throw new Refusal('token-invalid', REASON.test(reason) ? { detail: reason } : undefined)
   }
 
-  /** The issuers of all callers that it may be; the event names the one that speaks for the issuer of the path. */
+  /** The issuers of all callers that it may be; nobody is refused. The event names the one that speaks for the issuer of the path. */
   #note(found: readonly KnownCaller[], { issuerId, facts }: Identity): ReadonlySet<string> {
     const named = found.find(({ issuers }) => issuers.has(issuerId)) ?? found[0]
-    if (named !== undefined) facts.caller = named.name
+    if (named === undefined) throw new Refusal('caller-unknown')
+    facts.caller = named.name
     return new Set(found.flatMap(({ issuers }) => [...issuers]))
   }
 }

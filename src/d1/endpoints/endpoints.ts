@@ -7,6 +7,7 @@ import { channel } from 'node:diagnostics_channel'
 import { maskPans, nameOfError } from '../audit.js'
 import { CORRELATION_ID, type PinOperation } from '../contract.js'
 import { auditEvent, type End, type Facts } from './audit.js'
+import type { Place } from './bounds.js'
 import { type Answer, type AskedRequest, refused, type Written, written } from './http.js'
 import { type Call, getPin, getPinChangeCounter, type PinCall, pinCall, setPin } from './operations.js'
 import type { IssuerEndpointsOptions } from './options.js'
@@ -28,7 +29,7 @@ export interface EndpointHandler {
   readonly settled?: () => Promise<void>
   /**
    * Notes what came on a connection and was no HTTP, or not of a kind that the server's parser takes: one audit event. It
-   * resolves with the status to answer with, once the event is recorded. `watchServer` calls it.
+   * resolves with the status to answer with, once the event is recorded. `watchServer` and `nodeListener` call it.
    */
   readonly unreadable?: (connection: Connection, error: unknown) => Promise<400 | 500>
 }
@@ -145,13 +146,14 @@ async function handled(
   const started = clock.elapsed()
   let refusal: Refusal | undefined
   let answer: Answer
+  let place: Place | undefined
   const bounded = <T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> =>
     withDeadline({ clock, milliseconds, reason: 'timeout', parent: request.signal }, work)
   try {
+    const entered = service.gate.enter()
+    place = entered
     answer = await bounded(signal =>
-      service.gate.run(() =>
-        operate(service, { request, connection, signal, endsAt: started + milliseconds, facts }),
-      ),
+      entered.keep(operate(service, { request, connection, signal, endsAt: started + milliseconds, facts })),
     )
   } catch (error) {
     refusal = error instanceof Refusal ? error : new Refusal('service-failed', { cause: error })
@@ -159,12 +161,16 @@ async function handled(
   }
   const end = { status: answer.status, refusal, durationMs: clock.elapsed() - started }
   service.tidy()
-  if (!(await recorded(service, facts, end))) answer = refused(facts.operation, new Refusal('audit-failed'))
+  // What hangs there keeps its place, too; who found none has had nothing done, and does not wait.
+  const isRecorded = recorded(service, facts, end, place)
+  place?.[Symbol.dispose]()
+  if (place !== undefined && !(await isRecorded))
+    answer = refused(facts.operation, new Refusal('audit-failed'))
   return written(facts.operation, answer)
 }
 
 /** Hands the event over. False: it had to be durable before the answer, and is not. */
-async function recorded(service: Service, facts: Facts, end: End): Promise<boolean> {
+async function recorded(service: Service, facts: Facts, end: End, place?: Place): Promise<boolean> {
   if (OPERATIONS.hasSubscribers) OPERATIONS.publish(auditEvent(facts, end))
   const { clock, timeoutMs: milliseconds, record } = service
   if (record === undefined) {
@@ -174,7 +180,10 @@ async function recorded(service: Service, facts: Facts, end: End): Promise<boole
   try {
     // Not within the request's own time: what was done is to be recorded, however late it is.
     const parent = new AbortController().signal
-    await withDeadline({ clock, milliseconds, reason: 'audit-failed', parent }, () => record(facts, end))
+    await withDeadline({ clock, milliseconds, reason: 'audit-failed', parent }, () => {
+      const work = record(facts, end)
+      return place === undefined ? work : place.keep(work)
+    })
     return true
   } catch {
     return false
@@ -202,7 +211,7 @@ async function operate(service: Service, asked: Asked): Promise<Answer> {
   const speaksFor = await service.callers.recognise({ ...asked, operation, issuerId })
   const pin = pinCall(call, operation, speaksFor)
   await service.requireRate({ ...pin.card, operation, caller: facts.caller }, signal)
-  return service.gateOf(pin.card.issuerId).run(() => PIN_OPERATIONS[operation](pin))
+  return pin.issuer.gate.run(() => PIN_OPERATIONS[operation](pin))
 }
 
 function noteCorrelationId(id: string | null, facts: Facts): void {

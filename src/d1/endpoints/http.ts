@@ -26,7 +26,10 @@ export const ROUTES: readonly Route[] = [
 ]
 
 /** What comes before the paths of each API; undefined: that API is not offered. */
-type Prefixes = Readonly<Record<Route['api'], string | undefined>>
+interface Prefixes {
+  readonly pin: string
+  readonly token: string | undefined
+}
 
 /** A request that is for an operation; the ids have not been looked at. */
 export interface Matched {
@@ -62,10 +65,10 @@ export function router(prefixes: Prefixes): Router {
     return prefix === undefined ? [] : [{ ...route, pattern: patternOf(prefix + route.path) }]
   })
   const { pin, token } = prefixes
-  const root = pin === undefined ? undefined : pin + PIN_ROOT
+  const root = pin + PIN_ROOT
   const tokenPath = token === undefined ? undefined : token + TOKEN_PATH
   return {
-    takes: path => (root !== undefined && path.startsWith(root)) || path === tokenPath,
+    takes: path => path.startsWith(root) || path === tokenPath,
     find: ({ url, method }) => {
       const path = pathOf(url)
       let known: Route | undefined
@@ -88,8 +91,7 @@ export function router(prefixes: Prefixes): Router {
 function pathOf(url: string): string {
   const query = url.indexOf('?')
   const end = query < 0 ? url.length : query
-  const start = url.indexOf('/', url.indexOf('://') + 3)
-  const path = start < 0 || start >= end ? '/' : url.slice(start, end)
+  const path = url.slice(url.indexOf('/', url.indexOf('://') + 3), end)
   if (!PATH_CHARACTERS.test(path)) throw new Refusal('path')
   return path
 }
@@ -193,6 +195,9 @@ function requireHeaders(headers: HeaderView, { mediaType, maxBytes }: BodyRule):
   if (type.trim().toLowerCase() !== mediaType) throw new Refusal('content-type')
   const codings = (headers.get('content-encoding') ?? '').toLowerCase().split(',')
   if (codings.some(coding => !NO_CODING.has(coding.trim()))) throw new Refusal('content-encoding')
+  // Node takes what ends in `chunked`, and leaves the coding before it to us (RFC 9112, 6.1).
+  if ((headers.get('transfer-encoding') ?? 'chunked').toLowerCase() !== 'chunked')
+    throw new Refusal('content-encoding')
   // What is no number is left to the count of what comes.
   if (Number(headers.get('content-length') ?? 0) > maxBytes) throw new Refusal('body-size')
 }

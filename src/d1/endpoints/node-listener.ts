@@ -16,9 +16,12 @@ import {
   type BodySource,
   type HeaderView,
   PATH_CHARACTERS,
+  refused,
   type Written,
+  written,
 } from './http.js'
 import { type Connection, connectionOf } from './peer.js'
+import { Refusal } from './refusal.js'
 
 /** A request of `node:http`, `node:https`, or of `node:http2` by its compatibility API. */
 export type NodeRequest = IncomingMessage | Http2ServerRequest
@@ -87,12 +90,20 @@ export function nodeListener(handler: EndpointHandler, options: NodeListenerOpti
     // What stood before this listener took its time, and the client was told «Bad request» meanwhile.
     if (ended.has(incoming.socket)) return
     const target = ownTarget(incoming, takes)
-    if (target === undefined && next !== undefined) {
+    const fault = faultOf(incoming, target !== undefined || next === undefined)
+    if (target === undefined && next !== undefined && fault === undefined) {
       next()
       return
     }
     track(incoming.socket, outgoing)
     const gone = new AbortController()
+    if (fault !== undefined) {
+      const connection = connectionOf(incoming, { listener })
+      respond(() => unreadable(handler, connection, { code: fault }), { incoming, outgoing, gone }).catch(() =>
+        outgoing.destroy(),
+      )
+      return
+    }
     const asked = new NodeAsked(incoming, target ?? targetOf(incoming.url), gone.signal)
     const answer = (): Promise<Written> => answerTo(asked, connectionOf(incoming, { listener }))
     respond(answer, { incoming, outgoing, gone }).catch(() => outgoing.destroy())
@@ -100,6 +111,36 @@ export function nodeListener(handler: EndpointHandler, options: NodeListenerOpti
   return Object.assign(listen, {
     takes: (incoming: NodeRequest) => ownTarget(incoming, takes) !== undefined,
   })
+}
+
+/** Of more headers than that, Node may have dropped the last ones: one that counts, or the second of two. */
+const MAX_HEADERS = 64
+
+/**
+ * What the event says of a request that is no sound HTTP: of HTTP/1.1 without a Host, or with two (RFC 9112, 3.2: 400, whatever
+ * its path); of our own, with more headers than anybody sends.
+ */
+function faultOf(incoming: NodeRequest, isOwn: boolean): string | undefined {
+  if (!hasOneHost(incoming)) return 'HOST_HEADER'
+  return isOwn && incoming.rawHeaders.length > 2 * MAX_HEADERS ? 'HEADERS_COUNT' : undefined
+}
+
+function hasOneHost({ httpVersionMajor, httpVersionMinor, rawHeaders }: NodeRequest): boolean {
+  if (httpVersionMajor !== 1) return true
+  let hosts = 0
+  for (let i = 0; i < rawHeaders.length; i += 2)
+    if (rawHeaders[i]?.length === 4 && rawHeaders[i]?.toLowerCase() === 'host') hosts++
+  return hosts === 1 || (hosts === 0 && httpVersionMinor === 0)
+}
+
+/** The answer to what is no sound HTTP, once its event is recorded. */
+export async function unreadable(
+  handler: EndpointHandler,
+  connection: Connection,
+  error: unknown,
+): Promise<Written> {
+  const status = (await handler.unreadable?.(connection, error)) ?? 400
+  return written(undefined, refused(undefined, new Refusal(status === 400 ? 'not-http' : 'audit-failed')))
 }
 
 /**
@@ -254,7 +295,10 @@ class NodeAsked implements AskedRequest {
   }
 }
 
-/** Every header is handed on, a repeated one as a list: which of two counts is not for this code to say. */
+/**
+ * Every header is handed on, a repeated one as a list: which of two counts is not for this code to say. Node has taken away
+ * the blanks and tabs around a value; a blank of another kind (U+00A0) is part of it.
+ */
 function headersOf({ rawHeaders }: NodeRequest): Map<string, string> {
   const headers = new Map<string, string>()
   for (let i = 0; i < rawHeaders.length; i += 2) {
@@ -262,7 +306,7 @@ function headersOf({ rawHeaders }: NodeRequest): Map<string, string> {
     // The pseudo-headers of HTTP/2 are what is in the request line before it.
     if (name.startsWith(':')) continue
     const before = headers.get(name)
-    headers.set(name, before === undefined ? value.trim() : `${before}, ${value.trim()}`)
+    headers.set(name, before === undefined ? value : `${before}, ${value}`)
   }
   return headers
 }

@@ -27,7 +27,6 @@ import { openSeccosChecked } from '../messages/set-pin-seccos.js'
 import { auditKey, type Facts } from './audit.js'
 import { type Answer, type AskedRequest, JSON_BODY, type Matched, readBody } from './http.js'
 import type { BlockAcceptance, Card, CardAsFound, CardRef, CardState } from './interfaces.js'
-import type { Issuer } from './options.js'
 import type { Connection } from './peer.js'
 import {
   COUNTER_FAULTS,
@@ -40,7 +39,7 @@ import {
   supplied,
   withDeadline,
 } from './refusal.js'
-import type { Service } from './service.js'
+import type { ServedIssuer, Service } from './service.js'
 
 /** A request, matched to an operation. */
 export interface Call {
@@ -59,7 +58,7 @@ export interface Call {
 /** A call that is authorised, for an issuer that is known and a card that may be. */
 export interface PinCall extends Call {
   readonly operation: PinOperation
-  readonly issuer: Issuer
+  readonly issuer: ServedIssuer
   readonly card: CardRef
   readonly options: CallOptions
 }
@@ -118,9 +117,10 @@ async function findCard(call: PinCall): Promise<FoundCard> {
   return { ...card, notAfter: Math.floor(card.foundAt + Math.max(0, endsAt - service.clock.elapsed())) }
 }
 
-/** Whether a card is named by its PAN, against the contract: then its name is in no event. */
+/** Whether a card is named by its PAN, in whatever groups, against the contract: then its name is in no event. */
 function namesPan(cardId: string, pan: Pan): boolean {
-  return /[0-9]{12}/.test(cardId) && cardId.includes(pan.reveal())
+  const digits = cardId.replaceAll(/[_-]/g, '')
+  return /[0-9]{12}/.test(digits) && digits.includes(pan.reveal())
 }
 
 /** The directory's card, each member read once. A state that is misspelt must not be one that allows everything. */

@@ -22,8 +22,13 @@ import {
 import { Refusal, supplied } from './refusal.js'
 import { readTokenEndpoint, type TokenService } from './token-endpoint.js'
 
+/** An issuer, and what bounds what is under way for it, so that its store cannot take all the places. */
+export interface ServedIssuer extends Issuer {
+  readonly gate: Gate
+}
+
 export interface Service {
-  readonly issuers: ReadonlyMap<string, Issuer>
+  readonly issuers: ReadonlyMap<string, ServedIssuer>
   readonly callers: Callers
   readonly tokens: TokenService | undefined
   readonly router: Router
@@ -35,8 +40,6 @@ export interface Service {
   readonly setPins: KeyedMutex
   /** Bounds what is under way, in all. */
   readonly gate: Gate
-  /** Bounds what is under way for one issuer, so that its store cannot take all the places. */
-  readonly gateOf: (issuerId: string) => Gate
   /** Has the stores forget what need not be known any longer: at most once in `tidyEveryMs`, and not waited for. */
   readonly tidy: () => void
   /** Refuses (`rate`) what is too much for the card or the caller. */
@@ -73,12 +76,12 @@ export function openService(given: IssuerEndpointsOptions): Service {
   }
   requireMethods(clock, 'clock', ['now', 'elapsed', 'after'])
   const emit = auditor(audit, 'the issuer endpoints')
-  const issuers = readIssuers(options.issuers)
-  const callers = new Callers(authorization, new Set(issuers.keys()))
+  const read = readIssuers(options.issuers)
+  const callers = new Callers(authorization, new Set(read.keys()))
   const tokens = readTokenEndpoint(tokenEndpoint, callers, clock)
   const places = readCount(options.maxConcurrent ?? DEFAULTS.endpoints.maxConcurrent.value, 'maxConcurrent')
   const perIssuer = readCount(options.maxConcurrentPerIssuer ?? places, 'maxConcurrentPerIssuer')
-  const gates = new Map(Array.from(issuers.keys(), issuerId => [issuerId, new Gate(perIssuer)]))
+  const issuers = new Map(Array.from(read, ([id, issuer]) => [id, { ...issuer, gate: new Gate(perIssuer) }]))
   return {
     issuers,
     callers,
@@ -93,7 +96,6 @@ export function openService(given: IssuerEndpointsOptions): Service {
       auditRequired && (async (facts, end) => void (await audit(auditEvent(facts, end), end.refusal?.cause))),
     setPins: new KeyedMutex(),
     gate: new Gate(places),
-    gateOf: issuerId => gates.get(issuerId) ?? new Gate(perIssuer),
     tidy: tidier(issuers, clock, readTidying(options)),
     requireRate: rateOf(options.rates),
     clock,

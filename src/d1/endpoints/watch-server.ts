@@ -3,14 +3,16 @@
  * refuses, an answer to every `Expect`, and places for connections that speak TLS which those that never do cannot take.
  */
 import type { IncomingMessage, Server } from 'node:http'
-import type { Http2SecureServer, Http2Session } from 'node:http2'
+import type { Http2SecureServer, Http2ServerResponse, Http2Session } from 'node:http2'
 import type { Duplex } from 'node:stream'
 import type { TLSSocket, Server as TlsServer } from 'node:tls'
 import { readOptions } from '../../base/arguments.js'
+import { afterUnheld, onIdle } from '../../base/deadline.js'
+import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
 import type { EndpointHandler } from './endpoints.js'
-import { answerClientError } from './node-listener.js'
-import { readCount } from './options.js'
+import { answerClientError, unreadable } from './node-listener.js'
+import { readCount, readTimeout } from './options.js'
 import { connectionOf } from './peer.js'
 
 /**
@@ -41,8 +43,6 @@ export const serverLimits: {
   maxHeaderSize: 16_384,
 })
 
-const MAX_HEADERS = 64
-
 /** What {@link watchServer} takes. */
 export interface WatchServerInput<S extends WatchedServer = WatchedServer> {
   readonly server: S
@@ -55,6 +55,8 @@ export interface WatchServerInput<S extends WatchedServer = WatchedServer> {
    * longest. They take no place of those above.
    */
   readonly maxHandshakes?: number
+  /** A session of HTTP/2 on which nothing moves for so long is closed: 60,000 ms where absent. */
+  readonly idleSessionMs?: number
 }
 
 /** A server of `node:http`, `node:https` or `node:http2`. */
@@ -63,8 +65,9 @@ export type WatchedServer = Server | Http2SecureServer
 /**
  * Watches over a server that answers D1, alone or beside an application. What the parser refuses (two lengths, a broken
  * request line, headers that are too long or too slow) is answered with the contract's 400 and is one audit event
- * (`not-http`); it takes the place of other listeners for `clientError`. A request with an `Expect` that nobody knows goes
- * the way of all others: Node would answer 417, which the contract does not have.
+ * (`not-http`); it takes the place of other listeners for `clientError`. So is a CONNECT, unless the application has a
+ * listener for it, and, by {@link nodeListener}, a request without a Host or with two. A request with an `Expect` that nobody
+ * knows goes the way of all others: Node would answer 417, which the contract does not have.
  *
  * Errors: `ERR_ARGUMENT`.
  *
@@ -75,18 +78,21 @@ export type WatchedServer = Server | Http2SecureServer
  * ```
  */
 export function watchServer<S extends WatchedServer>(input: WatchServerInput<S>): S {
-  const { server, handler, maxConnections, maxHandshakes } = readOptions(input, 'watchServer', [
-    'server',
-    'handler',
-    'maxConnections',
-    'maxHandshakes',
-  ])
+  const { server, handler, maxConnections, maxHandshakes, idleSessionMs } = readOptions(
+    input,
+    'watchServer',
+    ['server', 'handler', 'maxConnections', 'maxHandshakes', 'idleSessionMs'],
+  )
+  const idleMs = readTimeout(idleSessionMs ?? DEFAULTS.endpoints.idleSessionMs.value, 'idleSessionMs')
   const connections = readCount(maxConnections ?? 1024, 'maxConnections')
   const handshakes = readCount(maxHandshakes ?? 256, 'maxHandshakes')
   if (typeof handler !== 'function') throw new ArgumentError('watchServer takes a handler')
   if (typeof Object(server).on !== 'function') throw new ArgumentError('watchServer takes a server')
-  const plain: NodeJS.EventEmitter & { maxHeadersCount?: number | null } = server
-  plain.maxHeadersCount = MAX_HEADERS
+  const plain: NodeJS.EventEmitter & { maxHeadersCount?: number | null; requireHostHeader?: boolean } = server
+  // Node would drop the others in silence; `maxHeaderSize` bounds them, and the listener refuses.
+  plain.maxHeadersCount = 0
+  // Node would answer 400 itself, without a body and unseen; the listener does it with both.
+  plain.requireHostHeader = false
   const noted = new WeakSet<Duplex>()
   plain.removeAllListeners('clientError')
   plain.on('clientError', (error: Error, socket: Duplex) => {
@@ -105,6 +111,25 @@ export function watchServer<S extends WatchedServer>(input: WatchServerInput<S>)
   })
   plain.on('checkExpectation', (incoming: IncomingMessage, outgoing: unknown) => {
     plain.emit('request', incoming, outgoing)
+  })
+  plain.on('connect', (incoming: IncomingMessage, other: Duplex | Http2ServerResponse) => {
+    // An application that makes tunnels of its own has said so.
+    if (plain.listenerCount('connect') > 1) return
+    const refusal = unreadable(handler, connectionOf(incoming), { code: 'METHOD_CONNECT' })
+    refusal.then(
+      ({ status, headers, text = '' }) => {
+        if ('stream' in other) other.writeHead(status, headers).end(text)
+        else answerClientError(new Error('CONNECT'), other, status === 400 ? 400 : 500)
+      },
+      () => other.destroy(),
+    )
+  })
+  plain.on('session', (session: Http2Session) => {
+    // Node's limits of time are those of HTTP/1.1: a session that says nothing would keep its place for ever.
+    onIdle(session, idleMs, () => {
+      session.close()
+      afterUnheld(idleMs, () => session.destroy())
+    })
   })
   plain.on('sessionError', (error: Error, session: Http2Session) => {
     const { socket } = session

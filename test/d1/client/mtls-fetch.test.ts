@@ -278,6 +278,41 @@ describe('a proxy on the way out', () => {
     await proxy.close()
   })
 
+  test('makes no other host of D1: the certificate must name the address that was asked for', async () => {
+    const proxy = await startProxy(tunnel)
+    using fetch = mtlsFetch({ ...d1.client, ca: d1.ca, proxy: { url: proxy.url } })
+    const { port } = new URL(d1.urls.api)
+    // The certificate names localhost, 127.0.0.1 and ::1.
+    expect(await outcome(fetch(`https://127.0.0.1:${port}/x`, init()))).toBe('answered')
+    expect(await outcome(fetch(`https://192.0.2.1:${port}/x`, init()))).toEqual({
+      reason: 'ERR_TLS_CERT_ALTNAME_INVALID',
+      delivery: 'not-sent',
+      retryable: false,
+    })
+    await proxy.close()
+  })
+
+  test.each(['the call is aborted', 'the fetch is closed'])(
+    'that never answers is left as soon as %s',
+    async how => {
+      const left: Promise<unknown>[] = []
+      const proxy = await startProxy((_, socket) => {
+        left.push(once(socket.resume(), 'end').catch(() => {}))
+      })
+      using fetch = mtlsFetch({ ...d1.client, ca: d1.ca, proxy: { url: proxy.url } })
+      const controller = new AbortController()
+      const call = outcome(fetch(`${d1.urls.api}/x`, { ...init(), signal: controller.signal }))
+      await until(() => left.length === 1)
+      if (how.includes('aborted')) controller.abort()
+      else fetch.close()
+      expect(await call).toMatchObject({
+        reason: how.includes('aborted') ? 'AbortError' : 'FETCH_CLOSED_UNSENT',
+      })
+      await Promise.all(left)
+      await proxy.close()
+    },
+  )
+
   test('that makes no tunnel, or is not there: nothing was sent', async () => {
     const proxy = await startProxy((_, socket) => void socket.end('HTTP/1.1 407 No\r\n\r\n'))
     using refused = mtlsFetch({ ...d1.client, ca: d1.ca, proxy: { url: proxy.url } })

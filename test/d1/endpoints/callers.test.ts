@@ -1,7 +1,15 @@
 /** Who calls: each caller is known by what it was configured with, and by nothing else. */
 import { X509Certificate } from 'node:crypto'
+import { PassThrough } from 'node:stream'
 import { describe, expect, test } from 'vitest'
-import type { Authorization, Caller, Connection, TrustedProxy } from '../../../src/d1.js'
+import {
+  type Authorization,
+  type Caller,
+  type CallerAuthorization,
+  type Connection,
+  connectionOf,
+  type TrustedProxy,
+} from '../../../src/d1.js'
 import { failure } from '../../support/errors.js'
 import { type Credentials, fingerprintOf } from './support/certificates.js'
 import { get, useWorld } from './support/direct.js'
@@ -151,6 +159,18 @@ describe('by a name under a CA', () => {
       expect(await asked({ authorization: by(certificate), connection: tls(given) })).toBe(expected)
     }
   })
+
+  test('what was found of a certificate holds for its connection', async () => {
+    const authorization = by({ ca, subject: { CN: 'd1' } })
+    const handler = own.world.handler({ authorization, tokenEndpoint: undefined })
+    for (const [connection, status] of [
+      [tls(client), 200],
+      [tls(otherIssuer), 401],
+    ] as const) {
+      for (let i = 0; i < 3; i++)
+        expect((await handler(get(pinPath('card-1')), connection)).status).toBe(status)
+    }
+  })
 })
 
 describe('by token', () => {
@@ -224,6 +244,29 @@ describe('by token', () => {
     expect(own.world.last.caller).toBe('plain')
     expect(await asked({ authorization, connection, headers: await bearer('svc-d1') })).toBeUndefined()
     expect(own.world.last.caller).toBe('d1')
+  })
+
+  test('a verifier that names nobody names no caller', async () => {
+    const tokens = { verify: async () => ({ verified: true }) as const }
+    const authorization = { ...(caller({ boundTokens: true }) as CallerAuthorization), tokens }
+    const headers = { authorization: 'Bearer x' }
+    expect(await asked({ authorization, connection: OVER_TLS, headers })).toBe('401 caller-unknown')
+  })
+
+  test('the token endpoint behind a Unix socket, where the other side has no address', async () => {
+    const handler = own.world.handler({
+      authorization: {
+        callers: [{ name: 'd1', issuers: [ISSUER], tokenSubjects: [CLIENT.clientId] }],
+        tokens: own.world.tokens,
+        proxies: [{ from: { listener: 'nginx' }, header: 'client-cert' }],
+      },
+    })
+    const connection = connectionOf({ socket: new PassThrough() }, { listener: 'nginx' })
+    expect(connection).toEqual({ encrypted: false, authorized: false, listener: 'nginx' })
+    const headers = { ...FORM_TYPE, authorization: basic() }
+    const request = get(TOKEN_PATH, { method: 'POST', headers, body: 'grant_type=client_credentials' })
+    expect((await handler(request, connection)).status).toBe(200)
+    expect(own.world.last).not.toHaveProperty('address')
   })
 
   test('the token endpoint binds to the certificate it is asked with, and asks for TLS', async () => {
@@ -448,6 +491,18 @@ describe('behind a proxy', () => {
       const headers = { 'x-forwarded-client-cert': `Hash=${hash(client)}` }
       expect(await asked({ authorization, connection: socket, headers })).toBe('401 caller-unknown')
     })
+  })
+
+  test('a certificate that is stated again is the same, with its verdict each time', async () => {
+    const authorization = through({ listener: 'nginx' })
+    const handler = own.world.handler({ authorization, tokenEndpoint: undefined })
+    const verdicts = ['SUCCESS', 'SUCCESS', 'FAILED', 'SUCCESS']
+    const statuses: number[] = []
+    for (const verdict of verdicts) {
+      const headers = stated(client, verdict)
+      statuses.push((await handler(get(pinPath('card-1'), { headers }), socket)).status)
+    }
+    expect(statuses).toEqual([200, 200, 401, 200])
   })
 
   test('many certificates are read, and few kept', async () => {

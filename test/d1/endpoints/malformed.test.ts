@@ -165,7 +165,6 @@ describe('what is no HTTP', () => {
     ['a letter beyond ASCII in the path', `GET ${pinPath('cärd')} HTTP/1.1\r\nHost: x\r\n\r\n`],
     ['a folded header', `GET ${PIN} HTTP/1.1\r\nHost: x\r\nx-correlation-id: a\r\n b\r\n\r\n`],
     ['a method in small letters', `get ${PIN} HTTP/1.1\r\nHost: x\r\n\r\n`],
-    ['no Host', `GET ${PIN} HTTP/1.1\r\n\r\n`],
     ['a zero byte in a header', `GET ${PIN} HTTP/1.1\r\nHost: x\r\nx-correlation-id: a\0b\r\n\r\n`],
     ['a lone CR in a header', `GET ${PIN} HTTP/1.1\r\nHost: x\r\nx-correlation-id: a\rset-cookie: b\r\n\r\n`],
     ['a space before the colon', `GET ${PIN} HTTP/1.1\r\nHost: x\r\nAuthorization : x\r\n\r\n`],
@@ -182,6 +181,29 @@ describe('what is no HTTP', () => {
     expect(received).toMatch(/^HTTP\/1.1 400 /)
     expect(received).not.toContain('set-cookie')
     expect(world.events).toEqual([])
+  })
+
+  test('without a Host, Node answers before the listener; with two, the listener does, and notes it', async () => {
+    expect(await wire.raw(`GET ${PIN} HTTP/1.1\r\n\r\n`)).toMatch(/^HTTP\/1.1 400 /)
+    expect(world.events).toEqual([])
+    const reply = await send(`GET ${PIN}`, [bearer, 'HOST: elsewhere.test'])
+    expectRefusal(reply, 400, 'not-http')
+    expect(world.last.refusal?.detail).toBe('HOST_HEADER')
+  })
+
+  test('more than 64 headers are refused: what is behind them may be what counts', async () => {
+    const many = Array.from({ length: 61 }, (_, i) => `X-${i}: 1`)
+    expect(await send(`GET ${PIN}`, [bearer, ...many])).toMatchObject({ status: 200 })
+    world.events.length = 0
+    expectRefusal(await send(`GET ${PIN}`, [bearer, ...many, 'X-One: 1']), 400, 'not-http')
+    expect(world.last.refusal?.detail).toBe('HEADERS_COUNT')
+  })
+
+  test('white space around a value is none of it; a blank of another kind is', async () => {
+    const [name, value] = bearer.split(': ')
+    expect(await send(`GET ${PIN}`, [`${name}:\t  ${value} \t `])).toMatchObject({ status: 200 })
+    expect(await send(`GET ${PIN}`, [`${bearer}\u00a0`])).toMatchObject({ status: 401 })
+    expect(world.last.refusal).toEqual({ reason: 'token-missing' })
   })
 
   test('two requests in one are one request and what is left of it', async () => {
@@ -364,6 +386,16 @@ describe('bodies of Set PIN', () => {
     expectRefusal(await set(message, headers), 400, 'content-type', 'SetPIN')
   })
 
+  test.each(['gzip, chunked', 'identity, chunked', 'x, chunked'])(
+    'that come in a coding besides the chunks are 400: %s',
+    async coding => {
+      const body = await world.iso0()
+      const chunks = `${body.length.toString(16)}\r\n${body}\r\n0\r\n\r\n`
+      const headers = [bearer, TYPE, `Transfer-Encoding: ${coding}`]
+      expectRefusal(await send(`PUT ${PIN}`, headers, chunks), 400, 'content-encoding', 'SetPIN')
+    },
+  )
+
   test('that are compressed are 400', async () => {
     const body = gzipSync(message).toString('latin1')
     expectRefusal(await set(body, [TYPE, 'Content-Encoding: gzip']), 400, 'content-encoding', 'SetPIN')
@@ -464,8 +496,9 @@ describe('bodies of Set PIN', () => {
     const socket = wire.connect()
     socket.on('error', () => {})
     const head = `PUT ${PIN} HTTP/1.1\r\nHost: x\r\n${bearer}\r\n${TYPE}\r\nContent-Length: 500\r\n\r\n`
+    const { begun } = world
     socket.write(head + message.slice(0, 100))
-    await new Promise(resolve => setTimeout(resolve, 50))
+    await expect.poll(() => world.begun, { timeout: 20_000 }).toBe(begun + 1)
     socket.destroy()
     await expect.poll(() => world.events.length).toBe(1)
     expect(['body-broken', 'client-gone']).toContain(world.last.refusal?.reason)

@@ -294,6 +294,16 @@ describe('what is no HTTP, behind a request that is', () => {
   })
 })
 
+test('a handler of somebody’s own that does not want the body leaves the connection to its answer', async () => {
+  const own = await new Wire(async request => {
+    await request.body?.cancel()
+    return Response.json({ read: false })
+  }).open()
+  const reply = await own.ask('/x', { method: 'PUT', body: BIG })
+  expect(reply).toMatchObject({ status: 200, body: { read: false } })
+  await own.close()
+})
+
 test('behind a body parser, a Set PIN is refused, not waited for', async () => {
   await using world = await World.open()
   const app = express().use(express.json()).use(nodeListener(world.handler()))

@@ -130,6 +130,16 @@ describe('options', () => {
     },
   )
 
+  test('an AES key is no key for the format of type ISO0 with D1', async () => {
+    const aes = { kid: 'AES', usage: 'pin-encryption', algorithm: 'aes-128' } as const
+    await using backend = await softwareBackend({
+      keys: [{ ...aes, material: '00112233445566778899aabbccddeeff' }],
+    })
+    const d1Zpk = await backend.bind({ kid: 'AES', usage: 'pin-encryption' })
+    const { message } = await failure(() => own.world.handler(iso0({ d1Zpk })), 'ERR_ARGUMENT')
+    expect(message).toMatch(/^d1Zpk: keys must be tdea/)
+  })
+
   test('an unusable public key of D1 is found at the start', async () => {
     await failure(() => own.world.handler(iso0({ d1PublicJwk: { kty: 'EC' } })), 'ERR_JWE_RECIPIENT')
   })

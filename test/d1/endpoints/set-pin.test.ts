@@ -5,10 +5,12 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vit
 import type { StoredPrw } from '../../../src/d1.js'
 import { Pan, Pin } from '../../../src/index.js'
 import { ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../../src/seccos/profile/illustrative.js'
+import { parseProfile } from '../../../src/seccos/profile/parse.js'
 import { verifyPrw } from '../../../src/seccos/prw.js'
 import { softwareBackend } from '../../../src/software.js'
+import { makeSeccosSetPinRequest } from '../../../src/testing.js'
 import { type Reply, Wire } from './support/wire.js'
-import { counterPath, JSON_TYPE, NEW_PIN, PANS, PIN, pinPath, World } from './support/world.js'
+import { counterPath, ISSUER, JSON_TYPE, NEW_PIN, PANS, PIN, pinPath, World } from './support/world.js'
 
 let world: World
 let wire: Wire
@@ -390,6 +392,47 @@ describe('3DES_SECCOS', () => {
     supersede.mockRestore()
     // What D1 was given a counter for before that PIN sets none any more.
     expect(await put(issued)).toMatchObject({ status: 400 })
+  })
+
+  test('an intdatag that the data set does not show is stored where the PRW covers it', async () => {
+    const { fields, prw, mac, ...rest } = JSON.parse(JSON.stringify(ILLUSTRATIVE_NOT_GIROCARD_TDEA))
+    const intdatagInput = { input: 'intdatag', length: 20, encoding: 'ascii', align: 'exact' }
+    const profile = parseProfile({
+      ...rest,
+      fields: fields.map((field: { id: string }) =>
+        field.id === 'intdatag' ? { id: 'gap', offset: 38, length: 20, constant: '00'.repeat(20) } : field,
+      ),
+      prw: { ...prw, inputs: [...prw.inputs, intdatagInput] },
+      mac: { ...mac, inputs: [...mac.inputs, intdatagInput] },
+    })
+    const tdea = { algorithm: 'tdea-2key' } as const
+    await using hsm = await softwareBackend({
+      keys: [
+        { ...tdea, kid: 'PRW-1', usage: 'prw-generate', material: world.hex.prw },
+        { ...tdea, kid: 'MAC-1', usage: 'retail-mac', material: world.hex.mac },
+      ],
+    })
+    const counter = world.newCounter()
+    const { pcc, intdatag } = await counter.issue({ cardId: 'card-1' })
+    const body = await makeSeccosSetPinRequest({
+      pin: Pin.from(NEW_PIN),
+      pan: Pan.from(PANS.first),
+      pcc,
+      intdatag,
+      profile,
+      fields: { psn: '01', expiry: '2912', issuer: ISSUER },
+      prwKey: await hsm.bind({ kid: 'PRW-1', usage: 'prw-generate' }),
+      macKey: await hsm.bind({ kid: 'MAC-1', usage: 'retail-mac' }),
+      issuerPublicJwk: { ...world.keys.jwe.publicJwk, kid: 'JWE-1' },
+    })
+    world.pins.stored.delete('card-1')
+    const { seccos: own } = world.issuer()
+    const issuer = world.issuer({ seccos: { ...(own ?? expect.fail()), profile, counter } })
+    const handler = world.handler({ issuers: { [ISSUER]: issuer } })
+    const init = { method: 'PUT', headers, body: JSON.stringify(body) }
+    const request = new Request(`https://issuer.test${pinPath('card-1')}`, init)
+    expect((await handler(request)).status).toBe(204)
+    expect(prwOf('card-1').intdatag).toBe(intdatag)
   })
 
   test('a PIN set as ISO0 afterwards is the PIN that is shown', async () => {

@@ -7,7 +7,7 @@ import { type AddressInfo, connect, type Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
 import tls, { type TLSSocket } from 'node:tls'
 import { describe, expect, test } from 'vitest'
-import { nodeListener, serverLimits, watchServer } from '../../../src/d1.js'
+import { type EndpointHandler, nodeListener, serverLimits, watchServer } from '../../../src/d1.js'
 import { certificates, serverTls } from './support/wire.js'
 import { pinPath, World } from './support/world.js'
 
@@ -95,6 +95,81 @@ describe('watchServer', () => {
     expect(world.events.map(({ refusal }) => refusal?.reason)).toEqual(['not-http'])
   })
 
+  test('over HTTP/2: a session on which nothing moves is closed, and one that does is served', async () => {
+    await using world = await World.open()
+    const handler = world.handler()
+    const secure = http2.createSecureServer(serverTls, nodeListener(handler))
+    const server = watchServer({ server: secure, handler, idleSessionMs: 1000 })
+    await once(server.listen(0, 'localhost'), 'listening')
+    const { port } = server.address() as AddressInfo
+    const trust = { ca: certificates.ca, ...certificates.client }
+    // One that never speaks HTTP/2, and one that has asked and then says no more.
+    const silent = tls.connect({ port, host: 'localhost', ALPNProtocols: ['h2'], ...trust })
+    silent.on('error', () => {}).resume()
+    const headers = await world.authorized()
+    const session = http2.connect(`https://localhost:${port}`, trust)
+    session.on('error', () => {})
+    const closed = [once(silent, 'close'), once(session, 'close')]
+    const stream = session.request({ ':path': pinPath('card-1'), ...headers })
+    const [answer] = await once(stream.resume(), 'response')
+    expect(answer[':status']).toBe(200)
+    await Promise.all(closed)
+    await new Promise(resolve => server.close(resolve))
+  })
+
+  test('over HTTP/2: a stream that does not end keeps no session open', async () => {
+    await using world = await World.open()
+    const handler: EndpointHandler = () => new Promise(() => {})
+    const secure = http2.createSecureServer(serverTls, nodeListener(handler))
+    const server = watchServer({ server: secure, handler, idleSessionMs: 100 })
+    await once(server.listen(0, 'localhost'), 'listening')
+    const { port } = server.address() as AddressInfo
+    const session = http2.connect(`https://localhost:${port}`, {
+      ca: certificates.ca,
+      ...certificates.client,
+    })
+    session.on('error', () => {})
+    session
+      .request({ ':path': pinPath('card-1'), ':method': 'PUT' }, { endStream: false })
+      .on('error', () => {})
+      .write('{')
+    await once(session, 'close')
+    await new Promise(resolve => server.close(resolve))
+    expect(world.events).toEqual([])
+  })
+
+  test('over HTTP/2: a CONNECT is the contract’s 400, and an event', async () => {
+    await using world = await World.open()
+    const handler = world.handler()
+    const secure = http2.createSecureServer(serverTls, nodeListener(handler))
+    const server = watchServer({ server: secure, handler })
+    await once(server.listen(0, 'localhost'), 'listening')
+    const { port } = server.address() as AddressInfo
+    const session = http2.connect(`https://localhost:${port}`, {
+      ca: certificates.ca,
+      ...certificates.client,
+    })
+    const stream = session.request({ ':method': 'CONNECT', ':authority': 'elsewhere.test:443' })
+    const [headers] = await once(stream, 'response')
+    expect([headers[':status'], await text(stream)]).toEqual([400, '{"error":"Bad request"}'])
+    expect(world.last.refusal).toEqual({ reason: 'not-http', detail: 'METHOD_CONNECT' })
+    session.destroy()
+    await new Promise(resolve => server.close(resolve))
+  })
+
+  test('a CONNECT is the application’s where it has a listener for it', async () => {
+    await using world = await World.open()
+    const handler = world.handler()
+    const server = watchServer({ server: http.createServer(nodeListener(handler)), handler })
+    server.on('connect', (_incoming, socket) => socket.end('tunnel'))
+    await once(server.listen(0, 'localhost'), 'listening')
+    const socket = connect((server.address() as AddressInfo).port, 'localhost')
+    socket.write('CONNECT elsewhere.test:443 HTTP/1.1\r\nHost: x\r\n\r\n')
+    expect(await text(socket)).toBe('tunnel')
+    expect(world.events).toEqual([])
+    await new Promise(resolve => server.close(resolve))
+  })
+
   test('where the event cannot be recorded, and has to be, the answer is 500', async () => {
     await using world = await World.open()
     const audit = () => Promise.reject(new Error('disk full'))
@@ -104,6 +179,14 @@ describe('watchServer', () => {
     const socket = connect((server.address() as AddressInfo).port, 'localhost')
     socket.write('no HTTP\r\n\r\n')
     expect(await text(socket)).toMatch(/^HTTP\/1\.1 500 /)
+    for (const line of [
+      'CONNECT elsewhere.test:443 HTTP/1.1',
+      'GET / HTTP/1.1\r\nConnection: close\r\nHost: y',
+    ]) {
+      const other = connect((server.address() as AddressInfo).port, 'localhost')
+      other.write(`${line}\r\nHost: x\r\n\r\n`)
+      expect(await text(other)).toMatch(/^HTTP\/1\.1 500 /)
+    }
     server.close()
   })
 
@@ -116,6 +199,9 @@ describe('watchServer', () => {
     const socket = connect((server.address() as AddressInfo).port, 'localhost').on('error', () => {})
     socket.write('no HTTP\r\n\r\n')
     expect(await text(socket).catch(() => '')).toBe('')
+    const tunnel = connect((server.address() as AddressInfo).port, 'localhost').on('error', () => {})
+    tunnel.write('CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n')
+    expect(await text(tunnel).catch(() => '')).toBe('')
     server.close()
   })
 

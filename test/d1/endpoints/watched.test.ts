@@ -17,7 +17,7 @@ import {
 } from '../../../src/d1.js'
 import { softwareBackend } from '../../../src/software.js'
 import { failure } from '../../support/errors.js'
-import { get, held, put, useWorld } from './support/direct.js'
+import { get, held, put, sleep, useWorld } from './support/direct.js'
 import { CANARY, ISSUER, OTHER_ISSUER, pinPath } from './support/world.js'
 
 const own = useWorld()
@@ -78,15 +78,67 @@ describe('events', () => {
     expect(seen).toMatchObject([{ operation: 'getPIN', status: 200 }])
   })
 
-  test('of a card that is named by its PAN do not show the name', async () => {
-    const named = own.world.cards.get('card-1')
-    own.world.cards.set('x-9999990123456789', named ?? expect.fail('no card'))
-    await own.world.issue('x-9999990123456789', '9999990123456789', '1234')
-    await own.handler(get(pinPath('x-9999990123456789')))
-    expect(own.world.last).toMatchObject({ status: 200 })
-    expect(own.world.last).not.toHaveProperty('cardId')
-    own.world.cards.delete('x-9999990123456789')
-    own.world.expectSilence()
+  test('of what throws again when it is looked at are events all the same', async () => {
+    const trap = Object.defineProperty(new Error(), 'code', {
+      get: () => {
+        throw new Error(CANARY)
+      },
+    })
+    const find = () => Promise.reject(trap)
+    const seen: unknown[] = []
+    const listen = (event: unknown) => void seen.push(event)
+    subscribe('issuer-pin-crypto:d1.endpoints', listen)
+    const handler = own.world.handler({
+      ...open,
+      issuers: { [ISSUER]: own.world.issuer({ cards: { find } }) },
+    })
+    expect((await handler(get(pinPath('card-1')))).status).toBe(500)
+    unsubscribe('issuer-pin-crypto:d1.endpoints', listen)
+    expect(own.world.last.refusal).toEqual({ reason: 'directory-failed', code: 'Error' })
+    expect(seen).toEqual([own.world.last])
+  })
+
+  test.each(['x-9999990123456789', '9999-9901-2345-6789', '999_9990_1234_56789', 'x99999901--23456789'])(
+    'of a card that is named by its PAN do not show the name: %s',
+    async cardId => {
+      const named = own.world.cards.get('card-1')
+      own.world.cards.set(cardId, named ?? expect.fail('no card'))
+      await own.world.issue(cardId, '9999990123456789', '1234')
+      await own.handler(get(pinPath(cardId)))
+      expect(own.world.last).toMatchObject({ status: 200 })
+      expect(own.world.last).not.toHaveProperty('cardId')
+      own.world.cards.delete(cardId)
+      own.world.expectSilence()
+    },
+  )
+
+  test.each([
+    ['4929-1234-5678-9012', '*'.repeat(19)],
+    ['4929--1234__5678-_9012', '*'.repeat(22)],
+    ['id-4929_1234_5678_9012-x', `id-${'*'.repeat(19)}-x`],
+    // As a UUID is written; none that anybody makes has this version, this variant, or no letter.
+    ['49291234-5678-9012-0000-000000000000', '*'.repeat(36)],
+    ['00000000-0000-0000-4929-123456789012', '*'.repeat(36)],
+    ['49291234-5678-4012-8000-000000000000', '*'.repeat(36)],
+    ['49291234-5678-9012-aaaa-aaaaaaaaaaaa', `${'*'.repeat(18)}-aaaa-aaaaaaaaaaaa`],
+    ['49291234-5678-4012-8aaa-aaaaaaaaaaaa', '49291234-5678-4012-8aaa-aaaaaaaaaaaa'],
+    ['019a0c5e-7d1b-7f21-9c3a-123456789012', '019a0c5e-7d1b-7f21-9c3a-123456789012'],
+    ['4929-1234-567', '4929-1234-567'],
+  ])('of an x-correlation-id show no PAN: %s', async (id, shown) => {
+    await own.handler(get(pinPath('card-1'), { headers: { 'x-correlation-id': id } }))
+    expect(own.world.last.correlationId).toBe(shown)
+  })
+
+  test.each([
+    '4929 1234 5678 9012',
+    '4929%201234%205678%209012',
+    '4929.1234.5678.9012',
+    '4929+1234+5678+9012',
+  ])('of an x-correlation-id outside the pattern show nothing: %s', async id => {
+    await own.handler(get(pinPath('card-1'), { headers: { 'x-correlation-id': id } }))
+    expect(own.world.last).toMatchObject({ correlationIdIgnored: true })
+    expect(own.world.last).not.toHaveProperty('correlationId')
+    expect(JSON.stringify(own.world.last)).not.toContain('4929')
   })
 })
 
@@ -380,6 +432,32 @@ describe('bounds', () => {
     await vi.waitFor(async () => expect((await handler(get(pinPath('card-1')))).status).toBe(200))
   })
 
+  test('an audit that hangs, where it is required, keeps its place: what is one too many does not wait for it', async () => {
+    const { until, release } = held()
+    const handed: number[] = []
+    const audit = (event: AuditEvent) => {
+      handed.push(event.status)
+      return until
+    }
+    const handler = own.world.handler({
+      ...open,
+      audit,
+      auditRequired: true,
+      maxConcurrent: 2,
+      timeoutMs: 40,
+    })
+    const busy = () => handler(get(pinPath('card-1'))).then(({ status }) => status)
+    // Each is over for its caller in time, and not for the gate.
+    expect(await Promise.all([busy(), busy()])).toEqual([500, 500])
+    expect(await Promise.all(Array.from({ length: 50 }, busy))).toEqual(Array(50).fill(500))
+    // Every event was handed over all the same.
+    expect(handed).toEqual([200, 200, ...Array(50).fill(500)])
+    release()
+    await until
+    await sleep(1)
+    expect(await busy()).toBe(200)
+  })
+
   test('one issuer does not take the places of another', async () => {
     const { until, release } = held()
     const cards = { find: () => until as never }
@@ -439,6 +517,19 @@ describe('bounds', () => {
     for (let i = 0; i < 100_000; i++) take(`c${i}`)
     expect(take('first')).toBe(true)
     expect(take('c99999')).toBe(false)
+  }, 60_000)
+
+  test('of a hundred thousand, those that are full again are forgotten first', () => {
+    let at = 0
+    const rates = memoryRates({ perCardPerMinute: 1, perCallerPerMinute: 1_000_000, now: () => at })
+    const signal = AbortSignal.abort()
+    const take = (cardId: string) =>
+      rates.take({ issuerId: ISSUER, cardId, caller: undefined, operation: 'getPIN' }, { signal })
+    for (let i = 0; i < 60_000; i++) take(`old${i}`)
+    at = 60_000
+    for (let i = 0; i < 40_000; i++) take(`new${i}`)
+    // Forty thousand are left, so that none of these gives way.
+    expect([take('new0'), take('new39999')]).toEqual([false, false])
   }, 60_000)
 
   test('what is too much is 403; a limiter that fails, or says neither, lets nobody in', async () => {
