@@ -99,8 +99,8 @@ export function nodeListener(handler: EndpointHandler, options: NodeListenerOpti
     const gone = new AbortController()
     if (fault !== undefined) {
       const connection = connectionOf(incoming, { listener })
-      respond(() => unreadable(handler, connection, { code: fault }), { incoming, outgoing, gone }).catch(() =>
-        outgoing.destroy(),
+      respond(() => unreadable(handler, connection, { code: fault }), { incoming, outgoing, gone }).catch(
+        () => outgoing.destroy(),
       )
       return
     }
