@@ -3,7 +3,7 @@
  * matter), and the site takes title and group from the heading and the folder, the address from the file, a guide's number
  * from the line below its title, and what else the search shall find it by from its `<!-- found by: … -->`.
  */
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Converter, DefaultTheme, IndexEvent, KindRouter, PageEvent, RendererEvent } from 'typedoc'
 import { writeInspector } from './inspector.mjs'
@@ -37,7 +37,7 @@ export function load(app) {
       text.matchAll(/^##+ (.+)$/gm),
       ([, heading]) => heading,
     ).join(' ')
-    document.frontmatter['foundBy'] = /<!-- found by: ([^>]+?) -->/.exec(text)?.[1] ?? ''
+    document.frontmatter['foundBy'] = /^<!-- found by: ([^>]+?) -->$/m.exec(text)?.[1] ?? ''
   })
   app.renderer.defineRouter('files', FileRouter)
   app.renderer.defineTheme('numbered', NumberedTheme)
@@ -58,7 +58,26 @@ export function load(app) {
   app.renderer.on(RendererEvent.END, ({ outputDirectory, project, pages }) => {
     writeFileSync(join(outputDirectory, 'llms.txt'), plainIndex(project, pages))
     writeInspector(outputDirectory)
+    leaveOutFillers(join(outputDirectory, 'assets/main.js'))
   })
+}
+
+/** Words that say nothing of what is looked for; the search would find an "a" in every word that has one. */
+const FILLERS =
+  'a an and are can do does for how i in is it my of on or our the their this to we what when where which why with'
+/** Where TypeDoc's script takes the typed text apart. */
+const WORDS = 'i.split(" ").map('
+
+/** Has the search leave fillers out, where other words are left. */
+function leaveOutFillers(path) {
+  const script = readFileSync(path, 'utf8')
+  if (script.split(WORDS).length !== 2)
+    throw new Error('the search of this TypeDoc takes words apart in another way')
+  const kept = `(w=>{let k=w.filter(c=>!"${FILLERS}".split(" ").includes(c.toLowerCase()));return k.length?k:w})(i.split(" "))`
+  writeFileSync(
+    path,
+    script.replace(WORDS, () => `${kept}.map(`),
+  )
 }
 
 /** The site's documents as one page of plain text, by group, for readers that are programs (llmstxt.org). */

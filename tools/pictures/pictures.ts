@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import { parseProfile } from '../../src/index.js'
 import { drawProfile } from '../../src/tools.js'
 import { usageAttributes } from './attributes.js'
+import { pinBlocks } from './blocks.js'
 import { intdatagStates } from './counter.js'
 import { dashboard } from './dashboard.js'
 import { getPin, setPin, setPinSeccos } from './flows.js'
@@ -21,6 +22,7 @@ function guideProfile(): string {
 export const PICTURES: Readonly<Record<string, () => string>> = {
   dashboard,
   'get-pin': getPin,
+  'pin-blocks': pinBlocks,
   'seccos-profile': guideProfile,
   'intdatag-states': intdatagStates,
   'keys-and-rotation': keysAndRotation,

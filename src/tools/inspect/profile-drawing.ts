@@ -20,10 +20,13 @@ const ROW = 26
 const STYLE =
   ':root{--ink:#000;--paper:#fff;--fixed:#ddd;--hatch:#999}' +
   '@media (prefers-color-scheme:dark){:root{--ink:#eee;--paper:#111;--fixed:#333;--hatch:#777}}'
-const BYTE = (WIDTH - 2 * LEFT) / DATA_SET_BYTES
+/** So wide is a field at least, that its number can be read; what is left is shared out by bytes. */
+const LEAST = 26
+/** Of a character of 11 px, about. */
+const CHARACTER = 6.5
 
 /**
- * Draws a profile: the data set to scale, masked fields hatched, and for PRW and MAC the inputs in their order, the
+ * Draws a profile: the data set (short fields wider than to scale), masked fields hatched, and for PRW and MAC the inputs in their order, the
  * algorithm, and what they leave out. SVG text.
  *
  * Errors: `ERR_ARGUMENT` (not from `parseProfile`).
@@ -44,7 +47,7 @@ export function drawProfile(profile: SeccosProfile): string {
   const body = [
     text({ x: LEFT, y: 24, size: 16 }, `${name} ${version} (${provenance})`),
     text({ x: LEFT, y: 46, size: 12 }, `data set, bytes 0 to ${DATA_SET_BYTES - 1}; masked fields hatched`),
-    ...fields.map((field, i) => drawField(field, i, top)),
+    ...drawStrip(fields, top),
     ...legend,
     ...prw.parts,
     ...mac.parts,
@@ -63,10 +66,18 @@ export function drawProfile(profile: SeccosProfile): string {
   ].join('\n')
 }
 
-function drawField(field: ProfileField, i: number, top: number): string {
-  const fill = isConstant(field) ? 'var(--fixed)' : field.masked === false ? 'var(--paper)' : 'url(#masked)'
-  const [x, width] = [LEFT + field.offset * BYTE, field.length * BYTE]
-  return rectangle({ x, y: top, width, fill }) + text({ x: x + 2, y: top + 17, size: 11 }, `${i + 1}`)
+function drawStrip(fields: readonly ProfileField[], top: number): string[] {
+  const shared = WIDTH - 2 * LEFT - LEAST * fields.length
+  let x = LEFT
+  return fields.map((field, i) => {
+    const fill = isConstant(field) ? 'var(--fixed)' : field.masked === false ? 'var(--paper)' : 'url(#masked)'
+    const width = LEAST + (shared * field.length) / DATA_SET_BYTES
+    const named = `${i + 1} ${field.id}`
+    const shown = named.length * CHARACTER < width - 8 ? named : `${i + 1}`
+    const at = x
+    x += width
+    return rectangle({ x: at, y: top, width, fill }) + text({ x: at + 4, y: top + 17, size: 11 }, shown)
+  })
 }
 
 function legendLine(field: ProfileField, i: number, y: number): string {
