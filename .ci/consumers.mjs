@@ -262,8 +262,11 @@ export async function tryBundler(name, folder) {
   same(runAlone(made, [...beside, ...Object.keys(STAND_INS)]), { ...expected, ...FOUND })
 }
 
-/** The package as it is installed, without a bundler: ESM, and CommonJS where `require` of ESM is off. */
+/** The package as it is installed, without a bundler: the README's example as it is pasted, ESM, and CommonJS where `require` of ESM is off. */
 export function tryNode(folder, node = execPath, flags = STRICT) {
+  const readme = readFileSync(join(folder, 'node_modules/issuer-pin-crypto/README.md'), 'utf8')
+  writeFileSync(join(folder, 'pasted.mjs'), /```js\n([\s\S]*?)```/.exec(readme)[1])
+  same(spawn(node, ['pasted.mjs'], folder), 'ISO0 PEK-TEST true\n')
   same(run(node, ['main.mjs'], folder), EXPECTED)
   same(run(node, [...flags, 'main.cjs'], folder), EXPECTED)
 }

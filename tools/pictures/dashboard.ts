@@ -13,10 +13,11 @@ function panel(
   x: number,
   { name, count, counts }: Dashboard['operations'][number],
   bounds: readonly number[],
+  rows: number,
 ): string[] {
   const most = Math.max(1, ...counts)
   const parts = [label({ x, y: 40, text: `${name}: ${count} requests`, classes: 'h' })]
-  for (const [i, n] of counts.entries()) {
+  for (const [i, n] of counts.slice(0, rows).entries()) {
     const y = 60 + i * BAR
     const bound = bounds[i]
     const text = bound === undefined ? `> ${ms(bounds.at(-1) ?? 0)}` : `≤ ${ms(bound)}`
@@ -33,8 +34,10 @@ export function dashboard(): string {
   const file = new URL('../../docs/measurements/dashboard.json', import.meta.url)
   const { operations, refusals, bounds, date } = JSON.parse(readFileSync(file, 'utf8')) as Dashboard
   const named = operations.filter(({ name }) => name !== 'none')
-  const below = 60 + (bounds.length + 1) * BAR + 30
-  const parts = named.flatMap((operation, i) => panel(20 + i * PANEL, operation, bounds))
+  // Bounds that no request reached, in any panel, are left out.
+  const rows = Math.max(...named.map(({ counts }) => counts.findLastIndex(count => count > 0))) + 1
+  const below = 60 + rows * BAR + 30
+  const parts = named.flatMap((operation, i) => panel(20 + i * PANEL, operation, bounds, rows))
   parts.push(label({ x: 20, y: below, text: 'Refused, by reason', classes: 'h' }))
   for (const [i, { reason, count }] of refusals.entries()) {
     parts.push(label({ x: 20 + i * 240, y: below + 24, text: `${reason}: ${count}`, classes: '' }))
