@@ -203,7 +203,7 @@ async function checkSearch(browser: Browser): Promise<void> {
     ['what does a failover cost', 'Running the databases'],
     ['check my HSM', 'Running against your HSM'],
     ['verify a PIN', 'Verifying a PIN at authorisation'],
-    ['hostDecipher', 'hostDecipher'],
+    ['hostDecipher', '#hostdecipher'],
     ['Luna', 'Luna'],
     ['nginx', 'Who calls'],
     ['Docker', 'Running in production'],
