@@ -4,7 +4,7 @@
  */
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { availableParallelism, loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { endSites, makeSites, type Site } from './matrix.run.js'
 
@@ -37,11 +37,12 @@ try {
   }
   const head = `# What \`doctor\` says of each module
 
-${new Date().toISOString().slice(0, 10)}, \`npm run doctor:modules\`, Node ${process.version}: fresh tokens (but openCryptoki's, which is the machine's one, with the matrix's test keys in it), on a
-machine that does other things too; \`composedMac\` where the module has no retail MAC. p11-kit and pkcs11-spy stand in front of SoftHSM. What a token does not offer is refused by
-name; "FAILED" would be an answer that is wrong. \`doctor\` itself works for about three seconds; the rest is the token's and that of the
-other programs of the machine. NSS deciphers a key of its database anew each time an operation begins under it: 72 % of the processor time there
-is in its own calls (C_DecryptInit, C_EncryptInit, C_CreateObject and C_SignInit, by \`--cpu-prof\`).
+${new Date().toISOString().slice(0, 10)}, \`npm run doctor:modules\`, Node ${process.version}: fresh tokens (but openCryptoki's, which is the machine's one, with the
+matrix's test keys in it); \`composedMac\` where the module has no retail MAC. p11-kit and pkcs11-spy stand in front of SoftHSM. What a
+token does not offer is refused by name; "FAILED" would be an answer that is wrong. No verdict depends on how long something took; the
+seconds do: they are those of a machine with ${availableParallelism()} cores and a load of ${Math.round(loadavg()[1] ?? 0)}, and beside them is the processor time. NSS
+deciphers a key of its database anew each time an operation begins under it: 72 % of the processor time there is in its own calls
+(C_DecryptInit, C_EncryptInit, C_CreateObject and C_SignInit, by \`--cpu-prof\`).
 `
   writeFileSync(
     new URL('../docs/measurements/doctor.md', import.meta.url),

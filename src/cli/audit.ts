@@ -45,9 +45,10 @@ async function* linesOf(path: string): AsyncGenerator<string> {
   let rest = ''
   try {
     for await (const chunk of createReadStream(path, 'utf8')) {
-      const lines = `${rest}${chunk}`.split('\n')
-      rest = lines.pop() ?? ''
-      for (const line of lines) yield line.replace(/\r$/, '')
+      const text = rest + chunk
+      const end = text.lastIndexOf('\n')
+      rest = text.slice(end + 1)
+      if (end >= 0) for (const line of text.slice(0, end).split('\n')) yield line.replace(/\r$/, '')
       if (rest.length > MAX_LINE)
         throw new UsageError(`the file has a line of more than ${MAX_LINE} characters`)
     }

@@ -168,7 +168,6 @@ const split = async (values: Values, io: Io): Promise<ExitCode> => {
   for (let i = 1; i <= parts; i++) requireNew(`${out}-${i}`, 'out')
   const material = await readKeyHex('key', 'TEST key (hex)', values, io)
   const { components, checkValue } = await splitKey({ kid, algorithm, material, parts })
-  const files = components.map((_, i) => `${out}-${i + 1}`)
   const made: string[] = []
   try {
     for (const [i, { component }] of components.entries()) {
@@ -183,7 +182,7 @@ const split = async (values: Values, io: Io): Promise<ExitCode> => {
   } finally {
     wipe(...components.map(({ component }) => component))
   }
-  const rows = components.map((one, i) => [files[i] ?? '', one.checkValue.value, one.checkValue.method])
+  const rows = components.map((one, i) => [`${out}-${i + 1}`, one.checkValue.value, one.checkValue.method])
   const result = { components: rows.map(([file, kcv]) => ({ file, kcv })), checkValue }
   const all = [...rows, [kid, checkValue.value, checkValue.method]]
   show(values, io, result, tableOf(['file', 'KCV', 'method'], all, io))
@@ -215,8 +214,7 @@ const combine = async (values: Values, io: Io): Promise<ExitCode> => {
 }
 
 function neededKcv(values: Values): string {
-  need(values, 'kcv')
-  return kcvOf(values) ?? ''
+  return need(values, 'kcv').replaceAll(/\s/g, '')
 }
 
 interface Wanted {

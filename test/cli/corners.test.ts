@@ -11,8 +11,14 @@ import { describe, expect, test } from 'vitest'
 import type { Template } from '../../src/backend/pkcs11/binding/binding.js'
 import { CKA, CKK, CKM, CKO } from '../../src/backend/pkcs11/binding/constants.js'
 import { roleAttribute, SECRET_BITS } from '../../src/backend/pkcs11/mechanisms/templates.js'
+import { doctorCommand } from '../../src/cli/doctor.js'
 import { main } from '../../src/cli/main.js'
 import { onboardCommand } from '../../src/cli/onboard.js'
+import type { Opening } from '../../src/cli/open.js'
+import type { Capabilities } from '../../src/index.js'
+import type { ListedKey } from '../../src/pkcs11.js'
+import { softwareBackend } from '../../src/software.js'
+import { CONTRACT_KEYS } from '../../src/testing.js'
 import { FakeToken } from '../pkcs11/fake-token.js'
 import { keptIo } from './support/io.js'
 import { AES, env, file, fresh, JWE, keys, PEK, run, TOKEN } from './support/program.js'
@@ -80,6 +86,89 @@ describe('keys of a token that others have made', () => {
     const rich = new FakeToken()
     const inside = await run(['doctor', '--no-test-keys', '--translate-in-token', ...TOKEN], {}, rich)
     expect(inside.out).toMatch(/re-encipherment +(native|composed)/)
+  })
+})
+
+describe('doctor', () => {
+  const CAPABILITIES: Capabilities = {
+    backend: 'pkcs11',
+    tdea: 'none',
+    macs: { 'iso9797-1-alg1': 'none', 'iso9797-1-alg3': 'composed', cmac: 'native', 'hmac-sha256': 'none' },
+    keyAgreement: 'token-extract',
+    signing: 'none',
+    reencipher: 'inside',
+    derivation: 'none',
+    random: 'none',
+    notes: ['a note | of two parts'],
+  }
+  const listed: ListedKey = {
+    kid: 'X',
+    id: '',
+    usage: undefined,
+    mode: undefined,
+    algorithm: undefined,
+    checkValue: undefined,
+    problem: 'ERR_KEY_USAGE: no',
+    origin: 'unknown',
+  }
+  const closing = { [Symbol.asyncDispose]: async () => {} }
+  const store = {
+    ...closing,
+    listKeys: async () => [listed],
+    importKey: async () => listed,
+    deleteKey: async () => {},
+  }
+
+  async function examined(opened: () => Promise<unknown>, ...more: readonly string[]) {
+    const opening = { backend: opened, store: async () => store, group: opened } as unknown as Opening
+    const [report, options] = [fresh(), file({ token: { serial: '12' } })]
+    const io = keptIo({ env: { TP: '1234' } })
+    const args = [
+      'doctor',
+      '--module',
+      '/x.so',
+      '--options',
+      options,
+      '--pin-env',
+      'TP',
+      '--report',
+      report,
+      ...more,
+    ]
+    const code = await main(args, io, [doctorCommand(opening)])
+    return { code, out: io.output.join('\n'), err: io.errors.join('\n'), report }
+  }
+
+  test('of a token that is not well and can do next to nothing', async () => {
+    const health = async () => ({ ok: false, detail: 'it does not answer' })
+    const { code, out, report } = await examined(
+      async () => ({ ...closing, health, capabilities: () => CAPABILITIES }),
+      '--no-test-keys',
+    )
+    expect(code).toBe(1)
+    for (const line of [
+      /TDEA PIN block +none +- +no Get PIN and no Set PIN from this token/,
+      /re-encipherment +native +- +PIN blocks move between keys inside the token/,
+      /key agreement +composed +- +Set PIN: .*, Z in host memory/,
+      /random +none/,
+      /the token is NOT well; /,
+    ])
+      expect(out).toMatch(line)
+    const paper = readFileSync(report, 'utf8')
+    expect(paper).toContain('token `{"serial":"12"}`')
+    expect(paper).toContain('Health: NOT ok: it does not answer')
+    expect(paper).toContain('| X | ? | ? | - | unknown | ERR_KEY_USAGE: no |')
+  })
+
+  test('of one whose answers are wrong: each case is named, on the screen and in the report', async () => {
+    // Another MAC key than the contract's: each answer under it is another one.
+    const ring = CONTRACT_KEYS.map(({ hostDecipher: _, ...key }) =>
+      key.kid === 'MAC-3' ? { ...key, material: '1F'.repeat(8).concat('2F'.repeat(8)) } : key,
+    )
+    const { code, out, report } = await examined(() => softwareBackend({ keys: ring }))
+    expect(code).toBe(1)
+    expect(out).toMatch(/\nFAILED .*alg3.*: /)
+    expect(readFileSync(report, 'utf8')).toMatch(/\n- FAILED .*alg3/)
   })
 })
 
@@ -184,6 +273,28 @@ describe('a ceremony', () => {
     })
     expect(made).toMatchObject({ code: 0, out: expect.stringContaining('parity mixed') })
     expect(JSON.parse(readFileSync(out, 'utf8'))).toMatchObject([{ material: PEK }])
+  })
+})
+
+test('components of which one finds its place taken are all taken back', async () => {
+  const out = fresh()
+  const split = ['key', 'components', 'split', '--algorithm', 'aes-128', '--parts', '3', '--out', out]
+  const onAsk = () => writeFileSync(`${out}-2`, 'mine')
+  expect(await run(split, { secret: AES, onAsk })).toMatchObject({
+    code: 2,
+    err: 'ERR_USAGE: --out cannot be written: EEXIST',
+  })
+  expect(() => readFileSync(`${out}-1`)).toThrow('ENOENT')
+  expect(readFileSync(`${out}-2`, 'utf8')).toBe('mine')
+})
+
+test('a new key of a token: with a beginning, for translation; what the token did not take is said', async () => {
+  const fake = new FakeToken({ refuses: { types: [CKA.COPYABLE], code: 0x12 } })
+  const made = ['key', 'generate', '--kid', 'P', '--usage', 'pin-encryption', '--algorithm', 'tdea-2key']
+  const more = ['--valid-from', '2026-01-01', '--translation', '--translate-in-token']
+  expect(await run([...made, ...more, ...TOKEN], {}, fake)).toMatchObject({
+    code: 0,
+    out: expect.stringMatching(/; the token did not take CKA_COPYABLE$/),
   })
 })
 
