@@ -265,7 +265,6 @@ function requireDataSet(dataSet: unknown): asserts dataSet is Uint8Array {
 
 /** A name that is no field would be a value silently left out. It is the caller's text, so it is not repeated. */
 function requireKnownFields(profile: SeccosProfile, values: DataSetValues): void {
-  if (typeof values !== 'object' || values === null) throw new ArgumentError('values must be an object')
   const own = [
     ...profile.fields.filter(field => !isConstant(field) && meaningOf(profile, field) === undefined),
     ...(profile.external ?? []),

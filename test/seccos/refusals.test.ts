@@ -2,7 +2,13 @@
 import { describe, expect, test } from 'vitest'
 import { fromHex } from '../../src/base/bytes.js'
 import { DataSetError } from '../../src/base/errors.js'
-import { assemble, computeBy, requireKeyFor, valuesWith } from '../../src/seccos/computation.js'
+import {
+  assemble,
+  computeBy,
+  type Material,
+  requireKeyFor,
+  valuesWith,
+} from '../../src/seccos/computation.js'
 import { ChangeCounter } from '../../src/seccos/counter/counter.js'
 import { requestFingerprint } from '../../src/seccos/counter/state.js'
 import { memoryStore } from '../../src/seccos/counter/store.js'
@@ -16,11 +22,15 @@ import {
   requireMasked,
   unmaskDataSet,
 } from '../../src/seccos/data-set.js'
-import { readText } from '../../src/seccos/profile/forms.js'
+import { uncoveredBy } from '../../src/seccos/profile/coverage.js'
+import { lackingIn } from '../../src/seccos/profile/encoding.js'
+import { encodePin, pinFormBytes, readText } from '../../src/seccos/profile/forms.js'
 import {
   ILLUSTRATIVE_NOT_GIROCARD_AES as AES,
   ILLUSTRATIVE_NOT_GIROCARD_TDEA as TDEA,
 } from '../../src/seccos/profile/illustrative.js'
+import { parseProfile } from '../../src/seccos/profile/parse.js'
+import { type ComputationInput, macUsageOf } from '../../src/seccos/profile/profile.js'
 import { computePrw, generatePrwMac, verifyPrw, verifyPrwMac } from '../../src/seccos/prw.js'
 import { failure } from '../support/errors.js'
 import {
@@ -34,6 +44,7 @@ import {
   RANDOM_4,
   TDEA_VALUES,
 } from './fixtures.js'
+import { SAMPLES, SCHEMES, valuesOf } from './schemes.js'
 
 const full = (): Uint8Array => buildDataSet({ profile: TDEA, ...TDEA_VALUES })
 const masked = (): Uint8Array => maskDataSet({ profile: TDEA, full: full() })
@@ -378,4 +389,77 @@ describe('a change counter', () => {
       keys: store.keys.bind(store),
     }
   }
+})
+
+describe('what only a form of format 2 can be', () => {
+  const PARTS = parseProfile(SCHEMES.parts)
+  const values = () => valuesOf('parts', SAMPLES.parts[0] ?? expect.unreachable())
+  const material = (more: Partial<Material> = {}): Material => ({
+    profile: PARTS,
+    masked: maskDataSet({ profile: PARTS, full: buildDataSet({ profile: PARTS, ...values() }) }),
+    values: values(),
+    prw: { bytes: Uint8Array.of(1, 2), text: '0102' },
+    ...more,
+  })
+  const assembled = (part: object, more?: Partial<Material>) =>
+    assemble([part as ComputationInput], material(more), (_, bytes) => Uint8Array.from(bytes))
+  const inner = { input: 'enciphered', mode: 'ecb', iv: 'none', padding: 1, inputs: [{ input: 'pinBlock' }] }
+  const parts = { pin, pan, random: undefined }
+
+  test.each<[string, string, () => unknown]>([
+    [
+      'pan',
+      'must be masked: as the profile says',
+      () => requireMasked({ profile: PARTS, dataSet: buildDataSet({ profile: PARTS, ...values() }) }),
+    ],
+    ['enciphered', 'is inside another encipherment', () => assembled({ ...inner, inputs: [inner] })],
+    [
+      'prw',
+      'has a character that ebcdic does not have',
+      () =>
+        assembled(
+          { input: 'prw', form: 'text-ebcdic' },
+          { prw: { bytes: Uint8Array.of(1), text: '\u20ac' } },
+        ),
+    ],
+    [
+      'random',
+      'is missing',
+      () => assembled({ input: 'random' }, { values: { ...values(), random: undefined } }),
+    ],
+    [
+      'pin',
+      'does not fit 2 bytes bcd',
+      () => encodePin({ digits: 'bcd', length: 2, align: 'right', pad: '0' }, parts),
+    ],
+    [
+      'pan',
+      'is needed for the PIN block',
+      () => encodePin({ iso9564: 3, filler: 'A' }, { pin, pan: undefined, random: undefined }),
+    ],
+    [
+      'random',
+      'must have the hex digits A to F only, as PIN block format 3 has them',
+      () => encodePin({ iso9564: 3, filler: 'random' }, { ...parts, random: new Uint8Array(8) }),
+    ],
+    ['random', 'is missing', () => encodePin({ iso9564: 4, filler: 'random' }, parts)],
+  ])('%s: %s', async (field, problem, call) => {
+    const error = await failure(async () => call(), 'ERR_DATA_SET', [PAN_DIGITS, PIN_DIGITS])
+    expect(error).toMatchObject({ field })
+    expect(error.message).toContain(problem)
+  })
+
+  test('a part that skips more than there is has nothing; lengths of forms; characters that none lacks', async () => {
+    const part = { from: 'left', skip: 9, take: 1 }
+    expect(await assembled({ input: 'random', part })).toEqual(new Uint8Array(0))
+    expect([4, 1].map(iso9564 => pinFormBytes({ iso9564, filler: 'random' } as never))).toEqual([16, 8])
+    expect(pinFormBytes({ digits: 'ascii', length: 12, align: 'left', pad: '00' })).toBe(12)
+    expect([lackingIn('binary'), lackingIn('binary-le'), lackingIn('ascii')]).toEqual(['', '', ''])
+  })
+
+  test('neither a computation that is none nor an encipherment has a MAC', async () => {
+    await failure(() => uncoveredBy({ profile: PARTS, computation: 'pin' as never }), 'ERR_ARGUMENT')
+    const mac = { ...PARTS.mac, algorithm: 'aes-cbc' } as const
+    await failure(() => macUsageOf({ ...PARTS, mac }), 'ERR_ARGUMENT')
+  })
 })
