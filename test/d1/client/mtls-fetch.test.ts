@@ -321,6 +321,9 @@ describe('a proxy on the way out', () => {
       delivery: 'not-sent',
       retryable: true,
     })
+    // IPv6 in brackets (RFC 9110, 7.2).
+    await outcome(refused('https://[::1]:9/x', init()))
+    expect(proxy.asked.at(-1)?.url).toBe('[::1]:9')
     await proxy.close()
     using gone = mtlsFetch({ ...d1.client, ca: d1.ca, proxy: { url: proxy.url } })
     expect(await outcome(gone(`${d1.urls.api}/x`, init()))).toMatchObject({

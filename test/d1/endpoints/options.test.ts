@@ -152,6 +152,30 @@ describe('options', () => {
     await failure(() => own.world.handler(iso0({ d1PublicJwk: importRecipient(jwk) })), 'ERR_ARGUMENT')
   })
 
+  test('a function that gives the same public key again has it read once', async () => {
+    let asked = 0
+    let read = 0
+    const jwk = own.world.d1.publicJwk
+    const given = {
+      ...jwk,
+      get x() {
+        read++
+        return jwk.x
+      },
+    }
+    const answer = own.world.handler(
+      iso0({
+        d1PublicJwk: () => {
+          asked++
+          return given
+        },
+      }),
+    )
+    const headers = await own.world.authorized()
+    for (let i = 0; i < 3; i++) expect((await answer(get(pinPath('card-1'), { headers }))).status).toBe(200)
+    expect([asked, read]).toEqual([3, 1])
+  })
+
   test('prefixes come before the paths, and nothing else does', async () => {
     const answer = own.world.handler({ prefix: '/a.b/-c', tokenPrefix: '' })
     const headers = await own.world.authorized()

@@ -202,6 +202,9 @@ describe('watchServer', () => {
     const tunnel = connect((server.address() as AddressInfo).port, 'localhost').on('error', () => {})
     tunnel.write('CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n')
     expect(await text(tunnel).catch(() => '')).toBe('')
+    const two = connect((server.address() as AddressInfo).port, 'localhost').on('error', () => {})
+    two.write('GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n')
+    expect(await text(two).catch(() => '')).toBe('')
     server.close()
   })
 
