@@ -54,7 +54,7 @@ interface HeaderFields {
 
 /**
  * Parses the protected header segment, or returns undefined where it is not canonical base64url of a strict JSON
- * object with `alg` `ECDH-ES`, `enc` `A256GCM`, and an `epk` on P-256 without a private member.
+ * object, of 2,048 characters at most, with `alg` `ECDH-ES`, `enc` `A256GCM`, and an `epk` on P-256 without a private member.
  *
  * `zip` and every `crit` are refused; `kid`, `typ`, `cty`, `apu`, `apv` must be strings where present; other members
  * are ignored (RFC 7516, 4). Sources: RFC 7516, 4; RFC 7518, 4.6.1; RFC 8725, 3.4 (on-curve check).
@@ -65,7 +65,8 @@ interface HeaderFields {
  * ```
  */
 export function parseHeader(segment: string): ParsedHeader | undefined {
-  const members = isBase64url(segment) ? parseJsonObject(decoded(segment)) : undefined
+  const isShort = segment.length <= MAX_HEADER_CHARACTERS
+  const members = isShort && isBase64url(segment) ? parseJsonObject(decoded(segment)) : undefined
   if (members === undefined) return undefined
   if (member(members, 'alg') !== ALG || member(members, 'enc') !== ENC) return undefined
   if (REFUSED.some(name => Object.hasOwn(members, name))) return undefined
@@ -82,14 +83,14 @@ export function parseHeader(segment: string): ParsedHeader | undefined {
 
 /** The bytes of a canonical segment, in a place for the next one, too: a header is public, and read at once. */
 function decoded(segment: string): Uint8Array {
-  const length = base64urlBytes(segment)
-  const bytes = length <= SCRATCH.length ? SCRATCH.subarray(0, length) : secretBytes(length)
+  const bytes = SCRATCH.subarray(0, base64urlBytes(segment))
   bufferOf(bytes).write(segment, 'base64url')
   return bytes
 }
 
-/** As long as the longest header of a JWE that is opened. */
-const SCRATCH: Uint8Array = secretBytes(base64urlBytes('A'.repeat(2048)))
+/** The longest header of a JWE that is opened. */
+const MAX_HEADER_CHARACTERS = 2048
+const SCRATCH: Uint8Array = secretBytes(base64urlBytes('A'.repeat(MAX_HEADER_CHARACTERS)))
 
 /** Builds the protected header segment, members in the order of D1's published sample; equal fields, equal text. */
 export function buildHeader({ kid, ephemeralPublicKey, apu, apv }: HeaderFields): string {

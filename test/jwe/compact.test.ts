@@ -239,6 +239,17 @@ describe('parseHeader', () => {
     expect(Buffer.from(parsed?.ephemeralPublicKey ?? [])).toEqual(EPHEMERAL.getPublicKey())
   })
 
+  it('reads 2,048 characters and no more', () => {
+    const padded = (bytes: number): string => {
+      const bare = JSON.stringify({ ...HEADER, pad: '' }).length
+      return b64u(JSON.stringify({ ...HEADER, pad: 'x'.repeat(bytes - bare) }))
+    }
+    expect(padded(1536)).toHaveLength(2048)
+    expect(parseHeader(padded(1536))?.header.kid).toBe(RECIPIENT.kid)
+    expect(parseHeader(padded(1537))).toBeUndefined()
+    expect(parseHeader(padded(9000))).toBeUndefined()
+  })
+
   it('leaves what is absent undefined', () => {
     const { kid: _, ...header } = HEADER
     expect(parseHeader(b64u(JSON.stringify(header)))?.header).toEqual({})

@@ -64,7 +64,7 @@ const NO_ACCOUNT: Uint8Array = secretBytes(0)
 function accountNibble(pan: Uint8Array, i: number): number {
   // The check digit is left out; a PAN of fewer than 13 digits has fewer than 12 before it and is padded with zeros on the left.
   const at = pan.length - 1 - BODY_NIBBLES + i
-  return i < 2 || at < 0 ? 0 : (pan[at] ?? 0)
+  return i < 2 ? 0 : (pan[at] ?? 0)
 }
 
 /** Writes a PIN field. Nothing is allocated for a filler of one value. */
