@@ -229,13 +229,13 @@ describePostgres('failover', () => {
 
   test('replicated: a wait that is cancelled, and standbys that are configured away, are no success', async () => {
     const primary = await start(['wal_log_hints=on'])
+    // Whoever is told no warnings is not told of a wait that was cancelled.
+    await primary.query('ALTER ROLE issuer SET client_min_messages = error')
     await primary.query("ALTER SYSTEM SET synchronous_standby_names = '*'")
     await primary.query('SELECT pg_reload_conf()')
     const [standby, store] = await openWithStandby(primary)
     expect(store.standbys).toBe('verified')
     await store.cards.put(CARD, RECORD)
-    // Whoever is told no warnings is not told of a wait that was cancelled.
-    await primary.query('ALTER ROLE issuer SET client_min_messages = error')
     const waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
     const untilWaiting = () =>
       expect.poll(async () => (await primary.query(waiting)).rows.length, { timeout: 20_000 }).toBe(1)

@@ -247,7 +247,7 @@ async function choosePool(
 }
 
 /** What the statements need, of each table: what is lacking is told now, and not by the first Set PIN. */
-const RIGHTS = `SELECT string_agg(r.name || ' on ' || t.name, ', ') AS lacking
+const RIGHTS = `SELECT string_agg(r.name || ' on ' || t.name, ', ' ORDER BY t.name, r.name) AS lacking
   FROM unnest(ARRAY['cards', 'pins', 'requests', 'counters', 'seals', 'rates']) AS t (name),
     unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS r (name)
   WHERE NOT has_table_privilege($1 || '.' || t.name, r.name)`
