@@ -166,9 +166,9 @@ class MemoryIssuerStore implements IssuerStore {
       throwIfAborted(requireSignal(options))
       if (this.#closed) throw storeClosed()
       const listed = this.#refsAfter(this.#pins, after).flatMap((card): ListedBlock[] => {
-        const { block, version } = this.#pins.get(keyOf(card)) ?? {}
-        if (block?.kid !== kid || version === undefined) return []
-        return [{ ...readPinBlock(block), card, version }]
+        const known = this.#pins.get(keyOf(card))
+        if (known?.block === undefined || known.block.kid !== kid) return []
+        return [{ ...readPinBlock(known.block), card, version: known.version }]
       })
       return listed.slice(0, limit)
     },

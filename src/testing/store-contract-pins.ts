@@ -143,6 +143,7 @@ export const PIN_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
       'no profile': { ...prwOf(2), profile: undefined },
       'a profile without version': { ...prwOf(2), profile: { name: 'x' } },
       'an unknown provenance': { ...prwOf(2), provenance: 'public' },
+      'an intdatag of 19 characters': { ...prwOf(2), intdatag: 'x'.repeat(19) },
     }
     for (const [name, prw] of Object.entries(prws)) {
       await assertRefused(() => one.pins.storePrw(CARD, prw as never), 'ERR_ARGUMENT', name)

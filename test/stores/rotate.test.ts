@@ -229,6 +229,7 @@ test.each([
   ['what only looks like a key', () => ({ from: { ...from } })],
   ['a batch of nothing', () => ({ batch: 0 })],
   ['a misspelt option', () => ({ batches: 1 })],
+  ['a PAN for keys whose blocks are bound to none', () => ({ panOf: () => PAN })],
   ['progress that is told to nobody', () => ({ onProgress: 'console' })],
 ])('rotateStorageKey refuses %s', async (_, more) => {
   const call = () => rotateStorageKey({ store: memoryIssuerStore(), from, to, ...more() } as never)

@@ -22,6 +22,7 @@ import { ArgumentError, Pan } from '../../src/index.js'
 import { type IssuerStore, openSqliteIssuerStore, type PanSealer, panSealer } from '../../src/sqlite.js'
 import { openConnection } from '../../src/stores/sqlite/connection.js'
 import { guard, openFile, type SqliteDatabase } from '../../src/stores/sqlite/driver.js'
+import { openInline } from '../../src/stores/sqlite/threads.js'
 import { issuerStoreContract } from '../../src/testing.js'
 import { failure } from '../support/errors.js'
 import { AVAILABLE, MISSING } from './drivers.js'
@@ -64,6 +65,21 @@ describe('options', () => {
       },
     )
   })
+})
+
+test.each([
+  [{ errcode: 261 }, 'ERR_BACKEND_BUSY', 'the database is busy'],
+  [{ code: 'SQLITE_BUSY_SNAPSHOT' }, 'ERR_BACKEND_BUSY', 'the database is busy'],
+  [{ errcode: 787 }, 'ERR_BACKEND_FAILED', 'the store holds no such card'],
+  [{ errcode: 10 }, 'ERR_BACKEND_FAILED', 'the database failed (SQLite result code 10)'],
+  [{ code: 'SQLITE_FULL' }, 'ERR_BACKEND_FAILED', 'the database failed (SQLITE_FULL)'],
+  [{ code: 'canary 4711' }, 'ERR_BACKEND_FAILED', 'the database failed'],
+])('a fault of either driver: %o', async (reported, code, message) => {
+  const failing = async () =>
+    guard(() => {
+      throw Object.assign(new Error('canary'), reported)
+    })
+  expect(await failure(failing, code as 'ERR_BACKEND_BUSY')).toMatchObject({ code, message })
 })
 
 // Each write waits for the disk, which may be slow.
@@ -154,6 +170,22 @@ describe.each(AVAILABLE.flatMap(driver => EXECUTORS.map(executor => [driver, exe
       const rows = connection.read([{ sql: 'SELECT kid FROM several ORDER BY kid', values: [] }])
       expect(rows).toEqual([[{ kid: 'a' }, { kid: 'c' }]])
       await connection.close()
+    })
+
+    test('a transaction that fails in the calling thread is an error, and one on a closed connection is told so', async () => {
+      const database = await openInline({ path: newFile(), driver })
+      const orphan = {
+        sql: "INSERT INTO issuer_pin_pins (issuer_id, card_id, prw, version) VALUES ('i', 'c', 'p', 'v')",
+      }
+      const { message } = await failure(
+        () => database.write([{ ...orphan, values: [] }]),
+        'ERR_BACKEND_FAILED',
+      )
+      expect(message).toBe('the store holds no such card')
+      await database.close()
+      await database.close()
+      await failure(() => database.write([]), 'ERR_BACKEND_CLOSED')
+      await failure(() => database.read({ sql: 'SELECT 1', values: [] }), 'ERR_BACKEND_CLOSED')
     })
 
     test('a file that is no database', async () => {

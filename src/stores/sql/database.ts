@@ -165,8 +165,8 @@ export async function writeRows(
   values: readonly SqlValue[],
   card?: CardRef,
 ): Promise<number> {
-  const [result] = await database.write([{ sql, values, ...(card !== undefined && { card }) }])
-  return result?.count ?? 0
+  const results = await database.write([{ sql, values, ...(card !== undefined && { card }) }])
+  return results.reduce((sum, { count }) => sum + count, 0)
 }
 
 /* Cards and PRWs as they are in rows. What does not read was written by something else: `ERR_BACKEND_FAILED`. */

@@ -283,7 +283,7 @@ function bytesOf(value: unknown): Uint8Array {
 
 /** The kid that a seal names. */
 function kidOf(seal: Uint8Array): string {
-  return Buffer.from(seal.subarray(2, 2 + (seal[1] ?? 0))).toString()
+  return Buffer.from(seal.subarray(2, 2 + Number(seal[1]))).toString()
 }
 
 /** What the seal of a Set PIN request is over. */

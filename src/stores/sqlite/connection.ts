@@ -192,7 +192,7 @@ export class SqliteConnection implements SqlSession {
     try {
       return statements.map(statement => this.#step(statement).rows)
     } finally {
-      if (!this.#closed) this.#rollBack()
+      this.#rollBack()
     }
   }
 
@@ -209,7 +209,7 @@ export class SqliteConnection implements SqlSession {
       this.#logWritten()
       return written
     } catch (error) {
-      if (!this.#closed) this.#rollBack()
+      this.#rollBack()
       throw error
     }
   }

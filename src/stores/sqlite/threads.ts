@@ -334,7 +334,8 @@ export async function openInline(file: SqliteFile): Promise<PlainDatabase> {
     dialect: DIALECT,
     read: async (statement, signal) => {
       throwIfAborted(signal)
-      return connection.read([statement])[0] ?? []
+      const [rows = []] = connection.read([statement])
+      return rows
     },
     readTogether: async (statements, signal) => {
       throwIfAborted(signal)
