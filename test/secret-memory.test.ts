@@ -74,7 +74,7 @@ const EXCEPTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   'src/stores/sql/sealed.ts': {
     "Uint8Array.from(Buffer.from(after, 'hex'))": 'where a page begins: the digest of a request',
     "Buffer.from(after, 'hex')": 'where a page begins: the digest of a request',
-    'Buffer.from(seal.subarray(2, 2 + (seal[1] ?? 0)))': 'the kid in a seal',
+    'Buffer.from(seal.subarray(2, 2 + Number(seal[1])))': 'the kid in a seal',
   },
   'src/cli/doctor.ts': {
     "Buffer.concat([ Buffer.of(4), Buffer.from('gI0GAILBdu7T53akrFmMyGcsF3n5dO7MmwNBHKW5SV0', 'base64url'), Buffer.from('SLW_xSffzlPWrHEVI30DHM_4egVwt3NQqeUD7nMFpps', 'base64url'), ])":
