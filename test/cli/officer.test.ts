@@ -28,7 +28,8 @@ describe('what is written in groups, in lines, or as no text at all', () => {
   test('a key block whose lines a mail program has broken', async () => {
     const seal = ['key', 'block', 'seal', '--kbpk', 'KBPK', '--version', 'D', '--algorithm', 'tdea-2key']
     const use = ['--usage', 'pin-encryption', '--mode', 'E', '--exportability', 'E', '--keys', keys]
-    const { out } = await run([...seal, ...use, '--key-env', 'PEK'])
+    const from = ['--valid-from', '2026-01-01T05:00Z']
+    const { out } = await run([...seal, ...use, ...from, '--key-env', 'PEK'])
     const broken = (out.split('\n')[0] ?? '').replaceAll(/.{64}/g, '$&\r\n')
     const opened = await run(
       ['key', 'block', 'open', '--kbpk', 'KBPK', '--usage', 'pin-encryption', '--keys', keys],
@@ -37,6 +38,7 @@ describe('what is written in groups, in lines, or as no text at all', () => {
       },
     )
     expect(opened.out).toContain('KCV 08D7B4')
+    expect(opened.out).toMatch(/valid from +2026-01-01T05:00:00.000Z/)
     expect(await run(['key', 'block', 'read'], { stdin: broken.slice(0, 70) })).toMatchObject({
       code: 1,
       err: expect.stringContaining('it was cut off'),
@@ -128,6 +130,8 @@ describe('test keys in files', () => {
       'P',
       '--mode',
       'E',
+      '--valid-from',
+      '2026-01-01',
       '--valid-to',
       '2031-01-31',
       '--out',
