@@ -499,6 +499,9 @@ describe.each(['thread', 'process'] as const)('a real %s, with another program a
       alone: true,
     })
     expect(facts).toMatchObject({ told: 'the PIN' })
+    // A module in a process of its own reads its settings there; a thread has those of this process, and needs no copy.
+    const { home } = facts as unknown as { home: string | undefined }
+    expect(home).toBe(kind === 'thread' ? undefined : process.env['HOME'])
     const job = { key: {} as never, blocks: Uint8Array.of(1, 2, 3) }
     const pending = host.perform('encipher', job)
     expect(host.underWay).toBe(1)

@@ -37,7 +37,14 @@ const { send, listen } = channel()
 let opening
 listen(message => {
   if (message.pin === 'given') {
-    send({ id: opening, value: { pool: process.env.UV_THREADPOOL_SIZE, told: message.value } })
+    send({
+      id: opening,
+      value: {
+        pool: process.env.UV_THREADPOOL_SIZE,
+        told: message.value,
+        home: process.env.HOME,
+      },
+    })
     return
   }
   if (message.call === 'open') {

@@ -148,7 +148,7 @@ export function startFrom(entry: () => string): Starter {
   return {
     thread: lost => {
       // No copy of the environment or the arguments of this process: there may be secrets in them.
-      const worker = new Worker(entry(), { execArgv: [], argv: [] })
+      const worker = new Worker(entry(), { execArgv: [], argv: [], env: {} })
       worker.unref()
       worker.once('exit', lost)
       return portChannel(worker, () => void worker.terminate())
