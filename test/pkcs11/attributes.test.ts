@@ -81,6 +81,11 @@ describe('a key in a token', () => {
     expect((await bindIn(fake, changes, more)).key.kid).toBe('K')
   })
 
+  test('templates within templates are not tried where the module breaks over them, and that is in the notes', async () => {
+    await using backend = await openBackendOn(new FakeToken(), { vendor: 'p11-kit' })
+    expect(backend.capabilities().notes.join('; ')).toContain('loses its token over a template within')
+  })
+
   test('that cannot be copied is bound where the token honours that, and what users can do is in the notes', async () => {
     const { notes } = await bindIn({ copies: 'copyable' }, [[CKA.COPYABLE, false]])
     expect(notes).toContain('users of this token can copy a key')

@@ -186,6 +186,20 @@ describe('the supervisor', () => {
     expect(await operations.encipher(BLOCK)).toEqual(before)
   })
 
+  test.each([
+    [0xe0, { retryable: true }],
+    // Says nothing of the token: then it is as it was found.
+    [0x54, { code: 'ERR_KEY_NOT_FOUND' }],
+  ])('a token that shows no keys, and answers %i when it is asked itself', async (code, expected) => {
+    const { fake, operations } = await openInline()
+    fake.faultOf = { fn: 'C_EncryptInit', code: 0x82 }
+    fake.C_FindObjects = () => []
+    fake.C_GetTokenInfo = () => {
+      throw new Pkcs11Error('C_GetTokenInfo', code)
+    }
+    expect(await errorOf(() => operations.encipher(BLOCK))).toMatchObject(expected)
+  })
+
   test('a PIN that is refused on the way back is sent once, and never again', async () => {
     const pins = ['1234', 'changed']
     const { fake, operations, backend } = await openInline({ pin: () => pins.shift() ?? 'again' })

@@ -35,6 +35,38 @@ function pool(max = 4) {
   return { world, sessions }
 }
 
+test('an operation that is half done is ended where the library can, and the session is kept; else it is closed', () => {
+  const cancelled: number[] = []
+  let fails = false
+  const closed: SessionHandle[] = []
+  const sessions = new Sessions(
+    {
+      open: () => Uint8Array.of(1) as SessionHandle,
+      close: session => closed.push(session),
+      cancel: (_session, operation) => {
+        cancelled.push(operation)
+        if (fails) throw new Pkcs11Error('C_SessionCancel', 0x54)
+      },
+    },
+    2,
+  )
+  const refuse = (functionName: string): void => {
+    const half = (): never => {
+      throw new Pkcs11Error(functionName, 0x70)
+    }
+    expect(() => sessions.withSession(half)).toThrow(functionName)
+  }
+  refuse('C_EncryptInit')
+  refuse('C_SignInit')
+  expect([cancelled.length, closed.length, sessions.size]).toEqual([2, 0, 1])
+  // No operation of which a part could be left.
+  refuse('C_GetTokenInfo')
+  expect([cancelled.length, closed.length]).toEqual([2, 1])
+  fails = true
+  refuse('C_DecryptInit')
+  expect([cancelled.length, closed.length, sessions.size]).toEqual([3, 2, 0])
+})
+
 describe('a session', () => {
   test.each<[string, unknown]>([
     ['a data error of an operation', new Pkcs11Error('C_Encrypt', 0x21)],
