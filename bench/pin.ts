@@ -12,6 +12,10 @@ import {
 } from 'issuer-pin-crypto'
 import { softwareBackend } from 'issuer-pin-crypto/software'
 import forge from 'node-forge'
+import { operationsOf } from '../src/backend/key.js'
+import { bitsliceMemory } from '../src/backend/software/bitslice-memory.js'
+import { BitsliceTdea } from '../src/backend/software/engine-bitslice.js'
+import { softwareBackend as openSoftware } from '../src/software.js'
 import type { Contest } from './contest.js'
 
 const require = createRequire(import.meta.url)
@@ -70,6 +74,20 @@ export async function pinContests(): Promise<Bench> {
   }))
   const clearBatch = Buffer.concat(pins.map(entry => buildFormat0({ pin: entry.pin, pan: entry.pan })))
   const batch = () => encipherPins({ pins, format: 0, key })
+
+  // The port is not public: it is that of the sources, which the package is built from.
+  const sources = await openSoftware({ keys })
+  const inside = {
+    from: await sources.bind({ kid: 'ZPK', usage: 'pin-encryption', hostDecipher }),
+    to: await sources.bind({ kid: 'PEK', usage: 'pin-encryption' }),
+  }
+  const port = operationsOf(inside.from)
+  const sealedBatch = new Uint8Array(reused.update(clearBatch))
+  const back = createDecipheriv('des-ede-ecb', zpk, null).setAutoPadding(false)
+  const onward = createCipheriv('des-ede-ecb', storage, null).setAutoPadding(false)
+  const engine = new BitsliceTdea(bitsliceMemory(), zpk)
+  const group = new Uint8Array(clearBatch.subarray(0, 1024))
+  const groupOut = new Uint8Array(group.length)
 
   const message = randomBytes(123)
   const messages = Array.from({ length: MESSAGES }, () => randomBytes(123))
@@ -144,6 +162,42 @@ export async function pinContests(): Promise<Bench> {
         targets: [{ ours: 'encipherPins', peer: 'OpenSSL, blocks already built', atLeast: 3 }],
       },
       {
+        title: `the port's reencipher, ${BATCH} blocks at once`,
+        ways: [
+          {
+            name: 'reencipher',
+            run: () => port.reencipher(inside.to, sealedBatch),
+            operations: BATCH,
+            answer: async () => hex(await port.reencipher(inside.to, sealedBatch)),
+          },
+          {
+            name: 'OpenSSL, two ciphers that are kept',
+            run: () => onward.update(back.update(sealedBatch)),
+            operations: BATCH,
+            answer: () => hex(onward.update(back.update(sealedBatch))),
+          },
+        ],
+        targets: [{ ours: 'reencipher', peer: 'OpenSSL, two ciphers that are kept', atLeast: 3 }],
+      },
+      {
+        title: '128 blocks through the engine',
+        ways: [
+          {
+            name: 'bitslice',
+            run: () => engine.encipherInto(group, groupOut),
+            operations: 128,
+            answer: () => hex(engine.encipher(group)),
+          },
+          {
+            name: 'OpenSSL, one cipher that is kept',
+            run: () => reused.update(group),
+            operations: 128,
+            answer: () => hex(reused.update(group)),
+          },
+        ],
+        targets: [{ ours: 'bitslice', peer: 'OpenSSL, one cipher that is kept', atLeast: 3 }],
+      },
+      {
         title: 'reencipherPinBlock, one after the other',
         ways: [
           {
@@ -191,8 +245,10 @@ export async function pinContests(): Promise<Bench> {
       },
     ],
     [Symbol.asyncDispose]: async () => {
+      engine.close()
       await backend.close()
       await openssl.close()
+      await sources.close()
     },
   }
 }

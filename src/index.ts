@@ -138,6 +138,7 @@ export {
   translatePinBlocks,
 } from './pin/translate.js'
 export { type PinReference, type VerifyPinBlockInput, verifyPinBlock } from './pin/verify.js'
+export type { SealedContent } from './primitives/a256gcm.js'
 export type {
   Encipherment,
   KeyAlgorithm,

@@ -91,7 +91,11 @@ const LATER: readonly (readonly [idea: string, files: RegExp])[] = [
   ],
   ['PIN policy, random PINs', /^pin\/(pin-policy|generate)\.ts$/],
   ['packages that need not be there, and bundlers', /^base\/(beside|optional(\.cjs)?)\.ts$/],
-  ['key agreement on all cores', /^backend\/software\/agreement(-entry)?\.ts$/],
+  [
+    'key agreement and contents on all cores',
+    /^(backend\/software\/agreement(-entry)?|primitives\/a256gcm)\.ts$/,
+  ],
+  ['blocks in flight enciphered together', /^backend\/together\.ts$/],
   ['formats 1 to 4', /^pin\/formats\/format[1-4]\.ts$/],
 ]
 

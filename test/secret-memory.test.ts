@@ -20,7 +20,12 @@ const EXCEPTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     'Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)': 'a view, for what Buffer can do',
   },
   'src/backend/bound-key.ts': {
+    'publicBytes(input.length)': 'an enciphered PIN block, which goes to whoever asked for it',
     'publicBytes(length)': 'an enciphered PIN block, which goes to whoever asked for it',
+  },
+  'src/backend/together.ts': {
+    'publicBytes(length)': 'enciphered PIN blocks, side by side',
+    'publicBytes(TOGETHER_BYTES)': 'an enciphered PIN block, which goes to whoever asked for it',
   },
   'src/backend/software/bitslice-memory.ts': {
     "Buffer.from(WASM, 'base64')": 'the code of a module: public',

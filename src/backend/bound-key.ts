@@ -4,9 +4,18 @@
 import type { KeyObject } from 'node:crypto'
 import { types } from 'node:util'
 import { type CallOptions, readCall, requireSignal, throwIfAborted } from '../base/arguments.js'
-import { isPlainBytes, ownCopy, publicBytes, secretBytes, snapshot, wipe, xorBytes } from '../base/bytes.js'
+import {
+  isPlainBytes,
+  ownCopy,
+  publicBytes,
+  secretBytes,
+  snapshot,
+  wipe,
+  withWiped,
+  xorBytes,
+} from '../base/bytes.js'
 import { ArgumentError, BackendError, InputError, isIssuerPinError, KeyError } from '../base/errors.js'
-import { requirePeriod } from '../key/period.js'
+import { hasPeriod, requirePeriod } from '../key/period.js'
 import { type KeyOperation, operationsFor, refusedUse, USAGES } from '../key/usage.js'
 import {
   type PinComparison,
@@ -15,6 +24,7 @@ import {
   runStepsLater,
   verificationSteps,
 } from '../pin/formats/verification.js'
+import { decryptContent, type SealedContent } from '../primitives/a256gcm.js'
 import { blockBytesOf, isEncipherment, isTdea } from '../primitives/algorithms.js'
 import { macBytes } from '../primitives/mac.js'
 import { SIGNATURE_BYTES, verifyEs256 } from '../primitives/p256.js'
@@ -28,6 +38,7 @@ import {
   readMacRequest,
   readMessage,
   readMessageInPlace,
+  readSealedContent,
   readVerification,
   requireHostDecipher,
   requireLength,
@@ -42,6 +53,7 @@ import {
   requireKey,
 } from './key.js'
 import { endOf, KEY_EVENTS } from './opener.js'
+import { TOGETHER_BYTES, Together } from './together.js'
 
 /** The parts of an open backend that its keys share. */
 export interface OpenParts<Ref> {
@@ -68,6 +80,17 @@ type AtOnce<Ref> = BackendDriver<Ref> & Required<Pick<BackendDriver<Ref>, 'encip
 
 function answersAtOnce<Ref>(driver: BackendDriver<Ref>): driver is AtOnce<Ref> {
   return driver.encipherInto !== undefined
+}
+
+/** An operation that the driver does while it is called. */
+interface Now {
+  /** Blocks as the driver gets them, and as they were given. */
+  readonly input: Uint8Array
+  readonly given: Uint8Array
+  /** Whether what comes of it is no secret: an enciphered PIN block is none. */
+  readonly isPublic: boolean
+  readonly admit: Admission | undefined
+  readonly into: (out: Uint8Array) => void
 }
 
 /** 1 to 65,536 random bytes. */
@@ -122,6 +145,8 @@ export class BoundKey<Ref> implements KeyOperations {
   readonly #reference: Reference<Ref>
   readonly #admitted: ReadonlySet<KeyOperation>
   readonly #resultsArePublic: boolean
+  readonly #hasPeriod: boolean
+  #together: Together | undefined
 
   constructor(facts: KeyFacts, parts: OpenParts<Ref>, reference: Reference<Ref>) {
     this.#facts = facts
@@ -129,6 +154,7 @@ export class BoundKey<Ref> implements KeyOperations {
     this.#reference = reference
     this.#admitted = operationsFor(facts.usage, facts.mode)
     this.#resultsArePublic = USAGES[facts.usage].purpose === 'pin-block'
+    this.#hasPeriod = hasPeriod(facts)
   }
 
   encipher(blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
@@ -143,7 +169,12 @@ export class BoundKey<Ref> implements KeyOperations {
 
   #encipher(blocks: Uint8Array, options: CallOptions | undefined): MaybePromise<Uint8Array> {
     const { driver, jobs } = this.#admit('encipher')
-    if (answersAtOnce(driver)) return this.#encipherAtOnce(driver, blocks, options)
+    if (answersAtOnce(driver)) {
+      // Nobody can give it up, and nobody asks to be told of it.
+      const together =
+        options === undefined && this.#readsInPlace() ? this.#inTurn(driver, blocks) : undefined
+      return together ?? this.#encipherAtOnce(driver, blocks, options)
+    }
     const input = this.#blocks(blocks)
     const run: Run = signal => driver.encipher(this.#reference.ref, input, signal)
     const admit = this.#asking('encipher', input.length)
@@ -156,6 +187,20 @@ export class BoundKey<Ref> implements KeyOperations {
       more: undefined,
       isRight: undefined,
     })
+  }
+
+  /** Of PIN blocks that are in flight together all but the first: undefined for that one, and for what is no such block. */
+  #inTurn(driver: AtOnce<Ref>, block: Uint8Array): Promise<Uint8Array> | undefined {
+    const { usage, algorithm } = this.#facts
+    if (USAGES[usage].purpose !== 'pin-block' || !isTdea(algorithm)) return undefined
+    if (!isPlainBytes(block) || block.length !== TOGETHER_BYTES) return undefined
+    const { jobs } = this.#parts
+    jobs.begin(undefined, undefined)
+    this.#together ??= new Together(
+      (clear, out) => driver.encipherInto(this.#reference.ref, clear, out, undefined),
+      { enter: () => jobs.enter(), leave: () => jobs.leave(), coded },
+    )
+    return this.#together.add(block)
   }
 
   /** Mostly nothing of it is ever in flight, and nothing but the result is made. */
@@ -187,6 +232,23 @@ export class BoundKey<Ref> implements KeyOperations {
     } finally {
       if (input !== blocks) wipe(input)
       if (borrowed !== undefined) giveBack(borrowed)
+    }
+  }
+
+  /** Nothing of it is ever in flight, and nothing but the result is made. */
+  #atOnce({ input, given, isPublic, admit, into }: Now, options: CallOptions | undefined): Uint8Array {
+    let out: Uint8Array | undefined
+    try {
+      this.#parts.jobs.begin(options, admit)
+      out = isPublic ? publicBytes(input.length) : secretBytes(input.length)
+      into(out)
+      admit?.ended?.()
+      return out
+    } catch (error) {
+      wipe(out)
+      throw failed(error, { admit })
+    } finally {
+      if (input !== given) wipe(input)
     }
   }
 
@@ -268,6 +330,8 @@ export class BoundKey<Ref> implements KeyOperations {
     const { driver, jobs, reenciphersInside } = this.#admit('reencipher')
     const target = this.#sibling(to)
     target.#admit('encipher')
+    // As in `mac`: between a look at the block and its use there is nobody's code.
+    const call = readCall(options)
     if (this.#facts.usage === 'pin-encryption' && !isTdea(this.#facts.algorithm)) {
       const { kid, algorithm } = this.#facts
       const problem = `key ${kid} is ${algorithm}: its blocks have the PAN inside, so they are translated with it`
@@ -277,14 +341,19 @@ export class BoundKey<Ref> implements KeyOperations {
       const problem = `key ${to.kid} is ${to.algorithm}: its blocks are of another length than ${this.#facts.kid}'s`
       throw new KeyError('ERR_KEY_ALGORITHM', problem, to.kid)
     }
-    const input = this.#blocks(blocks)
+    const input = this.#readsInPlace() ? this.#blocks(blocks) : readBlocks(blocks, this.#facts.algorithm)
     // Inside the token too, a block must not move to where the host may open it from where it may not.
     if (inside && !reenciphersInside) throw notInside(this.#facts.kid)
     if (!reenciphersInside || to.hostDecipher) requireHostDecipher(this.#facts)
     const [from, onto] = [this.#reference.ref, target.#reference.ref]
-    const run: Run = signal => driver.reencipher(from, onto, input, signal, inside)
     const admit = this.#asking('reencipher', input.length, target)
-    return jobs.run(options, {
+    if (driver.reencipherInto !== undefined) {
+      const isPublic = target.#resultsArePublic
+      const into = (out: Uint8Array): void => driver.reencipherInto?.(from, onto, input, out)
+      return this.#atOnce({ input, given: blocks, isPublic, admit, into }, call)
+    }
+    const run: Run = signal => driver.reencipher(from, onto, input, signal, inside)
+    return jobs.run(call, {
       run,
       input: ownOf(input, blocks),
       outputBytes: input.length,
@@ -349,6 +418,39 @@ export class BoundKey<Ref> implements KeyOperations {
       own: undefined,
       isRight: undefined,
     })
+  }
+
+  async openContent(
+    request: ContentKeyRequest,
+    content: SealedContent,
+    options?: CallOptions,
+  ): Promise<Uint8Array | undefined> {
+    const { driver, jobs } = this.#admit('deriveContentKey')
+    const call = readCall(options)
+    const inPlace = this.#readsInPlace()
+    const parameters = readContentKeyRequest(request, inPlace)
+    const sealed = readSealedContent(parameters, content, inPlace)
+    if (driver.openContent === undefined) {
+      const key = await this.deriveContentKey(parameters, call)
+      return withWiped(key, own => decryptContent(own, sealed))
+    }
+    const { ref } = this.#reference
+    const outputBytes = sealed.ciphertext.length
+    let opens = true
+    // A wrong tag is no fault of the driver's: the front still counts, delivers and wipes one answer of the length that is due.
+    const answer = (plaintext: Uint8Array | undefined): Uint8Array => {
+      opens = plaintext !== undefined
+      return plaintext ?? secretBytes(outputBytes)
+    }
+    const run: Run = signal => {
+      const plaintext = driver.openContent?.(ref, parameters, sealed, signal)
+      return !types.isUint8Array(plaintext) && isThenable(plaintext)
+        ? plaintext.then(answer)
+        : answer(plaintext)
+    }
+    const admit = this.#asking('deriveContentKey', 0)
+    const plaintext = await jobs.run(call, { ...NO_MORE, run, outputBytes, admit })
+    return opens ? plaintext : undefined
   }
 
   async sign(message: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
@@ -426,7 +528,8 @@ export class BoundKey<Ref> implements KeyOperations {
 
   /** Whether the driver is done with what it is given when it returns, and nobody's code runs before that. */
   #readsInPlace(): boolean {
-    return this.#parts.driver.blocksAtOnce === true && this.#parts.onOperation === undefined
+    const { driver, onOperation } = this.#parts
+    return driver.blocksAtOnce === true && onOperation === undefined && !KEY_EVENTS.hasSubscribers
   }
 
   #admit(operation: KeyOperation): OpenParts<Ref> {
@@ -434,7 +537,7 @@ export class BoundKey<Ref> implements KeyOperations {
       throw new KeyError('ERR_KEY_FOREIGN', `key ${this.#facts.kid} is bound no longer`, this.#facts.kid)
     }
     if (!this.#admitted.has(operation)) throw refusedUse(this.#facts, operation)
-    if (operation === 'encipher' || operation === 'sign') requirePeriod(this.#facts)
+    if (this.#hasPeriod && (operation === 'encipher' || operation === 'sign')) requirePeriod(this.#facts)
     return this.#parts
   }
 
@@ -573,6 +676,17 @@ export class Jobs {
     }
   }
 
+  /** Counts in what waits for the end of this turn. */
+  enter(): void {
+    this.#inFlight++
+  }
+
+  /** Counts it out. */
+  leave(): void {
+    this.#inFlight--
+    if (this.#inFlight === 0) this.#drained?.()
+  }
+
   /** Takes no more, waits for what is in flight, then calls `finish`. Again: the same promise. */
   close(finish: () => MaybePromise<void>): Promise<void> {
     this.#closing ??= this.#drainAndFinish(finish)
@@ -608,8 +722,7 @@ export class Jobs {
 
   #leave(job: Pick<Job<unknown>, 'input' | 'more'>): void {
     wipe(job.input, ...(job.more ?? []))
-    this.#inFlight--
-    if (this.#inFlight === 0) this.#drained?.()
+    this.leave()
   }
 }
 

@@ -21,6 +21,7 @@ import {
 } from '../key/usage.js'
 import { FORMATS, requireFormat, type SupportedFormat } from '../pin/formats/formats.js'
 import type { PinRule, PinVerification } from '../pin/formats/verification.js'
+import { CONTENT_KEY_BYTES, IV_BYTES, type SealedContent, TAG_BYTES } from '../primitives/a256gcm.js'
 import {
   blockBytesOf,
   isEncipherment,
@@ -41,7 +42,9 @@ import type { KeyFacts } from './key.js'
 /** Longest input of one call: 8192 PIN blocks, and far more than any message that is MACed here. */
 export const MAX_INPUT_BYTES = 65_536
 const MAX_OTHER_INFO_BYTES = 1024
-const CONTENT_KEY_BYTES: readonly number[] = [16, 24, 32, 64]
+const DERIVED_BYTES: readonly number[] = [16, 24, 32, 64]
+/** Of a content, and of what is authenticated with it: as many as a JWE has characters. */
+const MAX_CONTENT_BYTES = 8192
 
 /** A {@link BindSpec} that has been read. */
 export interface ReadSpec {
@@ -291,6 +294,28 @@ function readDerivation(key: KeyFacts, steps: readonly KeyDerivation[]): KeyDeri
   })
 }
 
+/** A content that A256GCM may open under the key that is asked for: `ERR_LENGTH`, `ERR_ARGUMENT`. */
+export function readSealedContent(
+  { length }: ContentKeyRequest,
+  content: SealedContent,
+  inPlace: boolean,
+): SealedContent {
+  if (length !== CONTENT_KEY_BYTES)
+    throw new ArgumentError(`A256GCM takes a key of ${CONTENT_KEY_BYTES} bytes`)
+  const read = (name: keyof SealedContent, least: number, most: number): Uint8Array => {
+    const given = Object.hasOwn(content, name) ? content[name] : undefined
+    const bytes = inPlace && isPlainBytes(given) ? given : snapshot(given, name)
+    requireLength(name, bytes.length, least, most)
+    return bytes
+  }
+  return {
+    aad: read('aad', 0, MAX_CONTENT_BYTES),
+    iv: read('iv', IV_BYTES, IV_BYTES),
+    ciphertext: read('ciphertext', 0, MAX_CONTENT_BYTES),
+    tag: read('tag', TAG_BYTES, TAG_BYTES),
+  }
+}
+
 export function readContentKeyRequest(request: ContentKeyRequest, inPlace: boolean): ContentKeyRequest {
   const names = ['ephemeralPublicKey', 'otherInfo', 'length'] as const
   const given = readOptions(request, 'deriveContentKey', names)
@@ -300,8 +325,8 @@ export function readContentKeyRequest(request: ContentKeyRequest, inPlace: boole
   const ephemeralPublicKey = read(given.ephemeralPublicKey, 'ephemeralPublicKey')
   const otherInfo = read(given.otherInfo, 'otherInfo')
   requireLength('otherInfo', otherInfo.length, 0, MAX_OTHER_INFO_BYTES)
-  if (!CONTENT_KEY_BYTES.includes(length)) {
-    throw new ArgumentError(`length must be one of ${CONTENT_KEY_BYTES.join(', ')}`)
+  if (!DERIVED_BYTES.includes(length)) {
+    throw new ArgumentError(`length must be one of ${DERIVED_BYTES.join(', ')}`)
   }
   if (!isP256Point(ephemeralPublicKey)) {
     throw new InputError('ERR_POINT', 'ephemeralPublicKey is not an uncompressed point on P-256')

@@ -6,6 +6,7 @@ import type { CheckValue, CheckValueMethod } from '../key/check-value.js'
 import type { KeyPeriod } from '../key/period.js'
 import type { KeyMode, KeyUsage } from '../key/usage.js'
 import type { PinComparison, PinVerification } from '../pin/formats/verification.js'
+import type { SealedContent } from '../primitives/a256gcm.js'
 import type { Encipherment, KeyAlgorithm, MacAlgorithm, MacPadding } from '../primitives/algorithms.js'
 import type { P256PublicJwk } from '../primitives/p256.js'
 import type { KeyParity } from '../primitives/tdea.js'
@@ -186,6 +187,8 @@ export interface BackendDriver<Ref> {
     signal: AbortSignal | undefined,
     inside: boolean,
   ): MaybePromise<Uint8Array>
+  /** `reencipher` in host memory, into memory as long as the blocks: as `encipherInto`, and only beside it. */
+  reencipherInto?(from: Ref, to: Ref, blocks: Uint8Array, out: Uint8Array): void
   /**
    * Opens the block under the first key, and the kept one or the value it is compared with under the second, as one operation: the
    * steps are `verificationSteps`. Where a driver has none, the front makes it of calls of `decipher` and `encipher`.
@@ -209,6 +212,16 @@ export interface BackendDriver<Ref> {
     request: ContentKeyRequest,
     signal: AbortSignal | undefined,
   ): MaybePromise<Uint8Array>
+  /**
+   * `deriveContentKey`, 32 bytes, and what A256GCM opens with that key, in one operation: the content, or undefined where the tag
+   * is wrong. All is read when it returns. Where a driver has none, the front derives the key and opens the content itself.
+   */
+  openContent?(
+    ref: Ref,
+    request: ContentKeyRequest,
+    content: SealedContent,
+    signal: AbortSignal | undefined,
+  ): MaybePromise<Uint8Array | undefined>
   /** ES256: 64 bytes, r then s. The front verifies it. */
   sign(ref: Ref, message: Uint8Array, signal: AbortSignal | undefined): MaybePromise<Uint8Array>
   /** 1 to 65,536 random bytes. */

@@ -9,6 +9,7 @@ import type { KeyPeriod } from '../key/period.js'
 import type { PinValueRule } from '../key/pin-value.js'
 import { type KeyMode, type KeyUsage, usualMode } from '../key/usage.js'
 import type { PinComparison, PinVerification } from '../pin/formats/verification.js'
+import type { SealedContent } from '../primitives/a256gcm.js'
 import type { KeyAlgorithm } from '../primitives/algorithms.js'
 import type { P256PublicJwk } from '../primitives/p256.js'
 import type { KeyParity } from '../primitives/tdea.js'
@@ -83,6 +84,16 @@ export interface KeyOperations {
 
   /** ECDH with the key's private half, then the Concat KDF with SHA-256, as one operation. Z is not returned. */
   deriveContentKey(request: ContentKeyRequest, options?: CallOptions): Promise<Uint8Array>
+
+  /**
+   * {@link deriveContentKey} of 32 bytes, and the content that A256GCM opens with that key, which nobody else gets to see: at
+   * most 8192 bytes. Undefined where the tag is wrong.
+   */
+  openContent(
+    request: ContentKeyRequest,
+    content: SealedContent,
+    options?: CallOptions,
+  ): Promise<Uint8Array | undefined>
 
   /**
    * An ES256 signature over a message of at most 65,536 bytes: ECDSA on P-256 with SHA-256, 64 bytes, r then s, 32 bytes

@@ -89,9 +89,48 @@ export function delay(clock: Clock, ms: number, signal: AbortSignal): Promise<vo
   })
 }
 
+/**
+ * What ends once, and tells who asked to be told: for each request of a service, where making a signal, listening to it and
+ * letting it go again would cost more than routing the request.
+ */
+export class Ending {
+  readonly #callbacks = new Set<() => void>()
+  #controller: AbortController | undefined
+  #hasEnded = false
+
+  get aborted(): boolean {
+    return this.#hasEnded
+  }
+
+  /** There is none: as a signal that was fired without one. */
+  get reason(): undefined {
+    return undefined
+  }
+
+  /** As a signal, made when somebody asks for it. */
+  get signal(): AbortSignal {
+    this.#controller ??= new AbortController()
+    if (this.#hasEnded) this.#controller.abort()
+    return this.#controller.signal
+  }
+
+  end(): void {
+    this.#hasEnded = true
+    this.#controller?.abort()
+    for (const call of this.#callbacks) call()
+    this.#callbacks.clear()
+  }
+
+  /** Calls back once at the end; returns what ends that. Not called where the end has been. */
+  when(callback: () => void): () => void {
+    this.#callbacks.add(callback)
+    return () => this.#callbacks.delete(callback)
+  }
+}
+
 /** A signal that ends the work early, and the error that stands for its reason. */
 interface OuterSignal {
-  readonly signal: AbortSignal
+  readonly signal: AbortSignal | Ending
   readonly error: (reason: unknown) => unknown
   /**
    * True where the outer signal fires the deadline's, but ends no wait: the work says what has become of it, until its
@@ -113,29 +152,32 @@ interface DeadlineOptions {
 /** Ends waits at a point in time, or with an outer signal. Dispose of it when nothing waits any more. */
 export class Deadline implements Disposable {
   readonly #controller = new AbortController()
-  /** Ends the waits: the same, but for a patient outer signal. */
-  readonly #over: AbortController
+  /** The waits are over: with the signal, but for a patient outer one. A list of their own costs a tenth of a second signal. */
+  #isOver = false
+  readonly #waits = new Set<() => void>()
   readonly #clock: Clock
   readonly #endsAt: number
   readonly #releases: (() => void)[] = []
 
   constructor({ clock = systemClock, ms, expired, outer }: DeadlineOptions) {
     this.#clock = clock
-    this.#over = outer?.patient === true ? new AbortController() : this.#controller
     this.#endsAt = clock.elapsed() + ms
     const end = (): void => {
       this.#controller.abort(expired())
-      this.#over.abort(this.signal.reason)
+      this.#endWaits()
     }
     // The timer last: something that is no signal throws, and would leave it running.
     if (outer !== undefined) this.#follow(outer)
     this.#releases.push(clock.after(ms, end))
   }
 
-  #follow({ signal, error }: OuterSignal): void {
-    const stop = (): void => this.#controller.abort(error(signal.reason))
+  #follow({ signal, error, patient }: OuterSignal): void {
+    const stop = (): void => {
+      this.#controller.abort(error(signal.reason))
+      if (patient !== true) this.#endWaits()
+    }
     if (signal.aborted) stop()
-    this.#releases.push(whenAborted(signal, stop))
+    this.#releases.push(signal instanceof Ending ? signal.when(stop) : whenAborted(signal, stop))
   }
 
   /** Aborted when the time is over or the outer signal has fired; its reason is the error to throw. */
@@ -152,19 +194,43 @@ export class Deadline implements Disposable {
    * failure is nobody's any more.
    */
   race<T>(work: Promise<T>): Promise<T> {
-    const { signal } = this.#over
     return new Promise((resolve, reject) => {
-      const stop = (): void => reject(signal.reason)
-      if (signal.aborted) stop()
-      work.then(resolve, reject).finally(whenAborted(signal, stop))
+      const stop = (): void => reject(this.signal.reason)
+      if (this.#isOver) stop()
+      this.#waits.add(stop)
+      const release = (): boolean => this.#waits.delete(stop)
+      work.then(
+        value => {
+          release()
+          resolve(value)
+        },
+        error => {
+          release()
+          reject(error)
+        },
+      )
     })
   }
 
   /** Waits so long; rejects as {@link Deadline.race} does. */
   async pause(ms: number): Promise<void> {
-    const { signal } = this.#over
-    await delay(this.#clock, ms, signal)
-    if (signal.aborted) throw signal.reason
+    if (!this.#isOver) {
+      await new Promise<void>(resolve => {
+        const end = (): void => {
+          cancel()
+          this.#waits.delete(end)
+          resolve()
+        }
+        const cancel = this.#clock.after(ms, end)
+        this.#waits.add(end)
+      })
+    }
+    if (this.#isOver) throw this.signal.reason
+  }
+
+  #endWaits(): void {
+    this.#isOver = true
+    for (const end of this.#waits) end()
   }
 
   [Symbol.dispose](): void {

@@ -13,13 +13,12 @@ import {
   utf8Bytes,
 } from '../base/bytes.js'
 import { member, parseJsonObject } from '../base/json.js'
+import { CONTENT_KEY_BYTES } from '../primitives/a256gcm.js'
 import { otherInfo } from '../primitives/concat-kdf.js'
 import { jwkOfPoint, pointOfJwk } from '../primitives/p256.js'
 
 const ALG = 'ECDH-ES'
 const ENC = 'A256GCM'
-/** Length of the content key in bytes. */
-export const CONTENT_KEY_BYTES = 32
 /** Longest decoded `apu` or `apv`: two of them fit the header, and OtherInfo within the port's 1024 bytes. */
 export const MAX_PARTY_BYTES = 256
 
@@ -99,7 +98,10 @@ export function buildHeader({ kid, ephemeralPublicKey, apu, apv }: HeaderFields)
   const epk = `{"kty":"EC","crv":"P-256","x":"${x}","y":"${y}"}`
   const parties = [apu && `,"apu":"${encodeBase64url(apu)}"`, apv && `,"apv":"${encodeBase64url(apv)}"`]
   const json = `{"alg":"${ALG}","enc":"${ENC}","kid":${JSON.stringify(kid)},"epk":${epk}${parties.join('')}}`
-  return encodeBase64url(utf8Bytes(json))
+  // A character of JSON is three bytes of UTF-8 at most.
+  if (3 * json.length > SCRATCH.length) return encodeBase64url(utf8Bytes(json))
+  const scratch = bufferOf(SCRATCH)
+  return scratch.toString('base64url', 0, scratch.write(json))
 }
 
 /** OtherInfo of the content key (RFC 7518, 4.6.2): with direct agreement, AlgorithmID is the `enc` value. */

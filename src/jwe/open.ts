@@ -2,11 +2,11 @@
 
 import { type Key, operationsOf, requireKeys } from '../backend/key.js'
 import { type CallOptions, readOptions, requireSignal, throwIfAborted } from '../base/arguments.js'
-import { wipe } from '../base/bytes.js'
 import { ArgumentError, isIssuerPinError, JweError } from '../base/errors.js'
 import { requireUse } from '../key/usage.js'
-import { decryptContent, parseCompact } from './compact.js'
-import { CONTENT_KEY_BYTES, contentKeyInfo, type JweHeader } from './header.js'
+import { CONTENT_KEY_BYTES } from '../primitives/a256gcm.js'
+import { parseCompact } from './compact.js'
+import { contentKeyInfo, type JweHeader } from './header.js'
 
 /** What {@link openJwe} takes. */
 export interface OpenRequest {
@@ -66,17 +66,13 @@ export async function openChecked(
   if (parsed === undefined || key === undefined) throw doesNotOpen()
   const { ephemeralPublicKey, header } = parsed
   const request = { ephemeralPublicKey, otherInfo: contentKeyInfo(header), length: CONTENT_KEY_BYTES }
-  let contentKey: Uint8Array | undefined
   try {
-    contentKey = await operationsOf(key).deriveContentKey(request, options)
-    const plaintext = decryptContent(contentKey, parsed)
+    const plaintext = await operationsOf(key).openContent(request, parsed, options)
     if (plaintext === undefined) throw doesNotOpen()
     return { plaintext, kid: key.kid, header }
   } catch (error) {
     // The point has passed our own checks; a backend that still finds fault with it must not become an oracle.
     throw isIssuerPinError(error) && error.code === 'ERR_POINT' ? doesNotOpen() : error
-  } finally {
-    wipe(contentKey)
   }
 }
 

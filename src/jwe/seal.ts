@@ -10,9 +10,10 @@ import {
 import { asciiBytes, requireBytes, secretBytes, snapshot, wipe, withWiped } from '../base/bytes.js'
 import { ArgumentError, InputError } from '../base/errors.js'
 import { forgetScalar } from '../key/material.js'
+import { CONTENT_KEY_BYTES, encryptContent, IV_BYTES } from '../primitives/a256gcm.js'
 import { concatKdf } from '../primitives/concat-kdf.js'
-import { buildCompact, compactLength, encryptContent, IV_BYTES, MAX_JWE_CHARACTERS } from './compact.js'
-import { buildHeader, CONTENT_KEY_BYTES, contentKeyInfo, MAX_PARTY_BYTES } from './header.js'
+import { buildCompact, compactLength, MAX_JWE_CHARACTERS } from './compact.js'
+import { buildHeader, contentKeyInfo, MAX_PARTY_BYTES } from './header.js'
 import { type P256Recipient, type PublicJwkLike, pointOfRecipient, readRecipient } from './recipient.js'
 
 const CURVE = 'prime256v1'

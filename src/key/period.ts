@@ -60,11 +60,19 @@ export function narrower(one: KeyPeriod, other: KeyPeriod): KeyPeriod {
   return { ...(from !== undefined && { validFrom: from }), ...(to !== undefined && { validTo: to }) }
 }
 
+/** Whether a key begins or ends at all; asked before every operation, so by names that are written out. */
+export function hasPeriod(key: KeyPeriod): boolean {
+  return (
+    (Object.hasOwn(key, 'validFrom') && key.validFrom !== undefined) ||
+    (Object.hasOwn(key, 'validTo') && key.validTo !== undefined)
+  )
+}
+
 /** Throws `ERR_KEY_PERIOD` where the key is not for new data now. */
 export function requirePeriod(key: KeyPeriod & { readonly kid: string }): void {
+  if (!hasPeriod(key)) return
   const { kid } = key
   const { validFrom, validTo } = ownPeriod(key)
-  if (validFrom === undefined && validTo === undefined) return
   const now = new Date(systemClock.now()).toISOString()
   if (validFrom !== undefined && now < validFrom)
     throw new KeyError('ERR_KEY_PERIOD', `key ${kid} is for new data from ${validFrom} on, and not yet`, kid)

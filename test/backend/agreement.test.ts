@@ -2,7 +2,9 @@
 import { createECDH, randomBytes } from 'node:crypto'
 import { MessageChannel, Worker } from 'node:worker_threads'
 import { describe, expect, test } from 'vitest'
+import { operationsOf } from '../../src/backend/key.js'
 import {
+  type AgreeingKey,
   type AgreementThread,
   AgreementThreads,
   agreementPort,
@@ -10,8 +12,11 @@ import {
 } from '../../src/backend/software/agreement.js'
 import { openSoftware } from '../../src/backend/software/software.js'
 import { startBeside } from '../../src/base/beside.js'
-import { openJwe, sealJwe } from '../../src/index.js'
+import { openJwe, type SealedContent, sealJwe } from '../../src/index.js'
+import { encryptContent } from '../../src/primitives/a256gcm.js'
+import { concatKdf } from '../../src/primitives/concat-kdf.js'
 import { softwareBackend } from '../../src/software.js'
+import { failure } from '../support/errors.js'
 import { hostOf } from '../support/host.js'
 
 const HOST = hostOf('backend/software/agreement-entry.ts')
@@ -167,16 +172,23 @@ describe('between the threads', () => {
   const ecdh = createECDH('prime256v1')
   ecdh.setPrivateKey(scalar)
   const peer = createECDH('prime256v1')
-  const point = Uint8Array.from(peer.generateKeys())
+  const ephemeralPublicKey = Uint8Array.from(peer.generateKeys())
+  const request = { ephemeralPublicKey, otherInfo: randomBytes(40), length: 32 }
+  const z = peer.computeSecret(ecdh.getPublicKey())
+  const under = concatKdf(z, request.otherInfo, 32)
+  const plaintext = randomBytes(200)
+  const content = encryptContent(under, { aad: randomBytes(300), iv: randomBytes(12), plaintext })
+  const open = (threads: AgreementThreads, key: AgreeingKey, one: SealedContent = content) =>
+    threads.open(key, request, one)
 
-  test('the scalar that a thread is given is wiped when it is taken in, and no place keeps Z or point', async () => {
+  test('the scalar that a thread is given is wiped when it is taken in, and no place keeps a content', async () => {
     const { start, sent, held } = near()
     const threads = await AgreementThreads.open(1, start)
     // Nothing is asked of it: it keeps no process from ending.
     expect(held).toEqual(['unref'])
     const key = threads.add(ecdh, scalar)
-    const answers = await Promise.all(Array.from({ length: 100 }, () => threads.agree(key, point)))
-    for (const z of answers) expect(Buffer.from(z).equals(peer.computeSecret(ecdh.getPublicKey()))).toBe(true)
+    const answers = await Promise.all(Array.from({ length: 100 }, () => open(threads, key)))
+    for (const opened of answers) expect(opened).toEqual(new Uint8Array(plaintext))
     const [given] = sent.filter(order => 'scalar' in order)
     expect(given?.['scalar']).toEqual(Uint8Array.from({ length: 32 }, () => 0))
     const memory = sent[0]?.['memory'] as Uint8Array
@@ -192,11 +204,52 @@ describe('between the threads', () => {
     const { start } = near()
     const threads = await AgreementThreads.open(1, start)
     const key = threads.add(ecdh, scalar)
-    const off = Uint8Array.from([4, ...randomBytes(64)])
-    await expect(threads.agree(key, off)).rejects.toThrow()
+    const off = { ...request, ephemeralPublicKey: Uint8Array.from([4, ...randomBytes(64)]) }
+    await expect(threads.open(key, off, content)).rejects.toThrow()
     // A key that the thread does not know.
-    const z = await threads.agree({ ecdh, number: 7 }, point)
-    expect(Buffer.from(z).equals(peer.computeSecret(ecdh.getPublicKey()))).toBe(true)
+    expect(await open(threads, { ecdh, number: 7 })).toEqual(new Uint8Array(plaintext))
+    await threads.close()
+  })
+
+  test('a wrong tag is told across, and shows nothing of the content', async () => {
+    const { start, sent } = near()
+    const threads = await AgreementThreads.open(1, start)
+    const key = threads.add(ecdh, scalar)
+    const tag = content.tag.map((byte, i) => (i === 0 ? byte ^ 1 : byte))
+    expect(await open(threads, key, { ...content, tag })).toBeUndefined()
+    const memory = sent[0]?.['memory'] as Uint8Array
+    expect(memory.some(byte => byte !== 0)).toBe(false)
+    await threads.close()
+  })
+
+  test('the port takes A256GCM alone: a key of 32 bytes, an IV of 12, a tag of 16', async () => {
+    const material = scalar
+    const usage = 'jwe-key-agreement'
+    const backend = await softwareBackend({ keys: [{ kid: 'J', usage, algorithm: 'ec-p256', material }] })
+    const port = operationsOf(await backend.bind({ kid: 'J', usage }))
+    expect(await port.openContent(request, content)).toEqual(new Uint8Array(plaintext))
+    const tag = content.tag.map(byte => byte ^ 1)
+    expect(await port.openContent(request, { ...content, tag })).toBeUndefined()
+    await failure(() => port.openContent({ ...request, length: 16 }, content), 'ERR_ARGUMENT')
+    for (const wrong of [
+      { iv: randomBytes(11) },
+      { tag: randomBytes(12) },
+      { ciphertext: randomBytes(8193) },
+    ])
+      await failure(() => port.openContent(request, { ...content, ...wrong }), 'ERR_LENGTH')
+    const { iv: _, ...without } = content
+    await failure(() => port.openContent(request, without as never), 'ERR_ARGUMENT')
+    await backend.close()
+  })
+
+  test('what is too long for a place is opened here', async () => {
+    const { start, sent } = near()
+    const threads = await AgreementThreads.open(1, start)
+    const key = threads.add(ecdh, scalar)
+    const long = randomBytes(8192)
+    const sealed = encryptContent(under, { aad: randomBytes(4096), iv: randomBytes(12), plaintext: long })
+    expect(await open(threads, key, sealed)).toEqual(new Uint8Array(long))
+    expect(sent.filter(order => 'open' in order)).toEqual([])
     await threads.close()
   })
 })

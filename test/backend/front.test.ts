@@ -10,50 +10,7 @@ import {
 } from '../../src/index.js'
 import { buffersMadeBy } from '../leaks/recorder.js'
 import { failure } from '../support/errors.js'
-
-/** A driver that answers when told to, so that tests decide what is in flight. */
-function slowDriver() {
-  const waiting: ((result: Uint8Array | Error) => void)[] = []
-  const calls: string[] = []
-  const later = (name: string): Promise<Uint8Array> => {
-    calls.push(name)
-    return new Promise((resolve, reject) => {
-      waiting.push(result => (result instanceof Error ? reject(result) : resolve(result)))
-    })
-  }
-  const driver: BackendDriver<undefined> = {
-    name: 'slow',
-    find: () => ({
-      ref: undefined,
-      algorithm: 'tdea-2key',
-      checkValue: { method: 'encrypt-zero', value: '000000' },
-      parity: 'unknown',
-    }),
-    encipher: () => later('encipher'),
-    decipher: () => later('decipher'),
-    reencipher: () => later('reencipher'),
-    mac: () => later('mac'),
-    deriveContentKey: () => later('deriveContentKey'),
-    sign: () => later('sign'),
-    randomBytes: () => later('randomBytes'),
-    capabilities: () => ({
-      backend: 'slow',
-      tdea: 'none',
-      macs: { 'iso9797-1-alg1': 'none', 'iso9797-1-alg3': 'none', cmac: 'none', 'hmac-sha256': 'none' },
-      derivation: 'none',
-      keyAgreement: 'none',
-      signing: 'none',
-      reencipher: 'inside',
-      random: 'none',
-      notes: [],
-    }),
-    health: () => ({ ok: true, detail: 'slow' }),
-    close: () => {
-      calls.push('close')
-    },
-  }
-  return { driver, waiting, calls }
-}
+import { slowDriver } from '../support/slow-driver.js'
 
 describe('operations in flight', () => {
   test('close waits for the last of them, and the driver is closed once', async () => {

@@ -9,6 +9,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
 import { chooseEngine, engineWorks } from '../../src/backend/software/engine.js'
+import { bitsliceEngine } from '../../src/backend/software/engine-bitslice.js'
 import { forgeEngine } from '../../src/backend/software/engine-forge.js'
 import { nodeEngine } from '../../src/backend/software/engine-node.js'
 import { SoftwareDriver } from '../../src/backend/software/software.js'
@@ -334,6 +335,14 @@ describe('what the front never lets happen', () => {
     await failure(() => driver.encipher({}, new Uint8Array(8)), 'ERR_BACKEND_FAILED')
     await failure(() => driver.deriveContentKey({}, request), 'ERR_BACKEND_FAILED')
     await failure(() => driver.sign({}, new Uint8Array(8)), 'ERR_BACKEND_FAILED')
+  })
+
+  test('blocks are re-enciphered into memory of the driver, too', async () => {
+    const [a, b] = [nodeEngine.open(bytes(TDEA)), bitsliceEngine.open(randomBytes(16))]
+    const clear = randomBytes(24)
+    const driver = new SoftwareDriver([], nodeEngine)
+    const moved = driver.reencipher({ tdea: a }, { tdea: b }, a.encipher(clear))
+    expect(Buffer.from(b.decipher(moved)).equals(clear)).toBe(true)
   })
 
   test('health of an engine that has stopped answering rightly is not ok', () => {

@@ -1,6 +1,6 @@
 /** Names of members in messages: a misspelt option is shown, what looks like a value is not. */
 import { describe, expect, test } from 'vitest'
-import { ownMembers, requireOptions, requireSignal, shownName } from '../../src/base/arguments.js'
+import { ownMembers, requireAll, requireOptions, requireSignal, shownName } from '../../src/base/arguments.js'
 
 test.each(['timeout', 'iV', 'd1PublicJwk', 'sha256', '$now', 'max-age', 'x', 'timeLimitMs', 'hostDecipher'])(
   '%s is a name',
@@ -26,6 +26,26 @@ test.each([
   expect(() => requireOptions({ [name]: 1 }, 'the call', ['signal'])).toThrow(
     /^the call: unknown option with a name that is no word$/,
   )
+})
+
+test('requireAll takes what has the members as its own, all of them and no other', () => {
+  const names = ['pin', 'pan', 'key']
+  const hidden = Object.defineProperty({ pan: 2, key: 3 }, 'pin', { value: 1, enumerable: false })
+  for (const good of [
+    { pin: 1, pan: 2, key: 3 },
+    { key: 3, pan: 2, pin: 1 },
+    hidden,
+    { __proto__: { other: 1 }, pin: 1, pan: 2, key: 3 },
+  ])
+    expect(() => requireAll(good, 'the call', names)).not.toThrow()
+  for (const bad of [
+    { pin: 1, pan: 2 },
+    { __proto__: { key: 3 }, pin: 1, pan: 2 },
+  ])
+    expect(() => requireAll(bad, 'the call', names)).toThrow('the call takes pin, pan and key')
+  const list = Object.assign([], { pin: 1, pan: 2, key: 3 })
+  for (const bad of [undefined, null, 'text', list, new Uint8Array(2), { pin: 1, pan: 2, key: 3, more: 4 }])
+    expect(() => requireAll(bad, 'the call', names)).toThrow(/takes an options object|unknown option "more"/)
 })
 
 describe('an AbortSignal is one of the platform', () => {

@@ -1,7 +1,7 @@
 /** The one clock and the one deadline: what ends a wait, with which error, and what is left behind. */
 import { getEventListeners } from 'node:events'
 import { describe, expect, test, vi } from 'vitest'
-import { Deadline, delay, systemClock, whenAborted } from '../../src/base/deadline.js'
+import { Deadline, delay, Ending, systemClock, whenAborted } from '../../src/base/deadline.js'
 import { ManualClock, settle } from '../d1/client/times.js'
 
 const EXPIRED = new Error('expired')
@@ -104,6 +104,35 @@ describe('a deadline', () => {
     } finally {
       vi.useRealTimers()
     }
+  })
+})
+
+describe('an ending', () => {
+  test('tells who asked to be told, once, and ends a deadline as a signal does', async () => {
+    const ending = new Ending()
+    const [told, released] = [vi.fn(), vi.fn()]
+    ending.when(told)
+    ending.when(released)()
+    const clock = new ManualClock()
+    const outer = { signal: ending, error: () => new Error('gone'), patient: false }
+    using it = new Deadline({ clock, ms: 100, expired: () => EXPIRED, outer })
+    const wait = expect(it.race(never)).rejects.toThrow('gone')
+    const { signal } = ending
+    expect([signal.aborted, ending.aborted, ending.reason]).toEqual([false, false, undefined])
+    ending.end()
+    ending.end()
+    await wait
+    expect([told.mock.calls.length, released.mock.calls.length]).toEqual([1, 0])
+    expect([signal.aborted, ending.aborted, ending.signal.aborted]).toEqual([true, true, true])
+  })
+
+  test('gives a signal that has fired to who asks for it late, and ends what begins late', async () => {
+    const ending = new Ending()
+    ending.end()
+    expect(ending.signal.aborted).toBe(true)
+    const outer = { signal: ending, error: () => new Error('gone'), patient: false }
+    using it = new Deadline({ clock: new ManualClock(), ms: 100, expired: () => EXPIRED, outer })
+    await expect(it.race(never)).rejects.toThrow('gone')
   })
 })
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
-import { decryptContent, encryptContent } from '../../src/jwe/compact.js'
 import { importRecipient } from '../../src/jwe/recipient.js'
 import { sealJwe } from '../../src/jwe/seal.js'
+import { decryptContent, encryptContent } from '../../src/primitives/a256gcm.js'
 import { failure } from '../support/errors.js'
 import { RECIPIENT, text, utf8 } from './support.js'
 

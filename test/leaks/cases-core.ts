@@ -180,6 +180,20 @@ export const CORE: readonly LeakCase[] = [
     { holds: ['content key'] },
   ),
   method(
+    'KeyOperations.openContent',
+    ({ keys }) => operationsOf(keys.jwe),
+    ({ options }) => [
+      request(),
+      {
+        aad: new Uint8Array(3),
+        iv: new Uint8Array(12),
+        ciphertext: new Uint8Array(16).fill(0x45),
+        tag: new Uint8Array(16),
+      },
+      options,
+    ],
+  ),
+  method(
     'KeyOperations.sign',
     ({ keys }) => operationsOf(keys.sign),
     ({ options }) => [bytes(secret.clearBlock), options],

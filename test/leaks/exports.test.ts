@@ -164,6 +164,7 @@ describe('the table of leak cases', () => {
       'encipher',
       'encipherBound',
       'mac',
+      'openContent',
       'randomBytes',
       'reencipher',
       'sign',

@@ -234,6 +234,7 @@ export async function quotingBackend(): Promise<Backend> {
     verifyPin: failsLater('verifyPin'),
     mac: failsLater('mac'),
     deriveContentKey: fails('deriveContentKey'),
+    openContent: fails('openContent'),
     sign: fails('sign'),
     randomBytes: failsLater('randomBytes'),
     capabilities: () => capabilities,

@@ -8,6 +8,7 @@ import {
   encipherPin,
   encipherPins,
   type Key,
+  openBackend,
   Pan,
   Pin,
   parseFormat0,
@@ -15,6 +16,7 @@ import {
 } from '../../src/index.js'
 import { softwareBackend } from '../../src/software.js'
 import { failure } from '../support/errors.js'
+import { slowDriver } from '../support/slow-driver.js'
 
 let backend: Backend
 let key: Key
@@ -126,13 +128,32 @@ describe('the clear blocks that were built are wiped', () => {
     expect(await handedOver(() => encipherPins({ pins: pins(), format: 0, key }))).toEqual(zeros(16))
   })
 
-  test('by encipherPins where a later entry is bad', async () => {
-    let refused: Promise<unknown> = Promise.resolve()
-    const memory = made(24, () => {
-      refused = encipherPins({ pins: [...pins(), {} as never], format: 0, key })
-    })
-    await failure(() => refused, 'ERR_ARGUMENT')
-    expect(memory.map(bytes => [...bytes])).toEqual([zeros(24)])
+  test('by encipherPins where a later entry is bad, also of a batch within a batch, which has memory of its own', async () => {
+    const refused: Promise<unknown>[] = []
+    const batch = (first: { pin: Pin; pan: Pan }) =>
+      encipherPins({ pins: [first, ...pins(), {} as never], format: 0, key })
+    const [one] = pins()
+    if (one === undefined) throw new Error('there is one')
+    const outer = {
+      get pin() {
+        refused.push(batch(one))
+        return one.pin
+      },
+      pan,
+    }
+    const memory = made(32, () => refused.push(batch(outer)))
+    for (const call of refused) await failure(() => call, 'ERR_ARGUMENT')
+    expect(refused.length).toBe(2)
+    expect(memory.map(bytes => [...bytes])).toEqual([zeros(32)])
+  })
+
+  test('by encipherPins, in the memory that each batch is built in', async () => {
+    const given: Uint8Array[] = []
+    const driver = { ...slowDriver().driver, blocksAtOnce: true }
+    const backend = openBackend({ ...driver, encipherInto: (_ref, blocks) => void given.push(blocks) })
+    const atOnce = await backend.bind({ kid: 'K', usage: 'pin-encryption' })
+    await encipherPins({ pins: pins(), format: 0, key: atOnce })
+    expect(given.map(bytes => [...bytes])).toEqual([zeros(16)])
   })
 })
 

@@ -1,20 +1,29 @@
 /**
- * Key agreement on threads of its own: ECDH takes a JWE's time, four fifths of it, and a thread beside this one has it done
- * while the event loop serves others. Point and Z are in memory that both threads see, a place for each agreement; a message
- * only says which places are filled.
+ * JWEs' contents opened on threads of their own: ECDH takes a JWE's time, four fifths of it, and what comes after it is done in
+ * the same place, so that the event loop is left with the form and the header of a message. What is opened, and what comes of
+ * it, is in memory that both threads see, a place for each message; a message between them only says which places are filled.
  */
 import { createECDH, type ECDH } from 'node:crypto'
 import type { MessagePort, Worker } from 'node:worker_threads'
 import { fileBeside, startBeside } from '../../base/beside.js'
-import { ownCopy, secretBytes, sharedBytes, wipe, withWiped } from '../../base/bytes.js'
+import { concatBytes, ownCopy, secretBytes, sharedBytes, wipe, withWiped } from '../../base/bytes.js'
 import { BackendError } from '../../base/errors.js'
 import { forgetScalar } from '../../key/material.js'
-import { COORDINATE_BYTES, POINT_BYTES } from '../../primitives/p256.js'
+import {
+  CONTENT_KEY_BYTES,
+  decryptContent,
+  IV_BYTES,
+  type SealedContent,
+  TAG_BYTES,
+} from '../../primitives/a256gcm.js'
+import { concatKdf } from '../../primitives/concat-kdf.js'
+import { POINT_BYTES } from '../../primitives/p256.js'
+import type { ContentKeyRequest } from '../driver.js'
 
-/** Agreements that a thread has before it at once; those beyond wait here, in order. */
+/** Contents that a thread has before it at once; those beyond wait here, in order. */
 const PLACES = 64
-/** A place: the point, then Z, then nothing up to a length that keeps places apart in the cache. */
-const PLACE_BYTES = 128
+/** A place is enough for all that a JWE of 8192 characters is made of; what is longer is opened on the thread that asks. */
+const PLACE_BYTES = 10_240
 /** After so many the thread tells what it has: this side then goes on while the thread does. */
 const TOLD_TOGETHER = 8
 
@@ -22,12 +31,56 @@ const TOLD_TOGETHER = 8
 type Order =
   | { readonly memory: Uint8Array }
   | { readonly key: number; readonly scalar: Uint8Array<ArrayBuffer> }
-  /** Key, place, key, place, …. */
-  | { readonly agree: readonly number[] }
+  /** Key, place, and the three {@link Sizes}; key, place, …. */
+  | { readonly open: readonly number[] }
   | { readonly end: true }
 
-/** What a thread tells: that it is there, the places that it has filled (or not could: negative, less one), that it ends. */
+/** What a thread tells: that it is there, what has become of places (three times the place, and the outcome), that it ends. */
 type Told = 'ready' | readonly number[] | 'ended'
+
+/** The content is in its place; the tag is wrong; the thread could not, and the reason is found on the thread that asks. */
+const [OPENED, WRONG_TAG, FAILED, OUTCOMES] = [0, 1, 2, 3]
+/** Numbers that an order has for each content. */
+const ORDER = 5
+
+/** Lengths of OtherInfo, of what is authenticated, and of the ciphertext. */
+type Sizes = readonly [info: number, aad: number, ciphertext: number]
+
+/** A message in one piece of memory: point, OtherInfo, IV, tag, what is authenticated, ciphertext. Nothing of it is secret. */
+interface Packed {
+  readonly bytes: Uint8Array
+  readonly sizes: Sizes
+}
+
+function pack({ ephemeralPublicKey, otherInfo }: ContentKeyRequest, content: SealedContent): Packed {
+  const { iv, tag, aad, ciphertext } = content
+  return {
+    bytes: concatBytes(ephemeralPublicKey, otherInfo, iv, tag, aad, ciphertext),
+    sizes: [otherInfo.length, aad.length, ciphertext.length],
+  }
+}
+
+/** The content of a packed message, in memory of its own; undefined where the tag is wrong. */
+function openPacked(ecdh: ECDH, { bytes, sizes: [info, aad, ciphertext] }: Packed): Uint8Array | undefined {
+  let end = 0
+  const next = (length: number): Uint8Array => {
+    end += length
+    return bytes.subarray(end - length, end)
+  }
+  const [point, otherInfo, iv, tag] = [next(POINT_BYTES), next(info), next(IV_BYTES), next(TAG_BYTES)]
+  const content = { iv, tag, aad: next(aad), ciphertext: next(ciphertext) }
+  return openSealed(ecdh, { ephemeralPublicKey: point, otherInfo, length: CONTENT_KEY_BYTES }, content)
+}
+
+/** Agrees on the content's key and opens the content: nothing but the content is left. */
+export function openSealed(
+  ecdh: ECDH,
+  { ephemeralPublicKey, otherInfo, length }: ContentKeyRequest,
+  content: SealedContent,
+): Uint8Array | undefined {
+  const key = withWiped(ecdh.computeSecret(ephemeralPublicKey), z => concatKdf(z, otherInfo, length))
+  return withWiped(key, own => decryptContent(own, content))
+}
 
 /** The port of a thread, on either side. */
 interface AgreementPort {
@@ -70,14 +123,14 @@ export interface AgreeingKey {
   readonly number: number
 }
 
-/** What waits for its Z. */
-interface Waiting {
+/** What waits to be opened. */
+interface Waiting extends Packed {
   readonly key: AgreeingKey
-  readonly point: Uint8Array
-  readonly settle: { resolve: (z: Uint8Array) => void; reject: (error: unknown) => void }
+  readonly resolve: (content: Uint8Array | undefined) => void
+  readonly reject: (error: unknown) => void
 }
 
-/** Threads that agree on keys, and whoever waits for them. */
+/** Threads that open contents, and whoever waits for them. */
 export class AgreementThreads {
   readonly #threads: readonly Mate[]
   readonly #queue: Waiting[] = []
@@ -116,14 +169,20 @@ export class AgreementThreads {
   }
 
   /**
-   * Z, 32 bytes that the caller wipes. The point is read now. Where a thread ends by itself, what it had before it is
-   * computed here: that costs time and no answer.
+   * The content, which the caller wipes; undefined where its tag is wrong. What is given is read now. Where a thread ends by
+   * itself, what it had before it is opened here: that costs time and no answer.
    */
-  agree(key: AgreeingKey, point: Uint8Array): Promise<Uint8Array> {
+  open(
+    key: AgreeingKey,
+    request: ContentKeyRequest,
+    content: SealedContent,
+  ): Promise<Uint8Array | undefined> {
+    const { bytes, sizes } = pack(request, content)
     return new Promise((resolve, reject) => {
-      const waiting = { key, point: ownCopy(point), settle: { resolve, reject } }
-      const free = this.#leastBusy()
-      if (free !== undefined) free.take(waiting)
+      const waiting = { key, bytes, sizes, resolve, reject }
+      const free = bytes.length > PLACE_BYTES ? undefined : this.#leastBusy()
+      if (bytes.length > PLACE_BYTES) computeHere(waiting)
+      else if (free !== undefined) free.take(waiting)
       else if (this.alive.now > 0) this.#queue.push(waiting)
       else computeHere(waiting)
     })
@@ -207,30 +266,32 @@ class Mate {
   take(waiting: Waiting): void {
     const place = this.#free.pop()
     if (place === undefined) throw new RangeError('no place')
-    this.#memory.set(waiting.point, place * PLACE_BYTES)
+    this.#memory.set(waiting.bytes, place * PLACE_BYTES)
     if (this.#waiting.size === 0) this.#thread.port.ref()
     this.#waiting.set(place, waiting)
     // What is asked for in one turn goes in one message.
     if (this.#order.length === 0) queueMicrotask(() => this.#send())
-    this.#order.push(waiting.key.number, place)
+    this.#order.push(waiting.key.number, place, ...waiting.sizes)
   }
 
   #send(): void {
-    const agree = this.#order
+    const open = this.#order
     this.#order = []
-    if (this.alive) this.#thread.port.postMessage({ agree })
+    if (this.alive) this.#thread.port.postMessage({ open })
   }
 
   #receive(told: readonly number[]): void {
     for (const one of told) {
-      const place = one < 0 ? -1 - one : one
+      const [place, outcome] = [Math.floor(one / OUTCOMES), one % OUTCOMES]
       const waiting = this.#waiting.get(place)
       if (waiting === undefined) continue
       this.#waiting.delete(place)
-      const memory = this.#memory.subarray(place * PLACE_BYTES, (place + 1) * PLACE_BYTES)
+      const { length } = waiting.bytes
+      const memory = this.#memory.subarray(place * PLACE_BYTES, place * PLACE_BYTES + length)
+      if (outcome === OPENED) waiting.resolve(ownCopy(memory.subarray(length - waiting.sizes[2])))
+      else if (outcome === WRONG_TAG) waiting.resolve(undefined)
       // The reason cannot be told across; it is found here, where it is the same.
-      if (one < 0) computeHere(waiting)
-      else waiting.settle.resolve(ownCopy(memory.subarray(POINT_BYTES, POINT_BYTES + COORDINATE_BYTES)))
+      else computeHere(waiting)
       wipe(memory)
       this.#free.push(place)
       const next = this.#next()
@@ -263,12 +324,12 @@ class Mate {
   }
 }
 
-/** The agreement on the thread that asks. */
-function computeHere({ key, point, settle }: Waiting): void {
+/** The content opened on the thread that asks. */
+function computeHere({ key, resolve, reject, ...packed }: Waiting): void {
   try {
-    settle.resolve(key.ecdh.computeSecret(point))
+    resolve(openPacked(key.ecdh, packed))
   } catch (error) {
-    settle.reject(error)
+    reject(error)
   }
 }
 
@@ -276,17 +337,22 @@ function computeHere({ key, point, settle }: Waiting): void {
 export function serveAgreement(port: Pick<AgreementPort, 'postMessage' | 'on'>): void {
   const keys = new Map<number, ECDH>()
   let memory: Uint8Array = secretBytes(0)
-  const agree = (key: number, place: number): boolean => {
-    const at = memory.subarray(place * PLACE_BYTES, (place + 1) * PLACE_BYTES)
+  // OpenSSL reads no shared memory. What is in here is as public as the message.
+  const work = secretBytes(PLACE_BYTES)
+  const open = (key: number, place: number, sizes: Sizes): number => {
     try {
       const ecdh = keys.get(key)
-      if (ecdh === undefined) return false
-      // OpenSSL reads no shared memory.
-      const point = ownCopy(at.subarray(0, POINT_BYTES))
-      withWiped(ecdh.computeSecret(point), z => at.set(z, POINT_BYTES))
-      return true
+      if (ecdh === undefined) return FAILED
+      const [info, aad, ciphertext] = sizes
+      const length = POINT_BYTES + IV_BYTES + TAG_BYTES + info + aad + ciphertext
+      const at = memory.subarray(place * PLACE_BYTES, place * PLACE_BYTES + length)
+      work.set(at)
+      const content = openPacked(ecdh, { bytes: work, sizes })
+      if (content === undefined) return WRONG_TAG
+      withWiped(content, own => at.set(own, length - ciphertext))
+      return OPENED
     } catch {
-      return false
+      return FAILED
     }
   }
   port.on('message', message => {
@@ -304,9 +370,9 @@ export function serveAgreement(port: Pick<AgreementPort, 'postMessage' | 'on'>):
       port.postMessage('ended')
     } else {
       let told: number[] = []
-      for (let i = 0; i + 1 < order.agree.length; i += 2) {
-        const place = order.agree[i + 1] ?? 0
-        told.push(agree(order.agree[i] ?? -1, place) ? place : -1 - place)
+      for (let i = 0; i + ORDER <= order.open.length; i += ORDER) {
+        const [key = -1, place = 0, info = 0, aad = 0, ciphertext = 0] = order.open.slice(i, i + ORDER)
+        told.push(OUTCOMES * place + open(key, place, [info, aad, ciphertext]))
         if (told.length < TOLD_TOGETHER) continue
         port.postMessage(told)
         told = []

@@ -101,8 +101,17 @@ export class BitsliceTdea implements TdeaCipher {
 
   /** Deciphers here and enciphers under `to` in one pass: what is clear never leaves the planes it is in. */
   reencipher(to: TdeaCipher, blocks: Uint8Array): Uint8Array | undefined {
-    if (!(to instanceof BitsliceTdea) || to.#memory !== this.#memory) return undefined
+    const out = secretBytes(blocks.length)
+    return this.reencipherInto(to, blocks, out) ? out : undefined
+  }
+
+  reencipherInto(to: TdeaCipher, blocks: Uint8Array, out: Uint8Array): boolean {
+    if (!(to instanceof BitsliceTdea) || to.#memory !== this.#memory) return false
     to.#requireOpen()
+    if (blocks.length === BLOCK_BYTES) {
+      this.#one(blocks, out, this.#backward, to.#forward)
+      return true
+    }
     const pass = (count: number): void => {
       const alone = this.#groups(count, at => {
         this.#slice(at, false)
@@ -112,7 +121,8 @@ export class BitsliceTdea implements TdeaCipher {
       this.#scalar(BLOCKS + BLOCK_BYTES * (count - alone), alone, false)
       to.#scalar(BLOCKS + BLOCK_BYTES * (count - alone), alone, true)
     }
-    return this.#made(blocks, out => this.#inMemory(blocks, out, pass))
+    this.#inMemory(blocks, out, pass)
+    return true
   }
 
   encipherCbc(iv: Uint8Array, data: Uint8Array): Uint8Array {
@@ -196,13 +206,14 @@ export class BitsliceTdea implements TdeaCipher {
     this.#memory.giveSlot(this.#slot)
   }
 
-  /** One block, without the calls that cost more than the bytes they move. */
-  #one(block: Uint8Array, out: Uint8Array, [k1, k2, k3, step]: Schedule): void {
+  /** One block, under one schedule or two, without the calls that cost more than the bytes they move. */
+  #one(block: Uint8Array, out: Uint8Array, [k1, k2, k3, step]: Schedule, then?: Schedule): void {
     this.#requireOpen()
     const { bytes, functions } = this.#memory
     for (let i = 0; i < BLOCK_BYTES; i++) bytes[BLOCKS + i] = block[i] as number
     // Unlike the calls below, this one cannot fail between writing and wiping: all addresses are in the memory.
     functions.ecb(BLOCKS, 1, k1, k2, k3, step)
+    if (then !== undefined) functions.ecb(BLOCKS, 1, then[0], then[1], then[2], then[3])
     for (let i = 0; i < BLOCK_BYTES; i++) {
       out[i] = bytes[BLOCKS + i] as number
       bytes[BLOCKS + i] = 0

@@ -1,7 +1,7 @@
 /** The software backend: clear keys in this process, for tests, development and integration. */
 import { randomFillSync } from 'node:crypto'
 import { readOptions } from '../../base/arguments.js'
-import { ownCopy, secretBytes, wipe, withWiped, xorBytes } from '../../base/bytes.js'
+import { secretBytes, wipe, withWiped, xorBytes } from '../../base/bytes.js'
 import { ArgumentError, BackendError, KeyError } from '../../base/errors.js'
 import { requireSoundMaterial } from '../../key/material.js'
 import { isWithin, refusedUse, USAGES } from '../../key/usage.js'
@@ -11,6 +11,7 @@ import {
   runSteps,
   verificationSteps,
 } from '../../pin/formats/verification.js'
+import type { SealedContent } from '../../primitives/a256gcm.js'
 import { concatKdf } from '../../primitives/concat-kdf.js'
 import { computeMac, type MacCiphers } from '../../primitives/mac.js'
 import { signEs256 } from '../../primitives/p256.js'
@@ -27,7 +28,7 @@ import type {
 } from '../driver.js'
 import { openFront } from '../front.js'
 import { OPENER_OPTIONS, readOpener } from '../opener.js'
-import { type AgreeingKey, AgreementThreads, type StartAgreement } from './agreement.js'
+import { AgreementThreads, openSealed, type StartAgreement } from './agreement.js'
 import { chooseEngine, type EngineChoice, engineWorks } from './engine.js'
 import {
   closeKey,
@@ -48,8 +49,8 @@ export interface SoftwareBackendOptions extends OpenerOptions {
   /** Who computes TDEA; `auto` where absent. What was chosen is in `capabilities().tdea`. */
   readonly engine?: EngineChoice
   /**
-   * `workers`: so many threads, 1 to 64, on which JWEs' keys are agreed on, so that a service opens JWEs on all cores and its
-   * event loop is free meanwhile. None where absent: one JWE after the other is opened sooner without. The threads hold the
+   * `workers`: so many threads, 1 to 64, on which JWEs' keys are agreed on and their contents opened, so that a service opens
+   * JWEs on all cores and its event loop is free meanwhile. None where absent: one JWE after the other is opened sooner without. The threads hold the
    * private keys as long as the backend is open. A program that is bundled takes `agreement-host.mjs` along.
    */
   readonly jwe?: { readonly workers: number }
@@ -181,14 +182,14 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
   }
 
   reencipher(from: ReadyKey, to: ReadyKey, blocks: Uint8Array): Uint8Array {
-    const inOnePass = to.tdea && from.tdea?.reencipher?.(to.tdea, blocks)
-    if (inOnePass !== undefined) return inOnePass
-    const clear = need(from.tdea ?? from.aes).decipher(blocks)
-    try {
-      return need(to.tdea ?? to.aes).encipher(clear)
-    } finally {
-      wipe(clear)
-    }
+    const out = secretBytes(blocks.length)
+    this.reencipherInto(from, to, blocks, out)
+    return out
+  }
+
+  reencipherInto(from: ReadyKey, to: ReadyKey, blocks: Uint8Array, out: Uint8Array): void {
+    if (to.tdea !== undefined && from.tdea?.reencipherInto?.(to.tdea, blocks, out) === true) return
+    withWiped(this.decipher(from, blocks), clear => this.encipherInto(to, clear, out))
   }
 
   verifyPin(first: ReadyKey, second: ReadyKey, request: PinVerification): PinComparison {
@@ -214,21 +215,19 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
     return many === undefined ? computeMac(request, ciphers, message) : this.#macs.add(many, request, message)
   }
 
-  deriveContentKey(ref: ReadyKey, request: ContentKeyRequest): MaybePromise<Uint8Array> {
-    if (this.#threads !== undefined) return this.#deriveBeside(this.#threads, need(ref.agreeing), request)
+  deriveContentKey(ref: ReadyKey, request: ContentKeyRequest): Uint8Array {
     const z = need(ref.ecdh).computeSecret(request.ephemeralPublicKey)
     return withWiped(z, () => concatKdf(z, request.otherInfo, request.length))
   }
 
-  async #deriveBeside(
-    threads: AgreementThreads,
-    key: AgreeingKey,
-    { ephemeralPublicKey, otherInfo, length }: ContentKeyRequest,
-  ): Promise<Uint8Array> {
-    // Whoever asked may write into it as soon as this returns.
-    const info = ownCopy(otherInfo)
-    const z = await threads.agree(key, ephemeralPublicKey)
-    return withWiped(z, () => concatKdf(z, info, length))
+  openContent(
+    ref: ReadyKey,
+    request: ContentKeyRequest,
+    content: SealedContent,
+  ): MaybePromise<Uint8Array | undefined> {
+    return this.#threads === undefined
+      ? openSealed(need(ref.ecdh), request, content)
+      : this.#threads.open(need(ref.agreeing), request, content)
   }
 
   sign(ref: ReadyKey, message: Uint8Array): Uint8Array {

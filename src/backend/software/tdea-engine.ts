@@ -14,6 +14,8 @@ export interface TdeaCipher {
   encipherCbc(iv: Uint8Array, data: Uint8Array): Uint8Array
   /** Where it can be had: deciphers here and enciphers under `to` in one pass; undefined where `to` is not of its kind. */
   reencipher?(to: TdeaCipher, blocks: Uint8Array): Uint8Array | undefined
+  /** The same into memory as long as the blocks; false where `to` is not of its kind, and nothing was written. */
+  reencipherInto?(to: TdeaCipher, blocks: Uint8Array, out: Uint8Array): boolean
   /** Where it can be had for less than {@link encipherCbc}: only its last block, in memory of its own. */
   cbcLast?(iv: Uint8Array, data: Uint8Array): Uint8Array
   /** Where it can be had in one: a retail MAC, this cipher being the last one's; undefined for a `chain` of another kind. */

@@ -4,6 +4,7 @@
  * it. The order is: route, authorization, ids, body, card and its state, what the message holds.
  */
 import { channel } from 'node:diagnostics_channel'
+import { Ending } from '../../base/deadline.js'
 import { maskPans, nameOfError } from '../audit.js'
 import { CORRELATION_ID, type PinOperation } from '../contract.js'
 import { auditEvent, type End, type Facts } from './audit.js'
@@ -147,8 +148,9 @@ async function handled(
   let refusal: Refusal | undefined
   let answer: Answer
   let place: Place | undefined
+  const parent = request.gone instanceof Ending ? request.gone : request.signal
   const bounded = <T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> =>
-    withDeadline({ clock, milliseconds, reason: 'timeout', parent: request.signal }, work)
+    withDeadline({ clock, milliseconds, reason: 'timeout', parent }, work)
   try {
     const entered = service.gate.enter()
     place = entered

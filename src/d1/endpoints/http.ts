@@ -4,7 +4,7 @@
  */
 
 import { concatBytes, secretBytes } from '../../base/bytes.js'
-import { whenAborted } from '../../base/deadline.js'
+import { type Ending, whenAborted } from '../../base/deadline.js'
 import { type AnswerStatus, COUNTER_PATH, type ErrorStatus, PIN_PATH, TOKEN_PATH } from '../contract.js'
 import type { Operation } from './audit.js'
 import { Refusal } from './refusal.js'
@@ -112,6 +112,8 @@ export interface AskedRequest {
   readonly headers: HeaderView
   /** Fires when the client is gone. */
   readonly signal: AbortSignal
+  /** The same for less, where the request is none of the platform's. */
+  readonly gone?: Ending
   readonly body: BodySource | null
 }
 

@@ -6,7 +6,7 @@ import { type Duplex, finished } from 'node:stream'
 import { TLSSocket } from 'node:tls'
 import { readOptions } from '../../base/arguments.js'
 import { bufferOf, utf8Bytes } from '../../base/bytes.js'
-import { afterUnheld, systemClock } from '../../base/deadline.js'
+import { afterUnheld, Ending, systemClock } from '../../base/deadline.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
 import { DIRECT, type EndpointHandler } from './endpoints.js'
@@ -96,7 +96,7 @@ export function nodeListener(handler: EndpointHandler, options: NodeListenerOpti
       return
     }
     track(incoming.socket, outgoing)
-    const gone = new AbortController()
+    const gone = new Ending()
     if (fault !== undefined) {
       const connection = connectionOf(incoming, { listener })
       respond(() => unreadable(handler, connection, { code: fault }), { incoming, outgoing, gone }).catch(
@@ -104,7 +104,7 @@ export function nodeListener(handler: EndpointHandler, options: NodeListenerOpti
       )
       return
     }
-    const asked = new NodeAsked(incoming, target ?? targetOf(incoming.url), gone.signal)
+    const asked = new NodeAsked(incoming, target ?? targetOf(incoming.url), gone)
     const answer = (): Promise<Written> => answerTo(asked, connectionOf(incoming, { listener }))
     respond(answer, { incoming, outgoing, gone }).catch(() => outgoing.destroy())
   }
@@ -197,7 +197,7 @@ function isAnswering(socket: Duplex): boolean {
 interface Exchange {
   readonly incoming: NodeRequest
   readonly outgoing: NodeResponse
-  readonly gone: AbortController
+  readonly gone: Ending
 }
 
 async function respond(answer: () => Promise<Written>, exchange: Exchange): Promise<void> {
@@ -205,7 +205,7 @@ async function respond(answer: () => Promise<Written>, exchange: Exchange): Prom
   outgoing.once('close', () => {
     // A response of HTTP/2 says that it is finished where its stream was reset, too.
     const finished = isHttp2(outgoing) ? outgoing.writableEnded : outgoing.writableFinished
-    if (!finished) gone.abort()
+    if (!finished) gone.end()
   })
   const { status, headers: given, text } = await answer()
   const headers: Record<string, string> = { ...given }
@@ -227,9 +227,11 @@ async function respond(answer: () => Promise<Written>, exchange: Exchange): Prom
   outgoing.end()
 }
 
-/** A text as UTF-8, a character a byte. */
+const ASCII = /^[ -~]*$/
+
+/** A text as UTF-8, a character a byte: what is ASCII, as nearly every answer, is that already. */
 function bytesOf(text: string): string {
-  return bufferOf(utf8Bytes(text)).toString('latin1')
+  return ASCII.test(text) ? text : bufferOf(utf8Bytes(text)).toString('latin1')
 }
 
 function isHttp2(outgoing: NodeResponse): outgoing is Http2ServerResponse {
@@ -254,16 +256,20 @@ function throughTheWeb(
 class NodeAsked implements AskedRequest {
   readonly method: string
   readonly url: string
-  readonly signal: AbortSignal
+  readonly gone: Ending
   readonly #incoming: NodeRequest
   #headers: Map<string, string> | undefined
 
-  constructor(incoming: NodeRequest, target: Target, signal: AbortSignal) {
+  constructor(incoming: NodeRequest, target: Target, gone: Ending) {
     const { method = '' } = incoming
     this.#incoming = incoming
     this.method = method
     this.url = urlOf(target)
-    this.signal = signal
+    this.gone = gone
+  }
+
+  get signal(): AbortSignal {
+    return this.gone.signal
   }
 
   get headers(): HeaderView {

@@ -2,7 +2,7 @@
  * Everything a request can be refused for, and what the outside sees of it: a status, and at one place an errorCode.
  * Reasons that belong to the inside of a message share one entry, so that no answer tells them apart.
  */
-import { type Clock, Deadline } from '../../base/deadline.js'
+import { type Clock, Deadline, type Ending } from '../../base/deadline.js'
 import { type ErrorCode, isIssuerPinError } from '../../base/errors.js'
 import type { CounterErrorCode, ErrorStatus } from '../contract.js'
 
@@ -200,7 +200,7 @@ interface RefusalDeadline {
   readonly milliseconds: number
   readonly reason: RefusalReason
   /** The client's signal, or that of an outer deadline. */
-  readonly parent: AbortSignal
+  readonly parent: AbortSignal | Ending
 }
 
 /**

@@ -1,8 +1,8 @@
 /** The verdict on a token: what jose finds wrong with it, as opposed to what is wrong with the world; and those that were found good. */
 
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { errors, type JWTPayload } from 'jose'
-import { decodeBase64url } from '../../base/bytes.js'
+import { isBase64url } from '../../base/bytes.js'
 import { systemClock } from '../../base/deadline.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
@@ -80,7 +80,7 @@ function confirmationIn({ cnf }: JWTPayload): string | undefined | null {
 
 /** One token has one text: jose overlooks bits after the last byte of a signature (RFC 7515, 2 and appendix C). */
 function isCanonical(token: string): boolean {
-  return token.split('.').every(segment => decodeBase64url(segment) !== undefined)
+  return token.split('.').every(isBase64url)
 }
 
 /** D1 has one token at a time, its replicas a few. */
@@ -158,5 +158,5 @@ function forgetOldest(names: Map<string, unknown> | Set<string>, most: number): 
 }
 
 function nameOf(token: string): string {
-  return createHash('sha256').update(token).digest('base64')
+  return hash('sha256', token, 'base64')
 }

@@ -1,0 +1,129 @@
+/**
+ * `npx tsx bench/service-before.ts DIR [--requests 1000] [--rounds 5]`: processor time of a request over real TLS 1.3 with a client
+ * certificate and connections kept alive, of this checkout beside an older one. DIR: a worktree of the commit before, with its
+ * node_modules. Each server is a process of its own and is asked by this one, in rounds that take turns.
+ *
+ *     git worktree add ../before 4c8dea9 && cp -al node_modules ../before/
+ */
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import https from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { join, resolve } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import { parseArgs } from 'node:util'
+import { spread } from './contest.js'
+
+const CONNECTIONS = 8
+
+/** What a server says of itself. */
+interface Server {
+  readonly port: number
+  readonly paths: Readonly<Record<string, string>>
+  readonly headers: Readonly<Record<string, string>>
+  readonly tls: { readonly ca: string; readonly cert: string; readonly key: string }
+}
+
+/** The server's side: the tests' issuer of the checkout at `root`, in memory, behind `nodeListener`. */
+async function serve(root: string): Promise<void> {
+  const load = (path: string): Promise<Record<string, never>> => import(pathToFileURL(join(root, path)).href)
+  const d1 = await load(existsSync(join(root, 'src/d1.ts')) ? 'src/d1.ts' : 'src/d1/endpoints/index.ts')
+  const { certificates, serverTls } = (await load('test/d1/endpoints/support/wire.ts')) as never as {
+    certificates: { ca: string; client: { cert: string; key: string } }
+    serverTls: https.ServerOptions
+  }
+  const { ISSUER, pinPath, World } = (await load('test/d1/endpoints/support/world.ts')) as never as {
+    ISSUER: string
+    pinPath: (card: string, issuer: string) => string
+    World: { open(): Promise<{ handler(more: object): never; authorized(): Promise<Server['headers']> }> }
+  }
+  const world = await World.open()
+  const { nodeListener } = d1 as never as { nodeListener: (handler: never) => never }
+  const server = https.createServer(serverTls, nodeListener(world.handler({ audit: () => {} })))
+  await once(server.listen(0, 'localhost'), 'listening')
+  const { port } = server.address() as AddressInfo
+  const paths = { 'Get PIN': pinPath('card-1', ISSUER), '404': '/cms/api/v1/issuers/x' }
+  process.on('message', () => process.send?.(process.cpuUsage()))
+  process.send?.({
+    port,
+    paths,
+    headers: await world.authorized(),
+    tls: { ca: certificates.ca, ...certificates.client },
+  })
+}
+
+async function main(): Promise<void> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { requests: { type: 'string', default: '1000' }, rounds: { type: 'string', default: '5' } },
+  })
+  const [before] = positionals
+  if (before === undefined) throw new Error('service-before takes the directory of an older checkout')
+  const requests = Number(values.requests)
+  const here = fileURLToPath(new URL('..', import.meta.url))
+  const sides = await Promise.all(
+    Object.entries({ before: resolve(before), now: here }).map(async ([name, root]) => {
+      const child = fork(fileURLToPath(import.meta.url), ['--serve', root], {
+        cwd: root,
+        execArgv: ['--import', 'tsx'],
+      })
+      const [server] = (await once(child, 'message')) as [Server]
+      const agent = new https.Agent({ keepAlive: true, maxSockets: CONNECTIONS, ...server.tls })
+      return { name, child, server, agent }
+    }),
+  )
+  const cpu = async ({ child }: (typeof sides)[number]): Promise<number> => {
+    child.send('processor time')
+    const [{ user, system }] = (await once(child, 'message')) as [NodeJS.CpuUsage]
+    return user + system
+  }
+  const ask = ({ server, agent }: (typeof sides)[number], path: string): Promise<number | undefined> =>
+    new Promise((done, failed) => {
+      const { port, headers } = server
+      https
+        .get({ host: 'localhost', port, path, headers, agent }, response => {
+          response.resume().once('end', () => done(response.statusCode))
+        })
+        .once('error', failed)
+    })
+  console.log('| request | before, µs | now, µs | saved |\n|---|--:|--:|--:|')
+  for (const [kind, status] of [
+    ['Get PIN', 200],
+    ['404', 404],
+  ] as const) {
+    const times: Record<string, number[]> = { before: [], now: [] }
+    for (let round = -1; round < Number(values.rounds); round++) {
+      for (const side of round % 2 === 0 ? sides : sides.toReversed()) {
+        const started = await cpu(side)
+        let left = requests
+        const worker = async (): Promise<void> => {
+          while (left-- > 0) {
+            const got = await ask(side, side.server.paths[kind] ?? '')
+            if (got !== status) throw new Error(`${kind}: status ${got}`)
+          }
+        }
+        await Promise.all(Array.from({ length: CONNECTIONS }, worker))
+        // The first round warms up.
+        if (round >= 0) times[side.name]?.push(((await cpu(side)) - started) / requests)
+      }
+    }
+    const [old, now] = [spread(times['before'] ?? []), spread(times['now'] ?? [])]
+    const shown = ({ low, median, high }: typeof old): string =>
+      `${median.toFixed(0)} (${low.toFixed(0)}–${high.toFixed(0)})`
+    console.log(
+      `| ${kind} | ${shown(old)} | ${shown(now)} | ${(100 * (1 - now.median / old.median)).toFixed(0)} % |`,
+    )
+  }
+  for (const { child, agent } of sides) {
+    agent.destroy()
+    child.kill()
+  }
+}
+
+const [flag, root] = process.argv.slice(2)
+const work = flag === '--serve' && root !== undefined ? serve(root) : main()
+work.catch(error => {
+  console.error(error)
+  process.exitCode = 1
+})
