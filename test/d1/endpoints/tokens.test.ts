@@ -364,7 +364,10 @@ describe("an identity provider's tokens", () => {
     })
     // What the right key finds wrong is the verdict.
     const second1970 = await sign({ iat: 1, exp: 2 }, 'ES256', twin.private, { kid: undefined })
-    expect(await tokens.verify(second1970, NO_OPTIONS)).toEqual({ verified: false, reason: 'ERR_JWT_EXPIRED' })
+    expect(await tokens.verify(second1970, NO_OPTIONS)).toEqual({
+      verified: false,
+      reason: 'ERR_JWT_EXPIRED',
+    })
   })
 
   test('show what binds them; what binds them to something else is refused', async () => {
