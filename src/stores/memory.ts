@@ -230,8 +230,10 @@ class MemoryIssuerStore implements IssuerStore {
       const prw = readPrw(given)
       const claim = readClaim(ends)
       const key = this.#keyOfCard(card, markOfBlock)
-      if (claim !== undefined && !MemoryStore.spend(this.#recordsOf(readRef(card).issuerId), claim)) {
-        throw claimEnded()
+      if (claim !== undefined) {
+        const { issuerId } = readRef(card)
+        const isKeptHere = claim.keptBy !== undefined && claim.keptBy === this.#counters.get(issuerId)
+        if (!MemoryStore.spend(this.#recordsOf(issuerId), claim, isKeptHere)) throw claimEnded()
       }
       const known = this.#pins.get(key)
       if (known !== undefined && known.sequence > prw.sequence) return

@@ -321,13 +321,13 @@ export function readAsFound(card: CardAsFound): CardAsFound {
   return { ...ref, ...(revision !== undefined && { revision }), ...(notAfter !== undefined && { notAfter }) }
 }
 
-/** A copy of a claim's texts; `ERR_ARGUMENT`. */
+/** A copy of a claim; `ERR_ARGUMENT`. */
 export function readClaim(claim: ClaimRecord | undefined): ClaimRecord | undefined {
   if (claim === undefined) return undefined
-  const { key, claimed, spent } = readOwn(claim, 'storePrw', ['key', 'claimed', 'spent'])
+  const { key, claimed, spent, keptBy } = readOwn(claim, 'storePrw', ['key', 'claimed', 'spent', 'keptBy'])
   requireText(key, CLAIM_KEY, 'the key of a claim must be 1 to 80 printable characters')
   for (const text of [claimed, spent]) requireText(text, CLAIM_TEXT, 'a claim must be the JSON of its entry')
-  return { key, claimed, spent }
+  return { key, claimed, spent, ...(keptBy !== undefined && { keptBy }) }
 }
 
 /** A page; `ERR_ARGUMENT`. */

@@ -220,7 +220,7 @@ export class ChangeCounter {
     if (typeof store !== 'function') throw new ArgumentError('store must be a function')
     const { sequence, replayed, entry } = await this.#decide(cardId, claim, { signal })
     if (replayed) return { sequence, replayed }
-    await store({ sequence, claim: claimRecord(cardKey(cardId), entry) })
+    await store({ sequence, claim: claimRecord(cardKey(cardId), entry, this.#options.store) })
     await this.#update(cardId, state => {
       if (state === undefined) throw new ChangeCounterError('unknown')
       return { next: confirmStep(state, claim), result: undefined }

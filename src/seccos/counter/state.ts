@@ -183,8 +183,8 @@ export function claimStep(state: CardState, request: ClaimRequest, now: number, 
 }
 
 /** The texts by which a store ends a claim: those of its entry, exactly as {@link showState} writes them. */
-export function claimRecord(key: string, entry: Issued): ClaimRecord {
-  return { key, claimed: JSON.stringify(entry), spent: JSON.stringify({ ...entry, state: 'spent' }) }
+export function claimRecord(key: string, entry: Issued, keptBy: ChangeCounterStore): ClaimRecord {
+  return { key, claimed: JSON.stringify(entry), spent: JSON.stringify({ ...entry, state: 'spent' }), keptBy }
 }
 
 /**

@@ -41,13 +41,17 @@ export interface RecordWrite extends WriteOptions {
 /**
  * A claim as the record of its card holds it. A store that keeps these records, too, replaces `claimed` by `spent` in the
  * text of the record at `key`, in the very write that stores the PRW, and stores nothing where neither text is in it: the
- * claim has ended then, and D1 may have been told so. A store that keeps no such record takes no notice.
+ * claim has ended then, and D1 may have been told so. A store that keeps no such record takes no notice, unless it is the one
+ * that keeps the counter's records itself (`keptBy`): then the record was lost, as an asynchronous failover loses it, and the
+ * claim has ended with it.
  */
 export interface ClaimRecord {
   /** The key of the card's record in the {@link ChangeCounterStore}. */
   readonly key: string
   readonly claimed: string
   readonly spent: string
+  /** The store that keeps the record; absent where that is not known. */
+  readonly keptBy?: ChangeCounterStore
 }
 
 /** A page of {@link ChangeCounterStore.keys}. */
@@ -158,10 +162,14 @@ export class MemoryStore implements ChangeCounterStore {
     return true
   }
 
-  /** Ends a claim, at once; true also where there is no such record, or where it was ended so before. */
-  static spend(store: MemoryStore, { key, claimed, spent }: ClaimRecord): boolean {
+  /**
+   * Ends a claim, at once; true also where it was ended so before, and where there is no such record, because the counter is
+   * kept elsewhere.
+   */
+  static spend(store: MemoryStore, { key, claimed, spent }: ClaimRecord, isKeptHere: boolean): boolean {
     const record = store.#records.get(key)
-    if (record === undefined || record.value.includes(spent)) return true
+    if (record === undefined) return !isKeptHere
+    if (record.value.includes(spent)) return true
     if (!record.value.includes(claimed)) return false
     store.#lastVersion++
     const value = record.value.replace(claimed, () => spent)

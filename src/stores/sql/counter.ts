@@ -33,6 +33,17 @@ export class SqlCounterStore implements ChangeCounterStore {
     }
   }
 
+  /** Whether these records are kept in that database, for that issuer. */
+  static isIn(store: unknown, database: SqlDatabase, issuerId: string): boolean {
+    return (
+      typeof store === 'object' &&
+      store !== null &&
+      #database in store &&
+      store.#database === database &&
+      store.#issuerId === issuerId
+    )
+  }
+
   async read(key: string): Promise<StoredRecord | undefined> {
     const { instance } = this.#database.dialect
     const named = instance === undefined ? '' : `, ${instance} AS instance`

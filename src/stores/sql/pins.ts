@@ -325,7 +325,7 @@ export class SqlPins implements CardPinStore {
     const marking = {
       sql:
         `UPDATE ${this.#cards} SET revision = ${BLOCK_MARK} || '.' || CAST($3 AS text) ` +
-        `WHERE issuer_id = $1 AND card_id = $2${same}${this.#inTime(found, values)}${this.#isClaimed(claim, values)}`,
+        `WHERE issuer_id = $1 AND card_id = $2${same}${this.#inTime(found, values)}${this.#isClaimed(found, claim, values)}`,
       values,
       card: found,
       expect: 1,
@@ -349,7 +349,7 @@ export class SqlPins implements CardPinStore {
 
   /**
    * Confirms the claim in the transaction that stores its PRW, which also locks the card's counter: what the counter says of
-   * the claim and what is stored is then never two things. A counter that is kept elsewhere has no record here.
+   * the claim and what is stored is then never two things.
    */
   #spending(found: CardAsFound, claim: ClaimRecord | undefined): readonly SqlStatement[] {
     if (claim === undefined) return []
@@ -359,12 +359,15 @@ export class SqlPins implements CardPinStore {
     return [{ sql, values: [found.issuerId, claim.key, claim.claimed, claim.spent], card: found }]
   }
 
-  #isClaimed(claim: ClaimRecord | undefined, values: SqlValue[]): string {
+  /** A counter that is kept elsewhere has no record here; one that is kept here and has none has lost it in a failover. */
+  #isClaimed({ issuerId }: CardAsFound, claim: ClaimRecord | undefined, values: SqlValue[]): string {
     if (claim === undefined) return ''
     const key = `$${values.push(claim.key)}`
     const spent = `$${values.push(claim.spent)}`
     const record = `SELECT 1 FROM ${this.#counters} AS c WHERE c.issuer_id = $1 AND c.key = ${key}`
-    return ` AND (NOT EXISTS (${record}) OR EXISTS (${record} AND replace(c.value, ${spent}, '') <> c.value))`
+    const isSpent = `EXISTS (${record} AND replace(c.value, ${spent}, '') <> c.value)`
+    const isKeptHere = SqlCounterStore.isIn(claim.keptBy, this.#database, issuerId)
+    return isKeptHere ? ` AND ${isSpent}` : ` AND (NOT EXISTS (${record}) OR ${isSpent})`
   }
 
   readonly listBlocks = async (page: BlockPage, options?: CallOptions): Promise<readonly ListedBlock[]> => {
