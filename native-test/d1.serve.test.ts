@@ -442,7 +442,15 @@ test('what is secret in the folder is nobody else’s to read', async () => {
   const server = await start(dir)
   await server.stop()
   const open = readdirSync(dir).filter(name => (statSync(join(dir, name)).mode & 0o077) !== 0)
-  const expected = ['ca.pem', 'd1.pem', 'identity.json', 'issuer-jwe.jwk', 'other.pem', 'profile.json', 'server.pem']
+  const expected = [
+    'ca.pem',
+    'd1.pem',
+    'identity.json',
+    'issuer-jwe.jwk',
+    'other.pem',
+    'profile.json',
+    'server.pem',
+  ]
   expect(open.filter(name => !name.startsWith('issuer.db'))).toEqual(expected)
   expect(statSync(dir).mode & 0o077).toBe(0)
   expect(readFileSync(join(dir, 'TEST-KEYS.json'), 'utf8')).toContain('Test keys in the clear')
