@@ -23,6 +23,9 @@ export function markdownExamples(
   ).flatMap(({ found, path, code }) => (found === kind ? [{ path, code }] : []))
 }
 
+/** Long enough for any machine: a program that hangs is told from one that is slow, and does not hold up the lane. */
+const HANGS_AFTER_MS = 300_000
+
 /** Runs a TypeScript program against the sources, and returns what it prints. */
 export function runOnSources(
   root: string,
@@ -34,6 +37,7 @@ export function runOnSources(
     cwd: root,
     stdio: ['ignore', 'pipe', 'pipe'],
     encoding: 'utf8',
+    timeout: HANGS_AFTER_MS,
     env: { ...process.env, ...environment, TSX_TSCONFIG_PATH: join(root, 'tsconfig.test.json') },
   })
 }

@@ -53,11 +53,14 @@ const server = createServer({ ...serverLimits }, listener).on('clientError', ans
 await once(server.listen(0, '127.0.0.1'), 'listening')
 const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
 
-const ask = async (path: string): Promise<Response> => fetch(origin + path)
-console.log('/hello:', (await (await ask('/hello')).text()).trim())
+const ask = async (path: string): Promise<{ status: number; text: string }> => {
+  const answer = await fetch(origin + path)
+  return { status: answer.status, text: await answer.text() }
+}
+console.log('/hello:', (await ask('/hello')).text.trim())
 const pinPath = '/cms/api/v1/issuers/is_tbank01/cards/card-0001/pin'
-const answer = await ask(pinPath)
-console.log('Get PIN:', answer.status, Object.keys((await answer.json()) as object).join(', '))
+const { status, text } = await ask(pinPath)
+console.log('Get PIN:', status, Object.keys(JSON.parse(text)).join(', '))
 console.log('a card that is not there:', (await ask(pinPath.replace('0001', '0002'))).status)
 server.close()
 await handler.settled?.()
