@@ -170,3 +170,23 @@ test('callers of one pool: no more calls than lanes, each its own result or erro
     { numRuns: 150 },
   )
 })
+
+test('whoever comes while a call hangs is released at the end of its own wait, not of the call', async () => {
+  const hangs = { lanes: 1, kind: 'threads', perform: () => new Promise(() => undefined) } as never
+  const supervisor = new Supervisor(hangs, { onEvent: undefined, reinitialise: false }, REAL)
+  const pool = new Dispatcher(hangs, supervisor, { queue: 8, waitMs: 60, callMs: 600, coalesce: true })
+  const ask = () =>
+    Promise.resolve(pool.run('pulse', {}, undefined)).catch((error: Error) => ({
+      message: error.message,
+      at: performance.now(),
+    }))
+  const began = performance.now()
+  const first = ask()
+  // By now the first has been looked at, and has until the end of its call.
+  await new Promise(resolve => setTimeout(resolve, 120))
+  const second = await ask()
+  expect(second).toMatchObject({ message: 'its turn did not come within 60 ms' })
+  expect((second as { at: number }).at - began).toBeLessThan(500)
+  expect(await first).toMatchObject({ message: 'the token did not answer within 600 ms' })
+  pool.close()
+})

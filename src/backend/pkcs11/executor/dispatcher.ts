@@ -135,6 +135,8 @@ export class Dispatcher {
   /** Batches whose callers are being answered, a part in each turn. */
   #handing = 0
   #endTimer: (() => void) | undefined
+  /** When the timer fires. */
+  #endsAt = Number.POSITIVE_INFINITY
   /** Whoever has not been released, waiting or not, in the order in which they came. */
   readonly #entries = new Set<Entry>()
   #end: (() => void) | undefined
@@ -266,7 +268,7 @@ export class Dispatcher {
     }
     this.#entries.add(entry)
     this.#queue.add(entry)
-    this.#endTimer ??= systemClock.after(this.#timeOf(entry), () => this.#expire())
+    this.#watchUntil(entry.since + this.#timeOf(entry))
     if (!this.#together) this.#pump()
     return entry.answer
   }
@@ -309,7 +311,7 @@ export class Dispatcher {
 
   /** Releases those whose time is up. One timer for all: they come in the order in which it will be. */
   #expire(): void {
-    this.#endTimer = undefined
+    this.#stopWatching()
     const now = systemClock.elapsed()
     let next = Number.POSITIVE_INFINITY
     for (const entry of this.#entries) {
@@ -324,12 +326,21 @@ export class Dispatcher {
       // Whoever waits behind one who waits came later.
       if (!entry.begun) break
     }
-    if (this.#entries.size > 0) this.#endTimer = systemClock.after(next, () => this.#expire())
+    if (this.#entries.size > 0) this.#watchUntil(now + next)
+  }
+
+  /** At that time at the latest: whoever comes while all others have begun is the first whose time is up. */
+  #watchUntil(endsAt: number): void {
+    if (this.#endsAt <= endsAt) return
+    this.#stopWatching()
+    this.#endsAt = endsAt
+    this.#endTimer = systemClock.after(endsAt - systemClock.elapsed(), () => this.#expire())
   }
 
   #stopWatching(): void {
     this.#endTimer?.()
     this.#endTimer = undefined
+    this.#endsAt = Number.POSITIVE_INFINITY
   }
 
   /** Starts what can start. */
