@@ -347,7 +347,8 @@ export class BoundKey<Ref> implements KeyOperations {
     if (!reenciphersInside || to.hostDecipher) requireHostDecipher(this.#facts)
     const [from, onto] = [this.#reference.ref, target.#reference.ref]
     const admit = this.#asking('reencipher', input.length, target)
-    if (driver.reencipherInto !== undefined) {
+    // In host memory, so only where nothing better is promised.
+    if (driver.reencipherInto !== undefined && !reenciphersInside) {
       const isPublic = target.#resultsArePublic
       const into = (out: Uint8Array): void => driver.reencipherInto?.(from, onto, input, out)
       return this.#atOnce({ input, given: blocks, isPublic, admit, into }, call)

@@ -52,6 +52,20 @@ describe('operations in flight', () => {
     expect(await call).toHaveLength(8)
   })
 
+  test('where blocks are re-enciphered inside a token, its driver is not asked to do it in host memory', async () => {
+    const { driver, waiting } = slowDriver()
+    let inHost = 0
+    driver.reencipherInto = () => {
+      inHost++
+    }
+    const backend = openBackend(driver)
+    const key = await backend.bind({ kid: 'K', usage: 'pin-encryption' })
+    const call = operationsOf(key).reencipher(key, new Uint8Array(8), undefined, { inside: true })
+    await Promise.resolve()
+    waiting[0]?.(new Uint8Array(8).fill(1))
+    expect([await call, inHost]).toEqual([new Uint8Array(8).fill(1), 0])
+  })
+
   test('a driver that fails to close: its error is not passed on', async () => {
     const { driver } = slowDriver()
     driver.close = () => Promise.reject(new Error('the driver failed'))
