@@ -62,6 +62,20 @@ describe('the queue, inline', () => {
     expect(fake.calls.filter(call => call === 'C_Encrypt').length).toBe(1)
   })
 
+  test('what a binding answers in memory of its own is wiped when the caller has it', async () => {
+    const { fake, operations } = await openInline()
+    const right = await operations.encipher(BLOCK)
+    const answers: Uint8Array[] = []
+    const encrypt = fake.C_Encrypt.bind(fake)
+    fake.C_Encrypt = (...given) => {
+      const answer = encrypt(...given)
+      answers.push(answer)
+      return answer
+    }
+    expect(await operations.encipher(BLOCK)).toEqual(right)
+    expect(answers.map(answer => [...answer])).toEqual([[0, 0, 0, 0, 0, 0, 0, 0]])
+  })
+
   test('hundreds of callers of one native call are answered over several turns of the event loop', async () => {
     const { fake, operations } = await openInline({ sessions: { queue: 1000 } })
     useUp(fake)
@@ -383,7 +397,12 @@ describe('over the wire', () => {
       },
       { pin: 'given', value: 'a PIN', error: undefined },
     ]
-    for (const message of sent) near.send(message, [])
+    const clear = Uint8Array.of(1, 2, 3)
+    sent.push({ id: 4, value: clear.slice() })
+    for (const message of sent.slice(0, -1)) near.send(message, [])
+    near.send({ id: 4, value: clear }, [clear.buffer])
+    // Given up by the sender, and nobody else's here.
+    expect([...clear]).toEqual([0, 0, 0])
     const all = Buffer.concat(chunks)
     for (let at = 0; at < all.length; at += 3) receiver.emit('data', all.subarray(at, at + 3))
     expect(got).toEqual(sent)
@@ -392,7 +411,9 @@ describe('over the wire', () => {
     receiver.emit('close')
     expect(ended).toBe(1)
     near.kill()
-    near.send({ id: 3, value: 1 }, [])
+    const late = Uint8Array.of(1)
+    near.send({ id: 3, value: late }, [late.buffer])
+    expect([...late]).toEqual([0])
     near.end()
     far.kill()
   })

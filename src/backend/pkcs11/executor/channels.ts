@@ -30,9 +30,11 @@ export function portChannel(port: MessagePort | Worker, stop: () => void): Chann
 /** Through a stream of bytes; `stop` and `kill` end the process at the other end. */
 export function streamChannel(stream: Duplex, stop: () => void, kill: () => void): Channel {
   return {
-    send: message => {
-      if (stream.destroyed) return
-      const body = serialize(message)
+    send: (message, transfer) => {
+      const body = stream.destroyed ? undefined : serialize(message)
+      // Nothing goes along by itself here: what was given up is in the frame now, or is wanted nowhere.
+      for (const memory of transfer) wipe(new Uint8Array(memory))
+      if (body === undefined) return
       const frame = bufferOf(secretBytes(4 + body.length))
       frame.writeUInt32BE(body.length)
       body.copy(frame, 4)

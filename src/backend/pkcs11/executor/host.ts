@@ -190,7 +190,10 @@ export class RemoteHost {
   }
 
   #call(call: Call, transfer: readonly ArrayBuffer[]): Promise<unknown> {
-    if (this.#gone) return Promise.reject(new LostHost(this.#what))
+    if (this.#gone) {
+      for (const memory of transfer) wipe(new Uint8Array(memory))
+      return Promise.reject(new LostHost(this.#what))
+    }
     const id = this.#next++
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject })

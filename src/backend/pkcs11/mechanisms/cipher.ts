@@ -37,6 +37,7 @@ export function encrypt(
   const answer = asLong(data, 'C_Encrypt', binding.C_Encrypt(session, data, data.length, into))
   if (into === undefined || answer === into) return answer
   into.set(answer)
+  wipe(answer)
   return into
 }
 
