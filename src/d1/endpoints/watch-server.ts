@@ -115,6 +115,8 @@ export function watchServer<S extends WatchedServer>(input: WatchServerInput<S>)
   plain.on('connect', (incoming: IncomingMessage, other: Duplex | Http2ServerResponse) => {
     // An application that makes tunnels of its own has said so.
     if (plain.listenerCount('connect') > 1) return
+    // Node has taken its own listener off: a connection that breaks now would end the process.
+    other.on('error', () => {})
     const refusal = unreadable(handler, connectionOf(incoming), { code: 'METHOD_CONNECT' })
     refusal.then(
       ({ status, headers, text = '' }) => {

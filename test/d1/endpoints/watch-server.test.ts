@@ -1,5 +1,5 @@
 /** A server that is watched over, by real sockets: places for connections, and an event for what is no HTTP. */
-import { once } from 'node:events'
+import { EventEmitter, once } from 'node:events'
 import http from 'node:http'
 import http2 from 'node:http2'
 import https from 'node:https'
@@ -167,6 +167,30 @@ describe('watchServer', () => {
     socket.write('CONNECT elsewhere.test:443 HTTP/1.1\r\nHost: x\r\n\r\n')
     expect(await text(socket)).toBe('tunnel')
     expect(world.events).toEqual([])
+    await new Promise(resolve => server.close(resolve))
+  })
+
+  test('a client that resets its connection after a CONNECT ends nothing but that', async () => {
+    await using world = await World.open()
+    const recorder = new EventEmitter()
+    const unreadable = async (): Promise<400> => {
+      recorder.emit('asked')
+      await once(recorder, 'recorded')
+      return 400
+    }
+    const handler = Object.assign(world.handler(), { unreadable })
+    const server = watchServer({ server: http.createServer(nodeListener(handler)), handler })
+    const sockets: Socket[] = []
+    server.on('connection', socket => sockets.push(socket))
+    await once(server.listen(0, 'localhost'), 'listening')
+    const socket = connect((server.address() as AddressInfo).port, 'localhost').on('error', () => {})
+    socket.write('CONNECT elsewhere.test:443 HTTP/1.1\r\nHost: x\r\n\r\n')
+    await once(recorder, 'asked')
+    // Not `once`: it would hear the error in the server's place.
+    const closed = new Promise(resolve => sockets[0]?.once('close', resolve))
+    socket.resetAndDestroy()
+    await closed
+    recorder.emit('recorded')
     await new Promise(resolve => server.close(resolve))
   })
 
