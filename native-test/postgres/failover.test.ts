@@ -3,9 +3,16 @@
  * what the standby had not received (the control shows that it does), and no intdatag is accepted twice all the same;
  * with `durability: 'replicated'` nothing that was acknowledged is lost. `FAILOVER_KILLS=100` for more kill points.
  */
+import { EventEmitter } from 'node:events'
+import { Client, Pool } from 'pg'
 import { afterEach, expect, test } from 'vitest'
 import { type ChangeCounter, type ChangeCounterStore, Pan } from '../../src/index.js'
-import { openPostgresIssuerStore, type PostgresIssuerStore, panSealer } from '../../src/postgres.js'
+import {
+  openPostgresIssuerStore,
+  type PostgresIssuerStore,
+  type PostgresPool,
+  panSealer,
+} from '../../src/postgres.js'
 import { counterOn, ISSUER, prwOf, SEAL_KEY } from '../../test/stores/store-fixtures.js'
 import { failure } from '../../test/support/errors.js'
 import { describePostgres, PostgresServer } from '../postgres.js'
@@ -259,6 +266,43 @@ describePostgres('failover', () => {
     expect((await configuredAway).message).toContain('no synchronous standby is configured any more')
     await failure(() => store.pins.storePrw(CARD, prwOf(4)), 'ERR_BACKEND_BUSY')
     standby.signalReceiver('SIGCONT')
+  })
+
+  test('replicated, behind a pooler: a connection that waits for another by now is left alone', async () => {
+    const primary = await start(SYNCHRONOUS)
+    const { connectionString } = primary
+    const [standby] = await openWithStandby(primary)
+    const direct = new Pool({ connectionString })
+    const shared = new Client({ connectionString })
+    await shared.connect()
+    closing.push(() => Promise.all([direct.end(), shared.end()]))
+    let others: Promise<unknown> | undefined
+    /** Ours has committed, and before we hear of it the pooler has given the connection to somebody else. */
+    const query = async (sql: string, values: unknown[]) => {
+      const result = await shared.query(sql, values)
+      if (sql !== 'COMMIT') return result
+      standby.signalReceiver('SIGSTOP')
+      others = shared.query('CREATE TABLE others (n integer)')
+      return new Promise(() => {})
+    }
+    const pooled = Object.assign(new EventEmitter(), { query, release: () => {} })
+    const pool = Object.assign(new EventEmitter(), {
+      connect: (): Promise<unknown> => direct.connect(),
+      end: () => direct.end(),
+    })
+    const given = pool as unknown as PostgresPool
+    const settings = { panSealer: sealer, timeoutMs: 2000, durability: 'replicated' } as const
+    const store = await openPostgresIssuerStore({ ...settings, pool: given })
+    await store.cards.put(CARD, RECORD)
+    pool.connect = async () => {
+      pool.connect = () => direct.connect()
+      return pooled
+    }
+    await failure(() => store.pins.storePrw(CARD, prwOf(1)), 'ERR_BACKEND_BUSY')
+    // Waits for what is done about a wait.
+    await store.close()
+    standby.signalReceiver('SIGCONT')
+    await expect(others).resolves.toBeDefined()
   })
 
   test('replicated, as a role that may not see the standbys: configured is what it can say', async () => {

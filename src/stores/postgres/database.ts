@@ -107,7 +107,7 @@ export class PostgresDatabase implements PlainDatabase {
 
   async write(statements: readonly SqlStatement[]): Promise<readonly SqlResult[]> {
     const { timeoutMs, durability } = this.#settings
-    let committing: unknown
+    let committing: Transaction | undefined
     const call = this.#withClient(timeoutMs, undefined, async (client): Promise<readonly SqlResult[]> => {
       const begun: unknown = await client.query(beginning(this.#settings, 'READ WRITE'))
       const results: SqlResult[] = []
@@ -124,7 +124,7 @@ export class PostgresDatabase implements PlainDatabase {
         }
         results.push({ rows, count })
       }
-      committing = processOf(begun)
+      committing = transactionOf(begun)
       await commit(client, durability)
       committing = undefined
       return results
@@ -142,10 +142,10 @@ export class PostgresDatabase implements PlainDatabase {
    * locks; no time limit of the server ends that, nor does it notice that the client is gone. With a standby that is away each
    * call would cost the server a connection, until it has none for whoever reads.
    */
-  #endWait(process: unknown): void {
+  #endWait({ process, begun }: Transaction): void {
     const { reserve, timeoutMs } = this.#settings
     const ending = this.#call({ pool: reserve, milliseconds: timeoutMs }, client =>
-      client.query(END_WAIT, [process]),
+      client.query(END_WAIT, [process, begun]),
     ).catch(ignore)
     this.#underWay.add(ending)
     void ending.then(() => this.#underWay.delete(ending))
@@ -241,15 +241,21 @@ async function connect(pool: PostgresPool, deadline: Deadline): Promise<Postgres
   }
 }
 
-/** Of a transaction that has begun; of several statements `pg` gives a list of results. */
-function processOf(begun: unknown): unknown {
-  return Object([begun].flat().at(-1)).rows?.[0]?.process
+/** Which process of the server has it, and when it began: a process goes on to others, and behind a pooler to other clients'. */
+interface Transaction {
+  readonly process: unknown
+  readonly begun: unknown
+}
+
+/** Of one that has begun; of several statements `pg` gives a list of results. */
+function transactionOf(beginning: unknown): Transaction | undefined {
+  return Object([beginning].flat().at(-1)).rows?.[0]
 }
 
 /** Only where it waits for a standby: what it commits is on this server's disk, and unknown to whoever asked. */
 const END_WAIT =
   'SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity ' +
-  "WHERE pid = $1 AND usename = session_user AND wait_event = 'SyncRep'"
+  "WHERE pid = $1 AND extract(epoch FROM xact_start)::text = $2 AND usename = session_user AND wait_event = 'SyncRep'"
 
 /*
  * What every transaction begins and ends with. Nothing is asked of the connection's startup, for a pooler refuses it or
@@ -297,7 +303,8 @@ function beginning(
     SET LOCAL statement_timeout = ${timeoutMs};
     SET LOCAL lock_timeout = ${timeoutMs};
     SET LOCAL idle_in_transaction_session_timeout = ${timeoutMs};
-    SELECT set_config('synchronous_commit', ${COMMITS[durability]}, true), pg_backend_pid() AS process`
+    SELECT set_config('synchronous_commit', ${COMMITS[durability]}, true), pg_backend_pid() AS process,
+      extract(epoch FROM now())::text AS begun`
 }
 
 /**
