@@ -649,13 +649,18 @@ export class Jobs {
 
   /** The signal of a call that may begin. */
   begin(options: CallOptions | undefined, admit: (() => void) | undefined): AbortSignal | undefined {
-    if (this.#closing !== undefined) throw new BackendError('ERR_BACKEND_CLOSED', 'the backend is closed')
+    this.#requireOpen()
     const signal = requireSignal(options)
     throwIfAborted(signal)
-    if (admit === undefined) return signal
-    admit()
+    admit?.()
+    // Whoever was asked, for the options or whether it may begin, may have closed the backend: its keys are wiped by now.
+    this.#requireOpen()
     throwIfAborted(signal)
     return signal
+  }
+
+  #requireOpen(): void {
+    if (this.#closing !== undefined) throw new BackendError('ERR_BACKEND_CLOSED', 'the backend is closed')
   }
 
   /** What has begun and goes on: in flight from here on. */

@@ -324,6 +324,21 @@ describe('the key ring', () => {
 })
 
 describe('onOperation', () => {
+  test('a hook that closes the backend: nothing is computed with keys that are wiped', async () => {
+    const key = { kid: 'H', usage: 'hmac', algorithm: 'hmac-sha256', material: K1.repeat(4) } as const
+    let closed: Promise<void> | undefined
+    const backend = await softwareBackend({
+      keys: [key],
+      onOperation: () => {
+        closed = backend.close()
+      },
+    })
+    const bound = await backend.bind({ kid: 'H', usage: 'hmac' })
+    const request = { algorithm: 'hmac-sha256', padding: 'none' } as const
+    await failure(() => operationsOf(bound).mac(request, new Uint8Array(8)), 'ERR_BACKEND_CLOSED')
+    await closed
+  })
+
   const entry = { kid: 'ONE', usage: 'pin-encryption' } as const
   const block = new Uint8Array(8)
 
