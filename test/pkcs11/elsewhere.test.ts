@@ -367,6 +367,9 @@ describe('in this thread', () => {
     const right = await operations.encipher(BLOCK)
     world.answering = value => (value instanceof Uint8Array ? value.subarray(1) : value)
     expect(await errorOf(() => operations.encipher(BLOCK))).toMatchObject({ code: 'ERR_BACKEND_FAILED' })
+    // Of a call that is shared nobody gets bytes of his neighbour's.
+    const shared = await Promise.allSettled([1, 2, 3].map(() => operations.encipher(BLOCK)))
+    expect(shared.map(({ status }) => status)).toEqual(['rejected', 'rejected', 'rejected'])
     delete world.answering
     expect(await operations.encipher(BLOCK)).toEqual(right)
     expect(fake.calls.filter(call => call === 'C_Encrypt').length).toBeGreaterThan(2)
