@@ -20,6 +20,9 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { systemClock } from '../../src/base/deadline.js'
 import { ArgumentError, Pan } from '../../src/index.js'
 import { type IssuerStore, openSqliteIssuerStore, type PanSealer, panSealer } from '../../src/sqlite.js'
+import { storeClosed } from '../../src/stores/records.js'
+import type { PlainDatabase } from '../../src/stores/sql/database.js'
+import { SqlIssuerStore } from '../../src/stores/sql/issuer-store.js'
 import { openConnection } from '../../src/stores/sqlite/connection.js'
 import { guard, openFile, type SqliteDatabase } from '../../src/stores/sqlite/driver.js'
 import { openInline } from '../../src/stores/sqlite/threads.js'
@@ -28,6 +31,7 @@ import { failure } from '../support/errors.js'
 import { AVAILABLE, MISSING } from './drivers.js'
 import {
   blockOf,
+  counterOn,
   expectWritten,
   ISSUER,
   killWriter,
@@ -186,6 +190,30 @@ describe.each(AVAILABLE.flatMap(driver => EXECUTORS.map(executor => [driver, exe
       await database.close()
       await failure(() => database.write([]), 'ERR_BACKEND_CLOSED')
       await failure(() => database.read({ sql: 'SELECT 1', values: [] }), 'ERR_BACKEND_CLOSED')
+    })
+
+    test('of many blocks: those that are stored end the intdatags before them, though why others are not cannot be read', async () => {
+      const inline = await openInline({ path: newFile(), driver })
+      const broken: PlainDatabase = {
+        ...inline,
+        read: async (statement, signal) => {
+          if (statement.sql.startsWith('SELECT revision,')) throw storeClosed()
+          return inline.read(statement, signal)
+        },
+      }
+      await using store = new SqlIssuerStore(broken, sealer)
+      await store.cards.put(CARD, RECORD)
+      const counter = counterOn(store)
+      const { cardId } = CARD
+      const issued = await counter.issue({ cardId })
+      const blocks = [
+        { card: CARD, pin: blockOf(1) },
+        { card: { issuerId: ISSUER, cardId: 'nobody' }, pin: blockOf(1) },
+      ]
+      await failure(() => store.pins.storeBlocks(blocks)[Symbol.asyncIterator]().next(), 'ERR_BACKEND_CLOSED')
+      expect(await store.pins.readBlock(CARD)).toEqual(blockOf(1))
+      const request = { ...issued, cardId, fingerprint: new Uint8Array(32) }
+      await expect(counter.check(request)).rejects.toMatchObject({ reason: 'superseded' })
     })
 
     test('a file that is no database', async () => {

@@ -136,14 +136,16 @@ export class SqlPins implements CardPinStore {
       outcomes.push(await outcomeOf(entry, read))
     }
     const written = await this.#storeAll(toStore, database)
-    const stored: CardRef[] = []
+    // First of all: whatever fails later, what is stored has taken the place of every PIN before it.
+    await this.#supersede(
+      toStore.flatMap(({ found }, i) => (written[i] === true ? found : [])),
+      database,
+    )
     for (const [i, { card, outcome }] of outcomes.entries()) {
       const found = outcome === 'stored' ? toStore.shift()?.found : undefined
-      if (found === undefined) continue
-      if (written.shift() === true) stored.push(found)
-      else outcomes[i] = { card, outcome: 'refused', error: await this.#whyNot(found, database) }
+      if (found === undefined || written.shift() === true) continue
+      outcomes[i] = { card, outcome: 'refused', error: await this.#whyNot(found, database) }
     }
-    await this.#supersede(stored, database)
     return outcomes
   }
 
