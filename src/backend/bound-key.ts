@@ -90,7 +90,7 @@ interface Now {
   /** Whether what comes of it is no secret: an enciphered PIN block is none. */
   readonly isPublic: boolean
   readonly admit: Admission | undefined
-  readonly into: (out: Uint8Array) => void
+  readonly into: (out: Uint8Array) => unknown
 }
 
 /** 1 to 65,536 random bytes. */
@@ -241,7 +241,9 @@ export class BoundKey<Ref> implements KeyOperations {
     try {
       this.#parts.jobs.begin(options, admit)
       out = isPublic ? publicBytes(input.length) : secretBytes(input.length)
-      into(out)
+      // An asynchronous function passes for one that returns nothing, and nothing has been written yet.
+      if (into(out) !== undefined)
+        throw new BackendError('ERR_BACKEND_FAILED', 'the backend does later what it has to do at once')
       admit?.ended?.()
       return out
     } catch (error) {
@@ -350,7 +352,7 @@ export class BoundKey<Ref> implements KeyOperations {
     // In host memory, so only where nothing better is promised.
     if (driver.reencipherInto !== undefined && !reenciphersInside) {
       const isPublic = target.#resultsArePublic
-      const into = (out: Uint8Array): void => driver.reencipherInto?.(from, onto, input, out)
+      const into = (out: Uint8Array): unknown => driver.reencipherInto?.(from, onto, input, out)
       return this.#atOnce({ input, given: blocks, isPublic, admit, into }, call)
     }
     const run: Run = signal => driver.reencipher(from, onto, input, signal, inside)

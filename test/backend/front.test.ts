@@ -66,6 +66,18 @@ describe('operations in flight', () => {
     expect([await call, inHost]).toEqual([new Uint8Array(8).fill(1), 0])
   })
 
+  test('a driver that re-enciphers later what it has to at once: memory without an answer is no answer', async () => {
+    const { driver } = slowDriver()
+    driver.reencipherInto = async (_from, _to, _blocks, out) => {
+      await Promise.resolve()
+      out.fill(1)
+    }
+    const capabilities = { ...driver.capabilities(), reencipher: 'host' } as const
+    const backend = openBackend({ ...driver, capabilities: () => capabilities })
+    const key = await backend.bind({ kid: 'K', usage: 'pin-encryption', hostDecipher: true })
+    await failure(() => operationsOf(key).reencipher(key, new Uint8Array(8)), 'ERR_BACKEND_FAILED')
+  })
+
   test('a driver that fails to close: its error is not passed on', async () => {
     const { driver } = slowDriver()
     driver.close = () => Promise.reject(new Error('the driver failed'))
