@@ -3,7 +3,7 @@
  * service and the simulator run on, and that openssl and jose read.
  */
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connect, createServer } from 'node:tls'
@@ -225,6 +225,12 @@ test('a folder of onboard is enough for a service and for the simulator; openssl
   } finally {
     await server.stop()
   }
+  // The same key for another issuer: the run folder is not that issuer's.
+  const other = join(folder, 'other')
+  cpSync(dir, other, { recursive: true })
+  writeFileSync(join(other, 'onboarding.json'), read('onboarding.json').replace('is_tbank01', 'is_obank22'))
+  const taken = startServe(run, '--onboarding', other).then(one => one.stop())
+  await expect(taken).rejects.toThrow('was made for another issuer')
 
   // openssl: a CA certifies the request; the certificate, the keys and the points are what they say.
   const openssl = (...args: string[]) =>

@@ -64,7 +64,8 @@ export function identityFile(identity: Identity): NewFile {
 /** The identity that the folder was made with. Throws {@link UsageError} where the command line names another. */
 export function identityIn(folder: Folder, onboarded: Onboarded | undefined): Identity {
   const there = folder.readJson<Identity>(IDENTITY)
-  if (onboarded !== undefined && onboarded.identity.jweThumbprint !== there.jweThumbprint)
+  const { issuerId, jweKid, jweThumbprint } = onboarded?.identity ?? there
+  if (issuerId !== there.issuerId || jweKid !== there.jweKid || jweThumbprint !== there.jweThumbprint)
     throw new UsageError(
       `${folder.path} was made for another issuer than --onboarding names: take another --dir`,
     )
