@@ -9,6 +9,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
 import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
 import { streamChannel } from '../../src/backend/pkcs11/executor/channels.js'
+import type { Jobs } from '../../src/backend/pkcs11/executor/executor.js'
 import { decodeError, encodeError, type Message, serve } from '../../src/backend/pkcs11/executor/host.js'
 import { AbortedError, ArgumentError, BackendError, InputError, KeyError } from '../../src/base/errors.js'
 import type { Backend } from '../../src/index.js'
@@ -416,6 +417,36 @@ describe('over the wire', () => {
     expect([...late]).toEqual([0])
     near.end()
     far.kill()
+  })
+
+  test('what came with a job is wiped at the other end, also the data of a derivation', async () => {
+    const { near, far } = pair({ held: undefined, started: 0, kills: [] })
+    const seen: Uint8Array[] = []
+    const executor = {
+      facts: {},
+      perform: (_name: string, job: Jobs['mac']['job']) => {
+        seen.push(job.message, ...(job.derivation ?? []).map(({ data }) => data))
+        return seen.map(bytes => bytes[0]).join()
+      },
+    }
+    serve(
+      far,
+      async () => executor as never,
+      () => undefined,
+    )
+    const answers: Message[] = []
+    near.listen(
+      message => answers.push(message),
+      () => undefined,
+    )
+    near.send({ id: 1, call: 'open', host: { settings: { login: {} }, hasPin: false } as never }, [])
+    await until(() => answers.length === 1)
+    const derivation = [{ method: 'encipher', data: Uint8Array.of(5) }]
+    const job = { message: Uint8Array.of(4), derivation } as never
+    near.send({ id: 2, call: 'perform', name: 'mac', job }, [])
+    await until(() => answers.length === 2)
+    expect(answers[1]).toMatchObject({ id: 2, value: '4,5' })
+    expect(seen.map(bytes => [...bytes])).toEqual([[0], [0]])
   })
 
   test('a host that was not opened, and one that is asked nonsense, answer with codes', async () => {

@@ -261,9 +261,7 @@ export function serve(channel: Channel, open: OpenHost, ended: () => void): void
     try {
       return await executor.perform(message.name, message.job)
     } finally {
-      for (const value of Object.values(message.job) as unknown[]) {
-        if (types.isUint8Array(value)) wipe(value)
-      }
+      wipeAll(message.job)
     }
   }
   channel.listen(
@@ -286,6 +284,12 @@ export function serve(channel: Channel, open: OpenHost, ended: () => void): void
       void Promise.resolve(executor?.close()).finally(ended)
     },
   )
+}
+
+/** What came with a job is this end's own, also what is in a list: the data of a derivation has the PAN in it. */
+function wipeAll(value: unknown): void {
+  if (types.isUint8Array(value)) wipe(value)
+  else if (typeof value === 'object' && value !== null) Object.values(value).forEach(wipeAll)
 }
 
 /** Starts another end; `lost` is told when it has gone. */
