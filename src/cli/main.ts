@@ -93,7 +93,7 @@ function lineOf(error: unknown): string {
 }
 
 /** Messages name keys by the kid that was given, and a PAN or a key may have been typed in its place. */
-const NUMBERS = /[0-9]{12,}|[0-9A-Fa-f]{16,}/g
+const NUMBERS = /[0-9](?:[ _-]?[0-9]){11,}|[0-9A-Fa-f]{16,}/g
 
 /** The version of the package that this file belongs to: built, it is one folder up; from its source, two. */
 function versionOf(): string {

@@ -14,7 +14,7 @@ import { probeCommand } from '../../src/cli/probe.js'
 import { takeSecret } from '../../src/cli/secret.js'
 import { processIo, readAll, SecretPrompt, type Terminal } from '../../src/cli/terminal.js'
 import { tokenCommand } from '../../src/cli/token.js'
-import { type Backend, IssuerPinError } from '../../src/index.js'
+import { type Backend, IssuerPinError, KeyError } from '../../src/index.js'
 import type { Pkcs11Options } from '../../src/pkcs11.js'
 import { softwareBackend } from '../../src/software.js'
 import { renderTable } from '../../src/tools/inspect/table.js'
@@ -163,6 +163,11 @@ describe('errors: exit code 1, code and message, never a stack', () => {
   test.each([
     ['another error', new RangeError(CANARY), 'ERR_UNEXPECTED: RangeError'],
     ['no error at all', CANARY, 'ERR_UNEXPECTED: string'],
+    ...[CANARY, '4929-1234-5678-9012', '4929 1234 5678 9012'].map((kid): [string, Error, string] => [
+      `a key ${kid}`,
+      new KeyError('ERR_KEY_NOT_FOUND', `there is no key ${kid}`),
+      'ERR_KEY_NOT_FOUND: there is no key ••',
+    ]),
   ])('%s is named and not shown', async (_what, thrown, line) => {
     const io = keptIo()
     const broken = { name: 'broken', summary: '', help: '', run: () => Promise.reject(thrown) }

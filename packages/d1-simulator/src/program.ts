@@ -55,7 +55,7 @@ const OPTIONS = {
   version: { type: 'boolean', short: 'V' },
 } as const
 
-const NUMBERS = /[0-9]{12,}|[0-9A-Fa-f]{16,}/g
+const NUMBERS = /[0-9](?:[ _-]?[0-9]){11,}|[0-9A-Fa-f]{16,}/g
 
 type Values = ReturnType<typeof parseArgs<{ options: typeof OPTIONS; strict: true }>>['values']
 

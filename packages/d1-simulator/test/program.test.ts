@@ -13,6 +13,7 @@ describe('wrong calls: exit code 2, one line, nothing on standard output', () =>
     [['--config'], "ERR_USAGE: Option '--config <value>' argument missing"],
     [['--confg', 'x'], "ERR_USAGE: Unknown option '--confg'"],
     [[`--${CANARY}`], "ERR_USAGE: Unknown option '--••'"],
+    [['--4929-1234-5678-9012'], "ERR_USAGE: Unknown option '--••'"],
     [['--x\u001b[2J'], "ERR_USAGE: Unknown option '--x?[2J'"],
     [['--zpk', CANARY], "ERR_USAGE: Unknown option '--zpk'"],
     [['--config', 'x', CANARY], 'ERR_USAGE: there are no arguments besides the options'],
