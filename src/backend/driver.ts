@@ -114,6 +114,11 @@ export interface KeyIdentity {
   readonly id?: string
   /** Check values by further methods, so that two keys are compared by one that both have. */
   readonly checkValues: readonly CheckValue[]
+  /**
+   * True where the backend has held the keys themselves against each other: two names are then two keys, whatever their check
+   * values say. Three bytes agree by chance among a few thousand keys.
+   */
+  readonly compared?: boolean
 }
 
 /**

@@ -242,7 +242,8 @@ class KnownKeys {
    * One key under two names shows in what its backend knows it by, and in its check value: `ERR_KEY_USAGE` where they are for
    * different purposes.
    */
-  add(key: KnownKey): void {
+  add({ identity, ...facts }: KnownKey): void {
+    const key = { ...facts, identity: identity && readOwn(identity, 'an identity', IDENTITY) }
     const before = this.#byKid.get(key.kid)
     const traits = traitsOf(key)
     for (const known of traits.flatMap(trait => [...(this.#byTrait.get(trait) ?? [])])) {
@@ -263,12 +264,12 @@ class KnownKeys {
 /** Digits of a check value that are compared however short one of the two is. */
 const LEAST_DIGITS = 4
 
+const IDENTITY = ['names', 'id', 'checkValues', 'compared'] as const
 const NOTHING_SEEN = { names: [], id: undefined }
 
 /** What two keys have in common that {@link whatIsShared} finds to be one; others may have it in common as well. */
 function traitsOf(key: KnownKey): readonly string[] {
-  const { names = [], id } =
-    key.identity === undefined ? NOTHING_SEEN : readOwn(key.identity, 'an identity', ['names', 'id'])
+  const { names = [], id } = key.identity ?? NOTHING_SEEN
   return [
     ...names.map(name => `name ${name}`),
     ...(id === undefined ? [] : [`id ${id}`]),
@@ -279,6 +280,7 @@ function traitsOf(key: KnownKey): readonly string[] {
 /** What shows that two keys are one; undefined where nothing does. */
 function whatIsShared(a: KnownKey, b: KnownKey): string | undefined {
   if (a.identity?.names.some(name => b.identity?.names.includes(name))) return 'object'
+  if (a.identity?.compared === true && b.identity?.compared === true) return undefined
   const equal = isTdea(a.algorithm) === isTdea(b.algorithm) ? haveEqualCheckValues(a, b) : undefined
   if (equal === true) return 'check value'
   return equal === undefined && a.identity?.id !== undefined && a.identity.id === b.identity?.id

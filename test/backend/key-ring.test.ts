@@ -9,6 +9,7 @@ import {
   type BindSpec,
   type ErrorCode,
   type FoundKey,
+  type KeyQuery,
   KeyError,
   type KeyUsage,
   openBackend,
@@ -132,7 +133,14 @@ describe('the front, whatever the driver let pass,', () => {
   const twin = { kid: 'TWO', usage: 'cbc-mac', algorithm: 'tdea-2key', material: K1 + K2 } as const
 
   test('knows a key by its check value, as far as the shorter goes', async () => {
-    await using backend = openBackend(new SoftwareDriver(stored(pin(K1 + K2), twin), nodeEngine))
+    const driver = new SoftwareDriver(stored(pin(K1 + K2), twin), nodeEngine)
+    // As of a backend that does not see the keys themselves.
+    const unseen = Object.create(driver, {
+      find: { value: (query: KeyQuery) => ({ ...driver.find(query), identity: undefined }) },
+      capabilities: { value: () => driver.capabilities() },
+      close: { value: () => driver.close() },
+    }) as typeof driver
+    await using backend = openBackend(unseen)
     await backend.bind({ kid: 'ONE', usage: 'pin-encryption', kcv: 'A13F4AABA2EFF1D9' })
     const error = await failure(() => backend.bind({ kid: 'TWO', usage: 'cbc-mac' }), 'ERR_KEY_USAGE')
     expect(error.message).toBe(
@@ -200,6 +208,18 @@ describe('the front, whatever the driver let pass,', () => {
       { identity: { names: [], id: '01', checkValues: [] } },
       { checkValue: CMAC, identity: { names: [], id: '02', checkValues: [] } },
       undefined,
+    ],
+    [
+      'one value of two keys that their backend has compared',
+      { checkValue: ZERO, identity: { names: ['a'], checkValues: [], compared: true } },
+      { checkValue: ZERO, identity: { names: ['b'], checkValues: [], compared: true } },
+      undefined,
+    ],
+    [
+      'one value of two keys, of which one has been compared',
+      { checkValue: ZERO, identity: { names: ['a'], checkValues: [], compared: true } },
+      { checkValue: ZERO, identity: { names: ['b'], checkValues: [] } },
+      'check value',
     ],
     ['nothing is known', { checkValue: CMAC }, {}, undefined],
     ['one value of two ciphers', { checkValue: ZERO }, { algorithm: 'aes-128', checkValue: ZERO }, undefined],

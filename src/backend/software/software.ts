@@ -146,6 +146,8 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
       ref: ready,
       algorithm: key.algorithm,
       ...factsOf(key, ready, checkValueMethod, expected),
+      // Opening has compared the keys themselves, by their effective bytes.
+      identity: { names: [kid], checkValues: [], compared: true },
       ...key.period,
     }
   }
