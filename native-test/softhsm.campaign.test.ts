@@ -400,7 +400,8 @@ describeSoftHsm('fault campaign', () => {
     if (FULL) write()
   })
 
-  test.runIf(LONG)('what it must reach', () => {
+  const unless = LONG ? '' : ' (not in the short mode, which says nothing of times: npm run faults)'
+  test.runIf(LONG)(`what it must reach${unless}`, () => {
     const verdicts = verdictsOf({ tallies, rates, kills, opened, crashes })
     for (const { executor, binding, longest } of tallies) console.log(executor, binding, longest)
     console.log(
