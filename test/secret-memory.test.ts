@@ -100,10 +100,10 @@ const EXCEPTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     'randomBytes(NONCE_BYTES)': 'a nonce, which is kept in clear beside what it sealed',
   },
   'src/stores/sql/cards.ts': { 'randomBytes(12)': 'the revision of a row' },
-  'src/primitives/pin.ts': { "this.#live().join('')": 'Pin.reveal: a string is what was asked for' },
+  'src/primitives/pin.ts': { "this.#digits().join('')": 'Pin.reveal: a string is what was asked for' },
   'src/primitives/pan.ts': {
-    "this.#digits.join('')": 'Pan.reveal: a string is what was asked for',
-    "this.#digits.subarray(-4).join('')": 'the four digits that a display may show',
+    "this.#digits().join('')": 'Pan.reveal: a string is what was asked for',
+    "this.#digits().subarray(-4).join('')": 'the four digits that a display may show',
   },
 }
 

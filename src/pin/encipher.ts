@@ -5,7 +5,7 @@ import { type CallOptions, readOptions, requireAll } from '../base/arguments.js'
 import { secretBytes, wipe } from '../base/bytes.js'
 import { ArgumentError, InputError } from '../base/errors.js'
 import type { Pan } from '../primitives/pan.js'
-import { type Pin, pinDigits, requirePin } from '../primitives/pin.js'
+import { type Pin, requirePin } from '../primitives/pin.js'
 import type { FormatRow } from './formats/format.js'
 import { BLOCK_LENGTHS, FORMATS, requireFormat, type SupportedFormat } from './formats/formats.js'
 import { requireFormatKey } from './policy.js'
@@ -121,7 +121,7 @@ function fill(pins: EncipherPinsInput['pins'], row: FormatRow, clear: Clear): Cl
       requireAll(entry, 'an entry of pins', ENTRY)
       const { pin, pan } = entry as EncipherPinsInput['pins'][number]
       requirePin(pin)
-      row.write(pinDigits(pin), pan, clear.blocks, i * row.bytes)
+      row.writePin(pin, pan, clear.blocks, i * row.bytes)
       if (clear.fields !== undefined) row.panField?.(pan, clear.fields, i * row.bytes)
     }
     return clear
@@ -144,7 +144,7 @@ export function encipherChecked(
   const clear = scratch.blocks[row.bytes]
   try {
     requirePin(pin)
-    row.write(pinDigits(pin), pan, clear, 0)
+    row.writePin(pin, pan, clear, 0)
     return operationsOf(key).encipher(clear, options)
   } finally {
     wipe(clear)

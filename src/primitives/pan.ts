@@ -1,12 +1,17 @@
 /** The PAN: 10 to 19 digits that show themselves only when asked. */
 import { ArgumentError, InputError, redactInspect } from '../base/errors.js'
-import { readDigits } from './pin.js'
+import { countAt, DigitPlaces, digitsAt } from './pin.js'
 
 const REDACTED = '[PAN redacted]'
 
+const PLACES = new DigitPlaces(19)
+
 /** For the format code and verbs of this library: all digit values of a PAN. Not exported from the package. */
 export let panDigits: (pan: Pan) => Uint8Array
-/** A PAN around digit values that are its own from then on: 10 to 19 of them, or `ERR_PAN`. Not exported from the package. */
+/** Where they are: as `pinMemory` and `pinAt` have it. Not exported from the package. */
+export let panMemory: (pan: Pan) => Uint8Array
+export let panAt: (pan: Pan) => number
+/** A PAN of digit values that it takes over: 10 to 19 of them, or `ERR_PAN`. Not exported from the package. */
 export let panOfDigits: (digits: Uint8Array) => Pan
 /** Whether a value is a Pan that was made here. */
 let isPan: (value: unknown) => value is Pan
@@ -29,43 +34,48 @@ const MAKER = Symbol('Pan')
  * ```
  */
 export class Pan {
-  readonly #digits: Uint8Array
+  readonly #memory: Uint8Array
+  readonly #at: number
 
-  private constructor(digits: Uint8Array, maker: symbol) {
+  private constructor(at: number, maker: symbol) {
     if (maker !== MAKER) throw new ArgumentError('a Pan is made by Pan.from(digits)')
-    this.#digits = digits
+    this.#memory = PLACES.memory
+    this.#at = at
   }
 
   static {
     redactInspect(Pan.prototype, () => REDACTED)
-    panDigits = pan => pan.#digits
+    panDigits = pan => pan.#digits()
+    panMemory = pan => pan.#memory
+    panAt = pan => pan.#at
     panOfDigits = digits => {
-      if (digits.length < 10 || digits.length > 19 || digits.some(digit => digit > 9)) throw badPan()
-      return new Pan(digits, MAKER)
+      const at = PLACES.move(digits, 10)
+      if (at === undefined) throw badPan()
+      return new Pan(at, MAKER)
     }
-    isPan = (value): value is Pan => typeof value === 'object' && value !== null && #digits in value
+    isPan = (value): value is Pan => typeof value === 'object' && value !== null && #memory in value
   }
 
   /** A PAN from a string or from ASCII bytes (0x30–0x39), which are copied. Errors: `ERR_ARGUMENT`, `ERR_PAN`. */
   static from(digits: string | Uint8Array): Pan {
-    const values = readDigits(digits, 'a PAN', { min: 10, max: 19 })
-    if (values === undefined) throw badPan()
-    return new Pan(values, MAKER)
+    const at = PLACES.read(digits, 'a PAN', 10)
+    if (at === undefined) throw badPan()
+    return new Pan(at, MAKER)
   }
 
   /** Number of digits, 10 to 19. */
   get length(): number {
-    return this.#digits.length
+    return countAt(this.#memory, this.#at)
   }
 
   /** The clear PAN as a string. */
   reveal(): string {
-    return this.#digits.join('')
+    return this.#digits().join('')
   }
 
   /** Stars, then the last four digits: within what PCI DSS 3.4.1 lets a display show, at every PAN length. */
   masked(): string {
-    return '*'.repeat(this.#digits.length - 4) + this.#digits.subarray(-4).join('')
+    return '*'.repeat(this.length - 4) + this.#digits().subarray(-4).join('')
   }
 
   /** `[PAN redacted]`. */
@@ -76,6 +86,10 @@ export class Pan {
   /** `[PAN redacted]`. */
   toJSON(): string {
     return REDACTED
+  }
+
+  #digits(): Uint8Array {
+    return digitsAt(this.#memory, this.#at)
   }
 }
 

@@ -14,6 +14,7 @@ import {
   parseFormat0,
   translatePinBlock,
 } from '../../src/index.js'
+import { pinAt, pinMemory, pinOfDigits } from '../../src/primitives/pin.js'
 import { softwareBackend } from '../../src/software.js'
 import { failure } from '../support/errors.js'
 import { slowDriver } from '../support/slow-driver.js'
@@ -158,10 +159,57 @@ describe('the clear blocks that were built are wiped', () => {
 })
 
 describe('the digits that were read are wiped', () => {
+  /** Two PINs with something between them in one memory: every 64th begins another. */
+  const around = (between: () => void): readonly [Pin, Pin] => {
+    const before = Pin.from('9999')
+    between()
+    const after = Pin.from('888888888888')
+    return pinMemory(before) === pinMemory(after) ? [before, after] : around(between)
+  }
+
   test('by Pin.from where a later one is none', () => {
-    expect(made(5, () => expect(() => Pin.from('1234x')).toThrow()).map(digits => [...digits])).toEqual([
-      zeros(5),
+    const [before, after] = around(() => expect(() => Pin.from('1234x')).toThrow())
+    expect(pinAt(after) - pinAt(before)).toBe(2 * 13)
+    expect([...pinMemory(before).subarray(pinAt(before) + 13, pinAt(after))]).toEqual(zeros(13))
+  })
+
+  test.each([[[1, 2, 3]], [[1, 2, 3, 10]], [[1, 2, 3, 4]]])('by a Pin of %j, which it takes over', values => {
+    const digits = Uint8Array.from(values)
+    try {
+      pinOfDigits(digits).dispose()
+    } catch {
+      expect(values).not.toEqual([1, 2, 3, 4])
+    }
+    expect([...digits]).toEqual(zeros(values.length))
+  })
+
+  test('by dispose, which leaves the PINs next to it alone', () => {
+    let middle: Pin | undefined
+    const [before, after] = around(() => {
+      middle = Pin.from('123456789012')
+    })
+    middle?.dispose()
+    middle?.dispose()
+    expect([...pinMemory(before).subarray(pinAt(before) + 13, pinAt(after))]).toEqual(zeros(13))
+    expect([before.reveal(), after.reveal()]).toEqual(['9999', '888888888888'])
+    expect(before.equals(after)).toBe(false)
+  })
+
+  test('and of no place is there a second owner, in whatever order PINs come and go', () => {
+    const pins = Array.from({ length: 200 }, (_, i) => Pin.from(String(1000 + i)))
+    for (const pin of pins.filter((_, i) => i % 3 === 0)) pin.dispose()
+    const more = Array.from({ length: 200 }, (_, i) => Pin.from(String(2000 + i)))
+    const live = [...pins.filter((_, i) => i % 3 !== 0), ...more]
+    expect(live.map(pin => pin.reveal())).toEqual([
+      ...Array.from({ length: 200 }, (_, i) => String(1000 + i)).filter((_, i) => i % 3 !== 0),
+      ...Array.from({ length: 200 }, (_, i) => String(2000 + i)),
     ])
+    const memories = new Set(live.map(pinMemory))
+    expect(memories.size).toBeGreaterThan(5)
+    expect(memories.size).toBeLessThan(9)
+    expect(new Set(live.map(pin => `${[...memories].indexOf(pinMemory(pin))} ${pinAt(pin)}`)).size).toBe(
+      live.length,
+    )
   })
 
   test('by parseFormat0 where the block is none', () => {

@@ -7,8 +7,8 @@ import { randomFillSync } from 'node:crypto'
 import { ownCopy, requireBytes, secretBytes, snapshot, wipe } from '../../base/bytes.js'
 import { PinBlockError } from '../../base/errors.js'
 import type { KeyAlgorithm } from '../../primitives/algorithms.js'
-import { type Pan, panDigits, requirePan } from '../../primitives/pan.js'
-import { type Pin, pinDigits, pinOfDigits, requirePin } from '../../primitives/pin.js'
+import { type Pan, panAt, panDigits, panMemory, requirePan } from '../../primitives/pan.js'
+import { type Pin, pinAt, pinDigits, pinMemory, pinOfDigits, requirePin } from '../../primitives/pin.js'
 
 /** A clear block and the PAN it is for. */
 interface ClearBlock {
@@ -29,6 +29,8 @@ export interface FormatRow {
    * that it has not judged: they are written as they are.
    */
   readonly write: (digits: Uint8Array, pan: Pan, to: Uint8Array, at: number) => void
+  /** The same of a PIN; `ERR_DISPOSED`. By the thousand, where the format has but one block for a PIN and a PAN. */
+  readonly writePin: (pin: Pin, pan: Pan, to: Uint8Array, at: number) => void
   /** Writes the PAN field of a format that has one between two encipherments; as long as the block. */
   readonly panField?: (pan: Pan, to: Uint8Array, at: number) => void
   /** The PIN of a clear block; `ERR_PIN_BLOCK` for whatever is not one for this PAN. */
@@ -82,40 +84,52 @@ export function writeField(
   const { length } = digits
   const [low, high] = filler
   to[at] = (control << 4) | length
-  const account = usesAccount ? panDigits(pan) : NO_ACCOUNT
-  if (low === high && account.length > ACCOUNT_NIBBLES) {
-    writeBoundBody(digits, low, account, to, at + 1)
-    return
-  }
   if (low === high) writeBody(digits, low, to, at + 1)
   else writeRandomBody(digits, filler, to, at + 1, random)
-  if (usesAccount) mixAccount(account, to, at + 1)
+  if (usesAccount) mixAccount(panDigits(pan), to, at + 1)
+}
+
+/** The writing half of a row that is one PIN field. */
+export function writers(rule: FieldRule): Pick<FormatRow, 'write' | 'writePin'> {
+  const { account, filler } = rule
+  const [low, high] = filler
+  const write: FormatRow['write'] = (digits, pan, to, at) => writeField(rule, digits, pan, to, at)
+  const writePin: FormatRow['writePin'] = (pin, pan, to, at) => write(pinDigits(pin), pan, to, at)
+  if (!account || low !== high) return { write, writePin }
+  return {
+    write,
+    writePin: (pin, pan, to, at) => {
+      requirePan(pan)
+      if (pan.length > ACCOUNT_NIBBLES) writeBound(rule.control, low, pin, pan, to, at)
+      else writePin(pin, pan, to, at)
+    },
+  }
 }
 
 /**
- * A body of four digits and filler, XORed with the account number, and then what is not filler put right. Written out, without
- * a condition and with reads within bounds only: it takes hardly longer than to fetch the digits of a PIN and a PAN from memory,
- * which is what a block of a batch costs besides its cipher.
+ * Control and length, four digits and filler, XORed with the account number, and then what is not filler put right. Written out,
+ * without a condition, without a view and with reads within bounds only: it takes hardly longer than to fetch the digits of a PIN and
+ * a PAN from memory, which is what a block of a batch costs besides its cipher.
  */
-function writeBoundBody(
-  digits: Uint8Array,
-  filler: number,
-  pan: Uint8Array,
-  to: Uint8Array,
-  at: number,
-): void {
+function writeBound(control: number, filler: number, pin: Pin, pan: Pan, to: Uint8Array, at: number): void {
+  const digits = pinMemory(pin)
+  const first = pinAt(pin) + 1
+  const count = digits[first - 1] as number
+  const account = panMemory(pan)
+  // The place begins with the number of digits, the last of which is the check digit.
+  const a = panAt(pan) + (account[panAt(pan)] as number) - ACCOUNT_NIBBLES
   const pair = (filler << 4) | filler
-  const a = pan.length - 1 - ACCOUNT_NIBBLES
-  to[at] = pairAt(digits, 0)
-  to[at + 1] = pairAt(digits, 2) ^ pairAt(pan, a)
-  to[at + 2] = pair ^ pairAt(pan, a + 2)
-  to[at + 3] = pair ^ pairAt(pan, a + 4)
-  to[at + 4] = pair ^ pairAt(pan, a + 6)
-  to[at + 5] = pair ^ pairAt(pan, a + 8)
-  to[at + 6] = pair ^ pairAt(pan, a + 10)
-  for (let i = 4; i < digits.length; i++) {
-    const byte = at + (i >> 1)
-    to[byte] = (to[byte] as number) ^ (((digits[i] as number) ^ filler) << ((i & 1) === 0 ? 4 : 0))
+  to[at] = (control << 4) | count
+  to[at + 1] = pairAt(digits, first)
+  to[at + 2] = pairAt(digits, first + 2) ^ pairAt(account, a)
+  to[at + 3] = pair ^ pairAt(account, a + 2)
+  to[at + 4] = pair ^ pairAt(account, a + 4)
+  to[at + 5] = pair ^ pairAt(account, a + 6)
+  to[at + 6] = pair ^ pairAt(account, a + 8)
+  to[at + 7] = pair ^ pairAt(account, a + 10)
+  for (let i = 4; i < count; i++) {
+    const byte = at + 1 + (i >> 1)
+    to[byte] = (to[byte] as number) ^ (((digits[first + i] as number) ^ filler) << ((i & 1) === 0 ? 4 : 0))
   }
 }
 
@@ -217,10 +231,10 @@ export function readers(field: FieldRule, bytes: number): Pick<FormatRow, 'parse
 }
 
 /** The clear block of a format, in memory of its own, which the caller wipes. */
-export function buildBlock({ bytes, write }: FormatRow, pin: Pin, pan: Pan): Uint8Array {
+export function buildBlock({ bytes, writePin }: FormatRow, pin: Pin, pan: Pan): Uint8Array {
   requirePin(pin)
   const block = secretBytes(bytes)
-  write(pinDigits(pin), pan, block, 0)
+  writePin(pin, pan, block, 0)
   return block
 }
 

@@ -10,7 +10,7 @@
 import { readOptions } from '../../base/arguments.js'
 import type { Pan } from '../../primitives/pan.js'
 import type { Pin } from '../../primitives/pin.js'
-import { buildBlock, FIELD_BYTES, type FieldRule, type FormatRow, readers, writeField } from './format.js'
+import { buildBlock, FIELD_BYTES, type FieldRule, type FormatRow, readers, writers } from './format.js'
 
 const FIELD: FieldRule = { control: 0, filler: [0xf, 0xf], account: true }
 
@@ -19,7 +19,7 @@ export const format0: FormatRow = {
   bytes: FIELD_BYTES,
   algorithms: ['tdea-2key', 'tdea-3key'],
   bound: true,
-  write: (digits, pan, to, at) => writeField(FIELD, digits, pan, to, at),
+  ...writers(FIELD),
   ...readers(FIELD, FIELD_BYTES),
 }
 

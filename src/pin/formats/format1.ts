@@ -7,7 +7,7 @@
  * The filler makes two blocks of one PIN differ; it is not checked, for it can be anything. Nothing binds such a block to a
  * card: the translation table lets it become one that is bound (0, 3, 4), and never the other way.
  */
-import { FIELD_BYTES, type FieldRule, type FormatRow, readers, writeField } from './format.js'
+import { FIELD_BYTES, type FieldRule, type FormatRow, readers, writers } from './format.js'
 
 const FIELD: FieldRule = { control: 1, filler: [0x0, 0xf], account: false }
 
@@ -16,6 +16,6 @@ export const format1: FormatRow = {
   bytes: FIELD_BYTES,
   algorithms: ['tdea-2key', 'tdea-3key'],
   bound: false,
-  write: (digits, pan, to, at) => writeField(FIELD, digits, pan, to, at),
+  ...writers(FIELD),
   ...readers(FIELD, FIELD_BYTES),
 }

@@ -7,7 +7,7 @@
  * One PIN has one block, and nothing binds it to a card: it goes to the chip in a script message, under the chip's own session
  * key, and nowhere else. No key of this library enciphers it (docs/decisions/0081), and no translation ends in it.
  */
-import { FIELD_BYTES, type FieldRule, type FormatRow, readers, writeField } from './format.js'
+import { FIELD_BYTES, type FieldRule, type FormatRow, readers, writers } from './format.js'
 
 const FIELD: FieldRule = { control: 2, filler: [0xf, 0xf], account: false }
 
@@ -16,6 +16,6 @@ export const format2: FormatRow = {
   bytes: FIELD_BYTES,
   algorithms: [],
   bound: false,
-  write: (digits, pan, to, at) => writeField(FIELD, digits, pan, to, at),
+  ...writers(FIELD),
   ...readers(FIELD, FIELD_BYTES),
 }

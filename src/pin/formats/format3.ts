@@ -6,7 +6,7 @@
  *                                                     zeros before them where the PAN has fewer
  *     PIN block = PIN field XOR PAN field
  */
-import { FIELD_BYTES, type FieldRule, type FormatRow, readers, writeField } from './format.js'
+import { FIELD_BYTES, type FieldRule, type FormatRow, readers, writers } from './format.js'
 
 const FIELD: FieldRule = { control: 3, filler: [0xa, 0xf], account: true }
 
@@ -15,6 +15,6 @@ export const format3: FormatRow = {
   bytes: FIELD_BYTES,
   algorithms: ['tdea-2key', 'tdea-3key'],
   bound: true,
-  write: (digits, pan, to, at) => writeField(FIELD, digits, pan, to, at),
+  ...writers(FIELD),
   ...readers(FIELD, FIELD_BYTES),
 }

@@ -13,6 +13,7 @@
  */
 import { randomFillSync } from 'node:crypto'
 import { type Pan, panDigits, requirePan } from '../../primitives/pan.js'
+import { pinDigits } from '../../primitives/pin.js'
 import {
   FIELD_BYTES,
   type FieldRule,
@@ -33,6 +34,7 @@ export const format4: FormatRow = {
   algorithms: ['aes-128', 'aes-192', 'aes-256'],
   bound: true,
   write: (digits, pan, to, at) => writePinField(digits, pan, to, at),
+  writePin: (pin, pan, to, at) => writePinField(pinDigits(pin), pan, to, at),
   panField: (pan, to, at) => {
     requirePan(pan)
     writePanField(panDigits(pan), to, at)

@@ -52,9 +52,8 @@ type PinSteps = Generator<PinStep, PinComparison, Uint8Array>
 
 /** The steps of a verification: two at most. */
 export function* verificationSteps({ block, format, pan, rule, kept }: PinVerification): PinSteps {
-  const digits = ownCopy(pan)
-  const owner = panOfDigits(digits)
-  const secrets: Uint8Array[] = [digits]
+  const owner = panOfDigits(ownCopy(pan))
+  const secrets: Uint8Array[] = [panDigits(owner)]
   const own = <B extends Uint8Array>(bytes: B): B => {
     secrets.push(bytes)
     return bytes
