@@ -52,6 +52,8 @@ export interface World {
   /** Changes what an other end answers. */
   answering?: (value: unknown) => unknown
   started: number
+  /** Other ends that have closed their executor. */
+  ended?: number
   readonly kills: (() => void)[]
 }
 
@@ -74,7 +76,9 @@ export function starterOn(fake: FakeToken, world: World): Starter {
       far,
       (settings, { known, alone }) =>
         InlineExecutor.open({ ...settings, module }, fake.load, known, { alone }),
-      () => undefined,
+      () => {
+        world.ended = (world.ended ?? 0) + 1
+      },
     )
     world.kills.push(() => {
       near.kill()

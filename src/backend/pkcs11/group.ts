@@ -28,6 +28,7 @@ import { OPENER_OPTIONS, readOpener } from '../opener.js'
 import { type OpenOptions, openDriver, type TokenDriver } from './backend.js'
 import type { LoadBinding } from './binding/binding.js'
 import { cureOf, Pkcs11Error } from './binding/errors.js'
+import { QueueFull } from './executor/callers.js'
 import { REAL, type Surroundings } from './executor/supervisor.js'
 import { tellsApart } from './keys/key-checks.js'
 import type { KeyRef } from './keys/key-table.js'
@@ -82,8 +83,10 @@ interface Member {
   state: MemberState
   /** Good probes in a row. */
   good: number
-  /** Calls in a row whose time was up. */
+  /** Calls in a row whose time was up, with nobody answered meanwhile. */
   late: number
+  /** Calls that it has answered. */
+  answers: number
   /** Its PIN was refused: it is not opened again. */
   refused: boolean
 }
@@ -207,6 +210,7 @@ class GroupDriver implements BackendDriver<GroupRef> {
       state: 'away',
       good: 0,
       late: 0,
+      answers: 0,
       refused: false,
     }))
   }
@@ -243,6 +247,7 @@ class GroupDriver implements BackendDriver<GroupRef> {
       const member = this.#ready().find(ready => !asked.has(ready))
       if (member === undefined) break
       asked.add(member)
+      const { answers } = member
       try {
         const found = await driverOf(member).find(query, signal)
         if (group === undefined)
@@ -250,7 +255,12 @@ class GroupDriver implements BackendDriver<GroupRef> {
         else requireSame(group, found, member.name)
         group.refs.set(member, found.ref)
       } catch (error) {
-        if (!isAway(error)) throw group === undefined ? error : namedFor(error, member.name)
+        // One that has much to do is not away, and its key is to be proven.
+        if (!isAway(error) || isCrowded(error, member, answers)) {
+          if (group === undefined) throw error
+          if (!this.#bound.has(query.kid)) this.release(group)
+          throw namedFor(error, member.name)
+        }
         failure = error
         this.#lose(member, error)
       }
@@ -360,14 +370,16 @@ class GroupDriver implements BackendDriver<GroupRef> {
     for (const member of this.#inOrder()) {
       // It came in while these were being bound.
       if (!keys.every(({ refs }) => refs.has(member))) continue
+      const { answers } = member
       try {
         const result = await call(driverOf(member), group => refOf(group, member))
         member.late = 0
+        member.answers++
         return result
       } catch (error) {
         failure = error
         if (isBusy(error)) {
-          member.late++
+          if (!isCrowded(error, member, answers)) member.late++
           if (member.late >= LATE) this.#lose(member, error)
           // Its time is up; there is none for another member.
           throw error
@@ -446,6 +458,8 @@ class GroupDriver implements BackendDriver<GroupRef> {
       if (this.#closed || member.state === 'ready' || member.refused) continue
       try {
         await this.#prove(member)
+        // What was bound while this was proven is proven the next time.
+        if ([...this.#bound.values()].some(({ refs }) => !refs.has(member))) continue
         member.good++
         if (member.good >= this.#settings.failBackAfter) this.#become(member, 'ready', undefined)
       } catch (error) {
@@ -470,6 +484,8 @@ class GroupDriver implements BackendDriver<GroupRef> {
       const found = await member.driver.find({ ...group.query, expected: group.facts.checkValue }, undefined)
       requireSame(group, found, member.name)
       group.refs.set(member, found.ref)
+      // It was unbound meanwhile.
+      if (!this.#bound.has(group.query.kid)) member.driver.release?.(found.ref)
     }
     if (!ok) throw new BackendError('ERR_BACKEND_FAILED', detail, { retryable: true })
   }
@@ -536,6 +552,11 @@ function isLockedOut(error: unknown): boolean {
 
 function isBusy(error: unknown): boolean {
   return isIssuerPinError(error) && error.code === 'ERR_BACKEND_BUSY'
+}
+
+/** It had more to do than it could, and was not silent: there was no room to wait, or others were answered meanwhile. */
+function isCrowded(error: unknown, member: Member, answers: number): boolean {
+  return isBusy(error) && (error instanceof QueueFull || member.answers !== answers)
 }
 
 /** A key by that kid which is not the one that was bound, or a token that computes wrongly. */

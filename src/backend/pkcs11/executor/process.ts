@@ -100,6 +100,11 @@ export class ProcessExecutor implements Executor {
     this.#failed = 0
     const next = (await this.#takeSpare()) ?? (await startChild(this.#settings, this.#starter, this.facts))
     host.kill()
+    if (this.#closing) {
+      // Nobody will use it, and nobody else will end it.
+      next.host.kill()
+      throw new LostHost('process')
+    }
     this.#host = next.host
     this.#watch(next)
     this.#refillLater()

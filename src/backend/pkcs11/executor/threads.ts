@@ -26,7 +26,12 @@ export class ThreadsExecutor implements Executor {
   readonly #starter: Starter
   readonly #elsewhere: ModuleElsewhere
   readonly #lanes: Lane[] = []
+  /** Calls that hang. */
   #stuck = 0
+  /** Threads that hang while they are kept alive: no call of the queue's is under way there. */
+  #silent = 0
+  /** Ends when the thread that is being kept alive is free again, or given up and replaced. */
+  #kept: Promise<void> | undefined
   #closing = false
 
   private constructor(
@@ -72,50 +77,75 @@ export class ThreadsExecutor implements Executor {
   }
 
   get stuck(): number {
-    return this.#stuck
+    return this.#stuck + this.#silent
   }
 
   async perform<Name extends JobName>(name: Name, job: Jobs[Name]['job']): Promise<Jobs[Name]['result']> {
-    const lane = this.#lanes.find(candidate => !candidate.busy)
-    if (lane === undefined && this.#stuck === 0) throw new LostHost('thread')
-    if (lane === undefined) {
-      throw new BackendError(
-        'ERR_BACKEND_BUSY',
-        `no thread is free; ${this.#stuck} calls hang in the module: only the end of this process ends them`,
-        { retryable: true },
-      )
+    let lane = this.#idle()
+    while (lane === undefined && this.#kept !== undefined) {
+      await this.#kept
+      lane = this.#idle()
     }
+    if (lane !== undefined)
+      return this.#use(
+        lane,
+        host => host.perform(name, job),
+        more => {
+          this.#stuck += more
+        },
+      )
+    if (this.stuck === 0) throw new LostHost('thread')
+    throw new BackendError(
+      'ERR_BACKEND_BUSY',
+      `no thread is free; ${this.stuck} calls hang in the module: only the end of this process ends them`,
+      { retryable: true },
+    )
+  }
+
+  #idle(): Lane | undefined {
+    return this.#lanes.find(({ busy }) => !busy)
+  }
+
+  /** One call in a thread; `hung` counts it where it does not end in time. */
+  async #use<T>(
+    lane: Lane,
+    call: (host: RemoteHost) => Promise<T>,
+    hung: (more: number, replaced?: Promise<unknown>) => void,
+  ): Promise<T> {
     lane.busy = true
     let hangs = false
     const cancel = afterUnheld(this.#settings.timeouts.callMs, () => {
       hangs = true
-      this.#giveUpOn(lane)
+      hung(1, this.#giveUpOn(lane))
     })
     try {
-      return await lane.host.perform(name, job)
+      return await call(lane.host)
     } finally {
       cancel()
       lane.busy = false
       if (hangs) {
         // It has come back after all; another has taken its place.
-        this.#stuck--
-        void lane.host
-          .tell('close')
-          .catch(() => undefined)
-          .finally(() => lane.host.end())
+        hung(-1)
+        this.#end(lane)
       }
     }
   }
 
+  #end({ host }: Lane): void {
+    void this.#told(host, 'close')
+      .catch(() => undefined)
+      .finally(() => host.end())
+  }
+
   async logIn(): Promise<void> {
-    for (const { host } of this.#lanes) await this.#told(host, 'logIn')
+    for (const { host } of [...this.#lanes]) await this.#told(host, 'logIn')
   }
 
   async letGo(): Promise<void> {
-    if (this.#stuck > 0) {
+    if (this.stuck > 0) {
       throw new BackendError(
         'ERR_BACKEND_FAILED',
-        `${this.#stuck} calls hang in the module, which therefore cannot be initialised anew: end this process, or use executor: 'process'`,
+        `${this.stuck} calls hang in the module, which therefore cannot be initialised anew: end this process, or use executor: 'process'`,
         { retryable: true },
       )
     }
@@ -128,25 +158,37 @@ export class ThreadsExecutor implements Executor {
     }
     await this.#quiet()
     // All let go before the first comes back: each finalises the one library they share.
-    for (const { host } of this.#lanes) await this.#told(host, 'letGo')
+    for (const { host } of [...this.#lanes]) await this.#told(host, 'letGo')
   }
 
   async comeBack(): Promise<void> {
-    for (const { host } of this.#lanes) await this.#told(host, 'comeBack')
+    for (const { host } of [...this.#lanes]) await this.#told(host, 'comeBack')
     while (this.#lanes.length < this.#settings.limits.max && (await this.#addLane())) {
       // Those that were lost on the way.
     }
   }
 
+  /** One after the other; while one hangs, no other is tried, for all might hang one by one. */
   async keepAlive(): Promise<void> {
-    for (const lane of this.#lanes) {
+    for (const lane of [...this.#lanes]) {
+      if (this.#kept !== undefined || this.#silent > 0) return
       if (lane.busy) continue
-      lane.busy = true
-      try {
-        await lane.host.tell('keepAlive')
-      } finally {
-        lane.busy = false
-      }
+      let free = (): void => undefined
+      this.#kept = new Promise<void>(resolve => {
+        free = () => {
+          this.#kept = undefined
+          resolve()
+        }
+      })
+      const kept = this.#use(
+        lane,
+        host => host.tell('keepAlive'),
+        (more, replaced) => {
+          this.#silent += more
+          void replaced?.then(free)
+        },
+      )
+      await kept.finally(free)
     }
   }
 
@@ -181,6 +223,7 @@ export class ThreadsExecutor implements Executor {
   }
 
   async #addLane(): Promise<boolean> {
+    if (this.#closing) return false
     try {
       const { lane } = await startLane(
         this.#settings,
@@ -189,6 +232,11 @@ export class ThreadsExecutor implements Executor {
         this.#starter,
         gone => this.#drop(gone),
       )
+      if (this.#closing) {
+        // Nobody will use it, and nobody else will end it.
+        this.#end(lane)
+        return false
+      }
       this.#lanes.push(lane)
       return true
     } catch {
@@ -202,11 +250,10 @@ export class ThreadsExecutor implements Executor {
     if (at >= 0) this.#lanes.splice(at, 1)
   }
 
-  #giveUpOn(lane: Lane): void {
-    this.#stuck++
+  async #giveUpOn(lane: Lane): Promise<void> {
     this.#drop(lane)
-    if (this.#closing || this.#stuck > this.#settings.limits.max) return
-    void this.#addLane()
+    // Those that hung before this one.
+    if (this.stuck < this.#settings.limits.max) await this.#addLane()
   }
 }
 

@@ -1,0 +1,345 @@
+/**
+ * What meets in one moment, on the fake token: a lane that is kept alive and callers who want all of them, closing in the
+ * middle of coming back, memory that is not to be had, a key that is unbound while a token of a group proves it.
+ */
+
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { operationsOf } from '../../src/backend/key.js'
+import { ProcessExecutor } from '../../src/backend/pkcs11/executor/process.js'
+import { ThreadsExecutor } from '../../src/backend/pkcs11/executor/threads.js'
+import { openGroup } from '../../src/backend/pkcs11/group.js'
+import { readSettings } from '../../src/backend/pkcs11/session/options.js'
+import { BackendError } from '../../src/base/errors.js'
+import type { Key } from '../../src/index.js'
+import type { GroupEvent, Pkcs11Options } from '../../src/pkcs11.js'
+import { CONTRACT_KEYS } from '../../src/testing.js'
+import { FakeToken } from './fake-token.js'
+import { starterOn, turn, until, type World } from './in-thread.js'
+import { AT_ONCE, bindKey, openBackendOn, optionsFor, provisionFake } from './support.js'
+
+const BLOCK = new Uint8Array(8)
+const CALL_MS = 1000
+
+beforeEach(() => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
+})
+afterEach(() => {
+  vi.unstubAllGlobals()
+  vi.useRealTimers()
+})
+
+async function turns(count: number): Promise<void> {
+  for (let i = 0; i < count; i++) await turn()
+}
+
+async function elsewhere(executor: 'threads' | 'process', spare = false) {
+  const fake = new FakeToken()
+  const world: World = { held: undefined, started: 0, ended: 0, kills: [] }
+  const given = { ...optionsFor(fake), executor, sessions: { max: 2 }, timeouts: { callMs: CALL_MS } }
+  const settings = readSettings({ ...given, ...(spare && { spare }) }, 'a test')
+  const starter = starterOn(fake, world)
+  return { fake, world, settings, starter }
+}
+
+async function threads() {
+  const { world, settings, starter } = await elsewhere('threads')
+  return { world, executor: await ThreadsExecutor.open(settings, undefined, starter) }
+}
+
+describe('threads', () => {
+  test('who finds no lane free but one that is being kept alive waits for that', async () => {
+    const { world, executor } = await threads()
+    world.held = []
+    const kept = executor.keepAlive()
+    const calls = [executor.perform('pulse', {}), executor.perform('pulse', {})]
+    await turns(5)
+    const [answer] = world.held
+    world.held = undefined
+    answer?.()
+    expect(await Promise.all(calls)).toEqual([true, true])
+    await kept
+    expect(world.started).toBe(2)
+    await executor.close()
+    await turns(5)
+    expect(world.ended).toBe(world.started)
+  })
+
+  test('one that hangs while it is kept alive is given up like one that hangs in a call', async () => {
+    const { world, executor } = await threads()
+    world.held = []
+    const kept = executor.keepAlive()
+    const calls = [executor.perform('pulse', {}), executor.perform('pulse', {})]
+    await turns(5)
+    const [answer] = world.held
+    world.held = undefined
+    // While one hangs, no other is tried: all of them would hang one by one.
+    await executor.keepAlive()
+    vi.advanceTimersByTime(CALL_MS)
+    await turns(5)
+    expect(executor.stuck).toBe(1)
+    expect(executor.lanes).toBe(2)
+    expect(await Promise.all(calls)).toEqual([true, true])
+    expect(world.started).toBe(3)
+    await expect(executor.letGo()).rejects.toMatchObject({ code: 'ERR_BACKEND_FAILED' })
+    answer?.()
+    // The fake finalises the module for all when one thread ends.
+    await kept.catch(() => undefined)
+    await turns(5)
+    expect(executor.stuck).toBe(0)
+    await executor.close()
+    await turns(5)
+    expect(world.ended).toBe(world.started)
+  })
+
+  test('one that starts in the place of another while the backend closes is ended', async () => {
+    const { world, executor } = await threads()
+    world.held = []
+    const call = executor.perform('pulse', {})
+    await until(() => world.held?.length === 1)
+    const [answer] = world.held
+    world.held = undefined
+    vi.advanceTimersByTime(CALL_MS)
+    await executor.close()
+    answer?.()
+    expect(await call).toBe(true)
+    await turns(20)
+    expect(world.started).toBe(3)
+    expect(world.ended).toBe(3)
+  })
+
+  test('closed while they come back: none stays, and none is started', async () => {
+    const { world, executor } = await threads()
+    await executor.letGo()
+    const back = executor.comeBack().catch(() => undefined)
+    await executor.close()
+    await back
+    await turns(20)
+    expect(world.ended).toBe(world.started)
+    expect(world.started).toBe(2)
+  })
+})
+
+test('a child that is started in the place of another while the backend closes is ended', async () => {
+  const { world, settings, starter } = await elsewhere('process')
+  const executor = await ProcessExecutor.open(settings, starter)
+  world.kills[0]?.()
+  const back = executor.comeBack().catch(() => undefined)
+  await executor.close()
+  await back
+  await turns(20)
+  expect(world.started).toBe(2)
+  expect(world.ended).toBe(2)
+})
+
+/** Memory of that length is not to be had, from the `from`th time on, so often. */
+function without(length: number, { from = 1, times = 1 } = {}): void {
+  const Real = ArrayBuffer
+  let asked = 0
+  vi.stubGlobal(
+    'ArrayBuffer',
+    class extends Real {
+      constructor(bytes: number) {
+        if (bytes === length) {
+          asked++
+          if (asked >= from && asked < from + times) throw new RangeError('Array buffer allocation failed')
+        }
+        super(bytes)
+      }
+    },
+  )
+}
+
+async function inline() {
+  const fake = new FakeToken()
+  await provisionFake(fake, { composedMac: true })
+  const backend = await openBackendOn(fake, { composedMac: true })
+  const key = await bindKey(backend, 'PEK-2')
+  await turns(2)
+  return { fake, backend, operations: operationsOf(key) }
+}
+
+/** Uses up this turn of the event loop, so that what follows waits. */
+function useUp(fake: FakeToken): void {
+  const encrypt = fake.C_Encrypt.bind(fake)
+  fake.C_Encrypt = (session, data, length) => {
+    vi.advanceTimersByTime(11)
+    fake.C_Encrypt = encrypt
+    return encrypt(session, data, length)
+  }
+}
+
+describe('memory that is not to be had', () => {
+  test('for blocks that go together: each goes alone, and the lane is free again', async () => {
+    const { fake, operations } = await inline()
+    const right = await operations.encipher(BLOCK)
+    await turns(2)
+    useUp(fake)
+    const first = operations.encipher(BLOCK)
+    const rest = [1, 2, 3].map(() => operations.encipher(BLOCK))
+    // Three blocks, and one whose answer is known.
+    without(32)
+    expect(await Promise.all([first, ...rest])).toEqual([right, right, right, right])
+    await turns(2)
+    expect(await operations.encipher(BLOCK)).toEqual(right)
+  })
+
+  test('for one part of the answer: its caller is told, the others get theirs', async () => {
+    const { fake, operations } = await inline()
+    const right = await operations.encipher(BLOCK)
+    await turns(2)
+    useUp(fake)
+    const first = operations.encipher(BLOCK)
+    const rest = [1, 2, 3].map(() => outcomeOf(operations.decipher(right)))
+    const decipher = fake.C_Decrypt.bind(fake)
+    fake.C_Decrypt = (...given) => {
+      const answer = decipher(...given)
+      without(8, { from: 2 })
+      return answer
+    }
+    expect(await first).toEqual(right)
+    const got = await Promise.all(rest)
+    expect(got.filter(one => one instanceof BackendError).length).toBe(1)
+    expect(got.filter(one => one instanceof Uint8Array)).toEqual([BLOCK, BLOCK])
+    vi.unstubAllGlobals()
+    await turns(2)
+    expect(await operations.encipher(BLOCK)).toEqual(right)
+  })
+})
+
+async function group(more: Partial<Pkcs11Options> = {}, count = 2) {
+  const fakes = Array.from({ length: count }, () => new FakeToken())
+  const kept = CONTRACT_KEYS.filter(({ kid }) => kid === 'PEK-2' || kid === 'PEK-3')
+  for (const fake of fakes) await provisionFake(fake, {}, kept)
+  const [first = expect.fail(), second = expect.fail()] = fakes
+  const events: GroupEvent[] = []
+  const backend = await openGroup(
+    {
+      members: fakes.map(fake => optionsFor(fake, { keepAliveMs: 0, ...more })),
+      failBackAfter: 1,
+      onEvent: event => events.push(event),
+    },
+    module => (fakes.find(({ path }) => path === module) ?? first).load,
+    { surroundings: AT_ONCE },
+  )
+  const isSaid = (member: number, state: string) => (): boolean =>
+    events.some(event => event.member === member && event.state === state)
+  return { first, second, events, backend, isSaid }
+}
+
+describe('a group of tokens', () => {
+  test('a burst beyond the queue is no sign that a token hangs: it is not lost, at a call and at bind', async () => {
+    const { first, events, backend } = await group({ sessions: { queue: 2 }, coalesce: false })
+    await using _ = backend
+    const operations = operationsOf(await bindKey(backend, 'PEK-2'))
+    await turns(2)
+    useUp(first)
+    const calls = Array.from({ length: 12 }, () => outcomeOf(operations.encipher(BLOCK)))
+    const bound = outcomeOf(bindKey(backend, 'PEK-3'))
+    const answers = await Promise.all(calls)
+    expect(answers.filter(one => one instanceof BackendError && one.code === 'ERR_BACKEND_BUSY').length).toBe(
+      9,
+    )
+    expect(await bound).toMatchObject({ code: 'ERR_BACKEND_BUSY', retryable: true })
+    expect(events).toEqual([])
+  })
+
+  test('one that answers others in the meantime is slow, and not lost', async () => {
+    const more = { sessions: { queue: 100, waitMs: 40 }, coalesce: false, timeouts: { callMs: 100 } }
+    const { first, events, backend } = await group(more)
+    await using _ = backend
+    const operations = operationsOf(await bindKey(backend, 'PEK-2'))
+    await turns(2)
+    const encrypt = first.C_Encrypt.bind(first)
+    first.C_Encrypt = (...given) => {
+      vi.advanceTimersByTime(11)
+      return encrypt(...given)
+    }
+    const answers = await Promise.all(Array.from({ length: 30 }, () => outcomeOf(operations.encipher(BLOCK))))
+    const late = answers.filter(one => one instanceof BackendError && one.code === 'ERR_BACKEND_BUSY')
+    expect(late.length).toBeGreaterThan(10)
+    expect(answers.filter(one => one instanceof Uint8Array).length).toBe(30 - late.length)
+    expect(events).toEqual([])
+  })
+
+  test('one that answers nobody is lost after three who waited for nothing', async () => {
+    const fake = new FakeToken()
+    await provisionFake(fake, { composedMac: true })
+    const world: World = { held: undefined, started: 0, kills: [] }
+    const member = optionsFor(fake, {
+      executor: 'process',
+      spare: false,
+      coalesce: false,
+      keepAliveMs: 0,
+      sessions: { max: 1, waitMs: 40 },
+    })
+    const events: GroupEvent[] = []
+    const options = { members: [member, member], onEvent: (event: GroupEvent) => events.push(event) }
+    const open = { surroundings: AT_ONCE, starter: starterOn(fake, world) }
+    await using backend = await openGroup(options, () => fake.load, open)
+    const operations = operationsOf(await bindKey(backend, 'PEK-2'))
+    world.held = []
+    const calls = Array.from({ length: 4 }, () => outcomeOf(operations.encipher(BLOCK)))
+    await until(() => world.held?.length === 1)
+    const [answer] = world.held
+    world.held = undefined
+    vi.advanceTimersByTime(40)
+    await turns(2)
+    expect(events).toMatchObject([{ member: 0, state: 'away', active: 1, code: 'ERR_BACKEND_BUSY' }])
+    answer?.()
+    const codes = (await Promise.all(calls)).map(one => (one instanceof BackendError ? one.code : 'answered'))
+    expect(codes).toEqual(['answered', ...Array(3).fill('ERR_BACKEND_BUSY')])
+  })
+
+  test('a key that is unbound whenever a token proves it is bound there no more', async () => {
+    for (let at = 1; at <= 6; at++) {
+      const { first, backend, isSaid } = await group()
+      const [key, other] = [await bindKey(backend, 'PEK-2'), await bindKey(backend, 'PEK-3')]
+      first.faultOf = { fn: '*', code: 0xe0 }
+      await operationsOf(key).encipher(BLOCK)
+      const find = first.C_FindObjectsInit.bind(first)
+      let finds = 0
+      first.C_FindObjectsInit = (...given) => {
+        if (first.faultOf === undefined && ++finds === at) backend.unbind(key)
+        find(...given)
+      }
+      first.faultOf = undefined
+      await until(isSaid(0, 'ready'))
+      if (finds < at) backend.unbind(key)
+      first.remove('PEK-2')
+      await operationsOf(other).encipher(BLOCK)
+      expect({ at, ...(await backend.health()) }).toMatchObject({ at, ok: true, state: 'open' })
+      await backend.close()
+    }
+  })
+
+  test('whenever a key is bound while a token comes back, it works there afterwards', async () => {
+    for (let later = 0; later < 7; later++) {
+      const { first, second, backend, isSaid } = await group()
+      const key = await bindKey(backend, 'PEK-2')
+      first.faultOf = { fn: '*', code: 0xe0 }
+      await operationsOf(key).encipher(BLOCK)
+      await turns(1)
+      const find = first.C_FindObjectsInit.bind(first)
+      let bound: Promise<Key> | undefined
+      const begin = async (): Promise<Key> => {
+        for (let i = 0; i < later; i++) await undefined
+        return bindKey(backend, 'PEK-3')
+      }
+      first.C_FindObjectsInit = (...given) => {
+        if (first.faultOf === undefined) bound ??= begin()
+        find(...given)
+      }
+      first.faultOf = undefined
+      await until(isSaid(0, 'ready'))
+      await turns(4)
+      second.faultOf = { fn: '*', code: 0xe0 }
+      const operations = operationsOf((await bound) ?? expect.fail('nothing was bound'))
+      expect([later, await outcomeOf(operations.encipher(BLOCK))]).toEqual([later, expect.any(Uint8Array)])
+      await backend.close()
+    }
+  })
+})
+
+function outcomeOf(promise: Promise<unknown>): Promise<unknown> {
+  return promise.catch((error: unknown) => error)
+}
