@@ -356,7 +356,7 @@ export const DEFAULTS = {
     lateCalls: {
       value: 3,
       unit: 'count',
-      what: 'Calls in a row whose time is up, after which a group gives the work to its next member.',
+      what: 'Calls in a row whose time is up, with nobody answered meanwhile, after which a group gives the work to its next member.',
     },
   },
 } as const
