@@ -17,13 +17,14 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import { afterAll, afterEach, describe, expect, test } from 'vitest'
+import { explained } from '../examples/serve/faults.js'
 import { Folder } from '../examples/serve/folder.js'
 import { pasteable } from '../examples/serve/greeting.js'
 import { d1PublicJwk, makeKeys, ownMaterial } from '../examples/serve/keys.js'
 import { readOptions, UsageError } from '../examples/serve/options.js'
 import { seed } from '../examples/serve/seed.js'
 import { type Card, memoryIssuerStore } from '../src/d1.js'
-import { Pan } from '../src/index.js'
+import { BackendError, Pan } from '../src/index.js'
 import type { IssuerStore } from '../src/stores/issuer-store.js'
 import { type Caller, type CallerCard, openCaller } from './d1/caller.js'
 import { type ServeProcess, spawnServe, startServe } from './d1/serve-process.js'
@@ -126,6 +127,48 @@ describe('the command line', () => {
     expect(await said).toBe('serve: --port must be a whole number from 0 to 65535\n')
   })
 
+  test('a module that is not there leaves no folder that would remember it', async () => {
+    const dir = newDir()
+    const module = join(parent, 'no.so')
+    const child = spawnServe(
+      ...['--dir', dir, '--backend', 'pkcs11', '--module', module, '--token', 't', '--pin-env', 'PATH'],
+    )
+    const said = text(child.stderr ?? expect.fail())
+    expect((await once(child, 'exit'))[0]).toBe(2)
+    expect(await said).toBe(`serve: --module: there is no file ${module}\n`)
+    expect(existsSync(dir)).toBe(false)
+  })
+
+  test('an audit log that cannot be written ends the start before it listens', async () => {
+    const child = spawnServe(
+      ...['--dir', newDir(), '--port', '0', '--store', 'memory', '--audit', '/nowhere/x'],
+    )
+    const said = text(child.stderr ?? expect.fail())
+    expect((await once(child, 'exit'))[0]).toBe(1)
+    expect(await said).toMatch(/^serve: ENOENT: [^\n]*'\/nowhere\/x': that folder does not exist[^\n]*\n$/)
+  })
+
+  test.each([
+    ['EADDRINUSE', 'listen', '--port 0'],
+    ['EADDRNOTAVAIL', 'listen', '--host'],
+    ['ENOTFOUND', 'getaddrinfo', '--host'],
+    ['EACCES', 'listen', 'ports of 1024 and above'],
+    ['EACCES', 'mkdtemp', 'take a --dir'],
+    ['EROFS', 'mkdtemp', 'read-only'],
+    ['ENOTDIR', 'scandir', 'take another --dir'],
+  ])('%s of %s names the way out', (code, syscall, way) => {
+    const fault = Object.assign(new Error(`${code}: refused`), { code, syscall })
+    expect(explained(fault)).toMatch(new RegExp(`^${code}: refused: .*${way}`))
+  })
+
+  test('an error of the library names its code and the page of it; another one is its own message', () => {
+    const error = new BackendError('ERR_PKCS11_MODULE', 'there is no file x')
+    expect(explained(error)).toBe('there is no file x (ERR_PKCS11_MODULE: docs/errors/ERR_PKCS11_MODULE.md)')
+    expect(existsSync('docs/errors/ERR_PKCS11_MODULE.md')).toBe(true)
+    expect(explained(new Error('softhsm2-util has made no token'))).toBe('softhsm2-util has made no token')
+    expect(explained('x')).toBe('failed')
+  })
+
   test('a port that is taken is one line, and exit status 1', async () => {
     const server = await start(newDir())
     const child = spawnServe('--dir', newDir(), '--port', new URL(server.url).port)
@@ -134,7 +177,9 @@ describe('the command line', () => {
     expect(code).toBe(1)
     // Where node:sqlite is still experimental, Node says so as well.
     const ours = (await said).replaceAll(/^\((?:node:|Use `node).*\n/gm, '')
-    expect(ours).toMatch(/^serve: listen EADDRINUSE[^\n]*\n$/)
+    expect(ours).toMatch(
+      /^serve: listen EADDRINUSE[^\n]*: something else listens there; [^\n]*--port 0[^\n]*\n$/,
+    )
   })
 })
 

@@ -5,6 +5,10 @@
  * where everything is present; where it may not install (no root, no apt), it says what to install and leaves the
  * decision to the caller.
  *
+ *     node native-test/setup.mjs           everything, for the tests
+ *     node native-test/setup.mjs demo      SoftHSM, and a binding to it: koffi is prebuilt, so nothing is compiled
+ *     node native-test/setup.mjs serve     the same, and a driver of SQLite where Node has none (before 22.13)
+ *
  * Exit status 0 also where a module is still missing: the tests then say what they could not run, and in CI
  * (CI=true) they fail.
  */
@@ -112,8 +116,34 @@ function compile({ name, script }) {
   console.error(`${stdout}${stderr}`.split('\n').slice(-15).join('\n'))
 }
 
-const missingAddons = ADDONS.filter(addon => !addonWorks(addon))
-install([...NEEDS, ...(missingAddons.length === 0 ? [] : COMPILER)].filter(need => !need.present()))
+/** koffi brings its binary; where there is none for this platform, pkcs11js is compiled. */
+function canLoadModules() {
+  return addonWorks({ name: 'koffi' }) || addonWorks({ name: 'pkcs11js' })
+}
+
+function hasSqlite() {
+  const code = "require('node:sqlite')"
+  return spawnSync(process.execPath, ['-e', code], { stdio: 'ignore' }).status === 0
+}
+
+/** What each part needs; without a name, everything. */
+const PARTS = {
+  demo: { packages: ['softhsm2'], addons: ({ name }) => name === 'pkcs11js' && !canLoadModules() },
+  serve: {
+    packages: ['softhsm2'],
+    addons: ({ name }) => (name === 'pkcs11js' ? !canLoadModules() : !hasSqlite()),
+  },
+}
+const [, , name] = process.argv
+const part = name === undefined ? { addons: () => true } : PARTS[name]
+if (part === undefined) {
+  console.error(`setup: it takes ${Object.keys(PARTS).join(' or ')}, or nothing for everything`)
+  process.exit(2)
+}
+
+const missingAddons = ADDONS.filter(addon => part.addons(addon) && !addonWorks(addon))
+const needs = NEEDS.filter(need => part.packages?.includes(need.package) ?? true)
+install([...needs, ...(missingAddons.length === 0 ? [] : COMPILER)].filter(need => !need.present()))
 for (const addon of missingAddons) compile(addon)
 
 // What a thread of the SQLite store runs, where the library runs from its sources (`npm run serve`, `npm run load`).

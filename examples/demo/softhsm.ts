@@ -1,5 +1,5 @@
 /** A SoftHSM token of the demo's own, in a temporary folder: made, used and removed again. */
-import { execFileSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -13,7 +13,7 @@ export interface DemoToken extends Disposable {
   readonly pin: () => string
 }
 
-/** A fresh token, or undefined where SoftHSM is not installed. Call it before any other use of SoftHSM. */
+/** A fresh token, or undefined where SoftHSM (module or tool) is not installed. Call it before any other use of SoftHSM. */
 export function makeToken(): DemoToken | undefined {
   const module = MODULES.find(path => existsSync(path))
   if (module === undefined) return undefined
@@ -27,7 +27,14 @@ export function makeToken(): DemoToken | undefined {
   )
   const userPin = randomBytes(8).toString('hex')
   const pins = ['--so-pin', randomBytes(8).toString('hex'), '--pin', userPin]
-  execFileSync('softhsm2-util', ['--init-token', '--free', '--label', 'issuer', ...pins], { stdio: 'ignore' })
+  const args = ['--init-token', '--free', '--label', 'issuer', ...pins]
+  // Not execFileSync: its error repeats the arguments, and the PINs are among them.
+  const { status, error } = spawnSync('softhsm2-util', args, { stdio: 'ignore' })
+  if (status !== 0) {
+    rmSync(folder, { recursive: true, force: true })
+    if (Reflect.get(Object(error), 'code') === 'ENOENT') return undefined
+    throw new Error('softhsm2-util has made no token')
+  }
   return {
     module,
     token: 'issuer',

@@ -9,9 +9,11 @@
  * Exit status: 0 after SIGTERM or SIGINT, 1 for what failed, 2 for a wrong command line.
  */
 import { X509Certificate } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import { openAuditLog } from './audit-log.js'
 import { testCards } from './cards.js'
 import { makeCertificates } from './certificates.js'
+import { explained } from './faults.js'
 import { Folder } from './folder.js'
 import { greeting } from './greeting.js'
 import { openIssuer } from './issuer.js'
@@ -30,6 +32,8 @@ async function serve(options: ServeOptions, stopped: Promise<unknown>): Promise<
   const onboarded = options.onboarding === undefined ? undefined : readOnboarded(options.onboarding)
   if (keys.kind === 'software' && onboarded?.token !== undefined)
     throw new UsageError('--onboarding names a token: it takes --backend pkcs11 and --pin-env')
+  // Before the folder is made: it would remember the backend of a start that never was.
+  const own = ownToken(options, onboarded)
   const folder = Folder.open(options.dir, { backend: keys.kind, store: place.kind }, () => [
     ...makeCertificates(host),
     ...makeKeys(keys.kind, onboarded),
@@ -41,12 +45,12 @@ async function serve(options: ServeOptions, stopped: Promise<unknown>): Promise<
   const identity = identityIn(folder, onboarded)
   const { issuerId, jweKid } = identity
   await using backend = await (keys.kind === 'pkcs11'
-    ? openTokenKeys(folder, ownToken(options, onboarded), jweKid)
+    ? openTokenKeys(folder, own, jweKid)
     : openSoftwareKeys(folder, jweKid))
   await using store = await openStore(folder, place)
   const cards = testCards(options.extraCards)
   const auditFile = options.audit === '-' ? undefined : (options.audit ?? folder.file('audit.log'))
-  const log = openAuditLog(auditFile)
+  const log = await openAuditLog(auditFile)
   const client = { clientId: CLIENT.clientId, clientSecret: folder.read(CLIENT.secretFile) }
   const tokens = await openTokens(folder)
   const d1Jwk = d1PublicJwk(folder)
@@ -105,6 +109,8 @@ async function serve(options: ServeOptions, stopped: Promise<unknown>): Promise<
 function ownToken({ backend }: ServeOptions, onboarded: Onboarded | undefined): OwnToken | undefined {
   if (backend.kind !== 'pkcs11') return undefined
   const { own, pinEnv } = backend
+  if (own !== undefined && !existsSync(own.module))
+    throw new UsageError(`--module: there is no file ${own.module}`)
   if (onboarded === undefined) return own
   if (onboarded.token === undefined || pinEnv === undefined)
     throw new UsageError('--onboarding with --backend pkcs11 takes a folder of token keys, and --pin-env')
@@ -140,6 +146,6 @@ try {
   // Nothing that a driver left open keeps a stopped service alive.
   process.exit(0)
 } catch (error) {
-  say(error instanceof Error ? error.message : 'failed')
+  say(explained(error))
   process.exit(error instanceof UsageError ? 2 : 1)
 }

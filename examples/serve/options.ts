@@ -108,11 +108,11 @@ function parsed(args: readonly string[]) {
   } catch (error) {
     // What stands alone may be a password or a PIN in the wrong place: it is not repeated.
     if (Reflect.get(Object(error), 'code') === 'ERR_PARSE_ARGS_UNEXPECTED_POSITIONAL') {
-      throw new UsageError('serve takes options, and nothing besides')
+      throw new UsageError('serve takes options, and nothing besides; --help lists them')
     }
     // Node's own words name the option; the first line of them is enough.
     const [line = ''] = (error instanceof Error ? error.message : '').split('\n')
-    throw new UsageError(line)
+    throw new UsageError(`${line}; --help lists what there is`)
   }
 }
 

@@ -1,0 +1,34 @@
+/** What the operating system refuses at a start, in a sentence that names the way out. */
+import { isIssuerPinError } from 'issuer-pin-crypto'
+
+const FAULTS: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'something else listens there; stop it, or take another port (--port 0: a free one)',
+  EADDRNOTAVAIL:
+    'this machine does not have that address; --host takes one of its own, or 0.0.0.0 for all of them',
+  ENOTFOUND: 'no address is known for that name; --host takes a name or an address of this machine',
+  EAI_AGAIN: 'no address is known for that name; --host takes a name or an address of this machine',
+}
+
+const FILES: Readonly<Record<string, string>> = {
+  EACCES: 'this user may not write there; take a --dir (or --audit) that it may',
+  EPERM: 'this user may not write there; take a --dir (or --audit) that it may',
+  EROFS: 'that file system is read-only; take a --dir (or --audit) elsewhere',
+  ENOTDIR: 'a file is where a folder should be; take another --dir (or --audit)',
+  EISDIR: 'a folder is where a file should be; take another --audit',
+  ENOENT: 'that folder does not exist; make it, or take another place',
+  ENOSPC: 'the disk is full',
+}
+
+/** The message of an error, with the page of its code; what to do, where the operating system says no more than a code. */
+export function explained(error: unknown): string {
+  if (!(error instanceof Error)) return 'failed'
+  if (isIssuerPinError(error)) return `${error.message} (${error.code}: docs/errors/${error.code}.md)`
+  const code = String(Reflect.get(error, 'code'))
+  const listening = Reflect.get(error, 'syscall') === 'listen'
+  const way =
+    FAULTS[code] ??
+    (listening && code === 'EACCES'
+      ? 'this user may not take that port; ports of 1024 and above are free for everybody (--port 8443)'
+      : FILES[code])
+  return way === undefined ? error.message : `${error.message}: ${way}`
+}
