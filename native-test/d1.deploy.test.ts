@@ -1,7 +1,8 @@
 /**
  * The parts of examples/deploy together, where no Docker runs: the bundle of the image with the command line of compose.yaml (keys in
- * SoftHSM, cards in a PostgreSQL of its own), and nginx with the nginx.conf that is mounted there, in front of it. Names of
- * containers become 127.0.0.1, and ports free ones; nothing else differs from the files.
+ * the SoftHSM token that hsm.sh makes, cards in a PostgreSQL of its own), and nginx with the nginx.conf that is mounted there, in front
+ * of it. Names of containers become 127.0.0.1, and ports free ones; the token is in the service's process, for Debian 12's p11-kit
+ * hands on neither CBC nor ECDH: `npm run deploy:try` runs it behind the p11-kit of the image.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
@@ -49,6 +50,19 @@ function nginxConfiguration(folder: string, ports: { front: number; issuer: numb
   return `load_module ${STREAM};\n${changed}`
 }
 
+/** What hsm.sh does before it listens: the token, made in `home`. */
+function makeToken(home: string): { readonly configuration: string; readonly pin: string } {
+  const pin = join(home, 'token-pin')
+  writeFileSync(pin, '8f0c2a7d\n')
+  const text = deploy('hsm.sh').replace('/var/lib/hsm', home).replace('/run/secrets/token-pin', pin)
+  const making = text.slice(0, text.indexOf('rm -f /run/hsm/pkcs11'))
+  for (let start = 0; start < 2; start++) {
+    const { status, stderr } = spawnSync('sh', ['-c', making], { encoding: 'utf8' })
+    expect([status, stderr]).toEqual([0, ''])
+  }
+  return { configuration: join(home, 'softhsm2.conf'), pin: '8f0c2a7d' }
+}
+
 describeNative('examples/deploy', SOFTHSM_MODULE, 'sudo apt-get install softhsm2', () => {
   describeNative(
     'with nginx',
@@ -60,14 +74,20 @@ describeNative('examples/deploy', SOFTHSM_MODULE, 'sudo apt-get install softhsm2
 
 function parts(database: { readonly port: number; readonly password: string }): void {
   const home = mkdtempSync(join(tmpdir(), 'ipc-deploy-'))
-  const [image, data, front] = [join(home, 'app'), join(home, 'data'), join(home, 'nginx')]
+  const [image, data, front, hsm] = ['app', 'data', 'nginx', 'hsm'].map(name => join(home, name)) as [
+    string,
+    string,
+    string,
+    string,
+  ]
   const run = join(data, 'run')
   const started: ChildProcess[] = []
   let ports = { front: 0, issuer: 0 }
   let health = ''
 
   beforeAll(async () => {
-    for (const folder of [image, data, front]) mkdirSync(folder)
+    for (const folder of [image, data, front, hsm]) mkdirSync(folder)
+    const token = makeToken(hsm)
     ports = { front: await freePort(), issuer: await freePort() }
     const bundled = spawnSync(process.execPath, ['examples/deploy/bundle.mjs', image, '--offline'], {
       cwd: ROOT,
@@ -86,11 +106,18 @@ function parts(database: { readonly port: number; readonly password: string }): 
       '/data/run': run,
       '0.0.0.0': '127.0.0.1',
       '8081': '0',
+      '/usr/lib/p11-kit-client.so': SOFTHSM_MODULE ?? expect.fail('no SoftHSM'),
       'postgres://issuer@db/issuer': `postgres://issuer@127.0.0.1:${database.port}/postgres`,
     })
     const service = spawn(process.execPath, [...args, '--port', String(ports.issuer)], {
       cwd: image,
-      env: { ...process.env, NODE_ENV: 'production', PGPASSWORD: database.password },
+      env: {
+        ...process.env,
+        NODE_ENV: 'production',
+        PGPASSWORD: database.password,
+        TOKEN_PIN: token.pin,
+        SOFTHSM2_CONF: token.configuration,
+      },
       stdio: ['ignore', 'ignore', 'pipe'],
     })
     started.push(service)

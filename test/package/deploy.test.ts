@@ -2,8 +2,8 @@
  * What stands in examples/deploy, as far as it can be looked at without Docker: files that are copied exist, command lines are
  * ones that `serve` takes, ports and paths agree, and nothing runs as root or writes outside of its volume.
  */
-import { existsSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, readFileSync, statSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { readOptions } from '../../examples/serve/options.js'
 import { ROOT } from '../support/public-api.js'
@@ -13,6 +13,8 @@ const dockerfile = read('Dockerfile')
 const compose = read('compose.yaml')
 const kubernetes = read('kubernetes.yaml')
 const nginx = read('nginx.conf')
+/** What the command lines name as holding a secret. */
+const ENVIRONMENT = { TOKEN_PIN: 'x' }
 
 /** A list of words in quotes, as JSON and YAML have it. */
 const words = (list: string | undefined): string[] => JSON.parse(list ?? expect.fail('no such list'))
@@ -25,7 +27,7 @@ const COMMANDS: Readonly<Record<string, readonly string[]>> = {
 
 describe('deployments', () => {
   test.each(Object.entries(COMMANDS))('%s: serve takes the command line', (_name, args) => {
-    const options = readOptions(args, {}) ?? expect.fail('no options')
+    const options = readOptions(args, ENVIRONMENT) ?? expect.fail('no options')
     expect(options.dir.startsWith('/data/')).toBe(true)
     expect(options.audit).toBe('-')
     expect(options.port).toBe(8443)
@@ -40,7 +42,12 @@ describe('deployments', () => {
     for (const [, script = ''] of dockerfile.matchAll(/node (examples\S+)/g)) {
       expect(existsSync(join(ROOT, script))).toBe(true)
     }
-    const [, stage = ''] = dockerfile.split(/^FROM .*slim$/m)
+    for (const [, file = ''] of dockerfile.matchAll(/^COPY (examples\S+)/gm)) {
+      expect(existsSync(join(ROOT, file))).toBe(true)
+    }
+    const [hsm = '', stage = ''] = dockerfile.slice(dockerfile.indexOf(' AS hsm')).split(/^FROM .*slim$/m)
+    expect(hsm.indexOf('USER hsm')).toBeGreaterThan(0)
+    expect(hsm.indexOf('USER hsm')).toBeLessThan(hsm.indexOf('ENTRYPOINT'))
     expect(stage).toMatch(/^USER node$/m)
     expect(stage.indexOf('USER node')).toBeLessThan(stage.indexOf('ENTRYPOINT'))
     expect(stage.match(/127\.0\.0\.1:(\d+)\/readyz/)?.[1]).toBe(
@@ -60,11 +67,36 @@ describe('deployments', () => {
       expect(existsSync(join(ROOT, 'examples/deploy', path))).toBe(true)
     }
     const declared = compose.slice(compose.indexOf('\nvolumes:'))
-    for (const [, name = ''] of compose.matchAll(/volumes: \[(\w+):/g))
-      expect(declared).toContain(`  ${name}:`)
-    expect(compose).toContain('read_only: true')
-    expect(compose).toContain('cap_drop: ["ALL"]')
+    const used = [...compose.matchAll(/volumes: \[(.*)\]/g)].flatMap(([, list = '']) => list.split(', '))
+    expect(used.length).toBeGreaterThan(3)
+    for (const volume of used) expect(declared).toContain(`\n  ${volume.split(':')[0]}:`)
+    expect(compose.match(/read_only: true/g)).toHaveLength(2)
+    expect(compose.match(/cap_drop: \["ALL"\]/g)).toHaveLength(2)
     expect(compose).not.toMatch(/postgres:\/\/\w+:\S+@/)
+  })
+
+  test('the token: the service reaches the socket that hsm.sh makes, and no file of the token', () => {
+    const hsm = read('hsm.sh')
+    expect(statSync(join(ROOT, 'examples/deploy/hsm.sh')).mode & 0o111).toBe(0o111)
+    const [, socket = ''] = /P11_KIT_SERVER_ADDRESS: unix:path=(\S+)/.exec(compose) ?? []
+    expect(hsm).toContain(`--name ${socket} `)
+    expect(dockerfile).toContain(`CMD ["test", "-S", "${socket}"]`)
+    const [issuer = '', token = ''] = compose.split('\n  hsm:\n')
+    expect(issuer).toContain(`hsm-socket:${dirname(socket)}]`)
+    expect(issuer).not.toContain('tokens:')
+    expect(token).toContain(`volumes: [tokens:/var/lib/hsm, hsm-socket:${dirname(socket)}]`)
+    expect(hsm).toContain('home=/var/lib/hsm')
+    const [, library = ''] = /--module (\S+)/.exec(compose) ?? []
+    expect(dockerfile).toContain(`p11-kit-client.so ${library}\n`)
+    // 0.24, of Debian 12, would hand on neither CBC nor ECDH.
+    for (const [, image = ''] of dockerfile.matchAll(/^FROM (\S+)/gm)) expect(image).toContain('trixie')
+  })
+
+  test('secrets are not committed, and not sent to the build', () => {
+    expect(readFileSync(join(ROOT, '.gitignore'), 'utf8')).toContain('/examples/deploy/secrets\n')
+    const ignored = read('Dockerfile.dockerignore').split('\n')
+    for (const path of ['examples/deploy/secrets', '.git', '**/node_modules']) expect(ignored).toContain(path)
+    for (const [, path = ''] of compose.matchAll(/file: \.\/(\S+) \}/g)) expect(path).toMatch(/^secrets\//)
   })
 
   test('nginx and Kubernetes lead to the port on which it listens', () => {

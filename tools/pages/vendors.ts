@@ -14,7 +14,7 @@ const NAMES: Readonly<Record<Vendor, string>> = {
   softhsm: 'SoftHSM 2.6',
   nss: 'NSS softokn 3.87',
   opencryptoki: 'openCryptoki 3.8',
-  'p11-kit': 'p11-kit 0.24',
+  'p11-kit': 'p11-kit 0.24 and 0.25',
 }
 
 /** Where the library usually is: from published examples. The vendor's manual decides. */

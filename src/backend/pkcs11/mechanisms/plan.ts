@@ -217,7 +217,7 @@ export const VENDORS: Readonly<Record<Vendor, VendorProfile>> = {
     // 0.24.1: CKR_DEVICE_ERROR, and the connection is gone.
     nestedTemplates: false,
     remark:
-      'only mechanisms without parameters, and no templates within templates, reach the token behind it; rows of that token apply',
+      '0.24 (Debian 12) hands on only mechanisms without parameters, so neither a composed MAC nor a JWE; 0.25 (Debian 13) hands on CBC and ECDH as well; no templates within templates; rows of the token behind it apply',
   },
 }
 
