@@ -61,3 +61,21 @@ export interface Order {
   /** One for each call. */
   readonly jwes: readonly string[]
 }
+
+/** What the child that looks at its own stack is told: a key in a token, and blocks with what the token answers, masked. */
+export interface StackOrder {
+  readonly module: string
+  readonly label: string
+  readonly pin: string
+  readonly kid: string
+  readonly encipher: readonly StackBlock[]
+  readonly decipher: readonly StackBlock[]
+}
+
+export interface StackBlock {
+  /** Hex. */
+  readonly block: string
+  /** The answer as two words, little-endian, each XOR the mask. */
+  readonly answer: readonly [number, number]
+  readonly mask: number
+}

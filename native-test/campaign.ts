@@ -44,7 +44,12 @@ export function plant(): Planted {
     KBPK: randomBytes(32),
     HMAC: randomBytes(32),
   }
-  return { tdea, jwe: p256(), d1: p256(), pan: `9${digits(15)}`, otherPan: `9${digits(15)}` }
+  const pan = `9${digits(15)}`
+  // Of another last digit in the PAN field, where a block has its filler: no PIN of a block under the one PAN, with a
+  // probability of one in ten thousand, looks well made under the other.
+  let otherPan = pan
+  while (otherPan.at(-2) === pan.at(-2)) otherPan = `9${digits(15)}`
+  return { tdea, jwe: p256(), d1: p256(), pan, otherPan }
 }
 
 /** Puts the keys into an empty token. */
@@ -70,6 +75,8 @@ export interface Residue {
   readonly calls: number
   /** How often each secret was found; only what was. */
   readonly found: Readonly<Record<string, number>>
+  /** In which mappings of the process, and how far into them. */
+  readonly places: readonly string[]
 }
 
 export interface CampaignOptions {
@@ -144,12 +151,13 @@ async function campaign(child: Child, options: CampaignOptions): Promise<Campaig
         const { order, patterns } = await orderOf(planted, { scenario: name, count, turns, abort })
         const { made } = (await child.ask(order)) as { made: string[] }
         Object.assign(patterns, patternsOfMade(planted.d1, made))
-        const found = onlyFound(child.scan(patterns))
+        const places: string[] = []
+        const found = onlyFound(child.scan(patterns, places))
         batches++
         if (name.startsWith('bare')) bare[name] = Math.max(bare[name] ?? 0, sum(found))
         else if (isControl) controls[name] = Math.max(controls[name] ?? 0, sum(found))
         else if (sum(found) > 0)
-          residues.push({ scenario: abort ? `${name}, given up` : name, calls: count, found })
+          residues.push({ scenario: abort ? `${name}, given up` : name, calls: count, found, places })
         if (!isControl)
           for (const [what, pattern] of Object.entries(patterns)) all[`${name}: ${what}, ${round}`] = pattern
       }
@@ -353,9 +361,12 @@ async function seccosOf({ tdea, pan: account }: Planted, digits: string) {
 
 // -------------------------------------------------------------------------------------------------------------- the child
 
+const NODE_DEBUG_LINE = /^[A-Z0-9_]+ \d+: /
+
 /** The child; between an answer and the next question it waits in a blocking read. */
 class Child {
   output = ''
+  #closed = false
   readonly #child: ChildProcessWithoutNullStreams
   readonly #lines: AsyncIterator<string>
 
@@ -367,6 +378,9 @@ class Child {
     this.#child.stderr.on('data', chunk => {
       this.output += chunk
     })
+    this.#child.once('close', () => {
+      this.#closed = true
+    })
     this.#child.stdin.on('error', () => {})
     this.#lines = createInterface(this.#child.stdout)[Symbol.asyncIterator]()
   }
@@ -375,12 +389,14 @@ class Child {
     this.#child.stdin.write(`${JSON.stringify(question)}\n`)
     const { value, done } = await this.#lines.next()
     if (done !== true) return JSON.parse(value)
-    if (this.#child.exitCode === null) await once(this.#child, 'exit')
-    throw new Error(`the child ended with ${this.#child.exitCode}: ${this.output.slice(-2000)}`)
+    // Only when all it wrote has been read.
+    if (!this.#closed) await once(this.#child, 'close')
+    const own = this.output.split('\n').filter(line => !NODE_DEBUG_LINE.test(line))
+    throw new Error(`the child ended with ${this.#child.exitCode}: ${own.slice(-20).join('\n')}`)
   }
 
-  scan(patterns: Readonly<Record<string, Uint8Array>>): Record<string, number> {
-    return scanMemory(this.#child.pid ?? 0, patterns)
+  scan(patterns: Readonly<Record<string, Uint8Array>>, places?: string[]): Record<string, number> {
+    return scanMemory(this.#child.pid ?? 0, patterns, places && { places })
   }
 
   kill(): void {

@@ -2,8 +2,13 @@
  * No secret is left in a process's memory: the campaign's short mode, on both software engines and on SoftHSM. The long
  * mode, whose figures are in docs/measurements/memory.md, is `npm run memory`.
  */
+import { spawnSync } from 'node:child_process'
+import { randomBytes, randomInt } from 'node:crypto'
+import { fileURLToPath } from 'node:url'
 import { describe, expect, test } from 'vitest'
+import { openKeyStore } from '../src/pkcs11.js'
 import { canariesOf, found } from '../test/leaks/canaries.js'
+import { encipher } from '../test/leaks/secrets.js'
 import { hostOf } from '../test/support/host.js'
 import {
   type CampaignOptions,
@@ -12,6 +17,7 @@ import {
   provisionPlanted,
   runCampaign,
 } from './campaign.js'
+import type { StackBlock, StackOrder } from './campaign-orders.js'
 import { cannotReadMemory, scanMemory } from './memory.js'
 import { describeSoftHsm, makeToken, USER_PIN } from './softhsm.js'
 
@@ -36,7 +42,11 @@ function expectClean(
   console.log(`copies that V8 left of ${SHORT.count} small arrays which were wiped: ${moved}`)
   expect(mustNot).toEqual({ 'control: off the heap, wiped': 0, 'control: never in the process': 0 })
   expect(result.scenarios.length).toBeGreaterThan(atLeast)
-  expect(result.residues).toEqual([])
+  const residues = result.residues.map(
+    ({ scenario, found, places }) =>
+      `${scenario}: ${JSON.stringify(found)} at ${places.slice(0, 4).join('; ')}`,
+  )
+  expect(residues, residues.join('\n')).toEqual([])
   // What the module leaves on the stack is there where nothing of ours is in between: most often, not always.
   if (token !== undefined) {
     console.log(`what the bare binding left behind: ${JSON.stringify(result.bare)}`)
@@ -91,6 +101,45 @@ describeSoftHsm('the memory of a process that works with keys in SoftHSM', () =>
     expectClean(await runCampaign({ engine: 'node:crypto', planted, token, ...SHORT }), { planted, token })
   })
 })
+
+describeSoftHsm('the stack of a thread that calls SoftHSM', () => {
+  const options = makeToken('stack')
+
+  // PVVs, offsets and derived keys are made of what a token *enciphers*; what it deciphers is a PIN block.
+  test.runIf(refusal === undefined)('keeps nothing of what was enciphered and deciphered', async () => {
+    const [kid, material] = ['PEK', randomBytes(16)]
+    {
+      await using store = await openKeyStore({ ...options, importClearKeys: true })
+      const role = { usage: 'pin-encryption', algorithm: 'tdea-2key', hostDecipher: true } as const
+      await store.importKey({ kid, ...role, material: material.toString('hex') })
+    }
+    const pairs = Array.from({ length: 400 }, () => {
+      const clear = randomBytes(8)
+      return { clear, enciphered: encipher(material, clear) }
+    })
+    const order: StackOrder = {
+      ...{ module: options.module, label: 'stack', pin: USER_PIN, kid },
+      encipher: pairs.map(({ clear, enciphered }) => maskedBlock(clear, enciphered)),
+      decipher: pairs.map(({ clear, enciphered }) => maskedBlock(enciphered, clear)),
+    }
+    const script = fileURLToPath(new URL('children/stack.ts', import.meta.url))
+    const child = spawnSync(process.execPath, ['--import', 'tsx', script], {
+      input: JSON.stringify(order),
+      encoding: 'utf8',
+    })
+    expect(child.stderr).toBe('')
+    const { bare, ...ours } = JSON.parse(child.stdout)
+    expect(ours).toEqual({ encipher: 0, decipher: 0 })
+    // The control: the same calls, where nothing is written over what they leave.
+    expect(bare).toBeGreaterThan(0)
+  })
+})
+
+function maskedBlock(block: Buffer, answer: Buffer): StackBlock {
+  const mask = randomInt(2 ** 32)
+  const word = (at: number): number => (answer.readUInt32LE(at) ^ mask) >>> 0
+  return { block: block.toString('hex'), answer: [word(0), word(4)], mask }
+}
 
 test.runIf(refusal === undefined)(
   'the search finds what a process keeps, at any place and at any alignment',

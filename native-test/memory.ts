@@ -18,10 +18,18 @@ export function cannotReadMemory(pid: number): string | undefined {
 const CHUNK = 4 * 1024 * 1024
 const PAGE = 4096
 
-/** How often each pattern (4 bytes or more) is in the writable memory of the process. */
+/** Where to look, and who is told where it was. */
+interface ScanOptions {
+  readonly places?: string[]
+  /** A mapping's name begins with this, as in `[stack]`; all of them by default. */
+  readonly within?: string
+}
+
+/** How often each pattern (6 bytes or more) is in the writable memory of the process. */
 export function scanMemory(
   pid: number,
   patterns: Readonly<Record<string, Uint8Array>>,
+  { places = [], within = '' }: ScanOptions = {},
 ): Record<string, number> {
   const counts = Object.fromEntries(Object.keys(patterns).map(name => [name, 0]))
   const search = searchFor(patterns)
@@ -29,10 +37,14 @@ export function scanMemory(
   // What is read over the end belongs to the next chunk, but for patterns that begin before it.
   const buffer = Buffer.alloc(CHUNK + search.longest + 8)
   try {
-    for (const { from, to } of writableRanges(pid)) {
+    for (const { from, to, mapping, start } of writableRanges(pid)) {
+      if (!mapping.startsWith(within)) continue
       for (let at = from; at < to; at += CHUNK) {
         const read = readAt(mem, buffer, at, Math.min(CHUNK + search.longest + 4, to - at))
-        search.count(buffer.subarray(0, read), CHUNK, counts)
+        search.look(buffer.subarray(0, read), CHUNK, (name, offset) => {
+          counts[name] = (counts[name] ?? 0) + 1
+          places.push(`${name}: ${(at + offset - start).toString(16)} bytes into ${mapping}`)
+        })
       }
     }
     return counts
@@ -42,16 +54,25 @@ export function scanMemory(
   }
 }
 
+interface Range {
+  readonly from: number
+  readonly to: number
+}
+
 /** The parts of writable mappings that are in memory: a page that was never touched holds nothing. */
-function writableRanges(pid: number): { from: number; to: number }[] {
+function writableRanges(pid: number): (Range & { mapping: string; start: number })[] {
   const pagemap = openSync(`/proc/${pid}/pagemap`, 'r')
   try {
     return readFileSync(`/proc/${pid}/maps`, 'latin1')
       .split('\n')
       .flatMap(line => {
-        const [, from = '0', to = '0', writable] = /^([0-9a-f]+)-([0-9a-f]+) r(.)/.exec(line) ?? []
+        const [, from = '0', to = '0', writable, rest = ''] =
+          /^([0-9a-f]+)-([0-9a-f]+) r(.)\S* \S+ \S+ \S+ *(.*)/.exec(line) ?? []
         if (writable !== 'w') return []
-        return presentIn(pagemap, Number.parseInt(from, 16), Number.parseInt(to, 16))
+        const start = Number.parseInt(from, 16)
+        const end = Number.parseInt(to, 16)
+        const mapping = `${rest || 'anonymous memory'} of ${(end - start) / 1024} KiB`
+        return presentIn(pagemap, start, end).map(range => ({ ...range, mapping, start }))
       })
   } finally {
     closeSync(pagemap)
@@ -59,11 +80,11 @@ function writableRanges(pid: number): { from: number; to: number }[] {
 }
 
 /** Runs of pages that are present (bit 63) or swapped out (bit 62), by /proc/PID/pagemap: 8 bytes a page. */
-function presentIn(pagemap: number, from: number, to: number): { from: number; to: number }[] {
+function presentIn(pagemap: number, from: number, to: number): Range[] {
   const pages = (to - from) / PAGE
   const entries = Buffer.alloc(pages * 8)
   if (readAt(pagemap, entries, (from / PAGE) * 8, entries.length) < entries.length) return [{ from, to }]
-  const runs: { from: number; to: number }[] = []
+  const runs: Range[] = []
   let start = -1
   for (let page = 0; page <= pages; page++) {
     const present = page < pages && ((entries[page * 8 + 7] ?? 0) & 0xc0) !== 0
@@ -92,18 +113,18 @@ function searchFor(patterns: Readonly<Record<string, Uint8Array>>) {
       byStart.set(start, [...(byStart.get(start) ?? []), { name, pattern, shift }])
     }
   }
-  const count = (memory: Buffer, limit: number, counts: Record<string, number>): void => {
+  const look = (memory: Buffer, limit: number, hit: (name: string, offset: number) => void): void => {
     const pairs = new Uint16Array(memory.buffer, memory.byteOffset, memory.length >> 1)
     for (let i = 0; i < pairs.length; i += 2) {
       const start = pairs[i] as number
       if (starts[start] === 0) continue
       for (const { name, pattern, shift } of byStart.get(start) ?? []) {
         const at = 2 * i - shift
-        if (at >= 0 && at < limit && isAt(memory, at, pattern)) counts[name] = (counts[name] ?? 0) + 1
+        if (at >= 0 && at < limit && isAt(memory, at, pattern)) hit(name, at)
       }
     }
   }
-  return { longest: Math.max(...all.map(([, pattern]) => pattern.length)), count }
+  return { longest: Math.max(...all.map(([, pattern]) => pattern.length)), look }
 }
 
 function isAt(memory: Buffer, at: number, pattern: Uint8Array): boolean {

@@ -7,7 +7,7 @@
  */
 
 import { readOptions, requireCallback, requireKid } from '../../base/arguments.js'
-import { equalBytes, secretBytes, snapshot, toHex, wipe } from '../../base/bytes.js'
+import { equalBytes, overwriteStack, secretBytes, snapshot, toHex, wipe } from '../../base/bytes.js'
 import { ArgumentError, BackendError, InputError, KeyError } from '../../base/errors.js'
 import {
   type CheckValue,
@@ -456,6 +456,7 @@ class TokenKeyStore implements KeyStore {
     try {
       return task({ binding, session })
     } finally {
+      overwriteStack()
       quietly(() => sessions.close(session))
     }
   }

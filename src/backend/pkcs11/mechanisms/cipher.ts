@@ -49,24 +49,7 @@ export function decrypt(
   data: Uint8Array,
 ): Uint8Array<ArrayBuffer> {
   binding.C_DecryptInit(session, mechanism, key)
-  try {
-    return asLong(data, 'C_Decrypt', binding.C_Decrypt(session, data, data.length))
-  } finally {
-    overwriteStack(STACK_FRAMES)
-  }
-}
-
-/** Of some 200 bytes each: deeper than a module is below its caller when it deciphers. */
-const STACK_FRAMES = 120
-
-/**
- * Writes over what is left of calls that have returned. A module that computes in this process (SoftHSM, by OpenSSL's
- * `DES_ecb3_encrypt`) keeps the block that it deciphered last in a local variable, and nothing else goes as deep while the
- * thread waits. JavaScript's frames are on the same stack.
- */
-function overwriteStack(depth: number, a = 0, b = 0, c = 0, d = 0, e = 0, f = 0, g = 0, h = 0): number {
-  if (depth === 0) return a + b + c + d + e + f + g + h
-  return overwriteStack(depth - 1, b, c, d, e, f, g, h, a) + 1
+  return asLong(data, 'C_Decrypt', binding.C_Decrypt(session, data, data.length))
 }
 
 /** Part of an answer is not an answer: what follows would be somebody else's block, or nobody's. */

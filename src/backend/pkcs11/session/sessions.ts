@@ -10,6 +10,7 @@
  * Everything here is synchronous: whoever queues does so in front of the place where the native calls run. The login does
  * not hang on these sessions: an anchor session holds it for the life of the backend.
  */
+import { overwriteStack } from '../../../base/bytes.js'
 import { BackendError, isIssuerPinError } from '../../../base/errors.js'
 import type { SessionHandle, SessionSource } from '../binding/binding.js'
 import { CKF, CKR } from '../binding/constants.js'
@@ -58,6 +59,7 @@ export class Sessions {
       if (error instanceof Pkcs11Error && error.kind === 'session') this.close()
       throw error
     } finally {
+      overwriteStack()
       this.#lent--
       if (good) this.#idle.push(session)
       else this.#discard(session)
