@@ -156,7 +156,7 @@ function stepped(
     as,
     whole,
     fits: (bytes, at) =>
-      may(bytes[at] ?? 0, bytes[at + whole / 2] ?? 0) &&
+      may(bytes[at] as number, bytes[at + whole / 2] as number) &&
       equalBytes(resultOf(computation, bytes.subarray(at, at + whole)), expected),
   }
 }
