@@ -310,7 +310,7 @@ export function redactInspect(prototype: object, show: (this: never) => string):
 }
 
 /**
- * Lets an error of ours pass, which says that something cannot be done, and throws any other on: what nobody foresaw is not taken for
+ * Lets an error of ours pass, or one with this code, which says that something cannot be done, and throws any other on: what nobody foresaw is not taken for
  * an answer.
  *
  * @example
@@ -321,6 +321,6 @@ export function redactInspect(prototype: object, show: (this: never) => string):
  * }
  * ```
  */
-export function requireOurs(error: unknown): asserts error is CodedError {
-  if (!isIssuerPinError(error)) throw error
+export function requireOurs(error: unknown, code?: ErrorCode): asserts error is CodedError {
+  if (!isIssuerPinError(error) || (code !== undefined && error.code !== code)) throw error
 }

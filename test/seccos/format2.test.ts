@@ -744,6 +744,14 @@ describe('what the schemes of the samples leave out', () => {
     }
   })
 
+  test('digits of which there are fewer than the bytes give', async () => {
+    const [sample = expect.unreachable()] = SAMPLES.outputs
+    const profile = parseProfile(changed('outputs', { '/prw/output/1/digits': 6, '/prw/outputBytes': 6 }))
+    const { generate: key } = await keysFor(profile)
+    const made = await computePrw({ key, profile, ...valuesOf('outputs', sample) })
+    expect(made.prwValue).toBe(sample.prwValue.slice(0, 6))
+  })
+
   test('an issuer id of another length', async () => {
     const [sample = expect.unreachable()] = SAMPLES.external
     const { pin: _, ...values } = valuesOf('external', sample)

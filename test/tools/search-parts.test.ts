@@ -6,7 +6,7 @@ import { createCipheriv, createHmac } from 'node:crypto'
 import { MessageChannel } from 'node:worker_threads'
 import { describe, expect, test, vi } from 'vitest'
 import { chooseEngine } from '../../src/backend/software/engine.js'
-import { requireOurs } from '../../src/base/errors.js'
+import { PinBlockError, requireOurs } from '../../src/base/errors.js'
 import { Pan } from '../../src/primitives/pan.js'
 import { Pin } from '../../src/primitives/pin.js'
 import { encodePin } from '../../src/seccos/profile/forms.js'
@@ -43,6 +43,9 @@ const known = { fields: profile.fields, randomBytes: 8, pinBlock: 'digits-bcd' }
 
 test('an error that nobody foresaw is no answer', () => {
   expect(() => requireOurs(new TypeError('x'))).toThrow(TypeError)
+  expect(() => requireOurs(new PinBlockError())).not.toThrow()
+  expect(() => requireOurs(new PinBlockError(), 'ERR_PIN_BLOCK')).not.toThrow()
+  expect(() => requireOurs(new PinBlockError(), 'ERR_PAN')).toThrow(PinBlockError)
 })
 
 describe('ways', () => {
