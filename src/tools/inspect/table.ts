@@ -1,4 +1,5 @@
 /** Plain-text tables for people, and the two rules of what they may show: secrets as dots, and ASCII only. */
+import { toHex } from '../../base/bytes.js'
 
 /** Stands for one byte, or character, that is not shown. */
 export const HIDDEN = '••'
@@ -30,7 +31,7 @@ function harmless(cell: string): string {
 
 /** Bytes as spaced hex. */
 export function showBytes(bytes: Uint8Array): string {
-  const hex = Array.from(bytes, byte => byte.toString(16).toUpperCase().padStart(2, '0'))
+  const hex = [...toHex(bytes).matchAll(/../g)].map(String)
   return cut(hex, HIDDEN.length + 1)
 }
 
