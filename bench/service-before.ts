@@ -2,6 +2,7 @@
  * `npx tsx bench/service-before.ts DIR [--requests 1000] [--rounds 5]`: processor time of a request over real TLS 1.3 with a client
  * certificate and connections kept alive, of this checkout beside an older one. DIR: a worktree of the commit before, with its
  * node_modules. Each server is a process of its own and is asked by this one, in rounds that take turns.
+ * With `--verbs`: of the verbs `openSetPinRequest` and `getPinResponse`, both checkouts in this one process.
  *
  *     git worktree add ../before 4c8dea9 && cp -al node_modules ../before/
  */
@@ -13,7 +14,7 @@ import type { AddressInfo } from 'node:net'
 import { join, resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
-import { spread } from './contest.js'
+import { hold, spread } from './contest.js'
 
 const CONNECTIONS = 8
 
@@ -53,17 +54,88 @@ async function serve(root: string): Promise<void> {
   })
 }
 
+const HERE = fileURLToPath(new URL('..', import.meta.url))
+
+/** What is used of a checkout's sources, in the words of today; the members that are called otherwise before are given twice. */
+interface Sources {
+  readonly Pin: { from(digits: string): object }
+  readonly Pan: { from(digits: string): object }
+  encipherPin(input: object): Promise<Uint8Array>
+  softwareBackend(options: object): Promise<{ bind(spec: object): Promise<{ readonly publicJwk?: object }> }>
+  getPinResponse(input: object): Promise<object>
+  openSetPinRequest(input: object): Promise<{ readonly block: Uint8Array }>
+}
+
+/** The two verbs of a checkout, on keys and a message of its own. */
+async function verbsOf(root: string): Promise<Readonly<Record<string, () => Promise<object>>>> {
+  const load = (path: string): Promise<object> => import(pathToFileURL(join(root, path)).href)
+  const isNow = existsSync(join(root, 'src/d1.ts'))
+  const parts = ['src/index.ts', 'src/software.ts', isNow ? 'src/d1.ts' : 'src/d1/index.ts'].map(load)
+  const sources = Object.assign({}, ...(await Promise.all(parts))) as Sources
+  const { Pin, Pan, encipherPin, softwareBackend, getPinResponse, openSetPinRequest } = sources
+  const tdea = { usage: 'pin-encryption', algorithm: 'tdea-2key' }
+  const backend = await softwareBackend({
+    keys: [
+      { ...tdea, kid: 'ZPK', material: '0123456789ABCDEFFEDCBA9876543210' },
+      { ...tdea, kid: 'PEK', material: '89E88CF7931444F334BD7547FC3F380C' },
+      { kid: 'JWE', usage: 'jwe-key-agreement', algorithm: 'ec-p256', material: '11'.repeat(32) },
+    ],
+  })
+  const zpk = await backend.bind({ kid: 'ZPK', usage: 'pin-encryption', hostDecipher: true })
+  const storage = await backend.bind({ kid: 'PEK', usage: 'pin-encryption', hostDecipher: true })
+  const jweKeys = await backend.bind({ kid: 'JWE', usage: 'jwe-key-agreement' })
+  const pan = Pan.from('9999990123456789')
+  const block = await encipherPin({ pin: Pin.from('4711'), pan, format: 0, key: storage })
+  const d1PublicJwk = { ...jweKeys.publicJwk, kid: 'JWE' }
+  const stored = isNow ? { from: storage, to: zpk } : { under: storage, d1Zpk: zpk }
+  const getPin = (): Promise<object> => getPinResponse({ block, pan, d1PublicJwk, ...stored })
+  const body = JSON.stringify(await getPin())
+  const keys = isNow ? { from: zpk, to: storage } : { d1Zpk: zpk, storage }
+  const setPin = (): Promise<{ readonly block: Uint8Array }> =>
+    openSetPinRequest({ body, jweKeys, pan, ...keys })
+  if (!Buffer.from(block).equals((await setPin()).block)) throw new Error('the verbs give a wrong answer')
+  return { openSetPinRequest: setPin, getPinResponse: getPin }
+}
+
+/** The verbs of both checkouts, in rounds that take turns. */
+async function compareVerbs(before: string, rounds: number): Promise<void> {
+  const sides = { before: await verbsOf(before), now: await verbsOf(HERE) }
+  console.log('| verb | before, µs | now, µs | now, times as fast |\n|---|--:|--:|--:|')
+  for (const verb of ['openSetPinRequest', 'getPinResponse']) {
+    const contest = await hold(
+      {
+        title: verb,
+        ways: Object.entries(sides).map(([name, verbs]) => ({ name, run: () => verbs[verb]?.() })),
+        targets: [{ ours: 'now', peer: 'before', atLeast: 1 }],
+      },
+      { rounds, milliseconds: 60 },
+    )
+    const [old, now] = contest.ways.map(({ cpu: { low, median, high } }) =>
+      [median, low, high].map(time => (time / 1000).toFixed(0)),
+    )
+    const cell = ([median, low, high]: readonly string[] = []): string => `${median} (${low}–${high})`
+    const { low, median, high } = contest.targets[0]?.cpu ?? { low: 0, median: 0, high: 0 }
+    const ratio = cell([median, low, high].map(value => value.toFixed(2)))
+    console.log(`| ${verb} | ${cell(old)} | ${cell(now)} | ${ratio} |`)
+  }
+  process.exit()
+}
+
 async function main(): Promise<void> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { requests: { type: 'string', default: '1000' }, rounds: { type: 'string', default: '5' } },
+    options: {
+      requests: { type: 'string', default: '1000' },
+      rounds: { type: 'string', default: '5' },
+      verbs: { type: 'boolean', default: false },
+    },
   })
   const [before] = positionals
   if (before === undefined) throw new Error('service-before takes the directory of an older checkout')
+  if (values.verbs) return compareVerbs(resolve(before), Number(values.rounds))
   const requests = Number(values.requests)
-  const here = fileURLToPath(new URL('..', import.meta.url))
   const sides = await Promise.all(
-    Object.entries({ before: resolve(before), now: here }).map(async ([name, root]) => {
+    Object.entries({ before: resolve(before), now: HERE }).map(async ([name, root]) => {
       const child = fork(fileURLToPath(import.meta.url), ['--serve', root], {
         cwd: root,
         execArgv: ['--import', 'tsx'],

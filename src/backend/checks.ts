@@ -3,7 +3,7 @@
  * and handed on as a fresh, plain value: what was checked is what is used. Each throws a coded error or nothing.
  */
 
-import { readOptions, requireKid } from '../base/arguments.js'
+import { hasExactly, readOptions, requireKid } from '../base/arguments.js'
 import { isPlainBytes, snapshot } from '../base/bytes.js'
 import { ArgumentError, InputError, KeyError } from '../base/errors.js'
 import { type CheckValue, snapshotCheckValue } from '../key/check-value.js'
@@ -200,9 +200,18 @@ export function requireHostDecipher(key: KeyFacts): void {
   )
 }
 
+const MAC_REQUEST = ['algorithm', 'padding', 'iv', 'derivation'] as const
+const PLAIN_MAC: readonly string[] = ['algorithm', 'padding']
+
+/** Each member read once; by names that are written out where there is neither IV nor derivation. */
+function readMacParameters(request: MacRequest): MacRequest {
+  if (!hasExactly(request, PLAIN_MAC)) return readOptions(request, 'mac', MAC_REQUEST)
+  const { algorithm, padding } = request
+  return { algorithm, padding, iv: undefined, derivation: undefined }
+}
+
 export function readMacRequest(key: KeyFacts, request: MacRequest): MacRequest {
-  const given = readOptions(request, 'mac', ['algorithm', 'padding', 'iv', 'derivation'])
-  const { algorithm, padding, iv, derivation } = given
+  const { algorithm, padding, iv, derivation } = readMacParameters(request)
   const paddings = isEncipherment(algorithm) ? ENCIPHERMENT_PADDINGS : macPaddings(algorithm)
   if (!paddings.includes(padding)) {
     throw new ArgumentError(`padding for ${algorithm} must be one of ${paddings.join(', ')}`)

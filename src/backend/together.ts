@@ -36,6 +36,11 @@ export class Together {
   #resolve: ((block: Uint8Array) => void)[] = []
   #reject: ((error: unknown) => void)[] = []
   #hasBegun = false
+  /** One for all: a promise that waits needs no function of its own. */
+  readonly #wait = (resolve: (block: Uint8Array) => void, reject: (error: unknown) => void): void => {
+    this.#resolve.push(resolve)
+    this.#reject.push(reject)
+  }
   readonly #endOfTurn = (): void => {
     this.#hasBegun = false
     if (this.#count > 0) this.#run()
@@ -59,10 +64,7 @@ export class Together {
     if (at === this.#clear.length) this.#grow()
     const clear = this.#clear
     for (let i = 0; i < TOGETHER_BYTES; i++) clear[at + i] = block[i] as number
-    return new Promise((resolve, reject) => {
-      this.#resolve.push(resolve)
-      this.#reject.push(reject)
-    })
+    return new Promise(this.#wait)
   }
 
   #grow(): void {

@@ -37,19 +37,20 @@ export function requireOptions(
  * whatever the prototype says.
  */
 export function requireAll(value: unknown, what: string, names: readonly string[]): asserts value is object {
-  if (typeof value === 'object' && value !== null && hasExactly(value, names)) return
+  if (hasExactly(value, names)) return
   requireOptions(value, what, names)
   if (names.every(name => Object.hasOwn(value, name))) return
   throw new ArgumentError(`${what} takes ${names.slice(0, -1).join(', ')} and ${names.at(-1)}`)
 }
 
 /**
- * Whether they are its own enumerable members: so nearly every call comes, and V8 answers `hasOwnProperty` for nothing where
+ * Whether they, all of them and no other, are its own enumerable members: so nearly every call comes, and V8 answers `hasOwnProperty` for nothing where
  * it walks through an object's names, if it is asked for by its full name.
  * False means that it wants a closer look.
  */
-function hasExactly(value: object, names: readonly string[]): boolean {
-  if (Array.isArray(value) || ArrayBuffer.isView(value)) return false
+export function hasExactly(value: unknown, names: readonly string[]): value is object {
+  if (typeof value !== 'object' || value === null || Array.isArray(value) || ArrayBuffer.isView(value))
+    return false
   let found = 0
   for (const name in value) {
     // biome-ignore lint/suspicious/noPrototypeBuiltins: `Object.hasOwn` is called for each name, at 10 ns
@@ -75,7 +76,7 @@ const PARTS = /(?:[A-Z]+(?![a-z])|[A-Z]?[a-z]+)\d*|\d+|[-_$]+/g
 
 /** Letters drawn at random, as those of a secret are, change their kind at every second place; a name's words are longer. */
 function readsLikeRandom(name: string): boolean {
-  return name.length >= 8 && [...name.matchAll(PARTS)].length > 1 + name.length / 5
+  return name.length >= 8 && (name.match(PARTS)?.length ?? 0) > 1 + name.length / 5
 }
 
 /** Whether a message may show the name of a member: what looks like a value in the place of a name is not repeated. */

@@ -45,8 +45,9 @@ export function encipherPin(input: EncipherPinInput, options?: CallOptions): Pro
     const { pin, pan, format, key } = input
     requireKey(key, 'key')
     requireFormat(format, 'format')
-    requireFormatKey(key, 'encipher', FORMATS[format])
-    return encipherChecked({ pin, pan, format, key }, options)
+    const row = FORMATS[format]
+    requireFormatKey(key, 'encipher', row)
+    return encipherOne(key, row, pin, pan, options)
   } catch (error) {
     return Promise.reject(error)
   }
@@ -136,7 +137,17 @@ export function encipherChecked(
   { pin, pan, format, key }: EncipherPinInput,
   options: CallOptions | undefined,
 ): Promise<Uint8Array> {
-  const row = FORMATS[format]
+  return encipherOne(key, FORMATS[format], pin, pan, options)
+}
+
+/** Not of one object, which would be made for each of a million. */
+function encipherOne(
+  key: Key,
+  row: FormatRow,
+  pin: Pin,
+  pan: Pan,
+  options: CallOptions | undefined,
+): Promise<Uint8Array> {
   if (scratch.busy || row.panField !== undefined) {
     return encipherClear(key, fill([{ pin, pan }], row, roomFor(row, 1)), options)
   }

@@ -3,14 +3,7 @@
 import { type Key, operationsOf, requireKey } from '../backend/key.js'
 import { type CallOptions, readOptions } from '../base/arguments.js'
 import { concatBytes, isPlainBytes, ownCopy, snapshot, wipe, withWiped } from '../base/bytes.js'
-import {
-  ArgumentError,
-  InputError,
-  KeyError,
-  PinBlockError,
-  requireOurs,
-  TranslationError,
-} from '../base/errors.js'
+import { ArgumentError, InputError, KeyError, PinBlockError, TranslationError } from '../base/errors.js'
 import { type Pan, requirePan } from '../primitives/pan.js'
 import { type BlockItem, decipherClear } from './decipher.js'
 import { type Clear, encipherClear, roomFor } from './encipher.js'
@@ -62,7 +55,12 @@ export async function translatePinBlock(
   const { block, pan, ...way } = readOptions(input, 'translatePinBlock', [...WAY, 'block', 'pan'])
   const checked = readWay(way)
   requirePan(pan)
-  return translateOne(checked, { block: readBlock(block, checked.rows.from), pan, toPan: pan }, options)
+  const [result] = await translateMany(
+    checked,
+    [{ block: readBlock(block, checked.rows.from), pan, toPan: pan }],
+    options,
+  )
+  return blockOf(result)
 }
 
 /** {@link translatePinBlock} on values that have been checked, in host memory. */
@@ -71,7 +69,8 @@ export async function translateChecked(
   options: CallOptions | undefined,
 ): Promise<Uint8Array> {
   const way = { from, to, rows: requireTranslation(fromFormat, toFormat), inToken: false }
-  return translateOne(way, { block, pan, toPan: pan }, options)
+  const [result] = await translateMany(way, [{ block, pan, toPan: pan }], options)
+  return blockOf(result)
 }
 
 /** What {@link translatePinBlocks} takes: 1 to 4096 blocks, under one key, in one format. */
@@ -148,7 +147,7 @@ export async function rePanPinBlock(input: RePanPinBlockInput, options?: CallOpt
   requirePan(pan)
   requirePan(newPan)
   const item = { block: readBlock(block, checked.rows.from), pan, toPan: newPan }
-  return translateOne(checked, item, options)
+  return blockOf((await translateMany(checked, [item], options))[0])
 }
 
 const WAY = ['fromFormat', 'toFormat', 'from', 'to', 'requireInToken'] as const
@@ -183,10 +182,9 @@ function readWay({ fromFormat, toFormat, from, to, requireInToken = false }: Tra
   return { from, to, rows, inToken: requireInToken }
 }
 
-async function translateOne(way: ReadWay, item: Item, options: CallOptions | undefined): Promise<Uint8Array> {
-  const [result] = (await translateMany(way, [item], options)) as [TranslatedBlock]
-  if (result.ok) return result.block
-  throw result.error
+function blockOf(result: TranslatedBlock | undefined): Uint8Array {
+  if (result?.ok) return result.block
+  throw result?.error ?? new PinBlockError()
 }
 
 /** One call of the backend each way, however many there are; what has the wrong length does not get so far. */
@@ -257,8 +255,8 @@ function rebuild(rows: ReadWay['rows'], clear: BlockItem, toPan: Pan, room: Clea
     if (room.fields !== undefined) rows.to.panField?.(toPan, room.fields, at)
     return true
   } catch (error) {
-    requireOurs(error, 'ERR_PIN_BLOCK')
-    return false
+    if (error instanceof PinBlockError) return false
+    throw error
   } finally {
     wipe(digits)
   }

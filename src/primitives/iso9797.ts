@@ -22,7 +22,8 @@ const METHODS: Readonly<Record<Iso9797Padding, { lengthBlock: boolean; marker: 0
 const MARKER = 0x80
 
 /**
- * Pads a message for a MAC: a positive multiple of `blockBytes`, in memory of its own, which the caller wipes.
+ * Pads a message for a MAC: a positive multiple of `blockBytes`, in memory of its own, which the caller wipes; or in what
+ * `memory` gives, zeros of the length that is asked for.
  *
  * Methods 1 and 3 do not say where the message ends: with method 1 a message and the same message with zero bytes
  * behind it have one MAC. The choice belongs to the scheme, so it is an argument and has no default.
@@ -38,8 +39,9 @@ export function padMessage(
   method: MacPadding,
   message: Uint8Array,
   blockBytes: number,
+  memory: (length: number) => Uint8Array<ArrayBuffer> = secretBytes,
 ): Uint8Array<ArrayBuffer> {
-  const padded = secretBytes(paddedLength(method, message, blockBytes))
+  const padded = memory(paddedLength(method, message, blockBytes))
   writePadded(method, message, blockBytes, padded)
   return padded
 }

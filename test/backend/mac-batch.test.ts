@@ -58,6 +58,22 @@ describe('MACs in flight', () => {
     }
   })
 
+  test('what a turn leaves in the memory that messages share is no part of the next', async () => {
+    // More than one piece of memory holds, a message longer than a piece, and then short ones where long ones were.
+    const turns = [Array.from({ length: 90 }, () => 1000), [65_536, 5, 65_536, 60_000], [1, 0, 7, 8, 9, 3000]]
+    for (const lengths of turns) {
+      const asked = lengths.map((length, i) => ({
+        which: 0,
+        message: randomBytes(length),
+        padding: ([1, 2, 3] as const)[i % 3] ?? 2,
+      }))
+      const together = await Promise.all(asked.map(one => ask(ours, one)))
+      for (const [i, one] of asked.entries()) {
+        expect(hex(together[i] ?? new Uint8Array())).toBe(hex(await ask(theirs, one)))
+      }
+    }
+  })
+
   test('the message is the one that was there when the call was made', async () => {
     const message = randomBytes(20)
     const one = { which: 0, padding: 2 as const }

@@ -3,7 +3,7 @@
  * under one key cost little more than the longest of them. What is asked for first in a turn is computed at once: who
  * awaits one MAC after the other waits for nothing, and nothing is copied for it.
  */
-import { ownCopy, secretBytes, wipe } from '../../base/bytes.js'
+import { secretBytes, wipe } from '../../base/bytes.js'
 import { type BlockCipher, cbcMac, padMessage, retailMac } from '../../primitives/iso9797.js'
 import { computeMac, type MacCiphers, type MacComputation } from '../../primitives/mac.js'
 import type { MaybePromise } from '../driver.js'
@@ -21,7 +21,7 @@ interface BatchCiphers {
 interface Waiting {
   readonly ciphers: BatchCiphers
   readonly request: MacComputation
-  /** Padded, and in memory of its own: the caller's message is the caller's again. */
+  /** Padded, and in memory of ours: the caller's message is the caller's again. */
   readonly padded: Uint8Array
   readonly resolve: (mac: Uint8Array) => void
   readonly reject: (error: unknown) => void
@@ -47,8 +47,35 @@ function hasManyChains(cipher: BlockCipher): cipher is ManyChains {
   return 'cbcMacs' in cipher
 }
 
+/** Most bytes of messages that are padded into one piece of memory. */
+const ROOM_BYTES = 65_536
+
+/**
+ * Zeroed memory for the messages of a turn, one behind the other: memory of its own for each takes longer than its MAC. Whoever
+ * has a part of it wipes it before {@link reuse}.
+ */
+class Room {
+  #bytes = secretBytes(0)
+  #used = 0
+  readonly take = (length: number): Uint8Array<ArrayBuffer> => {
+    if (length > this.#bytes.length - this.#used) {
+      this.#bytes = secretBytes(Math.max(ROOM_BYTES, length))
+      this.#used = 0
+    }
+    const from = this.#used
+    this.#used += length
+    return this.#bytes.subarray(from, this.#used)
+  }
+
+  /** From the beginning again. */
+  reuse(): void {
+    this.#used = 0
+  }
+}
+
 /** The MACs of one backend that wait for the end of this turn. */
 export class MacBatch {
+  readonly #room = new Room()
   #waiting: Waiting[] = []
   #isFirst = true
   readonly #endOfTurn = (): void => this.#run()
@@ -60,7 +87,7 @@ export class MacBatch {
       queueMicrotask(this.#endOfTurn)
       return computeMac(request, ciphers, message)
     }
-    const padded = padMessage(request.padding, message, BLOCK_BYTES)
+    const padded = padMessage(request.padding, message, BLOCK_BYTES, this.#room.take)
     return new Promise((resolve, reject) => {
       this.#waiting.push({ ciphers, request, padded, resolve, reject })
     })
@@ -78,6 +105,7 @@ export class MacBatch {
       else group.push(one)
     }
     for (const group of groups) settle(group)
+    this.#room.reuse()
   }
 }
 
@@ -132,10 +160,16 @@ function sideBySide(group: readonly Waiting[], { ciphers: { last, chain } }: Wai
       macs = last.encipher(states)
     }
     const all = macs
-    return group.map((_, i) => ownCopy(all.subarray(BLOCK_BYTES * i, BLOCK_BYTES * (i + 1))))
+    return group.map((_, i) => blockAt(all, BLOCK_BYTES * i))
   } finally {
     wipe(states, macs)
   }
+}
+
+function blockAt(blocks: Uint8Array, at: number): Uint8Array {
+  const block = secretBytes(BLOCK_BYTES)
+  for (let i = 0; i < BLOCK_BYTES; i++) block[i] = blocks[at + i] as number
+  return block
 }
 
 /** Each state ^= the last block of its message. */

@@ -201,20 +201,19 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
     })
   }
 
-  mac(
-    ref: ReadyKey,
-    { derivation, algorithm, ...rest }: MacRequest,
-    message: Uint8Array,
-  ): MaybePromise<Uint8Array> {
+  mac(ref: ReadyKey, request: MacRequest, message: Uint8Array): MaybePromise<Uint8Array> {
+    const { derivation, algorithm, padding, iv } = request
     if (algorithm === 'hmac-sha256') return hmacSha256(need(ref.hmac), message)
-    const request = { algorithm, ...rest }
+    const computation = { algorithm, padding, iv }
     if (derivation !== undefined) {
       // At once: the derived key is wiped when this returns.
-      return need(ref.derived)(derivation, key => computeMac(request, macCiphers(key), message))
+      return need(ref.derived)(derivation, key => computeMac(computation, macCiphers(key), message))
     }
     const ciphers = macCiphers(ref)
-    const many = batchCiphers(ciphers, request.algorithm)
-    return many === undefined ? computeMac(request, ciphers, message) : this.#macs.add(many, request, message)
+    const many = batchCiphers(ciphers, algorithm)
+    return many === undefined
+      ? computeMac(computation, ciphers, message)
+      : this.#macs.add(many, computation, message)
   }
 
   deriveContentKey(ref: ReadyKey, request: ContentKeyRequest): Uint8Array {

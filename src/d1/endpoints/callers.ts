@@ -259,6 +259,7 @@ export class Callers {
     const named = found.find(({ issuers }) => issuers.has(issuerId)) ?? found[0]
     if (named === undefined) throw new Refusal('caller-unknown')
     facts.caller = named.name
+    if (found.length === 1) return named.issuers
     return new Set(found.flatMap(({ issuers }) => [...issuers]))
   }
 }

@@ -210,9 +210,16 @@ async function operate(service: Service, asked: Asked): Promise<Answer> {
   const call: Call = { service, request, connection, matched, signal, endsAt, facts }
   // The route is there only where the service is.
   if (operation === 'getToken') return getToken(call, service.tokens as TokenService)
-  const speaksFor = await service.callers.recognise({ ...asked, operation, issuerId })
+  const speaksFor = await service.callers.recognise({
+    request,
+    connection,
+    signal,
+    facts,
+    operation,
+    issuerId,
+  })
   const pin = pinCall(call, operation, speaksFor)
-  await service.requireRate({ ...pin.card, operation, caller: facts.caller }, signal)
+  await service.requireRate({ issuerId, cardId: pin.card.cardId, operation, caller: facts.caller }, signal)
   return pin.issuer.gate.run(() => PIN_OPERATIONS[operation](pin))
 }
 

@@ -10,7 +10,7 @@
  * 3DES_SECCOS: the change counter knows the request.
  */
 
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import type { Key } from '../../backend/key.js'
 import { type CallOptions, callWith } from '../../base/arguments.js'
 import { ownCopy, wipe } from '../../base/bytes.js'
@@ -84,7 +84,7 @@ export function pinCall(
   operation: PinOperation,
   speaksFor: ReadonlySet<string> | undefined,
 ): PinCall {
-  const { service, matched, signal, facts } = call
+  const { service, request, connection, matched, signal, endsAt, facts } = call
   const { issuerId, cardId } = matched
   if (issuerId.length !== ISSUER_ID_CHARACTERS) throw new Refusal('issuer-id')
   const issuer = service.issuers.get(issuerId)
@@ -93,7 +93,10 @@ export function pinCall(
   if (speaksFor?.has(issuerId) === false) throw new Refusal('caller-issuer')
   if (!CARD_ID.test(cardId)) throw new Refusal('card-id')
   facts.cardId = cardId
-  return { ...call, operation, issuer, card: { issuerId, cardId }, options: callWith(signal) }
+  const card = { issuerId, cardId }
+  const options = callWith(signal)
+  // Written out, as elsewhere on a request's way: to spread eight members takes microseconds.
+  return { service, request, connection, matched, signal, endsAt, facts, operation, issuer, card, options }
 }
 
 /** A card, and until when something may be written for it. */
@@ -105,7 +108,8 @@ interface FoundCard extends Card {
 async function findCard(call: PinCall): Promise<FoundCard> {
   const { service, issuer, card: ref, operation, facts, options, endsAt } = call
   const card = await supplied('directory-failed', async () => {
-    const found = await issuer.cards.find({ ...ref, operation }, options)
+    const { issuerId, cardId } = ref
+    const found = await issuer.cards.find({ issuerId, cardId, operation }, options)
     return found && checked(found)
   })
   if (card === undefined) throw new Refusal('card-unknown')
@@ -226,15 +230,23 @@ async function setIso0(call: PinCall, card: FoundCard, message: PinMessage): Pro
   const [storage] = iso0.storage
   const judgement = await judgementOf(call, iso0)
   const { pinPolicy } = iso0
-  const refused = pinPolicy === undefined ? {} : { ERR_PIN_POLICY: POLICY_REASONS[pinPolicy.status] }
-  const opened = await judged({ ...SET_PIN_FAULTS, ...refused }, () =>
-    openIso0Checked({ message, jweKeys, from: d1Zpk, pan, to: storage, translation, ...judgement }, options),
+  const { policy, before } = judgement
+  const faults =
+    pinPolicy === undefined
+      ? SET_PIN_FAULTS
+      : { ...SET_PIN_FAULTS, ERR_PIN_POLICY: POLICY_REASONS[pinPolicy.status] }
+  const opened = await judged(faults, () =>
+    openIso0Checked(
+      { message, jweKeys, from: d1Zpk, pan, to: storage, translation, policy, before },
+      options,
+    ),
   )
   const { block, kid, zpkKid, jweKid, unchanged } = opened
   note(call, 'jwe', jweKeys, jweKid)
   note(call, 'd1-zpk', d1Zpk, zpkKid)
   note(call, 'storage', [storage], kid)
-  const digest = createHash('sha256').update(message.encryptedPinBlock, 'latin1').digest()
+  // Of ASCII, or the JWE had not opened.
+  const digest = hash('sha256', message.encryptedPinBlock, 'buffer')
   const request = { digest: ownCopy(digest), jweKid, acceptedAt: Date.parse(facts.time) }
   // The PIN before is what a request brings that is repeated, too: only its record tells, and a new request is to leave none.
   if (unchanged && pinPolicy !== undefined && !(await isKnown(call, request.digest))) {

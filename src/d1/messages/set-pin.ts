@@ -91,12 +91,14 @@ export async function openSetPinRequest(
   const translation = readTranslation(wanted)
   if (policy !== undefined) requirePolicyWay(policy, translation)
   const kept = policy?.notBefore === true && before !== undefined ? readBefore(before) : undefined
-  const { unchanged, ...opened } = await openIso0Checked(
-    { ...checked(request), to, translation, policy, before: kept },
+  const { message, jweKeys, from, pan } = checked(request)
+  const opened = await openIso0Checked(
+    { message, jweKeys, from, pan, to, translation, policy, before: kept },
     readCall(options),
   )
-  if (!unchanged) return opened
-  wipe(opened.block)
+  const { type, block, kid, zpkKid, jweKid } = opened
+  if (!opened.unchanged) return { type, block, kid, zpkKid, jweKid }
+  wipe(block)
   throw new PinPolicyError('before')
 }
 
@@ -246,8 +248,9 @@ async function isPinOf(
 
 /** Moves a PIN block from one key to the other by the wanted way. */
 export async function moveBlock(move: Move, options: CallOptions | undefined): Promise<Uint8Array> {
-  const { translation, ...way } = move
+  const { block, pan, from, to, fromFormat, toFormat, translation } = move
   requireBlockKeys(move)
+  const way = { block, pan, from, to, fromFormat, toFormat }
   return translation === 'checked' ? translateChecked(way, options) : reencipherChecked(way, options)
 }
 

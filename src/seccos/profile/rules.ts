@@ -17,7 +17,6 @@ import { needsRandom, pinFormBytes, textLength } from './forms.js'
 import {
   ALGORITHMS,
   type Computation,
-  type ComputationInput,
   DATA_SET_BYTES,
   enciphers,
   type FieldEncoding,
@@ -410,7 +409,7 @@ function requireInput(
     throw new ProfileError(`${path}/id`, 'is not the id of a field')
   }
   if (part.input === 'external') requireExternal(profile, part, path)
-  else if (part.input === 'enciphered') requireEnciphered(profile, part, { path, inside: enciphered, which })
+  else if (part.input === 'enciphered') requireEnciphered(profile, { part, path, enciphered }, which)
   else if ('encoding' in part) requireForm(profile, { name: part.input, form: part }, path)
   else if ('part' in part && part.part !== undefined) {
     const { part: piece, ...whole } = part
@@ -432,10 +431,11 @@ function requireExternal(profile: SeccosProfile, part: { id: string } & ValueFor
 
 function requireEnciphered(
   profile: SeccosProfile,
-  part: Extract<ComputationInput, { input: 'enciphered' }>,
-  { path, inside, which }: { readonly path: string; readonly inside: boolean; readonly which: 'prw' | 'mac' },
+  { part, path, enciphered }: PlacedInput,
+  which: 'prw' | 'mac',
 ): void {
-  if (inside) throw new ProfileError(path, 'is inside another encipherment')
+  if (part.input !== 'enciphered') return
+  if (enciphered) throw new ProfileError(path, 'is inside another encipherment')
   if (which === 'mac') throw new ProfileError(path, 'is for the PRW: a MAC key enciphers nothing')
   const computation = profile[which]
   const { blockBytes, cipher } = ALGORITHMS[computation.algorithm]
