@@ -4,6 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Ajv } from 'ajv'
 import { describe, expect, test } from 'vitest'
+import { someOf } from '../support/some-of.js'
 
 const ROOT = new URL('../..', import.meta.url).pathname
 const FOLDER = join(ROOT, 'vectors/corpus')
@@ -67,8 +68,8 @@ describe('the schema', () => {
       for (const change of wrong) expect(withCase(change)).toBe(false)
       const members = ['key', 'kbpk', 'mac', 'kcv', 'enciphered', 'pinField', 'panField']
       withCase(one => {
-        for (const member of members.filter(each => each in one))
-          expect(withCase(other => Object.assign(other, { [member]: 'xyz' }))).toBe(false)
+        for (const member of members)
+          if (member in one) expect(withCase(other => Object.assign(other, { [member]: 'xyz' }))).toBe(false)
       })
     },
   )
@@ -85,7 +86,7 @@ test('formats 0 to 4, MACs, CMAC, check values, PVV and 3624 are there, with inv
   const names = ['cmac', 'ibm_3624', 'iso9797_mac', 'key_block', 'key_check_value', 'visa_pvv']
   const all = [...names, ...[0, 1, 2, 3, 4].map(format => `iso9564_format_${format}`)]
   expect(files.map(name => name.replace('_test.json', '')).sort()).toEqual(expect.arrayContaining(all))
-  for (const name of files.filter(file => /iso9564|pvv|3624/.test(file))) {
+  for (const name of someOf(files.filter(file => /iso9564|pvv|3624/.test(file)))) {
     const results = read(name).testGroups.flatMap(({ tests }) => tests.map(({ result }) => result))
     expect(results).toEqual(expect.arrayContaining(['valid', 'invalid']))
   }

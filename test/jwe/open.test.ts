@@ -3,6 +3,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest'
 import { BackendError, InputError, JweError } from '../../src/base/errors.js'
 import { openJwe } from '../../src/jwe/open.js'
 import { softwareBackend } from '../../src/software.js'
+import { someOf } from '../support/some-of.js'
 import { readersOf } from '../support/untouched.js'
 import {
   b64u,
@@ -174,7 +175,8 @@ describe('openJwe: one error for a JWE that does not open', () => {
     expect(error).toBeInstanceOf(JweError)
     const shown = inspect(error, { depth: 9, showHidden: true }) + String(error) + JSON.stringify(error)
     expect(Reflect.has(Object(error), 'cause')).toBe(false)
-    for (const part of jwe.split('.').filter(segment => segment !== '')) expect(shown).not.toContain(part)
+    for (const part of someOf(jwe.split('.').filter(segment => segment !== '')))
+      expect(shown).not.toContain(part)
     for (const secret of ['1234567891234567', RECIPIENT_PRIVATE.d]) expect(shown).not.toContain(secret)
   })
 

@@ -14,6 +14,7 @@ import {
 } from '../../src/index.js'
 import { type IssuerStore, openPostgresIssuerStore } from '../../src/postgres.js'
 import { openSqliteIssuerStore, panSealer } from '../../src/sqlite.js'
+import { someOf } from '../support/some-of.js'
 import { canariesOf, found } from './canaries.js'
 import { callersError, hostileValues, places, replaced } from './hostile.js'
 import { leaksOf, outcomeOf } from './look.js'
@@ -131,7 +132,7 @@ describe("an issuer's store shows no secret", LONG, () => {
   test('in SQLite, open and closed, nor does its file show the PAN', async () => {
     const store = await openFile()
     expect(await leaksOfStore(store, 'SQLite')).toEqual({ leaks: [], failed: 0 })
-    for (const name of readdirSync(folder).filter(name => name.startsWith('issuer.db'))) {
+    for (const name of someOf(readdirSync(folder).filter(name => name.startsWith('issuer.db')))) {
       const bytes = readFileSync(join(folder, name)).toString('latin1')
       expect(found(bytes, canariesOf({ PAN: pan, key: KEY }))).toEqual([])
     }

@@ -2,16 +2,20 @@
  * Wipes are counted: every public verb, on every backend, in success and in each kind of failure, and afterwards none of
  * the buffers that were made meanwhile holds a secret, but for those that the result is there to give.
  */
+import { randomBytes } from 'node:crypto'
 import { afterEach, expect, test, vi } from 'vitest'
+import { CKM } from '../../src/backend/pkcs11/binding/constants.js'
+import { openSoftware as openWith } from '../../src/backend/software/software.js'
 import { secretBytes, wipe } from '../../src/base/bytes.js'
 import { type Backend, Pin } from '../../src/index.js'
+import { panSealer } from '../../src/sqlite.js'
 import type { LeakCase } from './cases.js'
 import { CORE } from './cases-core.js'
 import { D1 } from './cases-d1.js'
 import { outcomeOf } from './look.js'
 import { recorded, secretsIn } from './recorder.js'
 import * as secret from './secrets.js'
-import { openSoftware, quotingBackend, Token, type World, worldOn } from './world.js'
+import { KEYS, openSoftware, quotingBackend, Token, type World, worldOn } from './world.js'
 
 const LONG = { timeout: 240_000 }
 
@@ -128,6 +132,47 @@ test.each(Object.entries(FAILING))('with %s', LONG, async (name, open) => {
   await outcomeOf(() => backend.close())
 })
 
+/** More in flight than there is room for at first: what grows leaves what it grew out of. */
+const AT_ONCE = 70
+const ONE_BLOCK = /^(?:encipherPin|decipherPin|translatePinBlock|reencipherPinBlock|generateMac|verifyMac)$/
+
+test('many in one turn', LONG, async () => {
+  await using backend = await openSoftware('bitslice')
+  const world = await worldOn(backend)
+  const left: string[] = []
+  let verbs = 0
+  for (const leakCase of CASES.filter(({ verb }) => ONE_BLOCK.test(verb))) {
+    const args = await Promise.all(Array.from({ length: AT_ONCE }, () => leakCase.args(world)))
+    const ran = await recorded(async () => {
+      const calls = args.map(one => leakCase.call(one, world))
+      const results = await Promise.all(calls)
+      for (const result of results) if (result instanceof Pin) result.dispose()
+      return results
+    })
+    left.push(...new Set([...ran.left, ...keptByModules()].map(name => `${leakCase.verb}: ${name}`)))
+    verbs++
+  }
+  expect(left).toEqual([])
+  expect(verbs).toBeGreaterThanOrEqual(6)
+})
+
+const keys = () => KEYS.map(({ hostDecipher: _, ...key }) => key)
+const noThread = () => {
+  throw new Error('no thread')
+}
+const panKey = () => ({ kid: 'A', key: Buffer.concat([secret.keys['PRW key'], secret.keys['CMAC key']]) })
+
+test.each<[string, () => unknown]>([
+  ['a key that is none, the last', () => openWith({ keys: [...keys(), { kid: 'X' } as never] })],
+  ['an engine that there is not', () => openWith({ keys: keys(), engine: 'openssl' as never })],
+  ['no thread to be had', () => openWith({ keys: keys(), jwe: { workers: 1 } }, noThread)],
+  ['a PAN key that is none, the last', () => panSealer({ keys: [panKey(), { kid: 'B' } as never] })],
+  ['a kid twice', () => panSealer({ keys: [panKey(), panKey()] })],
+])('what fails to open keeps no key: %s', async (_what, open) => {
+  const { value, left } = await recorded(() => outcomeOf(async () => void (await open())))
+  expect([Object.keys(value), left]).toEqual([['error'], []])
+})
+
 test('on a token', LONG, async () => {
   const token = await Token.make()
   await using backend = await token.open()
@@ -155,4 +200,47 @@ test('on a token any of whose calls fails', LONG, async () => {
   }
   expect(left).toEqual([])
   expect(failed).toBeGreaterThan(20)
+})
+
+test('keys that are brought into a token, also one any of whose calls fails', LONG, async () => {
+  const token = await Token.make()
+  // Components are put together in host memory then: the key is there as a whole.
+  Object.assign(token.fake.options, { without: [CKM.XOR_BASE_AND_DATA] })
+  await using store = await token.openStore()
+  const left: string[] = []
+  let [made, failed] = [0, 0]
+  const mask = randomBytes(16)
+  // An AES key, one of two DES keys, one with its K1 beside it, and a pair.
+  for (const key of KEYS.filter(({ kid }) => ['CMAC', 'ZPK', 'MAC', 'JWE'].includes(kid))) {
+    const kid = `${key.kid}-again`
+    const more = { ...key, kid, ...(key.usage.startsWith('prw') && { macs: ['iso9797-1-alg3'] as const }) }
+    const ways = [async () => store.importKey(more)]
+    if (Buffer.isBuffer(key.material)) {
+      const { material, ...rest } = more
+      const parts = [mask, Buffer.from(mask.map((byte, i) => byte ^ Number(key.material[i as never])))]
+      ways.push(async () => (await store.assembleKey({ ...rest, parts, kcv: 'FFFFFF' })).key)
+    }
+    for (const way of ways) {
+      const look = async (): Promise<void> => {
+        const ran = await recorded(() => outcomeOf(way))
+        left.push(...ran.left.map(name => `${key.kid}: ${name}`))
+        if ('error' in ran.value) failed++
+        else made++
+      }
+      token.count()
+      await look()
+      // From the last: what comes first is the look at whether the kid is free.
+      const calls = token.count()
+      for (let at = calls; at > Math.max(0, calls - 25); at--) {
+        await outcomeOf(() => store.deleteKey({ kid }))
+        token.count()
+        token.quoteAt = at
+        await look()
+        token.quoteAt = 0
+      }
+      await outcomeOf(() => store.deleteKey({ kid }))
+    }
+  }
+  expect([...new Set(left)]).toEqual([])
+  expect([made, failed].map(count => count > 3)).toEqual([true, true])
 })

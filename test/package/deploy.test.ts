@@ -7,6 +7,7 @@ import { dirname, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { readOptions } from '../../examples/serve/options.js'
 import { ROOT } from '../support/public-api.js'
+import { someOf } from '../support/some-of.js'
 
 const read = (name: string): string => readFileSync(join(ROOT, 'examples/deploy', name), 'utf8')
 const dockerfile = read('Dockerfile')
@@ -39,10 +40,10 @@ describe('deployments', () => {
   })
 
   test('Dockerfile: what it copies and runs exists; it does not run as root, and asks for health where that is', () => {
-    for (const [, script = ''] of dockerfile.matchAll(/node (examples\S+)/g)) {
+    for (const [, script = ''] of someOf(dockerfile.matchAll(/node (examples\S+)/g))) {
       expect(existsSync(join(ROOT, script))).toBe(true)
     }
-    for (const [, file = ''] of dockerfile.matchAll(/^COPY (examples\S+)/gm)) {
+    for (const [, file = ''] of someOf(dockerfile.matchAll(/^COPY (examples\S+)/gm))) {
       expect(existsSync(join(ROOT, file))).toBe(true)
     }
     const [hsm = '', stage = ''] = dockerfile.slice(dockerfile.indexOf(' AS hsm')).split(/^FROM .*slim$/m)
@@ -61,9 +62,9 @@ describe('deployments', () => {
   })
 
   test('compose: every file, volume and secret that is used is there or declared; no secret is on a command line', () => {
-    for (const [, path = ''] of compose.matchAll(/dockerfile: (\S+)/g))
+    for (const [, path = ''] of someOf(compose.matchAll(/dockerfile: (\S+)/g)))
       expect(existsSync(join(ROOT, path))).toBe(true)
-    for (const [, path = ''] of compose.matchAll(/- \.\/(\S+?):/g)) {
+    for (const [, path = ''] of someOf(compose.matchAll(/- \.\/(\S+?):/g))) {
       expect(existsSync(join(ROOT, 'examples/deploy', path))).toBe(true)
     }
     const declared = compose.slice(compose.indexOf('\nvolumes:'))

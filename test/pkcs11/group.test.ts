@@ -3,10 +3,10 @@ import { describe, expect, test } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
 import { CKA, CKM } from '../../src/backend/pkcs11/binding/constants.js'
 import { openGroup } from '../../src/backend/pkcs11/group.js'
-import type { Backend } from '../../src/index.js'
+import type { Backend, Capabilities } from '../../src/index.js'
 import type { BackendEvent, GroupEvent, Pkcs11GroupOptions } from '../../src/pkcs11.js'
 import { CONTRACT_KEYS } from '../../src/testing.js'
-import { FakeToken } from './fake-token.js'
+import { type FakeOptions, FakeToken } from './fake-token.js'
 import { AT_ONCE, errorOf, openBackendOn, optionsFor, provisionFake } from './support.js'
 
 const PEK = CONTRACT_KEYS.filter(({ kid }) => ['PEK-2', 'PEK-3', 'CMAC-A', 'JWE-BOB', 'SIGN-1'].includes(kid))
@@ -359,6 +359,34 @@ describe('one works, the next takes over', () => {
     expect(await derivationOf(['inside', 'through-host'])).toEqual([false, 'host'])
     expect(await derivationOf(['inside', 'inside'], [CKM.DES3_ECB])).toEqual([true, 'inside'])
   })
+
+  test.each<[string, Partial<FakeOptions>, (told: Capabilities) => string]>([
+    ['TDEA', { without: [CKM.DES3_ECB] }, ({ tdea }) => tdea],
+    ['HMAC', { without: [CKM.SHA256_HMAC] }, ({ macs }) => macs['hmac-sha256']],
+    ['key agreement', { without: [CKM.ECDH1_DERIVE] }, ({ keyAgreement }) => keyAgreement],
+    ['signatures', { without: [CKM.ECDSA] }, ({ signing }) => signing],
+    ['re-encipherment inside', { ignoresTemplates: true }, ({ reencipher }) => reencipher],
+    ['Z inside', { noDigestKey: true }, ({ keyAgreement }) => keyAgreement],
+  ])(
+    '%s: what a group says is what the least of its tokens can, in whichever place',
+    async (_what, lacks, told) => {
+      const options = { extractSharedSecret: true, translateInToken: true }
+      const weak = new FakeToken(lacks)
+      await provisionFake(weak, {}, [])
+      const least = told((await openBackendOn(weak, options)).capabilities())
+      for (const place of [0, 1, 2]) {
+        const { fakes, open } = await bench(3)
+        Object.assign(fakes[place]?.options ?? {}, lacks)
+        await using group = await open({
+          members: fakes.map(fake => optionsFor(fake, options)),
+        })
+        expect([place, told(group.capabilities())]).toEqual([place, least])
+      }
+      const { fakes, open } = await bench(3)
+      await using all = await open({ members: fakes.map(fake => optionsFor(fake, options)) })
+      expect(told(all.capabilities())).not.toBe(least)
+    },
+  )
 
   test("a listener's own mistake changes nothing", async () => {
     const { open, fakes } = await bench()

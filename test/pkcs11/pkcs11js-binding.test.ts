@@ -7,6 +7,7 @@ import type {
   SessionHandle,
 } from '../../src/backend/pkcs11/binding/binding.js'
 import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
+import { someOf } from '../support/some-of.js'
 import { errorOf } from './support.js'
 
 /** The calls made to the stand-in, and what its methods do. */
@@ -232,7 +233,7 @@ describe('what pkcs11js gets wrong', () => {
     expect(encrypt(8)[0]).toEqual(new Uint8Array(7).fill(0xfe))
     cut = -1
     expect(await errorOf(() => encrypt(8))).toMatchObject({ code: 'ERR_PKCS11_CALL' })
-    for (const [data, out] of rooms.filter(([, { length }]) => length < 24)) {
+    for (const [data, out] of someOf(rooms.filter(([, { length }]) => length < 24))) {
       expect([...data, ...out].every(byte => byte === 0)).toBe(true)
     }
   })

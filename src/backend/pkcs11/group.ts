@@ -569,34 +569,41 @@ function isWrong(error: unknown): boolean {
   )
 }
 
-/** What all can do, and how the first does it. */
+/** The ways of an ability, the least first. */
+const WAYS: {
+  readonly [Name in 'derivation' | 'keyAgreement' | 'signing' | 'reencipher']: readonly Capabilities[Name][]
+} = {
+  derivation: ['none', 'host', 'inside'],
+  keyAgreement: ['none', 'host', 'token-extract', 'token-digest-key', 'token-kdf'],
+  signing: ['none', 'native'],
+  reencipher: ['host', 'inside'],
+}
+const MAC_PLANS: readonly MacPlan[] = ['none', 'composed', 'native']
+
+/** What all can do, as the least of them does it: a call can go to each. The words for TDEA and random numbers are the first's. */
 function common(all: readonly Capabilities[], members: number): Capabilities {
-  const [first, ...rest] = all
+  const [first] = all
   if (first === undefined) throw new Error('a group without a member')
+  const least = <Way>(order: readonly Way[], of: (one: Capabilities) => Way): Way =>
+    all.map(of).reduce((one, other) => (order.indexOf(other) < order.indexOf(one) ? other : one))
+  const told = (of: (one: Capabilities) => string): string =>
+    all.some(one => of(one) === 'none') ? 'none' : of(first)
   const names = Object.keys(first.macs) as (keyof Capabilities['macs'])[]
-  const macs = names.map((name): [typeof name, MacPlan] => {
-    return [name, all.some(({ macs }) => macs[name] === 'none') ? 'none' : first.macs[name]]
-  })
+  const macs = names.map(name => [name, least(MAC_PLANS, one => one.macs[name])])
   return {
     ...first,
-    tdea: rest.some(({ tdea }) => tdea === 'none') ? 'none' : first.tdea,
-    random: rest.some(({ random }) => random === 'none') ? 'none' : first.random,
-    derivation: leastDerivation(all),
+    tdea: told(one => one.tdea),
+    random: told(one => one.random),
+    derivation: least(WAYS.derivation, one => one.derivation),
     macs: Object.fromEntries(macs) as Record<keyof Capabilities['macs'], MacPlan>,
-    keyAgreement: rest.some(({ keyAgreement }) => keyAgreement === 'none') ? 'none' : first.keyAgreement,
-    signing: rest.some(({ signing }) => signing === 'none') ? 'none' : first.signing,
-    reencipher: rest.some(({ reencipher }) => reencipher === 'host') ? 'host' : first.reencipher,
+    keyAgreement: least(WAYS.keyAgreement, one => one.keyAgreement),
+    signing: least(WAYS.signing, one => one.signing),
+    reencipher: least(WAYS.reencipher, one => one.reencipher),
     notes: [
       `a group of ${members} tokens, ${all.length} of them open`,
       ...all.flatMap(({ notes }, place) => notes.map(note => `token ${place}: ${note}`)),
     ],
   }
-}
-
-/** Key derivation as far as all can: not at all, through host memory, or inside. */
-function leastDerivation(all: readonly Capabilities[]): Capabilities['derivation'] {
-  const ways = all.map(({ derivation }) => derivation)
-  return (['none', 'host'] as const).find(way => ways.includes(way)) ?? 'inside'
 }
 
 /** What a group does and a token does not. */
@@ -610,6 +617,9 @@ function missingAbilities(group: Capabilities, token: Capabilities): string[] {
     ['signatures', group.signing, token.signing],
     ['derived keys', group.derivation, token.derivation],
     ['random numbers', group.random, token.random],
+    ['re-encipherment inside', inside(group), inside(token)],
   ]
   return pairs.flatMap(([name, ours, theirs]) => (ours !== 'none' && theirs === 'none' ? [name] : []))
 }
+
+const inside = ({ reencipher }: Capabilities): string => (reencipher === 'inside' ? reencipher : 'none')
