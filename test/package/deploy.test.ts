@@ -90,14 +90,16 @@ describe('deployments', () => {
     const [, library = ''] = /--module (\S+)/.exec(compose) ?? []
     expect(dockerfile).toContain(`p11-kit-client.so ${library}\n`)
     // 0.24, of Debian 12, would hand on neither CBC nor ECDH.
-    for (const [, image = ''] of dockerfile.matchAll(/^FROM (\S+)/gm)) expect(image).toContain('trixie')
+    for (const [, image = ''] of someOf(dockerfile.matchAll(/^FROM (\S+)/gm)))
+      expect(image).toContain('trixie')
   })
 
   test('secrets are not committed, and not sent to the build', () => {
     expect(readFileSync(join(ROOT, '.gitignore'), 'utf8')).toContain('/examples/deploy/secrets\n')
     const ignored = read('Dockerfile.dockerignore').split('\n')
     for (const path of ['examples/deploy/secrets', '.git', '**/node_modules']) expect(ignored).toContain(path)
-    for (const [, path = ''] of compose.matchAll(/file: \.\/(\S+) \}/g)) expect(path).toMatch(/^secrets\//)
+    for (const [, path = ''] of someOf(compose.matchAll(/file: \.\/(\S+) \}/g)))
+      expect(path).toMatch(/^secrets\//)
   })
 
   test('nginx and Kubernetes lead to the port on which it listens', () => {
