@@ -22,6 +22,9 @@ const unit = {
   sequence: { groupOrder: 0 },
 }
 
+/** An example is tried against the sources, and not against what was built last. */
+const sources = { alias: { 'issuer-pin-crypto/d1': new URL('src/d1.ts', import.meta.url).pathname } }
+
 const config: ReturnType<typeof defineConfig> = defineConfig({
   test: {
     globalSetup: ['test/support/run-folder.ts'],
@@ -37,10 +40,9 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
       ...(process.env['CI'] && { thresholds: { lines: 99, branches: 96 } }),
     },
     projects: [
-      { test: { ...unit, name: 'unit', include: together, isolate: false } },
+      { resolve: sources, test: { ...unit, name: 'unit', include: together, isolate: false } },
       {
-        // An example is tried against the sources, and not against what was built last.
-        resolve: { alias: { 'issuer-pin-crypto/d1': new URL('src/d1.ts', import.meta.url).pathname } },
+        resolve: sources,
         test: {
           ...unit,
           name: 'unit-alone',

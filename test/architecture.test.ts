@@ -68,7 +68,7 @@ const LATER: readonly (readonly [idea: string, files: RegExp])[] = [
   ['a server that is watched', /^d1\/endpoints\/(watch-server|health)\.ts$/],
   ['D1’s keys as a list that changes', /^d1\/endpoints\/d1-keys\.ts$/],
   ['rates that all replicas count together', /^stores\/postgres\/rates\.ts$/],
-  ['keys of a database moved by command', /^cli\/storage\.ts$/],
+  ['keys of a database moved by command', /^(cli\/storage|testing\/store-contract-rotation)\.ts$/],
   ['an audit chain verified on the command line', /^cli\/audit\.ts$/],
   ['every default in one table', /^base\/defaults\.ts$/],
   ['rows that cannot be forged', /^stores\/(row-sealer|sql\/sealed)\.ts$/],
@@ -85,7 +85,7 @@ const LATER: readonly (readonly [idea: string, files: RegExp])[] = [
   ['several tokens with the same keys', /^backend\/pkcs11\/group\.ts$/],
   [
     'the everyday commands',
-    /^cli\/(bring-in|compute|doctor|key|onboard|open|secret|shown|storage|terminal|verbs)\.ts$/,
+    /^cli\/(block|bring-in|compute|doctor|key|onboard|open|secret|shown|storage|terminal|verbs)\.ts$/,
   ],
   ['a binding without a compiler', /^backend\/pkcs11\/binding\/(koffi-(binding|memory)|load)\.ts$/],
   ['what the opener of a backend decides: key ring and limits', /^backend\/opener\.ts$/],

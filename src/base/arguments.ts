@@ -76,7 +76,7 @@ const PARTS = /(?:[A-Z]+(?![a-z])|[A-Z]?[a-z]+)\d*|\d+|[-_$]+/g
 
 /** Letters drawn at random, as those of a secret are, change their kind at every second place; a name's words are longer. */
 function readsLikeRandom(name: string): boolean {
-  return name.length >= 8 && (name.match(PARTS)?.length ?? 0) > 1 + name.length / 5
+  return name.length >= 8 && [...name.matchAll(PARTS)].length > 1 + name.length / 5
 }
 
 /** Whether a message may show the name of a member: what looks like a value in the place of a name is not repeated. */

@@ -93,7 +93,7 @@ export function concatBytes(...parts: readonly Uint8Array[]): Uint8Array<ArrayBu
 /** Byte by byte the XOR of two of one length, in memory of its own. */
 export function xorBytes(a: Uint8Array, b: Uint8Array): Uint8Array<ArrayBuffer> {
   const out = ownCopy(a)
-  for (let i = 0; i < out.length; i++) out[i] = (out[i] ?? 0) ^ (b[i] ?? 0)
+  for (let i = 0; i < out.length; i++) out[i] = (out[i] as number) ^ (b[i] as number)
   return out
 }
 

@@ -308,3 +308,19 @@ export function isIssuerPinError(value: unknown): value is CodedError {
 export function redactInspect(prototype: object, show: (this: never) => string): void {
   Object.defineProperty(prototype, inspect.custom, { value: show, enumerable: false })
 }
+
+/**
+ * Lets an error of ours pass, or one with this code, which says that something cannot be done, and throws any other on: what nobody foresaw is not taken for
+ * an answer.
+ *
+ * @example
+ * ```ts
+ * catch (error) {
+ *   requireOurs(error)
+ *   return undefined
+ * }
+ * ```
+ */
+export function requireOurs(error: unknown, code?: ErrorCode): asserts error is CodedError {
+  if (!isIssuerPinError(error) || (code !== undefined && error.code !== code)) throw error
+}

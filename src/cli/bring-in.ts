@@ -6,17 +6,7 @@ import { accessSync, constants, existsSync, rmSync, writeFileSync } from 'node:f
 import { dirname } from 'node:path'
 import { toHex, wipe } from '../base/bytes.js'
 import { ArgumentError, isIssuerPinError } from '../base/errors.js'
-import {
-  combineComponents,
-  type Key,
-  type MacAlgorithm,
-  openKeyBlock,
-  type P256PublicJwk,
-  readKeyBlockHeader,
-  sealKeyBlock,
-  splitKey,
-  translateKeyBlock,
-} from '../index.js'
+import { combineComponents, type Key, type MacAlgorithm, type P256PublicJwk, splitKey } from '../index.js'
 import { readMaterial } from '../key/material.js'
 import { requireComponent } from '../key-block/components.js'
 import {
@@ -31,10 +21,11 @@ import {
   sealCeremonyRecord,
 } from '../pkcs11.js'
 import { type SoftwareKey, softwareBackend } from '../software.js'
+import { blockIn, type Import, kbpkOf, verbsOf } from './block.js'
 import { type ExitCode, type Io, readInput, readJson, UsageError } from './command.js'
 import { type Opening, SOURCE_OPTIONS, TOKEN_OPTIONS, withBackend, withStore } from './open.js'
 import { isTyped, readKeyHex, readSecret } from './secret.js'
-import { headerRows, reason, show, tableOf } from './shown.js'
+import { reason, show, tableOf } from './shown.js'
 import {
   dateOf,
   hexOf,
@@ -277,8 +268,6 @@ const COMPONENTS: OptionTable = secretOptions(
   ).flat(),
 )
 
-type Import = (values: Values, file: string | undefined, io: Io, opening: Opening) => Promise<ExitCode>
-
 /** A way in, and the options that are its own. */
 interface Way {
   readonly own: readonly string[]
@@ -353,11 +342,6 @@ const WAYS: Readonly<Record<string, Way>> = {
 function requireClear(values: Values): void {
   if (values['import-clear-keys'] !== true)
     throw new UsageError('the clear key passes through this process: that takes --import-clear-keys')
-}
-
-/** A block as it was pasted: lines that a mail program has broken are one. Blanks may be the block's own. */
-function blockIn(given: string): string {
-  return given.trim().replaceAll(/\r?\n/g, '')
 }
 
 const importKey: Import = (values, file, io, opening) => {
@@ -473,86 +457,10 @@ async function recorded(
   }
 }
 
-function kbpkOf(
-  backend: {
-    bind: (spec: { kid: string; usage: 'key-block-protection'; hostDecipher: true }) => Promise<Key>
-  },
-  kid: string,
-): Promise<Key> {
-  return backend.bind({ kid, usage: 'key-block-protection', hostDecipher: true })
-}
-
-const readBlock = async (values: Values, file: string | undefined, io: Io): Promise<ExitCode> => {
-  const header = readKeyBlockHeader(blockIn(await readInput(file, io)))
-  const words = `${tableOf(['field', 'value'], headerRows(header), io)}\nnot authenticated: read without a key`
-  show(values, io, header, words)
-  return 0
-}
-
-const openBlock: Import = (values, file, io, opening) =>
-  withBackend(values, io, opening, async backend => {
-    const key = await kbpkOf(backend, need(values, 'kbpk'))
-    const block = blockIn(await readInput(file, io))
-    const opened = await openKeyBlock({ key, block, ...useOf(values) })
-    // The key itself is not for a screen.
-    wipe(opened.material)
-    const { algorithm, usage, mode, checkValue, parity, header, warnings } = opened
-    for (const warning of warnings) io.err(`warning: ${warning}`)
-    const rows = [
-      ...headerRows(header),
-      ['key', `${algorithm}, KCV ${checkValue.value} (${checkValue.method}), parity ${parity}`],
-    ]
-    const result = { algorithm, usage, mode, checkValue, parity, header, warnings }
-    show(values, io, result, tableOf(['field', 'value'], rows, io))
-    return 0
-  })
-
-const sealBlock: Import = (values, _file, io, opening) =>
-  withBackend(values, io, opening, async backend => {
-    const key = await kbpkOf(backend, need(values, 'kbpk'))
-    const [validFrom, validTo] = [dateOf(values, 'valid-from'), dateOf(values, 'valid-to')]
-    const { usage, mode } = useOf(values)
-    if (mode === undefined) throw new UsageError('--mode is missing')
-    const keyVersion = text(values, 'key-version')
-    const sealed = await sealKeyBlock({
-      key,
-      version: oneOf(values, 'version', ['B', 'D']),
-      algorithm: symmetricOf(values),
-      usage,
-      mode,
-      exportability: oneOf(values, 'exportability', ['E', 'N', 'S']),
-      material: await readKeyHex('key', 'clear key (hex)', values, io),
-      ...(keyVersion !== undefined && { keyVersion }),
-      ...(validFrom !== undefined && { validFrom }),
-      ...(validTo !== undefined && { validTo }),
-    })
-    const { value, method } = sealed.checkValue
-    show(values, io, sealed, `${sealed.block}\nKCV ${value} (${method})`)
-    return 0
-  })
-
-const translateBlock: Import = (values, file, io, opening) =>
-  withBackend(values, io, opening, async backend => {
-    const [from, to] = [
-      await kbpkOf(backend, need(values, 'from')),
-      await kbpkOf(backend, need(values, 'to')),
-    ]
-    const version = oneOf(values, 'version', ['B', 'D'])
-    const { usage } = useOf(values)
-    const block = blockIn(await readInput(file, io))
-    const moved = await translateKeyBlock({ from, to, block, usage, version })
-    show(values, io, moved, moved.block)
-    return 0
-  })
-
-/** The verbs of `key` by which keys come in, and those of components and key blocks. */
+/** The verbs of `key` by which keys come in, and those of components. */
 export function bringInVerbs(opening: Opening): Readonly<Record<string, Verb>> {
   const own = secretOptions('key')
-  const verb = (options: OptionTable, run: Import, input = true): Verb => ({
-    options,
-    input,
-    run: (values, file, io) => run(values, file, io, opening),
-  })
+  const verb = verbsOf(opening)
   return {
     'components split': verb(
       { ...optionsOf('kid', 'algorithm', 'parts', 'out', 'json'), ...own },
@@ -589,30 +497,5 @@ export function bringInVerbs(opening: Opening): Readonly<Record<string, Verb>> {
       importKey,
     ),
     record: verb({ ...SOURCE_OPTIONS, ...optionsOf('public', 'record-key', 'record-usage') }, readRecord),
-    'block read': verb(optionsOf('json'), readBlock),
-    'block open': verb({ ...SOURCE_OPTIONS, ...optionsOf('kbpk', 'usage', 'mode') }, openBlock),
-    'block seal': verb(
-      {
-        ...SOURCE_OPTIONS,
-        ...own,
-        ...optionsOf(
-          'kbpk',
-          'version',
-          'algorithm',
-          'usage',
-          'mode',
-          'exportability',
-          'key-version',
-          'valid-from',
-          'valid-to',
-        ),
-      },
-      sealBlock,
-      false,
-    ),
-    'block translate': verb(
-      { ...SOURCE_OPTIONS, ...optionsOf('from', 'to', 'usage', 'version') },
-      translateBlock,
-    ),
   }
 }

@@ -7,7 +7,7 @@ import { writeFileSync } from 'node:fs'
 import { performance } from 'node:perf_hooks'
 import type { Backend } from '../backend/backend.js'
 import { operationsOf } from '../backend/key.js'
-import { isIssuerPinError } from '../base/errors.js'
+import { isIssuerPinError, requireOurs } from '../base/errors.js'
 import type { Capabilities, Health, KeyUsage } from '../index.js'
 import type { KeyStore, ListedKey, Pkcs11Options } from '../pkcs11.js'
 import { backendContract, CONTRACT_KEYS } from '../testing.js'
@@ -217,7 +217,7 @@ async function timesOf(backend: Backend): Promise<Map<string, number>> {
       times.set(operation, taken.sort((a, b) => a - b)[Math.floor(ROUNDS / 2)] ?? 0)
     } catch (error) {
       // What the token cannot do is in the table already.
-      if (!isIssuerPinError(error)) throw error
+      requireOurs(error)
     }
   }
   return times

@@ -3,7 +3,7 @@
  * `src/tools/inspect` does it.
  */
 import { wipe } from '../base/bytes.js'
-import { isIssuerPinError } from '../base/errors.js'
+import { requireOurs } from '../base/errors.js'
 import {
   decipherPin,
   Pan,
@@ -152,7 +152,7 @@ async function deciphersFor(
       ;(await decipherPin({ block, pan, format, key })).dispose()
       isSound = true
     } catch (error) {
-      if (!isIssuerPinError(error) || error.code !== 'ERR_PIN_BLOCK') throw error
+      requireOurs(error, 'ERR_PIN_BLOCK')
     }
     return 0
   })

@@ -4,6 +4,7 @@ import { secretBytes, toHex, withWiped } from '../base/bytes.js'
 import { keyCheckValue } from '../index.js'
 import { isTdea, KEY_BYTES, type KeyAlgorithm } from '../primitives/algorithms.js'
 import { adjustParity } from '../primitives/tdea.js'
+import { blockVerbs } from './block.js'
 import { bringInVerbs, inWords, NEW_KEY, newKey, requireNew, shownKey, writeTestKey } from './bring-in.js'
 import { type Command, type ExitCode, type Io, UsageError } from './command.js'
 import { newPair } from './onboard.js'
@@ -232,5 +233,6 @@ example: issuer-pin-crypto key import --from components --parts 3 \\
     }),
     delete: verb(remove, { ...TOKEN_OPTIONS, ...optionsOf('kid', 'id', 'yes') }),
     ...bringInVerbs(opening),
+    ...blockVerbs(opening),
   })
 }

@@ -132,7 +132,7 @@ export async function requireKcv(
 /** Refuses what is no key although it has the length: `ERR_KEY_WEAK` for weak TDEA, and for a key of one byte repeated. */
 export function requireSound(name: string, algorithm: SymmetricAlgorithm, bytes: Uint8Array): void {
   requireSoundMaterial(name, bytes, algorithm)
-  const repeated = secretBytes(bytes.length).fill(bytes[0] ?? 0)
+  const repeated = secretBytes(bytes.length).fill(bytes[0] as number)
   const same = equalBytes(repeated, bytes)
   wipe(repeated)
   if (same) throw new KeyError('ERR_KEY_WEAK', `key ${name}: one byte, repeated, is no key`, name)

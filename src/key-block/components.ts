@@ -119,8 +119,9 @@ export async function requireComponent(
 }
 
 function xorOf(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const key = secretBytes(parts[0]?.length ?? 0)
-  for (const part of parts) for (const [i, byte] of part.entries()) key[i] = (key[i] ?? 0) ^ byte
+  const key = secretBytes(Math.min(...parts.map(part => part.length)))
+  for (const part of parts)
+    for (let i = 0; i < key.length; i++) key[i] = (key[i] as number) ^ (part[i] as number)
   return key
 }
 
@@ -164,14 +165,13 @@ export async function splitKey(input: SplitKeyInput): Promise<SplitKey> {
     const { checkValue } = await factsOfBytes(algorithm, key)
     for (let i = 1; i < parts; i++) components.push(randomFillSync(secretBytes(key.length)))
     components.push(xorOf([key, ...components]))
-    const values = await Promise.all(components.map(part => factsOfBytes(algorithm, part)))
-    return {
-      components: components.map((component, i) => ({
-        component,
-        checkValue: values[i]?.checkValue ?? checkValue,
-      })),
-      checkValue,
-    }
+    const stated = await Promise.all(
+      components.map(async component => {
+        const { checkValue } = await factsOfBytes(algorithm, component)
+        return { component, checkValue }
+      }),
+    )
+    return { components: stated, checkValue }
   } catch (error) {
     wipe(...components)
     throw error

@@ -172,7 +172,7 @@ function decipherCbc(cipher: ClearCipher, iv: Uint8Array, data: Uint8Array): Uin
 
 function chain(clear: Uint8Array, iv: Uint8Array, data: Uint8Array): void {
   const before = concatBytes(iv, data)
-  for (const [i, byte] of clear.entries()) clear[i] = byte ^ (before[i] ?? 0)
+  for (const [i, byte] of clear.entries()) clear[i] = byte ^ (before[i] as number)
 }
 
 /** Key lengths in bits that a payload may state, by the header's algorithm. */
@@ -187,7 +187,7 @@ function keyInside(
   payload: Uint8Array,
   header: KeyBlockHeader,
 ): { bytes: Uint8Array; algorithm: SymmetricAlgorithm } {
-  const bits = ((payload[0] ?? 0) << 8) | (payload[1] ?? 0)
+  const bits = ((payload[0] as number) << 8) | (payload[1] as number)
   const bytes = bits / 8
   if (!Number.isInteger(bytes) || bytes === 0 || bytes + 2 > payload.length) throw UNOPENED()
   const algorithm = LENGTHS[header.algorithm]?.[bytes]

@@ -132,7 +132,7 @@ export function judgePin(input: JudgePinInput): PinVerdict {
     runs: isOf('runs', runs),
     pairs: isOf('pairs', pairs),
     dates: isOf('dates', dates),
-    list: listed(digits, LISTS.get(policy) ?? secretBytes(0)),
+    list: listed(digits, LISTS.get(policy) as Uint8Array),
     before: policy.notBefore && before !== undefined && pin.equals(before) ? 1 : 0,
   }
   const reason = REASONS.find(one => found[one] === 1)
@@ -158,7 +158,7 @@ function within(a: number, low: number, high: number): number {
 }
 
 function at(digits: Uint8Array, i: number): number {
-  return digits[i] ?? 0
+  return digits[i] as number
 }
 
 /** 1 where every place from the second on is what the rule makes of the places. */

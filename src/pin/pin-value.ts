@@ -72,7 +72,7 @@ export async function generateOffset(input: GeneratePinValueInput, options?: Cal
   const rule = requireOffsetKey(source.key, 'generate', source.pan)
   return withDigits(source, options, async digits =>
     withWiped(await naturalDigits({ ...source, rule }, options), natural =>
-      textOf(digits, (digit, i) => (digit + 10 - (natural[i] ?? 0)) % 10),
+      textOf(digits, (digit, i) => (digit + 10 - (natural[i] as number)) % 10),
     ),
   )
 }

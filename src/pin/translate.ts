@@ -3,7 +3,14 @@
 import { type Key, operationsOf, requireKey } from '../backend/key.js'
 import { type CallOptions, readOptions } from '../base/arguments.js'
 import { concatBytes, isPlainBytes, ownCopy, snapshot, wipe, withWiped } from '../base/bytes.js'
-import { ArgumentError, InputError, KeyError, PinBlockError, TranslationError } from '../base/errors.js'
+import {
+  ArgumentError,
+  InputError,
+  KeyError,
+  PinBlockError,
+  requireOurs,
+  TranslationError,
+} from '../base/errors.js'
 import { type Pan, requirePan } from '../primitives/pan.js'
 import { type BlockItem, decipherClear } from './decipher.js'
 import { type Clear, encipherClear, roomFor } from './encipher.js'
@@ -55,12 +62,7 @@ export async function translatePinBlock(
   const { block, pan, ...way } = readOptions(input, 'translatePinBlock', [...WAY, 'block', 'pan'])
   const checked = readWay(way)
   requirePan(pan)
-  const [result] = await translateMany(
-    checked,
-    [{ block: readBlock(block, checked.rows.from), pan, toPan: pan }],
-    options,
-  )
-  return blockOf(result)
+  return translateOne(checked, { block: readBlock(block, checked.rows.from), pan, toPan: pan }, options)
 }
 
 /** {@link translatePinBlock} on values that have been checked, in host memory. */
@@ -69,8 +71,7 @@ export async function translateChecked(
   options: CallOptions | undefined,
 ): Promise<Uint8Array> {
   const way = { from, to, rows: requireTranslation(fromFormat, toFormat), inToken: false }
-  const [result] = await translateMany(way, [{ block, pan, toPan: pan }], options)
-  return blockOf(result)
+  return translateOne(way, { block, pan, toPan: pan }, options)
 }
 
 /** What {@link translatePinBlocks} takes: 1 to 4096 blocks, under one key, in one format. */
@@ -147,7 +148,7 @@ export async function rePanPinBlock(input: RePanPinBlockInput, options?: CallOpt
   requirePan(pan)
   requirePan(newPan)
   const item = { block: readBlock(block, checked.rows.from), pan, toPan: newPan }
-  return blockOf((await translateMany(checked, [item], options))[0])
+  return translateOne(checked, item, options)
 }
 
 const WAY = ['fromFormat', 'toFormat', 'from', 'to', 'requireInToken'] as const
@@ -182,9 +183,10 @@ function readWay({ fromFormat, toFormat, from, to, requireInToken = false }: Tra
   return { from, to, rows, inToken: requireInToken }
 }
 
-function blockOf(result: TranslatedBlock | undefined): Uint8Array {
-  if (result?.ok) return result.block
-  throw result?.error ?? new PinBlockError()
+async function translateOne(way: ReadWay, item: Item, options: CallOptions | undefined): Promise<Uint8Array> {
+  const [result] = (await translateMany(way, [item], options)) as [TranslatedBlock]
+  if (result.ok) return result.block
+  throw result.error
 }
 
 /** One call of the backend each way, however many there are; what has the wrong length does not get so far. */
@@ -255,8 +257,8 @@ function rebuild(rows: ReadWay['rows'], clear: BlockItem, toPan: Pan, room: Clea
     if (room.fields !== undefined) rows.to.panField?.(toPan, room.fields, at)
     return true
   } catch (error) {
-    if (error instanceof PinBlockError) return false
-    throw error
+    requireOurs(error, 'ERR_PIN_BLOCK')
+    return false
   } finally {
     wipe(digits)
   }

@@ -33,6 +33,7 @@ import {
   meaningOf,
   type OutputStep,
   type Part,
+  type ReservedField,
   type SeccosProfile,
   type ValueField,
 } from './profile/profile.js'
@@ -229,7 +230,7 @@ function decimalBlock(digest: Digest, inputs: Uint8Array, blockBytes: number): U
 
 function withComplement(block: Uint8Array): Uint8Array {
   const both = concatBytes(block, block)
-  for (let i = block.length; i < both.length; i++) both[i] = (both[i] ?? 0) ^ 0xff
+  for (let i = block.length; i < both.length; i++) both[i] = (both[i] as number) ^ 0xff
   return both
 }
 
@@ -249,11 +250,11 @@ export function resultOf({ output, outputBytes }: Computation, whole: Uint8Array
 }
 
 function afterStep(step: OutputStep, bytes: Uint8Array): Uint8Array<ArrayBuffer> {
-  if (step.step === 'slice') return ownCopy(partOfValue(bytes, step.part) ?? secretBytes(0))
+  if (step.step === 'slice') return partOfValue(bytes, step.part) as Uint8Array<ArrayBuffer>
   if (step.step === 'decimalise') return decimalise(bytes, step.digits, step.table)
   const half = bytes.length / 2
   const folded = ownCopy(bytes.subarray(0, half))
-  for (let i = 0; i < half; i++) folded[i] = (folded[i] ?? 0) ^ (bytes[half + i] ?? 0)
+  for (let i = 0; i < half; i++) folded[i] = (folded[i] as number) ^ (bytes[half + i] as number)
   return folded
 }
 
@@ -356,8 +357,17 @@ function agreedFields(
 function isGiven(profile: SeccosProfile, field: ValueField, given: DataSetValues): boolean {
   const meaning = meaningOf(profile, field)
   if (meaning === undefined) return given.fields !== undefined && Object.hasOwn(given.fields, field.id)
-  if (meaning === 'pinBlock' || meaning === 'pinLength' || meaning === 'pan') return false
-  return given[meaning] !== undefined
+  // A field of the PAN or the PIN is masked, so it does not come here.
+  const { pcc, intdatag, random, prwKid, macKid, issuerId } = given
+  const stated: Readonly<Partial<Record<ReservedField, unknown>>> = {
+    pcc,
+    intdatag,
+    random,
+    prwKid,
+    macKid,
+    issuerId,
+  }
+  return stated[meaning] !== undefined
 }
 
 /** The random number, if one is given, has the profile's length: `ERR_DATA_SET`. */

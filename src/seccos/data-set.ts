@@ -294,7 +294,7 @@ export function applyMask({ encoding, masked }: ValueField, bytes: Uint8Array): 
     return
   }
   for (let i = masked.offset; i < end; i++) {
-    const byte = bytes[i >> 1] ?? 0
+    const byte = bytes[i >> 1] as number
     bytes[i >> 1] = i % 2 === 0 ? (fill << 4) | (byte & 15) : (byte & 0xf0) | fill
   }
 }

@@ -6,7 +6,7 @@
 
 import { readOptions, readOwn, requireKid, throwIfAborted } from '../base/arguments.js'
 import { snapshot } from '../base/bytes.js'
-import { ArgumentError, BackendError, ChangeCounterError, isIssuerPinError } from '../base/errors.js'
+import { ArgumentError, BackendError, ChangeCounterError, requireOurs } from '../base/errors.js'
 import { INTDATAG, ISSUER_ID, PCC, PIN_BLOCK_TYPES, type PinBlockType, PRW_DATA_SET } from '../d1/contract.js'
 import type {
   BlockRequest,
@@ -402,7 +402,7 @@ export async function outcomeOf(
     await work()
     return { card, outcome: 'stored' }
   } catch (error) {
-    if (!isIssuerPinError(error)) throw error
+    requireOurs(error)
     return { card, outcome: 'refused', error }
   }
 }

@@ -8,14 +8,9 @@ import type { IssuerStore } from '../stores/issuer-store.js'
 import { changeCounterStoreContract } from './change-counter-contract.js'
 import type { ContractCase } from './contract-helpers.js'
 import { CARD, CARD_CHECKS, type IssuerStoreCheck, type IssuerStoreContext } from './store-contract-cards.js'
-import {
-  COUNTER_CHECKS,
-  DURABLE_CHECKS,
-  LIFE_CHECKS,
-  ROTATION_CHECKS,
-  TRIES_CHECKS,
-} from './store-contract-life.js'
+import { COUNTER_CHECKS, DURABLE_CHECKS, LIFE_CHECKS, TRIES_CHECKS } from './store-contract-life.js'
 import { PIN_CHECKS, REQUEST_CHECKS } from './store-contract-pins.js'
+import { ROTATION_CHECKS } from './store-contract-rotation.js'
 
 /** How the suite reaches the store under test. */
 export interface IssuerStoreHarness {

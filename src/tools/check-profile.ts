@@ -3,7 +3,7 @@ import type { Key } from '../backend/key.js'
 import { softwareBackend } from '../backend/software/software.js'
 import { readOptions } from '../base/arguments.js'
 import { requireBytes, secretBytes } from '../base/bytes.js'
-import { ArgumentError, InputError, isIssuerPinError } from '../base/errors.js'
+import { ArgumentError, InputError, requireOurs } from '../base/errors.js'
 import type { KeyAlgorithm } from '../primitives/algorithms.js'
 import { requirePan } from '../primitives/pan.js'
 import { requirePin } from '../primitives/pin.js'
@@ -184,7 +184,7 @@ async function checkSample(
       ...(typeof problem === 'string' && { problem }),
     }
   } catch (error) {
-    if (!isIssuerPinError(error)) throw error
+    requireOurs(error)
     return { fields: [], prw: undefined, mac: undefined, problem: error.message }
   }
 }
@@ -210,8 +210,8 @@ async function verdict(
       output => showText(computation.text, output) === expected,
     )
   } catch (error) {
-    if (isIssuerPinError(error)) return `${which}: ${error.message}`
-    throw error
+    requireOurs(error)
+    return `${which}: ${error.message}`
   }
 }
 
@@ -248,8 +248,8 @@ function readingAsProfile(json: SeccosProfile): SeccosProfile | undefined {
   try {
     return parseProfile(withUncovered(json))
   } catch (error) {
-    if (isIssuerPinError(error)) return undefined
-    throw error
+    requireOurs(error)
+    return undefined
   }
 }
 

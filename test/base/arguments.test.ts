@@ -80,3 +80,9 @@ describe('ownMembers', () => {
     expect(objects.filter(object => 'toString' in object || 'constructor' in object)).toEqual([])
   })
 })
+
+test('a signal in the place of its options is told apart', () => {
+  expect(() => requireSignal(new AbortController().signal as never)).toThrow(
+    'options must be { signal }, not the signal itself',
+  )
+})

@@ -15,6 +15,7 @@ import {
   type Key,
   Pan,
   Pin,
+  pinPolicy,
 } from '../../src/index.js'
 import { softwareBackend } from '../../src/software.js'
 import { failure } from '../support/errors.js'
@@ -95,6 +96,46 @@ const open = async (content: unknown, more: object = {}) =>
     to: keys.store,
     ...more,
   })
+
+describe('a PIN policy', () => {
+  const policy = pinPolicy({ minLength: 4, maxLength: 12, refuse: ['repeats'], notBefore: true })
+  const stored = async (pin: string) => ({
+    key: keys.store,
+    block: await encipherPin({ pin: Pin.from(pin), pan: PAN, format: 0, key: keys.store }),
+  })
+
+  test('the PIN that was set before is refused, and another one is taken', async () => {
+    const content = { kid: 'ZPK', pinValue: forgeBlock('1357') }
+    const error = await failure(
+      async () => open(content, { policy, before: await stored('1357') }),
+      'ERR_PIN_POLICY',
+      ['1357'],
+    )
+    expect(error).toMatchObject({ reason: 'before' })
+    for (const more of [
+      { policy, before: await stored('2468') },
+      { policy },
+      { before: await stored('1357') },
+    ])
+      expect((await open(content, more)).kid).toBe('STORE')
+    const weak = { kid: 'ZPK', pinValue: forgeBlock('1111') }
+    expect(await failure(() => open(weak, { policy }), 'ERR_PIN_POLICY')).toMatchObject({ reason: 'repeats' })
+  })
+
+  test('what is no stored block, and a way in which nobody looks, are refused', async () => {
+    const content = { kid: 'ZPK', pinValue: forgeBlock('1357') }
+    const kept = await stored('1357')
+    for (const bad of [
+      { before: { ...kept, key: {} } },
+      { before: { ...kept, more: 1 } },
+      { policy: {} },
+      { translation: 'reencipher' },
+    ])
+      await failure(() => open(content, { policy, before: kept, ...bad }), 'ERR_ARGUMENT')
+    const short = { ...kept, block: new Uint8Array(7) }
+    await failure(() => open(content, { policy, before: short }), 'ERR_PIN_BLOCK')
+  })
+})
 
 describe('the outer object', () => {
   test.each([

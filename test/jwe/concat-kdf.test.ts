@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { fromHex, toHex } from '../../src/base/bytes.js'
@@ -133,4 +134,15 @@ describe('concatKdf', () => {
     expect(derived.buffer.byteLength).toBe(16)
     expect(z).toEqual(new Uint8Array(32).fill(9))
   })
+})
+
+it('takes information that is longer than its scratch area', () => {
+  const z = Uint8Array.from({ length: 32 }, (_, i) => i)
+  const info = new Uint8Array(5000).fill(7)
+  const hash = createHash('sha256')
+    .update(Uint8Array.of(0, 0, 0, 1))
+    .update(z)
+    .update(info)
+    .digest()
+  expect(Buffer.from(concatKdf(z, info, 32))).toEqual(hash)
 })

@@ -15,8 +15,10 @@ import {
   translateKeyBlock,
 } from '../../src/index.js'
 import { importKeyBlock } from '../../src/key-block/ceremony.js'
+import { withCipher } from '../../src/key-block/clear-key.js'
 import { type KeyBlockHeader, useOf } from '../../src/key-block/header.js'
 import { openAny } from '../../src/key-block/key-block.js'
+import { macOf, protectionKeys } from '../../src/key-block/protection.js'
 import { softwareBackend } from '../../src/software.js'
 import { failure } from '../support/errors.js'
 import { field, vectorsOf } from '../support/vectors.js'
@@ -484,6 +486,30 @@ describe('a KBPK', () => {
     await failure(() => openKeyBlock({ key: {} as never, block, usage: 'pin-encryption' }), 'ERR_ARGUMENT')
     await failure(() => openKeyBlock({ key, block, usage: 'x' as never }), 'ERR_ARGUMENT')
     await failure(() => openKeyBlock({ key, block, usage: 'cmac', mode: 'x' as never }), 'ERR_ARGUMENT')
+  })
+
+  test('a key that the usage does not admit comes out of no block, although the block is authentic', async () => {
+    const key = await kbpk('aes-256')
+    const longKey = '0123456789ABCDEFFEDCBA98765432108F0D4C2B1A691E75'
+    const given = await sealed(key, {
+      usage: 'ibm-3624',
+      mode: 'V',
+      algorithm: 'tdea-3key',
+      material: longKey,
+    })
+    // The same block, for PVVs: those are made with two keys of DES.
+    const { encipherment, authentication } = await protectionKeys(key, undefined)
+    const payload = Buffer.concat([Buffer.from([0, 192]), Buffer.from(longKey, 'hex'), Buffer.alloc(6, 9)])
+    const head = `${given.slice(0, 5)}V2${given.slice(7, 16)}`
+    const length = head.length + 2 * payload.length + 32
+    const header = `D${String(length).padStart(4, '0')}${head.slice(5)}`
+    const mac = await macOf('aes-256', authentication, Buffer.from(header), payload)
+    const body = await withCipher('aes-256', encipherment, cipher => cipher.encipherCbc(mac, payload))
+    const block = `${header}${hex(body)}${hex(mac)}`
+    const error = await failure(() => openKeyBlock({ key, block, usage: 'visa-pvv' }), 'ERR_KEY_BLOCK', [
+      longKey,
+    ])
+    expect(error).toMatchObject({ entry: 'algorithm', message: expect.stringContaining('tdea-3key') })
   })
 
   test('another one does not open the block', async () => {

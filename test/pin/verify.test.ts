@@ -137,6 +137,21 @@ describe('known answers', () => {
     else await failure(run, 'ERR_ARGUMENT')
   })
 
+  test('the natural PIN comes in a block of format 0, too', async () => {
+    const block = await naturalPin({ pan: PAN, key: offsetKey, length: 4, format: 0, to: zpk })
+    expect((await decipherPin({ block, pan: PAN, format: 0, key: zpk })).reveal()).toBe('4524')
+  })
+
+  test.each(['123', '1234567890123', '12a4', 1234])('%j is no offset', async offset => {
+    const against = { kind: 'offset', offset: offset as string, key: offsetKey } as const
+    const block = await blockOf('1234')
+    const error = await failure(
+      () => verifyPinBlock({ block, pan: PAN, format: 0, from: zpk, against, tries }),
+      'ERR_ARGUMENT',
+    )
+    expect(error.message).toBe('offset must be 4 to 12 digits')
+  })
+
   test('the natural PIN comes in a block: its offset is zeros, at every length', async () => {
     for (const length of [4, 6, 12]) {
       const block = await naturalPin({ pan: PAN, key: offsetKey, length, format: 4, to: aes })

@@ -2,30 +2,36 @@
  * Format 2: eight kinds of scheme, each against samples that another program computed, byte by byte; what it refuses, and
  * at which entry; and that a PIN can be verified with what is kept of a Set PIN.
  */
+import { createCipheriv, createHash } from 'node:crypto'
 import { Ajv } from 'ajv'
 import { describe, expect, test } from 'vitest'
 import { ProfileError } from '../../src/base/errors.js'
+import { Pan } from '../../src/primitives/pan.js'
 import { Pin } from '../../src/primitives/pin.js'
 import {
   buildDataSet,
   dataSetFromHex,
   dataSetToHex,
   maskDataSet,
+  readDataSet,
   unmaskDataSet,
 } from '../../src/seccos/data-set.js'
 import { neededToVerify, remarksOn, uncoveredBy } from '../../src/seccos/profile/coverage.js'
 import { parseProfile } from '../../src/seccos/profile/parse.js'
 import schema from '../../src/seccos/profile/profile.schema.json' with { type: 'json' }
 import { computePrw, generatePrwMac, verifyPrw, verifyPrwMac } from '../../src/seccos/prw.js'
+import { softwareBackend } from '../../src/software.js'
 import { readPrw } from '../../src/stores/records.js'
 import { buffersMadeBy } from '../leaks/recorder.js'
 import { failure } from '../support/errors.js'
-import { keysFor, OTHER_PAN, OTHER_PIN, PAN_DIGITS } from './fixtures.js'
+import { keyMaterial, keysFor, OTHER_PAN, OTHER_PIN, PAN_DIGITS } from './fixtures.js'
 import { SAMPLES, SCHEMES, valuesOf } from './schemes.js'
 
 const TAG = { encoding: 'ascii', align: 'exact' }
 const PRW_INPUT = { input: 'prw', form: 'binary' }
+const PAN_19 = '6799998900000060018'
 type Scheme = keyof typeof SCHEMES
+type Prw = { readonly prw: object }
 const NAMES = Object.keys(SCHEMES) as Scheme[]
 
 describe.each(NAMES)('%s', name => {
@@ -322,6 +328,35 @@ describe('a profile that does not hold', () => {
       '/prw/derivation/0/complement',
       { '/prw/derivation/0/digest': 'sha-1', '/prw/derivation/0/complement': undefined },
     ],
+    [
+      'a digest that gives one block of the two that the key takes',
+      'derived',
+      '/prw/derivation/0/complement',
+      { '/prw/derivation/0/digest': 'sha-1', '/prw/derivation/0/complement': false },
+    ],
+    [
+      'an encipherment of more than 4096 bytes',
+      'hashed',
+      '/prw/inputs/1',
+      {
+        '/prw/inputs/1/inputs': Array.from({ length: 17 }, () => ({
+          input: 'constant',
+          constant: '00'.repeat(255),
+        })),
+      },
+    ],
+    [
+      'an unknown field inside an encipherment',
+      'hashed',
+      '/prw/inputs/1/inputs/0/id',
+      { '/prw/inputs/1/inputs/0': { input: 'field', id: 'nowhere' } },
+    ],
+    [
+      'a part of a field beyond its end',
+      'derived',
+      '/prw/derivation/0/inputs/1/part',
+      { '/prw/derivation/0/inputs/1/part': { from: 'left', skip: 1, take: 1 } },
+    ],
     ['an iv for ECB inside', 'hashed', '/prw/inputs/1/iv', { '/prw/inputs/1/iv': '00'.repeat(8) }],
     ['no iv for CBC inside', 'hashed', '/prw/inputs/1/iv', { '/prw/inputs/1/mode': 'cbc' }],
     [
@@ -519,6 +554,214 @@ test('remarks: a MAC that tells no old message from a new one, and characters th
   const [, lacking] = remarksOn(parseProfile(changed('parts', { '/fields/3/encoding': 'ebcdic' })))
   expect(lacking).toMatchObject({ path: '/fields/3/encoding' })
   expect(lacking?.text).toMatch(/^ebcdic lacks !#\$@/)
+})
+
+/** EMV book 2, A1.4.2, without this library: the hash, its decimal digits first, then those of A to F as 0 to 5. */
+function optionB(imk: Buffer, pan: string, psn: string): Buffer {
+  const data = Buffer.from(`${pan}${psn}`.padStart(2 * Math.ceil((pan.length + 2) / 2), '0'), 'hex')
+  const hash = createHash('sha1').update(data).digest('hex')
+  const letters = [...hash].filter(digit => digit > '9').map(digit => Number.parseInt(digit, 16) - 10)
+  const y = Buffer.from(`${hash.replace(/[a-f]/g, '')}${letters.join('')}`.slice(0, 16), 'hex')
+  const cipher = createCipheriv('des-ede3', Buffer.concat([imk, imk.subarray(0, 8)]), null).setAutoPadding(
+    false,
+  )
+  return cipher.update(Buffer.concat([y, y.map(byte => byte ^ 0xff)]))
+}
+
+describe('what the schemes of the samples leave out', () => {
+  test('option B of EMV: a key derived from a hash that is decimalised', async () => {
+    const [sample = expect.unreachable()] = SAMPLES.derived
+    const values = { ...valuesOf('derived', sample), pan: Pan.from(PAN_19) }
+    const derivation = [
+      {
+        method: 'encipher',
+        digest: 'sha-1',
+        inputs: [
+          { input: 'constant', constant: '06' },
+          {
+            input: 'pan',
+            length: 9,
+            encoding: 'bcd',
+            align: 'exact',
+            part: { from: 'right', skip: 0, take: 18 },
+          },
+          { input: 'field', id: 'psn', part: { from: 'left', skip: 0, take: 1 } },
+        ],
+        complement: true,
+      },
+    ]
+    const profile = parseProfile(changed('derived', { '/prw/derivation': derivation }))
+    expect(parseProfile(JSON.parse(JSON.stringify(profile)))).toEqual(profile)
+    const { generate } = await keysFor(profile)
+    const made = await computePrw({ key: generate, profile, ...values })
+
+    const plain = parseProfile(changed('derived', { '/prw/derivation': undefined }))
+    const imk = Buffer.from(keyMaterial('tdea16', 0).material, 'hex')
+    const material = optionB(imk, PAN_19, sample.psn)
+    for (let i = 0; i < material.length; i++) {
+      const byte = material[i] ?? expect.unreachable()
+      const ones = byte.toString(2).replaceAll('0', '').length
+      material[i] = ones % 2 === 1 ? byte : byte ^ 1
+    }
+    const backend = await softwareBackend({
+      keys: [{ kid: 'derived', usage: 'prw-generate', algorithm: 'tdea-2key', material }],
+    })
+    const key = await backend.bind({ kid: 'derived', usage: 'prw-generate' })
+    expect(made.prwValue).toBe((await computePrw({ key, profile: plain, ...values })).prwValue)
+    expect(made.prwValue).not.toBe((await computePrw({ key: generate, profile: plain, ...values })).prwValue)
+  })
+
+  test('an input that is enciphered in CBC: with an IV of zeros one block is that of ECB, with another it is not', async () => {
+    const [sample = expect.unreachable()] = SAMPLES.hashed
+    const values = valuesOf('hashed', sample)
+    const made = async (iv: string) => {
+      const profile = parseProfile(changed('hashed', { '/prw/inputs/1/mode': 'cbc', '/prw/inputs/1/iv': iv }))
+      const { generate: key } = await keysFor(profile)
+      return (await computePrw({ key, profile, ...values })).prwValue
+    }
+    expect(await made('00'.repeat(8))).toBe(sample.prwValue)
+    expect(await made('0000000000000001')).not.toBe(sample.prwValue)
+  })
+
+  test('the whole data set inside an encipherment covers what it holds; a part of a value covers nothing', () => {
+    const inside = { input: 'enciphered', mode: 'ecb', iv: 'none', padding: 1 }
+    const whole = changed('hashed', {
+      '/prw/inputs/1/inputs': [{ input: 'dataSet.full' }, { input: 'pinBlock' }],
+    })
+    expect(() => parseProfile(whole)).toThrow(expect.objectContaining({ path: '/prw/uncovered' }))
+    expect(
+      parseProfile({ ...(whole as object), prw: { ...(whole as Prw).prw, uncovered: [] } }).prw.uncovered,
+    ).toEqual([])
+
+    const first = { from: 'left', skip: 0, take: 1 }
+    const partly = changed('external', {
+      '/prw/inputs/1/part': first,
+      '/prw/inputs/6': { input: 'field', id: 'psn', part: first },
+      '/prw/inputs/1/length': 1,
+    })
+    expect(() => parseProfile(partly)).toThrow(expect.objectContaining({ path: '/prw/uncovered' }))
+    const uncovered = ['pcc', 'intdatag', 'psn', 'prwKid', 'issuerId', 'cdp']
+    expect(
+      parseProfile({ ...(partly as object), prw: { ...(partly as Prw).prw, uncovered } }).prw.uncovered,
+    ).toEqual(uncovered)
+    // A part of the PRW as text, of the PIN block, and of a field within an encipherment.
+    const rest = parseProfile(
+      changed('hashed', {
+        '/prw/inputs/1': {
+          ...inside,
+          inputs: [{ input: 'pinBlock', part: { from: 'left', skip: 5 } }, { input: 'pinBlock' }],
+        },
+        '/mac/inputs/2': { input: 'prw', form: 'text', part: { from: 'left', skip: 15 } },
+      }),
+    )
+    expect(rest.mac.inputs[2]).toEqual({ input: 'prw', form: 'text', part: { from: 'left', skip: 15 } })
+    const beyond = changed('hashed', {
+      '/mac/inputs/2': { input: 'prw', form: 'text', part: { from: 'left', skip: 16 } },
+    })
+    expect(() => parseProfile(beyond)).toThrow(expect.objectContaining({ path: '/mac/inputs/2/part' }))
+  })
+
+  test('a value that two fields hold must be the same in both', () => {
+    const twice = {
+      id: 'pccAgain',
+      value: 'pcc',
+      offset: 41,
+      length: 4,
+      encoding: 'ascii',
+      align: 'exact',
+      masked: false,
+    }
+    const profile = parseProfile(
+      changed('derived', {
+        '/fields/5': twice,
+        '/fields/6': { id: 'filler', offset: 45, length: 78, constant: '00'.repeat(78) },
+        '/mac/uncovered': ['pan', 'pinBlock'],
+      }),
+    )
+    const [sample = expect.unreachable()] = SAMPLES.derived
+    const dataSet = maskDataSet({ profile, full: buildDataSet({ profile, ...valuesOf('derived', sample) }) })
+    expect(readDataSet({ profile, dataSet })).toMatchObject({ pcc: sample.pcc })
+    dataSet.set(Buffer.from(sample.pcc === '0001' ? '0002' : '0001'), 41)
+    expect(() => readDataSet({ profile, dataSet })).toThrow(
+      expect.objectContaining({ code: 'ERR_DATA_SET', field: 'pccAgain' }),
+    )
+  })
+
+  test('a mask over characters puts its byte over them, and parts of a text are read as long as they are', () => {
+    const profile = parseProfile(
+      changed('derived', {
+        '/fields/0': {
+          id: 'pan',
+          offset: 0,
+          length: 16,
+          encoding: 'ascii',
+          align: 'exact',
+          masked: { offset: 6, length: 6, fill: '2A' },
+        },
+        '/fields/1/offset': 16,
+        '/fields/2/offset': 17,
+        '/fields/3/offset': 19,
+        '/fields/4': {
+          ...SCHEMES.derived.fields[4],
+          offset: 27,
+          length: 10,
+          part: { from: 'left', skip: 0, take: 10 },
+        },
+        '/fields/5': {
+          id: 'kid',
+          value: 'prwKid',
+          offset: 37,
+          length: 8,
+          encoding: 'ascii',
+          align: 'left',
+          pad: '20',
+          part: { from: 'left', skip: 0 },
+          masked: false,
+        },
+        '/fields/6': { id: 'filler', offset: 45, length: 78, constant: '00'.repeat(78) },
+        '/prw/uncovered': ['pan'],
+        '/mac/uncovered': ['pan', 'pinBlock'],
+      }),
+    )
+    const [sample = expect.unreachable()] = SAMPLES.derived
+    const values = { ...valuesOf('derived', sample), pan: Pan.from(PAN_DIGITS) }
+    const full = buildDataSet({ profile, ...values })
+    const dataSet = maskDataSet({ profile, full })
+    expect(Buffer.from(dataSet.subarray(0, 16)).toString()).toBe(
+      `${PAN_DIGITS.slice(0, 6)}******${PAN_DIGITS.slice(12)}`,
+    )
+    expect(unmaskDataSet({ profile, dataSet, pan: values.pan })).toEqual(full)
+    // A part is no value of its own, but what no such value could leave there is refused.
+    expect(readDataSet({ profile, dataSet }).fields).toEqual({ psn: sample.psn })
+    for (const [at, field] of [
+      [36, 'intdatag'],
+      [37, 'kid'],
+    ] as const) {
+      const wrong = Uint8Array.from(dataSet).fill(0x80, at, at + 1)
+      expect(() => readDataSet({ profile, dataSet: wrong })).toThrow(
+        expect.objectContaining({ code: 'ERR_DATA_SET', field }),
+      )
+    }
+  })
+
+  test('digits of which there are fewer than the bytes give', async () => {
+    const [sample = expect.unreachable()] = SAMPLES.outputs
+    const profile = parseProfile(changed('outputs', { '/prw/output/1/digits': 6, '/prw/outputBytes': 6 }))
+    const { generate: key } = await keysFor(profile)
+    const made = await computePrw({ key, profile, ...valuesOf('outputs', sample) })
+    expect(made.prwValue).toBe(sample.prwValue.slice(0, 6))
+  })
+
+  test('an issuer id of another length', async () => {
+    const [sample = expect.unreachable()] = SAMPLES.external
+    const { pin: _, ...values } = valuesOf('external', sample)
+    const profile = parseProfile(SCHEMES.external)
+    const { mac: key } = await keysFor(profile)
+    const { prwDataSet, prwValue } = sample
+    const short = { ...values, issuerId: 'is_tbank1', dataSet: dataSetFromHex(prwDataSet), prwValue }
+    const error = await failure(() => generatePrwMac({ key, profile, ...short }), 'ERR_DATA_SET')
+    expect(error).toMatchObject({ field: 'issuerId' })
+  })
 })
 
 test('a character that the encoding lacks is not called too long', () => {

@@ -76,6 +76,7 @@ describe('ERR_ARGUMENT', () => {
     ['members must be an object', () => requestFingerprint(null as never)],
     ['members must be an object', () => requestFingerprint('x' as never)],
     ['pcc must be a string', () => requestFingerprint({ pcc: 1 } as never)],
+    ['a member must be a string', () => requestFingerprint({ [PAN_DIGITS]: 1 } as never)],
     ['members must be well-formed text', () => requestFingerprint({ pcc: '\ud800' })],
     ['members must be well-formed text', () => requestFingerprint({ '\udc00': 'x' })],
   ])('«%s»', async (message, call) => {

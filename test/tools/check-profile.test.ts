@@ -85,6 +85,87 @@ describe('one entry that is wrong', () => {
     expectNoSecrets(check)
   })
 
+  const digits = { encoding: 'bcd', align: 'exact' }
+  const hidden = {
+    id: 'pinBlock',
+    offset: 41,
+    length: 8,
+    encoding: 'binary',
+    align: 'exact',
+    masked: true,
+  }
+  const filler = { id: 'filler', offset: 49, length: 74, constant: '00'.repeat(74) }
+  test.each<
+    [
+      string,
+      Scheme,
+      (scheme: object & Record<'prw' | 'mac' | 'fields', never>) => object,
+      'prw' | 'mac',
+      string[],
+    ]
+  >([
+    [
+      'an algorithm that takes an IV',
+      'external',
+      ({ mac }) => ({ mac: { ...(mac as object), algorithm: 'cmac-tdea', padding: 'none', iv: 'none' } }),
+      'mac',
+      ['iso9797-1-alg3, padding 1'],
+    ],
+    [
+      'the text of what is cut out',
+      'outputs',
+      ({ mac }) => ({ mac: { ...(mac as object), text: 'hex-upper' } }),
+      'mac',
+      ['text hex-ebcdic'],
+    ],
+    [
+      'the data set in full',
+      'keyed',
+      ({ prw }) => ({
+        prw: {
+          ...(prw as object),
+          inputs: [{ input: 'dataSet.full' }, { input: 'pinBlock' }],
+          uncovered: [],
+        },
+      }),
+      'prw',
+      ['inputs/0 (dataSet.full) masked'],
+    ],
+    [
+      'digits from outside that are packed',
+      'external',
+      ({ prw }) => ({
+        prw: {
+          ...(prw as object),
+          inputs: SCHEMES.external.prw.inputs.map(part =>
+            'id' in part && part.id === 'cdt' ? { ...part, ...digits, length: 2 } : part,
+          ),
+        },
+      }),
+      'prw',
+      [
+        'inputs/2 (cdt) left-aligned as ascii, filled with 20',
+        'inputs/2 (cdt) right-aligned as ascii, filled with 30',
+        'inputs/2 (cdt) right-aligned as ascii, filled with 20',
+        'inputs/2 (cdt) exactly as ascii',
+      ],
+    ],
+    [
+      'a PIN block that is in the data set',
+      'keyed',
+      ({ fields }) => ({
+        pinBlock: 'iso9564-format-2',
+        fields: [...(fields as object[]).slice(0, 5), hidden, filler],
+      }),
+      'prw',
+      ['the PIN as digits-bcd (where its field is as long)'],
+    ],
+  ])('%s', async (_what, name, change, which, nearest) => {
+    const profile = parseProfile({ ...SCHEMES[name], ...change(SCHEMES[name] as never) })
+    const check = await checkProfile({ profile, samples: samplesOf(name), ...keysOf(profile) })
+    expect(check[which]).toEqual({ agrees: false, nearest })
+  })
+
   test('the end that is cut away', async () => {
     const { output: _, ...plain } = SCHEMES.outputs.mac
     const profile = parseProfile({ ...SCHEMES.outputs, mac: plain })
@@ -129,6 +210,14 @@ describe('samples', () => {
       prw: undefined,
       mac: true,
       problem: 'prw: data set: cdp is missing',
+    })
+    const nameless = samplesOf('external').map(sample => ({ ...sample, prwKid: undefined as never }))
+    expect(
+      (await checkProfile({ profile: scheme, samples: nameless, ...keysOf(scheme) })).samples[0],
+    ).toMatchObject({
+      prw: true,
+      mac: undefined,
+      problem: 'mac: data set: prwKid is missing',
     })
   })
 

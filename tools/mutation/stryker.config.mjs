@@ -72,6 +72,8 @@ export default {
   concurrency: 1,
   // An endless loop is found by counting; a loaded machine is no reason to call a mutant killed.
   timeoutMS: 60_000,
+  // Nor to give up before the first one.
+  dryRunTimeoutMinutes: 60,
   // Not by itself: a static mutant that lived is not tried again, although a new test would notice it.
   incremental: false,
   incrementalFile: `${reports}.incremental.json`,

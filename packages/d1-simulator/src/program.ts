@@ -167,3 +167,51 @@ async function run(
   const complete = summary.notRun === 0 || values['allow-not-run'] === true
   return summary.failed === 0 && summary.passed > 0 && complete ? 0 : 1
 }
+
+/** What of a process the program needs; `node:process` is one. */
+export interface ProgramProcess {
+  readonly argv: readonly string[]
+  readonly stdout: ProgramStream
+  readonly stderr: ProgramStream
+  readonly once: (signal: 'SIGINT' | 'SIGTERM', listener: () => void) => unknown
+  readonly exit: (code: number) => unknown
+  exitCode?: number | string | null | undefined
+}
+
+interface ProgramStream {
+  readonly isTTY?: boolean
+  readonly on: (event: 'error', listener: () => void) => unknown
+  readonly write: (text: string) => unknown
+}
+
+/** Of a terminal: to the line's begin, and what was there is cleared. */
+const CLEARED = '\r\x1b[K'
+
+/** Runs the program in a process: its arguments, its streams, its signals and its exit code. */
+export async function runIn(process: ProgramProcess): Promise<void> {
+  const { stdout, stderr } = process
+  // A reader that has seen enough (`| head`) is no reason for a stack.
+  stdout.on('error', () => process.exit(1))
+
+  // Once: the case under way ends, and the PINs are set back. Twice ends the process at once.
+  const stop = new AbortController()
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort())
+
+  let shown = false
+  const write = (stream: ProgramStream, text: string): void => {
+    if (shown) stderr.write(CLEARED)
+    shown = false
+    stream.write(text)
+  }
+  const progress = (text: string): void => {
+    write(stderr, text)
+    shown = text !== ''
+  }
+  const output: Output = {
+    out: text => write(stdout, `${text}\n`),
+    err: text => write(stderr, `${text}\n`),
+    ...(stderr.isTTY === true && { progress }),
+  }
+  // Not process.exit: what has been written may still be on its way.
+  process.exitCode = await program(process.argv.slice(2), output, { signal: stop.signal })
+}

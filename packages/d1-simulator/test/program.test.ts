@@ -1,7 +1,8 @@
 /** The command line itself: what is a wrong call, and that nothing of it is repeated. */
 import { spawnSync } from 'node:child_process'
-import { describe, expect, test } from 'vitest'
-import { program } from '../src/program.js'
+import { EventEmitter } from 'node:events'
+import { describe, expect, test, vi } from 'vitest'
+import { program, runIn } from '../src/program.js'
 import { keptOutput } from './support/output.js'
 
 const CANARY = '4929123456789012'
@@ -61,6 +62,66 @@ test.each([
   }
   expect(await program(['--help'], broken)).toBe(1)
   expect(io.errors).toEqual([line])
+})
+
+describe('in a process', () => {
+  /** A process that keeps what it is told. */
+  function stand(args: readonly string[], isTTY = false) {
+    const signals = new EventEmitter()
+    const streams = new EventEmitter()
+    const written: string[] = []
+    const exits: number[] = []
+    const stream = (name: string) => ({
+      isTTY,
+      on: (event: 'error', listener: () => void) => streams.on(`${name} ${event}`, listener),
+      write: (text: string) => void written.push(`${name}: ${text}`),
+    })
+    const process = {
+      argv: ['node', 'd1-simulator', ...args],
+      stdout: stream('out'),
+      stderr: stream('err'),
+      once: (signal: 'SIGINT' | 'SIGTERM', listener: () => void) => signals.once(signal, listener),
+      exit: (code: number) => void exits.push(code),
+      exitCode: undefined as number | string | null | undefined,
+    }
+    return { process, signals, streams, written, exits }
+  }
+
+  test('what is said goes to its streams, and the exit code is set and not forced', async () => {
+    const wrong = stand(['x'])
+    await runIn(wrong.process)
+    expect(wrong.written).toEqual(['err: ERR_USAGE: there are no arguments besides the options\n'])
+    expect([wrong.process.exitCode, wrong.exits]).toEqual([2, []])
+    const help = stand(['--help'])
+    await runIn(help.process)
+    expect(help.written).toEqual([expect.stringMatching(/^out: usage: .*\n$/s)])
+    expect([help.process.exitCode, help.exits]).toEqual([0, []])
+  })
+
+  test('a reader that has gone ends it', async () => {
+    const { process, streams, exits } = stand(['--version'])
+    await runIn(process)
+    streams.emit('out error')
+    expect(exits).toEqual([1])
+  })
+
+  test('is what bin.ts runs', async () => {
+    const { argv, exitCode } = process
+    const said = vi.spyOn(process.stderr, 'write').mockReturnValue(true)
+    const on = vi.spyOn(process.stdout, 'on').mockReturnValue(process.stdout)
+    const once = vi.spyOn(process, 'once').mockReturnValue(process)
+    process.argv = ['node', 'bin', 'x']
+    try {
+      await import('../src/bin.js')
+      await vi.waitFor(() => expect(process.exitCode).toBe(2))
+      expect(said).toHaveBeenCalledWith('ERR_USAGE: there are no arguments besides the options\n')
+      expect(once.mock.calls.map(([signal]) => signal)).toEqual(['SIGINT', 'SIGTERM'])
+    } finally {
+      process.argv = argv
+      process.exitCode = exitCode
+      for (const spy of [said, on, once]) spy.mockRestore()
+    }
+  })
 })
 
 test('as a process of its own: a wrong call is exit code 2', { timeout: 60_000 }, () => {

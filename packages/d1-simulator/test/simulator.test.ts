@@ -3,7 +3,7 @@ import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { GROUPS } from '../src/case.js'
-import { program } from '../src/program.js'
+import { program, runIn } from '../src/program.js'
 import { CASES, runCase, simulateD1 } from '../src/run.js'
 import { type Issuer, openIssuer } from './support/issuer.js'
 import { keptOutput } from './support/output.js'
@@ -67,6 +67,40 @@ describe('an issuer on this library', () => {
       'end',
     ])
   })
+
+  test(
+    'on a terminal how far it is is shown and taken away; SIGINT ends it after the case under way',
+    LONG,
+    async () => {
+      const written: string[] = []
+      const stop: (() => void)[] = []
+      const stream = (name: string) => ({
+        isTTY: true,
+        on: () => undefined,
+        write: (text: string) => {
+          written.push(`${name} ${text}`)
+          if (name === 'out' && text.startsWith('ok ')) stop[0]?.()
+        },
+      })
+      const process = {
+        argv: ['node', 'd1-simulator', '--config', issuer.config, '--only', 'get-pin'],
+        stdout: stream('out'),
+        stderr: stream('err'),
+        once: (_: string, listener: () => void) => stop.push(listener),
+        exit: () => undefined,
+        exitCode: undefined,
+      }
+      await runIn(process)
+      expect(process.exitCode).toBe(1)
+      expect(stop).toHaveLength(2)
+      expect(written.filter(line => line === 'err \r\x1b[K').length).toBeGreaterThan(0)
+      const lines = written.filter(line => line.startsWith('out ok '))
+      expect(lines.length).toBeGreaterThan(0)
+      expect(lines.length).toBeLessThan(7)
+      const at = written.indexOf(lines[0] ?? '')
+      expect(written[at - 1]).toBe('err \r\x1b[K')
+    },
+  )
 
   test('members on the command line are played as those of the file', async () => {
     const { url } = JSON.parse(readFileSync(issuer.config, 'utf8'))

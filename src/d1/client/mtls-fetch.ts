@@ -162,7 +162,7 @@ class Connections {
     const old = this.#agent
     this.#agent = agent
     this.#expiry = expiry
-    for (const sockets of Object.values(old.freeSockets)) for (const socket of sockets ?? []) socket.destroy()
+    for (const socket of Object.values(old.freeSockets).flat()) socket?.destroy()
   }
 
   close(): void {

@@ -134,7 +134,10 @@ export function encodeCharacters(form: ValueForm, characters: Uint8Array): Uint8
 }
 
 /** A part of a value, in memory of its own; undefined where more is skipped than there is. */
-export function partOfValue(value: Uint8Array, { from, skip, take }: Part): Uint8Array | undefined {
+export function partOfValue(
+  value: Uint8Array,
+  { from, skip, take }: Part,
+): Uint8Array<ArrayBuffer> | undefined {
   if (skip > value.length) return undefined
   const count = Math.min(take ?? value.length, value.length - skip)
   const start = from === 'left' ? skip : value.length - skip - count

@@ -105,7 +105,7 @@ function buildIso({ iso9564, filler }: IsoForm, parts: PinParts): Uint8Array {
   const number = secretBytes(16)
   number.set(panDigits(parts.pan).subarray(-13, -1), 16 - Math.min(12, panDigits(parts.pan).length - 1))
   withWiped(packNibbles(number), field => {
-    for (const [i, byte] of field.entries()) block[i] = (block[i] ?? 0) ^ byte
+    for (const [i, byte] of field.entries()) block[i] = (block[i] as number) ^ byte
   })
   wipe(number)
   return block
@@ -186,7 +186,7 @@ const TEXT_FORMS: Readonly<Record<TextForm, TextRule>> = {
     characters: bytes => bytes,
   },
   'hex-ebcdic': {
-    show: bytes => toHex(toEbcdic(toHex(bytes)) ?? bytes),
+    show: bytes => toHex(toEbcdic(toHex(bytes)) as Uint8Array),
     read: text => {
       const hex = /^(?:C[1-6]|F[0-9])*$/.test(text) ? text.replaceAll(/C(.)|F(.)/g, fromEbcdicHex) : ''
       return hex.length === text.length / 2 ? fromHex(hex, 'value') : undefined

@@ -17,6 +17,7 @@ import { needsRandom, pinFormBytes, textLength } from './forms.js'
 import {
   ALGORITHMS,
   type Computation,
+  type ComputationInput,
   DATA_SET_BYTES,
   enciphers,
   type FieldEncoding,
@@ -409,7 +410,7 @@ function requireInput(
     throw new ProfileError(`${path}/id`, 'is not the id of a field')
   }
   if (part.input === 'external') requireExternal(profile, part, path)
-  else if (part.input === 'enciphered') requireEnciphered(profile, { part, path, enciphered }, which)
+  else if (part.input === 'enciphered') requireEnciphered(profile, part, { path, inside: enciphered, which })
   else if ('encoding' in part) requireForm(profile, { name: part.input, form: part }, path)
   else if ('part' in part && part.part !== undefined) {
     const { part: piece, ...whole } = part
@@ -431,11 +432,10 @@ function requireExternal(profile: SeccosProfile, part: { id: string } & ValueFor
 
 function requireEnciphered(
   profile: SeccosProfile,
-  { part, path, enciphered }: PlacedInput,
-  which: 'prw' | 'mac',
+  part: Extract<ComputationInput, { input: 'enciphered' }>,
+  { path, inside, which }: { readonly path: string; readonly inside: boolean; readonly which: 'prw' | 'mac' },
 ): void {
-  if (part.input !== 'enciphered') return
-  if (enciphered) throw new ProfileError(path, 'is inside another encipherment')
+  if (inside) throw new ProfileError(path, 'is inside another encipherment')
   if (which === 'mac') throw new ProfileError(path, 'is for the PRW: a MAC key enciphers nothing')
   const computation = profile[which]
   const { blockBytes, cipher } = ALGORITHMS[computation.algorithm]

@@ -1,7 +1,7 @@
 /** What is in a data set, a PIN block, the header of a JWE: as tables for people, secrets as dots. */
 import { readOptions } from '../../base/arguments.js'
 import { decodeBase64url, equalBytes, fromHex, ownCopy, requireBytes } from '../../base/bytes.js'
-import { ArgumentError, InputError, PinBlockError } from '../../base/errors.js'
+import { ArgumentError, InputError, requireOurs } from '../../base/errors.js'
 import { member, parseJsonObject } from '../../base/json.js'
 import { BLOCK_LENGTHS, FORMATS as FORMAT_ROWS } from '../../pin/formats/formats.js'
 import { isP256Point, pointOfJwk } from '../../primitives/p256.js'
@@ -201,14 +201,14 @@ export function soundWords(isSound: boolean): string {
 
 /** Whether a clear block is one of this PAN; undefined for the formats whose clear block holds no PAN digit (1, 2 and 4). */
 function soundFor(block: Uint8Array, pan: Pan): boolean | undefined {
-  const control = (block[0] ?? 0) >> 4
+  const control = (block[0] as number) >> 4
   if (control === 1 || control === 2 || control === 4) return undefined
   try {
     ;(control === 3 ? FORMAT_ROWS[3] : FORMAT_ROWS[0]).parse({ block, pan }).dispose()
     return true
   } catch (error) {
-    if (error instanceof PinBlockError) return false
-    throw error
+    requireOurs(error, 'ERR_PIN_BLOCK')
+    return false
   }
 }
 

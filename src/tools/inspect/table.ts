@@ -31,7 +31,7 @@ function harmless(cell: string): string {
 
 /** Bytes as spaced hex. */
 export function showBytes(bytes: Uint8Array): string {
-  const hex = toHex(bytes).match(/../g) ?? []
+  const hex = [...toHex(bytes).matchAll(/../g)].map(String)
   return cut(hex, HIDDEN.length + 1)
 }
 

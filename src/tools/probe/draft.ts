@@ -1,5 +1,5 @@
 /** From what the prober found to a profile: the fields it knows, and the bytes between them as fields of no meaning. */
-import { isIssuerPinError } from '../../base/errors.js'
+import { requireOurs } from '../../base/errors.js'
 import { withUncovered } from '../../seccos/profile/coverage.js'
 import { pinFormBytes } from '../../seccos/profile/forms.js'
 import { parseProfile } from '../../seccos/profile/parse.js'
@@ -46,8 +46,8 @@ export function draftProfile({ prw, mac, places, randomBytes }: DraftInput): Sec
   try {
     return parseProfile(withUncovered(draft))
   } catch (error) {
-    if (isIssuerPinError(error)) return undefined
-    throw error
+    requireOurs(error)
+    return undefined
   }
 }
 

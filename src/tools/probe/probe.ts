@@ -147,8 +147,7 @@ const PIN_LENGTHS: readonly number[] = [4, 5, 6, 8, 12]
 
 /** Cards like the first sample's, but for a PAN or a PIN of another length. */
 function challengesFor(samples: readonly PreparedSample[]): Challenge[] {
-  const [first] = samples
-  if (first === undefined) return []
+  const [first] = samples as readonly [PreparedSample, ...PreparedSample[]]
   const unseen = (lengths: readonly number[], seen: readonly number[]): number[] =>
     lengths.filter(length => !seen.includes(length))
   const pans = unseen(
@@ -181,6 +180,7 @@ async function reproducesAll(
   samples: readonly PreparedSample[],
   { prwTestKey, macTestKey }: ProbeInput,
 ): Promise<boolean> {
+  const same: boolean[] = []
   for (const sample of samples) {
     const prw = { bytes: sample.prw, text: sample.prwValue }
     const material = { profile, masked: sample.masked, values: sample, prw }
@@ -193,12 +193,12 @@ async function reproducesAll(
         output => showText(computation.text, output),
       )
     }
-    const same =
-      (await make(profile.prw, prwTestKey)) === sample.prwValue &&
-      (await make(profile.mac, macTestKey)) === sample.macValue
-    if (!same) return false
+    same.push(
+      (await make(profile.prw, prwTestKey)) === sample.prwValue,
+      (await make(profile.mac, macTestKey)) === sample.macValue,
+    )
   }
-  return true
+  return same.every(one => one)
 }
 
 /** The values to look for, where every sample has them. */

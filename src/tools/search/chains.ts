@@ -64,8 +64,7 @@ export function computeMany(
     const whole = shared + blocks * blockBytes
     if (enciphers(algorithm) && !wants(whole)) continue
     for (const group of padding === 3 ? byLength(indices, lengths) : [indices]) {
-      const first = group[0] ?? 0
-      const bits = 8 * (shared + (lengths[first] ?? 0))
+      const bits = 8 * (shared + (lengths[group[0] as number] as number))
       const begin = chainBegin({ chain, iv, padding, bits }, prefix.subarray(0, shared))
       const steps = columns({ blocks, blockBytes, padding }, group, rest, { tails, lengths })
       try {
@@ -118,7 +117,10 @@ function byBlocks(
 /** For padding 3, which begins with the length. */
 function byLength(indices: readonly number[], lengths: readonly number[]): number[][] {
   const groups = new Map<number, number[]>()
-  for (const i of indices) groups.set(lengths[i] ?? 0, [...(groups.get(lengths[i] ?? 0) ?? []), i])
+  for (const i of indices) {
+    const length = lengths[i] as number
+    groups.set(length, [...(groups.get(length) ?? []), i])
+  }
   return [...groups.values()]
 }
 
@@ -174,10 +176,10 @@ function columns(
   const steps = Array.from({ length: blocks }, (_, i) => room.subarray(i * size, (i + 1) * size))
   for (const [lane, index] of group.entries()) {
     // Padding 2 of ISO/IEC 9797-1, and that of a last block of CMAC which is not full.
-    const open = (lengths[index] ?? 0) % blockBytes > 0 || lengths[index] === 0
+    const open = (lengths[index] as number) % blockBytes > 0 || lengths[index] === 0
     const parts = [
       rest,
-      ...(tails[index] ?? []),
+      ...(tails[index] as Messages['tails'][number]),
       ...(padding === 2 || (padding === 'none' && open) ? [MARK] : []),
     ]
     const begin = lane * blockBytes
@@ -204,7 +206,7 @@ function maskLast(
   lengths: readonly number[],
   cipher: ManyBlocks,
 ): void {
-  const last = steps[blocks - 1] ?? NOTHING
+  const last = steps[blocks - 1] as Uint8Array
   const full = cmacSubkey(cipher, true)
   const open = cmacSubkey(cipher, false)
   for (const [lane, index] of group.entries()) {
@@ -263,7 +265,7 @@ function tell(
   hear: Hear,
   { all }: { readonly all: boolean },
 ): void {
-  const last = done.at(-1) ?? NOTHING
+  const last = done.at(-1) as Uint8Array
   for (const [lane, index] of group.entries()) {
     const at = lane * blockBytes
     if (!all) hear(index, last, at, blockBytes)

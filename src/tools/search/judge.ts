@@ -2,6 +2,7 @@
  * What matches are worth. They are compared as functions: by what they give for cards that no sample has. Two that differ there
  * are not told apart by the samples, and then no winner is named: `decidedBy` says which sample would decide.
  */
+import { requireOurs } from '../../base/errors.js'
 import { Pan } from '../../primitives/pan.js'
 import { Pin } from '../../primitives/pin.js'
 import type { Material } from '../../seccos/computation.js'
@@ -9,7 +10,7 @@ import { buildChecked, maskChecked } from '../../seccos/data-set.js'
 import type { DataSetValues } from '../../seccos/field-value.js'
 import type { Computation, SeccosProfile } from '../../seccos/profile/profile.js'
 import type { ProfileSample } from '../check-profile.js'
-import { type Match, materialOf, type SearchJob, unlessOurs } from './work.js'
+import { type Match, materialOf, type SearchJob } from './work.js'
 
 /** What came out for the PRW, or for the MAC. */
 export interface SearchOutcome {
@@ -48,8 +49,7 @@ export async function judge(
     { readonly match: Match; readonly answers: ReadonlyMap<string, string> }
   >()
   for (const match of matches) {
-    const profile = layouts[match.layout]
-    if (profile === undefined) continue
+    const profile = layouts[match.layout] as SeccosProfile
     const own = cards.get(match.layout) ?? cardsLike(profile, samples)
     cards.set(match.layout, own)
     const answers = new Map<string, string>()
@@ -87,9 +87,7 @@ const PIN_LENGTHS: readonly number[] = [4, 5, 6, 8, 12]
 
 /** Cards like the first sample's, but for one value: lengths that no sample has, and other content of each. */
 function cardsLike(profile: SeccosProfile, samples: readonly ProfileSample[]): Card[] {
-  const [first] = samples
-  if (first === undefined) return []
-  const base = materialOf(profile, first)
+  const base = materialOf(profile, samples[0] as ProfileSample)
   const cards: Card[] = []
   const add = (what: string, change: DataSetValues): void => {
     const values = { ...base.values, ...change }
@@ -97,7 +95,7 @@ function cardsLike(profile: SeccosProfile, samples: readonly ProfileSample[]): C
       const full = buildChecked(profile, values)
       cards.push({ what, material: { ...base, values, masked: maskChecked(profile, full) } })
     } catch (error) {
-      unlessOurs(error)
+      requireOurs(error)
     }
   }
   const unseen = (lengths: readonly number[], seen: readonly number[]): number[] =>
@@ -115,7 +113,7 @@ function cardsLike(profile: SeccosProfile, samples: readonly ProfileSample[]): C
   if (base.values.random !== undefined) {
     add('another random number', { random: base.values.random.map(byte => byte ^ 0x5a) })
   }
-  for (const [id, value] of Object.entries(base.values.fields ?? {})) {
+  for (const [id, value] of Object.entries(base.values.fields)) {
     const other =
       typeof value === 'string'
         ? value.replace(/[0-9]/g, digit => `${9 - Number(digit)}`)

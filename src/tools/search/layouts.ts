@@ -37,7 +37,10 @@ export interface KnownLayout {
  * The layouts to search with, as profiles of which only the fields count: the one that is told, or the one that the samples show and
  * after it those that are supposed. Errors: `ERR_ARGUMENT`, `ERR_DATA_SET`, `ERR_PROFILE`.
  */
-export function layoutsOf(known: KnownLayout, samples: readonly ProfileSample[]): readonly SeccosProfile[] {
+export function layoutsOf(
+  known: KnownLayout,
+  samples: readonly ProfileSample[],
+): readonly [SeccosProfile, ...SeccosProfile[]] {
   const { fields, places = [], pinBlock = 'digits-bcd' } = known
   const { randomBytes = samples[0]?.random?.length ?? 0 } = known
   const layout = (table: readonly ProfileField[], external: readonly ExternalValue[]): SeccosProfile =>
@@ -56,9 +59,9 @@ export function layoutsOf(known: KnownLayout, samples: readonly ProfileSample[])
     ...(hides('pinBlock') ? [] : pinPlaces(runs).map(pin => [pin])),
     ...(hides('pan') || hides('pinBlock') ? [] : bothPlaces(runs, samples)),
   ]
-  return [found, ...supposed.map(hidden => [...found, ...hidden])].map(table =>
-    layout(tiled(table, dataSets), external),
-  )
+  const tile = (hidden: readonly ProfileField[]): SeccosProfile =>
+    layout(tiled([...found, ...hidden], dataSets), external)
+  return [tile([]), ...supposed.map(tile)]
 }
 
 function layoutOf({

@@ -73,8 +73,7 @@ function* ordered(pool: readonly Token[], which: 'prw' | 'mac'): Generator<Group
 
 /** So many of the pool in every order, the data set in full among them. */
 function* around(pool: readonly Token[], sizes: readonly number[]): Generator<Group> {
-  const full = pool.find(({ input }) => isFull(input))
-  if (full === undefined) return
+  const full = pool.find(({ input }) => isFull(input)) as Token
   const others = pool.filter(({ kind }) => kind !== full.kind)
   const inputsOf = (list: readonly Token[]): Inputs => list.map(({ input }) => input)
   yield {
@@ -127,7 +126,7 @@ function* filled(
     yield group(begin)
     return
   }
-  for (const choice of choices[begin.length] ?? []) yield group([...begin, choice])
+  for (const choice of choices[begin.length] as Inputs) yield group([...begin, choice])
 }
 
 function choicesFor({ value }: UnknownInput, tokens: readonly Token[]): Inputs {

@@ -1,6 +1,6 @@
 /** How a PRW or MAC may have come out of what an algorithm gives: which text, which bytes, folded or decimalised. */
 import { equalBytes } from '../../base/bytes.js'
-import { InputError, isIssuerPinError } from '../../base/errors.js'
+import { InputError, requireOurs } from '../../base/errors.js'
 import { resultOf } from '../../seccos/computation.js'
 import { readText, TEXT_FORM_NAMES, textLength } from '../../seccos/profile/forms.js'
 import {
@@ -62,7 +62,7 @@ function lengthIn(text: TextForm, texts: readonly string[]): number | undefined 
         readText(text, bytes, value, 'a value')
         return true
       } catch (error) {
-        if (!isIssuerPinError(error)) throw error
+        requireOurs(error)
         return false
       }
     })
@@ -156,7 +156,7 @@ function stepped(
     as,
     whole,
     fits: (bytes, at) =>
-      may(bytes[at] ?? 0, bytes[at + whole / 2] ?? 0) &&
+      may(bytes[at] as number, bytes[at + whole / 2] as number) &&
       equalBytes(resultOf(computation, bytes.subarray(at, at + whole)), expected),
   }
 }

@@ -9,7 +9,7 @@ import { ownMembers, readOptions } from '../../base/arguments.js'
 import { requireBytes } from '../../base/bytes.js'
 import { systemClock, whenAborted } from '../../base/deadline.js'
 import { DEFAULTS } from '../../base/defaults.js'
-import { ArgumentError, InputError } from '../../base/errors.js'
+import { ArgumentError, InputError, requireOurs } from '../../base/errors.js'
 import { requirePan } from '../../primitives/pan.js'
 import { requirePin } from '../../primitives/pin.js'
 import { withUncovered } from '../../seccos/profile/coverage.js'
@@ -31,7 +31,6 @@ import {
   stopWork,
   TIERS,
   triedOn,
-  unlessOurs,
   Work,
 } from './work.js'
 
@@ -127,7 +126,6 @@ export async function searchWith(
   const known = readOptions(ownMembers(given.known), 'known', KNOWN)
   const layouts = layoutsOf(known, samples)
   const [layout] = layouts
-  if (layout === undefined) throw new ArgumentError('there is no layout')
   const outcomes: { prw?: SearchOutcome; mac?: SearchOutcome } = {}
   const winners: { prw?: Match; mac?: Match } = ownMembers({})
   for (const which of ['prw', 'mac'] as const) {
@@ -148,7 +146,7 @@ export async function searchWith(
       const computations = matches.map(({ computation }) => computation)
       const [winner] = matches
       if (verdict.verdict === 'winner' && winner !== undefined) {
-        winners[which] = { ...winner, layout: layouts.indexOf(own[winner.layout] ?? layout) }
+        winners[which] = { ...winner, layout: layouts.indexOf(own[winner.layout] as SeccosProfile) }
       }
       const { tried, timeUp, tooMany } = found
       outcomes[which] = { tried, timeUp, tooMany, matches: computations, ...verdict }
@@ -207,16 +205,16 @@ async function search(
       elapsedMs: systemClock.elapsed() - begun,
       timeLimitMs,
     })
-  let cancelTick = (): void => undefined
   const tick = (): void => {
     tell()
     cancelTick = systemClock.after(TICK, tick)
   }
+  let cancelTick = systemClock.after(TICK, tick)
   const cancelLimit = systemClock.after(timeLimitMs, end)
   const cancelStop = stop === undefined ? () => undefined : whenAborted(stop, end)
   if (stop?.aborted === true) end()
   try {
-    tick()
+    tell()
     for (const tier of TIERS.keys()) {
       beginTier(board)
       found = await crew.tier(tier, board)
@@ -258,6 +256,7 @@ function draftOf(
   try {
     return parseProfile(withUncovered(json))
   } catch (error) {
-    return unlessOurs(error)
+    requireOurs(error)
+    return undefined
   }
 }

@@ -1,6 +1,6 @@
 /** The ways to compute that the search tries: algorithm, padding, IV, digest and derived key, without the inputs. */
 import { isWord, ownMembers } from '../../base/arguments.js'
-import { isIssuerPinError, ProfileError } from '../../base/errors.js'
+import { ProfileError, requireOurs } from '../../base/errors.js'
 import { rawOutputBytes, withUncovered } from '../../seccos/profile/coverage.js'
 import { parseProfile } from '../../seccos/profile/parse.js'
 import {
@@ -77,8 +77,8 @@ function* waysOf({ known, keyBytes, profile, which }: WaysOf, tier: Tier): Gener
 }
 
 /** Ways that take the same bytes: one cipher, one derived key, one digest. What they compute over is put together once. */
-export function* waySets(of: WaysOf, tier: Tier): Generator<readonly Way[]> {
-  const sets = new Map<string, Way[]>()
+export function* waySets(of: WaysOf, tier: Tier): Generator<readonly [Way, ...Way[]]> {
+  const sets = new Map<string, [Way, ...Way[]]>()
   for (const way of waysOf(of, tier)) {
     const { algorithm, derivation, digest } = way
     const key = JSON.stringify([ALGORITHMS[algorithm].cipher, derivation, digest])
@@ -176,7 +176,7 @@ export function requireKnown({ known, keyBytes, profile, which }: WaysOf): void 
       requireOne({ known, keyBytes, profile, which }, algorithm)
       return
     } catch (error) {
-      if (!isIssuerPinError(error)) throw error
+      requireOurs(error)
       refused ??= error
     }
   }
@@ -188,7 +188,7 @@ function requireOne({ known, keyBytes, profile, which }: WaysOf, algorithm: Prof
   const must: ComputationInput = which === 'prw' ? { input: 'pinBlock' } : { input: 'prw', form: 'binary' }
   const { paddings, hasIv, blockBytes } =
     ALGORITHMS[Object.hasOwn(ALGORITHMS, algorithm) ? algorithm : 'cmac-aes']
-  const { padding = paddings[0] ?? 'none', iv, derivation, digest, inputs } = known
+  const { padding = paddings[0] as Computation['padding'], iv, derivation, digest, inputs } = known
   const computation: Computation = {
     algorithm,
     padding,
@@ -202,7 +202,7 @@ function requireOne({ known, keyBytes, profile, which }: WaysOf, algorithm: Prof
     uncovered: [],
   }
   const draft: SeccosProfile = ownMembers({ ...profile, [which]: computation })
-  const place = (error: unknown): string => (error instanceof ProfileError ? error.path : '')
+  const place = (error: unknown): string => String((error as Partial<ProfileError>).path)
   const parse = (json: SeccosProfile): void => {
     try {
       parseProfile(json)

@@ -7,7 +7,7 @@ import { closeKey, hmacSha256, type ReadyKey, readyKey, type StoredKey } from '.
 import type { TdeaEngine } from '../../backend/software/tdea-engine.js'
 import { ownMembers, readOwn } from '../../base/arguments.js'
 import { asciiBytes, concatBytes, fromHex, secretBytes, wipe, withWiped } from '../../base/bytes.js'
-import { ArgumentError, isIssuerPinError, ProfileError } from '../../base/errors.js'
+import { ArgumentError, ProfileError, requireOurs } from '../../base/errors.js'
 import type { KeyAlgorithm } from '../../primitives/algorithms.js'
 import type { BlockCipher } from '../../primitives/iso9797.js'
 import { computeMac, type MacCiphers } from '../../primitives/mac.js'
@@ -19,6 +19,7 @@ import {
   resolveInput,
 } from '../../seccos/computation.js'
 import { dataSetFromHex, readChecked } from '../../seccos/data-set.js'
+import type { DataSetValues } from '../../seccos/field-value.js'
 import { readText, showText, textLength } from '../../seccos/profile/forms.js'
 import {
   ALGORITHMS,
@@ -116,7 +117,7 @@ const REQUEST = ['algorithm', 'padding', 'iv', 'derivation'] as const
 /** Ways that take the same bytes, over lists that begin alike, by one layout. */
 interface Unit {
   readonly layout: number
-  readonly ways: readonly Way[]
+  readonly ways: readonly [Way, ...Way[]]
   readonly group: Group
 }
 
@@ -135,6 +136,12 @@ interface Under {
   readonly key: ReadyKey
   readonly material: Material
   readonly keep: <B extends Uint8Array>(bytes: B) => B
+}
+
+/** A list's end that the first sample has the values for, and their bytes. */
+interface Sound {
+  readonly rest: readonly ComputationInput[]
+  readonly parts: readonly Uint8Array[]
 }
 
 /** What a worker does, and what it keeps meanwhile. */
@@ -159,8 +166,7 @@ export class Work {
     const { layouts, samples, which } = this.#job
     const known = this.#views.get(index)
     if (known !== undefined) return known
-    const layout = layouts[index]
-    if (layout === undefined) throw new ArgumentError('there is no such layout')
+    const layout = layouts[index] as SeccosProfile
     // What is supposed makes a difference to the data set in full alone: the rest is as in the first.
     const tokens = index === 0 ? tokensOf(layout, which, samples) : [...this.#view(0).tokens, FULL]
     const view: View = { layout, tokens, materials: new Map(), bytes: new Map() }
@@ -172,9 +178,7 @@ export class Work {
     const { layout, materials } = this.#view(index)
     const known = materials.get(sample)
     if (known !== undefined) return known
-    const given = this.#job.samples[sample]
-    if (given === undefined) throw new ArgumentError('there is no such sample')
-    const material = materialOf(layout, given)
+    const material = materialOf(layout, this.#job.samples[sample] as ProfileSample)
     materials.set(sample, material)
     return material
   }
@@ -227,7 +231,8 @@ export class Work {
     try {
       return await computeBy(run, computation, material, output => showText(computation.text, output))
     } catch (error) {
-      return unlessOurs(error)
+      requireOurs(error)
+      return undefined
     }
   }
 
@@ -239,7 +244,7 @@ export class Work {
 
   *#units(index: number): Generator<Unit> {
     const { layouts, known, which, key } = this.#job
-    const [wayTier, listTier] = TIERS[index] ?? [3, 3]
+    const [wayTier, listTier] = TIERS[index] as (typeof TIERS)[number]
     for (const [layout, profile] of layouts.entries()) {
       const { tokens } = this.#view(layout)
       for (const ways of waySets({ known, keyBytes: key.length, profile, which }, wayTier)) {
@@ -252,7 +257,6 @@ export class Work {
   /** What of a batch fits the first sample. */
   #hits({ layout, ways, group }: Unit, lists: readonly (readonly ComputationInput[])[]): Computation[] {
     const [first] = ways
-    if (first === undefined) return []
     const material = this.#material(layout, 0)
     const hits: Computation[] = []
     const secrets: Uint8Array[] = []
@@ -269,19 +273,19 @@ export class Work {
         for (const way of ways) {
           try {
             this.#compute({ way, key, material, keep }, messages, (index, as) => {
-              const inputs = [...group.prefix, ...(sound[index]?.rest ?? [])]
+              const inputs = [...group.prefix, ...(sound[index] as Sound).rest]
               hits.push(ownMembers({ ...way, inputs, ...as, uncovered: [] }))
             })
           } catch (error) {
             // An ICV out of a value that the samples do not have.
-            unlessOurs(error)
+            requireOurs(error)
           }
         }
         if (messages !== whole) wipe(...messages.tails.flat())
         return NOTHING
       })
     } catch (error) {
-      unlessOurs(error)
+      requireOurs(error)
       return []
     } finally {
       wipe(...secrets)
@@ -316,10 +320,7 @@ export class Work {
     lists: readonly (readonly ComputationInput[])[],
   ): {
     readonly prefix: readonly Uint8Array[]
-    readonly sound: readonly {
-      readonly rest: readonly ComputationInput[]
-      readonly parts: readonly Uint8Array[]
-    }[]
+    readonly sound: readonly Sound[]
   } {
     const everywhere = this.#view(0).bytes
     const here = this.#view(layout).bytes
@@ -355,8 +356,7 @@ export class Work {
     derivation: MacRequest['derivation'],
     use: (key: ReadyKey) => Uint8Array,
   ): Uint8Array {
-    const name = KEY_ALGORITHM[`${ALGORITHMS[algorithm].cipher}${keyBytes}`]
-    if (name === undefined) throw new ArgumentError('a test key has another length')
+    const name = KEY_ALGORITHM[`${ALGORITHMS[algorithm].cipher}${keyBytes}`] as KeyAlgorithm
     const usage = 'prw-generate'
     const key: StoredKey = { kid: 'TEST', usage, mode: 'G', algorithm: name, bytes: this.#job.key }
     const ready = readyKey(key, this.#engine)
@@ -404,7 +404,8 @@ function bytesOfInput(input: ComputationInput, material: Material, key: ReadyKey
       return computeMac(request, ciphersOf(key), plain)
     })
   } catch (error) {
-    return unlessOurs(error)
+    requireOurs(error)
+    return undefined
   }
 }
 
@@ -431,14 +432,13 @@ function* batches<T>(items: Iterable<T>): Generator<T[]> {
   if (batch.length > 0) yield batch
 }
 
-/** A coded error of ours says that something cannot be computed, and is no more than that here. */
-export function unlessOurs(error: unknown): undefined {
-  if (!isIssuerPinError(error)) throw error
-  return undefined
+/** {@link Material} with the fields of a sample, of which there may be none. */
+type SampleMaterial = Material & {
+  readonly values: { readonly fields: NonNullable<DataSetValues['fields']> }
 }
 
 /** A sample as a layout reads it. Errors: `ERR_DATA_SET`. */
-export function materialOf(profile: SeccosProfile, sample: ProfileSample): Material {
+export function materialOf(profile: SeccosProfile, sample: ProfileSample): SampleMaterial {
   const masked = dataSetFromHex(sample.prwDataSet)
   const { fields, ...content } = readChecked(profile, masked)
   const { prwDataSet: _d, macValue: _m, prwValue, fields: own, ...values } = sample
@@ -459,7 +459,7 @@ function bytesOfText(text: string): Uint8Array {
       try {
         return readText(form, bytes, text, 'prwValue')
       } catch (error) {
-        unlessOurs(error)
+        requireOurs(error)
       }
     }
   }

@@ -187,6 +187,16 @@ describe('certificates', () => {
     const [first, second, third] = names
     expect(second).toBe(first)
     expect(third).toBe('next')
+    // A connection that nobody uses is closed at once.
+    const closed = new Promise(resolve =>
+      d1.cardReplies.push((response, request) => {
+        request.socket.once('close', resolve)
+        response.end()
+      }),
+    )
+    await read()
+    fetch.renew(next)
+    await closed
     await failure(() => fetch.renew({ cert: next.cert, key: d1.client.key }), 'ERR_ARGUMENT')
     await failure(() => fetch.renew({ ...next, ca: d1.ca } as never), 'ERR_ARGUMENT')
     expect((await fetch(`${d1.urls.api}/x`, init())).status).toBe(ANSWERED)

@@ -7,8 +7,15 @@ import {
   ILLUSTRATIVE_NOT_GIROCARD_AES,
   ILLUSTRATIVE_NOT_GIROCARD_TDEA,
 } from '../../../src/seccos/profile/illustrative.js'
-import { inspectDataSet, inspectJweHeader, inspectPinBlock } from '../../../src/tools/inspect/inspect.js'
+import { parseProfile } from '../../../src/seccos/profile/parse.js'
+import {
+  inspectDataSet,
+  inspectJweHeader,
+  inspectPinBlock,
+  pinBlockTables,
+} from '../../../src/tools/inspect/inspect.js'
 import { AES_VALUES, expectNoSecrets, PAN_DIGITS, TDEA_VALUES } from '../../seccos/fixtures.js'
+import { SAMPLES, SCHEMES } from '../../seccos/schemes.js'
 
 const TDEA = ILLUSTRATIVE_NOT_GIROCARD_TDEA
 const SAMPLE =
@@ -179,4 +186,45 @@ describe('a JWE header', () => {
   ])('%s', (_, jwe, words) => {
     expect(inspectJweHeader(jwe)).toContain(words)
   })
+})
+
+describe('a PIN block and a PAN', () => {
+  const pan = Pan.from(PAN_DIGITS)
+  const other = Pan.from('5413330089604129')
+  const zeros = (first: number, length = 8): Uint8Array => {
+    const block = new Uint8Array(length).fill(0xff)
+    block.set([first, 0x12, 0x34])
+    return block
+  }
+
+  test('a clear one is sound for its PAN, and for no other', () => {
+    const block = buildFormat0({ pin: Pin.from('123456'), pan })
+    expect(pinBlockTables({ block, state: 'clear', pan })).toMatchObject({ isSound: true })
+    const shown = pinBlockTables({ block, state: 'clear', pan: other })
+    expect(shown).toMatchObject({ isSound: false })
+    expectNoSecrets(shown)
+    expect(inspectPinBlock({ block, state: 'clear', pan })).toContain('a sound block of this PAN')
+    expect(inspectPinBlock({ block, state: 'clear', pan: other })).toContain('NOT a sound block')
+    expect(pinBlockTables({ block: zeros(0x34), state: 'clear', pan })).toMatchObject({ isSound: false })
+  })
+
+  test.each([
+    [zeros(0x14), 'clear', 'holds nothing of it'],
+    [zeros(0x24), 'clear', 'holds nothing of it'],
+    [zeros(0x44, 16), 'clear', 'holds nothing of it'],
+    [zeros(0x04), 'enciphered', 'the block is enciphered'],
+  ] as const)('is not looked at where the block does not show one (%#)', (block, state, words) => {
+    const shown = pinBlockTables({ block, state, pan })
+    expect(shown).not.toHaveProperty('isSound')
+    expect(JSON.stringify(shown)).toContain(words)
+  })
+})
+
+test('a field that holds a part of a value says so', () => {
+  const [sample = expect.unreachable()] = SAMPLES.parts
+  const fields = SCHEMES.parts.fields.map(field =>
+    field.id === 'intdatag' ? { ...field, length: 20, part: { from: 'left', skip: 0, take: 20 } } : field,
+  )
+  const profile = parseProfile({ ...SCHEMES.parts, fields })
+  expect(inspectDataSet({ profile, prwDataSet: sample.prwDataSet })).toContain('part of the intdatag')
 })

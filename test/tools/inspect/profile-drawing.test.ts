@@ -26,5 +26,8 @@ test('says how a key is derived, what is hashed, and what is enciphered first', 
   expect(drawProfile(parseProfile(SCHEMES.hashed))).toContain('cmac-tdea over sha-256')
   expect(drawProfile(parseProfile(SCHEMES.hashed))).toContain('enciphered: pinBlock')
   expect(drawProfile(parseProfile(SCHEMES.parts))).toContain('pan (part)')
+  const { prw, ...rest } = SCHEMES.keyed
+  const marked = { ...prw, inputs: [{ input: 'constant', constant: 'C0FFEE' }, ...prw.inputs] }
+  expect(drawProfile(parseProfile({ ...rest, prw: marked }))).toContain('C0FFEE')
   expect(() => drawProfile({} as never)).toThrow('profile must come from parseProfile')
 })

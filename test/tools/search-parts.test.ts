@@ -1,0 +1,395 @@
+/**
+ * The parts of the search, each alone: which ways, values and lists are tried when, what a thread answers to an order out of its turn,
+ * and the searches that the samples of the eight schemes do not lead to.
+ */
+import { createCipheriv, createHmac } from 'node:crypto'
+import { MessageChannel } from 'node:worker_threads'
+import { describe, expect, test, vi } from 'vitest'
+import { chooseEngine } from '../../src/backend/software/engine.js'
+import { PinBlockError, requireOurs } from '../../src/base/errors.js'
+import { Pan } from '../../src/primitives/pan.js'
+import { Pin } from '../../src/primitives/pin.js'
+import { encodePin } from '../../src/seccos/profile/forms.js'
+import { parseProfile } from '../../src/seccos/profile/parse.js'
+import type { SeccosProfile } from '../../src/seccos/profile/profile.js'
+import type { ProfileSample } from '../../src/tools/check-profile.js'
+import { portOf, type StartedThread, serveSearch, threads } from '../../src/tools/search/crew.js'
+import { judge } from '../../src/tools/search/judge.js'
+import { layoutsOf } from '../../src/tools/search/layouts.js'
+import { groupsOf } from '../../src/tools/search/lists.js'
+import { searchProfile } from '../../src/tools/search/search.js'
+import { tokensOf } from '../../src/tools/search/tokens.js'
+import { requireKnown, waySets } from '../../src/tools/search/ways.js'
+import { materialOf, Work } from '../../src/tools/search/work.js'
+import { keyMaterial, PAN_DIGITS } from '../seccos/fixtures.js'
+import { SAMPLES, SCHEMES, valuesOf } from '../seccos/schemes.js'
+import { failure } from '../support/errors.js'
+import { bytes } from '../support/vectors.js'
+
+type Scheme = keyof typeof SCHEMES
+const EXACT = { encoding: 'binary', align: 'exact' } as const
+const samplesOf = (name: Scheme): ProfileSample[] =>
+  SAMPLES[name].map(sample => {
+    const { prwDataSet, prwValue, macValue } = sample
+    return { ...valuesOf(name, sample), macKid: 'MAC-KEY', prwDataSet, prwValue, macValue }
+  })
+const [sample = expect.unreachable()] = samplesOf('keyed')
+const profile = parseProfile(SCHEMES.keyed)
+const keys = {
+  prwTestKey: bytes(keyMaterial('hmac32', 0).material),
+  macTestKey: bytes(keyMaterial('hmac32', 1).material),
+}
+const known = { fields: profile.fields, randomBytes: 8, pinBlock: 'digits-bcd' } as const
+
+test('an error that nobody foresaw is no answer', () => {
+  expect(() => requireOurs(new TypeError('x'))).toThrow(TypeError)
+  expect(() => requireOurs(new PinBlockError())).not.toThrow()
+  expect(() => requireOurs(new PinBlockError(), 'ERR_PIN_BLOCK')).not.toThrow()
+  expect(() => requireOurs(new PinBlockError(), 'ERR_PAN')).toThrow(PinBlockError)
+})
+
+describe('ways', () => {
+  const waysOf = (
+    more: object,
+    keyBytes: number,
+    which: 'prw' | 'mac' = 'prw',
+    of: SeccosProfile = profile,
+  ) =>
+    ([1, 2, 3] as const).map(tier =>
+      [...waySets({ known: more, keyBytes, profile: of, which }, tier)].flatMap(set => [...set]),
+    )
+
+  test('where nothing is told: MACs first, then encipherments, IVs and digests, then derived keys; no two rarities', () => {
+    const [first = [], second = [], third = []] = waysOf({}, 16)
+    expect(
+      first.every(
+        ({ algorithm, digest, derivation }) => !digest && !derivation && !algorithm.endsWith('ecb'),
+      ),
+    ).toBe(true)
+    expect(second.some(({ algorithm }) => algorithm === 'aes-ecb')).toBe(true)
+    expect(second.some(({ digest }) => digest === 'sha-1')).toBe(true)
+    expect(second).toContainEqual(
+      expect.objectContaining({ algorithm: 'iso9797-1-alg3', iv: { inputs: [{ input: 'random' }] } }),
+    )
+    expect(second.every(({ derivation }) => derivation === undefined)).toBe(true)
+    expect(third.length).toBeGreaterThan(0)
+    expect(third.every(({ derivation, digest }) => derivation !== undefined && digest === undefined)).toBe(
+      true,
+    )
+  })
+
+  test('a derivation takes a block of the cipher, and the PSN where there is one', () => {
+    const inputsOf = (algorithm: string, of: SeccosProfile) =>
+      waysOf({ algorithm }, 16, 'prw', of)[2]?.map(({ derivation }) => derivation?.[0])
+    const pan = { input: 'pan', encoding: 'bcd', align: 'right', pad: '0' }
+    const noPsn = { ...profile, fields: profile.fields.filter(({ id }) => id !== 'psn') }
+    expect(inputsOf('cmac-aes', noPsn)).toEqual([
+      expect.objectContaining({ inputs: [{ ...pan, length: 16 }], complement: true }),
+      expect.objectContaining({
+        inputs: [expect.anything(), { input: 'constant', constant: '00'.repeat(14) }],
+      }),
+      expect.objectContaining({ inputs: [{ ...pan, length: 16 }] }),
+    ])
+    const short = expect.objectContaining({ length: 7, part: { from: 'right', skip: 0, take: 14 } })
+    expect(inputsOf('cmac-tdea', profile)?.[0]).toMatchObject({
+      inputs: [short, { input: 'field', id: 'psn' }],
+    })
+    expect(waysOf({}, 32, 'mac')[2]?.some(({ algorithm }) => algorithm === 'hmac-sha256')).toBe(false)
+  })
+
+  test('a member that no profile has is refused, and not shown where it is no word', () => {
+    const given = { known: { [PAN_DIGITS]: 1 } as object, keyBytes: 16, profile, which: 'prw' } as const
+    expect(() => requireKnown(given)).toThrow(
+      expect.objectContaining({ path: '/prw/(a name that is no word)' }),
+    )
+  })
+
+  test('what is known for no algorithm of the key’s length is refused as for the first of them', () => {
+    const given = { known: { padding: 9 as never }, keyBytes: 16, profile, which: 'prw' } as const
+    expect(() => requireKnown(given)).toThrow(expect.objectContaining({ path: '/prw/padding' }))
+  })
+})
+
+describe('values and lists', () => {
+  test('a form of the PIN that is told and rare is tried; an external value that no sample has is a byte', () => {
+    const form = { digits: 'ascii', length: 8, align: 'left', pad: '20' } as const
+    const external = [{ id: 'far', kind: 'bytes' }] as const
+    const [layout] = layoutsOf({ ...known, pinBlock: form, external }, [sample])
+    const tokens = tokensOf(layout, 'prw', [sample])
+    expect(tokens).toContainEqual(
+      expect.objectContaining({ input: { input: 'pinBlock', pinForm: form }, rank: 1 }),
+    )
+    expect(tokens).toContainEqual(
+      expect.objectContaining({ input: { input: 'external', id: 'far', length: 1, ...EXACT } }),
+    )
+    const told = (of: SeccosProfile) =>
+      tokensOf(of, 'prw', [sample]).filter(
+        ({ input }) => 'pinForm' in input && JSON.stringify(input.pinForm) === JSON.stringify(of.pinBlock),
+      )
+    expect(told(layout)).toHaveLength(1)
+    expect(told({ ...profile, pinBlock: 'digits-ascii' as never })).toHaveLength(1)
+  })
+
+  test('in the orders of documents every list for a MAC has the PRW, and every one for a PRW the PIN', () => {
+    for (const [which, must] of [
+      ['mac', 'prw'],
+      ['prw', 'pinBlock'],
+    ] as const) {
+      const tokens = tokensOf(profile, which, [sample])
+      const lists = [...groupsOf({ tokens, which, known: undefined, withFull: false }, 2)].flatMap(
+        ({ prefix, rests }) => [...rests()].map(rest => [...prefix, ...rest]),
+      )
+      expect(lists.length).toBeGreaterThan(10)
+      expect(lists.every(list => list.some(({ input }) => input === must))).toBe(true)
+    }
+  })
+
+  test('a list that is told whole is tried once', () => {
+    const list = [{ input: 'dataSet.masked' }, { input: 'pinBlock' }] as const
+    const tokens = tokensOf(profile, 'prw', [sample])
+    const groups = ([1, 2, 3] as const).map(tier => [
+      ...groupsOf({ tokens, which: 'prw', known: list, withFull: false }, tier),
+    ])
+    expect(groups.map(found => found.map(({ prefix, rests }) => [prefix, [...rests()]]))).toEqual([
+      [[list, [[]]]],
+      [],
+      [],
+    ])
+  })
+
+  test('places of the PIN and of PANs of one even length are told or supposed', () => {
+    const samples = samplesOf('keyed').map(one => ({ ...one, pan: Pan.from(PAN_DIGITS) }))
+    const pinBlock = {
+      id: 'pinBlock',
+      offset: 60,
+      length: 6,
+      ...EXACT,
+      pinForm: { digits: 'bcd', length: 6, align: 'left', pad: 'F' },
+      masked: true,
+    } as const
+    const layouts = layoutsOf({ places: [pinBlock], pinBlock: pinBlock.pinForm }, samples)
+    const pins = layouts.map(({ fields }) =>
+      fields.filter(field => 'value' in field || field.id === 'pinBlock'),
+    )
+    expect(pins.every(found => found.some(({ id, offset }) => id === 'pinBlock' && offset === 60))).toBe(true)
+    const pans = layouts.flatMap(({ fields }) => fields.filter(({ id }) => id === 'pan'))
+    expect(pans).toContainEqual(expect.objectContaining({ length: 8, encoding: 'bcd', align: 'exact' }))
+  })
+
+  test('the PRW is read in the form it is in: hex, base64, base64url, or as it is written', () => {
+    const raw = Buffer.from('fbff00112233445566', 'hex')
+    const read = (prwValue: string) =>
+      Buffer.from(materialOf(profile, { ...sample, prwValue }).prw?.bytes ?? []).toString('hex')
+    expect(read(raw.toString('hex'))).toBe(raw.toString('hex'))
+    expect(read(raw.toString('base64'))).toBe(raw.toString('hex'))
+    expect(read(raw.toString('base64url'))).toBe(raw.toString('hex'))
+    expect(read('12 34')).toBe(Buffer.from('12 34').toString('hex'))
+    // As long as base64 of nine bytes, and none.
+    expect(read('????????????')).toBe('3f'.repeat(12))
+  })
+})
+
+describe('a search', () => {
+  const cbc = (key: string, iv: string, data: string): string => {
+    const cipher = createCipheriv(
+      'aes-128-cbc',
+      Buffer.from(key, 'hex'),
+      Buffer.from(iv, 'hex'),
+    ).setAutoPadding(false)
+    return cipher.update(Buffer.from(data, 'hex')).toString('hex').slice(-32).toUpperCase()
+  }
+
+  test('finds the last block of a CBC encipherment', async () => {
+    const key = keyMaterial('aes16', 0).material
+    const samples = samplesOf('enciphered').map((one, i) => {
+      const pin = SAMPLES.enciphered[i]?.pin ?? expect.unreachable()
+      const data = `${one.prwDataSet}${pin.padEnd(12, 'F')}`
+      const padded = `${data}80`.padEnd(Math.ceil((data.length + 2) / 32) * 32, '0')
+      return { ...one, prwValue: cbc(key, '00'.repeat(16), padded) }
+    })
+    const prw = {
+      algorithm: 'aes-cbc',
+      padding: 2,
+      inputs: [{ input: 'dataSet.masked' }, { input: 'pinBlock' }],
+    } as const
+    const pinBlock = { digits: 'bcd', length: 6, align: 'left', pad: 'F' } as const
+    const found = await searchProfile({
+      samples,
+      prwTestKey: bytes(key),
+      macTestKey: bytes(key),
+      known: { ...known, pinBlock, prw },
+      only: 'prw',
+    })
+    expect(found.prw).toMatchObject({
+      verdict: 'winner',
+      matches: [{ output: [{ step: 'slice', part: { from: 'right', skip: 0, take: 16 } }], outputBytes: 16 }],
+    })
+  })
+
+  test('takes an input that is enciphered in CBC', async () => {
+    const inside = { input: 'enciphered', mode: 'cbc', iv: '00'.repeat(8), padding: 1 } as const
+    const { algorithm, digest } = SCHEMES.hashed.prw
+    const prw = {
+      algorithm,
+      digest,
+      inputs: [{ input: 'dataSet.masked' }, { ...inside, inputs: [{ input: 'pinBlock' }] }],
+    } as const
+    const key = bytes(keyMaterial('tdea16', 0).material)
+    const search = (iv: string) =>
+      searchProfile({
+        samples: samplesOf('hashed'),
+        prwTestKey: key,
+        macTestKey: key,
+        known: { ...known, prw: { ...prw, inputs: [prw.inputs[0], { ...prw.inputs[1], iv }] } },
+        only: 'prw',
+      })
+    expect((await search('00'.repeat(8))).prw).toMatchObject({ verdict: 'winner' })
+    expect((await search('01'.repeat(8))).prw).toMatchObject({ verdict: 'none' })
+  })
+
+  test('finds nothing, and does not fail, where a key cannot be derived or an ICV cannot be made', async () => {
+    const mac = {
+      derivation: [{ method: 'xor', mask: 'C0'.repeat(32) }],
+      inputs: [{ input: 'dataSet.masked' }, { input: 'prw', form: 'binary' }],
+    } as const
+    const none = await searchProfile({
+      ...keys,
+      samples: samplesOf('keyed'),
+      known: { ...known, mac },
+      only: 'mac',
+    })
+    expect(none.mac).toMatchObject({ verdict: 'none', matches: [] })
+
+    const noKid = samplesOf('hashed').map(({ prwKid: _, ...one }) => one)
+    const kid = { input: 'prwKid', length: 8, encoding: 'ascii', align: 'left', pad: '00' } as const
+    const key = bytes(keyMaterial('tdea16', 1).material)
+    const lacks = (more: object) =>
+      searchProfile({
+        samples: noKid,
+        prwTestKey: key,
+        macTestKey: key,
+        known: { ...known, mac: { algorithm: 'iso9797-1-alg1', inputs: mac.inputs, ...more } },
+        only: 'mac',
+      })
+    expect((await lacks({ iv: { inputs: [kid] }, derivation: [], digest: 'none' })).mac).toMatchObject({
+      verdict: 'none',
+    })
+    const derivation = [{ method: 'encipher', inputs: [kid], complement: true }] as const
+    expect((await lacks({ derivation, digest: 'none' })).mac).toMatchObject({ verdict: 'none' })
+  })
+
+  test('names no draft where what is stored would not suffice to verify', async () => {
+    const hidden = known.fields.map(field => (field.id === 'random' ? { ...field, masked: true } : field))
+    const hmac = (which: 0 | 1, ...parts: readonly (Uint8Array | string)[]): string => {
+      const mac = createHmac('sha256', Buffer.from(keyMaterial('hmac32', which).material, 'hex'))
+      for (const part of parts) mac.update(typeof part === 'string' ? Buffer.from(part, 'hex') : part)
+      return mac.digest('hex').toUpperCase()
+    }
+    const samples = samplesOf('keyed').map((one): ProfileSample => {
+      const prwDataSet = `${one.prwDataSet.slice(0, 26)}${'00'.repeat(8)}${one.prwDataSet.slice(42)}`
+      const block = encodePin('digits-bcd', { pin: one.pin, pan: one.pan, random: undefined })
+      const prwValue = hmac(0, prwDataSet, one.random ?? expect.unreachable(), block)
+      return { ...one, prwDataSet, prwValue, macValue: hmac(1, prwDataSet, prwValue).slice(0, 16) }
+    })
+    const masked = { input: 'dataSet.masked' } as const
+    const found = await searchProfile({
+      ...keys,
+      samples,
+      known: {
+        ...known,
+        fields: hidden,
+        prw: { inputs: [masked, { input: 'unknown', value: 'random' }, { input: 'pinBlock' }] },
+        mac: { inputs: [masked, { input: 'prw', form: 'binary' }] },
+      },
+    })
+    expect([found.prw?.verdict, found.mac?.verdict]).toEqual(['winner', 'winner'])
+    expect(found.draft).toBe(undefined)
+  })
+
+  test('two matches of one function are one, and what cannot be computed for a card is an answer, too', async () => {
+    const { prw } = profile
+    const matches = [1, 2].map(() => ({ layout: 0, computation: prw }))
+    const samples = samplesOf('keyed')
+    const job = { which: 'prw', samples, key: keys.prwTestKey, layouts: [profile], known: {} } as const
+    const end = { matches, timeUp: false, tooMany: false }
+    const asked: string[] = []
+    const verdict = await judge(job, end, async (_, { values }) => {
+      asked.push(String(values.pcc))
+      return values.pcc === '8246' ? undefined : 'same'
+    })
+    expect(verdict).toMatchObject({ verdict: 'winner', decidedBy: [], matches: [matches[0]] })
+    expect(asked).toContain('8246')
+    const work = new Work(job, await chooseEngine('auto'))
+    const material = materialOf(profile, sample)
+    expect(await work.text(prw, { ...material, values: { ...material.values, pin: undefined } })).toBe(
+      undefined,
+    )
+    expect(await work.text(prw, material)).toBe(sample.prwValue)
+    work.close()
+  })
+})
+
+describe('a thread', () => {
+  const answersTo = (...orders: readonly unknown[]): Promise<unknown[]> =>
+    new Promise(resolve => {
+      const { port1, port2 } = new MessageChannel()
+      const heard: unknown[] = []
+      serveSearch(portOf(port2))
+      portOf(port1).on('message', answer => {
+        heard.push(answer)
+        if (heard.length < orders.length) return
+        port1.close()
+        resolve(heard)
+      })
+      for (const order of orders) port1.postMessage(order)
+    })
+
+  test('answers an order out of its turn, and one that is none', async () => {
+    expect(await answersTo({ tier: 0, board: new SharedArrayBuffer(64) }, null, { end: true })).toEqual([
+      { matches: [] },
+      { failed: 'a thread of the search failed' },
+      { matches: [] },
+    ])
+  })
+
+  test('runs as a program of its own at its parent’s port', async () => {
+    const { port1, port2 } = new MessageChannel()
+    vi.doMock('node:worker_threads', async original => ({ ...(await original<object>()), parentPort: port2 }))
+    await import('../../src/tools/search/host-entry.js')
+    vi.doUnmock('node:worker_threads')
+    const answer = new Promise(resolve => port1.once('message', resolve))
+    port1.postMessage({ end: true })
+    expect(await answer).toEqual({ matches: [] })
+    port1.close()
+  })
+
+  test('that has ended takes no more orders', async () => {
+    let exit = (): void => undefined
+    const ends = (): StartedThread => {
+      let hear = (_: unknown): void => undefined
+      return {
+        port: {
+          on: (event, listener) => {
+            if (event === 'message') hear = listener
+            if (event === 'exit') exit = () => listener(0)
+          },
+          postMessage: () => queueMicrotask(() => hear({ matches: [] })),
+        },
+        end: () => undefined,
+      }
+    }
+    const job = { which: 'prw', samples: [], key: keys.prwTestKey, layouts: [profile], known: {} } as const
+    const crew = await threads(job, 1, ends)
+    exit()
+    await failure(() => crew.tier(0, new SharedArrayBuffer(64) as never), 'ERR_BACKEND_FAILED')
+    await crew.close()
+  })
+})
+
+test('a PIN of the samples is the caller’s: it is not wiped', async () => {
+  using pin = Pin.from('1234')
+  const [first = expect.unreachable()] = samplesOf('keyed')
+  const search = searchProfile({ ...keys, samples: [{ ...first, pin }], known, only: 'prw', timeLimitMs: 1 })
+  expect((await search).prw?.verdict).not.toBe('winner')
+  expect(pin.length).toBe(4)
+})
