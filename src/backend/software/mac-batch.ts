@@ -67,9 +67,10 @@ class Room {
     return this.#bytes.subarray(from, this.#used)
   }
 
-  /** From the beginning again. */
+  /** From the beginning again. What a long message took is not kept. */
   reuse(): void {
     this.#used = 0
+    if (this.#bytes.length > ROOM_BYTES) this.#bytes = secretBytes(0)
   }
 }
 
