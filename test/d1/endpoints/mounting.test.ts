@@ -304,6 +304,36 @@ test('a handler of somebody’s own that does not want the body leaves the conne
   await own.close()
 })
 
+describe('a handler of somebody’s own', () => {
+  const asked: string[] = []
+  const own = new Wire(async request => {
+    asked.push(request.method)
+    return new Response(JSON.stringify({ greeting: 'Grüße, 世界', method: request.method }))
+  })
+  beforeAll(() => own.open())
+  afterAll(() => own.close())
+
+  test('its text arrives as UTF-8; a method that the Web does not have reaches it as one that it refuses', async () => {
+    expect((await own.ask('/x')).body).toEqual({ greeting: 'Grüße, 世界', method: 'GET' })
+    for (const method of ['TRACE', 'PUT'])
+      expect((await own.ask('/x', { method, body: 'x' })).body).toMatchObject({ greeting: 'Grüße, 世界' })
+    expect(asked).not.toContain('TRACE')
+    expect(asked).toHaveLength(3)
+  })
+
+  test('a request with two hosts is answered with 400, and it does not see it', async () => {
+    const before = asked.length
+    const socket = own.connect()
+    let said = ''
+    const closed = new Promise(resolve => socket.on('error', () => {}).once('close', resolve))
+    socket.on('data', chunk => (said += chunk))
+    socket.write('GET /x HTTP/1.1\r\nHost: a.test\r\nHost: b.test\r\nConnection: close\r\n\r\n')
+    await closed
+    expect(said).toMatch(/^HTTP\/1\.1 400 /)
+    expect(asked).toHaveLength(before)
+  })
+})
+
 test('behind a body parser, a Set PIN is refused, not waited for', async () => {
   await using world = await World.open()
   const app = express().use(express.json()).use(nodeListener(world.handler()))

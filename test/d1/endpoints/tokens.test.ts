@@ -487,6 +487,32 @@ describe('what is remembered', () => {
     expect([memory.isOver('t0'), memory.isOver('t1099')]).toEqual([false, true])
   })
 
+  test('two tokens at once make one request for the keys', async () => {
+    const { private: key, public: half } = await keyPair('ES256', 'I-1')
+    let fetched = 0
+    const tokens = providerTokens({
+      jwks: new URL('https://idp.test/jwks'),
+      fetch: async () => {
+        fetched++
+        return Response.json({ keys: [half] })
+      },
+      algorithms: ['ES256'],
+      issuer: 'https://idp.test',
+      audience: 'pin-api',
+      allow: () => true,
+    })
+    const sign = (jti: string) =>
+      new SignJWT({ iss: 'https://idp.test', aud: 'pin-api', jti })
+        .setProtectedHeader({ alg: 'ES256', typ: 'at+jwt', kid: 'I-1' })
+        .setIssuedAt()
+        .setExpirationTime('5m')
+        .sign(key)
+    const both = await Promise.all(['a', 'b'].map(sign))
+    const verdicts = await Promise.all(both.map(token => tokens.verify(token, NO_OPTIONS)))
+    expect(verdicts).toMatchObject([{ verified: true }, { verified: true }])
+    expect(fetched).toBe(1)
+  })
+
   test('the claims, not the permission: allow is asked each time', async () => {
     const { private: key, public: half } = await keyPair('ES256', 'I-1')
     let allowed = true
