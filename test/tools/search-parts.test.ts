@@ -17,6 +17,7 @@ import { portOf, type StartedThread, serveSearch, threads } from '../../src/tool
 import { judge } from '../../src/tools/search/judge.js'
 import { layoutsOf } from '../../src/tools/search/layouts.js'
 import { groupsOf } from '../../src/tools/search/lists.js'
+import { outputsFor } from '../../src/tools/search/outputs.js'
 import { searchProfile } from '../../src/tools/search/search.js'
 import { tokensOf } from '../../src/tools/search/tokens.js'
 import { requireKnown, waySets } from '../../src/tools/search/ways.js'
@@ -24,7 +25,10 @@ import { materialOf, Work } from '../../src/tools/search/work.js'
 import { keyMaterial, PAN_DIGITS } from '../seccos/fixtures.js'
 import { SAMPLES, SCHEMES, valuesOf } from '../seccos/schemes.js'
 import { failure } from '../support/errors.js'
+import { hostOf } from '../support/host.js'
 import { bytes } from '../support/vectors.js'
+
+const HOST = hostOf('tools/search/host-entry.ts')
 
 type Scheme = keyof typeof SCHEMES
 const EXACT = { encoding: 'binary', align: 'exact' } as const
@@ -142,6 +146,16 @@ describe('values and lists', () => {
       expect(lists.length).toBeGreaterThan(10)
       expect(lists.every(list => list.some(({ input }) => input === must))).toBe(true)
     }
+  })
+
+  test('more digits than the bytes have are no output of theirs', () => {
+    const outputs = outputsFor('prwValue', ['12345678901234567890'])('cmac-aes').filter(
+      ({ as }) => as.text === 'digits',
+    )
+    expect(outputs.length).toBeGreaterThan(0)
+    expect(outputs.every(({ whole = 0 }) => 2 * whole >= 20)).toBe(true)
+    const folded = outputs.filter(({ as }) => as.output?.some(({ step }) => step === 'fold'))
+    expect(folded.every(({ whole = 0 }) => whole >= 20)).toBe(true)
   })
 
   test('a list that is told whole is tried once', () => {
@@ -350,6 +364,25 @@ describe('a thread', () => {
       { failed: 'a thread of the search failed' },
       { matches: [] },
     ])
+  })
+
+  test('says what is wrong with its job, where that is known', async () => {
+    const [answer] = await answersTo({ job: { layouts: [{}] }, key: new Uint8Array(16), samples: [] })
+    expect(answer).toEqual({ failed: expect.stringMatching(/^SECCOS profile: /) })
+  })
+
+  test('runs the file beside the program', async () => {
+    vi.doMock('../../src/base/beside.js', async original => ({
+      ...(await original<object>()),
+      fileBeside: () => HOST,
+    }))
+    vi.resetModules()
+    const fresh = await import('../../src/tools/search/crew.js')
+    vi.doUnmock('../../src/base/beside.js')
+    const job = { which: 'prw', samples: [], key: keys.prwTestKey, layouts: [profile], known: {} } as const
+    // It has read its order: without samples there is nothing to find.
+    const error = await failure(() => fresh.threads(job, 1), 'ERR_BACKEND_FAILED')
+    expect(error.message).toMatch(/^prwValue is not 3 to 32 bytes/)
   })
 
   test('runs as a program of its own at its parent’s port', async () => {
