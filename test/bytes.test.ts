@@ -9,6 +9,7 @@ import {
   ownCopy,
   requireBytes,
   secretBytes,
+  sharedBytes,
   snapshot,
   toHex,
   utf8Bytes,
@@ -155,4 +156,11 @@ describe('isPlainBytes', () => {
     expect(isPlainBytes(new Uint8Array(8))).toBe(true)
     expect(isPlainBytes(new Uint8Array(16).subarray(4, 12))).toBe(true)
   })
+})
+
+test('sharedBytes are seen by two threads, and zero', () => {
+  const bytes = sharedBytes(4)
+  expect(bytes.buffer).toBeInstanceOf(SharedArrayBuffer)
+  expect(structuredClone(bytes).buffer).toBeInstanceOf(SharedArrayBuffer)
+  expect([...bytes]).toEqual([0, 0, 0, 0])
 })

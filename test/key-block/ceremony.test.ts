@@ -107,7 +107,11 @@ describe('a ceremony', () => {
         expect(message).toContain(words)
         expect(objects(fake)).toBe(0)
       }
-      expect((await keyCeremony({ store, ...good })).key.kid).toBe('ZMK')
+      const { now: _, ...usual } = good
+      const begun = Date.now()
+      const { key, record } = await keyCeremony({ store, ...usual })
+      expect(key.kid).toBe('ZMK')
+      expect(Date.parse(record.finishedAt)).toBeGreaterThanOrEqual(begun)
       await failure(async () => keyCeremony({ store, ...(await given()) }), 'ERR_KEY_AMBIGUOUS')
     },
   )

@@ -371,6 +371,7 @@ function contextOf(what: string, material: Parameters<typeof createSecureContext
 /** The certificate of a PKCS#12 file, which only OpenSSL has read; undefined where Node does not give it. */
 function ownCertificate({ context }: SecureContext): X509Certificate | undefined {
   const der: unknown = context?.getCertificate?.()
+  /* v8 ignore next -- every Node that is supported gives it, and it is not documented: the next one may not */
   return der instanceof Uint8Array ? new X509Certificate(der) : undefined
 }
 

@@ -281,8 +281,8 @@ class NodeAsked implements AskedRequest {
     }
   }
 
-  get body(): BodySource | null {
-    return this.#isBodiless() ? null : { getReader: () => new NodeBody(this.#incoming) }
+  get body(): BodySource {
+    return { getReader: () => new NodeBody(this.#incoming) }
   }
 
   toRequest(): Request {

@@ -163,6 +163,9 @@ describe('a call that succeeds', () => {
     const items = ['card-1', 'card-2', 'card-3'].map(cardId => ({ cardId, card: REGISTER }))
     await client().cards.registerMany(items)
     expect(events.map(({ cardId }) => cardId).sort()).toEqual(['card-1', 'card-2', 'card-3'])
+    events.length = 0
+    await client().cards.registerMany([{ cardId: 'card-4', card: REGISTER, correlationId: 'run-4' }])
+    expect(events).toMatchObject([{ cardId: 'card-4', correlationId: 'run-4' }])
   })
 })
 

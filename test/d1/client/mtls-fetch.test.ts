@@ -335,6 +335,9 @@ describe('a proxy on the way out', () => {
     await outcome(refused('https://[::1]:9/x', init()))
     expect(proxy.asked.at(-1)?.url).toBe('[::1]:9')
     await proxy.close()
+    // Without a port it is 80, where nobody listens.
+    using usual = mtlsFetch({ ...d1.client, ca: d1.ca, proxy: { url: 'http://127.0.0.1' } })
+    expect(await outcome(usual(`${d1.urls.api}/x`, init()))).toMatchObject({ delivery: 'not-sent' })
     using gone = mtlsFetch({ ...d1.client, ca: d1.ca, proxy: { url: proxy.url } })
     expect(await outcome(gone(`${d1.urls.api}/x`, init()))).toMatchObject({
       delivery: 'not-sent',

@@ -304,6 +304,38 @@ test('a handler of somebody’s own that does not want the body leaves the conne
   await own.close()
 })
 
+test('a body that breaks off between two reads fails the second', async () => {
+  let began = (): void => undefined
+  const reading = new Promise<void>(resolve => {
+    began = resolve
+  })
+  let ended = (_: unknown): void => undefined
+  const end = new Promise(resolve => {
+    ended = resolve
+  })
+  const wire = await new Wire(async request => {
+    const reader = request.body?.getReader() ?? expect.unreachable()
+    await reader.read()
+    const gone = new Promise(resolve => request.signal.addEventListener('abort', resolve))
+    began()
+    await gone
+    ended(
+      await reader.read().then(
+        ({ done }) => ({ done }),
+        error => error,
+      ),
+    )
+    return new Response()
+  }).open()
+  const socket = wire.connect()
+  socket.on('error', () => {})
+  socket.write('PUT /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: 100\r\n\r\n0123456789')
+  await reading
+  socket.destroy()
+  expect(await end).toBeInstanceOf(Error)
+  await wire.close()
+})
+
 describe('a handler of somebody’s own', () => {
   const asked: string[] = []
   const own = new Wire(async request => {
