@@ -127,7 +127,7 @@ function borrow(block: Uint8Array, length: number): Uint8Array | undefined {
   const copy = SPARE.get(length)
   if (copy === undefined) return undefined
   SPARE.delete(length)
-  for (let i = 0; i < length; i++) copy[i] = block[i] ?? 0
+  for (let i = 0; i < length; i++) copy[i] = block[i] as number
   return copy
 }
 

@@ -184,7 +184,7 @@ class Count {
       throw new KeyError('ERR_KEY_LIMIT', `key ${kid}: ${problem}`, kid, { retryable: blocks <= operations })
     }
     const at = this.#place(this.#latest)
-    this.#slices[at] = (this.#slices[at] ?? 0) + blocks
+    this.#slices[at] = (this.#slices[at] as number) + blocks
   }
 
   /** Forgets what is older than the time that counts. A clock that goes back forgets nothing. */

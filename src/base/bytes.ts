@@ -79,6 +79,11 @@ export function ownCopy(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   return copy
 }
 
+/** XORs a mask into memory that is as long. */
+export function xorInto(memory: Uint8Array, mask: Uint8Array): void {
+  for (let i = 0; i < memory.length; i++) memory[i] = (memory[i] as number) ^ (mask[i] as number)
+}
+
 /** The parts, one after the other, in memory of its own. */
 export function concatBytes(...parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   const whole = secretBytes(parts.reduce((length, part) => length + part.length, 0))
@@ -93,7 +98,7 @@ export function concatBytes(...parts: readonly Uint8Array[]): Uint8Array<ArrayBu
 /** Byte by byte the XOR of two of one length, in memory of its own. */
 export function xorBytes(a: Uint8Array, b: Uint8Array): Uint8Array<ArrayBuffer> {
   const out = ownCopy(a)
-  for (let i = 0; i < out.length; i++) out[i] = (out[i] as number) ^ (b[i] as number)
+  xorInto(out, b)
   return out
 }
 

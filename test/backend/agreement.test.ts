@@ -9,6 +9,7 @@ import {
   AgreementThreads,
   agreementPort,
   serveAgreement,
+  threadOf,
 } from '../../src/backend/software/agreement.js'
 import { openSoftware } from '../../src/backend/software/software.js'
 import { startBeside } from '../../src/base/beside.js'
@@ -33,7 +34,7 @@ function counted(): { start: () => AgreementThread; workers: Worker[] } {
   const start = (): AgreementThread => {
     const worker = startBeside(HOST)
     workers.push(worker)
-    return { port: agreementPort(worker), end: () => worker.terminate() }
+    return threadOf(worker)
   }
   return { start, workers }
 }
@@ -129,7 +130,7 @@ describe('a backend with jwe.workers', () => {
   test('a thread that ends before it is there is an error of opening', async () => {
     const broken = (): AgreementThread => {
       const worker = new Worker('process.exit(1)', { eval: true })
-      return { port: agreementPort(worker), end: () => worker.terminate() }
+      return threadOf(worker)
     }
     await expect(AgreementThreads.open(1, broken)).rejects.toMatchObject({ code: 'ERR_BACKEND_FAILED' })
   })

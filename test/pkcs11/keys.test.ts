@@ -710,6 +710,10 @@ describe('translation', () => {
       })
     await refused(plain, inside, 'PLAIN')
     await refused(inside, plain, 'PLAIN')
+    // Asked for inside and nowhere else, it is not done on the host although that is allowed.
+    const only = await errorOf(() => operationsOf(both).reencipher(plain, block, undefined, { inside: true }))
+    expect(only).toMatchObject({ code: 'ERR_HOST_DECIPHER' })
+    expect(only.message).toContain('deciphering in host memory is not asked for')
   })
 })
 

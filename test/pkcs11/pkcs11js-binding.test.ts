@@ -388,3 +388,45 @@ test('Pkcs11Error says what is lost and what to do', () => {
     kind: 'configuration',
   })
 })
+
+describe('what it cannot pass on is as of a token that does not have it', () => {
+  test('a nested template, a structure with a pointer, a date', async () => {
+    const binding = await bind()
+    const nested = [[1, [[2, true]] as never]] as const
+    expect(await errorOf(() => binding.C_CreateObject(session, nested))).toMatchObject({ returnValue: 0x12 })
+    const derive = { mechanism: 0x1104, parameter: { derivationData: new Uint8Array(8) } }
+    expect(await errorOf(() => binding.C_DeriveKey(session, derive, object, []))).toMatchObject({
+      functionName: 'C_DeriveKey',
+      returnValue: 0x70,
+    })
+    for (const date of [0x110, 0x111]) {
+      const error = await errorOf(() => binding.C_GetAttributeValue(session, object, date))
+      expect(error).toMatchObject({ functionName: 'C_GetAttributeValue', returnValue: 0x12 })
+    }
+    expect(native.calls.filter(({ name }) => name !== 'load')).toEqual([])
+  })
+
+  test('a list of numbers is CK_ULONGs of eight bytes; a parameter that is undefined is left out', async () => {
+    native.answer['C_CreateObject'] = () => Buffer.from('handle!!')
+    const binding = await bind()
+    binding.C_CreateObject(session, [[1, [0x133, 0x138]]])
+    expect(last()?.args[1]).toEqual([
+      { type: 1, value: Buffer.from('33010000000000003801000000000000', 'hex') },
+    ])
+    binding.C_EncryptInit(session, { mechanism: 0x132, parameter: undefined } as never, object)
+    expect(last()?.args[1]).toEqual({ mechanism: 0x132 })
+  })
+})
+
+test('of a session its state and flags; a copy and a change of attributes go through', async () => {
+  native.answer['C_GetSessionInfo'] = () => ({ slotID: Buffer.alloc(8), state: 3, flags: 6, deviceError: 0 })
+  native.answer['C_CopyObject'] = () => Buffer.from('handle!!')
+  const binding = await bind()
+  expect(binding.C_GetSessionInfo(session)).toEqual({ state: 3, flags: 6 })
+  expect(Buffer.from(binding.C_CopyObject(session, object, [[1, true]])).toString()).toBe('handle!!')
+  binding.C_SetAttributeValue(session, object, [[1, false]])
+  expect(last()).toEqual({
+    name: 'C_SetAttributeValue',
+    args: [Buffer.from(session), Buffer.from(object), [{ type: 1, value: false }]],
+  })
+})

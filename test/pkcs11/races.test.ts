@@ -5,6 +5,7 @@
 
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
+import { Callers, Entry } from '../../src/backend/pkcs11/executor/callers.js'
 import { ProcessExecutor } from '../../src/backend/pkcs11/executor/process.js'
 import { ThreadsExecutor } from '../../src/backend/pkcs11/executor/threads.js'
 import { openGroup } from '../../src/backend/pkcs11/group.js'
@@ -14,10 +15,11 @@ import type { Key } from '../../src/index.js'
 import type { GroupEvent, Pkcs11Options } from '../../src/pkcs11.js'
 import { CONTRACT_KEYS } from '../../src/testing.js'
 import { FakeToken } from './fake-token.js'
-import { starterOn, turn, until, type World } from './in-thread.js'
+import { starterOn, turn, until, untilAfter, type World } from './in-thread.js'
 import { AT_ONCE, bindKey, openBackendOn, optionsFor, provisionFake } from './support.js'
 
 const BLOCK = new Uint8Array(8)
+const OTHER = new Uint8Array(8).fill(7)
 const CALL_MS = 1000
 
 beforeEach(() => {
@@ -42,8 +44,8 @@ async function elsewhere(executor: 'threads' | 'process', spare = false) {
 }
 
 async function threads() {
-  const { world, settings, starter } = await elsewhere('threads')
-  return { world, executor: await ThreadsExecutor.open(settings, undefined, starter) }
+  const { fake, world, settings, starter } = await elsewhere('threads')
+  return { fake, world, executor: await ThreadsExecutor.open(settings, undefined, starter) }
 }
 
 describe('threads', () => {
@@ -107,6 +109,47 @@ describe('threads', () => {
     expect(world.ended).toBe(3)
   })
 
+  test('a call that hangs while the module is to be let go: it is not pulled from under it', async () => {
+    const { fake, world, executor } = await threads()
+    world.held = []
+    const call = executor.perform('pulse', {})
+    await until(() => world.held?.length === 1)
+    const [answer] = world.held
+    world.held = undefined
+    let error: unknown
+    fake.reset()
+    executor.letGo().catch((caught: unknown) => {
+      error = caught
+    })
+    await untilAfter(100, () => error !== undefined)
+    expect(error).toMatchObject({
+      code: 'ERR_BACKEND_FAILED',
+      message: expect.stringContaining('calls hang'),
+    })
+    expect(fake.calls).not.toContain('C_Finalize')
+    answer?.()
+    await call
+    await executor.close()
+  })
+
+  test('a login that does not end keeps the module from being let go, and ends nothing else', async () => {
+    const { fake, world, executor } = await threads()
+    world.held = []
+    let errors: unknown[] = []
+    executor.logIn().catch((error: unknown) => errors.push(error))
+    await untilAfter(1000, () => errors.length === 1)
+    executor.letGo().catch((error: unknown) => errors.push(error))
+    fake.reset()
+    await untilAfter(100, () => errors.length === 2)
+    expect(errors).toMatchObject([{ code: 'ERR_BACKEND_BUSY' }, { code: 'ERR_BACKEND_BUSY' }])
+    expect(String(errors[1])).toContain('a call into the module does not end')
+    expect(fake.calls).not.toContain('C_Finalize')
+    errors = []
+    world.held = undefined
+    await executor.close()
+    await executor.close()
+  })
+
   test('closed while they come back: none stays, and none is started', async () => {
     const { world, executor } = await threads()
     await executor.letGo()
@@ -149,10 +192,10 @@ function without(length: number, { from = 1, times = 1 } = {}): void {
   )
 }
 
-async function inline() {
+async function inline(more: Partial<Pkcs11Options> = {}) {
   const fake = new FakeToken()
   await provisionFake(fake, { composedMac: true })
-  const backend = await openBackendOn(fake, { composedMac: true })
+  const backend = await openBackendOn(fake, { composedMac: true, ...more })
   const key = await bindKey(backend, 'PEK-2')
   await turns(2)
   return { fake, backend, operations: operationsOf(key) }
@@ -167,6 +210,95 @@ function useUp(fake: FakeToken): void {
     return encrypt(session, data, length)
   }
 }
+
+describe('whoever waits', () => {
+  test('with no room to wait: who finds the lane free gets it, and nobody else', async () => {
+    const { fake, operations } = await inline({ sessions: { queue: 0 } })
+    useUp(fake)
+    const first = operations.encipher(BLOCK)
+    // The lane is free, and its turn of the event loop used up.
+    const second = operations.encipher(BLOCK)
+    const third = outcomeOf(operations.encipher(BLOCK))
+    expect(await second).toEqual(await first)
+    expect(await third).toMatchObject({ code: 'ERR_BACKEND_BUSY' })
+  })
+
+  test('is released when its own time is up, and not when that of one before it is', async () => {
+    const { fake, operations } = await inline({ sessions: { waitMs: 40 }, coalesce: false })
+    useUp(fake)
+    const first = operations.encipher(BLOCK)
+    const outcomes: unknown[] = []
+    const wait = (): void => void outcomeOf(operations.encipher(BLOCK)).then(one => outcomes.push(one))
+    wait()
+    vi.advanceTimersByTime(20)
+    wait()
+    vi.advanceTimersByTime(20)
+    expect(await first).toBeInstanceOf(Uint8Array)
+    await until(() => outcomes.length === 2)
+    expect(outcomes).toMatchObject([{ code: 'ERR_BACKEND_BUSY' }, expect.any(Uint8Array)])
+  })
+
+  test('for the token to come back, and is released meanwhile: nothing is asked for it', async () => {
+    const pins: ((pin: string) => void)[] = []
+    let given = 0
+    const pin = (): string | Promise<string> =>
+      given++ === 0 ? '1234' : new Promise<string>(resolve => pins.push(resolve))
+    const { fake, operations } = await inline({ pin })
+    const right = await operations.encipher(BLOCK)
+    await turns(2)
+    fake.logOut()
+    const lost = operations.encipher(BLOCK)
+    await until(() => pins.length === 1)
+    const controller = new AbortController()
+    const waiting = outcomeOf(operations.encipher(OTHER, { signal: controller.signal }))
+    await turns(2)
+    controller.abort()
+    expect(await waiting).toMatchObject({ code: 'ERR_ABORTED' })
+    const encrypt = fake.C_Encrypt.bind(fake)
+    const asked: Uint8Array[] = []
+    fake.C_Encrypt = (session, data, length) => {
+      asked.push(Uint8Array.from(data))
+      return encrypt(session, data, length)
+    }
+    pins[0]?.('1234')
+    expect(await lost).toEqual(right)
+    await turns(2)
+    expect(asked).toContainEqual(BLOCK)
+    expect(asked).not.toContainEqual(OTHER)
+  })
+
+  test('and has had a signal that fired before it came: released at once', async () => {
+    const { fake, operations } = await inline()
+    useUp(fake)
+    const first = operations.encipher(BLOCK)
+    const controller = new AbortController()
+    const callers = new Callers({ queue: 10, waitMs: 1000, callMs: 1000 }, () => undefined)
+    controller.abort(new Error('secret reason'))
+    const entry = new Entry('pulse', {}, undefined)
+    expect(callers.enter(entry, controller.signal, true)).toBe(false)
+    await expect(entry.answer).rejects.toMatchObject({ code: 'ERR_ABORTED' })
+    expect(callers.waiting).toBe(0)
+    await first
+  })
+
+  test('closed while the PIN is fetched: no login is made on a session that is another’s by then', async () => {
+    const pins: ((pin: string) => void)[] = []
+    let given = 0
+    const pin = (): string | Promise<string> =>
+      given++ === 0 ? '1234' : new Promise<string>(resolve => pins.push(resolve))
+    const { fake, backend, operations } = await inline({ pin })
+    fake.logOut()
+    const lost = outcomeOf(operations.encipher(BLOCK))
+    await until(() => pins.length === 1)
+    fake.reset()
+    const closed = backend.close()
+    await untilAfter(1000, () => fake.calls.includes('C_CloseSession'))
+    pins[0]?.('1234')
+    await closed
+    expect(await lost).toMatchObject({ code: 'ERR_BACKEND_CLOSED' })
+    expect(fake.calls).not.toContain('C_Login')
+  })
+})
 
 describe('memory that is not to be had', () => {
   test('for blocks that go together: each goes alone, and the lane is free again', async () => {

@@ -9,7 +9,6 @@ import type {
   BackendDriver,
   Capabilities,
   ContentKeyRequest,
-  FoundKey,
   Health,
   KeyQuery,
   MacRequest,
@@ -26,7 +25,7 @@ import { Dispatcher } from './executor/dispatcher.js'
 import type { Executor, JobName, Jobs } from './executor/executor.js'
 import { openRemote, SLOW_MS } from './executor/remote.js'
 import { REAL, Supervisor, type Surroundings } from './executor/supervisor.js'
-import type { KeyRef } from './keys/key-table.js'
+import type { FoundTokenKey, KeyRef } from './keys/key-table.js'
 import { digestOf } from './mechanisms/p256.js'
 import { macPlan, type Plan, vendorProfile } from './mechanisms/plan.js'
 import { type Pkcs11Options, readSettings, type Settings } from './session/options.js'
@@ -82,7 +81,10 @@ export async function openPkcs11(
 }
 
 /** What one token can do by itself. */
-export type TokenDriver = BackendDriver<KeyRef> & Required<Pick<BackendDriver<KeyRef>, 'verifyPin'>>
+export interface TokenDriver extends BackendDriver<KeyRef> {
+  find(query: KeyQuery, signal: AbortSignal | undefined): Promise<FoundTokenKey>
+  verifyPin: NonNullable<BackendDriver<KeyRef>['verifyPin']>
+}
 
 /** The driver of one token, for {@link openPkcs11} and for a group of them. */
 export async function openDriver(
@@ -166,12 +168,11 @@ class Pkcs11Driver implements BackendDriver<KeyRef> {
     again()
   }
 
-  async find(query: KeyQuery, signal: AbortSignal | undefined): Promise<FoundKey<KeyRef>> {
+  async find(query: KeyQuery, signal: AbortSignal | undefined): Promise<FoundTokenKey> {
     const found = await this.#run('find', { query }, signal)
     this.#bound.set(query.kid, found.ref)
     this.#changed.delete(query.kid)
     const { identity } = found
-    if (identity === undefined) return found
     // A handle says something as long as the module stays as it is: later another object may get its number.
     const names = identity.names.map(name => `${this.#supervisor.generation} ${name}`)
     return { ...found, identity: { ...identity, names } }
@@ -266,8 +267,8 @@ class Pkcs11Driver implements BackendDriver<KeyRef> {
 
   async health(signal: AbortSignal | undefined): Promise<Health> {
     const { state, failure } = this.#supervisor
-    if (state === 'degraded' || (state === 'recovering' && failure !== undefined)) {
-      return { ok: false, state, detail: `${state}: ${failure?.message ?? 'the token is away'}` }
+    if (failure !== undefined && state !== 'closed') {
+      return { ok: false, state, detail: `${state}: ${failure.message}` }
     }
     try {
       const { ok, detail } = await this.#run('health', { keys: [...this.#bound.values()] }, signal)

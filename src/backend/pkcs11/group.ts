@@ -9,7 +9,7 @@
 import { channel } from 'node:diagnostics_channel'
 import { readOptions } from '../../base/arguments.js'
 import { DEFAULTS } from '../../base/defaults.js'
-import { ArgumentError, BackendError, isIssuerPinError, KeyError } from '../../base/errors.js'
+import { ArgumentError, BackendError, type ErrorCode, isIssuerPinError, KeyError } from '../../base/errors.js'
 import { type CheckValue, requireCheckValue } from '../../key/check-value.js'
 import type { PinComparison, PinVerification } from '../../pin/formats/verification.js'
 import type { Backend, OpenerOptions } from '../backend.js'
@@ -31,7 +31,7 @@ import { cureOf, Pkcs11Error } from './binding/errors.js'
 import { QueueFull } from './executor/callers.js'
 import { REAL, type Surroundings } from './executor/supervisor.js'
 import { tellsApart } from './keys/key-checks.js'
-import type { KeyRef } from './keys/key-table.js'
+import type { FoundTokenKey, KeyRef } from './keys/key-table.js'
 import { type Pkcs11Options, readSettings } from './session/options.js'
 
 /** What is published at each change of a member, on the diagnostics channel `issuer-pin-crypto:pkcs11-group` and to `onEvent`. */
@@ -69,7 +69,7 @@ export interface Pkcs11GroupOptions extends OpenerOptions {
 /** A bound key: what it is everywhere, and how each member reaches it. */
 interface GroupRef {
   readonly query: KeyQuery
-  readonly facts: Omit<FoundKey<KeyRef>, 'ref'>
+  readonly facts: Omit<FoundTokenKey, 'ref'>
   /** As in {@link KeyRef}, of the member that was asked first. */
   readonly prints: readonly string[]
   readonly refs: Map<Member, KeyRef>
@@ -89,6 +89,11 @@ interface Member {
   answers: number
   /** Its PIN was refused: it is not opened again. */
   refused: boolean
+}
+
+/** One that is open and well. */
+interface ReadyMember extends Member {
+  driver: TokenDriver
 }
 
 const GROUP_EVENTS: string = 'issuer-pin-crypto:pkcs11-group'
@@ -195,6 +200,7 @@ class GroupDriver implements BackendDriver<GroupRef> {
   /** By kid: a key that is bound again replaces the one before. */
   readonly #bound = new Map<string, GroupRef>()
   #active: Member | undefined
+  /** What it began with; a member that comes later can do as much, or stays out. */
   #abilities: Capabilities | undefined
   #forgetTimer: (() => void) | undefined
   #probing: Promise<void> | undefined
@@ -231,10 +237,11 @@ class GroupDriver implements BackendDriver<GroupRef> {
         this.#become(member, 'away', error)
       }
     }
-    const all = this.#ready().flatMap(({ driver }) => driver?.capabilities() ?? [])
-    this.#active = this.#ready()[0]
-    if (this.#active === undefined) throw failure
-    this.#abilities = common(all, this.#members.length)
+    const [first] = this.#ready()
+    this.#active = first
+    if (first === undefined) throw failure
+    // What the group does is said once, by those that are open now.
+    this.capabilities()
     this.#watch()
   }
 
@@ -249,7 +256,7 @@ class GroupDriver implements BackendDriver<GroupRef> {
       asked.add(member)
       const { answers } = member
       try {
-        const found = await driverOf(member).find(query, signal)
+        const found = await member.driver.find(query, signal)
         if (group === undefined)
           group = { query, facts: factsOf(found, member), prints: found.ref.prints, refs: new Map() }
         else requireSame(group, found, member.name)
@@ -330,7 +337,7 @@ class GroupDriver implements BackendDriver<GroupRef> {
   }
 
   capabilities(): Capabilities {
-    if (this.#abilities === undefined) throw this.#nobody()
+    this.#abilities ??= common(this.#ready(), this.#members.length)
     return this.#abilities
   }
 
@@ -338,8 +345,8 @@ class GroupDriver implements BackendDriver<GroupRef> {
   async health(signal: AbortSignal | undefined): Promise<Health> {
     const answers = await Promise.all(
       this.#members.map(async member => {
-        if (member.state !== 'ready') return { member, ok: false, detail: member.state }
-        const { ok, detail } = await driverOf(member).health(signal)
+        if (!isReady(member)) return { member, ok: false, detail: member.state }
+        const { ok, detail } = await member.driver.health(signal)
         return { member, ok, detail }
       }),
     )
@@ -372,7 +379,7 @@ class GroupDriver implements BackendDriver<GroupRef> {
       if (!keys.every(({ refs }) => refs.has(member))) continue
       const { answers } = member
       try {
-        const result = await call(driverOf(member), group => refOf(group, member))
+        const result = await call(member.driver, ({ refs }) => refs.get(member) as KeyRef)
         member.late = 0
         member.answers++
         return result
@@ -392,11 +399,11 @@ class GroupDriver implements BackendDriver<GroupRef> {
     throw failure ?? this.#nobody()
   }
 
-  #ready(): Member[] {
-    return this.#members.filter(({ state }) => state === 'ready')
+  #ready(): ReadyMember[] {
+    return this.#members.filter(isReady)
   }
 
-  #inOrder(): Member[] {
+  #inOrder(): ReadyMember[] {
     const ready = this.#ready()
     return [
       ...ready.filter(member => member === this.#active),
@@ -491,27 +498,19 @@ class GroupDriver implements BackendDriver<GroupRef> {
   }
 }
 
-function driverOf({ driver, name }: Member): TokenDriver {
-  if (driver !== undefined) return driver
-  throw new BackendError('ERR_BACKEND_FAILED', `${name} is not open`, { retryable: true })
-}
-
-function refOf({ refs, query }: GroupRef, member: Member): KeyRef {
-  const ref = refs.get(member)
-  if (ref !== undefined) return ref
-  throw new KeyError('ERR_KEY_NOT_FOUND', `key ${query.kid} was not found in ${member.name}`, query.kid)
+function isReady(member: Member): member is ReadyMember {
+  return member.state === 'ready'
 }
 
 /** A handle is a number of one token: another token's key may have the same. */
-function factsOf({ ref: _ref, ...facts }: FoundKey<KeyRef>, { place }: Member): GroupRef['facts'] {
+function factsOf({ ref: _ref, ...facts }: FoundTokenKey, { place }: Member): GroupRef['facts'] {
   const { identity } = facts
-  if (identity === undefined) return facts
   const names = identity.names.map(name => `member ${place} ${name}`)
   return { ...facts, identity: { ...identity, names } }
 }
 
 /** Algorithm, check value and public key agree, as far as both members show them; `ERR_KEY_CHECK_VALUE` otherwise. */
-function requireSame({ query, facts: one, prints }: GroupRef, other: FoundKey<KeyRef>, name: string): void {
+function requireSame({ query, facts: one, prints }: GroupRef, other: FoundTokenKey, name: string): void {
   const { kid } = query
   const differs =
     one.algorithm !== other.algorithm ||
@@ -561,13 +560,15 @@ function isCrowded(error: unknown, member: Member, answers: number): boolean {
 
 /** A key by that kid which is not the one that was bound, or a token that computes wrongly. */
 function isWrong(error: unknown): boolean {
-  if (!isIssuerPinError(error)) return false
-  if (error.code === 'ERR_PKCS11_SELF_TEST') return true
-  return (
-    error instanceof KeyError &&
-    ['ERR_KEY_CHECK_VALUE', 'ERR_KEY_NOT_FOUND', 'ERR_KEY_AMBIGUOUS'].includes(error.code)
-  )
+  return isIssuerPinError(error) && WRONG.includes(error.code)
 }
+
+const WRONG: readonly ErrorCode[] = [
+  'ERR_PKCS11_SELF_TEST',
+  'ERR_KEY_CHECK_VALUE',
+  'ERR_KEY_NOT_FOUND',
+  'ERR_KEY_AMBIGUOUS',
+]
 
 /** The ways of an ability, the least first. */
 const WAYS: {
@@ -581,9 +582,9 @@ const WAYS: {
 const MAC_PLANS: readonly MacPlan[] = ['none', 'composed', 'native']
 
 /** What all can do, as the least of them does it: a call can go to each. The words for TDEA and random numbers are the first's. */
-function common(all: readonly Capabilities[], members: number): Capabilities {
-  const [first] = all
-  if (first === undefined) throw new Error('a group without a member')
+function common(ready: readonly ReadyMember[], members: number): Capabilities {
+  const all = ready.map(({ driver }) => driver.capabilities())
+  const [first] = all as [Capabilities, ...Capabilities[]]
   const least = <Way>(order: readonly Way[], of: (one: Capabilities) => Way): Way =>
     all.map(of).reduce((one, other) => (order.indexOf(other) < order.indexOf(one) ? other : one))
   const told = (of: (one: Capabilities) => string): string =>

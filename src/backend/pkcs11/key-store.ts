@@ -7,7 +7,7 @@
  */
 
 import { readOptions, requireCallback, requireKid } from '../../base/arguments.js'
-import { equalBytes, overwriteStack, secretBytes, snapshot, toHex, wipe } from '../../base/bytes.js'
+import { equalBytes, overwriteStack, secretBytes, snapshot, toHex, wipe, xorInto } from '../../base/bytes.js'
 import { ArgumentError, BackendError, InputError, KeyError } from '../../base/errors.js'
 import {
   type CheckValue,
@@ -327,12 +327,11 @@ class TokenKeyStore implements KeyStore {
     const station = { binding, session }
     const secrets: ObjectHandle[] = []
     try {
-      await eachPart(kid, algorithm, parts, part => {
-        const last = secrets.at(-1)
-        secrets.push(last === undefined ? partOf(station, part) : xored(station, last, part))
+      const base = await eachPart<ObjectHandle>(kid, algorithm, parts, (part, last) => {
+        const secret = last === undefined ? partOf(station, part) : xored(station, last, part)
+        secrets.push(secret)
+        return secret
       })
-      const base = secrets.at(-1)
-      if (base === undefined) throw new ArgumentError('a key has two components or more')
       const name = nameFor(key, purpose)
       const make = (making: Making): KeyObjects => keyOfSecret(making, plan, purpose, name, base)
       return {
@@ -513,23 +512,25 @@ class TokenKeyStore implements KeyStore {
 }
 
 /** Hands over each component, of the key's length; at least two. What was copied is wiped. */
-async function eachPart(
+async function eachPart<T>(
   kid: string,
   algorithm: KeyAlgorithm,
   parts: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
-  use: (part: Uint8Array) => void,
-): Promise<void> {
+  use: (part: Uint8Array, last: T | undefined) => T,
+): Promise<T> {
   let count = 0
+  let last: T | undefined
   for await (const part of parts) {
     count++
     const own = readMaterial(`${kid}, component ${count}`, part, algorithm)
     try {
-      use(own)
+      last = use(own, last)
     } finally {
       wipe(own)
     }
   }
-  if (count < 2) throw new ArgumentError('a key has two components or more')
+  if (last === undefined || count < 2) throw new ArgumentError('a key has two components or more')
+  return last
 }
 
 async function combineInHost(
@@ -539,10 +540,10 @@ async function combineInHost(
 ): Promise<Uint8Array> {
   const key = secretBytes(KEY_BYTES[algorithm])
   try {
-    await eachPart(kid, algorithm, parts, part => {
-      for (const [i, byte] of part.entries()) key[i] = (key[i] ?? 0) ^ byte
+    return await eachPart(kid, algorithm, parts, part => {
+      xorInto(key, part)
+      return key
     })
-    return key
   } catch (error) {
     wipe(key)
     throw error

@@ -103,7 +103,11 @@ export type StartAgreement = () => AgreementThread
 function startThread(): AgreementThread {
   const otherwise = 'leave out jwe.workers'
   const program = { name: 'agreement-host.mjs', base: import.meta.url, otherwise }
-  const worker = startBeside(fileBeside(program))
+  return threadOf(startBeside(fileBeside(program)))
+}
+
+/** A worker that has been started, as a thread. */
+export function threadOf(worker: Worker): AgreementThread {
   return { port: agreementPort(worker), end: () => worker.terminate() }
 }
 
@@ -264,8 +268,8 @@ class Mate {
   }
 
   take(waiting: Waiting): void {
-    const place = this.#free.pop()
-    if (place === undefined) throw new RangeError('no place')
+    // Whoever calls has seen that one is free.
+    const place = this.#free.pop() as number
     this.#memory.set(waiting.bytes, place * PLACE_BYTES)
     if (this.#waiting.size === 0) this.#thread.port.ref()
     this.#waiting.set(place, waiting)
@@ -277,7 +281,8 @@ class Mate {
   #send(): void {
     const open = this.#order
     this.#order = []
-    if (this.alive) this.#thread.port.postMessage({ open })
+    // To a thread that has gone meanwhile it says nothing.
+    this.#thread.port.postMessage({ open })
   }
 
   #receive(told: readonly number[]): void {

@@ -112,11 +112,6 @@ export class BitsliceMemory {
     return MASKS + place * MASK_BYTES
   }
 
-  /** Wipes what a call has left: blocks, chaining values, the chaining planes. */
-  wipe(blockBytes: number): void {
-    this.bytes.fill(0, BLOCKS, BLOCKS + blockBytes)
-  }
-
   /** Wipes the first chaining value and the chaining planes. */
   wipeChain(): void {
     this.bytes.fill(0, FREE, MASKS)

@@ -21,8 +21,9 @@ interface Algorithm {
   initialize(options: { key: string }): void
   /** 32 numbers a key. */
   _keys: ArrayLike<number>
+  readonly mode: Rounding
 }
-type Mode = new (options: { cipher: Rounds }) => object
+type Mode = typeof Rounding
 const { des } = forge as unknown as { des: { Algorithm: new (name: string, mode: Mode) => Algorithm } }
 
 const WORDS = 32
@@ -86,34 +87,34 @@ class ForgeTdea implements TdeaCipher {
   }
 }
 
-const word = (words: Int32Array, at: number): number => words[at] ?? 0
+const word = (words: Int32Array, at: number): number => words[at] as number
 const wordsOf = (bytes: Uint8Array): DataView =>
   new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 const secretWords = (count: number): Int32Array<ArrayBuffer> => new Int32Array(secretBytes(4 * count).buffer)
 
+/** Does nothing but hold what node-forge gives to a mode. */
+class Rounding {
+  readonly cipher: Rounds
+
+  constructor({ cipher }: { readonly cipher: Rounds }) {
+    this.cipher = cipher
+  }
+}
+
 /** node-forge's rounds, for three keys' schedules. */
 function roundsUnder(schedule: Int32Array): Rounds {
-  let rounds: Rounds | undefined
-  const algorithm = new des.Algorithm(
-    '3DES-ECB',
-    class {
-      constructor({ cipher }: { cipher: Rounds }) {
-        rounds = cipher
-      }
-    },
-  )
+  const algorithm = new des.Algorithm('3DES-ECB', Rounding)
   algorithm._keys = schedule
-  if (rounds === undefined) throw new Error('node-forge gave no rounds')
-  return rounds
+  return algorithm.mode.cipher
 }
 
 /** The schedule of one DES key, added to what is there; each bit costs the same, set or not. */
 function addSchedule(key: Uint8Array, schedule: Int32Array): void {
   const rows = bitSchedules()
   for (let bit = 0; bit < rows.length; bit++) {
-    const all = -(((key[bit >> 3] ?? 0) >> (7 - (bit & 7))) & 1)
-    const row = rows[bit] ?? []
-    for (let i = 0; i < WORDS; i++) schedule[i] = word(schedule, i) ^ ((row[i] ?? 0) & all)
+    const all = -(((key[bit >> 3] as number) >> (7 - (bit & 7))) & 1)
+    const row = rows[bit] as ArrayLike<number>
+    for (let i = 0; i < WORDS; i++) schedule[i] = word(schedule, i) ^ ((row[i] as number) & all)
   }
 }
 
@@ -122,7 +123,7 @@ let bits: readonly ArrayLike<number>[] | undefined
 /** The schedules of the 64 keys with one bit set, made once: they are public. */
 function bitSchedules(): readonly ArrayLike<number>[] {
   bits ??= Array.from({ length: 64 }, (_, bit) => {
-    const algorithm = new des.Algorithm('DES-ECB', class {})
+    const algorithm = new des.Algorithm('DES-ECB', Rounding)
     const key = Array.from({ length: 8 }, (_byte, i) => (i === bit >> 3 ? 0x80 >> (bit & 7) : 0))
     algorithm.initialize({ key: String.fromCharCode(...key) })
     return algorithm._keys

@@ -9,8 +9,8 @@ import {
   randomFillSync,
 } from 'node:crypto'
 import { readOptions, requireKid } from '../../base/arguments.js'
-import { equalBytes, ownCopy, secretBytes, wipe, withWiped } from '../../base/bytes.js'
-import { ArgumentError } from '../../base/errors.js'
+import { equalBytes, ownCopy, secretBytes, wipe, withWiped, xorInto } from '../../base/bytes.js'
+import { ArgumentError, BackendError } from '../../base/errors.js'
 import {
   type CheckValue,
   type CheckValueMethod,
@@ -200,8 +200,8 @@ function tdeaForm(bytes: Uint8Array): Uint8Array {
   const isTwoKey = whole.length === 24 && equalBytes(whole.subarray(0, 8), whole.subarray(16))
   const form = ownCopy(isTwoKey ? whole.subarray(0, 16) : whole)
   wipe(whole)
-  const flip = (form[0] ?? 0) & 0x80 ? 0xfe : 0
-  for (let i = 0; i < form.length; i++) form[i] = (form[i] ?? 0) ^ flip
+  const flip = (form[0] as number) & 0x80 ? 0xfe : 0
+  for (let i = 0; i < form.length; i++) form[i] = (form[i] as number) ^ flip
   return form
 }
 
@@ -246,11 +246,10 @@ function withDerived(
 function derivedBytes({ bytes }: StoredKey, { tdea, aes }: ReadyKey, step: KeyDerivation): Uint8Array {
   if (step.method === 'xor') {
     const masked = ownCopy(bytes)
-    for (const [i, byte] of step.data.entries()) masked[i] = (masked[i] ?? 0) ^ byte
+    xorInto(masked, step.data)
     return masked
   }
-  const cipher = tdea ?? aes
-  if (cipher === undefined) throw new ArgumentError('only the key of a cipher is derived from')
+  const cipher = need(tdea ?? aes)
   const material =
     step.method === 'encipher'
       ? encipherEcb(cipher, step.data)
@@ -264,6 +263,12 @@ export function closeKey(key: ReadyKey): void {
   key.tdea?.close()
   key.retailChain?.close()
   if (key.ecdh !== undefined) forgetScalar(key.ecdh)
+}
+
+/** A part of a key that its usage implies; without it the front and this driver disagree, which is our bug. */
+export function need<T>(part: T | undefined): T {
+  if (part === undefined) throw new BackendError('ERR_BACKEND_FAILED', 'the key lacks what its usage implies')
+  return part
 }
 
 /** AES under one key. Data lengths are multiples of 16. */

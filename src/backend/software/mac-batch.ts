@@ -99,9 +99,9 @@ export class MacBatch {
     const waiting = this.#waiting
     if (waiting.length === 0) return
     this.#waiting = []
-    const groups: Waiting[][] = []
+    const groups: [Waiting, ...Waiting[]][] = []
     for (const one of waiting) {
-      const group = groups.find(([first]) => first !== undefined && belongsWith(first, one))
+      const group = groups.find(([first]) => belongsWith(first, one))
       if (group === undefined) groups.push([one])
       else group.push(one)
     }
@@ -120,11 +120,9 @@ function belongsWith(a: Waiting, b: Waiting): boolean {
   )
 }
 
-function settle(group: readonly Waiting[]): void {
-  const [first] = group
-  if (first === undefined) return
+function settle(group: readonly [Waiting, ...Waiting[]]): void {
   try {
-    const macs = group.length < WORTH_TOGETHER ? group.map(alone) : sideBySide(group, first)
+    const macs = group.length < WORTH_TOGETHER ? group.map(alone) : sideBySide(group, group[0])
     macs.forEach((mac, i) => {
       group[i]?.resolve(mac)
     })

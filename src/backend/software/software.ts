@@ -2,7 +2,7 @@
 import { randomFillSync } from 'node:crypto'
 import { readOptions } from '../../base/arguments.js'
 import { secretBytes, wipe, withWiped, xorBytes } from '../../base/bytes.js'
-import { ArgumentError, BackendError, KeyError } from '../../base/errors.js'
+import { ArgumentError, KeyError } from '../../base/errors.js'
 import { requireSoundMaterial } from '../../key/material.js'
 import { isWithin, refusedUse, USAGES } from '../../key/usage.js'
 import {
@@ -34,6 +34,7 @@ import {
   closeKey,
   factsOf,
   hmacSha256,
+  need,
   type ReadyKey,
   readyKey,
   type SoftwareKey,
@@ -166,9 +167,7 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
   }
 
   decipherVariant(ref: ReadyKey, mask: Uint8Array, blocks: Uint8Array): Uint8Array {
-    return need(ref.derived)([{ method: 'xor', data: mask }], key =>
-      need(key.tdea ?? key.aes).decipher(blocks),
-    )
+    return need(ref.derived)([{ method: 'xor', data: mask }], key => need(key.tdea).decipher(blocks))
   }
 
   encipherBound(ref: ReadyKey, blocks: Uint8Array, fields: Uint8Array): Uint8Array {
@@ -272,12 +271,6 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
     for (const key of this.#ready.values()) closeKey(key)
     this.#ready.clear()
   }
-}
-
-/** A part of a key that its usage implies; without it the front and this driver disagree, which is our bug. */
-function need<T>(part: T | undefined): T {
-  if (part === undefined) throw new BackendError('ERR_BACKEND_FAILED', 'the key lacks what its usage implies')
-  return part
 }
 
 function macCiphers({ tdea, aes, retailChain }: ReadyKey): MacCiphers {

@@ -189,13 +189,14 @@ class KoffiBinding implements Pkcs11Binding {
 
   C_GetTokenInfo(slot: SlotId): TokenInfo {
     const fields = this.#read('C_GetTokenInfo', [this.#value(slot)])
-    const [label, manufacturer, model, serial] = [32, 32, 16, 16].map(length => fields.text(length))
+    const [label, manufacturer] = [fields.text(32), fields.text(32)]
+    const [model, serial] = [fields.text(16), fields.text(16)]
     const [flags, maxSessions, sessions] = [fields.ulong(), fields.ulong(), fields.ulong()]
     return {
-      label: label ?? '',
-      manufacturer: manufacturer ?? '',
-      model: model ?? '',
-      serial: serial ?? '',
+      label,
+      manufacturer,
+      model,
+      serial,
       flags,
       maxSessions,
       sessions,

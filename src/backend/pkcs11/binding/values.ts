@@ -48,7 +48,7 @@ export class RoomForOne {
   /** The block's copy and room for the answer; undefined for other lengths. */
   of(block: Uint8Array): readonly [given: Buffer<ArrayBuffer>, out: Buffer<ArrayBuffer>] | undefined {
     const rooms = this.#rooms.get(block.length)
-    if (rooms !== undefined) for (let i = 0; i < block.length; i++) rooms[0][i] = block[i] ?? 0
+    if (rooms !== undefined) for (let i = 0; i < block.length; i++) rooms[0][i] = block[i] as number
     return rooms
   }
 }

@@ -130,7 +130,7 @@ export class Callers {
   /** Takes somebody in, or answers at once why not; true where it waits. What finds a free lane needs no room in the queue. */
   enter(entry: Entry, signal: AbortSignal | undefined, isLaneFree: boolean): boolean {
     const { queue } = this.#limits
-    if (this.#queue.size >= queue && (queue > 0 || !isLaneFree)) {
+    if (this.#queue.size >= queue && !isLaneFree) {
       this.settle(entry, { error: new QueueFull(this.#queue.size) })
       return false
     }

@@ -5,6 +5,7 @@
  */
 
 import { type ChildProcess, spawn } from 'node:child_process'
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { deserialize, serialize } from 'node:v8'
@@ -117,7 +118,7 @@ function spawnChild(
     stdio: ['ignore', 'ignore', 'inherit', 'pipe'],
     env: environment,
   })
-  const stream = child.stdio[3] as Duplex
+  const stream = child.stdio[3] as Socket
   const channel = streamChannel(
     stream,
     () => stream.end(),
@@ -128,7 +129,7 @@ function spawnChild(
   )
   // Neither the child nor its descriptor keeps this process from ending.
   child.unref()
-  if ('unref' in stream && typeof stream.unref === 'function') stream.unref()
+  stream.unref()
   return { child, channel }
 }
 

@@ -165,7 +165,7 @@ export class Dispatcher {
   }
 
   #enqueue(entry: Entry, signal: AbortSignal | undefined): Promise<unknown> {
-    const isLaneFree = this.#active < this.#executor.lanes
+    const isLaneFree = this.#active + this.#callers.waiting < this.#executor.lanes
     if (this.#callers.enter(entry, signal, isLaneFree) && !this.#together) this.#pump()
     return entry.answer
   }

@@ -23,10 +23,10 @@ import {
 } from '../../../primitives/algorithms.js'
 import { type Iso9797Padding, padMessage } from '../../../primitives/iso9797.js'
 import { computeMac, macBytes } from '../../../primitives/mac.js'
-import type { FoundKey, Health, KeyDerivation, KeyQuery, MaybePromise } from '../../driver.js'
+import type { Health, KeyDerivation, KeyQuery, MaybePromise } from '../../driver.js'
 import type { Mechanism, ObjectHandle, SessionHandle, Station } from '../binding/binding.js'
 import { cureOf, Pkcs11Error } from '../binding/errors.js'
-import type { KeyRef, KeyTable } from '../keys/key-table.js'
+import type { FoundTokenKey, KeyRef, KeyTable } from '../keys/key-table.js'
 import {
   cbcCipher,
   decrypt,
@@ -93,7 +93,7 @@ export interface BlocksJob {
 
 /** The jobs by name: what goes in and what comes out. All are idempotent. */
 export interface Jobs {
-  find: { job: { readonly query: KeyQuery }; result: FoundKey<KeyRef> }
+  find: { job: { readonly query: KeyQuery }; result: FoundTokenKey }
   encipher: { job: BlocksJob; result: Uint8Array }
   decipher: { job: BlocksJob; result: Uint8Array }
   reencipher: {

@@ -186,7 +186,7 @@ async function startChild(
   starter: Starter,
   known: TokenFacts | undefined,
 ): Promise<Child> {
-  let lost = (): void => undefined
+  let lost: () => void
   const gone = new Promise<void>(resolve => {
     lost = resolve
   })

@@ -142,6 +142,16 @@ export class ThreadsExecutor implements Executor {
   }
 
   async letGo(): Promise<void> {
+    this.#requireAlone()
+    await this.#quiet()
+    // A call that has hung meanwhile is given up, and is in the module all the same.
+    this.#requireAlone()
+    // All let go before the first comes back: each finalises the one library they share.
+    for (const { host } of [...this.#lanes]) await this.#told(host, 'letGo')
+  }
+
+  /** Whether the module may be finalised: not under a call that hangs, nor under somebody else's. */
+  #requireAlone(): void {
     if (this.stuck > 0) {
       throw new BackendError(
         'ERR_BACKEND_FAILED',
@@ -156,9 +166,6 @@ export class ThreadsExecutor implements Executor {
         { retryable: true },
       )
     }
-    await this.#quiet()
-    // All let go before the first comes back: each finalises the one library they share.
-    for (const { host } of [...this.#lanes]) await this.#told(host, 'letGo')
   }
 
   async comeBack(): Promise<void> {
@@ -173,7 +180,7 @@ export class ThreadsExecutor implements Executor {
     for (const lane of [...this.#lanes]) {
       if (this.#kept !== undefined || this.#silent > 0) return
       if (lane.busy) continue
-      let free = (): void => undefined
+      let free: () => void
       this.#kept = new Promise<void>(resolve => {
         free = () => {
           this.#kept = undefined
@@ -185,10 +192,10 @@ export class ThreadsExecutor implements Executor {
         host => host.tell('keepAlive'),
         (more, replaced) => {
           this.#silent += more
-          void replaced?.then(free)
+          void replaced?.then(() => free())
         },
       )
-      await kept.finally(free)
+      await kept.finally(() => free())
     }
   }
 

@@ -48,7 +48,7 @@ const USAGE_NAMES = Object.keys(USAGES).filter(isKeyUsage)
 
 /** A key that has just been made, as it was found afterwards. */
 type NewlyFound = Pick<NewKey, 'kid' | 'usage' | 'algorithm'> &
-  Pick<FoundKey<unknown>, 'publicJwk'> & { readonly identity: KeyIdentity | undefined }
+  Pick<FoundKey<unknown>, 'publicJwk'> & { readonly identity: KeyIdentity }
 
 /** Those that are keys by themselves: the K1 of a composed retail MAC is a part of one. */
 export function ownKeys(station: Station): Candidate[] {
@@ -69,7 +69,7 @@ export function requireNoTwin(
   const others =
     publicJwk === undefined
       ? allKeys(station).filter(other =>
-          haveOneValue(station, table, { algorithm, values: identity?.checkValues ?? [] }, other),
+          haveOneValue(station, table, { algorithm, values: identity.checkValues }, other),
         )
       : publicKeysAt(station, publicJwk)
   for (const { object, label, id } of others) {

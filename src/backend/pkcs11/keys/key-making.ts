@@ -164,8 +164,7 @@ export function generateObjects(
         publicKey({ name, can: can.public, isPrivate: plan.publicKeysPrivate }),
         privateKey({ name, can: can.private, mechanisms: allowedMechanisms(plan, purpose) }),
       ],
-      (open, own) =>
-        binding.C_GenerateKeyPair(session, { mechanism: CKM.EC_KEY_PAIR_GEN }, open ?? [], own ?? []),
+      (open, own) => binding.C_GenerateKeyPair(session, { mechanism: CKM.EC_KEY_PAIR_GEN }, open, own),
       refusals,
     )
     return [pair.privateKey, pair.publicKey]
@@ -190,7 +189,7 @@ export function generateObjects(
     ...unwrapsOf(purpose),
     ...(length !== undefined && { length }),
   })
-  return [makeWith([template], (all = []) => binding.C_GenerateKey(session, mechanism, all), refusals)]
+  return [makeWith([template], all => binding.C_GenerateKey(session, mechanism, all), refusals)]
 }
 
 /** Brings the objects of a clear key in; nothing stays behind where one of them fails. The key itself comes first. */
@@ -255,14 +254,14 @@ export function xorsInside(station: Station): boolean {
 /** The first component as a secret that stays inside. */
 export function partOf({ binding, session }: Station, part: Uint8Array): ObjectHandle {
   const template = secretKey({ keyType: CKK.GENERIC_SECRET, can: ['DERIVE'], value: part })
-  return makeWith([template], (all = []) => binding.C_CreateObject(session, all))
+  return makeWith([template], all => binding.C_CreateObject(session, all))
 }
 
 /** The secret XOR a further component: inside, and neither leaves. */
 export function xored({ binding, session }: Station, base: ObjectHandle, part: Uint8Array): ObjectHandle {
   const template = secretKey({ keyType: CKK.GENERIC_SECRET, can: ['DERIVE'], length: part.length })
   const mechanism = { mechanism: CKM.XOR_BASE_AND_DATA, parameter: { derivationData: part } }
-  return makeWith([template], (all = []) => binding.C_DeriveKey(session, mechanism, base, all))
+  return makeWith([template], all => binding.C_DeriveKey(session, mechanism, base, all))
 }
 
 /** The secret as the key that it is for, stored. */
@@ -275,7 +274,7 @@ export function keyOfSecret(
 ): KeyObjects {
   const { template, bytes } = stored(plan, purpose, name, 'derived')
   const mechanism = { mechanism: CKM.XOR_BASE_AND_DATA, parameter: { derivationData: secretBytes(bytes) } }
-  return [makeWith([template], (all = []) => binding.C_DeriveKey(session, mechanism, base, all), refusals)]
+  return [makeWith([template], all => binding.C_DeriveKey(session, mechanism, base, all), refusals)]
 }
 
 /** How a wrapped key is come by: RFC 3394, or RFC 5649 (AES-KWP), for which tokens have two mechanisms. */
@@ -302,7 +301,7 @@ export function unwrapObjects(
       return [
         makeWith(
           [template],
-          (all = []) => binding.C_UnwrapKey(session, { mechanism }, under, wrapped, all),
+          all => binding.C_UnwrapKey(session, { mechanism }, under, wrapped, all),
           refusals,
         ),
       ]
@@ -378,7 +377,7 @@ function addOrUndo(station: Making, objects: KeyObjects, template: Template): vo
 }
 
 function created({ binding, session, refusals }: Making, template: Template): ObjectHandle {
-  return makeWith([template], (all = []) => binding.C_CreateObject(session, all), refusals)
+  return makeWith([template], all => binding.C_CreateObject(session, all), refusals)
 }
 
 /** Deletes objects again, as far as that goes. */

@@ -81,6 +81,11 @@ export interface Candidate {
 }
 
 /** The keys of one token, for as long as its module stays initialised. */
+/** A key of a token, and what it is known by there. */
+export interface FoundTokenKey extends FoundKey<KeyRef> {
+  readonly identity: KeyIdentity
+}
+
 export class KeyTable {
   readonly #plan: Plan
   readonly #policy: Policy
@@ -94,7 +99,7 @@ export class KeyTable {
   }
 
   /** Searches and checks a key; always afresh. Errors: as `BackendDriver.find`. */
-  find(station: Station, query: KeyQuery): FoundKey<KeyRef> {
+  find(station: Station, query: KeyQuery): FoundTokenKey {
     const resolved = this.#only(query.kid, this.#resolveAll(station, query, query.expected))
     const checks = this.checksOf(station, resolved)
     return { ...this.#keep(query, resolved, checks), identity: identityOf(station, resolved, checks) }
@@ -209,8 +214,8 @@ export class KeyTable {
         const isExpected = isSame(readCheckValue(expected, resolved.algorithm), resolved.checkValue)
         return isExpected && hasAll(prints, this.checksOf(station, resolved)) ? [resolved] : []
       } catch (error) {
-        if (!(error instanceof KeyError)) throw error
-        return []
+        if (error instanceof KeyError) return []
+        throw error
       }
     })
     if (matching.length === 0) throw ambiguous(query.kid)

@@ -8,7 +8,7 @@
  * ECB makes K1 of a derived key out of the first block alone, so the K1‖K1‖K1 that a composed retail MAC needs is derived from
  * that block three times over. Sources: PKCS#11 v3.1, 6.13.8 and 6.16.5 (key derivation by encryption); EMV Book 2, A1.
  */
-import { concatBytes, ownCopy, secretBytes, wipe, withWiped } from '../../../base/bytes.js'
+import { concatBytes, ownCopy, secretBytes, wipe, withWiped, xorInto } from '../../../base/bytes.js'
 import { BackendError } from '../../../base/errors.js'
 import { unfit } from '../../../key/usage.js'
 import { blockBytesOf, isTdea, KEY_BYTES, type KeyAlgorithm } from '../../../primitives/algorithms.js'
@@ -160,7 +160,7 @@ function throughHost(
       const bytes = whole.subarray(0, keyBytes)
       let after = more
       for (let mask = after[0]; mask?.method === 'xor'; mask = after[0]) {
-        for (const [i, byte] of mask.data.entries()) bytes[i] = (bytes[i] ?? 0) ^ byte
+        xorInto(bytes, mask.data)
         after = after.slice(1)
       }
       const more2 = after.length > 0

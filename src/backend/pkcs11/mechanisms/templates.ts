@@ -163,9 +163,9 @@ export interface Refusals {
  * more each time. What was left out is noted, and shows when the key is judged: never silently in what it may do. Errors: those of `make`, the
  * first one where nothing helps.
  */
-export function makeWith<T>(
-  templates: readonly Template[],
-  make: (...templates: Template[]) => T,
+export function makeWith<T, All extends readonly [Template, ...Template[]]>(
+  templates: All,
+  make: (...templates: All) => T,
   { known = [], leftOut }: Refusals = {},
 ): T {
   const stated = DISPENSABLE.filter(type => templates.some(template => template.some(([is]) => is === type)))
@@ -183,7 +183,8 @@ export function makeWith<T>(
   for (const way of ways) {
     const without = [...new Set([...way, ...never])]
     try {
-      const made = make(...templates.map(template => template.filter(([type]) => !without.includes(type))))
+      const fewer = templates.map(template => template.filter(([type]) => !without.includes(type)))
+      const made = make(...(fewer as readonly Template[] as All))
       for (const type of without) leftOut?.add(type)
       return made
     } catch (error) {

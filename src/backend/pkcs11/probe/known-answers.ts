@@ -147,7 +147,7 @@ export const NO_KNOWN_ANSWER: Means<never> = {
 }
 
 /** Whether test keys are brought in, made, or first the one and then the other. */
-export function importing(kind: ProbeKind | undefined): readonly boolean[] {
+export function importing(kind: ProbeKind | undefined): readonly [boolean, ...boolean[]] {
   if (kind === undefined) return [true, false]
   return [kind === 'known-answer']
 }

@@ -199,8 +199,7 @@ function generatePair(
 ): { privateKey: ObjectHandle; point: Uint8Array } {
   const pair = makeWith(
     [publicKey({ can: can.public, isPrivate }), privateKey({ can: can.private })],
-    (open, own) =>
-      binding.C_GenerateKeyPair(session, { mechanism: CKM.EC_KEY_PAIR_GEN }, open ?? [], own ?? []),
+    (open, own) => binding.C_GenerateKeyPair(session, { mechanism: CKM.EC_KEY_PAIR_GEN }, open, own),
   )
   const point = pointOf(binding.C_GetAttributeValue(session, pair.publicKey, CKA.EC_POINT))
   if (point === undefined) throw wrongAnswer('generates P-256 keys off the curve')

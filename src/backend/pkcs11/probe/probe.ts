@@ -277,7 +277,7 @@ function isHonoured(station: Station, testKeys: TestKeys): boolean {
   const template = secretKey({ keyType, can: ['UNWRAP'], name, value: own }).map(([type, given]) =>
     type === CKA.TOKEN ? ([type, false] as const) : ([type, given] as const),
   )
-  const key = makeWith([template], (all = []) => station.binding.C_CreateObject(station.session, all))
+  const key = makeWith([template], all => station.binding.C_CreateObject(station.session, all))
   return !opensToAnybody(station, key)
 }
 

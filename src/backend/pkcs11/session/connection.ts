@@ -5,6 +5,7 @@
 
 import { equalBytes, secretBytes } from '../../../base/bytes.js'
 import { systemClock } from '../../../base/deadline.js'
+import { BackendError } from '../../../base/errors.js'
 import type {
   LoadBinding,
   ModuleInfo,
@@ -91,8 +92,7 @@ export class Connection {
   }
 
   get facts(): TokenFacts {
-    if (this.#facts === undefined) throw new Error('the token has not been opened')
-    return this.#facts
+    return opened(this.#facts)
   }
 
   /** Whether the module was initialised anew by another user since we came in: all our handles are of another epoch. */
@@ -212,6 +212,9 @@ export class Connection {
     this.#isSpoilt = false
     const name = `${info.label}\0${info.serial}`
     const attempt = await prepareLogin(() => binding.C_GetTokenInfo(slot), login)
+    // Closed while the PIN was being fetched: the session is another's by now, or nobody's.
+    if (this.#anchor?.session !== session)
+      throw new BackendError('ERR_BACKEND_CLOSED', 'the backend is closed')
     this.#share.joinLogin(name, attempt(binding, session))
     this.#joined = name
     if (this.#facts !== undefined) {
@@ -247,10 +250,14 @@ export class Connection {
   }
 
   #open(): Anchor {
-    // As the token would say it of a session that is gone.
-    if (this.#anchor === undefined) throw new Pkcs11Error('C_GetSessionInfo', 0x190)
-    return this.#anchor
+    return opened(this.#anchor)
   }
+}
+
+/** What there is while the token is open; otherwise as the token would say it of a session that is gone. */
+function opened<T>(part: T | undefined): T {
+  if (part === undefined) throw new Pkcs11Error('C_GetSessionInfo', 0x190)
+  return part
 }
 
 function zeros(like: Uint8Array): Uint8Array {

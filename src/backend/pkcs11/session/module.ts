@@ -134,10 +134,9 @@ export class ModuleShare {
 
   /**
    * Ends the module's life for all who use it here; each finds out by the {@link epoch}. Never fails: what does not end
-   * must not keep what follows from beginning. No call of this process may be under way in it.
+   * must not keep what follows from beginning. No call of this process may be under way in it, and {@link mayFinalise}.
    */
   letGo(): void {
-    if (!this.mayFinalise) return
     quietly(() => this.binding.C_Finalize())
     this.#state.logins.clear()
     this.#state.epoch++
