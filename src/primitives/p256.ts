@@ -3,6 +3,7 @@
  * but for the one private key.
  */
 import { createPrivateKey, createPublicKey, type KeyObject, sign, verify } from 'node:crypto'
+import { endianness } from 'node:os'
 import {
   bufferOf,
   concatBytes,
@@ -43,14 +44,17 @@ const UNCOMPRESSED = 0x04
 /** One coordinate in base64url. */
 const COORDINATE_CHARACTERS = 43
 
-/** Where a point is turned into numbers, its 64 bytes turned round, for they are little-endian here: public, and read at once. */
+/** Where a point is turned into numbers: public, and read at once. */
 const limbs = new BigUint64Array(secretBytes(2 * COORDINATE_BYTES).buffer)
 const limbBytes = new Uint8Array(limbs.buffer)
+const isLittleEndian = endianness() === 'LE'
 
 /** x and y of an uncompressed point. To ask a DataView for each of their words takes longer than all the arithmetic. */
 function coordinatesOf(point: Uint8Array): readonly [x: bigint, y: bigint] {
   limbBytes.set(point.subarray(1))
-  limbBytes.reverse()
+  // So that the least of the numbers comes first, each in the order of this machine's bytes.
+  if (isLittleEndian) limbBytes.reverse()
+  else limbs.reverse()
   const number = (at: number): bigint =>
     ((((limbs[at + 3] as bigint) << 64n) | (limbs[at + 2] as bigint)) << 128n) |
     ((limbs[at + 1] as bigint) << 64n) |

@@ -240,6 +240,28 @@ test.each(['an abort', 'closing'])(
   },
 )
 
+test('a field between two passes, with a driver that has no way of its own for it', async () => {
+  const { driver, waiting, calls } = slowDriver()
+  const backend = openBackend(driver)
+  const key = await backend.bind({ kid: 'K', usage: 'pin-encryption', hostDecipher: true })
+  const answer = operationsOf(key).decipherBound(new Uint8Array(8), new Uint8Array(8).fill(1))
+  while (waiting.length < 1) await new Promise(setImmediate)
+  waiting[0]?.(new Uint8Array(8).fill(2))
+  while (waiting.length < 2) await new Promise(setImmediate)
+  waiting[1]?.(new Uint8Array(8).fill(3))
+  expect(await answer).toEqual(new Uint8Array(8).fill(3))
+  expect(calls).toEqual(['decipher', 'decipher'])
+})
+
+test('a variant of a key, with a driver that makes none: said, and nothing is asked', async () => {
+  const { driver, calls } = slowDriver()
+  const key = await openBackend(driver).bind({ kid: 'K', usage: 'key-block-protection', hostDecipher: true })
+  const ask = (): Promise<unknown> => operationsOf(key).decipherVariant(new Uint8Array(16), new Uint8Array(8))
+  const error = await failure(ask, 'ERR_UNSUPPORTED_BY_TOKEN')
+  expect(error.message).toContain('key block versions A and C')
+  expect(calls).toEqual([])
+})
+
 test('a key that is bound is not compared with every other', async () => {
   const count = 300
   let reads = 0

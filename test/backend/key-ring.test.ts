@@ -312,6 +312,12 @@ describe('the key ring', () => {
   })
 
   test('says how wide a key may be at most: less is bound', async () => {
+    await using closed = await softwareBackend({ keys, ring: [entry] })
+    const { message } = await failure(
+      () => closed.bind({ ...entry, hostDecipher: true }),
+      'ERR_BACKEND_SEALED',
+    )
+    expect(message).toBe('the key ring of this backend has ONE without hostDecipher')
     await using backend = await softwareBackend({ keys, ring: [{ ...entry, hostDecipher: true }] })
     expect((await backend.bind(entry)).hostDecipher).toBe(false)
     expect((await backend.bind({ ...entry, mode: 'D' })).mode).toBe('D')

@@ -1,5 +1,5 @@
-import { createPublicKey, generateKeyPairSync } from 'node:crypto'
-import { describe, expect, test } from 'vitest'
+import { createECDH, createPublicKey, generateKeyPairSync } from 'node:crypto'
+import { describe, expect, test, vi } from 'vitest'
 import { isP256Point, jwkOfPoint, pointOfJwk } from '../../src/primitives/p256.js'
 import { bytes, field, hex, vectorsOf } from '../support/vectors.js'
 
@@ -74,4 +74,45 @@ describe('JWKs', () => {
     expect(point && hex(point)).toMatch(/^04[0-9A-F]{128}$/)
     expect(point && jwkOfPoint(point)).toEqual(GOOD)
   })
+})
+
+test('a machine whose numbers have their greatest byte first finds the same points good', async () => {
+  /** Memory of such a machine, as far as points are read from it. */
+  class BigEndian {
+    readonly buffer: ArrayBuffer
+    constructor(buffer: ArrayBuffer) {
+      this.buffer = buffer
+      const view = new DataView(buffer)
+      const words = buffer.byteLength / 8
+      const all = (): bigint[] => Array.from({ length: words }, (_, i) => view.getBigUint64(8 * i))
+      // biome-ignore lint/correctness/noConstructorReturn: stands for an array, whose numbers are its members
+      return new Proxy(this, {
+        get: (target, name) => {
+          if (name === 'buffer') return target.buffer
+          if (name !== 'reverse') return view.getBigUint64(8 * Number(name))
+          return () => {
+            for (const [i, word] of all().reverse().entries()) view.setBigUint64(8 * i, word)
+          }
+        },
+      })
+    }
+  }
+  vi.stubGlobal('BigUint64Array', BigEndian)
+  vi.doMock('node:os', () => ({ endianness: () => 'BE' }))
+  vi.resetModules()
+  try {
+    const there = await import('../../src/primitives/p256.js')
+    const ecdh = createECDH('prime256v1')
+    for (let i = 0; i < 8; i++) {
+      const good = new Uint8Array(ecdh.generateKeys())
+      expect(there.isP256Point(good)).toBe(true)
+      const off = Uint8Array.from(good)
+      off[64] = (off[64] ?? 0) ^ 1
+      expect(there.isP256Point(off)).toBe(false)
+    }
+  } finally {
+    vi.unstubAllGlobals()
+    vi.doUnmock('node:os')
+    vi.resetModules()
+  }
 })

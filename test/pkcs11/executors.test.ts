@@ -10,7 +10,14 @@ import { operationsOf } from '../../src/backend/key.js'
 import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
 import { streamChannel } from '../../src/backend/pkcs11/executor/channels.js'
 import type { Jobs } from '../../src/backend/pkcs11/executor/executor.js'
-import { decodeError, encodeError, type Message, serve } from '../../src/backend/pkcs11/executor/host.js'
+import {
+  decodeError,
+  encodeError,
+  type Message,
+  RemoteHost,
+  serve,
+} from '../../src/backend/pkcs11/executor/host.js'
+import { ModuleElsewhere } from '../../src/backend/pkcs11/session/module.js'
 import { AbortedError, ArgumentError, BackendError, InputError, KeyError } from '../../src/base/errors.js'
 import type { Backend } from '../../src/index.js'
 import type { BackendEvent, KeyStoreOptions } from '../../src/pkcs11.js'
@@ -473,6 +480,68 @@ describe('over the wire', () => {
     near.kill()
     await until(() => ended)
   })
+})
+
+test('what comes to this end and is wanted nowhere is wiped, and what makes no sense is passed over', async () => {
+  const { near, far } = pair({ held: undefined, started: 0, kills: [] })
+  const sent: Message[] = []
+  far.listen(
+    message => sent.push(message),
+    () => undefined,
+  )
+  let receive: ((message: Message) => void) | undefined
+  const channel = {
+    ...near,
+    listen: (take: (message: Message) => void, closed: () => void) => {
+      receive = take
+      near.listen(take, closed)
+    },
+  }
+  const host = new RemoteHost(
+    channel,
+    'process',
+    () => '1234',
+    () => undefined,
+  )
+  const answer = host.perform('encipher', { key: {} as never, blocks: new Uint8Array(8) })
+  await until(() => sent.length === 1)
+  const late = new Uint8Array(8).fill(9)
+  receive?.({ id: 4711, value: late })
+  receive?.({ id: 4711, value: 'a word' })
+  receive?.({ id: 4711, error: encodeError(new Error('x')) })
+  receive?.({ pin: 'given', value: 'unasked', error: undefined })
+  expect([...late]).toEqual(Array(8).fill(0))
+  expect(host.underWay).toBe(1)
+  receive?.({ id: 0, value: Uint8Array.of(1) })
+  expect(await answer).toEqual(Uint8Array.of(1))
+  receive?.({ pin: 'ask' })
+  await until(() => sent.length === 2)
+  expect(sent[1]).toEqual({ pin: 'given', value: '1234', error: undefined })
+  host.kill()
+  expect(host.isGone).toBe(true)
+})
+
+test('a message that cannot be sent is no call under way', async () => {
+  const { near } = pair({ held: undefined, started: 0, kills: [] })
+  const send = (): void => {
+    throw new RangeError('Array buffer allocation failed')
+  }
+  const host = new RemoteHost({ ...near, send }, 'thread', undefined, () => undefined)
+  await expect(host.perform('pulse', {})).rejects.toBeInstanceOf(RangeError)
+  expect(host.underWay).toBe(0)
+})
+
+test('threads of this process are in the module: it is not finalised under them', async () => {
+  const { fake, backend, operations } = await openInline()
+  const elsewhere = new ModuleElsewhere(fake.path, undefined)
+  fake.reset({ at: 1, code: 0x190 })
+  const error = await errorOf(() => operations.encipher(BLOCK))
+  expect(error.message).toContain('other threads of this process may be in it')
+  expect(fake.calls).not.toContain('C_Finalize')
+  elsewhere.release()
+  elsewhere.release()
+  await until(() => fake.calls.includes('C_Finalize'))
+  await backend.close()
 })
 
 test('closing releases whoever still waits', async () => {

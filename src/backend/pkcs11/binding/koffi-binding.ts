@@ -440,11 +440,12 @@ class KoffiBinding implements Pkcs11Binding {
 
   /** Makes one call. What its structures point to is in `blocks`, which are wiped when it is over. */
   #call(name: FunctionName, given: Parameters<NativeFunction>, ...blocks: readonly Block[]): void {
-    const native = this.#functions.get(name)
+    // Each has one, if only one that says that it is not supported.
+    const native = this.#functions.get(name) as NativeFunction
     HELD.push(given, blocks)
     let result: number
     try {
-      result = Number(native?.(...given) ?? NOT_SUPPORTED)
+      result = Number(native(...given))
     } catch {
       throw new BackendError('ERR_BACKEND_FAILED', `${name}: koffi refused the call`)
     } finally {

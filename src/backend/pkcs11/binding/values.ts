@@ -106,11 +106,11 @@ function soundValue(value: AttributeValue): boolean | number | string | Buffer {
   throw new BackendError('ERR_BACKEND_FAILED', 'an attribute value has a type that cannot be passed on')
 }
 
-/** CK_ULONGs of eight bytes, as on every platform but Windows. */
+/** CK_ULONGs of eight bytes, as on every platform but Windows, in the order of this machine's bytes. */
 function ulongs(values: readonly number[]): Buffer {
-  const bytes = bufferOf(secretBytes(8 * values.length))
-  for (const [i, value] of values.entries()) bytes.writeBigUInt64LE(BigInt(value), 8 * i)
-  return bytes
+  const bytes = secretBytes(8 * values.length)
+  new BigUint64Array(bytes.buffer).set(values.map(BigInt))
+  return bufferOf(bytes)
 }
 
 interface NativeModuleInfo {

@@ -196,8 +196,9 @@ export class RemoteHost {
     }
     const id = this.#next++
     return new Promise((resolve, reject) => {
-      this.#waiting.set(id, { resolve, reject })
       this.#channel.send({ id, ...call }, transfer)
+      // What could not be sent waits for no answer; none comes within this turn.
+      this.#waiting.set(id, { resolve, reject })
     })
   }
 

@@ -54,9 +54,15 @@ type NewlyFound = Pick<NewKey, 'kid' | 'usage' | 'algorithm'> &
 export function ownKeys(station: Station): Candidate[] {
   const keys = allKeys(station)
   const chains = new Set(
-    keys.flatMap(({ label, id }) => (id === undefined ? [] : [nameOf(chainLabel(label ?? ''), chainId(id))])),
+    keys.flatMap(({ label, id }) => {
+      // Of a key without a label only the CKA_ID is known again.
+      const name = label === undefined ? '' : chainLabel(label)
+      return id === undefined ? [] : [nameOf(name, chainId(id))]
+    }),
   )
-  return keys.filter(({ label, id }) => id === undefined || !chains.has(nameOf(label ?? '', id)))
+  return keys.filter(
+    ({ label, id }) => id === undefined || !['', label ?? ''].some(name => chains.has(nameOf(name, id))),
+  )
 }
 
 /** One key, one usage: `ERR_KEY_USAGE` where the value is in the token for another purpose, as far as it shows. */
