@@ -203,12 +203,13 @@ export function importObjects(
   const { algorithm } = purpose
   if (algorithm === 'ec-p256') return importPair(station, plan, purpose, name, material)
   const can = newKeyBits(plan, purpose)
-  const threeKeys =
-    algorithm === 'tdea-2key' && requireMeans(plan.tdea, 'TDEA').twoKeyType !== CKK.DES2
-      ? asThreeKeys(material)
-      : undefined
-  const chain = needsChain(plan, purpose) ? splitRetailKey(material) : undefined
+  const composed = needsChain(plan, purpose)
+  const isTripled = algorithm === 'tdea-2key' && requireMeans(plan.tdea, 'TDEA').twoKeyType !== CKK.DES2
+  let threeKeys: Uint8Array | undefined
+  let chain: ReturnType<typeof splitRetailKey> | undefined
   try {
+    if (isTripled) threeKeys = asThreeKeys(material)
+    if (composed) chain = splitRetailKey(material)
     const keyType = threeKeys === undefined ? GENERATE[algorithm].keyType : CKK.DES3
     const value = threeKeys ?? material
     const mechanisms = allowedMechanisms(plan, purpose)
