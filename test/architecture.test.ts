@@ -78,6 +78,7 @@ const LATER: readonly (readonly [idea: string, files: RegExp])[] = [
   ['components and key blocks', /^(key-block\/|testing\/contract-key-blocks\.ts$)/],
   ['cryptoperiods', /^key\/period\.ts$/],
   ['which attributes a token takes and honours', /^backend\/pkcs11\/probe\/probe-attributes\.ts$/],
+  ['one operation as the front runs it', /^backend\/jobs\.ts$/],
   [
     'callers that wait on a token, and calls that they share',
     /^backend\/pkcs11\/executor\/(callers|shared-call)\.ts$/,

@@ -13,9 +13,10 @@ import { type KeyUsage, secondUse, USAGES, unfit } from '../key/usage.js'
 import { isTdea } from '../primitives/algorithms.js'
 import { es256PublicKey } from '../primitives/p256.js'
 import type { Backend, BindSpec, OpenerOptions } from './backend.js'
-import { BoundKey, Jobs, NO_MORE, type OpenParts, type Reference, randomBytesOf } from './bound-key.js'
+import { BoundKey, type OpenParts, type Reference, randomBytesOf } from './bound-key.js'
 import { type ReadSpec, readSpec } from './checks.js'
 import type { BackendDriver, Capabilities, FoundKey, Health, KeyIdentity } from './driver.js'
+import { Jobs, NO_MORE } from './jobs.js'
 import { type Key, type KeyFacts, makeKey, requireKey } from './key.js'
 import {
   endOf,

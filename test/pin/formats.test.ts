@@ -1,7 +1,8 @@
 /** The table of formats, and the port where blocks are longer than 8 bytes. */
 import { describe, expect, test } from 'vitest'
-import { BoundKey, Jobs } from '../../src/backend/bound-key.js'
+import { BoundKey } from '../../src/backend/bound-key.js'
 import { readBlocks } from '../../src/backend/checks.js'
+import { Jobs } from '../../src/backend/jobs.js'
 import { type KeyFacts, makeKey, operationsOf } from '../../src/backend/key.js'
 import { forgeEngine } from '../../src/backend/software/engine-forge.js'
 import { storeKeys } from '../../src/backend/software/keys.js'

@@ -3,7 +3,15 @@ import { describe, expect, test } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
 import { CKA, CKM } from '../../src/backend/pkcs11/binding/constants.js'
 import { openGroup } from '../../src/backend/pkcs11/group.js'
-import type { Backend, Capabilities } from '../../src/index.js'
+import {
+  type Backend,
+  type Capabilities,
+  encipherPin,
+  type Key,
+  Pan,
+  Pin,
+  verifyPinBlock,
+} from '../../src/index.js'
 import type { BackendEvent, GroupEvent, Pkcs11GroupOptions } from '../../src/pkcs11.js'
 import { CONTRACT_KEYS } from '../../src/testing.js'
 import { type FakeOptions, FakeToken } from './fake-token.js'
@@ -147,6 +155,56 @@ describe('the keys are the same, or are refused', () => {
       code: 'ERR_KEY_CHECK_VALUE',
     })
   })
+})
+
+describe('binding', () => {
+  test('a kid that the first does not have: as of one token, and the next is not asked', async () => {
+    const { open, fakes } = await bench()
+    await using group = await open()
+    fakes[1]?.reset()
+    const error = await errorOf(() => bind(group, 'NONE'))
+    expect(error).toMatchObject({ code: 'ERR_KEY_NOT_FOUND', kid: 'NONE' })
+    expect(error.message).not.toContain('of the group')
+    expect(fakes[1]?.calls).toEqual([])
+  })
+
+  test('bound anew, and the one before let go: the new one works, and comes back with a member', async () => {
+    const { open, fakes, events, until } = await bench()
+    await using group = await open({ failBackAfter: 1, probeMs: 1 })
+    const [old, key] = [await bind(group), await bind(group)]
+    group.unbind(old)
+    const before = await operationsOf(key).encipher(BLOCK)
+    const [first = expect.fail()] = fakes
+    first.faultOf = { fn: '*', code: 0xe0 }
+    // Two of its callers lose it, and it is lost once.
+    const both = await Promise.all([1, 2].map(() => operationsOf(key).encipher(BLOCK)))
+    expect(both).toEqual([before, before])
+    first.faultOf = undefined
+    await until(() => events.some(({ member, state }) => member === 0 && state === 'ready'))
+    expect(events.filter(({ state }) => state === 'away')).toHaveLength(1)
+    first.reset()
+    expect(await operationsOf(key).encipher(BLOCK)).toEqual(before)
+    expect(encryptions(first)).toBe(1)
+  })
+})
+
+test('a PIN is verified in the token that serves', async () => {
+  const { open, fakes } = await bench()
+  await using group = await open()
+  const [key, three] = [await bind(group), await bind(group, 'PEK-3')]
+  const pan = Pan.from('4761739001010010')
+  const made = (pin: string, format: 0 | 3, under: Key): Promise<Uint8Array> =>
+    encipherPin({ pin: Pin.from(pin), pan, format, key: under })
+  const against = { kind: 'block', block: await made('1234', 0, three), format: 0, key: three } as const
+  for (const fake of fakes) fake.reset()
+  const verdicts: boolean[] = []
+  for (const pin of ['1234', '4321']) {
+    const given = { block: await made(pin, 3, key), pan, format: 3, from: key, against } as const
+    verdicts.push((await verifyPinBlock({ ...given, tries: 'counted-elsewhere' })).verified)
+  }
+  expect(verdicts).toEqual([true, false])
+  expect(fakes[0]?.calls).toContain('C_Decrypt')
+  expect(fakes[1]?.calls).toEqual([])
 })
 
 describe('one works, the next takes over', () => {

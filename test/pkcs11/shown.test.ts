@@ -162,6 +162,8 @@ describe('names that are not there', () => {
     fake.faultOf = { fn: 'C_EncryptInit', code: 0x54 }
     const error = await errorOf(() => backend.bind({ kid: 'K', usage: 'pin-encryption', kcv: '08D7B4' }))
     expect(error).toMatchObject({ code: 'ERR_PKCS11_CALL' })
+    fake.faultOf = undefined
+    await backend.close()
   })
 })
 
