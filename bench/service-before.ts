@@ -2,7 +2,7 @@
  * `npx tsx bench/service-before.ts DIR [--requests 1000] [--rounds 5]`: processor time of a request over real TLS 1.3 with a client
  * certificate and connections kept alive, of this checkout beside an older one. DIR: a worktree of the commit before, with its
  * node_modules. Each server is a process of its own and is asked by this one, in rounds that take turns.
- * With `--verbs`: of the verbs `openSetPinRequest` and `getPinResponse`, both checkouts in this one process.
+ * With `--verbs`: of the verbs `openSetPinRequest` and `getPinResponse`, both checkouts (`npx tsup --no-dts` in each) in this process.
  *
  *     git worktree add ../before 4c8dea9 && cp -al node_modules ../before/
  */
@@ -70,7 +70,8 @@ interface Sources {
 async function verbsOf(root: string): Promise<Readonly<Record<string, () => Promise<object>>>> {
   const load = (path: string): Promise<object> => import(pathToFileURL(join(root, path)).href)
   const isNow = existsSync(join(root, 'src/d1.ts'))
-  const parts = ['src/index.ts', 'src/software.ts', isNow ? 'src/d1.ts' : 'src/d1/index.ts'].map(load)
+  // As they are published: what runs sources wraps every function.
+  const parts = ['index', 'software', 'd1'].map(name => load(`dist/${name}.js`))
   const sources = Object.assign({}, ...(await Promise.all(parts))) as Sources
   const { Pin, Pan, encipherPin, softwareBackend, getPinResponse, openSetPinRequest } = sources
   const tdea = { usage: 'pin-encryption', algorithm: 'tdea-2key' }

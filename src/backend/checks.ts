@@ -325,14 +325,17 @@ export function readSealedContent(
   }
 }
 
+const CONTENT_KEY = ['ephemeralPublicKey', 'otherInfo', 'length'] as const
+
 export function readContentKeyRequest(request: ContentKeyRequest, inPlace: boolean): ContentKeyRequest {
-  const names = ['ephemeralPublicKey', 'otherInfo', 'length'] as const
-  const given = readOptions(request, 'deriveContentKey', names)
-  const { length } = given
+  const given = hasExactly(request, CONTENT_KEY)
+    ? request
+    : readOptions(request, 'deriveContentKey', CONTENT_KEY)
+  const { ephemeralPublicKey: point, otherInfo: info, length } = given
   const read = (bytes: Uint8Array, name: string): Uint8Array =>
     inPlace && isPlainBytes(bytes) ? bytes : snapshot(bytes, name)
-  const ephemeralPublicKey = read(given.ephemeralPublicKey, 'ephemeralPublicKey')
-  const otherInfo = read(given.otherInfo, 'otherInfo')
+  const ephemeralPublicKey = read(point, 'ephemeralPublicKey')
+  const otherInfo = read(info, 'otherInfo')
   requireLength('otherInfo', otherInfo.length, 0, MAX_OTHER_INFO_BYTES)
   if (!DERIVED_BYTES.includes(length)) {
     throw new ArgumentError(`length must be one of ${DERIVED_BYTES.join(', ')}`)

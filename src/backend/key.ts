@@ -191,6 +191,7 @@ const MAX_KEYS = 64
  * `ERR_ARGUMENT` for anything else.
  */
 export function requireKeys(value: unknown, name: string): readonly Key[] {
+  if (isKey(value)) return [value]
   const given: readonly unknown[] = Array.isArray(value) ? value : [value]
   if (given.length === 0 || given.length > MAX_KEYS)
     throw new ArgumentError(`${name} must be 1 to ${MAX_KEYS} keys`)

@@ -82,14 +82,13 @@ export function parseHeader(segment: string): ParsedHeader | undefined {
 
 /** The bytes of a canonical segment, in a place for the next one, too: a header is public, and read at once. */
 function decoded(segment: string): Uint8Array {
-  const bytes = SCRATCH.subarray(0, base64urlBytes(segment))
-  bufferOf(bytes).write(segment, 'base64url')
-  return bytes
+  SCRATCH.write(segment, 'base64url')
+  return SCRATCH.subarray(0, base64urlBytes(segment))
 }
 
 /** The longest header of a JWE that is opened. */
 const MAX_HEADER_CHARACTERS = 2048
-const SCRATCH: Uint8Array = secretBytes(base64urlBytes('A'.repeat(MAX_HEADER_CHARACTERS)))
+const SCRATCH = bufferOf(secretBytes(base64urlBytes('A'.repeat(MAX_HEADER_CHARACTERS))))
 
 /** Builds the protected header segment, members in the order of D1's published sample; equal fields, equal text. */
 export function buildHeader({ kid, ephemeralPublicKey, apu, apv }: HeaderFields): string {
@@ -100,8 +99,7 @@ export function buildHeader({ kid, ephemeralPublicKey, apu, apv }: HeaderFields)
   const json = `{"alg":"${ALG}","enc":"${ENC}","kid":${JSON.stringify(kid)},"epk":${epk}${parties.join('')}}`
   // A character of JSON is three bytes of UTF-8 at most.
   if (3 * json.length > SCRATCH.length) return encodeBase64url(utf8Bytes(json))
-  const scratch = bufferOf(SCRATCH)
-  return scratch.toString('base64url', 0, scratch.write(json))
+  return SCRATCH.toString('base64url', 0, SCRATCH.write(json))
 }
 
 /** OtherInfo of the content key (RFC 7518, 4.6.2): with direct agreement, AlgorithmID is the `enc` value. */

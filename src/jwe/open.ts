@@ -1,12 +1,20 @@
 /** Opening: the recipient's side of ECDH-ES, with the private key wherever its backend keeps it. */
 
 import { type Key, operationsOf, requireKeys } from '../backend/key.js'
-import { type CallOptions, readOptions, requireSignal, throwIfAborted } from '../base/arguments.js'
+import {
+  type CallOptions,
+  hasExactly,
+  readOptions,
+  requireSignal,
+  throwIfAborted,
+} from '../base/arguments.js'
 import { ArgumentError, isIssuerPinError, JweError } from '../base/errors.js'
 import { requireUse } from '../key/usage.js'
 import { CONTENT_KEY_BYTES } from '../primitives/a256gcm.js'
 import { parseCompact } from './compact.js'
 import { contentKeyInfo, type JweHeader } from './header.js'
+
+const NAMES = ['jwe', 'keys'] as const
 
 /** What {@link openJwe} takes. */
 export interface OpenRequest {
@@ -86,7 +94,7 @@ function selectKey(keys: readonly Key[], kid: string | undefined): Key | undefin
 }
 
 function requireRequest(request: OpenRequest): { jwe: string; keys: readonly Key[] } {
-  const { jwe, keys: given } = readOptions(request, 'openJwe', ['jwe', 'keys'])
+  const { jwe, keys: given } = hasExactly(request, NAMES) ? request : readOptions(request, 'openJwe', NAMES)
   if (typeof jwe !== 'string') throw new ArgumentError('jwe must be a string')
   return { jwe, keys: requireOpeningKeys(given, 'keys') }
 }

@@ -67,7 +67,7 @@ export function otherInfo(fields: OtherInfoFields): Uint8Array<ArrayBuffer> {
 }
 
 /**
- * Derives `length` bytes from the shared secret Z, in memory of their own, which the caller wipes (as it does Z).
+ * Derives `length` bytes from the shared secret Z, in memory of their own, or in what `memory` gives; the caller wipes it, and Z.
  *
  * Errors: `ERR_ARGUMENT` (not bytes; a length that is not 1 to 8160).
  * Source: NIST SP 800-56C Rev. 2, 4.1 with SHA-256; RFC 7518, 4.6.2.
@@ -77,13 +77,18 @@ export function otherInfo(fields: OtherInfoFields): Uint8Array<ArrayBuffer> {
  * const contentKey = concatKdf(z, otherInfo({ algorithmId: 'A256GCM', keyBits: 256 }), 32)
  * ```
  */
-export function concatKdf(z: Uint8Array, info: Uint8Array, length: number): Uint8Array<ArrayBuffer> {
+export function concatKdf(
+  z: Uint8Array,
+  info: Uint8Array,
+  length: number,
+  memory: (length: number) => Uint8Array<ArrayBuffer> = secretBytes,
+): Uint8Array<ArrayBuffer> {
   requireBytes(z, 'z')
   requireBytes(info, 'info')
   if (!Number.isInteger(length) || length < 1 || length > MAX_DERIVED_BYTES) {
     throw new ArgumentError(`length must be 1 to ${MAX_DERIVED_BYTES} bytes`)
   }
-  const derived = secretBytes(length)
+  const derived = memory(length)
   const bytes = COUNTER_BYTES + z.length + info.length
   const message = bytes <= scratch.length ? scratch.subarray(0, bytes) : secretBytes(bytes)
   try {

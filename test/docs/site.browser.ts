@@ -45,8 +45,7 @@ const PICTURES = [
   'index.html',
   'documents/key-ceremony.html',
   'documents/err_host_decipher.html',
-  'documents/rotation-1.html',
-  'documents/running-in-production.html',
+  'documents/rotation.html',
   'documents/migration.html',
 ]
 

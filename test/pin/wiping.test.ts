@@ -4,6 +4,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi 
 import { operationsOf } from '../../src/backend/key.js'
 import {
   type Backend,
+  buildFormat0,
   decipherPin,
   encipherPin,
   encipherPins,
@@ -212,9 +213,12 @@ describe('the digits that were read are wiped', () => {
     )
   })
 
-  test('by parseFormat0 where the block is none', () => {
-    const clear = new Uint8Array(8).fill(4)
-    const nibbles = made(14, () => expect(() => parseFormat0({ block: clear, pan })).toThrow())
-    expect(nibbles.map(digits => [...digits])).toEqual([zeros(14)])
+  test('by parseFormat0, in the place where all blocks are looked at, right or wrong', () => {
+    const parts = vi.spyOn(Uint8Array.prototype, 'subarray')
+    parseFormat0({ block: buildFormat0({ pin: Pin.from('1234'), pan }), pan }).dispose()
+    const places = (parts.mock.contexts as Uint8Array[]).filter(({ length }) => length === 14)
+    expect(places.map(place => [...place])).toEqual([zeros(14)])
+    expect(() => parseFormat0({ block: new Uint8Array(8).fill(4), pan })).toThrow()
+    expect(places.map(place => [...place])).toEqual([zeros(14)])
   })
 })

@@ -69,16 +69,21 @@ function openPacked(ecdh: ECDH, { bytes, sizes: [info, aad, ciphertext] }: Packe
   }
   const [point, otherInfo, iv, tag] = [next(POINT_BYTES), next(info), next(IV_BYTES), next(TAG_BYTES)]
   const content = { iv, tag, aad: next(aad), ciphertext: next(ciphertext) }
-  return openSealed(ecdh, { ephemeralPublicKey: point, otherInfo, length: CONTENT_KEY_BYTES }, content)
+  return openSealed(ecdh, { ephemeralPublicKey: point, otherInfo }, content)
 }
+
+/** Where a content's key is while it opens the content: wiped before anything else runs. */
+const contentKey = secretBytes(CONTENT_KEY_BYTES)
 
 /** Agrees on the content's key and opens the content: nothing but the content is left. */
 export function openSealed(
   ecdh: ECDH,
-  { ephemeralPublicKey, otherInfo, length }: ContentKeyRequest,
+  { ephemeralPublicKey, otherInfo }: Omit<ContentKeyRequest, 'length'>,
   content: SealedContent,
 ): Uint8Array | undefined {
-  const key = withWiped(ecdh.computeSecret(ephemeralPublicKey), z => concatKdf(z, otherInfo, length))
+  const key = withWiped(ecdh.computeSecret(ephemeralPublicKey), z =>
+    concatKdf(z, otherInfo, CONTENT_KEY_BYTES, () => contentKey),
+  )
   return withWiped(key, own => decryptContent(own, content))
 }
 

@@ -187,46 +187,52 @@ function uniformNibbles([low, high]: FieldRule['filler'], count: number, random:
   return nibbles
 }
 
+/** Where the nibbles of a body are looked at: to make memory for them takes longer than to look. Nothing else runs between. */
+const BODY: Uint8Array = secretBytes(BODY_NIBBLES)
+
 /**
- * The nibbles of the PIN in a PIN field, in memory of their own. Reads all nibbles whatever they hold, gathers one verdict,
- * and only then decides: `ERR_PIN_BLOCK`.
+ * Hands the nibbles of the PIN in a PIN field to `use`, which copies what it keeps. Reads all nibbles whatever they hold, gathers one
+ * verdict, and only then decides: `ERR_PIN_BLOCK`.
  */
-function inspectField(
+function inspectField<T>(
   { control, filler: [low, high], account }: FieldRule,
   { block, pan }: ClearBlock,
   rule: { readonly digitsMustBeDecimal: boolean; readonly bytes: number },
-): Uint8Array {
+  use: (nibbles: Uint8Array) => T,
+): T {
   requireBytes(block, 'block')
   requirePan(pan)
   if (block.length !== rule.bytes) throw new PinBlockError()
   const mask = account ? panDigits(pan) : NO_ACCOUNT
-  const view = new DataView(block.buffer, block.byteOffset, FIELD_BYTES)
-  const first = view.getUint8(0)
+  const first = block[0] as number
   const length = first & 0xf
-  const body = secretBytes(BODY_NIBBLES)
   // Bits other than zero mean a failed check. `x >> 31` is all ones for a negative x, else zero.
   let bad = ((first >> 4) ^ control) | ((length - 4) >> 31) | ((12 - length) >> 31)
-  for (let i = 0; i < BODY_NIBBLES; i++) {
-    const byte = view.getUint8(1 + (i >> 1))
-    const nibble = ((i & 1) === 0 ? byte >> 4 : byte & 0xf) ^ (mask.length === 0 ? 0 : accountNibble(mask, i))
-    const isPin = (i - length) >> 31
-    const notDecimal = ((9 - nibble) >> 31) & (rule.digitsMustBeDecimal ? -1 : 0)
-    bad |= (isPin & notDecimal) | (~isPin & (((nibble - low) >> 31) | ((high - nibble) >> 31)))
-    body[i] = nibble
+  try {
+    for (let i = 0; i < BODY_NIBBLES; i++) {
+      const byte = block[1 + (i >> 1)] as number
+      const nibble =
+        ((i & 1) === 0 ? byte >> 4 : byte & 0xf) ^ (mask.length === 0 ? 0 : accountNibble(mask, i))
+      const isPin = (i - length) >> 31
+      const notDecimal = ((9 - nibble) >> 31) & (rule.digitsMustBeDecimal ? -1 : 0)
+      bad |= (isPin & notDecimal) | (~isPin & (((nibble - low) >> 31) | ((high - nibble) >> 31)))
+      BODY[i] = nibble
+    }
+    if (bad !== 0) throw new PinBlockError()
+    return use(BODY.subarray(0, length))
+  } finally {
+    wipe(BODY)
   }
-  const digits = bad === 0 ? ownCopy(body.subarray(0, length)) : undefined
-  wipe(body)
-  if (digits === undefined) throw new PinBlockError()
-  return digits
 }
 
 /** The reading half of a row: three strengths of one look. */
 export function readers(field: FieldRule, bytes: number): Pick<FormatRow, 'parse' | 'check' | 'nibbles'> {
+  const strict = { digitsMustBeDecimal: true, bytes }
   const loose = { digitsMustBeDecimal: false, bytes }
   return {
-    parse: clear => pinOfDigits(inspectField(field, clear, { digitsMustBeDecimal: true, bytes })),
-    check: clear => wipe(inspectField(field, clear, loose)),
-    nibbles: clear => inspectField(field, clear, loose),
+    parse: clear => inspectField(field, clear, strict, pinOfDigits),
+    check: clear => inspectField(field, clear, loose, () => undefined),
+    nibbles: clear => inspectField(field, clear, loose, ownCopy),
   }
 }
 
