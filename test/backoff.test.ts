@@ -188,7 +188,7 @@ describe('after a success the pauses begin anew', () => {
     const supervisor = new Supervisor(
       executor,
       { onEvent: undefined, reinitialise: true },
-      { later, random: () => 1 },
+      { later, soon: later, random: () => 1 },
     )
     const lost = () => supervisor.recover('initialise', new Error('lost'), supervisor.generation)
     await lost().catch(() => undefined)

@@ -45,7 +45,8 @@ const PICTURES = [
   'index.html',
   'documents/key-ceremony.html',
   'documents/err_host_decipher.html',
-  'documents/rotation.html',
+  'documents/rotation-1.html',
+  'documents/running-in-production.html',
   'documents/migration.html',
 ]
 

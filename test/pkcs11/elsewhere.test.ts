@@ -456,7 +456,7 @@ describe('the supervisor by itself', () => {
   test('an error that is not of this library, and none at all, are failures like others', async () => {
     for (const thrown of [new RangeError('no'), 'nothing']) {
       const fails = executor({ letGo: () => Promise.reject(thrown) })
-      const supervisor = new Supervisor(fails, options, { later: () => () => undefined, random: () => 0 })
+      const supervisor = new Supervisor(fails, options, { ...AT_ONCE, later: () => () => undefined })
       const error = await errorOf(() => supervisor.recover('initialise', new Error('lost'), 0))
       expect(error).toMatchObject({ code: 'ERR_BACKEND_FAILED', retryable: true })
       expect(await errorOf(() => supervisor.recover('login', new Error('lost'), 0))).toBe(error)

@@ -9,14 +9,13 @@ export function optionsFor(fake: FakeToken, more: Partial<KeyStoreOptions> = {})
   return { module: fake.path, token: 'fake', pin: () => '1234', executor: 'inline', ...more }
 }
 
-/** Pauses that take no time, without jitter. */
-export const AT_ONCE: Surroundings = {
-  later: step => {
-    const next = setImmediate(step)
-    return () => clearImmediate(next)
-  },
-  random: () => 0,
+function atOnce(step: () => void): () => void {
+  const next = setImmediate(step)
+  return () => clearImmediate(next)
 }
+
+/** Pauses that take no time, without jitter. */
+export const AT_ONCE: Surroundings = { later: atOnce, soon: atOnce, random: () => 0 }
 
 export function openBackendOn(fake: FakeToken, more: Partial<KeyStoreOptions> = {}): Promise<Backend> {
   return openPkcs11(optionsFor(fake, more), fake.load, { surroundings: AT_ONCE })

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { describe, expect, test } from 'vitest'
 import { CKF } from '../../src/backend/pkcs11/binding/constants.js'
 import { readTokenQuery } from '../../src/backend/pkcs11/session/token.js'
@@ -5,6 +6,22 @@ import { type FakeOptions, FakeToken } from './fake-token.js'
 import { errorOf, openBackendOn } from './support.js'
 
 const READY = CKF.TOKEN_INITIALIZED | CKF.LOGIN_REQUIRED | CKF.USER_PIN_INITIALIZED
+
+test('a script that waits for nothing else is told that the token is not there', () => {
+  // The pauses before it is tried again must keep the process alive: it ended without a word.
+  const script = `
+    import { openPkcs11 } from './src/backend/pkcs11/backend.ts'
+    import { FakeToken } from './test/pkcs11/fake-token.ts'
+    const fake = new FakeToken()
+    const options = { module: fake.path, token: 'another', pin: () => '1234', executor: 'inline' }
+    openPkcs11(options, fake.load).then(() => console.log('opened'), error => console.log(error.code))`
+  const args = ['--import', 'tsx', '--input-type=module', '--eval', script]
+  const { stdout, stderr } = spawnSync(process.execPath, args, {
+    encoding: 'utf8',
+    env: { ...process.env, TSX_TSCONFIG_PATH: 'tsconfig.test.json' },
+  })
+  expect([stdout, stderr]).toEqual(['ERR_PKCS11_TOKEN\n', ''])
+}, 30_000)
 
 describe('the token option', () => {
   test.each([

@@ -31,6 +31,16 @@ const MODULES: Readonly<Record<Vendor, string>> = {
   'p11-kit': '/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-client.so',
 }
 
+/** Seen with the modules that are tried here; what the others do, their owners find out. */
+const WRAPS_OUT: Partial<Readonly<Record<Vendor, string>>> = {
+  softhsm: 'refused (tried here)',
+  nss: '**given out** to every user of the token (tried here); such a key is bound only where `accept` names "wrappable"',
+  opencryptoki: 'not given out by what the probe tries (tried here)',
+  'p11-kit': 'as the token behind it does',
+}
+const WRAPS_OUT_UNKNOWN =
+  'not tried on hardware: `doctor` tries it on a test key, and says so where it is given out; such a key is bound only where `accept` names "wrappable"'
+
 export const VENDOR_NAMES: readonly Vendor[] = Object.keys(VENDORS) as Vendor[]
 
 /** The page of one vendor. */
@@ -50,6 +60,7 @@ export function vendorPage(vendor: Vendor): string {
       lacks.length === 0 ? 'none known' : lacks.map(bit => `CKA_${bit}`).join(', '),
     ],
     ['CKA_UNWRAP_TEMPLATE, CKA_WRAP_TEMPLATE', nestedTemplates ? 'tried by the probe' : 'never stated'],
+    ['a key that is not extractable, to be wrapped', WRAPS_OUT[vendor] ?? WRAPS_OUT_UNKNOWN],
     ['retail MAC of its own', retailMac ?? 'none known'],
     ["what it says of a key's past and is not so", claims ?? 'nothing known'],
     ['remark', remark ?? '–'],

@@ -105,7 +105,7 @@ const OPEN_PAUSES_MS = [40, 80, 160] as const
 /** Opens, and tries again what may have been a momentary failure; a refused PIN is not one. */
 async function openPatiently(
   open: () => Promise<Executor>,
-  { later, random }: Surroundings,
+  { soon, random }: Surroundings,
 ): Promise<Executor> {
   for (const pause of OPEN_PAUSES_MS) {
     try {
@@ -114,7 +114,7 @@ async function openPatiently(
       if (!isMomentary(error)) throw error
     }
     await new Promise<void>(resolve => {
-      later(resolve, pause * (0.5 + random() / 2))
+      soon(resolve, pause * (0.5 + random() / 2))
     })
   }
   return open()

@@ -14,7 +14,7 @@ import type {
   SqlSession,
   SqlStatement,
 } from '../sql/database.js'
-import { busy, databaseError } from './errors.js'
+import { databaseBusy, databaseError } from './errors.js'
 import type { PostgresClient, PostgresPool } from './pool.js'
 
 /** How a {@link PostgresDatabase} is made. */
@@ -206,7 +206,7 @@ export class PostgresDatabase implements PlainDatabase {
   ): Promise<T> {
     using deadline = new Deadline({
       ms: milliseconds,
-      expired: () => busy(`no answer within ${milliseconds} ms`),
+      expired: () => databaseBusy(`no answer within ${milliseconds} ms`),
       outer: signal && { signal, error: reason => new AbortedError(reason) },
     })
     const client = await connect(pool, deadline)
@@ -325,11 +325,12 @@ async function commit(client: PostgresClient, durability: PostgresDurability): P
   } finally {
     client.removeListener('notice', onNotice)
   }
-  if (warned) throw busy('the wait for a standby was cancelled, and it is unknown whether it has the commit')
+  if (warned)
+    throw databaseBusy('the wait for a standby was cancelled, and it is unknown whether it has the commit')
   await requireStandbys(client)
 }
 
 async function requireStandbys(client: PostgresClient): Promise<void> {
   const { rows } = await client.query(STANDBYS)
-  if (rows[0]?.['standbys'] === '') throw busy('no synchronous standby is configured any more')
+  if (rows[0]?.['standbys'] === '') throw databaseBusy('no synchronous standby is configured any more')
 }

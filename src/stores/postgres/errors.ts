@@ -62,13 +62,14 @@ export function databaseError(error: unknown): Error {
   const { code, message, syscall } = Object(error)
   if (code === FOREIGN_KEY_VIOLATION) return noSuchCard()
   // A server that is stopped takes its Unix socket with it. A file of the options that is missing stays missing.
-  if (code === 'ENOENT' && syscall === 'connect') return busy(`the socket is not there (${code})`)
-  if (typeof code === 'string' && Object.hasOwn(TRANSIENT, code)) return busy(`${TRANSIENT[code]} (${code})`)
+  if (code === 'ENOENT' && syscall === 'connect') return databaseBusy(`the socket is not there (${code})`)
+  if (typeof code === 'string' && Object.hasOwn(TRANSIENT, code))
+    return databaseBusy(`${TRANSIENT[code]} (${code})`)
   if (code === undefined && typeof message === 'string' && CONNECTION_LOST.test(message)) {
-    return busy('the connection is lost')
+    return databaseBusy('the connection is lost')
   }
   if (code === PROTOCOL_VIOLATION && POOLER_WAITS.test(String(message))) {
-    return busy(`the pooler has no connection (${code})`)
+    return databaseBusy(`the pooler has no connection (${code})`)
   }
   if (NO_TLS.test(String(message))) {
     return new BackendError(
@@ -88,6 +89,6 @@ export function databaseError(error: unknown): Error {
 }
 
 /** `ERR_BACKEND_BUSY`: try again. */
-export function busy(problem: string): BackendError {
+export function databaseBusy(problem: string): BackendError {
   return new BackendError('ERR_BACKEND_BUSY', `the database: ${problem}`, { retryable: true })
 }

@@ -11,7 +11,7 @@ import { requirePanSealer } from '../sql/cards.js'
 import { type MigrationPlan, migrate, readRow } from '../sql/database.js'
 import { SqlIssuerStore } from '../sql/issuer-store.js'
 import { PostgresDatabase, type PostgresDurability } from './database.js'
-import { busy } from './errors.js'
+import { databaseBusy } from './errors.js'
 import {
   CONNECTION,
   makePool,
@@ -291,6 +291,6 @@ async function requireDurable(
   const row = await readRow(database, { sql: STANDBYS, values: [] })
   const [seen, readable, synchronous] = [row?.['seen'], row?.['readable'], row?.['synchronous']].map(Number)
   if (synchronous !== undefined && synchronous > 0) return 'verified'
-  if (seen === 0 || readable !== 0) throw busy('no synchronous standby is connected')
+  if (seen === 0 || readable !== 0) throw databaseBusy('no synchronous standby is connected')
   return 'configured'
 }

@@ -19,7 +19,7 @@ import { cureOf } from '../binding/errors.js'
 import type { KeyRef } from '../keys/key-table.js'
 import { busy, Callers, Entry, type Failed, type Outcome, type QueueLimits } from './callers.js'
 import type { Executor, JobName, Jobs } from './executor.js'
-import { type Batch, bytesOf, partOf, SHARE, sharedCall, takeTogether } from './shared-call.js'
+import { answerPart, type Batch, bytesOf, SHARE, sharedCall, takeTogether } from './shared-call.js'
 import type { Rung, Supervisor } from './supervisor.js'
 
 interface DispatchLimits extends QueueLimits {
@@ -350,7 +350,7 @@ function isWrongAnswer(error: unknown): boolean {
 /** Without memory for one caller's part, the others still get theirs. */
 function partFor(entry: Entry, whole: Uint8Array, from: number): Outcome {
   try {
-    return { value: partOf(entry, whole, from) }
+    return { value: answerPart(entry, whole, from) }
   } catch (error) {
     return { error }
   }

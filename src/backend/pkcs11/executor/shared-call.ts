@@ -96,7 +96,7 @@ function joined(batch: Batch, part: 'blocks' | 'fields', width: number, again: b
 }
 
 /** A caller's part of the answer: in memory of its own, but where the caller has memory for it. */
-export function partOf(entry: Entry, whole: Uint8Array, from: number): Uint8Array {
+export function answerPart(entry: Entry, whole: Uint8Array, from: number): Uint8Array {
   const part = whole.subarray(from, from + bytesOf(entry))
   return entry.into === undefined ? ownCopy(part) : part
 }

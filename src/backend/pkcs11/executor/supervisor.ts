@@ -11,7 +11,7 @@
  */
 
 import { channel } from 'node:diagnostics_channel'
-import { afterUnheld } from '../../../base/deadline.js'
+import { afterUnheld, systemClock } from '../../../base/deadline.js'
 import { DEFAULTS } from '../../../base/defaults.js'
 import { BackendError, isIssuerPinError } from '../../../base/errors.js'
 import { Pkcs11Error } from '../binding/errors.js'
@@ -25,14 +25,17 @@ export type Rung = 'login' | 'initialise'
 
 /** What the supervisor needs of the world; a test brings its own. */
 export interface Surroundings {
-  /** Runs a step later; the returned function forgets it. */
+  /** Runs a step later, in the background: the process may end before; the returned function forgets it. */
   readonly later: (step: () => void, ms: number) => () => void
+  /** Runs a step later that somebody waits for: the process stays alive for it. */
+  readonly soon: (step: () => void, ms: number) => () => void
   /** From 0 up to 1, for jitter. */
   readonly random: () => number
 }
 
 export const REAL: Surroundings = {
   later: (step, ms) => afterUnheld(ms, step),
+  soon: (step, ms) => systemClock.after(ms, step),
   random: Math.random,
 }
 
