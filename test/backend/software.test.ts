@@ -398,6 +398,20 @@ describe('a cipher context that lives on', () => {
   })
 })
 
+test('a block moved to a key whose results are no PIN blocks is what that key makes of it', async () => {
+  const keys = [
+    { kid: 'ZPK', usage: 'pin-encryption', algorithm: 'tdea-2key', material: TDEA },
+    { kid: 'PVV', usage: 'visa-pvv', algorithm: 'tdea-2key', material: '00112233445566778899AABBCCDDEEFF' },
+  ] as const
+  await using backend = await softwareBackend({ keys })
+  const zpk = await backend.bind({ kid: 'ZPK', usage: 'pin-encryption', hostDecipher: true })
+  const pvv = await backend.bind({ kid: 'PVV', usage: 'visa-pvv' })
+  const clear = Uint8Array.of(4, 0x12, 0x34, 0xff, 0xfe, 0xdc, 0xba, 0x98)
+  const enciphered = await operationsOf(zpk).encipher(clear)
+  const moved = await operationsOf(zpk).reencipher(pvv, enciphered)
+  expect(moved).toEqual(await operationsOf(pvv).encipher(clear))
+})
+
 describe('the same key for two purposes', () => {
   const pin = { kid: 'A', usage: 'pin-encryption', algorithm: 'tdea-2key', material: TDEA } as const
   test.each([
