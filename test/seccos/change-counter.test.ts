@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { inspect } from 'node:util'
 import fc from 'fast-check'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { ChangeCounter } from '../../src/seccos/counter/counter.js'
 import {
   type AcceptRequest,
@@ -838,6 +838,16 @@ describe('an operator', () => {
         counter.accept({ request: request ?? expect.unreachable(), store: nothing }),
       ).rejects.toMatchObject(refused('superseded'))
     }
+  })
+
+  test('counts the cards that it superseded: none of an empty store, and none that has gone meanwhile', async () => {
+    expect(await setUp().counter.supersedeAll()).toBe(0)
+    const { counter, issue, store } = setUp()
+    await issue('card-1')
+    const listed = await store.keys({ prefix: 'card/', after: 'card/', limit: 2 })
+    const [key = expect.unreachable()] = listed
+    vi.spyOn(store, 'keys').mockResolvedValueOnce([key, `${key}-gone`])
+    expect(await counter.supersedeAll()).toBe(1)
   })
 
   test('gives an exhausted card a new beginning, and no other', async () => {

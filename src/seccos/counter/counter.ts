@@ -292,9 +292,9 @@ export class ChangeCounter {
         throwIfAborted(signal)
         if (await this.#supersede(key.slice(CARD_PREFIX.length), skip)) cards++
       }
-      after = keys.at(-1) ?? after
       onProgress?.(cards)
       if (keys.length < PAGE) return cards
+      after = keys[PAGE - 1] as string
     }
   }
 
