@@ -25,7 +25,10 @@ describe('in this thread', () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
   })
   afterEach(() => {
+    // A limit goes with the wait that it was for, or keeps the process alive. One is left at most: of a call that hangs to the end.
+    const left = vi.getTimerCount()
     vi.useRealTimers()
+    expect(left).toBeLessThanOrEqual(1)
   })
 
   /** Makes one call hang, until what comes back is called. */

@@ -370,6 +370,8 @@ describe('over the wire', () => {
   })
 
   test('frames come out as they went in, however they are cut; each side wipes what it has used', () => {
+    // What is copied from, on both sides: a message as bytes, and what came of one.
+    const { contexts } = vi.spyOn(Buffer.prototype, 'copy').mock
     const stream = new PassThrough()
     const chunks: Buffer[] = []
     const write = stream.write.bind(stream)
@@ -416,6 +418,8 @@ describe('over the wire', () => {
     for (let at = 0; at < all.length; at += 3) receiver.emit('data', all.subarray(at, at + 3))
     expect(got).toEqual(sent)
     expect(all.every(byte => byte === 0)).toBe(true)
+    expect(contexts.length).toBeGreaterThan(sent.length)
+    for (const copied of contexts as Buffer[]) expect(copied.every(byte => byte === 0)).toBe(true)
     receiver.emit('error', new Error('broken'))
     receiver.emit('close')
     expect(ended).toBe(1)

@@ -360,6 +360,52 @@ describe('one works, the next takes over', () => {
     await expect(open()).rejects.toMatchObject({ retryable: true })
   })
 
+  test('proofs are counted in a row: one that fails in between begins anew', async () => {
+    const { fakes, events } = await bench()
+    const [first] = fakes
+    if (first === undefined) throw new Error('no fake')
+    const steps: (() => void)[] = []
+    const later = (step: () => void) => {
+      steps.push(step)
+      return () => undefined
+    }
+    const load = (module: string) => (fakes.find(({ path }) => path === module) ?? first).load
+    const members = fakes.map(fake => optionsFor(fake))
+    const onEvent = (event: GroupEvent) => events.push(event)
+    await using group = await openGroup({ members, onEvent, failBackAfter: 3 }, load, {
+      surroundings: { later, random: () => 1 },
+    })
+    const key = operationsOf(await bind(group))
+    const isReady = () => events.at(-1)?.state === 'ready'
+    /** The pauses that are under way pass, once. */
+    const turn = async (): Promise<void> => {
+      for (const step of steps.splice(0)) step()
+      for (let i = 0; i < 50; i++) await new Promise(resolve => setImmediate(resolve))
+    }
+    const turnsToReady = async (): Promise<number> => {
+      let turns = 0
+      for (; !isReady() && turns < 20; turns++) await turn()
+      return turns
+    }
+    const lose = async (): Promise<void> => {
+      first.faultOf = { fn: '*', code: 0xe0 }
+      await key.encipher(BLOCK)
+      expect(events.at(-1)).toMatchObject({ member: 0, state: 'away' })
+      first.faultOf = undefined
+    }
+    await lose()
+    const turns = await turnsToReady()
+    expect(turns).toBeGreaterThanOrEqual(3)
+    expect(turns).toBeLessThan(20)
+    await lose()
+    for (let i = 1; i < turns; i++) await turn()
+    expect(isReady()).toBe(false)
+    first.faultOf = { fn: '*', code: 0xe0 }
+    await turn()
+    first.faultOf = undefined
+    expect(await turnsToReady()).toBe(turns)
+  })
+
   test('a key that changed value in the active token: refused there, answered by the other, and said', async () => {
     const { open, fakes, events, until } = await bench()
     await using group = await open({ failBackAfter: 1, probeMs: 1 })

@@ -559,6 +559,16 @@ describe('time passes', () => {
     expect((await backend.health()).detail).toContain('PEK-2 (ERR_KEY_NOT_FOUND)')
   })
 
+  test('what a kid was before is let go: health looks at what it is now', async () => {
+    const { fake, backend, key } = await bound()
+    replant(fake, 'PEK-2', OTHER)
+    await bindKey(backend, 'PEK-2')
+    backend.unbind(key)
+    expect((await backend.health()).ok).toBe(true)
+    fake.remove('PEK-2')
+    expect((await backend.health()).detail).toContain('PEK-2 (ERR_KEY_NOT_FOUND)')
+  })
+
   test.each([
     ['second', ['PEK-2', 'PEK-3', 'CMAC-A'], 'PEK-3'],
     ['last', ['PEK-2', 'PEK-3', 'CMAC-A'], 'CMAC-A'],

@@ -160,6 +160,13 @@ test('after the module was finalised all are forgotten, without a call', () => {
   sessions.withSession(() => undefined)
   sessions.forget()
   expect([sessions.size, world.open.size]).toEqual([0, 1])
+  // Also those that did not close: they ended with the module, and take up no place.
+  sessions.withSession(() => undefined)
+  world.closeFails = 0x05
+  sessions.close()
+  expect([sessions.size, sessions.unclosed]).toEqual([1, 1])
+  sessions.forget()
+  expect([sessions.size, sessions.unclosed]).toEqual([0, 0])
 })
 
 test('the session that holds the login is replaced by one, and not joined by one', async () => {

@@ -132,6 +132,17 @@ describe('certificates', () => {
     expect(told.map(({ expired }) => expired)).toEqual([false, false, true])
   })
 
+  test('after a renewal the new one is watched, and not the one before', async () => {
+    const told: ExpiringCertificate[] = []
+    using fetch = mtlsFetch({ ...d1.client, ca: d1.ca, onExpiry: certificate => void told.push(certificate) })
+    fetch.renew(selfSigned(2, 'ec'))
+    expect(told.map(({ expired }) => expired)).toEqual([false])
+    vi.useFakeTimers({ now: Date.now() + 3 * 86_400_000, toFake: ['Date'] })
+    await outcome(fetch(`${d1.urls.api}/x`, init())).finally(() => vi.useRealTimers())
+    expect(told.map(({ expired }) => expired)).toEqual([false, true])
+    expect(told[1]?.fingerprint256).toBe(told[0]?.fingerprint256)
+  })
+
   test('are reported as a warning of the process where nobody listens', async () => {
     const warned = once(process, 'warning')
     vi.useFakeTimers({ now: Date.now() + 88 * 86_400_000, toFake: ['Date'] })
