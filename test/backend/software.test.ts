@@ -278,8 +278,20 @@ describe('what closing and failing leave', () => {
     find('MAC', 'retail-mac')
     const { ecdh } = find('JWE', 'jwe-key-agreement').ref
     expect(ecdh?.getPrivateKey('base64url')).toBe(EC.d)
+    // Derived keys are opened for one MAC each, and closed after it, whether it succeeds or not.
+    const { ref } = find('MAC', 'retail-mac')
+    const data = new Uint8Array(16).fill(1)
+    const steps = [
+      { method: 'xor', data },
+      { method: 'encipher', data },
+    ] as const
+    const request = { algorithm: 'iso9797-1-alg3', padding: 1, derivation: steps } as const
+    const held = opened.size
+    expect(await driver.mac(ref, request, data)).toHaveLength(8)
+    await failure(async () => driver.mac(ref, { ...request, padding: 4 as never }, data), 'ERR_ARGUMENT')
+    expect(opened.size).toBeGreaterThan(held + 2)
+    expect(opened.size - closed.size).toBe(held)
     await driver.close()
-    expect(opened.size).toBe(3)
     expect(closed).toEqual(opened)
     expect(ecdh?.getPrivateKey('hex')).toMatch(/^0*1$/)
   })

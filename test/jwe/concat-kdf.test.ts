@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { fromHex, toHex } from '../../src/base/bytes.js'
 import { concatKdf, otherInfo } from '../../src/primitives/concat-kdf.js'
 import { contentKeyOf, utf8 } from './support.js'
@@ -145,4 +145,17 @@ it('takes information that is longer than its scratch area', () => {
     .update(info)
     .digest()
   expect(Buffer.from(concatKdf(z, info, 32))).toEqual(hash)
+})
+
+it('wipes each digest, which is the key or a part of it', () => {
+  const set = vi.spyOn(Uint8Array.prototype, 'set')
+  const [z, info] = [new Uint8Array(32).fill(1), new Uint8Array(8).fill(2)]
+  const key = concatKdf(z, info, 48)
+  const digests = set.mock.calls
+    .map(([from]) => from as Uint8Array)
+    .filter(from => from !== z && from !== info)
+  set.mockRestore()
+  expect(key.some(byte => byte !== 0)).toBe(true)
+  expect(digests.map(({ length }) => length)).toEqual([32, 16])
+  for (const digest of digests) expect(digest.every(byte => byte === 0)).toBe(true)
 })

@@ -48,6 +48,18 @@ const move = ({ keys }: World) => ({ block: bytes(secret.storedBlock), from: key
 
 const blockValue = ({ keys }: World) =>
   ({ block: bytes(secret.storedBlock), pan: pan(), format: 0, from: keys.store }) as const
+/** What a PIN block can be verified against, each kind. */
+const REFERENCES: {
+  readonly [Kind in core.PinReference['kind']]: (world: World) => core.PinReference & { readonly kind: Kind }
+} = {
+  block: ({ keys }) => ({ kind: 'block', block: bytes(secret.sharedBlock), format: 0, key: keys.zpk }),
+  prw: world => {
+    const { pin: _, pan: __, ...reference } = prw(world)
+    return { kind: 'prw', ...reference, key: world.keys.prwV }
+  },
+  pvv: ({ keys }) => ({ kind: 'pvv', pvv: '0000', key: keys.pvk }),
+  offset: ({ keys }) => ({ kind: 'offset', offset: '000000000000', key: keys.offset }),
+}
 const triesOptions = () => ({
   store: core.memoryStore(),
   products: { classic: { limit: 3, afterSuccess: 'reset' as const } },
@@ -320,14 +332,12 @@ export const CORE: readonly LeakCase[] = [
     { pan: pan(), key: keys.offset, length: 4, format: 0, to: keys.store },
     options,
   ]),
-  verb('verifyPinBlock', core.verifyPinBlock, world => [
-    {
-      ...blockValue(world),
-      against: { kind: 'pvv', pvv: '0000', key: world.keys.pvk },
-      tries: 'counted-elsewhere',
-    },
-    world.options,
-  ]),
+  ...Object.values(REFERENCES).map(against =>
+    verb('verifyPinBlock', core.verifyPinBlock, world => [
+      { ...blockValue(world), against: against(world), tries: 'counted-elsewhere' },
+      world.options,
+    ]),
+  ),
   verb(
     'TryCounter',
     options => new core.TryCounter(options),

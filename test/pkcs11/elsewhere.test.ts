@@ -45,6 +45,25 @@ describe('in this thread', () => {
 
   const short = { timeouts: { callMs: 1000 }, sessions: { max: 1 }, keepAliveMs: 0 } as const
 
+  test('a call that is given up while the backend closes brings no new thread', async () => {
+    const { backend, operations, world } = await openOn('threads', {
+      ...short,
+      timeouts: { callMs: 1500, closeMs: 1000 },
+    })
+    world.held = []
+    const error = errorOf(() => operations.encipher(BLOCK))
+    await until(() => world.held?.length === 1)
+    const { started } = world
+    const closed = backend.close()
+    for (let ms = 0; ms < 3000; ms += 500) {
+      vi.advanceTimersByTime(500)
+      await turn()
+    }
+    await closed
+    expect(await error).toMatchObject({ code: 'ERR_BACKEND_CLOSED' })
+    expect(world.started).toBe(started)
+  })
+
   test('a thread whose call hangs is counted, and no more when it has come back after all', async () => {
     const { backend, operations, world } = await openOn('threads', short)
     const release = await hang(world, () => operations.encipher(BLOCK), 1000)

@@ -451,3 +451,34 @@ describe('a key that others are derived from', () => {
     expect(fake.census.session).toBe(before)
   })
 })
+
+test.each<[string, Omit<ImportedKey, 'kid'>]>([
+  ['a key', { ...PEK, material: MATERIAL }],
+  ['a composed one', { usage: 'retail-mac', algorithm: 'tdea-2key', material: MATERIAL }],
+  [
+    'a pair',
+    {
+      usage: 'jwt-signing',
+      algorithm: 'ec-p256',
+      material: CONTRACT_KEYS.find(({ kid }) => kid === 'SIGN-1')?.material as never,
+    },
+  ],
+])('%s whose import fails at any call leaves nothing in the token', async (_name, key) => {
+  const fake = new FakeToken()
+  await using store = await openStoreOn(fake, { composedMac: true })
+  const before = fake.census
+  const failed: string[] = []
+  for (let at = 1; ; at++) {
+    fake.reset({ at, code: 0x30 })
+    const isDone = await store.importKey({ ...key, kid: 'X' }).then(
+      () => true,
+      () => false,
+    )
+    if (isDone) break
+    // What is destroyed, or closed, by a call that fails is still there.
+    const name = fake.calls[at - 1] ?? ''
+    failed.push(name)
+    if (name !== 'C_DestroyObject') expect([at, name, fake.census]).toEqual([at, name, before])
+  }
+  expect(failed.filter(name => name === 'C_CreateObject').length).toBe(fake.census.token - before.token)
+})

@@ -1,7 +1,7 @@
 /**
  * The process is clean after each file of tests: no warning of Node's was written meanwhile, no timer, server, socket, file
- * watcher, thread, child process or listener of the process is left that was not there before, and no stand-in has seen what
- * no sound caller does. Runs in every unit test file.
+ * watcher, thread, child process or listener, of the process or of a signal, is left that was not there before, and no stand-in
+ * has seen what no sound caller does. Runs in every unit test file.
  */
 import { afterAll, expect, vi } from 'vitest'
 import { takeComplaints } from './complaints.js'
@@ -48,6 +48,27 @@ const running = (): string[] =>
     .filter(([timer]) => Reflect.get(timer, '_destroyed') === false && timer.hasRef())
     .map(([, begun]) => `a timer begun ${begun}`)
 
+/** Signals on which the library waits (`whenAborted` is where it does), and for whom: a call that has ended waits no more. */
+const waitedFor = new Map<EventTarget, string>()
+const { addEventListener, removeEventListener } = EventTarget.prototype
+type Listening = Parameters<typeof addEventListener>
+EventTarget.prototype.addEventListener = function (this: EventTarget, ...args: Listening) {
+  if (args[0] === 'abort') {
+    const { stack = '' } = new Error()
+    if (/at whenAborted/.test(stack.split('\n')[2] ?? '')) waitedFor.set(this, stack)
+  }
+  return Reflect.apply(addEventListener, this, args)
+}
+EventTarget.prototype.removeEventListener = function (this: EventTarget, ...args: Listening) {
+  if (args[0] === 'abort') waitedFor.delete(this)
+  return Reflect.apply(removeEventListener, this, args)
+}
+realOnes.push(() => Object.assign(EventTarget.prototype, { addEventListener, removeEventListener }))
+const waiting = (): string[] =>
+  [...waitedFor]
+    .filter(([signal]) => signal instanceof AbortSignal && !signal.aborted)
+    .map(([, stack]) => `a wait for a signal, begun ${placeOf({ stack } as Error)}`)
+
 /** Vitest's own come and go; those at the end of the process are there to clean up. */
 const NOT_OURS = /^(message|disconnect|internalMessage|exit|SIG\w+|newListener|removeListener)$/
 const listeners = (): ReadonlyMap<string, number> =>
@@ -74,7 +95,12 @@ function added(): string[] {
     if (at >= 0) left.splice(at, 1)
   }
   const more = [...listeners()].filter(([name, count]) => count > (listenersBefore.get(name) ?? 0))
-  return [...left, ...running(), ...more.map(([name]) => `a listener of the process for ${name}`)]
+  return [
+    ...left,
+    ...running(),
+    ...waiting(),
+    ...more.map(([name]) => `a listener of the process for ${name}`),
+  ]
 }
 
 afterAll(async () => {

@@ -398,7 +398,11 @@ describe('bodies of Set PIN', () => {
 
   test('that are compressed are 400', async () => {
     const body = gzipSync(message).toString('latin1')
-    expectRefusal(await set(body, [TYPE, 'Content-Encoding: gzip']), 400, 'content-encoding', 'SetPIN')
+    for (const codings of ['gzip', 'identity, gzip', ', identity, br']) {
+      world.events.length = 0
+      const answer = await set(body, [TYPE, `Content-Encoding: ${codings}`])
+      expectRefusal(answer, 400, 'content-encoding', 'SetPIN')
+    }
   })
 
   const LONG = JSON.stringify({ type: 'ISO0', encryptedPinBlock: 'x'.repeat(16_384) })

@@ -30,6 +30,7 @@ import { memoryStore } from '../../../../src/seccos/counter/store.js'
 import { ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../../../src/seccos/profile/illustrative.js'
 import { softwareBackend } from '../../../../src/software.js'
 import type { ContractKey } from '../../../../src/testing.js'
+import { complain } from '../../../support/complaints.js'
 
 export const ISSUER = 'is_tbank01'
 export const OTHER_ISSUER = 'is_other02'
@@ -264,6 +265,8 @@ export class World implements AsyncDisposable {
       authorization: byToken(this.tokens),
       tokenEndpoint: { tokens: this.tokens, clients: [CLIENT] },
       audit: (event, cause) => {
+        const named = event.keys.map(({ role, kid }) => `${role} ${kid}`)
+        if (new Set(named).size < named.length) complain(`an event names a key twice: ${named.join(', ')}`)
         this.events.push(event)
         this.causes.push(cause)
       },
