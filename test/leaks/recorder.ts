@@ -21,6 +21,16 @@ const SECRETS: Readonly<Record<string, Uint8Array>> = {
   'CMAC subkey of a padded message': subkey(secret.keys['CMAC key'], 2),
   'CMAC subkey of the key block key': subkey(secret.keys['key block key'], 1),
   'CMAC subkey of the key block key, of a padded message': subkey(secret.keys['key block key'], 2),
+  'what a key block is enciphered with': protectionKey(0),
+  'what a key block is authenticated with': protectionKey(1),
+}
+
+/** One of the two keys that a KBPK of AES-128 gives a key block (ANSI X9.143, version D): CMAC of one padded block. */
+function protectionKey(usage: 0 | 1): Buffer {
+  const key = secret.keys['key block key']
+  const block = Buffer.from(`01000${usage}0000020080`.padEnd(16, '0') + '80'.padEnd(16, '0'), 'hex')
+  const mixed = block.map((byte, i) => byte ^ Number(subkey(key, 2)[i]))
+  return createCipheriv('aes-128-ecb', key, null).setAutoPadding(false).update(mixed)
 }
 
 /** K1 or K2 of CMAC with AES-128 (NIST SP 800-38B, 6.1): who has one forges the MACs of messages of one block. */

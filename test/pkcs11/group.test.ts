@@ -373,7 +373,7 @@ describe('one works, the next takes over', () => {
     const members = fakes.map(fake => optionsFor(fake))
     const onEvent = (event: GroupEvent) => events.push(event)
     await using group = await openGroup({ members, onEvent, failBackAfter: 3 }, load, {
-      surroundings: { later, random: () => 1 },
+      surroundings: { later, soon: later, random: () => 1 },
     })
     const key = operationsOf(await bind(group))
     const isReady = () => events.at(-1)?.state === 'ready'
