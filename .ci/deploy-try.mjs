@@ -37,11 +37,22 @@ if (process.getuid?.() !== 0 || process.platform !== 'linux' || !existsSync(KEYS
 const work = mkdtempSync(join(tmpdir(), 'ipc-deploy-try-'))
 const root = join(work, 'root')
 const started = []
+// The programs are in process groups of their own, which Ctrl-C does not reach.
+for (const signal of ['SIGINT', 'SIGTERM']) {
+  process.once(signal, () => {
+    tidy()
+    process.exit(1)
+  })
+}
 try {
   const version = unpack()
   install()
   await run(version)
 } finally {
+  tidy()
+}
+
+function tidy() {
   for (const child of started)
     if (child.exitCode === null && child.signalCode === null) process.kill(-child.pid, 'SIGKILL')
   rmSync(work, { recursive: true, force: true })
@@ -106,7 +117,7 @@ function install() {
     ['urandom', 9],
     ['random', 8],
   ]) {
-    spawnSync('mknod', ['-m', '666', join(root, 'dev', device), 'c', '1', String(minor)])
+    execFileSync('mknod', ['-m', '666', join(root, 'dev', device), 'c', '1', String(minor)])
   }
   execFileSync('chown', ['1000:1000', ...own.map(folder => join(root, folder))])
   execFileSync('chroot', [
@@ -179,6 +190,9 @@ async function run(version) {
   process.kill(-token.pid, 'SIGKILL')
   await once(token, 'exit')
   const away = (await fetch(`${health}/readyz`)).status
+  if (away !== 503) throw new Error(`/readyz is ${away} without the token's process`)
+  // So that the socket which is waited for is the new one.
+  rmSync(join(root, SOCKET), { force: true })
   await startToken()
   let status = 0
   for (let attempt = 0; attempt < 100 && status !== 200; attempt++, await wait(100)) {

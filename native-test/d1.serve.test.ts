@@ -145,11 +145,11 @@ describe('the command line', () => {
     )
     const said = text(child.stderr ?? expect.fail())
     expect((await once(child, 'exit'))[0]).toBe(1)
-    expect(await said).toMatch(/^serve: ENOENT: [^\n]*'\/nowhere\/x': that folder does not exist[^\n]*\n$/)
+    expect(await said).toMatch(/^serve: ENOENT: [^\n]*'\/nowhere\/x': that is not there[^\n]*\n$/)
   })
 
   test.each([
-    ['EADDRINUSE', 'listen', '--port 0'],
+    ['EADDRINUSE', 'listen', '--port, or --health'],
     ['EADDRNOTAVAIL', 'listen', '--host'],
     ['ENOTFOUND', 'getaddrinfo', '--host'],
     ['EACCES', 'listen', 'ports of 1024 and above'],
@@ -178,7 +178,7 @@ describe('the command line', () => {
     // Where node:sqlite is still experimental, Node says so as well.
     const ours = (await said).replaceAll(/^\((?:node:|Use `node).*\n/gm, '')
     expect(ours).toMatch(
-      /^serve: listen EADDRINUSE[^\n]*: something else listens there; [^\n]*--port 0[^\n]*\n$/,
+      /^serve: listen EADDRINUSE[^\n]*: something else listens there; [^\n]*--port, or --health[^\n]*\n$/,
     )
   })
 })

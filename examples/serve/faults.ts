@@ -2,7 +2,8 @@
 import { isIssuerPinError } from 'issuer-pin-crypto'
 
 const FAULTS: Readonly<Record<string, string>> = {
-  EADDRINUSE: 'something else listens there; stop it, or take another port (--port 0: a free one)',
+  EADDRINUSE:
+    'something else listens there; stop it, or take another port (--port, or --health; 0: a free one)',
   EADDRNOTAVAIL:
     'this machine does not have that address; --host takes one of its own, or 0.0.0.0 for all of them',
   ENOTFOUND: 'no address is known for that name; --host takes a name or an address of this machine',
@@ -10,12 +11,12 @@ const FAULTS: Readonly<Record<string, string>> = {
 }
 
 const FILES: Readonly<Record<string, string>> = {
-  EACCES: 'this user may not write there; take a --dir (or --audit) that it may',
-  EPERM: 'this user may not write there; take a --dir (or --audit) that it may',
+  EACCES: 'this user may not go there; take a --dir (or --audit) that it may',
+  EPERM: 'this user may not go there; take a --dir (or --audit) that it may',
   EROFS: 'that file system is read-only; take a --dir (or --audit) elsewhere',
   ENOTDIR: 'a file is where a folder should be; take another --dir (or --audit)',
   EISDIR: 'a folder is where a file should be; take another --audit',
-  ENOENT: 'that folder does not exist; make it, or take another place',
+  ENOENT: 'that is not there; make the folder or take another, and a new --dir where a file of it has gone',
   ENOSPC: 'the disk is full',
 }
 

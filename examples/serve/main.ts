@@ -24,7 +24,7 @@ import { startServer } from './server.js'
 import { writeSimulatorConfig } from './simulator.js'
 import { openSoftwareKeys } from './software-keys.js'
 import { makeSealKey, openStore } from './stores.js'
-import { openTokenKeys } from './token-keys.js'
+import { openTokenKeys, softHsmModule } from './token-keys.js'
 import { CLIENT, makeTokenSecrets, openTokens } from './tokens.js'
 
 async function serve(options: ServeOptions, stopped: Promise<unknown>): Promise<void> {
@@ -109,12 +109,20 @@ async function serve(options: ServeOptions, stopped: Promise<unknown>): Promise<
 function ownToken({ backend }: ServeOptions, onboarded: Onboarded | undefined): OwnToken | undefined {
   if (backend.kind !== 'pkcs11') return undefined
   const { own, pinEnv } = backend
-  if (own !== undefined && !existsSync(own.module))
-    throw new UsageError(`--module: there is no file ${own.module}`)
-  if (onboarded === undefined) return own
+  if (onboarded === undefined) {
+    // Looked for before there is a folder: it would remember the backend that did not start.
+    if (own === undefined) softHsmModule()
+    else requireModule('--module', own.module)
+    return own
+  }
   if (onboarded.token === undefined || pinEnv === undefined)
     throw new UsageError('--onboarding with --backend pkcs11 takes a folder of token keys, and --pin-env')
+  requireModule('--onboarding', onboarded.token.module)
   return { ...onboarded.token, pinEnv }
+}
+
+function requireModule(option: string, module: string): void {
+  if (!existsSync(module)) throw new UsageError(`${option}: there is no file ${module}`)
 }
 
 /** Standard output is for audit lines. */

@@ -52,17 +52,21 @@ function tokenOf({ pinEnv, ...options }: OwnToken): Pkcs11Options {
   return { ...options, pin: () => pin }
 }
 
+/** SoftHSM's library. Throws {@link UsageError} where it is not installed. */
+export function softHsmModule(): string {
+  const module = SOFTHSM.find(path => existsSync(path))
+  if (module !== undefined) return module
+  throw new UsageError(
+    'SoftHSM is not installed (apt-get install softhsm2); or name your token with --module',
+  )
+}
+
 /**
  * A token of SoftHSM in the folder, made at the first start. For tests: its PIN stands beside it, and both PINs pass
  * through the arguments of `softhsm2-util`, where everybody on the machine can read them. They protect nothing.
  */
 function softHsm(folder: Folder): Pkcs11Options {
-  const module = SOFTHSM.find(path => existsSync(path))
-  if (module === undefined) {
-    throw new UsageError(
-      'SoftHSM is not installed (apt-get install softhsm2); or name your token with --module',
-    )
-  }
+  const module = softHsmModule()
   const tokens = folder.file('softhsm')
   folder.write({
     name: 'softhsm2.conf',

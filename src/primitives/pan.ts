@@ -75,7 +75,8 @@ export class Pan {
 
   /** Stars, then the last four digits: within what PCI DSS 3.4.1 lets a display show, at every PAN length. */
   masked(): string {
-    return '*'.repeat(this.length - 4) + this.#digits().subarray(-4).join('')
+    const digits = this.#digits()
+    return '*'.repeat(digits.length - 4) + digits.subarray(-4).join('')
   }
 
   /** `[PAN redacted]`. */

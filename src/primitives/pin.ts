@@ -1,5 +1,5 @@
 /** The PIN: 4 to 12 digits in memory that can be wiped, and the reading of digits that it shares with the PAN. */
-import { equalBytes, secretBytes, wipe } from '../base/bytes.js'
+import { equalBytes, isPlainBytes, secretBytes, snapshot, wipe, withWiped } from '../base/bytes.js'
 import { ArgumentError, InputError, redactInspect } from '../base/errors.js'
 
 const REDACTED = '[PIN redacted]'
@@ -36,9 +36,16 @@ export class DigitPlaces {
     if (!isText && !(value instanceof Uint8Array)) {
       throw new ArgumentError(`${name} must be a string or a Uint8Array of ASCII digits`)
     }
+    // What a subclass says of its length and its buffer need not be so, and would end in an error half-way.
+    if (!isText && !isPlainBytes(value))
+      return withWiped(snapshot(value, name), own => this.#read(own, least))
+    return this.#read(value, least)
+  }
+
+  #read(value: string | Uint8Array, least: number): number | undefined {
     const { length } = value
     if (!(length >= least && length <= this.#most)) return undefined
-    const codeAt = isText ? (i: number) => value.charCodeAt(i) : byteReader(value)
+    const codeAt = typeof value === 'string' ? (i: number) => value.charCodeAt(i) : byteReader(value)
     const at = this.#take(length)
     const { memory } = this
     let bad = 0

@@ -673,6 +673,23 @@ describe('the program itself', () => {
     }
   })
 
+  test('is exit code 1 until the command has ended', async () => {
+    vi.resetModules()
+    vi.doMock('../../src/cli/main.js', () => ({ main: () => new Promise<never>(() => {}) }))
+    const streams = [process.stdout, process.stderr]
+    const before = streams.map(stream => stream.listeners('error'))
+    try {
+      await import('../../src/cli/cli.js')
+      expect(process.exitCode).toBe(1)
+    } finally {
+      process.exitCode = undefined
+      vi.doUnmock('../../src/cli/main.js')
+      for (const [i, stream] of streams.entries())
+        for (const listener of stream.listeners('error') as (() => void)[])
+          if (before[i]?.includes(listener) !== true) stream.off('error', listener)
+    }
+  })
+
   test('a wrong call is exit code 2, by its own process', { timeout: 60_000 }, () => {
     const { status, stdout, stderr } = spawnSync(process.execPath, [...program, 'x'], {
       cwd,

@@ -85,6 +85,9 @@ describe('deployments', () => {
     const [issuer = '', token = ''] = compose.split('\n  hsm:\n')
     expect(issuer).toContain(`hsm-socket:${dirname(socket)}]`)
     expect(issuer).not.toContain('tokens:')
+    expect(token).toContain('network_mode: none')
+    expect(token).toContain('init: true')
+    for (const either of [issuer, token]) expect(either).toContain('no-new-privileges')
     expect(token).toContain(`volumes: [tokens:/var/lib/hsm, hsm-socket:${dirname(socket)}]`)
     expect(hsm).toContain('home=/var/lib/hsm')
     const [, library = ''] = /--module (\S+)/.exec(compose) ?? []

@@ -1,6 +1,7 @@
 import { format, inspect } from 'node:util'
 import { describe, expect, test } from 'vitest'
-import { Pan, Pin } from '../../src/index.js'
+import { overwriteStack } from '../../src/base/bytes.js'
+import { buildFormat0, Pan, Pin } from '../../src/index.js'
 import { requirePan } from '../../src/primitives/pan.js'
 import { asciiDigits, pinDigits, pinOfDigits, requirePin } from '../../src/primitives/pin.js'
 import { failure } from '../support/errors.js'
@@ -149,4 +150,31 @@ describe.each([
 test('asciiDigits gives bytes of its own', () => {
   const ascii = asciiDigits(Uint8Array.of(1, 2, 3, 4))
   expect(ascii.buffer.byteLength).toBe(4)
+})
+
+test('bytes that lie about their length are read by their true one', async () => {
+  class Lying extends Uint8Array {
+    override get length(): number {
+      return 6
+    }
+  }
+  const digits = Lying.from(Buffer.from('48150'))
+  expect(Pin.from(digits).reveal()).toBe('48150')
+  await failure(() => Pin.from(Lying.from(Buffer.from('481'))), 'ERR_PIN')
+})
+
+test('a PAN that claims another length is masked, and put into a block, by its true one', () => {
+  const [honest, lying] = [Pan.from('4929123456'), Pan.from('4929123456')]
+  Object.defineProperty(lying, 'length', { value: 13 })
+  const pin = Pin.from('4815')
+  expect(buildFormat0({ pin, pan: lying })).toEqual(buildFormat0({ pin, pan: honest }))
+  expect(lying.masked()).toBe('******3456')
+})
+
+test('near the end of the stack there is nothing to write over, and no error', () => {
+  const down = (): number => {
+    overwriteStack()
+    return down() + 1
+  }
+  expect(down).toThrow(RangeError)
 })

@@ -6,9 +6,13 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
 import { Callers, Entry } from '../../src/backend/pkcs11/executor/callers.js'
+import { Dispatcher } from '../../src/backend/pkcs11/executor/dispatcher.js'
+import type { Executor } from '../../src/backend/pkcs11/executor/executor.js'
 import { ProcessExecutor } from '../../src/backend/pkcs11/executor/process.js'
+import { REAL, Supervisor } from '../../src/backend/pkcs11/executor/supervisor.js'
 import { ThreadsExecutor } from '../../src/backend/pkcs11/executor/threads.js'
 import { openGroup } from '../../src/backend/pkcs11/group.js'
+import type { KeyRef } from '../../src/backend/pkcs11/keys/key-table.js'
 import { readSettings } from '../../src/backend/pkcs11/session/options.js'
 import { BackendError } from '../../src/base/errors.js'
 import type { Key } from '../../src/index.js'
@@ -475,3 +479,47 @@ describe('a group of tokens', () => {
 function outcomeOf(promise: Promise<unknown>): Promise<unknown> {
   return promise.catch((error: unknown) => error)
 }
+
+describe('memory that is used again', () => {
+  test('is not lent to another while a thread has yet to be handed the job of a caller who has gone', async () => {
+    const handed: string[] = []
+    let free = (): void => {}
+    const lane = new Promise<void>(resolve => {
+      free = resolve
+    })
+    // As in `threads`: who finds no lane free waits for the one that is kept alive, and is handed its job then.
+    const executor = {
+      kind: 'threads',
+      lanes: 1,
+      stuck: 0,
+      perform: async (_name: string, { key, blocks }: { key: { kid: string }; blocks: Uint8Array }) => {
+        await lane
+        handed.push(`${key.kid} ${Buffer.from(blocks).toString('hex')}`)
+        return new Uint8Array(8)
+      },
+    } as unknown as Executor
+    const supervisor = new Supervisor(executor, { onEvent: undefined, reinitialise: true }, REAL)
+    const dispatcher = new Dispatcher(executor, supervisor, {
+      queue: 9,
+      waitMs: 5000,
+      callMs: 5000,
+      coalesce: true,
+    })
+    const run = (kid: string, fill: number, signal?: AbortSignal): Promise<Uint8Array> => {
+      const key = { kid, algorithm: 'tdea-2key', checkValue: { method: 'encrypt-zero', value: '' } }
+      const blocks = new Uint8Array(8).fill(fill)
+      return (
+        dispatcher.encipherInto(key as unknown as KeyRef, blocks, new Uint8Array(8), signal) ?? expect.fail()
+      )
+    }
+    const gone = new AbortController()
+    const first = run('A', 0xaa, gone.signal)
+    await turns(2)
+    gone.abort()
+    await expect(first).rejects.toMatchObject({ code: 'ERR_ABORTED' })
+    const second = run('B', 0xbb)
+    free()
+    await second
+    expect(handed).toEqual(['A 0000000000000000', 'B bbbbbbbbbbbbbbbb'])
+  })
+})

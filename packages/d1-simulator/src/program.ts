@@ -212,6 +212,8 @@ export async function runIn(process: ProgramProcess): Promise<void> {
     err: text => write(stderr, `${text}\n`),
     ...(stderr.isTTY === true && { progress }),
   }
+  // Until it has ended: a process that runs out of things to wait for has not done what it was asked.
+  process.exitCode = 1
   // Not process.exit: what has been written may still be on its way.
   process.exitCode = await program(process.argv.slice(2), output, { signal: stop.signal })
 }

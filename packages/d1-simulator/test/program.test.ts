@@ -89,7 +89,9 @@ describe('in a process', () => {
 
   test('what is said goes to its streams, and the exit code is set and not forced', async () => {
     const wrong = stand(['x'])
-    await runIn(wrong.process)
+    const running = runIn(wrong.process)
+    expect(wrong.process.exitCode).toBe(1)
+    await running
     expect(wrong.written).toEqual(['err: ERR_USAGE: there are no arguments besides the options\n'])
     expect([wrong.process.exitCode, wrong.exits]).toEqual([2, []])
     const help = stand(['--help'])

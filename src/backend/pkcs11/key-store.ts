@@ -328,9 +328,13 @@ class TokenKeyStore implements KeyStore {
     const secrets: ObjectHandle[] = []
     try {
       const base = await eachPart<ObjectHandle>(kid, algorithm, parts, (part, last) => {
-        const secret = last === undefined ? partOf(station, part) : xored(station, last, part)
-        secrets.push(secret)
-        return secret
+        try {
+          const secret = last === undefined ? partOf(station, part) : xored(station, last, part)
+          secrets.push(secret)
+          return secret
+        } finally {
+          overwriteStack()
+        }
       })
       const name = nameFor(key, purpose)
       const make = (making: Making): KeyObjects => keyOfSecret(making, plan, purpose, name, base)
@@ -339,6 +343,7 @@ class TokenKeyStore implements KeyStore {
         combined: 'in-token',
       }
     } finally {
+      overwriteStack()
       undo(station, secrets)
       quietly(() => sessions.close(session))
     }

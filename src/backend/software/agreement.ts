@@ -81,10 +81,12 @@ export function openSealed(
   { ephemeralPublicKey, otherInfo }: Omit<ContentKeyRequest, 'length'>,
   content: SealedContent,
 ): Uint8Array | undefined {
-  const key = withWiped(ecdh.computeSecret(ephemeralPublicKey), z =>
-    concatKdf(z, otherInfo, CONTENT_KEY_BYTES, () => contentKey),
-  )
-  return withWiped(key, own => decryptContent(own, content))
+  return withWiped(contentKey, own => {
+    withWiped(ecdh.computeSecret(ephemeralPublicKey), z =>
+      concatKdf(z, otherInfo, CONTENT_KEY_BYTES, () => own),
+    )
+    return decryptContent(own, content)
+  })
 }
 
 /** The port of a thread, on either side. */

@@ -8,7 +8,15 @@ import { ownCopy, requireBytes, secretBytes, snapshot, wipe } from '../../base/b
 import { PinBlockError } from '../../base/errors.js'
 import type { KeyAlgorithm } from '../../primitives/algorithms.js'
 import { type Pan, panAt, panDigits, panMemory, requirePan } from '../../primitives/pan.js'
-import { type Pin, pinAt, pinDigits, pinMemory, pinOfDigits, requirePin } from '../../primitives/pin.js'
+import {
+  countAt,
+  type Pin,
+  pinAt,
+  pinDigits,
+  pinMemory,
+  pinOfDigits,
+  requirePin,
+} from '../../primitives/pin.js'
 
 /** A clear block and the PAN it is for. */
 interface ClearBlock {
@@ -100,7 +108,8 @@ export function writers(rule: FieldRule): Pick<FormatRow, 'write' | 'writePin'> 
     write,
     writePin: (pin, pan, to, at) => {
       requirePan(pan)
-      if (pan.length > ACCOUNT_NIBBLES) writeBound(rule.control, low, pin, pan, to, at)
+      if (countAt(panMemory(pan), panAt(pan)) > ACCOUNT_NIBBLES)
+        writeBound(rule.control, low, pin, pan, to, at)
       else writePin(pin, pan, to, at)
     },
   }

@@ -294,7 +294,7 @@ export class ChangeCounter {
       }
       onProgress?.(cards)
       if (keys.length < PAGE) return cards
-      after = keys[PAGE - 1] as string
+      after = keys.at(-1) as string
     }
   }
 

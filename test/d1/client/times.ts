@@ -56,7 +56,7 @@ export async function settle(): Promise<void> {
 
 /** Waits until a condition holds. */
 export async function until(condition: () => boolean): Promise<void> {
-  const end = Date.now() + 5000
+  const end = Date.now() + 50_000
   while (!condition()) {
     if (Date.now() > end) expect.fail('the condition did not come about')
     await new Promise(resolve => setTimeout(resolve, 2))

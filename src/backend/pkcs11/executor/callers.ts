@@ -159,6 +159,7 @@ export class Callers {
   again(entry: Entry): void {
     entry.begun = false
     this.#queue.add(entry)
+    this.#watchUntil(entry.since + this.#timeOf(entry))
   }
 
   /** Answers a caller, once. An answer that comes too late is wiped: nobody may have it any more. */
@@ -172,9 +173,14 @@ export class Callers {
     this.#queue.delete(entry)
     this.#entries.delete(entry)
     if (this.#entries.size === 0) this.#stopWatching()
-    const { into } = entry
-    // Nothing of this job is read any more: who does reads it before the first wait, and looks whether it is wanted.
-    if (into !== undefined) this.#spares.giveBack((entry.job as BlocksJob).blocks)
+    const { begun, into } = entry
+    if (into !== undefined) {
+      const { blocks } = entry.job as BlocksJob
+      // A job that has begun and whose caller was let go may still wait to be handed to a thread: what it is handed must be
+      // nobody's by then.
+      if (begun && 'error' in outcome) wipe(blocks)
+      else this.#spares.giveBack(blocks)
+    }
     if ('error' in outcome) {
       this.#failed(entry.name, outcome.error)
       entry.reject(outcome.error)
