@@ -8,8 +8,8 @@ import {
   type AgreementThread,
   AgreementThreads,
   agreementPort,
+  agreementThread,
   serveAgreement,
-  threadOf,
 } from '../../src/backend/software/agreement.js'
 import { openSoftware } from '../../src/backend/software/software.js'
 import { startBeside } from '../../src/base/beside.js'
@@ -34,7 +34,7 @@ function counted(): { start: () => AgreementThread; workers: Worker[] } {
   const start = (): AgreementThread => {
     const worker = startBeside(HOST)
     workers.push(worker)
-    return threadOf(worker)
+    return agreementThread(worker)
   }
   return { start, workers }
 }
@@ -130,7 +130,7 @@ describe('a backend with jwe.workers', () => {
   test('a thread that ends before it is there is an error of opening', async () => {
     const broken = (): AgreementThread => {
       const worker = new Worker('process.exit(1)', { eval: true })
-      return threadOf(worker)
+      return agreementThread(worker)
     }
     await expect(AgreementThreads.open(1, broken)).rejects.toMatchObject({ code: 'ERR_BACKEND_FAILED' })
   })

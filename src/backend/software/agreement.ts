@@ -110,11 +110,11 @@ export type StartAgreement = () => AgreementThread
 function startThread(): AgreementThread {
   const otherwise = 'leave out jwe.workers'
   const program = { name: 'agreement-host.mjs', base: import.meta.url, otherwise }
-  return threadOf(startBeside(fileBeside(program)))
+  return agreementThread(startBeside(fileBeside(program)))
 }
 
 /** A worker that has been started, as a thread. */
-export function threadOf(worker: Worker): AgreementThread {
+export function agreementThread(worker: Worker): AgreementThread {
   return { port: agreementPort(worker), end: () => worker.terminate() }
 }
 

@@ -249,7 +249,7 @@ function derivedBytes({ bytes }: StoredKey, { tdea, aes }: ReadyKey, step: KeyDe
     xorInto(masked, step.data)
     return masked
   }
-  const cipher = need(tdea ?? aes)
+  const cipher = partOfKey(tdea ?? aes)
   const material =
     step.method === 'encipher'
       ? encipherEcb(cipher, step.data)
@@ -266,7 +266,7 @@ export function closeKey(key: ReadyKey): void {
 }
 
 /** A part of a key that its usage implies; without it the front and this driver disagree, which is our bug. */
-export function need<T>(part: T | undefined): T {
+export function partOfKey<T>(part: T | undefined): T {
   if (part === undefined) throw new BackendError('ERR_BACKEND_FAILED', 'the key lacks what its usage implies')
   return part
 }

@@ -34,7 +34,7 @@ import {
   closeKey,
   factsOf,
   hmacSha256,
-  need,
+  partOfKey,
   type ReadyKey,
   readyKey,
   type SoftwareKey,
@@ -154,7 +154,7 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
   }
 
   encipher(ref: ReadyKey, blocks: Uint8Array): Uint8Array {
-    return need(ref.tdea ?? ref.aes).encipher(blocks)
+    return partOfKey(ref.tdea ?? ref.aes).encipher(blocks)
   }
 
   encipherInto(ref: ReadyKey, blocks: Uint8Array, out: Uint8Array): void {
@@ -163,11 +163,13 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
   }
 
   decipher(ref: ReadyKey, blocks: Uint8Array): Uint8Array {
-    return need(ref.tdea ?? ref.aes).decipher(blocks)
+    return partOfKey(ref.tdea ?? ref.aes).decipher(blocks)
   }
 
   decipherVariant(ref: ReadyKey, mask: Uint8Array, blocks: Uint8Array): Uint8Array {
-    return need(ref.derived)([{ method: 'xor', data: mask }], key => need(key.tdea).decipher(blocks))
+    return partOfKey(ref.derived)([{ method: 'xor', data: mask }], key =>
+      partOfKey(key.tdea ?? key.aes).decipher(blocks),
+    )
   }
 
   encipherBound(ref: ReadyKey, blocks: Uint8Array, fields: Uint8Array): Uint8Array {
@@ -202,11 +204,11 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
 
   mac(ref: ReadyKey, request: MacRequest, message: Uint8Array): MaybePromise<Uint8Array> {
     const { derivation, algorithm, padding, iv } = request
-    if (algorithm === 'hmac-sha256') return hmacSha256(need(ref.hmac), message)
+    if (algorithm === 'hmac-sha256') return hmacSha256(partOfKey(ref.hmac), message)
     const computation = { algorithm, padding, iv }
     if (derivation !== undefined) {
       // At once: the derived key is wiped when this returns.
-      return need(ref.derived)(derivation, key => computeMac(computation, macCiphers(key), message))
+      return partOfKey(ref.derived)(derivation, key => computeMac(computation, macCiphers(key), message))
     }
     const ciphers = macCiphers(ref)
     const many = batchCiphers(ciphers, algorithm)
@@ -216,7 +218,7 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
   }
 
   deriveContentKey(ref: ReadyKey, request: ContentKeyRequest): Uint8Array {
-    const z = need(ref.ecdh).computeSecret(request.ephemeralPublicKey)
+    const z = partOfKey(ref.ecdh).computeSecret(request.ephemeralPublicKey)
     return withWiped(z, () => concatKdf(z, request.otherInfo, request.length))
   }
 
@@ -226,12 +228,12 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
     content: SealedContent,
   ): MaybePromise<Uint8Array | undefined> {
     return this.#threads === undefined
-      ? openSealed(need(ref.ecdh), request, content)
-      : this.#threads.open(need(ref.agreeing), request, content)
+      ? openSealed(partOfKey(ref.ecdh), request, content)
+      : this.#threads.open(partOfKey(ref.agreeing), request, content)
   }
 
   sign(ref: ReadyKey, message: Uint8Array): Uint8Array {
-    return signEs256(need(ref.signer), message)
+    return signEs256(partOfKey(ref.signer), message)
   }
 
   randomBytes(length: number): Uint8Array {
@@ -274,6 +276,6 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
 }
 
 function macCiphers({ tdea, aes, retailChain }: ReadyKey): MacCiphers {
-  const last = need(tdea ?? aes)
+  const last = partOfKey(tdea ?? aes)
   return { last, chain: retailChain }
 }
