@@ -3,7 +3,6 @@
  * but for the one private key.
  */
 import { createPrivateKey, createPublicKey, type KeyObject, sign, verify } from 'node:crypto'
-import { endianness } from 'node:os'
 import {
   bufferOf,
   concatBytes,
@@ -47,7 +46,8 @@ const COORDINATE_CHARACTERS = 43
 /** Where a point is turned into numbers: public, and read at once. */
 const limbs = new BigUint64Array(secretBytes(2 * COORDINATE_BYTES).buffer)
 const limbBytes = new Uint8Array(limbs.buffer)
-const isLittleEndian = endianness() === 'LE'
+limbs[0] = 1n
+const isLittleEndian = limbBytes[0] === 1
 
 /** x and y of an uncompressed point. To ask a DataView for each of their words takes longer than all the arithmetic. */
 function coordinatesOf(point: Uint8Array): readonly [x: bigint, y: bigint] {
