@@ -147,8 +147,8 @@ function wipeOne(buffer: Uint8Array): void {
   else for (let i = 0; i < length; i++) buffer[i] = 0
 }
 
-/** As many arguments as 12 KiB of a stack have room for. Below its caller SoftHSM goes 2 KiB deep. */
-const STACK = Array.from({ length: 1536 }, () => 0)
+/** As many arguments as 8 KiB of a stack have room for. SoftHSM goes 2 KiB deep below the call, and that is 1 to 2 KiB below a session's use. */
+const STACK = Array.from({ length: 1024 }, () => 0)
 const ignore = (): void => {}
 
 /**
