@@ -103,7 +103,7 @@ const EXCEPTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   'src/primitives/pin.ts': { "this.#digits().join('')": 'Pin.reveal: a string is what was asked for' },
   'src/primitives/pan.ts': {
     "this.#digits().join('')": 'Pan.reveal: a string is what was asked for',
-    "this.#digits().subarray(-4).join('')": 'the four digits that a display may show',
+    "digits.subarray(-4).join('')": 'the four digits that a display may show',
   },
 }
 
