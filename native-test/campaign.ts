@@ -158,7 +158,8 @@ async function campaign(child: Child, options: CampaignOptions): Promise<Campaig
         else if (isControl) controls[name] = Math.max(controls[name] ?? 0, sum(found))
         else if (sum(found) > 0)
           residues.push({ scenario: abort ? `${name}, given up` : name, calls: count, found, places })
-        if (!isControl)
+        // What the bare binding left is not ours to find after close.
+        if (!isControl && !name.startsWith('bare'))
           for (const [what, pattern] of Object.entries(patterns)) all[`${name}: ${what}, ${round}`] = pattern
       }
     }
