@@ -26,6 +26,7 @@ import {
   probeProfile,
 } from '../../src/tools.js'
 import { SAMPLES, SCHEMES } from '../seccos/schemes.js'
+import { bundled } from '../support/bundled.js'
 import { keptIo } from './support/io.js'
 
 const CANARY = '4929123456789012'
@@ -648,9 +649,6 @@ test('a table keeps control characters from the terminal', () => {
 })
 
 describe('the program itself', () => {
-  const program = ['--import', 'tsx', 'src/cli/cli.ts']
-  const cwd = new URL('../..', import.meta.url)
-
   test('--help is exit code 0; output that nobody reads is exit code 1, and no stack', async () => {
     const { argv } = process
     const exit = vi.spyOn(process, 'exit').mockReturnValue(undefined as never)
@@ -691,10 +689,8 @@ describe('the program itself', () => {
   })
 
   test('a wrong call is exit code 2, by its own process', { timeout: 60_000 }, () => {
-    const { status, stdout, stderr } = spawnSync(process.execPath, [...program, 'x'], {
-      cwd,
-      encoding: 'utf8',
-    })
+    const program = bundled(new URL('../../src/cli/cli.ts', import.meta.url))
+    const { status, stdout, stderr } = spawnSync(process.execPath, [program, 'x'], { encoding: 'utf8' })
     expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
     expect(stderr).toMatch(/^ERR_USAGE: /)
   })

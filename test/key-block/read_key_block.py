@@ -1,6 +1,7 @@
-"""Reads a key block by the reader of the corpus, which has nothing of the library's: Python and the openssl command.
+"""Reads key blocks by the reader of the corpus, which has nothing of the library's: Python and OpenSSL.
 
-    python3 read_key_block.py < '{"kbpk": hex, "block": text}'   ->   '{"usage", "mode", "exportability", "key"}', or exit 1
+    python3 read_key_block.py < '[{"kbpk": hex, "block": text}, ...]'
+        ->   '[{"usage", "mode", "exportability", "key"}, ...]', or exit 1
 """
 import json
 import sys
@@ -10,5 +11,4 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'corpus'))
 from verify import open_key_block  # noqa: E402
 
-given = json.load(sys.stdin)
-print(json.dumps(open_key_block(bytes.fromhex(given['kbpk']), given['block'])))
+print(json.dumps([open_key_block(bytes.fromhex(one['kbpk']), one['block']) for one in json.load(sys.stdin)]))

@@ -1,11 +1,9 @@
 /** SQLite off the main thread: what waits there, waits there alone. */
-import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { MessageChannel, type MessagePort } from 'node:worker_threads'
 import { afterAll, describe, expect, test, vi } from 'vitest'
 import { Pan } from '../../src/index.js'
@@ -22,7 +20,7 @@ import {
 } from '../../src/stores/sqlite/threads.js'
 import { failure } from '../support/errors.js'
 import { AVAILABLE } from './drivers.js'
-import { blockOf, ISSUER, SEAL_KEY } from './store-fixtures.js'
+import { blockOf, ISSUER, SEAL_KEY, StoreChild } from './store-fixtures.js'
 import { openHere, START } from './threads.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'sqlite-threads-'))
@@ -244,24 +242,9 @@ describe.each(AVAILABLE)('%s', { timeout: 60_000 }, driver => {
 
   test('a process with nothing under way ends by itself, and one with a write under way ends after it', async () => {
     const path = newPath()
-    const script = `
-      const { openHere } = await import(${JSON.stringify(new URL('./threads.ts', import.meta.url).href)})
-      const { panSealer, Pan } = await import(${JSON.stringify(new URL('../../src/postgres.ts', import.meta.url).href)}).then(async one => ({ ...one, ...(await import(${JSON.stringify(new URL('../../src/index.ts', import.meta.url).href)})) }))
-      const sealer = panSealer({ keys: [{ kid: 'PAN-1', key: new Uint8Array(32).fill(0x5a) }] })
-      const store = await openHere({ path: ${JSON.stringify(path)}, driver: '${driver}', panSealer: sealer })
-      const record = { state: 'active', pan: Pan.from('9999990123456789'), setPinTypes: ['ISO0'] }
-      await store.cards.put({ issuerId: '${ISSUER}', cardId: 'card-0000' }, record)
-      void store.cards.put({ issuerId: '${ISSUER}', cardId: 'card-0001' }, record)
-    `
-    const child = spawn(
-      process.execPath,
-      ['--no-warnings', '--import', 'tsx', '--input-type=module', '-e', script],
-      {
-        cwd: fileURLToPath(new URL('../..', import.meta.url)),
-        stdio: ['ignore', 'inherit', 'inherit'],
-      },
-    )
-    expect(await once(child, 'exit')).toEqual([0, null])
+    const child = new StoreChild({ path, driver }, 'last')
+    expect(await child.rest()).toEqual(['ready'])
+    expect(await child.exit).toEqual([0, null])
     await using store = await openHere({ path, driver, panSealer: sealer })
     expect((await store.cards.find(CARD))?.state).toBe('active')
   })

@@ -5,6 +5,9 @@
  *     store-child.ts <where> race <mark> <cardId:pcc:intdatag>…   accepts each, in order
  *     store-child.ts <where> write                                PINs and counters without end, each acknowledged
  *     store-child.ts <where> open                                 opens after the line, not before
+ *     store-child.ts <where> last                                 writes twice, and waits for the first alone; closes nothing
+ *
+ * What a thread of SQLite's runs is named in `SQLITE_HOST`: this program is a bundle, beside which there is nothing.
  */
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
@@ -12,8 +15,9 @@ import { isIssuerPinError } from '../../src/base/errors.js'
 import { ChangeCounter, Pan } from '../../src/index.js'
 import { type IssuerStore, openPostgresIssuerStore, panSealer } from '../../src/postgres.js'
 import type { SqliteDriver } from '../../src/sqlite.js'
-import { blockOf, ISSUER, prwOf, SEAL_KEY, type Where } from './store-fixtures.js'
-import { openHere } from './threads.js'
+import { openSqlite } from '../../src/stores/sqlite/issuer-store.js'
+import { startFrom } from '../../src/stores/sqlite/threads.js'
+import { blockOf, ISSUER, prwOf, SEAL_KEY, type Where } from './store-records.js'
 
 const [whereText = '{}', what, ...rest] = process.argv.slice(2)
 const where: Where = JSON.parse(whereText)
@@ -23,7 +27,10 @@ const go = async (): Promise<void> => void (await once(process.stdin, 'data'))
 function open(): Promise<IssuerStore> {
   const sealer = panSealer({ keys: [{ kid: 'PAN-1', key: SEAL_KEY }] })
   return 'path' in where
-    ? openHere({ path: where.path, driver: where.driver as SqliteDriver, panSealer: sealer })
+    ? openSqlite(
+        { path: where.path, driver: where.driver as SqliteDriver, panSealer: sealer },
+        startFrom(() => process.env['SQLITE_HOST'] ?? ''),
+      )
     : openPostgresIssuerStore({ ...where, panSealer: sealer })
 }
 
@@ -73,6 +80,16 @@ if (what === 'open') {
   const store = await open()
   say('open')
   await store.close()
+} else if (what === 'last') {
+  const store = await open()
+  const put = (cardId: string): Promise<void> =>
+    store.cards.put(
+      { issuerId: ISSUER, cardId },
+      { state: 'active', pan: Pan.from('9999990123456789'), setPinTypes: ['ISO0'] },
+    )
+  await put('card-0000')
+  say('ready')
+  void put('card-0001')
 } else {
   const store = await open()
   say('ready')
@@ -81,4 +98,4 @@ if (what === 'open') {
   await (what === 'race' ? race(store) : write(store).catch(() => {}))
   await store.close()
 }
-process.stdin.destroy()
+if (what !== 'last') process.stdin.destroy()

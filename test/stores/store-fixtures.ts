@@ -3,37 +3,14 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { createInterface, type Interface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
 import { expect } from 'vitest'
-import type { StoredPinBlock, StoredPrw } from '../../src/d1.js'
 import { ChangeCounter } from '../../src/index.js'
 import type { IssuerStore } from '../../src/sqlite.js'
+import { bundled } from '../support/bundled.js'
+import { blockOf, ISSUER, prwOf, SEAL_KEY, type Where } from './store-records.js'
+import { hostFile } from './threads.js'
 
-export const ISSUER = 'is_tbank01'
-export const SEAL_KEY: Uint8Array = new Uint8Array(32).fill(0x5a)
-
-/** A store, as a process is told of it. */
-export type Where =
-  | { readonly path: string; readonly driver: string }
-  | { readonly connectionString: string; readonly schema: string }
-
-export function blockOf(mark: number): StoredPinBlock {
-  const block = new Uint8Array(8)
-  new DataView(block.buffer).setUint32(4, mark)
-  return { block, kid: 'PEK-STORE' }
-}
-
-export function prwOf(sequence: number, mark: number = sequence): StoredPrw {
-  return {
-    prwValue: String(mark).padStart(16, '0'),
-    prwKid: 'PRW-1',
-    prwDataSet: '00'.repeat(123),
-    pcc: '0001',
-    sequence,
-    profile: { name: 'test', version: '1' },
-    provenance: 'illustrative',
-  }
-}
+export { blockOf, ISSUER, prwOf, SEAL_KEY, type Where }
 
 export function counterOn(store: IssuerStore, issuerId: string = ISSUER): ChangeCounter {
   return new ChangeCounter({
@@ -50,15 +27,18 @@ export function counterOn(store: IssuerStore, issuerId: string = ISSUER): Change
 export class StoreChild {
   readonly #process: ChildProcess
   readonly #lines: AsyncIterator<string>
-  readonly #exit: Promise<unknown>
+  /** Its exit code, and the signal that ended it. */
+  readonly exit: Promise<unknown>
 
   constructor(where: Where, ...args: string[]) {
-    const script = fileURLToPath(new URL('./store-child.ts', import.meta.url))
-    const command = ['--no-warnings', '--import', 'tsx', script, JSON.stringify(where), ...args]
-    this.#process = spawn(process.execPath, command, { stdio: ['pipe', 'pipe', 'inherit'] })
+    const script = bundled(new URL('./store-child.ts', import.meta.url))
+    this.#process = spawn(process.execPath, ['--no-warnings', script, JSON.stringify(where), ...args], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+      env: { ...process.env, SQLITE_HOST: hostFile() },
+    })
     // A child that was killed does not read what it is told.
     this.#process.stdin?.on('error', () => {})
-    this.#exit = once(this.#process, 'exit')
+    this.exit = once(this.#process, 'exit')
     const input = this.#process.stdout ?? expect.unreachable()
     const lines: Interface = createInterface({ input })
     this.#lines = lines[Symbol.asyncIterator]()
@@ -82,7 +62,7 @@ export class StoreChild {
   async rest(): Promise<unknown[]> {
     const lines: unknown[] = []
     for (let line = await this.next(); line !== undefined; line = await this.next()) lines.push(line)
-    await this.#exit
+    await this.exit
     return lines
   }
 }

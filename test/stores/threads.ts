@@ -1,47 +1,24 @@
 /** Threads of the SQLite store from the sources: they need JavaScript, and so a bundle of what they run. */
-import { mkdirSync, renameSync } from 'node:fs'
-import { dirname } from 'node:path'
-import { buildSync } from 'esbuild'
+import { renameSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import type { IssuerStore, SqliteIssuerStoreOptions } from '../../src/sqlite.js'
 import { openSqlite } from '../../src/stores/sqlite/issuer-store.js'
 import { type StartThread, startFrom } from '../../src/stores/sqlite/threads.js'
-import { goneWithProcess } from '../support/scratch.js'
+import { bundled, bundleTo } from '../support/bundled.js'
 
 const ROOM = new URL('../../src/stores/sqlite/', import.meta.url)
-const CACHE = new URL('../../node_modules/.cache/issuer-pin-crypto/', import.meta.url)
-// Vitest has several threads in a process.
-const NAME = `sqlite-host-${process.pid}-${Math.random().toString(36).slice(2)}.mjs`
-let built: string | undefined
+const ENTRY = new URL('host-entry.ts', ROOM)
 
-function build(): string {
-  const outfile = new URL(NAME, CACHE).pathname
-  mkdirSync(dirname(outfile), { recursive: true })
-  buildSync({
-    entryPoints: [new URL('host-entry.ts', ROOM).pathname],
-    bundle: true,
-    platform: 'node',
-    format: 'esm',
-    target: 'node20',
-    outfile,
-    logLevel: 'error',
-  })
-  return outfile
-}
-
-function threadFile(): string {
-  if (built !== undefined) return built
-  const outfile = build()
-  goneWithProcess(outfile)
-  built = outfile
-  return outfile
-}
+/** The file that a thread runs. */
+export const hostFile = (): string => bundled(ENTRY)
 
 /** Puts it where the library looks for it when a process of its own runs from the sources, as `npm run setup` does. */
 export function buildBesideSources(): void {
-  renameSync(build(), new URL('sqlite-host.mjs', ROOM).pathname)
+  const path = fileURLToPath(new URL('sqlite-host.mjs', ROOM))
+  renameSync(bundleTo(`${path}.${process.pid}`, ENTRY), path)
 }
 
-export const START: StartThread = startFrom(threadFile)
+export const START: StartThread = startFrom(hostFile)
 
 /** `openSqliteIssuerStore`, its threads started from the sources. */
 export function openHere(options: SqliteIssuerStoreOptions): Promise<IssuerStore> {

@@ -27,8 +27,11 @@ const MEANT =
 /** The places of the library and of the tests in a stack, innermost first. */
 const placeOf = ({ stack = '' }: Error): string =>
   (stack.match(/[^(\s]*\/(?:src|test)\/[^)\s]*/g) ?? []).slice(1, 5).join(' < ')
-/** Timers that a file of tests or the library began, and where: vitest has kept the real functions for its own. */
-const timers = new Map<NodeJS.Timeout, string>()
+/**
+ * Timers that a file of tests or the library began, and where: vitest has kept the real functions for its own. A stack is
+ * made into text, and looked up in source maps, when somebody reads it: that is where a timer was left, and nowhere else.
+ */
+const timers = new Map<NodeJS.Timeout, Error>()
 const realOnes: (() => void)[] = []
 for (const name of ['setTimeout', 'setInterval'] as const) {
   const real = globalThis[name]
@@ -37,7 +40,7 @@ for (const name of ['setTimeout', 'setInterval'] as const) {
   })
   const watched = (...args: Parameters<typeof real>): NodeJS.Timeout => {
     const timer = Reflect.apply(real, globalThis, args) as NodeJS.Timeout
-    timers.set(timer, placeOf(new Error()))
+    timers.set(timer, new Error())
     return timer
   }
   globalThis[name] = Object.assign(watched, real) as never
@@ -46,19 +49,32 @@ for (const name of ['setTimeout', 'setInterval'] as const) {
 const running = (): string[] =>
   [...timers]
     .filter(([timer]) => Reflect.get(timer, '_destroyed') === false && timer.hasRef())
-    .map(([, begun]) => `a timer begun ${begun}`)
+    .map(([, begun]) => `a timer begun ${placeOf(begun)}`)
 
 /** Signals on which the library waits (`whenAborted` is where it does), and for whom: a call that has ended waits no more. */
-const waitedFor = new Map<EventTarget, string>()
+const waitedFor = new Map<EventTarget, Error>()
 const { addEventListener, removeEventListener } = EventTarget.prototype
 type Listening = Parameters<typeof addEventListener>
-EventTarget.prototype.addEventListener = function (this: EventTarget, ...args: Listening) {
-  if (args[0] === 'abort') {
-    const { stack = '' } = new Error()
-    if (/at whenAborted/.test(stack.split('\n')[2] ?? '')) waitedFor.set(this, stack)
+
+/** The function that called the one that asks, without a stack in words. */
+function callerOf(asking: (...args: never[]) => unknown): string | null | undefined {
+  const { prepareStackTrace, stackTraceLimit } = Error
+  const at: { stack?: NodeJS.CallSite[] } = {}
+  try {
+    Error.prepareStackTrace = (_, sites) => sites
+    Error.stackTraceLimit = 1
+    Error.captureStackTrace(at, asking)
+    return at.stack?.[0]?.getFunctionName()
+  } finally {
+    Object.assign(Error, { prepareStackTrace, stackTraceLimit })
   }
+}
+
+function listening(this: EventTarget, ...args: Listening) {
+  if (args[0] === 'abort' && callerOf(listening) === 'whenAborted') waitedFor.set(this, new Error())
   return Reflect.apply(addEventListener, this, args)
 }
+EventTarget.prototype.addEventListener = listening
 EventTarget.prototype.removeEventListener = function (this: EventTarget, ...args: Listening) {
   if (args[0] === 'abort') waitedFor.delete(this)
   return Reflect.apply(removeEventListener, this, args)
@@ -67,7 +83,7 @@ realOnes.push(() => Object.assign(EventTarget.prototype, { addEventListener, rem
 const waiting = (): string[] =>
   [...waitedFor]
     .filter(([signal]) => signal instanceof AbortSignal && !signal.aborted)
-    .map(([, stack]) => `a wait for a signal, begun ${placeOf({ stack } as Error)}`)
+    .map(([, begun]) => `a wait for a signal, begun ${placeOf(begun)}`)
 
 /** Vitest's own come and go; those at the end of the process are there to clean up. */
 const NOT_OURS = /^(message|disconnect|internalMessage|exit|SIG\w+|newListener|removeListener)$/

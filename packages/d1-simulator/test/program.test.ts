@@ -2,6 +2,7 @@
 import { spawnSync } from 'node:child_process'
 import { EventEmitter } from 'node:events'
 import { describe, expect, test, vi } from 'vitest'
+import { bundled } from '../../../test/support/bundled.js'
 import { program, runIn } from '../src/program.js'
 import { keptOutput } from './support/output.js'
 
@@ -127,10 +128,8 @@ describe('in a process', () => {
 })
 
 test('as a process of its own: a wrong call is exit code 2', { timeout: 60_000 }, () => {
-  const { status, stdout, stderr } = spawnSync(process.execPath, ['--import', 'tsx', 'src/bin.ts', 'x'], {
-    cwd: new URL('..', import.meta.url),
-    encoding: 'utf8',
-  })
+  const bin = bundled(new URL('../src/bin.ts', import.meta.url))
+  const { status, stdout, stderr } = spawnSync(process.execPath, [bin, 'x'], { encoding: 'utf8' })
   expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
   expect(stderr).toBe('ERR_USAGE: there are no arguments besides the options\n')
 })
