@@ -58,13 +58,44 @@ export function canariesOf(secrets: Readonly<Record<string, string | Uint8Array>
   )
 }
 
+/** Which forms are looked for in a text as it is, and which in lower case, where those without capitals are found as well. */
+interface Forms {
+  readonly name: string
+  readonly asIs: readonly string[]
+  readonly lower: readonly string[]
+}
+
+/** Also the texts that were found to hold none: thousands of calls end in the same few errors. */
+const prepared = new WeakMap<Canaries, { readonly forms: readonly Forms[]; readonly innocent: Set<string> }>()
+
+function prepare(canaries: Canaries) {
+  const before = prepared.get(canaries)
+  if (before !== undefined) return before
+  const isLower = (form: string): boolean => form === form.toLowerCase()
+  const forms = [...canaries].map(([name, all]) => ({
+    name,
+    asIs: all.filter(form => !isLower(form)),
+    lower: all.filter(isLower),
+  }))
+  const now = { forms, innocent: new Set<string>() }
+  prepared.set(canaries, now)
+  return now
+}
+
+/** A longer text is not kept. */
+const KEPT = 10_000
+
 /** The names of the canaries that a text holds, those apart that it is meant to hold. */
 export function found(text: string, canaries: Canaries, meant: readonly string[] = []): string[] {
-  const lower = text.toLowerCase()
-  return [...canaries]
+  const { forms, innocent } = prepare(canaries)
+  if (innocent.has(text)) return []
+  const inLower = text.toLowerCase()
+  const names = forms
     .filter(
-      ([name, forms]) =>
-        !meant.includes(name) && forms.some(form => text.includes(form) || lower.includes(form)),
+      ({ asIs, lower }) =>
+        asIs.some(form => text.includes(form)) || lower.some(form => inLower.includes(form)),
     )
-    .map(([name]) => name)
+    .map(({ name }) => name)
+  if (names.length === 0 && text.length <= KEPT) innocent.add(text)
+  return names.filter(name => !meant.includes(name))
 }

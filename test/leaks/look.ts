@@ -18,8 +18,21 @@ export async function outcomeOf(call: () => unknown): Promise<Outcome> {
   }
 }
 
-/** What is wrong with an outcome, in words; empty where nothing is. `meant`: what a result may hold. */
+/**
+ * What is wrong with an outcome, in words; empty where nothing is. `meant`: what a result may hold. Stacks are read as Node
+ * writes them: to look each frame up in Vitest's source maps takes longer than the call.
+ */
 export function leaksOf(outcome: Outcome, what: string, meant: readonly string[] = []): string[] {
+  const { prepareStackTrace } = Error
+  Reflect.deleteProperty(Error, 'prepareStackTrace')
+  try {
+    return leaksIn(outcome, what, meant)
+  } finally {
+    Object.assign(Error, { prepareStackTrace })
+  }
+}
+
+function leaksIn(outcome: Outcome, what: string, meant: readonly string[]): string[] {
   if ('result' in outcome) {
     return told(`${what}: the result`, found(everythingShown(outcome.result), canaries, meant))
   }

@@ -25,6 +25,8 @@ const SECRETS: Readonly<Record<string, Uint8Array>> = {
   'what a key block is authenticated with': protectionKey(1),
 }
 
+const PATTERNS = Object.entries(SECRETS).map(([name, secret]) => [name, Buffer.from(secret)] as const)
+
 /** One of the two keys that a KBPK of AES-128 gives a key block (ANSI X9.143, version D): CMAC of one padded block. */
 function protectionKey(usage: 0 | 1): Buffer {
   const key = secret.keys['key block key']
@@ -58,6 +60,19 @@ export async function recorded<T>(call: () => T | Promise<T>): Promise<Recorded<
   return { value, left, made: made.length }
 }
 
+/** Whether the fake token is among the callers; of the stack only the names of files are asked for, for each buffer. */
+function askedByFake(): boolean {
+  const { prepareStackTrace } = Error
+  const at: { stack?: readonly NodeJS.CallSite[] } = {}
+  try {
+    Error.prepareStackTrace = (_, sites) => sites
+    Error.captureStackTrace(at, askedByFake)
+    return at.stack?.some(site => site.getFileName()?.includes('fake-token')) === true
+  } finally {
+    Object.assign(Error, { prepareStackTrace })
+  }
+}
+
 /** Runs a call and returns every buffer that was made meanwhile. */
 export async function buffersMadeBy<T>(
   call: () => T | Promise<T>,
@@ -72,7 +87,7 @@ export async function buffersMadeBy<T>(
         newTarget === Recording ? target : newTarget,
       )
       // What a token that is played by a test keeps inside is the token's.
-      if (new Error().stack?.includes('fake-token') !== true) made.push(buffer)
+      if (!askedByFake()) made.push(buffer)
       return buffer
     },
   })
@@ -87,9 +102,7 @@ export async function buffersMadeBy<T>(
 /** The names of the secrets that are in this memory. */
 export function secretsIn(bytes: Uint8Array): string[] {
   const memory = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  return Object.entries(SECRETS)
-    .filter(([, pattern]) => memory.includes(Buffer.from(pattern)))
-    .map(([name]) => name)
+  return PATTERNS.filter(([, pattern]) => memory.includes(pattern)).map(([name]) => name)
 }
 
 /** The buffers that a result shows its caller. */
