@@ -4,13 +4,21 @@ import { defineConfig } from 'vitest/config'
 /** What a file of tests does to modules or to the process that nothing takes back, and the next file in it would notice. */
 const CHANGES_ITS_PROCESS =
   /vi\.(mock|doMock|hoisted|resetModules)|setGlobalDispatcher|process\.chdir\b|expose-gc|node:worker_threads/
+/** Runs programs of its own, or all public verbs under a changed `Object.prototype`. */
+const RUNS = /guide-page|cases-core/
+/** Looks at the sources by TypeScript and runs none: those files share what the compiler has read, wherever they are. */
+const LOOKS_AT_SOURCES = /support\/public-api|from 'typescript'/
 /** Folders of few files that take long, with programs, databases or a whole process's memory to look at. */
 const BY_THEMSELVES = /^(stores|package|docs|leaks|corpus|differential|fuzz|timing)\//
 
 /** Files of tests that may follow each other in one process: the modules of `src` are then loaded once and not for each. */
 const together = readdirSync('test', { recursive: true, encoding: 'utf8' })
-  .filter(path => path.endsWith('.test.ts') && !BY_THEMSELVES.test(path))
-  .filter(path => !CHANGES_ITS_PROCESS.test(readFileSync(`test/${path}`, 'utf8')))
+  .filter(path => path.endsWith('.test.ts'))
+  .filter(path => {
+    const text = readFileSync(`test/${path}`, 'utf8')
+    if (RUNS.test(text)) return false
+    return LOOKS_AT_SOURCES.test(text) || !(BY_THEMSELVES.test(path) || CHANGES_ITS_PROCESS.test(text))
+  })
   .map(path => `test/${path}`)
 
 const unit = {

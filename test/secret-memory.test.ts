@@ -6,8 +6,7 @@
 import { join, relative } from 'node:path'
 import ts from 'typescript'
 import { expect, test } from 'vitest'
-
-const ROOT = new URL('..', import.meta.url).pathname
+import { ROOT, sourceProgram } from './support/public-api.js'
 
 /** Made otherwise, and right so: the text of the expression as it is in the file, and why. */
 const EXCEPTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
@@ -116,11 +115,8 @@ const COPYING: ReadonlySet<string> = new Set(
 )
 const STATIC: ReadonlySet<string> = new Set('from of alloc allocUnsafe allocUnsafeSlow concat'.split(' '))
 
-const { options } = ts.parseJsonConfigFileContent(
-  ts.readConfigFile(join(ROOT, 'tsconfig.json'), ts.sys.readFile).config,
-  ts.sys,
-  ROOT,
-)
+const PROGRAM = sourceProgram()
+const options = PROGRAM.getCompilerOptions()
 
 /** The expressions in a program's own files that make a byte array, or numbers of one, outside `base/bytes`' makers. */
 function makers(program: ts.Program, base: string): readonly (readonly [file: string, text: string])[] {
@@ -169,8 +165,6 @@ function makers(program: ts.Program, base: string): readonly (readonly [file: st
   return found
 }
 
-const sources = ts.sys.readDirectory(join(ROOT, 'src'), ['.ts'])
-const PROGRAM = ts.createProgram(sources, { ...options, noEmit: true })
 const FOUND = makers(PROGRAM, ROOT)
 
 test('byte arrays are made by base/bytes, but for what the table says', () => {

@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import ts from 'typescript'
 import { describe, expect, test } from 'vitest'
-import { ENTRY_POINTS, type ExportedItem, exportedItems, ROOT } from '../support/public-api.js'
+import { ENTRY_POINTS, type ExportedItem, exportedItems, ROOT, sourceProgram } from '../support/public-api.js'
 
 const HERE = join(ROOT, 'test/docs')
 const ITEMS = exportedItems()
@@ -94,8 +94,9 @@ function compile(modules: ReadonlyMap<string, string>): ReadonlyMap<string, read
   host.readFile = path => modules.get(path) ?? readFile(path)
   host.getSourceFile = (path, version, ...rest) => {
     const text = modules.get(path)
+    // What another program has read already: the language, Node, the package.
     return text === undefined
-      ? getSourceFile(path, version, ...rest)
+      ? (sourceProgram().getSourceFile(path) ?? getSourceFile(path, version, ...rest))
       : ts.createSourceFile(path, text, version, true)
   }
   const program = ts.createProgram([...modules.keys()], settings, host)

@@ -32,15 +32,28 @@ export interface ExportedItem {
   readonly examples: readonly string[]
 }
 
-/** Every function, class, public method, type and value that any subpath exports; each once, by its first subpath. */
-export function exportedItems(): readonly ExportedItem[] {
+let program: ts.Program | undefined
+
+/** All of `src`, compiled once for all files of tests that look at it in one process. */
+export function sourceProgram(): ts.Program {
   const { options } = ts.parseJsonConfigFileContent(
     ts.readConfigFile(join(ROOT, 'tsconfig.json'), ts.sys.readFile).config,
     ts.sys,
     ROOT,
   )
-  const files = Array.from(ENTRY_POINTS.values(), path => join(ROOT, path))
-  const program = ts.createProgram(files, { ...options, noEmit: true })
+  program ??= ts.createProgram(ts.sys.readDirectory(join(ROOT, 'src'), ['.ts']), { ...options, noEmit: true })
+  return program
+}
+
+let exported: readonly ExportedItem[] | undefined
+
+/** Every function, class, public method, type and value that any subpath exports; each once, by its first subpath. */
+export function exportedItems(): readonly ExportedItem[] {
+  exported ??= readExports(sourceProgram())
+  return exported
+}
+
+function readExports(program: ts.Program): readonly ExportedItem[] {
   const checker = program.getTypeChecker()
   const seen = new Set<ts.Symbol>()
   const items: ExportedItem[] = []
