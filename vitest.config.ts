@@ -4,22 +4,26 @@ import { defineConfig } from 'vitest/config'
 /** What a file of tests does to modules or to the process that nothing takes back, and the next file in it would notice. */
 const CHANGES_ITS_PROCESS =
   /vi\.(mock|doMock|hoisted|resetModules)|setGlobalDispatcher|process\.chdir\b|expose-gc|node:worker_threads/
-/** Runs programs of its own, or all public verbs under a changed `Object.prototype`. */
-const RUNS = /guide-page|cases-core/
-/** Looks at the sources by TypeScript and runs none: those files share what the compiler has read, wherever they are. */
-const LOOKS_AT_SOURCES = /support\/public-api|from 'typescript'/
-/** Folders of few files that take long, with programs, databases or a whole process's memory to look at. */
-const BY_THEMSELVES = /^(stores|package|docs|leaks|corpus|differential|fuzz|timing)\//
+/** Measures time, or looks at all that a process holds: what other files left in it would be seen. */
+const BY_THEMSELVES = /^test\/(timing\/|leaks\/(foreign-memory|wiped|own-members))/
+/**
+ * Programs as they are used, from outside: what is packed, built, installed and run from the guides, the simulator over its
+ * sockets, and other languages' programs. Each takes seconds of a core, whoever changes a line of `src` waits for none.
+ */
+const WHOLE =
+  /^test\/(package\/(package|guides|guide-commands|global|readme|release|supply-chain)|docs\/guides|differential\/)|^packages\//
 
-/** Files of tests that may follow each other in one process: the modules of `src` are then loaded once and not for each. */
-const together = readdirSync('test', { recursive: true, encoding: 'utf8' })
+const files = ['test', ...readdirSync('packages').map(name => `packages/${name}/test`)]
+  .flatMap(folder =>
+    readdirSync(folder, { recursive: true, encoding: 'utf8' }).map(path => `${folder}/${path}`),
+  )
   .filter(path => path.endsWith('.test.ts'))
-  .filter(path => {
-    const text = readFileSync(`test/${path}`, 'utf8')
-    if (RUNS.test(text)) return false
-    return LOOKS_AT_SOURCES.test(text) || !(BY_THEMSELVES.test(path) || CHANGES_ITS_PROCESS.test(text))
-  })
-  .map(path => `test/${path}`)
+const whole = files.filter(path => WHOLE.test(path))
+const unitFiles = files.filter(path => !WHOLE.test(path))
+/** Files of tests that may follow each other in one process: the modules of `src` are then loaded once and not for each. */
+const together = unitFiles.filter(
+  path => !BY_THEMSELVES.test(path) && !CHANGES_ITS_PROCESS.test(readFileSync(path, 'utf8')),
+)
 
 const unit = {
   setupFiles: ['test/support/clean-process.ts'],
@@ -54,10 +58,10 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
         test: {
           ...unit,
           name: 'unit-alone',
-          include: ['test/**/*.test.ts', 'packages/*/test/**/*.test.ts'],
-          exclude: together,
+          include: unitFiles.filter(path => !together.includes(path)),
         },
       },
+      { resolve: sources, test: { ...unit, name: 'whole', include: whole, sequence: { groupOrder: 1 } } },
       {
         // Native code: a process per file, so that a crash is one file's crash and each file has its own token.
         test: {
@@ -66,9 +70,9 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
           pool: 'forks',
           testTimeout: 120_000,
           hookTimeout: 120_000,
-          // After the unit lane, and one file at a time: projects of one group must have as many workers.
+          // After the others, and one file at a time: projects of one group must have as many workers.
           maxWorkers: 1,
-          sequence: { groupOrder: 1 },
+          sequence: { groupOrder: 2 },
         },
       },
     ],

@@ -24,7 +24,7 @@ const find = (name: string): FuzzTarget =>
   TARGETS.find(target => target.name === name) ?? expect.fail(`there is no target ${name}`)
 
 /** Where an input takes microseconds there are more of them. */
-const runsOf = ({ share }: FuzzTarget): number => Math.round(Math.min(1200, Math.max(60, 25 * share)))
+const runsOf = ({ share }: FuzzTarget): number => Math.round(Math.min(500, Math.max(30, 10 * share)))
 
 afterAll(() => Promise.all(TARGETS.map(target => target.close?.())))
 
