@@ -8,13 +8,14 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import https from 'node:https'
-import { connect, createServer } from 'node:net'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as wait } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { openCaller } from './d1/caller.js'
+import { freePort } from './ports.js'
 import { describePostgres } from './postgres.js'
 import { describeNative, SOFTHSM_MODULE } from './softhsm.js'
 
@@ -22,14 +23,6 @@ const ROOT = new URL('..', import.meta.url).pathname
 const deploy = (name: string): string => readFileSync(join(ROOT, 'examples/deploy', name), 'utf8')
 const STREAM = '/usr/lib/nginx/modules/ngx_stream_module.so'
 const ATTEMPTS = 400
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  await new Promise(resolve => server.close(resolve))
-  return typeof address === 'object' && address !== null ? address.port : 0
-}
 
 /** The command of the service in compose.yaml, with what differs outside of a container. */
 function commandLine(replacements: Readonly<Record<string, string>>): readonly string[] {

@@ -6,12 +6,13 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { connect, createServer } from 'node:net'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, test } from 'vitest'
 import { certificates } from '../test/d1/endpoints/support/wire.js'
+import { freePort } from './ports.js'
 
 const BINARY = ['/usr/sbin/nginx', '/usr/local/sbin/nginx'].find(existsSync)
 const NJS = '/usr/lib/nginx/modules/ngx_http_js_module.so'
@@ -170,12 +171,4 @@ export class Nginx {
         )}
       }`
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  await new Promise(resolve => server.close(resolve))
-  return typeof address === 'object' && address !== null ? address.port : 0
 }

@@ -14,12 +14,12 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { Client, type QueryResult } from 'pg'
 import { afterAll, beforeAll, describe, test } from 'vitest'
+import { freePort } from './ports.js'
 
 const { CI, POSTGRES_BIN } = process.env
 const PASSWORD = 'superuser-8d1f0c'
@@ -67,16 +67,6 @@ function owner(): { uid?: number; gid?: number } {
     Number(spawnSync('id', [flag, 'postgres'], { encoding: 'utf8' }).stdout),
   )
   return { uid: uid ?? 0, gid: gid ?? 0 }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  await once(server, 'close')
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return address.port
 }
 
 /** A base backup as a standby, started as it is (nobody should), or restored: recovered to its end, and promoted. */
