@@ -97,6 +97,8 @@ export class PostgresServer {
     const settings = [
       'listen_addresses=127.0.0.1',
       'shared_buffers=16MB',
+      // In its folder: what a killed server had in /dev/shm would stay there for ever.
+      'dynamic_shared_memory_type=mmap',
       'max_connections=60',
       ...this.#settings,
     ]
@@ -207,7 +209,16 @@ export class PostgresServer {
 
   async remove(): Promise<void> {
     await this.stop('SIGQUIT')
+    this.#forgetMemory()
     rmSync(this.folder, { recursive: true, force: true })
+  }
+
+  /** A server that was killed leaves a segment of System V memory, of which a machine has a few thousand. */
+  #forgetMemory(): void {
+    const file = join(this.folder, 'data/postmaster.pid')
+    // Its seventh line: the key and the number of the segment. The file is gone where the server ended by itself.
+    const segment = existsSync(file) && readFileSync(file, 'utf8').split('\n')[6]?.trim().split(/\s+/)[1]
+    if (segment) spawnSync('ipcrm', ['-m', segment], { stdio: 'ignore' })
   }
 
   /** The superuser's; `password` is on purpose one that a test can look for. */

@@ -2,7 +2,18 @@
  * A run of tests has a folder of its own for what its tests put into the temporary folder, and it fails where anything is
  * left there at the end: tokens, databases and keys of tests do not gather on a machine.
  */
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs'
+import {
+  accessSync,
+  chmodSync,
+  constants,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statfsSync,
+  symlinkSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
@@ -12,9 +23,29 @@ const CACHES: readonly string[] = [`tsx-${process.getuid?.() ?? 0}`, 'node-compi
 /** What a browser leaves that is told to end. */
 const FOREIGN = /^\.?(org\.chromium|com\.google|playwright)/
 
+const MEMORY = '/dev/shm'
+const ENOUGH = 4 * 2 ** 30
+
+/**
+ * Where the folder is made: in memory, where the machine has some for files (and lets programs in them run) and nobody named
+ * another place. Databases wait for their disk at each commit, and a disk that is busy with other things lets a lane wait.
+ */
+function place(): string {
+  if (process.env['TMPDIR'] !== undefined) return tmpdir()
+  try {
+    accessSync(MEMORY, constants.W_OK)
+    const { bavail, bsize } = statfsSync(MEMORY)
+    const mount = new RegExp(`^\\S+ ${MEMORY} tmpfs (\\S+)`, 'm').exec(readFileSync('/proc/mounts', 'utf8'))
+    if (bavail * bsize >= ENOUGH && mount?.[1]?.split(',').includes('noexec') === false) return MEMORY
+  } catch {
+    // A machine without one.
+  }
+  return tmpdir()
+}
+
 export default function setup(): void {
   const outside = tmpdir()
-  const folder = mkdtempSync(join(outside, 'ipc-run-'))
+  const folder = mkdtempSync(join(place(), 'ipc-run-'))
   // PostgreSQL and nginx run as users of their own, and come through here to theirs.
   chmodSync(folder, 0o755)
   for (const name of CACHES) {
