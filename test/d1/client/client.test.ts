@@ -11,7 +11,7 @@ import {
 import { D1ClientError, Pan } from '../../../src/index.js'
 import { everythingShown, failure } from '../../support/errors.js'
 import { ISSUER_ID, type Reply, startD1, type TestD1 } from './d1-server.js'
-import { fastClock, until } from './times.js'
+import { fastClock, patientClock, until } from './times.js'
 
 const CLEAR_PAN = '4000001234567899'
 const PAN = Pan.from(CLEAR_PAN)
@@ -30,7 +30,6 @@ afterAll(async () => {
 })
 beforeEach(() => d1.reset())
 
-/** Time runs five times faster: a backoff of 200 ms is 40 ms here, an attempt of 15 s is 3 s. */
 function client(more: Partial<D1ClientOptions> = {}): D1Client {
   return d1Client({
     environment: d1.urls,
@@ -38,7 +37,7 @@ function client(more: Partial<D1ClientOptions> = {}): D1Client {
     signer: d1.signer,
     d1PublicJwk: d1.publicJwk,
     fetch,
-    clock: fastClock(5),
+    clock: patientClock(),
     ...more,
   })
 }
@@ -344,7 +343,7 @@ describe('repeating', () => {
 
   test('Retry-After is waited for within bounds', async () => {
     const waits: number[] = []
-    const clock = fastClock(5)
+    const clock = patientClock()
     const watched = {
       ...clock,
       after(ms: number, callback: () => void) {
@@ -369,13 +368,14 @@ describe('repeating', () => {
 })
 
 describe('time', () => {
+  const inTime = (times: Partial<D1ClientOptions>) => client({ ...times, clock: fastClock(10) })
   test.each([
     ['silence', silence],
     ['a body that does not end', stuckBody],
   ])('%s: each attempt ends in time, PUT is repeated', async (_name, reply) => {
     d1.cardReplies.push(reply)
     expect(
-      await client({ attemptTimeoutMs: 4000 }).cards.register({ cardId: 'card-1', card: REGISTER }),
+      await inTime({ attemptTimeoutMs: 4000 }).cards.register({ cardId: 'card-1', card: REGISTER }),
     ).toMatchObject({
       status: 200,
     })
@@ -384,7 +384,7 @@ describe('time', () => {
 
   test('POST ends with an unknown outcome', async () => {
     d1.cardReplies.push(silence)
-    const call = () => client({ attemptTimeoutMs: 4000 }).cards.create({ card: CARD })
+    const call = () => inTime({ attemptTimeoutMs: 4000 }).cards.create({ card: CARD })
     expect(await clientFailure(call, 'ERR_D1_UNREACHABLE')).toMatchObject({
       message: 'D1 create: no answer within 4000 ms',
       delivery: 'unknown',
@@ -396,7 +396,7 @@ describe('time', () => {
   test('the whole call has a limit', async () => {
     d1.cardReplies.push(silence, silence)
     const call = () =>
-      client({ attemptTimeoutMs: 4000, totalTimeoutMs: 6000 }).cards.register({
+      inTime({ attemptTimeoutMs: 4000, totalTimeoutMs: 6000 }).cards.register({
         cardId: 'card-1',
         card: REGISTER,
       })
@@ -411,7 +411,7 @@ describe('time', () => {
 
   test('also while it waits for the token: then nothing was sent', async () => {
     d1.tokenReplies.push(silence)
-    const call = () => client({ totalTimeoutMs: 2000 }).cards.create({ card: CARD })
+    const call = () => inTime({ totalTimeoutMs: 2000 }).cards.create({ card: CARD })
     expect(await clientFailure(call, 'ERR_D1_UNREACHABLE')).toMatchObject({
       delivery: 'not-sent',
       operation: 'create',

@@ -13,6 +13,33 @@ export function fastClock(speed: number): Clock {
   }
 }
 
+/** Pauses up to so long are passed over; what is longer is how long something may take, and takes as long on any machine. */
+const LONGEST_PAUSE_MS = 5000
+
+/**
+ * A clock for tests that are not about deadlines: pauses are over at once, and a deadline of ten seconds is ten seconds, which
+ * a machine with much else to do may need.
+ */
+export function patientClock(): Clock {
+  const clock = fastClock(1)
+  return { ...clock, after: (ms, callback) => clock.after(ms <= LONGEST_PAUSE_MS ? ms / 50 : ms, callback) }
+}
+
+/** Moves the clock over each pause that a call waits for, until it has ended; over no deadline, however long the call takes. */
+export async function passing<T>(clock: ManualClock, call: Promise<T>): Promise<T> {
+  const state = { ended: false }
+  const end = (): void => {
+    state.ended = true
+  }
+  call.then(end, end)
+  while (!state.ended) {
+    await settle()
+    const [next] = clock.pending()
+    if (next !== undefined && next <= LONGEST_PAUSE_MS) await clock.advance(next)
+  }
+  return call
+}
+
 /** A clock that stands still until it is told to move. */
 export class ManualClock implements Clock {
   #at = 0
