@@ -8,18 +8,20 @@ const CHANGES_ITS_PROCESS =
 const BY_THEMSELVES = /^test\/(timing\/|leaks\/(foreign-memory|wiped|own-members))/
 /**
  * Programs as they are used, from outside: what is packed, built, installed and run from the guides, the simulator over its
- * sockets, and other languages' programs. Each takes seconds of a core, whoever changes a line of `src` waits for none.
+ * sockets, the documentation's site in a browser, and other languages' programs. Each takes seconds of a core; whoever
+ * changes a line of `src` waits for none.
  */
 const WHOLE =
-  /^test\/(package\/(package|guides|guide-commands|global|readme|release|supply-chain)|docs\/guides|differential\/)|^packages\//
+  /^test\/(package\/(package|guides|guide-commands|global|readme|release|supply-chain)|docs\/guides|differential\/)|^packages\/|^native-test\/docs\.site/
 
-const files = ['test', ...readdirSync('packages').map(name => `packages/${name}/test`)]
+const files = ['test', 'native-test', ...readdirSync('packages').map(name => `packages/${name}/test`)]
   .flatMap(folder =>
     readdirSync(folder, { recursive: true, encoding: 'utf8' }).map(path => `${folder}/${path}`),
   )
   .filter(path => path.endsWith('.test.ts'))
 const whole = files.filter(path => WHOLE.test(path))
-const unitFiles = files.filter(path => !WHOLE.test(path))
+const native = files.filter(path => path.startsWith('native-test/') && !WHOLE.test(path))
+const unitFiles = files.filter(path => !WHOLE.test(path) && !native.includes(path))
 /** Files of tests that may follow each other in one process: the modules of `src` are then loaded once and not for each. */
 const together = unitFiles.filter(
   path => !BY_THEMSELVES.test(path) && !CHANGES_ITS_PROCESS.test(readFileSync(path, 'utf8')),
@@ -66,7 +68,7 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
         // Native code: a process per file, so that a crash is one file's crash and each file has its own token.
         test: {
           name: 'native',
-          include: ['native-test/**/*.test.ts'],
+          include: native,
           pool: 'forks',
           testTimeout: 120_000,
           hookTimeout: 120_000,
