@@ -169,7 +169,8 @@ describe('what is told', () => {
     expect(mac).toMatchObject({ verdict: 'winner', timeUp: false, decidedBy: [] })
     expect(heard.at(-1)).toBe('mac 1')
     const short = await searchProfile({ ...given('hashed'), only: 'prw', timeLimitMs: 1 })
-    expect(short.prw).toMatchObject({ timeUp: true, matches: [] })
+    // What the first turn found by then is told, too: how far that comes is the machine's affair.
+    expect(short.prw?.timeUp).toBe(true)
   })
 
   test.each<[string, object, string]>([
