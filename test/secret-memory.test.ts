@@ -22,6 +22,10 @@ const EXCEPTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     'publicBytes(input.length)': 'an enciphered PIN block, which goes to whoever asked for it',
     'publicBytes(length)': 'an enciphered PIN block, which goes to whoever asked for it',
   },
+  'src/primitives/p256.ts': { 'publicRoom(POINT_BYTES)': 'a public point' },
+  'src/jwe/compact.ts': {
+    'publicRoom(ciphertextAt + base64urlBytes(ciphertext))': 'the parts of a message that was sent',
+  },
   'src/backend/together.ts': {
     'publicBytes(length)': 'enciphered PIN blocks, side by side',
     'publicBytes(TOGETHER_BYTES)': 'an enciphered PIN block, which goes to whoever asked for it',
@@ -130,7 +134,7 @@ function makers(program: ts.Program, base: string): readonly (readonly [file: st
     if (ts.isSpreadElement(node)) return isBytes(node.expression)
     if (!ts.isCallExpression(node)) return false
     const { expression: callee } = node
-    if (ts.isIdentifier(callee)) return callee.text === 'randomBytes' || callee.text === 'publicBytes'
+    if (ts.isIdentifier(callee)) return /^(?:randomBytes|publicBytes|publicRoom)$/.test(callee.text)
     if (!ts.isPropertyAccessExpression(callee)) return false
     const name = callee.name.text
     const on = callee.expression

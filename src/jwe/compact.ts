@@ -5,7 +5,7 @@
  *     ≤ 2048 characters                       16          any         22 characters of base64url; 8192 in all
  */
 
-import { base64urlBytes, bufferOf, encodeBase64url, isBase64url, secretBytes } from '../base/bytes.js'
+import { base64urlBytes, bufferOf, encodeBase64url, endsOnByte, publicRoom } from '../base/bytes.js'
 import { IV_BYTES, type SealedContent, TAG_BYTES } from '../primitives/a256gcm.js'
 import { type ParsedHeader, parseHeader } from './header.js'
 
@@ -34,14 +34,14 @@ interface CompactJwe extends ParsedHeader, SealedContent {}
 export function parseCompact(jwe: string): CompactJwe | undefined {
   if (jwe.length > MAX_JWE_CHARACTERS) return undefined
   const [, protectedHeader, iv = '', ciphertext = '', tag = ''] = SHAPE.exec(jwe) ?? []
-  if (protectedHeader === undefined || !isBase64url(ciphertext) || !isBase64url(tag)) return undefined
+  if (protectedHeader === undefined || !endsOnByte(ciphertext) || !endsOnByte(tag)) return undefined
   const parsed = parseHeader(protectedHeader)
   if (parsed === undefined) return undefined
   // One piece of memory for all four parts: to make one costs more than to fill it.
   const ivAt = protectedHeader.length
   const tagAt = ivAt + IV_BYTES
   const ciphertextAt = tagAt + TAG_BYTES
-  const memory = secretBytes(ciphertextAt + base64urlBytes(ciphertext))
+  const memory = publicRoom(ciphertextAt + base64urlBytes(ciphertext))
   const buffer = bufferOf(memory)
   buffer.write(protectedHeader, 'latin1')
   buffer.write(iv, ivAt, 'base64url')

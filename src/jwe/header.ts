@@ -15,7 +15,7 @@ import {
 import { member, parseJsonObject } from '../base/json.js'
 import { CONTENT_KEY_BYTES } from '../primitives/a256gcm.js'
 import { otherInfo } from '../primitives/concat-kdf.js'
-import { jwkOfPoint, pointOfJwk } from '../primitives/p256.js'
+import { jwkOfPoint, pointOfJwk, pointOfText } from '../primitives/p256.js'
 
 const ALG = 'ECDH-ES'
 const ENC = 'A256GCM'
@@ -64,8 +64,34 @@ interface HeaderFields {
  * ```
  */
 export function parseHeader(segment: string): ParsedHeader | undefined {
-  const isShort = segment.length <= MAX_HEADER_CHARACTERS
-  const members = isShort && isBase64url(segment) ? parseJsonObject(decoded(segment)) : undefined
+  if (segment.length > MAX_HEADER_CHARACTERS || !isBase64url(segment)) return undefined
+  // In a place for the next one, too: a header is public, and read at once.
+  SCRATCH.write(segment, 'base64url')
+  const length = base64urlBytes(segment)
+  const plain = PLAIN.exec(SCRATCH.toString('latin1', 0, length))
+  return plain === null ? parseMembers(SCRATCH.subarray(0, length)) : plainHeader(plain)
+}
+
+/**
+ * A header as {@link buildHeader} writes it and D1's published sample has it: these members in this order, no space, and nothing in the
+ * kid that JSON writes in two ways. What fits this has one reading; it is found in a tenth of the time that {@link parseMembers}
+ * takes, which reads all others. A test holds the two against each other.
+ */
+const PLAIN =
+  /^\{"alg":"ECDH-ES","enc":"A256GCM","kid":"([ !#-[\]-~]*)","epk":\{"kty":"EC","crv":"P-256","x":"([\w-]{43})","y":"([\w-]{43})"\}\}$/
+
+function plainHeader([, kid, x = '', y = '']: RegExpExecArray): ParsedHeader | undefined {
+  const ephemeralPublicKey = pointOfText(x, y)
+  if (ephemeralPublicKey === undefined) return undefined
+  return {
+    header: { kid, apu: undefined, apv: undefined, typ: undefined, cty: undefined },
+    ephemeralPublicKey,
+  }
+}
+
+/** A header of any form: strict JSON. */
+export function parseMembers(bytes: Uint8Array): ParsedHeader | undefined {
+  const members = parseJsonObject(bytes)
   if (members === undefined) return undefined
   if (member(members, 'alg') !== ALG || member(members, 'enc') !== ENC) return undefined
   if (REFUSED.some(name => Object.hasOwn(members, name))) return undefined
@@ -78,12 +104,6 @@ export function parseHeader(segment: string): ParsedHeader | undefined {
     cty: member(members, 'cty'),
   }
   return ephemeralPublicKey !== undefined && isHeader(header) ? { header, ephemeralPublicKey } : undefined
-}
-
-/** The bytes of a canonical segment, in a place for the next one, too: a header is public, and read at once. */
-function decoded(segment: string): Uint8Array {
-  SCRATCH.write(segment, 'base64url')
-  return SCRATCH.subarray(0, base64urlBytes(segment))
 }
 
 /** The longest header of a JWE that is opened. */

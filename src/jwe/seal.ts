@@ -7,7 +7,15 @@ import {
   requireSignal,
   throwIfAborted,
 } from '../base/arguments.js'
-import { asciiBytes, requireBytes, secretBytes, snapshot, wipe, withWiped } from '../base/bytes.js'
+import {
+  bufferOf,
+  isPlainBytes,
+  requireBytes,
+  secretBytes,
+  snapshot,
+  wipe,
+  withWiped,
+} from '../base/bytes.js'
 import { ArgumentError, InputError } from '../base/errors.js'
 import { forgetScalar } from '../key/material.js'
 import { CONTENT_KEY_BYTES, encryptContent, IV_BYTES } from '../primitives/a256gcm.js'
@@ -52,6 +60,8 @@ export interface SealRequest {
 export async function sealJwe(request: SealRequest, options?: CallOptions): Promise<string> {
   const checked = readRequest(request)
   throwIfAborted(requireSignal(options))
+  // Nobody else's code runs from here on until it is sealed: it is read where it is.
+  if (isPlainBytes(checked.plaintext)) return sealChecked(checked)
   return withWiped(snapshot(checked.plaintext, 'plaintext'), plaintext =>
     sealChecked({ ...checked, plaintext }),
   )
@@ -70,19 +80,29 @@ export interface CheckedSeal {
 export function sealChecked({ plaintext, recipient, kid, apu, apv }: CheckedSeal): string {
   const ephemeral = ephemeralKeys()
   let z: Uint8Array | undefined
-  let contentKey: Uint8Array | undefined
   try {
     const header = buildHeader({ kid, ephemeralPublicKey: ephemeral.generateKeys(), apu, apv })
     requireJweLength(compactLength(header, plaintext.length))
     z = ephemeral.computeSecret(pointOfRecipient(recipient))
-    contentKey = concatKdf(z, contentKeyInfo({ apu, apv }), CONTENT_KEY_BYTES)
+    concatKdf(z, contentKeyInfo({ apu, apv }), CONTENT_KEY_BYTES, takeContentKey)
     const iv = freshIv()
-    return buildCompact(header, encryptContent(contentKey, { aad: asciiBytes(header), iv, plaintext }))
+    return buildCompact(header, encryptContent(contentKey, { aad: headerBytes(header), iv, plaintext }))
   } finally {
     wipe(z, contentKey)
     forgetScalar(ephemeral)
   }
 }
+
+/** Where the header is while it is authenticated: as long as a JWE may be, and public. */
+const authenticated = bufferOf(secretBytes(MAX_JWE_CHARACTERS))
+
+function headerBytes(header: string): Uint8Array {
+  return authenticated.subarray(0, authenticated.write(header, 'latin1'))
+}
+
+/** Where a content's key is while it seals the content. */
+const contentKey = secretBytes(CONTENT_KEY_BYTES)
+const takeContentKey = (): Uint8Array<ArrayBuffer> => contentKey
 
 let shared: ECDH | undefined
 

@@ -7,9 +7,11 @@ import {
   bufferOf,
   concatBytes,
   encodeBase64url,
+  endsOnByte,
   fromHex,
   isBase64url,
   ownCopy,
+  publicRoom,
   secretBytes,
   wipe,
 } from '../base/bytes.js'
@@ -71,7 +73,7 @@ export function isP256Point(point: Uint8Array): boolean {
   if (lastGood.equals(point)) return true
   const [x, y] = coordinatesOf(point)
   if (x >= P || y >= P) return false
-  if ((y * y - (x * x * x - 3n * x + B)) % P !== 0n) return false
+  if ((y * y - (x * x - 3n) * x - B) % P !== 0n) return false
   lastGood.set(point)
   return true
 }
@@ -88,8 +90,13 @@ export function pointOfJwk(jwk: unknown): Uint8Array<ArrayBuffer> | undefined {
   if (read('kty') !== 'EC' || read('crv') !== 'P-256') return undefined
   if (typeof x !== 'string' || typeof y !== 'string') return undefined
   if (x.length !== COORDINATE_CHARACTERS || y.length !== COORDINATE_CHARACTERS) return undefined
-  if (!isBase64url(x) || !isBase64url(y)) return undefined
-  const point = secretBytes(POINT_BYTES)
+  return isBase64url(x) && isBase64url(y) ? pointOfText(x, y) : undefined
+}
+
+/** The point of two coordinates of 43 characters of base64url; undefined as {@link pointOfJwk} says. */
+export function pointOfText(x: string, y: string): Uint8Array<ArrayBuffer> | undefined {
+  if (!endsOnByte(x) || !endsOnByte(y)) return undefined
+  const point = publicRoom(POINT_BYTES)
   point[0] = UNCOMPRESSED
   const buffer = bufferOf(point)
   buffer.write(x, 1, 'base64url')

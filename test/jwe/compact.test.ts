@@ -1,7 +1,8 @@
+import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { decodeBase64url, encodeBase64url } from '../../src/base/bytes.js'
+import { decodeBase64url, encodeBase64url, publicRoom } from '../../src/base/bytes.js'
 import { buildCompact, compactLength, MAX_JWE_CHARACTERS, parseCompact } from '../../src/jwe/compact.js'
-import { buildHeader, MAX_PARTY_BYTES, parseHeader } from '../../src/jwe/header.js'
+import { buildHeader, MAX_PARTY_BYTES, parseHeader, parseMembers } from '../../src/jwe/header.js'
 import { readersOf } from '../support/untouched.js'
 import { b64u, EPHEMERAL, EPK, forge, fromB64u, HEADER, RECIPIENT, SAMPLE } from './support.js'
 
@@ -253,6 +254,70 @@ describe('parseHeader', () => {
   it('leaves what is absent undefined', () => {
     const { kid: _, ...header } = HEADER
     expect(parseHeader(b64u(JSON.stringify(header)))?.header).toEqual({})
+  })
+})
+
+describe('a header as D1 writes it has one reading', () => {
+  const plain = JSON.stringify(HEADER)
+  const alike = (text: string): void => {
+    const bytes = Buffer.from(text, 'utf8')
+    expect(parseHeader(b64u(bytes))).toEqual(parseMembers(bytes))
+  }
+
+  it.each([
+    ['as it is', plain],
+    ['an empty kid', plain.replace(RECIPIENT.kid, '')],
+    ['a kid with an escape', plain.replace(RECIPIENT.kid, '\\u0041')],
+    ['a kid with an escaped quote', plain.replace(RECIPIENT.kid, 'a\\"b')],
+    ['a kid that ends its string', plain.replace(RECIPIENT.kid, 'a"b')],
+    ['a second kid', plain.replace(RECIPIENT.kid, 'a","kid":"b')],
+    ['a critical member in the kid', plain.replace(RECIPIENT.kid, 'a","crit":["b"],"c":"d')],
+    ['a control character', plain.replace(RECIPIENT.kid, 'a\u0001')],
+    ['DEL', plain.replace(RECIPIENT.kid, 'a\u007f')],
+    ['another script', plain.replace(RECIPIENT.kid, 'ключ')],
+    ['a lone surrogate', plain.replace(RECIPIENT.kid, 'a\ud800')],
+    ['a line feed after it', `${plain}\n`],
+    ['two of them', plain + plain],
+    ['something before it', ` ${plain}`],
+    ['another curve', plain.replace('P-256', 'P-384')],
+    ['x and y exchanged', plain.replace(EPK.x, EPK.y)],
+    ['an x with a bit left over', plain.replace(EPK.x, `${EPK.x.slice(0, -1)}B`)],
+    ['a y with a bit left over', plain.replace(EPK.y, `${EPK.y.slice(0, -1)}B`)],
+    ['an x that is too short', plain.replace(EPK.x, EPK.x.slice(1))],
+    ['a private member', plain.replace('"y":', '"d":"AA","y":')],
+    ['zip', plain.replace(/\}$/, ',"zip":"DEF"}')],
+  ])('%s', (_, text) => {
+    alike(text)
+  })
+
+  it('whatever the kid, and whatever character of it is changed', () => {
+    fc.assert(
+      fc.property(
+        fc.string({ unit: 'binary' }),
+        fc.nat(),
+        fc.integer({ min: 0, max: 0x17f }),
+        (kid, at, code) => {
+          alike(JSON.stringify({ ...HEADER, kid }))
+          const place = at % plain.length
+          alike(plain.slice(0, place) + String.fromCharCode(code) + plain.slice(place + 1))
+        },
+      ),
+      { numRuns: 2000 },
+    )
+  })
+})
+
+describe('parts of messages', () => {
+  it('lie apart, however many there are, and however long they are', () => {
+    const one = forge(HEADER, { plaintext: new Uint8Array(3000).fill(1) })
+    const parsed = Array.from({ length: 40 }, () => parseCompact(one))
+    for (const message of parsed) {
+      expect(message).toEqual(parsed[0])
+      if (message !== undefined) expect(buildCompact(one.split('.')[0] ?? '', message)).toBe(one)
+    }
+    const buffers = new Set(parsed.map(message => message?.ciphertext.buffer))
+    expect(buffers.size).toBeGreaterThan(1)
+    expect(publicRoom(40_000)).toEqual(new Uint8Array(40_000))
   })
 })
 
