@@ -147,6 +147,8 @@ export class BoundKey<Ref> implements KeyOperations {
   readonly #admitted: ReadonlySet<KeyOperation>
   readonly #resultsArePublic: boolean
   readonly #hasPeriod: boolean
+  /** Its blocks are PIN blocks of the length that are enciphered side by side. */
+  readonly #goesTogether: boolean
   #together: Together | undefined
 
   constructor(facts: KeyFacts, parts: OpenParts<Ref>, reference: Reference<Ref>) {
@@ -156,6 +158,7 @@ export class BoundKey<Ref> implements KeyOperations {
     this.#admitted = operationsFor(facts.usage, facts.mode)
     this.#resultsArePublic = USAGES[facts.usage].purpose === 'pin-block'
     this.#hasPeriod = hasPeriod(facts)
+    this.#goesTogether = this.#resultsArePublic && isTdea(facts.algorithm)
   }
 
   encipher(blocks: Uint8Array, options?: CallOptions): Promise<Uint8Array> {
@@ -192,11 +195,9 @@ export class BoundKey<Ref> implements KeyOperations {
 
   /** Of PIN blocks that are in flight together all but the first: undefined for that one, and for what is no such block. */
   #inTurn(driver: AtOnce<Ref>, block: Uint8Array): Promise<Uint8Array> | undefined {
-    const { usage, algorithm } = this.#facts
-    if (USAGES[usage].purpose !== 'pin-block' || !isTdea(algorithm)) return undefined
-    if (!isPlainBytes(block) || block.length !== TOGETHER_BYTES) return undefined
+    if (!this.#goesTogether || !isPlainBytes(block) || block.length !== TOGETHER_BYTES) return undefined
     const { jobs } = this.#parts
-    jobs.begin(undefined, undefined)
+    jobs.requireOpen()
     this.#together ??= new Together(
       (clear, out) => driver.encipherInto(this.#reference.ref, clear, out, undefined),
       { enter: () => jobs.enter(), leave: () => jobs.leave(), coded },

@@ -61,17 +61,18 @@ export class Jobs {
 
   /** The signal of a call that may begin. */
   begin(options: CallOptions | undefined, admit: (() => void) | undefined): AbortSignal | undefined {
-    this.#requireOpen()
+    this.requireOpen()
     const signal = requireSignal(options)
     throwIfAborted(signal)
     admit?.()
     // Whoever was asked, for the options or whether it may begin, may have closed the backend: its keys are wiped by now.
-    this.#requireOpen()
+    this.requireOpen()
     throwIfAborted(signal)
     return signal
   }
 
-  #requireOpen(): void {
+  /** Throws `ERR_BACKEND_CLOSED` from when closing has begun. */
+  requireOpen(): void {
     if (this.#closing !== undefined) throw new BackendError('ERR_BACKEND_CLOSED', 'the backend is closed')
   }
 

@@ -33,13 +33,12 @@ export class Together {
   readonly #front: Front
   #clear: Uint8Array = secretBytes(0)
   #count = 0
-  #resolve: ((block: Uint8Array) => void)[] = []
-  #reject: ((error: unknown) => void)[] = []
+  /** A failure goes the same way, as a promise that is rejected. */
+  #resolve: ((block: Uint8Array | Promise<never>) => void)[] = []
   #hasBegun = false
   /** One for all: a promise that waits needs no function of its own. */
-  readonly #wait = (resolve: (block: Uint8Array) => void, reject: (error: unknown) => void): void => {
+  readonly #wait = (resolve: (block: Uint8Array | Promise<never>) => void): void => {
     this.#resolve.push(resolve)
-    this.#reject.push(reject)
   }
   readonly #endOfTurn = (): void => {
     this.#hasBegun = false
@@ -75,9 +74,8 @@ export class Together {
   }
 
   #run(): void {
-    const [resolve, reject, length] = [this.#resolve, this.#reject, TOGETHER_BYTES * this.#count]
+    const [resolve, length] = [this.#resolve, TOGETHER_BYTES * this.#count]
     this.#resolve = []
-    this.#reject = []
     this.#count = 0
     const clear = this.#clear.subarray(0, length)
     const out = publicBytes(length)
@@ -88,7 +86,7 @@ export class Together {
     }
     const fail = (error: unknown): void => {
       wipe(out)
-      for (const one of reject) one(this.#front.coded(error))
+      for (const one of resolve) one(Promise.reject(this.#front.coded(error)))
       this.#front.leave()
     }
     try {

@@ -62,6 +62,8 @@ export function narrower(one: KeyPeriod, other: KeyPeriod): KeyPeriod {
 
 /** Whether a key begins or ends at all; asked before every operation, so by names that are written out. */
 export function hasPeriod(key: KeyPeriod): boolean {
+  // Nearly every key has none, and each call asks: what is undefined whosever it is need not be asked whose it is.
+  if (key.validFrom === undefined && key.validTo === undefined) return false
   return (
     (Object.hasOwn(key, 'validFrom') && key.validFrom !== undefined) ||
     (Object.hasOwn(key, 'validTo') && key.validTo !== undefined)
