@@ -1,6 +1,8 @@
 /** JWE on the software backend, against jose and node-jose, and against the bare key agreement as the limit. */
 import { createECDH, generateKeyPairSync } from 'node:crypto'
+import { once } from 'node:events'
 import { createRequire } from 'node:module'
+import { Worker } from 'node:worker_threads'
 import { importRecipient, openJwe, sealJwe } from 'issuer-pin-crypto'
 import { softwareBackend } from 'issuer-pin-crypto/software'
 import { CompactEncrypt, compactDecrypt } from 'jose'
@@ -34,6 +36,32 @@ function nodeJose(): NodeJose | undefined {
 
 /** JWEs in flight where threads share the work. */
 const AT_ONCE = 256
+
+/** The key agreements of so many JWEs and nothing else, on a thread that is told how many, and says when it is done. */
+const BARE_THREAD = `
+const { createECDH } = require('node:crypto')
+const { parentPort } = require('node:worker_threads')
+const ecdh = createECDH('prime256v1')
+const point = ecdh.generateKeys()
+parentPort.on('message', count => {
+  for (let i = 0; i < count; i++) ecdh.computeSecret(point)
+  parentPort.postMessage(count)
+})`
+
+/** What two threads can be beside one on this machine: the agreements of {@link AT_ONCE} JWEs, shared among so many. */
+function bareThreads(): { ways: readonly Way[]; end: () => Promise<unknown> } {
+  const threads = [1, 2].map(() => new Worker(BARE_THREAD, { eval: true }))
+  const over = (count: number) => async (): Promise<void> => {
+    const some = threads.slice(0, count)
+    const done = Promise.all(some.map(thread => once(thread, 'message')))
+    for (const thread of some) thread.postMessage(AT_ONCE / count)
+    await done
+  }
+  const ways = [1, 2].map(count => ({ name: bareName(count), run: over(count), operations: AT_ONCE }))
+  return { ways, end: () => Promise.all(threads.map(thread => thread.terminate())) }
+}
+
+const bareName = (count: number): string => `bare computeSecret, threads: ${count}`
 
 export async function jweContests(): Promise<Bench> {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
@@ -80,21 +108,28 @@ export async function jweContests(): Promise<Bench> {
     return { name, run, answer, operations: AT_ONCE }
   }
 
+  const bare = bareThreads()
+
   return {
     contests: [
       {
         title: `openJwe, ${AT_ONCE} at once`,
-        ways: (
-          [
-            [key, 'no threads beside'],
-            [keysBeside[0] ?? key, 'jwe: { workers: 1 }'],
-            [keysBeside[1] ?? key, 'jwe: { workers: 2 }'],
-          ] as const
-        ).map(together),
-        targets: [
-          { ours: 'jwe: { workers: 2 }', peer: 'jwe: { workers: 1 }', atLeast: 1.7 },
-          { ours: 'jwe: { workers: 2 }', peer: 'no threads beside', atLeast: 1.7 },
+        ways: [
+          ...(
+            [
+              [key, 'no threads beside'],
+              [keysBeside[0] ?? key, 'jwe: { workers: 1 }'],
+              [keysBeside[1] ?? key, 'jwe: { workers: 2 }'],
+            ] as const
+          ).map(together),
+          ...bare.ways,
         ],
+        targets: ['jwe: { workers: 1 }', 'no threads beside'].map(peer => ({
+          ours: 'jwe: { workers: 2 }',
+          peer,
+          atLeast: 1.7,
+          limit: { ours: bareName(2), peer: bareName(1) },
+        })),
       },
       {
         title: 'openJwe (ECDH-ES, A256GCM)',
@@ -136,6 +171,7 @@ export async function jweContests(): Promise<Bench> {
     ],
     [Symbol.asyncDispose]: async () => {
       for (const open of [backend, ...beside]) await open.close()
+      await bare.end()
     },
   }
 

@@ -5,7 +5,7 @@
 import { type CallOptions, readOwn } from '../base/arguments.js'
 import { ArgumentError, redactInspect } from '../base/errors.js'
 import type { CheckValue } from '../key/check-value.js'
-import type { KeyPeriod } from '../key/period.js'
+import { type KeyPeriod, notePeriod } from '../key/period.js'
 import type { PinValueRule } from '../key/pin-value.js'
 import { type KeyMode, type KeyUsage, usualMode } from '../key/usage.js'
 import type { PinComparison, PinVerification } from '../pin/formats/verification.js'
@@ -168,6 +168,7 @@ export class Key implements KeyFacts {
     this.publicJwk = publicJwk && Object.freeze({ ...publicJwk })
     this.#operations = operations
     Object.freeze(this)
+    notePeriod(this)
   }
 
   /** The public facts in one line. */
