@@ -97,26 +97,30 @@ export class Ending {
   readonly #callbacks = new Set<() => void>()
   #controller: AbortController | undefined
   #hasEnded = false
+  #reason: unknown
 
   get aborted(): boolean {
     return this.#hasEnded
   }
 
-  /** There is none: as a signal that was fired without one. */
-  get reason(): undefined {
-    return undefined
+  /** What the end was told with, if with anything: undefined where a signal has an error that says no more. */
+  get reason(): unknown {
+    return this.#reason
   }
 
   /** As a signal, made when somebody asks for it. */
   get signal(): AbortSignal {
     this.#controller ??= new AbortController()
-    if (this.#hasEnded) this.#controller.abort()
+    if (this.#hasEnded) this.#controller.abort(this.#reason)
     return this.#controller.signal
   }
 
-  end(): void {
+  /** Once: what it is told with first counts. */
+  end(reason?: unknown): void {
+    if (this.#hasEnded) return
     this.#hasEnded = true
-    this.#controller?.abort()
+    this.#reason = reason
+    this.#controller?.abort(reason)
     for (const call of this.#callbacks) call()
     this.#callbacks.clear()
   }
@@ -125,6 +129,11 @@ export class Ending {
   when(callback: () => void): () => void {
     this.#callbacks.add(callback)
     return () => this.#callbacks.delete(callback)
+  }
+
+  /** Throws the reason, where the end has been. */
+  throwIfEnded(): void {
+    if (this.#hasEnded) throw this.#reason
   }
 }
 
@@ -151,7 +160,7 @@ interface DeadlineOptions {
 
 /** Ends waits at a point in time, or with an outer signal. Dispose of it when nothing waits any more. */
 export class Deadline implements Disposable {
-  readonly #controller = new AbortController()
+  readonly #ending = new Ending()
   /** The waits are over: with the signal, but for a patient outer one. A list of their own costs a tenth of a second signal. */
   #isOver = false
   readonly #waits = new Set<() => void>()
@@ -163,7 +172,7 @@ export class Deadline implements Disposable {
     this.#clock = clock
     this.#endsAt = clock.elapsed() + ms
     const end = (): void => {
-      this.#controller.abort(expired())
+      this.#ending.end(expired())
       this.#endWaits()
     }
     // The timer last: something that is no signal throws, and would leave it running.
@@ -173,7 +182,7 @@ export class Deadline implements Disposable {
 
   #follow({ signal, error, patient }: OuterSignal): void {
     const stop = (): void => {
-      this.#controller.abort(error(signal.reason))
+      this.#ending.end(error(signal.reason))
       if (patient !== true) this.#endWaits()
     }
     if (signal.aborted) stop()
@@ -182,7 +191,12 @@ export class Deadline implements Disposable {
 
   /** Aborted when the time is over or the outer signal has fired; its reason is the error to throw. */
   get signal(): AbortSignal {
-    return this.#controller.signal
+    return this.#ending.signal
+  }
+
+  /** The same for whoever needs no signal: to make one and to listen to it costs as much as half of a request's routing. */
+  get ending(): Ending {
+    return this.#ending
   }
 
   remaining(): number {
@@ -195,7 +209,7 @@ export class Deadline implements Disposable {
    */
   race<T>(work: Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
-      const stop = (): void => reject(this.signal.reason)
+      const stop = (): void => reject(this.#ending.reason)
       if (this.#isOver) stop()
       this.#waits.add(stop)
       const release = (): boolean => this.#waits.delete(stop)
@@ -225,7 +239,7 @@ export class Deadline implements Disposable {
         this.#waits.add(end)
       })
     }
-    if (this.#isOver) throw this.signal.reason
+    if (this.#isOver) throw this.#ending.reason
   }
 
   #endWaits(): void {

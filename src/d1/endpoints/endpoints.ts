@@ -150,7 +150,7 @@ async function handled(
   let place: Place | undefined
   const parent = request.gone instanceof Ending ? request.gone : request.signal
   const bounded = <T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> =>
-    withDeadline({ clock, milliseconds, reason: 'timeout', parent }, work)
+    withDeadline({ clock, milliseconds, reason: 'timeout', parent }, ({ signal }) => work(signal))
   try {
     const entered = service.gate.enter()
     place = entered
@@ -181,7 +181,7 @@ async function recorded(service: Service, facts: Facts, end: End, place?: Place)
   }
   try {
     // Not within the request's own time: what was done is to be recorded, however late it is.
-    const parent = new AbortController().signal
+    const parent = new Ending()
     await withDeadline({ clock, milliseconds, reason: 'audit-failed', parent }, () => {
       const work = record(facts, end)
       return place === undefined ? work : place.keep(work)

@@ -5,7 +5,7 @@
 
 import { readOptions } from '../../base/arguments.js'
 import { withWiped } from '../../base/bytes.js'
-import { type Clock, systemClock } from '../../base/deadline.js'
+import { type Clock, Ending, systemClock } from '../../base/deadline.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
 import { encipherPin } from '../../pin/encipher.js'
@@ -62,10 +62,10 @@ export function healthEndpoints(given: HealthOptions): EndpointHandler {
   let running: Promise<Readonly<Record<string, boolean>>> | undefined
 
   async function verdict(): Promise<Readonly<Record<string, boolean>>> {
-    const parent = new AbortController().signal
+    const parent = new Ending()
     const results = list.map(async ([name, check]): Promise<[string, boolean]> => {
       try {
-        const work = async (signal: AbortSignal) => void (await check({ signal }))
+        const work = async ({ signal }: Ending) => void (await check({ signal }))
         await withDeadline({ clock, milliseconds, reason: 'timeout', parent }, work)
         return [name, true]
       } catch {

@@ -4,7 +4,7 @@
  */
 
 import { concatBytes, secretBytes } from '../../base/bytes.js'
-import { type Ending, whenAborted } from '../../base/deadline.js'
+import type { Ending } from '../../base/deadline.js'
 import { type AnswerStatus, COUNTER_PATH, type ErrorStatus, PIN_PATH, TOKEN_PATH } from '../contract.js'
 import type { Operation } from './audit.js'
 import { Refusal } from './refusal.js'
@@ -155,7 +155,7 @@ export const FORM_BODY: BodyRule = { mediaType: 'application/x-www-form-urlencod
 export async function readBody(
   request: Pick<AskedRequest, 'headers' | 'body'>,
   rule: BodyRule,
-  signal: AbortSignal,
+  end: Ending,
 ): Promise<Uint8Array> {
   requireHeaders(request.headers, rule)
   if (request.body === null) return secretBytes(0)
@@ -164,9 +164,9 @@ export async function readBody(
   const stop = (): void => {
     reader.cancel().catch(() => {})
   }
-  const release = whenAborted(signal, stop)
+  const release = end.when(stop)
   try {
-    return await readAll(reader, rule.maxBytes, signal)
+    return await readAll(reader, rule.maxBytes, end)
   } catch (error) {
     stop()
     throw error instanceof Refusal ? error : new Refusal('body-broken', { cause: error })
@@ -175,14 +175,14 @@ export async function readBody(
   }
 }
 
-async function readAll(reader: BodyReader, maxBytes: number, signal: AbortSignal): Promise<Uint8Array> {
+async function readAll(reader: BodyReader, maxBytes: number, end: Ending): Promise<Uint8Array> {
   const chunks: Uint8Array[] = []
   let length = 0
   for (;;) {
-    signal.throwIfAborted()
+    end.throwIfEnded()
     const { done, value } = await reader.read()
-    // The end may be that of the signal.
-    signal.throwIfAborted()
+    // The end may be that of the time.
+    end.throwIfEnded()
     if (done) return concatBytes(...chunks)
     if (!(value instanceof Uint8Array)) throw new Refusal('body-broken')
     length += value.length

@@ -204,24 +204,25 @@ interface RefusalDeadline {
 }
 
 /**
- * Runs `work` with a signal that fires at the deadline, or with the parent. At the deadline the result is a refusal at
+ * Runs `work` with what ends at the deadline, or with the parent. At the deadline the result is a refusal at
  * once, whatever `work` does about it. The parent's end leaves the verdict to `work`: what has been begun (a PIN being
  * stored) is seen to its end, and reported as what it was. Leaves no timer and no listener behind.
  */
 export async function withDeadline<T>(
   { clock, milliseconds: ms, reason, parent }: RefusalDeadline,
-  work: (signal: AbortSignal) => Promise<T>,
+  work: (end: Ending) => Promise<T>,
 ): Promise<T> {
   const expired = (): Refusal => new Refusal(reason)
   const outer = { signal: parent, error: asRefusal, patient: true }
   using deadline = new Deadline({ clock, ms, expired, outer })
-  const { signal } = deadline
+  const { ending } = deadline
   try {
-    return await deadline.race(work(signal))
+    return await deadline.race(work(ending))
   } catch (error) {
-    if (!signal.aborted || error === signal.reason) throw error
+    const { aborted, reason: told } = ending
+    if (!aborted || error === told) throw error
     // What surfaces after the end (ERR_ABORTED, a database's cancellation) is most often the end showing itself.
-    throw new Refusal(signal.reason.reason, { cause: error instanceof Refusal ? error.cause : error })
+    throw new Refusal((told as Refusal).reason, { cause: error instanceof Refusal ? error.cause : error })
   }
 }
 

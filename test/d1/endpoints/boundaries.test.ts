@@ -1,5 +1,6 @@
 /** The handler and its parts without a socket: what is just allowed and what is not, and the reason in the event. */
 import { describe, expect, test } from 'vitest'
+import { Ending } from '../../../src/base/deadline.js'
 import { ChangeCounterError } from '../../../src/base/errors.js'
 import { FORM_BODY, JSON_BODY, readBody, router } from '../../../src/d1/endpoints/http.js'
 import { readPrefix, readTimeout } from '../../../src/d1/endpoints/options.js'
@@ -9,7 +10,7 @@ import { get, ORIGIN, put, useWorld } from './support/direct.js'
 import { basic, byToken, CLIENT, FORM_TYPE, JSON_TYPE, PANS, pinPath, TOKEN_PATH } from './support/world.js'
 
 const own = useWorld()
-const never = new AbortController().signal
+const never = new Ending()
 
 /** The reason of the refusal that a call ends with. */
 async function reasonOf(call: () => unknown): Promise<unknown> {

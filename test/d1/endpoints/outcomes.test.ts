@@ -1,6 +1,7 @@
 /** What goes out and what the operator is told, to the last member; what a deadline and a verdict leave behind. */
 import { getEventListeners } from 'node:events'
 import { describe, expect, test, vi } from 'vitest'
+import { Ending } from '../../../src/base/deadline.js'
 import { auditEvent } from '../../../src/d1/endpoints/audit.js'
 import { JSON_BODY, readBody } from '../../../src/d1/endpoints/http.js'
 import { Refusal, withDeadline } from '../../../src/d1/endpoints/refusal.js'
@@ -195,10 +196,16 @@ describe('time', () => {
     expect(body).toMatchObject({ token_type: 'Bearer', expires_in: '900' })
   })
 
-  test('a reader leaves no listener on the signal', async () => {
-    const { signal } = new AbortController()
-    await readBody(put('{}'), JSON_BODY, signal)
-    expect(getEventListeners(signal, 'abort')).toEqual([])
+  test('a reader is told of no end that comes after its own', async () => {
+    const cancel = vi.fn(async () => {})
+    const parts = [{ done: false, value: Uint8Array.of(0x7b) }, { done: true }]
+    const body = { getReader: () => ({ read: async () => parts.shift(), cancel }) }
+    const end = new Ending()
+    expect(
+      await readBody({ ...put('{}'), headers: put('{}').headers, body } as never, JSON_BODY, end),
+    ).toEqual(Uint8Array.of(0x7b))
+    end.end()
+    expect(cancel).not.toHaveBeenCalled()
   })
 
   test('a deadline leaves none either, and hands its reason on as it is', async () => {
@@ -213,7 +220,7 @@ describe('time', () => {
     expect(getEventListeners(parent.signal, 'abort')).toEqual([])
     const reason = new Refusal('body-timeout', { detail: 'x' })
     parent.abort(reason)
-    const work = (signal: AbortSignal) => Promise.reject(signal.reason)
+    const work = (end: Ending) => Promise.reject(end.reason)
     await expect(withDeadline(deadline, work)).rejects.toBe(reason)
   })
 })

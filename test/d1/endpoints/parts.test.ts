@@ -2,6 +2,7 @@
 import { type IncomingMessage, ServerResponse } from 'node:http'
 import { PassThrough, Readable } from 'node:stream'
 import { describe, expect, test, vi } from 'vitest'
+import { Ending } from '../../../src/base/deadline.js'
 import { otelAttributes } from '../../../src/d1/audit.js'
 import { JSON_BODY, readBody } from '../../../src/d1/endpoints/http.js'
 import { Refusal } from '../../../src/d1/endpoints/refusal.js'
@@ -56,17 +57,21 @@ describe('bodies', () => {
       '',
       stream(() => {}),
     )
-    await expect(readBody(late, JSON_BODY, AbortSignal.abort(reason))).rejects.toBe(reason)
-    const controller = new AbortController()
+    const over = new Ending()
+    over.end(reason)
+    over.end(new Refusal('client-gone'))
+    await expect(readBody(late, JSON_BODY, over)).rejects.toBe(reason)
+    expect(over.signal.reason).toBe(reason)
+    const end = new Ending()
     const reading = readBody(
       put(
         '',
         stream(source => source.enqueue(whole)),
       ),
       JSON_BODY,
-      controller.signal,
+      end,
     )
-    setTimeout(() => controller.abort(reason), 5)
+    setTimeout(() => end.end(reason), 5)
     await expect(reading).rejects.toBe(reason)
   })
 
