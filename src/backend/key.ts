@@ -13,7 +13,7 @@ import type { SealedContent } from '../primitives/a256gcm.js'
 import type { KeyAlgorithm } from '../primitives/algorithms.js'
 import type { P256PublicJwk } from '../primitives/p256.js'
 import type { KeyParity } from '../primitives/tdea.js'
-import type { ContentKeyRequest, MacRequest } from './driver.js'
+import type { ContentKeyRequest, MacRequest, MaybePromise } from './driver.js'
 
 /** The public facts of a key. */
 export interface KeyFacts extends KeyPeriod {
@@ -87,13 +87,13 @@ export interface KeyOperations {
 
   /**
    * {@link deriveContentKey} of 32 bytes, and the content that A256GCM opens with that key, which nobody else gets to see: at
-   * most 8192 bytes. Undefined where the tag is wrong.
+   * most 8192 bytes. Undefined where the tag is wrong. Throws at once, or answers at once, where it can.
    */
   openContent(
     request: ContentKeyRequest,
     content: SealedContent,
     options?: CallOptions,
-  ): Promise<Uint8Array | undefined>
+  ): MaybePromise<Uint8Array | undefined>
 
   /**
    * An ES256 signature over a message of at most 65,536 bytes: ECDSA on P-256 with SHA-256, 64 bytes, r then s, 32 bytes

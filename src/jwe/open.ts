@@ -1,5 +1,6 @@
 /** Opening: the recipient's side of ECDH-ES, with the private key wherever its backend keeps it. */
 
+import type { MaybePromise } from '../backend/driver.js'
 import { type Key, operationsOf, requireKeys } from '../backend/key.js'
 import {
   type CallOptions,
@@ -57,31 +58,43 @@ export interface OpenedJwe {
  */
 export function openJwe(request: OpenRequest, options?: CallOptions): Promise<OpenedJwe> {
   try {
-    return openChecked(requireRequest(request), options)
+    const opened = openChecked(requireRequest(request), options)
+    return opened instanceof Promise ? opened : Promise.resolve(opened)
   } catch (error) {
     return Promise.reject(error)
   }
 }
 
-/** {@link openJwe} on values that have been checked: a string, and keys that {@link requireOpeningKeys} has seen. */
-export async function openChecked(
+/**
+ * {@link openJwe} on values that have been checked: a string, and keys that {@link requireOpeningKeys} has seen. In one go, from the
+ * text to the content, where the key is one that answers at once: throws and gives what it gives there and then.
+ */
+export function openChecked(
   { jwe, keys }: { readonly jwe: string; readonly keys: readonly Key[] },
   options: CallOptions | undefined,
-): Promise<OpenedJwe> {
+): MaybePromise<OpenedJwe> {
   throwIfAborted(requireSignal(options))
   const parsed = parseCompact(jwe)
   const key = parsed && selectKey(keys, parsed.header.kid)
   if (parsed === undefined || key === undefined) throw doesNotOpen()
   const { ephemeralPublicKey, header } = parsed
   const request = { ephemeralPublicKey, otherInfo: contentKeyInfo(header), length: CONTENT_KEY_BYTES }
-  try {
-    const plaintext = await operationsOf(key).openContent(request, parsed, options)
+  const opened = (plaintext: Uint8Array | undefined): OpenedJwe => {
     if (plaintext === undefined) throw doesNotOpen()
     return { plaintext, kid: key.kid, header }
-  } catch (error) {
-    // The point has passed our own checks; a backend that still finds fault with it must not become an oracle.
-    throw isIssuerPinError(error) && error.code === 'ERR_POINT' ? doesNotOpen() : error
   }
+  try {
+    const plaintext = operationsOf(key).openContent(request, parsed, options)
+    if (plaintext instanceof Promise) return plaintext.then(opened).catch(refuse)
+    return opened(plaintext)
+  } catch (error) {
+    return refuse(error)
+  }
+}
+
+/** The point has passed our own checks; a backend that still finds fault with it must not become an oracle. */
+function refuse(error: unknown): never {
+  throw isIssuerPinError(error) && error.code === 'ERR_POINT' ? doesNotOpen() : error
 }
 
 /** The one error, made in one place: whatever is wrong with a JWE, it says the same. */
