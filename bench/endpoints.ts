@@ -115,6 +115,14 @@ export async function endpointContests(): Promise<Bench> {
               await answered(new Response(null, { status: 204 }), 204)
             },
           },
+          {
+            // The floor of any handler in this form, whatever it does.
+            name: 'Request, its body and Response alone',
+            run: async () => {
+              await new Request(URL, put).text()
+              await answered(new Response(null, { status: 204 }), 204)
+            },
+          },
         ],
         targets: [{ ours: 'the handler', peer: 'its verbs twice, with Request and Response', atLeast: 1 }],
       },
