@@ -52,6 +52,11 @@ export interface Spread {
 export interface TargetResult extends Target {
   readonly wall: Spread
   readonly cpu: Spread
+  /**
+   * Ratio of the rounds that were disturbed least, the 10th percentile of each by the wall: what is left of a ratio where the machine
+   * does other things in some of them. It judges nothing.
+   */
+  readonly undisturbed: number
   /** What the machine allows, by the wall; undefined where nothing of the kind stands in the way. */
   readonly allowed: Spread | undefined
 }
@@ -104,10 +109,12 @@ export async function hold(contest: Contest, effort: Effort): Promise<ContestRes
     spread(
       of(target.ours).map((ours, round) => (of(target.peer)[round]?.[clock] ?? Number.NaN) / ours[clock]),
     )
+  const lowOf = (name: string): number => spread(of(name).map(({ wall }) => wall)).low
   const targets = contest.targets.map(target => ({
     ...target,
     wall: ratio(target, 'wall'),
     cpu: ratio(target, 'cpu'),
+    undisturbed: lowOf(target.peer) / lowOf(target.ours),
     allowed: target.limit && ratio(target.limit, 'wall'),
   }))
   return { title: contest.title, ways, targets }

@@ -41,6 +41,7 @@ export function print({ contests, limits, peak }: Report): void {
     for (const target of targets) {
       console.log(
         `  ${target.ours} : ${target.peer}  ${times(target.wall)}×, of processor time ${times(target.cpu)}×,` +
+          ` least disturbed ${target.undisturbed.toFixed(2)}×,` +
           ` target ${wanted(target)}  ${isMet(target) ? 'met' : 'MISSED'}`,
       )
     }
@@ -80,14 +81,15 @@ function page(report: Report): string {
     `Written by \`${report.command}\`, ${report.date}, ${report.machine}; load ${report.load.map(one => one.toFixed(1)).join(' at the beginning, ')} at the end.`,
     'Ways of doing the same thing take turns in one process; each gives the right answer before it is timed. A figure is the',
     'median of the rounds, with the 10th and 90th percentile; a ratio is of two ways in the same round. Processor time is what',
-    'counts where the machine does other things too. Absolute figures are this machine’s; ratios carry over better.',
+    'counts where the machine does other things too. «Least disturbed» is the ratio of the 10th percentiles, by the wall; it judges',
+    'nothing. Absolute figures are this machine’s; ratios carry over better.',
     '',
-    '| | peer | ratio, wall | ratio, processor | target | |',
-    '|---|---|---:|---:|---:|---|',
+    '| | peer | ratio, wall | ratio, processor | least disturbed | target | |',
+    '|---|---|---:|---:|---:|---:|---|',
     ...contests.flatMap(({ title, targets }) =>
       targets.map(
         target =>
-          `| ${title}: ${target.ours} | ${target.peer} | ${times(target.wall)} | ${times(target.cpu)} | ${wanted(target)} | ${isMet(target) ? 'met' : '**missed**'} |`,
+          `| ${title}: ${target.ours} | ${target.peer} | ${times(target.wall)} | ${times(target.cpu)} | ${target.undisturbed.toFixed(2)} | ${wanted(target)} | ${isMet(target) ? 'met' : '**missed**'} |`,
       ),
     ),
     '',
