@@ -42,6 +42,8 @@ const sources = { alias: { 'issuer-pin-crypto/d1': new URL('src/d1.ts', import.m
 const config: ReturnType<typeof defineConfig> = defineConfig({
   test: {
     globalSetup: ['test/support/run-folder.ts'],
+    // What is waited for comes, however busy the machine.
+    expect: { poll: { timeout: 60_000 } },
     // The second is for the summary at the end of .ci/run.
     reporters: process.env['CI'] ? ['default', ['json', { outputFile: 'reports/tests.json' }]] : ['default'],
     coverage: {

@@ -657,7 +657,7 @@ describe('the program itself', () => {
     try {
       process.argv = [process.execPath, 'issuer-pin-crypto', '--help']
       await import('../../src/cli/cli.js')
-      await vi.waitFor(() => expect(process.exitCode).toBe(0))
+      await vi.waitFor(() => expect(process.exitCode).toBe(0), 60_000)
       expect(write.mock.calls.join('')).toMatch(/^usage: issuer-pin-crypto COMMAND/)
       const [ours] = process.stdout.listeners('error').filter(listener => !others.includes(listener))
       ours?.(new Error('EPIPE'))

@@ -59,5 +59,5 @@ test('in a process: it serves descriptor 3, a Ctrl-C is not for it, and it ends 
   expect(added('SIGINT')).toBeUndefined()
   expect(given).toEqual([{ fd: 3, readable: true, writable: true }])
   made[0]?.destroy()
-  await vi.waitFor(() => expect(exits).toEqual([0]))
+  await vi.waitFor(() => expect(exits).toEqual([0]), 60_000)
 })

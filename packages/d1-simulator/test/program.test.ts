@@ -116,7 +116,7 @@ describe('in a process', () => {
     process.argv = ['node', 'bin', 'x']
     try {
       await import('../src/bin.js')
-      await vi.waitFor(() => expect(process.exitCode).toBe(2))
+      await vi.waitFor(() => expect(process.exitCode).toBe(2), 60_000)
       expect(said).toHaveBeenCalledWith('ERR_USAGE: there are no arguments besides the options\n')
       expect(once.mock.calls.map(([signal]) => signal)).toEqual(['SIGINT', 'SIGTERM'])
     } finally {

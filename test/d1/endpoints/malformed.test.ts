@@ -3,6 +3,7 @@ import { gzipSync } from 'node:zlib'
 import { SignJWT, UnsecuredJWT } from 'jose'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { ownTokens } from '../../../src/d1.js'
+import { ManualClock, until } from '../client/times.js'
 import { expectContract, type Operation } from './support/contract.js'
 import { type Reply, Wire } from './support/wire.js'
 import {
@@ -27,7 +28,7 @@ let bearer: string
 
 beforeAll(async () => {
   world = await World.open()
-  wire = await new Wire(world.handler({ bodyTimeoutMs: 300 })).open()
+  wire = await new Wire(world.handler()).open()
   bearer = `Authorization: ${(await world.authorized())['authorization']}`
 })
 afterAll(async () => {
@@ -455,16 +456,19 @@ describe('bodies of Set PIN', () => {
   })
 
   test('that stop coming are 400 when their time is over, and hold nobody up', async () => {
-    const patient = await new Wire(world.handler({ bodyTimeoutMs: 1200 })).open()
+    const clock = new ManualClock()
+    const patient = await new Wire(world.handler({ clock, bodyTimeoutMs: 1200 })).open()
     const head = `PUT ${PIN} HTTP/1.1\r\nHost: x\r\n${bearer}\r\n${TYPE}\r\nContent-Length: 500\r\n\r\n`
     let answered = false
     const loris = patient.raw(`${head}{"type":`).finally(() => {
       answered = true
     })
-    await new Promise(resolve => setTimeout(resolve, 50))
+    await until(() => clock.pending().includes(1200))
     const headers = await world.authorized(JSON_TYPE)
     expect(await patient.ask(PIN, { method: 'PUT', headers, body: message })).toMatchObject({ status: 204 })
+    await clock.advance(1199)
     expect(answered).toBe(false)
+    await clock.advance(1)
     const received = await loris
     expect(received).toMatch(/^HTTP\/1.1 400 .*connection: close.*\{"error":"Bad request"\}$/is)
     expect(world.last.refusal).toEqual({ reason: 'body-timeout' })
@@ -472,16 +476,23 @@ describe('bodies of Set PIN', () => {
   })
 
   test('that come a byte at a time are 400 as well', async () => {
-    const socket = wire.connect()
+    const clock = new ManualClock()
+    const patient = await new Wire(world.handler({ clock, bodyTimeoutMs: 1200 })).open()
+    const socket = patient.connect()
     const closed = new Promise(resolve => socket.once('close', resolve))
     let received = ''
     socket.on('data', chunk => (received += chunk)).on('error', () => {})
     socket.write(`PUT ${PIN} HTTP/1.1\r\nHost: x\r\n${bearer}\r\n${TYPE}\r\nContent-Length: 500\r\n\r\n`)
-    const drip = setInterval(() => socket.write(' '), 20)
+    await until(() => clock.pending().includes(1200))
+    // Each byte comes in good time, and all of them do not.
+    for (let at = 0; at < 1200; at += 100) {
+      socket.write(' ')
+      await clock.advance(100)
+    }
     await closed
-    clearInterval(drip)
     expect(received).toMatch(/^HTTP\/1.1 400 /)
     expect(world.last.refusal).toEqual({ reason: 'body-timeout' })
+    await patient.close()
   })
 
   test('that are announced behind another request leave each answer whole', async () => {
@@ -607,11 +618,16 @@ describe('token requests', () => {
   })
 
   test('a slow one is 400', async () => {
-    const received = await wire.raw(
+    const clock = new ManualClock()
+    const patient = await new Wire(world.handler({ clock, bodyTimeoutMs: 1200 })).open()
+    const slow = patient.raw(
       `POST ${TOKEN_PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: ${basic()}\r\n${FORM}\r\nContent-Length: 50\r\n\r\ngrant`,
     )
-    expect(received).toMatch(/^HTTP\/1.1 400 .*invalid_request/is)
+    await until(() => clock.pending().includes(1200))
+    await clock.advance(1200)
+    expect(await slow).toMatch(/^HTTP\/1.1 400 .*invalid_request/is)
     expect(world.last.refusal).toEqual({ reason: 'body-timeout' })
+    await patient.close()
   })
 })
 

@@ -411,7 +411,7 @@ describe('bounds', () => {
     expect((await handler(get(pinPath('card-1')))).status).toBe(500)
     expect(own.world.last.refusal).toEqual({ reason: 'service-busy' })
     release()
-    await vi.waitFor(async () => expect((await handler(get(pinPath('card-1')))).status).toBe(200))
+    await vi.waitFor(async () => expect((await handler(get(pinPath('card-1')))).status).toBe(200), 60_000)
   })
 
   test('an audit that hangs, where it is required, keeps its place: what is one too many does not wait for it', async () => {
@@ -586,7 +586,7 @@ describe('the stores are tidied', () => {
     const handler = own.world.handler({ ...open, issuers, clock })
     now = 3_600_000
     await handler(get(pinPath('card-1')))
-    await vi.waitFor(() => expect(forgotten).toHaveLength(2))
+    await vi.waitFor(() => expect(forgotten).toHaveLength(2), 60_000)
     expect(forgotten).toEqual([ISSUER, OTHER_ISSUER].map(id => ({ issuerIds: [id], jweKids: ['JWE-1'] })))
   })
 
@@ -607,7 +607,7 @@ describe('the stores are tidied', () => {
     expect(asked).toBe(1)
     expect(purge).not.toHaveBeenCalled()
     fail(new Error(CANARY))
-    await vi.waitFor(() => expect(purge).toHaveBeenCalledOnce())
+    await vi.waitFor(() => expect(purge).toHaveBeenCalledOnce(), 60_000)
     await new Promise(resolve => setImmediate(resolve))
     now = 4000
     await handler(get(pinPath('card-1')))
