@@ -67,13 +67,11 @@ describePostgres('issuer stores: PostgreSQL, faults', server => {
     test('a server that takes the connection and says nothing', async () => {
       const silent = await listen(() => {})
       const { port } = portOf(silent)
-      const begin = performance.now()
       const error = await failure(
         () => openPostgresIssuerStore({ host: '127.0.0.1', port, timeoutMs: 300, panSealer: sealer }),
         'ERR_BACKEND_BUSY',
       )
       expect(error.retryable).toBe(true)
-      expect(performance.now() - begin).toBeLessThan(10_000)
       later(silent)
     })
 
