@@ -4,7 +4,7 @@
  */
 import { generateKeyPairSync } from 'node:crypto'
 import fc from 'fast-check'
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { Dispatcher } from '../src/backend/pkcs11/executor/dispatcher.js'
 import type { Executor, Jobs } from '../src/backend/pkcs11/executor/executor.js'
 import { REAL, Supervisor } from '../src/backend/pkcs11/executor/supervisor.js'
@@ -172,21 +172,27 @@ test('callers of one pool: no more calls than lanes, each its own result or erro
 })
 
 test('whoever comes while a call hangs is released at the end of its own wait, not of the call', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
   const hangs = { lanes: 1, kind: 'threads', perform: () => new Promise(() => undefined) } as never
   const supervisor = new Supervisor(hangs, { onEvent: undefined, reinitialise: false }, REAL)
   const pool = new Dispatcher(hangs, supervisor, { queue: 8, waitMs: 60, callMs: 600, coalesce: true })
-  const ask = () =>
-    Promise.resolve(pool.run('pulse', {}, undefined)).catch((error: Error) => ({
-      message: error.message,
-      at: performance.now(),
-    }))
-  const began = performance.now()
-  const first = ask()
+  const said: string[] = []
+  const ask = (who: string) =>
+    void Promise.resolve(pool.run('pulse', {}, undefined)).catch((error: Error) =>
+      said.push(`${who}: ${error.message}`),
+    )
+  ask('first')
   // By now the first has been looked at, and has until the end of its call.
-  await new Promise(resolve => setTimeout(resolve, 120))
-  const second = await ask()
-  expect(second).toMatchObject({ message: 'its turn did not come within 60 ms' })
-  expect((second as { at: number }).at - began).toBeLessThan(500)
-  expect(await first).toMatchObject({ message: 'the token did not answer within 600 ms' })
+  await vi.advanceTimersByTimeAsync(120)
+  ask('second')
+  await vi.advanceTimersByTimeAsync(59)
+  expect(said).toEqual([])
+  await vi.advanceTimersByTimeAsync(1)
+  expect(said).toEqual(['second: its turn did not come within 60 ms'])
+  await vi.advanceTimersByTimeAsync(600 - 180 - 1)
+  expect(said).toHaveLength(1)
+  await vi.advanceTimersByTimeAsync(1)
+  expect(said[1]).toBe('first: the token did not answer within 600 ms')
   pool.close()
+  vi.useRealTimers()
 })

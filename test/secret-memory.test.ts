@@ -234,4 +234,4 @@ export {}`
       : getSourceFile(file, ...rest)
   const found = makers(ts.createProgram([name], { ...options, noEmit: true }, host, PROGRAM), ROOT)
   expect(new Set(found.map(([, what]) => what))).toEqual(new Set(bad))
-}, 60_000)
+}, 240_000)

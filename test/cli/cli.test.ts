@@ -688,7 +688,7 @@ describe('the program itself', () => {
     }
   })
 
-  test('a wrong call is exit code 2, by its own process', { timeout: 60_000 }, () => {
+  test('a wrong call is exit code 2, by its own process', { timeout: 240_000 }, () => {
     const program = bundled(new URL('../../src/cli/cli.ts', import.meta.url))
     const { status, stdout, stderr } = spawnSync(process.execPath, [program, 'x'], { encoding: 'utf8' })
     expect({ status, stdout }).toEqual({ status: 2, stdout: '' })

@@ -10,7 +10,7 @@ import { softwareBackend } from '../../src/software.js'
 import { MAKERS, type Operation, operations, Random, RUNS, SEED } from './inputs.js'
 import { forgePeer, javaPeer, opensslPeer, type Peer, pythonPeer } from './peers.js'
 
-const LONG = { timeout: 60_000 + RUNS * 1000 }
+const LONG = { timeout: 240_000 + RUNS * 1000 }
 
 console.log(`differential: seed ${JSON.stringify(SEED)}, ${RUNS} inputs for each operation`)
 

@@ -66,7 +66,7 @@ describe('the guides', () => {
     ({ path, code }) => {
       expect(code).toBe(outputOf(path))
     },
-    60_000,
+    240_000,
   )
 
   test('are numbered from the first to the last, and each leads to the next and back', () => {
@@ -125,10 +125,10 @@ describe('the guides', () => {
     (path, prints) => {
       expect(outputOf(`examples/guides/${path}`)).toMatch(prints)
     },
-    60_000,
+    240_000,
   )
 })
 
 test('what the functions of the guides do is what the guides say', () => {
   expect(runOnSources(ROOT, 'test/docs/guide-functions.ts')).toBe('as the guides say\n')
-}, 60_000)
+}, 240_000)

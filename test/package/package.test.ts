@@ -47,7 +47,7 @@ beforeAll(() => {
     symlinkSync(join(ROOT, 'node_modules', name), join(consumer, 'node_modules', name))
   }
   consumers.writeProgram(consumer)
-}, 60_000)
+}, 240_000)
 afterAll(() => rmSync(consumer, { recursive: true, force: true }))
 
 function run(name: string, code: string): string {
@@ -218,11 +218,11 @@ describe('consumers that go through every entry', () => {
 
   test('Node without a bundler, as ESM and as CommonJS where `require` of ESM is off', () => {
     consumers.tryNode(consumer)
-  }, 60_000)
+  }, 240_000)
 
   test('vitest', () => {
     consumers.tryRunner('vitest', consumer)
-  }, 60_000)
+  }, 240_000)
 })
 
 describe('the threads of the SQLite store', () => {
@@ -322,6 +322,6 @@ describe('TypeScript consumers', () => {
         })
       expect(compile()).toBe('')
     },
-    60_000,
+    240_000,
   )
 })

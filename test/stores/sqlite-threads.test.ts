@@ -55,7 +55,7 @@ test('a bundle that left the file of the threads behind is told so; the file is 
   )
 })
 
-describe.each(AVAILABLE)('%s', { timeout: 60_000 }, driver => {
+describe.each(AVAILABLE)('%s', { timeout: 240_000 }, driver => {
   const file = () => ({ path: newPath(), driver })
 
   test('the program of a thread serves its parent, and does nothing where there is none', async () => {

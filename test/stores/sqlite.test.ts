@@ -100,7 +100,7 @@ test('an addon that was compiled for another Node says so', async () => {
 
 describe.each(AVAILABLE.flatMap(driver => EXECUTORS.map(executor => [driver, executor] as const)))(
   '%s, %s',
-  { timeout: 60_000 },
+  { timeout: 240_000 },
   (driver, executor) => {
     let folder = ''
     let files = 0
@@ -429,7 +429,7 @@ describe.each(AVAILABLE.flatMap(driver => EXECUTORS.map(executor => [driver, exe
         expect(tables).toMatchObject({ names: 'issuer_pin_pins' })
       })
 
-      test('processes that open a new file at once all succeed', { timeout: 60_000 }, async () => {
+      test('processes that open a new file at once all succeed', { timeout: 240_000 }, async () => {
         const path = newFile()
         const children = Array.from({ length: 4 }, () => new StoreChild({ path, driver }, 'open'))
         for (const child of children) expect(await child.next()).toBe('ready')
@@ -457,7 +457,7 @@ describe.each(AVAILABLE.flatMap(driver => EXECUTORS.map(executor => [driver, exe
     })
 
     test('a file that another process holds is busy, and may be tried again', {
-      timeout: 30_000,
+      timeout: 240_000,
     }, async () => {
       const path = newFile()
       await using store = await open(path)

@@ -962,7 +962,7 @@ function looselyParsed(text: string): unknown {
 
 test.for(Object.entries(MUTANTS))(
   'an issuer that %s is caught',
-  { timeout: 60_000 },
+  { timeout: 240_000 },
   async ([, mutant], { expect: here }) => {
     const { only = [], caught, got = /./, ...changes } = mutant
     const issuer = await openIssuer(changes)

@@ -205,7 +205,7 @@ describe.each(SCHEMES)(
   '$name',
   ({ name, profile, fields, keys: [prwTestKey, macTestKey] = [PRW_KEY, MAC_KEY] }) => {
     test('two samples are enough to find it, and the draft makes and verifies the third', {
-      timeout: 60_000,
+      timeout: 240_000,
     }, async () => {
       const samples = await samplesBy(profile, fields)
       const report = await probeProfile({ samples: samples.slice(0, 2), prwTestKey, macTestKey })
@@ -264,7 +264,7 @@ describe('verdicts', () => {
   const probe = (some: ProbeSample[], prwTestKey = PRW_KEY) =>
     probeProfile({ samples: some, prwTestKey, macTestKey: MAC_KEY })
 
-  test('one sample names no winner', { timeout: 60_000 }, async () => {
+  test('one sample names no winner', { timeout: 240_000 }, async () => {
     const report = await probe(samples.slice(0, 1))
     expect(report.prw.verdict).toBe('more-samples-needed')
     expect(report.mac.verdict).toBe('more-samples-needed')
@@ -273,7 +273,7 @@ describe('verdicts', () => {
     expect(report.places.every(({ certain }) => !certain)).toBe(true)
   })
 
-  test('nor does the same one twice, nor another key', { timeout: 60_000 }, async () => {
+  test('nor does the same one twice, nor another key', { timeout: 240_000 }, async () => {
     const [one] = samples
     const report = await probe(
       [one, one] as ProbeSample[],
@@ -285,7 +285,7 @@ describe('verdicts', () => {
   })
 
   test('samples that contradict one another find nothing; keys of 24 and 32 bytes are tried too', {
-    timeout: 60_000,
+    timeout: 240_000,
   }, async () => {
     const [one, two] = samples
     const contradictory = [one, { ...two, prwValue: one?.prwValue, macValue: one?.macValue }] as ProbeSample[]
