@@ -2,6 +2,7 @@
  * Who calls, and what may be more than the contract has: another issuer's certificate or token, which the same CA or the
  * same endpoint has issued, opens nothing; what D1 may add without notice (its API change policy) changes nothing.
  */
+import { X509Certificate } from 'node:crypto'
 import { type Case, NOWHERE, outside, requireRefusal } from './case.js'
 import { requestText } from './cases-connection.js'
 import { requireStatus } from './contract.js'
@@ -25,14 +26,14 @@ export const CALLER_CASES: readonly Case[] = [
   outside('callers', "another issuer's certificate, no token", SHUT_OUT, world => getAs(world, {})),
   outside('callers', "another issuer's token", SHUT_OUT, async world => {
     world.requireClient()
-    const { token } = world.setup.other ?? {}
+    const token = world.setup.other?.token
     if (token === undefined) throw new NotRun('the configuration has no token of another caller')
     const { pathname } = new URL(world.pinUrl(world.card('active').cardId))
     return world.wire.raw(requestText(world, `GET ${pathname}`, { Authorization: `Bearer ${token}` }))
   }),
   outside('callers', "a forged header with D1's certificate", SHUT_OUT, async world => {
     const { cert } = world.setup.tls
-    const leaf = /-----BEGIN CERTIFICATE-----([^-]+)-----END/.exec(cert)?.[1]?.replaceAll(/\s/g, '') ?? ''
+    const leaf = new X509Certificate(cert).raw.toString('base64')
     return getAs(world, {
       ...(await world.authorization()),
       'Client-Cert': `:${leaf}:`,

@@ -3,7 +3,7 @@ import { generateKeyPairSync, X509Certificate } from 'node:crypto'
 import https from 'node:https'
 import tls from 'node:tls'
 import forge from 'node-forge'
-import { NoAnswer } from './problems.js'
+import { NoAnswer, NotRun } from './problems.js'
 import type { Setup } from './setup.js'
 
 /** What came back. */
@@ -134,7 +134,11 @@ export class Wire {
     const { cert, key } = this.#setup.tls
     if (identity === 'nobody') return {}
     if (identity === 'd1') return { cert, key }
-    if (identity === 'other') return this.#setup.other?.tls ?? {}
+    if (identity === 'other') {
+      const { other } = this.#setup
+      if (other === undefined) throw new NotRun("there is no other caller's certificate")
+      return other.tls
+    }
     this.#stranger ??= selfSigned(new X509Certificate(cert))
     return this.#stranger
   }

@@ -296,6 +296,13 @@ describe('files', () => {
     )
   })
 
+  test('a key of more than 1 MiB is refused unread', () => {
+    const path = file('long.hex', '0'.repeat(1_048_577))
+    expect(() => load({ zpk: { kid: 'x', file: path } })).toThrow(
+      expect.objectContaining({ code: 'ERR_CONFIG', message: `${path} is longer than 1048576 bytes` }),
+    )
+  })
+
   test('without timeouts there are defaults', () => {
     expect(load({ timeouts: undefined }).timeouts).toEqual({ requestMs: 10_000, slowBodyMs: 15_000 })
   })

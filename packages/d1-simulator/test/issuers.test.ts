@@ -17,6 +17,7 @@ import { certificates, D1S_CERTIFICATE, ISSUER, type Issuer, openIssuer } from '
 import { keptOutput } from './support/output.js'
 
 const LONG = { timeout: 120_000 }
+const CHUNKED = 'Transfer-Encoding: chunked'
 
 function otherConfig({ config, folder }: Issuer, changes: object): string {
   const path = join(folder, 'changed.json')
@@ -283,6 +284,7 @@ test('what stands twice in an answer is joined; an answer that breaks off is non
     response.setHeader('x-twice', ['1', '2'])
     if (url === '/whole') response.end()
     else if (url === '/chunks') response.write('{"a":', () => response.end('"b"}'))
+    else if (url === '/wrong') response.socket?.end(`HTTP/1.1 200 OK\r\n${CHUNKED}\r\n\r\n2\r\nab0\r\n\r\n`)
     else response.write('{', () => response.destroy())
   })
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
@@ -294,6 +296,8 @@ test('what stands twice in an answer is joined; an answer that breaks off is non
   expect(await wire.raw(text)).toMatchObject(joined)
   // Without a length, Node sends chunks.
   expect(await wire.raw(text.replace('whole', 'chunks'))).toMatchObject({ status: 200, text: '{"a":"b"}' })
+  // A chunk that goes on behind its length.
+  await expect(wire.raw(text.replace('whole', 'wrong'))).rejects.toMatchObject({ name: 'NoAnswer' })
   await expect(wire.raw(text.replace('whole', 'half'))).rejects.toMatchObject({ name: 'NoAnswer' })
   await expect(wire.ask(`${url}/half`)).rejects.toMatchObject({ reason: 'ECONNRESET' })
   wire.close()

@@ -395,6 +395,20 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
       request.headers.has('x-correlation-id') ? json(400, { error: 'unknown header' }) : request,
     ),
   },
+  'shows a PIN of nobody when two ask at once': {
+    caught: ['get-pin: of several cards at once'],
+    got: /the PIN of another card/,
+    handler: parts => async (request, connection) => {
+      inFlight++
+      try {
+        if (inFlight > 1 && isGetPin(request)) await store(parts, 'iso0-1', '9999990123456789')
+        return await parts.handler(request, connection)
+      } finally {
+        await new Promise(resolve => setTimeout(resolve, 20))
+        inFlight--
+      }
+    },
+  },
   'has one buffer for the answers of all cards': {
     caught: ['get-pin: of several cards at once'],
     handler: after(async (response, request) => {
@@ -721,6 +735,15 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
     caught: ['paths: an escaped slash and dots'],
     target: url => (/%2F/.test(url) ? new URL(`https://x${decodeURIComponent(url)}`).pathname : url),
   },
+  'takes a query for a question about another PIN': {
+    caught: ['tolerance: Get PIN with a query', 'tolerance: Set PIN with a query'],
+    got: /another PIN/,
+    handler: parts => async (request, connection) => {
+      if (!request.url.includes('?')) return parts.handler(request, connection)
+      await store(parts, 'iso0-1', '9999990123456789')
+      return isPut(request) ? new Response(null, { status: 204 }) : parts.handler(request, connection)
+    },
+  },
   'refuses a query': {
     caught: [
       'tolerance: Get PIN with a query',
@@ -806,6 +829,24 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
     caught: ['set-pin-iso0: an older request that comes again after a newer one'],
     got: /the older PIN is back/,
     handler: reopened(content => content),
+  },
+  'has a status of its own for a request that comes again': {
+    caught: ['set-pin-iso0: an older request that comes again after a newer one'],
+    got: /^409$/,
+    handler: before(async request => {
+      if (!isPut(request)) return request
+      const text = await request.clone().text()
+      return seen.size < seen.add(text).size ? request : json(409, { error: 'Conflict' })
+    }),
+  },
+  'refuses the request of another card, and has changed the PIN': {
+    caught: ['set-pin-iso0: the request of another card'],
+    got: /400, and Get PIN shows another PIN/,
+    handler: parts =>
+      after(async (response, request) => {
+        if (isPut(request) && response.status === 400) await store(parts, 'iso0-2', '9999980000000012')
+        return response
+      })(parts),
   },
   'accepts an older intdatag after a newer one': {
     caught: ['set-pin-seccos: an older intdatag, after a newer one was accepted'],

@@ -1,11 +1,13 @@
 /** The simulator against an issuer that is sound: results, output, exit codes. */
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { encipherPin, Pan, Pin } from '../../../src/index.js'
 import { GROUPS } from '../src/case.js'
 import { program, runIn } from '../src/program.js'
 import { CASES, runCase, simulateD1 } from '../src/run.js'
-import { type Issuer, openIssuer } from './support/issuer.js'
+import { World } from '../src/world.js'
+import { ISSUER, type Issuer, openIssuer } from './support/issuer.js'
 import { keptOutput } from './support/output.js'
 
 const LOSS =
@@ -154,11 +156,18 @@ describe('an issuer on this library', () => {
   test.each([
     ['seccos-1 alone', 'there are not 2 active 3DES_SECCOS cards', { expired: {} }, ['seccos-1']],
     ['no card for ISO0', 'there is no active card for ISO0 alone', {}, ['seccos-1', 'seccos-2']],
-  ])('with %s: %s', async (_what, reason, changes, cardIds) => {
+    [
+      'no card for both',
+      'there is no active card for both types',
+      { expired: {} },
+      ['iso0-1', 'seccos-1'],
+      'get-pin',
+    ],
+  ])('with %s: %s', async (_what, reason, changes, cardIds, group = 'set-pin-seccos') => {
     const { cards } = JSON.parse(readFileSync(issuer.config, 'utf8'))
     const kept = cards.filter(({ cardId }: { cardId: string }) => cardIds.includes(cardId))
     const config = otherConfig(issuer, { ...changes, cards: kept })
-    const results = await simulateD1({ config, only: ['set-pin-seccos'], warn: () => {} })
+    const results = await simulateD1({ config, only: [group], warn: () => {} })
     expect(results.filter(({ verdict }) => verdict === 'failed')).toEqual([])
     expect(results.map(({ got }) => got)).toContain(reason)
   })
@@ -186,6 +195,47 @@ describe('an issuer on this library', () => {
     expect(results.map(({ got }) => got)).toContain('a card has no value for the field psn')
   })
 
+  test(
+    'a profile without a pcc, whose MAC does not cover the PRW: that is asked for nowhere',
+    LONG,
+    async () => {
+      const profile = JSON.parse(readFileSync(join(issuer.folder, 'profile.json'), 'utf8'))
+      const mac = { ...profile.mac, inputs: [{ input: 'dataSet.masked' }] }
+      const fields = profile.fields.map(({ id, offset, length, ...form }: { [name: string]: unknown }) =>
+        id === 'pcc' ? { id: 'fixed', offset, length, constant: '0000' } : { id, offset, length, ...form },
+      )
+      writeFileSync(join(issuer.folder, 'bare.json'), JSON.stringify({ ...profile, fields, mac }))
+      const { seccos } = JSON.parse(readFileSync(issuer.config, 'utf8'))
+      const config = otherConfig(issuer, { seccos: { ...seccos, profileFile: 'bare.json' } })
+      const only = [
+        'set-pin-seccos: another PRW under the MAC',
+        'set-pin-seccos: another pcc',
+        'uniform: refusals of 3DES_SECCOS are the same bytes',
+        'uniform: refusals of 3DES_SECCOS take the same time',
+      ]
+      const results = await simulateD1({ config, only, warn: () => {} })
+      expect(results.map(({ name, verdict }) => [name, verdict]).sort()).toEqual([
+        ['another PRW under the MAC', 'not run'],
+        ['another pcc', 'not run'],
+        ['refusals of 3DES_SECCOS are the same bytes', 'passed'],
+        ['refusals of 3DES_SECCOS take the same time', 'passed'],
+      ])
+    },
+  )
+
+  test('another caller without a token, and cards that are UUIDs alone: what needs more is not run', async () => {
+    const { other, cards } = JSON.parse(readFileSync(issuer.config, 'utf8'))
+    const { tokenFile: _, ...certificate } = other
+    const cardId = '0b54a7a0-3f0e-4c57-9d0a-6a1c5a0c3c0e'
+    const config = otherConfig(issuer, { other: certificate, expired: {}, cards: [{ ...cards[0], cardId }] })
+    const only = ["callers: another issuer's token", 'paths: a cardId in the other letters']
+    const results = await simulateD1({ config, only, warn: () => {} })
+    expect(results).toMatchObject([
+      { verdict: 'not run', got: 'the configuration has no token of another caller' },
+      { verdict: 'not run', got: 'there is no active card with a letter that is no UUID' },
+    ])
+  })
+
   test('another PIN than the configuration states is a failure', async () => {
     const { cards } = JSON.parse(readFileSync(issuer.config, 'utf8'))
     const config = otherConfig(issuer, { cards: [{ ...cards[0], pin: '0000' }, ...cards.slice(1)] })
@@ -200,6 +250,31 @@ describe('an issuer on this library', () => {
     chmodSync(join(issuer.folder, 'zpk.hex'), 0o600)
     expect(io.errors).toEqual(['warning: zpk.hex can be read by others than its owner: chmod 600'])
   })
+})
+
+test('an issuer that learns the PIN from a 3DES_SECCOS Set PIN may show it', LONG, async () => {
+  const newPin = vi.spyOn(World.prototype, 'newPin')
+  const issuer = await openIssuer({
+    handler:
+      ({ handler, options, pins }) =>
+      async (request, connection) => {
+        const response = await handler(request, connection)
+        const [key] = [options.issuers[ISSUER]?.iso0?.storage ?? []].flat()
+        if (request.method !== 'PUT' || key === undefined) return response
+        const pin = Pin.from(newPin.mock.results.at(-1)?.value)
+        const block = await encipherPin({ pin, pan: Pan.from('9999930000000019'), format: 0, key })
+        await pins.storeBlock({ issuerId: ISSUER, cardId: 'both-1' }, { block, kid: key.kid })
+        return response
+      },
+  })
+  try {
+    const only = ['get-pin: after a Set PIN of type 3DES_SECCOS']
+    const [result] = await simulateD1({ config: issuer.config, only, warn: () => {} })
+    expect(result).toMatchObject({ verdict: 'passed', got: 'the new PIN' })
+  } finally {
+    newPin.mockRestore()
+    await issuer.close()
+  }
 })
 
 test.each([

@@ -15,6 +15,7 @@ import { BODIES, longMessage } from '../src/cases-set-iso0.js'
 import { ISO0_MESSAGES, type Messages, SECCOS_MESSAGES } from '../src/inside.js'
 import { smallOrderPoint } from '../src/invalid-curve.js'
 import type { P256Jwk } from '../src/jwe.js'
+import { NotRun } from '../src/problems.js'
 import { loadSetup } from '../src/setup.js'
 import { Wire } from '../src/wire.js'
 import { type Card, World } from '../src/world.js'
@@ -63,6 +64,33 @@ describe('the twin of each message is accepted', () => {
     expect((await world.put(card, tooLong)).status).toBe(400)
     expect((await world.put(card, fits)).status).toBe(204)
   })
+})
+
+/** What an issuer may answer, so that there is no letter to change. */
+class Digits extends World {
+  override async counter(): Promise<{ readonly pcc: string; readonly intdatag: string }> {
+    return { pcc: '0041', intdatag: '01234567890123456789' }
+  }
+  override seccos(...args: Parameters<World['seccos']>): ReturnType<World['seccos']> {
+    return { ...super.seccos(...args), prwDataSet: '0'.repeat(246) }
+  }
+}
+
+test.each([
+  ['a data set in small letters', 'no data set of this card has a letter'],
+  ['an intdatag in the other letters', 'the intdatag has no letter'],
+])('%s: not where there is none', async (name, reason) => {
+  const digits = new Digits(world.setup, world.wire)
+  const make = SECCOS_MESSAGES[name] ?? expect.fail()
+  await expect(make(digits, digits.card('active', '3DES_SECCOS'), '4711')).rejects.toEqual(new NotRun(reason))
+})
+
+test('nobody calls as another caller whose certificate the configuration does not have', async () => {
+  const wire = new Wire({ ...world.setup, other: undefined })
+  await expect(wire.raw('GET / HTTP/1.1\r\n\r\n', { identity: 'other' })).rejects.toEqual(
+    new NotRun("there is no other caller's certificate"),
+  )
+  wire.close()
 })
 
 /** P-256's prime and a. The b of the curve is in no formula below, as in no formula of a naive issuer's. */
