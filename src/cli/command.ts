@@ -58,12 +58,12 @@ export function readArguments<O extends Options>(
   args: readonly string[],
   { options, positionals }: { readonly options: O; readonly positionals: number },
 ): Read<O> {
-  const read = attempt(args, options)
+  const { read, tokens } = attempt(args, options)
   if (read.positionals.length > positionals) {
     throw new UsageError(`at most ${positionals} argument${positionals === 1 ? '' : 's'} besides the options`)
   }
   const seen = new Set<string>()
-  for (const token of read.tokens ?? []) {
+  for (const token of tokens) {
     if (token.kind !== 'option') continue
     if (seen.has(token.name) && options[token.name]?.multiple !== true)
       throw new UsageError(`--${token.name} is there twice`)
@@ -72,22 +72,22 @@ export function readArguments<O extends Options>(
   return read as Read<O>
 }
 
-function attempt(args: readonly string[], options: Options): ReturnType<typeof parseArgs> {
+function attempt(args: readonly string[], options: Options) {
   const given = { args: [...args], options, allowPositionals: true, tokens: true } as const
   try {
-    return parseArgs({ ...given, strict: true })
+    const read = parseArgs({ ...given, strict: true })
+    const { tokens } = read
+    return { read: read as ReturnType<typeof parseArgs>, tokens }
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException
     // Node's first sentence names the option; what follows is advice.
     if (code !== 'ERR_PARSE_ARGS_UNKNOWN_OPTION') throw new UsageError(message.replace(/\.(?:\s.*)?$/s, ''))
     // Its name may be a secret in the wrong place.
     const { tokens } = parseArgs({ ...given, strict: false })
-    const name = tokens.flatMap(one =>
+    const [name = ''] = tokens.flatMap(one =>
       one.kind === 'option' && !Object.hasOwn(options, one.name) ? one.name : [],
-    )[0]
-    throw new UsageError(
-      `there is an option that is not one of this command's: ${advice(name ?? '', options)}`,
     )
+    throw new UsageError(`there is an option that is not one of this command's: ${advice(name, options)}`)
   }
 }
 

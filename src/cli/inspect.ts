@@ -63,7 +63,7 @@ function showTables(
   { title, tables, ...more }: Inspected & { readonly isSound?: boolean },
 ): void {
   const json = tables.map(({ head, rows }) =>
-    rows.map(row => Object.fromEntries(head.map((name, i) => [name, row[i] ?? '']))),
+    rows.map(row => Object.fromEntries(head.map((name, i) => [name, row[i]]))),
   )
   const words = [title, tables.map(({ head, rows }) => tableOf(head, rows, io)).join('\n\n')]
   show(values, io, { title, tables: json, ...more }, words.join(tables.length === 0 ? '' : '\n'))
@@ -255,15 +255,15 @@ async function runCheck(values: Values, file: string | undefined, io: Io): Promi
   })
   const { name, version, provenance } = profile
   const remarks = remarksOn(profile)
+  const path = text(values, 'samples')
+  const check = path === undefined ? undefined : await checkSamples(profile, await readInput(path, io))
   const head = ['', 'algorithm', 'padding', 'key bytes', 'bytes', 'does not cover']
   const words = [
     `profile ${name} ${version} (${provenance})`,
     tableOf(head, rows, io),
     ...remarks.map(({ path, text }) => `remark: ${path} ${text}`),
+    ...(check === undefined ? [] : sampleLines(check, io)),
   ]
-  const path = text(values, 'samples')
-  const check = path === undefined ? undefined : await checkSamples(profile, await readInput(path, io))
-  if (check !== undefined) words.push(...sampleLines(check, io))
   show(values, io, { name, version, provenance, covers, remarks, check }, words.join('\n'))
   return check === undefined || check.agrees ? 0 : 1
 }

@@ -170,7 +170,8 @@ function settingOf(values: Values, option: string, reading: Reading): unknown {
 }
 
 function locationsOf(given: Values[string]): Record<string, unknown> {
-  const pairs = (Array.isArray(given) ? given : []).map((one: string) => {
+  const pairs = [given].flat().map(each => {
+    const one = String(each)
     const at = one.indexOf('=')
     const place = one.slice(at + 1)
     if (at < 1 || place === '') throw new UsageError('--locate takes KID=LABEL, or KID=pkcs11:…')

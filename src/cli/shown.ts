@@ -88,7 +88,7 @@ export function fitted(text: string, { columns = Number.POSITIVE_INFINITY }: Pic
     .split('\n')
     .flatMap(line => {
       if (line.length <= columns) return [line]
-      const indent = /^ */.exec(line)?.[0] ?? ''
+      const indent = ' '.repeat(line.search(/[^ ]|$/))
       return broken(line.slice(indent.length), Math.max(MIN_LAST, columns - indent.length)).map(
         part => indent + part,
       )

@@ -167,10 +167,8 @@ export function cbcMac(cipher: BlockCipher, iv: Uint8Array, padded: Uint8Array):
 export function retailMac(ciphers: RetailCiphers, iv: Uint8Array, padded: Uint8Array): Uint8Array {
   const { blockBytes } = ciphers.last
   requireBlocks(blockBytes, iv, padded)
-  if (ciphers.last.retailLast !== undefined) {
-    const whole = ciphers.last.retailLast(ciphers.chain, iv, padded)
-    if (whole !== undefined) return whole
-  }
+  const whole = ciphers.last.retailLast?.(ciphers.chain, iv, padded)
+  if (whole !== undefined) return whole
   const head = padded.subarray(0, -blockBytes)
   const tail = padded.subarray(-blockBytes)
   if (head.length === 0) return lastBlock(ciphers.last, iv, tail)

@@ -96,12 +96,18 @@ export function pointOfJwk(jwk: unknown): Uint8Array<ArrayBuffer> | undefined {
 /** The point of two coordinates of 43 characters of base64url; undefined as {@link pointOfJwk} says. */
 export function pointOfText(x: string, y: string): Uint8Array<ArrayBuffer> | undefined {
   if (!endsOnByte(x) || !endsOnByte(y)) return undefined
+  const point = pointOfChecked({ x, y })
+  return isP256Point(point) ? point : undefined
+}
+
+/** The 65-byte point of a public JWK that has been checked. */
+export function pointOfChecked({ x, y }: Pick<P256PublicJwk, 'x' | 'y'>): Uint8Array<ArrayBuffer> {
   const point = publicRoom(POINT_BYTES)
   point[0] = UNCOMPRESSED
   const buffer = bufferOf(point)
   buffer.write(x, 1, 'base64url')
   buffer.write(y, 1 + COORDINATE_BYTES, 'base64url')
-  return isP256Point(point) ? point : undefined
+  return point
 }
 
 /** The public JWK of a 65-byte point that has been checked. */

@@ -142,6 +142,7 @@ export function bindCases(context: ContractContext): readonly ContractCase[] {
       name: 'a MAC key past its end verifies and does not generate, and health() tells of it',
       run: async () => {
         const backend = await context.shared()
+        if (backend.capabilities().macs['iso9797-1-alg1'] === 'none') return
         const message = bytes('00112233')
         const parameters = { algorithm: 'iso9797-1-alg1', padding: 2, length: 8 } as const
         const now = await bindContractKey(backend, 'MAC-1')
@@ -317,7 +318,7 @@ async function givesNoWayBack(context: ContractContext): Promise<void> {
     assert.deepEqual(methods, [], 'what a key leads to')
   }
   // Its class, its facts, and the check value at least: the walk went somewhere.
-  assert.ok(reached.has(Reflect.getPrototypeOf(key) ?? {}) && reached.has(key.checkValue))
+  assert.ok(reached.has(Object(Reflect.getPrototypeOf(key))) && reached.has(key.checkValue))
 }
 
 /** All objects and functions that are reached by properties, hidden ones and symbols included, and by prototypes. */
@@ -527,5 +528,5 @@ async function enciphersNothingNew(
   const key = await bindContractKey(backend, 'PEK-2', period)
   await assertRejects(() => operationsOf(key).encipher(block), 'ERR_KEY_PERIOD')
   await assertRejects(() => operationsOf(now).reencipher(key, old), 'ERR_KEY_PERIOD')
-  if (key.hostDecipher) assertBytes(await operationsOf(key).decipher(old), '0123456789ABCDEF', 'what is old')
+  assertBytes(await operationsOf(key).decipher(old), '0123456789ABCDEF', 'what is old')
 }

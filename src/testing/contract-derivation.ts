@@ -134,7 +134,8 @@ export function derivationCases(context: ContractContext): readonly ContractCase
         await using backend = await context.open(MASTERS)
         const { macs } = backend.capabilities()
         for (const { name, kid, request, length, answer, beyond } of DERIVED) {
-          const { usage } = MASTERS.find(master => master.kid === kid) ?? assert.fail(kid)
+          const usage = MASTERS.find(master => master.kid === kid)?.usage
+          assert.ok(usage !== undefined, kid)
           const key = await backend.bind({ kid, usage })
           const compute = () => operationsOf(key).mac(request, patternOf(length))
           const { algorithm } = request

@@ -7,12 +7,11 @@ import type { Key } from '../backend/key.js'
 import { softwareBackend } from '../backend/software/software.js'
 import { type CallOptions, readOptions } from '../base/arguments.js'
 import { wipe } from '../base/bytes.js'
-import { BackendError } from '../base/errors.js'
 import type { PinMessage } from '../d1/messages/pin-block.js'
 import type { SeccosContent } from '../d1/messages/set-pin-seccos.js'
 import type { P256Recipient, PublicJwkLike } from '../jwe/recipient.js'
 import { sealJwe } from '../jwe/seal.js'
-import type { P256PublicJwk } from '../primitives/p256.js'
+import { jwkOfPoint, type P256PublicJwk, POINT_BYTES } from '../primitives/p256.js'
 import type { Pan } from '../primitives/pan.js'
 import type { Pin } from '../primitives/pin.js'
 import { dataSetToHex } from '../seccos/data-set.js'
@@ -49,7 +48,7 @@ const PUBLISHED = { zpk: '0123456789ABCDEFFEDCBA9876543210', pek: '89E88CF793144
  * ```
  */
 export async function createTestIssuer(): Promise<TestIssuer> {
-  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const tdea = { usage: 'pin-encryption', algorithm: 'tdea-2key' } as const
   const backend = await softwareBackend({
     keys: [
@@ -61,9 +60,9 @@ export async function createTestIssuer(): Promise<TestIssuer> {
   const d1Zpk = await backend.bind({ kid: 'ZPK-TEST', usage: 'pin-encryption', hostDecipher: true })
   const storage = await backend.bind({ kid: 'PEK-TEST', usage: 'pin-encryption', hostDecipher: true })
   const jweKey = await backend.bind({ kid: 'JWE-TEST', usage: 'jwe-key-agreement' })
-  const { publicJwk } = jweKey
-  if (publicJwk === undefined) throw new BackendError('ERR_BACKEND_FAILED', 'the backend gave no public key')
-  return { backend, storage, d1Zpk, jweKey, d1PublicJwk: { ...publicJwk, kid: jweKey.kid } }
+  // The point is the end of the structure (RFC 5480, 2).
+  const point = publicKey.export({ type: 'spki', format: 'der' }).subarray(-POINT_BYTES)
+  return { backend, storage, d1Zpk, jweKey, d1PublicJwk: { ...jwkOfPoint(point), kid: jweKey.kid } }
 }
 
 /* What D1 sends to set a PIN with SECCOS, made here: for tests and simulators of the other side. */

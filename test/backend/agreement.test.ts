@@ -212,6 +212,30 @@ describe('between the threads', () => {
     await threads.close()
   })
 
+  test('a thread that says twice what it has done is heard once', async () => {
+    const { start } = near()
+    const echo = (): AgreementThread => {
+      const { port, end } = start()
+      const on: typeof port.on = (event, listener) =>
+        port.on(event, message => {
+          listener(message)
+          listener(message)
+        })
+      const twice = {
+        on,
+        postMessage: port.postMessage.bind(port),
+        ref: () => port.ref(),
+        unref: () => port.unref(),
+      }
+      return { port: twice, end } as AgreementThread
+    }
+    const threads = await AgreementThreads.open(1, echo)
+    const key = threads.add(ecdh, scalar)
+    const answers = await Promise.all(Array.from({ length: 50 }, () => open(threads, key)))
+    for (const opened of answers) expect(opened).toEqual(new Uint8Array(plaintext))
+    await threads.close()
+  })
+
   test('a wrong tag is told across, and shows nothing of the content', async () => {
     const { start, sent } = near()
     const threads = await AgreementThreads.open(1, start)

@@ -45,6 +45,16 @@ const ask = (keys: readonly Key[], { which, message, padding, iv }: Asked): Prom
 }
 
 describe('MACs in flight', () => {
+  test('long messages among short ones are what they are alone, and so is what follows them', async () => {
+    const sizes = [8, 65_536, 8, 65_536, 8]
+    for (let turn = 0; turn < 2; turn++) {
+      const asked = sizes.map(size => ({ which: 0, message: randomBytes(size), padding: 2 }) as const)
+      const together = await Promise.all(asked.map(one => ask(ours, one)))
+      for (const [i, one] of asked.entries())
+        expect(hex(together[i] ?? new Uint8Array())).toBe(hex(await ask(theirs, one)))
+    }
+  })
+
   test.each([1, 2, 15, 60, 130, 400])('%i at once are those of OpenSSL, one by one', async count => {
     const asked = Array.from({ length: count }, (_, i) => ({
       which: i % 5 === 4 ? 1 : i % 3 === 2 ? 2 : 0,

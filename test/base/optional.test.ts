@@ -1,5 +1,6 @@
 /** Optional packages: both builds' way of loading one gives the same members, and fails where there is none. */
 import { describe, expect, test } from 'vitest'
+import { fileBeside } from '../../src/base/beside.js'
 import * as commonJs from '../../src/base/optional.cjs.js'
 import * as esm from '../../src/base/optional.js'
 
@@ -21,4 +22,17 @@ describe.each([
   test('a module of Node’s', async () => {
     expect(Reflect.get(await importOptional('node:path'), 'join')).toBeTypeOf('function')
   })
+})
+
+test('a file that a bundler has left behind is named, with what does without it', () => {
+  const wanted = { base: import.meta.url, otherwise: 'set executor to inline' }
+  expect(fileBeside({ ...wanted, name: './optional.test.ts' })).toBe(import.meta.filename)
+  expect(() => fileBeside({ ...wanted, name: './left-behind.js' })).toThrow(
+    expect.objectContaining({
+      code: 'ERR_UNSUPPORTED',
+      message: expect.stringMatching(
+        /^\.\/left-behind\.js is not beside the program: .* set executor to inline$/,
+      ),
+    }),
+  )
 })

@@ -799,11 +799,16 @@ describe('profile search', () => {
 
   test('a search that is stopped says so, and what would decide between several', async () => {
     const stop = new AbortController()
+    const also = {
+      algorithm: 'cmac-aes',
+      padding: 'none',
+      inputs: [{ input: 'field', id: 'psn' }, { input: 'pinBlock' }],
+    }
     const outcome = {
       tried: 1234567,
       timeUp: true,
       tooMany: true,
-      matches: [SCHEMES.external.mac],
+      matches: [SCHEMES.external.mac, also],
       verdict: 'ambiguous',
     }
     const io = keptIo({ stdin: JSON.stringify(known), interrupted: stop.signal })
@@ -815,6 +820,8 @@ describe('profile search', () => {
     const args = ['profile', 'search', '--samples', file('given', given), '--workers', '3', '--seconds', '5']
     expect(await main(args, io, [command])).toBe(1)
     expect(io.output.join('\n')).toMatch(/1,234,567 +iso9797-1-alg3, padding 1 +dataSet.masked \+ prwKid/)
+    // What also fits is on a line of its own, under the first.
+    expect(io.output.join('\n')).toMatch(/^ {20,}cmac-aes +field psn \+ pinBlock$/m)
     expect(io.output.join('\n').split('\n').slice(-3)).toEqual([
       'prw: stopped before everything had been tried',
       'prw: more than 512 fit, and the rest was not tried: say more of what is known',

@@ -3,7 +3,7 @@
  * ends soon, a folder that cannot be finished. What is half done is undone, and what is wrong is said.
  */
 import { createCipheriv } from 'node:crypto'
-import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import fs, { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import tty from 'node:tty'
@@ -15,13 +15,16 @@ import { doctorCommand } from '../../src/cli/doctor.js'
 import { main } from '../../src/cli/main.js'
 import { onboardCommand } from '../../src/cli/onboard.js'
 import type { Opening } from '../../src/cli/open.js'
+import { reason } from '../../src/cli/shown.js'
 import type { Capabilities } from '../../src/index.js'
+import { withCipher } from '../../src/key-block/clear-key.js'
+import { macOf, protectionKeys } from '../../src/key-block/protection.js'
 import type { ListedKey } from '../../src/pkcs11.js'
 import { softwareBackend } from '../../src/software.js'
 import { CONTRACT_KEYS } from '../../src/testing.js'
 import { FakeToken } from '../pkcs11/fake-token.js'
 import { keptIo } from './support/io.js'
-import { AES, env, file, fresh, JWE, keys, PEK, run, TOKEN } from './support/program.js'
+import { AES, env, file, fresh, JWE, KBPK, keys, PEK, run, TOKEN } from './support/program.js'
 
 const SECOND = '0F1E2D3C4B5A69788796A5B4C3D2E1F0'
 const kcvOf = async (key: string, algorithm = 'aes-128'): Promise<string> => {
@@ -387,4 +390,94 @@ test('a folder of onboard that cannot be finished is empty again', async () => {
   expect(await main(['onboard', '--dir', dir, ...names], io, [command])).toBe(1)
   expect([readdirSync(dir), io.errors]).toEqual([[], ['ERR_UNEXPECTED: Error']])
   expect(JWE.kty).toBe('EC')
+})
+
+test('a token whose key shows no public half cannot be onboarded', async () => {
+  const closing = { [Symbol.asyncDispose]: async () => {} }
+  const listKeys = async () => ['ISSUER-JWE', 'ISSUER-ASSERTION'].map(kid => ({ kid }))
+  const bind = async ({ kid }: { kid: string }) => ({ kid })
+  const opening = {
+    store: async () => ({ ...closing, listKeys }),
+    backend: async () => ({ ...closing, bind }),
+  }
+  const dir = fresh()
+  const io = keptIo({ env: { TP: '1234' } })
+  const args = [
+    'onboard',
+    '--dir',
+    dir,
+    '--issuer-id',
+    'is_tbank01',
+    '--endpoint',
+    'https://x',
+    '--subject',
+    'O=X',
+  ]
+  const command = onboardCommand(opening as unknown as Opening)
+  const token = ['--module', '/x.so', '--token', 'T', '--pin-env', 'TP']
+  expect(await main([...args, ...token], io, [command])).toBe(2)
+  expect([io.output, io.errors]).toEqual([[], ['ERR_USAGE: key ISSUER-JWE shows no public half']])
+})
+
+test('what is thrown and is no error has the name of its kind', () => {
+  expect([reason('4929123456789012'), reason(new RangeError('4929123456789012'))]).toEqual([
+    'string',
+    'RangeError',
+  ])
+})
+
+test('a program whose package is gone does not know its version', async () => {
+  const { readFileSync: read } = fs
+  fs.readFileSync = (() => '{"name":"another","version":"9"}') as never
+  syncBuiltinESMExports()
+  try {
+    expect((await run(['--version'])).out).toBe('unknown')
+  } finally {
+    fs.readFileSync = read
+    syncBuiltinESMExports()
+  }
+})
+
+/** A block that nobody here would seal: an AES-256 PIN key under AES-128 (X9.143, 6 and 7). */
+async function weaklySealed(kbpk: string): Promise<string> {
+  const usage = 'key-block-protection'
+  await using backend = await softwareBackend({
+    keys: [{ kid: 'OLD', usage, algorithm: 'aes-128', material: kbpk }],
+  })
+  const key = await backend.bind({ kid: 'OLD', usage, hostDecipher: true })
+  const { encipherment, authentication } = await protectionKeys(key, undefined)
+  const payload = Buffer.concat([Buffer.from([1, 0]), Buffer.from(KBPK, 'hex'), Buffer.alloc(14, 9)])
+  const header = 'D0144P0AE00E0000'
+  const mac = await macOf('aes-128', authentication, Buffer.from(header), payload)
+  const body = await withCipher('aes-128', encipherment, cipher => cipher.encipherCbc(mac, payload))
+  return header + Buffer.concat([body, mac]).toString('hex').toUpperCase()
+}
+
+test('a key block of a KBPK that is too weak: opened and brought in with a warning, by its mode and check value', async () => {
+  const block = await weaklySealed(AES)
+  const own = file([{ kid: 'OLD', usage: 'key-block-protection', algorithm: 'aes-128', material: AES }])
+  const use = ['--usage', 'pin-encryption', '--kbpk', 'OLD']
+  const warning = expect.stringMatching(/^warning: the KBPK \(aes-128\) is weaker than the key/)
+  const opened = await run(['key', 'block', 'open', ...use, '--keys', own], { stdin: block })
+  expect(opened).toMatchObject({ code: 0, err: warning })
+
+  const fake = new FakeToken()
+  const stored = await run(
+    [
+      ...['key', 'import', '--from', 'clear', '--kid', 'OLD', '--usage', 'key-block-protection'],
+      ...['--algorithm', 'aes-128', '--kcv', await kcvOf(AES), '--key-env', 'K'],
+      ...['--import-clear-keys', ...TOKEN],
+    ],
+    { env: { ...env, K: AES } },
+    fake,
+  )
+  expect(stored).toMatchObject({ code: 0, err: '' })
+  const bring = ['key', 'import', '--from', 'block', ...use, '--kid', 'IN', '--import-clear-keys', ...TOKEN]
+  const kcv = /KCV (\w+)/.exec(opened.out)?.[1] ?? ''
+  const wrong = await run([...bring, '--mode', 'E', '--kcv', '000000'], { stdin: block }, fake)
+  expect(wrong).toMatchObject({ code: 1, out: '', err: expect.stringContaining('check value') })
+  const made = await run([...bring, '--mode', 'E', '--kcv', kcv, '--json'], { stdin: block }, fake)
+  expect(made).toMatchObject({ code: 0, err: warning })
+  const listed = JSON.parse((await run(['key', 'list', '--json', ...TOKEN], {}, fake)).out)
+  expect(listed).toContainEqual(expect.objectContaining({ kid: 'IN', mode: 'E', algorithm: 'aes-256' }))
 })

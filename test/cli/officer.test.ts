@@ -463,6 +463,16 @@ describe('a table', () => {
   })
 })
 
+test('a row that is longer or shorter than the head of its table loses nothing', () => {
+  expect(tableOf(['a', 'b'], [[], ['1'], ['1', '2', '3', '4']], {}).split('\n')).toEqual([
+    'a  b',
+    '-  -',
+    '',
+    '1',
+    '1  2  3  4',
+  ])
+})
+
 describe('names that play tricks', () => {
   const kid = 'K\u202e\u009b2J\u{e0041}'
 

@@ -5,8 +5,9 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { PKCS11_OPTIONS } from '../../src/backend/pkcs11/session/options.js'
-import { TOKEN_OPTIONS } from '../../src/cli/open.js'
+import { groupOptions, TOKEN_OPTIONS } from '../../src/cli/open.js'
 import { FakeToken } from '../pkcs11/fake-token.js'
+import { keptIo } from './support/io.js'
 import { asked, env as common, file, fresh, PAN, PEK, PIN, run, TOKEN } from './support/program.js'
 
 interface Case {
@@ -371,6 +372,10 @@ describe('a token', () => {
         2,
         'ERR_USAGE: pinEnv of member 2: there is no such variable in the environment',
       ])
+      const named = { members: [0, 1].map(i => ({ modulePath: `/m${i}.so`, pinEnv: `TP${i}` })) }
+      const io = keptIo({ env: { TP0: '1111', TP1: '2222' } })
+      const { members } = await groupOptions({ group: file(named) }, io)
+      expect(members.map(({ pin }) => pin?.())).toEqual(['1111', '2222'])
       const typed = await call(['token', '--group', group(), '--json'], { secret: '1234' })
       expect([typed.code, JSON.parse(typed.out)]).toMatchObject([0, { health: { ok: true } }])
     })

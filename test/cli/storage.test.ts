@@ -146,6 +146,22 @@ test('on a terminal: one bar', async () => {
   expect(pans.split('\n')).toEqual(['2', '3'])
 })
 
+test('of a store without seals, PIN blocks alone are counted, and nothing is moved from a key that has none', async () => {
+  const { code, out } = await run(['count', '--config', 'x', '--json'], give({ store: memoryIssuerStore() }))
+  expect([code, JSON.parse(out)]).toEqual([0, { blocks: [], seals: [] }])
+  const moved = await run(CALL, give({ store: memoryIssuerStore(), from, to }))
+  expect([moved.code, moved.out]).toEqual([0, expect.stringMatching(/^0 blocks moved from STORE-1/)])
+})
+
+test('where nobody knows how many there are, there is a line for each 100,000', async () => {
+  const { pins } = memoryIssuerStore()
+  let batches = 0
+  const reseal = async () => (batches++ < 3 ? new Array(60_000).fill(cardOf(1)) : [])
+  const many = { pins, cards: { reseal }, close: async () => {} }
+  const { err } = await run(['pans', '--config', 'x'], give({ store: many as never }))
+  expect(err.split('\n')).toEqual(['120000'])
+})
+
 test('interrupted, it says so, and run again it goes on', async () => {
   const open = await filled(3)
   const stopped = await run(CALL, give({ store: await open(), from, to }), {
@@ -174,6 +190,14 @@ test('what a replica goes on storing under the old key is left, and said', async
   )
   expect([code, out]).toEqual([1, '0 blocks moved from STORE-1 to STORE-2, 1 left; 1 were set meanwhile'])
   expect(err).toContain('a replica still stores under STORE-1')
+})
+
+test.each([
+  [{ isTTY: true, columns: 100 }, 100],
+  [{ isTTY: true, columns: 0 }, undefined],
+  [{ columns: 100 }, undefined],
+])('standard output %j is %s columns wide', (stdout, columns) => {
+  expect(processIo({ stdin: {}, stdout, stderr: {}, env: {} } as never).columns).toBe(columns)
 })
 
 test('the process: a signal ends the work, not the program; a terminal gets its line anew', () => {

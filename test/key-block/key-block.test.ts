@@ -93,6 +93,9 @@ describe('the header', () => {
     [changed(good, 20, '\u00e9'), 'block'],
     [changed(good, 12, '01'), 'optional blocks'],
     ['x'.repeat(10_000), 'length'],
+    [good.slice(0, -32), 'length'],
+    [`${good}${'0'.repeat(32)}`, 'length'],
+    [`D0096P0AE00E0000${'A'.repeat(80)}`, 'length'],
     ['D0016P0AE00E0000', 'length'],
     ['D0048P0AE00E0000B82679114F470F540165EDFBF7E250FC', 'length'],
   ])('%s is refused: %s', async (block, entry) => {
@@ -112,6 +115,14 @@ describe('the header', () => {
     ['01', 'KSFF000000000000', 'optional block 1 (KS)'],
     ['01', 'KS03000000000000', 'optional block 1 (KS)'],
     ['01', 'KSXX000000000000', 'optional block 1 (KS)'],
+    ['01', 'KSFX000000000000', 'optional block 1 (KS)'],
+    ['01', 'KSXF000000000000', 'optional block 1 (KS)'],
+    ['01', 'KS000500010AAAAA', 'optional block 1 (KS)'],
+    ['01', 'KS10\u0007AAAAAAAAAAA', 'block'],
+    // 30 February; something before a date, and behind it.
+    ['02', '03112026:02:30:10PB0F00000000000', 'optional block 03'],
+    ['02', '0312x2026:02:01:10PB0E0000000000', 'optional block 03'],
+    ['02', '03122026:02:01:10xPB0E0000000000', 'optional block 03'],
     ['01', 'KS00000000000000', 'optional block 1 (KS)'],
     ['01', 'KS0005AAAAA00000', 'optional block 1 (KS)'],
     ['01', 'KS00041234000000', 'optional block 1 (KS)'],
@@ -156,11 +167,55 @@ describe('what a header allows', () => {
     )
   })
 
+  test('a version that has a c behind is that of a key', () => {
+    expect(useOf(header({ keyVersion: '1c', mode: 'E' }), 'pin-encryption', undefined)).toBe('E')
+  })
+
   test('a mode that no key of this usage has here, a wider one, and N', async () => {
     expect(await entryOf(() => useOf(header({ mode: 'S' }), 'pin-encryption', undefined))).toBe('mode')
     expect(await entryOf(() => useOf(header({ mode: 'E' }), 'pin-encryption', 'B'))).toBe('mode')
     expect(useOf(header({ mode: 'N' }), 'pin-encryption', undefined)).toBe('B')
     expect(useOf(header({ mode: 'B' }), 'pin-encryption', 'D')).toBe('D')
+  })
+})
+
+describe('a header that is written', () => {
+  const optional = (count: number) =>
+    Array.from({ length: count }, (_, i) => ({
+      id: i.toString(36).toUpperCase().padStart(2, 'A'),
+      data: i === 0 ? 'AAAA' : '',
+    }))
+
+  test.each<[Partial<SealKeyBlockInput>, string]>([
+    [{ keyVersion: '012' }, 'key version'],
+    [{ keyVersion: '-01' }, 'key version'],
+    [{ exportability: 'EN' as never }, 'exportability'],
+    [{ exportability: 'xE' as never }, 'exportability'],
+    [{ optionalBlocks: [{ id: 'KSX', data: '' }] }, 'optional block KS'],
+    [{ optionalBlocks: [{ id: '-KS', data: '' }] }, 'optional block -K'],
+    [{ optionalBlocks: optional(100) }, 'optional blocks'],
+  ])('is not with %j', async (change, entry) => {
+    const key = await kbpk('aes-128')
+    expect(await entryOf(() => sealed(key, change))).toBe(entry)
+  })
+
+  test('has as many optional blocks as two digits count, and none for padding where none is needed', async () => {
+    const key = await kbpk('aes-128')
+    expect((await sealed(key, { optionalBlocks: optional(99) })).slice(12, 14)).toBe('99')
+    const one = await sealed(key, { optionalBlocks: [{ id: 'KS', data: '0123456789AB' }] })
+    expect(one.slice(12, 32)).toBe('0100KS100123456789AB')
+  })
+
+  test.each([
+    [22, 'KS1A'],
+    [251, 'KSFF'],
+    [252, 'KS00040106'],
+  ])('says of %i characters of data %s', async (characters, head) => {
+    const key = await kbpk('aes-128')
+    const data = '5'.repeat(characters)
+    const block = await sealed(key, { optionalBlocks: [{ id: 'KS', data }] })
+    expect(block.slice(16, 16 + head.length + characters)).toBe(head + data)
+    expect(readKeyBlockHeader(block).optionalBlocks).toEqual([{ id: 'KS', data }])
   })
 })
 

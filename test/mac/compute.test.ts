@@ -198,6 +198,7 @@ describe('hygiene', () => {
   })
 })
 
-test('macBytes is one block', () => {
-  expect([macBytes('tdea-2key'), macBytes('tdea-3key'), macBytes('aes-128')]).toEqual([8, 8, 16])
+test('macBytes is one block, and of HMAC a whole hash', () => {
+  const bytes = (['tdea-2key', 'tdea-3key', 'aes-128', 'hmac-sha256'] as const).map(macBytes)
+  expect(bytes).toEqual([8, 8, 16, 32])
 })

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { fromHex, toHex } from '../../src/base/bytes.js'
-import { padMessage } from '../../src/primitives/iso9797.js'
+import { padMessage, withPadded } from '../../src/primitives/iso9797.js'
 import vectors from '../../vectors/iso9797-padding.json' with { type: 'json' }
 
 describe('padMessage refuses', () => {
@@ -57,5 +57,35 @@ describe('properties', () => {
     expect(toHex(padMessage(3, new Uint8Array(123), 16).subarray(0, 16))).toBe(
       '000000000000000000000000000003D8',
     )
+  })
+})
+
+describe('a message that is padded for a moment', () => {
+  const message = Uint8Array.from({ length: 20 }, (_, i) => i + 1)
+  const kept = (data: Uint8Array): { readonly padded: Uint8Array; readonly held: string } =>
+    withPadded(2, data, 8, padded => ({ padded, held: toHex(padded) }))
+
+  test('is what it is alone, and is wiped: of usual length, whatever came before, and of any other', () => {
+    for (const data of [message, new Uint8Array(1016).fill(7), new Uint8Array(1017).fill(7), message]) {
+      const { padded, held } = kept(data)
+      expect(held).toBe(toHex(padMessage(2, data, 8)))
+      expect(padded.every(byte => byte === 0)).toBe(true)
+    }
+  })
+
+  test('has the same memory each time, and another while that is in use', () => {
+    const first = kept(message).padded
+    expect(kept(message).padded.buffer).toBe(first.buffer)
+    withPadded(2, message, 8, outer => {
+      const inner = kept(message.map(byte => byte ^ 0xff))
+      expect(inner.padded.buffer).not.toBe(outer.buffer)
+      expect(toHex(outer)).toBe(toHex(padMessage(2, message, 8)))
+    })
+    expect(() =>
+      withPadded(2, message, 8, () => {
+        throw new RangeError('no')
+      }),
+    ).toThrow('no')
+    expect(kept(message).padded.buffer).toBe(first.buffer)
   })
 })

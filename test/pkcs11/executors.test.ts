@@ -8,7 +8,7 @@ import { PassThrough } from 'node:stream'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
 import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
-import { streamChannel } from '../../src/backend/pkcs11/executor/channels.js'
+import { STARTER, streamChannel } from '../../src/backend/pkcs11/executor/channels.js'
 import type { Jobs } from '../../src/backend/pkcs11/executor/executor.js'
 import {
   decodeError,
@@ -337,7 +337,31 @@ describe.each(['threads', 'process'] as const)('%s, in this thread', executor =>
     const error = await errorOf(() => openOn(executor, { pin }))
     expect(error).toMatchObject({ code: 'ERR_PKCS11_LOGIN' })
     expect(error.message).not.toContain('vault')
+    const none = await errorOf(() => openOn(executor, { pin: () => undefined as never }))
+    expect(none).toMatchObject({ code: 'ERR_PKCS11_LOGIN' })
+    expect(none.message).toContain('must return a string')
   })
+
+  test('the other end goes, and none can be started: the token is away, and nothing else fails', async () => {
+    const { backend, world } = await openOn(executor, { sessions: { max: 1 } }, { failing: n => n > 1 })
+    world.kills[0]?.()
+    let health = await backend.health()
+    for (; health.ok; health = await backend.health()) await turn()
+    expect(health).toMatchObject({ ok: false })
+    await backend.close()
+  })
+})
+
+test('run from its source, there is no file of the other end beside it: it is lost at once', async () => {
+  const codes: unknown[] = []
+  await new Promise<void>(resolve => {
+    const channel = STARTER.process(resolve)
+    channel.listen(
+      message => codes.push(message),
+      () => undefined,
+    )
+  })
+  expect(codes).toEqual([])
 })
 
 test('a spare is there before it is needed', async () => {
@@ -479,6 +503,7 @@ describe('over the wire', () => {
     )
     near.send({ id: 1, call: 'keepAlive' }, [])
     near.send({ pin: 'given', value: 'unasked', error: undefined }, [])
+    near.send({ pin: 'ask' }, [])
     near.send({ id: 2, value: 1 }, [])
     await until(() => answers.length === 1)
     expect(answers[0]).toMatchObject({ id: 1, error: { code: 'ERR_BACKEND_FAILED' } })
@@ -515,6 +540,7 @@ test('what comes to this end and is wanted nowhere is wiped, and what makes no s
   receive?.({ id: 4711, value: 'a word' })
   receive?.({ id: 4711, error: encodeError(new Error('x')) })
   receive?.({ pin: 'given', value: 'unasked', error: undefined })
+  receive?.({ id: 0, call: 'keepAlive' })
   expect([...late]).toEqual(Array(8).fill(0))
   expect(host.underWay).toBe(1)
   receive?.({ id: 0, value: Uint8Array.of(1) })

@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
 import { CKA, CKM } from '../../src/backend/pkcs11/binding/constants.js'
+import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
 import { openGroup } from '../../src/backend/pkcs11/group.js'
 import {
   type Backend,
@@ -134,6 +135,20 @@ describe('the keys are the same, or are refused', () => {
     expect(error.message).toContain('member 1 holds another key')
   })
 
+  test('a check value by another method proves nothing', async () => {
+    const { open, fakes } = await bench()
+    Object.assign(fakes[1]?.options ?? {}, { noCheckValue: true })
+    const cmac = CONTRACT_KEYS.filter(({ kid }) => kid === 'CMAC-T')
+    for (const fake of fakes) await provisionFake(fake, {}, cmac)
+    await using group = await open()
+    const error = await errorOf(() => group.bind({ kid: 'CMAC-T', usage: 'cmac' }))
+    expect(error).toMatchObject({ code: 'ERR_KEY_CHECK_VALUE', kid: 'CMAC-T' })
+    // By the method that both have, it is the same key.
+    const kcv = { method: 'cmac', value: 'CA6116' } as const
+    const { checkValue } = await group.bind({ kid: 'CMAC-T', usage: 'cmac', kcv })
+    expect(checkValue).toEqual({ method: 'cmac', value: expect.stringMatching(/^CA6116/) })
+  })
+
   test('a key that one token does not have: ERR_KEY_NOT_FOUND, and which', async () => {
     const { open, fakes } = await bench()
     fakes[1]?.remove('PEK-2')
@@ -166,6 +181,15 @@ describe('binding', () => {
     expect(error).toMatchObject({ code: 'ERR_KEY_NOT_FOUND', kid: 'NONE' })
     expect(error.message).not.toContain('of the group')
     expect(fakes[1]?.calls).toEqual([])
+  })
+
+  test('bound anew in vain: the one before stays, and works', async () => {
+    const { open, fakes } = await bench()
+    await using group = await open()
+    const key = await bind(group)
+    fakes[1]?.remove('PEK-2')
+    expect(await errorOf(() => bind(group))).toMatchObject({ code: 'ERR_KEY_NOT_FOUND' })
+    expect(await operationsOf(key).encipher(BLOCK)).toHaveLength(8)
   })
 
   test('bound anew, and the one before let go: the new one works, and comes back with a member', async () => {
@@ -447,6 +471,38 @@ describe('one works, the next takes over', () => {
     first.faultOf = undefined
     await until(() => events.some(({ member, state }) => member === 0 && state === 'wrong'))
     expect(events.find(({ state }) => state === 'wrong')?.reason).toContain('cmac')
+  })
+
+  test('nor does one that lets keys out, where the group re-enciphers inside', async () => {
+    const { open, fakes, events, until } = await bench()
+    const [first = expect.fail()] = fakes
+    const members = fakes.map(fake => optionsFor(fake, { translateInToken: true }))
+    first.faultOf = { fn: '*', code: 0xe0 }
+    await using group = await open({ members, failBackAfter: 1, probeMs: 1 })
+    expect(group.capabilities().reencipher).toBe('inside')
+    Object.assign(first.options, { ignoresTemplates: true })
+    first.faultOf = undefined
+    await until(() => events.some(({ member, state }) => member === 0 && state === 'wrong'))
+    expect(events.find(({ state }) => state === 'wrong')?.reason).toContain('re-encipherment inside')
+  })
+
+  test('a token that answers and is not well is not used: it is proven again', async () => {
+    const { open, fakes, events, until } = await bench()
+    await using group = await open({ failBackAfter: 1, probeMs: 1 })
+    const key = await bind(group)
+    const [first = expect.fail()] = fakes
+    first.faultOf = { fn: '*', code: 0xe0 }
+    await operationsOf(key).encipher(BLOCK)
+    const info = first.C_GetTokenInfo.bind(first)
+    let asked = 0
+    first.C_GetTokenInfo = (...given) => {
+      asked++
+      if (asked < 5) throw new Pkcs11Error('C_GetTokenInfo', 0x05)
+      return info(...given)
+    }
+    first.faultOf = undefined
+    await until(() => events.some(({ member, state }) => member === 0 && state === 'ready'))
+    expect(asked).toBeGreaterThan(4)
   })
 
   test('what one of them cannot do the group does not say that it can', async () => {

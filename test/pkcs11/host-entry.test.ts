@@ -1,15 +1,36 @@
 /** The file that a worker thread or a child process runs, here in this thread: what it listens on, and what ends it. */
 import { Duplex } from 'node:stream'
+import { fileURLToPath } from 'node:url'
 import { afterEach, expect, test, vi } from 'vitest'
 
 afterEach(() => {
+  for (const name of ['host', 'channels', 'remote', 'inline']) vi.doUnmock(`${ROOM}${name}.js`)
   vi.doUnmock('node:worker_threads')
   vi.doUnmock('node:net')
   vi.restoreAllMocks()
   vi.resetModules()
 })
 
-const ENTRY = '../../src/backend/pkcs11/executor/host-entry.js'
+const ROOM = '../../src/backend/pkcs11/executor/'
+const ENTRY = `${ROOM}host-entry.js`
+
+/** What it hands over, and to whom, each part by its name. */
+async function handedOver(threads: object): Promise<readonly unknown[]> {
+  const served: unknown[][] = []
+  vi.doMock(`${ROOM}host.js`, () => ({ serve: (...given: unknown[]) => served.push(given) }))
+  vi.doMock(`${ROOM}channels.js`, () => ({
+    portChannel: (port: unknown, kill: unknown) => ({ port, kill }),
+    streamChannel: (stream: unknown, end: unknown, kill: unknown) => ({ stream, end, kill }),
+    startFrom: (entry: unknown) => ({ entry }),
+  }))
+  vi.doMock(`${ROOM}remote.js`, () => ({ openRemote: (...given: unknown[]) => ({ remote: given }) }))
+  const real = await vi.importActual<object>('node:worker_threads')
+  vi.doMock('node:worker_threads', () => ({ ...real, ...threads }))
+  await import(ENTRY)
+  const [only = expect.fail(), ...more] = served
+  expect(more).toEqual([])
+  return only
+}
 
 test('in a thread: it serves its parent, and ends with the port', async () => {
   const { MessageChannel } = await import('node:worker_threads')
@@ -60,4 +81,28 @@ test('in a process: it serves descriptor 3, a Ctrl-C is not for it, and it ends 
   expect(given).toEqual([{ fd: 3, readable: true, writable: true }])
   made[0]?.destroy()
   await vi.waitFor(() => expect(exits).toEqual([0]), 60_000)
+})
+
+test('in a thread: whoever kills it closes the port', async () => {
+  let closed = 0
+  const port = { close: () => closed++ }
+  const [channel] = await handedOver({ isMainThread: false, parentPort: port })
+  const { kill } = channel as { kill: () => void }
+  kill()
+  expect(closed).toBe(1)
+})
+
+test('in a process: it opens the module in threads that run this very file', async () => {
+  class Descriptor {}
+  const net = await vi.importActual<object>('node:net')
+  vi.doMock('node:net', () => ({ ...net, Socket: Descriptor }))
+  const before = process.listeners('SIGINT')
+  const [, open] = await handedOver({})
+  for (const added of process.listeners('SIGINT').filter(one => !before.includes(one)))
+    process.removeListener('SIGINT', added)
+  const settings = { module: '/absent.so', binding: 'koffi' }
+  const { remote } = (open as (...given: unknown[]) => { remote: unknown[] })(settings, { known: 'known' })
+  expect(remote).toEqual([settings, expect.any(Function), 'known', { entry: expect.any(Function) }])
+  const { entry } = remote[3] as { entry: () => string }
+  expect(entry()).toBe(fileURLToPath(new URL(`${ROOM}host-entry.ts`, import.meta.url)))
 })

@@ -269,6 +269,24 @@ describe('importKey', () => {
 })
 
 describe('listKeys and deleteKey', () => {
+  test('of keys whose labels and CKA_IDs are not shown there is no public half, and no id', async () => {
+    const fake = new FakeToken()
+    await using store = await openStoreOn(fake)
+    await store.generateKey(PEK)
+    await store.generateKey({ kid: 'J', usage: 'jwt-signing', algorithm: 'ec-p256' })
+    Object.assign(fake.options, { hides: [CKA.ID] })
+    expect((await store.listKeys()).map(({ kid, id }) => [kid, id]).sort()).toEqual([
+      ['J', ''],
+      ['P', ''],
+    ])
+    Object.assign(fake.options, { hides: [CKA.ID, CKA.LABEL] })
+    await using backend = await openBackendOn(fake)
+    expect(await errorOf(() => backend.bind({ kid: 'J', usage: 'jwt-signing' }))).toMatchObject({
+      code: 'ERR_KEY_ATTRIBUTES',
+      message: expect.stringContaining('there is no public key object with its label'),
+    })
+  })
+
   test('list what can be bound, and what not with the reason', async () => {
     const fake = new FakeToken()
     await using store = await openStoreOn(fake, { composedMac: true })

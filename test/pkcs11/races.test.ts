@@ -5,6 +5,7 @@
 
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
+import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
 import { Callers, Entry } from '../../src/backend/pkcs11/executor/callers.js'
 import { Dispatcher } from '../../src/backend/pkcs11/executor/dispatcher.js'
 import type { Executor } from '../../src/backend/pkcs11/executor/executor.js'
@@ -68,6 +69,25 @@ describe('threads', () => {
     await executor.close()
     await turns(5)
     expect(world.ended).toBe(world.started)
+  })
+
+  test('one that is busy is not kept alive: its call does that', async () => {
+    const { fake, world, executor } = await threads()
+    await executor.keepAlive()
+    fake.reset()
+    await executor.keepAlive()
+    const forBoth = fake.calls.length
+    world.held = []
+    const call = executor.perform('pulse', {})
+    await until(() => world.held?.length === 1)
+    const [answer] = world.held
+    world.held = undefined
+    fake.reset()
+    await executor.keepAlive()
+    expect(fake.calls.length * 2).toBe(forBoth)
+    answer?.()
+    expect(await call).toBe(true)
+    await executor.close()
   })
 
   test('one that hangs while it is kept alive is given up like one that hangs in a call', async () => {
@@ -176,6 +196,21 @@ test('a child that is started in the place of another while the backend closes i
   await turns(20)
   expect(world.started).toBe(2)
   expect(world.ended).toBe(2)
+})
+
+test('a child that goes while it comes back: another takes its place', async () => {
+  const { world, settings, starter } = await elsewhere('process')
+  const executor = await ProcessExecutor.open(settings, starter)
+  await executor.letGo()
+  world.held = []
+  const back = executor.comeBack()
+  await until(() => world.held?.length === 1)
+  world.held = undefined
+  world.kills[0]?.()
+  await back
+  expect(world.started).toBe(2)
+  expect(await executor.perform('pulse', {})).toBe(true)
+  await executor.close()
 })
 
 /** Memory of that length is not to be had, from the `from`th time on, so often. */
@@ -317,6 +352,20 @@ describe('memory that is not to be had', () => {
     expect(await Promise.all([first, ...rest])).toEqual([right, right, right, right])
     await turns(2)
     expect(await operations.encipher(BLOCK)).toEqual(right)
+  })
+
+  test('for the fields of blocks that go together: each goes alone, and the blocks are wiped', async () => {
+    const { fake, backend } = await inline()
+    const operations = operationsOf(await bindKey(backend, 'PEK-A'))
+    const [block, fields] = [new Uint8Array(16), new Uint8Array(16).fill(3)]
+    const right = await operations.encipherBound(block, fields)
+    await turns(2)
+    useUp(fake)
+    const first = operations.encipherBound(block, fields)
+    const rest = [1, 2, 3].map(() => operations.encipherBound(block, fields))
+    // Three blocks and one more, and then as many fields.
+    without(64, { from: 2 })
+    expect(await Promise.all([first, ...rest])).toEqual([right, right, right, right])
   })
 
   test('for one part of the answer: its caller is told, the others get theirs', async () => {
@@ -479,6 +528,78 @@ describe('a group of tokens', () => {
 function outcomeOf(promise: Promise<unknown>): Promise<unknown> {
   return promise.catch((error: unknown) => error)
 }
+
+describe('callers who have gone', () => {
+  const key = {
+    kid: 'A',
+    name: 'A',
+    algorithm: 'tdea-2key',
+    checkValue: { method: 'encrypt-zero', value: '' },
+  }
+  const LIMITS = { queue: 9, waitMs: 5000, callMs: 5000, coalesce: true }
+  type Perform = (name: string, job: { readonly blocks: Uint8Array }) => Promise<unknown>
+
+  const dispatcherOn = (lanes: number, perform: Perform, more: object = {}): Dispatcher => {
+    const executor = { kind: 'threads', lanes, stuck: 0, perform } as unknown as Executor
+    const supervisor = { state: 'open', generation: 0, gate: async () => {}, ...more }
+    return new Dispatcher(executor, supervisor as unknown as Supervisor, LIMITS)
+  }
+
+  test('while a token came back cost it no call', async () => {
+    let open = (): void => {}
+    const gate = new Promise<void>(resolve => {
+      open = resolve
+    })
+    const performed: string[] = []
+    const perform = async (name: string): Promise<unknown> => performed.push(name)
+    const dispatcher = dispatcherOn(1, perform, { gate: () => gate })
+    const gone = new AbortController()
+    const call = outcomeOf(Promise.resolve(dispatcher.run('pulse', {}, gone.signal)))
+    await turns(2)
+    gone.abort()
+    expect(await call).toMatchObject({ code: 'ERR_ABORTED' })
+    open()
+    await turns(2)
+    expect(performed).toEqual([])
+    expect(dispatcher.waiting).toBe(0)
+  })
+
+  test('while a call for several was under way get nothing of it, and the others all of theirs', async () => {
+    const calls: { readonly bytes: number; readonly answer: (value: unknown) => void }[] = []
+    const perform: Perform = (_name, { blocks }) =>
+      new Promise(answer => calls.push({ bytes: blocks.length, answer }))
+    const dispatcher = dispatcherOn(1, perform)
+    const gone = new AbortController()
+    const run = (signal?: AbortSignal): Promise<unknown> => {
+      const job = { key: key as unknown as KeyRef, blocks: new Uint8Array(8) }
+      return outcomeOf(Promise.resolve(dispatcher.run('encipher', job, signal)))
+    }
+    const [first, left, stays] = [run(), run(gone.signal), run()]
+    await turns(2)
+    calls[0]?.answer(new Uint8Array(8).fill(1))
+    await until(() => calls.length === 2)
+    gone.abort()
+    expect(await left).toMatchObject({ code: 'ERR_ABORTED' })
+    expect(calls.map(({ bytes }) => bytes)).toEqual([8, 24])
+    calls[1]?.answer(Uint8Array.from({ length: 24 }, (_, i) => i >> 3))
+    expect(await first).toEqual(new Uint8Array(8).fill(1))
+    expect(await stays).toEqual(new Uint8Array(8).fill(1))
+  })
+
+  test('a login that was lost is told from a token that is, by the session key', async () => {
+    const rungs: string[] = []
+    const errors = [new Pkcs11Error('C_Encrypt', 0x05), new Pkcs11Error('C_Encrypt', 0x101)]
+    const perform = async (): Promise<unknown> => {
+      const error = errors.shift()
+      if (error !== undefined) throw error
+      return new Uint8Array(8)
+    }
+    const dispatcher = dispatcherOn(1, perform, { recover: async (rung: string) => rungs.push(rung) })
+    const job = { key: key as unknown as KeyRef, blocks: new Uint8Array(8) }
+    expect(await dispatcher.run('encipher', job, undefined)).toEqual(new Uint8Array(8))
+    expect(rungs).toEqual(['login'])
+  })
+})
 
 describe('memory that is used again', () => {
   test('is not lent to another while a thread has yet to be handed the job of a caller who has gone', async () => {

@@ -8,6 +8,7 @@ import { openPostgresIssuerStore, type PostgresPool, panSealer } from '../../src
 import { PostgresDatabase } from '../../src/stores/postgres/database.js'
 import { databaseError } from '../../src/stores/postgres/errors.js'
 import { makePool, requireVerifiedTls } from '../../src/stores/postgres/pool.js'
+import { postgresRates } from '../../src/stores/postgres/rates.js'
 import { loadDriver, migrate, writeRows } from '../../src/stores/sql/database.js'
 import { everythingShown, failure } from '../support/errors.js'
 import { SEAL_KEY } from './store-fixtures.js'
@@ -248,6 +249,35 @@ describe('a connection', () => {
   })
 })
 
+test('replicated, with a standby that is configured and not connected: not opened, and to be tried again', async () => {
+  const fake = new FakePool()
+  fake.client.query = async sql => {
+    const row = sql.includes('pg_stat_replication')
+      ? { seen: '0', readable: '0', synchronous: '0' }
+      : { fsync: 'on', pages: 'on', standbys: '*' }
+    return { rows: [row], rowCount: 1 }
+  }
+  const open = () => openPostgresIssuerStore({ panSealer: sealer, pool: fake, durability: 'replicated' })
+  const error = await failure(open, 'ERR_BACKEND_BUSY')
+  expect([error.message, error.retryable]).toEqual([
+    expect.stringContaining('no synchronous standby is connected'),
+    true,
+  ])
+})
+
+test('operations of nobody in particular are counted as those of one caller', async () => {
+  const asked: unknown[] = []
+  const write = async (statements: readonly { readonly values: unknown }[]) => {
+    asked.push(statements[0]?.values)
+    return [{ rows: [{}], count: 1 }]
+  }
+  const database = { dialect: { prefix: 'p.' }, write } as never
+  const rates = postgresRates(database, { perCardPerMinute: 2, perCallerPerMinute: 3 })
+  const query = { issuerId: 'is_tbank01', cardId: 'c', operation: 'getPIN', caller: undefined } as const
+  expect(await rates.take(query, { signal: new AbortController().signal })).toBe(true)
+  expect(asked).toEqual([['card is_tbank01/c', 2, 'caller ', 3]])
+})
+
 test('close waits for the calls under way, and ends the pool once, unless it is the caller’s', async () => {
   for (const ownsPool of [true, false]) {
     const fake = new FakePool()
@@ -315,6 +345,10 @@ describe('TLS to a database', () => {
     { connectionString: 'postgres://u@db.example/x?sslmode=verify-full' },
   ])('%j is taken', connection => {
     expect(requireVerifiedTls(connection)).toBeUndefined()
+  })
+
+  test('a path is the folder of a socket', () => {
+    expect(() => requireVerifiedTls({ connectionString: '/var/run/postgresql' })).not.toThrow()
   })
 
   test('what is empty is nothing said: the environment says it then', () => {

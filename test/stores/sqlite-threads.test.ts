@@ -6,8 +6,9 @@ import { join } from 'node:path'
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import { MessageChannel, type MessagePort } from 'node:worker_threads'
 import { afterAll, describe, expect, test, vi } from 'vitest'
-import { Pan } from '../../src/index.js'
+import { BackendError, Pan } from '../../src/index.js'
 import { panSealer } from '../../src/sqlite.js'
+import { openConnection, SqliteConnection } from '../../src/stores/sqlite/connection.js'
 import { openFile } from '../../src/stores/sqlite/driver.js'
 import { openSqlite } from '../../src/stores/sqlite/issuer-store.js'
 import {
@@ -15,6 +16,7 @@ import {
   type StartedThread,
   serveSqlite,
   startFrom,
+  startThread,
   threadFile,
   threadOf,
 } from '../../src/stores/sqlite/threads.js'
@@ -53,6 +55,8 @@ test('a bundle that left the file of the threads behind is told so; the file is 
   expect(() => startFrom(() => threadFile('file:///nowhere/bundle.js'))()).toThrow(
     expect.objectContaining({ code: 'ERR_UNSUPPORTED' }),
   )
+  // Nor is it beside the source.
+  expect(() => startThread()).toThrow(expect.objectContaining({ code: 'ERR_UNSUPPORTED' }))
 })
 
 describe.each(AVAILABLE)('%s', { timeout: 240_000 }, driver => {
@@ -80,11 +84,35 @@ describe.each(AVAILABLE)('%s', { timeout: 240_000 }, driver => {
     expect(await ask({ write: 'no list' })).toEqual({
       error: { code: 'ERR_BACKEND_FAILED', message, retryable: false },
     })
+    expect(await ask({ write: [[{ sql: 'SELECT canary', values: [] }]] })).toMatchObject({
+      value: [{ error: { code: 'ERR_BACKEND_FAILED' } }],
+    })
     const reading = { sql: 'SELECT 1 AS yes', values: [] }
     expect(await ask({ read: [reading] })).toEqual({ value: [[{ yes: 1 }]] })
     expect(await ask({ close: true })).toEqual({ value: undefined })
     port1.close()
     vi.resetModules()
+  })
+
+  test('who gives up a read that is under way is released at once', async () => {
+    const database = await openThreads(file(), inThisThread())
+    const controller = new AbortController()
+    const read = database.read({ sql: 'SELECT 1 AS yes', values: [] }, controller.signal)
+    controller.abort()
+    await failure(() => read, 'ERR_ABORTED')
+    expect(await database.read({ sql: 'SELECT 1 AS yes', values: [] })).toEqual([{ yes: 1 }])
+    await database.close()
+  })
+
+  test('what is no other process is not waited for while the file is opened', async () => {
+    const broken = new BackendError('ERR_BACKEND_FAILED', 'the disk is gone')
+    const exec = vi.spyOn(SqliteConnection.prototype, 'exec').mockRejectedValue(broken)
+    try {
+      await expect(openConnection(file(), 'writer')).rejects.toBe(broken)
+      expect(exec).toHaveBeenCalledTimes(1)
+    } finally {
+      exec.mockRestore()
+    }
   })
 
   test('a write that waits for another process stops neither the event loop nor a read', async () => {

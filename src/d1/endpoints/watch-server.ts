@@ -135,7 +135,8 @@ export function watchServer<S extends WatchedServer>(input: WatchServerInput<S>)
   })
   plain.on('sessionError', (error: Error, session: Http2Session) => {
     const { socket } = session
-    handler.unreadable?.(connectionOf({ socket }), error).catch(() => {})
+    // What keeps it from being recorded has no answer to go into.
+    void Promise.allSettled([handler.unreadable?.(connectionOf({ socket }), error)])
   })
   if (isTls(server)) keepPlaces(server, connections, handshakes)
   else server.maxConnections = connections

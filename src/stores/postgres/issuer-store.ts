@@ -289,8 +289,10 @@ async function requireDurable(
     )
   }
   const row = await readRow(database, { sql: STANDBYS, values: [] })
-  const [seen, readable, synchronous] = [row?.['seen'], row?.['readable'], row?.['synchronous']].map(Number)
-  if (synchronous !== undefined && synchronous > 0) return 'verified'
+  const [seen, readable, synchronous = 0] = [row?.['seen'], row?.['readable'], row?.['synchronous']].map(
+    Number,
+  )
+  if (synchronous > 0) return 'verified'
   if (seen === 0 || readable !== 0) throw databaseBusy('no synchronous standby is connected')
   return 'configured'
 }

@@ -485,9 +485,9 @@ export class SqlPins implements CardPinStore {
     const sql = `SELECT revision, ${now} AS now FROM ${this.#cards} WHERE issuer_id = $1 AND card_id = $2`
     const row = await readRow(database, { sql, values: valuesOf(found) })
     if (row === undefined) return noSuchCard()
-    if (found.revision !== undefined && part(row['revision']) !== part(found.revision)) return cardChanged()
-    if (notAfter !== undefined && Number(row['now']) >= notAfter) return tooLate()
-    return claim === undefined ? cardChanged() : claimEnded()
+    const isSame = found.revision === undefined || part(row['revision']) === part(found.revision)
+    if (isSame && notAfter !== undefined && Number(row['now']) >= notAfter) return tooLate()
+    return isSame && claim !== undefined ? claimEnded() : cardChanged()
   }
 }
 

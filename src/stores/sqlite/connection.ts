@@ -134,7 +134,7 @@ export async function openConnection(file: SqliteFile, role: SqliteRole): Promis
     return connection
   } catch (error) {
     // What kept it from opening is what counts.
-    await connection.close().catch(() => {})
+    await Promise.allSettled([connection.close()])
     throw error
   }
 }

@@ -43,8 +43,8 @@ export class Entry {
   alone: boolean
   /** Ends the wait for its caller's signal. */
   release: (() => void) | undefined
-  resolve: (value: unknown) => void = nothing
-  reject: (error: unknown) => void = nothing
+  readonly resolve: (value: unknown) => void
+  readonly reject: (error: unknown) => void
 
   constructor(name: JobName, job: Jobs[JobName]['job'], failed: unknown, into?: Uint8Array<ArrayBuffer>) {
     this.name = name
@@ -52,14 +52,12 @@ export class Entry {
     this.failed = failed
     this.into = into
     this.alone = failed !== undefined
-    this.answer = new Promise((resolve, reject) => {
-      this.resolve = resolve
-      this.reject = reject
-    })
+    const own = {} as Pick<Entry, 'resolve' | 'reject'>
+    this.answer = new Promise((resolve, reject) => Object.assign(own, { resolve, reject }))
+    this.resolve = own.resolve
+    this.reject = own.reject
   }
 }
-
-const nothing = (): void => undefined
 
 /**
  * Memory for blocks that wait, used again when they have been answered: new memory off the heap for each keeps the garbage

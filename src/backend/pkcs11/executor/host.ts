@@ -207,12 +207,14 @@ export class RemoteHost {
       if (message.pin === 'ask') void this.#givePin()
       return
     }
+    // What is asked for goes the other way, and answers nothing.
+    if ('call' in message) return
     const waiting = this.#waiting.get(message.id)
     this.#waiting.delete(message.id)
     if (waiting === undefined) {
       if ('value' in message && types.isUint8Array(message.value)) wipe(message.value)
     } else if ('error' in message) waiting.reject(decodeError(message.error))
-    else if ('value' in message) waiting.resolve(message.value)
+    else waiting.resolve(message.value)
   }
 
   async #givePin(): Promise<void> {

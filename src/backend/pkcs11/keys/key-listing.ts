@@ -8,7 +8,7 @@ import type { CheckValue } from '../../../key/check-value.js'
 import type { KeyPeriod } from '../../../key/period.js'
 import { isKeyUsage, type KeyMode, type KeyUsage, secondUse, USAGES, usualMode } from '../../../key/usage.js'
 import { isTdea, type KeyAlgorithm } from '../../../primitives/algorithms.js'
-import { type P256PublicJwk, pointOfJwk } from '../../../primitives/p256.js'
+import { type P256PublicJwk, pointOfChecked } from '../../../primitives/p256.js'
 import type { FoundKey, KeyIdentity } from '../../driver.js'
 import type { ObjectHandle, Station, Template } from '../binding/binding.js'
 import { CKA, CKO } from '../binding/constants.js'
@@ -122,14 +122,12 @@ function knownAlgorithm(
 }
 
 /** The public objects with this point: each has label and CKA_ID of its private key. */
-function publicKeysAt({ binding, session }: Station, { x, y }: P256PublicJwk): Candidate[] {
-  const point = pointOfJwk({ kty: 'EC', crv: 'P-256', x, y })
-  if (point === undefined) return []
+function publicKeysAt({ binding, session }: Station, jwk: P256PublicJwk): Candidate[] {
   const objectClass = CKO.PUBLIC_KEY
   const template: Template = [
     [CKA.TOKEN, true],
     [CKA.CLASS, objectClass],
-    [CKA.EC_POINT, derOfPoint(point)],
+    [CKA.EC_POINT, derOfPoint(pointOfChecked(jwk))],
   ]
   return findObjects(binding, session, template, MAX_LISTED).map(object => ({
     object,

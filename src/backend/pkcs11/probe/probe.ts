@@ -172,11 +172,10 @@ function planSymmetric(on: Probe, keys: TestKeys, options: ProbeOptions): Symmet
 
 /** AES as format 4 takes it, with a known key, or with one of the token's making, which then only has to agree with itself. */
 function planAes(on: Probe, { kind }: ProbeOptions): Means<true> {
-  const [first, second] = importing(kind).map(known => () => {
-    return on(known ? 'AES' : 'AES, with a key of its own', station => probeAes(station, known))
-  })
-  const found = first?.() ?? NO_KNOWN_ANSWER
-  return found.ok ? found : (second?.() ?? found)
+  const attempt = (known: boolean): Means<true> =>
+    on(known ? 'AES' : 'AES, with a key of its own', station => probeAes(station, known))
+  const [first, ...rest] = importing(kind)
+  return rest.reduce((found, known) => (found.ok ? found : attempt(known)), attempt(first))
 }
 
 function probeAes(station: Station, known: boolean): true {
