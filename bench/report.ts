@@ -1,5 +1,5 @@
 /** What the benches found, in three forms: lines for the terminal, a page of Markdown, and JSON with everything in it. */
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { contestChart, growthChart } from './charts.js'
 import type { ContestResult, Spread, TargetResult } from './contest.js'
 import type { Growth, Peak } from './growth.js'
@@ -70,7 +70,17 @@ export function write(report: Report, folder: URL): void {
   report.growth.forEach((growth, i) => {
     writeFileSync(new URL(`speed/growth-${i + 1}.svg`, folder), growthChart(growth))
   })
-  writeFileSync(new URL('speed.md', folder), page(report))
+  const file = new URL('speed.md', folder)
+  writeFileSync(file, page(report) + keptOf(file))
+}
+
+/** Where what other commands have measured begins: it is written by hand, and stays. */
+const KEPT = '\n## Beside the state before the round\n'
+
+function keptOf(file: URL): string {
+  const before = existsSync(file) ? readFileSync(file, 'utf8') : ''
+  const at = before.indexOf(KEPT)
+  return at < 0 ? '' : before.slice(at)
 }
 
 function page(report: Report): string {

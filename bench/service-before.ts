@@ -109,7 +109,9 @@ function leaveAgreementOut(): void {
 /** The verbs of both checkouts, in rounds that take turns. */
 async function compareVerbs(before: string, rounds: number): Promise<void> {
   const sides = { before: await verbsOf(before), now: await verbsOf(HERE) }
-  console.log('| verb | before, µs | now, µs | now, times as fast |\n|---|--:|--:|--:|')
+  console.log(
+    '| verb | before, µs | now, µs | now, times as fast | least disturbed, by the wall |\n|---|--:|--:|--:|--:|',
+  )
   for (const verb of ['openSetPinRequest', 'getPinResponse']) {
     const contest = await hold(
       {
@@ -125,7 +127,8 @@ async function compareVerbs(before: string, rounds: number): Promise<void> {
     const cell = ([median, low, high]: readonly string[] = []): string => `${median} (${low}–${high})`
     const { low, median, high } = contest.targets[0]?.cpu ?? { low: 0, median: 0, high: 0 }
     const ratio = cell([median, low, high].map(value => value.toFixed(2)))
-    console.log(`| ${verb} | ${cell(old)} | ${cell(now)} | ${ratio} |`)
+    const least = contest.targets[0]?.undisturbed.toFixed(2)
+    console.log(`| ${verb} | ${cell(old)} | ${cell(now)} | ${ratio} | ${least} |`)
   }
   process.exit()
 }
