@@ -62,14 +62,17 @@ export interface Order {
   readonly jwes: readonly string[]
 }
 
-/** What the child that looks at its own stack is told: a key in a token, and blocks with what the token answers, masked. */
+/** What the child that looks at its own memory is told: a key in a token, and blocks with what the token answers, masked. */
 export interface StackOrder {
+  readonly binding: 'pkcs11js' | 'koffi'
   readonly module: string
   readonly label: string
   readonly pin: string
   readonly kid: string
   readonly encipher: readonly StackBlock[]
   readonly decipher: readonly StackBlock[]
+  /** How many keys are given to the token and read from it. */
+  readonly keys: number
 }
 
 export interface StackBlock {

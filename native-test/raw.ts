@@ -2,7 +2,7 @@
 
 import { createRequire } from 'node:module'
 import type * as Pkcs11js from 'pkcs11js'
-import type { Station, Template } from '../src/backend/pkcs11/binding/binding.js'
+import type { LoadBinding, Station, Template } from '../src/backend/pkcs11/binding/binding.js'
 import { CKA, CKF, CKK, CKO } from '../src/backend/pkcs11/binding/constants.js'
 import { loadPkcs11js } from '../src/backend/pkcs11/binding/pkcs11js-binding.js'
 import { findObjects } from '../src/backend/pkcs11/mechanisms/objects.js'
@@ -11,8 +11,12 @@ import { readSettings } from '../src/backend/pkcs11/session/options.js'
 import type { Pkcs11Options } from '../src/pkcs11.js'
 
 /** Runs on a read-write session of a logged-in token. */
-export async function onToken<T>(options: Pkcs11Options, use: (station: Station) => T): Promise<T> {
-  const connection = await Connection.open(readSettings(options, 'test'), loadPkcs11js)
+export async function onToken<T>(
+  options: Pkcs11Options,
+  use: (station: Station) => T,
+  load: LoadBinding = loadPkcs11js,
+): Promise<T> {
+  const connection = await Connection.open(readSettings(options, 'test'), load)
   const sessions = connection.source(true)
   const session = sessions.open()
   try {

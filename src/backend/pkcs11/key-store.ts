@@ -7,7 +7,7 @@
  */
 
 import { readOptions, requireCallback, requireKid } from '../../base/arguments.js'
-import { equalBytes, overwriteStack, secretBytes, snapshot, toHex, wipe, xorInto } from '../../base/bytes.js'
+import { equalBytes, secretBytes, snapshot, toHex, wipe, xorInto } from '../../base/bytes.js'
 import { ArgumentError, BackendError, InputError, KeyError } from '../../base/errors.js'
 import {
   type CheckValue,
@@ -26,6 +26,7 @@ import type { LoadBinding, ObjectHandle, Station, Template } from './binding/bin
 import { CKA, CKO, constantName } from './binding/constants.js'
 import { quietly } from './binding/errors.js'
 import { loaderOf } from './binding/load.js'
+import { overwriteStacks } from './binding/values.js'
 import { describe, type ListedKey, MAX_LISTED, ownKeys, requireNoTwin } from './keys/key-listing.js'
 import {
   generateObjects,
@@ -333,7 +334,7 @@ class TokenKeyStore implements KeyStore {
           secrets.push(secret)
           return secret
         } finally {
-          overwriteStack()
+          overwriteStacks(binding)
         }
       })
       const name = nameFor(key, purpose)
@@ -343,7 +344,7 @@ class TokenKeyStore implements KeyStore {
         combined: 'in-token',
       }
     } finally {
-      overwriteStack()
+      overwriteStacks(binding)
       undo(station, secrets)
       quietly(() => sessions.close(session))
     }
@@ -460,7 +461,7 @@ class TokenKeyStore implements KeyStore {
     try {
       return task({ binding, session })
     } finally {
-      overwriteStack()
+      overwriteStacks(binding)
       quietly(() => sessions.close(session))
     }
   }

@@ -78,6 +78,8 @@ export interface Pkcs11Binding {
   C_GetSessionInfo(session: SessionHandle): SessionInfo
   /** Ends the operations that `flags` name (CKF_ENCRYPT …). Absent where library or binding is older than PKCS#11 3.0. */
   readonly C_SessionCancel?: ((session: SessionHandle, flags: number) => void) | undefined
+  /** Writes zeros over a stack of its own where the binding has one. Absent where calls run on the thread's. */
+  readonly overwriteStack?: (() => void) | undefined
   C_Login(session: SessionHandle, userType: number, pin: string): void
   C_Logout(session: SessionHandle): void
   C_GenerateRandom(session: SessionHandle, length: number): Uint8Array<ArrayBuffer>
@@ -156,4 +158,6 @@ export interface SessionSource {
   close(session: SessionHandle): void
   /** Ends operations of a session that are half done, where that can be done. */
   readonly cancel?: ((session: SessionHandle, flags: number) => void) | undefined
+  /** {@link Pkcs11Binding.overwriteStack} */
+  readonly overwriteStack?: (() => void) | undefined
 }

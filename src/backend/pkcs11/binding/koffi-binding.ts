@@ -5,6 +5,8 @@
  * - Functions are taken out of the list that `C_GetFunctionList` gives: some libraries export nothing else.
  * - What a structure points to lies in the same block of memory as the structure, which is held until the call has come
  *   back and then wiped: koffi keeps its direct arguments alive, and nothing that they point to.
+ * - Calls run on a stack of koffi's own, where a module leaves what it computed last; a call with a large argument by
+ *   value writes over it.
  * - The library stays loaded for the life of the process, whoever collects koffi's object.
  */
 import { bufferOf, secretBytes, utf8Bytes, wipe } from '../../../base/bytes.js'
@@ -30,15 +32,19 @@ import { asBuffer, exactly, room } from './values.js'
 
 /** What is used of koffi. */
 interface Koffi {
-  load(path: string | null): { func(name: string, result: string, parameters: string[]): NativeFunction }
+  load(path: string | null): {
+    func(name: string, result: string, parameters: (string | object)[]): NativeFunction
+  }
   proto(result: string, parameters: string[]): object
+  array(type: string, length: number): object
+  struct(members: Readonly<Record<string, object>>): object
   decode(pointer: bigint, offset: number, type: string): unknown
   decode(pointer: bigint, type: object): unknown
   address(value: Uint8Array): bigint
   sizeof(type: string): number
 }
 
-type NativeFunction = (...given: (Uint8Array | bigint | number | null)[]) => number | bigint
+type NativeFunction = (...given: (Uint8Array | bigint | number | null | typeof ZEROS)[]) => number | bigint
 
 /** A function's place in CK_FUNCTION_LIST, and its parameters: `u` a CK_ULONG, `p` a pointer, `b` a CK_BBOOL. */
 const FUNCTIONS = {
@@ -121,6 +127,7 @@ const INITIAL = new Map<string, Block>()
 class KoffiBinding implements Pkcs11Binding {
   readonly name = 'koffi'
   readonly C_SessionCancel?: (session: SessionHandle, flags: number) => void
+  readonly overwriteStack?: () => void
   readonly #koffi: Koffi
   readonly #layout: Layout
   readonly #functions = new Map<FunctionName, NativeFunction>()
@@ -138,6 +145,8 @@ class KoffiBinding implements Pkcs11Binding {
       'C_GetFunctionList',
       library.func('C_GetFunctionList', 'unsigned long', ['void *']),
     )
+    const overwrite = stackOverwriter(koffi)
+    if (overwrite !== undefined) this.overwriteStack = overwrite
     for (const [name, [place, parameters]] of Object.entries(FUNCTIONS)) {
       this.#functions.set(name as FunctionName, this.#functionAt(list, place, parameters))
     }
@@ -688,6 +697,26 @@ function isTemplate(value: AttributeValue): value is Template {
 
 /** RTLD_NOW and RTLD_NODELETE, by platform; elsewhere koffi's own reference has to do. */
 const KEEP: Readonly<Record<string, number>> = { linux: 0x1002, darwin: 0x82 }
+
+/** As much of koffi's stack as is written over: SoftHSM's answers were found 5 KiB below its beginning. */
+const ZEROS = { bytes: new Uint8Array(16_384) }
+/** One a process, or thread: koffi keeps each type for ever. */
+let overwriter: (() => void) | undefined
+
+/**
+ * Writes zeros over the stack that koffi calls on, where such an argument lies on it (the ABIs of Linux and macOS on x86-64;
+ * elsewhere koffi puts a copy there and passes its address). A function of C that reads no memory is given it beside its
+ * own argument: the caller makes and clears the place, so that it need not know.
+ */
+function stackOverwriter(koffi: Koffi): (() => void) | undefined {
+  if (!(process.platform in KEEP)) return undefined
+  if (overwriter === undefined) {
+    const large = koffi.struct({ bytes: koffi.array('uint8_t', ZEROS.bytes.length) })
+    const abs = koffi.load(null).func('abs', 'int', ['int', large])
+    overwriter = () => void abs(0, ZEROS)
+  }
+  return overwriter
+}
 
 /** Loads it once more, never to be unloaded: whoever closes first must not pull it from under another thread. */
 function keepLoaded(koffi: Koffi, path: string): void {

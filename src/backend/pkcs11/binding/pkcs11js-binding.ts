@@ -8,7 +8,9 @@
  * - errors come in three shapes, and values later than PKCS#11 2.40 under a wrong name;
  * - its callback forms do not keep their input alive, and some asynchronous forms leak: only the synchronous are used;
  * - closing or collecting its object unloads the library under whoever still uses it: here it is loaded a second time
- *   by the same object, whose destructor unloads once, and so stays for the life of the process.
+ *   by the same object, whose destructor unloads once, and so stays for the life of the process;
+ * - each attribute value goes through a piece of `malloc`'s memory that is freed as it is: what held a key's value is taken
+ *   once more and written over.
  */
 
 import type * as Pkcs11js from 'pkcs11js'
@@ -75,6 +77,12 @@ async function importPkcs11js(): Promise<typeof Pkcs11js> {
   }
 }
 
+/** More than the seven freed pieces of one size that glibc keeps for a thread. */
+const PIECES = 16
+/** `CK_INVALID_HANDLE`, and a mechanism that no module has: nothing would come of a call that is made all the same. */
+const NO_HANDLE = Buffer.alloc(8)
+const NO_MECHANISM = { mechanism: 0xffff_ffff }
+
 class Pkcs11jsBinding implements Pkcs11Binding {
   readonly name = 'pkcs11js'
   readonly #library: Pkcs11js.PKCS11
@@ -138,9 +146,13 @@ class Pkcs11jsBinding implements Pkcs11Binding {
   }
 
   C_CreateObject(session: SessionHandle, template: Template): ObjectHandle {
-    return handle(
-      call('C_CreateObject', () => this.#library.C_CreateObject(asBuffer(session), attributes(template))),
-    )
+    const given = attributes(template)
+    try {
+      return handle(call('C_CreateObject', () => this.#library.C_CreateObject(asBuffer(session), given)))
+    } finally {
+      for (const { type, value } of given)
+        if (type === CKA.VALUE && value instanceof Uint8Array) this.#overwriteFreed(value.length)
+    }
   }
 
   C_CopyObject(session: SessionHandle, object: ObjectHandle, template: Template): ObjectHandle {
@@ -169,7 +181,25 @@ class Pkcs11jsBinding implements Pkcs11Binding {
       this.#library.C_GetAttributeValue(asBuffer(session), asBuffer(object), [{ type }]),
     )
     const value: unknown = attribute?.value
-    return value instanceof Uint8Array ? value : EMPTY
+    if (!(value instanceof Uint8Array)) return EMPTY
+    if (type === CKA.VALUE) this.#overwriteFreed(value.length)
+    return value
+  }
+
+  /**
+   * Writes zeros over the pieces of `malloc`'s memory of such a length that were freed last: pkcs11js copies a template of
+   * zeros as it copied the value, and refuses the second template before it calls the module. glibc gives to a thread what
+   * it freed last first: of the seven in the thread's cache, then of the list behind it, so that {@link PIECES} reach the
+   * one that held the value.
+   */
+  #overwriteFreed(length: number): void {
+    const value = Buffer.alloc(length)
+    const zeros = Array.from({ length: PIECES }, () => ({ type: CKA.VALUE, value }))
+    try {
+      this.#library.C_GenerateKeyPair(NO_HANDLE, NO_MECHANISM, zeros, undefined as never)
+    } catch {
+      // As it is meant: without a second template there is nothing to call.
+    }
   }
 
   C_FindObjectsInit(session: SessionHandle, template: Template): void {

@@ -1,5 +1,5 @@
 /** Values on their way to and from a binding: buffers and texts for both, and what pkcs11js wants mechanisms and templates to be. */
-import { bufferOf, secretBytes } from '../../../base/bytes.js'
+import { bufferOf, overwriteStack, secretBytes } from '../../../base/bytes.js'
 import { BackendError } from '../../../base/errors.js'
 import type { AttributeValue, Mechanism, ModuleInfo, ObjectHandle, Template, TokenInfo } from './binding.js'
 import { CKR } from './constants.js'
@@ -13,6 +13,12 @@ export const EMPTY: Buffer = Buffer.alloc(8).subarray(0, 0)
 
 /** Between pkcs11js's `Buffer` and our branded handles. */
 export type Bytes = Uint8Array
+
+/** Writes zeros over what calls that have returned left on the stack: this thread's, and a binding's own where it has one. */
+export function overwriteStacks(binding: { readonly overwriteStack?: (() => void) | undefined }): void {
+  overwriteStack()
+  binding.overwriteStack?.()
+}
 
 /** An object handle of pkcs11js as ours. */
 export function handle(buffer: Bytes): ObjectHandle {

@@ -121,6 +121,7 @@ export class Connection {
       open: () => this.binding.C_OpenSession(this.slot, flags),
       close: session => this.binding.C_CloseSession(session),
       cancel: this.binding.C_SessionCancel,
+      overwriteStack: this.binding.overwriteStack,
     }
   }
 

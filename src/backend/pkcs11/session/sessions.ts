@@ -10,11 +10,11 @@
  * Everything here is synchronous: whoever queues does so in front of the place where the native calls run. The login does
  * not hang on these sessions: an anchor session holds it for the life of the backend.
  */
-import { overwriteStack } from '../../../base/bytes.js'
 import { BackendError, isIssuerPinError } from '../../../base/errors.js'
 import type { SessionHandle, SessionSource } from '../binding/binding.js'
 import { CKF, CKR } from '../binding/constants.js'
 import { Pkcs11Error } from '../binding/errors.js'
+import { overwriteStacks } from '../binding/values.js'
 
 /** After a return value like these the session is gone, whatever C_CloseSession was meant to do. */
 const GONE: readonly number[] = [0xb0, 0xb3, 0x190, 0xe0, 0x32]
@@ -59,7 +59,7 @@ export class Sessions {
       if (error instanceof Pkcs11Error && error.kind === 'session') this.close()
       throw error
     } finally {
-      overwriteStack()
+      overwriteStacks(this.#source)
       this.#lent--
       if (good) this.#idle.push(session)
       else this.#discard(session)
