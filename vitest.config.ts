@@ -51,9 +51,9 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
       include: ['src/**/*.ts', 'packages/*/src/**/*.ts'],
       reporter: [['text', { skipFull: true }], 'json-summary'],
       reportOnFailure: true,
-      // It was 100 before executors, callers, stores and profiles of format 2 came in one step; their last branches are to
-      // be covered, and this to go back there.
-      ...(process.env['CI'] && { thresholds: { lines: 99.8, branches: 99 } }),
+      // Every line and branch that a run of all lanes had not reached on 2026-11-29 has its test, or is gone. What is left below
+      // 100 is room for what two threads or two connections do in one moment on one machine and not on another.
+      ...(process.env['CI'] && { thresholds: { lines: 99.9, branches: 99.7 } }),
     },
     projects: [
       { resolve: sources, test: { ...unit, name: 'unit', include: together, isolate: false } },

@@ -260,27 +260,36 @@ test('a field between two passes, with a driver that has no way of its own for i
   expect(calls).toEqual(['decipher', 'decipher'])
 })
 
-test('a PIN is verified step by step, with a driver that has no way of its own for that or for fields', async () => {
-  class Bare extends SoftwareDriver {
-    override verifyPin = undefined as never
-    override encipherBound = undefined as never
-    override decipherBound = undefined as never
-  }
-  const material = 'C1A5D20E7F936B4488D1F03C5E2A9B76'
-  const keys = [{ kid: 'K', usage: 'pin-encryption', algorithm: 'aes-128', material }] as const
-  await using backend = openBackend(new Bare(storeKeys(keys), nodeEngine))
-  const key = await backend.bind({ kid: 'K', usage: 'pin-encryption', hostDecipher: true })
-  const pan = Pan.from('4761739001010010')
-  const blockOf = (pin: string): Promise<Uint8Array> =>
-    encipherPin({ pin: Pin.from(pin), pan, format: 4, key })
-  const against = { kind: 'block', block: await blockOf('2846'), format: 4, key } as const
-  const verdicts: boolean[] = []
-  for (const pin of ['2846', '2847']) {
-    const given = { block: await blockOf(pin), pan, format: 4, from: key, against } as const
-    verdicts.push((await verifyPinBlock({ ...given, tries: 'counted-elsewhere' })).verified)
-  }
-  expect(verdicts).toEqual([true, false])
-})
+class StepByStep extends SoftwareDriver {
+  override verifyPin = undefined as never
+}
+class Bare extends StepByStep {
+  override encipherBound = undefined as never
+  override decipherBound = undefined as never
+}
+
+test.each([
+  ['that', StepByStep],
+  ['that or for fields', Bare],
+])(
+  'a PIN is verified step by step, with a driver that has no way of its own for %s',
+  async (_what, Driver) => {
+    const material = 'C1A5D20E7F936B4488D1F03C5E2A9B76'
+    const keys = [{ kid: 'K', usage: 'pin-encryption', algorithm: 'aes-128', material }] as const
+    await using backend = openBackend(new Driver(storeKeys(keys), nodeEngine))
+    const key = await backend.bind({ kid: 'K', usage: 'pin-encryption', hostDecipher: true })
+    const pan = Pan.from('4761739001010010')
+    const blockOf = (pin: string): Promise<Uint8Array> =>
+      encipherPin({ pin: Pin.from(pin), pan, format: 4, key })
+    const against = { kind: 'block', block: await blockOf('2846'), format: 4, key } as const
+    const verdicts: boolean[] = []
+    for (const pin of ['2846', '2847']) {
+      const given = { block: await blockOf(pin), pan, format: 4, from: key, against } as const
+      verdicts.push((await verifyPinBlock({ ...given, tries: 'counted-elsewhere' })).verified)
+    }
+    expect(verdicts).toEqual([true, false])
+  },
+)
 
 test('a variant of a key, with a driver that makes none: said, and nothing is asked', async () => {
   const { driver, calls } = slowDriver()

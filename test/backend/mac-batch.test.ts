@@ -46,7 +46,7 @@ const ask = (keys: readonly Key[], { which, message, padding, iv }: Asked): Prom
 
 describe('MACs in flight', () => {
   test('long messages among short ones are what they are alone, and so is what follows them', async () => {
-    const sizes = [8, 65_536, 8, 65_536, 8]
+    const sizes = [8, 65_536, 8, 8, 65_536]
     for (let turn = 0; turn < 2; turn++) {
       const asked = sizes.map(size => ({ which: 0, message: randomBytes(size), padding: 2 }) as const)
       const together = await Promise.all(asked.map(one => ask(ours, one)))

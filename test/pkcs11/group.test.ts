@@ -2,7 +2,6 @@
 import { describe, expect, test } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
 import { CKA, CKM } from '../../src/backend/pkcs11/binding/constants.js'
-import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
 import { openGroup } from '../../src/backend/pkcs11/group.js'
 import {
   type Backend,
@@ -181,6 +180,21 @@ describe('binding', () => {
     expect(error).toMatchObject({ code: 'ERR_KEY_NOT_FOUND', kid: 'NONE' })
     expect(error.message).not.toContain('of the group')
     expect(fakes[1]?.calls).toEqual([])
+  })
+
+  test('bound anew while one is away: the one before works on where it was proven', async () => {
+    const { open, fakes, events, until } = await bench()
+    await using group = await open({ failBackAfter: 1, probeMs: 1 })
+    const [first = expect.fail(), second = expect.fail()] = fakes
+    first.faultOf = { fn: '*', code: 0xe0 }
+    const [old, key] = [await bind(group), await bind(group)]
+    first.faultOf = undefined
+    await until(() => events.some(({ member, state }) => member === 0 && state === 'ready'))
+    for (const fake of fakes) fake.reset()
+    const answer = await operationsOf(key).encipher(BLOCK)
+    expect([encryptions(first), encryptions(second)]).toEqual([1, 0])
+    expect(await operationsOf(old).encipher(BLOCK)).toEqual(answer)
+    expect([encryptions(first), encryptions(second)]).toEqual([1, 1])
   })
 
   test('bound anew in vain: the one before stays, and works', async () => {
@@ -447,9 +461,16 @@ describe('one works, the next takes over', () => {
         material: 'FEDCBA98765432100123456789ABCDEF',
       },
     ])
-    expect(await operationsOf(key).encipher(BLOCK)).toEqual(before)
+    // Two callers notice, and it is said once.
+    const both = await Promise.all([1, 2].map(() => operationsOf(key).encipher(BLOCK)))
+    expect(both).toEqual([before, before])
+    expect(events.filter(({ state }) => state === 'wrong')).toHaveLength(1)
     expect(events[0]).toMatchObject({ member: 0, state: 'wrong', active: 1, code: 'ERR_KEY_CHECK_VALUE' })
     expect(await group.health()).toMatchObject({ ok: true, state: 'degraded' })
+    // Looked at again and again, it is said once.
+    first.reset()
+    await until(() => first.calls.filter(name => name === 'C_GetTokenInfo').length >= 3)
+    expect(events.filter(({ state }) => state === 'wrong')).toHaveLength(1)
     // Put right by an operator, it is used again.
     first.remove('PEK-2')
     await provisionFake(
@@ -486,23 +507,28 @@ describe('one works, the next takes over', () => {
     expect(events.find(({ state }) => state === 'wrong')?.reason).toContain('re-encipherment inside')
   })
 
-  test('a token that answers and is not well is not used: it is proven again', async () => {
+  test('a token that holds the keys and gives one wrong answer is proven again', async () => {
     const { open, fakes, events, until } = await bench()
     await using group = await open({ failBackAfter: 1, probeMs: 1 })
     const key = await bind(group)
     const [first = expect.fail()] = fakes
     first.faultOf = { fn: '*', code: 0xe0 }
-    await operationsOf(key).encipher(BLOCK)
-    const info = first.C_GetTokenInfo.bind(first)
-    let asked = 0
-    first.C_GetTokenInfo = (...given) => {
-      asked++
-      if (asked < 5) throw new Pkcs11Error('C_GetTokenInfo', 0x05)
-      return info(...given)
+    const before = await operationsOf(key).encipher(BLOCK)
+    let wrong = 0
+    const begin = first.C_EncryptInit.bind(first)
+    first.C_EncryptInit = (...given) => {
+      // Where its health is asked for, and nowhere else.
+      const isHealth = first.calls.at(-1) === 'C_GetTokenInfo' && wrong === 0
+      if (isHealth) wrong++
+      Object.assign(first.options, { wrong: isHealth ? CKM.DES3_ECB : undefined })
+      begin(...given)
     }
     first.faultOf = undefined
     await until(() => events.some(({ member, state }) => member === 0 && state === 'ready'))
-    expect(asked).toBeGreaterThan(4)
+    expect(wrong).toBe(1)
+    first.reset()
+    expect(await operationsOf(key).encipher(BLOCK)).toEqual(before)
+    expect(encryptions(first)).toBe(1)
   })
 
   test('what one of them cannot do the group does not say that it can', async () => {

@@ -269,6 +269,12 @@ describe('importKey', () => {
 })
 
 describe('listKeys and deleteKey', () => {
+  test('a key that is made where no CKA_ID is shown has none that is known', async () => {
+    const fake = new FakeToken({ hides: [CKA.ID] })
+    await using store = await openStoreOn(fake)
+    expect(await store.generateKey(PEK)).toMatchObject({ kid: 'P', id: '' })
+  })
+
   test('of keys whose labels and CKA_IDs are not shown there is no public half, and no id', async () => {
     const fake = new FakeToken()
     await using store = await openStoreOn(fake)
