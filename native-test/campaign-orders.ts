@@ -40,7 +40,12 @@ export interface Setup {
   readonly mask: string
   readonly keys: readonly MaskedKey[]
   /** Keys that are in a token: none in this line then. */
-  readonly token?: { readonly module: string; readonly label: string; readonly pin: string }
+  readonly token?: {
+    readonly module: string
+    readonly label: string
+    readonly pin: string
+    readonly binding?: 'pkcs11js' | 'koffi'
+  }
   /** Threads for key agreement, and the file that they run. */
   readonly workers?: { readonly count: number; readonly host: string }
 }

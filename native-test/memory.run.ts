@@ -47,6 +47,7 @@ else {
   await provisionPlanted(options, planted)
   const token = { module: options.module, label: 'memory', pin: USER_PIN }
   runs.push(['SoftHSM', { engine: 'node:crypto', planted, token }])
+  runs.push(['SoftHSM by koffi', { engine: 'node:crypto', planted, token: { ...token, binding: 'koffi' } }])
 }
 
 const total = (counts: Readonly<Record<string, number>>): number =>

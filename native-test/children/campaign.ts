@@ -118,8 +118,14 @@ async function openKeys({ engine, keys, mask, workers }: Setup): Promise<Backend
   }
 }
 
-const openToken = ({ module, label, pin }: NonNullable<Setup['token']>): Promise<Backend> =>
+const openToken = ({
+  module,
+  label,
+  pin,
+  binding = 'pkcs11js',
+}: NonNullable<Setup['token']>): Promise<Backend> =>
   pkcs11Backend({
+    binding,
     module,
     token: label,
     pin: () => pin,
@@ -355,8 +361,9 @@ function ceremony(at: At, kcv: string): Promise<void> {
 
 async function oneCeremony(at: At, kcv: string): Promise<void> {
   if (setup.token === undefined) throw new Error('a ceremony brings a key into a token')
-  const { module, label, pin } = setup.token
+  const { module, label, pin, binding = 'pkcs11js' } = setup.token
   ceremonies ??= openKeyStore({
+    binding,
     module,
     token: label,
     pin: () => pin,
