@@ -391,7 +391,9 @@ describe('probe', () => {
       random: undefined,
       known: {},
     }
-    const stdin = JSON.stringify({ ...keys, samples: [wrong] })
+    // Under keys that only AES takes, which is an eighth of the tries.
+    const [prwTestKey, macTestKey] = ['01'.repeat(32), '02'.repeat(32)]
+    const stdin = JSON.stringify({ prwTestKey, macTestKey, samples: [wrong] })
     const { code, out, err, again } = await probeOnce(stdin)
     expect({ code, err }).toEqual({ code: 1, err: 'no draft: the samples do not determine PRW and MAC' })
     expect(out).toMatch(/prw +none +0 of \d+/)
