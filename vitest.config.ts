@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
 
 /** What a file of tests does to modules or to the process that nothing takes back, and the next file in it would notice. */
@@ -32,7 +33,7 @@ const unit = {
   // A test that takes long is no failure: the limits hold on a machine with twenty times as much to do.
   testTimeout: 120_000,
   hookTimeout: 120_000,
-  maxWorkers: 2,
+  maxWorkers: Math.max(2, Math.min(6, availableParallelism())),
   sequence: { groupOrder: 0 },
 }
 
@@ -74,8 +75,9 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
           pool: 'forks',
           testTimeout: 120_000,
           hookTimeout: 120_000,
-          // After the others, and one file at a time: projects of one group must have as many workers.
-          maxWorkers: 1,
+          // After the others, and one file at a time, as some measure what a machine does for them; each has tokens, ports,
+          // databases and folders of its own, and with NATIVE_WORKERS=2 two run side by side.
+          maxWorkers: Number(process.env['NATIVE_WORKERS'] ?? 1),
           sequence: { groupOrder: 2 },
         },
       },
