@@ -119,3 +119,25 @@ test('what is asked of a key does not depend on what another has answered about 
     )
   expect(found.sort()).toEqual([...ASKED_BY_WHAT_IS_PUBLIC].sort())
 })
+
+/** What is computed to be compared with a MAC that came in, and where it stays in memory: a name, and what it is made by. */
+const MADE_TO_COMPARE = /const (\w+) = await [^\n;]*\b(?:mac|macOf|fullMac)\(/g
+const leftIn = (text: string): string[] =>
+  Array.from(text.matchAll(MADE_TO_COMPARE), ([, name = '']) => name).filter(
+    name =>
+      new RegExp(`equalBytes\\(${name}\\b`).test(text) &&
+      !new RegExp(`(?:wipe\\([^)]*|withWiped\\()\\b${name}\\b`).test(text),
+  )
+
+test('a MAC that is made to compare with is wiped: it is the one that whoever forged the message looks for', () => {
+  const found = readdirSync(SRC, { recursive: true, encoding: 'utf8' })
+    .filter(path => path.endsWith('.ts') && !path.startsWith('testing/'))
+    .flatMap(path => leftIn(readFileSync(join(SRC, path), 'utf8')).map(name => `${path}: ${name}`))
+  expect(found).toEqual([])
+  const made = 'const right = await operations.mac(request, message, options)\n'
+  expect(leftIn(`${made}return equalBytes(right, given)`)).toEqual(['right'])
+  expect(
+    leftIn(`${made}try { return equalBytes(right.subarray(0, 4), given) } finally { wipe(right) }`),
+  ).toEqual([])
+  expect(leftIn(`${made}return withWiped(right, it => equalBytes(it, given))`)).toEqual([])
+})

@@ -5,7 +5,7 @@
 
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
 import { type ParseArgsConfig, parseArgs } from 'node:util'
-import { bufferOf, secretBytes } from '../base/bytes.js'
+import { bufferOf, secretBytes, withWiped } from '../base/bytes.js'
 import { parseJsonObject } from '../base/json.js'
 
 /** The call was wrong: exit code 2. */
@@ -124,7 +124,8 @@ const READ = new WeakSet<Io>()
 
 /** The text of a file, or of standard input where the path is `-` or absent. Errors: `ERR_USAGE`. */
 export async function readInput(path: string | undefined, io: Io): Promise<string> {
-  return (await readInputBytes(path, io)).toString('utf8')
+  // Samples and values of a PRW have PINs in them.
+  return withWiped(await readInputBytes(path, io), bytes => bytes.toString('utf8'))
 }
 
 /** The same as the bytes that are there, whatever they mean: for a message that is enciphered or authenticated. */

@@ -17,6 +17,7 @@ import {
   secretBytes,
   utf8Bytes,
   wipe,
+  withWiped,
 } from '../base/bytes.js'
 import { systemClock } from '../base/deadline.js'
 import { ArgumentError, KeyError } from '../base/errors.js'
@@ -267,7 +268,7 @@ async function isRight(
   if (!isKey(key)) return alg === 'ES256' && verifyEs256(es256PublicKey(key), message, stated)
   requireUse(key, 'mac', 'verify')
   const made = await operationsOf(key).mac({ algorithm: 'cmac', padding: 'none' }, message, options)
-  return alg === 'CMAC' && equalBytes(made, stated)
+  return withWiped(made, right => alg === 'CMAC' && equalBytes(right, stated))
 }
 
 /** Input of {@link importKeyBlock}: the block, and what the key is called and for. */

@@ -201,6 +201,31 @@ describe('between the threads', () => {
     expect(memory.some(byte => byte !== 0)).toBe(false)
   })
 
+  test('what a thread had opened when it went, and nobody had been told of, is wiped', async () => {
+    const { start, sent } = near()
+    let [told, go] = [0, (): void => expect.unreachable()]
+    const threads = await AgreementThreads.open(1, () => {
+      const thread = start()
+      const { port } = thread
+      const on: typeof port.on = (event, listener) => {
+        if (event === 'exit') go = () => listener(undefined)
+        port.on(event, message => (Array.isArray(message) ? void told++ : listener(message)))
+      }
+      return { ...thread, port: { ...port, on } }
+    })
+    const key = threads.add(ecdh, scalar)
+    const answers = Promise.all([1, 2, 3].map(() => open(threads, key)))
+    while (told === 0) await new Promise(resolve => setImmediate(resolve))
+    const [{ memory: shared } = expect.unreachable()] = sent
+    const memory = Buffer.from((shared as Uint8Array).buffer)
+    expect(memory.includes(plaintext)).toBe(true)
+    go()
+    // It is computed here once more.
+    expect(await answers).toEqual([1, 2, 3].map(() => new Uint8Array(plaintext)))
+    expect(memory.some(byte => byte !== 0)).toBe(false)
+    await threads.close()
+  })
+
   test('what a thread cannot do is tried here, and fails here as it would without threads', async () => {
     const { start } = near()
     const threads = await AgreementThreads.open(1, start)

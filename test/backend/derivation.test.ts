@@ -4,6 +4,7 @@ import { expect, test } from 'vitest'
 import type { MacRequest } from '../../src/backend/driver.js'
 import { operationsOf } from '../../src/backend/key.js'
 import { softwareBackend } from '../../src/backend/software/software.js'
+import { buffersMadeBy } from '../leaks/recorder.js'
 import { failure } from '../support/errors.js'
 import { bytes, hex } from '../support/vectors.js'
 
@@ -25,6 +26,31 @@ test('a key derived by encipherment computes what that key computes, and the nam
   const derivation = [{ method: 'encipher', data: diversifier }] as const
   expect(hex(await key.mac({ ...plain, derivation }, block))).toBe(hex(ecb(derived, Buffer.from(block))))
   expect(hex(await key.mac(plain, block))).toBe(hex(ecb(Buffer.from(material, 'hex'), Buffer.from(block))))
+})
+
+test.each(['bitslice', 'node:crypto', 'node-forge'] as const)('a derived key is wiped (%s)', async engine => {
+  const tdea = '0123456789ABCDEFFEDCBA9876543211'
+  const keys = [
+    { kid: 'A', usage: 'prw-verify', algorithm: 'aes-128', material },
+    { kid: 'T', usage: 'prw-verify', algorithm: 'tdea-2key', material: tdea },
+  ] as const
+  await using backend = await softwareBackend({ keys, engine })
+  const diversifier = bytes('00112233445566778899AABBCCDDEEFF')
+  const cipher = createCipheriv('des-ede-ecb', Buffer.from(tdea, 'hex'), null).setAutoPadding(false)
+  const derived = {
+    A: ecb(Buffer.from(material, 'hex'), Buffer.from(diversifier)),
+    T: cipher.update(diversifier),
+  }
+  for (const kid of ['A', 'T'] as const) {
+    const key = operationsOf(await backend.bind({ kid, usage: 'prw-verify' }))
+    const derivation = [{ method: 'encipher', data: diversifier }] as const
+    const { value, buffers } = await buffersMadeBy(() => key.mac({ ...CMAC, derivation }, new Uint8Array(5)))
+    const halves = [derived[kid].subarray(0, 8), derived[kid].subarray(8)]
+    expect(value.length).toBeGreaterThan(7)
+    expect(buffers.length).toBeGreaterThan(3)
+    const left = buffers.filter(buffer => halves.some(half => Buffer.from(buffer).includes(half)))
+    expect([kid, left]).toEqual([kid, []])
+  }
 })
 
 test('a MAC key enciphers nothing', async () => {

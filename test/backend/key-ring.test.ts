@@ -1,7 +1,7 @@
 /** What a backend's key ring holds: each key once, for one usage, and nothing after it has been sealed. */
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { operationsOf } from '../../src/backend/key.js'
+import { type KeyOperations, operationsOf } from '../../src/backend/key.js'
 import { nodeEngine } from '../../src/backend/software/engine-node.js'
 import { storeKeys } from '../../src/backend/software/keys.js'
 import { SoftwareDriver } from '../../src/backend/software/software.js'
@@ -401,6 +401,50 @@ describe('onOperation', () => {
     }
     await failure(() => softwareBackend({ keys: [], onOperation: 1 as never }), 'ERR_ARGUMENT')
   })
+
+  const derive = {
+    ephemeralPublicKey: publicPoint('E', new Uint8Array(32).fill(3)),
+    otherInfo: block,
+    length: 16,
+  }
+  const asking: Readonly<Record<string, (key: (kid: string) => Promise<KeyOperations>) => Promise<unknown>>> =
+    {
+      encipher: async key => (await key('K')).encipher(block),
+      decipher: async key => (await key('K')).decipher(block),
+      mac: async key => (await key('PRW')).mac({ algorithm: 'cmac', padding: 'none' }, block),
+      deriveContentKey: async key => (await key('J')).deriveContentKey(derive),
+      sign: async key => (await key('S')).sign(block),
+    }
+  test.each(Object.entries(asking))(
+    'may close the backend: nothing is computed then (%s)',
+    async (_, ask) => {
+      let asked = 0
+      const backend = await softwareBackend({
+        keys: [
+          { ...pin(K1 + K2), kid: 'K' },
+          { kid: 'PRW', usage: 'prw-generate', algorithm: 'aes-128', material: K3 + K2 },
+          { kid: 'J', usage: 'jwe-key-agreement', algorithm: 'ec-p256', material: '11'.repeat(32) },
+          { kid: 'S', usage: 'jwt-signing', algorithm: 'ec-p256', material: '22'.repeat(32) },
+        ],
+        onOperation: () => {
+          asked++
+          void backend.close()
+        },
+      })
+      const usages = {
+        K: 'pin-encryption',
+        PRW: 'prw-generate',
+        J: 'jwe-key-agreement',
+        S: 'jwt-signing',
+      } as const
+      const key = async (kid: string) => {
+        const usage = usages[kid as keyof typeof usages]
+        return operationsOf(await backend.bind({ kid, usage, ...(kid === 'K' && { hostDecipher: true }) }))
+      }
+      await failure(() => ask(key), 'ERR_BACKEND_CLOSED')
+      expect(asked).toBe(1)
+    },
+  )
 
   test('is not asked for what is refused anyway, and hears no bytes', async () => {
     const uses: unknown[] = []

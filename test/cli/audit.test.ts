@@ -7,6 +7,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { main } from '../../src/cli/main.js'
 import { type AuditEvent, chainedAudit, softwareSigner } from '../../src/d1.js'
 import { keptIo } from './support/io.js'
+import { wiping } from './support/program.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'cli-audit-'))
 afterAll(() => rmSync(folder, { recursive: true }))
@@ -21,7 +22,8 @@ async function run(text: string | undefined, args: readonly string[] = ['--key-e
   const path = join(folder, 'audit.log')
   if (text !== undefined) writeFileSync(path, text)
   const io = keptIo({ env: { KEY: key } })
-  const code = await main(['audit', 'verify', text === undefined ? join(folder, 'none') : path, ...args], io)
+  const whole = ['audit', 'verify', text === undefined ? join(folder, 'none') : path, ...args]
+  const code = await wiping(args, () => main(whole, io), { keys: [HEX] })
   return { code, said: [...io.output, ...io.errors].join('\n'), env: io.env }
 }
 

@@ -20,6 +20,7 @@ import { type KeyBlockHeader, useOf } from '../../src/key-block/header.js'
 import { openAny } from '../../src/key-block/key-block.js'
 import { macOf, protectionKeys } from '../../src/key-block/protection.js'
 import { softwareBackend } from '../../src/software.js'
+import { buffersMadeBy } from '../leaks/recorder.js'
 import { failure } from '../support/errors.js'
 import { field, vectorsOf } from '../support/vectors.js'
 
@@ -315,6 +316,12 @@ describe('published blocks', () => {
         'key block: block does not open under this KBPK',
       )
     }
+    // What was computed for the last is its right MAC: whoever reads this memory does not find it.
+    const last = { key, block: changed(block, 66, '00'), usage: 'pin-encryption' } as const
+    const { buffers } = await buffersMadeBy(() => failure(() => openKeyBlock(last), 'ERR_KEY_BLOCK'))
+    const right = Buffer.from(block.slice(-8), 'hex')
+    expect(buffers.length).toBeGreaterThan(3)
+    expect(buffers.filter(buffer => Buffer.from(buffer).includes(right))).toEqual([])
   })
 })
 

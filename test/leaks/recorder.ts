@@ -1,6 +1,6 @@
 /**
- * A recorder of secret memory: sees every ArrayBuffer that is made while it runs, `base/bytes`' among them, which is where
- * all secret memory is born (`secret-memory.test.ts`), and says afterwards which of them still hold a secret.
+ * A recorder of secret memory: sees every ArrayBuffer and SharedArrayBuffer that is made while it runs, `base/bytes`' among
+ * them, which is where all secret memory is born (`secret-memory.test.ts`), and says afterwards which of them still hold a secret.
  */
 import { createCipheriv } from 'node:crypto'
 import * as secret from './secrets.js'
@@ -12,7 +12,14 @@ const SECRETS: Readonly<Record<string, Uint8Array>> = {
   'PIN, packed': Buffer.from(secret.pin, 'hex'),
   'clear block': secret.clearBlock,
   'clear block, hex': Buffer.from(secret.clearBlock.toString('hex').toUpperCase()),
-  ...Object.fromEntries(Object.entries(secret.keys).map(([name, key]) => [name, key.subarray(0, 8)])),
+  ...Object.fromEntries(
+    Object.entries(secret.keys).flatMap(([name, key]) => [
+      [name, key.subarray(0, 8)],
+      // TDEA passes over the lowest bit of a byte, so that a key without it is the key; and so is its complement.
+      [`${name}, without parity`, key.subarray(0, 8).map(byte => byte & 0xfe)],
+      [`${name}, complement`, key.subarray(0, 8).map(byte => ~byte & 0xfe)],
+    ]),
+  ),
   'JWE private key': Buffer.from(secret.jwe.d, 'base64url'),
   'signing key': Buffer.from(secret.signing.d, 'base64url'),
   Z: secret.z,
@@ -76,27 +83,35 @@ function askedByFake(): boolean {
 /** Runs a call and returns every buffer that was made meanwhile. */
 export async function buffersMadeBy<T>(
   call: () => T | Promise<T>,
-): Promise<{ readonly value: T; readonly buffers: readonly ArrayBuffer[] }> {
-  const made: ArrayBuffer[] = []
-  const { ArrayBuffer: Real } = globalThis
-  const Recording: typeof Real = new Proxy(Real, {
-    construct(target, args, newTarget): ArrayBuffer {
-      const buffer: ArrayBuffer = Reflect.construct(
-        target,
-        args,
-        newTarget === Recording ? target : newTarget,
-      )
+): Promise<{ readonly value: T; readonly buffers: readonly ArrayBufferLike[] }> {
+  const made: ArrayBufferLike[] = []
+  const { ArrayBuffer: Real, SharedArrayBuffer: RealShared } = globalThis
+  globalThis.ArrayBuffer = recordingInto(made, Real)
+  globalThis.SharedArrayBuffer = recordingInto(made, RealShared)
+  try {
+    const value = await call()
+    // What was handed over to another thread is there no more.
+    return { value, buffers: made.filter(({ byteLength }) => byteLength > 0) }
+  } finally {
+    globalThis.ArrayBuffer = Real
+    globalThis.SharedArrayBuffer = RealShared
+  }
+}
+
+function recordingInto<C extends ArrayBufferConstructor | SharedArrayBufferConstructor>(
+  made: ArrayBufferLike[],
+  Real: C,
+): C {
+  const Recording: C = new Proxy(Real, {
+    construct(target, args, newTarget): ArrayBufferLike {
+      const own = newTarget === Recording ? target : newTarget
+      const buffer: ArrayBufferLike = Reflect.construct(target, args, own)
       // What a token that is played by a test keeps inside is the token's.
       if (!askedByFake()) made.push(buffer)
       return buffer
     },
   })
-  globalThis.ArrayBuffer = Recording
-  try {
-    return { value: await call(), buffers: made }
-  } finally {
-    globalThis.ArrayBuffer = Real
-  }
+  return Recording
 }
 
 /** The names of the secrets that are in this memory. */

@@ -5,10 +5,13 @@
 import { randomBytes } from 'node:crypto'
 import { afterEach, expect, test, vi } from 'vitest'
 import { CKM } from '../../src/backend/pkcs11/binding/constants.js'
+import { RemoteHost } from '../../src/backend/pkcs11/executor/host.js'
 import { openSoftware as openWith } from '../../src/backend/software/software.js'
 import { secretBytes, wipe } from '../../src/base/bytes.js'
 import { type Backend, Pin } from '../../src/index.js'
 import { panSealer } from '../../src/sqlite.js'
+import { starterOn } from '../pkcs11/in-thread.js'
+import { AT_ONCE as SURROUNDINGS } from '../pkcs11/support.js'
 import type { LeakCase } from './cases.js'
 import { CORE } from './cases-core.js'
 import { D1 } from './cases-d1.js'
@@ -177,6 +180,38 @@ test('on a token', LONG, async () => {
   const token = await Token.make()
   await using backend = await token.open()
   await runAll(await worldOn(backend), 'token')
+})
+
+const elsewhere = () => ({ held: undefined, started: 0, kills: [] as (() => void)[] })
+
+test.each(['threads', 'process'] as const)('on a token, from elsewhere (%s)', LONG, async executor => {
+  const token = await Token.make()
+  const there = elsewhere()
+  const open = { surroundings: SURROUNDINGS, starter: starterOn(token.fake, there) }
+  await using backend = await token.open({ executor, sessions: { max: 1 } }, open)
+  await runAll(await worldOn(backend), executor)
+  expect(there.started).toBeGreaterThan(0)
+})
+
+test('a job for an other end that has gone, or that takes nothing', async () => {
+  for (const how of ['gone', 'takes nothing'] as const) {
+    const channel = {
+      send: () => {
+        throw new Error('cannot be sent')
+      },
+      listen: () => {},
+      end: () => {},
+      kill: () => {},
+    }
+    const host = new RemoteHost(channel, 'thread', undefined, () => {})
+    if (how === 'gone') host.kill()
+    const blocks = Uint8Array.from(secret.clearBlock)
+    const { value, left, made } = await recorded(() =>
+      outcomeOf(() => host.perform('encipher', { key: {} as never, blocks })),
+    )
+    expect([how, Object.keys(value), left]).toEqual([how, ['error'], []])
+    expect(made).toBe(1)
+  }
 })
 
 test('on a token any of whose calls fails', LONG, async () => {

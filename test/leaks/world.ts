@@ -1,6 +1,6 @@
 /** A backend with planted keys, of each kind that there is, and what the verbs are called with on it. */
 
-import { openPkcs11 } from '../../src/backend/pkcs11/backend.js'
+import { type OpenOptions, openPkcs11 } from '../../src/backend/pkcs11/backend.js'
 import type { LoadBinding, Pkcs11Binding } from '../../src/backend/pkcs11/binding/binding.js'
 import { call } from '../../src/backend/pkcs11/binding/values.js'
 import { type KeyStoreOptions, openKeyStoreOver } from '../../src/backend/pkcs11/key-store.js'
@@ -295,8 +295,8 @@ export class Token {
     return async () => binding as Pkcs11Binding
   }
 
-  open(more?: Partial<KeyStoreOptions>): Promise<Backend> {
-    return openPkcs11({ ...this.optionsOf, ...more }, this.load)
+  open(more?: Partial<KeyStoreOptions>, where?: OpenOptions): Promise<Backend> {
+    return openPkcs11({ ...this.optionsOf, ...more }, this.load, where)
   }
 
   openStore(more?: Partial<KeyStoreOptions>) {

@@ -3,9 +3,11 @@
  * start, a module that must be initialised anew while others use it; and the real thread and process, with another program at
  * their other end.
  */
+import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
 import { openPkcs11 } from '../../src/backend/pkcs11/backend.js'
+import { Callers, Entry } from '../../src/backend/pkcs11/executor/callers.js'
 import { startFrom } from '../../src/backend/pkcs11/executor/channels.js'
 import { LostHost } from '../../src/backend/pkcs11/executor/dispatcher.js'
 import type { Executor } from '../../src/backend/pkcs11/executor/executor.js'
@@ -429,6 +431,52 @@ describe('in this thread', () => {
     expect(await Promise.all([first, ...together])).toEqual([right[0], right[1], right[0], right[1]])
     expect(await aborted).toMatchObject({ code: 'ERR_ABORTED' })
     await backend.close()
+  })
+})
+
+describe('those who wait', () => {
+  beforeEach(() => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
+  })
+  afterEach(() => {
+    vi.useRealTimers()
+  })
+
+  const limits = { queue: 1000, waitMs: 20, callMs: 50 }
+  const ms = fc.integer({ min: 1, max: 40 })
+
+  test('each is let go at its own limit, whoever came before or waits behind', () => {
+    fc.assert(
+      fc.property(fc.array(fc.tuple(fc.constantFrom('enter', 'begin'), ms), { maxLength: 12 }), steps => {
+        const callers = new Callers(limits, () => undefined)
+        const entries: Entry[] = []
+        const limitOf = ({ since, begun }: Entry): number => since + (begun ? limits.callMs : limits.waitMs)
+        const pass = (time: number): void => {
+          for (let i = 0; i < time; i++) {
+            vi.advanceTimersByTime(1)
+            const now = performance.now()
+            for (const entry of entries) {
+              const left = limitOf(entry) - now
+              if (left < -2) expect([entry.done, left]).toEqual([true, left])
+              if (left > 2) expect([entry.done, left]).toEqual([false, left])
+            }
+          }
+        }
+        for (const [what, time] of steps) {
+          const next = callers.next
+          if (what === 'begin' && next !== undefined) callers.begin(next)
+          if (what === 'enter') {
+            const entry = new Entry('health', { keys: [] }, undefined)
+            entry.answer.catch(() => undefined)
+            entries.push(entry)
+            callers.enter(entry, undefined, true)
+          }
+          pass(time)
+        }
+        pass(60)
+        expect(vi.getTimerCount()).toBe(0)
+      }),
+    )
   })
 })
 

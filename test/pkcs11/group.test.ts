@@ -206,6 +206,20 @@ describe('binding', () => {
     expect(await operationsOf(key).encipher(BLOCK)).toHaveLength(8)
   })
 
+  test.each(['is not there', 'is another key'])('a kid that %s in the next is bound nowhere', async what => {
+    const { open, fakes } = await bench()
+    const [first = expect.fail(), second = expect.fail()] = fakes
+    second.remove('PEK-2')
+    const material = 'FEDCBA98765432100123456789ABCDEF'
+    const other = { kid: 'PEK-2', usage: 'pin-encryption', algorithm: 'tdea-2key', material } as const
+    if (what === 'is another key') await provisionFake(second, {}, [{ ...other, hostDecipher: true }])
+    await using group = await open()
+    await expect(bind(group)).rejects.toMatchObject({ code: expect.stringMatching(/^ERR_KEY_/) })
+    // A token that had it bound would miss it now.
+    for (const fake of [first, second]) fake.remove('PEK-2')
+    expect(await group.health()).toMatchObject({ ok: true, state: 'open' })
+  })
+
   test('bound anew, and the one before let go: the new one works, and comes back with a member', async () => {
     const { open, fakes, events, until } = await bench()
     await using group = await open({ failBackAfter: 1, probeMs: 1 })
@@ -398,7 +412,11 @@ describe('one works, the next takes over', () => {
     await expect(open()).rejects.toMatchObject({ retryable: true })
   })
 
-  test('proofs are counted in a row: one that fails in between begins anew', async () => {
+  // The second is one that the token needs no time to get over: the first proof is a good one.
+  test.each([
+    ['the device has gone', 0xe0],
+    ['it has no memory', 0x31],
+  ])('proofs are counted in a row, each time anew, also from one that fails: %s', async (_what, code) => {
     const { fakes, events } = await bench()
     const [first] = fakes
     if (first === undefined) throw new Error('no fake')
@@ -426,7 +444,7 @@ describe('one works, the next takes over', () => {
       return turns
     }
     const lose = async (): Promise<void> => {
-      first.faultOf = { fn: '*', code: 0xe0 }
+      first.faultOf = { fn: '*', code }
       await key.encipher(BLOCK)
       expect(events.at(-1)).toMatchObject({ member: 0, state: 'away' })
       first.faultOf = undefined
@@ -438,7 +456,7 @@ describe('one works, the next takes over', () => {
     await lose()
     for (let i = 1; i < turns; i++) await turn()
     expect(isReady()).toBe(false)
-    first.faultOf = { fn: '*', code: 0xe0 }
+    first.faultOf = { fn: '*', code }
     await turn()
     first.faultOf = undefined
     expect(await turnsToReady()).toBe(turns)
@@ -603,9 +621,20 @@ test('a key that was rotated by somebody else: refused each time, said once, unt
   for (let i = 0; i < 3; i++) {
     await expect(operationsOf(key).encipher(BLOCK)).rejects.toMatchObject({ code: 'ERR_KEY_CHECK_VALUE' })
   }
-  const told = events.filter(event => event.key !== undefined)
-  expect(told).toEqual([
-    expect.objectContaining({ key: 'PEK-2', state: 'open', from: 'open', code: 'ERR_KEY_CHECK_VALUE' }),
-  ])
-  expect(await operationsOf(await bind(backend)).encipher(BLOCK)).not.toEqual(before)
+  const told = () => events.filter(event => event.key !== undefined)
+  const said = expect.objectContaining({
+    key: 'PEK-2',
+    state: 'open',
+    from: 'open',
+    code: 'ERR_KEY_CHECK_VALUE',
+  })
+  expect(told()).toEqual([said])
+  const anew = await bind(backend)
+  expect(await operationsOf(anew).encipher(BLOCK)).not.toEqual(before)
+  fake.remove('PEK-2')
+  await provisionFake(fake, {}, [pek])
+  for (let i = 0; i < 3; i++) {
+    await expect(operationsOf(anew).encipher(BLOCK)).rejects.toMatchObject({ code: 'ERR_KEY_CHECK_VALUE' })
+  }
+  expect(told()).toEqual([said, said])
 })

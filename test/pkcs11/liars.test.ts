@@ -204,6 +204,32 @@ describe('a call for several callers', () => {
     for (const error of errors) expect(error).toMatchObject({ code: 'ERR_PKCS11_SELF_TEST' })
   })
 
+  // Data, its length, what the key may do, memory: none of them is got over by logging in or beginning anew.
+  test.each([0x20, 0x21, 0x31, 0x68])(
+    'refused each time (%i): each goes alone, and not again and again',
+    async code => {
+      const { fake, operations } = await openOn()
+      const right = await Promise.all(blocks.map(block => operations.encipher(block)))
+      await turn()
+      await turn()
+      const encrypt = fake.C_Encrypt.bind(fake)
+      fake.C_Encrypt = (session, data, length) => {
+        if (data.length > 8) fake.faultOf = { fn: 'C_Encrypt', code }
+        try {
+          return encrypt(session, data, length)
+        } finally {
+          fake.faultOf = undefined
+        }
+      }
+      fake.calls.length = 0
+      const { first, rest } = gather(fake, operations, blocks)
+      expect(await Promise.all(rest)).toEqual(right)
+      await first
+      // The first, the one for all three, one for each of them, and what a session is tried with that failed.
+      expect(fake.calls.filter(name => name === 'C_Encrypt').length).toBeLessThan(12)
+    },
+  )
+
   test('deciphering: the first block goes along twice', async () => {
     const { fake, operations } = await openOn()
     const ciphers = await Promise.all(blocks.map(block => operations.encipher(block)))

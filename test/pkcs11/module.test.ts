@@ -1,6 +1,6 @@
 import { symlinkSync } from 'node:fs'
 import { describe, expect, test, vi } from 'vitest'
-import { ModuleShare } from '../../src/backend/pkcs11/session/module.js'
+import { ModuleElsewhere, ModuleShare } from '../../src/backend/pkcs11/session/module.js'
 import { FakeToken } from './fake-token.js'
 import { errorOf, openBackendOn, optionsFor } from './support.js'
 
@@ -33,6 +33,20 @@ describe('a module', () => {
     expect([fake.parameters, fake.initialised]).toEqual([['init', 'init'], 1])
     for (const share of shares) share.release()
     expect(fake.initialised).toBe(0)
+  })
+
+  test('that threads of this process use, too, is neither finalised nor logged out of under them', async () => {
+    for (const isElsewhere of [true, false]) {
+      const fake = new FakeToken()
+      const there = new ModuleElsewhere(fake.path, undefined)
+      if (!isElsewhere) there.release()
+      const share = await ModuleShare.acquire(fake.path, undefined, fake.load)
+      share.joinLogin('token', true)
+      expect([share.mayFinalise, share.leaveLogin('token')]).toEqual([!isElsewhere, !isElsewhere])
+      share.release()
+      expect(fake.calls.includes('C_Finalize')).toBe(!isElsewhere)
+      there.release()
+    }
   })
 
   test('that something else initialised is not finalised', async () => {

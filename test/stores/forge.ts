@@ -116,6 +116,8 @@ export async function expectForgeriesNoticed({ store, sql, prefix }: Forgery): P
       () => triesOn(store).begin({ cardId, product: 'classic' }),
       () => triesOn(store).left({ cardId, product: 'classic' }),
       () => store.pins.storeBlock(card, blockOf(99)),
+      () => store.pins.acceptBlock(card, blockOf(99), requestOf('new')),
+      () => store.pins.replaceBlocks([{ card, pin: blockOf(99), version: 'any' }]),
       () => store.pins.storePrw(card, prwOf(99)),
       () => store.cards.setState(card, 'active'),
     ]
@@ -182,7 +184,9 @@ export async function expectRequestsSealed({ store, sql, prefix }: Forgery): Pro
   await store.pins.acceptBlock(card, blockOf(1), requestOf('r'))
   await store.pins.acceptBlock(other, blockOf(2), requestOf('s'))
   const again = () => store.pins.acceptBlock(card, blockOf(1), requestOf('r'))
+  const isKnown = (name: string) => async () => store.pins.knowsRequest?.(requestOf(name).digest)
   expect(await again()).toEqual({ outcome: 'replayed', current: true })
+  expect([await isKnown('r')(), await isKnown('none')()]).toEqual([true, false])
   const digest = requestOf('r').digest
   const [row] = await sql(`SELECT * FROM ${prefix}requests WHERE digest = $1`, [digest])
   const [foreign] = await sql(`SELECT * FROM ${prefix}requests WHERE digest = $1`, [requestOf('s').digest])
@@ -198,8 +202,10 @@ export async function expectRequestsSealed({ store, sql, prefix }: Forgery): Pro
             : foreign?.[column]
     for (const put of column === 'seal' ? [forged, null] : [forged]) {
       await sql(`UPDATE ${prefix}requests SET ${column} = $1 WHERE digest = $2`, [put, digest])
-      const { message } = await failure(again, 'ERR_BACKEND_FAILED')
-      expect([column, message]).toEqual([column, expect.stringContaining('seal')])
+      for (const call of [again, isKnown('r')]) {
+        const { message } = await failure(call, 'ERR_BACKEND_FAILED')
+        expect([column, message]).toEqual([column, expect.stringContaining('seal')])
+      }
       await sql(`UPDATE ${prefix}requests SET ${column} = $1 WHERE digest = $2`, [value, digest])
     }
   }
@@ -209,6 +215,7 @@ export async function expectRequestsSealed({ store, sql, prefix }: Forgery): Pro
     [requestOf('new').digest, ISSUER, 'card-r', 'JWE-1', 1, 'made-up', row?.['seal']],
   )
   await failure(() => store.pins.acceptBlock(card, blockOf(3), requestOf('new')), 'ERR_BACKEND_FAILED')
+  await failure(isKnown('new'), 'ERR_BACKEND_FAILED')
   expect(await store.pins.readBlock(card)).toEqual(blockOf(1))
   expect(await again()).toEqual({ outcome: 'replayed', current: true })
 }

@@ -1,7 +1,7 @@
 /**
  * `npm run plant`: plants bugs one at a time in a copy of the tree, and runs the tests that look at the place. What no
- * test notices is listed. `-- --sample 40 --seed 7` takes some of all places; `--only src/jwe` some folders;
- * `--change wipe` some kinds; `--list` counts the places.
+ * test notices is listed. `-- --sample 40 --seed 7` takes some of all places; `--skip 11` goes on with the twelfth of them;
+ * `--only src/jwe` some folders; `--change wipe` some kinds; `--list` counts the places.
  */
 import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
@@ -14,6 +14,7 @@ const { values } = parseArgs({
   options: {
     sample: { type: 'string' },
     seed: { type: 'string', default: '1' },
+    skip: { type: 'string', default: '0' },
     only: { type: 'string', default: 'src/' },
     change: { type: 'string', default: '' },
     list: { type: 'boolean', default: false },
@@ -92,7 +93,10 @@ if (values.list) {
   for (const change of Object.keys(CHANGES)) {
     console.log(`${String(places.filter(place => place.change === change).length).padStart(5)}  ${change}`)
   }
-} else plant(values.sample === undefined ? places : sampleOf(places, Number(values.sample)))
+} else {
+  const chosen = values.sample === undefined ? places : sampleOf(places, Number(values.sample))
+  plant(chosen.slice(Number(values.skip)))
+}
 
 function plant(chosen: readonly Planted[]): void {
   const copy = scratchFolder('ipc-plant-')

@@ -257,10 +257,10 @@ class GroupDriver implements BackendDriver<GroupRef> {
       const { answers } = member
       try {
         const found = await member.driver.find(query, signal)
-        if (group === undefined)
-          group = { query, facts: factsOf(found, member), prints: found.ref.prints, refs: new Map() }
-        else requireSame(group, found, member.name)
+        group ??= { query, facts: factsOf(found, member), prints: found.ref.prints, refs: new Map() }
+        // Before it is compared: a key that is refused is let go of there as well.
         group.refs.set(member, found.ref)
+        requireSame(group, found, member.name)
       } catch (error) {
         // One that has much to do is not away, and its key is to be proven.
         if (!isAway(error) || isCrowded(error, member, answers)) {

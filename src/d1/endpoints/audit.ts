@@ -12,6 +12,7 @@ import {
   ownCopy,
   snapshot,
   utf8Bytes,
+  wipe,
   withWiped,
 } from '../../base/bytes.js'
 import { ArgumentError, BackendError, isIssuerPinError } from '../../base/errors.js'
@@ -218,14 +219,16 @@ const MAX_LINE = 65_536
 export function chainedAudit(options: ChainedAuditOptions): AuditHook {
   const names = ['key', 'write', 'after', 'signer'] as const
   const { key: given, write, after, signer } = readOptions(options, 'chainedAudit', names)
-  const key = readKey(given)
   if (typeof write !== 'function') throw new ArgumentError('write must be a function')
   const signing = signer === undefined ? undefined : readSigner(signer)
+  const key = readKey(given)
   let previous = START
   if (after !== undefined) {
     const found = readLine(after)
-    if (found === undefined || !isOf(found, key))
+    if (found === undefined || !isOf(found, key)) {
+      wipe(key)
       throw new ArgumentError('after is no line of a chain under this key')
+    }
     previous = found.mac
   }
   let tail: Promise<void> = Promise.resolve()
@@ -276,8 +279,20 @@ export async function verifyAuditChain(input: {
 }): Promise<ChainVerdict> {
   const { lines, key, publicKeys } = readOptions(input, 'verifyAuditChain', ['lines', 'key', 'publicKeys'])
   if (key === undefined && publicKeys === undefined) throw new ArgumentError('verifyAuditChain needs a key')
-  const secret = key === undefined ? undefined : readKey(key)
   const signers = publicKeys === undefined ? undefined : readPublicKeys(publicKeys)
+  const secret = key === undefined ? undefined : readKey(key)
+  try {
+    return await verified(lines, secret, signers)
+  } finally {
+    wipe(secret)
+  }
+}
+
+async function verified(
+  lines: Iterable<string> | AsyncIterable<string>,
+  secret: Uint8Array | undefined,
+  signers: ReadonlyMap<string, KeyObject> | undefined,
+): Promise<ChainVerdict> {
   let previous = START
   let count = 0
   let line = 0
@@ -367,6 +382,7 @@ function macOf(key: Uint8Array, text: string): string {
 
 function readKey(key: Uint8Array): Uint8Array {
   const copy = snapshot(key, 'key')
-  if (copy.length < MIN_KEY_BYTES) throw new ArgumentError(`key must be at least ${MIN_KEY_BYTES} bytes`)
-  return copy
+  if (copy.length >= MIN_KEY_BYTES) return copy
+  wipe(copy)
+  throw new ArgumentError(`key must be at least ${MIN_KEY_BYTES} bytes`)
 }

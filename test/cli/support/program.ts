@@ -1,6 +1,10 @@
-/** The program on a fake token and on a file of test keys; what it says is kept. */
+/**
+ * The program on a fake token and on a file of test keys; what it says is kept. Whatever it is told to do, and whatever becomes
+ * of it, no memory that was made meanwhile may hold a PIN or a key when it is over.
+ */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { expect } from 'vitest'
 import { openPkcs11 } from '../../../src/backend/pkcs11/backend.js'
 import { openGroup } from '../../../src/backend/pkcs11/group.js'
 import { openKeyStoreOver } from '../../../src/backend/pkcs11/key-store.js'
@@ -13,6 +17,7 @@ import { onboardCommand } from '../../../src/cli/onboard.js'
 import type { Opening } from '../../../src/cli/open.js'
 import { tokenCommand } from '../../../src/cli/token.js'
 import type { Pkcs11Options } from '../../../src/pkcs11.js'
+import { buffersMadeBy } from '../../leaks/recorder.js'
 import { FakeToken } from '../../pkcs11/fake-token.js'
 import { scratchFolder } from '../../support/scratch.js'
 import { keptIo } from './io.js'
@@ -100,6 +105,34 @@ function commandsOn(fake: FakeToken, others: readonly FakeToken[]) {
   return COMMANDS.map(command => made.find(({ name }) => name === command.name) ?? command)
 }
 
+/** What is looked for in memory: the PIN as text and as digits, keys as bytes and as text. PEK is a published value. */
+const FORMS: readonly (readonly [name: string, bytes: Buffer, text: string])[] = [
+  ['PIN, text', Buffer.from(PIN), PIN],
+  ['PIN, digits', Buffer.from(Uint8Array.from(PIN, Number)), PIN],
+  ...Object.entries({ AES, KBPK, MAC_KEY }).flatMap(([name, hex]) => [
+    [name, Buffer.from(hex, 'hex').subarray(0, 8), hex] as const,
+    [`${name}, text`, Buffer.from(hex), hex] as const,
+  ]),
+  ['private key', Buffer.from(JWE.d, 'base64url'), JWE.d],
+]
+
+/** Calls the program, and looks afterwards for what memory still holds of the secrets, and of more keys in hex. */
+export async function wiping<T>(
+  what: readonly string[],
+  call: () => Promise<T>,
+  { keys = [], input = '' }: { readonly keys?: readonly string[]; readonly input?: string } = {},
+): Promise<T> {
+  const { value, buffers } = await buffersMadeBy(call)
+  const more = keys.map(key => ['another key', Buffer.from(key, 'hex'), key] as const)
+  // What is given as a message or as a block is none, whatever it is.
+  const forms = [...FORMS, ...more].filter(([, , text]) => !input.includes(text))
+  const left = buffers.flatMap(buffer =>
+    forms.filter(([, bytes]) => Buffer.from(buffer).includes(bytes)).map(([name]) => name),
+  )
+  expect([what, ...new Set(left)]).toEqual([what])
+  return value
+}
+
 export async function run(
   args: readonly string[],
   more: Parameters<typeof keptIo>[0] = {},
@@ -107,7 +140,8 @@ export async function run(
   others: readonly FakeToken[] = [],
 ) {
   const io = keptIo({ ...more, env: { ...(more?.env ?? env) } })
-  const code = await main(args, io, commandsOn(fake, others))
+  const call = () => main(args, io, commandsOn(fake, others))
+  const code = await wiping(args.slice(0, 3), call, { input: String(more?.stdin ?? '') })
   return { code, out: io.output.join('\n'), err: io.errors.join('\n') }
 }
 export const TOKEN = ['--module', '/lib/fake.so', '--token', 'fake', '--pin-env', 'TP']

@@ -636,10 +636,15 @@ describe('wrong secrets', () => {
     expect(time.timers.size).toBe(0)
   })
 
-  test('of ten thousand sources are remembered', async () => {
+  test('of ten thousand sources are remembered, those that were wrong last', async () => {
     const time = clock()
     const secrets = new WrongSecrets(time)
     const all: Promise<void>[] = []
+    for (let i = 0; i < 5; i++) all.push(secrets.wrong('early', never))
+    for (let i = 0; i < 9_999; i++) all.push(secrets.wrong(`e${i}`, never))
+    all.push(secrets.wrong('early', never), secrets.wrong('one more', never))
+    expect(() => secrets.requireOpen('early')).toThrow('client-locked')
+
     for (let i = 0; i < 5; i++) all.push(secrets.wrong('first', never))
     for (let i = 0; i < 10_000; i++) all.push(secrets.wrong(`s${i}`, never))
     expect(() => secrets.requireOpen('first')).not.toThrow()

@@ -191,12 +191,17 @@ export class RemoteHost {
 
   #call(call: Call, transfer: readonly ArrayBuffer[]): Promise<unknown> {
     if (this.#gone) {
-      for (const memory of transfer) wipe(new Uint8Array(memory))
+      wipeMemory(transfer)
       return Promise.reject(new LostHost(this.#what))
     }
     const id = this.#next++
     return new Promise((resolve, reject) => {
-      this.#channel.send({ id, ...call }, transfer)
+      try {
+        this.#channel.send({ id, ...call }, transfer)
+      } catch (error) {
+        wipeMemory(transfer)
+        throw error
+      }
       // What could not be sent waits for no answer; none comes within this turn.
       this.#waiting.set(id, { resolve, reject })
     })
@@ -234,6 +239,11 @@ export class RemoteHost {
       reject(new LostHost(this.#what))
     }
   }
+}
+
+/** What was to go to the other end, and does not. */
+function wipeMemory(transfer: readonly ArrayBuffer[]): void {
+  for (const memory of transfer) wipe(new Uint8Array(memory))
 }
 
 /** Opens what is served at the other end. */
