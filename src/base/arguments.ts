@@ -55,7 +55,8 @@ export function hasExactly(value: unknown, names: readonly string[]): value is o
   for (const name in value) {
     // biome-ignore lint/suspicious/noPrototypeBuiltins: `Object.hasOwn` is called for each name, at 10 ns
     if (!Object.prototype.hasOwnProperty.call(value, name)) continue
-    if (!isAmong(names, name)) return false
+    // Most callers write them in the order of the documentation.
+    if (names[found] !== name && !isAmong(names, name)) return false
     found++
   }
   return found === names.length
