@@ -158,7 +158,8 @@ function encipherOne(
     row.writePin(pin, pan, clear, 0)
     return operationsOf(key).encipher(clear, options)
   } finally {
-    wipe(clear)
+    const words = scratch.words[row.bytes]
+    for (let i = 0; i < words.length; i++) words[i] = 0
     scratch.busy = false
   }
 }
@@ -167,7 +168,15 @@ function encipherOne(
  * Where a single block is built: memory off V8's heap costs more than the cipher. It is busy until the backend has read
  * it, which is before `encipher` returns; a getter among the options that enciphers on its part gets memory of its own.
  */
-const scratch = { blocks: { 8: secretBytes(8), 16: secretBytes(16) }, busy: false }
+const scratch = { ...scratchOf(secretBytes(8), secretBytes(16)), busy: false }
+
+/** The same memory as bytes, and as words: to wipe two of these takes a tenth of the time of eight bytes. */
+function scratchOf(eight: Uint8Array<ArrayBuffer>, sixteen: Uint8Array<ArrayBuffer>) {
+  return {
+    blocks: { 8: eight, 16: sixteen },
+    words: { 8: new Int32Array(eight.buffer), 16: new Int32Array(sixteen.buffer) },
+  }
+}
 
 /** The same for a batch, made when there is one: so much memory new for each is time for nothing, and work for the collector. */
 const batch: { memory: Uint8Array | undefined; busy: boolean } = { memory: undefined, busy: false }
