@@ -184,9 +184,8 @@ describe('with HMACs over bytes put together here', () => {
     expect(fields).toContainEqual(pan)
     expect(draft?.fields).toEqual(fields)
     const told = { ...pan, offset: 24 }
-    expect((await searchProfile({ ...input(overFull, { places: [told] }), only: 'prw' })).prw?.verdict).toBe(
-      'none',
-    )
+    const elsewhere = input(overFull, { places: [told], prw: PAIR })
+    expect((await searchProfile({ ...elsewhere, only: 'prw' })).prw?.verdict).toBe('none')
   })
 
   test('a MAC over the data set in full: the draft has its layout, or there is none where two differ', async () => {
