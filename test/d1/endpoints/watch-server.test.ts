@@ -50,6 +50,31 @@ describe('watchServer', () => {
     }
   })
 
+  test('connections that have gone before they spoke TLS push out none that has not', async () => {
+    const handler = Object.assign(async () => new Response(), {}) satisfies EndpointHandler
+    const server = https.createServer({ ...serverTls }, nodeListener(handler))
+    const port = await listening(watchServer({ server, handler, maxConnections: 4, maxHandshakes: 2 }))
+    const arrive = async () => {
+      const arrived = once(server, 'connection')
+      const near = connect(port, 'localhost').on('error', () => {})
+      const [far] = (await arrived) as [Socket]
+      return { near: near.resume(), far }
+    }
+    const slow = await arrive()
+    try {
+      for (let i = 0; i < 6; i++) {
+        const { near, far } = await arrive()
+        const gone = once(far, 'close')
+        near.destroy()
+        await gone
+      }
+      expect([slow.far.destroyed, slow.near.destroyed]).toEqual([false, false])
+    } finally {
+      slow.near.destroy()
+      await new Promise(resolve => server.close(resolve))
+    }
+  })
+
   test('one that speaks TLS is closed where there are too many', async () => {
     await using world = await World.open()
     const handler = world.handler()
