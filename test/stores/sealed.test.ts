@@ -30,6 +30,7 @@ let backend: Backend
 let one: Key
 let two: Key
 let verifying: Key
+let generating: Key
 let tdea: Key
 let pinKey: Key
 
@@ -53,6 +54,7 @@ beforeAll(async () => {
   one = await backend.bind({ kid: 'ROWS-1', usage: 'cmac' })
   two = await backend.bind({ kid: 'ROWS-2', usage: 'cmac' })
   verifying = await backend.bind({ kid: 'ROWS-1', usage: 'cmac', mode: 'V' })
+  generating = await backend.bind({ kid: 'ROWS-1', usage: 'cmac', mode: 'G' })
   tdea = await backend.bind({ kid: 'ROWS-T', usage: 'cmac' })
   pinKey = await backend.bind({ kid: 'PEK', usage: 'pin-encryption' })
 })
@@ -69,6 +71,7 @@ test.each([
   ['one kid twice', () => ({ keys: [one, one] }), 'ERR_ARGUMENT'],
   ['a key of another usage', () => ({ keys: [pinKey] }), 'ERR_KEY_USAGE'],
   ['a key that only verifies', () => ({ keys: [verifying] }), 'ERR_KEY_USAGE'],
+  ['a key that only generates, the last', () => ({ keys: [two, generating] }), 'ERR_KEY_USAGE'],
   ['a TDEA key', () => ({ keys: [tdea] }), 'ERR_ARGUMENT'],
   ['acceptUnsealed that is no boolean', () => ({ keys: [one], acceptUnsealed: 'yes' }), 'ERR_ARGUMENT'],
 ])('rowSealer refuses %s', async (_, options, code) => {
