@@ -33,6 +33,13 @@ const EXCEPTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   'src/backend/software/bitslice-memory.ts': {
     "Buffer.from(WASM, 'base64')": 'the code of a module: public',
   },
+  'src/backend/pkcs11/binding/koffi-binding.ts': {
+    'new Uint8Array(16_384)': 'zeros, to be written over a stack',
+  },
+  'src/backend/pkcs11/binding/pkcs11js-binding.ts': {
+    'Buffer.alloc(8)': 'CK_INVALID_HANDLE',
+    'Buffer.alloc(length)': 'zeros, to be written over freed memory',
+  },
   'src/backend/pkcs11/binding/values.ts': { 'Buffer.alloc(8)': 'an empty buffer with an address' },
   'src/backend/pkcs11/mechanisms/templates.ts': {
     'Uint8Array.of( 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, )': 'the name of a curve',
