@@ -49,6 +49,19 @@ describe('a module', () => {
     }
   })
 
+  test('that one user initialised anew: another, which comes to its end, takes no login along', async () => {
+    const fake = new FakeToken()
+    const [one, two] = [await openBackendOn(fake), await openBackendOn(fake)]
+    fake.reset({ at: 1, code: 0x30 })
+    while (!(await one.health()).ok) await new Promise(resolve => setImmediate(resolve))
+    expect(fake.calls).toContain('C_Finalize')
+    fake.reset()
+    await two.close()
+    expect([fake.calls.includes('C_Logout'), fake.loggedIn]).toEqual([false, true])
+    expect((await one.health()).ok).toBe(true)
+    await one.close()
+  })
+
   test('that something else initialised is not finalised', async () => {
     const fake = new FakeToken({ alreadyInitialised: true })
     ;(await ModuleShare.acquire(fake.path, undefined, fake.load)).release()
