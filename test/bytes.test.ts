@@ -144,6 +144,10 @@ describe('isPlainBytes', () => {
     ['a Buffer that claims another length', Object.defineProperty(Buffer.alloc(8), 'length', { value: 16 })],
     ['a subclass', new Longer(8)],
     ['one that claims another length', claiming],
+    [
+      'one with a length of its own, if true',
+      Object.defineProperty(new Uint8Array(8), 'length', { get: () => 8 }),
+    ],
     ['one whose buffer was taken away', gone],
     ['an empty one', new Uint8Array()],
     ['a Proxy', new Proxy(new Uint8Array(8), {})],

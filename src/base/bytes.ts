@@ -212,14 +212,14 @@ const lengthOf = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(Uint8Arra
   ?.get as (this: Uint8Array) => number
 
 /**
- * True for a `Uint8Array` that is still attached, holds a byte or more, tells its true length, and is of no subclass but
- * `Buffer`, which means the same by all that is read here.
+ * True for a `Uint8Array` that is still attached, holds a byte or more, has no length of its own (which could tell the truth
+ * once, and run whatever code), and is of no subclass but `Buffer`, which means the same by all that is read here.
  */
 export function isPlainBytes(value: unknown): value is Uint8Array {
   if (!types.isUint8Array(value)) return false
   const prototype = Object.getPrototypeOf(value)
   if (prototype !== Uint8Array.prototype && prototype !== Buffer.prototype) return false
-  return value.length > 0 && value.length === lengthOf.call(value)
+  return !Object.hasOwn(value, 'length') && value.length > 0
 }
 
 /* Base64url as RFC 7515, 2 wants it: no padding, no white space, and one text only for each sequence of bytes. */

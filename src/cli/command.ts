@@ -5,7 +5,7 @@
 
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
 import { type ParseArgsConfig, parseArgs } from 'node:util'
-import { bufferOf, secretBytes, withWiped } from '../base/bytes.js'
+import { bufferOf, secretBytes, wipe, withWiped } from '../base/bytes.js'
 import { parseJsonObject } from '../base/json.js'
 
 /** The call was wrong: exit code 2. */
@@ -134,8 +134,9 @@ export async function readInputBytes(path: string | undefined, io: Io): Promise<
   if (READ.has(io)) throw new UsageError('standard input is there once, and two things are to come from it')
   READ.add(io)
   const bytes = await io.readStdin()
-  if (bytes.length > MAX_BYTES) throw new UsageError(`the input is longer than ${MAX_BYTES} bytes`)
-  return bytes
+  if (bytes.length <= MAX_BYTES) return bytes
+  wipe(bytes)
+  throw new UsageError(`the input is longer than ${MAX_BYTES} bytes`)
 }
 
 function readFile(path: string): Buffer {
@@ -183,7 +184,10 @@ export function readRegularFile(path: string, name: string = path): RegularFile 
     const stat = fstatSync(file)
     if (!stat.isFile()) throw new Unreadable(`${name} is not a regular file`)
     const bytes = readUpTo(file, MAX_BYTES + 1)
-    if (bytes.length > MAX_BYTES) throw new Unreadable(`${name} is longer than ${MAX_BYTES} bytes`)
+    if (bytes.length > MAX_BYTES) {
+      wipe(bytes)
+      throw new Unreadable(`${name} is longer than ${MAX_BYTES} bytes`)
+    }
     return { bytes, readByOthers: (stat.mode & 0o077) !== 0 }
   } finally {
     closeSync(file)

@@ -1,5 +1,6 @@
 /** The recipient of a JWE: a public P-256 key that has been checked once, for any number of messages to it. */
 import { isKid } from '../base/arguments.js'
+import { ownCopy } from '../base/bytes.js'
 import { ArgumentError, JweError, redactInspect } from '../base/errors.js'
 import { jwkOfPoint, type P256PublicJwk, pointOfJwk } from '../primitives/p256.js'
 
@@ -102,7 +103,8 @@ export function importRecipient(jwk: PublicJwkLike): P256Recipient {
   if (kid !== undefined && !isKid(kid)) throw unusable('has a kid that is not 1 to 128 characters of text')
   const point = pointOfJwk(jwk)
   if (point === undefined) throw unusable('is not a P-256 public key in canonical form')
-  return new P256Recipient(point, kid)
+  // In memory of its own: it outlives what the point was read into.
+  return new P256Recipient(ownCopy(point), kid)
 }
 
 /** True for `key_ops` of a key that agrees on others, and where there are none. */

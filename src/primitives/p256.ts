@@ -100,7 +100,7 @@ export function pointOfText(x: string, y: string): Uint8Array<ArrayBuffer> | und
   return isP256Point(point) ? point : undefined
 }
 
-/** The 65-byte point of a public JWK that has been checked. */
+/** The 65-byte point of the coordinates of a public JWK: 43 characters of base64url each, which the caller has checked. */
 export function pointOfChecked({ x, y }: Pick<P256PublicJwk, 'x' | 'y'>): Uint8Array<ArrayBuffer> {
   const point = publicRoom(POINT_BYTES)
   point[0] = UNCOMPRESSED

@@ -142,19 +142,22 @@ export function bindCases(context: ContractContext): readonly ContractCase[] {
       name: 'a MAC key past its end verifies and does not generate, and health() tells of it',
       run: async () => {
         const backend = await context.shared()
-        if (backend.capabilities().macs['iso9797-1-alg1'] === 'none') return
         const message = bytes('00112233')
-        const parameters = { algorithm: 'iso9797-1-alg1', padding: 2, length: 8 } as const
-        const now = await bindContractKey(backend, 'MAC-1')
+        const { macs } = backend.capabilities()
+        const [kid, parameters] =
+          macs['iso9797-1-alg1'] === 'none'
+            ? (['CMAC-A', { algorithm: 'cmac', padding: 'none', length: 8 }] as const)
+            : (['MAC-1', { algorithm: 'iso9797-1-alg1', padding: 2, length: 8 }] as const)
+        const now = await bindContractKey(backend, kid)
         const mac = await generateMac({ key: now, message, ...parameters })
-        const key = await bindContractKey(backend, 'MAC-1', { validTo: new Date('2020-01-01T00:00:00Z') })
+        const key = await bindContractKey(backend, kid, { validTo: new Date('2020-01-01T00:00:00Z') })
         assert.equal(key.validTo, '2020-01-01T00:00:00.000Z')
         await assertRejects(() => generateMac({ key, message, ...parameters }), 'ERR_KEY_PERIOD')
         assert.equal(await verifyMac({ key, message, mac, ...parameters }), true)
         const { detail } = await backend.health()
-        assert.match(detail, /MAC-1 has been for old data only since 2020-01-01/)
-        await bindContractKey(backend, 'MAC-1')
-        assert.doesNotMatch((await backend.health()).detail, /MAC-1/)
+        assert.ok(detail.includes(`${kid} has been for old data only since 2020-01-01`), detail)
+        await bindContractKey(backend, kid)
+        assert.ok(!(await backend.health()).detail.includes(kid), 'health still tells of it')
       },
     },
     {

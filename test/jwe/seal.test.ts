@@ -208,6 +208,18 @@ describe('sealJwe refuses', () => {
 })
 
 describe('sealJwe', () => {
+  it('seals to the recipient alone, whatever the plaintext runs when it is asked for its length', async () => {
+    const inner: Promise<string>[] = []
+    const curious = Object.defineProperty(plaintext.slice(), 'length', {
+      get: () => {
+        if (inner.length < 12) inner.push(sealJwe({ plaintext, recipient: RECIPIENT }))
+        return plaintext.length
+      },
+    })
+    const jwes = [await sealJwe({ plaintext: curious, recipient: RECIPIENT }), ...(await Promise.all(inner))]
+    for (const jwe of jwes) expect((await openJwe({ jwe, keys: [key] })).plaintext).toEqual(plaintext)
+  })
+
   it('writes five segments, the header as in the published sample', async () => {
     const jwe = await sealJwe({ plaintext, recipient: RECIPIENT })
     expect(jwe).toMatch(/^[\w-]+\.\.[\w-]{16}\.[\w-]{52}\.[\w-]{22}$/)

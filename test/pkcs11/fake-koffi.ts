@@ -350,6 +350,12 @@ export function fakeKoffi(token: Pkcs11Binding, options: FakeKoffiOptions = {}) 
   const library = {
     func: (name: string): Native => {
       if (name === 'dlopen') return () => 1
+      // What a call takes beside its own arguments, it does not see.
+      if (name === 'abs')
+        return (...given) => {
+          seen.push({ name, given })
+          return 0
+        }
       if (name === 'C_GetFunctionList')
         return (
           instead[name] ??
@@ -371,6 +377,8 @@ export function fakeKoffi(token: Pkcs11Binding, options: FakeKoffiOptions = {}) 
       return library
     },
     proto: () => ({}),
+    array: (type: string, length: number) => ({ type, length }),
+    struct: (members: object) => members,
     decode,
     address,
     sizeof: (type: string) => (type === 'void *' ? pointer : ulong),

@@ -5,6 +5,7 @@ import type { ObjectHandle, Pkcs11Binding, SessionHandle } from '../../src/backe
 import { CKA, CKF, CKK, CKM, CKO } from '../../src/backend/pkcs11/binding/constants.js'
 import { loadKoffi } from '../../src/backend/pkcs11/binding/koffi-binding.js'
 import { loaderOf } from '../../src/backend/pkcs11/binding/load.js'
+import { overwriteStacks } from '../../src/backend/pkcs11/binding/values.js'
 import { backendContract } from '../../src/testing.js'
 import { type FakeKoffiOptions, fakeKoffi } from './fake-koffi.js'
 import { type FakeOptions, FakeToken } from './fake-token.js'
@@ -40,6 +41,48 @@ const LAYOUTS: readonly [string, FakeKoffiOptions][] = [
   ['eight bytes, aligned', {}],
   ['four bytes, packed', { ulong: 4, packed: true }],
 ]
+
+describe('the stack that koffi calls on', () => {
+  const { arch } = process
+  afterEach(() => {
+    Object.defineProperty(process, 'arch', { value: arch })
+  })
+
+  test('is written over by zeros that are passed by value, where they lie on it', async () => {
+    Object.defineProperty(process, 'platform', { value: 'linux' })
+    Object.defineProperty(process, 'arch', { value: 'x64' })
+    const { binding, seen } = await bind(new FakeToken())
+    overwriteStacks(binding)
+    expect(seen).toEqual([{ name: 'abs', given: [0, { bytes: new Uint8Array(16_384) }] }])
+    const again = await loadKoffi(new FakeToken().path)
+    expect(again.overwriteStack).toBe(binding.overwriteStack)
+  })
+
+  test.each([
+    ['linux', 'arm64'],
+    ['darwin', 'arm64'],
+    ['win32', 'x64'],
+  ])('is not, and nothing says so, on %s %s', async (platform, other) => {
+    Object.defineProperty(process, 'platform', { value: platform })
+    Object.defineProperty(process, 'arch', { value: other })
+    const { binding } = await bind(new FakeToken(), {
+      packed: platform === 'win32',
+      ulong: platform === 'win32' ? 4 : 8,
+    })
+    expect(binding.overwriteStack).toBeUndefined()
+    overwriteStacks(binding)
+  })
+
+  test('a failure there keeps nobody from giving a session back', () => {
+    let called = 0
+    const overwriteStack = (): never => {
+      called++
+      throw new RangeError('Maximum call stack size exceeded')
+    }
+    overwriteStacks({ overwriteStack })
+    expect(called).toBe(1)
+  })
+})
 
 describe('loading', () => {
   test('koffi that is not there: what to install', async () => {

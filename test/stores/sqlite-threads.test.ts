@@ -16,7 +16,6 @@ import {
   type StartedThread,
   serveSqlite,
   startFrom,
-  startThread,
   threadFile,
   threadOf,
 } from '../../src/stores/sqlite/threads.js'
@@ -55,8 +54,6 @@ test('a bundle that left the file of the threads behind is told so; the file is 
   expect(() => startFrom(() => threadFile('file:///nowhere/bundle.js'))()).toThrow(
     expect.objectContaining({ code: 'ERR_UNSUPPORTED' }),
   )
-  // Nor is it beside the source.
-  expect(() => startThread()).toThrow(expect.objectContaining({ code: 'ERR_UNSUPPORTED' }))
 })
 
 describe.each(AVAILABLE)('%s', { timeout: 240_000 }, driver => {

@@ -150,7 +150,7 @@ export const FORM_BODY: BodyRule = { mediaType: 'application/x-www-form-urlencod
 
 /**
  * The bytes of a body, refused as soon as it is certain that they are too many (by its declared length, else when they
- * have come), and when the signal fires. What has not been read by then is left to the server.
+ * have come), and at the end of the time. What has not been read by then is left to the server.
  */
 export async function readBody(
   request: Pick<AskedRequest, 'headers' | 'body'>,
@@ -161,9 +161,7 @@ export async function readBody(
   if (request.body === null) return secretBytes(0)
   const reader = readerOf(request.body)
   // Ends a read that is waiting. Not waited for: a source that hangs would hang here as well.
-  const stop = (): void => {
-    reader.cancel().catch(() => {})
-  }
+  const stop = (): void => void Promise.allSettled([cancelled(reader)])
   const release = end.when(stop)
   try {
     return await readAll(reader, rule.maxBytes, end)
@@ -173,6 +171,11 @@ export async function readBody(
   } finally {
     release()
   }
+}
+
+/** A foreign reader may also throw at once. */
+async function cancelled(reader: BodyReader): Promise<void> {
+  await reader.cancel()
 }
 
 async function readAll(reader: BodyReader, maxBytes: number, end: Ending): Promise<Uint8Array> {

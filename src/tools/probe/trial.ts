@@ -1,6 +1,6 @@
 /** Trying candidates on samples: every algorithm that the key fits, every candidate, every sample. */
 import { createCipheriv, createHash } from 'node:crypto'
-import { concatBytes, equalBytes, ownCopy, secretBytes, wipe, xorInto } from '../../base/bytes.js'
+import { concatBytes, equalBytes, ownCopy, secretBytes, wipe, withWiped, xorInto } from '../../base/bytes.js'
 import { ArgumentError, InputError } from '../../base/errors.js'
 import { type BlockCipher, splitRetailKey } from '../../primitives/iso9797.js'
 import { computeMac, type MacCiphers, type MacComputation } from '../../primitives/mac.js'
@@ -202,14 +202,18 @@ function cbc(name: string, key: Uint8Array, blockBytes: 8 | 16): BlockCipher {
   return {
     blockBytes,
     encipherCbc: (iv, data) => {
-      const input = ownCopy(data)
-      const first = input.subarray(0, blockBytes)
-      xorInto(first, iv)
-      xorInto(first, state)
-      const output = stream.update(input)
-      wipe(input)
-      state.set(output.subarray(-blockBytes))
-      return output
+      // A part of a block would stay in the stream, and go into whatever comes next.
+      if (iv.length !== blockBytes || data.length === 0 || data.length % blockBytes !== 0) {
+        throw new ArgumentError(`an IV of ${blockBytes} bytes and whole blocks are to be enciphered`)
+      }
+      return withWiped(ownCopy(data), input => {
+        const first = input.subarray(0, blockBytes)
+        xorInto(first, iv)
+        xorInto(first, state)
+        const output = stream.update(input)
+        state.set(output.subarray(-blockBytes))
+        return output
+      })
     },
   }
 }

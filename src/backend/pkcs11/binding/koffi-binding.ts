@@ -704,12 +704,12 @@ const ZEROS = { bytes: new Uint8Array(16_384) }
 let overwriter: (() => void) | undefined
 
 /**
- * Writes zeros over the stack that koffi calls on, where such an argument lies on it (the ABIs of Linux and macOS on x86-64;
- * elsewhere koffi puts a copy there and passes its address). A function of C that reads no memory is given it beside its
- * own argument: the caller makes and clears the place, so that it need not know.
+ * Writes zeros over the stack that koffi calls on, where an argument by value lies on it: by the ABI of Linux and macOS on x86-64.
+ * Elsewhere (arm64, Windows) it is passed by its address, and there is nothing that would reach so far. A function of C that
+ * reads no memory is given it beside its own argument: the caller makes and clears the place, so that it need not know.
  */
 function stackOverwriter(koffi: Koffi): (() => void) | undefined {
-  if (!(process.platform in KEEP)) return undefined
+  if (!(process.platform in KEEP) || process.arch !== 'x64') return undefined
   if (overwriter === undefined) {
     const large = koffi.struct({ bytes: koffi.array('uint8_t', ZEROS.bytes.length) })
     const abs = koffi.load(null).func('abs', 'int', ['int', large])

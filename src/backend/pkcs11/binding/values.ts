@@ -17,7 +17,11 @@ export type Bytes = Uint8Array
 /** Writes zeros over what calls that have returned left on the stack: this thread's, and a binding's own where it has one. */
 export function overwriteStacks(binding: { readonly overwriteStack?: (() => void) | undefined }): void {
   overwriteStack()
-  binding.overwriteStack?.()
+  try {
+    binding.overwriteStack?.()
+  } catch {
+    // Whatever the caller has to do matters more: it is about to give a session back, or to destroy components.
+  }
 }
 
 /** An object handle of pkcs11js as ours. */

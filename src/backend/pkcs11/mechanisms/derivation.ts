@@ -76,7 +76,7 @@ export function encipherByDeriving(
   const mechanism = { mechanism: derivationMechanism(algorithm), parameter: { derivationData: data } }
   const secret = binding.C_DeriveKey(session, mechanism, key, readableSecret(data.length))
   return withObject({ binding, session }, secret, object =>
-    ownCopy(binding.C_GetAttributeValue(session, object, CKA.VALUE)),
+    withWiped(binding.C_GetAttributeValue(session, object, CKA.VALUE), ownCopy),
   )
 }
 
