@@ -7,13 +7,15 @@
  *
  *     node native-test/setup.mjs           everything, for the tests
  *     node native-test/setup.mjs demo      SoftHSM, and a binding to it: koffi is prebuilt, so nothing is compiled
- *     node native-test/setup.mjs serve     the same, and a driver of SQLite where Node has none (before 22.13)
+ *     node native-test/setup.mjs serve …   what the options of `serve` need, and no more: with `--backend pkcs11` the
+ *                                          same as the demo, with SQLite a driver where Node has none (before 22.13)
  *
  * Exit status 0 also where a module is still missing: the tests then say what they could not run, and in CI
  * (CI=true) they fail.
  */
 import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync } from 'node:fs'
+import { parseArgs } from 'node:util'
 
 const NEEDS = [
   { what: 'SoftHSM', package: 'softhsm2', present: () => existsSync('/usr/lib/softhsm/libsofthsm2.so') },
@@ -126,16 +128,31 @@ function hasSqlite() {
   return spawnSync(process.execPath, ['-e', code], { stdio: 'ignore' }).status === 0
 }
 
+/** For `serve`: what it refuses, it refuses itself, and nothing is installed or compiled for that. */
+function partOfServe(args) {
+  const options = { store: { type: 'string' }, backend: { type: 'string' }, module: { type: 'string' } }
+  // A word that belongs to an option unknown here is a positional.
+  const { values } = parseArgs({ args, options, strict: false, allowPositionals: true })
+  const token = values.backend === 'pkcs11'
+  const sqlite = !values.help && (values.store ?? 'sqlite') === 'sqlite'
+  return {
+    packages: token && values.module === undefined && !values.onboarding ? ['softhsm2'] : [],
+    addons: ({ name }) => (name === 'pkcs11js' ? token && !canLoadModules() : sqlite && !hasSqlite()),
+    host: sqlite,
+  }
+}
+
 /** What each part needs; without a name, everything. */
 const PARTS = {
-  demo: { packages: ['softhsm2'], addons: ({ name }) => name === 'pkcs11js' && !canLoadModules() },
-  serve: {
+  demo: () => ({
     packages: ['softhsm2'],
-    addons: ({ name }) => (name === 'pkcs11js' ? !canLoadModules() : !hasSqlite()),
-  },
+    addons: ({ name }) => name === 'pkcs11js' && !canLoadModules(),
+    host: false,
+  }),
+  serve: partOfServe,
 }
-const [, , name] = process.argv
-const part = name === undefined ? { addons: () => true } : PARTS[name]
+const [, , name, ...rest] = process.argv
+const part = name === undefined ? { addons: () => true, host: true } : PARTS[name]?.(rest)
 if (part === undefined) {
   console.error(`setup: it takes ${Object.keys(PARTS).join(' or ')}, or nothing for everything`)
   process.exit(2)
@@ -149,7 +166,7 @@ for (const addon of missingAddons) compile(addon)
 // What a thread of the SQLite store runs, where the library runs from its sources (`npm run serve`, `npm run load`).
 const HOST = 'src/stores/sqlite/host-entry.ts'
 const esbuild = new URL('../node_modules/.bin/esbuild', import.meta.url)
-if (existsSync(esbuild)) {
+if (part.host && existsSync(esbuild)) {
   const options = ['--bundle', '--platform=node', '--format=esm', '--target=node20', '--log-level=error']
   run(esbuild.pathname, [HOST, ...options, `--outfile=${HOST.replace('host-entry.ts', 'sqlite-host.mjs')}`], {
     cwd: new URL('..', import.meta.url),

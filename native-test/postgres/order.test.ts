@@ -1,0 +1,88 @@
+/**
+ * Bulk writes that meet: of two that hold some of the same cards, in other orders, each gets its turn. A server that has
+ * to end one of them (a deadlock) would have a list that failed half-way, for no fault of whoever wrote it.
+ */
+import { afterEach, describe, expect, test } from 'vitest'
+import { Pan } from '../../src/index.js'
+import { type IssuerStore, openPostgresIssuerStore, panSealer, rowSealer } from '../../src/postgres.js'
+import { blockOf, ISSUER, SEAL_KEY } from '../../test/stores/store-fixtures.js'
+import { describePostgres } from '../postgres.js'
+
+const CARDS = 150
+const ROUNDS = 12
+const RECORD = { state: 'active', pan: Pan.from('9999990123456789'), setPinTypes: ['ISO0'] } as const
+
+describePostgres('bulk writes that meet', server => {
+  const closing: IssuerStore[] = []
+  afterEach(async () => {
+    for (const store of closing.splice(0)) await store.close()
+  })
+  const deadlocks = async (): Promise<number> => {
+    // What a process of the server has counted is there once it has told it.
+    await server.query('SELECT pg_stat_force_next_flush()')
+    const { rows } = await server.query(
+      'SELECT deadlocks::int AS n FROM pg_stat_database WHERE datname = current_database()',
+    )
+    return Number(rows[0]?.n)
+  }
+
+  const names = Array.from({ length: CARDS }, (_, i) => `card-${String(i).padStart(4, '0')}`)
+  const cardsOf = (list: readonly string[]) => list.map(cardId => ({ issuerId: ISSUER, cardId }))
+  /** Each round in another order. */
+  const orders = (round: number): readonly (readonly string[])[] => {
+    const turned = [...names.slice(round * 7), ...names.slice(0, round * 7)]
+    return [turned, turned.toReversed(), names.toSorted((a, b) => ((a.at(-1) ?? '') < (b.at(-1) ?? '') ? -1 : 1))]
+  }
+  const outcomes = async (results: AsyncIterable<{ outcome: string }>): Promise<ReadonlySet<string>> => {
+    const found = new Set<string>()
+    for await (const { outcome } of results) found.add(outcome)
+    return found
+  }
+
+  describe.each([
+    ['at once', {}],
+    [
+      'one by one, sealed',
+      { rowSealer: rowSealer({ keys: [{ kid: 'ROW-1', key: new Uint8Array(32).fill(9) }] }) },
+    ],
+  ])('%s', (kind, more) => {
+    test('cards, blocks and blocks that are replaced: no deadlock, and each list is taken whole', async () => {
+      const store = await openPostgresIssuerStore({
+        connectionString: server.connectionString,
+        schema: `order_${kind.replaceAll(/\W/g, '_')}`,
+        panSealer: panSealer({ keys: [{ kid: 'PAN-1', key: SEAL_KEY }] }),
+        timeoutMs: 60_000,
+        ...more,
+      })
+      closing.push(store)
+      const before = await deadlocks()
+      const rounds = kind === 'at once' ? ROUNDS : 2
+      for (let round = 0; round < rounds; round++) {
+        const put = await Promise.all(
+          orders(round).map(list =>
+            outcomes(store.putMany(cardsOf(list).map(card => ({ card, record: RECORD })))),
+          ),
+        )
+        expect(put).toEqual([new Set(['stored']), new Set(['stored']), new Set(['stored'])])
+        const stored = await Promise.all(
+          orders(round).map(list =>
+            outcomes(store.storeBlocks(cardsOf(list).map(card => ({ card, pin: blockOf(1) })))),
+          ),
+        )
+        expect(stored).toEqual([new Set(['stored']), new Set(['stored']), new Set(['stored'])])
+        const listed = await store.listBlocks({ limit: CARDS })
+        const replacing = listed.map(({ card, version }) => ({ card, pin: blockOf(2), version }))
+        const replaced = await Promise.all([
+          store.replaceBlocks(replacing),
+          store.replaceBlocks(replacing.toReversed()),
+          outcomes(store.storeBlocks(cardsOf(names).map(card => ({ card, pin: blockOf(3) })))),
+        ])
+        expect(replaced[2]).toEqual(new Set(['stored']))
+        // Each is replaced by one of them at most; what was stored in between is another version.
+        const twice = replaced[0].filter((done, i) => done && replaced[1].toReversed()[i] === true)
+        expect(twice).toEqual([])
+      }
+      expect(await deadlocks()).toBe(before)
+    }, 240_000)
+  })
+})
