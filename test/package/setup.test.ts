@@ -38,13 +38,12 @@ const NO_SQLITE = ['node:sqlite', 'better-sqlite3']
 const NO_BINDING = ['koffi', 'pkcs11js']
 
 describe('without a driver of SQLite', () => {
-  test.each([
-    [[]],
-    [['--store', 'sqlite', '--port', '0']],
-    [['--store=sqlite']],
-  ])('%j: one is compiled', args => {
-    expect(compiled(NO_SQLITE, ...args)).toBe('better-sqlite3 run --silent build-release\n')
-  })
+  test.each([[[]], [['--store', 'sqlite', '--port', '0']], [['--store=sqlite']]])(
+    '%j: one is compiled',
+    args => {
+      expect(compiled(NO_SQLITE, ...args)).toBe('better-sqlite3 run --silent build-release\n')
+    },
+  )
 
   test.each([
     [['--store', 'memory']],

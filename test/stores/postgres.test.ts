@@ -129,7 +129,21 @@ describe('errors', () => {
     ],
     [of('23503'), 'ERR_BACKEND_FAILED', 'the store holds no such card'],
     [of('23505'), 'ERR_BACKEND_FAILED', 'the database failed (23505)'],
-    [of('28P01'), 'ERR_BACKEND_FAILED', 'the database failed (28P01)'],
+    [
+      of('28P01'),
+      'ERR_BACKEND_FAILED',
+      'the database: the password is wrong, or there is no such role (28P01)',
+    ],
+    [
+      of('3D000', 'database "canary" does not exist'),
+      'ERR_BACKEND_FAILED',
+      'the database: there is no database of that name: make it (createdb), or name another (3D000)',
+    ],
+    [
+      of(undefined, 'SASL: SCRAM-SERVER-FIRST-MESSAGE: client password must be a string'),
+      'ERR_BACKEND_FAILED',
+      'the database asks for a password, and none was given',
+    ],
     [of('toString'), 'ERR_BACKEND_FAILED', 'the database failed'],
     [of(23505), 'ERR_BACKEND_FAILED', 'the database failed'],
     [of('CODE WITH canary'), 'ERR_BACKEND_FAILED', 'the database failed'],
@@ -300,6 +314,132 @@ test('close waits for the calls under way, and ends the pool once, unless it is 
   }
 })
 
+test('close waits for what a call that failed has still to do on the reserve', async () => {
+  const [pool, reserve] = [new FakePool(), new FakePool()]
+  const database = databaseOn(pool, { reserve, timeoutMs: 20 })
+  const process = [{ rows: [{ process: 7, begun: '1' }], rowCount: 1 }]
+  pool.client.query = async sql => {
+    // The commit waits for a standby for ever.
+    if (sql === 'COMMIT') return new Promise(() => {})
+    return sql.startsWith('BEGIN') ? (process as never) : { rows: [], rowCount: 1 }
+  }
+  let end = (): void => {}
+  const asked: string[] = []
+  reserve.client.query = sql => {
+    asked.push(sql)
+    return new Promise(resolve => (end = () => resolve({ rows: [], rowCount: 1 })))
+  }
+  const write = failure(() => writeRows(database, 'x', []), 'ERR_BACKEND_BUSY')
+  const closed = database.close()
+  await write
+  await expect.poll(() => asked).toEqual([expect.stringContaining('pg_terminate_backend')])
+  expect([pool.ended, reserve.ended]).toEqual([0, 0])
+  end()
+  await closed
+  expect([pool.ended, reserve.ended]).toEqual([1, 1])
+})
+
+test('of two pools each is ended, whatever becomes of the other', async () => {
+  const [pool, reserve] = [new FakePool(), new FakePool()]
+  pool.end = () => Promise.reject(new Error('canary'))
+  await failure(() => databaseOn(pool, { reserve }).close(), 'ERR_BACKEND_FAILED', ['canary'])
+  expect(reserve.ended).toBe(1)
+})
+
+test('a connection that comes after close is watched until the pool has delivered it', async () => {
+  const fake = new FakePool()
+  const database = databaseOn(fake, { ownsPool: false, timeoutMs: 5 })
+  let come = (_client: typeof fake.client): void => {}
+  fake.connect = () => new Promise(resolve => (come = resolve))
+  await failure(() => writeRows(database, 'x', []), 'ERR_BACKEND_BUSY')
+  await database.close()
+  // As pg does it: told first, and handed over a turn later.
+  fake.emit('acquire', fake.client)
+  fake.client.emit('error', new Error('gone'))
+  come(fake.client)
+  await expect.poll(() => fake.listenerCount('acquire')).toBe(0)
+  expect(fake.released).toEqual([undefined])
+})
+
+describe('what the server has undone so that somebody else can go on', () => {
+  const undone = (code: string): Error => Object.assign(new Error(code), { code })
+  /** Fails with these, one after the other, at the statement. */
+  const failing = (fake: FakePool, at: string, codes: string[]): string[] => {
+    const seen: string[] = []
+    fake.client.query = async sql => {
+      seen.push(sql.split(' ')[0] ?? '')
+      const code = sql === at ? codes.shift() : undefined
+      if (code !== undefined) throw undone(code)
+      return { rows: [], rowCount: 1 }
+    }
+    return seen
+  }
+
+  test.each(['40P01', '40001'])('%s: a write is done once more', async code => {
+    for (const at of ['x', 'COMMIT']) {
+      const fake = new FakePool()
+      const seen = failing(fake, at, [code])
+      expect(await writeRows(databaseOn(fake), 'x', [])).toBe(1)
+      expect(seen).toEqual([
+        ...(at === 'x' ? ['BEGIN', 'x'] : ['BEGIN', 'x', 'COMMIT']),
+        'ROLLBACK',
+        ...['BEGIN', 'x', 'COMMIT'],
+      ])
+      expect(fake.released).toEqual([false])
+    }
+  })
+
+  test('a read as well', async () => {
+    const fake = new FakePool()
+    failing(fake, 'x', ['40001'])
+    expect(await databaseOn(fake).read({ sql: 'x', values: [] })).toEqual([])
+  })
+
+  test('twice: whoever asked hears of it; and anything else at once', async () => {
+    const fake = new FakePool()
+    const seen = failing(fake, 'x', ['40P01', '40P01', '40P01'])
+    await failure(() => writeRows(databaseOn(fake), 'x', []), 'ERR_BACKEND_BUSY')
+    expect(seen).toEqual(['BEGIN', 'x', 'ROLLBACK', 'BEGIN', 'x'])
+    const other = new FakePool()
+    const once = failing(other, 'x', ['57P01'])
+    await failure(() => writeRows(databaseOn(other), 'x', []), 'ERR_BACKEND_BUSY')
+    expect(once).toEqual(['BEGIN', 'x'])
+  })
+})
+
+describe('a notice at the commit of a replicated write', () => {
+  const written = (notice: object): Promise<number> => {
+    const fake = new FakePool()
+    fake.client.query = async sql => {
+      if (sql === 'COMMIT') fake.client.emit('notice', notice)
+      return { rows: [{ standbys: 'one' }], rowCount: 1 }
+    }
+    return writeRows(databaseOn(fake, { durability: 'replicated' }), 'x', [])
+  }
+
+  test.each([
+    { code: '01000', message: 'canceling wait …', file: 'syncrep.c', routine: 'SyncRepWaitForLSN' },
+    // In another language; from a server that has the place in another file; told of without its place.
+    {
+      code: '01000',
+      message: 'storniere Warten auf synchrone Replikation',
+      file: 'syncrep.c',
+      routine: 'SyncRepWaitForLSN',
+    },
+    { code: '57P01', file: 'other.c', routine: 'SyncRepWaitForLSN' },
+    { code: '01000', message: 'anything', routine: 'exec_stmt_raise' },
+    { code: '01000', message: 'anything', file: '', routine: '' },
+    {},
+  ])('%j: nobody knows whether a standby has it', async notice => {
+    await failure(() => written(notice), 'ERR_BACKEND_BUSY')
+  })
+
+  test('of a trigger: it is written', async () => {
+    const notice = { code: '01000', message: 'canceling wait', file: 'pl_exec.c', routine: 'exec_stmt_raise' }
+    expect(await written(notice)).toBe(1)
+  })
+})
+
 test('a migration whose connection is gone reports the first error, not that of the rollback', async () => {
   const first = new BackendError('ERR_BACKEND_BUSY', 'the connection is lost', { retryable: true })
   const plan = { begin: 'BEGIN', findVersions: '?', makeVersions: '!', versions: 'v', migrations: ['m'] }
@@ -325,6 +465,15 @@ describe('TLS to a database', () => {
     { connectionString: 'postgres://u@/x?host=db.example', ssl: { rejectUnauthorized: false } },
     { connectionString: 'postgres://localhost/x?host=/run/postgresql&host=db.example' },
     { connectionString: 'postgres://db.example/x?sslmode=verify-full&sslmode=require' },
+    // A host behind `socket:` is a host, and what TLS is asked for there is not heeded.
+    { connectionString: 'socket:db.example' },
+    { connectionString: 'SOCKET:db.example?db=x', ssl: false },
+    { connectionString: 'socket:db.example?sslmode=verify-full' },
+    { connectionString: 'socket:db.example?host=/run/postgresql' },
+    { connectionString: 'socket:db.example?ssl=', ssl: true },
+    // What does not decode may be any host.
+    { connectionString: 'postgres://a%zz/x' },
+    { connectionString: 'socket:%zz' },
     // What stands there is a database to `pg`, and its host a word of its own.
     { connectionString: 'localhost' },
   ]
@@ -339,6 +488,9 @@ describe('TLS to a database', () => {
     { connectionString: 'postgres://u@127.0.0.1:5432/x' },
     { connectionString: 'postgres:///x' },
     { connectionString: 'postgres://u@[::1]/x' },
+    { connectionString: 'postgres://u:p@/x?host=/run/postgresql' },
+    { connectionString: 'socket:/run/postgresql?db=x' },
+    { connectionString: 'socket:db.example', ssl: true },
     { host: 'db.example', ssl: true },
     { host: 'db.example', ssl: { ca: 'pem' } },
     { connectionString: 'postgres://u@db.example/x', ssl: true },
@@ -350,6 +502,15 @@ describe('TLS to a database', () => {
   test('a path is the folder of a socket', () => {
     expect(() => requireVerifiedTls({ connectionString: '/var/run/postgresql' })).not.toThrow()
   })
+
+  test.each(['postgres://u:canary@127.0.0.1:99999/x', 'canary', 'postgres://['])(
+    'what does not read is told as that, and is not repeated: %s',
+    connectionString => {
+      expect(() => requireVerifiedTls({ connectionString })).toThrow(
+        new ArgumentError('connectionString does not read: it is like postgres://user@host:5432/database'),
+      )
+    },
+  )
 
   test('what is empty is nothing said: the environment says it then', () => {
     vi.stubEnv('PGHOST', 'db.example')

@@ -54,6 +54,8 @@ export class PostgresDatabase implements PlainDatabase {
   readonly dialect: SqlDialect
   readonly #settings: PostgresSettings
   readonly #underWay = new Set<Promise<unknown>>()
+  /** Connections that nobody waits for any more. */
+  readonly #late = new Set<Promise<unknown>>()
   #closed: Promise<void> | undefined
 
   constructor(settings: PostgresSettings) {
@@ -96,19 +98,27 @@ export class PostgresDatabase implements PlainDatabase {
     signal: AbortSignal | undefined,
   ): Promise<readonly (readonly SqlRow[])[]> {
     const { timeoutMs } = this.#settings
-    return this.#withClient(timeoutMs, signal, async client => {
+    const work = async (client: PostgresClient): Promise<readonly (readonly SqlRow[])[]> => {
       await client.query(beginning(this.#settings, 'READ ONLY', isolation))
       const found: (readonly SqlRow[])[] = []
       for (const { sql, values } of statements) found.push((await client.query(sql, [...values])).rows)
       await client.query('COMMIT')
       return found
-    })
+    }
+    return this.#withClient(timeoutMs, signal, client => onceMore(client, work))
   }
 
-  async write(statements: readonly SqlStatement[]): Promise<readonly SqlResult[]> {
+  write(statements: readonly SqlStatement[]): Promise<readonly SqlResult[]> {
+    const writing = this.#write(statements)
+    // With what it may have to end on the server: closing waits for that, too.
+    this.#track(writing)
+    return writing
+  }
+
+  async #write(statements: readonly SqlStatement[]): Promise<readonly SqlResult[]> {
     const { timeoutMs, durability } = this.#settings
     let committing: Transaction | undefined
-    const call = this.#withClient(timeoutMs, undefined, async (client): Promise<readonly SqlResult[]> => {
+    const work = async (client: PostgresClient): Promise<readonly SqlResult[]> => {
       const begun: unknown = await client.query(beginning(this.#settings, 'READ WRITE'))
       const results: SqlResult[] = []
       for (const { sql, values, otherwise, expect } of statements) {
@@ -128,9 +138,9 @@ export class PostgresDatabase implements PlainDatabase {
       await commit(client, durability)
       committing = undefined
       return results
-    })
+    }
     try {
-      return await call
+      return await this.#withClient(timeoutMs, undefined, client => onceMore(client, work))
     } catch (error) {
       if (committing !== undefined) this.#endWait(committing)
       throw error
@@ -147,8 +157,13 @@ export class PostgresDatabase implements PlainDatabase {
     const ending = this.#call({ pool: reserve, milliseconds: timeoutMs }, client =>
       client.query(END_WAIT, [process, begun]),
     ).catch(ignore)
-    this.#underWay.add(ending)
-    void ending.then(() => this.#underWay.delete(ending))
+    this.#track(ending)
+  }
+
+  /** Closing waits for it. */
+  #track(work: Promise<unknown>): void {
+    const ended = work.then(ignore, ignore).then(() => void this.#underWay.delete(ended))
+    this.#underWay.add(ended)
   }
 
   /** Runs several statements on one connection, within this time. */
@@ -168,17 +183,22 @@ export class PostgresDatabase implements PlainDatabase {
   }
 
   async #close(): Promise<void> {
-    const { ownsPool } = this.#settings
-    await Promise.allSettled(this.#underWay)
-    for (const pool of this.#pools()) {
-      if (ownsPool) {
-        await pool.end()
-        continue
-      }
-      pool.removeListener('error', ignore)
-      pool.removeListener('acquire', guard)
-      pool.removeListener('release', unguard)
+    // What is under way may end in something else: a wait of the server that nobody waits for any more is ended.
+    while (this.#underWay.size > 0) await Promise.all(this.#underWay)
+    if (this.#settings.ownsPool) {
+      // Each, whatever becomes of the other: what stays open keeps the process alive.
+      const ended = await Promise.allSettled([...this.#pools()].map(pool => pool.end()))
+      for (const end of ended) if (end.status === 'rejected') throw databaseError(end.reason)
+      return
     }
+    // A connection that comes too late is the caller's pool's to deliver, and may break on the way: until then it is watched.
+    void Promise.allSettled(this.#late).then(() => {
+      for (const pool of this.#pools()) {
+        pool.removeListener('error', ignore)
+        pool.removeListener('acquire', guard)
+        pool.removeListener('release', unguard)
+      }
+    })
   }
 
   async #withClient<T>(
@@ -190,13 +210,11 @@ export class PostgresDatabase implements PlainDatabase {
     throwIfAborted(signal)
     const { pool } = this.#settings
     const call = this.#call({ pool, milliseconds, ...(signal !== undefined && { signal }) }, work)
-    this.#underWay.add(call)
+    this.#track(call)
     try {
       return await call
     } catch (error) {
       throw databaseError(error)
-    } finally {
-      this.#underWay.delete(call)
     }
   }
 
@@ -209,7 +227,7 @@ export class PostgresDatabase implements PlainDatabase {
       expired: () => databaseBusy(`no answer within ${milliseconds} ms`),
       outer: signal && { signal, error: reason => new AbortedError(reason) },
     })
-    const client = await connect(pool, deadline)
+    const client = await this.#connect(pool, deadline)
     // Of a pool that tells nothing of what it hands over.
     client.on('error', ignore)
     let done = false
@@ -222,6 +240,19 @@ export class PostgresDatabase implements PlainDatabase {
       client.release(!done)
     }
   }
+
+  /** A connection that comes too late goes back unused. */
+  async #connect(pool: PostgresPool, deadline: Deadline): Promise<PostgresClient> {
+    const connecting = pool.connect()
+    try {
+      return await deadline.race(connecting)
+    } catch (error) {
+      const late = connecting.then(client => client.release(), ignore)
+      this.#late.add(late)
+      void late.then(() => this.#late.delete(late))
+      throw error
+    }
+  }
 }
 
 interface CallSettings {
@@ -230,16 +261,28 @@ interface CallSettings {
   readonly signal?: AbortSignal
 }
 
-/** A connection that comes too late goes back unused. */
-async function connect(pool: PostgresPool, deadline: Deadline): Promise<PostgresClient> {
-  const connecting = pool.connect()
+/**
+ * What the server ends so that somebody else can go on, and has undone: it is done once more, in the time that is left. Whoever
+ * writes a list of cards would otherwise hear of a failure that is nobody's.
+ *
+ * Source: PostgreSQL 15 documentation, 13.5 (serialization failure handling), appendix A.
+ */
+async function onceMore<T>(
+  client: PostgresClient,
+  transaction: (client: PostgresClient) => Promise<T>,
+): Promise<T> {
   try {
-    return await deadline.race(connecting)
+    return await transaction(client)
   } catch (error) {
-    connecting.then(client => client.release(), ignore)
-    throw error
+    const { code } = Object(error)
+    if (code !== DEADLOCK && code !== SERIALIZATION_FAILURE) throw error
+    await client.query('ROLLBACK')
+    return transaction(client)
   }
 }
+
+const DEADLOCK = '40P01'
+const SERIALIZATION_FAILURE = '40001'
 
 /** Which process of the server has it, and when it began: a process goes on to others, and behind a pooler to other clients'. */
 interface Transaction {
@@ -316,8 +359,8 @@ async function commit(client: PostgresClient, durability: PostgresDurability): P
   if (durability === 'local') return void (await client.query('COMMIT'))
   await requireStandbys(client)
   let warned = false
-  const onNotice = (): void => {
-    warned = true
+  const onNotice = (notice: Error): void => {
+    warned ||= !isOfSomethingElse(notice)
   }
   client.on('notice', onNotice)
   try {
@@ -328,6 +371,18 @@ async function commit(client: PostgresClient, durability: PostgresDurability): P
   if (warned)
     throw databaseBusy('the wait for a standby was cancelled, and it is unknown whether it has the commit')
   await requireStandbys(client)
+}
+
+/**
+ * Whether a notice is known to be of something else than the wait for a standby: a trigger that is deferred to the commit may
+ * say whatever it likes. The texts are in the server's language, and the code (01000, 57P01) is that of others, too: what tells
+ * is where in the server it was raised. A pool that hands on no such thing leaves it unknown, and the commit with it.
+ *
+ * Source: PostgreSQL 15, syncrep.c (SyncRepWaitForLSN); documentation, 55.8 (fields F and R of a notice).
+ */
+function isOfSomethingElse(notice: unknown): boolean {
+  const { file, routine } = Object(notice)
+  return [file, routine].every(name => typeof name === 'string' && name !== '' && !/syncrep/i.test(name))
 }
 
 async function requireStandbys(client: PostgresClient): Promise<void> {

@@ -42,6 +42,27 @@ const TRANSIENT: Readonly<Record<string, string>> = {
   '55000': 'the server is not ready for this',
 }
 
+/** What stays until somebody mends it, and how. */
+const PERMANENT: Readonly<Record<string, string>> = {
+  '3D000': 'there is no database of that name: make it (createdb), or name another',
+  '28000':
+    'the role may not sign in: there is none of that name, or pg_hba.conf does not let it in from here',
+  '28P01': 'the password is wrong, or there is no such role',
+  '42P01': 'a table is missing: open the store once with a role that may make tables',
+  '53100': "the server's disk is full",
+  ERR_INVALID_URL: 'connectionString does not read: postgres://user@host:5432/database',
+  ERR_SOCKET_BAD_PORT: 'the port must be a number from 1 to 65535',
+  DEPTH_ZERO_SELF_SIGNED_CERT: 'its certificate is signed by nobody who is trusted: give ssl: { ca }',
+  SELF_SIGNED_CERT_IN_CHAIN: 'its certificate is of a CA that is not trusted: give ssl: { ca }',
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'its certificate is of a CA that is not trusted: give ssl: { ca }',
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: 'its certificate is of a CA that is not trusted: give ssl: { ca }',
+  CERT_HAS_EXPIRED: 'its certificate has expired',
+  ERR_TLS_CERT_ALTNAME_INVALID: 'its certificate is for another host',
+}
+
+/** Of `pg`, without a code: the server asks for a password, and there is none. */
+const NO_PASSWORD = /^SASL: SCRAM-SERVER-FIRST-MESSAGE: client password must be/
+
 /** How messages of `pg` itself begin, which have no code, where the connection is what failed. */
 const CONNECTION_LOST =
   /^(Connection terminated|Client has encountered a connection error|Client was closed|timeout exceeded)/
@@ -84,6 +105,10 @@ export function databaseError(error: unknown): Error {
         'to make them, CREATE',
     )
   }
+  if (NO_PASSWORD.test(String(message)))
+    return new BackendError('ERR_BACKEND_FAILED', 'the database asks for a password, and none was given')
+  if (typeof code === 'string' && Object.hasOwn(PERMANENT, code))
+    return new BackendError('ERR_BACKEND_FAILED', `the database: ${PERMANENT[code]} (${code})`)
   const name = typeof code === 'string' && CODE.test(code) ? ` (${code})` : ''
   return new BackendError('ERR_BACKEND_FAILED', `the database failed${name}`)
 }

@@ -142,13 +142,30 @@ function readConnectionString(
   text: string | undefined,
 ): { readonly host: string; readonly tls: string | undefined } | undefined {
   if (text === undefined || text === '') return undefined
-  // A path alone is the folder of a socket. What does not read here may name any host, and `pg` may read it.
+  // A path alone is the folder of a socket.
   if (text.startsWith('/')) return { host: text, tls: undefined }
-  if (!URL.canParse(text)) return { host: 'unknown', tls: 'unknown' }
-  const { hostname, searchParams } = new URL(text)
+  // No host before the path is none: postgres://user@/database?host=/run/postgresql
+  const url = [text, text.replace('@/', '@localhost/')].find(one => URL.canParse(one))
+  if (url === undefined)
+    throw new ArgumentError('connectionString does not read: it is like postgres://user@host:5432/database')
+  const { protocol, hostname, pathname, searchParams } = new URL(url)
   // Of what is said twice `pg` takes the last.
   const last = (name: string): string | undefined => searchParams.getAll(name).at(-1)
-  return { host: last('host') || decodeURIComponent(hostname), tls: last('sslmode') ?? last('ssl') }
+  // What follows `socket:` is the host to `pg`, be it a path or not; it then heeds no `sslmode`, and `ssl` as a word of any kind.
+  if (protocol === 'socket:')
+    return { host: decoded(decodeURI, pathname), tls: last('ssl') === undefined ? undefined : 'unknown' }
+  const tls = last('sslmode') ?? last('ssl')
+  // Of no host at all `pg` asks PGHOST.
+  return { host: last('host') || (url === text ? decoded(decodeURIComponent, hostname) : ''), tls }
+}
+
+/** Where it does not read it may be any host. */
+function decoded(decode: (text: string) => string, text: string): string {
+  try {
+    return decode(text)
+  } catch {
+    return 'unknown'
+  }
 }
 
 /** Throws `ERR_ARGUMENT` unless the value has the methods of a pool. */

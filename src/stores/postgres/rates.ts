@@ -39,7 +39,9 @@ export function postgresRates(database: SqlDatabase, options: PostgresRatesOptio
   // A card that is refused costs its caller nothing.
   const caller = taking(table, 'CAST($3 AS text)', '$4::float8', ' WHERE EXISTS (SELECT 1 FROM card)')
   const sql = `WITH card AS (${card}) ${caller}`
-  const tidy = `DELETE FROM ${table} WHERE key IN (SELECT key FROM ${table} WHERE at < ${NOW} - 60000 LIMIT 1000)`
+  // What somebody else counts at this moment is left to them: whoever tidies has a caller's row already, and waits for no other.
+  const old = `SELECT key FROM ${table} WHERE at < ${NOW} - 60000 LIMIT 1000 FOR UPDATE SKIP LOCKED`
+  const tidy = `DELETE FROM ${table} WHERE key IN (${old})`
   let taken = 0
   return {
     take: async query => {

@@ -18,6 +18,7 @@ import {
 } from '../records.js'
 import {
   cardOf,
+  byCard,
   isAtOnce,
   type OpenDatabase,
   readRow,
@@ -80,7 +81,8 @@ export class SqlCards implements CardStore {
         results.push(await outcomeOf(entry, work))
       }
       const isOne = isAtOnce(this.#database, rows.map(refOf))
-      await this.#database.write(isOne ? [this.#puttingAll(rows)] : rows.map(row => this.#putting(row)))
+      const ordered = byCard(rows, refOf)
+      await this.#database.write(isOne ? [this.#puttingAll(ordered)] : ordered.map(row => this.#putting(row)))
       return results
     })
   }
@@ -119,7 +121,7 @@ export class SqlCards implements CardStore {
       },
       signal,
     )
-    const statements: SqlStatement[] = []
+    const statements: (SqlStatement & { readonly card: CardRef })[] = []
     for (const { issuer_id, card_id, pan: sealed } of rows) {
       throwIfAborted(signal)
       requireBytes(sealed, 'pan')
@@ -133,7 +135,7 @@ export class SqlCards implements CardStore {
         card: ref,
       })
     }
-    if (statements.length > 0) await database.write(statements)
+    if (statements.length > 0) await database.write(byCard(statements, ({ card }) => card))
     return rows.map(row => ({ issuerId: String(row['issuer_id']), cardId: String(row['card_id']) }))
   }
 

@@ -67,7 +67,9 @@ export class SqlCounterStore implements ChangeCounterStore {
   }
 
   async compareAndSetAll(writes: readonly RecordWrite[]): Promise<boolean> {
-    const statements = writes.flatMap(write => this.#writing(write) ?? [])
+    // In an order that is the same for everybody: see `byCard`.
+    const ordered = writes.toSorted((a, b) => (a.key < b.key ? -1 : 1))
+    const statements = ordered.flatMap(write => this.#writing(write) ?? [])
     // Only a store with instances can be asked for one.
     if (statements.length < writes.length) return false
     const results = await this.#database.write(statements)
@@ -112,7 +114,8 @@ export class SqlCounterStore implements ChangeCounterStore {
     }
     // What belongs to a sealed card goes one by one, its seal with it.
     const rows = await this.#database.read({ sql: keys, values })
-    const statements = rows.map(({ key }) => ({
+    const ordered = rows.toSorted((a, b) => (String(a['key']) < String(b['key']) ? -1 : 1))
+    const statements = ordered.map(({ key }) => ({
       sql: `${all} ${due} AND key = $3`,
       values: [this.#issuerId, now, String(key)],
       ...this.#card(String(key)),

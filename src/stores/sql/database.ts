@@ -148,6 +148,40 @@ export function isAtOnce({ dialect, sealer }: SqlDatabase, cards: readonly CardR
   return dialect.lists && sealer === undefined && names.size === cards.length
 }
 
+/**
+ * In the order of their cards, in which everybody locks rows: of two that write several of the same cards one waits for the
+ * other, and never each for the other. What is of one card keeps its order.
+ */
+export function byCard<T>(list: readonly T[], cardOf: (entry: T) => CardRef): readonly T[] {
+  return list.toSorted((left, right) => {
+    const [a, b] = [cardOf(left), cardOf(right)]
+    return compared(a.issuerId, b.issuerId) || compared(a.cardId, b.cardId)
+  })
+}
+
+function compared(a: string, b: string): number {
+  return a === b ? 0 : a < b ? -1 : 1
+}
+
+/** The order of {@link byCard} in SQL, whatever the language of the database is. `row` has `issuer_id` and `card_id`. */
+export function orderByCard(row: string): string {
+  return `ORDER BY ${row}.issuer_id COLLATE "C", ${row}.card_id COLLATE "C"`
+}
+
+/** Locks the rows of these cards in that order: a statement that changes many takes them in an order of its own. */
+export function lockInOrder(
+  { dialect }: SqlDatabase,
+  table: string,
+  cards: readonly CardRef[],
+): SqlStatement {
+  return {
+    sql:
+      `SELECT 1 AS locked FROM ${table} AS c JOIN unnest(CAST($1 AS text[]), CAST($2 AS text[])) AS n (issuer_id, card_id) ` +
+      `ON c.issuer_id = n.issuer_id AND c.card_id = n.card_id ${orderByCard('c')}${dialect.locked} OF c`,
+    values: [cards.map(card => card.issuerId), cards.map(card => card.cardId)],
+  }
+}
+
 /** The first row, or undefined. */
 export async function readRow(
   database: SqlDatabase,

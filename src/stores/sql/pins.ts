@@ -49,7 +49,10 @@ import { newMark, valuesOf } from './cards.js'
 import { SqlCounterStore } from './counter.js'
 import {
   blockOf,
+  byCard,
   isAtOnce,
+  lockInOrder,
+  orderByCard,
   type OpenDatabase,
   prwOf,
   readRow,
@@ -154,8 +157,10 @@ export class SqlPins implements CardPinStore {
     if (list.length === 0) return []
     const cards = list.map(({ found }) => found)
     if (!isAtOnce(this.#database, cards)) {
-      const results = await database.write(list.flatMap(({ found, block }) => this.#storing(found, block)))
-      return results.filter((_, i) => i % 2 === 0).map(({ count }) => count === 1)
+      const ordered = byCard(list, ({ found }) => found)
+      const results = await database.write(ordered.flatMap(({ found, block }) => this.#storing(found, block)))
+      const done = new Set(ordered.filter((_, i) => results[2 * i]?.count === 1))
+      return list.map(one => done.has(one))
     }
     const marks = list.map(() => newMark())
     const refs = [cards.map(card => card.issuerId), cards.map(card => card.cardId)] as const
@@ -178,10 +183,10 @@ export class SqlPins implements CardPinStore {
         'SELECT c.issuer_id, c.card_id, n.block, n.kid, n.mark FROM unnest(CAST($1 AS text[]), CAST($2 AS text[]), ' +
         'CAST($3 AS text[]), CAST($4 AS bytea[]), CAST($5 AS text[])) AS n (issuer_id, card_id, mark, block, kid) ' +
         `JOIN ${this.#cards} AS c ON c.issuer_id = n.issuer_id AND c.card_id = n.card_id AND c.revision = n.mark ` +
-        BLOCK_TAKES_PLACE,
+        `${orderByCard('c')} ${BLOCK_TAKES_PLACE}`,
       values: [...refs, marks, list.map(({ block }) => block.block), list.map(({ block }) => block.kid)],
     }
-    const [marked] = await database.write([marking, storing])
+    const [, marked] = await database.write([lockInOrder(database, this.#cards, cards), marking, storing])
     const stored = new Set(marked?.rows.map(row => `${row['issuer_id']}/${row['card_id']}`))
     return cards.map(({ issuerId, cardId }) => stored.has(`${issuerId}/${cardId}`))
   }
@@ -401,7 +406,8 @@ export class SqlPins implements CardPinStore {
     if (read.length === 0) return []
     const cards = read.map(({ card }) => card)
     if (isAtOnce(this.#database, cards)) return this.#replaceAtOnce(read)
-    const statements = read.map(({ card, pin: { block, kid }, version }) => ({
+    const ordered = byCard(read, ({ card }) => card)
+    const statements = ordered.map(({ card, pin: { block, kid }, version }) => ({
       // What the request is remembered by stays: the PIN is the same.
       sql:
         `UPDATE ${this.#pins} SET block = $3, kid = $4, version = $5 ` +
@@ -409,7 +415,9 @@ export class SqlPins implements CardPinStore {
       values: [...valuesOf(card), block, kid, newMark(), version],
       card,
     }))
-    return (await this.#database.write(statements)).map(({ count }) => count === 1)
+    const results = await this.#database.write(statements)
+    const done = new Set(ordered.filter((_, i) => results[i]?.count === 1))
+    return read.map(one => done.has(one))
   }
 
   /** The same in one statement: each of many would wait for its own answer of the server. */
@@ -427,7 +435,12 @@ export class SqlPins implements CardPinStore {
       list.map(() => newMark()),
       list.map(({ version }) => version),
     ]
-    const [result] = await this.#database.write([{ sql, values }])
+    const locking = lockInOrder(
+      this.#database,
+      this.#pins,
+      list.map(({ card }) => card),
+    )
+    const [, result] = await this.#database.write([locking, { sql, values }])
     const replaced = new Set(result?.rows.map(row => `${row['issuer_id']}/${row['card_id']}`))
     return list.map(({ card }) => replaced.has(`${card.issuerId}/${card.cardId}`))
   }
