@@ -84,6 +84,17 @@ export async function simulateD1({
     warn("there is no other caller's certificate (other): whether it is refused is not tried")
   }
   try {
+    // Said once, in place of some two hundred times.
+    const entry = cases.some(({ group }) => !WITHOUT_ENTRY.includes(group))
+      ? await runCase(world, LET_IN)
+      : undefined
+    if (entry?.verdict === 'failed') {
+      note(entry)
+      warn(
+        `D1 is not let in, so that none of ${cases.length} cases was tried (--only token tries how tokens are asked for)`,
+      )
+      return results
+    }
     for (const item of cases) {
       if (signal?.aborted === true) break
       note(await runCase(world, item))
@@ -134,6 +145,38 @@ export const BACK: Runnable = {
     }
     if (lost > 0) throw new Mismatch(`${lost} cards whose PIN was not shown before it was changed`)
     return `${world.changed.length} cards`
+  },
+}
+
+/** What is about coming in itself. */
+const WITHOUT_ENTRY: readonly string[] = ['connection', 'token']
+
+/**
+ * Whether D1's own request is let in, with the certificate and the token that the configuration has. Where it is not, every
+ * case is refused alike, and what is about refusals would pass for no merit of the issuer. It is a result where it fails alone.
+ */
+export const LET_IN: Runnable = {
+  group: 'authorization',
+  name: 'D1 itself is let in',
+  expected: 'Get PIN: anything but 401',
+  run: async world => {
+    const [card] = world.setup.cards
+    if (card === undefined) throw new NotRun('there is no card')
+    const authorization = await world.authorization().catch((error: unknown) => {
+      if (!(error instanceof Mismatch)) throw error
+      throw new Mismatch(
+        `the token endpoint gives D1 no token (${error.message}): see tokenUrl and client of the configuration`,
+      )
+    })
+    const { status } = await world.wire.ask(world.pinUrl(card.cardId), { headers: { ...authorization } })
+    if (status !== 401) return String(status)
+    throw new Mismatch(
+      world.setup.tokenUrl === undefined
+        ? "401 to D1's certificate alone: the configuration has no tokenUrl and no client, and the issuer asks for a token, " +
+            'or does not know the certificate (tls)'
+        : '401 with a token that the token endpoint has just issued: the issuer takes tokens of another endpoint than ' +
+            'tokenUrl, or this client may not call',
+    )
   },
 }
 

@@ -7,7 +7,7 @@ import { GROUPS } from '../src/case.js'
 import { program, runIn } from '../src/program.js'
 import { CASES, runCase, simulateD1 } from '../src/run.js'
 import { World } from '../src/world.js'
-import { ISSUER, type Issuer, openIssuer } from './support/issuer.js'
+import { ISSUER, type Issuer, type IssuerChanges, openIssuer } from './support/issuer.js'
 import { keptOutput } from './support/output.js'
 
 const LOSS =
@@ -287,6 +287,58 @@ test.each([
 ])('%s fails the case, by its name alone', async (_what, thrown, got) => {
   const item = { group: 'x', name: 'y', expected: 'z', run: () => Promise.reject(thrown) }
   expect(await runCase({} as never, item)).toMatchObject({ verdict: 'failed', got })
+})
+
+describe('where D1 is not let in', () => {
+  /** What a whole run says of an issuer. */
+  const said = async (changes: IssuerChanges, config: object = {}) => {
+    const issuer = await openIssuer(changes)
+    const io = keptOutput()
+    expect(await program(['--config', otherConfig(issuer, config)], io)).toBe(1)
+    await issuer.close()
+    expect(io.output.at(-1)).toMatch(/^0 passed, 1 failed, 0 not run, /)
+    expect(io.errors.at(-1)).toMatch(/^warning: D1 is not let in, so that none of \d{3} cases was tried/)
+    return (
+      io.output.find(line => /failed +authorization +D1 itself is let in/i.test(line)) ?? io.output.join('\n')
+    )
+  }
+  const refused = (takes: (request: Request) => boolean): IssuerChanges => ({
+    handler:
+      ({ handler }) =>
+      async (request, connection) =>
+        takes(request)
+          ? new Response('{"error":"Unauthorized"}', {
+              status: 401,
+              headers: { 'content-type': 'application/json' },
+            })
+          : handler(request, connection),
+  })
+
+  test('because no token endpoint is configured, and the issuer asks for a token', async () => {
+    const line = await said({}, { tokenUrl: undefined, client: undefined })
+    expect(line).toContain("401 to D1's certificate alone: the configuration has no tokenUrl and no client")
+  })
+
+  test('because the token endpoint gives it none', async () => {
+    const line = await said(refused(() => true))
+    expect(line).toContain('the token endpoint gives D1 no token (401')
+  })
+
+  test('because the token that it got is not taken', async () => {
+    const line = await said(refused(({ url }) => url.endsWith('/pin')))
+    expect(line).toContain('401 with a token that the token endpoint has just issued')
+  })
+
+  test('what is about tokens alone is tried all the same', async () => {
+    const issuer = await openIssuer(refused(({ url }) => url.endsWith('/pin')))
+    const results = await simulateD1({
+      config: issuer.config,
+      only: ['token'],
+      warn: () => expect.unreachable(),
+    })
+    await issuer.close()
+    expect(results.length).toBeGreaterThan(5)
+  })
 })
 
 test('the cases are in the order of the groups, and each has a name of its own in its group', () => {

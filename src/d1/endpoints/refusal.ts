@@ -29,6 +29,7 @@ export type RefusalReason =
   | 'body-timeout'
   | 'body-broken'
   | 'not-http'
+  | 'strangers'
   | 'message'
   | 'client-gone'
   | 'client-credentials'
@@ -99,6 +100,8 @@ const REFUSALS: Readonly<Record<RefusalReason, RefusalRule>> = {
   'body-timeout': BAD_REQUEST,
   'body-broken': BAD_REQUEST,
   'not-http': BAD_REQUEST,
+  // Of no request: an event that tells of many.
+  strangers: UNAUTHORIZED,
   message: BAD_REQUEST,
   'client-gone': BAD_REQUEST,
   'client-credentials': { status: 401, oauthError: 'invalid_client' },

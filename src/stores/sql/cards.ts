@@ -17,8 +17,8 @@ import {
   requireState,
 } from '../records.js'
 import {
-  cardOf,
   byCard,
+  cardOf,
   isAtOnce,
   type OpenDatabase,
   readRow,

@@ -23,6 +23,132 @@ import { CANARY, ISSUER, OTHER_ISSUER, pinPath } from './support/world.js'
 const own = useWorld()
 const open = { authorization: 'anyone-who-reaches-it', tokenEndpoint: undefined } as const
 
+describe('a flood of requests that nobody is let in for', () => {
+  /** A clock that the test moves, and its timers. */
+  function fakeClock() {
+    let elapsed = 0
+    const due = new Map<() => void, number>()
+    return {
+      now: () => Date.now(),
+      elapsed: () => elapsed,
+      after: (ms: number, callback: () => void) => {
+        due.set(callback, elapsed + ms)
+        return () => void due.delete(callback)
+      },
+      pass: (ms: number) => {
+        elapsed += ms
+        for (const [callback, at] of [...due]) {
+          if (at > elapsed) continue
+          due.delete(callback)
+          callback()
+        }
+      },
+    }
+  }
+  const FLOOD = 250
+  const flood = async (handler: ReturnType<typeof own.world.handler>): Promise<number[]> => {
+    const statuses: number[] = []
+    for (let i = 0; i < FLOOD; i++) statuses.push((await handler(get(pinPath('card-1')))).status)
+    return statuses
+  }
+  const isOfAll = (events: readonly AuditEvent[]): number =>
+    events.reduce((sum, { omitted }) => sum + (omitted ?? 1), 0)
+
+  test('a hundred are told one by one, the rest by its number once a second, and metrics hear of each', async () => {
+    const clock = fakeClock()
+    const events: AuditEvent[] = []
+    const handler = own.world.handler({ clock, audit: (event: AuditEvent) => void events.push(event) })
+    const seen = vi.fn()
+    subscribe('issuer-pin-crypto:d1.endpoints', seen)
+    try {
+      expect(new Set(await flood(handler))).toEqual(new Set([401]))
+    } finally {
+      unsubscribe('issuer-pin-crypto:d1.endpoints', seen)
+    }
+    expect(seen).toHaveBeenCalledTimes(FLOOD)
+    expect(events).toHaveLength(100)
+    clock.pass(999)
+    expect(events).toHaveLength(100)
+    clock.pass(1)
+    await expect.poll(() => events.length).toBe(101)
+    expect(events.at(-1)).toMatchObject({
+      omitted: FLOOD - 100,
+      outcome: 'refused',
+      status: 401,
+      refusal: { reason: 'strangers' },
+      keys: [],
+    })
+    expect(events.at(-1)).not.toHaveProperty('operation')
+    // The next second begins anew.
+    await flood(handler)
+    await handler.settled?.()
+    expect(isOfAll(events)).toBe(2 * FLOOD)
+    clock.pass(5000)
+    expect(isOfAll(events)).toBe(2 * FLOOD)
+  })
+
+  test('whoever is let in is told of by itself, in the middle of it', async () => {
+    const events: AuditEvent[] = []
+    const handler = own.world.handler({
+      audit: (event: AuditEvent) => void events.push(event),
+      clock: fakeClock(),
+    })
+    await flood(handler)
+    const headers = await own.world.authorized()
+    expect((await handler(get(pinPath('card-1'), { headers }))).status).toBe(200)
+    expect((await handler(get(pinPath('nobody'), { headers }))).status).toBe(404)
+    expect(events.slice(-2)).toMatchObject([
+      { outcome: 'success', caller: 'd1-client' },
+      { outcome: 'refused', caller: 'd1-client' },
+    ])
+    await handler.settled?.()
+  })
+
+  test('where events must be durable: none is lost while they cannot be written, and no more than a hundred wait', async () => {
+    const clock = fakeClock()
+    const events: AuditEvent[] = []
+    let broken = true
+    let asked = 0
+    const handler = own.world.handler({
+      clock,
+      auditRequired: true,
+      audit: async (event: AuditEvent) => {
+        asked++
+        if (broken) throw new Error(CANARY)
+        events.push(event)
+      },
+    })
+    const statuses = await flood(handler)
+    // Nothing was done for any of them: what is not waited for is answered as it is.
+    expect(statuses.filter(status => status === 500)).toHaveLength(100)
+    expect(statuses.filter(status => status === 401)).toHaveLength(FLOOD - 100)
+    expect(asked).toBe(100)
+    await handler.settled?.()
+    expect(asked).toBe(101)
+    broken = false
+    await handler.settled?.()
+    expect(events).toMatchObject([{ omitted: FLOOD - 100 }])
+  })
+
+  test('while the hook hangs, so many at most are in its hands', async () => {
+    const clock = fakeClock()
+    const { until, release } = held()
+    let asked = 0
+    const handler = own.world.handler({ clock, auditRequired: true, audit: () => (asked++, until) })
+    const asking: Promise<Response>[] = []
+    for (let second = 0; second < 3; second++) {
+      for (let i = 0; i < FLOOD; i++) asking.push(handler(get(pinPath('card-1'))))
+      await new Promise(setImmediate)
+      clock.pass(500)
+      clock.pass(500)
+    }
+    // And the event that tells of the others.
+    expect(asked).toBeLessThanOrEqual(104)
+    release()
+    await Promise.all(asking)
+  })
+})
+
 describe('events', () => {
   test('are numbered, timed, and named by us', async () => {
     const handler = own.world.handler(open)
