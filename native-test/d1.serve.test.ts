@@ -139,6 +139,27 @@ describe('the command line', () => {
     expect(existsSync(dir)).toBe(false)
   })
 
+  test('a module that an onboarding names, and that is not there, leaves no folder either', async () => {
+    const [dir, folder] = [newDir(), newDir()]
+    mkdirSync(folder)
+    const module = join(parent, 'no.so')
+    const jwe = { kid: 'JWE-1', thumbprint: 'x', in: 'token' }
+    writeFileSync(join(folder, 'onboarding.json'), JSON.stringify({ issuerId: 'is_tbank01', jwe }))
+    writeFileSync(join(folder, 'token.json'), JSON.stringify({ module, token: 'issuer' }))
+    const args = ['--dir', dir, '--port', '0', '--onboarding', folder]
+    for (const [more, said] of [
+      [['--backend', 'pkcs11', '--pin-env', 'PATH'], `--onboarding: there is no file ${module}`],
+      [[], '--onboarding names a token: it takes --backend pkcs11 and --pin-env'],
+      [['--backend', 'pkcs11'], '--pin-env must name a variable of the environment, which holds the PIN'],
+    ] as const) {
+      const child = spawnServe(...args, ...more)
+      const heard = text(child.stderr ?? expect.fail())
+      expect((await once(child, 'exit'))[0]).toBe(2)
+      expect(await heard).toBe(`serve: ${said}\n`)
+      expect(existsSync(dir)).toBe(false)
+    }
+  })
+
   test('an audit log that cannot be written ends the start before it listens', async () => {
     const child = spawnServe(
       ...['--dir', newDir(), '--port', '0', '--store', 'memory', '--audit', '/nowhere/x'],

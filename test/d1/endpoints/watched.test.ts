@@ -134,7 +134,11 @@ describe('a flood of requests that nobody is let in for', () => {
     const clock = fakeClock()
     const { until, release } = held()
     let asked = 0
-    const handler = own.world.handler({ clock, auditRequired: true, audit: () => (asked++, until) })
+    const audit = (): Promise<void> => {
+      asked++
+      return until
+    }
+    const handler = own.world.handler({ clock, auditRequired: true, audit })
     const asking: Promise<Response>[] = []
     for (let second = 0; second < 3; second++) {
       for (let i = 0; i < FLOOD; i++) asking.push(handler(get(pinPath('card-1'))))
