@@ -17,7 +17,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import { afterAll, afterEach, describe, expect, test } from 'vitest'
-import { explained } from '../examples/serve/faults.js'
+import { explained, sayingFaults } from '../examples/serve/faults.js'
 import { Folder } from '../examples/serve/folder.js'
 import { pasteable } from '../examples/serve/greeting.js'
 import { d1PublicJwk, makeKeys, ownMaterial } from '../examples/serve/keys.js'
@@ -188,6 +188,32 @@ describe('the command line', () => {
     expect(existsSync('docs/errors/ERR_PKCS11_MODULE.md')).toBe(true)
     expect(explained(new Error('softhsm2-util has made no token'))).toBe('softhsm2-util has made no token')
     expect(explained('x')).toBe('failed')
+  })
+
+  test('what fails while it runs is said once, until it works again', () => {
+    const lines: string[] = []
+    const heard: unknown[] = []
+    const hook = sayingFaults(
+      event => void heard.push(event),
+      line => lines.push(line),
+    )
+    const event = (outcome: string, more: object = {}) => ({ operation: 'getPIN', outcome, ...more }) as never
+    const busy = new BackendError('ERR_BACKEND_BUSY', 'the database: nobody listens there', {
+      retryable: true,
+    })
+    for (let i = 0; i < 3; i++) hook(event('failed', { refusal: { reason: 'store-failed' } }), busy)
+    hook(event('success', { operation: 'getToken' }))
+    hook(event('refused'))
+    hook(event('success'))
+    hook(event('failed', { refusal: { reason: 'directory-failed' } }), new Error('canary'))
+    hook(event('failed', { operation: undefined }))
+    expect(lines).toEqual([
+      'getPIN is answered with 500: the database: nobody listens there (ERR_BACKEND_BUSY: docs/errors/ERR_BACKEND_BUSY.md)',
+      'getPIN works again',
+      'getPIN is answered with 500: directory-failed',
+      'a request is answered with 500: unknown',
+    ])
+    expect(heard).toHaveLength(8)
   })
 
   test('a port that is taken is one line, and exit status 1', async () => {

@@ -1,5 +1,6 @@
-/** What the operating system refuses at a start, in a sentence that names the way out. */
+/** What goes wrong, at a start and while it runs, in a sentence that names the way out. */
 import { isIssuerPinError } from 'issuer-pin-crypto'
+import type { AuditHook } from 'issuer-pin-crypto/d1'
 
 const FAULTS: Readonly<Record<string, string>> = {
   EADDRINUSE:
@@ -32,4 +33,22 @@ export function explained(error: unknown): string {
       ? 'this user may not take that port; ports of 1024 and above are free for everybody (--port 8443)'
       : FILES[code])
   return way === undefined ? error.message : `${error.message}: ${way}`
+}
+
+/**
+ * The same hook, which also says what D1 is answered with 500 for: once for each operation and fault, and once more where that
+ * operation works again. Each request is in the audit.
+ */
+export function sayingFaults(hook: AuditHook, say: (line: string) => void): AuditHook {
+  const faults = new Map<string, string>()
+  return (event, cause) => {
+    const operation = event.operation ?? 'a request'
+    if (event.outcome === 'failed') {
+      // What is not of the library may say anything.
+      const why = isIssuerPinError(cause) ? explained(cause) : (event.refusal?.reason ?? 'unknown')
+      if (faults.get(operation) !== why) say(`${operation} is answered with 500: ${why}`)
+      faults.set(operation, why)
+    } else if (event.outcome === 'success' && faults.delete(operation)) say(`${operation} works again`)
+    return hook(event, cause)
+  }
 }

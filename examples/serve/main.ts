@@ -13,7 +13,7 @@ import { existsSync } from 'node:fs'
 import { openAuditLog } from './audit-log.js'
 import { testCards } from './cards.js'
 import { makeCertificates } from './certificates.js'
-import { explained } from './faults.js'
+import { explained, sayingFaults } from './faults.js'
 import { Folder } from './folder.js'
 import { greeting } from './greeting.js'
 import { openIssuer } from './issuer.js'
@@ -63,7 +63,7 @@ async function serve(options: ServeOptions, stopped: Promise<unknown>): Promise<
     d1PublicJwk: d1Jwk,
     d1Certificate: new X509Certificate(folder.read('d1.pem')).fingerprint256,
     cards,
-    audit: log.hook,
+    audit: sayingFaults(log.hook, say),
   })
   const server = await startServer(issuer.handler, {
     folder,
