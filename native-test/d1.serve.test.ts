@@ -424,6 +424,19 @@ describe('the first PIN of a card', () => {
     expect(await store.cards.find(ref)).toMatchObject({ state: 'not-active' })
   })
 
+  test('in a database that another folder has filled: it is said so', async () => {
+    const sealed = new BackendError('ERR_BACKEND_FAILED', 'the sealed PAN of the card does not open')
+    const store = memoryIssuerStore()
+    for (const [fault, said] of [
+      [sealed, 'the database was filled from another folder'],
+      [new BackendError('ERR_BACKEND_BUSY', 'the database: a lock', { retryable: true }), 'a lock'],
+      [new Error('the sealed PAN is lost'), 'is lost'],
+    ] as const) {
+      const cards = { ...store.cards, find: () => Promise.reject(fault) }
+      await expect(seed({ cards, pins: store.pins }, ref, card, async () => first)).rejects.toThrow(said)
+    }
+  })
+
   test('a slow start does not put it over a PIN that was set meanwhile', async () => {
     await using store = memoryIssuerStore()
     const find: IssuerStore['cards']['find'] = async () => {
