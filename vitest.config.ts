@@ -13,7 +13,7 @@ const BY_THEMSELVES = /^test\/(timing\/|leaks\/(foreign-memory|wiped|own-members
  * changes a line of `src` waits for none.
  */
 const WHOLE =
-  /^test\/(package\/(package|guides|guide-commands|global|readme|release|supply-chain)|docs\/guides|differential\/)|^packages\/|^native-test\/docs\.site/
+  /^test\/(package\/(package|guides|guide-commands|global|readme|release|setup|supply-chain)|docs\/guides|differential\/)|^packages\/|^native-test\/docs\.site/
 
 const files = ['test', 'native-test', ...readdirSync('packages').map(name => `packages/${name}/test`)]
   .flatMap(folder =>
