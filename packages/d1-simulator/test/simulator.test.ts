@@ -118,7 +118,11 @@ describe('an issuer on this library', () => {
 
   test('what cannot be run is said with its reason, and is not passed', LONG, async () => {
     const cards = [{ cardId: 'iso0-1', pan: '9999990123456789', state: 'active', setPinTypes: ['ISO0'] }]
-    const config = otherConfig(issuer, {
+    // D1 comes in by its certificate alone.
+    const open = await openIssuer({
+      endpoints: () => ({ authorization: 'anyone-who-reaches-it', tokenEndpoint: undefined }) as never,
+    })
+    const config = otherConfig(open, {
       cards,
       seccos: undefined,
       expired: undefined,
@@ -142,6 +146,7 @@ describe('an issuer on this library', () => {
     const io = keptOutput()
     expect(await program(['--config', config, '--only', 'token'], io)).toBe(1)
     expect(await program(['--config', config, '--only', 'token', '--allow-not-run'], io)).toBe(1)
+    await open.close()
   })
 
   test('--allow-not-run lets a partial configuration pass', async () => {
