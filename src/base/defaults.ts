@@ -102,11 +102,6 @@ export const DEFAULTS = {
       unit: 'count',
       what: 'Set PINs of one card that wait for each other; one more is refused.',
     },
-    strangersPerSecond: {
-      value: 100,
-      unit: 'count',
-      what: 'Requests that nobody is let in for have an audit event each; one more in a second is counted, and told with the rest of them in one event.',
-    },
     againWithinMs: {
       value: 2000,
       unit: 'ms',

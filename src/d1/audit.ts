@@ -107,7 +107,6 @@ export interface AnyD1Event extends D1Event {
   readonly correlationIdIgnored?: true
   readonly queryIgnored?: true
   readonly statedCertificateIgnored?: true
-  readonly omitted?: number
   readonly caller?: string
   readonly callerCertificate?: string
   readonly tokenSubject?: string
@@ -134,7 +133,6 @@ const ATTRIBUTES: Readonly<Record<string, (event: AnyD1Event) => unknown>> = {
   'd1.correlation.ignored': event => event.correlationIdIgnored,
   'd1.query.ignored': event => event.queryIgnored,
   'd1.stated_certificate.ignored': event => event.statedCertificateIgnored,
-  'd1.omitted': event => event.omitted,
   'd1.request.id': event => event.requestId,
   'd1.request.time': event => event.time,
   'd1.sequence': event => event.sequence,

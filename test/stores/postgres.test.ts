@@ -329,9 +329,9 @@ test('close waits for what a call that failed has still to do on the reserve', a
     asked.push(sql)
     return new Promise(resolve => (end = () => resolve({ rows: [], rowCount: 1 })))
   }
-  const write = failure(() => writeRows(database, 'x', []), 'ERR_BACKEND_BUSY')
+  const writing = writeRows(database, 'x', [])
   const closed = database.close()
-  await write
+  await failure(() => writing, 'ERR_BACKEND_BUSY')
   await expect.poll(() => asked).toEqual([expect.stringContaining('pg_terminate_backend')])
   expect([pool.ended, reserve.ended]).toEqual([0, 0])
   end()

@@ -51,7 +51,7 @@ export interface AuditEvent extends D1Event<RefusalReason> {
   /** Undefined where the request was for none. */
   readonly operation?: Operation
   readonly status: number
-  /** Which event of this service it is, from 1: a gap is an event that is lost, or one that `omitted` counts. */
+  /** Which event of this service it is, from 1: a gap is an event that is lost. */
   readonly sequence: number
   /** When the request came: ISO 8601, UTC. */
   readonly time: string
@@ -63,12 +63,6 @@ export interface AuditEvent extends D1Event<RefusalReason> {
   readonly queryIgnored?: true
   /** True: headers stated a client certificate on a connection that is no trusted proxy's. They are ignored. */
   readonly statedCertificateIgnored?: true
-  /**
-   * The event is not of a request: so many before it were of requests that nobody was let in for, more than 100 in a second, and
-   * are told by this one alone (`refusal.reason`: `strangers`). What was done, or refused to a caller with a name, is always told by
-   * itself.
-   */
-  readonly omitted?: number
   /** The configured name of the caller, or the client that a token was issued to. */
   readonly caller?: string
   /** SHA-256 of the client certificate that the request came with: hex. */
@@ -106,7 +100,6 @@ export interface Facts {
   correlationIdIgnored?: true
   queryIgnored?: true
   statedCertificateIgnored?: true
-  omitted?: number
   caller?: string
   callerCertificate?: string
   tokenSubject?: string

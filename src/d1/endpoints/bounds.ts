@@ -4,7 +4,7 @@
  */
 
 import { readOptions } from '../../base/arguments.js'
-import { type Clock, systemClock } from '../../base/deadline.js'
+import { systemClock } from '../../base/deadline.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
 import type { PinOperation } from '../contract.js'
@@ -13,56 +13,6 @@ import { Refusal } from './refusal.js'
 
 /** Tasks under one key that may wait or run at once. D1 has no use for more; what hangs must not pile up. */
 const MAX_TASKS = DEFAULTS.endpoints.waitingPerCard.value
-
-/** Events of strangers in one second that are told one by one. A call of D1's never comes to it. */
-const STRANGERS = DEFAULTS.endpoints.strangersPerSecond.value
-const SECOND_MS = 1000
-
-/**
- * Whoever is let in by nobody can make events as fast as a line carries requests, until the audit log is full and the service,
- * which must not answer without it, has stopped. So many in a second are told one by one, and so many at most wait to be written;
- * of the rest their number, once a second, and again where that cannot be written. Nothing is left out in silence.
- */
-export class Strangers {
-  readonly #clock: Clock
-  readonly #tell: (omitted: number) => Promise<boolean>
-  #since = Number.NEGATIVE_INFINITY
-  #told = 0
-  #writing = 0
-  #omitted = 0
-  #cancel: (() => void) | undefined
-
-  /** `tell`: writes the event that tells of so many; false where it could not. */
-  constructor(clock: Clock, tell: (omitted: number) => Promise<boolean>) {
-    this.#clock = clock
-    this.#tell = tell
-  }
-
-  /** Has the event told by itself, and resolves with whether it was; true at once where it is counted. */
-  async admit(event: () => Promise<boolean>): Promise<boolean> {
-    const now = this.#clock.elapsed()
-    if (now - this.#since >= SECOND_MS) [this.#since, this.#told] = [now, 0]
-    if (this.#told < STRANGERS && this.#writing < STRANGERS) {
-      this.#told++
-      this.#writing++
-      return event().finally(() => this.#writing--)
-    }
-    this.#omitted++
-    this.#cancel ??= this.#clock.after(SECOND_MS, () => void this.flush())
-    return true
-  }
-
-  /** Tells of those that were counted, now. */
-  async flush(): Promise<void> {
-    this.#cancel?.()
-    this.#cancel = undefined
-    const omitted = this.#omitted
-    if (omitted === 0) return
-    this.#omitted = 0
-    // Told with those that come after: the next one of them asks for it.
-    if (!(await this.#tell(omitted))) this.#omitted += omitted
-  }
-}
 
 interface Queue {
   tail: Promise<unknown>

@@ -110,7 +110,6 @@ export function issuerEndpoints(options: IssuerEndpointsOptions): EndpointHandle
     takes: (path: string) => service.router.takes(path),
     settled: async () => {
       while (underWay.size > 0) await Promise.allSettled(underWay)
-      await service.tellStrangers()
     },
     unreadable: (connection: Connection, error: unknown) => noteUnreadable(service, connection, error),
   })
@@ -172,10 +171,25 @@ async function handled(
   return written(facts.operation, answer)
 }
 
-/** Tells of a request, to metrics and to the audit. False: its event had to be durable before the answer, and is not. */
-function recorded(service: Service, facts: Facts, end: End, place?: Place): Promise<boolean> {
+/** Hands the event over. False: it had to be durable before the answer, and is not. */
+async function recorded(service: Service, facts: Facts, end: End, place?: Place): Promise<boolean> {
   if (OPERATIONS.hasSubscribers) OPERATIONS.publish(auditEvent(facts, end))
-  return service.record(facts, end, place)
+  const { clock, timeoutMs: milliseconds, record } = service
+  if (record === undefined) {
+    service.audit(facts, end)
+    return true
+  }
+  try {
+    // Not within the request's own time: what was done is to be recorded, however late it is.
+    const parent = new Ending()
+    await withDeadline({ clock, milliseconds, reason: 'audit-failed', parent }, () => {
+      const work = record(facts, end)
+      return place === undefined ? work : place.keep(work)
+    })
+    return true
+  } catch {
+    return false
+  }
 }
 
 interface Asked {

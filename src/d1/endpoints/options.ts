@@ -79,8 +79,7 @@ export interface IssuerEndpointsOptions {
   readonly audit: AuditHook
   /**
    * True: no request is answered before `audit` has resolved; where it throws, rejects, or takes longer than `timeoutMs`,
-   * the answer is 500, whatever was done. D1 repeats its request, and a Set PIN that is repeated is acknowledged then. Of
-   * requests that nobody is let in for, more than 100 a second are counted in one event (`omitted`), and wait for none.
+   * the answer is 500, whatever was done. D1 repeats its request, and a Set PIN that is repeated is acknowledged then.
    */
   readonly auditRequired?: true
   /** Before `/cms/api/v1/…`; nothing where absent. */

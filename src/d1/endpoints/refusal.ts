@@ -29,7 +29,6 @@ export type RefusalReason =
   | 'body-timeout'
   | 'body-broken'
   | 'not-http'
-  | 'strangers'
   | 'message'
   | 'client-gone'
   | 'client-credentials'
@@ -100,8 +99,6 @@ const REFUSALS: Readonly<Record<RefusalReason, RefusalRule>> = {
   'body-timeout': BAD_REQUEST,
   'body-broken': BAD_REQUEST,
   'not-http': BAD_REQUEST,
-  // Of no request: an event that tells of many.
-  strangers: UNAUTHORIZED,
   message: BAD_REQUEST,
   'client-gone': BAD_REQUEST,
   'client-credentials': { status: 401, oauthError: 'invalid_client' },

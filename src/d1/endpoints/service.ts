@@ -2,13 +2,13 @@
 
 import { randomUUID } from 'node:crypto'
 import { readOptions, requireMethods } from '../../base/arguments.js'
-import { type Clock, Ending, systemClock } from '../../base/deadline.js'
+import { type Clock, systemClock } from '../../base/deadline.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
 import { auditor } from '../audit.js'
 import { OUTBOUND_TOKEN_PREFIX } from '../contract.js'
-import { type AuditHook, auditEvent, type End, type Facts } from './audit.js'
-import { Gate, KeyedMutex, type Place, type RateLimiter, type RateQuery, Strangers } from './bounds.js'
+import { auditEvent, type End, type Facts } from './audit.js'
+import { Gate, KeyedMutex, type RateLimiter, type RateQuery } from './bounds.js'
 import { Callers } from './callers.js'
 import { type Router, router } from './http.js'
 import {
@@ -19,7 +19,7 @@ import {
   readPrefix,
   readTimeout,
 } from './options.js'
-import { Refusal, supplied, withDeadline } from './refusal.js'
+import { Refusal, supplied } from './refusal.js'
 import { readTokenEndpoint, type TokenService } from './token-endpoint.js'
 
 /** An issuer, and what bounds what is under way for it, so that its store cannot take all the places. */
@@ -33,10 +33,9 @@ export interface Service {
   readonly tokens: TokenService | undefined
   readonly router: Router
   readonly newFacts: () => Facts
-  /** Hands the event over. False: it had to be durable before the answer, and is not. */
-  readonly record: (facts: Facts, end: End, place?: Place) => Promise<boolean>
-  /** What is only counted by now is told. */
-  readonly tellStrangers: () => Promise<void>
+  readonly audit: (facts: Facts, end: End) => void
+  /** Where an event must be durable before its answer: rejects where it is not. */
+  readonly record: ((facts: Facts, end: End) => Promise<void>) | undefined
   /** Keeps the Set PINs of one card apart. */
   readonly setPins: KeyedMutex
   /** Bounds what is under way, in all. */
@@ -76,12 +75,7 @@ export function openService(given: IssuerEndpointsOptions): Service {
     throw new ArgumentError('auditRequired must be true, or absent')
   }
   requireMethods(clock, 'clock', ['now', 'elapsed', 'after'])
-  const timeoutMs = readTimeout(options.timeoutMs ?? DEFAULTS.endpoints.timeoutMs.value, 'timeoutMs')
-  const newFacts = factsMaker()
-  const hand = auditRequired === true ? requiredAudit(audit, clock, timeoutMs) : freeAudit(audit)
-  const strangers = new Strangers(clock, omitted =>
-    hand({ ...newFacts(), omitted }, { status: 401, refusal: new Refusal('strangers'), durationMs: 0 }),
-  )
+  const emit = auditor(audit, 'the issuer endpoints')
   const read = readIssuers(options.issuers)
   const callers = new Callers(authorization, new Set(read.keys()))
   const tokens = readTokenEndpoint(tokenEndpoint, callers, clock)
@@ -96,13 +90,10 @@ export function openService(given: IssuerEndpointsOptions): Service {
       pin: readPrefix(options.prefix ?? '', 'prefix'),
       token: tokens && readPrefix(options.tokenPrefix ?? OUTBOUND_TOKEN_PREFIX, 'tokenPrefix'),
     }),
-    newFacts,
-    record: (facts, end, place) => {
-      const event = (): Promise<boolean> => hand(facts, end, place)
-      // Whoever was let in, and whatever was done, is told of by itself.
-      return facts.caller === undefined && end.refusal !== undefined ? strangers.admit(event) : event()
-    },
-    tellStrangers: () => strangers.flush(),
+    newFacts: factsMaker(),
+    audit: (facts, end) => emit(() => auditEvent(facts, end), end.refusal?.cause),
+    record:
+      auditRequired && (async (facts, end) => void (await audit(auditEvent(facts, end), end.refusal?.cause))),
     setPins: new KeyedMutex(),
     gate: new Gate(places),
     tidy: tidier(issuers, clock, readTidying(options)),
@@ -112,34 +103,7 @@ export function openService(given: IssuerEndpointsOptions): Service {
       options.bodyTimeoutMs ?? DEFAULTS.endpoints.bodyTimeoutMs.value,
       'bodyTimeoutMs',
     ),
-    timeoutMs,
-  }
-}
-
-type Hand = Service['record']
-
-function freeAudit(audit: AuditHook): Hand {
-  const emit = auditor(audit, 'the issuer endpoints')
-  return async (facts, end) => {
-    emit(() => auditEvent(facts, end), end.refusal?.cause)
-    return true
-  }
-}
-
-/** The event must be durable before the answer. */
-function requiredAudit(audit: AuditHook, clock: Clock, milliseconds: number): Hand {
-  return async (facts, end, place) => {
-    try {
-      // Not within the request's own time: what was done is to be recorded, however late it is.
-      const parent = new Ending()
-      await withDeadline({ clock, milliseconds, reason: 'audit-failed', parent }, () => {
-        const work = (async () => void (await audit(auditEvent(facts, end), end.refusal?.cause)))()
-        return place === undefined ? work : place.keep(work)
-      })
-      return true
-    } catch {
-      return false
-    }
+    timeoutMs: readTimeout(options.timeoutMs ?? DEFAULTS.endpoints.timeoutMs.value, 'timeoutMs'),
   }
 }
 
