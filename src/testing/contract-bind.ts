@@ -144,6 +144,7 @@ export function bindCases(context: ContractContext): readonly ContractCase[] {
         const backend = await context.shared()
         const message = bytes('00112233')
         const { macs } = backend.capabilities()
+        if (macs['iso9797-1-alg1'] === 'none' && macs.cmac === 'none') return
         const [kid, parameters] =
           macs['iso9797-1-alg1'] === 'none'
             ? (['CMAC-A', { algorithm: 'cmac', padding: 'none', length: 8 }] as const)
