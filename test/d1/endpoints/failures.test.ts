@@ -341,6 +341,27 @@ describe('the queue', () => {
     expect(mutex.size).toBe(0)
   })
 
+  test('one that comes when some have left waits for those that are there', async () => {
+    const mutex = new KeyedMutex()
+    const log: string[] = []
+    const { until, release } = held()
+    const first = mutex.run('a', signal, async () => {})
+    const second = mutex.run('a', signal, async () => {
+      log.push('2+')
+      await until
+      log.push('2-')
+    })
+    await first
+    const third = mutex.run('a', signal, async () => log.push('3'))
+    await vi.waitFor(() => expect(log).toEqual(['2+']))
+    for (let turns = 0; turns < 20; turns++) await Promise.resolve()
+    expect(log).toEqual(['2+'])
+    release()
+    await Promise.all([second, third])
+    expect(log).toEqual(['2+', '2-', '3'])
+    expect(mutex.size).toBe(0)
+  })
+
   test('does not run what is too late, and refuses what is too much', async () => {
     const mutex = new KeyedMutex()
     const late = new AbortController()
