@@ -79,6 +79,8 @@ async function importPkcs11js(): Promise<typeof Pkcs11js> {
 
 /** More than the seven freed pieces of one size that glibc keeps for a thread. */
 const PIECES = 16
+/** From one size of piece to the next, in bytes. */
+const NEXT_SIZE = 16
 /** The longest that it keeps so, in bytes. */
 const LONGEST_PIECE = 1032
 /** `CK_INVALID_HANDLE`, and a mechanism that no module has: nothing would come of a call that is made all the same. */
@@ -192,12 +194,15 @@ class Pkcs11jsBinding implements Pkcs11Binding {
    * Writes zeros over the pieces of `malloc`'s memory of such a length that were freed last: pkcs11js copies a template of
    * zeros as it copied the value, and refuses the second template before it calls the module. glibc gives to a thread what
    * it freed last first: of the seven in the thread's cache, then of the list behind it, so that {@link PIECES} reach the
-   * one that held the value. Of longer pieces it keeps none for a thread, and none of them is a key's.
+   * one that held the value. It may have been a piece of the next size, where what was left of that would have been too
+   * little to stand alone. Of longer pieces it keeps none for a thread, and none of them is a key's.
    */
   #overwriteFreed(length: number): void {
     if (length > LONGEST_PIECE) return
-    const value = Buffer.alloc(length)
-    const zeros = Array.from({ length: PIECES }, () => ({ type: CKA.VALUE, value }))
+    const zeros = [length, length + NEXT_SIZE].flatMap(size => {
+      const value = Buffer.alloc(size)
+      return Array.from({ length: PIECES }, () => ({ type: CKA.VALUE, value }))
+    })
     try {
       this.#library.C_GenerateKeyPair(NO_HANDLE, NO_MECHANISM, zeros, undefined as never)
     } catch {
