@@ -20,6 +20,19 @@ class WithoutCmac extends SoftwareDriver {
   }
 }
 
+/** And one that has CMAC alone. */
+class WithCmacAlone extends SoftwareDriver {
+  override capabilities(): Capabilities {
+    const { macs, ...others } = super.capabilities()
+    return { ...others, macs: { ...macs, 'iso9797-1-alg1': 'none', 'iso9797-1-alg3': 'none' } }
+  }
+
+  override mac(ref: ReadyKey, request: MacRequest, message: Uint8Array): MaybePromise<Uint8Array> {
+    if (request.algorithm.startsWith('iso9797')) throw UNSUPPORTED
+    return super.mac(ref, request, message)
+  }
+}
+
 const UNSUPPORTED = new BackendError('ERR_UNSUPPORTED', 'this backend does not do that')
 
 /**
@@ -70,6 +83,7 @@ class WithPinsAlone extends SoftwareDriver {
 
 const DRIVERS = {
   'without CMAC': (keys: readonly SoftwareKey[]) => new WithoutCmac(storeKeys(keys), nodeEngine),
+  'with CMAC alone': (keys: readonly SoftwareKey[]) => new WithCmacAlone(storeKeys(keys), nodeEngine),
   'with PIN keys alone': (keys: readonly SoftwareKey[]) => new WithPinsAlone(keys),
 }
 

@@ -96,6 +96,51 @@ describe('loading', () => {
 })
 
 describe('what pkcs11js gets wrong', () => {
+  test('a value that was given or read: pieces of memory of its size and of the next are taken again, and none of a long one', async () => {
+    const binding = await bind()
+    const sizes = (): number[] =>
+      native.calls
+        .filter(({ name }) => name === 'C_GenerateKeyPair')
+        .flatMap(({ args }) => args[2] as { type: number; value: Buffer }[])
+        .map(({ type, value }) =>
+          type === 0x11 && value.every(byte => byte === 0) ? value.length : Number.NaN,
+        )
+    const pieces = (length: number): number[] => [
+      ...Array<number>(16).fill(length),
+      ...Array<number>(16).fill(length + 16),
+    ]
+    native.answer['C_GenerateKeyPair'] = () => {
+      throw new TypeError('Argument 3 has wrong type. Should be an Array')
+    }
+    native.answer['C_CreateObject'] = () => Buffer.from('handle!!')
+    binding.C_CreateObject(session, [
+      [0, 4],
+      [0x11, new Uint8Array(24)],
+      [0x102, Buffer.from('id')],
+    ])
+    expect(sizes()).toEqual(pieces(24))
+    native.calls.length = 0
+    native.answer['C_CreateObject'] = () => {
+      throw new Error('CKR_ATTRIBUTE_VALUE_INVALID:19')
+    }
+    await errorOf(() => binding.C_CreateObject(session, [[0x11, new Uint8Array(16)]]))
+    expect(sizes()).toEqual(pieces(16))
+    for (const [length, expected] of [
+      [32, pieces(32)],
+      [1032, pieces(1032)],
+      [1033, []],
+    ] as const) {
+      native.calls.length = 0
+      native.answer['C_GetAttributeValue'] = () => [{ type: 0x11, value: Buffer.alloc(length, 7) }]
+      expect(binding.C_GetAttributeValue(session, object, 0x11)).toEqual(Buffer.alloc(length, 7))
+      expect(sizes()).toEqual(expected)
+    }
+    // No template is without a second one that is missing: there is nothing to call.
+    expect(
+      native.calls.filter(({ name, args }) => name === 'C_GenerateKeyPair' && args[3] !== undefined),
+    ).toEqual([])
+  })
+
   test('C_Initialize: locking always; the init string with one character to lose', async () => {
     const binding = await bind()
     binding.C_Initialize(undefined)

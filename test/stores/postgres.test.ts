@@ -487,6 +487,7 @@ describe('TLS to a database', () => {
     { host: '/run/postgresql' },
     { connectionString: 'postgres://u@127.0.0.1:5432/x' },
     { connectionString: 'postgres:///x' },
+    { connectionString: 'postgres://u@/x' },
     { connectionString: 'postgres://u@[::1]/x' },
     { connectionString: 'postgres://u:p@/x?host=/run/postgresql' },
     { connectionString: 'socket:/run/postgresql?db=x' },

@@ -1,6 +1,6 @@
 /** SQLite off the main thread: what waits there, waits there alone. */
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
@@ -16,6 +16,7 @@ import {
   type StartedThread,
   serveSqlite,
   startFrom,
+  startThread,
   threadFile,
   threadOf,
 } from '../../src/stores/sqlite/threads.js'
@@ -54,6 +55,13 @@ test('a bundle that left the file of the threads behind is told so; the file is 
   expect(() => startFrom(() => threadFile('file:///nowhere/bundle.js'))()).toThrow(
     expect.objectContaining({ code: 'ERR_UNSUPPORTED' }),
   )
+})
+
+test('its own file is beside the source where setup has built it, and is asked for there', async () => {
+  if (existsSync(new URL('../../src/stores/sqlite/sqlite-host.mjs', import.meta.url))) {
+    const thread = startThread()
+    await thread.end()
+  } else expect(() => startThread()).toThrow(expect.objectContaining({ code: 'ERR_UNSUPPORTED' }))
 })
 
 describe.each(AVAILABLE)('%s', { timeout: 240_000 }, driver => {

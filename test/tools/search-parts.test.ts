@@ -21,7 +21,7 @@ import { outputsFor } from '../../src/tools/search/outputs.js'
 import { searchProfile } from '../../src/tools/search/search.js'
 import { tokensOf } from '../../src/tools/search/tokens.js'
 import { requireKnown, waySets } from '../../src/tools/search/ways.js'
-import { materialOf, Work } from '../../src/tools/search/work.js'
+import { batches, materialOf, Work } from '../../src/tools/search/work.js'
 import { keyMaterial, PAN_DIGITS } from '../seccos/fixtures.js'
 import { SAMPLES, SCHEMES, valuesOf } from '../seccos/schemes.js'
 import { failure } from '../support/errors.js'
@@ -169,6 +169,38 @@ describe('values and lists', () => {
       [],
       [],
     ])
+  })
+
+  test('lists are tried so many at a time, the last as many as there are', () => {
+    const of = (count: number): number[][] => [
+      ...batches(Array.from({ length: count }, (_, i) => i).values(), 3),
+    ]
+    expect(of(0)).toEqual([])
+    expect(of(2)).toEqual([[0, 1]])
+    expect(of(3)).toEqual([[0, 1, 2]])
+    expect(of(7)).toEqual([[0, 1, 2], [3, 4, 5], [6]])
+  })
+
+  test('each tier goes by what is known: nothing, with the data set in full or not, or a list with a hole', () => {
+    const tokens = tokensOf(profile, 'prw', [sample])
+    const hole = [{ input: 'pinBlock' }, { input: 'unknown' }] as const
+    const count = (known: typeof hole | undefined, withFull: boolean, tier: 1 | 2 | 3): number => {
+      const groups = [...groupsOf({ tokens, which: 'prw', known, withFull }, tier)]
+      return groups.reduce((sum, { rests }) => sum + [...rests()].length, 0)
+    }
+    const tiers = (known: typeof hole | undefined, withFull: boolean): number[] =>
+      ([1, 2, 3] as const).map(tier => count(known, withFull, tier))
+    const [common, more, rare] = tiers(undefined, false)
+    expect(common).toBeGreaterThan(0)
+    expect(more).toBeGreaterThan(0)
+    expect(rare).toBeGreaterThan(common ?? 0)
+    const [supposed, never, supposedRare] = tiers(undefined, true)
+    expect([supposed, never]).toEqual([expect.any(Number), 0])
+    expect(supposedRare).toBeGreaterThan(supposed ?? 0)
+    const [filled, again, all] = tiers(hole, false)
+    expect(filled).toBeGreaterThan(0)
+    expect(again).toBe(0)
+    expect(all).toBeGreaterThan(filled ?? 0)
   })
 
   test('places of the PIN and of PANs of one even length are told or supposed', () => {

@@ -179,7 +179,8 @@ export const ISO0_MESSAGES: Messages = {
   }),
 }
 
-const flipHex = (hex: string): string => (hex.startsWith('0') ? '1' : '0') + hex.slice(1)
+const flipHex = (hex: string): string =>
+  (Number.parseInt(hex.charAt(0), 16) ^ 1).toString(16).toUpperCase() + hex.slice(1)
 const flipLast = (hex: string): string => hex.slice(0, -1) + flipHex(hex.slice(-1))
 
 /** Contents of a JWE of type 3DES_SECCOS, for an intdatag that is open. */

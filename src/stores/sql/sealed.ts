@@ -240,7 +240,7 @@ function meant(statement: SqlStatement, rehearsed: SqlResult | undefined): SqlSt
 /** Each card once, in an order that is the same for everybody: two that write several do not wait for each other. */
 function cardsOf(statements: readonly SqlStatement[]): readonly CardRef[] {
   const cards = new Map(statements.flatMap(({ card }) => (card ? [[nameOf(card), card] as const] : [])))
-  return [...cards].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, card]) => card)
+  return [...cards].sort(([a], [b]) => Number(a > b) - Number(a < b)).map(([, card]) => card)
 }
 
 function nameOf({ issuerId, cardId }: CardRef): string {

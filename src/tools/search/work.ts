@@ -422,10 +422,11 @@ function all(
   return found
 }
 
-function* batches<T>(items: Iterable<T>): Generator<T[]> {
+/** So many at a time, the last as many as there are. */
+export function* batches<T>(items: Iterable<T>, size: number = BATCH): Generator<T[]> {
   let batch: T[] = []
   for (const item of items) {
-    if (batch.push(item) < BATCH) continue
+    if (batch.push(item) < size) continue
     yield batch
     batch = []
   }

@@ -134,6 +134,22 @@ describe('the key decides what is tried', () => {
     expect(trial({ key }).tried).toBe(ways)
   })
 
+  test('its ciphers take whole blocks under an IV of one block, so that none reaches the next message', () => {
+    const { last } = testCiphers(KEY, 'tdea')
+    const right = last.encipherCbc(new Uint8Array(8), new Uint8Array(16))
+    for (const [iv, data] of [
+      [8, 0],
+      [8, 12],
+      [7, 8],
+      [16, 8],
+    ] as const) {
+      expect(() => last.encipherCbc(new Uint8Array(iv), new Uint8Array(data))).toThrow(
+        expect.objectContaining({ code: 'ERR_ARGUMENT' }),
+      )
+    }
+    expect(last.encipherCbc(new Uint8Array(8), new Uint8Array(16))).toEqual(right)
+  })
+
   test('its ciphers are those of node:crypto: two and three TDEA keys, AES', () => {
     const message = MESSAGES[1] ?? expect.unreachable()
     for (const key of [KEY, LONG]) {
