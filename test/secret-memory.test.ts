@@ -38,7 +38,7 @@ const EXCEPTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   },
   'src/backend/pkcs11/binding/pkcs11js-binding.ts': {
     'Buffer.alloc(8)': 'CK_INVALID_HANDLE',
-    'Buffer.alloc(length)': 'zeros, to be written over freed memory',
+    'Buffer.alloc(size)': 'zeros, to be written over freed memory',
   },
   'src/backend/pkcs11/binding/values.ts': { 'Buffer.alloc(8)': 'an empty buffer with an address' },
   'src/backend/pkcs11/mechanisms/templates.ts': {
