@@ -89,12 +89,18 @@ describe.each([0, 1, 3, 4] as const)('format %d, enciphered', format => {
   test('PIN and PAN are in no error of a verb', async () => {
     const secrets = [PAN, '9081', PAN.slice(3, 15)]
     const block = await made(4)
-    const spoilt = block.map((byte, i) => (i === 0 ? byte ^ 1 : byte))
-    await failure(
-      () => decipherPin({ block: spoilt, pan: Pan.from(PAN), format, key: keys[format] }),
-      'ERR_PIN_BLOCK',
-      secrets,
-    )
+    let refused = 0
+    for (const at of block.keys()) {
+      const spoilt = block.map((byte, i) => (i === at ? byte ^ 1 : byte))
+      const call = () => decipherPin({ block: spoilt, pan: Pan.from(PAN), format, key: keys[format] })
+      // One in 600 blocks of chance is a block of format 1.
+      const opened = await call().catch(() => undefined)
+      opened?.dispose()
+      if (opened !== undefined) continue
+      refused++
+      await failure(call, 'ERR_PIN_BLOCK', secrets)
+    }
+    expect(refused).toBeGreaterThan(block.length / 2)
   })
 })
 
