@@ -429,6 +429,12 @@ describe('a notice at the commit of a replicated write', () => {
     { code: '57P01', file: 'other.c', routine: 'SyncRepWaitForLSN' },
     { code: '01000', message: 'anything', routine: 'exec_stmt_raise' },
     { code: '01000', message: 'anything', file: '', routine: '' },
+    {
+      code: '01000',
+      message: 'a server that is built otherwise',
+      file: 'replicate.c',
+      routine: 'WaitForCopies',
+    },
     {},
   ])('%j: nobody knows whether a standby has it', async notice => {
     await failure(() => written(notice), 'ERR_BACKEND_BUSY')

@@ -374,15 +374,16 @@ async function commit(client: PostgresClient, durability: PostgresDurability): P
 }
 
 /**
- * Whether a notice is known to be of something else than the wait for a standby: a trigger that is deferred to the commit may
- * say whatever it likes. The texts are in the server's language, and the code (01000, 57P01) is that of others, too: what tells
- * is where in the server it was raised. A pool that hands on no such thing leaves it unknown, and the commit with it.
+ * Whether a notice is known to be of something else than the wait for a standby: of a trigger in PL/pgSQL that is deferred to the
+ * commit, and says whatever it likes. The texts are in the server's language, and the code (01000, 57P01) is that of others, too:
+ * what tells is where in the server it was raised. All others are unknown, those of a server that is built otherwise as well,
+ * and the commit with them.
  *
- * Source: PostgreSQL 15, syncrep.c (SyncRepWaitForLSN); documentation, 55.8 (fields F and R of a notice).
+ * Source: PostgreSQL 15, syncrep.c (SyncRepWaitForLSN), pl_exec.c; documentation, 55.8 (fields F and R of a notice).
  */
 function isOfSomethingElse(notice: unknown): boolean {
   const { file, routine } = Object(notice)
-  return [file, routine].every(name => typeof name === 'string' && name !== '' && !/syncrep/i.test(name))
+  return file === 'pl_exec.c' && routine === 'exec_stmt_raise'
 }
 
 async function requireStandbys(client: PostgresClient): Promise<void> {

@@ -18,14 +18,15 @@ import type { CardRef } from '../../d1/endpoints/interfaces.js'
 import type { ResealPage, RowSeals, SealCount } from '../issuer-store.js'
 import { type RowSealer, wrongSeal } from '../row-sealer.js'
 import { CARD_RECORDS } from './counter.js'
-import type {
-  PlainDatabase,
-  SqlDatabase,
-  SqlDialect,
-  SqlResult,
-  SqlRow,
-  SqlStatement,
-  SqlValue,
+import {
+  byCard,
+  type PlainDatabase,
+  type SqlDatabase,
+  type SqlDialect,
+  type SqlResult,
+  type SqlRow,
+  type SqlStatement,
+  type SqlValue,
 } from './database.js'
 
 /** Lost races of one call: each means that somebody else's write went through. */
@@ -240,7 +241,7 @@ function meant(statement: SqlStatement, rehearsed: SqlResult | undefined): SqlSt
 /** Each card once, in an order that is the same for everybody: two that write several do not wait for each other. */
 function cardsOf(statements: readonly SqlStatement[]): readonly CardRef[] {
   const cards = new Map(statements.flatMap(({ card }) => (card ? [[nameOf(card), card] as const] : [])))
-  return [...cards].sort(([a], [b]) => Number(a > b) - Number(a < b)).map(([, card]) => card)
+  return byCard([...cards.values()], card => card)
 }
 
 function nameOf({ issuerId, cardId }: CardRef): string {
