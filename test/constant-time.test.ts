@@ -120,14 +120,25 @@ test('what is asked of a key does not depend on what another has answered about 
   expect(found.sort()).toEqual([...ASKED_BY_WHAT_IS_PUBLIC].sort())
 })
 
-/** What is computed to be compared with a MAC that came in, and where it stays in memory: a name, and what it is made by. */
-const MADE_TO_COMPARE = /const (\w+) = await [^\n;]*\b(?:mac|macOf|fullMac)\(/g
-const leftIn = (text: string): string[] =>
-  Array.from(text.matchAll(MADE_TO_COMPARE), ([, name = '']) => name).filter(
-    name =>
-      new RegExp(`equalBytes\\(${name}\\b`).test(text) &&
-      !new RegExp(`(?:wipe\\([^)]*|withWiped\\()\\b${name}\\b`).test(text),
-  )
+/** What is computed to be compared with a MAC that came in, and stays in memory where its own function does not wipe it. */
+function leftIn(text: string): string[] {
+  const source = ts.createSourceFile('x.ts', text, ts.ScriptTarget.Latest, true)
+  const left: string[] = []
+  const visit = (node: ts.Node): void => {
+    if (ts.isVariableDeclaration(node) && MAKES_A_MAC.test(node.initializer?.getText(source) ?? '')) {
+      const name = node.name.getText(source)
+      const within = (ts.findAncestor(node, ts.isFunctionLike) ?? source).getText(source)
+      const isCompared = new RegExp(`equalBytes\\([^;]*\\b${name}\\b`).test(within)
+      const isWiped = new RegExp(`(?:finally \\{[^}]*\\bwipe\\([^)]*|withWiped\\()\\b${name}\\b`).test(within)
+      if (isCompared && !isWiped) left.push(name)
+    }
+    ts.forEachChild(node, visit)
+  }
+  visit(source)
+  return left
+}
+
+const MAKES_A_MAC = /^await [^\n;]*\b(?:mac|macOf|fullMac)\(/
 
 test('a MAC that is made to compare with is wiped: it is the one that whoever forged the message looks for', () => {
   const found = readdirSync(SRC, { recursive: true, encoding: 'utf8' })
@@ -140,4 +151,9 @@ test('a MAC that is made to compare with is wiped: it is the one that whoever fo
     leftIn(`${made}try { return equalBytes(right.subarray(0, 4), given) } finally { wipe(right) }`),
   ).toEqual([])
   expect(leftIn(`${made}return withWiped(right, it => equalBytes(it, given))`)).toEqual([])
+  // Of two functions in one file, one wipes; on one path only; the other way round.
+  const sound = `async function a() { ${made}try { return equalBytes(right, given) } finally { wipe(right) } }`
+  expect(leftIn(`${sound}\nasync function b() { ${made}return equalBytes(right, given) }`)).toEqual(['right'])
+  expect(leftIn(`${made}const is = equalBytes(right, given)\nif (is) wipe(right)`)).toEqual(['right'])
+  expect(leftIn(`${made}return equalBytes(given, right)`)).toEqual(['right'])
 })

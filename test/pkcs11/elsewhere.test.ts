@@ -16,6 +16,7 @@ import { openRemote } from '../../src/backend/pkcs11/executor/remote.js'
 import { REAL, Supervisor } from '../../src/backend/pkcs11/executor/supervisor.js'
 import { readSettings } from '../../src/backend/pkcs11/session/options.js'
 import type { BackendEvent, KeyStoreOptions } from '../../src/pkcs11.js'
+import { takeComplaints } from '../support/complaints.js'
 import { FakeToken } from './fake-token.js'
 import { openOn, starterOn, turn, until, untilAfter, type World } from './in-thread.js'
 import { AT_ONCE, bindKey, errorOf, openBackendOn, optionsFor } from './support.js'
@@ -279,6 +280,32 @@ describe('in this thread', () => {
     await untilAfter(200, () => world.started === 3)
     await backend.close()
   })
+
+  test.each([
+    ['does not answer', (world: World) => Object.assign(world, { held: [] })],
+    ['has lost its login', (_world: World, fake: FakeToken) => fake.reset({ at: 1, code: 0x101 })],
+  ] as const)(
+    'a spare that %s when it is needed is ended: no child is left that nobody knows',
+    async (_what, spoil) => {
+      const { backend, operations, world, fake } = await openOn('process', { spare: true, keepAliveMs: 0 })
+      await until(() => world.started === 2)
+      for (let i = 0; i < 20; i++) await turn()
+      world.kills[0]?.()
+      spoil(world, fake)
+      let answer: Uint8Array | undefined
+      const asked = operations.encipher(BLOCK).then(given => {
+        answer = given
+      })
+      await untilAfter(100, () => answer !== undefined)
+      await asked
+      expect(answer?.[0]).toBe(0x96)
+      // The first one and the spare; the one that serves the call is alive.
+      expect(world.ended).toBe(2)
+      await backend.close()
+      // One fake plays the token of all processes: what one of them finalises is finalised for the next.
+      takeComplaints()
+    },
+  )
 
   test('a spare that does not start is no reason not to work, and one that starts too late is ended', async () => {
     const failing = await openOn(
