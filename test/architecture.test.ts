@@ -66,6 +66,7 @@ function circles(graph: ReadonlyMap<string, ReadonlySet<string>>): readonly stri
  */
 const LATER: readonly (readonly [idea: string, files: RegExp])[] = [
   ['a server that is watched', /^d1\/endpoints\/(watch-server|health)\.ts$/],
+  ['events of strangers, bounded', /^d1\/endpoints\/strangers\.ts$/],
   ['D1’s keys as a list that changes', /^d1\/endpoints\/d1-keys\.ts$/],
   ['rates that all replicas count together', /^stores\/postgres\/rates\.ts$/],
   ['keys of a database moved by command', /^(cli\/storage|testing\/store-contract-rotation)\.ts$/],

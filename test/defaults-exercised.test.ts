@@ -441,6 +441,10 @@ const ELSEWHERE: Readonly<Record<string, readonly [file: string, title: string]>
   'client.tokenMarginSeconds': ['d1/client/token.test.ts', 'until a minute before it expires'],
   'client.assertionLifetimeSeconds': ['d1/client/client.test.ts', 'the assertion is what D1 asks for'],
   'endpoints.againWithinMs': ['d1/endpoints/interleavings.test.ts', 'what is late does not begin again'],
+  'endpoints.strangerEventsPerSecond': [
+    'd1/endpoints/strangers.test.ts',
+    'a hundred in a second are told one by one, and the others by one event when it is over',
+  ],
   'endpoints.waitingPerCard': ['d1/endpoints/failures.test.ts', 'a card with too many Set PINs is 500'],
   'tokens.keysFreshMs': ['d1/endpoints/tokens.test.ts', 'are judged on by the keys that are here'],
   'tokens.keysStaleMs': ['d1/endpoints/tokens.test.ts', 'are judged on by the keys that are here'],

@@ -97,6 +97,12 @@ export const DEFAULTS = {
       option: 'issuerEndpoints: maxConcurrent',
       what: 'Operations at once; one more is refused.',
     },
+    strangerEventsPerSecond: {
+      value: 100,
+      unit: 'count',
+      option: 'issuerEndpoints: strangerEventsPerSecond',
+      what: 'Audit events a second of requests that end before it is known who calls; the others are counted, and one event says how many.',
+    },
     waitingPerCard: {
       value: 32,
       unit: 'count',

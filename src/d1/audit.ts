@@ -115,6 +115,7 @@ export interface AnyD1Event extends D1Event {
   readonly replayedIsCurrent?: boolean
   readonly pinType?: PinBlockType
   readonly replayed?: boolean
+  readonly omitted?: number
   readonly errorCode?: string
   readonly delivery?: string
   readonly requests?: number
@@ -144,6 +145,7 @@ const ATTRIBUTES: Readonly<Record<string, (event: AnyD1Event) => unknown>> = {
   'd1.pin.type': event => event.pinType,
   'd1.pin.replayed': event => event.replayed,
   'd1.pin.replayed_is_current': event => event.replayedIsCurrent,
+  'd1.omitted': event => event.omitted,
   'd1.token.fetched': event => event.tokenFetched,
   'd1.refusal.reason': event => event.refusal?.reason,
   'd1.refusal.field': event => event.refusal?.field,

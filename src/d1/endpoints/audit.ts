@@ -51,7 +51,7 @@ export interface AuditEvent extends D1Event<RefusalReason> {
   /** Undefined where the request was for none. */
   readonly operation?: Operation
   readonly status: number
-  /** Which event of this service it is, from 1: a gap is an event that is lost. */
+  /** Which event of this service it is, from 1: a gap is an event that is lost, or one of those that `omitted` counts. */
   readonly sequence: number
   /** When the request came: ISO 8601, UTC. */
   readonly time: string
@@ -77,6 +77,12 @@ export interface AuditEvent extends D1Event<RefusalReason> {
   readonly replayed?: boolean
   /** Of an ISO0 Set PIN that is replayed: whether the card's PIN is still the one that it set. */
   readonly replayedIsCurrent?: boolean
+  /**
+   * So many requests are told by this event alone, for there were too many of callers that nobody knows
+   * (`strangerEventsPerSecond`). `time` is when the first of them came, `durationMs` how long it was to the end of the last,
+   * `status` the highest of theirs, and the reason `omitted`.
+   */
+  readonly omitted?: number
   /** The keys that were used, as far as it got. A message that is refused shows none: its kids are the sender's. */
   readonly keys: readonly AuditKey[]
 }
@@ -108,6 +114,9 @@ export interface Facts {
   pinType?: PinBlockType
   replayed?: boolean
   replayedIsCurrent?: boolean
+  omitted?: number
+  /** Somebody who may call, or a client with its secret: no stranger. */
+  isKnown?: true
   readonly sequence: number
   readonly time: string
   readonly requestId: string
@@ -122,7 +131,12 @@ export interface End {
 }
 
 /** Members of the facts that are not in the event as they are. */
-const SHOWN_APART: ReadonlySet<string> = new Set(['cardKnown', 'cardId', 'keys'] satisfies (keyof Facts)[])
+const SHOWN_APART: ReadonlySet<string> = new Set([
+  'cardKnown',
+  'isKnown',
+  'cardId',
+  'keys',
+] satisfies (keyof Facts)[])
 
 /** The event of a request that has come to its end. Its members are copied one by one: to take three out and spread the rest takes 8 µs. */
 export function auditEvent(facts: Facts, end: End): AuditEvent {

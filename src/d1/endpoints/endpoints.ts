@@ -26,7 +26,7 @@ export interface EndpointHandler {
    * function of somebody's around a handler may have no such thing: it is given everything.
    */
   readonly takes?: (path: string) => boolean
-  /** Resolves once no request is under way: for a clean end, when the server takes no more of them. */
+  /** Resolves once no request is under way, and what was `omitted` is told: for a clean end, when the server takes no more of them. */
   readonly settled?: () => Promise<void>
   /**
    * Notes what came on a connection and was no HTTP, or not of a kind that the server's parser takes: one audit event. It
@@ -52,7 +52,8 @@ const PIN_OPERATIONS: Readonly<Record<PinOperation, (call: PinCall) => Promise<A
 
 /**
  * Where every request's event is published once it has come to its end, for metrics: `node:diagnostics_channel`. A
- * subscriber sees the audit event, and nothing more.
+ * subscriber sees the audit event, and nothing more; of strangers too, however many there are, and so no event (`omitted`) that
+ * stands for others.
  */
 const OPERATIONS = channel('issuer-pin-crypto:d1.endpoints')
 
@@ -110,6 +111,9 @@ export function issuerEndpoints(options: IssuerEndpointsOptions): EndpointHandle
     takes: (path: string) => service.router.takes(path),
     settled: async () => {
       while (underWay.size > 0) await Promise.allSettled(underWay)
+      await service.strangers.tellOmitted()
+      // And what was counted while an earlier one was being recorded.
+      await service.strangers.tellOmitted()
     },
     unreadable: (connection: Connection, error: unknown) => noteUnreadable(service, connection, error),
   })
@@ -171,25 +175,11 @@ async function handled(
   return written(facts.operation, answer)
 }
 
-/** Hands the event over. False: it had to be durable before the answer, and is not. */
+/** Publishes the event, and hands it over unless it is one of too many. False: it had to be durable before the answer, and is not. */
 async function recorded(service: Service, facts: Facts, end: End, place?: Place): Promise<boolean> {
   if (OPERATIONS.hasSubscribers) OPERATIONS.publish(auditEvent(facts, end))
-  const { clock, timeoutMs: milliseconds, record } = service
-  if (record === undefined) {
-    service.audit(facts, end)
-    return true
-  }
-  try {
-    // Not within the request's own time: what was done is to be recorded, however late it is.
-    const parent = new Ending()
-    await withDeadline({ clock, milliseconds, reason: 'audit-failed', parent }, () => {
-      const work = record(facts, end)
-      return place === undefined ? work : place.keep(work)
-    })
-    return true
-  } catch {
-    return false
-  }
+  if (facts.isKnown !== true && !service.strangers.hasRoom(facts, end)) return true
+  return service.tell(facts, end, place)
 }
 
 interface Asked {
@@ -218,6 +208,7 @@ async function operate(service: Service, asked: Asked): Promise<Answer> {
     operation,
     issuerId,
   })
+  facts.isKnown = true
   const pin = pinCall(call, operation, speaksFor)
   await service.requireRate({ issuerId, cardId: pin.card.cardId, operation, caller: facts.caller }, signal)
   return pin.issuer.gate.run(() => PIN_OPERATIONS[operation](pin))

@@ -82,6 +82,12 @@ export interface IssuerEndpointsOptions {
    * the answer is 500, whatever was done. D1 repeats its request, and a Set PIN that is repeated is acknowledged then.
    */
   readonly auditRequired?: true
+  /**
+   * How many events a second there are, one by one, of requests that end before it is known who calls (broken HTTP, no or
+   * another certificate, a bad token, a wrong client secret): 100 where absent. Those beyond are counted, and one event
+   * (`omitted`) says how many. Of callers that are known, every request is an event.
+   */
+  readonly strangerEventsPerSecond?: number
   /** Before `/cms/api/v1/…`; nothing where absent. */
   readonly prefix?: string
   /** Before `/oauth2/token`; `/authz/d1/v1`, as published, where absent. */

@@ -57,6 +57,7 @@ export type RefusalReason =
   | 'token-issuer-failed'
   | 'service-failed'
   | 'timeout'
+  | 'omitted'
 
 /** What the outside sees. */
 interface RefusalRule {
@@ -127,6 +128,8 @@ const REFUSALS: Readonly<Record<RefusalReason, RefusalRule>> = {
   'token-issuer-failed': FAILED,
   'service-failed': FAILED,
   timeout: FAILED,
+  // Of one event in place of many; it has the status of theirs.
+  omitted: BAD_REQUEST,
 }
 
 /** Which codes of this library are the sender's fault, by operation. Any other, and any foreign error, is ours: 500. */

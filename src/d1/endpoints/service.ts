@@ -2,13 +2,13 @@
 
 import { randomUUID } from 'node:crypto'
 import { readOptions, requireMethods } from '../../base/arguments.js'
-import { type Clock, systemClock } from '../../base/deadline.js'
+import { type Clock, Ending, systemClock } from '../../base/deadline.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
 import { auditor } from '../audit.js'
 import { OUTBOUND_TOKEN_PREFIX } from '../contract.js'
-import { auditEvent, type End, type Facts } from './audit.js'
-import { Gate, KeyedMutex, type RateLimiter, type RateQuery } from './bounds.js'
+import { type AuditHook, auditEvent, type End, type Facts } from './audit.js'
+import { Gate, KeyedMutex, type Place, type RateLimiter, type RateQuery } from './bounds.js'
 import { Callers } from './callers.js'
 import { type Router, router } from './http.js'
 import {
@@ -19,7 +19,8 @@ import {
   readPrefix,
   readTimeout,
 } from './options.js'
-import { Refusal, supplied } from './refusal.js'
+import { Refusal, supplied, withDeadline } from './refusal.js'
+import { Strangers } from './strangers.js'
 import { readTokenEndpoint, type TokenService } from './token-endpoint.js'
 
 /** An issuer, and what bounds what is under way for it, so that its store cannot take all the places. */
@@ -33,9 +34,10 @@ export interface Service {
   readonly tokens: TokenService | undefined
   readonly router: Router
   readonly newFacts: () => Facts
-  readonly audit: (facts: Facts, end: End) => void
-  /** Where an event must be durable before its answer: rejects where it is not. */
-  readonly record: ((facts: Facts, end: End) => Promise<void>) | undefined
+  /** Hands an event over. False: it had to be durable before the answer, and is not. What hangs keeps its place, too. */
+  readonly tell: (facts: Facts, end: End, place?: Place) => Promise<boolean>
+  /** Bounds the events of those who are nobody. */
+  readonly strangers: Strangers
   /** Keeps the Set PINs of one card apart. */
   readonly setPins: KeyedMutex
   /** Bounds what is under way, in all. */
@@ -55,6 +57,7 @@ const NAMES = [
   'tokenEndpoint',
   'audit',
   'auditRequired',
+  'strangerEventsPerSecond',
   'prefix',
   'tokenPrefix',
   'bodyTimeoutMs',
@@ -75,13 +78,15 @@ export function openService(given: IssuerEndpointsOptions): Service {
     throw new ArgumentError('auditRequired must be true, or absent')
   }
   requireMethods(clock, 'clock', ['now', 'elapsed', 'after'])
-  const emit = auditor(audit, 'the issuer endpoints')
   const read = readIssuers(options.issuers)
   const callers = new Callers(authorization, new Set(read.keys()))
   const tokens = readTokenEndpoint(tokenEndpoint, callers, clock)
   const places = readCount(options.maxConcurrent ?? DEFAULTS.endpoints.maxConcurrent.value, 'maxConcurrent')
   const perIssuer = readCount(options.maxConcurrentPerIssuer ?? places, 'maxConcurrentPerIssuer')
   const issuers = new Map(Array.from(read, ([id, issuer]) => [id, { ...issuer, gate: new Gate(perIssuer) }]))
+  const timeoutMs = readTimeout(options.timeoutMs ?? DEFAULTS.endpoints.timeoutMs.value, 'timeoutMs')
+  const newFacts = factsMaker()
+  const tell = auditRequired ? requiredTeller(audit, clock, timeoutMs) : teller(audit)
   return {
     issuers,
     callers,
@@ -90,10 +95,20 @@ export function openService(given: IssuerEndpointsOptions): Service {
       pin: readPrefix(options.prefix ?? '', 'prefix'),
       token: tokens && readPrefix(options.tokenPrefix ?? OUTBOUND_TOKEN_PREFIX, 'tokenPrefix'),
     }),
-    newFacts: factsMaker(),
-    audit: (facts, end) => emit(() => auditEvent(facts, end), end.refusal?.cause),
-    record:
-      auditRequired && (async (facts, end) => void (await audit(auditEvent(facts, end), end.refusal?.cause))),
+    newFacts,
+    tell,
+    strangers: new Strangers({
+      clock,
+      perSecond: readCount(
+        options.strangerEventsPerSecond ?? DEFAULTS.endpoints.strangerEventsPerSecond.value,
+        'strangerEventsPerSecond',
+      ),
+      tell: ({ count, time, status, first, last }) =>
+        tell(
+          { ...newFacts(), time, omitted: count },
+          { status, refusal: new Refusal('omitted'), durationMs: last - first },
+        ),
+    }),
     setPins: new KeyedMutex(),
     gate: new Gate(places),
     tidy: tidier(issuers, clock, readTidying(options)),
@@ -103,7 +118,32 @@ export function openService(given: IssuerEndpointsOptions): Service {
       options.bodyTimeoutMs ?? DEFAULTS.endpoints.bodyTimeoutMs.value,
       'bodyTimeoutMs',
     ),
-    timeoutMs: readTimeout(options.timeoutMs ?? DEFAULTS.endpoints.timeoutMs.value, 'timeoutMs'),
+    timeoutMs,
+  }
+}
+
+function teller(audit: AuditHook): Service['tell'] {
+  const emit = auditor(audit, 'the issuer endpoints')
+  return async (facts, end) => {
+    emit(() => auditEvent(facts, end), end.refusal?.cause)
+    return true
+  }
+}
+
+function requiredTeller(audit: AuditHook, clock: Clock, milliseconds: number): Service['tell'] {
+  return async (facts, end, place) => {
+    const record = async (): Promise<void> => audit(auditEvent(facts, end), end.refusal?.cause)
+    try {
+      // Not within the request's own time: what was done is to be recorded, however late it is.
+      const parent = new Ending()
+      await withDeadline({ clock, milliseconds, reason: 'audit-failed', parent }, () => {
+        const work = record()
+        return place === undefined ? work : place.keep(work)
+      })
+      return true
+    } catch {
+      return false
+    }
   }
 }
 

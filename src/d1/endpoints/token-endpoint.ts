@@ -146,6 +146,7 @@ async function requireClient({ request, signal, facts }: TokenCall, service: Tok
   }
   wrongSecrets.right(source)
   facts.caller = subject
+  facts.isKnown = true
   return subject
 }
 

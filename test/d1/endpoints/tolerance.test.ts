@@ -80,12 +80,13 @@ const addition = fc.record({
     maxLength: 3,
   }),
   members: members(),
-  form: fc.array(
+  // Each once: a parameter twice is an error, known or not (RFC 6749, 3.2).
+  form: fc.uniqueArray(
     fc.tuple(
       word.map(name => `more_${name}`),
       value,
     ),
-    { maxLength: 3 },
+    { maxLength: 3, selector: ([name]) => name },
   ),
   coding: fc.constantFrom(undefined, '', 'identity'),
 })

@@ -538,6 +538,8 @@ describe('bounds', () => {
     }
     for (const more of [
       { maxConcurrent: 0 },
+      { strangerEventsPerSecond: 0 },
+      { strangerEventsPerSecond: 0.5 },
       { maxConcurrentPerIssuer: 1.5 },
       { rates: {} },
       { auditRequired: false },

@@ -264,6 +264,8 @@ export class World implements AsyncDisposable {
       issuers: { [ISSUER]: this.issuer() },
       authorization: byToken(this.tokens),
       tokenEndpoint: { tokens: this.tokens, clients: [CLIENT] },
+      // Every request is an event here, however many a test makes in a second.
+      strangerEventsPerSecond: 1_000_000,
       audit: (event, cause) => {
         const named = event.keys.map(({ role, kid }) => `${role} ${kid}`)
         if (new Set(named).size < named.length) complain(`an event names a key twice: ${named.join(', ')}`)
