@@ -76,10 +76,29 @@ describe('shapes', () => {
       'ERR_ARGUMENT',
     )
     expect(defaultMethod('aes-128')).toBe('cmac')
+    expect(readCheckValue('6e2bc52660', 'hmac-sha256')).toEqual({ method: 'hmac', value: '6E2BC52660' })
     expect(methodOf('08D7B4')).toBeUndefined()
     expect(methodOf(undefined)).toBeUndefined()
     expect(methodOf({ method: 'cmac', value: '08D7B4' })).toBe('cmac')
   })
+})
+
+test.each([
+  ['encrypt-zero', 'hmac-sha256'],
+  ['cmac', 'hmac-sha256'],
+  ['hmac', 'aes-128'],
+  ['hmac', 'tdea-2key'],
+] as const)('by %s there is no check value of a key that is %s', async (method, algorithm) => {
+  await failure(() => readCheckValue({ method, value: '08D7B4' }, algorithm), 'ERR_ARGUMENT')
+})
+
+test.each([
+  ['tdea-2key', 16],
+  ['aes-256', 32],
+] as const)('a check value of %s may be the whole block, and no longer', async (algorithm, digits) => {
+  const value = 'A5'.repeat(digits / 2)
+  expect(readCheckValue(value, algorithm).value).toBe(value)
+  await failure(() => readCheckValue(`${value}A5`, algorithm), 'ERR_ARGUMENT')
 })
 
 describe('comparison', () => {

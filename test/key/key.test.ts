@@ -21,7 +21,14 @@ import {
   USAGES,
   usualMode,
 } from '../../src/key/usage.js'
-import { isKeyAlgorithm, isTdea, KEY_BYTES } from '../../src/primitives/algorithms.js'
+import {
+  blockBytesOf,
+  isCipher,
+  isEncipherment,
+  isKeyAlgorithm,
+  isTdea,
+  KEY_BYTES,
+} from '../../src/primitives/algorithms.js'
 import { failure } from '../support/errors.js'
 
 const OPERATIONS = { name: 'none' } as unknown as KeyOperations
@@ -113,7 +120,8 @@ describe('a list of keys', () => {
 
 describe('the usage table', () => {
   const TDEA = ['tdea-2key', 'tdea-3key']
-  const ANY = [...TDEA, 'aes-128', 'aes-192', 'aes-256']
+  const AES = ['aes-128', 'aes-192', 'aes-256']
+  const ANY = [...TDEA, ...AES]
   const PIN = ['encipher', 'decipher', 'reencipher', 'verifyPin']
   const PRW = [...ANY, 'hmac-sha256']
   const MACS = ['iso9797-1-alg1', 'iso9797-1-alg3', 'cmac', 'hmac-sha256']
@@ -131,6 +139,8 @@ describe('the usage table', () => {
     ['ibm-3624', 'V1 CGV', TDEA, ['encipher', 'verifyPin'], []],
     ['jwe-key-agreement', 'K3 X', ['ec-p256'], ['deriveContentKey'], []],
     ['jwt-signing', 'S0 S', ['ec-p256'], ['sign'], []],
+    ['key-block-protection', 'K1 BED', ANY, ['mac', 'decipherVariant'], ['cmac']],
+    ['key-encryption', 'K0 D', AES, [], []],
   ])('%s is %s', (usage, codes, algorithms, operations, macs) => {
     if (!isKeyUsage(usage)) throw new Error(`${usage} is no usage`)
     const rule = USAGES[usage]
@@ -144,6 +154,10 @@ describe('the usage table', () => {
     ['pin-encryption', 'E', ['encipher']],
     ['pin-encryption', 'D', ['decipher', 'reencipher', 'verifyPin']],
     ['visa-pvv', 'G', ['encipher']],
+    ['visa-pvv', 'V', ['encipher', 'verifyPin']],
+    ['ibm-3624', 'V', ['encipher', 'verifyPin']],
+    ['key-block-protection', 'E', ['mac']],
+    ['key-block-protection', 'D', ['mac', 'decipherVariant']],
     ['cmac', 'G', ['mac']],
     ['cmac', 'V', ['mac']],
   ])('%s in mode %s may be asked to %j', (usage, mode, operations) => {
@@ -184,6 +198,25 @@ describe('the usage table', () => {
       expect(isKeyAlgorithm(value)).toBe(false)
     },
   )
+
+  test.each([
+    ['tdea-2key', true, 8],
+    ['tdea-3key', true, 8],
+    ['aes-128', true, 16],
+    ['aes-192', true, 16],
+    ['aes-256', true, 16],
+    ['hmac-sha256', false, undefined],
+    ['ec-p256', false, undefined],
+  ] as const)('%s is a block cipher: %s', (algorithm, cipher, blockBytes) => {
+    expect(isCipher(algorithm)).toBe(cipher)
+    if (blockBytes !== undefined) expect(blockBytesOf(algorithm)).toBe(blockBytes)
+  })
+
+  test('an encipherment is ECB or CBC of a whole message, and no MAC is one', () => {
+    expect(
+      ['encipher-ecb', 'encipher-cbc', 'cmac', 'hmac-sha256', '', undefined].map(isEncipherment),
+    ).toEqual([true, true, false, false, false, false])
+  })
 
   test('names', () => {
     expect(isKeyUsage('cmac')).toBe(true)

@@ -1,19 +1,24 @@
 /** Cryptoperiods: what is read, which time is in both, what is refused when, and a token's whole days. */
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { DEFAULTS } from '../../src/base/defaults.js'
 import { backendSigner } from '../../src/d1.js'
 import {
+  hasPeriod,
   narrower,
+  notePeriod,
   periodOfDates,
   periodRemark,
   readPeriod,
   requirePeriod,
   tokenDates,
 } from '../../src/key/period.js'
+import { requireUse } from '../../src/key/usage.js'
 import { softwareBackend } from '../../src/software.js'
 import { FakeToken } from '../pkcs11/fake-token.js'
 import { openBackendOn, openStoreOn } from '../pkcs11/support.js'
 import { failure } from '../support/errors.js'
 
+const WARNED = DEFAULTS.keys.expiryWarningDays.value * 86_400_000
 const day = (text: string) => new Date(`${text}T00:00:00Z`)
 
 beforeEach(() => {
@@ -34,6 +39,36 @@ describe('a period', () => {
     await failure(() => readPeriod(given as never), 'ERR_ARGUMENT')
   })
 
+  test('begins in 1970 at the earliest', () => {
+    expect(readPeriod({ validFrom: new Date(0) })).toEqual({ validFrom: '1970-01-01T00:00:00.000Z' })
+  })
+
+  test('is there where one end is an own member with a value', () => {
+    const [validFrom, validTo] = ['2026-01-01T00:00:00.000Z', '2027-01-01T00:00:00.000Z']
+    for (const key of [
+      { validFrom },
+      { validTo },
+      { validFrom, validTo: undefined },
+      { validFrom: undefined, validTo },
+    ])
+      expect(hasPeriod(key)).toBe(true)
+    const absent = { validFrom: undefined, validTo: undefined }
+    for (const key of [{}, absent, Object.create({ validFrom, validTo })]) {
+      expect(hasPeriod(key)).toBe(false)
+      notePeriod(key)
+      expect(hasPeriod(key)).toBe(false)
+    }
+  })
+
+  test('says nothing of data that is old: with a key whose time is over it is deciphered and verified', async () => {
+    const key = { kid: 'K', usage: 'pin-encryption', mode: 'B', validTo: '2026-06-14T00:00:00.000Z' } as const
+    requireUse(key, 'pin-block', 'decipher')
+    await failure(() => requireUse(key, 'pin-block', 'encipher'), 'ERR_KEY_PERIOD')
+    const early = { kid: 'K', usage: 'cmac', mode: 'C', validFrom: '2026-06-16T00:00:00.000Z' } as const
+    requireUse(early, 'mac', 'verify')
+    await failure(() => requireUse(early, 'mac', 'generate'), 'ERR_KEY_PERIOD')
+  })
+
   test('is for new data between its ends, the first included', () => {
     const period = { kid: 'K', ...readPeriod({ validFrom: day('2026-06-15'), validTo: day('2026-06-16') }) }
     requirePeriod(period)
@@ -49,8 +84,13 @@ describe('a period', () => {
       validFrom: 'b',
       validTo: 'x',
     })
-    expect(narrower({ validTo: 'y' }, {})).toEqual({ validTo: 'y' })
-    expect(narrower({}, {})).toEqual({})
+    expect(narrower({ validFrom: 'b', validTo: 'x' }, { validFrom: 'a', validTo: 'y' })).toEqual({
+      validFrom: 'b',
+      validTo: 'x',
+    })
+    expect(narrower({ validTo: 'y' }, {})).toStrictEqual({ validTo: 'y' })
+    expect(narrower({}, { validFrom: 'a' })).toStrictEqual({ validFrom: 'a' })
+    expect(narrower({}, {})).toStrictEqual({})
   })
 
   test.each([
@@ -58,6 +98,10 @@ describe('a period', () => {
     [{ validTo: '2026-06-20T12:00:00.000Z' }, /until 2026-06-20T12:00:00.000Z: 5 days/],
     [{ validFrom: '2026-06-20T12:00:00.000Z', validTo: '2027-01-01T00:00:00.000Z' }, /from 2026-06-20/],
     [{ validTo: '2026-08-01T00:00:00.000Z' }, undefined],
+    [{ validTo: new Date(day('2026-06-15').getTime() + WARNED).toISOString() }, undefined],
+    [{ validTo: new Date(day('2026-06-15').getTime() + WARNED - 1).toISOString() }, /for new data until/],
+    [{ validFrom: '2026-06-15T00:00:00.000Z' }, undefined],
+    [{ validFrom: '2026-06-15T00:00:00.001Z' }, /for new data from/],
     [{}, undefined],
   ])('%j is told of', (period, words) => {
     const remark = periodRemark({ kid: 'K', ...period })
@@ -73,7 +117,9 @@ describe('in a token', () => {
       validTo: new Date('2026-12-31T23:00:00Z'),
     })
     expect(tokenDates(period)).toEqual({ start: '20260102', end: '20261230' })
-    expect(tokenDates({})).toEqual({})
+    expect(tokenDates({})).toStrictEqual({})
+    const oneDay = { validFrom: day('2026-01-01'), validTo: day('2026-01-02') }
+    expect(tokenDates(readPeriod(oneDay))).toEqual({ start: '20260101', end: '20260101' })
     expect(periodOfDates('20260102', '20261230')).toEqual({
       validFrom: '2026-01-02T00:00:00.000Z',
       validTo: '2026-12-31T00:00:00.000Z',
@@ -85,9 +131,12 @@ describe('in a token', () => {
     )
   })
 
-  test.each([undefined, '', '2020X3ZZ', '20260230', '2026'])('%s is no date, and says nothing', text => {
-    expect(periodOfDates(text, text)).toEqual({})
-  })
+  test.each([undefined, '', '2020X3ZZ', '20260230', '2026', 'x20260102', '20260102x'])(
+    '%s is no date, and says nothing',
+    text => {
+      expect(periodOfDates(text, text)).toStrictEqual({})
+    },
+  )
 
   test('is written, listed, and refused after its end by whoever binds the key', async () => {
     const fake = new FakeToken()

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { fromHex, toHex } from '../../src/base/bytes.js'
 import type { MacAlgorithm, MacPadding } from '../../src/primitives/algorithms.js'
 import { type BlockCipher, cbcMac, retailMac, splitRetailKey } from '../../src/primitives/iso9797.js'
-import { cmac, computeMac, macBytes } from '../../src/primitives/mac.js'
+import { cmac, cmacCounter, computeMac, macBytes } from '../../src/primitives/mac.js'
 import cmacVectors from '../../vectors/cmac.json' with { type: 'json' }
 import isoVectors from '../../vectors/mac-iso9797.json' with { type: 'json' }
 import reference from '../../vectors/seccos-reference.json' with { type: 'json' }
@@ -195,6 +195,51 @@ describe('hygiene', () => {
     expect(toHex(chain)).toBe('0123456789ABCDEF'.repeat(3))
     expect(last).toEqual(KEY)
     expect(last.buffer).not.toBe(KEY.buffer)
+  })
+})
+
+describe('encipherment of a whole message: NIST SP 800-38A, F.1.1 and F.2.1', () => {
+  const { last } = nodeCiphers(fromHex('2B7E151628AED2A6ABF7158809CF4F3C', 'key'), 'aes')
+  const message = fromHex('6BC1BEE22E409F96E93D7E117393172AAE2D8A571E03AC9C9EB76FAC45AF8E51', 'message')
+
+  test('ECB takes each block by itself, and no chaining value', () => {
+    const request = { algorithm: 'encipher-ecb', padding: 1, iv: new Uint8Array(16).fill(1) } as const
+    const out = computeMac(request, { last }, message)
+    expect(toHex(out)).toBe('3AD77BB40D7A3660A89ECAF32466EF97F5D3D58503B9699DE785895A96FDBAAF')
+    expect(out.buffer.byteLength).toBe(32)
+  })
+
+  test('CBC begins with the iv', () => {
+    const iv = fromHex('000102030405060708090A0B0C0D0E0F', 'iv')
+    const out = computeMac({ algorithm: 'encipher-cbc', padding: 1, iv }, { last }, message)
+    expect(toHex(out)).toBe('7649ABAC8119B246CEE98E9B12E9197D5086CB9B507219EE95DB113A917678B2')
+  })
+
+  test.each(['encipher-ecb', 'encipher-cbc'] as const)('%s pads as it is told', algorithm => {
+    const lengths = ([1, 2, 3] as const).map(
+      padding => computeMac({ algorithm, padding }, { last }, message).length,
+    )
+    expect(lengths).toEqual([32, 48, 48])
+  })
+})
+
+describe('the counter mode of SP 800-108', () => {
+  const data = Uint8Array.of(0xda, 0x7a)
+  test.each([
+    [1, 8, 16, ['01DA7A', '02DA7A']],
+    [2, 8, 17, ['0001DA7A', '0002DA7A', '0003DA7A']],
+    [4, 16, 16, ['00000001DA7A']],
+  ] as const)('%i bytes of counter, blocks of %i, %i wanted', (counterBytes, blockBytes, length, inputs) => {
+    const [asked, given]: [string[], Uint8Array[]] = [[], []]
+    const out = cmacCounter({ counterBytes, data, blockBytes, length }, input => {
+      asked.push(toHex(input))
+      given.push(input, new Uint8Array(blockBytes).fill(asked.length))
+      return given.at(-1) as Uint8Array
+    })
+    expect(asked).toEqual(inputs)
+    const blocks = inputs.map((_, i) => toHex(Uint8Array.of(i + 1)).repeat(blockBytes))
+    expect(toHex(out)).toBe(blocks.join(''))
+    for (const memory of given) expect(memory.every(byte => byte === 0)).toBe(true)
   })
 })
 

@@ -2,7 +2,7 @@ import { format, inspect } from 'node:util'
 import { describe, expect, test } from 'vitest'
 import { overwriteStack } from '../../src/base/bytes.js'
 import { buildFormat0, Pan, Pin } from '../../src/index.js'
-import { requirePan } from '../../src/primitives/pan.js'
+import { panOfDigits, requirePan } from '../../src/primitives/pan.js'
 import { asciiDigits, pinDigits, pinOfDigits, requirePin } from '../../src/primitives/pin.js'
 import { failure } from '../support/errors.js'
 
@@ -122,6 +122,16 @@ describe('Pan', () => {
     expect(Pan.from(digits).reveal()).toBe(digits)
     expect(Pan.from(Buffer.from(digits)).length).toBe(digits.length)
   })
+})
+
+test.each([9, 20])('%i digit values are no PAN', async count => {
+  await failure(() => panOfDigits(new Uint8Array(count)), 'ERR_PAN')
+})
+
+test('digit values are moved into a PAN, and wiped where they were', () => {
+  const digits = Uint8Array.of(4, 9, 2, 9, 1, 2, 3, 4, 5, 6)
+  expect(panOfDigits(digits).reveal()).toBe('4929123456')
+  expect([...digits]).toEqual(new Array(10).fill(0))
 })
 
 describe.each([
