@@ -83,7 +83,7 @@ export function pinPolicy(options: PinPolicyOptions): PinPolicy {
   if (!Array.isArray(refuse) || !refuse.every(rule => RULES.includes(rule)))
     throw new ArgumentError(`refuse must be a list of ${RULES.join(', ')}`)
   if (typeof notBefore !== 'boolean') throw new ArgumentError('notBefore must be a boolean')
-  if (!Array.isArray(list) || list.length > MAX_LIST || !list.every(pin => /^[0-9]{4,12}$/.test(String(pin))))
+  if (!Array.isArray(list) || list.length > MAX_LIST || !list.every(isListed))
     throw new ArgumentError(`list must be at most ${MAX_LIST} PINs of 4 to 12 digits`)
   const table = secretBytes(ENTRY * list.length)
   for (const [i, pin] of list.entries()) {
@@ -98,6 +98,11 @@ export function pinPolicy(options: PinPolicyOptions): PinPolicy {
   })
   LISTS.set(policy, table)
   return policy
+}
+
+/** A number that reads as a PIN is none: it has no digits to hold a PIN against, and would refuse nothing. */
+function isListed(entry: unknown): entry is string {
+  return typeof entry === 'string' && /^[0-9]{4,12}$/.test(entry)
 }
 
 /** Throws `ERR_ARGUMENT` unless the value is a policy that {@link pinPolicy} made. */

@@ -11,7 +11,9 @@ import {
   pinPolicy,
   type WeakPinRule,
 } from '../../src/index.js'
+import { pinMemory } from '../../src/primitives/pin.js'
 import { softwareBackend } from '../../src/software.js'
+import { buffersMadeBy } from '../leaks/recorder.js'
 import { failure } from '../support/errors.js'
 
 const RULES: readonly WeakPinRule[] = ['repeats', 'runs', 'pairs', 'dates']
@@ -117,11 +119,34 @@ describe('bad input', () => {
     ['half a digit', { ...good, minLength: 4.5 }],
     ['an unknown rule', { ...good, refuse: ['birthdays'] }],
     ['rules that are no list', { ...good, refuse: 'runs' }],
+    ['half a digit at most', { ...good, maxLength: 5.5 }],
+    ['a length in text', { ...good, minLength: '4' }],
     ['a list of letters', { ...good, list: ['12a4'] }],
+    ['a list of numbers', { ...good, list: [1234] }],
+    ['a list with 3 digits', { ...good, list: ['2580', '123'] }],
+    ['a list with 13 digits', { ...good, list: ['1234567890123'] }],
+    ['a list with a letter behind a PIN', { ...good, list: ['1234x'] }],
+    ['a list with a letter before a PIN', { ...good, list: ['x1234'] }],
+    ['a list of 10,001 PINs', { ...good, list: Array(10_001).fill('2580') }],
     ['a list that is none', { ...good, list: '1234' }],
     ['notBefore', { ...good, notBefore: 1 }],
   ])('%s: ERR_ARGUMENT', async (_name, options) => {
     await failure(() => pinPolicy(options as never), 'ERR_ARGUMENT')
+  })
+
+  test('the widest policy, and the longest list, are taken', () => {
+    const list = [...Array<string>(9_999).fill('2580'), '123456789012']
+    const policy = pinPolicy({ minLength: 4, maxLength: 12, refuse: [], list })
+    const verdicts = ['2580', '123456789012', '123456789013', '1234'].map(
+      digits => judgePin({ pin: Pin.from(digits), policy }).accepted,
+    )
+    expect(verdicts).toEqual([false, false, true, true])
+    expect(pinPolicy({ minLength: 6, maxLength: 6, refuse: ['runs'] })).toEqual({
+      minLength: 6,
+      maxLength: 6,
+      refuse: ['runs'],
+      notBefore: false,
+    })
   })
 
   test('a policy that pinPolicy did not make, a PIN that is none', async () => {
@@ -173,8 +198,40 @@ describe('random PINs', () => {
     ]
     const scripted = { randomBytes: async () => Uint8Array.from(draws.shift() ?? []) }
     expect((await generatePin({ length: 4, policy, backend: scripted })).reveal()).toBe('8462')
-    const zeros = { randomBytes: async (length: number) => new Uint8Array(length) }
+    let asked = 0
+    const zeros = {
+      randomBytes: async (length: number) => {
+        asked++
+        return new Uint8Array(length)
+      },
+    }
     await failure(() => generatePin({ length: 4, policy, backend: zeros }), 'ERR_BACKEND_FAILED')
+    expect(asked).toBe(1000)
+  })
+
+  test('250 is the first byte that is no digit, and what was drawn is wiped', async () => {
+    const drawn = [Uint8Array.of(250, 255, 8, 249), Uint8Array.of(250, 8, 4, 6, 249)]
+    const given = [...drawn]
+    const scripted = { randomBytes: async () => given.shift() ?? expect.unreachable() }
+    const { value: pin, buffers } = await buffersMadeBy(() =>
+      generatePin({ length: 4, policy, backend: scripted }),
+    )
+    expect(pin.reveal()).toBe('8469')
+    for (const bytes of drawn) expect(bytes.every(byte => byte === 0)).toBe(true)
+    // In the place of the PIN alone: its digits are nowhere else.
+    const left = buffers.filter(buffer => Buffer.from(buffer).includes(Uint8Array.of(8, 4, 6, 9)))
+    expect(left.filter(buffer => buffer !== pinMemory(pin).buffer)).toEqual([])
+  })
+
+  test('of a PIN that is not taken nothing is left', async () => {
+    const weak = Uint8Array.of(7, 8, 9, 0)
+    const strong = Uint8Array.of(8, 4, 6, 2)
+    const given = [weak.slice(), strong]
+    const scripted = { randomBytes: async () => given.shift() ?? expect.unreachable() }
+    const before = Pin.from('1234')
+    const pin = await generatePin({ length: 4, policy, backend: scripted })
+    for (const memory of [pinMemory(before), pinMemory(pin)])
+      expect(Buffer.from(memory).includes(weak)).toBe(false)
   })
 
   test('straight into a block', async () => {
@@ -190,7 +247,10 @@ describe('random PINs', () => {
 
   test.each([
     ['a length that the policy does not take', { length: 7 }],
+    ['a length below those that the policy takes', { length: 3 }],
+    ['half a digit', { length: 4.5 }],
     ['no backend', { backend: {} }],
+    ['nothing for a backend', { backend: undefined }],
     ['no policy', { policy: {} }],
   ])('%s: ERR_ARGUMENT', async (_name, more) => {
     await failure(() => generatePin({ length: 4, policy, backend, ...more } as never), 'ERR_ARGUMENT')
