@@ -59,8 +59,14 @@ export const MAC_DIGITS: Readonly<Record<KeyBlockVersion, number>> = { A: 8, B: 
 /** Cipher block of the KBPK in bytes, by version. */
 export const CIPHER_BLOCK: Readonly<Record<KeyBlockVersion, 8 | 16>> = { A: 8, B: 8, C: 8, D: 16 }
 
+const DIGITS = '0123456789'
+const UPPER_CASE = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
 const MODES = 'BCDEGNSTVXY'
 const ALGORITHMS = 'ADEHRST'
+/** Of a usage, and of an optional block's identifier. */
+const CODE: string = DIGITS + UPPER_CASE
+/** Of a key version. */
+const ALPHANUMERIC: string = CODE + UPPER_CASE.toLowerCase()
 /** Hash of an HMAC key: two hex digits (X9.143, 6.3.6.5, table 13), of which `21`, SHA-256, is the one here. */
 const HASH = 'HM'
 const SHA_256 = '21'
@@ -94,13 +100,14 @@ export function readHeader(block: unknown): ReadHeader {
   const version = block.slice(0, 1)
   if (!isVersion(version)) throw fail('version', 'is not A, B, C or D')
   requireWhole(block, version)
-  const usage = read(block, 5, 7, /^[0-9A-Z]{2}$/, 'usage')
-  const algorithm = read(block, 7, 8, new RegExp(`^[${ALGORITHMS}]$`), 'algorithm')
-  const mode = read(block, 8, 9, new RegExp(`^[${MODES}]$`), 'mode')
-  const keyVersion = read(block, 9, 11, /^[0-9A-Za-z]{2}$/, 'key version')
-  const exportability = read(block, 11, 12, /^[ENS]$/, 'exportability') as Exportability
-  const count = Number(read(block, 12, 14, /^\d{2}$/, 'number of optional blocks'))
-  read(block, 14, 16, /^[0-2]0$/, 'reserved field')
+  const usage = read(block, 5, 7, CODE, 'usage')
+  const algorithm = read(block, 7, 8, ALGORITHMS, 'algorithm')
+  const mode = read(block, 8, 9, MODES, 'mode')
+  const keyVersion = read(block, 9, 11, ALPHANUMERIC, 'key version')
+  const exportability = read(block, 11, 12, 'ENS', 'exportability') as Exportability
+  const count = Number(read(block, 12, 14, DIGITS, 'number of optional blocks'))
+  read(block, 14, 15, '012', 'reserved field')
+  read(block, 15, 16, '0', 'reserved field')
   const { optionalBlocks, end } = readOptionalBlocks(block, count, version)
   const body = block.slice(end)
   if (!/^[0-9A-Fa-f]*$/.test(body))
@@ -134,7 +141,7 @@ function isVersion(value: string): value is KeyBlockVersion {
 /** The stated length against the true one: a paste that was cut off, or has something behind it. */
 function requireWhole(block: string, version: KeyBlockVersion): void {
   const stated = block.slice(1, 5)
-  if (!/^\d+$/.test(stated)) throw fail('length', 'is not four digits')
+  if (!isOf(stated, DIGITS)) throw fail('length', 'is not four digits')
   if (Number(stated) > block.length)
     throw fail('length', `says ${Number(stated)} characters, and there are ${block.length}: it was cut off`)
   if (Number(stated) < block.length)
@@ -143,10 +150,15 @@ function requireWhole(block: string, version: KeyBlockVersion): void {
     throw fail('length', `is not a multiple of ${CIPHER_BLOCK[version]}`)
 }
 
-function read(block: string, from: number, to: number, shape: RegExp, entry: string): string {
+function read(block: string, from: number, to: number, characters: string, entry: string): string {
   const text = block.slice(from, to)
-  if (!shape.test(text)) throw fail(entry, 'has a value that X9.143 does not know')
+  if (!isOf(text, characters)) throw fail(entry, 'has a value that X9.143 does not know')
   return text
+}
+
+/** Whether each character of a text is one of these. */
+function isOf(text: string, characters: string): boolean {
+  return [...text].every(character => characters.includes(character))
 }
 
 function readOptionalBlocks(
@@ -160,7 +172,7 @@ function readOptionalBlocks(
   for (let i = 1; i <= count; i++) {
     const entry = `optional block ${i}`
     const id = block.slice(at, at + 2)
-    if (!/^[0-9A-Z]{2}$/.test(id)) throw fail(entry, 'has no identifier')
+    if (id.length < 2 || !isOf(id, CODE)) throw fail(entry, 'has no identifier')
     if (seen.has(id)) throw fail(entry, `(${id}) is there twice`)
     if (seen.has('PB')) throw fail(entry, '(PB) must be the last')
     seen.add(id)

@@ -98,6 +98,13 @@ describe('the header', () => {
     [`${good}${'0'.repeat(32)}`, 'length'],
     [`D0096P0AE00E0000${'A'.repeat(80)}`, 'length'],
     ['D0016P0AE00E0000', 'length'],
+    ['D0032P0AE00E0200KS10AAAAAAAAAAAA', 'optional block 2'],
+    ['D0032P0AE00E0200KS0FAAAAAAAAAAAK', 'optional block 2'],
+    [changed(good, 5, 'P-'), 'usage'],
+    [changed(good, 9, '0-'), 'key version'],
+    [changed(good, 12, '-1'), 'number of optional blocks'],
+    [changed(good, 14, '30'), 'reserved field'],
+    [changed(good, 14, '01'), 'reserved field'],
     ['D0048P0AE00E0000B82679114F470F540165EDFBF7E250FC', 'length'],
   ])('%s is refused: %s', async (block, entry) => {
     expect(await entryOf(() => readKeyBlockHeader(block))).toBe(entry)
@@ -230,20 +237,58 @@ test('a KBPK that is weaker than the key, and a legacy version, are said', async
   expect(warnings).toEqual([expect.stringContaining('legacy'), expect.stringContaining('weaker')])
 })
 
-test('where the second of the derived keys is not to be had, nothing is opened', async () => {
-  let uses = 0
-  await using backend = await softwareBackend({
-    keys: [{ kid: 'KBPK', usage: 'key-block-protection', algorithm: 'aes-256', material: KBPK['aes-256'] }],
-    onOperation: () => {
-      // Two CMACs make one key of 256 bits.
-      uses++
-      if (uses > 2) throw new Error('no more')
-    },
-  })
-  const key = await backend.bind({ kid: 'KBPK', usage: 'key-block-protection', hostDecipher: true })
+describe('in memory', () => {
   const block = field(VECTORS[4]?.inputs['block'])
-  await expect(openKeyBlock({ key, block, usage: 'pin-encryption' })).rejects.toThrow()
-  expect(uses).toBe(3)
+  const given = [
+    { kid: 'KBPK', usage: 'key-block-protection', algorithm: 'aes-256', material: KBPK['aes-256'] },
+  ] as const
+  const whereIs = (secret: Uint8Array, buffers: readonly ArrayBufferLike[]) =>
+    buffers.filter(buffer => Buffer.from(buffer).includes(secret))
+
+  test.each(['tdea-3key', 'aes-192', 'aes-256'] as const)(
+    'nothing is left of the keys derived from a KBPK that is %s, and of the key inside what is given back',
+    async algorithm => {
+      const key = await kbpk(algorithm)
+      const { encipherment, authentication } = await protectionKeys(key, undefined)
+      const sealing = await buffersMadeBy(() => sealed(key))
+      const opening = await buffersMadeBy(() =>
+        openKeyBlock({ key, block: sealing.value, usage: 'pin-encryption' }),
+      )
+      for (const { buffers } of [sealing, opening]) {
+        expect(buffers.length).toBeGreaterThan(10)
+        // Of a key that is made of several CMACs each part is looked for.
+        for (const part of [encipherment, authentication].flatMap(one => [
+          one.subarray(0, 8),
+          one.subarray(-8),
+        ]))
+          expect(whereIs(part, buffers)).toEqual([])
+      }
+      const inside = Buffer.from(PIN_KEY, 'hex')
+      expect(whereIs(inside, sealing.buffers)).toEqual([])
+      expect(whereIs(inside, opening.buffers)).toEqual([opening.value.material.buffer])
+    },
+  )
+
+  test('where the second of the derived keys is not to be had, nothing is opened, and nothing of the first is left', async () => {
+    let uses = 0
+    await using backend = await softwareBackend({
+      keys: given,
+      onOperation: () => {
+        // Two CMACs make one key of 256 bits.
+        uses++
+        if (uses > 2) throw new Error('no more')
+      },
+    })
+    await using other = await softwareBackend({ keys: given })
+    const spec = { kid: 'KBPK', usage: 'key-block-protection', hostDecipher: true } as const
+    const key = await backend.bind(spec)
+    const { encipherment } = await protectionKeys(await other.bind(spec), undefined)
+    const call = () => openKeyBlock({ key, block, usage: 'pin-encryption' })
+    const { value, buffers } = await buffersMadeBy(() => call().then(expect.unreachable, error => error))
+    expect(value).toBeInstanceOf(Error)
+    expect(uses).toBe(3)
+    expect(whereIs(encipherment.subarray(0, 8), buffers)).toEqual([])
+  })
 })
 
 describe('the corpus', () => {
