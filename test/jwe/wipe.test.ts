@@ -1,7 +1,13 @@
 /** What sealing and opening leave in memory: every secret buffer that node:crypto hands out is watched. */
 import { beforeEach, describe, expect, it, vi } from 'vitest'
 
-const watched = vi.hoisted(() => ({ secrets: [] as Uint8Array[], failAt: '', scalars: [] as string[] }))
+const watched = vi.hoisted(() => ({
+  secrets: [] as Uint8Array[],
+  hashed: [] as Uint8Array[],
+  overwritten: [] as number[],
+  failAt: '',
+  scalars: [] as string[],
+}))
 
 vi.mock('node:crypto', async importOriginal => {
   const crypto = await importOriginal<typeof import('node:crypto')>()
@@ -29,8 +35,21 @@ vi.mock('node:crypto', async importOriginal => {
         },
       })
     },
-    hash: (name: string, data: Uint8Array) => secret(crypto.hash(name, data, 'buffer')),
+    hash: (name: string, data: Uint8Array) => {
+      watched.hashed.push(data)
+      return secret(crypto.hash(name, data, 'buffer'))
+    },
     createCipheriv(name: string, key: Uint8Array, ...rest: [Uint8Array, object]) {
+      if (name === 'aes-256-ctr') {
+        const cipher = crypto.createCipheriv(name, key, rest[0])
+        const update = cipher.update.bind(cipher)
+        return Object.assign(cipher, {
+          update: (data: Uint8Array) => {
+            watched.overwritten.push(data.length)
+            return update(data)
+          },
+        })
+      }
       secret(key)
       mayFail('createCipheriv')
       return crypto.createCipheriv(
@@ -52,6 +71,7 @@ vi.mock('node:crypto', async importOriginal => {
   }
 })
 
+const { decryptContent, encryptContent } = await import('../../src/primitives/a256gcm.js')
 const { concatKdf } = await import('../../src/primitives/concat-kdf.js')
 const { openJwe } = await import('../../src/jwe/open.js')
 const { sealJwe } = await import('../../src/jwe/seal.js')
@@ -66,6 +86,8 @@ const seal = (plaintext = utf8(SAMPLE_PLAINTEXT)) => sealJwe({ plaintext, recipi
 
 beforeEach(() => {
   watched.secrets.length = 0
+  watched.hashed.length = 0
+  watched.overwritten.length = 0
   watched.scalars.length = 0
   watched.failAt = ''
 })
@@ -116,7 +138,42 @@ describe('openJwe wipes Z, the content key and the unverified content', () => {
   })
 })
 
+describe('what Node frees of a content', () => {
+  it.each([
+    [0, []],
+    [16, []],
+    [127, []],
+    [128, [128]],
+    [1000, [1000]],
+  ])('of %i bytes is written over', (length, overwritten) => {
+    const plaintext = new Uint8Array(length).fill(5)
+    const content = encryptContent(new Uint8Array(32).fill(7), {
+      aad: utf8('header'),
+      iv: new Uint8Array(12),
+      plaintext,
+    })
+    watched.secrets.length = 0
+    expect(decryptContent(new Uint8Array(32), content)).toBeUndefined()
+    expect(decryptContent(new Uint8Array(32).fill(7), content)).toEqual(plaintext)
+    const [, ...pieces] = lengths()
+    // In pieces that the allocator overwrites by itself; or in one, over which a second cipher writes.
+    const whole = Array.from({ length: length >> 4 }, () => 16)
+    const inPieces = length % 16 === 0 ? whole : [...whole, length % 16]
+    const once = length < 128 ? inPieces : [length]
+    expect(pieces).toEqual([...once, 32, ...once])
+    expect(watched.overwritten).toEqual([...overwritten, ...overwritten])
+    for (const piece of watched.secrets.filter(bytes => bytes.length !== 32))
+      expect(piece.every(byte => byte === 0)).toBe(true)
+  })
+})
+
 describe('concatKdf', () => {
+  it.each([16, 3000])('wipes what it hashes, with OtherInfo of %i bytes', bytes => {
+    concatKdf(new Uint8Array(32).fill(1), new Uint8Array(bytes).fill(2), 64)
+    expect(watched.hashed.map(({ length }) => length)).toEqual([36 + bytes, 36 + bytes])
+    for (const hashed of watched.hashed) expect(hashed.every(byte => byte === 0)).toBe(true)
+  })
+
   it('wipes each digest', () => {
     concatKdf(new Uint8Array(32), new Uint8Array(0), 80)
     expect(lengths()).toEqual([32, 32, 32])
