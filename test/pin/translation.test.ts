@@ -264,6 +264,8 @@ describe('translation', () => {
     await failure(() => translatePinBlocks({ blocks: [], ...way }), 'ERR_LENGTH')
     const many = Array.from({ length: 4097 }, () => ({ block: new Uint8Array(16), pan: PAN }))
     await failure(() => translatePinBlocks({ blocks: many, ...way }), 'ERR_LENGTH')
+    const most = await translatePinBlocks({ blocks: many.slice(1), ...way })
+    expect(most.filter(({ ok }) => !ok)).toHaveLength(4096)
     await failure(() => translatePinBlocks({ blocks: 'x' as never, ...way }), 'ERR_ARGUMENT')
     await failure(
       () => translatePinBlocks({ blocks: [{ block: 'x' as never, pan: PAN }], ...way }),

@@ -142,7 +142,7 @@ describe('known answers', () => {
     expect((await decipherPin({ block, pan: PAN, format: 0, key: zpk })).reveal()).toBe('4524')
   })
 
-  test.each(['123', '1234567890123', '12a4', 1234])('%j is no offset', async offset => {
+  test.each(['123', '1234567890123', '12a4', 'x1234', '1234x', 1234])('%j is no offset', async offset => {
     const against = { kind: 'offset', offset: offset as string, key: offsetKey } as const
     const block = await blockOf('1234')
     const error = await failure(
@@ -511,6 +511,11 @@ describe('bad input', () => {
       () => verifyPinBlock({ ...given, against: format4, requireInToken: true }),
       'ERR_HOST_DECIPHER',
     )
+    const twelve = Pan.from('112233445566')
+    const shortest = await blockOf('1234', 0, twelve)
+    expect(await generatePvv({ block: shortest, pan: twelve, format: 0, from: zpk, key: pvk })).toMatch(
+      /^\d{4}$/,
+    )
     const short = Pan.from('11223344556')
     const block = await blockOf('1234', 0, short)
     await failure(() => generatePvv({ block, pan: short, format: 0, from: zpk, key: pvk }), 'ERR_PAN')
@@ -518,10 +523,13 @@ describe('bad input', () => {
       () => generateOffset({ block, pan: short, format: 0, from: zpk, key: offsetKey }),
       'ERR_PAN',
     )
-    await failure(
-      () => naturalPin({ pan: PAN, key: offsetKey, length: 3, format: 4, to: aes }),
-      'ERR_ARGUMENT',
-    )
+    for (const length of [3, 13, 4.5])
+      await failure(
+        () => naturalPin({ pan: PAN, key: offsetKey, length, format: 4, to: aes }),
+        'ERR_ARGUMENT',
+      )
+    const longest = await naturalPin({ pan: PAN, key: offsetKey, length: 12, format: 4, to: aes })
+    expect((await decipherPin({ block: longest, pan: PAN, format: 4, key: aes })).length).toBe(12)
   })
 })
 
