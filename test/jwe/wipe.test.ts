@@ -71,6 +71,8 @@ vi.mock('node:crypto', async importOriginal => {
   }
 })
 
+// Whatever was loaded before it has the real one.
+vi.resetModules()
 const { decryptContent, encryptContent } = await import('../../src/primitives/a256gcm.js')
 const { concatKdf } = await import('../../src/primitives/concat-kdf.js')
 const { openJwe } = await import('../../src/jwe/open.js')

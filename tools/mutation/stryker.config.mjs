@@ -18,14 +18,12 @@ const PARTS = {
       'test/jwe/*.test.ts',
       'test/backend/derivation.test.ts',
     ],
-    isolate: true,
   },
   'src/pin': { mutate: ['src/pin/**/*.ts'], tests: ['test/pin/*.test.ts'] },
   'src/key-block': { mutate: ['src/key-block/*.ts'], tests: ['test/key-block/*.test.ts'] },
   'src/mac': { mutate: ['src/mac/*.ts'], tests: ['test/mac/!(timing).test.ts'] },
   'src/key': { mutate: ['src/key/*.ts'], tests: ['test/key/*.test.ts', 'test/pin/verify.test.ts'] },
-  // One file puts itself in the place of node:crypto, so each gets modules of its own.
-  'src/jwe': { mutate: ['src/jwe/*.ts'], tests: ['test/jwe/*.test.ts'], isolate: true },
+  'src/jwe': { mutate: ['src/jwe/*.ts'], tests: ['test/jwe/*.test.ts'] },
   'src/tools/inspect': { mutate: ['src/tools/inspect/*.ts'], tests: ['test/tools/inspect/*.test.ts'] },
   // The store contract is a test suite itself. Whole runs of the prober take seconds each: it is a part of its own.
   'src/seccos': {
@@ -57,25 +55,26 @@ const chosen = part === undefined ? Object.values(PARTS) : [PARTS[part]]
 
 /** For `vitest.config.mjs` beside this. */
 export const tests = chosen.flatMap(({ tests }) => tests)
-export const isolate = chosen.some(({ isolate }) => isolate)
 
 const reports = `reports/mutation/${part?.replaceAll('/', '-') ?? 'all'}`
 
 /** @type {import('@stryker-mutator/api/core').PartialStrykerOptions} */
 export default {
-  testRunner: 'vitest',
-  vitest: { configFile: 'tools/mutation/vitest.config.mjs', related: false },
+  testRunner: 'resident',
+  plugins: ['@stryker-mutator/*', './tools/mutation/resident.mjs'],
   coverageAnalysis: 'perTest',
   mutate: chosen.flatMap(({ mutate }) => mutate),
   ignorePatterns: ['dist', 'docs', 'coverage', 'native-test', '.tmp'],
+  // What is computed while a file loads has no tests of its own; a worker would have to be started for each such mutant.
+  ignoreStatic: true,
   // What runs is what esbuild makes of the sources, which reads no types.
   disableTypeChecks: false,
   concurrency: 1,
-  // An endless loop is found by counting; a loaded machine is no reason to call a mutant killed.
+  // An endless loop is mostly found by counting; a loaded machine is no reason to call a mutant killed.
   timeoutMS: 60_000,
   // Nor to give up before the first one.
   dryRunTimeoutMinutes: 60,
-  // Not by itself: a static mutant that lived is not tried again, although a new test would notice it.
+  // Not by itself: a mutant that lived is not tried again, although a new test would notice it.
   incremental: false,
   incrementalFile: `${reports}.incremental.json`,
   reporters: ['clear-text', 'json', 'html', 'progress-append-only'],
