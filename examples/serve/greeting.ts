@@ -57,7 +57,7 @@ export function pasteable(folder: Folder, url: string, issuerId: string): readon
   const path = `/cms/api/v1/issuers/${issuerId}/cards/${card?.cardId}/pin`
   return [
     `TOKEN=$(${curl} --user ${client} -d grant_type=client_credentials ${url}/authz/d1/v1/oauth2/token | sed 's/.*"access_token":"\\([^"]*\\).*/\\1/')`,
-    `${curl} -H "Authorization: Bearer $TOKEN" ${url}${path} > ${at('answer.json')}; cat ${at('answer.json')}`,
+    `${curl} -H "Authorization: Bearer $TOKEN" ${url}${path} > ${at('answer.json')}; cat ${at('answer.json')}; echo`,
     `${cli} jwe open --key D1-JWE ${keys} --reveal ${at('answer.json')}`,
     `BLOCK=$(${cli} jwe open --key D1-JWE ${keys} --reveal ${at('answer.json')} | grep -o '[0-9A-Fa-f]\\{16\\}' | head -1)`,
     `echo $BLOCK | PAN=${card?.pan} ${cli} pin decipher --key ${ZPK.kid} --format 0 --pan-env PAN ${keys} --reveal`,

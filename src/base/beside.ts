@@ -24,7 +24,13 @@ export function fileBeside({ name, base, otherwise }: ProgramBeside): string {
   )
 }
 
-/** A thread that runs a file, with no copy of this process's environment or arguments: there may be secrets in them. */
+/** Which warnings of Node's nobody wants to read. */
+const QUIET = /^--(?:no-warnings|disable-warning=[\w-]+)$/
+
+/**
+ * A thread that runs a file, with no copy of this process's environment or arguments: there may be secrets in them. It is
+ * told which warnings the process does not write, for it would write them there.
+ */
 export function startBeside(file: string): Worker {
-  return new Worker(file, { execArgv: [], argv: [], env: {} })
+  return new Worker(file, { execArgv: process.execArgv.filter(text => QUIET.test(text)), argv: [], env: {} })
 }
