@@ -2,7 +2,7 @@
  * The pages of error codes and vendors are made from the code's own tables, so that they cannot go stale.
  * `npx vitest run --project 'unit*' test/docs/pages.test.ts -u` writes them anew.
  */
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import type { ErrorCode } from '../../src/base/errors.js'
 import { ERRORS, errorIndex, errorPage } from '../../tools/pages/errors.js'
@@ -31,4 +31,25 @@ test('no page is of something that is not there any more, and every page leads t
   expect(named('vendors/').sort()).toEqual([...VENDOR_NAMES].sort())
   for (const [, path] of CODES.flatMap(code => ERRORS[code].see ?? []))
     expect(existsSync(new URL(path, new URL('errors/', DOCS))), path).toBe(true)
+})
+
+/** The pages that a page of Markdown links to. */
+function linksOf(page: URL): readonly URL[] {
+  const links = readFileSync(page, 'utf8').matchAll(/\]\(([\w./-]+\.md)[#)]/g)
+  return Array.from(links, ([, path = '']) => new URL(path, page))
+}
+
+test.each([
+  ['how do I mount it beside other routes?', 'guides/mounting.md', /app\.use\(/],
+  ['what does ERR_HOST_DECIPHER want?', 'errors/ERR_HOST_DECIPHER.md', /`hostDecipher: true`/],
+  ['how do I rotate a key?', 'guides/rotation.md', /storage rotate/],
+  ['what does a failover of the database cost?', 'databases.md', /What a failover can lose/],
+  ['and one of the HSM?', 'operations.md', /## Failover/],
+  ['how do I check our HSM?', 'guides/your-hsm.md', /backendContract/],
+])('%s The README leads there in two clicks', (_question, path, answer) => {
+  const first = linksOf(new URL('../README.md', DOCS))
+  const found = new Set([...first, ...first.flatMap(linksOf)].map(({ href }) => href))
+  const page = new URL(path, DOCS)
+  expect(found).toContain(page.href)
+  expect(readFileSync(page, 'utf8')).toMatch(answer)
 })
