@@ -10,6 +10,7 @@ import { databaseError } from '../../src/stores/postgres/errors.js'
 import { makePool, requireVerifiedTls } from '../../src/stores/postgres/pool.js'
 import { postgresRates } from '../../src/stores/postgres/rates.js'
 import { loadDriver, migrate, writeRows } from '../../src/stores/sql/database.js'
+import { complain } from '../support/complaints.js'
 import { everythingShown, failure } from '../support/errors.js'
 import { SEAL_KEY } from './store-fixtures.js'
 
@@ -173,7 +174,10 @@ describe('errors', () => {
   })
 })
 
-/** A pool of one connection that does what the test says, and remembers how it was given back. */
+/**
+ * A pool of one connection that does what the test says, and remembers how it was given back. With a listener of the call on it
+ * it is not given back: each call would leave one more.
+ */
 class FakePool extends EventEmitter implements PostgresPool {
   readonly released: (boolean | undefined)[] = []
   readonly client = Object.assign(new EventEmitter(), {
@@ -181,7 +185,11 @@ class FakePool extends EventEmitter implements PostgresPool {
       rows: [],
       rowCount: null,
     }),
-    release: (destroy?: boolean) => void this.released.push(destroy),
+    release: (destroy?: boolean) => {
+      // That for errors of an idle connection is the pool's to take off.
+      if (this.client.listenerCount('notice') > 0) complain('a connection was given back with a listener')
+      this.released.push(destroy)
+    },
   })
   ended = 0
   connect = async () => this.client
