@@ -69,6 +69,13 @@ describe('a key in a token', () => {
       'take it away',
     ],
     ['with a hidden role', { hides: [CKA.WRAP] }, [], { accept: ['hidden-roles'] }, 'does not show'],
+    [
+      'with a hidden role behind one that it may have',
+      { hides: [CKA.DECRYPT, CKA.DERIVE] },
+      [],
+      { accept: ['hidden-roles'] },
+      'does not show',
+    ],
   ])('%s: refused, and bound where it is accepted by name', async (_what, fake, changes, more, words) => {
     const error = await errorOf(() => bindIn(fake, changes))
     expect(error).toMatchObject({ code: expect.stringMatching(/^ERR_KEY_(ATTRIBUTES|USAGE)$/), kid: 'K' })

@@ -4,7 +4,7 @@
  * their other end.
  */
 import fc from 'fast-check'
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
 import { openPkcs11 } from '../../src/backend/pkcs11/backend.js'
 import { Callers, Entry } from '../../src/backend/pkcs11/executor/callers.js'
@@ -14,14 +14,21 @@ import type { Executor } from '../../src/backend/pkcs11/executor/executor.js'
 import { RemoteHost } from '../../src/backend/pkcs11/executor/host.js'
 import { openRemote } from '../../src/backend/pkcs11/executor/remote.js'
 import { REAL, Supervisor } from '../../src/backend/pkcs11/executor/supervisor.js'
+import { ModuleElsewhere } from '../../src/backend/pkcs11/session/module.js'
 import { readSettings } from '../../src/backend/pkcs11/session/options.js'
 import type { BackendEvent, KeyStoreOptions } from '../../src/pkcs11.js'
 import { takeComplaints } from '../support/complaints.js'
 import { FakeToken } from './fake-token.js'
 import { openOn, starterOn, turn, until, untilAfter, type World } from './in-thread.js'
-import { AT_ONCE, bindKey, errorOf, openBackendOn, optionsFor } from './support.js'
+import { AT_ONCE, bindKey, errorOf, modulesInUse, openBackendOn, optionsFor } from './support.js'
 
 const BLOCK = new Uint8Array(8)
+
+let modulesBefore: string[]
+beforeAll(() => {
+  modulesBefore = modulesInUse()
+})
+afterAll(() => expect(modulesInUse()).toEqual(modulesBefore))
 
 describe('in this thread', () => {
   beforeEach(() => {
@@ -413,6 +420,51 @@ describe('in this thread', () => {
     await backend.close()
   })
 
+  test('a few that were answered together and ask again do not wait for more', async () => {
+    const { backend, operations } = await openOn('threads', { sessions: { max: 1 } })
+    for (let round = 0; round < 3; round++) {
+      const callers = Array.from({ length: 4 }, async () => {
+        await operations.encipher(BLOCK)
+        // Later in this turn of the event loop, when all have been answered.
+        for (let i = 0; i < 50; i++) await undefined
+        return operations.encipher(BLOCK)
+      })
+      for (const answer of await Promise.all(callers)) expect(answer[0]).toBe(0x96)
+    }
+    await backend.close()
+  })
+
+  test('keeping alive that fails in one thread does not end it for the others, and no call waits for it', async () => {
+    const fake = new FakeToken()
+    const world: World = { held: undefined, started: 0, kills: [] }
+    const settings = readSettings(optionsFor(fake, { executor: 'threads', sessions: { max: 2 } }), 'test')
+    const executor = await openRemote(settings, fake.load, undefined, starterOn(fake, world))
+    world.held = []
+    const keeping = errorOf(() => executor.keepAlive())
+    await until(() => world.held?.length === 1)
+    world.kills[0]?.()
+    expect(await keeping).toBeInstanceOf(LostHost)
+    world.held = undefined
+    for (let i = 0; i < 20; i++) await turn()
+    fake.reset()
+    // One fake plays the token of all threads, and has been finalised by the one that went.
+    await Promise.allSettled([executor.keepAlive()])
+    expect(fake.calls).not.toEqual([])
+    await executor.close()
+    takeComplaints()
+  })
+
+  test('threads that do not open count for nobody: the module is left as it was', async () => {
+    const fake = new FakeToken()
+    const world: World = { held: undefined, started: 0, kills: [], failing: () => true }
+    const settings = readSettings(optionsFor(fake, { executor: 'threads' }), 'test')
+    const opening = () => openRemote(settings, fake.load, undefined, starterOn(fake, world))
+    expect(await errorOf(opening)).toBeInstanceOf(LostHost)
+    const elsewhere = new ModuleElsewhere(fake.path, undefined)
+    expect(elsewhere.alone).toBe(true)
+    elsewhere.release()
+  })
+
   test('an answer of another length is not put into the memory for it: it is refused', async () => {
     const { backend, operations, fake, world } = await openOn('threads', { sessions: { max: 1 } })
     const right = await operations.encipher(BLOCK)
@@ -527,6 +579,20 @@ describe('the supervisor by itself', () => {
     expect(one).toBe(two)
     await one
     expect(logins).toBe(2)
+  })
+
+  test('closed while the token is away: nobody brings it back any more', async () => {
+    const fails = executor({ letGo: () => Promise.reject(new Error('away')) })
+    const steps = new Set<() => void>()
+    const later = (step: () => void) => {
+      steps.add(step)
+      return () => void steps.delete(step)
+    }
+    const supervisor = new Supervisor(fails, options, { later, soon: later, random: () => 1 })
+    await errorOf(() => supervisor.recover('initialise', new Error('lost'), 0))
+    expect(steps.size).toBe(1)
+    supervisor.close()
+    expect(steps.size).toBe(0)
   })
 
   test('closed in the middle of an attempt: whatever came of it, the error is that', async () => {

@@ -1,5 +1,5 @@
 /** Several tokens with the same keys as one backend, over fakes: proof of equality, failover, fail-back, loud refusals. */
-import { describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
 import { CKA, CKM } from '../../src/backend/pkcs11/binding/constants.js'
 import { openGroup } from '../../src/backend/pkcs11/group.js'
@@ -15,10 +15,16 @@ import {
 import type { BackendEvent, GroupEvent, Pkcs11GroupOptions } from '../../src/pkcs11.js'
 import { CONTRACT_KEYS } from '../../src/testing.js'
 import { type FakeOptions, FakeToken } from './fake-token.js'
-import { AT_ONCE, errorOf, openBackendOn, optionsFor, provisionFake } from './support.js'
+import { AT_ONCE, errorOf, modulesInUse, openBackendOn, optionsFor, provisionFake } from './support.js'
 
 const PEK = CONTRACT_KEYS.filter(({ kid }) => ['PEK-2', 'PEK-3', 'CMAC-A', 'JWE-BOB', 'SIGN-1'].includes(kid))
 const BLOCK = new Uint8Array(8)
+
+let modulesBefore: string[]
+beforeAll(() => {
+  modulesBefore = modulesInUse()
+})
+afterAll(() => expect(modulesInUse()).toEqual(modulesBefore))
 
 interface Bench {
   readonly fakes: readonly FakeToken[]
@@ -499,17 +505,49 @@ describe('one works, the next takes over', () => {
     await until(() => events.some(({ member, state }) => member === 0 && state === 'ready'))
   })
 
-  test('a member that cannot do what the group does stays out', async () => {
+  test.each<[string, number[]]>([
+    ['TDEA', [CKM.DES3_ECB]],
+    ['cmac', [CKM.DES3_CMAC, CKM.AES_CMAC]],
+    ['hmac-sha256', [CKM.SHA256_HMAC]],
+    ['key agreement', [CKM.ECDH1_DERIVE]],
+    ['signatures', [CKM.ECDSA]],
+    ['derived keys', [CKM.AES_ECB_ENCRYPT_DATA, CKM.DES3_ECB_ENCRYPT_DATA]],
+  ])('a member that cannot do what the group does stays out: %s', async (what, without) => {
     const { open, fakes, events, until } = await bench()
-    const [first] = fakes
-    if (first === undefined) throw new Error('no fake')
+    const [first = expect.fail()] = fakes
+    const members = fakes.map(fake => optionsFor(fake, { deriveKeys: 'inside' }))
     first.faultOf = { fn: '*', code: 0xe0 }
-    await using group = await open({ failBackAfter: 1, probeMs: 1 })
+    await using group = await open({ members, failBackAfter: 1, probeMs: 1 })
     expect(group.capabilities().macs.cmac).toBe('native')
-    Object.assign(first.options, { without: [0x108a, 0x138] })
+    Object.assign(first.options, { without })
     first.faultOf = undefined
-    await until(() => events.some(({ member, state }) => member === 0 && state === 'wrong'))
-    expect(events.find(({ state }) => state === 'wrong')?.reason).toContain('cmac')
+    await until(() => events.some(({ member, state }) => member === 0 && state !== 'away'))
+    expect(events.at(-1)).toMatchObject({ member: 0, state: 'wrong' })
+    expect(events.at(-1)?.reason).toContain(what)
+  })
+
+  test('closed while a member is being opened: that one is closed, too', async () => {
+    const { fakes, until } = await bench()
+    const [first = expect.fail()] = fakes
+    let loaded: (() => void) | undefined
+    const load = (module: string) => async () => {
+      const fake = fakes.find(({ path }) => path === module) ?? first
+      if (fake === first && first.faultOf === undefined)
+        await new Promise<void>(resolve => (loaded = resolve))
+      return fake.load(module)
+    }
+    first.faultOf = { fn: '*', code: 0xe0 }
+    const members = fakes.map(fake => optionsFor(fake))
+    const group = await openGroup({ members, failBackAfter: 1, probeMs: 1 }, load, { surroundings: AT_ONCE })
+    first.faultOf = undefined
+    first.reset()
+    await until(() => loaded !== undefined)
+    const closing = group.close()
+    await new Promise(resolve => setImmediate(resolve))
+    loaded?.()
+    await closing
+    await until(() => first.initialised === 0)
+    expect(first.calls).toContain('C_Finalize')
   })
 
   test('nor does one that lets keys out, where the group re-enciphers inside', async () => {
@@ -577,7 +615,8 @@ describe('one works, the next takes over', () => {
       const options = { extractSharedSecret: true, translateInToken: true }
       const weak = new FakeToken(lacks)
       await provisionFake(weak, {}, [])
-      const least = told((await openBackendOn(weak, options)).capabilities())
+      await using alone = await openBackendOn(weak, options)
+      const least = told(alone.capabilities())
       for (const place of [0, 1, 2]) {
         const { fakes, open } = await bench(3)
         Object.assign(fakes[place]?.options ?? {}, lacks)

@@ -49,6 +49,20 @@ describe('a module', () => {
     }
   })
 
+  test('that threads used first: whoever of two comes to its end does not finalise it under the other', async () => {
+    const fake = new FakeToken()
+    const threads = new ModuleElsewhere(fake.path, undefined)
+    const [one, two] = [
+      await ModuleShare.acquire(fake.path, undefined, fake.load),
+      await ModuleShare.acquire(fake.path, undefined, fake.load),
+    ]
+    threads.release()
+    one.release()
+    expect(fake.initialised).toBe(1)
+    two.release()
+    expect(fake.initialised).toBe(0)
+  })
+
   test('that one user initialised anew: another, which comes to its end, takes no login along', async () => {
     const fake = new FakeToken()
     const [one, two] = [await openBackendOn(fake), await openBackendOn(fake)]

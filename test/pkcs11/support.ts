@@ -21,6 +21,15 @@ export function openBackendOn(fake: FakeToken, more: Partial<KeyStoreOptions> = 
   return openPkcs11(optionsFor(fake, more), fake.load, { surroundings: AT_ONCE })
 }
 
+/**
+ * The modules that somebody of this process has not given back: nobody could initialise one of them anew. What plays a process
+ * that is killed (in-thread.ts) leaves what went with one.
+ */
+export function modulesInUse(): string[] {
+  const modules = Reflect.get(globalThis, Symbol.for('issuer-pin-crypto.pkcs11.modules.2'))
+  return [...(modules?.keys() ?? [])].filter(path => !/\.so\.\d+$/.test(path))
+}
+
 export function openStoreOn(fake: FakeToken, more: Partial<KeyStoreOptions> = {}): Promise<KeyStore> {
   return openKeyStoreOver(optionsFor(fake, { importClearKeys: true, ...more }), fake.load)
 }

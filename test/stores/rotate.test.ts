@@ -6,7 +6,16 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
 import { concatBytes } from '../../src/base/bytes.js'
 import { type IssuerStore, memoryIssuerStore, resealPans, rotateStorageKey } from '../../src/d1.js'
-import { type Backend, BackendError, decipherPin, encipherPin, type Key, Pan, Pin } from '../../src/index.js'
+import {
+  type Backend,
+  BackendError,
+  decipherPin,
+  encipherPin,
+  type Key,
+  KeyError,
+  Pan,
+  Pin,
+} from '../../src/index.js'
 import { softwareBackend } from '../../src/software.js'
 import { openSqliteIssuerStore, panSealer } from '../../src/sqlite.js'
 import { failure } from '../support/errors.js'
@@ -292,14 +301,16 @@ test('rotateStorageKey stops where the backend cannot re-encipher, and what is s
   expect(await shown(store, 0, [from])).toBe(pinOf(0))
 })
 
-test('a token that fails is no reason to go through host memory', async () => {
+test.each([
+  ['a token that fails', new BackendError('ERR_BACKEND_FAILED', 'the token is gone')],
+  ['a key that has been used as often as it may', new KeyError('ERR_KEY_LIMIT', 'enough', OLD.kid)],
+])('%s is no reason to go through host memory', async (_what, gone) => {
   const store = memoryIssuerStore()
   await fill(store, 1)
-  const gone = new BackendError('ERR_BACKEND_FAILED', 'the token is gone')
   const reencipher = vi.spyOn(operationsOf(from), 'reencipher').mockRejectedValueOnce(gone)
   const decipher = vi.spyOn(operationsOf(from), 'decipher')
   try {
-    await failure(() => rotateStorageKey({ store, from, to }), 'ERR_BACKEND_FAILED')
+    await failure(() => rotateStorageKey({ store, from, to }), gone.code)
     expect(decipher).not.toHaveBeenCalled()
   } finally {
     reencipher.mockRestore()

@@ -298,6 +298,44 @@ describe('by token', () => {
   })
 })
 
+test('whoever tries secrets is locked out by its certificate: another one that comes from the same address is not', async () => {
+  const tokens = own.world.tokens
+  const handler = own.world.handler({
+    authorization: {
+      callers: [{ name: 'd1', issuers: [ISSUER], tokenSubjects: [CLIENT.clientId] }],
+      tokens,
+    },
+    tokenEndpoint: { tokens, clients: [CLIENT] },
+    // No wait is felt; the lock is one of thirty seconds.
+    clock: {
+      now: () => Date.now(),
+      elapsed: () => 0,
+      after: (ms: number, then: () => void) => {
+        if (ms <= 1600) setImmediate(then)
+        return () => {}
+      },
+    },
+  })
+  const ask = async (connection: Connection, authorization: string) => {
+    const init = {
+      method: 'POST',
+      headers: { ...FORM_TYPE, authorization },
+      body: 'grant_type=client_credentials',
+    }
+    const { status } = await handler(get(TOKEN_PATH, init), connection)
+    return status === 200 ? status : own.world.last.refusal?.reason
+  }
+  const wrong = `Basic ${Buffer.from('d1:of the wrong secrets one').toString('base64')}`
+  for (let i = 0; i < 5; i++) expect(await ask(tls(stranger), wrong)).toBe('client-credentials')
+  expect(await ask(tls(stranger), basic())).toBe('client-locked')
+  expect(await ask(tls(client), basic())).toBe(200)
+  // Without one it is the address.
+  const from = (address: string): Connection => ({ ...OVER_TLS, address })
+  for (let i = 0; i < 5; i++) expect(await ask(from('192.0.2.8'), wrong)).toBe('client-credentials')
+  expect(await ask(from('192.0.2.8'), basic())).toBe('client-locked')
+  expect(await ask(from('192.0.2.9'), basic())).toBe(200)
+})
+
 describe('behind a proxy', () => {
   const NGINX = { certificate: 'X-SSL-Client-Cert', verify: 'X-SSL-Client-Verify' }
   const through = (from: TrustedProxy['from'], header: TrustedProxy['header'] = NGINX): Authorization => ({

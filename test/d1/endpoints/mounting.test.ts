@@ -227,6 +227,26 @@ describe('what is no HTTP, behind a request that is', () => {
     return { passed, open: () => open() }
   }
 
+  test('a body of which no more is read is let in to its end: whoever sends it reads the answer', async () => {
+    const refuse = nodeListener(async request => {
+      const reader = request.body?.getReader()
+      await reader?.read()
+      await reader?.cancel()
+      return new Response('{"error":"Bad request"}', { status: 400 })
+    })
+    const bodies: boolean[] = []
+    const length = 4_000_000
+    const received = await talk(
+      (incoming, outgoing) => {
+        outgoing.once('finish', () => bodies.push(incoming.complete))
+        refuse(incoming, outgoing)
+      },
+      `PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: ${length}\r\n\r\n${'x'.repeat(length)}`,
+    )
+    expect(received).toMatch(/^HTTP\/1\.1 400 /)
+    expect(bodies).toEqual([true])
+  })
+
   test('after an early answer, a broken chunk gets no second one', async () => {
     const refuse = nodeListener(async () => new Response('{"error":"Unauthorized"}', { status: 401 }))
     const received = await talk(
