@@ -161,7 +161,11 @@ export class PostgresServer {
   /** Stops or continues what receives the WAL of the primary, without a word to either. */
   signalReceiver(signal: 'SIGSTOP' | 'SIGCONT'): void {
     const pids = this.#children(this.#process?.pid ?? 0)
-    const found = pids.filter(pid => readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('walreceiver'))
+    const found = pids.filter(pid => {
+      const file = `/proc/${pid}/cmdline`
+      // One of the others may have ended since it was listed.
+      return existsSync(file) && readFileSync(file, 'utf8').includes('walreceiver')
+    })
     if (found.length === 0) throw new Error('there is no WAL receiver')
     for (const pid of found) signalTo(pid, signal)
   }

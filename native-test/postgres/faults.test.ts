@@ -75,23 +75,30 @@ describePostgres('issuer stores: PostgreSQL, faults', server => {
       later(silent)
     })
 
-    test('a pool of the caller without times, whose sessions do not wait for the disk: each transaction says so itself', async () => {
-      const options = '-c synchronous_commit=off -c default_transaction_isolation=serializable'
-      const pool = later(new Pool({ connectionString: server.connectionString, options }))
-      const schema = newSchema()
-      const store = await openPostgresIssuerStore({ pool, schema, panSealer: sealer })
-      await server.query(`CREATE TABLE ${schema}.seen (commits text, times text, isolation text)`)
-      await server.query(`CREATE FUNCTION ${schema}.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    test.each(['caller', 'store'])(
+      'sessions without times, that do not wait for the disk, in a pool of the %s: they are told',
+      async whose => {
+        const options = '-c synchronous_commit=off -c default_transaction_isolation=serializable'
+        const { connectionString } = server
+        const schema = newSchema()
+        const connection =
+          whose === 'caller'
+            ? { pool: later(new Pool({ connectionString, options })) }
+            : { connectionString: `${connectionString}?options=${encodeURIComponent(options)}` }
+        const store = later(await openPostgresIssuerStore({ ...connection, schema, panSealer: sealer }))
+        await server.query(`CREATE TABLE ${schema}.seen (commits text, times text, isolation text)`)
+        await server.query(`CREATE FUNCTION ${schema}.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
         INSERT INTO ${schema}.seen VALUES (current_setting('synchronous_commit'),
           current_setting('statement_timeout'), current_setting('transaction_isolation')); RETURN NEW; END $$`)
-      await server.query(
-        `CREATE TRIGGER note AFTER INSERT ON ${schema}.cards EXECUTE FUNCTION ${schema}.note()`,
-      )
-      await store.cards.put(CARD, RECORD)
-      expect((await server.query(`SELECT * FROM ${schema}.seen`)).rows).toEqual([
-        { commits: 'on', times: '5s', isolation: 'read committed' },
-      ])
-    })
+        await server.query(
+          `CREATE TRIGGER note AFTER INSERT ON ${schema}.cards EXECUTE FUNCTION ${schema}.note()`,
+        )
+        await store.cards.put(CARD, RECORD)
+        expect((await server.query(`SELECT * FROM ${schema}.seen`)).rows).toEqual([
+          { commits: 'on', times: '5s', isolation: 'read committed' },
+        ])
+      },
+    )
 
     test.each(['fsync', 'full_page_writes'])('a server that has %s off', async setting => {
       await server.query(`ALTER SYSTEM SET ${setting} = off`)

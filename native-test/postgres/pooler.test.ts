@@ -1,6 +1,7 @@
 /** The same contract through PgBouncer, pooling transactions; and what its waits and stops look like from here. */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { Client } from 'pg'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { Pan } from '../../src/index.js'
 import { openPostgresIssuerStore, type PostgresIssuerStore, panSealer } from '../../src/postgres.js'
@@ -58,6 +59,18 @@ describePostgres('issuer stores: PgBouncer', server => {
     )
     await store.cards.put(CARD, RECORD)
     expect((await server.query(`SELECT times FROM ${schema}.seen`)).rows).toEqual([{ times: '4321ms' }])
+    // Both connections that the pooler has to this server: what was set for a session would be the next client's.
+    const { connectionString } = pooler
+    const others = Array.from({ length: 2 }, () => new Client({ connectionString }))
+    try {
+      await Promise.all(others.map(other => other.connect()))
+      const ask =
+        "SELECT current_setting('statement_timeout') AS times, count(*) AS named FROM pg_prepared_statements"
+      const answers = await Promise.all(others.map(other => other.query(`BEGIN; ${ask}`)))
+      for (const answer of answers) expect([answer].flat().at(-1)?.rows).toEqual([{ times: '0', named: '0' }])
+    } finally {
+      await Promise.all(others.map(other => other.end()))
+    }
   })
 
   test('paused, stopped and back again: refused retryably, then served', async () => {

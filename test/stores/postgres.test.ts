@@ -369,6 +369,156 @@ test('a connection that comes after close is watched until the pool has delivere
   expect(fake.released).toEqual([undefined])
 })
 
+describe('a connection with nobody between', () => {
+  /** As `pg` has one whose process is the one that answers; `sent` has a list for each piece that is sent. */
+  const direct = (more: object = {}, answer: (sql: string) => object = () => ({})) => {
+    const fake = new FakePool()
+    const sent: string[][] = []
+    let piece: string[] | undefined
+    const query = async (given: string | { readonly text: string; readonly name: string }) => {
+      const sql = typeof given === 'string' ? given : given.text
+      const shown = typeof given === 'string' ? sql.replace(/[ ;].*/, '') : `${given.name}: ${sql}`
+      if (piece === undefined) sent.push([shown])
+      else piece.push(shown)
+      const rows =
+        sql.includes('backend_start AS') || sql.includes('backend_start)')
+          ? [{ process: 7, begun: '1.5' }]
+          : []
+      return { rows, rowCount: 1, ...answer(sql) }
+    }
+    const stream = {
+      cork: () => {
+        piece = []
+        sent.push(piece)
+      },
+      uncork: () => (piece = undefined),
+    }
+    Object.assign(fake.client, { processID: 7, pipeline: true, connection: { stream }, query, ...more })
+    return { fake, sent }
+  }
+  const SAID = [['SELECT'], ['SET']]
+  const X = { sql: 'x', values: [] }
+  const Y = { sql: 'y', values: [] }
+
+  test('is told once; a statement is a transaction, several go in one piece, and each has a name', async () => {
+    const { fake, sent } = direct()
+    const database = databaseOn(fake)
+    await database.read(X)
+    await database.write([{ ...X, expect: 1 }])
+    await database.write([X, Y])
+    await database.readTogether([X, Y])
+    expect(sent).toEqual([
+      ...SAID,
+      ['issuer_pin_0: x'],
+      ['issuer_pin_0: x'],
+      ['BEGIN'],
+      ['issuer_pin_0: x', 'issuer_pin_1: y', 'COMMIT'],
+      ['BEGIN', 'issuer_pin_0: x', 'issuer_pin_1: y', 'COMMIT'],
+    ])
+    expect(fake.released).toEqual([false, false, false, false])
+  })
+
+  test('what expects a number of rows is looked at before it is committed', async () => {
+    for (const rowCount of [1, 0]) {
+      const { fake, sent } = direct({}, sql => (sql === 'x' ? { rowCount } : {}))
+      const results = await databaseOn(fake).write([{ ...X, expect: 1 }, Y])
+      expect(sent.slice(SAID.length)).toEqual([
+        ['BEGIN'],
+        ['issuer_pin_0: x', 'issuer_pin_1: y'],
+        [rowCount === 1 ? 'COMMIT' : 'ROLLBACK'],
+      ])
+      expect(results.map(({ count, unexpected }) => [count, unexpected])).toEqual(
+        rowCount === 1
+          ? [
+              [1, undefined],
+              [1, undefined],
+            ]
+          : [[0, true]],
+      )
+    }
+    const { fake, sent } = direct({}, () => ({ rowCount: 0 }))
+    expect(await databaseOn(fake).write([{ ...X, expect: 1 }])).toEqual([
+      { rows: [], count: 0, unexpected: true },
+    ])
+    expect(sent.at(-1)).toEqual(['issuer_pin_0: x'])
+  })
+
+  test('of several that fail the first is told, and the connection is closed', async () => {
+    const failing = (sql: string): object => {
+      if (sql === 'x') throw Object.assign(new Error('x'), { code: '23503', severity: 'ERROR' })
+      if (sql === 'y') throw Object.assign(new Error('y'), { code: '25P02', severity: 'ERROR' })
+      return {}
+    }
+    const { fake, sent } = direct({}, failing)
+    const error = await failure(() => databaseOn(fake).write([X, Y]), 'ERR_BACKEND_FAILED')
+    expect(error.message).toContain('the store holds no such card')
+    // The server has answered: there is nothing to be ended.
+    expect(sent.slice(SAID.length)).toEqual([['BEGIN'], ['issuer_pin_0: x', 'issuer_pin_1: y', 'COMMIT']])
+    expect(fake.released).toEqual([true])
+  })
+
+  test('a write that nobody waits for any more is ended on the server, whatever it is at', async () => {
+    for (const statements of [[X], [X, Y]]) {
+      const [{ fake }, reserve] = [direct(), new FakePool()]
+      const { query } = fake.client
+      fake.client.query = sql => (Object(sql).text === 'x' ? new Promise(() => {}) : query(sql))
+      const asked: unknown[] = []
+      reserve.client.query = async (...given: unknown[]) => {
+        asked.push(given)
+        return { rows: [], rowCount: 1 }
+      }
+      const database = databaseOn(fake, { reserve, timeoutMs: 20 })
+      await failure(() => database.write(statements), 'ERR_BACKEND_BUSY')
+      await database.close()
+      expect(asked).toEqual([
+        [expect.stringContaining('extract(epoch FROM backend_start)::text = $2'), [7, '1.5']],
+      ])
+    }
+  })
+
+  test('of texts without end a hundred have a name', async () => {
+    const { fake, sent } = direct()
+    const database = databaseOn(fake)
+    for (let i = 0; i < 102; i++) await database.read({ sql: `x${i}`, values: [] })
+    await database.read({ sql: 'x99', values: [] })
+    expect(sent.slice(-4).flat()).toEqual(['issuer_pin_99: x99', 'x100', 'x101', 'issuer_pin_99: x99'])
+  })
+
+  test('replicated: begins, looks for standbys and commits as behind a pooler', async () => {
+    const { fake, sent } = direct({}, sql =>
+      sql.includes('AS standbys') ? { rows: [{ standbys: '*' }] } : {},
+    )
+    await databaseOn(fake, { durability: 'replicated' }).write([X])
+    expect(sent.slice(SAID.length)).toEqual([
+      ['BEGIN'],
+      ['issuer_pin_0: x'],
+      ['SELECT'],
+      ['COMMIT'],
+      ['SELECT'],
+    ])
+  })
+
+  test.each([
+    ['another process answers', { processID: 8 }],
+    ['the driver does not say which process it is', { processID: null }],
+  ])(
+    '%s: each transaction is told, nothing has a name, and a commit waits for what came',
+    async (_, more) => {
+      const { fake, sent } = direct(more)
+      const database = databaseOn(fake)
+      await database.read(X)
+      await database.write([X, Y])
+      expect(sent).toEqual([['SELECT'], ['BEGIN', 'x', 'COMMIT'], ['BEGIN'], ['x', 'y'], ['COMMIT']])
+    },
+  )
+
+  test('a pool of the caller: nothing is asked, and nothing is set for its sessions', async () => {
+    const { fake, sent } = direct()
+    await databaseOn(fake, { ownsPool: false }).read(X)
+    expect(sent).toEqual([['BEGIN', 'x', 'COMMIT']])
+  })
+})
+
 describe('what the server has undone so that somebody else can go on', () => {
   const undone = (code: string): Error => Object.assign(new Error(code), { code })
   /** Fails with these, one after the other, at the statement. */

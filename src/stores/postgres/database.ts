@@ -1,7 +1,4 @@
-/**
- * PostgreSQL as the stores use it: each call one transaction that states isolation, times and kind of commit
- * itself.
- */
+/** PostgreSQL as the stores use it: each call has a connection for one transaction, and an end in time. */
 import { throwIfAborted } from '../../base/arguments.js'
 import { Deadline } from '../../base/deadline.js'
 import { AbortedError } from '../../base/errors.js'
@@ -15,7 +12,7 @@ import type {
   SqlStatement,
 } from '../sql/database.js'
 import { databaseBusy, databaseError } from './errors.js'
-import type { PostgresClient, PostgresPool } from './pool.js'
+import type { PostgresClient, PostgresPool, PostgresResult } from './pool.js'
 
 /** How a {@link PostgresDatabase} is made. */
 interface PostgresSettings {
@@ -54,6 +51,8 @@ export class PostgresDatabase implements PlainDatabase {
   readonly dialect: SqlDialect
   readonly #settings: PostgresSettings
   readonly #underWay = new Set<Promise<unknown>>()
+  /** What is known of the connections of a pool that is ours: undefined where somebody may stand between. */
+  readonly #sessions = new WeakMap<PostgresClient, Direct | undefined>()
   /** Connections that nobody waits for any more. */
   readonly #late = new Set<Promise<unknown>>()
   #closed: Promise<void> | undefined
@@ -99,11 +98,13 @@ export class PostgresDatabase implements PlainDatabase {
   ): Promise<readonly (readonly SqlRow[])[]> {
     const { timeoutMs } = this.#settings
     const work = async (client: PostgresClient): Promise<readonly (readonly SqlRow[])[]> => {
-      await client.query(beginning(this.#settings, 'READ ONLY', isolation))
-      const found: (readonly SqlRow[])[] = []
-      for (const { sql, values } of statements) found.push((await client.query(sql, [...values])).rows)
-      await client.query('COMMIT')
-      return found
+      const session = this.#sessions.get(client)
+      const begin = beginning(this.#settings, { session, access: 'READ ONLY', isolation })
+      // One statement is a transaction by itself. Of several, what is behind a BEGIN that failed reads, and nobody looks at it.
+      const isOne = session !== undefined && statements.length === 1
+      const answers = await send(client, isOne ? statements : [begin, ...statements, COMMIT], session)
+      const rows = answers.map(answer => requireAnswer(answer).rows)
+      return isOne ? rows : rows.slice(1, -1)
     }
     return this.#withClient(timeoutMs, signal, client => onceMore(client, work))
   }
@@ -117,45 +118,57 @@ export class PostgresDatabase implements PlainDatabase {
 
   async #write(statements: readonly SqlStatement[]): Promise<readonly SqlResult[]> {
     const { timeoutMs, durability } = this.#settings
-    let committing: Transaction | undefined
+    /** What ends it on the server, where that may go on with it though nobody waits any more. */
+    let ending: SqlStatement | undefined
     const work = async (client: PostgresClient): Promise<readonly SqlResult[]> => {
-      const begun: unknown = await client.query(beginning(this.#settings, 'READ WRITE'))
+      const session = this.#sessions.get(client)
+      const isDirect = session !== undefined && durability === 'local'
+      // By itself a transaction. Of one row or none: where the number is not the one expected, nothing was written.
+      const isOne = isDirect && statements.length === 1 && (statements[0]?.expect ?? 1) === 1
+      // Committed without a look at what came of it: if one of them fails, none is.
+      const commits = isDirect && !isOne && statements.every(({ expect }) => expect === undefined)
+      ending = session?.ending
+      let atCommit = ending
+      if (!isOne) {
+        // Not with the others: where it fails there is no transaction, and what was sent behind it would be written all the same.
+        const begun = await client.query(beginning(this.#settings, { session, access: 'READ WRITE' }).sql)
+        atCommit ??= endOfWait(begun)
+      }
+      const answers = await send(client, commits ? [...statements, COMMIT] : statements, session)
+      if (answers.every(isAnswered)) ending = undefined
       const results: SqlResult[] = []
-      for (const { sql, values, otherwise, expect } of statements) {
-        if (otherwise === true && results.at(-1)?.count !== 0) {
-          results.push({ rows: [], count: 0 })
-          continue
-        }
-        const { rows, rowCount } = await client.query(sql, [...values])
+      for (const [i, answer] of answers.entries()) {
+        const { rows, rowCount } = requireAnswer(answer)
         const count = rowCount ?? 0
-        if (expect !== undefined && expect !== count) {
-          await client.query('ROLLBACK')
+        if (count !== (statements[i]?.expect ?? count)) {
+          if (!isOne) await client.query('ROLLBACK')
           return [...results, { rows, count, unexpected: true }]
         }
         results.push({ rows, count })
       }
-      committing = transactionOf(begun)
+      if (isOne || commits) return results.slice(0, statements.length)
+      ending = atCommit
       await commit(client, durability)
-      committing = undefined
+      ending = undefined
       return results
     }
     try {
       return await this.#withClient(timeoutMs, undefined, client => onceMore(client, work))
     } catch (error) {
-      if (committing !== undefined) this.#endWait(committing)
+      if (ending !== undefined) this.#end(ending)
       throw error
     }
   }
 
   /**
-   * A server process that waits for a standby goes on waiting when nobody waits for it any more, with its connection and its
-   * locks; no time limit of the server ends that, nor does it notice that the client is gone. With a standby that is away each
-   * call would cost the server a connection, until it has none for whoever reads.
+   * A server process goes on when nobody waits for it any more: it would write later what was told as a failure, and keep its
+   * connection and its locks for as long as it waits for a standby, which no time limit of the server ends. With a standby that is
+   * away each call would cost the server a connection, until it has none for whoever reads.
    */
-  #endWait({ process, begun }: Transaction): void {
+  #end({ sql, values }: SqlStatement): void {
     const { reserve, timeoutMs } = this.#settings
     const ending = this.#call({ pool: reserve, milliseconds: timeoutMs }, client =>
-      client.query(END_WAIT, [process, begun]),
+      client.query(sql, [...values]),
     ).catch(ignore)
     this.#track(ending)
   }
@@ -232,13 +245,18 @@ export class PostgresDatabase implements PlainDatabase {
     client.on('error', ignore)
     let done = false
     try {
-      const result = await deadline.race(work(client))
+      const result = await deadline.race(this.#know(client).then(() => work(client)))
       done = true
       return result
     } finally {
       client.removeListener('error', ignore)
       client.release(!done)
     }
+  }
+
+  async #know(client: PostgresClient): Promise<void> {
+    if (!this.#settings.ownsPool || client.processID === undefined || this.#sessions.has(client)) return
+    this.#sessions.set(client, await sessionOf(client, this.#settings))
   }
 
   /** A connection that comes too late goes back unused. */
@@ -259,6 +277,176 @@ interface CallSettings {
   readonly pool: PostgresPool
   readonly milliseconds: number
   readonly signal?: AbortSignal
+}
+
+/*
+ * A transaction as the server is told of it: what it begins and ends with, and how its statements get there.
+ *
+ * Nothing is asked of the connection's startup, for a pooler refuses it or drops it in silence. Where a pooler may stand between,
+ * nothing is set for a session either, for the next transaction may be another client's: isolation, times and the kind of commit
+ * are stated each time. Where none does, the session is told once.
+ *
+ * Source: PostgreSQL 15 documentation, 20.5.1 (synchronous_commit), 27.2.8, 55.2.1 (BackendKeyData); PgBouncer 1.18, transaction
+ * pooling.
+ */
+
+/** What a resolved write means: on the disk of the server, or on that of a synchronous standby as well. */
+export type PostgresDurability = 'local' | 'replicated'
+
+/** What a transaction is told. */
+interface TransactionSettings {
+  readonly timeoutMs: number
+  readonly durability: PostgresDurability
+}
+
+/** To read several rows of one moment takes more than to compare and set one. */
+type Isolation = 'READ COMMITTED' | 'REPEATABLE READ'
+
+/** A session that is ours for as long as the connection lasts, and has been told what holds for all that it does. */
+interface Direct {
+  /** Ends its process, and undoes what that has not committed. */
+  readonly ending: SqlStatement
+  /** Statements by their text: the server knows each by its name once it has seen it. */
+  readonly names: Map<string, string>
+}
+
+const ENDING = 'SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE pid = $1 '
+
+const COMMITS: Readonly<Record<PostgresDurability, string>> = {
+  // Stronger than `on` stays as it is; what is weaker (`off`, and for a standby `remote_write`, `local`) does not.
+  local:
+    "CASE WHEN current_setting('synchronous_commit') = 'off' THEN 'on' ELSE current_setting('synchronous_commit') END",
+  replicated:
+    "CASE WHEN current_setting('synchronous_commit') = 'remote_apply' THEN 'remote_apply' ELSE 'on' END",
+}
+
+/** The settings, as the list of a SELECT: a SET for each costs the server as much again as what is then done. */
+function settings({ timeoutMs, durability }: TransactionSettings, isLocal: boolean): string {
+  const values = [
+    `'statement_timeout', '${timeoutMs}'`,
+    `'lock_timeout', '${timeoutMs}'`,
+    `'idle_in_transaction_session_timeout', '${timeoutMs}'`,
+    // A role may have been told to hear no warnings: that of a wait that was cancelled would be lost.
+    "'client_min_messages', 'warning'",
+    "'array_nulls', 'on'",
+    `'synchronous_commit', ${COMMITS[durability]}`,
+  ]
+  return values.map(value => `set_config(${value}, ${isLocal})`).join(', ')
+}
+
+/** What a transaction begins with: one simple query, with all that holds until its end where the session was not told. */
+function beginning(
+  told: TransactionSettings,
+  { session, access, isolation = 'READ COMMITTED' }: Beginning,
+): Sent {
+  const begin = `BEGIN ISOLATION LEVEL ${isolation}, ${access}`
+  if (session !== undefined) return { sql: begin }
+  // `search_path` first: nobody's function comes in.
+  const sql =
+    `${begin}; SET LOCAL search_path = ''; SELECT ${settings(told, true)}, pg_backend_pid() AS process, ` +
+    'extract(epoch FROM now())::text AS begun'
+  return { sql }
+}
+
+interface Beginning {
+  readonly session: Direct | undefined
+  readonly access: 'READ ONLY' | 'READ WRITE'
+  readonly isolation?: Isolation
+}
+
+/**
+ * Ends a transaction, of which this is what its beginning came back with, where it waits for a standby: what it commits is on this
+ * server's disk, and unknown to whoever asked. Behind a pooler its process goes on to other clients' transactions.
+ */
+function endOfWait(beginning: unknown): SqlStatement | undefined {
+  // Of several statements `pg` gives a list of results.
+  const { process, begun } = Object(Object([beginning].flat().at(-1)).rows?.[0])
+  if (process === undefined) return undefined
+  const sql = `${ENDING}AND extract(epoch FROM xact_start)::text = $2 AND usename = session_user AND wait_event = 'SyncRep'`
+  return { sql, values: [process, begun] }
+}
+
+/**
+ * Asks a new connection who answers. Where it is the process that the server named at the start, no pooler stands between, for a
+ * pooler names one of its own: the session is ours, and is told here. Undefined otherwise. What the server's settings say of
+ * commits holds for it as they were then.
+ */
+async function sessionOf(client: PostgresClient, told: TransactionSettings): Promise<Direct | undefined> {
+  const { rows } = await client.query(WHO_ANSWERS)
+  const { process, begun } = Object(rows[0])
+  if (typeof begun !== 'string' || process !== client.processID) return undefined
+  await client.query(
+    "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE; SET search_path = ''; " +
+      `SELECT ${settings(told, false)}`,
+  )
+  const sql = `${ENDING}AND extract(epoch FROM backend_start)::text = $2`
+  return { ending: { sql, values: [process, begun] }, names: new Map() }
+}
+
+const WHO_ANSWERS =
+  'SELECT pid AS process, CAST(extract(epoch FROM backend_start) AS pg_catalog.text) AS begun ' +
+  'FROM pg_catalog.pg_stat_activity WHERE pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()'
+
+/** What is sent to the server. */
+type Sent = Pick<SqlStatement, 'sql'> & Partial<Pick<SqlStatement, 'values'>>
+
+const COMMIT: Sent = { sql: 'COMMIT' }
+
+type Answer = PromiseSettledResult<PostgresResult>
+
+/** The result, or the error that it ended with. */
+function requireAnswer(answer: Answer): PostgresResult {
+  if (answer.status === 'rejected') throw answer.reason
+  return answer.value
+}
+
+/** Whether the server has said how it ended; a connection that breaks has not. */
+function isAnswered(answer: Answer): boolean {
+  return answer.status === 'fulfilled' || Object(answer.reason).severity !== undefined
+}
+
+/**
+ * One way to the server and back for all of them, where the connection can send before it has heard, and one for each up to the
+ * first that fails where it cannot. What is behind that in a transaction does nothing, a COMMIT neither.
+ */
+async function send(
+  client: PostgresClient,
+  statements: readonly Sent[],
+  session: Direct | undefined,
+): Promise<readonly Answer[]> {
+  const ask = ({ sql, values }: Sent): Promise<PostgresResult> => {
+    if (values === undefined) return client.query(sql)
+    const name = session && nameOf(sql, session.names)
+    return name === undefined
+      ? client.query(sql, [...values])
+      : client.query({ name, text: sql, values: [...values] })
+  }
+  if (client.pipeline !== true) {
+    const answers: Answer[] = []
+    for (const statement of statements) {
+      const [answer] = await Promise.allSettled([ask(statement)])
+      answers.push(answer)
+      if (answer.status === 'rejected') break
+    }
+    return answers
+  }
+  // In one piece: to send is the dearest of it.
+  const { stream } = client.connection ?? {}
+  stream?.cork()
+  const asked = statements.map(ask)
+  stream?.uncork()
+  return Promise.allSettled(asked)
+}
+
+/** Texts that vary with what is asked are few, but many in time: those beyond go without a name. */
+const MOST_NAMES = 100
+
+function nameOf(sql: string, names: Map<string, string>): string | undefined {
+  const known = names.get(sql)
+  if (known !== undefined || names.size === MOST_NAMES) return known
+  const name = `issuer_pin_${names.size}`
+  names.set(sql, name)
+  return name
 }
 
 /**
@@ -284,71 +472,7 @@ async function onceMore<T>(
 const DEADLOCK = '40P01'
 const SERIALIZATION_FAILURE = '40001'
 
-/** Which process of the server has it, and when it began: a process goes on to others, and behind a pooler to other clients'. */
-interface Transaction {
-  readonly process: unknown
-  readonly begun: unknown
-}
-
-/** Of one that has begun; of several statements `pg` gives a list of results. */
-function transactionOf(beginning: unknown): Transaction | undefined {
-  return Object([beginning].flat().at(-1)).rows?.[0]
-}
-
-/** Only where it waits for a standby: what it commits is on this server's disk, and unknown to whoever asked. */
-const END_WAIT =
-  'SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity ' +
-  "WHERE pid = $1 AND extract(epoch FROM xact_start)::text = $2 AND usename = session_user AND wait_event = 'SyncRep'"
-
-/*
- * What every transaction begins and ends with. Nothing is asked of the connection's startup, for a pooler refuses it or
- * drops it in silence, and nothing is set for a session, for the next transaction may be another client's: isolation,
- * times and the kind of commit are stated each time.
- *
- * Source: PostgreSQL 15 documentation, 20.5.1 (synchronous_commit), 27.2.8; PgBouncer 1.18, transaction pooling.
- */
-
-/** What a resolved write means: on the disk of the server, or on that of a synchronous standby as well. */
-export type PostgresDurability = 'local' | 'replicated'
-
-/** What a transaction is told. */
-interface TransactionSettings {
-  readonly timeoutMs: number
-  readonly durability: PostgresDurability
-}
-
-const COMMITS: Readonly<Record<PostgresDurability, string>> = {
-  // Stronger than `on` stays as it is; what is weaker (`off`, and for a standby `remote_write`, `local`) does not.
-  local:
-    "CASE WHEN current_setting('synchronous_commit') = 'off' THEN 'on' ELSE current_setting('synchronous_commit') END",
-  replicated:
-    "CASE WHEN current_setting('synchronous_commit') = 'remote_apply' THEN 'remote_apply' ELSE 'on' END",
-}
-
-/** To read several rows of one moment takes more than to compare and set one. */
-type Isolation = 'READ COMMITTED' | 'REPEATABLE READ'
-
 const STANDBYS = "SELECT current_setting('synchronous_standby_names') AS standbys"
-
-/**
- * One simple query: it begins, and sets what holds until the end. `search_path` first: nobody's function comes in. A role may
- * have been told to hear no warnings: that of a cancelled wait would be lost.
- */
-function beginning(
-  { timeoutMs, durability }: TransactionSettings,
-  access: 'READ ONLY' | 'READ WRITE',
-  isolation: Isolation = 'READ COMMITTED',
-): string {
-  return `BEGIN ISOLATION LEVEL ${isolation}, ${access};
-    SET LOCAL search_path = '';
-    SET LOCAL client_min_messages = warning;
-    SET LOCAL array_nulls = on;
-    SET LOCAL statement_timeout = ${timeoutMs};
-    SET LOCAL lock_timeout = ${timeoutMs};
-    SET LOCAL idle_in_transaction_session_timeout = ${timeoutMs};
-    SELECT set_config('synchronous_commit', ${COMMITS[durability]}, true), pg_backend_pid() AS process,
-      extract(epoch FROM now())::text AS begun`
-}
 
 /**
  * Commits. Where standbys are waited for: a wait that was cancelled is answered like a success, but for a notice; and one

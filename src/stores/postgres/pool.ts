@@ -12,10 +12,23 @@ export interface PostgresResult {
   readonly rowCount: number | null
 }
 
+/** One that the server keeps by its name, for as long as the connection lasts. */
+export interface NamedStatement {
+  readonly name: string
+  readonly text: string
+  readonly values: unknown[]
+}
+
 /** A connection that was taken from a pool. */
 export interface PostgresClient {
-  /** Runs one statement, its values bound as `$1`, `$2`, … */
-  query(sql: string, values?: unknown[]): Promise<PostgresResult>
+  /** True: what is asked is sent at once, before the answers to what was asked before (an option of `pg`, 8.2x or later). */
+  readonly pipeline?: boolean
+  /** The process that the server named when the connection was made. */
+  readonly processID?: number | null
+  /** Where a connection of `pg` writes to. */
+  readonly connection?: { readonly stream: { cork(): void; uncork(): void } }
+  /** Runs one statement, its values bound as `$1`, `$2`, … A statement with a name only where the pool is the store's own. */
+  query(sql: string | NamedStatement, values?: unknown[]): Promise<PostgresResult>
   /** Gives it back; true: it is closed instead. */
   release(destroy?: boolean): void
   /** As of Node's EventEmitter. */
@@ -88,6 +101,8 @@ export async function makePool(connection: PostgresConnection, timeoutMs: number
     ...(ssl === true && { ssl: { rejectUnauthorized: true } }),
     ...(typeof ssl === 'object' && { ssl: { ...ssl, rejectUnauthorized: ssl.rejectUnauthorized ?? true } }),
     connectionTimeoutMillis: timeoutMs,
+    // A transaction takes one or two ways to the server and back in place of one for each statement.
+    pipeline: true,
     keepAlive: true,
   })
 }

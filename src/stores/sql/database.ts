@@ -32,8 +32,6 @@ export type SqlRow = Readonly<Record<string, unknown>>
 export interface SqlStatement {
   readonly sql: string
   readonly values: readonly SqlValue[]
-  /** Runs only where the statement before it in the transaction wrote nothing. */
-  readonly otherwise?: true
   /** Where it writes another number of rows, the transaction is rolled back, and its results end here. */
   readonly expect?: number
   /** The card whose rows it reads or writes; see `sealed.ts`. */

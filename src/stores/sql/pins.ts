@@ -226,20 +226,18 @@ export class SqlPins implements CardPinStore {
         `INSERT INTO ${this.#requests} (issuer_id, card_id, digest, jwe_kid, accepted_at, mark, seal) ` +
         `SELECT issuer_id, card_id, CAST($3 AS ${blob}), CAST($4 AS text), CAST($5 AS bigint), CAST($6 AS text), ` +
         `CAST($7 AS ${blob}) ` +
-        this.#fromCard(found, values) +
-        // A request that is repeated is written, too: what this answers is then as durable as what was answered first.
-        ` ON CONFLICT (digest) DO UPDATE SET repeats = ${this.#requests}.repeats + 1`,
+        `${this.#fromCard(found, values)} ON CONFLICT (digest) DO NOTHING`,
       values,
       card: found,
     }
-    // Whoever has it stored already may have changed the card by that: a request that is repeated comes first.
+    // A request that is repeated is written, too: what this answers is then as durable as what was answered first. Whoever has
+    // it stored already may have changed the card by that: it need not be as it was found.
     const again = {
       sql:
-        `UPDATE ${this.#requests} SET repeats = repeats + 1 WHERE digest = $1 ` +
+        `UPDATE ${this.#requests} SET repeats = repeats + 1 WHERE digest = $1 AND mark <> $4 ` +
         `AND EXISTS (SELECT 1 FROM ${this.#cards} WHERE issuer_id = $2 AND card_id = $3)`,
-      values: [digest, ...valuesOf(found)],
-      otherwise: true,
-    } as const
+      values: [digest, ...valuesOf(found), mark],
+    }
     const store = this.#upsert({
       columns: `block, kid, request`,
       select: `CAST($3 AS ${blob}), CAST($4 AS text), digest`,

@@ -220,8 +220,7 @@ export class SqliteConnection implements SqlSession {
     let written: Written = { results }
     try {
       for (const statement of statements) {
-        const isLeftOut = statement.otherwise === true && results.at(-1)?.count !== 0
-        const result = isLeftOut ? NOTHING : this.#step(statement)
+        const result = this.#step(statement)
         const isExpected = (statement.expect ?? result.count) === result.count
         results.push(isExpected ? result : { ...result, unexpected: true })
         if (!isExpected) break
@@ -289,7 +288,6 @@ export class SqliteConnection implements SqlSession {
 
 const WRITES_OF_A_LOG = 1000
 const LOG_MS = DEFAULTS.stores.sqliteLogMs.value
-const NOTHING: SqlResult = { rows: [], count: 0 }
 const READS = /^(SELECT|PRAGMA) /
 
 /** Bytes in memory of their own: a driver's may be a slice of what it uses again. */
