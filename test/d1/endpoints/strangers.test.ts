@@ -176,6 +176,28 @@ describe('where an event must be durable before its answer', () => {
     expect(shown(events)).toEqual(['token-missing', 4])
   })
 
+  test('what fails late goes before what was counted meanwhile', async () => {
+    const { until, release } = held()
+    const events: AuditEvent[] = []
+    let broken = true
+    const handler = required(async (event: AuditEvent) => {
+      if (event.omitted !== undefined && broken) {
+        await until
+        throw new Error('the disk is full')
+      }
+      events.push(event)
+    })
+    await flood(handler, 3)
+    await theSecondIsOver()
+    await clock.advance(500)
+    await flood(handler, 1)
+    release()
+    await until
+    broken = false
+    await handler.settled?.()
+    expect(events.at(-1)).toMatchObject({ omitted: 3, durationMs: 500 })
+  })
+
   test('one at a time, where the audit hangs; at the end nothing is left untold', async () => {
     const { until, release } = held()
     const events: AuditEvent[] = []
