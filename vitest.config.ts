@@ -43,6 +43,12 @@ const sources = { alias: { 'issuer-pin-crypto/d1': new URL('src/d1.ts', import.m
 const config: ReturnType<typeof defineConfig> = defineConfig({
   test: {
     globalSetup: ['test/support/run-folder.ts'],
+    // Compiled modules are kept from run to run, by their text (`npx vitest --clearCache` after a change of tsconfig.json): a
+    // lane is run after each change, of few of them. A run of all that a change must pass compiles for itself.
+    experimental: {
+      fsModuleCache: !process.env['CI'],
+      fsModuleCachePath: 'node_modules/.cache/issuer-pin-crypto/modules',
+    },
     // What is waited for comes, however busy the machine.
     expect: { poll: { timeout: 60_000 } },
     // The second is for the summary at the end of .ci/run.

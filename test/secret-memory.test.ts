@@ -120,7 +120,8 @@ const EXCEPTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
 /** What takes no part: published test values only. */
 const OUTSIDE = /^src\/testing\//
 
-const TYPED_ARRAY = /^(?:Uint8Array|Buffer|NonSharedBuffer)(?:<\w+>)?$/
+const TYPED_ARRAY = /^(?:Uint8Array|Buffer)$/
+const BUFFER = /^(?:ArrayBuffer|SharedArrayBuffer)$/
 const COPYING: ReadonlySet<string> = new Set(
   'slice map filter join toReversed toSorted with toJSON'.split(' '),
 )
@@ -133,8 +134,12 @@ const options = PROGRAM.getCompilerOptions()
 function makers(program: ts.Program, base: string): readonly (readonly [file: string, text: string])[] {
   const checker = program.getTypeChecker()
   const found: (readonly [string, string])[] = []
-  const isBytes = (node: ts.Node): boolean =>
-    TYPED_ARRAY.test(checker.typeToString(checker.getNonNullableType(checker.getTypeAtLocation(node))))
+  /** The type by its name: to write all of one down, an array of objects say, takes longer than to find it. */
+  const isA = (names: RegExp, node: ts.Node): boolean => {
+    const type = checker.getNonNullableType(checker.getTypeAtLocation(node))
+    return (type.isUnion() ? type.types : [type]).every(({ symbol }) => names.test(symbol?.name))
+  }
+  const isBytes = (node: ts.Node): boolean => isA(TYPED_ARRAY, node)
 
   function makesBytes(node: ts.Node): boolean {
     if (ts.isNewExpression(node)) return makesByNew(node)
@@ -148,20 +153,14 @@ function makers(program: ts.Program, base: string): readonly (readonly [file: st
     if (on.getText() === 'Array' && name === 'from') return node.arguments.some(isBytes)
     if (/^(?:Uint8Array|Buffer)$/.test(on.getText())) return STATIC.has(name)
     if (COPYING.has(name)) return isBytes(on)
-    return name === 'encode' && checker.typeToString(checker.getTypeAtLocation(on)) === 'TextEncoder'
+    return name === 'encode' && isA(/^TextEncoder$/, on)
   }
 
   function makesByNew({ expression, arguments: [first] = [] as never }: ts.NewExpression): boolean {
     if (expression.getText() === 'ArrayBuffer') return true
     if (!/^(?:Uint8Array|Buffer)$/.test(expression.getText())) return false
     // A view of memory that exists already makes nothing.
-    return first === undefined || ts.isNewExpression(first) || !isBuffer(first)
-  }
-
-  function isBuffer(node: ts.Node): boolean {
-    return /^(?:ArrayBuffer|ArrayBufferLike|SharedArrayBuffer)$/.test(
-      checker.typeToString(checker.getTypeAtLocation(node)),
-    )
+    return first === undefined || ts.isNewExpression(first) || !isA(BUFFER, first)
   }
 
   for (const source of program.getSourceFiles()) {

@@ -4,7 +4,6 @@
  */
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
-import ts from 'typescript'
 import { expect, test } from 'vitest'
 
 const ROOT = new URL('../../', import.meta.url).pathname
@@ -34,52 +33,75 @@ const NAMESAKES: Readonly<Record<string, string>> = {
   startFrom: 'a thread for SQLite; a host for a token',
 }
 
+/**
+ * The forms that Biome leaves, one to a statement, so that no compiler is asked: `import { a, b as c } from`, with or without
+ * a default before it; the type `import('…').A`.
+ */
+const NAMED = /^(?:import|export) (?:type )?(?:(\w+), )?\{([^}]*)\} from '([^']+)'/gm
+const NAMED_TYPE = /\bimport\('([^']+)'\)\.(\w+)/g
+/** `import a from`, `import * as a from`, `export * from`; and whatever else takes a module by its path: `import('…')`, a mock. */
+const WHOLE = [/^(?:import|export) .* from '([^']+)'/gm, /'(\.[^'\n]*\.js)'/g]
+const EXPORTED =
+  /^export (?:declare |default |async |abstract )*(?:function\*?|class|(?:const )?enum|const|let|interface|type|namespace) (\w+)/gm
+
+const TEXTS = new Map(CODE.map(path => [path, readFileSync(path, 'utf8')]))
+const SOURCES = [...TEXTS].filter(([path]) => isSource(path))
 /** `file#name` of what is exported in `src`, and of what is imported anywhere; `file#*` for a whole module. */
-const exported: string[] = []
-const imported = new Set<string>()
+const exported = SOURCES.flatMap(([path, text]) =>
+  Array.from(text.matchAll(EXPORTED), ([, name]) => `${path}#${name}`),
+)
+const imported = new Set([...TEXTS].flatMap(([path, text]) => importsOf(path, text)))
 
-for (const path of CODE) {
-  const file = ts.createSourceFile(path, readFileSync(path, 'utf8'), ts.ScriptTarget.Latest, true)
-  const target = (specifier: string): string =>
-    specifier.startsWith('.') ? join(dirname(path), specifier.replace(/\.js$/, '.ts')) : specifier
-  const visit = (node: ts.Node): void => {
-    if (ts.isImportDeclaration(node) || ts.isExportDeclaration(node)) noteNames(node, target)
-    else if (ts.isImportTypeNode(node) && ts.isLiteralTypeNode(node.argument)) {
-      const { text } = node.argument.literal as ts.StringLiteral
-      imported.add(`${target(text)}#${node.qualifier?.getText() ?? '*'}`)
-    } else if (isSource(path) && isExported(node))
-      for (const name of namesOf(node)) exported.push(`${path}#${name}`)
-    // `import('…')`, `vi.mock('…')` and what else takes a module by its path.
-    else if (ts.isStringLiteral(node) && /^\..*\.js$/.test(node.text)) imported.add(`${target(node.text)}#*`)
-    if (!ts.isImportDeclaration(node) && !ts.isExportDeclaration(node)) ts.forEachChild(node, visit)
+function importsOf(path: string, text: string): string[] {
+  const found: string[] = []
+  const note = (specifier: string, name: string): void => {
+    const from = specifier.startsWith('.')
+      ? join(dirname(path), specifier.replace(/\.js$/, '.ts'))
+      : specifier
+    found.push(`${from}#${name}`)
   }
-  visit(file)
+  const rest = text
+    .replace(NAMED, (_, whole: string | undefined, names: string, from: string) => {
+      if (whole !== undefined) note(from, '*')
+      for (const [, name = ''] of names.matchAll(/(?:type )?(\w+)(?: as \w+)?/g)) note(from, name)
+      return ''
+    })
+    .replace(NAMED_TYPE, (_, from: string, name: string) => {
+      note(from, name)
+      return ''
+    })
+  for (const form of WHOLE) for (const [, from = ''] of rest.matchAll(form)) note(from, '*')
+  return found
 }
 
-function noteNames(
-  node: ts.ImportDeclaration | ts.ExportDeclaration,
-  target: (text: string) => string,
-): void {
-  if (node.moduleSpecifier === undefined) return
-  const from = target((node.moduleSpecifier as ts.StringLiteral).text)
-  const named = ts.isImportDeclaration(node) ? node.importClause?.namedBindings : node.exportClause
-  if (named === undefined || !(ts.isNamedImports(named) || ts.isNamedExports(named)))
-    imported.add(`${from}#*`)
-  else
-    for (const { name, propertyName } of named.elements)
-      imported.add(`${from}#${(propertyName ?? name).text}`)
-}
-
-function isExported(node: ts.Node): boolean {
-  return ts.canHaveModifiers(node)
-    ? (ts.getModifiers(node) ?? []).some(({ kind }) => kind === ts.SyntaxKind.ExportKeyword)
-    : false
-}
-
-function namesOf(node: ts.Node): string[] {
-  if (ts.isVariableStatement(node)) return node.declarationList.declarations.map(({ name }) => name.getText())
-  return 'name' in node ? [(node.name as ts.Identifier).text] : []
-}
+test('each form of an import and of an export is seen', () => {
+  const text = `import { a, type B as C } from './x.js'
+import whole, { d } from '../y.js'
+import * as all from './z.js'
+import {
+  e,
+} from 'package'
+const module = await import('./later.js')
+export type { F } from './f.js'
+type G = import('./g.js').G
+export * from './h.js'`
+  expect(importsOf('/src/in/a.ts', text).sort()).toEqual(
+    [
+      ...['/src/in/x.ts#a', '/src/in/x.ts#B', '/src/y.ts#*', '/src/y.ts#d', '/src/in/z.ts#*', 'package#e'],
+      ...[
+        '/src/in/later.ts#*',
+        '/src/in/f.ts#F',
+        '/src/in/g.ts#G',
+        '/src/in/h.ts#*',
+        '/src/in/h.ts#*',
+        '/src/in/z.ts#*',
+      ],
+    ].sort(),
+  )
+  const names = 'function f|async function* g|abstract class H|const i|interface J|type K|enum L'.split('|')
+  const found = names.flatMap(what => Array.from(`export ${what} {`.matchAll(EXPORTED), ([, name]) => name))
+  expect(found).toEqual(['f', 'g', 'H', 'i', 'J', 'K', 'L'])
+})
 
 test('what is exported in src is imported somewhere', () => {
   expect(exported.length).toBeGreaterThan(500)
@@ -92,14 +114,9 @@ test('what is exported in src is imported somewhere', () => {
 
 test('no two files export a function of one name: one reader of options, one table, one helper that wipes', () => {
   const homes = new Map<string, Set<string>>()
-  for (const path of CODE.filter(isSource)) {
-    const file = ts.createSourceFile(path, readFileSync(path, 'utf8'), ts.ScriptTarget.Latest, true)
-    for (const statement of file.statements) {
-      if (!ts.isFunctionDeclaration(statement) || !isExported(statement)) continue
-      const name = statement.name?.text ?? ''
+  for (const [path, text] of SOURCES)
+    for (const [, name = ''] of text.matchAll(/^export (?:async )?function\*? (\w+)/gm))
       homes.set(name, (homes.get(name) ?? new Set()).add(relative(SRC, path)))
-    }
-  }
   for (const name of ['readOptions', 'withWiped', 'renderTable', 'refusedUse'])
     expect(homes.get(name)?.size).toBe(1)
   const twice = [...homes].filter(([name, files]) => files.size > 1 && !(name in NAMESAKES))
@@ -108,22 +125,17 @@ test('no two files export a function of one name: one reader of options, one tab
 
 test('what is public has a test, an example or a page', () => {
   const pages = [...filesIn('docs', /\.md$/), ...filesIn('vectors', /\.md$/), join(ROOT, 'README.md')]
-  const elsewhere = [...CODE.filter(path => !isSource(path)), ...pages]
-    .filter(path => !path.endsWith('unused-exports.test.ts'))
-    .map(path => readFileSync(path, 'utf8'))
-    .join('\n')
-  const words = new Set(elsewhere.match(/\w+/g))
-  const entries = CODE.filter(isEntry).flatMap(path => {
-    const file = ts.createSourceFile(path, readFileSync(path, 'utf8'), ts.ScriptTarget.Latest, true)
-    return file.statements.flatMap(statement =>
-      ts.isExportDeclaration(statement) &&
-      !statement.isTypeOnly &&
-      statement.exportClause !== undefined &&
-      ts.isNamedExports(statement.exportClause)
-        ? statement.exportClause.elements.filter(({ isTypeOnly }) => !isTypeOnly).map(({ name }) => name.text)
-        : [],
-    )
-  })
+  const elsewhere = [
+    ...[...TEXTS].filter(([path]) => !isSource(path) && !path.endsWith('unused-exports.test.ts')),
+    ...pages.map(path => [path, readFileSync(path, 'utf8')] as const),
+  ].map(([, text]) => text)
+  const words = new Set(elsewhere.join('\n').match(/\w+/g))
+  const entries = SOURCES.filter(([path]) => isEntry(path)).flatMap(([, text]) =>
+    Array.from(text.matchAll(/^export \{([^}]*)\} from /gm), ([, names = '']) => names)
+      .flatMap(names => names.split(','))
+      .map(name => name.trim().replace(/^.* as /, ''))
+      .filter(name => name !== '' && !name.startsWith('type ')),
+  )
   expect(entries.length).toBeGreaterThan(80)
   expect(entries.filter(name => !words.has(name))).toEqual([])
 })

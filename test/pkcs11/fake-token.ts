@@ -10,6 +10,7 @@ import {
   createECDH,
   createHash,
   createHmac,
+  type ECDH,
   randomBytes,
 } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
@@ -121,6 +122,20 @@ const OBJECTS: readonly string[] = [
 const MAY_COME_LATE = /^C_(Close|Logout|Finalize|Get)/
 const TEMPLATE_ERRORS: readonly number[] = [0x05, 0x10, 0x12, 0x13, 0xd1]
 const DATA_ERRORS: readonly number[] = [0x20, 0x21, 0x40, 0x41, 0xc0, 0xc1]
+
+/** By their private keys: to set one up takes longer than to agree, and a test asks a token hundreds of times. */
+const agreements = new Map<string, ECDH>()
+
+function agreementOf(privateKey: Uint8Array): ECDH {
+  const name = Buffer.from(privateKey).toString('hex')
+  const known = agreements.get(name)
+  if (known !== undefined) return known
+  const made = createECDH('prime256v1')
+  made.setPrivateKey(privateKey)
+  if (agreements.size > 100) agreements.clear()
+  agreements.set(name, made)
+  return made
+}
 
 export class FakeToken implements Pkcs11Binding {
   readonly name: string = 'fake'
@@ -472,9 +487,7 @@ export class FakeToken implements Pkcs11Binding {
       const value = keyBytes(base).map((byte, i) => byte ^ (derivationData[i] ?? 0))
       return this.#add([...template.filter(([type]) => type !== CKA.VALUE_LEN), [CKA.VALUE, value]], session)
     }
-    const ecdh = createECDH('prime256v1')
-    ecdh.setPrivateKey(keyBytes(base))
-    const z = ecdh.computeSecret(parameter.publicData)
+    const z = agreementOf(keyBytes(base)).computeSecret(parameter.publicData)
     if (this.options.wrong === mechanism) z[0] = (z[0] ?? 0) ^ 1
     if (parameter.kdf === CKD.NULL) return this.#add([...template, [CKA.VALUE, z]], session)
     if (this.options.kdf !== true) throw new Pkcs11Error('C_DeriveKey', 0x71)

@@ -149,6 +149,13 @@ async function prepare({ kid, fake: fakeOptions, options = {} }: Operation) {
   return { fake, backend, key, other }
 }
 
+/**
+ * Of every call each third code, in turn, and all of them by `npm run faults`: an opening is a hundred calls, an operation up
+ * to twenty.
+ */
+const EVERY = process.env['FAULTS'] === 'full' ? 1 : 3
+const turnOf = (code: number): number => CODES.findIndex(one => one.code === code) % EVERY
+
 describe.each(OPERATIONS)('$name', operation => {
   test.each(CODES)('each of its calls fails once with $name', async ({ code, name, heals, retryable }) => {
     const { fake, backend, key, other } = await prepare(operation)
@@ -157,7 +164,7 @@ describe.each(OPERATIONS)('$name', operation => {
     const expected = await operation.run(backend, key, other)
     const calls = fake.calls.length
     expect(calls).toBeGreaterThan(0)
-    for (let at = 1; at <= calls; at++) {
+    for (let at = 1 + turnOf(code); at <= calls; at += EVERY) {
       fake.reset({ at, code })
       let result: Uint8Array | undefined
       try {
@@ -213,9 +220,6 @@ test.each([0xb3, 0x82])('a lasting error %i is tried once more, not for ever', a
   expect(fake.calls.filter(call => call === 'C_Initialize').length).toBe(1)
 })
 
-/** Of every call of an opening each third code, in turn, and all of them by `npm run faults`: an opening is a hundred calls. */
-const EVERY = process.env['FAULTS'] === 'full' ? 1 : 3
-
 describe('opening', () => {
   test.each(CODES)('calls fail once with $name: nothing stays open', async ({ code }) => {
     const fake = new FakeToken()
@@ -223,9 +227,8 @@ describe('opening', () => {
     fake.reset()
     await (await openBackendOn(fake, { composedMac: true })).close()
     const calls = fake.calls.length
-    const turn = CODES.findIndex(one => one.code === code) % EVERY
     let failures = 0
-    for (let at = 1 + turn; at <= calls; at += EVERY) {
+    for (let at = 1 + turnOf(code); at <= calls; at += EVERY) {
       fake.reset({ at, code })
       fake.logins = 0
       try {

@@ -40,7 +40,7 @@ import {
   SEAL_KEY,
   StoreChild,
 } from './store-fixtures.js'
-import { openHere } from './threads.js'
+import { endKeptThreads, openHere, openOnKeptThreads } from './threads.js'
 
 const PAN = '9999990123456789'
 const CARD = { issuerId: ISSUER, cardId: 'card-0001' }
@@ -106,7 +106,7 @@ describe.each(AVAILABLE.flatMap(driver => EXECUTORS.map(executor => [driver, exe
     let files = 0
     const newFile = (): string => join(folder, `${++files}.db`)
     const open = (path: string, more: { panSealer?: PanSealer } = {}) =>
-      openHere({ path, driver, panSealer: sealer, executor, ...more })
+      openOnKeptThreads({ path, driver, panSealer: sealer, executor, ...more })
     /** Runs statements on a file, past the store. */
     const onFile = async <T>(path: string, use: (database: SqliteDatabase) => T | Promise<T>): Promise<T> => {
       const { database } = await openFile(path, driver)
@@ -120,6 +120,7 @@ describe.each(AVAILABLE.flatMap(driver => EXECUTORS.map(executor => [driver, exe
       folder = await mkdtemp(join(tmpdir(), 'issuer-store-'))
     })
     afterAll(() => rm(folder, { recursive: true, force: true }))
+    afterAll(endKeptThreads)
 
     const contract = issuerStoreContract({
       durable: true,
