@@ -9,6 +9,7 @@ import { operationsOf } from '../../src/backend/key.js'
 import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
 import { type Backend, isIssuerPinError, type Key } from '../../src/index.js'
 import type { KeyStoreOptions } from '../../src/pkcs11.js'
+import { CONTRACT_KEYS } from '../../src/testing.js'
 import { type FakeOptions, FakeToken } from './fake-token.js'
 import { bindKey, openBackendOn, openStoreOn, provisionFake } from './support.js'
 
@@ -129,20 +130,28 @@ async function rebind(backend: Backend, kid: string): Promise<Uint8Array> {
   return new TextEncoder().encode(JSON.stringify(checkValue))
 }
 
-async function prepare({ kid, fake: fakeOptions, options = {} }: Operation) {
+/** The token of an operation, for all codes: each leaves it as it was. */
+const provisioned = new Map<Operation, Promise<FakeToken>>()
+
+async function provision({ kid, fake: fakeOptions, options = {} }: Operation): Promise<FakeToken> {
   const fake = new FakeToken(fakeOptions)
-  const all = { composedMac: true, ...options }
-  await using store = await openStoreOn(fake, all)
-  const { CONTRACT_KEYS } = await import('../../src/testing.js')
+  await using store = await openStoreOn(fake, { composedMac: true, ...options })
   for (const key of CONTRACT_KEYS) {
     if (key.kid !== kid && key.kid !== 'PEK-3') continue
     const translation =
       options.translateInToken === true && key.usage === 'pin-encryption' && !key.algorithm.startsWith('aes')
     await store.importKey(translation ? { ...key, translation, hostDecipher: false } : key)
   }
-  await store.close()
+  return fake
+}
+
+async function prepare(operation: Operation) {
+  const { kid, options = {} } = operation
+  const provisioning = provisioned.get(operation) ?? provision(operation)
+  provisioned.set(operation, provisioning)
+  const fake = await provisioning
   fake.logins = 0
-  const backend = await openBackendOn(fake, all)
+  const backend = await openBackendOn(fake, { composedMac: true, ...options })
   const hostDecipher = options.translateInToken !== true
   const key = await bindKey(backend, kid, kid.startsWith('PEK') ? { hostDecipher } : {})
   const other = await bindKey(backend, 'PEK-3', { hostDecipher })
@@ -259,7 +268,6 @@ describe('opening', () => {
 
 describe('provisioning', () => {
   test.each(['MAC-3', 'JWE-D1', 'PEK-2'])('importing %s: all of its objects or none', async kid => {
-    const { CONTRACT_KEYS } = await import('../../src/testing.js')
     const key = CONTRACT_KEYS.find(candidate => candidate.kid === kid)
     if (key === undefined) throw new Error('no such key')
     const fake = new FakeToken()

@@ -41,8 +41,27 @@ export function sourceProgram(): ts.Program {
     ts.sys,
     ROOT,
   )
-  program ??= ts.createProgram(ts.sys.readDirectory(join(ROOT, 'src'), ['.ts']), { ...options, noEmit: true })
+  program ??= ts.createProgram(
+    ts.sys.readDirectory(join(ROOT, 'src'), ['.ts']),
+    { ...options, noEmit: true },
+    withoutForeignComments(ts.createCompilerHost(options)),
+  )
   return program
+}
+
+/** The doc comments of packages are not asked for, and are half of what is written in them. */
+function withoutForeignComments(host: ts.CompilerHost): ts.CompilerHost {
+  const { getSourceFile } = host
+  host.getSourceFile = (path, version, ...rest) => {
+    const read = typeof version === 'object' ? version : { languageVersion: version }
+    const jsDocParsingMode = ts.JSDocParsingMode.ParseNone
+    return getSourceFile(
+      path,
+      path.includes('/node_modules/') ? { ...read, jsDocParsingMode } : read,
+      ...rest,
+    )
+  }
+  return host
 }
 
 let exported: readonly ExportedItem[] | undefined

@@ -71,7 +71,8 @@ export async function judgeToken(
 }
 
 /** The certificate that the claims bind the token to; null where they bind it to what is not known here (RFC 7800, 3). */
-function confirmationIn({ cnf }: JWTPayload): string | undefined | null {
+function confirmationIn(claims: JWTPayload): string | undefined | null {
+  const cnf = Object.hasOwn(claims, 'cnf') ? claims['cnf'] : undefined
   if (cnf === undefined) return undefined
   if (typeof cnf !== 'object' || cnf === null) return null
   const [[name, value] = [], ...others] = Object.entries(cnf)
