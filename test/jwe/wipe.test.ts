@@ -164,8 +164,8 @@ describe('what Node frees of a content', () => {
     const once = length < 128 ? inPieces : [length]
     expect(pieces).toEqual([...once, 32, ...once])
     expect(watched.overwritten).toEqual([...overwritten, ...overwritten])
-    for (const piece of watched.secrets.filter(bytes => bytes.length !== 32))
-      expect(piece.every(byte => byte === 0)).toBe(true)
+    for (const piece of watched.secrets)
+      if (piece.length !== 32) expect(piece.every(byte => byte === 0)).toBe(true)
   })
 })
 
