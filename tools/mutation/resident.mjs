@@ -3,7 +3,6 @@
  * run again in the same worker with the mutant switched on. Stryker's own runner starts a worker and loads all modules for
  * each mutant, which takes ten to fifty times as long as the tests.
  */
-import { declareClassPlugin, PluginKind } from '@stryker-mutator/api/plugin'
 import { createVitest } from 'vitest/node'
 
 const CHANNEL = 'mutants'
@@ -74,4 +73,4 @@ class ResidentRunner {
   }
 }
 
-export const strykerPlugins = [declareClassPlugin(PluginKind.TestRunner, 'resident', ResidentRunner)]
+export const strykerPlugins = [{ kind: 'TestRunner', name: 'resident', injectableClass: ResidentRunner }]

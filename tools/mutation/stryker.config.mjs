@@ -61,7 +61,7 @@ const reports = `reports/mutation/${part?.replaceAll('/', '-') ?? 'all'}`
 /** @type {import('@stryker-mutator/api/core').PartialStrykerOptions} */
 export default {
   testRunner: 'resident',
-  plugins: ['@stryker-mutator/*', './tools/mutation/resident.mjs'],
+  plugins: ['./tools/mutation/resident.mjs'],
   coverageAnalysis: 'perTest',
   mutate: chosen.flatMap(({ mutate }) => mutate),
   ignorePatterns: ['dist', 'docs', 'coverage', 'native-test', '.tmp'],
