@@ -11,8 +11,9 @@ class ResidentRunner {
   #vitest
   #channel
 
+  /** It would be a reason to start anew for a mutant that is also come to while files load; only the tests that come to it count. */
   capabilities() {
-    return { reloadEnvironment: false }
+    return { reloadEnvironment: true }
   }
 
   async dryRun() {
