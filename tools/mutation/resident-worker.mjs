@@ -123,7 +123,7 @@ function firstRun() {
 function quickestFirst(wanted) {
   const duration = file => {
     const tests = testsOf(file).filter(({ id }) => wanted.has(id))
-    return tests.reduce((sum, { result }) => sum + (result.duration ?? 0), 0)
+    return tests.reduce((sum, { result }) => sum + (result?.duration ?? 0), 0)
   }
   return files
     .map(file => [duration(file), file])

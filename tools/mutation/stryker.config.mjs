@@ -14,7 +14,7 @@ const PARTS = {
     tests: [
       'test/mac/!(timing).test.ts',
       'test/key/*.test.ts',
-      'test/pin/*.test.ts',
+      'test/pin/{format0,formats,pin,refusals,wiping}.test.ts',
       'test/jwe/*.test.ts',
       'test/backend/derivation.test.ts',
     ],
