@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { importRecipient } from '../../src/jwe/recipient.js'
 import { sealJwe } from '../../src/jwe/seal.js'
 import { decryptContent, encryptContent } from '../../src/primitives/a256gcm.js'
+import { buffersMadeBy } from '../leaks/recorder.js'
 import { failure } from '../support/errors.js'
 import { RECIPIENT, text, utf8 } from './support.js'
 
@@ -20,6 +21,19 @@ describe('A256GCM', () => {
     const opened = decryptContent(key, encryptContent(key, clear))
     expect(opened && text(opened)).toBe('content')
     expect(opened?.buffer.byteLength).toBe(7)
+  })
+
+  it('leaves nothing of a content whose tag is wrong, at any length', async () => {
+    for (const length of [20, 200]) {
+      const plaintext = new Uint8Array(length).fill(0xa7)
+      const sealed = encryptContent(key, { ...clear, plaintext })
+      const tag = sealed.tag.map(byte => byte ^ 1)
+      const { value, buffers } = await buffersMadeBy(() => decryptContent(key, { ...sealed, tag }))
+      expect(value).toBeUndefined()
+      expect(buffers.map(({ byteLength }) => byteLength)).toContain(length)
+      const left = buffers.filter(buffer => Buffer.from(buffer).includes(Buffer.alloc(8, 0xa7)))
+      expect(left).toEqual([])
+    }
   })
 
   it('gives undefined where tag, header, IV or content is another', () => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { parityOf, requireStrongTdea } from '../../src/primitives/tdea.js'
+import { adjustParity, parityOf, requireStrongTdea } from '../../src/primitives/tdea.js'
 import { failure } from '../support/errors.js'
 import { bytes, field, vectorsOf } from '../support/vectors.js'
 
@@ -39,5 +39,13 @@ describe('parity', () => {
     expect(parityOf(bytes(field(vector.inputs['key'])))).toBe(
       vector.outputs?.['oddParity'] === true ? 'odd' : 'mixed',
     )
+  })
+
+  test('is set in the lowest bit, where it is not there already', () => {
+    const material = Uint8Array.from({ length: 256 }, (_, i) => i)
+    adjustParity(material)
+    expect(parityOf(material)).toBe('odd')
+    expect([...material].map(byte => byte >> 1)).toEqual(Array.from({ length: 256 }, (_, i) => i >> 1))
+    expect([...material.subarray(0, 8)]).toEqual([1, 1, 2, 2, 4, 4, 7, 7])
   })
 })
