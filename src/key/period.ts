@@ -23,12 +23,15 @@ interface GivenPeriod {
 /** Days before the end of a key within which it is warned of. */
 const WARNING_DAYS = DEFAULTS.keys.expiryWarningDays.value
 const DAY_MS = 86_400_000
+/** What stands for an end that is absent where dates are compared as texts. */
+const BEFORE_ALL = ''
+const AFTER_ALL = '~'
 
 /** A caller's period, read once; `ERR_ARGUMENT` for something other than dates, or an end that is not after the beginning. */
 export function readPeriod({ validFrom, validTo }: GivenPeriod): KeyPeriod {
   const period = ownPeriod({ ...member('validFrom', validFrom), ...member('validTo', validTo) })
-  if (period.validFrom !== undefined && period.validTo !== undefined && period.validFrom >= period.validTo)
-    throw new ArgumentError('validTo must be after validFrom')
+  const { validFrom: from = BEFORE_ALL, validTo: to = AFTER_ALL } = period
+  if (from >= to) throw new ArgumentError('validTo must be after validFrom')
   return period
 }
 
@@ -53,10 +56,8 @@ export function narrower(one: KeyPeriod, other: KeyPeriod): KeyPeriod {
     .filter(text => text !== undefined)
     .sort()
     .at(-1)
-  const to = [a.validTo, b.validTo]
-    .filter(text => text !== undefined)
-    .sort()
-    .at(0)
+  // What is absent is sorted last.
+  const [to] = [a.validTo, b.validTo].sort()
   return { ...(from !== undefined && { validFrom: from }), ...(to !== undefined && { validTo: to }) }
 }
 
@@ -81,11 +82,11 @@ export function hasPeriod(key: KeyPeriod): boolean {
 export function requirePeriod(key: KeyPeriod & { readonly kid: string }): void {
   if (!hasPeriod(key)) return
   const { kid } = key
-  const { validFrom, validTo } = ownPeriod(key)
+  const { validFrom = BEFORE_ALL, validTo = AFTER_ALL } = ownPeriod(key)
   const now = new Date(systemClock.now()).toISOString()
-  if (validFrom !== undefined && now < validFrom)
+  if (now < validFrom)
     throw new KeyError('ERR_KEY_PERIOD', `key ${kid} is for new data from ${validFrom} on, and not yet`, kid)
-  if (validTo !== undefined && now >= validTo)
+  if (now >= validTo)
     throw new KeyError(
       'ERR_KEY_PERIOD',
       `key ${kid} was for new data until ${validTo}: use the key after it`,

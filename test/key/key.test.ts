@@ -18,6 +18,7 @@ import {
   type KeyUsage,
   operationsFor,
   requireUse,
+  secondUse,
   USAGES,
   usualMode,
 } from '../../src/key/usage.js'
@@ -180,6 +181,15 @@ describe('the usage table', () => {
     )
     expect(await refusal('cmac', 'C', 'mac', 'decipher')).toBe('key K is for cmac: decipher is refused')
     requireUse({ kid: 'K', usage: 'cmac', mode: 'V' }, 'mac', 'verify')
+  })
+
+  test('a second use of a key is refused by its kid, with what shows it', () => {
+    const { code, kid, message } = secondUse('K', 'it is bound as a MAC key')
+    expect([code, kid, message]).toEqual([
+      'ERR_KEY_USAGE',
+      'K',
+      'key K: it is bound as a MAC key; a key has one usage',
+    ])
   })
 
   test.each([undefined, null, 'N', 'constructor', ['B']])('%j is no mode of use', value => {

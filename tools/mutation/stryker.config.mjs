@@ -64,7 +64,7 @@ export default {
   plugins: ['./tools/mutation/resident.mjs'],
   coverageAnalysis: 'perTest',
   mutate: chosen.flatMap(({ mutate }) => mutate),
-  ignorePatterns: ['dist', 'docs', 'coverage', 'native-test', '.tmp'],
+  ignorePatterns: ['.stryker-tmp', 'reports', 'dist', 'docs', 'coverage', 'native-test', '.tmp'],
   // What is computed while a file loads has no tests of its own; a worker would have to be started for each such mutant.
   ignoreStatic: true,
   // What runs is what esbuild makes of the sources, which reads no types.
