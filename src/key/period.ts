@@ -97,7 +97,7 @@ export function requirePeriod(key: KeyPeriod & { readonly kid: string }): void {
 /** What an operator should hear of a key's end; undefined where there is nothing. */
 export function periodRemark(key: KeyPeriod & { readonly kid: string }): string | undefined {
   const { kid } = key
-  const { validFrom, validTo } = ownPeriod(key)
+  const { validFrom = BEFORE_ALL, validTo } = ownPeriod(key)
   const now = systemClock.now()
   if (validTo !== undefined) {
     const left = new Date(validTo).getTime() - now
@@ -105,8 +105,7 @@ export function periodRemark(key: KeyPeriod & { readonly kid: string }): string 
     if (left < WARNING_DAYS * DAY_MS)
       return `key ${kid} is for new data until ${validTo}: ${Math.floor(left / DAY_MS)} days`
   }
-  if (validFrom !== undefined && now < new Date(validFrom).getTime())
-    return `key ${kid} is for new data from ${validFrom} on`
+  if (new Date(now).toISOString() < validFrom) return `key ${kid} is for new data from ${validFrom} on`
   return undefined
 }
 
@@ -115,7 +114,7 @@ export function tokenDates(period: KeyPeriod): { start?: string; end?: string } 
   const { validFrom, validTo } = ownPeriod(period)
   const start = validFrom === undefined ? undefined : Math.ceil(new Date(validFrom).getTime() / DAY_MS)
   const end = validTo === undefined ? undefined : Math.floor(new Date(validTo).getTime() / DAY_MS) - 1
-  if (start !== undefined && end !== undefined && end < start)
+  if ((end ?? Infinity) < (start ?? -Infinity))
     throw new ArgumentError('a token keeps whole days: the period has none')
   return {
     ...(start !== undefined && { start: dayText(start) }),

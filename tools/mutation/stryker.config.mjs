@@ -19,7 +19,11 @@ const PARTS = {
       'test/backend/derivation.test.ts',
     ],
   },
-  'src/pin': { mutate: ['src/pin/**/*.ts'], tests: ['test/pin/*.test.ts'] },
+  'src/pin': { mutate: ['src/pin/*.ts'], tests: ['test/pin/*.test.ts'] },
+  'src/pin/formats': {
+    mutate: ['src/pin/formats/*.ts'],
+    tests: ['test/pin/!(pin-policy|translation|verbs).test.ts'],
+  },
   'src/key-block': { mutate: ['src/key-block/*.ts'], tests: ['test/key-block/*.test.ts'] },
   'src/mac': { mutate: ['src/mac/*.ts'], tests: ['test/mac/!(timing).test.ts'] },
   'src/key': { mutate: ['src/key/*.ts'], tests: ['test/key/*.test.ts', 'test/pin/verify.test.ts'] },
