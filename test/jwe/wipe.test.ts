@@ -1,5 +1,5 @@
 /** What sealing and opening leave in memory: every secret buffer that node:crypto hands out is watched. */
-import { beforeEach, describe, expect, it, vi } from 'vitest'
+import { afterAll, beforeEach, describe, expect, it, vi } from 'vitest'
 
 const watched = vi.hoisted(() => ({
   secrets: [] as Uint8Array[],
@@ -86,6 +86,10 @@ const PIECES = [16, 16, SAMPLE_PLAINTEXT.length - 32]
 const lengths = (): number[] => watched.secrets.map(bytes => bytes.length)
 const seal = (plaintext = utf8(SAMPLE_PLAINTEXT)) => sealJwe({ plaintext, recipient: RECIPIENT })
 
+afterAll(() => {
+  vi.doUnmock('node:crypto')
+  vi.resetModules()
+})
 beforeEach(() => {
   watched.secrets.length = 0
   watched.hashed.length = 0

@@ -107,7 +107,7 @@ async function within(before, middle, after) {
 
 function firstRun() {
   const tests = files.flatMap(testsOf).filter(({ result }) => result !== undefined)
-  const broken = [...files, ...tests].find(({ result }) => result?.state === 'fail')
+  const broken = [...tests, ...files].find(({ result }) => result?.state === 'fail')
   if (broken !== undefined) return { problem: `${broken.name}: ${broken.result.errors?.[0]?.message}` }
   return {
     tests: tests.map(({ id, name, result }) => ({
