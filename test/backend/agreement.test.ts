@@ -201,6 +201,24 @@ describe('between the threads', () => {
     expect(memory.some(byte => byte !== 0)).toBe(false)
   })
 
+  test('a thread that goes when it is told to end is waited for no longer', async () => {
+    const { start } = near()
+    const threads = await AgreementThreads.open(1, () => {
+      const thread = start()
+      const { port } = thread
+      let go = (): void => expect.unreachable()
+      const on: typeof port.on = (event, listener) => {
+        if (event === 'exit') go = () => listener(undefined)
+        port.on(event, listener)
+      }
+      const postMessage: typeof port.postMessage = (message, transfer) =>
+        'end' in Object(message) ? go() : port.postMessage(message, transfer)
+      return { ...thread, port: { ...port, on, postMessage } }
+    })
+    await threads.close()
+    expect(threads.alive.now).toBe(0)
+  })
+
   test('what a thread had opened when it went, and nobody had been told of, is wiped', async () => {
     const { start, sent } = near()
     let [told, go] = [0, (): void => expect.unreachable()]

@@ -661,29 +661,27 @@ describe('what the schemes of the samples leave out', () => {
     expect(() => parseProfile(beyond)).toThrow(expect.objectContaining({ path: '/mac/inputs/2/part' }))
   })
 
-  test('a value that two fields hold must be the same in both', () => {
-    const twice = {
-      id: 'pccAgain',
-      value: 'pcc',
-      offset: 41,
-      length: 4,
-      encoding: 'ascii',
-      align: 'exact',
-      masked: false,
-    }
+  test.each([
+    ['pcc', { encoding: 'ascii', length: 4 }],
+    ['random', { encoding: 'binary', length: 8 }],
+  ] as const)('a value that two fields hold must be the same in both: %s', (value, how) => {
+    const again = { id: 'again', value, offset: 41, align: 'exact', masked: false, ...how }
+    const end = 41 + how.length
+    const filler = { id: 'filler', offset: end, length: 123 - end, constant: '00'.repeat(123 - end) }
     const profile = parseProfile(
       changed('derived', {
-        '/fields/5': twice,
-        '/fields/6': { id: 'filler', offset: 45, length: 78, constant: '00'.repeat(78) },
+        '/fields/5': again,
+        '/fields/6': filler,
         '/mac/uncovered': ['pan', 'pinBlock'],
       }),
     )
     const [sample = expect.unreachable()] = SAMPLES.derived
     const dataSet = maskDataSet({ profile, full: buildDataSet({ profile, ...valuesOf('derived', sample) }) })
     expect(readDataSet({ profile, dataSet })).toMatchObject({ pcc: sample.pcc })
-    dataSet.set(Buffer.from(sample.pcc === '0001' ? '0002' : '0001'), 41)
+    // Another digit, and another byte.
+    dataSet[44] = (dataSet[44] as number) ^ 1
     expect(() => readDataSet({ profile, dataSet })).toThrow(
-      expect.objectContaining({ code: 'ERR_DATA_SET', field: 'pccAgain' }),
+      expect.objectContaining({ code: 'ERR_DATA_SET', field: 'again' }),
     )
   })
 
