@@ -538,8 +538,14 @@ describe('the terminal', () => {
     setRawMode(on: boolean): void {
       this.modes.push(on)
     }
-    resume(): void {}
-    pause(): void {}
+    /** While it does, it keeps the process from ending. */
+    flows = false
+    resume(): void {
+      this.flows = true
+    }
+    pause(): void {
+      this.flows = false
+    }
   }
 
   function prompted() {
@@ -565,7 +571,7 @@ describe('the terminal', () => {
     for (const chunk of chunks) type(chunk)
     expect(await answer).toBe(expected)
     expect(shown).toEqual(['PIN: ', '\n'])
-    expect(keyboard.modes).toEqual([true, false])
+    expect([keyboard.modes, keyboard.flows]).toEqual([[true, false], false])
     expect(keyboard.listenerCount('data')).toBe(0)
   })
 
@@ -575,7 +581,7 @@ describe('the terminal', () => {
     type('12\u0003')
     await expect(answer).rejects.toMatchObject({ code: 'ERR_ABORTED' })
     await expect(prompt.ask('again: ')).rejects.toMatchObject({ code: 'ERR_ABORTED' })
-    expect(keyboard.modes).toEqual([true, false])
+    expect([keyboard.modes, keyboard.flows]).toEqual([[true, false], false])
   })
 
   test('hushed, it shows nothing between two questions, and what is typed there is in neither', async () => {
@@ -591,7 +597,7 @@ describe('the terminal', () => {
     expect(await second).toBe('two')
     expect(keyboard.modes).toEqual([true])
     unhush()
-    expect(keyboard.modes).toEqual([true, false])
+    expect([keyboard.modes, keyboard.flows]).toEqual([[true, false], false])
     expect(shown).toEqual(['1: ', '\n', '2: ', '\n'])
   })
 
