@@ -13,7 +13,7 @@ export interface PostgresResult {
 }
 
 /** One that the server keeps by its name, for as long as the connection lasts. */
-export interface NamedStatement {
+interface NamedStatement {
   readonly name: string
   readonly text: string
   readonly values: unknown[]
