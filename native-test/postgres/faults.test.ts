@@ -250,6 +250,28 @@ describePostgres('issuer stores: PostgreSQL, faults', server => {
         .toBe('active')
     })
 
+    test('a network that keeps back a write until its time is over: it is told as failed, and is not done when it arrives', async () => {
+      const proxy = new SilentProxy(server.port)
+      const { port } = await proxy.listen()
+      later({ close: () => proxy.close() })
+      const schema = newSchema()
+      const connectionString = `postgres://issuer:${server.password}@127.0.0.1:${port}/postgres`
+      const store = await open({ connectionString, timeoutMs: 500, application_name: schema }, schema)
+      await store.cards.put(CARD, RECORD)
+      proxy.holdAt = 'COMMIT'
+      const error = await failure(() => store.cards.remove(CARD), 'ERR_BACKEND_BUSY')
+      expect(error.message).toBe('the database: no answer within 500 ms')
+      proxy.letGo()
+      const sessions = 'SELECT count(*)::int AS n FROM pg_stat_activity WHERE application_name = $1'
+      await store.close()
+      await expect
+        .poll(async () => (await server.query(sessions, [schema])).rows, { timeout: 20_000 })
+        .toEqual([{ n: 0 }])
+      expect((await server.query(`SELECT card_id FROM ${schema}.cards`)).rows).toEqual([
+        { card_id: CARD.cardId },
+      ])
+    })
+
     test('more connections than the role may have', async () => {
       await server.query("CREATE ROLE few LOGIN PASSWORD 'few' CONNECTION LIMIT 1")
       await server.query('GRANT CREATE ON DATABASE postgres TO few')
@@ -375,6 +397,9 @@ function portOf(server: Server): { port: number } {
 /** Between store and server; while `silent`, bytes are swallowed and no connection is closed. */
 class SilentProxy {
   silent = false
+  /** What is sent from the first piece with this text on is kept back, whoever sends it. */
+  holdAt: string | undefined
+  #held: (() => void)[] | undefined
   readonly #target: number
   readonly #sockets = new Set<Socket>()
   #server: Server | undefined
@@ -387,13 +412,24 @@ class SilentProxy {
     this.#server = await listen(near => {
       const far = connect(this.#target, '127.0.0.1')
       far.on('error', () => near.destroy())
-      near.on('close', () => far.destroy())
+      near.on('close', () => (this.#held === undefined ? far.destroy() : this.#held.push(() => far.end())))
       far.on('close', () => near.destroy())
-      near.on('data', data => this.silent || far.write(data))
+      near.on('data', data => {
+        if (this.holdAt !== undefined && data.includes(this.holdAt)) this.#held ??= []
+        if (this.#held !== undefined) this.#held.push(() => far.write(data))
+        else if (!this.silent) far.write(data)
+      })
       far.on('data', data => this.silent || near.write(data))
       for (const socket of [near, far]) this.#sockets.add(socket)
     })
     return portOf(this.#server)
+  }
+
+  /** What was kept back arrives. */
+  letGo(): void {
+    this.holdAt = undefined
+    for (const send of this.#held?.splice(0) ?? []) send()
+    this.#held = undefined
   }
 
   close(): void {

@@ -9,7 +9,7 @@ import { PostgresDatabase } from '../../src/stores/postgres/database.js'
 import { databaseError } from '../../src/stores/postgres/errors.js'
 import { makePool, requireVerifiedTls } from '../../src/stores/postgres/pool.js'
 import { postgresRates } from '../../src/stores/postgres/rates.js'
-import { loadDriver, migrate, writeRows } from '../../src/stores/sql/database.js'
+import { loadDriver, migrate, type SqlValue, writeRows } from '../../src/stores/sql/database.js'
 import { complain } from '../support/complaints.js'
 import { everythingShown, failure } from '../support/errors.js'
 import { SEAL_KEY } from './store-fixtures.js'
@@ -192,6 +192,7 @@ class FakePool extends EventEmitter implements PostgresPool {
     },
   })
   ended = 0
+  destroyed = 0
   connect = async () => this.client
   end = async () => void this.ended++
 }
@@ -374,10 +375,12 @@ describe('a connection with nobody between', () => {
   const direct = (more: object = {}, answer: (sql: string) => object = () => ({})) => {
     const fake = new FakePool()
     const sent: string[][] = []
+    const named: string[] = []
     let piece: string[] | undefined
     const query = async (given: string | { readonly text: string; readonly name: string }) => {
       const sql = typeof given === 'string' ? given : given.text
-      const shown = typeof given === 'string' ? sql.replace(/[ ;].*/, '') : `${given.name}: ${sql}`
+      const shown = sql.replace(/^(SELECT 1|[A-Z]+)[ ;].*/, '$1')
+      if (typeof given !== 'string') named.push(given.name)
       if (piece === undefined) sent.push([shown])
       else piece.push(shown)
       const rows =
@@ -392,30 +395,50 @@ describe('a connection with nobody between', () => {
         sent.push(piece)
       },
       uncork: () => (piece = undefined),
+      destroy: () => fake.destroyed++,
     }
     Object.assign(fake.client, { processID: 7, pipeline: true, connection: { stream }, query, ...more })
-    return { fake, sent }
+    return { fake, sent, named }
   }
   const SAID = [['SELECT'], ['SET']]
   const X = { sql: 'x', values: [] }
+  const CAS = { ...X, expect: 1, mayBeLate: true } as const
   const Y = { sql: 'y', values: [] }
 
-  test('is told once; a statement is a transaction, several go in one piece, and each has a name', async () => {
+  test('is told once; a statement is a transaction, and several go in one piece that ends in time', async () => {
     const { fake, sent } = direct()
     const database = databaseOn(fake)
     await database.read(X)
-    await database.write([{ ...X, expect: 1 }])
+    await database.write([CAS])
+    await database.write([X])
     await database.write([X, Y])
     await database.readTogether([X, Y])
     expect(sent).toEqual([
       ...SAID,
-      ['issuer_pin_0: x'],
-      ['issuer_pin_0: x'],
+      ['x'],
+      ['x'],
       ['BEGIN'],
-      ['issuer_pin_0: x', 'issuer_pin_1: y', 'COMMIT'],
-      ['BEGIN', 'issuer_pin_0: x', 'issuer_pin_1: y', 'COMMIT'],
+      ['x', 'SELECT 1', 'COMMIT'],
+      ['BEGIN'],
+      ['x', 'y', 'SELECT 1', 'COMMIT'],
+      ['BEGIN', 'x', 'y', 'COMMIT'],
     ])
-    expect(fake.released).toEqual([false, false, false, false])
+    expect([fake.released, fake.destroyed]).toEqual([[false, false, false, false, false], 0])
+  })
+
+  test('what ends in time is told how much of it is left, and which process it is', async () => {
+    const asked: unknown[] = []
+    const { fake } = direct()
+    const { query } = fake.client
+    fake.client.query = (given: unknown) => {
+      if (String(Object(given).text).includes('AS in_time')) asked.push(Object(given).values)
+      return query(given as string)
+    }
+    await databaseOn(fake, { timeoutMs: 60_000 }).write([X])
+    expect(asked).toEqual([[expect.any(Number), 7]])
+    const [[left]] = asked as [[number]]
+    expect(left > 0 && left < 60_000).toBe(true)
+    expect(databaseError({ code: '22012' })).toMatchObject({ code: 'ERR_BACKEND_BUSY', retryable: true })
   })
 
   test('what expects a number of rows is looked at before it is committed', async () => {
@@ -424,7 +447,7 @@ describe('a connection with nobody between', () => {
       const results = await databaseOn(fake).write([{ ...X, expect: 1 }, Y])
       expect(sent.slice(SAID.length)).toEqual([
         ['BEGIN'],
-        ['issuer_pin_0: x', 'issuer_pin_1: y'],
+        ['x', 'y'],
         [rowCount === 1 ? 'COMMIT' : 'ROLLBACK'],
       ])
       expect(results.map(({ count, unexpected }) => [count, unexpected])).toEqual(
@@ -437,10 +460,8 @@ describe('a connection with nobody between', () => {
       )
     }
     const { fake, sent } = direct({}, () => ({ rowCount: 0 }))
-    expect(await databaseOn(fake).write([{ ...X, expect: 1 }])).toEqual([
-      { rows: [], count: 0, unexpected: true },
-    ])
-    expect(sent.at(-1)).toEqual(['issuer_pin_0: x'])
+    expect(await databaseOn(fake).write([CAS])).toEqual([{ rows: [], count: 0, unexpected: true }])
+    expect(sent.at(-1)).toEqual(['x'])
   })
 
   test('of several that fail the first is told, and the connection is closed', async () => {
@@ -453,12 +474,12 @@ describe('a connection with nobody between', () => {
     const error = await failure(() => databaseOn(fake).write([X, Y]), 'ERR_BACKEND_FAILED')
     expect(error.message).toContain('the store holds no such card')
     // The server has answered: there is nothing to be ended.
-    expect(sent.slice(SAID.length)).toEqual([['BEGIN'], ['issuer_pin_0: x', 'issuer_pin_1: y', 'COMMIT']])
-    expect(fake.released).toEqual([true])
+    expect(sent.slice(SAID.length)).toEqual([['BEGIN'], ['x', 'y', 'SELECT 1', 'COMMIT']])
+    expect([fake.released, fake.destroyed]).toEqual([[true], 1])
   })
 
   test('a write that nobody waits for any more is ended on the server, whatever it is at', async () => {
-    for (const statements of [[X], [X, Y]]) {
+    for (const statements of [[CAS], [X, Y]]) {
       const [{ fake }, reserve] = [direct(), new FakePool()]
       const { query } = fake.client
       fake.client.query = sql => (Object(sql).text === 'x' ? new Promise(() => {}) : query(sql))
@@ -476,12 +497,37 @@ describe('a connection with nobody between', () => {
     }
   })
 
-  test('of texts without end a hundred have a name', async () => {
-    const { fake, sent } = direct()
+  test('a statement is named by its text, but for lists and for whatever columns there are; two hundred in all', async () => {
+    const { fake, named } = direct()
     const database = databaseOn(fake)
-    for (let i = 0; i < 102; i++) await database.read({ sql: `x${i}`, values: [] })
-    await database.read({ sql: 'x99', values: [] })
-    expect(sent.slice(-4).flat()).toEqual(['issuer_pin_99: x99', 'x100', 'x101', 'issuer_pin_99: x99'])
+    const read = async (sql: string, values: SqlValue[] = []): Promise<string | undefined> => {
+      named.length = 0
+      await database.read({ sql, values })
+      return named[0]
+    }
+    const name = 'issuer_pin_2d711642b726b04401627ca9fbac32f5'
+    expect([await read('x'), await read('x'), await read('y')]).toEqual([
+      name,
+      name,
+      expect.stringMatching(/^issuer_pin_[0-9a-f]{32}$/),
+    ])
+    expect(await read('z', [['a']])).toBeUndefined()
+    expect(await read('SELECT * FROM x')).toBeUndefined()
+    const names = new Set<string | undefined>()
+    for (let i = 0; i < 201; i++) names.add(await read(`x${i}`))
+    expect(names).toContain(undefined)
+    expect([names.size > 150, await read('x')]).toEqual([true, name])
+  })
+
+  test('a role that may not look is told as behind a pooler; another failure is one', async () => {
+    const refused = (code: string) => (sql: string) => {
+      if (sql.includes('pg_stat_activity')) throw Object.assign(new Error(code), { code })
+      return {}
+    }
+    const { fake, sent } = direct({}, refused('42501'))
+    await databaseOn(fake).read(X)
+    expect(sent.at(-1)).toEqual(['BEGIN', 'x', 'COMMIT'])
+    await failure(() => databaseOn(direct({}, refused('57P03')).fake).read(X), 'ERR_BACKEND_BUSY')
   })
 
   test('replicated: begins, looks for standbys and commits as behind a pooler', async () => {
@@ -489,13 +535,7 @@ describe('a connection with nobody between', () => {
       sql.includes('AS standbys') ? { rows: [{ standbys: '*' }] } : {},
     )
     await databaseOn(fake, { durability: 'replicated' }).write([X])
-    expect(sent.slice(SAID.length)).toEqual([
-      ['BEGIN'],
-      ['issuer_pin_0: x'],
-      ['SELECT'],
-      ['COMMIT'],
-      ['SELECT'],
-    ])
+    expect(sent.slice(SAID.length)).toEqual([['BEGIN'], ['x'], ['SELECT'], ['COMMIT'], ['SELECT']])
   })
 
   test.each([

@@ -1,4 +1,5 @@
 /** PostgreSQL as the stores use it: each call has a connection for one transaction, and an end in time. */
+import { createHash } from 'node:crypto'
 import { throwIfAborted } from '../../base/arguments.js'
 import { Deadline } from '../../base/deadline.js'
 import { AbortedError } from '../../base/errors.js'
@@ -120,11 +121,11 @@ export class PostgresDatabase implements PlainDatabase {
     const { timeoutMs, durability } = this.#settings
     /** What ends it on the server, where that may go on with it though nobody waits any more. */
     let ending: SqlStatement | undefined
-    const work = async (client: PostgresClient): Promise<readonly SqlResult[]> => {
+    const work = async (client: PostgresClient, deadline: Deadline): Promise<readonly SqlResult[]> => {
       const session = this.#sessions.get(client)
       const isDirect = session !== undefined && durability === 'local'
       // By itself a transaction. Of one row or none: where the number is not the one expected, nothing was written.
-      const isOne = isDirect && statements.length === 1 && (statements[0]?.expect ?? 1) === 1
+      const isOne = isDirect && statements.length === 1 && statements[0]?.mayBeLate === true
       // Committed without a look at what came of it: if one of them fails, none is.
       const commits = isDirect && !isOne && statements.every(({ expect }) => expect === undefined)
       ending = session?.ending
@@ -134,7 +135,8 @@ export class PostgresDatabase implements PlainDatabase {
         const begun = await client.query(beginning(this.#settings, { session, access: 'READ WRITE' }).sql)
         atCommit ??= endOfWait(begun)
       }
-      const answers = await send(client, commits ? [...statements, COMMIT] : statements, session)
+      const end = commits ? [session.inTime(deadline.remaining()), COMMIT] : []
+      const answers = await send(client, [...statements, ...end], session)
       if (answers.every(isAnswered)) ending = undefined
       const results: SqlResult[] = []
       for (const [i, answer] of answers.entries()) {
@@ -153,7 +155,9 @@ export class PostgresDatabase implements PlainDatabase {
       return results
     }
     try {
-      return await this.#withClient(timeoutMs, undefined, client => onceMore(client, work))
+      return await this.#withClient(timeoutMs, undefined, (client, deadline) =>
+        onceMore(client, given => work(given, deadline)),
+      )
     } catch (error) {
       if (ending !== undefined) this.#end(ending)
       throw error
@@ -217,7 +221,7 @@ export class PostgresDatabase implements PlainDatabase {
   async #withClient<T>(
     milliseconds: number,
     signal: AbortSignal | undefined,
-    work: (client: PostgresClient) => Promise<T>,
+    work: (client: PostgresClient, deadline: Deadline) => Promise<T>,
   ): Promise<T> {
     if (this.#closed !== undefined) throw storeClosed()
     throwIfAborted(signal)
@@ -233,7 +237,7 @@ export class PostgresDatabase implements PlainDatabase {
 
   async #call<T>(
     { pool, milliseconds, signal }: CallSettings,
-    work: (client: PostgresClient) => Promise<T>,
+    work: (client: PostgresClient, deadline: Deadline) => Promise<T>,
   ): Promise<T> {
     using deadline = new Deadline({
       ms: milliseconds,
@@ -245,12 +249,15 @@ export class PostgresDatabase implements PlainDatabase {
     client.on('error', ignore)
     let done = false
     try {
-      const result = await deadline.race(this.#know(client).then(() => work(client)))
+      const result = await deadline.race(this.#know(client).then(() => work(client, deadline)))
       done = true
       return result
     } finally {
       client.removeListener('error', ignore)
       client.release(!done)
+      // `pg` waits for what is under way before it ends a connection that sends ahead. Nobody else does: neither is the place in
+      // the pool to be waited for, nor is what still lies here to go out when the network is back.
+      if (!done && this.#settings.ownsPool) client.connection?.stream.destroy()
     }
   }
 
@@ -306,8 +313,11 @@ type Isolation = 'READ COMMITTED' | 'REPEATABLE READ'
 interface Direct {
   /** Ends its process, and undoes what that has not committed. */
   readonly ending: SqlStatement
-  /** Statements by their text: the server knows each by its name once it has seen it. */
-  readonly names: Map<string, string>
+  /**
+   * Fails, and the transaction with it, where so many milliseconds have gone by since it began, or another process has it: what
+   * has been sent together with its COMMIT may have waited on the way, or for a lock.
+   */
+  inTime(milliseconds: number): SqlStatement
 }
 
 const ENDING = 'SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE pid = $1 '
@@ -372,16 +382,27 @@ function endOfWait(beginning: unknown): SqlStatement | undefined {
  * commits holds for it as they were then.
  */
 async function sessionOf(client: PostgresClient, told: TransactionSettings): Promise<Direct | undefined> {
-  const { rows } = await client.query(WHO_ANSWERS)
-  const { process, begun } = Object(rows[0])
+  const [answer] = await Promise.allSettled([client.query(WHO_ANSWERS)])
+  // A role that may not look is told as behind a pooler.
+  if (answer.status === 'rejected' && Object(answer.reason).code === NOT_ALLOWED) return undefined
+  const { process, begun } = Object(requireAnswer(answer).rows[0])
   if (typeof begun !== 'string' || process !== client.processID) return undefined
   await client.query(
     "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE; SET search_path = ''; " +
       `SELECT ${settings(told, false)}`,
   )
-  const sql = `${ENDING}AND extract(epoch FROM backend_start)::text = $2`
-  return { ending: { sql, values: [process, begun] }, names: new Map() }
+  const ending = `${ENDING}AND extract(epoch FROM backend_start)::text = $2`
+  return {
+    ending: { sql: ending, values: [process, begun] },
+    inTime: milliseconds => ({ sql: IN_TIME, values: [milliseconds, process] }),
+  }
 }
+
+const NOT_ALLOWED = '42501'
+
+/** Divides by nothing where it is not. */
+const IN_TIME =
+  "SELECT 1 / CAST(clock_timestamp() < now() + $1 * interval '1 ms' AND pg_backend_pid() = $2 AS integer) AS in_time"
 
 const WHO_ANSWERS =
   'SELECT pid AS process, CAST(extract(epoch FROM backend_start) AS pg_catalog.text) AS begun ' +
@@ -416,10 +437,9 @@ async function send(
 ): Promise<readonly Answer[]> {
   const ask = ({ sql, values }: Sent): Promise<PostgresResult> => {
     if (values === undefined) return client.query(sql)
-    const name = session && nameOf(sql, session.names)
-    return name === undefined
-      ? client.query(sql, [...values])
-      : client.query({ name, text: sql, values: [...values] })
+    const name = session && nameOf(sql, values)
+    if (name === undefined) return client.query(sql, [...values])
+    return client.query({ name, text: sql, values: [...values] })
   }
   if (client.pipeline !== true) {
     const answers: Answer[] = []
@@ -433,19 +453,30 @@ async function send(
   // In one piece: to send is the dearest of it.
   const { stream } = client.connection ?? {}
   stream?.cork()
-  const asked = statements.map(ask)
-  stream?.uncork()
+  const asked: Promise<PostgresResult>[] = []
+  try {
+    for (const statement of statements) asked.push(ask(statement))
+  } finally {
+    stream?.uncork()
+  }
   return Promise.allSettled(asked)
 }
 
-/** Texts that vary with what is asked are few, but many in time: those beyond go without a name. */
-const MOST_NAMES = 100
+/** There are some fifty; what varies with what is asked finds no room some time. */
+const MOST_NAMES = 200
+const NAMES = new Map<string, string>()
 
-function nameOf(sql: string, names: Map<string, string>): string | undefined {
-  const known = names.get(sql)
-  if (known !== undefined || names.size === MOST_NAMES) return known
-  const name = `issuer_pin_${names.size}`
-  names.set(sql, name)
+/**
+ * By which the server keeps how it does this: of the text alone, so that whatever process knows it by this name knows the same.
+ * None where the answer has whatever columns there are, which a later version adds to, nor for a list, which it would take to be
+ * short.
+ */
+function nameOf(sql: string, values: SqlStatement['values']): string | undefined {
+  const known = NAMES.get(sql)
+  if (known !== undefined || NAMES.size === MOST_NAMES) return known
+  if (sql.startsWith('SELECT *') || values.some(value => Array.isArray(value))) return undefined
+  const name = `issuer_pin_${createHash('sha256').update(sql).digest('hex').slice(0, 32)}`
+  NAMES.set(sql, name)
   return name
 }
 

@@ -9,6 +9,11 @@ import { noSuchCard } from '../records.js'
 
 /** What may succeed later without a change by the caller. */
 const TRANSIENT: Readonly<Record<string, string>> = {
+  // Of the division that ends a transaction which is out of time.
+  '22012': 'the time of the call is over',
+  // Of a connection that knew a table before a later version of the library added to it, or of a pooler that was taken for none.
+  '0A000': 'the server does not do this now',
+  '26000': 'the server does not know the statement any more',
   '40001': 'a serialization failure',
   '40P01': 'a deadlock',
   '53300': 'too many connections',

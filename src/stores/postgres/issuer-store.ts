@@ -97,6 +97,8 @@ export function postgresPlan(name: string, timeoutMs: number): MigrationPlan {
       BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE;
       SET LOCAL search_path = '';
       SET LOCAL statement_timeout = ${timeoutMs};
+      SET LOCAL lock_timeout = ${timeoutMs};
+      SET LOCAL idle_in_transaction_session_timeout = ${timeoutMs};
       SELECT pg_advisory_xact_lock(${LOCK}, hashtext('${name}'));`,
     findVersions: `SELECT 1 AS yes FROM pg_tables WHERE schemaname = '${name}' AND tablename = 'versions'`,
     // A role that may use the schema need not be one that may create schemas: PostgreSQL asks before it looks.

@@ -26,7 +26,7 @@ export interface PostgresClient {
   /** The process that the server named when the connection was made. */
   readonly processID?: number | null
   /** Where a connection of `pg` writes to. */
-  readonly connection?: { readonly stream: { cork(): void; uncork(): void } }
+  readonly connection?: { readonly stream: { cork(): void; uncork(): void; destroy(): void } }
   /** Runs one statement, its values bound as `$1`, `$2`, … A statement with a name only where the pool is the store's own. */
   query(sql: string | NamedStatement, values?: unknown[]): Promise<PostgresResult>
   /** Gives it back; true: it is closed instead. */

@@ -53,7 +53,7 @@ export function postgresRates(database: SqlDatabase, options: PostgresRatesOptio
       ]
       taken++
       const [result] = await database.write([
-        { sql, values },
+        { sql, values, mayBeLate: true },
         ...(taken % TIDY_EVERY === 0 ? [{ sql: tidy, values: [] }] : []),
       ])
       return result?.rows.length === 1

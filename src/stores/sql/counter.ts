@@ -94,7 +94,7 @@ export class SqlCounterStore implements ChangeCounterStore {
           'SELECT CAST($1 AS text), CAST($2 AS text), 1, CAST($3 AS text), CAST($4 AS bigint) ' +
           `WHERE ${conditions[2] ?? 'true'} ON CONFLICT (issuer_id, key) DO NOTHING`
         : `UPDATE ${this.#table} SET version = version + 1, value = $3, expires_at = $4 WHERE ${conditions.join(' AND ')}`
-    return { sql, values, expect: 1, ...this.#card(key) }
+    return { sql, values, expect: 1, mayBeLate: true, ...this.#card(key) }
   }
 
   /** The record of a card is sealed with it; what is kept by another key decides nothing. */

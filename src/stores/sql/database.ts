@@ -34,6 +34,8 @@ export interface SqlStatement {
   readonly values: readonly SqlValue[]
   /** Where it writes another number of rows, the transaction is rolled back, and its results end here. */
   readonly expect?: number
+  /** Alone, it may be done when nobody waits for it any more: it compares a version, or decides nothing. */
+  readonly mayBeLate?: true
   /** The card whose rows it reads or writes; see `sealed.ts`. */
   readonly card?: CardRef
 }
