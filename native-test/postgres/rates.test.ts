@@ -49,6 +49,17 @@ describePostgres('rates', server => {
     expect(Number(rows[0]?.['rows'])).toBeLessThanOrEqual(3)
   })
 
+  test('what has been used up is not given back by the tidying', async () => {
+    await using store = await open()
+    const rates = store.rates({ perCardPerMinute: 1, perCallerPerMinute: 60_000 })
+    const take = async (cardId: string): Promise<boolean> => rates.take(query(cardId, 'tidy'), { signal })
+    expect([await take('card-used'), await take('card-used')]).toEqual([true, false])
+    // A second of a minute: nearly nothing has come back, and nothing is full again.
+    await server.query("UPDATE issuer_pin.rates SET at = at - 1000 WHERE key = 'card is_tbank01/card-used'")
+    for (let i = 0; i < 1000; i++) await take('card-others')
+    expect(await take('card-used')).toBe(false)
+  })
+
   test('what is no rate is refused', async () => {
     await using store = await open()
     for (const wrong of [

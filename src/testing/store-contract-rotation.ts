@@ -112,6 +112,22 @@ export const ROTATION_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
     assertBlock(await one.pins.readBlock(CARD), blockOf(99))
   },
 
+  'a list of blocks ends what was issued for the PINs before them, of every card and every issuer in it':
+    async ({ one, other }) => {
+      const cards = [OTHER_ISSUER, CARD, cardOf(1)]
+      for (const card of cards) {
+        await one.cards.put(card, PLAIN)
+        await counterOn(one, card).issue({ cardId: card.cardId })
+      }
+      const stored = await collect(one.pins.storeBlocks(cards.map(card => ({ card, pin: blockOf(1) }))))
+      assert.deepEqual(refusedOf(stored), [])
+      for (const { issuerId, cardId } of cards) {
+        const record = await other.counters(issuerId).read(`card/${cardId}`)
+        const states = JSON.parse(String(record?.value)).issued.map(({ state }: { state: string }) => state)
+        assert.deepEqual([...new Set(states)], ['superseded'], `${issuerId} ${cardId}`)
+      }
+    },
+
   'many cards and blocks are stored in batches, each with its result, and one that is refused stops no other':
     async ({ one, other }) => {
       const cards = Array.from({ length: MANY }, (_, i) => ({ card: cardOf(i), record: PLAIN }))

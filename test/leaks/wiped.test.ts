@@ -50,7 +50,7 @@ afterEach(() => {
 })
 
 /** Those that keep a key by what they are for: the object that they give holds it until it is closed. */
-const KEEPS: ReadonlySet<string> = new Set(['softwareBackend', 'softwareSigner', 'd1Client', 'panSealer'])
+const KEEPS: ReadonlySet<string> = new Set(['softwareBackend', 'panSealer'])
 const CASES: readonly LeakCase[] = [...CORE, ...D1].filter(
   ({ verb, slow }) =>
     slow !== true && !KEEPS.has(verb) && !verb.startsWith('Pin.') && !verb.startsWith('inspect'),

@@ -291,7 +291,11 @@ test('what stands twice in an answer is joined; an answer that breaks off is non
   const url = `https://localhost:${(server.address() as net.AddressInfo).port}`
   const wire = new Wire(loadSetup({ config: issuer.config, members: { url } }, () => {}))
   const joined = { status: 200, headers: { 'x-twice': '1, 2' } }
+  const timers = (): number => process.getActiveResourcesInfo().filter(name => name === 'Timeout').length
+  const before = timers()
   expect(await wire.ask(`${url}/whole`)).toMatchObject(joined)
+  // The time of a request ends with it: a run is not over before its timers are.
+  await expect.poll(timers).toBeLessThanOrEqual(before)
   const text = 'GET /whole HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'
   expect(await wire.raw(text)).toMatchObject(joined)
   // Without a length, Node sends chunks.

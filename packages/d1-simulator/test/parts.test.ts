@@ -6,6 +6,7 @@ import { aesCmac, retailMac, tdea } from '../src/ciphers.js'
 import { requireContract } from '../src/contract.js'
 import { clearBlock, nextPin, pinOf, WRONG_BLOCKS } from '../src/pin-block.js'
 import { readProfile } from '../src/profile.js'
+import { BACK } from '../src/run.js'
 import { seccosContent } from '../src/seccos.js'
 
 const hex = (text: string): Buffer => Buffer.from(text, 'hex')
@@ -272,4 +273,10 @@ describe('the contract', () => {
     const answer = reply(404, { error: 'x', more: 1 }, 'application/json; charset=utf-8')
     expect(requireContract('getPIN', answer)).toEqual({ error: 'x', more: 1 })
   })
+})
+
+test('a PIN that was never shown cannot be set back: the end of a run says so', async () => {
+  const world = { changed: [[{ cardId: 'c' }, undefined]] } as never
+  await expect(BACK.run(world)).rejects.toThrow('1 cards whose PIN was not shown before it was changed')
+  expect(await BACK.run({ changed: [] } as never)).toBe('0 cards')
 })
