@@ -117,9 +117,8 @@ describe('the oracle finds', () => {
       },
     }
     await expect(runOne(slow, new Uint8Array(9))).rejects.toThrow(/9 bytes took/)
-    // So long that what the process's other threads compute meanwhile (a collection, a compiler) is less than the limit.
-    const waits = { ...slow, limitMs: 300, run: () => new Promise<void>(resolve => setTimeout(resolve, 400)) }
-    expect(await runOne(waits, new Uint8Array(9))).toBeGreaterThan(300)
+    const waits = { ...slow, run: () => new Promise<void>(resolve => setTimeout(resolve, 100)) }
+    expect(await runOne(waits, new Uint8Array(9))).toBeGreaterThan(20)
   })
 
   test('a defect that needs two bytes to be right, and makes its input smaller', async () => {

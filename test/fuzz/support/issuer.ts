@@ -168,6 +168,8 @@ export const issuer: () => Promise<Issuer> = once(async () => {
     'no-change': { state: 'pin-change-forbidden', pan, setPinTypes: types },
   }
   const handler = issuerEndpoints({
+    // Each input is looked at by its event.
+    strangerEventsPerSecond: 1_000_000,
     issuers: {
       [ISSUER_ID]: {
         cards: { find: async ({ cardId }) => (Object.hasOwn(cards, cardId) ? cards[cardId] : undefined) },
