@@ -13,7 +13,7 @@ import type {
   SqlStatement,
 } from '../sql/database.js'
 import { databaseBusy, databaseError } from './errors.js'
-import type { PostgresClient, PostgresPool, PostgresResult } from './pool.js'
+import type { PgClient, PostgresClient, PostgresPool, PostgresResult } from './pool.js'
 
 /** How a {@link PostgresDatabase} is made. */
 interface PostgresSettings {
@@ -53,7 +53,7 @@ export class PostgresDatabase implements PlainDatabase {
   readonly #settings: PostgresSettings
   readonly #underWay = new Set<Promise<unknown>>()
   /** What is known of the connections of a pool that is ours: undefined where somebody may stand between. */
-  readonly #sessions = new WeakMap<PostgresClient, Direct | undefined>()
+  readonly #sessions = new WeakMap<PgClient, Direct | undefined>()
   /** Connections that nobody waits for any more. */
   readonly #late = new Set<Promise<unknown>>()
   #closed: Promise<void> | undefined
@@ -98,7 +98,7 @@ export class PostgresDatabase implements PlainDatabase {
     signal: AbortSignal | undefined,
   ): Promise<readonly (readonly SqlRow[])[]> {
     const { timeoutMs } = this.#settings
-    const work = async (client: PostgresClient): Promise<readonly (readonly SqlRow[])[]> => {
+    const work = async (client: PgClient): Promise<readonly (readonly SqlRow[])[]> => {
       const session = this.#sessions.get(client)
       const begin = beginning(this.#settings, { session, access: 'READ ONLY', isolation })
       // One statement is a transaction by itself. Of several, what is behind a BEGIN that failed reads, and nobody looks at it.
@@ -121,7 +121,7 @@ export class PostgresDatabase implements PlainDatabase {
     const { timeoutMs, durability } = this.#settings
     /** What ends it on the server, where that may go on with it though nobody waits any more. */
     let ending: SqlStatement | undefined
-    const work = async (client: PostgresClient, deadline: Deadline): Promise<readonly SqlResult[]> => {
+    const work = async (client: PgClient, deadline: Deadline): Promise<readonly SqlResult[]> => {
       const session = this.#sessions.get(client)
       const isDirect = session !== undefined && durability === 'local'
       // By itself a transaction. Of one row or none: where the number is not the one expected, nothing was written.
@@ -221,7 +221,7 @@ export class PostgresDatabase implements PlainDatabase {
   async #withClient<T>(
     milliseconds: number,
     signal: AbortSignal | undefined,
-    work: (client: PostgresClient, deadline: Deadline) => Promise<T>,
+    work: (client: PgClient, deadline: Deadline) => Promise<T>,
   ): Promise<T> {
     if (this.#closed !== undefined) throw storeClosed()
     throwIfAborted(signal)
@@ -237,7 +237,7 @@ export class PostgresDatabase implements PlainDatabase {
 
   async #call<T>(
     { pool, milliseconds, signal }: CallSettings,
-    work: (client: PostgresClient, deadline: Deadline) => Promise<T>,
+    work: (client: PgClient, deadline: Deadline) => Promise<T>,
   ): Promise<T> {
     using deadline = new Deadline({
       ms: milliseconds,
@@ -261,13 +261,13 @@ export class PostgresDatabase implements PlainDatabase {
     }
   }
 
-  async #know(client: PostgresClient): Promise<void> {
+  async #know(client: PgClient): Promise<void> {
     if (!this.#settings.ownsPool || client.processID === undefined || this.#sessions.has(client)) return
     this.#sessions.set(client, await sessionOf(client, this.#settings))
   }
 
   /** A connection that comes too late goes back unused. */
-  async #connect(pool: PostgresPool, deadline: Deadline): Promise<PostgresClient> {
+  async #connect(pool: PostgresPool, deadline: Deadline): Promise<PgClient> {
     const connecting = pool.connect()
     try {
       return await deadline.race(connecting)
@@ -381,7 +381,7 @@ function endOfWait(beginning: unknown): SqlStatement | undefined {
  * pooler names one of its own: the session is ours, and is told here. Undefined otherwise. What the server's settings say of
  * commits holds for it as they were then.
  */
-async function sessionOf(client: PostgresClient, told: TransactionSettings): Promise<Direct | undefined> {
+async function sessionOf(client: PgClient, told: TransactionSettings): Promise<Direct | undefined> {
   const [answer] = await Promise.allSettled([client.query(WHO_ANSWERS)])
   // A role that may not look is told as behind a pooler.
   if (answer.status === 'rejected' && Object(answer.reason).code === NOT_ALLOWED) return undefined
@@ -431,7 +431,7 @@ function isAnswered(answer: Answer): boolean {
  * first that fails where it cannot. What is behind that in a transaction does nothing, a COMMIT neither.
  */
 async function send(
-  client: PostgresClient,
+  client: PgClient,
   statements: readonly Sent[],
   session: Direct | undefined,
 ): Promise<readonly Answer[]> {
@@ -486,10 +486,7 @@ function nameOf(sql: string, values: SqlStatement['values']): string | undefined
  *
  * Source: PostgreSQL 15 documentation, 13.5 (serialization failure handling), appendix A.
  */
-async function onceMore<T>(
-  client: PostgresClient,
-  transaction: (client: PostgresClient) => Promise<T>,
-): Promise<T> {
+async function onceMore<T>(client: PgClient, transaction: (client: PgClient) => Promise<T>): Promise<T> {
   try {
     return await transaction(client)
   } catch (error) {
@@ -510,7 +507,7 @@ const STANDBYS = "SELECT current_setting('synchronous_standby_names') AS standby
  * that ended because the standbys were taken out of the settings, without a word. Either way nobody knows whether a
  * standby has it: `ERR_BACKEND_BUSY`, and whoever asks again gets a commit of their own.
  */
-async function commit(client: PostgresClient, durability: PostgresDurability): Promise<void> {
+async function commit(client: PgClient, durability: PostgresDurability): Promise<void> {
   if (durability === 'local') return void (await client.query('COMMIT'))
   await requireStandbys(client)
   let warned = false
@@ -541,7 +538,7 @@ function isOfSomethingElse(notice: unknown): boolean {
   return file === 'pl_exec.c' && routine === 'exec_stmt_raise'
 }
 
-async function requireStandbys(client: PostgresClient): Promise<void> {
+async function requireStandbys(client: PgClient): Promise<void> {
   const { rows } = await client.query(STANDBYS)
   if (rows[0]?.['standbys'] === '') throw databaseBusy('no synchronous standby is configured any more')
 }

@@ -12,6 +12,18 @@ export interface PostgresResult {
   readonly rowCount: number | null
 }
 
+/** A connection that was taken from a pool. */
+export interface PostgresClient {
+  /** Runs one statement, its values bound as `$1`, `$2`, … */
+  query(sql: string, values?: unknown[]): Promise<PostgresResult>
+  /** Gives it back; true: it is closed instead. */
+  release(destroy?: boolean): void
+  /** As of Node's EventEmitter. */
+  on(event: 'error' | 'notice', listener: (error: Error) => void): unknown
+  /** As of Node's EventEmitter. */
+  removeListener(event: 'error' | 'notice', listener: (error: Error) => void): unknown
+}
+
 /** One that the server keeps by its name, for as long as the connection lasts. */
 interface NamedStatement {
   readonly name: string
@@ -19,22 +31,15 @@ interface NamedStatement {
   readonly values: unknown[]
 }
 
-/** A connection that was taken from a pool. */
-export interface PostgresClient {
-  /** True: what is asked is sent at once, before the answers to what was asked before (an option of `pg`, 8.2x or later). */
+/** What `pg` has besides, where a pool is its own. */
+export interface PgClient extends PostgresClient {
+  /** True: what is asked is sent at once, before the answers to what was asked before (`pg` 8.23 or later). */
   readonly pipeline?: boolean
   /** The process that the server named when the connection was made. */
   readonly processID?: number | null
-  /** Where a connection of `pg` writes to. */
+  /** Where it writes to. */
   readonly connection?: { readonly stream: { cork(): void; uncork(): void; destroy(): void } }
-  /** Runs one statement, its values bound as `$1`, `$2`, … A statement with a name only where the pool is the store's own. */
   query(sql: string | NamedStatement, values?: unknown[]): Promise<PostgresResult>
-  /** Gives it back; true: it is closed instead. */
-  release(destroy?: boolean): void
-  /** As of Node's EventEmitter. */
-  on(event: 'error' | 'notice', listener: (error: Error) => void): unknown
-  /** As of Node's EventEmitter. */
-  removeListener(event: 'error' | 'notice', listener: (error: Error) => void): unknown
 }
 
 /** `Pool` of the package `pg` (8.13 or later), or anything with the same methods. */
