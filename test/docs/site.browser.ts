@@ -219,7 +219,7 @@ async function checkSearch(browser: Browser): Promise<void> {
     await page.click('#tsd-search-trigger')
     await page.fill('#tsd-search-input', typed)
     const first = page.locator('#tsd-search-results li a').first()
-    await first.waitFor({ timeout: 10_000 })
+    await first.waitFor({ timeout: 60_000 })
     await Promise.all([page.waitForURL(/\.html/), first.click()])
     const heading = (await page.locator('h1').first().textContent()) ?? ''
     const isThere = heading.includes(title) || page.url().includes(title)
