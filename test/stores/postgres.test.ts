@@ -552,6 +552,12 @@ describe('a connection with nobody between', () => {
     },
   )
 
+  test('a driver that does not show what it writes to sends as it does', async () => {
+    const { fake, sent } = direct({ connection: undefined })
+    await databaseOn(fake, { ownsPool: false }).read(X)
+    expect(sent).toEqual([['BEGIN'], ['x'], ['COMMIT']])
+  })
+
   test('a pool of the caller: nothing is asked, and nothing is set for its sessions', async () => {
     const { fake, sent } = direct()
     await databaseOn(fake, { ownsPool: false }).read(X)
