@@ -128,7 +128,11 @@ describe('wiping', () => {
 
   test('the copy is wiped where it does not fit', async () => {
     const copies: Uint8Array[] = []
-    class Watched extends Uint8Array {
+    const Real = Uint8Array
+    class Watched extends Real {
+      static get [Symbol.species](): typeof Uint8Array {
+        return Real
+      }
       constructor(memory: ArrayBuffer) {
         super(memory)
         copies.push(this)

@@ -72,7 +72,11 @@ describe('the steps', () => {
   test('the digits of the PAN are wiped, too', () => {
     const pan = panDigits(Pan.from('11223344556677889'))
     const made: Uint8Array[] = []
-    class Watched extends Uint8Array {
+    const Real = Uint8Array
+    class Watched extends Real {
+      static get [Symbol.species](): typeof Uint8Array {
+        return Real
+      }
       constructor(memory: ArrayBuffer) {
         super(memory)
         if (this.length === 17) made.push(this)

@@ -6,16 +6,20 @@ const LIMIT_MS = 2000
 /** A machine that is busy with other things gives a process a twentieth of its time. */
 const BUSY = 20
 
-/** Milliseconds that the input took. Throws what the target throws, and a {@link Finding} where it took too long. */
+/** As often an input is tried before it is called slow: a collection, a compiler or others may have had the machine. */
+const TRIES = 5
+
+/** Milliseconds that the input took. Throws what the target throws, and a {@link Finding} where it took too long each time. */
 export async function runOne(target: FuzzTarget, input: Uint8Array): Promise<number> {
   const { limitMs = LIMIT_MS } = target
-  const first = await took(target, input)
-  if (first.passed <= limitMs) return first.passed
-  // What others had the machine for is not this input's: what is slow computes for long, twice, or does not end.
-  const second = await took(target, input)
-  const ms = second.computed > limitMs ? second.computed : second.passed / BUSY
-  if (ms > limitMs) throw new Finding(`${input.length} bytes took ${Math.round(ms)} ms, more than ${limitMs}`)
-  return second.passed
+  let least = Number.POSITIVE_INFINITY
+  for (let i = 0; i < TRIES; i++) {
+    const { passed, computed } = await took(target, input)
+    // What waits is let go on; what computes for so long is slow, and so is what does not end.
+    least = Math.min(least, passed <= limitMs ? passed : Math.max(computed, passed / BUSY))
+    if (least <= limitMs) return passed
+  }
+  throw new Finding(`${input.length} bytes took ${Math.round(least)} ms, more than ${limitMs}`)
 }
 
 async function took(target: FuzzTarget, input: Uint8Array) {
