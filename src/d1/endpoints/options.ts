@@ -85,7 +85,8 @@ export interface IssuerEndpointsOptions {
   /**
    * How many events a second there are, one by one, of requests that end before it is known who calls (broken HTTP, no or
    * another certificate, a bad token, a wrong client secret): 100 where absent. Those beyond are counted, and one event
-   * (`omitted`) says how many. Of callers that are known, every request is an event.
+   * (`omitted`) says how many. Where the caller was known by then, every request is an event; one that is refused before that,
+   * for there is no room or a provider is away, counts as a stranger's.
    */
   readonly strangerEventsPerSecond?: number
   /** Before `/cms/api/v1/…`; nothing where absent. */
