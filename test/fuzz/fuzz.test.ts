@@ -10,7 +10,7 @@ import { ArgumentError, InputError, Pin, PinBlockError } from '../../src/index.j
 import { arbitraryInput, BATCH, batchOf } from './support/inputs.js'
 import { issuer } from './support/issuer.js'
 import { attempt } from './support/oracle.js'
-import { describeFinding, reduced, runOne } from './support/run.js'
+import { describeFinding, reduced, runOne, type Taken, took } from './support/run.js'
 import { strictJson } from './support/strict-json.js'
 import { check, type FuzzTarget } from './target.js'
 import { TARGETS } from './targets/index.js'
@@ -103,22 +103,52 @@ describe('the oracle finds', () => {
     expect(attempt(() => 7, rule)).toBe(7)
   })
 
-  test('what takes too long', async () => {
-    const slow: FuzzTarget = {
-      name: 'slow',
-      share: 1,
-      seeds: [],
-      limitMs: 20,
-      run: () => {
-        const before = process.cpuUsage()
-        const began = performance.now()
-        // Of the process, whose other threads count: of this one alone it is at most the time that has passed.
-        while (process.cpuUsage(before).user < 40_000 || performance.now() - began < 40);
-      },
+  describe('what takes too long', () => {
+    const target: FuzzTarget = { name: 'slow', share: 1, seeds: [], limitMs: 20, run: () => undefined }
+    const ran = (...takes: Taken[]): Promise<number> => {
+      const left = [...takes]
+      return runOne(target, new Uint8Array(9), async () => left.shift() ?? expect.fail('tried too often'))
     }
-    await expect(runOne(slow, new Uint8Array(9))).rejects.toThrow(/9 bytes took/)
-    const waits = { ...slow, run: () => new Promise<void>(resolve => setTimeout(resolve, 100)) }
-    expect(await runOne(waits, new Uint8Array(9))).toBeGreaterThan(20)
+
+    test('each time', async () => {
+      const slow = { passed: 30, computed: 30 }
+      await expect(ran(slow, slow, slow, slow, { passed: 29, computed: 21 })).rejects.toThrow(
+        '9 bytes took 21 ms, more than 20',
+      )
+    })
+    test('and not once or twice', async () => {
+      expect(
+        await ran({ passed: 21, computed: 21 }, { passed: 90, computed: 80 }, { passed: 20, computed: 20 }),
+      ).toBe(20)
+    })
+    test('and not because it waits', async () => {
+      expect(await ran({ passed: 100, computed: 3 })).toBe(100)
+    })
+    test('but what waits as if it would never end', async () => {
+      const waits = { passed: 401, computed: 0 }
+      await expect(ran(waits, waits, waits, waits, waits)).rejects.toThrow(/9 bytes took 20 ms/)
+    })
+    test('is what computes, and not what waits', async () => {
+      const computes = await took(
+        {
+          ...target,
+          run: () => {
+            const before = process.cpuUsage()
+            const began = performance.now()
+            // Of the process, whose other threads count: of this one alone it is at most the time that has passed.
+            while (process.cpuUsage(before).user < 40_000 || performance.now() - began < 40);
+          },
+        },
+        new Uint8Array(9),
+      )
+      expect(computes.computed).toBeGreaterThan(35)
+      const waits = await took(
+        { ...target, run: () => new Promise<void>(resolve => setTimeout(resolve, 100)) },
+        new Uint8Array(9),
+      )
+      expect(waits.passed).toBeGreaterThan(90)
+      expect(waits.computed).toBeLessThan(waits.passed)
+    })
   })
 
   test('a defect that needs two bytes to be right, and makes its input smaller', async () => {
