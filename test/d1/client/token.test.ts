@@ -189,7 +189,7 @@ describe('a flight', () => {
       const flight = tokens.get()
       await settle()
       pauses.push(clock.pending()[0] ?? -1)
-      await failure(() => running(flight, 1), 'ERR_D1_REQUEST')
+      await failure(() => running(flight), 'ERR_D1_REQUEST')
     }
     // 3/4 of 200, 400, 800, … 5000: half of each pause is fixed, and the random half is at its middle.
     expect(pauses).toEqual([0, 150, 300, 600, 1200, 2400, 3750].map(ms => expect.closeTo(ms, -1)))
