@@ -28,7 +28,11 @@ const together = unitFiles.filter(
   path => !BY_THEMSELVES.test(path) && !CHANGES_ITS_PROCESS.test(readFileSync(path, 'utf8')),
 )
 
+/** What is waited for comes, however busy the machine. Of each project: none inherits it. */
+const PATIENCE = { poll: { timeout: 60_000 } }
+
 const unit = {
+  expect: PATIENCE,
   setupFiles: ['test/support/clean-process.ts'],
   // A test that takes long is no failure: the limits hold on a machine with twenty times as much to do.
   testTimeout: 120_000,
@@ -49,8 +53,6 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
       fsModuleCache: !process.env['CI'],
       fsModuleCachePath: 'node_modules/.cache/issuer-pin-crypto/modules',
     },
-    // What is waited for comes, however busy the machine.
-    expect: { poll: { timeout: 60_000 } },
     // The second is for the summary at the end of .ci/run.
     reporters: process.env['CI'] ? ['default', ['json', { outputFile: 'reports/tests.json' }]] : ['default'],
     coverage: {
@@ -78,6 +80,7 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
         test: {
           name: 'native',
           include: native,
+          expect: PATIENCE,
           pool: 'forks',
           testTimeout: 120_000,
           hookTimeout: 120_000,

@@ -621,7 +621,7 @@ describe('the end', () => {
       if (caller.status === 'fulfilled') caller.value[Symbol.dispose]()
       return caller.status === 'rejected' && String(caller.reason)
     }
-    await expect.poll(closed, { timeout: 10_000 }).toContain('ECONNREFUSED')
+    await expect.poll(closed).toContain('ECONNREFUSED')
     finish()
     expect(await status).toBe(204)
     expect(await ended).toEqual([1, null])

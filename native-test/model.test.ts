@@ -135,7 +135,7 @@ describePostgres('its traces with a failover, played to a primary and its standb
   const streaming = (primary: PostgresServer, synchronous: boolean) => {
     const which = synchronous ? "('sync', 'quorum')" : "('async')"
     const ask = `SELECT 1 FROM pg_stat_replication WHERE state = 'streaming' AND sync_state IN ${which}`
-    return expect.poll(async () => (await primary.query(ask)).rows.length, { timeout: 20_000 }).toBe(1)
+    return expect.poll(async () => (await primary.query(ask)).rows.length).toBe(1)
   }
 
   /**

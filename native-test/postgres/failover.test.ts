@@ -244,8 +244,7 @@ describePostgres('failover', () => {
     expect(store.standbys).toBe('verified')
     await store.cards.put(CARD, RECORD)
     const waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
-    const untilWaiting = () =>
-      expect.poll(async () => (await primary.query(waiting)).rows.length, { timeout: 20_000 }).toBe(1)
+    const untilWaiting = () => expect.poll(async () => (await primary.query(waiting)).rows.length).toBe(1)
     standby.signalReceiver('SIGSTOP')
     const cancelled = failure(() => store.pins.storePrw(CARD, prwOf(1)), 'ERR_BACKEND_BUSY')
     await untilWaiting()
@@ -255,7 +254,7 @@ describePostgres('failover', () => {
     const late = await failure(() => store.pins.storePrw(CARD, prwOf(2)), 'ERR_BACKEND_BUSY')
     expect(late.message).toContain('no answer within')
     // Nor does the server go on: with a standby that is away each call would cost it a connection.
-    await expect.poll(async () => (await primary.query(waiting)).rows.length, { timeout: 20_000 }).toBe(0)
+    await expect.poll(async () => (await primary.query(waiting)).rows.length).toBe(0)
     standby.signalReceiver('SIGCONT')
     await standby.caughtUp(primary)
     standby.signalReceiver('SIGSTOP')
@@ -320,7 +319,7 @@ describePostgres('failover', () => {
     const standby = await start(['wal_log_hints=on'], { server: primary, as: 'standby' })
     const ask =
       "SELECT 1 FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum') AND state = 'streaming'"
-    await expect.poll(async () => (await primary.query(ask)).rows.length, { timeout: 20_000 }).toBe(1)
+    await expect.poll(async () => (await primary.query(ask)).rows.length).toBe(1)
     return [standby, await open(primary, { durability: 'replicated' })]
   }
 })

@@ -104,18 +104,14 @@ describePostgres('issuer stores: PostgreSQL, faults', server => {
       await server.query(`ALTER SYSTEM SET ${setting} = off`)
       await server.query('SELECT pg_reload_conf()')
       try {
-        await expect
-          .poll(async () => (await server.query(`SHOW ${setting}`)).rows[0]?.[setting], { timeout: 20_000 })
-          .toBe('off')
+        await expect.poll(async () => (await server.query(`SHOW ${setting}`)).rows[0]?.[setting]).toBe('off')
         const error = await failure(() => open(), 'ERR_ARGUMENT')
         expect(error.message).toContain(`${setting} is off`)
       } finally {
         await server.query(`ALTER SYSTEM RESET ${setting}`)
         await server.query('SELECT pg_reload_conf()')
       }
-      await expect
-        .poll(async () => (await server.query(`SHOW ${setting}`)).rows[0]?.[setting], { timeout: 20_000 })
-        .toBe('on')
+      await expect.poll(async () => (await server.query(`SHOW ${setting}`)).rows[0]?.[setting]).toBe('on')
     })
 
     test.each([
@@ -188,7 +184,6 @@ describePostgres('issuer stores: PostgreSQL, faults', server => {
       await expect
         .poll(
           async () => (await server.query('SELECT count(*)::int AS n FROM pg_locks WHERE NOT granted')).rows,
-          { timeout: 20_000 },
         )
         .toEqual([{ n: 0 }])
       await locker.query('COMMIT')
@@ -218,7 +213,6 @@ describePostgres('issuer stores: PostgreSQL, faults', server => {
       await expect
         .poll(
           async () => (await server.query('SELECT count(*)::int AS n FROM pg_locks WHERE NOT granted')).rows,
-          { timeout: 20_000 },
         )
         .toEqual([{ n: 1 }])
       controller.abort()
@@ -239,13 +233,11 @@ describePostgres('issuer stores: PostgreSQL, faults', server => {
       expect(error.message).toBe('the database: no answer within 500 ms')
       proxy.silent = false
       await expect
-        .poll(
-          () =>
-            store.cards.find(CARD).then(
-              card => card?.state,
-              () => undefined,
-            ),
-          { timeout: 20_000 },
+        .poll(() =>
+          store.cards.find(CARD).then(
+            card => card?.state,
+            () => undefined,
+          ),
         )
         .toBe('active')
     })
@@ -264,9 +256,7 @@ describePostgres('issuer stores: PostgreSQL, faults', server => {
       proxy.letGo()
       const sessions = 'SELECT count(*)::int AS n FROM pg_stat_activity WHERE application_name = $1'
       await store.close()
-      await expect
-        .poll(async () => (await server.query(sessions, [schema])).rows, { timeout: 20_000 })
-        .toEqual([{ n: 0 }])
+      await expect.poll(async () => (await server.query(sessions, [schema])).rows).toEqual([{ n: 0 }])
       expect((await server.query(`SELECT card_id FROM ${schema}.cards`)).rows).toEqual([
         { card_id: CARD.cardId },
       ])

@@ -87,13 +87,11 @@ describePostgres('issuer stores: PgBouncer', server => {
     expect(stopped.retryable).toBe(true)
     await pooler.start()
     await expect
-      .poll(
-        () =>
-          store.pins.readPrw(CARD).then(
-            prw => prw?.sequence,
-            () => undefined,
-          ),
-        { timeout: 20_000 },
+      .poll(() =>
+        store.pins.readPrw(CARD).then(
+          prw => prw?.sequence,
+          () => undefined,
+        ),
       )
       .toBe(1)
   })

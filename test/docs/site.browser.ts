@@ -37,6 +37,10 @@ const NARROW = { width: 360, height: 740 }
 const TABS = 3
 /** Documents, but for the pages of single codes and vendors, which are made by one function each. */
 const IS_DOCUMENT = /^documents\/(?!err_)/
+/** Those that are looked at whatever is left out: all but decisions, of which one looks like the other. */
+const IS_ALWAYS = /^documents\/(?!err_|\d{4}-)/
+/** What a machine that does much else may need for one step. */
+const STEP_MS = 240_000
 /** So many characters of code are seen without scrolling, at 1280 px. */
 const CODE_COLUMNS = 84
 
@@ -111,7 +115,7 @@ if (problems.length > 0) process.exitCode = 1
 /** So many of them, the first included; all where no number is given. */
 function spread(paths: readonly string[], count: number): readonly string[] {
   const step = count > 0 ? Math.max(1, Math.ceil(paths.length / count)) : 1
-  return paths.filter((path, i) => i % step === 0 || path === 'index.html' || IS_DOCUMENT.test(path))
+  return paths.filter((path, i) => i % step === 0 || path === 'index.html' || IS_ALWAYS.test(path))
 }
 
 async function inTab(browser: Browser, left: string[]): Promise<void> {
@@ -122,6 +126,7 @@ async function inTab(browser: Browser, left: string[]): Promise<void> {
 /** A tab that reports whatever goes wrong, and lets no request leave the machine. */
 async function watchedPage(browser: Browser): Promise<Page> {
   const page = await browser.newPage({ viewport: WIDE })
+  page.setDefaultTimeout(STEP_MS)
   const note = (what: string): void => void problems.push(`${page.url().slice(site.origin.length)}: ${what}`)
   await page.addInitScript(IN_PAGE)
   page.on('console', message => {
@@ -219,7 +224,7 @@ async function checkSearch(browser: Browser): Promise<void> {
     await page.click('#tsd-search-trigger')
     await page.fill('#tsd-search-input', typed)
     const first = page.locator('#tsd-search-results li a').first()
-    await first.waitFor({ timeout: 60_000 })
+    await first.waitFor()
     await Promise.all([page.waitForURL(/\.html/), first.click()])
     const heading = (await page.locator('h1').first().textContent()) ?? ''
     const isThere = heading.includes(title) || page.url().includes(title)

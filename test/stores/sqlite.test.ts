@@ -383,7 +383,7 @@ describe.each(AVAILABLE.flatMap(driver => EXECUTORS.map(executor => [driver, exe
         await held.close()
         for (let i = 0; i < 5; i++) await failure(() => open(path), 'ERR_BACKEND_FAILED')
         // A thread closes its own end after it has said why it refuses.
-        await vi.waitFor(async () => expect(await openOnes()).toBe(0), 20_000)
+        await vi.waitFor(async () => expect(await openOnes()).toBe(0), 60_000)
       },
     )
 

@@ -32,12 +32,13 @@ export function runOnSources(
   path: string,
   environment: NodeJS.ProcessEnv = {},
   args: readonly string[] = [],
+  timeout = HANGS_AFTER_MS,
 ): string {
   return execFileSync(process.execPath, ['--import', 'tsx', join(root, path), ...args], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'pipe'],
     encoding: 'utf8',
-    timeout: HANGS_AFTER_MS,
+    timeout,
     env: { ...process.env, ...environment, TSX_TSCONFIG_PATH: join(root, 'tsconfig.test.json') },
   })
 }

@@ -353,7 +353,7 @@ describe('the queue', () => {
     })
     await first
     const third = mutex.run('a', signal, async () => log.push('3'))
-    await vi.waitFor(() => expect(log).toEqual(['2+']))
+    await vi.waitFor(() => expect(log).toEqual(['2+']), 60_000)
     for (let turns = 0; turns < 20; turns++) await Promise.resolve()
     expect(log).toEqual(['2+'])
     release()
