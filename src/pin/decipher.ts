@@ -2,9 +2,10 @@
 
 import { type Key, operationsOf, requireKey } from '../backend/key.js'
 import { type CallOptions, readOptions } from '../base/arguments.js'
-import { secretBytes, wipe, withWiped } from '../base/bytes.js'
+import { wipe, withWiped } from '../base/bytes.js'
 import { type Pan, requirePan } from '../primitives/pan.js'
 import type { Pin } from '../primitives/pin.js'
+import { roomFor } from './encipher.js'
 import { type FormatRow, readBlock } from './formats/format.js'
 import { FORMATS, requireFormat, type SupportedFormat } from './formats/formats.js'
 import { requireFormatKey } from './policy.js'
@@ -52,8 +53,7 @@ export async function decipherChecked(
 ): Promise<Pin> {
   const row = FORMATS[format]
   // What goes to the backend alone and as it is needs no memory of its own on the way.
-  const isPlain = row.panField === undefined && block.length === row.bytes
-  const clear = await (isPlain
+  const clear = await (row.panField === undefined
     ? operationsOf(key).decipher(block, options)
     : decipherClear(key, row, [{ block, pan }], options))
   return withWiped(clear, one => row.parse({ block: one, pan }))
@@ -68,18 +68,17 @@ export interface BlockItem {
 /** The clear blocks of many, one after the other, by one call of the backend. The caller wipes them. */
 export async function decipherClear(
   key: Key,
-  { bytes, panField }: FormatRow,
+  row: FormatRow,
   items: readonly BlockItem[],
   options: CallOptions | undefined,
 ): Promise<Uint8Array> {
-  const blocks = secretBytes(bytes * items.length)
-  const fields = panField === undefined ? undefined : secretBytes(blocks.length)
+  const { blocks, fields } = roomFor(row, items.length)
   try {
     for (const [i, { block, pan }] of items.entries()) {
-      blocks.set(block, i * bytes)
-      if (fields !== undefined) panField?.(pan, fields, i * bytes)
+      blocks.set(block, i * row.bytes)
+      row.panField?.(pan, fields, i * row.bytes)
     }
-    return await (fields === undefined
+    return await (fields.length === 0
       ? operationsOf(key).decipher(blocks, options)
       : operationsOf(key).decipherBound(blocks, fields, options))
   } finally {

@@ -85,23 +85,25 @@ export async function encipherPins(input: EncipherPinsInput, options?: CallOptio
   try {
     batch.memory ??= secretBytes(MAX_PINS * Math.max(...BLOCK_LENGTHS))
     const blocks = batch.memory.subarray(0, row.bytes * count)
-    return encipherClear(key, fill(pins, row, { blocks, fields: undefined }), options)
+    return encipherClear(key, fill(pins, row, { blocks, fields: NO_FIELDS }), options)
   } finally {
     batch.busy = false
   }
 }
 
-/** Clear blocks, and the PAN fields that go with them where the format has any. */
+/** Clear blocks, and the PAN fields that go with them: empty where the format has none. */
 export interface Clear {
   readonly blocks: Uint8Array
-  readonly fields: Uint8Array | undefined
+  readonly fields: Uint8Array
 }
+
+const NO_FIELDS = secretBytes(0)
 
 /** Memory for so many clear blocks of a format. */
 export function roomFor({ bytes, panField }: FormatRow, count: number): Clear {
   return {
     blocks: secretBytes(bytes * count),
-    fields: panField === undefined ? undefined : secretBytes(bytes * count),
+    fields: panField === undefined ? NO_FIELDS : secretBytes(bytes * count),
   }
 }
 
@@ -123,7 +125,7 @@ function fill(pins: EncipherPinsInput['pins'], row: FormatRow, clear: Clear): Cl
       const { pin, pan } = entry as EncipherPinsInput['pins'][number]
       requirePin(pin)
       row.writePin(pin, pan, clear.blocks, i * row.bytes)
-      if (clear.fields !== undefined) row.panField?.(pan, clear.fields, i * row.bytes)
+      row.panField?.(pan, clear.fields, i * row.bytes)
     }
     return clear
   } catch (error) {
@@ -188,7 +190,7 @@ export function encipherClear(
   options: CallOptions | undefined,
 ): Promise<Uint8Array> {
   try {
-    return fields === undefined
+    return fields.length === 0
       ? operationsOf(key).encipher(blocks, options)
       : operationsOf(key).encipherBound(blocks, fields, options)
   } finally {

@@ -88,7 +88,8 @@ async function draw(
     for (let draws = 0; draws < MAX_DRAWS; draws++) {
       const drawn = await backend.randomBytes(4 * length, options)
       let count = 0
-      for (const byte of drawn) if (byte < 250 && count < length) digits[count++] = byte % 10
+      // Four bytes for each digit are more than enough; what is beyond the last digit is dropped.
+      for (const byte of drawn) if (byte < 250) digits[count++] = byte % 10
       wipe(drawn)
       if (count < length) continue
       const pin = pinOfDigits(ownCopy(digits))

@@ -129,7 +129,7 @@ function withClear<T>(
 ): Promise<T> {
   const clear = roomFor(row, 1)
   row.write(digits, pan, clear.blocks, 0)
-  if (clear.fields !== undefined) row.panField?.(pan, clear.fields, 0)
+  row.panField?.(pan, clear.fields, 0)
   return use(clear)
 }
 

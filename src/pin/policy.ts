@@ -8,7 +8,7 @@ import { ArgumentError, KeyError, TranslationError } from '../base/errors.js'
 import { requireUse } from '../key/usage.js'
 import { isTdea } from '../primitives/algorithms.js'
 import type { FormatRow } from './formats/format.js'
-import { FORMATS, type PinBlockFormat, requireFormat } from './formats/formats.js'
+import { FORMATS, type PinBlockFormat } from './formats/formats.js'
 
 /*
  * Which translations between PIN block formats are allowed, as data.
@@ -41,8 +41,6 @@ export function requireTranslation(
       `a format ${from} block must not become format ${to}`,
     )
   }
-  requireFormat(from, 'fromFormat')
-  requireFormat(to, 'toFormat')
   return { from: FORMATS[from], to: FORMATS[to] }
 }
 

@@ -241,7 +241,7 @@ async function translateHere<Of extends Item>(
     })
     if (good.length === 0) return [room.blocks, good]
     const bytes = good.length * rows.to.bytes
-    const clear = { blocks: room.blocks.subarray(0, bytes), fields: room.fields?.subarray(0, bytes) }
+    const clear = { blocks: room.blocks.subarray(0, bytes), fields: room.fields.subarray(0, bytes) }
     return [await encipherClear(to, clear, options), good]
   } finally {
     wipe(room.blocks, room.fields)
@@ -254,7 +254,7 @@ function rebuild(rows: ReadWay['rows'], clear: BlockItem, toPan: Pan, room: Clea
   try {
     digits = rows.from.nibbles(clear)
     rows.to.write(digits, toPan, room.blocks, at)
-    if (room.fields !== undefined) rows.to.panField?.(toPan, room.fields, at)
+    rows.to.panField?.(toPan, room.fields, at)
     return true
   } catch (error) {
     requireOurs(error, 'ERR_PIN_BLOCK')

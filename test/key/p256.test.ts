@@ -1,6 +1,6 @@
 import { createECDH, createPublicKey, generateKeyPairSync } from 'node:crypto'
 import { describe, expect, test, vi } from 'vitest'
-import { isP256Point, jwkOfPoint, pointOfJwk } from '../../src/primitives/p256.js'
+import { isP256Point, jwkOfPoint, pointOfJwk, pointOfText } from '../../src/primitives/p256.js'
 import { bytes, field, hex, vectorsOf } from '../support/vectors.js'
 
 const X = 'UbInEqNbZZZ9SJptBwKTKO6qslSyuWvMkVK44Bx_d8U'
@@ -57,6 +57,8 @@ describe('JWKs', () => {
     ['a number for y', { ...GOOD, y: 7 }],
     ['padding', { ...GOOD, x: `${X}=` }],
     ['a short coordinate', { ...GOOD, x: X.slice(1) }],
+    ['a longer x, right as far as it goes', { ...GOOD, x: `${X}AAAA` }],
+    ['a longer y, right as far as it goes', { ...GOOD, y: `${Y}AAAA` }],
     ['a coordinate with set trailing bits', { ...GOOD, x: `${X.slice(0, -1)}V` }],
     ['standard base64', { ...GOOD, x: X.replace('_', '/') }],
     ['white space', { ...GOOD, x: `${X.slice(0, -1)} ` }],
@@ -69,6 +71,14 @@ describe('JWKs', () => {
     expect(pointOfJwk(jwk)).toBeUndefined()
   })
 
+  test('two texts are a point where neither has bits left over', () => {
+    const [otherX, otherY] = [`${X.slice(0, -1)}V`, `${Y.slice(0, -1)}J`]
+    expect(Buffer.from(otherX, 'base64url')).toEqual(Buffer.from(X, 'base64url'))
+    expect(Buffer.from(otherY, 'base64url')).toEqual(Buffer.from(Y, 'base64url'))
+    expect(pointOfText(X, Y)).toEqual(pointOfJwk(GOOD))
+    expect([pointOfText(otherX, Y), pointOfText(X, otherY)]).toEqual([undefined, undefined])
+  })
+
   test('a good one gives its point and back', () => {
     const point = pointOfJwk(GOOD)
     expect(point && hex(point)).toMatch(/^04[0-9A-F]{128}$/)
@@ -76,45 +86,51 @@ describe('JWKs', () => {
   })
 })
 
-test('a machine whose numbers have their greatest byte first finds the same points good', async () => {
-  /** Memory of such a machine, as far as points are read from it. */
-  class BigEndian {
-    readonly buffer: ArrayBuffer
-    constructor(buffer: ArrayBuffer) {
-      this.buffer = buffer
-      const view = new DataView(buffer)
-      const words = buffer.byteLength / 8
-      const all = (): bigint[] => Array.from({ length: words }, (_, i) => view.getBigUint64(8 * i))
-      // biome-ignore lint/correctness/noConstructorReturn: stands for an array, whose numbers are its members
-      return new Proxy(this, {
-        get: (target, name) => {
-          if (name === 'buffer') return target.buffer
-          if (name !== 'reverse') return view.getBigUint64(8 * Number(name))
-          return () => {
-            for (const [i, word] of all().reverse().entries()) view.setBigUint64(8 * i, word)
-          }
-        },
-        set(_, name, value) {
-          view.setBigUint64(8 * Number(name), value)
-          return true
-        },
-      })
+test.each(['least', 'greatest'])(
+  'a machine whose numbers have their %s byte first finds the same points good, and signs',
+  async byte => {
+    /** Memory of such a machine, as far as points are read from it. */
+    class BigEndian {
+      readonly buffer: ArrayBuffer
+      constructor(buffer: ArrayBuffer) {
+        this.buffer = buffer
+        const view = new DataView(buffer)
+        const words = buffer.byteLength / 8
+        const all = (): bigint[] => Array.from({ length: words }, (_, i) => view.getBigUint64(8 * i))
+        // biome-ignore lint/correctness/noConstructorReturn: stands for an array, whose numbers are its members
+        return new Proxy(this, {
+          get: (target, name) => {
+            if (name === 'buffer') return target.buffer
+            if (name !== 'reverse') return view.getBigUint64(8 * Number(name))
+            return () => {
+              for (const [i, word] of all().reverse().entries()) view.setBigUint64(8 * i, word)
+            }
+          },
+          set(_, name, value) {
+            view.setBigUint64(8 * Number(name), value)
+            return true
+          },
+        })
+      }
     }
-  }
-  vi.stubGlobal('BigUint64Array', BigEndian)
-  vi.resetModules()
-  try {
-    const there = await import('../../src/primitives/p256.js')
-    const ecdh = createECDH('prime256v1')
-    for (let i = 0; i < 8; i++) {
-      const good = new Uint8Array(ecdh.generateKeys())
-      expect(there.isP256Point(good)).toBe(true)
-      const off = Uint8Array.from(good)
-      off[64] = (off[64] ?? 0) ^ 1
-      expect(there.isP256Point(off)).toBe(false)
-    }
-  } finally {
-    vi.unstubAllGlobals()
+    if (byte === 'greatest') vi.stubGlobal('BigUint64Array', BigEndian)
     vi.resetModules()
-  }
-})
+    try {
+      const there = await import('../../src/primitives/p256.js')
+      const ecdh = createECDH('prime256v1')
+      for (let i = 0; i < 8; i++) {
+        const good = new Uint8Array(ecdh.generateKeys())
+        expect(there.isP256Point(good)).toBe(true)
+        const off = Uint8Array.from(good)
+        off[64] = (off[64] ?? 0) ^ 1
+        expect(there.isP256Point(off)).toBe(false)
+        const privateKey = there.es256PrivateKey(bytes(ecdh.getPrivateKey('hex').padStart(64, '0')))
+        const publicKey = there.es256PublicKey(there.jwkOfPoint(good))
+        expect(there.verifyEs256(publicKey, off, there.signEs256(privateKey, off))).toBe(true)
+      }
+    } finally {
+      vi.unstubAllGlobals()
+      vi.resetModules()
+    }
+  },
+)

@@ -105,6 +105,21 @@ describe.each(ALL)('faults of other libraries, format %d', format => {
     )
   })
 
+  test('a block is written over its own bytes and no others, the PAN field likewise', () => {
+    for (const number of ['5432101234567891', '5432101234']) {
+      const between = (write: (to: Uint8Array, at: number) => void): string => {
+        const to = new Uint8Array(row.bytes + 16).fill(0xee)
+        write(to, 8)
+        return hex(to).replace(new RegExp(`^(E{16})(.{${2 * row.bytes}})(.*)$`), '$1 $3')
+      }
+      const other = Pan.from(number)
+      const around = `${'E'.repeat(16)} ${'E'.repeat(16)}`
+      expect(between((to, at) => row.write(Uint8Array.of(1, 2, 3, 4), other, to, at))).toBe(around)
+      expect(between((to, at) => row.writePin(Pin.from('1234'), other, to, at))).toBe(around)
+      if (row.panField !== undefined) expect(between((to, at) => row.panField?.(other, to, at))).toBe(around)
+    }
+  })
+
   test('every filler nibble is validated, the last one too', async () => {
     const pin = Pin.from('1234')
     const last = 15
@@ -205,6 +220,14 @@ test('bytes that would make the filler of format 3 uneven are drawn again', () =
   )
   expect(hex(block)).toBe('341234AFEDCBAFED')
   expect(turn).toBe(2)
+})
+
+test('a filler of one value takes nothing from the generator', () => {
+  const block = new Uint8Array(8)
+  const random = (): void => expect.unreachable('nothing is drawn')
+  const rule = { control: 2, filler: [0xf, 0xf], account: false } as const
+  writeField(rule, Uint8Array.of(1, 2, 3, 4), SOME_PAN, block, 0, random)
+  expect(hex(block)).toBe('241234FFFFFFFFFF')
 })
 
 test.each(BOUND)('a wrong PAN does not decode as if right, format %d', format => {

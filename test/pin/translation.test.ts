@@ -362,6 +362,7 @@ describe('requireInToken, on a token that binds what is unwrapped to a template'
     const block = await encipherPin({ pin: Pin.from('2846'), pan: PAN, format: 0, key: zpk })
     const way = { block, pan: PAN, fromFormat: 0, from: zpk, to: store, requireInToken: true } as const
     await failure(() => translatePinBlock({ ...way, toFormat: 3 }), 'ERR_HOST_DECIPHER')
+    await failure(() => translatePinBlock({ ...way, fromFormat: 3, toFormat: 0 }), 'ERR_HOST_DECIPHER')
     await failure(() => decipherPin({ block, pan: PAN, format: 0, key: zpk }), 'ERR_HOST_DECIPHER')
     const against = { kind: 'block', block, format: 3, key: store } as const
     const given = { block, pan: PAN, format: 0, from: zpk, against, tries: 'counted-elsewhere' } as const

@@ -2,15 +2,28 @@ import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import {
   type Backend,
+  buildFormat0,
+  checkFormat0,
   decipherPin,
   encipherPin,
   encipherPins,
+  generateOffset,
+  generatePin,
+  generatePinBlock,
+  generatePvv,
+  judgePin,
   type Key,
+  naturalPin,
   Pan,
   Pin,
+  parseFormat0,
+  pinPolicy,
   reencipherPinBlock,
+  rePanPinBlock,
   TRANSLATIONS,
   translatePinBlock,
+  translatePinBlocks,
+  verifyPinBlock,
 } from '../../src/index.js'
 import { FORMATS } from '../../src/pin/formats/formats.js'
 import { requireTranslation } from '../../src/pin/policy.js'
@@ -69,7 +82,46 @@ const verbs = {
     }),
   reencipherPinBlock: (more: object) =>
     reencipherPinBlock({ block: new Uint8Array(8), from: zpk, to: store, ...more }),
+  translatePinBlocks: (more: object) =>
+    translatePinBlocks({
+      blocks: [{ block: new Uint8Array(8), pan: PAN }],
+      fromFormat: 0,
+      toFormat: 0,
+      from: zpk,
+      to: store,
+      ...more,
+    }),
+  rePanPinBlock: (more: object) =>
+    rePanPinBlock({
+      block: new Uint8Array(8),
+      pan: PAN,
+      newPan: PAN,
+      fromFormat: 0,
+      toFormat: 0,
+      from: zpk,
+      to: store,
+      ...more,
+    }),
+  verifyPinBlock: (more: object) =>
+    verifyPinBlock({
+      block: new Uint8Array(8),
+      pan: PAN,
+      format: 0,
+      from: zpk,
+      against: { kind: 'block', block: new Uint8Array(8), format: 0, key: store },
+      tries: 'counted-elsewhere',
+      ...more,
+    }),
+  generatePvv: (more: object) =>
+    generatePvv({ block: new Uint8Array(8), pan: PAN, format: 0, from: zpk, key: mac, ...more }),
+  generateOffset: (more: object) =>
+    generateOffset({ block: new Uint8Array(8), pan: PAN, format: 0, from: zpk, key: mac, ...more }),
+  naturalPin: (more: object) => naturalPin({ pan: PAN, key: mac, length: 4, format: 0, to: zpk, ...more }),
+  generatePin: (more: object) => generatePin({ length: 4, policy: POLICY, backend, ...more }),
+  generatePinBlock: (more: object) =>
+    generatePinBlock({ length: 4, policy: POLICY, backend, pan: PAN, format: 0, key: zpk, ...more }),
 }
+const POLICY = pinPolicy({ minLength: 4, maxLength: 6, refuse: [] })
 
 describe('bad input', () => {
   test.each([
@@ -100,13 +152,57 @@ describe('bad input', () => {
     ['reencipherPinBlock', { block: [] }],
     ['reencipherPinBlock', { from: 7 }],
     ['reencipherPinBlock', { to: undefined }],
-  ] as const)('%s refuses %j with ERR_ARGUMENT', async (verb, more) => {
-    await failure(() => verbs[verb](more), 'ERR_ARGUMENT', ['4000001234567899'])
+    ['translatePinBlocks', { blocks: { length: 1 } }],
+    ['translatePinBlocks', { blocks: [undefined] }],
+    ['rePanPinBlock', { pan: undefined }],
+    ['verifyPinBlock', { format: 5 }],
+    ['verifyPinBlock', { from: {} }],
+    ['verifyPinBlock', { requireInToken: 1 }],
+    ['verifyPinBlock', { against: 7 }],
+    ['verifyPinBlock', { against: { kind: 'pin' } }],
+    ['generatePvv', { format: 5 }],
+    ['generatePvv', { from: {} }],
+    ['generatePvv', { key: {} }],
+    ['generateOffset', { block: '00' }],
+    ['naturalPin', { format: 5 }],
+    ['naturalPin', { key: {} }],
+    ['naturalPin', { to: {} }],
+    ['generatePin', { length: 7 }],
+    ['generatePin', { backend: {} }],
+    ['generatePin', { policy: {} }],
+    ['generatePinBlock', { format: 5 }],
+    ['generatePinBlock', { key: {} }],
+  ] as const)('%s refuses %j with ERR_ARGUMENT, and says what', async (verb, more) => {
+    const { message } = await failure(() => verbs[verb](more), 'ERR_ARGUMENT', ['4000001234567899'])
+    const [name = ''] = Object.keys(more)
+    // Of a batch it may be one of them.
+    expect(message).toMatch(new RegExp(`\\b${name.replace(/s$/, 's?')}\\b`))
   })
 
   test.each([undefined, null, 'x'])('every verb refuses %j as its input with ERR_ARGUMENT', async input => {
-    for (const verb of [encipherPin, encipherPins, decipherPin, translatePinBlock, reencipherPinBlock]) {
-      await failure(() => verb(input as never), 'ERR_ARGUMENT')
+    const all = {
+      encipherPin,
+      encipherPins,
+      decipherPin,
+      translatePinBlock,
+      translatePinBlocks,
+      rePanPinBlock,
+      reencipherPinBlock,
+      verifyPinBlock,
+      generatePvv,
+      generateOffset,
+      naturalPin,
+      generatePin,
+      generatePinBlock,
+      buildFormat0,
+      parseFormat0,
+      checkFormat0,
+      pinPolicy,
+      judgePin,
+    }
+    for (const [name, verb] of Object.entries(all)) {
+      const { message } = await failure(() => verb(input as never), 'ERR_ARGUMENT')
+      expect(message).toContain(name)
     }
   })
 
@@ -136,6 +232,31 @@ describe('bad input', () => {
     await failure(() => verbs.encipherPins({ pins: [] }), 'ERR_LENGTH')
     const pins = Array.from({ length: 8193 }, () => ({ pin: Pin.from('1234'), pan: PAN }))
     await failure(() => verbs.encipherPins({ pins }), 'ERR_LENGTH')
+  })
+
+  test('none or too many blocks in a batch are ERR_LENGTH, and it says of what', async () => {
+    for (const length of [0, 4097]) {
+      const blocks = Array.from({ length }, () => ({ block: new Uint8Array(8), pan: PAN }))
+      const { message } = await failure(() => verbs.translatePinBlocks({ blocks }), 'ERR_LENGTH')
+      expect(message).toContain(`blocks: ${length}`)
+    }
+    const blocks = [{ block: '00', pan: PAN }]
+    const { message } = await failure(() => verbs.translatePinBlocks({ blocks }), 'ERR_ARGUMENT')
+    expect(message).toContain('block must')
+  })
+
+  test('a block that is right but for its length is none, alone and in a batch', async () => {
+    const block = await verbs.encipherPin({})
+    const blocks = [[...block], [...block, 0], [...block.subarray(0, 7)], [...block, 0]].map(bytes => ({
+      block: Uint8Array.from(bytes),
+      pan: PAN,
+    }))
+    const results = await verbs.translatePinBlocks({ blocks })
+    expect(results.map(({ ok }) => ok)).toEqual([true, false, false, false])
+    for (const { block } of blocks.slice(1)) {
+      await failure(() => verbs.translatePinBlock({ block }), 'ERR_PIN_BLOCK')
+      await failure(() => verbs.decipherPin({ block }), 'ERR_PIN_BLOCK')
+    }
   })
 
   test('reencipherPinBlock refuses keys of two backends, translatePinBlock does not', async () => {

@@ -16,12 +16,13 @@ import {
 } from '../../src/index.js'
 import {
   type PinVerification,
+  pvvAnswer,
   pvvQuestion,
   runSteps,
   runStepsLater,
   verificationSteps,
 } from '../../src/pin/formats/verification.js'
-import { panDigits } from '../../src/primitives/pan.js'
+import { panAt, panDigits, panMemory } from '../../src/primitives/pan.js'
 import { failure } from '../support/errors.js'
 
 const PAN = Pan.from('1122334455667788')
@@ -70,7 +71,11 @@ describe('the steps', () => {
   })
 
   test('the digits of the PAN are wiped, too', () => {
-    const pan = panDigits(Pan.from('11223344556677889'))
+    const known = (): Pan => Pan.from('11223344556677889')
+    let before = known()
+    // Where the place next to it is in the same memory.
+    while (panAt(before) + 20 === panMemory(before).length) before = known()
+    const pan = panDigits(before)
     const made: Uint8Array[] = []
     const Real = Uint8Array
     class Watched extends Real {
@@ -91,11 +96,23 @@ describe('the steps', () => {
       vi.unstubAllGlobals()
     }
     expect(made.map(bytes => bytes.some(byte => byte !== 0))).toEqual([false])
+    // The place next to it, where the verification had them.
+    const next = panAt(before) + 20
+    expect([...panMemory(before).subarray(next, next + 20)]).toEqual([17, ...new Array(19).fill(0)])
   })
 
   test('a PVV of fewer digits than four is made with zeros; no PIN has so few', () => {
     const question = (pin: number[]) => pvvQuestion({ pvki: 1 }, PAN, Uint8Array.from(pin))
     expect(question([1, 2, 3])).toEqual(question([1, 2, 3, 0]))
+  })
+
+  test.each([
+    ['9876543210ABCDEF', '9876'],
+    ['AB9CDEF09ABCDEF1', '9091'],
+    ['FFFFFFFFFFFFF9AB', '9555'],
+    ['ABCDEFABCDEFABCD', '0123'],
+  ])('the PVV of %s is %s: numerals first, then letters less ten', (block, pvv) => {
+    expect([...pvvAnswer(clear(block))].join('')).toBe(pvv)
   })
 
   test('an answer that is none is an error, not a verdict', () => {

@@ -487,6 +487,23 @@ describe('bad input', () => {
       )
     for (const against of [undefined, null, 'pvv', {}, { kind: 'pin' }])
       await failure(() => verifyPinBlock({ ...given, against: against as never }), 'ERR_ARGUMENT')
+    const block8 = { kind: 'block', block: new Uint8Array(8), format: 0, key: store } as const
+    for (const [what, against] of [
+      ['against.block', { ...block8, block: '00' }],
+      ['against.block must be 8 bytes', { ...block8, block: new Uint8Array(16) }],
+      ['against.format', { ...block8, format: 5 }],
+      ['against.key', { ...block8, key: {} }],
+      ['against: ', { ...block8, kid: 'K' }],
+      ['against.key', { kind: 'pvv', pvv: '1234', key: {} }],
+      ['against: ', { kind: 'pvv', pvv: '1234', key: pvk, kid: 'K' }],
+      ['pvv must be 4 digits', { kind: 'pvv', pvv: '123', key: pvk }],
+      ['against.key', { kind: 'offset', offset: '1234', key: {} }],
+      ['against: ', { kind: 'offset', offset: '1234', key: offsetKey, kid: 'K' }],
+    ] as const)
+      expect(
+        (await failure(() => verifyPinBlock({ ...given, against: against as never }), 'ERR_ARGUMENT'))
+          .message,
+      ).toContain(what)
     const reference = { kind: 'block', block: new Uint8Array(7), format: 0, key: store } as const
     await failure(() => verifyPinBlock({ ...given, against: reference }), 'ERR_ARGUMENT')
     const good = { kind: 'pvv', pvv: '1234', key: pvk } as const

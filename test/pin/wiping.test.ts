@@ -1,5 +1,7 @@
 /** What the verbs leave in memory: every clear block that passes through them, after success and after failure. */
 
+import crypto from 'node:crypto'
+import { syncBuiltinESMExports } from 'node:module'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
 import {
@@ -14,9 +16,11 @@ import {
   Pin,
   parseFormat0,
   translatePinBlock,
+  translatePinBlocks,
 } from '../../src/index.js'
 import { pinAt, pinMemory, pinOfDigits } from '../../src/primitives/pin.js'
 import { softwareBackend } from '../../src/software.js'
+import { buffersMadeBy } from '../leaks/recorder.js'
 import { failure } from '../support/errors.js'
 import { slowDriver } from '../support/slow-driver.js'
 
@@ -117,6 +121,14 @@ describe('the clear blocks that were built are wiped', () => {
     )
   })
 
+  test('by encipherPin, in the one place where single blocks are built', async () => {
+    const encipher = vi.spyOn(operationsOf(key), 'encipher')
+    for (const digits of ['1234', '98765']) await encipherPin({ pin: Pin.from(digits), pan, format: 0, key })
+    const [[first] = [], [second] = []] = encipher.mock.calls
+    expect(first).toBe(second)
+    expect(first && [...first]).toEqual(zeros(8))
+  })
+
   test('by encipherPin, also where a getter among the options enciphers another PIN meanwhile', async () => {
     const first = await encipherPin({ pin: Pin.from('1234'), pan, format: 0, key })
     const second = await encipherPin({ pin: Pin.from('98765'), pan, format: 0, key })
@@ -161,6 +173,59 @@ describe('the clear blocks that were built are wiped', () => {
     const atOnce = await backend.bind({ kid: 'K', usage: 'pin-encryption' })
     await encipherPins({ pins: pins(), format: 0, key: atOnce })
     expect(given.map(bytes => [...bytes])).toEqual([zeros(16)])
+  })
+})
+
+describe('what a verb makes on the way is wiped', () => {
+  /** The names of those that are still in some memory that was made during the call. */
+  async function leftBy(call: () => Promise<unknown>, secrets: Readonly<Record<string, string>>) {
+    const { buffers } = await buffersMadeBy(call)
+    expect(buffers.length).toBeGreaterThan(0)
+    const memory = buffers.map(buffer => Buffer.from(buffer))
+    const isLeft = ([, secret]: [string, string]) =>
+      memory.some(bytes => bytes.includes(Buffer.from(secret, 'hex')))
+    return Object.entries(secrets)
+      .filter(isLeft)
+      .map(([name]) => name)
+  }
+  const way = (fromFormat: 0 | 4, toFormat: 0 | 3 | 4, keys: { from: Key; to: Key }) =>
+    ({ fromFormat, toFormat, ...keys }) as const
+
+  test('the PAN field of format 4, the digits of a translation', async () => {
+    await using own = await softwareBackend({
+      keys: [{ kid: 'A', usage: 'pin-encryption', algorithm: 'aes-128', material: '0F'.repeat(16) }],
+    })
+    const aes = await own.bind({ kid: 'A', usage: 'pin-encryption', hostDecipher: true })
+    const pin = Pin.from('90817')
+    const secrets = { field: '4400000123456789', digits: '0900080107', block: '4590817AAAAAAAAA' }
+    const made = await encipherPin({ pin, pan, format: 4, key: aes })
+    expect(await leftBy(() => encipherPin({ pin, pan, format: 4, key: aes }), secrets)).toEqual([])
+    const opened = async () => (await decipherPin({ block: made, pan, format: 4, key: aes })).dispose()
+    expect(await leftBy(opened, secrets)).toEqual([])
+    const given = { block: made, pan, ...way(4, 4, { from: aes, to: aes }) }
+    expect(await leftBy(() => translatePinBlock(given), secrets)).toEqual([])
+  })
+
+  test('the blocks of a batch whose translation ends half-way', async () => {
+    const blocks = [
+      { block, pan },
+      { block: block.slice(), pan },
+    ]
+    let turn = 0
+    const fill = vi.spyOn(crypto, 'randomFillSync').mockImplementation(<T>(to: T): T => {
+      if (++turn > 1) throw new Error('no more')
+      return (to as Uint8Array).fill(0) as T
+    })
+    syncBuiltinESMExports()
+    try {
+      const call = () => translatePinBlocks({ blocks, ...way(0, 3, { from: key, to: key }) })
+      const refused = () => expect(call()).rejects.toThrow('no more')
+      expect(await leftBy(refused, { made: '341234AB', opened: '041234FE' })).toEqual([])
+      expect(turn).toBe(2)
+    } finally {
+      fill.mockRestore()
+      syncBuiltinESMExports()
+    }
   })
 })
 

@@ -70,7 +70,6 @@ export const FIELD_BYTES = 8
 const BODY_NIBBLES = 14
 /** PAN digits that a body is XORed with: those before the check digit, from the third nibble on. */
 const ACCOUNT_NIBBLES = 12
-const NO_ACCOUNT: Uint8Array = secretBytes(0)
 
 /** Where nibble `i` of the body meets a PAN digit: the account number starts two nibbles into the body. */
 function accountNibble(pan: Uint8Array, i: number): number {
@@ -172,13 +171,9 @@ function writeRandomBody(
 
 /** XORs the account number into a body. */
 function mixAccount(pan: Uint8Array, to: Uint8Array, at: number): void {
-  const first = pan.length - 1 - ACCOUNT_NIBBLES
-  for (let i = 0; i < ACCOUNT_NIBBLES; i += 2) {
-    // A PAN of fewer than 13 digits is padded with zeros on the left.
-    const high = first + i < 0 ? 0 : (pan[first + i] as number)
-    const low = first + i + 1 < 0 ? 0 : (pan[first + i + 1] as number)
-    const byte = at + 1 + (i >> 1)
-    to[byte] = (to[byte] as number) ^ ((high << 4) | low)
+  for (let i = 2; i < BODY_NIBBLES; i += 2) {
+    const byte = at + (i >> 1)
+    to[byte] = (to[byte] as number) ^ ((accountNibble(pan, i) << 4) | accountNibble(pan, i + 1))
   }
 }
 
@@ -190,7 +185,8 @@ function uniformNibbles([low, high]: FieldRule['filler'], count: number, random:
   const drawn = secretBytes(2 * BODY_NIBBLES)
   for (let at = 0; at < count; ) {
     random(drawn)
-    for (const byte of drawn) if (byte < bound && at < count) nibbles[at++] = low + (byte % values)
+    // What is drawn beyond the count has no place, and is dropped.
+    for (const byte of drawn) if (byte < bound) nibbles[at++] = low + (byte % values)
   }
   wipe(drawn)
   return nibbles
@@ -206,13 +202,13 @@ const BODY: Uint8Array = secretBytes(BODY_NIBBLES)
 function inspectField<T>(
   { control, filler: [low, high], account }: FieldRule,
   { block, pan }: ClearBlock,
-  rule: { readonly digitsMustBeDecimal: boolean; readonly bytes: number },
+  rule: { readonly digitsTo: number; readonly bytes: number },
   use: (nibbles: Uint8Array) => T,
 ): T {
   requireBytes(block, 'block')
   requirePan(pan)
   if (block.length !== rule.bytes) throw new PinBlockError()
-  const mask = account ? panDigits(pan) : NO_ACCOUNT
+  const mask = account ? panDigits(pan) : undefined
   const first = block[0] as number
   const length = first & 0xf
   // Bits other than zero mean a failed check. `x >> 31` is all ones for a negative x, else zero.
@@ -221,10 +217,11 @@ function inspectField<T>(
     for (let i = 0; i < BODY_NIBBLES; i++) {
       const byte = block[1 + (i >> 1)] as number
       const nibble =
-        ((i & 1) === 0 ? byte >> 4 : byte & 0xf) ^ (mask.length === 0 ? 0 : accountNibble(mask, i))
+        ((i & 1) === 0 ? byte >> 4 : byte & 0xf) ^ (mask === undefined ? 0 : accountNibble(mask, i))
       const isPin = (i - length) >> 31
-      const notDecimal = ((9 - nibble) >> 31) & (rule.digitsMustBeDecimal ? -1 : 0)
-      bad |= (isPin & notDecimal) | (~isPin & (((nibble - low) >> 31) | ((high - nibble) >> 31)))
+      bad |=
+        (isPin & ((rule.digitsTo - nibble) >> 31)) |
+        (~isPin & (((nibble - low) >> 31) | ((high - nibble) >> 31)))
       BODY[i] = nibble
     }
     if (bad !== 0) throw new PinBlockError()
@@ -236,8 +233,8 @@ function inspectField<T>(
 
 /** The reading half of a row: three strengths of one look. */
 export function readers(field: FieldRule, bytes: number): Pick<FormatRow, 'parse' | 'check' | 'nibbles'> {
-  const strict = { digitsMustBeDecimal: true, bytes }
-  const loose = { digitsMustBeDecimal: false, bytes }
+  const strict = { digitsTo: 9, bytes }
+  const loose = { digitsTo: 0xf, bytes }
   return {
     parse: clear => inspectField(field, clear, strict, pinOfDigits),
     check: clear => inspectField(field, clear, loose, () => undefined),

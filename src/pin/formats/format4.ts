@@ -60,8 +60,7 @@ export function writePanField(digits: Uint8Array, to: Uint8Array, at: number): v
   const padding = length - digits.length
   const nibbleAt = (i: number): number => {
     if (i === 0) return length - LEAST_PAN
-    const digit = i - 1 - padding
-    return digit < 0 ? 0 : (digits[digit] ?? 0)
+    return digits[i - 1 - padding] ?? 0
   }
   for (let i = 0; i < BLOCK_BYTES; i++) to[at + i] = (nibbleAt(2 * i) << 4) | nibbleAt(2 * i + 1)
 }

@@ -64,8 +64,11 @@ export function* verificationSteps({ block, format, pan, rule, kept }: PinVerifi
     enciphered: Uint8Array,
   ): Generator<PinStep, PlainDigits, Uint8Array> {
     const row = FORMATS[of]
-    const field = row.panField === undefined ? undefined : own(secretBytes(row.bytes))
-    if (field !== undefined) row.panField?.(owner, field, 0)
+    let field: Uint8Array | undefined
+    if (row.panField !== undefined) {
+      field = own(secretBytes(row.bytes))
+      row.panField(owner, field, 0)
+    }
     const clear = own(yield { under, by: 'decipher', block: enciphered, field })
     return plainDigits(own(row.nibbles({ block: clear, pan: owner })))
   }
@@ -140,11 +143,10 @@ export function plainDigits(nibbles: Uint8Array): PlainDigits {
 
 /** The block of a PVV: 11 PAN digits before the check digit, the key's index, 4 PIN digits. Source: Visa, as IBM CCA documents it. */
 export function pvvQuestion({ pvki }: { readonly pvki: number }, pan: Pan, pin: Uint8Array): Uint8Array {
-  const account = panDigits(pan)
   const nibbles = secretBytes(16)
-  nibbles.set(account.subarray(account.length - 12, account.length - 1))
+  nibbles.set(panDigits(pan).subarray(-12, -1))
   nibbles[11] = pvki
-  for (let i = 0; i < 4; i++) nibbles[12 + i] = at(pin, i)
+  nibbles.set(pin.subarray(0, 4), 12)
   return packed(nibbles)
 }
 
@@ -198,7 +200,7 @@ function at(bytes: Uint8Array, i: number): number {
 /** 16 nibbles as one block; they are wiped. */
 function packed(nibbles: Uint8Array): Uint8Array {
   const block = secretBytes(8)
-  for (let i = 0; i < 8; i++) block[i] = (at(nibbles, 2 * i) << 4) | at(nibbles, 2 * i + 1)
+  for (const i of block.keys()) block[i] = (at(nibbles, 2 * i) << 4) | at(nibbles, 2 * i + 1)
   wipe(nibbles)
   return block
 }
