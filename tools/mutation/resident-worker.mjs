@@ -2,8 +2,13 @@
  * The worker's half of `resident.mjs`: runs the tests once, noting which mutants each comes to, and then those that it is
  * asked for, hooks included, until one fails.
  */
+import { connect } from 'node:net'
+import { createInterface } from 'node:readline'
 import { VitestTestRunner } from 'vitest/runners'
 import { getFn, getHooks } from 'vitest/suite'
+
+/** The real one, whatever a test plays. */
+const { setTimeout, clearTimeout } = globalThis
 
 /** What Stryker's switches in the sources read. */
 globalThis.__stryker__ ??= {}
@@ -12,6 +17,9 @@ const switches = globalThis.__stryker__
 const files = []
 
 export default class ResidentWorker extends VitestTestRunner {
+  /** How long one test or hook may take, in ms; without it there is no limit here. */
+  #limit
+
   onBeforeTryTask(test, options) {
     switches.currentTestId = test.id
     return super.onBeforeTryTask(test, options)
@@ -27,17 +35,20 @@ export default class ResidentWorker extends VitestTestRunner {
     if (files.length < this.injectValue('fileCount')) return super.onAfterRunFiles(ran)
     const { snapshotOptions } = this.workerState.config
     for (const { filepath } of files) await this.snapshotClient.setup(filepath, snapshotOptions)
-    const channel = new BroadcastChannel(this.injectValue('channel'))
-    await new Promise(end => {
-      channel.onmessage = async ({ data }) =>
-        data.end ? end() : channel.postMessage(await this.#runMutant(data))
-      channel.postMessage(firstRun())
-    })
-    channel.close()
+    const channel = connect(this.injectValue('channel'))
+    const answer = value => channel.write(`${JSON.stringify(value)}\n`)
+    answer(firstRun())
+    for await (const line of createInterface(channel)) {
+      const asked = JSON.parse(line)
+      if (asked.end) break
+      answer(await this.#runMutant(asked))
+    }
+    channel.destroy()
     return super.onAfterRunFiles(ran)
   }
 
-  async #runMutant({ mutant, tests, hitLimit }) {
+  async #runMutant({ mutant, tests, hitLimit, limit }) {
+    this.#limit = limit
     const wanted = new Set(tests)
     const nrOfTests = wanted.size
     Object.assign(switches, { activeMutant: mutant, hitCount: 0, hitLimit })
@@ -47,6 +58,7 @@ export default class ResidentWorker extends VitestTestRunner {
     if (failed === undefined) return { status: 'survived', nrOfTests }
     const spoilt = (await this.#run(wanted, failed.ran)) !== undefined
     if (hitCount > hitLimit) return { status: 'timeout', reason: `${hitCount} times`, spoilt }
+    if (failed.late) return { status: 'timeout', reason: failed.message, spoilt }
     return { status: 'killed', killedBy: [failed.test], failureMessage: failed.message, nrOfTests, spoilt }
   }
 
@@ -56,7 +68,12 @@ export default class ResidentWorker extends VitestTestRunner {
       try {
         await this.#runSuite(file, wanted)
       } catch (error) {
-        return { test: this.workerState.current.id, message: String(error), ran: among.slice(0, i + 1) }
+        return {
+          test: this.workerState.current.id,
+          message: String(error),
+          late: error === LATE,
+          ran: among.slice(0, i + 1),
+        }
       }
     }
   }
@@ -64,7 +81,7 @@ export default class ResidentWorker extends VitestTestRunner {
   async #runSuite(suite, wanted) {
     const tasks = suite.tasks.filter(task => testsOf(task).some(({ id }) => wanted.has(id)))
     if (tasks.length === 0) return
-    await within(
+    await this.#within(
       getHooks(suite).beforeAll.map(hook => () => hook({}, suite)),
       async () => {
         for (const task of tasks)
@@ -80,30 +97,41 @@ export default class ResidentWorker extends VitestTestRunner {
     const suites = suitesOf(test)
     const hooks = name =>
       suites.flatMap(suite => getHooks(suite)[name].map(hook => () => hook(test.context, suite)))
-    return within(
+    return this.#within(
       hooks('beforeEach'),
       async () => {
-        await getFn(test)()
+        await this.#soon(getFn(test)())
         super.onAfterTryTask(test)
       },
       hooks('afterEach'),
     )
   }
-}
 
-/** Runs what is between two lists of hooks; the second list runs from its end, whatever comes of the first and the middle. */
-async function within(before, middle, after) {
-  const cleanups = [...after]
-  try {
-    for (const hook of before) {
-      const cleanup = await hook()
-      if (typeof cleanup === 'function') cleanups.push(cleanup)
+  /** Runs what is between two lists of hooks; the second list runs from its end, whatever comes of the first and the middle. */
+  async #within(before, middle, after) {
+    const cleanups = [...after]
+    try {
+      for (const hook of before) {
+        const cleanup = await this.#soon(hook())
+        if (typeof cleanup === 'function') cleanups.push(cleanup)
+      }
+      await middle()
+    } finally {
+      for (const hook of cleanups.reverse()) await this.#soon(hook())
     }
-    await middle()
-  } finally {
-    for (const hook of cleanups.reverse()) await hook()
+  }
+
+  async #soon(result) {
+    if (this.#limit === undefined) return result
+    let timer
+    const late = new Promise((_, reject) => {
+      timer = setTimeout(reject, this.#limit, LATE)
+    })
+    return Promise.race([result, late]).finally(() => clearTimeout(timer))
   }
 }
+
+const LATE = new Error('it did not come to its end')
 
 function firstRun() {
   const tests = files.flatMap(testsOf).filter(({ result }) => result !== undefined)

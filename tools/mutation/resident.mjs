@@ -3,13 +3,27 @@
  * run again in the same worker with the mutant switched on. Stryker's own runner starts a worker and loads all modules for
  * each mutant, which takes ten to fifty times as long as the tests.
  */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { createVitest } from 'vitest/node'
 
-const CHANNEL = 'mutants'
-
-class ResidentRunner {
+export class ResidentRunner {
   #vitest
-  #channel
+  #folder
+  #server
+  #socket
+  #lines
+  #config
+  #pool
+
+  /** `pool`: a thread is loaded sooner, a process is what an application runs in. */
+  constructor(config = 'tools/mutation/vitest.config.mjs', pool = 'threads') {
+    this.#config = config
+    this.#pool = pool
+  }
 
   /** It would be a reason to start anew for a mutant that is also come to while files load; only the tests that come to it count. */
   capabilities() {
@@ -22,32 +36,46 @@ class ResidentRunner {
     return { status: 'complete', tests, mutantCoverage }
   }
 
-  async mutantRun({ activeMutant, testFilter, hitLimit }) {
+  async mutantRun({ activeMutant, testFilter, hitLimit, limit }) {
     if (this.#vitest === undefined) {
       // Loaded, and none of them run: that was done, and takes longer than all else.
       const { problem } = await this.#start({ testNamePattern: 'no test has this name' })
       if (problem !== undefined) return { status: 'error', errorMessage: problem }
     }
-    const { spoilt, ...result } = await this.#ask({ mutant: activeMutant.id, tests: testFilter, hitLimit })
+    const { spoilt, ...result } = await this.#ask({
+      mutant: activeMutant.id,
+      tests: testFilter,
+      hitLimit,
+      limit,
+    })
     // What the mutant has left behind is noticed by tests without it: the next one gets a worker of its own.
     if (spoilt) await this.dispose()
     return result
   }
 
   async dispose() {
-    this.#channel?.postMessage({ end: true })
-    this.#channel?.close()
+    this.#socket?.end(`${JSON.stringify({ end: true })}\n`)
+    this.#server?.close()
     await this.#vitest?.close()
+    if (this.#folder !== undefined) rmSync(this.#folder, { recursive: true, force: true })
     this.#vitest = undefined
   }
 
   /** Answers when the tests are loaded and have run, and the worker waits. */
   async #start(more) {
-    this.#channel = new BroadcastChannel(CHANNEL)
+    this.#folder = mkdtempSync(join(tmpdir(), 'resident-'))
+    const path = join(this.#folder, 'socket')
+    const ready = new Promise(resolve => {
+      this.#server = createServer(socket => {
+        this.#socket = socket
+        this.#lines = createInterface(socket)[Symbol.asyncIterator]()
+        resolve(this.#answer())
+      }).listen(path)
+    })
     this.#vitest = await createVitest('test', {
-      config: 'tools/mutation/vitest.config.mjs',
+      config: this.#config,
       runner: './tools/mutation/resident-worker.mjs',
-      pool: 'threads',
+      pool: this.#pool,
       maxWorkers: 1,
       fileParallelism: false,
       isolate: false,
@@ -57,22 +85,18 @@ class ResidentRunner {
     })
     const files = await this.#vitest.globTestSpecifications()
     this.#vitest.provide('fileCount', files.length)
-    this.#vitest.provide('channel', CHANNEL)
-    const ready = this.#answer()
+    this.#vitest.provide('channel', path)
     const ended = this.#vitest.start().then(() => ({ problem: 'vitest ended before its tests had run' }))
     return Promise.race([ready, ended])
   }
 
   #ask(message) {
-    const answer = this.#answer()
-    this.#channel.postMessage(message)
-    return answer
+    this.#socket.write(`${JSON.stringify(message)}\n`)
+    return this.#answer()
   }
 
-  #answer() {
-    return new Promise(resolve => {
-      this.#channel.onmessage = ({ data }) => resolve(data)
-    })
+  async #answer() {
+    return JSON.parse((await this.#lines.next()).value)
   }
 }
 

@@ -1,52 +1,59 @@
 /**
- * The bugs that are planted: what a tired developer does, each as a place in the syntax tree and what is written there
- * instead. None of them is a change of one operator; those are Stryker's.
+ * The bugs that are planted: what a tired developer does, each as places in the syntax tree and what is written there
+ * instead. None of them is a change of one operator; those are Stryker's. All of them are in one text, each behind a switch
+ * of its own, so that the tests are loaded once.
  */
 import ts from 'typescript'
 
-/** One place in one file, and what is planted there. */
+/** One bug, by the number of its switch. */
 export interface Planted {
+  readonly id: string
   readonly change: string
   readonly file: string
   readonly line: number
-  readonly from: number
-  readonly to: number
-  readonly text: string
+  readonly was: string
 }
 
-/** What to write in place of a node; undefined where the change does not fit. `to`: where it ends, if not with the node. */
-type Change = (node: ts.Node, source: ts.SourceFile) => { text: string; until?: ts.Node } | undefined
+/** Nodes, and what is written in place of each; undefined where the change does not fit. */
+type Change = (node: ts.Node, source: ts.SourceFile) => readonly (readonly [ts.Node, string])[] | undefined
 
 const textOf = (node: ts.Node, source: ts.SourceFile): string => node.getText(source)
 
-/** The call that a statement consists of, and its name: `wipe(a)`, `pin.dispose()`, `await x.release()`. */
-function callOf(node: ts.Node): { name: string; call: ts.CallExpression } | undefined {
-  if (!ts.isExpressionStatement(node)) return undefined
-  const inner = ts.isAwaitExpression(node.expression) ? node.expression.expression : node.expression
-  if (!ts.isCallExpression(inner)) return undefined
-  const callee = inner.expression
-  const name = ts.isIdentifier(callee)
-    ? callee.text
-    : ts.isPropertyAccessExpression(callee)
-      ? callee.name.text
-      : ''
-  return { name, call: inner }
+/** What is called with a function for what it does, and not for what it returns. */
+const CALLS_BACK =
+  /^(finally|forEach|on|once|addEventListener|setTimeout|setInterval|setImmediate|queueMicrotask)$/
+
+/** Does an expression stand here for what it does: as a line, or as all there is of a function that is called back? */
+function isDone(node: ts.Node): boolean {
+  if (ts.isExpressionStatement(node)) {
+    const { expression } = node
+    return !(
+      ts.isStringLiteral(expression) ||
+      (ts.isCallExpression(expression) && expression.expression.kind === ts.SyntaxKind.SuperKeyword)
+    )
+  }
+  const { parent } = node
+  if (parent === undefined || !ts.isArrowFunction(parent) || parent.body !== node || ts.isBlock(node))
+    return false
+  const call = parent.parent
+  if (!ts.isCallExpression(call)) return false
+  const callee = ts.isPropertyAccessExpression(call.expression) ? call.expression.name : call.expression
+  return ts.isIdentifier(callee) && CALLS_BACK.test(callee.text)
 }
 
-const dropCall =
-  (pattern: RegExp): Change =>
-  node => {
-    const found = callOf(node)
-    return found !== undefined && pattern.test(found.name) ? { text: ';' } : undefined
-  }
+/** Is this all that is left to do where a condition holds? */
+function leaves(node: ts.Statement): boolean {
+  if (ts.isBlock(node)) return node.statements.some(leaves)
+  return (
+    ts.isThrowStatement(node) ||
+    ts.isReturnStatement(node) ||
+    ts.isContinueStatement(node) ||
+    ts.isBreakStatement(node)
+  )
+}
 
 const isAwaiting = (node: ts.Node | undefined): boolean =>
-  node !== undefined &&
-  ((ts.isExpressionStatement(node) && ts.isAwaitExpression(node.expression)) ||
-    (ts.isVariableStatement(node) &&
-      node.declarationList.declarations.some(
-        ({ initializer }) => initializer && ts.isAwaitExpression(initializer),
-      )))
+  node !== undefined && ts.isExpressionStatement(node) && ts.isAwaitExpression(node.expression)
 
 /** The statement after this one in its block. */
 function nextOf(node: ts.Node): ts.Statement | undefined {
@@ -64,84 +71,121 @@ const isInsideTryWithFinally = (node: ts.Node): boolean => {
 
 /** By name. Each looks at every node of every file. */
 export const CHANGES: Readonly<Record<string, Change>> = {
-  'a wipe is forgotten': dropCall(/^(wipe|dispose|fill|forgetScalar)$/),
-  'a timer or listener is left': dropCall(/^(clearTimeout|clearInterval|removeEventListener|off)$/),
-  'a check is forgotten': dropCall(/^(require[A-Z]\w*|throwIfAborted)$/),
+  'a line is forgotten': node =>
+    isDone(node) ? [[node, ts.isExpressionStatement(node) ? ';' : 'undefined']] : undefined,
+  'a case is forgotten': node =>
+    ts.isIfStatement(node) && node.elseStatement === undefined && leaves(node.thenStatement)
+      ? [[node, ';']]
+      : undefined,
   'nothing is done finally': node =>
     ts.isBlock(node) && ts.isTryStatement(node.parent) && node.parent.finallyBlock === node
-      ? { text: '{}' }
+      ? [[node, '{}']]
       : undefined,
   'an await is forgotten': (node, source) =>
     ts.isExpressionStatement(node) && ts.isAwaitExpression(node.expression)
-      ? { text: `void ${textOf(node.expression.expression, source)}` }
+      ? [[node, `void ${textOf(node.expression.expression, source)}`]]
       : undefined,
   'released early: returned without await': (node, source) =>
     ts.isReturnStatement(node) &&
     node.expression !== undefined &&
     ts.isAwaitExpression(node.expression) &&
     isInsideTryWithFinally(node)
-      ? { text: `return ${textOf(node.expression.expression, source)}` }
+      ? [[node, `return ${textOf(node.expression.expression, source)}`]]
       : undefined,
   'two steps in the other order': (node, source) => {
     const next = nextOf(node)
-    if (!isAwaiting(node) || next === undefined || !isAwaiting(next)) return undefined
     // What the second takes from the first cannot come before it: only whole statements without a name.
-    if (!ts.isExpressionStatement(node) || !ts.isExpressionStatement(next)) return undefined
-    return { text: `${textOf(next, source)}\n${textOf(node, source)}`, until: next }
+    return next !== undefined && isAwaiting(node) && isAwaiting(next)
+      ? [
+          [node, textOf(next, source)],
+          [next, textOf(node, source)],
+        ]
+      : undefined
   },
+  'the other end of two': (node, source) =>
+    ts.isPropertyAccessExpression(node) && /^Math\.(min|max)$/.test(textOf(node, source))
+      ? [[node, node.name.text === 'min' ? 'Math.max' : 'Math.min']]
+      : undefined,
   'a unit is mistaken': (node, source) =>
-    ts.isNumericLiteral(node) && Number(node.text) >= 1000 && Number(node.text) % 1000 === 0
-      ? { text: String(Number(node.text) / 1000) }
+    ts.isNumericLiteral(node) && !isName(node) && Number(node.text) >= 1000 && Number(node.text) % 1000 === 0
+      ? [[node, String(Number(node.text) / 1000)]]
       : ts.isBinaryExpression(node) &&
           node.operatorToken.kind === ts.SyntaxKind.AsteriskToken &&
           /^1_?000$/.test(textOf(node.right, source))
-        ? { text: textOf(node.left, source) }
+        ? [[node, textOf(node.left, source)]]
         : undefined,
   'a key is too short': (node, source) => {
     if (!ts.isTemplateExpression(node) || node.templateSpans.length < 2) return undefined
     const parent = node.parent
     if (!ts.isCallExpression(parent) || !/\.(get|set|has|delete)$/.test(textOf(parent.expression, source)))
       return undefined
-    return { text: `\`\${${textOf(node.templateSpans[0]?.expression ?? node, source)}}\`` }
+    return [[node, `\`\${${textOf(node.templateSpans[0]?.expression ?? node, source)}}\``]]
   },
   'compared in another time': (node, source) =>
     ts.isCallExpression(node) && /^(equalBytes|timingSafeEqual)$/.test(textOf(node.expression, source))
-      ? {
-          text: `(Buffer.compare(${node.arguments.map(argument => textOf(argument, source)).join(', ')}) === 0)`,
-        }
+      ? [
+          [
+            node,
+            `(Buffer.compare(${node.arguments.map(argument => textOf(argument, source)).join(', ')}) === 0)`,
+          ],
+        ]
       : undefined,
   'the first of a list only': (node, source) => {
-    if (ts.isForOfStatement(node)) {
-      const whole = textOf(node, source)
+    if (ts.isForOfStatement(node) && node.awaitModifier === undefined) {
       const list = textOf(node.expression, source)
-      const at = node.expression.getStart(source) - node.getStart(source)
-      return { text: `${whole.slice(0, at)}[...(${list})].slice(0, 1)${whole.slice(at + list.length)}` }
+      return [[node.expression, `[...(${list})].slice(0, 1)`]]
     }
     if (!ts.isCallExpression(node) || !ts.isPropertyAccessExpression(node.expression)) return undefined
+    if (ts.isOptionalChain(node)) return undefined
     const { name, expression } = node.expression
     if (!/^(every|some|flatMap|find)$/.test(name.text)) return undefined
-    const args = node.arguments.map(argument => textOf(argument, source)).join(', ')
-    return { text: `${textOf(expression, source)}.slice(0, 1).${name.text}(${args})` }
+    return [[expression, `${textOf(expression, source)}.slice(0, 1)`]]
   },
 }
 
-/** Every place in a file where a change fits. */
-export function placesIn(file: string, text: string): Planted[] {
+/** A number that is a type or the name of a member. */
+const isName = ({ parent }: ts.NumericLiteral): boolean =>
+  ts.isLiteralTypeNode(parent) || ts.isPropertyAssignment(parent)
+
+/** A file with a switch at each place where a change fits, and what they are. In a process or thread of its own nothing is switched on. */
+export function withSwitches(
+  file: string,
+  text: string,
+  chosen: (planted: Planted) => boolean,
+): { readonly text: string; readonly places: readonly Planted[] } {
   const source = ts.createSourceFile(file, text, ts.ScriptTarget.ESNext, true)
-  const found: Planted[] = []
+  const places: Planted[] = []
+  const instead = new Map<ts.Node, (readonly [id: string, text: string])[]>()
   const visit = (node: ts.Node): void => {
     for (const [change, fits] of Object.entries(CHANGES)) {
-      const planted = fits(node, source)
-      if (planted === undefined) continue
-      const from = node.getStart(source)
-      const line = source.getLineAndCharacterOfPosition(from).line + 1
-      found.push({ change, file, line, from, to: (planted.until ?? node).getEnd(), text: planted.text })
+      const swaps = fits(node, source)
+      if (swaps === undefined) continue
+      const line = source.getLineAndCharacterOfPosition(node.getStart(source)).line + 1
+      const was = textOf(node, source).split('\n')[0] ?? ''
+      const planted = { id: `${file}:${node.getStart(source)}:${change}`, change, file, line, was }
+      if (!chosen(planted)) continue
+      places.push(planted)
+      for (const [at, other] of swaps) instead.set(at, [...(instead.get(at) ?? []), [planted.id, other]])
     }
     ts.forEachChild(node, visit)
   }
   visit(source)
-  return found
-}
 
-export const apply = (text: string, { from, to, text: instead }: Planted): string =>
-  text.slice(0, from) + instead + text.slice(to)
+  const written = (node: ts.Node): string => {
+    let at = node.getStart(source)
+    let out = ''
+    ts.forEachChild(node, child => {
+      out += text.slice(at, child.getStart(source)) + written(child)
+      at = child.getEnd()
+    })
+    out += text.slice(at, node.getEnd())
+    for (const [id, other] of instead.get(node) ?? []) {
+      const on = `globalThis.planted?.(${JSON.stringify(id)})`
+      out = ts.isStatement(node)
+        ? `{ if (${on}) { ${other} } else { ${out} } }`
+        : `(${on} ? ${other} : ${out})`
+    }
+    return out
+  }
+  return { text: text.slice(0, source.getStart(source)) + written(source), places }
+}

@@ -1,54 +1,53 @@
 /**
- * `npm run plant`: plants bugs one at a time in a copy of the tree, and runs the tests that look at the place. What no
- * test notices is listed. `-- --sample 40 --seed 7` takes some of all places; `--skip 11` goes on with the twelfth of them;
- * `--only src/jwe` some folders; `--change wipe` some kinds; `--list` counts the places.
+ * `npm run plant`: plants bugs one at a time in a copy of the tree, and runs the tests that come to the place. What no
+ * test notices is listed. `-- --only src/stores,src/jwe` some folders; `--change line` some kinds; `--sample 40 --seed 7` some
+ * of all places, `--skip 11` without the first eleven of them; `--tests test/leaks/wiped.test.ts` other tests than those of the folder; `--lived` only what lived in
+ * the run before; `--list` counts the places.
  */
-import { execFileSync, spawnSync } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
+import { type ChildProcess, execFileSync, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { scratchFolder } from '../../test/support/scratch.js'
-import { apply, CHANGES, type Planted, placesIn } from './changes.js'
+import { CHANGES, type Planted, withSwitches } from './changes.js'
 
 const { values } = parseArgs({
   options: {
+    only: { type: 'string', default: 'src/' },
+    change: { type: 'string', default: '' },
     sample: { type: 'string' },
     seed: { type: 'string', default: '1' },
     skip: { type: 'string', default: '0' },
-    only: { type: 'string', default: 'src/' },
-    change: { type: 'string', default: '' },
+    tests: { type: 'string' },
+    lived: { type: 'boolean', default: false },
     list: { type: 'boolean', default: false },
   },
 })
 
 const ROOT = new URL('../..', import.meta.url).pathname
+const REPORT = join(ROOT, 'reports/plant.json')
 
-/** Test values and command line are not looked at here. */
-const OUTSIDE = /^src\/(testing|cli|tools)\/|^src\/[^/]+$/
+/** Test suites and entry points are not planted in. */
+const OUTSIDE = /^src\/testing\/|^src\/[^/]+$/
 
-/** Which tests look at a place, by the beginning of its path; the last ones look at everything. */
-const TESTS: readonly (readonly [RegExp, readonly string[]])[] = [
-  [/^src\/base\//, ['test/bytes', 'test/errors', 'test/json', 'test/base']],
-  [/^src\/primitives\//, ['test/vectors', 'test/mac', 'test/key', 'test/jwe', 'test/pin']],
-  [/^src\/pin\//, ['test/pin']],
-  [/^src\/mac\//, ['test/mac']],
-  [/^src\/key\//, ['test/key', 'test/backend']],
-  [/^src\/jwe\//, ['test/jwe']],
-  [/^src\/seccos\//, ['test/seccos']],
-  [/^src\/backend\/pkcs11\//, ['test/pkcs11']],
-  [/^src\/backend\//, ['test/backend', 'test/pkcs11']],
-  [/^src\/d1\/client\//, ['test/d1/client']],
-  [/^src\/d1\/endpoints\//, ['test/d1/endpoints']],
-  [/^src\/d1\//, ['test/d1']],
-  [/^src\/stores\//, ['test/stores']],
+/** Which tests look at a place, by the beginning of its path. */
+const TESTS: readonly (readonly [RegExp, string])[] = [
+  [/^src\/base\//, 'test/bytes,test/errors,test/json,test/base/,test/backoff'],
+  [/^src\/primitives\//, 'test/vectors,test/mac/,test/key/,test/jwe/,test/pin/,test/backend/'],
+  [/^src\/key\//, 'test/key/,test/backend/'],
+  [/^src\/backend\/pkcs11\//, 'test/pkcs11/'],
+  [/^src\/backend\//, 'test/backend/,test/pkcs11/'],
+  [/^src\/d1\/client\//, 'test/d1/client/'],
+  [/^src\/d1\/endpoints\//, 'test/d1/endpoints/'],
+  [/^src\/d1\//, 'test/d1/'],
+  [/^src\/([^/]+)\//, 'test/$1/'],
 ]
-const ALL = ['test/leaks/wiped', 'test/secret-memory', 'test/constant-time']
 
-function testsFor(file: string): readonly string[] {
-  const found = TESTS.find(([path]) => path.test(file))?.[1] ?? ['test']
-  return [...found, ...ALL].filter(
-    path => existsSync(join(ROOT, path)) || existsSync(join(ROOT, `${path}.test.ts`)),
-  )
+function testsFor(file: string): string {
+  const [path, tests] = TESTS.find(([pattern]) => pattern.test(file)) ?? []
+  if (path === undefined || tests === undefined) throw new Error(`no tests for ${file}`)
+  return tests.replace('$1', path.exec(file)?.[1] ?? '')
 }
 
 /** Mulberry32: the same sample for the same seed. */
@@ -82,48 +81,188 @@ function sampleOf(places: readonly Planted[], count: number): Planted[] {
   return taken
 }
 
-const files = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' })
+const sources = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' })
   .map(path => `src/${path}`)
-  .filter(path => path.endsWith('.ts') && !OUTSIDE.test(path) && path.startsWith(values.only))
-const places = files
-  .flatMap(file => placesIn(file, readFileSync(join(ROOT, file), 'utf8')))
-  .filter(({ change }) => change.includes(values.change))
+  .filter(path => path.endsWith('.ts') && !OUTSIDE.test(path))
+  .filter(path => values.only.split(',').some(part => path.startsWith(part)))
+const switched = (file: string, chosen: (place: Planted) => boolean) =>
+  withSwitches(file, readFileSync(join(ROOT, file), 'utf8'), chosen)
+
+const lived: ReadonlySet<string> | undefined = values.lived
+  ? new Set((JSON.parse(readFileSync(REPORT, 'utf8')) as Planted[]).map(({ id }) => id))
+  : undefined
+const all = sources
+  .flatMap(file => switched(file, () => true).places)
+  .filter(({ id, change }) => change.includes(values.change) && lived?.has(id) !== false)
+const places = (values.sample === undefined ? all : sampleOf(all, Number(values.sample))).slice(
+  Number(values.skip),
+)
+
+interface Answer {
+  readonly status: 'complete' | 'error' | 'killed' | 'timeout' | 'survived'
+  readonly errorMessage?: string
+  readonly spoilt?: boolean
+  readonly tests?: readonly { readonly id: string; readonly timeSpentMs: number }[]
+  readonly mutantCoverage?: {
+    readonly static: Readonly<Record<string, number>>
+    readonly perTest: Readonly<Record<string, Readonly<Record<string, number>>>>
+  }
+}
+
+/** The tests, loaded in a process that can be ended. */
+class Judge {
+  readonly #cwd: string
+  readonly #tests: string
+  readonly #temporary = scratchFolder('ipc-planted-')
+  #child: ChildProcess | undefined
+  /** Has anything been planted in this process before? */
+  used = false
+
+  constructor(cwd: string, tests: string) {
+    this.#cwd = cwd
+    this.#tests = tests
+  }
+
+  async ask(question: object, limit: number): Promise<Answer | undefined> {
+    this.#child ??= fork('tools/plant/judge.mjs', {
+      cwd: this.#cwd,
+      env: { ...process.env, PLANTED_TESTS: this.#tests, TMPDIR: this.#temporary },
+      stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+    })
+    const child = this.#child
+    child.send(question)
+    const ended = new AbortController()
+    const timer = setTimeout(() => ended.abort(), limit)
+    try {
+      const { signal } = ended
+      const answer: [Answer] | [number] = await Promise.race([
+        once(child, 'message', { signal }) as Promise<[Answer]>,
+        once(child, 'exit', { signal }) as Promise<[number]>,
+      ])
+      if (typeof answer[0] !== 'object') this.#child = undefined
+      return typeof answer[0] === 'object' ? answer[0] : undefined
+    } catch {
+      this.end()
+      return undefined
+    } finally {
+      clearTimeout(timer)
+      ended.abort()
+    }
+  }
+
+  end(): void {
+    this.#child?.kill('SIGKILL')
+    this.#child = undefined
+    this.used = false
+  }
+}
+
+/** A copy of the tree as it lies here, with all switches in it. */
+function copyWith(chosen: ReadonlySet<string>): string {
+  const copy = scratchFolder('ipc-plant-')
+  const files = execFileSync('git', ['ls-files', '-co', '--exclude-standard', '-z'], { cwd: ROOT })
+  const archive = execFileSync('tar', ['-c', '--null', '--ignore-failed-read', '-T', '-'], {
+    cwd: ROOT,
+    input: files,
+    maxBuffer: 1 << 28,
+  })
+  execFileSync('tar', ['-x', '-C', copy], { input: archive })
+  symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'))
+  for (const file of sources) {
+    const { text, places } = switched(file, ({ id }) => chosen.has(id))
+    if (places.length > 0) writeFileSync(join(copy, file), text)
+  }
+  return copy
+}
+
+type Verdict = 'noticed' | 'not decided' | 'did not end' | 'lived' | 'no test comes here' | 'while files load'
+
+async function judgeAll(
+  copy: string,
+  tests: string,
+  chosen: readonly Planted[],
+): Promise<Map<Planted, Verdict>> {
+  const verdicts = new Map<Planted, Verdict>()
+  const judge = new Judge(copy, tests)
+  const first = await judge.ask({ first: true }, 1_800_000)
+  if (first?.tests === undefined || first.mutantCoverage === undefined)
+    throw new Error(`The tests fail without a bug: ${first?.errorMessage}`)
+  const { perTest, static: elsewhere } = first.mutantCoverage
+  const times = new Map(first.tests.map(({ id, timeSpentMs }) => [id, timeSpentMs]))
+  console.log(`${chosen.length} places, ${times.size} tests of ${tests}`)
+  for (const [i, place] of chosen.entries()) {
+    const came = [...times.keys()].filter(test => perTest[test]?.[place.id] !== undefined)
+    const hits = came.reduce((sum, test) => sum + (perTest[test]?.[place.id] ?? 0), 0)
+    const longest = Math.max(0, ...came.map(test => times.get(test) ?? 0))
+    const whole = came.reduce((sum, test) => sum + (times.get(test) ?? 0), 0)
+    const ask = (id: string) => {
+      const limit = 4_000 + longest * 10
+      const question = {
+        activeMutant: { id },
+        testFilter: came,
+        hitLimit: 1_000 + hits * 100,
+        limit,
+      }
+      return judge.ask(question, 60_000 + limit * 2 + whole * 10)
+    }
+    let verdict: Verdict
+    if (came.length === 0) verdict = place.id in elsewhere ? 'while files load' : 'no test comes here'
+    else {
+      let answer = await ask(place.id)
+      let sound = true
+      if (answer?.spoilt === true && judge.used) {
+        // Perhaps it was one before that left something behind, or the tests do not run twice.
+        judge.end()
+        sound = (await ask('none'))?.status === 'survived'
+        if (sound) answer = await ask(place.id)
+      }
+      judge.used = true
+      if (answer === undefined || answer.spoilt === true) judge.end()
+      verdict = !sound
+        ? 'not decided'
+        : answer?.status === 'survived'
+          ? 'lived'
+          : answer?.status === 'killed'
+            ? 'noticed'
+            : 'did not end'
+      if (answer?.status === 'error') throw new Error(answer.errorMessage)
+    }
+    verdicts.set(place, verdict)
+    if (verdict !== 'noticed')
+      console.log(
+        `${String(i).padStart(4)} ${verdict.padEnd(18)} ${place.file}:${place.line} ${place.change}: ${place.was}`,
+      )
+  }
+  judge.end()
+  return verdicts
+}
 
 if (values.list) {
   for (const change of Object.keys(CHANGES)) {
     console.log(`${String(places.filter(place => place.change === change).length).padStart(5)}  ${change}`)
   }
 } else {
-  const chosen = values.sample === undefined ? places : sampleOf(places, Number(values.sample))
-  plant(chosen.slice(Number(values.skip)))
-}
-
-function plant(chosen: readonly Planted[]): void {
-  const copy = scratchFolder('ipc-plant-')
-  const archive = execFileSync('git', ['archive', 'HEAD'], { cwd: ROOT, maxBuffer: 1 << 28 })
-  execFileSync('tar', ['-x', '-C', copy], { input: archive })
-  symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'))
-  let caught = 0
-  const survivors: Planted[] = []
-  for (const place of chosen) {
-    const path = join(copy, place.file)
-    const before = readFileSync(path, 'utf8')
-    unlinkSync(path)
-    writeFileSync(path, apply(before, place))
-    const args = [
-      'node_modules/vitest/vitest.mjs',
-      'run',
-      '--project',
-      'unit*',
-      '--bail',
-      '1',
-      ...testsFor(place.file),
-    ]
-    const { status } = spawnSync(process.execPath, args, { cwd: copy, stdio: 'ignore', timeout: 300_000 })
-    writeFileSync(path, before)
-    if (status === 0) survivors.push(place)
-    else caught++
-    console.log(`${status === 0 ? 'SURVIVED' : 'caught  '} ${place.file}:${place.line} ${place.change}`)
+  const copy = copyWith(new Set(places.map(({ id }) => id)))
+  const groups = new Map<string, Planted[]>()
+  for (const place of places) {
+    const tests = values.tests ?? testsFor(place.file)
+    groups.set(tests, [...(groups.get(tests) ?? []), place])
   }
-  console.log(`${chosen.length} planted, ${caught} caught, ${survivors.length} survived`)
+  const verdicts = new Map<Planted, Verdict>()
+  for (const [tests, chosen] of groups) {
+    for (const [place, verdict] of await judgeAll(copy, tests, chosen)) verdicts.set(place, verdict)
+    mkdirSync(join(ROOT, 'reports'), { recursive: true })
+    const left = [...verdicts].filter(([, verdict]) => verdict !== 'noticed' && verdict !== 'did not end')
+    writeFileSync(
+      REPORT,
+      JSON.stringify(
+        left.map(([place, verdict]) => ({ ...place, verdict })),
+        null,
+        2,
+      ),
+    )
+  }
+  const counted = new Map<Verdict, number>()
+  for (const verdict of verdicts.values()) counted.set(verdict, (counted.get(verdict) ?? 0) + 1)
+  console.log([...counted].map(([verdict, count]) => `${count} ${verdict}`).join(', '))
 }
