@@ -71,7 +71,7 @@ async function expectFenced(
   expect(sequence).toBeGreaterThan(2 ** 32)
 }
 
-describe.each(AVAILABLE)('SQLite, %s', { timeout: 120_000 }, driver => {
+describe.each(AVAILABLE)('SQLite, %s', driver => {
   const folder = mkdtempSync(join(tmpdir(), 'ipc-backup-'))
   afterAll(() => rmSync(folder, { recursive: true, force: true }))
 

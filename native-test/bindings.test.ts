@@ -329,9 +329,7 @@ describeSoftHsm('without a compiler', () => {
   const folder = mkdtempSync(join(tmpdir(), 'ipc-no-compiler-'))
   afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
-  test('npm install of the package and koffi, in an empty folder, opens SoftHSM', {
-    timeout: 300_000,
-  }, () => {
+  test('npm install of the package and koffi, in an empty folder, opens SoftHSM', () => {
     const options = makeToken('without a compiler')
     const root = new URL('..', import.meta.url).pathname
     if (!existsSync(join(root, 'dist/pkcs11.js'))) throw new Error('no dist: npm run build first')

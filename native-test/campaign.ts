@@ -90,6 +90,8 @@ export interface CampaignOptions {
   readonly turns: number
   /** Batches of each scenario. */
   readonly rounds?: number
+  /** Batches after which the memory is read: 1 where absent. What one leaves, the next ones may have written over by then. */
+  readonly together?: number
   /** Also give calls up half-way. */
   readonly abort?: boolean
   readonly only?: RegExp
@@ -142,6 +144,25 @@ async function campaign(child: Child, options: CampaignOptions): Promise<Campaig
   const controls: Record<string, number> = {}
   const all: Record<string, Uint8Array> = {}
   let batches = 0
+  /** Batches that are done, with what would be left of each. */
+  let unread: { readonly scenario: string; readonly patterns: Record<string, Uint8Array> }[] = []
+  const readThem = (): void => {
+    const merged = Object.fromEntries(
+      unread.flatMap(({ patterns }, i) =>
+        Object.entries(patterns).map(([what, pattern]) => [`${i} ${what}`, pattern]),
+      ),
+    )
+    const places: string[] = []
+    const found = Object.entries(onlyFound(child.scan(merged, places)))
+    for (const [i, { scenario }] of unread.entries()) {
+      const name = `${i} `
+      const own = found.flatMap(([what, times]) =>
+        what.startsWith(name) ? [[what.slice(name.length), times] as const] : [],
+      )
+      if (own.length > 0) residues.push({ scenario, calls: count, found: Object.fromEntries(own), places })
+    }
+    unread = []
+  }
   for (const { name, fails } of wanted) {
     const isControl = name.startsWith('control')
     const { abort: alsoGivenUp = false, rounds = 1, turns } = options
@@ -151,19 +172,20 @@ async function campaign(child: Child, options: CampaignOptions): Promise<Campaig
         const { order, patterns } = await orderOf(planted, { scenario: name, count, turns, abort })
         const { made } = (await child.ask(order)) as { made: string[] }
         Object.assign(patterns, patternsOfMade(planted.d1, made))
-        const places: string[] = []
-        const found = onlyFound(child.scan(patterns, places))
         batches++
-        if (name.startsWith('bare')) bare[name] = Math.max(bare[name] ?? 0, sum(found))
-        else if (isControl) controls[name] = Math.max(controls[name] ?? 0, sum(found))
-        else if (sum(found) > 0)
-          residues.push({ scenario: abort ? `${name}, given up` : name, calls: count, found, places })
+        if (isControl || name.startsWith('bare')) {
+          const counted = isControl ? controls : bare
+          counted[name] = Math.max(counted[name] ?? 0, sum(child.scan(patterns)))
+          continue
+        }
+        unread.push({ scenario: abort ? `${name}, given up` : name, patterns })
+        if (unread.length >= (options.together ?? 1)) readThem()
         // What the bare binding left is not ours to find after close.
-        if (!isControl && !name.startsWith('bare'))
-          for (const [what, pattern] of Object.entries(patterns)) all[`${name}: ${what}, ${round}`] = pattern
+        for (const [what, pattern] of Object.entries(patterns)) all[`${name}: ${what}, ${round}`] = pattern
       }
     }
   }
+  readThem()
   const used = total()
   await child.ask(emptyOrder('close'))
   const closed = onlyFound(child.scan({ ...keyPatterns, ...all }))

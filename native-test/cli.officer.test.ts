@@ -49,9 +49,7 @@ describeSoftHsm('a key officer at a terminal', () => {
     ...['--import-clear-keys', ...token],
   ]
 
-  test('two officers, one of whom mistypes: nothing of it is shown, and the record is signed', {
-    timeout: 240_000,
-  }, async () => {
+  test('two officers, one of whom mistypes: nothing of it is shown, and the record is signed', async () => {
     {
       await using store = await openKeyStore(options)
       await store.generateKey({ kid: 'CEREMONIES', usage: 'jwt-signing', algorithm: 'ec-p256' })
@@ -89,9 +87,7 @@ describeSoftHsm('a key officer at a terminal', () => {
     expect(JSON.stringify(opened)).not.toContain(FIRST)
   })
 
-  test('Ctrl-C at the second officer leaves nothing: no key, no object, no record', {
-    timeout: 120_000,
-  }, async () => {
+  test('Ctrl-C at the second officer leaves nothing: no key, no object, no record', async () => {
     const before = await census()
     const found = atTerminal(ceremony('ZPK-2', kcvs[2]), [
       ['officer 1: name', 'Adams\r'],
@@ -155,9 +151,7 @@ describeSoftHsm('onboarding with all keys in a token', () => {
   const run = join(folder, 'run-token')
   const env = { ...process.env, HSM_PIN: USER_PIN }
 
-  test('the folder alone configures serve and the simulator; a Get PIN and a Set PIN are answered', {
-    timeout: 240_000,
-  }, async () => {
+  test('the folder alone configures serve and the simulator; a Get PIN and a Set PIN are answered', async () => {
     const names = [
       '--issuer-id',
       'is_obank22',
@@ -201,9 +195,7 @@ describeSoftHsm('onboarding with all keys in a token', () => {
   })
 })
 
-test('a folder of onboard is enough for a service and for the simulator; openssl and jose read all of it', {
-  timeout: 240_000,
-}, async () => {
+test('a folder of onboard is enough for a service and for the simulator; openssl and jose read all of it', async () => {
   const dir = join(folder, 'onboarded')
   const run = join(folder, 'run')
   const read = (name: string): string => readFileSync(join(dir, name), 'utf8')

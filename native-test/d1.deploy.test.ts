@@ -128,7 +128,7 @@ function parts(database: { readonly port: number; readonly password: string }): 
     expect(checked.stderr).toContain('test is successful')
     started.push(spawn('/usr/sbin/nginx', nginx, { stdio: 'ignore' }))
     for (let attempt = 0; attempt < ATTEMPTS && !(await answers(ports.front)); attempt++) await wait(25)
-  }, 120_000)
+  })
 
   afterAll(async () => {
     await Promise.all(

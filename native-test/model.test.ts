@@ -202,18 +202,18 @@ describePostgres('its traces with a failover, played to a primary and its standb
     console.log(
       `failover, traces of the model: ${COUNT} asynchronous, ${traces.filter(lost).length} with a loss`,
     )
-  }, 120_000)
+  })
 
   test('replicated: nothing that was acknowledged is lost', async () => {
     const traces = await play(['FENCE', 'SYNC'], { durability: 'replicated' }, 'with each commit')
     expect(traces.filter(lost)).toEqual([])
     expect(played(traces)).toBeGreaterThan(COUNT / 2)
-  }, 120_000)
+  })
 
   test('the control: no store is what the model without a fence is', async () => {
     // The model without one takes the same intdatag on the other server, and the store does not.
     await expect(play([], {}, 'now and then')).rejects.toThrow("expected 'refused' to be 'claimed'")
-  }, 120_000)
+  })
 })
 
 /** A store as a service has it whose connections follow the primary. */

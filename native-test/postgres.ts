@@ -43,7 +43,7 @@ export function describePostgres(name: string, body: (server: PostgresServer) =>
   if (bin !== undefined) {
     describe(name, () => {
       const server = new PostgresServer()
-      beforeAll(() => server.start(), 120_000)
+      beforeAll(() => server.start())
       afterAll(() => server.remove())
       body(server)
     })

@@ -188,7 +188,7 @@ describeSoftHsm('fault campaign', () => {
     if (FULL) write()
   })
 
-  test('a slow token: what each way of calling it brings', { timeout: 120_000 }, async () => {
+  test('a slow token: what each way of calling it brings', async () => {
     const ways = [
       ['inline', 1, 1, false],
       ['threads', 1, 1, false],

@@ -34,45 +34,57 @@ const mem = openSync('/proc/self/mem', 'r')
 /** Made once: what is made and freed for each look would be looked at, too. */
 const room = new Uint32Array(2 ** 24)
 
+/** A part of this process's memory. */
+interface Part {
+  readonly start: number
+  readonly words: Uint32Array
+}
+
 /** Parts of this process's memory, by the lines of its map. */
-function read(of: (name: string, length: number) => boolean): Uint32Array[] {
+function read(of: (name: string, length: number, start: number) => boolean): Part[] {
   const maps = readFileSync('/proc/self/maps', 'latin1')
   let used = 0
   return [...maps.matchAll(/^([0-9a-f]+)-([0-9a-f]+) rw.p \S+ \S+ \S+ *(.*)$/gm)].flatMap(
     ([, from = '', to = '', name = '']) => {
       const start = Number.parseInt(from, 16)
       const length = Number.parseInt(to, 16) - start
-      if (!of(name, length)) return []
+      if (!of(name, length, start)) return []
       const words = room.subarray(used, used + length / 4)
       used += words.length
       if (words.byteLength < length) throw new Error('no room for so much memory')
       readSync(mem, words, 0, length, start)
-      return [words]
+      return [{ start, words }]
     },
   )
 }
 
 const MIB = 2 ** 20
 const THREAD = 8 * MIB
+/** Where calls leave what they computed was found to lie: in the mapping that has this address, or not yet. */
+let foundAt: number | undefined
 const STACK = {
   pkcs11js: (name: string) => name === '[stack]',
   // Without a name, of a MiB, and of more where the kernel made one mapping of it and its neighbour; not the stacks of threads,
-  // which have nothing beside them. The control below says whether it is among them.
-  koffi: (name: string, length: number) =>
-    name === '' && length >= MIB && length < 32 * MIB && length !== THREAD,
+  // which have nothing beside them.
+  koffi: (name: string, length: number, start: number) =>
+    foundAt === undefined
+      ? name === '' && length >= MIB && length < 32 * MIB && length !== THREAD
+      : start <= foundAt && foundAt < start + length,
 }[order.binding]
 
-function has(
-  memory: readonly Uint32Array[],
+/** The address of these two words; undefined where they are not there. */
+function find(
+  memory: readonly Part[],
   [first, second]: readonly [number, number],
   mask: number,
-): boolean {
+): number | undefined {
   const [one, two] = [(first ^ mask) >>> 0, (second ^ mask) >>> 0]
-  return memory.some(words => {
+  for (const { start, words } of memory) {
     let at = words.indexOf(one)
     while (at >= 0 && words[at + 1] !== two) at = words.indexOf(one, at + 1)
-    return at >= 0
-  })
+    if (at >= 0) return start + at * 4
+  }
+  return undefined
 }
 
 function deeply<T>(depth: number, use: () => T): T {
@@ -81,14 +93,14 @@ function deeply<T>(depth: number, use: () => T): T {
   return result
 }
 
-/** What the call gives, and whether that was on the stack after it. */
+/** What the call gives, and where on the stack that was after it. */
 function look<T>(
   { block, answer, mask }: StackBlock,
   depth: number,
   call: (block: Uint8Array) => T,
-): [T, boolean] {
+): [T, number | undefined] {
   const result = deeply(depth, () => call(Buffer.from(block, 'hex')))
-  return [result, has(read(STACK), answer, mask)]
+  return [result, find(read(STACK), answer, mask)]
 }
 
 /** A readable session key: what pkcs11js is told of it goes through malloc's heap, and what it reads, too. */
@@ -116,7 +128,8 @@ function leftOnHeap(times: number, use: (value: Uint8Array<ArrayBuffer>) => void
     use(value)
     value.fill(0)
     const heap = read(name => name === '[heap]')
-    const isThere = (at: number): boolean => has(heap, [masked[at] ?? 0, masked[at + 1] ?? 0], mask)
+    const isThere = (at: number): boolean =>
+      find(heap, [masked[at] ?? 0, masked[at + 1] ?? 0], mask) !== undefined
     if (masked.some((_, at) => at % 2 === 0 && at > 0 && isThere(at))) left++
   }
   return left
@@ -124,47 +137,61 @@ function leftOnHeap(times: number, use: (value: Uint8Array<ArrayBuffer>) => void
 
 const depthOf = (i: number): number => 100 + (i % 100)
 const found = { encipher: 0, decipher: 0, given: 0, read: 0, bareStack: 0, bareHeap: 0 }
+const load = order.binding === 'koffi' ? loadKoffi : loadPkcs11js
+
+// The control of the stack, first: the same calls, where nothing is written over what they leave.
+await onToken(
+  options,
+  ({ binding, session }: Station) => {
+    const [object] = findObjects(binding, session, [[CKA.LABEL, order.kid]], 1)
+    if (object === undefined) throw new Error('no key')
+    // What a call leaves lasts until the next: of pkcs11js one in a hundred is found.
+    for (let round = 0; round < 10 && found.bareStack === 0; round++) {
+      for (const [i, item] of order.encipher.entries()) {
+        const [, at] = look(item, depthOf(i), block => {
+          binding.C_EncryptInit(session, { mechanism: CKM.DES3_ECB }, object)
+          return binding.C_Encrypt(session, block, block.length)
+        })
+        foundAt ??= at
+        if (at !== undefined) found.bareStack++
+      }
+    }
+  },
+  load,
+)
+
 const backend = await pkcs11Backend(options)
 const key = await backend.bind({ kid: order.kid, usage: 'pin-encryption', hostDecipher: true })
 for (const way of ['encipher', 'decipher'] as const) {
   for (const [i, item] of order[way].entries()) {
-    const [result, isThere] = look(item, depthOf(i), block => operationsOf(key)[way](block))
+    const [result, at] = look(item, depthOf(i), block => operationsOf(key)[way](block))
     await result
-    if (isThere) found[way]++
+    if (at !== undefined) found[way]++
   }
 }
+
 const { PKCS11 } = createRequire(import.meta.url)('pkcs11js') as typeof Pkcs11js
 const pkcs11js = new PKCS11()
 pkcs11js.load(order.module)
-
-function bare({ binding, session }: Station): void {
-  const [object] = findObjects(binding, session, [[CKA.LABEL, order.kid]], 1)
-  if (object === undefined) throw new Error('no key')
-  // What a call leaves lasts until the next: of pkcs11js one in a hundred is found.
-  for (let round = 0; round < 10 && found.bareStack === 0; round++) {
-    for (const [i, item] of order.encipher.entries()) {
-      const [, isThere] = look(item, depthOf(i), block => {
-        binding.C_EncryptInit(session, { mechanism: CKM.DES3_ECB }, object)
-        return binding.C_Encrypt(session, block, block.length)
-      })
-      if (isThere) found.bareStack++
-    }
-  }
-  found.given = leftOnHeap(order.keys, value => {
-    binding.C_DestroyObject(session, binding.C_CreateObject(session, templateOf(value)))
-  })
-  found.read = leftOnHeap(order.keys, value => {
-    const made = binding.C_CreateObject(session, templateOf(value))
-    binding.C_GetAttributeValue(session, made, CKA.VALUE).fill(0)
-    binding.C_DestroyObject(session, made)
-  })
-  found.bareHeap = leftOnHeap(order.keys, value => {
-    pkcs11js.C_DestroyObject(
-      asBuffer(session),
-      pkcs11js.C_CreateObject(asBuffer(session), attributes(templateOf(value))),
-    )
-  })
-}
-await onToken(options, bare, order.binding === 'koffi' ? loadKoffi : loadPkcs11js)
+await onToken(
+  options,
+  ({ binding, session }: Station) => {
+    found.given = leftOnHeap(order.keys, value => {
+      binding.C_DestroyObject(session, binding.C_CreateObject(session, templateOf(value)))
+    })
+    found.read = leftOnHeap(order.keys, value => {
+      const made = binding.C_CreateObject(session, templateOf(value))
+      binding.C_GetAttributeValue(session, made, CKA.VALUE).fill(0)
+      binding.C_DestroyObject(session, made)
+    })
+    found.bareHeap = leftOnHeap(order.keys, value => {
+      pkcs11js.C_DestroyObject(
+        asBuffer(session),
+        pkcs11js.C_CreateObject(asBuffer(session), attributes(templateOf(value))),
+      )
+    })
+  },
+  load,
+)
 await backend.close()
 console.log(JSON.stringify(found))

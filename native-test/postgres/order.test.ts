@@ -112,6 +112,6 @@ describePostgres('bulk writes that meet', server => {
         expect(twice).toEqual([])
       }
       expect(await deadlocks()).toBe(before)
-    }, 240_000)
+    })
   })
 })

@@ -219,7 +219,7 @@ test('the process: a signal ends the work, not the program; a terminal gets its 
   expect(written).toEqual(['\r\x1b[K1 of 2', '\r\x1b[K', 'also\n'])
 })
 
-test('killed in the middle of its work, it goes on where it was', { timeout: 240_000 }, async () => {
+test('killed in the middle of its work, it goes on where it was', async () => {
   const open = await filled(40)
   const path = join(folder, 'storage.mts')
   const root = new URL('../../src/', import.meta.url).href

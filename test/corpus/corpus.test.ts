@@ -98,7 +98,6 @@ if (missing.length > 0)
 
 test.skipIf(missing.length > 0)(
   'Python and openssl agree with every case, and an empty folder is no success',
-  { timeout: 240_000 },
   () => {
     const run = (folder: string) =>
       spawnSync('python3', [join(ROOT, 'test/corpus/verify.py'), folder], { encoding: 'utf8' })

@@ -61,13 +61,9 @@ describe('the guides', () => {
     expect(example.code).toBe(readExample(ROOT, example))
   })
 
-  test.each(OUTPUTS)(
-    '$guide shows what $path prints',
-    ({ path, code }) => {
-      expect(code).toBe(outputOf(path))
-    },
-    240_000,
-  )
+  test.each(OUTPUTS)('$guide shows what $path prints', ({ path, code }) => {
+    expect(code).toBe(outputOf(path))
+  })
 
   test('are numbered from the first to the last, and each leads to the next and back', () => {
     const numbered = GUIDES.map(({ name, text }) => {
@@ -120,15 +116,11 @@ describe('the guides', () => {
     for (const path of Object.keys(NOT_SHOWN)) expect(existsSync(join(ROOT, path))).toBe(true)
   })
 
-  test.each(PROGRAMS)(
-    '%s runs and prints what the guide says',
-    (path, prints) => {
-      expect(outputOf(`examples/guides/${path}`)).toMatch(prints)
-    },
-    240_000,
-  )
+  test.each(PROGRAMS)('%s runs and prints what the guide says', (path, prints) => {
+    expect(outputOf(`examples/guides/${path}`)).toMatch(prints)
+  })
 })
 
 test('what the functions of the guides do is what the guides say', () => {
   expect(runOnSources(ROOT, 'test/docs/guide-functions.ts')).toBe('as the guides say\n')
-}, 240_000)
+})

@@ -15,7 +15,6 @@ import * as secret from './secrets.js'
 import { openSoftware, profile, quoting, quotingBackend, type World, worldOn } from './world.js'
 
 // Thousands of calls, on a machine that may have other work.
-const LONG = { timeout: 120_000 }
 
 const HOSTILE = hostileValues(secret.planted)
 const d1Public = { kty: 'EC', crv: 'P-256', x: secret.d1.x, y: secret.d1.y, kid: 'D1' } as const
@@ -140,7 +139,7 @@ function issuerOf(world: World, fails: boolean) {
   }
 }
 
-describe('the endpoints show no secret', LONG, () => {
+describe('the endpoints show no secret', () => {
   let world: World
   let broken: World
   let tokens: d1.OwnTokens
@@ -304,7 +303,7 @@ const clock: d1.Clock = {
   },
 }
 
-describe("D1's client shows no secret", LONG, () => {
+describe("D1's client shows no secret", () => {
   const fields = () => ({ consumerId: 'consumer-1', cardProductId: 'debit' })
   const registration = () => ({ ...fields(), pan: Pan.from(secret.pan), exp: '1229' })
   const operations = ({
@@ -363,7 +362,7 @@ describe("D1's client shows no secret", LONG, () => {
   })
 })
 
-describe('mtlsFetch and nodeListener show no secret', LONG, () => {
+describe('mtlsFetch and nodeListener show no secret', () => {
   const { client } = makeCertificates()
 
   test('with a key that is right, encrypted, or none', async () => {

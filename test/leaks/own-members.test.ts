@@ -93,9 +93,7 @@ async function readsDuring(
   return found
 }
 
-describe('no public verb reads an option from Object.prototype, but for what the table says', {
-  timeout: 120_000,
-}, () => {
+describe('no public verb reads an option from Object.prototype, but for what the table says', () => {
   const names = memberNames()
   const cases = [...CORE, ...D1]
   const found = new Map<string, string[]>()
@@ -110,7 +108,7 @@ describe('no public verb reads an option from Object.prototype, but for what the
     const reads = await readsDuring(names, calls)
     for (const [i, { verb }] of cases.entries())
       found.set(verb, [...(found.get(verb) ?? []), ...(reads[i] ?? [])])
-  }, 120_000)
+  })
   afterAll(() => world.backend.close())
 
   test('the names are all there, and the tripwire works', async () => {

@@ -18,7 +18,6 @@ import { keys, planted, tokenPin } from './secrets.js'
 import { openSoftware, Token } from './world.js'
 
 // Thousands of calls, on a machine that may have other work.
-const LONG = { timeout: 120_000 }
 
 const HOSTILE = hostileValues(planted)
 /** Names of the caller's, which errors repeat: a path, labels and kids. */
@@ -75,7 +74,7 @@ const options = (token: Token) => ({
 })
 const material = (): Uint8Array => Uint8Array.from(keys.ZPK.map((byte, i) => (i === 0 ? byte ^ 2 : byte)))
 
-describe('opening a token shows no secret', LONG, () => {
+describe('opening a token shows no secret', () => {
   test('with wrong options in every place', async () => {
     const token = await Token.make()
     const args = () => [options(token)]
@@ -134,7 +133,7 @@ describe('opening a token shows no secret', LONG, () => {
   })
 })
 
-describe('the key store shows no secret', LONG, () => {
+describe('the key store shows no secret', () => {
   const key = () => ({ kid: 'NEW', usage: 'pin-encryption', algorithm: 'tdea-2key', hostDecipher: true })
 
   const aes = { kid: 'NEW', usage: 'cmac', algorithm: 'aes-128' } as const

@@ -23,7 +23,6 @@ import { everythingShown } from './shown.js'
 import { openSoftware, quoting } from './world.js'
 
 // Thousands of calls, on a machine that may have other work.
-const LONG = { timeout: 120_000 }
 
 const HOSTILE = hostileValues(planted)
 const folder = mkdtempSync(join(tmpdir(), 'ipc-leaks-'))
@@ -39,7 +38,7 @@ const counterOn = (store: ChangeCounterStore, backend: Backend): ChangeCounter =
     ttlSeconds: 60,
   })
 
-describe('a store', LONG, () => {
+describe('a store', () => {
   test('is given no intdatag and no PRW', async () => {
     await using backend = await openSoftware()
     const given: unknown[] = []
@@ -120,7 +119,7 @@ async function leaksOfStore(store: IssuerStore, what: string): Promise<{ leaks: 
   return { leaks, failed }
 }
 
-describe("an issuer's store shows no secret", LONG, () => {
+describe("an issuer's store shows no secret", () => {
   const openFile = () =>
     openSqliteIssuerStore({
       path: join(folder, 'issuer.db'),
@@ -210,7 +209,7 @@ describe("an issuer's store shows no secret", LONG, () => {
   })
 })
 
-describe('a sealer of PANs shows no secret', LONG, () => {
+describe('a sealer of PANs shows no secret', () => {
   test('called rightly and wrongly', async () => {
     const sealer = panSealer({ keys: [{ kid: 'PAN-1', key: KEY }] })
     const seal = () => sealer.seal(Pan.from(pan), ref)

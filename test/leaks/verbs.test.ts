@@ -13,7 +13,6 @@ import { planted } from './secrets.js'
 import { openSoftware, quotingBackend, Token, type World, worldOn } from './world.js'
 
 // Thousands of calls, on a machine that may have other work.
-const LONG = { timeout: 120_000 }
 
 const CASES: readonly LeakCase[] = [...CORE, ...D1]
 const ON_BACKENDS = CASES.filter(({ pure }) => pure !== true)
@@ -50,7 +49,7 @@ afterAll(() => {
   expect(leaksOf({ result: written }, 'the output of the run')).toEqual([])
 })
 
-describe('in software, no verb shows a secret', LONG, () => {
+describe('in software, no verb shows a secret', () => {
   let world: World
   beforeAll(async () => {
     world = await worldOn(await openSoftware())
@@ -154,7 +153,7 @@ async function runAll(world: World, what: string): Promise<number> {
 /** Cases that are refused whatever the backend. */
 const REFUSED = ON_BACKENDS.filter(({ refused }) => refused === true)
 
-describe('no verb shows a secret', LONG, () => {
+describe('no verb shows a secret', () => {
   test.each(['node:crypto', 'node-forge'] as const)('with %s', async engine => {
     await using backend = await openSoftware(engine)
     expect(await runAll(await worldOn(backend), engine)).toBe(REFUSED.length)

@@ -20,8 +20,6 @@ import { recorded, secretsIn } from './recorder.js'
 import * as secret from './secrets.js'
 import { KEYS, openSoftware, quotingBackend, Token, type World, worldOn } from './world.js'
 
-const LONG = { timeout: 240_000 }
-
 /** Memory that the modules make for themselves when they are loaded, and use again and again. */
 const scratch = vi.hoisted(() => {
   const made: ArrayBuffer[] = []
@@ -107,7 +105,7 @@ test('the recorder finds what is not wiped, and not what is', async () => {
   expect((await recorded(() => void make())).made).toBe(1)
 })
 
-test.each(['bitslice', 'node:crypto', 'node-forge'] as const)('in software (%s)', LONG, async engine => {
+test.each(['bitslice', 'node:crypto', 'node-forge'] as const)('in software (%s)', async engine => {
   await using backend = await openSoftware(engine)
   await runAll(await worldOn(backend), engine)
 })
@@ -129,7 +127,7 @@ const FAILING: Readonly<Record<string, () => Promise<{ backend: Backend; world: 
   },
 }
 
-test.each(Object.entries(FAILING))('with %s', LONG, async (name, open) => {
+test.each(Object.entries(FAILING))('with %s', async (name, open) => {
   const { backend, world } = await open()
   expect(await runAll(world, name)).toBeGreaterThan(15)
   await outcomeOf(() => backend.close())
@@ -139,7 +137,7 @@ test.each(Object.entries(FAILING))('with %s', LONG, async (name, open) => {
 const AT_ONCE = 70
 const ONE_BLOCK = /^(?:encipherPin|decipherPin|translatePinBlock|reencipherPinBlock|generateMac|verifyMac)$/
 
-test('many in one turn', LONG, async () => {
+test('many in one turn', async () => {
   await using backend = await openSoftware('bitslice')
   const world = await worldOn(backend)
   const left: string[] = []
@@ -176,7 +174,7 @@ test.each<[string, () => unknown]>([
   expect([Object.keys(value), left]).toEqual([['error'], []])
 })
 
-test('on a token', LONG, async () => {
+test('on a token', async () => {
   const token = await Token.make()
   await using backend = await token.open()
   await runAll(await worldOn(backend), 'token')
@@ -184,7 +182,7 @@ test('on a token', LONG, async () => {
 
 const elsewhere = () => ({ held: undefined, started: 0, kills: [] as (() => void)[] })
 
-test.each(['threads', 'process'] as const)('on a token, from elsewhere (%s)', LONG, async executor => {
+test.each(['threads', 'process'] as const)('on a token, from elsewhere (%s)', async executor => {
   const token = await Token.make()
   const there = elsewhere()
   const open = { surroundings: SURROUNDINGS, starter: starterOn(token.fake, there) }
@@ -214,7 +212,7 @@ test('a job for an other end that has gone, or that takes nothing', async () => 
   }
 })
 
-test('on a token any of whose calls fails', LONG, async () => {
+test('on a token any of whose calls fails', async () => {
   const token = await Token.make()
   await using backend = await token.open({ sessions: { max: 1 } })
   const world = await worldOn(backend)
@@ -237,7 +235,7 @@ test('on a token any of whose calls fails', LONG, async () => {
   expect(failed).toBeGreaterThan(20)
 })
 
-test('keys that are brought into a token, also one any of whose calls fails', LONG, async () => {
+test('keys that are brought into a token, also one any of whose calls fails', async () => {
   const token = await Token.make()
   // Components are put together in host memory then: the key is there as a whole.
   Object.assign(token.fake.options, { without: [CKM.XOR_BASE_AND_DATA] })

@@ -47,21 +47,17 @@ describe('the guides, from the tarball', () => {
     })
   })
 
-  test.each(HERE)(
-    '%s',
-    async guide => {
-      const ran = await followPages(home, [guide], { leaveOut: Object.keys(LEFT_OUT) })
-      for (const { prints, printed } of ran) if (prints !== undefined) expect(printed).toBe(prints)
-      const all = ran.map(({ printed }) => printed).join('')
-      expect(all).toMatch(SAYS[guide] ?? /^/)
-      const programs = stepsOf(guide).filter(step => step.kind === 'run')
-      const isLeftOut = programs.every(
-        step => step.kind === 'run' && Object.keys(LEFT_OUT).some(part => step.command.includes(part)),
-      )
-      expect(ran.length > 0 || isLeftOut).toBe(true)
-    },
-    120_000,
-  )
+  test.each(HERE)('%s', async guide => {
+    const ran = await followPages(home, [guide], { leaveOut: Object.keys(LEFT_OUT) })
+    for (const { prints, printed } of ran) if (prints !== undefined) expect(printed).toBe(prints)
+    const all = ran.map(({ printed }) => printed).join('')
+    expect(all).toMatch(SAYS[guide] ?? /^/)
+    const programs = stepsOf(guide).filter(step => step.kind === 'run')
+    const isLeftOut = programs.every(
+      step => step.kind === 'run' && Object.keys(LEFT_OUT).some(part => step.command.includes(part)),
+    )
+    expect(ran.length > 0 || isLeftOut).toBe(true)
+  })
 
   test('what is run elsewhere is a guide, and every reason is used', () => {
     expect(Object.keys(ELSEWHERE).filter(name => !GUIDES.includes(name))).toEqual([])

@@ -47,7 +47,7 @@ beforeAll(() => {
     symlinkSync(join(ROOT, 'node_modules', name), join(consumer, 'node_modules', name))
   }
   consumers.writeProgram(consumer)
-}, 240_000)
+})
 afterAll(() => rmSync(consumer, { recursive: true, force: true }))
 
 function run(name: string, code: string): string {
@@ -208,21 +208,17 @@ describe('consumers that go through every entry', () => {
     expect(() => consumers.same({ pg: 'ERR_UNSUPPORTED' }, { pg: 'FOUND' })).toThrow('not {"pg":"FOUND"}')
   })
 
-  test.each(here)(
-    '%s: the bundle runs alone, and finds optional packages where it runs',
-    async name => {
-      await consumers.tryBundler(name, consumer)
-    },
-    120_000,
-  )
+  test.each(here)('%s: the bundle runs alone, and finds optional packages where it runs', async name => {
+    await consumers.tryBundler(name, consumer)
+  })
 
   test('Node without a bundler, as ESM and as CommonJS where `require` of ESM is off', () => {
     consumers.tryNode(consumer)
-  }, 240_000)
+  })
 
   test('vitest', () => {
     consumers.tryRunner('vitest', consumer)
-  }, 240_000)
+  })
 })
 
 describe('the threads of the SQLite store', () => {
@@ -300,28 +296,24 @@ describe('TypeScript consumers', () => {
   test.each([
     ['nodenext', { module: 'nodenext', moduleResolution: 'nodenext' }],
     ['bundler', { module: 'esnext', moduleResolution: 'bundler' }],
-  ])(
-    'compile with moduleResolution %s',
-    (name, resolution) => {
-      const options = {
-        strict: true,
-        noEmit: true,
-        target: 'es2022',
-        lib: ['es2023', 'esnext.disposable'],
-        types: ['node'],
-      }
-      const project = {
-        compilerOptions: { ...options, ...resolution, typeRoots: [join(ROOT, 'node_modules/@types')] },
-      }
-      writeFileSync(join(consumer, 'index.mts'), source)
-      const config = join(consumer, `tsconfig.${name}.json`)
-      writeFileSync(config, JSON.stringify({ ...project, files: ['index.mts'] }))
-      const compile = () =>
-        execFileSync(process.execPath, [join(ROOT, 'node_modules/typescript/lib/tsc.js'), '-p', config], {
-          encoding: 'utf8',
-        })
-      expect(compile()).toBe('')
-    },
-    240_000,
-  )
+  ])('compile with moduleResolution %s', (name, resolution) => {
+    const options = {
+      strict: true,
+      noEmit: true,
+      target: 'es2022',
+      lib: ['es2023', 'esnext.disposable'],
+      types: ['node'],
+    }
+    const project = {
+      compilerOptions: { ...options, ...resolution, typeRoots: [join(ROOT, 'node_modules/@types')] },
+    }
+    writeFileSync(join(consumer, 'index.mts'), source)
+    const config = join(consumer, `tsconfig.${name}.json`)
+    writeFileSync(config, JSON.stringify({ ...project, files: ['index.mts'] }))
+    const compile = () =>
+      execFileSync(process.execPath, [join(ROOT, 'node_modules/typescript/lib/tsc.js'), '-p', config], {
+        encoding: 'utf8',
+      })
+    expect(compile()).toBe('')
+  })
 })

@@ -90,7 +90,7 @@ describe('the software bill of materials', () => {
       expect(licenses?.length).toBeGreaterThan(0)
       expect(hashes?.length).toBeGreaterThan(0)
     }
-  }, 240_000)
+  })
 })
 
 describe('the lockfile', () => {
@@ -160,5 +160,5 @@ describe('npm ci', () => {
   test('runs no install script, whatever allowScripts says; without our .npmrc it does', () => {
     expect(runsScripts(true)).toBe(false)
     expect(runsScripts(false)).toBe(true)
-  }, 240_000)
+  })
 })

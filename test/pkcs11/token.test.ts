@@ -21,7 +21,7 @@ test('a script that waits for nothing else is told that the token is not there',
     env: { ...process.env, TSX_TSCONFIG_PATH: 'tsconfig.test.json' },
   })
   expect([stdout, stderr]).toEqual(['ERR_PKCS11_TOKEN\n', ''])
-}, 240_000)
+})
 
 describe('the token option', () => {
   test.each([

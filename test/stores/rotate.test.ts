@@ -93,7 +93,7 @@ const OPENERS: readonly (readonly [string, () => Promise<IssuerStore>])[] = [
   ),
 ]
 
-describe.each(OPENERS)('%s: rotateStorageKey', { timeout: 240_000 }, (_, openStore) => {
+describe.each(OPENERS)('%s: rotateStorageKey', (_, openStore) => {
   test('moves every block, says how far it is, and a second run finds nothing left', async () => {
     await using store = await openStore()
     await fill(store, 25)
@@ -348,7 +348,7 @@ test('rotateStorageKey refuses keys for anything else before it lists a block', 
   await other.close()
 })
 
-describe.each(AVAILABLE)('%s: resealPans', { timeout: 240_000 }, driver => {
+describe.each(AVAILABLE)('%s: resealPans', driver => {
   test('seals every PAN under the new key, in pages; the old one may then go', async () => {
     const path = join(folder, `reseal-${driver.replace(':', '-')}.db`)
     const [one, two] = [

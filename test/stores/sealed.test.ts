@@ -118,7 +118,7 @@ test('resealRows refuses a batch of nothing, and stops between cards and request
   await failure(() => stopped, 'ERR_ABORTED')
 })
 
-describe.each(AVAILABLE)('%s', { timeout: 240_000 }, driver => {
+describe.each(AVAILABLE)('%s', driver => {
   const newPath = (): string => join(folder, `${++files}.db`)
   const open = (path: string, rows?: RowSealer): Promise<IssuerStore> =>
     openSqliteIssuerStore({

@@ -64,7 +64,7 @@ test('its own file is beside the source where setup has built it, and is asked f
   } else expect(() => startThread()).toThrow(expect.objectContaining({ code: 'ERR_UNSUPPORTED' }))
 })
 
-describe.each(AVAILABLE)('%s', { timeout: 240_000 }, driver => {
+describe.each(AVAILABLE)('%s', driver => {
   const file = () => ({ path: newPath(), driver })
 
   test('the program of a thread serves its parent, and does nothing where there is none', async () => {

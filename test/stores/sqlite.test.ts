@@ -100,7 +100,6 @@ test('an addon that was compiled for another Node says so', async () => {
 
 describe.each(AVAILABLE.flatMap(driver => EXECUTORS.map(executor => [driver, executor] as const)))(
   '%s, %s',
-  { timeout: 240_000 },
   (driver, executor) => {
     let folder = ''
     let files = 0
@@ -119,8 +118,10 @@ describe.each(AVAILABLE.flatMap(driver => EXECUTORS.map(executor => [driver, exe
     beforeAll(async () => {
       folder = await mkdtemp(join(tmpdir(), 'issuer-store-'))
     })
-    afterAll(() => rm(folder, { recursive: true, force: true }))
-    afterAll(endKeptThreads)
+    afterAll(async () => {
+      await endKeptThreads()
+      await rm(folder, { recursive: true, force: true })
+    })
 
     const contract = issuerStoreContract({
       durable: true,
@@ -430,7 +431,7 @@ describe.each(AVAILABLE.flatMap(driver => EXECUTORS.map(executor => [driver, exe
         expect(tables).toMatchObject({ names: 'issuer_pin_pins' })
       })
 
-      test('processes that open a new file at once all succeed', { timeout: 240_000 }, async () => {
+      test('processes that open a new file at once all succeed', async () => {
         const path = newFile()
         const children = Array.from({ length: 4 }, () => new StoreChild({ path, driver }, 'open'))
         for (const child of children) expect(await child.next()).toBe('ready')
@@ -441,15 +442,13 @@ describe.each(AVAILABLE.flatMap(driver => EXECUTORS.map(executor => [driver, exe
     })
 
     describe('processes', () => {
-      test('two race for each intdatag: one is accepted, the other refused', {
-        timeout: 120_000,
-      }, async () => {
+      test('two race for each intdatag: one is accepted, the other refused', async () => {
         const path = newFile()
         await using store = await open(path)
         await raceTwoProcesses(store, { path, driver }, 25)
       })
 
-      test('what a process acknowledged before it was killed is there', { timeout: 120_000 }, async () => {
+      test('what a process acknowledged before it was killed is there', async () => {
         const path = newFile()
         const last = await killWriter({ path, driver }, 40)
         await using store = await open(path)
@@ -457,9 +456,7 @@ describe.each(AVAILABLE.flatMap(driver => EXECUTORS.map(executor => [driver, exe
       })
     })
 
-    test('a file that another process holds is busy, and may be tried again', {
-      timeout: 240_000,
-    }, async () => {
+    test('a file that another process holds is busy, and may be tried again', async () => {
       const path = newFile()
       await using store = await open(path)
       await onFile(path, async database => {

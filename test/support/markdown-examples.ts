@@ -24,7 +24,7 @@ export function markdownExamples(
 }
 
 /** Long enough for any machine: a program that hangs is told from one that is slow, and does not hold up the lane. */
-const HANGS_AFTER_MS = 300_000
+const HANGS_AFTER_MS = 600_000
 
 /** Runs a TypeScript program against the sources, and returns what it prints. */
 export function runOnSources(

@@ -20,7 +20,7 @@ function normal(seed: number, count: number, mean: number, deviation: number): n
   )
 }
 
-describe('the statistics', { timeout: 240_000 }, () => {
+describe('the statistics', () => {
   test('of numbers that are known', () => {
     expect(moments([2, 4, 4, 4, 5, 5, 7, 9])).toEqual({ count: 8, mean: 5, variance: 32 / 7 })
     expect(median([3, 1, 2])).toBe(2)
@@ -74,7 +74,6 @@ describe('the harness', () => {
   // Times on a machine that nobody knows: what must be seen is a hundred times what must not.
   test('sees the control that leaks, and by far not as much where there is nothing', {
     retry: 3,
-    timeout: 240_000,
   }, async () => {
     const [leaks, same] = controls()
     const effort = { rounds: 5, samples: 1000 }
@@ -83,7 +82,7 @@ describe('the harness', () => {
     expect(seen.difference).toBeGreaterThan(20 * Math.abs(unseen.difference))
   })
 
-  test('can run every measurement', { timeout: 240_000 }, async () => {
+  test('can run every measurement', async () => {
     const all = await rows()
     expect(all.length).toBeGreaterThan(20)
     for (const row of all) {

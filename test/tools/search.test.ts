@@ -154,7 +154,7 @@ describe.each(Object.keys(SCHEMES) as Scheme[])('%s', name => {
     const { prw, mac, draft } = await searchProfile({ ...given(name, 1), timeLimitMs: 4000 })
     expect(draft).toBe(undefined)
     expect([prw?.verdict, mac?.verdict]).not.toContain('winner')
-  }, 240_000)
+  })
 })
 
 describe('what is told', () => {

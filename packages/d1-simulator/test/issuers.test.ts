@@ -16,7 +16,6 @@ import { type Card, World } from '../src/world.js'
 import { certificates, D1S_CERTIFICATE, ISSUER, type Issuer, openIssuer } from './support/issuer.js'
 import { keptOutput } from './support/output.js'
 
-const LONG = { timeout: 120_000 }
 const CHUNKED = 'Transfer-Encoding: chunked'
 
 function otherConfig({ config, folder }: Issuer, changes: object): string {
@@ -26,7 +25,7 @@ function otherConfig({ config, folder }: Issuer, changes: object): string {
   return path
 }
 
-test('an issuer by the AES profile passes every case that has to do with it', LONG, async () => {
+test('an issuer by the AES profile passes every case that has to do with it', async () => {
   const issuer = await openIssuer({ profile: 'aes' })
   const only = ['get-pin', 'set-pin-iso0', 'change-counter', 'set-pin-seccos', 'uniform']
   const results = await simulateD1({ config: issuer.config, only, warn: () => {} })
@@ -34,30 +33,26 @@ test('an issuer by the AES profile passes every case that has to do with it', LO
   await issuer.close()
 })
 
-test(
-  'an issuer by client certificate alone, under a prefix, passes the cases, but for those about tokens',
-  LONG,
-  async () => {
-    const issuer = await openIssuer({
-      endpoints: () => ({
-        authorization: { callers: [{ name: 'd1', issuers: [ISSUER], certificate: D1S_CERTIFICATE }] },
-        tokenEndpoint: undefined as never,
-        prefix: '/d1',
-      }),
-    })
-    const { url } = JSON.parse(readFileSync(issuer.config, 'utf8'))
-    const config = otherConfig(issuer, { url: `${url}/d1/`, tokenUrl: undefined, client: undefined })
-    // The messages of `uniform` are those of two other groups.
-    const only = GROUPS.filter(group => group !== 'uniform')
-    const results = await simulateD1({ config, only, warn: () => {} })
-    expect(results.filter(({ verdict }) => verdict === 'failed')).toEqual([])
-    const notRun = results.filter(({ verdict }) => verdict === 'not run')
-    expect(new Set(notRun.map(({ got }) => got))).toEqual(new Set(['there is no tokenUrl']))
-    await issuer.close()
-  },
-)
+test('an issuer by client certificate alone, under a prefix, passes the cases, but for those about tokens', async () => {
+  const issuer = await openIssuer({
+    endpoints: () => ({
+      authorization: { callers: [{ name: 'd1', issuers: [ISSUER], certificate: D1S_CERTIFICATE }] },
+      tokenEndpoint: undefined as never,
+      prefix: '/d1',
+    }),
+  })
+  const { url } = JSON.parse(readFileSync(issuer.config, 'utf8'))
+  const config = otherConfig(issuer, { url: `${url}/d1/`, tokenUrl: undefined, client: undefined })
+  // The messages of `uniform` are those of two other groups.
+  const only = GROUPS.filter(group => group !== 'uniform')
+  const results = await simulateD1({ config, only, warn: () => {} })
+  expect(results.filter(({ verdict }) => verdict === 'failed')).toEqual([])
+  const notRun = results.filter(({ verdict }) => verdict === 'not run')
+  expect(new Set(notRun.map(({ got }) => got))).toEqual(new Set(['there is no tokenUrl']))
+  await issuer.close()
+})
 
-test('an issuer with tokens that are no JWTs passes the cases about them', LONG, async () => {
+test('an issuer with tokens that are no JWTs passes the cases about them', async () => {
   const issued = new Set<string>()
   const tokens = {
     issue: async () => {
@@ -86,7 +81,7 @@ test('an issuer with tokens that are no JWTs passes the cases about them', LONG,
   await issuer.close()
 })
 
-test("a load balancer's cookie, another each time, is no fault of an issuer", LONG, async () => {
+test("a load balancer's cookie, another each time, is no fault of an issuer", async () => {
   const issuer = await openIssuer({
     handler:
       ({ handler }) =>
@@ -199,7 +194,7 @@ describe('the PINs that were there', () => {
   })
 })
 
-test('an issuer that is not there fails every case, as no answer', LONG, async () => {
+test('an issuer that is not there fails every case, as no answer', async () => {
   const issuer = await openIssuer()
   const config = otherConfig(issuer, { url: 'https://127.0.0.1:9', tokenUrl: 'https://127.0.0.1:9/token' })
   const io = keptOutput()
@@ -217,7 +212,7 @@ test('an issuer that is not there fails every case, as no answer', LONG, async (
   await issuer.close()
 })
 
-test('an issuer whose certificate is of another CA fails every case', LONG, async () => {
+test('an issuer whose certificate is of another CA fails every case', async () => {
   const issuer = await openIssuer()
   const { tls } = JSON.parse(readFileSync(issuer.config, 'utf8'))
   const config = otherConfig(issuer, { tls: { ...tls, ca: tls.cert } })
@@ -227,7 +222,7 @@ test('an issuer whose certificate is of another CA fails every case', LONG, asyn
   await issuer.close()
 })
 
-test('an issuer that never answers fails within the time', LONG, async () => {
+test('an issuer that never answers fails within the time', async () => {
   const issuer = await openIssuer({ handler: () => () => new Promise(() => {}) })
   const config = otherConfig(issuer, { timeouts: { requestMs: 50, slowBodyMs: 50 } })
   const results = await simulateD1({ config, only: ['get-pin', 'paths', 'slow'], warn: () => {} })

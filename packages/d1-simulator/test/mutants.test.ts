@@ -1001,23 +1001,19 @@ function looselyParsed(text: string): unknown {
   }
 }
 
-test.for(Object.entries(MUTANTS))(
-  'an issuer that %s is caught',
-  { timeout: 240_000 },
-  async ([, mutant], { expect: here }) => {
-    const { only = [], caught, got = /./, ...changes } = mutant
-    const issuer = await openIssuer(changes)
-    try {
-      const results = await simulateD1({ config: issuer.config, only: [...only, ...caught], warn: () => {} })
-      const failed = results.filter(({ verdict }) => verdict === 'failed')
-      here(failed.map(({ group, name }) => `${group}: ${name}`)).toEqual(expect.arrayContaining([...caught]))
-      for (const result of failed.filter(({ group, name }) => caught.includes(`${group}: ${name}`))) {
-        here(result.got).toMatch(got)
-      }
-      const text = JSON.stringify(results)
-      for (const secret of issuer.secrets) here(text).not.toContain(secret)
-    } finally {
-      await issuer.close()
+test.for(Object.entries(MUTANTS))('an issuer that %s is caught', async ([, mutant], { expect: here }) => {
+  const { only = [], caught, got = /./, ...changes } = mutant
+  const issuer = await openIssuer(changes)
+  try {
+    const results = await simulateD1({ config: issuer.config, only: [...only, ...caught], warn: () => {} })
+    const failed = results.filter(({ verdict }) => verdict === 'failed')
+    here(failed.map(({ group, name }) => `${group}: ${name}`)).toEqual(expect.arrayContaining([...caught]))
+    for (const result of failed.filter(({ group, name }) => caught.includes(`${group}: ${name}`))) {
+      here(result.got).toMatch(got)
     }
-  },
-)
+    const text = JSON.stringify(results)
+    for (const secret of issuer.secrets) here(text).not.toContain(secret)
+  } finally {
+    await issuer.close()
+  }
+})

@@ -127,7 +127,7 @@ describe('in a process', () => {
   })
 })
 
-test('as a process of its own: a wrong call is exit code 2', { timeout: 240_000 }, () => {
+test('as a process of its own: a wrong call is exit code 2', () => {
   const bin = bundled(new URL('../src/bin.ts', import.meta.url))
   const { status, stdout, stderr } = spawnSync(process.execPath, [bin, 'x'], { encoding: 'utf8' })
   expect({ status, stdout }).toEqual({ status: 2, stdout: '' })

@@ -12,7 +12,6 @@ import { keptOutput } from './support/output.js'
 
 const LOSS =
   'warning: the PINs of 2 cards that are set as 3DES_SECCOS alone are replaced, and cannot be set back'
-const LONG = { timeout: 120_000 }
 
 function otherConfig({ config, folder }: Issuer, changes: object): string {
   const path = join(folder, 'changed.json')
@@ -28,7 +27,7 @@ describe('an issuer on this library', () => {
   })
   afterAll(() => issuer.close())
 
-  test('passes every case, twice in a row, and nothing shows a secret', LONG, async () => {
+  test('passes every case, twice in a row, and nothing shows a secret', async () => {
     const table = keptOutput()
     expect(await program(['--config', issuer.config], table)).toBe(0)
     const rows = table.output.join('\n')
@@ -70,42 +69,38 @@ describe('an issuer on this library', () => {
     ])
   })
 
-  test(
-    'on a terminal how far it is is shown and taken away; SIGINT ends it after the case under way',
-    LONG,
-    async () => {
-      const written: string[] = []
-      const stop: (() => void)[] = []
-      const stream = (name: string) => ({
-        isTTY: true,
-        on: () => undefined,
-        write: (text: string) => {
-          written.push(`${name} ${text}`)
-          if (name === 'out' && text.startsWith('ok ')) stop[0]?.()
-        },
-      })
-      const process = {
-        argv: ['node', 'd1-simulator', '--config', issuer.config, '--only', 'get-pin'],
-        stdout: stream('out'),
-        stderr: stream('err'),
-        once: (_: string, listener: () => void) => stop.push(listener),
-        exit: () => undefined,
-        exitCode: undefined,
-      }
-      await runIn(process)
-      expect(process.exitCode).toBe(1)
-      expect(stop).toHaveLength(2)
-      expect(written.filter(line => line === 'err \r\x1b[K').length).toBeGreaterThan(0)
-      const lines = written.filter(line => line.startsWith('out ok '))
-      expect(lines.length).toBeGreaterThan(0)
-      expect(lines.length).toBeLessThan(7)
-      let shown = false
-      for (const line of written) {
-        if (line.startsWith('out ')) expect(shown, line).toBe(false)
-        else shown = line.startsWith('err [')
-      }
-    },
-  )
+  test('on a terminal how far it is is shown and taken away; SIGINT ends it after the case under way', async () => {
+    const written: string[] = []
+    const stop: (() => void)[] = []
+    const stream = (name: string) => ({
+      isTTY: true,
+      on: () => undefined,
+      write: (text: string) => {
+        written.push(`${name} ${text}`)
+        if (name === 'out' && text.startsWith('ok ')) stop[0]?.()
+      },
+    })
+    const process = {
+      argv: ['node', 'd1-simulator', '--config', issuer.config, '--only', 'get-pin'],
+      stdout: stream('out'),
+      stderr: stream('err'),
+      once: (_: string, listener: () => void) => stop.push(listener),
+      exit: () => undefined,
+      exitCode: undefined,
+    }
+    await runIn(process)
+    expect(process.exitCode).toBe(1)
+    expect(stop).toHaveLength(2)
+    expect(written.filter(line => line === 'err \r\x1b[K').length).toBeGreaterThan(0)
+    const lines = written.filter(line => line.startsWith('out ok '))
+    expect(lines.length).toBeGreaterThan(0)
+    expect(lines.length).toBeLessThan(7)
+    let shown = false
+    for (const line of written) {
+      if (line.startsWith('out ')) expect(shown, line).toBe(false)
+      else shown = line.startsWith('err [')
+    }
+  })
 
   test('members on the command line are played as those of the file', async () => {
     const { url } = JSON.parse(readFileSync(issuer.config, 'utf8'))
@@ -116,7 +111,7 @@ describe('an issuer on this library', () => {
     expect(await program([...args, join(issuer.folder, 'changed.json'), '--url', url], keptOutput())).toBe(0)
   })
 
-  test('what cannot be run is said with its reason, and is not passed', LONG, async () => {
+  test('what cannot be run is said with its reason, and is not passed', async () => {
     const cards = [{ cardId: 'iso0-1', pan: '9999990123456789', state: 'active', setPinTypes: ['ISO0'] }]
     // D1 comes in by its certificate alone.
     const open = await openIssuer({
@@ -200,33 +195,29 @@ describe('an issuer on this library', () => {
     expect(results.map(({ got }) => got)).toContain('a card has no value for the field psn')
   })
 
-  test(
-    'a profile without a pcc, whose MAC does not cover the PRW: that is asked for nowhere',
-    LONG,
-    async () => {
-      const profile = JSON.parse(readFileSync(join(issuer.folder, 'profile.json'), 'utf8'))
-      const mac = { ...profile.mac, inputs: [{ input: 'dataSet.masked' }] }
-      const fields = profile.fields.map(({ id, offset, length, ...form }: { [name: string]: unknown }) =>
-        id === 'pcc' ? { id: 'fixed', offset, length, constant: '0000' } : { id, offset, length, ...form },
-      )
-      writeFileSync(join(issuer.folder, 'bare.json'), JSON.stringify({ ...profile, fields, mac }))
-      const { seccos } = JSON.parse(readFileSync(issuer.config, 'utf8'))
-      const config = otherConfig(issuer, { seccos: { ...seccos, profileFile: 'bare.json' } })
-      const only = [
-        'set-pin-seccos: another PRW under the MAC',
-        'set-pin-seccos: another pcc',
-        'uniform: refusals of 3DES_SECCOS are the same bytes',
-        'uniform: refusals of 3DES_SECCOS take the same time',
-      ]
-      const results = await simulateD1({ config, only, warn: () => {} })
-      expect(results.map(({ name, verdict }) => [name, verdict]).sort()).toEqual([
-        ['another PRW under the MAC', 'not run'],
-        ['another pcc', 'not run'],
-        ['refusals of 3DES_SECCOS are the same bytes', 'passed'],
-        ['refusals of 3DES_SECCOS take the same time', 'passed'],
-      ])
-    },
-  )
+  test('a profile without a pcc, whose MAC does not cover the PRW: that is asked for nowhere', async () => {
+    const profile = JSON.parse(readFileSync(join(issuer.folder, 'profile.json'), 'utf8'))
+    const mac = { ...profile.mac, inputs: [{ input: 'dataSet.masked' }] }
+    const fields = profile.fields.map(({ id, offset, length, ...form }: { [name: string]: unknown }) =>
+      id === 'pcc' ? { id: 'fixed', offset, length, constant: '0000' } : { id, offset, length, ...form },
+    )
+    writeFileSync(join(issuer.folder, 'bare.json'), JSON.stringify({ ...profile, fields, mac }))
+    const { seccos } = JSON.parse(readFileSync(issuer.config, 'utf8'))
+    const config = otherConfig(issuer, { seccos: { ...seccos, profileFile: 'bare.json' } })
+    const only = [
+      'set-pin-seccos: another PRW under the MAC',
+      'set-pin-seccos: another pcc',
+      'uniform: refusals of 3DES_SECCOS are the same bytes',
+      'uniform: refusals of 3DES_SECCOS take the same time',
+    ]
+    const results = await simulateD1({ config, only, warn: () => {} })
+    expect(results.map(({ name, verdict }) => [name, verdict]).sort()).toEqual([
+      ['another PRW under the MAC', 'not run'],
+      ['another pcc', 'not run'],
+      ['refusals of 3DES_SECCOS are the same bytes', 'passed'],
+      ['refusals of 3DES_SECCOS take the same time', 'passed'],
+    ])
+  })
 
   test('another caller without a token, and cards that are UUIDs alone: what needs more is not run', async () => {
     const { other, cards } = JSON.parse(readFileSync(issuer.config, 'utf8'))
@@ -257,7 +248,7 @@ describe('an issuer on this library', () => {
   })
 })
 
-test('an issuer that learns the PIN from a 3DES_SECCOS Set PIN may show it', LONG, async () => {
+test('an issuer that learns the PIN from a 3DES_SECCOS Set PIN may show it', async () => {
   const newPin = vi.spyOn(World.prototype, 'newPin')
   const issuer = await openIssuer({
     handler:

@@ -513,7 +513,7 @@ describe('bodies of Set PIN', () => {
     const head = `PUT ${PIN} HTTP/1.1\r\nHost: x\r\n${bearer}\r\n${TYPE}\r\nContent-Length: 500\r\n\r\n`
     const { begun } = world
     socket.write(head + message.slice(0, 100))
-    await expect.poll(() => world.begun, { timeout: 240_000 }).toBe(begun + 1)
+    await expect.poll(() => world.begun).toBe(begun + 1)
     socket.destroy()
     await expect.poll(() => world.events.length).toBe(1)
     expect(['body-broken', 'client-gone']).toContain(world.last.refusal?.reason)

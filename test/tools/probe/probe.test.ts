@@ -207,9 +207,7 @@ describe('bad input', () => {
 describe.each(SCHEMES)(
   '$name',
   ({ name, profile, fields, keys: [prwTestKey, macTestKey] = [PRW_KEY, MAC_KEY] }) => {
-    test('two samples are enough to find it, and the draft makes and verifies the third', {
-      timeout: 240_000,
-    }, async () => {
+    test('two samples are enough to find it, and the draft makes and verifies the third', async () => {
       const samples = await samplesBy(profile, fields)
       const report = await probeProfile({ samples: samples.slice(0, 2), prwTestKey, macTestKey })
       if (name.startsWith('AES-CMAC, base64')) {
@@ -268,7 +266,7 @@ describe('verdicts', () => {
   const probe = (some: ProbeSample[], prwTestKey = ROOMLESS.keys[0]) =>
     probeProfile({ samples: some, prwTestKey, macTestKey: ROOMLESS.keys[1] })
 
-  test('one sample names no winner', { timeout: 240_000 }, async () => {
+  test('one sample names no winner', async () => {
     const report = await probe(samples.slice(0, 1))
     expect(report.prw.verdict).toBe('more-samples-needed')
     expect(report.mac.verdict).toBe('more-samples-needed')
@@ -277,7 +275,7 @@ describe('verdicts', () => {
     expect(report.places.every(({ certain }) => !certain)).toBe(true)
   })
 
-  test('nor does the same one twice, nor another key', { timeout: 240_000 }, async () => {
+  test('nor does the same one twice, nor another key', async () => {
     const [one] = samples
     const report = await probe(
       [one, one] as ProbeSample[],
@@ -288,9 +286,7 @@ describe('verdicts', () => {
     expect(report.draft).toBeUndefined()
   })
 
-  test('samples that contradict one another find nothing; keys of 24 and 32 bytes are tried too', {
-    timeout: 240_000,
-  }, async () => {
+  test('samples that contradict one another find nothing; keys of 24 and 32 bytes are tried too', async () => {
     const [one, two] = samples
     const contradictory = [one, { ...two, prwValue: one?.prwValue, macValue: one?.macValue }] as ProbeSample[]
     const key = (bytes: number) => Uint8Array.from({ length: bytes }, (_, i) => i)
