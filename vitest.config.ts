@@ -85,9 +85,9 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
           pool: 'forks',
           testTimeout: LIMIT_MS,
           hookTimeout: LIMIT_MS,
-          // After the others, and one file at a time, as some measure what a machine does for them; each has tokens, ports,
-          // databases and folders of its own, and with NATIVE_WORKERS=2 two run side by side.
-          maxWorkers: Number(process.env['NATIVE_WORKERS'] ?? 1),
+          // After the others. Each file has tokens, ports, databases and folders of its own, and half of its time it waits for
+          // processes of its own: two side by side (NATIVE_WORKERS=1: one after the other).
+          maxWorkers: Number(process.env['NATIVE_WORKERS'] ?? 2),
           sequence: { groupOrder: 2 },
         },
       },
