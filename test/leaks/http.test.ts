@@ -14,8 +14,6 @@ import { leaksOf, outcomeOf } from './look.js'
 import * as secret from './secrets.js'
 import { openSoftware, profile, quoting, quotingBackend, type World, worldOn } from './world.js'
 
-// Thousands of calls, on a machine that may have other work.
-
 const HOSTILE = hostileValues(secret.planted)
 const d1Public = { kty: 'EC', crv: 'P-256', x: secret.d1.x, y: secret.d1.y, kid: 'D1' } as const
 const path = (cardId: string, more = ''): string =>

@@ -17,8 +17,6 @@ import { leaksOf, type Outcome, outcomeOf } from './look.js'
 import { keys, planted, tokenPin } from './secrets.js'
 import { openSoftware, Token } from './world.js'
 
-// Thousands of calls, on a machine that may have other work.
-
 const HOSTILE = hostileValues(planted)
 /** Names of the caller's, which errors repeat: a path, labels and kids. */
 const NAMES = ['module', 'token', 'kid', 'id', 'label', '0', 'officer', 'under']

@@ -22,8 +22,6 @@ import { clearBlock, pan, planted, storedBlock } from './secrets.js'
 import { everythingShown } from './shown.js'
 import { openSoftware, quoting } from './world.js'
 
-// Thousands of calls, on a machine that may have other work.
-
 const HOSTILE = hostileValues(planted)
 const folder = mkdtempSync(join(tmpdir(), 'ipc-leaks-'))
 afterAll(() => rmSync(folder, { recursive: true }))

@@ -12,8 +12,6 @@ import { leaksOf, leaksOfCall } from './look.js'
 import { planted } from './secrets.js'
 import { openSoftware, quotingBackend, Token, type World, worldOn } from './world.js'
 
-// Thousands of calls, on a machine that may have other work.
-
 const CASES: readonly LeakCase[] = [...CORE, ...D1]
 const ON_BACKENDS = CASES.filter(({ pure }) => pure !== true)
 const HOSTILE = hostileValues(planted)
