@@ -39,6 +39,24 @@ describe('options', () => {
   })
 })
 
+test('where the second key is refused, no copy of the first one stays', async () => {
+  const { buffers } = await buffersMadeBy(() =>
+    failure(
+      () =>
+        panSealer({
+          keys: [
+            { kid: 'K', key: KEY },
+            { kid: 'K', key: OTHER_KEY },
+          ],
+        }),
+      'ERR_ARGUMENT',
+    ),
+  )
+  expect(buffers.length).toBeGreaterThan(0)
+  for (const key of [KEY, OTHER_KEY])
+    expect(buffers.filter(buffer => Buffer.from(buffer).includes(Buffer.from(key)))).toEqual([])
+})
+
 test('the length of a key is that of its bytes, whatever a subclass says', async () => {
   class Long extends Uint8Array {
     override get length(): number {
@@ -218,6 +236,13 @@ describe('under a key of a backend', () => {
       const { buffers } = await buffersMadeBy<unknown>(call)
       expect(buffers.filter(buffer => Buffer.from(buffer).includes(key.subarray(0, 16)))).toEqual([])
     }
+  })
+
+  test('of a kid that has no room in a sealed PAN is refused', async () => {
+    const long = '\u20ac'.repeat(86)
+    await using backend = await softwareBackend({ keys: [aes(long, 'a5')] })
+    const key = await backend.bind({ kid: long, usage: 'cmac' })
+    await failure(() => panSealer({ keys: [key] }), 'ERR_ARGUMENT')
   })
 
   test('PANs move from bytes into the token, and only what was sealed so is opened so', async () => {

@@ -301,6 +301,29 @@ test('operations of nobody in particular are counted as those of one caller', as
   expect(asked).toEqual([['card is_tbank01/c', 2, 'caller ', 3]])
 })
 
+test('old counts are tidied away by every thousandth operation, and by no other', async () => {
+  let operations = 0
+  const tidied: number[] = []
+  const write = async (statements: readonly { readonly sql: string }[]) => {
+    operations++
+    if (statements.some(({ sql }) => sql.startsWith('DELETE'))) tidied.push(operations)
+    return [{ rows: [{}], count: 1 }]
+  }
+  const database = { dialect: { prefix: 'p.' }, write } as never
+  const rates = postgresRates(database, { perCardPerMinute: 2, perCallerPerMinute: 3 })
+  const query = { issuerId: 'is_tbank01', cardId: 'c', operation: 'getPIN', caller: 'd1' } as const
+  const { signal } = new AbortController()
+  for (let i = 0; i < 2001; i++) await rates.take(query, { signal })
+  expect(tidied).toEqual([1000, 2000])
+})
+
+test.each([
+  [{ perCardPerMinute: 0, perCallerPerMinute: 3 }],
+  [{ perCardPerMinute: 2, perCallerPerMinute: Number.NaN }],
+])('rates of %j are refused', async rates => {
+  await failure(() => postgresRates({} as never, rates), 'ERR_ARGUMENT')
+})
+
 test('close waits for the calls under way, and ends the pool once, unless it is the caller’s', async () => {
   for (const ownsPool of [true, false]) {
     const fake = new FakePool()
@@ -664,6 +687,21 @@ test('a migration whose connection is gone reports the first error, not that of 
   await expect(migrate(session, plan)).rejects.toBe(first)
 })
 
+test('a migration that fails is rolled back: the connection is of use to whoever has it next', async () => {
+  const plan = { begin: 'BEGIN', findVersions: '?', makeVersions: '!', versions: 'v', migrations: ['m'] }
+  const done: string[] = []
+  const session = {
+    exec: async (sql: string) => {
+      done.push(sql)
+      if (sql === 'm') throw new Error('no')
+    },
+    get: async () => undefined,
+    run: async () => 0,
+  }
+  await expect(migrate(session, plan)).rejects.toThrow('no')
+  expect(done).toEqual(['BEGIN', '!', 'm', 'ROLLBACK'])
+})
+
 describe('TLS to a database', () => {
   const refused = [
     { host: 'db.example' },
@@ -762,7 +800,10 @@ describe('TLS to a database', () => {
         'ERR_ARGUMENT',
       )
     }
+    const ended = vi.spyOn(Pool.prototype, 'end')
     await failure(() => openPostgresIssuerStore({ ...options, allowUnverifiedTls: true }), 'ERR_BACKEND_BUSY')
+    // That for calls, and the one that stands by.
+    expect(ended).toHaveBeenCalledTimes(2)
   })
 })
 

@@ -23,7 +23,7 @@ import { type IssuerStore, openSqliteIssuerStore, type PanSealer, panSealer } fr
 import { storeClosed } from '../../src/stores/records.js'
 import type { PlainDatabase } from '../../src/stores/sql/database.js'
 import { SqlIssuerStore } from '../../src/stores/sql/issuer-store.js'
-import { openConnection } from '../../src/stores/sqlite/connection.js'
+import { openConnection, SqliteConnection } from '../../src/stores/sqlite/connection.js'
 import { guard, openFile, type SqliteDatabase } from '../../src/stores/sqlite/driver.js'
 import { openInline } from '../../src/stores/sqlite/threads.js'
 import { issuerStoreContract } from '../../src/testing.js'
@@ -366,7 +366,110 @@ describe.each(AVAILABLE.flatMap(driver => EXECUTORS.map(executor => [driver, exe
       // The thousandth write truncates the log.
       for (let i = 0; i < 998; i++) await store.pins.storeBlock(CARD, blockOf(i))
       expect(await holdsOld()).toBe(false)
+      expect((await stat(`${path}-wal`)).size).toBe(0)
     })
+
+    /** A connection, and what it has the database do: a statement in `refuses` fails. */
+    const recorded = async (path: string, refuses: (sql: string) => boolean = () => false) => {
+      await (await openConnection({ path, driver }, 'writer')).close()
+      const { database, watch } = await openFile(path, driver)
+      const asked: string[] = []
+      const ask = (sql: string) => {
+        asked.push(sql)
+        if (refuses(sql)) throw Object.assign(new Error('full'), { code: 'SQLITE_FULL', errcode: 13 })
+      }
+      const connection = new SqliteConnection({
+        watch,
+        database: {
+          exec: sql => {
+            ask(sql)
+            return database.exec(sql)
+          },
+          prepare: sql => {
+            const statement = database.prepare(sql)
+            return {
+              run: (...values) => {
+                ask(sql)
+                return statement.run(...values)
+              },
+              all: (...values) => {
+                ask(sql)
+                return statement.all(...values)
+              },
+            }
+          },
+          close: () => database.close(),
+        },
+      })
+      // The log is there when something was read.
+      await connection.get('SELECT count(*) FROM issuer_pin_counters', [])
+      connection.begin()
+      return { connection, asked }
+    }
+    const inserting = (key: string) => [
+      { sql: "INSERT INTO issuer_pin_counters VALUES ('i', $1, 1, 'x', NULL)", values: [key] },
+    ]
+
+    test('a commit that fails leaves no transaction open: the next one goes through', async () => {
+      let isFull = true
+      const { connection } = await recorded(newFile(), sql => isFull && sql === 'COMMIT')
+      expect(() => connection.write([inserting('a')])).toThrow()
+      isFull = false
+      connection.write([inserting('b')])
+      const rows = connection.read([{ sql: 'SELECT 1 AS one FROM issuer_pin_counters', values: [] }])
+      await connection.close()
+      expect(rows).toHaveLength(1)
+    })
+
+    test('the log is truncated by one wait at a time, which waits for nobody, and none is left once it is done', async () => {
+      vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+      try {
+        const { connection, asked } = await recorded(newFile())
+        connection.write([inserting('first')])
+        expect(vi.getTimerCount()).toBe(1)
+        vi.advanceTimersByTime(60_000)
+        expect(asked.slice(-3)).toEqual([
+          'PRAGMA busy_timeout = 0',
+          'PRAGMA wal_checkpoint(TRUNCATE)',
+          'PRAGMA busy_timeout = 2000',
+        ])
+        expect(vi.getTimerCount()).toBe(0)
+        // After that there is a wait again, and the thousandth write, which truncates the log itself, ends it.
+        for (let i = 2; i < 1000; i++) connection.write([[]])
+        expect(vi.getTimerCount()).toBe(1)
+        connection.write([[]])
+        expect(asked.at(-2)).toBe('PRAGMA wal_checkpoint(TRUNCATE)')
+        expect(vi.getTimerCount()).toBe(0)
+        connection.write([[]])
+        expect(vi.getTimerCount()).toBe(1)
+        await connection.close()
+        expect(vi.getTimerCount()).toBe(0)
+      } finally {
+        vi.useRealTimers()
+      }
+    })
+
+    test('whoever reads cannot write', async () => {
+      const path = newFile()
+      await (await open(path)).close()
+      const reader = await openConnection({ path, driver }, 'reader')
+      await failure(() => reader.exec('DELETE FROM issuer_pin_counters'), 'ERR_BACKEND_FAILED')
+      await reader.close()
+    })
+
+    test.runIf(existsSync('/proc/self/fd'))(
+      'a connection that is refused is closed before that is said',
+      async () => {
+        const path = newFile()
+        await (await open(path)).close()
+        await onFile(path, database => database.exec('INSERT INTO issuer_pin_versions VALUES (999, 0)'))
+        await failure(() => openConnection({ path, driver }, 'writer'), 'ERR_UNSUPPORTED')
+        const targets = await Promise.all(
+          (await readdir('/proc/self/fd')).map(fd => readlink(`/proc/self/fd/${fd}`).catch(() => '')),
+        )
+        expect(targets.filter(target => target.startsWith(path))).toEqual([])
+      },
+    )
 
     test.runIf(existsSync('/proc/self/fd'))(
       'what is refused is closed: no file stays open (as /proc shows it)',
