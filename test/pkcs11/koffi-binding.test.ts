@@ -347,6 +347,37 @@ describe('what goes wrong', () => {
     expect([...(given('C_Login')[2] as Uint8Array)]).toEqual([0, 0, 0, 0])
   })
 
+  test('so is what it wrote of an attribute, and of random bytes', async () => {
+    const { binding, session, seen } = await opened(
+      {},
+      {
+        instead: {
+          C_GetAttributeValue: (_session, _object, asked) => {
+            if (!(asked instanceof Buffer)) throw new Error('no template')
+            // Type, address and length: the first call is without an address.
+            if (asked.readBigUInt64LE(8) !== 0n) {
+              asked.fill(7, 24)
+              return 0x30
+            }
+            asked.writeBigUInt64LE(16n, 16)
+            return 0
+          },
+          C_GenerateRandom: (_session, out) => {
+            if (out instanceof Uint8Array) out.fill(7)
+            return 0x30
+          },
+        },
+      },
+    )
+    const object = binding.C_CreateObject(session, [[CKA.LABEL, 'x']])
+    expect(() => binding.C_GetAttributeValue(session, object, CKA.VALUE)).toThrow(/CKR_DEVICE_ERROR/)
+    expect(() => binding.C_GenerateRandom(session, 8)).toThrow(/CKR_DEVICE_ERROR/)
+    const [attribute, random] = seen.slice(-2).map(({ given }) => given)
+    expect(attribute?.[2]).toHaveProperty('length', 41)
+    expect(attribute?.[2]).toSatisfy((bytes: Uint8Array) => bytes.every(byte => byte === 0))
+    expect(random?.[1]).toEqual(Buffer.alloc(8))
+  })
+
   test('an empty PIN is none, for a token with a PIN pad', async () => {
     const { binding, session, seen } = await opened()
     expect(() => binding.C_Login(session, 1, '')).toThrow()

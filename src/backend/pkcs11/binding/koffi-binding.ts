@@ -245,8 +245,13 @@ class KoffiBinding implements Pkcs11Binding {
 
   C_GenerateRandom(session: SessionHandle, length: number): Uint8Array<ArrayBuffer> {
     const out = room(length)
-    this.#call('C_GenerateRandom', [this.#value(session), asBuffer(out), length])
-    return exactly(out, length)
+    try {
+      this.#call('C_GenerateRandom', [this.#value(session), asBuffer(out), length])
+      return exactly(out, length)
+    } catch (error) {
+      wipe(out)
+      throw error
+    }
   }
 
   C_CreateObject(session: SessionHandle, template: Template): ObjectHandle {
@@ -291,12 +296,16 @@ class KoffiBinding implements Pkcs11Binding {
     const attribute = block.reserve(width)
     const value = block.reserve(length)
     block.write(attribute, [type, block.address(value), length])
-    this.#call('C_GetAttributeValue', [...handles, block.bytes, 1])
-    const now = Number(readUlong(block.bytes, lengthAt, ulong))
-    const read = secretBytes(Math.min(now, length))
-    read.set(block.bytes.subarray(value, value + read.length))
-    wipe(block.bytes)
-    return read
+    try {
+      this.#call('C_GetAttributeValue', [...handles, block.bytes, 1])
+      const now = Number(readUlong(block.bytes, lengthAt, ulong))
+      const read = secretBytes(Math.min(now, length))
+      read.set(block.bytes.subarray(value, value + read.length))
+      return read
+    } finally {
+      // A library may have written the value, or a part of it, before it failed.
+      wipe(block.bytes)
+    }
   }
 
   C_SetAttributeValue(session: SessionHandle, object: ObjectHandle, template: Template): void {
