@@ -147,6 +147,7 @@ async function campaign(child: Child, options: CampaignOptions): Promise<Campaig
   /** Batches that are done, with what would be left of each. */
   let unread: { readonly scenario: string; readonly patterns: Record<string, Uint8Array> }[] = []
   const readThem = (): void => {
+    if (unread.length === 0) return
     const merged = Object.fromEntries(
       unread.flatMap(({ patterns }, i) =>
         Object.entries(patterns).map(([what, pattern]) => [`${i} ${what}`, pattern]),

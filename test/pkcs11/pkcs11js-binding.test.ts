@@ -135,6 +135,18 @@ describe('what pkcs11js gets wrong', () => {
       expect(binding.C_GetAttributeValue(session, object, 0x11)).toEqual(Buffer.alloc(length, 7))
       expect(sizes()).toEqual(expected)
     }
+    native.calls.length = 0
+    native.answer['C_GetAttributeValue'] = () => {
+      throw new Error('CKR_DEVICE_ERROR:48')
+    }
+    await errorOf(() => binding.C_GetAttributeValue(session, object, 0x11))
+    expect(sizes(), 'a value that may have been written before it failed').toEqual([
+      ...pieces(16),
+      ...pieces(32),
+    ])
+    native.calls.length = 0
+    await errorOf(() => binding.C_GetAttributeValue(session, object, 0x102))
+    expect(sizes(), 'of what is public').toEqual([])
     // No template is without a second one that is missing: there is nothing to call.
     expect(
       native.calls.filter(({ name, args }) => name === 'C_GenerateKeyPair' && args[3] !== undefined),

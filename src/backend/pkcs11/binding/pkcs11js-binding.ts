@@ -83,6 +83,8 @@ const PIECES = 16
 const NEXT_SIZE = 16
 /** The longest that it keeps so, in bytes. */
 const LONGEST_PIECE = 1032
+/** Keys and Z have 16 to 32 bytes: their pieces are those of one of these lengths, or of the next. */
+const KEY_LENGTHS = [16, 32]
 /** `CK_INVALID_HANDLE`, and a mechanism that no module has: nothing would come of a call that is made all the same. */
 const NO_HANDLE = Buffer.alloc(8)
 const NO_MECHANISM = { mechanism: 0xffff_ffff }
@@ -181,10 +183,17 @@ class Pkcs11jsBinding implements Pkcs11Binding {
     // pkcs11js takes a date's bytes for a pointer.
     if (type === CKA.START_DATE || type === CKA.END_DATE)
       throw new Pkcs11Error('C_GetAttributeValue', CKR.ATTRIBUTE_TYPE_INVALID)
-    const [attribute] = call('C_GetAttributeValue', () =>
-      this.#library.C_GetAttributeValue(asBuffer(session), asBuffer(object), [{ type }]),
-    )
-    const value: unknown = attribute?.value
+    let value: unknown
+    try {
+      const [attribute] = call('C_GetAttributeValue', () =>
+        this.#library.C_GetAttributeValue(asBuffer(session), asBuffer(object), [{ type }]),
+      )
+      value = attribute?.value
+    } catch (error) {
+      // A library may have written the value before it failed; how long it was, pkcs11js does not say then.
+      if (type === CKA.VALUE) for (const length of KEY_LENGTHS) this.#overwriteFreed(length)
+      throw error
+    }
     if (!(value instanceof Uint8Array)) return EMPTY
     if (type === CKA.VALUE) this.#overwriteFreed(value.length)
     return value
