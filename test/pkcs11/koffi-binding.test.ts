@@ -1,5 +1,5 @@
 /** The binding by koffi, on a stand-in that reads what it wrote as a library in C would; the real one runs in native-test/. */
-import { afterEach, describe, expect, test, vi } from 'vitest'
+import { afterAll, afterEach, describe, expect, test, vi } from 'vitest'
 import { openPkcs11 } from '../../src/backend/pkcs11/backend.js'
 import type { ObjectHandle, Pkcs11Binding, SessionHandle } from '../../src/backend/pkcs11/binding/binding.js'
 import { CKA, CKF, CKK, CKM, CKO } from '../../src/backend/pkcs11/binding/constants.js'
@@ -453,4 +453,5 @@ describe.each(LAYOUTS)('backend contract by koffi: %s', (_name, layout) => {
   // A seventh of it: what differs from binding to binding is how values are written down.
   const some = contract.cases.filter((_case, at) => at % 7 === 0)
   test.each(some.map(({ name, run }) => [name, run] as const))('%s', (_case, run) => run())
+  afterAll(() => contract.close())
 })

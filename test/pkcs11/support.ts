@@ -3,6 +3,7 @@ import type { Surroundings } from '../../src/backend/pkcs11/executor/supervisor.
 import { type KeyStore, type KeyStoreOptions, openKeyStoreOver } from '../../src/backend/pkcs11/key-store.js'
 import type { Backend, BindSpec, Key } from '../../src/index.js'
 import { CONTRACT_KEYS, type ContractKey } from '../../src/testing.js'
+import { closedAtEnd } from '../support/at-end.js'
 import type { FakeToken } from './fake-token.js'
 
 export function optionsFor(fake: FakeToken, more: Partial<KeyStoreOptions> = {}): KeyStoreOptions {
@@ -18,7 +19,7 @@ function atOnce(step: () => void): () => void {
 export const AT_ONCE: Surroundings = { later: atOnce, soon: atOnce, random: () => 0 }
 
 export function openBackendOn(fake: FakeToken, more: Partial<KeyStoreOptions> = {}): Promise<Backend> {
-  return openPkcs11(optionsFor(fake, more), fake.load, { surroundings: AT_ONCE })
+  return closedAtEnd(openPkcs11(optionsFor(fake, more), fake.load, { surroundings: AT_ONCE }))
 }
 
 /**
@@ -31,7 +32,7 @@ export function modulesInUse(): string[] {
 }
 
 export function openStoreOn(fake: FakeToken, more: Partial<KeyStoreOptions> = {}): Promise<KeyStore> {
-  return openKeyStoreOver(optionsFor(fake, { importClearKeys: true, ...more }), fake.load)
+  return closedAtEnd(openKeyStoreOver(optionsFor(fake, { importClearKeys: true, ...more }), fake.load))
 }
 
 /** Puts contract keys into a fake. */

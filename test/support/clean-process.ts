@@ -3,7 +3,8 @@
  * watcher, thread, child process or listener, of the process or of a signal, is left that was not there before, and no stand-in
  * has seen what no sound caller does. Runs in every unit test file.
  */
-import { afterAll, expect, vi } from 'vitest'
+import { afterAll, beforeAll, expect, vi } from 'vitest'
+import { closeAll } from './at-end.js'
 import { takeComplaints } from './complaints.js'
 
 /** What keeps a process alive, as Node names it; what vitest itself has open is of other kinds, or there before. */
@@ -33,17 +34,19 @@ const placeOf = ({ stack = '' }: Error): string =>
  */
 const timers = new Map<NodeJS.Timeout, Error>()
 const realOnes: (() => void)[] = []
-for (const name of ['setTimeout', 'setInterval'] as const) {
-  const real = globalThis[name]
-  realOnes.push(() => {
-    globalThis[name] = real as never
-  })
-  const watched = (...args: Parameters<typeof real>): NodeJS.Timeout => {
-    const timer = Reflect.apply(real, globalThis, args) as NodeJS.Timeout
-    timers.set(timer, new Error())
-    return timer
+function watchTimers(): void {
+  for (const name of ['setTimeout', 'setInterval'] as const) {
+    const real = globalThis[name]
+    realOnes.push(() => {
+      globalThis[name] = real as never
+    })
+    const watched = (...args: Parameters<typeof real>): NodeJS.Timeout => {
+      const timer = Reflect.apply(real, globalThis, args) as NodeJS.Timeout
+      timers.set(timer, new Error())
+      return timer
+    }
+    globalThis[name] = Object.assign(watched, real) as never
   }
-  globalThis[name] = Object.assign(watched, real) as never
 }
 /** Node marks a timer that has fired or was cleared; one that keeps nothing alive may stay. */
 const running = (): string[] =>
@@ -74,12 +77,17 @@ function listening(this: EventTarget, ...args: Listening) {
   if (args[0] === 'abort' && callerOf(listening) === 'whenAborted') waitedFor.set(this, new Error())
   return Reflect.apply(addEventListener, this, args)
 }
-EventTarget.prototype.addEventListener = listening
-EventTarget.prototype.removeEventListener = function (this: EventTarget, ...args: Listening) {
+function listensNoMore(this: EventTarget, ...args: Listening) {
   if (args[0] === 'abort') waitedFor.delete(this)
   return Reflect.apply(removeEventListener, this, args)
 }
-realOnes.push(() => Object.assign(EventTarget.prototype, { addEventListener, removeEventListener }))
+function watchSignals(): void {
+  Object.assign(EventTarget.prototype, {
+    addEventListener: listening,
+    removeEventListener: listensNoMore,
+  })
+  realOnes.push(() => Object.assign(EventTarget.prototype, { addEventListener, removeEventListener }))
+}
 const waiting = (): string[] =>
   [...waitedFor]
     .filter(([signal]) => signal instanceof AbortSignal && !signal.aborted)
@@ -99,9 +107,35 @@ const warned = (warning: Error): void => {
   const text = `${warning.name}: ${warning.message}`
   if (!MEANT.test(text)) warnings.push(text)
 }
-process.on('warning', warned)
-const listenersBefore = listeners()
-const before = resources()
+/**
+ * The PKCS#11 modules that somebody of this process has not given back: nobody could initialise one of them anew. What plays a
+ * process that is killed (`in-thread.ts`) leaves what went with one.
+ */
+const modules = (): string[] => {
+  const table = Reflect.get(globalThis, Symbol.for('issuer-pin-crypto.pkcs11.modules.2'))
+  return [...(table?.keys() ?? [])].filter(path => !/\.so\.\d+$/.test(path))
+}
+
+let modulesBefore: readonly string[]
+let listenersBefore: ReadonlyMap<string, number>
+let before: readonly string[]
+
+/** From when the file is loaded; anew where it runs again in the same process (`tools/plant`). */
+function watch(): void {
+  if (realOnes.length > 0) return
+  timers.clear()
+  waitedFor.clear()
+  warnings.length = 0
+  watchTimers()
+  watchSignals()
+  process.on('warning', warned)
+  realOnes.push(() => process.off('warning', warned))
+  listenersBefore = listeners()
+  modulesBefore = modules()
+  before = resources()
+}
+watch()
+beforeAll(watch)
 
 /** What is there and was not before. */
 function added(): string[] {
@@ -115,6 +149,9 @@ function added(): string[] {
     ...left,
     ...running(),
     ...waiting(),
+    ...modules()
+      .filter(path => !modulesBefore.includes(path))
+      .map(path => `a user of the module ${path}`),
     ...more.map(([name]) => `a listener of the process for ${name}`),
   ]
 }
@@ -125,11 +162,11 @@ afterAll(async () => {
   vi.restoreAllMocks()
   vi.unstubAllGlobals()
   vi.unstubAllEnvs()
+  await closeAll()
   // What was closed just now is gone some turns of the event loop later; what was left is still there after any number.
   for (let turn = 0; turn < 200 && added().length > 0; turn++)
     await new Promise(resolve => setImmediate(resolve))
-  process.off('warning', warned)
-  for (const restore of realOnes) restore()
+  for (const restore of realOnes.splice(0)) restore()
   expect(warnings, 'warnings of the process').toEqual([])
   expect(added(), 'what this file of tests left open').toEqual([])
   expect(takeComplaints(), 'what a stand-in saw').toEqual([])

@@ -181,9 +181,10 @@ export function withSwitches(
     out += text.slice(at, node.getEnd())
     for (const [id, other] of instead.get(node) ?? []) {
       const on = `globalThis.planted?.(${JSON.stringify(id)})`
-      out = ts.isStatement(node)
-        ? `{ if (${on}) { ${other} } else { ${out} } }`
-        : `(${on} ? ${other} : ${out})`
+      out =
+        ts.isStatement(node) || ts.isBlock(node)
+          ? `{ if (${on}) { ${other} } else { ${out} } }`
+          : `(${on} ? ${other} : ${out})`
     }
     return out
   }
