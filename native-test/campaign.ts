@@ -1,7 +1,7 @@
 /**
  * The memory campaign: a process works with planted secrets, verb by verb, in success and in failure, and after each
- * batch its whole writable memory is read from here, before anything has collected garbage. Each batch has secrets of
- * its own, so that what is found names the verb that left it.
+ * batch (in the short mode after five) its whole writable memory is read from here, before anything has collected garbage.
+ * Each batch has secrets of its own, so that what is found names the verb that left it.
  */
 
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
