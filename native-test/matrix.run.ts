@@ -22,6 +22,7 @@ import { backendContract, CONTRACT_KEYS, type ContractKey } from '../src/testing
 import { scratchFolder } from '../test/support/scratch.js'
 import { bundleHost } from './faults/shim.js'
 import { makeDatabase } from './nss.js'
+import { PATIENT } from './provision.js'
 import { onToken, strayKey } from './raw.js'
 import { makeToken, SOFTHSM_MODULE } from './softhsm.js'
 
@@ -281,7 +282,8 @@ async function contractIn({ site, binding, executor, step, host }: Cell): Promis
     binding,
     executor,
     pin: () => site.pin,
-    sessions: { max: 2 },
+    ...PATIENT,
+    sessions: { ...PATIENT.sessions, max: 2 },
   }
   const untaken = new Set<string>()
 

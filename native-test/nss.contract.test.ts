@@ -11,6 +11,7 @@ import type { Backend, OpenerOptions } from '../src/index.js'
 import { openKeyStore, pkcs11Backend } from '../src/pkcs11.js'
 import { backendContract, CONTRACT_KEYS, type ContractKey } from '../src/testing.js'
 import { describeNss, makeDatabase } from './nss.js'
+import { PATIENT } from './provision.js'
 import { onToken, strayKey } from './raw.js'
 
 describeNss('backend contract: NSS softokn', () => {
@@ -39,6 +40,7 @@ describeNss('backend contract: NSS softokn', () => {
     }
     const all = [...CONTRACT_KEYS.map(({ kid }) => kid), ...kids]
     return pkcs11Backend({
+      ...PATIENT,
       ...options,
       ...opener,
       keys: Object.fromEntries(all.map(kid => [kid, { label: prefix + kid }])),

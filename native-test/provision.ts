@@ -4,6 +4,12 @@ import { type KeyStoreOptions, openKeyStore, type Pkcs11Options, pkcs11Backend }
 import type { ContractKey } from '../src/testing.js'
 import { onToken, strayKey } from './raw.js'
 
+/** Limits of what is not about limits: two hundred operations at once take their time on a machine that does much else. */
+export const PATIENT = {
+  sessions: { waitMs: 120_000 },
+  timeouts: { callMs: 120_000, openMs: 120_000 },
+} as const satisfies Pick<Pkcs11Options, 'sessions' | 'timeouts'>
+
 /** Empties a token and puts exactly these keys into it. */
 export async function provision(options: KeyStoreOptions, keys: readonly ContractKey[]): Promise<void> {
   await using store = await openKeyStore({ ...options, importClearKeys: true })
@@ -29,5 +35,5 @@ export async function openWith(
   opener: OpenerOptions = {},
 ): Promise<Backend> {
   await provision(options, keys)
-  return pkcs11Backend({ ...options, ...opener })
+  return pkcs11Backend({ ...PATIENT, ...options, ...opener })
 }
