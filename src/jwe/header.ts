@@ -10,7 +10,6 @@ import {
   encodeBase64url,
   isBase64url,
   secretBytes,
-  utf8Bytes,
 } from '../base/bytes.js'
 import { member, parseJsonObject } from '../base/json.js'
 import { CONTENT_KEY_BYTES } from '../primitives/a256gcm.js'
@@ -117,8 +116,7 @@ export function buildHeader({ kid, ephemeralPublicKey, apu, apv }: HeaderFields)
   const epk = `{"kty":"EC","crv":"P-256","x":"${x}","y":"${y}"}`
   const parties = [apu && `,"apu":"${encodeBase64url(apu)}"`, apv && `,"apv":"${encodeBase64url(apv)}"`]
   const json = `{"alg":"${ALG}","enc":"${ENC}","kid":${JSON.stringify(kid)},"epk":${epk}${parties.join('')}}`
-  // A character of JSON is three bytes of UTF-8 at most.
-  if (3 * json.length > SCRATCH.length) return encodeBase64url(utf8Bytes(json))
+  // There is room for the longest: a kid of 128 characters of three bytes, and both parties of 256 bytes.
   return SCRATCH.toString('base64url', 0, SCRATCH.write(json))
 }
 

@@ -213,6 +213,13 @@ describe('parseHeader refuses', () => {
     expect(parseHeader(b64u(JSON.stringify(epk({ x: hexB64u(P), y: hexB64u(y) }))))).toBeUndefined()
   })
 
+  it('plain base64', () => {
+    const segment = b64u(JSON.stringify({ ...HEADER, a: '???>>>' }))
+    expect(segment).toMatch(/_.*-/)
+    expect(parseHeader(segment)).toBeDefined()
+    expect(parseHeader(segment.replaceAll('-', '+').replaceAll('_', '/'))).toBeUndefined()
+  })
+
   it.each(['', 'A', 'eyJ9', 'e30', 'e31'])('the segment «%s»', segment => {
     expect(parseHeader(segment)).toBeUndefined()
   })
@@ -249,6 +256,8 @@ describe('parseHeader', () => {
     expect(parseHeader(padded(1536))?.header.kid).toBe(RECIPIENT.kid)
     expect(parseHeader(padded(1537))).toBeUndefined()
     expect(parseHeader(padded(9000))).toBeUndefined()
+    const spaced = (bytes: number): string => b64u(JSON.stringify(HEADER).padEnd(bytes))
+    expect([spaced(1536), spaced(1537)].map(one => parseHeader(one) !== undefined)).toEqual([true, false])
   })
 
   it('leaves what is absent undefined', () => {
