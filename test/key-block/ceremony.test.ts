@@ -1,6 +1,7 @@
 /** A ceremony on a fake token: who, when, check values; what is wrong ends it, and nothing is left. Its record, signed or sealed. */
 import { createCipheriv } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
+import { operationsOf } from '../../src/backend/key.js'
 import { CKA, CKM } from '../../src/backend/pkcs11/binding/constants.js'
 import { keyCheckValue, sealKeyBlock, splitKey } from '../../src/index.js'
 import {
@@ -13,6 +14,7 @@ import {
   sealCeremonyRecord,
 } from '../../src/pkcs11.js'
 import { softwareBackend } from '../../src/software.js'
+import { buffersMadeBy } from '../leaks/recorder.js'
 import { FakeToken } from '../pkcs11/fake-token.js'
 import { openStoreOn } from '../pkcs11/support.js'
 import { failure } from '../support/errors.js'
@@ -116,6 +118,35 @@ describe('a ceremony', () => {
     },
   )
 
+  test('is for the mode that is asked for, and leaves nothing of a component behind, whatever comes of it', async () => {
+    await using store = await openStoreOn(new FakeToken())
+    const good = await given(2)
+    const parts = good.entries.map(({ component }) => Buffer.from(component as Uint8Array))
+    const leftBy = async (call: () => Promise<unknown>) => {
+      const { value, buffers } = await buffersMadeBy(call)
+      const memory = buffers.map(buffer => Buffer.from(buffer))
+      const left = [...parts, Buffer.from(MATERIAL, 'hex')].map(part =>
+        memory.some(bytes => bytes.includes(part)),
+      )
+      return { value, left }
+    }
+    const right = await leftBy(() => keyCeremony({ store, ...good, mode: 'V' }))
+    expect(right.value).toMatchObject({ key: { kid: 'ZMK' }, record: { mode: 'V' } })
+    expect(right.left).toEqual([false, false, false])
+    const [first, second] = good.entries as [CeremonyEntry, CeremonyEntry]
+    for (const entries of [
+      [first, first],
+      [first, { ...second, kcv: '0000000000' }],
+    ])
+      expect(
+        (
+          await leftBy(() =>
+            failure(() => keyCeremony({ store, ...good, kid: 'B', entries }), codeOf(entries)),
+          )
+        ).left,
+      ).toEqual([false, false, false])
+  })
+
   test('in host memory has to be allowed by name', async () => {
     await using store = await openStoreOn(new FakeToken({ without: [CKM.XOR_BASE_AND_DATA] }), {
       importClearKeys: false,
@@ -135,6 +166,9 @@ describe('a ceremony', () => {
     expect(objects(fake)).toBe(0)
   })
 })
+
+const codeOf = ([one, other]: readonly CeremonyEntry[]) =>
+  one === other ? 'ERR_ARGUMENT' : 'ERR_KEY_CHECK_VALUE'
 
 describe('its record', () => {
   const record = { kid: 'ZMK', checkValue: { method: 'cmac', value: '1234567890' } } as CeremonyRecord
@@ -188,6 +222,26 @@ describe('its record', () => {
     expect(await openCeremonyRecord({ sealed, key: sign.publicJwk })).toBeUndefined()
   })
 
+  test('is one where its header says so, whoever has sealed it', async () => {
+    const { seal } = await keys()
+    const sealedAs = async (header: string, payload: string) => {
+      const text = `${Buffer.from(header).toString('base64url')}.${Buffer.from(payload).toString('base64url')}`
+      const mac = { algorithm: 'cmac', padding: 'none' } as const
+      const mark = await operationsOf(seal).mac(mac, Uint8Array.from(Buffer.from(text)))
+      return openCeremonyRecord({ sealed: `${text}.${Buffer.from(mark).toString('base64url')}`, key: seal })
+    }
+    const header = { alg: 'CMAC', kid: 'SEAL', typ: 'key-ceremony+json' }
+    expect(await sealedAs(JSON.stringify(header), JSON.stringify(record))).toEqual(record)
+    for (const other of [
+      { ...header, typ: 'JWT' },
+      { ...header, alg: 'ES256' },
+      { ...header, alg: undefined },
+    ])
+      expect(await sealedAs(JSON.stringify(other), JSON.stringify(record))).toBeUndefined()
+    expect(await sealedAs('CMAC', JSON.stringify(record))).toBeUndefined()
+    expect(await sealedAs(JSON.stringify(header), 'no record')).toBeUndefined()
+  })
+
   test('changed, cut or made by another is none', async () => {
     const { sign, seal, pin } = await keys()
     const sealed = await sealCeremonyRecord({ record, key: sign })
@@ -211,7 +265,17 @@ describe('its record', () => {
     for (const none of [undefined, null, 'x', {}, { ...sign.publicJwk, x: 'A'.repeat(43) }])
       await failure(() => openCeremonyRecord({ sealed: 'x', key: none as never }), 'ERR_ARGUMENT')
     await failure(() => openCeremonyRecord({ sealed, key: pin }), 'ERR_KEY_USAGE')
-    await failure(() => sealCeremonyRecord({ record: undefined as never, key: seal }), 'ERR_ARGUMENT')
+    const good: object = { record, key: seal }
+    for (const [change, what] of [
+      [{ record: undefined }, 'record'],
+      [{ key: {} }, 'key'],
+      [{ kid: 'K' }, 'kid'],
+    ] as const) {
+      const call = () => sealCeremonyRecord({ ...good, ...change } as never)
+      expect((await failure(call, 'ERR_ARGUMENT')).message).toContain(what)
+    }
+    for (const verb of [keyCeremony, sealCeremonyRecord, openCeremonyRecord])
+      expect((await failure(() => verb(undefined as never), 'ERR_ARGUMENT')).message).toContain(verb.name)
   })
 })
 

@@ -1,6 +1,7 @@
 /** Components: each with its own check value, the key's at the end; what is weak, equal or of another length is refused by name. */
 import { describe, expect, test } from 'vitest'
 import { combineComponents, keyCheckValue, type SymmetricAlgorithm, splitKey } from '../../src/index.js'
+import { buffersMadeBy } from '../leaks/recorder.js'
 import { failure } from '../support/errors.js'
 import { bytes, field, vectorsOf } from '../support/vectors.js'
 
@@ -93,9 +94,18 @@ describe('combineComponents refuses', () => {
     [{ kid: '' }, 'ERR_ARGUMENT'],
     [{ kcv: undefined }, 'ERR_ARGUMENT'],
     [{ more: 1 }, 'ERR_ARGUMENT'],
-  ] as const)('%j', async (change, code) => {
+  ] as const)('%j, by its name', async (change, code) => {
     const good = await split('tdea-2key', 2)
-    await failure(() => combineComponents({ ...good, ...change } as never), code)
+    const { message } = await failure(() => combineComponents({ ...good, ...change } as never), code)
+    expect(message).toMatch(new RegExp(Object.keys(change)[0] ?? ''))
+  })
+
+  test('an entry with another member, by its number', async () => {
+    const { components, ...good } = await split('tdea-2key', 2)
+    const [first = expect.unreachable(), second = expect.unreachable()] = components
+    const call = () =>
+      combineComponents({ ...good, components: [first, { ...second, officer: 'A' } as never] })
+    expect((await failure(call, 'ERR_ARGUMENT')).message).toContain('component 2: unknown option "officer"')
   })
 
   test('one component, and ten', async () => {
@@ -103,11 +113,20 @@ describe('combineComponents refuses', () => {
     await failure(() => combineComponents({ ...good, components: components.slice(0, 1) }), 'ERR_ARGUMENT')
     const ten = Array.from({ length: 10 }, () => components[0]) as typeof components
     await failure(() => combineComponents({ ...good, components: ten }), 'ERR_ARGUMENT')
-    for (const parts of [1, 10, 2.5, '2'])
-      await failure(
-        () => splitKey({ kid: 'K', algorithm: 'aes-128', material: KEYS['aes-128'], parts: parts as never }),
-        'ERR_ARGUMENT',
-      )
+    const whole = { kid: 'K', algorithm: 'aes-128', material: KEYS['aes-128'], parts: 2 } as const
+    for (const change of [
+      { parts: 1 },
+      { parts: 10 },
+      { parts: 2.5 },
+      { parts: '2' },
+      { kid: '' },
+      { algorithm: 'rsa' },
+    ]) {
+      const { message } = await failure(() => splitKey({ ...whole, ...change } as never), 'ERR_ARGUMENT')
+      expect(message).toContain(Object.keys(change)[0])
+    }
+    const { message } = await failure(() => splitKey({ ...whole, material: '00' }), 'ERR_KEY_MATERIAL')
+    expect(message).toContain('key K')
   })
 })
 
@@ -126,8 +145,26 @@ describe('components and key', () => {
   test('what is given is neither changed nor kept', async () => {
     const given = await split('tdea-2key', 2)
     const before = given.components.map(({ component }) => hex(component))
-    await combineComponents(given)
+    const { value, buffers } = await buffersMadeBy(() => combineComponents(given))
     expect(given.components.map(({ component }) => hex(component))).toEqual(before)
+    const holding = (secret: string, made = buffers) =>
+      made.filter(buffer => Buffer.from(buffer).includes(Buffer.from(secret, 'hex')))
+    expect(before.flatMap(part => holding(part))).toEqual([])
+    expect(holding(KEYS['tdea-2key'])).toEqual([value.material.buffer])
+    // Nor of a key that is split, or that turns out to be another.
+    const whole = { kid: 'K', algorithm: 'tdea-2key', material: KEYS['tdea-2key'], parts: 2 } as const
+    expect(holding(KEYS['tdea-2key'], (await buffersMadeBy(() => splitKey(whole))).buffers)).toEqual([])
+    const other = await buffersMadeBy(() =>
+      failure(() => combineComponents({ ...given, kcv: '000000' }), 'ERR_KEY_CHECK_VALUE'),
+    )
+    expect([...before, KEYS['tdea-2key']].flatMap(part => holding(part, other.buffers))).toEqual([])
+  })
+
+  test('the check value of an HMAC key by its name, and by no other', async () => {
+    const given = { material: KEYS['hmac-sha256'], algorithm: 'hmac-sha256' } as const
+    expect(await keyCheckValue({ ...given, method: 'hmac' })).toEqual(await keyCheckValue(given))
+    for (const method of ['cmac', 'encrypt-zero'] as const)
+      await failure(() => keyCheckValue({ ...given, method }), 'ERR_ARGUMENT')
   })
 
   test('parity is told, and set to odd where that is asked for; the check value is the same', async () => {
@@ -188,7 +225,8 @@ describe('published values', () => {
     async change => {
       const good = { algorithm: 'aes-128', material: KEYS['aes-128'] }
       const code = 'material' in change ? 'ERR_KEY_MATERIAL' : 'ERR_ARGUMENT'
-      await failure(() => keyCheckValue({ ...good, ...change } as never), code)
+      const { message } = await failure(() => keyCheckValue({ ...good, ...change } as never), code)
+      expect(message).toContain('material' in change ? 'key clear' : Object.keys(change)[0])
     },
   )
 })

@@ -8,6 +8,7 @@ import {
   type KeyBlockError,
   type KeyMode,
   type KeyUsage,
+  keyCheckValue,
   openKeyBlock,
   readKeyBlockHeader,
   type SealKeyBlockInput,
@@ -496,12 +497,20 @@ describe('a block of ours', () => {
     const key = await kbpk('aes-128')
     const [validFrom, validTo] = [new Date('2026-01-01T05:00:00Z'), new Date('2027-12-31T23:00:00Z')]
     const block = await sealed(key, { validFrom, validTo })
-    const made: { validFrom?: Date; validTo?: Date }[] = []
-    const store = { importKey: async (given: object) => void made.push(given) as never }
-    await importKeyBlock({ store, key, block, kid: 'K', usage: 'pin-encryption' })
-    expect(made).toMatchObject([
-      { validFrom: new Date('2026-01-02T00:00:00Z'), validTo: new Date('2027-12-31T00:00:00Z') },
-    ])
+    const made: { material: Uint8Array }[] = []
+    const store = { importKey: async (given: unknown) => void made.push(given as never) as never }
+    const wanted = { store, key, block, kid: 'K', usage: 'pin-encryption' } as const
+    await importKeyBlock(wanted)
+    const within = { validFrom: new Date('2026-02-01T00:00:00Z'), validTo: new Date('2027-02-01T00:00:00Z') }
+    await importKeyBlock({ ...wanted, ...within, hostDecipher: true })
+    await importKeyBlock({ ...wanted, block: await sealed(key) })
+    const common = { kid: 'K', usage: 'pin-encryption', mode: 'E', algorithm: 'tdea-2key' }
+    const rest = made.map(({ material, ...one }) => one)
+    const checked = { ...common, kcv: { method: 'encrypt-zero', value: '57C409' } }
+    const days = { validFrom: new Date('2026-01-02T00:00:00Z'), validTo: new Date('2027-12-31T00:00:00Z') }
+    expect(rest).toEqual([{ ...checked, ...days }, { ...checked, ...within, hostDecipher: true }, checked])
+    // The key was there for as long as the store was asked.
+    for (const { material } of made) expect([...material]).toEqual(new Array(16).fill(0))
   })
 
   test("with a check value inside (KC) that is not the key's is refused by that name", async () => {
@@ -510,12 +519,41 @@ describe('a block of ours', () => {
     expect((await openKeyBlock({ key, block: good, usage: 'pin-encryption' })).checkValue.value).toBe(
       '57C409',
     )
-    for (const data of ['00000000', 'hello', '0157C409']) {
+    const bad = [
+      '00000000',
+      'hello',
+      '0157C409',
+      '0057',
+      '0057C409000000',
+      'x0057C409',
+      '0057C409x',
+      '0257C409',
+    ]
+    for (const data of bad) {
       const block = await sealed(key, { optionalBlocks: [{ id: 'KC', data }] })
       expect(await entryOf(() => openKeyBlock({ key, block, usage: 'pin-encryption' }))).toBe(
         'optional block KC',
       )
     }
+    const material = '2B7E151628AED2A6ABF7158809CF4F3C'
+    const aes = { algorithm: 'aes-128', material, usage: 'cmac', mode: 'C' } as const
+    const { checkValue } = await keyCheckValue({ material, algorithm: 'aes-128' })
+    for (const digits of [4, 6, 10]) {
+      const optionalBlocks = [{ id: 'KC', data: `01${checkValue.value.slice(0, digits)}` }]
+      const block = await sealed(key, { ...aes, optionalBlocks })
+      expect((await openKeyBlock({ key, block, usage: 'cmac' })).checkValue).toEqual(checkValue)
+    }
+    // X9.143 has none of an HMAC key.
+    const wide = await kbpk('aes-256')
+    const { value } = (await keyCheckValue({ material: HMAC_KEY, algorithm: 'hmac-sha256' })).checkValue
+    const block = await sealed(wide, {
+      usage: 'hmac',
+      mode: 'C',
+      algorithm: 'hmac-sha256',
+      material: HMAC_KEY,
+      optionalBlocks: [{ id: 'KC', data: `01${value}` }],
+    })
+    expect(await entryOf(() => openKeyBlock({ key: wide, block, usage: 'hmac' }))).toBe('optional block KC')
   })
 
   test('is not written where it would break a rule', async () => {
@@ -535,9 +573,18 @@ describe('a block of ours', () => {
     for (const [change, entry] of cases)
       expect([entry, await entryOf(() => sealed(key, change))]).toEqual([entry, entry])
     await failure(() => sealed(key, { material: '0123456789ABCDEF0123456789ABCDEF' }), 'ERR_KEY_WEAK')
-    await failure(() => sealed(key, { version: 'A' as never }), 'ERR_ARGUMENT')
-    await failure(() => sealed(key, { usage: 'x' as never }), 'ERR_ARGUMENT')
-    await failure(() => sealed(key, { algorithm: 'ec-p256' as never }), 'ERR_ARGUMENT')
+    for (const change of [
+      { version: 'A' },
+      { usage: 'x' },
+      { algorithm: 'ec-p256' },
+      { key: {} },
+      { kid: '' },
+    ]) {
+      const { message } = await failure(() => sealed(key, change as never), 'ERR_ARGUMENT')
+      expect(message).toContain(Object.keys(change)[0])
+    }
+    for (const verb of [openKeyBlock, sealKeyBlock, translateKeyBlock, importKeyBlock])
+      expect((await failure(() => verb(undefined as never), 'ERR_ARGUMENT')).message).toContain(verb.name)
   })
 })
 
@@ -598,12 +645,14 @@ describe('a KBPK', () => {
   })
 
   test('is a key, and of the cipher that the version takes', async () => {
-    const block = await sealed(await kbpk('aes-256'))
+    const aes = await kbpk('aes-256')
+    const block = await sealed(aes)
     const key = await kbpk('tdea-2key')
     expect(await entryOf(() => openKeyBlock({ key, block, usage: 'pin-encryption' }))).toBe('version')
-    await failure(() => openKeyBlock({ key: {} as never, block, usage: 'pin-encryption' }), 'ERR_ARGUMENT')
-    await failure(() => openKeyBlock({ key, block, usage: 'x' as never }), 'ERR_ARGUMENT')
-    await failure(() => openKeyBlock({ key, block, usage: 'cmac', mode: 'x' as never }), 'ERR_ARGUMENT')
+    for (const change of [{ key: {} }, { usage: 'x' }, { mode: 'x' }, { block: 7 }, { version: 'D' }]) {
+      const call = () => openKeyBlock({ key: aes, block, usage: 'pin-encryption', ...change } as never)
+      expect((await failure(call, 'ERR_ARGUMENT')).message).toContain(Object.keys(change)[0])
+    }
   })
 
   test('a key that the usage does not admit comes out of no block, although the block is authentic', async () => {
@@ -616,18 +665,52 @@ describe('a KBPK', () => {
       material: longKey,
     })
     // The same block, for PVVs: those are made with two keys of DES.
-    const { encipherment, authentication } = await protectionKeys(key, undefined)
-    const payload = Buffer.concat([Buffer.from([0, 192]), Buffer.from(longKey, 'hex'), Buffer.alloc(6, 9)])
-    const head = `${given.slice(0, 5)}V2${given.slice(7, 16)}`
-    const length = head.length + 2 * payload.length + 32
-    const header = `D${String(length).padStart(4, '0')}${head.slice(5)}`
-    const mac = await macOf('aes-256', authentication, Buffer.from(header), payload)
-    const body = await withCipher('aes-256', encipherment, cipher => cipher.encipherCbc(mac, payload))
-    const block = `${header}${hex(body)}${hex(mac)}`
+    const block = await forged(key, `V2${given.slice(7, 12)}`, [0, 192], longKey, 9)
     const error = await failure(() => openKeyBlock({ key, block, usage: 'visa-pvv' }), 'ERR_KEY_BLOCK', [
       longKey,
     ])
     expect(error).toMatchObject({ entry: 'algorithm', message: expect.stringContaining('tdea-3key') })
+  })
+
+  /** An authentic block of whoever has the KBPK, with whatever they put into it. */
+  async function forged(key: Key, fields: string, bits: readonly number[], inside: string, pad: number) {
+    const { encipherment, authentication } = await protectionKeys(key, undefined)
+    const payload = Buffer.alloc(32, pad)
+    payload.set([...bits, ...Buffer.from(inside, 'hex')])
+    const header = `D${String(16 + 2 * payload.length + 32).padStart(4, '0')}${fields}0000`
+    const mac = await macOf('aes-256', authentication, Buffer.from(header), payload)
+    const body = await withCipher('aes-256', encipherment, cipher => cipher.encipherCbc(mac, payload))
+    return `${header}${hex(body)}${hex(mac)}`
+  }
+
+  test.each([
+    ['P0TE00E', [0, 128], undefined],
+    ['P0TE00E', [0, 192], undefined],
+    ['P0AE00E', [0, 128], undefined],
+    ['P0TE00E', [0, 0], 'block'],
+    ['P0TE00E', [0, 129], 'block'],
+    ['P0TE00E', [0, 248], 'block'],
+    ['P0AE00E', [1, 0], 'block'],
+    ['P0TE00E', [0, 240], 'algorithm'],
+    ['P0TE00E', [0, 64], 'algorithm'],
+    ['P0SE00E', [0, 128], 'algorithm'],
+  ] as const)('opens an authentic block that says %s and %j bits as %s', async (fields, bits, entry) => {
+    const key = await kbpk('aes-256')
+    const block = await forged(key, fields, bits, `${PIN_KEY}0123456789ABCDEF`, 9)
+    const open = () => openKeyBlock({ key, block, usage: 'pin-encryption' })
+    if (entry === undefined) expect(hex((await open()).material).slice(0, 32)).toBe(PIN_KEY)
+    else expect(await entryOf(open)).toBe(entry)
+  })
+
+  test('leaves nothing of a key that came out of its block and is refused', async () => {
+    const key = await kbpk('aes-256')
+    const weak = '0123456789ABCDEF0123456789ABCDEF'
+    const block = await forged(key, 'P0TE00E', [0, 128], weak, 9)
+    const { buffers } = await buffersMadeBy(() =>
+      failure(() => openKeyBlock({ key, block, usage: 'pin-encryption' }), 'ERR_KEY_WEAK', [weak]),
+    )
+    expect(buffers.length).toBeGreaterThan(10)
+    expect(buffers.filter(buffer => Buffer.from(buffer).includes(Buffer.from(weak, 'hex')))).toEqual([])
   })
 
   test('another one does not open the block', async () => {
@@ -652,6 +735,10 @@ describe('translateKeyBlock', () => {
     const opened = await openKeyBlock({ key: to, block: moved.block, usage: 'pin-encryption' })
     expect(hex(opened.material)).toBe(PIN_KEY)
     expect({ ...opened.header, length: 0 }).toEqual({ ...header, version: 'D', length: 0 })
+    const { buffers } = await buffersMadeBy(() =>
+      translateKeyBlock({ from, to, block, usage: 'pin-encryption', version: 'D' }),
+    )
+    expect(buffers.filter(buffer => Buffer.from(buffer).includes(Buffer.from(PIN_KEY, 'hex')))).toEqual([])
   })
 
   test('refuses a key that is not exportable', async () => {
