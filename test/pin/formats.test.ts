@@ -8,7 +8,7 @@ import { forgeEngine } from '../../src/backend/software/engine-forge.js'
 import { storeKeys } from '../../src/backend/software/keys.js'
 import { SoftwareDriver } from '../../src/backend/software/software.js'
 import { fromHex, toHex } from '../../src/base/bytes.js'
-import { buildFormat0, Pan, Pin, parseFormat0 } from '../../src/index.js'
+import { buildFormat0, checkFormat0, Pan, Pin, parseFormat0 } from '../../src/index.js'
 import { buildBlock, readBlock } from '../../src/pin/formats/format.js'
 import { FORMATS, requireFormat } from '../../src/pin/formats/formats.js'
 import { requireFormatKey } from '../../src/pin/policy.js'
@@ -55,7 +55,8 @@ describe('each format of the table', () => {
   })
 
   test('its public functions take one object, and nothing that is not in it', async () => {
-    await failure(() => buildFormat0(undefined as never), 'ERR_ARGUMENT')
+    for (const verb of [buildFormat0, parseFormat0, checkFormat0])
+      expect((await failure(() => verb(undefined as never), 'ERR_ARGUMENT')).message).toContain(verb.name)
     await failure(
       () => parseFormat0({ block: new Uint8Array(8), pan: Pan.from('5432101234567891'), pin: 1 } as never),
       'ERR_ARGUMENT',

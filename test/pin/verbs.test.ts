@@ -2,8 +2,6 @@ import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import {
   type Backend,
-  buildFormat0,
-  checkFormat0,
   decipherPin,
   encipherPin,
   encipherPins,
@@ -16,7 +14,6 @@ import {
   naturalPin,
   Pan,
   Pin,
-  parseFormat0,
   pinPolicy,
   reencipherPinBlock,
   rePanPinBlock,
@@ -194,9 +191,6 @@ describe('bad input', () => {
       naturalPin,
       generatePin,
       generatePinBlock,
-      buildFormat0,
-      parseFormat0,
-      checkFormat0,
       pinPolicy,
       judgePin,
     }
