@@ -531,5 +531,7 @@ export const ROTATION_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
     for (const card of refs) assertCard(await one.cards.find(card), PLAIN, card.cardId)
     assert.deepEqual(await asFound(one), before, 'the revision changed')
     await assertRefused(() => one.cards.reseal({ limit: 0 }), 'ERR_ARGUMENT', 'reseal')
+    const aborted = AbortSignal.abort()
+    await assertRefused(() => one.cards.reseal({ limit: 2 }, { signal: aborted }), 'ERR_ABORTED', 'reseal')
   },
 }

@@ -414,6 +414,10 @@ describe('one works, the next takes over', () => {
     const wrong = fakes.map(fake => optionsFor(fake, { pin: () => 'wrong-pin' }))
     await group.close()
     await expect(open({ members: wrong })).rejects.toMatchObject({ code: 'ERR_PKCS11_LOGIN' })
+    // By the second one: the first, which was open by then, is closed before that is said.
+    const half = fakes.map((fake, i) => optionsFor(fake, { pin: () => (i === 0 ? '1234' : 'wrong-pin') }))
+    await expect(open({ members: half })).rejects.toMatchObject({ code: 'ERR_PKCS11_LOGIN' })
+    expect([first.loggedIn, modulesInUse()]).toEqual([false, modulesBefore])
     for (const fake of fakes) fake.faultOf = { fn: '*', code: 0xe0 }
     await expect(open()).rejects.toMatchObject({ retryable: true })
   })

@@ -20,7 +20,8 @@ const pool = new Pool()
 describe('options', () => {
   test.each([
     ['no options', undefined],
-    ['no PAN sealer', { host: 'db' }],
+    ['no PAN sealer', { pool }],
+    ['a row sealer that seals nothing', { panSealer: sealer, pool, rowSealer: {} }],
     ['a pool without methods', { panSealer: sealer, pool: {} }],
     ['a pool and a connection', { panSealer: sealer, pool, host: 'db' }],
     ['a misspelt option', { panSealer: sealer, hostname: 'db' }],
