@@ -422,6 +422,23 @@ describe('one works, the next takes over', () => {
     await expect(open()).rejects.toMatchObject({ retryable: true })
   })
 
+  test('one that refuses the PIN when it comes back is asked once: it would lock', async () => {
+    const { open, fakes, until } = await bench()
+    const [first] = fakes
+    if (first === undefined) throw new Error('no fake')
+    first.faultOf = { fn: '*', code: 0xe0 }
+    const members = fakes.map((fake, i) => optionsFor(fake, { pin: () => (i === 0 ? 'wrong-pin' : '1234') }))
+    await using group = await open({ members, failBackAfter: 1, probeMs: 1 })
+    first.faultOf = undefined
+    await until(() => first.refusedPins > 0)
+    // Time for many more, of which each would come within a turn of the event loop or two.
+    for (let turn = 0; turn < 100; turn++) await new Promise(resolve => setImmediate(resolve))
+    expect([first.refusedPins, group.capabilities().notes[0]]).toEqual([
+      1,
+      'a group of 2 tokens, 1 of them open',
+    ])
+  })
+
   // The second is one that the token needs no time to get over: the first proof is a good one.
   test.each([
     ['the device has gone', 0xe0],

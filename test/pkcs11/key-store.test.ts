@@ -35,6 +35,17 @@ const bitsOf = (attributes: Map<number, unknown>) =>
     .join('')
 
 describe('generateKey', () => {
+  test('under a kid that is taken: refused, and the token has no object more', async () => {
+    const fake = new FakeToken()
+    await using store = await openStoreOn(fake)
+    await store.generateKey({ ...PEK, kid: 'A' })
+    const before = fake.census.token
+    expect(await errorOf(() => store.generateKey({ ...PEK, kid: 'A' }))).toMatchObject({
+      code: 'ERR_KEY_AMBIGUOUS',
+    })
+    expect(fake.census.token).toBe(before)
+  })
+
   test.each<[NewKey['usage'], NewKey['algorithm'], Partial<NewKey>, string]>([
     ['pin-encryption', 'tdea-2key', {}, 'E'],
     ['pin-encryption', 'tdea-3key', { hostDecipher: true }, 'ED'],
