@@ -41,14 +41,18 @@ interface Part {
 }
 
 /** Parts of this process's memory, by the lines of its map. */
-function read(of: (name: string, length: number, start: number) => boolean): Part[] {
+function read(
+  of: (name: string, length: number, start: number) => boolean,
+  within: typeof windowOf = (...all) => all,
+): Part[] {
   const maps = readFileSync('/proc/self/maps', 'latin1')
   let used = 0
   return [...maps.matchAll(/^([0-9a-f]+)-([0-9a-f]+) rw.p \S+ \S+ \S+ *(.*)$/gm)].flatMap(
     ([, from = '', to = '', name = '']) => {
-      const start = Number.parseInt(from, 16)
-      const length = Number.parseInt(to, 16) - start
-      if (!of(name, length, start)) return []
+      const begin = Number.parseInt(from, 16)
+      const size = Number.parseInt(to, 16) - begin
+      if (!of(name, size, begin)) return []
+      const [start, length] = within(begin, size)
       const words = room.subarray(used, used + length / 4)
       used += words.length
       if (words.byteLength < length) throw new Error('no room for so much memory')
@@ -60,8 +64,10 @@ function read(of: (name: string, length: number, start: number) => boolean): Par
 
 const MIB = 2 ** 20
 const THREAD = 8 * MIB
-/** Where calls leave what they computed was found to lie: in the mapping that has this address, or not yet. */
+/** Where a call was found to have left what it computed; undefined as long as nothing was. */
 let foundAt: number | undefined
+/** Of koffi's stack, around that place: above it other things may lie in the same mapping, results among them. */
+const [BELOW, ABOVE] = [MIB / 4, 4096]
 const STACK = {
   pkcs11js: (name: string) => name === '[stack]',
   // Without a name, of a MiB, and of more where the kernel made one mapping of it and its neighbour; not the stacks of threads,
@@ -71,6 +77,13 @@ const STACK = {
       ? name === '' && length >= MIB && length < 32 * MIB && length !== THREAD
       : start <= foundAt && foundAt < start + length,
 }[order.binding]
+
+/** What of a mapping is looked at. */
+function windowOf(start: number, length: number): readonly [number, number] {
+  if (foundAt === undefined || order.binding !== 'koffi') return [start, length]
+  const from = Math.max(start, foundAt - BELOW)
+  return [from, Math.min(start + length, foundAt + ABOVE) - from]
+}
 
 /** The address of these two words; undefined where they are not there. */
 function find(
@@ -100,7 +113,7 @@ function look<T>(
   call: (block: Uint8Array) => T,
 ): [T, number | undefined] {
   const result = deeply(depth, () => call(Buffer.from(block, 'hex')))
-  return [result, find(read(STACK), answer, mask)]
+  return [result, find(read(STACK, windowOf), answer, mask)]
 }
 
 /** A readable session key: what pkcs11js is told of it goes through malloc's heap, and what it reads, too. */
