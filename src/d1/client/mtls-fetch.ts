@@ -189,7 +189,7 @@ class Connections {
       const outgoing = request(url, options, incoming =>
         resolve({
           status: Number(incoming.statusCode),
-          headers: { get: name => incoming.headersDistinct[name.toLowerCase()]?.join(', ') ?? null },
+          headers: { get: name => headerOf(incoming.rawHeaders, name) },
           body: incoming,
         }),
       )
@@ -405,4 +405,14 @@ function attempt<T>(what: string, work: () => T): T {
   } catch (error) {
     throw new ArgumentError(`${what} cannot be used: ${networkFailure(error).reason}`)
   }
+}
+
+/**
+ * The values of a header, by the lines as they came. Node's `headersDistinct` is empty in every message as soon as anybody has read
+ * it of their prototype, as whoever looks at all there is does.
+ */
+function headerOf(lines: readonly string[], name: string): string | null {
+  const wanted = name.toLowerCase()
+  const values = lines.filter((_, i) => i % 2 === 1 && lines[i - 1]?.toLowerCase() === wanted)
+  return values.length === 0 ? null : values.join(', ')
 }
