@@ -8,6 +8,7 @@ import { CKM } from '../../src/backend/pkcs11/binding/constants.js'
 import { RemoteHost } from '../../src/backend/pkcs11/executor/host.js'
 import { openSoftware as openWith } from '../../src/backend/software/software.js'
 import { secretBytes, wipe } from '../../src/base/bytes.js'
+import { chainedAudit, verifyAuditChain } from '../../src/d1.js'
 import { type Backend, Pin } from '../../src/index.js'
 import { panSealer } from '../../src/sqlite.js'
 import { starterOn } from '../pkcs11/in-thread.js'
@@ -161,6 +162,7 @@ const keys = () => KEYS.map(({ hostDecipher: _, ...key }) => key)
 const noThread = () => {
   throw new Error('no thread')
 }
+const shortKey = () => Buffer.from(secret.keys['PRW key'])
 const panKey = () => ({ kid: 'A', key: Buffer.concat([secret.keys['PRW key'], secret.keys['CMAC key']]) })
 
 test.each<[string, () => unknown]>([
@@ -169,9 +171,18 @@ test.each<[string, () => unknown]>([
   ['no thread to be had', () => openWith({ keys: keys(), jwe: { workers: 1 } }, noThread)],
   ['a PAN key that is none, the last', () => panSealer({ keys: [panKey(), { kid: 'B' } as never] })],
   ['a kid twice', () => panSealer({ keys: [panKey(), panKey()] })],
+  ['an audit key that is too short', () => chainedAudit({ key: shortKey(), write: () => {} })],
+  ['a line of no chain', () => chainedAudit({ key: panKey().key, write: () => {}, after: '{}' })],
+  ['a line of no chain, to verify', () => verifyAuditChain({ lines: 7 as never, key: panKey().key })],
 ])('what fails to open keeps no key: %s', async (_what, open) => {
   const { value, left } = await recorded(() => outcomeOf(async () => void (await open())))
   expect([Object.keys(value), left]).toEqual([['error'], []])
+})
+
+test('verifying an audit chain keeps no key', async () => {
+  const { value, left, made } = await recorded(() => verifyAuditChain({ lines: [], key: panKey().key }))
+  expect([value.intact, left]).toEqual([true, []])
+  expect(made).toBeGreaterThan(0)
 })
 
 test('on a token', async () => {
