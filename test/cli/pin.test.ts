@@ -395,12 +395,12 @@ describe('a token', () => {
 
     test.each([
       [{}, 'no list of members'],
-      [{ members: [{ pin: '1234' }] }, 'has a pin'],
+      [{ members: [{ pin: 'PIN-90817263' }] }, 'has a pin'],
       [{ members: [] }, 'two tokens or more'],
     ])('%j is refused', async (content, message) => {
       const { code, err } = await call(['token', '--group', file(content), '--pin-env', 'TP'])
       expect([code > 0, err]).toEqual([true, expect.stringContaining(message)])
-      expect(err).not.toContain('1234')
+      expect(err).not.toContain('90817263')
     })
 
     test('has no place for new keys', async () => {
