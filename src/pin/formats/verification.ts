@@ -192,9 +192,9 @@ export function offsetAnswer({ decimalisation }: OffsetRule, block: Uint8Array):
   return nibbles
 }
 
-/** Zero behind the end, where no caller here looks. */
+/** A byte that is there: no caller here looks behind the end. */
 function at(bytes: Uint8Array, i: number): number {
-  return bytes[i] ?? 0
+  return Number(bytes[i])
 }
 
 /** 16 nibbles as one block; they are wiped. */
