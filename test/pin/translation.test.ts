@@ -18,6 +18,7 @@ import {
 } from '../../src/index.js'
 import { FORMATS } from '../../src/pin/formats/formats.js'
 import { requireFormatKey, usualFormat } from '../../src/pin/policy.js'
+import { translateChecked } from '../../src/pin/translate.js'
 import { softwareBackend } from '../../src/software.js'
 import { FakeToken } from '../pkcs11/fake-token.js'
 import { openBackendOn, openStoreOn } from '../pkcs11/support.js'
@@ -74,6 +75,19 @@ afterAll(() => backend.close())
 const keyOf = (format: PinBlockFormat, which: 'from' | 'to' = 'from'): Key =>
   format === 4 ? (which === 'from' ? aes : aesTo) : which === 'from' ? tdea : tdeaTo
 const WAYS = ([0, 1, 3, 4] as const).flatMap(from => TRANSLATIONS[from].map(to => [from, to] as const))
+
+test('the inner door gives what the outer one gives, under the card’s own PAN, and asks for no token', async () => {
+  const pin = Pin.from('48215')
+  const block = await encipherPin({ pin, pan: PAN, key: tdea, format: 0 })
+  pin.dispose()
+  const moved = await translateChecked(
+    { block, pan: PAN, fromFormat: 0, toFormat: 4, from: tdea, to: aes },
+    undefined,
+  )
+  const read = await decipherPin({ block: moved, pan: PAN, key: aes, format: 4 })
+  expect(read.equals(Pin.from('48215'))).toBe(true)
+  read.dispose()
+})
 
 describe('format 4 under AES', () => {
   const algorithms = { 32: 'aes-128', 48: 'aes-192', 64: 'aes-256' } as const
