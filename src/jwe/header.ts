@@ -116,7 +116,8 @@ export function buildHeader({ kid, ephemeralPublicKey, apu, apv }: HeaderFields)
   const epk = `{"kty":"EC","crv":"P-256","x":"${x}","y":"${y}"}`
   const parties = [apu && `,"apu":"${encodeBase64url(apu)}"`, apv && `,"apv":"${encodeBase64url(apv)}"`]
   const json = `{"alg":"${ALG}","enc":"${ENC}","kid":${JSON.stringify(kid)},"epk":${epk}${parties.join('')}}`
-  // There is room for the longest: a kid of 128 characters of three bytes, and both parties of 256 bytes.
+  // There is room for the longest: a kid of 128 characters of three bytes, and both parties of 256 bytes. A caller has checked these:
+  // what has no room would be cut off without a word.
   return SCRATCH.toString('base64url', 0, SCRATCH.write(json))
 }
 
