@@ -15,6 +15,13 @@ const BY_THEMSELVES = /^test\/(timing\/|leaks\/(foreign-memory|wiped|own-members
 const WHOLE =
   /^test\/(package\/(package|guides|guide-commands|global|readme|release|setup|supply-chain)|docs\/guides|differential\/)|^packages\/|^native-test\/docs\.site/
 
+/**
+ * Tables against tables: every verb with every wrong value in every place, whole contracts on backends that are played, every command
+ * line as a process of its own, searches. Each takes five to twenty seconds of a core, half of what all others take together.
+ */
+const SWEEPS =
+  /^test\/(leaks\/(verbs|wiped|http|pkcs11)|cli\/(hostile|cli|commands|storage)|tools\/(search|probe)|stores\/(sqlite|sealed)|pkcs11\/(fake\.contract|faults|group)|backend\/.*\.contract|fuzz\/)/
+
 const files = ['test', 'native-test', ...readdirSync('packages').map(name => `packages/${name}/test`)]
   .flatMap(folder =>
     readdirSync(folder, { recursive: true, encoding: 'utf8' }).map(path => `${folder}/${path}`),
@@ -22,7 +29,8 @@ const files = ['test', 'native-test', ...readdirSync('packages').map(name => `pa
   .filter(path => path.endsWith('.test.ts'))
 const whole = files.filter(path => WHOLE.test(path))
 const native = files.filter(path => path.startsWith('native-test/') && !WHOLE.test(path))
-const unitFiles = files.filter(path => !WHOLE.test(path) && !native.includes(path))
+const sweeps = files.filter(path => SWEEPS.test(path))
+const unitFiles = files.filter(path => ![whole, native, sweeps].some(lane => lane.includes(path)))
 /** Files of tests that may follow each other in one process: the modules of `src` are then loaded once and not for each. */
 const together = unitFiles.filter(
   path => !BY_THEMSELVES.test(path) && !CHANGES_ITS_PROCESS.test(readFileSync(path, 'utf8')),
@@ -75,6 +83,7 @@ const config: ReturnType<typeof defineConfig> = defineConfig({
           include: unitFiles.filter(path => !together.includes(path)),
         },
       },
+      { resolve: sources, test: { ...unit, name: 'unit-sweeps', include: sweeps } },
       { resolve: sources, test: { ...unit, name: 'whole', include: whole, sequence: { groupOrder: 1 } } },
       {
         // Native code: a process per file, so that a crash is one file's crash and each file has its own token.
