@@ -61,8 +61,8 @@ class BackendFront<Ref> implements Backend {
   readonly #ruleOfKid = new Map<string, string>()
   readonly #known = new KnownKeys()
   readonly #ring: KeyRing | undefined
-  /** By kid, for whoever asks after the health of the backend. */
-  readonly #periods = new Map<string, KeyPeriod & { readonly kid: string }>()
+  /** The key that was bound last by each kid, for whoever asks after the health of the backend. */
+  readonly #latest = new Map<string, Key>()
   #sealed = false
   /** By the x coordinate: Q and -Q share it, and both belong to the scalar, up to its sign. */
   readonly #usageOfPoint = new Map<string, KeyUsage>()
@@ -145,7 +145,7 @@ class BackendFront<Ref> implements Backend {
     const reference = { ref, publicKey, isReleased: false }
     const key = makeKey(facts, new BoundKey(facts, this.#parts, reference))
     this.#bound.set(key, reference)
-    this.#periods.set(kid, { kid, ...period })
+    this.#latest.set(kid, key)
     return key
   }
 
@@ -161,7 +161,7 @@ class BackendFront<Ref> implements Backend {
     }
     this.#bound.delete(key)
     bound.isReleased = true
-    this.#periods.delete(key.kid)
+    if (this.#latest.get(key.kid) === key) this.#latest.delete(key.kid)
     this.#parts.driver.release?.(bound.ref)
   }
 
@@ -176,7 +176,7 @@ class BackendFront<Ref> implements Backend {
   async health(options?: CallOptions): Promise<Health> {
     const { driver, jobs } = this.#parts
     const health = await jobs.run(options, { ...NO_MORE, run: signal => driver.health(signal) })
-    const remarks = [...this.#periods.values()].flatMap(key => periodRemark(key) ?? [])
+    const remarks = [...this.#latest.values()].flatMap(key => periodRemark(key) ?? [])
     return remarks.length === 0 ? health : { ...health, detail: [health.detail, ...remarks].join('; ') }
   }
 

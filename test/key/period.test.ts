@@ -192,6 +192,18 @@ test('a signer is refused under a key whose time is over, before there is anythi
   await failure(() => backendSigner(bound), 'ERR_KEY_PERIOD')
 })
 
+test('health speaks of a key that is bound, also where an older binding of it has ended', async () => {
+  const material = '0123456789ABCDEFFEDCBA9876543210'
+  const given = { kid: 'P', usage: 'pin-encryption', algorithm: 'tdea-2key', material } as const
+  await using backend = await softwareBackend({ keys: [{ ...given, validTo: day('2026-06-20') }] })
+  const older = await backend.bind({ kid: 'P', usage: 'pin-encryption' })
+  const key = await backend.bind({ kid: 'P', usage: 'pin-encryption' })
+  backend.unbind(older)
+  expect((await backend.health()).detail).toMatch(/key P is .*: 5 days$/)
+  backend.unbind(key)
+  expect((await backend.health()).detail).not.toContain('P is')
+})
+
 test('health speaks of each key that ends soon, wherever it is among those that do not', async () => {
   const key = (kid: string, first: string, ends?: string) =>
     ({

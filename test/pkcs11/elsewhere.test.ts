@@ -19,8 +19,16 @@ import { readSettings } from '../../src/backend/pkcs11/session/options.js'
 import type { BackendEvent, KeyStoreOptions } from '../../src/pkcs11.js'
 import { takeComplaints } from '../support/complaints.js'
 import { FakeToken } from './fake-token.js'
-import { openOn, starterOn, turn, until, untilAfter, type World } from './in-thread.js'
-import { AT_ONCE, bindKey, errorOf, modulesInUse, openBackendOn, optionsFor } from './support.js'
+import { endsLeft, openOn, starterOn, turn, until, untilAfter, type World } from './in-thread.js'
+import {
+  AT_ONCE,
+  bindKey,
+  errorOf,
+  modulesInUse,
+  openBackendOn,
+  optionsFor,
+  provisionFake,
+} from './support.js'
 
 const BLOCK = new Uint8Array(8)
 
@@ -34,7 +42,8 @@ describe('in this thread', () => {
   beforeEach(() => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
   })
-  afterEach(() => {
+  afterEach(async () => {
+    expect(await endsLeft()).toBe(0)
     // A limit goes with the wait that it was for, or keeps the process alive. One is left at most: of a call that hangs to the end.
     const left = vi.getTimerCount()
     vi.useRealTimers()
@@ -87,9 +96,35 @@ describe('in this thread', () => {
     await backend.close()
   })
 
+  test.each(['keeping alive', 'a call'] as const)(
+    'when %s hangs, a thread is free for each call that may be made: nobody is told that there is none',
+    async what => {
+      const fake = new FakeToken()
+      const world: World = { held: undefined, started: 0, kills: [] }
+      const settings = readSettings(optionsFor(fake, { executor: 'threads', ...short }), 'test')
+      const executor = await openRemote(settings, fake.load, undefined, starterOn(fake, world))
+      const ask = async () => executor.perform('randomBytes', { length: 8 })
+      world.held = []
+      const hung = what === 'a call' ? ask() : executor.keepAlive()
+      await until(() => world.held?.length === 1)
+      const [answer] = world.held
+      world.held = undefined
+      vi.advanceTimersByTime(1000)
+      await until(() => world.started === 2)
+      for (let i = 0; i < 20; i++) await turn()
+      // The dispatcher counts what it has asked for, and not what keeps a thread alive.
+      const free = executor.lanes - (what === 'a call' ? 1 : 0)
+      expect(free).toBe(1)
+      expect(await Promise.all(Array.from({ length: free }, ask))).toHaveLength(free)
+      answer?.()
+      await hung
+      await executor.close()
+    },
+  )
+
   test('when all threads hang, callers are told what ends it; and the module is not pulled from under them', async () => {
     const { backend, operations, world, fake } = await openOn('threads', short)
-    await hang(world, () => operations.encipher(BLOCK), 1000)
+    const releases = [await hang(world, () => operations.encipher(BLOCK), 1000)]
     await until(() => world.started === 2)
     for (let i = 0; i < 20; i++) await turn()
     fake.reset({ at: 1, code: 0x30 })
@@ -99,14 +134,15 @@ describe('in this thread', () => {
     await untilAfter(500, () => true)
     await backend.close()
     const other = await openOn('threads', short)
-    await hang(other.world, () => other.operations.encipher(BLOCK), 1000)
+    releases.push(await hang(other.world, () => other.operations.encipher(BLOCK), 1000))
     await until(() => other.world.started === 2)
     for (let i = 0; i < 20; i++) await turn()
-    await hang(other.world, () => other.operations.encipher(BLOCK), 1000)
+    releases.push(await hang(other.world, () => other.operations.encipher(BLOCK), 1000))
     const error = await errorOf(() => other.operations.encipher(BLOCK))
     expect(error).toMatchObject({ code: 'ERR_BACKEND_BUSY', retryable: true })
     expect(error.message).toContain('2 calls hang in the module')
     await other.backend.close()
+    for (const release of releases) release()
   })
 
   test('threads are let go all before the first comes back, when no call is under way any more', async () => {
@@ -145,6 +181,7 @@ describe('in this thread', () => {
     world.held = []
     const slow = errorOf(() => operations.encipher(BLOCK))
     await until(() => world.held?.length === 1)
+    const [answer] = world.held
     world.held = undefined
     fake.reset({ at: 1, code: 0x30 })
     const lost = errorOf(() => operations.encipher(BLOCK))
@@ -152,9 +189,12 @@ describe('in this thread', () => {
     void slow.then(() => done++)
     void lost.then(() => done++)
     await untilAfter(100, () => done === 2)
+    // Nor later, when nobody waits for it any more.
+    for (let i = 0; i < 20; i++) await turn()
     expect(fake.calls).not.toContain('C_Finalize')
     expect(await lost).toMatchObject({ retryable: true })
     await backend.close()
+    answer?.()
   })
 
   test('another backend of this process uses the module: said, and left alone', async () => {
@@ -181,6 +221,19 @@ describe('in this thread', () => {
     expect((await operations.encipher(BLOCK))[0]).toBe(0x96)
     expect(world.started).toBeGreaterThan(4)
     await backend.close()
+  })
+
+  test('a token with few sessions comes back with no more threads than it has sessions for', async () => {
+    const fake = new FakeToken({ maxSessions: 6 })
+    const world: World = { held: undefined, started: 0, kills: [] }
+    const settings = readSettings(optionsFor(fake, { executor: 'threads', sessions: { max: 4 } }), 'test')
+    const executor = await openRemote(settings, fake.load, undefined, starterOn(fake, world))
+    const { lanes } = executor
+    await executor.letGo()
+    await executor.comeBack()
+    const asked = Array.from({ length: executor.lanes }, () => executor.perform('randomBytes', { length: 8 }))
+    expect(await Promise.all(asked)).toHaveLength(lanes)
+    await executor.close()
   })
 
   test('opening that takes too long ends', async () => {
@@ -267,6 +320,27 @@ describe('in this thread', () => {
       await turn()
     }
     expect(answer[0]).toBe(0x96)
+    await backend.close()
+  })
+
+  test('a child that cannot bring the token back is ended when another serves, which is left in peace', async () => {
+    const other = new FakeToken()
+    await provisionFake(other, { composedMac: true })
+    other.reset()
+    const { backend, operations, world, fake } = await openOn(
+      'process',
+      { keepAliveMs: 0 },
+      { token: number => (number === 1 ? undefined : other) },
+    )
+    fake.faultOf = { fn: '*', code: 0xe0 }
+    let answer: Uint8Array | undefined
+    while (answer === undefined) {
+      answer = await operations.encipher(BLOCK).catch(() => undefined)
+      await turn()
+    }
+    for (let i = 0; i < 20; i++) await turn()
+    expect([answer[0], world.started, world.ended]).toEqual([0x96, 2, 1])
+    expect(other.calls).not.toContain('C_Finalize')
     await backend.close()
   })
 
@@ -359,8 +433,10 @@ describe('in this thread', () => {
       expect((await second).message).toContain('its turn did not come within 1000 ms')
       vi.advanceTimersByTime(4000)
       expect((await first).message).toContain(`did not answer within ${callMs} ms`)
+      const [answer] = world.held
       world.held = undefined
       await backend.close()
+      answer?.()
     }
   })
 

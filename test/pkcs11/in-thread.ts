@@ -20,7 +20,10 @@ export function pair(world: World): { near: Channel; far: Channel } {
   const end = (): void => {
     if (!open) return
     open = false
-    for (const { closed } of ends) closed?.()
+    const [near, far] = ends
+    far?.closed?.()
+    // Told later, as the end of a thread or a process is.
+    setImmediate(() => near?.closed?.())
   }
   const channel = (mine: number, theirs: number): Channel => ({
     send: (message, transfer) => {
@@ -49,20 +52,36 @@ export interface World {
   /** Starts that come to nothing: their other end goes at once. */
   failing?: (number: number) => boolean
   held: (() => void)[] | undefined
+  /** What the other end by this number plays on, where that is another token. */
+  token?: (number: number) => FakeToken | undefined
   /** Changes what an other end answers. */
   answering?: (value: unknown) => unknown
   started: number
+  /** Those that came to nothing. */
+  failed?: number
   /** Other ends that have closed their executor. */
   ended?: number
   readonly kills: (() => void)[]
 }
 
+const worlds: World[] = []
+
+/** Other ends that have been started since this was asked last, and have not ended: nobody could end one any more. */
+export async function endsLeft(): Promise<number> {
+  for (let i = 0; i < 20; i++) await turn()
+  return worlds
+    .splice(0)
+    .reduce((left, { started, failed = 0, ended = 0 }) => left + started - failed - ended, 0)
+}
+
 /** Starts the other ends in this thread, on the fake. */
 export function starterOn(fake: FakeToken, world: World): Starter {
+  worlds.push(world)
   const start = (lost: () => void): Channel => {
     world.started++
     const { near, far } = pair(world)
     if (world.failing?.(world.started) === true) {
+      world.failed = (world.failed ?? 0) + 1
       setImmediate(() => {
         near.kill()
         lost()
@@ -72,10 +91,11 @@ export function starterOn(fake: FakeToken, world: World): Starter {
     // A thread counts the users of a module by itself: here, by a file of its own.
     const module = `${fake.path}.${world.started}`
     copyFileSync(fake.path, module)
+    const played = world.token?.(world.started) ?? fake
     serve(
       far,
       (settings, { known, alone }) =>
-        InlineExecutor.open({ ...settings, module }, fake.load, known, { alone }),
+        InlineExecutor.open({ ...settings, module }, played.load, known, { alone }),
       () => {
         world.ended = (world.ended ?? 0) + 1
       },

@@ -507,15 +507,22 @@ describe('time passes', () => {
     })
   })
 
-  test('a rotated K1 object is an error too', async () => {
-    const { fake, backend } = await bound()
-    const key = await bindKey(backend, 'MAC-3')
-    replant(fake, 'MAC-3/K1', Buffer.alloc(24, 0x57))
-    expect(
-      await errorOf(() =>
-        operationsOf(key).mac({ algorithm: 'iso9797-1-alg3', padding: 1 }, new Uint8Array(16)),
-      ),
-    ).toMatchObject({ code: 'ERR_KEY_CHECK_VALUE' })
+  test('a rotated K1 object is an error too, also one with the same three bytes of check value', async () => {
+    const [one, two] = SAME_KCV.map(key => Buffer.concat([key, key.subarray(0, 8)]))
+    for (const [before, after] of [
+      [undefined, Buffer.alloc(24, 0x57)],
+      [one, two],
+    ]) {
+      const { fake, backend } = await bound()
+      if (before !== undefined) replant(fake, 'MAC-3/K1', before)
+      const key = await bindKey(backend, 'MAC-3')
+      const mac = () => operationsOf(key).mac({ algorithm: 'iso9797-1-alg3', padding: 1 }, new Uint8Array(16))
+      expect(await mac()).toHaveLength(8)
+      replant(fake, 'MAC-3/K1', after ?? expect.unreachable())
+      expect(await errorOf(mac)).toMatchObject({ code: 'ERR_KEY_CHECK_VALUE' })
+      const { ok, detail } = await backend.health()
+      expect([ok, detail]).toEqual([false, expect.stringContaining('MAC-3 (ERR_KEY_CHECK_VALUE)')])
+    }
   })
 
   test('a K1 object that has come or gone since a PRW key was bound is an error too', async () => {

@@ -2,7 +2,7 @@ import { symlinkSync } from 'node:fs'
 import { describe, expect, test, vi } from 'vitest'
 import { ModuleElsewhere, ModuleShare } from '../../src/backend/pkcs11/session/module.js'
 import { FakeToken } from './fake-token.js'
-import { errorOf, openBackendOn, optionsFor } from './support.js'
+import { errorOf, modulesInUse, openBackendOn, optionsFor } from './support.js'
 
 describe('a module', () => {
   test('is initialised by its first user and finalised by its last, under any of its names', async () => {
@@ -74,6 +74,53 @@ describe('a module', () => {
     expect([fake.calls.includes('C_Logout'), fake.loggedIn]).toEqual([false, true])
     expect((await one.health()).ok).toBe(true)
     await one.close()
+  })
+
+  test('that something else initialised and ended: whoever initialises it anew finalises it', async () => {
+    const fake = new FakeToken({ alreadyInitialised: true })
+    const share = await ModuleShare.acquire(fake.path, undefined, fake.load)
+    Object.assign(fake.options, { alreadyInitialised: false })
+    share.letGo()
+    share.comeBack()
+    expect(fake.initialised).toBe(1)
+    share.release()
+    expect(fake.initialised).toBe(0)
+  })
+
+  test('whoever comes knows of all that are there, here and in threads, whoever has come and gone before', async () => {
+    const fake = new FakeToken()
+    const here = () => ModuleShare.acquire(fake.path, undefined, fake.load)
+    const there = async () => new ModuleElsewhere(fake.path, undefined)
+    const kinds = [here, there]
+    for (const [one, two, three] of kinds.flatMap(a =>
+      kinds.flatMap(b => kinds.map(c => [a, b, c] as const)),
+    )) {
+      const users = [await one(), await two(), await three()]
+      while (users.length > 0) {
+        users.shift()?.release()
+        const threads = users.filter(user => user instanceof ModuleElsewhere).length
+        const comer = await here()
+        expect(comer.mayFinalise).toBe(threads === 0)
+        comer.release()
+        const thread = await there()
+        expect(thread.alone).toBe(users.length === 0)
+        thread.release()
+        if (users.length > threads) expect(fake.initialised).toBe(1)
+      }
+      expect(modulesInUse()).not.toContain(fake.path)
+    }
+  })
+
+  test('a login that is refused is none: whoever was refused it, in closing, takes another’s not along', async () => {
+    const fake = new FakeToken()
+    const one = await openBackendOn(fake)
+    fake.faultOf = { fn: 'C_Login', code: 0xa4 }
+    expect(await errorOf(() => openBackendOn(fake))).toMatchObject({ code: 'ERR_PKCS11_LOGIN' })
+    fake.faultOf = undefined
+    expect([fake.calls.includes('C_Logout'), fake.loggedIn]).toEqual([false, true])
+    expect((await one.health()).ok).toBe(true)
+    await one.close()
+    expect(fake.loggedIn).toBe(false)
   })
 
   test('that something else initialised is not finalised', async () => {

@@ -26,6 +26,8 @@ export class ThreadsExecutor implements Executor {
   readonly #starter: Starter
   readonly #elsewhere: ModuleElsewhere
   readonly #lanes: Lane[] = []
+  /** Each has an anchor and a working session: more threads would be without. */
+  readonly #wanted: number
   /** Calls that hang. */
   #stuck = 0
   /** Threads that hang while they are kept alive: no call of the queue's is under way there. */
@@ -46,6 +48,8 @@ export class ThreadsExecutor implements Executor {
     this.#starter = starter
     this.#elsewhere = elsewhere
     this.#lanes.push(lane)
+    const most = Math.floor((sessionsOf(facts.token) ?? 8192) / 2)
+    this.#wanted = Math.max(1, Math.min(settings.limits.max, most))
   }
 
   static async open(
@@ -60,10 +64,8 @@ export class ThreadsExecutor implements Executor {
         if (executor !== undefined) executor.#drop(gone)
       })
       executor = new ThreadsExecutor(first.facts, first.lane, settings, starter, elsewhere)
-      // Each lane has an anchor and a working session. One after another: tokens answer badly to many at once.
-      const most = Math.floor((sessionsOf(first.facts.token) ?? 8192) / 2)
-      const wanted = Math.max(1, Math.min(settings.limits.max, most))
-      for (let i = 1; i < wanted; i++) if (!(await executor.#addLane())) break
+      // One after another: tokens answer badly to many at once.
+      for (let i = 1; i < executor.#wanted; i++) if (!(await executor.#addLane())) break
       return executor
     } catch (error) {
       elsewhere.release()
@@ -170,7 +172,7 @@ export class ThreadsExecutor implements Executor {
 
   async comeBack(): Promise<void> {
     for (const { host } of [...this.#lanes]) await this.#told(host, 'comeBack')
-    while (this.#lanes.length < this.#settings.limits.max && (await this.#addLane())) {
+    while (this.#lanes.length < this.#wanted && (await this.#addLane())) {
       // Those that were lost on the way.
     }
   }
