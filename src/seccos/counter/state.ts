@@ -174,7 +174,7 @@ export function claimStep(state: CardState, request: ClaimRequest, now: number, 
   if (entry.instance !== state.instance) throw new ChangeCounterError('failover')
   const sequence = state.sequence + 1
   const claimed: Issued = { ...entry, state: 'claimed', fingerprint: request.fingerprint, sequence }
-  const issued = (expireStep(state, now) ?? state).issued.map((other): Issued => {
+  const issued = state.issued.map((other): Issued => {
     if (other.tag === entry.tag) return claimed
     return other.state === 'open' || other.state === 'claimed' ? { ...other, state: 'superseded' } : other
   })
