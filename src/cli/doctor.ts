@@ -158,10 +158,14 @@ async function provision(store: KeyStore, prefix: string): Promise<string[]> {
   return refused
 }
 
+/** One that cannot be deleted keeps none of the others in the token. */
 async function clean(store: KeyStore, prefix: string): Promise<void> {
+  const left: unknown[] = []
   for (const { kid, id } of await store.listKeys()) {
-    if (kid.startsWith(prefix)) await store.deleteKey({ kid, ...(id !== '' && { id }) })
+    if (!kid.startsWith(prefix)) continue
+    await store.deleteKey({ kid, ...(id !== '' && { id }) }).catch(error => left.push(error))
   }
+  if (left.length > 0) throw left[0]
 }
 
 async function tryContract(

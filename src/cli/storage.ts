@@ -148,8 +148,12 @@ export function storageCommand(load: LoadConfig = importModule): Command {
         const signal = io.interrupted?.() ?? new AbortController().signal
         return await work({ io, values, config, batch, signal })
       } finally {
-        await config.store.close()
-        await config.close?.()
+        // The store first, for its keys may be what else there is to close; and that, whatever becomes of the store.
+        try {
+          await config.store.close()
+        } finally {
+          await config.close?.()
+        }
       }
     },
   })

@@ -16,7 +16,7 @@ import { main } from '../../src/cli/main.js'
 import { onboardCommand } from '../../src/cli/onboard.js'
 import type { Opening } from '../../src/cli/open.js'
 import { reason } from '../../src/cli/shown.js'
-import type { Capabilities } from '../../src/index.js'
+import { BackendError, type Capabilities } from '../../src/index.js'
 import { withCipher } from '../../src/key-block/clear-key.js'
 import { macOf, protectionKeys } from '../../src/key-block/protection.js'
 import type { ListedKey } from '../../src/pkcs11.js'
@@ -123,7 +123,10 @@ describe('doctor', () => {
   }
 
   async function examined(opened: () => Promise<unknown>, ...more: readonly string[]) {
-    const opening = { backend: opened, store: async () => store, group: opened } as unknown as Opening
+    return examinedOn(store, opened, ...more)
+  }
+  async function examinedOn(on: object, opened: () => Promise<unknown>, ...more: readonly string[]) {
+    const opening = { backend: opened, store: async () => on, group: opened } as unknown as Opening
     const [report, options] = [fresh(), file({ token: { serial: '12' } })]
     const io = keptIo({ env: { TP: '1234' } })
     const args = [
@@ -173,6 +176,38 @@ describe('doctor', () => {
     expect(out).toMatch(/\nFAILED .*alg3.*: /)
     expect(readFileSync(report, 'utf8')).toMatch(/\n- FAILED .*alg3/)
   })
+
+  test.each([undefined, 'ERR_BACKEND_FAILED'] as const)(
+    'that fails half-way leaves no test key in the token, but for one that cannot be deleted: %s',
+    async fault => {
+      const keys = new Set<string>()
+      let stuck: string | undefined
+      const filling = {
+        ...store,
+        importKey: async ({ kid }: { kid: string }) => {
+          stuck ??= fault && kid
+          keys.add(kid)
+        },
+        listKeys: async () => Array.from(keys, kid => ({ ...listed, kid })),
+        deleteKey: async ({ kid }: { kid: string }) => {
+          if (kid === stuck) throw new BackendError('ERR_BACKEND_FAILED', 'it stays')
+          keys.delete(kid)
+        },
+      }
+      let opened = 0
+      const { code } = await examinedOn(filling, async () => {
+        if (opened++ > 0) throw new BackendError('ERR_BACKEND_BUSY', 'the token has gone')
+        return {
+          ...closing,
+          health: async () => ({ ok: true, detail: '' }),
+          capabilities: () => CAPABILITIES,
+        }
+      })
+      expect(code).toBe(1)
+      expect(opened).toBeGreaterThan(1)
+      expect([...keys]).toEqual(stuck === undefined ? [] : [stuck])
+    },
+  )
 })
 
 describe('what a token unwraps by itself', () => {

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { main } from '../../src/cli/main.js'
 import { type StorageConfig, storageCommand } from '../../src/cli/storage.js'
 import { processIo } from '../../src/cli/terminal.js'
-import { memoryIssuerStore } from '../../src/d1.js'
+import { type IssuerStore, memoryIssuerStore } from '../../src/d1.js'
 import { type Backend, encipherPin, type Key, Pan, Pin } from '../../src/index.js'
 import { softwareBackend } from '../../src/software.js'
 import { openSqliteIssuerStore, panSealer, rowSealer } from '../../src/sqlite.js'
@@ -129,6 +129,26 @@ test('from a software key to one of another backend: counted, moved, counted, an
   expect((await run(['pans', '--config', 'x'], config)).out).toContain('the PANs of 7 cards')
   expect(closed).toBe(5)
 })
+
+test.each([false, true])(
+  'the store is closed before what it was opened with, and both are: %s',
+  async fails => {
+    const closed: string[] = []
+    const store = {
+      pins: { countBlocks: async () => [] },
+      close: async () => {
+        closed.push('store')
+        if (fails) throw new Error('the disk is full')
+      },
+    } as unknown as IssuerStore
+    const { code } = await run(
+      ['count', '--config', 'x'],
+      give({ store, close: () => closed.push('backend') }),
+    )
+    expect(code).toBe(fails ? 1 : 0)
+    expect(closed).toEqual(['store', 'backend'])
+  },
+)
 
 test('on a terminal: one bar', async () => {
   const open = await filled(3)
