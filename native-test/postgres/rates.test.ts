@@ -60,6 +60,16 @@ describePostgres('rates', server => {
     expect(await take('card-used')).toBe(false)
   })
 
+  test('a clock that was set back takes nobody’s tokens away', async () => {
+    await using store = await open()
+    const rates = store.rates({ perCardPerMinute: 3, perCallerPerMinute: 60_000 })
+    const take = async (): Promise<boolean> => rates.take(query('card-back', 'd7'), { signal })
+    expect(await take()).toBe(true)
+    // By the clock of now it was taken in an hour.
+    await server.query('UPDATE issuer_pin.rates SET at = at + 3600000')
+    expect([await take(), await take(), await take()]).toEqual([true, true, false])
+  })
+
   test('what is no rate is refused', async () => {
     await using store = await open()
     for (const wrong of [

@@ -265,6 +265,20 @@ export const ROTATION_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
     assertBlock(await one.pins.readBlock(CARD), blockOf(2, 'PEK-NEW'))
     assert.deepEqual(await one.pins.replaceBlocks([]), [])
     assert.deepEqual(await replace(9, 'never'), [false])
+    // What became of each, in the order in which they were given, whatever order they are written in.
+    const cards = ['card-c', 'card-a', 'card-b'].map(cardId => ({ ...CARD, cardId }))
+    for (const card of cards) {
+      await one.cards.put(card, PLAIN)
+      await one.pins.storeBlock(card, blockOf(3, 'PEK-MANY'))
+    }
+    const many = await one.pins.listBlocks({ kid: 'PEK-MANY', limit: 9 })
+    const list = cards.map(card => {
+      const found = many.find(({ card: { cardId } }) => cardId === card.cardId)
+      const version = card.cardId === 'card-c' ? 'never' : String(found?.version)
+      return { card, pin: blockOf(4, 'PEK-MANY'), version }
+    })
+    assert.deepEqual(await other.pins.replaceBlocks(list), [false, true, true], 'which of them were replaced')
+    assertBlock(await one.pins.readBlock({ ...CARD, cardId: 'card-c' }), blockOf(3, 'PEK-MANY'))
   },
 
   'a write that hung does not come over a newer PIN; of two PRWs the sequence decides': async ({
@@ -407,11 +421,15 @@ export const ROTATION_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
           const prw = prwOf(sequence, mark)
           assert.ok((await record()).includes(claim.claimed), `${name}: no claim`)
           await end(counterOn(other))
+          const read = await one.counters(CARD.issuerId).read(key)
           await one.pins.storePrw(CARD, prw, claim).catch(error => {
             refusal = error
             throw error
           })
           spentInTheWrite = (await record()).includes(claim.spent)
+          // Whoever read the record before that write does not write over it.
+          const late = other.counters(CARD.issuerId).compareAndSet(key, read?.version, String(read?.value))
+          assert.equal(await late, false, 'the record has the version that it had before its claim was ended')
           // What the counter says is already so for another replica.
           assert.deepEqual(await counterOn(other).check(current), { replayed: true })
           await other.pins.storePrw(CARD, prw, claim)

@@ -636,10 +636,10 @@ describe('what the server has undone so that somebody else can go on', () => {
 })
 
 describe('a notice at the commit of a replicated write', () => {
-  const written = (notice: object): Promise<number> => {
+  const written = (...notices: object[]): Promise<number> => {
     const fake = new FakePool()
     fake.client.query = async sql => {
-      if (sql === 'COMMIT') fake.client.emit('notice', notice)
+      if (sql === 'COMMIT') for (const notice of notices) fake.client.emit('notice', notice)
       return { rows: [{ standbys: 'one' }], rowCount: 1 }
     }
     return writeRows(databaseOn(fake, { durability: 'replicated' }), 'x', [])
@@ -671,6 +671,14 @@ describe('a notice at the commit of a replicated write', () => {
   test('of a trigger: it is written', async () => {
     const notice = { code: '01000', message: 'canceling wait', file: 'pl_exec.c', routine: 'exec_stmt_raise' }
     expect(await written(notice)).toBe(1)
+    expect(await written(notice, notice)).toBe(1)
+    // The wait may have been cancelled before the trigger speaks, and after it.
+    for (const notices of [
+      [{}, notice],
+      [notice, {}],
+      [notice, {}, notice],
+    ])
+      await failure(() => written(...notices), 'ERR_BACKEND_BUSY')
   })
 })
 

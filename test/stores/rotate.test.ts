@@ -374,6 +374,46 @@ describe.each(AVAILABLE)('%s: resealPans', driver => {
     await failure(() => resealPans({ store: {} } as never), 'ERR_ARGUMENT')
     await failure(() => resealPans({ store, onProgress: {} } as never), 'ERR_ARGUMENT')
   })
+
+  test('a card that is put anew while its PAN is sealed anew keeps the PAN that it was put with', async () => {
+    const path = join(folder, `reseal-race-${driver.replace(':', '-')}.db`)
+    const [one, two] = [
+      { kid: 'PAN-1', key: SEAL_KEY },
+      { kid: 'PAN-2', key: new Uint8Array(32).fill(7) },
+    ]
+    const newer = Pan.from('5555444433331111')
+    const before = await openSqliteIssuerStore({
+      path,
+      driver,
+      panSealer: panSealer({ keys: [one] }),
+      executor: 'inline',
+    })
+    await fill(before, 3)
+    await before.close()
+    const sealer = panSealer({ keys: [two, one] })
+    let isPut = false
+    await using store: IssuerStore = await openSqliteIssuerStore({
+      path,
+      driver,
+      executor: 'inline',
+      panSealer: {
+        open: (sealed, card) => sealer.open(sealed, card),
+        isCurrent: sealed => sealer.isCurrent?.(sealed) ?? false,
+        seal: async (pan, card) => {
+          const sealed = await sealer.seal(pan, card)
+          // Once, while the first PAN of the page is under way: the second one’s card.
+          if (!isPut) {
+            isPut = true
+            await store.cards.put(cardOf(1), { state: 'active', pan: newer, setPinTypes: ['ISO0'] })
+          }
+          return sealed
+        },
+      },
+    })
+    expect(await resealPans({ store })).toBe(3)
+    expect((await store.cards.find(cardOf(1)))?.pan.reveal()).toBe(newer.reveal())
+    expect((await store.cards.find(cardOf(2)))?.pan.reveal()).toBe(PAN.reveal())
+  })
 })
 
 test('a batch is no larger than what is translated at once, where an AES key has it translated', async () => {

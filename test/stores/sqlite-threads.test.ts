@@ -223,6 +223,27 @@ describe.each(AVAILABLE)('%s', driver => {
     expect(threads.length).toBe(2)
   })
 
+  test('of writes that were under way together when their thread ended each is told so', async () => {
+    const started = (): StartedThread => {
+      let tell = (_: { readonly value: unknown }): void => {}
+      let gone = (): void => {}
+      return {
+        send: job => queueMicrotask(() => ('write' in Object(job) ? gone() : tell({ value: undefined }))),
+        listen: (receive, ended) => {
+          tell = receive
+          gone = ended
+        },
+        hold: () => {},
+        end: () => undefined,
+      }
+    }
+    const database = await openThreads(file(), started)
+    // The first goes by itself, the others together.
+    const lost = Array.from({ length: 4 }, () => failure(() => database.write([]), 'ERR_BACKEND_BUSY'))
+    for (const error of await Promise.all(lost)) expect(error.retryable).toBe(true)
+    await database.close()
+  })
+
   test('a read whose caller gives up rejects at once; one that was given up before is not made', async () => {
     await using store = await openHere({ path: newPath(), driver, panSealer: sealer })
     const controller = new AbortController()

@@ -404,7 +404,7 @@ describe.each(AVAILABLE.flatMap(driver => EXECUTORS.map(executor => [driver, exe
       // The log is there when something was read.
       await connection.get('SELECT count(*) FROM issuer_pin_counters', [])
       connection.begin()
-      return { connection, asked }
+      return { connection, asked, watch }
     }
     const inserting = (key: string) => [
       { sql: "INSERT INTO issuer_pin_counters VALUES ('i', $1, 1, 'x', NULL)", values: [key] },
@@ -419,6 +419,15 @@ describe.each(AVAILABLE.flatMap(driver => EXECUTORS.map(executor => [driver, exe
       const rows = connection.read([{ sql: 'SELECT 1 AS one FROM issuer_pin_counters', values: [] }])
       await connection.close()
       expect(rows).toHaveLength(1)
+    })
+
+    test('the file is looked at once what was written is committed, and not before', async () => {
+      const steps: string[] = []
+      const { connection, asked, watch } = await recorded(newFile())
+      vi.spyOn(watch, 'check').mockImplementation(() => void steps.push(asked.at(-1) ?? 'nothing'))
+      connection.write([inserting('a')])
+      await connection.close()
+      expect(steps).toEqual(['COMMIT'])
     })
 
     test('the log is truncated by one wait at a time, which waits for nobody, and none is left once it is done', async () => {
