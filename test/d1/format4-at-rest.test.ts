@@ -9,6 +9,7 @@ import {
   openJwe,
   Pan,
   Pin,
+  pinPolicy,
   sealJwe,
 } from '../../src/index.js'
 import { softwareBackend } from '../../src/software.js'
@@ -75,6 +76,21 @@ test('Set PIN: the block at rest is 16 bytes, format 4; Get PIN answers 8 bytes,
   const { plaintext } = await openJwe({ jwe: answer.encryptedPinBlock, keys: jwe })
   const content: unknown = JSON.parse(Buffer.from(plaintext).toString('utf8'))
   expect(content).toEqual({ pinValue: hexOf(block), kid: 'ZPK' })
+})
+
+test('the PIN before is one that is at rest under AES: refused again, and another one taken', async () => {
+  const policy = pinPolicy({ minLength: 4, maxLength: 12, refuse: [], notBefore: true })
+  const block = await encipherPin({ pin: Pin.from('2846'), pan: PAN, format: 0, key: zpk })
+  const body = await request({ pinValue: hexOf(block), kid: 'ZPK' })
+  const open = async (stored: string) => {
+    const before = {
+      key: storage,
+      block: await encipherPin({ pin: Pin.from(stored), pan: PAN, format: 4, key: storage }),
+    }
+    return openSetPinRequest({ body, jweKeys: jwe, from: zpk, to: storage, pan: PAN, policy, before })
+  }
+  expect(await failure(() => open('2846'), 'ERR_PIN_POLICY')).toMatchObject({ reason: 'before' })
+  expect((await open('2847')).kid).toBe('AES')
 })
 
 test('on the wire an AES key is refused, and so is moving a format 4 block unseen', async () => {

@@ -1,6 +1,12 @@
 /** The try counter over a store: races, rules, what is stored, and listeners that fail. */
 import { describe, expect, test } from 'vitest'
-import { type ChangeCounterStore, memoryStore, TryCounter, type TryRule } from '../../src/index.js'
+import {
+  type ChangeCounterStore,
+  memoryStore,
+  TryCounter,
+  type TryEvent,
+  type TryRule,
+} from '../../src/index.js'
 import { failure } from '../support/errors.js'
 
 const RULE: TryRule = { limit: 3, afterSuccess: 'reset' }
@@ -97,6 +103,31 @@ describe('what goes wrong', () => {
     refuse = true
     if (one.blocked) throw new Error('blocked')
     expect(await one.succeed()).toBe(2)
+  })
+
+  test('a listener hears of nothing that was not written', async () => {
+    const inner = memoryStore()
+    const heard: TryEvent['event'][] = []
+    let refuse = false
+    const counter = new TryCounter({
+      store: {
+        ...yielding(inner),
+        compareAndSet: async (...args) => !refuse && inner.compareAndSet(...args),
+      },
+      products: { classic: RULE },
+      onEvent: ({ event }) => void heard.push(event),
+    })
+    const one = await counter.begin(CARD)
+    refuse = true
+    if (one.blocked) throw new Error('blocked')
+    await one.succeed()
+    await failure(() => counter.begin(CARD), 'ERR_BACKEND_BUSY')
+    await failure(() => counter.unblock(CARD), 'ERR_BACKEND_BUSY')
+    expect(heard).toEqual(['counted'])
+    refuse = false
+    await one.succeed()
+    await counter.unblock(CARD)
+    expect(heard).toEqual(['counted', 'reset', 'unblocked'])
   })
 
   test('a listener that throws decides nothing', async () => {

@@ -398,6 +398,19 @@ describe('a thread', () => {
     ])
   })
 
+  test('disposes of the PIN of every sample when it is told to end', async () => {
+    const made = vi.spyOn(Pin, 'from')
+    const ascii = (digits: string) => Uint8Array.from(Buffer.from(digits))
+    const plain = (pin: string) => ({ pan: ascii(PAN_DIGITS), pin: ascii(pin), rest: {} })
+    const job = { which: 'prw', layouts: [], known: {} }
+    const samples = [plain('1234'), plain('5678'), plain('9012')]
+    await answersTo({ job, key: new Uint8Array(16), samples }, { end: true })
+    const pins = made.mock.results.map(({ value }) => value as Pin)
+    made.mockRestore()
+    expect(pins).toHaveLength(3)
+    for (const pin of pins) expect(() => pin.reveal()).toThrow(/disposed/)
+  })
+
   test('says what is wrong with its job, where that is known', async () => {
     const [answer] = await answersTo({ job: { layouts: [{}] }, key: new Uint8Array(16), samples: [] })
     expect(answer).toEqual({ failed: expect.stringMatching(/^SECCOS profile: /) })

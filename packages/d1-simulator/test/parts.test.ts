@@ -8,6 +8,7 @@ import { clearBlock, nextPin, pinOf, WRONG_BLOCKS } from '../src/pin-block.js'
 import { readProfile } from '../src/profile.js'
 import { BACK } from '../src/run.js'
 import { seccosContent } from '../src/seccos.js'
+import { World } from '../src/world.js'
 
 const hex = (text: string): Buffer => Buffer.from(text, 'hex')
 
@@ -273,6 +274,20 @@ describe('the contract', () => {
     const answer = reply(404, { error: 'x', more: 1 }, 'application/json; charset=utf-8')
     expect(requireContract('getPIN', answer)).toEqual({ error: 'x', more: 1 })
   })
+})
+
+test('a key in an answer is a secret in it, in whatever hex, and whichever of the keys it is', () => {
+  const key = (byte: number) => ({ key: Buffer.alloc(16, byte) })
+  const setup = { cards: [], zpk: key(0xa1), seccos: { mac: key(0xb2), prw: key(0xc3) } }
+  const world = new World(setup as never, {} as never)
+  const reply = (text: string) => ({ status: 200, headers: {}, text })
+  for (const byte of ['a1', 'b2', 'c3']) {
+    for (const digits of [byte, byte.toUpperCase()])
+      expect(() => world.requireSilence(reply(`{"x":"${digits.repeat(16)}"}`)), digits).toThrow(
+        'a secret in it',
+      )
+  }
+  world.requireSilence(reply(`{"x":"${'d4'.repeat(16)}"}`))
 })
 
 test('a PIN that was never shown cannot be set back: the end of a run says so', async () => {

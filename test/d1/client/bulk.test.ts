@@ -59,6 +59,10 @@ test('all cards, so many at a time; a failing card does not stop the others; pro
   )
   expect(progress.map(({ done }) => done)).toEqual(items(50).map((_, i) => i + 1))
   expect(progress.at(-1)).toMatchObject({ done: 50, failed: 5, total: 50 })
+  // Each is told with itself: whoever stops after so many failures stops at that one.
+  expect(progress.map(({ failed }) => failed)).toEqual(
+    progress.map((_, i) => progress.slice(0, i + 1).filter(({ outcome }) => !outcome.ok).length),
+  )
   expect(seen.calls[0]?.call).toMatchObject({ userId: 'me' })
 })
 

@@ -357,6 +357,21 @@ describe('a proxy on the way out', () => {
   })
 
   test.each([
+    ['resets the connection', (socket: Socket) => void socket.resetAndDestroy()],
+    ['ends it without a word', (socket: Socket) => void socket.end()],
+    ['breaks off in its answer', (socket: Socket) => void socket.end('HTTP/1.1 200')],
+    ['does not speak HTTP', (socket: Socket) => void socket.end('SSH-2.0-x\r\n')],
+  ])('that %s before there is a tunnel: nothing was sent', async (_how, breakOff) => {
+    const proxy = await startProxy((_, socket) => breakOff(socket))
+    using fetch = mtlsFetch({ ...d1.client, ca: d1.ca, proxy: { url: proxy.url } })
+    expect(await outcome(fetch(`${d1.urls.api}/x`, init()))).toMatchObject({
+      delivery: 'not-sent',
+      retryable: true,
+    })
+    await proxy.close()
+  })
+
+  test.each([
     { url: 'https://proxy.test' },
     { url: 'http://user@proxy.test' },
     { url: 'http://proxy.test/path' },

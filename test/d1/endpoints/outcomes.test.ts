@@ -208,6 +208,18 @@ describe('time', () => {
     expect(cancel).not.toHaveBeenCalled()
   })
 
+  test.each([
+    ['is too long', async () => ({ done: false, value: new Uint8Array(20_000) })],
+    ['is no bytes', async () => ({ done: false, value: 'x' })],
+    ['breaks off', () => Promise.reject(new Error('x'))],
+  ])('a reader of a body that %s is told that nobody reads on', async (_what, read) => {
+    const cancel = vi.fn(async () => {})
+    const body = { getReader: () => ({ read, cancel }) }
+    const request = { headers: put('{}').headers, body } as never
+    await expect(readBody(request, JSON_BODY, new Ending())).rejects.toThrow(/^body-/)
+    expect(cancel).toHaveBeenCalledOnce()
+  })
+
   test('a deadline leaves none either, and hands its reason on as it is', async () => {
     const parent = new AbortController()
     const deadline = {

@@ -6,7 +6,7 @@ import https from 'node:https'
 import { type AddressInfo, connect, type Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
 import tls, { type TLSSocket } from 'node:tls'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { type EndpointHandler, nodeListener, serverLimits, watchServer } from '../../../src/d1.js'
 import { certificates, serverTls } from './support/wire.js'
 import { pinPath, World } from './support/world.js'
@@ -90,6 +90,17 @@ describe('watchServer', () => {
       }
       await (open[2]?.closed || once(open[2] ?? expect.fail(), 'close'))
       expect(open[0]?.destroyed).toBe(false)
+      // Whoever was one too many has taken no place with him: where one goes, there is room for one.
+      const [left] = open.splice(1, 1)
+      left?.destroy()
+      await vi.waitFor(async () => {
+        const socket = tls.connect({ port, host: 'localhost', ca: certificates.ca, ...certificates.client })
+        open.push(socket)
+        socket.on('error', () => {})
+        socket.write(`GET ${pinPath('card-1')} HTTP/1.1\r\nHost: x\r\n\r\n`)
+        const [answer] = await Promise.race([once(socket, 'data'), once(socket, 'close')])
+        expect(String(answer)).toMatch(/^HTTP\/1\.1 /)
+      }, 60_000)
     } finally {
       for (const socket of open) socket.destroy()
       await new Promise(resolve => server.close(resolve))

@@ -68,6 +68,18 @@ describe('events', () => {
     expect(events).toMatchObject([{ replayed: true, replayedIsCurrent: true }])
   })
 
+  test.each([{}, { auditRequired: true as const }])(
+    'come with the error behind a refusal, where they must be durable, too: %o',
+    async required => {
+      const causes: unknown[] = []
+      const audit = (_event: AuditEvent, cause?: unknown): void => void causes.push(cause)
+      const handler = own.world.handler({ ...open, ...required, audit })
+      await handler(get(pinPath('directory-fails')))
+      await handler(get(pinPath('card-1')))
+      expect(causes).toEqual([expect.objectContaining({ message: CANARY }), undefined])
+    },
+  )
+
   test('are published on a channel', async () => {
     const seen: unknown[] = []
     const listen = (message: unknown): void => void seen.push(message)
