@@ -460,17 +460,21 @@ describe('what could change between check and use', () => {
     expect(key).toMatchObject({ kid: 'K', usage: 'pin-encryption', hostDecipher: false })
   })
 
-  test('two binds of one kid for two usages at once: one of them is refused', async () => {
+  test.each([
+    ['two usages', { usage: 'pin-encryption' }, { usage: 'cmac' }],
+    [
+      'two PIN values',
+      { usage: 'visa-pvv', pinValue: { pvki: 1 } },
+      { usage: 'visa-pvv', pinValue: { pvki: 2 } },
+    ],
+  ] as const)('two binds of one kid for %s at once: one of them is refused', async (_what, one, two) => {
     const { driver } = slowDriver()
     const find = driver.find
     driver.find = async (...args) => find(...args)
     const backend = openBackend(driver)
-    const binds = [
-      backend.bind({ kid: 'K', usage: 'pin-encryption' }),
-      backend.bind({ kid: 'K', usage: 'cmac' }),
-    ]
-    const outcomes = await Promise.allSettled(binds)
-    expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected'])
+    const [first, second] = [one, two].map(spec => backend.bind({ kid: 'K', ...spec }))
+    await failure(() => second, 'ERR_KEY_USAGE')
+    expect(await first).toMatchObject(one)
   })
 
   test('inside a token too, no block moves from a closed key to an open one', async () => {

@@ -130,6 +130,29 @@ describe('between the front and a driver that enciphers at once', () => {
     await Promise.all(calls().map(call => failure(() => call, 'ERR_BACKEND_FAILED')))
   })
 
+  test.each([
+    [
+      'throws',
+      () => {
+        throw new Error('no')
+      },
+    ],
+    ['rejects', () => Promise.reject(new Error('no'))],
+    ['answers with too little', async () => new Uint8Array(1)],
+    ['answers', async (_ref: undefined, blocks: Uint8Array) => Uint8Array.from(blocks)],
+  ] as const)(
+    'whoever closes the backend waits for no call of a driver that %s',
+    async (_how, encipherInto) => {
+      const { driver, calls } = slowDriver()
+      const backend = openBackend({ ...driver, blocksAtOnce: true, encipherInto })
+      const key = operationsOf(await backend.bind({ kid: 'K', usage: 'pin-encryption' }))
+      await Promise.allSettled([1, 2, 3].map(() => key.encipher(block())))
+      void backend.close()
+      for (let i = 0; i < 10; i++) await new Promise(resolve => setImmediate(resolve))
+      expect(calls).toEqual(['close'])
+    },
+  )
+
   test('blocks that are no plain bytes, longer ones and those of AES go alone', async () => {
     const key = await bound(inverted)
     class Odd extends Uint8Array {}

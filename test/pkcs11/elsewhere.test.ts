@@ -344,6 +344,22 @@ describe('in this thread', () => {
     await backend.close()
   })
 
+  test('a failure of before the token came back, told afterwards, is no reason to initialise the module again', async () => {
+    const { backend, operations, world, fake } = await openOn('process', { keepAliveMs: 0, coalesce: false })
+    world.held = []
+    fake.reset({ at: 1, code: 0x30 })
+    const told = operations.encipher(BLOCK)
+    await until(() => world.held?.length === 1)
+    const [tell] = world.held
+    world.held = undefined
+    fake.reset({ at: 1, code: 0x30 })
+    expect((await operations.encipher(BLOCK))[0]).toBe(0x96)
+    tell?.()
+    expect((await told)[0]).toBe(0x96)
+    expect(fake.calls.filter(call => call === 'C_Finalize')).toHaveLength(1)
+    await backend.close()
+  })
+
   test('a spare is looked at after the token was away: well, it stays; gone, another is started', async () => {
     const { backend, operations, world, fake } = await openOn('process', { spare: true, keepAliveMs: 1000 })
     await until(() => world.started === 2)

@@ -181,6 +181,25 @@ describe('generateKey', () => {
     })
   })
 
+  test('refuses a kid whose K1 object another key has left, however the key would be made', async () => {
+    const fake = new FakeToken()
+    await using store = await openStoreOn(fake, { composedMac: true })
+    const key = { ...PEK, kid: 'M', usage: 'retail-mac', material: MATERIAL } as const
+    await store.importKey(key)
+    fake.remove('M')
+    const left = fake.census
+    const kcv = '08D7B4'
+    const refused = { code: 'ERR_KEY_AMBIGUOUS' }
+    expect(await errorOf(() => store.importKey(key))).toMatchObject(refused)
+    expect(await errorOf(() => store.generateKey({ ...PEK, kid: 'M' }))).toMatchObject(refused)
+    expect(await errorOf(() => store.assembleKey({ ...PEK, kid: 'M', parts: [], kcv }))).toMatchObject(
+      refused,
+    )
+    const wrapped = { wrapped: new Uint8Array(24), wrapping: 'rfc3394', under: 'KEK' } as const
+    expect(await errorOf(() => store.unwrapKey({ ...PEK, kid: 'M', ...wrapped, kcv }))).toMatchObject(refused)
+    expect(fake.census).toEqual(left)
+  })
+
   test('a mechanism the token lacks is named', async () => {
     await using store = await openStoreOn(new FakeToken({ without: [CKM.AES_KEY_GEN] }))
     expect(
@@ -348,6 +367,29 @@ describe('listKeys and deleteKey', () => {
     })
     expect(listed.find(({ kid }) => kid === '')).toMatchObject({ problem: expect.any(String) })
     expect(listed.length).toBe(CONTRACT_KEYS.length + 3)
+  })
+
+  test.each([
+    { kid: 'M', usage: 'retail-mac', algorithm: 'tdea-2key', material: MATERIAL },
+    { kid: 'J', usage: 'jwe-key-agreement', algorithm: 'ec-p256', material: '01'.repeat(32) },
+  ] as const)('a deletion of $usage that any of its calls cuts off is done by the next one', async key => {
+    const fake = new FakeToken()
+    await using store = await openStoreOn(fake, { composedMac: true })
+    await store.importKey(key)
+    fake.reset()
+    await store.deleteKey({ kid: key.kid })
+    const calls = fake.calls.length
+    for (let at = 1; at <= calls; at++) {
+      await store.importKey(key)
+      fake.reset({ at, code: 0x05 })
+      const isDone = await store.deleteKey({ kid: key.kid }).then(
+        () => true,
+        () => false,
+      )
+      fake.reset()
+      if (!isDone) await store.deleteKey({ kid: key.kid })
+      expect(fake.census.token).toBe(0)
+    }
   })
 
   test('delete a pair, one of two by CKA_ID, one without CKA_ID; refuse none and two', async () => {
