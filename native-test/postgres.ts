@@ -102,12 +102,16 @@ export class PostgresServer {
       'max_connections=60',
       ...this.#settings,
     ]
-    this.#process = spawn(join(bin ?? '', 'postgres'), [...args, ...settings.flatMap(text => ['-c', text])], {
-      ...this.#owner,
-      stdio: 'ignore',
-      cwd: this.folder,
-    })
+    const launch = (): ChildProcess =>
+      spawn(join(bin ?? '', 'postgres'), [...args, ...settings.flatMap(text => ['-c', text])], {
+        ...this.#owner,
+        stdio: 'ignore',
+        cwd: this.folder,
+      })
+    this.#process = launch()
     for (let attempt = 0; attempt < START_ATTEMPTS; attempt++) {
+      // It ends at once where the one before it has not quite let go of the folder.
+      if (this.#process.exitCode !== null) this.#process = launch()
       const answered = await this.query('SELECT 1').catch(() => undefined)
       if (answered !== undefined) return
       await wait(50)

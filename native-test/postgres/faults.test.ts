@@ -190,6 +190,64 @@ describePostgres('issuer stores: PostgreSQL, faults', server => {
       expect(await store.pins.readBlock(CARD, {})).toEqual(blockOf(1))
     })
 
+    test.each(['a block', 'a PRW'])(
+      '%s that waits for the card until the time of its request is over is not stored',
+      async what => {
+        const schema = newSchema()
+        const store = await open({}, schema)
+        await store.cards.put(CARD, RECORD)
+        await store.pins.storeBlock(CARD, blockOf(1))
+        const counter = counterOn(store)
+        const issued = await counter.issue({ cardId: CARD.cardId })
+        const clock = async (): Promise<number> =>
+          Number(
+            (await server.query('SELECT extract(epoch FROM clock_timestamp()) * 1000 AS now')).rows[0]?.[
+              'now'
+            ],
+          )
+        const found = async (notAfter: number) => ({
+          ...CARD,
+          revision: (await store.cards.find(CARD, {}))?.revision ?? expect.unreachable(),
+          notAfter,
+        })
+        const request = (byte: number) => ({
+          digest: new Uint8Array(32).fill(byte),
+          jweKid: 'JWE-1',
+          acceptedAt: 1,
+        })
+        const fingerprint = new Uint8Array(32).fill(7)
+        const write = async (notAfter: number): Promise<unknown> => {
+          const card = await found(notAfter)
+          if (what === 'a block') return store.pins.acceptBlock(card, blockOf(2), request(1))
+          return counter.accept({
+            request: { ...issued, cardId: CARD.cardId, fingerprint },
+            store: ({ sequence, claim }) => store.pins.storePrw(card, prwOf(sequence), claim),
+          })
+        }
+        const locker = await newClient()
+        await locker.query(`BEGIN; SELECT 1 FROM ${schema}.cards FOR UPDATE`)
+        const notAfter = Math.ceil(await clock()) + 2000
+        const refused = failure(() => write(notAfter), 'ERR_BACKEND_BUSY')
+        await expect
+          .poll(
+            async () =>
+              (await server.query('SELECT count(*)::int AS n FROM pg_locks WHERE NOT granted')).rows[0]?.[
+                'n'
+              ],
+          )
+          .toBe(1)
+        await expect.poll(clock).toBeGreaterThan(notAfter)
+        await locker.query('ROLLBACK')
+        expect((await refused).retryable).toBe(true)
+        expect(await store.pins.readBlock(CARD, {})).toEqual(blockOf(1))
+        expect(await store.pins.readPrw(CARD, {})).toBeUndefined()
+        // It left nothing behind: the same in time is the first of its kind.
+        expect(await write(Number.MAX_SAFE_INTEGER)).toMatchObject(
+          what === 'a block' ? { outcome: 'stored' } : { replayed: false },
+        )
+      },
+    )
+
     test('a pool that is exhausted: the call that waits in vain is never sent', async () => {
       const schema = newSchema()
       const pool = later(

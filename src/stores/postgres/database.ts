@@ -66,6 +66,7 @@ export class PostgresDatabase implements PlainDatabase {
       instance: INSTANCE,
       now: 'CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)',
       lists: true,
+      nested: true,
       commitsReplays: settings.durability === 'replicated',
     }
     this.#settings = settings

@@ -73,6 +73,8 @@ export interface SqlDialect {
   readonly now: string
   /** Whether a list can be bound, and taken apart by `unnest`. */
   readonly lists: boolean
+  /** Whether a statement that writes can stand within another one, which goes on with what it has written (`RETURNING`). */
+  readonly nested: boolean
   /** See `ChangeCounterStore.commitsReplays`. */
   readonly commitsReplays: boolean
 }

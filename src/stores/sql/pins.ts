@@ -220,6 +220,8 @@ export class SqlPins implements CardPinStore {
     const { issuerId: issuer_id, cardId: card_id } = found
     const record = { digest, issuer_id, card_id, jwe_kid: jweKid, accepted_at: acceptedAt, mark }
     const seal = (await database.sealer?.seal(requestMessage(record))) ?? null
+    if (await this.#acceptAtOnce({ found, block, digest, jweKid, acceptedAt }, mark, database))
+      return { outcome: 'stored' }
     const values: SqlValue[] = [...valuesOf(found), digest, jweKid, acceptedAt, mark, seal]
     const remember = {
       sql:
@@ -277,6 +279,37 @@ export class SqlPins implements CardPinStore {
     return { outcome: 'replayed', current: row['request'] !== null }
   }
 
+  /**
+   * What nearly all requests come to, in one statement, which is a transaction by itself: a message that is new, for a card that is
+   * as it was found. False: nothing was written, and the steps one by one say why. It asks for the time again when it has waited
+   * for its locks, and undoes itself where that is over.
+   */
+  async #acceptAtOnce(
+    { found, block: { block, kid }, digest, jweKid, acceptedAt }: Acceptance,
+    mark: string,
+    database: SqlDatabase,
+  ): Promise<boolean> {
+    const { dialect, sealer } = database
+    if (!dialect.nested || sealer !== undefined || !isBounded(found)) return false
+    const values: SqlValue[] = [...valuesOf(found), digest, jweKid, acceptedAt, mark]
+    const card = this.#fromCard(found, values)
+    const place = (type: string, value: SqlValue): string => `CAST($${values.push(value)} AS ${type})`
+    const isInTime = `TRUE${this.#inTime(found, values)}`
+    const sql =
+      `WITH card AS (SELECT issuer_id, card_id ${card}), remembered AS (` +
+      `INSERT INTO ${this.#requests} (issuer_id, card_id, digest, jwe_kid, accepted_at, mark) ` +
+      `SELECT issuer_id, card_id, CAST($3 AS ${dialect.blob}), CAST($4 AS text), CAST($5 AS bigint), CAST($6 AS text) ` +
+      'FROM card ON CONFLICT (digest) DO NOTHING RETURNING issuer_id, card_id, digest), stored AS (' +
+      `INSERT INTO ${this.#pins} (issuer_id, card_id, block, kid, request, version) ` +
+      `SELECT issuer_id, card_id, ${place(dialect.blob, block)}, ${place('text', kid)}, digest, ${place('text', newMark())} ` +
+      `FROM remembered ${BLOCK_TAKES_PLACE} RETURNING 1), marked AS (` +
+      `UPDATE ${this.#cards} AS c SET revision = ${place('text', newMark())} FROM remembered AS r ` +
+      'WHERE c.issuer_id = r.issuer_id AND c.card_id = r.card_id RETURNING 1) ' +
+      `SELECT CASE WHEN count(*) = 0 THEN 0 ELSE 1 / CAST(${isInTime} AS integer) END AS stored FROM stored CROSS JOIN marked`
+    const [result] = await database.write([{ sql, values, card: found, mayBeLate: true }])
+    return result?.rows[0]?.['stored'] === 1
+  }
+
   readonly knowsRequest = async (digest: Uint8Array, options?: CallOptions): Promise<boolean> => {
     const sql =
       'SELECT digest, issuer_id, card_id, jwe_kid, accepted_at, mark, seal ' +
@@ -321,15 +354,12 @@ export class SqlPins implements CardPinStore {
     const prw = readPrw(given)
     const claim = readClaim(ends)
     const mark = newMark()
+    if (claim !== undefined && (await this.#storePrwAtOnce({ found, prw, claim }, mark))) return
     const values: SqlValue[] = [...valuesOf(found), mark]
-    // A PRW that was stored meanwhile is no hindrance: the sequence says which of the two is newer.
-    const same =
-      found.revision === undefined
-        ? ''
-        : ` AND ${BLOCK_MARK} = substr($${values.push(found.revision)}, 1, ${MARK})`
+    const same = this.#sameBlock(found, values)
     const marking = {
       sql:
-        `UPDATE ${this.#cards} SET revision = ${BLOCK_MARK} || '.' || CAST($3 AS text) ` +
+        `UPDATE ${this.#cards} SET ${PRW_MARKS('$3')} ` +
         `WHERE issuer_id = $1 AND card_id = $2${same}${this.#inTime(found, values)}${this.#isClaimed(found, claim, values)}`,
       values,
       card: found,
@@ -338,11 +368,7 @@ export class SqlPins implements CardPinStore {
     const sql =
       `INSERT INTO ${this.#pins} AS known (issuer_id, card_id, prw, sequence, version) ` +
       'SELECT issuer_id, card_id, CAST($3 AS text), CAST($4 AS bigint), CAST($5 AS text) ' +
-      `FROM ${this.#cards} WHERE issuer_id = $1 AND card_id = $2 AND ${PRW_MARK} = $5 ` +
-      'ON CONFLICT (issuer_id, card_id) DO UPDATE SET block = NULL, kid = NULL, request = NULL, prw = excluded.prw, ' +
-      'sequence = excluded.sequence, version = excluded.version WHERE known.sequence < excluded.sequence ' +
-      // The same PRW again: D1 repeats a request. Once a block has taken its place, it is an older PIN.
-      'OR (known.sequence = excluded.sequence AND known.prw IS NOT NULL)'
+      `FROM ${this.#cards} WHERE issuer_id = $1 AND card_id = $2 AND ${PRW_MARK} = $5 ${PRW_TAKES_PLACE}`
     const results = await this.#database.write([
       ...this.#spending(found, claim),
       marking,
@@ -350,6 +376,38 @@ export class SqlPins implements CardPinStore {
     ])
     if (results.at(-1)?.unexpected === true)
       throw await this.#whyNot(found, this.#database, blockMarkOf, claim)
+  }
+
+  /**
+   * What nearly all requests come to, in one statement, as in {@link #acceptAtOnce}: a claim that is open, for a card that is as it
+   * was found. False: nothing was written. Whoever changes the card between the first look at it and its lock undoes all of it.
+   */
+  async #storePrwAtOnce({ found, prw, claim }: PrwToStore, mark: string): Promise<boolean> {
+    const { dialect, sealer } = this.#database
+    if (!dialect.nested || sealer !== undefined || !isBounded(found)) return false
+    const values: SqlValue[] = [...valuesOf(found), mark, claim.key, claim.claimed, claim.spent]
+    const isAsFound = `issuer_id = $1 AND card_id = $2${this.#sameBlock(found, values)}${this.#inTime(found, values)}`
+    const isInTime = `TRUE${this.#inTime(found, values)}`
+    const place = (type: string, value: SqlValue): string => `CAST($${values.push(value)} AS ${type})`
+    const sql =
+      `WITH spent AS (UPDATE ${this.#counters} SET version = version + 1, value = replace(value, $5, $6) ` +
+      "WHERE issuer_id = $1 AND key = $4 AND replace(value, $5, '') <> value " +
+      `AND EXISTS (SELECT 1 FROM ${this.#cards} WHERE ${isAsFound}) RETURNING 1), marked AS (` +
+      `UPDATE ${this.#cards} SET ${PRW_MARKS('$3')} WHERE ${isAsFound} AND EXISTS (SELECT 1 FROM spent) ` +
+      'RETURNING issuer_id, card_id), stored AS (' +
+      `INSERT INTO ${this.#pins} AS known (issuer_id, card_id, prw, sequence, version) ` +
+      `SELECT issuer_id, card_id, ${place('text', JSON.stringify(prw))}, ${place('bigint', prw.sequence)}, CAST($3 AS text) ` +
+      `FROM marked ${PRW_TAKES_PLACE} RETURNING card_id) ` +
+      'SELECT CASE WHEN count(*) = 0 THEN 0 ELSE ' +
+      `1 / CAST(count(marked.card_id) = 1 AND count(stored.card_id) < 2 AND ${isInTime} AS integer) END AS stored ` +
+      'FROM spent LEFT JOIN marked ON TRUE LEFT JOIN stored ON TRUE'
+    const [result] = await this.#database.write([{ sql, values, card: found, mayBeLate: true }])
+    return result?.rows[0]?.['stored'] === 1
+  }
+
+  /** A condition on a card: no other block. A PRW that was stored meanwhile is no hindrance: the sequence says which is newer. */
+  #sameBlock({ revision }: CardAsFound, values: SqlValue[]): string {
+    return revision === undefined ? '' : ` AND ${BLOCK_MARK} = substr($${values.push(revision)}, 1, ${MARK})`
   }
 
   /**
@@ -505,6 +563,20 @@ export class SqlPins implements CardPinStore {
 /** What a PRW needs to be the same: of two PRWs the sequence decides. */
 const blockMarkOf = (revision: unknown): unknown => String(revision).slice(0, MARK)
 
+/** Whether what is written for a card is bound to how it was found and to a time, so that it may come late: it is then refused. */
+const isBounded = ({ revision, notAfter }: CardAsFound): boolean =>
+  revision !== undefined && notAfter !== undefined
+
+/** Marks a card as changed by a PRW. */
+const PRW_MARKS = (mark: string): string => `revision = ${BLOCK_MARK} || '.' || CAST(${mark} AS text)`
+
+/** A PRW that takes the place of an older PIN. */
+const PRW_TAKES_PLACE =
+  'ON CONFLICT (issuer_id, card_id) DO UPDATE SET block = NULL, kid = NULL, request = NULL, prw = excluded.prw, ' +
+  'sequence = excluded.sequence, version = excluded.version WHERE known.sequence < excluded.sequence ' +
+  // The same PRW again: D1 repeats a request. Once a block has taken its place, it is an older PIN.
+  'OR (known.sequence = excluded.sequence AND known.prw IS NOT NULL)'
+
 /** A block that takes the place of whatever was there. */
 const BLOCK_TAKES_PLACE =
   'ON CONFLICT (issuer_id, card_id) DO UPDATE SET block = excluded.block, kid = excluded.kid, ' +
@@ -519,6 +591,13 @@ interface Found {
 interface Acceptance extends BlockRequest {
   readonly found: CardAsFound
   readonly block: StoredPinBlock
+}
+
+/** A PRW, and the claim that ends with it. */
+interface PrwToStore {
+  readonly found: CardAsFound
+  readonly prw: StoredPrw
+  readonly claim: ClaimRecord
 }
 
 interface Upsert {

@@ -25,6 +25,7 @@ const DIALECT: SqlDialect = {
   instance: undefined,
   now: "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
   lists: false,
+  nested: false,
   commitsReplays: false,
 }
 
