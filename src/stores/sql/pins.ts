@@ -280,9 +280,9 @@ export class SqlPins implements CardPinStore {
   }
 
   /**
-   * What nearly all requests come to, in one statement, which is a transaction by itself: a message that is new, for a card that is
-   * as it was found. False: nothing was written, and the steps one by one say why. It asks for the time again when it has waited
-   * for its locks, and undoes itself where that is over.
+   * What nearly all requests come to, in one statement: a message that is new, for a card that is as it was found. False: nothing
+   * was written, and the steps one by one say why. It asks for the time again when it has waited for its locks, and undoes itself
+   * where that is over.
    */
   async #acceptAtOnce(
     { found, block: { block, kid }, digest, jweKid, acceptedAt }: Acceptance,
@@ -290,7 +290,7 @@ export class SqlPins implements CardPinStore {
     database: SqlDatabase,
   ): Promise<boolean> {
     const { dialect, sealer } = database
-    if (!dialect.nested || sealer !== undefined || !isBounded(found)) return false
+    if (!dialect.nested || sealer !== undefined) return false
     const values: SqlValue[] = [...valuesOf(found), digest, jweKid, acceptedAt, mark]
     const card = this.#fromCard(found, values)
     const place = (type: string, value: SqlValue): string => `CAST($${values.push(value)} AS ${type})`
@@ -306,7 +306,7 @@ export class SqlPins implements CardPinStore {
       `UPDATE ${this.#cards} AS c SET revision = ${place('text', newMark())} FROM remembered AS r ` +
       'WHERE c.issuer_id = r.issuer_id AND c.card_id = r.card_id RETURNING 1) ' +
       `SELECT CASE WHEN count(*) = 0 THEN 0 ELSE 1 / CAST(${isInTime} AS integer) END AS stored FROM stored CROSS JOIN marked`
-    const [result] = await database.write([{ sql, values, card: found, mayBeLate: true }])
+    const [result] = await database.write([{ sql, values, card: found }])
     return result?.rows[0]?.['stored'] === 1
   }
 
@@ -384,7 +384,7 @@ export class SqlPins implements CardPinStore {
    */
   async #storePrwAtOnce({ found, prw, claim }: PrwToStore, mark: string): Promise<boolean> {
     const { dialect, sealer } = this.#database
-    if (!dialect.nested || sealer !== undefined || !isBounded(found)) return false
+    if (!dialect.nested || sealer !== undefined) return false
     const values: SqlValue[] = [...valuesOf(found), mark, claim.key, claim.claimed, claim.spent]
     const isAsFound = `issuer_id = $1 AND card_id = $2${this.#sameBlock(found, values)}${this.#inTime(found, values)}`
     const isInTime = `TRUE${this.#inTime(found, values)}`
@@ -401,7 +401,7 @@ export class SqlPins implements CardPinStore {
       'SELECT CASE WHEN count(*) = 0 THEN 0 ELSE ' +
       `1 / CAST(count(marked.card_id) = 1 AND count(stored.card_id) < 2 AND ${isInTime} AS integer) END AS stored ` +
       'FROM spent LEFT JOIN marked ON TRUE LEFT JOIN stored ON TRUE'
-    const [result] = await this.#database.write([{ sql, values, card: found, mayBeLate: true }])
+    const [result] = await this.#database.write([{ sql, values, card: found }])
     return result?.rows[0]?.['stored'] === 1
   }
 
@@ -562,10 +562,6 @@ export class SqlPins implements CardPinStore {
 
 /** What a PRW needs to be the same: of two PRWs the sequence decides. */
 const blockMarkOf = (revision: unknown): unknown => String(revision).slice(0, MARK)
-
-/** Whether what is written for a card is bound to how it was found and to a time, so that it may come late: it is then refused. */
-const isBounded = ({ revision, notAfter }: CardAsFound): boolean =>
-  revision !== undefined && notAfter !== undefined
 
 /** Marks a card as changed by a PRW. */
 const PRW_MARKS = (mark: string): string => `revision = ${BLOCK_MARK} || '.' || CAST(${mark} AS text)`
