@@ -300,25 +300,41 @@ describePostgres('issuer stores: PostgreSQL, faults', server => {
         .toBe('active')
     })
 
-    test('a network that keeps back a write until its time is over: it is told as failed, and is not done when it arrives', async () => {
-      const proxy = new SilentProxy(server.port)
-      const { port } = await proxy.listen()
-      later({ close: () => proxy.close() })
-      const schema = newSchema()
-      const connectionString = `postgres://issuer:${server.password}@127.0.0.1:${port}/postgres`
-      const store = await open({ connectionString, timeoutMs: 500, application_name: schema }, schema)
-      await store.cards.put(CARD, RECORD)
-      proxy.holdAt = 'COMMIT'
-      const error = await failure(() => store.cards.remove(CARD), 'ERR_BACKEND_BUSY')
-      expect(error.message).toBe('the database: no answer within 500 ms')
-      proxy.letGo()
-      const sessions = 'SELECT count(*)::int AS n FROM pg_stat_activity WHERE application_name = $1'
-      await store.close()
-      await expect.poll(async () => (await server.query(sessions, [schema])).rows).toEqual([{ n: 0 }])
-      expect((await server.query(`SELECT card_id FROM ${schema}.cards`)).rows).toEqual([
-        { card_id: CARD.cardId },
-      ])
-    })
+    test.each([
+      ['COMMIT', (store: IssuerStore) => store.cards.remove(CARD)],
+      [
+        // What the request itself may take is longer.
+        'WITH card',
+        async (store: IssuerStore) => {
+          const { revision = expect.unreachable() } = (await store.cards.find(CARD, {})) ?? {}
+          const card = { ...CARD, revision, notAfter: Number.MAX_SAFE_INTEGER }
+          const request = { digest: new Uint8Array(32), jweKid: 'JWE-1', acceptedAt: 1 }
+          await store.pins.acceptBlock(card, blockOf(2), request)
+        },
+      ],
+    ] as const)(
+      'a network that keeps back a write (%s) until its time is over: it is told as failed, and is not done when it arrives',
+      async (holdAt, write) => {
+        const proxy = new SilentProxy(server.port)
+        const { port } = await proxy.listen()
+        later({ close: () => proxy.close() })
+        const schema = newSchema()
+        const connectionString = `postgres://issuer:${server.password}@127.0.0.1:${port}/postgres`
+        const store = await open({ connectionString, timeoutMs: 500, application_name: schema }, schema)
+        await store.cards.put(CARD, RECORD)
+        proxy.holdAt = holdAt
+        const error = await failure(() => write(store), 'ERR_BACKEND_BUSY')
+        expect(error.message).toBe('the database: no answer within 500 ms')
+        proxy.letGo()
+        const sessions = 'SELECT count(*)::int AS n FROM pg_stat_activity WHERE application_name = $1'
+        await store.close()
+        await expect.poll(async () => (await server.query(sessions, [schema])).rows).toEqual([{ n: 0 }])
+        expect((await server.query(`SELECT card_id FROM ${schema}.cards`)).rows).toEqual([
+          { card_id: CARD.cardId },
+        ])
+        expect((await server.query(`SELECT 1 FROM ${schema}.pins`)).rows).toEqual([])
+      },
+    )
 
     test('more connections than the role may have', async () => {
       await server.query("CREATE ROLE few LOGIN PASSWORD 'few' CONNECTION LIMIT 1")
