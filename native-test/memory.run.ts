@@ -23,6 +23,8 @@ const { values } = parseArgs({
     where: { type: 'string', default: '.' },
     /** Which of the scenarios, in the same way. The controls are always run. */
     only: { type: 'string', default: '.' },
+    /** V8 throws away optimised code each time so many of the places are passed where it could: twenty times as slow. */
+    'deopt-every': { type: 'string' },
   },
 })
 const amount = {
@@ -31,6 +33,7 @@ const amount = {
   turns: 16,
   abort: true,
   only: new RegExp(values.only),
+  ...(values['deopt-every'] !== undefined && { deoptEvery: Number(values['deopt-every']) }),
 }
 const REPORT = new URL('../docs/measurements/memory.md', import.meta.url)
 const MARK = '<!-- figures -->'

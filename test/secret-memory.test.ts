@@ -22,7 +22,11 @@ const EXCEPTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     'publicBytes(input.length)': 'an enciphered PIN block, which goes to whoever asked for it',
     'publicBytes(length)': 'an enciphered PIN block, which goes to whoever asked for it',
   },
-  'src/primitives/p256.ts': { 'publicRoom(POINT_BYTES)': 'a public point' },
+  'src/primitives/p256.ts': {
+    'publicRoom(POINT_BYTES)': 'a public point',
+    'limbBytes.set(point.subarray(1))': 'a public point',
+    'lastGood.set(point)': 'a public point',
+  },
   'src/jwe/compact.ts': {
     'publicRoom(ciphertextAt + base64urlBytes(ciphertext))': 'the parts of a message that was sent',
   },
@@ -35,6 +39,7 @@ const EXCEPTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   },
   'src/backend/pkcs11/binding/koffi-binding.ts': {
     'new Uint8Array(16_384)': 'zeros, to be written over a stack',
+    'list.copy(own, 0, i * ulong)': 'addresses of functions',
   },
   'src/backend/pkcs11/binding/pkcs11js-binding.ts': {
     'Buffer.alloc(8)': 'CK_INVALID_HANDLE',
@@ -58,6 +63,7 @@ const EXCEPTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     'randomBytes(ID_BYTES)': 'a CKA_ID',
     "Buffer.from(`${x9143}${mode}${ALGORITHM_CODES[algorithm]}`, 'latin1')": 'the head of a CKA_ID',
     'Buffer.from(id.subarray(0, TAG_BYTES))': 'the head of a CKA_ID',
+    "id.set(Buffer.from(`${x9143}${mode}${ALGORITHM_CODES[algorithm]}`, 'latin1'))": 'the head of a CKA_ID',
     'Uint8Array.of(0x4b, 0x31)': 'the tail of a CKA_ID',
   },
   'src/backend/pkcs11/keys/key-table.ts': { "Buffer.from(id, 'hex')": 'a CKA_ID' },
@@ -125,6 +131,8 @@ const BUFFER = /^(?:ArrayBuffer|SharedArrayBuffer)$/
 const COPYING: ReadonlySet<string> = new Set(
   'slice map filter join toReversed toSorted with toJSON'.split(' '),
 )
+/** These make nothing, but leave what they copied in registers, which V8 writes down: `copyInto` is for that. */
+const INTO: ReadonlySet<string> = new Set(['set', 'copyWithin', 'copy'])
 const STATIC: ReadonlySet<string> = new Set('from of alloc allocUnsafe allocUnsafeSlow concat'.split(' '))
 
 const PROGRAM = sourceProgram()
@@ -153,6 +161,7 @@ function makers(program: ts.Program, base: string): readonly (readonly [file: st
     if (on.getText() === 'Array' && name === 'from') return node.arguments.some(isBytes)
     if (/^(?:Uint8Array|Buffer)$/.test(on.getText())) return STATIC.has(name)
     if (COPYING.has(name)) return isBytes(on)
+    if (INTO.has(name)) return isBytes(on) && !node.arguments.slice(0, 1).some(ts.isArrayLiteralExpression)
     return name === 'encode' && isA(/^TextEncoder$/, on)
   }
 
@@ -210,9 +219,14 @@ test('the rule sees each way to make one, and lets views and text pass', () => {
     "new TextEncoder().encode('x')",
     'randomBytes(8)',
     'publicBytes(8)',
+    'bytes.set(bytes)',
+    'maybe?.set(bytes, 2)',
+    'bytes.copyWithin(0, 1)',
   ]
   const good = [
     'bytes.subarray(1)',
+    'bytes.set([1, 2], 3)',
+    'new Map().set(bytes, 1)',
     'new Uint8Array(memory, 0, 8)',
     "'text'.slice(1)",
     '[1].map(n => n)',

@@ -3,7 +3,7 @@
  * the cipher that each alone would. What is asked for first in a turn is enciphered at once: who awaits one block after the other
  * waits for nothing. As the MACs of a software backend are made (`software/mac-batch.ts`).
  */
-import { publicBytes, secretBytes, wipe } from '../base/bytes.js'
+import { copyInto, publicBytes, secretBytes, wipe } from '../base/bytes.js'
 import { BackendError } from '../base/errors.js'
 
 /** Only blocks of this length are enciphered together. */
@@ -69,7 +69,7 @@ export class Together {
   #grow(): void {
     const before = this.#clear
     this.#clear = secretBytes(Math.max(TOGETHER_BYTES * FIRST_BLOCKS, 2 * before.length))
-    this.#clear.set(before)
+    copyInto(this.#clear, before)
     wipe(before)
   }
 

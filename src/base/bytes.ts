@@ -5,7 +5,7 @@
  * costs ten times what a small array on the heap costs: what is done a million times a second uses a scratch area again.
  */
 
-import { timingSafeEqual } from 'node:crypto'
+import { randomFillSync, timingSafeEqual } from 'node:crypto'
 import { types } from 'node:util'
 import { ArgumentError, InputError } from './errors.js'
 
@@ -93,8 +93,43 @@ export function asciiBytes(text: string): Uint8Array<ArrayBuffer> {
 /** A copy in memory of its own (never a slice of Node's buffer pool), so that wiping it wipes all there is. */
 export function ownCopy(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   const copy = secretBytes(bytes.length)
-  copy.set(bytes)
+  copyInto(copy, bytes)
   return copy
+}
+
+/** So many bytes are copied one by one in about the time of a call of `set` and of {@link clearRegisters}. */
+const ONE_BY_ONE = 64
+
+/**
+ * Copies bytes into memory that has room for them, from a place on. What copies sixteen bytes or more at a time leaves them
+ * in the processor's registers, and V8 writes all registers into its memory when it throws away optimised code: so a few bytes
+ * go one by one, and after more the registers are written over. In `src` nothing else copies what may be a secret (an
+ * architecture test sees to it).
+ */
+export function copyInto(memory: Uint8Array, bytes: Uint8Array, at = 0): void {
+  const { length } = bytes
+  if (length > memory.length - at) throw new RangeError('there is no room for the copy')
+  copyPlain(memory, bytes, length, at)
+}
+
+function copyPlain(memory: Uint8Array, bytes: Uint8Array, length: number, at: number): void {
+  if (length > ONE_BY_ONE) {
+    setBytes.call(memory, bytes, at)
+    clearRegisters()
+  } else for (let i = 0; i < length; i++) memory[at + i] = bytes[i] as number
+}
+
+/** The built-in one, whatever a subclass says. */
+const { set: setBytes } = Uint8Array.prototype
+/** Each length is copied through registers of its own: see `memmove` of glibc, from 16 bytes on. */
+const ZEROS = [16, 40, 72, 200].map(length => [secretBytes(length), secretBytes(length)] as const)
+
+/**
+ * Writes zeros over what native code has left of a secret in the processor's registers, by copies of zeros as long as use each of
+ * them. For after a call that computes or copies secrets of 16 bytes and more natively: Z, a content key, a plaintext.
+ */
+export function clearRegisters(): void {
+  for (const [memory, zeros] of ZEROS) setBytes.call(memory, zeros)
 }
 
 /** XORs a mask into memory that is as long. */
@@ -102,12 +137,25 @@ export function xorInto(memory: Uint8Array, mask: Uint8Array): void {
   for (let i = 0; i < memory.length; i++) memory[i] = (memory[i] as number) ^ (mask[i] as number)
 }
 
+/** What OpenSSL's generator makes at once. */
+const RANDOM_BLOCK = 16
+
+/**
+ * Random bytes that are to be a secret (`node:crypto`), in memory of their own. They are drawn by whole blocks: of a block that is
+ * not used up OpenSSL's generator keeps the part that it gave out, until it is asked again.
+ */
+export function randomSecret(length: number): Uint8Array<ArrayBuffer> {
+  const blocks = randomFillSync(secretBytes(RANDOM_BLOCK * Math.ceil(length / RANDOM_BLOCK)))
+  clearRegisters()
+  return blocks.length === length ? blocks : withWiped(blocks, all => ownCopy(all.subarray(0, length)))
+}
+
 /** The parts, one after the other, in memory of its own. */
 export function concatBytes(...parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   const whole = secretBytes(parts.reduce((length, part) => length + part.length, 0))
   let offset = 0
   for (const part of parts) {
-    whole.set(part, offset)
+    copyInto(whole, part, offset)
     offset += part.length
   }
   return whole
@@ -201,7 +249,9 @@ export function snapshot(value: unknown, name: string): Uint8Array<ArrayBuffer> 
   requireBytes(value, name)
   try {
     const copy = secretBytes(lengthOf.call(value))
-    copy.set(value)
+    // It throws where the buffer was taken away.
+    if (copy.length === 0) setBytes.call(copy, value)
+    copyPlain(copy, value, copy.length, 0)
     return copy
   } catch {
     throw new ArgumentError(`${name} must be a Uint8Array whose buffer is still attached`)

@@ -3,7 +3,7 @@
  * says who, when and which check values, and nothing of the key. And a key block brought in as a whole.
  */
 
-import { createHmac, randomFillSync } from 'node:crypto'
+import { createHmac } from 'node:crypto'
 import { isKey, type Key, operationsOf, requireKey } from '../backend/key.js'
 import type { Combined, KeyStore, StoredTokenKey } from '../backend/pkcs11/key-store.js'
 import type { NewKey } from '../backend/pkcs11/keys/key-making.js'
@@ -14,7 +14,7 @@ import {
   decodeBase64url,
   encodeBase64url,
   equalBytes,
-  secretBytes,
+  randomSecret,
   utf8Bytes,
   wipe,
   withWiped,
@@ -149,7 +149,7 @@ async function* partsOf(
   written: { officer: string; enteredAt: string; checkValue: CheckValue }[],
 ): AsyncGenerator<Uint8Array> {
   // What was entered before is known again by an HMAC under a key that goes with the ceremony.
-  const secret = randomFillSync(secretBytes(32))
+  const secret = randomSecret(32)
   const seen = new Set<string>()
   const officers = new Set<string>()
   try {

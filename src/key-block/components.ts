@@ -2,9 +2,8 @@
  * Keys as components: full-length parts that each officer brings with a check value of its own, and whose XOR is the key
  * (ISO 11568, split knowledge). None of them says anything about the key; all of them together are it.
  */
-import { randomFillSync } from 'node:crypto'
 import { readOptions, requireKid } from '../base/arguments.js'
-import { equalBytes, ownCopy, secretBytes, wipe } from '../base/bytes.js'
+import { equalBytes, ownCopy, randomSecret, secretBytes, wipe } from '../base/bytes.js'
 import { ArgumentError, KeyError } from '../base/errors.js'
 import { type CheckValue, snapshotCheckValue } from '../key/check-value.js'
 import { type KeyMaterial, readMaterial } from '../key/material.js'
@@ -163,7 +162,7 @@ export async function splitKey(input: SplitKeyInput): Promise<SplitKey> {
   try {
     requireSound(kid, algorithm, key)
     const { checkValue } = await factsOfBytes(algorithm, key)
-    for (let i = 1; i < parts; i++) components.push(randomFillSync(secretBytes(key.length)))
+    for (let i = 1; i < parts; i++) components.push(randomSecret(key.length))
     components.push(xorOf([key, ...components]))
     const stated = await Promise.all(
       components.map(async component => {

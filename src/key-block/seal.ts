@@ -5,7 +5,7 @@
 
 import { type Key, operationsOf } from '../backend/key.js'
 import { type CallOptions, readOptions } from '../base/arguments.js'
-import { asciiBytes, toHex, wipe } from '../base/bytes.js'
+import { asciiBytes, copyInto, toHex, wipe } from '../base/bytes.js'
 import { ArgumentError, KeyBlockError } from '../base/errors.js'
 import type { CheckValue } from '../key/check-value.js'
 import { type KeyMaterial, readMaterial } from '../key/material.js'
@@ -114,7 +114,7 @@ export async function sealKeyBlock(input: SealKeyBlockInput, options?: CallOptio
     const { checkValue } = await factsOfBytes(algorithm, bytes)
     payload = await operationsOf(kbpk).randomBytes(payloadBytes, options)
     payload.set([(8 * bytes.length) >> 8, (8 * bytes.length) & 0xff])
-    payload.set(bytes, 2)
+    copyInto(payload, bytes, 2)
     return { block: `${head}${await encipherBlock(kbpk, head, payload, options)}`, checkValue }
   } finally {
     wipe(bytes, payload)

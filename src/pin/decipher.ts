@@ -2,7 +2,7 @@
 
 import { type Key, operationsOf, requireKey } from '../backend/key.js'
 import { type CallOptions, readOptions } from '../base/arguments.js'
-import { wipe, withWiped } from '../base/bytes.js'
+import { copyInto, wipe, withWiped } from '../base/bytes.js'
 import { type Pan, requirePan } from '../primitives/pan.js'
 import type { Pin } from '../primitives/pin.js'
 import { roomFor } from './encipher.js'
@@ -75,7 +75,7 @@ export async function decipherClear(
   const { blocks, fields } = roomFor(row, items.length)
   try {
     for (const [i, { block, pan }] of items.entries()) {
-      blocks.set(block, i * row.bytes)
+      copyInto(blocks, block, i * row.bytes)
       row.panField?.(pan, fields, i * row.bytes)
     }
     return await (fields.length === 0

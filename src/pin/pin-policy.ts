@@ -4,7 +4,7 @@
  * long it takes tells the length of the PIN and nothing else.
  */
 import { readOptions } from '../base/arguments.js'
-import { secretBytes, wipe } from '../base/bytes.js'
+import { copyInto, secretBytes, wipe } from '../base/bytes.js'
 import { ArgumentError, PinPolicyError, type PinPolicyReason } from '../base/errors.js'
 import { type Pin, pinDigits, requirePin } from '../primitives/pin.js'
 
@@ -214,7 +214,7 @@ function dates(digits: Uint8Array): number {
 function listed(digits: Uint8Array, table: Uint8Array): number {
   const own = secretBytes(ENTRY)
   own[0] = digits.length
-  own.set(digits, 1)
+  copyInto(own, digits, 1)
   let found = 0
   for (let entry = 0; entry < table.length; entry += ENTRY) {
     let differs = 0

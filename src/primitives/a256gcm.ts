@@ -3,7 +3,7 @@
  * that seal and open, and for a backend that opens a content in the job that agrees on its key.
  */
 import { createCipheriv, createDecipheriv } from 'node:crypto'
-import { secretBytes, wipe } from '../base/bytes.js'
+import { clearRegisters, copyInto, secretBytes, wipe } from '../base/bytes.js'
 
 export const IV_BYTES = 12
 export const TAG_BYTES = 16
@@ -34,6 +34,7 @@ export function encryptContent(key: Uint8Array, { aad, iv, plaintext }: ClearCon
   const cipher = createCipheriv(AES_256_GCM, key, iv, OPTIONS).setAAD(aad)
   const ciphertext = cipher.update(plaintext)
   cipher.final()
+  clearRegisters()
   return { aad, iv, ciphertext, tag: cipher.getAuthTag() }
 }
 
@@ -43,6 +44,7 @@ export function decryptContent(key: Uint8Array, content: SealedContent): Uint8Ar
     .setAAD(content.aad)
     .setAuthTag(content.tag)
   const plaintext = updateCleanly(decipher, content.ciphertext)
+  clearRegisters()
   try {
     decipher.final()
     return plaintext
@@ -67,7 +69,7 @@ function updateCleanly(cipher: ReturnType<typeof createDecipheriv>, data: Uint8A
   const step = data.length < LARGE ? AES_BLOCK : data.length
   for (let at = 0; at < data.length; at += step) {
     const piece = cipher.update(data.subarray(at, at + step))
-    out.set(piece, at)
+    copyInto(out, piece, at)
     wipe(piece)
   }
   if (step > AES_BLOCK) overwriteFreed(data.length)

@@ -7,7 +7,15 @@
  *     key       = leftmost bytes of  H(1 ‖ Z ‖ OtherInfo) ‖ H(2 ‖ Z ‖ OtherInfo) ‖ …     H = SHA-256
  */
 import { hash } from 'node:crypto'
-import { asciiBytes, concatBytes, requireBytes, secretBytes, wipe } from '../base/bytes.js'
+import {
+  asciiBytes,
+  clearRegisters,
+  concatBytes,
+  copyInto,
+  requireBytes,
+  secretBytes,
+  wipe,
+} from '../base/bytes.js'
 import { ArgumentError } from '../base/errors.js'
 
 const HASH_BYTES = 32
@@ -92,15 +100,16 @@ export function concatKdf(
   const bytes = COUNTER_BYTES + z.length + info.length
   const message = bytes <= scratch.length ? scratch.subarray(0, bytes) : secretBytes(bytes)
   try {
-    message.set(z, COUNTER_BYTES)
-    message.set(info, COUNTER_BYTES + z.length)
+    copyInto(message, z, COUNTER_BYTES)
+    copyInto(message, info, COUNTER_BYTES + z.length)
     for (let at = 0, counter = 1; at < length; at += HASH_BYTES, counter++) {
       message[COUNTER_BYTES - 1] = counter
       // In one call: a Hash object keeps its digest until it is collected.
       const digest = hash('sha256', message, 'buffer')
-      derived.set(digest.subarray(0, length - at), at)
+      copyInto(derived, digest.subarray(0, length - at), at)
       wipe(digest)
     }
+    clearRegisters()
     return derived
   } finally {
     wipe(message)

@@ -6,7 +6,7 @@
  *     method 2   D  80  00 …              always at least one byte
  *     method 3   L  D  00 …               L: the length of D in bits, big-endian, one block; then as method 1
  */
-import { concatBytes, ownCopy, requireBytes, secretBytes, wipe, withWiped } from '../base/bytes.js'
+import { concatBytes, copyInto, ownCopy, requireBytes, secretBytes, wipe, withWiped } from '../base/bytes.js'
 import { ArgumentError, InputError } from '../base/errors.js'
 import type { MacPadding } from './algorithms.js'
 
@@ -84,7 +84,7 @@ function paddedLength(method: MacPadding, message: Uint8Array, blockBytes: numbe
 function writePadded(method: MacPadding, message: Uint8Array, blockBytes: number, padded: Uint8Array): void {
   const { lengthBlock, marker } = rowOf(method)
   const front = lengthBlock ? blockBytes : 0
-  padded.set(message, front)
+  copyInto(padded, message, front)
   if (marker > 0) padded[front + message.length] = MARKER
   if (lengthBlock) writeBitLength(padded.subarray(0, blockBytes), message.length)
 }

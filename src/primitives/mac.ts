@@ -6,7 +6,7 @@
  *     M* = last block ^ K1 where it is full, else (last block ‖ 80 00 …) ^ K2
  *     T  = last block of CBC-E_K(M1 … Mn-1 ‖ M*), IV zero
  */
-import { concatBytes, ownCopy, requireBytes, secretBytes, wipe, withWiped } from '../base/bytes.js'
+import { concatBytes, copyInto, ownCopy, requireBytes, secretBytes, wipe, withWiped } from '../base/bytes.js'
 import { ArgumentError, BackendError } from '../base/errors.js'
 import {
   blockBytesOf,
@@ -177,7 +177,7 @@ export function encipherEcb(cipher: BlockCipher, data: Uint8Array): Uint8Array<A
   const out = secretBytes(data.length)
   for (let at = 0; at < data.length; at += cipher.blockBytes) {
     withWiped(cipher.encipherCbc(zero, data.subarray(at, at + cipher.blockBytes)), block =>
-      out.set(block, at),
+      copyInto(out, block, at),
     )
   }
   return out

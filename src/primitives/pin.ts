@@ -1,5 +1,5 @@
 /** The PIN: 4 to 12 digits in memory that can be wiped, and the reading of digits that it shares with the PAN. */
-import { equalBytes, isPlainBytes, secretBytes, snapshot, wipe, withWiped } from '../base/bytes.js'
+import { copyInto, equalBytes, isPlainBytes, secretBytes, snapshot, wipe, withWiped } from '../base/bytes.js'
 import { ArgumentError, InputError, redactInspect } from '../base/errors.js'
 
 const REDACTED = '[PIN redacted]'
@@ -65,7 +65,7 @@ export class DigitPlaces {
       const { length } = digits
       if (length < least || length > this.#most || digits.some(digit => digit > 9)) return undefined
       const at = this.#take(length)
-      this.memory.set(digits, at + 1)
+      copyInto(this.memory, digits, at + 1)
       return at
     } finally {
       wipe(digits)

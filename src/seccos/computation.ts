@@ -2,12 +2,13 @@
  * A profile's computation, run: the inputs put together in order, one operation or two in the backend under one key, the
  * output steps, everything wiped.
  */
-import { createHash } from 'node:crypto'
+import { hash as digestOf } from 'node:crypto'
 import type { KeyDerivation, MacRequest, MaybePromise } from '../backend/driver.js'
 import { type Key, operationsOf } from '../backend/key.js'
 import { type CallOptions, readOwn } from '../base/arguments.js'
 import {
   asciiBytes,
+  clearRegisters,
   concatBytes,
   equalBytes,
   fromHex,
@@ -236,7 +237,11 @@ function withComplement(block: Uint8Array): Uint8Array {
 
 function hash(digest: Digest, message: Uint8Array): Uint8Array {
   const name = digest === 'sha-1' ? 'sha1' : 'sha256'
-  return withWiped(createHash(name).update(message).digest(), ownCopy)
+  // In one call: a Hash object keeps its digest until it is collected.
+  return withWiped(digestOf(name, message, 'buffer'), digest => {
+    clearRegisters()
+    return ownCopy(digest)
+  })
 }
 
 /** The result out of what the algorithm gives, in memory of its own. */

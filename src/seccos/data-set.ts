@@ -6,7 +6,16 @@
  * wipes it.
  */
 import { readOptions, readOwn } from '../base/arguments.js'
-import { equalBytes, fromHex, ownCopy, requireBytes, secretBytes, toHex, wipe } from '../base/bytes.js'
+import {
+  copyInto,
+  equalBytes,
+  fromHex,
+  ownCopy,
+  requireBytes,
+  secretBytes,
+  toHex,
+  wipe,
+} from '../base/bytes.js'
 import { ArgumentError, DataSetError } from '../base/errors.js'
 import { type DataSetValues, decodeValue, encodeValue, VALUES } from './field-value.js'
 import {
@@ -333,7 +342,7 @@ function fill<F extends ProfileField>(
   try {
     for (const field of fields) {
       const bytes = content(field)
-      partOf(dataSet, field).set(bytes)
+      copyInto(partOf(dataSet, field), bytes)
       wipe(bytes)
     }
     return dataSet

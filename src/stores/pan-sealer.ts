@@ -16,7 +16,16 @@
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
 import { type Key, operationsOf, requireKey } from '../backend/key.js'
 import { isKid, readOptions, requireKid } from '../base/arguments.js'
-import { concatBytes, ownCopy, secretBytes, snapshot, utf8Bytes, wipe } from '../base/bytes.js'
+import {
+  clearRegisters,
+  concatBytes,
+  copyInto,
+  ownCopy,
+  secretBytes,
+  snapshot,
+  utf8Bytes,
+  wipe,
+} from '../base/bytes.js'
 import { ArgumentError, BackendError, InputError, KeyError } from '../base/errors.js'
 import type { CardRef } from '../d1/endpoints/interfaces.js'
 import { requireUse } from '../key/usage.js'
@@ -198,7 +207,7 @@ async function underDerived<T>(key: Key, { aad, nonce }: Bound, use: (key: Uint8
   try {
     for (const [i, part] of PARTS.entries()) {
       const mac = await operationsOf(key).mac(CMAC, concatBytes(utf8Bytes(part), context))
-      derived.set(mac, i * mac.length)
+      copyInto(derived, mac, i * mac.length)
       wipe(mac)
     }
     return use(derived)
@@ -217,6 +226,7 @@ function encipher(key: Uint8Array, pan: Pan, { aad, nonce }: Bound): Uint8Array 
     return concatBytes(cipher.update(clear), cipher.final(), cipher.getAuthTag())
   } finally {
     wipe(clear)
+    clearRegisters()
   }
 }
 
@@ -227,6 +237,7 @@ function decipher(key: Uint8Array, body: Uint8Array, { aad, nonce }: Bound): Pan
     decipher.setAAD(aad).setAuthTag(body.subarray(-TAG_BYTES))
     clear = decipher.update(body.subarray(0, -TAG_BYTES))
     decipher.final()
+    clearRegisters()
     return Pan.from(clear.subarray(0, clear.indexOf(0)))
   } catch {
     // Whatever was wrong with it: to tell one reason from another helps whoever changes the database.

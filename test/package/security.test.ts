@@ -39,6 +39,8 @@ describe.each(DOCUMENTS)('%s', document => {
 /** The files that use OpenSSL's generator on the host, and what for in the words of SECURITY.md; undefined: nothing that is kept. */
 const ON_HOST: Readonly<Record<string, string | undefined>> = {
   'backend/pkcs11/keys/roles.ts': 'CKA_IDs',
+  // `randomSecret`, for those that name it.
+  'base/bytes.ts': undefined,
   // Random bytes to try a key's template with.
   'backend/pkcs11/mechanisms/cipher.ts': undefined,
   // Under which keys are compared in memory.
@@ -112,7 +114,7 @@ describe('SECURITY.md', () => {
       path.endsWith('.ts'),
     )
     const makes =
-      /import \{[^}]*\b(?:randomBytes|randomFillSync|randomUUID|randomInt|generateKeyPairSync|webcrypto)\b[^}]*\} from 'node:crypto'/
+      /import \{[^}]*\b(?:(?:randomBytes|randomFillSync|randomUUID|randomInt|generateKeyPairSync|webcrypto)\b[^}]*\} from 'node:crypto'|randomSecret\b)/
     const found = sources.filter(path => makes.test(read(join('src', path))))
     const said = SECURITY.slice(
       SECURITY.indexOf('**Who makes which random number?**'),

@@ -6,7 +6,15 @@
 import { createECDH, type ECDH } from 'node:crypto'
 import type { MessagePort, Worker } from 'node:worker_threads'
 import { fileBeside, startBeside } from '../../base/beside.js'
-import { concatBytes, ownCopy, secretBytes, sharedBytes, wipe, withWiped } from '../../base/bytes.js'
+import {
+  concatBytes,
+  copyInto,
+  ownCopy,
+  secretBytes,
+  sharedBytes,
+  wipe,
+  withWiped,
+} from '../../base/bytes.js'
 import { BackendError } from '../../base/errors.js'
 import { forgetScalar } from '../../key/material.js'
 import {
@@ -277,7 +285,7 @@ class Mate {
   take(waiting: Waiting): void {
     // Whoever calls has seen that one is free.
     const place = this.#free.pop() as number
-    this.#memory.set(waiting.bytes, place * PLACE_BYTES)
+    copyInto(this.#memory, waiting.bytes, place * PLACE_BYTES)
     if (this.#waiting.size === 0) this.#thread.port.ref()
     this.#waiting.set(place, waiting)
     // What is asked for in one turn goes in one message.
@@ -358,10 +366,10 @@ export function serveAgreement(port: Pick<AgreementPort, 'postMessage' | 'on'>):
       const [info, aad, ciphertext] = sizes
       const length = POINT_BYTES + IV_BYTES + TAG_BYTES + info + aad + ciphertext
       const at = memory.subarray(place * PLACE_BYTES, place * PLACE_BYTES + length)
-      work.set(at)
+      copyInto(work, at)
       const content = openPacked(ecdh, { bytes: work, sizes })
       if (content === undefined) return WRONG_TAG
-      withWiped(content, own => at.set(own, length - ciphertext))
+      withWiped(content, own => copyInto(at, own, length - ciphertext))
       return OPENED
     } catch {
       return FAILED

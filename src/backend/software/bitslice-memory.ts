@@ -7,6 +7,7 @@
  *     BLOCKS      64 KiB in which blocks are worked on, wiped after each call
  *     KEYS        a slot a key: 24 bytes of key, 3 × 128 bytes of round keys; grows
  */
+import { clearRegisters, copyInto } from '../../base/bytes.js'
 import { FREE, WASM } from './bitslice-wasm.js'
 
 /** The functions of the module; what they do is told at the head of `tools/bitslice/emit.ts`. */
@@ -85,9 +86,10 @@ export class BitsliceMemory {
   /** Keeps a key of 24 bytes, makes its round keys, and returns its slot. */
   takeSlot(key: Uint8Array): number {
     const slot = this.#idleSlots.pop() ?? this.#newSlot()
-    this.bytes.set(key, slot)
+    copyInto(this.bytes, key, slot)
     for (let k = 0; k < 3; k++)
       this.functions.schedule(slot + 8 * k, slot + KEY_BYTES + k * DES_SCHEDULE_BYTES)
+    clearRegisters()
     return slot
   }
 
@@ -108,6 +110,7 @@ export class BitsliceMemory {
       this.#owners[place] = slot
       for (let k = 0; k < 3; k++)
         this.functions.expand(slot + 8 * k, MASKS + place * MASK_BYTES + k * DES_MASK_BYTES)
+      clearRegisters()
     }
     return MASKS + place * MASK_BYTES
   }

@@ -6,7 +6,7 @@
  * What it works on is wiped after each call, a key's round keys when the key is closed. The tables of the scalar function
  * are read at addresses that depend on key and block, as OpenSSL's DES does it: no worse, and no better.
  */
-import { concatBytes, equalBytes, ownCopy, secretBytes, wipe } from '../../base/bytes.js'
+import { concatBytes, copyInto, equalBytes, ownCopy, secretBytes, wipe } from '../../base/bytes.js'
 import { BackendError } from '../../base/errors.js'
 import {
   type BitsliceMemory,
@@ -127,7 +127,7 @@ export class BitsliceTdea implements TdeaCipher {
 
   encipherCbc(iv: Uint8Array, data: Uint8Array): Uint8Array {
     const { bytes } = this.#memory
-    bytes.set(iv, IV)
+    copyInto(bytes, iv, IV)
     try {
       return this.#made(data, out => this.#inMemory(data, out, count => this.#cbc(BLOCKS, count)))
     } finally {
@@ -160,7 +160,7 @@ export class BitsliceTdea implements TdeaCipher {
         const count = part.length / BLOCK_BYTES
         const own = chain === this ? count : from + part.length === data.length ? 1 : 0
         filled = Math.max(filled, part.length)
-        bytes.set(part, BLOCKS)
+        copyInto(bytes, part, BLOCKS)
         if (count > own) chain.#cbc(BLOCKS, count - own)
         if (own > 0) this.#cbc(BLOCKS + BLOCK_BYTES * (count - own), own)
       }
@@ -228,9 +228,9 @@ export class BitsliceTdea implements TdeaCipher {
     for (let from = 0; from < blocks.length; from += BLOCKS_BYTES) {
       const part = blocks.length <= BLOCKS_BYTES ? blocks : blocks.subarray(from, from + BLOCKS_BYTES)
       try {
-        bytes.set(part, BLOCKS)
+        copyInto(bytes, part, BLOCKS)
         use(part.length / BLOCK_BYTES)
-        out.set(bytes.subarray(BLOCKS, BLOCKS + part.length), from)
+        copyInto(out, bytes.subarray(BLOCKS, BLOCKS + part.length), from)
       } finally {
         bytes.fill(0, BLOCKS, BLOCKS + GROUP_BYTES * Math.ceil(part.length / GROUP_BYTES))
       }
@@ -286,7 +286,7 @@ export class BitsliceTdea implements TdeaCipher {
   /** Chains up to 128 messages, the longest first; their last blocks are then at STATE, as blocks. */
   #chains(iv: Uint8Array, messages: readonly Uint8Array[]): void {
     const { bytes, functions } = this.#memory
-    for (let lane = 0; lane < LANES; lane++) bytes.set(iv, STATE + BLOCK_BYTES * lane)
+    for (let lane = 0; lane < LANES; lane++) copyInto(bytes, iv, STATE + BLOCK_BYTES * lane)
     functions.transpose(STATE)
     const steps = lengthAt(messages, 0) / BLOCK_BYTES
     const atOnce = BLOCKS_BYTES / GROUP_BYTES

@@ -6,10 +6,18 @@ import {
   createHmac,
   type ECDH,
   type KeyObject,
-  randomFillSync,
 } from 'node:crypto'
 import { readOptions, requireKid } from '../../base/arguments.js'
-import { equalBytes, ownCopy, secretBytes, wipe, withWiped, xorInto } from '../../base/bytes.js'
+import {
+  clearRegisters,
+  equalBytes,
+  ownCopy,
+  randomSecret,
+  secretBytes,
+  wipe,
+  withWiped,
+  xorInto,
+} from '../../base/bytes.js'
 import { ArgumentError, BackendError } from '../../base/errors.js'
 import {
   type CheckValue,
@@ -126,7 +134,7 @@ function storeKey(key: SoftwareKey): StoredKey {
  * and wiped afterwards: a text made of the material itself could not be wiped.
  */
 class Twins {
-  readonly #secret = randomFillSync(secretBytes(32))
+  readonly #secret = randomSecret(32)
   readonly #keys = new Map<string, StoredKey[]>()
 
   /** `ERR_KEY_USAGE` where the same key is there for another purpose. PRW generate and verify share theirs (V0). */
@@ -285,6 +293,7 @@ function aesCipher(key: Uint8Array): AesCipher {
   ): Uint8Array => {
     const out = cipher.setAutoPadding(false).update(data)
     cipher.final()
+    clearRegisters()
     return out
   }
   return {
@@ -297,7 +306,10 @@ function aesCipher(key: Uint8Array): AesCipher {
 
 /** HMAC-SHA-256 (FIPS 198-1): 32 bytes, in memory of their own. */
 export function hmacSha256(key: Uint8Array, message: Uint8Array): Uint8Array<ArrayBuffer> {
-  return withWiped(createHmac('sha256', key).update(message).digest(), ownCopy)
+  return withWiped(createHmac('sha256', key).update(message).digest(), digest => {
+    clearRegisters()
+    return ownCopy(digest)
+  })
 }
 
 /** Key check value, parity and public key of a ready key. */

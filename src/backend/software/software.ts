@@ -1,7 +1,6 @@
 /** The software backend: clear keys in this process, for tests, development and integration. */
-import { randomFillSync } from 'node:crypto'
 import { readOptions } from '../../base/arguments.js'
-import { secretBytes, wipe, withWiped, xorBytes } from '../../base/bytes.js'
+import { copyInto, randomSecret, secretBytes, wipe, withWiped, xorBytes } from '../../base/bytes.js'
 import { ArgumentError, KeyError } from '../../base/errors.js'
 import { requireSoundMaterial } from '../../key/material.js'
 import { isWithin, refusedUse, USAGES } from '../../key/usage.js'
@@ -159,7 +158,7 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
 
   encipherInto(ref: ReadyKey, blocks: Uint8Array, out: Uint8Array): void {
     if (ref.tdea?.encipherInto !== undefined) ref.tdea.encipherInto(blocks, out)
-    else withWiped(this.encipher(ref, blocks), result => out.set(result))
+    else withWiped(this.encipher(ref, blocks), result => copyInto(out, result))
   }
 
   decipher(ref: ReadyKey, blocks: Uint8Array): Uint8Array {
@@ -237,7 +236,7 @@ export class SoftwareDriver implements BackendDriver<ReadyKey> {
   }
 
   randomBytes(length: number): Uint8Array {
-    return randomFillSync(secretBytes(length))
+    return randomSecret(length)
   }
 
   capabilities(): Capabilities {

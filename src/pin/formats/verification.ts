@@ -8,7 +8,7 @@
  *
  * What is kept between two steps is wiped at the end, also where a step fails.
  */
-import { equalBytes, ownCopy, secretBytes, wipe } from '../../base/bytes.js'
+import { copyInto, equalBytes, ownCopy, secretBytes, wipe } from '../../base/bytes.js'
 import { PinBlockError } from '../../base/errors.js'
 import { type Pan, panDigits, panOfDigits } from '../../primitives/pan.js'
 import { FORMATS, type SupportedFormat } from './formats.js'
@@ -144,9 +144,9 @@ export function plainDigits(nibbles: Uint8Array): PlainDigits {
 /** The block of a PVV: 11 PAN digits before the check digit, the key's index, 4 PIN digits. Source: Visa, as IBM CCA documents it. */
 export function pvvQuestion({ pvki }: { readonly pvki: number }, pan: Pan, pin: Uint8Array): Uint8Array {
   const nibbles = secretBytes(16)
-  nibbles.set(panDigits(pan).subarray(-12, -1))
+  copyInto(nibbles, panDigits(pan).subarray(-12, -1))
   nibbles[11] = pvki
-  nibbles.set(pin.subarray(0, 4), 12)
+  copyInto(nibbles, pin.subarray(0, 4), 12)
   return packed(nibbles)
 }
 
@@ -173,7 +173,7 @@ export function offsetQuestion({ validation }: OffsetRule, pan: Pan): Uint8Array
   const { from, length, pad } = validation
   const nibbles = secretBytes(16)
   nibbles.fill(Number.parseInt(pad, 16))
-  nibbles.set(panDigits(pan).subarray(from, from + length))
+  copyInto(nibbles, panDigits(pan).subarray(from, from + length))
   return packed(nibbles)
 }
 

@@ -3,7 +3,7 @@
  * bytes, so that a PAN never has to be a string. Everything returns undefined where it does not fit; the caller
  * names the field.
  */
-import { asciiBytes, ownCopy, secretBytes, wipe } from '../../base/bytes.js'
+import { asciiBytes, copyInto, ownCopy, secretBytes, wipe } from '../../base/bytes.js'
 import type { FieldEncoding, Part, ValueForm } from './profile.js'
 
 /**
@@ -155,7 +155,7 @@ export function packNibbles(nibbles: Uint8Array): Uint8Array {
 /** The nibbles of bytes, one byte each. In memory of its own. */
 export function unpackNibbles(bytes: Uint8Array): Uint8Array {
   const nibbles = secretBytes(2 * bytes.length)
-  for (const [i, byte] of bytes.entries()) nibbles.set([byte >> 4, byte & 15], 2 * i)
+  for (const [i, byte] of bytes.entries()) [nibbles[2 * i], nibbles[2 * i + 1]] = [byte >> 4, byte & 15]
   return nibbles
 }
 
@@ -193,7 +193,7 @@ function place(form: ValueForm, units: Uint8Array): Uint8Array | undefined {
   const capacity = capacityOf(form)
   if (form.align === 'exact' ? units.length !== capacity : units.length > capacity) return undefined
   const placed = secretBytes(capacity).fill(padUnit(form))
-  placed.set(units, form.align === 'right' ? capacity - units.length : 0)
+  copyInto(placed, units, form.align === 'right' ? capacity - units.length : 0)
   return placed
 }
 

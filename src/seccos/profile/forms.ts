@@ -18,6 +18,7 @@
 import {
   asciiBytes,
   bufferOf,
+  copyInto,
   fromHex,
   ownCopy,
   secretBytes,
@@ -79,9 +80,9 @@ function characters({ digits, ...form }: Extract<PinForm, { digits: string }>, p
 function pinField(control: number, pin: Pin, filler: Uint8Array): Uint8Array {
   const digits = pinDigits(pin)
   const nibbles = secretBytes(16)
-  nibbles.set(filler.subarray(0, 16))
+  copyInto(nibbles, filler.subarray(0, 16))
   nibbles.set([control, digits.length])
-  nibbles.set(digits, 2)
+  copyInto(nibbles, digits, 2)
   return withWiped(nibbles, packNibbles)
 }
 
@@ -92,8 +93,8 @@ function buildIso({ iso9564, filler }: IsoForm, parts: PinParts): Uint8Array {
   if (iso9564 === 1) return withWiped(unpackNibbles(fill), nibbles => pinField(1, parts.pin, nibbles))
   if (iso9564 === 4) {
     const block = secretBytes(16)
-    withWiped(pinField(4, parts.pin, secretBytes(16).fill(0xa)), field => block.set(field))
-    block.set(fill, 8)
+    withWiped(pinField(4, parts.pin, secretBytes(16).fill(0xa)), field => copyInto(block, field))
+    copyInto(block, fill, 8)
     return block
   }
   if (parts.pan === undefined) throw new DataSetError('pan', 'is needed for the PIN block')
@@ -103,7 +104,7 @@ function buildIso({ iso9564, filler }: IsoForm, parts: PinParts): Uint8Array {
   }
   const block = pinField(3, parts.pin, nibbles)
   const number = secretBytes(16)
-  number.set(panDigits(parts.pan).subarray(-13, -1), 16 - Math.min(12, panDigits(parts.pan).length - 1))
+  copyInto(number, panDigits(parts.pan).subarray(-13, -1), 16 - Math.min(12, panDigits(parts.pan).length - 1))
   withWiped(packNibbles(number), field => {
     for (const [i, byte] of field.entries()) block[i] = (block[i] as number) ^ byte
   })

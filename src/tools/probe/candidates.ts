@@ -2,7 +2,7 @@
  * What the prober tries: algorithms, inputs and their order, and the places where known values are in a data set.
  */
 import { ownMembers } from '../../base/arguments.js'
-import { asciiBytes, concatBytes, equalBytes, ownCopy } from '../../base/bytes.js'
+import { asciiBytes, concatBytes, copyInto, equalBytes, ownCopy } from '../../base/bytes.js'
 import { type Pan, panDigits } from '../../primitives/pan.js'
 import { asciiDigits, type Pin } from '../../primitives/pin.js'
 import { encodeCharacters, encodeNumber } from '../../seccos/profile/encoding.js'
@@ -245,9 +245,9 @@ function fullToken({ pan, pin }: FullLayout, pinForm: PinForm | undefined): Toke
       const full = ownCopy(sample.masked)
       const digits = encodePan(sample.pan, pan.form)
       if (digits === undefined) return undefined
-      full.set(digits, pan.offset)
+      copyInto(full, digits, pan.offset)
       if (pin !== undefined && pinForm !== undefined) {
-        full.set(encodePin(pinForm, sample), pin.offset)
+        copyInto(full, encodePin(pinForm, sample), pin.offset)
       }
       return full
     },

@@ -1,6 +1,15 @@
 /** Trying candidates on samples: every algorithm that the key fits, every candidate, every sample. */
 import { createCipheriv, createHash } from 'node:crypto'
-import { concatBytes, equalBytes, ownCopy, secretBytes, wipe, withWiped, xorInto } from '../../base/bytes.js'
+import {
+  concatBytes,
+  copyInto,
+  equalBytes,
+  ownCopy,
+  secretBytes,
+  wipe,
+  withWiped,
+  xorInto,
+} from '../../base/bytes.js'
 import { ArgumentError, InputError } from '../../base/errors.js'
 import { type BlockCipher, splitRetailKey } from '../../primitives/iso9797.js'
 import { computeMac, type MacCiphers, type MacComputation } from '../../primitives/mac.js'
@@ -211,7 +220,7 @@ function cbc(name: string, key: Uint8Array, blockBytes: 8 | 16): BlockCipher {
         xorInto(first, iv)
         xorInto(first, state)
         const output = stream.update(input)
-        state.set(output.subarray(-blockBytes))
+        copyInto(state, output.subarray(-blockBytes))
         return output
       })
     },

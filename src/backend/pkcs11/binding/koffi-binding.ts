@@ -9,7 +9,7 @@
  *   value writes over it.
  * - The library stays loaded for the life of the process, whoever collects koffi's object.
  */
-import { bufferOf, secretBytes, utf8Bytes, wipe } from '../../../base/bytes.js'
+import { bufferOf, ownCopy, secretBytes, utf8Bytes, wipe } from '../../../base/bytes.js'
 import { BackendError } from '../../../base/errors.js'
 import { importOptional } from '../../../base/optional.js'
 import type {
@@ -299,9 +299,7 @@ class KoffiBinding implements Pkcs11Binding {
     try {
       this.#call('C_GetAttributeValue', [...handles, block.bytes, 1])
       const now = Number(readUlong(block.bytes, lengthAt, ulong))
-      const read = secretBytes(Math.min(now, length))
-      read.set(block.bytes.subarray(value, value + read.length))
-      return read
+      return ownCopy(block.bytes.subarray(value, value + Math.min(now, length)))
     } finally {
       // A library may have written the value, or a part of it, before it failed.
       wipe(block.bytes)

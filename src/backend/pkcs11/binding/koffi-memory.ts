@@ -3,7 +3,7 @@
  * `unsigned long`, structures are aligned naturally, and packed on Windows (PKCS#11 Base Specification v3.1, 2 and A.2).
  * What a structure points to lies in the same block of memory.
  */
-import { bufferOf, secretBytes } from '../../../base/bytes.js'
+import { bufferOf, copyInto, secretBytes } from '../../../base/bytes.js'
 import { asBuffer, trimmed } from './values.js'
 
 /** What tells where memory is: koffi. */
@@ -46,7 +46,7 @@ export class Block {
   /** Puts bytes down; gives their place. */
   put(bytes: Uint8Array): number {
     const at = this.reserve(bytes.length)
-    this.bytes.set(bytes, at)
+    copyInto(this.bytes, bytes, at)
     return at
   }
 

@@ -14,7 +14,7 @@
  */
 
 import type * as Pkcs11js from 'pkcs11js'
-import { wipe } from '../../../base/bytes.js'
+import { copyInto, wipe } from '../../../base/bytes.js'
 import { BackendError } from '../../../base/errors.js'
 import { importOptional } from '../../../base/optional.js'
 import type {
@@ -253,7 +253,7 @@ class Pkcs11jsBinding implements Pkcs11Binding {
     const [given, out] = again
     try {
       const written = encrypt(given, out)
-      into.set(out)
+      copyInto(into, out)
       return written === into.length ? into : into.subarray(0, written)
     } finally {
       wipe(given, out)

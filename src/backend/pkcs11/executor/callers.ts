@@ -5,7 +5,7 @@
  */
 
 import { types } from 'node:util'
-import { ownCopy, wipe } from '../../../base/bytes.js'
+import { copyInto, ownCopy, wipe } from '../../../base/bytes.js'
 import { systemClock, whenAborted } from '../../../base/deadline.js'
 import { DEFAULTS } from '../../../base/defaults.js'
 import { AbortedError, BackendError } from '../../../base/errors.js'
@@ -69,7 +69,7 @@ class Spares {
   copyOf(blocks: Uint8Array): Uint8Array {
     const spare = this.#free.get(blocks.length)?.pop()
     if (spare === undefined) return ownCopy(blocks)
-    spare.set(blocks)
+    copyInto(spare, blocks)
     return spare
   }
 
@@ -190,7 +190,7 @@ export class Callers {
       entry.resolve(value)
       return
     }
-    into.set(value)
+    copyInto(into, value)
     wipe(value)
     entry.resolve(into)
   }

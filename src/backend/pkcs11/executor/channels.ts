@@ -10,7 +10,7 @@ import type { Duplex } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { deserialize, serialize } from 'node:v8'
 import { type MessagePort, Worker } from 'node:worker_threads'
-import { bufferOf, secretBytes, wipe } from '../../../base/bytes.js'
+import { bufferOf, copyInto, ownCopy, secretBytes, wipe } from '../../../base/bytes.js'
 import type { Channel, Message } from './host.js'
 
 /** Through a worker's port; `stop` ends the thread at the other end. */
@@ -38,7 +38,7 @@ export function streamChannel(stream: Duplex, stop: () => void, kill: () => void
       if (body === undefined) return
       const frame = bufferOf(secretBytes(4 + body.length))
       frame.writeUInt32BE(body.length)
-      body.copy(frame, 4)
+      copyInto(frame, body, 4)
       wipe(body)
       stream.write(frame, () => wipe(frame))
     },
@@ -70,7 +70,7 @@ class Frames {
     let at = 0
     while (at < chunk.length) {
       if (this.#body === undefined) {
-        const copied = chunk.copy(this.#header, this.#headerBytes, at)
+        const copied = fill(this.#header, this.#headerBytes, chunk, at)
         at += copied
         this.#headerBytes += copied
         if (this.#headerBytes < 4) break
@@ -78,7 +78,7 @@ class Frames {
         this.#body = bufferOf(secretBytes(this.#header.readUInt32BE()))
         this.#bodyBytes = 0
       }
-      const copied = chunk.copy(this.#body, this.#bodyBytes, at)
+      const copied = fill(this.#body, this.#bodyBytes, chunk, at)
       at += copied
       this.#bodyBytes += copied
       if (this.#bodyBytes === this.#body.length) this.#deliver(this.#body)
@@ -96,13 +96,16 @@ class Frames {
   }
 }
 
+/** Copies as much of a chunk, from a place on, as there is room for; says how much. */
+function fill(memory: Uint8Array, filled: number, chunk: Uint8Array, at: number): number {
+  const bytes = Math.min(memory.length - filled, chunk.length - at)
+  copyInto(memory, chunk.subarray(at, at + bytes), filled)
+  return bytes
+}
+
 /** The same data with byte arrays in memory of their own. */
 function detached(value: unknown): unknown {
-  if (value instanceof Uint8Array) {
-    const copy = secretBytes(value.length)
-    copy.set(value)
-    return copy
-  }
+  if (value instanceof Uint8Array) return ownCopy(value)
   if (Array.isArray(value)) return value.map(detached)
   if (typeof value !== 'object' || value === null || value instanceof Map || value instanceof Set)
     return value

@@ -4,7 +4,7 @@
  * nothing above this changes with the place.
  */
 
-import { wipe, xorBytes } from '../../../base/bytes.js'
+import { wipe, xorInto } from '../../../base/bytes.js'
 import { KeyError } from '../../../base/errors.js'
 import { USAGES, unfit } from '../../../key/usage.js'
 import {
@@ -373,7 +373,7 @@ function signPadded(
   const padded = padMessage(padding, message, BLOCK_BYTES)
   try {
     // The mechanism takes no IV, which is the same as a first block that holds it already.
-    if (iv !== undefined) padded.set(xorBytes(padded.subarray(0, BLOCK_BYTES), iv))
+    if (iv !== undefined) xorInto(padded.subarray(0, BLOCK_BYTES), iv)
     return sign(station, mechanism, key, padded, BLOCK_BYTES)
   } finally {
     wipe(padded)

@@ -4,7 +4,7 @@
  * first block once more. Where it comes back wrong nobody gets anything.
  */
 
-import { equalBytes, fromHex, ownCopy, secretBytes, wipe } from '../../../base/bytes.js'
+import { copyInto, equalBytes, fromHex, ownCopy, secretBytes, wipe } from '../../../base/bytes.js'
 import { blockBytesOf } from '../../../primitives/algorithms.js'
 import { MAX_INPUT_BYTES } from '../../checks.js'
 import type { KeyRef } from '../keys/key-table.js'
@@ -88,10 +88,10 @@ function joined(batch: Batch, part: 'blocks' | 'fields', width: number, again: b
   const whole = secretBytes(parts.reduce((length, bytes) => length + bytes.length, width))
   let at = 0
   for (const bytes of parts) {
-    whole.set(bytes, at)
+    copyInto(whole, bytes, at)
     at += bytes.length
   }
-  if (again) whole.copyWithin(at, 0, width)
+  if (again) copyInto(whole, whole.subarray(0, width), at)
   return whole
 }
 

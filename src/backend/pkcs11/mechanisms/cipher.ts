@@ -3,7 +3,15 @@
  * moving a block from key to key inside the token among them.
  */
 import { randomBytes } from 'node:crypto'
-import { concatBytes, ownCopy, secretBytes, wipe, withWiped, xorBytes } from '../../../base/bytes.js'
+import {
+  concatBytes,
+  copyInto,
+  ownCopy,
+  secretBytes,
+  wipe,
+  withWiped,
+  xorBytes,
+} from '../../../base/bytes.js'
 import { BackendError, KeyError } from '../../../base/errors.js'
 import { isTdea, type KeyAlgorithm } from '../../../primitives/algorithms.js'
 import type { BlockCipher } from '../../../primitives/iso9797.js'
@@ -36,7 +44,7 @@ export function encrypt(
   binding.C_EncryptInit(session, mechanism, key)
   const answer = asLong(data, 'C_Encrypt', binding.C_Encrypt(session, data, data.length, into))
   if (into === undefined || answer === into) return answer
-  into.set(answer)
+  copyInto(into, answer)
   wipe(answer)
   return into
 }
@@ -197,7 +205,7 @@ export function translateInside(
     if (translated.length !== chunk.length) {
       throw new BackendError('ERR_BACKEND_FAILED', 'the token translated blocks into another number of bytes')
     }
-    result.set(translated, at)
+    copyInto(result, translated, at)
   }
   return result
 }

@@ -8,7 +8,7 @@
  * ECB makes K1 of a derived key out of the first block alone, so the K1‖K1‖K1 that a composed retail MAC needs is derived from
  * that block three times over. Sources: PKCS#11 v3.1, 6.13.8 and 6.16.5 (key derivation by encryption); EMV Book 2, A1.
  */
-import { concatBytes, ownCopy, secretBytes, wipe, withWiped, xorInto } from '../../../base/bytes.js'
+import { concatBytes, ownCopy, wipe, withWiped, xorInto } from '../../../base/bytes.js'
 import { BackendError } from '../../../base/errors.js'
 import { unfit } from '../../../key/usage.js'
 import { blockBytesOf, isTdea, KEY_BYTES, type KeyAlgorithm } from '../../../primitives/algorithms.js'
@@ -211,8 +211,7 @@ function bringIn(
 ): ObjectHandle {
   const two = algorithm === 'tdea-2key' && requireMeans(plan.tdea, 'TDEA').twoKeyType === CKK.DES2
   const keyType = two ? CKK.DES2 : isTdea(algorithm) ? CKK.DES3 : CKK.AES
-  const value = keyType === CKK.DES3 ? asThreeKeys(bytes) : secretBytes(bytes.length)
-  if (keyType !== CKK.DES3) value.set(bytes)
+  const value = keyType === CKK.DES3 ? asThreeKeys(bytes) : ownCopy(bytes)
   try {
     return binding.C_CreateObject(session, secretKey({ keyType, can: [can], value }))
   } finally {

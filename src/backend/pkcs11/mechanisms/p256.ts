@@ -11,7 +11,7 @@
  */
 
 import { createECDH, createHash } from 'node:crypto'
-import { equalBytes, secretBytes, wipe } from '../../../base/bytes.js'
+import { copyInto, equalBytes, ownCopy, secretBytes, wipe, withWiped } from '../../../base/bytes.js'
 import { type KeyUsage, USAGES } from '../../../key/usage.js'
 import { concatKdf } from '../../../primitives/concat-kdf.js'
 import {
@@ -111,7 +111,7 @@ function digestKey(
       binding.C_DigestKey(session, z)
       if (otherInfo.length > 0) binding.C_DigestUpdate(session, otherInfo)
       const digest = binding.C_DigestFinal(session, HASH_BYTES)
-      derived.set(digest.subarray(0, length - at), at)
+      copyInto(derived, digest.subarray(0, length - at), at)
       wipe(digest)
     }
     return derived
@@ -124,10 +124,7 @@ function digestKey(
 /** A copy in memory of its own; the binding's buffer is wiped. */
 function readValue({ binding, session }: Station, object: ObjectHandle): Uint8Array<ArrayBuffer> {
   const value = binding.C_GetAttributeValue(session, object, CKA.VALUE)
-  const copy = secretBytes(value.length)
-  copy.set(value)
-  wipe(value)
-  return copy
+  return withWiped(value, ownCopy)
 }
 
 /*

@@ -2,7 +2,7 @@
  * Attribute templates, every attribute spelled out: what a template leaves out a token fills in, and SoftHSM fills in
  * "not sensitive" and "may do everything".
  */
-import { asciiBytes, secretBytes } from '../../../base/bytes.js'
+import { asciiBytes, copyInto, secretBytes } from '../../../base/bytes.js'
 import type { AttributeValue, Template } from '../binding/binding.js'
 import { CKA, CKK, CKO, CKR } from '../binding/constants.js'
 import { Pkcs11Error } from '../binding/errors.js'
@@ -283,7 +283,7 @@ export function publicKey(options: {
 /** K1‖K2‖K1 of a two-key bundle; a copy of a three-key one. The caller wipes it. */
 export function asThreeKeys(value: Uint8Array): Uint8Array {
   const bytes = secretBytes(24)
-  bytes.set(value)
-  if (value.length === 16) bytes.set(value.subarray(0, 8), 16)
+  copyInto(bytes, value)
+  if (value.length === 16) copyInto(bytes, value.subarray(0, 8), 16)
   return bytes
 }

@@ -7,7 +7,7 @@
  * reason in the plan. A token that lets no clear key in generates its test keys, and is checked as far as that goes.
  */
 
-import { concatBytes, equalBytes, secretBytes, xorBytes } from '../../../base/bytes.js'
+import { concatBytes, copyInto, equalBytes, secretBytes, xorBytes } from '../../../base/bytes.js'
 import type { ObjectHandle, Pkcs11Binding, SessionSource, Station } from '../binding/binding.js'
 import { CKA, CKK } from '../binding/constants.js'
 import { isRefusal, type Pkcs11Error, quietly } from '../binding/errors.js'
@@ -236,7 +236,7 @@ function chainByHand(station: Station, key: ObjectHandle, plain: Uint8Array): Ui
   let state = secretBytes(8)
   for (let at = 0; at < plain.length; at += 8) {
     state = encrypt(station, DES3_ECB, key, xorBytes(plain.subarray(at, at + 8), state))
-    chain.set(state, at)
+    copyInto(chain, state, at)
   }
   return chain
 }
@@ -289,7 +289,7 @@ function probeTranslation(station: Station, testKeys: TestKeys, chunkBytes: numb
   }
   const repeated = (blocks: Uint8Array): Uint8Array => {
     const all = secretBytes(Math.max(chunkBytes, blocks.length))
-    for (let at = 0; at < all.length; at += blocks.length) all.set(blocks, at)
+    for (let at = 0; at < all.length; at += blocks.length) copyInto(all, blocks, at)
     return all.subarray(0, chunkBytes)
   }
   const answer = translateChunk(station, keys, repeated(cipher))
