@@ -497,7 +497,7 @@ const PINNED: Readonly<Record<string, readonly [value: number, file: string]>> =
   'pkcs11.spareAfterMs': [200, 'pkcs11/executors.test.ts'],
   'pkcs11.groupProbeMs': [2000, 'pkcs11/group.test.ts'],
   'pkcs11.failBackAfter': [3, 'pkcs11/group.test.ts'],
-  'pkcs11.lateCalls': [3, 'pkcs11/group.test.ts'],
+  'pkcs11.lateCalls': [3, 'pkcs11/elsewhere.test.ts'],
 }
 
 test('each default is played here, or where it says, or is pinned', () => {

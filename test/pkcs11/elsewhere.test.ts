@@ -13,10 +13,13 @@ import { LostHost } from '../../src/backend/pkcs11/executor/dispatcher.js'
 import type { Executor } from '../../src/backend/pkcs11/executor/executor.js'
 import { RemoteHost } from '../../src/backend/pkcs11/executor/host.js'
 import { openRemote } from '../../src/backend/pkcs11/executor/remote.js'
+
 import { REAL, Supervisor } from '../../src/backend/pkcs11/executor/supervisor.js'
+import { openGroup } from '../../src/backend/pkcs11/group.js'
 import { ModuleElsewhere } from '../../src/backend/pkcs11/session/module.js'
 import { readSettings } from '../../src/backend/pkcs11/session/options.js'
-import type { BackendEvent, KeyStoreOptions } from '../../src/pkcs11.js'
+import type { BackendEvent, GroupEvent, KeyStoreOptions } from '../../src/pkcs11.js'
+import { CONTRACT_KEYS } from '../../src/testing.js'
 import { takeComplaints } from '../support/complaints.js'
 import { FakeToken } from './fake-token.js'
 import { endsLeft, openOn, starterOn, turn, until, untilAfter, type World } from './in-thread.js'
@@ -234,6 +237,39 @@ describe('in this thread', () => {
     const asked = Array.from({ length: executor.lanes }, () => executor.perform('randomBytes', { length: 8 }))
     expect(await Promise.all(asked)).toHaveLength(lanes)
     await executor.close()
+  })
+
+  test('a group loses a token at the third call in a row that it leaves without an answer; of before it came back none counts', async () => {
+    const fakes = [new FakeToken(), new FakeToken()]
+    const pek = CONTRACT_KEYS.filter(({ kid }) => kid === 'PEK-2')
+    for (const fake of fakes) await provisionFake(fake, {}, pek)
+    const [slow = new FakeToken(), other = new FakeToken()] = fakes
+    const world: World = { held: undefined, started: 0, kills: [] }
+    const events: GroupEvent[] = []
+    const members = [optionsFor(slow, { executor: 'process', ...short }), optionsFor(other)]
+    await using group = await openGroup(
+      { members, failBackAfter: 1, probeMs: 1, onEvent: event => events.push(event) },
+      module => (module === other.path ? other.load : slow.load),
+      { surroundings: AT_ONCE, starter: starterOn(slow, world) },
+    )
+    const key = operationsOf(await group.bind({ kid: 'PEK-2', usage: 'pin-encryption', hostDecipher: true }))
+    const hangs = async (): Promise<number> => {
+      await hang(world, () => key.encipher(BLOCK), 1000)
+      for (let i = 0; i < 40; i++) await turn()
+      return events.length
+    }
+    const loses = async (): Promise<void> => {
+      expect([await hangs(), await hangs(), await hangs()].slice(0, 2)).toEqual([0, 0])
+      expect(events[0]).toMatchObject({ member: 0, state: 'away', active: 1 })
+      await until(() => events.at(-1)?.state === 'ready')
+      events.length = 0
+    }
+    await loses()
+    await loses()
+    // Nor does what was before an answer.
+    expect([await hangs(), await hangs()]).toEqual([0, 0])
+    await key.encipher(BLOCK)
+    await loses()
   })
 
   test('opening that takes too long ends', async () => {

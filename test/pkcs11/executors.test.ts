@@ -7,6 +7,7 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { PassThrough } from 'node:stream'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
+import { CKM } from '../../src/backend/pkcs11/binding/constants.js'
 import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
 import { STARTER, streamChannel } from '../../src/backend/pkcs11/executor/channels.js'
 import type { Jobs } from '../../src/backend/pkcs11/executor/executor.js'
@@ -267,6 +268,20 @@ describe('the supervisor', () => {
     expect((await operationsOf(key).encipher(BLOCK)).length).toBe(8)
     expect(await operations.encipher(BLOCK)).toEqual(before)
     expect((await other.health()).ok).toBe(true)
+  })
+
+  test('health that sees a wrong answer: nobody gets one before the token has answered rightly', async () => {
+    const { fake, operations, backend } = await openInline()
+    const before = await operations.encipher(BLOCK)
+    Object.assign(fake.options, { wrong: CKM.DES3_ECB })
+    const { ok, detail } = await backend.health()
+    expect([ok, detail]).toEqual([false, expect.stringContaining('known answer wrong')])
+    for (let i = 0; i < 20; i++) await turn()
+    expect(await errorOf(() => operations.encipher(BLOCK))).toMatchObject({ code: 'ERR_PKCS11_SELF_TEST' })
+    Object.assign(fake.options, { wrong: undefined })
+    while (!(await backend.health()).ok) await turn()
+    expect(await operations.encipher(BLOCK)).toEqual(before)
+    await backend.close()
   })
 
   test('what lies idle is exercised, and what timed out is back before anybody calls', async () => {

@@ -4,12 +4,13 @@
  */
 import { createHmac } from 'node:crypto'
 import { MessageChannel, Worker } from 'node:worker_threads'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import type { PinForm, ProfileField } from '../../src/seccos/profile/profile.js'
 import { checkProfile } from '../../src/tools/check-profile.js'
 import { portOf, type StartedThread, serveSearch, threads } from '../../src/tools/search/crew.js'
 import { searchProfile, searchWith } from '../../src/tools/search/search.js'
 import type { KnownComputation } from '../../src/tools/search/ways.js'
+import { Work } from '../../src/tools/search/work.js'
 import { keyMaterial } from '../seccos/fixtures.js'
 import { SAMPLES, SCHEMES, valuesOf } from '../seccos/schemes.js'
 import { failure } from '../support/errors.js'
@@ -370,6 +371,22 @@ describe('several workers', () => {
       'ERR_BACKEND_FAILED',
       [],
     )
+  })
+
+  test.each([
+    ['do not start', () => Promise.reject(new Error('no thread'))],
+    [
+      'do not end',
+      async () => ({
+        tier: () => Promise.reject(new Error('no tier')),
+        close: () => Promise.reject(new Error('no end')),
+      }),
+    ],
+  ])('what was prepared here is wiped where threads %s', async (_what, start) => {
+    const close = vi.spyOn(Work.prototype, 'close')
+    await expect(searchWith({ ...input1(), workers: 1 }, start)).rejects.toThrow('no ')
+    expect(close).toHaveBeenCalledOnce()
+    close.mockRestore()
   })
 
   function input1() {

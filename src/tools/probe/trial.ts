@@ -118,28 +118,31 @@ export function tryAll({ candidates, key, targets, samples, enough, challenges }
   let tried = 0
   for (const candidate of candidates) {
     const messages = samples.map(candidate.message).filter(message => message !== undefined)
-    if (messages.length < samples.length) continue
-    for (const { algorithm, padding, ciphers } of ways) {
-      tried++
-      const compute = (message: Uint8Array): Uint8Array =>
-        computeMac(
-          { algorithm: ALGORITHMS[algorithm].port as MacComputation['algorithm'], padding, iv: undefined },
-          ciphers,
-          message,
-        )
-      const target = firstHit(targets, messages, compute)
-      if (target === undefined) continue
-      // Candidates that are the same function cannot be told apart by any sample: the first stands for all.
-      const answer = challenges.map(({ sample }) => fingerprint(candidate.message(sample)))
-      const same = [algorithm, padding, fingerprint(concatBytes(...messages)), ...answer].join(' ')
-      if (matches.has(same)) continue
-      answers.push(answer)
-      const { inputs, layout, pinForm } = candidate
-      const { text, outputBytes } = target
-      const keyBytes = key.length as Computation['keyBytes']
-      matches.set(same, { algorithm, padding, keyBytes, inputs, layout, pinForm, outputBytes, text })
+    try {
+      if (messages.length < samples.length) continue
+      for (const { algorithm, padding, ciphers } of ways) {
+        tried++
+        const compute = (message: Uint8Array): Uint8Array =>
+          computeMac(
+            { algorithm: ALGORITHMS[algorithm].port as MacComputation['algorithm'], padding, iv: undefined },
+            ciphers,
+            message,
+          )
+        const target = firstHit(targets, messages, compute)
+        if (target === undefined) continue
+        // Candidates that are the same function cannot be told apart by any sample: the first stands for all.
+        const answer = challenges.map(({ sample }) => fingerprint(candidate.message(sample)))
+        const same = [algorithm, padding, fingerprint(concatBytes(...messages)), ...answer].join(' ')
+        if (matches.has(same)) continue
+        answers.push(answer)
+        const { inputs, layout, pinForm } = candidate
+        const { text, outputBytes } = target
+        const keyBytes = key.length as Computation['keyBytes']
+        matches.set(same, { algorithm, padding, keyBytes, inputs, layout, pinForm, outputBytes, text })
+      }
+    } finally {
+      wipe(...messages)
     }
-    wipe(...messages)
   }
   const decidedBy = challenges.filter((_, i) => new Set(answers.map(answer => answer[i])).size > 1)
   return {

@@ -139,8 +139,9 @@ export async function searchWith(
     const job = { which, samples, key, layouts: own, known: computation }
     // Here first: what is wrong with the samples is said before any thread is started.
     const work = new Work(job, await chooseEngine('auto'))
-    const crew = workers === undefined ? alone(work) : await startThreads(job, workers)
+    let crew: Crew | undefined
     try {
+      crew = workers === undefined ? alone(work) : await startThreads(job, workers)
       const found = await search(crew, given, which)
       const { matches, ...verdict } = await judge(job, found, (one, material) => work.text(one, material))
       const computations = matches.map(({ computation }) => computation)
@@ -151,8 +152,8 @@ export async function searchWith(
       const { tried, timeUp, tooMany } = found
       outcomes[which] = { tried, timeUp, tooMany, matches: computations, ...verdict }
     } finally {
-      await crew.close()
       work.close()
+      await crew?.close()
     }
   }
   const draft = draftOf(layouts, winners)

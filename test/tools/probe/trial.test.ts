@@ -124,6 +124,12 @@ test('the messages, which may hold PIN and PAN, are wiped', () => {
   expect(given.map(hex)).toEqual(MESSAGES.map(({ length }) => '00'.repeat(length)))
 })
 
+test('so are those of a candidate that has one for the other sample only', () => {
+  const given: Uint8Array[] = []
+  trial({ candidates: [candidate([MESSAGES[0], undefined], given)] })
+  expect(given.map(message => message.every(byte => byte === 0))).toEqual([true])
+})
+
 describe('the key decides what is tried', () => {
   test.each([
     [16, 8],
