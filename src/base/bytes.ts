@@ -229,6 +229,8 @@ export function overwriteStack(): void {
   } catch {
     // So near the end of the stack there is no room: whatever the caller has to do matters more.
   }
+  // What the module copied last is in them.
+  clearRegisters()
 }
 
 /** Compares in time that depends on the lengths only. Different lengths are unequal. */
