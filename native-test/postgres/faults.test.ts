@@ -1,10 +1,12 @@
 /** What goes wrong with a database: every failure is coded, shows no value, comes in time, and passes. */
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { Client, Pool } from 'pg'
 import { afterEach, describe, expect, test } from 'vitest'
 import { isIssuerPinError, Pan } from '../../src/index.js'
-import { type IssuerStore, openPostgresIssuerStore, panSealer } from '../../src/postgres.js'
+import { type IssuerStore, openPostgresIssuerStore, panSealer, rowSealer } from '../../src/postgres.js'
+import { softwareBackend } from '../../src/software.js'
 import { blockOf, counterOn, ISSUER, prwOf, SEAL_KEY } from '../../test/stores/store-fixtures.js'
 import { failure } from '../../test/support/errors.js'
 import { describePostgres } from '../postgres.js'
@@ -190,11 +192,20 @@ describePostgres('issuer stores: PostgreSQL, faults', server => {
       expect(await store.pins.readBlock(CARD, {})).toEqual(blockOf(1))
     })
 
-    test.each(['a block', 'a PRW'])(
-      '%s that waits for the card until the time of its request is over is not stored',
-      async what => {
+    test.each(
+      ['a block', 'a PRW', 'a block of no request'].flatMap(what =>
+        ['as they are', 'sealed'].map(rows => [what, rows] as const),
+      ),
+    )(
+      '%s that waits for the card until the time of its request is over is not stored (rows %s)',
+      async (what, rows) => {
         const schema = newSchema()
-        const store = await open({}, schema)
+        const seals = await softwareBackend({
+          keys: [{ kid: 'R', usage: 'cmac', algorithm: 'aes-128', material: randomBytes(16) }],
+        })
+        later(seals)
+        const rowSeals = rowSealer({ keys: [await seals.bind({ kid: 'R', usage: 'cmac' })] })
+        const store = await open(rows === 'sealed' ? { rowSealer: rowSeals } : {}, schema)
         await store.cards.put(CARD, RECORD)
         await store.pins.storeBlock(CARD, blockOf(1))
         const counter = counterOn(store)
@@ -219,6 +230,7 @@ describePostgres('issuer stores: PostgreSQL, faults', server => {
         const write = async (notAfter: number): Promise<unknown> => {
           const card = await found(notAfter)
           if (what === 'a block') return store.pins.acceptBlock(card, blockOf(2), request(1))
+          if (what === 'a block of no request') return store.pins.storeBlock(card, blockOf(2))
           return counter.accept({
             request: { ...issued, cardId: CARD.cardId, fingerprint },
             store: ({ sequence, claim }) => store.pins.storePrw(card, prwOf(sequence), claim),
@@ -242,9 +254,9 @@ describePostgres('issuer stores: PostgreSQL, faults', server => {
         expect(await store.pins.readBlock(CARD, {})).toEqual(blockOf(1))
         expect(await store.pins.readPrw(CARD, {})).toBeUndefined()
         // It left nothing behind: the same in time is the first of its kind.
-        expect(await write(Number.MAX_SAFE_INTEGER)).toMatchObject(
-          what === 'a block' ? { outcome: 'stored' } : { replayed: false },
-        )
+        const again = await write(Number.MAX_SAFE_INTEGER)
+        if (what === 'a block') expect(again).toEqual({ outcome: 'stored' })
+        if (what === 'a PRW') expect(again).toMatchObject({ replayed: false })
       },
     )
 

@@ -80,6 +80,7 @@ function hexDigit(code: number): number {
 export function utf8Bytes(text: string): Uint8Array<ArrayBuffer> {
   const bytes = secretBytes(Buffer.byteLength(text, 'utf8'))
   UTF_8.encodeInto(text, bytes)
+  clearRegisters()
   return bytes
 }
 
@@ -87,6 +88,7 @@ export function utf8Bytes(text: string): Uint8Array<ArrayBuffer> {
 export function asciiBytes(text: string): Uint8Array<ArrayBuffer> {
   const bytes = secretBytes(text.length)
   bufferOf(bytes).write(text, 'latin1')
+  clearRegisters()
   return bytes
 }
 
@@ -302,6 +304,7 @@ export function decodeBase64url(text: string): Uint8Array<ArrayBuffer> | undefin
   if (!isBase64url(text)) return undefined
   const bytes = secretBytes(base64urlBytes(text))
   bufferOf(bytes).write(text, 'base64url')
+  clearRegisters()
   return bytes
 }
 

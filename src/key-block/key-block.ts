@@ -174,7 +174,7 @@ async function decipherVariant(
 
 /** CBC out of ECB: each deciphered block XOR the block before it. */
 function decipherCbc(cipher: ClearCipher, iv: Uint8Array, data: Uint8Array): Uint8Array {
-  const clear = ownCopy(cipher.decipher(data))
+  const clear = cipher.decipher(data)
   chain(clear, iv, data)
   return clear
 }

@@ -1,7 +1,16 @@
 /** Reads clear key material into bytes of our own and checks it against the algorithm it is declared to be. */
 import { createECDH, type ECDH, KeyObject } from 'node:crypto'
 import { types } from 'node:util'
-import { decodeBase64url, equalBytes, fromHex, ownCopy, snapshot, wipe } from '../base/bytes.js'
+import {
+  clearRegisters,
+  decodeBase64url,
+  equalBytes,
+  fromHex,
+  ownCopy,
+  snapshot,
+  wipe,
+  withWiped,
+} from '../base/bytes.js'
 import { ArgumentError, KeyError } from '../base/errors.js'
 import { isTdea, KEY_BYTES, type KeyAlgorithm } from '../primitives/algorithms.js'
 import { pointOfJwk } from '../primitives/p256.js'
@@ -64,10 +73,10 @@ function hexBytes(kid: string, hex: string): Uint8Array {
 
 function bytesOfSecretKey(kid: string, key: KeyObject, algorithm: KeyAlgorithm): Uint8Array {
   if (algorithm === 'ec-p256') throw unfit(kid, 'a secret KeyObject is no P-256 key')
-  const exported = key.export()
-  const bytes = ownCopy(exported)
-  wipe(exported)
-  return bytes
+  return withWiped(key.export(), exported => {
+    clearRegisters()
+    return ownCopy(exported)
+  })
 }
 
 function exportJwk(kid: string, key: KeyObject): JsonWebKeyLike {

@@ -3,7 +3,8 @@
  * that seal and open, and for a backend that opens a content in the job that agrees on its key.
  */
 import { createCipheriv, createDecipheriv } from 'node:crypto'
-import { clearRegisters, copyInto, secretBytes, wipe } from '../base/bytes.js'
+import { clearRegisters, wipe } from '../base/bytes.js'
+import { updateCleanly } from './cleanly.js'
 
 export const IV_BYTES = 12
 export const TAG_BYTES = 16
@@ -43,8 +44,7 @@ export function decryptContent(key: Uint8Array, content: SealedContent): Uint8Ar
   const decipher = createDecipheriv(AES_256_GCM, key, content.iv, OPTIONS)
     .setAAD(content.aad)
     .setAuthTag(content.tag)
-  const plaintext = updateCleanly(decipher, content.ciphertext)
-  clearRegisters()
+  const plaintext = updateCleanly(decipher, content.ciphertext, 1)
   try {
     decipher.final()
     return plaintext
@@ -53,32 +53,4 @@ export function decryptContent(key: Uint8Array, content: SealedContent): Uint8Ar
     wipe(plaintext)
     return undefined
   }
-}
-
-const AES_BLOCK = 16
-/** From here on no small object of Node's own is of the size that was freed. */
-const LARGE = 128
-
-/**
- * What `update` gives, without what it leaves: Node's ciphers compute into memory that is larger than the result, copy the
- * result, and free that memory as it is; the allocator overwrites the first 16 bytes. So a short content goes through
- * block by block, and after a long one a second cipher asks for the same memory and writes there what is no secret.
- */
-function updateCleanly(cipher: ReturnType<typeof createDecipheriv>, data: Uint8Array): Uint8Array {
-  const out = secretBytes(data.length)
-  const step = data.length < LARGE ? AES_BLOCK : data.length
-  for (let at = 0; at < data.length; at += step) {
-    const piece = cipher.update(data.subarray(at, at + step))
-    copyInto(out, piece, at)
-    wipe(piece)
-  }
-  if (step > AES_BLOCK) overwriteFreed(data.length)
-  return out
-}
-
-let overwriting: ReturnType<typeof createCipheriv> | undefined
-
-function overwriteFreed(length: number): void {
-  overwriting ??= createCipheriv('aes-256-ctr', secretBytes(32), secretBytes(AES_BLOCK))
-  overwriting.update(secretBytes(length))
 }

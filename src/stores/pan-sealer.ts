@@ -13,7 +13,7 @@
  *     key     CMAC(k, 01 ‖ context) ‖ CMAC(k, 02 ‖ context)
  *     context "issuer-pin-crypto PAN key" ‖ 00 ‖ nonce ‖ AAD ‖ 0100
  */
-import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
+import { createCipheriv, randomBytes } from 'node:crypto'
 import { type Key, operationsOf, requireKey } from '../backend/key.js'
 import { isKid, readOptions, requireKid } from '../base/arguments.js'
 import {
@@ -29,6 +29,7 @@ import {
 import { ArgumentError, BackendError, InputError, KeyError } from '../base/errors.js'
 import type { CardRef } from '../d1/endpoints/interfaces.js'
 import { requireUse } from '../key/usage.js'
+import { decryptContent } from '../primitives/a256gcm.js'
 import { Pan, panDigits, requirePan } from '../primitives/pan.js'
 import { readRef } from './records.js'
 
@@ -233,11 +234,9 @@ function encipher(key: Uint8Array, pan: Pan, { aad, nonce }: Bound): Uint8Array 
 function decipher(key: Uint8Array, body: Uint8Array, { aad, nonce }: Bound): Pan {
   let clear: Uint8Array | undefined
   try {
-    const decipher = createDecipheriv('aes-256-gcm', key, nonce, { authTagLength: TAG_BYTES })
-    decipher.setAAD(aad).setAuthTag(body.subarray(-TAG_BYTES))
-    clear = decipher.update(body.subarray(0, -TAG_BYTES))
-    decipher.final()
-    clearRegisters()
+    const [ciphertext, tag] = [body.subarray(0, -TAG_BYTES), body.subarray(-TAG_BYTES)]
+    clear = decryptContent(key, { aad, iv: nonce, ciphertext, tag })
+    if (clear === undefined) throw unopened()
     return Pan.from(clear.subarray(0, clear.indexOf(0)))
   } catch {
     // Whatever was wrong with it: to tell one reason from another helps whoever changes the database.

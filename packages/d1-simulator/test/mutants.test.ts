@@ -275,6 +275,27 @@ let shown: Response | undefined
 let buffer: object = {}
 const seen = new Set<string>()
 let inFlight = 0
+let arrived = (): void => {}
+
+/**
+ * Answers with the number of others that are under way, and then waits for one more to come, or for two seconds: those that are sent
+ * at once come one after the other on a machine that has much to do.
+ */
+async function withOthers<T>(answer: (others: number) => Promise<T>): Promise<T> {
+  arrived()
+  try {
+    return await answer(inFlight++)
+  } finally {
+    await new Promise<void>(resolve => {
+      const waiting = setTimeout(resolve, 2000)
+      arrived = () => {
+        clearTimeout(waiting)
+        resolve()
+      }
+    })
+    inFlight--
+  }
+}
 
 const MUTANTS: Readonly<Record<string, Mutant>> = {
   'accepts a tampered JWE': {
@@ -399,14 +420,11 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
     caught: ['get-pin: of several cards at once'],
     got: /the PIN of another card/,
     handler: parts => async (request, connection) => {
-      inFlight++
-      try {
-        if (inFlight > 1 && isGetPin(request)) await store(parts, 'iso0-1', '9999990123456789')
-        return await parts.handler(request, connection)
-      } finally {
-        await new Promise(resolve => setTimeout(resolve, 20))
-        inFlight--
-      }
+      if (!isGetPin(request)) return parts.handler(request, connection)
+      return withOthers(async others => {
+        if (others > 0) await store(parts, 'iso0-1', '9999990123456789')
+        return parts.handler(request, connection)
+      })
     },
   },
   'has one buffer for the answers of all cards': {
@@ -940,13 +958,9 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
     caught: ['set-pin-iso0: 5 at once for one card'],
     handler: parts => async (request, connection) => {
       if (!isPut(request)) return parts.handler(request, connection)
-      inFlight++
-      try {
-        return inFlight > 1 ? json(500, { error: 'deadlock' }) : await parts.handler(request, connection)
-      } finally {
-        await new Promise(resolve => setTimeout(resolve, 20))
-        inFlight--
-      }
+      return withOthers(async others =>
+        others > 0 ? json(500, { error: 'deadlock' }) : parts.handler(request, connection),
+      )
     },
   },
   'lets every card have its PIN changed': {

@@ -1,6 +1,7 @@
 /** TDEA by the OpenSSL that Node is built with. */
 import { createCipheriv, createDecipheriv } from 'node:crypto'
-import { ownCopy, wipe } from '../../base/bytes.js'
+import { clearRegisters, ownCopy, wipe } from '../../base/bytes.js'
+import { chainCleanly, updateCleanly } from '../../primitives/cleanly.js'
 import { requireWholeBlocks, type TdeaCipher, type TdeaEngine } from './tdea-engine.js'
 
 /**
@@ -33,13 +34,17 @@ class NodeTdea implements TdeaCipher {
 
   decipher(blocks: Uint8Array): Uint8Array {
     requireWholeBlocks(blocks)
-    return plain(this.#decipher.update(blocks))
+    // Two blocks at most: of those the allocator overwrites what the cipher frees.
+    if (blocks.length > 16) return updateCleanly(this.#decipher, blocks, this.blockBytes)
+    const out = plain(this.#decipher.update(blocks))
+    if (blocks.length === 16) clearRegisters()
+    return out
   }
 
   encipherCbc(iv: Uint8Array, data: Uint8Array): Uint8Array {
     requireWholeBlocks(data)
     const cipher = createCipheriv(this.#names.cbc, this.#key, iv).setAutoPadding(false)
-    const out = cipher.update(data)
+    const out = chainCleanly(cipher, data, this.blockBytes)
     cipher.final()
     return out
   }

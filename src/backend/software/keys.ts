@@ -31,6 +31,7 @@ import { forgetScalar, type KeyMaterial, publicPoint, readMaterial } from '../..
 import { type KeyPeriod, readPeriod } from '../../key/period.js'
 import { isKeyUsage, type KeyMode, type KeyUsage, secondUse, USAGES } from '../../key/usage.js'
 import { isKeyAlgorithm, isTdea, type KeyAlgorithm } from '../../primitives/algorithms.js'
+import { chainCleanly, updateCleanly } from '../../primitives/cleanly.js'
 import { type BlockCipher, splitRetailKey } from '../../primitives/iso9797.js'
 import { cmac, cmacCounter, encipherEcb } from '../../primitives/mac.js'
 import { es256PrivateKey, jwkOfPoint } from '../../primitives/p256.js'
@@ -287,20 +288,31 @@ interface AesCipher extends BlockCipher {
 
 function aesCipher(key: Uint8Array): AesCipher {
   const name = `aes-${key.length * 8}`
-  const run = (
-    cipher: ReturnType<typeof createCipheriv> | ReturnType<typeof createDecipheriv>,
-    data: Uint8Array,
-  ): Uint8Array => {
-    const out = cipher.setAutoPadding(false).update(data)
+  // What is enciphered by itself is a PIN block, or goes to whoever asked for it.
+  const encipher = (blocks: Uint8Array): Uint8Array => {
+    const cipher = createCipheriv(`${name}-ecb`, key, null).setAutoPadding(false)
+    const out = cipher.update(blocks)
     cipher.final()
     clearRegisters()
     return out
   }
+  const decipher = (blocks: Uint8Array): Uint8Array => {
+    const decipher = createDecipheriv(`${name}-ecb`, key, null).setAutoPadding(false)
+    const out = updateCleanly(decipher, blocks, 16)
+    decipher.final()
+    return out
+  }
+  const encipherCbc = (iv: Uint8Array, data: Uint8Array): Uint8Array => {
+    const cipher = createCipheriv(`${name}-cbc`, key, iv).setAutoPadding(false)
+    const out = chainCleanly(cipher, data, 16)
+    cipher.final()
+    return out
+  }
   return {
     blockBytes: 16,
-    encipher: blocks => run(createCipheriv(`${name}-ecb`, key, null), blocks),
-    decipher: blocks => run(createDecipheriv(`${name}-ecb`, key, null), blocks),
-    encipherCbc: (iv, data) => run(createCipheriv(`${name}-cbc`, key, iv), data),
+    encipher,
+    decipher,
+    encipherCbc,
   }
 }
 

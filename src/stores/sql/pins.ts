@@ -111,7 +111,15 @@ export class SqlPins implements CardPinStore {
     const found = readAsFound(card)
     const block = readPinBlock(pin)
     await this.#database.during(async database => {
-      const [result] = await database.write(this.#storing(found, block))
+      const mark = newMark()
+      const written = {
+        sql: `SELECT 1 FROM ${this.#cards} WHERE issuer_id = $1 AND card_id = $2 AND revision = $3`,
+        values: [...valuesOf(found), mark],
+      }
+      const [result] = await database.write([
+        ...this.#storing(found, block, mark),
+        ...this.#stillInTime(found, written),
+      ])
       if (result?.count !== 1) throw await this.#whyNot(found, database)
       await supersedeCard(new SqlCounterStore(database, found.issuerId), found.cardId)
     })
@@ -268,6 +276,10 @@ export class SqlPins implements CardPinStore {
       store,
       marking,
       outcome,
+      ...this.#stillInTime(found, {
+        sql: `SELECT 1 FROM ${this.#requests} WHERE digest = $1 AND mark = $2`,
+        values: [digest, mark],
+      }),
     ])
     const row = answer?.rows[0]
     const isKnown = remembered?.count === 1 || repeated?.count === 1
@@ -373,6 +385,7 @@ export class SqlPins implements CardPinStore {
       ...this.#spending(found, claim),
       marking,
       { sql, values: [...valuesOf(found), JSON.stringify(prw), prw.sequence, mark], card: found },
+      ...this.#stillInTime(found),
     ])
     if (results.at(-1)?.unexpected === true)
       throw await this.#whyNot(found, this.#database, blockMarkOf, claim)
@@ -502,8 +515,11 @@ export class SqlPins implements CardPinStore {
   }
 
   /** The card is marked as changed, which locks it; then its block is written. What was under way for it before is late. */
-  #storing(found: CardAsFound, { block, kid }: StoredPinBlock): readonly SqlStatement[] {
-    const mark = newMark()
+  #storing(
+    found: CardAsFound,
+    { block, kid }: StoredPinBlock,
+    mark: string = newMark(),
+  ): readonly SqlStatement[] {
     const values: SqlValue[] = [...valuesOf(found), mark]
     const same = found.revision === undefined ? '' : ` AND revision = $${values.push(found.revision)}`
     const until = this.#inTime(found, values)
@@ -541,6 +557,18 @@ export class SqlPins implements CardPinStore {
   /** A condition: the answer has not gone out yet, by the clock that said when the card was found. */
   #inTime({ notAfter }: CardAsFound, values: SqlValue[]): string {
     return notAfter === undefined ? '' : ` AND ${this.#database.dialect.now} < $${values.push(notAfter)}`
+  }
+
+  /**
+   * Behind what was written: fails, and all of it is undone, where the answer has gone out while it waited for its locks. Nothing
+   * where one writer comes after the other, who has his turn before he asks for the time. `written`: whether anything was.
+   */
+  #stillInTime(found: CardAsFound, written?: SqlStatement): readonly SqlStatement[] {
+    if (found.notAfter === undefined || !this.#database.dialect.nested) return []
+    const values: SqlValue[] = [...(written?.values ?? [])]
+    const isInTime = `1 / CAST(TRUE${this.#inTime(found, values)} AS integer)`
+    const sql = written === undefined ? isInTime : `CASE WHEN EXISTS (${written.sql}) THEN ${isInTime} END`
+    return [{ sql: `SELECT ${sql} AS in_time`, values }]
   }
 
   /** Why nothing was written. `part`: what of the revision had to be the same. */

@@ -1,5 +1,5 @@
 /** Values on their way to and from a binding: buffers and texts for both, and what pkcs11js wants mechanisms and templates to be. */
-import { bufferOf, overwriteStack, secretBytes } from '../../../base/bytes.js'
+import { bufferOf, overwriteStack, ownCopy, secretBytes, withWiped } from '../../../base/bytes.js'
 import { BackendError } from '../../../base/errors.js'
 import type { AttributeValue, Mechanism, ModuleInfo, ObjectHandle, Template, TokenInfo } from './binding.js'
 import { CKR } from './constants.js'
@@ -43,9 +43,7 @@ export function room(length: number): Buffer<ArrayBuffer> {
 /** The first bytes of a buffer made by {@link room}, as a plain array in memory of its own. */
 export function exactly(out: Buffer<ArrayBuffer>, length: number): Uint8Array<ArrayBuffer> {
   if (length === out.length) return new Uint8Array(out.buffer)
-  const copy = new Uint8Array(out.buffer.slice(0, length))
-  out.fill(0)
-  return copy
+  return withWiped(out, whole => ownCopy(whole.subarray(0, length)))
 }
 
 /**

@@ -1,0 +1,58 @@
+/**
+ * Node's ciphers without what they leave behind: they compute into memory that is larger than the result by a block, copy the
+ * result, and free that memory as it is; the allocator overwrites the first 16 bytes. And what was copied stays in registers.
+ */
+import { createCipheriv, type Decipher } from 'node:crypto'
+import { clearRegisters, copyInto, secretBytes, wipe } from '../base/bytes.js'
+
+/** As much as the allocator overwrites. */
+const STEP = 16
+/** From here on no small object of Node's own is of the size that was freed. */
+const LARGE = 128
+
+/**
+ * What `update` gives, in memory of its own. What is short goes through sixteen bytes at a time; after what is long a second
+ * cipher asks for the same memory and writes there what is no secret. `blockBytes` is the cipher's, 1 for a stream.
+ */
+export function updateCleanly(cipher: Updating, data: Uint8Array, blockBytes: number): Uint8Array {
+  const out = secretBytes(data.length)
+  const step = data.length < LARGE ? STEP : data.length
+  for (let at = 0; at < data.length; at += step) {
+    const piece = cipher.update(data.subarray(at, at + step))
+    copyInto(out, piece, at)
+    wipe(piece)
+  }
+  if (step > STEP) overwriteFreed(data.length + blockBytes - 1)
+  clearRegisters()
+  return out
+}
+
+/**
+ * What `update` gives of a chain (CBC), in memory of its own: its last block, which may be a MAC or a key made by one, goes through
+ * by itself, so that nothing of it stays. The blocks before it are of use to nobody who has not the key.
+ */
+export function chainCleanly(cipher: Updating, data: Uint8Array, blockBytes: number): Uint8Array {
+  const out = secretBytes(data.length)
+  const last = Math.max(0, data.length - blockBytes)
+  for (const [from, to] of [
+    [0, last],
+    [last, data.length],
+  ] as const) {
+    if (to === from) continue
+    const piece = cipher.update(data.subarray(from, to))
+    copyInto(out, piece, from)
+    wipe(piece)
+  }
+  clearRegisters()
+  return out
+}
+
+type Updating = Pick<Decipher, 'update'>
+
+let overwriting: ReturnType<typeof createCipheriv> | undefined
+
+/** The second cipher is a stream: a block of it is one byte. */
+function overwriteFreed(length: number): void {
+  overwriting ??= createCipheriv('aes-256-ctr', secretBytes(32), secretBytes(16))
+  overwriting.update(secretBytes(length))
+}
