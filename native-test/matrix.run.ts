@@ -136,7 +136,7 @@ async function p11Remote(): Promise<Site> {
     { stdio: 'ignore' },
   )
   children.push(child)
-  for (let i = 0; i < 100 && !existsSync(socket); i++) await new Promise(resolve => setTimeout(resolve, 20))
+  for (let i = 0; i < 1500 && !existsSync(socket); i++) await new Promise(resolve => setTimeout(resolve, 20))
   if (!existsSync(socket)) throw new Error('p11-kit server did not come up')
   return {
     ...site,

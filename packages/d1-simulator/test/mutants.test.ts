@@ -432,8 +432,7 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
     handler: after(async (response, request) => {
       if (!isGetPin(request) || response.status !== 200) return response
       buffer = (await response.json()) as object
-      await new Promise(resolve => setTimeout(resolve, 20))
-      return json(200, buffer)
+      return withOthers(async () => undefined).then(() => json(200, buffer))
     }),
   },
   'goes on showing the old PIN': {
