@@ -99,7 +99,7 @@ const LATER: readonly (readonly [idea: string, files: RegExp])[] = [
   ['packages that need not be there, and bundlers', /^base\/(beside|optional(\.cjs)?)\.ts$/],
   [
     'key agreement and contents on all cores',
-    /^(backend\/software\/agreement(-entry)?|primitives\/a256gcm)\.ts$/,
+    /^(backend\/software\/agreement(-entry)?|primitives\/(a256gcm|cleanly))\.ts$/,
   ],
   ['blocks in flight enciphered together', /^backend\/together\.ts$/],
   ['formats 1 to 4', /^pin\/formats\/format[1-4]\.ts$/],

@@ -17,12 +17,15 @@ const LARGE = 128
 export function updateCleanly(cipher: Updating, data: Uint8Array, blockBytes: number): Uint8Array {
   const out = secretBytes(data.length)
   const step = data.length < LARGE ? STEP : data.length
+  // Made before: whatever is made between freeing and asking may set off a collection, which frees more of that size.
+  const zeros = step > STEP ? secretBytes(data.length + blockBytes - 1) : undefined
+  const second = zeros && overwritingCipher()
   for (let at = 0; at < data.length; at += step) {
     const piece = cipher.update(data.subarray(at, at + step))
+    if (zeros) second?.update(zeros)
     copyInto(out, piece, at)
     wipe(piece)
   }
-  if (step > STEP) overwriteFreed(data.length + blockBytes - 1)
   clearRegisters()
   return out
 }
@@ -51,8 +54,8 @@ type Updating = Pick<Decipher, 'update'>
 
 let overwriting: ReturnType<typeof createCipheriv> | undefined
 
-/** The second cipher is a stream: a block of it is one byte. */
-function overwriteFreed(length: number): void {
+/** A stream: a block of it is one byte. */
+function overwritingCipher(): Updating {
   overwriting ??= createCipheriv('aes-256-ctr', secretBytes(32), secretBytes(16))
-  overwriting.update(secretBytes(length))
+  return overwriting
 }
