@@ -164,10 +164,7 @@ test.runIf(refusal === undefined)(
     console.log(child.stdout)
     const { set, ...ours } = JSON.parse(child.stdout)
     expect(Object.keys(ours).length).toBeGreaterThan(7)
-    // What Node's ciphers free is overwritten by asking for it again; a collection in between now and then frees more of that size.
-    const { decryptContent, ...others } = ours
-    expect(decryptContent).toBeLessThan(2)
-    expect(Object.values(others).every(found => found === 0)).toBe(true)
+    expect(Object.values(ours).every(found => found === 0)).toBe(true)
     // The control: the built-in way, of which nearly all are found.
     expect(set).toBeGreaterThan(5)
   },

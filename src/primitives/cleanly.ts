@@ -7,12 +7,13 @@ import { clearRegisters, copyInto, secretBytes, wipe } from '../base/bytes.js'
 
 /** As much as the allocator overwrites. */
 const STEP = 16
-/** From here on no small object of Node's own is of the size that was freed. */
-const LARGE = 128
+/** Sixteen at a time take a microsecond each: up to here that is less than what else a message of that length costs. */
+const LARGE = 1024
 
 /**
  * What `update` gives, in memory of its own. What is short goes through sixteen bytes at a time; after what is long a second
- * cipher asks for the same memory and writes there what is no secret. `blockBytes` is the cipher's, 1 for a stream.
+ * cipher asks for the same memory and writes there what is no secret, which a collection in between may bring to naught.
+ * `blockBytes` is the cipher's, 1 for a stream.
  */
 export function updateCleanly(cipher: Updating, data: Uint8Array, blockBytes: number): Uint8Array {
   const out = secretBytes(data.length)
