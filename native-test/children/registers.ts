@@ -31,7 +31,8 @@ const CONTEXT = { aad: secretBytes(0), iv: secretBytes(12) }
 
 const TDEA = nodeEngine.open(KEY.subarray(0, 24))
 const AES = partOfKey(
-  readyKey({ kid: 'AES', algorithm: 'aes-256', usage: 'pin-encryption', bytes: KEY }, nodeEngine).aes,
+  readyKey({ kid: 'AES', algorithm: 'aes-256', usage: 'pin-encryption', mode: 'B', bytes: KEY }, nodeEngine)
+    .aes,
 )
 
 /** The same bytes in other forms, where they are not looked for. */
