@@ -197,21 +197,21 @@ export async function groupOptions(values: Values, io: Io): Promise<Pkcs11GroupO
   if (!Array.isArray(members) || !members.every(one => typeof one === 'object' && one !== null))
     throw new UsageError('the group file has no list of members')
   const opened: Pkcs11Options[] = []
+  // One variable or descriptor gives its secret once, and that is for all who have none of their own.
+  const isShared = (values['pin-env'] ?? values['pin-fd']) !== undefined
+  let shared: Pkcs11Options['pin']
   for (const [i, given] of members.entries()) {
     const { pinEnv, ...member } = withoutPin(given as Record<string, unknown>, 'the group file')
     const options = { ...member, ...settingsOf(values, member) }
-    if (pinEnv === undefined) {
-      // One variable or descriptor gives its secret once, and that is for all of them.
-      const known = opened.at(-1)?.pin
-      const isShared = known !== undefined && (values['pin-env'] ?? values['pin-fd']) !== undefined
-      opened.push(
-        isShared
-          ? ({ ...options, pin: known } as unknown as Pkcs11Options)
-          : await withPin(options, values, io, `PIN of token ${i + 1}`),
-      )
-    } else {
+    if (pinEnv !== undefined) {
       const pin = secretOf(io, String(pinEnv), `pinEnv of member ${i + 1}`)
       opened.push({ ...options, pin: () => pin } as unknown as Pkcs11Options)
+    } else if (shared !== undefined && Reflect.get(options, 'login') !== 'never') {
+      opened.push({ ...options, pin: shared } as unknown as Pkcs11Options)
+    } else {
+      const member = await withPin(options, values, io, `PIN of token ${i + 1}`)
+      if (isShared) shared ??= member.pin
+      opened.push(member)
     }
   }
   return { ...rest, members: opened } as Pkcs11GroupOptions

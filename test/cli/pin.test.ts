@@ -376,6 +376,12 @@ describe('a token', () => {
       const io = keptIo({ env: { TP0: '1111', TP1: '2222' } })
       const { members } = await groupOptions({ group: file(named) }, io)
       expect(members.map(({ pin }) => pin?.())).toEqual(['1111', '2222'])
+      // Whoever has none of its own gets the one of the command line, and nobody another token's.
+      const one = { modulePath: '/m.so' }
+      const mixed = { members: [{ ...one, pinEnv: 'TP0' }, one, { ...one, login: 'never' }, one] }
+      const mixedIo = keptIo({ env: { TP0: '1111', TP: '2222' } })
+      const read = await groupOptions({ group: file(mixed), 'pin-env': 'TP' }, mixedIo)
+      expect(read.members.map(({ pin }) => pin?.())).toEqual(['1111', '2222', undefined, '2222'])
       const typed = await call(['token', '--group', group(), '--json'], { secret: '1234' })
       expect([typed.code, JSON.parse(typed.out)]).toMatchObject([0, { health: { ok: true } }])
     })
