@@ -107,22 +107,18 @@ export async function checkProfile(input: ProfileCheckInput): Promise<ProfileChe
     throw new ArgumentError('samples must be a list')
   }
   const samples = given.samples.map(readSample)
-  const prw = await testKey(prwTestKey, profile.prw)
-  const mac = await testKey(macTestKey, profile.mac)
-  try {
-    const checked: CheckedSample[] = []
-    for (const sample of samples)
-      checked.push(await checkSample(profile, sample, { prw: prw.key, mac: mac.key }))
-    const computations = {
-      prw: await checkComputation(profile, 'prw', samples, prw.key, checked),
-      mac: await checkComputation(profile, 'mac', samples, mac.key, checked),
-    }
-    const agrees = computations.prw.agrees && computations.mac.agrees
-    return { agrees, samples: checked, ...computations }
-  } finally {
-    await prw.close()
-    await mac.close()
+  // Both are closed, whatever becomes of the second.
+  await using prw = await testKey(prwTestKey, profile.prw)
+  await using mac = await testKey(macTestKey, profile.mac)
+  const checked: CheckedSample[] = []
+  for (const sample of samples)
+    checked.push(await checkSample(profile, sample, { prw: prw.key, mac: mac.key }))
+  const computations = {
+    prw: await checkComputation(profile, 'prw', samples, prw.key, checked),
+    mac: await checkComputation(profile, 'mac', samples, mac.key, checked),
   }
+  const agrees = computations.prw.agrees && computations.mac.agrees
+  return { agrees, samples: checked, ...computations }
 }
 
 function readSample(given: ProfileSample): ProfileSample {
@@ -148,7 +144,7 @@ const ALGORITHM: Readonly<Record<string, KeyAlgorithm>> = {
 async function testKey(
   material: Uint8Array,
   { algorithm: name, keyBytes }: Computation,
-): Promise<{ key: Key; close: () => Promise<void> }> {
+): Promise<AsyncDisposable & { readonly key: Key }> {
   requireBytes(material, 'a test key')
   const algorithm = ALGORITHM[`${ALGORITHMS[name].cipher}${keyBytes}`]
   if (material.length !== keyBytes || algorithm === undefined) {
@@ -160,7 +156,15 @@ async function testKey(
   // A key that may compute every algorithm: the nearest reading may be another one.
   const usage = 'prw-generate'
   const backend = await softwareBackend({ keys: [{ kid: 'TEST', usage, algorithm, material }] })
-  return { key: await backend.bind({ kid: 'TEST', usage }), close: () => backend.close() }
+  try {
+    return {
+      key: await backend.bind({ kid: 'TEST', usage }),
+      [Symbol.asyncDispose]: () => backend.close(),
+    }
+  } catch (error) {
+    await backend.close()
+    throw error
+  }
 }
 
 async function checkSample(

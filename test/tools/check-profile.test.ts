@@ -2,9 +2,11 @@
 import { describe, expect, test } from 'vitest'
 import { parseProfile } from '../../src/seccos/profile/parse.js'
 import { checkProfile } from '../../src/tools/check-profile.js'
+import { buffersMadeBy } from '../leaks/recorder.js'
 import { expectNoSecrets } from '../seccos/fixtures.js'
 import { SAMPLES, type Sample, SCHEMES, valuesOf } from '../seccos/schemes.js'
 import { failure } from '../support/errors.js'
+import { someOf } from '../support/some-of.js'
 import { bytes } from '../support/vectors.js'
 
 type Scheme = keyof typeof SCHEMES
@@ -244,5 +246,29 @@ describe('samples', () => {
       'ERR_LENGTH',
       secrets,
     )
+  })
+
+  test('leave no copy of either key, also where one of them is refused', async () => {
+    const tdea = parseProfile(SCHEMES.outputs)
+    const [sample = expect.unreachable()] = samplesOf('outputs')
+    const { prwTestKey, macTestKey } = keysOf(tdea)
+    const none = new Uint8Array(macTestKey.length)
+    for (const [more, code] of [
+      [{}, undefined],
+      [{ macTestKey: none.subarray(1) }, 'ERR_LENGTH'],
+      [{ macTestKey: none }, 'ERR_KEY_WEAK'],
+      [{ prwTestKey: none }, 'ERR_KEY_WEAK'],
+    ] as const) {
+      const { value, buffers } = await buffersMadeBy(() =>
+        checkProfile({ profile: tdea, samples: [sample], prwTestKey, macTestKey, ...more }).then(
+          () => undefined,
+          (error: { code?: unknown }) => error.code,
+        ),
+      )
+      expect(value).toBe(code)
+      for (const buffer of someOf(buffers))
+        for (const key of [prwTestKey, macTestKey])
+          expect(Buffer.from(buffer).includes(Buffer.from(key.subarray(0, 8)))).toBe(false)
+    }
   })
 })

@@ -201,7 +201,12 @@ export function testCiphers(key: Uint8Array, cipher: 'tdea' | 'aes'): MacCiphers
   if (cipher === 'aes') return { last: cbc(`aes-${8 * key.length}-cbc`, key, 16) }
   const { chain, last } = splitRetailKey(key)
   const name = last.length === 16 ? 'des-ede-cbc' : 'des-ede3-cbc'
-  return { chain: cbc('des-ede3-cbc', chain, 8), last: cbc(name, last, 8) }
+  try {
+    return { chain: cbc('des-ede3-cbc', chain, 8), last: cbc(name, last, 8) }
+  } finally {
+    // A stream has a key of its own.
+    wipe(chain, last)
+  }
 }
 
 /**

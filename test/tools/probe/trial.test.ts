@@ -4,8 +4,10 @@ import { ownCopy } from '../../../src/base/bytes.js'
 import { computeMac } from '../../../src/primitives/mac.js'
 import type { Candidate, PreparedSample } from '../../../src/tools/probe/candidates.js'
 import { type Target, targetsOf, testCiphers, tryAll } from '../../../src/tools/probe/trial.js'
+import { buffersMadeBy } from '../../leaks/recorder.js'
 import { nodeCiphers } from '../../mac/ciphers.js'
 import { failure } from '../../support/errors.js'
+import { someOf } from '../../support/some-of.js'
 import { bytes, hex } from '../../support/vectors.js'
 
 const KEY = bytes('0123456789ABCDEFFEDCBA9876543210')
@@ -118,10 +120,24 @@ test('of several targets the one is named that all samples hit', () => {
   expect(matches.map(({ outputBytes }) => outputBytes)).toEqual([4])
 })
 
-test('the messages, which may hold PIN and PAN, are wiped', () => {
+test('the messages, which may hold PIN and PAN, are wiped, also those of a candidate that one sample has no value for', () => {
   const given: Uint8Array[] = []
   trial({ candidates: [candidate(MESSAGES, given)] })
   expect(given.map(hex)).toEqual(MESSAGES.map(({ length }) => '00'.repeat(length)))
+  for (const [i, { length }] of MESSAGES.entries()) {
+    const lacking: Uint8Array[] = []
+    const some = MESSAGES.map((message, at) => (at === i ? message : undefined))
+    expect(trial({ candidates: [candidate(some, lacking)] }).tried).toBe(0)
+    expect(lacking.map(hex)).toEqual(['00'.repeat(length)])
+  }
+})
+
+test('of a test key no copy stays', async () => {
+  for (const key of [KEY, LONG]) {
+    const { buffers } = await buffersMadeBy(() => void testCiphers(key, 'tdea'))
+    for (const buffer of someOf(buffers))
+      expect(Buffer.from(buffer).includes(Buffer.from(key.subarray(0, 8)))).toBe(false)
+  }
 })
 
 test('so are those of a candidate that has one for the other sample only', () => {
