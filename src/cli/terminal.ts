@@ -1,6 +1,6 @@
 /** The process as a command sees it: its streams, environment and signals, and a prompt that shows nothing of what is typed. */
 import { StringDecoder } from 'node:string_decoder'
-import { bufferOf, concatBytes } from '../base/bytes.js'
+import { bufferOf, concatBytes, wipe } from '../base/bytes.js'
 import { AbortedError } from '../base/errors.js'
 import type { Io } from './command.js'
 
@@ -112,16 +112,20 @@ export class SecretPrompt {
   }
 }
 
-/** All of a stream, up to a little more than any command takes. */
+/** All of a stream, up to a little more than any command takes. What it came in is wiped: there may be PINs in it. */
 export async function readAll(stream: AsyncIterable<Buffer>, maxBytes = 2_097_152): Promise<Buffer> {
   const chunks: Buffer[] = []
   let length = 0
-  for await (const chunk of stream) {
-    chunks.push(chunk)
-    length += chunk.length
-    if (length > maxBytes) break
+  try {
+    for await (const chunk of stream) {
+      chunks.push(chunk)
+      length += chunk.length
+      if (length > maxBytes) break
+    }
+    return bufferOf(concatBytes(...chunks))
+  } finally {
+    wipe(...chunks)
   }
-  return bufferOf(concatBytes(...chunks))
 }
 
 /** Of a terminal: to the line's begin, and what was there is cleared. */

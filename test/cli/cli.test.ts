@@ -620,6 +620,19 @@ describe('the terminal', () => {
     expect((await readAll(chunks(), 3)).toString()).toBe('abcd')
   })
 
+  test('what standard input came in is wiped, also where it breaks off', async () => {
+    for (const fails of [false, true]) {
+      const came = ['{"pin":"47', '1193"}'].map(part => Buffer.from(part))
+      const stream = async function* () {
+        yield* came
+        if (fails) throw new Error('broken off')
+      }
+      const read = readAll(stream()).then(String, ({ message }: Error) => message)
+      expect(await read).toBe(fails ? 'broken off' : '{"pin":"471193"}')
+      expect(came.map(({ length }, i) => came[i]?.equals(Buffer.alloc(length)))).toEqual([true, true])
+    }
+  })
+
   test('the streams of a process', async () => {
     const written: string[] = []
     const stream = (name: string) => ({ write: (text: string) => written.push(`${name} ${text}`) })
