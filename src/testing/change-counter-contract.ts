@@ -179,6 +179,13 @@ const CHECKS: Readonly<Record<string, Check>> = {
     const options = { instance: 'another/1' }
     assert.equal(await one.compareAndSet('card/a', undefined, 'x', options), false)
     assert.equal(await one.read('card/a'), undefined)
+    // Nor is what was to be written with it.
+    const both = ['card/a', 'card/b'].map(key => ({ key, expected: undefined, value: 'x' }))
+    for (const at of [0, 1]) {
+      const writes = both.map((write, i) => (i === at ? { ...write, ...options } : write))
+      assert.notEqual(await one.compareAndSetAll?.(writes), true)
+      for (const { key } of writes) assert.equal(await other.read(key), undefined)
+    }
     const now = await one.instance?.()
     const mine = now === undefined ? {} : { instance: now }
     assert.equal(await one.compareAndSet('card/a', undefined, 'x', mine), true)

@@ -63,6 +63,8 @@ test('a use that fails, is refused or comes too late ends as failed, with its co
     await failure(call, 'ERR_BACKEND_SEALED')
     expect(events.at(-1)).toMatchObject(reports('ERR_BACKEND_SEALED'))
   }
+  // What is not let in has not begun.
+  expect(events.filter(event => Object(event).event === 'use')).toEqual([])
   const faulty = openBackend(
     slowDriver(async () => Promise.reject(new BackendError('ERR_BACKEND_FAILED', 'x'))),
   )

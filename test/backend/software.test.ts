@@ -430,8 +430,14 @@ describe('the same key for two purposes', () => {
     ['as it is', 'tdea-2key', TDEA],
     ['with other parity bits', 'tdea-2key', '0022446688AACCEEFFDDBB9977553311'],
     ['spelt K1‖K2‖K1', 'tdea-3key', TDEA + TDEA.slice(0, 16)],
+    ['as the first two of three', 'tdea-3key', `${TDEA}1F2E3D4C5B6A7988`],
+    ['as the last two of three', 'tdea-3key', `1F2E3D4C5B6A7988${TDEA}`],
+    ['as an AES key', 'aes-128', TDEA],
+    ['as the beginning of a longer AES key', 'aes-192', `${TDEA}1F2E3D4C5B6A7988`],
+    ['as the beginning of the longest AES key', 'aes-256', `${TDEA}1F2E3D4C5B6A79880F1E2D3C4B5A6978`],
   ] as const)('%s is refused', async (_name, algorithm, material) => {
-    const mac = { kid: 'B', usage: 'cbc-mac', algorithm, material } as const
+    const usage = algorithm.startsWith('aes') ? 'cmac' : 'cbc-mac'
+    const mac = { kid: 'B', usage, algorithm, material } as const
     await failure(() => softwareBackend({ keys: [pin, mac] }), 'ERR_KEY_USAGE', [TDEA])
     await failure(() => softwareBackend({ keys: [mac, pin] }), 'ERR_KEY_USAGE', [TDEA])
   })

@@ -314,17 +314,22 @@ describe('a ceremony', () => {
   })
 })
 
-test('components of which one finds its place taken are all taken back', async () => {
-  const out = fresh()
-  const split = ['key', 'components', 'split', '--algorithm', 'aes-128', '--parts', '3', '--out', out]
-  const onAsk = () => writeFileSync(`${out}-2`, 'mine')
-  expect(await run(split, { secret: AES, onAsk })).toMatchObject({
-    code: 2,
-    err: 'ERR_USAGE: --out cannot be written: EEXIST',
-  })
-  expect(() => readFileSync(`${out}-1`)).toThrow('ENOENT')
-  expect(readFileSync(`${out}-2`, 'utf8')).toBe('mine')
-})
+test.each([2, 3])(
+  'components of which the one numbered %s finds its place taken are all taken back',
+  async taken => {
+    const out = fresh()
+    const split = ['key', 'components', 'split', '--algorithm', 'aes-128', '--parts', '3', '--out', out]
+    const onAsk = () => writeFileSync(`${out}-${taken}`, 'mine')
+    expect(await run(split, { secret: AES, onAsk })).toMatchObject({
+      code: 2,
+      err: 'ERR_USAGE: --out cannot be written: EEXIST',
+    })
+    for (let i = 1; i <= 3; i++) {
+      if (i !== taken) expect(() => readFileSync(`${out}-${i}`)).toThrow('ENOENT')
+    }
+    expect(readFileSync(`${out}-${taken}`, 'utf8')).toBe('mine')
+  },
+)
 
 test('a new key of a token: with a beginning, for translation; what the token did not take is said', async () => {
   const fake = new FakeToken({ refuses: { types: [CKA.COPYABLE], code: 0x12 } })

@@ -220,24 +220,27 @@ test.each([
   expect(processIo({ stdin: {}, stdout, stderr: {}, env: {} } as never).columns).toBe(columns)
 })
 
-test('the process: a signal ends the work, not the program; a terminal gets its line anew', () => {
-  const written: string[] = []
-  const host = Object.assign(new EventEmitter(), {
-    stdin: {},
-    stdout: { write: () => true },
-    stderr: { isTTY: true, write: (text: string) => written.push(text) },
-    env: {},
-  })
-  const io = processIo(host as never)
-  const signal = io.interrupted?.()
-  host.emit('SIGINT')
-  expect(signal?.aborted).toBe(true)
-  io.progress?.('1 of 2')
-  io.out('done')
-  io.err('also')
-  // The line of progress is cleared before anything else is shown, once.
-  expect(written).toEqual(['\r\x1b[K1 of 2', '\r\x1b[K', 'also\n'])
-})
+test.each(['SIGINT', 'SIGTERM'])(
+  'the process: %s ends the work, not the program; a terminal gets its line anew',
+  name => {
+    const written: string[] = []
+    const host = Object.assign(new EventEmitter(), {
+      stdin: {},
+      stdout: { write: () => true },
+      stderr: { isTTY: true, write: (text: string) => written.push(text) },
+      env: {},
+    })
+    const io = processIo(host as never)
+    const signal = io.interrupted?.()
+    host.emit(name)
+    expect(signal?.aborted).toBe(true)
+    io.progress?.('1 of 2')
+    io.out('done')
+    io.err('also')
+    // The line of progress is cleared before anything else is shown, once.
+    expect(written).toEqual(['\r\x1b[K1 of 2', '\r\x1b[K', 'also\n'])
+  },
+)
 
 test('killed in the middle of its work, it goes on where it was', async () => {
   const open = await filled(40)

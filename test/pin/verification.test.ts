@@ -60,6 +60,12 @@ describe('the steps', () => {
     ['a longer PIN', ZERO, FOUR.replace('441234A', '4512345'), 'different'],
     ['digits that are none, the same ones', '04121DCBBAA99887', FOUR.replace('1234', '123E'), 'different'],
     ['nines where digits are none', '04121DCBBAA99887', FOUR.replace('1234', '1239'), 'different'],
+    [
+      'a nine where the kept block has no digit',
+      '04121ACBBAA99887',
+      FOUR.replace('1234', '123E'),
+      'different',
+    ],
     ['no block at the first key', ZERO.replace('04', '14'), FOUR, 'no-block'],
     ['no block at the second', ZERO, FOUR.replace('44', '40'), 'no-block'],
   ] as const)('%s', (_name, first, second, verdict) => {

@@ -5,7 +5,7 @@
 import { describe, expect, test } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
 import type { Template } from '../../src/backend/pkcs11/binding/binding.js'
-import { CKA, CKK, CKO } from '../../src/backend/pkcs11/binding/constants.js'
+import { CKA, CKK, CKM, CKO } from '../../src/backend/pkcs11/binding/constants.js'
 import { roleAttribute, SECRET_BITS } from '../../src/backend/pkcs11/mechanisms/templates.js'
 import type { KeyStoreOptions } from '../../src/pkcs11.js'
 import { CONTRACT_KEYS } from '../../src/testing.js'
@@ -61,13 +61,16 @@ describe('a key in a token', () => {
     ],
     ['in a token that copies all', { copies: 'all' }, [], { accept: ['copyable'] }, 'wider rights'],
     ['in a token that copies what is copyable', { copies: 'copyable' }, [], { accept: ['copyable'] }, 'copy'],
-    [
-      'in a token that wraps what is not extractable',
-      { wrapsOut: true },
-      [],
-      { accept: ['wrappable'] },
-      'take it away',
-    ],
+    ...[CKM.AES_KEY_WRAP, CKM.DES3_ECB].map(
+      wrapsOut =>
+        [
+          `in a token that wraps what is not extractable, by mechanism ${wrapsOut} alone`,
+          { wrapsOut },
+          [],
+          { accept: ['wrappable'] },
+          'take it away',
+        ] satisfies [string, FakeOptions, Template, Partial<KeyStoreOptions>, string],
+    ),
     ['with a hidden role', { hides: [CKA.WRAP] }, [], { accept: ['hidden-roles'] }, 'does not show'],
     [
       'with a hidden role behind one that it may have',

@@ -92,8 +92,8 @@ export interface FakeOptions {
   readonly ignoresTemplates?: boolean
   /** CKA_CHECK_VALUE is what a template states, right or wrong; else a template that states it is refused. */
   readonly statesAnyCheckValue?: boolean
-  /** C_WrapKey does not look at CKA_EXTRACTABLE. */
-  readonly wrapsOut?: boolean
+  /** C_WrapKey does not look at CKA_EXTRACTABLE, by any mechanism or by this one. */
+  readonly wrapsOut?: true | number
   /** Longest generic secret; longer ones are refused, or cut short. */
   readonly maxSecret?: { readonly bytes: number; readonly cut: boolean }
 }
@@ -508,8 +508,8 @@ export class FakeToken implements Pkcs11Binding {
     const wrapping = this.#object('C_WrapKey', wrappingKey, 0x113)
     if (wrapping.get(CKA.WRAP) !== true) throw new Pkcs11Error('C_WrapKey', 0x68)
     const wrapped = this.#object('C_WrapKey', key, 0x60)
-    if (this.options.wrapsOut !== true && wrapped.get(CKA.EXTRACTABLE) !== true)
-      throw new Pkcs11Error('C_WrapKey', 0x6a)
+    const isFree = [true, mechanism.mechanism].includes(this.options.wrapsOut ?? false)
+    if (!isFree && wrapped.get(CKA.EXTRACTABLE) !== true) throw new Pkcs11Error('C_WrapKey', 0x6a)
     const bound = this.options.ignoresTemplates === true ? undefined : wrapping.get(CKA.WRAP_TEMPLATE)
     for (const [type, wanted] of Array.isArray(bound) ? (bound as Template) : []) {
       // As SoftHSM: it is the handle that will not do.

@@ -5,6 +5,7 @@ import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
 import { roleAttribute, SECRET_BITS } from '../../src/backend/pkcs11/mechanisms/templates.js'
 import type { ImportedKey, NewKey } from '../../src/pkcs11.js'
 import { CONTRACT_KEYS } from '../../src/testing.js'
+import { buffersMadeBy } from '../leaks/recorder.js'
 import { FakeToken } from './fake-token.js'
 import { bindKey, errorOf, openBackendOn, openStoreOn, optionsFor } from './support.js'
 
@@ -296,6 +297,32 @@ describe('importKey', () => {
     })
     expect(attributesOf(fake, 'P').get(CKA.KEY_TYPE)).toBe(CKK.DES3)
   })
+
+  test('one value has one purpose, also where it is there as a bundle of another length', async () => {
+    const three = MATERIAL + MATERIAL.slice(0, 16)
+    for (const [first, second] of [
+      [
+        { algorithm: 'tdea-2key', material: MATERIAL },
+        { algorithm: 'tdea-3key', material: three },
+      ],
+      [
+        { algorithm: 'tdea-3key', material: three },
+        { algorithm: 'tdea-2key', material: MATERIAL },
+      ],
+    ] as const) {
+      const fake = new FakeToken()
+      await using store = await openStoreOn(fake)
+      await store.importKey({ ...PEK, ...first, kid: 'FIRST' })
+      const before = fake.census
+      const other = { ...PEK, ...second, kid: 'SECOND' } as const
+      expect(await errorOf(() => store.importKey({ ...other, usage: 'cbc-mac' }))).toMatchObject({
+        code: 'ERR_KEY_USAGE',
+        message: expect.stringContaining('FIRST'),
+      })
+      expect(fake.census).toEqual(before)
+      expect((await store.importKey(other)).kid).toBe('SECOND')
+    }
+  })
 })
 
 describe('listKeys and deleteKey', () => {
@@ -526,6 +553,41 @@ describe('a key that others are derived from', () => {
     const enciphered = () => key.mac({ ...CMAC, derivation: [ENCIPHER] }, new Uint8Array(8))
     expect(await errorOf(enciphered)).toMatchObject({ code: 'ERR_KEY_USAGE' })
     expect(fake.census.session).toBe(before)
+  })
+
+  test('through the host, no derived key stays in memory, also where the token does not take it, or not its K1', async () => {
+    const fake = new FakeToken()
+    const options = { deriveKeys: 'through-host', composedMac: true } as const
+    await using store = await openStoreOn(fake, options)
+    const keys = [
+      { kid: 'R', usage: 'retail-mac', algorithm: 'tdea-2key', material: MATERIAL, derives: true },
+      { kid: 'C', usage: 'cmac', algorithm: 'aes-128', material: MATERIAL, derives: true },
+    ] as const
+    for (const key of keys) await store.importKey(key)
+    await using backend = await openBackendOn(fake, options)
+    const create = fake.C_CreateObject.bind(fake)
+    const retail = { algorithm: 'iso9797-1-alg3', padding: 2 } as const
+    for (const { kid, usage } of keys) {
+      const key = operationsOf(await backend.bind({ kid, usage }))
+      const request = { ...(usage === 'cmac' ? CMAC : retail), derivation: [ENCIPHER] }
+      for (const refused of [0, 1, 2]) {
+        const derived: string[] = []
+        fake.C_CreateObject = (session, template) => {
+          const [, value] = template.find(([type]) => type === CKA.VALUE) ?? expect.unreachable()
+          derived.push(Buffer.from(value as Uint8Array).toString('latin1', 0, 8))
+          if (derived.length === refused) throw new Pkcs11Error('C_CreateObject', 0x13)
+          return create(session, template)
+        }
+        const { buffers } = await buffersMadeBy(() =>
+          key.mac(request, new Uint8Array(24)).catch(() => undefined),
+        )
+        fake.C_CreateObject = create
+        const left = buffers.filter(buffer =>
+          derived.some(one => Buffer.from(buffer).includes(one, 'latin1')),
+        )
+        expect([usage, refused, derived.length > 0, left.length]).toEqual([usage, refused, true, 0])
+      }
+    }
   })
 })
 

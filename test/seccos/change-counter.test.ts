@@ -722,6 +722,22 @@ describe('the store contract', () => {
     )
     expect(verdicts.filter(({ status }) => status === 'rejected').length).toBeGreaterThanOrEqual(4)
   })
+
+  test('the suite notices two handles that do not see what the other has written: all cases but those with one', async () => {
+    const apart = async () => [memoryStore(), memoryStore()] as const
+    const cases = changeCounterStoreContract({ open: apart })
+    const verdicts = await Promise.allSettled(cases.map(({ run }) => run()))
+    const passed = cases.filter((_, i) => verdicts[i]?.status === 'fulfilled').map(({ name }) => name)
+    expect(passed).toEqual([
+      'a key that was never written reads as undefined',
+      'an empty text and 8 KiB are values',
+      'replacing what is not there is refused',
+      'writing the same value again makes a new version',
+      'a version that never was is refused',
+      'keys are apart, case and all',
+      'a write without expiry clears an old one',
+    ])
+  })
 })
 
 describe('a database that fails over', () => {

@@ -174,6 +174,19 @@ describe('ERR_DATA_SET', () => {
   }
 })
 
+test('of all that the caller states each is held against the data set, whatever is right before it', async () => {
+  const { pin: _pin, pan: _pan, fields = {}, ...stated } = TDEA_VALUES
+  expect(valuesWith(TDEA, masked(), { ...stated, fields }).fields).toEqual(fields)
+  for (const [id, wrong] of Object.entries({ psn: '02', expiry: '2811', issuer: 'is_tbank02' })) {
+    const given = { ...stated, fields: { ...fields, [id]: wrong } }
+    const error = await failure(() => valuesWith(TDEA, masked(), given), 'ERR_DATA_SET')
+    expect(error).toMatchObject({
+      field: id,
+      message: expect.stringContaining('is not the one in the data set'),
+    })
+  }
+})
+
 /** Enciphers nothing. */
 const none = () => expect.unreachable('nothing here is enciphered')
 

@@ -244,6 +244,40 @@ describe.each(AVAILABLE)('%s', driver => {
     await database.close()
   })
 
+  test('a thread keeps the process from ending until the last of its answers is there', async () => {
+    const threads: { held: boolean; readonly answer: (value: unknown) => void }[] = []
+    const started = (): StartedThread => {
+      let tell = (_: { readonly value: unknown }): void => {}
+      const thread = { held: false, answer: (value: unknown) => tell({ value }) }
+      threads.push(thread)
+      return {
+        send: job => {
+          if (!('read' in Object(job))) queueMicrotask(() => tell({ value: undefined }))
+        },
+        listen: receive => {
+          tell = receive
+        },
+        hold: held => {
+          thread.held = held
+        },
+        end: () => undefined,
+      }
+    }
+    const database = await openThreads(file(), started)
+    const [, reader = expect.unreachable()] = threads
+    expect(threads.map(({ held }) => held)).toEqual([false, false])
+    const rows = Array.from({ length: 3 }, () => database.read({ sql: 'SELECT 1', values: [] }))
+    await turn()
+    const held = [reader.held]
+    for (const _ of rows) {
+      reader.answer([[]])
+      held.push(reader.held)
+    }
+    expect(held).toEqual([true, true, true, false])
+    await Promise.all(rows)
+    await database.close()
+  })
+
   test('a read whose caller gives up rejects at once; one that was given up before is not made', async () => {
     await using store = await openHere({ path: newPath(), driver, panSealer: sealer })
     const controller = new AbortController()

@@ -303,6 +303,24 @@ describe.each(AVAILABLE.flatMap(driver => EXECUTORS.map(executor => [driver, exe
       expect(error.message).toContain('deleted or replaced')
     })
 
+    test('a read of several of which one fails leaves no transaction behind: the next ones read', async () => {
+      const path = newFile()
+      const writer = await openConnection({ path, driver }, 'writer')
+      const reader = await openConnection({ path, driver }, 'reader')
+      const right = { sql: 'SELECT 1 AS one', values: [] }
+      const wrong = { sql: 'SELECT one FROM nowhere', values: [] }
+      for (const connection of [reader, writer]) {
+        for (const statements of [
+          [wrong, right],
+          [right, wrong],
+        ]) {
+          await failure(() => connection.read(statements), 'ERR_BACKEND_FAILED')
+          expect(connection.read([right, right])).toEqual([[{ one: 1 }], [{ one: 1 }]])
+        }
+      }
+      await Promise.all([reader.close(), writer.close()])
+    })
+
     test('what was replaced is out of the log a minute later, too, and where somebody reads it then, another minute later', async () => {
       const path = newFile()
       const connection = await openConnection({ path, driver }, 'writer')

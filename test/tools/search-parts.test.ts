@@ -441,6 +441,30 @@ describe('a thread', () => {
     port1.close()
   })
 
+  test('of which one does not begin: all of them are ended', async () => {
+    const ended: number[] = []
+    let count = 0
+    const start = (): StartedThread => {
+      const number = count++
+      let hear = (_: unknown): void => undefined
+      return {
+        port: {
+          on: (event, listener) => {
+            if (event === 'message') hear = listener
+          },
+          postMessage: order => {
+            const fails = number === 1 && 'job' in Object(order)
+            queueMicrotask(() => hear(fails ? { failed: 'no' } : { matches: [] }))
+          },
+        },
+        end: () => ended.push(number),
+      }
+    }
+    const job = { which: 'prw', samples: [], key: keys.prwTestKey, layouts: [profile], known: {} } as const
+    await failure(() => threads(job, 3, start), 'ERR_BACKEND_FAILED')
+    expect(ended).toEqual([0, 1, 2])
+  })
+
   test('that has ended takes no more orders', async () => {
     let exit = (): void => undefined
     const ends = (): StartedThread => {

@@ -246,6 +246,20 @@ describe('by token', () => {
     expect(own.world.last.caller).toBe('d1')
   })
 
+  test('of two callers with one certificate the event names the one that speaks for the issuer of the path', async () => {
+    const elsewhere: Caller = { ...D1, name: 'elsewhere', issuers: [OTHER_ISSUER] }
+    const connection = tls(client)
+    for (const callers of [
+      [elsewhere, D1],
+      [D1, elsewhere],
+    ]) {
+      expect(await asked({ authorization: { callers }, connection })).toBeUndefined()
+      expect(own.world.last).toMatchObject({ caller: 'd1', issuerId: ISSUER })
+      expect(await asked({ authorization: { callers }, connection, issuerId: OTHER_ISSUER })).toBeUndefined()
+      expect(own.world.last).toMatchObject({ caller: 'elsewhere', issuerId: OTHER_ISSUER })
+    }
+  })
+
   test('a verifier that names nobody names no caller', async () => {
     const tokens = { verify: async () => ({ verified: true }) as const }
     const authorization = { ...(caller({ boundTokens: true }) as CallerAuthorization), tokens }
