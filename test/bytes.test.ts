@@ -2,11 +2,13 @@ import { describe, expect, test } from 'vitest'
 import {
   asciiBytes,
   concatBytes,
+  copyInto,
   decodeBase64url,
   equalBytes,
   fromHex,
   isPlainBytes,
   ownCopy,
+  randomSecret,
   requireBytes,
   secretBytes,
   sharedBytes,
@@ -167,4 +169,22 @@ test('sharedBytes are seen by two threads, and zero', () => {
   expect(bytes.buffer).toBeInstanceOf(SharedArrayBuffer)
   expect(structuredClone(bytes).buffer).toBeInstanceOf(SharedArrayBuffer)
   expect([...bytes]).toEqual([0, 0, 0, 0])
+})
+
+test.each([0, 8, 64, 65, 300])(
+  '%i bytes are copied to their place, and to none where there is no room',
+  length => {
+    const bytes = Uint8Array.from({ length }, (_, i) => i + 1)
+    const memory = new Uint8Array(length + 4)
+    copyInto(memory, bytes, 3)
+    expect(memory).toEqual(Uint8Array.of(0, 0, 0, ...bytes, 0))
+    expect(() => copyInto(memory, bytes, 5)).toThrow(RangeError)
+    expect(memory).toEqual(Uint8Array.of(0, 0, 0, ...bytes, 0))
+  },
+)
+
+test.each([1, 8, 15, 16, 17, 24, 32])('%i random bytes are as many, and in memory of their own', length => {
+  const [one, other] = [randomSecret(length), randomSecret(length)]
+  expect([one.length, one.buffer.byteLength]).toEqual([length, length])
+  if (length >= 8) expect(one).not.toEqual(other)
 })

@@ -18,12 +18,10 @@ const LARGE = 1024
 export function updateCleanly(cipher: Updating, data: Uint8Array, blockBytes: number): Uint8Array {
   const out = secretBytes(data.length)
   const step = data.length < LARGE ? STEP : data.length
-  // Made before: whatever is made between freeing and asking may set off a collection, which frees more of that size.
-  const zeros = step > STEP ? secretBytes(data.length + blockBytes - 1) : undefined
-  const second = zeros && overwritingCipher()
+  const overwrite = step > STEP ? overwriter(data.length + blockBytes - 1) : undefined
   for (let at = 0; at < data.length; at += step) {
     const piece = cipher.update(data.subarray(at, at + step))
-    if (zeros) second?.update(zeros)
+    overwrite?.()
     copyInto(out, piece, at)
     wipe(piece)
   }
@@ -55,8 +53,13 @@ type Updating = Pick<Decipher, 'update'>
 
 let overwriting: ReturnType<typeof createCipheriv> | undefined
 
-/** A stream: a block of it is one byte. */
-function overwritingCipher(): Updating {
+/**
+ * Asks for so much memory as a cipher does, and writes there. All it needs is made before: whatever is made between freeing and
+ * asking may set off a collection, which frees more of that size.
+ */
+function overwriter(length: number): () => void {
+  // A stream: a block of it is one byte.
   overwriting ??= createCipheriv('aes-256-ctr', secretBytes(32), secretBytes(16))
-  return overwriting
+  const [cipher, zeros] = [overwriting, secretBytes(length)]
+  return () => void cipher.update(zeros)
 }

@@ -2,7 +2,7 @@
  * Code blocks of Markdown that are files as well: a comment before the fence names the file, and a test holds the two
  * equal. `node docs/site/embed.mjs` writes the files into the blocks.
  */
-import { execFileSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
@@ -34,13 +34,20 @@ export function runOnSources(
   args: readonly string[] = [],
   timeout = HANGS_AFTER_MS,
 ): string {
-  return execFileSync(process.execPath, ['--import', 'tsx', join(root, path), ...args], {
-    cwd: root,
-    stdio: ['ignore', 'pipe', 'pipe'],
-    encoding: 'utf8',
-    timeout,
-    env: { ...process.env, ...environment, TSX_TSCONFIG_PATH: join(root, 'tsconfig.test.json') },
-  })
+  const { status, signal, stdout, stderr } = spawnSync(
+    process.execPath,
+    ['--import', 'tsx', join(root, path), ...args],
+    {
+      cwd: root,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      encoding: 'utf8',
+      timeout,
+      env: { ...process.env, ...environment, TSX_TSCONFIG_PATH: join(root, 'tsconfig.test.json') },
+    },
+  )
+  if (status === 0) return stdout
+  // What it found is in what it printed.
+  throw new Error(`${path} ended with ${signal ?? status}: ${stdout.slice(-2000)}${stderr.slice(-2000)}`)
 }
 
 /** The file that a block names. */
