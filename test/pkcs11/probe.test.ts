@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
 import { CKK, CKM } from '../../src/backend/pkcs11/binding/constants.js'
+import { Pan, verifyPinBlock } from '../../src/index.js'
 import type { KeyStoreOptions } from '../../src/pkcs11.js'
 import { type FakeOptions, FakeToken } from './fake-token.js'
 import { bindKey, errorOf, openBackendOn, openStoreOn, provisionFake } from './support.js'
@@ -184,6 +185,47 @@ describe('what a token can do is found out by having it done', () => {
     const fake = new FakeToken({ without: [-1] })
     await using backend = await openBackendOn(fake)
     expect(await errorOf(() => backend.randomBytes(8))).toMatchObject({ code: 'ERR_UNSUPPORTED_BY_TOKEN' })
+  })
+
+  test('a PIN is not verified where either of the two keys has a cipher that was not proven', async () => {
+    const fake = new FakeToken({})
+    await using store = await openStoreOn(fake)
+    await store.generateKey({
+      kid: 'PEK',
+      usage: 'pin-encryption',
+      algorithm: 'tdea-2key',
+      hostDecipher: true,
+    })
+    await store.generateKey({
+      kid: 'PEK-AES',
+      usage: 'pin-encryption',
+      algorithm: 'aes-128',
+      hostDecipher: true,
+    })
+    Object.assign(fake.options, { without: [CKM.AES_ECB] })
+    await using backend = await openBackendOn(fake)
+    // The token does AES again, but nothing has shown that it does it rightly.
+    Object.assign(fake.options, { without: [] })
+    const tdea = await backend.bind({ kid: 'PEK', usage: 'pin-encryption', hostDecipher: true })
+    const aes = await backend.bind({ kid: 'PEK-AES', usage: 'pin-encryption', hostDecipher: true })
+    const pan = Pan.from('4761739001010010')
+    const sides = [
+      { block: new Uint8Array(8), format: 0, key: tdea },
+      { block: new Uint8Array(16), format: 4, key: aes },
+    ] as const
+    for (const [at, { key: from, ...sent }] of sides.entries()) {
+      const kept = sides[1 - at] ?? expect.fail()
+      fake.reset()
+      const asked = {
+        ...sent,
+        from,
+        pan,
+        against: { kind: 'block', ...kept },
+        tries: 'counted-elsewhere',
+      } as const
+      expect(await errorOf(() => verifyPinBlock(asked))).toMatchObject({ code: 'ERR_UNSUPPORTED_BY_TOKEN' })
+      expect(fake.calls).not.toContain('C_DecryptInit')
+    }
   })
 })
 
