@@ -68,15 +68,25 @@ const FILLERS =
 /** Where TypeDoc's script takes the typed text apart. */
 const WORDS = 'i.split(" ").map('
 
+/** Where lunr, in that script, names a node by its edges. */
+const NODE_NAME = 'e=e+s+o.id}return e}'
+/**
+ * With a comma after each: an edge "5" to node 2 and an edge "t" to 52 must not be one, or words come out of the index that are
+ * not in it, and each search ends in a TypeError. It depends on the numbers, and so on every word of the pages.
+ */
+const CLEAR_NAME = 'e=e+s+o.id+","}return e}'
+
 /** Has the search leave fillers out, where other words are left. */
 function leaveOutFillers(path) {
   const script = readFileSync(path, 'utf8')
   if (script.split(WORDS).length !== 2)
     throw new Error('the search of this TypeDoc takes words apart in another way')
+  if (script.split(NODE_NAME).length !== 2)
+    throw new Error('the lunr of this TypeDoc names its nodes in another way')
   const kept = `(w=>{let k=w.filter(c=>!"${FILLERS}".split(" ").includes(c.toLowerCase()));return k.length?k:w})(i.split(" "))`
   writeFileSync(
     path,
-    script.replace(WORDS, () => `${kept}.map(`),
+    script.replace(WORDS, () => `${kept}.map(`).replace(NODE_NAME, CLEAR_NAME),
   )
 }
 

@@ -149,8 +149,9 @@ describe('what Node frees of a content', () => {
     [0, []],
     [16, []],
     [127, []],
-    [128, [128]],
-    [1000, [1000]],
+    [1023, []],
+    [1024, [1024]],
+    [3000, [3000]],
   ])('of %i bytes is written over', (length, overwritten) => {
     const plaintext = new Uint8Array(length).fill(5)
     const content = encryptContent(new Uint8Array(32).fill(7), {
@@ -165,7 +166,7 @@ describe('what Node frees of a content', () => {
     // In pieces that the allocator overwrites by itself; or in one, over which a second cipher writes.
     const whole = Array.from({ length: length >> 4 }, () => 16)
     const inPieces = length % 16 === 0 ? whole : [...whole, length % 16]
-    const once = length < 128 ? inPieces : [length]
+    const once = length < 1024 ? inPieces : [length]
     expect(pieces).toEqual([...once, 32, ...once])
     expect(watched.overwritten).toEqual([...overwritten, ...overwritten])
     for (const piece of watched.secrets)
