@@ -84,10 +84,7 @@ function leaveOutFillers(path) {
   if (script.split(NODE_NAME).length !== 2)
     throw new Error('the lunr of this TypeDoc names its nodes in another way')
   const kept = `(w=>{let k=w.filter(c=>!"${FILLERS}".split(" ").includes(c.toLowerCase()));return k.length?k:w})(i.split(" "))`
-  writeFileSync(
-    path,
-    script.replace(WORDS, () => `${kept}.map(`).replace(NODE_NAME, CLEAR_NAME),
-  )
+  writeFileSync(path, script.replace(WORDS, () => `${kept}.map(`).replace(NODE_NAME, CLEAR_NAME))
 }
 
 /** The site's documents as one page of plain text, by group, for readers that are programs (llmstxt.org). */
