@@ -105,8 +105,8 @@ const ONE_BY_ONE = 64
 /**
  * Copies bytes into memory that has room for them, from a place on. What copies sixteen bytes or more at a time leaves them
  * in the processor's registers, and V8 writes all registers into its memory when it throws away optimised code: so a few bytes
- * go one by one, and after more the registers are written over. In `src` nothing else copies what may be a secret (an
- * architecture test sees to it).
+ * go one by one, and after more the registers are written over. An architecture test lets nothing in `src` copy what may be a
+ * secret by `set`, `copy` or `copyWithin`.
  */
 export function copyInto(memory: Uint8Array, bytes: Uint8Array, at = 0): void {
   const { length } = bytes

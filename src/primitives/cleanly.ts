@@ -19,14 +19,20 @@ export function updateCleanly(cipher: Updating, data: Uint8Array, blockBytes: nu
   const out = secretBytes(data.length)
   const step = data.length < LARGE ? STEP : data.length
   const overwrite = step > STEP ? overwriter(data.length + blockBytes - 1) : undefined
-  for (let at = 0; at < data.length; at += step) {
-    const piece = cipher.update(data.subarray(at, at + step))
-    overwrite?.()
-    copyInto(out, piece, at)
-    wipe(piece)
+  try {
+    for (let at = 0; at < data.length; at += step) {
+      const piece = cipher.update(data.subarray(at, at + step))
+      overwrite?.()
+      copyInto(out, piece, at)
+      wipe(piece)
+    }
+    return out
+  } catch (error) {
+    wipe(out)
+    throw error
+  } finally {
+    clearRegisters()
   }
-  clearRegisters()
-  return out
 }
 
 /**

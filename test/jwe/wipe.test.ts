@@ -74,6 +74,8 @@ vi.mock('node:crypto', async importOriginal => {
 // Whatever was loaded before it has the real one.
 vi.resetModules()
 const { decryptContent, encryptContent } = await import('../../src/primitives/a256gcm.js')
+const { updateCleanly } = await import('../../src/primitives/cleanly.js')
+const { buffersMadeBy } = await import('../leaks/recorder.js')
 const { concatKdf } = await import('../../src/primitives/concat-kdf.js')
 const { openJwe } = await import('../../src/jwe/open.js')
 const { sealJwe } = await import('../../src/jwe/seal.js')
@@ -172,6 +174,23 @@ describe('what Node frees of a content', () => {
     for (const piece of watched.secrets)
       if (piece.length !== 32) expect(piece.every(byte => byte === 0)).toBe(true)
   })
+})
+
+it('what was deciphered before a cipher failed is wiped', async () => {
+  const pieces: Buffer[] = []
+  const cipher = {
+    update: () => {
+      if (pieces.length === 2) throw new Error('no more')
+      pieces.push(Buffer.alloc(16, 7))
+      return pieces.at(-1) ?? Buffer.alloc(0)
+    },
+  }
+  const { buffers } = await buffersMadeBy(() => {
+    expect(() => updateCleanly(cipher as never, new Uint8Array(48), 16)).toThrow('no more')
+  })
+  expect(buffers.some(({ byteLength }) => byteLength === 48)).toBe(true)
+  for (const made of [...pieces, ...buffers.map(buffer => new Uint8Array(buffer))])
+    expect(made.every(byte => byte === 0)).toBe(true)
 })
 
 describe('concatKdf', () => {
