@@ -3,8 +3,9 @@
  * alive. Every answer is checked, and in the end everything that is stored. `serve` is one process (two on
  * PostgreSQL), D1 another.
  *
- *     node --import tsx native-test/d1/load.ts [--gets 10000] [--sets 10000] [--only NAME] [--postgres URL] [--hold] [--json]
+ *     node --import tsx native-test/d1/load.ts [--gets 10000] [--sets 10000] [--only NAME] [--postgres URL] [--built] [--hold] [--json]
  *
+ * `--built`: `serve` runs on the package in `dist`, as an issuer's does, and not from the sources.
  * `--hold`: after five seconds another process holds the SQLite file for five; how long the event loop of `serve` stood still
  * before and meanwhile is printed. D1 repeats what is answered with 5xx then.
  */
@@ -17,7 +18,7 @@ import { readOptions, type ServeOptions } from '../../examples/serve/options.js'
 import { holdFile } from '../stalls.js'
 import { checkAtRest } from './at-rest.js'
 import { type Caller, openCaller } from './caller.js'
-import { type ServeProcess, startServe, watchStalls } from './serve-process.js'
+import { type ServeProcess, serveAsBuilt, startServe, watchStalls } from './serve-process.js'
 import { newTraffic, type Operation, run, type Work } from './traffic.js'
 
 interface Scenario {
@@ -188,10 +189,12 @@ const { values } = parseArgs({
     sets: { type: 'string', default: '10000' },
     only: { type: 'string' },
     postgres: { type: 'string' },
+    built: { type: 'boolean', default: false },
     hold: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
   },
 })
+if (values.built) serveAsBuilt()
 if (values.hold) watchStalls()
 const SCENARIOS: readonly Scenario[] = [
   { name: 'software, SQLite', args: [], processes: 1 },

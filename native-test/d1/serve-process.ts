@@ -1,8 +1,11 @@
-/** `serve` as a process of its own, from the sources. */
+/** `serve` as a process of its own: from the sources, or on the package as it was built. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
 import { buildBesideSources } from '../../test/stores/threads.js'
+import { bundled, bundleTo } from '../../test/support/bundled.js'
+import { goneWithProcess } from '../../test/support/scratch.js'
 
 // Once a process: what is stored may be in SQLite, whose threads do not run from the sources.
 buildBesideSources()
@@ -58,12 +61,27 @@ const preloads: string[] = []
 
 /** Has each `serve` that is started from now on say, at SIGUSR2, how long its event loop stood still. */
 export function watchStalls(): void {
-  preloads.push('--import', './native-test/d1/watch-entry.ts')
+  preloads.push('--import', bundled(new URL('watch-entry.ts', import.meta.url)))
+}
+
+/** What Node is told to run. */
+let program: readonly string[] = ['--import', 'tsx', 'examples/serve/main.ts']
+
+/**
+ * Has each `serve` that is started from now on run as an issuer's does: the example as JavaScript, and the library as `tsup` left
+ * it in `dist`. What `tsx` makes of the sources is not what is published: it gives each function that is made in a call its name by
+ * another call.
+ */
+export function serveAsBuilt(): void {
+  // In `dist`, so that the package's name is found to be this package.
+  const file = fileURLToPath(new URL(`../../dist/serve-${process.pid}.mjs`, import.meta.url))
+  goneWithProcess(file)
+  program = [bundleTo(file, new URL('../../examples/serve/main.ts', import.meta.url))]
 }
 
 /** The process alone, for command lines that do not get as far as listening. */
 export function spawnServe(...args: readonly string[]): ChildProcess {
-  return spawn(process.execPath, ['--import', 'tsx', ...preloads, 'examples/serve/main.ts', ...args], {
+  return spawn(process.execPath, [...preloads, ...program, ...args], {
     cwd: ROOT,
     env: { ...process.env, TSX_TSCONFIG_PATH: 'tsconfig.test.json' },
     stdio: ['ignore', 'pipe', 'pipe'],
