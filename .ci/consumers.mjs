@@ -1,7 +1,7 @@
 /**
  * What consumers do with the package: the packed tarball, installed in an empty folder, is bundled, tested and run by each of
  * them, with a program that goes through every entry, and must print the same line everywhere. `npm run consumers` installs
- * all of them from npm, on their own, and prints a table; `test/package/consumers.test.ts` runs those that are here anyway.
+ * all of them from npm, on their own, and prints a table; `test/package/package.test.ts` runs those that are here anyway.
  */
 import { execFileSync, spawnSync } from 'node:child_process'
 import {

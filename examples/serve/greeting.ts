@@ -33,7 +33,7 @@ export function greeting(facts: Facts): string {
     '',
     ...rows.map(([name = '', value = '']) => `  ${name.padEnd(14)}${value}`),
     '',
-    'Get PIN by hand, from another terminal in this folder (card-0001 has the PIN 4711 until one is set):',
+    'Get PIN by hand, from another terminal in the repository (card-0001 has the PIN 4711 until one is set):',
     '',
     ...pasteable(folder, url, issuerId),
     '',

@@ -1,4 +1,4 @@
-/** D1's routes in a server that has routes of its own: D1's path first, and nothing before it that reads the body. */
+/** D1's routes in a server that has routes of its own: D1's paths first, and nothing before them that reads the body. */
 import { generateKeyPairSync } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type RequestListener } from 'node:http'
@@ -41,13 +41,15 @@ const handler = issuerEndpoints({
 })
 const forD1 = nodeListener(handler)
 
-/** D1's path goes to D1's listener before anything reads the body; the rest is yours. */
-export const listener: RequestListener = (request, response) => {
-  const { pathname } = new URL(request.url ?? '/', 'http://local')
-  if (pathname.startsWith('/cms/')) return forD1(request, response)
-  if (pathname === '/hello') return void response.end('a route of your own\n')
-  response.writeHead(404).end()
+/** Your own routes. */
+const app: RequestListener = (request, response) => {
+  if (request.url === '/hello') response.end('a route of your own\n')
+  else response.writeHead(404).end()
 }
+
+/** D1's paths are answered before anything reads the body; every other request goes on to your routes. */
+export const listener: RequestListener = (request, response) =>
+  forD1(request, response, () => app(request, response))
 
 const server = createServer({ ...serverLimits }, listener).on('clientError', answerClientError)
 await once(server.listen(0, '127.0.0.1'), 'listening')

@@ -6,7 +6,7 @@ import { TEST_KEYS } from './test-keys.js'
 
 const { PKCS11_MODULE, PKCS11_TOKEN = 'issuer', PKCS11_PIN_FILE = '/run/secrets/hsm-pin' } = process.env
 
-/** The token, told by its label. Its PIN is read late, once, and is not kept. */
+/** The token, told by its label. Its PIN is read late, for each login, and is not kept. */
 export const TOKEN: Pkcs11Options = {
   module: PKCS11_MODULE ?? '',
   token: PKCS11_TOKEN,

@@ -13,8 +13,9 @@ export async function onceMore<T>(call: () => Promise<T>): Promise<T> {
 }
 
 /**
- * Asks for the health of the keys until it is bad three times running, or `signal` fires. A lost login and a vanished
- * device do not come back by themselves: end the process then, and let its supervisor start it anew.
+ * Asks for the health of the keys until it is bad three times running, or `signal` fires. Take this replica out of the load
+ * balancer then, and call somebody. Do not restart it: a lost login or device comes back by itself, and where the PIN is
+ * refused every start is one more wrong try.
  */
 export async function watchHealth(
   backend: Pick<Backend, 'health'>,

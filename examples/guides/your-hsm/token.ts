@@ -7,6 +7,6 @@ const { PKCS11_MODULE = '', PKCS11_TOKEN = 'issuer', PKCS11_PIN_FILE = '' } = pr
 export const TOKEN: Pkcs11Options = {
   module: PKCS11_MODULE,
   token: PKCS11_TOKEN,
-  // Called once, late; the PIN is not kept.
+  // Called late, for each login; the PIN is not kept.
   pin: async () => (await readFile(PKCS11_PIN_FILE, 'utf8')).trim(),
 }

@@ -1,6 +1,7 @@
-/** Mounted beside an application: the listener takes its own paths, and the application keeps all others. */
+/** Mounted beside an application, by the lines of docs/guides/mounting.md: the listener takes its own paths, and the application keeps all others. */
 import 'reflect-metadata'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import http from 'node:http'
 import http2 from 'node:http2'
 import { type AddressInfo, connect } from 'node:net'
@@ -38,16 +39,20 @@ Module({ controllers: [Health] })(Application)
 /** Each with a route of the application's at /healthz, and a 404 of its own. */
 const MOUNTS: Readonly<Record<string, Mount>> = {
   'node:http': handler => {
+    const { createServer } = http
     const listener = nodeListener(handler)
-    return http.createServer({ ...serverLimits }, (incoming, outgoing) =>
-      listener(incoming, outgoing, () => {
-        const found = incoming.url === '/healthz'
-        outgoing.writeHead(found ? 200 : 404).end(found ? 'application' : 'not the application’s')
-      }),
+    const app: http.RequestListener = (request, response) => {
+      const found = request.url === '/healthz'
+      response.writeHead(found ? 200 : 404).end(found ? 'application' : 'not the application’s')
+    }
+    return createServer(serverLimits, (request, response) =>
+      listener(request, response, () => app(request, response)),
     )
   },
   'Express 5': handler => {
-    const app = express().use(nodeListener(handler))
+    const app = express()
+    const listener = nodeListener(handler)
+    app.use(listener)
     app.get('/healthz', (_, response) => void response.send('application'))
     return http.createServer(
       app.use((_, response) => void response.status(404).send('not the application’s')),
@@ -86,8 +91,9 @@ const MOUNTS: Readonly<Record<string, Mount>> = {
   },
   'NestJS (on Express)': async handler => {
     const app = await NestFactory.create(Application, { logger: false })
+    const listener = nodeListener(handler)
     // Before `init` or `listen`, which put the body parsers in.
-    app.use(nodeListener(handler))
+    app.use(listener)
     await app.init()
     app.use((_: unknown, response: express.Response) => {
       response.status(404).send('not the application’s')
@@ -95,6 +101,31 @@ const MOUNTS: Readonly<Record<string, Mount>> = {
     return app.getHttpServer()
   },
 }
+
+describe('the guide', () => {
+  /** Without what a formatter adds or leaves out. */
+  const bare = (code: string): string => code.replaceAll(/[\s;]/g, '').replaceAll(',)', ')')
+  const read = (path: string): string => readFileSync(new URL(path, import.meta.url), 'utf8')
+  const guide = read('../../../docs/guides/mounting.md')
+  const lines = Array.from(
+    guide.matchAll(/^\| ([^|`]+) \| `([^`]{10,})`/gm),
+    ([, place = '', line = '']): [string, string] => [place, line],
+  )
+
+  test('has a line for each framework', () => {
+    expect(lines.map(([place]) => place.split(/[ ,]/)[0])).toEqual([
+      'node:http',
+      'Express',
+      'NestJS',
+      'Fastify',
+      'Hono',
+    ])
+  })
+
+  test.each(lines)('%s: the line is one that is run here', (_place, line) => {
+    expect(bare(read('foreign-routes.test.ts'))).toContain(bare(line))
+  })
+})
 
 /** Each alone, and below a path of its own. */
 const PLACES = Object.entries(MOUNTS).flatMap(([name, mount]): [string, string, Mount][] => [

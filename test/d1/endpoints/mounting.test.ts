@@ -1,4 +1,4 @@
-/** The handler in four frameworks, mounted by one line each, behind real TLS sockets. The lines are the README's. */
+/** The handler alone in four frameworks, behind real TLS sockets: every request is its own. */
 import https from 'node:https'
 import net from 'node:net'
 import { createAdaptorServer } from '@hono/node-server'
