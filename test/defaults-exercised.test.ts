@@ -459,6 +459,7 @@ const ELSEWHERE: Readonly<Record<string, readonly [file: string, title: string]>
     'seccos/change-counter.test.ts',
     'the index of an intdatag goes a week after its expiry, the record of the card stays',
   ],
+  'keys.ephemeralAheadMs': ['jwe/wipe.test.ts', 'just before its time is over'],
   'stores.sqliteBusyMs': ['stores/sqlite.test.ts', 'every commit is on disk'],
   'stores.sqliteLogMs': ['stores/sqlite.test.ts', 'what was replaced is out of the log a minute later'],
 }

@@ -244,6 +244,11 @@ export const DEFAULTS = {
       unit: 'days',
       what: 'A key whose validity ends within this time is warned of.',
     },
+    ephemeralAheadMs: {
+      value: 1000,
+      unit: 'ms',
+      what: 'The ephemeral key that took the place of the last message’s is used for the next, if that comes within this time.',
+    },
   },
   counter: {
     retentionMs: {

@@ -16,6 +16,8 @@ import {
   wipe,
   withWiped,
 } from '../base/bytes.js'
+import { systemClock } from '../base/deadline.js'
+import { DEFAULTS } from '../base/defaults.js'
 import { ArgumentError, InputError } from '../base/errors.js'
 import { forgetScalar } from '../key/material.js'
 import { CONTENT_KEY_BYTES, encryptContent, IV_BYTES } from '../primitives/a256gcm.js'
@@ -25,6 +27,7 @@ import { buildHeader, contentKeyInfo, MAX_PARTY_BYTES } from './header.js'
 import { type P256Recipient, type PublicJwkLike, pointOfRecipient, readRecipient } from './recipient.js'
 
 const CURVE = 'prime256v1'
+const AHEAD_MS = DEFAULTS.keys.ephemeralAheadMs.value
 
 /** What {@link sealJwe} takes. */
 export interface SealRequest {
@@ -78,18 +81,18 @@ export interface CheckedSeal {
 
 /** The inner door of {@link sealJwe}: reads the plaintext where it is, and leaves it to the caller to wipe. */
 export function sealChecked({ plaintext, recipient, kid, apu, apv }: CheckedSeal): string {
-  const ephemeral = ephemeralKeys()
+  const { keys, point } = takeEphemeral()
   let z: Uint8Array | undefined
   try {
-    const header = buildHeader({ kid, ephemeralPublicKey: ephemeral.generateKeys(), apu, apv })
+    const header = buildHeader({ kid, ephemeralPublicKey: point, apu, apv })
     requireJweLength(compactLength(header, plaintext.length))
-    z = ephemeral.computeSecret(pointOfRecipient(recipient))
+    z = keys.computeSecret(pointOfRecipient(recipient))
     concatKdf(z, contentKeyInfo({ apu, apv }), CONTENT_KEY_BYTES, takeContentKey)
     const iv = freshIv()
     return buildCompact(header, encryptContent(contentKey, { aad: headerBytes(header), iv, plaintext }))
   } finally {
     wipe(z, contentKey)
-    forgetScalar(ephemeral)
+    replaceEphemeral(keys)
   }
 }
 
@@ -104,15 +107,44 @@ function headerBytes(header: string): Uint8Array {
 const contentKey = secretBytes(CONTENT_KEY_BYTES)
 const takeContentKey = (): Uint8Array<ArrayBuffer> => contentKey
 
+/** An ephemeral key pair: the object that has its scalar, and its point. */
+interface Ephemeral {
+  readonly keys: ECDH
+  readonly point: Uint8Array
+}
+
 let shared: ECDH | undefined
+/** The pair that the object has by now, for the next message, and when it was made, by both clocks. */
+let ahead: (Ephemeral & { readonly now: number; readonly elapsed: number }) | undefined
 
 /**
- * The one object of this thread that makes ephemeral keys: OpenSSL needs 11 µs to set one up. Nothing else runs between
- * making a key and forgetting it, and a new key takes the old one's place.
+ * The key pair of a message. It is the one that took the last one's place, where that is no older than {@link AHEAD_MS}, by
+ * both clocks, for one of them stands still where the machine is put to sleep, or a picture of it is started twice. There is
+ * one object a thread: OpenSSL needs 11 µs to set one up, and nothing else runs between taking a pair and replacing it.
  */
-function ephemeralKeys(): ECDH {
+function takeEphemeral(): Ephemeral {
+  const made = ahead
+  ahead = undefined
+  if (made !== undefined) {
+    const age = [systemClock.now() - made.now, systemClock.elapsed() - made.elapsed]
+    if (age.every(ms => ms >= 0 && ms < AHEAD_MS)) return made
+  }
   shared ??= createECDH(CURVE)
-  return shared
+  return { keys: shared, point: shared.generateKeys() }
+}
+
+/**
+ * Overwrites the scalar of a message that is done with, by the next one: OpenSSL draws it into the same memory. To put a 1 there
+ * takes 11 µs more, for that has its point multiplied, too. That it lies there for a moment tells nobody more than the state of
+ * the generator beside it, of which all scalars of minutes to come are made.
+ */
+function replaceEphemeral(keys: ECDH): void {
+  try {
+    ahead = { keys, point: keys.generateKeys(), now: systemClock.now(), elapsed: systemClock.elapsed() }
+  } catch {
+    // The message is whole. Whoever seals the next one is told.
+    forgetScalar(keys)
+  }
 }
 
 /**

@@ -1,5 +1,6 @@
 /** What sealing and opening leave in memory: every secret buffer that node:crypto hands out is watched. */
-import { afterAll, beforeEach, describe, expect, it, vi } from 'vitest'
+import type { ECDH } from 'node:crypto'
+import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 
 const watched = vi.hoisted(() => ({
   secrets: [] as Uint8Array[],
@@ -7,6 +8,8 @@ const watched = vi.hoisted(() => ({
   overwritten: [] as number[],
   failAt: '',
   scalars: [] as string[],
+  agreements: [] as { readonly ecdh: ECDH; readonly scalar: string }[],
+  made: 0,
 }))
 
 vi.mock('node:crypto', async importOriginal => {
@@ -24,8 +27,15 @@ vi.mock('node:crypto', async importOriginal => {
       const ecdh = crypto.createECDH(curve)
       const computeSecret = ecdh.computeSecret.bind(ecdh)
       const setPrivateKey = ecdh.setPrivateKey.bind(ecdh)
+      const generateKeys = ecdh.generateKeys.bind(ecdh)
       return Object.assign(ecdh, {
+        generateKeys: () => {
+          watched.made++
+          mayFail(`generateKeys ${watched.made}`)
+          return generateKeys()
+        },
         computeSecret: (point: Buffer) => {
+          watched.agreements.push({ ecdh, scalar: ecdh.getPrivateKey('hex') })
           mayFail('computeSecret')
           return secret(computeSecret(point))
         },
@@ -77,6 +87,8 @@ const { decryptContent, encryptContent } = await import('../../src/primitives/a2
 const { updateCleanly } = await import('../../src/primitives/cleanly.js')
 const { buffersMadeBy } = await import('../leaks/recorder.js')
 const { concatKdf } = await import('../../src/primitives/concat-kdf.js')
+const { DEFAULTS } = await import('../../src/base/defaults.js')
+const { systemClock } = await import('../../src/base/deadline.js')
 const { openJwe } = await import('../../src/jwe/open.js')
 const { sealJwe } = await import('../../src/jwe/seal.js')
 const { RECIPIENT, SAMPLE, SAMPLE_PLAINTEXT, softwareKey, text, utf8 } = await import('./support.js')
@@ -97,6 +109,8 @@ beforeEach(() => {
   watched.hashed.length = 0
   watched.overwritten.length = 0
   watched.scalars.length = 0
+  watched.agreements.length = 0
+  watched.made = 0
   watched.failAt = ''
 })
 
@@ -104,12 +118,18 @@ function expectAllWiped(): void {
   for (const bytes of watched.secrets) expect(bytes.every(byte => byte === 0)).toBe(true)
 }
 
+/** The scalars that agreements were made with, none of which any object has any more. */
+function forgottenScalars(): readonly string[] {
+  for (const { ecdh, scalar } of watched.agreements) expect(ecdh.getPrivateKey('hex')).not.toBe(scalar)
+  return watched.agreements.map(({ scalar }) => scalar)
+}
+
 describe('sealJwe wipes Z, the content key and the ephemeral scalar', () => {
   it('after success', async () => {
     await seal()
     expect(lengths()).toEqual([32, 32, 32])
     expectAllWiped()
-    expect(watched.scalars).toEqual([ONE])
+    expect(forgottenScalars()).toHaveLength(1)
   })
 
   it.each([
@@ -120,13 +140,72 @@ describe('sealJwe wipes Z, the content key and the ephemeral scalar', () => {
     await expect(seal()).rejects.toThrow(`${point} fails`)
     expect(lengths()).toEqual(secrets)
     expectAllWiped()
-    expect(watched.scalars).toEqual([ONE])
+    expect(forgottenScalars()).toHaveLength(1)
   })
 
   it('where the JWE would be too long', async () => {
+    await seal()
+    const { ecdh } = watched.agreements[0] ?? expect.fail('no agreement')
+    const ahead = ecdh.getPrivateKey('hex')
     await expect(seal(new Uint8Array(7000))).rejects.toMatchObject({ code: 'ERR_LENGTH' })
-    expect(watched.secrets).toEqual([])
+    expect(lengths()).toEqual([32, 32, 32])
+    expect(ecdh.getPrivateKey('hex')).not.toBe(ahead)
+  })
+})
+
+describe('the ephemeral key of the next message takes the place of the last one’s', () => {
+  const start = { now: 1_000_000, elapsed: 5000 }
+  const clock = { ...start }
+  const age = DEFAULTS.keys.ephemeralAheadMs.value
+  beforeEach(() => {
+    Object.assign(clock, start)
+    vi.spyOn(systemClock, 'now').mockImplementation(() => clock.now)
+    vi.spyOn(systemClock, 'elapsed').mockImplementation(() => clock.elapsed)
+  })
+  afterEach(() => {
+    vi.restoreAllMocks()
+  })
+
+  it('no two messages have one', async () => {
+    const points = new Set<string>()
+    for (let i = 0; i < 20; i++) points.add((await seal()).split('.')[0] ?? '')
+    await expect(seal(new Uint8Array(7000))).rejects.toMatchObject({ code: 'ERR_LENGTH' })
+    for (let i = 0; i < 20; i++) points.add((await seal()).split('.')[0] ?? '')
+    expect(points.size).toBe(40)
+    expect(new Set(forgottenScalars()).size).toBe(40)
+  })
+
+  it.each([
+    ['at once', 0, 0, 1],
+    ['just before its time is over', age - 1, age - 1, 1],
+    ['when it is over', age, age, 2],
+    ['when it is over by the clock on the wall: the machine was asleep', age, 1, 2],
+    ['when it is over by the clock that never jumps: the other was set', 1, age, 2],
+    ['when the clock on the wall was set back', -1, 1, 2],
+  ])('%s', async (_, now, elapsed, made) => {
+    clock.now -= 10 * age
+    clock.elapsed -= 2
+    await seal()
+    Object.assign(clock, start)
+    await seal()
+    watched.made = 0
+    clock.now += now
+    clock.elapsed += elapsed
+    await seal()
+    expect(watched.made).toBe(made)
+    expect(new Set(forgottenScalars()).size).toBe(3)
+  })
+
+  it('where there is none, a 1 does, the message is whole, and the next one is told', async () => {
+    await seal()
+    watched.made = 0
+    watched.failAt = 'generateKeys 1'
+    const { plaintext } = await openJwe({ jwe: await seal(), keys: key })
+    expect(text(plaintext)).toBe(SAMPLE_PLAINTEXT)
     expect(watched.scalars).toEqual([ONE])
+    watched.failAt = 'generateKeys 2'
+    await expect(seal()).rejects.toThrow('generateKeys 2 fails')
+    expect(lengths()).toHaveLength(9 + PIECES.length)
   })
 })
 
