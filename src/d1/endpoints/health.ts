@@ -3,16 +3,25 @@
  * named answers in time. Put them on a port of their own, or on paths that D1 does not reach.
  */
 
-import { readOptions } from '../../base/arguments.js'
-import { withWiped } from '../../base/bytes.js'
+import { type CallOptions, readOptions } from '../../base/arguments.js'
+import { secretBytes, utf8Bytes, wipe } from '../../base/bytes.js'
 import { type Clock, Ending, systemClock } from '../../base/deadline.js'
 import { DEFAULTS } from '../../base/defaults.js'
-import { ArgumentError } from '../../base/errors.js'
+import { ArgumentError, isIssuerPinError } from '../../base/errors.js'
+import { openJwe } from '../../jwe/open.js'
+import { sealJwe } from '../../jwe/seal.js'
+import { USAGES } from '../../key/usage.js'
+import { verifyMac } from '../../mac/mac.js'
 import { encipherPin } from '../../pin/encipher.js'
+import { FORMATS } from '../../pin/formats/formats.js'
+import { usualFormat } from '../../pin/policy.js'
+import { MAC_PADDINGS } from '../../primitives/algorithms.js'
+import { macBytes } from '../../primitives/mac.js'
 import { Pan } from '../../primitives/pan.js'
 import { Pin } from '../../primitives/pin.js'
+import { moveBlock } from '../messages/set-pin.js'
 import type { EndpointHandler } from './endpoints.js'
-import { type IssuerEndpointsOptions, readIssuers, readTimeout } from './options.js'
+import { type Issuer, type IssuerEndpointsOptions, readIssuers, readTimeout } from './options.js'
 import { withDeadline } from './refusal.js'
 
 /** Something that must answer: rejects where it does not. */
@@ -110,8 +119,9 @@ function shown(status: number, body: object): Response {
 const NO_CARD = 'readiness-check'
 
 /**
- * The checks of issuers as `issuerEndpoints` takes them, by `issuerId/what`: `store` (the directory finds nothing for a
- * card that is not there, and says so), `keys` (each PIN encryption key enciphers), `d1-key` (D1's public key is there).
+ * The checks of issuers as `issuerEndpoints` takes them, by `issuerId/what`: `store` (the directory and the PIN store find
+ * nothing for a card that is not there, and say so), `keys` (each key does what a request would have it do), `d1-key` (D1's
+ * public key is there).
  *
  * Errors: as `issuerEndpoints`: `ERR_ARGUMENT`, `ERR_JWE_RECIPIENT`.
  *
@@ -125,18 +135,64 @@ export function readinessChecks(
   issuers: IssuerEndpointsOptions['issuers'],
 ): Readonly<Record<string, ReadinessCheck>> {
   const checks: Record<string, ReadinessCheck> = {}
-  for (const [issuerId, { cards, iso0 }] of readIssuers(issuers)) {
-    checks[`${issuerId}/store`] = options =>
-      Promise.resolve(cards.find({ issuerId, cardId: NO_CARD, operation: 'getPIN' }, options))
-    if (iso0 === undefined) continue
-    const keys = [...iso0.d1Zpk, ...iso0.storage]
-    checks[`${issuerId}/keys`] = async options => {
-      const pan = Pan.from('000000000000')
-      using pin = Pin.from('0000')
-      for (const key of keys)
-        await withWiped(await encipherPin({ pin, pan, format: 0, key }, options), () => {})
+  for (const [issuerId, issuer] of readIssuers(issuers)) {
+    const { cards, pins, iso0 } = issuer
+    const card = { issuerId, cardId: NO_CARD }
+    checks[`${issuerId}/store`] = async options => {
+      await cards.find({ ...card, operation: 'getPIN' }, options)
+      await pins.readBlock(card, options)
     }
-    checks[`${issuerId}/d1-key`] = () => iso0.recipient()
+    checks[`${issuerId}/keys`] = options => useKeys(issuer, options)
+    if (iso0 !== undefined) checks[`${issuerId}/d1-key`] = () => iso0.recipient()
   }
   return checks
+}
+
+async function useKeys({ jweKeys, iso0, seccos }: Issuer, options: CallOptions): Promise<void> {
+  for (const key of jweKeys) {
+    const recipient = { ...key.publicJwk }
+    const jwe = await sealJwe({ plaintext: utf8Bytes('{}'), recipient, kid: key.kid })
+    wipe((await openJwe({ jwe, keys: key }, options)).plaintext)
+  }
+  for (const key of seccos?.macKeys ?? []) {
+    for (const algorithm of USAGES[key.usage].macs) {
+      const padding = MAC_PADDINGS[algorithm].includes('none') ? 'none' : 1
+      const length = macBytes(key.algorithm)
+      const mac = secretBytes(length)
+      await verifyMac({ key, message: mac, mac, algorithm, padding, length }, options)
+    }
+  }
+  if (iso0 !== undefined) await usePinKeys(iso0, options)
+}
+
+/**
+ * The first key of a side enciphers what is new there. The others, and a first one that may do no more, are there for what was
+ * enciphered under them: it goes to the other side. They may be too old to encipher.
+ */
+async function usePinKeys(
+  { d1Zpk, storage, translation }: NonNullable<Issuer['iso0']>,
+  options: CallOptions,
+): Promise<void> {
+  const pan = Pan.from('000000000000')
+  using pin = Pin.from('0000')
+  for (const [own, [to]] of [
+    [d1Zpk, storage],
+    [storage, d1Zpk],
+  ] as const) {
+    for (const key of own) {
+      const format = usualFormat(key)
+      if (key === own[0] && key.mode !== 'D') {
+        wipe(await encipherPin({ pin, pan, format, key }, options))
+        continue
+      }
+      const block = secretBytes(FORMATS[format].bytes)
+      const formats = { fromFormat: format, toFormat: usualFormat(to) } as const
+      try {
+        wipe(await moveBlock({ block, pan, from: key, to, ...formats, translation }, options))
+      } catch (error) {
+        // It holds no PIN: that it does not is an answer of the key's.
+        if (!isIssuerPinError(error) || error.code !== 'ERR_PIN_BLOCK') throw error
+      }
+    }
+  }
 }

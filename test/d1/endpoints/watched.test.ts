@@ -10,15 +10,18 @@ import {
   type AuditPublicKey,
   chainedAudit,
   healthEndpoints,
+  type Iso0Options,
+  type IssuerOptions,
   memoryRates,
   readinessChecks,
   softwareSigner,
   verifyAuditChain,
 } from '../../../src/d1.js'
+import type { BindSpec, Key } from '../../../src/index.js'
 import { softwareBackend } from '../../../src/software.js'
 import { failure } from '../../support/errors.js'
 import { get, held, put, sleep, useWorld } from './support/direct.js'
-import { CANARY, ISSUER, OTHER_ISSUER, pinPath } from './support/world.js'
+import { CANARY, ISSUER, OTHER_ISSUER, pinPath, type WorldKeys } from './support/world.js'
 
 const own = useWorld()
 const open = { authorization: 'anyone-who-reaches-it', tokenEndpoint: undefined } as const
@@ -699,32 +702,91 @@ describe('health', () => {
       false,
       false,
     ])
-    const cards = { find: () => Promise.reject(new Error(CANARY)) }
-    const { iso0: _, ...seccosOnly } = own.world.issuer({ cards })
-    const away = healthEndpoints({ checks: readinessChecks({ [ISSUER]: seccosOnly }) })
-    expect(await ask(away, '/readyz')).toEqual([
-      503,
-      { ready: false, checks: { [`${ISSUER}/store`]: false } },
-    ])
+    const away = () => Promise.reject(new Error(CANARY))
+    for (const more of [
+      { cards: { find: away } },
+      { pins: { ...own.world.issuer().pins, readBlock: away } },
+    ]) {
+      const { iso0: _, ...seccosOnly } = own.world.issuer(more)
+      const unready = healthEndpoints({ checks: readinessChecks({ [ISSUER]: seccosOnly }) })
+      expect(await ask(unready, '/readyz')).toEqual([
+        503,
+        { ready: false, checks: { [`${ISSUER}/store`]: false, [`${ISSUER}/keys`]: true } },
+      ])
+    }
   })
 
-  test.each(['d1Zpk', 'storage'] as const)(
-    'a key that does not answer is found, also as the last of %s',
-    async list => {
-      const { iso0 = expect.fail(), ...issuer } = own.world.issuer()
-      const material = '0123456789ABCDEFFEDCBA9876543210'
-      const gone = await softwareBackend({
-        keys: [{ kid: 'LAST', usage: 'pin-encryption', algorithm: 'tdea-2key', material }],
-      })
-      const last = await gone.bind({ kid: 'LAST', usage: 'pin-encryption', hostDecipher: true })
-      const keys = [own.world.keys[list === 'storage' ? 'storage' : 'zpk'], last]
-      const checks = readinessChecks({ [ISSUER]: { ...issuer, iso0: { ...iso0, [list]: keys } } })
-      const health = healthEndpoints({ checks })
-      expect((await ask(health, '/readyz'))[0]).toBe(200)
-      await gone.close()
-      expect(await ask(health, '/readyz')).toMatchObject([503, { checks: { [`${ISSUER}/keys`]: false } }])
+  /** Keys that are a bank's besides those of the world, in a backend that can go away. */
+  const LATER = [
+    {
+      kid: 'LAST',
+      usage: 'pin-encryption',
+      algorithm: 'tdea-2key',
+      material: '0123456789ABCDEFFEDCBA9876543210',
     },
-  )
+    {
+      kid: 'AES',
+      usage: 'pin-encryption',
+      algorithm: 'aes-128',
+      material: 'AF8CB133A78F8DC2D1359F18527593FB',
+    },
+    { kid: 'MAC', usage: 'retail-mac', algorithm: 'tdea-2key', material: '89ABCDEF01234567765432100FEDCBA9' },
+    {
+      kid: 'JWE',
+      usage: 'jwe-key-agreement',
+      algorithm: 'ec-p256',
+      material: 'C9AFA9D845BA75166B5C215767B1D6934E50C3DB36E89B127B8A622B120F6721',
+    },
+  ] as const
+  type Later = (typeof LATER)[number]['kid']
+
+  /** A handler of the health of an issuer that has one of them as `place` has it. */
+  async function withKey(kid: Later, more: Partial<BindSpec>, place: (key: Key) => Partial<IssuerOptions>) {
+    const backend = await softwareBackend({ keys: LATER })
+    const { usage } = LATER.find(key => key.kid === kid) ?? expect.fail()
+    const key = await backend.bind({ kid, usage, ...more })
+    const checks = readinessChecks({ [ISSUER]: own.world.issuer(place(key)) })
+    return { backend, health: healthEndpoints({ checks }) }
+  }
+  const hostDecipher = true
+  const iso0 = (more: (keys: WorldKeys) => Partial<Iso0Options>): Partial<IssuerOptions> => ({
+    iso0: { ...(own.world.issuer().iso0 ?? expect.fail()), ...more(own.world.keys) },
+  })
+  const seccos = (mac: Key): Partial<IssuerOptions> => ({
+    seccos: { ...(own.world.issuer().seccos ?? expect.fail()), macKeys: [own.world.keys.mac, mac] },
+  })
+
+  test.each<[string, Later, Partial<BindSpec>, (key: Key) => Partial<IssuerOptions>]>([
+    ['of D1’s', 'LAST', { hostDecipher }, key => iso0(({ zpk }) => ({ d1Zpk: [zpk, key] }))],
+    ['blocks are stored under', 'LAST', { hostDecipher }, key => iso0(_ => ({ storage: key }))],
+    [
+      'blocks were stored under',
+      'LAST',
+      { hostDecipher },
+      key => iso0(keys => ({ storage: [keys.storage, key] })),
+    ],
+    ['of AES, for format 4', 'AES', { hostDecipher }, key => iso0(_ => ({ storage: key }))],
+    [
+      'that only deciphers',
+      'LAST',
+      { hostDecipher, mode: 'D' },
+      key => iso0(({ zpk }) => ({ d1Zpk: [zpk, key] })),
+    ],
+    ['that only deciphers, alone', 'LAST', { hostDecipher, mode: 'D' }, key => iso0(_ => ({ storage: key }))],
+    [
+      'too old to encipher',
+      'LAST',
+      { hostDecipher, validTo: new Date(0) },
+      key => iso0(keys => ({ storage: [keys.storage, key] })),
+    ],
+    ['that opens JWEs', 'JWE', {}, key => ({ jweKeys: [own.world.keys.jwe, key] })],
+    ['that verifies MACs', 'MAC', { mode: 'V' }, seccos],
+  ])('a key %s answers, or is found not to', async (_what, kid, more, place) => {
+    const { backend, health } = await withKey(kid, more, place)
+    expect((await ask(health, '/readyz'))[0]).toBe(200)
+    await backend.close()
+    expect(await ask(health, '/readyz')).toMatchObject([503, { checks: { [`${ISSUER}/keys`]: false } }])
+  })
 
   test('what hangs is not ready in time, and is asked once for all who ask', async () => {
     const hang = vi.fn(() => new Promise(() => {}))
