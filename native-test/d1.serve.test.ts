@@ -68,7 +68,7 @@ describe('the command line', () => {
     [['--port', 'x'], '--port must be a whole number from 0 to 65535'],
     [['--port', '70000'], '--port must be'],
     [['--extra-cards', '-1'], '--extra-cards'],
-    [['--health', 'yes'], '--health must be a whole number from 0 to 65535'],
+    [['--health', 'yes'], '--health must be d1-port or a whole number from 0 to 65535'],
     [['--extra-cards', '9001'], '--extra-cards must be a whole number from 0 to 9000'],
     [['--foo'], "Unknown option '--foo'"],
     [['run'], 'serve takes options, and nothing besides'],

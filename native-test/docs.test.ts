@@ -1,11 +1,13 @@
 /** The guides that need a token, on SoftHSM, as their readers do them: from the tarball, in empty folders, one guide after the other. */
-import { mkdtempSync, rmSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { followPages, installTarball, type Ran } from '../test/support/guide-page.js'
 import { runOnSources } from '../test/support/markdown-examples.js'
-import { describeSoftHsm } from './softhsm.js'
+import { openWith } from './provision.js'
+import { describeSoftHsm, makeToken, USER_PIN } from './softhsm.js'
 
 const ROOT = new URL('..', import.meta.url).pathname
 const { packInto } = (await import(new URL('../.ci/consumers.mjs', import.meta.url).href)) as {
@@ -79,5 +81,30 @@ describeSoftHsm('the guides on SoftHSM', () => {
   test('every reason for leaving a command out is used', () => {
     const run = ran.map(({ command }) => command).join()
     for (const part of Object.keys(LEFT_OUT)) expect(run).not.toContain(part)
+  })
+})
+
+describeSoftHsm('the README’s switch to an HSM', () => {
+  const token = makeToken('issuer')
+
+  test('its lines, put in the place of those that it takes away, bind the key in the token', async () => {
+    const material = '0123456789ABCDEFFEDCBA9876543210'
+    const key = { kid: 'PEK-1', usage: 'pin-encryption', algorithm: 'tdea-2key', material } as const
+    await (await openWith(token, [{ ...key, hostDecipher: true }])).close()
+    const readme = readFileSync(join(ROOT, 'README.md'), 'utf8')
+    const [, software = ''] = /```ts\n([\s\S]*?)```/.exec(readme) ?? []
+    const [, diff = ''] = /```diff\n([\s\S]*?)```/.exec(readme) ?? []
+    const changed = diff.split('\n\n').reduce((program, change) => {
+      const linesOf = (sign: string): string =>
+        change
+          .split('\n')
+          .flatMap(line => (line.startsWith(sign) ? [line.slice(1)] : []))
+          .join('\n')
+      expect(program).toContain(linesOf('-'))
+      return program.replace(linesOf('-'), () => linesOf('+'))
+    }, software)
+    const program = `const readPinFromVault = () => '${USER_PIN}'\n${changed}\nconsole.log(String(storage))\nawait backend.close()`
+    const node = ['--input-type=module', '--eval', program]
+    expect(execFileSync(process.execPath, node, { cwd: ROOT, encoding: 'utf8' })).toContain('Key PEK-1')
   })
 })

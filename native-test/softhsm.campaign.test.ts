@@ -605,6 +605,8 @@ function report(found: Found): string {
 ${new Date().toISOString().slice(0, 10)}, \`npm run faults\`, ${(process.uptime() / 60).toFixed(0)} minutes; SoftHSM behind \`native-test/faults/shim.c\`, Node ${process.version},
 ${cpus().length} cores, load average ${loadavg()[0]?.toFixed(1)} at the end.
 
+![How long it takes after a fault, or after a kill, until calls are answered again, by executor](../pictures/fault-recovery.svg)
+
 | | seen | must be | |
 |---|---:|---:|---|
 ${verdictsOf(found).map(verdict).join('\n')}

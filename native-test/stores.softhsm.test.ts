@@ -2,19 +2,23 @@
  * A store moves from keys in software into a token, SoftHSM: the storage key, the key of the row seal and that of the PANs,
  * while a PIN is set now and then; in the end the token's keys alone open everything.
  */
-import { mkdtempSync, rmSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import { resealPans, resealRows, rotateStorageKey } from '../src/d1.js'
 import { encipherPin, type Key, Pan, Pin } from '../src/index.js'
+import { openPostgresIssuerStore } from '../src/postgres.js'
 import { softwareBackend } from '../src/software.js'
 import { type IssuerStore, panSealer, rowSealer } from '../src/sqlite.js'
 import { ISSUER, SEAL_KEY } from '../test/stores/store-fixtures.js'
 import { openHere } from '../test/stores/threads.js'
 import { failure } from '../test/support/errors.js'
+import { markdownExamples, readExample } from '../test/support/markdown-examples.js'
+import { describePostgres } from './postgres.js'
 import { openWith } from './provision.js'
-import { describeSoftHsm, makeToken } from './softhsm.js'
+import { describeSoftHsm, makeToken, SOFTHSM_MODULE, USER_PIN } from './softhsm.js'
 
 const CARDS = 40
 const folder = mkdtempSync(join(tmpdir(), 'ipc-token-store-'))
@@ -104,5 +108,47 @@ describeSoftHsm('a store moves into a token', () => {
         'ERR_BACKEND_CLOSED',
       )
     }
+  })
+})
+
+describeSoftHsm('by the command, with the module that docs/databases.md shows', () => {
+  const token = makeToken('issuer')
+
+  describePostgres('in PostgreSQL', server => {
+    test('blocks move from one key of the token to the other', async () => {
+      const root = new URL('..', import.meta.url).pathname
+      const [shown] = markdownExamples(readFileSync(join(root, 'docs/databases.md'), 'utf8'))
+      if (shown === undefined) return expect.unreachable('the page shows no module')
+      expect(shown.code).toBe(readExample(root, shown))
+
+      const { connectionString } = server
+      const sealKey = Buffer.from(SEAL_KEY).toString('hex')
+      const secrets = { 'database-url': connectionString, 'pan-seal.hex': sealKey, 'token-pin': USER_PIN }
+      for (const [name, text] of Object.entries(secrets)) writeFileSync(join(folder, name), `${text}\n`)
+      {
+        await using hsm = await openWith(token, [
+          { ...storage('STORE-1', '0123456789ABCDEFFEDCBA9876543210'), hostDecipher: true },
+          storage('STORE-2', '89E88CF7931444F334BD7547FC3F380C'),
+        ])
+        const key = await hsm.bind({ kid: 'STORE-1', usage: 'pin-encryption' })
+        const sealer = panSealer({ keys: [{ kid: 'PAN-1', key: SEAL_KEY }] })
+        await using store = await openPostgresIssuerStore({ connectionString, panSealer: sealer })
+        for (let i = 0; i < 3; i++) {
+          const pan = panOf(i)
+          await store.cards.put(ref(i), { state: 'active', pan, setPinTypes: ['ISO0'] })
+          const block = await encipherPin({ pin: Pin.from('4711'), pan, format: 0, key })
+          await store.pins.storeBlock(ref(i), { block, kid: key.kid })
+        }
+      }
+      const env = { ...process.env, PKCS11_MODULE: SOFTHSM_MODULE, SECRETS: folder }
+      const storageCommand = (verb: string): string =>
+        execFileSync(
+          process.execPath,
+          [join(root, 'dist/cli.js'), 'storage', verb, '--config', join(root, shown.path)],
+          { encoding: 'utf8', env },
+        )
+      expect(storageCommand('rotate')).toContain('3 blocks moved from STORE-1 to STORE-2, 0 left')
+      expect(storageCommand('count')).toMatch(/PIN blocks +STORE-2 +3\n/)
+    })
   })
 })

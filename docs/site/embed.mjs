@@ -10,7 +10,12 @@ import { join } from 'node:path'
 const ROOT = new URL('../..', import.meta.url).pathname
 const guides = readdirSync(join(ROOT, 'docs/guides')).filter(name => name.endsWith('.md'))
 
-for (const path of ['README.md', 'docs/seccos.md', ...guides.map(name => `docs/guides/${name}`)]) {
+for (const path of [
+  'README.md',
+  'docs/seccos.md',
+  'docs/databases.md',
+  ...guides.map(name => `docs/guides/${name}`),
+]) {
   const before = readFileSync(join(ROOT, path), 'utf8')
   const after = withCommands(before).replaceAll(
     /(<!-- (example|output): (\S+) -->\n```\w+\n)[\s\S]*?```/g,

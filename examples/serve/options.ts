@@ -161,10 +161,10 @@ function storeOf({ store, postgres }: Values): StoreOptions {
 }
 
 function healthOf(text: string | undefined): ServeOptions['health'] {
-  return text === undefined || text === 'd1-port' ? text : wholeNumber('health', text, 65_535)
+  return text === undefined || text === 'd1-port' ? text : wholeNumber('health', text, 65_535, 'd1-port or ')
 }
 
-function wholeNumber(name: string, text: string, max: number): number {
+function wholeNumber(name: string, text: string, max: number, or = ''): number {
   if (/^\d{1,5}$/.test(text) && Number(text) <= max) return Number(text)
-  throw new UsageError(`--${name} must be a whole number from 0 to ${max}`)
+  throw new UsageError(`--${name} must be ${or}a whole number from 0 to ${max}`)
 }

@@ -90,7 +90,7 @@ export interface OpenerOptions {
 
 /**
  * A place where keys live, for whoever opened it: it binds keys and it is closed; what is done with a key goes through the
- * key. The contract is at the head of `src/backend/backend.ts`; `issuer-pin-crypto/testing` executes it.
+ * key. Its contract is what `backendContract` of `issuer-pin-crypto/testing` executes.
  */
 export interface Backend extends AsyncDisposable {
   readonly name: string

@@ -79,6 +79,13 @@ describe('doc comments', () => {
     }
   })
 
+  test('none sends its reader to a file that the package does not have', () => {
+    const sending = ITEMS.filter(({ comment }) =>
+      /\b(?:src|test|native-test|tools|bench)\/[\w./-]+/.test(comment),
+    )
+    expect(sending.map(({ name }) => name)).toEqual([])
+  })
+
   test('the error codes they name exist', () => {
     const source = readFileSync(join(ROOT, 'src/base/errors.ts'), 'utf8')
     const unknown = ITEMS.flatMap(item =>

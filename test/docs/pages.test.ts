@@ -3,10 +3,12 @@
  * `npx vitest run --project 'unit*' test/docs/pages.test.ts -u` writes them anew.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { ErrorCode } from '../../src/base/errors.js'
 import { ERRORS, errorIndex, errorPage } from '../../tools/pages/errors.js'
 import { VENDOR_NAMES, vendorIndex, vendorPage } from '../../tools/pages/vendors.js'
+import { ENTRY_POINTS, ROOT } from '../support/public-api.js'
 
 const DOCS = new URL('../../docs/', import.meta.url)
 const CODES = Object.keys(ERRORS) as ErrorCode[]
@@ -53,3 +55,36 @@ test.each([
   expect(found).toContain(page.href)
   expect(readFileSync(page, 'utf8')).toMatch(answer)
 })
+
+test('a page that names a function of a subpath names the subpath as well', async () => {
+  const subpathsOf = new Map<string, string[]>()
+  for (const [subpath, path] of ENTRY_POINTS) {
+    const exported: object = await import(join(ROOT, path))
+    for (const name of Object.keys(exported)) subpathsOf.set(name, [...(subpathsOf.get(name) ?? []), subpath])
+  }
+  const pages = ['../README.md', '../SECURITY.md', ...markdownOf('.'), ...markdownOf('guides')]
+  const silent = pages.flatMap(page => {
+    const text = readFileSync(new URL(page, DOCS), 'utf8')
+    const isNamed = (subpath: string): boolean => {
+      const [, short] = subpath.split('/')
+      return (
+        short === undefined || [subpath, `\`…/${short}\``, `\`/${short}\``].some(form => text.includes(form))
+      )
+    }
+    const prose = text.replaceAll(/```[\s\S]*?```/g, '')
+    const names = new Set(
+      Array.from(prose.matchAll(/`(?:await )?(\w+)(?:\([^`]*)?`/g), ([, name = '']) => name),
+    )
+    return [...names]
+      .filter(name => !(subpathsOf.get(name) ?? ['issuer-pin-crypto']).some(isNamed))
+      .map(name => `${page}: ${name} is of ${subpathsOf.get(name)}`)
+  })
+  expect(silent).toEqual([])
+})
+
+/** The pages of a folder of docs. */
+function markdownOf(folder: string): readonly string[] {
+  return readdirSync(new URL(`${folder}/`, DOCS))
+    .filter(name => name.endsWith('.md'))
+    .map(name => `${folder}/${name}`)
+}

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { markdownExamples } from '../support/markdown-examples.js'
@@ -25,6 +25,35 @@ describe('examples of the README and of the pages beside it', () => {
     },
     30_000,
   )
+})
+
+/** What a page shows and no file holds runs too, after what it leaves to its reader. */
+const FRAGMENTS: Readonly<Record<string, string>> = {
+  'README.md': `const keys = [{ kid: 'PEK-1', usage: 'pin-encryption', algorithm: 'tdea-2key', material: '0123456789ABCDEFFEDCBA9876543210' }]`,
+  'vectors/README.md': '',
+}
+const PAGES = [
+  ...['README.md', 'SECURITY.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'vectors/README.md'],
+  ...readdirSync(join(ROOT, 'docs'), { recursive: true, encoding: 'utf8' })
+    .filter(path => path.endsWith('.md'))
+    .map(path => `docs/${path}`),
+]
+const SHOWN = PAGES.flatMap(page =>
+  Array.from(
+    readFileSync(join(ROOT, page), 'utf8').matchAll(
+      /(?<! -->\n)^```(?:ts|typescript|js|javascript)\n([\s\S]*?)```/gm,
+    ),
+    ([, code = '']) => ({ page, code }),
+  ),
+)
+
+test('every program that a page shows is a file, or is one of these', () => {
+  expect(SHOWN.map(({ page }) => page)).toEqual(Object.keys(FRAGMENTS))
+})
+
+test.each(SHOWN)('what $page shows runs', ({ page, code }) => {
+  const program = `${FRAGMENTS[page]}\n${code}`
+  execFileSync(process.execPath, ['--input-type=module', '--eval', program], { cwd: ROOT, encoding: 'utf8' })
 })
 
 test('every error code of the library is in the error table', () => {

@@ -21,6 +21,11 @@ const KEYS: readonly {
   { name: 'JWE to D1', usage: 'jwe-key-agreement', has: ['private', 'public', undefined, undefined] },
   { name: 'your signature at D1', usage: 'jwt-signing', has: ['public', undefined, 'private', undefined] },
   { name: 'PRW (SECCOS)', usage: 'prw-verify', has: ['secret', undefined, 'secret', undefined] },
+  {
+    name: 'MAC over the PRW (SECCOS)',
+    usage: 'retail-mac',
+    has: ['secret', undefined, 'secret', undefined],
+  },
 ]
 const LOOKS: Readonly<Record<NonNullable<Part>, Kind>> = { secret: 'key', private: 'key', public: 'pan' }
 

@@ -166,3 +166,82 @@ export function timingEffects(): string {
     parts,
   })
 }
+
+/** How long it takes after a fault until calls are answered again. */
+export function faultRecovery(): string {
+  const text = page('pkcs11-faults')
+  const between = (from: string, to: string): readonly (readonly string[])[] => {
+    const begin = text.indexOf(from)
+    return rowsOf(text.slice(begin, text.indexOf(to, begin)))
+  }
+  const groups = [
+    {
+      name: 'Until the keys work again after a fault',
+      below: 'return values, delays, hangs, lost logins and sessions, a token away',
+      rows: between('| executor, binding |', '\n\nWhile').map(([what = '', , , , , , , ...times]) => ({
+        what,
+        times: times.slice(0, 3).map(numberOf),
+      })),
+    },
+    {
+      name: 'Until the first right answer after a kill',
+      below: 'the child process of the library, or the process behind p11-kit',
+      rows: between('| what | times |', '\n\n## ').map(([what = '', , ...times]) => ({
+        what,
+        times: times.map(numberOf),
+      })),
+    },
+  ]
+  const left = 232
+  const width = 470
+  const row = 24
+  const top = 74
+  const height = 100 + groups.reduce((sum, { rows }) => sum + 66 + rows.length * row, 0)
+  const scale = axis({ left, width, from: 0, to: 4, top, bottom: height - 20 })
+  const parts = [
+    label({ x: 24, y: 34, text: 'How long it takes a token to be back', classes: 'h' }),
+    label({
+      x: 24,
+      y: 54,
+      text: 'Bar: from half of the times to 95 of 100. Ring: the longest. At the left edge: a millisecond or less.',
+      classes: 'm',
+    }),
+    ...scale.lines,
+    ...scale.decades.map(power =>
+      label({
+        x: scale.at(10 ** power),
+        y: height - 4,
+        text: power < 3 ? `${10 ** power} ms` : `${10 ** (power - 3)} s`,
+        classes: 'mid m s',
+      }),
+    ),
+  ]
+  let y = 98
+  for (const { name, below, rows } of groups) {
+    parts.push(label({ x: 24, y, text: name, classes: 'h halo' }))
+    parts.push(label({ x: 24, y: y + 18, text: below, classes: 'm halo' }))
+    y += 44
+    for (const { what, times } of rows) {
+      const [from = 0, to = 0, longest = 0] = times.map(scale.at)
+      parts.push(
+        label({ x: left - 12, y: y + 4, text: what, classes: 'end' }),
+        `<rect class="ok" x="${from}" y="${y - 6}" width="${Math.max(to - from, 3)}" height="12" rx="3"/>`,
+        dot(longest, y, 'ring'),
+      )
+      y += row
+    }
+    y += 22
+  }
+  return drawing({
+    width: left + width + 40,
+    height,
+    title: 'How long it takes a token to be back',
+    description: groups
+      .map(
+        ({ name, rows }) =>
+          `${name}: ${rows.map(({ what, times }) => `${what} ${times.join(', ')} ms`).join('; ')}`,
+      )
+      .join('. '),
+    parts,
+  })
+}

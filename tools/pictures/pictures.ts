@@ -9,7 +9,7 @@ import { intdatagStates } from './counter.js'
 import { dashboard } from './dashboard.js'
 import { getPin, setPin, setPinSeccos } from './flows.js'
 import { keysAndRotation } from './keys.js'
-import { loadPercentiles, timingEffects } from './measured.js'
+import { faultRecovery, loadPercentiles, timingEffects } from './measured.js'
 import { usageTable } from './usages.js'
 import { wayOfPin } from './way.js'
 
@@ -21,6 +21,7 @@ function guideProfile(): string {
 
 export const PICTURES: Readonly<Record<string, () => string>> = {
   dashboard,
+  'fault-recovery': faultRecovery,
   'get-pin': getPin,
   'pin-blocks': pinBlocks,
   'seccos-profile': guideProfile,
