@@ -111,7 +111,7 @@ export async function rotateStorageKey(
       const next = await reencipherAll(listed, { from, to, panOf }, options)
       const replaced = next.length === 0 ? [] : await pins.replaceBlocks(next)
       const moved = replaced.filter(Boolean).length
-      progress = { moved: progress.moved + moved, changed: progress.changed + listed.length - moved }
+      progress = { moved: progress.moved + moved, changed: progress.changed + next.length - moved }
       onProgress?.(progress)
     }
     const left = (await pins.countBlocks(options)).find(({ kid }) => kid === from.kid)?.blocks ?? 0

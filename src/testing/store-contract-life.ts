@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto'
 import { ChangeCounterError } from '../base/errors.js'
 import { ChangeCounter } from '../seccos/counter/counter.js'
 import { TryCounter } from '../seccos/counter/tries.js'
-import type { IssuerStore } from '../stores/issuer-store.js'
+import type { BulkResult, IssuerStore } from '../stores/issuer-store.js'
 import {
   assertBlock,
   assertCard,
@@ -155,7 +155,17 @@ const CALLS: readonly ((store: IssuerStore) => Promise<unknown>)[] = [
   ({ cards }) => cards.reseal({ limit: 9 }),
   ({ pins }) => pins.listBlocks({ kid: 'PEK-STORE', limit: 9 }),
   ({ pins }) => pins.countBlocks(),
+  ({ pins }) => pins.replaceBlocks([{ card: CARD, pin: blockOf(1), version: 'any' }]),
+  ({ cards }) => firstOf(cards.putMany([{ card: CARD, record: PLAIN }])),
+  ({ pins }) => firstOf(pins.storeBlocks([{ card: CARD, pin: blockOf(1) }])),
 ]
+
+async function firstOf(results: AsyncIterable<BulkResult>): Promise<void> {
+  for await (const result of results) {
+    if (result.outcome === 'refused') throw result.error
+    return
+  }
+}
 
 export const LIFE_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
   'after close every call is refused, of counters handed out before too': async ({ one }) => {
@@ -170,6 +180,9 @@ export const LIFE_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
       () => counter.compareAndSet('card/a', undefined, 'x'),
       () => counter.compareAndSet('card/a', '1', 'x'),
       () => counter.purge(0),
+      () => counter.keys({ prefix: 'card/', limit: 9 }),
+      () =>
+        counter.compareAndSetAll?.([{ key: 'card/a', expected: undefined, value: 'x' }]) ?? counter.read('a'),
       () => one.counters(OTHER_ISSUER.issuerId).read('card/a'),
     ]
     for (const call of calls) await assertRefused(call, 'ERR_BACKEND_CLOSED', String(call))

@@ -462,11 +462,19 @@ export const ROTATION_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
     const elsewhere = { key: 'card/elsewhere', claimed: TEXT_OF_A_CLAIM, spent: TEXT_OF_A_CLAIM }
     await one.pins.storePrw(OTHER_ISSUER, prwOf(1), elsewhere)
     assert.deepEqual(await other.pins.readPrw(OTHER_ISSUER), prwOf(1))
+    // Nor does it of one that is kept here, and is another issuer's.
+    const ofAnother = { ...elsewhere, keptBy: one.counters(CARD.issuerId) }
+    await one.pins.storePrw(OTHER_ISSUER, prwOf(1, 2), ofAnother)
+    assert.deepEqual(
+      await other.pins.readPrw(OTHER_ISSUER),
+      prwOf(1, 2),
+      'a claim of another issuer’s counter',
+    )
     // One that is kept here, and has none, has lost it.
     const lost = { ...elsewhere, keptBy: one.counters(OTHER_ISSUER.issuerId) }
     const call = () => one.pins.storePrw(OTHER_ISSUER, prwOf(2), lost)
     await assertRefused(call, 'ERR_CHANGE_COUNTER', 'a claim whose record was lost')
-    assert.deepEqual(await other.pins.readPrw(OTHER_ISSUER), prwOf(1))
+    assert.deepEqual(await other.pins.readPrw(OTHER_ISSUER), prwOf(1, 2))
     for (const wrong of [{ key: '' }, { claimed: '{' }, { spent: '"state":"spent"' }]) {
       const call = () => one.pins.storePrw(CARD, prwOf(99), { ...elsewhere, ...wrong })
       await assertRefused(call, 'ERR_ARGUMENT', 'what is no claim')

@@ -250,6 +250,138 @@ const PLANTED: readonly Planted[] = [
     }),
   ],
   [
+    'a request is stored as often as it comes',
+    'a request stores its block once',
+    ({ pins }) => ({
+      pins: {
+        ...pins,
+        acceptBlock: async (card, pin) => {
+          await pins.storeBlock(card, pin)
+          return { outcome: 'stored' }
+        },
+      },
+    }),
+  ],
+  [
+    'a request that was for another card is taken for a repeated one',
+    'a request that was for one card changes no other',
+    ({ pins }) => ({
+      pins: {
+        ...pins,
+        acceptBlock: async (...call) => {
+          const accepted = await pins.acceptBlock(...call)
+          return accepted.outcome === 'misdirected' ? { outcome: 'replayed', current: false } : accepted
+        },
+      },
+    }),
+  ],
+  [
+    'requests are forgotten with their card',
+    'a request is remembered longer than its card',
+    ({ cards, pins }) => ({
+      cards: {
+        ...cards,
+        remove: async card => {
+          await cards.remove(card)
+          await pins.forgetRequests({ issuerIds: [card.issuerId], jweKids: ['JWE-NONE'] })
+        },
+      },
+    }),
+  ],
+  [
+    'the requests of every issuer are forgotten',
+    'requests are forgotten when their key is gone',
+    ({ pins }) => ({
+      pins: {
+        ...pins,
+        forgetRequests: which => pins.forgetRequests({ ...which, issuerIds: ['is_tbank01', 'is_tbank02'] }),
+      },
+    }),
+  ],
+  [
+    'a request is known for as long as its PIN is the card’s',
+    'whether a request is known',
+    ({ pins }) => {
+      let last: Uint8Array | undefined
+      return {
+        pins: {
+          ...pins,
+          acceptBlock: async (card, pin, request) => {
+            last = request.digest
+            return pins.acceptBlock(card, pin, request)
+          },
+          knowsRequest: async (digest, options) =>
+            (await pins.knowsRequest(digest, options)) && last?.join() === digest.join(),
+        },
+      }
+    },
+  ],
+  [
+    'a block is replaced whoever has written since',
+    'a block is replaced only where nobody wrote since it was listed',
+    ({ pins }) => ({
+      pins: {
+        ...pins,
+        replaceBlocks: async list => {
+          for (const { card, pin } of list) await pins.storeBlock(card, pin)
+          return list.map(() => true)
+        },
+      },
+    }),
+  ],
+  [
+    'each page of blocks is the first',
+    'blocks are listed by their key in pages',
+    ({ pins }) => ({ pins: { ...pins, listBlocks: ({ kid, limit }) => pins.listBlocks({ kid, limit }) } }),
+  ],
+  [
+    'what comes too late is stored',
+    'what comes when its time is over is not written',
+    ({ pins }) => ({
+      pins: { ...pins, storeBlock: ({ notAfter: _, ...card }, pin) => pins.storeBlock(card, pin) },
+    }),
+  ],
+  [
+    'a card may have changed since it was found',
+    'a card that changed since it was found takes no PIN',
+    ({ pins }) => ({
+      pins: { ...pins, storePrw: ({ revision: _, ...card }, prw, claim) => pins.storePrw(card, prw, claim) },
+    }),
+  ],
+  [
+    'a PRW is stored without its claim',
+    'a PRW ends its claim in the write that stores it',
+    ({ pins }) => ({ pins: { ...pins, storePrw: (card, prw) => pins.storePrw(card, prw) } }),
+  ],
+  [
+    'a block that comes by another way leaves what is open',
+    'a block that comes by another way ends what is open',
+    ({ pins }) => {
+      let requests = 0
+      return {
+        pins: {
+          ...pins,
+          storeBlock: async (card, pin) => {
+            const digest = new Uint8Array(32).fill(0xff)
+            digest[0] = requests % 256
+            digest[1] = requests++ / 256
+            await pins.acceptBlock(card, pin, { digest, jweKid: 'JWE-1', acceptedAt: 1 })
+          },
+        },
+      }
+    },
+  ],
+  [
+    'a counter lists its keys when the store is closed',
+    'after close every call is refused',
+    ({ counters }) => ({
+      counters: issuerId => {
+        const counter = counters(issuerId)
+        return { ...counter, keys: page => counter.keys(page).catch(() => []) }
+      },
+    }),
+  ],
+  [
     'the signal is ignored',
     'a signal that has fired stops a reading call',
     ({ pins }) => ({ pins: { ...pins, readBlock: card => pins.readBlock(card, {}) } }),

@@ -71,8 +71,14 @@ test('the pool of a store has an end to every wait, and commits that wait for th
     max: 3,
     application_name: 'issuer',
     connectionTimeoutMillis: 1234,
+    // What is not there any more is noticed though nothing is asked of it, and a transaction goes in one piece.
+    keepAlive: true,
+    pipeline: true,
   })
   await made.end()
+  const unnamed = (await makePool({ host: 'db' }, 1234)) as Pool
+  expect(unnamed.options.application_name).toBe('issuer-pin-crypto')
+  await unnamed.end()
   // `true` is said in full: a variable of the environment can switch the check off otherwise.
   const verified = (await makePool({ host: 'db', ssl: true }, 1234)) as Pool
   expect(verified.options.ssl).toEqual({ rejectUnauthorized: true })
@@ -287,6 +293,35 @@ test('replicated, with a standby that is configured and not connected: not opene
     expect.stringContaining('no synchronous standby is connected'),
     true,
   ])
+})
+
+test.each([
+  [
+    'some connected, none of them synchronous',
+    { seen: '2', readable: '2', synchronous: '0' },
+    'ERR_BACKEND_BUSY',
+  ],
+  ['one of two synchronous', { seen: '2', readable: '2', synchronous: '1' }, 'verified'],
+  [
+    'this role may see them, and not what they are',
+    { seen: '2', readable: '0', synchronous: '0' },
+    'configured',
+  ],
+])('replicated, with standbys of which it is seen: %s', async (_, row, outcome) => {
+  const fake = new FakePool()
+  fake.client.query = async sql => {
+    const answer = sql.includes('pg_stat_replication')
+      ? row
+      : { fsync: 'on', pages: 'on', standbys: '*', lacking: null, version: '1' }
+    return { rows: [answer], rowCount: 1 }
+  }
+  const open = () => openPostgresIssuerStore({ panSealer: sealer, pool: fake, durability: 'replicated' })
+  if (outcome === 'ERR_BACKEND_BUSY') await failure(open, outcome)
+  else {
+    const store = await open()
+    expect(store.standbys).toBe(outcome)
+    await store.close()
+  }
 })
 
 test('operations of nobody in particular are counted as those of one caller', async () => {
@@ -521,6 +556,24 @@ describe('a connection with nobody between', () => {
     }
   })
 
+  test('a write whose connection breaks between two of its answers is ended on the server', async () => {
+    const [{ fake }, reserve] = [direct(), new FakePool()]
+    const { query } = fake.client
+    fake.client.query = sql =>
+      Object(sql).text === 'y'
+        ? Promise.reject(Object.assign(new Error('reset'), { code: 'ECONNRESET' }))
+        : query(sql)
+    const asked: unknown[] = []
+    reserve.client.query = async (...given: unknown[]) => {
+      asked.push(given)
+      return { rows: [], rowCount: 1 }
+    }
+    const database = databaseOn(fake, { reserve })
+    await failure(() => database.write([X, Y]), 'ERR_BACKEND_BUSY')
+    await database.close()
+    expect(asked).toEqual([[expect.stringContaining('pg_terminate_backend'), [7, '1.5']]])
+  })
+
   test('a statement is named by its text, but for lists and for whatever columns there are; two hundred in all', async () => {
     const { fake, named } = direct()
     const database = databaseOn(fake)
@@ -666,6 +719,23 @@ describe('a notice at the commit of a replicated write', () => {
     {},
   ])('%j: nobody knows whether a standby has it', async notice => {
     await failure(() => written(notice), 'ERR_BACKEND_BUSY')
+  })
+
+  test('none, where the standbys were taken out of the settings before the commit or under it', async () => {
+    for (const at of [1, 2]) {
+      const fake = new FakePool()
+      let looks = 0
+      const committed: string[] = []
+      fake.client.query = async sql => {
+        if (sql === 'COMMIT') committed.push(sql)
+        const isLook = sql.includes('synchronous_standby_names')
+        if (isLook) looks++
+        return { rows: [{ standbys: isLook && looks === at ? '' : 'one' }], rowCount: 1 }
+      }
+      const database = databaseOn(fake, { durability: 'replicated' })
+      await failure(() => writeRows(database, 'x', []), 'ERR_BACKEND_BUSY')
+      expect([looks, committed.length]).toEqual([at, at - 1])
+    }
   })
 
   test('of a trigger: it is written', async () => {

@@ -17,7 +17,7 @@ import {
   Pin,
 } from '../../src/index.js'
 import { softwareBackend } from '../../src/software.js'
-import { openSqliteIssuerStore, panSealer } from '../../src/sqlite.js'
+import { openSqliteIssuerStore, type PanSealer, panSealer } from '../../src/sqlite.js'
 import { failure } from '../support/errors.js'
 import { AVAILABLE } from './drivers.js'
 import { ISSUER, SEAL_KEY } from './store-fixtures.js'
@@ -124,7 +124,8 @@ describe.each(OPENERS)('%s: rotateStorageKey', (_, openStore) => {
     const needless = { store, from: tdea, to: tdea, panOf }
     await expect(rotateStorageKey(needless)).rejects.toMatchObject({ code: 'ERR_ARGUMENT' })
     await store.pins.storeBlock(cardOf(4), { block: new Uint8Array(8), kid: OLD.kid })
-    expect(await rotateStorageKey({ ...lacking, panOf })).toMatchObject({ moved: 4, left: 1 })
+    // Nobody wrote meanwhile: what cannot be moved is left, and nothing else.
+    expect(await rotateStorageKey({ ...lacking, panOf })).toEqual({ moved: 4, changed: 0, left: 1 })
     const stored = (await store.pins.readBlock(cardOf(3))) ?? expect.unreachable()
     expect(stored).toMatchObject({ kid: AES.kid, block: { length: 16 } })
     using pin = await decipherPin({ block: stored.block, pan: PAN, format: 4, key: aes })
@@ -373,6 +374,24 @@ describe.each(AVAILABLE)('%s: resealPans', driver => {
     await failure(() => resealPans({ store, batch: 0 }), 'ERR_ARGUMENT')
     await failure(() => resealPans({ store: {} } as never), 'ERR_ARGUMENT')
     await failure(() => resealPans({ store, onProgress: {} } as never), 'ERR_ARGUMENT')
+  })
+
+  test('a sealer that cannot say which PANs are current has every one sealed anew: none is left under the old key', async () => {
+    const path = join(folder, `vault-${driver.replace(':', '-')}.db`)
+    const [one, two] = [
+      panSealer({ keys: [{ kid: 'PAN-1', key: SEAL_KEY }] }),
+      panSealer({ keys: [{ kid: 'PAN-2', key: new Uint8Array(32).fill(7) }] }),
+    ]
+    const openWith = (sealer: PanSealer) =>
+      openSqliteIssuerStore({ path, driver, panSealer: sealer, executor: 'inline' })
+    const before = await openWith(one)
+    await fill(before, 3)
+    await before.close()
+    const vault = await openWith({ seal: two.seal.bind(two), open: one.open.bind(one) })
+    expect(await resealPans({ store: vault })).toBe(3)
+    await vault.close()
+    await using store = await openWith(two)
+    for (let i = 0; i < 3; i++) expect((await store.cards.find(cardOf(i)))?.pan.reveal()).toBe(PAN.reveal())
   })
 
   test('a card that is put anew while its PAN is sealed anew keeps the PAN that it was put with', async () => {

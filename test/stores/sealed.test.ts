@@ -3,7 +3,8 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { setImmediate as turn } from 'node:timers/promises'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { memoryIssuerStore, resealRows } from '../../src/d1.js'
 import { type Backend, type Key, Pan, TryCounter } from '../../src/index.js'
 import { softwareBackend } from '../../src/software.js'
@@ -17,6 +18,7 @@ import {
 import { openFile } from '../../src/stores/sqlite/driver.js'
 import { issuerStoreContract } from '../../src/testing.js'
 import { failure } from '../support/errors.js'
+import { someOf } from '../support/some-of.js'
 import { AVAILABLE } from './drivers.js'
 import { expectForgeriesNoticed, expectRequestsSealed, type Forgery } from './forge.js'
 import { blockOf, counterOn, ISSUER, SEAL_KEY } from './store-fixtures.js'
@@ -185,6 +187,53 @@ describe.each(AVAILABLE)('%s', driver => {
     await Promise.all(Array.from({ length: 4 }, () => counterOn(store).issue({ cardId: CARD.cardId })))
     expect((await store.pins.readBlock(CARD))?.kid).toBe('PEK-STORE')
     expect(await resealRows({ store })).toBe(1)
+  })
+
+  test('of the turns of cards none is kept once nobody writes', async () => {
+    const path = newPath()
+    await using store = await open(path, rowSealer({ keys: [one] }))
+    const set = vi.spyOn(Map.prototype, 'set')
+    await store.cards.put(CARD, RECORD)
+    const turns = new Set(
+      set.mock.contexts.filter((_, i) => set.mock.calls[i]?.[0] === `${ISSUER}/card-0001`),
+    )
+    set.mockRestore()
+    await Promise.allSettled([
+      store.pins.storeBlock(CARD, blockOf(1)),
+      store.pins.storeBlock({ ...CARD, cardId: 'nobody' }, blockOf(1)),
+      store.cards.setState(CARD, 'active'),
+    ])
+    const kept = someOf([...turns] as Map<string, unknown>[]).filter(map =>
+      [...map.values()].some(value => value instanceof Promise),
+    )
+    expect(kept).toEqual([])
+  })
+
+  test('closing waits for rows that are sealed anew, and refuses what comes after', async () => {
+    const rows = rowSealer({ keys: [one] })
+    const slow: RowSealer = {
+      acceptUnsealed: false,
+      seal: message => rows.seal(message),
+      isCurrent: () => false,
+      verify: async (message, seal) => {
+        await turn()
+        return rows.verify(message, seal)
+      },
+    }
+    const store = await open(newPath(), slow)
+    await store.cards.put(CARD, RECORD)
+    const { seals = expect.unreachable() } = store
+    const begun = [seals.reseal({ limit: 9 }), seals.resealRequests({ limit: 9 }), seals.count()]
+    await store.close()
+    expect((await Promise.allSettled(begun)).map(({ status }) => status)).toEqual(
+      begun.map(() => 'fulfilled'),
+    )
+    for (const call of [
+      () => seals.reseal({ limit: 9 }),
+      () => seals.resealRequests({ limit: 9 }),
+      () => seals.count(),
+    ])
+      await failure(call, 'ERR_BACKEND_CLOSED')
   })
 
   test('a card whose writers never end is busy, and may be tried again', async () => {

@@ -165,6 +165,21 @@ describe.each(AVAILABLE)('%s', driver => {
       expect(await store.pins.readBlock(card)).toEqual(i === 7 ? undefined : blockOf(i))
   })
 
+  test('more writes than go together are all written, in the order in which they were asked for', async () => {
+    const database = await openThreads(file(), START)
+    const insert = (i: number) => ({
+      sql: "INSERT INTO issuer_pin_counters VALUES ('i', $1, 1, (SELECT count(*) FROM issuer_pin_counters), NULL)",
+      values: [`key ${i}`],
+    })
+    const keys = Array.from({ length: 200 }, (_, i) => i)
+    let written = 0
+    for (const i of keys) void database.write([insert(i)]).then(() => written++)
+    await expect.poll(() => written).toBe(200)
+    const asked = { sql: 'SELECT key FROM issuer_pin_counters ORDER BY CAST(value AS INTEGER)', values: [] }
+    expect(await database.read(asked)).toEqual(keys.map(i => ({ key: `key ${i}` })))
+    await database.close()
+  })
+
   test('one statement that fails undoes its own transaction, and the others stay', async () => {
     const database = await openThreads(file(), START)
     const put = (version: number) => ({
@@ -221,6 +236,38 @@ describe.each(AVAILABLE)('%s', driver => {
     await store.pins.storeBlock(CARD, blockOf(2))
     expect(await store.pins.readBlock(CARD)).toEqual(blockOf(2))
     expect(threads.length).toBe(2)
+  })
+
+  test('a thread that is told to have gone twice takes nothing from the one in its place', async () => {
+    const threads: { readonly answer: (value: unknown) => void; readonly gone: () => void }[] = []
+    const started = (): StartedThread => {
+      let tell = (_: { readonly value: unknown }): void => {}
+      let gone = (): void => {}
+      threads.push({ answer: value => tell({ value }), gone: () => gone() })
+      return {
+        send: job => {
+          if (!('read' in Object(job))) queueMicrotask(() => tell({ value: undefined }))
+        },
+        listen: (receive, ended) => {
+          tell = receive
+          gone = ended
+        },
+        hold: () => {},
+        end: () => undefined,
+      }
+    }
+    const database = await openThreads(file(), started)
+    const [, first = expect.unreachable()] = threads
+    const reading = { sql: 'SELECT 1 AS yes', values: [] }
+    // A worker that fails has an error first, and its end later.
+    first.gone()
+    const read = database.read(reading)
+    await turn()
+    first.gone()
+    const [, , next = expect.unreachable()] = threads
+    next.answer([[{ yes: 1 }]])
+    expect(await read).toEqual([{ yes: 1 }])
+    await database.close()
   })
 
   test('of writes that were under way together when their thread ended each is told so', async () => {
