@@ -18,7 +18,7 @@ import { judge } from '../../src/tools/search/judge.js'
 import { layoutsOf } from '../../src/tools/search/layouts.js'
 import { groupsOf } from '../../src/tools/search/lists.js'
 import { outputsFor } from '../../src/tools/search/outputs.js'
-import { searchProfile } from '../../src/tools/search/search.js'
+import { searchProfile, searchWith } from '../../src/tools/search/search.js'
 import { tokensOf } from '../../src/tools/search/tokens.js'
 import { requireKnown, waySets } from '../../src/tools/search/ways.js'
 import { batches, materialOf, Work } from '../../src/tools/search/work.js'
@@ -463,6 +463,60 @@ describe('a thread', () => {
     const job = { which: 'prw', samples: [], key: keys.prwTestKey, layouts: [profile], known: {} } as const
     await failure(() => threads(job, 3, start), 'ERR_BACKEND_FAILED')
     expect(ended).toEqual([0, 1, 2])
+  })
+
+  test('that works when another fails is stopped, and wipes what it has before it is ended', async () => {
+    const steps: string[] = []
+    let finish = (): void => undefined
+    let count = 0
+    const start = (): StartedThread => {
+      const isFirst = count++ === 0
+      let hear = (_: unknown): void => undefined
+      const answer = (answer: object): void => queueMicrotask(() => hear(answer))
+      return {
+        port: {
+          on: (event, listener) => {
+            if (event === 'message') hear = listener
+          },
+          postMessage: order => {
+            const [what = ''] = Object.keys(Object(order))
+            if (isFirst) return answer(what === 'tier' ? { failed: 'no' } : { matches: [] })
+            steps.push(what)
+            if (what === 'end') queueMicrotask(() => steps.push('wiped'))
+            if (what !== 'tier') return answer({ matches: [] })
+            finish = () => {
+              steps.push('answered')
+              hear({ matches: [] })
+            }
+          },
+        },
+        end: () => isFirst || steps.push('ended'),
+      }
+    }
+    const closing = new AbortController()
+    const search = searchWith(
+      { ...keys, samples: samplesOf('keyed'), known, only: 'prw', workers: 2 },
+      async (job, count) => {
+        const crew = await threads(job, count, start)
+        let stopped = (): boolean => false
+        return {
+          tier: (index, board) => {
+            stopped = () => Atomics.load(board.control, 1) === 1
+            return crew.tier(index, board)
+          },
+          close: () => {
+            steps.push(stopped() ? 'stopped' : 'goes on')
+            closing.abort()
+            return crew.close()
+          },
+        }
+      },
+    )
+    const failed = failure(() => search, 'ERR_BACKEND_FAILED')
+    await vi.waitFor(() => expect(closing.signal.aborted).toBe(true))
+    finish()
+    await failed
+    expect(steps).toEqual(['job', 'tier', 'stopped', 'answered', 'end', 'wiped', 'ended'])
   })
 
   test('that has ended takes no more orders', async () => {

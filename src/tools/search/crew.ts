@@ -100,6 +100,8 @@ class Mate {
   readonly #thread: StartedThread
   #settle: { resolve: (matches: readonly Match[]) => void; reject: (error: unknown) => void } | undefined
   #gone = false
+  /** Its last order, however that ends. */
+  #asked: Promise<unknown> = Promise.resolve()
 
   constructor(thread: StartedThread) {
     this.#thread = thread
@@ -132,7 +134,7 @@ class Mate {
   }
 
   ask(order: Order, transfer: readonly ArrayBuffer[]): Promise<readonly Match[]> {
-    return new Promise((resolve, reject) => {
+    const asked = new Promise<readonly Match[]>((resolve, reject) => {
       if (this.#gone) {
         reject(ended())
         return
@@ -140,10 +142,13 @@ class Mate {
       this.#settle = { resolve, reject }
       this.#thread.port.postMessage(order, transfer)
     })
+    this.#asked = asked.catch(() => undefined)
+    return asked
   }
 
-  /** It wipes what it was given, and ends; one that has failed just ends. */
+  /** It ends its work, wipes what it was given, and ends; one that has failed just ends. */
   async end(): Promise<void> {
+    await this.#asked
     if (!this.#gone) await this.ask({ end: true }, []).catch(() => undefined)
     await this.#thread.end()
   }

@@ -224,6 +224,8 @@ async function search(
     tell()
     return { matches: found, tried: triedOn(board), timeUp, tooMany: isCrowded(board) }
   } finally {
+    // Where one thread has failed, the others are at work yet.
+    stopWork(board)
     cancelTick()
     cancelLimit()
     cancelStop()
