@@ -338,7 +338,10 @@ const PLANTED: readonly Planted[] = [
     'what comes too late is stored',
     'what comes when its time is over is not written',
     ({ pins }) => ({
-      pins: { ...pins, storeBlock: ({ notAfter: _, ...card }, pin) => pins.storeBlock(card, pin) },
+      pins: {
+        ...pins,
+        storeBlock: ({ issuerId, cardId }, pin) => pins.storeBlock({ issuerId, cardId }, pin),
+      },
     }),
   ],
   [
