@@ -113,6 +113,7 @@ class Connections {
   readonly #common: Shared & { readonly maxSockets: number }
   readonly #proxy: ProxyAddress | undefined
   readonly #underWay = new Set<ClientRequest>()
+  readonly #tunnels: Tunnels = { asked: new Set(), ended: false }
   #agent: Agent
   #expiry: ExpiryWatch
   #closed = false
@@ -152,7 +153,10 @@ class Connections {
     const expiry = new ExpiryWatch(certificate, onExpiry)
     expiry.look()
     return {
-      agent: this.#proxy === undefined ? new Agent(settings) : new TunnelAgent(settings, this.#proxy),
+      agent:
+        this.#proxy === undefined
+          ? new Agent(settings)
+          : new TunnelAgent(settings, this.#proxy, this.#tunnels),
       expiry,
     }
   }
@@ -258,16 +262,21 @@ function readProxy(proxy: EgressProxy): ProxyAddress {
   return { hostname: hostname.replace(/^\[|\]$/g, ''), port: Number(port || 80), authorization }
 }
 
+/** What a proxy was asked for and is not there yet, by the agents of before a renewal as well: none of them knows of it. */
+interface Tunnels {
+  readonly asked: Set<ClientRequest>
+  ended: boolean
+}
+
 /** Connects through a proxy that is asked for a tunnel; TLS is spoken with D1, end to end. */
 class TunnelAgent extends Agent {
   readonly #proxy: ProxyAddress
-  /** Asked for, and not there yet: the agent knows of none of them. */
-  readonly #asked = new Set<ClientRequest>()
-  #ended = false
+  readonly #tunnels: Tunnels
 
-  constructor(settings: AgentOptions, proxy: ProxyAddress) {
+  constructor(settings: AgentOptions, proxy: ProxyAddress, tunnels: Tunnels) {
     super(settings)
     this.#proxy = proxy
+    this.#tunnels = tunnels
   }
 
   override createConnection(
@@ -313,17 +322,17 @@ class TunnelAgent extends Agent {
       fail(Object.assign(new Error('the proxy made no tunnel'), { code: `PROXY_STATUS_${statusCode}` }))
     })
     tunnel.once('error', error =>
-      fail(this.#ended ? closed(false) : Object.assign(error, { syscall: 'connect' })),
+      fail(this.#tunnels.ended ? closed(false) : Object.assign(error, { syscall: 'connect' })),
     )
-    this.#asked.add(tunnel)
-    tunnel.once('close', () => this.#asked.delete(tunnel))
+    this.#tunnels.asked.add(tunnel)
+    tunnel.once('close', () => this.#tunnels.asked.delete(tunnel))
     tunnel.end()
     return undefined
   }
 
   override destroy(): void {
-    this.#ended = true
-    for (const tunnel of this.#asked) tunnel.destroy()
+    this.#tunnels.ended = true
+    for (const tunnel of this.#tunnels.asked) tunnel.destroy()
     super.destroy()
   }
 }

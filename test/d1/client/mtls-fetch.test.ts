@@ -313,7 +313,7 @@ describe('a proxy on the way out', () => {
     await proxy.close()
   })
 
-  test.each(['the call is aborted', 'the fetch is closed'])(
+  test.each(['the call is aborted', 'the fetch is closed', 'the fetch is closed, renewed meanwhile'])(
     'that never answers is left as soon as %s',
     async how => {
       const left: Promise<unknown>[] = []
@@ -324,6 +324,7 @@ describe('a proxy on the way out', () => {
       const controller = new AbortController()
       const call = outcome(fetch(`${d1.urls.api}/x`, { ...init(), signal: controller.signal }))
       await until(() => left.length === 1)
+      if (how.includes('renewed')) fetch.renew(d1.client)
       if (how.includes('aborted')) controller.abort()
       else fetch.close()
       expect(await call).toMatchObject({
