@@ -166,6 +166,8 @@ class Connections {
     const old = this.#agent
     this.#agent = agent
     this.#expiry = expiry
+    // What is on its way there is the last of it: its connections are not kept.
+    old.maxFreeSockets = 0
     for (const socket of Object.values(old.freeSockets).flat()) socket?.destroy()
   }
 
