@@ -3,7 +3,15 @@
  * refused before anything is sent (a field, an option) goes nowhere, and has no event.
  */
 import { AbortedError, D1ClientError, type D1Delivery, isIssuerPinError } from '../../base/errors.js'
-import { type AuditKey, type AuditRefusal, type D1Event, nameOfError, shownCardId, textOf } from '../audit.js'
+import {
+  type AuditKey,
+  type AuditRefusal,
+  type D1Event,
+  maskPans,
+  nameOfError,
+  shownCardId,
+  textOf,
+} from '../audit.js'
 import type { JsonAnswer } from './answer.js'
 
 /** The card operations. */
@@ -70,7 +78,7 @@ export function clientAuditEvent(facts: ClientFacts, end: ClientEnd, durationMs:
     issuerId,
     // A registration was searched for the PAN; a card that D1 knows has a proper name.
     ...shownCardId(facts.cardId, 'answer' in end || operation === 'register'),
-    correlationId,
+    correlationId: maskPans(correlationId),
     requests,
     tokenFetched,
     ...('error' in end && failureOf(error)),

@@ -159,6 +159,13 @@ describe('a call that succeeds', () => {
     expect(event).toMatchObject({ outcome: 'success', status: 200, requests: 3 })
   })
 
+  test('a correlation id that may be a PAN goes to D1 as it is, and into no event', async () => {
+    const correlationId = `renewal-${CLEAR_PAN}`
+    const event = await eventOf(client().cards.renew({ cardId: 'card-1' }, { correlationId }))
+    expect(d1.cardRequests[0]?.headers['x-correlation-id']).toBe(correlationId)
+    expect(event.correlationId).toBe(`renewal-${'*'.repeat(CLEAR_PAN.length)}`)
+  })
+
   test('many cards: an event for each', async () => {
     const items = ['card-1', 'card-2', 'card-3'].map(cardId => ({ cardId, card: REGISTER }))
     await client().cards.registerMany(items)
