@@ -869,6 +869,10 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
     caught: ['set-pin-seccos: an older intdatag, after a newer one was accepted'],
     counter: lenient('superseded'),
   },
+  'inflates what says that it is deflated': {
+    caught: ['messages: zip DEF'],
+    handler: reopened(content => content),
+  },
   'takes a data set in small letters': {
     caught: ['set-pin-seccos: a data set in small letters'],
     handler: reopened(content => ({ ...content, prwDataSet: upperCase(content['prwDataSet']) })),
