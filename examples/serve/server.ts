@@ -53,7 +53,7 @@ export async function startServer(
     {
       key: folder.read('server.key'),
       cert: folder.read('server.pem'),
-      // Whoever this CA certifies may call: it must certify D1 and nobody else.
+      // Whom it certifies gets a connection; who may call is for the endpoints to say.
       ca: folder.read('ca.pem'),
       requestCert: true,
       rejectUnauthorized: true,

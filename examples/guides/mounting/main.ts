@@ -5,11 +5,11 @@ import { createServer, type RequestListener } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { encipherPin, Pan, Pin } from 'issuer-pin-crypto'
 import {
-  answerClientError,
   issuerEndpoints,
   memoryIssuerStore,
   nodeListener,
   serverLimits,
+  watchServer,
 } from 'issuer-pin-crypto/d1'
 import { createTestIssuer } from 'issuer-pin-crypto/testing'
 
@@ -51,7 +51,7 @@ const app: RequestListener = (request, response) => {
 export const listener: RequestListener = (request, response) =>
   forD1(request, response, () => app(request, response))
 
-const server = createServer({ ...serverLimits }, listener).on('clientError', answerClientError)
+const server = watchServer({ server: createServer({ ...serverLimits }, listener), handler })
 await once(server.listen(0, '127.0.0.1'), 'listening')
 const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
 
