@@ -6,7 +6,7 @@ import { execFileSync } from 'node:child_process'
 import { createPublicKey, X509Certificate } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { importJWK } from 'jose'
+import { calculateJwkThumbprint, importJWK } from 'jose'
 import { describe, expect, test } from 'vitest'
 import { COMMANDS, main } from '../../src/cli/main.js'
 import { onboardCommand } from '../../src/cli/onboard.js'
@@ -112,6 +112,22 @@ describe('computes', () => {
     expect(
       (await run(['jwe', 'open', '--keys', keys, '--key', 'JWE', '--json'], { stdin: bytes.out })).out,
     ).toContain('7 bytes')
+  })
+
+  test('a JWE by the name that the command line gives its key, and else by the key’s own; what it was made of is wiped', async () => {
+    const { d: _, ...half } = JWE
+    const recipient = file({ ...half, kid: 'THEIRS' })
+    for (const [more, kid] of [
+      [[], 'THEIRS'],
+      [['--kid', 'OURS'], 'OURS'],
+    ] as const) {
+      const plaintext = Buffer.from('{"pinValue":"0123456789ABCDEF"}')
+      const io = { ...keptIo(), readStdin: async () => plaintext }
+      expect(await main(['jwe', 'seal', '--recipient', recipient, ...more], io)).toBe(0)
+      const [header = ''] = io.output.join().split('.')
+      expect(JSON.parse(Buffer.from(header, 'base64url').toString())).toMatchObject({ kid })
+      expect(plaintext.every(byte => byte === 0)).toBe(true)
+    }
   })
 
   test('a PRW, and whether it is right', async () => {
@@ -280,6 +296,8 @@ describe('key', () => {
       ...seal,
       '--key-env',
       'PEK',
+      '--valid-from',
+      '2020-01-01',
       '--valid-to',
       '2030-01-01',
       '--key-version',
@@ -290,7 +308,7 @@ describe('key', () => {
     const block = file(`${sealed.out.split('\n')[0]}\n`)
     const read = await run(['key', 'block', 'read', block])
     expect(read.out).toContain('not authenticated')
-    expect(read.out).toContain('2030-01-01')
+    expect(read.out).toMatch(/\nvalid from +2020-01-01T00:00:00.000Z\nvalid to +2030-01-01T/)
     const opened = await run(['key', 'block', 'open', '--kbpk', 'KBPK', ...base, block])
     expect(opened.out).toContain('KCV 08D7B4')
     const moved = await run([
@@ -712,9 +730,13 @@ describe('onboard', () => {
       await importJWK(jwk, 'ES256')
       const { x } = createPublicKey(readFileSync(join(dir, `${name}.public.pem`))).export({ format: 'jwk' })
       expect([x, jwk['d']]).toEqual([jwk['x'], undefined])
+      const { thumbprint } = Object(json('onboarding.json')[name])
+      expect(thumbprint).toBe(await calculateJwkThumbprint(jwk))
     }
     const certified = new X509Certificate(readFileSync(join(dir, 'jwe.certificate.pem')))
     expect(certified.publicKey.export({ format: 'jwk' }).x).toBe(json('jwe.public.jwk')['x'])
+    const { validFrom, validTo } = certified
+    expect((Date.parse(validTo) - Date.parse(validFrom)) / 86_400_000).toBe(730)
     return { subject, summary: json('onboarding.json'), certified, json }
   }
 

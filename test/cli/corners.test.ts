@@ -166,6 +166,44 @@ describe('doctor', () => {
     expect(paper).toContain('| X | ? | ? | - | unknown | ERR_KEY_USAGE: no |')
   })
 
+  test('a report that has no place is refused before a token is opened, whichever of the two it is', async () => {
+    const taken = file('mine')
+    const never = async () => expect.unreachable('a token was opened')
+    for (const option of ['--report', '--report-json']) {
+      const opening = { backend: never, store: never, group: never } as unknown as Opening
+      const io = keptIo({ env: { TP: '1234' } })
+      const args = ['doctor', ...TOKEN, '--no-test-keys', option, taken]
+      expect(await main(args, io, [doctorCommand(opening)])).toBe(2)
+      expect(io.errors).toEqual([`ERR_USAGE: ${option} is there already: name a new file`])
+    }
+    expect(readFileSync(taken, 'utf8')).toBe('mine')
+  })
+
+  test.each([
+    ['both are well, and one has a key twice', [true, true], [1, 2], 1],
+    ['the second is not well', [true, false], [1, 1], 1],
+    ['both are well, and alike', [true, true], [2, 2], 0],
+  ])('of a group of two: %s', async (_, well, has, expected) => {
+    const modules = ['/a.so', '/b.so']
+    const at = (options: { module: string }): number => modules.indexOf(options.module)
+    const opening = {
+      backend: async (options: { module: string }) => ({
+        ...closing,
+        health: async () => ({ ok: well[at(options)], detail: '' }),
+        capabilities: () => CAPABILITIES,
+      }),
+      store: async (options: { module: string }) => ({
+        ...store,
+        listKeys: async () => Array.from({ length: has[at(options)] ?? 0 }, () => listed),
+      }),
+    } as unknown as Opening
+    const group = file({ members: modules.map(module => ({ module, token: module })) })
+    const io = keptIo({ env: { TP: '1234' } })
+    const args = ['doctor', '--group', group, '--pin-env', 'TP', '--no-test-keys']
+    expect(await main(args, io, [doctorCommand(opening)])).toBe(expected)
+    expect(io.output.join('\n').includes('DIFFERENT key X: /a.so: ')).toBe(has[0] !== has[1])
+  })
+
   test('of one whose answers are wrong: each case is named, on the screen and in the report', async () => {
     // Another MAC key than the contract's: each answer under it is another one.
     const ring = CONTRACT_KEYS.map(({ hostDecipher: _, ...key }) =>

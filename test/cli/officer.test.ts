@@ -233,6 +233,16 @@ describe('test keys in files', () => {
     const split = ['key', 'components', 'split', '--algorithm', 'aes-128', '--parts', '3', '--key-env', 'AES']
     expect(await run([...split, '--out', prefix])).toMatchObject({ code: 2, out: '' })
     expect(() => readFileSync(`${prefix}-1`)).toThrow('ENOENT')
+    // Of the first as of the last that is said before anybody is asked for the key.
+    for (const i of [1, 3]) {
+      const taken = fresh()
+      writeFileSync(`${taken}-${i}`, '')
+      const onAsk = (): never => expect.unreachable('somebody was asked')
+      expect(await run([...split.slice(0, -2), '--out', taken], { secrets: [AES], onAsk })).toMatchObject({
+        code: 2,
+        err: 'ERR_USAGE: --out is there already: name a new file',
+      })
+    }
     // A folder that says it can be written, and takes no file.
     expect(await run([...split, '--out', '/proc/self/x'])).toMatchObject({ code: 2, out: '' })
   })
@@ -244,6 +254,8 @@ describe('words that an option takes', () => {
     [['--mode', 'X'], 'ERR_USAGE: --mode must be one of B, E, D'],
     [['--algorithm', 'des'], /^ERR_USAGE: --algorithm must be one of tdea-2key, /],
     [['--macs', 'md5'], /^ERR_USAGE: --macs must be one of iso9797-1-alg1, /],
+    [['--valid-to', '2030-01-01T00:30Z'], 'ERR_USAGE: --valid-to must be a date: '],
+    [['--valid-from', '2030-02-30'], 'ERR_USAGE: --valid-from must be a date: '],
     [['--kid', 'x'.repeat(200)], /^ERR_ARGUMENT: /],
   ])('%j: exit code 2, and the words', async (more, message) => {
     const base = {

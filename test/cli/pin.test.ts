@@ -324,6 +324,26 @@ describe('a token', () => {
     expect([code, err]).toEqual([2, expect.stringContaining(message)])
   })
 
+  test('what the file says of sessions stays where the command line says something else of them', async () => {
+    const options = file({ sessions: { max: 9, queue: 1 }, timeouts: { callMs: 5000 } })
+    asked.length = 0
+    await run([
+      'token',
+      '--options',
+      options,
+      '--queue',
+      '5',
+      '--wait-ms',
+      '7',
+      '--open-ms',
+      '6000',
+      ...TOKEN,
+    ])
+    expect(asked).toMatchObject([
+      { sessions: { max: 9, queue: 5, waitMs: 7 }, timeouts: { callMs: 5000, openMs: 6000 } },
+    ])
+  })
+
   describe('of several', () => {
     const tokens = [new FakeToken(), new FakeToken()]
     const call = (args: string[], more: object = {}) => run(args, more, tokens[0], tokens)
@@ -372,9 +392,13 @@ describe('a token', () => {
         2,
         'ERR_USAGE: pinEnv of member 2: there is no such variable in the environment',
       ])
-      const named = { members: [0, 1].map(i => ({ modulePath: `/m${i}.so`, pinEnv: `TP${i}` })) }
+      const named = {
+        members: [0, 1].map(i => ({ modulePath: `/m${i}.so`, pinEnv: `TP${i}` })),
+        probeMs: 1234,
+      }
       const io = keptIo({ env: { TP0: '1111', TP1: '2222' } })
-      const { members } = await groupOptions({ group: file(named) }, io)
+      const { members, probeMs } = await groupOptions({ group: file(named) }, io)
+      expect(probeMs).toBe(1234)
       expect(members.map(({ pin }) => pin?.())).toEqual(['1111', '2222'])
       // Whoever has none of its own gets the one of the command line, and nobody another token's.
       const one = { modulePath: '/m.so' }

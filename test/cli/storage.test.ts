@@ -164,6 +164,15 @@ test('on a terminal: one bar', async () => {
     terminal: true,
   })
   expect(pans.split('\n')).toEqual(['2', '3'])
+  const sealed = await filled(3, true)
+  const { err: rows } = await run(
+    ['rows', '--config', 'x', '--batch', '2'],
+    give({ store: await sealed() }),
+    {
+      terminal: true,
+    },
+  )
+  expect(rows.split('\n')).toEqual(['2', '3'])
 })
 
 test('of a store without seals, PIN blocks alone are counted, and nothing is moved from a key that has none', async () => {
@@ -182,12 +191,14 @@ test('where nobody knows how many there are, there is a line for each 100,000', 
   expect(err.split('\n')).toEqual(['120000'])
 })
 
-test('interrupted, it says so, and run again it goes on', async () => {
-  const open = await filled(3)
-  const stopped = await run(CALL, give({ store: await open(), from, to }), {
-    interrupted: AbortSignal.abort(),
-  })
-  expect([stopped.code, stopped.err]).toEqual([1, expect.stringContaining('ERR_ABORTED')])
+test('interrupted, it says so, whatever it is at, and run again it goes on', async () => {
+  const open = await filled(3, true)
+  for (const verb of ['rotate', 'pans', 'rows']) {
+    const stopped = await run([verb, ...CALL.slice(1)], give({ store: await open(), from, to }), {
+      interrupted: AbortSignal.abort(),
+    })
+    expect([stopped.code, stopped.err]).toEqual([1, expect.stringContaining('ERR_ABORTED')])
+  }
   expect((await run(CALL, give({ store: await open(), from, to }))).out).toContain('3 blocks moved')
 })
 
