@@ -295,15 +295,24 @@ describe('what pkcs11js gets wrong', () => {
     }
   })
 
-  test('what a library wrote before C_Decrypt failed is wiped', async () => {
+  test.each<[string, (binding: Pkcs11Binding) => unknown]>([
+    ['C_Decrypt', binding => binding.C_Decrypt(session, new Uint8Array(8), 8)],
+    // A PVV's question, or a derived key, comes out of it.
+    ['C_Encrypt', binding => binding.C_Encrypt(session, new Uint8Array(8), 8)],
+    ['C_Sign', binding => binding.C_Sign(session, new Uint8Array(8), 8)],
+    // Half of a content key.
+    ['C_DigestFinal', binding => binding.C_DigestFinal(session, 8)],
+    ['C_GenerateRandom', binding => binding.C_GenerateRandom(session, 8)],
+    ['C_WrapKey', binding => binding.C_WrapKey(session, { mechanism: 1 }, object, object, 8)],
+  ])('what a library wrote before %s failed is wiped', async (name, make) => {
     const rooms: Buffer[] = []
-    native.answer['C_Decrypt'] = (_session: never, _data: Buffer, out: Buffer) => {
-      rooms.push(out.fill(7))
+    native.answer[name] = (...given: Buffer[]) => {
+      rooms.push(given.at(-1)?.fill(7) ?? expect.unreachable())
       throw Object.assign(new Error('CKR_DEVICE_ERROR'), { code: 0x30 })
     }
     const binding = await bind()
-    const error = await errorOf(() => binding.C_Decrypt(session, new Uint8Array(8), 8))
-    expect(error).toMatchObject({ functionName: 'C_Decrypt', returnValueName: 'CKR_DEVICE_ERROR' })
+    const error = await errorOf(() => make(binding))
+    expect(error).toMatchObject({ functionName: name, returnValueName: 'CKR_DEVICE_ERROR' })
     expect(rooms.map(out => [...out])).toEqual([[0, 0, 0, 0, 0, 0, 0, 0]])
   })
 

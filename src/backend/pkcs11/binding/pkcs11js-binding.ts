@@ -89,6 +89,21 @@ const KEY_LENGTHS = [16, 32]
 const NO_HANDLE = Buffer.alloc(8)
 const NO_MECHANISM = { mechanism: 0xffff_ffff }
 
+/** What a function writes, of so many bytes at most. A library may have written some of them before it failed. */
+function answer(
+  functionName: string,
+  length: number,
+  write: (out: Buffer<ArrayBuffer>) => Uint8Array,
+): Uint8Array<ArrayBuffer> {
+  const out = room(length)
+  try {
+    return exactly(out, call(functionName, () => write(out)).length)
+  } catch (error) {
+    wipe(out)
+    throw error
+  }
+}
+
 class Pkcs11jsBinding implements Pkcs11Binding {
   readonly name = 'pkcs11js'
   readonly #library: Pkcs11js.PKCS11
@@ -146,9 +161,10 @@ class Pkcs11jsBinding implements Pkcs11Binding {
   }
 
   C_GenerateRandom(session: SessionHandle, length: number): Uint8Array<ArrayBuffer> {
-    const out = room(length)
-    call('C_GenerateRandom', () => this.#library.C_GenerateRandom(asBuffer(session), out))
-    return exactly(out, length)
+    return answer('C_GenerateRandom', length, out => {
+      this.#library.C_GenerateRandom(asBuffer(session), out)
+      return out
+    })
   }
 
   C_CreateObject(session: SessionHandle, template: Template): ObjectHandle {
@@ -243,16 +259,14 @@ class Pkcs11jsBinding implements Pkcs11Binding {
     length: number,
     into?: Uint8Array<ArrayBuffer>,
   ): Uint8Array<ArrayBuffer> {
-    const encrypt = (given: Buffer, out: Buffer): number =>
-      call('C_Encrypt', () => this.#library.C_Encrypt(asBuffer(session), given, out)).length
+    const encrypt = (given: Buffer, out: Buffer): Buffer =>
+      this.#library.C_Encrypt(asBuffer(session), given, out)
     const again = into && this.#again.of(data)
-    if (into === undefined || again === undefined) {
-      const out = room(length)
-      return exactly(out, encrypt(asBuffer(data), out))
-    }
+    if (into === undefined || again === undefined)
+      return answer('C_Encrypt', length, out => encrypt(asBuffer(data), out))
     const [given, out] = again
     try {
-      const written = encrypt(given, out)
+      const written = call('C_Encrypt', () => encrypt(given, out)).length
       copyInto(into, out)
       return written === into.length ? into : into.subarray(0, written)
     } finally {
@@ -267,14 +281,8 @@ class Pkcs11jsBinding implements Pkcs11Binding {
   }
 
   C_Decrypt(session: SessionHandle, data: Uint8Array, length: number): Uint8Array<ArrayBuffer> {
-    const out = room(length)
-    const decrypt = () => this.#library.C_Decrypt(asBuffer(session), asBuffer(data), out).length
-    try {
-      return exactly(out, call('C_Decrypt', decrypt))
-    } catch (error) {
-      wipe(out) // A library may have written clear blocks before it failed.
-      throw error
-    }
+    const decrypt = (out: Buffer): Buffer => this.#library.C_Decrypt(asBuffer(session), asBuffer(data), out)
+    return answer('C_Decrypt', length, decrypt)
   }
 
   C_SignInit(session: SessionHandle, mechanism: Mechanism, key: ObjectHandle): void {
@@ -282,11 +290,7 @@ class Pkcs11jsBinding implements Pkcs11Binding {
   }
 
   C_Sign(session: SessionHandle, data: Uint8Array, length: number): Uint8Array<ArrayBuffer> {
-    const out = room(length)
-    return exactly(
-      out,
-      call('C_Sign', () => this.#library.C_Sign(asBuffer(session), asBuffer(data), out)).length,
-    )
+    return answer('C_Sign', length, out => this.#library.C_Sign(asBuffer(session), asBuffer(data), out))
   }
 
   C_DigestInit(session: SessionHandle, mechanism: Mechanism): void {
@@ -302,11 +306,7 @@ class Pkcs11jsBinding implements Pkcs11Binding {
   }
 
   C_DigestFinal(session: SessionHandle, length: number): Uint8Array<ArrayBuffer> {
-    const out = room(length)
-    return exactly(
-      out,
-      call('C_DigestFinal', () => this.#library.C_DigestFinal(asBuffer(session), out)).length,
-    )
+    return answer('C_DigestFinal', length, out => this.#library.C_DigestFinal(asBuffer(session), out))
   }
 
   C_GenerateKey(session: SessionHandle, mechanism: Mechanism, template: Template): ObjectHandle {
@@ -354,17 +354,9 @@ class Pkcs11jsBinding implements Pkcs11Binding {
     key: ObjectHandle,
     length: number,
   ): Uint8Array<ArrayBuffer> {
-    const out = room(length)
-    const wrapped = call('C_WrapKey', () =>
-      this.#library.C_WrapKey(
-        asBuffer(session),
-        native(mechanism),
-        asBuffer(wrappingKey),
-        asBuffer(key),
-        out,
-      ),
-    )
-    return exactly(out, wrapped.length)
+    const wrap = (out: Buffer): Buffer =>
+      this.#library.C_WrapKey(asBuffer(session), native(mechanism), asBuffer(wrappingKey), asBuffer(key), out)
+    return answer('C_WrapKey', length, wrap)
   }
 
   C_UnwrapKey(
