@@ -121,6 +121,8 @@ const OBJECTS: readonly string[] = [
 /** To clean up, or to ask whether the token is there: refused like all others, and no mistake. */
 const MAY_COME_LATE = /^C_(Close|Logout|Finalize|Get)/
 const TEMPLATE_ERRORS: readonly number[] = [0x05, 0x10, 0x12, 0x13, 0xd1]
+const DES_MECHANISMS: readonly number[] = [CKM.DES3_ECB, CKM.DES3_CBC, CKM.DES3_CMAC]
+const AES_MECHANISMS: readonly number[] = [CKM.AES_ECB, CKM.AES_CBC, CKM.AES_CMAC]
 const DATA_ERRORS: readonly number[] = [0x20, 0x21, 0x40, 0x41, 0xc0, 0xc1]
 
 /** By their private keys: to set one up takes longer than to agree, and a test asks a token hundreds of times. */
@@ -602,6 +604,9 @@ export class FakeToken implements Pkcs11Binding {
     this.#mechanism(fn, mechanism.mechanism)
     const attributes = this.#object(fn, key, 0x60)
     if (attributes.get(bit) !== true) throw new Pkcs11Error(fn, 0x68)
+    // A mechanism of one cipher takes no key of the other.
+    const others = attributes.get(CKA.KEY_TYPE) === CKK.AES ? DES_MECHANISMS : AES_MECHANISMS
+    if (others.includes(mechanism.mechanism)) throw new Pkcs11Error(fn, 0x63)
     state.operation = { fn, key: attributes, mechanism }
   }
 
