@@ -6,6 +6,7 @@ import { describe, expect, test } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
 import type { Template } from '../../src/backend/pkcs11/binding/binding.js'
 import { CKA, CKK, CKM, CKO } from '../../src/backend/pkcs11/binding/constants.js'
+import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
 import { roleAttribute, SECRET_BITS } from '../../src/backend/pkcs11/mechanisms/templates.js'
 import type { KeyStoreOptions } from '../../src/pkcs11.js'
 import { CONTRACT_KEYS } from '../../src/testing.js'
@@ -60,6 +61,13 @@ describe('a key in a token', () => {
       'does not honour it',
     ],
     ['in a token that copies all', { copies: 'all' }, [], { accept: ['copyable'] }, 'wider rights'],
+    [
+      'not copyable, in a token that copies it all the same',
+      { copies: 'all' },
+      [[CKA.COPYABLE, false]],
+      { accept: ['copyable'] },
+      'wider rights',
+    ],
     ['in a token that copies what is copyable', { copies: 'copyable' }, [], { accept: ['copyable'] }, 'copy'],
     ...[CKM.AES_KEY_WRAP, CKM.DES3_ECB].map(
       wrapsOut =>
@@ -132,6 +140,17 @@ describe('a key in a token', () => {
     expect((await bindForged({})).key).toMatchObject({ code: 'ERR_KEY_CHECK_VALUE' })
     const { key, backend } = await bindForged({ statesAnyCheckValue: true })
     expect(key).toMatchObject({ code: 'ERR_UNSUPPORTED_BY_TOKEN' })
+    expect(backend.capabilities().notes.join(' ')).toContain('whatever the maker of a key states')
+  })
+
+  test('so it is where the token takes any with a copy alone', async () => {
+    const fake = new FakeToken({ statesAnyCheckValue: true, copies: 'all' })
+    const create = fake.C_CreateObject.bind(fake)
+    fake.C_CreateObject = (session, template) => {
+      if (template.some(([type]) => type === CKA.CHECK_VALUE)) throw new Pkcs11Error('C_CreateObject', 0x13)
+      return create(session, template)
+    }
+    await using backend = await openBackendOn(fake)
     expect(backend.capabilities().notes.join(' ')).toContain('whatever the maker of a key states')
   })
 
@@ -299,6 +318,8 @@ describe('translation inside the token', () => {
   test('where the token honours templates: done, and the keys open nothing for anybody', async () => {
     const { fake, backend } = await openBoth({}, { translateInToken: true })
     expect(backend.capabilities().reencipher).toBe('inside')
+    // What was tried at opening was tried on keys of a session: nothing of it stays in the token.
+    expect(fake.census.token).toBe(keys.length)
     const from = await bindKey(backend, 'PEK-2', { hostDecipher: false })
     const to = await bindKey(backend, 'PEK-3', { hostDecipher: false })
     const block = await operationsOf(from).encipher(new Uint8Array(8))

@@ -7,7 +7,7 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { PassThrough } from 'node:stream'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
-import { CKM } from '../../src/backend/pkcs11/binding/constants.js'
+import { CKA, CKM } from '../../src/backend/pkcs11/binding/constants.js'
 import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
 import { STARTER, streamChannel } from '../../src/backend/pkcs11/executor/channels.js'
 import type { Jobs } from '../../src/backend/pkcs11/executor/executor.js'
@@ -140,6 +140,24 @@ describe('the queue, inline', () => {
       expect([one, clear]).toEqual([enciphered, BLOCK])
       expect(fake.calls.filter(call => call === 'C_Encrypt').length).toBe(coalesce ? 2 : 3)
     }
+  })
+
+  test('and not across two keys of one kid, of which the second was bound when the first had been rotated', async () => {
+    const { fake, backend, operations } = await openInline()
+    const found = [...fake.objects.values()].find(({ attributes }) => attributes.get(CKA.LABEL) === 'PEK-2')
+    fake.plant([
+      ...(found?.attributes ?? []),
+      [CKA.VALUE, Buffer.from('FEDCBA98765432100123456789ABCDEF', 'hex')],
+    ])
+    const anew = operationsOf(await bindKey(backend, 'PEK-2', { kcv: '7B8358' }))
+    const alone = [await operations.encipher(BLOCK), await anew.encipher(BLOCK)]
+    expect(alone[0]).not.toEqual(alone[1])
+    await turn()
+    await turn()
+    useUp(fake)
+    const first = operations.encipher(BLOCK)
+    const waiting = [operations, anew, operations, anew].map(one => one.encipher(BLOCK))
+    expect(await Promise.all([...waiting, first])).toEqual([...alone, ...alone, alone[0]])
   })
 
   test('a full queue refuses at once; one whose turn does not come is released; both retryable', async () => {

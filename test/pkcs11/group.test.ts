@@ -15,7 +15,15 @@ import {
 import type { BackendEvent, GroupEvent, Pkcs11GroupOptions } from '../../src/pkcs11.js'
 import { CONTRACT_KEYS } from '../../src/testing.js'
 import { type FakeOptions, FakeToken } from './fake-token.js'
-import { AT_ONCE, errorOf, modulesInUse, openBackendOn, optionsFor, provisionFake } from './support.js'
+import {
+  AT_ONCE,
+  errorOf,
+  modulesInUse,
+  openBackendOn,
+  openStoreOn,
+  optionsFor,
+  provisionFake,
+} from './support.js'
 
 const PEK = CONTRACT_KEYS.filter(({ kid }) => ['PEK-2', 'PEK-3', 'CMAC-A', 'JWE-BOB', 'SIGN-1'].includes(kid))
 const BLOCK = new Uint8Array(8)
@@ -582,6 +590,25 @@ describe('one works, the next takes over', () => {
     first.faultOf = undefined
     await until(() => events.some(({ member, state }) => member === 0 && state === 'wrong'))
     expect(events.find(({ state }) => state === 'wrong')?.reason).toContain('re-encipherment inside')
+  })
+
+  test('asked to re-encipher inside a token or not at all, it does not do so in host memory', async () => {
+    const { open, fakes } = await bench()
+    const options = { translateInToken: true }
+    const pek = { usage: 'pin-encryption', algorithm: 'tdea-2key', hostDecipher: true } as const
+    for (const fake of fakes) {
+      await using store = await openStoreOn(fake, options)
+      const material = ['0123456789ABCDEFFEDCBA9876543210', 'FEDCBA98765432100123456789ABCDEF'] as const
+      await store.importKey({ ...pek, kid: 'BOTH', translation: true, material: material[0] })
+      await store.importKey({ ...pek, kid: 'PLAIN', material: material[1] })
+    }
+    await using group = await open({ members: fakes.map(fake => optionsFor(fake, options)) })
+    expect(group.capabilities().reencipher).toBe('inside')
+    const [both, plain] = [operationsOf(await bind(group, 'BOTH')), await bind(group, 'PLAIN')]
+    expect(await both.reencipher(plain, BLOCK)).toHaveLength(8)
+    expect(await errorOf(() => both.reencipher(plain, BLOCK, undefined, { inside: true }))).toMatchObject({
+      code: 'ERR_HOST_DECIPHER',
+    })
   })
 
   test('a token that holds the keys and gives one wrong answer is proven again', async () => {

@@ -51,6 +51,10 @@ describe('generateKey', () => {
     ['pin-encryption', 'tdea-2key', {}, 'E'],
     ['pin-encryption', 'tdea-3key', { hostDecipher: true }, 'ED'],
     ['pin-encryption', 'tdea-2key', { translation: true }, 'EWU'],
+    // What the token's other users could do counts: in mode E it opens nothing, in mode D nothing is made with it.
+    ['pin-encryption', 'tdea-2key', { mode: 'E', translation: true }, 'EW'],
+    ['pin-encryption', 'tdea-2key', { mode: 'D' }, 'D'],
+    ['pin-encryption', 'tdea-2key', { mode: 'D', translation: true }, 'DU'],
     ['cbc-mac', 'tdea-2key', {}, 'E'],
     ['cmac', 'tdea-3key', {}, 'S'],
     ['cmac', 'aes-192', {}, 'S'],
@@ -78,10 +82,41 @@ describe('generateKey', () => {
       expect(attributes.get(CKA.EXTRACTABLE)).toBe(false)
       expect(attributes.get(CKA.MODIFIABLE)).toBe(false)
       await using backend = await openBackendOn(fake, options)
-      const key = await backend.bind({ kid: 'K', usage, kcv: made.checkValue })
+      const { mode } = more
+      const key = await backend.bind({
+        kid: 'K',
+        usage,
+        kcv: made.checkValue,
+        ...(mode !== undefined && { mode }),
+      })
       expect(key.algorithm).toBe(algorithm)
     },
   )
+
+  test.each<[NewKey['usage'], NewKey['algorithm'], Partial<NewKey>, (keyof typeof CKM)[]]>([
+    ['pin-encryption', 'tdea-2key', {}, ['DES3_ECB']],
+    ['pin-encryption', 'aes-128', {}, ['AES_ECB', 'AES_CBC']],
+    ['visa-pvv', 'tdea-2key', {}, ['DES3_ECB']],
+    ['cbc-mac', 'tdea-2key', {}, ['DES3_ECB', 'DES3_CBC']],
+    ['cmac', 'tdea-3key', {}, ['DES3_CMAC']],
+    ['cmac', 'aes-192', { derives: true }, ['AES_ECB_ENCRYPT_DATA']],
+    ['hmac', 'hmac-sha256', {}, ['SHA256_HMAC']],
+    ['prw-verify', 'tdea-2key', { macs: ['iso9797-1-alg1', 'cmac'] }, ['DES3_ECB', 'DES3_CBC', 'DES3_CMAC']],
+    ['prw-verify', 'aes-128', { enciphers: true }, ['AES_CMAC', 'AES_ECB', 'AES_CBC']],
+    ['prw-verify', 'aes-128', { macs: [], enciphers: true }, ['AES_ECB', 'AES_CBC']],
+    ['prw-verify', 'tdea-3key', { macs: [], enciphers: true }, ['DES3_ECB', 'DES3_CBC']],
+    ['key-encryption', 'aes-256', {}, ['AES_KEY_WRAP', 'AES_KEY_WRAP_PAD', 'AES_KEY_WRAP_KWP', 'AES_CMAC']],
+    ['jwe-key-agreement', 'ec-p256', {}, ['ECDH1_DERIVE']],
+    ['jwt-signing', 'ec-p256', {}, ['ECDSA']],
+  ])('%s, %s, %j: by the mechanisms %j and no other', async (usage, algorithm, more, mechanisms) => {
+    const fake = new FakeToken()
+    await using store = await openStoreOn(fake, { deriveKeys: 'inside' })
+    await store.generateKey({ kid: 'K', usage, algorithm, ...more })
+    const objectClass = algorithm === 'ec-p256' ? CKO.PRIVATE_KEY : CKO.SECRET_KEY
+    expect(attributesOf(fake, 'K', objectClass).get(CKA.ALLOWED_MECHANISMS)).toEqual(
+      mechanisms.map(name => CKM[name]),
+    )
+  })
 
   test.each([
     ['jwe-key-agreement', ['X', ''], 'K3XE'],
@@ -128,6 +163,11 @@ describe('generateKey', () => {
     ['a TDEA PRW key that does not say for which MACs', { ...PEK, usage: 'prw-verify' }, 'ERR_ARGUMENT'],
     ['a PIN key that others are derived from', { ...PEK, derives: true }, 'ERR_ARGUMENT'],
     ['derives that is no boolean', { ...PEK, usage: 'cmac', derives: 1 }, 'ERR_ARGUMENT'],
+    [
+      'one that others are derived from and that enciphers',
+      { ...PEK, usage: 'prw-verify', derives: true, enciphers: true },
+      'ERR_ARGUMENT',
+    ],
     ['enciphers that is no boolean', { ...PEK, usage: 'prw-verify', enciphers: 1 }, 'ERR_ARGUMENT'],
     ['a MAC key that enciphers', { ...PEK, usage: 'cmac', enciphers: true }, 'ERR_ARGUMENT'],
     [
@@ -227,6 +267,7 @@ describe('importKey', () => {
     const made = await store.importKey({ ...PEK, usage: 'retail-mac', material: MATERIAL, kcv: '08D7B4' })
     const chain = attributesOf(fake, 'P/K1')
     expect(bitsOf(chain)).toBe('E')
+    expect(chain.get(CKA.ALLOWED_MECHANISMS)).toEqual([CKM.DES3_ECB, CKM.DES3_CBC])
     expect(chain.get(CKA.VALUE)).toEqual(Uint8Array.from(Buffer.from('0123456789ABCDEF'.repeat(3), 'hex')))
     expect(chain.get(CKA.ID)).toEqual(Uint8Array.from(Buffer.from(`${made.id}4B31`, 'hex')))
     expect((await store.listKeys()).map(({ kid }) => kid)).toEqual(['P'])

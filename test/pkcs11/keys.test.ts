@@ -94,6 +94,40 @@ describe('a key that another tool made', () => {
     expect(error.message).toContain(text)
   })
 
+  test.each([
+    ['E', 'tdea-2key', 'WRAP', false],
+    ['D', 'tdea-2key', 'UNWRAP', false],
+    ['E', 'aes-128', 'WRAP', true],
+    ['D', 'aes-128', 'UNWRAP', true],
+  ] as const)(
+    'a PIN key in mode %s, %s, with CKA_%s is refused where no block of it is translated inside',
+    async (mode, algorithm, bit, translateInToken) => {
+      const fake = new FakeToken()
+      const isAes = algorithm === 'aes-128'
+      fake.plant(
+        planted([
+          [CKA.ENCRYPT, mode === 'E'],
+          [CKA.DECRYPT, mode === 'D'],
+          [roleAttribute(bit), true],
+          ...(isAes ? [[CKA.KEY_TYPE, CKK.AES] as const] : []),
+        ]),
+      )
+      await using backend = await openBackendOn(fake, { translateInToken })
+      const error = await errorOf(() => backend.bind({ kid: 'K', usage: 'pin-encryption', mode }))
+      expect(error).toMatchObject({ code: 'ERR_KEY_USAGE', message: expect.stringContaining(`CKA_${bit}`) })
+      // The control.
+      fake.remove('K')
+      if (isAes) return
+      fake.plant(
+        planted([
+          [CKA.ENCRYPT, mode === 'E'],
+          [CKA.DECRYPT, mode === 'D'],
+        ]),
+      )
+      expect((await backend.bind({ kid: 'K', usage: 'pin-encryption', mode })).mode).toBe(mode)
+    },
+  )
+
   test('two by one label, also of different classes', async () => {
     for (const twin of [planted([]), planted([[CKA.CLASS, CKO.PRIVATE_KEY]])]) {
       expect(await errorOf(() => bindPlanted([planted([]), twin], 'pin-encryption'))).toMatchObject({
@@ -612,6 +646,21 @@ describe('time passes', () => {
     for (const [id, { session }] of fake.objects) if (session !== undefined) fake.objects.set(id, fourth)
     expect(await backend.health()).toMatchObject({ ok: true, detail: expect.stringContaining('right') })
     expect(await operationsOf(key).encipher(new Uint8Array(8))).toEqual(before)
+  })
+
+  test('a number that named one key before the module was initialised anew may name another: no second use of the first', async () => {
+    const { fake, backend, key } = await bound()
+    fake.reset({ at: 1, code: 0x30 })
+    await operationsOf(key).encipher(new Uint8Array(8))
+    expect(fake.calls).toContain('C_Finalize')
+    const idOf = (label: string): number => {
+      const found = [...fake.objects].find(([, { attributes }]) => attributes.get(CKA.LABEL) === label)
+      return found?.[0] ?? expect.fail(`no key ${label}`)
+    }
+    const [pin, mac] = [idOf('PEK-2'), idOf('MAC-1')]
+    const [one, two] = [fake.objects.get(pin), fake.objects.get(mac)]
+    if (one !== undefined && two !== undefined) fake.objects.set(pin, two).set(mac, one)
+    expect((await bindKey(backend, 'MAC-1')).usage).toBe('cbc-mac')
   })
 
   test('a device that is gone: health says so instead of failing', async () => {

@@ -31,8 +31,43 @@ describe('a module', () => {
     const shares = await Promise.all([1, 2].map(() => ModuleShare.acquire(fake.path, 'init', fake.load)))
     // Each user's binding asks; the second is told that it is initialised already.
     expect([fake.parameters, fake.initialised]).toEqual([['init', 'init'], 1])
-    for (const share of shares) share.release()
+    // One count for both: the first to go leaves it to the other.
+    shares.shift()?.release()
+    expect(fake.initialised).toBe(1)
+    shares.shift()?.release()
     expect(fake.initialised).toBe(0)
+  })
+
+  test('that is initialised anew is so with the same parameters, and its login ends with the last of its users', async () => {
+    const fake = new FakeToken()
+    const both = [1, 2].map(() => openBackendOn(fake, { initParameters: 'vendor=1' }))
+    const [one, two] = await Promise.all(both)
+    fake.reset({ at: 1, code: 0x30 })
+    const turn = () => new Promise(resolve => setImmediate(resolve))
+    for (const backend of [one, two]) while ((await backend?.health())?.ok === false) await turn()
+    expect(fake.calls).toContain('C_Finalize')
+    expect(new Set(fake.parameters)).toEqual(new Set(['vendor=1']))
+    fake.reset()
+    await one?.close()
+    expect(fake.calls).not.toContain('C_Logout')
+    await two?.close()
+    expect(fake.calls).toContain('C_Logout')
+  })
+
+  test('two of whose tokens have one label: the login of each ends with its own last user', async () => {
+    const fake = new FakeToken({ tokens: [{ serial: 'a' }, { serial: 'b' }] })
+    // Each token has a login of its own.
+    fake.C_Login = () => undefined
+    const [one, two] = ['a', 'b'].map(serial => openBackendOn(fake, { token: { label: 'fake', serial } }))
+    fake.loggedIn = true
+    const [first, second] = [await one, await two]
+    fake.reset()
+    await first?.close()
+    expect(fake.calls).toContain('C_Logout')
+    fake.loggedIn = true
+    fake.reset()
+    await second?.close()
+    expect(fake.calls).toContain('C_Logout')
   })
 
   test('that threads of this process use, too, is neither finalised nor logged out of under them', async () => {

@@ -564,6 +564,27 @@ describe('callers who have gone', () => {
     expect(dispatcher.waiting).toBe(0)
   })
 
+  test('while a token came back that had failed their call: they are not tried once more, with what was wiped', async () => {
+    let open = (): void => {}
+    const back = new Promise<void>(resolve => {
+      open = resolve
+    })
+    const performed: string[] = []
+    const perform = async (name: string): Promise<unknown> => {
+      performed.push(name)
+      throw new Pkcs11Error('C_GenerateRandom', 0x30)
+    }
+    const dispatcher = dispatcherOn(1, perform, { recover: () => back })
+    const gone = new AbortController()
+    const call = outcomeOf(Promise.resolve(dispatcher.run('randomBytes', { length: 8 }, gone.signal)))
+    await turns(2)
+    gone.abort()
+    expect(await call).toMatchObject({ code: 'ERR_ABORTED' })
+    open()
+    await turns(2)
+    expect(performed).toEqual(['randomBytes'])
+  })
+
   test('while a call for several was under way get nothing of it, and the others all of theirs', async () => {
     const calls: { readonly bytes: number; readonly answer: (value: unknown) => void }[] = []
     const perform: Perform = (_name, { blocks }) =>
@@ -599,6 +620,43 @@ describe('callers who have gone', () => {
     expect(await dispatcher.run('encipher', job, undefined)).toEqual(new Uint8Array(8))
     expect(rungs).toEqual(['login'])
   })
+})
+
+test('who waited for a token to come back, and loses it again, has it brought back once more', async () => {
+  let open = (): void => {}
+  const first = new Promise<void>(resolve => {
+    open = resolve
+  })
+  let backs = 0
+  const executor = {
+    kind: 'threads',
+    lanes: 2,
+    stuck: 0,
+    // It is well when it has come back for the second time.
+    perform: async () => {
+      if (backs < 2) throw new Pkcs11Error('C_GenerateRandom', 0x30)
+      return new Uint8Array(8)
+    },
+    letGo: async () => undefined,
+    comeBack: async () => {
+      if (backs === 0) await first
+      backs++
+    },
+  } as unknown as Executor
+  const supervisor = new Supervisor(executor, { onEvent: undefined, reinitialise: true }, REAL)
+  const limits = { queue: 9, waitMs: 5000, callMs: 5000, coalesce: true }
+  const dispatcher = new Dispatcher(executor, supervisor, limits)
+  const run = (): Promise<unknown> =>
+    outcomeOf(Promise.resolve(dispatcher.run('randomBytes', { length: 8 }, undefined)))
+  const lost = run()
+  await turns(2)
+  const waited = run()
+  await turns(2)
+  open()
+  expect(await waited).toEqual(new Uint8Array(8))
+  expect(backs).toBe(2)
+  // Its second try was the last.
+  expect(await lost).toBeInstanceOf(Pkcs11Error)
 })
 
 describe('memory that is used again', () => {
