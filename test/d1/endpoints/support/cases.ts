@@ -3,6 +3,7 @@
  * client certificates. Run by `contract.test.ts` on the software backend, and by `native-test/d1` on tokens.
  */
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { healthEndpoints, readinessChecks } from '../../../../src/d1.js'
 import { CONTRACT, expectContract, type Operation } from './contract.js'
 import { type Ask, certificates, type Reply, type TlsVersion, Wire } from './wire.js'
 import {
@@ -275,6 +276,16 @@ export function endpointContract(version: TlsVersion, openWorld: () => Promise<W
       outcome: row.status < 400 ? 'success' : row.status < 500 ? 'refused' : 'failed',
     })
     world.expectSilence(reply.text, JSON.stringify(reply.headers))
+  })
+
+  test('its stores and all of its keys are ready', async () => {
+    const checks = readinessChecks({ is_tbank01: world.issuer() })
+    const handler = healthEndpoints({ checks, timeoutMs: 60_000 })
+    const response = await handler(new Request('https://issuer.test/readyz'))
+    expect([response.status, Object.values((await response.json()).checks)]).toEqual([
+      200,
+      [true, true, true],
+    ])
   })
 
   test('a PIN that D1 sets is the PIN that D1 gets', async () => {
