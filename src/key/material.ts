@@ -13,7 +13,7 @@ import {
 } from '../base/bytes.js'
 import { ArgumentError, KeyError } from '../base/errors.js'
 import { isTdea, KEY_BYTES, type KeyAlgorithm } from '../primitives/algorithms.js'
-import { pointOfJwk } from '../primitives/p256.js'
+import { pointOfJwk, scalarOfDer } from '../primitives/p256.js'
 import { requireStrongTdea } from '../primitives/tdea.js'
 
 /** Clear key material: raw bytes, hex, a JWK (`oct`, or a private `EC` key), or a `KeyObject` (secret or private). */
@@ -57,7 +57,7 @@ function bytesOf(kid: string, material: KeyMaterial, algorithm: KeyAlgorithm): U
   if (typeof material === 'string') return hexBytes(kid, material)
   if (material instanceof KeyObject && material.type === 'secret')
     return bytesOfSecretKey(kid, material, algorithm)
-  if (material instanceof KeyObject) return bytesOfJwk(kid, exportJwk(kid, material), algorithm)
+  if (material instanceof KeyObject) return bytesOfPrivateKey(kid, material, algorithm)
   if (typeof material === 'object' && material !== null) return bytesOfJwk(kid, material, algorithm)
   throw new ArgumentError(`key ${kid}: material must be bytes, hex, a JWK or a KeyObject`)
 }
@@ -79,13 +79,27 @@ function bytesOfSecretKey(kid: string, key: KeyObject, algorithm: KeyAlgorithm):
   })
 }
 
-function exportJwk(kid: string, key: KeyObject): JsonWebKeyLike {
+/**
+ * By DER. A JWK would have the scalar as text on V8's heap; and Node (20.20) holds the key's lock while it makes the JWK's members:
+ * where the collector then finds the job that generated the key, which takes the same lock, the process stands still for ever.
+ */
+function bytesOfPrivateKey(kid: string, key: KeyObject, algorithm: KeyAlgorithm): Uint8Array {
   if (key.type === 'public') throw unfit(kid, 'a public key is no key material')
+  if (algorithm !== 'ec-p256') throw unfit(kid, 'a private KeyObject is no secret key')
+  const der = exportDer(key)
+  const scalar = der === undefined ? undefined : withWiped(der, scalarOfDer)
+  if (scalar === undefined) throw unfit(kid, 'the KeyObject is of another type')
+  return scalar
+}
+
+/** Undefined for a key of no curve: Node throws then. */
+function exportDer(key: KeyObject): Uint8Array | undefined {
   try {
-    return key.export({ format: 'jwk' })
+    return key.export({ format: 'der', type: 'sec1' })
   } catch {
-    // An asymmetric key of a type that has no JWK.
-    throw unfit(kid, 'the KeyObject is of another type')
+    return undefined
+  } finally {
+    clearRegisters()
   }
 }
 

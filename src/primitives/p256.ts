@@ -8,6 +8,7 @@ import {
   concatBytes,
   encodeBase64url,
   endsOnByte,
+  equalBytes,
   fromHex,
   isBase64url,
   ownCopy,
@@ -141,6 +142,17 @@ export function es256PublicKey({ kty, crv, x, y }: P256PublicJwk): KeyObject {
 // ECPrivateKey (RFC 5915) before and after the 32 bytes of the scalar: version 1, then the curve prime256v1.
 const BEFORE: Uint8Array = fromHex('30310201010420', 'ECPrivateKey')
 const AFTER: Uint8Array = fromHex('A00A06082A8648CE3D030107', 'ECPrivateKey')
+
+/** The scalar of an ECPrivateKey, in memory of its own; undefined for another curve, and for one that is spelled out. */
+export function scalarOfDer(der: Uint8Array): Uint8Array<ArrayBuffer> | undefined {
+  const end = BEFORE.length + COORDINATE_BYTES
+  // All but the length: behind the curve may come the public point.
+  const isOfP256 =
+    der[0] === BEFORE[0] &&
+    equalBytes(der.subarray(2, BEFORE.length), BEFORE.subarray(2)) &&
+    equalBytes(der.subarray(end, end + AFTER.length), AFTER)
+  return isOfP256 ? ownCopy(der.subarray(BEFORE.length, end)) : undefined
+}
 
 /** The key that {@link signEs256} takes, of a 32-byte scalar that has been checked: DER, for a JWK could not be wiped. */
 export function es256PrivateKey(scalar: Uint8Array): KeyObject {

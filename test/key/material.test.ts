@@ -9,6 +9,7 @@ import {
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { publicPoint, readMaterial, requireSoundMaterial } from '../../src/key/material.js'
 import { KEY_BYTES, type KeyAlgorithm } from '../../src/primitives/algorithms.js'
+import { es256PrivateKey } from '../../src/primitives/p256.js'
 import { failure } from '../support/errors.js'
 import { bytes, hex } from '../support/vectors.js'
 
@@ -22,6 +23,7 @@ const EC = {
 } as const
 const SCALAR = hex(Buffer.from(EC.d, 'base64url'))
 const ONE = `${'00'.repeat(31)}01`
+const SMALL = `${'00'.repeat(3)}${SCALAR.slice(6)}`
 const base64url = (hexText: string): string => Buffer.from(hexText, 'hex').toString('base64url')
 
 afterEach(() => vi.restoreAllMocks())
@@ -36,8 +38,17 @@ describe('ERR_KEY_MATERIAL says', () => {
     ['the material is not hex of a key', () => TDEA.slice(1), 'tdea-2key'],
     ['a secret KeyObject is no P-256 key', () => createSecretKey(bytes(SCALAR)), 'ec-p256'],
     ['a public key is no key material', () => createPublicKey({ key: { ...EC }, format: 'jwk' }), 'ec-p256'],
-    ['the JWK is not of type oct', () => createPrivateKey({ key: { ...EC }, format: 'jwk' }), 'tdea-2key'],
-    ['the KeyObject is of another type', keyWithoutJwk, 'ec-p256'],
+    [
+      'a private KeyObject is no secret key',
+      () => createPrivateKey({ key: { ...EC }, format: 'jwk' }),
+      'tdea-2key',
+    ],
+    ['the KeyObject is of another type', () => keyOf('rsa-pss'), 'ec-p256'],
+    ['the KeyObject is of another type', () => keyOf('ed25519'), 'ec-p256'],
+    ['the KeyObject is of another type', () => keyOf('secp384r1'), 'ec-p256'],
+    // Of the same lengths.
+    ['the KeyObject is of another type', () => keyOf('secp256k1'), 'ec-p256'],
+    ['the KeyObject is of another type', () => keyOf('brainpoolP256r1'), 'ec-p256'],
     ['the JWK is not of type oct', () => EC, 'aes-256'],
     ['the JWK is not of type EC', () => ({ ...EC, kty: 'OKP' }), 'ec-p256'],
     ['the JWK is not of type EC', () => Object.create(EC), 'ec-p256'],
@@ -63,8 +74,10 @@ describe('ERR_KEY_MATERIAL says', () => {
     expect(error).toHaveProperty('kid', 'K')
   })
 
-  function keyWithoutJwk(): KeyObject {
-    return generateKeyPairSync('rsa-pss', { modulusLength: 1024 }).privateKey
+  function keyOf(name: string): KeyObject {
+    if (name === 'rsa-pss') return generateKeyPairSync(name, { modulusLength: 1024 }).privateKey
+    if (name === 'ed25519') return generateKeyPairSync(name).privateKey
+    return generateKeyPairSync('ec', { namedCurve: name }).privateKey
   }
 })
 
@@ -89,6 +102,13 @@ describe('read', () => {
     ['a secret KeyObject', () => createSecretKey(bytes(TDEA)), 'aes-128', TDEA],
     ['an EC JWK', () => EC, 'ec-p256', SCALAR],
     ['a private KeyObject', () => createPrivateKey({ key: { ...EC }, format: 'jwk' }), 'ec-p256', SCALAR],
+    ['a private KeyObject without its point', () => es256PrivateKey(bytes(SCALAR)), 'ec-p256', SCALAR],
+    [
+      'a private KeyObject whose scalar begins with zeros',
+      () => es256PrivateKey(bytes(SMALL)),
+      'ec-p256',
+      SMALL,
+    ],
     ['a scalar', () => bytes(SCALAR), 'ec-p256', SCALAR],
     ['a scalar in hex', () => SCALAR, 'ec-p256', SCALAR],
   ])('%s', (_name, material, algorithm, expected) => {
