@@ -1,8 +1,10 @@
 /** The issuer endpoints' handler, against the verbs it is made of. */
-import { generateKeyPairSync, randomBytes } from 'node:crypto'
+
+import { randomBytes } from 'node:crypto'
 import { encipherPin, openJwe, Pan, Pin, sealJwe } from 'issuer-pin-crypto'
 import { getPinResponse, issuerEndpoints, openSetPinRequest, ownTokens } from 'issuer-pin-crypto/d1'
 import { softwareBackend } from 'issuer-pin-crypto/software'
+import { ecKeyPair } from '../test/support/key-pair.js'
 import type { Bench } from './pin.js'
 
 const URL = 'https://issuer.test/cms/api/v1/issuers/is_tbank01/cards/card-0001/pin'
@@ -11,7 +13,7 @@ const URL = 'https://issuer.test/cms/api/v1/issuers/is_tbank01/cards/card-0001/p
  * side, and on the other the verb, the JWE once more, and the platform's Request and Response.
  */
 export async function endpointContests(): Promise<Bench> {
-  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const { privateKey } = ecKeyPair()
   const tdea = { usage: 'pin-encryption', algorithm: 'tdea-2key' } as const
   const backend = await softwareBackend({
     keys: [
@@ -27,7 +29,7 @@ export async function endpointContests(): Promise<Bench> {
   if (jweKeys.publicJwk === undefined) throw new Error('no public key')
   const own = { ...jweKeys.publicJwk, kid: 'JWE' }
   // D1's key is another than the issuer's own, which would be refused.
-  const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const { publicKey } = ecKeyPair()
   const { x = '', y = '' } = publicKey.export({ format: 'jwk' })
   const d1PublicJwk = { kty: 'EC', crv: 'P-256', x, y, kid: 'D1' } as const
   const pan = Pan.from('9999990123456789')

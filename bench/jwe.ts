@@ -1,11 +1,13 @@
 /** JWE on the software backend, against jose and node-jose, and against the bare key agreement as the limit. */
-import { createECDH, generateKeyPairSync } from 'node:crypto'
+
+import { createECDH } from 'node:crypto'
 import { once } from 'node:events'
 import { createRequire } from 'node:module'
 import { Worker } from 'node:worker_threads'
 import { importRecipient, openJwe, sealJwe } from 'issuer-pin-crypto'
 import { softwareBackend } from 'issuer-pin-crypto/software'
 import { CompactEncrypt, compactDecrypt } from 'jose'
+import { ecKeyPair } from '../test/support/key-pair.js'
 import type { Way } from './contest.js'
 import type { Bench } from './pin.js'
 
@@ -64,7 +66,7 @@ function bareThreads(): { ways: readonly Way[]; end: () => Promise<unknown> } {
 const bareName = (count: number): string => `bare computeSecret, threads: ${count}`
 
 export async function jweContests(): Promise<Bench> {
-  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const { privateKey, publicKey } = ecKeyPair()
   const backend = await softwareBackend({
     keys: [{ kid: 'JWE', usage: 'jwe-key-agreement', algorithm: 'ec-p256', material: privateKey }],
   })

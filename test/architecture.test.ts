@@ -196,6 +196,21 @@ test.each(Object.entries(PATHS))(
   },
 )
 
+test('nobody exports a key as a JWK that was generated as an object: Node may stand still over it (see test/support/key-pair.ts)', () => {
+  const root = join(SRC, '..')
+  const all = ['src', 'test', 'native-test', 'examples', 'bench'].flatMap(folder =>
+    readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
+      .filter(path => /\.(ts|mjs|cjs)$/.test(path))
+      .map(path => join(folder, path)),
+  )
+  const generates = /generateKeyPair(?:Sync)?\('ec', \{ [^}]*\}\)/
+  const both = all.filter(path => {
+    const text = readFileSync(join(root, path), 'utf8')
+    return generates.test(text) && /\.export\(\{ ?format: 'jwk' ?\}\)/.test(text)
+  })
+  expect(both).toEqual([])
+})
+
 test('the test for circles finds one', () => {
   const graph = new Map([
     ['a', new Set(['b'])],

@@ -2,7 +2,8 @@
  * The defaults, each played on both sides of it: just before, nothing has happened; at it, it has. By clocks that the test
  * moves; what is exercised where it is built has its place in the list at the end.
  */
-import { generateKeyPairSync, randomBytes, X509Certificate } from 'node:crypto'
+
+import { randomBytes, X509Certificate } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { SignJWT } from 'jose'
@@ -25,6 +26,7 @@ import { testCa } from './d1/client/certificates.js'
 import { ManualClock, settle } from './d1/client/times.js'
 import { get, held, put } from './d1/endpoints/support/direct.js'
 import { PANS, pinPath, World } from './d1/endpoints/support/world.js'
+import { ecKeyPair } from './support/key-pair.js'
 
 const agents = vi.hoisted(() => [] as object[])
 vi.mock('node:https', async importOriginal => {
@@ -39,12 +41,12 @@ vi.mock('node:https', async importOriginal => {
 })
 
 const d1PublicJwk = {
-  ...generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'jwk' }),
+  ...ecKeyPair().publicKey.export({ format: 'jwk' }),
   kid: 'D1',
 }
 const signer = softwareSigner({
   kid: 'S',
-  privateKey: generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey,
+  privateKey: ecKeyPair().privateKey,
 })
 const REGISTER = { consumerId: 'c', cardProductId: 'p', pan: Pan.from(PANS.first), exp: '1229' }
 
@@ -301,7 +303,7 @@ describe('tokens', () => {
 
   /** A provider whose clock, keys and answers are the test's. */
   function provider(more: Partial<ProviderTokensOptions> = {}) {
-    const pair = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+    const pair = ecKeyPair()
     const jwk = { ...pair.publicKey.export({ format: 'jwk' }), kid: 'I-1', alg: 'ES256' }
     const state = { now: NOW, fetched: 0, allowed: 0 }
     const tokens = providerTokens({

@@ -2,7 +2,7 @@
  * Turns and races of the client's token and of the pool in front of a token, in a seeded schedule: whatever ends first,
  * each caller gets its own result, nothing is asked for twice, and nobody who has gone is waited for.
  */
-import { generateKeyPairSync } from 'node:crypto'
+
 import fc from 'fast-check'
 import { expect, test, vi } from 'vitest'
 import { Dispatcher } from '../src/backend/pkcs11/executor/dispatcher.js'
@@ -11,13 +11,14 @@ import { REAL, Supervisor } from '../src/backend/pkcs11/executor/supervisor.js'
 import { DEFAULTS } from '../src/base/defaults.js'
 import { type D1ClientOptions, d1Client, softwareSigner } from '../src/d1.js'
 import { InputError } from '../src/index.js'
+import { ecKeyPair } from './support/key-pair.js'
 
 const signer = softwareSigner({
   kid: 'S',
-  privateKey: generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey,
+  privateKey: ecKeyPair().privateKey,
 })
 const d1PublicJwk = {
-  ...generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'jwk' }),
+  ...ecKeyPair().publicKey.export({ format: 'jwk' }),
   kid: 'D1',
 }
 

@@ -2,7 +2,8 @@
  * Two of everything, with different settings, in one process: what one has learnt, cached, counted or closed is not the
  * other's.
  */
-import { generateKeyPairSync, randomBytes } from 'node:crypto'
+
+import { randomBytes } from 'node:crypto'
 import { type JWK, SignJWT } from 'jose'
 import { describe, expect, test } from 'vitest'
 import { WrongSecrets } from '../src/d1/endpoints/token-endpoint.js'
@@ -43,6 +44,7 @@ import {
 } from './d1/endpoints/support/world.js'
 import { FakeToken } from './pkcs11/fake-token.js'
 import { openBackendOn, openStoreOn } from './pkcs11/support.js'
+import { ecKeyPair } from './support/key-pair.js'
 
 const NO_OPTIONS = {}
 const hex = (bytes: number): string => {
@@ -85,7 +87,7 @@ describe('two verifiers', () => {
 
   test('of a provider: keys, times and who is allowed are each one’s own', async () => {
     const pair = (kid: string) => {
-      const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+      const { privateKey, publicKey } = ecKeyPair()
       return { privateKey, jwk: { ...publicKey.export({ format: 'jwk' }), kid, alg: 'ES256' } }
     }
     const [first, second] = [pair('I-1'), pair('I-1')]
@@ -308,12 +310,12 @@ test('two stores: a card and a PIN of one are not in the other', async () => {
 })
 
 test('two clients: tokens, issuers and clocks are each one’s own', async () => {
-  const agreement = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const agreement = ecKeyPair()
   const seen: string[] = []
   const client = (issuerId: string, token: string) => {
     const signer = softwareSigner({
       kid: 'S',
-      privateKey: generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey,
+      privateKey: ecKeyPair().privateKey,
     })
     const fetch: D1ClientOptions['fetch'] = async (url, init) => {
       const asked = url.endsWith('/oauth2/token')

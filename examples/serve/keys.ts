@@ -2,7 +2,7 @@
  * The issuer's keys, by name, and the test values they get. Three are shared with D1 and would come from D1 as key
  * blocks or components; here they are made up, and stand in files of the folder so that the simulator has them too.
  */
-import { generateKeyPairSync, type JsonWebKey, randomBytes } from 'node:crypto'
+import { createPrivateKey, generateKeyPairSync, type JsonWebKey, randomBytes } from 'node:crypto'
 import type { KeyAlgorithm, KeyUsage } from 'issuer-pin-crypto'
 import type { Folder, NewFile } from './folder.js'
 import { type Onboarded, TEST_ISSUER } from './onboarded.js'
@@ -38,16 +38,26 @@ const OWN_KEYS = 'TEST-KEYS.json'
 /** What D1 opens a Get PIN with, as the command line takes keys. */
 export const D1_KEYS = 'D1-TEST-KEYS.json'
 
+/**
+ * By way of DER. Node holds a key's lock while it makes a JWK of it: of a key that it has just generated that can go on for ever, for
+ * the collector may want the same lock.
+ */
+function newPrivateJwk(): JsonWebKey {
+  const { privateKey } = generateKeyPairSync('ec', {
+    namedCurve: 'P-256',
+    privateKeyEncoding: { format: 'der', type: 'sec1' },
+    publicKeyEncoding: { format: 'der', type: 'spki' },
+  })
+  return createPrivateKey({ key: privateKey, format: 'der', type: 'sec1' }).export({ format: 'jwk' })
+}
+
 /** Test values of all keys, for a new folder. A token makes its own of those that nobody else has. */
 export function makeKeys(backend: 'software' | 'pkcs11', onboarded?: Onboarded): readonly NewFile[] {
-  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const d1 = { ...privateKey.export({ format: 'jwk' }), kid: D1_JWE_KID }
+  const d1 = { ...newPrivateJwk(), kid: D1_JWE_KID }
   const own = {
     warning: 'Test keys in the clear, made by npm run serve. For nothing but tests.',
     'PEK-STORE': hex16(),
-    [onboarded?.identity.jweKid ?? TEST_ISSUER.jweKid]:
-      onboarded?.jwk ??
-      generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' }),
+    [onboarded?.identity.jweKid ?? TEST_ISSUER.jweKid]: onboarded?.jwk ?? newPrivateJwk(),
   }
   const shared = [ZPK, MAC, PRW].map(({ file }) => ({ name: file, text: hex16() }))
   const zpk = shared.find(({ name }) => name === ZPK.file)

@@ -1,14 +1,15 @@
 /** Drivers and backends that sign wrongly: the front hands no such signature out, and the contract notices each of them. */
 
-import { generateKeyPairSync, sign } from 'node:crypto'
+import { sign } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { type KeyOperations, makeKey, operationsOf } from '../../src/backend/key.js'
 import { type Backend, type BackendDriver, openBackend, type P256PublicJwk } from '../../src/index.js'
 import { type SoftwareKey, softwareBackend } from '../../src/software.js'
 import { backendContract, type CONTRACT_KEYS } from '../../src/testing.js'
 import { failure } from '../support/errors.js'
+import { ecKeyPair } from '../support/key-pair.js'
 
-const PAIR = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+const PAIR = ecKeyPair()
 const JWK = publicJwkOf(PAIR.publicKey)
 const MESSAGE = new TextEncoder().encode('header.claims')
 const ORDER = Buffer.from('FFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551', 'hex')
@@ -69,10 +70,7 @@ describe('the front', () => {
   const WRONG: readonly (readonly [string, Sign])[] = [
     ['DER', (_ref, message) => sign('sha256', message, PAIR.privateKey)],
     ['a signature over another message', () => es256(Uint8Array.of(1))],
-    [
-      'a signature under another key',
-      (_ref, message) => es256(message, generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey),
-    ],
+    ['a signature under another key', (_ref, message) => es256(message, ecKeyPair().privateKey)],
     [
       'a signature by SHA-512',
       (_ref, message) =>

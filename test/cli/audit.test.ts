@@ -1,11 +1,12 @@
 /** `audit verify`: a chain that is intact, and every way in which it is not. */
-import { generateKeyPairSync } from 'node:crypto'
+
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { main } from '../../src/cli/main.js'
 import { type AuditEvent, chainedAudit, softwareSigner } from '../../src/d1.js'
+import { ecKeyPair } from '../support/key-pair.js'
 import { keptIo } from './support/io.js'
 import { wiping } from './support/program.js'
 
@@ -59,7 +60,7 @@ test('another key, and an end that was cut off', async () => {
 })
 
 test('signed lines, by the public key alone: no secret is asked for', async () => {
-  const pair = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const pair = ecKeyPair()
   const signer = softwareSigner({ kid: 'SIGN-1', privateKey: pair.privateKey })
   const signed: string[] = []
   const audit = chainedAudit({ key: Buffer.from(HEX, 'hex'), write: line => void signed.push(line), signer })

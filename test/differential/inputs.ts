@@ -12,7 +12,7 @@
  * Bytes are upper-case hex, none is `-`. An answer is hex, or words for `prw`.
  */
 
-import { createECDH, createHash, generateKeyPairSync, sign } from 'node:crypto'
+import { createECDH, createHash, sign } from 'node:crypto'
 import { operationsOf } from '../../src/backend/key.js'
 import { toHex } from '../../src/base/bytes.js'
 import {
@@ -30,6 +30,7 @@ import {
 import { otherInfo } from '../../src/primitives/concat-kdf.js'
 import { softwareBackend } from '../../src/software.js'
 import { ILLUSTRATIVE_NOT_GIROCARD_AES, ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../src/tools.js'
+import { ecKeyPair } from '../support/key-pair.js'
 
 /** An operation and our answer to it. */
 export interface Operation {
@@ -207,7 +208,7 @@ const agreements: Make = async (random, runs) =>
 
 /** Signatures are random by nature: what is compared is the verdict, on right ones and on others. */
 const signatures: Make = async (random, runs) => {
-  const pair = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const pair = ecKeyPair()
   const jwk = pair.privateKey.export({ format: 'jwk' })
   const scalar = toHex(Buffer.from(String(jwk.d), 'base64url'))
   const point = `04${toHex(Buffer.from(String(jwk.x), 'base64url'))}${toHex(Buffer.from(String(jwk.y), 'base64url'))}`

@@ -1,4 +1,5 @@
 /** The secrets of one run: made at random, and what is computed from them by node:crypto alone. */
+
 import {
   createCipheriv,
   createECDH,
@@ -6,10 +7,10 @@ import {
   createPrivateKey,
   createPublicKey,
   diffieHellman,
-  generateKeyPairSync,
   randomBytes,
   randomInt,
 } from 'node:crypto'
+import { ecKeyPair } from '../support/key-pair.js'
 import { type Canaries, canariesOf } from './canaries.js'
 import type { Planted } from './hostile.js'
 
@@ -24,7 +25,7 @@ export interface P256Jwk {
 export const digits = (count: number): string => Array.from({ length: count }, () => randomInt(10)).join('')
 
 export function p256(): P256Jwk {
-  const jwk = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' })
+  const jwk = ecKeyPair().privateKey.export({ format: 'jwk' })
   return { kty: 'EC', crv: 'P-256', x: String(jwk.x), y: String(jwk.y), d: String(jwk.d) }
 }
 

@@ -1,5 +1,4 @@
 /** D1's routes in a server that has routes of its own: D1's paths first, and nothing before them that reads the body. */
-import { generateKeyPairSync } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type RequestListener } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -13,12 +12,8 @@ import {
 } from 'issuer-pin-crypto/d1'
 import { createTestIssuer } from 'issuer-pin-crypto/testing'
 
-const { backend, d1Zpk, storage, jweKey } = await createTestIssuer()
-// D1's public key. In life D1 hands it to you.
-const { x = '', y = '' } = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({
-  format: 'jwk',
-})
-const d1PublicJwk = { kty: 'EC', crv: 'P-256', x, y, kid: 'D1-JWE' } as const
+// In life D1 hands you its public key.
+const { backend, d1Zpk, storage, jweKey, d1PublicJwk } = await createTestIssuer()
 const store = memoryIssuerStore()
 const card = { issuerId: 'is_tbank01', cardId: 'card-0001' }
 const pan = Pan.from('9999990123456789')

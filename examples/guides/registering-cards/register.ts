@@ -2,6 +2,7 @@
 import { generateKeyPairSync } from 'node:crypto'
 import { Pan } from 'issuer-pin-crypto'
 import { type BulkItem, type D1Fetch, d1Client, softwareSigner } from 'issuer-pin-crypto/d1'
+import { createTestIssuer } from 'issuer-pin-crypto/testing'
 
 /** In life: `mtlsFetch({ cert, key, ca })`. This D1 has a bad moment at the fourth card, and does not know the sixth's product. */
 let registered = 0
@@ -17,14 +18,13 @@ const fetch: D1Fetch = async url => {
 }
 
 const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-const { x = '', y = '' } = publicKey.export({ format: 'jwk' })
+const { d1PublicJwk } = await createTestIssuer()
 const d1 = d1Client({
   environment: 'staging',
   issuerId: 'is_tbank01',
   signer: softwareSigner({ kid: 'ISSUER-SIGN-2026', privateKey }),
   fetch,
-  d1PublicJwk: { kty: 'EC', crv: 'P-256', x, y, kid: 'D1-JWE' },
+  d1PublicJwk,
 })
 
 const items: readonly BulkItem[] = Array.from({ length: 8 }, (_, i) => ({

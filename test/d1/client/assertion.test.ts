@@ -3,17 +3,18 @@ import { decodeProtectedHeader, importJWK, type JWK, jwtVerify } from 'jose'
 import { describe, expect, test } from 'vitest'
 import { type AssertionSigner, makeAssertion, softwareSigner } from '../../../src/d1.js'
 import { everythingShown, failure } from '../../support/errors.js'
+import { ecKeyPair } from '../../support/key-pair.js'
 
-const PAIR = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+const PAIR = ecKeyPair()
 const JWK_PRIVATE = PAIR.privateKey.export({ format: 'jwk' })
 const JWK_PUBLIC = PAIR.publicKey.export({ format: 'jwk' })
 const SECRETS = [String(JWK_PRIVATE.d)]
-const OTHER = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' })
+const OTHER = ecKeyPair().privateKey.export({ format: 'jwk' })
 
 const signer = softwareSigner({ kid: 'SIGN-1', privateKey: PAIR.privateKey })
 
 describe('softwareSigner refuses', () => {
-  const p384 = generateKeyPairSync('ec', { namedCurve: 'P-384' }).privateKey
+  const p384 = ecKeyPair('P-384').privateKey
   test.each<[string, unknown]>([
     ['a public KeyObject', PAIR.publicKey],
     ['another curve', p384],

@@ -1,5 +1,5 @@
 /** The client over a fetch and a clock of the tests' own: what is sent, what is made of the answer, what is said. */
-import { generateKeyPairSync } from 'node:crypto'
+
 import { getEventListeners } from 'node:events'
 import { compactDecrypt, decodeJwt } from 'jose'
 import { beforeEach, describe, expect, test } from 'vitest'
@@ -10,14 +10,15 @@ import { backoffMs, type FetchInit, type FetchResponse } from '../../../src/d1/c
 import { type ClientAuditEvent, type D1ClientOptions, d1Client, softwareSigner } from '../../../src/d1.js'
 import { type D1ClientError, Pan } from '../../../src/index.js'
 import { failure } from '../../support/errors.js'
+import { ecKeyPair } from '../../support/key-pair.js'
 import { ManualClock, settle } from './times.js'
 
 const CLEAR_PAN = '4000001234567899'
-const agreement = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+const agreement = ecKeyPair()
 const d1PublicJwk = { ...agreement.publicKey.export({ format: 'jwk' }), kid: 'D1' }
 const signer = softwareSigner({
   kid: 'S',
-  privateKey: generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey,
+  privateKey: ecKeyPair().privateKey,
 })
 const CARD = { consumerId: 'consumer-1', cardProductId: 'debit' }
 const REGISTER = { ...CARD, pan: Pan.from(CLEAR_PAN), exp: '1229' }

@@ -1,10 +1,10 @@
-import { generateKeyPairSync } from 'node:crypto'
 import { inspect } from 'node:util'
 import { compactDecrypt } from 'jose'
 import { describe, expect, test } from 'vitest'
 import { d1Client, sealCardDetails, softwareSigner } from '../../../src/d1.js'
 import { importRecipient, Pan } from '../../../src/index.js'
 import { failure } from '../../support/errors.js'
+import { ecKeyPair } from '../../support/key-pair.js'
 
 const CLEAR_PAN = '4000001234567899'
 const PAN = Pan.from(CLEAR_PAN)
@@ -12,11 +12,11 @@ const CARD = { consumerId: 'consumer-1', cardProductId: 'debit' }
 const REGISTER = { ...CARD, pan: PAN, exp: '1229' }
 const SECRETS = [CLEAR_PAN, 'VALUE']
 
-const agreement = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+const agreement = ecKeyPair()
 const d1PublicJwk = { ...agreement.publicKey.export({ format: 'jwk' }), kid: 'D1' }
 const signer = softwareSigner({
   kid: 'S',
-  privateKey: generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey,
+  privateKey: ecKeyPair().privateKey,
 })
 const OPTIONS = { environment: 'staging', issuerId: 'is_tbank01', signer } as const
 

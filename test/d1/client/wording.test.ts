@@ -1,12 +1,13 @@
 /** What the client says of a mistake: which option or member, what it must be, and no value. */
-import { generateKeyPairSync } from 'node:crypto'
+
 import { describe, expect, test } from 'vitest'
 import { baseUrls } from '../../../src/d1/client/environment.js'
 import { backendSigner, d1Client, makeAssertion, sealCardDetails, softwareSigner } from '../../../src/d1.js'
 import { D1MessageError, Pan } from '../../../src/index.js'
 import { failure } from '../../support/errors.js'
+import { ecKeyPair } from '../../support/key-pair.js'
 
-const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+const { privateKey, publicKey } = ecKeyPair()
 const jwk = privateKey.export({ format: 'jwk' })
 const signer = softwareSigner({ kid: 'S', privateKey })
 const d1PublicJwk = { ...publicKey.export({ format: 'jwk' }), kid: 'D1' }

@@ -2,7 +2,7 @@
  * The phases in which keys change while two replicas answer D1: storage key and D1's ZPK, as the guide has them. Every
  * replica answers at every point, and what one stored the other reads; in one step it is not so, which is shown, too.
  */
-import { generateKeyPairSync } from 'node:crypto'
+
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { D1, type PublicJwk } from '../../../examples/demo/d1.js'
 import {
@@ -14,6 +14,7 @@ import {
 } from '../../../src/d1.js'
 import { type Backend, encipherPin, type Key, Pan, Pin } from '../../../src/index.js'
 import { softwareBackend } from '../../../src/software.js'
+import { ecKeyPair } from '../../support/key-pair.js'
 import { get, put } from './support/direct.js'
 import { ISSUER, OVER_TLS, PANS, pinPath } from './support/world.js'
 
@@ -34,7 +35,7 @@ let d1: Record<string, D1>
 let publicJwk: PublicJwk
 
 beforeAll(async () => {
-  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const { privateKey } = ecKeyPair()
   const tdea = { usage: 'pin-encryption', algorithm: 'tdea-2key' } as const
   backend = await softwareBackend({
     keys: [
@@ -50,7 +51,7 @@ beforeAll(async () => {
       ),
     ),
   )
-  const ends = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' })
+  const ends = ecKeyPair().privateKey.export({ format: 'jwk' })
   const privateJwk = { ...ends, kid: 'D1-1' } as PublicJwk
   d1 = {}
   for (const kid of ['ZPK-1', 'ZPK-2']) {

@@ -1,5 +1,6 @@
 /** Who watches, and what holds: required audit, chained lines, rates, gates, readiness, D1's key in rotation. */
-import { createHmac, generateKeyPairSync, type KeyObject } from 'node:crypto'
+
+import { createHmac, type KeyObject } from 'node:crypto'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { SpanStatusCode, type TimeInput, type Tracer, trace } from '@opentelemetry/api'
 import { describe, expect, test, vi } from 'vitest'
@@ -20,6 +21,7 @@ import {
 import type { BindSpec, Key } from '../../../src/index.js'
 import { softwareBackend } from '../../../src/software.js'
 import { failure } from '../../support/errors.js'
+import { ecKeyPair } from '../../support/key-pair.js'
 import { get, held, put, sleep, useWorld } from './support/direct.js'
 import { CANARY, ISSUER, OTHER_ISSUER, pinPath, type WorldKeys } from './support/world.js'
 
@@ -273,7 +275,7 @@ describe('a chain of events', () => {
 
   test('is signed besides: the public key alone says what is right', async () => {
     const pairs = ['SIGN-1', 'SIGN-2'].map(kid => {
-      const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+      const { privateKey, publicKey } = ecKeyPair()
       return { kid, privateKey, jwk: { ...publicKey.export({ format: 'jwk' }), kid } as AuditPublicKey }
     })
     const [one, two] = [pairs[0] ?? expect.fail(), pairs[1] ?? expect.fail()]
@@ -327,7 +329,7 @@ describe('a chain of events', () => {
     }
     const short = { kid: 'A', sign: async () => new Uint8Array(63) }
     await failure(async () => chainedAudit(options(short))(event(1)), 'ERR_BACKEND_FAILED')
-    const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+    const { publicKey } = ecKeyPair()
     const jwk = { ...publicKey.export({ format: 'jwk' }), kid: 'A' }
     for (const publicKeys of [
       [],

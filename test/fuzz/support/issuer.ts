@@ -3,7 +3,7 @@
  * tests. Everything secret in it is a constant, so that whatever shows it can be found.
  */
 
-import { createHmac, generateKeyPairSync } from 'node:crypto'
+import { createHmac } from 'node:crypto'
 import { seccosContent as contentOf } from '../../../examples/demo/d1-seccos.js'
 import {
   type AuditEvent,
@@ -20,12 +20,13 @@ import { memoryStore } from '../../../src/seccos/counter/store.js'
 import { softwareBackend } from '../../../src/software.js'
 import { ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../../src/tools.js'
 import { forge, HEADER, RECIPIENT, RECIPIENT_PRIVATE } from '../../jwe/support.js'
+import { ecKeyPair } from '../../support/key-pair.js'
 import { check, once } from '../target.js'
 import { forgeBlock } from './forge-block.js'
 
 /** D1's own key: nobody here opens what goes to it. */
 const D1_PUBLIC = {
-  ...generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'jwk' }),
+  ...ecKeyPair().publicKey.export({ format: 'jwk' }),
   kid: 'D1-FUZZ',
 }
 
