@@ -835,7 +835,7 @@ describe('an operator', () => {
   })
 
   test('supersedes all cards, in pages, and can be stopped', async () => {
-    const { counter, issue } = setUp()
+    const { counter, issue, store } = setUp()
     const cards = Array.from({ length: 1001 }, (_, i) => `card-${i}`)
     const requests = await Promise.all(cards.map(card => issue(card)))
     const seen: number[] = []
@@ -851,6 +851,18 @@ describe('an operator', () => {
     )
     await expect(stopped).rejects.toMatchObject({ code: 'ERR_ABORTED' })
     expect(seen).toEqual([500])
+    // In the middle of a page as well.
+    const within = new AbortController()
+    const writing = vi.spyOn(store, 'compareAndSet')
+    writing.mockImplementationOnce((...write) => {
+      within.abort()
+      return store.compareAndSet(...write)
+    })
+    await expect(counter.supersedeAll({}, { signal: within.signal })).rejects.toMatchObject({
+      code: 'ERR_ABORTED',
+    })
+    expect(writing.mock.calls.length).toBeLessThan(5)
+    writing.mockRestore()
     expect(await counter.supersedeAll()).toBe(1001)
     for (const request of [requests[0], requests[500], requests[1000]]) {
       await expect(

@@ -152,6 +152,16 @@ describe('what goes wrong', () => {
     await failure(() => new TryCounter(options as never), 'ERR_ARGUMENT')
   })
 
+  test('rules of 64 products, and tries up to 99, are the most', async () => {
+    const products = (count: number, limit: number) =>
+      Object.fromEntries(Array.from({ length: count }, (_, i) => [`p${i}`, { ...RULE, limit }]))
+    const store = memoryStore()
+    const counter = new TryCounter({ store, products: products(64, 99) })
+    expect(await counter.left({ cardId: 'card-1', product: 'p63' })).toBe(99)
+    for (const more of [products(65, 99), products(64, 100)])
+      await failure(() => new TryCounter({ store, products: more }), 'ERR_ARGUMENT')
+  })
+
   test.each([
     { cardId: '', product: 'classic' },
     { cardId: 'a b', product: 'classic' },

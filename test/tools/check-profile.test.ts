@@ -87,6 +87,16 @@ describe('one entry that is wrong', () => {
     expectNoSecrets(check)
   })
 
+  test('a reading that one sample speaks against is no nearest, whichever sample that is', async () => {
+    const profile = parseProfile({ ...rest, prw, mac: { ...mac, padding: 2 } })
+    const samples = samplesOf('external')
+    for (const at of samples.keys()) {
+      const other = samples.map((sample, i) => (i === at ? { ...sample, macValue: '0'.repeat(16) } : sample))
+      const check = await checkProfile({ profile, samples: other, ...keysOf(profile) })
+      expect(check.mac, `sample ${at}`).toEqual({ agrees: false, nearest: [] })
+    }
+  })
+
   const digits = { encoding: 'bcd', align: 'exact' }
   const hidden = {
     id: 'pinBlock',

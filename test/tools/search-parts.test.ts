@@ -365,6 +365,11 @@ describe('a search', () => {
     })
     expect(verdict).toMatchObject({ verdict: 'winner', decidedBy: [], matches: [matches[0]] })
     expect(asked).toContain('8246')
+    // Where not all was tried that is as likely, what is found is not the winner.
+    for (const part of [{ timeUp: true }, { tooMany: true }])
+      expect(await judge(job, { ...end, ...part }, async () => 'same')).toMatchObject({
+        verdict: 'ambiguous',
+      })
     const work = new Work(job, await chooseEngine('auto'))
     const material = materialOf(profile, sample)
     expect(await work.text(prw, { ...material, values: { ...material.values, pin: undefined } })).toBe(
