@@ -12,8 +12,9 @@ import {
 } from 'issuer-pin-crypto/d1'
 import { createTestIssuer } from 'issuer-pin-crypto/testing'
 
-// In life D1 hands you its public key.
-const { backend, d1Zpk, storage, jweKey, d1PublicJwk } = await createTestIssuer()
+const { backend, d1Zpk, storage, jweKey } = await createTestIssuer()
+// In life D1 hands you its public key. Here it is that of another test issuer: an issuer's own is refused.
+const { d1PublicJwk } = await createTestIssuer()
 const store = memoryIssuerStore()
 const card = { issuerId: 'is_tbank01', cardId: 'card-0001' }
 const pan = Pan.from('9999990123456789')
