@@ -1,7 +1,9 @@
 /** The memory store keeps the contract; wrapped stores with one planted fault each do not. */
 import { describe, expect, test } from 'vitest'
 import { type IssuerStore, memoryIssuerStore } from '../../src/d1.js'
+import { inBatches } from '../../src/stores/records.js'
 import { type IssuerStoreHarness, issuerStoreContract } from '../../src/testing.js'
+import { failure } from '../support/errors.js'
 
 const memory: IssuerStoreHarness = {
   durable: false,
@@ -421,4 +423,19 @@ test('a harness that says durable and cannot open again is told so', async () =>
   const cases = issuerStoreContract({ ...memory, durable: true })
   const [restart] = cases.filter(({ name }) => name.startsWith('everything is there again'))
   await expect(restart?.run()).rejects.toThrow('the harness says durable')
+})
+
+test('what is done for many ends between two batches, once nobody wants it any more', async () => {
+  const controller = new AbortController()
+  const worked: number[] = []
+  const results = inBatches(Array(450).keys(), controller.signal, async batch => {
+    worked.push(batch.length)
+    controller.abort()
+    return batch
+  })
+  const all = async () => {
+    for await (const result of results) expect(result).toBeLessThan(200)
+  }
+  await failure(all, 'ERR_ABORTED')
+  expect(worked).toEqual([200])
 })

@@ -57,6 +57,21 @@ test('where the second key is refused, no copy of the first one stays', async ()
     expect(buffers.filter(buffer => Buffer.from(buffer).includes(Buffer.from(key)))).toEqual([])
 })
 
+test('of several keys no copy stays after disposal', async () => {
+  const { buffers } = await buffersMadeBy(async () => {
+    using sealer = panSealer({
+      keys: [
+        { kid: 'K-2', key: OTHER_KEY },
+        { kid: 'K-1', key: KEY },
+      ],
+    })
+    await sealer.seal(Pan.from(PAN), CARD)
+  })
+  expect(buffers.length).toBeGreaterThan(0)
+  for (const key of [KEY, OTHER_KEY])
+    expect(buffers.filter(buffer => Buffer.from(buffer).includes(Buffer.from(key)))).toEqual([])
+})
+
 test('the length of a key is that of its bytes, whatever a subclass says', async () => {
   class Long extends Uint8Array {
     override get length(): number {

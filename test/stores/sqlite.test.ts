@@ -258,6 +258,15 @@ describe.each(AVAILABLE.flatMap(driver => EXECUTORS.map(executor => [driver, exe
       expect(message).toContain('chmod 600')
       await chmod(shared, 0o600)
       await (await open(shared)).close()
+      // What lies beside it holds rows, too.
+      for (const beside of ['-wal', '-shm']) {
+        const left = newFile()
+        await (await open(left)).close()
+        await writeFile(`${left}${beside}`, '')
+        await chmod(`${left}${beside}`, 0o640)
+        const refused = await failure(() => open(left), 'ERR_BACKEND_FAILED')
+        expect(refused.message).toContain('chmod 600')
+      }
     })
 
     test.each([
