@@ -300,6 +300,18 @@ test('a variant of a key, with a driver that makes none: said, and nothing is as
   expect(calls).toEqual([])
 })
 
+test('a KBPK opens no variant where its blocks stay closed, and makes no CBC-MAC but under a variant', async () => {
+  const { driver, calls } = slowDriver()
+  const backend = openBackend({ ...driver, decipherVariant: () => expect.unreachable() })
+  const closed = operationsOf(await backend.bind({ kid: 'K', usage: 'key-block-protection' }))
+  const variant = (): Promise<unknown> => closed.decipherVariant(new Uint8Array(16), new Uint8Array(8))
+  await failure(variant, 'ERR_HOST_DECIPHER')
+  const mac = (): Promise<unknown> =>
+    closed.mac({ algorithm: 'iso9797-1-alg1', padding: 1 }, new Uint8Array(8))
+  await failure(mac, 'ERR_KEY_USAGE')
+  expect(calls).toEqual([])
+})
+
 test('a key that is bound is not compared with every other', async () => {
   const count = 300
   let reads = 0

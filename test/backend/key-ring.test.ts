@@ -547,6 +547,16 @@ describe('operationLimit', () => {
     expect(refused(1)).toBe('the clock of operationLimit failed')
   })
 
+  test('forgets what was done before a rest, however long that was', () => {
+    for (let rest = 90; rest < 300; rest += 10) {
+      let time = 0
+      const limit = operationLimit({ perKey: { operations: 2, perMs: 80 }, now: () => time })
+      limit(use(2))
+      time = rest
+      expect(() => limit(use(2)), `${rest} ms`).not.toThrow()
+    }
+  })
+
   test('runs on the platform’s clock where it is given none', () => {
     const limit = operationLimit({ perKey: { operations: 1, perMs: 86_400_000 } })
     limit(use(1))

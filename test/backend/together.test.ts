@@ -50,6 +50,9 @@ describe.each(['bitslice', 'node:crypto'] as const)('PIN blocks in flight, %s', 
     const block = new Uint8Array(randomBytes(8))
     const pending = Promise.all(Array.from({ length: 40 }, () => key.encipher(block)))
     const closed = backend.close()
+    // In the same turn, in which the others have not begun, and in one after it.
+    const late = key.encipher(block)
+    await failure(() => late, 'ERR_BACKEND_CLOSED')
     await failure(() => key.encipher(block), 'ERR_BACKEND_CLOSED')
     const due = openssl.update(block)
     for (const result of await pending) expect(Buffer.from(result).equals(due)).toBe(true)

@@ -24,6 +24,8 @@ const EC = {
 const SCALAR = hex(Buffer.from(EC.d, 'base64url'))
 const ONE = `${'00'.repeat(31)}01`
 const SMALL = `${'00'.repeat(3)}${SCALAR.slice(6)}`
+/** The prime of the curve. */
+const P = 2n ** 256n - 2n ** 224n + 2n ** 192n + 2n ** 96n - 1n
 const base64url = (hexText: string): string => Buffer.from(hexText, 'hex').toString('base64url')
 
 afterEach(() => vi.restoreAllMocks())
@@ -62,6 +64,12 @@ describe('ERR_KEY_MATERIAL says', () => {
     [
       'the private and the public half of the JWK do not belong together',
       () => ({ ...EC, d: base64url(ONE) }),
+      'ec-p256',
+    ],
+    [
+      // The other point of the same x.
+      'the private and the public half of the JWK do not belong together',
+      () => ({ ...EC, y: base64url((P - BigInt(`0x${hex(Buffer.from(EC.y, 'base64url'))}`)).toString(16)) }),
       'ec-p256',
     ],
     ['the private value is not a P-256 scalar', () => '00'.repeat(32), 'ec-p256'],

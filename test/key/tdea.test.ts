@@ -4,6 +4,7 @@ import { failure } from '../support/errors.js'
 import { bytes, field, vectorsOf } from '../support/vectors.js'
 
 const STRONG = '0123456789ABCDEF'
+const SECOND = 'A1B2C3D4E5F60718'
 
 describe('weak and semi-weak components', () => {
   const classes = vectorsOf('des-keys', 'des.key-class')
@@ -11,7 +12,7 @@ describe('weak and semi-weak components', () => {
   test.each(classes)('$id: $outputs.classification', async vector => {
     const key = field(vector.inputs['key'])
     const refused = ['weak', 'semi-weak'].includes(field(vector.outputs?.['classification']))
-    for (const material of [key + STRONG, STRONG + key, key + STRONG + key]) {
+    for (const material of [key + STRONG, STRONG + key, key + STRONG + key, STRONG + SECOND + key]) {
       if (refused) await failure(() => requireStrongTdea('K', bytes(material)), 'ERR_KEY_WEAK', [key])
       else if (key !== STRONG) expect(requireStrongTdea('K', bytes(material))).toBeUndefined()
     }
