@@ -378,6 +378,59 @@ describe('what goes wrong', () => {
     expect(random?.[1]).toEqual(Buffer.alloc(8))
   })
 
+  test('what a call points to is wiped when it has come back: a component, a key, how they are used', async () => {
+    const { binding, session, seen } = await opened()
+    const bare = [
+      [CKA.CLASS, CKO.SECRET_KEY],
+      [CKA.KEY_TYPE, CKK.GENERIC_SECRET],
+      [CKA.DERIVE, true],
+    ] as const
+    const clear = new Uint8Array(16).fill(7)
+    const base = binding.C_CreateObject(session, [...bare, [CKA.VALUE, clear]])
+    const combined = { mechanism: CKM.XOR_BASE_AND_DATA, parameter: { derivationData: clear } }
+    binding.C_DeriveKey(session, combined, base, bare)
+    const cbc = { mechanism: CKM.DES3_CBC, parameter: clear.subarray(8) }
+    expect(() => binding.C_WrapKey(session, cbc, base, base, 16)).toThrow()
+    expect(() => binding.C_UnwrapKey(session, cbc, base, clear, bare)).toThrow()
+    expect(() => binding.C_GenerateKeyPair(session, { ...cbc, mechanism: 0x8000_0001 }, bare, bare)).toThrow()
+    const pointed = {
+      C_CreateObject: [1],
+      C_DeriveKey: [1, 3],
+      C_WrapKey: [1],
+      C_UnwrapKey: [1, 5],
+      C_GenerateKeyPair: [1, 2, 4],
+    }
+    for (const [name, places] of Object.entries(pointed)) {
+      const given = seen.findLast(call => call.name === name)?.given
+      for (const place of places) {
+        const block = given?.[place]
+        expect([name, place, block instanceof Uint8Array && block.every(byte => byte === 0)]).toEqual([
+          name,
+          place,
+          true,
+        ])
+      }
+    }
+  })
+
+  test('a slot that comes between the question how many there are and the one for them is there', async () => {
+    let asked = 0
+    const { binding } = await bind(new FakeToken(), {
+      instead: {
+        C_GetSlotList: (_present, out, count) => {
+          const slots = ++asked === 1 ? 1 : 2
+          if (!(count instanceof Buffer)) return 0x07
+          count.writeBigUInt64LE(BigInt(slots))
+          if (!(out instanceof Buffer)) return 0
+          if (out.length < 8 * slots) return 0x150
+          for (let i = 0; i < slots; i++) out.writeBigUInt64LE(BigInt(i + 1), 8 * i)
+          return 0
+        },
+      },
+    })
+    expect(binding.C_GetSlotList().map(([first]) => first)).toEqual([1, 2])
+  })
+
   test('an empty PIN is none, for a token with a PIN pad', async () => {
     const { binding, session, seen } = await opened()
     expect(() => binding.C_Login(session, 1, '')).toThrow()
