@@ -27,6 +27,7 @@ interface Used {
   readonly usage: string
   readonly operation?: string
   readonly blocks?: number
+  readonly queue: number
   readonly outcome: 'success' | 'failed'
   readonly code?: string
   readonly durationMs: number
@@ -53,7 +54,7 @@ export function traceEndpoints(tracer: Tracer): () => void {
     span.end()
   }
   const used = (message: unknown): void => {
-    const { event, kid, usage, operation, blocks, outcome, code, durationMs } = message as Used
+    const { event, kid, usage, operation, blocks, queue, outcome, code, durationMs } = message as Used
     const parent = current.getStore()
     if (event !== 'used' || parent === undefined) return
     const end = Date.now()
@@ -61,6 +62,7 @@ export function traceEndpoints(tracer: Tracer): () => void {
       'd1.key.id': kid,
       'd1.key.usage': usage,
       'd1.key.blocks': blocks,
+      'd1.key.queue': queue,
       'error.type': code,
     }
     const span = tracer.startSpan(

@@ -523,7 +523,7 @@ export class BoundKey<Ref> implements KeyOperations {
     to?: BoundKey<Ref>,
     there: KeyOperation = 'encipher',
   ): Admission | undefined {
-    const { onOperation } = this.#parts
+    const { onOperation, jobs } = this.#parts
     if (onOperation === undefined && !KEY_EVENTS.hasSubscribers) return undefined
     const uses = [this.#use(operation, bytes), ...(to === undefined ? [] : [to.#use(there, bytes)])]
     const admit = (): void => {
@@ -533,7 +533,8 @@ export class BoundKey<Ref> implements KeyOperations {
       }
     }
     if (!KEY_EVENTS.hasSubscribers) return admit
-    const ends = uses.map(use => endOf({ event: 'used', ...use }))
+    const queue = jobs.inFlight
+    const ends = uses.map(use => endOf({ event: 'used', ...use, queue }))
     return Object.assign(admit, {
       ended: (error?: unknown) => {
         for (const end of ends) end(error)

@@ -83,7 +83,8 @@ class BackendFront<Ref> implements Backend {
     const wanted = readSpec(spec)
     if (!KEY_EVENTS.hasSubscribers) return this.#bind(wanted, options)
     const { kid, usage, mode } = wanted
-    const ended = endOf({ event: 'bind', kid, usage, mode })
+    const queue = this.#parts.jobs.inFlight
+    const ended = endOf({ event: 'bind', kid, usage, mode, queue })
     try {
       const key = await this.#bind(wanted, options)
       ended()

@@ -43,6 +43,11 @@ export class Jobs {
   #drained: (() => void) | undefined
   #closing: Promise<void> | undefined
 
+  /** How many have begun and not ended: at work, or waiting for a session. */
+  get inFlight(): number {
+    return this.#inFlight
+  }
+
   /** A driver that answers at once is not made to wait for a promise. */
   run<T>(options: CallOptions | undefined, job: Job<T>): MaybePromise<T> {
     const signal = this.#admit(options, job)

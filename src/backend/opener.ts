@@ -13,9 +13,10 @@ import { type ReadSpec, readSpec } from './checks.js'
 
 /**
  * Where binds and uses of keys are published, for whoever records them: `node:diagnostics_channel` `issuer-pin-crypto:keys`.
- * `{ event: 'bind', kid, usage, mode, outcome, code?, durationMs }`; before each operation `{ event: 'use', … }` with a
- * {@link KeyUse}, and after it `{ event: 'used', … }` with its outcome and duration; `{ event: 'store', operation, kid, usage?, … }`
- * for what a key store does to the keys of its token.
+ * `{ event: 'bind', kid, usage, mode, queue, outcome, code?, durationMs }`; before each operation `{ event: 'use', … }` with a
+ * {@link KeyUse}, and after it `{ event: 'used', … }` with its queue, outcome and duration; `{ event: 'store', operation, kid, usage?, … }`
+ * for what a key store does to the keys of its token. `queue` is how many others of the backend had begun and not ended
+ * by then: at work, or waiting for a session. `durationMs` is all the time from there, waiting included.
  */
 export const KEY_EVENTS: Channel = channel('issuer-pin-crypto:keys')
 

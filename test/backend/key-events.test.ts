@@ -6,6 +6,7 @@ import {
   BackendError,
   decipherPin,
   encipherPin,
+  type Key,
   openBackend,
   Pan,
   Pin,
@@ -14,6 +15,7 @@ import { softwareBackend } from '../../src/software.js'
 import { FakeToken } from '../pkcs11/fake-token.js'
 import { openStoreOn } from '../pkcs11/support.js'
 import { failure } from '../support/errors.js'
+import { slowDriver as heldDriver } from '../support/slow-driver.js'
 
 const CHANNEL = 'issuer-pin-crypto:keys'
 const events: unknown[] = []
@@ -37,12 +39,12 @@ test('a bind, a PIN enciphered and deciphered, and a bind that is refused: an ev
   await failure(() => backend.bind({ kid: 'NONE', usage: 'pin-encryption' }), 'ERR_KEY_NOT_FOUND')
   const of = { kid: 'PEK', usage: 'pin-encryption', mode: 'B' }
   expect(events).toEqual([
-    { event: 'bind', ...of, outcome: 'success', durationMs },
+    { event: 'bind', ...of, queue: 0, outcome: 'success', durationMs },
     { event: 'use', ...of, operation: 'encipher', blocks: 1 },
-    { event: 'used', ...of, operation: 'encipher', blocks: 1, outcome: 'success', durationMs },
+    { event: 'used', ...of, operation: 'encipher', blocks: 1, queue: 0, outcome: 'success', durationMs },
     { event: 'use', ...of, operation: 'decipher', blocks: 1 },
-    { event: 'used', ...of, operation: 'decipher', blocks: 1, outcome: 'success', durationMs },
-    { ...of, event: 'bind', kid: 'NONE', outcome: 'failed', code: 'ERR_KEY_NOT_FOUND', durationMs },
+    { event: 'used', ...of, operation: 'decipher', blocks: 1, queue: 0, outcome: 'success', durationMs },
+    { ...of, event: 'bind', kid: 'NONE', queue: 0, outcome: 'failed', code: 'ERR_KEY_NOT_FOUND', durationMs },
   ])
   expect(JSON.stringify(events)).not.toMatch(/4711|9999990123456789|0123456789ABCDEF/)
 })
@@ -145,4 +147,33 @@ test('where nobody listens, nothing is published', async () => {
   await using backend = await softwareBackend({ keys: [{ ...key, material }] })
   await backend.bind({ kid: 'PEK', usage: 'pin-encryption' })
   expect(events).toEqual([])
+})
+
+test('a use, and a bind, say how many others of the same backend had begun and not ended by then', async () => {
+  const { driver, waiting } = heldDriver()
+  const backend = openBackend(driver)
+  const other = openBackend(heldDriver().driver)
+  const [bound, foreign] = await Promise.all(
+    [backend, other].map(each => each.bind({ kid: 'PEK', usage: 'pin-encryption' })),
+  )
+  if (bound === undefined || foreign === undefined) expect.fail('no key')
+  const pan = Pan.from('9999990123456789')
+  const begin = (at: Key): Promise<Uint8Array> =>
+    encipherPin({ pin: Pin.from('4711'), pan, format: 0, key: at })
+  const uses = [begin(bound), begin(bound), begin(bound)]
+  void begin(foreign)
+  await backend.bind({ kid: 'MORE', usage: 'pin-encryption' })
+  const end = (): void => waiting.shift()?.(new Uint8Array(8))
+  end()
+  await uses[0]
+  uses.push(begin(bound))
+  for (let i = 0; i < 3; i++) end()
+  await Promise.all(uses)
+  uses.push(begin(bound))
+  end()
+  await Promise.all(uses)
+  const queues = (event: string): readonly unknown[] =>
+    events.filter(each => Object(each).event === event).map(each => Object(each).queue)
+  expect(queues('used')).toEqual([0, 1, 2, 2, 0])
+  expect(queues('bind')).toEqual([0, 0, 3])
 })
