@@ -270,6 +270,40 @@ describe.each(AVAILABLE)('%s', driver => {
     await database.close()
   })
 
+  test('a thread that does not open, or does not close, is ended, and is in nobody’s way', async () => {
+    const ended: number[] = []
+    const gone: (() => void)[] = []
+    const error = { code: 'ERR_BACKEND_BUSY', message: 'busy', retryable: true }
+    const started = (): StartedThread => {
+      const number = gone.length
+      let tell = (_: { readonly value: unknown } | { readonly error: typeof error }): void => {}
+      return {
+        send: job => {
+          const [what = ''] = Object.keys(Object(job))
+          // The second that reads does not open; the third does not close.
+          const fails = (what === 'open' && number === 2) || (what === 'close' && number === 3)
+          queueMicrotask(() =>
+            tell(fails ? { error } : { value: what === 'read' ? [[{ yes: 1 }]] : undefined }),
+          )
+        },
+        listen: (receive, go) => {
+          tell = receive as typeof tell
+          gone.push(go)
+        },
+        hold: () => {},
+        end: () => ended.push(number),
+      }
+    }
+    const database = await openThreads(file(), started)
+    const reading = { sql: 'SELECT 1 AS yes', values: [] }
+    gone[1]?.()
+    await failure(() => database.read(reading), 'ERR_BACKEND_BUSY')
+    expect(ended).toContain(2)
+    expect(await database.read(reading)).toEqual([{ yes: 1 }])
+    await failure(() => database.close(), 'ERR_BACKEND_BUSY')
+    expect(new Set(ended)).toEqual(new Set([0, 1, 2, 3]))
+  })
+
   test('of writes that were under way together when their thread ended each is told so', async () => {
     const started = (): StartedThread => {
       let tell = (_: { readonly value: unknown }): void => {}
