@@ -529,6 +529,26 @@ describe('over the wire', () => {
     expect(seen.map(bytes => [...bytes])).toEqual([[0], [0]])
   })
 
+  test('an end whose other end has gone closes what it has opened, and ends then', async () => {
+    const { near, far } = pair({ held: undefined, started: 0, kills: [] })
+    const did: string[] = []
+    const executor = { facts: {}, close: async () => void did.push('closed') }
+    serve(
+      far,
+      async () => executor as never,
+      () => did.push('ended'),
+    )
+    near.listen(
+      () => undefined,
+      () => undefined,
+    )
+    near.send({ id: 0, call: 'open', host: { settings: {}, hasPin: false } } as never, [])
+    for (let i = 0; i < 5; i++) await turn()
+    near.end()
+    for (let i = 0; i < 5; i++) await turn()
+    expect(did).toEqual(['closed', 'ended'])
+  })
+
   test('a host that was not opened, and one that is asked nonsense, answer with codes', async () => {
     const world: World = { held: undefined, started: 0, kills: [] }
     const { near, far } = pair(world)
