@@ -10,6 +10,8 @@ import * as secret from './secrets.js'
 import { FIELDS, KEYS, newCounter, profile, type World } from './world.js'
 
 const bytes = (buffer: Uint8Array): Uint8Array => Uint8Array.from(buffer)
+/** A block of AES is as long as two of TDEA. */
+const twice = (block: Uint8Array): Uint8Array => Uint8Array.of(...block, ...block)
 const pan = (): core.Pan => core.Pan.from(secret.pan)
 const pin = (): core.Pin => core.Pin.from(secret.pin)
 const content = JSON.stringify({ pinValue: secret.sharedBlock.toString('hex').toUpperCase(), kid: 'ZPK' })
@@ -147,13 +149,13 @@ export const CORE: readonly LeakCase[] = [
   ),
   method(
     'KeyOperations.encipherBound',
-    ({ keys }) => operationsOf(keys.store),
-    ({ options }) => [bytes(secret.clearBlock), new Uint8Array(8), options],
+    ({ keys }) => operationsOf(keys.aes),
+    ({ options }) => [twice(secret.clearBlock), new Uint8Array(16), options],
   ),
   method(
     'KeyOperations.decipherBound',
-    ({ keys }) => operationsOf(keys.store),
-    ({ options }) => [bytes(secret.storedBlock), new Uint8Array(8), options],
+    ({ keys }) => operationsOf(keys.aes),
+    ({ options }) => [twice(secret.storedBlock), new Uint8Array(16), options],
   ),
   method(
     'KeyOperations.reencipher',

@@ -42,6 +42,7 @@ export const keys = {
   ZPK: randomBytes(16),
   'storage key': randomBytes(16),
   'closed key': randomBytes(16),
+  'AES key': randomBytes(16),
   'retail MAC key': randomBytes(16),
   'CBC MAC key': randomBytes(16),
   'CMAC key': randomBytes(16),

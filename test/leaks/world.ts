@@ -50,6 +50,7 @@ export const KEYS: readonly PlantedKey[] = [
   tdea('ZPK', 'pin-encryption', 'ZPK', true),
   tdea('STORE', 'pin-encryption', 'storage key', true),
   tdea('CLOSED', 'pin-encryption', 'closed key'),
+  { ...tdea('AES', 'pin-encryption', 'AES key', true), algorithm: 'aes-128' },
   tdea('MAC', 'retail-mac', 'retail MAC key'),
   tdea('CBC', 'cbc-mac', 'CBC MAC key'),
   { ...tdea('CMAC', 'cmac', 'CMAC key'), algorithm: 'aes-128' },
@@ -67,6 +68,7 @@ export type Bound = Readonly<
     | 'zpk'
     | 'store'
     | 'closed'
+    | 'aes'
     | 'mac'
     | 'cbc'
     | 'cmac'
@@ -121,6 +123,7 @@ export async function bindAll(backend: Backend): Promise<Bound> {
     zpk: await bind('ZPK'),
     store: await bind('STORE'),
     closed: await bind('CLOSED'),
+    aes: await bind('AES'),
     mac: await bind('MAC'),
     cbc: await bind('CBC'),
     cmac: await bind('CMAC'),
