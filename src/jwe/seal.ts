@@ -9,6 +9,7 @@ import {
 } from '../base/arguments.js'
 import {
   bufferOf,
+  clearRegisters,
   isPlainBytes,
   requireBytes,
   secretBytes,
@@ -144,6 +145,8 @@ function replaceEphemeral(keys: ECDH): void {
   } catch {
     // The message is whole. Whoever seals the next one is told.
     forgetScalar(keys)
+  } finally {
+    clearRegisters()
   }
 }
 
