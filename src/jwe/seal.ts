@@ -136,8 +136,8 @@ function takeEphemeral(): Ephemeral {
 
 /**
  * Overwrites the scalar of a message that is done with, by the next one: OpenSSL draws it into the same memory. To put a 1 there
- * takes 11 µs more, for that has its point multiplied, too. That it lies there for a moment tells nobody more than the state of
- * the generator beside it, of which all scalars of minutes to come are made.
+ * takes 11 µs more, for that has its point multiplied, too. It lies there until the next message, and is used within a second or
+ * never: meanwhile it tells nobody more than the state of the generator beside it, of which all scalars of minutes to come are made.
  */
 function replaceEphemeral(keys: ECDH): void {
   try {

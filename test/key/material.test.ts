@@ -125,6 +125,16 @@ describe('read', () => {
     expect(read.buffer.byteLength).toBe(KEY_BYTES[algorithm])
   })
 
+  test('a private KeyObject is exported once, by DER and not as text, and what was exported is wiped', () => {
+    const material = createPrivateKey({ key: { ...EC }, format: 'jwk' })
+    const exported = vi.spyOn(material, 'export')
+    expect(hex(readMaterial('K', material, 'ec-p256'))).toBe(SCALAR)
+    expect(exported.mock.calls).toEqual([[{ format: 'der', type: 'sec1' }]])
+    const der = exported.mock.results[0]?.value as unknown as Uint8Array
+    expect(der.length).toBeGreaterThan(32)
+    expect(der.every(byte => byte === 0)).toBe(true)
+  })
+
   test('the public point of a scalar is the one of its JWK', () => {
     const point = publicPoint('K', bytes(SCALAR))
     const stated = `04${hex(Buffer.from(EC.x, 'base64url'))}${hex(Buffer.from(EC.y, 'base64url'))}`

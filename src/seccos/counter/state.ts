@@ -318,7 +318,7 @@ function shapeOf<Name extends string>(table: Readonly<Record<Name, Check>>): Sha
 function hasShape(value: unknown, { has, checks }: Shape): boolean {
   if (typeof value !== 'object' || value === null) return false
   const object: Readonly<Record<string, unknown>> = { ...value }
-  for (const name in object) if (!has(name)) return false
+  for (const name of Object.keys(object)) if (!has(name)) return false
   for (const [name, check] of checks) if (!check(object[name])) return false
   return true
 }
