@@ -62,6 +62,7 @@ export {
   memoryRates,
   type RateLimiter,
   type RateQuery,
+  type RatesOptions,
 } from './d1/endpoints/bounds.js'
 export type { Authorization, Caller, CallerAuthorization, CertificateRule } from './d1/endpoints/callers.js'
 export { type D1KeyList, type D1PublicKeysOptions, d1PublicKeys } from './d1/endpoints/d1-keys.js'

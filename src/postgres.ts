@@ -32,5 +32,4 @@ export type {
   PostgresPool,
   PostgresResult,
 } from './stores/postgres/pool.js'
-export type { PostgresRatesOptions } from './stores/postgres/rates.js'
 export { type RowSealer, type RowSealerOptions, rowSealer } from './stores/row-sealer.js'

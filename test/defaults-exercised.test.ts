@@ -15,6 +15,7 @@ import {
   type D1ClientOptions,
   d1Client,
   healthEndpoints,
+  memoryRates,
   mtlsFetch,
   ownTokens,
   type ProviderTokensOptions,
@@ -245,6 +246,33 @@ describe('answering D1', () => {
     await Promise.all(answers)
   })
 
+  test('600 operations of one card a minute; the next is 403, and one more is not after a tenth of a second', async () => {
+    let now = 0
+    const find = async () => undefined
+    const issuers = { is_tbank01: world.issuer({ cards: { find } }) }
+    const handler = world.handler({ ...open, issuers, rates: memoryRates({ now: () => now }) })
+    const status = async (card: string) => (await handler(get(pinPath(card)))).status
+    for (let i = 0; i < 600; i++) expect(await status('card-1')).toBe(404)
+    expect([await status('card-1'), world.last.refusal?.reason]).toEqual([403, 'rate'])
+    expect(await status('card-2')).toBe(404)
+    now = 99
+    expect(await status('card-1')).toBe(403)
+    now = 100
+    expect([await status('card-1'), await status('card-1')]).toEqual([404, 403])
+  })
+
+  test('300,000 operations of one caller a minute, over all cards; the next is refused', () => {
+    const rates = memoryRates({ now: () => 0 })
+    const take = (cardId: string, caller: string) =>
+      rates.take(
+        { issuerId: 'is_tbank01', cardId, caller, operation: 'getPIN' },
+        { signal: AbortSignal.abort() },
+      )
+    for (let i = 0; i < 300_000; i++)
+      if (take(`card-${i % 1000}`, 'd1') !== true) expect.fail(`refused at ${i}`)
+    expect([take('another', 'd1'), take('another', 'd2')]).toEqual([false, true])
+  })
+
   test('what has expired is deleted from the stores once an hour', async () => {
     const clock = new ManualClock()
     const forgetRequests = vi.fn(async () => 0)
@@ -427,6 +455,8 @@ const HERE: readonly string[] = [
   'endpoints.timeoutMs',
   'endpoints.bodyTimeoutMs',
   'endpoints.maxConcurrent',
+  'endpoints.perCardPerMinute',
+  'endpoints.perCallerPerMinute',
   'endpoints.tidyEveryMs',
   'endpoints.healthTimeoutMs',
   'tokens.clockToleranceSeconds',
@@ -456,6 +486,7 @@ const ELSEWHERE: Readonly<Record<string, readonly [file: string, title: string]>
     'd1/endpoints/tokens.test.ts',
     'for (const delay of [100, 200, 400, 800, 1600])',
   ],
+  'tokens.wrongSecretsWaiting': ['d1/endpoints/tokens.test.ts', 'of 32 are held back at once'],
   'tokens.wrongSecretLockMs': ['d1/endpoints/tokens.test.ts', 'time.pass(30_000 - 1600 - 1)'],
   'counter.retentionMs': [
     'seccos/change-counter.test.ts',

@@ -4,6 +4,7 @@ import {
   type AuditHook,
   type EndpointHandler,
   issuerEndpoints,
+  memoryRates,
   type OwnTokens,
   type ReadinessCheck,
   readinessChecks,
@@ -89,6 +90,8 @@ export async function openIssuer(parts: Parts): Promise<Issuer> {
     },
     tokenEndpoint: { tokens, clients: [client] },
     audit,
+    // A load of many requests on few cards is no fault here. In life: `memoryRates()`, or a number of your own.
+    rates: memoryRates({ perCardPerMinute: 60_000 }),
   })
   return { handler, checks: readinessChecks(issuers), publicJwk: { ...jweKeys.publicJwk, kid: jweKeys.kid } }
 }

@@ -70,10 +70,27 @@ describePostgres('rates', server => {
     expect([await take(), await take(), await take()]).toEqual([true, true, false])
   })
 
+  test('without numbers there are 600 of a card a minute', async () => {
+    await using store = await open()
+    const rates = store.rates()
+    const take = async (cardId: string): Promise<boolean> => rates.take(query(cardId, 'd8'), { signal })
+    expect(await take('card-default')).toBe(true)
+    await server.query("UPDATE issuer_pin.rates SET tokens = 1.9 WHERE key = 'card is_tbank01/card-default'")
+    // As if none had come for an hour: no more than 600 have come back.
+    await server.query(
+      "UPDATE issuer_pin.rates SET at = at - 3600000 WHERE key = 'card is_tbank01/card-default'",
+    )
+    expect(await take('card-default')).toBe(true)
+    const [row] = (
+      await server.query("SELECT tokens FROM issuer_pin.rates WHERE key = 'card is_tbank01/card-default'")
+    ).rows
+    expect(row).toEqual({ tokens: 599 })
+  })
+
   test('what is no rate is refused', async () => {
     await using store = await open()
     for (const wrong of [
-      {},
+      { perCardPerMinute: null, perCallerPerMinute: 1 },
       { perCardPerMinute: 0, perCallerPerMinute: 1 },
       { perCardPerMinute: 1.5, perCallerPerMinute: 1 },
     ]) {

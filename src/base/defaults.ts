@@ -75,7 +75,7 @@ export const DEFAULTS = {
     expiryWarningDays: {
       value: 30,
       unit: 'days',
-      what: 'A client certificate that ends within this time is reported, once a day.',
+      what: 'A client certificate, one of its chain or the last of the CAs that ends within this time is reported, once a day.',
     },
   },
   endpoints: {
@@ -96,6 +96,18 @@ export const DEFAULTS = {
       unit: 'count',
       option: 'issuerEndpoints: maxConcurrent',
       what: 'Operations at once; one more is refused.',
+    },
+    perCardPerMinute: {
+      value: 600,
+      unit: 'count',
+      option: 'memoryRates: perCardPerMinute',
+      what: 'Operations of one card a minute: far more than a cardholder makes, less than a loop. One more is 403.',
+    },
+    perCallerPerMinute: {
+      value: 300_000,
+      unit: 'count',
+      option: 'memoryRates: perCallerPerMinute',
+      what: 'Operations of one caller a minute, over all cards; one more is 403.',
     },
     strangerEventsPerSecond: {
       value: 100,
@@ -191,6 +203,11 @@ export const DEFAULTS = {
       value: 5,
       unit: 'count',
       what: 'Wrong client secrets in a row from one source that are looked at, each answered later than the one before.',
+    },
+    wrongSecretsWaiting: {
+      value: 32,
+      unit: 'count',
+      what: 'Answers to wrong secrets that are held back at once; one more comes without delay, and counts like the others.',
     },
     wrongSecretDelayMs: { value: 100, unit: 'ms', what: 'The delay of the first; it doubles with each.' },
     wrongSecretLockMs: {

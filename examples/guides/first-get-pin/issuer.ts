@@ -4,6 +4,7 @@ import {
   type EndpointHandler,
   issuerEndpoints,
   memoryIssuerStore,
+  memoryRates,
   otelAttributes,
 } from 'issuer-pin-crypto/d1'
 
@@ -30,6 +31,7 @@ export async function makeIssuer(backend: Backend, d1PublicJwk: PublicJwkLike): 
     },
     // The TLS connection is the only proof of who calls. Here there is none: this is a test on one machine.
     authorization: 'anyone-who-reaches-it',
+    rates: memoryRates(),
     audit: event => console.log(JSON.stringify(otelAttributes(event))),
   })
 }

@@ -4,10 +4,11 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { encipherPin, Pan, Pin } from 'issuer-pin-crypto'
 import {
-  answerClientError,
   getPinResponse,
   nodeListener,
   openSetPinRequestToClearPin,
+  serverLimits,
+  watchServer,
 } from 'issuer-pin-crypto/d1'
 import { softwareBackend } from 'issuer-pin-crypto/software'
 import { makeIssuer } from './issuer.js'
@@ -34,7 +35,7 @@ const d1Jwe = await d1.bind({ kid: 'D1-JWE', usage: 'jwe-key-agreement' })
 // The issuer, behind HTTP.
 await using issuerKeys = await openIssuerKeys(zpk)
 const handler = await makeIssuer(issuerKeys, { ...d1Jwe.publicJwk, kid: d1Jwe.kid })
-const server = createServer(nodeListener(handler)).on('clientError', answerClientError)
+const server = watchServer({ server: createServer({ ...serverLimits }, nodeListener(handler)), handler })
 await once(server.listen(0, '127.0.0.1'), 'listening')
 const { port } = server.address() as AddressInfo
 const url = `http://127.0.0.1:${port}/cms/api/v1/issuers/is_tbank01/cards/card-0001/pin`

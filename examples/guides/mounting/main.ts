@@ -6,6 +6,7 @@ import { encipherPin, Pan, Pin } from 'issuer-pin-crypto'
 import {
   issuerEndpoints,
   memoryIssuerStore,
+  memoryRates,
   nodeListener,
   serverLimits,
   watchServer,
@@ -33,6 +34,7 @@ const handler = issuerEndpoints({
     },
   },
   authorization: 'anyone-who-reaches-it', // A test on one machine. In life: the guide "Who calls".
+  rates: memoryRates(),
   audit: ({ operation, status }) => console.log('audit:', operation, status),
 })
 const forD1 = nodeListener(handler)

@@ -44,12 +44,17 @@ export interface MtlsOptions extends MtlsIdentity {
   /** Connections at a time to one host: 1 to 256, 64 where absent. Requests beyond wait, within their time limit. */
   readonly maxSockets?: number
   readonly proxy?: EgressProxy
-  /** Hears of a certificate that has expired or will within 30 days; once a day. A process warning where absent. */
+  /**
+   * Hears of each certificate that has expired or will within 30 days, once a day: the client's, those of its chain (of PEM; those in a
+   * PKCS#12 file are OpenSSL's alone), and, where none of `ca` lasts longer, the last of them. A process warning where absent.
+   */
   readonly onExpiry?: (certificate: ExpiringCertificate) => void
 }
 
-/** A client certificate whose time is over, or will be soon. */
+/** A certificate whose time is over, or will be soon. */
 export interface ExpiringCertificate {
+  /** `client`: our own. `chain`: what certifies it. `ca`: who may certify D1. */
+  readonly role: 'client' | 'chain' | 'ca'
   readonly expired: boolean
   readonly validTo: Date
   /** SHA-256, as openssl writes it. */
@@ -141,7 +146,7 @@ class Connections {
   #open(identity: MtlsIdentity): { readonly agent: Agent; readonly expiry: ExpiryWatch } {
     const { maxSockets, onExpiry } = this.#common
     // With a context, the key is not among the agent's options, which util.inspect shows.
-    const { secureContext, certificate } = readIdentity({ ...identity, ...this.#common })
+    const { secureContext, watched } = readIdentity({ ...identity, ...this.#common })
     const settings: AgentOptions = {
       secureContext,
       rejectUnauthorized: true,
@@ -150,7 +155,7 @@ class Connections {
       maxSockets,
       maxFreeSockets: maxSockets,
     }
-    const expiry = new ExpiryWatch(certificate, onExpiry)
+    const expiry = new ExpiryWatch(watched, onExpiry)
     expiry.look()
     return {
       agent:
@@ -213,31 +218,49 @@ function closed(hasConnection: boolean): Error {
   return Object.assign(new Error('mtlsFetch is closed'), { code })
 }
 
+/** A certificate that the connections stand on. */
+interface Watched {
+  readonly role: ExpiringCertificate['role']
+  readonly certificate: X509Certificate
+}
+
 /** Says so, once a day, where a certificate has expired or will soon. */
 class ExpiryWatch {
-  readonly #certificate: X509Certificate | undefined
+  readonly #watched: readonly Watched[]
   readonly #tell: (certificate: ExpiringCertificate) => void
   #next = 0
 
-  constructor(certificate: X509Certificate | undefined, tell: MtlsOptions['onExpiry']) {
-    this.#certificate = certificate
+  constructor(watched: readonly Watched[], tell: MtlsOptions['onExpiry']) {
+    this.#watched = watched
     this.#tell = tell ?? warn
   }
 
   look(): void {
     const now = systemClock.now()
-    if (this.#certificate === undefined || now < this.#next) return
+    if (now < this.#next) return
     this.#next = now + DAY_MS
-    const { fingerprint256, validTo: text } = this.#certificate
-    const validTo = new Date(text)
-    if (validTo.getTime() - now > DEFAULTS.client.expiryWarningDays.value * DAY_MS) return
-    this.#tell({ expired: validTo.getTime() <= now, validTo, fingerprint256 })
+    for (const { role, certificate } of this.#watched) {
+      const at = expiryOf(certificate)
+      if (at - now > DEFAULTS.client.expiryWarningDays.value * DAY_MS) continue
+      const { fingerprint256 } = certificate
+      this.#tell({ role, expired: at <= now, validTo: new Date(at), fingerprint256 })
+    }
   }
 }
 
-function warn({ expired, validTo, fingerprint256 }: ExpiringCertificate): void {
+function expiryOf({ validTo }: X509Certificate): number {
+  return Date.parse(validTo)
+}
+
+const WHAT: Readonly<Record<ExpiringCertificate['role'], string>> = {
+  client: 'the client certificate for D1',
+  chain: 'a certificate in the chain of the client certificate for D1',
+  ca: 'every CA certificate for D1 has expired or will: the last',
+}
+
+function warn({ role, expired, validTo, fingerprint256 }: ExpiringCertificate): void {
   const when = `${expired ? 'has expired: ' : 'expires '}${validTo.toISOString()}`
-  process.emitWarning(`the client certificate for D1 ${when} (${fingerprint256})`, 'IssuerPinWarning')
+  process.emitWarning(`${WHAT[role]} ${when} (${fingerprint256})`, 'IssuerPinWarning')
 }
 
 interface ProxyAddress {
@@ -345,7 +368,7 @@ type Identity = MtlsIdentity & Pick<Shared, 'ca' | 'minVersion'>
 
 function readIdentity(given: Identity): {
   readonly secureContext: SecureContext
-  readonly certificate: X509Certificate | undefined
+  readonly watched: readonly Watched[]
 } {
   const { cert, key, pfx, passphrase, ca, minVersion = 'TLSv1.2' } = given
   if (minVersion !== 'TLSv1.2' && minVersion !== 'TLSv1.3') {
@@ -354,8 +377,10 @@ function readIdentity(given: Identity): {
   if (passphrase !== undefined && typeof passphrase !== 'string') {
     throw new ArgumentError('passphrase must be a string')
   }
+  const bundles = (ca === undefined ? [] : Array.isArray(ca) ? ca : [ca]).map(readBundle)
+  const authorities = bundles.flatMap(({ certificates }) => certificates)
   const common = {
-    ...(ca !== undefined && { ca: (Array.isArray(ca) ? ca : [ca]).map(bundleOf) }),
+    ...(ca !== undefined && { ca: bundles.map(({ bytes }) => bytes) }),
     ...(passphrase !== undefined && { passphrase }),
     minVersion,
   }
@@ -363,16 +388,32 @@ function readIdentity(given: Identity): {
     if (cert !== undefined || key !== undefined) throw new ArgumentError('pfx goes without cert and key')
     if (!(pfx instanceof Uint8Array)) throw new ArgumentError('pfx must be bytes')
     const secureContext = contextOf('pfx', { pfx: bufferOf(ownCopy(pfx)), ...common })
-    return { secureContext, certificate: ownCertificate(secureContext) }
+    const own = ownCertificate(secureContext)
+    return { secureContext, watched: watchedOf(own === undefined ? [] : [own], authorities) }
   }
   const pair = { cert: pemOf(cert, 'cert'), key: pemOf(key, 'key') }
   const certificate = attempt('cert', () => new X509Certificate(pair.cert))
+  const [, ...chain] = certificatesIn(pair.cert, 'cert')
   const privateKey = attempt('key', () =>
     createPrivateKey({ key: pair.key, ...(passphrase !== undefined && { passphrase }) }),
   )
   // OpenSSL takes an RSA certificate with an EC key, and then sends none.
   if (!certificate.checkPrivateKey(privateKey)) throw new ArgumentError("key is not the certificate's")
-  return { secureContext: contextOf('cert and key', { ...pair, ...common }), certificate }
+  const secureContext = contextOf('cert and key', { ...pair, ...common })
+  return { secureContext, watched: watchedOf([certificate, ...chain], authorities) }
+}
+
+/** Of the authorities one that lasts is enough: a list that is being rotated has old ones in it. */
+function watchedOf(
+  [own, ...chain]: readonly X509Certificate[],
+  authorities: readonly X509Certificate[],
+): readonly Watched[] {
+  const last = [...authorities].sort((a, b) => expiryOf(b) - expiryOf(a)).slice(0, 1)
+  return [
+    ...(own === undefined ? [] : [{ role: 'client', certificate: own } as const]),
+    ...chain.map(certificate => ({ role: 'chain', certificate }) as const),
+    ...last.map(certificate => ({ role: 'ca', certificate }) as const),
+  ]
 }
 
 function contextOf(what: string, material: Parameters<typeof createSecureContext>[0]): SecureContext {
@@ -390,15 +431,24 @@ const CERTIFICATE =
   /-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----[^-]+-----END (?:X509 |TRUSTED )?CERTIFICATE-----/g
 
 /** OpenSSL passes over what is no certificate, and then trusts fewer than were meant, or nobody: found here at once. */
-function bundleOf(pem: unknown): Buffer {
+function readBundle(pem: unknown): {
+  readonly bytes: Buffer
+  readonly certificates: readonly X509Certificate[]
+} {
   const bytes = pemOf(pem, 'ca')
-  const text = bytes.toString('latin1')
-  const found = text.match(CERTIFICATE) ?? []
-  if (found.length === 0 || found.length !== text.split('-----BEGIN ').length - 1) {
+  const certificates = certificatesIn(bytes, 'ca')
+  if (
+    certificates.length === 0 ||
+    certificates.length !== bytes.toString('latin1').split('-----BEGIN ').length - 1
+  ) {
     throw new ArgumentError('ca must hold certificates and nothing else')
   }
-  for (const one of found) attempt('ca', () => new X509Certificate(one))
-  return bytes
+  return { bytes, certificates }
+}
+
+function certificatesIn(bytes: Buffer, name: string): readonly X509Certificate[] {
+  const found = bytes.toString('latin1').match(CERTIFICATE) ?? []
+  return found.map(one => attempt(name, () => new X509Certificate(one)))
 }
 
 function pemOf(pem: unknown, name: string): Buffer {

@@ -220,7 +220,9 @@ const MAX_LINE = 65_536
 
 /**
  * An {@link AuditHook} that writes each event as one line of a chain. Lines are written one after the other, in the order of
- * the chain; where one cannot be written, the hook rejects and the next line takes its place.
+ * the chain; where one cannot be written, the hook rejects. It may be there all the same (a time that ran out, a connection that broke
+ * after it): the next line goes on from it, and names the last one that is known to be there (`confirmed`), so that the chain is whole
+ * with it and without it.
  *
  * Errors: `ERR_ARGUMENT` (the key, `write`, a last line of another chain). Later: what `write` rejects with.
  * Source: RFC 2104 (HMAC).
@@ -245,15 +247,23 @@ export function chainedAudit(options: ChainedAuditOptions): AuditHook {
     }
     previous = found.mac
   }
+  // The last line that `write` has answered for. Another than the one before, where what came since may be there or not.
+  let confirmed = previous
+  let unanswered = 0
   let tail: Promise<void> = Promise.resolve()
   return (event: AuditEvent) => {
     const mine = tail.then(async () => {
       const named = signing === undefined ? '' : `,"kid":${JSON.stringify(signing.kid)}`
-      const text = `{"chain":1,"previous":"${previous}","event":${JSON.stringify(event)}${named}`
+      const since = unanswered === 0 ? '' : `,"confirmed":"${confirmed}","since":${unanswered}`
+      const text = `{"chain":1,"previous":"${previous}"${since},"event":${JSON.stringify(event)}${named}`
       const mac = macOf(key, text)
       const line = `${text},"mac":"${mac}"`
-      await write(signing === undefined ? `${line}}` : `${line},"signature":"${await signing.sign(line)}"}`)
+      const whole = signing === undefined ? `${line}}` : `${line},"signature":"${await signing.sign(line)}"}`
       previous = mac
+      unanswered++
+      await write(whole)
+      confirmed = mac
+      unanswered = 0
     })
     tail = mine.catch(() => {})
     return mine
@@ -307,7 +317,7 @@ async function verified(
   secret: Uint8Array | undefined,
   signers: ReadonlyMap<string, KeyObject> | undefined,
 ): Promise<ChainVerdict> {
-  let previous = START
+  let last: Place = { mac: START, confirmed: START, since: 0 }
   let count = 0
   let line = 0
   for await (const text of lines) {
@@ -318,19 +328,38 @@ async function verified(
     if (secret !== undefined && !isOf(found, secret)) return { intact: false, line, problem: 'mac' }
     if (signers !== undefined && !isSigned(found, signers))
       return { intact: false, line, problem: 'signature' }
-    if (found.previous !== previous) return { intact: false, line, problem: 'order' }
-    previous = found.mac
+    if (!follows(found, last)) return { intact: false, line, problem: 'order' }
+    last = found
     count++
   }
-  return { intact: true, lines: count, last: count === 0 ? undefined : previous }
+  return { intact: true, lines: count, last: count === 0 ? undefined : last.mac }
+}
+
+/**
+ * Whether a line comes next. One that was written after others had failed may stand behind any of those, or behind the last
+ * that was confirmed: what is missing then was never said to be there. A line that was confirmed cannot be missing, and
+ * no line can come twice or before its time.
+ */
+function follows(line: ChainLine, before: Place): boolean {
+  if (line.previous === before.mac) return true
+  if (line.since === 0) return false
+  return line.confirmed === before.mac || (line.confirmed === before.confirmed && line.since > before.since)
+}
+
+/** Where a line stands in its chain. */
+interface Place {
+  readonly mac: string
+  /** The last line that was known to be there when this one was written: the previous one where nothing had failed. */
+  readonly confirmed: string
+  /** How many had been tried since, of which nobody knows. */
+  readonly since: number
 }
 
 /** A line as it is read: nothing of it is verified. */
-interface ChainLine {
+interface ChainLine extends Place {
   /** What the HMAC is over, and what the signature is over. */
   readonly text: string
   readonly signed: string
-  readonly mac: string
   readonly signature: string | undefined
   readonly previous: string
   readonly kid: unknown
@@ -343,7 +372,13 @@ function readLine(line: unknown): ChainLine | undefined {
   if (!isJsonObject(parsed)) return undefined
   const previous = member(parsed, 'previous')
   if (typeof previous !== 'string') return undefined
-  return { text, signed, mac, signature, previous, kid: member(parsed, 'kid') }
+  // Told only where something has failed.
+  const { confirmed = previous, since = 0 } = {
+    confirmed: member(parsed, 'confirmed'),
+    since: member(parsed, 'since'),
+  }
+  if (typeof confirmed !== 'string' || typeof since !== 'number') return undefined
+  return { text, signed, mac, signature, previous, confirmed, since, kid: member(parsed, 'kid') }
 }
 
 function isOf({ text, mac }: ChainLine, key: Uint8Array): boolean {

@@ -128,12 +128,16 @@ export interface RateLimiter {
   take(query: RateQuery, options: { readonly signal: AbortSignal }): boolean | Promise<boolean>
 }
 
+/** How many operations there may be, of a card and of a caller. */
+export interface RatesOptions {
+  /** Operations of one card a minute; as many may come at once. 600 where absent. */
+  readonly perCardPerMinute?: number
+  /** Operations of one caller a minute, over all cards; as many may come at once. 300,000 where absent. */
+  readonly perCallerPerMinute?: number
+}
+
 /** Options of {@link memoryRates}. */
-export interface MemoryRatesOptions {
-  /** Operations of one card a minute; as many may come at once. */
-  readonly perCardPerMinute: number
-  /** Operations of one caller a minute, over all cards; as many may come at once. */
-  readonly perCallerPerMinute: number
+export interface MemoryRatesOptions extends RatesOptions {
   /** Milliseconds that only grow; `performance.now` where absent. */
   readonly now?: () => number
 }
@@ -152,10 +156,17 @@ function forgetSome(buckets: Map<string, Bucket>, now: number): void {
   }
 }
 
-/** Throws `ERR_ARGUMENT` unless both rates are whole numbers from 1. */
-export function requireRates(what: string, rates: readonly unknown[]): void {
-  if (rates.every(rate => typeof rate === 'number' && Number.isSafeInteger(rate) && rate >= 1)) return
-  throw new ArgumentError(`${what}: perCardPerMinute and perCallerPerMinute must be whole numbers from 1`)
+/** Both rates, as given or by default. Throws `ERR_ARGUMENT` unless they are whole numbers from 1. */
+export function readRates(what: string, given: RatesOptions): Required<RatesOptions> {
+  const {
+    perCardPerMinute = DEFAULTS.endpoints.perCardPerMinute.value,
+    perCallerPerMinute = DEFAULTS.endpoints.perCallerPerMinute.value,
+  } = given
+  for (const rate of [perCardPerMinute, perCallerPerMinute]) {
+    if (Number.isSafeInteger(rate) && rate >= 1) continue
+    throw new ArgumentError(`${what}: perCardPerMinute and perCallerPerMinute must be whole numbers from 1`)
+  }
+  return { perCardPerMinute, perCallerPerMinute }
 }
 
 interface Bucket {
@@ -171,22 +182,24 @@ interface Bucket {
  *
  * @example
  * ```ts
- * issuerEndpoints({ rates: memoryRates({ perCardPerMinute: 30, perCallerPerMinute: 30_000 }), … })
+ * issuerEndpoints({ rates: memoryRates({ perCardPerMinute: 30 }), … })
  * ```
  */
-export function memoryRates(options: MemoryRatesOptions): RateLimiter {
-  const { perCardPerMinute, perCallerPerMinute, now } = readOptions(options, 'memoryRates', [
+export function memoryRates(options: MemoryRatesOptions = {}): RateLimiter {
+  const { now, ...given } = readOptions(options, 'memoryRates', [
     'perCardPerMinute',
     'perCallerPerMinute',
     'now',
   ])
-  requireRates('memoryRates', [perCardPerMinute, perCallerPerMinute])
+  const { perCardPerMinute, perCallerPerMinute } = readRates('memoryRates', given)
   if (now !== undefined && typeof now !== 'function')
     throw new ArgumentError('memoryRates: now must be a function')
   const clock = now ?? systemClock.elapsed
-  const buckets = new Map<string, Bucket>()
+  // Apart, so that a caller who goes through many cards is not forgotten for it.
+  const cards = new Map<string, Bucket>()
+  const callers = new Map<string, Bucket>()
 
-  function bucketOf(key: string, rate: number): Bucket {
+  function bucketOf(buckets: Map<string, Bucket>, key: string, rate: number): Bucket {
     const at = clock()
     const known = buckets.get(key)
     if (known !== undefined) {
@@ -203,8 +216,8 @@ export function memoryRates(options: MemoryRatesOptions): RateLimiter {
 
   return {
     take: ({ issuerId, cardId, caller = '' }) => {
-      const card = bucketOf(`card ${issuerId}/${cardId}`, perCardPerMinute)
-      const whole = bucketOf(`caller ${caller}`, perCallerPerMinute)
+      const card = bucketOf(cards, `${issuerId}/${cardId}`, perCardPerMinute)
+      const whole = bucketOf(callers, caller, perCallerPerMinute)
       if (card.tokens < 1 || whole.tokens < 1) return false
       card.tokens--
       whole.tokens--

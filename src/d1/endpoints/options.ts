@@ -101,7 +101,10 @@ export interface IssuerEndpointsOptions {
   readonly maxConcurrent?: number
   /** And for one issuer: as many where absent. */
   readonly maxConcurrentPerIssuer?: number
-  /** Counts operations per card and caller; see `memoryRates`. What is too much is 403. Where absent, nobody counts. */
+  /**
+   * Counts operations per card and caller: `memoryRates()`, or `PostgresIssuerStore.rates()` for all replicas together. What is
+   * too much is 403. Where absent, nobody counts.
+   */
   readonly rates?: RateLimiter
   /**
    * How long, in milliseconds, a Set PIN of type ISO0 that was accepted is known again at least: until the key that opened

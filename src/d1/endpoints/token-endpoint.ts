@@ -270,6 +270,7 @@ function sha256(text: string): Uint8Array {
 
 /** So many wrong secrets in a row are answered, each later than the one before; after that, nothing is looked at. */
 const MAX_WRONG = DEFAULTS.tokens.wrongSecrets.value
+const MAX_WAITING = DEFAULTS.tokens.wrongSecretsWaiting.value
 const FIRST_DELAY_MS = DEFAULTS.tokens.wrongSecretDelayMs.value
 const FIRST_LOCK_MS = DEFAULTS.tokens.wrongSecretLockMs.value
 const LONGEST_LOCK_MS = DEFAULTS.tokens.wrongSecretLongestLockMs.value
@@ -283,6 +284,7 @@ const MAX_SOURCES = 10_000
 export class WrongSecrets {
   readonly #clock: Clock
   readonly #sources = new Map<string, { count: number; lockedUntil: number }>()
+  #waiting = 0
 
   constructor(clock: Clock) {
     this.#clock = clock
@@ -299,8 +301,12 @@ export class WrongSecrets {
     this.#sources.delete(source)
   }
 
-  /** Remembers a wrong secret, and resolves when it is time to answer, or when the signal fires. */
-  wrong(source: string, signal: AbortSignal): Promise<void> {
+  /**
+   * Remembers a wrong secret, and resolves when it is time to answer, or when the signal fires. So many wait at once: each
+   * keeps a place of the service, and guesses from many sources must not take them all. One more does not wait, and its source is
+   * locked as soon as any other.
+   */
+  async wrong(source: string, signal: AbortSignal): Promise<void> {
     const count = (this.#sources.get(source)?.count ?? 0) + 1
     const lock = count < MAX_WRONG ? 0 : Math.min(LONGEST_LOCK_MS, FIRST_LOCK_MS * 2 ** (count - MAX_WRONG))
     this.#sources.delete(source)
@@ -309,6 +315,12 @@ export class WrongSecrets {
       if (this.#sources.size <= MAX_SOURCES) break
       this.#sources.delete(oldest)
     }
-    return delay(this.#clock, FIRST_DELAY_MS * 2 ** (Math.min(count, MAX_WRONG) - 1), signal)
+    if (this.#waiting >= MAX_WAITING) return
+    this.#waiting++
+    try {
+      await delay(this.#clock, FIRST_DELAY_MS * 2 ** (Math.min(count, MAX_WRONG) - 1), signal)
+    } finally {
+      this.#waiting--
+    }
   }
 }

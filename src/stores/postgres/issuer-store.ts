@@ -3,7 +3,7 @@
 import { readOptions } from '../../base/arguments.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError, BackendError } from '../../base/errors.js'
-import type { RateLimiter } from '../../d1/endpoints/bounds.js'
+import type { RateLimiter, RatesOptions } from '../../d1/endpoints/bounds.js'
 import type { IssuerStore } from '../issuer-store.js'
 import type { PanSealer } from '../pan-sealer.js'
 import { type RowSealer, requireRowSealer } from '../row-sealer.js'
@@ -21,7 +21,7 @@ import {
   requirePool,
   requireVerifiedTls,
 } from './pool.js'
-import { type PostgresRatesOptions, postgresRates } from './rates.js'
+import { postgresRates } from './rates.js'
 
 /** Of the advisory lock, with a hash of the schema: any number that other programs do not take. */
 const LOCK = 0x495043
@@ -149,9 +149,9 @@ export interface PostgresIssuerStore extends IssuerStore {
   readonly standbys?: StandbyEvidence
   /**
    * Rates per card and caller that all replicas count together, for the `rates` of `issuerEndpoints`: token buckets by the
-   * server's clock, in a table that is not logged. `ERR_ARGUMENT`.
+   * server's clock, in a table that is not logged; by default as `memoryRates`. `ERR_ARGUMENT`.
    */
-  rates(options: PostgresRatesOptions): RateLimiter
+  rates(options?: RatesOptions): RateLimiter
 }
 
 const OPTIONS: readonly (keyof PostgresIssuerStoreOptions)[] = [
@@ -224,7 +224,7 @@ export async function openPostgresIssuerStore(
     )
     await requireRights(database, schema)
     const store = new SqlIssuerStore(database, panSealer, given.rowSealer)
-    const rates = (rates: PostgresRatesOptions): RateLimiter => postgresRates(database, rates)
+    const rates = (rates: RatesOptions = {}): RateLimiter => postgresRates(database, rates)
     return Object.assign(store, { rates, ...(standbys !== undefined && { standbys }) })
   } catch (error) {
     await database.close()

@@ -3,7 +3,7 @@
  * logged (what a crash forgets is a minute), by the server's clock, one statement for both.
  */
 import { readOptions } from '../../base/arguments.js'
-import { type RateLimiter, requireRates } from '../../d1/endpoints/bounds.js'
+import { type RateLimiter, type RatesOptions, readRates } from '../../d1/endpoints/bounds.js'
 import type { SqlDatabase } from '../sql/database.js'
 
 /** After so many operations, buckets that are full again go. */
@@ -19,21 +19,12 @@ function taking(table: string, key: string, rate: string, where = ''): string {
   )
 }
 
-/** What `PostgresIssuerStore.rates` counts by. */
-export interface PostgresRatesOptions {
-  /** Operations of one card a minute; as many may come at once. */
-  readonly perCardPerMinute: number
-  /** Operations of one caller a minute, over all cards and replicas; as many may come at once. */
-  readonly perCallerPerMinute: number
-}
-
 /** The limiter on a database whose tables are there. `ERR_ARGUMENT`. */
-export function postgresRates(database: SqlDatabase, options: PostgresRatesOptions): RateLimiter {
-  const { perCardPerMinute, perCallerPerMinute } = readOptions(options, 'rates', [
-    'perCardPerMinute',
-    'perCallerPerMinute',
-  ])
-  requireRates('rates', [perCardPerMinute, perCallerPerMinute])
+export function postgresRates(database: SqlDatabase, options: RatesOptions): RateLimiter {
+  const { perCardPerMinute, perCallerPerMinute } = readRates(
+    'rates',
+    readOptions(options, 'rates', ['perCardPerMinute', 'perCallerPerMinute']),
+  )
   const table = `${database.dialect.prefix}rates`
   const card = taking(table, 'CAST($1 AS text)', '$2::float8')
   // A card that is refused costs its caller nothing.

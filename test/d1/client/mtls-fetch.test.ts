@@ -1,5 +1,6 @@
 /** What `mtlsFetch` does with certificates, with its end, and with a proxy on the way out. */
 import { execFileSync } from 'node:child_process'
+import { X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type IncomingMessage } from 'node:http'
@@ -117,11 +118,12 @@ describe('certificates', () => {
     // D1's test certificates are good for 90 days.
     vi.useFakeTimers({ now: Date.now() + 88 * 86_400_000, toFake: ['Date'] })
     mtlsFetch({ pfx: p12('x'), passphrase: 'x', onExpiry }).close()
-    expect(told).toMatchObject([{ expired: false, fingerprint256: expect.stringMatching(/^[0-9A-F:]{95}$/) }])
+    const fingerprint256 = expect.stringMatching(/^[0-9A-F:]{95}$/)
+    expect(told).toMatchObject([{ role: 'client', expired: false, fingerprint256 }])
 
     using fetch = mtlsFetch({ ...d1.client, ca: d1.ca, onExpiry })
     await fetch(`${d1.urls.api}/x`, init())
-    expect(told).toHaveLength(2)
+    expect(told.map(({ role }) => role)).toEqual(['client', 'client', 'ca'])
     vi.setSystemTime(Date.now() + 3 * 86_400_000)
     try {
       await outcome(fetch(`${d1.urls.api}/x`, init()))
@@ -129,12 +131,43 @@ describe('certificates', () => {
     } finally {
       vi.useRealTimers()
     }
-    expect(told.map(({ expired }) => expired)).toEqual([false, false, true])
+    expect(told.slice(1)).toMatchObject([
+      { role: 'client', expired: false },
+      { role: 'ca', expired: false },
+      { role: 'client', expired: true },
+      { role: 'ca', expired: true },
+    ])
+  })
+
+  test('of a chain each is reported, and of those who may certify D1 the last, where none of them lasts', async () => {
+    const told: ExpiringCertificate[] = []
+    const onExpiry = (certificate: ExpiringCertificate): void => void told.push(certificate)
+    const sha256 = (pem: string): string => new X509Certificate(pem).fingerprint256
+    const [soon, sooner, lasting] = [20, 10, 60].map(days => selfSigned(days, 'ec'))
+    const { cert, key } = selfSigned(60, 'ec')
+    const chain = [cert, soon?.cert, lasting?.cert, sooner?.cert].join('')
+    mtlsFetch({
+      cert: chain,
+      key,
+      ca: [`${soon?.cert}${lasting?.cert}`, sooner?.cert ?? ''],
+      onExpiry,
+    }).close()
+    expect(told.map(({ role, fingerprint256 }) => [role, fingerprint256])).toEqual([
+      ['chain', sha256(soon?.cert ?? '')],
+      ['chain', sha256(sooner?.cert ?? '')],
+    ])
+    told.length = 0
+    mtlsFetch({ cert, key, ca: [sooner?.cert ?? '', soon?.cert ?? ''], onExpiry }).close()
+    expect(told).toMatchObject([{ role: 'ca', expired: false, fingerprint256: sha256(soon?.cert ?? '') }])
+
+    // A chain that cannot be read is no chain.
+    const broken = cert + (soon?.cert ?? '').replace(/\n.{20}/, '\nAAAA')
+    await failure(() => mtlsFetch({ cert: broken, key }), 'ERR_ARGUMENT')
   })
 
   test('after a renewal the new one is watched, and not the one before', async () => {
     const told: ExpiringCertificate[] = []
-    using fetch = mtlsFetch({ ...d1.client, ca: d1.ca, onExpiry: certificate => void told.push(certificate) })
+    using fetch = mtlsFetch({ ...d1.client, onExpiry: certificate => void told.push(certificate) })
     fetch.renew(selfSigned(2, 'ec'))
     expect(told.map(({ expired }) => expired)).toEqual([false])
     vi.useFakeTimers({ now: Date.now() + 3 * 86_400_000, toFake: ['Date'] })
@@ -155,6 +188,17 @@ describe('certificates', () => {
     mtlsFetch(d1.client).close()
     vi.useRealTimers()
     expect((await gone)[0].message).toMatch(/^the client certificate for D1 has expired: /)
+    const chained = once(process, 'warning')
+    const lasting = selfSigned(60, 'ec')
+    mtlsFetch({ ...lasting, cert: lasting.cert + selfSigned(3, 'ec').cert }).close()
+    expect((await chained)[0].message).toMatch(
+      /^a certificate in the chain of the client certificate for D1 expires /,
+    )
+    const authority = once(process, 'warning')
+    mtlsFetch({ ...lasting, ca: selfSigned(3, 'ec').cert }).close()
+    expect((await authority)[0].message).toMatch(
+      /^every CA certificate for D1 has expired or will: the last expires /,
+    )
   })
 
   test('an onExpiry that is none', async () => {

@@ -638,6 +638,31 @@ describe('wrong secrets', () => {
     expect(time.timers.size).toBe(0)
   })
 
+  test('of 32 are held back at once: guesses from many sources do not take the places of the service', async () => {
+    const time = clock()
+    const secrets = new WrongSecrets(time)
+    const left = new AbortController()
+    const waiting = Array.from({ length: 32 }, (_, i) =>
+      secrets.wrong(`s${i}`, i === 0 ? left.signal : never),
+    )
+    expect(time.timers.size).toBe(32)
+    // One more is answered at once, and counts all the same.
+    for (let i = 0; i < 5; i++) await secrets.wrong('one more', never)
+    expect(() => secrets.requireOpen('one more')).toThrow('client-locked')
+    // A place is free again where a client is gone, and where the time is over.
+    left.abort()
+    await waiting[0]
+    waiting.push(secrets.wrong('another', never))
+    expect(time.timers.size).toBe(32)
+    time.pass(100)
+    await Promise.all(waiting)
+    expect(time.timers.size).toBe(0)
+    const again = Array.from({ length: 33 }, (_, i) => secrets.wrong(`t${i}`, never))
+    expect(time.timers.size).toBe(32)
+    time.pass(100)
+    await Promise.all(again)
+  })
+
   test('of ten thousand sources are remembered, those that were wrong last', async () => {
     const time = clock()
     const secrets = new WrongSecrets(time)

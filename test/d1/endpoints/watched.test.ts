@@ -366,6 +366,16 @@ describe('a chain of events', () => {
       { line: 3, problem: 'not-a-line' },
     ],
     [
+      'a line names no line that was confirmed',
+      lines => (lines[2] = (lines[2] ?? '').replace('"event"', '"confirmed":7,"event"')),
+      { line: 3, problem: 'not-a-line' },
+    ],
+    [
+      'a line does not count what came since',
+      lines => (lines[2] = (lines[2] ?? '').replace('"event"', '"since":"1","event"')),
+      { line: 3, problem: 'not-a-line' },
+    ],
+    [
       'a line is far too long',
       lines => (lines[2] = (lines[2] ?? '').replace('{', `{${' '.repeat(70_000)}`)),
       { line: 3, problem: 'not-a-line' },
@@ -396,6 +406,60 @@ describe('a chain of events', () => {
     full = false
     await hook(event(2))
     expect(await verifyAuditChain({ lines, key })).toMatchObject({ intact: true, lines: 1 })
+  })
+
+  // A time that ran out, a connection that broke after the line was on the disk: of such a line nobody knows.
+  test('is whole with and without a line whose write failed, and none that was confirmed can be missing, moved or doubled', async () => {
+    type Fate = 'written' | 'lost' | 'written, and failed'
+    for (const [fates, after] of allFates(5).flatMap(list => [
+      [list, false] as const,
+      [list, true] as const,
+    ])) {
+      const lines: string[] = after ? await written(1) : []
+      const sure = new Set(lines)
+      let fate: Fate = 'written'
+      const hook = chainedAudit({
+        key,
+        ...(after && { after: lines[0] }),
+        write: line => {
+          if (fate !== 'lost') lines.push(line)
+          if (fate !== 'written') throw new Error('no answer')
+          sure.add(line)
+        },
+      })
+      for (const [index, next] of fates.entries()) {
+        fate = next
+        await Promise.resolve(hook(event(index + 1))).catch(() => {})
+      }
+      const what = fates.join(', ')
+      expect(await verifyAuditChain({ lines, key }), what).toMatchObject({
+        intact: true,
+        lines: lines.length,
+      })
+      for (const [index, line] of lines.entries()) {
+        const without = lines.filter(other => other !== line)
+        // Behind the end nothing shows that there was more.
+        const isOpen = !sure.has(line) || index === lines.length - 1
+        if (!isOpen)
+          expect(await verifyAuditChain({ lines: without, key }), what).toMatchObject({ problem: 'order' })
+        expect(await verifyAuditChain({ lines: lines.toSpliced(index, 0, line), key }), what).toMatchObject({
+          problem: 'order',
+        })
+        for (let to = 0; to < index; to++) {
+          const moved = without.toSpliced(to, 0, line)
+          expect(await verifyAuditChain({ lines: moved, key }), `${what}: ${index} to ${to}`).toMatchObject({
+            problem: 'order',
+          })
+        }
+      }
+    }
+
+    function allFates(length: number): Fate[][] {
+      if (length === 0) return [[]]
+      return allFates(length - 1).flatMap(list =>
+        (['written', 'lost', 'written, and failed'] as const).map(last => [...list, last]),
+      )
+    }
   })
 
   test('mistakes are ERR_ARGUMENT', async () => {
@@ -508,6 +572,17 @@ describe('bounds', () => {
       true,
       false,
     ])
+  })
+
+  test('cards without number do not have their caller forgotten', () => {
+    const rates = memoryRates({ perCardPerMinute: 1, perCallerPerMinute: 100_001, now: () => 0 })
+    const take = (cardId: string) =>
+      rates.take(
+        { issuerId: ISSUER, cardId, caller: 'd1', operation: 'getPIN' },
+        { signal: AbortSignal.abort() },
+      )
+    for (let i = 0; i < 100_001; i++) expect(take(`c${i}`)).toBe(true)
+    expect(take('one more')).toBe(false)
   })
 
   test('a hundred thousand cards are remembered', () => {
