@@ -39,17 +39,22 @@ async function turns(count: number): Promise<void> {
   for (let i = 0; i < count; i++) await turn()
 }
 
-async function elsewhere(executor: 'threads' | 'process', spare = false) {
+async function elsewhere(executor: 'threads' | 'process', spare = false, more: object = {}) {
   const fake = new FakeToken()
   const world: World = { held: undefined, started: 0, ended: 0, kills: [] }
-  const given = { ...optionsFor(fake), executor, sessions: { max: 2 }, timeouts: { callMs: CALL_MS } }
+  const given = {
+    ...optionsFor(fake),
+    executor,
+    sessions: { max: 2 },
+    timeouts: { callMs: CALL_MS, ...more },
+  }
   const settings = readSettings({ ...given, ...(spare && { spare }) }, 'a test')
   const starter = starterOn(fake, world)
   return { fake, world, settings, starter }
 }
 
-async function threads() {
-  const { fake, world, settings, starter } = await elsewhere('threads')
+async function threads(more: object = {}) {
+  const { fake, world, settings, starter } = await elsewhere('threads', false, more)
   return { fake, world, executor: await ThreadsExecutor.open(settings, undefined, starter) }
 }
 
@@ -114,6 +119,23 @@ describe('threads', () => {
     expect(executor.stuck).toBe(0)
     await executor.close()
     await turns(5)
+    expect(world.ended).toBe(world.started)
+  })
+
+  test('one that does not close is waited for as long as closing may take, and no longer', async () => {
+    const { world, executor } = await threads({ openMs: 5000, closeMs: 300 })
+    world.held = []
+    let isClosed = false
+    void executor.close().then(() => {
+      isClosed = true
+    })
+    await until(() => world.held?.length === 1)
+    vi.advanceTimersByTime(299)
+    await turns(10)
+    expect(isClosed).toBe(false)
+    vi.advanceTimersByTime(1)
+    await turns(50)
+    expect(isClosed).toBe(true)
     expect(world.ended).toBe(world.started)
   })
 
@@ -196,6 +218,23 @@ test('a child that is started in the place of another while the backend closes i
   await turns(20)
   expect(world.started).toBe(2)
   expect(world.ended).toBe(2)
+})
+
+test('the end of each child that serves is told: also of one that took the place of another', async () => {
+  const { world, settings, starter } = await elsewhere('process')
+  const executor = await ProcessExecutor.open(settings, starter)
+  const lost = vi.fn()
+  executor.onLost = lost
+  for (const time of [1, 2, 3]) {
+    world.kills[time - 1]?.()
+    await turns(5)
+    expect(lost).toHaveBeenCalledTimes(time)
+    await executor.comeBack()
+    expect(world.started).toBe(time + 1)
+  }
+  await executor.close()
+  await turns(5)
+  expect(lost).toHaveBeenCalledTimes(3)
 })
 
 test('a child that goes while it comes back: another takes its place', async () => {
@@ -474,6 +513,37 @@ describe('a group of tokens', () => {
     const codes = (await Promise.all(calls)).map(one => (one instanceof BackendError ? one.code : 'answered'))
     expect(codes).toEqual(['answered', ...Array(3).fill('ERR_BACKEND_BUSY')])
   })
+
+  test.each([0, 1])(
+    'a call that hangs in token %i of two holds up closing for as long as that may take, and no longer',
+    async at => {
+      const [well, hanging] = [new FakeToken(), new FakeToken()]
+      for (const fake of [well, hanging]) await provisionFake(fake, { composedMac: true })
+      const world: World = { held: undefined, started: 0, kills: [] }
+      const timeouts = { callMs: 60_000, closeMs: 500 }
+      const member = optionsFor(hanging, { executor: 'process', spare: false, keepAliveMs: 0, timeouts })
+      const backend = await openGroup(
+        { members: [optionsFor(well)].toSpliced(at, 0, member) },
+        module => (module === well.path ? well.load : hanging.load),
+        { surroundings: AT_ONCE, starter: starterOn(hanging, world) },
+      )
+      world.held = []
+      const health = outcomeOf(backend.health())
+      await until(() => world.held?.length === 1)
+      world.held = undefined
+      let isClosed = false
+      void backend.close().then(() => {
+        isClosed = true
+      })
+      vi.advanceTimersByTime(499)
+      await turns(10)
+      expect(isClosed).toBe(false)
+      vi.advanceTimersByTime(1)
+      await turns(50)
+      expect(isClosed).toBe(true)
+      expect(await health).toMatchObject({ code: 'ERR_BACKEND_CLOSED' })
+    },
+  )
 
   test('a key that is unbound whenever a token proves it is bound there no more', async () => {
     for (let at = 1; at <= 6; at++) {
