@@ -172,7 +172,12 @@ describe('calling D1', () => {
   test('64 connections to a host, idle for 4 s at most', () => {
     const { cert, key } = testCa('D1').issue('issuer', 'clientAuth')
     mtlsFetch({ cert, key }).close()
-    expect(agents.at(-1)).toMatchObject({ maxSockets: 64, timeout: 4000 })
+    expect(agents.at(-1)).toMatchObject({
+      keepAlive: true,
+      maxSockets: 64,
+      maxFreeSockets: 64,
+      timeout: 4000,
+    })
   })
 
   test('a certificate that ends in 30 days is reported, one that ends later is not', () => {
@@ -263,11 +268,9 @@ describe('answering D1', () => {
 
   test('300,000 operations of one caller a minute, over all cards; the next is refused', () => {
     const rates = memoryRates({ now: () => 0 })
+    const signal = AbortSignal.abort()
     const take = (cardId: string, caller: string) =>
-      rates.take(
-        { issuerId: 'is_tbank01', cardId, caller, operation: 'getPIN' },
-        { signal: AbortSignal.abort() },
-      )
+      rates.take({ issuerId: 'is_tbank01', cardId, caller, operation: 'getPIN' }, { signal })
     for (let i = 0; i < 300_000; i++)
       if (take(`card-${i % 1000}`, 'd1') !== true) expect.fail(`refused at ${i}`)
     expect([take('another', 'd1'), take('another', 'd2')]).toEqual([false, true])

@@ -9,6 +9,7 @@ import { chooseEngine } from '../../src/backend/software/engine.js'
 import { PinBlockError, requireOurs } from '../../src/base/errors.js'
 import { Pan } from '../../src/primitives/pan.js'
 import { Pin } from '../../src/primitives/pin.js'
+import { resolveInput } from '../../src/seccos/computation.js'
 import { encodePin } from '../../src/seccos/profile/forms.js'
 import { parseProfile } from '../../src/seccos/profile/parse.js'
 import type { SeccosProfile } from '../../src/seccos/profile/profile.js'
@@ -21,7 +22,8 @@ import { outputsFor } from '../../src/tools/search/outputs.js'
 import { searchProfile, searchWith } from '../../src/tools/search/search.js'
 import { tokensOf } from '../../src/tools/search/tokens.js'
 import { requireKnown, waySets } from '../../src/tools/search/ways.js'
-import { batches, materialOf, Work } from '../../src/tools/search/work.js'
+import { batches, beginTier, materialOf, newBoard, triedOn, Work } from '../../src/tools/search/work.js'
+import { buffersMadeBy } from '../leaks/recorder.js'
 import { keyMaterial, PAN_DIGITS } from '../seccos/fixtures.js'
 import { SAMPLES, SCHEMES, valuesOf } from '../seccos/schemes.js'
 import { failure } from '../support/errors.js'
@@ -378,6 +380,38 @@ describe('a search', () => {
     expect(await work.text(prw, material)).toBe(sample.prwValue)
     work.close()
   })
+})
+
+test('what a worker keeps of each layout is wiped when it ends, of the last as of the first', async () => {
+  const whole = resolveInput({ input: 'dataSet.full' }, materialOf(profile, sample))
+  const job = {
+    which: 'prw',
+    samples: samplesOf('keyed'),
+    key: keys.prwTestKey,
+    layouts: [profile, profile, profile],
+    known: { inputs: [{ input: 'dataSet.full' }] },
+  } as const
+  let kept = 0
+  const { buffers } = await buffersMadeBy(async () => {
+    const work = new Work(job, await chooseEngine('auto'))
+    const { value, buffers: during } = await buffersMadeBy(async () => {
+      const board = newBoard()
+      beginTier(board)
+      await work.tier(0, board)
+      return board
+    })
+    expect(triedOn(value)).toBeGreaterThan(0)
+    kept = during.filter(holds).length
+    work.close()
+    expect(during.filter(holds)).toEqual([])
+  })
+  // Those of the three layouts were there.
+  expect(kept).toBeGreaterThanOrEqual(3)
+  expect(buffers.filter(holds)).toEqual([])
+
+  function holds(buffer: ArrayBufferLike): boolean {
+    return Buffer.from(buffer).includes(whole)
+  }
 })
 
 describe('a thread', () => {
