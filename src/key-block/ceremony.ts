@@ -24,6 +24,7 @@ import { ArgumentError, KeyError } from '../base/errors.js'
 import { parseJsonObject } from '../base/json.js'
 import { type CheckValue, snapshotCheckValue } from '../key/check-value.js'
 import { type KeyMaterial, readMaterial } from '../key/material.js'
+import { type GivenPeriod, narrower, readPeriod } from '../key/period.js'
 import { type KeyMode, type KeyUsage, requireUse, usualMode } from '../key/usage.js'
 import { es256PublicKey, type P256PublicJwk, pointOfJwk, verifyEs256 } from '../primitives/p256.js'
 import { requireSymmetric, type SymmetricAlgorithm } from './clear-key.js'
@@ -288,7 +289,8 @@ export interface ImportedKeyBlock {
 /**
  * Brings the key of a key block into a token, for the usage and in the mode that the block says. The key is in host memory
  * for that moment, and is wiped: PKCS#11 has no mechanism for these blocks. The token's check value is compared with the one
- * computed from the block; where it differs, or anything else goes wrong, no object stays.
+ * computed from the block; where it differs, or anything else goes wrong, no object stays. The period that the block says is the
+ * key's, by whole days; `validFrom` and `validTo` can make it shorter, not longer (`ERR_ARGUMENT`): it is authentic, they are not.
  *
  * Errors: those of {@link openKeyBlock} (`ERR_KEY_BLOCK` first of all) and of `KeyStore.importKey`.
  *
@@ -323,6 +325,7 @@ export async function importKeyBlock(
   try {
     const { material, algorithm, checkValue, warnings, header } = opened
     const dates = wholeDays(header)
+    requireWithin(rest, dates)
     const more = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined))
     const made = {
       kid,
@@ -338,6 +341,14 @@ export async function importKeyBlock(
   } finally {
     wipe(opened.material)
   }
+}
+
+/** Throws `ERR_ARGUMENT` where a key would live longer than its block says. */
+function requireWithin(asked: GivenPeriod, block: GivenPeriod): void {
+  const wanted = readPeriod(asked)
+  const { validFrom, validTo } = narrower(wanted, readPeriod(block))
+  if ((wanted.validFrom ?? validFrom) === validFrom && (wanted.validTo ?? validTo) === validTo) return
+  throw new ArgumentError('validFrom and validTo must be within the period that the key block says')
 }
 
 const DAY_MS = 86_400_000

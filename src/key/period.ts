@@ -15,7 +15,7 @@ export interface KeyPeriod {
 }
 
 /** A period as a caller gives it. */
-interface GivenPeriod {
+export interface GivenPeriod {
   readonly validFrom?: Date | undefined
   readonly validTo?: Date | undefined
 }

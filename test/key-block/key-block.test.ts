@@ -509,6 +509,21 @@ describe('a block of ours', () => {
     const checked = { ...common, kcv: { method: 'encrypt-zero', value: '57C409' } }
     const days = { validFrom: new Date('2026-01-02T00:00:00Z'), validTo: new Date('2027-12-31T00:00:00Z') }
     expect(rest).toEqual([{ ...checked, ...days }, { ...checked, ...within, hostDecipher: true }, checked])
+    // What the caller says is not authentic, what the block says is: shorter, but not longer, at either end.
+    for (const [wider, of] of [
+      [{ validFrom: new Date('2026-01-01T23:59:59.999Z') }, block],
+      [{ validTo: new Date('2027-12-31T00:00:00.001Z') }, block],
+      [{ ...within, validTo: new Date('2028-01-01T00:00:00Z') }, block],
+      [{ validTo: new Date('2028-01-01T00:00:00Z') }, await sealed(key, { validTo })],
+      [{ validFrom: new Date('2025-01-01T00:00:00Z') }, await sealed(key, { validFrom })],
+      [{ validTo: '2027-01-01' as never }, block],
+    ] as const) {
+      await failure(() => importKeyBlock({ ...wanted, ...wider, block: of }), 'ERR_ARGUMENT')
+    }
+    expect(made).toHaveLength(3)
+    // An end that the block has not is the caller's to set.
+    await importKeyBlock({ ...wanted, validTo: within.validTo, block: await sealed(key, { validFrom }) })
+    expect(made[3]).toMatchObject({ validFrom: days.validFrom, validTo: within.validTo })
     // The key was there for as long as the store was asked.
     for (const { material } of made) expect([...material]).toEqual(new Array(16).fill(0))
   })

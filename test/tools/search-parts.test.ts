@@ -383,7 +383,7 @@ describe('a search', () => {
 })
 
 test('what a worker keeps of each layout is wiped when it ends, of the last as of the first', async () => {
-  const whole = resolveInput({ input: 'dataSet.full' }, materialOf(profile, sample))
+  const whole = Buffer.from(resolveInput({ input: 'dataSet.full' }, materialOf(profile, sample)))
   const job = {
     which: 'prw',
     samples: samplesOf('keyed'),
