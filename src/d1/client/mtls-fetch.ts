@@ -388,8 +388,7 @@ function readIdentity(given: Identity): {
     if (cert !== undefined || key !== undefined) throw new ArgumentError('pfx goes without cert and key')
     if (!(pfx instanceof Uint8Array)) throw new ArgumentError('pfx must be bytes')
     const secureContext = contextOf('pfx', { pfx: bufferOf(ownCopy(pfx)), ...common })
-    const own = ownCertificate(secureContext)
-    return { secureContext, watched: watchedOf(own === undefined ? [] : [own], authorities) }
+    return { secureContext, watched: watchedOf(ownCertificates(secureContext), authorities) }
   }
   const pair = { cert: pemOf(cert, 'cert'), key: pemOf(key, 'key') }
   const certificate = attempt('cert', () => new X509Certificate(pair.cert))
@@ -405,13 +404,12 @@ function readIdentity(given: Identity): {
 
 /** Of the authorities one that lasts is enough: a list that is being rotated has old ones in it. */
 function watchedOf(
-  [own, ...chain]: readonly X509Certificate[],
+  certificates: readonly X509Certificate[],
   authorities: readonly X509Certificate[],
 ): readonly Watched[] {
   const last = [...authorities].sort((a, b) => expiryOf(b) - expiryOf(a)).slice(0, 1)
   return [
-    ...(own === undefined ? [] : [{ role: 'client', certificate: own } as const]),
-    ...chain.map(certificate => ({ role: 'chain', certificate }) as const),
+    ...certificates.map((certificate, i) => ({ role: i === 0 ? 'client' : 'chain', certificate }) as const),
     ...last.map(certificate => ({ role: 'ca', certificate }) as const),
   ]
 }
@@ -420,11 +418,11 @@ function contextOf(what: string, material: Parameters<typeof createSecureContext
   return attempt(what, () => createSecureContext(material))
 }
 
-/** The certificate of a PKCS#12 file, which only OpenSSL has read; undefined where Node does not give it. */
-function ownCertificate({ context }: SecureContext): X509Certificate | undefined {
+/** The certificate of a PKCS#12 file, which only OpenSSL has read; none where Node does not give it. */
+function ownCertificates({ context }: SecureContext): readonly X509Certificate[] {
   const der: unknown = context?.getCertificate?.()
   /* v8 ignore next -- every Node that is supported gives it, and it is not documented: the next one may not */
-  return der instanceof Uint8Array ? new X509Certificate(der) : undefined
+  return der instanceof Uint8Array ? [new X509Certificate(der)] : []
 }
 
 const CERTIFICATE =

@@ -20,6 +20,7 @@ import {
 } from '../../../src/d1.js'
 import type { BindSpec, Key } from '../../../src/index.js'
 import { softwareBackend } from '../../../src/software.js'
+import { ILLUSTRATIVE_NOT_GIROCARD_AES } from '../../../src/tools.js'
 import { failure } from '../../support/errors.js'
 import { ecKeyPair } from '../../support/key-pair.js'
 import { get, held, put, sleep, useWorld } from './support/direct.js'
@@ -806,6 +807,7 @@ describe('health', () => {
       material: 'AF8CB133A78F8DC2D1359F18527593FB',
     },
     { kid: 'MAC', usage: 'retail-mac', algorithm: 'tdea-2key', material: '89ABCDEF01234567765432100FEDCBA9' },
+    { kid: 'CMAC', usage: 'cmac', algorithm: 'aes-128', material: '2B7E151628AED2A6ABF7158809CF4F3C' },
     {
       kid: 'JWE',
       usage: 'jwe-key-agreement',
@@ -829,6 +831,13 @@ describe('health', () => {
   })
   const seccos = (mac: Key): Partial<IssuerOptions> => ({
     seccos: { ...(own.world.issuer().seccos ?? expect.fail()), macKeys: [own.world.keys.mac, mac] },
+  })
+  const cmac = (macKeys: Key): Partial<IssuerOptions> => ({
+    seccos: {
+      ...(own.world.issuer().seccos ?? expect.fail()),
+      profile: ILLUSTRATIVE_NOT_GIROCARD_AES,
+      macKeys,
+    },
   })
 
   test.each<[string, Later, Partial<BindSpec>, (key: Key) => Partial<IssuerOptions>]>([
@@ -856,6 +865,7 @@ describe('health', () => {
     ],
     ['that opens JWEs', 'JWE', {}, key => ({ jweKeys: [own.world.keys.jwe, key] })],
     ['that verifies MACs', 'MAC', { mode: 'V' }, seccos],
+    ['whose MACs are CMACs', 'CMAC', { mode: 'V' }, cmac],
   ])('a key %s answers, or is found not to', async (_what, kid, more, place) => {
     const { backend, health } = await withKey(kid, more, place)
     expect((await ask(health, '/readyz'))[0]).toBe(200)
