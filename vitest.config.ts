@@ -13,7 +13,7 @@ const BY_THEMSELVES = /^test\/(timing\/|leaks\/(foreign-memory|wiped|own-members
  * changes a line of `src` waits for none.
  */
 const WHOLE =
-  /^test\/(package\/(package|guides|guide-commands|global|readme|release|setup|supply-chain)|docs\/guides|differential\/)|^packages\/|^native-test\/docs\.site/
+  /^test\/(package\/(package|guides|guide-commands|global|readme|release|setup|supply-chain)|docs\/(guides|charts)|differential\/)|^packages\/|^native-test\/docs\.site/
 
 /**
  * Tables against tables: every verb with every wrong value in every place, whole contracts on backends that are played, every command

@@ -1,11 +1,12 @@
 /**
- * The whole release but for publishing: `npm run release:dry [-- --consumers]`. Each step is one line, well or failed with what it
- * said; what only the owner can settle (placeholders, the date in the changelog) is listed apart, and is no failure.
+ * The whole release but for publishing, of both packages: `npm run release:dry`, or in five minutes without the consumers by `npm run
+ * release:dry -- --without-consumers`. Each step is one line, well or failed with what it said; what only the owner can settle
+ * (placeholders, the date in the changelog) is listed apart, and is no failure.
  */
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { argv, execPath } from 'node:process'
 import { fileURLToPath } from 'node:url'
 import { licencePage, packagesOf } from './licences.mjs'
@@ -35,7 +36,20 @@ function run(command, args, cwd = ROOT) {
 
 const script = name => run('npm', ['run', '--silent', name])
 
-/** Versions agree, and what the versioning policy names (error codes, profile format) is in it as the code has it. */
+/** The formats of profiles that the schema admits: what it ships is what the parser reads, and the policy says of it what a break is. */
+function profileFormats() {
+  const schema = read('src/seccos/profile/profile.schema.json')
+  if (read('dist/seccos-profile.schema.json') !== schema) throw new Error('dist has another profile schema')
+  const formats = JSON.parse(schema).properties.profileFormat.enum
+  const parsed = read('src/seccos/profile/parse.ts').match(/'profileFormat'\), \[([\d, ]+)\]/)?.[1]
+  if (parsed !== formats.join(', '))
+    throw new Error(`the schema admits formats ${formats}, and ${parsed} are read`)
+  if (!/^\| SECCOS profile format \|/m.test(read('docs/versioning.md')))
+    throw new Error('docs/versioning.md does not name the profile format')
+  return formats.join(' and ')
+}
+
+/** Versions agree, and the error table has every code of the code. */
 function versions() {
   const { version } = JSON.parse(read('package.json'))
   const simulator = JSON.parse(read('packages/d1-simulator/package.json'))
@@ -50,8 +64,10 @@ function versions() {
   return `${version}, ${codes.size} error codes`
 }
 
-function pack() {
-  const [packed] = Object.values(JSON.parse(run('npm', ['pack', '--json', '--pack-destination', work])))
+/** The package of a folder, as it would be published. */
+function pack(folder) {
+  const args = ['pack', '--json', '--pack-destination', work]
+  const [packed] = Object.values(JSON.parse(run('npm', args, join(ROOT, folder))))
   return {
     tarball: join(work, packed.filename),
     said: `${packed.files.length} files, ${Math.ceil(packed.size / 1024)} KiB`,
@@ -78,35 +94,44 @@ function licences() {
   return `${packages.length} packages`
 }
 
-/** In an empty folder, from the registry and the tarball: no compiler, no script of any package. */
-function install(tarball) {
+/** In an empty folder, from the registry and the tarballs: no compiler, no script of any package. */
+function install(tarballs) {
   const folder = join(work, 'empty')
   run('mkdir', [folder])
   writeFileSync(join(folder, 'package.json'), '{"private":true,"type":"module"}')
-  run('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', tarball], folder)
+  run('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', ...tarballs], folder)
   const [, code] = /```js\n([\s\S]*?)```/.exec(read('README.md')) ?? []
   writeFileSync(join(folder, 'readme.js'), code)
   const said = run(execPath, ['readme.js'], folder).trim()
   if (!/^ISO0 \S+ true$/.test(said)) throw new Error(`the README's example printed ${said}`)
-  run(execPath, ['node_modules/.bin/issuer-pin-crypto', '--version'], folder)
+  for (const bin of ['issuer-pin-crypto', 'd1-simulator'])
+    run(execPath, [`node_modules/.bin/${bin}`, '--version'], folder)
   return `the README's example printed "${said}"`
 }
 
 try {
   step('build', () => void script('build'))
   step('versions, error codes, changelog', versions)
+  step('formats of profiles', profileFormats)
   step('publint, attw', () => void script('check:package'))
   step('licences', licences)
   step('SBOM', sbom)
-  let tarball
-  step('npm pack', () => {
-    const packed = pack()
-    ;({ tarball } = packed)
-    return packed.said
-  })
-  step('npm install in an empty folder', () => install(tarball))
-  step('npm publish, dry', () => void run('npm', ['publish', '--dry-run', '--ignore-scripts', tarball]))
-  if (argv.includes('--consumers')) step('consumers', () => script('consumers').trim().split('\n').length - 3)
+  const tarballs = []
+  for (const folder of ['.', 'packages/d1-simulator']) {
+    step(`npm pack, ${folder}`, () => {
+      const { tarball, said } = pack(folder)
+      tarballs.push(tarball)
+      return said
+    })
+  }
+  step('npm install in an empty folder', () => install(tarballs))
+  for (const tarball of tarballs) {
+    step(`npm publish, dry, ${basename(tarball)}`, () => {
+      run('npm', ['publish', '--dry-run', '--ignore-scripts', tarball])
+    })
+  }
+  if (!argv.includes('--without-consumers'))
+    step('consumers', () => script('consumers').trim().split('\n').length - 3)
 } finally {
   rmSync(work, { recursive: true, force: true })
 }

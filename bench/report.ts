@@ -1,6 +1,6 @@
 /** What the benches found, in three forms: lines for the terminal, a page of Markdown, and JSON with everything in it. */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { contestChart, growthChart } from './charts.js'
+import { speedCharts } from './charts.js'
 import type { ContestResult, Spread, TargetResult } from './contest.js'
 import type { Growth, Peak } from './growth.js'
 
@@ -64,12 +64,9 @@ function duration(nanoseconds: number): string {
 export function write(report: Report, folder: URL): void {
   mkdirSync(new URL('speed/', folder), { recursive: true })
   writeFileSync(new URL('speed/speed.json', folder), `${JSON.stringify(report, undefined, 1)}\n`)
-  report.contests.forEach((contest, i) => {
-    writeFileSync(new URL(`speed/contest-${i + 1}.svg`, folder), contestChart(contest))
-  })
-  report.growth.forEach((growth, i) => {
-    writeFileSync(new URL(`speed/growth-${i + 1}.svg`, folder), growthChart(growth))
-  })
+  for (const [name, chart] of Object.entries(speedCharts(report))) {
+    writeFileSync(new URL(`speed/${name}`, folder), chart)
+  }
   const file = new URL('speed.md', folder)
   writeFileSync(file, page(report) + keptOf(file))
 }

@@ -30,7 +30,8 @@ const CERTIFICATES: Readonly<Record<string, Credentials | undefined>> = {
 }
 /** Those that a TLS server which requires certificates of the CA lets in. */
 const OF_THE_CA: ReadonlySet<string> = new Set(['d1', 'another issuer’s'])
-const TOKENS = ['right', 'another caller’s', 'none'] as const
+/** `bound`: the right one, bound to D1's certificate (RFC 8705). */
+const TOKENS = ['right', 'bound', 'another caller’s', 'none'] as const
 type TokenKind = (typeof TOKENS)[number]
 
 const BY_CERTIFICATE = { sha256: [fingerprintOf(certificates.client)] }
@@ -39,15 +40,17 @@ const CONFIGURATIONS: Readonly<Record<string, Omit<Caller, 'name' | 'issuers'>>>
   'a name under the CA': { certificate: { ca: certificates.ca, subject: { CN: 'd1' }, san: 'DNS:d1.test' } },
   token: { tokenSubjects: ['d1'] },
   both: { certificate: BY_CERTIFICATE, tokenSubjects: ['d1'] },
+  'bound token': { tokenSubjects: ['d1'], boundTokens: true },
 }
 
 /** Whether a caller is one, by a configuration. */
 function isCaller(
-  { certificate, tokenSubjects }: Omit<Caller, 'name' | 'issuers'>,
+  { certificate, tokenSubjects, boundTokens }: Omit<Caller, 'name' | 'issuers'>,
   by: string,
   token: TokenKind,
 ) {
-  return (certificate === undefined || by === 'd1') && (tokenSubjects === undefined || token === 'right')
+  const isRight = token === 'bound' ? by === 'd1' : token === 'right' && boundTokens === undefined
+  return (certificate === undefined || by === 'd1') && (tokenSubjects === undefined || isRight)
 }
 
 const PROXIES: readonly TrustedProxy[] = [
@@ -123,11 +126,13 @@ let world: World
 const tokens = new Map<TokenKind, Record<string, string>>()
 beforeAll(async () => {
   world = await World.open()
-  for (const [kind, subject] of [
-    ['right', 'd1'],
-    ['another caller’s', 'd2'],
+  const sha256 = Buffer.from(fingerprintOf(certificates.client).replaceAll(':', ''), 'hex')
+  for (const [kind, subject, more] of [
+    ['right', 'd1', {}],
+    ['bound', 'd1', { confirmation: sha256.toString('base64url') }],
+    ['another caller’s', 'd2', {}],
   ] as const) {
-    const { token } = await world.tokens.issue({ subject, scopes: [] })
+    const { token } = await world.tokens.issue({ subject, scopes: [], ...more })
     tokens.set(kind, { authorization: `Bearer ${token}` })
   }
   tokens.set('none', {})
@@ -208,8 +213,9 @@ async function wrongCells(
       }
     }
   }
-  // One for the certificate with each token, twice; one for the token with each certificate of the CA; one for both.
-  expect(let_in).toBe(3 + 3 + 2 + 1)
+  // For the certificate one with each token, twice; for the token one with each certificate of the CA, and a bound one with its
+  // own; for both, and for a bound token, those with D1's certificate.
+  expect(let_in).toBe(4 + 4 + 3 + 2 + 1)
   return wrong
 }
 

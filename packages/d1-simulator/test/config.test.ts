@@ -6,7 +6,7 @@ import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { readConfig } from '../src/config-reader.js'
-import { MEMBER_OPTIONS, memberHelp } from '../src/members.js'
+import { MEMBER_OPTIONS, memberHelp, withMembers } from '../src/members.js'
 import { loadSetup } from '../src/setup.js'
 import { certificates, type Issuer, openIssuer } from './support/issuer.js'
 
@@ -422,5 +422,45 @@ describe('members on the command line', () => {
         new RegExp(`^  --${option} (TEXT|FILE|NUMBER) +${member.join('[.]')} +`, 'm'),
       )
     }
+  })
+})
+
+describe('the guide', () => {
+  const guide = readFileSync(new URL('../../../docs/guides/simulator.md', import.meta.url), 'utf8')
+  const blocksOf = (kind: string): readonly string[] =>
+    Array.from(
+      guide.matchAll(new RegExp(`\\n\`\`\`${kind}\\n([^\`]*)\`\`\``, 'g')),
+      ([, block = '']) => block,
+    )
+  const lines = blocksOf('sh').flatMap(block =>
+    block
+      .replaceAll(/ \\\n */g, ' ')
+      .trim()
+      .split('\n'),
+  )
+  /** The options of a line by their names, with what is given to each. */
+  const optionsOf = (line: string): Readonly<Record<string, string>> =>
+    Object.fromEntries(
+      Array.from(line.matchAll(/ --([\w-]+) (\S+)/g), ([, name = '', text = '']) => [name, text]),
+    )
+
+  test('shows a configuration that is read as it stands, but for the files that it names', () => {
+    const [shown = ''] = blocksOf('json')
+    const document = JSON.parse(shown)
+    expect(readConfig(document)).toEqual(document)
+  })
+
+  test('shows command lines whose options are there, and are enough', () => {
+    const calls = lines.filter(line => line.includes('d1-simulator ')).map(optionsOf)
+    expect(calls).toHaveLength(3)
+    for (const call of calls) {
+      const unknown = Object.keys(call).filter(
+        name => name !== 'config' && !Object.hasOwn(MEMBER_OPTIONS, name),
+      )
+      expect(unknown).toEqual([])
+    }
+    const { config, ...alone } = calls.at(-1) ?? {}
+    expect(config).toBeUndefined()
+    expect(readConfig(withMembers(undefined, alone, () => sound.cards))).toMatchObject({ url: alone['url'] })
   })
 })

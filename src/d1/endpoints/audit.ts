@@ -221,8 +221,8 @@ const MAX_LINE = 65_536
 /**
  * An {@link AuditHook} that writes each event as one line of a chain. Lines are written one after the other, in the order of
  * the chain; where one cannot be written, the hook rejects. It may be there all the same (a time that ran out, a connection that broke
- * after it): the next line goes on from it, and names the last one that is known to be there (`confirmed`), so that the chain is whole
- * with it and without it.
+ * after it): the next line goes on from it, and names the last one that is known to be there (`confirmed`) and the first that is not
+ * (`first`), so that the chain is whole with it and without it.
  *
  * Errors: `ERR_ARGUMENT` (the key, `write`, a last line of another chain). Later: what `write` rejects with.
  * Source: RFC 2104 (HMAC).
@@ -249,17 +249,20 @@ export function chainedAudit(options: ChainedAuditOptions): AuditHook {
   }
   // The last line that `write` has answered for. Another than the one before, where what came since may be there or not.
   let confirmed = previous
+  let first = ''
   let unanswered = 0
   let tail: Promise<void> = Promise.resolve()
   return (event: AuditEvent) => {
     const mine = tail.then(async () => {
       const named = signing === undefined ? '' : `,"kid":${JSON.stringify(signing.kid)}`
-      const since = unanswered === 0 ? '' : `,"confirmed":"${confirmed}","since":${unanswered}`
+      const since =
+        unanswered === 0 ? '' : `,"confirmed":"${confirmed}","first":"${first}","since":${unanswered}`
       const text = `{"chain":1,"previous":"${previous}"${since},"event":${JSON.stringify(event)}${named}`
       const mac = macOf(key, text)
       const line = `${text},"mac":"${mac}"`
       const whole = signing === undefined ? `${line}}` : `${line},"signature":"${await signing.sign(line)}"}`
       previous = mac
+      if (unanswered === 0) first = mac
       unanswered++
       await write(whole)
       confirmed = mac
@@ -317,7 +320,7 @@ async function verified(
   secret: Uint8Array | undefined,
   signers: ReadonlyMap<string, KeyObject> | undefined,
 ): Promise<ChainVerdict> {
-  let last: Place = { mac: START, confirmed: START, since: 0 }
+  let last: Place = { mac: START, first: START, since: 0 }
   let count = 0
   let line = 0
   for await (const text of lines) {
@@ -337,21 +340,21 @@ async function verified(
 
 /**
  * Whether a line comes next. One that was written after others had failed may stand behind any of those, or behind the last
- * that was confirmed: what is missing then was never said to be there. A line that was confirmed cannot be missing, and
- * no line can come twice or before its time.
+ * that was confirmed: what is missing then was never said to be there. A line that was confirmed cannot be missing, no line can
+ * come twice or before its time, and none of another chain under the same key can take the place of one that is missing.
  */
 function follows(line: ChainLine, before: Place): boolean {
   if (line.previous === before.mac) return true
   if (line.since === 0) return false
-  return line.confirmed === before.mac || (line.confirmed === before.confirmed && line.since > before.since)
+  return line.confirmed === before.mac || (line.first === before.first && line.since > before.since)
 }
 
 /** Where a line stands in its chain. */
 interface Place {
   readonly mac: string
-  /** The last line that was known to be there when this one was written: the previous one where nothing had failed. */
-  readonly confirmed: string
-  /** How many had been tried since, of which nobody knows. */
+  /** The first line that was not known to be there when this one was written: this one itself where nothing had failed. */
+  readonly first: string
+  /** How many before it are of that kind. */
   readonly since: number
 }
 
@@ -362,6 +365,8 @@ interface ChainLine extends Place {
   readonly signed: string
   readonly signature: string | undefined
   readonly previous: string
+  /** The last line that was known to be there: the previous one where nothing had failed. */
+  readonly confirmed: string
   readonly kid: unknown
 }
 
@@ -373,12 +378,18 @@ function readLine(line: unknown): ChainLine | undefined {
   const previous = member(parsed, 'previous')
   if (typeof previous !== 'string') return undefined
   // Told only where something has failed.
-  const { confirmed = previous, since = 0 } = {
+  const {
+    confirmed = previous,
+    first = mac,
+    since = 0,
+  } = {
     confirmed: member(parsed, 'confirmed'),
+    first: member(parsed, 'first'),
     since: member(parsed, 'since'),
   }
-  if (typeof confirmed !== 'string' || typeof since !== 'number') return undefined
-  return { text, signed, mac, signature, previous, confirmed, since, kid: member(parsed, 'kid') }
+  if (typeof confirmed !== 'string' || typeof first !== 'string' || typeof since !== 'number')
+    return undefined
+  return { text, signed, mac, signature, previous, confirmed, first, since, kid: member(parsed, 'kid') }
 }
 
 function isOf({ text, mac }: ChainLine, key: Uint8Array): boolean {

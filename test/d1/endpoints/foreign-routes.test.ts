@@ -254,13 +254,13 @@ describe.each(PLACES)('in %s, below «%s»', (name, prefix, mount) => {
   })
 })
 
-describe('over HTTP/2', () => {
+describe.each(['', '/bank'])('over HTTP/2, below «%s»', prefix => {
   let world: World
   let server: http2.Http2SecureServer
   let client: http2.ClientHttp2Session
   beforeAll(async () => {
     world = await World.open()
-    const listener = nodeListener(world.handler())
+    const listener = nodeListener(world.handler({ prefix }))
     server = http2.createSecureServer(serverTls, (incoming, outgoing) =>
       listener(incoming, outgoing, () => outgoing.writeHead(200).end('application')),
     )
@@ -289,7 +289,7 @@ describe('over HTTP/2', () => {
 
   test('a PIN is set and shown, with one event each, and foreign paths are left alone', async () => {
     const authorization = { ...(await world.authorized(JSON_TYPE)) }
-    const path = pinPath('card-2')
+    const path = prefix + pinPath('card-2')
     const body = await world.iso0(NEW_PIN, PANS.second)
     const put = await ask({ ':method': 'PUT', ':path': path, ...authorization }, body)
     expect(put).toMatchObject({ status: 204, text: '' })
@@ -307,7 +307,7 @@ describe('over HTTP/2', () => {
 
   test('what is too big, or of another method, is refused, and the connection serves on', async () => {
     const authorization = { ...(await world.authorized(JSON_TYPE)) }
-    const path = pinPath('card-2')
+    const path = prefix + pinPath('card-2')
     const big = JSON.stringify({ type: 'ISO0', encryptedPinBlock: 'x'.repeat(200_000) })
     expect((await ask({ ':method': 'PUT', ':path': path, ...authorization }, big)).status).toBe(400)
     expect((await ask({ ':method': 'DELETE', ':path': path, ...authorization })).status).toBe(400)
