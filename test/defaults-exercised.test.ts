@@ -489,6 +489,10 @@ const ELSEWHERE: Readonly<Record<string, readonly [file: string, title: string]>
     'd1/endpoints/tokens.test.ts',
     'for (const delay of [100, 200, 400, 800, 1600])',
   ],
+  'endpoints.auditLinesWaiting': [
+    'd1/endpoints/watched.test.ts',
+    'ten thousand lines wait for a write that hangs',
+  ],
   'tokens.wrongSecretsWaiting': ['d1/endpoints/tokens.test.ts', 'of 32 are held back at once'],
   'tokens.wrongSecretLockMs': ['d1/endpoints/tokens.test.ts', 'time.pass(30_000 - 1600 - 1)'],
   'counter.retentionMs': [

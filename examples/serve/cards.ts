@@ -29,7 +29,8 @@ const FIXED: readonly TestCard[] = [
   { cardId: 'card-0004', pan: panOf(4), ...SECCOS },
   { cardId: 'card-0005', pan: panOf(5), ...BOTH, state: 'pin-change-forbidden', pin: '4712' },
   { cardId: 'card-0006', pan: panOf(6), ...BOTH, state: 'not-active', pin: '4713' },
-  { cardId: 'card-0007', pan: panOf(7), ...BOTH, state: 'active', pin: '4714' },
+  // A second card of the first one's PAN.
+  { cardId: 'card-0007', pan: panOf(1), ...BOTH, state: 'active', pin: '4714' },
 ]
 
 /** The card whose change counter shows what an expired intdatag does: the last one with SECCOS. */

@@ -115,6 +115,11 @@ export const DEFAULTS = {
       option: 'issuerEndpoints: strangerEventsPerSecond',
       what: 'Audit events a second of requests that end before it is known who calls; the others are counted, and one event says how many.',
     },
+    auditLinesWaiting: {
+      value: 10_000,
+      unit: 'count',
+      what: 'Lines of an audit chain that wait behind one whose write does not end; one more is not written, and the hook rejects.',
+    },
     waitingPerCard: {
       value: 32,
       unit: 'count',

@@ -11,6 +11,11 @@ function panField(pan: string): Buffer {
   return Buffer.from(`0000${pan.slice(-13, -1).padStart(12, '0')}`, 'hex')
 }
 
+/** Whether a block of one card is a block of the other. */
+export function haveOneBlock(pan: string, other: string): boolean {
+  return panField(pan).equals(panField(other))
+}
+
 /** The clear block of a PIN: 8 bytes. */
 export function clearBlock(pin: string, pan: string): Buffer {
   return xor(pinField(`0${pin.length.toString(16)}${pin}`), panField(pan))

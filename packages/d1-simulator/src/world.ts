@@ -4,7 +4,7 @@ import { tdea } from './ciphers.js'
 import type { CardConfig, ConfiguredState, PinType } from './config.js'
 import { requireStatus, textOf } from './contract.js'
 import { openAnswer, seal } from './jwe.js'
-import { clearBlock, pinOf } from './pin-block.js'
+import { clearBlock, haveOneBlock, pinOf } from './pin-block.js'
 import { Mismatch, NotRun } from './problems.js'
 import { type SeccosContent, type SeccosKeys, seccosContent, type Twist } from './seccos.js'
 import type { Setup } from './setup.js'
@@ -47,15 +47,29 @@ export class World {
 
   /** The cards of a state, and of a type by which their PIN can be set; {@link NotRun} where there are fewer. */
   cards(count: number, state: ConfiguredState, type?: PinType): Card[] {
-    const found = this.setup.cards.filter(
+    const found = this.#allOf(state, type)
+    if (found.length >= count) return found.slice(0, count)
+    const what = type === undefined ? state : `${state} ${type}`
+    throw new NotRun(count === 1 ? `there is no ${what} card` : `there are not ${count} ${what} cards`)
+  }
+
+  #allOf(state: ConfiguredState, type?: PinType): Card[] {
+    return this.setup.cards.filter(
       (card): card is Card =>
         card.state === state &&
         card.pan !== undefined &&
         (type === undefined || !!card.setPinTypes?.includes(type)),
     )
-    if (found.length >= count) return found.slice(0, count)
-    const what = type === undefined ? state : `${state} ${type}`
-    throw new NotRun(count === 1 ? `there is no ${what} card` : `there are not ${count} ${what} cards`)
+  }
+
+  /** Two active cards of one PAN, or of two that are one in a PIN block: a card and its successor, say. */
+  twins(): readonly [Card, Card] {
+    const found = this.#allOf('active', 'ISO0')
+    for (const card of found) {
+      const twin = found.find(other => other !== card && haveOneBlock(other.pan, card.pan))
+      if (twin !== undefined) return [card, twin]
+    }
+    throw new NotRun('there are not two active ISO0 cards of one PAN')
   }
 
   /** The first of {@link cards}. */

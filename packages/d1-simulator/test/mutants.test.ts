@@ -865,6 +865,20 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
         return response
       })(parts),
   },
+  'knows a request again for its own card alone': {
+    caught: ['set-pin-iso0: the request of another card of the same PAN'],
+    got: /^204$/,
+    pins: pins => ({
+      readBlock: pins.readBlock.bind(pins),
+      storePrw: pins.storePrw.bind(pins),
+      acceptBlock: async (card, pin, request) => {
+        const accepted = await pins.acceptBlock(card, pin, request)
+        if (accepted.outcome !== 'misdirected') return accepted
+        await pins.storeBlock(card, pin)
+        return { outcome: 'stored' }
+      },
+    }),
+  },
   'accepts an older intdatag after a newer one': {
     caught: ['set-pin-seccos: an older intdatag, after a newer one was accepted'],
     counter: lenient('superseded'),

@@ -135,6 +135,7 @@ describe('an issuer on this library', () => {
         'there is no pin-change-forbidden card',
         'there is no active card for 3DES_SECCOS alone',
         'there are not 2 active ISO0 cards',
+        'there are not two active ISO0 cards of one PAN',
         'the configuration has no seccos',
       ]),
     )
@@ -258,7 +259,7 @@ test('an issuer that learns the PIN from a 3DES_SECCOS Set PIN may show it', asy
         const [key] = [options.issuers[ISSUER]?.iso0?.storage ?? []].flat()
         if (request.method !== 'PUT' || key === undefined) return response
         const pin = Pin.from(newPin.mock.results.at(-1)?.value)
-        const block = await encipherPin({ pin, pan: Pan.from('9999930000000019'), format: 0, key })
+        const block = await encipherPin({ pin, pan: Pan.from('9999990123456789'), format: 0, key })
         await pins.storeBlock({ issuerId: ISSUER, cardId: 'both-1' }, { block, kid: key.kid })
         return response
       },

@@ -58,6 +58,19 @@ describe('the twin of each message is accepted', () => {
     expect((await world.put(card, sound)).status).toBe(204)
   })
 
+  test('the request of another card of the same PAN, sealed anew', async () => {
+    const [card, other] = world.twins()
+    const content = world.iso0(card, world.newPin('0000'))
+    expect((await world.put(other, await world.message('ISO0', content))).status).toBe(204)
+    expect(world.iso0(other, await world.shownPin(other))).toEqual(content)
+    const { setup, wire } = world
+    const single = new World(
+      { ...setup, cards: setup.cards.filter(({ cardId }) => cardId !== other.cardId) },
+      wire,
+    )
+    expect(() => single.twins()).toThrow(new NotRun('there are not two active ISO0 cards of one PAN'))
+  })
+
   test('an encryptedPinBlock of 8,192 characters, and one more', async () => {
     const card = world.card('active', 'ISO0')
     const [fits, tooLong] = [await longMessage(world, card, 8190), await longMessage(world, card, 8193)]

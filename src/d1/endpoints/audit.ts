@@ -15,6 +15,7 @@ import {
   wipe,
   withWiped,
 } from '../../base/bytes.js'
+import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError, BackendError, isIssuerPinError } from '../../base/errors.js'
 import { isJsonObject, member, parseJsonObject } from '../../base/json.js'
 import {
@@ -217,6 +218,7 @@ const START = '0'.repeat(64)
 const LINE = /^(([\s\S]*),"mac":"([0-9a-f]{64})")(?:,"signature":"([A-Za-z0-9_-]{86})")?\}$/
 /** An audit event has no more than a kilobyte or two. */
 const MAX_LINE = 65_536
+const MAX_WAITING = DEFAULTS.endpoints.auditLinesWaiting.value
 
 /**
  * An {@link AuditHook} that writes each event as one line of a chain. Lines are written one after the other, in the order of
@@ -224,7 +226,8 @@ const MAX_LINE = 65_536
  * after it): the next line goes on from it, and names the last one that is known to be there (`confirmed`) and the first that is not
  * (`first`), so that the chain is whole with it and without it.
  *
- * Errors: `ERR_ARGUMENT` (the key, `write`, a last line of another chain). Later: what `write` rejects with.
+ * Errors: `ERR_ARGUMENT` (the key, `write`, a last line of another chain). Later: what `write` rejects with, and `ERR_BACKEND_BUSY`
+ * where too many lines wait for it.
  * Source: RFC 2104 (HMAC).
  *
  * @example
@@ -251,8 +254,12 @@ export function chainedAudit(options: ChainedAuditOptions): AuditHook {
   let confirmed = previous
   let first = ''
   let unanswered = 0
+  let waiting = 0
   let tail: Promise<void> = Promise.resolve()
   return (event: AuditEvent) => {
+    // A disk that hangs must not have events pile up in memory: what is left out is a number that is missing.
+    if (waiting >= MAX_WAITING) return Promise.reject(busy())
+    waiting++
     const mine = tail.then(async () => {
       const named = signing === undefined ? '' : `,"kid":${JSON.stringify(signing.kid)}`
       const since =
@@ -268,9 +275,18 @@ export function chainedAudit(options: ChainedAuditOptions): AuditHook {
       confirmed = mac
       unanswered = 0
     })
-    tail = mine.catch(() => {})
+    const leave = (): void => {
+      waiting--
+    }
+    tail = mine.then(leave, leave)
     return mine
   }
+}
+
+function busy(): BackendError {
+  return new BackendError('ERR_BACKEND_BUSY', `${MAX_WAITING} audit lines wait to be written`, {
+    retryable: true,
+  })
 }
 
 /** What {@link verifyAuditChain} finds. */

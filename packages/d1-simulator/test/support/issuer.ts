@@ -161,7 +161,8 @@ export async function openIssuer(changes: IssuerChanges = {}): Promise<Issuer> {
     { cardId: 'seccos-2', pan: '9999960000000056', state: 'active', setPinTypes: ['3DES_SECCOS'], fields },
     {
       cardId: 'both-1',
-      pan: '9999930000000019',
+      // Of iso0-1's PAN: a block of one is a block of the other.
+      pan: '9999990123456789',
       state: 'active',
       setPinTypes: ['ISO0', '3DES_SECCOS'],
       pin: '60213',
