@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { operationsOf } from '../../src/backend/key.js'
+import { type KeyOperations, operationsOf } from '../../src/backend/key.js'
 import { nodeEngine } from '../../src/backend/software/engine-node.js'
 import { storeKeys } from '../../src/backend/software/keys.js'
 import { SoftwareDriver } from '../../src/backend/software/software.js'
@@ -15,6 +15,9 @@ import {
   USAGES,
   verifyPinBlock,
 } from '../../src/index.js'
+import { operationsFor } from '../../src/key/usage.js'
+import { softwareBackend } from '../../src/software.js'
+import { CONTRACT_KEYS } from '../../src/testing.js'
 import { buffersMadeBy } from '../leaks/recorder.js'
 import { failure } from '../support/errors.js'
 import { slowDriver } from '../support/slow-driver.js'
@@ -501,4 +504,28 @@ describe('what could change between check and use', () => {
 test('openBackend refuses what is no driver', async () => {
   await failure(() => openBackend(undefined as never), 'ERR_ARGUMENT')
   await failure(() => openBackend({} as never), 'ERR_ARGUMENT')
+})
+
+test('a key is refused each operation that its usage and mode do not have, and no other', async () => {
+  const names = [
+    ...(['encipher', 'decipher', 'decipherVariant', 'reencipher', 'verifyPin'] as const),
+    ...(['mac', 'deriveContentKey', 'sign'] as const),
+  ]
+  const keys = CONTRACT_KEYS.map(({ kid, usage, algorithm, material }) => ({ kid, usage, algorithm, material }))
+  for (const { kid, usage } of keys) {
+    for (const mode of USAGES[usage].modes) {
+      await using backend = await softwareBackend({ keys })
+      const operations = operationsOf(await backend.bind({ kid, usage, mode }))
+      const isRefused = async (name: keyof KeyOperations): Promise<boolean> => {
+        const call = async (): Promise<unknown> => Reflect.apply(operations[name], operations, [])
+        return call().then(
+          () => false,
+          ({ code }) => code === 'ERR_KEY_USAGE',
+        )
+      }
+      const got = await Promise.all(names.map(async name => (await isRefused(name)) && name))
+      const due = names.map(name => !operationsFor(usage, mode).has(name) && name)
+      expect([kid, mode, got]).toEqual([kid, mode, due])
+    }
+  }
 })

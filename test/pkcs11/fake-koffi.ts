@@ -16,6 +16,7 @@ import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
 
 type Given = Uint8Array | bigint | number | null
 type Native = (...given: Given[]) => number
+type Prototype = readonly string[]
 
 /** What a library, and a platform, are like. */
 export interface FakeKoffiOptions {
@@ -338,9 +339,22 @@ export function fakeKoffi(token: Pkcs11Binding, options: FakeKoffiOptions = {}) 
       }
     }
 
-  const decode = (place: bigint, second: unknown, type?: string): unknown => {
-    if (typeof second === 'object') return native(PLACES[Number(place % BIG)] ?? '')
-    const offset = Number(second)
+  /** As koffi calls it: what does not fit the prototype would be read as something else, or is refused. */
+  const typed =
+    (types: Prototype, call: Native): Native =>
+    (...given) => {
+      const fits = types.map((type, i) =>
+        type === 'void *'
+          ? given[i] === null || typeof given[i] === 'bigint' || given[i] instanceof Uint8Array
+          : typeof given[i] === 'bigint' || typeof given[i] === 'number',
+      )
+      if (given.length !== types.length || fits.includes(false)) throw new TypeError('other arguments')
+      return call(...given)
+    }
+
+  const decode = (place: bigint, second: number | Prototype, type?: string): unknown => {
+    if (typeof second === 'object') return typed(second, native(PLACES[Number(place % BIG)] ?? ''))
+    const offset = second
     if (type === 'uint8_t') return newer === 3 ? 3 : 2
     // An interface: its name, its list.
     if (place === NEWER) return newer === 'null' ? null : LIST
@@ -376,7 +390,7 @@ export function fakeKoffi(token: Pkcs11Binding, options: FakeKoffiOptions = {}) 
       if (path?.includes('absent') === true) throw new Error(`${path}: cannot open shared object file`)
       return library
     },
-    proto: () => ({}),
+    proto: (_result: string, types: Prototype) => types,
     array: (type: string, length: number) => ({ type, length }),
     struct: (members: object) => members,
     decode,

@@ -1,8 +1,9 @@
 import { describe, expect, test } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
 import type { SessionHandle, Template } from '../../src/backend/pkcs11/binding/binding.js'
-import { CKA, CKK, CKM, CKO } from '../../src/backend/pkcs11/binding/constants.js'
+import { CKA, CKF, CKK, CKM, CKO } from '../../src/backend/pkcs11/binding/constants.js'
 import { Pkcs11Error } from '../../src/backend/pkcs11/binding/errors.js'
+import { encipherByDeriving } from '../../src/backend/pkcs11/mechanisms/derivation.js'
 import { readNumber } from '../../src/backend/pkcs11/mechanisms/objects.js'
 import { pointOf } from '../../src/backend/pkcs11/mechanisms/p256.js'
 import { P256_PARAMS, ROLE_BITS, roleAttribute } from '../../src/backend/pkcs11/mechanisms/templates.js'
@@ -821,4 +822,20 @@ test('a call made from within a call waits for the session', async () => {
   }
   const outer = await operationsOf(key).encipher(new Uint8Array(8))
   for (const call of inner) expect(await call).toEqual(outer)
+})
+
+test('what is derived to see a check value is destroyed', () => {
+  const fake = new FakeToken()
+  fake.C_Initialize(undefined)
+  const [slot = expect.unreachable()] = fake.C_GetSlotList()
+  const session = fake.C_OpenSession(slot, CKF.SERIAL_SESSION)
+  fake.C_Login(session, 1, '1234')
+  const key = fake.C_CreateObject(session, [
+    [CKA.CLASS, CKO.SECRET_KEY],
+    [CKA.KEY_TYPE, CKK.AES],
+    [CKA.VALUE, new Uint8Array(16).fill(1)],
+    [CKA.DERIVE, true],
+  ])
+  const block = encipherByDeriving({ binding: fake, session }, 'aes-128', key, new Uint8Array(16))
+  expect([block.length, fake.objects.size]).toEqual([16, 1])
 })

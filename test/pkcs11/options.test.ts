@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { openPkcs11 } from '../../src/backend/pkcs11/backend.js'
 import { openKeyStoreOver } from '../../src/backend/pkcs11/key-store.js'
+import { retailMacProfile } from '../../src/backend/pkcs11/mechanisms/plan.js'
 import { readSettings } from '../../src/backend/pkcs11/session/options.js'
 import { DEFAULTS } from '../../src/base/defaults.js'
 import { openKeyStore, type Pkcs11Options, pkcs11Backend } from '../../src/pkcs11.js'
@@ -74,6 +75,16 @@ test('a vendor whose device has few sessions that end soon: fewer, and kept aliv
   const { sessions, keepAliveMs } = DEFAULTS.pkcs11
   const luna = readSettings({ ...base, vendor: 'luna' }, 'test')
   expect([luna.limits.max, luna.keepAliveMs]).toEqual([sessions.value, keepAliveMs.value])
+})
+
+test('a vendor has the retail MAC of its own name, and what is stated goes first', () => {
+  const base = { module: '/a', token: 'fake', pin: () => '1234' }
+  const retailMac = (options: object) => readSettings({ ...base, ...options }, 'test').probe.retailMac
+  for (const vendor of ['utimaco', 'protectserver'] as const) {
+    expect(retailMac({ vendor })).toEqual(retailMacProfile(vendor))
+    for (const stated of ['utimaco', 'protectserver', 'unbound'] as const)
+      expect(retailMac({ vendor, retailMac: stated })).toEqual(retailMacProfile(stated))
+  }
 })
 
 test('the user type goes into the login', async () => {

@@ -445,6 +445,22 @@ test('every call goes to the function of its name, and only to the synchronous f
   ])
 })
 
+test.each<[string, (binding: Pkcs11Binding) => unknown]>([
+  ['C_Initialize', binding => binding.C_Initialize(undefined)],
+  ['C_Finalize', binding => binding.C_Finalize()],
+  ['C_GetInfo', binding => binding.C_GetInfo()],
+  ['C_GetSlotList', binding => binding.C_GetSlotList()],
+  ['C_GetTokenInfo', binding => binding.C_GetTokenInfo(object as never)],
+  ['C_OpenSession', binding => binding.C_OpenSession(object as never, 4)],
+  ['C_GetSessionInfo', binding => binding.C_GetSessionInfo(session)],
+])('what %s fails with is told with its name and code', async (functionName, call) => {
+  native.answer[functionName] = () => {
+    throw Object.assign(new Error('CKR_DEVICE_ERROR'), { code: 0x30 })
+  }
+  const binding = await bind()
+  expect(await errorOf(() => call(binding))).toMatchObject({ functionName, returnValue: 0x30 })
+})
+
 test('Pkcs11Error says what is lost and what to do', () => {
   expect(new Pkcs11Error('C_Sign', 0x101).message).toContain('no longer logged in')
   expect(new Pkcs11Error('C_Sign', 0x30).message).toContain('comes back with it by itself')

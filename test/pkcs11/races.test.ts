@@ -15,6 +15,7 @@ import { ThreadsExecutor } from '../../src/backend/pkcs11/executor/threads.js'
 import { openGroup } from '../../src/backend/pkcs11/group.js'
 import type { KeyRef } from '../../src/backend/pkcs11/keys/key-table.js'
 import { readSettings } from '../../src/backend/pkcs11/session/options.js'
+import { DEFAULTS } from '../../src/base/defaults.js'
 import { BackendError } from '../../src/base/errors.js'
 import type { Key } from '../../src/index.js'
 import type { GroupEvent, Pkcs11Options } from '../../src/pkcs11.js'
@@ -598,6 +599,19 @@ describe('a group of tokens', () => {
 function outcomeOf(promise: Promise<unknown>): Promise<unknown> {
   return promise.catch((error: unknown) => error)
 }
+
+test('blocks that were copied for callers are wiped with the answer: of any length, and however many', () => {
+  const { value: queue } = DEFAULTS.pkcs11.queue
+  const callers = new Callers({ queue: 2 * queue, waitMs: 1000, callMs: 1000 }, () => undefined)
+  const lengths = [8, 16, 24, ...Array<number>(queue).fill(8)]
+  const copies = lengths.map(length => callers.copyOf(new Uint8Array(length).fill(7)))
+  const entries = copies.map(
+    blocks => new Entry('encipher', { key: {} as never, blocks }, undefined, new Uint8Array(blocks.length)),
+  )
+  for (const entry of entries) callers.enter(entry, undefined, true)
+  for (const entry of entries) callers.settle(entry, { value: new Uint8Array(8) })
+  expect(copies.filter(copy => copy.some(byte => byte !== 0))).toEqual([])
+})
 
 describe('callers who have gone', () => {
   const key = {

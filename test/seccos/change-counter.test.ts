@@ -1,3 +1,4 @@
+import { AssertionError } from 'node:assert'
 import { randomBytes } from 'node:crypto'
 import { inspect } from 'node:util'
 import fc from 'fast-check'
@@ -726,6 +727,82 @@ describe('the store contract', () => {
     expect(verdicts.filter(({ status }) => status === 'rejected').length).toBeGreaterThanOrEqual(4)
   })
 
+  test.each<[string, string, (store: ChangeCounterStore) => Partial<ChangeCounterStore>]>([
+    [
+      'a key that was never written is empty',
+      'a key that was never written reads as undefined',
+      store => ({ read: async key => (await store.read(key)) ?? { value: '', version: '0' } }),
+    ],
+    [
+      'a version comes back with its value',
+      'writing the same value again makes a new version',
+      store => ({
+        read: async key => byValue(await store.read(key)),
+        compareAndSet: async (key, expected, ...write) => {
+          const now = await store.read(key)
+          return byValue(now)?.version === expected && store.compareAndSet(key, now?.version, ...write)
+        },
+      }),
+    ],
+    [
+      'an empty text is nothing',
+      'an empty text and 8 KiB are values',
+      store => ({
+        read: async key => {
+          const record = await store.read(key)
+          return record?.value === '' ? undefined : record
+        },
+      }),
+    ],
+    [
+      'a version of what is not there creates it',
+      'replacing what is not there is refused',
+      store => ({
+        compareAndSet: async (key, expected, ...write) =>
+          store.compareAndSet(key, (await store.read(key)) && expected, ...write),
+      }),
+    ],
+    [
+      'a version that is no number is any version',
+      'a version that never was is refused',
+      store => ({
+        compareAndSet: async (key, expected, ...write) => {
+          const now = Number(expected) > 0 ? expected : (await store.read(key))?.version
+          return store.compareAndSet(key, expected && now, ...write)
+        },
+      }),
+    ],
+    [
+      'keys are apart by their letters alone',
+      'keys are apart, case and all',
+      store => ({
+        read: key => store.read(key.toLowerCase()),
+        compareAndSet: (key, ...write) => store.compareAndSet(key.toLowerCase(), ...write),
+      }),
+    ],
+    [
+      'an expiry stays',
+      'a write without expiry clears an old one',
+      store => {
+        const ends = new Map<string, number | undefined>()
+        return {
+          compareAndSet: (key, expected, value, options) => {
+            ends.set(key, options?.expiresAt ?? ends.get(key))
+            return store.compareAndSet(key, expected, value, { ...options, expiresAt: ends.get(key) } as object)
+          },
+        }
+      },
+    ],
+  ])('the suite notices where %s: %s', async (_, found, plant) => {
+    const open = async () => {
+      const store = parts(memoryStore())
+      const faulty = { ...store, ...plant(store) }
+      return [faulty, faulty] as const
+    }
+    const [rule] = changeCounterStoreContract({ open }).filter(({ name }) => name === found)
+    await expect(rule?.run()).rejects.toThrow(AssertionError)
+  })
+
   test('the suite notices two handles that do not see what the other has written: all cases but those with one', async () => {
     const apart = async () => [memoryStore(), memoryStore()] as const
     const cases = changeCounterStoreContract({ open: apart })
@@ -928,6 +1005,10 @@ test('a purge goes in batches, says how far it is, ends with its time, and goes 
 })
 
 /** The methods of a store, as an object that can be changed. */
+function byValue(record: Awaited<ReturnType<ChangeCounterStore['read']>>) {
+  return record && { ...record, version: `of ${record.value}` }
+}
+
 function parts(store: ChangeCounterStore) {
   return {
     read: store.read.bind(store),

@@ -4,6 +4,7 @@ import { softwareBackend } from '../../src/backend/software/software.js'
 import { concatBytes, fromHex, toHex } from '../../src/base/bytes.js'
 import { computeMac } from '../../src/primitives/mac.js'
 import { Pin } from '../../src/primitives/pin.js'
+import { derivationOf } from '../../src/seccos/computation.js'
 import { buildDataSet, maskDataSet, readDataSet } from '../../src/seccos/data-set.js'
 import {
   ILLUSTRATIVE_NOT_GIROCARD_AES,
@@ -19,6 +20,7 @@ import {
   verifyPrw,
   verifyPrwMac,
 } from '../../src/seccos/prw.js'
+import { buffersMadeBy } from '../leaks/recorder.js'
 import { nodeCiphers } from '../mac/ciphers.js'
 import {
   AES_VALUES,
@@ -397,4 +399,28 @@ describe('the mode of a MAC key', () => {
       code: 'ERR_KEY_USAGE',
     })
   })
+})
+
+test('what a key is derived from is kept to be wiped, whatever is made of it', async () => {
+  const material = { values: { random: new Uint8Array(8).fill(7) } }
+  const inputs = [{ input: 'random' }]
+  for (const step of [
+    { method: 'cmac-counter', counterBytes: 1, inputs },
+    { method: 'encipher', inputs },
+    { method: 'encipher', inputs, complement: true },
+    { method: 'encipher', inputs, digest: 'sha-1' },
+  ]) {
+    const kept: Uint8Array[] = []
+    const keep = <B extends Uint8Array>(bytes: B): B => {
+      kept.push(bytes)
+      return bytes
+    }
+    const computation = { derivation: [step], algorithm: 'iso9797-1-alg3' }
+    const { buffers } = await buffersMadeBy(() => {
+      derivationOf(computation as never, material as never, keep)
+      for (const bytes of kept) bytes.fill(0)
+    })
+    expect(kept.length).toBeGreaterThan(0)
+    expect(buffers.filter(buffer => Buffer.from(buffer as ArrayBuffer).includes(Buffer.alloc(8, 7)))).toEqual([])
+  }
 })

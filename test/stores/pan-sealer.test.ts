@@ -94,6 +94,13 @@ test('a sealed PAN is of one length, and never twice the same', async () => {
   expect(new Set(sealed.map(bytes => Buffer.from(bytes).toString('hex'))).size).toBe(4)
 })
 
+test('the text that a PAN is sealed as is wiped', async () => {
+  const pan = Pan.from(PAN)
+  const { buffers } = await buffersMadeBy(() => one.seal(pan, CARD))
+  expect(buffers.length).toBeGreaterThan(0)
+  expect(buffers.filter(buffer => Buffer.from(buffer as ArrayBuffer).includes(PAN))).toEqual([])
+})
+
 test('the form is the documented one: another program can open it', async () => {
   const sealed = Buffer.from(await one.seal(Pan.from(PAN), CARD))
   const head = Buffer.from('\x01\x05PAN-1', 'latin1')

@@ -623,6 +623,21 @@ describe('bounds', () => {
     expect(await busy()).toBe(200)
   })
 
+  test('who finds no place waits for no audit', async () => {
+    const { until, release } = held()
+    const audit = () => until
+    const bounds = { maxConcurrent: 2, timeoutMs: 60_000 }
+    const handler = own.world.handler({ ...open, audit, auditRequired: true, ...bounds })
+    const ended: number[] = []
+    const call = async () => ended.push((await handler(get(pinPath('card-1')))).status)
+    const first = [call(), call()]
+    await Promise.all(Array.from({ length: 5 }, call))
+    expect(ended).toEqual(Array(5).fill(500))
+    release()
+    await Promise.all(first)
+    expect(ended.slice(5)).toEqual([200, 200])
+  })
+
   test('one issuer does not take the places of another', async () => {
     const { until, release } = held()
     const cards = { find: () => until as never }

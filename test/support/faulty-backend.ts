@@ -1,0 +1,47 @@
+import { type Key, type KeyOperations, makeKey, operationsOf } from '../../src/backend/key.js'
+import type { Backend } from '../../src/index.js'
+import { softwareBackend } from '../../src/software.js'
+import { backendContract } from '../../src/testing.js'
+
+/** What a backend, or a key of it, does in place of what a good one does. */
+export interface Fault {
+  readonly backend?: (good: Backend) => Partial<Backend>
+  readonly key?: (good: KeyOperations, key: Key) => Partial<KeyOperations>
+}
+
+/** The rules of the contract that a good backend with this fault breaks, of those whose name fits. */
+export async function brokenRules(which: RegExp, { backend, key }: Fault): Promise<string[]> {
+  const contract = backendContract({
+    open: async keys => {
+      const good = await softwareBackend({
+        keys: keys.map(({ kid, usage, algorithm, material }) => ({ kid, usage, algorithm, material })),
+      })
+      const { bind = good.bind.bind(good), ...others } = backend?.(good) ?? {}
+      return over<Backend>(good, {
+        ...others,
+        bind: async (...call) => {
+          const bound = await bind(...call)
+          const operations = operationsOf(bound)
+          const wrong = key?.(operations, bound) ?? {}
+          // Who has another's operations is no sibling of the others, to whose keys blocks are moved.
+          return Object.keys(wrong).length === 0 ? bound : makeKey(bound, over(operations, wrong))
+        },
+      })
+    },
+  })
+  const broken: string[] = []
+  for (const { name, run } of contract.cases) {
+    if (which.test(name)) await run().catch(() => broken.push(name))
+  }
+  await contract.close()
+  return broken
+}
+
+function over<T extends object>(good: T, wrong: Partial<T>): T {
+  return new Proxy(good, {
+    get: (target, name) => {
+      const value: unknown = Reflect.get(wrong, name) ?? Reflect.get(target, name)
+      return typeof value === 'function' ? value.bind(target) : value
+    },
+  })
+}
