@@ -511,7 +511,12 @@ test('a key is refused each operation that its usage and mode do not have, and n
     ...(['encipher', 'decipher', 'decipherVariant', 'reencipher', 'verifyPin'] as const),
     ...(['mac', 'deriveContentKey', 'sign'] as const),
   ]
-  const keys = CONTRACT_KEYS.map(({ kid, usage, algorithm, material }) => ({ kid, usage, algorithm, material }))
+  const keys = CONTRACT_KEYS.map(({ kid, usage, algorithm, material }) => ({
+    kid,
+    usage,
+    algorithm,
+    material,
+  }))
   for (const { kid, usage } of keys) {
     for (const mode of USAGES[usage].modes) {
       await using backend = await softwareBackend({ keys })

@@ -788,7 +788,10 @@ describe('the store contract', () => {
         return {
           compareAndSet: (key, expected, value, options) => {
             ends.set(key, options?.expiresAt ?? ends.get(key))
-            return store.compareAndSet(key, expected, value, { ...options, expiresAt: ends.get(key) } as object)
+            return store.compareAndSet(key, expected, value, {
+              ...options,
+              expiresAt: ends.get(key),
+            } as object)
           },
         }
       },

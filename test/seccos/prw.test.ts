@@ -421,6 +421,8 @@ test('what a key is derived from is kept to be wiped, whatever is made of it', a
       for (const bytes of kept) bytes.fill(0)
     })
     expect(kept.length).toBeGreaterThan(0)
-    expect(buffers.filter(buffer => Buffer.from(buffer as ArrayBuffer).includes(Buffer.alloc(8, 7)))).toEqual([])
+    expect(buffers.filter(buffer => Buffer.from(buffer as ArrayBuffer).includes(Buffer.alloc(8, 7)))).toEqual(
+      [],
+    )
   }
 })

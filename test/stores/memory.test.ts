@@ -431,7 +431,7 @@ const PLANTED_IN_ONE: readonly Planted[] = [
           const counter = (key: string) => (key.startsWith('tries/') ? apart : shared)
           return {
             ...shared,
-            read: (key, options) => counter(key).read(key, options),
+            read: key => counter(key).read(key),
             compareAndSet: (key, ...write) => counter(key).compareAndSet(key, ...write),
           }
         },
