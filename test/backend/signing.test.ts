@@ -161,7 +161,11 @@ describe('the contract notices', () => {
     expect(await brokenRules(/sign/i, {})).toEqual([])
   })
 
+  // Not those of signals, which a key with other operations breaks.
+  const SIGNING = /\bsign(?!al)/i
+
   test.each<[string, NonNullable<Fault['key']>]>([
+    // Wrong in one thing each: all else is passed on.
     ['zeros', () => ({ sign: async () => new Uint8Array(64) })],
     [
       'a signature over another message',
@@ -172,9 +176,10 @@ describe('the contract notices', () => {
       good => {
         let first: Promise<Uint8Array> | undefined
         return {
-          sign: message => {
-            first ??= good.sign(message)
-            return first.then(signature => signature.slice())
+          sign: (message, options) => {
+            const mine = good.sign(message, options)
+            first ??= mine
+            return Promise.all([first, mine]).then(([signature]) => signature.slice())
           },
         }
       },
@@ -182,8 +187,8 @@ describe('the contract notices', () => {
     [
       'halves without their leading zeros',
       good => ({
-        sign: async message => {
-          const signature = await good.sign(message)
+        sign: async (message, options) => {
+          const signature = await good.sign(message, options)
           return Uint8Array.from([0, 32].flatMap(at => [...withoutZeros(signature.slice(at, at + 32))]))
         },
       }),
@@ -191,15 +196,15 @@ describe('the contract notices', () => {
     [
       'DER',
       good => ({
-        sign: async message => Uint8Array.of(0x30, 0x44, ...(await good.sign(message))),
+        sign: async (message, options) => Uint8Array.of(0x30, 0x44, ...(await good.sign(message, options))),
       }),
     ],
     [
       'a slice of a larger buffer',
       good => ({
-        sign: async message => {
+        sign: async (message, options) => {
           const roomy = new Uint8Array(128)
-          roomy.set(await good.sign(message))
+          roomy.set(await good.sign(message, options))
           return roomy.subarray(0, 64)
         },
       }),
@@ -219,9 +224,20 @@ describe('the contract notices', () => {
         sign: (message, options) => good.sign(message.subarray(0, 65_536), options),
       }),
     ],
-    ['a signal that is not heeded', good => ({ sign: message => good.sign(message) })],
   ])('%s', async (_name, key) => {
-    expect(await brokenRules(/sign/i, { key })).not.toEqual([])
+    expect(await brokenRules(SIGNING, { key })).not.toEqual([])
+  })
+
+  test('a signal that is not heeded', async () => {
+    const rule = /^an aborted signal/
+    // To itself, which as this key it is no sibling of.
+    const whole: NonNullable<Fault['key']> = (good, key) => ({
+      reencipher: (_, ...call) => good.reencipher(key, ...call),
+      sign: (...call) => good.sign(...call),
+    })
+    expect(await brokenRules(rule, { key: whole })).toEqual([])
+    const key: Fault['key'] = (good, own) => ({ ...whole(good, own), sign: message => good.sign(message) })
+    expect(await brokenRules(rule, { key })).toHaveLength(1)
   })
 
   test('a capability it does not have', async () => {
