@@ -217,6 +217,14 @@ describe('a signer', () => {
   })
 })
 
+test('registerMany without D1’s key takes nothing from its source', async () => {
+  const client = d1Client({ ...OPTIONS, d1PublicJwk: undefined } as never)
+  const source: Iterable<never> = { [Symbol.iterator]: () => expect.fail('asked for a card') }
+  expect(await said(() => client.cards.registerMany(source))).toBe(
+    'register needs the client option d1PublicJwk',
+  )
+})
+
 test('registerMany: concurrency from 1 to 64, and what it takes', async () => {
   const many = (items: unknown, options?: object) =>
     said(() => cards.registerMany(items as never, options as never))
