@@ -324,8 +324,7 @@ export async function importKeyBlock(
   const opened = await openKeyBlock(wanted, options)
   try {
     const { material, algorithm, checkValue, warnings, header } = opened
-    const dates = wholeDays(header)
-    requireWithin(rest, dates)
+    const period = periodWithin(rest, wholeDays(header))
     const more = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined))
     const made = {
       kid,
@@ -334,8 +333,8 @@ export async function importKeyBlock(
       algorithm,
       material,
       kcv: kcv ?? checkValue,
-      ...dates,
       ...more,
+      ...period,
     }
     return { key: await store.importKey(made), warnings }
   } finally {
@@ -343,12 +342,17 @@ export async function importKeyBlock(
   }
 }
 
-/** Throws `ERR_ARGUMENT` where a key would live longer than its block says. */
-function requireWithin(asked: GivenPeriod, block: GivenPeriod): void {
+/** The period that is asked for, or the block's own; `ERR_ARGUMENT` where a key would live longer than its block says. */
+function periodWithin(asked: GivenPeriod, block: GivenPeriod): { validFrom?: Date; validTo?: Date } {
   const wanted = readPeriod(asked)
   const { validFrom, validTo } = narrower(wanted, readPeriod(block))
-  if ((wanted.validFrom ?? validFrom) === validFrom && (wanted.validTo ?? validTo) === validTo) return
-  throw new ArgumentError('validFrom and validTo must be within the period that the key block says')
+  if ((wanted.validFrom ?? validFrom) !== validFrom || (wanted.validTo ?? validTo) !== validTo) {
+    throw new ArgumentError('validFrom and validTo must be within the period that the key block says')
+  }
+  return {
+    ...(validFrom !== undefined && { validFrom: new Date(validFrom) }),
+    ...(validTo !== undefined && { validTo: new Date(validTo) }),
+  }
 }
 
 const DAY_MS = 86_400_000

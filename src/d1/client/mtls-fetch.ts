@@ -6,7 +6,7 @@ import { Agent, type AgentOptions, request } from 'node:https'
 import type { Duplex } from 'node:stream'
 import { connect, createSecureContext, type SecureContext } from 'node:tls'
 import { readOptions } from '../../base/arguments.js'
-import { bufferOf, ownCopy, utf8Bytes } from '../../base/bytes.js'
+import { bufferOf, ownCopy, utf8Bytes, wipe, withWiped } from '../../base/bytes.js'
 import { systemClock } from '../../base/deadline.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
@@ -387,19 +387,23 @@ function readIdentity(given: Identity): {
   if (pfx !== undefined) {
     if (cert !== undefined || key !== undefined) throw new ArgumentError('pfx goes without cert and key')
     if (!(pfx instanceof Uint8Array)) throw new ArgumentError('pfx must be bytes')
-    const secureContext = contextOf('pfx', { pfx: bufferOf(ownCopy(pfx)), ...common })
+    const secureContext = withWiped(bufferOf(ownCopy(pfx)), own => contextOf('pfx', { pfx: own, ...common }))
     return { secureContext, watched: watchedOf(ownCertificates(secureContext), authorities) }
   }
-  const pair = { cert: pemOf(cert, 'cert'), key: pemOf(key, 'key') }
-  const certificate = attempt('cert', () => new X509Certificate(pair.cert))
-  const [, ...chain] = certificatesIn(pair.cert, 'cert')
-  const privateKey = attempt('key', () =>
-    createPrivateKey({ key: pair.key, ...(passphrase !== undefined && { passphrase }) }),
+  // OpenSSL has copied what it needs when it has read it.
+  return withWiped(pemOf(cert, 'cert'), certPem =>
+    withWiped(pemOf(key, 'key'), keyPem => {
+      const certificate = attempt('cert', () => new X509Certificate(certPem))
+      const [, ...chain] = certificatesIn(certPem, 'cert')
+      const privateKey = attempt('key', () =>
+        createPrivateKey({ key: keyPem, ...(passphrase !== undefined && { passphrase }) }),
+      )
+      // OpenSSL takes an RSA certificate with an EC key, and then sends none.
+      if (!certificate.checkPrivateKey(privateKey)) throw new ArgumentError("key is not the certificate's")
+      const secureContext = contextOf('cert and key', { cert: certPem, key: keyPem, ...common })
+      return { secureContext, watched: watchedOf([certificate, ...chain], authorities) }
+    }),
   )
-  // OpenSSL takes an RSA certificate with an EC key, and then sends none.
-  if (!certificate.checkPrivateKey(privateKey)) throw new ArgumentError("key is not the certificate's")
-  const secureContext = contextOf('cert and key', { ...pair, ...common })
-  return { secureContext, watched: watchedOf([certificate, ...chain], authorities) }
 }
 
 /** Of the authorities one that lasts is enough: a list that is being rotated has old ones in it. */
@@ -425,8 +429,9 @@ function ownCertificates({ context }: SecureContext): readonly X509Certificate[]
   return der instanceof Uint8Array ? [new X509Certificate(der)] : []
 }
 
-const CERTIFICATE =
-  /-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----[^-]+-----END (?:X509 |TRUSTED )?CERTIFICATE-----/g
+const BEGIN = '-----BEGIN '
+/** What OpenSSL reads as a certificate. */
+const LABELS = ['CERTIFICATE', 'X509 CERTIFICATE', 'TRUSTED CERTIFICATE']
 
 /** OpenSSL passes over what is no certificate, and then trusts fewer than were meant, or nobody: found here at once. */
 function readBundle(pem: unknown): {
@@ -435,24 +440,38 @@ function readBundle(pem: unknown): {
 } {
   const bytes = pemOf(pem, 'ca')
   const certificates = certificatesIn(bytes, 'ca')
-  if (
-    certificates.length === 0 ||
-    certificates.length !== bytes.toString('latin1').split('-----BEGIN ').length - 1
-  ) {
+  if (certificates.length === 0 || certificates.length !== beginsIn(bytes).length) {
     throw new ArgumentError('ca must hold certificates and nothing else')
   }
   return { bytes, certificates }
 }
 
-function certificatesIn(bytes: Buffer, name: string): readonly X509Certificate[] {
-  const found = bytes.toString('latin1').match(CERTIFICATE) ?? []
-  return found.map(one => attempt(name, () => new X509Certificate(one)))
+/** Where something begins in a PEM file, and where it ends at the latest. */
+function beginsIn(bytes: Buffer): readonly (readonly [from: number, to: number])[] {
+  const places: number[] = []
+  for (let at = bytes.indexOf(BEGIN); at >= 0; at = bytes.indexOf(BEGIN, at + 1)) places.push(at)
+  return places.map((at, i) => [at, places[i + 1] ?? bytes.length])
 }
 
+/** The certificates of a PEM file, by its bytes: a private key may be in it as well, and becomes no text. */
+function certificatesIn(bytes: Buffer, name: string): readonly X509Certificate[] {
+  return beginsIn(bytes).flatMap(([from, to]) => {
+    const part = bytes.subarray(from, to)
+    const label = LABELS.find(text => part.indexOf(`${BEGIN}${text}-----`) === 0)
+    const end = label === undefined ? -1 : part.indexOf(`-----END ${label}-----`)
+    // Of what lies behind the end nothing is handed on.
+    return end < 0
+      ? []
+      : [attempt(name, () => new X509Certificate(part.subarray(0, part.indexOf('-----', end + 5) + 5)))]
+  })
+}
+
+/** A copy that the caller wipes: a key may be in it, in whichever of the files. */
 function pemOf(pem: unknown, name: string): Buffer {
   if (typeof pem === 'string' || pem instanceof Uint8Array) {
     const bytes = bufferOf(typeof pem === 'string' ? utf8Bytes(pem) : ownCopy(pem))
-    if (bytes.includes('-----BEGIN ')) return bytes
+    if (bytes.includes(BEGIN)) return bytes
+    wipe(bytes)
   }
   throw new ArgumentError(`${name} must be PEM`)
 }

@@ -10,6 +10,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { networkFailure } from '../../../src/d1/client/exchange.js'
 import { type ExpiringCertificate, type FetchInit, mtlsFetch } from '../../../src/d1.js'
+import { buffersMadeBy } from '../../leaks/recorder.js'
 import { failure } from '../../support/errors.js'
 import { type Pair, testCa } from './certificates.js'
 import { startD1, type TestD1 } from './d1-server.js'
@@ -95,6 +96,30 @@ describe('certificates', () => {
       ['pkcs12', '-export', '-in', 'c', '-inkey', 'k', '-out', 'p', '-passout', `pass:${passphrase}`],
       folder => readFileSync(join(folder, 'p')),
     )
+
+  test('a key in one file with its certificate becomes no text, and what was read of either is wiped', async () => {
+    const { cert, key } = d1.client
+    const both = Buffer.from(`${key}${cert}`)
+    const texts = vi.spyOn(Buffer.prototype, 'toString')
+    const { buffers } = await buffersMadeBy(() => {
+      using _ = mtlsFetch({ cert: both, key: both, ca: Buffer.from(d1.ca), onExpiry: () => {} })
+      using __ = mtlsFetch({ pfx: p12('x'), passphrase: 'x', onExpiry: () => {} })
+    })
+    const said = texts.mock.results.map(({ value }) => String(value))
+    texts.mockRestore()
+    expect(said.filter(text => text.includes('PRIVATE KEY'))).toEqual([])
+    const secret = key.split('\n')[1] ?? expect.fail()
+    const pkcs12 = p12('x').subarray(0, 4)
+    const left = buffers.filter(buffer => {
+      const bytes = Buffer.from(buffer)
+      return bytes.includes(secret) || bytes.subarray(0, 4).equals(pkcs12)
+    })
+    expect(left).toEqual([])
+    // A file that is none is wiped as well.
+    const der = Buffer.from(secret, 'base64')
+    const tried = await buffersMadeBy(() => failure(() => mtlsFetch({ cert, key: der }), 'ERR_ARGUMENT'))
+    expect(tried.buffers.filter(buffer => Buffer.from(buffer).includes(der))).toEqual([])
+  })
 
   test('PKCS#12', async () => {
     using fetch = mtlsFetch({ pfx: p12('secret 12'), passphrase: 'secret 12', ca: d1.ca })

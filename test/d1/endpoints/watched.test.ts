@@ -525,42 +525,6 @@ describe('a chain of events', () => {
     expect(JSON.parse(lines.at(-1) ?? '').event.sequence).toBe(10_002)
   })
 
-  // Two replicas have one key, and each a chain of its own from the beginning; so has a service that was started twice.
-  test.each([1, 2, 3])(
-    'takes no line of another chain for one of its own whose write failed (%i of them)',
-    async failures => {
-      const [before = ''] = await written(1)
-      for (const after of [undefined, before]) {
-        const options = { key, ...(after !== undefined && { after }) }
-        const lines: string[] = []
-        let isFull = true
-        const own = chainedAudit({
-          ...options,
-          write: line => {
-            lines.push(line)
-            if (isFull) throw new Error('no answer')
-          },
-        })
-        for (let i = 1; i <= failures; i++) await expect(own(event(i))).rejects.toThrow('no answer')
-        isFull = false
-        await own(event(failures + 1))
-        const last = lines.at(-1) ?? expect.fail()
-        const foreign: string[] = []
-        const other = chainedAudit({ ...options, write: line => void foreign.push(line) })
-        await other(event(70))
-        const start = after === undefined ? [] : [after]
-        expect(await verifyAuditChain({ lines: [...start, last], key })).toMatchObject({ intact: true })
-        for (const rest of [[last], lines.slice(1), lines]) {
-          const mixed = [...start, ...foreign, ...rest]
-          expect(await verifyAuditChain({ lines: mixed, key })).toMatchObject({
-            line: start.length + 2,
-            problem: 'order',
-          })
-        }
-      }
-    },
-  )
-
   test('mistakes are ERR_ARGUMENT', async () => {
     const write = () => {}
     for (const options of [
