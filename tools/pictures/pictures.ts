@@ -8,6 +8,7 @@ import { pinBlocks } from './blocks.js'
 import { intdatagStates } from './counter.js'
 import { dashboard } from './dashboard.js'
 import { getPin, setPin, setPinSeccos } from './flows.js'
+import { keyLife } from './key-life.js'
 import { keysAndRotation } from './keys.js'
 import { faultRecovery, loadPercentiles, timingEffects } from './measured.js'
 import { usageTable } from './usages.js'
@@ -26,6 +27,7 @@ export const PICTURES: Readonly<Record<string, () => string>> = {
   'pin-blocks': pinBlocks,
   'seccos-profile': guideProfile,
   'intdatag-states': intdatagStates,
+  'key-life': keyLife,
   'keys-and-rotation': keysAndRotation,
   'load-percentiles': loadPercentiles,
   'set-pin-iso0': setPin,
