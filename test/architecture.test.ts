@@ -198,7 +198,7 @@ test.each(Object.entries(PATHS))(
 
 test('nobody exports a key as a JWK that was generated as an object: Node may stand still over it (see test/support/key-pair.ts)', () => {
   const root = join(SRC, '..')
-  const all = ['src', 'test', 'native-test', 'examples', 'bench'].flatMap(folder =>
+  const all = ['src', 'packages', 'test', 'native-test', 'examples', 'bench'].flatMap(folder =>
     readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
       .filter(path => /\.(ts|mjs|cjs)$/.test(path))
       .map(path => join(folder, path)),

@@ -3,12 +3,11 @@
  * is, so that nobody learns which check failed. Each is made together with its twin, the same message without the one
  * thing: where an issuer takes the twin, it can only have refused the other for that thing.
  */
-import { generateKeyPairSync } from 'node:crypto'
 import { deflateRawSync } from 'node:zlib'
 import { decodeProtectedHeader } from 'jose'
 import { tdea } from './ciphers.js'
 import { smallOrderPoint } from './invalid-curve.js'
-import { type Craft, craft, type Header, otherCharacter, type P256Jwk, seal } from './jwe.js'
+import { type Craft, craft, type Header, newKey, otherCharacter, type P256Jwk, seal } from './jwe.js'
 import { clearBlock, nextPin, WRONG_BLOCKS } from './pin-block.js'
 import { NotRun } from './problems.js'
 import type { SeccosContent, Twist } from './seccos.js'
@@ -42,11 +41,6 @@ function flip(jwe: string, segment: number): string {
     .split('.')
     .map((text, i) => (i === segment ? change(text) : text))
     .join('.')
-}
-
-function otherKey(kid: string): P256Jwk {
-  const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  return { ...publicKey.export({ format: 'jwk' }), kid } as P256Jwk
 }
 
 /** Changes of a sound JWE. */
@@ -160,7 +154,7 @@ export const ISO0_MESSAGES: Messages = {
   'sealed to another key': async (world, card, pin) => {
     const make = async (to: P256Jwk): Promise<string> => outer('ISO0', await seal(world.iso0(card, pin), to))
     return {
-      wrong: await make(otherKey(world.setup.issuerJwk.kid)),
+      wrong: await make({ ...newKey().jwk, kid: world.setup.issuerJwk.kid }),
       sound: await make(world.setup.issuerJwk),
     }
   },

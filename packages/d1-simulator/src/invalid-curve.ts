@@ -5,10 +5,9 @@
  */
 import { randomBytes } from 'node:crypto'
 
-/** P-256's prime and a; b is what such a point does not fit. */
+/** P-256's prime and a. */
 const P = 0xffffffff00000001000000000000000000000000ffffffffffffffffffffffffn
 const A = P - 3n
-const B = 0x5ac635d8aa3a93e7b3ebbd55769886bc651d06b0cc53b0f63bce3c3e27d2604bn
 
 /** A point, and the x coordinate that a multiplication of it gives for as many private keys as possible. */
 export interface SmallOrderPoint {
@@ -38,7 +37,6 @@ function squareRoot(n: bigint): bigint | undefined {
 }
 
 const bytes = (n: bigint): Buffer => Buffer.from(n.toString(16).padStart(64, '0'), 'hex')
-const curveOf = (x: bigint, y: bigint): bigint => mod(y * y - x * x * x - A * x)
 
 /** x of the point, its y where there is one, and x of the multiple that is guessed. */
 type Try = (random: bigint) => readonly [x: bigint, y: bigint | undefined, z: bigint]
@@ -61,11 +59,11 @@ const TRIES: Readonly<Record<2 | 3 | 4, Try>> = {
   },
 }
 
-/** A random point of an order. */
+/** A random point of an order. It is on no P-256: that curve's order is a prime. */
 export function smallOrderPoint(order: 2 | 3 | 4): SmallOrderPoint {
   for (;;) {
     const [x, y, z] = TRIES[order](mod(BigInt(`0x${randomBytes(40).toString('hex')}`)))
-    if (y === undefined || (order !== 2 && y === 0n) || curveOf(x, y) === B) continue
+    if (y === undefined || (order !== 2 && y === 0n)) continue
     return { x: bytes(x).toString('base64url'), y: bytes(y).toString('base64url'), z: bytes(z) }
   }
 }

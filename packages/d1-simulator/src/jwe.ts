@@ -1,12 +1,5 @@
 /** D1's JWEs by jose, and wrong ones by hand (RFC 7516; RFC 7518, 4.6). */
-import {
-  createCipheriv,
-  createHash,
-  createPublicKey,
-  diffieHellman,
-  generateKeyPairSync,
-  randomBytes,
-} from 'node:crypto'
+import { createCipheriv, createECDH, createHash, randomBytes } from 'node:crypto'
 import { CompactEncrypt, compactDecrypt, decodeProtectedHeader, importJWK, type JWK } from 'jose'
 import { Mismatch } from './problems.js'
 
@@ -86,6 +79,25 @@ export interface Header {
   readonly [name: string]: unknown
 }
 
+/** A new key's public half, and what it agrees on with another's. */
+interface NewKey {
+  readonly jwk: Omit<P256Jwk, 'd' | 'kid'>
+  readonly agree: (other: P256Jwk) => Buffer
+}
+
+/** By its point: a `KeyObject` that was generated may stand still for ever when it is exported as a JWK (Node 20). */
+export function newKey(): NewKey {
+  const own = createECDH('prime256v1')
+  const point = own.generateKeys()
+  const [x, y] = [base64url(point.subarray(1, 33)), base64url(point.subarray(33))]
+  const coordinate = (text: string): Buffer => Buffer.from(text, 'base64url')
+  return {
+    jwk: { kty: 'EC', crv: 'P-256', x, y },
+    agree: other =>
+      own.computeSecret(Buffer.concat([Buffer.of(4), coordinate(other.x), coordinate(other.y)])),
+  }
+}
+
 /** What {@link craft} can be told. */
 export interface Craft {
   /** The header in place of D1's; undefined takes a parameter away. */
@@ -101,12 +113,10 @@ export interface Craft {
  * would not write. What is wrong with it is what it was told alone.
  */
 export function craft(content: object, to: P256Jwk, change: Craft = {}): string {
-  const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const { kty, crv, x, y } = publicKey.export({ format: 'jwk' })
-  const sound = { alg: 'ECDH-ES', enc: 'A256GCM', kid: to.kid, epk: { kty, crv, x, y } }
+  const own = newKey()
+  const sound = { alg: 'ECDH-ES', enc: 'A256GCM', kid: to.kid, epk: own.jwk }
   const header = change.header?.(sound) ?? sound
-  const recipient = createPublicKey({ key: { ...publicHalf(to) }, format: 'jwk' })
-  const key = concatKdf(change.z ?? diffieHellman({ privateKey, publicKey: recipient }))
+  const key = concatKdf(change.z ?? own.agree(to))
   const protectedHeader = base64url(JSON.stringify(header))
   const iv = randomBytes(12)
   const cipher = createCipheriv('aes-256-gcm', key, iv).setAAD(Buffer.from(protectedHeader))

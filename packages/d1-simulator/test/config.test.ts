@@ -1,10 +1,10 @@
 /** What is wrong with a configuration is said by its entry or file, and never by what stands there. */
 
 import { execFileSync } from 'node:child_process'
-import { generateKeyPairSync } from 'node:crypto'
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { ecKeyPair } from '../../../test/support/key-pair.js'
 import { readConfig } from '../src/config-reader.js'
 import { MEMBER_OPTIONS, memberHelp, withMembers } from '../src/members.js'
 import { loadSetup } from '../src/setup.js'
@@ -185,7 +185,7 @@ describe('files', () => {
     return name
   }
   const jwk = (curve: string, more: object): string => {
-    const { privateKey } = generateKeyPairSync('ec', { namedCurve: curve })
+    const { privateKey } = ecKeyPair(curve)
     return JSON.stringify({ ...privateKey.export({ format: 'jwk' }), ...more })
   }
 

@@ -259,6 +259,22 @@ test('tokens whose life is not stated are used', async () => {
   await issuer.close()
 })
 
+test('an issuer that reads Basic in padded base64 alone, as RFC 7617 has it, lets D1 in', async () => {
+  const issuer = await openIssuer({
+    handler:
+      ({ handler }) =>
+      async (request, connection) => {
+        const [, pair = ''] = (request.headers.get('authorization') ?? '').split('Basic ')
+        return pair === Buffer.from(pair, 'base64').toString('base64')
+          ? handler(request, connection)
+          : Response.json({ error: 'invalid_client' }, { status: 401 })
+      },
+  })
+  const results = await simulateD1({ config: issuer.config, only: ['get-pin'], warn: () => {} })
+  expect(results.filter(({ verdict }) => verdict !== 'passed')).toEqual([])
+  await issuer.close()
+})
+
 test('where the address has no port it is 443', async () => {
   const issuer = await openIssuer()
   const setup = loadSetup({ config: issuer.config, members: { url: 'https://127.0.0.1' } }, () => {})
@@ -278,7 +294,7 @@ test('what stands twice in an answer is joined; an answer that breaks off is non
   const server = https.createServer(certificates.server, ({ url }, response) => {
     response.setHeader('x-twice', ['1', '2'])
     if (url === '/whole') response.end()
-    else if (url === '/chunks') response.write('{"a":', () => response.end('"b"}'))
+    else if (url === '/chunks') response.write('{"a": "bcd', () => response.end('efghijklmnopq"}'))
     else if (url === '/wrong') response.socket?.end(`HTTP/1.1 200 OK\r\n${CHUNKED}\r\n\r\n2\r\nab0\r\n\r\n`)
     else response.write('{', () => response.destroy())
   })
@@ -293,8 +309,9 @@ test('what stands twice in an answer is joined; an answer that breaks off is non
   await expect.poll(timers).toBeLessThanOrEqual(before)
   const text = 'GET /whole HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'
   expect(await wire.raw(text)).toMatchObject(joined)
-  // Without a length, Node sends chunks.
-  expect(await wire.raw(text.replace('whole', 'chunks'))).toMatchObject({ status: 200, text: '{"a":"b"}' })
+  // Without a length, Node sends chunks: of ten bytes (a) and of fifteen (f), then of sixteen (10).
+  const chunks = { status: 200, text: '{"a": "bcdefghijklmnopq"}' }
+  expect(await wire.raw(text.replace('whole', 'chunks'))).toMatchObject(chunks)
   // A chunk that goes on behind its length.
   await expect(wire.raw(text.replace('whole', 'wrong'))).rejects.toMatchObject({ name: 'NoAnswer' })
   await expect(wire.raw(text.replace('whole', 'half'))).rejects.toMatchObject({ name: 'NoAnswer' })

@@ -1,9 +1,10 @@
 /** Issuers that are wrong in one way each: the simulator must fail the case that is about it. */
-import { createPublicKey, generateKeyPairSync, randomBytes } from 'node:crypto'
+import { createPublicKey, randomBytes } from 'node:crypto'
 import { CompactEncrypt, compactDecrypt, importJWK } from 'jose'
 import { expect, test } from 'vitest'
 import { type Caller, type EndpointHandler, issuerEndpoints, type TokenVerdict } from '../../../src/d1.js'
 import { type ChangeCounter, encipherPin, Pan, Pin, PrwMacError } from '../../../src/index.js'
+import { ecKeyPair } from '../../../test/support/key-pair.js'
 import { simulateD1 } from '../src/run.js'
 import { D1S_CERTIFICATE, ISSUER, type IssuerChanges, openIssuer, type Parts } from './support/issuer.js'
 
@@ -72,7 +73,7 @@ type Header = { readonly [name: string]: unknown; readonly epk: Readonly<Record<
 const sealByHand =
   (change: (header: Header) => object = header => header): Sealer =>
   async (_content, { d1Jwk }) => {
-    const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+    const { privateKey } = ecKeyPair()
     const header = {
       alg: 'ECDH-ES',
       enc: 'A256GCM',

@@ -202,6 +202,19 @@ describe('profiles', () => {
     )
   })
 
+  test('an intdatag among the inputs may be padded', () => {
+    const place = { length: 24, encoding: 'ascii', align: 'left', pad: '20' }
+    const mac = { ...base.mac, inputs: [...base.mac.inputs, { input: 'intdatag', ...place }] }
+    const card = { psn: '01', expiry: '2912', issuer: 'is_tbank01' }
+    const padded = content({ ...base, mac }, card)
+    const input = Buffer.concat([Buffer.from(padded.prwDataSet, 'hex'), Buffer.from(padded.prwValue, 'hex')])
+    expect(padded.macValue).toBe(
+      retailMac(keys.key, Buffer.concat([input, Buffer.from('ABCDEFGHIJ0123456789    ')]))
+        .toString('hex')
+        .toUpperCase(),
+    )
+  })
+
   test('the length of the PIN may stand as digits', () => {
     const fields = aes.fields.map((field: { id: string }) =>
       field.id === 'pinLength' ? { ...field, encoding: 'ascii' } : field,

@@ -2,16 +2,12 @@
  * Each message that is to be refused is sound but for one thing. Shown in two ways: its twin without that thing is
  * accepted; and somebody who passes over that thing (a naive reader, here) finds in it what a sound one holds.
  */
-import {
-  createDecipheriv,
-  createHash,
-  createPublicKey,
-  diffieHellman,
-  generateKeyPairSync,
-} from 'node:crypto'
+import { createDecipheriv, createHash, createPublicKey, diffieHellman } from 'node:crypto'
 import { inflateRawSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { ecKeyPair } from '../../../test/support/key-pair.js'
 import { BODIES, longMessage } from '../src/cases-set-iso0.js'
+import { SECCOS_CASES } from '../src/cases-set-seccos.js'
 import { ISO0_MESSAGES, type Messages, SECCOS_MESSAGES } from '../src/inside.js'
 import { smallOrderPoint } from '../src/invalid-curve.js'
 import type { P256Jwk } from '../src/jwe.js'
@@ -77,6 +73,25 @@ describe('the twin of each message is accepted', () => {
     expect((await world.put(card, tooLong)).status).toBe(400)
     expect((await world.put(card, fits)).status).toBe(204)
   })
+})
+
+test('a card that must not have its PIN changed is asked for by its own fields, and by others where it has none', async () => {
+  const sent: string[] = []
+  class Watched extends World {
+    override seccos(...args: Parameters<World['seccos']>): ReturnType<World['seccos']> {
+      const content = super.seccos(...args)
+      sent.push(content.prwDataSet)
+      return content
+    }
+  }
+  const { setup, wire } = world
+  const cards = setup.cards.map(card =>
+    card.cardId === 'no-change' ? { ...card, fields: { psn: '77' } } : card,
+  )
+  const [one] = SECCOS_CASES.filter(({ name }) => name === 'a card whose PIN must not change')
+  expect(await one?.run(new Watched({ ...setup, cards }, wire))).toBe('403')
+  // PSN and expiry.
+  expect(sent.map(dataSet => dataSet.slice(22, 28))).toEqual(['772912'])
 })
 
 /** What an issuer may answer, so that there is no letter to change. */
@@ -160,7 +175,7 @@ function openNaively(jwe: string, d: bigint): unknown {
 /** A recipient whose private key is known, and is as wanted. */
 function recipient(fits: (d: bigint) => boolean): { readonly d: bigint; readonly jwk: P256Jwk } {
   for (;;) {
-    const jwk = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'jwk' })
+    const jwk = ecKeyPair().privateKey.export({ format: 'jwk' })
     const d = numberOf(`${jwk.d}`)
     if (fits(d)) return { d, jwk: { ...(jwk as unknown as P256Jwk), kid: 'JWE-1' } }
   }
@@ -200,8 +215,8 @@ test.each([2, 3, 4] as const)(
 )
 
 test('the naive multiplication is that of P-256 on the curve', () => {
-  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const { privateKey } = ecKeyPair()
+  const { publicKey } = ecKeyPair()
   const { d } = privateKey.export({ format: 'jwk' })
   const { x, y } = publicKey.export({ format: 'jwk' })
   const [z = 0n] = times(numberOf(`${d}`), [numberOf(`${x}`), numberOf(`${y}`)]) ?? []

@@ -1,5 +1,5 @@
 /** An issuer on this library behind a real HTTPS server, the files of a simulator that knows it, and ways to spoil it. */
-import { generateKeyPairSync, randomBytes, X509Certificate } from 'node:crypto'
+import { randomBytes, X509Certificate } from 'node:crypto'
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import https from 'node:https'
 import type { AddressInfo } from 'node:net'
@@ -24,6 +24,7 @@ import { ChangeCounter, encipherPin, memoryStore, Pan, Pin } from '../../../../s
 import { softwareBackend } from '../../../../src/software.js'
 import { ILLUSTRATIVE_NOT_GIROCARD_AES, ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../../../src/tools.js'
 import { makeCertificates } from '../../../../test/d1/endpoints/support/certificates.js'
+import { ecKeyPair } from '../../../../test/support/key-pair.js'
 
 export const certificates: ReturnType<typeof makeCertificates> = makeCertificates()
 export const ISSUER = 'is_tbank01'
@@ -106,9 +107,8 @@ export async function openIssuer(changes: IssuerChanges = {}): Promise<Issuer> {
   const kind = changes.profile ?? 'tdea'
   const { profile, usage, algorithm } = PROFILES[kind]
   const [zpk, mac, prw] = [hex16(), hex16(), hex16()]
-  const ec = () => generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const issuerKey = ec()
-  const d1Key = ec()
+  const issuerKey = ecKeyPair()
+  const d1Key = ecKeyPair()
   const d1Jwk = { ...d1Key.privateKey.export({ format: 'jwk' }), kid: 'D1-2026' }
   const issuerPublicJwk = { ...issuerKey.publicKey.export({ format: 'jwk' }), kid: 'JWE-1' }
   const tdea = { algorithm: 'tdea-2key', usage: 'pin-encryption' } as const
