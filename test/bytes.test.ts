@@ -18,6 +18,7 @@ import {
   wipe,
   withWiped,
 } from '../src/base/bytes.js'
+import { ArgumentError } from '../src/base/errors.js'
 import { failure } from './support/errors.js'
 
 test.each(['0', 'abc', '0g', ' 00', '0x00', '00\n'])('fromHex refuses %j with ERR_ENCODING', async text => {
@@ -41,6 +42,13 @@ test('copies and concatenations stand in memory of their own', () => {
   const slice = Buffer.from('pooled')
   expect(ownCopy(slice).buffer.byteLength).toBe(6)
   expect(concatBytes(slice, slice).buffer.byteLength).toBe(12)
+})
+
+test('a copy of what another thread has been given is refused; one of nothing is nothing', () => {
+  const taken = new Uint8Array(8)
+  structuredClone(taken.buffer, { transfer: [taken.buffer] })
+  expect(() => ownCopy(taken)).toThrow(ArgumentError)
+  expect(ownCopy(new Uint8Array(0))).toEqual(new Uint8Array(0))
 })
 
 test('equalBytes tells lengths and contents apart', () => {
@@ -178,7 +186,8 @@ test.each([0, 8, 64, 65, 300])(
     const memory = new Uint8Array(length + 4)
     copyInto(memory, bytes, 3)
     expect(memory).toEqual(Uint8Array.of(0, 0, 0, ...bytes, 0))
-    expect(() => copyInto(memory, bytes, 5)).toThrow(RangeError)
+    for (const at of [5, -1, -0.5, 0.5, Number.NaN, Number.NEGATIVE_INFINITY, 2 ** 32])
+      expect(() => copyInto(memory, bytes, at), String(at)).toThrow(ArgumentError)
     expect(memory).toEqual(Uint8Array.of(0, 0, 0, ...bytes, 0))
   },
 )

@@ -94,6 +94,8 @@ export function asciiBytes(text: string): Uint8Array<ArrayBuffer> {
 
 /** A copy in memory of its own (never a slice of Node's buffer pool), so that wiping it wipes all there is. */
 export function ownCopy(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  // None, or its buffer was taken away.
+  if (bytes.length === 0) return snapshot(bytes, 'what is copied')
   const copy = secretBytes(bytes.length)
   copyInto(copy, bytes)
   return copy
@@ -110,7 +112,8 @@ const ONE_BY_ONE = 64
  */
 export function copyInto(memory: Uint8Array, bytes: Uint8Array, at = 0): void {
   const { length } = bytes
-  if (length > memory.length - at) throw new RangeError('there is no room for the copy')
+  // A place that is negative, a fraction or NaN: V8 would leave out what is there, or write elsewhere, and say nothing.
+  if (at >>> 0 !== at || length > memory.length - at) throw new ArgumentError('there is no room for the copy')
   copyPlain(memory, bytes, length, at)
 }
 

@@ -2,7 +2,7 @@
  * Keys that come from elsewhere: components that officers enter, one after the other, or that are split and combined for tests; key
  * blocks; wrapped and clear keys. Whatever goes wrong, the entry that is wrong is named, and the token holds what it held before.
  */
-import { accessSync, constants, existsSync, rmSync, writeFileSync } from 'node:fs'
+import { accessSync, closeSync, constants, existsSync, openSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { toHex, wipe } from '../base/bytes.js'
 import { ArgumentError, isIssuerPinError } from '../base/errors.js'
@@ -130,10 +130,18 @@ export async function writeTestKey(
   return { kid, usage, mode: bound.mode, algorithm, checkValue, publicJwk, ...period }
 }
 
-/** A file that was not there, for its owner alone. */
+/** A file that was not there, for its owner alone; where the disk has no room for all of it, it is not there afterwards, either. */
 function writeNew(path: string, content: string, option = 'out'): void {
   try {
-    writeFileSync(path, content, { mode: 0o600, flag: 'wx' })
+    const file = openSync(path, 'wx', 0o600)
+    try {
+      writeFileSync(file, content)
+    } catch (error) {
+      rmSync(path)
+      throw error
+    } finally {
+      closeSync(file)
+    }
   } catch (error) {
     throw new UsageError(`--${option} cannot be written: ${String((error as NodeJS.ErrnoException).code)}`)
   }

@@ -10,13 +10,18 @@ const BOTH = Buffer.from(AES, 'hex').map((byte, i) => byte ^ (Buffer.from(SECOND
 const kcvOf = async (material: string | Uint8Array): Promise<string> =>
   (await keyCheckValue({ material, algorithm: 'aes-128' })).checkValue.value
 
-async function ceremony(secrets: readonly string[], more: readonly string[] = [], fake = new FakeToken()) {
+async function ceremony(
+  secrets: readonly string[],
+  more: readonly string[] = [],
+  fake = new FakeToken(),
+  onHush = (_hushed: boolean): void => {},
+) {
   const kcv = await kcvOf(BOTH)
   const args = [
     ...['key', 'import', '--from', 'components', '--parts', '2', '--kid', 'Z', '--usage', 'cmac'],
     ...['--algorithm', 'aes-128', '--kcv', kcv, '--import-clear-keys', ...TOKEN, ...more],
   ]
-  const found = await run(args, { secrets }, fake)
+  const found = await run(args, { secrets, onHush }, fake)
   const { out } = await run(['key', 'list', '--json', ...TOKEN], {}, fake)
   const kids = (JSON.parse(out) as { kid: string }[]).map(({ kid }) => kid).sort()
   return { ...found, kids }
@@ -52,6 +57,18 @@ test('three times at most; then nothing is in the token', async () => {
   const { code, err, kids } = await ceremony(['Adams', ...wrong, ...wrong, ...wrong, ...wrong])
   expect([code, kids]).toEqual([1, []])
   expect(err).toMatch(/\nERR_KEY_CHECK_VALUE: [^\n]*component 1[^\n]*$/)
+})
+
+test('the terminal is given back once, after an entry that fails as after the last', async () => {
+  const hushed: boolean[] = []
+  const onHush = (is: boolean): unknown => hushed.push(is)
+  const first = ['Adams', AES, await kcvOf(AES)]
+  const second = [SECOND, await kcvOf(SECOND)]
+  expect(await ceremony([...first, 'Brown', ...second], [], undefined, onHush)).toMatchObject({ code: 0 })
+  expect(hushed.splice(0)).toEqual([true, false])
+  const wrong = ['Brown', ...Array.from({ length: 3 }, () => [SECOND, '000000']).flat()]
+  expect(await ceremony([...first, ...wrong], [], undefined, onHush)).toMatchObject({ code: 1 })
+  expect(hushed).toEqual([true, false])
 })
 
 test('the record is signed; a key whose record cannot be written does not stay', async () => {

@@ -369,6 +369,30 @@ test.each([2, 3])(
   },
 )
 
+test.each([1, 3])('where the disk is full at component %i, no part of any stays', async full => {
+  const out = fresh()
+  const { writeFileSync: write } = fs
+  let files = 0
+  fs.writeFileSync = (file, data, options) => {
+    if (typeof file !== 'number' || ++files !== full) return write(file, data, options)
+    write(file, String(data).slice(0, 9))
+    throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' })
+  }
+  syncBuiltinESMExports()
+  try {
+    const split = ['key', 'components', 'split', '--algorithm', 'aes-128', '--parts', '3', '--out', out]
+    expect(await run(split, { secret: AES })).toMatchObject({
+      code: 2,
+      err: 'ERR_USAGE: --out cannot be written: ENOSPC',
+    })
+  } finally {
+    fs.writeFileSync = write
+    syncBuiltinESMExports()
+  }
+  expect(files).toBe(full)
+  for (const i of [1, 2, 3]) expect(() => readFileSync(`${out}-${i}`)).toThrow('ENOENT')
+})
+
 test('a new key of a token: with a beginning, for translation; what the token did not take is said', async () => {
   const fake = new FakeToken({ refuses: { types: [CKA.COPYABLE], code: 0x12 } })
   const made = ['key', 'generate', '--kid', 'P', '--usage', 'pin-encryption', '--algorithm', 'tdea-2key']

@@ -63,6 +63,24 @@ describe('a driver', () => {
   })
 })
 
+test('a store has a pool of the size that was asked for, and one connection in reserve', async () => {
+  const server = createServer(socket => socket.destroy()).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  const end = vi.spyOn(Pool.prototype, 'end')
+  try {
+    const connectionString = `postgres://nobody@127.0.0.1:${port}/none`
+    await expect(
+      openPostgresIssuerStore({ connectionString, max: 7, panSealer: sealer }),
+    ).rejects.toBeInstanceOf(BackendError)
+    const sizes = end.mock.contexts.map(made => (made as unknown as Pool).options.max)
+    expect(sizes.sort()).toEqual([1, 7])
+  } finally {
+    end.mockRestore()
+    await new Promise(resolve => server.close(resolve))
+  }
+})
+
 test('the pool of a store has an end to every wait, and commits that wait for the disk', async () => {
   const made = (await makePool({ host: 'db', max: 3, application_name: 'issuer' }, 1234)) as Pool
   expect(made).toBeInstanceOf(Pool)

@@ -581,6 +581,37 @@ describe('a thread', () => {
   })
 })
 
+test.each([
+  ['ends', async () => []],
+  ['fails', async () => Promise.reject(new Error('no'))],
+])('a search that %s leaves no timer: no process waits for its limit', async (_, tier) => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  try {
+    const input = {
+      samples: [sample],
+      ...keys,
+      known,
+      only: 'prw',
+      workers: 1,
+      stop: new AbortController().signal,
+    } as const
+    const during: number[] = []
+    const crew = {
+      tier: () => {
+        during.push(vi.getTimerCount())
+        return tier()
+      },
+      close: async () => undefined,
+    }
+    await searchWith(input, async () => crew).catch(() => undefined)
+    // How far it is, and the limit.
+    expect(new Set(during)).toEqual(new Set([2]))
+    expect(vi.getTimerCount()).toBe(0)
+  } finally {
+    vi.useRealTimers()
+  }
+})
+
 test('a PIN of the samples is the caller’s: it is not wiped', async () => {
   using pin = Pin.from('1234')
   const [first = expect.unreachable()] = samplesOf('keyed')

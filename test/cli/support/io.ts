@@ -12,6 +12,7 @@ export function keptIo({
   secret,
   secrets,
   onAsk,
+  onHush,
   terminal = false,
   columns,
   interrupted,
@@ -23,6 +24,8 @@ export function keptIo({
   readonly secrets?: readonly string[]
   /** Hears of each question before it is answered. */
   readonly onAsk?: (question: string) => void
+  /** Hears when the terminal is hushed (true), and when it is given back. */
+  readonly onHush?: (hushed: boolean) => void
   readonly terminal?: boolean
   readonly columns?: number
   readonly interrupted?: AbortSignal
@@ -41,6 +44,12 @@ export function keptIo({
       return secrets === undefined ? secret : typed.shift()
     },
     env,
+    ...(onHush !== undefined && {
+      hush: () => {
+        onHush(true)
+        return () => onHush(false)
+      },
+    }),
     ...(terminal && { progress: (text: string) => void errors.push(text) }),
     ...(columns !== undefined && { columns }),
     ...(interrupted !== undefined && { interrupted: () => interrupted }),
