@@ -203,6 +203,8 @@ describe('a header that is written', () => {
     [{ optionalBlocks: [{ id: 'KSX', data: '' }] }, 'optional block KS'],
     [{ optionalBlocks: [{ id: '-KS', data: '' }] }, 'optional block -K'],
     [{ optionalBlocks: optional(100) }, 'optional blocks'],
+    [{ optionalBlocks: [...optional(3), { id: 'A1', data: 'again' }] }, 'optional block A1'],
+    [{ optionalBlocks: [{ id: '04', data: '' }], validTo: new Date('2027-01-01') }, 'optional block 04'],
   ])('is not with %j', async (change, entry) => {
     const key = await kbpk('aes-128')
     expect(await entryOf(() => sealed(key, change))).toBe(entry)
@@ -616,11 +618,17 @@ describe('an HMAC key in a block', () => {
     expect(opened.warnings).toEqual([])
     // Stated by the caller it is written once, in the caller's place.
     expect(await sealed(key, { ...hmac, optionalBlocks: [HASH] })).toHaveLength(block.length)
+    const label = { id: 'LB', data: 'storage' }
+    const second = await sealed(key, { ...hmac, optionalBlocks: [label, HASH] })
+    expect((await openKeyBlock({ key, block: second, usage: 'hmac' })).header.optionalBlocks).toEqual([
+      label,
+      HASH,
+    ])
     for (const data of ['22', '10', '2', '021', ''])
       expect(await entryOf(() => sealed(key, { ...hmac, optionalBlocks: [{ id: 'HM', data }] }))).toBe(
         'optional block HM',
       )
-    expect(await entryOf(() => sealed(key, { optionalBlocks: [HASH] }))).toBe('optional block HM')
+    expect(await entryOf(() => sealed(key, { optionalBlocks: [label, HASH] }))).toBe('optional block HM')
   })
 
   test('takes a KBPK that is as strong as it, and no AES key of its length takes its place', async () => {

@@ -118,6 +118,7 @@ describe('bad input', () => {
     ['lengths the wrong way round', { ...good, minLength: 6, maxLength: 4 }],
     ['half a digit', { ...good, minLength: 4.5 }],
     ['an unknown rule', { ...good, refuse: ['birthdays'] }],
+    ['an unknown rule behind one that is known', { ...good, refuse: ['runs', 'birthdays'] }],
     ['rules that are no list', { ...good, refuse: 'runs' }],
     ['half a digit at most', { ...good, maxLength: 5.5 }],
     ['a length in text', { ...good, minLength: '4' }],

@@ -536,6 +536,8 @@ describe('bad input', () => {
     const short = Pan.from('11223344556')
     const block = await blockOf('1234', 0, short)
     await failure(() => generatePvv({ block, pan: short, format: 0, from: zpk, key: pvk }), 'ERR_PAN')
+    const kept = { kind: 'pvv', pvv: '1234', key: pvk } as const
+    await failure(() => verifyPinBlock({ ...given, block, pan: short, against: kept }), 'ERR_PAN')
     await failure(
       () => generateOffset({ block, pan: short, format: 0, from: zpk, key: offsetKey }),
       'ERR_PAN',

@@ -5,10 +5,13 @@ import {
   claimStep,
   confirmStep,
   enterInstance,
+  expireStep,
+  fixedRequest,
   type Issued,
   issueStep,
   MAX_OPEN,
   type PccPolicy,
+  readRequest,
   readState,
   restartStep,
   showState,
@@ -151,7 +154,40 @@ describe('an issue', () => {
     const { next } = issue(...spent, claimed('c', 'claimed'))
     expect(tags(next)).not.toContain('s0')
     expect(tags(next)).toContain('c')
+    expect(tags(issue(claimed('c', 'claimed'), ...spent).next)).toEqual(
+      tags(next).toSpliced(14, 1).toSpliced(0, 0, 'c'),
+    )
   })
+})
+
+describe('what has expired', () => {
+  test('has expired for good, wherever it is among the others', () => {
+    const later = open('c', { expiresAt: NOW + 1 })
+    for (const [i, due] of [open('x', { expiresAt: NOW }), claimed('x', 'claimed')].entries()) {
+      const state = card(claimed('s', 'spent'), later, due)
+      const expired = expireStep(state, NOW + i)
+      expect(expired?.issued.slice(0, 1)).toEqual(state.issued.slice(0, 1))
+      for (const now of [0, NOW])
+        expect(() => claimStep(expired ?? state, request('x'), now, POLICY)).toThrow(refused('expired'))
+    }
+  })
+
+  test('is marked once, and a card that has nothing of the kind is not written', () => {
+    expect(expireStep(card(), NOW)).toBeUndefined()
+    expect(expireStep(card(open('a'), claimed('b', 'spent')), NOW)).toBeUndefined()
+    const once = expireStep(card(open('a')), NOW + 1) ?? expect.unreachable()
+    expect(expireStep(once, NOW + 2)).toBeUndefined()
+  })
+})
+
+test('a request that is fixed is the one that was checked, whatever becomes of its bytes', () => {
+  const fingerprint = new Uint8Array(32).fill(7)
+  const given = { cardId: 'card-1', intdatag: 'A'.repeat(20), pcc: '0001', fingerprint }
+  const fixed = fixedRequest(given)
+  const { claim } = readRequest(fixed)
+  fingerprint.fill(8)
+  expect(readRequest(fixed).claim).toEqual(claim)
+  expect(readRequest({ ...given }).claim).not.toEqual(claim)
 })
 
 describe('a record', () => {
@@ -194,7 +230,9 @@ describe('a record', () => {
       stored({ state: 'spent', fingerprint: 'AA', sequence: 1 } as never),
       stored({ instance: 1 as never }),
       stored({ more: 1 } as never),
-    ].map(entry => JSON.stringify({ v: 1, ...card(), issued: [entry] })),
+    ].flatMap(entry =>
+      [[entry], [stored({ tag: HASH_2 }), entry]].map(issued => JSON.stringify({ v: 1, ...card(), issued })),
+    ),
     JSON.stringify({ v: 1, ...card(), issued: [stored(), stored()] }),
   ])('%s does not read', text => {
     const message = 'the record of the change counter does not read'

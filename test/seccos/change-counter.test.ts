@@ -323,6 +323,15 @@ describe('refusals leave the counter as it is', () => {
       'an intdatag of another card',
       async ({ issue }) => ({ ...(await issue('card-2')), cardId: 'card-1' }),
     ],
+    [
+      'other-card',
+      'an intdatag of another card, of one that has its own',
+      async ({ issue }) => {
+        const other = await issue('card-2')
+        await issue('card-1')
+        return { ...other, cardId: 'card-1' }
+      },
+    ],
     ['pcc', 'the next pcc', async ({ issue }) => ({ ...(await issue()), pcc: '0002' })],
     ['pcc', 'a pcc that is none', async ({ issue }) => ({ ...(await issue()), pcc: '1' })],
     [
@@ -693,6 +702,11 @@ describe('requestFingerprint', () => {
     ]) {
       expect(requestFingerprint(other)).not.toEqual(requestFingerprint(members))
     }
+    // A value that looks like an end, another name and its value: the length of each tells them apart.
+    const zeros = '\0'.repeat(4)
+    expect(requestFingerprint({ a: `b${zeros}c${zeros}d` })).not.toEqual(
+      requestFingerprint({ a: 'b', c: 'd' }),
+    )
     expect(requestFingerprint(members)).toHaveLength(32)
   })
   test('takes strings only', () => {
@@ -984,8 +998,24 @@ describe('an operator', () => {
     ['a batch of nothing', counter => counter.purge({ batch: 0 })],
     ['a budget as text', counter => counter.purge({ budgetMs: '1' as never })],
     ['a misspelt option', counter => counter.purge({ bugdetMs: 1 } as never)],
-  ])('who says %s is told so', async (_, call) => {
-    await expect(call(setUp().counter)).rejects.toMatchObject({ code: 'ERR_ARGUMENT' })
+    ['a card that is none', counter => counter.restart({ cardId: 'a b', pcc: '0001' })],
+    ['what superseding tells to no function', counter => counter.supersedeAll({ onProgress: 1 as never })],
+    ['what a purge tells to no function', counter => counter.purge({ onProgress: 1 as never })],
+  ])('who says %s is told so, before the store is asked', async (_, call) => {
+    const store = memoryStore()
+    const asked = (['read', 'compareAndSet', 'purge', 'keys'] as const).map(name => vi.spyOn(store, name))
+    await expect(call(setUp({ store }).counter)).rejects.toMatchObject({ code: 'ERR_ARGUMENT' })
+    for (const one of asked) expect(one).not.toHaveBeenCalled()
+  })
+
+  test('whose signal has fired supersedes and deletes nothing, whether or not there are cards', async () => {
+    const store = memoryStore()
+    const asked = (['keys', 'purge'] as const).map(name => vi.spyOn(store, name))
+    const { counter } = setUp({ store })
+    const options = { signal: AbortSignal.abort() }
+    await expect(counter.supersedeAll({}, options)).rejects.toMatchObject({ code: 'ERR_ABORTED' })
+    await expect(counter.purge({}, options)).rejects.toMatchObject({ code: 'ERR_ABORTED' })
+    for (const one of asked) expect(one).not.toHaveBeenCalled()
   })
 })
 

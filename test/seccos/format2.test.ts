@@ -8,6 +8,7 @@ import { describe, expect, test } from 'vitest'
 import { ProfileError } from '../../src/base/errors.js'
 import { Pan } from '../../src/primitives/pan.js'
 import { Pin } from '../../src/primitives/pin.js'
+import { resultOf } from '../../src/seccos/computation.js'
 import {
   buildDataSet,
   dataSetFromHex,
@@ -17,6 +18,7 @@ import {
   unmaskDataSet,
 } from '../../src/seccos/data-set.js'
 import { neededToVerify, remarksOn, uncoveredBy } from '../../src/seccos/profile/coverage.js'
+import { partOfValue } from '../../src/seccos/profile/encoding.js'
 import { parseProfile } from '../../src/seccos/profile/parse.js'
 import schema from '../../src/seccos/profile/profile.schema.json' with { type: 'json' }
 import { computePrw, generatePrwMac, verifyPrw, verifyPrwMac } from '../../src/seccos/prw.js'
@@ -204,6 +206,7 @@ describe('a profile that does not hold', () => {
     ],
     ['an external value twice', 'external', '/external/1/id', { '/external/1/id': 'cdp' }],
     ['an external value by a reserved name', 'external', '/external/0/id', { '/external/0/id': 'pan' }],
+    ['an external value by the name of a PRW', 'external', '/external/1/id', { '/external/1/id': 'prw' }],
     ['text as bytes', 'external', '/prw/inputs/2/encoding', { '/prw/inputs/2/encoding': 'binary' }],
     [
       'no random number to derive from',
@@ -462,6 +465,12 @@ describe('a profile that does not hold', () => {
       { '/prw/output': [slice('left', 0, 7), { step: 'fold' }] },
     ],
     [
+      'a fold of another kind',
+      'outputs',
+      '/prw/output/0/part',
+      { '/prw/output/0': { step: 'fold', part: { from: 'left', skip: 0, take: 8 } } },
+    ],
+    [
       'a fold after decimalise',
       'outputs',
       '/prw/output/1/step',
@@ -554,6 +563,36 @@ test('remarks: a MAC that tells no old message from a new one, and characters th
   const [, lacking] = remarksOn(parseProfile(changed('parts', { '/fields/3/encoding': 'ebcdic' })))
   expect(lacking).toMatchObject({ path: '/fields/3/encoding' })
   expect(lacking?.text).toMatch(/^ebcdic lacks !#\$@/)
+  // Of each input of both computations.
+  const issuerId = { input: 'issuerId', length: 10, encoding: 'ebcdic', align: 'exact' }
+  const both = changed('external', {
+    '/prw/inputs/5': issuerId,
+    '/prw/uncovered': ['pcc', 'intdatag', 'random', 'psn', 'prwKid'],
+  })
+  expect(remarksOn(parseProfile(both)).map(({ path }) => path)).toEqual([
+    '/prw/inputs/5/encoding',
+    '/mac/inputs/2/encoding',
+  ])
+})
+
+test('decimalised by a scan, the digits come first, in their order, and then those from A on less ten', () => {
+  const scanned = (hex: string, digits: number): string => {
+    const output = [{ step: 'decimalise', digits, table: 'scan' }] as const
+    const computation = { ...parseProfile(SCHEMES.outputs).prw, output }
+    return Buffer.from(resultOf(computation, Uint8Array.from(Buffer.from(hex, 'hex')))).toString()
+  }
+  expect(scanned('a1f20b3c', 4)).toBe('1203')
+  expect(scanned('a1f20b3c', 8)).toBe('12030512')
+  expect(scanned('ffffffff', 3)).toBe('555')
+})
+
+test('of a value that is shorter than what is skipped there is no part, from either side', () => {
+  const value = Uint8Array.from({ length: 10 }, (_, i) => i)
+  for (const from of ['left', 'right'] as const) {
+    expect(partOfValue(value, { from, skip: 13, take: 2 })).toBeUndefined()
+    expect(partOfValue(value, { from, skip: 10 })).toEqual(new Uint8Array(0))
+  }
+  expect(partOfValue(value, { from: 'right', skip: 9, take: 2 })).toEqual(Uint8Array.of(0))
 })
 
 /** EMV book 2, A1.4.2, without this library: the hash, its decimal digits first, then those of A to F as 0 to 5. */

@@ -57,6 +57,18 @@ describe('ERR_ARGUMENT', () => {
     ['profile must come from parseProfile', () => buildDataSet({ profile: { ...TDEA }, ...TDEA_VALUES })],
     ['profile must come from parseProfile', () => maskDataSet({ profile: null as never, full: full() })],
     ['profile must come from parseProfile', () => requireMasked({ profile: 'x' as never, dataSet: full() })],
+    ...[{ ...TDEA }, null, undefined, 'x'].flatMap(profile =>
+      [
+        () => unmaskDataSet({ ...TDEA_VALUES, profile: profile as never, dataSet: masked() }),
+        () => readDataSet({ profile: profile as never, dataSet: masked() }),
+        () => requireMasked({ profile: profile as never, dataSet: masked() }),
+        () => uncoveredBy({ profile: profile as never, computation: 'prw' }),
+        () => computePrw({ profile } as never),
+        () => verifyPrw({ profile, pin, tries: 'counted-elsewhere' } as never),
+        () => generatePrwMac({ profile } as never),
+        () => verifyPrwMac({ profile } as never),
+      ].map(call => ['profile must come from parseProfile', call] as [string, () => unknown]),
+    ),
     ['buildDataSet takes an object of inputs', () => buildDataSet(null as never)],
     ['buildDataSet takes an object of inputs', () => buildDataSet(7 as never)],
     ['dataSet must be a Uint8Array', () => dataSetToHex('00' as never)],
@@ -115,6 +127,11 @@ describe('ERR_DATA_SET', () => {
       'fields',
       'has a member that is not a field of the profile with a meaning of its own',
       fields({ layout: '01' }),
+    ],
+    [
+      'fields',
+      'has a member that is not a field of the profile with a meaning of its own',
+      () => unmaskDataSet({ ...TDEA_VALUES, profile: TDEA, dataSet: masked(), fields: { expirry: '2812' } }),
     ],
     ['dataSet', 'must be 123 bytes', () => maskDataSet({ profile: TDEA, full: full().subarray(1) })],
     ['dataSet', 'must be 123 bytes', () => dataSetToHex(new Uint8Array(124))],
@@ -419,6 +436,7 @@ describe('what only a form of format 2 can be', () => {
     assemble([part as ComputationInput], material(more), (_, bytes) => Uint8Array.from(bytes))
   const inner = { input: 'enciphered', mode: 'ecb', iv: 'none', padding: 1, inputs: [{ input: 'pinBlock' }] }
   const parts = { pin, pan, random: undefined }
+  const lateDigit = new Uint8Array(8).fill(0xaa).fill(0xa9, 7)
 
   test.each<[string, string, () => unknown]>([
     [
@@ -455,6 +473,11 @@ describe('what only a form of format 2 can be', () => {
       'random',
       'must have the hex digits A to F only, as PIN block format 3 has them',
       () => encodePin({ iso9564: 3, filler: 'random' }, { ...parts, random: new Uint8Array(8) }),
+    ],
+    [
+      'random',
+      'must have the hex digits A to F only, as PIN block format 3 has them',
+      () => encodePin({ iso9564: 3, filler: 'random' }, { ...parts, random: lateDigit }),
     ],
     ['random', 'is missing', () => encodePin({ iso9564: 4, filler: 'random' }, parts)],
   ])('%s: %s', async (field, problem, call) => {

@@ -130,6 +130,21 @@ describe('what goes wrong', () => {
     expect(heard).toEqual(['counted', 'reset', 'unblocked'])
   })
 
+  test('a listener hears of each try of a card that is blocked, and of no more tries', async () => {
+    const heard: TryEvent[] = []
+    const counter = new TryCounter({
+      store: memoryStore(),
+      products: { classic: { ...RULE, limit: 1 } },
+      onEvent: event => void heard.push(event),
+    })
+    for (let i = 0; i < 3; i++) await counter.begin(CARD)
+    expect(heard).toEqual([
+      { event: 'counted', ...CARD, left: 0 },
+      { event: 'blocked', ...CARD, left: 0 },
+      { event: 'blocked', ...CARD, left: 0 },
+    ])
+  })
+
   test('a listener that throws decides nothing', async () => {
     const counter = new TryCounter({
       store: memoryStore(),
@@ -144,7 +159,10 @@ describe('what goes wrong', () => {
   test.each<[string, unknown]>([
     ['no store', { products: { classic: RULE } }],
     ['no products', { store: memoryStore(), products: {} }],
-    ['products that are none', { store: memoryStore(), products: 3 }],
+    ['a number for products', { store: memoryStore(), products: 3 }],
+    ['a text for products', { store: memoryStore(), products: 'abc' }],
+    ['null for products', { store: memoryStore(), products: null }],
+    ['nothing for products', { store: memoryStore(), products: undefined }],
     ['a limit of zero', { store: memoryStore(), products: { classic: { ...RULE, limit: 0 } } }],
     ['no rule after success', { store: memoryStore(), products: { classic: { limit: 3 } } }],
     ['a listener that is none', { store: memoryStore(), products: { classic: RULE }, onEvent: 1 }],

@@ -3,7 +3,7 @@ import { defineConfig } from 'vitest/config'
 import whole from '../../vitest.config.ts'
 
 const wanted = process.env['PLANTED_TESTS'].split(',')
-const [together, alone] = whole.test.projects.map(({ test }) => test.include)
+const [together, ...alone] = whole.test.projects.map(({ test }) => test.include)
 
 export default defineConfig({
   resolve: whole.test.projects[0].resolve,
@@ -11,7 +11,7 @@ export default defineConfig({
     include: [
       ...together.filter(path => wanted.some(part => path.startsWith(part))),
       // What needs a process of its own can have this one, alone.
-      ...alone.filter(path => wanted.includes(path)),
+      ...alone.flat().filter(path => wanted.includes(path)),
     ],
     setupFiles: ['./tools/plant/setup.mjs', './test/support/clean-process.ts'],
     testTimeout: 0,

@@ -2,6 +2,7 @@
 import { X509Certificate } from 'node:crypto'
 import { PassThrough } from 'node:stream'
 import { describe, expect, test } from 'vitest'
+import { Peers } from '../../../src/d1/endpoints/peer.js'
 import {
   type Authorization,
   type Caller,
@@ -26,7 +27,7 @@ import {
 } from './support/world.js'
 
 const own = useWorld()
-const { client, otherIssuer, proxy, stranger, selfSigned, misnamed, ca } = certificates
+const { client, otherIssuer, proxy, stranger, selfSigned, misnamed, ca, otherCa } = certificates
 const x509 = ({ cert }: { cert: string }): X509Certificate => new X509Certificate(cert)
 const tls = (credentials: { cert: string }, more: Partial<Connection> = {}): Connection => ({
   encrypted: true,
@@ -143,6 +144,18 @@ describe('by a name under a CA', () => {
   test.each<[string, Caller['certificate'], { cert: string }, string | undefined]>([
     ['the subject', { ca, subject: { CN: 'd1' } }, client, undefined],
     ['an alternative name', { ca: [ca], san: 'DNS:d1.test' }, client, undefined],
+    [
+      'the subject, under the second of two CAs',
+      { ca: [otherCa, ca], subject: { CN: 'd1' } },
+      client,
+      undefined,
+    ],
+    [
+      'the subject, under neither',
+      { ca: [otherCa, ca], subject: { CN: 'd1' } },
+      selfSigned,
+      '401 caller-unknown',
+    ],
     ['both', { ca, subject: { CN: 'd1' }, san: 'URI:spiffe://d1' }, client, undefined],
     ['another subject', { ca, subject: { CN: 'd1' } }, otherIssuer, '401 caller-unknown'],
     ['an attribute that is not there', { ca, subject: { CN: 'd1', O: 'x' } }, client, '401 caller-unknown'],
@@ -340,6 +353,11 @@ test('whoever tries secrets is locked out by its certificate: another one that c
     return status === 200 ? status : own.world.last.refusal?.reason
   }
   const wrong = `Basic ${Buffer.from('d1:of the wrong secrets one').toString('base64')}`
+  // A right one ends it: four wrong ones before it do not count.
+  for (let round = 0; round < 2; round++) {
+    for (let i = 0; i < 4; i++) expect(await ask(tls(proxy), wrong)).toBe('client-credentials')
+    expect(await ask(tls(proxy), basic())).toBe(200)
+  }
   for (let i = 0; i < 5; i++) expect(await ask(tls(stranger), wrong)).toBe('client-credentials')
   expect(await ask(tls(stranger), basic())).toBe('client-locked')
   expect(await ask(tls(client), basic())).toBe(200)
@@ -564,6 +582,17 @@ describe('behind a proxy', () => {
       const headers = { 'x-forwarded-client-cert': `Hash=${String(i).padStart(64, '0')}` }
       expect((await handler(get(pinPath('card-1'), { headers }), socket)).status).toBe(401)
     }
+    const peers = new Peers([{ from: { listener: 'nginx' }, header: 'x-forwarded-client-cert' }])
+    const proxy = peers.proxyOf(socket) ?? expect.unreachable()
+    const read = (i: number): unknown => {
+      const headers = new Headers({ 'x-forwarded-client-cert': `Hash=${String(i).padStart(64, '0')}` })
+      const presented = peers.presented(socket, proxy, headers)
+      return 'problem' in presented ? expect.unreachable() : presented.certificate
+    }
+    const made = Array.from({ length: 65 }, (_, i) => read(i))
+    // One that is kept is the same object again; the first of 65 has made room.
+    for (const i of [1, 30, 64]) expect(read(i)).toBe(made[i])
+    expect(read(0)).not.toBe(made[0])
   })
 })
 
@@ -619,6 +648,8 @@ describe('mistakes', () => {
     'an empty subject': () => callers({ ...D1, certificate: { ca, subject: {} } }),
     'a subject that is no object': () => callers({ ...D1, certificate: { ca, subject: 'CN=d1' } }),
     'an attribute that is no text': () => callers({ ...D1, certificate: { ca, subject: { CN: 7 } } }),
+    'an attribute that is no text, behind one that is': () =>
+      callers({ ...D1, certificate: { ca, subject: { CN: 'd1', O: 7 } } }),
     'a name of no kind': () => callers({ ...D1, certificate: { ca, san: 'd1.test' } }),
     'proxies that are no list': () => ({ callers: [D1], proxies: GOOD }),
     'a proxy that is none': () => proxies('loopback'),

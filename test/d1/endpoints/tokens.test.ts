@@ -249,6 +249,21 @@ describe("an identity provider's tokens", () => {
     expect(fetched).toBe(1)
   })
 
+  test('that are bad under a key that is known do not have the set fetched again, however long ago that was', async () => {
+    const state = { fetched: 0, now: Date.now() }
+    const fetch = async () => {
+      state.fetched++
+      return Response.json({ keys: [first.public] })
+    }
+    const tokens = provider({ jwks: URL_OF_SET, fetch, now: () => state.now })
+    expect(await tokens.verify(await sign(), NO_OPTIONS)).toMatchObject({ verified: true })
+    state.now += 120_000
+    const stranger = await keyPair('ES256', 'I-1')
+    for (const bad of [sign({}, 'ES256', stranger.private), sign({ aud: 'account' })])
+      expect(await tokens.verify(await bad, NO_OPTIONS)).toMatchObject({ verified: false })
+    expect(state.fetched).toBe(1)
+  })
+
   test('are verified by a key that the provider has only just begun to sign with; one that nobody has is refused', async () => {
     const state = { now: Date.now(), away: false, keys: [first.public] as object[] }
     const fetch = async () => {
@@ -397,9 +412,11 @@ describe("an identity provider's tokens", () => {
   test.each([
     ['no network', () => Promise.reject(new TypeError('fetch failed'))],
     ['an error', async () => new Response('', { status: 503 })],
+    ['an error that brings a set', async () => Response.json({ keys: [first.public] }, { status: 503 })],
     ['no JSON', async () => new Response('<html>')],
     ['no set', async () => Response.json({})],
     ['keys that are none', async () => Response.json({ keys: ['x'] })],
+    ['a key that is none behind one that is', async () => Response.json({ keys: [first.public, 'x'] })],
     ['far too much', async () => new Response(`{"keys":[],"x":"${'x'.repeat(300_000)}"}`)],
     ['a redirect', async () => new Response('', { status: 302, headers: { location: 'https://x.test' } })],
   ])('cannot be judged with %s: that is a failure and no verdict', async (_what, fetch) => {

@@ -747,6 +747,27 @@ describe('the stores are tidied', () => {
     purge.mockRestore()
   })
 
+  test('by the time that has passed, where a clock jumps ahead; by the clock, where it goes back', async () => {
+    let now = 0
+    let jump = 0
+    const clock = { now: () => 5_000_000 + now + jump, elapsed: () => now, after: () => () => {} }
+    const forgotten: unknown[] = []
+    const pins = {
+      ...own.world.issuer().pins,
+      forgetRequests: async (which: { acceptedBefore?: number }) =>
+        void forgotten.push(which.acceptedBefore) as never,
+    }
+    const issuers = { [ISSUER]: own.world.issuer({ pins }) }
+    const handler = own.world.handler({ ...open, issuers, clock, requestRetentionMs: 1000 })
+    for (const by of [86_400_000, -100_000]) {
+      jump = by
+      now += 3_600_000
+      await handler(get(pinPath('card-1')))
+      await new Promise(resolve => setImmediate(resolve))
+    }
+    expect(forgotten).toEqual([8_599_000, 12_099_000])
+  })
+
   test('of each issuer by its own keys: what another one has accepted is not forgotten', async () => {
     let now = 0
     const clock = { now: () => 5_000_000 + now, elapsed: () => now, after: () => () => {} }

@@ -12,6 +12,8 @@ export interface Credentials {
 
 export interface Certificates {
   readonly ca: string
+  /** Of the same name, and no other thing in common. */
+  readonly otherCa: string
   readonly server: Credentials
   /** D1's, signed by the CA. */
   readonly client: Credentials
@@ -65,6 +67,7 @@ export function makeCertificates(): Certificates {
     authority('other-ca')
     return {
       ca: text('ca.pem'),
+      otherCa: text('other-ca.pem'),
       server: certificate('issuer', 'ca', 'serverAuth'),
       client: certificate('d1', 'ca', 'clientAuth', 'DNS:d1.test,URI:spiffe://d1'),
       otherIssuer: certificate('other-issuer', 'ca', 'clientAuth', 'DNS:other.test'),
