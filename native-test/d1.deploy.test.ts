@@ -1,19 +1,32 @@
 /**
  * The parts of examples/deploy together, where no Docker runs: the bundle of the image with the command line of compose.yaml (keys in
  * the SoftHSM token that hsm.sh makes, cards in a PostgreSQL of its own), and nginx with the nginx.conf that is mounted there, in front
- * of it. Names of containers become 127.0.0.1, and ports free ones; the token is in the service's process, for Debian 12's p11-kit
- * hands on neither CBC nor ECDH: `npm run deploy:try` runs it behind the p11-kit of the image.
+ * of it. Paths are those of a folder of the test, names of containers 127.0.0.1, and ports free ones; the token is in the service's
+ * process, for Debian 12's p11-kit hands on neither CBC nor ECDH: `npm run deploy:try` runs it behind the p11-kit of the image.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import type { IncomingMessage } from 'node:http'
 import https from 'node:https'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { text } from 'node:stream/consumers'
 import { setTimeout as wait } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { CLIENT } from '../examples/serve/tokens.js'
 import { openCaller } from './d1/caller.js'
 import { freePort } from './ports.js'
 import { describePostgres } from './postgres.js'
@@ -21,8 +34,8 @@ import { describeNative, SOFTHSM_MODULE } from './softhsm.js'
 
 const ROOT = new URL('..', import.meta.url).pathname
 const deploy = (name: string): string => readFileSync(join(ROOT, 'examples/deploy', name), 'utf8')
-const STREAM = '/usr/lib/nginx/modules/ngx_stream_module.so'
 const ATTEMPTS = 400
+const PIN = '/cms/api/v1/issuers/is_tbank01/cards/card-0001/pin'
 
 /** The command of the service in compose.yaml, with what differs outside of a container. */
 function commandLine(replacements: Readonly<Record<string, string>>): readonly string[] {
@@ -32,15 +45,12 @@ function commandLine(replacements: Readonly<Record<string, string>>): readonly s
   return words.map(word => replacements[word] ?? word)
 }
 
-/** The configuration as it is mounted, but for the addresses, and the module that Debian's nginx loads and the image has built in. */
-function nginxConfiguration(folder: string, ports: { front: number; issuer: number }): string {
-  const text = deploy('nginx.conf')
-  const changed = text
-    .replace('server db:8443;', `server 127.0.0.1:${ports.issuer};`)
-    .replace('listen 8444;', `listen 127.0.0.1:${ports.front};`)
-    .replace('pid /tmp/nginx.pid;', `pid ${folder}/nginx.pid; daemon off;`)
-  expect(changed.split('\n').filter(line => !text.includes(line))).toHaveLength(3)
-  return `load_module ${STREAM};\n${changed}`
+/** The configuration as it is mounted, but for its paths and its port. */
+function nginxConfiguration(replacements: Readonly<Record<string, string>>): string {
+  return Object.entries(replacements).reduce((text, [from, to]) => {
+    expect(text).toContain(from)
+    return text.replaceAll(from, to)
+  }, deploy('nginx.conf'))
 }
 
 /** What hsm.sh does before it listens: the token, made in `home`. */
@@ -59,8 +69,8 @@ function makeToken(home: string): { readonly configuration: string; readonly pin
 describeNative('examples/deploy', SOFTHSM_MODULE, 'sudo apt-get install softhsm2', () => {
   describeNative(
     'with nginx',
-    existsSync('/usr/sbin/nginx') && existsSync(STREAM) ? '/usr/sbin/nginx' : undefined,
-    'sudo apt-get install nginx libnginx-mod-stream',
+    existsSync('/usr/sbin/nginx') ? '/usr/sbin/nginx' : undefined,
+    'sudo apt-get install nginx',
     () => describePostgres('and PostgreSQL', parts),
   )
 })
@@ -75,13 +85,43 @@ function parts(database: { readonly port: number; readonly password: string }): 
   ]
   const run = join(data, 'run')
   const started: ChildProcess[] = []
-  let ports = { front: 0, issuer: 0 }
+  const socket = join(home, 'd1.sock')
+  let port = 0
   let health = ''
+  /** What nginx writes. */
+  const log: string[] = []
+
+  const file = (name: string): string => readFileSync(join(run, name), 'utf8').trim()
+
+  /** A request through nginx with the certificate of that name in the folder, or with none. */
+  async function ask(
+    by: 'd1' | 'other' | undefined,
+    path: string,
+    { headers = {}, body }: { headers?: Record<string, string>; body?: string } = {},
+  ): Promise<{
+    readonly status: number | undefined
+    readonly type: string | undefined
+    readonly text: string
+  }> {
+    const credentials = by && { cert: file(`${by}.pem`), key: file(`${by}.key`) }
+    const method = body === undefined ? 'GET' : 'POST'
+    const request = https.request(`https://localhost:${port}${path}`, {
+      ...{ method, headers, ca: file('ca.pem'), agent: false },
+      ...credentials,
+    })
+    request.end(body)
+    const [response] = (await once(request, 'response')) as [IncomingMessage]
+    return {
+      status: response.statusCode,
+      type: response.headers['content-type'],
+      text: await text(response),
+    }
+  }
 
   beforeAll(async () => {
     for (const folder of [image, data, front, hsm]) mkdirSync(folder)
     const token = makeToken(hsm)
-    ports = { front: await freePort(), issuer: await freePort() }
+    port = await freePort()
     const bundled = spawnSync(process.execPath, ['examples/deploy/bundle.mjs', image, '--offline'], {
       cwd: ROOT,
       encoding: 'utf8',
@@ -97,12 +137,12 @@ function parts(database: { readonly port: number; readonly password: string }): 
     }
     const args = commandLine({
       '/data/run': run,
-      '0.0.0.0': '127.0.0.1',
+      '/run/issuer/d1.sock': socket,
       '8081': '0',
       '/usr/lib/p11-kit-client.so': SOFTHSM_MODULE ?? expect.fail('no SoftHSM'),
       'postgres://issuer@db/issuer': `postgres://issuer@127.0.0.1:${database.port}/postgres`,
     })
-    const service = spawn(process.execPath, [...args, '--port', String(ports.issuer)], {
+    const service = spawn(process.execPath, args, {
       cwd: image,
       env: {
         ...process.env,
@@ -122,12 +162,24 @@ function parts(database: { readonly port: number; readonly password: string }): 
     health = said.join('\n').match(/\/readyz on (\S+)/)?.[1] ?? expect.fail('no health')
 
     const configuration = join(front, 'nginx.conf')
-    writeFileSync(configuration, nginxConfiguration(front, ports))
-    const nginx = ['-p', front, '-c', configuration, '-e', join(front, 'error.log')]
+    writeFileSync(
+      configuration,
+      nginxConfiguration({
+        '/tmp/': `${front}/`,
+        '/etc/nginx/tls/': `${run}/`,
+        'unix:/run/issuer/d1.sock': `unix:${socket}`,
+        'listen 8444 ': `listen 127.0.0.1:${port} `,
+      }),
+    )
+    // As in compose.yaml, nginx is the same user as the service; which may be root here.
+    const globals = 'daemon off; user root;'
+    const nginx = ['-p', front, '-c', configuration, '-e', join(front, 'error.log'), '-g', globals]
     const checked = spawnSync('/usr/sbin/nginx', ['-t', ...nginx], { encoding: 'utf8' })
     expect(checked.stderr).toContain('test is successful')
-    started.push(spawn('/usr/sbin/nginx', nginx, { stdio: 'ignore' }))
-    for (let attempt = 0; attempt < ATTEMPTS && !(await answers(ports.front)); attempt++) await wait(25)
+    const proxy = spawn('/usr/sbin/nginx', nginx, { stdio: ['ignore', 'ignore', 'pipe'] })
+    started.push(proxy)
+    createInterface(proxy.stderr).on('line', line => log.push(line))
+    for (let attempt = 0; attempt < ATTEMPTS && !(await answers(port)); attempt++) await wait(25)
   })
 
   afterAll(async () => {
@@ -146,24 +198,44 @@ function parts(database: { readonly port: number; readonly password: string }): 
     expect((await fetch(`${health}/readyz`)).status).toBe(200)
   })
 
+  test('the socket is for its owner and its group', () => {
+    expect(statSync(socket).mode & 0o777).toBe(0o660)
+  })
+
   test('D1 gets and sets a PIN through nginx, with its own certificate', async () => {
-    using d1 = await openCaller(run, { url: `https://localhost:${ports.front}` })
+    using d1 = await openCaller(run, { url: `https://localhost:${port}` })
     const card = d1.cards.find(({ pin }) => pin !== undefined) ?? expect.fail('no card')
     expect(await d1.getPin(card)).toEqual({ status: 200, pin: card.pin })
     expect(await d1.setPin(card, await d1.iso0(card, '2580'))).toBe(204)
     expect(await d1.getPin(card)).toEqual({ status: 200, pin: '2580' })
   })
 
-  test('who has no certificate gets no answer through nginx', async () => {
-    const ca = readFileSync(join(run, 'ca.pem'))
-    const refused = new Promise((resolve, reject) => {
-      https
-        .get(`https://localhost:${ports.front}/`, { ca, agent: false }, ({ statusCode }) =>
-          resolve(statusCode),
-        )
-        .once('error', reject)
+  test('who has no certificate is refused by nginx, which says so in its log', async () => {
+    expect(await ask(undefined, PIN)).toMatchObject({ status: 400, type: 'text/html' })
+    await expect.poll(() => log.join('\n')).toContain('client sent no required SSL certificate')
+  })
+
+  test('another issuer’s certificate of the same CA opens nothing, nor does D1’s in a header beside it, with D1’s own token', async () => {
+    const basic = Buffer.from(`${CLIENT.clientId}:${file(CLIENT.secretFile)}`).toString('base64')
+    const granted = await ask('d1', '/authz/d1/v1/oauth2/token', {
+      headers: { authorization: `Basic ${basic}`, 'content-type': 'application/x-www-form-urlencoded' },
+      body: 'grant_type=client_credentials',
     })
-    await expect(refused).rejects.toThrow(/ECONNRESET|certificate required|socket hang up/)
+    expect(granted.status).toBe(200)
+    const bearer = { authorization: `Bearer ${JSON.parse(granted.text).access_token}` }
+    expect(await ask('d1', PIN, { headers: bearer })).toMatchObject({ status: 200 })
+    const forged = {
+      'X-SSL-Client-Cert': encodeURIComponent(file('d1.pem')),
+      'X-SSL-Client-Verify': 'SUCCESS',
+      x_ssl_client_cert: encodeURIComponent(file('d1.pem')),
+      'Client-Cert': `:${new X509Certificate(file('d1.pem')).raw.toString('base64')}:`,
+    }
+    const refused = { status: 401, type: 'application/json' }
+    for (const more of [{}, forged])
+      expect(await ask('other', PIN, { headers: { ...bearer, ...more } })).toMatchObject(refused)
+    // Whoever sends them: nginx's own take their place.
+    const bad = { ...forged, 'X-SSL-Client-Verify': 'NONE', 'X-SSL-Client-Cert': 'x' }
+    expect(await ask('d1', PIN, { headers: { ...bearer, ...bad } })).toMatchObject({ status: 200 })
   })
 
   test('SIGTERM, as Docker stops a container: it ends well', async () => {
@@ -175,6 +247,7 @@ function parts(database: { readonly port: number; readonly password: string }): 
       [0, null],
       [0, null],
     ])
+    expect(existsSync(socket)).toBe(false)
   })
 }
 

@@ -1,5 +1,6 @@
 /** `npm run serve`: what its head says, as a process of its own. */
 import { spawn, spawnSync } from 'node:child_process'
+import { X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import {
   existsSync,
@@ -75,6 +76,13 @@ describe('the command line', () => {
     [['--dir'], 'argument missing'],
     [['--dir', ''], '--dir must name a folder'],
     [['--host', ''], '--host must name'],
+    [['--socket', ''], '--socket must name a file'],
+    [['--socket', `/${'x'.repeat(107)}`], 'in no more than 107 bytes'],
+    [['--socket', 'x', '--host', '0.0.0.0'], '--socket is in place of --host and --port'],
+    [['--socket', 'x', '--port', '8443'], '--socket is in place of --host and --port'],
+    [['--socket', 'x', '--url', 'http://localhost'], '--url must be the origin of nginx'],
+    [['--socket', 'x', '--url', 'https://localhost/'], '--url must be the origin of nginx'],
+    [['--url', 'https://localhost'], '--url needs --socket'],
     [['--backend', 'hsm'], '--backend must be software or pkcs11'],
     [['--module', '/x.so'], 'need --backend pkcs11'],
     [['--composed-mac'], 'need --backend pkcs11'],
@@ -109,7 +117,9 @@ describe('the command line', () => {
   })
 
   test('what it takes', () => {
-    expect(readOptions([], {})).toMatchObject({ dir: './run', backend: { kind: 'software' }, port: 8443 })
+    expect(readOptions([], {})).toMatchObject({ dir: './run', backend: { kind: 'software' } })
+    expect(readOptions([], {})?.place).toEqual({ host: '127.0.0.1', port: 8443 })
+    expect(readOptions(['--socket', 'x'], {})?.place).toEqual({ socket: 'x', url: 'https://localhost' })
     expect(readOptions(['--help'], {})).toBeUndefined()
     const token = ['--module', '/x.so', '--token', 't', '--pin-env', 'PIN']
     expect(readOptions(['--backend', 'pkcs11', ...token], { PIN: '1' })?.backend).toMatchObject({
@@ -174,11 +184,12 @@ describe('the command line', () => {
     ['EADDRNOTAVAIL', 'listen', '--host'],
     ['ENOTFOUND', 'getaddrinfo', '--host'],
     ['EACCES', 'listen', 'ports of 1024 and above'],
+    ['EACCES', 'listen', 'take another --socket', -1],
     ['EACCES', 'mkdtemp', 'take a --dir'],
     ['EROFS', 'mkdtemp', 'read-only'],
     ['ENOTDIR', 'scandir', 'take another --dir'],
-  ])('%s of %s names the way out', (code, syscall, way) => {
-    const fault = Object.assign(new Error(`${code}: refused`), { code, syscall })
+  ])('%s of %s names the way out', (code, syscall, way, port?: number) => {
+    const fault = Object.assign(new Error(`${code}: refused`), { code, syscall, port })
     expect(explained(fault)).toMatch(new RegExp(`^${code}: refused: .*${way}`))
   })
 
@@ -333,6 +344,45 @@ describe('the store in memory, the greeting, two processes', () => {
     expect(await said).toContain(`serve: another serve (process ${server.child.pid}) runs on ${dir}`)
     expect(await server.stop()).toBe(0)
     expect(existsSync(join(dir, 'serve.lock'))).toBe(false)
+  })
+})
+
+describe('on a Unix socket, behind nginx', () => {
+  const memory = ['--store', 'memory']
+
+  async function refused(socket: string): Promise<string> {
+    const child = spawnServe('--dir', newDir(), ...memory, '--socket', socket)
+    const said = text(child.stderr ?? expect.fail())
+    expect((await once(child, 'exit'))[0]).toBe(2)
+    return said
+  }
+
+  test('its owner and its group may connect; a second start is refused, and one after a power failure is not', async () => {
+    const socket = join(parent, 'd1.sock')
+    const first = await start(newDir(), ...memory, '--socket', socket)
+    expect(statSync(socket).mode & 0o777).toBe(0o660)
+    expect(await refused(socket)).toBe(`serve: another process listens on ${socket}; take another --socket\n`)
+    await first.kill()
+    expect(existsSync(socket)).toBe(true)
+    const dir = newDir()
+    const url = 'https://issuer.example:9443'
+    const second = await start(dir, ...memory, '--socket', socket, '--url', url)
+    const said = second.said.join('\n')
+    expect(said).toContain(`listening on  ${socket} (HTTP, for nginx alone)`)
+    expect(said).toContain(`D1 calls      ${url}, which nginx answers`)
+    const folder = Folder.open(dir, { backend: 'software', store: 'memory' }, () => [])
+    for (const line of pasteable(folder, url, 'is_tbank01')) expect(second.said).toContain(line)
+    expect(folder.readJson('simulator.json')).toMatchObject({ url })
+    expect(new X509Certificate(folder.read('server.pem')).checkHost('issuer.example')).toBeDefined()
+    expect(await second.stop()).toBe(0)
+    expect(existsSync(socket)).toBe(false)
+  })
+
+  test('a file that is no socket stays as it is', async () => {
+    const file = join(parent, 'mine.txt')
+    writeFileSync(file, 'mine')
+    expect(await refused(file)).toBe(`serve: --socket: ${file} is there, and is no socket\n`)
+    expect(readFileSync(file, 'utf8')).toBe('mine')
   })
 })
 

@@ -1,9 +1,8 @@
 /**
  * Installs what the demo and the native tests need and npm does not bring: the addons pkcs11js and better-sqlite3
  * (compiled here, because `npm ci` runs no install script), SoftHSM, NSS softokn, openCryptoki, p11-kit, pkcs11-spy, a PostgreSQL
- * server, nginx with njs and streams. Does nothing
- * where everything is present; where it may not install (no root, no apt), it says what to install and leaves the
- * decision to the caller.
+ * server, nginx with njs. Does nothing where everything is present; where it may not install (no root, no apt), it says what to install
+ * and leaves the decision to the caller.
  *
  *     node native-test/setup.mjs           everything, for the tests
  *     node native-test/setup.mjs demo      SoftHSM, and a binding to it: koffi is prebuilt, so nothing is compiled
@@ -41,11 +40,6 @@ const NEEDS = [
     what: 'njs',
     package: 'libnginx-mod-http-js',
     present: () => existsSync('/usr/lib/nginx/modules/ngx_http_js_module.so'),
-  },
-  {
-    what: 'nginx for streams',
-    package: 'libnginx-mod-stream',
-    present: () => existsSync('/usr/lib/nginx/modules/ngx_stream_module.so'),
   },
 ]
 const COMPILER = [

@@ -27,12 +27,14 @@ export function explained(error: unknown): string {
   if (isIssuerPinError(error)) return `${error.message} (${error.code}: docs/errors/${error.code}.md)`
   const code = String(Reflect.get(error, 'code'))
   const listening = Reflect.get(error, 'syscall') === 'listen'
-  const way =
-    FAULTS[code] ??
-    (listening && code === 'EACCES'
-      ? 'this user may not take that port; ports of 1024 and above are free for everybody (--port 8443)'
-      : FILES[code])
+  const way = FAULTS[code] ?? (listening && code === 'EACCES' ? mayNotListen(error) : FILES[code])
   return way === undefined ? error.message : `${error.message}: ${way}`
+}
+
+function mayNotListen(error: Error): string {
+  return Reflect.get(error, 'port') === -1
+    ? 'there is no such folder, or this user may not write in it; take another --socket'
+    : 'this user may not take that port; ports of 1024 and above are free for everybody (--port 8443)'
 }
 
 /**

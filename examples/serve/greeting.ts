@@ -8,6 +8,8 @@ export interface Facts {
   readonly issuerId: string
   readonly folder: Folder
   readonly url: string
+  /** Where nginx is in front, which `url` is then. */
+  readonly socket: string | undefined
   readonly healthUrl: string | undefined
   readonly audit: string
   /** The simulator's configuration. */
@@ -18,9 +20,14 @@ export interface Facts {
 
 /** The greeting, for a person; the lines of the commands stand alone, so that they can be copied. */
 export function greeting(facts: Facts): string {
-  const { folder, issuerId, url, healthUrl, audit, config, keys, store } = facts
+  const { folder, issuerId, url, socket, healthUrl, audit, config, keys, store } = facts
   const rows = [
-    ['listening on', `${url} (TLS with client certificates)`],
+    ...(socket === undefined
+      ? [['listening on', `${url} (TLS with client certificates)`]]
+      : [
+          ['listening on', `${socket} (HTTP, for nginx alone)`],
+          ['D1 calls', `${url}, which nginx answers (another: --url)`],
+        ]),
     ...(healthUrl === undefined ? [] : [['health', `/livez and /readyz on ${healthUrl}`]]),
     ['keys', keys],
     ['store', store],

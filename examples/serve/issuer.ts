@@ -15,6 +15,7 @@ import { firstBlock, recordOf, type TestCard } from './cards.js'
 import { MAC, PRW, ZPK } from './keys.js'
 import type { Identity } from './onboarded.js'
 import { seed } from './seed.js'
+import { NGINX } from './server.js'
 
 /** Invented: the scheme's own is not public. A service supplies its scheme's, from the documents it holds. */
 export const PROFILE: SeccosProfile = ILLUSTRATIVE_NOT_GIROCARD_TDEA
@@ -87,6 +88,7 @@ export async function openIssuer(parts: Parts): Promise<Issuer> {
         },
       ],
       tokens,
+      proxies: [NGINX],
     },
     tokenEndpoint: { tokens, clients: [client] },
     audit,

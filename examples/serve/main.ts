@@ -28,14 +28,14 @@ import { openTokenKeys, softHsmModule } from './token-keys.js'
 import { CLIENT, makeTokenSecrets, openTokens } from './tokens.js'
 
 async function serve(options: ServeOptions, stopped: Promise<unknown>): Promise<void> {
-  const { backend: keys, store: place, host, port } = options
+  const { backend: keys, store: storage, place } = options
   const onboarded = options.onboarding === undefined ? undefined : readOnboarded(options.onboarding)
   if (keys.kind === 'software' && onboarded?.token !== undefined)
     throw new UsageError('--onboarding names a token: it takes --backend pkcs11 and --pin-env')
   // Before the folder is made: it would remember the backend of a start that never was.
   const own = ownToken(options, onboarded)
-  const folder = Folder.open(options.dir, { backend: keys.kind, store: place.kind }, () => [
-    ...makeCertificates(host),
+  const folder = Folder.open(options.dir, { backend: keys.kind, store: storage.kind }, () => [
+    ...makeCertificates('socket' in place ? new URL(place.url).hostname : place.host),
     ...makeKeys(keys.kind, onboarded),
     identityFile(onboarded?.identity ?? TEST_ISSUER),
     ...makeTokenSecrets(),
@@ -47,7 +47,7 @@ async function serve(options: ServeOptions, stopped: Promise<unknown>): Promise<
   await using backend = await (keys.kind === 'pkcs11'
     ? openTokenKeys(folder, own, jweKid)
     : openSoftwareKeys(folder, jweKid))
-  await using store = await openStore(folder, place)
+  await using store = await openStore(folder, storage)
   const cards = testCards(options.extraCards)
   const auditFile = options.audit === '-' ? undefined : (options.audit ?? folder.file('audit.log'))
   const log = await openAuditLog(auditFile)
@@ -67,8 +67,7 @@ async function serve(options: ServeOptions, stopped: Promise<unknown>): Promise<
   })
   const server = await startServer(issuer.handler, {
     folder,
-    host,
-    port,
+    place,
     health: options.health,
     checks: issuer.checks,
   })
@@ -90,11 +89,12 @@ async function serve(options: ServeOptions, stopped: Promise<unknown>): Promise<
         folder,
         issuerId,
         url,
+        socket: 'socket' in place ? place.socket : undefined,
         healthUrl,
         audit,
         config,
         keys: keys.kind,
-        store: stores[place.kind],
+        store: stores[storage.kind],
       }),
     )
     await Promise.race([stopped, log.broken])

@@ -21,12 +21,16 @@ export type StoreOptions =
   | { readonly kind: 'sqlite' }
   | { readonly kind: 'postgres'; readonly url: string }
 
+/** Where D1 is answered: with TLS on a port, or without on a Unix socket, behind the nginx that D1 reaches at `url`. */
+export type Place =
+  | { readonly host: string; readonly port: number }
+  | { readonly socket: string; readonly url: string }
+
 export interface ServeOptions {
   readonly dir: string
   readonly backend: BackendOptions
   readonly store: StoreOptions
-  readonly host: string
-  readonly port: number
+  readonly place: Place
   /** A file for audit lines; undefined: `audit.log` in the folder; `-`: standard output. */
   readonly audit: string | undefined
   /** Where /livez and /readyz are: a port of this machine, D1's own port, or nowhere. */
@@ -48,6 +52,9 @@ export const USAGE = `npm run serve -- [options]          an issuer for D1, with
   --store sqlite | postgres | memory  sqlite: a file in --dir; memory: gone when it stops, needs no driver
   --postgres URL                      postgres://user@host/database (password: PGPASSWORD)
   --host 127.0.0.1 --port 8443        port 0: a free one
+  --socket FILE --url https://localhost
+                                      in place of a port: a Unix socket for nginx, which ends TLS and states the client
+                                      certificate; whoever has the group of the file can connect. URL: nginx's own
   --audit FILE | -                    audit lines go there; without it to audit.log in --dir; -: standard output
   --health PORT | d1-port             /livez and /readyz on a port of 127.0.0.1, or on D1's; nowhere without it
   --replica                           one of several on the same --dir: the folder is not locked
@@ -67,8 +74,10 @@ const OPTIONS = {
   'composed-mac': { type: 'boolean' },
   store: { type: 'string', default: 'sqlite' },
   postgres: { type: 'string' },
-  host: { type: 'string', default: '127.0.0.1' },
-  port: { type: 'string', default: '8443' },
+  host: { type: 'string' },
+  port: { type: 'string' },
+  socket: { type: 'string' },
+  url: { type: 'string' },
   audit: { type: 'string' },
   health: { type: 'string' },
   replica: { type: 'boolean' },
@@ -87,13 +96,11 @@ export function readOptions(args: readonly string[], env: NodeJS.ProcessEnv): Se
   if (values.replica === true && values.store === 'memory') {
     throw new UsageError('--replica needs a store that others see: sqlite or postgres')
   }
-  if (values.host === '') throw new UsageError('--host must name a host or an address')
   return {
     dir: values.dir,
     backend: backendOf(values, env),
     store: storeOf(values),
-    host: values.host,
-    port: wholeNumber('port', values.port, 65_535),
+    place: placeOf(values),
     audit: values.audit,
     health: healthOf(values.health),
     replica: values.replica === true,
@@ -158,6 +165,22 @@ function storeOf({ store, postgres }: Values): StoreOptions {
     throw new UsageError('--store postgres needs --postgres postgres://user@host/database')
   }
   return { kind: 'postgres', url: postgres }
+}
+
+function placeOf({ host, port, socket, url }: Values): Place {
+  if (socket === undefined) {
+    if (url !== undefined) throw new UsageError('--url needs --socket')
+    if (host === '') throw new UsageError('--host must name a host or an address')
+    return { host: host ?? '127.0.0.1', port: wholeNumber('port', port ?? '8443', 65_535) }
+  }
+  // Of a longer path the system would take the first part.
+  if (socket === '' || Buffer.byteLength(socket) > 107)
+    throw new UsageError('--socket must name a file, in no more than 107 bytes')
+  if (host !== undefined || port !== undefined)
+    throw new UsageError('--socket is in place of --host and --port')
+  if (url !== undefined && !/^https:\/\/[^/?#@]+$/.test(url))
+    throw new UsageError('--url must be the origin of nginx, such as https://localhost')
+  return { socket, url: url ?? 'https://localhost' }
 }
 
 function healthOf(text: string | undefined): ServeOptions['health'] {

@@ -25,7 +25,8 @@ export interface ServeProcess {
 
 /** Starts it and waits until it listens. Audit lines go to `audit.log` in the folder where nothing else is said. */
 export async function startServe(dir: string, ...args: readonly string[]): Promise<ServeProcess> {
-  const child = spawnServe('--dir', dir, '--port', '0', '--audit', `${dir}.audit.log`, ...args)
+  const port = args.includes('--socket') ? [] : ['--port', '0']
+  const child = spawnServe('--dir', dir, ...port, '--audit', `${dir}.audit.log`, ...args)
   const said: string[] = []
   const lines = createInterface(child.stderr ?? process.stdin)
   const url = await new Promise<string>((resolve, reject) => {

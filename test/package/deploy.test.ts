@@ -6,6 +6,7 @@ import { existsSync, readFileSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { readOptions } from '../../examples/serve/options.js'
+import { NGINX } from '../../examples/serve/server.js'
 import { ROOT } from '../support/public-api.js'
 import { someOf } from '../support/some-of.js'
 
@@ -26,12 +27,15 @@ const COMMANDS: Readonly<Record<string, readonly string[]>> = {
   'compose.yaml': (/exec node serve\.mjs ([\s\S]*?)\n {4}\S/.exec(compose)?.[1] ?? '').trim().split(/\s+/),
 }
 
+/** A service of compose.yaml. */
+const serviceOf = (name: string): string =>
+  new RegExp(`\\n {2}${name}:\\n((?: {4}.*\\n)+)`).exec(compose)?.[1] ?? expect.fail(`no ${name}`)
+
 describe('deployments', () => {
   test.each(Object.entries(COMMANDS))('%s: serve takes the command line', (_name, args) => {
     const options = readOptions(args, ENVIRONMENT) ?? expect.fail('no options')
     expect(options.dir.startsWith('/data/')).toBe(true)
     expect(options.audit).toBe('-')
-    expect(options.port).toBe(8443)
     expect(options.health).toBeDefined()
   })
 
@@ -71,8 +75,11 @@ describe('deployments', () => {
     const used = [...compose.matchAll(/volumes: \[(.*)\]/g)].flatMap(([, list = '']) => list.split(', '))
     expect(used.length).toBeGreaterThan(3)
     for (const volume of used) expect(declared).toContain(`\n  ${volume.split(':')[0]}:`)
-    expect(compose.match(/read_only: true/g)).toHaveLength(2)
-    expect(compose.match(/cap_drop: \["ALL"\]/g)).toHaveLength(2)
+    for (const service of ['issuer', 'hsm', 'nginx']) {
+      expect(serviceOf(service)).toMatch(/^ {4}read_only: true$/m)
+      expect(serviceOf(service)).toMatch(/^ {4}cap_drop: \["ALL"\]$/m)
+      expect(serviceOf(service)).toContain('no-new-privileges')
+    }
     expect(compose).not.toMatch(/postgres:\/\/\w+:\S+@/)
   })
 
@@ -82,12 +89,11 @@ describe('deployments', () => {
     const [, socket = ''] = /P11_KIT_SERVER_ADDRESS: unix:path=(\S+)/.exec(compose) ?? []
     expect(hsm).toContain(`--name ${socket} `)
     expect(dockerfile).toContain(`CMD ["test", "-S", "${socket}"]`)
-    const [issuer = '', token = ''] = compose.split('\n  hsm:\n')
-    expect(issuer).toContain(`hsm-socket:${dirname(socket)}]`)
+    const [issuer, token] = [serviceOf('issuer'), serviceOf('hsm')]
+    expect(issuer).toContain(`hsm-socket:${dirname(socket)},`)
     expect(issuer).not.toContain('tokens:')
     expect(token).toContain('network_mode: none')
     expect(token).toContain('init: true')
-    for (const either of [issuer, token]) expect(either).toContain('no-new-privileges')
     expect(token).toContain(`volumes: [tokens:/var/lib/hsm, hsm-socket:${dirname(socket)}]`)
     expect(hsm).toContain('home=/var/lib/hsm')
     const [, library = ''] = /--module (\S+)/.exec(compose) ?? []
@@ -105,10 +111,41 @@ describe('deployments', () => {
       expect(path).toMatch(/^secrets\//)
   })
 
-  test('nginx and Kubernetes lead to the port on which it listens', () => {
-    expect(nginx).toContain('server db:8443;')
-    expect(compose).toContain("ports: ['0.0.0.0:443:8444']")
-    expect(nginx).toContain('listen 8444;')
+  test('nginx: its own user is the issuer’s; it has the socket, the certificates and nothing else of the issuer', () => {
+    const { place } = readOptions(COMMANDS['compose.yaml'] ?? [], ENVIRONMENT) ?? expect.fail('no options')
+    const socket = 'socket' in place ? place.socket : expect.fail('no socket')
+    const [issuer, front] = [serviceOf('issuer'), serviceOf('nginx')]
+    expect(nginx).toContain(`proxy_pass http://unix:${socket};`)
+    expect(issuer).toContain(`d1-socket:${dirname(socket)}]`)
+    expect(front).toContain(`- d1-socket:${dirname(socket)}:ro`)
+    expect(dockerfile).toContain(`mkdir /data /run/hsm ${dirname(socket)} && chown node:node`)
+    expect(front).toContain('user: "1000:1000"')
+    expect(front).toContain('networks: ["front"]')
+    // On 443 of this machine, which is what the greeting says without --url.
+    expect(place).toMatchObject({ url: 'https://localhost' })
+    expect(front).toContain("ports: ['0.0.0.0:443:8444']")
+    expect(nginx).toContain('listen 8444 ssl;')
+    const used = someOf(nginx.matchAll(/\/etc\/nginx\/tls\/(\S+);/g))
+    for (const [, name] of used) {
+      const target = `target: /etc/nginx/tls/${name}, read_only: true, volume: { subpath: run/${name} }`
+      expect(front).toContain(`source: run, ${target}`)
+    }
+    expect(front.match(/- /g)).toHaveLength(2 + used.length)
+  })
+
+  test('nginx states the certificate by the headers that the issuer reads, in the one location that there is', () => {
+    const [location = '', ...others] = nginx.split(/^ *location /m).slice(1)
+    expect(others).toEqual([])
+    expect(location).toContain(`proxy_set_header ${NGINX.header.certificate} $ssl_client_escaped_cert;`)
+    expect(location).toContain(`proxy_set_header ${NGINX.header.verify} $ssl_client_verify;`)
+    expect(nginx.match(/proxy_set_header/g)?.length).toBe(location.match(/proxy_set_header/g)?.length)
+    expect(nginx).toContain('ssl_verify_client on;')
+  })
+
+  test('Kubernetes asks for health where that is, from inside, and leads to the port on which it listens', () => {
+    const { health } = readOptions(COMMANDS['kubernetes.yaml'] ?? [], {}) ?? expect.fail('no options')
+    for (const path of ['readyz', 'livez'])
+      expect(kubernetes).toContain(`fetch('http://127.0.0.1:${health}/${path}')`)
     expect(kubernetes).toContain('containerPort: 8443')
     expect(kubernetes).toContain('readOnlyRootFilesystem: true')
     expect(kubernetes).toContain('runAsNonRoot: true')
