@@ -74,6 +74,7 @@ describe('wrong calls: exit code 2, one line, nothing on standard output', () =>
       ['token', `--${slip}`, 'x'],
       /: did you mean --module\?$/,
     ]),
+    [['token', '--tokn', 'x'], /: did you mean --token\?$/],
     [['token', `--${CANARY}`], "ERR_USAGE: there is an option that is not one of this command's: see --help"],
     [['token', '--token', 'a', '--token', 'b'], 'ERR_USAGE: --token is there twice'],
     [['token', '--token'], "ERR_USAGE: Option '--token <value>' argument missing"],
@@ -283,7 +284,7 @@ describe('profile check', () => {
       ...sample,
       prwKid: 'PRW-KEY',
       issuerId: 'is_tbank01',
-      fields: { cdt, psn },
+      fields: { psn, cdt },
       bytes: { cdp },
     }))
     const keys = {
@@ -550,7 +551,10 @@ describe('the terminal', () => {
     const keyboard = new Keyboard()
     const shown: string[] = []
     const prompt = new SecretPrompt(keyboard, text => shown.push(text))
-    const type = (text: string | Buffer): void => void keyboard.emit('data', Buffer.from(text))
+    const type = (text: string | Buffer): void => {
+      // A terminal that was told to pause hands nothing over.
+      if (keyboard.flows) keyboard.emit('data', Buffer.from(text))
+    }
     return { keyboard, shown, prompt, type }
   }
 

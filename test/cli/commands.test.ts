@@ -10,7 +10,7 @@ import { calculateJwkThumbprint, importJWK } from 'jose'
 import { describe, expect, test } from 'vitest'
 import { COMMANDS, main } from '../../src/cli/main.js'
 import { onboardCommand } from '../../src/cli/onboard.js'
-import { tableOf } from '../../src/cli/shown.js'
+import { fitted, tableOf } from '../../src/cli/shown.js'
 import { FakeToken } from '../pkcs11/fake-token.js'
 import { keptIo } from './support/io.js'
 import {
@@ -689,6 +689,14 @@ describe('wrong, missing, cut off, hostile: one line, the right exit code, no se
   })
 })
 
+describe('a narrow terminal', () => {
+  test.each(COMMANDS.map(({ help }) => help))('is told every word', help => {
+    const lines = fitted(help, { columns: 60 }).split('\n')
+    for (const line of lines) expect(line.length).toBeLessThanOrEqual(60)
+    expect(lines.join(' ').split(/\s+/)).toEqual(help.split(/\s+/))
+  })
+})
+
 describe('tables', () => {
   test('fit the terminal, keep letters, and let nothing play tricks', () => {
     const rows = [
@@ -737,6 +745,8 @@ describe('onboard', () => {
     expect(certified.publicKey.export({ format: 'jwk' }).x).toBe(json('jwe.public.jwk')['x'])
     const { validFrom, validTo } = certified
     expect((Date.parse(validTo) - Date.parse(validFrom)) / 86_400_000).toBe(730)
+    // By the day: it begins when it is made.
+    expect(Math.round((Date.now() - Date.parse(validFrom)) / 86_400_000)).toBe(0)
     return { subject, summary: json('onboarding.json'), certified, json }
   }
 

@@ -3,6 +3,7 @@
  * them, which is where all secret memory is born (`secret-memory.test.ts`), and says afterwards which of them still hold a secret.
  */
 import { createCipheriv } from 'node:crypto'
+import { Pin, pinMemory } from '../../src/primitives/pin.js'
 import * as secret from './secrets.js'
 
 /** What must be in no buffer after a call; by a name that may be shown. */
@@ -60,12 +61,22 @@ export interface Recorded<T> {
 
 /** Runs a call and looks at every buffer that was made meanwhile, but for those that its result consists of. */
 export async function recorded<T>(call: () => T | Promise<T>): Promise<Recorded<T>> {
+  // PINs lie next to each other in memory that is made for many: for this call's, perhaps, with the ones before.
+  using first = Pin.from('0000')
+  const places = pinMemory(first)
+  const before = pinsIn(places)
   const { value, buffers: made } = await buffersMadeBy(call)
   const given = new Set<ArrayBufferLike>()
   buffersOf(value, given, new Set())
   const left = made.filter(buffer => !given.has(buffer)).flatMap(buffer => secretsIn(new Uint8Array(buffer)))
+  if (pinsIn(places) > before) left.push('PIN, digits')
   return { value, left, made: made.length }
 }
+
+const pinsIn = (places: Uint8Array): number =>
+  Buffer.from(places)
+    .toString('latin1')
+    .split(String.fromCharCode(...secret.pin.split('').map(Number))).length
 
 /** Whether the fake token is among the callers; of the stack only the names of files are asked for, for each buffer. */
 function askedByFake(): boolean {

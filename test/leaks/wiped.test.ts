@@ -104,6 +104,8 @@ test('the recorder finds what is not wiped, and not what is', async () => {
   expect((await recorded(() => ({ inside: [make()] }))).left).toEqual([])
   expect((await recorded(() => wipe(make()))).left).toEqual([])
   expect((await recorded(() => void make())).made).toBe(1)
+  expect((await recorded(() => void Pin.from(secret.pin))).left).toEqual(['PIN, digits'])
+  expect((await recorded(() => Pin.from(secret.pin).dispose())).left).toEqual([])
 })
 
 test.each(['bitslice', 'node:crypto', 'node-forge'] as const)('in software (%s)', async engine => {

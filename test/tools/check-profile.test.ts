@@ -124,6 +124,43 @@ describe('one entry that is wrong', () => {
       ['iso9797-1-alg3, padding 1'],
     ],
     [
+      'a digest that is missing',
+      'hashed',
+      ({ prw }) => {
+        const { digest: _, ...plain } = prw as object & { digest?: unknown }
+        return { prw: plain }
+      },
+      'prw',
+      ['sha-256 before'],
+    ],
+    [
+      'another digest',
+      'hashed',
+      ({ mac }) => ({ mac: { ...(mac as object), digest: 'sha-256' } }),
+      'mac',
+      ['sha-1 before'],
+    ],
+    [
+      'padding of the second kind',
+      'enciphered',
+      ({ prw }) => ({ prw: { ...(prw as object), padding: 1 } }),
+      'prw',
+      ['padding 2 in place of 1'],
+    ],
+    [
+      'the data set with its masks',
+      'parts',
+      ({ prw }) => ({
+        prw: {
+          ...(prw as object),
+          inputs: [{ input: 'dataSet.masked' }, { input: 'pinBlock' }],
+          uncovered: ['pan', 'pan12'],
+        },
+      }),
+      'prw',
+      ['inputs/0 (dataSet.masked) in full'],
+    ],
+    [
       'the text of what is cut out',
       'outputs',
       ({ mac }) => ({ mac: { ...(mac as object), text: 'hex-upper' } }),
@@ -204,15 +241,18 @@ describe('samples', () => {
     expect(check.agrees).toBe(false)
   })
 
-  test('of which one is another key’s: it disagrees, and nothing is near', async () => {
-    const check = await checkProfile({
-      profile,
-      samples: [{ ...one, macValue: '0000000000000000' }, ...others],
-      ...keys,
-    })
-    expect(check.samples.map(({ mac }) => mac)).toEqual([false, true, true])
-    expect(check.mac).toEqual({ agrees: false, nearest: [] })
-  })
+  test.each([0, 1, 2])(
+    'of which number %i is another key’s: it disagrees, and nothing is near',
+    async wrong => {
+      const samples = [one, ...others].map((sample, i) => ({
+        ...sample,
+        ...(i === wrong && { macValue: '0000000000000000' }),
+      }))
+      const check = await checkProfile({ profile, samples, ...keys })
+      expect(check.samples.map(({ mac }) => mac)).toEqual([0, 1, 2].map(i => i !== wrong))
+      expect(check.mac).toEqual({ agrees: false, nearest: [] })
+    },
+  )
 
   test('that lack a value: the problem names it', async () => {
     const scheme = parseProfile(SCHEMES.external)
@@ -238,6 +278,16 @@ describe('samples', () => {
     await failure(() => checkProfile({ profile, samples: [], ...keys }), 'ERR_ARGUMENT', secrets)
     await failure(
       () => checkProfile({ ...keys, profile, samples: [{ ...one, pan: 7 as never }] }),
+      'ERR_ARGUMENT',
+      secrets,
+    )
+    await failure(
+      () => checkProfile({ ...keys, profile, samples: [{ ...one, pin: '1234' as never }] }),
+      'ERR_ARGUMENT',
+      secrets,
+    )
+    await failure(
+      () => checkProfile({ ...keys, profile, samples: [one], prwTestKey: '0'.repeat(16) as never }),
       'ERR_ARGUMENT',
       secrets,
     )

@@ -28,8 +28,8 @@ const { values } = parseArgs({
 const ROOT = new URL('../..', import.meta.url).pathname
 const REPORT = join(ROOT, 'reports/plant.json')
 
-/** Test suites and entry points are not planted in. */
-const OUTSIDE = /^src\/testing\/|^src\/[^/]+$/
+/** Entry points are not planted in. */
+const OUTSIDE = /^src\/[^/]+$/
 
 /** Which tests look at a place, by the beginning of its path. */
 const TESTS: readonly (readonly [RegExp, string])[] = [
@@ -41,7 +41,12 @@ const TESTS: readonly (readonly [RegExp, string])[] = [
   [/^src\/d1\/client\//, 'test/d1/client/'],
   [/^src\/d1\/endpoints\//, 'test/d1/endpoints/'],
   [/^src\/d1\//, 'test/d1/'],
+  // A contract's rules, by what is wrong in one thing.
+  [/^src\/testing\/change-counter/, 'test/seccos/change-counter.test'],
+  [/^src\/testing\/store-/, 'test/stores/memory.test'],
+  [/^src\/testing\/contract/, 'test/backend/,test/backend/software.contract.test.ts'],
   [/^src\/([^/]+)\//, 'test/$1/'],
+  [/^packages\/([^/]+)\/src\//, 'packages/$1/test/'],
 ]
 
 function testsFor(file: string): string {
@@ -81,8 +86,11 @@ function sampleOf(places: readonly Planted[], count: number): Planted[] {
   return taken
 }
 
-const sources = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' })
-  .map(path => `src/${path}`)
+const packages = readdirSync(join(ROOT, 'packages')).map(name => `packages/${name}/src`)
+const sources = ['src', ...packages]
+  .flatMap(folder =>
+    readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' }).map(path => `${folder}/${path}`),
+  )
   .filter(path => path.endsWith('.ts') && !OUTSIDE.test(path))
   .filter(path => values.only.split(',').some(part => path.startsWith(part)))
 const switched = (file: string, chosen: (place: Planted) => boolean) =>

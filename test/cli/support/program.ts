@@ -4,6 +4,7 @@
  */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { expect } from 'vitest'
 import { openPkcs11 } from '../../../src/backend/pkcs11/backend.js'
 import { openGroup } from '../../../src/backend/pkcs11/group.js'
@@ -16,7 +17,8 @@ import { COMMANDS, main } from '../../../src/cli/main.js'
 import { onboardCommand } from '../../../src/cli/onboard.js'
 import type { Opening } from '../../../src/cli/open.js'
 import { tokenCommand } from '../../../src/cli/token.js'
-import type { Pkcs11Options } from '../../../src/pkcs11.js'
+import type { KeyStore, Pkcs11Options } from '../../../src/pkcs11.js'
+import { Pin, pinMemory } from '../../../src/primitives/pin.js'
 import { buffersMadeBy } from '../../leaks/recorder.js'
 import { FakeToken } from '../../pkcs11/fake-token.js'
 import { scratchFolder } from '../../support/scratch.js'
@@ -76,6 +78,27 @@ export const withSecrets = ['--pan-env', 'PAN', '--card-pin-env', 'PIN']
 /** What tokens were opened with. */
 export const asked: Pkcs11Options[] = []
 
+/** A key store of which nobody lets go while a call of his is under way. */
+function waitedFor(store: KeyStore): KeyStore {
+  let underWay = 0
+  return new Proxy(store, {
+    get: (target, name) => {
+      const call: unknown = Reflect.get(target, name)
+      if (typeof call !== 'function') return call
+      return async (...args: readonly unknown[]): Promise<unknown> => {
+        if (name === Symbol.asyncDispose) expect(underWay).toBe(0)
+        underWay++
+        try {
+          await nextTurn()
+          return await Reflect.apply(call, target, args)
+        } finally {
+          underWay--
+        }
+      }
+    },
+  })
+}
+
 /** All commands, on a fake token, or on that of `others` whose path a command line names. */
 function commandsOn(fake: FakeToken, others: readonly FakeToken[]) {
   const tokenAt = (path: string): FakeToken => others.find(one => one.path === path) ?? fake
@@ -86,9 +109,9 @@ function commandsOn(fake: FakeToken, others: readonly FakeToken[]) {
       return openPkcs11({ ...options, module: path, token: 'fake', executor: 'inline' }, load)
     },
     group: options => openGroup(options, path => tokenAt(path).load),
-    store: options => {
+    store: async options => {
       const { path, load } = tokenAt(options.module)
-      return openKeyStoreOver({ ...options, module: path, token: 'fake' }, load)
+      return waitedFor(await openKeyStoreOver({ ...options, module: path, token: 'fake' }, load))
     },
   }
   const made = [
@@ -122,11 +145,14 @@ export async function wiping<T>(
   call: () => Promise<T>,
   { keys = [], input = '' }: { readonly keys?: readonly string[]; readonly input?: string } = {},
 ): Promise<T> {
+  // PINs lie next to each other in memory that was made with one of them, perhaps before this call.
+  using other = Pin.from('0000')
   const { value, buffers } = await buffersMadeBy(call)
+  const memory = [pinMemory(other).buffer, ...buffers]
   const more = keys.map(key => ['another key', Buffer.from(key, 'hex'), key] as const)
   // What is given as a message or as a block is none, whatever it is.
   const forms = [...FORMS, ...more].filter(([, , text]) => !input.includes(text))
-  const left = buffers.flatMap(buffer =>
+  const left = memory.flatMap(buffer =>
     forms.filter(([, bytes]) => Buffer.from(buffer).includes(bytes)).map(([name]) => name),
   )
   expect([what, ...new Set(left)]).toEqual([what])

@@ -40,6 +40,12 @@ describe('bad input', () => {
       () => inspectPinBlock({ block: new Uint8Array(9), state: 'clear' }),
       'ERR_LENGTH',
     ],
+    [
+      'a PAN that is text',
+      () =>
+        inspectPinBlock({ block: new Uint8Array(8), state: 'enciphered', pan: '4929123456789012' as never }),
+      'ERR_ARGUMENT',
+    ],
     ['no state', () => inspectPinBlock({ block: new Uint8Array(8) } as never), 'ERR_ARGUMENT'],
     [
       'another state',

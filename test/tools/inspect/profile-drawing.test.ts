@@ -17,6 +17,13 @@ test.each(Object.keys(SCHEMES) as (keyof typeof SCHEMES)[])('%s', name => {
   expect(svg.match(/<rect /g)).toHaveLength(
     3 + profile.fields.length + profile.prw.inputs.length + profile.mac.inputs.length,
   )
+  const boxes = [...svg.matchAll(/<rect x="([0-9.]+)" y="([0-9]+)" width="([0-9.]+)"/g)]
+  for (const [i, [, x, y, width]] of boxes.entries()) {
+    // Side by side: the next one of a row begins where this one ends, within the page.
+    const next = boxes[i + 1]
+    if (next?.[2] === y) expect(Number(next?.[1])).toBeCloseTo(Number(x) + Number(width), 0)
+    expect(Number(x) + Number(width)).toBeLessThanOrEqual(981)
+  }
   expect(svg).toContain(`PRW: ${profile.prw.algorithm}`)
   expect(svg).toContain(`MAC: ${profile.mac.algorithm}`)
 })
