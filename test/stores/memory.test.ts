@@ -408,6 +408,18 @@ const PLANTED: readonly Planted[] = [
     }),
   ],
   [
+    'many cards are said to be stored when the store is closed',
+    'after close every call is refused',
+    ({ cards }) => ({
+      cards: {
+        ...cards,
+        putMany: async function* (list) {
+          for await (const { card } of cards.putMany(list)) yield { card, outcome: 'stored' }
+        },
+      },
+    }),
+  ],
+  [
     'the signal is ignored',
     'a signal that has fired stops a reading call',
     ({ pins }) => ({ pins: { ...pins, readBlock: card => pins.readBlock(card, {}) } }),

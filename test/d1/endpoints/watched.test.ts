@@ -890,6 +890,13 @@ describe('health', () => {
     }
   })
 
+  test('an issuer that offers no SECCOS is ready, too', async () => {
+    const { seccos: _, ...iso0Only } = own.world.issuer()
+    const health = healthEndpoints({ checks: readinessChecks({ [ISSUER]: iso0Only }) })
+    const checks = { [`${ISSUER}/store`]: true, [`${ISSUER}/keys`]: true, [`${ISSUER}/d1-key`]: true }
+    expect(await ask(health, '/readyz')).toEqual([200, { ready: true, checks }])
+  })
+
   /** Keys that are a bank's besides those of the world, in a backend that can go away. */
   const LATER = [
     {
