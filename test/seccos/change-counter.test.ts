@@ -9,7 +9,7 @@ import {
   type ChangeCounterOptions,
   requestFingerprint,
 } from '../../src/seccos/counter/state.js'
-import { type ChangeCounterStore, memoryStore } from '../../src/seccos/counter/store.js'
+import { type ChangeCounterStore, memoryStore, type RecordWrite } from '../../src/seccos/counter/store.js'
 import { softwareBackend } from '../../src/software.js'
 import { changeCounterStoreContract } from '../../src/testing/change-counter-contract.js'
 
@@ -813,6 +813,160 @@ describe('the store contract', () => {
   ])('the suite notices where %s: %s', async (_, found, plant) => {
     const open = async () => {
       const store = parts(memoryStore())
+      const faulty = { ...store, ...plant(store) }
+      return [faulty, faulty] as const
+    }
+    const [rule] = changeCounterStoreContract({ open }).filter(({ name }) => name === found)
+    await expect(rule?.run()).rejects.toThrow(AssertionError)
+  })
+
+  /** A store that does all there is to do, and says which server answers. */
+  const whole = () => {
+    const store = memoryStore({ instance: () => 'a/1' })
+    const compareAndSetAll = async (writes: readonly RecordWrite[]): Promise<boolean> =>
+      (await store.compareAndSetAll?.(writes)) === true
+    return { ...parts(store), compareAndSetAll }
+  }
+  type Whole = ReturnType<typeof whole>
+  const without = ({ instance: _, ...write }: RecordWrite): RecordWrite => write
+  const writesWhatItRefuses = ({ read, compareAndSet }: Whole): Partial<Whole> => ({
+    compareAndSet: async (key, expected, value, options) => {
+      if (await compareAndSet(key, expected, value, options)) return true
+      await compareAndSet(key, (await read(key))?.version, value)
+      return false
+    },
+  })
+  const TOGETHER = 'several records are written together, or none of them'
+  const LISTED = 'keys are listed in pages, byte by byte, by their beginning'
+  const INSTANCE = 'a write for another instance of the database is refused, and changes nothing'
+
+  test.each<[string, string, (store: Whole) => Partial<Whole>]>([
+    ...[
+      'creating what is there is refused and changes nothing',
+      'replacing what is not there is refused',
+      'a version is good for one write',
+      'a version that never was is refused',
+      'of many that create at once, one does',
+      INSTANCE,
+    ].map((found): [string, string, typeof writesWhatItRefuses] => [
+      'what is refused is written',
+      found,
+      writesWhatItRefuses,
+    ]),
+    [
+      'what is refused is said to be written',
+      'of many that replace one version at once, one does, and no count is lost',
+      ({ compareAndSet }) => ({ compareAndSet: async (...write) => (await compareAndSet(...write)) || true }),
+    ],
+    ...[0, -1].map((at): [string, string, (store: Whole) => Partial<Whole>] => [
+      `of several that are refused one is written (${at})`,
+      TOGETHER,
+      ({ compareAndSet, compareAndSetAll }) => ({
+        compareAndSetAll: async writes => {
+          const done = await compareAndSetAll(writes)
+          const one = writes.at(at)
+          if (!done && one !== undefined) await compareAndSet(one.key, one.expected, one.value)
+          return done
+        },
+      }),
+    ]),
+    [
+      'several that are refused are said to be written',
+      TOGETHER,
+      ({ compareAndSetAll }) => ({
+        compareAndSetAll: async writes => (await compareAndSetAll(writes)) || true,
+      }),
+    ],
+    [
+      'of several the last one keeps its value',
+      TOGETHER,
+      ({ read, compareAndSetAll }) => ({
+        compareAndSetAll: async writes => {
+          const last = writes.at(-1)
+          const now = last && (await read(last.key))
+          return compareAndSetAll(
+            now && last ? [...writes.slice(0, -1), { ...last, value: now.value }] : writes,
+          )
+        },
+      }),
+    ],
+    [
+      'several are written whatever server answers',
+      INSTANCE,
+      ({ compareAndSetAll }) => ({ compareAndSetAll: writes => compareAndSetAll(writes.map(without)) }),
+    ],
+    [
+      'what is there is replaced whatever server answers',
+      INSTANCE,
+      ({ compareAndSet }) => ({
+        compareAndSet: (key, expected, value, options) =>
+          compareAndSet(key, expected, value, expected === undefined ? options : undefined),
+      }),
+    ],
+    [
+      'a record does not say which server gave it',
+      INSTANCE,
+      ({ read }) => ({
+        read: async key => {
+          const record = await read(key)
+          return record && { value: record.value, version: record.version }
+        },
+      }),
+    ],
+    [
+      'keys come in no order',
+      LISTED,
+      ({ keys }) => ({ keys: async query => (await keys(query)).toReversed() }),
+    ],
+    ['a page begins anew', LISTED, ({ keys }) => ({ keys: ({ after: _, ...query }) => keys(query) })],
+    [
+      'a beginning that no key has is any',
+      LISTED,
+      ({ keys }) => ({
+        keys: async query => {
+          const found = await keys(query)
+          return found.length === 0 ? keys({ ...query, prefix: '' }) : found
+        },
+      }),
+    ],
+    [
+      'a purge deletes more than it says',
+      'purge with a limit deletes no more than that',
+      ({ purge }) => ({
+        purge: async (at, options) => {
+          const purged = await purge(at, options)
+          await purge(at, { limit: 1 })
+          return purged
+        },
+      }),
+    ],
+    [
+      'a purge counts what was deleted before',
+      'purge deletes what has expired, and only that',
+      ({ purge }) => {
+        let last = 0
+        return {
+          purge: async (...call) => {
+            last = (await purge(...call)) || last
+            return last
+          },
+        }
+      },
+    ],
+    [
+      'a purge deletes what has not expired',
+      'purge deletes what has expired, and only that',
+      ({ purge }) => ({
+        purge: async (at, options) => {
+          const purged = await purge(at, options)
+          await purge(at + 1, options)
+          return purged
+        },
+      }),
+    ],
+  ])('the suite notices where %s: %s', async (_, found, plant) => {
+    const open = async () => {
+      const store = whole()
       const faulty = { ...store, ...plant(store) }
       return [faulty, faulty] as const
     }
