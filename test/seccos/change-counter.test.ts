@@ -1174,7 +1174,7 @@ describe('an operator', () => {
 })
 
 test('a purge goes in batches, says how far it is, ends with its time, and goes on next time', async () => {
-  const { counter, issue, clock } = setUp()
+  const { counter, issue, clock, store } = setUp()
   for (let i = 0; i < 7; i++) await issue(`card-${i}`)
   clock.now += 8 * 24 * 3600 * 1000
   const seen: number[] = []
@@ -1188,7 +1188,9 @@ test('a purge goes in batches, says how far it is, ends with its time, and goes 
     { signal: controller.signal },
   )
   await expect(stopped).rejects.toMatchObject({ code: 'ERR_ABORTED' })
+  const asked = vi.spyOn(store, 'purge')
   expect(await counter.purge()).toBe(3)
+  expect(asked.mock.calls.map(([, options]) => options?.limit)).toEqual([1000])
 })
 
 /** The methods of a store, as an object that can be changed. */

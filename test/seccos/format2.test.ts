@@ -158,6 +158,8 @@ describe.each(NAMES)('the PRW of %s', name => {
   )
 })
 
+const slice = (from: string, skip: number, take: number) => ({ step: 'slice', part: { from, skip, take } })
+
 /** A scheme with some entries changed, by JSON pointer. */
 function changed(name: Scheme, changes: Readonly<Record<string, unknown>>): unknown {
   const json = structuredClone(SCHEMES[name]) as unknown
@@ -173,7 +175,6 @@ function changed(name: Scheme, changes: Readonly<Record<string, unknown>>): unkn
 }
 
 describe('a profile that does not hold', () => {
-  const slice = (from: string, skip: number, take: number) => ({ step: 'slice', part: { from, skip, take } })
   test.each<[string, Scheme, string, Record<string, unknown>]>([
     [
       'HMAC under a derived key',
@@ -573,6 +574,59 @@ test('remarks: a MAC that tells no old message from a new one, and characters th
     '/prw/inputs/5/encoding',
     '/mac/inputs/2/encoding',
   ])
+})
+
+const ONE_PIN = {
+  '/prw/inputs': [{ input: 'pinBlock' }],
+  '/prw/uncovered': ['pan', 'pcc', 'intdatag', 'random', 'psn'],
+}
+const PIN_AND = (constant: number, part: object) => ({
+  ...ONE_PIN,
+  '/prw/inputs': [
+    { input: 'constant', constant: '00'.repeat(constant) },
+    { input: 'pinBlock' },
+    { input: 'random', part: { from: 'left', ...part } },
+  ],
+})
+
+/** What is as long as it should be, or hidden as it should be. */
+test.each<[string, Readonly<Record<string, unknown>>]>([
+  ['the last block of CBC', { '/prw/output': [slice('right', 0, 16)], '/prw/outputBytes': 16 }],
+  ['a digest of 20 bytes, enciphered', { ...ONE_PIN, '/prw/digest': 'sha-1', '/prw/outputBytes': 32 }],
+  [
+    'a digest of 32, enciphered',
+    { ...ONE_PIN, '/prw/padding': 1, '/prw/digest': 'sha-256', '/prw/outputBytes': 32 },
+  ],
+  [
+    '15 bytes with three of a part, enciphered',
+    { ...PIN_AND(4, { skip: 2, take: 3 }), '/prw/outputBytes': 16 },
+  ],
+  [
+    '16 bytes with three of a part, enciphered',
+    { ...PIN_AND(5, { skip: 2, take: 3 }), '/prw/outputBytes': 32 },
+  ],
+  ['15 bytes with a part to the end, enciphered', { ...PIN_AND(4, { skip: 5 }), '/prw/outputBytes': 16 }],
+  ['16 bytes with a part to the end, enciphered', { ...PIN_AND(5, { skip: 5 }), '/prw/outputBytes': 32 }],
+  [
+    'a mask over half of what is no secret',
+    { '/fields/1/masked': { offset: 0, length: 1, fill: '0' }, '/mac/uncovered': ['pan', 'pinBlock', 'psn'] },
+  ],
+  [
+    'a mask over all of a PIN',
+    {
+      '/fields/5': {
+        id: 'pinBlock',
+        offset: 41,
+        length: 8,
+        encoding: 'binary',
+        align: 'exact',
+        masked: { offset: 0, length: 8, fill: 'FF' },
+      },
+      '/fields/6': { id: 'filler', offset: 49, length: 74, constant: '00'.repeat(74) },
+    },
+  ],
+])('%s: the profile is taken', (_what, changes) => {
+  expect(() => parseProfile(changed('enciphered', changes))).not.toThrow()
 })
 
 test('decimalised by a scan, the digits come first, in their order, and then those from A on less ten', () => {

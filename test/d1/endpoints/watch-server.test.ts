@@ -75,6 +75,41 @@ describe('watchServer', () => {
     }
   })
 
+  test('of those that do not speak TLS the newest stay, and none that speaks it makes room for them', async () => {
+    const handler = Object.assign(async () => new Response(), {}) satisfies EndpointHandler
+    const server = https.createServer({ ...serverTls }, nodeListener(handler))
+    const port = await listening(watchServer({ server, handler, maxConnections: 4, maxHandshakes: 3 }))
+    const near: Socket[] = []
+    const far: Socket[] = []
+    const arrive = async () => {
+      const arrived = once(server, 'connection')
+      near.push(connect(port, 'localhost').on('error', () => {}))
+      const [socket] = (await arrived) as [Socket]
+      far.push(socket)
+    }
+    const secured = once(server, 'secureConnection')
+    const speaking = tls.connect({ port, host: 'localhost', ca: certificates.ca, ...certificates.client })
+    speaking.on('error', () => {})
+    const [spoken] = (await secured) as [TLSSocket]
+    try {
+      for (let i = 0; i < 8; i++) await arrive()
+      expect(far.map(({ destroyed }) => destroyed)).toEqual([
+        true,
+        true,
+        true,
+        true,
+        true,
+        false,
+        false,
+        false,
+      ])
+      expect(spoken.destroyed).toBe(false)
+    } finally {
+      for (const socket of [...near, speaking]) socket.destroy()
+      await new Promise(resolve => server.close(resolve))
+    }
+  })
+
   test('one that speaks TLS is closed where there are too many', async () => {
     await using world = await World.open()
     const handler = world.handler()
