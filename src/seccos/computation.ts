@@ -327,12 +327,13 @@ export function mergeValues(
 ): DataSetValues {
   const given = readOwn(stated, 'the values', VALUES)
   const content = readOwn(read, 'the data set', READ)
+  const random = requireRandom(profile, given.random)
   return {
     pan: given.pan,
     pin: given.pin,
-    pcc: agree('pcc', content.pcc, given.pcc),
-    intdatag: agree('intdatag', content.intdatag, given.intdatag),
-    random: agree('random', content.random, requireRandom(profile, given.random)),
+    pcc: content.pcc ?? given.pcc,
+    intdatag: content.intdatag ?? given.intdatag,
+    random: content.random ?? random,
     prwKid: given.prwKid,
     macKid: given.macKid,
     issuerId: given.issuerId,
@@ -358,7 +359,7 @@ function agreedFields(
   return given.fields
 }
 
-/** True for a field whose value the caller has stated. PCC, intdatag and random have been compared where they are whole. */
+/** True for a field whose value the caller has stated. */
 function isGiven(profile: SeccosProfile, field: ValueField, given: DataSetValues): boolean {
   const meaning = meaningOf(profile, field)
   if (meaning === undefined) return given.fields !== undefined && Object.hasOwn(given.fields, field.id)
@@ -386,16 +387,4 @@ export function requireRandom(
     throw new DataSetError('random', `must be ${profile.randomBytes} bytes`)
   }
   return random
-}
-
-function agree<T extends string | Uint8Array>(
-  field: string,
-  found: T | undefined,
-  given: T | undefined,
-): T | undefined {
-  if (found === undefined || given === undefined) return found ?? given
-  const same =
-    found instanceof Uint8Array && given instanceof Uint8Array ? equalBytes(found, given) : found === given
-  if (!same) throw new DataSetError(field, 'is not the one in the data set')
-  return found
 }

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { BoundKey } from '../../src/backend/bound-key.js'
 import {
   type Backend,
   decipherPin,
@@ -136,6 +137,8 @@ describe('bad input', () => {
     ['encipherPins', { key: 'ZPK' }],
     ['decipherPin', { block: '0011223344556677' }],
     ['decipherPin', { pan: undefined }],
+    // Whose blocks are bound to no PAN.
+    ['decipherPin', { pan: undefined, format: 1 }],
     ['decipherPin', { format: 5 }],
     ['decipherPin', { key: null }],
     ['translatePinBlock', { block: undefined }],
@@ -200,14 +203,55 @@ describe('bad input', () => {
     }
   })
 
-  test('a key of another usage is ERR_KEY_USAGE in every verb', async () => {
-    await failure(() => verbs.encipherPin({ key: mac }), 'ERR_KEY_USAGE')
-    await failure(() => verbs.encipherPins({ key: mac }), 'ERR_KEY_USAGE')
-    await failure(() => verbs.decipherPin({ key: mac }), 'ERR_KEY_USAGE')
-    await failure(() => verbs.translatePinBlock({ from: mac }), 'ERR_KEY_USAGE')
-    await failure(() => verbs.reencipherPinBlock({ from: mac }), 'ERR_KEY_USAGE')
-    await failure(() => verbs.reencipherPinBlock({ to: mac }), 'ERR_KEY_USAGE')
-  })
+  test.each([
+    ['encipherPin', 'key', 'D'],
+    ['encipherPins', 'key', 'D'],
+    ['decipherPin', 'key', 'E'],
+    ['translatePinBlock', 'from', 'E'],
+    ['translatePinBlock', 'to', 'D'],
+    ['translatePinBlocks', 'from', 'E'],
+    ['translatePinBlocks', 'to', 'D'],
+    ['rePanPinBlock', 'from', 'E'],
+    ['rePanPinBlock', 'to', 'D'],
+    ['reencipherPinBlock', 'from', 'E'],
+    ['reencipherPinBlock', 'to', 'D'],
+    ['verifyPinBlock', 'from', 'E'],
+    ['verifyPinBlock', 'against', 'D'],
+    ['generatePvv', 'from', 'E'],
+    ['generateOffset', 'from', 'E'],
+    ['naturalPin', 'to', 'D'],
+    ['generatePinBlock', 'key', 'D'],
+  ] as const)(
+    '%s refuses for %s a key of another usage, algorithm or mode, before it is asked for anything',
+    async (verb, name, way) => {
+      const key = {
+        kid: way,
+        usage: 'pin-encryption',
+        algorithm: 'tdea-2key',
+        material: ZPK,
+        mode: way,
+      } as const
+      const aes = { kid: 'AES', usage: 'pin-encryption', algorithm: 'aes-128', material: STORE } as const
+      await using one = await softwareBackend({ keys: [key, aes] })
+      const wrong = {
+        ERR_KEY_USAGE: [mac, await one.bind({ kid: way, usage: 'pin-encryption', mode: way })],
+        ERR_KEY_ALGORITHM: [await one.bind({ kid: 'AES', usage: 'pin-encryption', hostDecipher: true })],
+      } as const
+      const asked = (['encipher', 'decipher', 'reencipher', 'verifyPin'] as const).map(operation =>
+        vi.spyOn(BoundKey.prototype, operation),
+      )
+      for (const [code, keys] of Object.entries(wrong))
+        for (const given of keys) {
+          const against = { kind: 'block', block: new Uint8Array(8), format: 0, key: given }
+          await failure(
+            () => verbs[verb]({ [name]: name === 'against' ? against : given }),
+            code as 'ERR_KEY_USAGE',
+          )
+        }
+      for (const operation of asked) expect(operation).not.toHaveBeenCalled()
+      vi.restoreAllMocks()
+    },
+  )
 
   test('host decipherment is opt-in: ERR_HOST_DECIPHER', async () => {
     await failure(() => verbs.decipherPin({ key: closed }), 'ERR_HOST_DECIPHER')

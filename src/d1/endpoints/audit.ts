@@ -361,7 +361,6 @@ async function verified(
  */
 function follows(line: ChainLine, before: Place): boolean {
   if (line.previous === before.mac) return true
-  if (line.since === 0) return false
   return line.confirmed === before.mac || (line.first === before.first && line.since > before.since)
 }
 

@@ -121,7 +121,6 @@ export class Callers {
     this.#anyone = authorization === 'anyone-who-reaches-it'
     if (authorization === 'anyone-who-reaches-it') {
       this.#callers = []
-      this.#tokens = undefined
       this.#peers = new Peers()
       this.#now = systemClock.now
       return

@@ -100,6 +100,28 @@ test('items from a generator and from an asynchronous source; a correlation id o
   expect(seen.calls.map(call => call.item.correlationId)).toEqual([undefined, 'corr-2', undefined, 'corr-2'])
 })
 
+test('a source is asked for one item at a time, however many wait for one', async () => {
+  const { register } = slow()
+  const seen = { asked: 0, most: 0, given: 0 }
+  const source: AsyncIterable<BulkItem> = {
+    [Symbol.asyncIterator]: () => ({
+      next: async () => {
+        seen.most = Math.max(seen.most, ++seen.asked)
+        await settle()
+        seen.asked--
+        return seen.given < 20
+          ? { done: false, value: item(100 + seen.given++) }
+          : { done: true, value: undefined }
+      },
+    }),
+  }
+  const { outcomes } = await all(register, source, { concurrency: 8 })
+  expect(seen.most).toBe(1)
+  expect(outcomes.map(({ index, cardId }) => [index, cardId])).toEqual(
+    Array.from({ length: 20 }, (_, i) => [i, `card-${100 + i}`]),
+  )
+})
+
 describe('an abort', () => {
   test('ends what is under way, begins nothing more, and loses nothing', async () => {
     const { register, seen } = slow(20)
@@ -181,7 +203,11 @@ describe('nothing is lost when', () => {
       throw new Error('the database is gone')
     }
     const result = await all(register, broken())
-    expect(result).toMatchObject({ ended: 'failed', error: new Error('the database is gone') })
+    expect(result).toMatchObject({
+      ended: 'failed',
+      error: new Error('the database is gone'),
+      pulling: false,
+    })
     expect(result.outcomes.map(({ ok }) => ok)).toEqual([true, true])
   })
 
