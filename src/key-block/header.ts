@@ -318,9 +318,9 @@ export function useOf(header: KeyBlockHeader, usage: KeyUsage, wanted: KeyMode |
     throw fail('usage', `is ${header.usage}, and a ${usage} key is ${rule.x9143}`)
   if (/^c/.test(header.keyVersion)) throw fail('key version', 'says that this is a component, not a key')
   const allowed = rule.modes.filter(mode => isAllowed(header.mode, mode))
-  const [first] = allowed
+  // The widest comes first: the header's own, where it has one.
+  const [own] = allowed
   if (wanted === undefined) {
-    const own = allowed.find(mode => mode === header.mode) ?? first
     if (own === undefined) throw fail('mode', `is ${header.mode}, which no ${usage} key here can have`)
     return own
   }
