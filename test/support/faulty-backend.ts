@@ -1,5 +1,5 @@
 import { type Key, type KeyOperations, makeKey, operationsOf } from '../../src/backend/key.js'
-import type { Backend } from '../../src/index.js'
+import type { Backend, OpenerOptions } from '../../src/index.js'
 import { softwareBackend } from '../../src/software.js'
 import { backendContract } from '../../src/testing.js'
 
@@ -7,13 +7,19 @@ import { backendContract } from '../../src/testing.js'
 export interface Fault {
   readonly backend?: (good: Backend) => Partial<Backend>
   readonly key?: (good: KeyOperations, key: Key) => Partial<KeyOperations>
+  /** What becomes of the opener's options. */
+  readonly options?: (given: OpenerOptions) => OpenerOptions
 }
 
 /** The rules of the contract that a good backend with this fault breaks, of those whose name fits. */
-export async function brokenRules(which: RegExp, { backend, key }: Fault): Promise<string[]> {
+export async function brokenRules(
+  which: RegExp,
+  { backend, key, options = given => given }: Fault,
+): Promise<string[]> {
   const contract = backendContract({
-    open: async keys => {
+    open: async (keys, given = {}) => {
       const good = await softwareBackend({
+        ...options(given),
         keys: keys.map(({ kid, usage, algorithm, material }) => ({ kid, usage, algorithm, material })),
       })
       const { bind = good.bind.bind(good), ...others } = backend?.(good) ?? {}

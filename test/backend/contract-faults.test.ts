@@ -1,0 +1,81 @@
+/** Backends that are opened, sealed and closed wrongly, in one thing each: the contract notices each of them. */
+import { expect, test } from 'vitest'
+import { brokenRules, type Fault } from '../support/faulty-backend.js'
+
+const SEALED = /^after seal/
+const RINGED = /^what the key ring does not have/
+const ASKED = /^the opener is asked before each operation/
+const CLOSED = /^close waits for what is in flight/
+const TWICE = /^closing twice/
+const RANDOM = /^randomBytes refuses/
+
+test('nothing is found where nothing is wrong', async () => {
+  for (const rule of [SEALED, RINGED, ASKED, CLOSED, TWICE, RANDOM])
+    expect(await brokenRules(rule, {})).toEqual([])
+})
+
+test.each<[string, RegExp, Fault]>([
+  ['a seal that seals nothing', SEALED, { backend: () => ({ seal: () => {} }) }],
+  ['a ring that nobody looks at', RINGED, { options: ({ ring: _, ...others }) => others }],
+  [
+    'a ring whose check values nobody looks at',
+    RINGED,
+    { options: given => ({ ...given, ring: given.ring?.map(({ kcv: _, ...key }) => key) ?? [] }) },
+  ],
+  ['an opener who is not asked', ASKED, { options: ({ onOperation: _, ...others }) => others }],
+  [
+    'an opener whose refusal does not count',
+    ASKED,
+    {
+      options: ({ onOperation, ...others }) => ({
+        ...others,
+        onOperation: use => {
+          try {
+            onOperation?.(use)
+          } catch {}
+        },
+      }),
+    },
+  ],
+  [
+    'an opener who is not asked about one operation',
+    ASKED,
+    {
+      options: ({ onOperation, ...others }) => ({
+        ...others,
+        onOperation: use => {
+          if (use.operation !== 'reencipher') onOperation?.(use)
+        },
+      }),
+    },
+  ],
+  ['a close that closes nothing', CLOSED, { backend: () => ({ close: async () => {} }) }],
+  [
+    'one that is well when it is closed',
+    CLOSED,
+    { backend: () => ({ health: async () => ({ ok: true, detail: '' }) }) },
+  ],
+  [
+    'a second close that fails',
+    TWICE,
+    {
+      backend: good => {
+        let closed = false
+        return {
+          close: async () => {
+            if (closed) throw new Error('closed already')
+            closed = true
+            await good.close()
+          },
+        }
+      },
+    },
+  ],
+  [
+    'random bytes of any length',
+    RANDOM,
+    { backend: good => ({ randomBytes: length => good.randomBytes(Math.abs(length % 65_536) || 1) }) },
+  ],
+])('%s', async (_, rule, fault) => {
+  expect(await brokenRules(rule, fault)).not.toEqual([])
+})
