@@ -6,8 +6,13 @@ import { Mismatch, NotRun } from './problems.js'
 import type { Reply } from './wire.js'
 import type { Card, World } from './world.js'
 
-const ROUNDS = 15
-/** Medians may lie apart by this much, and by as much again as the fastest takes: tens of milliseconds can be seen. */
+const ROUNDS = 16
+/**
+ * A busy machine makes single answers late, and none early: what is compared is the time in which a quarter of them came. Where those
+ * lie apart, it is asked again and judged by all: what an issuer does itself stays, and what the machine did is outnumbered.
+ */
+const ATTEMPTS = 3
+/** They may lie apart by this much, and by as much again as the fastest takes: tens of milliseconds can be seen. */
 const APART_MS = 25
 /** What differs from answer to answer, or says how the connection goes on; a load balancer's cookie. */
 const PASSING: readonly string[] = ['date', 'connection', 'keep-alive', 'set-cookie']
@@ -83,7 +88,7 @@ function sameTime(type: 'ISO0' | '3DES_SECCOS', messages: Messages): Case {
   return {
     group: 'uniform',
     name: `refusals of ${type} take the same time`,
-    expected: `medians of ${ROUNDS} within ${APART_MS} ms and the fastest's own`,
+    expected: `quarters of ${ROUNDS} within ${APART_MS} ms and the fastest's own`,
     run: async world => {
       const card = cardFor(world, type)
       const timed: Timed[] = []
@@ -92,30 +97,34 @@ function sameTime(type: 'ISO0' | '3DES_SECCOS', messages: Messages): Case {
         const body = await wrongBody(world, card, make)
         if (body !== undefined) timed.push({ name, body, times: [] })
       }
-      for (let round = 0; round < ROUNDS; round++) {
-        for (const { body, times } of timed) {
-          const started = performance.now()
-          requireStatus('SetPIN', await world.put(card, body), 400)
-          times.push(performance.now() - started)
+      for (let attempt = 1; ; attempt++) {
+        for (let round = 0; round < ROUNDS; round++) {
+          for (const { body, times } of timed) {
+            const started = performance.now()
+            requireStatus('SetPIN', await world.put(card, body), 400)
+            times.push(performance.now() - started)
+          }
         }
+        const { isOne, shown } = judge(timed)
+        if (isOne) return shown
+        if (attempt === ATTEMPTS) throw new Mismatch(shown)
       }
-      return judge(timed)
     },
   }
 }
 
-function judge(timed: readonly Timed[]): string {
-  const medians = timed.map(({ times }) => median(times))
-  const [fastest, slowest] = [Math.min(...medians), Math.max(...medians)]
+function judge(timed: readonly Timed[]): { readonly isOne: boolean; readonly shown: string } {
+  const quarters = timed.map(({ times }) => quarter(times))
+  const [fastest, slowest] = [Math.min(...quarters), Math.max(...quarters)]
   const shown = `${fastest.toFixed(1)} to ${slowest.toFixed(1)} ms`
-  if (slowest - fastest <= APART_MS + fastest) return shown
-  throw new Mismatch(`${shown}: slowest is ${timed.find(({ times }) => median(times) === slowest)?.name}`)
+  return slowest - fastest <= APART_MS + fastest
+    ? { isOne: true, shown }
+    : { isOne: false, shown: `${shown}: slowest is ${timed[quarters.indexOf(slowest)]?.name}` }
 }
 
-/** Of an odd number of values. */
-function median(values: readonly number[]): number {
-  const sorted = Float64Array.from(values).sort()
-  return sorted.subarray((ROUNDS - 1) / 2)[0] as number
+/** The time in which a quarter of the answers came. */
+function quarter(times: readonly number[]): number {
+  return Float64Array.from(times).sort()[times.length / 4 - 1] as number
 }
 
 export const UNIFORM_CASES: readonly Case[] = [

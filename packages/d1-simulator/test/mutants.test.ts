@@ -480,7 +480,7 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
     endpoints: listening,
     handler: after(async (response, request) => {
       if (isPut(request) && lastCode === 'ERR_PIN_BLOCK')
-        await new Promise(resolve => setTimeout(resolve, 120))
+        await new Promise(resolve => setTimeout(resolve, 300))
       return response
     }),
   },
