@@ -1,8 +1,9 @@
 /**
  * The containers of compose.yaml that have no image here, without Docker: `npm run deploy:try`, as root on a Debian with a network. A
- * folder gets the packages of Debian 13 that the Dockerfile installs, Node 24 and the bundle; in it (chroot, user 1000) hsm.sh and the
- * service run with the command lines of Dockerfile and compose.yaml, but for the store (memory) and the ports. The D1 simulator
- * plays all its cases; then the token's process is ended and started again under a service that stays. `npm run build` comes first.
+ * folder gets the packages of Debian 13 that the Dockerfile installs, nginx, Node 24 and the bundle; in it (chroot, user 1000) hsm.sh, the
+ * service and nginx run with the command lines of Dockerfile and compose.yaml and with nginx.conf, but for the store (memory) and the
+ * ports. The D1 simulator plays all its cases through nginx; then the token's process is ended and started again under a service that
+ * stays. `npm run build` comes first.
  */
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
@@ -22,7 +23,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as wait } from 'node:timers/promises'
 
-const PACKAGES = ['p11-kit', 'p11-kit-modules', 'softhsm2', 'dash', 'coreutils']
+const PACKAGES = ['p11-kit', 'p11-kit-modules', 'softhsm2', 'nginx', 'dash', 'coreutils']
 const MIRROR = 'http://deb.debian.org/debian'
 const KEYS = '/usr/share/keyrings/debian-archive-keyring.gpg'
 const SOCKET = 'run/hsm/pkcs11'
@@ -110,7 +111,7 @@ function install() {
   execFileSync(process.execPath, [deploy('bundle.mjs'), join(root, 'app')], {
     stdio: ['ignore', 'ignore', 'inherit'],
   })
-  const own = ['data', 'tmp', 'run/hsm', 'var/lib/hsm']
+  const own = ['data', 'tmp', 'run/hsm', 'run/issuer', 'var/lib/hsm']
   for (const folder of [...own, 'dev', 'run/secrets']) mkdirSync(join(root, folder), { recursive: true })
   for (const [device, minor] of [
     ['null', 3],
@@ -126,6 +127,9 @@ function install() {
     '-c',
     'ln -s /usr/lib/*/pkcs11/p11-kit-client.so /usr/lib/p11-kit-client.so',
   ])
+  const configuration = readFileSync(deploy('nginx.conf'), 'utf8').replace('listen 8444 ', `listen ${PORT} `)
+  writeFileSync(join(root, 'etc/nginx/nginx.conf'), configuration)
+  symlinkSync('/data/run', join(root, 'etc/nginx/tls'))
   copyFileSync(deploy('hsm.sh'), join(root, 'hsm.sh'))
   chmodSync(join(root, 'hsm.sh'), 0o755)
   writeFileSync(join(root, 'run/secrets/token-pin'), '8f0c2a7d\n')
@@ -159,13 +163,14 @@ async function run(version) {
   const token = await startToken()
   const compose = readFileSync(deploy('compose.yaml'), 'utf8')
   const [, line = ''] = /exec node (serve\.mjs [\s\S]*?)\n {4}\S/.exec(compose) ?? []
-  const command = line
-    .trim()
-    .replace(/--store postgres --postgres \S+/, '--store memory')
-    .replace('0.0.0.0', '127.0.0.1')
+  const command = line.trim().replace(/--store postgres --postgres \S+/, '--store memory')
   const address = /P11_KIT_SERVER_ADDRESS: (\S+)/.exec(compose)?.[1]
   const environment = [`P11_KIT_SERVER_ADDRESS=${address}`, 'TOKEN_PIN=8f0c2a7d', 'NODE_ENV=production']
-  const args = [...command.replace('serve.mjs', '/app/serve.mjs').split(/\s+/), '--port', String(PORT)]
+  const args = [
+    ...command.replace('serve.mjs', '/app/serve.mjs').split(/\s+/),
+    '--url',
+    `https://localhost:${PORT}`,
+  ]
   const service = start(environment, 'node', ...args.map(word => (word === '8081' ? '0' : word)))
   const said = []
   const lines = createInterface(service.stderr).on('line', text => said.push(text))
@@ -175,6 +180,8 @@ async function run(version) {
   const health = said.join('\n').match(/\/readyz on (\S+)/)?.[1]
   console.log(`well    p11-kit ${version}: the service is up, its keys are in the token's process`)
 
+  const nginx = start([], '/usr/sbin/nginx', '-g', 'daemon off;')
+  createInterface(nginx.stderr).on('line', text => /\[(emerg|alert|crit)\]/.test(text) && console.error(text))
   const simulator = join(ROOT, 'packages/d1-simulator/dist/bin.js')
   const config = join(root, 'data/run/simulator.json')
   const played = () => {
@@ -182,7 +189,7 @@ async function run(version) {
       encoding: 'utf8',
     })
     const last = stdout.trim().split('\n').at(-1)
-    if (status !== 0) throw new Error(`the simulator: ${last}\n${stderr}`)
+    if (status !== 0) throw new Error(`the simulator: ${last}\n${stdout}${stderr}`)
     return last
   }
   console.log(`well    d1-simulator: ${played()}`)
