@@ -558,6 +558,7 @@ describe('Retry-After', () => {
     ['Fri Jan 2 03:04:15 2026', undefined],
     ['Fri, 02 Jan 2026 24:04:15 GMT', undefined],
     ['Fri, 31 Feb 2026 03:04:15 GMT', undefined],
+    ['Tue, 29 Feb 2028 03:04:05 GMT', 68_083_200],
   ])('%j is %j seconds', (header, seconds) => {
     expect(retryAfterSeconds(header, NOW)).toBe(seconds)
   })

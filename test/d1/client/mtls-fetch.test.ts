@@ -128,8 +128,9 @@ describe('certificates', () => {
       { pfx: p12('secret 12'), passphrase: 'wrong' },
       { pfx: Buffer.from('no PKCS#12') },
       { pfx: 'text' },
-      { pfx: p12('x'), cert: d1.client.cert },
-      { pfx: p12('x'), key: d1.client.key },
+      { pfx: p12('x'), passphrase: 'x', cert: d1.client.cert },
+      { pfx: p12('x'), passphrase: 'x', key: d1.client.key },
+      { ...d1.client, passphrase: 7 },
     ]) {
       await failure(() => mtlsFetch(options as never), 'ERR_ARGUMENT', ['secret 12'])
     }
@@ -398,21 +399,28 @@ describe('a proxy on the way out', () => {
       })
       using fetch = mtlsFetch({ ...d1.client, ca: d1.ca, proxy: { url: proxy.url } })
       const controller = new AbortController()
-      const call = outcome(fetch(`${d1.urls.api}/x`, { ...init(), signal: controller.signal }))
-      await until(() => left.length === 1)
+      const calls = [1, 2].map(() =>
+        outcome(fetch(`${d1.urls.api}/x`, { ...init(), signal: controller.signal })),
+      )
+      await until(() => left.length === 2)
       if (how.includes('renewed')) fetch.renew(d1.client)
       if (how.includes('aborted')) controller.abort()
       else fetch.close()
-      expect(await call).toMatchObject({
-        reason: how.includes('aborted') ? 'AbortError' : 'FETCH_CLOSED_UNSENT',
-      })
+      for (const call of await Promise.all(calls))
+        expect(call).toMatchObject({
+          reason: how.includes('aborted') ? 'AbortError' : 'FETCH_CLOSED_UNSENT',
+        })
       await Promise.all(left)
       await proxy.close()
     },
   )
 
   test('that makes no tunnel, or is not there: nothing was sent', async () => {
-    const proxy = await startProxy((_, socket) => void socket.end('HTTP/1.1 407 No\r\n\r\n'))
+    const left: Promise<unknown>[] = []
+    const proxy = await startProxy((_, socket) => {
+      left.push(once(socket.resume(), 'end').catch(() => {}))
+      socket.write('HTTP/1.1 407 No\r\n\r\n')
+    })
     using refused = mtlsFetch({ ...d1.client, ca: d1.ca, proxy: { url: proxy.url } })
     expect(await outcome(refused(`${d1.urls.api}/x`, init()))).toEqual({
       reason: 'PROXY_STATUS_407',
@@ -422,6 +430,9 @@ describe('a proxy on the way out', () => {
     // IPv6 in brackets (RFC 9110, 7.2).
     await outcome(refused('https://[::1]:9/x', init()))
     expect(proxy.asked.at(-1)?.url).toBe('[::1]:9')
+    // No connection to the proxy is kept, which keeps it open.
+    expect(left).toHaveLength(2)
+    await Promise.all(left)
     await proxy.close()
     // Without a port it is 80, where nobody listens.
     using usual = mtlsFetch({ ...d1.client, ca: d1.ca, proxy: { url: 'http://127.0.0.1' } })
