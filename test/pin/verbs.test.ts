@@ -137,8 +137,6 @@ describe('bad input', () => {
     ['encipherPins', { key: 'ZPK' }],
     ['decipherPin', { block: '0011223344556677' }],
     ['decipherPin', { pan: undefined }],
-    // Whose blocks are bound to no PAN.
-    ['decipherPin', { pan: undefined, format: 1 }],
     ['decipherPin', { format: 5 }],
     ['decipherPin', { key: null }],
     ['translatePinBlock', { block: undefined }],
