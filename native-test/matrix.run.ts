@@ -6,6 +6,7 @@
  * a few cells. With an argument this file is one cell.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { openPkcs11 } from '../src/backend/pkcs11/backend.js'
@@ -35,6 +36,8 @@ export interface Site {
   readonly options: Omit<Pkcs11Options, 'pin'> & { readonly module: string }
   readonly pin: string
   readonly environment: Readonly<Record<string, string>>
+  /** The machine has one of it: another suite's tests may be at it. */
+  readonly shared?: true
 }
 
 export interface Cell {
@@ -63,8 +66,10 @@ export interface Outcome {
 const PKCS11 = '/usr/lib/x86_64-linux-gnu'
 const children: ChildProcess[] = []
 
-/** The modules of this machine, each ready to be opened, or why it is not. */
-export async function makeSites(): Promise<(Site | { readonly name: string; readonly why: string })[]> {
+/** The modules of this machine (or those with these names), each ready to be opened, or why it is not. */
+export async function makeSites(
+  only?: readonly string[],
+): Promise<(Site | { readonly name: string; readonly why: string })[]> {
   const makers: readonly (readonly [string, () => Site | Promise<Site>])[] = [
     ['SoftHSM', softHsm],
     ['NSS softokn', nss],
@@ -75,6 +80,7 @@ export async function makeSites(): Promise<(Site | { readonly name: string; read
   ]
   const sites: (Site | { name: string; why: string })[] = []
   for (const [name, make] of makers) {
+    if (only?.includes(name) === false) continue
     try {
       sites.push({ ...(await make()), name })
     } catch (error) {
@@ -145,10 +151,30 @@ async function p11Remote(): Promise<Site> {
   }
 }
 
+const SHARED_LOCK = '/run/issuer-pin-crypto-shared-token.lock'
+
+/** Does this while nobody else on the machine does. The lock goes with its holder, which ends with its input: with this process at the latest. */
+async function alone<T>(work: () => T | Promise<T>): Promise<T> {
+  const holder = spawn('flock', [SHARED_LOCK, 'sh', '-c', 'echo held; exec cat'], {
+    stdio: ['pipe', 'pipe', 'ignore'],
+  })
+  await once(holder, 'spawn')
+  await once(holder.stdout, 'data')
+  try {
+    return await work()
+  } finally {
+    holder.stdin.end()
+  }
+}
+
 /** Its software token is one for the machine: a daemon that runs as root, and a token that is emptied. */
-function openCryptoki(): Site {
+async function openCryptoki(): Promise<Site> {
   const module = present('/usr/lib/x86_64-linux-gnu/opencryptoki/libopencryptoki.so.0', 'opencryptoki')
   if (process.getuid?.() !== 0) throw new Error('its daemon pkcsslotd needs root')
+  return await alone(() => makeOpenCryptoki(module))
+}
+
+function makeOpenCryptoki(module: string): Site {
   const run = (command: string, args: readonly string[], input = ''): string => {
     const { status, stdout, stderr, error } = spawnSync(command, args, { input, encoding: 'utf8' })
     if (error !== undefined) throw new Error(`${command} is not installed`)
@@ -172,6 +198,7 @@ function openCryptoki(): Site {
     options: { module, token: 'matrix', composedMac: true, vendor: 'opencryptoki', accept: ['copyable'] },
     pin,
     environment: {},
+    shared: true,
   }
 }
 
@@ -182,6 +209,10 @@ function present(path: string, from: string): string {
 
 /** Runs one cell in a process of its own. */
 export function runCell(cell: Cell): Promise<Outcome> {
+  return cell.site.shared === true ? alone(() => runProcess(cell)) : runProcess(cell)
+}
+
+function runProcess(cell: Cell): Promise<Outcome> {
   return new Promise(resolve => {
     const started = performance.now()
     const child = spawn(

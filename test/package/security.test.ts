@@ -71,7 +71,7 @@ const ON_HOST: Readonly<Record<string, string | undefined>> = {
 /** The names of the tests, suites and contract cases in a file. */
 function titlesOf(path: string): readonly string[] {
   const found = read(path).matchAll(
-    /(?:\b(?:test|describe)(?:\.\w+)*[^'"`\n]{0,80}?|name: |\)\()(['"`])(.+?)\1/g,
+    /(?:\b(?:test|describe)(?:\.\w+)*[^'"`\n]{0,80}?|name: |\)\(\s*)(['"`])(.+?)\1/g,
   )
   return Array.from(found, ([, , title = '']) => title)
 }
