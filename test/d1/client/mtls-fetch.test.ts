@@ -90,6 +90,11 @@ describe('certificates', () => {
     expect((await fetch(`${d1.urls.api}/x`, init())).status).toBe(ANSWERED)
   })
 
+  test.each(['X509 CERTIFICATE', 'TRUSTED CERTIFICATE'])('a CA bundle that says %s is one', async label => {
+    using fetch = mtlsFetch({ ...d1.client, ca: d1.ca.replaceAll('CERTIFICATE', label) })
+    expect((await fetch(`${d1.urls.api}/x`, init())).status).toBe(ANSWERED)
+  })
+
   const p12 = (passphrase: string): Buffer =>
     openssl(
       { c: d1.client.cert, k: d1.client.key },

@@ -204,7 +204,7 @@ describe('where an event must be durable before its answer', () => {
     let begun = 0
     const handler = required(async (event: AuditEvent) => {
       begun++
-      if (event.omitted !== undefined) await until
+      if (event.omitted !== undefined) await until.then(() => new Promise(resolve => setImmediate(resolve)))
       events.push(event)
     })
     await flood(handler, 3)
