@@ -290,7 +290,7 @@ describePostgres('failover', () => {
       end: () => direct.end(),
     })
     const given = pool as unknown as PostgresPool
-    const settings = { panSealer: sealer, timeoutMs: 2000, durability: 'replicated' } as const
+    const settings = { panSealer: sealer, timeoutMs: 5000, durability: 'replicated' } as const
     const store = await openPostgresIssuerStore({ ...settings, pool: given })
     await store.cards.put(CARD, RECORD)
     pool.connect = async () => {
