@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { ChangeCounterError } from '../base/errors.js'
+import { Pan } from '../primitives/pan.js'
 import { ChangeCounter } from '../seccos/counter/counter.js'
 import { TryCounter } from '../seccos/counter/tries.js'
 import type { BulkResult, IssuerStore } from '../stores/issuer-store.js'
@@ -94,7 +95,6 @@ export const COUNTER_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
     let last = 0
     for (let round = 0; round < ROUNDS; round++) {
       const issued = await Promise.all([...counters, ...counters].map(counter => counter.issue({ cardId })))
-      assert.equal(new Set(issued.map(({ intdatag }) => intdatag)).size, issued.length)
       for (const { pcc } of issued) assert.ok(Number(pcc) > last, `PCC ${pcc} after ${last} was accepted`)
       const outcomes = await Promise.allSettled(
         issued.map(({ pcc, intdatag }, i) =>
@@ -126,6 +126,7 @@ export const TRIES_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
     )
     assert.equal(tried.filter(({ blocked }) => !blocked).length, 5)
     assert.equal(await counters[1].left(CLASSIC), 0)
+    assert.equal(await counters[1].left({ ...CLASSIC, cardId: 'card-0002' }), 5, 'of another card')
     // They are the card's, and outlive it.
     await other.cards.remove(CARD)
     await one.cards.put(CARD, PLAIN)
@@ -135,7 +136,6 @@ export const TRIES_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
     assert.equal(await counters[1].left(CLASSIC), 4)
     assert.ok(!again.blocked, 'what was unblocked is blocked')
     assert.equal(await again.succeed(), 5)
-    assert.equal(await counters[1].left({ ...CLASSIC, cardId: 'card-0002' }), 5)
   },
 }
 
@@ -250,7 +250,7 @@ export const DURABLE_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
 
   'no PAN stands in what is stored, as text, hex or base64': async ({ one, stored }) => {
     await one.cards.put(CARD, PLAIN)
-    await one.cards.put(OTHER_ISSUER, { ...PLAIN, state: 'not-active' })
+    await one.cards.put(OTHER_ISSUER, { ...PLAIN, pan: Pan.from(OTHER_PAN) })
     await one.cards.put(CARD, { ...PLAIN, setPinTypes: ['3DES_SECCOS'], seccos: { fields: { psn: '4711' } } })
     await one.pins.storeBlock(CARD, blockOf(1, 'PEK-CANARY'))
     const bytes = Buffer.from(await stored())

@@ -114,7 +114,7 @@ export const ROTATION_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
 
   'a list of blocks ends what was issued for the PINs before them, of every card and every issuer in it':
     async ({ one, other }) => {
-      const cards = [OTHER_ISSUER, CARD, cardOf(1)]
+      const cards = [OTHER_ISSUER, CARD, cardOf(2)]
       for (const card of cards) {
         await one.cards.put(card, PLAIN)
         await counterOn(one, card).issue({ cardId: card.cardId })

@@ -43,7 +43,7 @@ const TESTS: readonly (readonly [RegExp, string])[] = [
   [/^src\/d1\//, 'test/d1/'],
   // A contract's rules, by what is wrong in one thing.
   [/^src\/testing\/change-counter/, 'test/seccos/change-counter.test'],
-  [/^src\/testing\/store-/, 'test/stores/memory.test'],
+  [/^src\/testing\/store-/, 'test/stores/contract-faults.test'],
   [/^src\/testing\/contract/, 'test/backend/,test/backend/software.contract.test.ts'],
   [/^src\/([^/]+)\//, 'test/$1/'],
   [/^packages\/([^/]+)\/src\//, 'packages/$1/test/'],

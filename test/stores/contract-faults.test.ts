@@ -1,0 +1,27 @@
+/** Stores that are wrong in one thing each: the rule that says so notices, and every rule has such a store. */
+import { describe, expect, test } from 'vitest'
+import { issuerStoreContract } from '../../src/testing.js'
+import { faultyStores, isNoticed } from '../support/faulty-store.js'
+import { CARD_FAULTS } from './faults/cards.js'
+import { LIFE_FAULTS } from './faults/life.js'
+import { PIN_FAULTS, REQUEST_FAULTS } from './faults/pins.js'
+import { WRITE_FAULTS } from './faults/writes.js'
+
+const FAULTS = { ...CARD_FAULTS, ...PIN_FAULTS, ...REQUEST_FAULTS, ...WRITE_FAULTS, ...LIFE_FAULTS }
+const rules = issuerStoreContract(faultyStores())
+
+describe('contract: two handles on a store that outlives them', () => {
+  test.each(rules)('$name', ({ run }) => run())
+})
+
+test('every rule of the store’s own is broken by some fault', () => {
+  const looked = Object.keys(FAULTS)
+  const unseen = rules.filter(({ name }) => !looked.some(rule => name.startsWith(rule)))
+  expect(unseen.filter(({ name }) => !name.startsWith('change counter: '))).toEqual([])
+})
+
+describe.each(Object.entries(FAULTS))('%s, but', (rule, faults) => {
+  test.each(Object.entries(faults))('%s', async (_, fault) => {
+    expect(await isNoticed(rule, fault)).toBe(true)
+  })
+})
