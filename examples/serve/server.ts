@@ -131,13 +131,14 @@ async function listenOnSocket(server: Server, path: string): Promise<void> {
   await listening
 }
 
+/** Only a socket that nobody listens on refuses; one that may not be asked, or is too busy, is somebody's. */
 function answers(path: string): Promise<boolean> {
   return new Promise(resolve => {
     const socket = connect(path, () => {
       socket.destroy()
       resolve(true)
     })
-    socket.once('error', () => resolve(false))
+    socket.once('error', error => resolve(Reflect.get(error, 'code') !== 'ECONNREFUSED'))
   })
 }
 

@@ -29,6 +29,19 @@ const readingBlock =
     },
   })
 
+/** What was read first is read ever after, by whoever writes what. */
+const readingOnce: Plant = ({ pins }) => {
+  let first: StoredPinBlock | undefined
+  return {
+    pins: {
+      readBlock: async (...call) => {
+        first ??= await pins.readBlock(...call)
+        return first
+      },
+    },
+  }
+}
+
 const readingPrw =
   (change: (prw: StoredPrw) => object): Plant =>
   ({ pins }) => ({
@@ -275,17 +288,7 @@ export const PIN_FAULTS: Faults = {
           void ((await pins.readBlock(card)) ?? (await pins.storeBlock(card, pin))),
       },
     }),
-    'another handle does not see it': inOther(({ pins }) => {
-      let first: StoredPinBlock | undefined
-      return {
-        pins: {
-          readBlock: async (...call) => {
-            first ??= await pins.readBlock(...call)
-            return first
-          },
-        },
-      }
-    }),
+    'another handle does not see it': inOther(readingOnce),
   },
 
   'what was stored is a copy': {
@@ -301,17 +304,7 @@ export const PIN_FAULTS: Faults = {
         },
       }
     },
-    'what is read is what is stored': ({ pins }) => {
-      let kept: StoredPinBlock | undefined
-      return {
-        pins: {
-          readBlock: async (...call) => {
-            kept ??= await pins.readBlock(...call)
-            return kept
-          },
-        },
-      }
-    },
+    'what is read is what is stored': readingOnce,
   },
 
   'a PRW is read as it was stored': {
