@@ -543,8 +543,12 @@ async function story(...args: readonly string[]): Promise<void> {
     'SetPIN',
     'getPIN',
   ])
-  // No line shows a PIN or a card's number.
-  for (const secret of ['905238', '4711', '999999000000']) expect(lines.join()).not.toContain(secret)
+  // No line shows a PIN or a card's number. What is chance or time (ids, digests, check values) may have four of its digits.
+  const chance = /^time$|[.](request[.]id|request[.]time|token[.]id|sha256|check_value|duration_ms)$/
+  const shown = lines.map(line =>
+    JSON.stringify(Object.entries(JSON.parse(line)).filter(([name]) => !chance.test(name))),
+  )
+  for (const secret of ['905238', '4711', '999999000000']) expect(shown.join()).not.toContain(secret)
 
   const second = await start(dir, ...args)
   expect(readFileSync(join(dir, 'issuer-jwe.jwk'), 'utf8')).toBe(jwk)

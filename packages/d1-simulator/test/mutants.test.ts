@@ -1043,7 +1043,8 @@ test.for(Object.entries(MUTANTS))('an issuer that %s is caught', async ([, mutan
     for (const result of failed.filter(({ group, name }) => caught.includes(`${group}: ${name}`))) {
       here(result.got).toMatch(got)
     }
-    const text = JSON.stringify(results)
+    // The digits of a time are chance, and may be those of a PIN.
+    const text = JSON.stringify(results.map(result => ({ ...result, milliseconds: 0 })))
     for (const secret of issuer.secrets) here(text).not.toContain(secret)
   } finally {
     await issuer.close()
