@@ -1,5 +1,6 @@
 /** Backends that are opened, sealed and closed wrongly, in one thing each: the contract notices each of them. */
 import { expect, test } from 'vitest'
+import { BackendError, KeyError } from '../../src/base/errors.js'
 import { brokenRules, type Fault } from '../support/faulty-backend.js'
 
 const SEALED = /^after seal/
@@ -8,9 +9,13 @@ const ASKED = /^the opener is asked before each operation/
 const CLOSED = /^close waits for what is in flight/
 const TWICE = /^closing twice/
 const RANDOM = /^randomBytes refuses/
+const BEGUN = /^a key before its beginning/
+const CASED = /^a check value is compared in either case/
+const MODES = /^a MAC key bound in mode V/
+const DERIVED = /^a key that is derived for one message/
 
 test('nothing is found where nothing is wrong', async () => {
-  for (const rule of [SEALED, RINGED, ASKED, CLOSED, TWICE, RANDOM])
+  for (const rule of [SEALED, RINGED, ASKED, CLOSED, TWICE, RANDOM, BEGUN, CASED, MODES, DERIVED])
     expect(await brokenRules(rule, {})).toEqual([])
 })
 
@@ -45,6 +50,62 @@ test.each<[string, RegExp, Fault]>([
         ...others,
         onOperation: use => {
           if (use.operation !== 'reencipher') onOperation?.(use)
+        },
+      }),
+    },
+  ],
+  [
+    'an opener whose refusal does not keep a block from being moved',
+    ASKED,
+    {
+      options: ({ onOperation, ...others }) => ({
+        ...others,
+        onOperation: use => {
+          try {
+            onOperation?.(use)
+          } catch (error) {
+            if (use.operation !== 'reencipher') throw error
+          }
+        },
+      }),
+    },
+  ],
+  [
+    'a beginning that nobody looks at',
+    BEGUN,
+    { backend: good => ({ bind: ({ validFrom: _, ...spec }, options) => good.bind(spec, options) }) },
+  ],
+  [
+    'a check value in small letters that is no check value',
+    CASED,
+    {
+      backend: good => ({
+        bind: async (spec, options) => {
+          if (typeof spec.kcv === 'string' && /[a-f]/.test(spec.kcv))
+            throw new KeyError('ERR_KEY_CHECK_VALUE', 'another', spec.kid)
+          return good.bind(spec, options)
+        },
+      }),
+    },
+  ],
+  ...(['G', 'V'] as const).map((narrow): [string, RegExp, Fault] => [
+    `a MAC key in mode ${narrow} that does both`,
+    MODES,
+    {
+      backend: good => ({
+        bind: ({ mode, ...spec }, options) =>
+          good.bind(mode === undefined || mode === narrow ? spec : { ...spec, mode }, options),
+      }),
+    },
+  ]),
+  [
+    'keys that are said to be derived, and are not',
+    DERIVED,
+    {
+      key: good => ({
+        mac: async (request, ...rest) => {
+          if (request.derivation !== undefined) throw new BackendError('ERR_UNSUPPORTED', 'not here')
+          return good.mac(request, ...rest)
         },
       }),
     },

@@ -53,6 +53,23 @@ test.each(['bitslice', 'node:crypto', 'node-forge'] as const)('a derived key is 
   }
 })
 
+test('the data of a derivation is read once, and stays the caller’s', async () => {
+  const key = await open('prw-verify')
+  const data = bytes('00112233445566778899AABBCCDDEEFF')
+  const mac = (step: object) => key.mac({ ...CMAC, derivation: [step] } as never, new Uint8Array(5))
+  const first = await mac({ method: 'encipher', data })
+  expect(hex(data)).toMatch(/^00112233445566778899aabbccddeeff$/i)
+  let reads = 0
+  const counted = {
+    method: 'encipher',
+    get data() {
+      reads++
+      return data
+    },
+  }
+  expect([hex(await mac(counted)), reads]).toEqual([hex(first), 1])
+})
+
 test('a MAC key enciphers nothing', async () => {
   const key = await open('cmac')
   const request = { algorithm: 'encipher-ecb', padding: 1 } as const

@@ -421,6 +421,11 @@ test('a block moved to a key whose results are no PIN blocks is what that key ma
   const clear = Uint8Array.of(4, 0x12, 0x34, 0xff, 0xfe, 0xdc, 0xba, 0x98)
   const enciphered = await operationsOf(zpk).encipher(clear)
   const moved = await operationsOf(zpk).reencipher(pvv, enciphered)
+  // It is done while it is called, and still not for a signal that has fired.
+  await failure(
+    () => operationsOf(zpk).reencipher(pvv, enciphered, { signal: AbortSignal.abort() }),
+    'ERR_ABORTED',
+  )
   expect(moved).toEqual(await operationsOf(pvv).encipher(clear))
 })
 

@@ -90,6 +90,8 @@ describe('computes', () => {
     const verify = (mac: string) =>
       run(['mac', 'verify', '--mac', mac, ...base], { stdin: 'Hello World !!!!' })
     expect([(await verify('F09B856213BAB83B')).code, (await verify('F09B856213BAB83C')).code]).toEqual([0, 1])
+    const inHex = ['mac', 'verify', '--hex', '--mac', 'F09B856213BAB83B', ...base]
+    expect(await run(inHex, { stdin: hex })).toMatchObject({ code: 0, err: '' })
   })
 
   test('a JWE, opened again with its secrets masked', async () => {
@@ -740,6 +742,7 @@ describe('onboard', () => {
       expect([x, jwk['d']]).toEqual([jwk['x'], undefined])
       const { thumbprint } = Object(json('onboarding.json')[name])
       expect(thumbprint).toBe(await calculateJwkThumbprint(jwk))
+      expect(readFileSync(join(dir, 'onboarding.md'), 'utf8')).toContain(`${thumbprint} (${jwk['kid']})`)
     }
     const certified = new X509Certificate(readFileSync(join(dir, 'jwe.certificate.pem')))
     expect(certified.publicKey.export({ format: 'jwk' }).x).toBe(json('jwe.public.jwk')['x'])

@@ -254,6 +254,8 @@ describe('words that an option takes', () => {
     [['--mode', 'X'], 'ERR_USAGE: --mode must be one of B, E, D'],
     [['--algorithm', 'des'], /^ERR_USAGE: --algorithm must be one of tdea-2key, /],
     [['--macs', 'md5'], /^ERR_USAGE: --macs must be one of iso9797-1-alg1, /],
+    [['--macs', 'iso9797-1-alg'], /^ERR_USAGE: --macs must be one of iso9797-1-alg1, /],
+    [['--macs', ''], /^ERR_USAGE: --macs must be one of iso9797-1-alg1, /],
     [['--valid-to', '2030-01-01T00:30Z'], 'ERR_USAGE: --valid-to must be a date: '],
     [['--valid-from', '2030-02-30'], 'ERR_USAGE: --valid-from must be a date: '],
     [['--kid', 'x'.repeat(200)], /^ERR_ARGUMENT: /],
@@ -327,6 +329,23 @@ describe('a key of a token', () => {
     expect((await run(['key', 'list', ...TOKEN], {}, fake)).out).toMatch(
       /ZPK-2 +pin-encryption +E +tdea-2key/,
     )
+  })
+
+  test('is rotated with a beginning and an end of its own', async () => {
+    const fake = new FakeToken()
+    await run([...GENERATE, '--kid', 'ZPK', ...TOKEN], {}, fake)
+    const period = ['--valid-from', '2026-02-01', '--valid-to', '2031-02-01']
+    const rotated = await run(
+      ['key', 'rotate', '--kid', 'ZPK', '--new-kid', 'ZPK-2', ...period, '--json', ...TOKEN],
+      {},
+      fake,
+    )
+    expect(rotated).toMatchObject({ code: 0, err: '' })
+    expect(JSON.parse(rotated.out)).toMatchObject({
+      kid: 'ZPK-2',
+      validFrom: '2026-02-01T00:00:00.000Z',
+      validTo: '2031-02-01T00:00:00.000Z',
+    })
   })
 
   test('that combines nothing says what an option would allow, before anybody enters anything', async () => {
@@ -469,6 +488,12 @@ describe('a table', () => {
     ).split('\n')
     const at = lines.slice(2).map(line => wide(line.slice(0, line.search(/[ab]$/))))
     expect(new Set(at).size).toBe(1)
+    const rows = [
+      ['日本語日本語', 'a'],
+      ['abcdefgh', 'b'],
+    ]
+    const widths = tableOf(['kid', 'usage'], rows, {}).split('\n').slice(2)
+    expect(widths).toEqual(['日本語日本語  a', 'abcdefgh      b'])
     const narrow = tableOf(['kid', 'usage'], [[one.repeat(20), other.repeat(30)]], { columns: 24 })
     for (const line of narrow.split('\n')) expect(wide(line)).toBeLessThanOrEqual(24)
     expect(narrow.replaceAll(/[\s-]/g, '')).toContain(other)

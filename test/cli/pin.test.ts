@@ -56,6 +56,8 @@ describe('pin', () => {
     const pvk = ['--pvk', 'PVK', '--pvki', `${one.pvki}`, ...keys, block]
     const made = await run(['pin', 'pvv', ...FROM, ...pvk], { env })
     expect([made.code, made.out === one.pvv]).toEqual([0, one.result === 'valid'])
+    const { out } = await run(['pin', 'pvv', ...FROM, ...pvk, '--json'], { env })
+    expect(JSON.parse(out)).toEqual({ pvv: made.out, kid: 'PVK' })
     const verify = ['pin', 'verify', ...FROM, '--against', 'pvv', '--pvv', one.pvv, ...pvk]
     expect((await run(verify, { env })).code).toBe(one.result === 'valid' ? 0 : 1)
   })
@@ -87,6 +89,17 @@ describe('pin', () => {
     )
     const read = await run(['pin', 'decipher', ...FROM, '--reveal', ...keys, file(made.out)], { env })
     expect([made.code, read.out]).toEqual([0, one.pin])
+  })
+
+  test('natural: under a key that enciphers alone', async () => {
+    const keys = [
+      { kid: 'ZPK', usage: 'pin-encryption', mode: 'E', algorithm: 'tdea-2key', material: ZPK },
+      { kid: 'PVK', usage: 'ibm-3624', algorithm: 'tdea-2key', material: OTHER },
+    ]
+    const rule = file({ decimalisation: '0123456789012345', validation: { from: 0, length: 16, pad: 'F' } })
+    const args = [...FROM, '--length', '4', '--pvk', 'PVK', '--rule', rule, '--keys', file(keys), ...PAN_ENV]
+    const made = await run(['pin', 'natural', ...args], { env: { ...common, PAN } })
+    expect([made.code, made.out]).toEqual([0, expect.stringMatching(/^[0-9A-F]{16}$/)])
   })
 
   test('verify against a stored block, of the same format and of another', async () => {

@@ -2,7 +2,7 @@
 import { createPrivateKey } from 'node:crypto'
 import { createServer } from 'node:http'
 import * as d1 from '../../src/d1.js'
-import { Pan, Pin } from '../../src/index.js'
+import { Pan, Pin, pinPolicy } from '../../src/index.js'
 import { dataSetToHex } from '../../src/seccos/data-set.js'
 import * as testing from '../../src/testing.js'
 import { type LeakCase, method, verb } from './cases.js'
@@ -42,6 +42,8 @@ const openSeccos = (world: World) => ({
   pan: pan(),
   fields: FIELDS,
 })
+/** Refuses the very PIN that is set. */
+const POLICY = pinPolicy({ minLength: 4, maxLength: 12, refuse: [], notBefore: true })
 const ownOptions = () => ({
   algorithm: 'HS256',
   keys: [{ kty: 'oct', kid: 'T-1', k: secret.tokenKey }],
@@ -113,6 +115,21 @@ export const D1: readonly LeakCase[] = [
     d1.openSetPinRequest,
     world => [{ ...setPin(world), to: world.keys.store, translation: 'checked' }, world.options],
     { holds: ['stored block'] },
+  ),
+  verb(
+    'openSetPinRequest',
+    d1.openSetPinRequest,
+    world => [
+      {
+        ...setPin(world),
+        to: world.keys.store,
+        translation: 'checked',
+        policy: POLICY,
+        before: { block: Uint8Array.from(secret.storedBlock), key: world.keys.store },
+      },
+      world.options,
+    ],
+    { refused: true, holds: ['stored block'] },
   ),
   verb('openSetPinRequestToClearPin', d1.openSetPinRequestToClearPin, world => [
     setPin(world),

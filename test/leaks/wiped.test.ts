@@ -193,6 +193,27 @@ test('on a token', async () => {
   await runAll(await worldOn(backend), 'token')
 })
 
+test.each([
+  ['token-digest-key', { kdf: false }, {}],
+  ['token-extract', { kdf: false, noDigestKey: true }, { extractSharedSecret: true }],
+] as const)('on a token that agrees on a key another way (%s)', async (way, fakeOptions, options) => {
+  const token = await Token.make()
+  Object.assign(token.fake.options, fakeOptions)
+  await using backend = await token.open(options)
+  expect(backend.capabilities().keyAgreement).toBe(way)
+  const world = await worldOn(backend)
+  const left: string[] = []
+  let verbs = 0
+  for (const leakCase of CASES.filter(({ verb }) => /jwe|deriveContentKey|setPinRequest/i.test(verb))) {
+    const ran = await run(leakCase, world, way)
+    left.push(...ran.left)
+    expect([leakCase.verb, ran.failed]).toEqual([leakCase.verb, leakCase.refused === true])
+    verbs++
+  }
+  expect(left).toEqual([])
+  expect(verbs).toBeGreaterThan(5)
+})
+
 const elsewhere = () => ({ held: undefined, started: 0, kills: [] as (() => void)[] })
 
 test.each(['threads', 'process'] as const)('on a token, from elsewhere (%s)', async executor => {

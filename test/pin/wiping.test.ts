@@ -206,6 +206,16 @@ describe('what a verb makes on the way is wiped', () => {
     expect(await leftBy(() => translatePinBlock(given), secrets)).toEqual([])
   })
 
+  test('the PAN fields of a batch that ends at a bad entry', async () => {
+    await using own = await softwareBackend({
+      keys: [{ kid: 'A', usage: 'pin-encryption', algorithm: 'aes-128', material: '0F'.repeat(16) }],
+    })
+    const aes = await own.bind({ kid: 'A', usage: 'pin-encryption' })
+    const pins = [{ pin: Pin.from('90817'), pan }, { pan } as never]
+    const refused = () => failure(() => encipherPins({ pins, format: 4, key: aes }), 'ERR_ARGUMENT')
+    expect(await leftBy(refused, { field: '4400000123456789', block: '4590817AAAAAAAAA' })).toEqual([])
+  })
+
   test('the blocks of a batch whose translation ends half-way', async () => {
     const blocks = [
       { block, pan },

@@ -1,7 +1,8 @@
 /** Keys that come into a token wrapped under one of its own, or in components: whole, with the right check value, or not at all. */
 import { createCipheriv } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
-import { CKM } from '../../src/backend/pkcs11/binding/constants.js'
+import { CKA, CKM } from '../../src/backend/pkcs11/binding/constants.js'
+import { UNWRAPPED_KEYS } from '../../src/backend/pkcs11/mechanisms/templates.js'
 import { type FakeOptions, FakeToken } from './fake-token.js'
 import { errorOf, openStoreOn } from './support.js'
 
@@ -18,6 +19,14 @@ async function open(options: FakeOptions = {}, importClearKeys = true) {
   const store = await openStoreOn(fake, { importClearKeys })
   return { fake, store }
 }
+
+test.each(['imported', 'generated'])('a key-encryption key that was %s unwraps keys alone', async how => {
+  const { store, fake } = await open()
+  const spec = { kid: 'KEK', usage: 'key-encryption', algorithm: 'aes-128' } as const
+  await (how === 'imported' ? store.importKey({ ...spec, material: KEK }) : store.generateKey(spec))
+  const [object] = [...fake.objects.values()].filter(({ session }) => session === undefined)
+  expect(object?.attributes.get(CKA.UNWRAP_TEMPLATE)).toEqual(UNWRAPPED_KEYS)
+})
 
 describe('unwrapKey', () => {
   const wanted = {

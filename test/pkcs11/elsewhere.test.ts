@@ -13,6 +13,7 @@ import { LostHost } from '../../src/backend/pkcs11/executor/dispatcher.js'
 import type { Executor } from '../../src/backend/pkcs11/executor/executor.js'
 import { RemoteHost } from '../../src/backend/pkcs11/executor/host.js'
 import { openRemote } from '../../src/backend/pkcs11/executor/remote.js'
+import { takeTogether } from '../../src/backend/pkcs11/executor/shared-call.js'
 
 import { REAL, Supervisor } from '../../src/backend/pkcs11/executor/supervisor.js'
 import { openGroup } from '../../src/backend/pkcs11/group.js'
@@ -684,6 +685,24 @@ describe('those who wait', () => {
         expect(vi.getTimerCount()).toBe(0)
       }),
     )
+  })
+
+  test('who has failed at once is put together with nobody, first or later', () => {
+    const key = { objects: [], algorithm: 'tdea-2key', checkValue: { method: 'none' } }
+    const entryOf = (failed?: Error): Entry => {
+      const entry = new Entry('encipher', { key, blocks: new Uint8Array(8) } as never, failed)
+      entry.answer.catch(() => undefined)
+      return entry
+    }
+    for (const at of [0, 1]) {
+      const callers = new Callers(limits, () => undefined)
+      const all = [0, 1, 2].map(i => entryOf(i === at ? new Error('failed') : undefined))
+      for (const entry of all) callers.enter(entry, undefined, true)
+      const batch = takeTogether(callers, all[0] as Entry, 1)
+      expect(batch.map(entry => all.indexOf(entry))).toEqual(at === 0 ? [0] : [0, 2])
+      callers.endWithin(0)
+      vi.advanceTimersByTime(100)
+    }
   })
 })
 

@@ -467,6 +467,13 @@ describe('the choice', () => {
     expect(await errorOf(() => loaderOf('pkcs11js')(path))).toMatchObject({ code: 'ERR_PKCS11_UNAVAILABLE' })
   })
 
+  test('an option says which: one that is not installed is not replaced by the other', async () => {
+    const { path: module } = await choose(['koffi'])
+    const options = { module, token: 'fake', pin: () => '1234', executor: 'inline' } as const
+    const open = (binding: 'pkcs11js' | 'auto') => openPkcs11({ ...options, binding }, undefined)
+    expect(await errorOf(() => open('pkcs11js'))).toMatchObject({ code: 'ERR_PKCS11_UNAVAILABLE' })
+  })
+
   test('neither: both ways to install one', async () => {
     const { path } = await choose([])
     const error = await errorOf(() => loaderOf('auto')(path))

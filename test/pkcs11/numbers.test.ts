@@ -53,6 +53,14 @@ function headerOf(text: string): Map<string, number> {
   return found
 }
 
+test('what a token refuses for how it is asked, or for what it is, is not worth another try', () => {
+  for (const value of [0x07, 0x54, 0x63, 0x68, 0x70, 0xd0, 0xe2, 0x200])
+    expect([value, new Pkcs11Error('C_Sign', value)]).toMatchObject([
+      value,
+      { kind: 'configuration', retryable: false },
+    ])
+})
+
 describe('the numbers of this library', () => {
   test.each(Object.entries({ CKA, CKD, CKF, CKK, CKM, CKO, CKR, CKU }))('%s', (prefix, table) => {
     const theirs = Object.keys(table).map(name => [name, HEADER.get(`${prefix}_${name}`)])

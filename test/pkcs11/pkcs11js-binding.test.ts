@@ -316,6 +316,24 @@ describe('what pkcs11js gets wrong', () => {
     expect(rooms.map(out => [...out])).toEqual([[0, 0, 0, 0, 0, 0, 0, 0]])
   })
 
+  test.each<[string, (binding: Pkcs11Binding) => unknown]>([
+    ['C_CreateObject', binding => binding.C_CreateObject(session, [])],
+    ['C_CopyObject', binding => binding.C_CopyObject(session, object, [])],
+    ['C_GenerateKey', binding => binding.C_GenerateKey(session, { mechanism: 1 }, [])],
+    ['C_GenerateKeyPair', binding => binding.C_GenerateKeyPair(session, { mechanism: 1 }, [], [])],
+    ['C_DeriveKey', binding => binding.C_DeriveKey(session, { mechanism: 1 }, object, [])],
+    [
+      'C_UnwrapKey',
+      binding => binding.C_UnwrapKey(session, { mechanism: 1 }, object, new Uint8Array(24), []),
+    ],
+  ])('%s fails by its own name', async (name, make) => {
+    native.answer[name] = () => {
+      throw Object.assign(new Error('CKR_DEVICE_ERROR'), { code: 0x30 })
+    }
+    const binding = await bind()
+    expect(await errorOf(() => make(binding))).toMatchObject({ functionName: name, returnValue: 0x30 })
+  })
+
   test.each<[string, Mechanism, unknown]>([
     ['no parameter', { mechanism: 1 }, { mechanism: 1 }],
     ['a number', { mechanism: 1, parameter: 8 }, { mechanism: 1, parameter: 8 }],

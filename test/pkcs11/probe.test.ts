@@ -208,6 +208,12 @@ describe('what a token can do is found out by having it done', () => {
     Object.assign(fake.options, { without: [] })
     const tdea = await backend.bind({ kid: 'PEK', usage: 'pin-encryption', hostDecipher: true })
     const aes = await backend.bind({ kid: 'PEK-AES', usage: 'pin-encryption', hostDecipher: true })
+    for (const call of ['encipher', 'decipher'] as const) {
+      fake.reset()
+      const error = await errorOf(() => operationsOf(aes)[call](new Uint8Array(16)))
+      expect([call, error]).toMatchObject([call, { code: 'ERR_UNSUPPORTED_BY_TOKEN' }])
+      expect(fake.calls.filter(name => /^C_(En|De)cryptInit$/.test(name))).toEqual([])
+    }
     const pan = Pan.from('4761739001010010')
     const sides = [
       { block: new Uint8Array(8), format: 0, key: tdea },

@@ -11,6 +11,7 @@ import {
 } from '../../src/seccos/profile/encoding.js'
 import { ILLUSTRATIVE_NOT_GIROCARD_TDEA as TDEA } from '../../src/seccos/profile/illustrative.js'
 import type { ValueForm } from '../../src/seccos/profile/profile.js'
+import { buffersMadeBy } from '../leaks/recorder.js'
 import { bytes, hex } from '../support/vectors.js'
 
 const ascii = (text: string): Uint8Array => Uint8Array.from(Buffer.from(text, 'latin1'))
@@ -79,6 +80,16 @@ describe('characters', () => {
     [form('binary', 2, 'left', 'FF'), 'A', '41FF'],
   ])('%j takes «%s» as %s', (where, value, expected) => {
     expect(encoded(where, value)).toBe(expected)
+  })
+
+  test('what was encoded before a character that is lacking is wiped', async () => {
+    const { value, buffers } = await buffersMadeBy(() =>
+      encoded(form('ascii', 12, 'exact'), '54133300896\u007f'),
+    )
+    expect([value, buffers.length > 0]).toEqual([undefined, true])
+    const left = buffers.map(buffer => Buffer.from(buffer)).filter(memory => memory.includes('54133'))
+    // The text that the test itself gave.
+    expect(left.filter(memory => !memory.includes('\u007f'))).toEqual([])
   })
 
   test.each<[ValueForm, string, number | undefined, string | undefined]>([

@@ -4,7 +4,8 @@
  */
 import { createCipheriv, createHash } from 'node:crypto'
 import { Ajv } from 'ajv'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
+import { operationsOf } from '../../src/backend/key.js'
 import { ProfileError } from '../../src/base/errors.js'
 import { Pan } from '../../src/primitives/pan.js'
 import { Pin } from '../../src/primitives/pin.js'
@@ -173,6 +174,29 @@ function changed(name: Scheme, changes: Readonly<Record<string, unknown>>): unkn
   }
   return json
 }
+
+test.each(NAMES)('%s: what is computed with the key is wiped, a digest of it, too', async name => {
+  const profile = parseProfile(SCHEMES[name])
+  const [sample] = SAMPLES[name]
+  if (sample === undefined) return expect.unreachable()
+  const values = valuesOf(name, sample)
+  const { generate, mac } = await keysFor(profile)
+  const seen: Uint8Array[] = []
+  for (const key of [generate, mac]) {
+    const operations = operationsOf(key)
+    const run = operations.mac.bind(operations)
+    vi.spyOn(operations, 'mac').mockImplementation(async (request, message, options) => {
+      seen.push(message)
+      return run(request, message, options)
+    })
+  }
+  const { pin: _, ...known } = values
+  const dataSet = maskDataSet({ profile, full: buildDataSet({ profile, ...values }) })
+  const { prwValue } = await computePrw({ key: generate, profile, ...values })
+  await generatePrwMac({ key: mac, ...known, profile, dataSet, prwValue })
+  expect(seen.length).toBeGreaterThanOrEqual(2)
+  for (const message of seen) expect(message.every(byte => byte === 0)).toBe(true)
+})
 
 describe('a profile that does not hold', () => {
   test.each<[string, Scheme, string, Record<string, unknown>]>([

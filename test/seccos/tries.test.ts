@@ -31,6 +31,17 @@ function yielding(inner: ChangeCounterStore): ChangeCounterStore {
   }
 }
 
+test('a rule is what it was when the counter was made', async () => {
+  const rule = { limit: 1, afterSuccess: 'keep' as 'keep' | 'reset' }
+  const counter = counterOn(memoryStore(), rule)
+  rule.limit = 99
+  rule.afterSuccess = 'reset'
+  const tried = await counter.begin(CARD)
+  expect(tried).toMatchObject({ blocked: false, left: 0 })
+  if (!tried.blocked) expect(await tried.succeed()).toBe(0)
+  expect(await counter.begin(CARD)).toEqual({ blocked: true })
+})
+
 describe('counting', () => {
   test('64 at once on two counters: as many as the limit count, the others find the card blocked', async () => {
     const store = yielding(memoryStore())

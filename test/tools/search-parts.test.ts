@@ -326,6 +326,29 @@ describe('a search', () => {
     expect((await lacks({ derivation, digest: 'none' })).mac).toMatchObject({ verdict: 'none' })
   })
 
+  test('goes on behind a way whose ICV is a value that the samples do not have', async () => {
+    const hidden = known.fields.map(field => (field.id === 'random' ? { ...field, masked: true } : field))
+    const { material } = keyMaterial('tdea16', 1)
+    const key = Buffer.from(`${material}${material.slice(0, 16)}`, 'hex')
+    const samples = samplesOf('hashed').map(({ random: _, ...one }): ProfileSample => {
+      const prwDataSet = `${one.prwDataSet.slice(0, 26)}${'00'.repeat(8)}${one.prwDataSet.slice(42)}`
+      const data = Buffer.from(`${prwDataSet}${one.prwValue}`, 'hex')
+      const padded = Buffer.concat([data, Buffer.alloc(-data.length & 7)])
+      const cipher = createCipheriv('des-ede3-cbc', key, Buffer.alloc(8, 0xff)).setAutoPadding(false)
+      const macValue = cipher.update(padded).subarray(-8).toString('hex').toUpperCase()
+      return { ...one, prwDataSet, macValue }
+    })
+    const inputs = [{ input: 'dataSet.masked' }, { input: 'prw', form: 'binary' }] as const
+    const found = await searchProfile({
+      samples,
+      prwTestKey: bytes(material),
+      macTestKey: bytes(material),
+      known: { ...known, fields: hidden, mac: { algorithm: 'iso9797-1-alg1', padding: 1, inputs } },
+      only: 'mac',
+    })
+    expect(found.mac).toMatchObject({ verdict: 'winner', matches: [{ iv: 'FF'.repeat(8) }] })
+  })
+
   test('names no draft where what is stored would not suffice to verify', async () => {
     const hidden = known.fields.map(field => (field.id === 'random' ? { ...field, masked: true } : field))
     const hmac = (which: 0 | 1, ...parts: readonly (Uint8Array | string)[]): string => {

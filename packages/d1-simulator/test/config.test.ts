@@ -240,6 +240,16 @@ describe('files', () => {
       'x is not a key of 16 or 24 bytes in hex',
     ],
     [
+      'has more behind the key',
+      () => ({ zpk: { kid: 'x', file: file('x', `${'A5'.repeat(8)}${'5A'.repeat(8)} mine`) } }),
+      'x is not a key of 16 or 24 bytes in hex',
+    ],
+    [
+      'has half a byte more',
+      () => ({ zpk: { kid: 'x', file: file('x', `${'A5'.repeat(8)}${'5A'.repeat(8)}7`) } }),
+      'x is not a key of 16 or 24 bytes in hex',
+    ],
+    [
       'is a short key',
       () => ({ zpk: { kid: 'x', file: file('x', CANARY) } }),
       'x is not a key of 16 or 24 bytes in hex',

@@ -724,6 +724,14 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
       return json(200, { ...((await response.json()) as object), expires_in: 900 })
     }),
   },
+  'states expires_in as null': {
+    caught: ['token: Basic in padded base64', 'token: Basic in base64url'],
+    got: /expires_in/,
+    handler: after(async (response, { url }) => {
+      if (!url.endsWith('/token') || response.status !== 200) return response
+      return json(200, { ...((await response.json()) as object), expires_in: null })
+    }),
+  },
   'hands out tokens that do not work': {
     caught: ['token: Basic in padded base64'],
     got: /401 with the token/,

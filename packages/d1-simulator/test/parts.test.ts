@@ -43,6 +43,16 @@ describe('MACs', () => {
   })
 })
 
+test('AES-CMAC under keys of 24 and 32 bytes', () => {
+  // NIST SP 800-38B, D.2 and D.3, example 2.
+  const message = hex('6bc1bee22e409f96e93d7e117393172a')
+  for (const [key, expected] of [
+    ['8e73b0f7da0e6452c810f32b809079e562f8ead2522c6b7b', '9e99a7bf31e710900662f65e617c5184'],
+    ['603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4', '28a7023f452e8f82bd4bf28d8c37c35c'],
+  ] as const)
+    expect(aesCmac(hex(key), message)).toEqual(hex(expected))
+})
+
 describe('TDEA', () => {
   test.each([16, 24])('under a key of %i bytes is the one of node:crypto', length => {
     const [key, blocks] = [randomBytes(length), randomBytes(24)]

@@ -138,6 +138,8 @@ describe('an abort', () => {
     const aborted = outcomes.filter(outcome => !outcome.ok && outcome.error instanceof AbortedError)
     expect(outcomes.length - aborted.length).toBeGreaterThanOrEqual(8)
     expect(outcomes.length).toBeLessThanOrEqual(8 + 4)
+    const causes = aborted.map(outcome => !outcome.ok && (outcome.error as Error).cause)
+    expect(new Set(causes)).toEqual(new Set(['enough']))
   })
 
   test('before anything: nothing is begun', async () => {

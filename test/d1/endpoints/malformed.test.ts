@@ -192,6 +192,14 @@ describe('what is no HTTP', () => {
     expect(world.last.refusal?.detail).toBe('HOST_HEADER')
   })
 
+  test('HTTP/1.0 need not have a Host, and must not have two', async () => {
+    const old = (...hosts: string[]) =>
+      wire.raw(`${[`GET ${PIN} HTTP/1.0`, ...hosts, bearer, 'Connection: close'].join('\r\n')}\r\n\r\n`)
+    for (const hosts of [[], ['Host: x']]) expect(await old(...hosts)).toMatch(/^HTTP\/1\.1 200 /)
+    expect(await old('Host: x', 'Host: elsewhere.test')).toMatch(/^HTTP\/1\.1 400 /)
+    expect(world.last.refusal?.detail).toBe('HOST_HEADER')
+  })
+
   test('more than 64 headers are refused: what is behind them may be what counts', async () => {
     const many = Array.from({ length: 61 }, (_, i) => `X-${i}: 1`)
     expect(await send(`GET ${PIN}`, [bearer, ...many])).toMatchObject({ status: 200 })

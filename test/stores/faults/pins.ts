@@ -197,6 +197,23 @@ const taking =
 const lengthOf = (value: unknown): number => (value instanceof Uint8Array ? value.length : -1)
 const isNobody = (given: object): boolean => Object.keys(given).length === 0
 
+/** Looks at no sequence but at those that it wrote itself. */
+const knowingOwn: Plant = ({ cards, pins }) => {
+  let last = -1
+  return {
+    pins: {
+      storePrw: async (card, prw) => {
+        if (prw.sequence < last) return
+        last = prw.sequence
+        const was = await cards.find(card)
+        await cards.remove(card)
+        if (was) await cards.put(card, plain(was))
+        await pins.storePrw(card, prw)
+      },
+    },
+  }
+}
+
 export const PIN_FAULTS: Faults = {
   'a card without a PIN has none to read': {
     'who is no card has a block': ({ cards, pins }) => ({
@@ -353,6 +370,7 @@ export const PIN_FAULTS: Faults = {
 
   'a PRW does not write over one of a higher sequence': {
     'the last one counts': deciding(() => true),
+    'an instance knows only of what it wrote itself': { handles: { one: knowingOwn, other: knowingOwn } },
     'sequences are compared as text': deciding(
       (now, { sequence }) => !now || String(sequence) >= String(now.sequence),
     ),
