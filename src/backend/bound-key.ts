@@ -136,6 +136,19 @@ function giveBack(wiped: Uint8Array): void {
   SPARE.set(wiped.length, wiped)
 }
 
+/** A copy of the fields that go with the blocks; these are ours, and are wiped where there is none. */
+function readFields(given: Uint8Array, blocks: Uint8Array): Uint8Array {
+  let fields: Uint8Array | undefined
+  try {
+    fields = snapshot(given, 'fields')
+    if (fields.length === blocks.length) return fields
+    throw new InputError('ERR_LENGTH', 'fields must be as long as blocks')
+  } catch (error) {
+    wipe(blocks, fields)
+    throw error
+  }
+}
+
 /** Inside a token or in host memory, as the keys allow. */
 const ANYWHERE: ReencipherRule = { inside: false }
 
@@ -315,11 +328,7 @@ export class BoundKey<Ref> implements KeyOperations {
     by: (input: Uint8Array, between: Uint8Array, signal: AbortSignal | undefined) => MaybePromise<Uint8Array>,
   ): MaybePromise<Uint8Array> {
     const input = readBlocks(given.blocks, this.#facts.algorithm)
-    const between = snapshot(given.fields, 'fields')
-    if (between.length !== input.length) {
-      wipe(input, between)
-      throw new InputError('ERR_LENGTH', 'fields must be as long as blocks')
-    }
+    const between = readFields(given.fields, input)
     const run: Run = signal => by(input, between, signal)
     const admit = this.#asking(operation, input.length)
     return jobs.run(options, { ...NO_MORE, run, input, more: [between], outputBytes: input.length, admit })

@@ -282,10 +282,43 @@ export const CORE: readonly LeakCase[] = [
     ({ keys, options }) => [{ pins: [{ pin: pin(), pan: pan() }], format: 0, key: keys.store }, options],
     { holds: ['stored block'] },
   ),
+  verb('encipherPins', core.encipherPins, ({ keys, options }) => [
+    { pins: [1, 2].map(() => ({ pin: pin(), pan: pan() })), format: 4, key: keys.aes },
+    options,
+  ]),
   verb('decipherPin', core.decipherPin, ({ keys, options }) => [
     { block: bytes(secret.storedBlock), pan: pan(), format: 0, key: keys.store },
     options,
   ]),
+  verb('decipherPin', core.decipherPin, ({ keys, options }) => [
+    { block: bytes(secret.aesBlock), pan: pan(), format: 4, key: keys.aes },
+    options,
+  ]),
+  verb('translatePinBlocks', core.translatePinBlocks, ({ keys, options }) => [
+    {
+      blocks: [1, 2].map(() => ({ block: bytes(secret.storedBlock), pan: pan() })),
+      fromFormat: 0,
+      toFormat: 4,
+      from: keys.store,
+      to: keys.aes,
+    },
+    options,
+  ]),
+  verb(
+    'translatePinBlocks',
+    core.translatePinBlocks,
+    ({ keys, options }) => [
+      {
+        blocks: [1, 2].map(() => ({ block: bytes(secret.aesBlock), pan: pan() })),
+        fromFormat: 4,
+        toFormat: 0,
+        from: keys.aes,
+        to: keys.store,
+      },
+      options,
+    ],
+    { holds: ['stored block'] },
+  ),
   verb(
     'translatePinBlock',
     core.translatePinBlock,

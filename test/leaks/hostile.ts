@@ -80,7 +80,7 @@ export interface Variation {
 }
 
 /** The places of a call: its arguments, members of options objects, and members of those. */
-export function places(args: readonly unknown[]): readonly (readonly string[])[] {
+export function places(args: readonly unknown[], depth = 2): readonly (readonly string[])[] {
   const below = (value: unknown, path: readonly string[], depth: number): (readonly string[])[] =>
     depth === 0 || !isPlain(value)
       ? [path]
@@ -88,7 +88,7 @@ export function places(args: readonly unknown[]): readonly (readonly string[])[]
           path,
           ...Object.keys(value).flatMap(name => below(Reflect.get(value, name), [...path, name], depth - 1)),
         ]
-  return args.flatMap((value, i) => below(value, [String(i)], 2))
+  return args.flatMap((value, i) => below(value, [String(i)], depth))
 }
 
 /** The arguments with another value at that place. */

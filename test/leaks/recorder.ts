@@ -11,6 +11,10 @@ const SECRETS: Readonly<Record<string, Uint8Array>> = {
   'PIN, ASCII': Buffer.from(secret.pin),
   'PIN, digits': Uint8Array.from(secret.pin, Number),
   'PIN, packed': Buffer.from(secret.pin, 'hex'),
+  'PAN, ASCII': Buffer.from(secret.pan),
+  'PAN, packed': Buffer.from(secret.pan, 'hex'),
+  'PAN field of format 0': Buffer.from(secret.pan.slice(-13, -1), 'hex'),
+  'PAN field of format 4': secret.panField4.subarray(0, 8),
   'clear block': secret.clearBlock,
   'clear block, hex': Buffer.from(secret.clearBlock.toString('hex').toUpperCase()),
   ...Object.fromEntries(

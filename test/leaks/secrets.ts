@@ -71,6 +71,18 @@ export const encipher = (key: Buffer, block: Buffer): Buffer => {
 export const storedBlock: Buffer = encipher(keys['storage key'], clearBlock)
 export const sharedBlock: Buffer = encipher(keys.ZPK, clearBlock)
 
+/** The block of format 4 (ISO 9564-1:2017, 9.4.4), enciphered under the AES key; and the PAN field that is between its encipherments. */
+export const panField4: Buffer = Buffer.from(`${pan.length - 12}${pan}`.padEnd(32, '0'), 'hex')
+export const aesBlock: Buffer = format4(pin)
+
+function format4(pin: string): Buffer {
+  const field = Buffer.from(`4${pin.length.toString(16)}${pin}`.padEnd(16, 'a'), 'hex')
+  const encipher = (block: Buffer): Buffer =>
+    createCipheriv('aes-128-ecb', keys['AES key'], null).setAutoPadding(false).update(block)
+  const once = encipher(Buffer.concat([field, randomBytes(8)]))
+  return encipher(Buffer.from(once.map((byte, i) => byte ^ (panField4[i] ?? 0))))
+}
+
 export const otherInfo: Uint8Array = Buffer.concat([
   Buffer.from([0, 0, 0, 7]),
   Buffer.from('A256GCM'),

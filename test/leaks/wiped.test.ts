@@ -16,6 +16,7 @@ import { AT_ONCE as SURROUNDINGS } from '../pkcs11/support.js'
 import type { LeakCase } from './cases.js'
 import { CORE } from './cases-core.js'
 import { D1 } from './cases-d1.js'
+import { places, replaced } from './hostile.js'
 import { outcomeOf } from './look.js'
 import { recorded, secretsIn } from './recorder.js'
 import * as secret from './secrets.js'
@@ -111,6 +112,37 @@ test('the recorder finds what is not wiped, and not what is', async () => {
 test.each(['bitslice', 'node:crypto', 'node-forge'] as const)('in software (%s)', async engine => {
   await using backend = await openSoftware(engine)
   await runAll(await worldOn(backend), engine)
+})
+
+/** What is refused at different depths: another type at once, bytes that are short where they are used, a getter where it is read. */
+const WRONG: Readonly<Record<string, () => unknown>> = {
+  'a symbol': () => Symbol('wrong'),
+  'seven bytes': () => new Uint8Array(7),
+  'a throwing getter': () =>
+    Object.defineProperty({}, 'kid', {
+      get: () => {
+        throw new Error('wrong')
+      },
+      enumerable: true,
+    }),
+}
+
+test.each(Object.entries(WRONG))('called wrongly in every place: %s', async (what, value) => {
+  await using backend = await openSoftware()
+  const world = await worldOn(backend)
+  const left: string[] = []
+  let failed = 0
+  for (const leakCase of CASES) {
+    for (const path of places(await leakCase.args(world), 3)) {
+      const args = replaced(await leakCase.args(world), path, value())
+      const changed = { ...leakCase, args: () => args }
+      const ran = await run(changed, world, `${what} as ${path.join('.')}`)
+      left.push(...ran.left)
+      if (ran.failed) failed++
+    }
+  }
+  expect(left).toEqual([])
+  expect(failed).toBeGreaterThan(200)
 })
 
 const FAILING: Readonly<Record<string, () => Promise<{ backend: Backend; world: World }>>> = {
