@@ -430,6 +430,19 @@ describe('one works, the next takes over', () => {
     await expect(open()).rejects.toMatchObject({ retryable: true })
   })
 
+  test('one that comes in later is opened as the options said when the group was', async () => {
+    const { open, fakes, events, until } = await bench()
+    const [first] = fakes
+    if (first === undefined) throw new Error('no fake')
+    first.faultOf = { fn: '*', code: 0xe0 }
+    const members = fakes.map(fake => ({ ...optionsFor(fake), sessions: { max: 1 } }))
+    await using _ = await open({ members, failBackAfter: 1, probeMs: 1 })
+    Object.assign(members[0] ?? {}, { module: '/nowhere.so', token: 'another', pin: () => 'wrong-pin' })
+    Object.assign(members[0]?.sessions ?? {}, { max: 0 })
+    first.faultOf = undefined
+    await until(() => events.some(({ member, state }) => member === 0 && state === 'ready'))
+  })
+
   test('one that refuses the PIN when it comes back is asked once: it would lock', async () => {
     const { open, fakes, until } = await bench()
     const [first] = fakes

@@ -7,7 +7,7 @@
  * public key must agree; a token that shows another key is refused loudly and used no more.
  */
 import { channel } from 'node:diagnostics_channel'
-import { readOptions } from '../../base/arguments.js'
+import { ownMembers, readOptions } from '../../base/arguments.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError, BackendError, type ErrorCode, isIssuerPinError, KeyError } from '../../base/errors.js'
 import { type CheckValue, requireCheckValue } from '../../key/check-value.js'
@@ -158,7 +158,8 @@ function readMembers(given: unknown): readonly Pkcs11Options[] {
   if (!Array.isArray(given) || given.length < 2) {
     throw new ArgumentError('members must be a list of two tokens or more')
   }
-  const members: readonly Pkcs11Options[] = [...given]
+  // A member that is away is opened later: with the options that were looked at here.
+  const members: readonly Pkcs11Options[] = given.map(member => ownMembers(member))
   const settings = members.map((member, place) => {
     const read = readSettings(member, `members[${place}]`)
     // What a member's own would refuse, the group would do on another.

@@ -59,7 +59,7 @@ interface Held {
  */
 export function d1PublicKeys(options: D1PublicKeysOptions): () => Promise<P256Recipient> {
   const {
-    from,
+    from: given,
     kid,
     fetch = globalThis.fetch,
     clock = systemClock,
@@ -70,6 +70,8 @@ export function d1PublicKeys(options: D1PublicKeysOptions): () => Promise<P256Re
     staleMs = DEFAULTS.d1Keys.staleMs.value,
     timeoutMs = DEFAULTS.d1Keys.timeoutMs.value,
   } = more
+  // A URL can be changed by whoever gave it.
+  const from = given instanceof URL ? new URL(given) : given
   const isText = typeof from === 'string' && from !== ''
   if (!(isText || typeof from === 'function' || (from instanceof URL && from.protocol === 'https:'))) {
     throw new ArgumentError('from must be an https URL, the path of a file, or a function')

@@ -260,8 +260,6 @@ function isKeySet(set: Record<string, unknown>): set is Record<string, unknown> 
 function readProvider(given: ProviderTokensOptions): ProviderTokensOptions {
   const options = readOptions(given, 'providerTokens', NAMES)
   const {
-    jwks,
-    algorithms,
     issuer,
     audience,
     type,
@@ -271,14 +269,13 @@ function readProvider(given: ProviderTokensOptions): ProviderTokensOptions {
     now,
     fetch,
   } = options
+  // Both can be changed by whoever gave them.
+  const jwks = options.jwks instanceof URL ? new URL(options.jwks) : options.jwks
+  const algorithms = Array.isArray(options.algorithms) ? [...options.algorithms] : []
   if (jwks instanceof URL ? jwks.protocol !== 'https:' : !Array.isArray(jwks?.keys)) {
     throw new ArgumentError('providerTokens: jwks must be an https URL or a key set')
   }
-  if (
-    !Array.isArray(algorithms) ||
-    algorithms.length === 0 ||
-    algorithms.some(name => !ALGORITHMS.includes(name))
-  ) {
+  if (algorithms.length === 0 || algorithms.some(name => !ALGORITHMS.includes(name))) {
     throw new ArgumentError(`providerTokens: algorithms must be some of ${ALGORITHMS.join(', ')}`)
   }
   for (const text of [issuer, audience, type ?? 'at+jwt']) {
@@ -298,5 +295,5 @@ function readProvider(given: ProviderTokensOptions): ProviderTokensOptions {
       throw new ArgumentError('providerTokens: now and fetch must be functions')
     }
   }
-  return options
+  return { ...options, jwks, algorithms }
 }
