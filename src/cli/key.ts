@@ -192,9 +192,11 @@ export function keyCommand(opening: Opening = OPENING): Command {
                through this process takes --import-clear-keys
   block        read [FILE]; open --kbpk --usage [FILE];
                seal --kbpk --version B|D --algorithm --usage --mode
-               --exportability E|N|S; translate --from --to --usage --version
-  rotate       --kid --new-kid: the next key, for the same use and in the same
-               mode
+               --exportability E|N|S [--key-version] [--valid-from] [--valid-to];
+               translate --from --to --usage --version
+  rotate       --kid --new-kid [--macs NAME] [--host-decipher] [--translation]
+               [--valid-from] [--valid-to]: the next key, for the same use and
+               in the same mode
   delete       --kid [--id] --yes
 
 Keys and components are typed without echo, or come by --key-fd, --key-env,
