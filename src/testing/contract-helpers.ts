@@ -30,12 +30,12 @@ export interface ContractContext extends ContractHarness {
   shared(): Promise<Backend>
 }
 
-/** Asserts that the call rejects with one of our errors by this code, and that the error shows no key material. */
+/** Asserts that the call rejects with one of our errors by this code, and that the error, which it gives, shows no key material. */
 export async function assertRejects(
   call: () => Promise<unknown>,
   codes: ErrorCode | readonly ErrorCode[],
   what = 'the call',
-): Promise<void> {
+): Promise<Error> {
   let result: unknown
   try {
     result = await call()
@@ -47,7 +47,7 @@ export async function assertRejects(
       `${what}: ${error.code} where ${codes} was due: ${error.message}`,
     )
     assertNoSecret(error)
-    return
+    return error
   }
   assert.fail(`${what}: resolved with ${inspect(result)} where ${codes} was due`)
 }

@@ -162,6 +162,7 @@ describe('the contract notices', () => {
   })
 
   // Not those of signals, which a key with other operations breaks.
+  let shortened = false
   const SIGNING = /\bsign(?!al)/i
 
   test.each<[string, NonNullable<Fault['key']>]>([
@@ -188,7 +189,11 @@ describe('the contract notices', () => {
       'halves without their leading zeros',
       good => ({
         sign: async (message, options) => {
-          const signature = await good.sign(message, options)
+          let signature = await good.sign(message, options)
+          // One in 128 has such a half: of a few hundred perhaps none. The first one is made to have it.
+          while (!shortened && signature[0] !== 0 && signature[32] !== 0)
+            signature = await good.sign(message, options)
+          shortened = true
           return Uint8Array.from([0, 32].flatMap(at => [...withoutZeros(signature.slice(at, at + 32))]))
         },
       }),

@@ -13,6 +13,7 @@ import { type Backend, Pin } from '../../src/index.js'
 import { panSealer } from '../../src/sqlite.js'
 import { starterOn } from '../pkcs11/in-thread.js'
 import { AT_ONCE as SURROUNDINGS } from '../pkcs11/support.js'
+import { someOf } from '../support/some-of.js'
 import type { LeakCase } from './cases.js'
 import { CORE } from './cases-core.js'
 import { D1 } from './cases-d1.js'
@@ -236,7 +237,9 @@ test.each([
   const world = await worldOn(backend)
   const left: string[] = []
   let verbs = 0
-  for (const leakCase of CASES.filter(({ verb }) => /jwe|deriveContentKey|setPinRequest/i.test(verb))) {
+  for (const leakCase of someOf(
+    CASES.filter(({ verb }) => /jwe|deriveContentKey|setPinRequest/i.test(verb)),
+  )) {
     const ran = await run(leakCase, world, way)
     left.push(...ran.left)
     expect([leakCase.verb, ran.failed]).toEqual([leakCase.verb, leakCase.refused === true])

@@ -6,6 +6,7 @@ import {
   accessSync,
   chmodSync,
   constants,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -16,6 +17,7 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { GOING } from './scratch.js'
 
 /** What tools keep between runs, by name: compiled TypeScript and the like. It stays where it is, and is linked. */
 const CACHES: readonly string[] = [`tsx-${process.getuid?.() ?? 0}`, 'node-compile-cache']
@@ -43,6 +45,10 @@ function place(): string {
   return tmpdir()
 }
 
+function namesIn(file: string): string[] {
+  return existsSync(file) ? readFileSync(file, 'utf8').split('\n') : []
+}
+
 export default function setup(): void {
   const outside = tmpdir()
   const folder = mkdtempSync(join(place(), 'ipc-run-'))
@@ -55,7 +61,8 @@ export default function setup(): void {
   process.env['TMPDIR'] = folder
   // Not in a teardown: at that time the workers that share files are still there, and so is what goes with them.
   process.once('exit', () => {
-    const left = readdirSync(folder).filter(name => !CACHES.includes(name) && !FOREIGN.test(name))
+    const going = [...CACHES, GOING, ...namesIn(join(folder, GOING))]
+    const left = readdirSync(folder).filter(name => !going.includes(name) && !FOREIGN.test(name))
     rmSync(folder, { recursive: true, force: true })
     if (left.length === 0) return
     console.error(`The tests left behind in the temporary folder: ${left.sort().join(', ')}`)

@@ -2,9 +2,9 @@
  * Files for a test, gone when its process is. A worker of Vitest's does not end by itself: it is told to with SIGTERM, at
  * which Node runs no `exit` listener, so that what waits for that event alone is left behind.
  */
-import { mkdtempSync, rmSync } from 'node:fs'
+import { appendFileSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 
 const made = new Set<string>()
 
@@ -21,7 +21,14 @@ export function goneWithProcess(path: string): void {
     }
   }
   made.add(path)
+  appendFileSync(join(tmpdir(), GOING), `${basename(path)}\n`)
 }
+
+/**
+ * The names of what goes with its process, in the folder of the run. Vitest kills a worker that has not ended half a second after
+ * SIGTERM, which on a busy machine is before it has removed what it made; it goes with the folder then.
+ */
+export const GOING = '.goes-with-its-process'
 
 /** A new folder with this prefix, which is {@link goneWithProcess}. */
 export function scratchFolder(prefix: string): string {

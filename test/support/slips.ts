@@ -1,0 +1,91 @@
+/**
+ * One slip in a run of a contract's rule: a call that is refused where nothing is wrong is taken, or an answer is another. A rule
+ * that still holds then did not look at that call.
+ */
+import { isIssuerPinError } from '../../src/index.js'
+
+/** What becomes of a call: the one that is refused is taken, or the one that is answered is answered otherwise. */
+export type SlipKind = 'taken' | 'other answer'
+
+export interface Slip {
+  readonly kind: SlipKind
+  /** Which of the calls of its kind, from 0. */
+  readonly at: number
+}
+
+/** Counts what is called and, where a slip is due, changes what comes of it. */
+export class Slips {
+  readonly seen: Record<SlipKind, number> = { taken: 0, 'other answer': 0 }
+  readonly #slip: Slip | undefined
+  /** The name of the call that was changed. */
+  slipped: string | undefined
+
+  constructor(slip?: Slip) {
+    this.#slip = slip
+  }
+
+  /** The call, or what it slips into. */
+  around<T>(name: string, call: () => T, taken: () => unknown): T {
+    let answer: T
+    try {
+      answer = call()
+    } catch (error) {
+      return this.#refused(name, error, taken) as T
+    }
+    if (!(answer instanceof Promise)) return this.#answered(name, answer) as T
+    return answer.then(
+      value => this.#answered(name, value),
+      (error: unknown) => this.#refused(name, error, taken),
+    ) as T
+  }
+
+  #refused(name: string, error: unknown, taken: () => unknown): unknown {
+    if (!isIssuerPinError(error) || !this.#isDue('taken', name)) throw error
+    return taken()
+  }
+
+  #answered(name: string, value: unknown): unknown {
+    const other = otherThan(value)
+    return other !== undefined && this.#isDue('other answer', name) ? other : value
+  }
+
+  #isDue(kind: SlipKind, name: string): boolean {
+    const due = this.#slip?.kind === kind && this.#slip.at === this.seen[kind]
+    this.seen[kind]++
+    if (due) this.slipped = name
+    return due
+  }
+
+  /** How much a rule asked: it is a change of the contract where that changes. */
+  told(rule: string): string {
+    return `${this.seen.taken} refused, ${this.seen['other answer']} answered: ${rule}`
+  }
+}
+
+/** Another answer of the same kind; undefined where there is none. */
+function otherThan(value: unknown): unknown {
+  if (value instanceof Uint8Array) return value.length === 0 ? undefined : flipped(value)
+  if (typeof value === 'boolean') return !value
+  if (value === 'equal') return 'different'
+  if (value === 'different' || value === 'malformed') return 'equal'
+  return typeof value === 'object' && value !== null && 'ok' in value
+    ? { ...value, ok: value.ok !== true }
+    : undefined
+}
+
+/** A copy whose last byte is another, in memory of its own. */
+function flipped(bytes: Uint8Array): Uint8Array {
+  const other = new Uint8Array(bytes.length)
+  other.set(bytes)
+  other[other.length - 1] = (other.at(-1) ?? 0) ^ 0x11
+  return other
+}
+
+/** Rules that make calls at once: how many of them are refused may be a matter of turns. */
+export const AT_ONCE = /at once|in flight|concurrent|race|replica|while|what has begun|hung|many/
+
+/** The positions of calls that are tried: the first ones, one in the middle, the last. */
+export function positions(count: number, first: number): readonly number[] {
+  const all = Array.from({ length: count }, (_, i) => i)
+  return all.filter(i => i < first || i === Math.floor(count / 2) || i === count - 1)
+}
