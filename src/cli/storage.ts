@@ -131,9 +131,10 @@ async function openConfig(loaded: unknown): Promise<StorageConfig> {
   if (typeof open !== 'function')
     throw new UsageError('--config: the module must have a function as its default')
   const config: StorageConfig = await open()
-  if (typeof config?.store?.pins?.countBlocks !== 'function')
-    throw new UsageError('--config: the function must give { store }')
-  return config
+  if (typeof config?.store?.pins?.countBlocks === 'function') return config
+  // What it has opened all the same is not left open. That it gives no store is what there is to say.
+  await (async () => config?.close?.())().catch(() => undefined)
+  throw new UsageError('--config: the function must give { store }')
 }
 
 /** `issuer-pin-crypto storage`, over some way to load a module. */

@@ -4,7 +4,7 @@ import { EventEmitter, once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { main } from '../../src/cli/main.js'
 import { type StorageConfig, storageCommand } from '../../src/cli/storage.js'
 import { processIo } from '../../src/cli/terminal.js'
@@ -87,6 +87,17 @@ describe('wrong calls', () => {
     const { code, out, err } = await run(args, config())
     expect({ code, out }).toEqual({ code: 2, out: '' })
     expect(err).toContain(message)
+  })
+
+  test('what a module opened that gives no store is closed, and that it fails at that is not what is said', async () => {
+    const closed = vi.fn(() => Promise.reject(new Error('password=4711')))
+    const { code, err } = await run(CALL, give({ close: closed }))
+    expect([code, err, closed.mock.calls.length]).toEqual([
+      2,
+      expect.stringContaining('ERR_USAGE: --config: the function must give { store }'),
+      1,
+    ])
+    expect(err).not.toContain('4711')
   })
 
   test('a module that does not load: nothing of it is shown', async () => {

@@ -14,6 +14,11 @@ describe('contract: two handles on a store that outlives them', () => {
   test.each(rules)('$name', ({ run }) => run())
 })
 
+test('a counter that cannot write several records together lacks the call, and is well when it is closed', async () => {
+  const without = { compareAndSetAll: undefined } as object
+  expect(await isNoticed('after close every call is refused', () => ({ counter: () => without }))).toBe(false)
+})
+
 test('every rule of the store’s own is broken by some fault', () => {
   const looked = Object.keys(FAULTS)
   const unseen = rules.filter(({ name }) => !looked.some(rule => name.startsWith(rule)))
