@@ -35,6 +35,27 @@ test('no page is of something that is not there any more, and every page leads t
     expect(existsSync(new URL(path, new URL('errors/', DOCS))), path).toBe(true)
 })
 
+/** Names of Markdown files in the plain text of a page: the site takes them for hosts of the country of that code, and links there. */
+function namesTakenForHosts(text: string): string[] {
+  const plain = text
+    .replaceAll(/```[\s\S]*?```/g, '')
+    .replaceAll(/^ {4}.*$/gm, '')
+    .replaceAll(/`[^`]*`/g, '')
+    .replaceAll(/!?\[[^\]]*\]\([^)]*\)/g, '')
+    .replaceAll(/<!--[\s\S]*?-->/g, '')
+  return plain.match(/(?<![/\w.-])[\w-]+\.md\b/g) ?? []
+}
+
+test('a file of Markdown is named as code or as a link', () => {
+  expect(namesTakenForHosts('title that SECURITY.md\nnamed, `a.md`, [b.md](b.md), docs/c.md')).toEqual([
+    'SECURITY.md',
+  ])
+  const pages = readdirSync(DOCS, { recursive: true, encoding: 'utf8' }).filter(name => name.endsWith('.md'))
+  expect(pages.length).toBeGreaterThan(100)
+  for (const page of pages)
+    expect([page, namesTakenForHosts(readFileSync(new URL(page, DOCS), 'utf8'))]).toEqual([page, []])
+})
+
 /** The pages that a page of Markdown links to. */
 function linksOf(page: URL): readonly URL[] {
   const links = readFileSync(page, 'utf8').matchAll(/\]\(([\w./-]+\.md)[#)]/g)
