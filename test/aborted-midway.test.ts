@@ -4,7 +4,7 @@
  * comes to its end leaves no listener on the signal.
  */
 import { getEventListeners } from 'node:events'
-import { setImmediate as nextTurn } from 'node:timers/promises'
+import { setImmediate as nextTurn, setTimeout } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import type { BackendDriver } from '../src/backend/driver.js'
 import { operationsOf } from '../src/backend/key.js'
@@ -56,8 +56,9 @@ class Holding {
   }
 }
 
-const turns = async (): Promise<void> => {
-  for (let i = 0; i < 20; i++) await nextTurn()
+/** Until it is so, or for turns enough that it never will be. */
+async function turnsUntil(condition: () => boolean): Promise<void> {
+  for (let i = 0; i < 2000 && !condition(); i++) await (i < 1000 ? nextTurn() : setTimeout(1))
 }
 
 test('every verb', async () => {
@@ -92,10 +93,10 @@ test('every verb', async () => {
       void begin({ signal: controller.signal }).then(error => {
         ended = error
       })
-      await turns()
+      await turnsUntil(() => holding.calls === at || ended !== 'nothing')
       const before = ended
       controller.abort('given up')
-      await turns()
+      await turnsUntil(() => ended !== 'nothing')
       looked++
       const isRight =
         before === 'nothing' &&

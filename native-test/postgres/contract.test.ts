@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { type IssuerStore, openPostgresIssuerStore, panSealer } from '../../src/postgres.js'
 import { issuerStoreContract } from '../../src/testing.js'
-import { expectHistories, type World } from '../../test/stores/history.js'
+import { expectHistoriesOn } from '../../test/stores/history.js'
 import {
   expectWritten,
   killWriter,
@@ -36,15 +36,7 @@ describePostgres('issuer stores: PostgreSQL', server => {
 
   test('histories of a card against the model', async () => {
     const schema = newSchema()
-    const world: World = {
-      handles: [await open(schema), await open(schema)],
-      reopen: async () => {
-        await Promise.all(world.handles.map(store => store.close()))
-        return [await open(schema), await open(schema)]
-      },
-    }
-    await expectHistories(world, { runs: 4, seed: Number(process.env['HISTORY_SEED'] ?? 1) })
-    await Promise.all(world.handles.map(store => store.close()))
+    await expectHistoriesOn(() => open(schema), { runs: 4, seed: Number(process.env['HISTORY_SEED'] ?? 1) })
   })
 
   describe('processes', () => {

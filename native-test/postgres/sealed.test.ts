@@ -7,7 +7,7 @@ import { openPostgresIssuerStore, panSealer, rowSealer } from '../../src/postgre
 import { softwareBackend } from '../../src/software.js'
 import { issuerStoreContract } from '../../src/testing.js'
 import { expectForgeriesNoticed, expectRequestsSealed, type Forgery } from '../../test/stores/forge.js'
-import { expectHistories, type World } from '../../test/stores/history.js'
+import { expectHistoriesOn } from '../../test/stores/history.js'
 import { SEAL_KEY } from '../../test/stores/store-fixtures.js'
 import { describePostgres } from '../postgres.js'
 
@@ -53,15 +53,7 @@ describePostgres('sealed rows: PostgreSQL', server => {
 
   test('histories of many steps and epochs: each is what the model says', async () => {
     const schema = `sealed_${++schemas}`
-    const world: World = {
-      handles: [await open(schema), await open(schema)],
-      reopen: async () => {
-        await Promise.all(world.handles.map(store => store.close()))
-        return [await open(schema), await open(schema)]
-      },
-    }
-    await expectHistories(world, { runs: 4, seed: Number(process.env['HISTORY_SEED'] ?? 1) })
-    await Promise.all(world.handles.map(store => store.close()))
+    await expectHistoriesOn(() => open(schema), { runs: 4, seed: Number(process.env['HISTORY_SEED'] ?? 1) })
   })
 
   test('every forged, copied, older or missing row is noticed, and so is the record of a request', async () => {

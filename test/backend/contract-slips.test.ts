@@ -105,10 +105,10 @@ const FREE: readonly (readonly [rule: RegExp, kind: SlipKind, call: string])[] =
   [/^the opener is asked before/, 'other answer', 'encipher decipher reencipher mac'],
   // Chance: the next answer is as good.
   [/^randomBytes gives|^200 concurrent/, 'other answer', 'randomBytes'],
-  // Chance again, what is sealed and not opened, and what may be refused altogether.
-  [/^what is sealed under|seals in mode E and opens/, 'other answer', 'randomBytes mac'],
   // What is no block is none when a byte of it is another.
   [/^verifyPin compares the PINs/, 'other answer', 'encipher'],
+  // Chance again, what is sealed and not opened, and what may be refused altogether.
+  [/^what is sealed under|seals in mode E and opens/, 'other answer', 'randomBytes mac'],
   [/^the published key block of version A/, 'other answer', 'mac decipherVariant'],
 ]
 const isFree = (rule: string, kind: SlipKind, call: string | undefined): boolean =>

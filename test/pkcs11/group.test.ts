@@ -74,6 +74,7 @@ describe('options', () => {
   test.each([
     [{ members: [] }, 'two tokens'],
     [{ members: undefined }, 'two tokens'],
+    [{ members: new Array(2) }, 'members[0]'],
     [{ probeMs: 0 }, 'probeMs'],
     [{ probeMs: 1.5 }, 'probeMs'],
     [{ failBackAfter: 1001 }, 'failBackAfter'],

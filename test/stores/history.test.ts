@@ -13,7 +13,7 @@ import {
   rowSealer,
 } from '../../src/sqlite.js'
 import { AVAILABLE } from './drivers.js'
-import { expectHistories, type World } from './history.js'
+import { expectHistories, expectHistoriesOn, type World } from './history.js'
 import { SEAL_KEY } from './store-fixtures.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'history-'))
@@ -55,15 +55,7 @@ test.each(AVAILABLE.flatMap(driver => [[driver, 'unsealed'] as const, [driver, '
         panSealer: panSealer({ keys: [{ kid: 'PAN-1', key: SEAL_KEY }] }),
         ...(how === 'sealed' && { rowSealer: rows }),
       })
-    const world: World = {
-      handles: [await open(), await open()],
-      reopen: async () => {
-        await Promise.all(world.handles.map(store => store.close()))
-        return [await open(), await open()]
-      },
-    }
-    await expectHistories(world, { runs: how === 'sealed' ? 8 : 20, seed })
-    await Promise.all(world.handles.map(store => store.close()))
+    await expectHistoriesOn(open, { runs: how === 'sealed' ? 8 : 20, seed })
     await backend.close()
   },
 )

@@ -198,6 +198,23 @@ const STEPS: readonly fc.Arbitrary<Step>[] = [
   fc.constant(new Reopen()),
 ]
 
+/** Plays histories on what this opens: two handles at a time on one database, which are closed when it is opened again and at the end. */
+export async function expectHistoriesOn(
+  open: () => Promise<IssuerStore>,
+  how: Parameters<typeof expectHistories>[1],
+): Promise<void> {
+  const both = async () => [await open(), await open()] as [IssuerStore, IssuerStore]
+  const world: World = {
+    handles: await both(),
+    reopen: async () => {
+      await Promise.all(world.handles.map(store => store.close()))
+      return both()
+    },
+  }
+  await expectHistories(world, how)
+  await Promise.all(world.handles.map(store => store.close()))
+}
+
 /** Plays histories: each on a card of its own, all on one database. */
 export async function expectHistories(
   world: World,

@@ -6,7 +6,6 @@ import {
   accessSync,
   chmodSync,
   constants,
-  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -14,6 +13,7 @@ import {
   rmSync,
   statfsSync,
   symlinkSync,
+  writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -45,10 +45,6 @@ function place(): string {
   return tmpdir()
 }
 
-function namesIn(file: string): string[] {
-  return existsSync(file) ? readFileSync(file, 'utf8').split('\n') : []
-}
-
 export default function setup(): void {
   const outside = tmpdir()
   const folder = mkdtempSync(join(place(), 'ipc-run-'))
@@ -58,10 +54,11 @@ export default function setup(): void {
     mkdirSync(join(outside, name), { recursive: true })
     symlinkSync(join(outside, name), join(folder, name))
   }
+  writeFileSync(join(folder, GOING), '')
   process.env['TMPDIR'] = folder
   // Not in a teardown: at that time the workers that share files are still there, and so is what goes with them.
   process.once('exit', () => {
-    const going = [...CACHES, GOING, ...namesIn(join(folder, GOING))]
+    const going = [...CACHES, GOING, ...readFileSync(join(folder, GOING), 'utf8').split('\n')]
     const left = readdirSync(folder).filter(name => !going.includes(name) && !FOREIGN.test(name))
     rmSync(folder, { recursive: true, force: true })
     if (left.length === 0) return

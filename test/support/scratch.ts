@@ -2,7 +2,7 @@
  * Files for a test, gone when its process is. A worker of Vitest's does not end by itself: it is told to with SIGTERM, at
  * which Node runs no `exit` listener, so that what waits for that event alone is left behind.
  */
-import { appendFileSync, mkdtempSync, rmSync } from 'node:fs'
+import { appendFileSync, existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 
@@ -21,11 +21,12 @@ export function goneWithProcess(path: string): void {
     }
   }
   made.add(path)
-  appendFileSync(join(tmpdir(), GOING), `${basename(path)}\n`)
+  const list = join(tmpdir(), GOING)
+  if (existsSync(list)) appendFileSync(list, `${basename(path)}\n`)
 }
 
 /**
- * The names of what goes with its process, in the folder of the run. Vitest kills a worker that has not ended half a second after
+ * The names of what goes with its process, in the folder of a run of tests, which makes this file. Vitest kills a worker that has not ended half a second after
  * SIGTERM, which on a busy machine is before it has removed what it made; it goes with the folder then.
  */
 export const GOING = '.goes-with-its-process'

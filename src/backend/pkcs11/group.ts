@@ -159,7 +159,7 @@ function readMembers(given: unknown): readonly Pkcs11Options[] {
     throw new ArgumentError('members must be a list of two tokens or more')
   }
   // A member that is away is opened later: with the options that were looked at here.
-  const members: readonly Pkcs11Options[] = given.map(member => ownMembers(member))
+  const members: readonly Pkcs11Options[] = Array.from(given, member => ownMembers(member))
   const settings = members.map((member, place) => {
     const read = readSettings(member, `members[${place}]`)
     // What a member's own would refuse, the group would do on another.
