@@ -164,9 +164,9 @@ test.runIf(refusal === undefined)(
     console.log(child.stdout)
     const { set, ...ours } = JSON.parse(child.stdout)
     expect(Object.keys(ours).length).toBeGreaterThan(7)
-    expect(Object.values(ours).every(found => found === 0)).toBe(true)
-    // The control: the built-in way, of which nearly all are found.
-    expect(set).toBeGreaterThan(5)
+    expect(Object.entries(ours).filter(([, found]) => found !== 0)).toEqual([])
+    // The control: the built-in way, of which nearly all are found; with AVX-512, where `memmove` goes through other registers, a few.
+    expect(set).toBeGreaterThan(2)
   },
 )
 

@@ -17,6 +17,9 @@ const EXCEPTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     'new ArrayBuffer(length)': 'the birthplace itself',
     'new Uint8Array(length)': 'memory for what is public',
     'Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)': 'a view, for what Buffer can do',
+    'bufferOf(memory).write(text, encoding)': 'writeText itself',
+    'overwritten.write(PUBLIC_TEXT.slice(0, length < 256 ? length : 256 + (length % 64)), encoding)':
+      'writeText itself',
   },
   'src/backend/bound-key.ts': {
     'publicBytes(input.length)': 'an enciphered PIN block, which goes to whoever asked for it',
@@ -25,9 +28,20 @@ const EXCEPTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   'src/primitives/p256.ts': {
     'publicRoom(POINT_BYTES)': 'a public point',
     'limbBytes.set(point.subarray(1))': 'a public point',
+    "buffer.write(x, 1, 'base64url')": 'a public point',
+    "buffer.write(y, 1 + COORDINATE_BYTES, 'base64url')": 'a public point',
     'lastGood.set(point)': 'a public point',
   },
+  'src/jwe/header.ts': {
+    "SCRATCH.write(segment, 'base64url')": 'a header',
+    'SCRATCH.write(json)': 'a header',
+  },
+  'src/jwe/seal.ts': { "authenticated.write(header, 'latin1')": 'a header' },
   'src/jwe/compact.ts': {
+    "buffer.write(protectedHeader, 'latin1')": 'a header',
+    "buffer.write(iv, ivAt, 'base64url')": 'a part of a message that was sent',
+    "buffer.write(tag, tagAt, 'base64url')": 'a part of a message that was sent',
+    "buffer.write(ciphertext, ciphertextAt, 'base64url')": 'a part of a message that was sent',
     'publicRoom(ciphertextAt + base64urlBytes(ciphertext))': 'the parts of a message that was sent',
   },
   'src/backend/together.ts': {
@@ -131,8 +145,8 @@ const BUFFER = /^(?:ArrayBuffer|SharedArrayBuffer)$/
 const COPYING: ReadonlySet<string> = new Set(
   'slice map filter join toReversed toSorted with toJSON'.split(' '),
 )
-/** These make nothing, but leave what they copied in registers, which V8 writes down: `copyInto` is for that. */
-const INTO: ReadonlySet<string> = new Set(['set', 'copyWithin', 'copy'])
+/** These make nothing, but leave what they copied in registers, which V8 writes down: `copyInto` and `writeText` are for that. */
+const INTO: ReadonlySet<string> = new Set(['set', 'copyWithin', 'copy', 'write'])
 const STATIC: ReadonlySet<string> = new Set('from of alloc allocUnsafe allocUnsafeSlow concat'.split(' '))
 
 const PROGRAM = sourceProgram()

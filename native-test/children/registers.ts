@@ -18,12 +18,13 @@ import {
   randomSecret,
   secretBytes,
   snapshot,
+  utf8Bytes,
   wipe,
 } from '../../src/base/bytes.js'
 import { decryptContent, encryptContent, type SealedContent } from '../../src/primitives/a256gcm.js'
 import { concatKdf } from '../../src/primitives/concat-kdf.js'
 
-const LENGTHS = [8, 16, 24, 32, 48, 64, 65, 123, 128, 304]
+const LENGTHS = [8, 16, 24, 32, 48, 64, 65, 96, 123, 128, 144, 288, 304, 576]
 const TIMES = 2
 
 const KEY = secretBytes(32)
@@ -67,6 +68,7 @@ const WAYS: Readonly<Record<string, Copying>> = {
   concatBytes: bytes => concatBytes(bytes, bytes),
   asciiBytes: (_bytes, _into, { characters }) => asciiBytes(characters),
   decodeBase64url: (_bytes, _into, { base64url }) => decodeBase64url(base64url),
+  utf8Bytes: (_bytes, _into, { characters }) => utf8Bytes(characters),
   concatKdf: bytes => concatKdf(bytes, CONTEXT.iv, 32),
   encryptContent: bytes => encryptContent(KEY, { ...CONTEXT, plaintext: bytes }),
   decryptContent: (_bytes, _into, { sealed }) => decryptContent(KEY, sealed),
@@ -119,6 +121,8 @@ for (const [name, copying] of Object.entries(WAYS)) {
     for (let time = 0; time < TIMES; time++) {
       const run = thrownAway(copying, number++)
       const bytes = randomSecret(length)
+      // Each a character of its own, whatever the encoding.
+      for (let at = 0; at < length; at++) bytes[at] = (bytes[at] as number) & 0x7f
       const into = secretBytes(length)
       const mask = randomInt(2 ** 32)
       const view = new DataView(bytes.buffer)

@@ -6,7 +6,7 @@
 
 import { createHash } from 'node:crypto'
 import { readOptions, requireMethods } from '../../base/arguments.js'
-import { base64urlBytes, bufferOf, equalBytes, secretBytes, withWiped } from '../../base/bytes.js'
+import { base64urlBytes, equalBytes, secretBytes, withWiped, writeText } from '../../base/bytes.js'
 import { type Clock, delay } from '../../base/deadline.js'
 import { DEFAULTS } from '../../base/defaults.js'
 import { ArgumentError } from '../../base/errors.js'
@@ -197,7 +197,7 @@ export function readBasic(header: string | null): { id: string; secret: string }
   try {
     // Buffer's base64 reads both alphabets.
     const bytes = secretBytes(base64urlBytes(text))
-    bufferOf(bytes).write(text, 'base64')
+    writeText(bytes, text, 'base64')
     const pair = withWiped(bytes, whole => UTF_8.decode(whole))
     const colon = pair.indexOf(':')
     return colon < 0 ? undefined : { id: pair.slice(0, colon), secret: pair.slice(colon + 1) }

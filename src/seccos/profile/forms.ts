@@ -25,6 +25,7 @@ import {
   toHex,
   wipe,
   withWiped,
+  writeText,
 } from '../../base/bytes.js'
 import { ArgumentError, DataSetError, InputError } from '../../base/errors.js'
 import { buildFormat0 } from '../../pin/formats/format0.js'
@@ -169,7 +170,7 @@ function base64Rule(encoding: 'base64' | 'base64url'): TextRule {
     show,
     read: text => {
       const room = secretBytes(text.length)
-      const bytes = room.subarray(0, bufferOf(room).write(text, encoding))
+      const bytes = room.subarray(0, writeText(room, text, encoding))
       return show(bytes) === text ? bytes : undefined
     },
     characters: bytes => (encoding === 'base64' ? 4 * Math.ceil(bytes / 3) : Math.ceil((8 * bytes) / 6)),

@@ -230,8 +230,7 @@ class KoffiBinding implements Pkcs11Binding {
 
   C_Login(session: SessionHandle, userType: number, pin: string): void {
     // Absent where it is entered at the token itself.
-    const bytes = pin === '' ? undefined : bufferOf(secretBytes(Buffer.byteLength(pin)))
-    bytes?.write(pin)
+    const bytes = pin === '' ? undefined : bufferOf(utf8Bytes(pin))
     try {
       this.#call('C_Login', [this.#value(session), userType, bytes ?? null, bytes?.length ?? 0])
     } finally {
