@@ -943,6 +943,43 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
       return new Request(request.url, { method: 'PUT', headers: request.headers, body })
     }),
   },
+  'tells an unknown client from a wrong secret by the status': {
+    caught: ['token: an unknown client and a wrong secret look the same'],
+    handler: after(async (response, request) => {
+      const pair = Buffer.from((request.headers.get('authorization') ?? '').slice(6), 'base64').toString()
+      if (!request.url.endsWith('/token') || response.status !== 401 || pair.startsWith('d1-client:'))
+        return response
+      return new Response(await response.text(), { status: 400, headers: response.headers })
+    }),
+  },
+  'says why a message is refused, by the content type': {
+    caught: ['uniform: refusals of ISO0 are the same bytes'],
+    got: /^2 answers/,
+    endpoints: listening,
+    handler: after((response, request) => {
+      if (isPut(request) && lastCode === 'ERR_PIN_BLOCK')
+        response.headers.set('content-type', 'application/json; charset=utf-8')
+      return response
+    }),
+  },
+  'shows another PIN for one card of several': {
+    caught: ["get-pin: shows each card's PIN"],
+    got: /^another PIN$/,
+    handler: parts =>
+      before(async request => {
+        if (isGetPin(request)) await store(parts, 'iso0-2', '9999980000000012')
+        return request
+      })(parts),
+  },
+  'states the PAN beside the PIN': {
+    caught: ["get-pin: shows each card's PIN", 'get-pin: is sealed anew each time'],
+    got: /^200 with a secret in it$/,
+    handler: after(async (response, request) =>
+      isGetPin(request) && response.status === 200
+        ? json(200, { ...((await response.json()) as object), pan: '9999990123456789' })
+        : response,
+    ),
+  },
   'takes any content type': {
     caught: ['messages: content-type text/plain', 'messages: content-encoding gzip'],
     handler: before(async request => {
@@ -962,6 +999,7 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
     caught: [
       'set-pin-iso0: the very same request, three times',
       'set-pin-seccos: the very same request, three times',
+      'set-pin-seccos: the same request at once',
     ],
     handler: before(async request => {
       if (!isPut(request)) return request

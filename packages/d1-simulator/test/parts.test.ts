@@ -1,10 +1,12 @@
 /** The simulator's own cryptography and readers, against published values and what they must refuse. */
 import { createCipheriv, randomBytes } from 'node:crypto'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { ILLUSTRATIVE_NOT_GIROCARD_AES, ILLUSTRATIVE_NOT_GIROCARD_TDEA } from '../../../src/tools.js'
+import { outside } from '../src/case.js'
 import { aesCmac, retailMac, tdea } from '../src/ciphers.js'
 import { requireContract } from '../src/contract.js'
 import { clearBlock, nextPin, pinOf, WRONG_BLOCKS } from '../src/pin-block.js'
+import { NoAnswer } from '../src/problems.js'
 import { readProfile } from '../src/profile.js'
 import { BACK } from '../src/run.js'
 import { seccosContent } from '../src/seccos.js'
@@ -241,6 +243,22 @@ describe('the contract', () => {
     text: typeof body === 'string' ? body : JSON.stringify(body),
   })
 
+  const TOKEN = { access_token: 'x', token_type: 'Bearer' }
+
+  test.each([
+    ...(['getPIN', 'SetPIN', 'getPINChangeCounter'] as const).flatMap(operation =>
+      [400, 401, 403, 404, 500].map(status => [operation, status] as const),
+    ),
+    ['getToken', 400] as const,
+    ['getToken', 401] as const,
+  ])('%s: an error of %i is a text where it is there', (operation, status) => {
+    const more = { errorCode: 'CARD_NOT_ACTIVE' }
+    requireContract(operation, reply(status, more))
+    requireContract(operation, reply(status, { ...more, error: 'x' }))
+    const wrong = reply(status, { ...more, error: { message: 'x' } })
+    expect(() => requireContract(operation, wrong)).toThrow(`${status} with a wrong error`)
+  })
+
   test.each([
     ['a status that is not there', 'getPIN', reply(409, {}), '409, which getPIN does not have'],
     [
@@ -284,6 +302,36 @@ describe('the contract', () => {
       '200 with a wrong access_token',
     ],
     [
+      'a scope that is a list',
+      'getToken',
+      reply(200, { ...TOKEN, scope: ['pin'] }),
+      '200 with a wrong scope',
+    ],
+    [
+      'an end as a number',
+      'getToken',
+      reply(200, { ...TOKEN, expires_at: 1 }),
+      '200 with a wrong expires_at',
+    ],
+    [
+      'a life as a number',
+      'getToken',
+      reply(200, { ...TOKEN, expires_in: 1 }),
+      '200 with a wrong expires_in',
+    ],
+    [
+      'a JWE in a list',
+      'getPIN',
+      reply(200, { type: 'ISO0', encryptedPinBlock: [] }),
+      /wrong encryptedPinBlock/,
+    ],
+    [
+      'an error that is a number beside a good errorCode',
+      'getPINChangeCounter',
+      reply(403, { errorCode: 'CARD_NOT_ACTIVE', error: 1 }),
+      '403 with a wrong error',
+    ],
+    [
       'another kind of token',
       'getToken',
       reply(200, { access_token: 'x', token_type: 'mac' }),
@@ -311,6 +359,93 @@ test('a key in an answer is a secret in it, in whatever hex, and whichever of th
       )
   }
   world.requireSilence(reply(`{"x":"${'d4'.repeat(16)}"}`))
+})
+
+test('what an answer must not show: PANs and PINs of all cards, those that were made up, the secret and the token', async () => {
+  const cards = [{ pan: '9999990123456789', pin: '4711' }, { pan: '9999980000000012', pin: '908172' }, {}]
+  const client = { id: 'd1', secret: 'of-the-client' }
+  const setup = { cards, client, tokenUrl: 'https://x/token', zpk: { key: Buffer.alloc(16, 0xa1) } }
+  const reply = (text: string, headers = {}) => ({ status: 200, headers, text })
+  const token = JSON.stringify({ access_token: 'the-token', token_type: 'Bearer' })
+  const world = new World(
+    setup as never,
+    { ask: async () => reply(token, { 'content-type': 'application/json' }) } as never,
+  )
+  await world.token()
+  const made = world.newPin('000000')
+  for (const secret of [
+    '9999990123456789',
+    '9999980000000012',
+    '4711',
+    '908172',
+    'of-the-client',
+    'the-token',
+    made,
+  ])
+    expect(() => world.requireSilence(reply(`{"x":"${secret}"}`)), secret).toThrow('200 with a secret in it')
+  for (const secret of ['9999980000000012', 'of-the-client', 'the-token'])
+    expect(() => world.requireSilence(reply('', { x: `a ${secret}` })), secret).toThrow(
+      '200 with a secret in it',
+    )
+  world.requireSilence(reply('{"x":"d1"}', { x: 'y' }))
+})
+
+test('a token is used for four fifths of its life, and then there is another', async () => {
+  vi.useFakeTimers({ toFake: ['Date'], now: 0 })
+  try {
+    let asked = 0
+    const ask = async () => ({
+      status: 200,
+      headers: { 'content-type': 'application/json' },
+      text: JSON.stringify({ access_token: `token ${++asked}`, token_type: 'Bearer', expires_in: '100' }),
+    })
+    const client = { id: 'd1', secret: 's' }
+    const world = new World({ cards: [], client, tokenUrl: 'https://x' } as never, { ask } as never)
+    expect(await world.token()).toBe('token 1')
+    vi.setSystemTime(80_000)
+    expect(await world.token()).toBe('token 1')
+    vi.setSystemTime(80_001)
+    expect(await world.token()).toBe('token 2')
+  } finally {
+    vi.useRealTimers()
+  }
+})
+
+test.each([
+  ['TIMEOUT', false],
+  ['ECONNREFUSED', false],
+  ['ENOTFOUND', false],
+  ['EHOSTUNREACH', false],
+  ['EAI_AGAIN', false],
+  ['ECONNRESET', true],
+  ['closed', true],
+])('no answer for %s: whether that is a refusal', async (reason, isRefusal) => {
+  const send = (): Promise<never> => Promise.reject(new NoAnswer(reason))
+  const run = (closed: boolean): Promise<string> =>
+    outside('http', 'x', { statuses: [400], closed }, send).run({} as never)
+  if (isRefusal) expect(await run(true)).toBe(`closed (${reason})`)
+  else await expect(run(true)).rejects.toBeInstanceOf(NoAnswer)
+  await expect(run(false)).rejects.toBeInstanceOf(NoAnswer)
+})
+
+test('the PINs of all cards are set back, whichever were not shown', async () => {
+  const back: string[] = []
+  const world = {
+    changed: [
+      [{ cardId: 'a' }, '1111'],
+      [{ cardId: 'b' }, undefined],
+      [{ cardId: 'c' }, '3333'],
+    ],
+    iso0: (_card: object, pin: string) => pin,
+    message: async (_type: string, pin: string) => pin,
+    put: async ({ cardId }: { cardId: string }, pin: string) => {
+      back.push(`${cardId} ${pin}`)
+      return { status: 204, headers: {}, text: '' }
+    },
+    shownPin: async () => back.at(-1)?.slice(2),
+  }
+  await expect(BACK.run(world as never)).rejects.toThrow('1 cards whose PIN was not shown')
+  expect(back).toEqual(['a 1111', 'c 3333'])
 })
 
 test('a PIN that was never shown cannot be set back: the end of a run says so', async () => {

@@ -55,3 +55,26 @@ test.for(Object.entries(WRONG))(
     expect(tried).toHaveLength(refusals.length)
   },
 )
+
+test('which statuses are refusals: by group, with no success among them', () => {
+  const accepted: Record<string, string[]> = {}
+  for (const { group, expected } of CASES) {
+    if (!/^\d{3}(?: or (?:\d{3}|closed))+$|^4\d\d$/.test(expected)) continue
+    accepted[group] = [...new Set([...(accepted[group] ?? []), expected])]
+  }
+  expect(accepted).toEqual({
+    connection: ['404', '400 or 401 or 403 or closed'],
+    token: ['400 or 401', '400', '400 or 413 or closed', '400 or 404 or 401 or 405'],
+    authorization: ['401', '400 or 401', '400 or 401 or closed'],
+    callers: ['400 or 404 or 401 or 403 or closed'],
+    paths: ['400 or 404', '400 or 404 or closed', '400 or 404 or 405 or 501'],
+    http: ['400 or 414 or 431 or 501 or closed', '404', '404 or 400'],
+    'get-pin': ['403', '404'],
+    'set-pin-iso0': ['403', '400 or 403', '404'],
+    messages: ['400'],
+    tolerance: ['404'],
+    'change-counter': ['404', '400 or 403 or 404'],
+    'set-pin-seccos': ['400', '403', '400 or 403'],
+    slow: ['400 or 408 or closed'],
+  })
+})
