@@ -53,12 +53,58 @@ function headerOf(text: string): Map<string, number> {
   return found
 }
 
-test('what a token refuses for how it is asked, or for what it is, is not worth another try', () => {
-  for (const value of [0x07, 0x54, 0x63, 0x68, 0x70, 0xd0, 0xe2, 0x200])
-    expect([value, new Pkcs11Error('C_Sign', value)]).toMatchObject([
-      value,
-      { kind: 'configuration', retryable: false },
-    ])
+/** What each return value says, and whether another try is worth it, by the names of the standard. */
+const SAYS: Readonly<Record<string, readonly [retryable: boolean, names: string]>> = {
+  data: [
+    false,
+    `DATA_INVALID DATA_LEN_RANGE ENCRYPTED_DATA_INVALID ENCRYPTED_DATA_LEN_RANGE AEAD_DECRYPT_FAILED SIGNATURE_INVALID
+     SIGNATURE_LEN_RANGE WRAPPED_KEY_INVALID WRAPPED_KEY_LEN_RANGE`,
+  ],
+  session: [
+    true,
+    `OPERATION_ACTIVE OPERATION_NOT_INITIALIZED SESSION_CLOSED SESSION_HANDLE_INVALID BUFFER_TOO_SMALL
+     OPERATION_CANCEL_FAILED`,
+  ],
+  'key-handle': [
+    true,
+    'KEY_HANDLE_INVALID OBJECT_HANDLE_INVALID UNWRAPPING_KEY_HANDLE_INVALID WRAPPING_KEY_HANDLE_INVALID',
+  ],
+  capacity: [true, 'HOST_MEMORY DEVICE_MEMORY SESSION_COUNT TOKEN_RESOURCE_EXCEEDED'],
+  login: [true, 'USER_NOT_LOGGED_IN'],
+  pin: [
+    false,
+    `PIN_INCORRECT PIN_INVALID PIN_LEN_RANGE PIN_EXPIRED PIN_LOCKED USER_PIN_NOT_INITIALIZED USER_TYPE_INVALID
+     USER_ANOTHER_ALREADY_LOGGED_IN USER_TOO_MANY_TYPES`,
+  ],
+  device: [
+    true,
+    `SLOT_ID_INVALID DEVICE_ERROR DEVICE_REMOVED TOKEN_NOT_PRESENT TOKEN_NOT_RECOGNIZED CRYPTOKI_NOT_INITIALIZED`,
+  ],
+  configuration: [
+    false,
+    `ARGUMENTS_BAD ATTRIBUTE_READ_ONLY ATTRIBUTE_SENSITIVE ATTRIBUTE_TYPE_INVALID ATTRIBUTE_VALUE_INVALID ACTION_PROHIBITED
+     FUNCTION_NOT_SUPPORTED KEY_SIZE_RANGE KEY_TYPE_INCONSISTENT KEY_NOT_NEEDED KEY_NEEDED KEY_INDIGESTIBLE
+     KEY_FUNCTION_NOT_PERMITTED KEY_NOT_WRAPPABLE KEY_UNEXTRACTABLE MECHANISM_INVALID MECHANISM_PARAM_INVALID
+     SESSION_READ_ONLY TEMPLATE_INCOMPLETE TEMPLATE_INCONSISTENT TOKEN_WRITE_PROTECTED UNWRAPPING_KEY_SIZE_RANGE
+     UNWRAPPING_KEY_TYPE_INCONSISTENT WRAPPING_KEY_SIZE_RANGE WRAPPING_KEY_TYPE_INCONSISTENT RANDOM_NO_RNG
+     DOMAIN_PARAMS_INVALID CURVE_NOT_SUPPORTED PUBLIC_KEY_INVALID FUNCTION_REJECTED KEY_EXHAUSTED`,
+  ],
+}
+
+test('each return value is of one kind, and is worth another try by that; of any other only the token can tell', () => {
+  const known = new Map(
+    Object.entries(SAYS).flatMap(([kind, [retryable, names]]) =>
+      names.split(/\s+/).map(name => [`CKR_${name}`, [kind, retryable]] as const),
+    ),
+  )
+  const values = someOf([...HEADER].filter(([name]) => name.startsWith('CKR_')))
+  const found = values.map(([name, value]) => {
+    const { kind, retryable } = new Pkcs11Error('C_Sign', value)
+    return [name, [kind, retryable]]
+  })
+  expect(found).toEqual(values.map(([name]) => [name, known.get(name) ?? ['unclear', false]]))
+  // None is misspelt here.
+  expect([...known.keys()].filter(name => !HEADER.has(name))).toEqual([])
 })
 
 describe('the numbers of this library', () => {

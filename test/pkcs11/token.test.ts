@@ -190,6 +190,10 @@ describe('logging in', () => {
     const { openPkcs11 } = await import('../../src/backend/pkcs11/backend.js')
     await (await openPkcs11({ module: pad.path, token: 'fake' }, pad.load)).close()
     expect(pad.logins).toBe(1)
+    // Whoever gives a PIN nevertheless does not want to be asked at the device.
+    const given = new FakeToken({ tokens: [{ flags: READY | CKF.PROTECTED_AUTHENTICATION_PATH }] })
+    await (await openBackendOn(given)).close()
+    expect(given.logins).toBe(1)
     const open = new FakeToken({ tokens: [{ flags: CKF.TOKEN_INITIALIZED }] })
     await (await openPkcs11({ module: open.path, token: 'fake' }, open.load)).close()
     expect(open.logins).toBe(0)
