@@ -813,8 +813,10 @@ describe.each(['thread', 'process'] as const)('a real %s, with another program a
     })
     expect(facts).toMatchObject({ told: 'the PIN' })
     // A module in a process of its own reads its settings there; a thread has those of this process, and needs no copy.
-    const { home } = facts as unknown as { home: string | undefined }
+    const { home, pool } = facts as unknown as Record<'home' | 'pool', string | undefined>
     expect(home).toBe(kind === 'thread' ? undefined : process.env['HOME'])
+    // libuv's own four threads would let no more than four calls into the token at a time.
+    expect(pool).toBe(kind === 'thread' ? undefined : '16')
     const job = { key: {} as never, blocks: Uint8Array.of(1, 2, 3) }
     const pending = host.perform('encipher', job)
     expect(host.underWay).toBe(1)

@@ -92,7 +92,7 @@ const SAYS: Readonly<Record<string, readonly [retryable: boolean, names: string]
 }
 
 test('each return value is of one kind, and is worth another try by that; of any other only the token can tell', () => {
-  const known = new Map(
+  const known: ReadonlyMap<string, readonly [kind: string, retryable: boolean]> = new Map(
     Object.entries(SAYS).flatMap(([kind, [retryable, names]]) =>
       names.split(/\s+/).map(name => [`CKR_${name}`, [kind, retryable]] as const),
     ),
