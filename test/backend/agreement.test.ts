@@ -138,14 +138,23 @@ describe('a backend with jwe.workers', () => {
 
 describe('between the threads', () => {
   /** A thread in this thread, what is sent to it on record. */
-  function near(): { start: () => AgreementThread; sent: Record<string, unknown>[]; held: string[] } {
+  function near(): {
+    start: () => AgreementThread
+    sent: Record<string, unknown>[]
+    told: number[]
+    held: string[]
+  } {
     const sent: Record<string, unknown>[] = []
+    const told: number[] = []
     const held: string[] = []
     const start = (): AgreementThread => {
       const { port1, port2 } = new MessageChannel()
       const far = agreementPort(port2)
       serveAgreement({
-        postMessage: (message, transfer) => far.postMessage(message, transfer),
+        postMessage: (message, transfer) => {
+          if (Array.isArray(message)) told.push(...(message as number[]))
+          far.postMessage(message, transfer)
+        },
         on: (event, listener) =>
           far.on(event, message => {
             if (event === 'message') sent.push(message as Record<string, unknown>)
@@ -166,7 +175,7 @@ describe('between the threads', () => {
       }
       return { port: noted, end: () => port1.close() }
     }
-    return { start, sent, held }
+    return { start, sent, told, held }
   }
 
   const scalar = scalars()
@@ -183,13 +192,15 @@ describe('between the threads', () => {
     threads.open(key, request, one)
 
   test('the scalar that a thread is given is wiped when it is taken in, and no place keeps a content', async () => {
-    const { start, sent, held } = near()
+    const { start, sent, told, held } = near()
     const threads = await AgreementThreads.open(1, start)
     // Nothing is asked of it: it keeps no process from ending.
     expect(held).toEqual(['unref'])
     const key = threads.add(ecdh, scalar)
     const answers = await Promise.all(Array.from({ length: 100 }, () => open(threads, key)))
     for (const opened of answers) expect(opened).toEqual(new Uint8Array(plaintext))
+    // By the thread, each of them, also what waited for a place: nothing of it came here to be opened.
+    expect(told.map(one => one % 3)).toEqual(Array.from({ length: 100 }, () => 0))
     const [given] = sent.filter(order => 'scalar' in order)
     expect(given?.['scalar']).toEqual(Uint8Array.from({ length: 32 }, () => 0))
     const memory = sent[0]?.['memory'] as Uint8Array

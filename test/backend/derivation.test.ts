@@ -70,6 +70,42 @@ test('the data of a derivation is read once, and stays the caller’s', async ()
   expect([hex(await mac(counted)), reads]).toEqual([hex(first), 1])
 })
 
+test.each<[string, object]>([
+  ['encipher', { method: 'encipher' }],
+  ['cmac-counter', { method: 'cmac-counter', counterBytes: 1 }],
+])(
+  'what a key is derived from by %s is wiped, with an initial value and without, and where it fails',
+  async (_, step) => {
+    // PAN digits are among it: `prwKey` of a profile takes them from there.
+    const data = bytes('A1B2C3D4E5F60718293A4B5C6D7E8F90')
+    await using backend = await softwareBackend({
+      keys: [
+        { kid: 'K', usage: 'prw-verify', algorithm: 'aes-128', material },
+        { kid: 'C', usage: 'cmac', algorithm: 'aes-128', material: material.replace('2B', '2C') },
+      ],
+    })
+    const derivation = [
+      { ...step, data },
+      { ...step, data },
+    ] as never
+    const requests: readonly [string, MacRequest][] = [
+      ['K', { ...CMAC, derivation }],
+      ['K', { algorithm: 'encipher-cbc', padding: 1, iv: bytes('00'.repeat(16)), derivation }],
+      ['C', { algorithm: 'encipher-ecb', padding: 1, derivation }],
+    ]
+    for (const [kid, request] of requests) {
+      const key = operationsOf(await backend.bind({ kid, usage: kid === 'K' ? 'prw-verify' : 'cmac' }))
+      const { buffers } = await buffersMadeBy(() =>
+        Promise.resolve(key.mac(request, bytes('0F'.repeat(16)))).catch(() => undefined),
+      )
+      // A MAC key is refused before anything is read.
+      if (kid === 'K') expect(buffers.length).toBeGreaterThan(1)
+      const left = buffers.filter(buffer => Buffer.from(buffer).includes(Buffer.from(data.subarray(0, 8))))
+      expect([kid, request.algorithm, left]).toEqual([kid, request.algorithm, []])
+    }
+  },
+)
+
 test('a MAC key enciphers nothing', async () => {
   const key = await open('cmac')
   const request = { algorithm: 'encipher-ecb', padding: 1 } as const

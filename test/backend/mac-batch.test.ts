@@ -68,6 +68,22 @@ describe('MACs in flight', () => {
     }
   })
 
+  test('one with an initial value goes by itself, wherever it stands', async () => {
+    const plain = Array.from({ length: 30 }, () => ({
+      which: 0,
+      message: randomBytes(20),
+      padding: 2 as const,
+    }))
+    for (const at of [0, 1, 15, 30]) {
+      const asked: Asked[] = [...plain]
+      asked.splice(at, 0, { which: 0, message: randomBytes(20), padding: 2, iv: randomBytes(8) })
+      // The first of a turn is computed at once: what is looked at comes after it.
+      const [, ...together] = await Promise.all([...plain.slice(0, 1), ...asked].map(one => ask(ours, one)))
+      for (const [i, one] of asked.entries())
+        expect(hex(together[i] ?? new Uint8Array())).toBe(hex(await ask(theirs, one)))
+    }
+  })
+
   test('what a turn leaves in the memory that messages share is no part of the next', async () => {
     // More than one piece of memory holds, a message longer than a piece, and then short ones where long ones were.
     const turns = [Array.from({ length: 90 }, () => 1000), [65_536, 5, 65_536, 60_000], [1, 0, 7, 8, 9, 3000]]

@@ -289,6 +289,11 @@ describe('templates', () => {
     expect(await said({ copies: 'all', modifies: true })).toMatch(
       /can copy a key and give the copy wider rights; users/,
     )
+    // Where no test key can be made nothing is known, which counts as the worst.
+    const none = { types: [CKA.MODIFIABLE], code: 0x12 }
+    expect(await said({ refuses: none })).toMatch(
+      /can copy a key and give the copy wider rights; users .* can give a key wider rights/,
+    )
   })
 
   test('an attribute that cannot be done without is not left out', async () => {

@@ -133,3 +133,28 @@ describe('assembleKey', () => {
     }
   })
 })
+
+test('a value that is here for one purpose does not come in for another, by any way', async () => {
+  const { store, fake } = await open()
+  await store.importKey({ kid: 'KEK', usage: 'key-encryption', algorithm: 'aes-128', material: KEK })
+  const here = { usage: 'pin-encryption', algorithm: 'tdea-2key' } as const
+  const mask = new Uint8Array(16).fill(0x5a)
+  const kcv = '08D7B4'
+  const ways = {
+    imported: (key: typeof here & { kid: string }) => store.importKey({ ...key, material: VALUE }),
+    'in components': (key: typeof here & { kid: string }) =>
+      store.assembleKey({ ...key, kcv, parts: [mask, VALUE.map(byte => byte ^ 0x5a)] }),
+    unwrapped: (key: typeof here & { kid: string }) =>
+      store.unwrapKey({ ...key, kcv, wrapped: wrap(VALUE), wrapping: 'rfc3394', under: 'KEK' }),
+  }
+  await ways.imported({ ...here, kid: 'ZPK' })
+  const before = fake.census
+  for (const [way, bring] of Object.entries(ways)) {
+    const other = { ...here, usage: 'cbc-mac' as never, kid: 'OTHER' }
+    expect([way, await errorOf(() => bring(other))]).toMatchObject([way, { code: 'ERR_KEY_USAGE' }])
+    expect(fake.census).toEqual(before)
+    // For the same purpose it may.
+    await bring({ ...here, kid: `AGAIN ${way}` })
+    await store.deleteKey({ kid: `AGAIN ${way}` })
+  }
+})

@@ -4,6 +4,7 @@
  */
 
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { getEventListeners } from 'node:events'
 import { PassThrough } from 'node:stream'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
@@ -179,6 +180,19 @@ describe('the queue, inline', () => {
     await first
   })
 
+  test('a signal that outlives its calls is not held by those that have ended: done, refused, in a full queue', async () => {
+    const { fake, operations } = await openInline({ sessions: { queue: 2 }, coalesce: false })
+    const { signal } = new AbortController()
+    const holding = (): number => getEventListeners(signal, 'abort').length
+    useUp(fake)
+    const first = operations.encipher(BLOCK)
+    fake.reset({ at: 2, code: 0x21 })
+    const calls = Array.from({ length: 3 }, () => errorOf(() => operations.encipher(BLOCK, { signal })))
+    expect(holding()).toBeGreaterThan(0)
+    await Promise.all([first, ...calls].map(call => Promise.resolve(call).catch(() => undefined)))
+    expect(holding()).toBe(0)
+  })
+
   test('blocks that fail together are tried one by one', async () => {
     const { fake, operations } = await openInline()
     useUp(fake)
@@ -324,6 +338,14 @@ describe.each(['threads', 'process'] as const)('%s, in this thread', executor =>
     expect(await backend.health()).toMatchObject({ ok: true, state: 'open' })
     fake.logOut()
     expect((await operations.encipher(BLOCK))[0]).toBe(0x96)
+    await backend.close()
+  })
+
+  test('a signal that outlives its call is not held by it', async () => {
+    const { backend, operations } = await openOn(executor)
+    const { signal } = new AbortController()
+    for (let i = 0; i < 3; i++) await operations.encipher(BLOCK, { signal })
+    expect(getEventListeners(signal, 'abort')).toEqual([])
     await backend.close()
   })
 

@@ -4,6 +4,7 @@ import { fromHex, toHex } from '../../src/base/bytes.js'
 import { Pan } from '../../src/primitives/pan.js'
 import { Pin } from '../../src/primitives/pin.js'
 import {
+  applyMask,
   buildDataSet,
   dataSetFromHex,
   dataSetToHex,
@@ -155,6 +156,32 @@ describe('hex', () => {
 })
 
 describe('masking', () => {
+  test('a mask of some digits or characters is over those, wherever it begins and ends, and over no other', () => {
+    const of = (offset: number, length: number, encoding: 'bcd' | 'ascii') =>
+      ({
+        id: 'pan',
+        offset: 0,
+        length: 8,
+        align: 'exact',
+        encoding,
+        masked: { offset, length, fill: encoding === 'bcd' ? 'f' : '2a' },
+      }) as const
+    for (const [encoding, text, fill] of [
+      ['bcd', '6799998900000060', 'F'],
+      ['ascii', '6799998900000060', '2A'],
+    ] as const) {
+      const units = text.length / fill.length
+      for (let offset = 0; offset < units; offset++) {
+        for (let length = 1; offset + length <= units; length++) {
+          const bytes = fromHex(text, 'field')
+          applyMask(of(offset, length, encoding), bytes)
+          const [from, to] = [offset * fill.length, (offset + length) * fill.length]
+          expect(toHex(bytes)).toBe(text.slice(0, from) + fill.repeat(length) + text.slice(to))
+        }
+      }
+    }
+  })
+
   test.each(PROFILES)('$name: a masked field that is not zero', ({ profile, values }) => {
     const masked = maskDataSet({ profile, full: buildDataSet({ profile, ...values }) })
     for (const field of profile.fields) {

@@ -37,6 +37,7 @@ const profiles = fc.record({
   inputs: inputs.map(more => [{ input: 'pinBlock' } as const, ...more]),
   key: fc.option(fc.subarray([...POOL], { minLength: 1, maxLength: 3 }), { nil: undefined }),
   masked: fc.subarray(['psn', 'pcc', 'random', 'intdatag']),
+  halved: fc.boolean(),
 })
 
 test('a PIN that was set can be verified with what is kept', async () => {
@@ -45,8 +46,8 @@ test('a PIN that was set can be verified with what is kept', async () => {
   const values = valuesOf('external', sample)
   const given = { ...values.fields, psn: sample.psn }
   await fc.assert(
-    fc.asyncProperty(profiles, async ({ inputs: list, key, masked }) => {
-      const profile = profileOf(list, key, masked)
+    fc.asyncProperty(profiles, async ({ inputs: list, key, masked, halved }) => {
+      const profile = profileOf(list, key, masked, halved)
       if (profile === undefined) {
         seen.refused++
         return
@@ -76,19 +77,30 @@ test('a PIN that was set can be verified with what is kept', async () => {
   expect(seen.verified).toBeGreaterThan(20)
 })
 
+/** The field with the first half of its characters alone, and what takes the place of the others. */
+function halvesOf(field: { readonly offset: number; readonly length: number }): object[] {
+  const { offset, length } = field
+  const half = length / 2
+  return [
+    { ...field, length: half, part: { from: 'left', skip: 0, take: half } },
+    { id: 'rest', offset: offset + half, length: half, constant: '00'.repeat(half) },
+  ]
+}
+
 /** A profile, or undefined where it is refused, which must be for what D1 never sends. */
 function profileOf(
   list: readonly ComputationInput[],
   key: readonly ComputationInput[] | undefined,
   masked: readonly string[],
+  halved: boolean,
 ): SeccosProfile | undefined {
   const derivation = key && [{ method: 'cmac-counter', counterBytes: 1, inputs: key } as const]
   const json = {
     ...structuredClone(SCHEMES.external),
     external: [{ id: 'cdt', kind: 'text' }],
-    fields: SCHEMES.external.fields.map(field =>
-      masked.includes(field.id) ? { ...field, masked: true } : field,
-    ),
+    fields: SCHEMES.external.fields
+      .map(field => (masked.includes(field.id) ? { ...field, masked: true } : field))
+      .flatMap(field => (halved && field.id === 'intdatag' ? halvesOf(field) : [field])),
     prw: { ...SCHEMES.external.prw, inputs: list, ...(derivation && { derivation }) },
     mac: { ...SCHEMES.external.mac, inputs: [{ input: 'prw', form: 'text' }] },
   } as unknown as SeccosProfile
