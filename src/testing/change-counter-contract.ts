@@ -46,7 +46,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
   },
 
   'creating what is there is refused and changes nothing': async (one, other) => {
-    await one.compareAndSet('card/a', undefined, 'first')
+    await created(one, 'card/a', 'first')
     const before = await one.read('card/a')
     assert.equal(await other.compareAndSet('card/a', undefined, 'second'), false)
     assert.deepEqual(await one.read('card/a'), before)
@@ -58,7 +58,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
     const both = ['tag/a', 'card/a'].map(key => ({ ...created, key }))
     assert.equal(await one.compareAndSetAll(both), true)
     assert.equal(await other.compareAndSetAll(both), false)
-    const { version } = await present(other, 'card/a')
+    const version = await versionOf(other, 'card/a', 'first')
     const replaced = { key: 'card/a', expected: version, value: 'second' }
     assert.equal(await other.compareAndSetAll([{ ...created, key: 'tag/b' }, replaced]), true)
     assert.equal((await present(one, 'card/a')).value, 'second')
@@ -93,25 +93,25 @@ const CHECKS: Readonly<Record<string, Check>> = {
   },
 
   'replacing what is not there is refused': async one => {
-    await one.compareAndSet('card/a', undefined, 'first')
-    const { version } = await present(one, 'card/a')
+    await created(one, 'card/a', 'first')
+    const version = await versionOf(one, 'card/a', 'first')
     assert.equal(await one.compareAndSet('card/b', version, 'second'), false)
     assert.equal(await one.read('card/b'), undefined)
   },
 
   'a version is good for one write': async (one, other) => {
-    await one.compareAndSet('card/a', undefined, 'first')
-    const { version } = await present(one, 'card/a')
+    await created(one, 'card/a', 'first')
+    const version = await versionOf(one, 'card/a', 'first')
     assert.equal(await other.compareAndSet('card/a', version, 'second'), true)
     assert.equal(await one.compareAndSet('card/a', version, 'third'), false)
     assert.equal((await one.read('card/a'))?.value, 'second')
   },
 
   'writing the same value again makes a new version': async one => {
-    await one.compareAndSet('card/a', undefined, 'same')
+    await created(one, 'card/a', 'same')
     const seen = new Set<string>()
     for (let i = 0; i < 20; i++) {
-      const { version } = await present(one, 'card/a')
+      const version = await versionOf(one, 'card/a', 'same')
       assert.ok(!seen.has(version), 'a version came back')
       seen.add(version)
       assert.equal(await one.compareAndSet('card/a', version, 'same'), true)
@@ -119,8 +119,8 @@ const CHECKS: Readonly<Record<string, Check>> = {
   },
 
   'a version that never was is refused': async one => {
-    await one.compareAndSet('card/a', undefined, 'first')
-    const { version: right } = await present(one, 'card/a')
+    await created(one, 'card/a', 'first')
+    const right = await versionOf(one, 'card/a', 'first')
     const strange = ['', '0', 'x', '-1', '99999999999999999999', '1 OR 1=1']
     for (const version of strange.filter(candidate => candidate !== right)) {
       assert.equal(await one.compareAndSet('card/a', version, 'second'), false, `version ${version}`)
@@ -148,7 +148,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
   },
 
   'of many that replace one version at once, one does, and no count is lost': async (one, other) => {
-    await one.compareAndSet('card/a', undefined, '0')
+    await created(one, 'card/a', '0')
     await Promise.all(
       Array.from({ length: RACERS }, async (_, i) => {
         const store = i % 2 === 0 ? one : other
@@ -168,8 +168,8 @@ const CHECKS: Readonly<Record<string, Check>> = {
   },
 
   'a write without expiry clears an old one': async one => {
-    await one.compareAndSet('card/a', undefined, 'x', { expiresAt: 1 })
-    const { version } = await present(one, 'card/a')
+    await created(one, 'card/a', 'x', { expiresAt: 1 })
+    const version = await versionOf(one, 'card/a', 'x')
     assert.equal(await one.compareAndSet('card/a', version, 'y'), true)
     assert.equal(await one.purge(1000), 0)
     assert.equal((await one.read('card/a'))?.value, 'y')
@@ -190,9 +190,10 @@ const CHECKS: Readonly<Record<string, Check>> = {
     const mine = now === undefined ? {} : { instance: now }
     assert.equal(await one.compareAndSet('card/a', undefined, 'x', mine), true)
     const record = await other.read('card/a')
-    assert.equal(record?.instance, now, 'a record names the instance that gave it')
-    assert.equal(await other.compareAndSet('card/a', record?.version, 'y', options), false)
-    assert.equal(await other.compareAndSet('card/a', record?.version, 'z', mine), true)
+    assert.equal(record?.value, 'x')
+    assert.equal(record.instance, now, 'a record names the instance that gave it')
+    assert.equal(await other.compareAndSet('card/a', record.version, 'y', options), false)
+    assert.equal(await other.compareAndSet('card/a', record.version, 'z', mine), true)
     assert.equal((await one.read('card/a'))?.value, 'z')
   },
 
@@ -207,17 +208,17 @@ const CHECKS: Readonly<Record<string, Check>> = {
   },
 
   'purge with a limit deletes no more than that': async (one, other) => {
-    for (let i = 0; i < 5; i++) await one.compareAndSet(`tag/${i}`, undefined, 'x', { expiresAt: 10 })
+    for (let i = 0; i < 5; i++) await created(one, `tag/${i}`, 'x', { expiresAt: 10 })
     assert.equal(await other.purge(10, { limit: 2 }), 2)
     assert.equal((await one.keys({ prefix: 'tag/', limit: 9 })).length, 3)
     assert.equal(await other.purge(10, { limit: 9 }), 3)
   },
 
   'purge deletes what has expired, and only that': async (one, other) => {
-    await one.compareAndSet('tag/old', undefined, 'x', { expiresAt: 999 })
-    await one.compareAndSet('tag/now', undefined, 'x', { expiresAt: 1000 })
-    await one.compareAndSet('tag/later', undefined, 'x', { expiresAt: 1001 })
-    await one.compareAndSet('card/a', undefined, 'x')
+    await created(one, 'tag/old', 'x', { expiresAt: 999 })
+    await created(one, 'tag/now', 'x', { expiresAt: 1000 })
+    await created(one, 'tag/later', 'x', { expiresAt: 1001 })
+    await created(one, 'card/a', 'x')
     assert.equal(await other.purge(1000), 2)
     assert.equal(await other.purge(1000), 0)
     assert.equal(await one.read('tag/old'), undefined)
@@ -246,6 +247,22 @@ export function changeCounterStoreContract(harness: StoreHarness): readonly Stor
       await check(one, other)
     },
   }))
+}
+
+async function created(
+  store: ChangeCounterStore,
+  key: string,
+  value: string,
+  options?: { readonly expiresAt: number },
+): Promise<void> {
+  assert.equal(await store.compareAndSet(key, undefined, value, options), true, `${key} was not there`)
+}
+
+/** The version of a record that is there with this value. */
+async function versionOf(store: ChangeCounterStore, key: string, value: string): Promise<string> {
+  const record = await present(store, key)
+  assert.equal(record.value, value)
+  return record.version
 }
 
 async function present(store: ChangeCounterStore, key: string): Promise<{ value: string; version: string }> {

@@ -43,7 +43,7 @@ export const PIN_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
     await one.cards.put(CARD, PLAIN)
     assert.equal(await pinOf(one), 'none')
     await other.pins.storeBlock(CARD, blockOf(1))
-    assert.equal(await pinOf(one), 'block')
+    assertBlock(await one.pins.readBlock(CARD, {}), blockOf(1))
   },
 
   'a block is read as it was stored, and the same block again is no error': async ({ one, other }) => {
@@ -84,26 +84,31 @@ export const PIN_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
     await one.cards.put(CARD, PLAIN)
     for (let sequence = 1; sequence <= 3; sequence++) {
       await one.pins.storeBlock(CARD, blockOf(sequence))
-      assert.equal(await pinOf(other), 'block')
+      assertBlock(await other.pins.readBlock(CARD), blockOf(sequence))
+      assert.equal(await other.pins.readPrw(CARD), undefined)
       await other.pins.storePrw(CARD, prwOf(sequence))
-      assert.equal(await pinOf(one), 'prw')
+      assert.deepEqual(await one.pins.readPrw(CARD), prwOf(sequence))
+      assert.equal(await one.pins.readBlock(CARD), undefined)
     }
   },
 
   'a PRW does not write over one of a higher sequence': async ({ one, other }) => {
     await one.cards.put(CARD, PLAIN)
-    await one.pins.storePrw(CARD, prwOf(10))
-    for (const [sequence, mark, expected] of [
-      [9, 99, 10],
-      [2, 98, 10],
-      [10, 97, 97],
-      [11, 11, 11],
-      [10, 96, 11],
-      [100, 100, 100],
-      [99, 95, 100],
+    let kept = prwOf(10)
+    await one.pins.storePrw(CARD, kept)
+    for (const [sequence, mark, stays] of [
+      [9, 99, true],
+      [2, 98, true],
+      [10, 97, false],
+      [11, 11, false],
+      [10, 96, true],
+      [100, 100, false],
+      [99, 95, true],
     ] as const) {
-      await other.pins.storePrw(CARD, prwOf(sequence, mark))
-      assert.equal((await one.pins.readPrw(CARD))?.pcc, prwOf(0, expected).pcc, `after sequence ${sequence}`)
+      const prw = prwOf(sequence, mark)
+      await other.pins.storePrw(CARD, prw)
+      if (!stays) kept = prw
+      assert.deepEqual(await one.pins.readPrw(CARD), kept, `after sequence ${sequence}`)
     }
   },
 
@@ -233,17 +238,20 @@ export const REQUEST_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
 
   'a block or a PRW that comes by another way makes a request’s PIN an old one': async ({ one, other }) => {
     await one.cards.put(CARD, PLAIN)
-    await one.pins.acceptBlock(CARD, blockOf(1), requestOf(1))
+    assert.deepEqual(await one.pins.acceptBlock(CARD, blockOf(1), requestOf(1)), STORED)
     await other.pins.storeBlock(CARD, blockOf(1))
     assert.deepEqual(await one.pins.acceptBlock(CARD, blockOf(1), requestOf(1)), replayed(false))
-    await one.pins.acceptBlock(CARD, blockOf(2), requestOf(2))
+    assert.deepEqual(await one.pins.acceptBlock(CARD, blockOf(2), requestOf(2)), STORED)
     await other.pins.storePrw(CARD, prwOf(1))
     assert.deepEqual(await one.pins.acceptBlock(CARD, blockOf(2), requestOf(2)), replayed(false))
-    assert.equal(await pinOf(one), 'prw')
-    await one.pins.acceptBlock(CARD, blockOf(3), requestOf(3))
-    assert.equal(await pinOf(other), 'block')
+    assert.deepEqual(await one.pins.readPrw(CARD), prwOf(1))
+    assert.equal(await one.pins.readBlock(CARD), undefined)
+    assert.deepEqual(await one.pins.acceptBlock(CARD, blockOf(3), requestOf(3)), STORED)
+    assertBlock(await other.pins.readBlock(CARD), blockOf(3))
+    assert.equal(await other.pins.readPrw(CARD), undefined)
     await one.pins.storePrw(CARD, prwOf(1))
-    assert.equal(await pinOf(other), 'block')
+    assertBlock(await other.pins.readBlock(CARD), blockOf(3))
+    assert.equal(await other.pins.readPrw(CARD), undefined)
   },
 
   'whether a request is known is asked of any card’s, and changes nothing': async ({ one, other }) => {
@@ -293,10 +301,13 @@ export const REQUEST_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
     other,
   }) => {
     for (const card of [CARD, OTHER_ISSUER]) await one.cards.put(card, PLAIN)
-    await one.pins.acceptBlock(CARD, blockOf(1), requestOf(1, { jweKid: 'JWE-0' }))
-    await one.pins.acceptBlock(CARD, blockOf(2), requestOf(2))
-    await one.pins.acceptBlock(CARD, blockOf(3), requestOf(3))
-    await one.pins.acceptBlock(OTHER_ISSUER, blockOf(4), requestOf(4, { jweKid: 'JWE-0' }))
+    assert.deepEqual(await one.pins.acceptBlock(CARD, blockOf(1), requestOf(1, { jweKid: 'JWE-0' })), STORED)
+    assert.deepEqual(await one.pins.acceptBlock(CARD, blockOf(2), requestOf(2)), STORED)
+    assert.deepEqual(await one.pins.acceptBlock(CARD, blockOf(3), requestOf(3)), STORED)
+    assert.deepEqual(
+      await one.pins.acceptBlock(OTHER_ISSUER, blockOf(4), requestOf(4, { jweKid: 'JWE-0' })),
+      STORED,
+    )
     const which = { issuerIds: [CARD.issuerId], jweKids: ['JWE-1', 'JWE-2'] }
     assert.equal(await other.pins.forgetRequests(which), 1)
     assert.equal(await other.pins.forgetRequests({ ...which, acceptedBefore: 3_000 }), 1)

@@ -45,8 +45,8 @@ export class Slips {
   }
 
   #answered(name: string, value: unknown): unknown {
-    const other = otherThan(value)
-    return other !== undefined && this.#isDue('other answer', name) ? other : value
+    const due = othersThan(value).filter(({ what }) => this.#isDue('other answer', `${name}${what}`))
+    return due.length === 0 ? value : due[0]?.value
   }
 
   #isDue(kind: SlipKind, name: string): boolean {
@@ -62,16 +62,35 @@ export class Slips {
   }
 }
 
-/** Another answer of the same kind; undefined where there is none. */
-function otherThan(value: unknown): unknown {
-  if (value instanceof Uint8Array) return value.length === 0 ? undefined : flipped(value)
-  if (typeof value === 'boolean') return !value
-  if (value === 'equal') return 'different'
-  if (value === 'different' || value === 'malformed') return 'equal'
-  return typeof value === 'object' && value !== null && 'ok' in value
-    ? { ...value, ok: value.ok !== true }
-    : undefined
+interface Other {
+  /** What of the answer is another; nothing for the whole. */
+  readonly what: string
+  readonly value: unknown
 }
+
+const whole = (value: unknown): readonly Other[] => [{ what: '', value }]
+
+/** Other answers of the same kind: of a record each field by itself, and of a list one with less. */
+function othersThan(value: unknown): readonly Other[] {
+  if (value instanceof Uint8Array) return value.length === 0 ? [] : whole(flipped(value))
+  if (typeof value === 'boolean') return whole(!value)
+  if (typeof value === 'number') return whole(value + 1)
+  if (value === 'equal') return whole('different')
+  if (value === 'different' || value === 'malformed') return whole('equal')
+  if (typeof value === 'string') return whole(`${value}x`)
+  if (Array.isArray(value))
+    return value.length === 0 ? [] : [{ what: ', one less', value: value.slice(0, -1) }]
+  if (typeof value !== 'object' || value === null || !isPlain(value)) return []
+  return Object.entries(value).flatMap(([field, of]) =>
+    othersThan(of).map(({ what, value: other }) => ({
+      what: `.${field}${what}`,
+      value: { ...value, [field]: other },
+    })),
+  )
+}
+
+const isPlain = (value: object): boolean =>
+  Object.getPrototypeOf(value) === Object.prototype || Object.getPrototypeOf(value) === null
 
 /** A copy whose last byte is another, in memory of its own. */
 function flipped(bytes: Uint8Array): Uint8Array {
