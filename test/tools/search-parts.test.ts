@@ -10,6 +10,7 @@ import { PinBlockError, requireOurs } from '../../src/base/errors.js'
 import { Pan } from '../../src/primitives/pan.js'
 import { Pin } from '../../src/primitives/pin.js'
 import { resolveInput } from '../../src/seccos/computation.js'
+import type { DataSetValues } from '../../src/seccos/field-value.js'
 import { encodePin } from '../../src/seccos/profile/forms.js'
 import { parseProfile } from '../../src/seccos/profile/parse.js'
 import type { SeccosProfile } from '../../src/seccos/profile/profile.js'
@@ -375,6 +376,52 @@ describe('a search', () => {
     })
     expect([found.prw?.verdict, found.mac?.verdict]).toEqual(['winner', 'winner'])
     expect(found.draft).toBe(undefined)
+  })
+
+  test('matches are asked for what no sample has: each length, and another content of each value, one at a time', async () => {
+    const matches = [1, 2].map(() => ({ layout: 0, computation: profile.prw }))
+    const [first = expect.unreachable(), second = expect.unreachable()] = samplesOf('keyed')
+    const job = (samples: readonly ProfileSample[]) =>
+      ({ which: 'prw', samples, key: keys.prwTestKey, layouts: [profile], known: {} }) as const
+    const end = { matches, timeUp: false, tooMany: false }
+    const base = materialOf(profile, first).values
+    // By what is another there, which must be that alone.
+    const shown = ({ pan, pin, fields, ...values }: DataSetValues): Record<string, string> => ({
+      ...Object.fromEntries(Object.entries(values).map(([id, value]) => [id, String(value)])),
+      ...Object.fromEntries(Object.entries(fields ?? {}).map(([id, value]) => [id, String(value)])),
+      ...{ pan: pan?.reveal() ?? '', pin: pin?.reveal() ?? '' },
+    })
+    const before = shown(base)
+    const changed: string[][] = []
+    let turn = 0
+    const { decidedBy } = await judge(job([first, second]), end, async (_, { values }) => {
+      const now = shown(values)
+      changed.push(Object.keys(before).filter(id => now[id] !== before[id]))
+      return String(turn++)
+    })
+    const lengths = (of: 'pan' | 'pin', all: readonly number[]) =>
+      all.filter(length => ![first, second].some(one => one[of].length === length))
+    const fields = Object.keys(base.fields ?? {})
+    expect(decidedBy).toEqual([
+      ...lengths('pan', [12, 13, 16, 19]).map(length => `a PAN of ${length} digits`),
+      ...lengths('pin', [4, 5, 6, 8, 12]).map(length => `a PIN of ${length} digits`),
+      ...['another PCC', 'another intdatag', 'another random number'],
+      ...fields.map(id => `another ${id}`),
+    ])
+    const once = [
+      ...lengths('pan', [12, 13, 16, 19]).map(() => ['pan']),
+      ...lengths('pin', [4, 5, 6, 8, 12]).map(() => ['pin']),
+      ...[['pcc'], ['intdatag'], ['random']],
+      ...fields.map(id => [id]),
+    ]
+    expect(changed).toEqual([...once, ...once])
+    // Two samples are two where either of what a sample shows is another; the same twice is one.
+    const same = async (samples: readonly ProfileSample[]) =>
+      (await judge(job(samples), end, async () => 'same')).verdict
+    const other = { dataSet: second.prwDataSet, value: second.prwValue }
+    expect(await same([first, first])).toBe('more-samples-needed')
+    expect(await same([first, { ...first, prwDataSet: other.dataSet }])).toBe('winner')
+    expect(await same([first, { ...first, prwValue: other.value }])).toBe('winner')
   })
 
   test('two matches of one function are one, and what cannot be computed for a card is an answer, too', async () => {
