@@ -124,6 +124,12 @@ test('the messages, which may hold PIN and PAN, are wiped, also those of a candi
   const given: Uint8Array[] = []
   trial({ candidates: [candidate(MESSAGES, given)] })
   expect(given.map(hex)).toEqual(MESSAGES.map(({ length }) => '00'.repeat(length)))
+  // Nor does one stay that a match is asked for, of a card that no sample has.
+  const asked: Uint8Array[] = []
+  const [sample = expect.unreachable()] = samples(1)
+  trial({ candidates: [candidate(MESSAGES, asked)], challenges: [{ what: 'another card', sample }] })
+  expect(asked).toHaveLength(MESSAGES.length + 1)
+  for (const message of asked) expect(message.some(byte => byte !== 0)).toBe(false)
   for (const [i, { length }] of MESSAGES.entries()) {
     const lacking: Uint8Array[] = []
     const some = MESSAGES.map((message, at) => (at === i ? message : undefined))
