@@ -1,6 +1,9 @@
 /** Backends that are opened, sealed and closed wrongly, in one thing each: the contract notices each of them. */
+import { createHash } from 'node:crypto'
 import { expect, test } from 'vitest'
 import { BackendError, KeyError } from '../../src/base/errors.js'
+import { CONTRACT_KEYS } from '../../src/testing.js'
+import { SAME_NONCE, signDigestWith } from '../pkcs11/fake-ecdsa.js'
 import { brokenRules, type Fault } from '../support/faulty-backend.js'
 
 const SEALED = /^after seal/
@@ -13,9 +16,31 @@ const BEGUN = /^a key before its beginning/
 const CASED = /^a check value is compared in either case/
 const MODES = /^a MAC key bound in mode V/
 const DERIVED = /^a key that is derived for one message/
+const OWN = /refuses every operation that is not its own/
+const MANY_SIGNED = /signatures at once/
+const READ_FIRST = /^inputs are read before the call returns/
+
+function privateOf(kid: string): { readonly d: string } {
+  const material = CONTRACT_KEYS.find(key => key.kid === kid)?.material
+  return typeof material === 'object' && 'd' in material ? material : expect.unreachable()
+}
 
 test('nothing is found where nothing is wrong', async () => {
-  for (const rule of [SEALED, RINGED, ASKED, CLOSED, TWICE, RANDOM, BEGUN, CASED, MODES, DERIVED])
+  for (const rule of [
+    SEALED,
+    RINGED,
+    ASKED,
+    CLOSED,
+    TWICE,
+    RANDOM,
+    BEGUN,
+    CASED,
+    MODES,
+    DERIVED,
+    OWN,
+    MANY_SIGNED,
+    READ_FIRST,
+  ])
     expect(await brokenRules(rule, {})).toEqual([])
 })
 
@@ -107,6 +132,58 @@ test.each<[string, RegExp, Fault]>([
           if (request.derivation !== undefined) throw new BackendError('ERR_UNSUPPORTED', 'not here')
           return good.mac(request, ...rest)
         },
+      }),
+    },
+  ],
+  ...(
+    [
+      ['mac', 'cmac'],
+      ['deriveContentKey', 'jwe-key-agreement'],
+    ] as const
+  ).map(([name, of]): [string, RegExp, Fault] => [
+    `${name}: what is given is read a turn late`,
+    READ_FIRST,
+    {
+      // Of these keys alone: a block is moved between two whose operations are their own.
+      key: (good, { usage }) => ({
+        ...(usage === of && {
+          [name]: async (...given: unknown[]) => {
+            await Promise.resolve()
+            return Reflect.apply(good[name], good, given) as Promise<Uint8Array>
+          },
+        }),
+      }),
+    },
+  ]),
+  [
+    'an error that shows a private key',
+    OWN,
+    {
+      key: (good, { usage }) =>
+        usage !== 'jwt-signing'
+          ? {}
+          : {
+              mac: async (...given) => {
+                await Promise.resolve(good.mac(...given)).catch(() => {
+                  throw new KeyError('ERR_KEY_USAGE', `a key of ${privateOf('SIGN-1').d}`)
+                })
+                return expect.unreachable()
+              },
+            },
+    },
+  ],
+  [
+    'two messages that are signed with one nonce',
+    MANY_SIGNED,
+    {
+      key: (_, { usage }) => ({
+        ...(usage === 'jwt-signing' && {
+          sign: async (message: Uint8Array) => {
+            const digest = createHash('sha256').update(message).digest()
+            const scalar = Buffer.from(privateOf('SIGN-1').d, 'base64url')
+            return new Uint8Array(Buffer.concat(signDigestWith(scalar, digest, SAME_NONCE)))
+          },
+        }),
       }),
     },
   ],
