@@ -318,7 +318,8 @@ export function valuesWith(profile: SeccosProfile, masked: Uint8Array, given: Da
 /**
  * The values for a computation over a masked data set: what it shows (PCC, intdatag, random, own fields), and what the
  * caller gives for the rest. What is in both must be the same, else `ERR_DATA_SET`: the intdatag of a message against
- * the one in its data set, the PCC of the counter against the one that was used.
+ * the one in its data set, the PCC of the counter against the one that was used. Nothing of the caller's is kept but its
+ * Pan and its Pin: a try that is counted, or a block that is opened, comes between this and the computation.
  */
 export function mergeValues(
   profile: SeccosProfile,
@@ -328,16 +329,18 @@ export function mergeValues(
   const given = readOwn(stated, 'the values', VALUES)
   const content = readOwn(read, 'the data set', READ)
   const random = requireRandom(profile, given.random)
+  const fields = copyOfFields(given.fields)
+  requireAgreed(profile, masked, { ...given, fields })
   return {
     pan: given.pan,
     pin: given.pin,
     pcc: content.pcc ?? given.pcc,
     intdatag: content.intdatag ?? given.intdatag,
-    random: content.random ?? random,
+    random: content.random ?? (random && ownCopy(random)),
     prwKid: given.prwKid,
     macKid: given.macKid,
     issuerId: given.issuerId,
-    fields: agreedFields(profile, masked, given),
+    fields,
   }
 }
 
@@ -345,18 +348,21 @@ const READ = ['pcc', 'intdatag', 'random'] as const
 const VALUES = [...READ, 'pan', 'pin', 'prwKid', 'macKid', 'issuerId', 'fields'] as const
 
 /** What the caller states must be what the data set says, where it shows it: own fields, parts, and kids. */
-function agreedFields(
-  profile: SeccosProfile,
-  masked: Uint8Array,
-  given: DataSetValues,
-): DataSetValues['fields'] {
+function requireAgreed(profile: SeccosProfile, masked: Uint8Array, given: DataSetValues): void {
   for (const field of profile.fields) {
     if (isConstant(field) || field.masked !== false || !isGiven(profile, field, given)) continue
     const stated = encodeValue(profile, field, given)
     const there = masked.subarray(field.offset, field.offset + field.length)
     if (!equalBytes(stated, there)) throw new DataSetError(field.id, 'is not the one in the data set')
   }
-  return given.fields
+}
+
+/** The profile's own fields, each read once and each in memory of its own. */
+export function copyOfFields(fields: DataSetValues['fields']): DataSetValues['fields'] {
+  const copies = Object.entries(fields ?? {}).map(
+    ([id, value]) => [id, value instanceof Uint8Array ? ownCopy(value) : value] as const,
+  )
+  return Object.fromEntries(copies)
 }
 
 /** True for a field whose value the caller has stated. */

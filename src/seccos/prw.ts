@@ -6,6 +6,7 @@ import { type Pan, requirePan } from '../primitives/pan.js'
 import { type Pin, pinDigits, pinOfDigits, requirePin } from '../primitives/pin.js'
 import {
   compute,
+  copyOfFields,
   type Material,
   mergeValues,
   type ReadDataSet,
@@ -80,18 +81,19 @@ export async function computePrw(input: ComputePrwInput, options?: CallOptions):
 /** The inner door of {@link computePrw}: members read once, key, PIN and PAN checked, a random number of one's own. */
 async function makePrw(request: ComputePrwInput, options: CallOptions | undefined): Promise<ComputedPrw> {
   const { key, profile } = request
+  // A random number is waited for, and so is an input that is enciphered first.
+  using pin = ownPin(request.pin)
+  const own = { ...request, pin, fields: copyOfFields(request.fields) }
   if (request.random !== undefined || profile.randomBytes === 0) {
-    return computeWith(request, request.random, options)
+    return await computeWith(own, request.random, options)
   }
-  // The caller may dispose of the PIN and wipe its buffers as soon as it has the promise.
-  const pin = pinOfDigits(ownCopy(pinDigits(request.pin)))
-  try {
-    const fields = copyOfFields(request.fields)
-    const random = await operationsOf(key).randomBytes(profile.randomBytes, options)
-    return await computeWith({ ...request, pin, fields }, random, options)
-  } finally {
-    pin.dispose()
-  }
+  const random = await operationsOf(key).randomBytes(profile.randomBytes, options)
+  return await computeWith(own, random, options)
+}
+
+/** A copy, for the caller may dispose of the PIN as soon as it has the promise. */
+function ownPin(pin: Pin): Pin {
+  return pinOfDigits(ownCopy(pinDigits(pin)))
 }
 
 async function computeWith(
@@ -116,13 +118,6 @@ async function computeWith(
     ...(random !== undefined && { random }),
     ...markOf(profile),
   }
-}
-
-function copyOfFields(fields: DataSetValues['fields']): DataSetValues['fields'] {
-  const copies = Object.entries(fields ?? {}).map(
-    ([id, value]) => [id, value instanceof Uint8Array ? ownCopy(value) : value] as const,
-  )
-  return Object.fromEntries(copies)
 }
 
 /** What {@link verifyPrw} takes. What the masked data set shows need not be given; if it is, it must agree. */
@@ -165,9 +160,10 @@ export interface PrwVerdict extends ProfileMark {
  * ```
  */
 export async function verifyPrw(input: VerifyPrwInput, options?: CallOptions): Promise<PrwVerdict> {
-  const { tries, pin, ...request } = readOwn(input, 'verifyPrw', [...REFERENCE, 'pin', 'pan', 'tries'])
-  requirePin(pin)
+  const { tries, pin: given, ...request } = readOwn(input, 'verifyPrw', [...REFERENCE, 'pin', 'pan', 'tries'])
+  requirePin(given)
   const reference = prwReference(request)
+  using pin = ownPin(given)
   const compare = () => matchesPrw(reference, pin, options)
   const mark = markOf(reference.profile)
   if (tries === undefined) return { verified: await compare(), ...mark }
