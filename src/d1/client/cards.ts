@@ -124,8 +124,11 @@ export function cardOperations(context: CardsContext, recipient: RecipientSource
     options: CardCallOptions | undefined,
   ): Promise<CardAnswer> => {
     const facts = readCallOptions(options)
+    // Before anything is waited for: a source of many cards may give one object again and again, with another card in it.
+    const clear = clearBody(card, facts)
     const to = await keyInTime(context, requireRecipient(), facts)
-    const body = await registrationBody(card, facts, to)
+    const { pan, exp } = card
+    const body = { ...clear, encryptedData: await sealCardDetails({ pan, exp, d1PublicJwk: to }) }
     return run({ operation: 'register', cardId: card.cardId, body, recipientKid: to.kid, ...facts })
   }
   return Object.freeze({
@@ -175,26 +178,23 @@ async function keyInTime(
 }
 
 /** A card whose id was found to be one, and not to hold its PAN: what fails from here on may name the card. */
-interface CheckedCard {
+interface CheckedCard extends Pick<RegisterCard, 'pan' | 'exp'> {
   readonly cardId: string
-  readonly card: RegisterCard
+  /** What goes out in clear; not looked at yet. */
+  readonly rest: Omit<RegisterCard, 'pan' | 'exp'>
 }
 
 function checkCard({ cardId, card }: RegisterCardRequest): CheckedCard {
   requireIdentifier('cardId', cardId)
   if (typeof card !== 'object' || card === null) throw new ArgumentError('the card must be an object')
-  requirePan(card.pan)
-  refuseClearPan(card.pan, [['cardId', cardId]])
-  return { cardId, card }
+  const { pan, exp, ...rest } = card
+  requirePan(pan)
+  refuseClearPan(pan, [['cardId', cardId]])
+  return { cardId, pan, exp, rest }
 }
 
-/** The body of a registration. The PAN is looked for in everything that goes out in clear. */
-async function registrationBody(
-  { card }: CheckedCard,
-  { correlationId, userId = '' }: CallFacts,
-  recipient: P256Recipient,
-): Promise<JsonObject> {
-  const { pan, exp, ...rest } = card
+/** The body of a registration but for what is sealed. The PAN is looked for in everything that goes out in clear. */
+function clearBody({ pan, rest }: CheckedCard, { correlationId, userId = '' }: CallFacts): JsonObject {
   const body = readRegisterBody(rest)
   refuseClearPan(pan, [
     ['x-correlation-id', correlationId],
@@ -202,7 +202,7 @@ async function registrationBody(
     ['body', Object.keys(body).join()],
     ...Object.entries(body).map(([name, value]) => [name, JSON.stringify(value)] as const),
   ])
-  return { ...body, encryptedData: await sealCardDetails({ pan, exp, d1PublicJwk: recipient }) }
+  return body
 }
 
 function readCallOptions(options: CardCallOptions = {}): CallFacts {

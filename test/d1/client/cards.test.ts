@@ -231,3 +231,79 @@ describe('sealCardDetails', () => {
     await failure(() => sealCardDetails({ ...details, cvv: '123' } as never), 'ERR_ARGUMENT', SECRETS)
   })
 })
+
+describe('a card is sent as it was when the call was made', () => {
+  /** D1, as far as it takes every card: what was sent, by path. */
+  function taking() {
+    const sent = new Map<string, Record<string, unknown>>()
+    const client = d1Client({
+      ...OPTIONS,
+      // A key that is asked for is what registration waits for, whether it is kept or not.
+      d1PublicJwk: async () => d1PublicJwk,
+      fetch: async (url, { body = '' }) => {
+        if (!url.endsWith('/oauth2/token')) {
+          sent.set(url.slice(url.indexOf('/cards')), JSON.parse(body))
+          return new Response(null, { status: 204 }) as never
+        }
+        return new Response(
+          JSON.stringify({ access_token: 'token', token_type: 'Bearer', expires_in: 900 }),
+        ) as never
+      },
+    })
+    return { cards: client.cards, sent }
+  }
+  const detailsOf = async ({ encryptedData, ...rest }: Record<string, unknown> = {}) => {
+    const { plaintext } = await compactDecrypt(String(encryptedData), agreement.privateKey)
+    return { ...rest, ...JSON.parse(new TextDecoder().decode(plaintext)) }
+  }
+
+  test('register: PAN, expiry date and fields', async () => {
+    const { cards, sent } = taking()
+    const card = { ...REGISTER }
+    const call = cards.register({ cardId: 'card-1', card })
+    Object.assign(card, { pan: Pan.from('4000009999999991'), exp: '0131', consumerId: 'consumer-2' })
+    await call
+    expect(await detailsOf(sent.get('/cards/card-1'))).toEqual({ ...CARD, pan: CLEAR_PAN, exp: '1229' })
+  })
+
+  test('registerMany: a source that gives one object again and again registers each card by its own PAN', async () => {
+    const { cards, sent } = taking()
+    const pans = ['4000001234567899', '4000009999999991', '4000005555555550']
+    function* rows() {
+      const card = { ...REGISTER }
+      const item = { cardId: '', card }
+      for (const [i, pan] of pans.entries()) {
+        item.cardId = `card-${i}`
+        Object.assign(card, { pan: Pan.from(pan), exp: `120${i}`, consumerId: `consumer-${i}` })
+        yield item
+      }
+    }
+    const { outcomes } = await cards.registerMany(rows())
+    expect(outcomes.map(({ cardId, ok }) => [cardId, ok])).toEqual(pans.map((_, i) => [`card-${i}`, true]))
+    for (const [i, pan] of pans.entries()) {
+      const expected = { ...CARD, consumerId: `consumer-${i}`, pan, exp: `120${i}` }
+      expect(await detailsOf(sent.get(`/cards/card-${i}`))).toEqual(expected)
+    }
+  })
+
+  test('create, renew, replace, delete: the body', async () => {
+    const { cards, sent } = taking()
+    const card = { ...CARD }
+    const body = { reason: 'lost' }
+    const calls = [
+      cards.create({ card }),
+      cards.renew({ cardId: 'card-1', body }),
+      cards.replace({ cardId: 'card-1', body }),
+      cards.delete({ cardId: 'card-1', body }),
+    ]
+    Object.assign(card, { consumerId: 'consumer-2' })
+    Object.assign(body, { reason: 'stolen' })
+    await Promise.all(calls)
+    expect(Object.fromEntries(sent)).toEqual({
+      '/cards': CARD,
+      '/cards/card-1/operations:renew': { reason: 'lost' },
+      '/cards/card-1/operations:replace': { reason: 'lost' },
+      '/cards/card-1/operations:delete': { reason: 'lost' },
+    })
+  })
+})
