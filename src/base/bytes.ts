@@ -136,7 +136,8 @@ export function clearRegisters(): void {
 
 /**
  * Writes into memory the bytes that a text stands for, as many as there is room for, and says how many. Node reads texts through
- * registers that, with AVX-512, no copy of zeros reaches: the same call for a public text of the same length goes through the same ones.
+ * registers that, with AVX-512, no copy of zeros reaches: the same call for a public text of the same length goes through
+ * the same ones. A text that is not ASCII is read in another way, which was not looked at.
  */
 export function writeText(
   memory: Uint8Array,

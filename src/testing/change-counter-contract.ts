@@ -46,7 +46,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
   },
 
   'creating what is there is refused and changes nothing': async (one, other) => {
-    await created(one, 'card/a', 'first')
+    await create(one, 'card/a', 'first')
     const before = await one.read('card/a')
     assert.equal(await other.compareAndSet('card/a', undefined, 'second'), false)
     assert.deepEqual(await one.read('card/a'), before)
@@ -93,14 +93,14 @@ const CHECKS: Readonly<Record<string, Check>> = {
   },
 
   'replacing what is not there is refused': async one => {
-    await created(one, 'card/a', 'first')
+    await create(one, 'card/a', 'first')
     const version = await versionOf(one, 'card/a', 'first')
     assert.equal(await one.compareAndSet('card/b', version, 'second'), false)
     assert.equal(await one.read('card/b'), undefined)
   },
 
   'a version is good for one write': async (one, other) => {
-    await created(one, 'card/a', 'first')
+    await create(one, 'card/a', 'first')
     const version = await versionOf(one, 'card/a', 'first')
     assert.equal(await other.compareAndSet('card/a', version, 'second'), true)
     assert.equal(await one.compareAndSet('card/a', version, 'third'), false)
@@ -108,7 +108,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
   },
 
   'writing the same value again makes a new version': async one => {
-    await created(one, 'card/a', 'same')
+    await create(one, 'card/a', 'same')
     const seen = new Set<string>()
     for (let i = 0; i < 20; i++) {
       const version = await versionOf(one, 'card/a', 'same')
@@ -119,7 +119,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
   },
 
   'a version that never was is refused': async one => {
-    await created(one, 'card/a', 'first')
+    await create(one, 'card/a', 'first')
     const right = await versionOf(one, 'card/a', 'first')
     const strange = ['', '0', 'x', '-1', '99999999999999999999', '1 OR 1=1']
     for (const version of strange.filter(candidate => candidate !== right)) {
@@ -148,7 +148,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
   },
 
   'of many that replace one version at once, one does, and no count is lost': async (one, other) => {
-    await created(one, 'card/a', '0')
+    await create(one, 'card/a', '0')
     await Promise.all(
       Array.from({ length: RACERS }, async (_, i) => {
         const store = i % 2 === 0 ? one : other
@@ -168,7 +168,7 @@ const CHECKS: Readonly<Record<string, Check>> = {
   },
 
   'a write without expiry clears an old one': async one => {
-    await created(one, 'card/a', 'x', { expiresAt: 1 })
+    await create(one, 'card/a', 'x', { expiresAt: 1 })
     const version = await versionOf(one, 'card/a', 'x')
     assert.equal(await one.compareAndSet('card/a', version, 'y'), true)
     assert.equal(await one.purge(1000), 0)
@@ -208,17 +208,17 @@ const CHECKS: Readonly<Record<string, Check>> = {
   },
 
   'purge with a limit deletes no more than that': async (one, other) => {
-    for (let i = 0; i < 5; i++) await created(one, `tag/${i}`, 'x', { expiresAt: 10 })
+    for (let i = 0; i < 5; i++) await create(one, `tag/${i}`, 'x', { expiresAt: 10 })
     assert.equal(await other.purge(10, { limit: 2 }), 2)
     assert.equal((await one.keys({ prefix: 'tag/', limit: 9 })).length, 3)
     assert.equal(await other.purge(10, { limit: 9 }), 3)
   },
 
   'purge deletes what has expired, and only that': async (one, other) => {
-    await created(one, 'tag/old', 'x', { expiresAt: 999 })
-    await created(one, 'tag/now', 'x', { expiresAt: 1000 })
-    await created(one, 'tag/later', 'x', { expiresAt: 1001 })
-    await created(one, 'card/a', 'x')
+    await create(one, 'tag/old', 'x', { expiresAt: 999 })
+    await create(one, 'tag/now', 'x', { expiresAt: 1000 })
+    await create(one, 'tag/later', 'x', { expiresAt: 1001 })
+    await create(one, 'card/a', 'x')
     assert.equal(await other.purge(1000), 2)
     assert.equal(await other.purge(1000), 0)
     assert.equal(await one.read('tag/old'), undefined)
@@ -249,7 +249,7 @@ export function changeCounterStoreContract(harness: StoreHarness): readonly Stor
   }))
 }
 
-async function created(
+async function create(
   store: ChangeCounterStore,
   key: string,
   value: string,
