@@ -13,7 +13,15 @@ import type { KeyStore, ListedKey, Pkcs11Options } from '../pkcs11.js'
 import { backendContract, CONTRACT_KEYS } from '../testing.js'
 import { requireNew } from './bring-in.js'
 import { type Command, type ExitCode, type Io, readArguments, UsageError } from './command.js'
-import { groupOptions, OPENING, type Opening, TOKEN_HELP, TOKEN_OPTIONS, tokenOptions } from './open.js'
+import {
+  groupOptions,
+  OPENING,
+  type Opening,
+  requireOnePlace,
+  TOKEN_HELP,
+  TOKEN_OPTIONS,
+  tokenOptions,
+} from './open.js'
 import { reason, show, tableOf } from './shown.js'
 import { optionsOf, text, type Values } from './verbs.js'
 
@@ -389,6 +397,7 @@ ${TOKEN_HELP}`,
     run: async (args, io): Promise<ExitCode> => {
       const options = { ...TOKEN_OPTIONS, ...optionsOf('report', 'report-json', 'no-test-keys') }
       const values = readArguments(args, { options, positionals: 0 }).values as Values
+      requireOnePlace(values)
       const testKeys = values['no-test-keys'] !== true
       for (const option of ['report', 'report-json']) {
         const path = text(values, option)

@@ -9,6 +9,7 @@ import { bringInVerbs, inWords, NEW_KEY, newKey, requireNew, shownKey, writeTest
 import { type Command, type ExitCode, type Io, UsageError } from './command.js'
 import { newPair } from './onboard.js'
 import {
+  OF_A_TOKEN,
   OPENING,
   type Opening,
   SOURCE_HELP,
@@ -90,7 +91,7 @@ const generate: Run = async (values, io, opening) => {
       return 0
     })
   }
-  refuse(values, OF_A_TOKEN, 'is for a key in a token, and --out makes a TEST key in a file')
+  refuse(values, IN_A_TOKEN, 'is for a key in a token, and --out makes a TEST key in a file')
   const out = need(values, 'out')
   requireNew(out, 'out')
   const made = await writeTestKey(out, { ...wanted, material: await newMaterial(wanted.algorithm) })
@@ -99,7 +100,7 @@ const generate: Run = async (values, io, opening) => {
 }
 
 /** Options of a key that a file of TEST keys has no place for. */
-const OF_A_TOKEN = ['module', 'token', 'options', 'group', 'macs', 'host-decipher', 'translation']
+const IN_A_TOKEN = [...OF_A_TOKEN, 'macs', 'host-decipher', 'translation']
 
 async function newMaterial(algorithm: KeyAlgorithm): Promise<string | object> {
   if (algorithm === 'ec-p256') return newPair()

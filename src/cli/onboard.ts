@@ -14,6 +14,7 @@ import type { KeyStore, Pkcs11Options } from '../pkcs11.js'
 import { softwareBackend } from '../software.js'
 import { type Command, type ExitCode, type Io, readArguments, UsageError } from './command.js'
 import {
+  namesToken,
   OPENING,
   type Opening,
   requireOnePlace,
@@ -110,7 +111,7 @@ async function withKeys(
     throw new UsageError(
       '--jwe-kid, --assertion-kid and --client-kid are keys of their own: name them differently',
     )
-  if (values['module'] === undefined && values['options'] === undefined) {
+  if (!namesToken(values)) {
     const made = [
       { kid: jweKid, usage: 'jwe-key-agreement', jwk: await newPair() },
       { kid: assertionKid, usage: 'jwt-signing', jwk: await newPair() },
@@ -439,8 +440,7 @@ ${SOURCE_HELP}`,
         values['client-key'] === undefined
           ? 'p256'
           : oneOf(values, 'client-key', ['p256', 'rsa-4096', 'token'])
-      const inToken = values['module'] !== undefined || values['options'] !== undefined
-      if (clientKey === 'token' && !inToken)
+      if (clientKey === 'token' && !namesToken(values))
         throw new UsageError('--client-key token needs a token: name it with --module and --token')
       if (clientKey !== 'token' && values['client-kid'] !== undefined)
         throw new UsageError('--client-kid goes with --client-key token')

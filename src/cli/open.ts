@@ -22,6 +22,7 @@ import {
   LIST,
   numberOf,
   type OptionTable,
+  refuse,
   secretOptions,
   TEXT,
   text,
@@ -79,6 +80,9 @@ export const TOKEN_OPTIONS: OptionTable = {
     ]),
   ),
 }
+
+/** Options that only a token has a use for: whoever gives one of them means a token. */
+export const OF_A_TOKEN: readonly string[] = Object.keys(TOKEN_OPTIONS).filter(name => name !== 'json')
 
 /** Options of a command that works on keys wherever they are. */
 export const SOURCE_OPTIONS: OptionTable = { ...TOKEN_OPTIONS, keys: LIST }
@@ -256,12 +260,19 @@ export async function withBackend(
   return await use(backend)
 }
 
-/** `ERR_USAGE` where a command line names two places of keys. */
+/** `ERR_USAGE` where a command line names two places of keys, or says of a file of test keys what is for a token. */
 export function requireOnePlace(values: Values): void {
-  const places = ['--keys', '--group', '--module'].filter(
-    name => values[name.slice(2)] !== undefined || (name === '--module' && values['options'] !== undefined),
-  )
-  if (places.length > 1) throw new UsageError(`${places.join(' and ')} are two places: name one`)
+  const isGiven = (name: string): boolean => values[name] !== undefined
+  const token = ['module', 'token', 'options'].find(isGiven)
+  const places = ['keys', 'group', token].filter(name => name !== undefined && isGiven(name))
+  if (places.length > 1)
+    throw new UsageError(`${places.map(name => `--${name}`).join(' and ')} are two places: name one`)
+  if (isGiven('keys')) refuse(values, OF_A_TOKEN, 'is for a token, and --keys names TEST keys')
+}
+
+/** True where a command line says anything of a token or a group of them, were it only a part of what opens one. */
+export function namesToken(values: Values): boolean {
+  return OF_A_TOKEN.some(name => values[name] !== undefined)
 }
 
 /** The test keys of all files that a command line names. */

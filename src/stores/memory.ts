@@ -103,15 +103,8 @@ class MemoryIssuerStore implements IssuerStore {
       this.#cards.set(this.#key(card), { ...readCard(record), revision: this.#newMark() })
     },
     putMany: (entries, options) =>
-      inBatches(entries, requireSignal(options), batch =>
-        Promise.all(
-          batch.map(entry =>
-            outcomeOf(entry, async () => {
-              const { card, record } = readCardEntry(entry)
-              await this.cards.put(card, record)
-            }),
-          ),
-        ),
+      inBatches(entries, requireSignal(options), readCardEntry, batch =>
+        Promise.all(batch.map(taken => outcomeOf(taken, ({ card, record }) => this.cards.put(card, record)))),
       ),
     reseal: async (page, options) => {
       const { after, limit } = readPage(page, 'reseal')
@@ -151,15 +144,8 @@ class MemoryIssuerStore implements IssuerStore {
       await this.#begun(supersedeCard(this.#recordsOf(issuerId), cardId))
     },
     storeBlocks: (entries, options) =>
-      inBatches(entries, requireSignal(options), batch =>
-        Promise.all(
-          batch.map(entry =>
-            outcomeOf(entry, async () => {
-              const { card, pin } = readBlockEntry(entry)
-              await this.pins.storeBlock(card, pin)
-            }),
-          ),
-        ),
+      inBatches(entries, requireSignal(options), readBlockEntry, batch =>
+        Promise.all(batch.map(taken => outcomeOf(taken, ({ card, pin }) => this.pins.storeBlock(card, pin)))),
       ),
     listBlocks: async (page, options) => {
       const { kid, after, limit } = readBlockPage(page)

@@ -356,22 +356,29 @@ export function readReplacement(replacement: Replacement): Replacement {
 
 const BATCH = 200
 
+/** One of many as it came: what was read of it, or what is wrong with it, which is its own result and stops none of the others. */
+export type Taken<T> =
+  | { readonly card: CardRef; readonly read: T }
+  | { readonly card: CardRef; readonly error: Error }
+
 /**
- * Works through what comes in batches, and gives their results one by one. `ERR_ARGUMENT` for what is no list of any kind;
+ * Works through what comes in batches, and gives their results one by one. Each entry is read when it comes: a source may
+ * give one object again and again, another card in it each time. `ERR_ARGUMENT` for what is no list of any kind;
  * `ERR_ABORTED` between two batches.
  */
-export async function* inBatches<T, R>(
-  entries: Iterable<T> | AsyncIterable<T>,
+export async function* inBatches<E extends CardEntry | BlockEntry, T extends { readonly card: CardRef }>(
+  entries: Iterable<E> | AsyncIterable<E>,
   signal: AbortSignal | undefined,
-  work: (batch: readonly T[]) => Promise<readonly R[]>,
-): AsyncGenerator<R, void, undefined> {
+  read: (entry: E) => T,
+  work: (batch: readonly Taken<T>[]) => Promise<readonly BulkResult[]>,
+): AsyncGenerator<BulkResult, void, undefined> {
   const { [Symbol.iterator]: iterates, [Symbol.asyncIterator]: iteratesLater } = Object(entries)
   if (typeof iterates !== 'function' && typeof iteratesLater !== 'function') {
     throw new ArgumentError('many are taken from an array, or anything else that can be iterated')
   }
-  let batch: T[] = []
+  let batch: Taken<T>[] = []
   for await (const entry of entries) {
-    batch.push(entry)
+    batch.push(takenOf(entry, read))
     if (batch.length < BATCH) continue
     throwIfAborted(signal)
     yield* await work(batch)
@@ -381,25 +388,46 @@ export async function* inBatches<T, R>(
   if (batch.length > 0) yield* await work(batch)
 }
 
-/** What is put, of one of many; `ERR_ARGUMENT`. */
-export function readCardEntry(entry: CardEntry): CardEntry {
-  return readOwn(entry, 'putMany', ['card', 'record'])
-}
-
-/** What is stored, of one of many; `ERR_ARGUMENT`. */
-export function readBlockEntry(entry: BlockEntry): BlockEntry {
-  return readOwn(entry, 'storeBlocks', ['card', 'pin'])
-}
-
-/** Of one of many: what is wrong with it is its own result, and stops none of the others. */
-export async function outcomeOf(
-  entry: CardEntry | BlockEntry,
-  work: () => Promise<unknown>,
-): Promise<BulkResult> {
-  // As it came, whatever that is.
-  const { card } = Object(entry)
+function takenOf<E extends CardEntry | BlockEntry, T extends { readonly card: CardRef }>(
+  entry: E,
+  read: (entry: E) => T,
+): Taken<T> {
   try {
-    await work()
+    const taken = read(entry)
+    return { card: taken.card, read: taken }
+  } catch (error) {
+    requireOurs(error)
+    return { card: shownCard(entry), error }
+  }
+}
+
+/** The card of an entry that is refused: as it came, whatever that is, but for what would change with the object. */
+function shownCard(entry: CardEntry | BlockEntry): CardRef {
+  const { card } = Object(entry)
+  return typeof card === 'object' && card !== null ? { ...card } : card
+}
+
+/** What is put, of one of many, copied; `ERR_ARGUMENT`. */
+export function readCardEntry(entry: CardEntry): CardEntry {
+  const { card, record } = readOwn(entry, 'putMany', ['card', 'record'])
+  return { card: readRef(card), record: readCard(record) }
+}
+
+/** What is stored, of one of many, copied; `ERR_ARGUMENT`. */
+export function readBlockEntry(entry: BlockEntry): BlockEntry {
+  const { card, pin } = readOwn(entry, 'storeBlocks', ['card', 'pin'])
+  return { card: readAsFound(card), pin: readPinBlock(pin) }
+}
+
+/** What becomes of one of many: what is wrong with it is its own result, too, where only the work shows it. */
+export async function outcomeOf<T>(
+  taken: Taken<T>,
+  work: (read: T) => Promise<unknown>,
+): Promise<BulkResult> {
+  const { card } = taken
+  if ('error' in taken) return { card, outcome: 'refused', error: taken.error }
+  try {
+    await work(taken.read)
     return { card, outcome: 'stored' }
   } catch (error) {
     requireOurs(error)

@@ -135,6 +135,42 @@ export const ROTATION_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
       }
     },
 
+  'many that come in one object, which is filled anew for each, are stored each by its own card': async ({
+    one,
+    other,
+  }) => {
+    const OTHERS = Array.from({ length: 3 }, (_, i) => cardOf(i))
+    const card = { issuerId: CARD.issuerId, cardId: 'none-yet' }
+    const record = { ...PLAIN }
+    const pin = { block: new Uint8Array(blockOf(1).block.length), kid: '' }
+    const pans = [OTHER_PAN, '999999012345', '9999990123456789012'].map(pan => Pan.from(pan))
+    // A row of a database driver, a line of a file: what is read of it later is the last one.
+    async function* rows<T>(row: T) {
+      for (const [i, { cardId }] of OTHERS.entries()) {
+        Object.assign(card, { cardId })
+        Object.assign(record, { pan: pans[i] })
+        pin.block.set(blockOf(i + 1).block)
+        Object.assign(pin, { kid: blockOf(i + 1).kid })
+        yield row
+      }
+      pin.block.fill(0)
+      Object.assign(card, { cardId: 'all-gone' })
+    }
+    const all = OTHERS.map(found => ({ card: found, outcome: 'stored' }))
+    assert.deepEqual(await collect(one.cards.putMany(rows({ card, record }))), all, 'cards')
+    for (const [i, ref] of OTHERS.entries())
+      assertCard(await other.cards.find(ref), { ...PLAIN, pan: pans[i] ?? PLAIN.pan }, `card ${i + 1}`)
+    assert.deepEqual(await collect(one.pins.storeBlocks(rows({ card, pin }))), all, 'blocks')
+    for (const [i, ref] of OTHERS.entries()) assertBlock(await other.pins.readBlock(ref), blockOf(i + 1))
+    // One that is refused is named by its card, too.
+    Object.assign(record, { state: 'blocked' })
+    const refused = await collect(one.cards.putMany(rows({ card, record })))
+    assert.deepEqual(
+      refusedOf(refused),
+      OTHERS.map(({ cardId }) => [cardId, 'ERR_ARGUMENT']),
+    )
+  },
+
   'many cards and blocks are stored in batches, each with its result, and one that is refused stops no other':
     async ({ one, other }) => {
       const cards = Array.from({ length: MANY }, (_, i) => ({ card: cardOf(i), record: PLAIN }))

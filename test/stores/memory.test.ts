@@ -1,7 +1,8 @@
 /** The memory store keeps the contract; stores with a planted fault do not: `contract-faults.test.ts`. */
 import { describe, expect, test } from 'vitest'
-import { memoryIssuerStore } from '../../src/d1.js'
-import { inBatches } from '../../src/stores/records.js'
+import { type Card, memoryIssuerStore } from '../../src/d1.js'
+import { Pan } from '../../src/primitives/pan.js'
+import { inBatches, readCardEntry } from '../../src/stores/records.js'
 import { type IssuerStoreHarness, issuerStoreContract } from '../../src/testing.js'
 import { failure } from '../support/errors.js'
 
@@ -26,13 +27,19 @@ test('a harness that says durable and cannot open again is told so', async () =>
 test('what is done for many ends between two batches, once nobody wants it any more', async () => {
   const controller = new AbortController()
   const worked: number[] = []
-  const results = inBatches(Array(450).keys(), controller.signal, async batch => {
+  const record: Card = { state: 'active', pan: Pan.from('9999980000000012'), setPinTypes: [] }
+  const entries = Array.from({ length: 450 }, (_, i) => ({
+    card: { issuerId: 'is_tbank01', cardId: `card-${i}` },
+    record,
+  }))
+  const results = inBatches(entries, controller.signal, readCardEntry, async batch => {
     worked.push(batch.length)
     controller.abort()
-    return batch
+    return batch.map(({ card }) => ({ card, outcome: 'stored' }))
   })
   const all = async () => {
-    for await (const result of results) expect(result).toBeLessThan(200)
+    let at = 0
+    for await (const { card } of results) expect(card).toEqual(entries[at++]?.card)
   }
   await failure(all, 'ERR_ABORTED')
   expect(worked).toEqual([200])

@@ -70,15 +70,13 @@ export class SqlCards implements CardStore {
     options?: CallOptions,
   ): AsyncIterable<BulkResult> => {
     const signal = requireSignal(options)
-    return inBatches(entries, signal, async batch => {
+    return inBatches(entries, signal, readCardEntry, async batch => {
       const results: BulkResult[] = []
       const rows: CardRow[] = []
-      for (const entry of batch) {
-        const work = async (): Promise<unknown> => {
-          const { card, record } = readCardEntry(entry)
-          return rows.push(await this.#row(card, record))
-        }
-        results.push(await outcomeOf(entry, work))
+      for (const taken of batch) {
+        const work = async ({ card, record }: CardEntry): Promise<unknown> =>
+          rows.push(await this.#row(card, record))
+        results.push(await outcomeOf(taken, work))
       }
       const isOne = isAtOnce(this.#database, rows.map(refOf))
       const ordered = byCard(rows, refOf)

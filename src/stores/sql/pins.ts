@@ -43,6 +43,7 @@ import {
   readPrw,
   readRef,
   readReplacement,
+  type Taken,
   tooLate,
 } from '../records.js'
 import { newMark, valuesOf } from './cards.js'
@@ -130,21 +131,21 @@ export class SqlPins implements CardPinStore {
     options?: CallOptions,
   ): AsyncIterable<BulkResult> => {
     const signal = requireSignal(options)
-    return inBatches(entries, signal, batch =>
+    return inBatches(entries, signal, readBlockEntry, batch =>
       this.#database.during(database => this.#storeBatch(batch, database)),
     )
   }
 
-  async #storeBatch(batch: readonly BlockEntry[], database: SqlDatabase): Promise<readonly BulkResult[]> {
+  async #storeBatch(
+    batch: readonly Taken<BlockEntry>[],
+    database: SqlDatabase,
+  ): Promise<readonly BulkResult[]> {
     const toStore: Found[] = []
     const outcomes: BulkResult[] = []
-    for (const entry of batch) {
-      const read = async (): Promise<void> => {
-        const { card, pin } = readBlockEntry(entry)
-        const found = readAsFound(card)
-        toStore.push({ found, block: readPinBlock(pin) })
-      }
-      outcomes.push(await outcomeOf(entry, read))
+    for (const taken of batch) {
+      const gather = async ({ card, pin }: BlockEntry): Promise<unknown> =>
+        toStore.push({ found: card, block: pin })
+      outcomes.push(await outcomeOf(taken, gather))
     }
     const written = await this.#storeAll(toStore, database)
     // First of all: whatever fails later, what is stored has taken the place of every PIN before it.

@@ -1,8 +1,15 @@
 /** Stores that write many at once, or over what has changed, wrongly, in one thing each, by the rule that says so. */
 import { setImmediate as turn } from 'node:timers/promises'
+import type { CallOptions } from '../../../src/base/arguments.js'
 import type { CardAsFound, CardRef } from '../../../src/d1/endpoints/interfaces.js'
 import { Pan } from '../../../src/index.js'
-import type { BulkResult, CardPinStore, CardStore } from '../../../src/stores/issuer-store.js'
+import type {
+  BlockEntry,
+  BulkResult,
+  CardEntry,
+  CardPinStore,
+  CardStore,
+} from '../../../src/stores/issuer-store.js'
 import { cardChanged, claimEnded, noSuchCard } from '../../../src/stores/records.js'
 import { blockOf, CARD, OTHER_ISSUER, OTHER_PAN, PLAIN } from '../../../src/testing/store-contract-cards.js'
 import { callOf, type Faults, inOther, lenient, type Plant } from '../../support/faulty-store.js'
@@ -67,6 +74,22 @@ const resultsOf =
       ? { cards: { putMany: (...call) => changed(cards.putMany(...call)) } }
       : { pins: { storeBlocks: (...call) => changed(pins.storeBlocks(...call)) } }
   }
+
+type Many<E> = (entries: Iterable<E> | AsyncIterable<E>, options?: CallOptions) => AsyncIterable<BulkResult>
+
+/** All that comes is gathered first, of each what `kept` makes of it, and stored then. */
+const late = <E>(store: Many<E>, kept: (entry: E) => E): Many<E> =>
+  async function* (entries, options) {
+    const all: E[] = []
+    for await (const entry of entries) all.push(kept(entry))
+    yield* store(all, options)
+  }
+const cardsLate =
+  (kept: (entry: CardEntry) => CardEntry): Plant =>
+  ({ cards }) => ({ cards: { putMany: late(cards.putMany, kept) } })
+const blocksLate =
+  (kept: (entry: BlockEntry) => BlockEntry): Plant =>
+  ({ pins }) => ({ pins: { storeBlocks: late(pins.storeBlocks, kept) } })
 
 /** Each block of many is given changed. */
 const blocksAs =
@@ -206,6 +229,46 @@ export const WRITE_FAULTS: Faults = {
     'of one issuer alone': endingFor(({ issuerId }) => issuerId === OTHER_ISSUER.issuerId),
     'of all but the second card': endingFor((_, at) => at !== 1),
     'of none': endingFor(() => false),
+  },
+
+  'many that come in one object': {
+    'cards are read late': cardsLate(entry => entry),
+    'what stands of a card is read late': cardsLate(({ card, ...rest }) => ({
+      ...rest,
+      card: { ...card },
+    })),
+    'whose card it is is read late': cardsLate(({ record, ...rest }) => ({
+      ...rest,
+      record: { ...record },
+    })),
+    'blocks are read late': blocksLate(entry => entry),
+    'what stands of a block is read late': blocksLate(({ card, ...rest }) => ({
+      ...rest,
+      card: { ...card },
+    })),
+    'whose block it is is read late': blocksLate(({ pin, ...rest }) => ({
+      ...rest,
+      pin: { ...pin, block: Uint8Array.from(pin.block) },
+    })),
+    'the bytes of a block are read late': blocksLate(({ card, pin }) => ({
+      card: { ...card },
+      pin: { ...pin },
+    })),
+    'a card that is refused is named late': ({ cards }) => ({
+      cards: {
+        putMany: async function* (entries, options) {
+          const came: CardRef[] = []
+          async function* passed() {
+            for await (const entry of entries) {
+              came.push(entry.card)
+              yield entry
+            }
+          }
+          for await (const result of cards.putMany(passed(), options))
+            yield result.outcome === 'refused' ? { ...result, card: came[0] ?? result.card } : result
+        },
+      },
+    }),
   },
 
   'many cards and blocks are stored in batches': {
