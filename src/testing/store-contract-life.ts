@@ -198,12 +198,19 @@ export const LIFE_CHECKS: Readonly<Record<string, IssuerStoreCheck>> = {
       one.pins.storeBlock(CARD, blockOf(1)),
       one.pins.acceptBlock(OTHER_ISSUER, blockOf(3), requestOf(1)),
       one.cards.reseal({ limit: 9 }),
-    ].map((call, i) => call.then(() => settled.push(`call ${i}`)))
+    ].map(async (call, i) => {
+      const answer = await call
+      settled.push(`call ${i}`)
+      return answer
+    })
     const outcomes = Promise.allSettled(begun)
     await Promise.all([one.close(), one.close()]).then(() => settled.push('closed'))
     const failed = (await outcomes).filter(({ status }) => status === 'rejected')
     assert.deepEqual(failed, [], 'a call that had begun was refused')
     assert.equal(settled.at(-1), 'closed')
+    const [, accepted, resealed] = await Promise.all<unknown>(begun)
+    assert.deepEqual(accepted, { outcome: 'stored' })
+    assert.deepEqual(resealed, [CARD, OTHER_ISSUER])
     if (one === other) return
     assertBlock(await other.pins.readBlock(CARD), blockOf(1))
     const record = await other.counters(CARD.issuerId).read(`card/${CARD.cardId}`)

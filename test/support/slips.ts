@@ -17,6 +17,7 @@ export interface Slip {
 export class Slips {
   readonly seen: Record<SlipKind, number> = { taken: 0, 'other answer': 0 }
   readonly #slip: Slip | undefined
+  #calls = 0
   /** The name of the call that was changed. */
   slipped: string | undefined
 
@@ -26,6 +27,7 @@ export class Slips {
 
   /** The call, or what it slips into. */
   around<T>(name: string, call: () => T, taken: () => unknown): T {
+    this.#calls++
     let answer: T
     try {
       answer = call()
@@ -56,9 +58,12 @@ export class Slips {
     return due
   }
 
-  /** How much a rule asked: it is a change of the contract where that changes. */
+  /**
+   * How much a rule asked: it is a change of the contract where that changes. Calls are counted by themselves, because one that
+   * answers nothing (`undefined`, where a record must be gone) is neither refused nor answered otherwise.
+   */
   told(rule: string): string {
-    return `${this.seen.taken} refused, ${this.seen['other answer']} answered: ${rule}`
+    return `${this.#calls} called, ${this.seen.taken} refused, ${this.seen['other answer']} answered: ${rule}`
   }
 }
 
