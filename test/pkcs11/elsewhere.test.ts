@@ -415,6 +415,29 @@ describe('in this thread', () => {
     await backend.close()
   })
 
+  test('a backend that is closed while its spare is looked at ends the spare as well', async () => {
+    const onEvent = ({ state }: BackendEvent): void => {
+      // What is asked next is whether the spare is well, and its answer is long in coming.
+      if (state === 'open') world.held = []
+    }
+    const { backend, operations, world, fake } = await openOn('process', {
+      spare: true,
+      keepAliveMs: 0,
+      onEvent,
+    })
+    await until(() => world.started === 2)
+    for (let i = 0; i < 20; i++) await turn()
+    fake.reset({ at: 1, code: 0x30 })
+    expect((await operations.encipher(BLOCK))[0]).toBe(0x96)
+    expect(world.held).toHaveLength(1)
+    const closed = backend.close()
+    for (let i = 0; i < 20; i++) await turn()
+    world.held?.shift()?.()
+    world.held = undefined
+    await closed
+    expect([world.started, world.ended]).toEqual([2, 2])
+  })
+
   test.each([
     ['does not answer', (world: World) => Object.assign(world, { held: [] })],
     ['has lost its login', (_world: World, fake: FakeToken) => fake.reset({ at: 1, code: 0x101 })],
@@ -742,26 +765,65 @@ describe('the supervisor by itself', () => {
     expect(steps.size).toBe(0)
   })
 
-  test('closed in the middle of an attempt: whatever came of it, the error is that', async () => {
+  test('closed in the middle of an attempt: whatever came of it, the error is that, and nothing follows', async () => {
     for (const outcome of [async () => undefined, () => Promise.reject(new RangeError('no'))]) {
       const events: BackendEvent[] = []
       let end = (): void => undefined
       const waiting = new Promise<void>(resolve => {
         end = resolve
       })
-      const supervisor = new Supervisor(
-        executor({ letGo: () => waiting.then(outcome) }),
-        { onEvent: event => events.push(event), reinitialise: true },
-        AT_ONCE,
-      )
-      const recovery = errorOf(() => supervisor.recover('initialise', new Error('lost'), 0))
-      supervisor.close()
-      supervisor.close()
-      end()
-      expect(await recovery).toMatchObject({ code: 'ERR_BACKEND_CLOSED' })
-      expect(events.map(({ state }) => state)).toEqual(['recovering', 'closed'])
+      for (const [rung, call, more] of [
+        ['login', 'logIn', 'letGo'],
+        ['initialise', 'letGo', 'comeBack'],
+      ] as const) {
+        events.length = 0
+        let goesOn = false
+        const touched = async (): Promise<void> => {
+          goesOn = true
+        }
+        const supervisor = new Supervisor(
+          executor({ [more]: touched, [call]: () => waiting.then(outcome) }),
+          { onEvent: event => events.push(event), reinitialise: true },
+          AT_ONCE,
+        )
+        const recovery = errorOf(() => supervisor.recover(rung, new Error('lost'), 0))
+        supervisor.close()
+        supervisor.close()
+        end()
+        expect(await recovery).toMatchObject({ code: 'ERR_BACKEND_CLOSED' })
+        expect(events.map(({ state }) => state)).toEqual(['recovering', 'closed'])
+        // What comes back now, or is let go once more, is nobody's.
+        expect(goesOn).toBe(false)
+      }
     }
   })
+
+  test.each([
+    ['recovering', []],
+    ['degraded', ['logIn', 'letGo']],
+  ] as const)(
+    'closed by whoever hears that it is %s: the token is not touched after that',
+    async (state, before) => {
+      const touched: string[] = []
+      const steps = new Set<() => void>()
+      const later = (step: () => void) => {
+        steps.add(step)
+        return () => void steps.delete(step)
+      }
+      const away = (call: string) => async () => {
+        touched.push(call)
+        throw new Error('away')
+      }
+      const supervisor: Supervisor = new Supervisor(
+        executor({ logIn: away('logIn'), letGo: away('letGo') }),
+        { onEvent: event => event.state === state && supervisor.close(), reinitialise: true },
+        { ...AT_ONCE, later },
+      )
+      const recovery = await errorOf(() => supervisor.recover('login', new Error('lost'), 0))
+      expect(recovery).toMatchObject({ code: 'ERR_BACKEND_CLOSED' })
+      expect([supervisor.state, steps.size, touched]).toEqual(['closed', 0, before])
+    },
+  )
 
   test('an error that is not of this library, and none at all, are failures like others', async () => {
     for (const thrown of [new RangeError('no'), 'nothing']) {

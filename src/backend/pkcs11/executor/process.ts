@@ -135,8 +135,9 @@ export class ProcessExecutor implements Executor {
 
   /** The spare, if it is well: it has been logged in all the time, and may have lost its login with the others. */
   async #takeSpare(): Promise<Child | undefined> {
-    const spare = await this.#spare
+    const waiting = this.#spare
     this.#spare = undefined
+    const spare = await waiting
     if (spare === undefined) return undefined
     try {
       await within(spare.host.perform('pulse', {}), GRACE_MS, 'the spare hangs')
@@ -147,12 +148,14 @@ export class ProcessExecutor implements Executor {
     }
   }
 
-  /** After the token was away, what the spare has may be of the time before. */
+  /** After the token was away, what the spare has may be of the time before. It stays the spare meanwhile: closing ends it. */
   async #checkSpare(): Promise<void> {
     if (this.#spare === undefined) return
-    const spare = await this.#takeSpare()
-    if (spare !== undefined) this.#spare ??= Promise.resolve(spare)
-    else this.#refillLater()
+    const checked = this.#takeSpare()
+    this.#spare = checked
+    if ((await checked) !== undefined || this.#spare !== checked) return
+    this.#spare = undefined
+    this.#refillLater()
   }
 
   /** When those who wait have been served: starting a process holds up this one. */

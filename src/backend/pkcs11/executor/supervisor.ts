@@ -106,6 +106,8 @@ export class Supervisor {
 
   #start(rung: Rung, cause: Error): Promise<void> {
     this.#become('recovering', cause)
+    // Whoever heard of it may have closed the backend: what is begun then is ended by nobody.
+    if (this.#state === 'closed') return Promise.reject(this.#failure)
     this.#running = this.#attempt(rung).finally(() => {
       this.#running = undefined
     })
@@ -133,7 +135,7 @@ export class Supervisor {
         await this.#executor.logIn()
         return
       } catch (error) {
-        if (isRefusedLogin(error) || !this.#options.reinitialise) throw error
+        if (isRefusedLogin(error) || !this.#options.reinitialise || this.#state === 'closed') throw error
       }
     }
     if (!this.#options.reinitialise) {
@@ -143,6 +145,8 @@ export class Supervisor {
       )
     }
     await this.#executor.letGo()
+    // Closed meanwhile, the token has been let go for good.
+    if (this.#state === 'closed') throw this.#failure
     await this.#executor.comeBack()
   }
 
@@ -160,7 +164,7 @@ export class Supervisor {
       { retryable: !this.#refused && !isWrong },
     )
     this.#become('degraded', cause)
-    if (this.#refused) return
+    if (this.#refused || this.#state === 'closed') return
     const pause = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (this.#failures - 1))
     const jittered = pause * (0.5 + this.#surroundings.random() / 2)
     this.#forgetTimer = this.#surroundings.later(() => {
