@@ -1,7 +1,7 @@
 /** The one clock and the one deadline: what ends a wait, with which error, and what is left behind. */
 import { getEventListeners } from 'node:events'
 import { describe, expect, test, vi } from 'vitest'
-import { Deadline, delay, Ending, systemClock, whenAborted } from '../../src/base/deadline.js'
+import { afterUnheld, Deadline, delay, Ending, systemClock, whenAborted } from '../../src/base/deadline.js'
 import { ManualClock, settle } from '../d1/client/times.js'
 
 const EXPIRED = new Error('expired')
@@ -174,6 +174,19 @@ describe('the clock of the platform', () => {
       vi.useRealTimers()
     }
   })
+})
+
+test('what somebody waits for keeps the process alive; what need not happen any more does not', () => {
+  const timers = vi.spyOn(globalThis, 'setTimeout')
+  try {
+    for (const cancel of [systemClock.after, afterUnheld].map(wait =>
+      wait(60_000, () => expect.unreachable()),
+    ))
+      cancel()
+    expect(timers.mock.results.map(({ value }) => value.hasRef())).toEqual([true, false])
+  } finally {
+    timers.mockRestore()
+  }
 })
 
 describe('many that wait for one signal', () => {
