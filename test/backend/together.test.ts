@@ -4,8 +4,10 @@ import { describe, expect, test } from 'vitest'
 import { operationsOf } from '../../src/backend/key.js'
 import { type Backend, type BackendDriver, type KeyUse, openBackend } from '../../src/index.js'
 import { softwareBackend } from '../../src/software.js'
+import { buffersMadeBy } from '../leaks/recorder.js'
 import { failure } from '../support/errors.js'
 import { slowDriver } from '../support/slow-driver.js'
+import { someOf } from '../support/some-of.js'
 
 const material = randomBytes(16)
 const openssl = createCipheriv('des-ede-ecb', material, null).setAutoPadding(false)
@@ -90,6 +92,31 @@ describe('between the front and a driver that enciphers at once', () => {
     expect(given[1]?.some(byte => byte !== 0)).toBe(false)
     for (let i = 0; i < 3; i++) await key.encipher(block())
     expect(lengths).toEqual([8, 32, 8, 8, 8])
+  })
+
+  test('of more blocks than there is room for at first nothing stays in the memory that was too small', async () => {
+    const key = await bound(inverted)
+    const { buffers } = await buffersMadeBy(() =>
+      Promise.all(Array.from({ length: 300 }, () => key.encipher(block()))),
+    )
+    const large = someOf(buffers.filter(({ byteLength }) => byteLength >= 512))
+    expect(large.length).toBeGreaterThan(1)
+    for (const buffer of large) expect(Buffer.from(buffer).includes(block())).toBe(false)
+  })
+
+  test('they are counted in and out: closing waits afterwards for what is in flight, and for nothing else', async () => {
+    const { driver, waiting, calls } = slowDriver()
+    const backend = openBackend({ ...driver, blocksAtOnce: true, encipherInto: inverted })
+    const key = operationsOf(await backend.bind({ kid: 'K', usage: 'pin-encryption' }))
+    await Promise.all([1, 2, 3].map(() => key.encipher(block())))
+    const slow = backend.randomBytes(8)
+    const closed = backend.close()
+    for (let i = 0; i < 10; i++) await new Promise(resolve => setImmediate(resolve))
+    expect(calls).toEqual(['randomBytes'])
+    waiting[0]?.(new Uint8Array(8))
+    await slow
+    await closed
+    expect(calls).toEqual(['randomBytes', 'close'])
   })
 
   test('a call that can be given up, or that the opener is asked about, does not wait for others', async () => {
