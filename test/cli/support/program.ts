@@ -1,8 +1,8 @@
 /**
  * The program on a fake token and on a file of test keys; what it says is kept. Whatever it is told to do, and whatever becomes
- * of it, no memory that was made meanwhile may hold a PIN or a key when it is over.
+ * of it, no memory that was made meanwhile may hold a PIN or a key when it is over, and nothing that it opened is left open.
  */
-import { writeFileSync } from 'node:fs'
+import { readdirSync, readlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { expect } from 'vitest'
@@ -159,6 +159,19 @@ export async function wiping<T>(
   return value
 }
 
+/** Those of the test's own files that are open in this process. */
+function openFiles(): string[] {
+  const open = readdirSync('/proc/self/fd').flatMap(name => {
+    try {
+      return readlinkSync(join('/proc/self/fd', name))
+    } catch {
+      // The list was open itself while it was read.
+      return []
+    }
+  })
+  return open.filter(path => path.startsWith(folder))
+}
+
 export async function run(
   args: readonly string[],
   more: Parameters<typeof keptIo>[0] = {},
@@ -166,8 +179,11 @@ export async function run(
   others: readonly FakeToken[] = [],
 ) {
   const io = keptIo({ ...more, env: { ...(more?.env ?? env) } })
+  const before = openFiles()
   const call = () => main(args, io, commandsOn(fake, others))
   const code = await wiping(args.slice(0, 3), call, { input: String(more?.stdin ?? '') })
+  const left = [fake, ...others].map(({ initialised, sessions }) => initialised + sessions.size)
+  expect([args, left, openFiles()]).toEqual([args, left.map(() => 0), before])
   return { code, out: io.output.join('\n'), err: io.errors.join('\n') }
 }
 export const TOKEN = ['--module', '/lib/fake.so', '--token', 'fake', '--pin-env', 'TP']
