@@ -91,13 +91,10 @@ export class SecretPrompt {
         if (question !== undefined) this.#end(question.interrupt)
         return
       }
-      // What was typed ahead is nobody's.
-      if (question === undefined) return
-      if (ENTER.includes(character)) {
-        this.#end(() => question.answer(question.typed))
-        return
-      }
-      if (BACKSPACE.includes(character)) question.typed = question.typed.slice(0, -1)
+      // What was typed ahead is nobody's. It is looked through all the same: Ctrl-C may come at once with it.
+      if (question === undefined) continue
+      if (ENTER.includes(character)) this.#end(() => question.answer(question.typed))
+      else if (BACKSPACE.includes(character)) question.typed = question.typed.slice(0, -1)
       else if (character === ANEW_LINE) question.typed = ''
       else if (character >= ' ' || character === '\t') question.typed += character
     }

@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { seccosContent as handMade } from '../../examples/demo/d1-seccos.js'
 import { profileCommand } from '../../src/cli/inspect.js'
@@ -561,6 +562,7 @@ describe('the terminal', () => {
   test.each([
     ['a line', ['12', '34\r'], '1234'],
     ['a line with a mistake', ['1x\u007f2\n'], '12'],
+    ['a line with a mistake, where the key sends a backspace', ['1x\b2\n'], '12'],
     ['a line that was begun anew', ['99\u00151', '2\n'], '12'],
     ['the end of input', ['12\u0004'], '12'],
     ['arrow keys, a function key, and what is pasted', ['1\u001b[D\u001bOP\u001b[200~2\u001b[201~\r'], '12'],
@@ -603,11 +605,20 @@ describe('the terminal', () => {
     expect(shown).toEqual(['1: ', '\n', '2: ', '\n'])
   })
 
-  test('hushed, Ctrl-C between two questions ends the next', async () => {
+  test.each([
+    ['alone', '', '\u0003'],
+    ['behind what was typed ahead', '', 'x\u0003'],
+    ['at once with the line before', 'one\r\u0003', ''],
+  ])('hushed, Ctrl-C between two questions ends the next: %s', async (_where, during, between) => {
     const { prompt, type } = prompted()
     prompt.hush()
-    type('\u0003')
-    await expect(prompt.ask('1: ')).rejects.toMatchObject({ code: 'ERR_ABORTED' })
+    const first = prompt.ask('1: ')
+    type(during || 'one\r')
+    expect(await first).toBe('one')
+    type(between)
+    const next = prompt.ask('2: ').catch(({ code }: { code: string }) => code)
+    // A question that is open after a turn of the loop waits for somebody to type.
+    expect(await Promise.race([next, nextTurn('is asked')])).toBe('ERR_ABORTED')
   })
 
   test('where there is none, nothing is asked, and nothing hushed', async () => {
@@ -652,17 +663,25 @@ describe('the terminal', () => {
     expect((await io.readStdin()).toString()).toBe('in')
     expect(await io.askSecret('?')).toBeUndefined()
     const keyboard = Object.assign(new Keyboard(), { [Symbol.asyncIterator]: undefined })
+    const report = { excludeEnv: false }
     const asking = processIo({
       stdin: keyboard,
       stdout: stream('out'),
-      stderr: stream('err'),
-      env: {},
+      stderr: { ...stream('err'), isTTY: true },
+      env: { A: '1' },
+      report,
     } as never)
+    asking.progress?.('1 of 2')
     const answer = asking.askSecret('PIN: ')
     keyboard.emit('data', Buffer.from('1\r'))
     expect(await answer).toBe('1')
     asking.hush?.()()
-    expect(written.slice(2)).toEqual(['err PIN: ', 'err \n'])
+    asking.progress?.('')
+    asking.out('z')
+    // A question begins at the line's begin, as all else does; what is cleared already is so once.
+    const shown = ['err \r\x1b[K1 of 2', 'err \r\x1b[K', 'err PIN: ', 'err \n', 'err \r\x1b[K', 'out z\n']
+    expect(written.slice(2)).toEqual(shown)
+    expect([takeSecret(asking, 'A'), report.excludeEnv]).toEqual(['1', true])
     expect(io.env['A']).toBe('1')
   })
 })
