@@ -176,6 +176,36 @@ describe('in this thread', () => {
     await backend.close()
   })
 
+  test('a login that one thread finds lost is lost for all: each of them looks for its keys anew', async () => {
+    const searches = async (max: number): Promise<number> => {
+      const { backend, operations, fake } = await openOn('threads', {
+        ...short,
+        sessions: { max },
+        coalesce: false,
+      })
+      const each = () => Promise.all(Array.from({ length: max }, () => operations.encipher(BLOCK)))
+      await each()
+      await each()
+      fake.reset()
+      await each()
+      // What is known is not looked for again.
+      expect(fake.calls).not.toContain('C_FindObjectsInit')
+      fake.logOut()
+      let done = false
+      const lost = operations.encipher(BLOCK).then(() => {
+        done = true
+      })
+      await untilAfter(5, () => done)
+      await lost
+      await each()
+      const { length } = fake.calls.filter(call => call === 'C_FindObjectsInit')
+      await backend.close()
+      return length
+    }
+    // The one that found out, and each of two others.
+    expect((await searches(3)) - (await searches(1))).toBe(2)
+  })
+
   test('a call that does not end keeps the module from being initialised anew', async () => {
     const { backend, operations, world, fake } = await openOn('threads', {
       ...short,

@@ -21,8 +21,9 @@ import {
 } from '../../src/backend/pkcs11/executor/host.js'
 import { ModuleElsewhere } from '../../src/backend/pkcs11/session/module.js'
 import { AbortedError, ArgumentError, BackendError, InputError, KeyError } from '../../src/base/errors.js'
-import type { Backend } from '../../src/index.js'
+import { type Backend, keyCheckValue } from '../../src/index.js'
 import type { BackendEvent, KeyStoreOptions } from '../../src/pkcs11.js'
+import { CONTRACT_KEYS } from '../../src/testing.js'
 import { FakeToken } from './fake-token.js'
 import { openOn, pair, turn, until, untilAfter, type World } from './in-thread.js'
 import { bindKey, errorOf, openBackendOn, provisionFake } from './support.js'
@@ -83,6 +84,51 @@ describe('the queue, inline', () => {
     expect((await first).length).toBe(8)
     expect(fake.calls.filter(call => call === 'C_Encrypt').length).toBe(1)
   })
+
+  test.each(['PEK-2', 'PEK-3', 'PEK-A', 'PEK-A256'])(
+    '%s: by whichever check value it is known, what waits together is what each is alone',
+    async kid => {
+      const { material = '', algorithm } = { ...CONTRACT_KEYS.find(key => key.kid === kid) }
+      if (typeof material !== 'string' || algorithm === undefined || algorithm === 'ec-p256')
+        expect.fail('no key of a cipher')
+      const { fake, backend } = await openInline()
+      for (const method of ['encrypt-zero', 'cmac'] as const) {
+        const { checkValue: kcv } = await keyCheckValue({ material, algorithm, method })
+        const key = operationsOf(await bindKey(backend, kid, { kcv }))
+        const blocks = [1, 2, 3].map(byte => new Uint8Array(algorithm.startsWith('aes') ? 16 : 8).fill(byte))
+        const ways: ((block: Uint8Array) => Promise<Uint8Array>)[] = [
+          block => key.encipher(block),
+          block => key.decipher(block),
+          ...(algorithm.startsWith('aes')
+            ? [
+                (block: Uint8Array) =>
+                  key.encipherBound(
+                    block,
+                    block.map(byte => byte ^ 7),
+                  ),
+                (block: Uint8Array) =>
+                  key.decipherBound(
+                    block,
+                    block.map(byte => byte ^ 7),
+                  ),
+              ]
+            : []),
+        ]
+        for (const way of ways) {
+          const alone: Uint8Array[] = []
+          for (const block of blocks) alone.push(await way(block))
+          await turn()
+          await turn()
+          useUp(fake)
+          const first = key.encipher(new Uint8Array(16))
+          fake.reset()
+          expect(await Promise.all(blocks.map(way))).toEqual(alone)
+          await first
+          expect(fake.calls.filter(call => /^C_(En|De)crypt$/.test(call)).length).toBeLessThan(3)
+        }
+      }
+    },
+  )
 
   test('what a binding answers in memory of its own is wiped when the caller has it', async () => {
     const { fake, operations } = await openInline()
@@ -452,6 +498,8 @@ describe('over the wire', () => {
     const other = decodeError(structuredClone(encodeError(error)))
     expect(other).toMatchObject({ code: error.code, message: error.message, retryable: error.retryable })
     expect(other.constructor).toBe(error.constructor)
+    // Whose key it is, which function said what: all that it has.
+    expect({ ...other }).toEqual({ ...error })
   })
 
   test('what anything else says is not passed on', () => {
