@@ -9,7 +9,7 @@ import { PostgresDatabase } from '../../src/stores/postgres/database.js'
 import { databaseError } from '../../src/stores/postgres/errors.js'
 import { makePool, requireVerifiedTls } from '../../src/stores/postgres/pool.js'
 import { postgresRates } from '../../src/stores/postgres/rates.js'
-import { loadDriver, migrate, type SqlValue, writeRows } from '../../src/stores/sql/database.js'
+import { byCard, loadDriver, migrate, type SqlValue, writeRows } from '../../src/stores/sql/database.js'
 import { complain } from '../support/complaints.js'
 import { everythingShown, failure } from '../support/errors.js'
 import { SEAL_KEY } from './store-fixtures.js'
@@ -47,6 +47,12 @@ describe('options', () => {
     ['a password that is neither text nor fetched', { panSealer: sealer, host: 'localhost', password: 7 }],
     ['ssl that is nothing', { panSealer: sealer, host: 'localhost', ssl: null }],
     ['ssl by name', { panSealer: sealer, host: 'localhost', ssl: 'require' }],
+    ['a database that is no text', { panSealer: sealer, host: 'localhost', database: ['x'] }],
+    ['a user that is no text', { panSealer: sealer, host: 'localhost', user: 7 }],
+    ['an application that is no text', { panSealer: sealer, host: 'localhost', application_name: {} }],
+    ['half a port', { panSealer: sealer, host: 'localhost', port: 5432.5 }],
+    ['more connections than any server has', { panSealer: sealer, host: 'localhost', max: 10_001 }],
+    ['a durability that nobody knows', { panSealer: sealer, pool, durability: 'replicate' }],
   ])('%s', async (_, options) => {
     await failure(() => openPostgresIssuerStore(options as never), 'ERR_ARGUMENT')
   })
@@ -54,8 +60,10 @@ describe('options', () => {
 
 describe('a driver', () => {
   test('that is not installed', async () => {
-    const { message } = await failure(() => loadDriver('no-such-driver', 'Pool'), 'ERR_UNSUPPORTED')
+    const { message, cause } = await failure(() => loadDriver('no-such-driver', 'Pool'), 'ERR_UNSUPPORTED')
     expect(message).toBe('no-such-driver is not available here')
+    // Whether it is not there, or does not load: that one says.
+    expect(cause).toBeInstanceOf(Error)
   })
   test('that has not what it should have', async () => {
     const { message } = await failure(() => loadDriver('node:path', 'Pool'), 'ERR_UNSUPPORTED')
@@ -63,18 +71,31 @@ describe('a driver', () => {
   })
 })
 
-test('a store has a pool of the size that was asked for, and one connection in reserve', async () => {
+test('a store has a pool of the size that was asked for, and one connection in reserve; both are told where and who', async () => {
   const server = createServer(socket => socket.destroy()).listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo
   const end = vi.spyOn(Pool.prototype, 'end')
+  /** What the pools of a store have of this, the reserve first. */
+  const poolsOf = async (said: object): Promise<unknown[]> => {
+    end.mockClear()
+    await failure(() => openPostgresIssuerStore({ ...said, max: 7, panSealer: sealer }), 'ERR_BACKEND_BUSY')
+    const made = end.mock.contexts.map(context => (context as unknown as Pool).options)
+    return made
+      .sort((a, b) => Number(a.max) - Number(b.max))
+      .map(options =>
+        Object.fromEntries(['max', ...Object.keys(said)].map(name => [name, Reflect.get(options, name)])),
+      )
+  }
   try {
-    const connectionString = `postgres://nobody@127.0.0.1:${port}/none`
-    await expect(
-      openPostgresIssuerStore({ connectionString, max: 7, panSealer: sealer }),
-    ).rejects.toBeInstanceOf(BackendError)
-    const sizes = end.mock.contexts.map(made => (made as unknown as Pool).options.max)
-    expect(sizes.sort()).toEqual([1, 7])
+    for (const said of [
+      { connectionString: `postgres://nobody@127.0.0.1:${port}/none` },
+      {
+        ...{ host: '127.0.0.1', port, database: 'none', user: 'nobody', password: () => 'fetched' },
+        ...{ ssl: { ca: 'pem', rejectUnauthorized: true }, application_name: 'mine' },
+      },
+    ])
+      expect(await poolsOf(said)).toEqual([1, 7].map(max => ({ max, ...said })))
   } finally {
     end.mockRestore()
     await new Promise(resolve => server.close(resolve))
@@ -191,6 +212,61 @@ describe('errors', () => {
     expect(error.message).toBe('the database: the socket is not there (ENOENT)')
     const file = databaseError(Object.assign(new Error(missing.message), { ...missing, syscall: 'open' }))
     expect(file).toMatchObject({ code: 'ERR_BACKEND_FAILED', retryable: false })
+  })
+
+  test.each([
+    // SQLSTATE: class 08, a transaction or a server that ends, what there are too many of, a server that is none yet.
+    ...['08000', '08001', '08003', '08004', '08006', '08007', '0A000', '22012', '25006', '25P03', '26000'],
+    ...['40001', '40P01', '53300', '55000', '55P03', '57014', '57P01', '57P02', '57P03', '57P05'],
+    ...['EAI_AGAIN', 'ECONNREFUSED', 'ECONNRESET', 'EHOSTDOWN', 'EHOSTUNREACH', 'ENETDOWN', 'ENETUNREACH'],
+    ...['ENOTFOUND', 'EPIPE', 'ETIMEDOUT'],
+  ])('%s passes: the call may be made again', code => {
+    const { retryable, message } = databaseError(of(code)) as BackendError
+    expect([retryable, message]).toEqual([true, expect.stringMatching(/^the database: .+ \(\w+\)$/)])
+    expect(message).toContain(`(${code})`)
+  })
+
+  test.each([
+    ['28000', /role may not sign in/],
+    ['28P01', /password is wrong/],
+    ['3D000', /no database of that name/],
+    ['42P01', /table is missing/],
+    ['53100', /disk is full/],
+    ['ERR_INVALID_URL', /connectionString does not read/],
+    ['ERR_SOCKET_BAD_PORT', /the port must be/],
+    ['DEPTH_ZERO_SELF_SIGNED_CERT', /signed by nobody who is trusted/],
+    ['SELF_SIGNED_CERT_IN_CHAIN', /CA that is not trusted/],
+    ['UNABLE_TO_VERIFY_LEAF_SIGNATURE', /CA that is not trusted/],
+    ['UNABLE_TO_GET_ISSUER_CERT_LOCALLY', /CA that is not trusted/],
+    ['CERT_HAS_EXPIRED', /has expired/],
+    ['ERR_TLS_CERT_ALTNAME_INVALID', /for another host/],
+  ])('%s stays until somebody mends it, who is told what', (code, what) => {
+    const { retryable, message } = databaseError(of(code)) as BackendError
+    expect([retryable, message]).toEqual([false, expect.stringMatching(what)])
+    expect(message).toContain(`(${code})`)
+  })
+
+  test.each([
+    // As `pg` says it, without a code.
+    ...[
+      'Connection terminated',
+      'Connection terminated due to connection timeout',
+      'Client has encountered a connection error and is not queryable',
+      'Client was closed and is not queryable',
+      'timeout exceeded when trying to connect',
+    ].map(message => [undefined, message] as const),
+    // As PgBouncer does, with the one code that it has for everything.
+    ...[
+      ...['query_wait_timeout', 'query timeout', 'no more connections allowed (max_client_conn)'],
+      ...[
+        'database removed',
+        'server conn crashed?',
+        'client_login_timeout',
+        'server login has been failing',
+      ],
+    ].map(message => ['08P01', message] as const),
+  ])('%s, %s: a connection that is lost, which another one takes the place of', (code, message) => {
+    expect(databaseError(of(code, message))).toMatchObject({ code: 'ERR_BACKEND_BUSY', retryable: true })
   })
 
   test('an error of ours stays as it is', () => {
@@ -425,11 +501,25 @@ test('close waits for what a call that failed has still to do on the reserve', a
   expect([pool.ended, reserve.ended]).toEqual([1, 1])
 })
 
-test('of two pools each is ended, whatever becomes of the other', async () => {
-  const [pool, reserve] = [new FakePool(), new FakePool()]
-  pool.end = () => Promise.reject(new Error('canary'))
-  await failure(() => databaseOn(pool, { reserve }).close(), 'ERR_BACKEND_FAILED', ['canary'])
-  expect(reserve.ended).toBe(1)
+test('of two pools each is ended, whatever becomes of the other, and one that is not is told of', async () => {
+  for (const isReserve of [false, true]) {
+    const [broken, sound] = [new FakePool(), new FakePool()]
+    broken.end = () => Promise.reject(new Error('canary'))
+    const [pool, reserve] = isReserve ? [sound, broken] : [broken, sound]
+    await failure(() => databaseOn(pool, { reserve }).close(), 'ERR_BACKEND_FAILED', ['canary'])
+    expect(sound.ended).toBe(1)
+  }
+})
+
+test('cards are in the order in which the server locks them: of all writers the same, and of one card as they came', () => {
+  const cards = ['b/2', 'a/2', 'B/1', 'a/1', 'b/1', 'a/2'].map((name, i) => {
+    const [issuerId = '', cardId = ''] = name.split('/')
+    return { issuerId, cardId, i }
+  })
+  const ordered = byCard(cards, card => card)
+  expect(ordered.map(({ issuerId, cardId, i }) => `${issuerId}/${cardId} ${i}`)).toEqual([
+    ...['B/1 2', 'a/1 3', 'a/2 1', 'a/2 5', 'b/1 4', 'b/2 0'],
+  ])
 })
 
 test('a connection that comes after close is watched until the pool has delivered it', async () => {
@@ -652,6 +742,50 @@ describe('a connection with nobody between', () => {
     await databaseOn(fake, { ownsPool: false }).read(X)
     expect(sent).toEqual([['BEGIN'], ['x'], ['COMMIT']])
   })
+
+  test.each([
+    [
+      'local',
+      "CASE WHEN current_setting('synchronous_commit') = 'off' THEN 'on' ELSE current_setting('synchronous_commit') END",
+    ],
+    [
+      'replicated',
+      "CASE WHEN current_setting('synchronous_commit') = 'remote_apply' THEN 'remote_apply' ELSE 'on' END",
+    ],
+  ] as const)(
+    '%s: all that a transaction needs is set, once for a session or for each transaction',
+    async (durability, commits) => {
+      for (const [processID, isLocal] of [
+        [7, 'false'],
+        [8, 'true'],
+      ] as const) {
+        const { fake } = direct({ processID }, sql =>
+          sql.includes('AS standbys') ? { rows: [{ standbys: '*' }] } : {},
+        )
+        const { query } = fake.client
+        const asked: string[] = []
+        fake.client.query = sql => {
+          if (String(sql).includes('set_config')) asked.push(sql)
+          return query(sql)
+        }
+        await databaseOn(fake, { durability }).write([X])
+        expect(asked).toEqual([expect.stringMatching(/SET (LOCAL )?search_path = ''; SELECT set_config/)])
+        const SETTING = /set_config\('(\w+)', ((?:[^()]|\([^()]*\))+), (true|false)\)/g
+        const set = [...String(asked[0]).matchAll(SETTING)].map(([, ...parts]) => parts)
+        expect(set).toEqual(
+          [
+            ['statement_timeout', "'50'"],
+            ['lock_timeout', "'50'"],
+            ['idle_in_transaction_session_timeout', "'50'"],
+            // The warning of a wait that was cancelled is heard by it; a list may have holes.
+            ['client_min_messages', "'warning'"],
+            ['array_nulls', "'on'"],
+            ['synchronous_commit', commits],
+          ].map(one => [...one, isLocal]),
+        )
+      }
+    },
+  )
 
   test('a pool of the caller: nothing is asked, and nothing is set for its sessions', async () => {
     const { fake, sent } = direct()

@@ -124,8 +124,15 @@ describe.each(OPENERS)('%s: rotateStorageKey', (_, openStore) => {
     const needless = { store, from: tdea, to: tdea, panOf }
     await expect(rotateStorageKey(needless)).rejects.toMatchObject({ code: 'ERR_ARGUMENT' })
     await store.pins.storeBlock(cardOf(4), { block: new Uint8Array(8), kid: OLD.kid })
-    // Nobody wrote meanwhile: what cannot be moved is left, and nothing else.
-    expect(await rotateStorageKey({ ...lacking, panOf })).toEqual({ moved: 4, changed: 0, left: 1 })
+    // Nobody wrote meanwhile: what cannot be moved is left, and nothing else. It is looked at in two passes of two lists, no more.
+    let lists = 0
+    const pins: IssuerStore['pins'] = {
+      ...store.pins,
+      listBlocks: (...call) =>
+        ++lists > 4 ? expect.unreachable('once more') : store.pins.listBlocks(...call),
+    }
+    const moved = await rotateStorageKey({ ...lacking, store: { pins }, panOf })
+    expect(moved).toEqual({ moved: 4, changed: 0, left: 1 })
     const stored = (await store.pins.readBlock(cardOf(3))) ?? expect.unreachable()
     expect(stored).toMatchObject({ kid: AES.kid, block: { length: 16 } })
     using pin = await decipherPin({ block: stored.block, pan: PAN, format: 4, key: aes })
@@ -291,6 +298,45 @@ test('what is deciphered on the way to another backend is wiped, whatever comes 
   }
 })
 
+test('the signal of whoever rotates reaches each call on the way: of the store, of both keys, and for PANs', async () => {
+  await using own = await softwareBackend({ keys: [OLD, AES] })
+  const bound = (kid: string) => own.bind({ kid, usage: 'pin-encryption', hostDecipher: true })
+  const [tdea, aes] = [await bound(OLD.kid), await bound(AES.kid)]
+  const { signal } = new AbortController()
+  for (const [keys, names] of [
+    [{ from, to }, ['listBlocks', 'reencipher', 'countBlocks']],
+    [{ from, to: far }, ['listBlocks', 'reencipher', 'decipher', 'encipher', 'countBlocks']],
+    [{ from: tdea, to: aes }, ['listBlocks', 'panOf', 'decipher', 'countBlocks']],
+  ] as const) {
+    const store = memoryIssuerStore()
+    await fill(store, 1)
+    const heard = new Map<string, Set<AbortSignal | undefined>>()
+    /** Its last argument has the signal. */
+    const watch = (target: object, name: string): void => {
+      const call: (...given: unknown[]) => unknown = Reflect.get(target, name)
+      vi.spyOn(target as Record<string, typeof call>, name).mockImplementation((...given) => {
+        const { signal: told } = Object(given.at(-1))
+        heard.set(name, (heard.get(name) ?? new Set()).add(told))
+        return Reflect.apply(call, target, given)
+      })
+    }
+    const others = { panOf: (_card: unknown, _options: unknown) => PAN }
+    try {
+      watch(store.pins, 'listBlocks')
+      watch(store.pins, 'countBlocks')
+      watch(others, 'panOf')
+      for (const name of ['reencipher', 'decipher']) watch(operationsOf(keys.from), name)
+      watch(operationsOf(keys.to), 'encipher')
+      const panOf = keys.to === aes && { panOf: others.panOf }
+      expect(await rotateStorageKey({ store, ...keys, ...panOf }, { signal })).toMatchObject({ moved: 1 })
+    } finally {
+      vi.restoreAllMocks()
+    }
+    expect([...heard.keys()].sort()).toEqual(names.toSorted())
+    for (const [name, told] of heard) expect([name, ...told]).toEqual([name, signal])
+  }
+})
+
 test('rotateStorageKey stops where the backend cannot re-encipher, and what is stored stays', async () => {
   const store = memoryIssuerStore()
   await fill(store, 1)
@@ -374,6 +420,28 @@ describe.each(AVAILABLE)('%s: resealPans', driver => {
     await failure(() => resealPans({ store, batch: 0 }), 'ERR_ARGUMENT')
     await failure(() => resealPans({ store: {} } as never), 'ERR_ARGUMENT')
     await failure(() => resealPans({ store, onProgress: {} } as never), 'ERR_ARGUMENT')
+  })
+
+  test('is heard by the store, and stops between two PANs, however large the page and slow the sealer', async () => {
+    const inner = panSealer({ keys: [{ kid: 'PAN-1', key: SEAL_KEY }] })
+    const controller = new AbortController()
+    let opened = 0
+    await using store = await openSqliteIssuerStore({
+      path: join(folder, `reseal-stop-${driver.replace(':', '-')}.db`),
+      driver,
+      executor: 'inline',
+      panSealer: {
+        seal: inner.seal.bind(inner),
+        open: (sealed, card) => {
+          opened++
+          controller.abort()
+          return inner.open(sealed, card)
+        },
+      },
+    })
+    await fill(store, 5)
+    await failure(() => resealPans({ store }, { signal: controller.signal }), 'ERR_ABORTED')
+    expect(opened).toBe(1)
   })
 
   test('a sealer that cannot say which PANs are current has every one sealed anew: none is left under the old key', async () => {

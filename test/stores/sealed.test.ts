@@ -90,6 +90,7 @@ test('a seal of another form is wrong; one under a key that is not here names it
     seal.slice(1),
     seal.slice(0, -1),
     Uint8Array.from([1, 1, 7, ...seal.slice(-16)]),
+    Uint8Array.from([2, ...seal.slice(1)]),
   ]) {
     expect([await seals.verify(message, other), seals.isCurrent(other)]).toEqual([false, false])
   }
@@ -179,6 +180,37 @@ describe.each(AVAILABLE)('%s', driver => {
     await withSql(path, store, expectRequestsSealed)
   })
 
+  test('rows that stand in somebody’s database since version 1 match their seals', async () => {
+    const path = newPath()
+    await using store = await open(path, rowSealer({ keys: [one] }))
+    const hex = (text: string): Uint8Array => Uint8Array.from(Buffer.from(text, 'hex'))
+    const digest = new Uint8Array(32).fill(7)
+    await withSql(path, store, async ({ sql }) => {
+      // Digests of the rows and MACs made by Python and OpenSSL, by the form in row-sealer.ts and sealed.ts.
+      for (const [table, values] of [
+        ['cards', ['active', hex('A1B2C3'), '["ISO0"]', null, 'A'.repeat(16)]],
+        ['pins', [hex('0123456789ABCDEF'), 'PEK-STORE', null, null, 2, 'B'.repeat(16)]],
+        ['seals', [5, hex('0106524F57532D31F1C0BEF8C3AC0B5AB8F9E9BA2FB6758C'), 'ROWS-1']],
+      ] as const) {
+        const places = values.map((_, i) => `$${i + 3}`).join(', ')
+        await sql(`INSERT INTO issuer_pin_${table} VALUES ($1, $2, ${places})`, [
+          ISSUER,
+          'card-0001',
+          ...values,
+        ])
+      }
+      const counters = 'INSERT INTO issuer_pin_counters VALUES ($1, $2, $3, $4, $5)'
+      await sql(counters, [ISSUER, 'card/card-0001', 3, '{"pcc":"0001"}', 1_700_000_000_000])
+      await sql(counters, [ISSUER, 'tries/card-0001', 1, '{}', null])
+      const seal = hex('0106524F57532D31D93EC5B3FB4244D232B954F27C9AA331')
+      const request = [digest, ISSUER, 'card-0001', 'JWE-1', 1_700_000_000_000, 0, 'C'.repeat(16), seal]
+      await sql('INSERT INTO issuer_pin_requests VALUES ($1, $2, $3, $4, $5, $6, $7, $8)', request)
+    })
+    expect(await store.pins.readBlock(CARD)).toEqual({ block: hex('0123456789ABCDEF'), kid: 'PEK-STORE' })
+    expect(await store.pins.knowsRequest(digest)).toBe(true)
+    expect(await resealRows({ store })).toBe(1)
+  })
+
   test('two write to one card at once: both are done, and the seal is right', async () => {
     const path = newPath()
     await using store = await open(path, rowSealer({ keys: [one] }))
@@ -255,6 +287,39 @@ describe.each(AVAILABLE)('%s', driver => {
     await using store = await open(path, slow)
     const { retryable } = await failure(() => store.pins.storeBlock(CARD, blockOf(1000)), 'ERR_BACKEND_BUSY')
     expect([retryable, writes]).toEqual([true, 50])
+  })
+
+  test('a request that is remembered anew while its record is sealed anew keeps the seal it came with', async () => {
+    const path = newPath()
+    const request = (jweKid: string) => ({ digest: new Uint8Array(32).fill(7), jweKid, acceptedAt: 1 })
+    {
+      await using before = await open(path, rowSealer({ keys: [one] }))
+      await before.cards.put(CARD, RECORD)
+      await before.pins.acceptBlock(CARD, blockOf(1), request('JWE-1'))
+    }
+    const rows = rowSealer({ keys: [two, one] })
+    await using other = await open(path, rows)
+    let isAnew = false
+    const racing: RowSealer = {
+      acceptUnsealed: false,
+      verify: (message, seal) => rows.verify(message, seal),
+      isCurrent: seal => rows.isCurrent(seal),
+      seal: async message => {
+        if (!isAnew && Buffer.from(message).includes('issuer-pin-crypto request')) {
+          isAnew = true
+          expect(await other.pins.forgetRequests({ issuerIds: [ISSUER], jweKids: ['JWE-2'] })).toBe(1)
+          await other.pins.acceptBlock(CARD, blockOf(2), request('JWE-2'))
+        }
+        return rows.seal(message)
+      },
+    }
+    await using store = await open(path, racing)
+    expect(await resealRows({ store })).toBe(1)
+    expect(isAnew).toBe(true)
+    expect(await other.pins.acceptBlock(CARD, blockOf(2), request('JWE-2'))).toEqual({
+      outcome: 'replayed',
+      current: true,
+    })
   })
 
   test('rows of a store without seals: refused, taken by name, sealed page by page; a new key takes over', async () => {

@@ -1,5 +1,5 @@
 /** SQLite off the main thread: what waits there, waits there alone. */
-import { once } from 'node:events'
+import { getEventListeners, once } from 'node:events'
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -105,7 +105,11 @@ describe.each(AVAILABLE)('%s', driver => {
     const read = database.read({ sql: 'SELECT 1 AS yes', values: [] }, controller.signal)
     controller.abort()
     await failure(() => read, 'ERR_ABORTED')
-    expect(await database.read({ sql: 'SELECT 1 AS yes', values: [] })).toEqual([{ yes: 1 }])
+    // One that is answered leaves nothing on a signal that goes on: that of a service is for all its reads.
+    const { signal } = new AbortController()
+    expect(await database.read({ sql: 'SELECT 1 AS yes', values: [] }, signal)).toEqual([{ yes: 1 }])
+    await failure(() => database.read({ sql: 'SELECT no', values: [] }, signal), 'ERR_BACKEND_FAILED')
+    expect(getEventListeners(signal, 'abort')).toEqual([])
     await database.close()
   })
 
@@ -220,6 +224,49 @@ describe.each(AVAILABLE)('%s', driver => {
     expect(read?.block.byteLength).toBe(read?.block.buffer.byteLength)
   })
 
+  test('what a read gives is with the caller alone: nothing of it stays with the driver, nor with the thread', async () => {
+    const said: Uint8Array[] = []
+    const inDriver: Uint8Array[] = []
+    const started = inThisThread(port => {
+      const post = port.postMessage.bind(port)
+      vi.spyOn(port, 'postMessage').mockImplementation((answer, transfer) => {
+        said.push(...valuesOf(answer).filter(value => value instanceof Uint8Array))
+        post(answer, transfer as ArrayBuffer[])
+      })
+    })
+    await using store = await openSqlite({ path: newPath(), driver, panSealer: sealer }, started)
+    await store.cards.put(CARD, RECORD)
+    await store.pins.storeBlock(CARD, blockOf(3))
+    const { database, watch } = await openFile(newPath(), driver)
+    database.exec('CREATE TABLE t (block BLOB)')
+    database.prepare('INSERT INTO t VALUES (?)').run(blockOf(3).block)
+    const connection = new SqliteConnection({
+      watch,
+      database: {
+        exec: sql => database.exec(sql),
+        close: () => database.close(),
+        prepare: sql => {
+          const statement = database.prepare(sql)
+          return {
+            run: (...given) => statement.run(...given),
+            all: (...given) => {
+              const rows = statement.all(...given)
+              inDriver.push(...valuesOf(rows).filter(value => value instanceof Uint8Array))
+              return rows
+            },
+          }
+        },
+      },
+    })
+    expect(connection.read([{ sql: 'SELECT block FROM t', values: [] }])).toEqual([
+      [{ block: blockOf(3).block }],
+    ])
+    await connection.close()
+    expect(await store.pins.readBlock(CARD)).toEqual(blockOf(3))
+    expect(inDriver.map(bytes => [...bytes])).toEqual([Array(8).fill(0)])
+    expect(said.map(({ byteLength }) => byteLength)).toEqual([0])
+  })
+
   test('a thread that ends: what was under way may be tried again, and the next call has a new thread', async () => {
     const threads: StartedThread[] = []
     const start = () => {
@@ -302,6 +349,37 @@ describe.each(AVAILABLE)('%s', driver => {
     expect(await database.read(reading)).toEqual([{ yes: 1 }])
     await failure(() => database.close(), 'ERR_BACKEND_BUSY')
     expect(new Set(ended)).toEqual(new Set([0, 1, 2, 3]))
+  })
+
+  test('the second closes once the first has closed: it is alone with the file then, and takes the log away', async () => {
+    const steps: string[] = []
+    let threads = 0
+    const started = (): StartedThread => {
+      const number = threads++
+      let tell = (_: { readonly value: unknown }): void => {}
+      return {
+        send: async job => {
+          const isClose = 'close' in Object(job)
+          if (isClose) steps.push('asked')
+          // However long it takes, the other one waits.
+          for (let i = 0; i < 3; i++) await turn()
+          if (isClose) steps.push('closed')
+          tell({ value: undefined })
+        },
+        listen: receive => {
+          tell = receive
+        },
+        hold: () => {},
+        end: () => steps.push(`ended ${number}`),
+      }
+    }
+    const database = await openThreads(file(), started)
+    await database.close()
+    expect(steps.map(step => step.replace(/ .*/, ''))).toEqual([
+      ...['asked', 'closed', 'ended', 'ended'],
+      ...['asked', 'closed', 'ended', 'ended'],
+    ])
+    expect(new Set(steps).size).toBe(4)
   })
 
   test('of writes that were under way together when their thread ended each is told so', async () => {

@@ -357,6 +357,19 @@ describe.each(AVAILABLE.flatMap(driver => EXECUTORS.map(executor => [driver, exe
       await reader.close()
     })
 
+    test('a store that is closed leaves one file: whoever copies it has all that was written', async () => {
+      const path = newFile()
+      const store = await open(path)
+      await store.cards.put(CARD, RECORD)
+      await store.pins.storeBlock(CARD, blockOf(1))
+      await store.close()
+      expect([path, `${path}-wal`, `${path}-shm`].filter(file => existsSync(file))).toEqual([path])
+      await copyFile(path, `${path}.copy`)
+      await chmod(`${path}.copy`, 0o600)
+      await using copy = await open(`${path}.copy`)
+      expect(await copy.pins.readBlock(CARD)).toEqual(blockOf(1))
+    })
+
     test('a key that has gone: its requests go in batches, and those of others stay', async () => {
       const path = newFile()
       await using store = await open(path)
@@ -436,6 +449,30 @@ describe.each(AVAILABLE.flatMap(driver => EXECUTORS.map(executor => [driver, exe
     const inserting = (key: string) => [
       { sql: "INSERT INTO issuer_pin_counters VALUES ('i', $1, 1, 'x', NULL)", values: [key] },
     ]
+
+    test('what is read together is of one moment, though another process writes in between', async () => {
+      const path = newFile()
+      const other = await openConnection({ path, driver }, 'writer')
+      let isBetween = false
+      const { connection } = await recorded(path, sql => {
+        if (sql.includes('AS second') && !isBetween) {
+          isBetween = true
+          other.write([inserting('between')])
+        }
+        return false
+      })
+      const counted = (as: string) => ({
+        sql: `SELECT count(*) AS ${as} FROM issuer_pin_counters`,
+        values: [],
+      })
+      expect(connection.read([counted('first'), counted('second')])).toEqual([
+        [{ first: 0 }],
+        [{ second: 0 }],
+      ])
+      expect(isBetween).toBe(true)
+      expect(connection.read([counted('later')])).toEqual([[{ later: 1 }]])
+      await Promise.all([connection.close(), other.close()])
+    })
 
     test('a commit that fails leaves no transaction open: the next one goes through', async () => {
       let isFull = true

@@ -23,7 +23,15 @@ import { outputsFor } from '../../src/tools/search/outputs.js'
 import { searchProfile, searchWith } from '../../src/tools/search/search.js'
 import { tokensOf } from '../../src/tools/search/tokens.js'
 import { requireKnown, waySets } from '../../src/tools/search/ways.js'
-import { batches, beginTier, materialOf, newBoard, triedOn, Work } from '../../src/tools/search/work.js'
+import {
+  batches,
+  beginTier,
+  materialOf,
+  newBoard,
+  TIERS,
+  triedOn,
+  Work,
+} from '../../src/tools/search/work.js'
 import { buffersMadeBy } from '../leaks/recorder.js'
 import { keyMaterial, PAN_DIGITS } from '../seccos/fixtures.js'
 import { SAMPLES, SCHEMES, valuesOf } from '../seccos/schemes.js'
@@ -239,6 +247,15 @@ describe('values and lists', () => {
 })
 
 describe('a search', () => {
+  const ENCIPHERED = {
+    input: 'enciphered',
+    mode: 'ecb',
+    iv: 'none',
+    padding: 1,
+    inputs: [{ input: 'pinBlock', pinForm: 'iso9564-format-2' }],
+  } as const
+  const ecb = (key: Buffer, data: Buffer): Buffer =>
+    createCipheriv('aes-128-ecb', key, null).setAutoPadding(false).update(data)
   const cbc = (key: string, iv: string, data: string): string => {
     const cipher = createCipheriv(
       'aes-128-cbc',
@@ -295,6 +312,46 @@ describe('a search', () => {
     expect((await search('00'.repeat(8))).prw).toMatchObject({ verdict: 'winner' })
     expect((await search('01'.repeat(8))).prw).toMatchObject({ verdict: 'none' })
   })
+
+  test.each([
+    ['another cipher', 2, {}, (key: Buffer) => key],
+    // The session key of the card's PCC.
+    [
+      'the key itself, before a derived one',
+      3,
+      { algorithm: 'aes-cbc', padding: 1, iv: '00'.repeat(16), digest: 'none' },
+      (key: Buffer, pcc: string) => ecb(key, Buffer.from(pcc.padEnd(32, '0'), 'hex')),
+    ],
+  ] as const)(
+    'enciphers an input under each key by itself, not as under %s',
+    async (_, tier, told, keyOf) => {
+      const material = keyMaterial('aes16', 0).material
+      const samples = samplesOf('enciphered').map(one => {
+        const key = keyOf(Buffer.from(material, 'hex'), one.pcc ?? expect.unreachable())
+        const block = Buffer.from(encodePin('iso9564-format-2', { ...one, random: undefined }))
+        const data = `${one.prwDataSet}${ecb(key, Buffer.concat([block, Buffer.alloc(8)])).toString('hex')}`
+        const padded = data.padEnd(Math.ceil(data.length / 32) * 32, '0')
+        return { ...one, prwValue: cbc(key.toString('hex'), '00'.repeat(16), padded) }
+      })
+      const inputs = [{ input: 'dataSet.masked' }, ENCIPHERED] as const
+      const job = {
+        which: 'prw',
+      samples,
+      key: bytes(material),
+      layouts: [profile],
+        known: { ...told, inputs },
+      } as const
+      const work = new Work(job, await chooseEngine('auto'))
+      // In one search, so that what a tier before has kept is there.
+      const found: string[][] = []
+      for (let at = 0; at < TIERS.length; at++) {
+        const board = newBoard()
+        found.push((await work.tier(at, board)).map(({ computation }) => computation.algorithm))
+      }
+      work.close()
+      expect(found[TIERS.findIndex(([way]) => way === tier)]).toContain('aes-cbc')
+    },
+  )
 
   test('finds nothing, and does not fail, where a key cannot be derived or an ICV cannot be made', async () => {
     const mac = {

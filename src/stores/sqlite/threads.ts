@@ -281,7 +281,7 @@ class SqliteThreads implements PlainDatabase {
   }
 
   async close(): Promise<void> {
-    // The last to close truncates the log and removes it, which a connection that only reads does not.
+    // One after the other: the last to close truncates the log and removes it, but not while another has the file open yet.
     try {
       await this.#reader.close()
     } finally {
