@@ -22,7 +22,7 @@ import {
   TOKEN_OPTIONS,
   tokenOptions,
 } from './open.js'
-import { reason, show, tableOf } from './shown.js'
+import { reason, show, TRICKS, tableOf } from './shown.js'
 import { optionsOf, text, type Values } from './verbs.js'
 
 /** One row of the report: an operation, how the token does it, what that means. */
@@ -374,8 +374,13 @@ function markdown(report: DoctorReport): string {
           `- ${contract.impossible.length} cases need what the token does not offer; the JSON report names them`,
         ]),
     '',
-  ].join('\n')
+  ]
+    .map(oneLine)
+    .join('\n')
 }
+
+/** Names and notes come from tokens of others: none of them ends a line of the report, or hides one. */
+const oneLine = (text: string): string => text.replaceAll(TRICKS, '?')
 
 /** `issuer-pin-crypto doctor`. */
 export function doctorCommand(opening: Opening = OPENING): Command {
@@ -409,7 +414,10 @@ ${TOKEN_HELP}`,
       for (const member of members) reports.push(await examine(member, io, opening, testKeys))
       const differences = isGroup ? differencesOf(reports) : []
       const shown = isGroup ? { members: reports, differences } : reports[0]
-      const paper = [...reports.map(markdown), ...differences.map(line => `- DIFFERENT ${line}`)].join('\n')
+      const paper = [
+        ...reports.map(markdown),
+        ...differences.map(line => oneLine(`- DIFFERENT ${line}`)),
+      ].join('\n')
       write(values, 'report', paper)
       write(values, 'report-json', `${JSON.stringify(shown, null, 2)}\n`)
       const words = [
@@ -442,9 +450,9 @@ function differencesOf(reports: readonly DoctorReport[]): string[] {
   return [...kids].flatMap(kid => {
     const shown = reports.map(({ keys }) => {
       const found = keys.filter(key => key.kid === kid)
-      return (
-        found.map(({ algorithm, checkValue }) => `${algorithm} ${checkValue?.value}`).join(', ') || 'no key'
-      )
+      // A token says in no order what it holds.
+      const each = found.map(({ algorithm, checkValue }) => `${algorithm} ${checkValue?.value}`).sort()
+      return each.join(', ') || 'no key'
     })
     return new Set(shown).size === 1
       ? []
