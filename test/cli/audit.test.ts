@@ -1,6 +1,6 @@
 /** `audit verify`: a chain that is intact, and every way in which it is not. */
 
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -59,13 +59,43 @@ test('another key, and an end that was cut off', async () => {
   expect([code, said]).toEqual([1, expect.stringContaining('the end was cut off')])
 })
 
-test('signed lines, by the public key alone: no secret is asked for', async () => {
+async function signedLines() {
   const pair = ecKeyPair()
   const signer = softwareSigner({ kid: 'SIGN-1', privateKey: pair.privateKey })
   const signed: string[] = []
   const audit = chainedAudit({ key: Buffer.from(HEX, 'hex'), write: line => void signed.push(line), signer })
   for (const sequence of [1, 2]) await audit({ sequence } as AuditEvent)
-  const jwk = { ...pair.publicKey.export({ format: 'jwk' }), kid: 'SIGN-1' }
+  return { signed, jwk: { ...pair.publicKey.export({ format: 'jwk' }), kid: 'SIGN-1' } }
+}
+
+test.each(['--key-env', '--key-fd'])(
+  'signed lines whose public key stands beside %s: their HMACs are looked at, too',
+  async option => {
+    const { signed, jwk } = await signedLines()
+    const file = join(folder, 'beside.jwk')
+    writeFileSync(file, JSON.stringify(jwk))
+    const hmac = join(folder, 'hmac')
+    for (const [key, code, said] of [
+      [HEX, 0, '2 lines, intact; '],
+      ['a5'.repeat(32), 1, 'line 1: its HMAC'],
+    ] as const) {
+      writeFileSync(hmac, key)
+      const descriptor = openSync(hmac, 'r')
+      try {
+        const place = option === '--key-env' ? 'KEY' : `${descriptor}`
+        const found = await run(signed.join('\n'), ['--public', file, option, place], key)
+        expect(found).toMatchObject({ code, said: expect.stringContaining(said) })
+        // No child of this process gets it, and no report.
+        expect(found.env).toEqual(option === '--key-env' ? {} : { KEY: key })
+      } finally {
+        closeSync(descriptor)
+      }
+    }
+  },
+)
+
+test('signed lines, by the public key alone: no secret is asked for', async () => {
+  const { signed, jwk } = await signedLines()
   const file = join(folder, 'public.jwk')
   for (const content of [jwk, { keys: [jwk] }]) {
     writeFileSync(file, JSON.stringify(content))
@@ -101,8 +131,10 @@ test.each([
   ['two of them', ['--key-env', 'KEY', '--key-fd', '3'], HEX, 'are two places'],
   ['a variable that is not there', ['--key-env', 'NONE'], HEX, 'no such variable'],
   ['a key that is no hex', ['--key-env', 'KEY'], 'secret!', '64 or more'],
-  ['a key that is too short', ['--key-env', 'KEY'], '5a', '64 or more'],
+  ['a key that is too short', ['--key-env', 'KEY'], '5a'.repeat(31), '64 or more'],
+  ['a key whose last byte is half there', ['--key-env', 'KEY'], `${HEX}5`, '64 or more'],
   ['a last line that is none', ['--key-env', 'KEY', '--last', 'x'], HEX, '--last must be'],
+  ['a last line in capitals', ['--key-env', 'KEY', '--last', 'AB'.repeat(32)], HEX, '--last must be'],
 ])('%s: exit code 2', async (_, args, key, message) => {
   const { code, said } = await run('', args, key)
   expect([code, said]).toEqual([2, expect.stringContaining(message)])
@@ -121,6 +153,20 @@ test('a line that does not end is not read to the end of memory; a device is non
       code: 2,
       said: 'ERR_USAGE: --public: the file cannot be read, or is no JSON',
     })
+})
+
+test('a chain that is read in several pieces, and a key of more than 32 bytes', async () => {
+  const key = 'c3'.repeat(40)
+  const chain: string[] = []
+  const audit = chainedAudit({ key: Buffer.from(key, 'hex'), write: line => void chain.push(line) })
+  // Letters of two bytes: pieces end within one of them.
+  for (let sequence = 1; sequence <= 400; sequence++)
+    await audit({ sequence, problem: 'ü'.repeat(100 + (sequence % 2)) } as unknown as AuditEvent)
+  expect(Buffer.byteLength(chain.join('\n'))).toBeGreaterThan(2 * 65_536)
+  expect(await run(chain.join('\n'), undefined, key)).toMatchObject({
+    code: 0,
+    said: expect.stringContaining('400 lines, intact'),
+  })
 })
 
 test('lines end as Windows ends them, and in nothing else', async () => {

@@ -2,10 +2,13 @@
  * `pin` with PVV, offset, reference block and PRW, against published values; `inspect pin-block` with a PAN; and tokens opened with
  * every option there is, one or several.
  */
-import { existsSync, readFileSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { PKCS11_OPTIONS } from '../../src/backend/pkcs11/session/options.js'
-import { groupOptions, OF_A_TOKEN, TOKEN_OPTIONS } from '../../src/cli/open.js'
+import { readArguments } from '../../src/cli/command.js'
+import { groupOptions, OF_A_TOKEN, TOKEN_OPTIONS, tokenOptions } from '../../src/cli/open.js'
+import type { Values } from '../../src/cli/verbs.js'
+import type { Pkcs11Options } from '../../src/pkcs11.js'
 import { FakeToken } from '../pkcs11/fake-token.js'
 import { keptIo } from './support/io.js'
 import { asked, env as common, file, fresh, keys, PAN, PEK, PIN, run, TOKEN } from './support/program.js'
@@ -263,36 +266,49 @@ describe('inspect, as JSON', () => {
 })
 
 describe('a token', () => {
+  /** The options of `pkcs11Backend` that are plain data, by the names of the command line, and what each of them says. */
+  const GIVEN: readonly (readonly [args: readonly string[], said: Partial<Pkcs11Options>])[] = [
+    [['--binding', 'koffi'], { binding: 'koffi' }],
+    [['--login', 'always'], { login: 'always' }],
+    [['--user-type', '0x80000001'], { userType: 0x8000_0001 }],
+    [['--allow-final-try'], { allowFinalTry: true }],
+    [['--init-parameters', 'x=y'], { initParameters: 'x=y' }],
+    [['--read-write'], { sessions: { readWrite: true } }],
+    [['--sessions', '3'], { sessions: { max: 3 } }],
+    [['--queue', '5'], { sessions: { queue: 5 } }],
+    [['--wait-ms', '7'], { sessions: { waitMs: 7 } }],
+    [['--executor', 'inline'], { executor: 'inline' }],
+    [['--spare'], { spare: true }],
+    [['--call-ms', '11'], { timeouts: { callMs: 11 } }],
+    [['--open-ms', '13'], { timeouts: { openMs: 13 } }],
+    [['--close-ms', '17'], { timeouts: { closeMs: 17 } }],
+    [['--no-coalesce'], { coalesce: false }],
+    [['--keep-alive-ms', '0'], { keepAliveMs: 0 }],
+    [['--no-reinitialise'], { recovery: { reinitialise: false } }],
+    [['--vendor', 'softhsm'], { vendor: 'softhsm' }],
+    [['--retail-mac', 'thales-luna'], { retailMac: 'thales-luna' }],
+    [['--probe', 'relation'], { probe: 'relation' }],
+    [['--composed-mac'], { composedMac: true }],
+    [['--translate-in-token'], { translateInToken: true }],
+    [['--translation-keys-may-decipher'], { translationKeysMayDecipher: true }],
+    [['--extract-shared-secret'], { extractSharedSecret: true }],
+    [['--derive-keys', 'inside'], { deriveKeys: 'inside' }],
+    [['--accept', 'modifiable', '--accept', 'public'], { accept: ['modifiable', 'public'] }],
+    [
+      ['--locate', 'A=a label=b', '--locate', 'B=pkcs11:id=%01'],
+      { keys: { A: { label: 'a label=b' }, B: 'pkcs11:id=%01' } },
+    ],
+  ]
+  const place = { module: '/lib/x.so', token: { label: 'fake' } }
+  /** The options by which a command line opens a token, and its PIN. */
+  const saidBy = async (args: readonly string[]) => {
+    const { values } = readArguments(args, { options: TOKEN_OPTIONS, positionals: 0 })
+    const { pin, ...options } = await tokenOptions(values as Values, keptIo({ env: { TP: '1234' } }))
+    return { options, pin: pin?.() }
+  }
+
   test('every option of pkcs11Backend that is plain data has a name, and reaches it', async () => {
-    const given: readonly (readonly string[])[] = [
-      ['--binding', 'koffi'],
-      ['--login', 'always'],
-      ['--user-type', '0x80000001'],
-      ['--allow-final-try'],
-      ['--init-parameters', 'x=y'],
-      ['--read-write'],
-      ['--sessions', '3'],
-      ['--queue', '5'],
-      ['--wait-ms', '7'],
-      ['--executor', 'inline'],
-      ['--spare'],
-      ['--call-ms', '11'],
-      ['--open-ms', '13'],
-      ['--close-ms', '17'],
-      ['--no-coalesce'],
-      ['--keep-alive-ms', '0'],
-      ['--no-reinitialise'],
-      ['--vendor', 'softhsm'],
-      ['--retail-mac', 'thales-luna'],
-      ['--probe', 'relation'],
-      ['--composed-mac'],
-      ['--translate-in-token'],
-      ['--translation-keys-may-decipher'],
-      ['--extract-shared-secret'],
-      ['--derive-keys', 'inside'],
-      ['--accept', 'modifiable', '--accept', 'public'],
-      ['--locate', 'A=label', '--locate', 'B=pkcs11:id=%01'],
-    ]
+    const given = GIVEN.map(([args]) => args)
     const names = Object.keys(TOKEN_OPTIONS).map(name => `--${name}`)
     const others = ['--module', '--token', '--options', '--group', '--json', '--pin-env', '--pin-fd']
     expect(given.map(([name]) => name).sort()).toEqual(names.filter(name => !others.includes(name)).sort())
@@ -309,12 +325,61 @@ describe('a token', () => {
       recovery: { reinitialise: false },
       coalesce: false,
       accept: ['modifiable', 'public'],
-      keys: { A: { label: 'label' }, B: 'pkcs11:id=%01' },
+      keys: { A: { label: 'a label=b' }, B: 'pkcs11:id=%01' },
     })
     const functions = ['ring', 'onEvent', 'onOperation']
     expect(PKCS11_OPTIONS.filter(name => opened?.[name] === undefined)).toEqual(
       PKCS11_OPTIONS.filter(name => functions.includes(name)),
     )
+  })
+
+  test.each(GIVEN)('%j says that alone, whatever the options file says of it', async (args, said) => {
+    const where = ['--pin-env', 'TP', '--options', file(place)]
+    expect(await saidBy([...where, ...args])).toEqual({ options: { ...place, ...said }, pin: '1234' })
+    // The same in the file, and otherwise; what an object of the file says besides stays.
+    const [[name = '', value] = []] = Object.entries(said)
+    const isObject = typeof value === 'object' && !Array.isArray(value)
+    const [inner = ''] = isObject ? Object.keys(Object(value)) : []
+    const other = isObject ? { [inner]: 'another', besides: 'stays' } : 'another'
+    const options = ['--pin-env', 'TP', '--options', file({ ...place, [name]: other })]
+    expect((await saidBy(options)).options).toEqual({ ...place, [name]: other })
+    const both = isObject ? { ...Object(value), besides: 'stays' } : value
+    expect((await saidBy([...options, ...args])).options).toEqual({ ...place, [name]: both })
+  })
+
+  test('its library and its name are those of the command line, and else of the options file', async () => {
+    const options = ['--pin-env', 'TP', '--options', file({ module: '/file.so', token: 'of the file' })]
+    const both = ['--module', '/line.so', '--token', 'of the line']
+    expect((await saidBy(options)).options).toEqual({ module: '/file.so', token: 'of the file' })
+    expect((await saidBy([...options, ...both])).options).toEqual({
+      module: '/line.so',
+      token: 'of the line',
+    })
+    for (const [lack, args] of [
+      ['module', ['--token', 'T']],
+      ['token', ['--module', '/x.so']],
+      ['token', ['--module', '/x.so', '--token', '']],
+      ['token', ['--options', file({ module: '/x.so', token: '' })]],
+      ['module', ['--options', file({ module: 7, token: 'T' })]],
+    ] as const)
+      await expect(saidBy(args)).rejects.toThrow(`--${lack} is missing`)
+  })
+
+  test.each([
+    ['--user-type', 1, 0xffff_ffff],
+    ['--sessions', 1, 4096],
+    ['--queue', 0, 1_000_000],
+    ...['--wait-ms', '--call-ms', '--open-ms', '--close-ms', '--keep-alive-ms'].map(
+      name => [name, 0, 86_400_000] as const,
+    ),
+  ] as const)('%s is a whole number from %i to %i', async (name, min, max) => {
+    const where = ['--pin-env', 'TP', '--options', file(place), name]
+    for (const number of [min, max])
+      expect(JSON.stringify(await saidBy([...where, `${number}`]))).toContain(`:${number}`)
+    for (const number of [min - 1, max + 1])
+      await expect(saidBy([...where.slice(0, -1), `${name}=${number}`])).rejects.toThrow(
+        `${name} must be a whole number from ${min} to ${max}`,
+      )
   })
 
   test('as a table that fits the terminal, and as JSON', async () => {
@@ -458,6 +523,50 @@ describe('a token', () => {
       expect(read.members.map(({ pin }) => pin?.())).toEqual(['1111', '2222', undefined, '2222'])
       const typed = await call(['token', '--group', group(), '--json'], { secret: '1234' })
       expect([typed.code, JSON.parse(typed.out)]).toMatchObject([0, { health: { ok: true } }])
+    })
+
+    test('whose PINs are typed: each is asked for by the number of its token, and is nobody else’s', async () => {
+      const one = { modulePath: '/m.so' }
+      const members = [one, { ...one, pinEnv: 'TP' }, { ...one, login: 'never' }, one]
+      const questions: string[] = []
+      const io = keptIo({
+        env: { TP: '2222' },
+        secrets: ['1111', '4444'],
+        onAsk: question => questions.push(question),
+      })
+      const read = await groupOptions({ group: file({ members }) }, io)
+      expect(read.members.map(({ pin }) => pin?.())).toEqual(['1111', '2222', undefined, '4444'])
+      expect(questions).toEqual(['PIN of token 1: ', 'PIN of token 4: '])
+    })
+
+    test('whose PIN comes from a descriptor, which gives it once: it is that of all who have none of their own', async () => {
+      const one = { modulePath: '/m.so' }
+      const descriptor = openSync(file('3333\n'), 'r')
+      try {
+        const values = {
+          group: file({ members: [one, { ...one, pinEnv: 'TP' }, one] }),
+          'pin-fd': `${descriptor}`,
+        }
+        const { members } = await groupOptions(values, keptIo({ env: { TP: '2222' } }))
+        expect(members.map(({ pin }) => pin?.())).toEqual(['3333', '2222', '3333'])
+      } finally {
+        closeSync(descriptor)
+      }
+    })
+
+    test.each(GIVEN)('%j is said of each', async (args, said) => {
+      const members = [
+        { module: '/1.so', token: 'A', sessions: { besides: 1 } },
+        { module: '/2.so', token: 'B', pinEnv: 'TP' },
+      ]
+      const where = ['--group', file({ members }), '--pin-env', 'OTHER', ...args]
+      const { values } = readArguments(where, { options: TOKEN_OPTIONS, positionals: 0 })
+      const io = keptIo({ env: { TP: '1234', OTHER: '4321' } })
+      const { members: opened } = await groupOptions(values as Values, io)
+      expect(opened.map(({ pin, ...options }) => [pin?.(), options])).toEqual([
+        ['4321', { module: '/1.so', token: 'A', ...said, sessions: { besides: 1, ...said.sessions } }],
+        ['1234', { module: '/2.so', token: 'B', ...said }],
+      ])
     })
 
     test('doctor tries each of them, and says where their keys differ', async () => {
