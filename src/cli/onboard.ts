@@ -249,6 +249,11 @@ async function csrOf(
   }
 }
 
+/** A kid as a name that certificates have a place for. */
+function commonNameOf({ kid }: Key): string {
+  return kid.replaceAll(/[^A-Za-z0-9 _.-]/g, '_').slice(0, ATTRIBUTES['CN'])
+}
+
 /**
  * The JWE key's certificate. In software it is signed with the key itself; a key agreement key of a token signs nothing, so there the
  * assertion key signs, and the form says so.
@@ -258,7 +263,7 @@ async function certificateOf(x509: X509, keys: IssuerKeys, subject: string): Pro
   const jwk = publicJwkOf(keys.jwe)
   const publicKey = await webcrypto.subtle.importKey('jwk', { ...jwk }, algorithm, true, ['verify'])
   const own = keys.private.find(({ kid }) => kid === keys.jwe.kid)
-  const name = `${subject}, CN=${keys.jwe.kid.replaceAll(/[^A-Za-z0-9 _.-]/g, '_')}`
+  const name = `${subject}, CN=${commonNameOf(keys.jwe)}`
   const now = new Date(Math.floor(Date.now() / 1000) * 1000)
   const common = {
     serialNumber: `01${Buffer.from(webcrypto.getRandomValues(new Uint8Array(15))).toString('hex')}`,
@@ -281,7 +286,7 @@ async function certificateOf(x509: X509, keys: IssuerKeys, subject: string): Pro
       await x509.X509CertificateGenerator.create({ ...common, issuer: name, signingKey }, webcrypto)
     ).toString('pem')
   }
-  const issuer = `${subject}, CN=${keys.assertion.kid.replaceAll(/[^A-Za-z0-9 _.-]/g, '_')}`
+  const issuer = `${subject}, CN=${commonNameOf(keys.assertion)}`
   const certificate = await x509.X509CertificateGenerator.create(
     { ...common, issuer, signingKey: IN_TOKEN },
     cryptoOf(keys.assertion),

@@ -494,33 +494,6 @@ test('a folder of onboard that cannot be finished is empty again', async () => {
   expect(JWE.kty).toBe('EC')
 })
 
-test('a token whose key shows no public half cannot be onboarded', async () => {
-  const closing = { [Symbol.asyncDispose]: async () => {} }
-  const listKeys = async () => ['ISSUER-JWE', 'ISSUER-ASSERTION'].map(kid => ({ kid }))
-  const bind = async ({ kid }: { kid: string }) => ({ kid })
-  const opening = {
-    store: async () => ({ ...closing, listKeys }),
-    backend: async () => ({ ...closing, bind }),
-  }
-  const dir = fresh()
-  const io = keptIo({ env: { TP: '1234' } })
-  const args = [
-    'onboard',
-    '--dir',
-    dir,
-    '--issuer-id',
-    'is_tbank01',
-    '--endpoint',
-    'https://x',
-    '--subject',
-    'O=X',
-  ]
-  const command = onboardCommand(opening as unknown as Opening)
-  const token = ['--module', '/x.so', '--token', 'T', '--pin-env', 'TP']
-  expect(await main([...args, ...token], io, [command])).toBe(2)
-  expect([io.output, io.errors]).toEqual([[], ['ERR_USAGE: key ISSUER-JWE shows no public half']])
-})
-
 test('what is thrown and is no error has the name of its kind', () => {
   expect([reason('4929123456789012'), reason(new RangeError('4929123456789012'))]).toEqual([
     'string',

@@ -105,6 +105,7 @@ class Told {
   /** The test keys that are in it, and those that it does not take. */
   readonly made = new Set<string>()
   refuses: readonly string[] = []
+  readonly deleted: string[] = []
   readonly #keys: readonly ListedKey[]
 
   constructor(keys: readonly ListedKey[] = []) {
@@ -140,7 +141,10 @@ class Told {
         this.made.add(kid)
       },
       listKeys: async () => [...this.#keys, ...Array.from(this.made, kid => ({ ...LISTED, kid, id: 'AB' }))],
-      deleteKey: async ({ kid }: { kid: string }) => void this.made.delete(kid),
+      deleteKey: async ({ kid }: { kid: string }) => {
+        this.made.delete(kid)
+        this.deleted.push(kid)
+      },
     } as unknown as KeyStore
   }
 }
@@ -293,9 +297,16 @@ describe('a token is opened', () => {
     ])
   })
 
-  test('with names for the test keys that no other run has', async () => {
-    const [one, other] = [new Told(), new Told()]
-    for (const token of [one, other]) await examined(token, ONE)
+  test('with names for the test keys that no other run has, and no key but those is deleted', async () => {
+    const others = ['MINE', 'doctor-000000-PEK-2'].map(kid => ({ ...LISTED, kid }))
+    const [one, other] = [new Told(others), new Told(others)]
+    for (const token of [one, other]) {
+      await examined(token, ONE)
+      const own = Object.values(token.opened.at(-1)?.[1].keys ?? {}).map(
+        ({ label }: Partial<KeyLocation>) => label,
+      )
+      expect(token.deleted.sort()).toEqual(own.sort())
+    }
     const [first, second] = [one, other].map(({ opened }) => opened.at(-1)?.[1].keys)
     expect(first).not.toEqual(second)
   })
