@@ -302,8 +302,8 @@ describe('a token is opened', () => {
     const [one, other] = [new Told(others), new Told(others)]
     for (const token of [one, other]) {
       await examined(token, ONE)
-      const own = Object.values(token.opened.at(-1)?.[1].keys ?? {}).map(
-        ({ label }: Partial<KeyLocation>) => label,
+      const own = Object.values(token.opened.at(-1)?.[1].keys ?? {}).map(location =>
+        String(Object(location).label),
       )
       expect(token.deleted.sort()).toEqual(own.sort())
     }
