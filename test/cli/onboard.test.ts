@@ -133,6 +133,7 @@ describe('in software', () => {
   ])
   const checkValues = [
     { kid: 'PEK', usage: 'pin-encryption', checkValue: { method: 'encrypt-zero', value: '08D7B4' } },
+    { kid: 'H', usage: 'hmac', checkValue: { method: 'hmac', value: '7D45CD196B' } },
     { kid: 'C', usage: 'cmac', checkValue: { method: 'cmac', value: expect.stringMatching(/^42246F/) } },
   ]
 
@@ -174,6 +175,7 @@ describe('in software', () => {
         "| kid | usage | value | method |",
         "|---|---|---|---|",
         "| PEK | pin-encryption | 08D7B4 | encrypt-zero |",
+        "| H | hmac | 7D45CD196B | hmac |",
         "| C | cmac | 42246FD821 | cmac |",
         "",
         "## Open questions",
