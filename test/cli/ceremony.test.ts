@@ -59,6 +59,17 @@ test('three times at most; then nothing is in the token', async () => {
   expect(err).toMatch(/\nERR_KEY_CHECK_VALUE: [^\n]*component 1[^\n]*$/)
 })
 
+test.each([
+  ['component', 'AES', ['Adams', '000000']],
+  ['kcv', 'PIN', ['Adams', AES]],
+])('a %s that does not come from the terminal is not asked for again', async (what, variable, typed) => {
+  // What is typed after it would be taken for another's.
+  const more = [`--component-1-${what}-env`, variable]
+  const { code, err, kids } = await ceremony([...typed, ...typed.slice(1), ...typed.slice(1)], more)
+  expect([code, kids]).toEqual([1, []])
+  expect(err).toMatch(/^ERR_KEY_CHECK_VALUE: [^\n]*component 1[^\n]*$/)
+})
+
 test('the terminal is given back once, after an entry that fails as after the last', async () => {
   const hushed: boolean[] = []
   const onHush = (is: boolean): unknown => hushed.push(is)

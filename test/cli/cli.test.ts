@@ -694,17 +694,20 @@ describe('the program itself', () => {
   test('--help is exit code 0; output that nobody reads is exit code 1, and no stack', async () => {
     const { argv } = process
     const exit = vi.spyOn(process, 'exit').mockReturnValue(undefined as never)
-    const others = process.stdout.listeners('error')
+    const streams = [process.stdout, process.stderr]
+    const others = streams.map(stream => stream.listeners('error'))
     const write = vi.spyOn(process.stdout, 'write').mockReturnValue(true)
     try {
       process.argv = [process.execPath, 'issuer-pin-crypto', '--help']
       await import('../../src/cli/cli.js')
       await vi.waitFor(() => expect(process.exitCode).toBe(0), 60_000)
       expect(write.mock.calls.join('')).toMatch(/^usage: issuer-pin-crypto COMMAND/)
-      const [ours] = process.stdout.listeners('error').filter(listener => !others.includes(listener))
-      ours?.(new Error('EPIPE'))
-      expect(exit.mock.calls).toEqual([[1]])
-      process.stdout.off('error', ours as () => void)
+      for (const [i, stream] of streams.entries()) {
+        const [ours] = stream.listeners('error').filter(listener => others[i]?.includes(listener) !== true)
+        ours?.(new Error('EPIPE'))
+        expect(exit.mock.calls.splice(0)).toEqual([[1]])
+        stream.off('error', ours as () => void)
+      }
     } finally {
       exit.mockRestore()
       process.argv = argv

@@ -410,8 +410,8 @@ test('doctor tries a token, and deletes what it put there', async () => {
   ).not.toBe('')
 })
 
-test('--version', async () => {
-  expect((await run(['--version'])).out).toBe(
+test.each(['--version', '-V'])('%s', async version => {
+  expect((await run([version])).out).toBe(
     JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version,
   )
 })
@@ -687,6 +687,19 @@ describe('a narrow terminal', () => {
     const lines = fitted(help, { columns: 60 }).split('\n')
     for (const line of lines) expect(line.length).toBeLessThanOrEqual(60)
     expect(lines.join(' ').split(/\s+/)).toEqual(help.split(/\s+/))
+  })
+
+  test('goes on as far in as the line began', () => {
+    expect(fitted('  one two three four five six seven\nx', { columns: 24 }).split('\n')).toEqual([
+      '  one two three four',
+      '  five six seven',
+      'x',
+    ])
+  })
+
+  test.each<string[]>([['--help'], []])('is told of all commands: %s', async (...args) => {
+    const { out, err } = await run(args, { columns: 40 })
+    for (const line of `${out}${err}`.split('\n')) expect(line.length).toBeLessThanOrEqual(40)
   })
 })
 

@@ -404,23 +404,28 @@ test('a new key of a token: with a beginning, for translation; what the token di
 })
 
 describe('a test key', () => {
-  test('that ends soon, in a file that others may read: both are said', async () => {
-    const validTo = new Date(Date.now() + 10 * 86_400_000).toISOString().slice(0, 10)
-    const mine = file([{ kid: 'P', usage: 'pin-encryption', algorithm: 'tdea-2key', material: PEK, validTo }])
-    chmodSync(mine, 0o644)
-    const { code, out, err } = await run([
-      'key',
-      'check',
-      '--kid',
-      'P',
-      '--usage',
-      'pin-encryption',
-      '--keys',
-      mine,
-    ])
-    expect([code, err]).toEqual([0, 'warning: the file of test keys can be read by others: chmod 600'])
-    expect(out).toMatch(/\n.*key P /)
-  })
+  test.each([0o640, 0o604])(
+    'that ends soon, in a file that others may read (%s): both are said',
+    async mode => {
+      const validTo = new Date(Date.now() + 10 * 86_400_000).toISOString().slice(0, 10)
+      const mine = file([
+        { kid: 'P', usage: 'pin-encryption', algorithm: 'tdea-2key', material: PEK, validTo },
+      ])
+      chmodSync(mine, mode)
+      const { code, out, err } = await run([
+        'key',
+        'check',
+        '--kid',
+        'P',
+        '--usage',
+        'pin-encryption',
+        '--keys',
+        mine,
+      ])
+      expect([code, err]).toEqual([0, 'warning: the file of test keys can be read by others: chmod 600'])
+      expect(out).toMatch(/\n.*key P /)
+    },
+  )
 
   test('of a wrong kind for a format is an error, and no verdict on the block', async () => {
     const inspect = [

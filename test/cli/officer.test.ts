@@ -4,7 +4,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
-import { CKM } from '../../src/backend/pkcs11/binding/constants.js'
+import { CKA, CKM } from '../../src/backend/pkcs11/binding/constants.js'
 import { tableOf } from '../../src/cli/shown.js'
 import { parityOf } from '../../src/primitives/tdea.js'
 import { FakeToken } from '../pkcs11/fake-token.js'
@@ -271,9 +271,21 @@ describe('words that an option takes', () => {
     expect(err).toMatch(message)
   })
 
-  test('what was asked for passes: macs of a PRW key', async () => {
-    const made = ['--kid', 'K', '--usage', 'prw-verify', '--algorithm', 'tdea-2key', '--macs', 'cmac']
-    expect(await run(['key', 'generate', ...made, ...TOKEN])).toMatchObject({ code: 0 })
+  test.each([
+    ['prw-verify', ['--macs', 'iso9797-1-alg1'], ['--macs', 'cmac']],
+    ['pin-encryption', [], ['--host-decipher']],
+    ['pin-encryption', ['--translate-in-token'], ['--translate-in-token', '--translation']],
+  ])('a key for %s is another one in the token by %j than by %j', async (usage, ...both) => {
+    const attributes: string[] = []
+    for (const asked of both) {
+      const fake = new FakeToken()
+      const made = ['--kid', 'K', '--usage', usage, '--algorithm', 'tdea-2key', ...asked]
+      expect(await run(['key', 'generate', ...made, ...TOKEN], {}, fake)).toMatchObject({ code: 0 })
+      const own = [...fake.objects.values()].flatMap(one => [...one.attributes])
+      const random: readonly number[] = [CKA.ID, CKA.VALUE, CKA.CHECK_VALUE, CKA.UNIQUE_ID]
+      attributes.push(JSON.stringify(own.filter(([type]) => !random.includes(type))))
+    }
+    expect(attributes[0]).not.toBe(attributes[1])
   })
 
   const verify = ['pin', 'verify', '--key', 'PEK', '--format', '0', '--pan-env', 'PAN']
@@ -304,6 +316,15 @@ describe('words that an option takes', () => {
       '--record-key goes with --record',
     ],
     [['key', 'record', '--public', 'x', '--record-key', 'R'], '--record-key does not go with --public'],
+    [
+      [...imported, 'components', '--algorithm', 'aes-128', '--parts', '2', '--record-usage', 'cmac'],
+      '--record-usage goes with --record',
+    ],
+    [
+      ['key', 'record', '--public', 'x', '--record-usage', 'cmac'],
+      '--record-usage does not go with --public',
+    ],
+    [[...verify, '--against', 'pvv', '--card-pin-fd', '0'], '--card-pin-fd goes with --against pin'],
     [['key', 'record'], '--record-key is missing'],
     [[...block, '--format', '0'], '--format goes with --key'],
     [
@@ -329,6 +350,15 @@ describe('a key of a token', () => {
     expect((await run(['key', 'list', ...TOKEN], {}, fake)).out).toMatch(
       /ZPK-2 +pin-encryption +E +tdea-2key/,
     )
+  })
+
+  test('is rotated into another mode, where that is said', async () => {
+    const fake = new FakeToken()
+    await run([...GENERATE, '--kid', 'ZPK', '--mode', 'E', ...TOKEN], {}, fake)
+    const rotate = ['key', 'rotate', '--kid', 'ZPK', '--new-kid', 'ZPK-2', '--mode', 'D', ...TOKEN]
+    expect(await run(rotate, {}, fake)).toMatchObject({ code: 0 })
+    const { out } = await run(['key', 'list', '--json', ...TOKEN], {}, fake)
+    expect((JSON.parse(out) as { mode: string }[]).map(({ mode }) => mode)).toEqual(['E', 'D'])
   })
 
   test('is rotated with a beginning and an end of its own', async () => {
