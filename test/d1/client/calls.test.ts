@@ -469,6 +469,22 @@ describe('time', () => {
     expect(events).toMatchObject([{ requests: 0, outcome: 'failed' }])
   })
 
+  test('what an earlier attempt may have done stays so, while a later one waits for another token', async () => {
+    tokenAnswers.push(reply(200, { ...TOKEN, expires_in: 1 }), silence)
+    answers.push(silence)
+    const call = () => client({ totalTimeoutMs: 20_000 }).register({ cardId: 'card-1', card: REGISTER })
+    expect(await refusal(call, 'ERR_D1_UNREACHABLE')).toMatchObject({
+      message: 'D1 register: no answer within 20000 ms',
+      delivery: 'unknown',
+      attempt: 1,
+    })
+    expect(tokenRequests).toHaveLength(2)
+    expect(events).toMatchObject([{ delivery: 'unknown', requests: 1 }])
+    // The token's own flight, which is for all calls, ends by its own time.
+    await clock.advance(20_000)
+    expect(clock.pending()).toEqual([])
+  })
+
   test('how long it took is in the event', async () => {
     answers.push(reply(503), reply(204))
     const call = client().register({ cardId: 'card-1', card: REGISTER })

@@ -14,6 +14,7 @@ import {
   type Iso0Options,
   type IssuerOptions,
   memoryRates,
+  type RateQuery,
   readinessChecks,
   softwareSigner,
   verifyAuditChain,
@@ -638,6 +639,21 @@ describe('bounds', () => {
     expect(take('a')).toBe(false)
     now += 30_001
     expect([take('a'), take('a'), take('a')]).toEqual([true, true, false])
+  })
+
+  const ASKED = { issuerId: ISSUER, cardId: 'a', caller: 'd1', operation: 'getPIN' } as const
+  test.each([
+    ['of a card', 'perCardPerMinute', ['issuerId', 'cardId']],
+    ['of a caller', 'perCallerPerMinute', ['caller']],
+  ])('a rate %s is that of nobody else, and counts whatever is asked', (_whose, bounded, named) => {
+    const others = { issuerId: OTHER_ISSUER, cardId: 'b', caller: 'd2', operation: 'SetPIN' } as const
+    for (const [name, other] of Object.entries(others)) {
+      const wide = { perCardPerMinute: 9, perCallerPerMinute: 9 }
+      const rates = memoryRates({ ...wide, [bounded]: 1, now: () => 0 })
+      const take = (query: RateQuery) => rates.take(query, { signal: AbortSignal.abort() })
+      expect([take(ASKED), take(ASKED)]).toEqual([true, false])
+      expect(take({ ...ASKED, [name]: other }), name).toBe(named.includes(name))
+    }
   })
 
   test('a caller that is over its rate uses up nothing of a card’s', () => {
