@@ -462,6 +462,16 @@ describe('time', () => {
     expect(events.at(-1)).toMatchObject({ delivery: 'unknown', refusal: { reason: 'unreachable' } })
   })
 
+  test('of the call, over in a later attempt, names that attempt', async () => {
+    answers.push(silence, silence)
+    const call = () => client({ totalTimeoutMs: 20_000 }).register({ cardId: 'card-1', card: REGISTER })
+    expect(await refusal(call, 'ERR_D1_UNREACHABLE')).toMatchObject({
+      message: 'D1 register: no answer within 20000 ms',
+      attempt: 2,
+      delivery: 'unknown',
+    })
+  })
+
   test('nothing was sent where the token does not come', async () => {
     const call = () =>
       client({ totalTimeoutMs: 1000, fetch: (_, init) => silence(init) }).delete({ cardId: 'card-1' })
@@ -535,6 +545,18 @@ describe('an answer that breaks off after its status', () => {
     expect(error).toMatchObject({ status: 200, delivery: 'answered', attempt: 1 })
     expect(error.message).toContain('the answer with status 200 broke off: ECONNRESET')
     expect(sent).toHaveLength(1)
+  })
+
+  test('and that does not go on is closed when its time is over', async () => {
+    let closed = 0
+    const stuck = {
+      next: () => new Promise<never>(() => {}),
+      return: async () => ({ done: true, value: closed++ }) as never,
+    }
+    const body = { [Symbol.asyncIterator]: () => stuck }
+    answers = [async () => ({ status: 200, headers: { get: () => null }, body })]
+    await refusal(() => client({ maxAttempts: 1 }).create({ card: CARD }), 'ERR_D1_UNREACHABLE')
+    expect(closed).toBe(1)
   })
 
   test('or that does not come to its end in time', async () => {

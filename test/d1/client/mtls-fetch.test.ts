@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer, type IncomingMessage } from 'node:http'
+import { ClientRequest, createServer, type IncomingMessage } from 'node:http'
 import { type AddressInfo, connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -14,7 +14,7 @@ import { buffersMadeBy } from '../../leaks/recorder.js'
 import { failure } from '../../support/errors.js'
 import { type Pair, testCa } from './certificates.js'
 import { startD1, type TestD1 } from './d1-server.js'
-import { until } from './times.js'
+import { settle, until } from './times.js'
 
 let d1: TestD1
 beforeAll(async () => {
@@ -368,6 +368,21 @@ describe('a proxy on the way out', () => {
     expect(proxy.asked.map(({ url, headers }) => [url, headers['proxy-authorization']])).toEqual([
       [new URL(d1.urls.api).host, 'Basic eDp5'],
     ])
+    await proxy.close()
+  })
+
+  test('leaves nothing that is held on to once it has ended: neither its tunnel’s request nor those that went through it', async () => {
+    const proxy = await startProxy(tunnel)
+    const fetch = mtlsFetch({ ...d1.client, ca: d1.ca, proxy: { url: proxy.url } })
+    for (let i = 0; i < 2; i++) {
+      const { body } = await fetch(`${d1.urls.api}/x`, init())
+      for await (const _ of body ?? []);
+    }
+    await settle()
+    const ended = vi.spyOn(ClientRequest.prototype, 'destroy')
+    fetch.close()
+    expect(ended.mock.calls).toEqual([])
+    ended.mockRestore()
     await proxy.close()
   })
 

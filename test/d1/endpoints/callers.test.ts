@@ -288,8 +288,11 @@ describe('by token', () => {
         proxies: [{ from: { listener: 'nginx' }, header: 'client-cert' }],
       },
     })
-    const connection = connectionOf({ socket: new PassThrough() }, { listener: 'nginx' })
+    const socket = new PassThrough()
+    const connection = connectionOf({ socket }, { listener: 'nginx' })
     expect(connection).toEqual({ encrypted: false, authorized: false, listener: 'nginx' })
+    // What the connection is remembered by is not which listener it came to first.
+    expect(connectionOf({ socket })).toEqual({ encrypted: false, authorized: false })
     const headers = { ...FORM_TYPE, authorization: basic() }
     const request = get(TOKEN_PATH, { method: 'POST', headers, body: 'grant_type=client_credentials' })
     expect((await handler(request, connection)).status).toBe(200)

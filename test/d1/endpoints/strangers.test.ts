@@ -11,7 +11,7 @@ import {
 } from '../../../src/d1.js'
 import { ManualClock } from '../client/times.js'
 import { get, held, put, useWorld } from './support/direct.js'
-import { basic, FORM_TYPE, OVER_TLS, pinPath, TOKEN_PATH } from './support/world.js'
+import { basic, FORM_TYPE, ISSUER, OTHER_ISSUER, OVER_TLS, pinPath, TOKEN_PATH } from './support/world.js'
 
 const own = useWorld()
 const shown = (events: readonly AuditEvent[]) =>
@@ -93,6 +93,23 @@ describe('events of strangers', () => {
     expect(shown(own.world.events)).toEqual(['token-missing', ...Array(5).fill(known).flat()])
     await handler.settled?.()
     expect(own.world.last.omitted).toBe(49)
+  })
+
+  test.each([
+    ['an issuer that is none', 'issuer-unknown', pinPath('card-1', 'is_nobody9')],
+    ['an issuer that is not its own', 'caller-issuer', pinPath('card-1', OTHER_ISSUER)],
+    ['a card id that is none', 'card-id', pinPath('a.b')],
+    ['more than its rate', 'rate', pinPath('card-1')],
+  ])('a known caller that asks for %s is no stranger', async (_what, reason, path) => {
+    const { seccos: _, ...other } = own.world.issuer()
+    const issuers = { [ISSUER]: own.world.issuer(), [OTHER_ISSUER]: other }
+    const rates = { take: () => reason !== 'rate' }
+    const handler = handlerWith({ strangerEventsPerSecond: 1, issuers, rates })
+    await flood(handler, 2)
+    const headers = await own.world.authorized()
+    for (let i = 0; i < 3; i++) await handler(get(path, { headers }))
+    expect(shown(own.world.events)).toEqual(['token-missing', reason, reason, reason])
+    await handler.settled?.()
   })
 
   test('all kinds count: no route, no TLS, no token, a bad one, no secret, no HTTP', async () => {
@@ -196,6 +213,23 @@ describe('where an event must be durable before its answer', () => {
     broken = false
     await handler.settled?.()
     expect(events.at(-1)).toMatchObject({ omitted: 3, durationMs: 500 })
+  })
+
+  test('what was counted while the audit hung is told when it goes on, with nobody’s help', async () => {
+    const { until, release } = held()
+    const events: AuditEvent[] = []
+    const handler = required(async (event: AuditEvent) => {
+      if (event.omitted !== undefined) await until
+      events.push(event)
+    })
+    await flood(handler, 3)
+    await theSecondIsOver()
+    await flood(handler, 2)
+    await theSecondIsOver()
+    release()
+    await theSecondIsOver()
+    await theSecondIsOver()
+    expect(shown(events)).toEqual(['token-missing', 2, 2])
   })
 
   test('one at a time, where the audit hangs; at the end nothing is left untold', async () => {

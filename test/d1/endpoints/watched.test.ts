@@ -513,6 +513,7 @@ describe('a chain of events', () => {
       write: async line => {
         lines.push(line)
         await until
+        if (lines.length === 1) throw new Error('the disk is full')
       },
     })
     const written = Array.from({ length: 10_000 }, (_, i) => hook(event(i + 1)))
@@ -520,10 +521,13 @@ describe('a chain of events', () => {
     expect(error.message).toBe('10000 audit lines wait to be written')
     expect(lines).toHaveLength(1)
     release()
-    await Promise.all(written)
+    const outcomes = await Promise.allSettled(written)
+    expect(outcomes.findLastIndex(({ status }) => status === 'rejected')).toBe(0)
     await hook(event(10_002))
     expect(await verifyAuditChain({ lines, key })).toMatchObject({ intact: true, lines: 10_001 })
     expect(JSON.parse(lines.at(-1) ?? '').event.sequence).toBe(10_002)
+    // What failed, and what was refused, has taken none of the places.
+    await Promise.all(Array.from({ length: 10_000 }, (_, i) => hook(event(10_003 + i))))
   })
 
   test('mistakes are ERR_ARGUMENT', async () => {
@@ -616,6 +620,28 @@ describe('bounds', () => {
     expect((await hanging).status).toBe(404)
   })
 
+  test.each([
+    ['another card of its issuer', 'iso0-only', ISSUER],
+    ['another issuer’s card, by the same id', 'card-1', OTHER_ISSUER],
+  ])('a Set PIN that hangs does not hold up that of %s', async (_whose, cardId, issuerId) => {
+    const { until, release } = held()
+    const begun = held()
+    own.world.pins.before = async card => {
+      if (card.issuerId !== ISSUER || card.cardId !== 'card-1') return
+      begun.release()
+      await until
+    }
+    const { seccos: _, ...other } = own.world.issuer()
+    const issuers = { [ISSUER]: own.world.issuer(), [OTHER_ISSUER]: other }
+    const handler = own.world.handler({ ...open, issuers })
+    const hanging = handler(put(await own.world.iso0()))
+    await begun.until
+    const answer = await handler(put(await own.world.iso0(), {}, pinPath(cardId, issuerId)))
+    release()
+    own.world.pins.before = async () => {}
+    expect([answer.status, (await hanging).status]).toEqual([204, 204])
+  })
+
   test('a gate counts what has not settled', async () => {
     const gate = new Gate(1)
     await expect(gate.run(() => Promise.reject(new Error('x')))).rejects.toThrow('x')
@@ -638,6 +664,9 @@ describe('bounds', () => {
     now += 29_999
     expect(take('a')).toBe(false)
     now += 30_001
+    expect([take('a'), take('a'), take('a')]).toEqual([true, true, false])
+    // However long nobody asks, no more come back than there were.
+    now += 3_600_000
     expect([take('a'), take('a'), take('a')]).toEqual([true, true, false])
   })
 
