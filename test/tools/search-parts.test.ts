@@ -13,7 +13,12 @@ import { resolveInput } from '../../src/seccos/computation.js'
 import type { DataSetValues } from '../../src/seccos/field-value.js'
 import { encodePin } from '../../src/seccos/profile/forms.js'
 import { parseProfile } from '../../src/seccos/profile/parse.js'
-import type { SeccosProfile } from '../../src/seccos/profile/profile.js'
+import {
+  ALGORITHMS,
+  enciphers,
+  type ProfileAlgorithm,
+  type SeccosProfile,
+} from '../../src/seccos/profile/profile.js'
 import type { ProfileSample } from '../../src/tools/check-profile.js'
 import { portOf, type StartedThread, serveSearch, threads } from '../../src/tools/search/crew.js'
 import { judge } from '../../src/tools/search/judge.js'
@@ -37,6 +42,7 @@ import { keyMaterial, PAN_DIGITS } from '../seccos/fixtures.js'
 import { SAMPLES, SCHEMES, valuesOf } from '../seccos/schemes.js'
 import { failure } from '../support/errors.js'
 import { hostOf } from '../support/host.js'
+import { someOf } from '../support/some-of.js'
 import { bytes } from '../support/vectors.js'
 
 const HOST = hostOf('tools/search/host-entry.ts')
@@ -92,6 +98,45 @@ describe('ways', () => {
       true,
     )
   })
+
+  test.each([16, 24, 32])(
+    'for a key of %i bytes each algorithm is tried with each padding, IV, digest and derivation',
+    length => {
+      for (const which of ['prw', 'mac'] as const) {
+        const names = (Object.keys(ALGORITHMS) as ProfileAlgorithm[]).filter(
+          name =>
+            ALGORITHMS[name].keyBytes.includes(length) &&
+            (which === 'prw' || ALGORITHMS[name].macUsage !== undefined),
+        )
+        const ways = waysOf({}, length, which)
+          .flat()
+          .map(({ algorithm, padding, iv, digest = 'none', derivation }) => {
+            const kind = iv === 'none' ? iv : typeof iv === 'string' ? iv.slice(0, 4) : 'random'
+            const steps = (derivation ?? []).map(step =>
+              'complement' in step ? String(step.complement) : step.method,
+            )
+            return { algorithm, padding, kind, digest, derived: steps.join('+') || 'none' }
+          })
+          for (const name of someOf(names)) {
+          const { paddings, hasIv, blockBytes, cipher } = ALGORITHMS[name]
+          const own = ways.filter(({ algorithm }) => algorithm === name)
+          const seen = (of: keyof (typeof ways)[number]) => [...new Set(own.map(way => way[of]))].sort()
+          expect([name, seen('padding')]).toEqual([name, [...paddings].sort()])
+          const ivs = ['0000', '0001', 'FFFF', ...(blockBytes === profile.randomBytes ? ['random'] : [])]
+          expect([name, seen('kind')]).toEqual([name, hasIv ? ivs : ['none']])
+          expect([name, seen('digest')]).toEqual([name, ['none', 'sha-1', 'sha-256']])
+          // By the card's PAN, by its PCC, and by one after the other; of an encipherment, which is rare itself, none.
+          const derived = ['false', 'none', 'true', 'true+false']
+          const hasNone = cipher === 'hmac' || (enciphers(name) && which === 'prw')
+          expect([name, seen('derived')]).toEqual([name, hasNone ? ['none'] : derived])
+          // Each padding with each of what is not rare.
+          for (const padding of paddings)
+            for (const digest of ['none', 'sha-1', 'sha-256'])
+              expect(own).toContainEqual(expect.objectContaining({ padding, digest, derived: 'none' }))
+        }
+      }
+    },
+  )
 
   test('a derivation takes a block of the cipher, and the PSN where there is one', () => {
     const inputsOf = (algorithm: string, of: SeccosProfile) =>
@@ -158,6 +203,57 @@ describe('values and lists', () => {
       expect(lists.every(list => list.some(({ input }) => input === must))).toBe(true)
     }
   })
+
+  test.each(['prw', 'mac'] as const)(
+    '%s: where a list is tried, it is so with each form of each of its values, and shorter by each that it need not have',
+    which => {
+      const must = which === 'prw' ? 'pinBlock' : 'prw'
+      // Two forms of each value, and so few values that all lists are counted out.
+      const kinds = ['pan', 'psn', 'pcc', 'pinLength', 'random', 'intdatag', 'dataSet', must]
+      const tokens = kinds.flatMap(kind =>
+        ['a', 'b'].map(
+          id =>
+            ({
+              kind,
+              rank: 1,
+              input: { input: 'external', id: `${kind} ${id}`, length: 1, ...EXACT },
+            }) as const,
+        ),
+      )
+      const listsOf = (tier: 1 | 2): string[][] =>
+        [...groupsOf({ tokens, which, known: undefined, withFull: false }, tier)].flatMap(
+          ({ prefix, rests }) =>
+            [...rests()].map(rest => [...prefix, ...rest].map(part => ('id' in part ? part.id : part.input))),
+        )
+      const kindsOf = (list: readonly string[]): string => list.map(id => id.split(' ')[0]).join(' ')
+      for (const tier of [1, 2] as const) {
+        const byKinds = new Map<string, Set<string>>()
+        for (const list of listsOf(tier)) {
+          const known = byKinds.get(kindsOf(list)) ?? new Set()
+          byKinds.set(kindsOf(list), known.add(list.join(', ')))
+        }
+        expect(byKinds.size).toBeGreaterThan(10)
+        for (const [order, forms] of byKinds) {
+          const values = order.split(' ')
+          expect([order, forms.size]).toEqual([order, 2 ** values.length])
+          if (tier === 1 || values.length <= 4) continue
+          for (const [i, kind] of values.entries())
+            if (kind !== must)
+              expect(byKinds.has(values.toSpliced(i, 1).join(' ')), `${order} without ${kind}`).toBe(true)
+        }
+        // Of two and three values, in every order, those that have what they need.
+        if (tier === 2) continue
+        const needed = new Set([must, ...(which === 'mac' ? ['dataSet'] : [])])
+        const arranged = kinds.flatMap(one =>
+          kinds.flatMap(two => [[one, two], ...kinds.map(three => [one, two, three])]),
+        )
+        const right = arranged.filter(
+          list => new Set(list).size === list.length && list.some(kind => needed.has(kind)),
+        )
+        expect([...byKinds.keys()].sort()).toEqual([must, ...right.map(list => list.join(' '))].sort())
+      }
+    },
+  )
 
   test('more digits than the bytes have are no output of theirs', () => {
     const outputs = outputsFor('prwValue', ['12345678901234567890'])('cmac-aes').filter(
@@ -336,9 +432,9 @@ describe('a search', () => {
       const inputs = [{ input: 'dataSet.masked' }, ENCIPHERED] as const
       const job = {
         which: 'prw',
-      samples,
-      key: bytes(material),
-      layouts: [profile],
+        samples,
+        key: bytes(material),
+        layouts: [profile],
         known: { ...told, inputs },
       } as const
       const work = new Work(job, await chooseEngine('auto'))
@@ -507,6 +603,51 @@ describe('a search', () => {
     expect(await work.text(prw, material)).toBe(sample.prwValue)
     work.close()
   })
+})
+
+test('of what a worker computes nothing stays: no PIN, no enciphered one, no data set in full, no key', async () => {
+  const material = Buffer.from(keyMaterial('tdea16', 0).material, 'hex')
+  const block = Buffer.from(
+    encodePin('iso9564-format-2', { pin: sample.pin, pan: sample.pan, random: undefined }),
+  )
+  const whole = Buffer.from(resolveInput({ input: 'dataSet.full' }, materialOf(profile, sample)))
+  const cipher = createCipheriv('des-ede3', Buffer.concat([material, material.subarray(0, 8)]), null)
+  const enciphered = cipher.setAutoPadding(false).update(block)
+  const secrets = {
+    'PIN block': block,
+    'enciphered PIN block': enciphered,
+    PAN: whole.subarray(0, 8),
+    key: material.subarray(0, 8),
+  }
+  const pinBlock = { input: 'pinBlock', pinForm: 'iso9564-format-2' } as const
+  const own = { input: 'enciphered', mode: 'ecb', iv: 'none', padding: 1, inputs: [pinBlock] } as const
+  const job = {
+    which: 'prw',
+    samples: [{ ...sample, prwValue: '0'.repeat(16) }],
+    key: Uint8Array.from(material),
+    layouts: [profile],
+    known: { inputs: [{ input: 'dataSet.full' }, pinBlock, own] },
+  } as const
+  const { value, buffers } = await buffersMadeBy(async () => {
+    const work = new Work(job, await chooseEngine('auto'))
+    const board = newBoard()
+    // What is common, then digests and other IVs, then derived keys.
+    for (const tier of TIERS.keys()) {
+      beginTier(board)
+      await work.tier(tier, board)
+    }
+    work.close()
+    return triedOn(board)
+  })
+  expect(value).toBeGreaterThan(10)
+  const left = someOf(buffers).flatMap(buffer =>
+    buffer === (job.key.buffer as ArrayBufferLike)
+      ? []
+      : Object.entries(secrets).flatMap(([name, secret]) =>
+          Buffer.from(buffer).includes(secret) ? name : [],
+        ),
+  )
+  expect(left).toEqual([])
 })
 
 test('what a worker keeps of each layout is wiped when it ends, of the last as of the first', async () => {
