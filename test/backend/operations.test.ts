@@ -125,10 +125,8 @@ const BACKENDS: readonly (readonly [string, () => Backend | Promise<Backend>])[]
 /** The keys of an operation, the second the first where it has one only. */
 async function keysOf(backend: Backend, uses: (typeof OPERATIONS)[number][2]): Promise<[Key, Key]> {
   const bound = uses.map(([kid]) => {
-    const { usage, hostDecipher } = {
-      hostDecipher: false,
-      ...[...CONTRACT_KEYS, PVK].find(key => key.kid === kid),
-    }
+    const usage = KEYS.find(key => key.kid === kid)?.usage
+    const hostDecipher = CONTRACT_KEYS.find(key => key.kid === kid)?.hostDecipher ?? false
     const pinValue = kid === PVK.kid ? { pinValue: { pvki: 1 } } : {}
     return backend.bind({ kid, usage, hostDecipher, ...pinValue } as BindSpec)
   })
