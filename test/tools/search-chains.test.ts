@@ -6,7 +6,9 @@ import { computeMac } from '../../src/primitives/mac.js'
 import { ALGORITHMS, type ProfileAlgorithm } from '../../src/seccos/profile/profile.js'
 import { computeMany } from '../../src/tools/search/chains.js'
 import { outputsFor } from '../../src/tools/search/outputs.js'
+import { buffersMadeBy } from '../leaks/recorder.js'
 import { failure } from '../support/errors.js'
+import { someOf } from '../support/some-of.js'
 
 const WAYS = (Object.keys(ALGORITHMS) as ProfileAlgorithm[])
   .filter(name => name !== 'hmac-sha256')
@@ -59,6 +61,32 @@ test.each(WAYS)('%s, padding %s', async (algorithm, padding) => {
 function heardNothing(call: () => void): void {
   expect(call).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT' }))
 }
+
+test('of messages that are computed side by side nothing stays, of the first block neither', async () => {
+  const bytes = Uint8Array.from({ length: 16 }, (_, i) => 16 * i + 3)
+  const key = readyKey(
+    { kid: 'K', usage: 'prw-generate', mode: 'G', algorithm: 'tdea-2key', bytes },
+    await chooseEngine('auto'),
+  )
+  const block = Buffer.from('246739FFFFFFFFFF', 'hex')
+  const tails = [[Uint8Array.from(block)]]
+  for (const hear of [() => {}, () => expect.unreachable('a listener that fails')]) {
+    const { buffers } = await buffersMadeBy(async () => {
+      const messages = { prefix: new Uint8Array(0), tails }
+      try {
+        computeMany(
+          { algorithm: 'iso9797-1-alg1', padding: 1 },
+          key,
+          new Uint8Array(8),
+          messages,
+          { hear, wants: () => true },
+        )
+      } catch {}
+    })
+    expect(someOf(buffers).filter(buffer => Buffer.from(buffer).includes(block))).toEqual([])
+  }
+  closeKey(key)
+})
 
 test('texts in no form are refused; of CBC the last block is an output, of ECB all', async () => {
   await failure(async () => outputsFor('prwValue', ['??', '!!']), 'ERR_ENCODING', [])
