@@ -1,6 +1,7 @@
 /** Paths, methods and headers that no client of the contract sends, and HTTP that is none. */
 import { type Case, NOWHERE, outside, refusal, requireRefusal } from './case.js'
 import { requestText } from './cases-connection.js'
+import { soundMessage } from './cases-set-iso0.js'
 import { otherLetters } from './inside.js'
 import { NotRun } from './problems.js'
 import type { Reply } from './wire.js'
@@ -91,14 +92,17 @@ function method(name: string, suffix = ''): Case {
   })
 }
 
-/** A request that does not parse as HTTP; `head` is what is wrong with it. */
-function broken(name: string, text: (target: string, host: string) => string): Case {
+/** A request that does not parse as HTTP, and is one that D1 may send where it is read without what is wrong with it. */
+function broken(
+  name: string,
+  text: (target: string, host: string, world: World) => string | Promise<string>,
+): Case {
   return outside('http', name, HTTP, async world => {
     const { issuerId, cardId } = partsOf(world)
     const { authorization } = await world.authorization()
     const credentials = authorization === undefined ? '' : `Authorization: ${authorization}\r\n`
     const host = `Host: ${new URL(world.setup.url).host}\r\n${credentials}Connection: close\r\n`
-    return world.wire.raw(text(path(world, issuerId, cardId), host))
+    return world.wire.raw(await text(path(world, issuerId, cardId), host, world))
   })
 }
 
@@ -137,16 +141,19 @@ export const PATH_CASES: readonly Case[] = [
 export const HTTP_CASES: readonly Case[] = [
   broken(
     'two lengths',
-    (target, host) => `PUT ${target} HTTP/1.1\r\n${host}Content-Length: 1\r\nContent-Length: 2\r\n\r\n{}`,
+    (target, host) => `GET ${target} HTTP/1.1\r\n${host}Content-Length: 0\r\nContent-Length: 1\r\n\r\nx`,
   ),
-  broken(
-    'a length and chunks',
-    (target, host) =>
-      `PUT ${target} HTTP/1.1\r\n${host}Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n`,
-  ),
+  // A server may go by the chunks alone (RFC 9112, 6.1), and there are none; by the length, it is a sound Set PIN.
+  broken('a length and chunks', async (_target, host, world) => {
+    const card = world.card('active', 'ISO0')
+    const target = path(world, world.setup.issuerId, card.cardId)
+    const body = await soundMessage(world, card)
+    const headers = `Content-Type: application/json\r\nContent-Length: ${body.length}\r\nTransfer-Encoding: chunked`
+    return `PUT ${target} HTTP/1.1\r\n${host}${headers}\r\n\r\n${body}`
+  }),
   broken(
     'a negative length',
-    (target, host) => `PUT ${target} HTTP/1.1\r\n${host}Content-Length: -1\r\n\r\n{}`,
+    (target, host) => `GET ${target} HTTP/1.1\r\n${host}Content-Length: -1\r\n\r\n`,
   ),
   broken(
     'a lone CR in a header',

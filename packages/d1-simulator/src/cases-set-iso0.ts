@@ -166,7 +166,7 @@ export const BODIES: Readonly<Record<string, MakeBody>> = {
     JSON.stringify(message).replace('{', `{"more":${'['.repeat(10_000)}${']'.repeat(10_000)},`),
   'a byte order mark': message => BYTE_ORDER_MARK + JSON.stringify(message),
   'bytes that are not UTF-8': message =>
-    Buffer.concat([Buffer.from(JSON.stringify(message).replace('{', '{"more":"')), Buffer.of(0xff)]),
+    Buffer.from(JSON.stringify(message).replace('{', '{"more":"\xff",'), 'latin1'),
 }
 
 const HEADERS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
@@ -175,7 +175,7 @@ const HEADERS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   'content-encoding gzip': { 'content-encoding': 'gzip' },
 }
 
-async function soundMessage(world: World, card: Card): Promise<string> {
+export async function soundMessage(world: World, card: Card): Promise<string> {
   return world.message('ISO0', world.iso0(card, world.newPin(await world.shownPin(card))))
 }
 

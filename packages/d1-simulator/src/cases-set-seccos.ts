@@ -91,10 +91,14 @@ function findCard(world: World, cardId: string): Card {
   return world.setup.cards.find(card => card.cardId === cardId) as Card
 }
 
-/** A message that would be sound for an open intdatag of an active card, for one that must not have it. */
+/** A message that would be sound for an active card, for one that must not have it. */
 async function sendForeign(world: World, card: Card): Promise<Reply> {
   world.seccosKeys()
-  const counter = { pcc: '0001', intdatag: 'never-issued-by-you!' }
+  // An issuer that gives such a card a counter may take it as well, and must not have refused the message for the counter.
+  const counter = await world.counter(card).catch((error: unknown) => {
+    if (error instanceof Mismatch) return { pcc: '0001', intdatag: 'never-issued-by-you!' }
+    throw error
+  })
   const { fields = {} } = world.card('active', '3DES_SECCOS')
   return send(
     world,

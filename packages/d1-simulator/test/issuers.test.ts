@@ -81,6 +81,24 @@ test('an issuer with tokens that are no JWTs passes the cases about them', async
   await issuer.close()
 })
 
+test('an issuer that locks a client out for two wrong secrets in a row passes the cases about them', async () => {
+  let wrong = 0
+  const issuer = await openIssuer({
+    handler:
+      ({ handler }) =>
+      async (request, connection) => {
+        if (!request.url.endsWith('/token')) return handler(request, connection)
+        if (wrong === 2) return Response.json({ error: 'invalid_client' }, { status: 401 })
+        const response = await handler(request, connection)
+        wrong = response.status === 401 ? wrong + 1 : 0
+        return response
+      },
+  })
+  const results = await simulateD1({ config: issuer.config, only: ['token'], warn: () => {} })
+  expect(results.filter(({ verdict }) => verdict !== 'passed')).toEqual([])
+  await issuer.close()
+})
+
 test("a load balancer's cookie, another each time, is no fault of an issuer", async () => {
   const issuer = await openIssuer({
     handler:

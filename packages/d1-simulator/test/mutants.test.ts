@@ -550,6 +550,11 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
     caught: ['connection: TLS 1.1'],
     server: { minVersion: 'TLSv1', ciphers: 'DEFAULT@SECLEVEL=0' },
   },
+  'speaks no TLS 1.3': {
+    caught: ["connection: D1's certificate, TLSv1.3"],
+    got: /^no answer/,
+    server: { maxVersion: 'TLSv1.2' },
+  },
   'speaks no TLS 1.2': {
     caught: ["connection: D1's certificate, TLSv1.2"],
     server: { minVersion: 'TLSv1.3' },
@@ -842,6 +847,22 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
       return response
     }),
   },
+  'lets no cache keep that it shows no PIN': {
+    caught: ['get-pin: is kept by no cache'],
+    got: /^403$/,
+    handler: after((response, request) =>
+      isGetPin(request) && response.status === 200
+        ? json(403, { error: 'Forbidden' }, { 'cache-control': 'no-store' })
+        : response,
+    ),
+  },
+  'fails where a 3DES_SECCOS Set PIN has left it no block to show': {
+    caught: ['get-pin: after a Set PIN of type 3DES_SECCOS'],
+    got: /^500$/,
+    handler: after((response, request) =>
+      isGetPin(request) && response.status === 403 ? json(500, { error: 'TypeError' }) : response,
+    ),
+  },
   'goes on showing the block after a 3DES_SECCOS Set PIN': {
     caught: ['get-pin: after a Set PIN of type 3DES_SECCOS'],
     got: /not the new PIN/,
@@ -1018,6 +1039,16 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
         },
       }),
   },
+  'refuses the same PIN sealed anew': {
+    caught: ['set-pin-iso0: the same content, sealed anew'],
+    got: /^400$/,
+    handler: parts =>
+      before(async request => {
+        if (!isPut(request)) return request
+        const content = await openedBy(parts, await request.clone().text())
+        return seen.size < seen.add(content).size ? request : json(400, { error: 'Bad request' })
+      })(parts),
+  },
   'fails when two come at once': {
     caught: ['set-pin-iso0: 5 at once for one card'],
     handler: parts => async (request, connection) => {
@@ -1033,7 +1064,10 @@ const MUTANTS: Readonly<Record<string, Mutant>> = {
       'set-pin-iso0: a card whose PIN must not change',
       'set-pin-iso0: a card for 3DES_SECCOS alone',
       'set-pin-seccos: a card that is not-active',
+      'set-pin-seccos: a card whose PIN must not change',
+      'set-pin-seccos: a card for ISO0 alone',
     ],
+    got: /^204$/,
     cards: card => ({ ...card, state: 'active', setPinTypes: ['ISO0', '3DES_SECCOS'] }),
   },
   'waits for a body for ever': {

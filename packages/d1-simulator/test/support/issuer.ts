@@ -1,6 +1,7 @@
 /** An issuer on this library behind a real HTTPS server, the files of a simulator that knows it, and ways to spoil it. */
 import { randomBytes, X509Certificate } from 'node:crypto'
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import type { IncomingMessage } from 'node:http'
 import https from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -96,6 +97,8 @@ export interface IssuerChanges {
   readonly server?: https.ServerOptions
   /** The target of a request, before the listener sees it: what it refuses never comes to a handler. */
   readonly target?: (url: string) => string
+  /** All else of a request that the listener reads. */
+  readonly incoming?: (request: IncomingMessage) => void
   readonly counter?: (counter: ChangeCounter) => ChangeCounter
   readonly pins?: (pins: MemoryPins) => PinStore
   readonly cards?: (card: Card) => Card
@@ -240,6 +243,7 @@ export async function openIssuer(changes: IssuerChanges = {}): Promise<Issuer> {
     },
     (request, response) => {
       if (changes.target !== undefined) request.url = changes.target(request.url ?? '/')
+      changes.incoming?.(request)
       listener(request, response)
     },
   )
