@@ -457,17 +457,13 @@ for (const [name, describeToken, make, inside] of TOKENS) {
       expect(await valuesOn(options, 'ibm-3624', 'ibm_3624')).toBe(19)
     })
 
-    test(
-      'a switch’s ZPK: from its key block to format 4 at rest, verified, and back',
-      { timeout: 60_000 },
-      () => switchFlow(options),
-    )
+    test('a switch’s ZPK: from its key block to format 4 at rest, verified, and back', () =>
+      switchFlow(options))
 
     test(
       inside
         ? 'requireInToken: format 0 blocks are moved and verified under keys that decipher nothing'
         : 'requireInToken is refused where the token re-enciphers nothing inside',
-      { timeout: 60_000 },
       () => insideOn(options, inside),
     )
   })

@@ -30,7 +30,7 @@ describeSoftHsm('worker threads', () => {
     return Buffer.from(answer).toString('hex')
   }
 
-  test('workers alone, one after the other: the library outlives them', { timeout: 60_000 }, async () => {
+  test('workers alone, one after the other: the library outlives them', async () => {
     await provision(options, CONTRACT_KEYS)
     for (const close of [true, false, true]) expect(await work(close)).toBe('96a0cbc66c383c6f')
     if (process.platform === 'linux') {
@@ -38,7 +38,7 @@ describeSoftHsm('worker threads', () => {
     }
   })
 
-  test('beside a main thread that works on', { timeout: 60_000 }, async () => {
+  test('beside a main thread that works on', async () => {
     await using backend = await pkcs11Backend(options)
     const key = await backend.bind({ kid: 'PEK-2', usage: 'pin-encryption' })
     let working = true
@@ -56,7 +56,7 @@ describeSoftHsm('worker threads', () => {
     expect((await backend.health()).ok).toBe(true)
   })
 
-  test('a worker that opened the token first takes nobody with it', { timeout: 60_000 }, async () => {
+  test('a worker that opened the token first takes nobody with it', async () => {
     const opened: Backend[] = []
     await work(true, async () => {
       opened.push(await pkcs11Backend(options))

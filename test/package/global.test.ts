@@ -40,7 +40,7 @@ beforeAll(() => {
   const options = ['--offline', '--no-audit', '--no-fund', '--ignore-scripts', '--prefix', prefix]
   execFileSync('npm', ['install', '--global', ...options, pack(unpacked)], { cwd: home, stdio: 'ignore' })
   program = join(prefix, 'bin', 'issuer-pin-crypto')
-}, 180_000)
+})
 afterAll(() => rmSync(home, { recursive: true, force: true }))
 
 function run(args: readonly string[], env: Readonly<Record<string, string>> = {}, input = '') {

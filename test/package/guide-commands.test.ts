@@ -46,25 +46,21 @@ describe('the commands of the guides', () => {
     )
   })
 
-  test.each(COMMANDS)(
-    '$guide: $command',
-    ({ folder, command, prints, picture }) => {
-      const cwd = mkdtempSync(join(scratch, 'run-'))
-      cpSync(join(ROOT, folder), cwd, { recursive: true })
-      const printed = execFileSync('sh', ['-c', command], {
-        cwd,
-        encoding: 'utf8',
-        env: { ...process.env, PATH: `${scratch}${delimiter}${process.env['PATH']}` },
-      })
-      if (prints !== undefined) expect(printed.replaceAll(/ +$/gm, '')).toBe(prints)
-      if (picture === undefined) return
-      expect(printed).toBe('')
-      const [, written = ''] = /> (\S+)$/.exec(command) ?? []
-      const read = (file: string): string => readFileSync(file, 'utf8').trimEnd()
-      expect(read(join(cwd, written))).toBe(read(join(ROOT, 'docs', picture)))
-    },
-    60_000,
-  )
+  test.each(COMMANDS)('$guide: $command', ({ folder, command, prints, picture }) => {
+    const cwd = mkdtempSync(join(scratch, 'run-'))
+    cpSync(join(ROOT, folder), cwd, { recursive: true })
+    const printed = execFileSync('sh', ['-c', command], {
+      cwd,
+      encoding: 'utf8',
+      env: { ...process.env, PATH: `${scratch}${delimiter}${process.env['PATH']}` },
+    })
+    if (prints !== undefined) expect(printed.replaceAll(/ +$/gm, '')).toBe(prints)
+    if (picture === undefined) return
+    expect(printed).toBe('')
+    const [, written = ''] = /> (\S+)$/.exec(command) ?? []
+    const read = (file: string): string => readFileSync(file, 'utf8').trimEnd()
+    expect(read(join(cwd, written))).toBe(read(join(ROOT, 'docs', picture)))
+  })
 })
 
 describe('the commands of other pages', () => {

@@ -36,7 +36,7 @@ const HERE = GUIDES.filter(name => !Object.hasOwn(ELSEWHERE, name))
 
 describe('the guides, from the tarball', () => {
   const home = mkdtempSync(join(tmpdir(), 'ipc-guides-'))
-  beforeAll(() => installTarball(home, packInto(home).tarball), 60_000)
+  beforeAll(() => installTarball(home, packInto(home).tarball))
   afterAll(() => rmSync(home, { recursive: true, force: true }))
 
   test('a page that says something wrong is found out', () => {

@@ -16,15 +16,11 @@ describe('examples of the README and of the pages beside it', () => {
     expect(EXAMPLES.length).toBeGreaterThan(0)
   })
 
-  test.each(EXAMPLES)(
-    '$path is what the page shows, and runs',
-    ({ path, code }) => {
-      expect(readFileSync(join(ROOT, path), 'utf8')).toBe(code)
-      // Against the built package, as a user's program would run.
-      execFileSync(process.execPath, ['--import', 'tsx', path], { cwd: ROOT, encoding: 'utf8' })
-    },
-    30_000,
-  )
+  test.each(EXAMPLES)('$path is what the page shows, and runs', ({ path, code }) => {
+    expect(readFileSync(join(ROOT, path), 'utf8')).toBe(code)
+    // Against the built package, as a user's program would run.
+    execFileSync(process.execPath, ['--import', 'tsx', path], { cwd: ROOT, encoding: 'utf8' })
+  })
 })
 
 /** What a page shows and no file holds runs too, after what it leaves to its reader. */
