@@ -306,22 +306,34 @@ async function givesNoWayBack(context: ContractContext): Promise<void> {
   assert.ok(reached.has(Object(Reflect.getPrototypeOf(key))) && reached.has(key.checkValue))
 }
 
-/** All objects and functions that are reached by properties, hidden ones and symbols included, and by prototypes. */
+/** Where every walk ends: what all objects and functions have. */
+const ENDS: readonly unknown[] = [Object.prototype, Function.prototype]
+
+/** All objects and functions that are reached by properties, hidden ones, symbols and getters included, and by prototypes. */
 function reachedFrom(start: object): ReadonlySet<object> {
-  const ends: readonly unknown[] = [Object.prototype, Function.prototype]
   const reached = new Set<object>([start])
   for (const place of reached) {
-    const next: unknown[] = [Reflect.getPrototypeOf(place)]
-    for (const name of Reflect.ownKeys(place)) {
-      const property = Reflect.getOwnPropertyDescriptor(place, name)
-      next.push(property?.value, property?.get, property?.set)
-    }
-    for (const one of next) {
-      const leads = (typeof one === 'object' && one !== null) || typeof one === 'function'
-      if (leads && !ends.includes(one)) reached.add(one)
+    for (let level: object | null = place; level !== null && !ENDS.includes(level); ) {
+      const names = Reflect.ownKeys(level)
+      for (const one of [level, ...names.flatMap(name => behind(place, level, name))]) {
+        const leads = (typeof one === 'object' && one !== null) || typeof one === 'function'
+        if (leads && !ENDS.includes(one)) reached.add(one)
+      }
+      level = Reflect.getPrototypeOf(level)
     }
   }
   return reached
+}
+
+/** What is behind a property, and what its getter gives for this object: one on a prototype gives nothing for the prototype itself. */
+function behind(place: object, level: object, name: string | symbol): readonly unknown[] {
+  const { value, get, set } = Reflect.getOwnPropertyDescriptor(level, name) ?? {}
+  if (get === undefined) return [value, set]
+  try {
+    return [get, set, Reflect.apply(get, place, [])]
+  } catch {
+    return [get, set]
+  }
 }
 
 async function sealing(context: ContractContext): Promise<void> {

@@ -1,7 +1,9 @@
 /** Backends that are opened, sealed and closed wrongly, in one thing each: the contract notices each of them. */
 import { createHash } from 'node:crypto'
 import { expect, test } from 'vitest'
+import { makeKey, operationsOf } from '../../src/backend/key.js'
 import { BackendError, KeyError } from '../../src/base/errors.js'
+import type { Backend } from '../../src/index.js'
 import { CONTRACT_KEYS } from '../../src/testing.js'
 import { SAME_NONCE, signDigestWith } from '../pkcs11/fake-ecdsa.js'
 import { brokenRules, type Fault } from '../support/faulty-backend.js'
@@ -19,10 +21,35 @@ const DERIVED = /^a key that is derived for one message/
 const OWN = /refuses every operation that is not its own/
 const MANY_SIGNED = /signatures at once/
 const READ_FIRST = /^inputs are read before the call returns/
+const NO_WAY_BACK = /^a key gives no way back: /
 
 function privateOf(kid: string): { readonly d: string } {
   const material = CONTRACT_KEYS.find(key => key.kid === kid)?.material
   return typeof material === 'object' && 'd' in material ? material : expect.unreachable()
+}
+
+/** By what a fact of a key leads to its backend, or to a call of it. */
+const WAYS: Readonly<Record<string, (good: Backend) => object>> = {
+  'by a property': backend => ({ backend }),
+  'by a hidden property': backend => Object.defineProperty({}, 'backend', { value: backend }),
+  'by a symbol': backend => ({ [Symbol('backend')]: backend }),
+  'by a prototype': backend => Object.create({ backend }),
+  'by a getter': backend => ({
+    get backend() {
+      return backend
+    },
+  }),
+  'by a getter of its prototype': backend =>
+    new (class {
+      get backend() {
+        return this === Object.getPrototypeOf(this) ? undefined : backend
+      }
+    })(),
+  'by what a getter has': backend =>
+    Object.defineProperty({}, 'fact', { get: Object.assign(() => 1, { backend }) }),
+  'by what a setter has': backend =>
+    Object.defineProperty({}, 'fact', { set: Object.assign((_: unknown) => {}, { backend }) }),
+  'by a call of it': backend => ({ bind: backend.bind.bind(backend) }),
 }
 
 test('nothing is found where nothing is wrong', async () => {
@@ -40,6 +67,7 @@ test('nothing is found where nothing is wrong', async () => {
     OWN,
     MANY_SIGNED,
     READ_FIRST,
+    NO_WAY_BACK,
   ])
     expect(await brokenRules(rule, {})).toEqual([])
 })
@@ -152,6 +180,39 @@ test.each<[string, RegExp, Fault]>([
             return Reflect.apply(good[name], good, given) as Promise<Uint8Array>
           },
         }),
+      }),
+    },
+  ]),
+  [
+    'what is given for an agreement is read a turn late where there is no CMAC',
+    READ_FIRST,
+    {
+      backend: good => ({
+        capabilities: () => {
+          const { macs, ...others } = good.capabilities()
+          return { ...others, macs: { ...macs, cmac: 'none' } }
+        },
+      }),
+      key: ({ deriveContentKey }, { usage }) => ({
+        ...(usage === 'jwe-key-agreement' && {
+          deriveContentKey: async (...given) => {
+            await Promise.resolve()
+            return deriveContentKey(...given)
+          },
+        }),
+      }),
+    },
+  ],
+  ...Object.entries(WAYS).map(([name, way]): [string, RegExp, Fault] => [
+    `a key that leads to its backend ${name}`,
+    NO_WAY_BACK,
+    {
+      backend: good => ({
+        bind: async (...call) => {
+          const key = await good.bind(...call)
+          // A fact that the key keeps as it is given.
+          return makeKey({ ...key, pinValue: way(good) as never }, operationsOf(key))
+        },
       }),
     },
   ]),

@@ -795,6 +795,14 @@ describe('the store contract', () => {
       }),
     ],
     [
+      'keys are cut to their first 64 characters',
+      'keys of 80 characters are kept whole',
+      store => ({
+        read: key => store.read(key.slice(0, 64)),
+        compareAndSet: (key, ...write) => store.compareAndSet(key.slice(0, 64), ...write),
+      }),
+    ],
+    [
       'an expiry stays',
       'a write without expiry clears an old one',
       store => {

@@ -385,14 +385,17 @@ export const PIN_FAULTS: Faults = {
 
   'a PRW that comes late does not write over the block': {
     'a block forgets the sequence': forgettingSequence,
-    'the same PRW comes over it': ({ pins }) => {
-      let last: StoredPrw | undefined
+    'the same PRW comes over it': ({ cards, pins }) => {
+      let highest = 0
       return {
         pins: {
-          storePrw: async (card, prw) => {
-            if (prw.sequence === last?.sequence) last = { ...prw, sequence: prw.sequence + 0.5 }
-            await pins.storePrw(card, { ...prw, sequence: Math.ceil(last?.sequence ?? prw.sequence) })
-            last = prw
+          storePrw: async (card, prw, claim) => {
+            const was = prw.sequence === highest ? await cards.find(card) : undefined
+            highest = Math.max(highest, prw.sequence)
+            // Who comes back has no sequence.
+            if (was !== undefined) await cards.remove(card)
+            if (was !== undefined) await cards.put(card, plain(was))
+            await pins.storePrw(card, prw, claim)
           },
         },
       }
