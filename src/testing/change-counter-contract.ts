@@ -62,14 +62,17 @@ const CHECKS: Readonly<Record<string, Check>> = {
     const replaced = { key: 'card/a', expected: version, value: 'second' }
     assert.equal(await other.compareAndSetAll([{ ...created, key: 'tag/b' }, replaced]), true)
     assert.equal((await present(one, 'card/a')).value, 'second')
-    // One that fails, first or last, takes the others along.
+    // One that fails, first or last, takes the others along: what would be created, and what would be replaced.
+    const late = { ...replaced, value: 'late' }
+    const inTime = { ...late, expected: await versionOf(one, 'card/a', 'second') }
+    const [absent, there] = ['tag/c', 'tag/b'].map(key => ({ ...created, key }))
+    assert.ok(absent !== undefined && there !== undefined)
     for (const writes of [
-      [{ ...created, key: 'tag/c' }, replaced],
-      [replaced, { ...created, key: 'tag/c' }],
-      [
-        { ...created, key: 'tag/c' },
-        { ...created, key: 'tag/b' },
-      ],
+      [absent, late],
+      [late, absent],
+      [absent, there],
+      [there, inTime],
+      [inTime, there],
     ]) {
       assert.equal(await one.compareAndSetAll(writes), false)
       assert.equal(await one.read('tag/c'), undefined)

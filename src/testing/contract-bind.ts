@@ -354,15 +354,16 @@ async function ringed(context: ContractContext): Promise<void> {
     { kid: 'CMAC-A', usage: 'cmac', kcv: '7AD387' },
     { kid: 'MAC-1', usage: 'cbc-mac', algorithm: 'tdea-3key' },
     { kid: 'NOBODY', usage: 'cmac' },
+    { kid: 'PEK-3', usage: 'pin-encryption' },
   ]
   const closed: ContractKey = { ...contractKey('PEK-CLOSED'), mode: 'E' }
-  const keys = [closed, ...['PEK-2', 'CMAC-A', 'MAC-1'].map(contractKey)]
+  const keys = [closed, ...['PEK-2', 'PEK-3', 'CMAC-A', 'MAC-1'].map(contractKey)]
   await using backend = await context.open(keys, { ring })
   const refused: readonly (readonly [BindSpec, ErrorCode])[] = [
     [{ kid: 'PEK-2', usage: 'pin-encryption' }, 'ERR_BACKEND_SEALED'],
     [{ kid: 'PEK-CLOSED', usage: 'pin-encryption' }, 'ERR_BACKEND_SEALED'],
     [{ kid: 'PEK-CLOSED', usage: 'pin-encryption', mode: 'D' }, 'ERR_BACKEND_SEALED'],
-    [{ kid: 'PEK-CLOSED', usage: 'pin-encryption', hostDecipher: true }, 'ERR_BACKEND_SEALED'],
+    [{ kid: 'PEK-3', usage: 'pin-encryption', hostDecipher: true }, 'ERR_BACKEND_SEALED'],
     [{ kid: 'PEK-CLOSED', usage: 'cbc-mac' }, 'ERR_BACKEND_SEALED'],
     [{ kid: 'MAC-1', usage: 'cbc-mac', algorithm: 'tdea-2key' }, 'ERR_BACKEND_SEALED'],
     // What the ring states of a key is held against the key.

@@ -878,6 +878,32 @@ describe('the store contract', () => {
         },
       }),
     ]),
+    ...[0, -1].map((at): [string, string, (store: Whole) => Partial<Whole>] => [
+      `of several that are refused what would be replaced is written, whatever version it is for (${at})`,
+      TOGETHER,
+      ({ read, compareAndSet, compareAndSetAll }) => ({
+        compareAndSetAll: async writes => {
+          const done = await compareAndSetAll(writes)
+          const one = writes.at(at)
+          if (!done && one?.expected !== undefined)
+            await compareAndSet(one.key, (await read(one.key))?.version, one.value)
+          return done
+        },
+      }),
+    ]),
+    [
+      'of several that race the last one to be refused is written',
+      TOGETHER,
+      ({ read, compareAndSet, compareAndSetAll }) => ({
+        compareAndSetAll: async writes => {
+          const done = await compareAndSetAll(writes)
+          const last = writes.at(-1)
+          if (!done && last?.value.startsWith('racer-'))
+            await compareAndSet(last.key, (await read(last.key))?.version, last.value)
+          return done
+        },
+      }),
+    ],
     [
       'several that are refused are said to be written',
       TOGETHER,

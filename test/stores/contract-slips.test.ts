@@ -1,6 +1,6 @@
 /**
  * The contract of stores looks at what it calls: for each of its rules, one call after the other is taken where it must be
- * refused, or is answered otherwise, and the rule must fail. More is planted by hand: see `contract-faults.test.ts`.
+ * refused, or refused by another code, or is answered otherwise, and the rule must fail. More is planted by hand: see `contract-faults.test.ts`.
  */
 import { expect, test } from 'vitest'
 import type { IssuerStore } from '../../src/stores/issuer-store.js'
@@ -97,6 +97,10 @@ test.each(RULES.map(({ name }, at) => [name, at] as const))('%s', async (name, a
     // Whether a block comes before the card is blocked, or after it, is chance there.
     if (slip.held && !name.startsWith('of a card that is blocked while'))
       lived.push(`${slip.slips.slipped}, ${place}`)
+  }
+  for (const place of positions(slips.seen['other code'], 24)) {
+    const slip = await run(at, { kind: 'other code', at: place })
+    if (slip.held) lived.push(`refused by another code: ${slip.slips.slipped}, ${place}`)
   }
   for (const place of positions(slips.seen['other answer'], 40)) {
     const slip = await run(at, { kind: 'other answer', at: place })

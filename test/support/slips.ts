@@ -1,11 +1,15 @@
 /**
- * One slip in a run of a contract's rule: a call that is refused where nothing is wrong is taken, or an answer is another. A rule
- * that still holds then did not look at that call.
+ * One slip in a run of a contract's rule: a call that is refused where nothing is wrong is taken, or refused by a code that says
+ * something else, or an answer is another. A rule that still holds then did not look at that call.
  */
+import { IssuerPinError } from '../../src/base/errors.js'
 import { isIssuerPinError } from '../../src/index.js'
 
-/** What becomes of a call: the one that is refused is taken, or the one that is answered is answered otherwise. */
-export type SlipKind = 'taken' | 'other answer'
+/**
+ * What becomes of a call: the one that is refused is taken, or refused by another code, or the one that is answered is answered
+ * otherwise.
+ */
+export type SlipKind = 'taken' | 'other code' | 'other answer'
 
 export interface Slip {
   readonly kind: SlipKind
@@ -15,7 +19,7 @@ export interface Slip {
 
 /** Counts what is called and, where a slip is due, changes what comes of it. */
 export class Slips {
-  readonly seen: Record<SlipKind, number> = { taken: 0, 'other answer': 0 }
+  readonly seen: Record<SlipKind, number> = { taken: 0, 'other code': 0, 'other answer': 0 }
   readonly #slip: Slip | undefined
   #calls = 0
   /** The name of the call that was changed. */
@@ -42,7 +46,11 @@ export class Slips {
   }
 
   #refused(name: string, error: unknown, taken: () => unknown): unknown {
-    if (!isIssuerPinError(error) || !this.#isDue('taken', name)) throw error
+    if (!isIssuerPinError(error)) throw error
+    // A code by which neither a backend nor a store refuses anything.
+    if (this.#isDue('other code', `${name}, ${error.code}`))
+      throw new IssuerPinError('ERR_D1_MESSAGE', error.message)
+    if (!this.#isDue('taken', name)) throw error
     return taken()
   }
 
