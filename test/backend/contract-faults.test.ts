@@ -193,11 +193,11 @@ test.each<[string, RegExp, Fault]>([
           return { ...others, macs: { ...macs, cmac: 'none' } }
         },
       }),
-      key: ({ deriveContentKey }, { usage }) => ({
+      key: (good, { usage }) => ({
         ...(usage === 'jwe-key-agreement' && {
           deriveContentKey: async (...given) => {
             await Promise.resolve()
-            return deriveContentKey(...given)
+            return good.deriveContentKey(...given)
           },
         }),
       }),
@@ -262,7 +262,7 @@ test.each<[string, RegExp, Fault]>([
         let closed = false
         return {
           close: async () => {
-            if (closed) throw new Error('closed already')
+            if (closed) throw new BackendError('ERR_BACKEND_CLOSED', 'closed already')
             closed = true
             await good.close()
           },

@@ -23,7 +23,13 @@ export async function brokenRules(
     open: async (keys, given = {}) => {
       const good = await softwareBackend({
         ...options(given),
-        keys: held(keys).map(({ kid, usage, algorithm, material }) => ({ kid, usage, algorithm, material })),
+        keys: held(keys).map(({ kid, usage, algorithm, material, mode }) => ({
+          kid,
+          usage,
+          algorithm,
+          material,
+          ...(mode && { mode }),
+        })),
       })
       const { bind = good.bind.bind(good), ...others } = backend?.(good) ?? {}
       return over<Backend>(good, {
