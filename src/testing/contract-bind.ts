@@ -313,13 +313,15 @@ const ENDS: readonly unknown[] = [Object.prototype, Function.prototype]
 function reachedFrom(start: object): ReadonlySet<object> {
   const reached = new Set<object>([start])
   for (const place of reached) {
-    for (let level: object | null = place; level !== null && !ENDS.includes(level); ) {
+    let next: object | null = place
+    while (next !== null && !ENDS.includes(next)) {
+      const level: object = next
       const names = Reflect.ownKeys(level)
       for (const one of [level, ...names.flatMap(name => behind(place, level, name))]) {
         const leads = (typeof one === 'object' && one !== null) || typeof one === 'function'
         if (leads && !ENDS.includes(one)) reached.add(one)
       }
-      level = Reflect.getPrototypeOf(level)
+      next = Reflect.getPrototypeOf(level)
     }
   }
   return reached
