@@ -286,7 +286,7 @@ describe('a token', () => {
     [['--keep-alive-ms', '0'], { keepAliveMs: 0 }],
     [['--no-reinitialise'], { recovery: { reinitialise: false } }],
     [['--vendor', 'softhsm'], { vendor: 'softhsm' }],
-    [['--retail-mac', 'thales-luna'], { retailMac: 'thales-luna' }],
+    [['--retail-mac', 'luna'], { retailMac: 'luna' }],
     [['--probe', 'relation'], { probe: 'relation' }],
     [['--composed-mac'], { composedMac: true }],
     [['--translate-in-token'], { translateInToken: true }],
