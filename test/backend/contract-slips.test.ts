@@ -1,6 +1,6 @@
 /**
  * The contract of backends looks at what it calls: for each of its rules, one call after the other is taken where it must be refused,
- * or is answered otherwise, and the rule must fail.
+ * or refused by another code, or answered otherwise, and the rule must fail.
  */
 import { expect, test } from 'vitest'
 import { type Key, type KeyOperations, operationsOf } from '../../src/backend/key.js'
@@ -125,7 +125,7 @@ test.each(CASES.map(({ name }, at) => [name, at] as const))('%s', async (name, a
   expect(held).toBe(true)
   if (!AT_ONCE.test(name)) called.push(slips.told(name))
   const lived: string[] = []
-  for (const kind of ['taken', 'other answer'] as const satisfies SlipKind[]) {
+  for (const kind of ['taken', 'other code', 'other answer'] as const satisfies SlipKind[]) {
     for (const place of positions(slips.seen[kind], 12)) {
       const slip = await run(at, { kind, at: place })
       const { slipped } = slip.slips
