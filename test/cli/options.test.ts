@@ -127,3 +127,40 @@ test('help names each of them', async () => {
   }
   expect([...new Set(unnamed)]).toEqual([])
 })
+
+/** Where the keys of a call are, which nobody can read: what is missing is said before anybody looks. */
+const NOWHERE = ['--keys', '/nowhere.json']
+
+test('what must be there is asked for before keys are opened, one after the other', async () => {
+  const needed: Record<string, string> = {}
+  for (const { name } of COMMANDS) {
+    for (const verb of await verbsOf(name)) {
+      const given: string[] = []
+      for (;;) {
+        const said = await run([name, ...verb.split(' '), ...given.flatMap(one => [one, '1']), ...NOWHERE])
+        const [, missing] = /^ERR_USAGE: (--\S+) is missing$/.exec(said) ?? []
+        if (missing === undefined) break
+        given.push(missing)
+      }
+      if (given.length > 0) needed[`${name} ${verb}`] = given.join(' ')
+    }
+  }
+  expect(needed).toMatchInlineSnapshot(`
+    {
+      "inspect pin-block": "--state",
+      "jwe open": "--key",
+      "key record": "--record-key",
+      "mac compute": "--key --algorithm --length",
+      "mac verify": "--key --algorithm --length --mac",
+      "pin decipher": "--key --format",
+      "pin encipher": "--key --format",
+      "pin natural": "--key --format --length --pvk --rule",
+      "pin offset": "--key --format --pvk --rule",
+      "pin pvv": "--key --format --pvk --pvki",
+      "pin translate": "--from --to --from-format --to-format",
+      "pin verify": "--key --format",
+      "prw compute": "--key --profile",
+      "prw verify": "--key --profile",
+    }
+  `)
+})

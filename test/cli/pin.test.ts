@@ -105,6 +105,25 @@ describe('pin', () => {
     expect([made.code, made.out]).toEqual([0, expect.stringMatching(/^[0-9A-F]{16}$/)])
   })
 
+  test('encipher and translate: to a key that enciphers alone', async () => {
+    const key = { usage: 'pin-encryption', algorithm: 'tdea-2key' } as const
+    const both = file([
+      { kid: 'ZPK', ...key, mode: 'E', material: ZPK },
+      { kid: 'OLD', ...key, material: OTHER },
+    ])
+    const on = ['--keys', both, ...PAN_ENV]
+    const more = { env: { ...common, PAN, PIN: '1234' } }
+    const encipher = (kid: string) =>
+      run(['pin', 'encipher', '--key', kid, '--format', '0', ...on, '--card-pin-env', 'PIN'], more)
+    const [made, { out: stdin }] = [await encipher('ZPK'), await encipher('OLD')]
+    const formats = ['--from-format', '0', '--to-format', '0', '--host-decipher']
+    const moved = await run(['pin', 'translate', '--from', 'OLD', '--to', 'ZPK', ...formats, ...on], {
+      ...more,
+      stdin,
+    })
+    expect([made.err, moved.err, moved.out]).toEqual(['', '', made.out])
+  })
+
   test('verify against a stored block, of the same format and of another', async () => {
     const keys = ['--keys', file(pinKeys), ...PAN_ENV]
     const encipher = async (pin: string, key: string, format: string) =>

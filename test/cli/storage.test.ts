@@ -141,6 +141,20 @@ test('from a software key to one of another backend: counted, moved, counted, an
   expect(closed).toBe(5)
 })
 
+test('a line for each tenth of what is under the old key, whatever else is stored; and as JSON', async () => {
+  const store = memoryIssuerStore()
+  const block = await encipherPin({ pin: Pin.from('1234'), pan: PAN, format: 0, key: from })
+  // The first is under another key, which comes first by its name, too.
+  for (let i = 0; i <= 12; i++) {
+    await store.cards.put(cardOf(i), { state: 'active', pan: PAN, setPinTypes: ['ISO0'] })
+    await store.pins.storeBlock(cardOf(i), { block, kid: i === 0 ? 'STORE-0' : from.kid })
+  }
+  const { code, out, err } = await run([...CALL, '--batch', '1', '--json'], give({ store, from, to }))
+  const said = [2, 3, 4, 5, 6, 8, 9, 10, 11, 12].map(done => `${done} of 12`)
+  expect([code, err.split('\n')]).toEqual([0, said])
+  expect(JSON.parse(out)).toEqual({ from: 'STORE-1', to: 'STORE-2', moved: 12, changed: 0, left: 0 })
+})
+
 test.each([false, true])(
   'the store is closed before what it was opened with, and both are: %s',
   async fails => {
