@@ -268,6 +268,15 @@ describe('profile check', () => {
     expect(out).toMatch(/illustrative-NOT-girocard-aes-cmac 1\.0\.0 \(illustrative\)/)
     expect(out).toMatch(/prw +cmac-aes +none +16 +16 +intdatag/)
     expect(out).toMatch(/mac +cmac-aes +none +16 +8 +pan, pinBlock, pinLength/)
+    const json = await run(['profile', 'check', '--json'], {
+      stdin: JSON.stringify(ILLUSTRATIVE_NOT_GIROCARD_AES),
+    })
+    expect(JSON.parse(json.out)).toMatchObject({
+      covers: [
+        { computation: 'prw', uncovered: ['intdatag'] },
+        { computation: 'mac', uncovered: ['pan', 'pinBlock', 'pinLength'] },
+      ],
+    })
   })
 
   test('nothing uncovered is said as well; a wrong one is named by its entry', async () => {

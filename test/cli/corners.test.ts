@@ -249,26 +249,41 @@ describe('doctor', () => {
 })
 
 describe('what a token unwraps by itself', () => {
-  test('comes in under its name, in lines as they were written; with another check value it does not', async () => {
-    const kek = '000102030405060708090A0B0C0D0E0F'
-    const fake = new FakeToken()
-    const clear = ['key', 'import', '--from', 'clear', '--kid', 'KEK', '--usage', 'key-encryption']
-    const own = ['--algorithm', 'aes-128', '--kcv', await kcvOf(kek), '--key-env', 'K', '--import-clear-keys']
-    expect(await run([...clear, ...own, ...TOKEN], { env: { ...env, K: kek } }, fake)).toMatchObject({
-      code: 0,
-    })
-    const cipher = createCipheriv('id-aes128-wrap' as never, Buffer.from(kek, 'hex'), Buffer.alloc(8, 0xa6))
-    const wrapped = Buffer.concat([cipher.update(Buffer.from(PEK, 'hex')), cipher.final()]).toString('hex')
-    const bring = ['key', 'import', '--from', 'wrapped', '--under', 'KEK', '--wrapping', 'rfc3394']
-    const what = ['--usage', 'pin-encryption', '--algorithm', 'tdea-2key', ...TOKEN]
-    const stdin = wrapped.replaceAll(/.{16}/g, '$&\n')
-    const made = await run([...bring, '--kid', 'ZPK', '--kcv', '08D7 B4', ...what], { stdin }, fake)
-    expect([made.code, made.out, made.err]).toEqual([0, expect.stringContaining('KCV 08D7B4'), ''])
-    const wrong = await run([...bring, '--kid', 'ZPK-2', '--kcv', '08D7B5', ...what], { stdin }, fake)
-    expect(wrong).toMatchObject({ code: 1, err: expect.stringMatching(/^ERR_KEY_CHECK_VALUE/) })
-    const { out } = await run(['key', 'list', '--json', ...TOKEN], {}, fake)
-    expect((JSON.parse(out) as { kid: string }[]).map(({ kid }) => kid).sort()).toEqual(['KEK', 'ZPK'])
-  })
+  test.each([
+    ['rfc3394', 'id-aes128-wrap', 'A6A6A6A6A6A6A6A6'],
+    ['rfc5649', 'id-aes128-wrap-pad', 'A65959A6'],
+  ])(
+    'comes in under its name, by %s, in lines as they were written; with another check value it does not',
+    async (...by) => {
+      const [wrapping, name, iv] = by
+      const kek = '000102030405060708090A0B0C0D0E0F'
+      const fake = new FakeToken()
+      const clear = ['key', 'import', '--from', 'clear', '--kid', 'KEK', '--usage', 'key-encryption']
+      const own = [
+        '--algorithm',
+        'aes-128',
+        '--kcv',
+        await kcvOf(kek),
+        '--key-env',
+        'K',
+        '--import-clear-keys',
+      ]
+      expect(await run([...clear, ...own, ...TOKEN], { env: { ...env, K: kek } }, fake)).toMatchObject({
+        code: 0,
+      })
+      const cipher = createCipheriv(name as never, Buffer.from(kek, 'hex'), Buffer.from(iv, 'hex'))
+      const wrapped = Buffer.concat([cipher.update(Buffer.from(PEK, 'hex')), cipher.final()]).toString('hex')
+      const bring = ['key', 'import', '--from', 'wrapped', '--under', 'KEK', '--wrapping', wrapping]
+      const what = ['--usage', 'pin-encryption', '--algorithm', 'tdea-2key', ...TOKEN]
+      const stdin = wrapped.replaceAll(/.{16}/g, '$&\n')
+      const made = await run([...bring, '--kid', 'ZPK', '--kcv', '08D7 B4', ...what], { stdin }, fake)
+      expect([made.code, made.out, made.err]).toEqual([0, expect.stringContaining('KCV 08D7B4'), ''])
+      const wrong = await run([...bring, '--kid', 'ZPK-2', '--kcv', '08D7B5', ...what], { stdin }, fake)
+      expect(wrong).toMatchObject({ code: 1, err: expect.stringMatching(/^ERR_KEY_CHECK_VALUE/) })
+      const { out } = await run(['key', 'list', '--json', ...TOKEN], {}, fake)
+      expect((JSON.parse(out) as { kid: string }[]).map(({ kid }) => kid).sort()).toEqual(['KEK', 'ZPK'])
+    },
+  )
 })
 
 describe('a ceremony', () => {

@@ -339,6 +339,14 @@ describe('words that an option takes', () => {
 })
 
 describe('a key of a token', () => {
+  test('is looked at as a program binds it: whether it deciphers here is asked where that is said', async () => {
+    const fake = new FakeToken()
+    await run([...GENERATE, '--kid', 'ZPK', ...TOKEN], {}, fake)
+    const check = ['key', 'check', '--kid', 'ZPK', '--usage', 'pin-encryption', ...TOKEN]
+    expect(await run(check, {}, fake)).toMatchObject({ code: 0 })
+    expect(await run([...check, '--host-decipher'], {}, fake)).toMatchObject({ code: 1, out: '' })
+  })
+
   test('is rotated in its mode', async () => {
     const fake = new FakeToken()
     await run([...GENERATE, '--kid', 'ZPK', '--mode', 'E', ...TOKEN], {}, fake)

@@ -221,6 +221,16 @@ describe('inspect pin-block, with a PAN', () => {
     }
   })
 
+  test('also of a PAN from a descriptor', async () => {
+    const pan = openSync(file('5500000000000004'), 'r')
+    const looks = ['inspect', 'pin-block', '--state', 'clear', '--pan-fd', String(pan)]
+    try {
+      expect(await run(looks, { stdin: CLEAR['0'] })).toMatchObject({ code: 1, err: '' })
+    } finally {
+      closeSync(pan)
+    }
+  })
+
   test('a clear block of format 1 holds nothing of a PAN; one of format 3 does', async () => {
     expect(await inspect('1412345678901234')).toMatchObject({
       code: 0,
