@@ -117,7 +117,7 @@ describe('ways', () => {
             )
             return { algorithm, padding, kind, digest, derived: steps.join('+') || 'none' }
           })
-          for (const name of someOf(names)) {
+        for (const name of someOf(names)) {
           const { paddings, hasIv, blockBytes, cipher } = ALGORITHMS[name]
           const own = ways.filter(({ algorithm }) => algorithm === name)
           const seen = (of: keyof (typeof ways)[number]) => [...new Set(own.map(way => way[of]))].sort()
