@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { CKA } from '../../src/backend/pkcs11/binding/constants.js'
+import { KEY_BYTES } from '../../src/primitives/algorithms.js'
 import { FakeToken } from '../pkcs11/fake-token.js'
 import { AES, file, fresh, JWE, KBPK, keys, MAC_KEY, PAN, PEK, PIN, run, TOKEN } from './support/program.js'
 
@@ -215,6 +216,19 @@ describe('keys', () => {
       }
     `)
   })
+
+  test.each(Object.entries(KEY_BYTES).filter(([name]) => name !== 'ec-p256'))(
+    'the check value of one of %s, and its components',
+    async (algorithm, bytes) => {
+      const env = { ...ENV, K: Buffer.from(Array.from({ length: bytes }, (_, i) => 2 * i)).toString('hex') }
+      const own = ['--algorithm', algorithm, '--key-env', 'K']
+      const kcv = await run(['key', 'kcv', ...own], { env })
+      expect(kcv).toMatchObject({ code: 0, out: expect.stringMatching(/^KCV [0-9A-F]{6,10} /), err: '' })
+      const out = fresh()
+      const split = await run(['key', 'components', 'split', '--parts', '2', '--out', out, ...own], { env })
+      expect([split.code, split.out.split('\n').length]).toEqual([0, 5])
+    },
+  )
 
   test('in key blocks', async () => {
     const own = ['--usage', 'cmac', '--mode', 'V', '--algorithm', 'aes-128', '--key-version', '07']
