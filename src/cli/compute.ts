@@ -109,7 +109,7 @@ async function blockOf(file: string | undefined, io: Io): Promise<Uint8Array> {
 
 /** A key that PIN blocks are deciphered under, here. */
 function readingKey(backend: Backend, kid: string): Promise<Key> {
-  return backend.bind({ kid, usage: 'pin-encryption', hostDecipher: true })
+  return backend.bind({ kid, usage: 'pin-encryption', mode: 'D', hostDecipher: true })
 }
 
 const encipher: Run = async (values, _file, io, backend) => {
@@ -140,8 +140,9 @@ const decipher: Run = async (values, file, io, backend) => {
 const translate: Run = async (values, file, io, backend) => {
   const [fromFormat, toFormat] = [formatOf(values, 'from-format'), formatOf(values, 'to-format')]
   const hostDecipher = values['host-decipher'] === true
-  const from = await backend.bind({ kid: need(values, 'from'), usage: 'pin-encryption', hostDecipher })
-  const to = await backend.bind({ kid: need(values, 'to'), usage: 'pin-encryption', mode: 'E' })
+  const usage = 'pin-encryption'
+  const from = await backend.bind({ kid: need(values, 'from'), usage, mode: 'D', hostDecipher })
+  const to = await backend.bind({ kid: need(values, 'to'), usage, mode: 'E' })
   const [block, pan] = [await blockOf(file, io), await panOf(values, io)]
   const moved = await translatePinBlock({ block, pan, fromFormat, toFormat, from, to })
   show(values, io, { block: toHex(moved), kid: to.kid, format: toFormat }, toHex(moved))
@@ -207,7 +208,12 @@ const REFERENCES: Readonly<Record<string, Reference>> = {
       kind: 'block',
       block: await blockOf(need(values, 'reference'), io),
       format: formatOf(values, 'reference-format'),
-      key: await readingKey(backend, need(values, 'reference-key')),
+      // Of both modes: of one format the block that comes is moved under this key, and compared there.
+      key: await backend.bind({
+        kid: need(values, 'reference-key'),
+        usage: 'pin-encryption',
+        hostDecipher: true,
+      }),
     }),
   },
   pvv: {

@@ -147,7 +147,8 @@ async function deciphersFor(
   const format = Number(oneOf(values, 'format', ['0', '1', '3', '4'])) as SupportedFormat
   let isSound = false
   await withBackend(values, io, opening, async backend => {
-    const key = await backend.bind({ kid: need(values, 'key'), usage: 'pin-encryption', hostDecipher: true })
+    const kid = need(values, 'key')
+    const key = await backend.bind({ kid, usage: 'pin-encryption', mode: 'D', hostDecipher: true })
     try {
       ;(await decipherPin({ block, pan, format, key })).dispose()
       isSound = true

@@ -124,6 +124,39 @@ describe('pin', () => {
     expect([made.err, moved.err, moved.out]).toEqual(['', '', made.out])
   })
 
+  test('whatever deciphers takes a key that deciphers alone', async () => {
+    const more = { env: { ...common, PAN, PIN: '1234' } }
+    const pvks = [
+      { usage: 'visa-pvv', material: '0123456789ABCDEFFEDCBA9876543210' },
+      { usage: 'ibm-3624', material: '7CA110454A1A6E570131D9619DC1376E' },
+    ].map(key => ({ ...key, kid: key.usage, algorithm: 'tdea-2key' }))
+    const [whole, reading] = [
+      pinKeys,
+      pinKeys.map(key => ({ ...key, ...(key.kid === 'ZPK' && { mode: 'D' }) })),
+    ].map(keys => ['--keys', file([...keys, ...pvks]), ...PAN_ENV])
+    const made = await run(['pin', 'encipher', ...FROM, '--card-pin-env', 'PIN', ...(whole ?? [])], more)
+    const block = file(made.out)
+    const rule = file({ decimalisation: '0123456789012345', validation: { from: 0, length: 16, pad: 'F' } })
+    const atRest = ['--key', 'STORE', '--format', '0', '--card-pin-env', 'PIN']
+    const stored = file((await run(['pin', 'encipher', ...atRest, ...(whole ?? [])], more)).out)
+    const reference = ['--reference', stored, '--reference-key', 'STORE', '--reference-format', '0']
+    const moving = ['--from', 'ZPK', '--from-format', '0', '--to', 'STORE', '--to-format', '0']
+    for (const verb of [
+      ['pin', 'decipher', ...FROM, '--reveal'],
+      ['pin', 'pvv', ...FROM, '--pvk', 'visa-pvv', '--pvki', '1'],
+      ['pin', 'offset', ...FROM, '--pvk', 'ibm-3624', '--rule', rule],
+      ['pin', 'verify', ...FROM, '--against', 'block', ...reference],
+      ['pin', 'translate', ...moving, '--host-decipher'],
+      ['inspect', 'pin-block', '--state', 'enciphered', ...FROM],
+    ]) {
+      const [both, alone] = [
+        await run([...verb, ...(whole ?? []), block], more),
+        await run([...verb, ...(reading ?? []), block], more),
+      ]
+      expect([verb[1], alone.code, alone.err, alone.out]).toEqual([verb[1], 0, '', both.out])
+    }
+  })
+
   test('verify against a stored block, of the same format and of another', async () => {
     const keys = ['--keys', file(pinKeys), ...PAN_ENV]
     const encipher = async (pin: string, key: string, format: string) =>
